@@ -1,0 +1,38 @@
+"""Hands the data path to mypyc. Everything else about the build is in pyproject.toml.
+
+Without a C compiler the package installs interpreted and says so; PYMOSN_INTERPRETED=1 asks for that.
+"""
+
+import os
+import shutil
+import sys
+from pathlib import Path
+
+from setuptools import setup
+
+COMPILED = ("core", "api", "network", "protocol", "stream", "proxy", "routing", "upstream")
+
+
+def extensions():
+    """The compiled modules, or none with the reason on standard error."""
+    if os.environ.get("PYMOSN_INTERPRETED"):
+        return []
+    if not any(shutil.which(name) for name in (os.environ.get("CC", "cc"), "gcc", "clang")):
+        print(
+            "pymosn: no C compiler found: installing the interpreted build (slower; the behaviour is the same)",
+            file=sys.stderr,
+        )
+        return []
+    from mypyc.build import mypycify
+
+    # A package's __init__ only re-exports; compiling it gains nothing and hides the package from static tools.
+    paths = [
+        str(path)
+        for folder in COMPILED
+        for path in sorted(Path("src/pymosn", folder).rglob("*.py"))
+        if path.name != "__init__.py"
+    ]
+    return mypycify(["--strict", *paths], opt_level="3", debug_level="1")
+
+
+setup(ext_modules=extensions())

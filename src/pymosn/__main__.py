@@ -1,0 +1,5 @@
+"""`python -m pymosn` is the `pymosn` command."""
+
+from pymosn.cli import main
+
+main()

@@ -1,0 +1,9 @@
+"""The contracts, one file per layer: what an extension may implement, what a layer may ask of the next.
+
+`network` sockets <-> bytes, `protocol` bytes <-> frames, `stream` frames <-> streams, `proxy` streams <-> streams;
+`routing` which cluster, `upstream` which host.
+"""
+
+from pymosn.api.proxy import Exchange, Reply, StreamFilter
+
+__all__ = ["Exchange", "Reply", "StreamFilter"]

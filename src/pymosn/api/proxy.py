@@ -1,0 +1,134 @@
+"""LAYER 4: streams <-> streams. One exchange as filters see it, and what a stream filter may implement."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Mapping
+
+from typing import Final
+
+from mypy_extensions import i64, mypyc_attr
+
+from pymosn.api.network import Connection
+from pymosn.api.routing import Route
+from pymosn.api.stream import RequestReceiver
+from pymosn.core.failure import Failure
+from pymosn.core.headers import Headers, headers_from
+from pymosn.core.message import RequestHead, ResponseHead
+
+
+class Reply:
+    """An answer made by a filter, in place of the upstream's.
+
+    Raises HeaderError for header names or values that may not be sent, ValueError for a status outside 200 to 599.
+    """
+
+    def __init__(
+        self,
+        status: int,
+        body: str | bytes = b"",
+        headers: Mapping[str, str] | list[tuple[str, str]] | None = None,
+    ) -> None:
+        """`body`: text is sent as UTF-8."""
+        if not 200 <= status <= 599:
+            raise ValueError(f"a reply's status is 200 to 599, not {status}")
+        self.status = status
+        self.body: bytes = body.encode() if isinstance(body, str) else bytes(body)
+        self.headers: Headers = headers_from(headers if isinstance(headers, list) else dict(headers or {}))
+
+
+#: What an exchange has for a request until that is there.
+NO_REQUEST: Final = RequestHead()
+
+
+@mypyc_attr(allow_interpreted_subclasses=True)
+class Exchange(RequestReceiver):
+    """One request and all that is done for it, as filters and logs see it.
+
+    Times are those of `Clock.now`; 0.0 is "not yet". The methods that it inherits are how the stream layer drives it;
+    filters use the attributes.
+    """
+
+    def __init__(self, connection: Connection) -> None:
+        super().__init__()
+        self.request: RequestHead = NO_REQUEST
+        self.response: ResponseHead | None = None
+        self.route: Route | None = None
+        self.failure: Failure | None = None
+        self.failure_detail: str = ""
+        self.protocol: str = ""
+        self.cluster_name: str = ""
+        self.upstream_address: str = ""
+        self.upstream_hostname: str = ""
+        self.connection: Connection = connection
+        self.upstream_connection_id: i64 = 0
+        self.started: float = 0.0
+        self.request_received: float = 0.0
+        self.response_received: float = 0.0
+        self.finished: float = 0.0
+        self.bytes_received: i64 = 0
+        self.bytes_sent: i64 = 0
+        self.attempts: i64 = 0
+        self._state: dict[str, object] | None = None
+
+    @property
+    def state(self) -> dict[str, object]:
+        """A place for filters to keep what belongs to this request."""
+        if self._state is None:
+            self._state = {}
+        return self._state
+
+    @property
+    def remote_address(self) -> str:
+        """The client's socket address, `ip:port`."""
+        return join_address(self.connection.remote_ip, self.connection.remote_port)
+
+    @property
+    def local_address(self) -> str:
+        """The address on which the client's connection was accepted."""
+        return join_address(self.connection.local_ip, self.connection.local_port)
+
+    @property
+    def remote_ip(self) -> str:
+        """The IP address of the client's socket."""
+        return self.connection.remote_ip
+
+    @property
+    def connection_id(self) -> int:
+        """The number of the client's connection in its worker."""
+        return int(self.connection.id)
+
+
+def join_address(ip: str, port: i64) -> str:
+    """`ip:port`, with an IPv6 address in brackets."""
+    return f"[{ip}]:{port}" if ":" in ip else f"{ip}:{port}"
+
+
+@mypyc_attr(allow_interpreted_subclasses=True)
+class StreamFilter:
+    """Base of stream filters. Override what is wanted, with plain methods or with `async def`.
+
+    One object serves all requests of a listener in a worker; what belongs to a request goes into `exchange.state`.
+    """
+
+    def __init__(self, config: dict[str, object]) -> None:
+        """`config`: the filter's own object from the configuration, without `path` and `class`."""
+
+    def on_request(self, exchange: Exchange) -> Reply | Awaitable[Reply | None] | None:
+        """The request's head is here, its route is not chosen yet. A Reply answers it; None lets it pass."""
+        return None
+
+    def on_response(self, exchange: Exchange) -> Reply | Awaitable[Reply | None] | None:
+        """The reply's head is about to be sent (`exchange.response`). A Reply takes its place."""
+        return None
+
+    def on_complete(self, exchange: Exchange) -> None:
+        """The exchange is over, well or badly (`exchange.failure`)."""
+
+
+@mypyc_attr(allow_interpreted_subclasses=True)
+class AccessLog:
+    """Writes one line per exchange."""
+
+    def log(self, exchange: Exchange) -> None:
+        """The exchange is over."""
+        raise NotImplementedError

@@ -1,0 +1,32 @@
+"""Character classes of HTTP as 256-byte tables: `TABLE[byte]` is 0 for a byte that is not in the class."""
+
+from __future__ import annotations
+
+from typing import Final
+
+_DIGITS: Final = b"0123456789"
+_ALPHA: Final = b"abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ"
+
+
+def table(members: bytes) -> bytes:
+    """A table that is 1 at each of `members`."""
+    return bytes([1 if byte in members else 0 for byte in range(256)])
+
+
+#: token of RFC 9110 section 5.6.2: methods and field names.
+TOKEN: Final = table(b"!#$%&'*+-.^_`|~" + _DIGITS + _ALPHA)
+
+#: Bytes allowed in a field value: tab, visible ASCII, space and obs-text (RFC 9110 section 5.5).
+FIELD_VALUE: Final = table(b"\t" + bytes(range(32, 127)) + bytes(range(128, 256)))
+
+#: Bytes of a request target (RFC 3986) and the few that browsers send bare; no space, control, `#`, `\` or 8-bit byte.
+TARGET: Final = table(b"-._~:/?[]@!$&'()*+,;=%" + b'|{}^`"<>' + _DIGITS + _ALPHA)
+
+#: Bytes of a host name (reg-name of RFC 3986 section 3.2.2, without the comma); no colon, bracket or `@`.
+HOST: Final = table(b"-._~!$&'()*+;=%" + _DIGITS + _ALPHA)
+
+#: ASCII upper case folded to lower case, every other byte itself.
+LOWER: Final = bytes([byte + 32 if 65 <= byte <= 90 else byte for byte in range(256)])
+
+#: Bytes that RFC 3986 section 2.3 calls unreserved: their percent-encoding means nothing.
+UNRESERVED: Final = table(b"-._~" + _DIGITS + _ALPHA)

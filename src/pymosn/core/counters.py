@@ -1,0 +1,192 @@
+"""Counters, gauges and histograms of one worker.
+
+Hot code holds the `Counter` itself and adds to `value`; names are looked up only when it is built. A snapshot is plain
+data, so that the supervisor can add up what its workers say.
+"""
+
+from __future__ import annotations
+
+from typing import Final, TypedDict
+
+from mypy_extensions import i64
+
+Labels = tuple[tuple[str, str], ...]
+
+#: Upper bounds of the histogram buckets in seconds: powers of two from 16 us to about 134 s; one more catches the rest.
+BUCKET_BOUNDS: Final[list[float]] = [0.000016 * 2.0**n for n in range(24)]
+
+
+class HistogramData(TypedDict):
+    """A histogram as plain data: `buckets` has one more entry than BUCKET_BOUNDS; times in seconds."""
+
+    count: int
+    sum: float
+    min: float
+    max: float
+    buckets: list[int]
+
+
+class GroupData(TypedDict):
+    """A metric group as plain data."""
+
+    type: str
+    labels: list[tuple[str, str]]
+    counters: dict[str, int]
+    gauges: dict[str, int]
+    histograms: dict[str, HistogramData]
+
+
+class Counter:
+    """A number that hot code adds to; used for gauges too."""
+
+    def __init__(self) -> None:
+        self.value: i64 = 0
+
+
+class Histogram:
+    """Durations in seconds, in buckets of doubling width."""
+
+    def __init__(self) -> None:
+        self.count: i64 = 0
+        self.sum: float = 0.0
+        self.min: float = 0.0
+        self.max: float = 0.0
+        self._buckets: list[int] = [0] * (len(BUCKET_BOUNDS) + 1)
+
+    def record(self, seconds: float) -> None:
+        """Adds one duration."""
+        if self.count == 0 or seconds < self.min:
+            self.min = seconds
+        if seconds > self.max:
+            self.max = seconds
+        self.count += 1
+        self.sum += seconds
+        bucket: i64 = 0
+        bound = 0.000016
+        while bucket < 24 and seconds > bound:
+            bound += bound
+            bucket += 1
+        self._buckets[bucket] += 1
+
+    def data(self) -> HistogramData:
+        """The histogram as plain data."""
+        return {
+            "count": int(self.count),
+            "sum": self.sum,
+            "min": self.min,
+            "max": self.max,
+            "buckets": list(self._buckets),
+        }
+
+
+class MetricGroup:
+    """The metrics of one thing: a type ("downstream", "upstream"), labels, and keys."""
+
+    def __init__(self, type_name: str, labels: Labels) -> None:
+        self.type_name = type_name
+        self.labels = labels
+        self._counters: dict[str, Counter] = {}
+        self._gauges: dict[str, Counter] = {}
+        self._histograms: dict[str, Histogram] = {}
+
+    def counter(self, key: str) -> Counter:
+        """The counter `key`, made when absent."""
+        return self._counters.setdefault(key, Counter())
+
+    def gauge(self, key: str) -> Counter:
+        """The gauge `key`, made when absent."""
+        return self._gauges.setdefault(key, Counter())
+
+    def histogram(self, key: str) -> Histogram:
+        """The histogram `key`, made when absent."""
+        return self._histograms.setdefault(key, Histogram())
+
+    def data(self) -> GroupData:
+        """The group as plain data."""
+        return {
+            "type": self.type_name,
+            "labels": list(self.labels),
+            "counters": {key: int(counter.value) for key, counter in self._counters.items()},
+            "gauges": {key: int(gauge.value) for key, gauge in self._gauges.items()},
+            "histograms": {key: histogram.data() for key, histogram in self._histograms.items()},
+        }
+
+
+class Metrics:
+    """All metric groups of one worker."""
+
+    def __init__(self) -> None:
+        self._groups: dict[tuple[str, Labels], MetricGroup] = {}
+
+    def group(self, type_name: str, *labels: tuple[str, str]) -> MetricGroup:
+        """The group of that type and those labels, made when absent."""
+        key = (type_name, labels)
+        group = self._groups.get(key)
+        if group is None:
+            group = MetricGroup(type_name, labels)
+            self._groups[key] = group
+        return group
+
+    def snapshot(self) -> list[GroupData]:
+        """Everything as plain data."""
+        return [group.data() for group in self._groups.values()]
+
+
+class DownstreamStats:
+    """What is counted for a listener, by MOSN's keys (key reference section 10)."""
+
+    def __init__(self, group: MetricGroup) -> None:
+        self._group = group
+        self.connection_total = group.counter("connection_total")
+        self.connection_destroy = group.counter("connection_destroy")
+        self.connection_active = group.gauge("connection_active")
+        self.bytes_read = group.counter("bytes_read_total")
+        self.bytes_written = group.counter("bytes_write_total")
+        self.request_total = group.counter("request_total")
+        self.request_active = group.gauge("request_active")
+        self.request_reset = group.counter("request_reset")
+        self.request_failed = group.counter("request_failed")
+        self.request_time = group.histogram("request_time")
+        self._status: dict[int, Counter] = {
+            code: group.counter(f"request_{code}_total")
+            for code in (200, 206, 302, 304, 400, 403, 404, 416, 499, 500, 502, 503, 504)
+        }
+        self._ok = self._status[200]
+        self._other = group.counter("request_other_code")
+        self._reasons: dict[str, Counter] = {}
+
+    def count_status(self, status: i64) -> None:
+        """Counts one finished request by its status code."""
+        if status == 200:
+            self._ok.value += 1
+        else:
+            self._status.get(int(status), self._other).value += 1
+
+    def count_reason(self, reason: str) -> None:
+        """Counts one failed request by its reason word."""
+        counter = self._reasons.get(reason)
+        if counter is None:
+            counter = self._reasons[reason] = self._group.counter(f"reason_{reason}")
+        counter.value += 1
+
+
+class UpstreamStats:
+    """What is counted for a cluster and for each of its hosts, by MOSN's keys."""
+
+    def __init__(self, group: MetricGroup) -> None:
+        self.connection_total = group.counter("connection_total")
+        self.connection_close = group.counter("connection_close")
+        self.connection_active = group.gauge("connection_active")
+        self.connection_failed = group.counter("connection_con_fail")
+        self.bytes_read = group.counter("connection_bytes_read_total")
+        self.bytes_written = group.counter("connection_bytes_write")
+        self.request_total = group.counter("request_total")
+        self.request_active = group.gauge("request_active")
+        self.request_local_reset = group.counter("request_local_reset")
+        self.request_remote_reset = group.counter("request_remote_reset")
+        self.request_timeout = group.counter("request_timeout")
+        self.request_pending_overflow = group.counter("request_pending_overflow")
+        self.request_retry = group.counter("request_retry")
+        self.request_duration = group.histogram("request_duration_time")
+        self.response_success = group.counter("response_success")
+        self.response_failed = group.counter("response_failed")

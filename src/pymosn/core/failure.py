@@ -1,0 +1,88 @@
+"""The one table of what can go wrong with an exchange, and what each kind means to everybody who asks.
+
+A failure is a value: the same object answers the client (`status`), the access log and counters (`reason`), MOSN's
+response flags (`flag`) and the retry policy (`may_retry`: nothing of the request can have been acted upon).
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+# MOSN's response flags (key reference section 7.2).
+FLAG_NO_HEALTHY_UPSTREAM: Final = 0x2
+FLAG_UPSTREAM_TIMEOUT: Final = 0x4
+FLAG_UPSTREAM_LOCAL_RESET: Final = 0x8
+FLAG_UPSTREAM_REMOTE_RESET: Final = 0x10
+FLAG_UPSTREAM_CONNECTION_FAILURE: Final = 0x20
+FLAG_UPSTREAM_CONNECTION_TERMINATION: Final = 0x40
+FLAG_UPSTREAM_OVERFLOW: Final = 0x80
+FLAG_NO_ROUTE: Final = 0x100
+FLAG_TOO_LARGE: Final = 0x1000
+FLAG_DOWNSTREAM_TERMINATE: Final = 0x2000
+
+
+class Failure:
+    """One kind of failure.
+
+    `reason`: the word for logs, counters and the reason header. `status`: the HTTP status for the client; RPC protocols
+    map it to their own. `flag`: MOSN's response flag bits. `may_retry`: whether another host may be tried unasked.
+    """
+
+    def __init__(self, reason: str, status: int, flag: int = 0, may_retry: bool = False) -> None:
+        self.reason = reason
+        self.status = status
+        self.flag = flag
+        self.may_retry = may_retry
+
+    def __repr__(self) -> str:
+        return f"<Failure {self.reason} {self.status}>"
+
+
+# ---- the request cannot be understood or is too much
+BAD_REQUEST: Final = Failure("bad_request", 400)
+BAD_FRAMING: Final = Failure("bad_framing", 400)
+BAD_HOST: Final = Failure("bad_host", 400)
+BAD_TARGET: Final = Failure("bad_target", 400)
+BAD_BODY: Final = Failure("bad_body", 400)
+TRUNCATED_BODY: Final = Failure("truncated_body", 400, FLAG_DOWNSTREAM_TERMINATE)
+REQUEST_TIMEOUT: Final = Failure("request_timeout", 408)
+BODY_TOO_LARGE: Final = Failure("body_too_large", 413, FLAG_TOO_LARGE)
+TARGET_TOO_LONG: Final = Failure("target_too_long", 414)
+BAD_EXPECTATION: Final = Failure("bad_expectation", 417)
+HEADERS_TOO_LARGE: Final = Failure("headers_too_large", 431)
+CONNECT_NOT_ALLOWED: Final = Failure("connect_not_allowed", 405)
+UNKNOWN_TRANSFER_CODING: Final = Failure("unknown_transfer_coding", 501)
+BAD_VERSION: Final = Failure("bad_version", 505)
+
+# ---- nobody to send it to
+NO_ROUTER: Final = Failure("no_router", 404, FLAG_NO_ROUTE)
+NO_VIRTUAL_HOST: Final = Failure("no_virtual_host", 404, FLAG_NO_ROUTE)
+NO_ROUTE: Final = Failure("no_route", 404, FLAG_NO_ROUTE)
+CLUSTER_UNKNOWN: Final = Failure("cluster_unknown", 404, FLAG_NO_ROUTE)
+NO_HOSTS: Final = Failure("no_hosts", 502, FLAG_NO_HEALTHY_UPSTREAM)
+ALL_UNHEALTHY: Final = Failure("all_unhealthy", 502, FLAG_NO_HEALTHY_UPSTREAM)
+
+# ---- the upstream side broke
+OVERFLOW: Final = Failure("overflow", 503, FLAG_UPSTREAM_OVERFLOW)
+CONNECT_REFUSED: Final = Failure("connect_refused", 502, FLAG_UPSTREAM_CONNECTION_FAILURE, may_retry=True)
+CONNECT_TIMEOUT: Final = Failure("connect_timeout", 502, FLAG_UPSTREAM_CONNECTION_FAILURE, may_retry=True)
+CONNECT_FAILED: Final = Failure("connect_failed", 502, FLAG_UPSTREAM_CONNECTION_FAILURE, may_retry=True)
+RESET_BEFORE_RESPONSE: Final = Failure("reset_before_response", 502, FLAG_UPSTREAM_REMOTE_RESET)
+RESET_AFTER_RESPONSE: Final = Failure("reset_after_response", 502, FLAG_UPSTREAM_CONNECTION_TERMINATION)
+BAD_RESPONSE: Final = Failure("bad_response", 502, FLAG_UPSTREAM_REMOTE_RESET)
+UPSTREAM_TIMEOUT: Final = Failure("timeout", 504, FLAG_UPSTREAM_TIMEOUT)
+STREAM_IDLE: Final = Failure("stream_idle_timeout", 504, FLAG_UPSTREAM_TIMEOUT)
+
+# ---- our own side
+FILTER_ERROR: Final = Failure("filter_error", 500)
+INTERNAL_ERROR: Final = Failure("internal_error", 500)
+DRAINING: Final = Failure("draining", 503)
+
+# ---- the client went away; nobody is left to answer
+CLIENT_GONE: Final = Failure("client_gone", 499, FLAG_DOWNSTREAM_TERMINATE)
+CLIENT_WRITE_TIMEOUT: Final = Failure("client_write_timeout", 499, FLAG_DOWNSTREAM_TERMINATE)
+
+# ---- endings of a connection that are nobody's fault
+IDLE_TIMEOUT: Final = Failure("idle_timeout", 0)
+CLOSED_BY_PEER: Final = Failure("closed_by_peer", 0)
+CLOSED_LOCALLY: Final = Failure("closed_locally", 0)

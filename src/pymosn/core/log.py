@@ -1,0 +1,26 @@
+"""The process log as the data path sees it: a level to test and a line to write."""
+
+from __future__ import annotations
+
+from typing import Final
+
+from mypy_extensions import mypyc_attr
+
+TRACE: Final = 5
+DEBUG: Final = 10
+INFO: Final = 20
+WARN: Final = 30
+ERROR: Final = 40
+FATAL: Final = 50
+OFF: Final = 100
+
+
+@mypyc_attr(allow_interpreted_subclasses=True)
+class Log:
+    """Drops everything; `observe` implements it. Ask `level` before building a text that costs something."""
+
+    def __init__(self) -> None:
+        self.level: int = OFF
+
+    def write(self, level: int, text: str, alert: str = "") -> None:
+        """Writes one line when `level` is at least the log's; `alert`: MOSN's alert key (key reference section 2.1)."""

@@ -1,0 +1,117 @@
+"""Deadlines on a coarse timer wheel: one loop timer for a whole worker, whatever the number of connections."""
+
+from __future__ import annotations
+
+from typing import Final
+
+from mypy_extensions import i64, mypyc_attr
+
+from pymosn.core.clock import Clock
+
+NEVER: Final[float] = 1e18
+SLOTS: Final[i64] = 512
+
+
+@mypyc_attr(allow_interpreted_subclasses=True)
+class Alarm:
+    """Base of what waits for a deadline: a connection, an exchange, an attempt.
+
+    An alarm is its own list node, so setting and clearing one allocates nothing.
+    """
+
+    def __init__(self) -> None:
+        self.alarm_deadline: float = NEVER
+        self._due: i64 = 0
+        self._before: Alarm | None = None
+        self._after: Alarm | None = None
+
+    def on_alarm(self) -> None:
+        """The deadline has passed. It is not set any more; `TimerWheel.set` may set it again."""
+        raise NotImplementedError
+
+
+class TimerWheel:
+    """Keeps alarms in slots of `resolution` seconds; an alarm fires at most one slot late, never early."""
+
+    def __init__(self, clock: Clock, resolution: float = 0.02) -> None:
+        self._clock = clock
+        self._resolution = resolution
+        self._slots: list[Alarm] = [Alarm() for _ in range(int(SLOTS))]
+        self._tick: i64 = i64(clock.now / resolution)
+        self._size: i64 = 0
+
+    def __len__(self) -> int:
+        return int(self._size)
+
+    def set(self, alarm: Alarm, delay: float) -> None:
+        """Asks for `alarm.on_alarm` after `delay` seconds, in place of what was asked before.
+
+        Moving a deadline further away, which is what every request does to its connection's idle time, only notes the new
+        one: the alarm is put into its later slot when its old one comes round.
+        """
+        deadline = self._clock.now + delay
+        alarm.alarm_deadline = deadline
+        due: i64 = i64(deadline / self._resolution) + 1
+        if alarm._before is not None:
+            if alarm._due <= due:
+                return
+            self._unlink(alarm)
+        self._link(alarm, due)
+
+    def clear(self, alarm: Alarm) -> None:
+        """Forgets `alarm`. Nothing of the wheel refers to it afterwards."""
+        alarm.alarm_deadline = NEVER
+        if alarm._before is not None:
+            self._unlink(alarm)
+
+    def advance(self) -> None:
+        """Fires what is due at the clock's time. Call it about once per resolution."""
+        target: i64 = i64(self._clock.now / self._resolution)
+        if target - self._tick > SLOTS:
+            self._tick = target - SLOTS  # after a long stop every slot is visited once, not once per missed round
+        while self._tick < target:
+            self._tick += 1
+            self._visit(self._slots[self._tick % SLOTS], self._tick)
+
+    def _visit(self, head: Alarm, tick: i64) -> None:
+        due: list[Alarm] = []
+        alarm = head._after
+        while alarm is not None:
+            if alarm._due <= tick:
+                due.append(alarm)
+            alarm = alarm._after
+        now = self._clock.now
+        for alarm in due:
+            if alarm._before is None:
+                continue  # cleared by one that fired before it
+            self._unlink(alarm)
+            if alarm.alarm_deadline > now:
+                if alarm.alarm_deadline < NEVER:
+                    self._link(alarm, i64(alarm.alarm_deadline / self._resolution) + 1)
+            else:
+                alarm.alarm_deadline = NEVER
+                alarm.on_alarm()
+
+    def _link(self, alarm: Alarm, due: i64) -> None:
+        if due <= self._tick:
+            due = self._tick + 1
+        head = self._slots[due % SLOTS]
+        after = head._after
+        alarm._due = due
+        alarm._before = head
+        alarm._after = after
+        head._after = alarm
+        if after is not None:
+            after._before = alarm
+        self._size += 1
+
+    def _unlink(self, alarm: Alarm) -> None:
+        before = alarm._before
+        after = alarm._after
+        if before is not None:
+            before._after = after
+        if after is not None:
+            after._before = before
+        alarm._before = None
+        alarm._after = None
+        self._size -= 1
