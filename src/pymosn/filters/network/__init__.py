@@ -1,0 +1,1 @@
+"""Network filters, one file each."""

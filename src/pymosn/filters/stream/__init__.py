@@ -1,0 +1,1 @@
+"""Stream filters, one file each."""

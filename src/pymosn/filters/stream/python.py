@@ -1,0 +1,95 @@
+"""The `python` stream filter: a class in a file next to the configuration, or one that an installed package offers."""
+
+from __future__ import annotations
+
+import importlib.util
+import inspect
+import sys
+from importlib.metadata import entry_points
+from pathlib import Path
+from types import ModuleType
+from typing import Final
+
+from pymosn.api.proxy import StreamFilter
+
+ENTRY_POINTS: Final = "pymosn.stream_filters"
+
+
+class FilterLoadError(Exception):
+    """A filter cannot be loaded or made; the text says why and, for faults of its code, where."""
+
+
+def installed_filters() -> list[str]:
+    """Names of the stream filters that installed packages offer."""
+    return sorted({point.name for point in entry_points(group=ENTRY_POINTS)})
+
+
+def load_installed(name: str, config: dict[str, object]) -> StreamFilter:
+    """Makes the filter that an installed package offers as `name`. Raises FilterLoadError."""
+    for point in entry_points(group=ENTRY_POINTS):
+        if point.name == name:
+            try:
+                found = point.load()
+            except Exception as error:
+                raise FilterLoadError(f"cannot load {point.value}: {describe(error)}") from error
+            return _make(found, point.value, config)
+    raise FilterLoadError(f"no installed package offers a stream filter {name!r}")
+
+
+def load_file(path: Path, class_name: str, config: dict[str, object]) -> StreamFilter:
+    """Makes a filter of class `class_name` in the file `path`. Raises FilterLoadError."""
+    module = _load_module(path)
+    found = getattr(module, class_name, None)
+    if found is None:
+        near = ", ".join(name for name, value in vars(module).items() if _is_filter(value)) or "none"
+        raise FilterLoadError(f"{path} has no class {class_name!r} (stream filters in it: {near})")
+    return _make(found, f"{path}:{class_name}", config)
+
+
+def _is_filter(value: object) -> bool:
+    return inspect.isclass(value) and issubclass(value, StreamFilter) and value is not StreamFilter
+
+
+def _load_module(path: Path) -> ModuleType:
+    """Each load gives a new module, so that an edited file can stand beside its old self while exchanges finish."""
+    name = f"pymosn_filter_{path.stem}_{abs(hash(path))}"
+    spec = importlib.util.spec_from_file_location(name, path)
+    if spec is None or spec.loader is None or not path.is_file():
+        raise FilterLoadError(f"{path} is not a Python file")
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[name] = module  # dataclasses and pickle look their module up by name
+    folder = str(path.parent)
+    if folder not in sys.path:
+        sys.path.append(folder)  # a filter may import its neighbours
+    try:
+        spec.loader.exec_module(module)
+    except Exception as error:
+        del sys.modules[name]
+        raise FilterLoadError(describe(error)) from error
+    return module
+
+
+def _make(found: object, place: str, config: dict[str, object]) -> StreamFilter:
+    if not _is_filter(found):
+        raise FilterLoadError(f"{place} is not a subclass of pymosn.api.StreamFilter")
+    assert isinstance(found, type)
+    try:
+        made = found(config)
+    except Exception as error:
+        raise FilterLoadError(f"{place} does not start: {describe(error)}") from error
+    assert isinstance(made, StreamFilter)
+    return made
+
+
+def describe(error: BaseException) -> str:
+    """What went wrong in the filter's code, with file and line where they are known."""
+    if isinstance(error, SyntaxError):
+        return f"{error.filename}:{error.lineno}: {error.msg}"
+    trace = error.__traceback__
+    place = ""
+    while trace is not None:
+        file = trace.tb_frame.f_code.co_filename
+        if not file.startswith("<") and Path(file).name != Path(__file__).name:
+            place = f"{file}:{trace.tb_lineno}: "
+        trace = trace.tb_next
+    return f"{place}{type(error).__name__}: {error}"

@@ -1,0 +1,219 @@
+"""One TCP connection on the event loop, downstream or upstream."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Final
+
+from mypy_extensions import i64, mypyc_attr
+
+from pymosn.api.network import Connection, NetworkFilter
+from pymosn.core.clock import Clock
+from pymosn.core.failure import CLOSED_BY_PEER, Failure
+from pymosn.core.timers import TimerWheel
+
+#: Seconds in which a closing connection must get its last bytes out.
+FLUSH_TIME: Final[float] = 30.0
+#: Seconds for which a connection closed under a sending peer is still read (RFC 9112 section 9.6).
+LINGER_TIME: Final[float] = 5.0
+#: Bytes buffered for a peer above which its source is asked to pause.
+HIGH_WATER: Final = 256 * 1024
+#: Writes below this size are joined into one; above it, copying costs more than a second buffer.
+JOIN_LIMIT: Final[i64] = 32 * 1024
+
+_OPEN: Final[i64] = 0
+_LINGERING: Final[i64] = 1
+_CLOSING: Final[i64] = 2
+
+
+@mypyc_attr(allow_interpreted_subclasses=True)
+class ConnectionOwner:
+    """Who keeps count of connections: a listener or a dialer."""
+
+    def on_open(self, connection: TcpConnection) -> None:
+        """The connection is open and its filters are about to hear so."""
+
+    def on_end(self, connection: TcpConnection) -> None:
+        """The connection is gone and its filters have heard so."""
+
+
+class TcpConnection(Connection):
+    """The event loop's protocol object: turns its callbacks into calls of the network filters."""
+
+    def __init__(
+        self, number: i64, filters: list[NetworkFilter], owner: ConnectionOwner, clock: Clock, wheel: TimerWheel
+    ) -> None:
+        """`filters` must not be empty."""
+        super().__init__()
+        self.id = number
+        self.bytes_read: i64 = 0
+        self.bytes_written: i64 = 0
+        self._filter: NetworkFilter = filters[0]
+        self._rest: list[NetworkFilter] | None = filters[1:] if len(filters) > 1 else None
+        self._owner = owner
+        self._clock = clock
+        self._wheel = wheel
+        self._transport: asyncio.Transport | None = None
+        self._pauses: i64 = 0
+        self._stage: i64 = _OPEN
+        self._failure: Failure | None = None
+
+    # ---- what the event loop calls
+
+    def connection_made(self, transport: asyncio.Transport) -> None:
+        self._clock.tick()
+        self._transport = transport
+        transport.set_write_buffer_limits(HIGH_WATER)
+        peer = transport.get_extra_info("peername")
+        if isinstance(peer, tuple):
+            self.remote_ip = peer[0]
+            self.remote_port = peer[1]
+        local = transport.get_extra_info("sockname")
+        if isinstance(local, tuple):
+            self.local_ip = local[0]
+            self.local_port = local[1]
+        self._owner.on_open(self)
+        self._filter.on_connection(self)
+        if self._rest is not None:
+            for network_filter in self._rest:
+                network_filter.on_connection(self)
+
+    def data_received(self, data: bytes) -> None:
+        self._clock.tick()
+        self.bytes_read += len(data)
+        if self._stage != _OPEN:
+            return
+        if self._filter.on_data(data) and self._rest is not None:
+            for network_filter in self._rest:
+                if not network_filter.on_data(data):
+                    break
+
+    def eof_received(self) -> bool:
+        self._clock.tick()
+        if self._stage == _LINGERING:
+            self._finish()
+        elif self._stage == _OPEN:
+            self._filter.on_eof()
+            if self._rest is not None:
+                for network_filter in self._rest:
+                    network_filter.on_eof()
+        return True
+
+    def connection_lost(self, error: Exception | None) -> None:
+        self._clock.tick()
+        self.is_closed = True
+        self._transport = None
+        self._wheel.clear(self)
+        failure = self._failure
+        if failure is None:
+            failure = CLOSED_BY_PEER
+        self._filter.on_close(failure)
+        if self._rest is not None:
+            for network_filter in self._rest:
+                network_filter.on_close(failure)
+            self._rest = None
+        self._owner.on_end(self)
+
+    def pause_writing(self) -> None:
+        self._tell_writable(False)
+
+    def resume_writing(self) -> None:
+        self._clock.tick()
+        self._tell_writable(True)
+
+    def _tell_writable(self, writable: bool) -> None:
+        if self._stage == _OPEN:
+            self._filter.on_writable(writable)
+            if self._rest is not None:
+                for network_filter in self._rest:
+                    network_filter.on_writable(writable)
+
+    # ---- what filters call
+
+    def write(self, data: bytes) -> None:
+        transport = self._transport
+        if transport is not None and self._stage == _OPEN:
+            self.bytes_written += len(data)
+            transport.write(data)
+
+    def write_parts(self, parts: list[bytes]) -> None:
+        transport = self._transport
+        if transport is not None and self._stage == _OPEN:
+            size: i64 = 0
+            for part in parts:
+                size += len(part)
+            self.bytes_written += size
+            if size < JOIN_LIMIT:
+                transport.write(b"".join(parts))
+            else:
+                transport.writelines(parts)
+
+    def pause_reading(self) -> None:
+        self._pauses += 1
+        if self._pauses == 1 and self._transport is not None and self._stage == _OPEN:
+            self._transport.pause_reading()
+
+    def resume_reading(self) -> None:
+        self._pauses -= 1
+        if self._pauses == 0 and self._transport is not None and self._stage == _OPEN:
+            self._transport.resume_reading()
+
+    def set_idle(self, seconds: float) -> None:
+        if self._stage == _OPEN and self._transport is not None:
+            if seconds > 0.0:
+                self._wheel.set(self, seconds)
+            else:
+                self._wheel.clear(self)
+
+    def on_alarm(self) -> None:
+        if self._stage == _OPEN:
+            self._filter.on_idle()
+            if self._rest is not None:
+                for network_filter in self._rest:
+                    network_filter.on_idle()
+        elif self._stage == _LINGERING:
+            self._finish()
+        elif self._transport is not None:
+            self._transport.abort()
+
+    def close(self, failure: Failure) -> None:
+        if self._stage != _CLOSING:
+            self._end(failure)
+            self._finish()
+
+    def close_lingering(self, failure: Failure) -> None:
+        transport = self._transport
+        if transport is None or self._stage != _OPEN:
+            return
+        self._end(failure)
+        self._stage = _LINGERING
+        self._wheel.set(self, LINGER_TIME)
+        transport.write_eof()
+        if self._pauses > 0:
+            transport.resume_reading()
+
+    def abort(self, failure: Failure) -> None:
+        self._end(failure)
+        self._stage = _CLOSING
+        if self._transport is not None:
+            self._transport.abort()
+
+    def _end(self, failure: Failure) -> None:
+        self.is_closed = True
+        if self._failure is None:
+            self._failure = failure
+
+    def _finish(self) -> None:
+        """Closes once the buffer is flushed, and without that when the peer does not take it in time."""
+        self._stage = _CLOSING
+        if self._transport is not None:
+            self._wheel.set(self, FLUSH_TIME)
+            self._transport.close()
+
+    def drain(self) -> None:
+        """Tells the filters that the worker is about to stop."""
+        if self._stage == _OPEN:
+            self._filter.on_drain()
+            if self._rest is not None:
+                for network_filter in self._rest:
+                    network_filter.on_drain()

@@ -1,0 +1,66 @@
+"""Writing requests and replies (RFC 9112). Framing is always the encoder's own, never the sender's word for it."""
+
+from __future__ import annotations
+
+from http import HTTPStatus
+from typing import Final
+
+from mypy_extensions import i64
+
+from pymosn.core.headers import Headers
+from pymosn.core.message import RequestHead, ResponseHead
+
+LAST_CHUNK: Final = b"0\r\n\r\n"
+CRLF: Final = b"\r\n"
+
+_STATUS_LINES: Final[dict[int, bytes]] = {
+    int(status): b"HTTP/1.1 %d %s\r\n" % (status, status.phrase.encode()) for status in HTTPStatus
+}
+
+
+def status_line(status: i64, reason: bytes) -> bytes:
+    """The status line; a reason phrase of the upstream's own is kept."""
+    known = _STATUS_LINES.get(int(status))
+    if known is not None and (not reason or known[13:-2] == reason):
+        return known
+    return b"HTTP/1.1 %d %s\r\n" % (status, reason)
+
+
+def encode_request(head: RequestHead) -> list[bytes]:
+    """The head of a request, up to and with the empty line, in parts."""
+    parts = [head.raw_method, b" ", head.raw_path]
+    if head.raw_query is not None:
+        parts.append(b"?")
+        parts.append(head.raw_query)
+    parts.append(b" HTTP/1.1\r\n")
+    parts.append(head.headers.block)
+    if head.accepts_trailers:
+        parts.append(b"connection: te\r\nte: trailers\r\n")
+    if head.content_length < 0:
+        parts.append(b"transfer-encoding: chunked\r\n")
+    parts.append(CRLF)
+    return parts
+
+
+def encode_chunk(data: bytes, end: bool) -> list[bytes]:
+    """`data` (which may be empty) as a chunk, with the last chunk behind it when `end`."""
+    parts: list[bytes] = []
+    if data:
+        parts.append(b"%x\r\n" % len(data))
+        parts.append(data)
+        parts.append(b"\r\n0\r\n\r\n" if end else CRLF)
+    elif end:
+        parts.append(LAST_CHUNK)
+    return parts
+
+
+def encode_trailers(trailers: Headers) -> bytes:
+    """The last chunk with trailers."""
+    return b"0\r\n" + trailers.block + CRLF
+
+
+def encode_response(head: ResponseHead, options: bytes) -> list[bytes]:
+    """The head of a reply, up to and with the empty line, in parts. `options`: field lines that the connection adds."""
+    if options:
+        return [status_line(head.status, head.raw_reason), head.headers.block, options, CRLF]
+    return [status_line(head.status, head.raw_reason), head.headers.block, CRLF]

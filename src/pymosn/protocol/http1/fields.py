@@ -1,0 +1,112 @@
+"""The header fields that mean something to the proxy itself, recognised while a head is scanned."""
+
+from __future__ import annotations
+
+from typing import Final
+
+from mypy_extensions import i64
+
+from pymosn.core.chars import LOWER
+
+OTHER: Final[i64] = 0
+HOST: Final[i64] = 1
+CONTENT_LENGTH: Final[i64] = 2
+TRANSFER_ENCODING: Final[i64] = 3
+CONNECTION: Final[i64] = 4
+TE: Final[i64] = 5
+EXPECT: Final[i64] = 6
+X_FORWARDED_FOR: Final[i64] = 7
+X_FORWARDED_PROTO: Final[i64] = 8
+X_REQUEST_ID: Final[i64] = 9
+DATE: Final[i64] = 10
+#: Numbers from here on: fields of this hop alone, which are not forwarded (RFC 9110 section 7.6.1).
+HOP_BY_HOP: Final[i64] = 11
+
+_NAMES: Final[list[bytes]] = [
+    b"",
+    b"host",
+    b"content-length",
+    b"transfer-encoding",
+    b"connection",
+    b"te",
+    b"expect",
+    b"x-forwarded-for",
+    b"x-forwarded-proto",
+    b"x-request-id",
+    b"date",
+    b"trailer",
+    b"upgrade",
+    b"keep-alive",
+    b"proxy-connection",
+    b"proxy-authorization",
+    b"http2-settings",
+]
+
+
+def _index() -> bytes:
+    """From length and first letter to the one name that has both: one look-up dismisses nearly every other field."""
+    index = bytearray(1024)
+    for number, name in enumerate(_NAMES):
+        if name:
+            index[len(name) * 32 + (name[0] & 31)] = number
+    return bytes(index)
+
+
+_INDEX: Final[bytes] = _index()
+
+#: Fields that a `Connection` option can never take away: they carry the request's meaning (hostile case C16).
+PROTECTED: Final = frozenset(
+    (
+        b"host",
+        b"content-length",
+        b"transfer-encoding",
+        b"authorization",
+        b"cookie",
+        b"set-cookie",
+        b"content-type",
+        b"x-forwarded-for",
+        b"x-forwarded-proto",
+        b"x-request-id",
+    )
+)
+
+
+def classify(buffer: bytes, start: i64, end: i64) -> i64:
+    """Which of the fields above is named by `buffer[start:end]`; OTHER for none. The name is not empty."""
+    size: i64 = end - start
+    if size > 31:
+        return OTHER
+    number: i64 = _INDEX[size * 32 + (buffer[start] & 31)]
+    if number == OTHER:
+        return OTHER
+    name = _NAMES[number]
+    k: i64 = 0
+    while k < size:
+        if LOWER[buffer[start + k]] != name[k]:
+            return OTHER
+        k += 1
+    return number
+
+
+#: Fields that may not come in a trailer section (RFC 9110 section 6.5.1): framing, routing, authentication, content.
+FORBIDDEN_TRAILERS: Final = (
+    frozenset(_NAMES[1:])
+    | PROTECTED
+    | frozenset(
+        (
+            b"age",
+            b"cache-control",
+            b"content-encoding",
+            b"content-range",
+            b"expires",
+            b"location",
+            b"max-forwards",
+            b"pragma",
+            b"proxy-authenticate",
+            b"range",
+            b"retry-after",
+            b"vary",
+            b"www-authenticate",
+        )
+    )
+)

@@ -1,0 +1,276 @@
+"""Decoding requests (RFC 9112 sections 3 to 7)."""
+
+from __future__ import annotations
+
+from typing import Final
+
+from mypy_extensions import i64
+
+from pymosn.api.protocol import DATA, HEAD, NEED_MORE, ProtocolError
+from pymosn.core.chars import TARGET, TOKEN
+from pymosn.core.failure import (
+    BAD_EXPECTATION,
+    BAD_FRAMING,
+    BAD_HOST,
+    BAD_REQUEST,
+    BAD_TARGET,
+    BAD_VERSION,
+    CONNECT_NOT_ALLOWED,
+    HEADERS_TOO_LARGE,
+    TARGET_TOO_LONG,
+)
+from pymosn.core.headers import Headers
+from pymosn.core.message import UNKNOWN_LENGTH, RequestHead
+from pymosn.protocol.http1 import fields
+from pymosn.protocol.http1.decoder import (
+    AT_HEAD,
+    CHUNKED,
+    CR,
+    LENGTH,
+    LF,
+    NO_BODY,
+    SP,
+    Http1Decoder,
+    Http1Limits,
+)
+from pymosn.protocol.http1.target import is_host, normalize_path
+
+SLASH: Final[i64] = 47
+DOT: Final[i64] = 46
+PERCENT: Final[i64] = 37
+QUESTION: Final[i64] = 63
+#: The longest method that is looked at; the longest registered one has 17 letters.
+MAX_METHOD: Final[i64] = 32
+
+
+class RequestDecoder(Http1Decoder):
+    """Decodes the requests of one connection. After HEAD, `head` is the request's."""
+
+    def __init__(self, limits: Http1Limits) -> None:
+        super().__init__(limits)
+        self.head: RequestHead = RequestHead()
+        self._has_host: bool = False
+        self._skipped_line: bool = False
+
+    def decode(self) -> i64:
+        self.data = b""
+        self.end = False
+        if self._stage == AT_HEAD:
+            return self._decode_head()
+        return self._decode_body()
+
+    def has_begun(self) -> bool:
+        """Whether part of a message has come that is not complete."""
+        return not self.is_between_messages()
+
+    # ---- the head
+
+    def _decode_head(self) -> i64:
+        buffer = self._buffer
+        size: i64 = len(buffer)
+        start: i64 = self._at
+        if start >= size:
+            return NEED_MORE
+        if buffer[start] == CR and not self._skipped_line:
+            # One empty line before a request is forgiven (RFC 9112 section 2.2).
+            if start + 1 >= size:
+                return NEED_MORE
+            if buffer[start + 1] == LF:
+                self._skipped_line = True
+                self._at = start = start + 2
+        if start >= size or not self._needs_scan():
+            return self._check_head_size(size - start)
+        self.head = RequestHead()
+        self._reset_head()
+        after: i64 = self._scan_request_line(start)
+        if after >= 0:
+            after = self._scan_fields(after)
+        if after < 0:
+            self._scanned = size
+            return self._check_head_size(size - start)
+        if after - start > self.limits.head:
+            raise ProtocolError(HEADERS_TOO_LARGE, "head is larger than max_header_size")
+        self._at = after
+        self._scanned = 0
+        self._skipped_line = False
+        return self._finish_head()
+
+    def _check_head_size(self, size: i64) -> i64:
+        if size > self.limits.head:
+            if b"\n" in self._buffer[self._at :]:
+                raise ProtocolError(HEADERS_TOO_LARGE, "head is larger than max_header_size")
+            raise ProtocolError(TARGET_TOO_LONG, "request line is larger than max_header_size")
+        return NEED_MORE
+
+    def _scan_request_line(self, start: i64) -> i64:
+        """The offset behind the request line, or -1 when it is not complete."""
+        buffer = self._buffer
+        size: i64 = len(buffer)
+        head = self.head
+        i: i64 = start
+        while i < size and TOKEN[buffer[i]] != 0 and not 97 <= buffer[i] <= 122:
+            i += 1
+        if i - start > MAX_METHOD:
+            raise ProtocolError(BAD_REQUEST, "method is too long")
+        if i >= size:
+            return -1
+        if buffer[i] != SP or i == start:
+            raise ProtocolError(BAD_REQUEST, "not a method")
+        head.raw_method = buffer[start:i]
+        i += 1
+        target: i64 = i
+        query: i64 = -1
+        odd = False
+        before: i64 = 0
+        while i < size:
+            byte: i64 = buffer[i]
+            if TARGET[byte] == 0:
+                break
+            if query < 0:
+                if byte == QUESTION:
+                    query = i
+                elif byte == PERCENT or (before == SLASH and (byte in (SLASH, DOT))):
+                    odd = True
+                before = byte
+            i += 1
+        if i - target > self.limits.head:
+            raise ProtocolError(TARGET_TOO_LONG, "target is larger than max_header_size")
+        if i >= size:
+            return -1
+        if buffer[i] != SP or i == target:
+            # A line without a version is HTTP/0.9; anything else is a character that no target may hold.
+            raise ProtocolError(BAD_REQUEST if buffer[i] == CR else BAD_TARGET, "not a request target")
+        self._take_target(target, query, i, odd)
+        return self._scan_version(i + 1)
+
+    def _scan_version(self, start: i64) -> i64:
+        buffer = self._buffer
+        size: i64 = len(buffer)
+        if start + 10 > size:
+            if not b"HTTP/".startswith(buffer[start : start + 5]):
+                raise ProtocolError(BAD_REQUEST, "not an HTTP version")
+            if b"\n" in buffer[start:]:
+                raise ProtocolError(BAD_REQUEST, "not an HTTP version")
+            return -1
+        if buffer[start : start + 7] == b"HTTP/1." and buffer[start + 8] == CR and buffer[start + 9] == LF:
+            minor: i64 = buffer[start + 7] - 48
+            if minor == 0 or minor == 1:
+                self.head.minor_version = minor
+                return start + 10
+        version = buffer[start : start + 10]
+        if (
+            version[:5] == b"HTTP/"
+            and version[5:6].isdigit()
+            and version[6:7] == b"."
+            and version[7:8].isdigit()
+            and version[8:] == b"\r\n"
+        ):
+            raise ProtocolError(BAD_VERSION, "HTTP version is not 1.0 or 1.1")
+        raise ProtocolError(BAD_REQUEST, "not an HTTP version")
+
+    def _take_target(self, start: i64, query: i64, end: i64, odd: bool) -> None:
+        buffer = self._buffer
+        head = self.head
+        if query >= 0:
+            head.raw_query = buffer[query + 1 : end]
+            end = query
+        path = buffer[start:end]
+        if head.raw_method == b"CONNECT":
+            raise ProtocolError(CONNECT_NOT_ALLOWED, "CONNECT is not allowed on this listener")
+        if buffer[start] != SLASH:
+            if path == b"*" and head.raw_method == b"OPTIONS":
+                head.raw_path = path
+                return
+            path = self._take_absolute(path)
+            odd = True
+        if odd:
+            normal = normalize_path(path)
+            if normal is None:
+                raise ProtocolError(BAD_TARGET, "path has a broken escape or climbs above the root")
+            path = normal
+        head.raw_path = path
+
+    def _take_absolute(self, target: bytes) -> bytes:
+        """The path of an absolute-form target; its authority becomes the host (RFC 9112 section 3.2.2)."""
+        if target[:7].lower() != b"http://":
+            raise ProtocolError(BAD_TARGET, "target is neither a path nor an http URI")
+        authority, slash, path = target[7:].partition(b"/")
+        if not is_host(authority):
+            raise ProtocolError(BAD_HOST, "target has a bad authority")
+        self.head.raw_host = authority.lower()
+        return slash + path if slash else b"/"
+
+    def _take_field(self, kind: i64, value: bytes) -> bool:
+        head = self.head
+        if kind == fields.HOST:
+            host = value.strip(b" \t").lower()
+            if self._has_host:
+                raise ProtocolError(BAD_HOST, "two host fields")
+            self._has_host = True
+            if not is_host(host):
+                raise ProtocolError(BAD_HOST, "not a host")
+            if head.raw_host:
+                return True  # the target named the authority: `_finish_head` puts that in its place
+            head.raw_host = host
+            return False
+        if kind == fields.X_FORWARDED_FOR:
+            head.has_forwarded_for = True
+        elif kind == fields.X_FORWARDED_PROTO:
+            head.has_forwarded_proto = True
+        elif kind == fields.X_REQUEST_ID:
+            head.has_request_id = True
+        elif kind == fields.EXPECT:
+            if value.strip(b" \t").lower() != b"100-continue":
+                raise ProtocolError(BAD_EXPECTATION, "unknown expectation")
+            head.expects_continue = True
+        elif kind == fields.TE:
+            if b"trailers" in value.lower():
+                head.accepts_trailers = True
+            return True
+        else:
+            return super()._take_field(kind, value)
+        return False
+
+    def _take_block(self, block: bytes) -> None:
+        self.head.headers = Headers(block)
+
+    def _reset_head(self) -> None:
+        super()._reset_head()
+        self._has_host = False
+
+    def _finish_head(self) -> i64:
+        head = self.head
+        if not self._has_host:
+            if head.minor_version == 1:
+                raise ProtocolError(BAD_HOST, "no host field")
+        elif head.headers.block[:5].lower() != b"host:" and head.headers.get_raw(b"host") is None:
+            head.headers.block = b"Host: " + head.raw_host + b"\r\n" + head.headers.block
+        self._take_options(head)
+        framing: i64 = NO_BODY
+        if self._codings > 0:
+            if self._length >= 0:
+                raise ProtocolError(BAD_FRAMING, "content-length beside transfer-encoding")
+            if head.minor_version == 0:
+                raise ProtocolError(BAD_FRAMING, "transfer-encoding in an HTTP/1.0 request")
+            head.content_length = UNKNOWN_LENGTH
+            framing = CHUNKED
+        elif self._length > 0:
+            self._check_body_size(self._length)
+            head.content_length = self._length
+            framing = LENGTH
+        self.end = framing == NO_BODY
+        self._begin_body(framing)
+        if not self.end and self._at < len(self._buffer):
+            self._decode_body()
+        else:
+            self._compact()
+        return HEAD
+
+    def _take_options(self, head: RequestHead) -> None:
+        head.keep_alive = self._keeps_alive(head.headers, head.minor_version)
+        if head.minor_version == 0 and head.expects_continue:
+            head.expects_continue = False
+            head.headers.remove_raw(b"expect")
+
+
+__all__ = ["DATA", "HEAD", "NEED_MORE", "RequestDecoder"]

@@ -1,0 +1,181 @@
+"""Decoding replies (RFC 9112 sections 4 to 7). An upstream is trusted as little as a client."""
+
+from __future__ import annotations
+
+from typing import Final
+
+from mypy_extensions import i64
+
+from pymosn.api.protocol import DATA, HEAD, NEED_MORE, ProtocolError
+from pymosn.core.chars import FIELD_VALUE
+from pymosn.core.failure import BAD_RESPONSE
+from pymosn.core.headers import Headers
+from pymosn.core.message import ResponseHead
+from pymosn.protocol.http1 import fields
+from pymosn.protocol.http1.decoder import (
+    AT_HEAD,
+    CHUNKED,
+    CLOSE,
+    CR,
+    LENGTH,
+    LF,
+    NO_BODY,
+    SP,
+    UNTIL_CLOSE,
+    Http1Decoder,
+    Http1Limits,
+)
+
+#: Interim replies that one request may get; an upstream that sends more is refused.
+MAX_INTERIM: Final[i64] = 100
+
+
+class ResponseDecoder(Http1Decoder):
+    """Decodes the replies of one upstream connection.
+
+    `expect` must be called for each request that is sent. After HEAD with a 1xx `head`, the same message goes on.
+    """
+
+    def __init__(self, limits: Http1Limits) -> None:
+        super().__init__(limits)
+        self.head: ResponseHead = ResponseHead()
+        self._to_head: bool = False
+        self._interim: i64 = 0
+
+    def expect(self, method: bytes) -> None:
+        """The next reply answers a request with `method`."""
+        self._to_head = method == b"HEAD"
+        self._interim = 0
+
+    def decode(self) -> i64:
+        self.data = b""
+        self.end = False
+        if self._stage == AT_HEAD:
+            return self._decode_head()
+        return self._decode_body()
+
+    def finish(self) -> bool:
+        """The upstream closed: whether that completes the reply (only a body that ends with the connection)."""
+        if self._stage == UNTIL_CLOSE:
+            self._stage = AT_HEAD
+            return True
+        return False
+
+    def _decode_head(self) -> i64:
+        size: i64 = len(self._buffer)
+        start: i64 = self._at
+        if start >= size:
+            return NEED_MORE
+        after: i64 = -1
+        if self._needs_scan():
+            self.head = ResponseHead()
+            self._reset_head()
+            after = self._scan_status_line(start)
+            if after >= 0:
+                after = self._scan_fields(after)
+        if after < 0:
+            self._scanned = size
+            if size - start > self.limits.head:
+                raise ProtocolError(BAD_RESPONSE, "head of the reply is too large")
+            return NEED_MORE
+        if after - start > self.limits.head:
+            raise ProtocolError(BAD_RESPONSE, "head of the reply is too large")
+        self._at = after
+        self._scanned = 0
+        return self._finish_head()
+
+    def _scan_status_line(self, start: i64) -> i64:
+        """The offset behind the status line, or -1 when it is not complete."""
+        buffer = self._buffer
+        size: i64 = len(buffer)
+        if size - start < 12:
+            if not b"HTTP/1.".startswith(buffer[start : start + 7]):
+                raise ProtocolError(BAD_RESPONSE, "not a status line")
+            if b"\n" in buffer[start:]:
+                raise ProtocolError(BAD_RESPONSE, "not a status line")
+            return -1
+        minor: i64 = buffer[start + 7] - 48
+        if buffer[start : start + 7] != b"HTTP/1." or (minor != 0 and minor != 1) or buffer[start + 8] != SP:
+            raise ProtocolError(BAD_RESPONSE, "not a status line")
+        status: i64 = 0
+        i: i64 = start + 9
+        while i < start + 12:
+            digit: i64 = buffer[i] - 48
+            if digit < 0 or digit > 9:
+                raise ProtocolError(BAD_RESPONSE, "not a status code")
+            status = status * 10 + digit
+            i += 1
+        if status < 100 or status > 599:
+            raise ProtocolError(BAD_RESPONSE, "status code is outside 100 to 599")
+        if i < size and buffer[i] != SP and buffer[i] != CR:
+            raise ProtocolError(BAD_RESPONSE, "not a status code")
+        while i < size and FIELD_VALUE[buffer[i]] != 0:
+            i += 1
+        if (i < size and buffer[i] != CR) or (i + 1 < size and buffer[i + 1] != LF):
+            raise ProtocolError(BAD_RESPONSE, "control character in a status line")
+        if i + 1 >= size:
+            return -1
+        head = self.head
+        head.minor_version = minor
+        head.status = status
+        head.raw_reason = buffer[start + 13 : i]
+        return i + 2
+
+    def _take_field(self, kind: i64, value: bytes) -> bool:
+        if kind == fields.DATE:
+            self.head.has_date = True
+            return False
+        return super()._take_field(kind, value)
+
+    def _take_block(self, block: bytes) -> None:
+        self.head.headers = Headers(block)
+
+    def _finish_head(self) -> i64:
+        head = self.head
+        head.keep_alive = self._keeps_alive(head.headers, head.minor_version)
+        if self._codings > 0 and (self._length >= 0 or head.minor_version == 0):
+            raise ProtocolError(BAD_RESPONSE, "transfer-encoding beside content-length or in HTTP/1.0")
+        if head.status < 200:
+            return self._finish_interim(head)
+        framing = self._framing(head)
+        self.end = framing == NO_BODY
+        self._begin_body(framing)
+        if not self.end and self._at < len(self._buffer):
+            self._decode_body()
+        else:
+            self._compact()
+        return HEAD
+
+    def _finish_interim(self, head: ResponseHead) -> i64:
+        self._interim += 1
+        if head.status == 101:
+            raise ProtocolError(BAD_RESPONSE, "switching protocols was not asked for")
+        if self._interim > MAX_INTERIM:
+            raise ProtocolError(BAD_RESPONSE, "too many interim replies")
+        if self._codings > 0 or self._length > 0:
+            raise ProtocolError(BAD_RESPONSE, "interim reply with a body")
+        self._compact()
+        return HEAD
+
+    def _framing(self, head: ResponseHead) -> i64:
+        """How the body is framed (RFC 9112 section 6.3)."""
+        if self._to_head or head.status == 304:
+            head.content_length = self._length
+            return NO_BODY
+        if head.status == 204:
+            if self._length >= 0:
+                head.headers.remove_raw(b"content-length")
+            if self._length > 0 or self._codings > 0:
+                head.keep_alive = False
+            head.content_length = 0
+            return NO_BODY
+        if self._codings > 0:
+            return CHUNKED
+        if self._length < 0:
+            head.keep_alive = False
+            return CLOSE
+        head.content_length = self._length
+        return LENGTH if self._length > 0 else NO_BODY
+
+
+__all__ = ["DATA", "HEAD", "NEED_MORE", "ResponseDecoder"]

@@ -1,0 +1,1 @@
+"""LAYER 4: streams <-> streams: one exchange."""

@@ -1,0 +1,155 @@
+"""One try at one host."""
+
+from __future__ import annotations
+
+from pymosn.api.stream import RequestSender, ResponseReceiver
+from pymosn.core.clock import Clock
+from pymosn.core.failure import CONNECT_FAILED, Failure
+from pymosn.core.headers import Headers
+from pymosn.core.message import ResponseHead
+from pymosn.proxy.filtering import FilteredExchange
+from pymosn.upstream.cluster import ClusterHost
+
+
+class AttemptOwner(FilteredExchange):
+    """Hears what becomes of an attempt: the exchange."""
+
+    def on_attempt_sender(self, attempt: Attempt, sender: RequestSender) -> None:
+        """There is a stream: send the request."""
+        raise NotImplementedError
+
+    def on_attempt_failed(self, attempt: Attempt, failure: Failure) -> None:
+        """The attempt is over without a complete reply."""
+        raise NotImplementedError
+
+    def on_attempt_informational(self, head: ResponseHead) -> None:
+        """A 1xx reply came."""
+        raise NotImplementedError
+
+    def on_attempt_response(self, head: ResponseHead, data: bytes, end: bool) -> None:
+        """The reply's head came."""
+        raise NotImplementedError
+
+    def on_attempt_data(self, data: bytes, end: bool) -> None:
+        """A piece of the reply's body came."""
+        raise NotImplementedError
+
+    def on_attempt_trailers(self, trailers: Headers) -> None:
+        """The reply's trailers came."""
+        raise NotImplementedError
+
+    def on_attempt_writable(self, writable: bool) -> None:
+        """The upstream can take no more for now, or can again."""
+        raise NotImplementedError
+
+
+class Attempt(ResponseReceiver):
+    """Takes a stream from the host's pool and passes on what comes back, until it ends, fails or is cancelled.
+
+    Each attempt is counted exactly once as begun and once as ended, for its host and for its cluster.
+    """
+
+    def __init__(self, exchange: AttemptOwner, host: ClusterHost, clock: Clock) -> None:
+        super().__init__()
+        self.host = host
+        self.sender: RequestSender | None = None
+        self._exchange: AttemptOwner | None = exchange
+        self._clock = clock
+        self._started = clock.now
+        host.stats.request_total.value += 1
+        host.stats.request_active.value += 1
+        host.cluster_stats.request_total.value += 1
+        host.cluster_stats.request_active.value += 1
+
+    def start(self, protocol: str, fresh: bool) -> None:
+        """Asks the pool for a stream; `fresh`: on a new connection."""
+        try:
+            pool = self.host.pool(protocol)
+        except KeyError:
+            self.on_no_sender(CONNECT_FAILED)
+            return
+        pool.acquire(self, fresh)
+
+    def cancel(self, protocol: str) -> None:
+        """The exchange does not want it any more."""
+        if self._exchange is None:
+            return
+        self._end(False)
+        self.host.stats.request_local_reset.value += 1
+        self.host.cluster_stats.request_local_reset.value += 1
+        sender = self.sender
+        if sender is None:
+            self.host.pool(protocol).withdraw(self)
+        else:
+            self.sender = None
+            sender.cancel()
+
+    def _end(self, succeeded: bool) -> None:
+        self._exchange = None
+        seconds = self._clock.now - self._started
+        stats = self.host.stats
+        stats.request_active.value -= 1
+        stats.request_duration.record(seconds)
+        cluster = self.host.cluster_stats
+        cluster.request_active.value -= 1
+        cluster.request_duration.record(seconds)
+        if succeeded:
+            stats.response_success.value += 1
+            cluster.response_success.value += 1
+        else:
+            stats.response_failed.value += 1
+            cluster.response_failed.value += 1
+
+    # ---- from the pool and the stream
+
+    def on_sender(self, sender: RequestSender) -> None:
+        self.sender = sender
+        exchange = self._exchange
+        if exchange is None:
+            sender.cancel()
+        else:
+            exchange.on_attempt_sender(self, sender)
+
+    def on_no_sender(self, failure: Failure) -> None:
+        exchange = self._exchange
+        if exchange is not None:
+            self._end(False)
+            exchange.on_attempt_failed(self, failure)
+
+    def on_informational(self, head: ResponseHead) -> None:
+        exchange = self._exchange
+        if exchange is not None:
+            exchange.on_attempt_informational(head)
+
+    def on_response(self, head: ResponseHead, data: bytes, end: bool) -> None:
+        exchange = self._exchange
+        if exchange is not None:
+            if end:
+                self._end(head.status < 500)
+            exchange.on_attempt_response(head, data, end)
+
+    def on_data(self, data: bytes, end: bool) -> None:
+        exchange = self._exchange
+        if exchange is not None:
+            if end:
+                self._end(True)
+            exchange.on_attempt_data(data, end)
+
+    def on_trailers(self, trailers: Headers) -> None:
+        exchange = self._exchange
+        if exchange is not None:
+            self._end(True)
+            exchange.on_attempt_trailers(trailers)
+
+    def on_reset(self, failure: Failure) -> None:
+        exchange = self._exchange
+        if exchange is not None:
+            self.host.stats.request_remote_reset.value += 1
+            self.host.cluster_stats.request_remote_reset.value += 1
+            self._end(False)
+            exchange.on_attempt_failed(self, failure)
+
+    def on_writable(self, writable: bool) -> None:
+        exchange = self._exchange
+        if exchange is not None:
+            exchange.on_attempt_writable(writable)

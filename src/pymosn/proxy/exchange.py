@@ -1,0 +1,480 @@
+"""One request and all that is done for it: filters, route, host, attempts, reply.
+
+The life of an exchange reads from top to bottom: the request comes (`on_request`), is routed, goes to an attempt
+(`on_attempt_sender`), a reply comes back (`on_attempt_response`) and is sent, and the exchange ends (`_finish`). Whatever
+breaks on the way goes through `fail`, which answers if that is still possible and otherwise breaks the reply off visibly.
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+from mypy_extensions import i64
+
+from pymosn.api.proxy import Reply
+from pymosn.api.stream import RequestSender, ResponseSender
+from pymosn.core.failure import (
+    ALL_UNHEALTHY,
+    CLIENT_GONE,
+    CLUSTER_UNKNOWN,
+    INTERNAL_ERROR,
+    NO_HOSTS,
+    NO_ROUTE,
+    NO_ROUTER,
+    NO_VIRTUAL_HOST,
+    RESET_BEFORE_RESPONSE,
+    STREAM_IDLE,
+    UPSTREAM_TIMEOUT,
+    Failure,
+)
+from pymosn.core.headers import Headers
+from pymosn.core.log import DEBUG, WARN
+from pymosn.core.message import RequestHead, ResponseHead
+from pymosn.proxy.attempt import Attempt, AttemptOwner
+from pymosn.proxy.filter_chain import report_error
+from pymosn.proxy.forwarding import add_forwarding_fields
+from pymosn.proxy.local_reply import failure_reply, local_head
+from pymosn.proxy.options import ProxyOptions
+from pymosn.proxy.runtime import Runtime
+from pymosn.routing.actions import DirectResponse, Forward, Redirect
+from pymosn.upstream.cluster import Cluster, ClusterHost
+
+#: Hosts that are tried for one request.
+MAX_ATTEMPTS: Final[i64] = 3
+
+#: Methods that may be sent twice (RFC 9110 section 9.2.2).
+IDEMPOTENT: Final = frozenset((b"GET", b"HEAD", b"OPTIONS", b"PUT", b"DELETE", b"TRACE"))
+
+
+class ProxyExchange(AttemptOwner):
+    """See the module's text."""
+
+    def __init__(self, runtime: Runtime, options: ProxyOptions, sender: ResponseSender) -> None:
+        super().__init__(runtime, options, sender)
+        self._attempt: Attempt | None = None
+        self._upstream: RequestSender | None = None
+        self._cluster: Cluster | None = None
+        self._timeout = 0.0
+        # The request, as far as it waits for an upstream.
+        self._held: list[bytes] = []
+        self._request_ended = False
+        self._trailers: Headers | None = None
+        self._is_sent = False
+        self._is_prepared = False
+        self._holds_client = False
+        self._client_is_full = False
+        # The reply, as far as it waits for a filter.
+        self._reply_data = b""
+        self._reply_end = False
+        self._reply_trailers: Headers | None = None
+        self._holds_upstream = False
+        self._head_sent = False
+
+        self.started = runtime.clock.now
+        options.stats.request_total.value += 1
+        options.stats.request_active.value += 1
+
+    # ---- the request comes
+
+    def on_request(self, head: RequestHead, data: bytes, end: bool) -> None:
+        self.request = head
+        if data:
+            self.bytes_received = len(data)
+            self._held.append(data)
+        self._request_ended = end
+        if end:
+            self.request_received = self.started
+        filters = self._options.filters.on_request
+        if filters:
+            self.run_filters(filters, False, 0)
+        else:
+            self._route()
+
+    def on_request_filtered(self) -> None:
+        if not self._is_over:
+            self._route()
+
+    def on_data(self, data: bytes, end: bool) -> None:
+        if self._is_over:
+            return
+        self.bytes_received += len(data)
+        if end:
+            self._request_ended = True
+            self.request_received = self._runtime.clock.now
+        upstream = self._upstream
+        if upstream is None or not self._is_sent:
+            self._held.append(data)
+            self._hold_client()
+            return
+        upstream.send_data(data, end)
+        self._await_reply()
+
+    def on_trailers(self, trailers: Headers) -> None:
+        if self._is_over:
+            return
+        self._request_ended = True
+        self.request_received = self._runtime.clock.now
+        upstream = self._upstream
+        if upstream is None or not self._is_sent:
+            self._trailers = trailers
+        else:
+            upstream.send_trailers(trailers)
+            self._await_reply()
+
+    def on_refused(self, head: RequestHead, failure: Failure) -> None:
+        self.request = head
+        self._request_ended = True
+        self.fail(failure, "")
+
+    def on_reset(self, failure: Failure) -> None:
+        self.fail(failure, "")
+
+    def on_writable(self, writable: bool) -> None:
+        self._client_is_full = not writable
+        upstream = self._upstream
+        if upstream is not None:
+            if writable:
+                upstream.resume()
+            else:
+                upstream.pause()
+
+    # ---- where it goes
+
+    def _route(self) -> None:
+        head = self.request
+        table = self._options.slot.table
+        if table is None:
+            self.fail(NO_ROUTER, self._options.slot.name)
+            return
+        host = table.find_host(head.raw_host)
+        if host is None:
+            self.fail(NO_VIRTUAL_HOST, head.host)
+            return
+        route = host.find(head)
+        if route is None:
+            self.fail(NO_ROUTE, host.name)
+            return
+        self.route = route
+        action = route.action
+        if isinstance(action, Forward):
+            self._forward(action)
+        elif isinstance(action, Redirect):
+            headers = Headers()
+            headers.set("location", action.location(head))
+            self._reply(action.status, headers, b"")
+        elif isinstance(action, DirectResponse):
+            self._reply(action.status, Headers(), action.body)
+        else:
+            self.fail(INTERNAL_ERROR, f"route {route.name} has no action")
+
+    def _forward(self, action: Forward) -> None:
+        name = action.choose_cluster()
+        self.cluster_name = name
+        cluster = self._runtime.clusters.get(name)
+        if cluster is None:
+            self.fail(CLUSTER_UNKNOWN, name)
+            return
+        self._cluster = cluster
+        self._timeout = action.timeout
+        self._await_reply()
+        self._try(cluster, None, False)
+
+    def _await_reply(self) -> None:
+        """Sets the time for what comes next: the reply's head, or more of the request."""
+        if self._head_sent or not self._request_ended:
+            self._runtime.wheel.set(self, self._options.stream_idle_timeout)
+        else:
+            self._runtime.wheel.set(self, self._timeout)
+
+    def _try(self, cluster: Cluster, tried: ClusterHost | None, fresh: bool) -> None:
+        host = cluster.balancer.choose(tried)
+        if host is None:
+            self.fail(ALL_UNHEALTHY if cluster.hosts else NO_HOSTS, cluster.name)
+            return
+        assert isinstance(host, ClusterHost)
+        self.attempts += 1
+        self.upstream_address = host.address
+        self.upstream_hostname = host.hostname
+        attempt = Attempt(self, host, self._runtime.clock)
+        self._attempt = attempt
+        attempt.start(self.protocol, fresh)
+
+    # ---- the attempt
+
+    def on_attempt_sender(self, attempt: Attempt, sender: RequestSender) -> None:
+        self._upstream = sender
+        self.upstream_connection_id = sender.connection().id
+        if not self._is_prepared:
+            self._is_prepared = True
+            add_forwarding_fields(self, self._options, self._runtime.request_ids)
+        if self._client_is_full:
+            sender.pause()
+        self._is_sent = True
+        held = self._held
+        if not held:
+            data = b""
+        elif len(held) == 1:
+            data = held[0]
+        else:
+            data = b"".join(held)
+        if data:
+            self._held = []
+        sender.send_request(self.request, data, self._request_ended and self._trailers is None)
+        if self._trailers is not None:
+            sender.send_trailers(self._trailers)
+        self._release_client()
+
+    def on_attempt_failed(self, attempt: Attempt, failure: Failure) -> None:
+        was_reused = self._upstream is not None and self._upstream.is_reused()
+        self._attempt = None
+        self._upstream = None
+        cluster = self._cluster
+        if cluster is None or self.response is not None:
+            self.fail(failure, attempt.host.address)
+        elif failure.may_retry and self.attempts < MAX_ATTEMPTS and self.attempts < len(cluster.hosts):
+            self._retry(cluster, attempt.host, False)
+        elif failure is RESET_BEFORE_RESPONSE and was_reused and self._can_repeat():
+            # The host closed a connection that it had kept for us: that says nothing about the host or the request.
+            self._retry(cluster, None, True)
+        else:
+            self.fail(failure, attempt.host.address)
+
+    def _retry(self, cluster: Cluster, tried: ClusterHost | None, fresh: bool) -> None:
+        cluster.stats.request_retry.value += 1
+        self._is_sent = False
+        self._try(cluster, tried, fresh)
+
+    def _can_repeat(self) -> bool:
+        return (
+            self._request_ended
+            and self.bytes_received == 0
+            and self._trailers is None
+            and self.request.raw_method in IDEMPOTENT
+            and self.attempts < MAX_ATTEMPTS
+        )
+
+    def on_attempt_informational(self, head: ResponseHead) -> None:
+        if not self._is_over and not self._head_sent:
+            self._sender.send_informational(head)
+
+    def on_attempt_writable(self, writable: bool) -> None:
+        if writable:
+            self._release_client()
+        else:
+            self._hold_client()
+
+    def _hold_client(self) -> None:
+        if not self._holds_client and not self._is_over:
+            self._holds_client = True
+            self._sender.pause()
+
+    def _release_client(self) -> None:
+        if self._holds_client:
+            self._holds_client = False
+            self._sender.resume()
+
+    # ---- the reply
+
+    def on_attempt_response(self, head: ResponseHead, data: bytes, end: bool) -> None:
+        self.response = head
+        self.response_received = self._runtime.clock.now
+        self._reply_data = data
+        self._reply_end = end
+        if end:
+            self._forget_upstream()
+        filters = self._options.filters.on_response
+        if filters:
+            self.run_filters(filters, True, 0)
+        else:
+            self._send_head()
+
+    def on_response_filtered(self) -> None:
+        if not self._is_over:
+            self._send_head()
+
+    def _send_head(self) -> None:
+        head = self.response
+        assert head is not None
+        if not head.has_date:
+            head.headers.block = head.headers.block + self._runtime.dates.line()
+        data = self._reply_data
+        end = self._reply_end
+        self._reply_data = b""
+        self._head_sent = True
+        self.bytes_sent += len(data)
+        self._sender.send_response(head, data, end and self._reply_trailers is None)
+        if self._reply_trailers is not None:
+            self._sender.send_trailers(self._reply_trailers)
+        if end:
+            self._finish()
+            return
+        self._runtime.wheel.set(self, self._options.stream_idle_timeout)
+        if self._holds_upstream and self._upstream is not None:
+            self._holds_upstream = False
+            self._upstream.resume()
+
+    def on_attempt_data(self, data: bytes, end: bool) -> None:
+        if end:
+            self._forget_upstream()
+        if not self._head_sent:
+            self._hold_reply(data, end)
+            return
+        self.bytes_sent += len(data)
+        self._sender.send_data(data, end)
+        if end:
+            self._finish()
+        else:
+            self._runtime.wheel.set(self, self._options.stream_idle_timeout)
+
+    def on_attempt_trailers(self, trailers: Headers) -> None:
+        self._forget_upstream()
+        if not self._head_sent:
+            self._reply_trailers = trailers
+            self._reply_end = True
+            return
+        self._sender.send_trailers(trailers)
+        self._finish()
+
+    def _hold_reply(self, data: bytes, end: bool) -> None:
+        """Keeps what came of the reply while a filter thinks about its head; the upstream is not read meanwhile."""
+        self._reply_data = self._reply_data + data
+        self._reply_end = end
+        if not end and not self._holds_upstream and self._upstream is not None:
+            self._holds_upstream = True
+            self._upstream.pause()
+
+    def _forget_upstream(self) -> None:
+        """The attempt is complete; its connection may already serve somebody else."""
+        self._attempt = None
+        self._upstream = None
+
+    # ---- replies of our own
+
+    def reply_from_filter(self, reply: Reply, in_response: bool) -> None:
+        if self._is_over:
+            return
+        self._cancel_attempt()
+        self.response = local_head(self.request, reply.status, reply.headers.copy(), reply.body)
+        if in_response:
+            self._send_local(reply.body)
+        else:
+            self._reply_local(reply.body)
+
+    def _reply(self, status: int, headers: Headers, body: bytes) -> None:
+        """Answers by ourselves; the filters see it like any reply."""
+        self.response = local_head(self.request, status, headers, body)
+        self._reply_local(body)
+
+    def _reply_local(self, body: bytes) -> None:
+        head = self.response
+        assert head is not None
+        self._reply_data = b"" if self.request.raw_method == b"HEAD" or head.status == 304 else body
+        self._reply_end = True
+        filters = self._options.filters.on_response
+        if filters:
+            self.run_filters(filters, True, 0)
+        else:
+            self._send_head()
+
+    def _send_local(self, body: bytes) -> None:
+        """Sends a reply of a filter, or about a filter: the other filters are not asked."""
+        head = self.response
+        assert head is not None
+        self._reply_data = b"" if self.request.raw_method == b"HEAD" or head.status == 304 else body
+        self._reply_end = True
+        self._reply_trailers = None
+        self._send_head()
+
+    # ---- how it ends
+
+    def fail(self, failure: Failure, detail: str) -> None:
+        if self._is_over:
+            return
+        had_failed = self.failure is not None
+        self.failure = failure
+        self.failure_detail = detail
+        self._cancel_attempt()
+        self.cancel_filter()
+        log = self._runtime.log
+        if failure.status >= 500 and log.level <= WARN:
+            log.write(WARN, self._describe(failure, detail))
+        elif log.level <= DEBUG:
+            log.write(DEBUG, self._describe(failure, detail))
+        if self._head_sent:
+            self._sender.reset(failure)
+            self._finish()
+        elif failure.status == CLIENT_GONE.status:
+            self.response = None
+            self._sender.reset(failure)
+            self._finish()
+        else:
+            body = failure_reply(failure)
+            headers = Headers()
+            if self._options.reason_header:
+                headers.set("x-pymosn-reason", failure.reason)
+            self.response = local_head(self.request, failure.status, headers, body)
+            if had_failed or self.is_filter_failure(failure):
+                self._send_local(body)
+            else:
+                self._reply_local(body)
+
+    def is_filter_failure(self, failure: Failure) -> bool:
+        """Whether the chain itself broke, so that it must not be asked again."""
+        return failure.reason == "filter_error"
+
+    def _describe(self, failure: Failure, detail: str) -> str:
+        head = self.request
+        line = (head.raw_method + b" " + head.raw_host + head.raw_path)[:512].decode("latin-1")
+        upstream = self.upstream_connection_id or "-"
+        return f"[{self.connection_id},{upstream},-] {failure.status} {failure.reason} ({detail}): {line}"
+
+    def on_alarm(self) -> None:
+        attempt = self._attempt
+        if attempt is not None:
+            attempt.host.stats.request_timeout.value += 1
+            attempt.host.cluster_stats.request_timeout.value += 1
+        if self._head_sent or not self._request_ended:
+            self.fail(STREAM_IDLE, self.upstream_address)
+        else:
+            self.fail(UPSTREAM_TIMEOUT, self.upstream_address)
+
+    def _cancel_attempt(self) -> None:
+        attempt = self._attempt
+        self._attempt = None
+        self._upstream = None
+        if attempt is not None:
+            attempt.cancel(self.protocol)
+
+    def _finish(self) -> None:
+        if self._is_over:
+            return
+        self._is_over = True
+        runtime = self._runtime
+        runtime.wheel.clear(self)
+        self._cancel_attempt()
+        self._held = []
+        self.finished = runtime.clock.now
+        self._count()
+        for access_log in self._options.access_logs:
+            access_log.log(self)
+        for named in self._options.filters.on_complete:
+            try:
+                named.filter.on_complete(self)
+            except Exception as error:
+                report_error(runtime.log, named, self, error)
+        self._sender.release()
+
+    def _count(self) -> None:
+        stats = self._options.stats
+        stats.request_active.value -= 1
+        stats.request_time.record(self.finished - self.started)
+        failure = self.failure
+        if self.response is not None:
+            stats.count_status(self.response.status)
+        elif failure is not None:
+            stats.count_status(failure.status)
+        if failure is not None:
+            stats.request_failed.value += 1
+            stats.count_reason(failure.reason)
+            if self._head_sent or failure is CLIENT_GONE:
+                stats.request_reset.value += 1

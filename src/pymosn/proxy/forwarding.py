@@ -1,0 +1,46 @@
+"""What the proxy tells an upstream about the client: X-Forwarded-For, X-Forwarded-Proto, X-Request-Id."""
+
+from __future__ import annotations
+
+from pymosn.api.network import Connection
+from pymosn.api.proxy import Exchange
+from pymosn.core.message import RequestHead
+from pymosn.proxy.options import ProxyOptions
+from pymosn.proxy.runtime import RequestIds
+
+
+def add_forwarding_fields(exchange: Exchange, options: ProxyOptions, ids: RequestIds) -> None:
+    """Adds the fields that the listener is configured to add."""
+    head = exchange.request
+    connection = exchange.connection
+    if options.filters.on_request:
+        # What the codec saw on the way in may not be true any more.
+        headers = head.headers
+        head.has_forwarded_for = headers.get_raw(b"x-forwarded-for") is not None
+        head.has_forwarded_proto = headers.get_raw(b"x-forwarded-proto") is not None
+        head.has_request_id = headers.get_raw(b"x-request-id") is not None
+    lines = b""
+    if options.x_forwarded:
+        if head.has_forwarded_for or head.has_forwarded_proto:
+            lines = _append(head, connection)
+        else:
+            lines = connection.forwarded_lines
+            if not lines:
+                lines = b"x-forwarded-for: " + connection.remote_ip.encode() + b"\r\nx-forwarded-proto: "
+                lines = lines + head.scheme.encode() + b"\r\n"
+                connection.forwarded_lines = lines
+    if options.x_request_id and not head.has_request_id:
+        lines = lines + b"x-request-id: " + ids.next() + b"\r\n"
+    if lines:
+        head.headers.block = head.headers.block + lines
+
+
+def _append(head: RequestHead, connection: Connection) -> bytes:
+    chain = connection.remote_ip
+    if head.has_forwarded_for:
+        chain = ", ".join([*head.headers.get_all("x-forwarded-for"), chain])
+        head.headers.remove_raw(b"x-forwarded-for")
+    lines = b"x-forwarded-for: " + chain.encode("utf-8", "surrogateescape") + b"\r\n"
+    if not head.has_forwarded_proto:
+        lines += b"x-forwarded-proto: " + head.scheme.encode() + b"\r\n"
+    return lines

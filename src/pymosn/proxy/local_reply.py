@@ -1,0 +1,30 @@
+"""Replies that the proxy makes itself. They carry nothing of the request (MOSN echoes its headers; we do not)."""
+
+from __future__ import annotations
+
+from http import HTTPStatus
+from typing import Final
+
+from pymosn.core.failure import Failure
+from pymosn.core.headers import Headers
+from pymosn.core.message import RequestHead, ResponseHead
+
+_PHRASES: Final[dict[int, str]] = {int(status): status.phrase for status in HTTPStatus}
+
+
+def failure_reply(failure: Failure) -> bytes:
+    """The body for a failure: what HTTP says of the status; the reason word is for the operator, not the client."""
+    return f"{failure.status} {_PHRASES.get(failure.status, 'Error')}\n".encode()
+
+
+def local_head(request: RequestHead, status: int, headers: Headers, body: bytes) -> ResponseHead:
+    """The head of a reply with `body`."""
+    if body and headers.get_raw(b"content-type") is None:
+        headers.add_raw(b"content-type", b"text/plain; charset=utf-8")
+    head = ResponseHead(status, b"", headers)
+    if status == 204:
+        head.content_length = 0
+    elif status != 304:
+        head.content_length = len(body)
+        headers.add_raw(b"content-length", b"%d" % len(body))
+    return head

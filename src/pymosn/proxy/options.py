@@ -1,0 +1,43 @@
+"""What the `proxy` network filter of one listener was configured to do, as run-time objects."""
+
+from __future__ import annotations
+
+from pymosn.api.proxy import AccessLog
+from pymosn.api.stream import StreamProtocol
+from pymosn.core.counters import DownstreamStats
+from pymosn.proxy.filter_chain import StreamFilters
+from pymosn.routing.table import TableSlot
+
+
+class ProxyOptions:
+    """Shared by all connections of a listener; immutable."""
+
+    def __init__(
+        self,
+        listener_name: str,
+        protocols: list[StreamProtocol],
+        protocol_options: dict[str, object],
+        slot: TableSlot,
+        filters: StreamFilters,
+        stats: DownstreamStats,
+        access_logs: list[AccessLog],
+        x_forwarded: bool = True,
+        x_request_id: bool = True,
+        reason_header: bool = False,
+        stream_idle_timeout: float = 300.0,
+    ) -> None:
+        """`protocols`: in the order in which they are tried; `protocol_options`: by protocol name.
+
+        `stream_idle_timeout`: seconds without a byte either way after which an exchange whose reply has begun is given up.
+        """
+        self.listener_name = listener_name
+        self.protocols = protocols
+        self.protocol_options = protocol_options
+        self.slot = slot
+        self.filters = filters
+        self.stats = stats
+        self.access_logs = access_logs
+        self.x_forwarded = x_forwarded
+        self.x_request_id = x_request_id
+        self.reason_header = reason_header
+        self.stream_idle_timeout = stream_idle_timeout

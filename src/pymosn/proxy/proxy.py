@@ -1,0 +1,124 @@
+"""The `proxy` network filter: finds out the protocol of a connection once, then makes exchanges of its streams."""
+
+from __future__ import annotations
+
+from mypy_extensions import i64
+
+from pymosn.api.network import STOP, Connection, FilterChainFactory, NetworkFilter
+from pymosn.api.protocol import NO, YES
+from pymosn.api.stream import RequestReceiver, ResponseSender, ServerStreams, StreamListener, StreamProtocol
+from pymosn.core.failure import CLOSED_LOCALLY, Failure
+from pymosn.core.log import WARN
+from pymosn.proxy.exchange import ProxyExchange
+from pymosn.proxy.options import ProxyOptions
+from pymosn.proxy.runtime import Runtime
+
+
+class ExchangeMaker(StreamListener):
+    """Makes an exchange of each stream of one protocol on one listener."""
+
+    def __init__(self, runtime: Runtime, options: ProxyOptions, protocol: str) -> None:
+        self._runtime = runtime
+        self._options = options
+        self._protocol = protocol
+
+    def new_stream(self, sender: ResponseSender) -> RequestReceiver:
+        exchange = ProxyExchange(self._runtime, self._options, sender)
+        exchange.protocol = self._protocol
+        return exchange
+
+
+class ProxyFactory(FilterChainFactory):
+    """The filter chain of a listener whose one network filter is `proxy`."""
+
+    def __init__(self, runtime: Runtime, options: ProxyOptions) -> None:
+        self._runtime = runtime
+        self._options = options
+        self._makers = {
+            protocol.spec.name: ExchangeMaker(runtime, options, protocol.spec.name) for protocol in options.protocols
+        }
+
+    def create(self) -> list[NetworkFilter]:
+        protocols = self._options.protocols
+        if len(protocols) == 1:
+            return [self.server(protocols[0])]
+        return [ProtocolDetector(self, self._runtime, self._options)]
+
+    def server(self, protocol: StreamProtocol) -> ServerStreams:
+        """The server half of a connection that speaks `protocol`."""
+        name = protocol.spec.name
+        return protocol.server(self._makers[name], self._options.protocol_options[name])
+
+
+class ProtocolDetector(NetworkFilter):
+    """Waits until the first bytes tell which of several protocols they are, then hands everything to its server half."""
+
+    def __init__(self, factory: ProxyFactory, runtime: Runtime, options: ProxyOptions) -> None:
+        self._factory = factory
+        self._runtime = runtime
+        self._options = options
+        self._connection: Connection = Connection()
+        self._server: ServerStreams | None = None
+        self._first = b""
+
+    def on_connection(self, connection: Connection) -> None:
+        self._connection = connection
+        connection.set_idle(60.0)
+
+    def on_data(self, data: bytes) -> bool:
+        server = self._server
+        if server is not None:
+            return server.on_data(data)
+        self._first += data
+        undecided = False
+        for protocol in self._options.protocols:
+            answer: i64 = protocol.spec.match(self._first)
+            if answer == YES:
+                self._start(protocol)
+                return STOP
+            if answer != NO:
+                undecided = True
+        if not undecided:
+            self._refuse()
+        return STOP
+
+    def _start(self, protocol: StreamProtocol) -> None:
+        server = self._factory.server(protocol)
+        self._server = server
+        server.on_connection(self._connection)
+        first = self._first
+        self._first = b""
+        server.on_data(first)
+
+    def _refuse(self) -> None:
+        log = self._runtime.log
+        if log.level <= WARN:
+            text = f"[{self._connection.id},-,-] no protocol of the listener begins with {self._first[:10]!r}"
+            log.write(WARN, text, "mosn.proxy.codec_error")
+        self._connection.abort(CLOSED_LOCALLY)
+
+    def on_eof(self) -> None:
+        if self._server is not None:
+            self._server.on_eof()
+        else:
+            self._connection.close(CLOSED_LOCALLY)
+
+    def on_writable(self, writable: bool) -> None:
+        if self._server is not None:
+            self._server.on_writable(writable)
+
+    def on_idle(self) -> None:
+        if self._server is not None:
+            self._server.on_idle()
+        else:
+            self._connection.close(CLOSED_LOCALLY)
+
+    def on_drain(self) -> None:
+        if self._server is not None:
+            self._server.on_drain()
+        else:
+            self._connection.close(CLOSED_LOCALLY)
+
+    def on_close(self, failure: Failure) -> None:
+        if self._server is not None:
+            self._server.on_close(failure)

@@ -1,0 +1,129 @@
+"""Route tables: from a host to a virtual host, from there to a route. Immutable; a change makes a new one."""
+
+from __future__ import annotations
+
+from mypy_extensions import i64
+
+from pymosn.api.routing import Route
+from pymosn.core.message import RequestHead
+
+
+class VirtualHost:
+    """Routes for some domains; the first that matches wins."""
+
+    def __init__(self, name: str, domains: list[str], routes: list[Route]) -> None:
+        self.name = name
+        self.domains = domains
+        self._routes = routes
+
+    def find(self, head: RequestHead) -> Route | None:
+        """The first route that matches."""
+        for route in self._routes:
+            if route.matcher.matches(head):
+                return route
+        return None
+
+
+class _Suffixes:
+    """Wildcard domains: the longest suffix wins, and it must leave at least one character for the star."""
+
+    def __init__(self) -> None:
+        self._hosts: dict[bytes, VirtualHost] = {}
+        self._lengths: list[int] = []
+
+    def add(self, suffix: bytes, host: VirtualHost) -> None:
+        self._hosts[suffix] = host
+        self._lengths = sorted({len(known) for known in self._hosts}, reverse=True)
+
+    def find(self, name: bytes) -> VirtualHost | None:
+        size: i64 = len(name)
+        for length in self._lengths:
+            if length < size:
+                found = self._hosts.get(name[size - length :])
+                if found is not None:
+                    return found
+        return None
+
+
+class RouteTable:
+    """One router of the configuration.
+
+    Domains are tried in MOSN's order (key reference section 6.3): exact host and port, exact host with any port, wildcard
+    with port, wildcard with any port, default. Beyond MOSN, a domain without a port also serves that host on any port when
+    nothing names the port, and a request without a host gets the default.
+    """
+
+    def __init__(self, name: str) -> None:
+        self.name = name
+        self._exact: dict[bytes, VirtualHost] = {}
+        self._any_port: dict[bytes, VirtualHost] = {}
+        self._suffix: dict[bytes, _Suffixes] = {}
+        self._suffix_any_port = _Suffixes()
+        self._default: VirtualHost | None = None
+        self._only_default = True
+
+    def add(self, host: VirtualHost) -> None:
+        """Adds a virtual host. Raises ValueError for a domain that is taken or malformed."""
+        for domain in host.domains:
+            self._add_domain(domain.lower().encode(), host)
+
+    def _add_domain(self, domain: bytes, host: VirtualHost) -> None:
+        if domain in (b"*", b"*:*"):
+            if self._default is not None:
+                raise ValueError("two virtual hosts have the default domain *")
+            self._default = host
+            return
+        self._only_default = False
+        name, port = split_port(domain)
+        if b"*" in name[1:] or not name:
+            raise ValueError(f"domain {domain.decode()!r}: a star may only stand first")
+        if name.startswith(b"*"):
+            if port == b"*":
+                self._suffix_any_port.add(name[1:], host)
+            else:
+                self._suffix.setdefault(port, _Suffixes()).add(name[1:], host)
+            return
+        table = self._any_port if port == b"*" else self._exact
+        key = name if port == b"*" else domain
+        if key in table:
+            raise ValueError(f"two virtual hosts have the domain {domain.decode()!r}")
+        table[key] = host
+
+    def find_host(self, authority: bytes) -> VirtualHost | None:
+        """The virtual host for a lower-case `authority` (host and optional port)."""
+        if self._only_default:
+            return self._default
+        found = self._exact.get(authority)
+        if found is not None:
+            return found
+        name, port = split_port(authority)
+        found = self._any_port.get(name)
+        if found is None and port:
+            found = self._exact.get(name)
+        if found is None:
+            suffixes = self._suffix.get(port)
+            if suffixes is not None:
+                found = suffixes.find(name)
+        if found is None:
+            found = self._suffix_any_port.find(name)
+        if found is None and port:
+            suffixes = self._suffix.get(b"")
+            if suffixes is not None:
+                found = suffixes.find(name)
+        return self._default if found is None else found
+
+
+def split_port(authority: bytes) -> tuple[bytes, bytes]:
+    """Host and port of `host`, `host:port`, `host:*` or `[v6]:port`; the port is empty when there is none."""
+    name, colon, port = authority.rpartition(b":")
+    if not colon or b"]" in port:
+        return authority, b""
+    return name, port
+
+
+class TableSlot:
+    """The place where listeners look for the table of a name; a change of configuration puts another table in."""
+
+    def __init__(self, name: str) -> None:
+        self.name = name
+        self.table: RouteTable | None = None

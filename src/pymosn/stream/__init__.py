@@ -1,0 +1,1 @@
+"""LAYER 3: frames <-> streams: keep-alive, multiplexing, connection pools."""

@@ -1,0 +1,1 @@
+"""HTTP/1 streams: one at a time per connection."""

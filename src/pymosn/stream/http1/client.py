@@ -1,0 +1,329 @@
+"""The client half of an HTTP/1 connection: one request at a time, and the pool that keeps connections between them."""
+
+from __future__ import annotations
+
+from typing import Final
+
+from mypy_extensions import i64
+
+from pymosn.api.network import STOP, Connection, Dialer, DialReceiver, NetworkFilter
+from pymosn.api.protocol import HEAD, NEED_MORE, ProtocolError
+from pymosn.api.stream import ConnectionPool, RequestSender, ResponseReceiver, Upstream
+from pymosn.core.failure import (
+    BAD_RESPONSE,
+    CLOSED_LOCALLY,
+    IDLE_TIMEOUT,
+    OVERFLOW,
+    RESET_AFTER_RESPONSE,
+    RESET_BEFORE_RESPONSE,
+    Failure,
+)
+from pymosn.core.headers import Headers
+from pymosn.core.message import RequestHead
+from pymosn.protocol.http1.decoder import Http1Limits
+from pymosn.protocol.http1.encoder import encode_chunk, encode_request, encode_trailers
+from pymosn.protocol.http1.response import ResponseDecoder
+
+#: Idle connections that one worker keeps to one host.
+MAX_IDLE: Final = 512
+
+#: Limits for replies: generous, since an upstream's cookies and policies are long, but limits.
+RESPONSE_LIMITS: Final = Http1Limits(64 * 1024, 256, 0)
+
+
+class Http1Client(NetworkFilter):
+    """One upstream connection."""
+
+    def __init__(self, pool: Http1Pool) -> None:
+        self._pool = pool
+        self._decoder = ResponseDecoder(RESPONSE_LIMITS)
+        self.connection: Connection = Connection()
+        self._stream: Http1ClientStream | None = None
+        self.served: i64 = 0
+
+    def open_stream(self, receiver: ResponseReceiver) -> Http1ClientStream:
+        """A stream for one request; the connection must be free."""
+        stream = Http1ClientStream(self, receiver, self.served > 0)
+        self._stream = stream
+        self.served += 1
+        return stream
+
+    def expect(self, method: bytes) -> None:
+        """A request with `method` is being sent."""
+        self._decoder.expect(method)
+
+    def on_connection(self, connection: Connection) -> None:
+        self.connection = connection
+
+    def on_data(self, data: bytes) -> bool:
+        if self._stream is None:
+            # Nobody asked: a reply to nothing would become the reply to the next request.
+            self._pool.forget(self)
+            self.connection.abort(BAD_RESPONSE)
+            return STOP
+        self._decoder.feed(data)
+        try:
+            self._pull()
+        except ProtocolError as error:
+            self._break_off(BAD_RESPONSE, error.detail)
+        return STOP
+
+    def _pull(self) -> None:
+        decoder = self._decoder
+        while True:
+            stream = self._stream
+            if stream is None:
+                break
+            found: i64 = decoder.decode()
+            if found == NEED_MORE:
+                break
+            receiver = stream.receiver
+            if found == HEAD:
+                head = decoder.head
+                if head.status < 200:
+                    receiver.on_informational(head)
+                    continue
+                stream.reply_began = True
+                stream.keeps_alive = head.keep_alive
+                end = decoder.end
+                trailers = decoder.trailers
+                if end:
+                    self._complete(stream)
+                receiver.on_response(head, decoder.data, end and trailers is None)
+            else:
+                end = decoder.end
+                trailers = decoder.trailers
+                data = decoder.data
+                if end:
+                    self._complete(stream)
+                if data or trailers is None:
+                    receiver.on_data(data, end and trailers is None)
+            if end and trailers is not None:
+                receiver.on_trailers(trailers)
+
+    def _complete(self, stream: Http1ClientStream) -> None:
+        """The reply is complete: the connection goes back to the pool when nothing about it is in doubt."""
+        self._stream = None
+        stream.detach()
+        if stream.keeps_alive and stream.request_ended and not self._decoder.has_buffered():
+            self._pool.put_back(self)
+        else:
+            self._pool.forget(self)
+            self.connection.close(CLOSED_LOCALLY)
+
+    def _break_off(self, failure: Failure, detail: str) -> None:
+        stream = self._stream
+        self._stream = None
+        self._pool.forget(self)
+        self.connection.abort(failure)
+        if stream is not None:
+            stream.detach()
+            stream.receiver.on_reset(failure)
+
+    def cancel(self, stream: Http1ClientStream) -> None:
+        """The exchange of `stream` is over before its reply is."""
+        if self._stream is stream:
+            self._stream = None
+            self._pool.forget(self)
+            self.connection.abort(CLOSED_LOCALLY)
+
+    def on_eof(self) -> None:
+        self._pool.forget(self)
+        self._on_end()
+        self.connection.close(CLOSED_LOCALLY)
+
+    def on_close(self, failure: Failure) -> None:
+        self._pool.forget(self)
+        self._on_end()
+        self._pool.on_end(self)
+
+    def _on_end(self) -> None:
+        stream = self._stream
+        if stream is None:
+            return
+        self._stream = None
+        stream.detach()
+        if self._decoder.finish():
+            stream.receiver.on_data(b"", True)
+        elif stream.reply_began:
+            stream.receiver.on_reset(RESET_AFTER_RESPONSE)
+        else:
+            stream.receiver.on_reset(RESET_BEFORE_RESPONSE)
+
+    def on_idle(self) -> None:
+        if self._stream is None:
+            self._pool.forget(self)
+            self.connection.close(IDLE_TIMEOUT)
+
+    def on_writable(self, writable: bool) -> None:
+        if self._stream is not None:
+            self._stream.receiver.on_writable(writable)
+
+
+class Http1ClientStream(RequestSender):
+    """One request's use of an upstream connection."""
+
+    def __init__(self, client: Http1Client, receiver: ResponseReceiver, is_reused: bool) -> None:
+        self.receiver = receiver
+        self.reply_began = False
+        self.keeps_alive = True
+        self.request_ended = False
+        self._client: Http1Client = client
+        self._connection: Connection = client.connection
+        self._is_reused = is_reused
+        self._is_chunked = False
+        self._is_attached = True
+        self._pauses: i64 = 0
+
+    def detach(self) -> None:
+        """The reply is complete or broken off: the connection is no longer this stream's."""
+        self._is_attached = False
+        while self._pauses > 0:
+            self._pauses -= 1
+            self._connection.resume_reading()
+
+    def connection(self) -> Connection:
+        return self._connection
+
+    def is_reused(self) -> bool:
+        return self._is_reused
+
+    def send_request(self, head: RequestHead, data: bytes, end: bool) -> None:
+        if not self._is_attached:
+            return
+        self._client.expect(head.raw_method)
+        self._is_chunked = head.content_length < 0
+        self.request_ended = end
+        parts = encode_request(head)
+        if self._is_chunked:
+            parts.extend(encode_chunk(data, end))
+        elif data:
+            parts.append(data)
+        self._connection.write_parts(parts)
+
+    def send_data(self, data: bytes, end: bool) -> None:
+        if not self._is_attached or self.request_ended:
+            return
+        self.request_ended = end
+        if self._is_chunked:
+            self._connection.write_parts(encode_chunk(data, end))
+        elif data:
+            self._connection.write(data)
+
+    def send_trailers(self, trailers: Headers) -> None:
+        if not self._is_attached or self.request_ended:
+            return
+        self.request_ended = True
+        if self._is_chunked:
+            self._connection.write(encode_trailers(trailers))
+
+    def pause(self) -> None:
+        if self._is_attached:
+            self._pauses += 1
+            self._connection.pause_reading()
+
+    def resume(self) -> None:
+        if self._pauses > 0:
+            self._pauses -= 1
+            self._connection.resume_reading()
+
+    def cancel(self) -> None:
+        if self._is_attached:
+            self._is_attached = False
+            self._client.cancel(self)
+
+
+class _Dial(DialReceiver):
+    """One connection on its way, for one receiver or, when that withdrew, for the pool."""
+
+    def __init__(self, pool: Http1Pool, client: Http1Client, receiver: ResponseReceiver) -> None:
+        self._pool = pool
+        self._client = client
+        self.receiver: ResponseReceiver | None = receiver
+
+    def on_dialed(self, connection: Connection) -> None:
+        self._pool.on_dialed(self, self._client)
+
+    def on_dial_failed(self, failure: Failure, detail: str) -> None:
+        self._pool.on_dial_failed(self, failure)
+
+
+class Http1Pool(ConnectionPool):
+    """Idle connections to one host, the last used first."""
+
+    def __init__(self, upstream: Upstream, dialer: Dialer) -> None:
+        self._upstream = upstream
+        self._dialer = dialer
+        self._idle: list[Http1Client] = []
+        self._dials: list[_Dial] = []
+        self._is_closed = False
+
+    def acquire(self, receiver: ResponseReceiver, fresh: bool) -> None:
+        idle = self._idle
+        while idle and not fresh:
+            client = idle.pop()
+            if not client.connection.is_closed:
+                client.connection.set_idle(0.0)
+                receiver.on_sender(client.open_stream(receiver))
+                return
+        if fresh and idle:
+            # It takes the place of one that may be as stale as the one that just failed.
+            self.drop(idle[0])
+        if not self._upstream.try_connection():
+            receiver.on_no_sender(OVERFLOW)
+            return
+        client = Http1Client(self)
+        dial = _Dial(self, client, receiver)
+        self._dials.append(dial)
+        self._dialer.dial(self._upstream.address, self._upstream.connect_timeout, client, dial)
+
+    def withdraw(self, receiver: ResponseReceiver) -> None:
+        for dial in self._dials:
+            if dial.receiver is receiver:
+                dial.receiver = None
+
+    def on_dialed(self, dial: _Dial, client: Http1Client) -> None:
+        """A connection is open."""
+        self._dials.remove(dial)
+        self._upstream.on_connection()
+        receiver = dial.receiver
+        if receiver is None:
+            self.put_back(client)
+        elif client.connection.is_closed:
+            receiver.on_no_sender(RESET_BEFORE_RESPONSE)
+        else:
+            receiver.on_sender(client.open_stream(receiver))
+
+    def on_dial_failed(self, dial: _Dial, failure: Failure) -> None:
+        """A connection could not be opened."""
+        self._dials.remove(dial)
+        self._upstream.on_connection_end(False)
+        if dial.receiver is not None:
+            dial.receiver.on_no_sender(failure)
+
+    def put_back(self, client: Http1Client) -> None:
+        """The connection is free."""
+        if self._is_closed or len(self._idle) >= MAX_IDLE:
+            client.connection.close(CLOSED_LOCALLY)
+        elif not client.connection.is_closed:
+            self._idle.append(client)
+            client.connection.set_idle(self._upstream.idle_timeout)
+
+    def forget(self, client: Http1Client) -> None:
+        """The connection must not be used again."""
+        if client in self._idle:
+            self._idle.remove(client)
+
+    def drop(self, client: Http1Client) -> None:
+        """Closes an idle connection."""
+        self.forget(client)
+        client.connection.close(CLOSED_LOCALLY)
+
+    def on_end(self, client: Http1Client) -> None:
+        """The connection is gone."""
+        self._upstream.on_connection_end(True)
+
+    def close(self) -> None:
+        self._is_closed = True
+        while self._idle:
+            self._idle.pop().connection.close(CLOSED_LOCALLY)

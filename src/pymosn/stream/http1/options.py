@@ -1,0 +1,25 @@
+"""What may be set for HTTP/1 on a listener."""
+
+from __future__ import annotations
+
+from pymosn.protocol.http1.decoder import Http1Limits
+
+
+class Http1Options:
+    """Limits of requests, and times in seconds (0 is never).
+
+    `idle_timeout`: between requests. `header_timeout`: from the first byte of a head to its end. `body_timeout`: the longest
+    silence while a request body is awaited.
+    """
+
+    def __init__(
+        self,
+        limits: Http1Limits | None = None,
+        idle_timeout: float = 90.0,
+        header_timeout: float = 60.0,
+        body_timeout: float = 60.0,
+    ) -> None:
+        self.limits = Http1Limits() if limits is None else limits
+        self.idle_timeout = idle_timeout
+        self.header_timeout = header_timeout
+        self.body_timeout = body_timeout

@@ -1,0 +1,334 @@
+"""The server half of an HTTP/1 connection: one request at a time, replies in order, keep-alive, limits in time."""
+
+from __future__ import annotations
+
+from typing import Final
+
+from mypy_extensions import i64
+
+from pymosn.api.network import STOP, Connection
+from pymosn.api.protocol import HEAD, NEED_MORE, ProtocolError
+from pymosn.api.stream import RequestReceiver, ResponseSender, ServerStreams, StreamListener
+from pymosn.core.failure import (
+    CLIENT_GONE,
+    CLOSED_LOCALLY,
+    IDLE_TIMEOUT,
+    REQUEST_TIMEOUT,
+    TRUNCATED_BODY,
+    Failure,
+)
+from pymosn.core.headers import Headers
+from pymosn.core.message import ResponseHead
+from pymosn.protocol.http1.encoder import encode_chunk, encode_response, encode_trailers
+from pymosn.protocol.http1.request import RequestDecoder
+from pymosn.stream.http1.options import Http1Options
+
+#: Seconds that a client which closed its sending half has to get the head of its reply. It may only have closed that half,
+#: or it may be gone; there is no way to tell, so short exchanges are finished and long ones are not worked on for nobody.
+EOF_GRACE: Final = 1.0
+#: Seconds that an idle connection stays open when the worker drains, for a request that is already on its way.
+DRAIN_GRACE: Final = 1.0
+
+CLOSE_LINE: Final = b"connection: close\r\n"
+KEEP_LINE: Final = b"connection: keep-alive\r\n"
+CHUNKED_LINE: Final = b"transfer-encoding: chunked\r\n"
+EMPTY_LINE: Final = b"content-length: 0\r\n"
+
+
+class Http1Server(ServerStreams):
+    """Makes one stream after the other of the bytes of a downstream connection."""
+
+    def __init__(self, listener: StreamListener, options: Http1Options) -> None:
+        self._listener = listener
+        self._options = options
+        self._decoder = RequestDecoder(options.limits)
+        self._connection: Connection = Connection()
+        self._stream: Http1ServerStream | None = None
+        self._pulling = False
+        self._held = False
+        self._in_head = False
+        #: No further request is read: the client said close or EOF, broke the protocol, or the worker drains.
+        self._is_last = False
+
+    # ---- from the connection
+
+    def on_connection(self, connection: Connection) -> None:
+        self._connection = connection
+        connection.set_idle(self._options.idle_timeout)
+
+    def on_data(self, data: bytes) -> bool:
+        self._decoder.feed(data)
+        self._pull()
+        return STOP
+
+    def on_eof(self) -> None:
+        stream = self._stream
+        self._is_last = True
+        if stream is None:
+            self._connection.close(CLOSED_LOCALLY)
+        elif not stream.request_ended:
+            stream.request_ended = True
+            stream.receiver.on_reset(TRUNCATED_BODY)
+        elif not stream.head_sent:
+            self._connection.set_idle(EOF_GRACE)
+
+    def on_writable(self, writable: bool) -> None:
+        if self._stream is not None:
+            self._stream.receiver.on_writable(writable)
+
+    def on_idle(self) -> None:
+        stream = self._stream
+        if stream is None:
+            if self._in_head:
+                self._refuse(REQUEST_TIMEOUT)
+            else:
+                self._connection.close(IDLE_TIMEOUT)
+        elif not stream.request_ended:
+            if stream.pauses > 0:
+                self._connection.set_idle(self._options.body_timeout)  # the silence is our own doing
+            else:
+                self._break_off(stream, REQUEST_TIMEOUT)
+        elif self._is_last and not stream.head_sent:
+            stream.receiver.on_reset(CLIENT_GONE)
+
+    def on_drain(self) -> None:
+        self._is_last = True
+        if self._stream is None and not self._in_head:
+            # Not at once: a request may be on its way, and it would be lost.
+            self._connection.set_idle(DRAIN_GRACE)
+
+    def on_close(self, failure: Failure) -> None:
+        stream = self._stream
+        if stream is not None:
+            stream.request_ended = True
+            stream.reply_ended = True
+            stream.receiver.on_reset(CLIENT_GONE)
+
+    # ---- requests
+
+    def _pull(self) -> None:
+        """Takes frames from the decoder as far as the current request allows."""
+        if self._pulling:
+            return
+        self._pulling = True
+        decoder = self._decoder
+        try:
+            while not self._connection.is_closed:
+                stream = self._stream
+                if stream is not None and stream.request_ended:
+                    self._hold()
+                    break
+                found: i64 = decoder.decode()
+                if found == NEED_MORE:
+                    self._wait(stream)
+                    break
+                if found == HEAD:
+                    self._begin()
+                elif stream is not None:
+                    stream.deliver(decoder.data, decoder.end, decoder.trailers)
+        except ProtocolError as error:
+            self._refuse_bytes(error)
+        finally:
+            self._pulling = False
+
+    def _begin(self) -> None:
+        decoder = self._decoder
+        head = decoder.head
+        stream = Http1ServerStream(self, self._connection, head.minor_version, head.raw_method)
+        self._stream = stream
+        self._in_head = False
+        if not head.keep_alive:
+            self._is_last = True
+        receiver = self._listener.new_stream(stream)
+        stream.receiver = receiver
+        stream.request_ended = decoder.end
+        if not decoder.end:
+            self._connection.set_idle(self._options.body_timeout)
+        receiver.on_request(head, decoder.data, decoder.end and decoder.trailers is None)
+        if decoder.end and decoder.trailers is not None and self._stream is stream:
+            receiver.on_trailers(decoder.trailers)
+
+    def _wait(self, stream: Http1ServerStream | None) -> None:
+        """Sets the time that the client has for what is missing."""
+        if stream is not None:
+            self._connection.set_idle(self._options.body_timeout)
+        elif self._decoder.has_begun() and not self._in_head:
+            self._in_head = True
+            self._connection.set_idle(self._options.header_timeout)
+
+    def _hold(self) -> None:
+        """Stops reading while pipelined bytes wait for their turn."""
+        if not self._held and self._decoder.has_buffered():
+            self._held = True
+            self._connection.pause_reading()
+
+    def _refuse_bytes(self, error: ProtocolError) -> None:
+        stream = self._stream
+        if stream is None:
+            self._refuse(error.failure)
+        else:
+            self._break_off(stream, error.failure)
+
+    def _refuse(self, failure: Failure) -> None:
+        """Answers something that is no acceptable request; it still becomes an exchange, which counts and logs it."""
+        self._is_last = True
+        head = self._decoder.head
+        stream = Http1ServerStream(self, self._connection, 1, head.raw_method)
+        self._stream = stream
+        stream.receiver = self._listener.new_stream(stream)
+        stream.receiver.on_refused(head, failure)
+
+    def _break_off(self, stream: Http1ServerStream, failure: Failure) -> None:
+        """The body cannot be read to its end."""
+        self._is_last = True
+        stream.receiver.on_reset(failure)
+
+    # ---- from the stream
+
+    def keeps_alive(self, request_ended: bool) -> bool:
+        """Whether another request may follow the current one."""
+        return request_ended and not self._is_last
+
+    def end_keep_alive(self) -> None:
+        """The current request is the last one."""
+        self._is_last = True
+
+    def on_release(self, stream: Http1ServerStream) -> None:
+        """The exchange of `stream` is over."""
+        if self._stream is not stream:
+            return
+        self._stream = None
+        connection = self._connection
+        if connection.is_closed:
+            return
+        if not stream.reply_ended:
+            connection.abort(CLOSED_LOCALLY)
+        elif not stream.request_ended or (self._is_last and self._decoder.has_buffered()):
+            connection.close_lingering(CLOSED_LOCALLY)
+        elif stream.announced_close:
+            connection.close(CLOSED_LOCALLY)
+        elif self._is_last:
+            # The worker began to drain after this reply's head was sent, without `connection: close`.
+            connection.set_idle(DRAIN_GRACE)
+        else:
+            connection.set_idle(self._options.idle_timeout)
+            if self._held:
+                self._held = False
+                connection.resume_reading()
+                self._pull()
+
+
+class Http1ServerStream(ResponseSender):
+    """One request's place for its reply."""
+
+    def __init__(self, server: Http1Server, connection: Connection, minor_version: i64, method: bytes) -> None:
+        self.receiver: RequestReceiver = NOBODY
+        self.request_ended = False
+        self.reply_ended = False
+        self.head_sent = False
+        self.announced_close = False
+        self.pauses: i64 = 0
+        self._server = server
+        self._connection = connection
+        self._minor_version: i64 = minor_version
+        self._method = method
+        self._is_chunked = False
+
+    def deliver(self, data: bytes, end: bool, trailers: Headers | None) -> None:
+        """Hands on a piece of the request body."""
+        self.request_ended = end
+        if end and trailers is not None:
+            if data:
+                self.receiver.on_data(data, False)
+            self.receiver.on_trailers(trailers)
+        else:
+            self.receiver.on_data(data, end)
+
+    def connection(self) -> Connection:
+        return self._connection
+
+    def send_informational(self, head: ResponseHead) -> None:
+        if self._minor_version == 1 and not self.head_sent and not self.reply_ended:
+            self._connection.write_parts(encode_response(head, b""))
+
+    def send_response(self, head: ResponseHead, data: bytes, end: bool) -> None:
+        if self.head_sent or self.reply_ended:
+            return
+        self.head_sent = True
+        options = b""
+        is_sized = head.content_length >= 0
+        if end and not is_sized:
+            if self._method != b"HEAD" and head.status != 304 and not data:
+                options = EMPTY_LINE
+        elif not is_sized:
+            if self._minor_version == 1:
+                self._is_chunked = True
+                options = CHUNKED_LINE
+            else:
+                self._server.end_keep_alive()
+        if not self._server.keeps_alive(self.request_ended):
+            self._server.end_keep_alive()
+            self.announced_close = True
+            options = options + CLOSE_LINE
+        elif self._minor_version == 0:
+            options = options + KEEP_LINE
+        parts = encode_response(head, options)
+        if self._is_chunked:
+            parts.extend(encode_chunk(data, end))
+        elif data:
+            parts.append(data)
+        self.reply_ended = end
+        self._connection.write_parts(parts)
+
+    def send_data(self, data: bytes, end: bool) -> None:
+        if self.reply_ended:
+            return
+        self.reply_ended = end
+        if self._is_chunked:
+            self._connection.write_parts(encode_chunk(data, end))
+        elif data:
+            self._connection.write(data)
+
+    def send_trailers(self, trailers: Headers) -> None:
+        if self.reply_ended:
+            return
+        self.reply_ended = True
+        if self._is_chunked:
+            self._connection.write(encode_trailers(trailers))
+
+    def reset(self, failure: Failure) -> None:
+        if not self.reply_ended:
+            self._connection.abort(failure)
+
+    def release(self) -> None:
+        while self.pauses > 0:
+            self.resume()
+        self.receiver = NOBODY
+        self._server.on_release(self)
+
+    def pause(self) -> None:
+        self.pauses += 1
+        self._connection.pause_reading()
+
+    def resume(self) -> None:
+        self.pauses -= 1
+        self._connection.resume_reading()
+
+
+class _Nobody(RequestReceiver):
+    """Hears what comes before an exchange is there or after it is over, and does nothing."""
+
+    def on_data(self, data: bytes, end: bool) -> None:
+        pass
+
+    def on_trailers(self, trailers: Headers) -> None:
+        pass
+
+    def on_reset(self, failure: Failure) -> None:
+        pass
+
+    def on_writable(self, writable: bool) -> None:
+        pass
+
+
+NOBODY: Final[RequestReceiver] = _Nobody()
