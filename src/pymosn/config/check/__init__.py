@@ -1,0 +1,48 @@
+"""What one key alone cannot tell: references, duplicates, addresses, and what is not built in this version.
+
+report     reports by path; finds the place     addresses  addresses of listeners and hosts
+listeners  listeners and access logs            filters    network, stream and listener filters
+routes     router tables                        clusters   clusters and hosts
+"""
+
+from collections.abc import Collection
+
+from pymosn.config.check.clusters import check_clusters
+from pymosn.config.check.listeners import check_server
+from pymosn.config.check.report import Report
+from pymosn.config.check.routes import check_tables
+from pymosn.config.faults import Faults, Place
+from pymosn.config.schema import MosnConfig
+
+
+def check(config: MosnConfig, places: dict[str, Place], faults: Faults, stream_filters: Collection[str] = ()) -> None:
+    """Add everything wrong with `config` to `faults`.
+
+    `places` are the places of values by their path; `stream_filters` the names of filters from installed packages.
+    """
+    report = Report(places, faults)
+    _check_server_count(config, report)
+    _check_admin(config, report)
+    check_clusters(config.cluster_manager, report)
+    cluster_names = {cluster.name for cluster in config.cluster_manager.clusters}
+    for i, server in enumerate(config.servers):
+        check_server(server, f"servers[{i}]", report, stream_filters)
+        check_tables(server, f"servers[{i}]", report, cluster_names)
+
+
+def _check_server_count(config: MosnConfig, report: Report) -> None:
+    xds = config.dynamic_resources is not None and config.static_resources is not None
+    if xds:
+        report.error("dynamic_resources", "configuration by xDS is not built yet")
+    elif config.dynamic_resources is not None or config.static_resources is not None:
+        key = "static_resources" if config.dynamic_resources is None else "dynamic_resources"
+        report.warning(key, "has no effect: xDS needs both dynamic_resources and static_resources")
+    if len(config.servers) > 1:
+        report.error("servers[1]", "only one server is supported, as in MOSN")
+    elif not config.servers and not xds:
+        report.error("servers", "exactly one server is needed")
+
+
+def _check_admin(config: MosnConfig, report: Report) -> None:
+    if config.admin is not None and config.admin.endpoint() is None:
+        report.warning("admin", "no address.socket_address.port_value, so there is no admin port")

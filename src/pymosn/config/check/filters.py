@@ -1,0 +1,115 @@
+"""Network, stream and listener filters: what is unknown or not built is refused, for traffic must not pass without it."""
+
+from collections.abc import Collection
+from typing import Final
+
+from pymosn.config.check.report import Report
+from pymosn.config.guess import closest
+from pymosn.config.schema import (
+    ConnectionManagerFilter,
+    FilterChain,
+    Listener,
+    ProxyConfig,
+    ProxyFilter,
+    StreamFilter,
+)
+from pymosn.config.schema.stream_filters import (
+    BUILT_STREAM_FILTERS,
+    LISTENER_FILTERS,
+    NO_OP_STREAM_FILTERS,
+    STREAM_FILTERS,
+)
+
+PROTOCOLS: Final = ("Http1", "Http2", "bolt", "boltv2", "dubbo", "dubbo-thrift", "tars", "Auto", "X")
+_NOT_BUILT: Final = "known MOSN filter, not built in pymosn yet: refusing to let traffic pass without it"
+
+
+def check_chain(chain: FilterChain, path: str, report: Report, tables: Collection[str]) -> None:
+    """Check the network filters of a chain."""
+    acting = 0
+    for i, filter in enumerate(chain.filters):
+        inner = f"{path}.filters[{i}]"
+        if report.is_bad(inner):
+            acting += 1
+        elif isinstance(filter, ProxyFilter):
+            acting += 1
+            _check_proxy(filter.config, f"{inner}.config", report, tables)
+            if acting == 2:
+                report.warning(inner, "has no effect: the proxy before it takes all bytes")
+        elif not isinstance(filter, ConnectionManagerFilter):
+            acting += 1
+            report.error(f"{inner}.type", _NOT_BUILT, filter.__struct_config__.tag)
+    if not acting:
+        report.warning(path, "no network filter: connections are closed as soon as they are accepted")
+
+
+def _check_proxy(proxy: ProxyConfig, path: str, report: Report, tables: Collection[str]) -> None:
+    _check_protocols(proxy.downstream_protocol, f"{path}.downstream_protocol", report)
+    name = proxy.router_config_name
+    if not name:
+        report.error(f"{path}.router_config_name", "a proxy needs a router table; MOSN would answer 404")
+    elif name not in tables:
+        message = "there is no router table of this name; MOSN would answer 404"
+        report.error(f"{path}.router_config_name", message, name, closest(name, tables))
+
+
+def _check_protocols(text: str, path: str, report: Report) -> None:
+    if not text:
+        report.error(path, "a proxy needs its downstream_protocol, such as Http1")
+        return
+    names = text.split(",")
+    for name in names:
+        if name not in PROTOCOLS:
+            # MOSN's names are exact; a space beside a comma makes a name unknown there too.
+            report.error(path, "unknown protocol", name, closest(name, PROTOCOLS))
+            return
+    if names == ["Http1"]:
+        return
+    if "Http1" in names or names == ["Auto"]:
+        report.warning(path, "only Http1 is built yet; connections in other protocols are refused", text)
+    else:
+        report.error(path, "this protocol is not built yet, only Http1 is", text)
+
+
+def check_stream_filters(listener: Listener, path: str, report: Report, extra: Collection[str]) -> None:
+    """Check the stream filters of a listener. `extra` are the names that installed packages offer."""
+    known = {*STREAM_FILTERS, *NO_OP_STREAM_FILTERS, *extra}
+    for i, filter in enumerate(listener.stream_filters):
+        inner = f"{path}.stream_filters[{i}]"
+        name = filter.type
+        if filter.go_plugin_config is not None:
+            report.error(f"{inner}.go_plugin_config", "Go shared objects cannot be loaded into pymosn")
+        elif name == "python":
+            _check_python(filter, inner, report)
+        elif name in extra or name in BUILT_STREAM_FILTERS:
+            continue
+        elif name in NO_OP_STREAM_FILTERS:
+            report.warning(inner, "no such filter in MOSN either; skipped", name)
+        elif not name:
+            report.error(f"{inner}.type", 'a stream filter needs a "type"')
+        elif name in STREAM_FILTERS:
+            report.error(f"{inner}.type", _NOT_BUILT, name)
+        else:
+            message = "unknown stream filter; traffic must not pass without it"
+            report.error(f"{inner}.type", message, name, closest(name, known))
+
+
+def _check_python(filter: StreamFilter, path: str, report: Report) -> None:
+    for key, meaning in (("path", "path of a Python file"), ("class", "name of a class in it")):
+        value = filter.config.get(key)
+        if value is None or value == "":
+            report.error(f"{path}.config.{key}", f"a python filter needs the {meaning}")
+    name = filter.config.get("class")
+    if isinstance(name, str) and name and not name.isidentifier():
+        report.error(f"{path}.config.class", "not the name of a class", name)
+
+
+def check_listener_filters(listener: Listener, path: str, report: Report) -> None:
+    """Check the listener filters: the one that MOSN has acts with use_original_dst only, which is planned."""
+    for i, filter in enumerate(listener.listener_filters):
+        inner = f"{path}.listener_filters[{i}]"
+        if filter.type in LISTENER_FILTERS:
+            report.warning(inner, "has no effect in this version yet: use_original_dst is not built", filter.type)
+        else:
+            hint = closest(filter.type, LISTENER_FILTERS)
+            report.error(f"{inner}.type", "unknown listener filter", filter.type, hint)

@@ -1,0 +1,120 @@
+"""The server, its logs and its listeners."""
+
+import re
+from collections.abc import Collection
+from typing import Final
+
+from pymosn.config.check.addresses import listen_fault
+from pymosn.config.check.clusters import refuse_tls
+from pymosn.config.check.filters import check_chain, check_listener_filters, check_stream_filters
+from pymosn.config.check.log_format import format_fault, unknown_variables
+from pymosn.config.check.report import Report, Seen
+from pymosn.config.guess import closest
+from pymosn.config.schema import AccessLog, Listener, Server
+
+LEVELS: Final = ("TRACE", "DEBUG", "INFO", "WARN", "ERROR", "FATAL")
+# More workers than this is a slip of the pen, and every one is a process.
+MOST_WORKERS: Final = 1024
+_ROLLER_KEYS: Final = ("time", "size", "age", "keep", "compress")
+
+
+def check_server(server: Server, path: str, report: Report, stream_filters: Collection[str]) -> None:
+    """Check a server with its listeners; router tables are checked by `routes`."""
+    _check_log(server, path, report)
+    _check_processor(server, path, report)
+    names, addresses = Seen(), Seen()
+    tables = server.router_tables()
+    for i, listener in enumerate(server.listeners):
+        inner = f"{path}.listeners[{i}]"
+        _check_address(listener, inner, report, addresses)
+        name = listener.name or listener.address
+        if name and (earlier := names.first(name, inner)):
+            report.error(f"{inner}.name", f"a listener in {report.line(earlier)} has the same name", listener.name)
+        for j, log in enumerate(listener.access_logs):
+            _check_access_log(log, f"{inner}.access_logs[{j}]", report)
+        _check_chains(listener, inner, report, tables)
+        check_stream_filters(listener, inner, report, stream_filters)
+        check_listener_filters(listener, inner, report)
+
+
+def _check_log(server: Server, path: str, report: Report) -> None:
+    level = server.default_log_level
+    if level and level not in LEVELS:
+        hint = closest(level, LEVELS)
+        report.warning(f"{path}.default_log_level", "unknown level, INFO is used as in MOSN", level, hint)
+    _check_log_path(server.default_log_path, f"{path}.default_log_path", report)
+    if server.global_log_roller and (fault := roller_fault(server.global_log_roller)):
+        report.error(f"{path}.global_log_roller", fault, server.global_log_roller)
+
+
+def _check_log_path(log_path: str, path: str, report: Report) -> None:
+    if log_path.split(":")[0].split("+")[0] == "syslog":
+        report.error(path, "syslog is not built yet; use a file, stdout or stderr", log_path)
+
+
+def roller_fault(text: str) -> str | None:
+    """What is wrong with a log roller such as `size=100 keep=3`, None when it is good."""
+    for part in text.split():
+        key, equals, value = part.partition("=")
+        if key not in _ROLLER_KEYS or not equals:
+            return f'"{part}" is none of time=, size=, age=, keep=, compress='
+        if key == "compress":
+            if value not in ("on", "off"):
+                return "compress is on or off"
+        elif not re.fullmatch(r"[0-9]{1,9}", value):
+            return f"{key} must be a number"
+        elif key == "time" and not 1 <= int(value) <= 24:
+            return "time must be from 1 to 24 hours"
+    return None
+
+
+def _check_processor(server: Server, path: str, report: Report) -> None:
+    value = server.processor
+    if isinstance(value, str) and value and value != "auto" and not value.isdecimal():
+        hint = closest(value, ["auto"])
+        report.warning(f"{path}.processor", 'neither a number nor "auto", all CPUs are used as in MOSN', value, hint)
+    elif server.workers(1) > MOST_WORKERS:
+        report.error(f"{path}.processor", f"must be {MOST_WORKERS} or less", value)
+
+
+def _check_address(listener: Listener, path: str, report: Report, addresses: Seen) -> None:
+    network = (listener.network or "tcp").lower()
+    if network in ("udp", "unix"):
+        report.error(f"{path}.network", f"{network} listeners are not built yet", listener.network)
+        return
+    if network != "tcp":
+        hint = closest(network, ["tcp", "udp", "unix"])
+        report.error(f"{path}.network", "unknown network", listener.network, hint)
+        return
+    if not listener.address:
+        report.error(f"{path}.address", "a listener needs an address")
+    elif fault := listen_fault(listener.address):
+        report.error(f"{path}.address", fault, listener.address)
+    elif listener.bind_port and (earlier := addresses.first(listener.address, path)):
+        report.error(f"{path}.address", f"a listener in {report.line(earlier)} has the same address", listener.address)
+    if not listener.bind_port:
+        report.warning(f"{path}.bind_port", "false: nothing listens on this address")
+
+
+def _check_access_log(log: AccessLog, path: str, report: Report) -> None:
+    _check_log_path(log.log_path, f"{path}.log_path", report)
+    if fault := format_fault(log.log_format):
+        report.error(f"{path}.log_format", fault, log.log_format)
+        return
+    for name, hint in unknown_variables(log.log_format):
+        report.warning(f"{path}.log_format", 'unknown variable, "-" is written', f"%{name}%", hint)
+
+
+def _check_chains(listener: Listener, path: str, report: Report, tables: Collection[str]) -> None:
+    count = len(listener.filter_chains)
+    if count != 1:
+        problem = "a listener needs exactly one filter chain, as in MOSN"
+        report.error(f"{path}.filter_chains" + ("[1]" if count else ""), f"{problem}; there are {count}")
+    for i, chain in enumerate(listener.filter_chains):
+        inner = f"{path}.filter_chains[{i}]"
+        if chain.tls_context is not None and chain.tls_context_set:
+            report.error(f"{inner}.tls_context_set", "tls_context and tls_context_set exclude each other")
+        refuse_tls(chain.tls_context, f"{inner}.tls_context", report)
+        for j, context in enumerate(chain.tls_context_set):
+            refuse_tls(context, f"{inner}.tls_context_set[{j}]", report)
+        check_chain(chain, inner, report, tables)

@@ -1,0 +1,169 @@
+"""Router tables: domains, matches, actions and the clusters that they name."""
+
+import re
+import warnings
+from collections.abc import Collection
+
+from pymosn.config.check.report import Report, Seen
+from pymosn.config.guess import closest
+from pymosn.config.schema import (
+    ConnectionManagerFilter,
+    Redirect,
+    Route,
+    RouteAction,
+    RouteMatch,
+    RouterConfiguration,
+    Server,
+    VirtualHost,
+)
+
+REDIRECT_CODES = (301, 302, 303, 307, 308)
+
+
+def check_tables(server: Server, path: str, report: Report, clusters: Collection[str]) -> None:
+    """Check every router table of a server, those in `connection_manager` filters among them."""
+    seen = Seen()
+    for table_path, table in all_tables(server, path):
+        name = table.router_config_name
+        if not name:
+            report.error(f"{table_path}.router_config_name", "a router table needs a name")
+        elif earlier := seen.first(name, table_path):
+            message = f"replaces the router table of the same name in {report.line(earlier)}, as in MOSN"
+            report.warning(f"{table_path}.router_config_name", message, name)
+        _check_table(table, table_path, report, clusters)
+
+
+def all_tables(server: Server, path: str) -> list[tuple[str, RouterConfiguration]]:
+    """All router tables of a server with their paths, in the order in which later ones replace earlier ones."""
+    tables = [(f"{path}.routers[{i}]", table) for i, table in enumerate(server.routers)]
+    for i, listener in enumerate(server.listeners):
+        for j, chain in enumerate(listener.filter_chains):
+            for k, filter in enumerate(chain.filters):
+                if isinstance(filter, ConnectionManagerFilter):
+                    place = f"{path}.listeners[{i}].filter_chains[{j}].filters[{k}].config"
+                    tables.append((place, filter.config))
+    return tables
+
+
+def _check_table(table: RouterConfiguration, path: str, report: Report, clusters: Collection[str]) -> None:
+    domains = Seen()
+    for i, host in enumerate(table.virtual_hosts):
+        inner = f"{path}.virtual_hosts[{i}]"
+        _check_domains(host, inner, report, domains)
+        for j, route in enumerate(host.routers):
+            _check_route(route, f"{inner}.routers[{j}]", report, clusters)
+
+
+def _check_domains(host: VirtualHost, path: str, report: Report, seen: Seen) -> None:
+    if not host.domains:
+        report.warning(f"{path}.domains", "no domains: nothing ever matches this virtual host")
+    for i, domain in enumerate(host.domains):
+        inner = f"{path}.domains[{i}]"
+        if fault := domain_fault(domain):
+            report.error(inner, fault, domain)
+            continue
+        lowered = domain.lower()
+        key = "*" if lowered in ("*", "*:*") else lowered
+        if earlier := seen.first(key, inner):
+            what = "a second default domain" if key == "*" else "the same domain"
+            report.error(inner, f"{what}; the first is in {report.line(earlier)}", domain)
+
+
+def domain_fault(domain: str) -> str | None:
+    """What is wrong with a domain of a virtual host, None when it is good."""
+    host, _, port = domain.rpartition(":")
+    if not host or domain.endswith("]"):
+        host, port = domain, "*"
+    if not host:
+        return "a domain must not be empty"
+    if port != "*" and not (port.isascii() and port.isdigit() and int(port[:6]) <= 65535):
+        return "the port of a domain is a number or *"
+    if "*" in host[1:]:
+        return "a * may only stand at the start of a domain"
+    return None
+
+
+def _check_route(route: Route, path: str, report: Report, clusters: Collection[str]) -> None:
+    _check_match(route.match, f"{path}.match", report)
+    # The order in which MOSN looks for the action.
+    actions = [name for name in ("direct_response", "redirect", "route") if getattr(route, name) is not None]
+    if not actions and not report.has_bad_within(path):
+        report.error(path, "a route needs one of route, redirect and direct_response")
+    for name in actions[1:]:
+        report.warning(f"{path}.{name}", f"has no effect beside {actions[0]}")
+    if route.redirect is not None:
+        _check_redirect(route.redirect, f"{path}.redirect", report)
+    if route.direct_response is not None and not 200 <= route.direct_response.status <= 599:
+        status = route.direct_response.status
+        report.error(f"{path}.direct_response.status", "must be a status code from 200 to 599", status)
+    if route.route is not None and actions[0] == "route":
+        _check_target(route.route, f"{path}.route", report, clusters)
+
+
+def _check_match(match: RouteMatch, path: str, report: Report) -> None:
+    for name in ("variables", "dsl_expressions"):
+        if getattr(match, name):
+            message = "not built yet: refusing to guess which requests this route takes"
+            report.error(f"{path}.{name}", message)
+    kinds = [name for name in ("prefix", "path", "regex") if getattr(match, name)]
+    for name in kinds[1:]:
+        report.warning(f"{path}.{name}", f"has no effect beside {kinds[0]}, as in MOSN")
+    if match.regex:
+        _check_regex(match.regex, f"{path}.regex", report)
+    for i, header in enumerate(match.headers):
+        inner = f"{path}.headers[{i}]"
+        if not header.name:
+            report.error(f"{inner}.name", "a header match needs a name")
+        if header.regex:
+            _check_regex(header.value, f"{inner}.value", report)
+
+
+def _check_regex(pattern: str, path: str, report: Report) -> None:
+    try:
+        with warnings.catch_warnings():
+            # What Python warns of, such as [[:alpha:]], means something else in Go.
+            warnings.simplefilter("error")
+            re.compile(pattern)
+    except (re.error, OverflowError, RecursionError, Warning) as error:
+        report.error(path, f"not a regular expression: {error}", pattern)
+
+
+def _check_redirect(redirect: Redirect, path: str, report: Report) -> None:
+    if redirect.response_code not in REDIRECT_CODES:
+        codes = ", ".join(map(str, REDIRECT_CODES))
+        report.error(f"{path}.response_code", f"must be one of {codes}", redirect.response_code)
+    scheme = redirect.scheme_redirect
+    if scheme and not re.fullmatch(r"[A-Za-z][A-Za-z0-9+.-]*", scheme):
+        report.error(f"{path}.scheme_redirect", "not a URL scheme", scheme)
+
+
+def _check_target(action: RouteAction, path: str, report: Report, clusters: Collection[str]) -> None:
+    if action.upstream_protocol not in ("", "Http1"):
+        message = "this protocol is not built yet, only Http1 is"
+        report.error(f"{path}.upstream_protocol", message, action.upstream_protocol)
+    if action.weighted_clusters:
+        _check_weighted(action, path, report, clusters)
+    elif action.cluster_name:
+        _check_cluster_name(action.cluster_name, f"{path}.cluster_name", report, clusters)
+    elif action.cluster_variable:
+        report.error(f"{path}.cluster_variable", "not built yet: the route has no cluster")
+    else:
+        report.error(f"{path}.cluster_name", "a route needs a cluster_name or weighted_clusters")
+
+
+def _check_weighted(action: RouteAction, path: str, report: Report, clusters: Collection[str]) -> None:
+    if action.cluster_name:
+        report.warning(f"{path}.cluster_name", "has no effect beside weighted_clusters, as in MOSN")
+    for i, entry in enumerate(action.weighted_clusters):
+        inner = f"{path}.weighted_clusters[{i}].cluster.name"
+        _check_cluster_name(entry.cluster.name, inner, report, clusters)
+    if not sum(entry.cluster.weight for entry in action.weighted_clusters):
+        report.error(f"{path}.weighted_clusters", "the weights must not all be 0")
+
+
+def _check_cluster_name(name: str, path: str, report: Report, clusters: Collection[str]) -> None:
+    if not name:
+        report.error(path, "the name of a cluster is missing")
+    elif name not in clusters:
+        message = "there is no cluster of this name; MOSN would answer 404"
+        report.error(path, message, name, closest(name, clusters))

@@ -1,0 +1,67 @@
+"""In which order the listeners of a process may stop accepting."""
+
+from __future__ import annotations
+
+from pymosn.config.schema import ConnectionManagerFilter, MosnConfig, ProxyFilter
+from pymosn.config.schema import Listener as ListenerConfig
+from pymosn.network.dialer import split_address
+from pymosn.network.listener import Listener
+
+
+def drain_order(config: MosnConfig, listeners: list[Listener]) -> list[list[Listener]]:
+    """Groups of listeners; one that others of this process send requests to stands in a later group than those.
+
+    In MOSN's own example the first hop's upstream is the second hop: were both closed at once, requests in flight on the
+    first would find the second gone. Listeners that send to each other in a circle share the last group.
+    """
+    server = config.servers[0]
+    hosts = {cluster.name: [host.address for host in cluster.hosts] for cluster in config.cluster_manager.clusters}
+    targets = {
+        place: {
+            other
+            for name in _clusters_of(listener, config)
+            for address in hosts.get(name, [])
+            for other, candidate in enumerate(server.listeners)
+            if other != place and _same_address(candidate.address, address)
+        }
+        for place, listener in enumerate(server.listeners)
+    }
+    groups: list[list[Listener]] = []
+    left = set(targets)
+    while left:
+        wanted = set().union(*(targets[place] for place in left))
+        free = (left - wanted) or left
+        groups.append([listeners[place] for place in sorted(free)])
+        left -= free
+    return groups
+
+
+def _clusters_of(listener: ListenerConfig, config: MosnConfig) -> set[str]:
+    """The clusters that requests of a listener can reach."""
+    tables = config.servers[0].router_tables()
+    names: set[str] = set()
+    for chain in listener.filter_chains:
+        for entry in chain.filters:
+            if not isinstance(entry, ProxyFilter) or isinstance(entry, ConnectionManagerFilter):
+                continue
+            table = tables.get(entry.config.router_config_name)
+            for host in table.virtual_hosts if table is not None else []:
+                for route in host.routers:
+                    if route.route is not None:
+                        names.add(route.route.cluster_name)
+                        names.update(target.cluster.name for target in route.route.weighted_clusters)
+    return names
+
+
+def _same_address(listening: str, dialed: str) -> bool:
+    """Whether a connection to `dialed` may end at the listener on `listening`."""
+    try:
+        dialed_host, dialed_port = split_address(dialed)
+        host, _, port = listening.rpartition(":")
+        if int(port) != dialed_port:
+            return False
+    except ValueError:
+        return False
+    wildcard = host.strip("[]") in ("", "0.0.0.0", "::")
+    loopback = ("127.0.0.1", "localhost", "::1")
+    return wildcard or host.strip("[]") == dialed_host or (host in loopback and dialed_host in loopback)

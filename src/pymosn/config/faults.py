@@ -1,0 +1,138 @@
+"""One thing wrong with a configuration, with its place, and the list that collects them."""
+
+from typing import Any, Final, Literal
+
+import msgspec
+
+Severity = Literal["error", "warning"]
+
+REDACTED: Final = "***REDACTED***"
+SECRET_WORDS: Final = (
+    "private_key",
+    "privatekey",
+    "password",
+    "passwd",
+    "secret",
+    "token",
+    "credential",
+    "authentication",
+    "authorization",
+    "api_key",
+    "apikey",
+)
+LONGEST_VALUE: Final = 60
+
+
+def is_secret(key: str) -> bool:
+    """True when a key's name says that its value must not be shown."""
+    lowered = key.lower()
+    return any(word in lowered for word in SECRET_WORDS)
+
+
+class Place(msgspec.Struct, frozen=True):
+    """Where a key or value stands. Line and column count from 1; 0 means the file as a whole."""
+
+    file: str
+    line: int = 0
+    column: int = 0
+
+
+class Fault(msgspec.Struct, frozen=True, kw_only=True):
+    """A fault in a configuration.
+
+    `path` is the way to it in MOSN's keys, such as `servers[0].listeners[1].address`; `value` is the offending value as
+    short JSON-like text, None when there is none to show; `suggestion` is a likely intended word, None without a guess.
+    """
+
+    severity: Severity
+    file: str
+    line: int
+    column: int
+    path: str
+    message: str
+    value: str | None = None
+    suggestion: str | None = None
+
+    def text(self) -> str:
+        """The fault as one line that editors and CI systems recognise: `file:line:column: error: path: message`."""
+        place = f"{self.file}:{self.line}:{self.column}" if self.line else self.file
+        path = f"{self.path}: " if self.path else ""
+        value = f" (value {self.value})" if self.value is not None else ""
+        hint = f'; did you mean "{self.suggestion}"?' if self.suggestion else ""
+        return f"{place}: {self.severity}: {path}{self.message}{value}{hint}"
+
+    def as_dict(self) -> dict[str, str | int | None]:
+        """The fault as the object that `pymosn check --json` prints."""
+        return {name: getattr(self, name) for name in self.__struct_fields__}
+
+
+class Faults:
+    """Collects faults. What is known to be bad is reported as an error once: no later check builds on it."""
+
+    def __init__(self) -> None:
+        self.items: list[Fault] = []
+        self._bad_paths: set[str] = set()
+
+    def error(self, place: Place, path: str, message: str, value: Any = ..., suggestion: str | None = None) -> None:
+        """Report an error. `value` is the offending value itself; leave it out when the key alone is wrong."""
+        if self.is_bad(path):
+            return
+        self.mark_bad(path)
+        self._add("error", place, path, message, value, suggestion)
+
+    def warning(self, place: Place, path: str, message: str, value: Any = ..., suggestion: str | None = None) -> None:
+        """Report something that is accepted although it does not do what it says."""
+        if self.is_bad(path):
+            return
+        self._add("warning", place, path, message, value, suggestion)
+
+    def mark_bad(self, path: str) -> None:
+        """Let no more errors be reported at a path and below it."""
+        if path:
+            self._bad_paths.add(path)
+
+    def has_bad_within(self, path: str) -> bool:
+        """True when something below a path is known to be bad."""
+        return any(bad.startswith((f"{path}.", f"{path}[")) for bad in self._bad_paths)
+
+    def is_bad(self, path: str) -> bool:
+        """True when a path, or something around it, is known to be bad."""
+        while path:
+            if path in self._bad_paths:
+                return True
+            path = path[: max(path.rfind("."), path.rfind("["), 0)]
+        return False
+
+    @property
+    def has_errors(self) -> bool:
+        return any(fault.severity == "error" for fault in self.items)
+
+    def in_order(self) -> list[Fault]:
+        """All faults, sorted by file, line and column."""
+        return sorted(self.items, key=lambda fault: (fault.file, fault.line, fault.column))
+
+    def _add(self, severity: Severity, place: Place, path: str, message: str, value: Any, suggestion: str | None) -> None:
+        shown = None if value is ... else short(value, path)
+        self.items.append(
+            Fault(
+                severity=severity,
+                file=place.file,
+                line=place.line,
+                column=place.column,
+                path=path,
+                message=message,
+                value=shown,
+                suggestion=suggestion,
+            )
+        )
+
+
+def short(value: Any, path: str = "") -> str:
+    """A value as one short line of JSON, redacted when the last key of its path names a secret."""
+    if is_secret(path.rpartition(".")[2]):
+        return REDACTED
+    try:
+        text = msgspec.json.encode(value).decode()
+    except (TypeError, ValueError, OverflowError):
+        text = ascii(value)
+    return text if len(text) <= LONGEST_VALUE else text[: LONGEST_VALUE - 3] + "..."

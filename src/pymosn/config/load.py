@@ -1,0 +1,161 @@
+"""From a file or a text to a checked configuration, with every fault at once."""
+
+import os
+from collections.abc import Collection
+from typing import TypeVar
+
+import msgspec
+
+from pymosn.config.check import check
+from pymosn.config.check.routes import all_tables
+from pymosn.config.faults import Fault, Faults, Place
+from pymosn.config.json_nodes import parse_json
+from pymosn.config.nodes import Node, ParseError
+from pymosn.config.read import Reader
+from pymosn.config.schema import Cluster, MosnConfig, VirtualHost
+from pymosn.config.schema.block import Block
+from pymosn.config.yaml_nodes import parse_yaml
+
+B = TypeVar("B", bound=Block)
+
+
+class Loaded(msgspec.Struct, frozen=True, kw_only=True):
+    """What loading gave.
+
+    `config` is None when one of the faults is an error. `config_dir` is the directory of the file; `base_dir` its
+    parent, under which MOSN keeps `logs/`.
+    """
+
+    config: MosnConfig | None
+    faults: list[Fault]
+    base_dir: str
+    config_dir: str
+
+    @property
+    def errors(self) -> list[Fault]:
+        return [fault for fault in self.faults if fault.severity == "error"]
+
+    @property
+    def warnings(self) -> list[Fault]:
+        return [fault for fault in self.faults if fault.severity == "warning"]
+
+
+def load_file(path: str, *, strict: bool = False, stream_filters: Collection[str] = ()) -> Loaded:
+    """Load and check a configuration file: YAML for .yaml and .yml, JSON for any other name.
+
+    `strict` makes unknown keys errors. `stream_filters` are the names of stream filters that installed packages offer
+    (entry-point group `pymosn.stream_filters`). Never raises; what is wrong is in the faults.
+    """
+    loading = _Loading(strict, stream_filters, os.path.dirname(os.path.abspath(path)))
+    text = loading.read_text(path)
+    return loading.run(text, path, path.lower().endswith((".yaml", ".yml")))
+
+
+def load_text(
+    text: str,
+    file_name: str,
+    yaml: bool = False,
+    *,
+    strict: bool = False,
+    stream_filters: Collection[str] = (),
+    config_dir: str = ".",
+) -> Loaded:
+    """Load and check a configuration text; `file_name` stands in the faults. Never raises."""
+    return _Loading(strict, stream_filters, os.path.abspath(config_dir)).run(text, file_name, yaml)
+
+
+class _Loading:
+    def __init__(self, strict: bool, stream_filters: Collection[str], config_dir: str) -> None:
+        self._strict = strict
+        self._stream_filters = stream_filters
+        self._config_dir = config_dir
+        self._faults = Faults()
+        self._places: dict[str, Place] = {}
+
+    def run(self, text: str | None, file: str, yaml: bool) -> Loaded:
+        node = self._parse(text, file, yaml) if text is not None else None
+        config = None
+        if node is not None:
+            config = self._reader(file).block(node, MosnConfig, "")
+            self._read_directories(config)
+            check(config, self._places, self._faults, self._stream_filters)
+        return Loaded(
+            config=None if self._faults.has_errors else config,
+            faults=self._faults.in_order(),
+            base_dir=os.path.dirname(self._config_dir),
+            config_dir=self._config_dir,
+        )
+
+    def read_text(self, path: str) -> str | None:
+        """The text of a file; a fault and None when it cannot be read or is not UTF-8."""
+        try:
+            with open(path, "rb") as file:
+                data = file.read()
+        except (OSError, ValueError) as error:
+            reason = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
+            self._faults.error(Place(path), "", f"cannot be read: {reason}")
+            return None
+        try:
+            return data.decode()
+        except UnicodeDecodeError as error:
+            line = data.count(b"\n", 0, error.start) + 1
+            column = error.start - data.rfind(b"\n", 0, error.start)
+            self._faults.error(Place(path, line, column), "", "not UTF-8 text")
+            return None
+
+    def _reader(self, file: str) -> Reader:
+        return Reader(file, self._faults, self._places, self._strict)
+
+    def _parse(self, text: str, file: str, yaml: bool) -> Node | None:
+        text = text.removeprefix("\ufeff")
+        try:
+            node, repeated = parse_yaml(text) if yaml else parse_json(text)
+        except ParseError as error:
+            self._faults.error(Place(file, error.line, error.column), "", error.message)
+            return None
+        for key in repeated:
+            message = f'the key "{key.key}" stands in line {key.first_line} already; only one of them would count'
+            self._faults.error(Place(file, key.line, key.column), "", message)
+        return node
+
+    def _read_directories(self, config: MosnConfig) -> None:
+        """Read `clusters_configs` and `router_configs` into the places of the inline lists."""
+        manager = config.cluster_manager
+        manager.clusters += self._directory(
+            manager.clusters_configs, manager.clusters, Cluster, "cluster_manager", "clusters"
+        )
+        manager.clusters_configs = ""
+        for s, server in enumerate(config.servers):
+            for path, table in all_tables(server, f"servers[{s}]"):
+                table.virtual_hosts += self._directory(
+                    table.router_configs, table.virtual_hosts, VirtualHost, path, "virtual_hosts"
+                )
+                table.router_configs = ""
+
+    def _directory(self, name: str, inline: list[B], cls: type[B], path: str, key: str) -> list[B]:
+        """One block of each `*.json` file of a directory.
+
+        The directory's name is relative to the current directory, as in MOSN, or else to the configuration file's.
+        """
+        if not name:
+            return []
+        dir_key = "clusters_configs" if cls is Cluster else "router_configs"
+        place = self._places.get(f"{path}.{dir_key}", Place(""))
+        if inline:
+            message = f'"{key}" and "{dir_key}" exclude each other'
+            self._faults.error(place, f"{path}.{dir_key}", message, name)
+            return []
+        directory = name if os.path.isdir(name) else os.path.join(self._config_dir, name)
+        try:
+            names = sorted(file for file in os.listdir(directory) if file.endswith(".json"))
+        except (OSError, ValueError):
+            self._faults.error(place, f"{path}.{dir_key}", "is not a readable directory", name)
+            return []
+        blocks: list[B] = []
+        for file in (os.path.join(directory, file) for file in names):
+            text = self.read_text(file)
+            # MOSN skips empty files.
+            node = self._parse(text, file, yaml=False) if text and text.strip() else None
+            if node is not None:
+                blocks.append(self._reader(file).block(node, cls, f"{path}.{key}[{len(blocks)}]"))
+        return blocks

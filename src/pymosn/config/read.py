@@ -1,0 +1,300 @@
+"""Nodes to schema blocks. What does not fit is a fault; the rest of the file is read all the same."""
+
+from collections.abc import Callable
+from typing import Any, Final, TypeVar
+
+import msgspec
+from msgspec import inspect
+
+from pymosn.config.duration import parse_duration
+from pymosn.config.faults import Faults, Place
+from pymosn.config.guess import closest
+from pymosn.config.nodes import Entry, Node, plain
+from pymosn.config.schema.block import DURATION, NOTE, QUIET, STATE, Block, State
+from pymosn.config.schema.extensions import EXTENDS, Extend
+from pymosn.config.schema.network_filters import ProtocolSettings, ProxyConfig
+from pymosn.config.schema.observability import METRICS_SINKS, TRACE_DRIVERS, MetricsSink, Tracing
+from pymosn.config.schema.server import ListenerFilter, StreamFilter
+from pymosn.config.schema.stream_filters import LISTENER_FILTERS, STREAM_FILTERS
+
+B = TypeVar("B", bound=Block)
+
+# Blocks whose `config` has a schema chosen by another key: that key, and the schemas by its value.
+_BY_NAME: Final[dict[type[Block], tuple[str, dict[str, type[Block]]]]] = {
+    StreamFilter: ("type", STREAM_FILTERS),
+    ListenerFilter: ("type", LISTENER_FILTERS),
+    Extend: ("type", EXTENDS),
+    MetricsSink: ("type", METRICS_SINKS),
+    Tracing: ("driver", TRACE_DRIVERS),
+}
+_EXPECTED: Final = {
+    inspect.StrType: "a string",
+    inspect.BoolType: "true or false",
+    inspect.IntType: "a whole number",
+    inspect.FloatType: "a number",
+    inspect.ListType: "an array",
+    inspect.DictType: "an object",
+    inspect.StructType: "an object",
+}
+
+
+class _Unset:
+    """What a faulty value reads as: the block keeps the key's default."""
+
+
+_UNSET: Final = _Unset()
+
+
+class Reader:
+    """Reads the nodes of one file. Collects the place of every value that it reads, by path, in `places`."""
+
+    def __init__(self, file: str, faults: Faults, places: dict[str, Place], strict: bool) -> None:
+        self._file = file
+        self._faults = faults
+        self._places = places
+        self._unknown_key: Callable[..., None] = faults.error if strict else faults.warning
+        self._fields: dict[type, dict[str, inspect.Field]] = {}
+        # Inside a key that has no effect as a whole, the keys in it need no warning each.
+        self._without_effect = 0
+
+    def block(self, node: Node, cls: type[B], path: str) -> B:
+        """The block of class `cls` in `node`; defaults stand for what is faulty."""
+        block = self._value(node, inspect.type_info(cls), path)
+        return block if isinstance(block, cls) else cls()
+
+    def place(self, at: Node | Entry) -> Place:
+        """The place of a node or of a key."""
+        return Place(self._file, at.line, at.column)
+
+    def _value(self, node: Node, kind: inspect.Type, path: str) -> Any:
+        self._places[path] = self.place(node)
+        extra: dict[str, Any] = {}
+        if isinstance(kind, inspect.Metadata):
+            extra, kind = kind.extra or {}, kind.type
+        if node.kind == "null":
+            # Go leaves a key alone whose value is null.
+            return _UNSET
+        if extra.get(DURATION):
+            return self._duration(node, path)
+        if isinstance(kind, inspect.UnionType):
+            return self._union(node, kind, path)
+        if isinstance(kind, inspect.AnyType):
+            return plain(node)
+        if isinstance(kind, inspect.StructType):
+            return self._struct(node, kind, path)
+        if isinstance(kind, inspect.ListType):
+            return self._list(node, kind, path)
+        if isinstance(kind, inspect.DictType):
+            return self._dict(node, kind, path)
+        return self._scalar(node, kind, path)
+
+    def _wrong_type(self, node: Node, kind: inspect.Type, path: str) -> _Unset:
+        expected = _EXPECTED.get(type(kind), "another type")
+        found = {"object": "an object", "array": "an array", "boolean": "a boolean"}.get(node.kind, f"a {node.kind}")
+        value = node.value if node.kind not in ("object", "array") else ...
+        self._faults.error(self.place(node), path, f"{expected} is expected, found {found}", value)
+        return _UNSET
+
+    def _scalar(self, node: Node, kind: inspect.Type, path: str) -> Any:
+        value = node.value
+        if isinstance(kind, inspect.BoolType) and isinstance(value, bool):
+            return value
+        if isinstance(kind, inspect.StrType) and isinstance(value, str):
+            return value
+        if isinstance(kind, inspect.FloatType) and node.kind == "number" and isinstance(value, (int, float)):
+            return float(value)
+        if isinstance(kind, inspect.IntType) and node.kind == "number" and isinstance(value, int):
+            return self._integer(node, value, kind, path)
+        return self._wrong_type(node, kind, path)
+
+    def _integer(self, node: Node, value: int, kind: inspect.IntType, path: str) -> Any:
+        low = -(2**63) if kind.ge is None else kind.ge
+        high = 2**63 - 1 if kind.le is None else kind.le
+        if low <= value <= high:
+            return value
+        limits = f"must be {low} or more" if value < low else f"must be {high} or less"
+        self._faults.error(self.place(node), path, limits, value)
+        return _UNSET
+
+    def _duration(self, node: Node, path: str) -> Any:
+        if node.kind == "number":
+            if node.value == 0:
+                return 0.0
+            message = f'a duration needs a unit, such as "{node.value}s" or "{node.value}ms"'
+        elif isinstance(node.value, str):
+            try:
+                seconds = parse_duration(node.value.strip('"'))
+            except ValueError as error:
+                message = str(error)
+            else:
+                if seconds >= 0:
+                    return seconds
+                message = "must not be negative"
+        else:
+            message = f'a duration such as "15s" is expected, found {node.kind}'
+        value = node.value if node.kind not in ("object", "array") else ...
+        self._faults.error(self.place(node), path, message, value)
+        return _UNSET
+
+    def _union(self, node: Node, kind: inspect.UnionType, path: str) -> Any:
+        members = [member for member in kind.types if not isinstance(member, inspect.NoneType)]
+        if len(members) == 1:
+            return self._value(node, members[0], path)
+        tagged = {member.tag: member for member in members if isinstance(member, inspect.StructType)}
+        if tagged:
+            return self._tagged(node, tagged, path)
+        # Only `processor` is left: a number or a string.
+        if node.kind in ("number", "string"):
+            return node.value
+        self._faults.error(self.place(node), path, f"a number or a string is expected, found {node.kind}", node.value)
+        return _UNSET
+
+    def _tagged(self, node: Node, tagged: dict[Any, inspect.StructType], path: str) -> Any:
+        if node.kind != "object":
+            return self._wrong_type(node, next(iter(tagged.values())), path)
+        entry = node.entry("type")
+        if entry is None:
+            self._faults.error(self.place(node), path, 'a network filter needs a "type"')
+            return _UNSET
+        name = entry.node.value
+        if name in tagged:
+            return self._struct(node, tagged[name], path)
+        hint = closest(str(name), tagged)
+        message = "unknown network filter; traffic must not pass without it"
+        self._faults.error(self.place(entry.node), f"{path}.type", message, name, hint)
+        self._faults.mark_bad(path)
+        return _UNSET
+
+    def _list(self, node: Node, kind: inspect.ListType, path: str) -> Any:
+        if node.kind != "array":
+            return self._wrong_type(node, kind, path)
+        values = [self._value(item, kind.item_type, f"{path}[{i}]") for i, item in enumerate(node.items)]
+        # A faulty entry keeps its place, so that the paths of those after it stay right.
+        return [_placeholder(kind.item_type) if value is _UNSET else value for value in values]
+
+    def _dict(self, node: Node, kind: inspect.DictType, path: str) -> Any:
+        if node.kind != "object":
+            return self._wrong_type(node, kind, path)
+        values = {}
+        for entry in node.entries:
+            if isinstance(kind.value_type, inspect.AnyType):
+                self._places[f"{path}.{entry.key}"] = self.place(entry.node)
+                values[entry.key] = plain(entry.node)
+                continue
+            value = self._value(entry.node, kind.value_type, f"{path}.{entry.key}")
+            if value is not _UNSET:
+                values[entry.key] = value
+        return values
+
+    def _struct(self, node: Node, kind: inspect.StructType, path: str) -> Any:
+        if node.kind != "object":
+            return self._wrong_type(node, kind, path)
+        if kind.cls is ProxyConfig:
+            _key_by_protocol(node)
+        values: dict[str, Any] = {}
+        for key, entry in self._match_keys(node, kind, path):
+            field = self._fields_of(kind)[key.lower()]
+            inner = f"{path}.{key}" if path else key
+            effect = _effect(field)
+            self._without_effect += bool(effect)
+            value = self._value(entry.node, field.type, inner)
+            self._without_effect -= bool(effect)
+            if value is _UNSET:
+                continue
+            values[field.name] = value
+            if effect and not self._without_effect and _says_something(field, value):
+                self._faults.warning(self.place(entry), inner, effect)
+        block = kind.cls(**values)
+        self._read_config_by_name(node, block, path)
+        return block
+
+    def _fields_of(self, kind: inspect.StructType) -> dict[str, inspect.Field]:
+        fields = self._fields.get(kind.cls)
+        if fields is None:
+            fields = {field.encode_name.lower(): field for field in kind.fields}
+            self._fields[kind.cls] = fields
+        return fields
+
+    def _match_keys(self, node: Node, kind: inspect.StructType, path: str) -> list[tuple[str, Entry]]:
+        """The entries that are keys of the schema, by the schema's spelling of the key; the others are reported."""
+        fields = self._fields_of(kind)
+        matched: dict[str, Entry] = {}
+        for entry in node.entries:
+            lowered = entry.key.strip().lower()
+            field = fields.get(lowered)
+            if field is None:
+                if lowered != kind.tag_field and not getattr(kind.cls, "open_keys", False):
+                    self._report_unknown(entry, fields, path)
+                continue
+            key = field.encode_name
+            other = matched.get(key)
+            if other is not None and other.key != entry.key:
+                self._faults.error(
+                    self.place(entry),
+                    f"{path}.{entry.key}" if path else entry.key,
+                    f'the same key as "{other.key}" in line {other.line}; keys match in any case',
+                )
+            if other is None or other.key != key or entry.key == key:
+                matched[key] = entry
+        return list(matched.items())
+
+    def _report_unknown(self, entry: Entry, fields: dict[str, inspect.Field], path: str) -> None:
+        names = [field.encode_name for field in fields.values()]
+        key = f"{path}.{entry.key}" if path else entry.key
+        self._unknown_key(self.place(entry), key, "unknown key, ignored", suggestion=closest(entry.key, names))
+
+    def _read_config_by_name(self, node: Node, block: Any, path: str) -> None:
+        """Check a `config` whose schema hangs on another key. The block keeps the values as they are."""
+        if type(block) not in _BY_NAME:
+            return
+        name_key, schemas = _BY_NAME[type(block)]
+        schema = schemas.get(getattr(block, name_key))
+        entry = node.entry("config")
+        if schema is not None and entry is not None and entry.node.kind != "null":
+            self._value(entry.node, inspect.type_info(schema), f"{path}.config")
+
+
+def _placeholder(kind: inspect.Type) -> Any:
+    """What stands for an entry of an array that is null or faulty."""
+    if isinstance(kind, inspect.Metadata):
+        kind = kind.type
+    if isinstance(kind, inspect.UnionType):
+        kind = kind.types[0]
+    if isinstance(kind, inspect.StructType):
+        return kind.cls()
+    empty: dict[type, Any] = {inspect.StrType: "", inspect.IntType: 0, inspect.ListType: [], inspect.DictType: {}}
+    return empty.get(type(kind))
+
+
+def _effect(field: inspect.Field) -> str:
+    """What to say about a key that does nothing, empty for the others."""
+    extra = (field.type.extra or {}) if isinstance(field.type, inspect.Metadata) else {}
+    state = extra.get(STATE, State.WORKS)
+    if state is State.WORKS or extra.get(QUIET):
+        return ""
+    note = f": {extra[NOTE]}" if extra.get(NOTE) else ""
+    return ("has no effect in this version yet" if state is State.PLANNED else "has no effect") + note
+
+
+def _says_something(field: inspect.Field, value: Any) -> bool:
+    """False when a key is there but asks for what happens without it."""
+    if value in ("", 0, False) or value == [] or value == {} or value == field.default:
+        return False
+    return not (isinstance(value, Block) and msgspec.to_builtins(value) == {})
+
+
+def _key_by_protocol(node: Node) -> None:
+    """Put a flat `extend_config` under its protocol's name (one protocol other than Auto may be written flat)."""
+    protocol = node.entry("downstream_protocol")
+    extend = node.entry("extend_config")
+    if protocol is None or extend is None or extend.node.kind != "object":
+        return
+    name = str(protocol.node.value)
+    known = {field.encode_name.lower() for field in msgspec.structs.fields(ProtocolSettings)}
+    single = name.lower() in known and name != "sub_protocol"
+    if not single or any(entry.key.lower() in known for entry in extend.node.entries):
+        return
+    flat = extend.node
+    keyed = Node("object", flat.line, flat.column)
+    keyed.entries = [Entry(name, flat.line, flat.column, flat)]
+    extend.node = keyed

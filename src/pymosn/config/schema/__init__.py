@@ -1,0 +1,64 @@
+"""The whole MOSN configuration schema as typed blocks, one file per part of it.
+
+top  servers, admin, ...            server      listeners, logs        router      routes and virtual hosts
+cluster  clusters and hosts         tls         TLS contexts           network_filters  proxy, tcp_proxy, ...
+stream_filters  filter configs      extensions  extends, wasm, codecs  observability    metrics, tracing
+block  what a block is, and the state of a key: works, planned or ignored
+"""
+
+from pymosn.config.schema.block import Block, State
+from pymosn.config.schema.cluster import CircuitBreaker, Cluster, ClusterManager, Host
+from pymosn.config.schema.network_filters import (
+    ConnectionManagerFilter,
+    Http1Settings,
+    NetworkFilter,
+    ProxyConfig,
+    ProxyFilter,
+)
+from pymosn.config.schema.router import (
+    DirectResponse,
+    HeaderMatch,
+    Redirect,
+    Route,
+    RouteAction,
+    RouteMatch,
+    RouterConfiguration,
+    VirtualHost,
+    WeightedCluster,
+    WeightedTarget,
+)
+from pymosn.config.schema.server import AccessLog, FilterChain, Listener, Server, StreamFilter
+from pymosn.config.schema.tls import TlsContext
+from pymosn.config.schema.top import Admin, MosnConfig
+
+__all__ = [
+    "AccessLog",
+    "Admin",
+    "Block",
+    "CircuitBreaker",
+    "Cluster",
+    "ClusterManager",
+    "ConnectionManagerFilter",
+    "DirectResponse",
+    "FilterChain",
+    "HeaderMatch",
+    "Host",
+    "Http1Settings",
+    "Listener",
+    "MosnConfig",
+    "NetworkFilter",
+    "ProxyConfig",
+    "ProxyFilter",
+    "Redirect",
+    "Route",
+    "RouteAction",
+    "RouteMatch",
+    "RouterConfiguration",
+    "Server",
+    "State",
+    "StreamFilter",
+    "TlsContext",
+    "VirtualHost",
+    "WeightedCluster",
+    "WeightedTarget",
+]

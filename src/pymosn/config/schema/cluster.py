@@ -1,0 +1,184 @@
+"""`cluster_manager`: clusters and their hosts."""
+
+from typing import Annotated
+
+from pymosn.config.schema.block import (
+    Block,
+    Duration,
+    Port,
+    Unsigned,
+    ignored,
+    planned,
+    planned_checked,
+    works,
+)
+from pymosn.config.schema.router import Metadata
+from pymosn.config.schema.tls import TlsContext
+
+_DNS = "for STRICT_DNS clusters, which are not built yet"
+
+
+class Host(Block, kw_only=True):
+    """One upstream host. `address` is `ip:port` or `name:port`; the first of equal addresses wins."""
+
+    address: str = ""
+    hostname: str = ""
+    weight: Annotated[Unsigned, planned("the balancers built so far do not look at weights")] = 1
+    metadata: Annotated[Metadata | None, planned("subset load balancing")] = None
+    tls_disable: Annotated[bool, planned("no upstream TLS yet")] = False
+
+
+class CircuitBreaker(Block, kw_only=True):
+    """Limits of a cluster; 0 means none."""
+
+    max_connections: Annotated[Unsigned, works("per worker; the excess is answered 503")] = 0
+    max_pending_requests: Annotated[Unsigned, ignored("MOSN does not enforce it either")] = 0
+    max_requests: Annotated[Unsigned, planned("not counted yet")] = 0
+    max_retries: Annotated[Unsigned, ignored("it never trips in MOSN either")] = 0
+
+
+class StatusRange(Block, kw_only=True):
+    """Status codes that a health probe takes as healthy."""
+
+    Start: int = 0
+    End: int = 0
+
+
+class HttpProbe(Block, kw_only=True):
+    """An HTTP health probe."""
+
+    port: Port = 0
+    timeout: Duration = 30.0
+    path: str = ""
+    method: str = "GET"
+    scheme: str = "http"
+    domain: str = ""
+    codes: list[StatusRange] = []
+
+
+class ProbeConfig(Block, kw_only=True):
+    """The protocol's own part of a health check."""
+
+    http_check_config: HttpProbe | None = None
+
+
+class HealthCheck(Block, kw_only=True):
+    """Active health checking; on when `service_name` is set."""
+
+    service_name: str = ""
+    protocol: str = ""
+    timeout: Duration = 1.0
+    interval: Duration = 15.0
+    interval_jitter: Duration = 0.005
+    initial_delay_seconds: Duration = 1.0
+    healthy_threshold: Unsigned = 1
+    unhealthy_threshold: Unsigned = 1
+    check_config: ProbeConfig | None = None
+    event_log_path: str = ""
+    common_callbacks: list[str] = []
+
+
+class Subscription(Block, kw_only=True):
+    """A service that a registry is asked for."""
+
+    subscriber: str = ""
+    service_name: str = ""
+
+
+class ClusterSpec(Block, kw_only=True):
+    """Where a registry finds the hosts."""
+
+    subscribe: list[Subscription] = []
+
+
+class SubsetConfig(Block, kw_only=True):
+    """Subset load balancing by host metadata."""
+
+    fall_back_policy: Unsigned = 0
+    default_subset: dict[str, str] = {}
+    subset_selectors: list[list[str]] = []
+
+
+class OriginalDstConfig(Block, kw_only=True):
+    """How an ORIGINAL_DST cluster finds the destination."""
+
+    use_header: bool = False
+    header_name: str = "host"
+    replace_local: bool = False
+
+
+class Keepalive(Block, kw_only=True):
+    """Protocol heartbeats on multiplexed upstream connections."""
+
+    interval: Duration = 0.0
+    timeout: Duration = 1.0
+
+
+class BalancerConfig(Block, kw_only=True):
+    """Numbers for the load-aware balancers."""
+
+    choice_count: Unsigned = 2
+    active_request_bias: float = 1.0
+    client_error_bias: float = 0.0
+    server_error_bias: float = 0.0
+
+
+class SlowStart(Block, kw_only=True):
+    """Growing weight for hosts that have just become healthy."""
+
+    mode: str = ""
+    slow_start_duration: Duration = 0.0
+    aggression: float = 1.0
+    min_weight_percent: float = 0.1
+
+
+class DnsResolvers(Block, kw_only=True):
+    """A cluster's own DNS resolvers."""
+
+    servers: list[str] = []
+    search: list[str] = []
+    port: str = "53"
+    ndots: int = 0
+    timeout: int = 0
+    attempts: int = 0
+
+
+class Cluster(Block, kw_only=True):
+    """A named group of hosts that serve the same thing."""
+
+    name: str = ""
+    type: Annotated[str, works("SIMPLE, STATIC, DYNAMIC, EDS; STRICT_DNS and ORIGINAL_DST are planned")] = ""
+    sub_type: Annotated[str, ignored("MOSN does not use it either")] = ""
+    lb_type: Annotated[str, works("see the table of load balancers")] = "LB_ROUNDROBIN"
+    max_request_per_conn: Annotated[Unsigned, ignored("MOSN does not enforce it either")] = 1024
+    conn_buffer_limit_bytes: Annotated[Unsigned, ignored("MOSN does not enforce it either")] = 16384
+    mark: Annotated[Unsigned, planned("SO_MARK on upstream sockets")] = 0
+    circuit_breakers: Annotated[list[CircuitBreaker], works("the first entry counts, as in MOSN")] = []
+    health_check: Annotated[HealthCheck | None, planned("every host counts as healthy")] = None
+    spec: Annotated[ClusterSpec | None, planned("dubbo registry")] = None
+    lb_subset_config: Annotated[SubsetConfig | None, planned("all hosts are one set")] = None
+    original_dst_lb_config: Annotated[OriginalDstConfig | None, planned("original destination")] = None
+    cluster_manager_tls: Annotated[bool, planned_checked("refused until upstream TLS is built")] = False
+    tls_context: Annotated[TlsContext | None, planned_checked("`status: true` is refused until TLS is built")] = None
+    hosts: list[Host] = []
+    connect_timeout: Duration = 10.0
+    idle_timeout: Annotated[Duration, works("exact, not MOSN's 15 s steps; 0 means none")] = 0.0
+    keepalive: Annotated[Keepalive | None, planned("multiplexed protocols")] = None
+    lbconfig: Annotated[BalancerConfig | None, planned("load-aware balancers")] = None
+    slow_start: Annotated[SlowStart | None, planned("weighted balancers")] = None
+    dns_refresh_rate: Annotated[Duration, planned(_DNS)] = 5.0
+    respect_dns_ttl: Annotated[bool, planned(_DNS)] = False
+    dns_lookup_family: Annotated[str, planned(_DNS)] = "V4_ONLY"
+    dns_resolvers: Annotated[DnsResolvers | None, planned(_DNS)] = None
+    dns_resolver_file: Annotated[str, planned(_DNS)] = ""
+    dns_resolver_port: Annotated[str, planned(_DNS)] = "53"
+    cluster_pool_enable: Annotated[bool, ignored("pools always belong to one cluster")] = False
+
+
+class ClusterManager(Block, kw_only=True):
+    """All clusters."""
+
+    clusters: list[Cluster] = []
+    clusters_configs: Annotated[str, works("directory of one cluster per JSON file, read at load")] = ""
+    tls_context: Annotated[TlsContext | None, planned_checked("`status: true` is refused until TLS is built")] = None
+    cluster_pool_enable: Annotated[bool, ignored("pools always belong to one cluster")] = False

@@ -1,0 +1,153 @@
+"""Network filters: the entries of `filter_chains[0].filters`, told apart by their `type`.
+
+A class attribute `tag` is the `type`; `isinstance` tells the filters apart in a checked configuration.
+"""
+
+from typing import Annotated, Any
+
+import msgspec
+
+from pymosn.config.schema.block import Block, Duration, Percent, Positive, Unsigned, ignored, own, planned, works
+from pymosn.config.schema.router import RouterConfiguration
+
+
+class Http1Settings(Block, kw_only=True):
+    """`proxy.extend_config.Http1`: limits and habits of HTTP/1.1 on a listener. Sizes are bytes."""
+
+    max_header_size: Annotated[Positive, works("whole request head; beyond it 431")] = 8192
+    max_request_body_size: Annotated[Unsigned, works("0 means no limit; beyond it 413")] = 0
+    max_header_count: Annotated[Positive, own("header fields of one request; beyond it 431")] = 100
+    header_timeout: Annotated[Duration, own("time for a request head to arrive; then 408")] = 60.0
+    body_timeout: Annotated[Duration, own("longest silence while a request body is awaited")] = 60.0
+    stream_idle_timeout: Annotated[Duration, own("longest time without progress of an exchange")] = 300.0
+    x_forwarded: Annotated[bool, own("append X-Forwarded-For and set X-Forwarded-Proto")] = True
+    x_request_id: Annotated[bool, own("make X-Request-Id when the request has none")] = True
+    reason_header: Annotated[bool, own("put the fault's word into x-pymosn-reason of local replies")] = False
+
+
+class Http2Settings(Block, kw_only=True):
+    """`proxy.extend_config.Http2`."""
+
+    http2_use_stream: bool = False
+
+
+class BoltSettings(Block, kw_only=True):
+    """`proxy.extend_config.bolt`."""
+
+    enable_bolt_goaway: bool = False
+
+
+class ProtocolSettings(Block, kw_only=True):
+    """Settings by protocol name. For a single protocol MOSN also takes them flat; reading makes both the same."""
+
+    Http1: Http1Settings = msgspec.field(default_factory=Http1Settings)
+    Http2: Annotated[Http2Settings | None, planned("HTTP/2 is not built yet")] = None
+    bolt: Annotated[BoltSettings | None, planned("bolt is not built yet")] = None
+    sub_protocol: Annotated[str, planned("protocols behind the old name X are not built yet")] = ""
+
+
+class ProxyConfig(Block, kw_only=True):
+    """The layer-7 proxy."""
+
+    name: str = ""
+    downstream_protocol: Annotated[str, works("Http1; Auto and lists that contain Http1 serve Http1 only so far")] = ""
+    upstream_protocol: Annotated[str, ignored("MOSN does not use it either")] = ""
+    router_config_name: str = ""
+    router_handler_name: Annotated[str, planned("the default handler is used")] = ""
+    fallback_for_unknown_protocol: Annotated[bool, planned("other bytes are refused")] = False
+    validate_clusters: Annotated[Any, ignored("pymosn always checks references")] = None
+    concurrency_num: Annotated[int, ignored("tuning of Go's worker pools")] = 0
+    extend_config: ProtocolSettings = msgspec.field(default_factory=ProtocolSettings)
+
+
+class CidrRange(Block, kw_only=True):
+    """An address range of a stream route."""
+
+    address: str = ""
+    length: Unsigned = 0
+
+
+class StreamRoute(Block, kw_only=True):
+    """A route of `tcp_proxy` and `udp_proxy` by addresses and ports."""
+
+    cluster: str = ""
+    sourceaddrs: list[CidrRange] = []
+    destinationaddrs: list[CidrRange] = []
+    sourceport: str = ""
+    destinationport: str = ""
+
+
+class StreamProxyConfig(Block, kw_only=True):
+    """The layer-4 proxies."""
+
+    cluster: str = ""
+    routes: list[StreamRoute] = []
+    idle_timeout: Annotated[int, works("nanoseconds")] = 0
+    stat_prefix: Annotated[str, ignored("MOSN does not use it either")] = ""
+    max_connect_attempts: Annotated[Unsigned, ignored("MOSN does not use it either")] = 0
+
+
+class GrpcServerConfig(Block, kw_only=True):
+    """A gRPC server inside the process."""
+
+    server_name: str = ""
+    grpc_config: Any = None
+    graceful_stop_timeout: Duration = 30.0
+
+
+class FaultInjectConfig(Block, kw_only=True):
+    """Delays on the bytes of a connection (not part of MOSN's shipped program)."""
+
+    delay_percent: Percent = 0
+    delay_duration: Duration = 0.0
+
+
+class TunnelConfig(Block, kw_only=True):
+    """The server side of reverse tunnels; it has no keys."""
+
+
+class ProxyFilter(Block, kw_only=True, tag_field="type", tag="proxy"):
+    """`{"type": "proxy"}`."""
+
+    config: ProxyConfig = msgspec.field(default_factory=ProxyConfig)
+
+
+class ConnectionManagerFilter(Block, kw_only=True, tag_field="type", tag="connection_manager"):
+    """`{"type": "connection_manager"}`: no filter at all but a router table in an old place."""
+
+    config: RouterConfiguration = msgspec.field(default_factory=RouterConfiguration)
+
+
+class TcpProxyFilter(Block, kw_only=True, tag_field="type", tag="tcp_proxy"):
+    """`{"type": "tcp_proxy"}`."""
+
+    config: StreamProxyConfig = msgspec.field(default_factory=StreamProxyConfig)
+
+
+class UdpProxyFilter(Block, kw_only=True, tag_field="type", tag="udp_proxy"):
+    """`{"type": "udp_proxy"}`."""
+
+    config: StreamProxyConfig = msgspec.field(default_factory=StreamProxyConfig)
+
+
+class GrpcFilter(Block, kw_only=True, tag_field="type", tag="grpc"):
+    """`{"type": "grpc"}`."""
+
+    config: GrpcServerConfig = msgspec.field(default_factory=GrpcServerConfig)
+
+
+class TunnelFilter(Block, kw_only=True, tag_field="type", tag="tunnel"):
+    """`{"type": "tunnel"}`."""
+
+    config: TunnelConfig = msgspec.field(default_factory=TunnelConfig)
+
+
+class FaultInjectFilter(Block, kw_only=True, tag_field="type", tag="fault_inject"):
+    """`{"type": "fault_inject"}`."""
+
+    config: FaultInjectConfig = msgspec.field(default_factory=FaultInjectConfig)
+
+
+NetworkFilter = (
+    ProxyFilter | ConnectionManagerFilter | TcpProxyFilter | UdpProxyFilter | GrpcFilter | TunnelFilter | FaultInjectFilter
+)

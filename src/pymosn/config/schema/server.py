@@ -1,0 +1,108 @@
+"""`servers[]`: the process log, the listeners and the router tables."""
+
+from typing import Annotated
+
+from pymosn.config.schema.block import (
+    AnyMap,
+    Block,
+    Duration,
+    Unsigned,
+    ignored,
+    planned,
+    planned_checked,
+    works,
+)
+from pymosn.config.schema.network_filters import ConnectionManagerFilter, NetworkFilter
+from pymosn.config.schema.router import RouterConfiguration
+from pymosn.config.schema.tls import TlsContext
+
+_ORIGINAL_DST = "handing connections over to another listener is not built yet"
+
+
+class AccessLog(Block, kw_only=True):
+    """One access log of a listener; empty strings mean MOSN's default path and format."""
+
+    log_path: str = ""
+    log_format: str = ""
+
+
+class GoPlugin(Block, kw_only=True):
+    """A filter in a Go shared object."""
+
+    so_path: str = ""
+    factory_method: str = "CreateFilterFactory"
+
+
+class ListenerFilter(Block, kw_only=True):
+    """A filter that sees a connection before any byte of it."""
+
+    type: str = ""
+    config: AnyMap = {}
+
+
+class StreamFilter(Block, kw_only=True):
+    """A filter on requests and replies. `config` is handed to the filter as it is."""
+
+    type: str = ""
+    config: AnyMap = {}
+    go_plugin_config: Annotated[GoPlugin | None, planned_checked("Go shared objects cannot be loaded; refused")] = None
+
+
+class FilterChain(Block, kw_only=True):
+    """The network filters of a listener, in order."""
+
+    match: Annotated[str, ignored("MOSN does not use it either")] = ""
+    tls_context: Annotated[TlsContext | None, planned_checked("`status: true` is refused until TLS is built")] = None
+    tls_context_set: Annotated[list[TlsContext], planned_checked("`status: true` is refused until TLS is built")] = []
+    filters: list[NetworkFilter] = []
+
+
+class Listener(Block, kw_only=True):
+    """An address that is listened on, and what happens with its connections."""
+
+    name: Annotated[str, works("default: the address")] = ""
+    type: Annotated[str, works("ingress or egress; recorded only")] = ""
+    address: Annotated[str, works("`ip:port` or `[ip6]:port`")] = ""
+    bind_port: Annotated[bool, works("false: the listener has no socket")] = False
+    network: Annotated[str, works("tcp; unix and udp are planned and refused so far")] = "tcp"
+    reuseport: Annotated[bool, ignored("every TCP listener has one SO_REUSEPORT socket per worker")] = False
+    use_original_dst: Annotated[str, planned(_ORIGINAL_DST)] = ""
+    inspector: Annotated[bool, planned("TLS and plain text on one port")] = False
+    connection_idle_timeout: Annotated[Duration, works("exact, not MOSN's 15 s steps; 0 means never")] = 90.0
+    default_read_buffer_size: Annotated[Unsigned, ignored("tuning of Go's read buffers")] = 0
+    access_logs: list[AccessLog] = []
+    listener_filters: Annotated[list[ListenerFilter], planned_checked("see the table of listener filters")] = []
+    filter_chains: Annotated[list[FilterChain], works("exactly one, as in MOSN")] = []
+    stream_filters: Annotated[list[StreamFilter], works("see the table of stream filters")] = []
+    log_path: Annotated[str, ignored("MOSN does not use it either; see access_logs")] = ""
+
+
+class Server(Block, kw_only=True):
+    """The one server of the process."""
+
+    mosn_server_name: Annotated[str, works("informational")] = ""
+    default_log_path: Annotated[str, works("default `<base>/logs/mosn.log`; a file, stdout or stderr")] = ""
+    default_log_level: Annotated[str, works("TRACE, DEBUG, INFO, WARN, ERROR or FATAL")] = "INFO"
+    global_log_roller: Annotated[str, works("such as `size=100 keep=3` or `time=24`")] = ""
+    use_netpoll_mode: Annotated[bool, ignored("pymosn always uses an event loop")] = False
+    graceful_timeout: Duration = 30.0
+    processor: Annotated[int | float | str, works("number of workers; `auto` or below 1: the CPUs available")] = 0
+    listeners: list[Listener] = []
+    routers: Annotated[list[RouterConfiguration], works("of equal names the last one counts, as in MOSN")] = []
+
+    def workers(self, cpus: int) -> int:
+        """How many workers `processor` asks for on a machine with `cpus` CPUs available."""
+        wanted = self.processor
+        if isinstance(wanted, str):
+            wanted = int(wanted) if wanted.isdecimal() and len(wanted) < 10 else 0
+        return int(wanted) if wanted >= 1 else cpus
+
+    def router_tables(self) -> dict[str, RouterConfiguration]:
+        """Router tables by name, those of `connection_manager` filters among them; later ones replace earlier ones."""
+        tables = {table.router_config_name: table for table in self.routers}
+        for listener in self.listeners:
+            for chain in listener.filter_chains:
+                for filter in chain.filters:
+                    if isinstance(filter, ConnectionManagerFilter):
+                        tables[filter.config.router_config_name] = filter.config
+        return tables

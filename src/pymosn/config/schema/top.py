@@ -1,0 +1,73 @@
+"""The whole file."""
+
+from typing import Annotated, Any
+
+import msgspec
+
+from pymosn.config.schema.block import Block, Port, ignored, planned, planned_checked, works
+from pymosn.config.schema.cluster import ClusterManager
+from pymosn.config.schema.extensions import Extend, ThirdPartCodecs, WasmPlugin
+from pymosn.config.schema.observability import Metrics, Tracing
+from pymosn.config.schema.server import Server
+
+
+class SocketAddress(Block, kw_only=True):
+    """Host and port."""
+
+    address: Annotated[str, works("default: 127.0.0.1")] = ""
+    port_value: Port = 0
+
+
+class Address(Block, kw_only=True):
+    """Envoy's wrapper around a socket address."""
+
+    socket_address: SocketAddress = msgspec.field(default_factory=SocketAddress)
+
+
+class Admin(Block, kw_only=True):
+    """The admin port; without a port number there is none."""
+
+    address: Address = msgspec.field(default_factory=Address)
+
+    def endpoint(self) -> tuple[str, int] | None:
+        """Host and port to listen on, None when no port is given. An empty host means loopback."""
+        socket = self.address.socket_address
+        return (socket.address or "127.0.0.1", socket.port_value) if socket.port_value else None
+
+
+class Pprof(Block, kw_only=True):
+    """Go's profiling port."""
+
+    debug: bool = False
+    port_value: Port = 0
+    endpoint: str = ""
+
+
+class Plugin(Block, kw_only=True):
+    """Sub-process plugins."""
+
+    log_base: str = ""
+
+
+class MosnConfig(Block, kw_only=True):
+    """A configuration file of MOSN."""
+
+    servers: Annotated[list[Server], works("exactly one, as in MOSN")] = []
+    cluster_manager: ClusterManager = msgspec.field(default_factory=ClusterManager)
+    admin: Admin | None = None
+    pid: Annotated[str, works("pid file; default `<base>/logs/mosn.pid`")] = ""
+    dynamic_resources: Annotated[Any, planned_checked("xDS is not built yet")] = None
+    static_resources: Annotated[Any, planned_checked("xDS is not built yet")] = None
+    node: Annotated[Any, planned("xDS is not built yet")] = None
+    pprof: Annotated[Pprof | None, planned("Go's profiler; use py-spy or perf")] = None
+    tracing: Annotated[Tracing | None, planned("no traces are recorded")] = None
+    metrics: Annotated[Metrics | None, planned("counters are at the admin port, /api/v1/stats")] = None
+    uds_dir: Annotated[str, planned("smooth upgrade")] = ""
+    disable_upgrade: Annotated[bool, works("there is no smooth upgrade to disable yet")] = False
+    close_graceful: Annotated[bool, works("old name of disable_upgrade")] = False
+    inherit_old_mosnconfig: Annotated[bool, planned("smooth upgrade")] = False
+    plugin: Annotated[Plugin | None, planned("sub-process plugins")] = None
+    third_part_codec: Annotated[ThirdPartCodecs | None, planned("codecs from outside")] = None
+    wasm_global_plugins: Annotated[list[WasmPlugin], planned("proxy-wasm")] = []
+    extends: Annotated[list[Extend], planned("none of the extensions is built yet")] = []
+    stream_filters: Annotated[list[Any], ignored("used by MOSN-on-Envoy only")] = []

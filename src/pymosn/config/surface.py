@@ -1,0 +1,167 @@
+"""MOSN's surface beside the configuration keys, and how much of it this version has: the tables of docs/compatibility.md.
+
+Each row is a name, its state and a note.
+"""
+
+from typing import Final
+
+from pymosn.config.schema.block import State
+
+Row = tuple[str, State, str]
+
+_W: Final = State.WORKS
+_P: Final = State.PLANNED
+_I: Final = State.IGNORED
+
+_REFUSED: Final = "a file that uses it is refused"
+
+NETWORK_FILTERS: Final[tuple[Row, ...]] = (
+    ("proxy", _W, "HTTP/1.1"),
+    ("connection_manager", _W, "read as a router table, as in MOSN"),
+    ("tcp_proxy", _P, _REFUSED),
+    ("udp_proxy", _P, _REFUSED),
+    ("grpc", _P, _REFUSED),
+    ("tunnel", _P, _REFUSED),
+    ("fault_inject", _P, f"not part of MOSN's own program; {_REFUSED}"),
+)
+
+STREAM_FILTERS: Final[tuple[Row, ...]] = (
+    ("python", _W, "pymosn's own: a filter in Python"),
+    ("healthcheck", _I, "no such filter in MOSN either, but its samples name it"),
+    *(
+        (name, _P, _REFUSED)
+        for name in (
+            "fault",
+            "payload_limit",
+            "gzip",
+            "mirror",
+            "header_to_metadata",
+            "ip_access",
+            "dsl",
+            "flowControlFilter",
+            "fault_tolerance",
+            "transcoder",
+            "dubbo_stream",
+            "grpc_metric",
+            "seata",
+            "proxywasm",
+            "jwt_authn",
+            "rbac",
+            "mixer",
+            "istio.stats",
+        )
+    ),
+)
+
+LISTENER_FILTERS: Final[tuple[Row, ...]] = (("original_dst", _P, "acts with use_original_dst only"),)
+
+PROTOCOLS: Final[tuple[Row, ...]] = (
+    ("Http1", _W, "HTTP/1.0 and HTTP/1.1, streaming both ways"),
+    ("Auto", _P, "serves Http1 and says so"),
+    ("Http2", _P, _REFUSED),
+    ("bolt", _P, _REFUSED),
+    ("boltv2", _P, _REFUSED),
+    ("dubbo", _P, _REFUSED),
+    ("dubbo-thrift", _P, _REFUSED),
+    ("tars", _P, _REFUSED),
+    ("X", _P, "the old name for the protocol in extend_config.sub_protocol; refused"),
+)
+
+BALANCERS: Final[tuple[Row, ...]] = (
+    ("LB_RANDOM", _W, ""),
+    ("LB_ROUNDROBIN", _W, "the default"),
+    *(
+        (name, _P, "LB_ROUNDROBIN is used")
+        for name in (
+            "LB_WEIGHTED_ROUNDROBIN",
+            "LB_LEAST_REQUEST",
+            "LB_LEAST_CONNECTION",
+            "LB_MAGLEV",
+            "LB_REQUEST_ROUNDROBIN",
+            "LB_ORIGINAL_DST",
+            "LB_PEAK_EWMA",
+        )
+    ),
+)
+
+CLUSTER_TYPES: Final[tuple[Row, ...]] = (
+    *((name, _W, "") for name in ("SIMPLE", "STATIC", "DYNAMIC", "EDS")),
+    ("STRICT_DNS", _P, "names are looked up by the system when a connection is made"),
+    ("ORIGINAL_DST", _P, "the cluster has no hosts"),
+)
+
+COMMANDS: Final[tuple[Row, ...]] = (
+    ("start", _W, "in the foreground; `--workers N` and `--strict` are pymosn's own"),
+    ("start --config, -c", _W, "without it the built-in two-hop example"),
+    ("check", _W, "pymosn's own: all faults of a file; `--json`, `--strict`"),
+    ("version", _W, "MOSN: --version"),
+    ("stop", _P, "send SIGTERM to the process in the pid file"),
+    ("reload", _I, "does nothing in MOSN either"),
+    ("--log-level, -l", _P, ""),
+    ("--drain-time-s", _P, "graceful_timeout counts"),
+    ("--service-cluster -s, --service-node -n, --service-type -p, --service-meta -sm, --service-lables -sl", _P, "xDS"),
+    ("--cluster-domain, --pod-namespace -pns, --pod-name -pn, --pod-ip -pi", _P, "xDS"),
+    ("--feature-gates, -f", _P, "MOSN's gates concern parts that are not built yet"),
+    ("Envoy's flags that MOSN takes without using them", _I, "not taken"),
+)
+
+SIGNALS: Final[tuple[Row, ...]] = (
+    ("SIGTERM", _W, "drains within graceful_timeout; a second one stops now"),
+    ("SIGINT", _W, "stops now"),
+    ("SIGUSR1", _W, "reopens the log files"),
+    ("SIGHUP", _P, "smooth upgrade"),
+)
+
+ADMIN_PATHS: Final[tuple[Row, ...]] = (
+    ("/", _W, "lists the paths"),
+    ("/api/v1/version", _W, ""),
+    ("/api/v1/config_dump", _W, "secrets are redacted"),
+    ("/api/v1/stats", _W, "sums over the workers"),
+    ("/api/v1/stats_glob", _W, ""),
+    ("/api/v1/states", _W, ""),
+    ("/api/v1/get_loglevel", _W, ""),
+    ("/api/v1/update_loglevel", _W, "POST"),
+    ("/api/v1/enable_log", _W, "POST"),
+    ("/api/v1/disable_log", _W, "POST; also under the old spelling /api/v1/disbale_log"),
+    ("/api/v1/features", _P, ""),
+    ("/api/v1/env", _P, "MOSN gives away any environment variable there"),
+    ("/api/v1/plugin", _P, "sub-process plugins"),
+    ("/stats, /server_info", _P, "xDS"),
+    ("/debug/update_config, /debug/update_route, /debug/disable_tls", _P, "debug builds of MOSN only"),
+)
+
+EXAMPLES: Final[tuple[Row, ...]] = (
+    ("configs/mosn_config.json", _W, "`Auto` serves HTTP/1.1"),
+    ("configs/mosn_config_dev.json", _P, "loads, but its clients speak HTTP/2"),
+    ("configs/mosn_config_broadcast.json, mosn_config_mirror.json", _P, "mirror"),
+    ("configs/mosn_rpc_config.json, mosn_rpc_config_bolt.json", _P, "load, but their clients speak bolt"),
+    ("configs/mosn_config_wasm.json, mosn_rpc_config_wasm.json", _P, "wasm"),
+    ("configs/istio152/*", _P, "xDS"),
+    ("configs/mosn_so.json", _I, "MOSN-on-Envoy"),
+    ("http-sample/client_config.json, server_config.json", _W, "our own copies of its shape: examples/http"),
+    ("http-sample/tls_*", _P, "TLS"),
+    ("protocol-auto-sample/client_config.json, server_config.json", _W, "HTTP/1.1 only"),
+    ("protocol-auto-sample/tls_*", _P, "TLS"),
+    ("sofarpc-with-xprotocol-sample/*", _P, "bolt"),
+    ("tcpproxy-sample/config.json", _P, "tcp_proxy"),
+    ("udpproxy-sample/config.json", _P, "udp_proxy"),
+    ("uds-sample/*", _P, "tcp_proxy, unix sockets"),
+    ("proxy-fallback-example/config.json", _P, "tcp_proxy"),
+    ("dsl-sample/config.json", _P, "dsl"),
+    ("flowcontrol-sample/*", _P, "flowControlFilter"),
+    ("filter/ipaccess/config.json", _P, "ip_access"),
+    ("filter/jwtauthn/config.json", _P, "jwt_authn"),
+    ("filter/transcoder/*", _P, "transcoder, bolt"),
+    ("filter/dubbo/*", _P, "xDS, dubbo"),
+    ("dubbo/*", _P, "dubbo"),
+    ("slow-start-sample/config.json", _P, "loads; weights, slow start and health checks have no effect yet"),
+    ("tproxy/*", _P, "original destination"),
+    ("trace/*", _P, "loads; no traces are recorded"),
+    ("tunnel-sample/*", _P, "tunnel"),
+    ("seata/*", _P, "seata"),
+    ("wasm/*", _P, "proxywasm"),
+    ("xprotocol_with_goplugin_example/*", _I, "Go shared objects cannot be loaded into Python"),
+    ("xds-server-sample/config.json", _P, "xDS"),
+    ("envoy-go-extension/*", _I, "MOSN-on-Envoy"),
+    ("mosn-extensions/*, plugin/*", _I, "filters compiled into MOSN; write them in Python"),
+)

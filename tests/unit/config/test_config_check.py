@@ -1,0 +1,204 @@
+"""What is checked across keys."""
+
+import json
+from typing import Any
+
+import pytest
+
+from pymosn.config.default import DEFAULT_CONFIG
+from pymosn.config.load import load_text
+from pymosn.config.schema import Server
+
+SERVER = "servers[0]"
+LISTENER = f"{SERVER}.listeners[0]"
+PROXY = f"{LISTENER}.filter_chains[0].filters[0].config"
+HOST = f"{SERVER}.routers[0].virtual_hosts[0]"
+ROUTE = f"{HOST}.routers[0]"
+CLUSTER = "cluster_manager.clusters[0]"
+
+ERROR, WARNING, NOTHING = "error", "warning", None
+
+
+def with_change(path: str, value: Any) -> dict[str, Any]:
+    """The built-in example with one value set; the path is written as in a fault."""
+    config: Any = json.loads(DEFAULT_CONFIG)
+    steps = path.replace("[", ".[").split(".")
+    at = config
+    for step in steps[:-1]:
+        if step.startswith("["):
+            at = at[int(step[1:-1])]
+        else:
+            at = at.setdefault(step, {})
+    last = steps[-1]
+    if last.startswith("["):
+        at[int(last[1:-1]) :] = [value]
+    else:
+        at[last] = value
+    return dict(config)
+
+
+def severity_at(path: str, value: Any) -> str | None:
+    loaded = load_text(json.dumps(with_change(path, value)), "f")
+    found = [fault.severity for fault in loaded.faults if fault.path.startswith(path)]
+    others = [fault.text() for fault in loaded.faults if not fault.path.startswith(path)]
+    assert others == []
+    return found[0] if found else None
+
+
+@pytest.mark.parametrize(
+    ("path", "value", "expected"),
+    [
+        ("servers", [], ERROR),
+        ("servers[1]", {}, ERROR),
+        ("admin", {}, WARNING),
+        ("node", {"id": "x"}, WARNING),
+        ("dynamic_resources", {}, WARNING),
+        (f"{SERVER}.default_log_level", "debug", WARNING),
+        (f"{SERVER}.default_log_level", "DEBUG", NOTHING),
+        (f"{SERVER}.default_log_path", "syslog+udp://h:1", ERROR),
+        (f"{SERVER}.global_log_roller", "size=100 keep=3 compress=on", NOTHING),
+        (f"{SERVER}.global_log_roller", "time=25", ERROR),
+        (f"{SERVER}.global_log_roller", "weekly", ERROR),
+        (f"{SERVER}.processor", "auto", NOTHING),
+        (f"{SERVER}.processor", "4", NOTHING),
+        (f"{SERVER}.processor", "atuo", WARNING),
+        (f"{SERVER}.processor", 100000, ERROR),
+        (f"{LISTENER}.address", "", ERROR),
+        (f"{LISTENER}.address", "127.0.0.1", ERROR),
+        (f"{LISTENER}.address", "example.com:80", ERROR),
+        (f"{LISTENER}.address", "::1:80", ERROR),
+        (f"{LISTENER}.address", "[::1]:80", NOTHING),
+        (f"{LISTENER}.address", "0.0.0.0:0", NOTHING),
+        (f"{LISTENER}.address", ":80", NOTHING),
+        (f"{LISTENER}.network", "TCP", NOTHING),
+        (f"{LISTENER}.network", "udp", ERROR),
+        (f"{LISTENER}.network", "unix", ERROR),
+        (f"{LISTENER}.network", "tpc", ERROR),
+        (f"{LISTENER}.bind_port", False, WARNING),
+        (f"{LISTENER}.inspector", True, WARNING),
+        (f"{LISTENER}.use_original_dst", "redirect", WARNING),
+        (f"{LISTENER}.access_logs", [{"log_format": "%start_time% %response_code%"}], NOTHING),
+        (f"{LISTENER}.access_logs", [{"log_format": r"100\% %request_header_X-Y%"}], NOTHING),
+        (f"{LISTENER}.access_logs", [{"log_format": "%start_time"}], ERROR),
+        (f"{LISTENER}.access_logs", [{"log_format": "%%"}], ERROR),
+        (f"{LISTENER}.access_logs", [{"log_format": "%start_tme%"}], WARNING),
+        (f"{LISTENER}.access_logs", [{"log_path": "syslog"}], ERROR),
+        (f"{LISTENER}.filter_chains", [], ERROR),
+        (f"{LISTENER}.filter_chains", [{}], WARNING),
+        (f"{LISTENER}.filter_chains[1]", {}, ERROR),
+        (f"{LISTENER}.filter_chains[0].tls_context", {"status": False}, NOTHING),
+        (f"{LISTENER}.filter_chains[0].tls_context", {"status": True}, ERROR),
+        (f"{LISTENER}.filter_chains[0].tls_context_set", [{"status": True}], ERROR),
+        (f"{LISTENER}.filter_chains[0].filters", [{"type": "tcp_proxy"}], ERROR),
+        (f"{LISTENER}.filter_chains[0].filters", [{"type": "proxi"}], ERROR),
+        (f"{LISTENER}.filter_chains[0].filters", [{}], ERROR),
+        (f"{LISTENER}.stream_filters", [{"type": "healthcheck"}], WARNING),
+        (f"{LISTENER}.stream_filters", [{"type": "gzip"}], ERROR),
+        (f"{LISTENER}.stream_filters", [{"type": "gzpi"}], ERROR),
+        (f"{LISTENER}.stream_filters", [{"type": ""}], ERROR),
+        (f"{LISTENER}.stream_filters", [{"type": "python", "config": {"path": "f.py", "class": "A", "x": 1}}], NOTHING),
+        (f"{LISTENER}.stream_filters", [{"type": "python", "config": {"path": "f.py"}}], ERROR),
+        (f"{LISTENER}.stream_filters", [{"type": "python", "config": {"path": "f.py", "class": "a b"}}], ERROR),
+        (f"{LISTENER}.stream_filters", [{"type": "x", "go_plugin_config": {"so_path": "x.so"}}], ERROR),
+        (f"{LISTENER}.listener_filters", [{"type": "original_dst"}], WARNING),
+        (f"{LISTENER}.listener_filters", [{"type": "orginal_dst"}], ERROR),
+        (f"{PROXY}.downstream_protocol", "", ERROR),
+        (f"{PROXY}.downstream_protocol", "Auto", WARNING),
+        (f"{PROXY}.downstream_protocol", "Http2,Http1", WARNING),
+        (f"{PROXY}.downstream_protocol", "Http2", ERROR),
+        (f"{PROXY}.downstream_protocol", "http1", ERROR),
+        (f"{PROXY}.downstream_protocol", "Http2, Http1", ERROR),
+        (f"{PROXY}.router_config_name", "none", ERROR),
+        (f"{PROXY}.router_config_name", "", ERROR),
+        (f"{PROXY}.upstream_protocol", "Http1", WARNING),
+        (f"{PROXY}.extend_config", {"max_header_size": 0}, ERROR),
+        (f"{PROXY}.extend_config", {"Http1": {"header_timeout": "10s", "x_request_id": False}}, NOTHING),
+        (f"{PROXY}.extend_config", {"Http2": {"http2_use_stream": True}}, WARNING),
+        (f"{HOST}.domains", [], WARNING),
+        (f"{HOST}.domains", ["a.com", "a.com:80", "*.a.com", "*a.com:*", "*"], NOTHING),
+        (f"{HOST}.domains", ["A.com", "a.COM"], ERROR),
+        (f"{HOST}.domains", ["*", "*:*"], ERROR),
+        (f"{HOST}.domains", ["a.*"], ERROR),
+        (f"{HOST}.domains", ["a.com:http"], ERROR),
+        (f"{HOST}.domains", [""], ERROR),
+        (f"{ROUTE}.match", {"regex": "^/a+$"}, NOTHING),
+        (f"{ROUTE}.match", {"regex": "("}, ERROR),
+        (f"{ROUTE}.match", {"regex": "[[:alpha:]]"}, ERROR),
+        (f"{ROUTE}.match", {"prefix": "/", "path": "/x"}, WARNING),
+        (f"{ROUTE}.match", {"headers": [{"name": "x", "value": "[", "regex": True}]}, ERROR),
+        (f"{ROUTE}.match", {"headers": [{"value": "x"}]}, ERROR),
+        (f"{ROUTE}.match", {"variables": [{"name": "x", "value": "y"}]}, ERROR),
+        (ROUTE, {"redirect": {"path_redirect": "/"}, "route": {"cluster_name": "serverCluster"}}, WARNING),
+        (f"{ROUTE}.route", {"cluster_name": "serverCluster", "retry_policy": {"retry_on": True}}, WARNING),
+        (f"{ROUTE}.route", {"cluster_name": "severCluster"}, ERROR),
+        (f"{ROUTE}.route", {}, ERROR),
+        (f"{ROUTE}.route", {"cluster_variable": "x"}, ERROR),
+        (f"{ROUTE}.route", {"cluster_name": "serverCluster", "upstream_protocol": "Http2"}, ERROR),
+        (f"{ROUTE}.route", {"weighted_clusters": [{"cluster": {"name": "serverCluster", "weight": 1}}]}, NOTHING),
+        (f"{ROUTE}.route", {"weighted_clusters": [{"cluster": {"name": "serverCluster"}}]}, ERROR),
+        (f"{ROUTE}.route", {"weighted_clusters": [{"cluster": {"name": "x", "weight": 1}}]}, ERROR),
+        (f"{CLUSTER}.type", "SIMPEL", WARNING),
+        (f"{CLUSTER}.type", "STRICT_DNS", WARNING),
+        (f"{CLUSTER}.lb_type", "LB_ROUNDROBIN", NOTHING),
+        (f"{CLUSTER}.lb_type", "LB_MAGLEV", WARNING),
+        (f"{CLUSTER}.lb_type", "RANDOM", WARNING),
+        (f"{CLUSTER}.tls_context", {"status": True}, ERROR),
+        (f"{CLUSTER}.cluster_manager_tls", True, ERROR),
+        (f"{CLUSTER}.hosts", [{"address": "some-host.local:80"}, {"address": "[::1]:80"}], NOTHING),
+        (f"{CLUSTER}.hosts", [], WARNING),
+        (f"{CLUSTER}.hosts", [{"address": "1.2.3:80"}], ERROR),
+        (f"{CLUSTER}.hosts", [{"address": "host:0"}], ERROR),
+        (f"{CLUSTER}.hosts", [{"address": "unix:/tmp/x"}], ERROR),
+        (f"{CLUSTER}.hosts", [{"address": "h:1"}, {"address": "h:1"}], WARNING),
+        (f"{CLUSTER}.hosts", [{"address": "h:1", "weight": 3}], WARNING),
+        (f"{CLUSTER}.circuit_breakers", [{"max_connections": 1}], NOTHING),
+        (f"{CLUSTER}.circuit_breakers", [{"max_connections": 1}, {}], WARNING),
+    ],
+)
+def test_one_change(path: str, value: Any, expected: str | None) -> None:
+    assert severity_at(path, value) == expected
+
+
+def test_listeners_must_differ_in_name_and_address() -> None:
+    second = f"{SERVER}.listeners[1]"
+    assert severity_at(f"{second}.name", "clientListener") == ERROR
+    assert severity_at(f"{second}.address", "127.0.0.1:2045") == ERROR
+
+
+def test_of_equal_names_the_later_cluster_or_table_counts_with_a_warning() -> None:
+    config = json.loads(DEFAULT_CONFIG)
+    config["cluster_manager"]["clusters"].append(config["cluster_manager"]["clusters"][0])
+    config["servers"][0]["routers"].append(config["servers"][0]["routers"][0])
+    loaded = load_text(json.dumps(config), "f")
+    assert loaded.config is not None
+    assert [fault.path for fault in loaded.warnings] == [
+        "servers[0].routers[2].router_config_name",
+        "cluster_manager.clusters[2].name",
+    ]
+
+
+def test_filters_of_installed_packages_are_known() -> None:
+    text = json.dumps(with_change(f"{LISTENER}.stream_filters", [{"type": "tenant", "config": {"a": 1}}]))
+    assert load_text(text, "f").config is None
+    assert load_text(text, "f", stream_filters={"tenant"}).faults == []
+
+
+def test_a_route_needs_an_action_and_redirects_a_known_code() -> None:
+    assert severity_at(ROUTE, {"match": {"prefix": "/"}}) == ERROR
+    assert severity_at(ROUTE, {"redirect": {"response_code": 300}}) == ERROR
+    assert severity_at(ROUTE, {"redirect": {"scheme_redirect": "ht tp"}}) == ERROR
+    assert severity_at(ROUTE, {"direct_response": {"status": 99}}) == ERROR
+    assert severity_at(ROUTE, {"direct_response": {"status": 200, "body": "ok"}}) is None
+
+
+def test_a_faulty_entry_does_not_shift_the_places_of_the_next() -> None:
+    config = json.loads(DEFAULT_CONFIG)
+    config["servers"][0]["listeners"].insert(0, 5)
+    config["servers"][0]["listeners"][2]["address"] = "nowhere"
+    paths = [fault.path for fault in load_text(json.dumps(config), "f").faults]
+    assert paths == ["servers[0].listeners[0]", "servers[0].listeners[2].address"]
+
+
+@pytest.mark.parametrize(("processor", "workers"), [(0, 8), (3, 3), (2.7, 2), ("auto", 8), ("4", 4), ("many", 8), (-1, 8)])
+def test_processor_is_the_number_of_workers(processor: int | float | str, workers: int) -> None:
+    assert Server(processor=processor).workers(8) == workers

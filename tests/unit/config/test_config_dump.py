@@ -1,0 +1,76 @@
+"""A configuration goes to the workers and to the admin port unharmed, without its secrets to the latter."""
+
+import json
+from pathlib import Path
+
+import msgspec
+import pytest
+
+from pymosn.config.compatibility import PAGE, page
+from pymosn.config.default import DEFAULT_CONFIG
+from pymosn.config.dump import dump, redacted
+from pymosn.config.faults import REDACTED
+from pymosn.config.load import load_file, load_text
+from pymosn.config.schema import Listener, MosnConfig, TlsContext
+from pymosn.config.transport import decode, encode
+
+ROOT = Path(__file__).parents[3]
+EXAMPLES = sorted((ROOT / "examples" / "http").glob("*.[jy]*"))
+
+
+def test_a_dump_loads_as_the_same_configuration() -> None:
+    config = load_text(DEFAULT_CONFIG, "f").config
+    assert config is not None
+    assert load_text(json.dumps(dump(config)), "f").config == config
+    assert load_text(json.dumps(dump(config, defaults=True)), "f").config == config
+
+
+def test_durations_are_written_as_go_writes_them() -> None:
+    assert dump(Listener(connection_idle_timeout=60.0)) == {"connection_idle_timeout": "1m0s"}
+    assert dump(Listener(), defaults=True)["connection_idle_timeout"] == "1m30s"
+
+
+def test_secrets_are_redacted() -> None:
+    assert dump(TlsContext(private_key="key.pem", cert_chain="c.pem")) == {"private_key": REDACTED, "cert_chain": "c.pem"}
+    assert redacted({"a": [{"Client_Secret": "x", "token": {"b": 1}, "user": "u"}], "password": ""}) == {
+        "a": [{"Client_Secret": REDACTED, "token": REDACTED, "user": "u"}],
+        "password": "",
+    }
+
+
+def test_a_configuration_travels_as_bytes() -> None:
+    config = load_text(DEFAULT_CONFIG, "f").config
+    assert config is not None
+    assert decode(encode(config)) == config
+    with pytest.raises(msgspec.DecodeError):
+        decode(b"\xc1")
+
+
+def test_numbers_beyond_64_bits_in_free_values_travel_as_floats() -> None:
+    text = '{"servers": [{}], "node": {"n": 100000000000000000000000, "m": -5}}'
+    config = load_text(text, "f").config
+    assert config is not None
+    assert decode(encode(config)).node == {"n": 1e23, "m": -5}
+
+
+@pytest.mark.parametrize("path", EXAMPLES, ids=lambda path: path.name)
+def test_the_examples_load(path: Path) -> None:
+    loaded = load_file(str(path))
+    assert isinstance(loaded.config, MosnConfig)
+    assert decode(encode(loaded.config)) == loaded.config
+
+
+def test_the_small_configuration_of_the_documentation_warns_and_loads() -> None:
+    loaded = load_file(str(ROOT / "examples" / "http" / "small.json"))
+    assert [fault.path for fault in loaded.warnings] == [
+        "servers[0].listeners[0].filter_chains[0]",
+        "servers[0].listeners[1].filter_chains[0]",
+        "admin",
+    ]
+    assert loaded.config is not None
+    assert loaded.config.admin is not None
+    assert loaded.config.admin.endpoint() is None
+
+
+def test_the_compatibility_page_is_up_to_date() -> None:
+    assert (ROOT / PAGE).read_text(encoding="utf-8") == page(), "run: python -m pymosn.config.compatibility --write"
