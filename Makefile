@@ -1,0 +1,56 @@
+# `make run` and `make test` do all set-up by themselves. Everything they make is under .venv/ and build/.
+PYTHON  ?= python3
+VENV    := .venv
+BIN     := $(VENV)/bin
+SOURCES := $(shell find src -name '*.py') setup.py pyproject.toml
+BUILT   := build/compiled
+
+.PHONY: run test test-interpreted test-compiled check format bench fuzz build docs clean
+
+run: build                       ## serve the two-hop example until Ctrl-C
+	PYTHONPATH=$(BUILT) $(BIN)/python -m pymosn start
+
+test: test-interpreted test-compiled
+
+test-interpreted: $(VENV)/ready
+	PYMOSN_EXPECT=interpreted $(BIN)/python -m pytest
+
+test-compiled: build
+	PYMOSN_EXPECT=$$(cat $(BUILT)/build-kind) PYTHONPATH=$(BUILT) $(BIN)/python -m pytest
+
+check: $(VENV)/ready             ## format, lint, types, layer arrows
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+	$(BIN)/python -m pytest tests/unit/test_layers.py
+
+format: $(VENV)/ready
+	$(BIN)/ruff format .
+	$(BIN)/ruff check --fix .
+
+bench: build                     ## beside nginx, HAProxy and Envoy; see bench/
+	PYTHONPATH=$(BUILT) $(BIN)/python -m bench $(BENCH)
+
+fuzz: build
+	PYMOSN_FUZZ_SECONDS=$${SECONDS_EACH:-600} PYTHONPATH=$(BUILT) $(BIN)/python -m pytest tests/fuzz --timeout=0
+
+build: $(BUILT)/build-kind       ## compile the data path
+
+docs: $(VENV)/ready              ## regenerate docs/compatibility.md from the schema
+	$(BIN)/python -m pymosn.config.compatibility --write
+
+# The working tree itself stays interpreted: the package is compiled into a directory of its own.
+$(BUILT)/build-kind: $(SOURCES) | $(VENV)/ready
+	rm -rf build
+	$(BIN)/pip install --quiet --no-deps --no-build-isolation --target $(BUILT) .
+	cd $(BUILT) && PYTHONPATH=. ../../$(BIN)/python -c "from pymosn.version import build; print(build())" > build-kind
+	@echo "pymosn is built: $$(cat $@)"
+
+$(VENV)/ready: pyproject.toml
+	$(PYTHON) -c 'import sys; sys.exit("pymosn needs Python 3.11 or newer") if sys.version_info < (3, 11) else None'
+	$(PYTHON) -m venv $(VENV) || { echo "cannot make a virtual environment: install python3-venv"; exit 1; }
+	PYMOSN_INTERPRETED=1 $(BIN)/pip install --quiet --disable-pip-version-check --editable '.[dev]'
+	touch $@
+
+clean:
+	rm -rf build dist .venv .mypy_cache .pytest_cache .ruff_cache .hypothesis src/*.egg-info

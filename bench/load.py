@@ -1,0 +1,97 @@
+"""The asking: wrk, a closed loop of connections with one request in flight on each."""
+
+import json
+import signal
+import subprocess
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+from bench.cases import Case
+from bench.install import debian_tool
+from bench.processes import on_core
+from bench.void import Void
+
+SCRIPT = Path(__file__).with_name("load.lua")
+
+
+@dataclass(frozen=True)
+class LoadResult:
+    """What wrk saw. Latencies are microseconds, from sending a request to the end of its reply."""
+
+    requests: int
+    bytes: int
+    seconds: float
+    p50: int
+    p99: int
+
+
+class Wrk:
+    """Debian's wrk on the load core."""
+
+    def __init__(self, core: int) -> None:
+        """Raises Unavailable when wrk cannot be had."""
+        self.program = debian_tool("wrk")
+        self.core = core
+
+    def run(self, port: int, case: Case, seconds: int) -> LoadResult:
+        """Loads the proxy at `port`. Raises Void when any request fails."""
+        with on_core(self.core):
+            process = subprocess.Popen(
+                self._command(port, case, seconds),
+                stdout=subprocess.PIPE,
+                stderr=subprocess.STDOUT,
+                text=True,
+            )
+        try:
+            output, _ = process.communicate(timeout=seconds + 30)
+        finally:
+            process.kill()
+            process.wait()
+        return parse(output)
+
+    def warm_up(self, port: int, case: Case, seconds: float) -> None:
+        """The same load for a moment, not counted. Raises Void when any request fails."""
+        with on_core(self.core):
+            process = subprocess.Popen(
+                self._command(port, case, 60), stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
+            )
+        try:
+            time.sleep(seconds)
+            process.send_signal(signal.SIGINT)
+            output, _ = process.communicate(timeout=30)
+        finally:
+            process.kill()
+            process.wait()
+        parse(output)
+
+    def _command(self, port: int, case: Case, seconds: int) -> list[str]:
+        command = [
+            self.program,
+            "-t",
+            "1",
+            "-c",
+            str(case.connections),
+            "-d",
+            f"{seconds}s",
+            "--timeout",
+            "10s",
+        ]
+        for name, value in case.fields.items():
+            command += ["-H", f"{name}: {value}"]
+        return [*command, "-s", str(SCRIPT), f"http://127.0.0.1:{port}{case.path}"]
+
+
+def parse(output: str) -> LoadResult:
+    """Reads what `load.lua` printed. Raises Void when it is missing or tells of an error."""
+    for line in output.splitlines():
+        if line.startswith("result "):
+            result = json.loads(line.removeprefix("result "))
+            break
+    else:
+        raise Void(f"wrk gave no result: {output.strip()[-300:] or 'no output'}")
+    errors = {kind: count for kind, count in result["errors"].items() if count}
+    if errors:
+        said = ", ".join(f"{count} {kind}" for kind, count in errors.items())
+        raise Void(f"wrk counted errors: {said}, beside {result['requests']} completed requests")
+    return LoadResult(result["requests"], result["bytes"], result["microseconds"] / 1e6, result["p50"], result["p99"])

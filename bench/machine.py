@@ -1,0 +1,66 @@
+"""The machine: its cores, free ports, limits, and the facts to print beside the figures."""
+
+import os
+import platform
+import random
+import resource
+import socket
+from dataclasses import dataclass
+from pathlib import Path
+
+
+@dataclass(frozen=True)
+class Cores:
+    """Which core the proxy has, and which one load generator and upstream share."""
+
+    proxy: int
+    load: int
+
+
+def choose_cores() -> Cores:
+    """The first two cores that this process may use; the same one twice when there is only one."""
+    allowed = sorted(os.sched_getaffinity(0))
+    return Cores(allowed[0], allowed[1] if len(allowed) > 1 else allowed[0])
+
+
+def free_port() -> int:
+    """A free loopback TCP port below the ephemeral range, so that no outgoing connection takes it meanwhile."""
+    for _ in range(1000):
+        port = random.randrange(20000, 32000)
+        with socket.socket() as probe:
+            try:
+                probe.bind(("127.0.0.1", port))
+            except OSError:
+                continue
+            return port
+    raise OSError("no free port between 20000 and 32000")
+
+
+def raise_file_limit(wanted: int = 20000) -> int:
+    """Raises the soft limit of open files, which children inherit, towards `wanted`; returns what it is now."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    best = wanted if hard == resource.RLIM_INFINITY else min(wanted, hard)
+    if soft < best:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (best, hard))
+    return max(soft, best)
+
+
+def facts() -> dict[str, str]:
+    """What a reader must know to compare two runs."""
+    return {
+        "cpu": _first_value(Path("/proc/cpuinfo"), "model name"),
+        "cores": str(len(os.sched_getaffinity(0))),
+        "virtual": "yes" if "hypervisor" in _first_value(Path("/proc/cpuinfo"), "flags") else "no",
+        "memory": _first_value(Path("/proc/meminfo"), "MemTotal"),
+        "kernel": platform.release(),
+        "python": platform.python_version(),
+        "load before": " ".join(f"{load:.2f}" for load in os.getloadavg()),
+    }
+
+
+def _first_value(path: Path, key: str) -> str:
+    for line in path.read_text().splitlines():
+        name, colon, value = line.partition(":")
+        if colon and name.strip() == key:
+            return value.strip()
+    return "unknown"

@@ -1,0 +1,40 @@
+"""Who is asked: each proxy, configured to do the same work with the same settings.
+
+One worker on one core; keep-alive to the upstream with up to 128 idle connections; no access log, no compression,
+TCP_NODELAY; the client's Host passed on, X-Forwarded-For and -Proto added, X-Request-Id made when absent. `verify`
+checks on the wire that each does so. Everything else is left at the peer's defaults.
+"""
+
+from pathlib import Path
+
+from bench.peers.base import Peer, Plan, Running
+from bench.peers.envoy import Envoy
+from bench.peers.haproxy import Haproxy
+from bench.peers.nginx import Nginx
+from bench.peers.pymosn import Baseline, Interpreted, Pymosn
+from bench.peers.relay import Relay
+
+__all__ = ["DEFAULT_PEERS", "PEER_NAMES", "Peer", "Plan", "Running", "make_peer"]
+
+DEFAULT_PEERS = ("pymosn", "nginx", "haproxy", "envoy", "relay")
+PEER_NAMES = (*DEFAULT_PEERS, "pymosn-interpreted", "pymosn-baseline")
+
+
+def make_peer(name: str, python: str, baseline: Path | None) -> Peer:
+    """The peer called `name`. Raises Unavailable when it cannot be had here.
+
+    `python`: the interpreter that has pymosn installed. `baseline`: a source tree to compare with.
+    """
+    if name == "nginx":
+        return Nginx()
+    if name == "haproxy":
+        return Haproxy()
+    if name == "envoy":
+        return Envoy()
+    if name == "relay":
+        return Relay()
+    if name == "pymosn-interpreted":
+        return Interpreted(python)
+    if name == "pymosn-baseline":
+        return Baseline(python, baseline)
+    return Pymosn(python)

@@ -1,0 +1,79 @@
+"""What the bench asks of a peer."""
+
+import subprocess
+from abc import ABC, abstractmethod
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from bench.processes import Processes
+
+
+@dataclass(frozen=True)
+class Plan:
+    """How to set a peer up: proxy from `port` to `upstream_port`, through `filters` header filters.
+
+    Header filter k reads the request header `x-user`, sets the request header `x-bench-k` to its value, and sets the
+    response header `x-served-k`. `directory` is the peer's own, for its files.
+    """
+
+    port: int
+    upstream_port: int
+    filters: int
+    directory: Path
+
+    @property
+    def filter_numbers(self) -> range:
+        """The k of each header filter."""
+        return range(1, self.filters + 1)
+
+
+@dataclass(frozen=True)
+class Running:
+    """A started peer. `workers` carry the traffic and are what is measured; `helpers` are its other processes."""
+
+    process: subprocess.Popen[bytes]
+    plan: Plan
+    workers: list[int]
+    helpers: list[int] = field(default_factory=list)
+
+
+class Peer(ABC):
+    """One proxy program."""
+
+    name: str
+    #: Whether it understands HTTP: a relay adds no headers and runs no filters.
+    http: bool = True
+
+    @abstractmethod
+    def version(self) -> str:
+        """Name and version, for the report."""
+
+    @abstractmethod
+    def command(self, plan: Plan) -> list[str]:
+        """Writes the configuration; returns the command that starts the peer in the foreground."""
+
+    def environment(self) -> Mapping[str, str] | None:
+        """The environment of that command; None is this process's own."""
+        return None
+
+    def split(self, process: subprocess.Popen[bytes]) -> tuple[list[int], list[int]]:
+        """The process ids of workers and helpers once the peer accepts connections."""
+        return [process.pid], []
+
+    def start(self, plan: Plan, processes: Processes, core: int) -> Running:
+        """Starts the peer. Raises Unavailable, with what it wrote, when it does not come up."""
+        plan.directory.mkdir(parents=True, exist_ok=True)
+        log_name = plan.directory.name
+        process = processes.start(log_name, self.command(plan), core, self.environment())
+        processes.wait_for_port(log_name, process, plan.port)
+        workers, helpers = self.split(process)
+        return Running(process, plan, workers, helpers)
+
+
+def first_line(command: list[str], env: Mapping[str, str] | None = None) -> str:
+    """The first line with text that `command` prints on either output. Raises OSError and SubprocessError."""
+    done = subprocess.run(
+        command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, timeout=30, check=True, env=env, text=True
+    )
+    return next((line.strip() for line in done.stdout.splitlines() if line.strip()), "")

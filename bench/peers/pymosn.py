@@ -1,0 +1,136 @@
+"""pymosn: as built, interpreted, and from another source tree."""
+
+import json
+import os
+import shutil
+import subprocess
+import tempfile
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from bench import measure
+from bench.machine import free_port
+from bench.peers.base import Peer, Plan, first_line
+from bench.void import Unavailable
+
+SOURCE = Path(__file__).resolve().parents[2] / "src"
+FILTER_FILE = Path(__file__).resolve().parents[1] / "filters.py"
+WORKER_MODULE = "pymosn.server.worker"
+
+
+class Pymosn(Peer):
+    """pymosn as `python` imports it; from this repository's `src` when it is not installed there."""
+
+    name = "pymosn"
+
+    def __init__(self, python: str) -> None:
+        self.python = python
+        self.source: Path | None = None
+        if not self._runs():
+            self.source = SOURCE
+        self.build = self._build()
+
+    def version(self) -> str:
+        return f"{self.build} ({self._location()})"
+
+    def environment(self) -> Mapping[str, str] | None:
+        if self.source is None:
+            return None
+        return {**os.environ, "PYTHONPATH": str(self.source)}
+
+    def command(self, plan: Plan) -> list[str]:
+        path = plan.directory / "pymosn.json"
+        path.write_text(json.dumps(configuration(plan, free_port()), indent=1))
+        return [self.python, "-m", "pymosn", "start", "-c", str(path), "--workers", "1"]
+
+    def split(self, process: subprocess.Popen[bytes]) -> tuple[list[int], list[int]]:
+        deadline = time.monotonic() + 5
+        while time.monotonic() < deadline:
+            children = measure.children(process.pid)
+            workers = [pid for pid in children if WORKER_MODULE in measure.command_line(pid)]
+            if workers:
+                if len(workers) > 1:
+                    raise Unavailable(f"{self.name} has {len(workers)} workers instead of 1")
+                return workers, [process.pid, *(pid for pid in children if pid not in workers)]
+            time.sleep(0.02)
+        raise Unavailable(f"{self.name}: no child process runs {WORKER_MODULE}")
+
+    def _runs(self) -> bool:
+        command = [self.python, "-c", "import pymosn.version"]
+        return subprocess.run(command, capture_output=True, env=self.environment(), timeout=30).returncode == 0
+
+    def _build(self) -> str:
+        try:
+            return first_line([self.python, "-m", "pymosn", "version"], self.environment())
+        except (OSError, subprocess.SubprocessError) as fault:
+            output = getattr(fault, "stdout", None) or str(fault)
+            raise Unavailable(f"{self.name} does not run: {output.strip().splitlines()[-1]}") from None
+
+    def _location(self) -> str:
+        code = "import pymosn, os; print(os.path.dirname(pymosn.__file__))"
+        return first_line([self.python, "-c", code], self.environment())
+
+
+class Interpreted(Pymosn):
+    """The same source without its compiled modules, copied to a temporary directory."""
+
+    name = "pymosn-interpreted"
+
+    def __init__(self, python: str) -> None:
+        self._copy = tempfile.TemporaryDirectory(prefix="pymosn-interpreted-")
+        self.source = Path(self._copy.name)
+        skip = shutil.ignore_patterns("*.so", "__pycache__")
+        shutil.copytree(SOURCE / "pymosn", self.source / "pymosn", ignore=skip)
+        self.python = python
+        self.build = self._build()
+
+
+class Baseline(Pymosn):
+    """pymosn from another source tree, such as a checkout of an older version."""
+
+    name = "pymosn-baseline"
+
+    def __init__(self, python: str, source: Path | None) -> None:
+        if source is None or not (source / "pymosn").is_dir():
+            raise Unavailable(f"{self.name}: --baseline must name a directory that holds the package pymosn")
+        self.python = python
+        self.source = source.resolve()
+        self.build = self._build()
+
+
+def configuration(plan: Plan, admin_port: int) -> dict[str, Any]:
+    """A MOSN configuration: one listener, one router, one cluster with one host."""
+    proxy = {"type": "proxy", "config": {"downstream_protocol": "Http1", "router_config_name": "router"}}
+    listener = {
+        "name": "front",
+        "address": f"127.0.0.1:{plan.port}",
+        "bind_port": True,
+        "stream_filters": [
+            {"type": "python", "config": {"path": str(FILTER_FILE), "class": "HeaderFilter", "number": k}}
+            for k in plan.filter_numbers
+        ],
+        "filter_chains": [{"filters": [proxy]}],
+    }
+    route = {"match": {"prefix": "/"}, "route": {"cluster_name": "up"}}
+    router = {
+        "router_config_name": "router",
+        "virtual_hosts": [{"name": "all", "domains": ["*"], "routers": [route]}],
+    }
+    server = {
+        "mosn_server_name": "bench",
+        "default_log_path": "stdout",
+        "default_log_level": "WARN",
+        "processor": 1,
+        "routers": [router],
+        "listeners": [listener],
+    }
+    cluster = {
+        "name": "up",
+        "type": "SIMPLE",
+        "lb_type": "LB_ROUNDROBIN",
+        "hosts": [{"address": f"127.0.0.1:{plan.upstream_port}"}],
+    }
+    admin = {"address": {"socket_address": {"address": "127.0.0.1", "port_value": admin_port}}}
+    return {"admin": admin, "servers": [server], "cluster_manager": {"clusters": [cluster]}}

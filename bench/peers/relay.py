@@ -1,0 +1,19 @@
+"""The floor: bytes copied by uvloop, nothing understood."""
+
+import sys
+from importlib.metadata import version
+
+from bench.peers.base import Peer, Plan
+
+
+class Relay(Peer):
+    """`bench.relay`. It dials the upstream once for each client connection, so it has no connection pool."""
+
+    name = "relay"
+    http = False
+
+    def version(self) -> str:
+        return f"uvloop {version('uvloop')} byte relay"
+
+    def command(self, plan: Plan) -> list[str]:
+        return [sys.executable, "-m", "bench.relay", str(plan.port), str(plan.upstream_port)]

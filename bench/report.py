@@ -1,0 +1,88 @@
+"""The outcome as a text table and as JSON."""
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+
+from bench.cases import LOAD_CASES
+from bench.samples import Results, Sample, middle
+from bench.targets import verdicts
+
+COMPARED = ("nginx", "haproxy", "envoy", "relay")
+NOTES = """CPU: of the worker process, user and system, microseconds per completed request; the median of the rounds, with
+the least and the most. "x nginx" and the like: CPU as a multiple of that peer's. busy: the worker's share of its core;
+below 100% the load core was the limit, so compare CPU, not requests per second. p50, p99: closed loop, microseconds.
+Header filters: Python in pymosn, Lua in Envoy; nginx and haproxy use built-in directives, for reference."""
+
+
+def render(results: Results, facts: dict[str, str], versions: dict[str, str]) -> str:
+    """The whole report as text."""
+    parts = ["\n".join(f"{name:18} {value}" for name, value in {**facts, **versions}.items())]
+    for case in LOAD_CASES:
+        if results.load.get(case.name):
+            parts.append(f"{case.name}: {case.title}\n{_load_table(results, case.name)}")
+    if results.memory:
+        parts.append(f"memory: idle worker and idle keep-alive connections\n{_memory_table(results)}")
+    judged = verdicts(results)
+    if judged:
+        lines = [f"{v.promise:45} {v.figure:6.2f}   at most {v.limit:g}: {'ok' if v.kept else 'MISSED'}" for v in judged]
+        parts.append("targets (for the compiled build)\n" + "\n".join(lines))
+    parts += [f"VOID {case} of {peer}: {reason}" for (case, peer), reason in results.void.items()]
+    return "\n\n".join([*parts, NOTES])
+
+
+def write_json(path: Path, results: Results, facts: dict[str, str], versions: dict[str, str]) -> None:
+    """Writes everything that was measured."""
+    targets = [{"promise": v.promise, "figure": v.figure, "limit": v.limit, "kept": v.kept} for v in verdicts(results)]
+    document = {"machine": facts, "versions": versions, **results.to_json(), "targets": targets}
+    path.write_text(json.dumps(document, indent=1) + "\n")
+
+
+def table(rows: Sequence[Sequence[str]]) -> str:
+    """Columns as wide as their widest cell; the first to the left, the others to the right."""
+    widths = [max(len(row[i]) for row in rows) for i in range(len(rows[0]))]
+    lines = []
+    for row in rows:
+        cells = [cell.rjust(width) for cell, width in zip(row, widths, strict=True)]
+        lines.append("  ".join(["", row[0].ljust(widths[0]), *cells[1:]]))
+    return "\n".join(lines)
+
+
+def _load_table(results: Results, case: str) -> str:
+    peers = results.load[case]
+    compared = [peer for peer in COMPARED if peer in peers]
+    header = ["", "CPU us", "least-most", "user", "system", *(f"x {peer}" for peer in compared)]
+    rows = [[*header, "other us", "req/s", "busy", "p50", "p99"]]
+    for peer, samples in peers.items():
+        rows.append([peer, *_cpu_cells(samples), *(_ratio_cell(results, case, peer, to) for to in compared)])
+        rows[-1] += _speed_cells(samples)
+    return table(rows)
+
+
+def _cpu_cells(samples: list[Sample]) -> list[str]:
+    costs = [sample.cpu for sample in samples]
+    user = middle(samples, lambda sample: sample.user)
+    system = middle(samples, lambda sample: sample.system)
+    least_most = f"{min(costs):.1f}-{max(costs):.1f}"
+    return [f"{middle(samples, lambda sample: sample.cpu):.1f}", least_most, f"{user:.1f}", f"{system:.1f}"]
+
+
+def _speed_cells(samples: list[Sample]) -> list[str]:
+    rate = middle(samples, lambda sample: sample.requests / sample.seconds)
+    busy = middle(samples, lambda sample: sample.busy)
+    p50, p99 = middle(samples, lambda sample: sample.p50), middle(samples, lambda sample: sample.p99)
+    helpers = middle(samples, lambda sample: sample.helper_cpu)
+    return [f"{helpers:.2f}", f"{rate:.0f}", f"{busy:.0%}", f"{p50:.0f}", f"{p99:.0f}"]
+
+
+def _ratio_cell(results: Results, case: str, peer: str, to: str) -> str:
+    ratio = results.ratio(case, peer, to)
+    return "" if ratio is None or peer == to else f"{ratio:.2f}"
+
+
+def _memory_table(results: Results) -> str:
+    rows = [["", "RSS at rest MiB", "PSS", "others RSS", "per 1,000 connections MiB", "per connection KiB"]]
+    for peer, memory in results.memory.items():
+        sizes = (memory.rest.rss, memory.rest.pss, memory.helpers.rss, memory.per_connection * 1000)
+        rows.append([peer, *(f"{size / 2**20:.1f}" for size in sizes), f"{memory.per_connection / 1024:.1f}"])
+    return table(rows)

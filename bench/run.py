@@ -1,0 +1,119 @@
+"""One whole measurement: every case, every peer, in alternating rounds."""
+
+from collections.abc import Sequence
+
+from bench import measure
+from bench.cases import LOAD_CASES, MEMORY, Case
+from bench.load import Wrk
+from bench.machine import Cores, free_port
+from bench.memory import measure_memory
+from bench.peers import Peer, Plan, Running
+from bench.processes import Processes
+from bench.samples import Results, Sample
+from bench.upstream import Upstream
+from bench.verify import check_totals, check_work, probe
+from bench.void import Unavailable, Void
+
+WARM_UP_SECONDS = 0.3
+
+
+class Run:
+    """Keeps a started peer for the later rounds: one process for each number of header filters."""
+
+    def __init__(self, peers: Sequence[Peer], processes: Processes, cores: Cores, seconds: int) -> None:
+        """`seconds`: how long each counted run lasts. Raises Unavailable without upstream or load generator."""
+        self.peers = peers
+        self.processes = processes
+        self.cores = cores
+        self.seconds = seconds
+        self.wrk = Wrk(cores.load)
+        self.upstream = Upstream(processes, cores.load)
+        self.results = Results()
+        self._started: dict[tuple[str, int], Running] = {}
+
+    def rounds(self, cases: Sequence[str], count: int) -> Results:
+        """Measures `cases`: memory once, the others `count` times, the peers taking turns within each round."""
+        if MEMORY in cases:
+            for peer in self.peers:
+                self._memory(peer)
+        for number in range(1, count + 1):
+            for case in LOAD_CASES:
+                if case.name in cases:
+                    # Each round starts with another peer, so that none always runs behind the same neighbour.
+                    turn = number % max(1, len(self.peers))
+                    for peer in [*self.peers[turn:], *self.peers[:turn]]:
+                        self._load(case, peer, f"round {number}/{count}")
+        self._in_order()
+        return self.results
+
+    def _load(self, case: Case, peer: Peer, label: str) -> None:
+        if (case.name, peer.name) in self.results.void or (case.filters and not peer.http):
+            return
+        try:
+            sample = self._sample(case, self._running(peer, case))
+        except (Void, Unavailable, OSError) as fault:  # OSError: a process of the peer is gone from /proc
+            self.results.refuse(case.name, peer.name, str(fault))
+            print(f"{label}  {case.name:8} {peer.name:18} VOID: {fault}", flush=True)
+            return
+        self.results.add(case.name, peer.name, sample)
+        print(f"{label}  {case.name:8} {peer.name:18} {sample.cpu:8.1f} us CPU a request", flush=True)
+
+    def _sample(self, case: Case, running: Running) -> Sample:
+        port = running.plan.port
+        reply_size = probe(port, case)
+        arrived = self.upstream.requests()
+        stolen = measure.stolen_seconds(self.cores.proxy)
+        before = measure.read_cpu(running.workers), measure.read_cpu(running.helpers)
+        load = self.wrk.run(port, case, self.seconds)
+        worker = measure.read_cpu(running.workers).since(before[0])
+        helpers = measure.read_cpu(running.helpers).since(before[1])
+        stolen = measure.stolen_seconds(self.cores.proxy) - stolen
+        arrived = self.upstream.requests() - arrived - 1
+        # In flight when the load stopped: one for each connection, now and in the warm-up before.
+        check_totals(case, load.requests, load.bytes, reply_size, arrived, spare=2 * case.connections)
+        probe(port, case)
+        scale = 1e6 / load.requests
+        return Sample(
+            requests=load.requests,
+            seconds=load.seconds,
+            cpu=worker.total * scale,
+            user=worker.user * scale,
+            system=worker.system * scale,
+            helper_cpu=helpers.total * scale,
+            busy=worker.total / load.seconds,
+            stolen=stolen / load.seconds,
+            p50=load.p50,
+            p99=load.p99,
+        )
+
+    def _running(self, peer: Peer, case: Case) -> Running:
+        key = (peer.name, case.filters)
+        if key not in self._started:
+            running = self._start(peer, case.filters, f"{peer.name}-{case.filters}-filters")
+            if peer.http:
+                check_work(running.plan.port, case.filters)
+            self.wrk.warm_up(running.plan.port, case, WARM_UP_SECONDS)
+            self._started[key] = running
+        return self._started[key]
+
+    def _memory(self, peer: Peer) -> None:
+        try:
+            running = self._start(peer, 0, f"{peer.name}-memory")
+            try:
+                self.results.memory[peer.name] = measure_memory(running)
+            finally:
+                self.processes.stop(running.process)
+        except (Void, Unavailable, OSError) as fault:
+            self.results.refuse(MEMORY, peer.name, str(fault))
+            print(f"memory {peer.name:18} VOID: {fault}", flush=True)
+            return
+        size = self.results.memory[peer.name].per_connection / 1024
+        print(f"memory {peer.name:18} {size:8.1f} KiB an idle connection", flush=True)
+
+    def _start(self, peer: Peer, filters: int, name: str) -> Running:
+        plan = Plan(free_port(), self.upstream.port, filters, self.processes.directory / name)
+        return peer.start(plan, self.processes, self.cores.proxy)
+
+    def _in_order(self) -> None:
+        for case, measured in self.results.load.items():
+            self.results.load[case] = {p.name: measured[p.name] for p in self.peers if p.name in measured}

@@ -1,0 +1,78 @@
+"""The outcome of the runs, and what is derived from it."""
+
+from collections.abc import Callable
+from dataclasses import asdict, dataclass, field
+from statistics import median
+
+from bench.memory import MemoryResult
+
+
+@dataclass(frozen=True)
+class Sample:
+    """One counted run. CPU times are the worker's, in microseconds per request; latencies in microseconds.
+
+    `helper_cpu`: what the peer's other processes used. `busy`: the worker's share of its core. `stolen`: the share of
+    that core which the hypervisor withheld.
+    """
+
+    requests: int
+    seconds: float
+    cpu: float
+    user: float
+    system: float
+    helper_cpu: float
+    busy: float
+    stolen: float
+    p50: float
+    p99: float
+
+
+@dataclass
+class Results:
+    """Everything measured. `load` by case and peer; `void` names the runs that do not count and why."""
+
+    load: dict[str, dict[str, list[Sample]]] = field(default_factory=dict)
+    memory: dict[str, MemoryResult] = field(default_factory=dict)
+    void: dict[tuple[str, str], str] = field(default_factory=dict)
+
+    def add(self, case: str, peer: str, sample: Sample) -> None:
+        """Adds one run."""
+        self.load.setdefault(case, {}).setdefault(peer, []).append(sample)
+
+    def refuse(self, case: str, peer: str, reason: str) -> None:
+        """Voids the whole of `case` for `peer`, also the rounds that went well."""
+        self.void.setdefault((case, peer), reason)
+        self.load.get(case, {}).pop(peer, None)
+
+    def cpu(self, case: str, peer: str) -> float | None:
+        """The median CPU microseconds per request, if that was measured."""
+        samples = self.load.get(case, {}).get(peer)
+        return middle(samples, lambda sample: sample.cpu) if samples else None
+
+    def ratio(self, case: str, peer: str, to: str) -> float | None:
+        """CPU per request of `peer` as a multiple of that of the peer `to`."""
+        own, other = self.cpu(case, peer), self.cpu(case, to)
+        return own / other if own is not None and other else None
+
+    def to_json(self) -> dict[str, object]:
+        """Medians, ratios and every single run."""
+        return {
+            "load": {
+                case: {
+                    peer: {
+                        "cpu_us_per_request": self.cpu(case, peer),
+                        "ratio_to": {other: self.ratio(case, peer, other) for other in peers if other != peer},
+                        "runs": [asdict(sample) for sample in samples],
+                    }
+                    for peer, samples in peers.items()
+                }
+                for case, peers in self.load.items()
+            },
+            "memory": {peer: memory.to_json() for peer, memory in self.memory.items()},
+            "void": [{"case": case, "peer": peer, "reason": reason} for (case, peer), reason in self.void.items()],
+        }
+
+
+def middle(samples: list[Sample], pick: Callable[[Sample], float]) -> float:
+    """The median of one figure over the rounds."""
+    return median(pick(sample) for sample in samples)

@@ -1,0 +1,79 @@
+"""Who answers: one nginx worker on the load core, the cheapest steady HTTP server to be had from Debian."""
+
+import re
+from pathlib import Path
+
+from bench.cases import SMALL_BODY, write_large_body
+from bench.install import debian_tool
+from bench.machine import free_port
+from bench.peers.nginx import nginx_command, user_line
+from bench.processes import Processes
+from bench.verify import fetch
+
+CONFIG = """
+{user}
+worker_processes 1;
+daemon off;
+pid nginx.pid;
+error_log stderr error;
+events {{ worker_connections 16384; }}
+http {{
+  access_log off;
+  gzip off;
+  sendfile on;
+  keepalive_requests 1000000000;
+  keepalive_timeout 600s;
+  client_body_temp_path body; proxy_temp_path proxy; fastcgi_temp_path fcgi; uwsgi_temp_path uwsgi; scgi_temp_path scgi;
+  default_type application/octet-stream;
+  server {{
+    listen 127.0.0.1:{port} backlog=4096;
+    location = /small {{ return 200 "{small}"; }}
+    location = /large {{ alias {large}; }}
+    location = /seen {{ return 200 "{seen}"; }}
+    location = /status {{ stub_status; }}
+  }}
+}}
+"""
+
+#: `/seen` answers with the fields that reached the upstream, one `name=value` a line.
+SEEN_FIELDS = (
+    "host",
+    "x-forwarded-for",
+    "x-forwarded-proto",
+    "x-request-id",
+    "x-bench-1",
+    "x-bench-2",
+    "x-bench-3",
+)
+
+
+class Upstream:
+    """Serves `/small`, `/large` and `/seen`, and counts the requests that reach it."""
+
+    def __init__(self, processes: Processes, core: int) -> None:
+        """Raises Unavailable when nginx cannot be had or does not start."""
+        directory = processes.directory / "upstream"
+        directory.mkdir()
+        self.port = free_port()
+        command = nginx_command(debian_tool("nginx"), directory, _configuration(directory, self.port))
+        process = processes.start("upstream", command, core)
+        processes.wait_for_port("upstream", process, self.port)
+
+    def requests(self) -> int:
+        """How many requests arrived so far; asking counts as one."""
+        _, body = fetch(self.port, "/status", {"Connection": "close"})
+        found = re.search(rb"\n\s*\d+ \d+ (\d+)", body)
+        assert found is not None, body
+        return int(found[1])
+
+
+def _configuration(directory: Path, port: int) -> str:
+    large = directory / "large"
+    write_large_body(large)
+    return CONFIG.format(
+        user=user_line(),
+        port=port,
+        large=large,
+        small=SMALL_BODY.decode().replace("\r", "\\r").replace("\n", "\\n"),
+        seen="".join(f"{name}=$http_{name.replace('-', '_')}\\n" for name in SEEN_FIELDS),
+    )

@@ -1,0 +1,105 @@
+"""Whether the answers are right, byte for byte, and whether every peer does the work that the others do."""
+
+import socket
+
+from bench.cases import REQUEST_FIELDS, SMALL_BODY, Case, large_body
+from bench.void import Void
+
+#: How much one reply's size may differ from the probe's: peers write small numbers into header fields.
+SIZE_TOLERANCE = 16
+
+
+def fetch(port: int, path: str, fields: dict[str, str]) -> tuple[bytes, bytes]:
+    """One GET on a fresh loopback connection: the reply's head and body. Raises Void unless it is a 200 with a length."""
+    with socket.create_connection(("127.0.0.1", port), 10) as connection:
+        return exchange(connection, port, path, fields)
+
+
+def exchange(connection: socket.socket, port: int, path: str, fields: dict[str, str]) -> tuple[bytes, bytes]:
+    """One GET on `connection`, which stays open. Raises Void like `fetch`."""
+    lines = [
+        f"GET {path} HTTP/1.1",
+        f"Host: 127.0.0.1:{port}",
+        *(f"{name}: {value}" for name, value in fields.items()),
+    ]
+    try:
+        connection.sendall("\r\n".join([*lines, "", ""]).encode())
+        data = b""
+        while b"\r\n\r\n" not in data:
+            data += _receive(connection)
+        head, _, body = data.partition(b"\r\n\r\n")
+        length = _length(head)
+        pieces = [body]
+        missing = length - len(body)
+        while missing > 0:
+            pieces.append(_receive(connection))
+            missing -= len(pieces[-1])
+    except OSError as fault:
+        raise Void(f"GET {path}: {fault}") from None
+    return head + b"\r\n\r\n", b"".join(pieces)
+
+
+def probe(port: int, case: Case, times: int = 3) -> int:
+    """Asks for the case's path a few times and compares the bodies. Returns the size of the reply, head and body."""
+    expected = large_body() if case.path == "/large" else SMALL_BODY
+    size = 0
+    for _ in range(times):
+        head, body = fetch(port, case.path, case.fields)
+        if body != expected:
+            raise Void(f"GET {case.path}: a body of {len(body)} bytes differs from the upstream's {len(expected)}")
+        size = len(head) + len(body)
+    return size
+
+
+def check_work(port: int, filters: int) -> None:
+    """Raises Void unless the proxy at `port` adds the fields that all peers are set to add, and runs its filters."""
+    head, body = fetch(port, "/seen", REQUEST_FIELDS)
+    seen = dict(line.split("=", 1) for line in body.decode().splitlines())
+    expected = {"host": f"127.0.0.1:{port}", "x-forwarded-proto": "http"}
+    expected |= {f"x-bench-{k}": "alice" if k <= filters else "" for k in (1, 2, 3)}
+    for name, value in expected.items():
+        if seen[name] != value:
+            raise Void(f"the upstream saw {name}: {seen[name]!r} instead of {value!r}")
+    # Not always 127.0.0.1: for a client on loopback Envoy writes an address of the machine instead.
+    for name in ("x-forwarded-for", "x-request-id"):
+        if not seen[name]:
+            raise Void(f"the upstream saw no {name}")
+    replied = head.lower()
+    for k in range(1, filters + 1):
+        if f"\r\nx-served-{k}: bench\r\n".encode() not in replied:
+            raise Void(f"the reply has no x-served-{k}: header filter {k} did not run")
+
+
+def check_totals(case: Case, requests: int, received: int, reply_size: int, arrived: int, spare: int) -> None:
+    """Raises Void when a run's totals do not add up.
+
+    `received`: bytes that the load generator read. `arrived`: requests that the upstream counted. `spare`: how many
+    requests the upstream may have counted beyond: those in flight when the load stopped.
+    """
+    if requests == 0:
+        raise Void("no request completed")
+    slack = requests * SIZE_TOLERANCE
+    least = requests * reply_size - slack
+    most = (requests + case.connections) * reply_size + slack
+    if not least <= received <= most:
+        raise Void(f"{requests} replies of {reply_size} bytes make no {received} bytes: some differ from the probe's")
+    if not requests <= arrived <= requests + spare:
+        raise Void(f"{requests} requests completed but {arrived} reached the upstream")
+
+
+def _receive(connection: socket.socket) -> bytes:
+    data = connection.recv(1 << 18)
+    if not data:
+        raise ConnectionError("the connection closed within a reply")
+    return data
+
+
+def _length(head: bytes) -> int:
+    status_line, *lines = head.split(b"\r\n")
+    if status_line.split(b" ")[1:2] != [b"200"]:
+        raise Void(f"expected a 200, got {status_line.decode(errors='replace')!r}")
+    for line in lines:
+        name, _, value = line.partition(b":")
+        if name.strip().lower() == b"content-length":
+            return int(value)
+    raise Void("the reply has no content-length")

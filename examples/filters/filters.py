@@ -1,0 +1,23 @@
+"""The filter of the README: a tenant from an API key."""
+
+from typing import Any
+
+from pymosn.api import Exchange, Reply, StreamFilter
+
+
+class Tenant(StreamFilter):
+    """Refuses requests without an API key and tells the upstream whose key it is."""
+
+    def __init__(self, config: dict[str, Any]) -> None:
+        self.header: str = config.get("header", "x-tenant")
+
+    def on_request(self, exchange: Exchange) -> Reply | None:
+        key = exchange.request.headers.get("x-api-key")
+        if key is None:
+            return Reply(401, "who are you?\n", {"content-type": "text/plain"})
+        exchange.request.headers[self.header] = key.partition("-")[0]
+        return None
+
+    def on_response(self, exchange: Exchange) -> None:
+        assert exchange.response is not None
+        exchange.response.headers["x-served-by"] = "pymosn"

@@ -1,0 +1,70 @@
+"""Medians, ratios, promises and the table."""
+
+from bench.measure import Memory
+from bench.memory import MemoryResult
+from bench.report import render, table
+from bench.samples import Results, Sample
+from bench.targets import verdicts
+
+
+def sample(cpu: float) -> Sample:
+    return Sample(
+        requests=1000,
+        seconds=2.0,
+        cpu=cpu,
+        user=cpu / 4,
+        system=cpu * 3 / 4,
+        helper_cpu=0.0,
+        busy=0.5,
+        stolen=0.0,
+        p50=100,
+        p99=900,
+    )
+
+
+def results(case: str, **costs: list[float]) -> Results:
+    made = Results()
+    for peer, each in costs.items():
+        for cost in each:
+            made.add(case, peer, sample(cost))
+    return made
+
+
+def test_the_figure_is_the_median_of_the_rounds() -> None:
+    made = results("small", nginx=[10, 14, 90], envoy=[20, 28, 30])
+    assert made.cpu("small", "nginx") == 14
+    assert made.ratio("small", "envoy", "nginx") == 2.0
+    assert made.ratio("small", "envoy", "haproxy") is None
+
+
+def test_one_void_run_voids_the_case_for_that_peer() -> None:
+    made = results("small", nginx=[10], envoy=[20])
+    made.refuse("small", "envoy", "wrk counted errors: 3 read")
+    assert made.cpu("small", "envoy") is None
+    assert made.cpu("small", "nginx") == 10
+    assert "VOID small of envoy: wrk counted errors: 3 read" in render(made, {}, {})
+
+
+def test_promises_are_judged_only_on_what_was_measured() -> None:
+    assert verdicts(results("small", nginx=[10])) == []
+    made = results("small", pymosn=[12], nginx=[10], envoy=[20])
+    made.add("filter1", "pymosn", sample(14))
+    rest = Memory(1000, 1000)
+    made.memory["pymosn"] = MemoryResult(rest, Memory(1000 + 2000 * 5 * 1024, 0), Memory(0, 0), 2000)
+    judged = {verdict.promise: verdict for verdict in verdicts(made)}
+    assert [round(verdict.figure, 2) for verdict in judged.values()] == [0.6, 1.2, 2.0, 5.0]
+    assert [verdict.kept for verdict in judged.values()] == [True, True, False, True]
+
+
+def test_json_holds_the_ratios_and_each_run() -> None:
+    document = results("small", pymosn=[12, 13], nginx=[10]).to_json()
+    load = document["load"]
+    assert isinstance(load, dict)
+    assert load["small"]["pymosn"]["ratio_to"] == {"nginx": 1.25}
+    assert [run["cpu"] for run in load["small"]["pymosn"]["runs"]] == [12, 13]
+
+
+def test_columns_line_up() -> None:
+    assert table([["", "CPU"], ["nginx", "9.1"], ["pymosn", "10.25"]]) == (
+        "            CPU\n  nginx     9.1\n  pymosn  10.25"
+    )
