@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 from pathlib import Path
 
 from pymosn.api.network import FilterChainFactory
@@ -17,7 +18,6 @@ from pymosn.config.schema import StreamFilter as StreamFilterConfig
 from pymosn.config.schema.stream_filters import NO_OP_STREAM_FILTERS
 from pymosn.core.clock import Clock
 from pymosn.core.counters import DownstreamStats, Metrics
-from pymosn.core.log import Log
 from pymosn.core.timers import TimerWheel
 from pymosn.filters.stream.python import FilterLoadError, load_file, load_installed
 from pymosn.network.dialer import TcpDialer
@@ -65,12 +65,17 @@ class WorkerRuntime:
 
 
 def build_worker(
-    config: MosnConfig, base_dir: str, loop: asyncio.AbstractEventLoop, logs: LogSet, log: Log, workers: int = 1
+    config: MosnConfig,
+    config_dir: str,
+    base_dir: str,
+    workers: int,
+    loop: asyncio.AbstractEventLoop,
+    logs: LogSet,
 ) -> WorkerRuntime:
-    """Builds everything a worker runs; nothing is started.
+    """Builds everything that a worker runs; nothing is started.
 
-    `base_dir`: what relative paths of filters are relative to, the directory of the configuration file. `workers`: how
-    many workers share the limits. Raises BuildError with every fault.
+    `config_dir`: what paths of filters are relative to. `base_dir`: where `logs/` is. `workers`: how many share the limits.
+    Raises BuildError with every fault.
     """
     clock = Clock()
     wheel = TimerWheel(clock)
@@ -80,9 +85,9 @@ def build_worker(
     maker = PoolMaker(spoken, TcpDialer(numbers, clock, wheel), wheel)
     clusters = Clusters()
     clusters.replace(build_clusters(config, maker, metrics, workers))
-    runtime = Runtime(clock, wheel, metrics, log, spoken, clusters)
+    runtime = Runtime(clock, wheel, metrics, logs.process_log, spoken, clusters)
     slots = {name: _slot(name, table) for name, table in _tables(config).items()}
-    builder = _ListenerBuilder(runtime, slots, numbers, base_dir, loop, logs)
+    builder = _ListenerBuilder(runtime, slots, numbers, config_dir, base_dir, loop, logs)
     listeners = [builder.listener(place, listener) for place, listener in enumerate(config.servers[0].listeners)]
     if builder.faults:
         raise BuildError(builder.faults)
@@ -95,6 +100,7 @@ class _ListenerBuilder:
         runtime: Runtime,
         slots: dict[str, TableSlot],
         numbers: ConnectionNumbers,
+        config_dir: str,
         base_dir: str,
         loop: asyncio.AbstractEventLoop,
         logs: LogSet,
@@ -103,58 +109,62 @@ class _ListenerBuilder:
         self._runtime = runtime
         self._slots = slots
         self._numbers = numbers
+        self._config_dir = config_dir
         self._base_dir = base_dir
         self._loop = loop
         self._logs = logs
 
     def listener(self, place: int, config: ListenerConfig) -> Listener:
+        """The listener at `place` of the configuration, not started."""
+        path = f"servers[0].listeners[{place}]"
         name = config.name or config.address
         stats = DownstreamStats(self._runtime.metrics.group("downstream", ("listener", name)))
-        filters = self._stream_filters(place, config)
-        factory = self._factory(name, config, stats, filters)
-        return Listener(name, config.address, factory, stats, self._numbers, self._runtime.clock, self._runtime.wheel)
-
-    def _factory(
-        self, name: str, config: ListenerConfig, stats: DownstreamStats, filters: StreamFilters
-    ) -> FilterChainFactory:
+        factory: FilterChainFactory = RefusalFactory()
         for chain in config.filter_chains:
             for entry in chain.filters:
                 if isinstance(entry, ProxyFilter):
-                    return ProxyFactory(self._runtime, self._options(name, config, entry.config, stats, filters))
-        return RefusalFactory()
+                    factory = ProxyFactory(self._runtime, self._options(name, config, entry.config, stats, path))
+        return Listener(name, config.address, factory, stats, self._numbers, self._runtime.clock, self._runtime.wheel)
 
     def _options(
-        self, name: str, config: ListenerConfig, proxy: ProxyConfig, stats: DownstreamStats, filters: StreamFilters
+        self, name: str, config: ListenerConfig, proxy: ProxyConfig, stats: DownstreamStats, path: str
     ) -> ProxyOptions:
         http1 = proxy.extend_config.Http1
         # `Auto` is every protocol that is built, in the order of their registration.
         known = self._runtime.protocols
         names = [name for name in proxy.downstream_protocol.split(",") if known.get(name) is not None] or known.names()
+        limits = Http1Limits(http1.max_header_size, http1.max_header_count, http1.max_request_body_size)
         return ProxyOptions(
             name,
             [protocol for wanted in names if (protocol := known.get(wanted)) is not None],
-            {
-                "Http1": Http1Options(
-                    Http1Limits(http1.max_header_size, http1.max_header_count, http1.max_request_body_size),
-                    config.connection_idle_timeout,
-                    http1.header_timeout,
-                    http1.body_timeout,
-                )
-            },
+            {"Http1": Http1Options(limits, config.connection_idle_timeout, http1.header_timeout, http1.body_timeout)},
             self._slots.get(proxy.router_config_name) or TableSlot(proxy.router_config_name),
-            filters,
+            self._stream_filters(config, path),
             stats,
-            self._access_logs(name, config),
+            self._access_logs(name, config, path),
             http1.x_forwarded,
             http1.x_request_id,
             http1.reason_header,
             http1.stream_idle_timeout,
         )
 
-    def _access_logs(self, name: str, config: ListenerConfig) -> list[AccessLog]:
-        return []
+    def _access_logs(self, name: str, config: ListenerConfig, path: str) -> list[AccessLog]:
+        made: list[AccessLog] = []
+        for number, entry in enumerate(config.access_logs):
+            log_path = entry.log_path or os.path.join(self._base_dir, "logs", f"{name}_access.log")
+            try:
+                destination = self._logs.access_destination(log_path, self._loop.call_soon)
+                line = compile_format(entry.log_format).bind(self._runtime.clock, name, config.type)
+            except (OSError, ValueError) as error:
+                self._fault(f"{path}.access_logs[{number}]", str(error))
+                continue
+            made.append(AccessLogFile(destination, line))
+        return made
 
-    def _stream_filters(self, place: int, config: ListenerConfig) -> StreamFilters:
+    def _fault(self, path: str, message: str) -> None:
+        self.faults.append(Fault(severity="error", file="", line=0, column=0, path=path, message=message))
+
+    def _stream_filters(self, config: ListenerConfig, path: str) -> StreamFilters:
         made: list[NamedFilter] = []
         for number, entry in enumerate(config.stream_filters):
             if entry.type in NO_OP_STREAM_FILTERS:
@@ -162,10 +172,7 @@ class _ListenerBuilder:
             try:
                 stream_filter = self._stream_filter(entry)
             except FilterLoadError as error:
-                path = f"servers[0].listeners[{place}].stream_filters[{number}]"
-                self.faults.append(
-                    Fault(severity="error", file="", line=0, column=0, path=path, message=str(error), value=None)
-                )
+                self._fault(f"{path}.stream_filters[{number}]", str(error))
                 continue
             name = str(entry.config.get("class", entry.type)) if entry.type == "python" else entry.type
             made.append(NamedFilter(name, stream_filter, self._runtime.metrics))
@@ -175,7 +182,7 @@ class _ListenerBuilder:
         if entry.type != "python":
             return load_installed(entry.type, dict(entry.config))
         settings = {key: value for key, value in entry.config.items() if key not in ("path", "class")}
-        return load_file(Path(self._base_dir, str(entry.config["path"])), str(entry.config["class"]), settings)
+        return load_file(Path(self._config_dir, str(entry.config["path"])), str(entry.config["class"]), settings)
 
 
 def _tables(config: MosnConfig) -> dict[str, RouterConfiguration]:

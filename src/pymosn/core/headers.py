@@ -16,6 +16,8 @@ from pymosn.core.chars import FIELD_VALUE, LOWER, TOKEN
 
 COLON: Final[i64] = 58
 LF: Final[i64] = 10
+SPACE: Final[i64] = 32
+TAB: Final[i64] = 9
 
 #: Fields that frame the message on this hop; only codecs write them (RFC 9112 section 6, RFC 9110 section 7.6.1).
 FRAMING: Final = frozenset(
@@ -85,20 +87,65 @@ def line_end(block: bytes, start: i64) -> i64:
 
 
 def _value(block: bytes, name_size: i64, start: i64) -> bytes:
-    return block[start + name_size + 1 : line_end(block, start) - 2].strip(b" \t")
+    """The value of the line at `start`, whose name has `name_size` bytes, without the white space around it."""
+    first: i64 = start + name_size + 1
+    last: i64 = line_end(block, first) - 2
+    while first < last and (block[first] == SPACE or block[first] == TAB):
+        first += 1
+    while last > first and (block[last - 1] == SPACE or block[last - 1] == TAB):
+        last -= 1
+    return block[first:last]
+
+
+def to_text(raw: bytes) -> str:
+    """`raw` as text: UTF-8, with surrogate escapes for what is not."""
+    try:
+        return raw.decode("utf-8")
+    except UnicodeDecodeError:
+        return raw.decode("utf-8", "surrogateescape")
+
+
+def to_bytes(text: str) -> bytes:
+    """The reverse of `to_text`."""
+    try:
+        return text.encode("utf-8")
+    except UnicodeEncodeError:
+        return text.encode("utf-8", "surrogateescape")
+
+
+#: Lower-case bytes of names that filters used before. Only names from code come here, but a bound costs nothing.
+_LOWERED: Final[dict[str, bytes]] = {}
+#: The same for names that were found good to send.
+_SENDABLE: Final[dict[str, bytes]] = {}
+_MEMORY: Final[i64] = 1024
+
+
+def lower_name(name: str) -> bytes:
+    """`name` as lower-case bytes, for look-ups."""
+    lowered = _LOWERED.get(name)
+    if lowered is None:
+        lowered = to_bytes(name.lower())
+        if len(_LOWERED) < _MEMORY:
+            _LOWERED[name] = lowered
+    return lowered
 
 
 def encode_name(name: str) -> bytes:
-    """`name` as bytes. Raises HeaderError when it is no token."""
-    raw = name.encode("utf-8", "surrogateescape")
-    if not is_token(raw):
-        raise HeaderError(f"not a header name: {name!r}")
+    """`name` as bytes, its case kept. Raises HeaderError when it is no token or a field that only the proxy may write."""
+    raw = _SENDABLE.get(name)
+    if raw is None:
+        raw = to_bytes(name)
+        if not is_token(raw):
+            raise HeaderError(f"not a header name: {name!r}")
+        refuse_framing(raw.lower())
+        if len(_SENDABLE) < _MEMORY:
+            _SENDABLE[name] = raw
     return raw
 
 
 def encode_value(name: bytes, value: str) -> bytes:
     """`value` as bytes. Raises HeaderError when it would break out of its line."""
-    raw = value.encode("utf-8", "surrogateescape")
+    raw = to_bytes(value)
     if not is_field_value(raw):
         raise HeaderError(f"header {name.decode()}: control character in value {value!r}")
     return raw
@@ -126,48 +173,41 @@ class Headers:
 
     def get(self, name: str, default: str | None = None) -> str | None:
         """The first value of `name`, or `default`."""
-        value = self.get_raw(name.lower().encode("utf-8", "surrogateescape"))
-        return default if value is None else value.decode("utf-8", "surrogateescape")
+        value = self.get_raw(lower_name(name))
+        return default if value is None else to_text(value)
 
     def get_all(self, name: str) -> list[str]:
         """Every value of `name`, in order."""
-        raw = name.lower().encode("utf-8", "surrogateescape")
+        raw = lower_name(name)
         found: list[str] = []
         size: i64 = len(raw)
         at: i64 = find_field(self.block, raw, 0)
         while at >= 0:
-            found.append(_value(self.block, size, at).decode("utf-8", "surrogateescape"))
+            found.append(to_text(_value(self.block, size, at)))
             at = find_field(self.block, raw, line_end(self.block, at))
         return found
 
     def set(self, name: str, value: str) -> None:
         """Makes `value` the only value of `name`. Raises HeaderError for names and values that may not be sent."""
         raw = encode_name(name)
-        lowered = raw.lower()
-        refuse_framing(lowered)
-        line = raw + b": " + encode_value(raw, value) + b"\r\n"
-        if find_field(self.block, lowered, 0) >= 0:
-            self.remove_raw(lowered)
-        self.block = self.block + line
+        encoded = encode_value(raw, value)
+        self.remove_raw(lower_name(name))
+        self.add_raw(raw, encoded)
 
     def add(self, name: str, value: str) -> None:
         """Adds one more field. Raises HeaderError like `set`."""
         raw = encode_name(name)
-        refuse_framing(raw.lower())
-        self.block = self.block + raw + b": " + encode_value(raw, value) + b"\r\n"
+        self.add_raw(raw, encode_value(raw, value))
 
     def remove(self, name: str) -> bool:
         """Removes every field called `name`; says whether there was one. Raises HeaderError for framing fields."""
-        lowered = name.lower().encode("utf-8", "surrogateescape")
+        lowered = lower_name(name)
         refuse_framing(lowered)
         return self.remove_raw(lowered)
 
     def items(self) -> list[tuple[str, str]]:
         """All fields in order: lower-case name, value."""
-        return [
-            (name.decode("utf-8", "surrogateescape"), value.decode("utf-8", "surrogateescape"))
-            for name, value in self.items_raw()
-        ]
+        return [(to_text(name), to_text(value)) for name, value in self.items_raw()]
 
     def __getitem__(self, name: str) -> str:
         value = self.get(name)
@@ -205,7 +245,7 @@ class Headers:
 
     def add_raw(self, name: bytes, value: bytes) -> None:
         """Adds a field that was checked elsewhere."""
-        self.block = self.block + name + b": " + value + b"\r\n"
+        self.block = b"".join([self.block, name, b": ", value, b"\r\n"])
 
     def remove_raw(self, name: bytes) -> bool:
         """Removes every field called `name` (lower case); says whether there was one."""

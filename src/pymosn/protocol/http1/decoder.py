@@ -243,9 +243,10 @@ class Http1Decoder(Decoder):
         keeps = minor_version == 1
         if said:
             options = [option.strip(b" \t") for option in said.split(b",")]
-            for option in options:
-                if option and option not in PROTECTED:
-                    headers.remove_raw(option)
+            named = set(options) - PROTECTED
+            headers.block = b"".join(
+                [line for line in headers.block.splitlines(True) if line.partition(b":")[0].lower() not in named]
+            )
             if b"close" in options:
                 keeps = False
             elif b"keep-alive" in options:
@@ -370,18 +371,20 @@ class Http1Decoder(Decoder):
         """The offset of the CR behind chunk extensions, or the end of what is here (RFC 9112 section 7.1.1)."""
         buffer = self._buffer
         end: i64 = len(buffer)
-        i: i64 = start
+        i: i64 = start if self._scanned < start else self._scanned
         while i < end and FIELD_VALUE[buffer[i]] != 0:
             i += 1
         if self._extensions + i - start > MAX_EXTENSIONS:
             raise ProtocolError(BAD_BODY, "too many bytes of chunk extensions")
         if i >= end:
+            self._scanned = end
             return i
         if buffer[i] != CR:
             raise ProtocolError(BAD_BODY, "control character in a chunk extension")
         check_extensions(buffer[start:i])
         if i + 1 < end:
             self._extensions += i - start
+            self._scanned = 0
         return i
 
     def _take_trailers(self) -> None:
@@ -514,5 +517,5 @@ def scan_line(buffer: bytes, start: i64) -> i64:
 
 def passable_trailers(lines: list[bytes]) -> Headers | None:
     """The trailers that may be passed on (RFC 9110 section 6.5.1), or None when none is left."""
-    kept = [line for line in lines if line.partition(b":")[0].lower() not in FORBIDDEN_TRAILERS]
+    kept = [line for line in lines if line.partition(b":")[0].lower().replace(b"_", b"-") not in FORBIDDEN_TRAILERS]
     return Headers(b"".join(kept)) if kept else None

@@ -41,6 +41,9 @@ _NAMES: Final[list[bytes]] = [
     b"proxy-authorization",
     b"http2-settings",
 ]
+#: A name that some servers would take for one of these, underscores being dashes to them (hostile case C14): not forwarded.
+LOOK_ALIKE: Final[i64] = 17
+UNDERSCORE: Final[i64] = 95
 
 
 def _index() -> bytes:
@@ -63,6 +66,7 @@ PROTECTED: Final = frozenset(
         b"authorization",
         b"cookie",
         b"set-cookie",
+        b"expect",
         b"content-type",
         b"x-forwarded-for",
         b"x-forwarded-proto",
@@ -83,6 +87,8 @@ def classify(buffer: bytes, start: i64, end: i64) -> i64:
     k: i64 = 0
     while k < size:
         if LOWER[buffer[start + k]] != name[k]:
+            if buffer[start + k] == UNDERSCORE and buffer[start:end].lower().replace(b"_", b"-") == name:
+                return LOOK_ALIKE
             return OTHER
         k += 1
     return number

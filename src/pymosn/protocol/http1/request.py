@@ -89,7 +89,7 @@ class RequestDecoder(Http1Decoder):
             self._scanned = size
             return self._check_head_size(size - start)
         if after - start > self.limits.head:
-            raise ProtocolError(HEADERS_TOO_LARGE, "head is larger than max_header_size")
+            return self._check_head_size(after - start)
         self._at = after
         self._scanned = 0
         self._skipped_line = False
@@ -97,7 +97,7 @@ class RequestDecoder(Http1Decoder):
 
     def _check_head_size(self, size: i64) -> i64:
         if size > self.limits.head:
-            if b"\n" in self._buffer[self._at :]:
+            if self._buffer.find(b"\n", self._at, self._at + self.limits.head) >= 0:
                 raise ProtocolError(HEADERS_TOO_LARGE, "head is larger than max_header_size")
             raise ProtocolError(TARGET_TOO_LONG, "request line is larger than max_header_size")
         return NEED_MORE
@@ -178,7 +178,7 @@ class RequestDecoder(Http1Decoder):
         if head.raw_method == b"CONNECT":
             raise ProtocolError(CONNECT_NOT_ALLOWED, "CONNECT is not allowed on this listener")
         if buffer[start] != SLASH:
-            if path == b"*" and head.raw_method == b"OPTIONS":
+            if path == b"*" and query < 0 and head.raw_method == b"OPTIONS":
                 head.raw_path = path
                 return
             path = self._take_absolute(path)
@@ -224,7 +224,7 @@ class RequestDecoder(Http1Decoder):
                 raise ProtocolError(BAD_EXPECTATION, "unknown expectation")
             head.expects_continue = True
         elif kind == fields.TE:
-            if b"trailers" in value.lower():
+            if b"trailers" in [coding.strip(b" \t") for coding in value.lower().split(b",")]:
                 head.accepts_trailers = True
             return True
         else:
@@ -243,6 +243,8 @@ class RequestDecoder(Http1Decoder):
         if not self._has_host:
             if head.minor_version == 1:
                 raise ProtocolError(BAD_HOST, "no host field")
+            # It goes on as HTTP/1.1, which has a Host even where there is nothing to say in it (RFC 9112 section 3.2).
+            head.headers.block = b"Host: " + head.raw_host + b"\r\n" + head.headers.block
         elif head.headers.block[:5].lower() != b"host:" and head.headers.get_raw(b"host") is None:
             head.headers.block = b"Host: " + head.raw_host + b"\r\n" + head.headers.block
         self._take_options(head)

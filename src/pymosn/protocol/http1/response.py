@@ -154,6 +154,8 @@ class ResponseDecoder(Http1Decoder):
             raise ProtocolError(BAD_RESPONSE, "too many interim replies")
         if self._codings > 0 or self._length > 0:
             raise ProtocolError(BAD_RESPONSE, "interim reply with a body")
+        if self._length == 0:
+            head.headers.remove_raw(b"content-length")
         self._compact()
         return HEAD
 

@@ -1,0 +1,191 @@
+"""The `pymosn` command. Exit codes: 0 clean, 1 bad configuration, 2 any other fault."""
+
+import os
+import sys
+from collections.abc import Callable, Iterable
+from importlib.metadata import entry_points
+from typing import Any, Final
+
+import click
+import msgspec
+from rich.console import Console
+from rich.text import Text
+
+from pymosn.config.default import DEFAULT_CONFIG, DEFAULT_NAME
+from pymosn.config.faults import Fault
+from pymosn.config.load import Loaded, load_file, load_text
+from pymosn.server.launch import Launch, StartError
+from pymosn.version import VERSION, build
+
+BAD_CONFIGURATION: Final = 1
+
+#: What MOSN's `--log-level` takes.
+LOG_LEVELS: Final = ("trace", "debug", "info", "warning", "error", "critical", "off")
+
+# Flags of `mosn start` without effect here, so that its command lines keep working (key reference, section 16).
+_XDS_FLAGS: Final = (
+    ("--service-cluster", "-s"),
+    ("--service-node", "-n"),
+    ("--service-type", "-p"),
+    ("--service-meta", "-sm"),
+    ("--service-lables", "-sl"),
+    ("--cluster-domain", "-domain"),
+    ("--feature-gates", "-f"),
+    ("--pod-namespace", "-pns"),
+    ("--pod-name", "-pn"),
+    ("--pod-ip", "-pi"),
+)
+_UNUSED_FLAGS: Final = (
+    ("--drain-time-s",),
+    ("--log-format", "-lf"),
+    ("--component-log-level", "-lc"),
+    ("--local-address-ip-version",),
+    ("--restart-epoch",),
+    ("--parent-shutdown-time-s",),
+    ("--max-obj-name-len",),
+    ("--concurrency",),
+    ("--log-format-prefix-with-location",),
+    ("--bootstrap-version",),
+    ("--drain-strategy",),
+)
+
+_EXAMPLES: Final = """
+  pymosn serves MOSN's two-hop HTTP example: client -> :2045 -> :2046 -> a demo upstream at :8080.  Try:
+
+    curl http://127.0.0.1:2045/hello             through both listeners
+    curl http://127.0.0.1:2046/hello             through the second one alone
+    curl http://127.0.0.1:34901/                 what the admin API offers
+    curl http://127.0.0.1:34901/api/v1/stats     what has been counted
+
+  Ctrl-C ends it.  Your own configuration: pymosn start -c FILE
+"""
+
+Command = Callable[..., Any]
+
+
+def _mosn_flags(command: Command) -> Command:
+    """Adds MOSN's flags that have no effect; they arrive in the keyword arguments."""
+    for names in reversed(_XDS_FLAGS + _UNUSED_FLAGS):
+        command = click.option(*names, multiple=True, hidden=True, metavar="TEXT")(command)
+    return click.option("--disable-hot-restart", is_flag=True, hidden=True)(command)
+
+
+@click.group(context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(VERSION, "--version", message=f"pymosn %(version)s ({build()})")
+def main() -> None:
+    """MOSN's network proxy in Python."""
+
+
+@main.command()
+def version() -> None:
+    """Print the version and which build runs."""
+    click.echo(f"pymosn {VERSION} ({build()})")
+
+
+@main.command()
+@click.option("--config", "-c", "path", required=True, metavar="FILE", help="Configuration, JSON or YAML.")
+@click.option("--strict", is_flag=True, help="Unknown keys are errors.")
+@click.option("--json", "as_json", is_flag=True, help="Print the faults as JSON on standard output.")
+def check(path: str, strict: bool, as_json: bool) -> None:
+    """Check a configuration and report every fault."""
+    loaded = load_file(path, strict=strict, stream_filters=_installed_filters())
+    if as_json:
+        report = {
+            "file": path,
+            "errors": len(loaded.errors),
+            "warnings": len(loaded.warnings),
+            "faults": [fault.as_dict() for fault in loaded.faults],
+        }
+        click.echo(msgspec.json.format(msgspec.json.encode(report)).decode())
+    else:
+        _print_faults(loaded.faults)
+        click.echo(f"{path}: {_summary(loaded.faults)}", err=bool(loaded.errors))
+    sys.exit(BAD_CONFIGURATION if loaded.errors else 0)
+
+
+@main.command()
+@click.option("--config", "-c", "path", envvar="MOSN_CONFIG", metavar="FILE", help="Configuration, JSON or YAML.")
+@click.option("--workers", type=click.IntRange(min=1), metavar="N", help="Worker processes; default: key `processor`.")
+@click.option("--strict", is_flag=True, help="Unknown keys are errors.")
+@click.option(
+    "--log-level",
+    "-l",
+    type=click.Choice(LOG_LEVELS, case_sensitive=False),
+    envvar="LOG_LEVEL",
+    help="Write nothing below this level to the process log, whatever the configuration says.",
+)
+@_mosn_flags
+def start(path: str | None, workers: int | None, strict: bool, log_level: str | None, **mosn_flags: Any) -> None:
+    """Run in the foreground until SIGTERM (drains) or SIGINT (stops now).
+
+    Without a configuration: MOSN's two-hop HTTP example with a small demo upstream.
+    """
+    for name, value in mosn_flags.items():
+        if value:
+            click.echo(f"pymosn: warning: --{name.replace('_', '-')} has no effect in this version", err=True)
+    loaded = _load(path, strict)
+    _print_faults(loaded.faults)
+    if loaded.config is None:
+        click.echo(f"pymosn: {path or DEFAULT_NAME}: {_summary(loaded.faults)}; not started", err=True)
+        sys.exit(BAD_CONFIGURATION)
+    if loaded.faults:
+        click.echo(f"pymosn: {path or DEFAULT_NAME}: {_summary(loaded.faults)}", err=True)
+    what = Launch(
+        config=loaded.config,
+        name=path or DEFAULT_NAME,
+        config_dir=loaded.config_dir,
+        base_dir=loaded.base_dir,
+        workers=workers,
+        log_ceiling=log_level,
+        is_demo=path is None,
+    )
+    # The admin server's libraries take most of the start-up time; `check` and `version` do without them.
+    from pymosn.server.supervisor import run
+
+    try:
+        code = run(what, _print_examples if what.is_demo else lambda: None)
+    except StartError as error:
+        _print_faults(error.faults)
+        for line in error.lines:
+            click.echo(f"pymosn: error: {line}", err=True)
+        click.echo("pymosn: not started", err=True)
+        code = error.exit_code
+    sys.exit(code)
+
+
+def _print_examples() -> None:
+    click.echo(_EXAMPLES)
+
+
+def _load(path: str | None, strict: bool) -> Loaded:
+    filters = _installed_filters()
+    if path is None:
+        # Its logs, if any, belong into the current directory, not beside it.
+        return load_text(
+            DEFAULT_CONFIG, DEFAULT_NAME, strict=strict, stream_filters=filters, config_dir=os.path.join(".", "conf")
+        )
+    return load_file(path, strict=strict, stream_filters=filters)
+
+
+def _installed_filters() -> list[str]:
+    return [entry.name for entry in entry_points(group="pymosn.stream_filters")]
+
+
+def _print_faults(faults: Iterable[Fault]) -> None:
+    """One line a fault on standard error, as compilers write them; coloured when a person looks."""
+    console = Console(stderr=True, highlight=False, soft_wrap=True)
+    for fault in faults:
+        text = Text(fault.text())
+        text.highlight_regex(r": error: ", "bold red")
+        text.highlight_regex(r": warning: ", "yellow")
+        console.print(text)
+
+
+def _summary(faults: list[Fault]) -> str:
+    """`2 errors, 1 warning`, or `no faults`."""
+    counts = []
+    for severity in ("error", "warning"):
+        count = sum(fault.severity == severity for fault in faults)
+        if count:
+            counts.append(f"{count} {severity}{'s' if count > 1 else ''}")
+    return ", ".join(counts) or "no faults"

@@ -1,0 +1,89 @@
+"""All logs of one process, by the path that the configuration gives them."""
+
+from __future__ import annotations
+
+from pymosn.core.clock import Clock
+from pymosn.core.log import ERROR, TRACE, Log
+from pymosn.observe.destination import Destination, Schedule, is_file, open_destination
+from pymosn.observe.process_log import CEILINGS, NAMES, ProcessLog, level_of
+
+
+class LogSet:
+    """The process log and the access logs of one process; logs of equal paths share one destination."""
+
+    def __init__(self, path: str, level: str = "INFO", ceiling: str | None = None, clock: Clock | None = None) -> None:
+        """`path`, `level`: of the process log; `ceiling`: the most talkative level allowed, as `--log-level` names it.
+
+        ValueError for unknown levels and bad syslog addresses, OSError when the log cannot be opened.
+        """
+        self._path = path
+        self._destinations: dict[str, Destination] = {path: open_destination(path)}
+        limit = TRACE if ceiling is None else CEILINGS.get(ceiling.lower())
+        if limit is None:
+            raise ValueError(f"unknown log level {ceiling!r}; one of {' '.join(CEILINGS)}")
+        self._process_log = ProcessLog(self._destinations[path], clock or Clock(), level_of(level), limit)
+        self.process_log: Log = self._process_log
+
+    def access_destination(self, path: str, schedule: Schedule) -> Destination:
+        """Where access logs at `path` go; one for all listeners that name it.
+
+        `schedule` calls back in the next turn of the event loop: what a turn logs is written at once. OSError, ValueError
+        as for the process log.
+        """
+        found = self._destinations.get(path)
+        if found is None:
+            found = open_destination(path, report=self._report)
+            self._destinations[path] = found
+        found.gather(schedule)
+        return found
+
+    def files(self) -> list[str]:
+        """The paths that are files, in the order in which they were opened."""
+        return [path for path in self._destinations if is_file(path)]
+
+    def dropped(self) -> dict[str, int]:
+        """How many lines each log has lost, by path."""
+        return {path: destination.dropped for path, destination in self._destinations.items()}
+
+    def levels(self) -> dict[str, str]:
+        """The level of each log that has one, by path; access logs have none."""
+        return {self._path: NAMES[self._process_log.wanted_level]}
+
+    def set_level(self, path: str, level: str) -> None:
+        """Changes a level. KeyError for an unknown path, ValueError for an unknown level or a log without one."""
+        number = level_of(level)
+        self._find(path)
+        if path != self._path:
+            raise ValueError(f"{path!r} is an access log: it has no level, only on and off")
+        self._process_log.set_level(number)
+
+    def switch(self, path: str, enabled: bool) -> None:
+        """Switches everything that is logged to `path` on or off. KeyError for an unknown path."""
+        self._find(path).enabled = enabled
+        if path == self._path:
+            self._process_log.switch(enabled)
+
+    def reopen(self) -> None:
+        """Opens all files anew, after somebody renamed them (SIGUSR1). What cannot be opened goes on in the old file."""
+        for destination in self._destinations.values():
+            destination.reopen()
+
+    def flush(self) -> None:
+        """Writes what waits."""
+        for destination in self._destinations.values():
+            destination.flush()
+
+    def close(self) -> None:
+        """Writes what waits and closes all logs; nothing may be logged after it."""
+        self._process_log.switch(False)
+        for destination in self._destinations.values():
+            destination.close()
+
+    def _find(self, path: str) -> Destination:
+        found = self._destinations.get(path)
+        if found is None:
+            raise KeyError(f"no log at {path!r}; there are {', '.join(map(repr, self._destinations))}")
+        return found
+
+    def _report(self, text: str) -> None:
+        self._process_log.write(ERROR, text)

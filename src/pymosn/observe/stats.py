@@ -1,0 +1,69 @@
+"""Metrics in the shapes of MOSN's admin API: JSON with strings for numbers, times in nanoseconds."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Final
+
+from pymosn.core.counters import BUCKET_BOUNDS, GroupData, HistogramData
+
+Stats = dict[str, dict[str, dict[str, str]]]
+
+PERCENTILES: Final = (50, 95, 99)
+
+
+def stats_json(groups: Iterable[GroupData], key: str = "") -> Stats | None:
+    """Type -> `label.value...` -> metric -> number as text; with `key` (`type.label.value...`) that group alone.
+
+    None when there is no group of that key. Histograms give MOSN's `_min`, `_max` and `_total`, and `_count`, `_sum`
+    and `_p50`, `_p95`, `_p99`, estimated from buckets of doubling width; all times in nanoseconds.
+    """
+    found: Stats = {}
+    for group in groups:
+        name = group_name(group)
+        if key in ("", f"{group['type']}.{name}"):
+            found.setdefault(group["type"], {})[name] = _metrics(group)
+    return found if found or not key else None
+
+
+def stats_glob(groups: Iterable[GroupData]) -> str:
+    """The metrics of downstream `{proxy: global}` as `key:value` lines."""
+    stats = stats_json(groups, "downstream.proxy.global")
+    metrics = stats["downstream"]["proxy.global"] if stats else {}
+    return "".join([f"{key}:{value}\n" for key, value in metrics.items()])
+
+
+def group_name(group: GroupData) -> str:
+    """The labels of a group as MOSN writes them, `cluster.a.host.10.0.0.1:80`: sorted by name."""
+    return ".".join([part for label in sorted(group["labels"]) for part in label])
+
+
+def percentile(histogram: HistogramData, percent: float) -> float:
+    """The value in seconds below which `percent` of all lie, interpolated within its bucket."""
+    wanted = histogram["count"] * percent / 100.0
+    below = 0
+    for place, inside in enumerate(histogram["buckets"]):
+        if inside and below + inside >= wanted:
+            start = BUCKET_BOUNDS[place - 1] if place > 0 else 0.0
+            end = BUCKET_BOUNDS[place] if place < len(BUCKET_BOUNDS) else histogram["max"]
+            estimate = start + (end - start) * (wanted - below) / inside
+            return min(max(estimate, histogram["min"]), histogram["max"])
+        below += inside
+    return 0.0
+
+
+def _metrics(group: GroupData) -> dict[str, str]:
+    metrics = {key: str(value) for key, value in {**group["counters"], **group["gauges"]}.items()}
+    for key, histogram in group["histograms"].items():
+        metrics[f"{key}_min"] = _nanoseconds(histogram["min"])
+        metrics[f"{key}_max"] = _nanoseconds(histogram["max"])
+        metrics[f"{key}_total"] = _nanoseconds(histogram["sum"])
+        metrics[f"{key}_count"] = str(histogram["count"])
+        metrics[f"{key}_sum"] = _nanoseconds(histogram["sum"])
+        for percent in PERCENTILES:
+            metrics[f"{key}_p{percent}"] = _nanoseconds(percentile(histogram, percent))
+    return metrics
+
+
+def _nanoseconds(seconds: float) -> str:
+    return str(round(seconds * 1e9))

@@ -1,0 +1,67 @@
+"""Pieces of log lines: escaped text, Go's durations, time stamps."""
+
+from __future__ import annotations
+
+import time
+from json.encoder import encode_basestring_ascii
+
+
+def one_line(text: str) -> str:
+    """`text` with everything escaped that could break out of its line or command a terminal."""
+    if text.isprintable():
+        return text
+    return "".join([char if char.isprintable() else _escaped(char) for char in text])
+
+
+def _escaped(char: str) -> str:
+    return char.encode("unicode_escape").decode("ascii")
+
+
+def field(text: str) -> str:
+    """`text` as the inside of a JSON string in ASCII; `-` when it is empty.
+
+    For what a client or a server chose: neither a line, nor a quoted field, nor a JSON object around it can be broken.
+    """
+    return encode_basestring_ascii(text)[1:-1] or "-"
+
+
+def go_duration(seconds: float) -> str:
+    """A duration as Go's `time.Duration` prints it: `0s`, `1.5µs`, `1.234ms`, `2s`, `1m0.5s`, `1h0m0s`."""
+    nanoseconds = round(seconds * 1e9)
+    if nanoseconds <= 0:
+        return "0s"
+    if nanoseconds < 1_000:
+        return f"{nanoseconds}ns"
+    if nanoseconds < 1_000_000:
+        return f"{_decimal(nanoseconds / 1e3)}µs"
+    if nanoseconds < 1_000_000_000:
+        return f"{_decimal(nanoseconds / 1e6)}ms"
+    minutes, rest = divmod(nanoseconds, 60_000_000_000)
+    text = f"{_decimal(rest / 1e9)}s"
+    if minutes == 0:
+        return text
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours}h{minutes}m{text}" if hours else f"{minutes}m{text}"
+
+
+def _decimal(number: float) -> str:
+    return repr(number).removesuffix(".0")
+
+
+class TimeStamps:
+    """Local time as text with milliseconds; the part down to the second is kept, it is the same for many lines."""
+
+    def __init__(self, pattern: str, point: str) -> None:
+        """`pattern`: of `time.strftime`; `point`: what stands before the milliseconds."""
+        self._pattern = pattern
+        self._point = point
+        self._second = -1
+        self._text = ""
+
+    def text(self, wall: float) -> str:
+        """The time stamp of `wall`, seconds since 1970."""
+        second = int(wall)
+        if second != self._second:
+            self._second = second
+            self._text = time.strftime(self._pattern, time.localtime(second)) + self._point
+        return f"{self._text}{int((wall - second) * 1000.0):03d}"

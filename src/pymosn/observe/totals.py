@@ -1,0 +1,66 @@
+"""Adding up what workers count."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from pymosn.core.counters import GroupData, HistogramData, Labels
+
+GLOBAL_LABELS: Labels = (("proxy", "global"),)
+
+
+class Totals:
+    """Sums of metric groups of equal type and labels, in the order in which they first came."""
+
+    def __init__(self) -> None:
+        self._groups: dict[tuple[str, Labels], GroupData] = {}
+
+    def add(self, groups: Iterable[GroupData], *, gauges: bool = True) -> None:
+        """Adds one worker's snapshot; without `gauges` for a worker that is gone, whose connections are gone too."""
+        for group in groups:
+            labels = tuple((name, value) for name, value in group["labels"])
+            _add(self._group(group["type"], labels), group, gauges)
+
+    def groups(self) -> list[GroupData]:
+        """The sums."""
+        return list(self._groups.values())
+
+    def _group(self, kind: str, labels: Labels) -> GroupData:
+        empty: GroupData = {"type": kind, "labels": list(labels), "counters": {}, "gauges": {}, "histograms": {}}
+        return self._groups.setdefault((kind, labels), empty)
+
+
+def with_global(groups: Iterable[GroupData]) -> list[GroupData]:
+    """`groups`, and MOSN's downstream group `{proxy: global}` as the sum over the listeners."""
+    given = list(groups)
+    downstream = [group for group in given if group["type"] == "downstream"]
+    if not downstream or any(dict(group["labels"]).get("proxy") == "global" for group in downstream):
+        return given
+    totals = Totals()
+    totals.add({**group, "labels": list(GLOBAL_LABELS)} for group in downstream)
+    return [*totals.groups(), *given]
+
+
+def _add(total: GroupData, group: GroupData, gauges: bool) -> None:
+    _add_numbers(total["counters"], group["counters"])
+    if gauges:
+        _add_numbers(total["gauges"], group["gauges"])
+    for key, histogram in group["histograms"].items():
+        before = total["histograms"].get(key)
+        total["histograms"][key] = _merge(before, histogram) if before else histogram
+
+
+def _add_numbers(total: dict[str, int], numbers: dict[str, int]) -> None:
+    for key, number in numbers.items():
+        total[key] = total.get(key, 0) + number
+
+
+def _merge(one: HistogramData, other: HistogramData) -> HistogramData:
+    filled = [histogram for histogram in (one, other) if histogram["count"]]
+    return {
+        "count": one["count"] + other["count"],
+        "sum": one["sum"] + other["sum"],
+        "min": min((histogram["min"] for histogram in filled), default=0.0),
+        "max": max(one["max"], other["max"]),
+        "buckets": [a + b for a, b in zip(one["buckets"], other["buckets"], strict=True)],
+    }

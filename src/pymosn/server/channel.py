@@ -1,0 +1,167 @@
+"""Framed messages, with file descriptors beside them, over one end of an AF_UNIX stream socket pair."""
+
+import asyncio
+import os
+import socket
+import struct
+from array import array
+from collections import deque
+from collections.abc import Callable, Sequence
+from typing import Final, Generic, TypeVar
+
+import msgspec
+
+M = TypeVar("M")
+
+#: Largest payload in bytes; a longer one means that the peer is broken.
+MAX_FRAME: Final = 64 * 1024 * 1024
+#: Descriptors in one message; the kernel takes at most 253 (SCM_MAX_FD).
+MAX_DESCRIPTORS: Final = 200
+
+_READ_SIZE: Final = 256 * 1024
+_ANCILLARY_SIZE: Final = socket.CMSG_LEN(MAX_DESCRIPTORS * array("i").itemsize)
+# Payload length, number of descriptors.
+_HEADER: Final = struct.Struct("!IB")
+
+
+class Channel(Generic[M]):
+    """One end of a channel: sends any message, receives messages of type M.
+
+    `on_message(message, descriptors)` owns the descriptors it gets. `on_closed(reason)` is called once, when the peer is
+    gone or has sent something that is no message; not after `close`.
+    """
+
+    def __init__(
+        self,
+        loop: asyncio.AbstractEventLoop,
+        sock: socket.socket,
+        decoder: msgspec.msgpack.Decoder[M],
+        on_message: Callable[[M, list[int]], None],
+        on_closed: Callable[[str], None],
+    ) -> None:
+        self._loop = loop
+        self._sock = sock
+        self._decoder = decoder
+        self._on_message = on_message
+        self._on_closed = on_closed
+        self._incoming = bytearray()
+        self._descriptors: deque[int] = deque()
+        self._outgoing: deque[tuple[memoryview, Sequence[int]]] = deque()
+        self._open = True
+        self._peer_reads = True
+        sock.setblocking(False)
+        loop.add_reader(sock.fileno(), self._read)
+
+    @property
+    def is_flushed(self) -> bool:
+        """True when everything sent has reached the kernel."""
+        return not self._outgoing
+
+    def send(self, message: object, descriptors: Sequence[int] = ()) -> None:
+        """Sends a message; the descriptors must stay open until `is_flushed`. Dropped when the peer is gone.
+
+        ValueError when the message or the number of descriptors is too large.
+        """
+        payload = msgspec.msgpack.encode(message)
+        if len(payload) > MAX_FRAME or len(descriptors) > MAX_DESCRIPTORS:
+            raise ValueError(f"message of {len(payload)} bytes and {len(descriptors)} descriptors is too large")
+        if not self._open or not self._peer_reads:
+            return
+        waiting = bool(self._outgoing)
+        self._outgoing.append((memoryview(_HEADER.pack(len(payload), len(descriptors)) + payload), descriptors))
+        if not waiting and not self._write():
+            self._loop.add_writer(self._sock.fileno(), self._resume_writing)
+
+    def close(self) -> None:
+        """Closes this end and the descriptors that nobody took."""
+        if not self._open:
+            return
+        self._open = False
+        self._outgoing.clear()
+        self._loop.remove_reader(self._sock.fileno())
+        self._loop.remove_writer(self._sock.fileno())
+        self._sock.close()
+        while self._descriptors:
+            os.close(self._descriptors.popleft())
+
+    def _resume_writing(self) -> None:
+        if self._write():
+            self._loop.remove_writer(self._sock.fileno())
+
+    def _write(self) -> bool:
+        """Writes what the kernel takes; True when nothing is left."""
+        while self._outgoing:
+            data, descriptors = self._outgoing[0]
+            try:
+                sent = socket.send_fds(self._sock, [data], descriptors) if descriptors else self._sock.send(data)
+            except (BlockingIOError, InterruptedError):
+                return False
+            except OSError:
+                # The peer is gone, but what it said before may still be unread: `_read` finds the end.
+                self._peer_reads = False
+                self._outgoing.clear()
+                break
+            if sent == len(data):
+                self._outgoing.popleft()
+            else:
+                self._outgoing[0] = (data[sent:], ())
+        return True
+
+    def _read(self) -> None:
+        try:
+            data, descriptors, is_cut = _receive(self._sock)
+        except (BlockingIOError, InterruptedError):
+            return
+        except OSError as error:
+            self._fail(str(error))
+            return
+        self._descriptors.extend(descriptors)
+        if is_cut:
+            self._fail("file descriptors were lost (too many open files?)")
+        elif not data:
+            self._fail("closed by the peer")
+        else:
+            self._incoming += data
+            self._take_frames()
+
+    def _take_frames(self) -> None:
+        start = 0
+        while self._open and len(self._incoming) - start >= _HEADER.size:
+            size, count = _HEADER.unpack_from(self._incoming, start)
+            if size > MAX_FRAME:
+                self._fail(f"frame of {size} bytes is too large")
+                return
+            end = start + _HEADER.size + size
+            if len(self._incoming) < end:
+                break
+            payload = bytes(self._incoming[start + _HEADER.size : end])
+            start = end
+            if count > len(self._descriptors):
+                self._fail("a message came without its descriptors")
+                return
+            self._deliver(payload, [self._descriptors.popleft() for _ in range(count)])
+        del self._incoming[:start]
+
+    def _deliver(self, payload: bytes, descriptors: list[int]) -> None:
+        try:
+            message = self._decoder.decode(payload)
+        except msgspec.MsgspecError as error:
+            self._descriptors.extendleft(descriptors)
+            self._fail(f"not a message: {error}")
+            return
+        self._on_message(message, descriptors)
+
+    def _fail(self, reason: str) -> None:
+        if self._open:
+            self.close()
+            self._on_closed(reason)
+
+
+def _receive(sock: socket.socket) -> tuple[bytes, list[int], bool]:
+    """Bytes, descriptors, and whether descriptors were lost. socket.recv_fds of Python 3.11 drops its `flags`."""
+    data, ancillary, flags, _ = sock.recvmsg(_READ_SIZE, _ANCILLARY_SIZE, socket.MSG_CMSG_CLOEXEC)
+    descriptors = array("i")
+    for level, kind, content in ancillary:
+        if level == socket.SOL_SOCKET and kind == socket.SCM_RIGHTS:
+            descriptors.frombytes(content[: len(content) - len(content) % descriptors.itemsize])
+    return data, list(descriptors), bool(flags & socket.MSG_CTRUNC)

@@ -1,0 +1,258 @@
+"""The workers of one process: started together, replaced when they die, ordered and counted as one."""
+
+import asyncio
+from collections.abc import Callable, Sequence
+from typing import Final, Protocol
+
+from pymosn.config.faults import Fault
+from pymosn.control.plane import WorkerInfo
+from pymosn.core.clock import Clock
+from pymosn.core.counters import GroupData
+from pymosn.core.log import ERROR, INFO, WARN, Log
+from pymosn.observe.totals import Totals
+from pymosn.server.messages import (
+    Drain,
+    Drained,
+    Failed,
+    GetStats,
+    LogOrder,
+    Order,
+    Ready,
+    Report,
+    Stats,
+    Stop,
+)
+from pymosn.server.restart import RestartPolicy
+from pymosn.server.worker_process import WorkerHandle, WorkerReceiver, describe_exit
+
+#: Seconds to wait for the workers' numbers; of one that does not answer, its last ones count.
+STATS_TIME: Final = 1.0
+
+Spawn = Callable[[int, WorkerReceiver], WorkerHandle]
+Briefing = Callable[[int], Sequence[tuple[Order, Sequence[int]]]]
+
+
+class Scheduler(Protocol):
+    """The part of an event loop that a fleet needs."""
+
+    def call_later(self, delay: float, callback: Callable[..., object], *args: object) -> object:
+        """Calls `callback` in `delay` seconds."""
+
+
+class _Slot:
+    """The place of one worker, whoever fills it at the moment."""
+
+    def __init__(self, number: int) -> None:
+        self.number = number
+        self.worker: WorkerHandle | None = None
+        self.ready_since: float | None = None
+        self.policy = RestartPolicy()
+        self.stats: list[GroupData] = []
+        self.ticket = 0
+        self.drained = -1
+        self.started = 0.0
+
+
+class Fleet(WorkerReceiver):
+    """Workers 1 to `size`.
+
+    `spawn(number, receiver)` starts a process (OSError when it cannot); `briefing(number)` gives the orders that a new
+    worker gets first, with their descriptors.
+    """
+
+    def __init__(self, size: int, spawn: Spawn, briefing: Briefing, scheduler: Scheduler, clock: Clock, log: Log) -> None:
+        self.faults: list[Fault] = []
+        #: Why the first start failed, beside `faults`; empty when it did not.
+        self.start_failure = ""
+        self.drain_groups = 0
+        self._slots = [_Slot(number) for number in range(1, size + 1)]
+        self._spawn = spawn
+        self._briefing = briefing
+        self._scheduler = scheduler
+        self._clock = clock
+        self._log = log
+        self._started = False
+        self._ending = False
+        self._retired = Totals()
+        self._log_orders: dict[tuple[type, str], LogOrder] = {}
+        self._last_ticket = 0
+        self._changed = asyncio.Event()
+
+    @property
+    def pids(self) -> list[int]:
+        """Process ids of the live workers."""
+        return [slot.worker.pid for slot in self._slots if slot.worker is not None]
+
+    def workers(self) -> list[WorkerInfo]:
+        """The live workers, for the admin API."""
+        found: list[WorkerInfo] = []
+        for slot in self._slots:
+            if slot.worker is not None:
+                state = "starting" if slot.ready_since is None else "draining" if self._ending else "running"
+                found.append({"pid": slot.worker.pid, "state": state, "started": slot.started})
+        return found
+
+    @property
+    def all_ready(self) -> bool:
+        """Every worker serves."""
+        return all(slot.ready_since is not None for slot in self._slots)
+
+    def start(self) -> None:
+        """Starts all workers. Wait for `all_ready` or `start_failure`."""
+        for slot in self._slots:
+            if not self.start_failure:
+                self._start_worker(slot)
+
+    def order(self, order: Order) -> None:
+        """Gives an order to all live workers. What it says of logs holds for later ones too."""
+        if isinstance(order, LogOrder):
+            self._log_orders[type(order), order.path] = order
+        for slot in self._slots:
+            if slot.worker is not None:
+                slot.worker.send(order)
+
+    async def wait_for(self, condition: Callable[[], bool], timeout: float) -> bool:
+        """Waits until `condition` holds, checked whenever something happens to a worker; False after `timeout` seconds."""
+        try:
+            async with asyncio.timeout(timeout):
+                while not condition():
+                    self._changed.clear()
+                    await self._changed.wait()
+        except TimeoutError:
+            return condition()
+        return True
+
+    async def stats(self) -> list[GroupData]:
+        """The metrics of all workers added up, those of workers that have died included."""
+        self._last_ticket += 1
+        ticket = self._last_ticket
+        self.order(GetStats(ticket))
+        await self.wait_for(
+            lambda: all(slot.worker is None or slot.ready_since is None or slot.ticket >= ticket for slot in self._slots),
+            STATS_TIME,
+        )
+        return self.last_stats()
+
+    def last_stats(self) -> list[GroupData]:
+        """The same from what the workers said last, at most about a second ago."""
+        totals = Totals()
+        totals.add(self._retired.groups())
+        for slot in self._slots:
+            totals.add(slot.stats)
+        return totals.groups()
+
+    async def drain(self, timeout: float) -> bool:
+        """Lets the workers end their connections; False when some were left after `timeout` seconds. Nobody is replaced.
+
+        All workers drain one group before any of them begins the next: a later group serves what an earlier one still needs.
+        """
+        self._ending = True
+        deadline = self._clock.tick() + timeout
+        for slot in self._slots:
+            if slot.worker is not None and slot.ready_since is None:
+                slot.worker.kill()  # has accepted nothing yet
+        for group in range(self.drain_groups):
+            self.order(Drain(group))
+
+            def is_drained(group: int = group) -> bool:
+                return all(slot.worker is None or slot.drained >= group for slot in self._slots)
+
+            if not await self.wait_for(is_drained, max(0.0, deadline - self._clock.tick())):
+                return False
+        return True
+
+    async def stop(self, timeout: float) -> None:
+        """Ends all workers now; one that does not obey within `timeout` seconds is killed."""
+        self._ending = True
+        self.order(Stop())
+        if not await self.wait_for(lambda: not self.pids, timeout):
+            for slot in self._slots:
+                if slot.worker is not None:
+                    self._log.write(WARN, f"worker {slot.number} (pid {slot.worker.pid}) does not stop; killing it")
+                    slot.worker.kill()
+            await self.wait_for(lambda: not self.pids, timeout)
+
+    def on_report(self, worker: WorkerHandle, report: Report) -> None:
+        slot = self._slots[worker.number - 1]
+        if slot.worker is not worker:
+            return
+        match report:
+            case Stats():
+                slot.stats = report.groups
+                slot.ticket = max(slot.ticket, report.ticket)
+            case Drained():
+                slot.drained = report.group
+            case Failed():
+                self._on_failed(slot, report.faults)
+            case Ready():
+                slot.ready_since = self._clock.tick()
+                self.drain_groups = report.drain_groups
+                if self._started:
+                    self._log.write(INFO, f"worker {slot.number} (pid {worker.pid}) serves")
+                self._started = self._started or self.all_ready
+        self._changed.set()
+
+    def on_exit(self, worker: WorkerHandle, code: int) -> None:
+        slot = self._slots[worker.number - 1]
+        if slot.worker is not worker:
+            return
+        served = 0.0 if slot.ready_since is None else self._clock.tick() - slot.ready_since
+        slot.worker = None
+        slot.ready_since = None
+        self._retired.add(slot.stats, gauges=False)
+        slot.stats = []
+        what = f"worker {slot.number} (pid {worker.pid}) {describe_exit(code)}"
+        if self._ending:
+            if code != 0:
+                self._log.write(WARN, what)
+        elif self._started:
+            self._replace(slot, what, slot.policy.delay(served))
+        else:
+            self.start_failure = self.start_failure or what
+        self._changed.set()
+
+    def _on_failed(self, slot: _Slot, faults: list[Fault]) -> None:
+        if self._started:
+            for fault in faults:
+                self._log.write(ERROR, f"worker {slot.number} cannot build the configuration: {fault.text()}")
+            return
+        self.start_failure = f"worker {slot.number} cannot build the configuration"
+        self.faults += [fault for fault in faults if fault not in self.faults]
+
+    def _replace(self, slot: _Slot, what: str, delay: float) -> None:
+        if delay > 0.0:
+            self._log.write(ERROR, f"{what}; it keeps dying, next start in {delay:g} s")
+            self._scheduler.call_later(delay, self._start_again, slot)
+            return
+        self._start_again(slot)
+        if slot.worker is not None:
+            self._log.write(ERROR, f"{what}; replaced by pid {slot.worker.pid}")
+        else:
+            self._log.write(ERROR, what)
+
+    def _start_again(self, slot: _Slot) -> None:
+        if not self._ending and slot.worker is None:
+            self._start_worker(slot)
+
+    def _start_worker(self, slot: _Slot) -> None:
+        slot.drained = -1
+        try:
+            worker = self._spawn(slot.number, self)
+        except OSError as error:
+            self._on_spawn_failed(slot, error)
+            return
+        slot.worker = worker
+        slot.started = self._clock.wall()
+        for order, descriptors in self._briefing(slot.number):
+            worker.send(order, descriptors)
+        for order in self._log_orders.values():
+            worker.send(order)
+
+    def _on_spawn_failed(self, slot: _Slot, error: OSError) -> None:
+        what = f"worker {slot.number} cannot be started: {error}"
+        if self._started:
+            delay = max(1.0, slot.policy.delay(0.0))
+            self._log.write(ERROR, f"{what}; next try in {delay:g} s")
+            self._scheduler.call_later(delay, self._start_again, slot)
+        else:
+            self.start_failure = self.start_failure or what

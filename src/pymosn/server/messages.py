@@ -1,0 +1,101 @@
+"""What the supervisor and a worker say to each other: orders go down, reports come up."""
+
+from typing import Final
+
+import msgspec
+
+from pymosn.config.faults import Fault
+from pymosn.core.counters import GroupData
+
+
+class Message(msgspec.Struct, tag=True, frozen=True):
+    """Base of all messages; the class name is the tag on the wire."""
+
+
+class Sockets(Message, frozen=True):
+    """Listening sockets, as descriptors beside the message, in the order of `listeners` (their names)."""
+
+    listeners: list[str]
+
+
+class Configure(Message, frozen=True):
+    """Build this configuration (`config.transport`) and serve; sent once, after all sockets.
+
+    `config_dir`: what filters' paths are relative to. `base_dir`: where `logs/` is. `workers`: how many share the limits.
+    `log_ceiling`: the most talkative level allowed in the process log.
+    """
+
+    config: bytes
+    config_dir: str
+    base_dir: str
+    workers: int
+    log_ceiling: str | None = None
+
+
+class GetStats(Message, frozen=True):
+    """Answer with `Stats` of the same ticket."""
+
+    ticket: int
+
+
+class SetLogLevel(Message, frozen=True):
+    """Changes the level ("INFO") of the log at a path."""
+
+    path: str
+    level: str
+
+
+class SwitchLog(Message, frozen=True):
+    """Switches the log at a path on or off."""
+
+    path: str
+    enabled: bool
+
+
+class ReopenLogs(Message, frozen=True):
+    """Opens all log files anew, after somebody renamed them."""
+
+
+class Drain(Message, frozen=True):
+    """Stop accepting on one group of listeners and let their connections end; answered with `Drained`."""
+
+    group: int
+
+
+class Stop(Message, frozen=True):
+    """End every connection, send the last `Stats` and exit with 0."""
+
+
+class Ready(Message, frozen=True):
+    """The worker serves. `drain_groups`: how many `Drain` orders empty it."""
+
+    drain_groups: int
+
+
+class Failed(Message, frozen=True):
+    """The configuration cannot be built here; the worker exits with 1."""
+
+    faults: list[Fault]
+
+
+class Stats(Message, frozen=True):
+    """All metrics of the worker. `ticket`: of the `GetStats` it answers, 0 when sent unasked."""
+
+    ticket: int
+    groups: list[GroupData]
+
+
+class Drained(Message, frozen=True):
+    """No connection of that group is left."""
+
+    group: int
+
+
+Order = Sockets | Configure | GetStats | SetLogLevel | SwitchLog | ReopenLogs | Drain | Stop
+Report = Ready | Failed | Stats | Drained
+
+#: Orders for logs; a worker that starts later gets them too.
+LogOrder = SetLogLevel | SwitchLog
+
+ORDERS: Final[msgspec.msgpack.Decoder[Order]] = msgspec.msgpack.Decoder(Order)
+REPORTS: Final[msgspec.msgpack.Decoder[Report]] = msgspec.msgpack.Decoder(Report)

@@ -1,0 +1,87 @@
+"""Listening sockets: one with SO_REUSEPORT for each listener and worker, all bound before anything starts."""
+
+import errno
+import os
+import socket
+from collections.abc import Iterable
+from typing import Final
+
+#: Connections that may wait to be accepted; the kernel cuts it to net.core.somaxconn.
+BACKLOG: Final = 4096
+
+
+class BindError(Exception):
+    """An address cannot be listened on; the text names whose address it is and why."""
+
+
+def parse_address(text: str) -> tuple[str, int]:
+    """Host and port of `ip:port`, `[ip6]:port`, `name:port` or `:port` (host "": all addresses). ValueError otherwise."""
+    host, colon, port = text.rpartition(":")
+    if host.startswith("[") and host.endswith("]"):
+        host = host[1:-1]
+    elif ":" in host:
+        raise ValueError(f"IPv6 addresses are written in brackets: [{host}]:{port}")
+    if not colon or not (port.isascii() and port.isdigit()) or int(port) > 65535:
+        raise ValueError(f"{text!r} is not an address such as 127.0.0.1:2045")
+    return host, int(port)
+
+
+def listen(owner: str, host: str, port: int, count: int) -> list[socket.socket]:
+    """`count` listening TCP sockets that share one address; port 0 is chosen once.
+
+    `owner` names whose address it is ("listener clientListener"). BindError when it is taken or not of this machine;
+    then none of them is left open.
+    """
+    sockets: list[socket.socket] = []
+    try:
+        family, address = _resolve(host, port)
+        # SO_REUSEPORT lets a second process of the same user share the port unnoticed: a socket without it finds out.
+        with _new_socket(family) as probe:
+            probe.bind(address)
+            address = (address[0], probe.getsockname()[1])
+        for _ in range(count):
+            sock = _new_socket(family)
+            sockets.append(sock)
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
+            sock.bind(address)
+            sock.listen(BACKLOG)
+            sock.setblocking(False)
+    except OSError as error:
+        close_all(sockets)
+        where = f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+        raise BindError(f"{owner}: cannot listen on {where}: {_reason(error)}") from error
+    return sockets
+
+
+def close_all(sockets: Iterable[socket.socket]) -> None:
+    """Closes all of them."""
+    for sock in sockets:
+        sock.close()
+
+
+def _resolve(host: str, port: int) -> tuple[socket.AddressFamily, tuple[str, int]]:
+    if not host:
+        # Go's ":port" means IPv4 and IPv6.
+        return (socket.AF_INET6, ("::", port)) if socket.has_dualstack_ipv6() else (socket.AF_INET, ("0.0.0.0", port))
+    found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
+    # A name such as localhost may have both; IPv4 is what Go takes then.
+    family, _, _, _, address = min(found, key=lambda entry: entry[0] != socket.AF_INET)
+    return family, (str(address[0]), port)
+
+
+def _new_socket(family: socket.AddressFamily) -> socket.socket:
+    sock = socket.socket(family, socket.SOCK_STREAM)
+    sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    if family == socket.AF_INET6:
+        sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 0)
+    return sock
+
+
+def _reason(error: OSError) -> str:
+    if isinstance(error, socket.gaierror):
+        return f"the name does not resolve ({error.strerror})"
+    if error.errno == errno.EADDRINUSE:
+        return "the address is in use by another process"
+    if error.errno == errno.EADDRNOTAVAIL:
+        return "the address does not belong to this machine"
+    return os.strerror(error.errno) if error.errno else str(error)

@@ -1,0 +1,233 @@
+"""One worker: an event loop that serves, under the orders of its supervisor. Run as `python -m pymosn.server.worker FD`.
+
+Only what serving needs may be imported from here: memory is counted per worker.
+"""
+
+import asyncio
+import gc
+import os
+import signal
+import socket
+import sys
+import traceback
+from collections.abc import Callable, Coroutine
+from typing import Any, Final
+
+import uvloop
+
+from pymosn.config.build import BuildError, WorkerRuntime, build_worker
+from pymosn.config.transport import decode
+from pymosn.core.log import ERROR, WARN
+from pymosn.observe.logs import LogSet
+from pymosn.server.channel import Channel
+from pymosn.server.logs import open_logs
+from pymosn.server.messages import (
+    ORDERS,
+    Configure,
+    Drain,
+    Drained,
+    Failed,
+    GetStats,
+    Order,
+    Ready,
+    ReopenLogs,
+    SetLogLevel,
+    Sockets,
+    Stats,
+    Stop,
+    SwitchLog,
+)
+
+#: Seconds between two looks at the timer wheel, while something waits in it and while it is empty.
+BUSY_PERIOD: Final = 0.02
+EMPTY_PERIOD: Final = 0.2
+#: Seconds between two unasked reports of the metrics.
+STATS_PERIOD: Final = 1.0
+#: Seconds for closing pools and filters, and for the last report, before the process ends regardless.
+CLOSE_TIME: Final = 1.0
+#: Seconds between two looks at how many connections are left while draining.
+DRAIN_PERIOD: Final = 0.02
+
+Build = Callable[..., WorkerRuntime]
+
+
+class Worker:
+    """Obeys the orders that come over the channel until told to stop; `exit_code` is set then and the loop stopped."""
+
+    def __init__(self, loop: asyncio.AbstractEventLoop, sock: socket.socket, build: Build) -> None:
+        self.exit_code = 0
+        self._loop = loop
+        self._build = build
+        self._sockets: dict[str, socket.socket] = {}
+        self._runtime: WorkerRuntime | None = None
+        self._logs: LogSet | None = None
+        # The loop itself holds tasks only weakly.
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._channel: Channel[Order] = Channel(loop, sock, ORDERS, self._obey, self._on_orphaned)
+        loop.set_exception_handler(self._on_exception)
+
+    def _obey(self, order: Order, descriptors: list[int]) -> None:
+        match order:
+            case Sockets():
+                for name, descriptor in zip(order.listeners, descriptors, strict=True):
+                    self._sockets[name] = socket.socket(fileno=descriptor)
+            case Configure():
+                self._begin(self._serve(order))
+            case GetStats():
+                self._send_stats(order.ticket)
+            case Drain():
+                self._begin(self._drain(order.group))
+            case Stop():
+                self._begin(self._stop(0))
+            case _:
+                self._obey_log_order(order)
+
+    def _begin(self, work: Coroutine[Any, Any, None]) -> None:
+        task = self._loop.create_task(work)
+        self._tasks.add(task)
+        task.add_done_callback(self._on_task_done)
+
+    def _on_task_done(self, task: asyncio.Task[None]) -> None:
+        self._tasks.discard(task)
+        error = None if task.cancelled() else task.exception()
+        if error is not None:
+            self._on_exception(self._loop, {"message": "a worker's order failed", "exception": error})
+            self.exit_code = 1
+            self._loop.stop()
+
+    async def _serve(self, order: Configure) -> None:
+        config = decode(order.config)
+        self._logs = open_logs(config, order.base_dir, order.log_ceiling)
+        try:
+            runtime = self._build(config, order.config_dir, order.base_dir, order.workers, self._loop, self._logs)
+        except BuildError as error:
+            self._channel.send(Failed(error.faults))
+            await self._exit(1)
+            return
+        self._runtime = runtime
+        for listener in runtime.listeners:
+            sock = self._sockets.pop(listener.name, None)
+            if sock is not None:
+                await listener.start(sock)
+        settle_garbage_collector()
+        self._tick(runtime)
+        self._push_stats()
+        self._channel.send(Ready(len(runtime.drain_order)))
+
+    def _tick(self, runtime: WorkerRuntime) -> None:
+        self._loop.call_later(BUSY_PERIOD if len(runtime.wheel) else EMPTY_PERIOD, self._tick, runtime)
+        runtime.clock.tick()
+        runtime.wheel.advance()
+
+    def _push_stats(self) -> None:
+        self._loop.call_later(STATS_PERIOD, self._push_stats)
+        # A supervisor that does not read gets no second report behind the first.
+        if self._channel.is_flushed:
+            self._send_stats(0)
+
+    def _send_stats(self, ticket: int) -> None:
+        if self._runtime is not None:
+            self._channel.send(Stats(ticket, self._runtime.metrics.snapshot()))
+
+    def _obey_log_order(self, order: Order) -> None:
+        logs = self._logs
+        if logs is None:
+            return
+        try:
+            match order:
+                case SetLogLevel():
+                    logs.set_level(order.path, order.level)
+                case SwitchLog():
+                    logs.switch(order.path, order.enabled)
+                case ReopenLogs():
+                    logs.reopen()
+        except (KeyError, ValueError) as error:
+            logs.process_log.write(WARN, f"log order without effect: {error}")
+
+    async def _drain(self, group: int) -> None:
+        if self._runtime is None:
+            return
+        listeners = self._runtime.drain_order[group]
+        # One round of the loop accepts what waits in the backlog; closing the socket would reset it.
+        await asyncio.sleep(0)
+        for listener in listeners:
+            listener.stop_accepting()
+        # What was accepted just now becomes a connection in the next round of the loop, and must be told too.
+        await asyncio.sleep(DRAIN_PERIOD)
+        for listener in listeners:
+            listener.drain()
+        while any(listener.connection_count for listener in listeners):
+            await asyncio.sleep(DRAIN_PERIOD)
+        self._channel.send(Drained(group))
+
+    async def _stop(self, code: int) -> None:
+        """Ends everything in bounded time; a second call does no harm."""
+        runtime = self._runtime
+        if runtime is not None:
+            for listener in runtime.listeners:
+                listener.stop_accepting()
+                listener.abort_all()
+            try:
+                await asyncio.wait_for(runtime.aclose(), CLOSE_TIME)
+            except Exception as error:
+                runtime.log.write(ERROR, f"closing failed: {error!r}")
+            self._send_stats(0)
+        await self._exit(code)
+
+    async def _exit(self, code: int) -> None:
+        deadline = self._loop.time() + CLOSE_TIME
+        while not self._channel.is_flushed and self._loop.time() < deadline:
+            await asyncio.sleep(0.005)
+        self.exit_code = code
+        self._loop.stop()
+
+    def _on_orphaned(self, reason: str) -> None:
+        """The supervisor is gone: nobody could drain, replace or count this worker any more."""
+        self.exit_code = 1
+        self._loop.stop()
+
+    def _on_exception(self, loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
+        error = context.get("exception")
+        text = "".join(traceback.format_exception(error)) if error is not None else ""
+        line = f"{context.get('message', 'error in the event loop')}\n{text}".rstrip()
+        if self._runtime is not None:
+            self._runtime.log.write(ERROR, line, "mosn.proxy.panic")
+        else:
+            print(line, file=sys.stderr)
+
+
+def settle_garbage_collector() -> None:
+    """Moves what was built to the permanent generation and makes collections rare.
+
+    What serves a request is freed by its reference count; cycles are few. The default of 700 allocations would start a
+    collection about every ten requests, each of them walking the young objects of thousands of open connections.
+    """
+    gc.collect()
+    gc.freeze()
+    gc.set_threshold(50_000, 20, 50)
+
+
+def ignore_signals() -> None:
+    """Leaves it to the supervisor what a signal means; it blocked them when it spawned this process."""
+    held_back = (signal.SIGINT, signal.SIGTERM, signal.SIGQUIT, signal.SIGHUP, signal.SIGUSR1)
+    for number in held_back:
+        signal.signal(number, signal.SIG_IGN)
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, held_back)
+
+
+def run(descriptor: int, build: Build = build_worker) -> int:
+    """Serves on the channel `descriptor` until told to stop; returns the exit code."""
+    ignore_signals()
+    loop = uvloop.new_event_loop()
+    asyncio.set_event_loop(loop)
+    worker = Worker(loop, socket.socket(fileno=descriptor), build)
+    loop.run_forever()
+    return worker.exit_code
+
+
+if __name__ == "__main__":
+    code = run(int(sys.argv[1]))
+    sys.stdout.flush()
+    sys.stderr.flush()
+    # Threads that a filter left running must not keep the process.
+    os._exit(code)

@@ -1,0 +1,227 @@
+"""Real processes: pymosn as a child, an HTTP upstream beside it, free ports, and an end for each of them."""
+
+import http.client
+import os
+import re
+import signal
+import socket
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from typing import Any
+
+READY = r"ready: .* serve"
+
+
+class Pymosn:
+    """A running `pymosn start`. Its output is kept line by line."""
+
+    def __init__(self, arguments: list[str], directory: Path, environment: dict[str, str]) -> None:
+        self.lines: list[str] = []
+        self._news = threading.Condition()
+        self.process = subprocess.Popen(
+            [sys.executable, "-m", "pymosn", "start", *arguments],
+            cwd=directory,
+            env={**os.environ, **environment},
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+        )
+        self._reader = threading.Thread(target=self._read, daemon=True)
+        self._reader.start()
+
+    def _read(self) -> None:
+        assert self.process.stdout is not None
+        for line in self.process.stdout:
+            with self._news:
+                self.lines.append(line.rstrip("\n"))
+                self._news.notify_all()
+        with self._news:
+            self._news.notify_all()
+
+    @property
+    def output(self) -> str:
+        return "\n".join(self.lines)
+
+    def wait_for(self, pattern: str, timeout: float = 20.0) -> "re.Match[str]":
+        """The first line that matches, once it is there."""
+        found: list[re.Match[str]] = []
+
+        def is_there() -> bool:
+            found[:] = [match for line in self.lines if (match := re.search(pattern, line))]
+            return bool(found) or not self._reader.is_alive()
+
+        with self._news:
+            self._news.wait_for(is_there, timeout)
+        assert found, f"no line matches {pattern!r} in:\n{self.output}"
+        return found[0]
+
+    def worker_pids(self) -> list[int]:
+        """The live workers, from /proc."""
+        return children(self.process.pid, "pymosn.server.worker")
+
+    def send(self, number: signal.Signals) -> None:
+        self.process.send_signal(number)
+
+    def exit_code(self, timeout: float = 20.0) -> int:
+        code = self.process.wait(timeout)
+        self._reader.join(5)
+        return code
+
+    def end(self) -> None:
+        if self.process.poll() is None:
+            self.process.kill()
+            self.process.wait(10)
+        self._reader.join(5)
+        assert self.process.stdout is not None
+        self.process.stdout.close()
+
+
+def children(parent: int, word: str) -> list[int]:
+    """Child processes with `word` in their command line."""
+    found = []
+    for entry in Path("/proc").iterdir():
+        if not entry.name.isdigit():
+            continue
+        try:
+            status = (entry / "stat").read_text().rpartition(")")[2].split()
+            command = (entry / "cmdline").read_bytes()
+        except OSError:
+            continue
+        if int(status[1]) == parent and status[0] != "Z" and word.encode() in command:
+            found.append(int(entry.name))
+    return sorted(found)
+
+
+def is_alive(pid: int) -> bool:
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] not in "ZX"
+    except OSError:
+        return False
+
+
+def eventually(condition: Callable[[], bool], timeout: float = 10.0) -> bool:
+    """Polls something of another process that no event tells of."""
+    deadline = time.monotonic() + timeout
+    while not condition():
+        if time.monotonic() > deadline:
+            return False
+        threading.Event().wait(0.02)
+    return True
+
+
+class Request(BaseHTTPRequestHandler):
+    """The upstream: `/slow` answers when the test opens the gate, any other path at once."""
+
+    protocol_version = "HTTP/1.1"
+    gate: threading.Event
+    arrived: threading.Event
+
+    def do_GET(self) -> None:
+        if self.path == "/slow":
+            self.arrived.set()
+            self.gate.wait(20)
+        body = f"hello from upstream, {self.path}\n".encode()
+        self.send_response(200)
+        self.send_header("content-length", str(len(body)))
+        self.end_headers()
+        self.wfile.write(body)
+
+    def log_message(self, format: str, *args: Any) -> None:
+        pass
+
+
+class Upstream:
+    def __init__(self) -> None:
+        self.gate = threading.Event()
+        self.arrived = threading.Event()
+        handler = type("Handler", (Request,), {"gate": self.gate, "arrived": self.arrived})
+        self._server = ThreadingHTTPServer(("127.0.0.1", 0), handler)
+        self._server.daemon_threads = True
+        self._thread = threading.Thread(target=self._server.serve_forever, args=(0.05,), daemon=True)
+        self._thread.start()
+        self.port: int = self._server.server_address[1]
+
+    def close(self) -> None:
+        self.gate.set()
+        self._server.shutdown()
+        self._server.server_close()
+
+
+def free_ports(count: int) -> list[int]:
+    """Ports that nobody listens on at the moment."""
+    sockets = [socket.socket() for _ in range(count)]
+    for sock in sockets:
+        sock.bind(("127.0.0.1", 0))
+    ports = [sock.getsockname()[1] for sock in sockets]
+    for sock in sockets:
+        sock.close()
+    return ports
+
+
+class TwoHops:
+    """MOSN's example: client -> `client_port` -> `server_port` -> the upstream; log on standard output."""
+
+    def __init__(self, upstream_port: int) -> None:
+        self.client_port, self.server_port, self.admin_port = free_ports(3)
+        self.config: dict[str, Any] = {
+            "admin": {"address": {"socket_address": {"address": "127.0.0.1", "port_value": self.admin_port}}},
+            "servers": [
+                {
+                    "default_log_path": "stdout",
+                    "graceful_timeout": "10s",
+                    "processor": 2,
+                    "routers": [_table("client_router", "client"), _table("server_router", "server")],
+                    "listeners": [
+                        _listener("clientListener", self.client_port, "client_router"),
+                        _listener("serverListener", self.server_port, "server_router"),
+                    ],
+                }
+            ],
+            "cluster_manager": {"clusters": [_cluster("client", self.server_port), _cluster("server", upstream_port)]},
+        }
+
+    @property
+    def server(self) -> dict[str, Any]:
+        server: dict[str, Any] = self.config["servers"][0]
+        return server
+
+    def get(self, path: str = "/") -> tuple[int, str]:
+        """Status and body of one request on a connection of its own."""
+        return get(self.client_port, path)
+
+    def admin(self, path: str) -> str:
+        return get(self.admin_port, path)[1]
+
+
+def _table(name: str, cluster: str) -> dict[str, Any]:
+    route = {"match": {"prefix": "/"}, "route": {"cluster_name": cluster}}
+    return {"router_config_name": name, "virtual_hosts": [{"name": name, "domains": ["*"], "routers": [route]}]}
+
+
+def _listener(name: str, port: int, table: str) -> dict[str, Any]:
+    proxy = {"type": "proxy", "config": {"downstream_protocol": "Http1", "router_config_name": table}}
+    return {
+        "name": name,
+        "address": f"127.0.0.1:{port}",
+        "bind_port": True,
+        "filter_chains": [{"filters": [proxy]}],
+    }
+
+
+def _cluster(name: str, port: int) -> dict[str, Any]:
+    return {"name": name, "type": "SIMPLE", "lb_type": "LB_ROUNDROBIN", "hosts": [{"address": f"127.0.0.1:{port}"}]}
+
+
+def get(port: int, path: str) -> tuple[int, str]:
+    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=20)
+    try:
+        connection.request("GET", path)
+        response = connection.getresponse()
+        return response.status, response.read().decode()
+    finally:
+        connection.close()

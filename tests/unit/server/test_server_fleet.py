@@ -1,0 +1,250 @@
+import asyncio
+from collections.abc import Callable, Coroutine, Sequence
+
+from pymosn.config.faults import Fault
+from pymosn.core.clock import Clock
+from pymosn.core.log import Log
+from pymosn.server.fleet import Fleet
+from pymosn.server.messages import (
+    Configure,
+    Drain,
+    Drained,
+    Failed,
+    GetStats,
+    Order,
+    Ready,
+    SetLogLevel,
+    Stats,
+    Stop,
+    SwitchLog,
+)
+from pymosn.server.worker_process import WorkerHandle, WorkerReceiver
+
+CONFIGURE = Configure(b"", "/conf", "/", 1)
+REQUESTS = [{"type": "downstream", "labels": [], "counters": {"n": 3}, "gauges": {"g": 2}, "histograms": {}}]
+
+
+class FakeClock(Clock):
+    def __init__(self) -> None:
+        self.now = 100.0
+
+    def tick(self) -> float:
+        return self.now
+
+
+class FakeScheduler:
+    def __init__(self) -> None:
+        self.calls: list[tuple[float, Callable[..., object], tuple[object, ...]]] = []
+
+    def call_later(self, delay: float, callback: Callable[..., object], *args: object) -> None:
+        self.calls.append((delay, callback, args))
+
+    def run_next(self) -> float:
+        delay, callback, args = self.calls.pop(0)
+        callback(*args)
+        return delay
+
+
+class Lines(Log):
+    def __init__(self) -> None:
+        super().__init__()
+        self.lines: list[str] = []
+
+    def write(self, level: int, text: str, alert: str = "") -> None:
+        self.lines.append(text)
+
+
+class FakeWorker(WorkerHandle):
+    def __init__(self, number: int, pid: int, receiver: WorkerReceiver) -> None:
+        super().__init__(number, pid)
+        self.receiver = receiver
+        self.orders: list[Order] = []
+        self.is_killed = False
+
+    def send(self, order: Order, descriptors: Sequence[int] = ()) -> None:
+        self.orders.append(order)
+
+    def kill(self) -> None:
+        self.is_killed = True
+        self.exit(-9)
+
+    def ready(self, drain_groups: int = 1) -> None:
+        self.receiver.on_report(self, Ready(drain_groups))
+
+    def exit(self, code: int) -> None:
+        self.receiver.on_exit(self, code)
+
+
+class Stage:
+    """A fleet over fake processes; pids count from 1001."""
+
+    def __init__(self, size: int = 2) -> None:
+        self.clock = FakeClock()
+        self.scheduler = FakeScheduler()
+        self.log = Lines()
+        self.spawned: list[FakeWorker] = []
+        self.spawn_error: OSError | None = None
+        self.fleet = Fleet(size, self._spawn, lambda number: [(CONFIGURE, ())], self.scheduler, self.clock, self.log)
+        self.fleet.start()
+
+    def _spawn(self, number: int, receiver: WorkerReceiver) -> WorkerHandle:
+        if self.spawn_error is not None:
+            raise self.spawn_error
+        worker = FakeWorker(number, 1001 + len(self.spawned), receiver)
+        self.spawned.append(worker)
+        return worker
+
+    def all_ready(self, drain_groups: int = 1) -> "Stage":
+        for worker in self.spawned:
+            worker.ready(drain_groups)
+        return self
+
+
+async def settle() -> None:
+    """Lets tasks run until they wait for something."""
+    for _ in range(5):
+        await asyncio.sleep(0)
+
+
+def run(scenario: Coroutine[object, object, None]) -> None:
+    asyncio.run(scenario)
+
+
+def test_all_are_started_briefed_and_waited_for() -> None:
+    stage = Stage(size=3)
+    assert [worker.number for worker in stage.spawned] == [1, 2, 3]
+    assert all(worker.orders == [CONFIGURE] for worker in stage.spawned)
+    stage.spawned[0].ready()
+    assert not stage.fleet.all_ready
+    stage.all_ready()
+    assert stage.fleet.all_ready
+    assert stage.fleet.pids == [1001, 1002, 1003]
+
+
+def test_a_killed_worker_is_replaced_at_once_and_the_log_says_so() -> None:
+    stage = Stage().all_ready()
+    stage.spawned[1].exit(-9)
+    assert stage.spawned[2].number == 2
+    assert stage.spawned[2].orders == [CONFIGURE]
+    assert stage.log.lines == ["worker 2 (pid 1002) was killed by SIGKILL; replaced by pid 1003"]
+    assert not stage.fleet.all_ready
+    stage.spawned[2].ready()
+    assert stage.fleet.all_ready
+    assert stage.log.lines[-1] == "worker 2 (pid 1003) serves"
+
+
+def test_one_that_keeps_dying_at_start_is_started_more_and_more_slowly() -> None:
+    stage = Stage(size=1).all_ready()
+    stage.spawned[0].exit(1)
+    delays = []
+    for _ in range(4):
+        stage.spawned[-1].exit(1)
+        assert stage.fleet.pids == []
+        delays.append(stage.scheduler.run_next())
+        assert len(stage.fleet.pids) == 1
+    assert delays == [0.5, 1.0, 2.0, 4.0]
+    assert stage.log.lines[-1] == "worker 1 (pid 1005) exited with 1; it keeps dying, next start in 4 s"
+
+
+def test_serving_for_a_while_makes_the_next_replacement_immediate() -> None:
+    stage = Stage(size=1).all_ready()
+    stage.spawned[-1].exit(1)
+    stage.spawned[-1].ready()
+    stage.clock.now += 60.0
+    stage.spawned[-1].exit(1)
+    assert stage.fleet.pids == [1003]
+    assert stage.scheduler.calls == []
+
+
+def test_a_death_during_the_first_start_fails_it_and_replaces_nobody() -> None:
+    stage = Stage()
+    stage.spawned[0].ready()
+    stage.spawned[1].exit(-11)
+    assert stage.fleet.start_failure == "worker 2 (pid 1002) was killed by SIGSEGV"
+    assert len(stage.spawned) == 2
+
+
+def test_faults_of_all_workers_are_kept_once() -> None:
+    stage = Stage()
+    fault = Fault(severity="error", file="a.json", line=3, column=1, path="servers[0]", message="no such module")
+    for worker in stage.spawned:
+        worker.receiver.on_report(worker, Failed([fault]))
+        worker.exit(1)
+    assert stage.fleet.faults == [fault]
+    assert stage.fleet.start_failure
+
+
+def test_a_system_that_refuses_processes_is_asked_again() -> None:
+    stage = Stage(size=1).all_ready()
+    stage.spawn_error = OSError(11, "Resource temporarily unavailable")
+    stage.spawned[0].exit(-9)
+    assert stage.fleet.pids == []
+    stage.spawn_error = None
+    stage.scheduler.run_next()
+    assert stage.fleet.pids == [1002]
+
+
+def test_log_orders_hold_for_later_workers_the_last_one_counts() -> None:
+    stage = Stage().all_ready()
+    stage.fleet.order(SetLogLevel("mosn.log", "DEBUG"))
+    stage.fleet.order(SetLogLevel("mosn.log", "ERROR"))
+    stage.fleet.order(SwitchLog("access.log", False))
+    stage.spawned[0].exit(-9)
+    assert stage.spawned[2].orders == [CONFIGURE, SetLogLevel("mosn.log", "ERROR"), SwitchLog("access.log", False)]
+
+
+def test_stats_are_those_of_the_living_and_the_counters_of_the_dead() -> None:
+    async def scenario() -> None:
+        stage = Stage().all_ready()
+        stage.spawned[0].receiver.on_report(stage.spawned[0], Stats(0, REQUESTS))
+        stage.spawned[0].exit(-9)
+        asked = asyncio.ensure_future(stage.fleet.stats())
+        await settle()
+        living = stage.spawned[1]
+        assert living.orders[-1] == GetStats(1)
+        living.receiver.on_report(living, Stats(1, REQUESTS))
+        (group,) = await asked  # the new worker, not ready yet, is not waited for
+        assert group["counters"] == {"n": 6}
+        assert group["gauges"] == {"g": 2}
+
+    run(scenario())
+
+
+def test_all_workers_drain_one_group_before_any_begins_the_next() -> None:
+    async def scenario() -> None:
+        stage = Stage().all_ready(drain_groups=2)
+        one, two = stage.spawned
+        drain = asyncio.ensure_future(stage.fleet.drain(30.0))
+        await settle()
+        one.receiver.on_report(one, Drained(0))
+        await settle()
+        assert one.orders[-1] == Drain(0)
+        two.receiver.on_report(two, Drained(0))
+        await settle()
+        assert one.orders[-1] == two.orders[-1] == Drain(1)
+        two.exit(-9)
+        one.receiver.on_report(one, Drained(1))
+        assert await drain
+        assert len(stage.spawned) == 2  # nobody is replaced while ending
+
+    run(scenario())
+
+
+def test_draining_ends_with_the_time_given() -> None:
+    async def scenario() -> None:
+        stage = Stage().all_ready()
+        assert not await stage.fleet.drain(0.0)
+
+    run(scenario())
+
+
+def test_a_worker_that_does_not_stop_is_killed() -> None:
+    async def scenario() -> None:
+        stage = Stage().all_ready()
+        stop = asyncio.ensure_future(stage.fleet.stop(0.0))
+        assert stage.spawned[0].orders[-1] != Stop()
+        await stop
+        assert all(worker.orders[-1] == Stop() and worker.is_killed for worker in stage.spawned)
+        assert stage.fleet.pids == []
+
+    run(scenario())

@@ -1,0 +1,84 @@
+import asyncio
+from collections.abc import Sequence
+from pathlib import Path
+
+import pytest
+
+from pymosn.config.default import DEFAULT_CONFIG, DEFAULT_NAME
+from pymosn.config.load import load_text
+from pymosn.core.clock import Clock
+from pymosn.core.log import Log
+from pymosn.server.fleet import Fleet
+from pymosn.server.logs import log_paths, open_logs
+from pymosn.server.messages import Order, Ready, SetLogLevel, SwitchLog
+from pymosn.server.plane import SupervisorPlane
+from pymosn.server.worker_process import WorkerHandle, WorkerReceiver
+
+
+class FakeWorker(WorkerHandle):
+    def __init__(self, number: int) -> None:
+        super().__init__(number, 7)
+        self.orders: list[Order] = []
+
+    def send(self, order: Order, descriptors: Sequence[int] = ()) -> None:
+        self.orders.append(order)
+
+
+class NoScheduler:
+    def call_later(self, delay: float, callback: object, *args: object) -> None:
+        raise AssertionError("nothing is to be restarted")
+
+
+class Stage:
+    def __init__(self, folder: Path) -> None:
+        loaded = load_text(
+            DEFAULT_CONFIG.replace('"default_log_path": "stdout"', f'"default_log_path": "{folder}/mosn.log"'), DEFAULT_NAME
+        )
+        assert loaded.config is not None
+        self.log_path = f"{folder}/mosn.log"
+        self.worker = FakeWorker(1)
+        self.fleet = Fleet(1, self._spawn, lambda number: (), NoScheduler(), Clock(), Log())
+        logs = open_logs(loaded.config, str(folder))
+        self.plane = SupervisorPlane(loaded.config, self.fleet, logs, log_paths(loaded.config, str(folder)))
+        self.fleet.start()
+
+    def _spawn(self, number: int, receiver: WorkerReceiver) -> WorkerHandle:
+        return self.worker
+
+
+def test_a_level_is_changed_in_every_process(tmp_path: Path) -> None:
+    stage = Stage(tmp_path)
+    asyncio.run(stage.plane.set_log_level(stage.log_path, "DEBUG"))
+    assert stage.plane.log_levels() == {stage.log_path: "DEBUG"}
+    assert stage.worker.orders == [SetLogLevel(stage.log_path, "DEBUG")]
+
+
+def test_a_bad_level_changes_nothing_anywhere(tmp_path: Path) -> None:
+    stage = Stage(tmp_path)
+    with pytest.raises(ValueError, match="unknown log level"):
+        asyncio.run(stage.plane.set_log_level(stage.log_path, "LOUD"))
+    assert stage.plane.log_levels() == {stage.log_path: "INFO"}
+    assert stage.worker.orders == []
+
+
+def test_access_logs_are_switched_where_they_are_written(tmp_path: Path) -> None:
+    stage = Stage(tmp_path)
+    asyncio.run(stage.plane.switch_log("stdout", False))
+    assert stage.worker.orders == [SwitchLog("stdout", False)]
+    with pytest.raises(KeyError, match="no log at 'stderr'"):
+        asyncio.run(stage.plane.switch_log("stderr", False))
+
+
+def test_what_is_in_force_is_told_by_name(tmp_path: Path) -> None:
+    plane = Stage(tmp_path).plane
+    assert list(plane.listeners()) == ["clientListener", "serverListener"]
+    assert list(plane.clusters()) == ["clientCluster", "serverCluster"]
+    assert list(plane.routers()) == ["client_router", "server_router"]
+    assert plane.config()["servers"][0]["mosn_server_name"] == "example"
+
+
+def test_workers_are_told_with_their_state(tmp_path: Path) -> None:
+    stage = Stage(tmp_path)
+    assert [(worker["pid"], worker["state"]) for worker in stage.plane.workers()] == [(7, "starting")]
+    stage.fleet.on_report(stage.worker, Ready(1))
+    assert [worker["state"] for worker in stage.plane.workers()] == ["running"]
