@@ -14,6 +14,8 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
+from pymosn.server.worker_process import worker_environment
+
 READY = r"ready: .* serve"
 
 
@@ -26,7 +28,7 @@ class Pymosn:
         self.process = subprocess.Popen(
             [sys.executable, "-m", "pymosn", "start", *arguments],
             cwd=directory,
-            env={**os.environ, **environment},
+            env={**worker_environment(os.environ), **environment},
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
             text=True,

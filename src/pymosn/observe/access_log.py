@@ -98,6 +98,8 @@ def _warning(name: str) -> str:
         return ""
     if name in UNAVAILABLE:
         return f"%{name}% is not available here and always -"
+    if name in PREFIXES:
+        return f"%{name}% is no variable and always -; it lacks a name at its end"
     near = difflib.get_close_matches(name, [*VARIABLES, *BOUND, *PREFIXES], n=1)
     hint = f"; did you mean %{near[0]}%?" if near else ""
     return f"%{name}% is no variable and always -{hint}"

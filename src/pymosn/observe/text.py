@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import time
 from json.encoder import encode_basestring_ascii
+from typing import Final
+
+_MILLISECONDS: Final = [f"{number:03d}" for number in range(1000)]
 
 
 def one_line(text: str) -> str:
@@ -64,4 +67,4 @@ class TimeStamps:
         if second != self._second:
             self._second = second
             self._text = time.strftime(self._pattern, time.localtime(second)) + self._point
-        return f"{self._text}{int((wall - second) * 1000.0):03d}"
+        return self._text + _MILLISECONDS[int((wall - second) * 1000.0)]

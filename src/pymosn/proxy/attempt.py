@@ -56,6 +56,7 @@ class Attempt(ResponseReceiver):
         self._exchange: AttemptOwner | None = exchange
         self._clock = clock
         self._started = clock.now
+        self._is_success = False
         host.stats.request_total.value += 1
         host.stats.request_active.value += 1
         host.cluster_stats.request_total.value += 1
@@ -124,21 +125,22 @@ class Attempt(ResponseReceiver):
     def on_response(self, head: ResponseHead, data: bytes, end: bool) -> None:
         exchange = self._exchange
         if exchange is not None:
+            self._is_success = head.status < 500
             if end:
-                self._end(head.status < 500)
+                self._end(self._is_success)
             exchange.on_attempt_response(head, data, end)
 
     def on_data(self, data: bytes, end: bool) -> None:
         exchange = self._exchange
         if exchange is not None:
             if end:
-                self._end(True)
+                self._end(self._is_success)
             exchange.on_attempt_data(data, end)
 
     def on_trailers(self, trailers: Headers) -> None:
         exchange = self._exchange
         if exchange is not None:
-            self._end(True)
+            self._end(self._is_success)
             exchange.on_attempt_trailers(trailers)
 
     def on_reset(self, failure: Failure) -> None:

@@ -33,7 +33,7 @@ from pymosn.core.message import RequestHead, ResponseHead
 from pymosn.proxy.attempt import Attempt, AttemptOwner
 from pymosn.proxy.filter_chain import report_error
 from pymosn.proxy.forwarding import add_forwarding_fields
-from pymosn.proxy.local_reply import failure_reply, local_head
+from pymosn.proxy.local_reply import failure_reply, local_body, local_head
 from pymosn.proxy.options import ProxyOptions
 from pymosn.proxy.runtime import Runtime
 from pymosn.routing.actions import DirectResponse, Forward, Redirect
@@ -219,10 +219,11 @@ class ProxyExchange(AttemptOwner):
             data = b"".join(held)
         if data:
             self._held = []
+        # Before the request is sent: that may fill the upstream, which holds the client anew.
+        self._release_client()
         sender.send_request(self.request, data, self._request_ended and self._trailers is None)
         if self._trailers is not None:
             sender.send_trailers(self._trailers)
-        self._release_client()
 
     def on_attempt_failed(self, attempt: Attempt, failure: Failure) -> None:
         was_reused = self._upstream is not None and self._upstream.is_reused()
@@ -368,8 +369,9 @@ class ProxyExchange(AttemptOwner):
     def _reply_local(self, body: bytes) -> None:
         head = self.response
         assert head is not None
-        self._reply_data = b"" if self.request.raw_method == b"HEAD" or head.status == 304 else body
+        self._reply_data = local_body(self.request, head.status, body)
         self._reply_end = True
+        self._reply_trailers = None
         filters = self._options.filters.on_response
         if filters:
             self.run_filters(filters, True, 0)
@@ -380,7 +382,7 @@ class ProxyExchange(AttemptOwner):
         """Sends a reply of a filter, or about a filter: the other filters are not asked."""
         head = self.response
         assert head is not None
-        self._reply_data = b"" if self.request.raw_method == b"HEAD" or head.status == 304 else body
+        self._reply_data = local_body(self.request, head.status, body)
         self._reply_end = True
         self._reply_trailers = None
         self._send_head()

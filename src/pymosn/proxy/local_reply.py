@@ -5,6 +5,8 @@ from __future__ import annotations
 from http import HTTPStatus
 from typing import Final
 
+from mypy_extensions import i64
+
 from pymosn.core.failure import Failure
 from pymosn.core.headers import Headers
 from pymosn.core.message import RequestHead, ResponseHead
@@ -17,9 +19,14 @@ def failure_reply(failure: Failure) -> bytes:
     return f"{failure.status} {_PHRASES.get(failure.status, 'Error')}\n".encode()
 
 
+def local_body(request: RequestHead, status: i64, body: bytes) -> bytes:
+    """What is sent of `body`: nothing to a HEAD, and nothing with a status that has no content (RFC 9110 section 6.4.1)."""
+    return b"" if request.raw_method == b"HEAD" or status == 204 or status == 304 else body
+
+
 def local_head(request: RequestHead, status: int, headers: Headers, body: bytes) -> ResponseHead:
     """The head of a reply with `body`."""
-    if body and headers.get_raw(b"content-type") is None:
+    if body and status not in (204, 304) and headers.get_raw(b"content-type") is None:
         headers.add_raw(b"content-type", b"text/plain; charset=utf-8")
     head = ResponseHead(status, b"", headers)
     if status == 204:

@@ -63,7 +63,8 @@ class Redirect(RouteAction):
             if old_port and host.endswith(old_port):
                 host = host[: -len(old_port)]
         query = "" if head.raw_query is None else f"?{head.query}"
-        return f"{scheme}://{host}{self._path or head.path}{query}"
+        target = f"{self._path or head.path}{query}"
+        return f"{scheme}://{host}{target}" if host else target  # an HTTP/1.0 request may name no host
 
 
 class DirectResponse(RouteAction):

@@ -32,6 +32,8 @@ class _Suffixes:
         self._lengths: list[int] = []
 
     def add(self, suffix: bytes, host: VirtualHost) -> None:
+        if suffix in self._hosts:
+            raise ValueError(f"two virtual hosts have the domain '*{suffix.decode()}'")
         self._hosts[suffix] = host
         self._lengths = sorted({len(known) for known in self._hosts}, reverse=True)
 

@@ -16,8 +16,8 @@ class Launch(msgspec.Struct, frozen=True, kw_only=True):
     """What to run.
 
     `name`: the configuration's name for messages. `config_dir`: its directory; `base_dir`: where `logs/` is.
-    `workers`: the command line's wish. `log_ceiling`: the most talkative
-    level allowed in the process log. `is_demo`: serve the demo upstream beside it and print what to try.
+    `workers`: the command line's wish. `log_ceiling`: the most talkative level allowed in the process log, as `--log-level`
+    names it. `is_demo`: serve the demo upstream beside it.
     """
 
     config: MosnConfig

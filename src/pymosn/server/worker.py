@@ -10,7 +10,7 @@ import signal
 import socket
 import sys
 import traceback
-from collections.abc import Callable, Coroutine
+from collections.abc import Coroutine
 from typing import Any, Final
 
 import uvloop
@@ -48,16 +48,13 @@ CLOSE_TIME: Final = 1.0
 #: Seconds between two looks at how many connections are left while draining.
 DRAIN_PERIOD: Final = 0.02
 
-Build = Callable[..., WorkerRuntime]
-
 
 class Worker:
     """Obeys the orders that come over the channel until told to stop; `exit_code` is set then and the loop stopped."""
 
-    def __init__(self, loop: asyncio.AbstractEventLoop, sock: socket.socket, build: Build) -> None:
+    def __init__(self, loop: asyncio.AbstractEventLoop, sock: socket.socket) -> None:
         self.exit_code = 0
         self._loop = loop
-        self._build = build
         self._sockets: dict[str, socket.socket] = {}
         self._runtime: WorkerRuntime | None = None
         self._logs: LogSet | None = None
@@ -99,7 +96,7 @@ class Worker:
         config = decode(order.config)
         self._logs = open_logs(config, order.base_dir, order.log_ceiling)
         try:
-            runtime = self._build(config, order.config_dir, order.base_dir, order.workers, self._loop, self._logs)
+            runtime = build_worker(config, order.config_dir, order.base_dir, order.workers, self._loop, self._logs)
         except BuildError as error:
             self._channel.send(Failed(error.faults))
             await self._exit(1)
@@ -152,6 +149,7 @@ class Worker:
         await asyncio.sleep(0)
         for listener in listeners:
             listener.stop_accepting()
+            listener.drain()
         # What was accepted just now becomes a connection in the next round of the loop, and must be told too.
         await asyncio.sleep(DRAIN_PERIOD)
         for listener in listeners:
@@ -215,12 +213,12 @@ def ignore_signals() -> None:
     signal.pthread_sigmask(signal.SIG_UNBLOCK, held_back)
 
 
-def run(descriptor: int, build: Build = build_worker) -> int:
+def run(descriptor: int) -> int:
     """Serves on the channel `descriptor` until told to stop; returns the exit code."""
     ignore_signals()
     loop = uvloop.new_event_loop()
     asyncio.set_event_loop(loop)
-    worker = Worker(loop, socket.socket(fileno=descriptor), build)
+    worker = Worker(loop, socket.socket(fileno=descriptor))
     loop.run_forever()
     return worker.exit_code
 

@@ -39,7 +39,10 @@ class Http1Client(NetworkFilter):
         self._decoder = ResponseDecoder(RESPONSE_LIMITS)
         self.connection: Connection = Connection()
         self._stream: Http1ClientStream | None = None
+        self._is_full = False
         self.served: i64 = 0
+        #: Whether it is counted among the connections of its host.
+        self.is_counted = False
 
     def open_stream(self, receiver: ResponseReceiver) -> Http1ClientStream:
         """A stream for one request; the connection must be free."""
@@ -105,7 +108,7 @@ class Http1Client(NetworkFilter):
         """The reply is complete: the connection goes back to the pool when nothing about it is in doubt."""
         self._stream = None
         stream.detach()
-        if stream.keeps_alive and stream.request_ended and not self._decoder.has_buffered():
+        if stream.keeps_alive and stream.request_ended and not self._is_full and not self._decoder.has_buffered():
             self._pool.put_back(self)
         else:
             self._pool.forget(self)
@@ -129,21 +132,20 @@ class Http1Client(NetworkFilter):
 
     def on_eof(self) -> None:
         self._pool.forget(self)
-        self._on_end()
+        self._on_end(self._decoder.finish())
         self.connection.close(CLOSED_LOCALLY)
 
     def on_close(self, failure: Failure) -> None:
         self._pool.forget(self)
-        self._on_end()
-        self._pool.on_end(self)
+        self._on_end(False)
 
-    def _on_end(self) -> None:
+    def _on_end(self, completes_reply: bool) -> None:
         stream = self._stream
         if stream is None:
             return
         self._stream = None
         stream.detach()
-        if self._decoder.finish():
+        if completes_reply:
             stream.receiver.on_data(b"", True)
         elif stream.reply_began:
             stream.receiver.on_reset(RESET_AFTER_RESPONSE)
@@ -156,6 +158,7 @@ class Http1Client(NetworkFilter):
             self.connection.close(IDLE_TIMEOUT)
 
     def on_writable(self, writable: bool) -> None:
+        self._is_full = not writable
         if self._stream is not None:
             self._stream.receiver.on_writable(writable)
 
@@ -286,11 +289,14 @@ class Http1Pool(ConnectionPool):
         """A connection is open."""
         self._dials.remove(dial)
         self._upstream.on_connection()
+        client.is_counted = True
         receiver = dial.receiver
-        if receiver is None:
+        if client.connection.is_closed:
+            self.forget(client)
+            if receiver is not None:
+                receiver.on_no_sender(RESET_BEFORE_RESPONSE)
+        elif receiver is None:
             self.put_back(client)
-        elif client.connection.is_closed:
-            receiver.on_no_sender(RESET_BEFORE_RESPONSE)
         else:
             receiver.on_sender(client.open_stream(receiver))
 
@@ -304,26 +310,25 @@ class Http1Pool(ConnectionPool):
     def put_back(self, client: Http1Client) -> None:
         """The connection is free."""
         if self._is_closed or len(self._idle) >= MAX_IDLE:
-            client.connection.close(CLOSED_LOCALLY)
+            self.drop(client)
         elif not client.connection.is_closed:
             self._idle.append(client)
             client.connection.set_idle(self._upstream.idle_timeout)
 
     def forget(self, client: Http1Client) -> None:
-        """The connection must not be used again."""
+        """The connection must not be used again; another may take its place before its socket is gone."""
         if client in self._idle:
             self._idle.remove(client)
+        if client.is_counted:
+            client.is_counted = False
+            self._upstream.on_connection_end(True)
 
     def drop(self, client: Http1Client) -> None:
-        """Closes an idle connection."""
+        """Closes a connection that nobody uses."""
         self.forget(client)
         client.connection.close(CLOSED_LOCALLY)
-
-    def on_end(self, client: Http1Client) -> None:
-        """The connection is gone."""
-        self._upstream.on_connection_end(True)
 
     def close(self) -> None:
         self._is_closed = True
         while self._idle:
-            self._idle.pop().connection.close(CLOSED_LOCALLY)
+            self.drop(self._idle[-1])

@@ -47,8 +47,13 @@ class Http1Server(ServerStreams):
         self._pulling = False
         self._held = False
         self._in_head = False
-        #: No further request is read: the client said close or EOF, broke the protocol, or the worker drains.
+        #: The next reply announces the end: the client said close or EOF, broke the protocol, or the worker drains.
         self._is_last = False
+        self._has_eof = False
+        #: What is buffered cannot be read any more.
+        self._is_broken = False
+        #: The client does not take what it gets: it gets no further reply before it does.
+        self._is_full = False
 
     # ---- from the connection
 
@@ -64,6 +69,7 @@ class Http1Server(ServerStreams):
     def on_eof(self) -> None:
         stream = self._stream
         self._is_last = True
+        self._has_eof = True
         if stream is None:
             self._connection.close(CLOSED_LOCALLY)
         elif not stream.request_ended:
@@ -73,8 +79,11 @@ class Http1Server(ServerStreams):
             self._connection.set_idle(EOF_GRACE)
 
     def on_writable(self, writable: bool) -> None:
+        self._is_full = not writable
         if self._stream is not None:
             self._stream.receiver.on_writable(writable)
+        elif writable and self._held:
+            self._go_on()
 
     def on_idle(self) -> None:
         stream = self._stream
@@ -88,7 +97,7 @@ class Http1Server(ServerStreams):
                 self._connection.set_idle(self._options.body_timeout)  # the silence is our own doing
             else:
                 self._break_off(stream, REQUEST_TIMEOUT)
-        elif self._is_last and not stream.head_sent:
+        elif self._has_eof and not stream.head_sent:
             stream.receiver.on_reset(CLIENT_GONE)
 
     def on_drain(self) -> None:
@@ -113,9 +122,9 @@ class Http1Server(ServerStreams):
         self._pulling = True
         decoder = self._decoder
         try:
-            while not self._connection.is_closed:
+            while not self._connection.is_closed and not self._is_broken:
                 stream = self._stream
-                if stream is not None and stream.request_ended:
+                if (stream is None and self._is_full) or (stream is not None and stream.request_ended):
                     self._hold()
                     break
                 found: i64 = decoder.decode()
@@ -152,6 +161,8 @@ class Http1Server(ServerStreams):
         """Sets the time that the client has for what is missing."""
         if stream is not None:
             self._connection.set_idle(self._options.body_timeout)
+        elif self._has_eof:
+            self._connection.close(CLOSED_LOCALLY)
         elif self._decoder.has_begun() and not self._in_head:
             self._in_head = True
             self._connection.set_idle(self._options.header_timeout)
@@ -161,6 +172,12 @@ class Http1Server(ServerStreams):
         if not self._held and self._decoder.has_buffered():
             self._held = True
             self._connection.pause_reading()
+
+    def _go_on(self) -> None:
+        """Takes up what was held."""
+        self._held = False
+        self._connection.resume_reading()
+        self._pull()
 
     def _refuse_bytes(self, error: ProtocolError) -> None:
         stream = self._stream
@@ -172,6 +189,7 @@ class Http1Server(ServerStreams):
     def _refuse(self, failure: Failure) -> None:
         """Answers something that is no acceptable request; it still becomes an exchange, which counts and logs it."""
         self._is_last = True
+        self._is_broken = True
         head = self._decoder.head
         stream = Http1ServerStream(self, self._connection, 1, head.raw_method)
         self._stream = stream
@@ -181,6 +199,7 @@ class Http1Server(ServerStreams):
     def _break_off(self, stream: Http1ServerStream, failure: Failure) -> None:
         """The body cannot be read to its end."""
         self._is_last = True
+        self._is_broken = True
         stream.receiver.on_reset(failure)
 
     # ---- from the stream
@@ -203,19 +222,15 @@ class Http1Server(ServerStreams):
             return
         if not stream.reply_ended:
             connection.abort(CLOSED_LOCALLY)
-        elif not stream.request_ended or (self._is_last and self._decoder.has_buffered()):
+        elif not stream.request_ended or (stream.announced_close and self._decoder.has_buffered()):
             connection.close_lingering(CLOSED_LOCALLY)
-        elif stream.announced_close:
+        elif stream.announced_close or (self._has_eof and not self._decoder.has_buffered()):
             connection.close(CLOSED_LOCALLY)
-        elif self._is_last:
-            # The worker began to drain after this reply's head was sent, without `connection: close`.
-            connection.set_idle(DRAIN_GRACE)
         else:
-            connection.set_idle(self._options.idle_timeout)
-            if self._held:
-                self._held = False
-                connection.resume_reading()
-                self._pull()
+            # The last one without having said so: the worker began to drain after this reply's head was sent.
+            connection.set_idle(DRAIN_GRACE if self._is_last else self._options.idle_timeout)
+            if self._held and not self._is_full:
+                self._go_on()
 
 
 class Http1ServerStream(ResponseSender):
@@ -233,6 +248,7 @@ class Http1ServerStream(ResponseSender):
         self._minor_version: i64 = minor_version
         self._method = method
         self._is_chunked = False
+        self._is_bodyless = False
 
     def deliver(self, data: bytes, end: bool, trailers: Headers | None) -> None:
         """Hands on a piece of the request body."""
@@ -257,10 +273,18 @@ class Http1ServerStream(ResponseSender):
         self.head_sent = True
         options = b""
         is_sized = head.content_length >= 0
+        if self._method == b"HEAD" or head.status == 304 or head.status == 204:
+            # Not even when a filter changed the method or the status: the client would take it for the next reply.
+            self._is_bodyless = True
+            data = b""
+        elif end and is_sized and head.content_length != len(data):
+            self._server.end_keep_alive()
         if end and not is_sized:
-            if self._method != b"HEAD" and head.status != 304 and not data:
+            if data:
+                options = b"content-length: %d\r\n" % len(data)
+            elif not self._is_bodyless:
                 options = EMPTY_LINE
-        elif not is_sized:
+        elif not is_sized and not self._is_bodyless:
             if self._minor_version == 1:
                 self._is_chunked = True
                 options = CHUNKED_LINE
@@ -286,7 +310,7 @@ class Http1ServerStream(ResponseSender):
         self.reply_ended = end
         if self._is_chunked:
             self._connection.write_parts(encode_chunk(data, end))
-        elif data:
+        elif data and not self._is_bodyless:
             self._connection.write(data)
 
     def send_trailers(self, trailers: Headers) -> None:
@@ -311,8 +335,9 @@ class Http1ServerStream(ResponseSender):
         self._connection.pause_reading()
 
     def resume(self) -> None:
-        self.pauses -= 1
-        self._connection.resume_reading()
+        if self.pauses > 0:
+            self.pauses -= 1
+            self._connection.resume_reading()
 
 
 class _Nobody(RequestReceiver):

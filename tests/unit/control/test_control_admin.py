@@ -1,0 +1,266 @@
+import json
+from typing import Any
+
+import pytest
+from tests.unit.control.asgi_client import AsgiClient
+
+from pymosn.control.admin import create_app
+from pymosn.control.plane import ControlPlane, WorkerInfo
+from pymosn.core.counters import DownstreamStats, GroupData, Metrics
+from pymosn.core.log import Log
+from pymosn.observe.process_log import level_of
+
+PATH = "/logs/mosn.log"
+
+
+class FakePlane(ControlPlane):
+    def __init__(self) -> None:
+        self.levels = {PATH: "INFO"}
+        self.switched: list[tuple[str, bool]] = []
+        self.broken = False
+
+    def state(self) -> int:
+        return 6
+
+    def pid(self) -> int:
+        return 42
+
+    def version(self) -> str:
+        return "1.2.3"
+
+    def config(self) -> dict[str, Any]:
+        return {"servers": [{"listeners": [{"name": "a"}]}], "extends": [{"type": "x", "config": {"k": 1}}]}
+
+    def listeners(self) -> dict[str, Any]:
+        return {"a": {"name": "a", "address": "127.0.0.1:1"}}
+
+    def clusters(self) -> dict[str, Any]:
+        return {"c": {"name": "c"}}
+
+    def routers(self) -> dict[str, Any]:
+        return {"r": {"router_config_name": "r"}}
+
+    async def stats(self) -> list[GroupData]:
+        if self.broken:
+            raise RuntimeError("workers do not answer")
+        metrics = Metrics()
+        DownstreamStats(metrics.group("downstream", ("listener", "a"))).request_total.value = 3
+        return metrics.snapshot() + metrics.snapshot()
+
+    def log_levels(self) -> dict[str, str]:
+        return self.levels
+
+    async def set_log_level(self, path: str, level: str) -> None:
+        level_of(level)
+        if path not in self.levels:
+            raise KeyError(f"no log at {path!r}")
+        self.levels[path] = level
+
+    async def switch_log(self, path: str, enabled: bool) -> None:
+        if path not in self.levels:
+            raise KeyError(f"no log at {path!r}")
+        self.switched.append((path, enabled))
+
+    def features(self) -> dict[str, bool]:
+        return {"auto_config": False, "XdsMtlsEnable": True}
+
+    def workers(self) -> list[WorkerInfo]:
+        return [{"pid": 43, "state": "ready", "started": 1.5}]
+
+
+class Lines(Log):
+    def __init__(self) -> None:
+        super().__init__()
+        self.lines: list[tuple[str, str]] = []
+
+    def write(self, level: int, text: str, alert: str = "") -> None:
+        self.lines.append((alert, text))
+
+
+@pytest.fixture
+def plane() -> FakePlane:
+    return FakePlane()
+
+
+@pytest.fixture
+def log() -> Lines:
+    return Lines()
+
+
+@pytest.fixture
+def client(plane: FakePlane, log: Lines) -> AsgiClient:
+    environment = {"MOSN_CONFIG": "/c.json", "MOSN_API_TOKEN": "t", "HOME": "/root"}
+    return AsgiClient(create_app(plane, log, environment=environment))
+
+
+@pytest.mark.parametrize(
+    ("path", "status", "text"),
+    [
+        ("/api/v1/version", 200, "mosn version: 1.2.3"),
+        ("/api/v1/states", 200, "pid=42&state=6"),
+        ("/api/v1/features?key=XdsMtlsEnable", 200, "true"),
+        ("/api/v1/features?key=nothing", 200, "false"),
+        ("/api/v1/stats?key=upstream.cluster.x", 200, "no metrics key: upstream.cluster.x"),
+        ("/api/v1/config_dump?listener=a&cluster=c", 400, "only support one parameter"),
+        ("/api/v1/config_dump?listener=a&listener=b", 400, "only support one parameter"),
+        ("/nothing", 404, "Not Found"),
+    ],
+)
+def test_text_answers(client: AsgiClient, path: str, status: int, text: str) -> None:
+    answer = client.get(path)
+    assert (answer.status, answer.text) == (status, text)
+    assert answer.headers["x-content-type-options"] == "nosniff"
+    assert answer.headers["content-type"].startswith("text/plain")
+    assert "access-control-allow-origin" not in answer.headers
+
+
+@pytest.mark.parametrize(
+    ("path", "value"),
+    [
+        ("/api/v1/get_loglevel", {PATH: "INFO"}),
+        ("/api/v1/features", {"auto_config": False, "XdsMtlsEnable": True}),
+        ("/api/v1/workers", [{"pid": 43, "state": "ready", "started": 1.5}]),
+        ("/api/v1/config_dump?listener=a", {"name": "a", "address": "127.0.0.1:1"}),
+        ("/api/v1/config_dump?cluster=unknown", {}),
+        ("/api/v1/config_dump?allrouters", {"r": {"router_config_name": "r"}}),
+        ("/api/v1/config_dump?allclusters=1", {"c": {"name": "c"}}),
+        ("/api/v1/env?key=MOSN_CONFIG&key=MOSN_X", {"env": {"MOSN_CONFIG": "/c.json"}, "not_found": ["MOSN_X"]}),
+    ],
+)
+def test_json_answers(client: AsgiClient, path: str, value: object) -> None:
+    answer = client.get(path)
+    assert (answer.status, answer.json()) == (200, value)
+
+
+def test_the_whole_dump(client: AsgiClient) -> None:
+    answer = client.get("/api/v1/config_dump")
+    assert list(answer.json()) == ["mosn_config", "listener", "cluster", "routers", "extends"]
+    assert answer.json()["extends"] == {"x": {"k": 1}}
+    assert client.get("/api/v1/config_dump?listener=a").text.startswith('{\n "name"')
+    assert client.get("/api/v1/config_dump?sever=1").status == 500
+
+
+def test_stats_are_sums_as_text(client: AsgiClient) -> None:
+    text = client.get("/api/v1/stats").text
+    assert text.startswith('{\n\t"downstream"')
+    stats = json.loads(text)
+    assert stats["downstream"]["proxy.global"]["request_total"] == "6"
+    assert stats["downstream"]["listener.a"]["request_total"] == "6"
+    one = client.get("/api/v1/stats?key=downstream.listener.a").json()
+    assert list(one["downstream"]) == ["listener.a"]
+    assert "request_total:6" in client.get("/api/v1/stats_glob").text.splitlines()
+    scraped = client.get("/metrics")
+    assert scraped.headers["content-type"].startswith("text/plain")
+    assert 'downstream_request_total{listener="a"} 6.0' in scraped.text
+
+
+def test_the_index_lists_every_path(client: AsgiClient) -> None:
+    paths = client.get("/").text.splitlines()
+    assert {"/", "/metrics", "/api/v1/stats", "/api/v1/disable_log", "/api/v1/disbale_log"} <= set(paths)
+    for path in paths:
+        assert client.get(path).status != 404
+
+
+def test_levels_are_changed_by_post(client: AsgiClient, plane: FakePlane) -> None:
+    answer = client.post("/api/v1/update_loglevel", [json.dumps({"log_path": PATH, "log_level": "DEBUG"}).encode()])
+    assert (answer.status, answer.text) == (200, "update logger success")
+    assert plane.levels == {PATH: "DEBUG"}
+
+
+@pytest.mark.parametrize(
+    ("body", "message"),
+    [
+        (b"", "the body is not JSON"),
+        (b"{", "the body is not JSON"),
+        (b"\xff", "the body is not UTF-8"),
+        (b"[" * 60_000, "the body is not JSON"),
+        (b"[]", "the body is not an object"),
+        (b'{"log_level": "INFO"}', "log_path is missing"),
+        (b'{"log_path": 1, "log_level": "INFO"}', "log_path is not a text"),
+        (b'{"log_path": "/logs/mosn.log"}', "log_level is missing"),
+        (b'{"log_path": "/logs/mosn.log", "log_level": "debug"}', "unknown log level 'debug'"),
+        (b'{"log_path": "/x", "log_level": "INFO"}', "no log at '/x'"),
+    ],
+)
+def test_what_is_wrong_with_a_level_is_named(client: AsgiClient, plane: FakePlane, body: bytes, message: str) -> None:
+    answer = client.post("/api/v1/update_loglevel", [body])
+    assert answer.status == 400
+    assert answer.text.startswith(f"update logger failed: {message}")
+    assert plane.levels == {PATH: "INFO"}
+
+
+def test_logs_are_switched_also_by_the_misspelt_path(client: AsgiClient, plane: FakePlane) -> None:
+    for path, text in [
+        ("enable_log", "enable logger success"),
+        ("disable_log", "disable logger success"),
+        ("disbale_log", "disable logger success"),
+    ]:
+        assert client.post(f"/api/v1/{path}", [PATH.encode()]).text == text
+    assert plane.switched == [(PATH, True), (PATH, False), (PATH, False)]
+    wrong = client.post("/api/v1/enable_log", [b"/x"])
+    assert (wrong.status, wrong.text) == (400, "enable logger failed: no log at '/x'")
+
+
+@pytest.mark.parametrize("path", ["update_loglevel", "enable_log", "disable_log", "disbale_log"])
+def test_reading_changes_nothing(client: AsgiClient, plane: FakePlane, path: str) -> None:
+    answer = client.get(f"/api/v1/{path}?log_path={PATH}&log_level=DEBUG")
+    assert (answer.status, answer.headers["allow"]) == (405, "POST")
+    assert (plane.levels, plane.switched) == ({PATH: "INFO"}, [])
+
+
+@pytest.mark.parametrize("path", ["config_dump", "stats", "states", "env", "get_loglevel", "features"])
+def test_what_is_read_is_not_posted_to(client: AsgiClient, path: str) -> None:
+    answer = client.post(f"/api/v1/{path}")
+    assert answer.status == 405
+    assert "GET" in answer.headers["allow"]
+
+
+@pytest.mark.parametrize(
+    "headers",
+    [
+        {"origin": "http://evil.example"},
+        {"origin": "null"},
+        {"sec-fetch-site": "cross-site"},
+        {"sec-fetch-site": "same-site"},
+    ],
+)
+def test_web_pages_change_nothing(client: AsgiClient, plane: FakePlane, headers: dict[str, str]) -> None:
+    answer = client.post("/api/v1/disable_log", [PATH.encode()], headers)
+    assert answer.status == 403
+    assert answer.headers["x-content-type-options"] == "nosniff"
+    assert plane.switched == []
+
+
+@pytest.mark.parametrize(
+    ("body", "headers"),
+    [([b"x" * 40000, b"x" * 25537], {}), ([b"x" * 65537], {}), ([b""], {"content-length": "65537"})],
+)
+def test_a_body_has_a_limit(client: AsgiClient, body: list[bytes], headers: dict[str, str]) -> None:
+    answer = client.post("/api/v1/enable_log", body, headers)
+    assert answer.status == 413
+    assert "65536" in answer.text
+
+
+@pytest.mark.parametrize(
+    ("query", "status"),
+    [("", 400), ("?key=", 400), ("?key=HOME", 403), ("?key=MOSN_CONFIG&key=HOME", 403), ("?key=MOSN_API_TOKEN", 403)],
+)
+def test_the_environment_stays_private(client: AsgiClient, query: str, status: int) -> None:
+    answer = client.get(f"/api/v1/env{query}")
+    assert answer.status == status
+    assert "/root" not in answer.text
+
+
+def test_plugins_are_refused_in_words(client: AsgiClient) -> None:
+    answer = client.get("/api/v1/plugin?status=all")
+    assert (answer.status, "no plugin processes" in answer.text) == (501, True)
+
+
+def test_an_error_is_logged_and_not_shown(client: AsgiClient, plane: FakePlane, log: Lines) -> None:
+    plane.broken = True
+    answer = client.get("/api/v1/stats")
+    assert answer.status == 500
+    assert "workers" not in answer.text
+    assert log.lines == [
+        ("mosn.admin.admin_failed", "GET /api/v1/stats failed: RuntimeError('workers do not answer')"),
+    ]

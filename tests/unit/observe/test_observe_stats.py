@@ -1,0 +1,106 @@
+import pytest
+from prometheus_client.parser import text_string_to_metric_families
+
+from pymosn.core.counters import DownstreamStats, GroupData, Histogram, Metrics, UpstreamStats
+from pymosn.observe.prometheus import exposition
+from pymosn.observe.stats import percentile, stats_glob, stats_json
+from pymosn.observe.totals import Totals, with_global
+
+
+def worker(requests: int, *seconds: float) -> list[GroupData]:
+    metrics = Metrics()
+    for name in ("a", "b"):
+        stats = DownstreamStats(metrics.group("downstream", ("listener", name)))
+        stats.request_total.value = requests
+        stats.request_active.value = 1
+        for value in seconds:
+            stats.request_time.record(value)
+    UpstreamStats(metrics.group("upstream", ("cluster", "c"), ("host", "10.0.0.1:80"))).request_total.value = requests
+    return metrics.snapshot()
+
+
+def summed(*snapshots: list[GroupData]) -> list[GroupData]:
+    totals = Totals()
+    for snapshot in snapshots:
+        totals.add(snapshot)
+    return with_global(totals.groups())
+
+
+def test_workers_and_listeners_add_up_in_mosns_shape() -> None:
+    stats = stats_json(summed(worker(10, 0.5), worker(5, 0.001)))
+    assert stats is not None
+    assert list(stats) == ["downstream", "upstream"]
+    assert list(stats["downstream"]) == ["proxy.global", "listener.a", "listener.b"]
+    assert stats["downstream"]["listener.a"]["request_total"] == "15"
+    assert stats["downstream"]["proxy.global"]["request_total"] == "30"
+    assert stats["downstream"]["proxy.global"]["request_active"] == "4"
+    assert stats["upstream"]["cluster.c.host.10.0.0.1:80"]["request_total"] == "15"
+    listener = stats["downstream"]["listener.a"]
+    assert (listener["request_time_min"], listener["request_time_max"]) == ("1000000", "500000000")
+    assert (listener["request_time_total"], listener["request_time_count"]) == ("501000000", "2")
+    assert all(isinstance(value, str) for group in stats["downstream"].values() for value in group.values())
+
+
+def test_a_dead_workers_gauges_do_not_count() -> None:
+    totals = Totals()
+    totals.add(worker(10), gauges=False)
+    totals.add(worker(1))
+    (group,) = [group for group in totals.groups() if group["labels"] == [("listener", "a")]]
+    assert (group["counters"]["request_total"], group["gauges"]["request_active"]) == (11, 1)
+
+
+def test_one_key() -> None:
+    groups = summed(worker(3))
+    one = stats_json(groups, "upstream.cluster.c.host.10.0.0.1:80")
+    assert one is not None
+    assert [list(one), list(one["upstream"])] == [["upstream"], ["cluster.c.host.10.0.0.1:80"]]
+    assert stats_json(groups, "upstream.cluster.c") is None
+    assert stats_json([], "") == {}
+
+
+def test_glob_lines() -> None:
+    lines = stats_glob(summed(worker(3))).splitlines()
+    assert "request_total:6" in lines
+    assert stats_glob([]) == ""
+
+
+@pytest.mark.parametrize("seconds", [0.0001, 0.003, 0.25, 500.0])
+def test_a_percentile_of_equal_values_is_that_value(seconds: float) -> None:
+    histogram = Histogram()
+    for _ in range(10):
+        histogram.record(seconds)
+    assert percentile(histogram.data(), 50) == seconds
+    assert percentile(Histogram().data(), 99) == 0.0
+
+
+def test_percentiles_are_ordered_and_near() -> None:
+    histogram = Histogram()
+    for number in range(1, 1001):
+        histogram.record(number / 1000.0)
+    data = histogram.data()
+    p50, p95, p99 = (percentile(data, percent) for percent in (50, 95, 99))
+    assert 0.25 < p50 < 0.75
+    assert p50 < p95 < p99 <= 1.0
+
+
+def test_prometheus_can_read_what_it_scrapes() -> None:
+    text, content_type = exposition(summed(worker(10, 0.5, 0.001), worker(5)), "")
+    assert content_type.startswith("text/plain")
+    families = {family.name: family for family in text_string_to_metric_families(text.decode())}
+    requests = {sample.labels.get("listener"): sample.value for sample in families["downstream_request"].samples}
+    assert families["downstream_request"].type == "counter"
+    assert requests == {None: 30.0, "a": 15.0, "b": 15.0}
+    times = families["downstream_request_time_seconds"]
+    assert times.type == "histogram"
+    of_a = [sample for sample in times.samples if sample.labels.get("listener") == "a"]
+    buckets = [sample.value for sample in of_a if sample.name.endswith("_bucket")]
+    assert buckets == sorted(buckets)
+    assert buckets[-1] == 2.0
+    assert [sample.value for sample in of_a if sample.name.endswith("_sum")] == [0.501]
+    assert families["upstream_request_active"].type == "gauge"
+
+
+def test_open_metrics_is_given_to_who_asks() -> None:
+    text, content_type = exposition(summed(worker(1)), "application/openmetrics-text; version=1.0.0")
+    assert content_type.startswith("application/openmetrics-text")
+    assert text.endswith(b"# EOF\n")

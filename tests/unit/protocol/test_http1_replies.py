@@ -1,0 +1,174 @@
+"""Replies: bytes in, messages out. The stream layer makes 502 of every refusal, whatever its reason."""
+
+from __future__ import annotations
+
+import pytest
+
+from pymosn.core.message import ResponseHead
+from pymosn.protocol.http1.decoder import Http1Limits
+from pymosn.protocol.http1.response import MAX_INTERIM, ResponseDecoder
+from tests.unit.protocol.decoding import Message, replies
+
+
+def head_of(message: Message) -> ResponseHead:
+    assert isinstance(message.head, ResponseHead)
+    return message.head
+
+
+@pytest.mark.parametrize(
+    ("line", "start"),
+    [
+        (b"HTTP/1.1 200 OK", (200, b"OK", 1)),
+        (b"HTTP/1.0 599 ", (599, b"", 0)),
+        (b"HTTP/1.1 418", (418, b"", 1)),
+        (b"HTTP/1.1 404 Not \t F\xf6und", (404, b"Not \t F\xf6und", 1)),
+        (b"HTTP/1.1 200  two", (200, b" two", 1)),
+    ],
+)
+def test_status_lines(line: bytes, start: tuple[int, bytes, int]) -> None:
+    outcome = replies([line + b"\r\nContent-Length: 0\r\n\r\n"])
+    assert outcome.messages[0].start[:3] == start
+    assert outcome.messages[0].ended
+
+
+@pytest.mark.parametrize(
+    ("line", "detail"),
+    [
+        (b"HTTP/2.0 200 OK", "status line"),
+        (b"HTTP/1.2 200 OK", "status line"),
+        (b"HTTP/1.1\t200 OK", "status line"),
+        (b"HTTP/1.1  200 OK", "status code"),
+        (b"HTTP/1.1 20 OK", "status code"),
+        (b"HTTP/1.1 2000 OK", "status code"),
+        (b"HTTP/1.1 200OK", "status code"),
+        (b"HTTP/1.1 200\tOK", "status code"),
+        (b"HTTP/1.1 +20 OK", "status code"),
+        (b"HTTP/1.1 099 OK", "status code"),
+        (b"HTTP/1.1 600 OK", "status code"),
+        (b"HTTP/1.1 200 O\x00K", "control character"),
+        (b"HTTP/1.1 200 O\rK", "control character"),
+        (b"http/1.1 200 OK", "status line"),
+        (b" HTTP/1.1 200 OK", "status line"),
+        (b"\r\nHTTP/1.1 200 OK", "status line"),
+        (b"hello", "status line"),
+        (b"<html>hello, hello</html>", "status line"),
+        (b"HTTP/1.1", "status line"),
+    ],
+)
+def test_status_lines_that_are_refused(line: bytes, detail: str) -> None:
+    outcome = replies([line + b"\r\nContent-Length: 0\r\n\r\n"])
+    assert outcome.reason == "bad_response"
+    assert detail in outcome.detail
+
+
+@pytest.mark.parametrize(
+    ("method", "status", "fields", "keep", "length"),
+    [
+        (b"HEAD", 200, b"Content-Length: 5\r\n", True, 5),
+        (b"HEAD", 200, b"Transfer-Encoding: chunked\r\n", True, -1),
+        (b"HEAD", 200, b"", True, -1),
+        (b"GET", 304, b"Content-Length: 5\r\n", True, 5),
+        (b"GET", 304, b"", True, -1),
+        (b"GET", 204, b"", True, 0),
+        (b"GET", 204, b"Content-Length: 0\r\n", True, 0),
+        (b"GET", 204, b"Content-Length: 5\r\n", False, 0),
+        (b"GET", 204, b"Transfer-Encoding: chunked\r\n", False, 0),
+        (b"GET", 200, b"Content-Length: 0\r\n", True, 0),
+    ],
+)
+def test_replies_without_a_body(method: bytes, status: int, fields: bytes, keep: bool, length: int) -> None:
+    outcome = replies([b"HTTP/1.1 %d \r\n" % status + fields + b"\r\nhello"], method)
+    message = outcome.messages[0]
+    assert (message.ended, message.body, outcome.left) == (True, b"", 5)
+    assert (head_of(message).keep_alive, head_of(message).content_length) == (keep, length)
+    assert message.has(b"content-length") == (status != 204 and length >= 0)
+
+
+def test_a_body_ends_where_its_length_says() -> None:
+    outcome = replies([b"HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\nhelloHTTP/1.1 200 OK\r\n"])
+    assert outcome.messages[0].body == b"hello"
+    assert outcome.left == 17
+
+
+def test_chunked_with_trailers() -> None:
+    outcome = replies([b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nhello\r\n0\r\nX: 1\r\nSet-Cookie: a\r\n\r\n"])
+    assert outcome.messages[0].body == b"hello"
+    assert outcome.messages[0].trailers == [(b"x", b"1")]
+
+
+@pytest.mark.parametrize("minor", [0, 1])
+def test_a_body_without_a_length_ends_with_the_connection(minor: int) -> None:
+    data = b"HTTP/1.%d 200 OK\r\nConnection: keep-alive\r\n\r\nhello" % minor
+    assert not replies([data]).messages[0].ended
+    message = replies([data], eof=True).messages[0]
+    assert (message.ended, message.body, head_of(message).keep_alive) == (True, b"hello", False)
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        b"HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\nhell",
+        b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nhello\r\n",
+        b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nhello\r\n0\r\n",
+        b"HTTP/1.1 103 Early Hints\r\n\r\n",
+        b"HTTP/1.1 200 OK\r\nContent-Le",
+        b"",
+    ],
+)
+def test_a_reply_that_is_cut_off_is_not_complete(data: bytes) -> None:
+    assert not replies([data], eof=True).complete
+
+
+@pytest.mark.parametrize(
+    ("minor", "value", "keeps"), [(1, b"", True), (1, b"close", False), (0, b"", False), (0, b"keep-alive", True)]
+)
+def test_keep_alive(minor: int, value: bytes, keeps: bool) -> None:
+    fields = b"Connection: " + value + b"\r\n" if value else b""
+    outcome = replies([b"HTTP/1.%d 200 OK\r\nContent-Length: 0\r\n" % minor + fields + b"\r\n"])
+    assert head_of(outcome.messages[0]).keep_alive is keeps
+
+
+def test_interim_replies_come_before_the_final_one() -> None:
+    data = (
+        b"HTTP/1.1 100 Continue\r\n\r\nHTTP/1.1 103 Early Hints\r\nLink: a\r\nContent-Length: 0\r\n\r\n"
+        b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok"
+    )
+    outcome = replies([data])
+    assert [message.start[0] for message in outcome.messages] == [100, 103, 200]
+    assert outcome.messages[1].fields == [(b"link", b"a")]
+    assert [message.ended for message in outcome.messages] == [False, False, True]
+
+
+def test_interim_replies_are_counted_for_each_request() -> None:
+    decoder = ResponseDecoder(Http1Limits())
+    for _ in range(2):
+        decoder.expect(b"GET")
+        for _ in range(MAX_INTERIM):
+            decoder.feed(b"HTTP/1.1 103 \r\n\r\n")
+            decoder.decode()
+    outcome = replies([b"HTTP/1.1 103 \r\n\r\n" * (MAX_INTERIM + 1)])
+    assert len(outcome.messages) == MAX_INTERIM
+    assert outcome.reason == "bad_response"
+
+
+@pytest.mark.parametrize("fields", [b"Content-Length: 1\r\n", b"Transfer-Encoding: chunked\r\n"])
+def test_an_interim_reply_has_no_body(fields: bytes) -> None:
+    assert replies([b"HTTP/1.1 103 \r\n" + fields + b"\r\n"]).reason == "bad_response"
+
+
+def test_nobody_asked_to_switch_protocols() -> None:
+    assert replies([b"HTTP/1.1 101 Switching\r\nUpgrade: x\r\nConnection: upgrade\r\n\r\n"]).reason == "bad_response"
+
+
+def test_fields_of_this_hop_stay_on_it() -> None:
+    fields = b"Keep-Alive: 5\r\nServer: a\r\nConnection: x-a, set-cookie\r\nX-A: 1\r\nSet-Cookie: b\r\nUpgrade: h2c\r\nDate: now\r\n"
+    message = replies([b"HTTP/1.1 204 \r\n" + fields + b"\r\n"]).messages[0]
+    assert message.fields == [(b"server", b"a"), (b"set-cookie", b"b"), (b"date", b"now")]
+    assert head_of(message).has_date
+
+
+def test_head_limits() -> None:
+    assert replies([b"HTTP/1.1 200 OK\r\n" + b"x: 1\r\n" * 6 + b"\r\n"], limits=Http1Limits(1000, 5)).failure
+    for data in (b"HTTP/1.1 200 OK\r\nx: " + b"a" * 1000, b"HTTP/1.1 200 " + b"a" * 1000 + b"\r\n\r\n"):
+        assert replies([data], limits=Http1Limits(1000)).reason == "bad_response"
+        assert replies([data[:900]], limits=Http1Limits(1000)).reason == ""

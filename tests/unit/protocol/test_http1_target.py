@@ -1,0 +1,158 @@
+"""The normal form of paths and the shape of hosts."""
+
+from __future__ import annotations
+
+import re
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from pymosn.core.chars import TARGET
+from pymosn.protocol.http1.target import is_host, normalize_path
+from tests.unit.protocol.decoding import requests
+
+SEGMENTS = st.lists(
+    st.sampled_from(
+        [b"", b".", b"..", b"...", b"a", b"B", b".a", b"a.", b"%41", b"%2e", b"%2E%2e", b"%2f", b"%5c", b"%7E", b";x", b"%C0%AF"]
+    ),
+    max_size=8,
+)
+PATHS = SEGMENTS.map(lambda segments: b"/" + b"/".join(segments))
+UNRESERVED_ESCAPE = re.compile(rb"%(2[de]|3\d|4[1-9a-f]|5[0-9af]|6[1-9a-f]|7[0-9ae])", re.IGNORECASE)
+
+
+@pytest.mark.parametrize(
+    ("path", "normal"),
+    [
+        (b"/", b"/"),
+        (b"/a/b", b"/a/b"),
+        (b"//", b"/"),
+        (b"///a//b//", b"/a/b/"),
+        (b"/.", b"/"),
+        (b"/./", b"/"),
+        (b"/a/.", b"/a/"),
+        (b"/a/./b", b"/a/b"),
+        (b"/a/../b", b"/b"),
+        (b"/a/..", b"/"),
+        (b"/a/b/..", b"/a/"),
+        (b"/a/b/../", b"/a/"),
+        (b"/a//../b", b"/b"),
+        (b"/.well-known/x", b"/.well-known/x"),
+        (b"/...", b"/..."),
+        (b"/a.", b"/a."),
+        (b"/%61%2D%7e", b"/a-~"),
+        (b"/%2e%2E/..", None),
+        (b"/a/%2e%2e/b", b"/b"),
+        (b"/a%2fb", b"/a%2Fb"),
+        (b"/a%2f..%2fb", b"/a%2F..%2Fb"),
+        (b"/%5c..", b"/%5C.."),
+        (b"/%252e%252e/a", b"/%252e%252e/a"),
+        (b"/%c3%a9", b"/%C3%A9"),
+        (b"/%c0%ae/", b"/%C0%AE/"),
+        (b"/%00", None),
+        (b"/%0d%0a", None),
+        (b"/%1F", None),
+        (b"/%7f", None),
+        (b"/%", None),
+        (b"/%4", None),
+        (b"/%4g", None),
+        (b"/%g4", None),
+        (b"/%%41", None),
+        (b"/..", None),
+        (b"/../a", None),
+        (b"/a/../../b", None),
+    ],
+)
+def test_paths(path: bytes, normal: bytes | None) -> None:
+    assert normalize_path(path) == normal
+
+
+@given(st.one_of(PATHS, st.binary(max_size=30).map(lambda rest: b"/" + rest)))
+@settings(max_examples=500, deadline=None)
+def test_the_normal_form_is_one(path: bytes) -> None:
+    normal = normalize_path(path)
+    if normal is None:
+        return
+    assert normalize_path(normal) == normal
+    assert normal.startswith(b"/")
+    assert b"//" not in normal
+    assert not {b".", b".."} & set(normal.split(b"/"))
+    assert not UNRESERVED_ESCAPE.search(normal)
+    assert normal.count(b"%2F") == path.upper().count(b"%2F") or b".." in normalize_dots(path)
+
+
+def normalize_dots(path: bytes) -> bytes:
+    return re.sub(rb"%2e", b".", path, flags=re.IGNORECASE)
+
+
+@given(PATHS | st.text("/.%2eEaf;-_~?*", max_size=20).map(lambda rest: b"/" + rest.encode()))
+@settings(max_examples=500, deadline=None)
+def test_the_route_and_the_upstream_see_the_normal_form(target: bytes) -> None:
+    """The decoder skips normal paths unlooked at; what it skips must be normal already."""
+    outcome = requests([b"GET " + target + b" HTTP/1.1\r\nHost: a\r\n\r\n"])
+    path, mark, query = target.partition(b"?")
+    normal = normalize_path(path)
+    if normal is None:
+        assert outcome.reason == "bad_target"
+    else:
+        assert outcome.messages[0].start[1] == normal
+        assert outcome.messages[0].start[2] == (query if mark else None)
+
+
+@pytest.mark.parametrize("byte", [byte for byte in range(256) if not TARGET[byte] and byte != 32])
+@pytest.mark.parametrize("target", [b"/a%cb", b"/?a%cb"])
+def test_no_other_byte_is_part_of_a_target(byte: int, target: bytes) -> None:
+    outcome = requests([b"GET " + target % byte + b" HTTP/1.1\r\nHost: a\r\n\r\n"])
+    assert outcome.failure
+    assert outcome.failure.status == 400
+
+
+@pytest.mark.parametrize(
+    "host",
+    [b"a", b"a.example", b"A-b_c.example:80", b"127.0.0.1", b"[::1]", b"[::ffff:1.2.3.4]:8080", b"a:0", b"a:65535", b"xn--a.b"],
+)
+def test_hosts(host: bytes) -> None:
+    assert is_host(host)
+    message = requests([b"GET / HTTP/1.1\r\nHost:\t" + host + b" \r\n\r\n"]).messages[0]
+    assert message.start[3] == host.lower()
+
+
+@pytest.mark.parametrize(
+    "host",
+    [
+        b"",
+        b":80",
+        b"a:",
+        b"a:b",
+        b"a:-1",
+        b"a:+1",
+        b"a:65536",
+        b"a:999999",
+        b"a:80:80",
+        b"a,b",
+        b"a b",
+        b"u@a",
+        b"a/b",
+        b"a?b",
+        b"a#b",
+        b"a\\b",
+        b"[::1",
+        b"::1",
+        b"[]",
+        b"[:]x",
+        b"[::1]a",
+        b"[::1]:",
+        b"[::1]]",
+        b"[1.2.3.4]",
+        b"[::g]",
+        b"a\x80",
+        b"a\xa0",
+        b"a" * 262,
+    ],
+)
+def test_no_hosts(host: bytes) -> None:
+    assert not is_host(host)
+    assert requests([b"GET / HTTP/1.1\r\nHost: " + host + b"\r\n\r\n"]).reason == "bad_host"
+    if b"/" not in host and b"?" not in host:
+        assert requests([b"GET http://" + host + b"/ HTTP/1.1\r\nHost: a\r\n\r\n"]).failure
