@@ -14,7 +14,9 @@ def pytest_configure(config: pytest.Config) -> None:
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     if "start" in metafunc.fixturenames:
         whole_only = metafunc.definition.get_closest_marker("whole_only") is not None
-        metafunc.parametrize("one_byte", [False] if whole_only else [False, True], ids=["whole"] if whole_only else ["whole", "bytes"])
+        metafunc.parametrize(
+            "one_byte", [False] if whole_only else [False, True], ids=["whole"] if whole_only else ["whole", "bytes"]
+        )
 
 
 @pytest.fixture

@@ -257,20 +257,26 @@ class Peer:
 class Dial:
     """A connection that the proxy asked for."""
 
-    def __init__(self, talk: Talk, address: str, timeout: float, network_filter: NetworkFilter, receiver: DialReceiver) -> None:
+    def __init__(
+        self, talk: Talk, address: str, timeout: float, network_filter: NetworkFilter, receiver: DialReceiver
+    ) -> None:
         self.address = address
         self.timeout = timeout
         self._talk = talk
         self._filter = network_filter
         self._receiver = receiver
 
-    def connects(self) -> Peer:
+    def connects(self, stalled: bool = False, lost: bool = False) -> Peer:
+        """The connection is there. `stalled`: the upstream takes nothing; `lost`: it is gone before it is told of."""
         talk = self._talk
         peer = Peer(talk, f"upstream {self.address}", self.address.partition(":")[0], 80)
         connection = TcpConnection(talk.numbers.next(), [self._filter], ConnectionOwner(), talk.clock, talk.wheel)
         peer.transport.protocol = connection
+        peer.transport.is_stalled = stalled
         talk.upstreams.append(peer)
         talk.do(lambda: connection.connection_made(peer.transport))
+        if lost:
+            peer.resets()
         talk.do(lambda: self._receiver.on_dialed(connection))
         return peer
 
@@ -336,7 +342,9 @@ class Talk:
             wishes.pop("stream_idle_timeout", 300.0),
         )
         assert not wishes, f"unknown wishes {wishes}"
-        self.listener = Listener("l", "", ProxyFactory(self.runtime, options), self.stats, self.numbers, self.clock, self.wheel)
+        self.listener = Listener(
+            "l", "", ProxyFactory(self.runtime, options), self.stats, self.numbers, self.clock, self.wheel
+        )
 
     def _cluster(self, name: str, addresses: list[str]) -> Cluster:
         stats = UpstreamStats(self.metrics.group("upstream", ("cluster", name)))
@@ -514,7 +522,9 @@ def _merge_body(rest: bytes) -> tuple[bytes, bytes]:
             return content + b"|" + line, b""
         size = int(line, 16)
         if size == 0:
-            trailers, _, after = rest[len(line) + 2 :].partition(b"\r\n") if behind[:2] == b"\r\n" else behind.partition(b"\r\n\r\n")
+            trailers, _, after = (
+                rest[len(line) + 2 :].partition(b"\r\n") if behind[:2] == b"\r\n" else behind.partition(b"\r\n\r\n")
+            )
             return b"%x|" % len(content) + content + b"|0|" + trailers + b"\r\n", after
         if len(behind) < size + 2:
             return content + b"|" + rest, b""

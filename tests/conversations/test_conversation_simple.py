@@ -251,9 +251,7 @@ def test_trailers_of_the_request_come_after_the_dial(start: Start) -> None:
     client.sends(b"POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n3\r\nabc\r\n")
     upstream = talk.expect_dial()
     client.sends(b"0\r\nX-Sum: 9\r\nHost: evil\r\n\r\n")
-    upstream.receives(
-        b"POST / HTTP/1.1\r\nHost: a\r\ntransfer-encoding: chunked\r\n\r\n3\r\nabc\r\n0\r\nX-Sum: 9\r\n\r\n"
-    )
+    upstream.receives(b"POST / HTTP/1.1\r\nHost: a\r\ntransfer-encoding: chunked\r\n\r\n3\r\nabc\r\n0\r\nX-Sum: 9\r\n\r\n")
     upstream.sends(OK)
     client.receives(OK)
     assert client.is_open()
@@ -334,7 +332,9 @@ def test_reply_that_ends_with_the_connection(start: Start) -> None:
     upstream.sends(b"HTTP/1.0 200 OK\r\nDate: d\r\n\r\nab")
     upstream.sends(b"cde")
     upstream.shuts()
-    client.receives(b"HTTP/1.1 200 OK\r\nDate: d\r\ntransfer-encoding: chunked\r\n\r\n" + b"2\r\nab\r\n3\r\ncde\r\n0\r\n\r\n")
+    client.receives(
+        b"HTTP/1.1 200 OK\r\nDate: d\r\ntransfer-encoding: chunked\r\n\r\n" + b"2\r\nab\r\n3\r\ncde\r\n0\r\n\r\n"
+    )
     assert client.is_open()
     assert upstream.is_closed()
     assert talk.reasons() == ["ok"]

@@ -243,11 +243,12 @@ def test_requests_while_a_worker_dies_fail_only_on_that_worker(start: Start, two
     assert len(failed) + sum(status != 200 for status in answered) <= len(clients)
 
 
-def test_the_built_in_example(start: Start) -> None:
+def test_the_built_in_example(start: Start, tmp_path: Path) -> None:
     if any(accepts(port) for port in (2045, 2046, 8080, 34901)):
         pytest.skip("a port of the example is taken on this machine")
     proxy = start(None)
     proxy.wait_for("Ctrl-C ends it")
+    assert not (tmp_path / "logs").exists()
     assert get(2045, "/hello")[0] == 200
     assert get(2046, "/hello")[0] == 200
     proxy.send(signal.SIGINT)

@@ -6,6 +6,7 @@ from typing import Final
 
 from mypy_extensions import i64, mypyc_attr
 
+from pymosn.core.counters import Counter
 from pymosn.core.failure import Failure
 from pymosn.core.timers import Alarm
 
@@ -29,8 +30,20 @@ class Connection(Alarm):
         self.local_ip: str = ""
         self.local_port: i64 = 0
         self.is_closed: bool = False
+        #: Bytes since the connection was opened, and how many of them have been added to somebody's counters.
+        self.bytes_read: i64 = 0
+        self.bytes_written: i64 = 0
+        self._counted_read: i64 = 0
+        self._counted_written: i64 = 0
         #: Field lines that the proxy adds to each request of this connection; kept here to build them once.
         self.forwarded_lines: bytes = b""
+
+    def count_into(self, read: Counter, written: Counter) -> None:
+        """Adds the bytes that no counter has yet."""
+        read.value += self.bytes_read - self._counted_read
+        written.value += self.bytes_written - self._counted_written
+        self._counted_read = self.bytes_read
+        self._counted_written = self.bytes_written
 
     def write(self, data: bytes) -> None:
         """Sends `data`, buffering what the socket does not take."""

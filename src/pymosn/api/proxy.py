@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Mapping
-
 from typing import Final
 
 from mypy_extensions import i64, mypyc_attr

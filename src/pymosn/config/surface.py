@@ -97,19 +97,23 @@ COMMANDS: Final[tuple[Row, ...]] = (
     ("version", _W, "MOSN: --version"),
     ("stop", _P, "send SIGTERM to the process in the pid file"),
     ("reload", _I, "does nothing in MOSN either"),
-    ("--log-level, -l", _P, ""),
+    ("--log-level, -l", _W, "a ceiling for the process log"),
     ("--drain-time-s", _P, "graceful_timeout counts"),
-    ("--service-cluster -s, --service-node -n, --service-type -p, --service-meta -sm, --service-lables -sl", _P, "xDS"),
-    ("--cluster-domain, --pod-namespace -pns, --pod-name -pn, --pod-ip -pi", _P, "xDS"),
+    (
+        "--service-cluster -s, --service-node -n, --service-type -p, --service-meta -sm, --service-lables -sl",
+        _P,
+        "xDS; taken with a warning",
+    ),
+    ("--cluster-domain, --pod-namespace -pns, --pod-name -pn, --pod-ip -pi", _P, "xDS; taken with a warning"),
     ("--feature-gates, -f", _P, "MOSN's gates concern parts that are not built yet"),
-    ("Envoy's flags that MOSN takes without using them", _I, "not taken"),
+    ("Envoy's flags that MOSN takes without using them", _I, "taken with a warning"),
 )
 
 SIGNALS: Final[tuple[Row, ...]] = (
     ("SIGTERM", _W, "drains within graceful_timeout; a second one stops now"),
-    ("SIGINT", _W, "stops now"),
+    ("SIGINT, SIGQUIT", _W, "stops now"),
     ("SIGUSR1", _W, "reopens the log files"),
-    ("SIGHUP", _P, "smooth upgrade"),
+    ("SIGHUP", _P, "smooth upgrade; a warning in the log so far"),
 )
 
 ADMIN_PATHS: Final[tuple[Row, ...]] = (
@@ -123,9 +127,10 @@ ADMIN_PATHS: Final[tuple[Row, ...]] = (
     ("/api/v1/update_loglevel", _W, "POST"),
     ("/api/v1/enable_log", _W, "POST"),
     ("/api/v1/disable_log", _W, "POST; also under the old spelling /api/v1/disbale_log"),
-    ("/api/v1/features", _P, ""),
-    ("/api/v1/env", _P, "MOSN gives away any environment variable there"),
-    ("/api/v1/plugin", _P, "sub-process plugins"),
+    ("/api/v1/features", _W, ""),
+    ("/api/v1/env", _W, "names that begin with MOSN_ or PYMOSN_ only; MOSN gives away any environment variable"),
+    ("/api/v1/plugin", _P, "sub-process plugins; answers 501"),
+    ("/metrics, /api/v1/workers", _W, "pymosn's own"),
     ("/stats, /server_info", _P, "xDS"),
     ("/debug/update_config, /debug/update_route, /debug/disable_tls", _P, "debug builds of MOSN only"),
 )

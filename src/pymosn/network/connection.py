@@ -21,6 +21,9 @@ HIGH_WATER: Final = 256 * 1024
 #: Writes below this size are joined into one; above it, copying costs more than a second buffer.
 JOIN_LIMIT: Final[i64] = 32 * 1024
 
+#: How a socket of both families shows an IPv4 address (RFC 4291 section 2.5.5.2).
+MAPPED: Final = "::ffff:"
+
 _OPEN: Final[i64] = 0
 _LINGERING: Final[i64] = 1
 _CLOSING: Final[i64] = 2
@@ -29,6 +32,10 @@ _CLOSING: Final[i64] = 2
 @mypyc_attr(allow_interpreted_subclasses=True)
 class ConnectionOwner:
     """Who keeps count of connections: a listener or a dialer."""
+
+    def __init__(self) -> None:
+        #: Connections that open from now on are told at once that they are to end.
+        self.is_draining = False
 
     def on_open(self, connection: TcpConnection) -> None:
         """The connection is open and its filters are about to hear so."""
@@ -46,8 +53,6 @@ class TcpConnection(Connection):
         """`filters` must not be empty."""
         super().__init__()
         self.id = number
-        self.bytes_read: i64 = 0
-        self.bytes_written: i64 = 0
         self._filter: NetworkFilter = filters[0]
         self._rest: list[NetworkFilter] | None = filters[1:] if len(filters) > 1 else None
         self._owner = owner
@@ -66,17 +71,19 @@ class TcpConnection(Connection):
         transport.set_write_buffer_limits(HIGH_WATER)
         peer = transport.get_extra_info("peername")
         if isinstance(peer, tuple):
-            self.remote_ip = peer[0]
+            self.remote_ip = peer[0].removeprefix(MAPPED)
             self.remote_port = peer[1]
         local = transport.get_extra_info("sockname")
         if isinstance(local, tuple):
-            self.local_ip = local[0]
+            self.local_ip = local[0].removeprefix(MAPPED)
             self.local_port = local[1]
         self._owner.on_open(self)
         self._filter.on_connection(self)
         if self._rest is not None:
             for network_filter in self._rest:
                 network_filter.on_connection(self)
+        if self._owner.is_draining:
+            self.drain()
 
     def data_received(self, data: bytes) -> None:
         self._clock.tick()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import socket
+from typing import Final
 
 from mypy_extensions import i64
 
@@ -13,6 +14,9 @@ from pymosn.core.counters import DownstreamStats
 from pymosn.core.failure import DRAINING
 from pymosn.core.timers import TimerWheel
 from pymosn.network.connection import ConnectionOwner, TcpConnection
+
+#: Connections that may wait to be accepted.
+BACKLOG: Final = 4096
 
 
 class ConnectionNumbers:
@@ -40,6 +44,7 @@ class Listener(ConnectionOwner):
         clock: Clock,
         wheel: TimerWheel,
     ) -> None:
+        super().__init__()
         self.name = name
         self.address = address
         self.stats = stats
@@ -49,6 +54,8 @@ class Listener(ConnectionOwner):
         self._wheel = wheel
         self._connections: set[TcpConnection] = set()
         self._server: asyncio.Server | None = None
+        self._socket: socket.socket | None = None
+        self._tasks: set[asyncio.Task[None]] = set()
 
     @property
     def connection_count(self) -> int:
@@ -58,19 +65,41 @@ class Listener(ConnectionOwner):
     async def start(self, sock: socket.socket) -> None:
         """Accepts on `sock`, which is bound and listening."""
         loop = asyncio.get_running_loop()
-        self._server = await loop.create_server(self._accept, sock=sock)  # type: ignore[arg-type]
+        self._socket = sock
+        # uvloop calls listen() again, with a backlog of 100 unless told otherwise.
+        self._server = await loop.create_server(self._accept, sock=sock, backlog=BACKLOG)  # type: ignore[arg-type]
 
     def _accept(self) -> TcpConnection:
         return TcpConnection(self._numbers.next(), self._factory.create(), self, self._clock, self._wheel)
 
     def stop_accepting(self) -> None:
-        """Closes the listening socket of this worker; open connections go on."""
-        if self._server is not None:
-            self._server.close()
-            self._server = None
+        """Closes the listening socket of this worker; open connections go on.
+
+        Connections that the kernel has accepted already are taken first: closing the socket would reset them.
+        """
+        if self._server is None or self._socket is None:
+            return
+        waiting: list[socket.socket] = []
+        try:
+            while True:
+                waiting.append(self._socket.accept()[0])
+        except OSError:
+            pass  # nobody waits any more
+        self._server.close()
+        self._server = None
+        self._socket = None
+        for accepted in waiting:
+            accepted.setblocking(False)
+            task = asyncio.get_running_loop().create_task(self._take(accepted))
+            self._tasks.add(task)
+            task.add_done_callback(self._tasks.discard)
+
+    async def _take(self, accepted: socket.socket) -> None:
+        await asyncio.get_running_loop().connect_accepted_socket(self._accept, accepted)  # type: ignore[type-var]
 
     def drain(self) -> None:
-        """Asks every open connection to end at its next good moment."""
+        """Asks every connection, open or about to be, to end at its next good moment."""
+        self.is_draining = True
         for connection in list(self._connections):
             connection.drain()
 
@@ -89,5 +118,4 @@ class Listener(ConnectionOwner):
         stats = self.stats
         stats.connection_destroy.value += 1
         stats.connection_active.value -= 1
-        stats.bytes_read.value += connection.bytes_read
-        stats.bytes_written.value += connection.bytes_written
+        connection.count_into(stats.bytes_read, stats.bytes_written)

@@ -6,19 +6,16 @@ dropped and counted.
 
 from __future__ import annotations
 
-import logging
-import logging.handlers
 import os
 import select
-import socket
 import stat
 import sys
 from collections.abc import Callable
-from socket import SocketKind
 from typing import Final
-from urllib.parse import urlsplit
 
-from pymosn.core.log import ERROR, FATAL, INFO, WARN
+from mypy_extensions import mypyc_attr
+
+from pymosn.core.log import ERROR, INFO
 
 #: Characters that are gathered before they are written, even in the middle of an event-loop turn.
 WRITE_SIZE: Final = 64 * 1024
@@ -26,9 +23,6 @@ WRITE_SIZE: Final = 64 * 1024
 MAX_WAITING: Final = 1024 * 1024
 #: What a pipe takes in one piece without blocking once it says that it is writable (POSIX's PIPE_BUF on Linux).
 PIPE_SIZE: Final = 4096
-#: Seconds that one line may wait for a syslog server over TCP.
-SYSLOG_TIMEOUT: Final = 0.2
-SYSLOG_PORT: Final = 514
 
 STANDARD_STREAMS: Final = {"": 2, "stdout": 1, "/dev/stdout": 1, "stderr": 2, "/dev/stderr": 2}
 
@@ -46,6 +40,7 @@ def report_to_stderr(text: str) -> None:
     print(text, file=sys.stderr, flush=True)
 
 
+@mypyc_attr(allow_interpreted_subclasses=True)
 class Destination:
     """Takes the lines of one or more logs. `dropped` counts the lines that were lost."""
 
@@ -179,68 +174,13 @@ class LineFile(Destination):
             self._report(f"log {self._path}: is written again, {lost} lines were dropped")
 
 
-class Syslog(Destination):
-    """The local syslog daemon, or a server over UDP or TCP (facility `daemon`)."""
-
-    def __init__(self, path: str) -> None:
-        """`path`: `syslog`, `syslog://host:port`, `syslog+udp://host:port`, `syslog+tcp://host:port`.
-
-        ValueError for another form, OSError when the server cannot be reached.
-        """
-        super().__init__()
-        self._path = path
-        self._handler = _syslog_handler(path)
-
-    def write(self, line: str, level: int = INFO) -> None:
-        if self.enabled:
-            record = logging.LogRecord("pymosn", level, "", 0, line, None, None)
-            record.levelname = _syslog_name(level)
-            self._handler.handle(record)
-            self.dropped = self._handler.failed
-
-    def reopen(self) -> None:
-        try:
-            handler = _syslog_handler(self._path)
-        except OSError as error:
-            report_to_stderr(f"log {self._path} cannot be reached anew: {error}")
-            return
-        handler.failed = self._handler.failed
-        self._handler.close()
-        self._handler = handler
-
-    def close(self) -> None:
-        self.enabled = False
-        self._handler.close()
-
-
-class _SyslogHandler(logging.handlers.SysLogHandler):
-    socket: socket.socket | None
-
-    def __init__(self, address: str | tuple[str, int], kind: SocketKind | None, ending: str) -> None:
-        self.failed = 0
-        super().__init__(address, self.LOG_DAEMON, kind)
-        self.append_nul = False
-        self._ending = ending
-
-    def createSocket(self) -> None:  # noqa: N802
-        super().createSocket()
-        if self.socket is not None:
-            self.socket.settimeout(SYSLOG_TIMEOUT)
-
-    def format(self, record: logging.LogRecord) -> str:
-        return f"pymosn[{os.getpid()}]: {record.msg}{self._ending}"
-
-    def handleError(self, record: logging.LogRecord) -> None:  # noqa: N802
-        self.failed += 1
-        # A stream that broke in the middle of a line is of no more use; the next line connects anew.
-        if self.socktype == socket.SOCK_STREAM and self.socket is not None:
-            self.socket.close()
-            self.socket = None
-
-
 def open_destination(path: str, report: Report = report_to_stderr) -> Destination:
     """The destination that a log path of the configuration names. OSError, or ValueError for a bad syslog address."""
-    return LineFile(path, report) if is_file(path) or path in STANDARD_STREAMS else Syslog(path)
+    if is_file(path) or path in STANDARD_STREAMS:
+        return LineFile(path, report)
+    from pymosn.observe.syslog import Syslog  # logging and what it imports: only for processes that use it
+
+    return Syslog(path)
 
 
 def _open(path: str) -> int:
@@ -265,26 +205,3 @@ def _takes_more(descriptor: int) -> bool:
     poll = select.poll()
     poll.register(descriptor, select.POLLOUT)
     return bool(poll.poll(0))
-
-
-def _syslog_handler(path: str) -> _SyslogHandler:
-    if path == "syslog":
-        return _SyslogHandler("/dev/log", None, "")
-    url = urlsplit(path)
-    kind = {"syslog": socket.SOCK_DGRAM, "syslog+udp": socket.SOCK_DGRAM, "syslog+tcp": socket.SOCK_STREAM}.get(url.scheme)
-    if kind is None or not url.hostname or url.path not in ("", "/"):
-        raise ValueError(f"not a syslog address: {path!r}; write syslog, syslog://host:port or syslog+tcp://host:port")
-    # Resolved once, not for each line.
-    address = socket.getaddrinfo(url.hostname, url.port or SYSLOG_PORT, 0, kind)[0][4]
-    ending = "\n" if kind == socket.SOCK_STREAM else ""
-    return _SyslogHandler((str(address[0]), int(address[1])), kind, ending)
-
-
-def _syslog_name(level: int) -> str:
-    if level >= FATAL:
-        return "CRITICAL"
-    if level >= ERROR:
-        return "ERROR"
-    if level >= WARN:
-        return "WARNING"
-    return "INFO" if level >= INFO else "DEBUG"

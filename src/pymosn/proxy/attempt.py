@@ -92,6 +92,12 @@ class Attempt(ResponseReceiver):
         stats.request_active.value -= 1
         stats.request_duration.record(seconds)
         cluster = self.host.cluster_stats
+        if self.sender is not None:
+            read = stats.bytes_read.value
+            written = stats.bytes_written.value
+            self.sender.connection().count_into(stats.bytes_read, stats.bytes_written)
+            cluster.bytes_read.value += stats.bytes_read.value - read
+            cluster.bytes_written.value += stats.bytes_written.value - written
         cluster.request_active.value -= 1
         cluster.request_duration.record(seconds)
         if succeeded:

@@ -469,6 +469,7 @@ class ProxyExchange(AttemptOwner):
     def _count(self) -> None:
         stats = self._options.stats
         stats.request_active.value -= 1
+        self.connection.count_into(stats.bytes_read, stats.bytes_written)
         stats.request_time.record(self.finished - self.started)
         failure = self.failure
         if self.response is not None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Final
+
 from mypy_extensions import i64
 
 from pymosn.api.network import STOP, Connection, FilterChainFactory, NetworkFilter
@@ -12,6 +14,10 @@ from pymosn.core.log import WARN
 from pymosn.proxy.exchange import ProxyExchange
 from pymosn.proxy.options import ProxyOptions
 from pymosn.proxy.runtime import Runtime
+
+#: Seconds in which a connection must show what protocol it speaks, normally and when the worker drains.
+DETECTION_TIME: Final = 60.0
+DRAIN_GRACE: Final = 1.0
 
 
 class ExchangeMaker(StreamListener):
@@ -60,10 +66,11 @@ class ProtocolDetector(NetworkFilter):
         self._connection: Connection = Connection()
         self._server: ServerStreams | None = None
         self._first = b""
+        self._is_draining = False
 
     def on_connection(self, connection: Connection) -> None:
         self._connection = connection
-        connection.set_idle(60.0)
+        connection.set_idle(DETECTION_TIME)
 
     def on_data(self, data: bytes) -> bool:
         server = self._server
@@ -86,6 +93,8 @@ class ProtocolDetector(NetworkFilter):
         server = self._factory.server(protocol)
         self._server = server
         server.on_connection(self._connection)
+        if self._is_draining:
+            server.on_drain()
         first = self._first
         self._first = b""
         server.on_data(first)
@@ -117,7 +126,8 @@ class ProtocolDetector(NetworkFilter):
         if self._server is not None:
             self._server.on_drain()
         else:
-            self._connection.close(CLOSED_LOCALLY)
+            self._is_draining = True
+            self._connection.set_idle(DRAIN_GRACE)
 
     def on_close(self, failure: Failure) -> None:
         if self._server is not None:

@@ -119,6 +119,8 @@ class Supervisor:
         return True
 
     def _write_pid(self, stack: AsyncExitStack) -> None:
+        if self._what.is_demo:
+            return  # whoever only tries it finds nothing new in the current folder
         path = self._what.config.pid or os.path.join(self._what.base_dir, "logs", "mosn.pid")
         try:
             stack.enter_context(PidFile(path))

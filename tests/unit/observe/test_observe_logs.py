@@ -9,7 +9,8 @@ import pytest
 
 from pymosn.core.clock import Clock
 from pymosn.core.log import DEBUG, ERROR, INFO, OFF, WARN
-from pymosn.observe.destination import MAX_WAITING, WRITE_SIZE, LineFile, Syslog, is_file
+from pymosn.observe.destination import MAX_WAITING, WRITE_SIZE, LineFile, is_file
+from pymosn.observe.syslog import Syslog
 from pymosn.observe.logs import LogSet
 
 NOON = time.mktime((2026, 3, 4, 12, 0, 0, 0, 0, -1)) + 0.125

@@ -87,9 +87,7 @@ def requests(feeds: Iterable[bytes], limits: Http1Limits | None = None) -> Outco
     return _drive(decoder, feeds, [])
 
 
-def replies(
-    feeds: Iterable[bytes], method: bytes = b"GET", limits: Http1Limits | None = None, eof: bool = False
-) -> Outcome:
+def replies(feeds: Iterable[bytes], method: bytes = b"GET", limits: Http1Limits | None = None, eof: bool = False) -> Outcome:
     """What a ResponseDecoder makes of `feeds` as the reply to one request; what follows that reply is left."""
     decoder = ResponseDecoder(limits or Http1Limits(64 * 1024, 256))
     decoder.expect(method)

@@ -99,7 +99,10 @@ def test_each_known_field_is_recognised_in_any_case_and_no_other() -> None:
             assert classify(b"\r\n" + spelling + b":", 2, 2 + len(name)) == number
         for other in (name + b"x", name[:-1], b"y" + name[1:], name[:-1] + b"_", bytes([name[0] ^ 64]) + name[1:]):
             if other:
-                assert classify(other, 0, len(other)) in (fields.OTHER, fields._NAMES.index(other) if other in fields._NAMES else 0)
+                assert classify(other, 0, len(other)) in (
+                    fields.OTHER,
+                    fields._NAMES.index(other) if other in fields._NAMES else 0,
+                )
         if b"-" in name:
             look_alike = name.replace(b"-", b"_", 1)
             assert classify(look_alike, 0, len(name)) == fields.LOOK_ALIKE

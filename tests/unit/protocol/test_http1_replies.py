@@ -91,7 +91,9 @@ def test_a_body_ends_where_its_length_says() -> None:
 
 
 def test_chunked_with_trailers() -> None:
-    outcome = replies([b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nhello\r\n0\r\nX: 1\r\nSet-Cookie: a\r\n\r\n"])
+    outcome = replies(
+        [b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nhello\r\n0\r\nX: 1\r\nSet-Cookie: a\r\n\r\n"]
+    )
     assert outcome.messages[0].body == b"hello"
     assert outcome.messages[0].trailers == [(b"x", b"1")]
 

@@ -13,7 +13,9 @@ from tests.unit.protocol.decoding import Message, Outcome, requests
 HOST = b"Host: a.example\r\n"
 
 
-def get(fields: bytes = HOST, line: bytes = b"GET / HTTP/1.1", body: bytes = b"", limits: Http1Limits | None = None) -> Outcome:
+def get(
+    fields: bytes = HOST, line: bytes = b"GET / HTTP/1.1", body: bytes = b"", limits: Http1Limits | None = None
+) -> Outcome:
     return requests([line + b"\r\n" + fields + b"\r\n" + body], limits)
 
 
@@ -172,7 +174,9 @@ def test_fields_of_this_hop_stay_on_it(name: bytes) -> None:
         assert message.fields == [(b"a", b"1"), (b"host", b"a.example"), (b"b", b"2")]
 
 
-@pytest.mark.parametrize("name", [b"Content_Length", b"Transfer_Encoding", b"x_forwarded-for", b"X-Forwarded_For", b"KEEP_ALIVE"])
+@pytest.mark.parametrize(
+    "name", [b"Content_Length", b"Transfer_Encoding", b"x_forwarded-for", b"X-Forwarded_For", b"KEEP_ALIVE"]
+)
 def test_fields_that_look_like_the_proxys_own_are_dropped(name: bytes) -> None:
     message = only(get(HOST + name + b": 1\r\nA_B: 2\r\n"))
     assert message.fields == [(b"host", b"a.example"), (b"a_b", b"2")]
@@ -276,8 +280,8 @@ def test_no_body() -> None:
 
 
 def test_chunked() -> None:
-    body = b"1\r\na\r\n00A;x;y=z;q=\"\\\"\r\n0123456789\r\n5\r\n0\r\n\r\n\r\n0;e\r\n\r\n"
-    body = body.replace(b"\\\"", b"\\\"\"")
+    body = b'1\r\na\r\n00A;x;y=z;q="\\"\r\n0123456789\r\n5\r\n0\r\n\r\n\r\n0;e\r\n\r\n'
+    body = body.replace(b'\\"', b'\\""')
     message = only(post(b"Transfer-Encoding: chunkED\r\n", body))
     assert message.body == b"a01234567890\r\n\r\n"
     assert message.start[6] == -1
@@ -363,7 +367,9 @@ def test_request_line_size() -> None:
     assert requests([b"GET /" + b"a" * 9000 + b" HTTP/1.1\r\nHost: a\r\n\r\n"]).reason == "target_too_long"
     assert requests([b"GET /" + b"a" * 9000]).reason == "target_too_long"
     assert requests([b"GET /" + b"a" * 8180 + b" HTTP/1.1\r\nHost: a\r\n\r\n"]).reason == "target_too_long"
-    assert requests([b"GET /" + b"a" * 8100 + b" HTTP/1.1\r\nHost: " + b"a" * 250 + b"\r\n\r\n"]).reason == "headers_too_large"
+    assert (
+        requests([b"GET /" + b"a" * 8100 + b" HTTP/1.1\r\nHost: " + b"a" * 250 + b"\r\n\r\n"]).reason == "headers_too_large"
+    )
 
 
 def test_field_count() -> None:

@@ -14,7 +14,24 @@ from tests.unit.protocol.decoding import requests
 
 SEGMENTS = st.lists(
     st.sampled_from(
-        [b"", b".", b"..", b"...", b"a", b"B", b".a", b"a.", b"%41", b"%2e", b"%2E%2e", b"%2f", b"%5c", b"%7E", b";x", b"%C0%AF"]
+        [
+            b"",
+            b".",
+            b"..",
+            b"...",
+            b"a",
+            b"B",
+            b".a",
+            b"a.",
+            b"%41",
+            b"%2e",
+            b"%2E%2e",
+            b"%2f",
+            b"%5c",
+            b"%7E",
+            b";x",
+            b"%C0%AF",
+        ]
     ),
     max_size=8,
 )
@@ -110,7 +127,17 @@ def test_no_other_byte_is_part_of_a_target(byte: int, target: bytes) -> None:
 
 @pytest.mark.parametrize(
     "host",
-    [b"a", b"a.example", b"A-b_c.example:80", b"127.0.0.1", b"[::1]", b"[::ffff:1.2.3.4]:8080", b"a:0", b"a:65535", b"xn--a.b"],
+    [
+        b"a",
+        b"a.example",
+        b"A-b_c.example:80",
+        b"127.0.0.1",
+        b"[::1]",
+        b"[::ffff:1.2.3.4]:8080",
+        b"a:0",
+        b"a:65535",
+        b"xn--a.b",
+    ],
 )
 def test_hosts(host: bytes) -> None:
     assert is_host(host)

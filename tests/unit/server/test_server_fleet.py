@@ -3,6 +3,7 @@ from collections.abc import Callable, Coroutine, Sequence
 
 from pymosn.config.faults import Fault
 from pymosn.core.clock import Clock
+from pymosn.core.counters import GroupData
 from pymosn.core.log import Log
 from pymosn.server.fleet import Fleet
 from pymosn.server.messages import (
@@ -21,7 +22,9 @@ from pymosn.server.messages import (
 from pymosn.server.worker_process import WorkerHandle, WorkerReceiver
 
 CONFIGURE = Configure(b"", "/conf", "/", 1)
-REQUESTS = [{"type": "downstream", "labels": [], "counters": {"n": 3}, "gauges": {"g": 2}, "histograms": {}}]
+REQUESTS: list[GroupData] = [
+    {"type": "downstream", "labels": [], "counters": {"n": 3}, "gauges": {"g": 2}, "histograms": {}}
+]
 
 
 class FakeClock(Clock):

@@ -1,21 +1,20 @@
 """The server, its logs and its listeners."""
 
-import re
 from collections.abc import Collection
 from typing import Final
 
 from pymosn.config.check.addresses import listen_fault
 from pymosn.config.check.clusters import refuse_tls
 from pymosn.config.check.filters import check_chain, check_listener_filters, check_stream_filters
-from pymosn.config.check.log_format import format_fault, unknown_variables
 from pymosn.config.check.report import Report, Seen
 from pymosn.config.guess import closest
 from pymosn.config.schema import AccessLog, Listener, Server
+from pymosn.observe.access_log import compile_format
+from pymosn.observe.roller import parse_roller
 
 LEVELS: Final = ("TRACE", "DEBUG", "INFO", "WARN", "ERROR", "FATAL")
 # More workers than this is a slip of the pen, and every one is a process.
 MOST_WORKERS: Final = 1024
-_ROLLER_KEYS: Final = ("time", "size", "age", "keep", "compress")
 
 
 def check_server(server: Server, path: str, report: Report, stream_filters: Collection[str]) -> None:
@@ -42,30 +41,10 @@ def _check_log(server: Server, path: str, report: Report) -> None:
     if level and level not in LEVELS:
         hint = closest(level, LEVELS)
         report.warning(f"{path}.default_log_level", "unknown level, INFO is used as in MOSN", level, hint)
-    _check_log_path(server.default_log_path, f"{path}.default_log_path", report)
-    if server.global_log_roller and (fault := roller_fault(server.global_log_roller)):
-        report.error(f"{path}.global_log_roller", fault, server.global_log_roller)
-
-
-def _check_log_path(log_path: str, path: str, report: Report) -> None:
-    if log_path.split(":")[0].split("+")[0] == "syslog":
-        report.error(path, "syslog is not built yet; use a file, stdout or stderr", log_path)
-
-
-def roller_fault(text: str) -> str | None:
-    """What is wrong with a log roller such as `size=100 keep=3`, None when it is good."""
-    for part in text.split():
-        key, equals, value = part.partition("=")
-        if key not in _ROLLER_KEYS or not equals:
-            return f'"{part}" is none of time=, size=, age=, keep=, compress='
-        if key == "compress":
-            if value not in ("on", "off"):
-                return "compress is on or off"
-        elif not re.fullmatch(r"[0-9]{1,9}", value):
-            return f"{key} must be a number"
-        elif key == "time" and not 1 <= int(value) <= 24:
-            return "time must be from 1 to 24 hours"
-    return None
+    try:
+        parse_roller(server.global_log_roller)
+    except ValueError as error:
+        report.error(f"{path}.global_log_roller", str(error), server.global_log_roller)
 
 
 def _check_processor(server: Server, path: str, report: Report) -> None:
@@ -97,12 +76,13 @@ def _check_address(listener: Listener, path: str, report: Report, addresses: See
 
 
 def _check_access_log(log: AccessLog, path: str, report: Report) -> None:
-    _check_log_path(log.log_path, f"{path}.log_path", report)
-    if fault := format_fault(log.log_format):
-        report.error(f"{path}.log_format", fault, log.log_format)
+    try:
+        compiled = compile_format(log.log_format)
+    except ValueError as error:
+        report.error(f"{path}.log_format", str(error), log.log_format)
         return
-    for name, hint in unknown_variables(log.log_format):
-        report.warning(f"{path}.log_format", 'unknown variable, "-" is written', f"%{name}%", hint)
+    for warning in compiled.warnings:
+        report.warning(f"{path}.log_format", warning)
 
 
 def _check_chains(listener: Listener, path: str, report: Report, tables: Collection[str]) -> None:

@@ -5,12 +5,14 @@ from __future__ import annotations
 import importlib.util
 import inspect
 import sys
-from importlib.metadata import entry_points
 from pathlib import Path
 from types import ModuleType
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 from pymosn.api.proxy import StreamFilter
+
+if TYPE_CHECKING:
+    from importlib.metadata import EntryPoint
 
 ENTRY_POINTS: Final = "pymosn.stream_filters"
 
@@ -21,12 +23,18 @@ class FilterLoadError(Exception):
 
 def installed_filters() -> list[str]:
     """Names of the stream filters that installed packages offer."""
-    return sorted({point.name for point in entry_points(group=ENTRY_POINTS)})
+    return sorted({point.name for point in _entry_points()})
+
+
+def _entry_points() -> list[EntryPoint]:
+    from importlib.metadata import entry_points  # 3 MB: only for workers that use it
+
+    return list(entry_points(group=ENTRY_POINTS))
 
 
 def load_installed(name: str, config: dict[str, object]) -> StreamFilter:
     """Makes the filter that an installed package offers as `name`. Raises FilterLoadError."""
-    for point in entry_points(group=ENTRY_POINTS):
+    for point in _entry_points():
         if point.name == name:
             try:
                 found = point.load()

@@ -116,26 +116,27 @@ class Http1Decoder(Decoder):
 
     def _compact(self) -> None:
         if self._at >= len(self._buffer):
-            self._buffer = b""
-            self._at = 0
+            self.discard()
 
     # ---- the field section
 
     def _needs_scan(self) -> bool:
-        """Whether bytes that came since the last scan can have completed a line.
+        """Whether bytes that came since the last scan can have completed a line, or broken it by a control character.
 
         Without this a head that comes byte by byte would be scanned once per byte.
         """
         if self._scanned == 0:
             return True
         buffer = self._buffer
+        if buffer[self._scanned - 1] == CR:
+            return True
         size: i64 = len(buffer)
         i: i64 = self._scanned
-        while i < size:
-            if buffer[i] == LF:
-                return True
+        while i < size and FIELD_VALUE[buffer[i]] != 0:
             i += 1
-        self._scanned = size
+        if i < size and (buffer[i] != CR or i + 1 < size):
+            return True
+        self._scanned = i
         return False
 
     def _scan_fields(self, start: i64) -> i64:
@@ -215,6 +216,8 @@ class Http1Decoder(Decoder):
             return True
         elif kind == fields.CONNECTION:
             self._options = self._options + b"," + value.lower() if self._options else value.lower()
+            return True
+        elif kind == fields.TE:
             return True
         return False
 

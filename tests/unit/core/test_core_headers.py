@@ -1,0 +1,137 @@
+"""Headers against the plainest model there is: a list of pairs."""
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
+
+from pymosn.core.headers import FRAMING, HeaderError, Headers, headers_from
+
+NAMES = ["a", "A", "ab", "Ab", "x-long-name", "X-Long-Name", "x", "b-a"]
+names = st.sampled_from(NAMES)
+values = st.one_of(
+    st.sampled_from(["", "1", "a: b", "x,y", "ab:", "A:1", "ü", " padded\t"]),
+    st.text(st.characters(min_codepoint=33, max_codepoint=0x2FFF, exclude_characters="\x7f"), max_size=12),
+)
+
+
+class HeadersBesideAList(RuleBasedStateMachine):
+    """The same edits on both; they must look the same after each."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.headers = Headers()
+        self.model: list[tuple[str, str]] = []
+
+    @rule(name=names, value=values)
+    def add(self, name: str, value: str) -> None:
+        self.headers.add(name, value)
+        self.model.append((name.lower(), value.strip(" \t")))
+
+    @rule(name=names, value=values)
+    def set(self, name: str, value: str) -> None:
+        self.headers[name] = value
+        self.model = [pair for pair in self.model if pair[0] != name.lower()] + [(name.lower(), value.strip(" \t"))]
+
+    @rule(name=names)
+    def remove(self, name: str) -> None:
+        there = any(pair[0] == name.lower() for pair in self.model)
+        assert self.headers.remove(name) == there
+        self.model = [pair for pair in self.model if pair[0] != name.lower()]
+
+    @rule(name=names)
+    def delete(self, name: str) -> None:
+        if name in self.headers:
+            del self.headers[name]
+            self.model = [pair for pair in self.model if pair[0] != name.lower()]
+        else:
+            with pytest.raises(KeyError):
+                del self.headers[name]
+
+    @rule()
+    def copy(self) -> None:
+        old = self.headers
+        self.headers = old.copy()
+        old.add("only-in-the-old-one", "1")
+
+    @invariant()
+    def same(self) -> None:
+        assert self.headers.items() == self.model
+        assert len(self.headers) == len(self.model)
+        assert list(self.headers) == [name for name, _ in self.model]
+        for name in NAMES:
+            found = [value for known, value in self.model if known == name.lower()]
+            assert self.headers.get_all(name) == found
+            assert self.headers.get(name) == (found[0] if found else None)
+            assert (name in self.headers) == bool(found)
+
+
+TestHeadersBesideAList = HeadersBesideAList.TestCase
+
+
+@given(st.text(max_size=20))
+def test_whatever_name_is_accepted_stands_on_one_line(name: str) -> None:
+    headers = Headers(b"First: 1\r\n")
+    try:
+        headers.add(name, "v")
+    except HeaderError:
+        assert headers.block == b"First: 1\r\n"
+    else:
+        assert headers.items() == [("first", "1"), (name.lower(), "v")]
+
+
+@given(st.text(max_size=20))
+def test_whatever_value_is_accepted_stands_on_one_line(value: str) -> None:
+    headers = Headers()
+    try:
+        headers.add("a", value)
+    except HeaderError:
+        assert headers.block == b""
+    else:
+        assert headers.block.count(b"\n") == 1
+        assert headers.get("a") == value.strip(" \t")
+
+
+@given(st.binary(max_size=12).filter(lambda raw: not set(raw) & set(b"\r\n\x00\x7f")))
+def test_bytes_that_are_no_text_survive(raw: bytes) -> None:
+    headers = Headers(b"a: " + raw + b"\r\n")
+    text = headers.get("A")
+    assert text is not None
+    assert text.encode("utf-8", "surrogateescape") == raw.strip(b" \t")
+
+
+@pytest.mark.parametrize("name", sorted(FRAMING))
+def test_framing_fields_are_the_proxys_own(name: bytes) -> None:
+    headers = Headers(name + b": 1\r\n")
+    for edit in (
+        lambda: headers.set(name.decode().title(), "2"),
+        lambda: headers.add(name.decode(), "2"),
+        lambda: headers.remove(name.decode()),
+    ):
+        with pytest.raises(HeaderError, match="proxy's own"):
+            edit()
+    assert headers.get(name.decode()) == "1"
+
+
+def test_default_and_missing() -> None:
+    headers = Headers()
+    assert headers.get("a", "d") == "d"
+    assert "a" not in headers
+    assert 7 not in headers
+    with pytest.raises(KeyError):
+        headers["a"]
+
+
+def test_found_as_received() -> None:
+    headers = Headers(b"HOST:a\r\nX:  1 \t\r\nx-a:2\r\nXX: 3\r\n")
+    assert headers.items() == [("host", "a"), ("x", "1"), ("x-a", "2"), ("xx", "3")]
+    assert headers.remove_raw(b"x")
+    assert headers.block == b"HOST:a\r\nx-a:2\r\nXX: 3\r\n"
+
+
+def test_from_pairs_and_dict() -> None:
+    assert headers_from(None).block == b""
+    assert headers_from({"A": "1"}).block == b"A: 1\r\n"
+    assert headers_from([("A", "1"), ("a", "2")]).get_all("a") == ["1", "2"]
+    with pytest.raises(HeaderError):
+        headers_from({"A": "1\r\n"})

@@ -1,0 +1,130 @@
+"""The failure table, the registry, the counters, the message heads."""
+
+import pytest
+
+from pymosn.core import failure
+from pymosn.core.counters import BUCKET_BOUNDS, DownstreamStats, Histogram, Metrics, UpstreamStats
+from pymosn.core.failure import Failure
+from pymosn.core.headers import HeaderError
+from pymosn.core.message import RequestHead
+from pymosn.core.registry import Registry
+
+FAILURES = {name: value for name, value in vars(failure).items() if isinstance(value, Failure)}
+
+
+def test_reasons_are_unique_words() -> None:
+    reasons = [kind.reason for kind in FAILURES.values()]
+    assert len(set(reasons)) == len(reasons)
+    assert all(reason.replace("_", "").isalpha() and reason == reason.lower() for reason in reasons)
+
+
+@pytest.mark.parametrize("name", FAILURES)
+def test_each_failure_makes_sense(name: str) -> None:
+    kind = FAILURES[name]
+    assert kind.status == 0 or 400 <= kind.status <= 504
+    assert kind.flag & (kind.flag - 1) == 0, "one bit"
+    assert not kind.may_retry or name.startswith("CONNECT_")
+    assert kind.reason in repr(kind)
+    if 400 <= kind.status < 404 or kind.status in (408, 413, 414, 417, 431, 501, 505):
+        assert not kind.may_retry, "no other host can help a bad request"
+
+
+def test_registry() -> None:
+    registry: Registry[int] = Registry("colour")
+    registry.add("red", 1)
+    registry.add("blue", 2)
+    assert registry.get("red") == 1
+    assert registry.get("green") is None
+    assert registry.names() == ["red", "blue"]
+    assert registry.explain_unknown("rad") == "unknown colour 'rad', did you mean 'red'?"
+    assert registry.explain_unknown("xyzzy") == "unknown colour 'xyzzy' (known: red, blue)"
+    with pytest.raises(ValueError, match="registered twice"):
+        registry.add("red", 3)
+
+
+@pytest.mark.parametrize(
+    ("seconds", "bucket"),
+    [(0.0, 0), (0.000016, 0), (0.0000161, 1), (0.000032, 1), (1.0, 16), (134.0, 23), (135.0, 24), (1e9, 24)],
+)
+def test_histogram_bucket(seconds: float, bucket: int) -> None:
+    histogram = Histogram()
+    histogram.record(seconds)
+    data = histogram.data()
+    assert data["buckets"].index(1) == bucket
+    assert len(data["buckets"]) == len(BUCKET_BOUNDS) + 1
+    assert bucket == len(BUCKET_BOUNDS) or seconds <= BUCKET_BOUNDS[bucket] * 1.000001
+
+
+def test_histogram_extremes() -> None:
+    histogram = Histogram()
+    for seconds in (0.5, 0.25, 2.0):
+        histogram.record(seconds)
+    data = histogram.data()
+    assert (data["count"], data["sum"], data["min"], data["max"]) == (3, 2.75, 0.25, 2.0)
+
+
+def test_groups_are_made_once_and_snapshots_are_plain() -> None:
+    metrics = Metrics()
+    group = metrics.group("downstream", ("listener", "l"))
+    assert metrics.group("downstream", ("listener", "l")) is group
+    assert metrics.group("downstream", ("listener", "m")) is not group
+    stats = DownstreamStats(group)
+    stats.request_total.value += 3
+    stats.request_active.value += 1
+    assert group.counter("request_total").value == 3
+    snapshot = metrics.snapshot()
+    assert snapshot[0]["counters"]["request_total"] == 3
+    assert snapshot[0]["gauges"]["request_active"] == 1
+    assert snapshot[0]["labels"] == [("listener", "l")]
+    UpstreamStats(metrics.group("upstream", ("cluster", "c")))
+    assert [entry["type"] for entry in metrics.snapshot()] == ["downstream", "downstream", "upstream"]
+
+
+@pytest.mark.parametrize(
+    ("status", "key"),
+    [(200, "request_200_total"), (404, "request_404_total"), (499, "request_499_total"), (418, "request_other_code")],
+)
+def test_status_is_counted_by_mosns_keys(status: int, key: str) -> None:
+    group = Metrics().group("downstream")
+    stats = DownstreamStats(group)
+    stats.count_status(status)
+    stats.count_reason("no_route")
+    stats.count_reason("no_route")
+    counters = group.data()["counters"]
+    assert {name for name, value in counters.items() if value} == {key, "reason_no_route"}
+    assert counters["reason_no_route"] == 2
+
+
+def test_request_head_setters() -> None:
+    head = RequestHead()
+    head.method, head.path, head.query, head.host = "PUT", "/a%20b", "x=1", "Ex.AMPLE:8"
+    assert (head.raw_method, head.raw_path, head.raw_query, head.raw_host) == (b"PUT", b"/a%20b", b"x=1", b"ex.ample:8")
+    assert head.headers.block == b"Host: Ex.AMPLE:8\r\n"
+    head.host = "b"
+    assert head.headers.items() == [("host", "b")]
+    head.query = ""
+    assert head.raw_query is None
+
+
+@pytest.mark.parametrize(
+    ("attribute", "value"),
+    [
+        ("method", ""),
+        ("method", "GE T"),
+        ("path", "relative"),
+        ("path", "/a b"),
+        ("path", "/a\r\n"),
+        ("path", "/a?b"),
+        ("path", "/a#b"),
+        ("query", "a b"),
+        ("query", "a\r\nb"),
+        ("host", ""),
+        ("host", "a/b"),
+        ("host", "a\r\nb"),
+        ("host", "a@b"),
+    ],
+)
+def test_request_head_refuses(attribute: str, value: str) -> None:
+    head = RequestHead()
+    with pytest.raises(HeaderError):
+        setattr(head, attribute, value)

@@ -1,0 +1,149 @@
+"""The timer wheel against a sorted list, on a clock that moves when told."""
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from pymosn.core.clock import Clock
+from pymosn.core.timers import NEVER, SLOTS, Alarm, TimerWheel
+
+RESOLUTION = 0.02
+
+
+class HandClock(Clock):
+    def __init__(self, now: float = 1000.0) -> None:
+        super().__init__()
+        self.now = now
+
+    def tick(self) -> float:
+        return self.now
+
+
+class Bell(Alarm):
+    """Notes when it rang."""
+
+    def __init__(self, clock: Clock) -> None:
+        super().__init__()
+        self.rang: list[float] = []
+        self._clock = clock
+
+    def on_alarm(self) -> None:
+        self.rang.append(self._clock.now)
+
+
+delays = st.one_of(st.floats(0.0, 0.1), st.floats(0.0, 30.0), st.floats(0.0, 5000.0))
+steps = st.lists(
+    st.one_of(
+        st.tuples(st.just("set"), st.integers(0, 4), delays),
+        st.tuples(st.just("clear"), st.integers(0, 4), st.just(0.0)),
+        st.tuples(st.just("pass"), st.just(0), st.one_of(st.floats(0.001, 0.05), st.floats(0.01, 40.0), st.floats(0.01, 9000.0))),
+    ),
+    max_size=40,
+)
+
+
+@settings(max_examples=200, deadline=None)
+@given(st.floats(0.0, 1e6), steps)
+def test_never_early_and_at_most_a_slot_late(start: float, script: list[tuple[str, int, float]]) -> None:
+    clock = HandClock(start)
+    wheel = TimerWheel(clock, RESOLUTION)
+    bells = [Bell(clock) for _ in range(5)]
+    deadlines: dict[int, float] = {}
+    for what, number, seconds in script:
+        if what == "set":
+            wheel.set(bells[number], seconds)
+            deadlines[number] = clock.now + seconds
+        elif what == "clear":
+            wheel.clear(bells[number])
+            deadlines.pop(number, None)
+        else:
+            clock.now += seconds
+            wheel.advance()
+            for place, bell in enumerate(bells):
+                if bell.rang:
+                    assert deadlines.pop(place) <= clock.now, "early"
+                    assert bell.rang == [clock.now]
+                    bell.rang.clear()
+            assert all(deadline > clock.now - RESOLUTION - 1e-6 for deadline in deadlines.values()), "late"
+        assert len(wheel) == len(deadlines)
+        assert all((bell.alarm_deadline < NEVER) == (place in deadlines) for place, bell in enumerate(bells))
+
+
+def test_long_stop_rings_everything_once() -> None:
+    clock = HandClock()
+    wheel = TimerWheel(clock, RESOLUTION)
+    bells = [Bell(clock) for _ in range(2000)]
+    for place, bell in enumerate(bells):
+        wheel.set(bell, place * 0.05)
+    clock.now += 1e6
+    wheel.advance()
+    assert all(len(bell.rang) == 1 for bell in bells)
+    assert len(wheel) == 0
+
+
+def test_alarm_may_set_itself_and_clear_others() -> None:
+    clock = HandClock()
+    wheel = TimerWheel(clock, RESOLUTION)
+    other = Bell(clock)
+
+    class Again(Bell):
+        def on_alarm(self) -> None:
+            super().on_alarm()
+            wheel.set(self, 1.0)
+            wheel.clear(other)
+
+    again = Again(clock)
+    wheel.set(other, 1.0)
+    wheel.set(again, 1.0)
+    for _ in range(400):
+        clock.now += 0.02
+        wheel.advance()
+    assert len(again.rang) == 7
+    assert other.rang == []
+    assert len(wheel) == 1
+
+
+def test_alarm_set_to_now_from_an_alarm_does_not_ring_forever() -> None:
+    clock = HandClock()
+    wheel = TimerWheel(clock, RESOLUTION)
+
+    class Eager(Bell):
+        def on_alarm(self) -> None:
+            super().on_alarm()
+            wheel.set(self, 0.0)
+
+    eager = Eager(clock)
+    wheel.set(eager, 0.0)
+    clock.now += 0.05
+    wheel.advance()
+    wheel.advance()
+    assert len(eager.rang) == 1
+
+
+@pytest.mark.parametrize("round_trips", [0.5, 1, 1.5, 7])
+def test_deadlines_beyond_one_round(round_trips: float) -> None:
+    clock = HandClock()
+    wheel = TimerWheel(clock, RESOLUTION)
+    bell = Bell(clock)
+    delay = round_trips * int(SLOTS) * RESOLUTION
+    wheel.set(bell, delay)
+    start = clock.now
+    while not bell.rang:
+        clock.now += RESOLUTION
+        wheel.advance()
+        assert clock.now - start < delay + 1
+    assert delay <= bell.rang[0] - start <= delay + 2 * RESOLUTION
+
+
+def test_moving_a_deadline_nearer() -> None:
+    clock = HandClock()
+    wheel = TimerWheel(clock, RESOLUTION)
+    bell = Bell(clock)
+    wheel.set(bell, 100.0)
+    wheel.set(bell, 0.1)
+    clock.now += 0.2
+    wheel.advance()
+    assert len(bell.rang) == 1
+    clock.now += 200.0
+    wheel.advance()
+    assert len(bell.rang) == 1

@@ -1,0 +1,122 @@
+"""Conditions on requests, and what routes do with them."""
+
+import random
+import re
+
+import pytest
+
+from pymosn.api.routing import RouteMatcher
+from pymosn.core.headers import Headers
+from pymosn.core.message import RequestHead
+from pymosn.routing.actions import Forward, ForwardWeighted, Redirect
+from pymosn.routing.matchers import (
+    AllOf,
+    AnyRequest,
+    Header,
+    HeaderRegex,
+    Method,
+    MethodRegex,
+    Path,
+    PathRegex,
+    Prefix,
+    path_text,
+)
+
+
+def request(path: bytes = b"/", method: bytes = b"GET", headers: bytes = b"", host: bytes = b"a", query: bytes | None = None) -> RequestHead:
+    head = RequestHead()
+    head.raw_path, head.raw_method, head.headers, head.raw_host, head.raw_query = path, method, Headers(headers), host, query
+    return head
+
+
+@pytest.mark.parametrize(
+    ("matcher", "head", "expected"),
+    [
+        (AnyRequest(), request(), True),
+        (Prefix("/"), request(b"/x"), True),
+        (Prefix("/"), request(b"*"), False),
+        (Prefix("/api"), request(b"/api/x"), True),
+        (Prefix("/api"), request(b"/apix"), True),
+        (Prefix("/api"), request(b"/API"), False),
+        (Prefix("/a b"), request(b"/a%20b"), True),
+        (Prefix("/ü"), request(b"/%C3%BC/x"), True),
+        (Path("/a"), request(b"/A"), True),
+        (Path("/a"), request(b"/a/"), False),
+        (Path("/a"), request(b"/ab"), False),
+        (Path("/a"), request(b"/a", query=b"b"), True),
+        (PathRegex("b+"), request(b"/abbc"), True),
+        (PathRegex("^/b"), request(b"/ab"), False),
+        (PathRegex("y"), request(b"/x", query=b"y"), False),
+        (Header("X-A", "1"), request(headers=b"x-a: 1\r\n"), True),
+        (Header("X-A", "1"), request(headers=b"x-a: 1\r\nx-a: 2\r\n"), False),
+        (Header("X-A", "1,2"), request(headers=b"x-a: 1\r\nX-A: 2\r\n"), True),
+        (Header("X-A", "v"), request(headers=b"x-a: V\r\n"), False),
+        (Header("X-A", ""), request(), False),
+        (Header("X-A", ""), request(headers=b"X-A:\r\n"), True),
+        (HeaderRegex("X-A", "^v\\d$"), request(headers=b"x-a: v7\r\n"), True),
+        (HeaderRegex("X-A", ".*"), request(), False),
+        (Method("POST"), request(method=b"POST"), True),
+        (Method("post"), request(method=b"POST"), False),
+        (MethodRegex("^(GET|HEAD)$"), request(method=b"HEAD"), True),
+        (MethodRegex("^(GET|HEAD)$"), request(method=b"POST"), False),
+        (AllOf([Prefix("/a"), Method("GET")]), request(b"/a"), True),
+        (AllOf([Prefix("/a"), Method("PUT")]), request(b"/a"), False),
+    ],
+)
+def test_matcher(matcher: RouteMatcher, head: RequestHead, expected: bool) -> None:
+    assert matcher.matches(head) is expected
+
+
+@pytest.mark.parametrize("make", [PathRegex, MethodRegex, lambda text: HeaderRegex("a", text)])
+def test_bad_regex(make: type[PathRegex]) -> None:
+    with pytest.raises(re.error):
+        make("(")
+
+
+def test_path_text() -> None:
+    assert path_text("/a%2Fb") == b"/a%2Fb"
+    assert path_text("/a#\\") == b"/a%23%5C"
+
+
+@pytest.mark.parametrize(
+    ("redirect", "head", "location"),
+    [
+        (Redirect(301, "", "", ""), request(b"/x", query=b"y"), "http://a/x?y"),
+        (Redirect(301, "https", "", ""), request(b"/x"), "https://a/x"),
+        (Redirect(301, "https", "", ""), request(b"/x", host=b"a:80"), "https://a/x"),
+        (Redirect(301, "https", "", ""), request(b"/x", host=b"a:8080"), "https://a:8080/x"),
+        (Redirect(301, "http", "", ""), request(b"/x", host=b"a:80"), "http://a:80/x"),
+        (Redirect(301, "", "", ""), request(b"/x", host=b"a:80"), "http://a:80/x"),
+        (Redirect(301, "https", "b:80", ""), request(b"/x", host=b"a:80"), "https://b:80/x"),
+        (Redirect(301, "", "", "/n"), request(b"/x", query=b""), "http://a/n?"),
+        (Redirect(301, "https", "", ""), request(b"/x", host=b"[::1]:80"), "https://[::1]/x"),
+        (Redirect(301, "https", "", ""), request(b"/x", host=b"", query=b"y"), "/x?y"),
+    ],
+)
+def test_location(redirect: Redirect, head: RequestHead, location: str) -> None:
+    assert redirect.location(head) == location
+
+
+def test_location_of_https() -> None:
+    head = request(b"/x", host=b"a:443")
+    head.scheme = "https"
+    assert Redirect(302, "http", "", "").location(head) == "http://a/x"
+    assert Redirect(302, "", "", "").location(head) == "https://a:443/x"
+
+
+def test_weights_are_kept() -> None:
+    random.seed(7)
+    action = ForwardWeighted([("a", 1), ("never", 0), ("b", 3)], 5.0)
+    drawn = [action.choose_cluster() for _ in range(8000)]
+    assert set(drawn) == {"a", "b"}
+    assert drawn.count("b") == pytest.approx(6000, rel=0.05)
+    assert action.timeout == 5.0
+
+
+def test_weights_that_are_all_zero() -> None:
+    with pytest.raises(ValueError, match="all 0"):
+        ForwardWeighted([("a", 0)], 1.0)
+
+
+def test_forward() -> None:
+    assert Forward("a", 1.0).choose_cluster() == "a"
