@@ -99,8 +99,8 @@ class FakeTransport:
     def set_write_buffer_limits(self, high: int) -> None:
         self.high_water = high
 
-    def get_extra_info(self, name: str) -> tuple[str, int]:
-        return self._peer if name == "peername" else ("127.0.0.1", 2046)
+    def get_extra_info(self, name: str) -> tuple[str, int] | None:
+        return {"peername": self._peer, "sockname": ("127.0.0.1", 2046)}.get(name)
 
     def write(self, data: bytes) -> None:
         assert isinstance(data, bytes)

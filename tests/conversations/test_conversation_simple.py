@@ -305,7 +305,7 @@ def test_http_1_0_client_without_host_gets_one(start: Start) -> None:
     client = talk.connect()
     client.sends(b"GET / HTTP/1.0\r\n\r\n")
     upstream = talk.expect_dial()
-    upstream.receives(b"GET / HTTP/1.1\r\nHost: \r\n\r\n")
+    upstream.receives(b"GET / HTTP/1.1\r\nhost: 10.0.0.1:80\r\n\r\n")
     upstream.sends(OK)
     assert client.takes().endswith(b"hi")
 

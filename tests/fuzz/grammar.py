@@ -8,7 +8,8 @@ from pymosn.protocol.http1.target import normalize_path
 
 METHODS = [b"GET", b"POST", b"HEAD", b"PUT", b"OPTIONS", b"DELETE", b"PATCH"]
 TARGETS = [
-    b"/", b"/a/b?c=d", b"*", b"http://b.example/x?y", b"http://b:81", b"//a", b"/a/../b", b"/%41%2f", b"/?", b"/%", b"/..", b"/a?b?c",
+    b"/", b"/a/b?c=d", b"*", b"http://b.example/x?y", b"http://b:81", b"//a", b"/a/../b", b"/%41%2f", b"/?", b"/%", b"/..",
+    b"/a?b?c",
     b"/;a=b,c:d@e!$&'()+~", b"/{|}^`\"<>", b"https://a/", b"http://[::1]/", b"/%C3%A9/./", b"a",
 ]  # fmt: skip
 HOSTS = [b"a", b"a.example:80", b"[::1]:8080", b"A.Example", b"", b"a,b", b"u@a"]
@@ -35,7 +36,8 @@ ODD = [
 PLAIN = [b"X-A", b"x-b", b"Accept", b"Cookie", b"TE", b"Trailer", b"Upgrade", b"Keep-Alive", b"X_Y", b"!#$%&'*+-.^_`|~1",
          b"Connection", b"Content_Length", b"Date"]  # fmt: skip
 NAMES = PLAIN * 6 + [b"Expect", b"Content-Length", b"Transfer-Encoding", b"Host"]
-VALUES = [b"1", b"", b"a b", b"\tx ", b"\xe9", b"close", b"keep-alive", b"x-a", b"keep-alive, x-b", b"trailers", b"100-continue", b"5",
+VALUES = [b"1", b"", b"a b", b"\tx ", b"\xe9", b"close", b"keep-alive", b"x-a", b"keep-alive, x-b", b"trailers",
+        b"100-continue", b"5",
           b"0", b"chunked", b"gzip", b"websocket", b"upgrade", b"a,b", b"12", b"host, te"]  # fmt: skip
 EXTENSIONS = [b""] * 12 + [b";a", b";a=b", b';a="b;c"', b';a="\\""', b"; a", b";", b";a=", b" ", b";a;b=c"]
 FIELD = st.builds(

@@ -14,12 +14,12 @@ from pathlib import Path
 import pytest
 from hypothesis import HealthCheck, given, seed, settings
 from hypothesis import strategies as st
-
-from pymosn.protocol.http1.decoder import Http1Limits
 from tests.fuzz.comparing import reply_differs, requests_differ, unexplained
 from tests.fuzz.grammar import PIPELINE, REPLIES, REPLY, mutated
 from tests.fuzz.second_opinion import h11_reply, h11_requests, llhttp_reply, llhttp_requests
 from tests.unit.protocol.decoding import assert_same, one_by_one, pieces, replies, requests
+
+from pymosn.protocol.http1.decoder import Http1Limits
 
 CORPUS = sorted((Path(__file__).parent / "corpus").glob("*.bin"))
 SECONDS = float(os.environ.get("PYMOSN_FUZZ_SECONDS", "0"))

@@ -5,13 +5,13 @@ from __future__ import annotations
 from collections import Counter
 
 import pytest
+from tests.hostile import reply_table, request_table
+from tests.hostile.cases import ReplyCase, RequestCase
+from tests.unit.protocol.decoding import Message, Outcome, one_by_one, pieces, replies, requests
 
 from pymosn.core.headers import Headers
 from pymosn.core.message import RequestHead
 from pymosn.protocol.http1.encoder import encode_chunk, encode_request, encode_trailers
-from tests.hostile import reply_table, request_table
-from tests.hostile.cases import ReplyCase, RequestCase
-from tests.unit.protocol.decoding import Message, Outcome, one_by_one, pieces, replies, requests
 
 #: Longer inputs are not also sent byte by byte: that would cost more than it shows.
 BYTEWISE = 2000

@@ -2,7 +2,7 @@
 
 import msgspec
 
-from pymosn.config.schema import MosnConfig
+from pymosn.config.schema import Cluster, MosnConfig
 
 
 def encode(config: MosnConfig) -> bytes:
@@ -13,3 +13,13 @@ def encode(config: MosnConfig) -> bytes:
 def decode(data: bytes) -> MosnConfig:
     """The configuration that `encode` packed. msgspec.DecodeError on anything else."""
     return msgspec.msgpack.decode(data, type=MosnConfig)
+
+
+def encode_cluster(cluster: Cluster) -> bytes:
+    """One cluster as MessagePack."""
+    return msgspec.msgpack.encode(cluster)
+
+
+def decode_cluster(data: bytes) -> Cluster:
+    """The cluster that `encode_cluster` packed. msgspec.DecodeError on anything else."""
+    return msgspec.msgpack.decode(data, type=Cluster)

@@ -6,6 +6,7 @@ data, so that the supervisor can add up what its workers say.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Final, TypedDict
 
 from mypy_extensions import i64
@@ -126,6 +127,10 @@ class Metrics:
             group = MetricGroup(type_name, labels)
             self._groups[key] = group
         return group
+
+    def keep(self, wanted: Callable[[str, Labels], bool]) -> None:
+        """Forgets the groups of which `wanted(type, labels)` says no; who holds their counters may still count."""
+        self._groups = {key: group for key, group in self._groups.items() if wanted(key[0], key[1])}
 
     def snapshot(self) -> list[GroupData]:
         """Everything as plain data."""

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import socket
+import struct
 from typing import Final
 
 from mypy_extensions import i64, mypyc_attr
@@ -23,6 +26,9 @@ JOIN_LIMIT: Final[i64] = 32 * 1024
 
 #: How a socket of both families shows an IPv4 address (RFC 4291 section 2.5.5.2).
 MAPPED: Final = "::ffff:"
+
+#: SO_LINGER on, for no time: closing resets.
+NO_LINGER: Final = struct.pack("ii", 1, 0)
 
 _OPEN: Final[i64] = 0
 _LINGERING: Final[i64] = 1
@@ -180,8 +186,8 @@ class TcpConnection(Connection):
                     network_filter.on_idle()
         elif self._stage == _LINGERING:
             self._finish()
-        elif self._transport is not None:
-            self._transport.abort()
+        else:
+            self._reset()
 
     def close(self, failure: Failure) -> None:
         if self._stage != _CLOSING:
@@ -202,8 +208,18 @@ class TcpConnection(Connection):
     def abort(self, failure: Failure) -> None:
         self._end(failure)
         self._stage = _CLOSING
-        if self._transport is not None:
-            self._transport.abort()
+        self._reset()
+
+    def _reset(self) -> None:
+        transport = self._transport
+        if transport is None:
+            return
+        sock = transport.get_extra_info("socket")
+        if sock is not None:
+            with contextlib.suppress(OSError):
+                # Without this the peer sees a FIN, which to it may be the proper end of a body.
+                sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, NO_LINGER)
+        transport.abort()
 
     def _end(self, failure: Failure) -> None:
         self.is_closed = True

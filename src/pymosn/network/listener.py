@@ -48,7 +48,8 @@ class Listener(ConnectionOwner):
         self.name = name
         self.address = address
         self.stats = stats
-        self._factory = factory
+        #: Makes the filters of new connections; may be replaced.
+        self.factory = factory
         self._numbers = numbers
         self._clock = clock
         self._wheel = wheel
@@ -70,7 +71,7 @@ class Listener(ConnectionOwner):
         self._server = await loop.create_server(self._accept, sock=sock, backlog=BACKLOG)  # type: ignore[arg-type]
 
     def _accept(self) -> TcpConnection:
-        return TcpConnection(self._numbers.next(), self._factory.create(), self, self._clock, self._wheel)
+        return TcpConnection(self._numbers.next(), self.factory.create(), self, self._clock, self._wheel)
 
     def stop_accepting(self) -> None:
         """Closes the listening socket of this worker; open connections go on.

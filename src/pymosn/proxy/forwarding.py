@@ -20,15 +20,18 @@ def add_forwarding_fields(exchange: Exchange, options: ProxyOptions, ids: Reques
         head.has_forwarded_proto = headers.get_raw(b"x-forwarded-proto") is not None
         head.has_request_id = headers.get_raw(b"x-request-id") is not None
     lines = b""
+    if not head.raw_host:
+        # An HTTP/1.0 client may say none, an HTTP/1.1 upstream must be told one.
+        lines = b"host: " + exchange.upstream_address.encode() + b"\r\n"
     if options.x_forwarded:
         if head.has_forwarded_for or head.has_forwarded_proto:
-            lines = _append(head, connection)
+            lines = lines + _append(head, connection)
         else:
-            lines = connection.forwarded_lines
-            if not lines:
-                lines = b"x-forwarded-for: " + connection.remote_ip.encode() + b"\r\nx-forwarded-proto: "
-                lines = lines + head.scheme.encode() + b"\r\n"
-                connection.forwarded_lines = lines
+            if not connection.forwarded_lines:
+                address = connection.remote_ip.encode()
+                proto = head.scheme.encode()
+                connection.forwarded_lines = b"x-forwarded-for: %b\r\nx-forwarded-proto: %b\r\n" % (address, proto)
+            lines = lines + connection.forwarded_lines
     if options.x_request_id and not head.has_request_id:
         lines = lines + b"x-request-id: " + ids.next() + b"\r\n"
     if lines:

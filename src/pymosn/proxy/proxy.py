@@ -25,11 +25,12 @@ class ExchangeMaker(StreamListener):
 
     def __init__(self, runtime: Runtime, options: ProxyOptions, protocol: str) -> None:
         self._runtime = runtime
-        self._options = options
+        #: Exchanges that begin from now on get these.
+        self.options = options
         self._protocol = protocol
 
     def new_stream(self, sender: ResponseSender) -> RequestReceiver:
-        exchange = ProxyExchange(self._runtime, self._options, sender)
+        exchange = ProxyExchange(self._runtime, self.options, sender)
         exchange.protocol = self._protocol
         return exchange
 
@@ -40,9 +41,23 @@ class ProxyFactory(FilterChainFactory):
     def __init__(self, runtime: Runtime, options: ProxyOptions) -> None:
         self._runtime = runtime
         self._options = options
-        self._makers = {
-            protocol.spec.name: ExchangeMaker(runtime, options, protocol.spec.name) for protocol in options.protocols
-        }
+        self._makers: dict[str, ExchangeMaker] = {}
+        self.replace(options)
+
+    @property
+    def options(self) -> ProxyOptions:
+        """The options in force."""
+        return self._options
+
+    def replace(self, options: ProxyOptions) -> None:
+        """Puts other options in force: for new connections, and for the next exchange of each open one."""
+        self._options = options
+        for maker in self._makers.values():
+            maker.options = options
+        for protocol in options.protocols:
+            name = protocol.spec.name
+            if name not in self._makers:
+                self._makers[name] = ExchangeMaker(self._runtime, options, name)
 
     def create(self) -> list[NetworkFilter]:
         protocols = self._options.protocols

@@ -32,6 +32,49 @@ class Configure(Message, frozen=True):
     log_ceiling: str | None = None
 
 
+class Prepare(Message, frozen=True):
+    """Build this configuration beside the one in force, without effect yet; answered with `Prepared` of the same number.
+
+    Sockets of listeners that are new come before it. Its keys are those of `Configure`.
+    """
+
+    change: int
+    config: bytes
+    config_dir: str
+    base_dir: str
+
+
+class Commit(Message, frozen=True):
+    """Put the prepared configuration in force; answered with `Committed`."""
+
+    change: int
+
+
+class Abandon(Message, frozen=True):
+    """Forget what was prepared."""
+
+    change: int
+
+
+class Retire(Message, frozen=True):
+    """Stop accepting on listeners that the last change removed; cut what is left of them after `timeout` seconds."""
+
+    timeout: float
+
+
+class SetHosts(Message, frozen=True):
+    """The hosts of one cluster have changed; `cluster` is its whole new configuration (`config.transport`)."""
+
+    cluster: bytes
+
+
+class HostHealth(Message, frozen=True):
+    """What the active checks say of hosts of a cluster: address -> healthy. Hosts not named keep their state."""
+
+    cluster: str
+    hosts: dict[str, bool]
+
+
 class GetStats(Message, frozen=True):
     """Answer with `Stats` of the same ticket."""
 
@@ -78,6 +121,20 @@ class Failed(Message, frozen=True):
     faults: list[Fault]
 
 
+class Prepared(Message, frozen=True):
+    """The configuration was built, or cannot be for these faults."""
+
+    change: int
+    faults: list[Fault]
+
+
+class Committed(Message, frozen=True):
+    """The prepared configuration is in force. `drain_groups`: as in `Ready`."""
+
+    change: int
+    drain_groups: int
+
+
 class Stats(Message, frozen=True):
     """All metrics of the worker. `ticket`: of the `GetStats` it answers, 0 when sent unasked."""
 
@@ -91,8 +148,9 @@ class Drained(Message, frozen=True):
     group: int
 
 
-Order = Sockets | Configure | GetStats | SetLogLevel | SwitchLog | ReopenLogs | Drain | Stop
-Report = Ready | Failed | Stats | Drained
+ChangeOrder = Prepare | Commit | Abandon | Retire | SetHosts | HostHealth
+Order = Sockets | Configure | ChangeOrder | GetStats | SetLogLevel | SwitchLog | ReopenLogs | Drain | Stop
+Report = Ready | Failed | Prepared | Committed | Stats | Drained
 
 #: Orders for logs; a worker that starts later gets them too.
 LogOrder = SetLogLevel | SwitchLog

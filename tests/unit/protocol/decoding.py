@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 
@@ -55,7 +56,7 @@ class Outcome:
 def pieces(data: bytes, cuts: Iterable[int]) -> list[bytes]:
     """`data` cut at each of `cuts`; never an empty piece."""
     edges = [0, *sorted({cut for cut in cuts if 0 < cut < len(data)}), len(data)]
-    return [data[start:end] for start, end in zip(edges, edges[1:], strict=False) if end > start]
+    return [data[start:end] for start, end in itertools.pairwise(edges) if end > start]
 
 
 def one_by_one(data: bytes) -> list[bytes]:

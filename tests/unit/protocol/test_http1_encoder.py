@@ -7,6 +7,7 @@ from http import HTTPStatus
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from tests.unit.protocol.decoding import replies, requests
 
 from pymosn.core.headers import Headers
 from pymosn.core.message import RequestHead, ResponseHead
@@ -19,7 +20,6 @@ from pymosn.protocol.http1.encoder import (
     status_line,
 )
 from pymosn.protocol.http1.fields import classify
-from tests.unit.protocol.decoding import replies, requests
 
 
 def request(query: bytes | None = None, length: int = 0) -> RequestHead:
@@ -106,6 +106,6 @@ def test_each_known_field_is_recognised_in_any_case_and_no_other() -> None:
         if b"-" in name:
             look_alike = name.replace(b"-", b"_", 1)
             assert classify(look_alike, 0, len(name)) == fields.LOOK_ALIKE
-    assert fields.LOOK_ALIKE == len(fields._NAMES)
+    assert len(fields._NAMES) == fields.LOOK_ALIKE
     assert fields.LOOK_ALIKE >= fields.HOP_BY_HOP
     assert classify(b"x" * 500, 0, 500) == fields.OTHER

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import pytest
+from tests.unit.protocol.decoding import Message, replies
 
 from pymosn.core.message import ResponseHead
 from pymosn.protocol.http1.decoder import Http1Limits
 from pymosn.protocol.http1.response import MAX_INTERIM, ResponseDecoder
-from tests.unit.protocol.decoding import Message, replies
 
 
 def head_of(message: Message) -> ResponseHead:
@@ -73,6 +73,7 @@ def test_status_lines_that_are_refused(line: bytes, detail: str) -> None:
         (b"GET", 204, b"Content-Length: 0\r\n", True, 0),
         (b"GET", 204, b"Content-Length: 5\r\n", False, 0),
         (b"GET", 204, b"Transfer-Encoding: chunked\r\n", False, 0),
+        (b"HEAD", 204, b"Content-Length: 5\r\n", False, 0),
         (b"GET", 200, b"Content-Length: 0\r\n", True, 0),
     ],
 )
@@ -163,7 +164,8 @@ def test_nobody_asked_to_switch_protocols() -> None:
 
 
 def test_fields_of_this_hop_stay_on_it() -> None:
-    fields = b"Keep-Alive: 5\r\nServer: a\r\nConnection: x-a, set-cookie\r\nX-A: 1\r\nSet-Cookie: b\r\nUpgrade: h2c\r\nDate: now\r\n"
+    fields = b"Keep-Alive: 5\r\nTE: x\r\nServer: a\r\nConnection: x-a, set-cookie\r\n"
+    fields += b"X-A: 1\r\nSet-Cookie: b\r\nUpgrade: h2c\r\nDate: now\r\n"
     message = replies([b"HTTP/1.1 204 \r\n" + fields + b"\r\n"]).messages[0]
     assert message.fields == [(b"server", b"a"), (b"set-cookie", b"b"), (b"date", b"now")]
     assert head_of(message).has_date

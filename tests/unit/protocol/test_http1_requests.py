@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import pytest
+from tests.unit.protocol.decoding import Message, Outcome, requests
 
 from pymosn.core.chars import TOKEN
 from pymosn.core.message import RequestHead
 from pymosn.protocol.http1.decoder import Http1Limits
 from pymosn.protocol.http1.request import RequestDecoder
-from tests.unit.protocol.decoding import Message, Outcome, requests
 
 HOST = b"Host: a.example\r\n"
 
@@ -125,12 +125,16 @@ def test_absolute_form_still_needs_a_host_field_that_is_one() -> None:
     assert get(b"Host: u@b\r\n", b"GET http://b/ HTTP/1.1").reason == "bad_host"
 
 
-@pytest.mark.parametrize(
-    ("target", "host"), [(b"http://b.example/", b"b.example"), (b"/", b"")], ids=["absolute", "no host at all"]
-)
-def test_http_10_without_host_goes_on_with_one(target: bytes, host: bytes) -> None:
-    message = only(get(b"X: 1\r\n", b"GET " + target + b" HTTP/1.0"))
-    assert message.fields == [(b"host", host), (b"x", b"1")]
+def test_http_10_may_name_its_host_in_the_target_alone() -> None:
+    message = only(get(b"X: 1\r\n", b"GET http://b.example/ HTTP/1.0"))
+    assert message.fields == [(b"host", b"b.example"), (b"x", b"1")]
+
+
+def test_http_10_may_name_no_host() -> None:
+    """The proxy then tells the upstream its own address: see the conversations."""
+    message = only(get(b"X: 1\r\n", b"GET / HTTP/1.0"))
+    assert message.start[3] == b""
+    assert message.fields == [(b"x", b"1")]
 
 
 @pytest.mark.parametrize("fields", [b"", b"Host: a\r\nHost: a\r\n", b"Host: a\r\nX: 1\r\nhost: b\r\n", b"Host:\r\n"])

@@ -5,12 +5,12 @@ from __future__ import annotations
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from tests.unit.protocol.decoding import assert_same, one_by_one, pieces, replies, requests
 
 from pymosn.api.protocol import NEED_MORE
 from pymosn.protocol.http1.decoder import Http1Limits
 from pymosn.protocol.http1.request import RequestDecoder
 from pymosn.protocol.http1.response import ResponseDecoder
-from tests.unit.protocol.decoding import assert_same, one_by_one, pieces, replies, requests
 
 GET = b"GET /a/../b?c=d HTTP/1.1\r\nHost: a.example\r\nConnection: keep-alive, x-hop\r\nX-Hop: 1\r\n\r\n"
 POST = b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 11\r\n\r\nhello world"
@@ -21,7 +21,8 @@ CHUNKED = (
 OLD = b"\r\nGET http://b.example:81 HTTP/1.0\r\nConnection: keep-alive\r\n\r\n"
 REPLIES = (
     b"HTTP/1.1 200 OK\r\nContent-Length: 5\r\nDate: x\r\n\r\nhello",
-    b"HTTP/1.1 103 Early Hints\r\nLink: </a>\r\n\r\nHTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n2\r\nab\r\n0\r\nx: y\r\n\r\n",
+    b"HTTP/1.1 103 Early Hints\r\nLink: </a>\r\n\r\n"
+    b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n2\r\nab\r\n0\r\nx: y\r\n\r\n",
     b"HTTP/1.0 404 \r\n\r\nuntil the end",
     b"HTTP/1.1 204\r\nServer: a\r\n\r\nleft over",
 )

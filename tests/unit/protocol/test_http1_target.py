@@ -7,10 +7,10 @@ import re
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from tests.unit.protocol.decoding import requests
 
 from pymosn.core.chars import TARGET
 from pymosn.protocol.http1.target import is_host, normalize_path
-from tests.unit.protocol.decoding import requests
 
 SEGMENTS = st.lists(
     st.sampled_from(
@@ -96,11 +96,6 @@ def test_the_normal_form_is_one(path: bytes) -> None:
     assert b"//" not in normal
     assert not {b".", b".."} & set(normal.split(b"/"))
     assert not UNRESERVED_ESCAPE.search(normal)
-    assert normal.count(b"%2F") == path.upper().count(b"%2F") or b".." in normalize_dots(path)
-
-
-def normalize_dots(path: bytes) -> bytes:
-    return re.sub(rb"%2e", b".", path, flags=re.IGNORECASE)
 
 
 @given(PATHS | st.text("/.%2eEaf;-_~?*", max_size=20).map(lambda rest: b"/" + rest.encode()))

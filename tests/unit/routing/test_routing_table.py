@@ -58,7 +58,7 @@ ALL = (
         ("x.a.com:1", "*.a.com"),
         # a star stands for at least one character
         (".com", "*"),
-        ("-x.a.com", "*.com"),
+        ("-x.a.com", "*.a.com"),
         # IPv6
         ("[::1]", "[::1]"),
         ("[::1]:80", "[::1]:80"),

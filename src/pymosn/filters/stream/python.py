@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib.util
 import inspect
 import sys
+from importlib.machinery import ModuleSpec, SourceFileLoader
 from pathlib import Path
 from types import ModuleType
 from typing import TYPE_CHECKING, Final
@@ -61,18 +62,28 @@ def _is_filter(value: object) -> bool:
 def _load_module(path: Path) -> ModuleType:
     """Each load gives a new module, so that an edited file can stand beside its old self while exchanges finish."""
     name = f"pymosn_filter_{path.stem}_{abs(hash(path))}"
-    spec = importlib.util.spec_from_file_location(name, path)
-    if spec is None or spec.loader is None or not path.is_file():
-        raise FilterLoadError(f"{path} is not a Python file")
-    module = importlib.util.module_from_spec(spec)
+    loader = SourceFileLoader(name, str(path))
+    try:
+        # Not through the loader's cache: it takes an edit that keeps size and second for the old file.
+        code = loader.source_to_code(path.read_bytes(), str(path))
+    except OSError as error:
+        raise FilterLoadError(f"{path} cannot be read: {error.strerror}") from error
+    except (SyntaxError, ValueError) as error:
+        raise FilterLoadError(describe(error)) from error
+    module = importlib.util.module_from_spec(ModuleSpec(name, loader, origin=str(path)))
+    module.__file__ = str(path)
+    before = sys.modules.get(name)
     sys.modules[name] = module  # dataclasses and pickle look their module up by name
     folder = str(path.parent)
     if folder not in sys.path:
         sys.path.append(folder)  # a filter may import its neighbours
     try:
-        spec.loader.exec_module(module)
-    except Exception as error:
-        del sys.modules[name]
+        exec(code, module.__dict__)
+    except (Exception, SystemExit) as error:
+        if before is None:
+            del sys.modules[name]
+        else:
+            sys.modules[name] = before
         raise FilterLoadError(describe(error)) from error
     return module
 
@@ -83,7 +94,7 @@ def _make(found: object, place: str, config: dict[str, object]) -> StreamFilter:
     assert isinstance(found, type)
     try:
         made = found(config)
-    except Exception as error:
+    except (Exception, SystemExit) as error:
         raise FilterLoadError(f"{place} does not start: {describe(error)}") from error
     assert isinstance(made, StreamFilter)
     return made
@@ -97,7 +108,7 @@ def describe(error: BaseException) -> str:
     place = ""
     while trace is not None:
         file = trace.tb_frame.f_code.co_filename
-        if not file.startswith("<") and Path(file).name != Path(__file__).name:
+        if not file.startswith("<") and file != __file__:
             place = f"{file}:{trace.tb_lineno}: "
         trace = trace.tb_next
     return f"{place}{type(error).__name__}: {error}"

@@ -50,6 +50,8 @@ class RequestDecoder(Http1Decoder):
         super().__init__(limits)
         self.head: RequestHead = RequestHead()
         self._has_host: bool = False
+        #: The target is a whole URI, so its authority is the host, whatever the Host field says (RFC 9112 section 3.2.2).
+        self._target_has_host: bool = False
         self._skipped_line: bool = False
 
     def decode(self) -> i64:
@@ -198,6 +200,7 @@ class RequestDecoder(Http1Decoder):
         if not is_host(authority):
             raise ProtocolError(BAD_HOST, "target has a bad authority")
         self.head.raw_host = authority.lower()
+        self._target_has_host = True
         return slash + path if slash else b"/"
 
     def _take_field(self, kind: i64, value: bytes) -> bool:
@@ -209,8 +212,8 @@ class RequestDecoder(Http1Decoder):
             self._has_host = True
             if not is_host(host):
                 raise ProtocolError(BAD_HOST, "not a host")
-            if head.raw_host:
-                return True  # the target named the authority: `_finish_head` puts that in its place
+            if self._target_has_host:
+                return True  # `_finish_head` puts the target's in its place
             head.raw_host = host
             return False
         if kind == fields.X_FORWARDED_FOR:
@@ -237,15 +240,13 @@ class RequestDecoder(Http1Decoder):
     def _reset_head(self) -> None:
         super()._reset_head()
         self._has_host = False
+        self._target_has_host = False
 
     def _finish_head(self) -> i64:
         head = self.head
-        if not self._has_host:
-            if head.minor_version == 1:
-                raise ProtocolError(BAD_HOST, "no host field")
-            # It goes on as HTTP/1.1, which has a Host even where there is nothing to say in it (RFC 9112 section 3.2).
-            head.headers.block = b"Host: " + head.raw_host + b"\r\n" + head.headers.block
-        elif head.headers.block[:5].lower() != b"host:" and head.headers.get_raw(b"host") is None:
+        if not self._has_host and head.minor_version == 1:
+            raise ProtocolError(BAD_HOST, "no host field")
+        if self._target_has_host:
             head.headers.block = b"Host: " + head.raw_host + b"\r\n" + head.headers.block
         self._take_options(head)
         framing: i64 = NO_BODY

@@ -118,7 +118,8 @@ class ResponseDecoder(Http1Decoder):
         head = self.head
         head.minor_version = minor
         head.status = status
-        head.raw_reason = buffer[start + 13 : i]
+        # A slice that ends before it begins is an error in compiled code: the line may end behind the code.
+        head.raw_reason = buffer[start + 13 : i] if i > start + 13 else b""
         return i + 2
 
     def _take_field(self, kind: i64, value: bytes) -> bool:
@@ -161,15 +162,15 @@ class ResponseDecoder(Http1Decoder):
 
     def _framing(self, head: ResponseHead) -> i64:
         """How the body is framed (RFC 9112 section 6.3)."""
-        if self._to_head or head.status == 304:
-            head.content_length = self._length
-            return NO_BODY
         if head.status == 204:
             if self._length >= 0:
                 head.headers.remove_raw(b"content-length")
             if self._length > 0 or self._codings > 0:
                 head.keep_alive = False
             head.content_length = 0
+            return NO_BODY
+        if self._to_head or head.status == 304:
+            head.content_length = self._length
             return NO_BODY
         if self._codings > 0:
             return CHUNKED

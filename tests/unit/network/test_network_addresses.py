@@ -1,0 +1,110 @@
+"""Addresses, and the order in which listeners may stop."""
+
+from typing import Any
+
+import msgspec
+import pytest
+
+from pymosn.api.proxy import join_address
+from pymosn.config.drain_order import drain_order
+from pymosn.config.schema import MosnConfig
+from pymosn.core.clock import Clock
+from pymosn.core.counters import DownstreamStats, Metrics
+from pymosn.core.timers import TimerWheel
+from pymosn.network.dialer import split_address
+from pymosn.network.listener import ConnectionNumbers, Listener
+from pymosn.network.refusal import RefusalFactory
+
+
+@pytest.mark.parametrize(
+    ("address", "parts"),
+    [
+        ("10.0.0.1:80", ("10.0.0.1", 80)),
+        ("[::1]:65535", ("::1", 65535)),
+        ("name.example:1", ("name.example", 1)),
+    ],
+)
+def test_address(address: str, parts: tuple[str, int]) -> None:
+    assert split_address(address) == parts
+
+
+@pytest.mark.parametrize("address", ["", "a", "a:", ":80", "a:0", "a:65536", "a:x", "a:-1", "a:٣", "[]:80", "a:+1", "a: 1"])
+def test_no_address(address: str) -> None:
+    with pytest.raises(ValueError, match="host:port"):
+        split_address(address)
+
+
+def test_join_address() -> None:
+    assert join_address("1.2.3.4", 5) == "1.2.3.4:5"
+    assert join_address("::1", 5) == "[::1]:5"
+
+
+def groups(listeners: list[tuple[str, str]], clusters: dict[str, list[str]]) -> list[list[str]]:
+    """`listeners`: address and the cluster to which its router sends everything."""
+    config: dict[str, Any] = {
+        "servers": [
+            {
+                "listeners": [
+                    {
+                        "name": address,
+                        "address": address,
+                        "filter_chains": [{"filters": [{"type": "proxy", "config": {"router_config_name": f"r{place}"}}]}],
+                    }
+                    for place, (address, _) in enumerate(listeners)
+                ],
+                "routers": [
+                    {
+                        "router_config_name": f"r{place}",
+                        "virtual_hosts": [
+                            {"name": "v", "domains": ["*"], "routers": [{"match": {}, "route": {"cluster_name": cluster}}]}
+                        ],
+                    }
+                    for place, (_, cluster) in enumerate(listeners)
+                ],
+            }
+        ],
+        "cluster_manager": {
+            "clusters": [
+                {"name": name, "type": "SIMPLE", "lb_type": "LB_RANDOM", "hosts": [{"address": host} for host in hosts]}
+                for name, hosts in clusters.items()
+            ]
+        },
+    }
+    clock = Clock()
+    stats = DownstreamStats(Metrics().group("downstream"))
+    made = [
+        Listener(address, address, RefusalFactory(), stats, ConnectionNumbers(), clock, TimerWheel(clock)) for address, _ in listeners
+    ]
+    order = drain_order(msgspec.convert(config, MosnConfig), made)
+    return [[listener.name for listener in group] for group in order]
+
+
+@pytest.mark.parametrize(
+    ("listeners", "clusters", "expected"),
+    [
+        # MOSN's example: the first hop sends to the second, whatever stands first
+        (
+            [("0.0.0.0:2045", "next"), ("0.0.0.0:2046", "app")],
+            {"next": ["127.0.0.1:2046"], "app": ["127.0.0.1:8080"]},
+            [["0.0.0.0:2045"], ["0.0.0.0:2046"]],
+        ),
+        (
+            [("0.0.0.0:2046", "app"), ("0.0.0.0:2045", "next")],
+            {"next": ["127.0.0.1:2046"], "app": ["127.0.0.1:8080"]},
+            [["0.0.0.0:2045"], ["0.0.0.0:2046"]],
+        ),
+        # a chain of three
+        (
+            [("127.0.0.1:3", "app"), ("127.0.0.1:2", "three"), ("127.0.0.1:1", "two")],
+            {"two": ["localhost:2"], "three": ["127.0.0.1:3"], "app": ["10.0.0.1:3"]},
+            [["127.0.0.1:1"], ["127.0.0.1:2"], ["127.0.0.1:3"]],
+        ),
+        # a circle
+        ([("127.0.0.1:1", "two"), ("127.0.0.1:2", "one")], {"one": ["127.0.0.1:1"], "two": ["127.0.0.1:2"]}, [["127.0.0.1:1", "127.0.0.1:2"]]),
+        # to itself, and to the same port elsewhere
+        ([("127.0.0.1:1", "me"), ("127.0.0.1:2", "far")], {"me": ["127.0.0.1:1"], "far": ["10.0.0.9:1"]}, [["127.0.0.1:1", "127.0.0.1:2"]]),
+        ([("127.0.0.1:1", "nobody")], {}, [["127.0.0.1:1"]]),
+    ],
+)
+def test_drain_order(listeners: list[tuple[str, str]], clusters: dict[str, list[str]], expected: list[list[str]]) -> None:
+    assert groups(listeners, clusters) == expected

@@ -1,0 +1,215 @@
+"""A connection over a transport that the test holds in its hand."""
+
+import pytest
+
+from pymosn.api.network import CONTINUE, STOP, Connection, NetworkFilter
+from pymosn.core.clock import Clock
+from pymosn.core.failure import CLOSED_LOCALLY, IDLE_TIMEOUT, Failure
+from pymosn.core.timers import TimerWheel
+from pymosn.network.connection import FLUSH_TIME, JOIN_LIMIT, LINGER_TIME, ConnectionOwner, TcpConnection
+
+
+class HandClock(Clock):
+    def tick(self) -> float:
+        return self.now
+
+
+class HandTransport:
+    """Notes what it is asked for."""
+
+    def __init__(self, peer: object = ("192.0.2.1", 1234)) -> None:
+        self.calls: list[object] = []
+        self._peer = peer
+
+    def set_write_buffer_limits(self, high: int) -> None:
+        self.calls.append(high)
+
+    def get_extra_info(self, name: str) -> object:
+        return None if name == "socket" else self._peer
+
+    def write(self, data: bytes) -> None:
+        self.calls.append(data)
+
+    def writelines(self, parts: list[bytes]) -> None:
+        self.calls.append(list(parts))
+
+    def pause_reading(self) -> None:
+        self.calls.append("pause")
+
+    def resume_reading(self) -> None:
+        self.calls.append("resume")
+
+    def write_eof(self) -> None:
+        self.calls.append("eof")
+
+    def close(self) -> None:
+        self.calls.append("close")
+
+    def abort(self) -> None:
+        self.calls.append("abort")
+
+
+class Notes(NetworkFilter):
+    def __init__(self, log: list[object], answer: bool = CONTINUE) -> None:
+        self.log = log
+        self.answer = answer
+
+    def on_connection(self, connection: Connection) -> None:
+        self.log.append("open")
+
+    def on_data(self, data: bytes) -> bool:
+        self.log.append(data)
+        return self.answer
+
+    def on_eof(self) -> None:
+        self.log.append("eof")
+
+    def on_writable(self, writable: bool) -> None:
+        self.log.append(writable)
+
+    def on_idle(self) -> None:
+        self.log.append("idle")
+
+    def on_drain(self) -> None:
+        self.log.append("drain")
+
+    def on_close(self, failure: Failure) -> None:
+        self.log.append(failure.reason)
+
+
+class Bench:
+    def __init__(self, *answers: bool, peer: object = ("192.0.2.1", 1234)) -> None:
+        self.clock = HandClock()
+        self.wheel = TimerWheel(self.clock)
+        self.logs: list[list[object]] = [[] for _ in answers or (CONTINUE,)]
+        filters: list[NetworkFilter] = [Notes(log, answer) for log, answer in zip(self.logs, answers or (CONTINUE,), strict=True)]
+        self.connection = TcpConnection(7, filters, ConnectionOwner(), self.clock, self.wheel)
+        self.transport = HandTransport(peer)
+        self.connection.connection_made(self.transport)
+        self.transport.calls.clear()
+
+    def passes(self, seconds: float) -> None:
+        self.clock.now += seconds
+        self.wheel.advance()
+
+
+def test_every_filter_hears_everything_in_order() -> None:
+    bench = Bench(CONTINUE, CONTINUE)
+    connection = bench.connection
+    connection.data_received(b"x")
+    connection.eof_received()
+    connection.pause_writing()
+    connection.resume_writing()
+    connection.drain()
+    connection.set_idle(5.0)
+    bench.passes(5.1)
+    connection.connection_lost(None)
+    expected = ["open", b"x", "eof", False, True, "drain", "idle", "closed_by_peer"]
+    assert bench.logs == [expected, expected]
+    assert connection.is_closed
+    assert len(bench.wheel) == 0
+
+
+def test_stop_keeps_bytes_from_the_next_filter() -> None:
+    bench = Bench(CONTINUE, STOP, CONTINUE)
+    bench.connection.data_received(b"x")
+    assert [b"x" in log for log in bench.logs] == [True, True, False]
+
+
+@pytest.mark.parametrize(
+    ("peer", "ip"), [(("192.0.2.1", 1), "192.0.2.1"), (("::ffff:192.0.2.1", 1, 0, 0), "192.0.2.1"), (("2001:db8::1", 1, 0, 0), "2001:db8::1"), ("", "")]
+)
+def test_addresses(peer: object, ip: str) -> None:
+    connection = Bench(peer=peer).connection
+    assert connection.remote_ip == connection.local_ip == ip
+
+
+def test_small_parts_are_joined_and_large_ones_are_not() -> None:
+    bench = Bench()
+    bench.connection.write_parts([b"a", b"b"])
+    large = b"x" * int(JOIN_LIMIT)
+    bench.connection.write_parts([b"a", large])
+    assert bench.transport.calls == [b"ab", [b"a", large]]
+    assert bench.connection.bytes_written == 3 + len(large)
+
+
+def test_pauses_are_counted() -> None:
+    bench = Bench()
+    for call in (bench.connection.pause_reading, bench.connection.resume_reading):
+        for _ in range(3):
+            call()
+    assert bench.transport.calls == ["pause", "resume"]
+
+
+def test_close_flushes_but_not_forever() -> None:
+    bench = Bench()
+    bench.connection.close(IDLE_TIMEOUT)
+    bench.connection.close(CLOSED_LOCALLY)
+    bench.connection.write(b"late")
+    bench.connection.data_received(b"late")
+    assert bench.transport.calls == ["close"]
+    bench.passes(FLUSH_TIME + 0.1)
+    assert bench.transport.calls == ["close", "abort"]
+    bench.connection.connection_lost(None)
+    assert bench.logs[0] == ["open", "idle_timeout"], "the first reason counts"
+
+
+@pytest.mark.parametrize("ends", ["eof", "time", "close"])
+def test_lingering_close_reads_and_forgets(ends: str) -> None:
+    bench = Bench()
+    bench.connection.pause_reading()
+    bench.connection.close_lingering(CLOSED_LOCALLY)
+    assert bench.transport.calls == ["pause", "eof", "resume"], "a paused one would never see the end"
+    bench.connection.resume_reading()
+    bench.connection.data_received(b"forgotten")
+    bench.connection.write(b"late")
+    assert bench.connection.is_closed
+    if ends == "eof":
+        bench.connection.eof_received()
+    elif ends == "time":
+        bench.passes(LINGER_TIME + 0.1)
+    else:
+        bench.connection.close(CLOSED_LOCALLY)
+    assert bench.transport.calls == ["pause", "eof", "resume", "close"]
+    assert bench.logs[0] == ["open"]
+
+
+def test_abort_while_closing() -> None:
+    bench = Bench()
+    bench.connection.close(CLOSED_LOCALLY)
+    bench.connection.abort(IDLE_TIMEOUT)
+    assert bench.transport.calls == ["close", "abort"]
+
+
+def test_nothing_after_the_connection_is_lost() -> None:
+    bench = Bench()
+    bench.connection.connection_lost(None)
+    connection = bench.connection
+    connection.write(b"x")
+    connection.write_parts([b"x"])
+    connection.pause_reading()
+    connection.resume_reading()
+    connection.set_idle(1.0)
+    connection.close(CLOSED_LOCALLY)
+    connection.close_lingering(CLOSED_LOCALLY)
+    connection.abort(CLOSED_LOCALLY)
+    assert bench.transport.calls == []
+    assert len(bench.wheel) == 0
+
+
+def test_idle_time_of_zero_is_never() -> None:
+    bench = Bench()
+    bench.connection.set_idle(5.0)
+    bench.connection.set_idle(0.0)
+    bench.passes(100.0)
+    assert bench.logs[0] == ["open"]
+
+
+def test_connection_that_opens_during_a_drain_is_told() -> None:
+    bench = Bench()
+    owner = ConnectionOwner()
+    owner.is_draining = True
+    log: list[object] = []
+    connection = TcpConnection(8, [Notes(log)], owner, bench.clock, bench.wheel)
+    connection.connection_made(HandTransport())
+    assert log == ["open", "drain"]

@@ -1,0 +1,261 @@
+"""The small parts of the proxy: protocol detection, filter chains, dates, ids, local replies."""
+
+
+import pytest
+
+from pymosn.api import Exchange, StreamFilter
+from pymosn.api.network import STOP, Connection, Dialer
+from pymosn.api.protocol import MORE, NO, YES, ProtocolSpec
+from pymosn.api.proxy import Reply
+from pymosn.api.stream import ConnectionPool, ServerStreams, StreamListener, StreamProtocol, Upstream
+from pymosn.core.clock import Clock
+from pymosn.core.counters import DownstreamStats, Metrics
+from pymosn.core.failure import NO_ROUTE, Failure
+from pymosn.core.headers import HeaderError, Headers
+from pymosn.core.log import TRACE, Log
+from pymosn.core.message import RequestHead
+from pymosn.core.registry import Registry
+from pymosn.core.timers import TimerWheel
+from pymosn.proxy.filter_chain import NamedFilter, StreamFilters
+from pymosn.proxy.local_reply import failure_reply, local_body, local_head
+from pymosn.proxy.options import ProxyOptions
+from pymosn.proxy.proxy import ProxyFactory
+from pymosn.proxy.runtime import HttpDates, RequestIds, Runtime
+from pymosn.routing.table import TableSlot
+from pymosn.upstream.cluster import Clusters
+
+
+class Lines(Log):
+    def __init__(self) -> None:
+        super().__init__()
+        self.level = TRACE
+        self.lines: list[str] = []
+
+    def write(self, level: int, text: str, alert: str = "") -> None:
+        self.lines.append(text)
+
+
+class Server(ServerStreams):
+    """The server half of a made-up protocol: notes what it gets."""
+
+    def __init__(self) -> None:
+        self.events: list[object] = []
+
+    def on_connection(self, connection: Connection) -> None:
+        self.events.append("open")
+
+    def on_data(self, data: bytes) -> bool:
+        self.events.append(data)
+        return STOP
+
+    def on_eof(self) -> None:
+        self.events.append("eof")
+
+    def on_idle(self) -> None:
+        self.events.append("idle")
+
+    def on_drain(self) -> None:
+        self.events.append("drain")
+
+    def on_writable(self, writable: bool) -> None:
+        self.events.append(writable)
+
+    def on_close(self, failure: Failure) -> None:
+        self.events.append(failure.reason)
+
+
+class Spec(ProtocolSpec):
+    def match(self, data: bytes) -> int:  # type: ignore[override]
+        magic = self.name.encode()
+        if data.startswith(magic):
+            return int(YES)
+        return int(MORE) if magic.startswith(data) else int(NO)
+
+
+class Made(StreamProtocol):
+
+    def __init__(self, name: str) -> None:
+        super().__init__(Spec(name, "", False))
+        self.made: list[Server] = []
+
+    def server(self, listener: StreamListener, options: object) -> ServerStreams:
+        assert options == f"options of {self.spec.name}"
+        self.made.append(Server())
+        return self.made[-1]
+
+    def pool(self, upstream: Upstream, dialer: Dialer, wheel: TimerWheel) -> ConnectionPool:
+        raise AssertionError("nobody dials here")
+
+
+class Plug(Connection):
+    def __init__(self) -> None:
+        super().__init__()
+        self.idle = -1.0
+        self.ending = ""
+
+    def set_idle(self, seconds: float) -> None:
+        self.idle = seconds
+
+    def close(self, failure: Failure) -> None:
+        self.is_closed, self.ending = True, "close"
+
+    def abort(self, failure: Failure) -> None:
+        self.is_closed, self.ending = True, "abort"
+
+
+class Bench:
+    def __init__(self, *names: str) -> None:
+        clock = Clock()
+        self.log = Lines()
+        runtime = Runtime(clock, TimerWheel(clock), Metrics(), self.log, Registry("protocol"), Clusters())
+        self.protocols = [Made(name) for name in names]
+        options = ProxyOptions(
+            "l",
+            list(self.protocols),
+            {name: f"options of {name}" for name in names},
+            TableSlot("t"),
+            StreamFilters([]),
+            DownstreamStats(runtime.metrics.group("downstream")),
+            [],
+        )
+        self.filter = ProxyFactory(runtime, options).create()[0]
+        self.plug = Plug()
+        self.filter.on_connection(self.plug)
+
+
+@pytest.mark.parametrize("cuts", [[b"AB1 rest"], [b"A", b"B", b"1 rest"], [b"AB1", b" rest"]])
+def test_protocol_is_found_however_the_bytes_are_cut(cuts: list[bytes]) -> None:
+    bench = Bench("AB2", "AB1")
+    for cut in cuts:
+        bench.filter.on_data(cut)
+    assert bench.protocols[0].made == []
+    server = bench.protocols[1].made[0]
+    assert server.events[0] == "open"
+    assert b"".join(event for event in server.events if isinstance(event, bytes)) == b"AB1 rest"
+    bench.filter.on_eof()
+    bench.filter.on_idle()
+    bench.filter.on_writable(False)
+    bench.filter.on_drain()
+    bench.filter.on_close(NO_ROUTE)
+    assert server.events[-5:] == ["eof", "idle", False, "drain", "no_route"]
+
+
+def test_first_protocol_that_matches_gets_it() -> None:
+    bench = Bench("A", "AB")
+    bench.filter.on_data(b"AB")
+    assert len(bench.protocols[0].made) == 1
+
+
+def test_unknown_protocol_is_cut_off() -> None:
+    bench = Bench("AB", "CD")
+    bench.filter.on_data(b"AX\x00\x1b")
+    assert bench.plug.ending == "abort"
+    assert "b'AX\\x00\\x1b'" in bench.log.lines[0]
+
+
+def test_silence_and_eof_before_the_protocol_is_known() -> None:
+    for event in ("on_idle", "on_eof"):
+        bench = Bench("AB", "CD")
+        assert bench.plug.idle > 0
+        bench.filter.on_data(b"A")
+        getattr(bench.filter, event)()
+        assert bench.plug.ending == "close"
+
+
+def test_drain_before_the_protocol_is_known() -> None:
+    bench = Bench("AB", "CD")
+    bench.filter.on_drain()
+    assert bench.plug.ending == ""
+    bench.filter.on_data(b"AB")
+    assert bench.protocols[0].made[0].events == ["open", "drain", b"AB"]
+
+
+def test_one_protocol_needs_no_detection() -> None:
+    bench = Bench("AB")
+    bench.filter.on_data(b"anything")
+    assert bench.protocols[0].made[0].events == ["open", b"anything"]
+
+
+class OnlyRequest(StreamFilter):
+    def on_request(self, exchange: Exchange) -> None:
+        return None
+
+
+class OnlyEnd(StreamFilter):
+    def on_complete(self, exchange: Exchange) -> None:
+        return None
+
+
+class Inherits(OnlyRequest):
+    def on_response(self, exchange: Exchange) -> None:
+        return None
+
+
+def test_only_filters_that_care_are_asked() -> None:
+    metrics = Metrics()
+    named = [NamedFilter(kind.__name__, kind({}), metrics) for kind in (OnlyRequest, OnlyEnd, Inherits, StreamFilter)]
+    chain = StreamFilters(named)
+    assert [entry.name for entry in chain.on_request] == ["OnlyRequest", "Inherits"]
+    assert [entry.name for entry in chain.on_response] == ["Inherits"]
+    assert [entry.name for entry in chain.on_complete] == ["OnlyEnd"]
+
+
+class HandClock(Clock):
+    seconds = 784111777.0
+
+    def wall(self) -> float:
+        return self.seconds
+
+
+def test_date_is_made_once_a_second() -> None:
+    clock = HandClock()
+    dates = HttpDates(clock)
+    assert dates.line() == b"date: Sun, 06 Nov 1994 08:49:37 GMT\r\n"
+    clock.seconds += 1
+    assert dates.line().endswith(b":37 GMT\r\n")
+    clock.now += 1.0
+    assert dates.line().endswith(b":38 GMT\r\n")
+
+
+def test_request_ids_look_like_uuids_and_differ() -> None:
+    ids = RequestIds()
+    made = [ids.next() for _ in range(10000)]
+    assert len(set(made)) == 10000
+    for text in (made[0], made[4095], made[-1]):
+        assert [len(part) for part in text.split(b"-")] == [8, 4, 4, 4, 12]
+        assert text[14:15] == b"4"
+        assert text[19:20] == b"a"
+        int(text.replace(b"-", b""), 16)
+
+
+@pytest.mark.parametrize(
+    ("status", "method", "body", "length"),
+    [(200, b"GET", b"hi", 2), (200, b"HEAD", b"", 2), (204, b"GET", b"", None), (304, b"GET", b"", None), (404, b"POST", b"hi", 2)],
+)
+def test_local_reply(status: int, method: bytes, body: bytes, length: int | None) -> None:
+    request = RequestHead()
+    request.raw_method = method
+    head = local_head(request, status, Headers(), b"hi")
+    assert local_body(request, status, b"hi") == body
+    assert head.headers.get("content-length") == (None if length is None else str(length))
+    assert ("content-type" in head.headers) == (length is not None)
+
+
+def test_own_content_type_is_kept() -> None:
+    head = local_head(RequestHead(), 200, Headers(b"Content-Type: a/b\r\n"), b"hi")
+    assert head.headers.get_all("content-type") == ["a/b"]
+
+
+def test_failure_text_tells_the_client_nothing_of_us() -> None:
+    assert failure_reply(NO_ROUTE) == b"404 Not Found\n"
+
+
+def test_reply_of_a_filter() -> None:
+    reply = Reply(200, "ü", {"A": "1"})
+    assert reply.body == "ü".encode()
+    assert Reply(200, b"x", [("A", "1"), ("a", "2")]).headers.get_all("a") == ["1", "2"]
+    for status in (0, 101, 199, 600):
+        with pytest.raises(ValueError, match="200 to 599"):
+            Reply(status)
+    with pytest.raises(HeaderError):
+        Reply(200, "", {"Content-Length": "1"})

@@ -1,0 +1,286 @@
+"""The pool of upstream connections: what conversations cannot show."""
+
+from pymosn.api.network import Connection, Dialer, DialReceiver, NetworkFilter
+from pymosn.api.stream import RequestSender, ResponseReceiver, Upstream
+from pymosn.core.failure import CONNECT_REFUSED, Failure
+from pymosn.core.headers import Headers
+from pymosn.core.message import RequestHead, ResponseHead
+from pymosn.stream.http1.client import MAX_IDLE, Http1Pool
+from pymosn.stream.registry import protocols
+
+
+class Plug(Connection):
+    """A connection that only notes."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.sent = b""
+        self.idle = -1.0
+        self.pauses = 0
+        self.ending = ""
+
+    def write(self, data: bytes) -> None:
+        self.sent += data
+
+    def write_parts(self, parts: list[bytes]) -> None:
+        self.sent += b"".join(parts)
+
+    def pause_reading(self) -> None:
+        self.pauses += 1
+
+    def resume_reading(self) -> None:
+        self.pauses -= 1
+
+    def set_idle(self, seconds: float) -> None:
+        self.idle = seconds
+
+    def close(self, failure: Failure) -> None:
+        self.is_closed = True
+        self.ending = "close"
+
+    def abort(self, failure: Failure) -> None:
+        self.is_closed = True
+        self.ending = "abort"
+
+
+class HandDialer(Dialer):
+    def __init__(self) -> None:
+        self.dials: list[tuple[NetworkFilter, DialReceiver]] = []
+
+    def dial(self, address: str, timeout: float, network_filter: NetworkFilter, receiver: DialReceiver) -> None:
+        self.dials.append((network_filter, receiver))
+
+    def answer(self) -> tuple[Plug, NetworkFilter]:
+        network_filter, receiver = self.dials.pop(0)
+        plug = Plug()
+        network_filter.on_connection(plug)
+        receiver.on_dialed(plug)
+        return plug, network_filter
+
+
+class Target(Upstream):
+    """Counts like a host of a cluster."""
+
+    def __init__(self, limit: int = 0) -> None:
+        super().__init__("10.0.0.1:80", 1.0, 30.0, 0)
+        self.limit = limit
+        self.open = 0
+        self.failed = 0
+
+    def try_connection(self) -> bool:
+        if self.limit and self.open >= self.limit:
+            return False
+        self.open += 1
+        return True
+
+    def on_connection(self) -> None:
+        pass
+
+    def on_connection_end(self, opened: bool) -> None:
+        self.open -= 1
+        if not opened:
+            self.failed += 1
+
+
+class Caller(ResponseReceiver):
+    def __init__(self) -> None:
+        super().__init__()
+        self.sender: RequestSender | None = None
+        self.events: list[object] = []
+
+    def on_sender(self, sender: RequestSender) -> None:
+        self.sender = sender
+
+    def on_no_sender(self, failure: Failure) -> None:
+        self.events.append(failure.reason)
+
+    def on_informational(self, head: ResponseHead) -> None:
+        self.events.append(int(head.status))
+
+    def on_response(self, head: ResponseHead, data: bytes, end: bool) -> None:
+        self.events.append((int(head.status), data, end))
+
+    def on_data(self, data: bytes, end: bool) -> None:
+        self.events.append((data, end))
+
+    def on_trailers(self, trailers: Headers) -> None:
+        self.events.append(trailers.items())
+
+    def on_reset(self, failure: Failure) -> None:
+        self.events.append(failure.reason)
+
+    def on_writable(self, writable: bool) -> None:
+        self.events.append(writable)
+
+
+def get() -> RequestHead:
+    head = RequestHead()
+    head.raw_method, head.raw_path = b"GET", b"/"
+    return head
+
+
+class Bench:
+    def __init__(self, limit: int = 0) -> None:
+        self.target = Target(limit)
+        self.dialer = HandDialer()
+        self.pool = Http1Pool(self.target, self.dialer)
+
+    def call(self, fresh: bool = False) -> Caller:
+        caller = Caller()
+        self.pool.acquire(caller, fresh)
+        return caller
+
+    def use(self) -> tuple[Caller, Plug, NetworkFilter]:
+        caller = self.call()
+        plug, network_filter = self.dialer.answer()
+        assert caller.sender is not None
+        caller.sender.send_request(get(), b"", True)
+        return caller, plug, network_filter
+
+
+REPLY = b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n"
+
+
+def test_last_used_first() -> None:
+    bench = Bench()
+    used = [bench.use() for _ in range(3)]
+    for _, plug, network_filter in used:
+        network_filter.on_data(REPLY)
+        assert plug.idle == 30.0
+    caller = bench.call()
+    assert caller.sender is not None
+    assert caller.sender.connection() is used[-1][1]
+    assert caller.sender.is_reused()
+    assert used[-1][1].idle == 0.0
+
+
+def test_fresh_is_a_new_connection_in_place_of_the_oldest_idle_one() -> None:
+    bench = Bench(limit=2)
+    used = [bench.use(), bench.use()]
+    for _, _, network_filter in used:
+        network_filter.on_data(REPLY)
+    caller = bench.call(fresh=True)
+    assert used[0][1].ending == "close"
+    assert used[1][1].ending == ""
+    bench.dialer.answer()
+    assert caller.sender is not None
+    assert not caller.sender.is_reused()
+    assert bench.target.open == 2
+
+
+def test_idle_connections_are_bounded() -> None:
+    bench = Bench()
+    used = [bench.use() for _ in range(int(MAX_IDLE) + 1)]
+    for _, _, network_filter in used:
+        network_filter.on_data(REPLY)
+    assert [plug.ending for _, plug, _ in used].count("close") == 1
+    assert bench.target.open == MAX_IDLE
+
+
+def test_place_is_given_back_exactly_once() -> None:
+    bench = Bench(limit=1)
+    caller, _, network_filter = bench.use()
+    assert bench.call().events == ["overflow"]
+    assert caller.sender is not None
+    caller.sender.cancel()
+    assert bench.target.open == 0, "at once, not when the socket is gone"
+    second = bench.call()
+    network_filter.on_close(CONNECT_REFUSED)
+    assert bench.target.open == 1
+    bench.dialer.answer()
+    assert second.sender is not None
+
+
+def test_withdrawn_dial_serves_the_next_caller() -> None:
+    bench = Bench()
+    first = bench.call()
+    bench.pool.withdraw(first)
+    plug, _ = bench.dialer.answer()
+    assert first.sender is None
+    second = bench.call()
+    assert second.sender is not None
+    assert second.sender.connection() is plug
+    assert not second.sender.is_reused()
+
+
+def test_dial_that_fails() -> None:
+    bench = Bench()
+    first, second = bench.call(), bench.call()
+    bench.pool.withdraw(second)
+    for _, receiver in bench.dialer.dials:
+        receiver.on_dial_failed(CONNECT_REFUSED, "")
+    assert first.events == ["connect_refused"]
+    assert second.events == []
+    assert bench.target.open == 0
+    assert bench.target.failed == 2
+
+
+def test_closed_pool_closes_what_becomes_free() -> None:
+    bench = Bench()
+    _, busy_plug, busy = bench.use()
+    _, idle_plug, idle = bench.use()
+    withdrawn = bench.call()
+    bench.pool.withdraw(withdrawn)
+    idle.on_data(REPLY)
+    bench.pool.close()
+    assert (busy_plug.ending, idle_plug.ending) == ("", "close")
+    late_plug, _ = bench.dialer.answer()
+    assert late_plug.ending == "close"
+    busy.on_data(REPLY)
+    assert busy_plug.ending == "close"
+    assert bench.target.open == 0
+
+
+def test_pauses_end_with_the_stream() -> None:
+    bench = Bench()
+    caller, plug, network_filter = bench.use()
+    assert caller.sender is not None
+    caller.sender.resume()
+    caller.sender.pause()
+    caller.sender.pause()
+    network_filter.on_data(REPLY)
+    assert plug.pauses == 0
+    caller.sender.pause()
+    caller.sender.resume()
+    assert plug.pauses == 0
+
+
+def test_sender_that_is_over_sends_nothing() -> None:
+    bench = Bench()
+    caller, plug, network_filter = bench.use()
+    network_filter.on_data(REPLY)
+    sent = plug.sent
+    assert caller.sender is not None
+    caller.sender.send_request(get(), b"x", True)
+    caller.sender.send_data(b"x", True)
+    caller.sender.send_trailers(Headers(b"a: b\r\n"))
+    caller.sender.cancel()
+    assert plug.sent == sent
+    assert plug.ending == ""
+
+
+def test_pieces_and_trailers() -> None:
+    bench = Bench()
+    caller, _, network_filter = bench.use()
+    network_filter.on_data(b"HTTP/1.1 100 Continue\r\n\r\nHTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n1\r\na")
+    network_filter.on_data(b"\r\n1\r\nb\r\n0\r\nX-T: 1\r\n\r\n")
+    assert caller.events == [100, (200, b"a", False), (b"b", False), [("x-t", "1")]]
+
+
+def test_back_pressure_is_passed_on() -> None:
+    bench = Bench()
+    caller, _, network_filter = bench.use()
+    network_filter.on_writable(False)
+    network_filter.on_writable(True)
+    network_filter.on_data(REPLY)
+    network_filter.on_writable(False)
+    assert caller.events == [False, True, (200, b"", True)]
+
+
+def test_protocols_by_name() -> None:
+    known = protocols()
+    assert known.names() == ["Http1"]
+    spoken = known.get("Http1")
+    assert spoken is not None
+    assert spoken.spec.alpn == "http/1.1"
+    assert not spoken.spec.multiplexed
