@@ -18,6 +18,7 @@ from pymosn.server.launch import Launch, StartError
 from pymosn.version import VERSION, build
 
 BAD_CONFIGURATION: Final = 1
+OTHER_FAULT: Final = 2
 
 #: What MOSN's `--log-level` takes.
 LOG_LEVELS: Final = ("trace", "debug", "info", "warning", "error", "critical", "off")
@@ -138,6 +139,8 @@ def start(path: str | None, workers: int | None, strict: bool, log_level: str | 
         workers=workers,
         log_ceiling=log_level,
         is_demo=path is None,
+        reload=None if path is None else lambda: _load(path, strict),
+        stream_filters=_installed_filters(),
     )
     # The admin server's libraries take most of the start-up time; `check` and `version` do without them.
     from pymosn.server.supervisor import run
@@ -151,6 +154,58 @@ def start(path: str | None, workers: int | None, strict: bool, log_level: str | 
         click.echo("pymosn: not started", err=True)
         code = error.exit_code
     sys.exit(code)
+
+
+@main.command()
+@click.option("--config", "-c", "path", required=True, envvar="MOSN_CONFIG", metavar="FILE", help="The file it runs with.")
+@click.option("--timeout", type=float, default=60.0, show_default=True, help="Seconds to wait for the result.")
+def reload(path: str, timeout: float) -> None:
+    """Let the running pymosn read its file again, and tell what became of it.
+
+    The file is checked first; a bad one is not sent.
+    """
+    loaded = _load(path, False)
+    _print_faults(loaded.errors)
+    if loaded.config is None:
+        click.echo(f"pymosn: {path}: {_summary(loaded.faults)}; not reloaded", err=True)
+        sys.exit(BAD_CONFIGURATION)
+    from pymosn.server.reload import ReloadError, reload_running
+
+    try:
+        outcome = reload_running(loaded.config, loaded.base_dir, timeout)
+    except ReloadError as error:
+        click.echo(f"pymosn: error: {error}", err=True)
+        sys.exit(OTHER_FAULT)
+    _print_faults(outcome.faults)
+    click.echo(f"pymosn: {outcome.message}", err=not outcome.applied)
+    sys.exit(0 if outcome.applied else BAD_CONFIGURATION)
+
+
+@main.command(name="explain")
+@click.option("--config", "-c", "path", required=True, envvar="MOSN_CONFIG", metavar="FILE", help="Configuration, JSON or YAML.")
+@click.option("--header", "-H", "headers", multiple=True, metavar="'K: V'", help="A request header; may be given often.")
+@click.option("--listener", default="", metavar="NAME", help="The listener, when the port of the URL does not tell.")
+@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+@click.argument("method")
+@click.argument("url")
+def explain_request(path: str, headers: tuple[str, ...], listener: str, as_json: bool, method: str, url: str) -> None:
+    """Tell which listener, virtual host and route take a request, and what would be sent upstream.
+
+    Filters are not run.
+    """
+    loaded = _load(path, False)
+    _print_faults(loaded.errors)
+    if loaded.config is None:
+        sys.exit(BAD_CONFIGURATION)
+    from pymosn.control.explain import Question, QuestionError, as_text, explain
+
+    pairs = [(name.strip(), value.strip()) for name, _, value in (header.partition(":") for header in headers)]
+    try:
+        answer = explain(loaded.config, Question(method=method, url=url, headers=pairs, listener=listener))
+    except QuestionError as error:
+        click.echo(f"pymosn: error: {error}", err=True)
+        sys.exit(2)
+    click.echo(msgspec.json.format(msgspec.json.encode(answer)).decode() if as_json else as_text(answer))
 
 
 def _print_examples() -> None:

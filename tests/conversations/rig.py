@@ -18,8 +18,9 @@ from pymosn.api import StreamFilter
 from pymosn.api.network import Dialer, DialReceiver, NetworkFilter
 from pymosn.api.proxy import AccessLog, Exchange
 from pymosn.api.routing import Route
+from pymosn.api.upstream import PLAIN
 from pymosn.core.clock import Clock
-from pymosn.core.counters import DownstreamStats, Metrics, UpstreamStats
+from pymosn.core.counters import DownstreamStats, Metrics
 from pymosn.core.failure import CONNECT_REFUSED, CONNECT_TIMEOUT, Failure
 from pymosn.core.log import TRACE, Log
 from pymosn.core.timers import TimerWheel
@@ -34,8 +35,9 @@ from pymosn.routing.matchers import AnyRequest
 from pymosn.routing.table import RouteTable, TableSlot, VirtualHost
 from pymosn.stream.http1.options import Http1Options
 from pymosn.stream.registry import protocols
-from pymosn.upstream.balancers import RoundRobin
-from pymosn.upstream.cluster import Cluster, ClusterHost, Clusters, ConnectionLimit, PoolMaker
+from pymosn.upstream.balancers import balancers
+from pymosn.upstream.cluster import Cluster, Clusters, PoolMaker, make_cluster
+from pymosn.upstream.plan import ClusterPlan, HostPlan, LimitPlan
 
 #: The fake wall clock stands still at the example time of RFC 9110.
 WALL = 784111777.0
@@ -303,7 +305,7 @@ class Talk:
     """One worker's data path with everybody it talks to."""
 
     def __init__(self, one_byte: bool = False, **wishes: Any) -> None:
-        """`wishes`: `routes`, `table`, `hosts`, `max_connections`, `filters` (by name), `http1`, or any ProxyOptions keyword."""
+        """`wishes`: routes, table, hosts, max_connections, filters (by name), http1, and keywords of ProxyOptions."""
         self.one_byte = one_byte
         self.clock = FakeClock()
         self.wheel = TimerWheel(self.clock)
@@ -321,9 +323,13 @@ class Talk:
         self.runtime = Runtime(self.clock, self.wheel, self.metrics, self.log, known, self.clusters)
         self.maker = PoolMaker(known, FakeDialer(self), self.wheel)
         names = ("service", "other")
-        self.limit = ConnectionLimit(wishes.pop("max_connections", 0))
+        # Keywords of ClusterPlan for the cluster `service`.
+        self._plan = {"limits": LimitPlan(connections=wishes.pop("max_connections", 0)), **wishes.pop("plan", {})}
         hosts = wishes.pop("hosts", ["10.0.0.1:80"])
         self.clusters.replace({name: self._cluster(name, hosts if name == "service" else ["10.0.1.1:80"]) for name in names})
+        for cluster in self.clusters.by_name.values():
+            while cluster.hosts and cluster.balancer.choose(PLAIN) is not cluster.hosts[-1]:
+                pass  # the first host is the next
         self.slot = TableSlot("table")
         self.slot.table = wishes.pop("table", None) or self._table(wishes.pop("routes", None) or forward())
         self.stats = DownstreamStats(self.metrics.group("downstream", ("listener", "l")))
@@ -347,16 +353,11 @@ class Talk:
         )
 
     def _cluster(self, name: str, addresses: list[str]) -> Cluster:
-        stats = UpstreamStats(self.metrics.group("upstream", ("cluster", name)))
-        hosts = []
-        for address in addresses:
-            own = UpstreamStats(self.metrics.group("upstream", ("cluster", name), ("host", address)))
-            hosts.append(ClusterHost(address, "", 1, 10.0, 60.0, self.limit, own, stats, self.maker))
-        balancer = RoundRobin(list(hosts))
-        if hosts:
-            while balancer.choose(None) is not hosts[-1]:
-                pass  # the first host is the next
-        return Cluster(name, hosts, balancer, stats)
+        plan = ClusterPlan(name, tuple(HostPlan(address) for address in addresses), idle_timeout=60.0)
+        plan = plan._replace(**self._plan) if name == "service" else plan
+        kind = balancers().get(plan.balancing.lb_type)
+        assert kind is not None
+        return make_cluster(plan, kind, self.maker, self.metrics, None)
 
     def _table(self, routes: list[Route]) -> RouteTable:
         table = RouteTable("table")
@@ -482,7 +483,9 @@ class Talk:
         assert "connection_active" not in self.counters()
         assert "connection_active" not in self.upstream_counters()
         assert len(self.wheel) == 0
-        assert self.limit.open == 0, "the connection limit leaks"
+        for cluster in self.clusters.by_name.values():
+            for limit in (cluster.limits.connections, cluster.limits.pending, cluster.limits.requests):
+                assert limit.active == 0, "a limit leaks"
 
 
 def merge_chunks(data: bytes) -> bytes:

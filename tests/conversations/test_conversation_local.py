@@ -8,7 +8,7 @@ from rig import DATE, Talk, forward
 from pymosn.api import Exchange, Reply, StreamFilter
 from pymosn.api.routing import Route
 from pymosn.protocol.http1.decoder import Http1Limits
-from pymosn.routing.actions import DirectResponse, Forward, ForwardWeighted, Redirect
+from pymosn.routing.actions import DirectResponse, Forward, ForwardWeighted, Redirect, Target
 from pymosn.routing.matchers import AnyRequest, Path, Prefix
 from pymosn.routing.table import RouteTable, VirtualHost
 from pymosn.stream.http1.options import Http1Options
@@ -297,7 +297,7 @@ def test_unhealthy_hosts_are_not_asked(start: Start) -> None:
 
 
 def test_weighted_clusters(start: Start) -> None:
-    talk = start(routes=[Route("w", AnyRequest(), ForwardWeighted([("service", 0), ("other", 7)], 60.0))])
+    talk = start(routes=[Route("w", AnyRequest(), ForwardWeighted([(Target("service"), 0), (Target("other"), 7)], 60.0))])
     client = talk.connect()
     client.sends(GET)
     upstream = talk.expect_dial("10.0.1.1:80")

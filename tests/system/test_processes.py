@@ -116,14 +116,6 @@ def test_the_graceful_timeout_bounds_the_drain(start: Start, two_hops: TwoHops, 
     connection.close()
 
 
-def test_a_hangup_only_warns(start: Start, two_hops: TwoHops) -> None:
-    proxy = start(two_hops.config)
-    proxy.wait_for(READY)
-    proxy.send(signal.SIGHUP)
-    proxy.wait_for("SIGHUP: .* not built yet")
-    assert two_hops.get()[0] == 200
-
-
 def test_workers_end_with_their_supervisor(start: Start, two_hops: TwoHops) -> None:
     proxy = start(two_hops.config)
     proxy.wait_for(READY)

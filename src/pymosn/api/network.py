@@ -61,6 +61,10 @@ class Connection(Alarm):
         """Takes back one pause."""
         raise NotImplementedError
 
+    def set_buffer_limit(self, limit: i64) -> None:
+        """Above `limit` unsent bytes the connection says that it is not writable."""
+        raise NotImplementedError
+
     def set_idle(self, seconds: float) -> None:
         """Calls the filters' `on_idle` after that time unless set anew; 0 is never."""
         raise NotImplementedError

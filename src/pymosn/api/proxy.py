@@ -10,6 +10,7 @@ from mypy_extensions import i64, mypyc_attr
 from pymosn.api.network import Connection
 from pymosn.api.routing import Route
 from pymosn.api.stream import RequestReceiver
+from pymosn.api.variables import Variable, set_variable
 from pymosn.core.failure import Failure
 from pymosn.core.headers import Headers, headers_from
 from pymosn.core.message import RequestHead, ResponseHead
@@ -67,6 +68,13 @@ class Exchange(RequestReceiver):
         self.bytes_received: i64 = 0
         self.bytes_sent: i64 = 0
         self.attempts: i64 = 0
+        #: Path and host as they came, when the route rewrote them.
+        self.original_path: bytes = b""
+        self.original_host: bytes = b""
+        #: What filters set with `set_variable`.
+        self.own_variables: dict[str, str] | None = None
+        #: The value of a Set-Cookie that the route's hash policy makes.
+        self.set_cookie: bytes = b""
         self._state: dict[str, object] | None = None
 
     @property
@@ -75,6 +83,23 @@ class Exchange(RequestReceiver):
         if self._state is None:
             self._state = {}
         return self._state
+
+    def variable(self, name: str) -> str | None:
+        """The value of a variable (key reference section 12); None when it has none."""
+        return Variable(name).value(self)
+
+    def set_variable(self, name: str, value: str) -> None:
+        """Sets a variable: one of MOSN's control variables, or any name of your own.
+
+        `x-mosn-path`, `x-mosn-querystring`, `x-mosn-method`, `x-mosn-host` and `x-mosn-scheme` change the request.
+        Raises ValueError for a name that only the proxy sets, and for a value that the request cannot have.
+        """
+        set_variable(self, name, value)
+
+    def route_config(self, name: str) -> object | None:
+        """What `per_filter_config` of the route, or else of its virtual host, says for the filter `name`."""
+        route = self.route
+        return None if route is None or route.filter_configs is None else route.filter_configs.get(name)
 
     @property
     def remote_address(self) -> str:

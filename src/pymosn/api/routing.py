@@ -2,30 +2,70 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from typing import TYPE_CHECKING
+
 from mypy_extensions import mypyc_attr
 
-from pymosn.core.message import RequestHead
+from pymosn.core.headers import Headers
+
+if TYPE_CHECKING:
+    from pymosn.api.proxy import Exchange
 
 
 @mypyc_attr(allow_interpreted_subclasses=True)
 class RouteMatcher:
-    """A condition on a request's head."""
+    """A condition on a request, which is in the exchange with all that is known about it."""
 
-    def matches(self, head: RequestHead) -> bool:
+    def matches(self, exchange: Exchange) -> bool:
         """Whether the request meets it."""
         raise NotImplementedError
+
+    def text(self) -> str:
+        """The condition in words, for people: `the path begins with /a`."""
+        return type(self).__name__
+
+    def why_not(self, exchange: Exchange) -> str:
+        """The condition, or the part of it, that the request does not meet, in words; only for one that does not match."""
+        return f"not so: {self.text()}"
 
 
 @mypyc_attr(allow_interpreted_subclasses=True)
 class RouteAction:
     """What a route does with a request: see `pymosn.routing.actions`."""
 
+    def text(self) -> str:
+        """The action in words, for people."""
+        return type(self).__name__
+
+
+@mypyc_attr(allow_interpreted_subclasses=True)
+class HeaderChanges:
+    """What a route does to the header fields of a message."""
+
+    def apply(self, headers: Headers, exchange: Exchange) -> None:
+        """Makes the changes."""
+        raise NotImplementedError
+
 
 class Route:
     """One entry of a virtual host; immutable once built."""
 
-    def __init__(self, name: str, matcher: RouteMatcher, action: RouteAction) -> None:
-        """`name`: table, virtual host and place, for logs and `explain`."""
+    def __init__(
+        self,
+        name: str,
+        matcher: RouteMatcher,
+        action: RouteAction,
+        response_changes: HeaderChanges | None = None,
+        filter_configs: Mapping[str, object] | None = None,
+    ) -> None:
+        """`name`: table, virtual host and place, for logs and `explain`.
+
+        `response_changes`: made on every reply, also on our own. `filter_configs`: `per_filter_config` of the route and of
+        its virtual host, by filter name.
+        """
         self.name = name
         self.matcher = matcher
         self.action = action
+        self.response_changes = response_changes
+        self.filter_configs = filter_configs

@@ -185,6 +185,9 @@ class Upstream:
         self.connect_timeout = connect_timeout
         self.idle_timeout = idle_timeout
         self.max_connections: i64 = max_connections
+        #: Requests after which a connection is closed, and bytes that it may hold unsent; 0 is the pool's own choice.
+        self.max_requests_per_connection: i64 = 0
+        self.buffer_limit: i64 = 0
 
     def try_connection(self) -> bool:
         """Takes one of the connections that the cluster allows; False when there is none left."""

@@ -1,39 +1,27 @@
-"""From a checked configuration to the run-time objects of one worker."""
+"""From a checked configuration to the run-time objects of one worker, at the start and at each change."""
 
 from __future__ import annotations
 
 import asyncio
-import os
-from pathlib import Path
 
-from pymosn.api.network import FilterChainFactory
-from pymosn.api.proxy import AccessLog, StreamFilter
+from pymosn.config.build_listeners import BuiltListener, ListenerBuilder
 from pymosn.config.build_routes import build_table
-from pymosn.config.build_upstream import build_clusters
+from pymosn.config.build_upstream import BuiltCluster, build_cluster, build_clusters
 from pymosn.config.drain_order import drain_order
 from pymosn.config.faults import Fault
+from pymosn.config.schema import Cluster as ClusterConfig
 from pymosn.config.schema import Listener as ListenerConfig
-from pymosn.config.schema import MosnConfig, ProxyConfig, ProxyFilter, RouterConfiguration
-from pymosn.config.schema import StreamFilter as StreamFilterConfig
-from pymosn.config.schema.stream_filters import NO_OP_STREAM_FILTERS
+from pymosn.config.schema import MosnConfig, RouterConfiguration
 from pymosn.core.clock import Clock
-from pymosn.core.counters import DownstreamStats, Metrics
+from pymosn.core.counters import Labels, Metrics
 from pymosn.core.timers import TimerWheel
-from pymosn.filters.stream.python import FilterLoadError, load_file, load_installed
 from pymosn.network.dialer import TcpDialer
 from pymosn.network.listener import ConnectionNumbers, Listener
-from pymosn.network.refusal import RefusalFactory
-from pymosn.observe.access_log import AccessLogFile, compile_format
 from pymosn.observe.logs import LogSet
-from pymosn.protocol.http1.decoder import Http1Limits
-from pymosn.proxy.filter_chain import NamedFilter, StreamFilters
-from pymosn.proxy.options import ProxyOptions
-from pymosn.proxy.proxy import ProxyFactory
 from pymosn.proxy.runtime import Runtime
-from pymosn.routing.table import TableSlot
-from pymosn.stream.http1.options import Http1Options
+from pymosn.routing.table import RouteTable, TableSlot
 from pymosn.stream.registry import protocols
-from pymosn.upstream.cluster import Clusters, PoolMaker
+from pymosn.upstream.cluster import Cluster, Clusters, PoolMaker
 
 
 class BuildError(Exception):
@@ -44,24 +32,139 @@ class BuildError(Exception):
         self.faults = faults
 
 
-class WorkerRuntime:
-    """Everything that one worker runs."""
+class Prepared:
+    """A configuration built beside the one in force, without effect yet."""
 
-    def __init__(self, runtime: Runtime, listeners: list[Listener], order: list[list[Listener]], logs: LogSet) -> None:
-        self.runtime = runtime
-        self.listeners = listeners
+    def __init__(self, config: MosnConfig) -> None:
+        self.clusters: dict[str, BuiltCluster] = {}
+        self.table_configs: dict[str, RouterConfiguration] = config.servers[0].router_tables()
+        self.tables: dict[str, RouteTable] = {}
+        self.listeners: list[BuiltListener] = []
+        self.drain_order: list[list[Listener]] = []
+
+
+class WorkerRuntime:
+    """Everything that one worker runs. A change is built by `prepare` and put in force by `commit`."""
+
+    def __init__(self, workers: int, worker: int, loop: asyncio.AbstractEventLoop, logs: LogSet) -> None:
+        """`workers`: how many share the limits. `worker`: which of them this is, from 0; -1 when it does not know."""
+        self.clock = Clock()
+        self.wheel = TimerWheel(self.clock)
+        self.metrics = Metrics()
+        self.log = logs.process_log
         #: Groups of listeners in the order in which they may stop accepting.
-        self.drain_order = order
-        self.metrics = runtime.metrics
-        self.wheel = runtime.wheel
-        self.clock = runtime.clock
-        self.log = runtime.log
+        self.drain_order: list[list[Listener]] = []
+        #: Listeners that changes have removed and that still have connections.
+        self.retiring: list[Listener] = []
+        self._workers = workers
+        self._worker = worker
+        self._loop = loop
         self._logs = logs
+        self._numbers = ConnectionNumbers()
+        spoken = protocols()
+        self._maker = PoolMaker(spoken, TcpDialer(self._numbers, self.clock, self.wheel), self.wheel)
+        self.runtime = Runtime(self.clock, self.wheel, self.metrics, self.log, spoken, Clusters())
+        self._clusters: dict[str, BuiltCluster] = {}
+        self._slots: dict[str, TableSlot] = {}
+        self._table_configs: dict[str, RouterConfiguration] = {}
+        self._listeners: list[BuiltListener] = []
+        # Cluster and address of hosts that failed their active checks.
+        self._unhealthy: set[tuple[str, str]] = set()
+
+    @property
+    def listeners(self) -> list[Listener]:
+        """The listeners in force."""
+        return [built.listener for built in self._listeners]
+
+    def prepare(self, config: MosnConfig, config_dir: str, base_dir: str) -> Prepared:
+        """Builds a configuration; what is in force stays so, and what does not change is shared.
+
+        `config_dir`: what paths of filters are relative to. `base_dir`: where `logs/` is. BuildError with every fault.
+        """
+        made = Prepared(config)
+        made.clusters = build_clusters(config, self._maker, self.metrics, self._workers, self._clusters, self._worker)
+        made.tables = {
+            name: build_table(table) for name, table in made.table_configs.items() if self._table_configs.get(name) != table
+        }
+        slots = {name: self._slots.get(name) or TableSlot(name) for name in made.table_configs}
+        self._slots = {**self._slots, **slots}
+        builder = ListenerBuilder(self.runtime, slots, self._numbers, config_dir, base_dir, self._loop, self._logs)
+        before = {name_of(built.config): built for built in self._listeners}
+        for place, listener in enumerate(config.servers[0].listeners):
+            made.listeners.append(builder.listener(place, listener, before.get(name_of(listener))))
+        if builder.faults:
+            raise BuildError(builder.faults)
+        made.drain_order = drain_order(config, [built.listener for built in made.listeners])
+        return made
+
+    def commit(self, made: Prepared) -> list[Listener]:
+        """Puts a prepared configuration in force, all in one step; returns the listeners that are to be started.
+
+        Clusters that it no longer has stay until the removed listeners, now in `retiring`, are empty: see `tidy`.
+        """
+        before = self.listeners
+        self._clusters = made.clusters
+        self._publish({**self.runtime.clusters.by_name, **_objects(made.clusters)})
+        for name, table in made.tables.items():
+            self._slots[name].table = table
+        self._table_configs = made.table_configs
+        self._listeners = made.listeners
+        for built in made.listeners:
+            built.put_in_force()
+        self.drain_order = made.drain_order
+        after = self.listeners
+        self.retiring += [listener for listener in before if listener not in after]
+        return [listener for listener in after if listener not in before]
+
+    def tidy(self) -> None:
+        """Drops what only removed listeners still needed, and the counters of what is gone."""
+        if self.retiring:
+            return
+        self._publish(_objects(self._clusters))
+        for name, slot in self._slots.items():
+            if name not in self._table_configs:
+                slot.table = None
+        self.metrics.keep(self._is_counted)
+
+    def set_hosts(self, config: ClusterConfig) -> None:
+        """Gives a cluster other hosts; `config` is its whole new configuration."""
+        built = build_cluster(
+            config, self._maker, self.metrics, self._workers, self._clusters.get(config.name), self._worker
+        )
+        self._clusters = {**self._clusters, config.name: built}
+        self._publish({**self.runtime.clusters.by_name, config.name: built.cluster})
+
+    def set_health(self, cluster: str, hosts: dict[str, bool]) -> None:
+        """Takes what the active checks say of hosts of a cluster, also of such as come only later."""
+        for address, healthy in hosts.items():
+            (self._unhealthy.discard if healthy else self._unhealthy.add)((cluster, address))
+        self._apply_health(cluster)
 
     async def aclose(self) -> None:
         """Closes the pools and writes out the logs."""
         self.runtime.clusters.replace({})
         self._logs.flush()
+
+    def _publish(self, clusters: dict[str, Cluster]) -> None:
+        self.runtime.clusters.replace(clusters)
+        for name in clusters:
+            self._apply_health(name)
+
+    def _apply_health(self, name: str) -> None:
+        cluster = self.runtime.clusters.get(name)
+        for host in cluster.hosts if cluster is not None else ():
+            host.set_active_health((name, host.address) not in self._unhealthy)
+
+    def _is_counted(self, kind: str, labels: Labels) -> bool:
+        names = dict(labels)
+        if kind == "downstream":
+            return any(name_of(built.config) == names.get("listener") for built in self._listeners)
+        if kind != "upstream":
+            return True
+        built = self._clusters.get(names.get("cluster", ""))
+        if built is None:
+            return False
+        return "host" not in names or any(host.address == names["host"] for host in built.cluster.hosts)
 
 
 def build_worker(
@@ -71,125 +174,21 @@ def build_worker(
     workers: int,
     loop: asyncio.AbstractEventLoop,
     logs: LogSet,
+    worker: int = -1,
 ) -> WorkerRuntime:
     """Builds everything that a worker runs; nothing is started.
 
-    `config_dir`: what paths of filters are relative to. `base_dir`: where `logs/` is. `workers`: how many share the limits.
-    Raises BuildError with every fault.
+    `workers`, `worker`: as `WorkerRuntime` takes them. The other arguments and BuildError: see `WorkerRuntime.prepare`.
     """
-    clock = Clock()
-    wheel = TimerWheel(clock)
-    metrics = Metrics()
-    numbers = ConnectionNumbers()
-    spoken = protocols()
-    maker = PoolMaker(spoken, TcpDialer(numbers, clock, wheel), wheel)
-    clusters = Clusters()
-    clusters.replace(build_clusters(config, maker, metrics, workers))
-    runtime = Runtime(clock, wheel, metrics, logs.process_log, spoken, clusters)
-    slots = {name: _slot(name, table) for name, table in _tables(config).items()}
-    builder = _ListenerBuilder(runtime, slots, numbers, config_dir, base_dir, loop, logs)
-    listeners = [builder.listener(place, listener) for place, listener in enumerate(config.servers[0].listeners)]
-    if builder.faults:
-        raise BuildError(builder.faults)
-    return WorkerRuntime(runtime, listeners, drain_order(config, listeners), logs)
+    runtime = WorkerRuntime(workers, worker, loop, logs)
+    runtime.commit(runtime.prepare(config, config_dir, base_dir))
+    return runtime
 
 
-class _ListenerBuilder:
-    def __init__(
-        self,
-        runtime: Runtime,
-        slots: dict[str, TableSlot],
-        numbers: ConnectionNumbers,
-        config_dir: str,
-        base_dir: str,
-        loop: asyncio.AbstractEventLoop,
-        logs: LogSet,
-    ) -> None:
-        self.faults: list[Fault] = []
-        self._runtime = runtime
-        self._slots = slots
-        self._numbers = numbers
-        self._config_dir = config_dir
-        self._base_dir = base_dir
-        self._loop = loop
-        self._logs = logs
-
-    def listener(self, place: int, config: ListenerConfig) -> Listener:
-        """The listener at `place` of the configuration, not started."""
-        path = f"servers[0].listeners[{place}]"
-        name = config.name or config.address
-        stats = DownstreamStats(self._runtime.metrics.group("downstream", ("listener", name)))
-        factory: FilterChainFactory = RefusalFactory()
-        for chain in config.filter_chains:
-            for entry in chain.filters:
-                if isinstance(entry, ProxyFilter):
-                    factory = ProxyFactory(self._runtime, self._options(name, config, entry.config, stats, path))
-        return Listener(name, config.address, factory, stats, self._numbers, self._runtime.clock, self._runtime.wheel)
-
-    def _options(
-        self, name: str, config: ListenerConfig, proxy: ProxyConfig, stats: DownstreamStats, path: str
-    ) -> ProxyOptions:
-        http1 = proxy.extend_config.Http1
-        # `Auto` is every protocol that is built, in the order of their registration.
-        known = self._runtime.protocols
-        names = [name for name in proxy.downstream_protocol.split(",") if known.get(name) is not None] or known.names()
-        limits = Http1Limits(http1.max_header_size, http1.max_header_count, http1.max_request_body_size)
-        return ProxyOptions(
-            name,
-            [protocol for wanted in names if (protocol := known.get(wanted)) is not None],
-            {"Http1": Http1Options(limits, config.connection_idle_timeout, http1.header_timeout, http1.body_timeout)},
-            self._slots.get(proxy.router_config_name) or TableSlot(proxy.router_config_name),
-            self._stream_filters(config, path),
-            stats,
-            self._access_logs(name, config, path),
-            http1.x_forwarded,
-            http1.x_request_id,
-            http1.reason_header,
-            http1.stream_idle_timeout,
-        )
-
-    def _access_logs(self, name: str, config: ListenerConfig, path: str) -> list[AccessLog]:
-        made: list[AccessLog] = []
-        for number, entry in enumerate(config.access_logs):
-            log_path = entry.log_path or os.path.join(self._base_dir, "logs", f"{name}_access.log")
-            try:
-                destination = self._logs.access_destination(log_path, self._loop.call_soon)
-                line = compile_format(entry.log_format).bind(self._runtime.clock, name, config.type)
-            except (OSError, ValueError) as error:
-                self._fault(f"{path}.access_logs[{number}]", str(error))
-                continue
-            made.append(AccessLogFile(destination, line))
-        return made
-
-    def _fault(self, path: str, message: str) -> None:
-        self.faults.append(Fault(severity="error", file="", line=0, column=0, path=path, message=message))
-
-    def _stream_filters(self, config: ListenerConfig, path: str) -> StreamFilters:
-        made: list[NamedFilter] = []
-        for number, entry in enumerate(config.stream_filters):
-            if entry.type in NO_OP_STREAM_FILTERS:
-                continue
-            try:
-                stream_filter = self._stream_filter(entry)
-            except FilterLoadError as error:
-                self._fault(f"{path}.stream_filters[{number}]", str(error))
-                continue
-            name = str(entry.config.get("class", entry.type)) if entry.type == "python" else entry.type
-            made.append(NamedFilter(name, stream_filter, self._runtime.metrics))
-        return StreamFilters(made)
-
-    def _stream_filter(self, entry: StreamFilterConfig) -> StreamFilter:
-        if entry.type != "python":
-            return load_installed(entry.type, dict(entry.config))
-        settings = {key: value for key, value in entry.config.items() if key not in ("path", "class")}
-        return load_file(Path(self._config_dir, str(entry.config["path"])), str(entry.config["class"]), settings)
+def name_of(listener: ListenerConfig) -> str:
+    """The name under which a listener is known."""
+    return listener.name or listener.address
 
 
-def _tables(config: MosnConfig) -> dict[str, RouterConfiguration]:
-    return config.servers[0].router_tables()
-
-
-def _slot(name: str, table: RouterConfiguration) -> TableSlot:
-    slot = TableSlot(name)
-    slot.table = build_table(table)
-    return slot
+def _objects(clusters: dict[str, BuiltCluster]) -> dict[str, Cluster]:
+    return {name: built.cluster for name, built in clusters.items()}

@@ -2,43 +2,114 @@
 
 from __future__ import annotations
 
-from pymosn.api.routing import Route, RouteAction, RouteMatcher
-from pymosn.config.schema import RouterConfiguration
-from pymosn.config.schema.router import HeaderMatch, RouteMatch
-from pymosn.config.schema.router import Route as RouteConfig
-from pymosn.routing.actions import DirectResponse, Forward, ForwardWeighted, Redirect
+from typing import TypeVar
+
+from pymosn.api.routing import HeaderChanges, Route, RouteAction, RouteMatcher
+from pymosn.api.upstream import Criteria, criteria
+from pymosn.config.schema import RouteMatch, RouterConfiguration, VirtualHost
+from pymosn.config.schema import Route as RouteConfig
+from pymosn.config.schema import RouteAction as Action
+from pymosn.config.schema.router import HashPolicy as HashPolicyConfig
+from pymosn.config.schema.router import HeaderMatch, HeaderToAdd, Metadata
+from pymosn.routing.actions import (
+    DEFAULT_TIMEOUT,
+    DirectResponse,
+    Forward,
+    ForwardByHeader,
+    ForwardByVariable,
+    ForwardOptions,
+    ForwardWeighted,
+    Mirror,
+    Redirect,
+    RetryPolicy,
+    Target,
+)
+from pymosn.routing.changes import ChangeLevel, HeaderAddition, LevelChanges
+from pymosn.routing.expressions import Expression
+from pymosn.routing.hashing import HashCookie, HashHeader, HashPolicy, HashSourceIp
 from pymosn.routing.matchers import (
     AllOf,
     AnyRequest,
     Header,
-    HeaderRegex,
     Method,
-    MethodRegex,
     Path,
     PathRegex,
     Prefix,
+    QueryParameter,
+    Service,
+    Variables,
+    VariableTest,
+    path_text,
 )
-from pymosn.routing.table import RouteTable, VirtualHost
+from pymosn.routing.rewrites import PathRewrite, PrefixRewrite, RegexRewrite, RequestChanges
+from pymosn.routing.table import RouteTable
+from pymosn.routing.table import VirtualHost as HostTable
 
-#: Seconds for a route that says 0, as in MOSN.
-DEFAULT_TIMEOUT = 60.0
+#: What can change header fields: a route's action, a virtual host, a table.
+Level = TypeVar("Level", Action, VirtualHost, RouterConfiguration)
 
 
 def build_table(config: RouterConfiguration) -> RouteTable:
     """The run-time form of a checked router table."""
     table = RouteTable(config.router_config_name)
+    shared = _Changes(config)
     for place, host in enumerate(config.virtual_hosts):
         name = host.name or f"virtual_hosts[{place}]"
+        outer = shared.within(host)
         routes = [
-            Route(f"{config.router_config_name}/{name}/{number}", _matcher(route.match), _action(route))
+            _route(f"{config.router_config_name}/{name}/{number}", route, host, outer)
             for number, route in enumerate(host.routers)
         ]
-        table.add(VirtualHost(name, host.domains, routes))
+        table.add(HostTable(name, host.domains, routes))
     return table
 
 
+class _Changes:
+    """The levels of header changes around a route, the innermost first."""
+
+    def __init__(self, config: Level, outer: _Changes | None = None) -> None:
+        self._outer = outer
+        self._request = _level(config.request_headers_to_add, config.request_headers_to_remove)
+        self._response = _level(config.response_headers_to_add, config.response_headers_to_remove)
+
+    def within(self, config: Level) -> _Changes:
+        """With one more level inside."""
+        return _Changes(config, self)
+
+    def request(self) -> HeaderChanges | None:
+        """What is done to requests, None for nothing."""
+        return _joined([level._request for level in self._levels()])
+
+    def response(self) -> HeaderChanges | None:
+        """What is done to replies, None for nothing."""
+        return _joined([level._response for level in self._levels()])
+
+    def _levels(self) -> list[_Changes]:
+        return [self, *(self._outer._levels() if self._outer is not None else [])]
+
+
+def _level(to_add: list[HeaderToAdd], to_remove: list[str]) -> ChangeLevel | None:
+    if not to_add and not to_remove:
+        return None
+    return ChangeLevel([HeaderAddition(item.header.key, item.header.value, item.append) for item in to_add], to_remove)
+
+
+def _joined(levels: list[ChangeLevel | None]) -> HeaderChanges | None:
+    real = [level for level in levels if level is not None]
+    return LevelChanges(real) if real else None
+
+
+def _route(name: str, config: RouteConfig, host: VirtualHost, outer: _Changes) -> Route:
+    changes = outer.within(config.route) if config.route is not None else outer
+    filters = {**host.per_filter_config, **config.per_filter_config}
+    return Route(name, _matcher(config.match), _action(config, changes), changes.response(), filters or None)
+
+
+# ---- conditions
+
+
 def _matcher(match: RouteMatch) -> RouteMatcher:
-    """The first kind that is given counts (key reference section 6.4); headers are checked besides."""
+    """Of the kinds that exclude each other the first given counts (key reference section 6.4); the rest is checked besides."""
     conditions: list[RouteMatcher] = []
     if match.prefix:
         conditions.append(Prefix(match.prefix))
@@ -46,7 +117,17 @@ def _matcher(match: RouteMatch) -> RouteMatcher:
         conditions.append(Path(match.path))
     elif match.regex:
         conditions.append(PathRegex(match.regex))
+    elif match.variables:
+        tests = match.variables
+        conditions.append(
+            Variables([VariableTest(v.name, v.regex or v.value, bool(v.regex), v.model.lower() == "or") for v in tests])
+        )
+    elif match.dsl_expressions:
+        conditions += [Expression(entry.expression) for entry in match.dsl_expressions]
+    elif len(match.headers) == 1 and match.headers[0].name.lower() == "service" and not match.query_parameters:
+        return Service(match.headers[0].value)
     conditions += [_header(header) for header in match.headers]
+    conditions += [QueryParameter(entry.name, entry.value, entry.regex) for entry in match.query_parameters]
     if not conditions:
         return AnyRequest()
     return conditions[0] if len(conditions) == 1 else AllOf(conditions)
@@ -54,11 +135,14 @@ def _matcher(match: RouteMatch) -> RouteMatcher:
 
 def _header(match: HeaderMatch) -> RouteMatcher:
     if match.name.lower() == "method":
-        return MethodRegex(match.value) if match.regex else Method(match.value)
-    return HeaderRegex(match.name, match.value) if match.regex else Header(match.name, match.value)
+        return Method(match.value, match.regex)
+    return Header(match.name, match.value, match.regex)
 
 
-def _action(route: RouteConfig) -> RouteAction:
+# ---- actions
+
+
+def _action(route: RouteConfig, changes: _Changes) -> RouteAction:
     """direct_response before redirect before route, as in MOSN."""
     direct = route.direct_response
     if direct is not None:
@@ -70,8 +154,66 @@ def _action(route: RouteConfig) -> RouteAction:
         )
     target = route.route
     assert target is not None, "checked: a route has an action"
+    return _forward(target, _options(route, target, changes))
+
+
+def _forward(target: Action, options: ForwardOptions) -> Forward:
     timeout = target.timeout or DEFAULT_TIMEOUT
     if target.weighted_clusters:
-        weights = [(entry.cluster.name, entry.cluster.weight) for entry in target.weighted_clusters]
-        return ForwardWeighted(weights, timeout)
-    return Forward(target.cluster_name, timeout)
+        # The drawn cluster's own labels replace the route's, also when it has none.
+        weights = [
+            (Target(entry.cluster.name, _subset(entry.cluster.metadata_match)), entry.cluster.weight)
+            for entry in target.weighted_clusters
+        ]
+        return ForwardWeighted(weights, timeout, options)
+    if target.cluster_name:
+        return Forward(target.cluster_name, timeout, options)
+    if target.cluster_variable:
+        return ForwardByVariable(target.cluster_variable, timeout, options)
+    return ForwardByHeader(target.cluster_header, timeout, options)
+
+
+def _options(route: RouteConfig, target: Action, changes: _Changes) -> ForwardOptions:
+    headers = changes.request()
+    path = _path_rewrite(route.match, target)
+    host_header = "" if target.host_rewrite else target.auto_host_rewrite_header
+    has_changes = bool(headers or path or target.host_rewrite or host_header)
+    policy = target.retry_policy
+    mirror = route.request_mirror_policies
+    return ForwardOptions(
+        _subset(target.metadata_match),
+        RequestChanges(headers, path, target.host_rewrite, host_header) if has_changes else None,
+        None
+        if policy is None
+        else RetryPolicy(policy.retry_on, policy.num_retries, policy.retry_timeout, frozenset(policy.status_codes)),
+        [made for entry in target.hash_policy if (made := _hash_policy(entry)) is not None],
+        [] if mirror is None else [Mirror(mirror.cluster, mirror.percent)],
+        target.upstream_protocol,
+        target.auto_host_rewrite and not target.host_rewrite and not host_header,
+    )
+
+
+def _path_rewrite(match: RouteMatch, target: Action) -> PathRewrite | None:
+    """prefix_rewrite needs a prefix or a path to replace; regex_rewrite works on any route, unless there is the other."""
+    if target.prefix_rewrite:
+        if match.prefix:
+            return PrefixRewrite(path_text(match.prefix), target.prefix_rewrite)
+        return PrefixRewrite(b"", target.prefix_rewrite) if match.path else None
+    rewrite = target.regex_rewrite
+    if rewrite is None or not rewrite.pattern.regex:
+        return None
+    return RegexRewrite(rewrite.pattern.regex, rewrite.substitution)
+
+
+def _subset(metadata: Metadata | None) -> Criteria | None:
+    labels = {} if metadata is None else metadata.filter_metadata.mosn_lb
+    return criteria({key: str(value) for key, value in labels.items()}) if labels else None
+
+
+def _hash_policy(config: HashPolicyConfig) -> HashPolicy | None:
+    if config.header is not None:
+        return HashHeader(config.header.key)
+    if config.cookie is not None:
+        cookie = config.cookie
+        return HashCookie(cookie.name, cookie.path, cookie.ttl, bool(cookie.path) or cookie.ttl > 0)
+    return HashSourceIp() if config.source_ip is not None else None

@@ -68,25 +68,26 @@ PROTOCOLS: Final[tuple[Row, ...]] = (
 )
 
 BALANCERS: Final[tuple[Row, ...]] = (
-    ("LB_RANDOM", _W, ""),
+    ("LB_RANDOM", _W, "a sick host's share goes to all others; in MOSN to the next in the list"),
     ("LB_ROUNDROBIN", _W, "the default"),
-    *(
-        (name, _P, "LB_ROUNDROBIN is used")
-        for name in (
-            "LB_WEIGHTED_ROUNDROBIN",
-            "LB_LEAST_REQUEST",
-            "LB_LEAST_CONNECTION",
-            "LB_MAGLEV",
-            "LB_REQUEST_ROUNDROBIN",
-            "LB_ORIGINAL_DST",
-            "LB_PEAK_EWMA",
-        )
+    ("LB_WEIGHTED_ROUNDROBIN", _W, "earliest deadline first; exact over each cycle while all hosts are healthy"),
+    ("LB_LEAST_REQUEST", _W, "looks at health, which MOSN does not with equal weights"),
+    ("LB_LEAST_CONNECTION", _W, "as LB_LEAST_REQUEST, with connections"),
+    (
+        "LB_MAGLEV",
+        _W,
+        "weights count, which they do not in MOSN; a sick host's requests are spread over all others; "
+        "without hash policy the client's IP address counts, not nothing",
     ),
+    ("LB_RING_HASH", _W, "pymosn's own: consistent hashing on a ring; 160 points per unit of weight, up to 32768 in all"),
+    ("LB_REQUEST_ROUNDROBIN", _W, ""),
+    ("LB_PEAK_EWMA", _W, "a slower reply counts at once, a quicker one little by little"),
+    ("LB_ORIGINAL_DST", _P, "LB_ROUNDROBIN is used"),
 )
 
 CLUSTER_TYPES: Final[tuple[Row, ...]] = (
     *((name, _W, "") for name in ("SIMPLE", "STATIC", "DYNAMIC", "EDS")),
-    ("STRICT_DNS", _P, "names are looked up by the system when a connection is made"),
+    ("STRICT_DNS", _W, "looked up once per process, by the system's resolver; the last good answer stays"),
     ("ORIGINAL_DST", _P, "the cluster has no hosts"),
 )
 
@@ -94,9 +95,10 @@ COMMANDS: Final[tuple[Row, ...]] = (
     ("start", _W, "in the foreground; `--workers N` and `--strict` are pymosn's own"),
     ("start --config, -c", _W, "without it the built-in two-hop example"),
     ("check", _W, "pymosn's own: all faults of a file; `--json`, `--strict`"),
+    ("explain", _W, "pymosn's own: where a request goes and why; `-H`, `--listener`, `--json`"),
     ("version", _W, "MOSN: --version"),
     ("stop", _P, "send SIGTERM to the process in the pid file"),
-    ("reload", _I, "does nothing in MOSN either"),
+    ("reload", _W, "sends SIGHUP to the running process and tells the result; does nothing in MOSN"),
     ("--log-level, -l", _W, "a ceiling for the process log"),
     ("--drain-time-s", _P, "graceful_timeout counts"),
     (
@@ -113,7 +115,7 @@ SIGNALS: Final[tuple[Row, ...]] = (
     ("SIGTERM", _W, "drains within graceful_timeout; a second one stops now"),
     ("SIGINT, SIGQUIT", _W, "stops now"),
     ("SIGUSR1", _W, "reopens the log files"),
-    ("SIGHUP", _P, "smooth upgrade; a warning in the log so far"),
+    ("SIGHUP", _W, "reads the configuration file again; MOSN starts a new process: smooth upgrade is planned"),
 )
 
 ADMIN_PATHS: Final[tuple[Row, ...]] = (
@@ -132,7 +134,10 @@ ADMIN_PATHS: Final[tuple[Row, ...]] = (
     ("/api/v1/plugin", _P, "sub-process plugins; answers 501"),
     ("/metrics, /api/v1/workers", _W, "pymosn's own"),
     ("/stats, /server_info", _P, "xDS"),
-    ("/debug/update_config, /debug/update_route, /debug/disable_tls", _P, "debug builds of MOSN only"),
+    ("/api/v1/update_config, /api/v1/update_route", _W, "POST; also as /debug/..., which only debug builds of MOSN have"),
+    ("/api/v1/update_hosts, /api/v1/remove_config", _W, "POST; pymosn's own"),
+    ("/api/v1/clusters, /api/v1/routes, /api/v1/last_change", _W, "pymosn's own; see docs/operations.md"),
+    ("/debug/disable_tls", _P, "debug builds of MOSN only"),
 )
 
 EXAMPLES: Final[tuple[Row, ...]] = (

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Collection, Mapping
 from typing import Final
 
 from starlette.applications import Starlette
@@ -22,6 +22,8 @@ from pymosn.config.faults import is_secret
 from pymosn.control.dump import config_dump
 from pymosn.control.guard import Guard, read_body
 from pymosn.control.plane import ControlPlane
+from pymosn.control.updates import Updates
+from pymosn.control.views import Views
 from pymosn.core.counters import GroupData
 from pymosn.core.log import Log
 from pymosn.observe.stats import stats_glob, stats_json
@@ -36,10 +38,14 @@ Handler = Callable[[Request], Awaitable[Response]]
 def create_app(
     plane: ControlPlane,
     log: Log | None = None,
+    stream_filters: Collection[str] = (),
     env_prefixes: tuple[str, ...] = ENV_PREFIXES,
     environment: Mapping[str, str] = os.environ,
 ) -> Starlette:
-    """The admin API of `plane`; `log` hears of errors in it. `env_prefixes`: see ENV_PREFIXES."""
+    """The admin API of `plane`; `log` hears of errors in it. `env_prefixes`: see ENV_PREFIXES.
+
+    `stream_filters`: the names of those that installed packages offer.
+    """
     admin = _Admin(plane, env_prefixes, environment)
     gets: dict[str, Handler] = {
         "/": admin.index,
@@ -60,6 +66,17 @@ def create_app(
         "/api/v1/enable_log": admin.enable_log,
         "/api/v1/disable_log": admin.disable_log,
         "/api/v1/disbale_log": admin.disable_log,
+    }
+    updates = Updates(plane, stream_filters)
+    views = Views(plane)
+    gets |= {"/api/v1/last_change": updates.last_change, "/api/v1/clusters": views.clusters, "/api/v1/routes": views.routes}
+    posts |= {
+        "/api/v1/update_config": updates.config,
+        "/api/v1/update_route": updates.route,
+        "/api/v1/update_hosts": updates.hosts,
+        "/api/v1/remove_config": updates.removal,
+        "/debug/update_config": updates.config,
+        "/debug/update_route": updates.route,
     }
     admin.paths = sorted([*gets, *posts])
     routes = [Route(path, handler, methods=["GET"]) for path, handler in gets.items()]

@@ -22,19 +22,23 @@ _READING: Final = ("GET", "HEAD", "OPTIONS")
 
 
 class BodyTooLarge(Exception):
-    """A request body of more than MAX_BODY bytes."""
+    """A request body of more than `limit` bytes."""
+
+    def __init__(self, limit: int) -> None:
+        super().__init__(limit)
+        self.limit = limit
 
 
-async def read_body(request: Request) -> bytes:
-    """The whole body. BodyTooLarge when it is more than MAX_BODY bytes."""
+async def read_body(request: Request, limit: int = MAX_BODY) -> bytes:
+    """The whole body. BodyTooLarge when it is more than `limit` bytes."""
     announced = request.headers.get("content-length", "")
-    if announced.isdecimal() and int(announced) > MAX_BODY:
-        raise BodyTooLarge
+    if announced.isdecimal() and int(announced) > limit:
+        raise BodyTooLarge(limit)
     body = bytearray()
     async for chunk in request.stream():
         body += chunk
-        if len(body) > MAX_BODY:
-            raise BodyTooLarge
+        if len(body) > limit:
+            raise BodyTooLarge(limit)
     return bytes(body)
 
 
@@ -64,8 +68,8 @@ class Guard:
         refusal = _refusal(scope["method"], Headers(scope=scope))
         try:
             await (refusal or self._app)(scope, receive, send_marked)
-        except BodyTooLarge:
-            text = f"the body is more than {MAX_BODY} bytes\n"
+        except BodyTooLarge as error:
+            text = f"the body is more than {error.limit} bytes\n"
             await PlainTextResponse(text, 413, {"connection": "close"})(scope, receive, send_marked)
         except ClientDisconnect:
             return

@@ -3,8 +3,13 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from collections.abc import Callable
 from typing import Any, TypedDict
 
+import msgspec
+
+from pymosn.config.faults import Fault
+from pymosn.config.schema import MosnConfig
 from pymosn.core.counters import GroupData
 
 
@@ -14,6 +19,52 @@ class WorkerInfo(TypedDict):
     pid: int
     state: str
     started: float
+
+
+class Edited(msgspec.Struct, frozen=True):
+    """A configuration that is to come in force; None when the faults, which may be warnings only, forbid it."""
+
+    config: MosnConfig | None
+    faults: list[Fault]
+
+
+#: Makes the next configuration of the one in force.
+Edit = Callable[[MosnConfig], Edited]
+
+
+class Outcome(msgspec.Struct, frozen=True, kw_only=True):
+    """What became of a change. `attempt` counts changes, `version` those that were applied, from 1 for the start.
+
+    `source`: who asked for it. When it was not `applied` nothing has changed anywhere.
+    """
+
+    attempt: int
+    source: str
+    applied: bool
+    version: int
+    message: str
+    faults: list[Fault]
+
+
+class HostView(TypedDict):
+    """One host: its counters are sums over the workers. `health` in words."""
+
+    address: str
+    hostname: str
+    weight: int
+    health: str
+    requests_active: int
+    requests_total: int
+    connections_active: int
+
+
+class ClusterView(TypedDict):
+    """One cluster as it is now."""
+
+    name: str
+    type: str
+    lb_type: str
+    hosts: list[HostView]
 
 
 class ControlPlane(ABC):
@@ -46,6 +97,22 @@ class ControlPlane(ABC):
     @abstractmethod
     def routers(self) -> dict[str, Any]:
         """The router tables in force by name."""
+
+    @abstractmethod
+    async def apply(self, source: str, edit: Edit) -> Outcome:
+        """Changes the configuration: in every worker, or nowhere."""
+
+    @abstractmethod
+    def last_change(self) -> Outcome:
+        """What became of the last change."""
+
+    @abstractmethod
+    async def live_clusters(self) -> list[ClusterView]:
+        """The clusters with their hosts as they are now."""
+
+    @abstractmethod
+    def current(self) -> MosnConfig:
+        """The configuration in force with the addresses that were looked up, secrets and all: not to be shown."""
 
     @abstractmethod
     async def stats(self) -> list[GroupData]:

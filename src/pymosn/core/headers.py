@@ -78,6 +78,14 @@ def find_field(block: bytes, name: bytes, start: i64) -> i64:
     return -1
 
 
+def name_bit(size: i64, first: i64) -> i64:
+    """One of 61 bits for a name of `size` bytes that begins with the letter `first` in either case.
+
+    A block remembers the bits of its names: most names that are not there are known not to be without looking.
+    """
+    return i64(1) << ((size * 5 + (first & 31)) % 61)
+
+
 def line_end(block: bytes, start: i64) -> i64:
     """The offset just behind the line that starts at `start`."""
     i: i64 = start
@@ -165,9 +173,21 @@ class Headers:
     `_raw` take lower-case bytes names and check nothing: they are for codecs and the proxy, which have checked already.
     """
 
-    def __init__(self, block: bytes = b"") -> None:
-        """`block`: zero or more field lines, each `name:value` ended by CR LF, already checked."""
+    def __init__(self, block: bytes = b"", bits: i64 = -1) -> None:
+        """`block`: zero or more field lines, each `name:value` ended by CR LF, already checked.
+
+        `bits`: the `name_bit` of each name in it, from a codec that has seen them anyway; -1 when nobody has.
+        """
         self.block: bytes = block
+        # Which block the bits are of: whoever puts another block here need not know of them.
+        self._bits: i64 = bits
+        self._bits_of: bytes = block
+
+    def _find(self, name: bytes) -> i64:
+        """The offset of the first line whose name is `name` (lower case), or -1."""
+        if self._bits_of is self.block and name and self._bits & name_bit(len(name), name[0]) == 0:
+            return -1
+        return find_field(self.block, name, 0)
 
     # ---- the str view, for filters
 
@@ -181,7 +201,7 @@ class Headers:
         raw = lower_name(name)
         found: list[str] = []
         size: i64 = len(raw)
-        at: i64 = find_field(self.block, raw, 0)
+        at: i64 = self._find(raw)
         while at >= 0:
             found.append(to_text(_value(self.block, size, at)))
             at = find_field(self.block, raw, line_end(self.block, at))
@@ -236,23 +256,29 @@ class Headers:
 
     # ---- the bytes view, for codecs and the proxy
 
+    def has_raw(self, name: bytes) -> bool:
+        """Whether there is a field `name` (lower case)."""
+        return self._find(name) >= 0
+
     def get_raw(self, name: bytes) -> bytes | None:
         """The first value of `name` (lower case), or None."""
-        at: i64 = find_field(self.block, name, 0)
-        if at < 0:
-            return None
-        return _value(self.block, len(name), at)
+        at: i64 = self._find(name)
+        return None if at < 0 else _value(self.block, len(name), at)
 
     def add_raw(self, name: bytes, value: bytes) -> None:
         """Adds a field that was checked elsewhere."""
-        self.block = b"".join([self.block, name, b": ", value, b"\r\n"])
+        block = self.block
+        longer = b"".join([block, name, b": ", value, b"\r\n"])
+        self._bits = self._bits | name_bit(len(name), name[0]) if self._bits_of is block else -1
+        self._bits_of = longer
+        self.block = longer
 
     def remove_raw(self, name: bytes) -> bool:
         """Removes every field called `name` (lower case); says whether there was one."""
-        block = self.block
-        at: i64 = find_field(block, name, 0)
+        at: i64 = self._find(name)
         if at < 0:
             return False
+        block = self.block
         while at >= 0:
             block = block[:at] + block[line_end(block, at) :]
             at = find_field(block, name, at)

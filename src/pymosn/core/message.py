@@ -35,6 +35,7 @@ class RequestHead:
         self.has_forwarded_for: bool = False
         self.has_forwarded_proto: bool = False
         self.has_request_id: bool = False
+        self.has_timeout: bool = False
 
     @property
     def method(self) -> str:

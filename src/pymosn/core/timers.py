@@ -34,7 +34,7 @@ class TimerWheel:
     """Keeps alarms in slots of `resolution` seconds; an alarm fires at most one slot late, never early."""
 
     def __init__(self, clock: Clock, resolution: float = 0.02) -> None:
-        self._clock = clock
+        self.clock = clock
         self._resolution = resolution
         self._slots: list[Alarm] = [Alarm() for _ in range(int(SLOTS))]
         self._tick: i64 = i64(clock.now / resolution)
@@ -49,7 +49,7 @@ class TimerWheel:
         Moving a deadline further away, which is what every request does to its connection's idle time, only notes the new
         one: the alarm is put into its later slot when its old one comes round.
         """
-        deadline = self._clock.now + delay
+        deadline = self.clock.now + delay
         alarm.alarm_deadline = deadline
         due: i64 = i64(deadline / self._resolution) + 1
         if alarm._before is not None:
@@ -66,7 +66,7 @@ class TimerWheel:
 
     def advance(self) -> None:
         """Fires what is due at the clock's time. Call it about once per resolution."""
-        target: i64 = i64(self._clock.now / self._resolution)
+        target: i64 = i64(self.clock.now / self._resolution)
         if target - self._tick > SLOTS:
             self._tick = target - SLOTS  # after a long stop every slot is visited once, not once per missed round
         while self._tick < target:
@@ -80,7 +80,7 @@ class TimerWheel:
             if alarm._due <= tick:
                 due.append(alarm)
             alarm = alarm._after
-        now = self._clock.now
+        now = self.clock.now
         for alarm in due:
             if alarm._before is None:
                 continue  # cleared by one that fired before it

@@ -171,6 +171,10 @@ class TcpConnection(Connection):
         if self._pauses == 0 and self._transport is not None and self._stage == _OPEN:
             self._transport.resume_reading()
 
+    def set_buffer_limit(self, limit: i64) -> None:
+        if self._transport is not None:
+            self._transport.set_write_buffer_limits(int(limit))
+
     def set_idle(self, seconds: float) -> None:
         if self._stage == _OPEN and self._transport is not None:
             if seconds > 0.0:

@@ -8,10 +8,11 @@ from collections.abc import Callable
 from typing import Final
 
 from pymosn.api.proxy import AccessLog, Exchange
+from pymosn.api.variables import PREFIXES
 from pymosn.core.clock import Clock
 from pymosn.observe.destination import Destination
 from pymosn.observe.text import TimeStamps, field
-from pymosn.observe.variables import BOUND, NOTHING, PREFIXES, TRACE, UNAVAILABLE, VARIABLES, Getter, getter
+from pymosn.observe.variables import BOUND, NOTHING, TRACE, UNAVAILABLE, VARIABLES, Getter, getter
 
 #: MOSN's, to the letter: two spaces after the trace id, and the response code twice.
 DEFAULT_FORMAT: Final = (
@@ -53,7 +54,7 @@ class Format:
             template += text.replace("%", "%%")
 
         def make_line(exchange: Exchange) -> str:
-            return template % tuple([get(exchange) for get in getters])
+            return template % tuple([get(exchange) or NOTHING for get in getters])
 
         return make_line
 

@@ -2,13 +2,21 @@
 
 from __future__ import annotations
 
+from typing import Final
+
+from mypy_extensions import i64
+
 from pymosn.api.stream import RequestSender, ResponseReceiver
 from pymosn.core.clock import Clock
-from pymosn.core.failure import CONNECT_FAILED, Failure
+from pymosn.core.failure import CONNECT_FAILED, OVERFLOW, RESET_BEFORE_RESPONSE, Failure
 from pymosn.core.headers import Headers
 from pymosn.core.message import ResponseHead
 from pymosn.proxy.filtering import FilteredExchange
 from pymosn.upstream.cluster import ClusterHost
+
+#: What an attempt says of its host in place of a status: nothing, or that it broke.
+NO_VERDICT: Final[i64] = 0
+BROKEN: Final[i64] = -1
 
 
 class AttemptOwner(FilteredExchange):
@@ -56,7 +64,8 @@ class Attempt(ResponseReceiver):
         self._exchange: AttemptOwner | None = exchange
         self._clock = clock
         self._started = clock.now
-        self._is_success = False
+        self._status: i64 = NO_VERDICT
+        self._is_admitted = False
         host.stats.request_total.value += 1
         host.stats.request_active.value += 1
         host.cluster_stats.request_total.value += 1
@@ -64,6 +73,10 @@ class Attempt(ResponseReceiver):
 
     def start(self, protocol: str, fresh: bool) -> None:
         """Asks the pool for a stream; `fresh`: on a new connection."""
+        self._is_admitted = self.host.try_request()
+        if not self._is_admitted:
+            self.on_no_sender(OVERFLOW)
+            return
         try:
             pool = self.host.pool(protocol)
         except KeyError:
@@ -75,7 +88,7 @@ class Attempt(ResponseReceiver):
         """The exchange does not want it any more."""
         if self._exchange is None:
             return
-        self._end(False)
+        self._end(self._status if self._status == BROKEN else NO_VERDICT)
         self.host.stats.request_local_reset.value += 1
         self.host.cluster_stats.request_local_reset.value += 1
         sender = self.sender
@@ -85,9 +98,21 @@ class Attempt(ResponseReceiver):
             self.sender = None
             sender.cancel()
 
-    def _end(self, succeeded: bool) -> None:
+    def on_timeout(self, is_host_late: bool) -> None:
+        """The time is over, because the host does not answer or for other reasons; `cancel` follows."""
+        if is_host_late:
+            self._status = BROKEN
+        self.host.stats.request_timeout.value += 1
+        self.host.cluster_stats.request_timeout.value += 1
+
+    def _end(self, status: i64) -> None:
         self._exchange = None
         seconds = self._clock.now - self._started
+        if self._is_admitted:
+            self._is_admitted = False
+            self.host.end_request()
+            if status != NO_VERDICT:
+                self.host.judge(seconds, status)
         stats = self.host.stats
         stats.request_active.value -= 1
         stats.request_duration.record(seconds)
@@ -100,7 +125,7 @@ class Attempt(ResponseReceiver):
             cluster.bytes_written.value += stats.bytes_written.value - written
         cluster.request_active.value -= 1
         cluster.request_duration.record(seconds)
-        if succeeded:
+        if 0 < status < 500:
             stats.response_success.value += 1
             cluster.response_success.value += 1
         else:
@@ -120,7 +145,7 @@ class Attempt(ResponseReceiver):
     def on_no_sender(self, failure: Failure) -> None:
         exchange = self._exchange
         if exchange is not None:
-            self._end(False)
+            self._end(NO_VERDICT if failure is OVERFLOW else BROKEN)
             exchange.on_attempt_failed(self, failure)
 
     def on_informational(self, head: ResponseHead) -> None:
@@ -131,22 +156,22 @@ class Attempt(ResponseReceiver):
     def on_response(self, head: ResponseHead, data: bytes, end: bool) -> None:
         exchange = self._exchange
         if exchange is not None:
-            self._is_success = head.status < 500
+            self._status = head.status
             if end:
-                self._end(self._is_success)
+                self._end(self._status)
             exchange.on_attempt_response(head, data, end)
 
     def on_data(self, data: bytes, end: bool) -> None:
         exchange = self._exchange
         if exchange is not None:
             if end:
-                self._end(self._is_success)
+                self._end(self._status)
             exchange.on_attempt_data(data, end)
 
     def on_trailers(self, trailers: Headers) -> None:
         exchange = self._exchange
         if exchange is not None:
-            self._end(self._is_success)
+            self._end(self._status)
             exchange.on_attempt_trailers(trailers)
 
     def on_reset(self, failure: Failure) -> None:
@@ -154,7 +179,9 @@ class Attempt(ResponseReceiver):
         if exchange is not None:
             self.host.stats.request_remote_reset.value += 1
             self.host.cluster_stats.request_remote_reset.value += 1
-            self._end(False)
+            # A host may close a connection that it kept for us; that is no fault of its.
+            is_stale = failure is RESET_BEFORE_RESPONSE and self.sender is not None and self.sender.is_reused()
+            self._end(NO_VERDICT if is_stale else BROKEN)
             exchange.on_attempt_failed(self, failure)
 
     def on_writable(self, writable: bool) -> None:

@@ -13,12 +13,12 @@ from mypy_extensions import i64
 
 from pymosn.api.proxy import Reply
 from pymosn.api.stream import RequestSender, ResponseSender
+from pymosn.api.upstream import PLAIN, Selection
 from pymosn.core.failure import (
-    ALL_UNHEALTHY,
+    BAD_REWRITE,
     CLIENT_GONE,
     CLUSTER_UNKNOWN,
     INTERNAL_ERROR,
-    NO_HOSTS,
     NO_ROUTE,
     NO_ROUTER,
     NO_VIRTUAL_HOST,
@@ -32,11 +32,13 @@ from pymosn.core.log import DEBUG, WARN
 from pymosn.core.message import RequestHead, ResponseHead
 from pymosn.proxy.attempt import Attempt, AttemptOwner
 from pymosn.proxy.filter_chain import report_error
-from pymosn.proxy.forwarding import add_forwarding_fields
+from pymosn.proxy.forwarding import add_forwarding_fields, change_request, change_response
 from pymosn.proxy.local_reply import failure_reply, local_body, local_head
 from pymosn.proxy.options import ProxyOptions
 from pymosn.proxy.runtime import Runtime
-from pymosn.routing.actions import DirectResponse, Forward, Redirect
+from pymosn.routing.actions import DirectResponse, Forward, Redirect, Target, asked_timeouts
+from pymosn.routing.hashing import NO_HASH, hash_value
+from pymosn.routing.rewrites import RequestChanges, rewrite_host
 from pymosn.upstream.cluster import Cluster, ClusterHost
 
 #: Hosts that are tried for one request.
@@ -54,7 +56,12 @@ class ProxyExchange(AttemptOwner):
         self._attempt: Attempt | None = None
         self._upstream: RequestSender | None = None
         self._cluster: Cluster | None = None
+        self._selection: Selection = PLAIN
         self._timeout = 0.0
+        self._try_timeout = 0.0
+        self._changes: RequestChanges | None = None
+        self._uses_host_name = False
+        self._changes_reply = False
         # The request, as far as it waits for an upstream.
         self._held: list[bytes] = []
         self._request_ended = False
@@ -150,11 +157,12 @@ class ProxyExchange(AttemptOwner):
         if host is None:
             self.fail(NO_VIRTUAL_HOST, head.host)
             return
-        route = host.find(head)
+        route = host.find(self)
         if route is None:
             self.fail(NO_ROUTE, host.name)
             return
         self.route = route
+        self._changes_reply = route.response_changes is not None
         action = route.action
         if isinstance(action, Forward):
             self._forward(action)
@@ -168,7 +176,11 @@ class ProxyExchange(AttemptOwner):
             self.fail(INTERNAL_ERROR, f"route {route.name} has no action")
 
     def _forward(self, action: Forward) -> None:
-        name = action.choose_cluster()
+        target = action.choose(self)
+        if target is None:
+            self.fail(CLUSTER_UNKNOWN, f"{action.text()}, but there is none")
+            return
+        name = target.cluster
         self.cluster_name = name
         cluster = self._runtime.clusters.get(name)
         if cluster is None:
@@ -176,8 +188,27 @@ class ProxyExchange(AttemptOwner):
             return
         self._cluster = cluster
         self._timeout = action.timeout
+        if not action.is_plain or target.subset is not None or cluster.balancer.uses_hash:
+            self._prepare_for(action, target, cluster)
+        if self.request.has_timeout or self.own_variables is not None or self._options.filters.on_request:
+            self._timeout, self._try_timeout = asked_timeouts(action, self)
         self._await_reply()
         self._try(cluster, None, False)
+
+    def _prepare_for(self, action: Forward, target: Target, cluster: Cluster) -> None:
+        """Notes what the route wants done to this request."""
+        self._changes = action.changes
+        self._uses_host_name = action.uses_host_name
+        if action.retry_policy is not None:
+            self._try_timeout = action.retry_policy.per_try_timeout
+        if target.subset is not None:
+            self.own_selection().subset = target.subset
+        if action.hash_policies or cluster.balancer.uses_hash:
+            value: i64 = hash_value(action.hash_policies, self)
+            if value != NO_HASH:
+                self.own_selection().set_hash(value)
+            if self.set_cookie:
+                self._changes_reply = True
 
     def _await_reply(self) -> None:
         """Sets the time for what comes next: the reply's head, or more of the request."""
@@ -187,9 +218,11 @@ class ProxyExchange(AttemptOwner):
             self._runtime.wheel.set(self, self._timeout)
 
     def _try(self, cluster: Cluster, tried: ClusterHost | None, fresh: bool) -> None:
-        host = cluster.balancer.choose(tried)
+        if tried is not None:
+            self.own_selection().add_tried(tried)
+        host = cluster.balancer.choose(self._selection)
         if host is None:
-            self.fail(ALL_UNHEALTHY if cluster.hosts else NO_HOSTS, cluster.name)
+            self.fail(cluster.why_nobody(self._selection), cluster.name)
             return
         assert isinstance(host, ClusterHost)
         self.attempts += 1
@@ -199,6 +232,12 @@ class ProxyExchange(AttemptOwner):
         self._attempt = attempt
         attempt.start(self.protocol, fresh)
 
+    def own_selection(self) -> Selection:
+        """What this request asks of the balancer, to be added to."""
+        if self._selection is PLAIN:
+            self._selection = Selection()
+        return self._selection
+
     # ---- the attempt
 
     def on_attempt_sender(self, attempt: Attempt, sender: RequestSender) -> None:
@@ -207,6 +246,11 @@ class ProxyExchange(AttemptOwner):
         if not self._is_prepared:
             self._is_prepared = True
             add_forwarding_fields(self, self._options, self._runtime.request_ids)
+            if (self._changes is not None or self.own_variables is not None) and not change_request(self, self._changes):
+                self.fail(BAD_REWRITE, self.request.path)
+                return
+        if self._uses_host_name and self.upstream_hostname:
+            rewrite_host(self, self.upstream_hostname.encode())
         if self._client_is_full:
             sender.pause()
         self._is_sent = True
@@ -279,6 +323,8 @@ class ProxyExchange(AttemptOwner):
     def on_attempt_response(self, head: ResponseHead, data: bytes, end: bool) -> None:
         self.response = head
         self.response_received = self._runtime.clock.now
+        if self._changes_reply:
+            change_response(self, head.headers)
         self._reply_data = data
         self._reply_end = end
         if end:
@@ -355,7 +401,7 @@ class ProxyExchange(AttemptOwner):
         if self._is_over:
             return
         self._cancel_attempt()
-        self.response = local_head(self.request, reply.status, reply.headers.copy(), reply.body)
+        self.response = self._local_head(reply.status, reply.headers.copy(), reply.body)
         if in_response:
             self._send_local(reply.body)
         else:
@@ -363,8 +409,14 @@ class ProxyExchange(AttemptOwner):
 
     def _reply(self, status: int, headers: Headers, body: bytes) -> None:
         """Answers by ourselves; the filters see it like any reply."""
-        self.response = local_head(self.request, status, headers, body)
+        self.response = self._local_head(status, headers, body)
         self._reply_local(body)
+
+    def _local_head(self, status: int, headers: Headers, body: bytes) -> ResponseHead:
+        if self._changes_reply:
+            self.response = ResponseHead(status, b"", headers)  # for `%response_code%`
+            change_response(self, headers)
+        return local_head(self.request, status, headers, body)
 
     def _reply_local(self, body: bytes) -> None:
         head = self.response
@@ -414,7 +466,7 @@ class ProxyExchange(AttemptOwner):
             headers = Headers()
             if self._options.reason_header:
                 headers.set("x-pymosn-reason", failure.reason)
-            self.response = local_head(self.request, failure.status, headers, body)
+            self.response = self._local_head(failure.status, headers, body)
             if had_failed or self.is_filter_failure(failure):
                 self._send_local(body)
             else:
@@ -433,8 +485,7 @@ class ProxyExchange(AttemptOwner):
     def on_alarm(self) -> None:
         attempt = self._attempt
         if attempt is not None:
-            attempt.host.stats.request_timeout.value += 1
-            attempt.host.cluster_stats.request_timeout.value += 1
+            attempt.on_timeout(self._request_ended and not self._head_sent)
         if self._head_sent or not self._request_ended:
             self.fail(STREAM_IDLE, self.upstream_address)
         else:

@@ -65,7 +65,7 @@ class FilteredExchange(Exchange):
                 self.reply_from_filter(answer, in_response)
                 return
             if asyncio.iscoroutine(answer):
-                coroutine = cast("Coroutine[object, object, Reply | None]", answer)
+                coroutine = cast("Coroutine[object, object, object]", answer)
                 self._task = FilterTask(coroutine, self, chain, place, in_response)
                 return
             self._on_error(named, f"it returned {type(answer).__name__}, not a Reply or None")
@@ -110,7 +110,7 @@ class FilterTask:
 
     def __init__(
         self,
-        coroutine: Coroutine[object, object, Reply | None],
+        coroutine: Coroutine[object, object, object],
         exchange: FilteredExchange,
         chain: list[NamedFilter],
         place: i64,
@@ -121,7 +121,8 @@ class FilterTask:
         self.place: i64 = place
         self.in_response = in_response
         self._exchange: FilteredExchange | None = exchange
-        self._task: asyncio.Task[Reply | None] = asyncio.get_running_loop().create_task(coroutine)
+        # Of objects: what a filter really returns is looked at by the exchange, not by the compiler.
+        self._task: asyncio.Task[object] = asyncio.get_running_loop().create_task(coroutine)
         self._task.add_done_callback(self._on_done)
 
     def cancel(self) -> None:
@@ -129,7 +130,7 @@ class FilterTask:
         self._exchange = None
         self._task.cancel()
 
-    def _on_done(self, task: asyncio.Task[Reply | None]) -> None:
+    def _on_done(self, task: asyncio.Task[object]) -> None:
         exchange = self._exchange
         self._exchange = None
         if task.cancelled():

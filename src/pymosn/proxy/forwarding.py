@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from pymosn.api.network import Connection
 from pymosn.api.proxy import Exchange
+from pymosn.core.headers import Headers
 from pymosn.core.message import RequestHead
 from pymosn.proxy.options import ProxyOptions
 from pymosn.proxy.runtime import RequestIds
+from pymosn.routing.rewrites import RequestChanges, rewrite_host
 
 
 def add_forwarding_fields(exchange: Exchange, options: ProxyOptions, ids: RequestIds) -> None:
@@ -16,11 +18,11 @@ def add_forwarding_fields(exchange: Exchange, options: ProxyOptions, ids: Reques
     if options.filters.on_request:
         # What the codec saw on the way in may not be true any more.
         headers = head.headers
-        head.has_forwarded_for = headers.get_raw(b"x-forwarded-for") is not None
-        head.has_forwarded_proto = headers.get_raw(b"x-forwarded-proto") is not None
-        head.has_request_id = headers.get_raw(b"x-request-id") is not None
+        head.has_forwarded_for = headers.has_raw(b"x-forwarded-for")
+        head.has_forwarded_proto = headers.has_raw(b"x-forwarded-proto")
+        head.has_request_id = headers.has_raw(b"x-request-id")
     lines = b""
-    if not head.raw_host:
+    if not head.raw_host and head.headers.get_raw(b"host") is None:
         # An HTTP/1.0 client may say none, an HTTP/1.1 upstream must be told one.
         lines = b"host: " + exchange.upstream_address.encode() + b"\r\n"
     if options.x_forwarded:
@@ -36,6 +38,23 @@ def add_forwarding_fields(exchange: Exchange, options: ProxyOptions, ids: Reques
         lines = lines + b"x-request-id: " + ids.next() + b"\r\n"
     if lines:
         head.headers.block = head.headers.block + lines
+
+
+def change_request(exchange: Exchange, changes: RequestChanges | None) -> bool:
+    """What a filter (the variable `authority`) and then the route change; False when the rewritten path is none."""
+    own = exchange.own_variables
+    if own is not None and "authority" in own:
+        rewrite_host(exchange, own["authority"].encode("utf-8", "surrogateescape"))
+    return changes is None or changes.apply(exchange)
+
+
+def change_response(exchange: Exchange, headers: Headers) -> None:
+    """What the route changes about the head of a reply, and the cookie that its hash policy makes."""
+    route = exchange.route
+    if route is not None and route.response_changes is not None:
+        route.response_changes.apply(headers, exchange)
+    if exchange.set_cookie:
+        headers.add_raw(b"set-cookie", exchange.set_cookie)
 
 
 def _append(head: RequestHead, connection: Connection) -> bytes:

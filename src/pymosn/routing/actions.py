@@ -3,46 +3,202 @@
 from __future__ import annotations
 
 import random
+from typing import Final
 
+from pymosn.api.proxy import Exchange
 from pymosn.api.routing import RouteAction
+from pymosn.api.upstream import Criteria
+from pymosn.api.variables import Variable
+from pymosn.core.headers import to_text
 from pymosn.core.message import RequestHead
+from pymosn.routing.hashing import HashPolicy
+from pymosn.routing.rewrites import RequestChanges
+
+#: Request headers that set the times for one request, in milliseconds.
+GLOBAL_TIMEOUT: Final = b"x-mosn-global-timeout"
+TRY_TIMEOUT: Final = b"x-mosn-try-timeout"
+#: The variables that do the same, for filters; they come last.
+GLOBAL_TIMEOUT_VARIABLE: Final = "proxy_global_timeout"
+TRY_TIMEOUT_VARIABLE: Final = "proxy_try_timeout"
+
+#: Seconds for a route that says 0, as in MOSN.
+DEFAULT_TIMEOUT: Final = 60.0
+
+
+
+class Target:
+    """A cluster and the labels that its host must have."""
+
+    def __init__(self, cluster: str, subset: Criteria | None = None) -> None:
+        self.cluster = cluster
+        self.subset = subset
+
+
+class RetryPolicy:
+    """When and how often a request is tried again.
+
+    `per_try_timeout`: seconds, 0 for none. `status_codes`: answers that are tried again; empty means 500 and above.
+    """
+
+    def __init__(
+        self, retry_on: bool, num_retries: int, per_try_timeout: float = 0.0, status_codes: frozenset[int] = frozenset()
+    ) -> None:
+        self.retry_on = retry_on
+        self.num_retries = num_retries
+        self.per_try_timeout = per_try_timeout
+        self.status_codes = status_codes
+
+
+class Mirror:
+    """Copies of `percent` of the requests for another cluster."""
+
+    def __init__(self, cluster: str, percent: int) -> None:
+        self.cluster = cluster
+        self.percent = percent
+
+
+class ForwardOptions:
+    """What a route may ask for beside a cluster and a time."""
+
+    def __init__(
+        self,
+        subset: Criteria | None = None,
+        changes: RequestChanges | None = None,
+        retry_policy: RetryPolicy | None = None,
+        hash_policies: list[HashPolicy] | None = None,
+        mirrors: list[Mirror] | None = None,
+        upstream_protocol: str = "",
+        uses_host_name: bool = False,
+    ) -> None:
+        """`uses_host_name`: the upstream is asked for the name of the chosen host, not for the one in the request."""
+        self.subset = subset
+        self.changes = changes
+        self.retry_policy = retry_policy
+        self.hash_policies: list[HashPolicy] = [] if hash_policies is None else hash_policies
+        self.mirrors: list[Mirror] = [] if mirrors is None else mirrors
+        self.upstream_protocol = upstream_protocol
+        self.uses_host_name = uses_host_name
 
 
 class Forward(RouteAction):
     """Sends the request to a cluster; the reply's head must come within `timeout` seconds of the request's end."""
 
-    def __init__(self, cluster: str, timeout: float) -> None:
+    def __init__(self, cluster: str, timeout: float, options: ForwardOptions | None = None) -> None:
+        options = ForwardOptions() if options is None else options
         self.cluster = cluster
         self.timeout = timeout
+        self.subset = options.subset
+        self.changes = options.changes
+        self.retry_policy = options.retry_policy
+        self.hash_policies = options.hash_policies
+        self.mirrors = options.mirrors
+        self.upstream_protocol = options.upstream_protocol
+        self.uses_host_name = options.uses_host_name
+        #: Whether the request goes on as it is, to any host of the cluster, once.
+        self.is_plain: bool = (
+            options.changes is None
+            and not options.uses_host_name
+            and not self.hash_policies
+            and options.retry_policy is None
+        )
+        self._target: Target = Target(cluster, options.subset)
 
-    def choose_cluster(self) -> str:
-        """The name of the cluster for one request."""
-        return self.cluster
+    def choose(self, exchange: Exchange) -> Target | None:
+        """Where one request goes; asked once per request. None when what should name the cluster is not there."""
+        return self._target
+
+    def text(self) -> str:
+        return f"forward to cluster {self.cluster}"
 
 
 class ForwardWeighted(Forward):
     """Draws one of several clusters, in proportion to their weights; one of weight 0 is never drawn."""
 
-    def __init__(self, clusters: list[tuple[str, int]], timeout: float) -> None:
+    def __init__(
+        self, clusters: list[tuple[Target, int]], timeout: float, options: ForwardOptions | None = None
+    ) -> None:
         """Raises ValueError when no cluster has a weight."""
         self._bounds: list[int] = []
-        self._names: list[str] = []
+        self._targets: list[Target] = []
         self._total = 0
-        for name, weight in clusters:
+        for target, weight in clusters:
             if weight > 0:
                 self._total += weight
                 self._bounds.append(self._total)
-                self._names.append(name)
+                self._targets.append(target)
         if self._total == 0:
             raise ValueError("the weights of weighted_clusters are all 0")
-        super().__init__(self._names[0], timeout)
+        super().__init__(self._targets[0].cluster, timeout, options)
 
-    def choose_cluster(self) -> str:
+    def choose(self, exchange: Exchange) -> Target | None:
         draw = int(random.random() * self._total)
         for place, bound in enumerate(self._bounds):
             if draw < bound:
-                return self._names[place]
-        return self._names[-1]
+                return self._targets[place]
+        return self._targets[-1]
+
+    def shares(self) -> list[tuple[str, int]]:
+        """The clusters that can be drawn, with their weights."""
+        bounds = [0, *self._bounds]
+        return [(target.cluster, bounds[at + 1] - bounds[at]) for at, target in enumerate(self._targets)]
+
+    def text(self) -> str:
+        parts = [f"{name} ({weight} of {self._total})" for name, weight in self.shares()]
+        return f"forward to one of {', '.join(parts)}"
+
+
+class ForwardByVariable(Forward):
+    """The cluster's name is the value of a variable."""
+
+    def __init__(self, name: str, timeout: float, options: ForwardOptions | None = None) -> None:
+        super().__init__("", timeout, options)
+        self._variable = Variable(name)
+
+    def choose(self, exchange: Exchange) -> Target | None:
+        name = self._variable.value(exchange)
+        return Target(name, self.subset) if name else None
+
+    def text(self) -> str:
+        return f"forward to the cluster named by variable {self._variable.name}"
+
+
+class ForwardByHeader(Forward):
+    """The cluster's name is the value of a request header (MOSN reads this key and never uses it)."""
+
+    def __init__(self, name: str, timeout: float, options: ForwardOptions | None = None) -> None:
+        super().__init__("", timeout, options)
+        self._name: bytes = name.lower().encode()
+
+    def choose(self, exchange: Exchange) -> Target | None:
+        value = exchange.request.headers.get_raw(self._name)
+        return Target(to_text(value), self.subset) if value else None
+
+    def text(self) -> str:
+        return f"forward to the cluster named by header {self._name.decode()}"
+
+
+def asked_timeouts(action: Forward, exchange: Exchange) -> tuple[float, float]:
+    """Seconds for the whole request and for each try (0: none), as request headers and variables ask; 0 means the default.
+
+    As in MOSN a client may ask for any time, and what is not a number of milliseconds is not heard. A time per try that
+    is not shorter than the whole has no effect.
+    """
+    headers = exchange.request.headers
+    total = _milliseconds(headers.get_raw(GLOBAL_TIMEOUT), action.timeout)
+    policy = action.retry_policy
+    per_try = _milliseconds(headers.get_raw(TRY_TIMEOUT), 0.0 if policy is None else policy.per_try_timeout)
+    own = exchange.own_variables
+    if own is not None:
+        total = _milliseconds(own.get(GLOBAL_TIMEOUT_VARIABLE, "").encode(), total)
+        per_try = _milliseconds(own.get(TRY_TIMEOUT_VARIABLE, "").encode(), per_try)
+    total = total or DEFAULT_TIMEOUT
+    return total, per_try if per_try < total else 0.0
+
+
+def _milliseconds(value: bytes | None, default: float) -> float:
+    if value is None or not value.isdigit() or len(value) > 9:
+        return default
+    return int(value) / 1000.0
 
 
 class Redirect(RouteAction):
@@ -53,6 +209,9 @@ class Redirect(RouteAction):
         self._scheme = scheme
         self._host = host
         self._path = path
+
+    def text(self) -> str:
+        return f"redirect with status {self.status}"
 
     def location(self, head: RequestHead) -> str:
         """The value of the Location field."""
@@ -73,3 +232,6 @@ class DirectResponse(RouteAction):
     def __init__(self, status: int, body: str) -> None:
         self.status = status
         self.body: bytes = body.encode()
+
+    def text(self) -> str:
+        return f"answer with status {self.status}"

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from mypy_extensions import i64
 
+from pymosn.api.proxy import Exchange
 from pymosn.api.routing import Route
-from pymosn.core.message import RequestHead
+from pymosn.routing.index import WORTHWHILE, RouteIndex
 
 
 class VirtualHost:
@@ -14,12 +15,16 @@ class VirtualHost:
     def __init__(self, name: str, domains: list[str], routes: list[Route]) -> None:
         self.name = name
         self.domains = domains
-        self._routes = routes
+        self.routes = routes
+        self._index: RouteIndex | None = RouteIndex(routes) if len(routes) >= WORTHWHILE else None
 
-    def find(self, head: RequestHead) -> Route | None:
-        """The first route that matches."""
-        for route in self._routes:
-            if route.matcher.matches(head):
+    def find(self, exchange: Exchange) -> Route | None:
+        """The first route that matches the exchange's request."""
+        index = self._index
+        if index is not None:
+            return index.find(exchange)
+        for route in self.routes:
+            if route.matcher.matches(exchange):
                 return route
         return None
 
@@ -35,7 +40,8 @@ class _Suffixes:
         if suffix in self._hosts:
             raise ValueError(f"two virtual hosts have the domain '*{suffix.decode()}'")
         self._hosts[suffix] = host
-        self._lengths = sorted({len(known) for known in self._hosts}, reverse=True)
+        if len(suffix) not in self._lengths:
+            self._lengths = sorted([*self._lengths, len(suffix)], reverse=True)
 
     def find(self, name: bytes) -> VirtualHost | None:
         size: i64 = len(name)
@@ -57,6 +63,8 @@ class RouteTable:
 
     def __init__(self, name: str) -> None:
         self.name = name
+        #: In the order of the configuration.
+        self.hosts: list[VirtualHost] = []
         self._exact: dict[bytes, VirtualHost] = {}
         self._any_port: dict[bytes, VirtualHost] = {}
         self._suffix: dict[bytes, _Suffixes] = {}
@@ -66,6 +74,7 @@ class RouteTable:
 
     def add(self, host: VirtualHost) -> None:
         """Adds a virtual host. Raises ValueError for a domain that is taken or malformed."""
+        self.hosts.append(host)
         for domain in host.domains:
             self._add_domain(domain.lower().encode(), host)
 

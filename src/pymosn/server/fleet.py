@@ -11,12 +11,16 @@ from pymosn.core.counters import GroupData
 from pymosn.core.log import ERROR, INFO, WARN, Log
 from pymosn.observe.totals import Totals
 from pymosn.server.messages import (
+    Abandon,
+    Commit,
+    Committed,
     Drain,
     Drained,
     Failed,
     GetStats,
     LogOrder,
     Order,
+    Prepared,
     Ready,
     Report,
     Stats,
@@ -51,6 +55,10 @@ class _Slot:
         self.ticket = 0
         self.drained = -1
         self.started = 0.0
+        self.is_held = False
+        self.prepared = 0
+        self.committed = 0
+        self.objections: list[Fault] = []
 
 
 class Fleet(WorkerReceiver):
@@ -73,6 +81,8 @@ class Fleet(WorkerReceiver):
         self._log = log
         self._started = False
         self._ending = False
+        # A worker that dies during a change is replaced after it.
+        self._changing = False
         self._retired = Totals()
         self._log_orders: dict[tuple[type, str], LogOrder] = {}
         self._last_ticket = 0
@@ -141,6 +151,57 @@ class Fleet(WorkerReceiver):
             totals.add(slot.stats)
         return totals.groups()
 
+    async def prepare(self, change: int, orders: Briefing, timeout: float) -> list[Fault]:
+        """Gives every worker the orders that make it prepare a change, and waits; returns what is against it.
+
+        Call `commit` or `abandon` afterwards. Until then nobody is replaced.
+        """
+        self._changing = True
+        asked = {slot: slot.worker for slot in self._slots if slot.worker is not None}
+        for slot, worker in asked.items():
+            for order, descriptors in orders(slot.number):
+                worker.send(order, descriptors)
+        await self.wait_for(
+            lambda: all(slot.prepared >= change or slot.worker is not asked[slot] for slot in asked), timeout
+        )
+        faults: list[Fault] = []
+        for slot, worker in asked.items():
+            if slot.worker is not worker:
+                faults.append(_objection(f"worker {slot.number} died when it built the configuration"))
+            elif slot.prepared < change:
+                faults.append(_objection(f"worker {slot.number} did not answer within {timeout:g} s"))
+            else:
+                faults += [fault for fault in slot.objections if fault not in faults]
+        return faults
+
+    def abandon(self, change: int) -> None:
+        """Lets the workers forget what they prepared."""
+        self.order(Abandon(change))
+        self._end_change()
+
+    async def commit(self, change: int, timeout: float) -> None:
+        """Puts in force what all workers have prepared. One that does not answer in time is killed, and then replaced.
+
+        The briefing of new workers must be that of the change already.
+        """
+        self.order(Commit(change))
+        self._end_change()
+        asked = {slot: slot.worker for slot in self._slots if slot.worker is not None and slot.prepared >= change}
+        await self.wait_for(
+            lambda: all(slot.committed >= change or slot.worker is not asked[slot] for slot in asked), timeout
+        )
+        for slot, worker in asked.items():
+            if slot.worker is worker and slot.committed < change:
+                self._log.write(ERROR, f"worker {slot.number} (pid {worker.pid}) does not change; killing it")
+                worker.kill()
+
+    def _end_change(self) -> None:
+        self._changing = False
+        for slot in self._slots:
+            if slot.worker is None and slot.is_held:
+                slot.is_held = False
+                self._start_again(slot)
+
     async def drain(self, timeout: float) -> bool:
         """Lets the workers end their connections; False when some were left after `timeout` seconds. Nobody is replaced.
 
@@ -184,6 +245,12 @@ class Fleet(WorkerReceiver):
                 slot.drained = report.group
             case Failed():
                 self._on_failed(slot, report.faults)
+            case Prepared():
+                slot.prepared = report.change
+                slot.objections = report.faults
+            case Committed():
+                slot.committed = report.change
+                self.drain_groups = report.drain_groups
             case Ready():
                 slot.ready_since = self._clock.tick()
                 self.drain_groups = report.drain_groups
@@ -231,11 +298,16 @@ class Fleet(WorkerReceiver):
             self._log.write(ERROR, what)
 
     def _start_again(self, slot: _Slot) -> None:
-        if not self._ending and slot.worker is None:
+        if self._ending or slot.worker is not None:
+            return
+        if self._changing:
+            slot.is_held = True
+        else:
             self._start_worker(slot)
 
     def _start_worker(self, slot: _Slot) -> None:
         slot.drained = -1
+        slot.prepared = slot.committed = 0
         try:
             worker = self._spawn(slot.number, self)
         except OSError as error:
@@ -256,3 +328,7 @@ class Fleet(WorkerReceiver):
             self._scheduler.call_later(delay, self._start_again, slot)
         else:
             self.start_failure = self.start_failure or what
+
+
+def _objection(text: str) -> Fault:
+    return Fault(severity="error", file="", line=0, column=0, path="", message=text)

@@ -1,10 +1,12 @@
 """What is to be run, and how a start fails."""
 
+from collections.abc import Callable
 from typing import Final
 
 import msgspec
 
 from pymosn.config.faults import Fault
+from pymosn.config.load import Loaded
 from pymosn.config.schema import MosnConfig
 
 CLEAN: Final = 0
@@ -17,7 +19,8 @@ class Launch(msgspec.Struct, frozen=True, kw_only=True):
 
     `name`: the configuration's name for messages. `config_dir`: its directory; `base_dir`: where `logs/` is.
     `workers`: the command line's wish. `log_ceiling`: the most talkative level allowed in the process log, as `--log-level`
-    names it. `is_demo`: serve the demo upstream beside it.
+    names it. `is_demo`: serve the demo upstream beside it. `reload` reads the configuration again, None when it comes from
+    no file. `stream_filters`: those that installed packages offer.
     """
 
     config: MosnConfig
@@ -27,6 +30,8 @@ class Launch(msgspec.Struct, frozen=True, kw_only=True):
     workers: int | None = None
     log_ceiling: str | None = None
     is_demo: bool = False
+    reload: Callable[[], Loaded] | None = None
+    stream_filters: list[str] = []
 
 
 class StartError(Exception):

@@ -21,8 +21,8 @@ class Sockets(Message, frozen=True):
 class Configure(Message, frozen=True):
     """Build this configuration (`config.transport`) and serve; sent once, after all sockets.
 
-    `config_dir`: what filters' paths are relative to. `base_dir`: where `logs/` is. `workers`: how many share the limits.
-    `log_ceiling`: the most talkative level allowed in the process log.
+    `config_dir`: what filters' paths are relative to. `base_dir`: where `logs/` is. `workers`: how many share the limits,
+    `worker`: which of them this is, from 0. `log_ceiling`: the most talkative level allowed in the process log.
     """
 
     config: bytes
@@ -30,6 +30,7 @@ class Configure(Message, frozen=True):
     base_dir: str
     workers: int
     log_ceiling: str | None = None
+    worker: int = -1
 
 
 class Prepare(Message, frozen=True):

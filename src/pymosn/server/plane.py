@@ -4,10 +4,12 @@ import os
 from typing import Any, Final
 
 from pymosn.config.dump import dump
-from pymosn.config.schema import MosnConfig
-from pymosn.control.plane import ControlPlane, WorkerInfo
+from pymosn.config.schema import Cluster, MosnConfig
+from pymosn.control.health import HealthChecks
+from pymosn.control.plane import ClusterView, ControlPlane, Edit, HostView, Outcome, WorkerInfo
 from pymosn.core.counters import GroupData
 from pymosn.observe.logs import LogSet
+from pymosn.server.changes import Changes
 from pymosn.server.fleet import Fleet
 from pymosn.server.messages import SetLogLevel, SwitchLog
 from pymosn.version import VERSION
@@ -22,14 +24,17 @@ STOPPING: Final = 9
 #: MOSN's feature gates; what they switch is not built.
 FEATURE_GATES: Final = ("auto_config", "XdsMtlsEnable", "PayLoadLimitEnable", "MultiTenantMode")
 
+_HEALTH: Final = {None: "unchecked", True: "healthy", False: "failed_active_check"}
+
 
 class SupervisorPlane(ControlPlane):
     """`stage` is the present stage; the supervisor sets it."""
 
-    def __init__(self, config: MosnConfig, fleet: Fleet, logs: LogSet, log_paths: list[str]) -> None:
+    def __init__(self, changes: Changes, fleet: Fleet, health: HealthChecks, logs: LogSet, log_paths: list[str]) -> None:
         """`log_paths`: the logs of all processes, as the configuration names them; `logs`: those of this one."""
         self.stage = INITING
-        self._config = config
+        self._changes = changes
+        self._health = health
         self._fleet = fleet
         self._logs = logs
         self._log_paths = log_paths
@@ -44,19 +49,51 @@ class SupervisorPlane(ControlPlane):
         return VERSION
 
     def config(self) -> dict[str, Any]:
-        return dump(self._config)
+        return dump(self._changes.config)
 
     def listeners(self) -> dict[str, Any]:
-        return {listener.name or listener.address: dump(listener) for listener in self._config.servers[0].listeners}
+        return {listener.name or listener.address: dump(listener) for listener in self._changes.config.servers[0].listeners}
 
     def clusters(self) -> dict[str, Any]:
-        return {cluster.name: dump(cluster) for cluster in self._config.cluster_manager.clusters}
+        return {cluster.name: dump(cluster) for cluster in self._changes.config.cluster_manager.clusters}
 
     def routers(self) -> dict[str, Any]:
-        return {name: dump(table) for name, table in self._config.servers[0].router_tables().items()}
+        return {name: dump(table) for name, table in self._changes.config.servers[0].router_tables().items()}
+
+    async def apply(self, source: str, edit: Edit) -> Outcome:
+        return await self._changes.apply(source, edit)
+
+    def last_change(self) -> Outcome:
+        return self._changes.last
+
+    def current(self) -> MosnConfig:
+        return self._changes.effective
+
+    async def live_clusters(self) -> list[ClusterView]:
+        groups = {frozenset(group["labels"]): group for group in await self._fleet.stats() if group["type"] == "upstream"}
+        return [self._cluster(cluster, groups) for cluster in self._changes.effective.cluster_manager.clusters]
+
+    def _cluster(self, cluster: Cluster, groups: dict[frozenset[tuple[str, str]], GroupData]) -> ClusterView:
+        hosts: list[HostView] = []
+        for host in {host.address: host for host in reversed(cluster.hosts)}.values():
+            group = groups.get(frozenset([("cluster", cluster.name), ("host", host.address)]))
+            gauges, counters = (group["gauges"], group["counters"]) if group is not None else ({}, {})
+            hosts.append(
+                {
+                    "address": host.address,
+                    "hostname": host.hostname,
+                    "weight": host.weight,
+                    "health": _HEALTH[self._health.state(cluster.name, host.address)],
+                    "requests_active": gauges.get("request_active", 0),
+                    "requests_total": counters.get("request_total", 0),
+                    "connections_active": gauges.get("connection_active", 0),
+                }
+            )
+        hosts.reverse()
+        return {"name": cluster.name, "type": cluster.type or "SIMPLE", "lb_type": cluster.lb_type, "hosts": hosts}
 
     async def stats(self) -> list[GroupData]:
-        return await self._fleet.stats()
+        return [*await self._fleet.stats(), *self._health.metrics.snapshot()]
 
     def log_levels(self) -> dict[str, str]:
         return self._logs.levels()

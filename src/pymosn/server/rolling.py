@@ -17,11 +17,19 @@ class LogRolling:
     """Rolls the files among `paths`; `reopen` makes every process open its logs anew."""
 
     def __init__(self, paths: Iterable[str], policy: Policy, reopen: Callable[[], None], clock: Clock, log: Log) -> None:
-        self._rollers = {path: Roller(path, policy, clock.wall()) for path in paths if is_file(path)}
+        self._rollers: dict[str, Roller] = {}
+        self._policy = policy
         self._untidy: list[Roller] = []
         self._reopen = reopen
         self._clock = clock
         self._log = log
+        self.add(paths)
+
+    def add(self, paths: Iterable[str]) -> None:
+        """Rolls the files among these too."""
+        for path in paths:
+            if is_file(path) and path not in self._rollers:
+                self._rollers[path] = Roller(path, self._policy, self._clock.wall())
 
     async def run(self) -> None:
         """Looks at the files until cancelled."""
@@ -38,7 +46,7 @@ class LogRolling:
                 await asyncio.to_thread(roller.tidy, now)
             except OSError as error:
                 self._log.write(ERROR, f"old log files cannot be tidied up: {error}")
-        for path, roller in self._rollers.items():
+        for path, roller in list(self._rollers.items()):
             try:
                 if roller.roll_if_due(now):
                     self._untidy.append(roller)

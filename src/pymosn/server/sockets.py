@@ -26,9 +26,10 @@ def parse_address(text: str) -> tuple[str, int]:
     return host, int(port)
 
 
-def listen(owner: str, host: str, port: int, count: int) -> list[socket.socket]:
+def listen(owner: str, host: str, port: int, count: int, is_ours: bool = False) -> list[socket.socket]:
     """`count` listening TCP sockets that share one address; port 0 is chosen once.
 
+    `is_ours`: this process listens there already, and the new sockets shall stand beside those.
     `owner` names whose address it is ("listener clientListener"). BindError when it is taken or not of this machine;
     then none of them is left open.
     """
@@ -36,9 +37,10 @@ def listen(owner: str, host: str, port: int, count: int) -> list[socket.socket]:
     try:
         family, address = _resolve(host, port)
         # SO_REUSEPORT lets a second process of the same user share the port unnoticed: a socket without it finds out.
-        with _new_socket(family) as probe:
-            probe.bind(address)
-            address = (address[0], probe.getsockname()[1])
+        if not is_ours:
+            with _new_socket(family) as probe:
+                probe.bind(address)
+                address = (address[0], probe.getsockname()[1])
         for _ in range(count):
             sock = _new_socket(family)
             sockets.append(sock)

@@ -11,20 +11,24 @@ from typing import Any, Final
 import uvloop
 from msgspec.structs import replace
 
-from pymosn.config.transport import encode
+from pymosn.config.schema import MosnConfig
 from pymosn.control.admin import create_app
 from pymosn.control.demo import create_demo
+from pymosn.control.discovery import Discovery
+from pymosn.control.health import HealthChecks
 from pymosn.control.http_server import HttpServer
+from pymosn.control.plane import Edited
 from pymosn.core.clock import Clock
-from pymosn.core.log import INFO, WARN
+from pymosn.core.log import ERROR, INFO, WARN
 from pymosn.observe.logs import LogSet
 from pymosn.observe.roller import parse_roller
 from pymosn.server import plane
+from pymosn.server.changes import Changes, Site
 from pymosn.server.fleet import Fleet
 from pymosn.server.launch import CLEAN, Launch, StartError
 from pymosn.server.listeners import ListenerSockets
 from pymosn.server.logs import log_paths, open_logs
-from pymosn.server.messages import Configure, Order, ReopenLogs
+from pymosn.server.messages import HostHealth, Order, ReopenLogs
 from pymosn.server.pid_file import PidFile
 from pymosn.server.rolling import LogRolling
 from pymosn.server.sizing import available_cpus, raise_open_file_limit, worker_count
@@ -55,32 +59,49 @@ class Supervisor:
         self._admin: list[socket.socket] = []
         self._demo: list[socket.socket] = []
         self._wish = StopWish()
+        self._tasks: set[asyncio.Task[object]] = set()
         self._logs = _open_logs(what)
         self._log_paths = log_paths(what.config, what.base_dir)
         self._log = self._logs.process_log
         self._clock = Clock()
-        self._encoded = encode(what.config)
         self._fleet = Fleet(self._workers, self._spawn, self._briefing, loop, self._clock, self._log)
-        self._plane = plane.SupervisorPlane(what.config, self._fleet, self._logs, self._log_paths)
+        self._discovery = Discovery(self._on_hosts, self._log)
+        self._health = HealthChecks(self._on_health, self._clock, self._log)
+        site = Site(
+            name=what.name,
+            config_dir=what.config_dir,
+            base_dir=what.base_dir,
+            workers=self._workers,
+            log_ceiling=what.log_ceiling,
+        )
+        self._changes = Changes(what.config, site, self._fleet, self._listeners, self._discovery, self._log)
+        policy = parse_roller(self._server.global_log_roller)
+        self._rolling = LogRolling(self._log_paths, policy, self._reopen_logs, self._clock, self._log)
+        self._plane = plane.SupervisorPlane(self._changes, self._fleet, self._health, self._logs, self._log_paths)
 
     async def run(self) -> int:
         """Serves until a signal ends it; returns the exit code. StartError when it cannot begin; then nothing is left."""
         self._wish.listen(self._loop)
         self._loop.add_signal_handler(signal.SIGUSR1, self._reopen_logs)
-        self._loop.add_signal_handler(signal.SIGHUP, self._refuse_reload)
+        self._loop.add_signal_handler(signal.SIGHUP, self._reload)
         async with AsyncExitStack() as stack:
             stack.callback(self._logs.close)
             stack.callback(self._close_sockets)
             self._bind()
+            stack.callback(self._discovery.close)
+            stack.callback(self._health.close)
+            self._changes.followers += [self._health.follow, self._follow_logs]
+            await self._changes.begin()
             stack.push_async_callback(self._stop_fleet)
             if not await self._start_fleet():
                 return CLEAN
             self._write_pid(stack)
             await self._serve_http(stack)
-            stack.callback(self._begin_rolling().cancel)
+            stack.callback(self._loop.create_task(self._rolling.run()).cancel)
             self._announce()
             self._on_ready()
             await self._wish.asked.wait()
+            self._changes.close()
             await self._drain()
         return CLEAN
 
@@ -132,12 +153,9 @@ class Supervisor:
         if self._demo:
             await stack.enter_async_context(HttpServer(create_demo(), self._demo[0]))
         if self._admin:
-            await stack.enter_async_context(HttpServer(create_app(self._plane, self._log), self._admin[0]))
-
-    def _begin_rolling(self) -> "asyncio.Task[None]":
-        policy = parse_roller(self._server.global_log_roller)
-        rolling = LogRolling(self._log_paths, policy, self._reopen_logs, self._clock, self._log)
-        return self._loop.create_task(rolling.run())
+            await stack.enter_async_context(
+                HttpServer(create_app(self._plane, self._log, self._what.stream_filters), self._admin[0])
+            )
 
     def _announce(self) -> None:
         self._plane.stage = plane.RUNNING
@@ -156,7 +174,7 @@ class Supervisor:
         if self._wish.now.is_set():
             return
         self._plane.stage = plane.GRACEFUL_STOPPING
-        timeout = self._server.graceful_timeout
+        timeout = self._changes.config.servers[0].graceful_timeout
         self._log.write(INFO, f"draining for at most {timeout:g} s")
         if await _until(self._wish.now, self._fleet.drain(timeout)) is False:
             self._log.write(WARN, "connections were left when the graceful timeout passed; they are cut")
@@ -170,16 +188,49 @@ class Supervisor:
         return WorkerProcess(self._loop, number, receiver)
 
     def _briefing(self, number: int) -> list[tuple[Order, Sequence[int]]]:
-        what = self._what
-        configure = Configure(self._encoded, what.config_dir, what.base_dir, self._workers, what.log_ceiling)
-        return [*self._listeners.handover(number), (configure, ())]
+        health = [(HostHealth(cluster, hosts), ()) for cluster, hosts in self._health.unhealthy().items()]
+        return [*self._listeners.handover(number), (self._changes.briefing(number), ()), *health]
 
     def _reopen_logs(self) -> None:
         self._logs.reopen()
+        self._health.reopen_logs()
         self._fleet.order(ReopenLogs())
 
-    def _refuse_reload(self) -> None:
-        self._log.write(WARN, "SIGHUP: reloading and smooth upgrade are not built yet; nothing was changed")
+    def _reload(self) -> None:
+        """Reads the configuration file again and puts it in force."""
+        reload = self._what.reload
+        if reload is None:
+            self._log.write(WARN, "SIGHUP: the configuration comes from no file; nothing was changed")
+            return
+
+        def edit(before: MosnConfig) -> Edited:
+            loaded = reload()
+            return Edited(loaded.config, loaded.faults)
+
+        self._keep(self._changes.apply("SIGHUP", edit))
+
+    def _on_hosts(self, cluster: str) -> None:
+        self._keep(self._changes.push_hosts(cluster))
+
+    def _on_health(self, cluster: str, address: str, healthy: bool) -> None:
+        self._fleet.order(HostHealth(cluster, {address: healthy}))
+
+    def _follow_logs(self, config: MosnConfig) -> None:
+        added = [path for path in log_paths(config, self._what.base_dir) if path not in self._log_paths]
+        self._log_paths += added
+        self._rolling.add(added)
+
+    def _keep(self, work: Coroutine[Any, Any, object]) -> None:
+        """Runs `work` in a task; the loop itself holds tasks only weakly."""
+        task = self._loop.create_task(work)
+        self._tasks.add(task)
+        task.add_done_callback(self._on_task_done)
+
+    def _on_task_done(self, task: "asyncio.Task[object]") -> None:
+        self._tasks.discard(task)
+        error = None if task.cancelled() else task.exception()
+        if error is not None:
+            self._log.write(ERROR, f"a change failed: {error!r}")
 
     def _close_sockets(self) -> None:
         self._listeners.close()

@@ -5,6 +5,7 @@ Only what serving needs may be imported from here: memory is counted per worker.
 
 import asyncio
 import gc
+import math
 import os
 import signal
 import socket
@@ -15,22 +16,33 @@ from typing import Any, Final
 
 import uvloop
 
-from pymosn.config.build import BuildError, WorkerRuntime, build_worker
-from pymosn.config.transport import decode
+from pymosn.config.build import BuildError, Prepared, WorkerRuntime, build_worker
+from pymosn.config.faults import Fault
+from pymosn.config.transport import decode, decode_cluster
 from pymosn.core.log import ERROR, WARN
+from pymosn.network.listener import Listener
 from pymosn.observe.logs import LogSet
+from pymosn.server import messages
 from pymosn.server.channel import Channel
 from pymosn.server.logs import open_logs
 from pymosn.server.messages import (
     ORDERS,
+    Abandon,
+    ChangeOrder,
+    Commit,
+    Committed,
     Configure,
     Drain,
     Drained,
     Failed,
     GetStats,
+    HostHealth,
     Order,
+    Prepare,
     Ready,
     ReopenLogs,
+    Retire,
+    SetHosts,
     SetLogLevel,
     Sockets,
     Stats,
@@ -45,6 +57,8 @@ EMPTY_PERIOD: Final = 0.2
 STATS_PERIOD: Final = 1.0
 #: Seconds for closing pools and filters, and for the last report, before the process ends regardless.
 CLOSE_TIME: Final = 1.0
+#: Seconds after a change until what it replaced is collected.
+GARBAGE_DELAY: Final = 1.0
 #: Seconds between two looks at how many connections are left while draining.
 DRAIN_PERIOD: Final = 0.02
 
@@ -57,6 +71,7 @@ class Worker:
         self._loop = loop
         self._sockets: dict[str, socket.socket] = {}
         self._runtime: WorkerRuntime | None = None
+        self._prepared: tuple[int, Prepared] | None = None
         self._logs: LogSet | None = None
         # The loop itself holds tasks only weakly.
         self._tasks: set[asyncio.Task[None]] = set()
@@ -69,7 +84,9 @@ class Worker:
                 for name, descriptor in zip(order.listeners, descriptors, strict=True):
                     self._sockets[name] = socket.socket(fileno=descriptor)
             case Configure():
-                self._begin(self._serve(order))
+                self._configure(order)
+            case Prepare() | Commit() | Abandon() | Retire() | SetHosts() | HostHealth():
+                self._obey_change(order)
             case GetStats():
                 self._send_stats(order.ticket)
             case Drain():
@@ -92,24 +109,100 @@ class Worker:
             self.exit_code = 1
             self._loop.stop()
 
-    async def _serve(self, order: Configure) -> None:
+    def _configure(self, order: Configure) -> None:
         config = decode(order.config)
         self._logs = open_logs(config, order.base_dir, order.log_ceiling)
         try:
-            runtime = build_worker(config, order.config_dir, order.base_dir, order.workers, self._loop, self._logs)
+            self._runtime = build_worker(
+                config, order.config_dir, order.base_dir, order.workers, self._loop, self._logs, order.worker
+            )
         except BuildError as error:
             self._channel.send(Failed(error.faults))
-            await self._exit(1)
+            self._begin(self._exit(1))
             return
-        self._runtime = runtime
-        for listener in runtime.listeners:
-            sock = self._sockets.pop(listener.name, None)
-            if sock is not None:
-                await listener.start(sock)
+        self._begin(self._serve(self._runtime))
+
+    async def _serve(self, runtime: WorkerRuntime) -> None:
+        await self._start(runtime.listeners)
         settle_garbage_collector()
         self._tick(runtime)
         self._push_stats()
         self._channel.send(Ready(len(runtime.drain_order)))
+
+    async def _start(self, listeners: list[Listener]) -> None:
+        """Starts those of the listeners that have got a socket."""
+        for listener in listeners:
+            sock = self._sockets.pop(listener.name, None)
+            if sock is not None:
+                await listener.start(sock)
+
+    # ---- change
+
+    def _obey_change(self, order: ChangeOrder) -> None:
+        runtime = self._runtime
+        if runtime is None:
+            return
+        match order:
+            case Prepare():
+                self._channel.send(messages.Prepared(order.change, self._prepare(runtime, order)))
+            case Commit():
+                if self._prepared is not None and self._prepared[0] == order.change:
+                    self._begin(self._commit(runtime, *self._prepared))
+                self._prepared = None
+            case Abandon():
+                self._prepared = None
+                while self._sockets:
+                    self._sockets.popitem()[1].close()
+            case Retire():
+                self._begin(self._retire(runtime, order.timeout))
+            case SetHosts():
+                runtime.set_hosts(decode_cluster(order.cluster))
+            case HostHealth():
+                runtime.set_health(order.cluster, order.hosts)
+
+    def _prepare(self, runtime: WorkerRuntime, order: Prepare) -> list[Fault]:
+        """Builds without effect; what is wrong."""
+        try:
+            made = runtime.prepare(decode(order.config), order.config_dir, order.base_dir)
+        except BuildError as error:
+            return error.faults
+        except Exception as error:
+            # Whatever a configuration breaks here, the one in force goes on.
+            self._on_exception(self._loop, {"message": "a change cannot be built", "exception": error})
+            return [Fault(severity="error", file="", line=0, column=0, path="", message=f"cannot be built: {error!r}")]
+        self._prepared = (order.change, made)
+        return []
+
+    async def _commit(self, runtime: WorkerRuntime, change: int, made: Prepared) -> None:
+        await self._start(runtime.commit(made))
+        self._channel.send(Committed(change, len(runtime.drain_order)))
+        self._loop.call_later(GARBAGE_DELAY, settle_garbage_collector)
+
+    async def _retire(self, runtime: WorkerRuntime, timeout: float) -> None:
+        """Ends what was removed, and then drops what only that needed."""
+        listeners = list(runtime.retiring)
+        deadline = self._loop.time() + timeout
+        if listeners:
+            await self._close_listeners(listeners, deadline)
+        runtime.retiring = [listener for listener in runtime.retiring if listener not in listeners]
+        runtime.tidy()
+
+    async def _close_listeners(self, listeners: list[Listener], deadline: float) -> None:
+        """Stops accepting and waits until no connection is left; at the deadline cuts those that are."""
+        # One round of the loop accepts what waits in the backlog; closing the socket would reset it.
+        await asyncio.sleep(0)
+        for listener in listeners:
+            listener.stop_accepting()
+            listener.drain()
+        # What was accepted just now becomes a connection in the next round of the loop, and must be told too.
+        await asyncio.sleep(DRAIN_PERIOD)
+        for listener in listeners:
+            listener.drain()
+        while any(listener.connection_count for listener in listeners):
+            await asyncio.sleep(DRAIN_PERIOD)
+            if self._loop.time() > deadline:
+                for listener in listeners:
+                    listener.abort_all()
 
     def _tick(self, runtime: WorkerRuntime) -> None:
         self._loop.call_later(BUSY_PERIOD if len(runtime.wheel) else EMPTY_PERIOD, self._tick, runtime)
@@ -144,25 +237,14 @@ class Worker:
     async def _drain(self, group: int) -> None:
         if self._runtime is None:
             return
-        listeners = self._runtime.drain_order[group]
-        # One round of the loop accepts what waits in the backlog; closing the socket would reset it.
-        await asyncio.sleep(0)
-        for listener in listeners:
-            listener.stop_accepting()
-            listener.drain()
-        # What was accepted just now becomes a connection in the next round of the loop, and must be told too.
-        await asyncio.sleep(DRAIN_PERIOD)
-        for listener in listeners:
-            listener.drain()
-        while any(listener.connection_count for listener in listeners):
-            await asyncio.sleep(DRAIN_PERIOD)
+        await self._close_listeners(self._runtime.drain_order[group], math.inf)
         self._channel.send(Drained(group))
 
     async def _stop(self, code: int) -> None:
         """Ends everything in bounded time; a second call does no harm."""
         runtime = self._runtime
         if runtime is not None:
-            for listener in runtime.listeners:
+            for listener in [*runtime.listeners, *runtime.retiring]:
                 listener.stop_accepting()
                 listener.abort_all()
             try:
@@ -200,6 +282,7 @@ def settle_garbage_collector() -> None:
     What serves a request is freed by its reference count; cycles are few. The default of 700 allocations would start a
     collection about every ten requests, each of them walking the young objects of thousands of open connections.
     """
+    gc.unfreeze()  # what an earlier call moved there may be garbage by now
     gc.collect()
     gc.freeze()
     gc.set_threshold(50_000, 20, 50)

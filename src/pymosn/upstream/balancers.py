@@ -1,62 +1,125 @@
-"""Choosing a host (key reference section 8.3)."""
+"""Choosing a host (key reference section 8.3): the simple ways, and the table of all of them."""
 
 from __future__ import annotations
 
-import random
+from typing import Final
 
-from mypy_extensions import i64
+from mypy_extensions import i64, mypyc_attr
 
-from pymosn.api.upstream import Balancer, Host
+from pymosn.api.upstream import Balancer, Host, Selection
 from pymosn.core.registry import Registry
+from pymosn.upstream.choosing import BalancerOptions, draw, scan
+from pymosn.upstream.least_loaded import LeastConnection, LeastRequest
+from pymosn.upstream.maglev import Maglev
+from pymosn.upstream.panic import Panic
+from pymosn.upstream.peak_ewma import PeakEwma
+from pymosn.upstream.ring_hash import RingHash
+from pymosn.upstream.weighted import WeightedRoundRobin
+
+#: Random picks that may fail before the list is walked: with half of the hosts sick, 1 of 250 walks.
+REDRAWS: Final[i64] = 8
 
 
 class RoundRobin(Balancer):
-    """Each host in turn, from a random start; unhealthy ones and the one just tried are stepped over."""
+    """Each host in turn, from a random start; unhealthy ones and those just tried are stepped over."""
 
     def __init__(self, hosts: list[Host]) -> None:
         super().__init__(hosts)
-        self._next: i64 = i64(random.randrange(len(hosts))) if hosts else 0
+        self._next: i64 = draw(len(hosts))
 
-    def choose(self, tried: Host | None) -> Host | None:
+    def choose(self, selection: Selection) -> Host | None:
         hosts = self.hosts
-        count: i64 = len(hosts)
-        passes: i64 = 0
-        while passes < count:
-            at: i64 = self._next
-            if at >= count:
-                at = 0
-            self._next = at + 1
-            host = hosts[at]
-            if host.is_healthy and host is not tried:
-                return host
-            passes += 1
-        return tried if tried is not None and tried.is_healthy else None
+        at = scan(hosts, self._next, selection)
+        if at < 0:
+            return None
+        self._next = at + 1
+        return hosts[at]
 
 
 class Random(Balancer):
-    """Any host with equal chance; when that one cannot be used, the next one that can."""
+    """Any host that will do with equal chance."""
 
-    def choose(self, tried: Host | None) -> Host | None:
+    def choose(self, selection: Selection) -> Host | None:
         hosts = self.hosts
         count: i64 = len(hosts)
         if count == 0:
             return None
-        at: i64 = int(random.random() * len(hosts))
-        passes: i64 = 0
-        while passes < count:
+        at: i64 = 0
+        draws: i64 = 0
+        while draws < REDRAWS:
+            at = draw(count)
             host = hosts[at]
-            if host.is_healthy and host is not tried:
+            if selection.allows(host):
                 return host
-            at += 1
-            if at >= count:
-                at = 0
-            passes += 1
-        return tried if tried is not None and tried.is_healthy else None
+            draws += 1
+        at = scan(hosts, at, selection)
+        return hosts[at] if at >= 0 else None
 
 
-def balancers() -> Registry[type[Balancer]]:
+class RequestRoundRobin(Balancer):
+    """The first host for each request, the second for its second attempt, and so on."""
+
+    def choose(self, selection: Selection) -> Host | None:
+        hosts = self.hosts
+        if not hosts:
+            return None
+        at = scan(hosts, selection.place % len(hosts), selection)
+        return hosts[at] if at >= 0 else None
+
+
+@mypyc_attr(allow_interpreted_subclasses=True)
+class BalancerMaker:
+    """Makes one kind of balancer."""
+
+    def make(self, hosts: list[Host], options: BalancerOptions) -> Balancer:
+        """A balancer for `hosts`."""
+        raise NotImplementedError
+
+
+class _Simple(BalancerMaker):
+    def __init__(self, kind: type[Balancer]) -> None:
+        self._kind = kind
+
+    def make(self, hosts: list[Host], options: BalancerOptions) -> Balancer:
+        return self._kind(hosts)
+
+
+class _Weighted(BalancerMaker):
+    def make(self, hosts: list[Host], options: BalancerOptions) -> Balancer:
+        return WeightedRoundRobin(hosts, options)
+
+
+class _LeastRequest(BalancerMaker):
+    def make(self, hosts: list[Host], options: BalancerOptions) -> Balancer:
+        return LeastRequest(hosts, options)
+
+
+class _LeastConnection(BalancerMaker):
+    def make(self, hosts: list[Host], options: BalancerOptions) -> Balancer:
+        return LeastConnection(hosts, options)
+
+
+class _PeakEwma(BalancerMaker):
+    def make(self, hosts: list[Host], options: BalancerOptions) -> Balancer:
+        return PeakEwma(hosts, options)
+
+
+def balancers() -> Registry[BalancerMaker]:
     """A new table of all balancers, by `lb_type`."""
-    registry: Registry[type[Balancer]] = Registry("balancer")
-    registry.add("LB_ROUNDROBIN", RoundRobin)
-    registry.add("LB_RANDOM", Random)
+    registry: Registry[BalancerMaker] = Registry("balancer")
+    registry.add("LB_ROUNDROBIN", _Simple(RoundRobin))
+    registry.add("LB_RANDOM", _Simple(Random))
+    registry.add("LB_WEIGHTED_ROUNDROBIN", _Weighted())
+    registry.add("LB_LEAST_REQUEST", _LeastRequest())
+    registry.add("LB_LEAST_CONNECTION", _LeastConnection())
+    registry.add("LB_MAGLEV", _Simple(Maglev))
+    registry.add("LB_RING_HASH", _Simple(RingHash))
+    registry.add("LB_REQUEST_ROUNDROBIN", _Simple(RequestRoundRobin))
+    registry.add("LB_PEAK_EWMA", _PeakEwma())
     return registry
+
+
+def make_balancer(maker: BalancerMaker, hosts: list[Host], options: BalancerOptions) -> Balancer:
+    """A balancer of that kind for `hosts`, which forgets about health when too few of them are healthy."""
+    balancer = maker.make(hosts, options)
+    return Panic(balancer, options) if options.panic_threshold > 0.0 else balancer

@@ -1,15 +1,22 @@
-"""Clusters and their hosts, as one worker knows them. A change of hosts makes a new cluster object."""
+"""Clusters and their hosts, as one worker knows them. A change makes a new cluster object, which keeps what it can."""
 
 from __future__ import annotations
 
-from mypy_extensions import i64
-
 from pymosn.api.network import Dialer
 from pymosn.api.stream import ConnectionPool, StreamProtocol
-from pymosn.api.upstream import Balancer, Host
-from pymosn.core.counters import UpstreamStats
+from pymosn.api.upstream import FAILED_ACTIVE_CHECK, Balancer, Host, Selection
+from pymosn.core.clock import Clock
+from pymosn.core.counters import Metrics, UpstreamStats
+from pymosn.core.failure import ALL_UNHEALTHY, NO_HOSTS, Failure
 from pymosn.core.registry import Registry
 from pymosn.core.timers import TimerWheel
+from pymosn.upstream.balancers import BalancerMaker, RoundRobin, make_balancer
+from pymosn.upstream.choosing import BalancerOptions
+from pymosn.upstream.ejection import Ejector, Outcomes
+from pymosn.upstream.limits import Limits
+from pymosn.upstream.plan import ClusterPlan, HostPlan
+from pymosn.upstream.slow_start import SlowStart
+from pymosn.upstream.subset import SubsetBalancer, has_metadata
 
 
 class PoolMaker:
@@ -19,14 +26,7 @@ class PoolMaker:
         self.protocols = protocols
         self.dialer = dialer
         self.wheel = wheel
-
-
-class ConnectionLimit:
-    """How many connections a cluster may have at once in this worker; 0 is no limit."""
-
-    def __init__(self, limit: i64) -> None:
-        self.limit: i64 = limit
-        self.open: i64 = 0
+        self.clock: Clock = wheel.clock
 
 
 class ClusterHost(Host):
@@ -34,22 +34,51 @@ class ClusterHost(Host):
 
     def __init__(
         self,
-        address: str,
-        hostname: str,
-        weight: i64,
-        connect_timeout: float,
-        idle_timeout: float,
-        limit: ConnectionLimit,
+        plan: HostPlan,
+        cluster: ClusterPlan,
+        limits: Limits,
         stats: UpstreamStats,
         cluster_stats: UpstreamStats,
         maker: PoolMaker,
     ) -> None:
-        super().__init__(address, hostname, weight, connect_timeout, idle_timeout, limit.limit)
+        super().__init__(plan.address, "", 1, 0.0, 0.0, 0)
         self.stats = stats
         self.cluster_stats = cluster_stats
-        self._limit = limit
+        self.limits = limits
         self._maker = maker
+        self._clock = maker.clock
         self._pools: dict[str, ConnectionPool] = {}
+        self._outcomes: Outcomes | None = None
+        self.change(plan, cluster)
+
+    def change(self, plan: HostPlan, cluster: ClusterPlan) -> None:
+        """Takes other settings. Connections that are open keep those with which they were opened."""
+        self.hostname = plan.hostname
+        self.weight = plan.weight
+        self.metadata = dict(plan.metadata)
+        self.connect_timeout = cluster.connect_timeout
+        self.idle_timeout = cluster.idle_timeout
+        self.max_connections = cluster.limits.connections
+        self.max_requests_per_connection = cluster.max_requests_per_connection
+        self.buffer_limit = cluster.buffer_limit
+
+    def watch(self, ejector: Ejector | None) -> None:
+        """What becomes of its requests counts by this rule from now on; None is not at all."""
+        outcomes = self._outcomes
+        if ejector is None:
+            self._outcomes = None
+            if outcomes is not None:
+                outcomes.end()
+        elif outcomes is None:
+            self._outcomes = Outcomes(self, ejector, self._clock, self._maker.wheel)
+        else:
+            outcomes.ejector = ejector
+
+    def set_active_health(self, healthy: bool) -> None:
+        """What the active health check says of it."""
+        self.set_health_flag(FAILED_ACTIVE_CHECK, not healthy, self._clock.now)
+
+    # ---- connections
 
     def pool(self, protocol: str) -> ConnectionPool:
         pool = self._pools.get(protocol)
@@ -63,25 +92,34 @@ class ClusterHost(Host):
 
     def close(self) -> None:
         """Closes the pools; requests in flight keep their connections."""
+        self.watch(None)
         for pool in self._pools.values():
             pool.close()
 
     def try_connection(self) -> bool:
-        limit = self._limit
-        if limit.limit > 0 and limit.open >= limit.limit:
-            self.stats.request_pending_overflow.value += 1
-            self.cluster_stats.request_pending_overflow.value += 1
+        limits = self.limits
+        if not limits.connections.try_take():
+            self._count_overflow()
             return False
-        limit.open += 1
+        # Each dial has one request that waits for it.
+        if not limits.pending.try_take():
+            limits.connections.give_back()
+            self._count_overflow()
+            return False
+        self.active_connections += 1
         return True
 
     def on_connection(self) -> None:
+        self.limits.pending.give_back()
         for stats in (self.stats, self.cluster_stats):
             stats.connection_total.value += 1
             stats.connection_active.value += 1
 
     def on_connection_end(self, opened: bool) -> None:
-        self._limit.open -= 1
+        self.limits.connections.give_back()
+        self.active_connections -= 1
+        if not opened:
+            self.limits.pending.give_back()
         for stats in (self.stats, self.cluster_stats):
             if opened:
                 stats.connection_close.value += 1
@@ -89,20 +127,122 @@ class ClusterHost(Host):
             else:
                 stats.connection_failed.value += 1
 
+    # ---- requests
+
+    def try_request(self) -> bool:
+        """Takes one of the requests that the cluster may have at once; False when there is none left."""
+        if not self.limits.requests.try_take():
+            self._count_overflow()
+            return False
+        self.active_requests += 1
+        return True
+
+    def end_request(self) -> None:
+        """One that `try_request` gave is over."""
+        self.limits.requests.give_back()
+        self.active_requests -= 1
+
+    def judge(self, seconds: float, status: int) -> None:
+        """A request was answered with `status` after `seconds`, or failed by the host's fault: then `status` is -1."""
+        if self.latency is not None:
+            self.latency.record(self._clock.now, seconds, status)
+        if self._outcomes is not None:
+            self._outcomes.record(status < 0 or status >= 500)
+
+    def _count_overflow(self) -> None:
+        self.stats.request_pending_overflow.value += 1
+        self.cluster_stats.request_pending_overflow.value += 1
+
 
 class Cluster:
-    """Hosts that do the same work, and the balancer that chooses among them."""
+    """Hosts that do the same work, and the balancer that chooses among them.
 
-    def __init__(self, name: str, hosts: list[ClusterHost], balancer: Balancer, stats: UpstreamStats) -> None:
-        self.name = name
+    Made beside the one in force; `Clusters.replace` makes it act.
+    """
+
+    def __init__(
+        self,
+        plan: ClusterPlan,
+        hosts: list[ClusterHost],
+        kind: BalancerMaker,
+        maker: PoolMaker,
+        stats: UpstreamStats,
+        limits: Limits,
+    ) -> None:
+        self.name = plan.name
+        self.plan = plan
         self.hosts = hosts
-        self.balancer = balancer
         self.stats = stats
+        self.limits = limits
+        self.balancer: Balancer = RoundRobin([])
+        self._kind = kind
+        self._maker = maker
+
+    def enter(self, before: Cluster | None) -> None:
+        """It is in force from now on, in place of `before`: hosts and limits that both have get its settings."""
+        plan = self.plan
+        self.limits.change(plan.limits)
+        choices: list[Host] = list(self.hosts)
+        ejector = Ejector(plan.ejection, choices) if plan.ejection is not None else None
+        known = before.hosts if before is not None else []
+        for host, host_plan in zip(self.hosts, plan.hosts, strict=True):
+            host.change(host_plan, plan)
+            host.watch(ejector)
+            if before is not None and host not in known:
+                host.healthy_since = self._maker.clock.now
+        if before is not None and before.plan.hosts == plan.hosts and before.plan.balancing == plan.balancing:
+            self.balancer = before.balancer
+        else:
+            self.balancer = self._make_balancer(choices)
+
+    def _make_balancer(self, choices: list[Host]) -> Balancer:
+        plan = self.plan.balancing
+        slow = plan.slow_start
+        options = BalancerOptions(
+            self._maker.clock,
+            plan.choice_count,
+            plan.active_request_bias,
+            plan.client_error_bias,
+            plan.server_error_bias,
+            SlowStart(slow.duration, slow.aggression, slow.min_weight_percent) if slow is not None else None,
+            plan.panic_threshold,
+        )
+        if plan.subset is not None:
+            return SubsetBalancer(plan.subset, self._kind, choices, options)
+        return make_balancer(self._kind, choices, options)
+
+    def why_nobody(self, selection: Selection) -> Failure:
+        """What to say when the balancer found no host."""
+        wanted = selection.subset
+        if wanted is not None and self.plan.balancing.subset is not None:
+            return ALL_UNHEALTHY if any(has_metadata(host, wanted) for host in self.hosts) else NO_HOSTS
+        return ALL_UNHEALTHY if self.hosts else NO_HOSTS
 
     def close(self) -> None:
         """Closes the pools of all hosts."""
         for host in self.hosts:
             host.close()
+
+
+def make_cluster(
+    plan: ClusterPlan, kind: BalancerMaker, maker: PoolMaker, metrics: Metrics, before: Cluster | None
+) -> Cluster:
+    """A cluster as `plan` says, without effect yet.
+
+    Hosts of the same address as in `before`, the cluster of that name in force, are the same objects: they keep pools,
+    health and what they have to do.
+    """
+    stats = UpstreamStats(metrics.group("upstream", ("cluster", plan.name)))
+    limits = before.limits if before is not None else Limits(plan.limits)
+    known = {host.address: host for host in before.hosts} if before is not None else {}
+    hosts: list[ClusterHost] = []
+    for host_plan in plan.hosts:
+        host = known.get(host_plan.address)
+        if host is None:
+            group = metrics.group("upstream", ("cluster", plan.name), ("host", host_plan.address))
+            host = ClusterHost(host_plan, plan, limits, UpstreamStats(group), stats, maker)
+        hosts.append(host)
+    return Cluster(plan, hosts, kind, maker, stats, limits)
 
 
 class Clusters:
@@ -116,9 +256,16 @@ class Clusters:
         return self.by_name.get(name)
 
     def replace(self, by_name: dict[str, Cluster]) -> None:
-        """Puts another set in place; clusters that are gone close their pools."""
+        """Puts another set in place; hosts that stand in none of its clusters close their pools."""
         old = self.by_name
+        for name, cluster in by_name.items():
+            before = old.get(name)
+            if before is not cluster:
+                cluster.enter(before)
         self.by_name = by_name
+        kept = {id(host) for cluster in by_name.values() for host in cluster.hosts}
         for name, cluster in old.items():
             if by_name.get(name) is not cluster:
-                cluster.close()
+                for host in cluster.hosts:
+                    if id(host) not in kept:
+                        host.close()

@@ -4,8 +4,11 @@ from typing import Any
 import pytest
 from tests.unit.control.asgi_client import AsgiClient
 
+from pymosn.config.default import DEFAULT_CONFIG, DEFAULT_NAME
+from pymosn.config.load import load_text
+from pymosn.config.schema import MosnConfig
 from pymosn.control.admin import create_app
-from pymosn.control.plane import ControlPlane, WorkerInfo
+from pymosn.control.plane import ClusterView, ControlPlane, Edit, HostView, Outcome, WorkerInfo
 from pymosn.core.counters import DownstreamStats, GroupData, Metrics
 from pymosn.core.log import Log
 from pymosn.observe.process_log import level_of
@@ -18,6 +21,10 @@ class FakePlane(ControlPlane):
         self.levels = {PATH: "INFO"}
         self.switched: list[tuple[str, bool]] = []
         self.broken = False
+        loaded = load_text(DEFAULT_CONFIG, DEFAULT_NAME)
+        assert loaded.config is not None
+        self.in_force = loaded.config
+        self.last = Outcome(attempt=0, source="start", applied=True, version=1, message="", faults=[])
 
     def state(self) -> int:
         return 6
@@ -39,6 +46,33 @@ class FakePlane(ControlPlane):
 
     def routers(self) -> dict[str, Any]:
         return {"r": {"router_config_name": "r"}}
+
+    async def apply(self, source: str, edit: Edit) -> Outcome:
+        edited = edit(self.in_force)
+        if edited.config is not None:
+            self.in_force = edited.config
+        applied = edited.config is not None
+        message = "in force" if applied else "refused"
+        self.last = Outcome(attempt=1, source=source, applied=applied, version=2, message=message, faults=edited.faults)
+        return self.last
+
+    def last_change(self) -> Outcome:
+        return self.last
+
+    async def live_clusters(self) -> list[ClusterView]:
+        host: HostView = {
+            "address": "10.0.0.1:80",
+            "hostname": "one",
+            "weight": 1,
+            "health": "failed_active_check",
+            "requests_active": 2,
+            "requests_total": 9,
+            "connections_active": 3,
+        }
+        return [{"name": "c", "type": "SIMPLE", "lb_type": "LB_RANDOM", "hosts": [host]}]
+
+    def current(self) -> MosnConfig:
+        return self.in_force
 
     async def stats(self) -> list[GroupData]:
         if self.broken:

@@ -1,7 +1,7 @@
 """Headers against the plainest model there is: a list of pairs."""
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 
@@ -67,6 +67,7 @@ class HeadersBesideAList(RuleBasedStateMachine):
 
 
 TestHeadersBesideAList = HeadersBesideAList.TestCase
+TestHeadersBesideAList.settings = settings(max_examples=40, stateful_step_count=20, deadline=None)
 
 
 @given(st.text(max_size=20))

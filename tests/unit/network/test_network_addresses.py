@@ -73,7 +73,8 @@ def groups(listeners: list[tuple[str, str]], clusters: dict[str, list[str]]) -> 
     clock = Clock()
     stats = DownstreamStats(Metrics().group("downstream"))
     made = [
-        Listener(address, address, RefusalFactory(), stats, ConnectionNumbers(), clock, TimerWheel(clock)) for address, _ in listeners
+        Listener(address, address, RefusalFactory(), stats, ConnectionNumbers(), clock, TimerWheel(clock))
+        for address, _ in listeners
     ]
     order = drain_order(msgspec.convert(config, MosnConfig), made)
     return [[listener.name for listener in group] for group in order]
@@ -100,9 +101,17 @@ def groups(listeners: list[tuple[str, str]], clusters: dict[str, list[str]]) -> 
             [["127.0.0.1:1"], ["127.0.0.1:2"], ["127.0.0.1:3"]],
         ),
         # a circle
-        ([("127.0.0.1:1", "two"), ("127.0.0.1:2", "one")], {"one": ["127.0.0.1:1"], "two": ["127.0.0.1:2"]}, [["127.0.0.1:1", "127.0.0.1:2"]]),
+        (
+            [("127.0.0.1:1", "two"), ("127.0.0.1:2", "one")],
+            {"one": ["127.0.0.1:1"], "two": ["127.0.0.1:2"]},
+            [["127.0.0.1:1", "127.0.0.1:2"]],
+        ),
         # to itself, and to the same port elsewhere
-        ([("127.0.0.1:1", "me"), ("127.0.0.1:2", "far")], {"me": ["127.0.0.1:1"], "far": ["10.0.0.9:1"]}, [["127.0.0.1:1", "127.0.0.1:2"]]),
+        (
+            [("127.0.0.1:1", "me"), ("127.0.0.1:2", "far")],
+            {"me": ["127.0.0.1:1"], "far": ["10.0.0.9:1"]},
+            [["127.0.0.1:1", "127.0.0.1:2"]],
+        ),
         ([("127.0.0.1:1", "nobody")], {}, [["127.0.0.1:1"]]),
     ],
 )

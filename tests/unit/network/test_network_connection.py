@@ -82,7 +82,9 @@ class Bench:
         self.clock = HandClock()
         self.wheel = TimerWheel(self.clock)
         self.logs: list[list[object]] = [[] for _ in answers or (CONTINUE,)]
-        filters: list[NetworkFilter] = [Notes(log, answer) for log, answer in zip(self.logs, answers or (CONTINUE,), strict=True)]
+        filters: list[NetworkFilter] = [
+            Notes(log, answer) for log, answer in zip(self.logs, answers or (CONTINUE,), strict=True)
+        ]
         self.connection = TcpConnection(7, filters, ConnectionOwner(), self.clock, self.wheel)
         self.transport = HandTransport(peer)
         self.connection.connection_made(self.transport)
@@ -117,7 +119,13 @@ def test_stop_keeps_bytes_from_the_next_filter() -> None:
 
 
 @pytest.mark.parametrize(
-    ("peer", "ip"), [(("192.0.2.1", 1), "192.0.2.1"), (("::ffff:192.0.2.1", 1, 0, 0), "192.0.2.1"), (("2001:db8::1", 1, 0, 0), "2001:db8::1"), ("", "")]
+    ("peer", "ip"),
+    [
+        (("192.0.2.1", 1), "192.0.2.1"),
+        (("::ffff:192.0.2.1", 1, 0, 0), "192.0.2.1"),
+        (("2001:db8::1", 1, 0, 0), "2001:db8::1"),
+        ("", ""),
+    ],
 )
 def test_addresses(peer: object, ip: str) -> None:
     connection = Bench(peer=peer).connection

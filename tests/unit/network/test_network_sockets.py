@@ -325,5 +325,3 @@ def test_drain_and_abort_reach_every_connection() -> None:
         place.listener.stop_accepting()
 
     run(test)
-
-

@@ -12,7 +12,8 @@ from pymosn.core.headers import Headers
 from pymosn.core.message import RequestHead, ResponseHead
 from pymosn.observe.access_log import DEFAULT_FORMAT, AccessLogFile, compile_format
 from pymosn.observe.destination import Destination
-from pymosn.observe.variables import BOUND, PREFIXES, TRACE, UNAVAILABLE, VARIABLES
+from pymosn.api.variables import PREFIXES
+from pymosn.observe.variables import BOUND, TRACE, UNAVAILABLE, VARIABLES
 
 STARTED = 1000.0
 WALL = time.mktime((2026, 3, 4, 12, 0, 0, 0, 0, -1)) + 0.5

@@ -2,7 +2,8 @@ import time
 
 import pytest
 
-from pymosn.observe.text import TimeStamps, field, go_duration, one_line
+from pymosn.core.durations import go_duration
+from pymosn.observe.text import TimeStamps, field, one_line
 
 
 @pytest.mark.parametrize(

@@ -1,6 +1,5 @@
 """The small parts of the proxy: protocol detection, filter chains, dates, ids, local replies."""
 
-
 import pytest
 
 from pymosn.api import Exchange, StreamFilter
@@ -73,7 +72,6 @@ class Spec(ProtocolSpec):
 
 
 class Made(StreamProtocol):
-
     def __init__(self, name: str) -> None:
         super().__init__(Spec(name, "", False))
         self.made: list[Server] = []
@@ -230,7 +228,13 @@ def test_request_ids_look_like_uuids_and_differ() -> None:
 
 @pytest.mark.parametrize(
     ("status", "method", "body", "length"),
-    [(200, b"GET", b"hi", 2), (200, b"HEAD", b"", 2), (204, b"GET", b"", None), (304, b"GET", b"", None), (404, b"POST", b"hi", 2)],
+    [
+        (200, b"GET", b"hi", 2),
+        (200, b"HEAD", b"", 2),
+        (204, b"GET", b"", None),
+        (304, b"GET", b"", None),
+        (404, b"POST", b"hi", 2),
+    ],
 )
 def test_local_reply(status: int, method: bytes, body: bytes, length: int | None) -> None:
     request = RequestHead()

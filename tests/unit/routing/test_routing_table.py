@@ -2,6 +2,8 @@
 
 import pytest
 
+from pymosn.api.network import Connection
+from pymosn.api.proxy import Exchange
 from pymosn.api.routing import Route
 from pymosn.core.message import RequestHead
 from pymosn.routing.actions import DirectResponse
@@ -136,13 +138,14 @@ def test_one_virtual_host_may_have_many_domains() -> None:
 
 
 def test_first_route_that_matches() -> None:
-    head = RequestHead()
-    head.raw_path = b"/x"
+    exchange = Exchange(Connection())
+    exchange.request = RequestHead()
+    exchange.request.raw_path = b"/x"
     action = DirectResponse(200, "")
     first, second = Route("1", Path("/x"), action), Route("2", AnyRequest(), action)
-    assert VirtualHost("v", [], [first, second]).find(head) is first
-    assert VirtualHost("v", [], [second, first]).find(head) is second
-    assert VirtualHost("v", [], []).find(head) is None
+    assert VirtualHost("v", [], [first, second]).find(exchange) is first
+    assert VirtualHost("v", [], [second, first]).find(exchange) is second
+    assert VirtualHost("v", [], []).find(exchange) is None
 
 
 @pytest.mark.parametrize(

@@ -6,9 +6,13 @@ import pytest
 
 from pymosn.config.default import DEFAULT_CONFIG, DEFAULT_NAME
 from pymosn.config.load import load_text
+from pymosn.control.discovery import Discovery
+from pymosn.control.health import HealthChecks
 from pymosn.core.clock import Clock
 from pymosn.core.log import Log
+from pymosn.server.changes import Changes, Site
 from pymosn.server.fleet import Fleet
+from pymosn.server.listeners import ListenerSockets
 from pymosn.server.logs import log_paths, open_logs
 from pymosn.server.messages import Order, Ready, SetLogLevel, SwitchLog
 from pymosn.server.plane import SupervisorPlane
@@ -39,7 +43,11 @@ class Stage:
         self.worker = FakeWorker(1)
         self.fleet = Fleet(1, self._spawn, lambda number: (), NoScheduler(), Clock(), Log())
         logs = open_logs(loaded.config, str(folder))
-        self.plane = SupervisorPlane(loaded.config, self.fleet, logs, log_paths(loaded.config, str(folder)))
+        site = Site(name="c", config_dir="/conf", base_dir="/", workers=1, log_ceiling=None)
+        discovery = Discovery(lambda cluster: None, Log())
+        changes = Changes(loaded.config, site, self.fleet, ListenerSockets(), discovery, Log())
+        health = HealthChecks(lambda cluster, address, healthy: None, Clock(), Log())
+        self.plane = SupervisorPlane(changes, self.fleet, health, logs, log_paths(loaded.config, str(folder)))
         self.fleet.start()
 
     def _spawn(self, number: int, receiver: WorkerReceiver) -> WorkerHandle:

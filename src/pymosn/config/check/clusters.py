@@ -6,24 +6,15 @@ from pymosn.config.check.addresses import host_fault
 from pymosn.config.check.report import Report, Seen
 from pymosn.config.guess import closest
 from pymosn.config.schema import Cluster, ClusterManager, TlsContext
+from pymosn.upstream.balancers import balancers
 
-STATIC_TYPES: Final = frozenset({"SIMPLE", "STATIC", "DYNAMIC", "EDS"})
+MAX_WEIGHT: Final = 128
+BUILT_TYPES: Final = frozenset({"SIMPLE", "STATIC", "DYNAMIC", "EDS", "STRICT_DNS"})
 PLANNED_TYPES: Final = {
-    "STRICT_DNS": "is not built yet: names are looked up by the system when a connection is made",
     "ORIGINAL_DST": "is not built yet: the cluster has no hosts of its own, requests for it are answered 502",
 }
-BUILT_BALANCERS: Final = frozenset({"LB_RANDOM", "LB_ROUNDROBIN"})
-PLANNED_BALANCERS: Final = frozenset(
-    {
-        "LB_WEIGHTED_ROUNDROBIN",
-        "LB_LEAST_REQUEST",
-        "LB_LEAST_CONNECTION",
-        "LB_MAGLEV",
-        "LB_REQUEST_ROUNDROBIN",
-        "LB_ORIGINAL_DST",
-        "LB_PEAK_EWMA",
-    }
-)
+BUILT_BALANCERS: Final = frozenset(balancers().names())
+PLANNED_BALANCERS: Final = frozenset({"LB_ORIGINAL_DST"})
 
 
 def check_clusters(manager: ClusterManager, report: Report) -> None:
@@ -52,6 +43,7 @@ def _check_cluster(cluster: Cluster, path: str, report: Report) -> None:
         report.error(f"{path}.cluster_manager_tls", "TLS is not built yet: refusing to pass plain text instead", True)
     _check_type(cluster, path, report)
     _check_balancer(cluster, path, report)
+    _check_balancing(cluster, path, report)
     if len(cluster.circuit_breakers) > 1:
         report.warning(f"{path}.circuit_breakers[1]", "has no effect: only the first entry counts, as in MOSN")
     if not cluster.hosts and cluster.type != "ORIGINAL_DST":
@@ -72,8 +64,8 @@ def _check_type(cluster: Cluster, path: str, report: Report) -> None:
     kind = cluster.type
     if kind in PLANNED_TYPES:
         report.warning(f"{path}.type", PLANNED_TYPES[kind], kind)
-    elif kind and kind not in STATIC_TYPES:
-        hint = closest(kind, STATIC_TYPES | PLANNED_TYPES.keys())
+    elif kind and kind not in BUILT_TYPES:
+        hint = closest(kind, BUILT_TYPES | PLANNED_TYPES.keys())
         report.warning(f"{path}.type", "unknown cluster type, taken as SIMPLE as in MOSN", kind, hint)
 
 
@@ -84,3 +76,22 @@ def _check_balancer(cluster: Cluster, path: str, report: Report) -> None:
     elif name and name not in BUILT_BALANCERS:
         hint = closest(name, BUILT_BALANCERS | PLANNED_BALANCERS)
         report.warning(f"{path}.lb_type", "unknown load balancer, LB_ROUNDROBIN is used", name, hint)
+
+
+def _check_balancing(cluster: Cluster, path: str, report: Report) -> None:
+    for i, host in enumerate(cluster.hosts):
+        if not 1 <= host.weight <= MAX_WEIGHT:
+            message = f"is taken as {min(max(host.weight, 1), MAX_WEIGHT)}, as in MOSN"
+            report.warning(f"{path}.hosts[{i}].weight", message, host.weight)
+    subset = cluster.lb_subset_config
+    if subset is not None and subset.fall_back_policy > 2:
+        message = "is no policy (0 none, 1 any host, 2 default_subset); taken as 0, as in MOSN"
+        report.warning(f"{path}.lb_subset_config.fall_back_policy", message, subset.fall_back_policy)
+    slow = cluster.slow_start
+    if slow is not None and slow.mode and slow.mode != "duration":
+        report.warning(f"{path}.slow_start.mode", "is not known: no slow start", slow.mode, "duration")
+    ejection = cluster.outlier_detection
+    count = len({host.address for host in cluster.hosts})
+    if ejection is not None and count and ejection.max_ejection_percent * count < 100:
+        message = f"has no effect with {count} host{'s' if count > 1 else ''}: one of them is more than that share"
+        report.warning(f"{path}.outlier_detection.max_ejection_percent", message, ejection.max_ejection_percent)

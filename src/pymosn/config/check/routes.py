@@ -1,13 +1,15 @@
 """Router tables: domains, matches, actions and the clusters that they name."""
 
 import re
-import warnings
 from collections.abc import Collection
 
+from pymosn.api.variables import FOREIGN, OWN, PREFIXES, SETTABLE, is_known
+from pymosn.config.check.changes import check_hash_policies, check_header_changes, check_rewrites
 from pymosn.config.check.report import Report, Seen
 from pymosn.config.guess import closest
 from pymosn.config.schema import (
     ConnectionManagerFilter,
+    HeaderMatch,
     Redirect,
     Route,
     RouteAction,
@@ -16,6 +18,9 @@ from pymosn.config.schema import (
     Server,
     VirtualHost,
 )
+from pymosn.config.schema.router import VariableMatch
+from pymosn.routing.expressions import Expression, ExpressionError
+from pymosn.routing.regex import PatternError, Regex
 
 REDIRECT_CODES = (301, 302, 303, 307, 308)
 
@@ -47,9 +52,11 @@ def all_tables(server: Server, path: str) -> list[tuple[str, RouterConfiguration
 
 def _check_table(table: RouterConfiguration, path: str, report: Report, clusters: Collection[str]) -> None:
     domains = Seen()
+    check_header_changes(table, path, report)
     for i, host in enumerate(table.virtual_hosts):
         inner = f"{path}.virtual_hosts[{i}]"
         _check_domains(host, inner, report, domains)
+        check_header_changes(host, inner, report)
         for j, route in enumerate(host.routers):
             _check_route(route, f"{inner}.routers[{j}]", report, clusters)
 
@@ -97,35 +104,58 @@ def _check_route(route: Route, path: str, report: Report, clusters: Collection[s
         status = route.direct_response.status
         report.error(f"{path}.direct_response.status", "must be a status code from 200 to 599", status)
     if route.route is not None and actions[0] == "route":
-        _check_target(route.route, f"{path}.route", report, clusters)
+        _check_target(route, route.route, f"{path}.route", report, clusters)
 
 
 def _check_match(match: RouteMatch, path: str, report: Report) -> None:
-    for name in ("variables", "dsl_expressions"):
-        if getattr(match, name):
-            message = "not built yet: refusing to guess which requests this route takes"
-            report.error(f"{path}.{name}", message)
-    kinds = [name for name in ("prefix", "path", "regex") if getattr(match, name)]
+    kinds = [name for name in ("prefix", "path", "regex", "variables", "dsl_expressions") if getattr(match, name)]
     for name in kinds[1:]:
         report.warning(f"{path}.{name}", f"has no effect beside {kinds[0]}, as in MOSN")
     if match.regex:
         _check_regex(match.regex, f"{path}.regex", report)
-    for i, header in enumerate(match.headers):
-        inner = f"{path}.headers[{i}]"
-        if not header.name:
-            report.error(f"{inner}.name", "a header match needs a name")
-        if header.regex:
-            _check_regex(header.value, f"{inner}.value", report)
+    _check_values(match.headers, f"{path}.headers", "a header match", report)
+    _check_values(match.query_parameters, f"{path}.query_parameters", "a query parameter match", report)
+    for i, variable in enumerate(match.variables):
+        _check_variable(variable, f"{path}.variables[{i}]", report)
+    for i, entry in enumerate(match.dsl_expressions):
+        try:
+            Expression(entry.expression)
+        except ExpressionError as error:
+            report.error(f"{path}.dsl_expressions[{i}].expression", str(error), entry.expression)
+
+
+def _check_values(matches: list[HeaderMatch], path: str, what: str, report: Report) -> None:
+    for i, match in enumerate(matches):
+        if not match.name:
+            report.error(f"{path}[{i}].name", f"{what} needs a name")
+        if match.regex:
+            _check_regex(match.value, f"{path}[{i}].value", report)
+
+
+def _check_variable(match: VariableMatch, path: str, report: Report) -> None:
+    check_variable_name(match.name, f"{path}.name", report)
+    if match.model.lower() not in ("", "and", "or"):
+        report.error(f"{path}.model", "must be and or or", match.model)
+    if match.regex:
+        _check_regex(match.regex, f"{path}.regex", report)
+        if match.value:
+            report.warning(f"{path}.value", "has no effect beside regex, as in MOSN")
+
+
+def check_variable_name(name: str, path: str, report: Report) -> None:
+    """A variable needs a name; one that nobody knows may still be set by a filter."""
+    if not name:
+        report.error(path, "the name of a variable is missing")
+    elif not is_known(name):
+        hint = closest(name, [*OWN, *FOREIGN, *SETTABLE, *PREFIXES])
+        report.warning(path, "no variable of this name is known: it has a value only where a filter sets it", name, hint)
 
 
 def _check_regex(pattern: str, path: str, report: Report) -> None:
     try:
-        with warnings.catch_warnings():
-            # What Python warns of, such as [[:alpha:]], means something else in Go.
-            warnings.simplefilter("error")
-            re.compile(pattern)
-    except (re.error, OverflowError, RecursionError, Warning) as error:
-        report.error(path, f"not a regular expression: {error}", pattern)
+        Regex(pattern)
+    except PatternError as error:
+        report.error(path, f"not a regular expression (RE2): {error}", pattern)
 
 
 def _check_redirect(redirect: Redirect, path: str, report: Report) -> None:
@@ -137,7 +167,7 @@ def _check_redirect(redirect: Redirect, path: str, report: Report) -> None:
         report.error(f"{path}.scheme_redirect", "not a URL scheme", scheme)
 
 
-def _check_target(action: RouteAction, path: str, report: Report, clusters: Collection[str]) -> None:
+def _check_target(route: Route, action: RouteAction, path: str, report: Report, clusters: Collection[str]) -> None:
     if action.upstream_protocol not in ("", "Http1"):
         message = "this protocol is not built yet, only Http1 is"
         report.error(f"{path}.upstream_protocol", message, action.upstream_protocol)
@@ -146,9 +176,12 @@ def _check_target(action: RouteAction, path: str, report: Report, clusters: Coll
     elif action.cluster_name:
         _check_cluster_name(action.cluster_name, f"{path}.cluster_name", report, clusters)
     elif action.cluster_variable:
-        report.error(f"{path}.cluster_variable", "not built yet: the route has no cluster")
-    else:
+        check_variable_name(action.cluster_variable, f"{path}.cluster_variable", report)
+    elif not action.cluster_header:
         report.error(f"{path}.cluster_name", "a route needs a cluster_name or weighted_clusters")
+    check_rewrites(route.match, action, path, report)
+    check_header_changes(action, path, report)
+    check_hash_policies(action, path, report)
 
 
 def _check_weighted(action: RouteAction, path: str, report: Report, clusters: Collection[str]) -> None:

@@ -5,9 +5,11 @@ from typing import Annotated
 from pymosn.config.schema.block import (
     Block,
     Duration,
+    Percent,
     Port,
     Unsigned,
     ignored,
+    own,
     planned,
     planned_checked,
     works,
@@ -15,7 +17,11 @@ from pymosn.config.schema.block import (
 from pymosn.config.schema.router import Metadata
 from pymosn.config.schema.tls import TlsContext
 
-_DNS = "for STRICT_DNS clusters, which are not built yet"
+_SHARED = (
+    "Each worker has a fixed share: the limit divided by the workers, rounded down, at least 1. Together they never exceed "
+    "the limit when it is at least the number of workers; one worker may refuse while another has room"
+)
+_DNS = "names of STRICT_DNS clusters are looked up by the system's own resolver"
 
 
 class Host(Block, kw_only=True):
@@ -23,18 +29,18 @@ class Host(Block, kw_only=True):
 
     address: str = ""
     hostname: str = ""
-    weight: Annotated[Unsigned, planned("the balancers built so far do not look at weights")] = 1
-    metadata: Annotated[Metadata | None, planned("subset load balancing")] = None
+    weight: Annotated[Unsigned, works("taken as 1 to 128; random and the round robins without weights ignore it")] = 1
+    metadata: Annotated[Metadata | None, works("owner `mosn.lb`; for subsets")] = None
     tls_disable: Annotated[bool, planned("no upstream TLS yet")] = False
 
 
 class CircuitBreaker(Block, kw_only=True):
-    """Limits of a cluster; 0 means none."""
+    """Limits of a cluster; 0 means none. What is above them is answered 503 with the reason `overflow` at once."""
 
-    max_connections: Annotated[Unsigned, works("per worker; the excess is answered 503")] = 0
-    max_pending_requests: Annotated[Unsigned, ignored("MOSN does not enforce it either")] = 0
-    max_requests: Annotated[Unsigned, planned("not counted yet")] = 0
-    max_retries: Annotated[Unsigned, ignored("it never trips in MOSN either")] = 0
+    max_connections: Annotated[Unsigned, works(_SHARED)] = 0
+    max_pending_requests: Annotated[Unsigned, works(f"requests that wait for a new connection. {_SHARED}")] = 0
+    max_requests: Annotated[Unsigned, works(f"from the first attempt to the end of the upstream's reply. {_SHARED}")] = 0
+    max_retries: Annotated[Unsigned, works(f"requests on a second or later attempt. {_SHARED}")] = 0
 
 
 class StatusRange(Block, kw_only=True):
@@ -94,7 +100,7 @@ class ClusterSpec(Block, kw_only=True):
 class SubsetConfig(Block, kw_only=True):
     """Subset load balancing by host metadata."""
 
-    fall_back_policy: Unsigned = 0
+    fall_back_policy: Annotated[Unsigned, works("0 none (502), 1 any host, 2 `default_subset`; more is 0")] = 0
     default_subset: dict[str, str] = {}
     subset_selectors: list[list[str]] = []
 
@@ -126,10 +132,23 @@ class BalancerConfig(Block, kw_only=True):
 class SlowStart(Block, kw_only=True):
     """Growing weight for hosts that have just become healthy."""
 
-    mode: str = ""
+    mode: Annotated[str, works("`duration` is the only one; anything else is off")] = ""
     slow_start_duration: Duration = 0.0
     aggression: float = 1.0
     min_weight_percent: float = 0.1
+
+
+class OutlierDetection(Block, kw_only=True):
+    """Passive health: a host whose requests go wrong is left out for a while. Each worker judges by what it sees."""
+
+    consecutive_errors: Annotated[
+        Unsigned, own("replies of 500 or more, failed connections, resets and timeouts in a row; 0 is off")
+    ] = 5
+    error_rate: Annotated[Percent, own("percent of the requests of one `interval`; 0 is off")] = 0
+    minimum_requests: Annotated[Unsigned, own("requests in an `interval` before `error_rate` counts")] = 20
+    interval: Annotated[Duration, own("window of `error_rate`; so long without ejection makes the next one shorter")] = 10.0
+    base_ejection_time: Annotated[Duration, own("times how often the host was ejected lately")] = 30.0
+    max_ejection_percent: Annotated[Percent, own("of the cluster's hosts, never more")] = 10
 
 
 class DnsResolvers(Block, kw_only=True):
@@ -147,16 +166,18 @@ class Cluster(Block, kw_only=True):
     """A named group of hosts that serve the same thing."""
 
     name: str = ""
-    type: Annotated[str, works("SIMPLE, STATIC, DYNAMIC, EDS; STRICT_DNS and ORIGINAL_DST are planned")] = ""
+    type: Annotated[str, works("SIMPLE, STATIC, DYNAMIC, EDS, STRICT_DNS; ORIGINAL_DST is planned")] = ""
     sub_type: Annotated[str, ignored("MOSN does not use it either")] = ""
     lb_type: Annotated[str, works("see the table of load balancers")] = "LB_ROUNDROBIN"
-    max_request_per_conn: Annotated[Unsigned, ignored("MOSN does not enforce it either")] = 1024
-    conn_buffer_limit_bytes: Annotated[Unsigned, ignored("MOSN does not enforce it either")] = 16384
+    max_request_per_conn: Annotated[Unsigned, works("enforced when given; MOSN does not enforce its default of 1024")] = 0
+    conn_buffer_limit_bytes: Annotated[
+        Unsigned, works("unsent bytes above which the client is not read; 256 KiB when not given. MOSN does not enforce it")
+    ] = 0
     mark: Annotated[Unsigned, planned("SO_MARK on upstream sockets")] = 0
     circuit_breakers: Annotated[list[CircuitBreaker], works("the first entry counts, as in MOSN")] = []
-    health_check: Annotated[HealthCheck | None, planned("every host counts as healthy")] = None
+    health_check: Annotated[HealthCheck | None, works("once per process; on when the block says anything, see docs/operations.md")] = None
     spec: Annotated[ClusterSpec | None, planned("dubbo registry")] = None
-    lb_subset_config: Annotated[SubsetConfig | None, planned("all hosts are one set")] = None
+    lb_subset_config: Annotated[SubsetConfig | None, works("subsets of any load balancer")] = None
     original_dst_lb_config: Annotated[OriginalDstConfig | None, planned("original destination")] = None
     cluster_manager_tls: Annotated[bool, planned_checked("refused until upstream TLS is built")] = False
     tls_context: Annotated[TlsContext | None, planned_checked("`status: true` is refused until TLS is built")] = None
@@ -164,11 +185,18 @@ class Cluster(Block, kw_only=True):
     connect_timeout: Duration = 10.0
     idle_timeout: Annotated[Duration, works("exact, not MOSN's 15 s steps; 0 means none")] = 0.0
     keepalive: Annotated[Keepalive | None, planned("multiplexed protocols")] = None
-    lbconfig: Annotated[BalancerConfig | None, planned("load-aware balancers")] = None
-    slow_start: Annotated[SlowStart | None, planned("weighted balancers")] = None
-    dns_refresh_rate: Annotated[Duration, planned(_DNS)] = 5.0
+    lbconfig: Annotated[BalancerConfig | None, works("load-aware balancers")] = None
+    slow_start: Annotated[
+        SlowStart | None,
+        works("weighted round robin, least request and connection; for hosts added at run time or healthy again"),
+    ] = None
+    outlier_detection: Annotated[OutlierDetection | None, own("passive ejection of hosts")] = None
+    panic_threshold: Annotated[
+        Percent, own("when fewer percent of the hosts are healthy, health is not looked at; 0 is never, as in MOSN")
+    ] = 0
+    dns_refresh_rate: Annotated[Duration, works("STRICT_DNS only")] = 5.0
     respect_dns_ttl: Annotated[bool, planned(_DNS)] = False
-    dns_lookup_family: Annotated[str, planned(_DNS)] = "V4_ONLY"
+    dns_lookup_family: Annotated[str, works("STRICT_DNS only; V4_ONLY or V6_ONLY")] = "V4_ONLY"
     dns_resolvers: Annotated[DnsResolvers | None, planned(_DNS)] = None
     dns_resolver_file: Annotated[str, planned(_DNS)] = ""
     dns_resolver_port: Annotated[str, planned(_DNS)] = "53"

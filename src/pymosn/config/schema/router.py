@@ -11,12 +11,13 @@ from pymosn.config.schema.block import (
     Percent,
     Unsigned,
     ignored,
+    own,
     planned,
     planned_checked,
     works,
 )
 
-_HEADERS_PLANNED = "header changes by the router are not built yet; a stream filter can make them"
+_ADD = "`%variable%` in a value may stand anywhere in it; MOSN: only alone"
 
 
 class HeaderPair(Block, kw_only=True):
@@ -46,7 +47,7 @@ class Metadata(Block, kw_only=True):
 
 
 class HeaderMatch(Block, kw_only=True):
-    """A condition on one request header; `method` stands for the request method."""
+    """A condition on one value by its name: a request header (`method` stands for the request method), a query parameter."""
 
     name: str = ""
     value: str = ""
@@ -73,10 +74,11 @@ class RouteMatch(Block, kw_only=True):
 
     prefix: Annotated[str, works("case-sensitive")] = ""
     path: Annotated[str, works("compared case-insensitively, as MOSN does")] = ""
-    regex: Annotated[str, works("searched with Python's `re`, which has a little more syntax than RE2")] = ""
-    headers: list[HeaderMatch] = []
-    variables: Annotated[list[VariableMatch], planned_checked("refused until it is built")] = []
-    dsl_expressions: Annotated[list[DslExpression], planned_checked("refused until it is built")] = []
+    regex: Annotated[str, works("RE2, searched anywhere in the path")] = ""
+    headers: Annotated[list[HeaderMatch], works("beside any other kind; a single `service` alone is MOSN's RPC rule")] = []
+    query_parameters: Annotated[list[HeaderMatch], own("conditions on the query, as `headers`; values are decoded")] = []
+    variables: Annotated[list[VariableMatch], works("left to right, without precedence; what filters set counts too")] = []
+    dsl_expressions: Annotated[list[DslExpression], works("CEL, with the extra pymosn[cel]; of MOSN's own dialect what is also CEL")] = []
 
 
 class WeightedTarget(Block, kw_only=True):
@@ -84,7 +86,7 @@ class WeightedTarget(Block, kw_only=True):
 
     name: str = ""
     weight: Unsigned = 0
-    metadata_match: Annotated[Metadata | None, planned()] = None
+    metadata_match: Annotated[Metadata | None, works("belongs to the cluster that was drawn")] = None
 
 
 class WeightedCluster(Block, kw_only=True):
@@ -103,8 +105,8 @@ class HashCookie(Block, kw_only=True):
     """Hash over one cookie."""
 
     name: str = ""
-    path: Annotated[str, ignored("MOSN makes no cookie")] = ""
-    ttl: Annotated[Duration, ignored("MOSN makes no cookie")] = 0.0
+    path: Annotated[str, works("with it or `ttl` a client without the cookie gets one; MOSN makes none")] = ""
+    ttl: Annotated[Duration, works("how long a cookie that is made lasts; 0: the session")] = 0.0
 
 
 class HashPolicy(Block, kw_only=True):
@@ -148,23 +150,23 @@ class RouteAction(Block, kw_only=True):
     """`route`: send the request to a cluster. A timeout of 0 means the 60 s default."""
 
     cluster_name: str = ""
-    cluster_variable: Annotated[str, planned_checked("refused where it is the only target")] = ""
-    cluster_header: Annotated[str, ignored("MOSN reads it but never uses it")] = ""
+    cluster_variable: Annotated[str, works("a request for which it has no value is answered 404")] = ""
+    cluster_header: Annotated[str, works("used when nothing else names the cluster; MOSN reads it and never uses it")] = ""
     weighted_clusters: Annotated[list[WeightedCluster], works("drawn once per request, without MOSN's bias")] = []
     upstream_protocol: Annotated[str, planned_checked("Http1 only so far; anything else is refused")] = ""
-    metadata_match: Annotated[Metadata | None, planned("subset load balancing")] = None
-    hash_policy: Annotated[list[HashPolicy], planned("consistent hashing")] = []
-    timeout: Duration = 60.0
+    metadata_match: Annotated[Metadata | None, works("which hosts of the cluster may be chosen")] = None
+    hash_policy: Annotated[list[HashPolicy], works("all entries count, in order; MOSN reads the first")] = []
+    timeout: Annotated[Duration, works("`x-mosn-global-timeout` of a request goes before it, in milliseconds")] = 60.0
     retry_policy: Annotated[RetryPolicy | None, planned("requests are tried once")] = None
-    prefix_rewrite: Annotated[str, planned("the path goes upstream as received")] = ""
-    regex_rewrite: Annotated[RegexRewrite | None, planned("the path goes upstream as received")] = None
-    host_rewrite: Annotated[str, planned("Host goes upstream as received")] = ""
-    auto_host_rewrite_header: Annotated[str, planned("Host goes upstream as received")] = ""
-    auto_host_rewrite: Annotated[bool, planned("Host goes upstream as received")] = False
-    request_headers_to_add: Annotated[list[HeaderToAdd], planned(_HEADERS_PLANNED)] = []
-    request_headers_to_remove: Annotated[list[str], planned(_HEADERS_PLANNED)] = []
-    response_headers_to_add: Annotated[list[HeaderToAdd], planned(_HEADERS_PLANNED)] = []
-    response_headers_to_remove: Annotated[list[str], planned(_HEADERS_PLANNED)] = []
+    prefix_rewrite: Annotated[str, works("prefix and path matches; goes before regex_rewrite")] = ""
+    regex_rewrite: Annotated[RegexRewrite | None, works("on any route")] = None
+    host_rewrite: Annotated[str, works("goes before the two below")] = ""
+    auto_host_rewrite_header: Annotated[str, works("a value that is no host is not used")] = ""
+    auto_host_rewrite: Annotated[bool, works("hosts with a `hostname`, in clusters of any type; MOSN: STRICT_DNS only")] = False
+    request_headers_to_add: Annotated[list[HeaderToAdd], works(_ADD)] = []
+    request_headers_to_remove: list[str] = []
+    response_headers_to_add: Annotated[list[HeaderToAdd], works(_ADD)] = []
+    response_headers_to_remove: list[str] = []
 
 
 class Redirect(Block, kw_only=True):
@@ -198,8 +200,8 @@ class Route(Block, kw_only=True):
     route: RouteAction | None = None
     redirect: Redirect | None = None
     direct_response: DirectResponse | None = None
-    metadata: Annotated[Metadata | None, planned("subset load balancing")] = None
-    per_filter_config: Annotated[AnyMap, planned("filters have one configuration per listener")] = {}
+    metadata: Annotated[Metadata | None, ignored("metadata_match selects hosts")] = None
+    per_filter_config: Annotated[AnyMap, works("for filters: `exchange.route_config(name)`, the route before the virtual host")] = {}
     request_mirror_policies: Annotated[MirrorPolicy | None, planned("no copies are sent")] = None
 
 
@@ -209,12 +211,12 @@ class VirtualHost(Block, kw_only=True):
     name: str = ""
     domains: list[str] = []
     routers: list[Route] = []
-    per_filter_config: Annotated[AnyMap, planned("filters have one configuration per listener")] = {}
+    per_filter_config: Annotated[AnyMap, works("for filters: `exchange.route_config(name)`, the route before the virtual host")] = {}
     require_tls: Annotated[Any, ignored("MOSN does not use it either")] = None
-    request_headers_to_add: Annotated[list[HeaderToAdd], planned(_HEADERS_PLANNED)] = []
-    request_headers_to_remove: Annotated[list[str], planned(_HEADERS_PLANNED)] = []
-    response_headers_to_add: Annotated[list[HeaderToAdd], planned(_HEADERS_PLANNED)] = []
-    response_headers_to_remove: Annotated[list[str], planned(_HEADERS_PLANNED)] = []
+    request_headers_to_add: Annotated[list[HeaderToAdd], works(_ADD)] = []
+    request_headers_to_remove: list[str] = []
+    response_headers_to_add: Annotated[list[HeaderToAdd], works(_ADD)] = []
+    response_headers_to_remove: list[str] = []
 
 
 class RouterConfiguration(Block, kw_only=True):
@@ -223,7 +225,7 @@ class RouterConfiguration(Block, kw_only=True):
     router_config_name: str = ""
     virtual_hosts: list[VirtualHost] = []
     router_configs: Annotated[str, works("directory of one virtual host per JSON file, read at load")] = ""
-    request_headers_to_add: Annotated[list[HeaderToAdd], planned(_HEADERS_PLANNED)] = []
-    request_headers_to_remove: Annotated[list[str], planned(_HEADERS_PLANNED)] = []
-    response_headers_to_add: Annotated[list[HeaderToAdd], planned(_HEADERS_PLANNED)] = []
-    response_headers_to_remove: Annotated[list[str], planned(_HEADERS_PLANNED)] = []
+    request_headers_to_add: Annotated[list[HeaderToAdd], works(_ADD)] = []
+    request_headers_to_remove: list[str] = []
+    response_headers_to_add: Annotated[list[HeaderToAdd], works(_ADD)] = []
+    response_headers_to_remove: list[str] = []

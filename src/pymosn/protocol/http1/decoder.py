@@ -17,19 +17,22 @@ from pymosn.core.failure import (
     BAD_REQUEST,
     BODY_TOO_LARGE,
     HEADERS_TOO_LARGE,
-    UNKNOWN_TRANSFER_CODING,
-    Failure,
 )
-from pymosn.core.headers import Headers
+from pymosn.core.headers import Headers, name_bit
 from pymosn.protocol.http1 import fields
-from pymosn.protocol.http1.fields import FORBIDDEN_TRAILERS, PROTECTED, classify
-
-CR: Final[i64] = 13
-LF: Final[i64] = 10
-SP: Final[i64] = 32
-TAB: Final[i64] = 9
-COLON: Final[i64] = 58
-SEMICOLON: Final[i64] = 59
+from pymosn.protocol.http1.fields import PROTECTED, classify
+from pymosn.protocol.http1.rules import (
+    COLON,
+    CR,
+    LF,
+    SEMICOLON,
+    check_coding,
+    check_extensions,
+    hex_digit,
+    parse_length,
+    passable_trailers,
+    scan_line,
+)
 
 # How the body is framed; CLOSE is for replies only.
 NO_BODY: Final[i64] = 0
@@ -50,8 +53,6 @@ UNTIL_CLOSE: Final[i64] = 6
 MAX_SIZE_DIGITS: Final[i64] = 15
 #: Bytes of chunk extensions that one body may carry; they are read and forgotten.
 MAX_EXTENSIONS: Final[i64] = 16 * 1024
-#: Digits of a content-length: 18 decimal ones stay below 2^63.
-MAX_LENGTH_DIGITS: Final[i64] = 18
 
 
 class Http1Limits:
@@ -87,7 +88,6 @@ class Http1Decoder(Decoder):
         self._length: i64 = -1
         self._codings: i64 = 0
         self._options: bytes = b""
-        self._field_count: i64 = 0
 
     # ---- the buffer
 
@@ -150,6 +150,7 @@ class Http1Decoder(Decoder):
         kept: i64 = start
         cut: list[bytes] | None = None
         count: i64 = 0
+        bits: i64 = 0
         while i < size:
             line: i64 = i
             byte: i64 = buffer[i]
@@ -158,12 +159,11 @@ class Http1Decoder(Decoder):
                     return -1
                 if buffer[i + 1] != LF:
                     raise ProtocolError(BAD_REQUEST, "CR without LF")
-                self._field_count = count
                 block = buffer[kept:i]
                 if cut is not None:
                     cut.append(block)
                     block = b"".join(cut)
-                self._take_block(block)
+                self._take_headers(Headers(block, bits))
                 return i + 2
             while TOKEN[byte] != 0:
                 i += 1
@@ -173,6 +173,7 @@ class Http1Decoder(Decoder):
             if byte != COLON or i == line:
                 raise ProtocolError(BAD_REQUEST, "not a header field name")
             kind: i64 = classify(buffer, line, i)
+            bits |= name_bit(i - line, buffer[line])
             i += 1
             value: i64 = i
             if i >= size:
@@ -221,7 +222,7 @@ class Http1Decoder(Decoder):
             return True
         return False
 
-    def _take_block(self, block: bytes) -> None:
+    def _take_headers(self, headers: Headers) -> None:
         """The field lines that are passed on."""
         raise NotImplementedError
 
@@ -422,103 +423,3 @@ class Http1Decoder(Decoder):
     def _check_body_size(self, size: i64) -> None:
         if self.limits.body > 0 and size > self.limits.body:
             raise ProtocolError(BODY_TOO_LARGE, "body is larger than max_request_body_size")
-
-
-def parse_length(value: bytes) -> i64:
-    """A content-length (RFC 9110 section 8.6). Raises ProtocolError for anything but plain digits behind spaces."""
-    size: i64 = len(value)
-    i: i64 = 0
-    while i < size and value[i] == SP:
-        i += 1
-    first: i64 = i
-    length: i64 = 0
-    while i < size:
-        digit: i64 = value[i] - 48
-        if digit < 0 or digit > 9:
-            raise ProtocolError(BAD_FRAMING, "content-length is not a number")
-        length = length * 10 + digit
-        i += 1
-        if i - first > MAX_LENGTH_DIGITS:
-            raise ProtocolError(BAD_FRAMING, "content-length has too many digits")
-    if i == first or (value[first] == 48 and i - first > 1):
-        raise ProtocolError(BAD_FRAMING, "content-length is empty or has leading zeros")
-    return length
-
-
-def check_coding(value: bytes) -> None:
-    """Raises ProtocolError for any transfer coding but `chunked` (RFC 9112 section 6.1)."""
-    coding = value.lstrip(b" ").lower()
-    if coding == b"chunked":
-        return
-    failure: Failure = BAD_FRAMING
-    if coding in (b"gzip", b"deflate", b"compress", b"x-gzip", b"identity", b"gzip, chunked"):
-        failure = UNKNOWN_TRANSFER_CODING
-    raise ProtocolError(failure, "transfer-encoding is not chunked")
-
-
-def hex_digit(byte: i64) -> i64:
-    """The value of a hexadecimal digit, or -1."""
-    if 48 <= byte <= 57:
-        return byte - 48
-    if 97 <= byte <= 102:
-        return byte - 87
-    if 65 <= byte <= 70:
-        return byte - 55
-    return -1
-
-
-def check_extensions(text: bytes) -> None:
-    """Raises ProtocolError for chunk extensions that break RFC 9112 section 7.1.1."""
-    i: i64 = 0
-    end: i64 = len(text)
-    while i < end:
-        if text[i] != SEMICOLON:
-            raise ProtocolError(BAD_BODY, "not a chunk extension")
-        i += 1
-        name: i64 = i
-        while i < end and TOKEN[text[i]] != 0:
-            i += 1
-        if i == name:
-            raise ProtocolError(BAD_BODY, "chunk extension without a name")
-        if i < end and text[i] == 61:
-            i = _extension_value(text, i + 1)
-
-
-def _extension_value(text: bytes, start: i64) -> i64:
-    end: i64 = len(text)
-    i: i64 = start
-    if i < end and text[i] == 34:
-        i += 1
-        while i < end and text[i] != 34:
-            i += 2 if text[i] == 92 else 1
-        if i >= end:
-            raise ProtocolError(BAD_BODY, "chunk extension with an open quote")
-        return i + 1
-    while i < end and TOKEN[text[i]] != 0:
-        i += 1
-    if i == start:
-        raise ProtocolError(BAD_BODY, "chunk extension without a value")
-    return i
-
-
-def scan_line(buffer: bytes, start: i64) -> i64:
-    """The offset behind the field line (or empty line) at `start`, or -1 when it is not complete."""
-    size: i64 = len(buffer)
-    i: i64 = start
-    if i < size and buffer[i] != CR:
-        while i < size and TOKEN[buffer[i]] != 0:
-            i += 1
-        if i < size and (buffer[i] != COLON or i == start):
-            raise ProtocolError(BAD_BODY, "not a trailer field")
-        i += 1
-    while i < size and FIELD_VALUE[buffer[i]] != 0:
-        i += 1
-    if (i < size and buffer[i] != CR) or (i + 1 < size and buffer[i + 1] != LF):
-        raise ProtocolError(BAD_BODY, "control character in a trailer field")
-    return i + 2 if i + 1 < size else -1
-
-
-def passable_trailers(lines: list[bytes]) -> Headers | None:
-    """The trailers that may be passed on (RFC 9110 section 6.5.1), or None when none is left."""
-    kept = [line for line in lines if line.partition(b":")[0].lower().replace(b"_", b"-") not in FORBIDDEN_TRAILERS]
-    return Headers(b"".join(kept)) if kept else None

@@ -19,8 +19,10 @@ X_FORWARDED_FOR: Final[i64] = 7
 X_FORWARDED_PROTO: Final[i64] = 8
 X_REQUEST_ID: Final[i64] = 9
 DATE: Final[i64] = 10
+GLOBAL_TIMEOUT: Final[i64] = 11
+TRY_TIMEOUT: Final[i64] = 12
 #: Numbers from here on: fields of this hop alone, which are not forwarded (RFC 9110 section 7.6.1).
-HOP_BY_HOP: Final[i64] = 11
+HOP_BY_HOP: Final[i64] = 13
 
 _NAMES: Final[list[bytes]] = [
     b"",
@@ -34,6 +36,8 @@ _NAMES: Final[list[bytes]] = [
     b"x-forwarded-proto",
     b"x-request-id",
     b"date",
+    b"x-mosn-global-timeout",
+    b"x-mosn-try-timeout",
     b"trailer",
     b"upgrade",
     b"keep-alive",
@@ -42,7 +46,7 @@ _NAMES: Final[list[bytes]] = [
     b"http2-settings",
 ]
 #: A name that some servers would take for one of these, underscores being dashes to them (hostile case C14): not forwarded.
-LOOK_ALIKE: Final[i64] = 17
+LOOK_ALIKE: Final[i64] = 19
 UNDERSCORE: Final[i64] = 95
 
 

@@ -22,17 +22,8 @@ from pymosn.core.failure import (
 from pymosn.core.headers import Headers
 from pymosn.core.message import UNKNOWN_LENGTH, RequestHead
 from pymosn.protocol.http1 import fields
-from pymosn.protocol.http1.decoder import (
-    AT_HEAD,
-    CHUNKED,
-    CR,
-    LENGTH,
-    LF,
-    NO_BODY,
-    SP,
-    Http1Decoder,
-    Http1Limits,
-)
+from pymosn.protocol.http1.decoder import AT_HEAD, CHUNKED, LENGTH, NO_BODY, Http1Decoder, Http1Limits
+from pymosn.protocol.http1.rules import CR, LF, SP
 from pymosn.protocol.http1.target import is_host, normalize_path
 
 SLASH: Final[i64] = 47
@@ -222,6 +213,8 @@ class RequestDecoder(Http1Decoder):
             head.has_forwarded_proto = True
         elif kind == fields.X_REQUEST_ID:
             head.has_request_id = True
+        elif kind == fields.GLOBAL_TIMEOUT or kind == fields.TRY_TIMEOUT:
+            head.has_timeout = True
         elif kind == fields.EXPECT:
             if value.strip(b" \t").lower() != b"100-continue":
                 raise ProtocolError(BAD_EXPECTATION, "unknown expectation")
@@ -234,8 +227,8 @@ class RequestDecoder(Http1Decoder):
             return super()._take_field(kind, value)
         return False
 
-    def _take_block(self, block: bytes) -> None:
-        self.head.headers = Headers(block)
+    def _take_headers(self, headers: Headers) -> None:
+        self.head.headers = headers
 
     def _reset_head(self) -> None:
         super()._reset_head()

@@ -12,19 +12,8 @@ from pymosn.core.failure import BAD_RESPONSE
 from pymosn.core.headers import Headers
 from pymosn.core.message import ResponseHead
 from pymosn.protocol.http1 import fields
-from pymosn.protocol.http1.decoder import (
-    AT_HEAD,
-    CHUNKED,
-    CLOSE,
-    CR,
-    LENGTH,
-    LF,
-    NO_BODY,
-    SP,
-    UNTIL_CLOSE,
-    Http1Decoder,
-    Http1Limits,
-)
+from pymosn.protocol.http1.decoder import AT_HEAD, CHUNKED, CLOSE, LENGTH, NO_BODY, UNTIL_CLOSE, Http1Decoder, Http1Limits
+from pymosn.protocol.http1.rules import CR, LF, SP
 
 #: Interim replies that one request may get; an upstream that sends more is refused.
 MAX_INTERIM: Final[i64] = 100
@@ -128,8 +117,8 @@ class ResponseDecoder(Http1Decoder):
             return False
         return super()._take_field(kind, value)
 
-    def _take_block(self, block: bytes) -> None:
-        self.head.headers = Headers(block)
+    def _take_headers(self, headers: Headers) -> None:
+        self.head.headers = headers
 
     def _finish_head(self) -> i64:
         head = self.head

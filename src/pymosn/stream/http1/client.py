@@ -108,7 +108,8 @@ class Http1Client(NetworkFilter):
         """The reply is complete: the connection goes back to the pool when nothing about it is in doubt."""
         self._stream = None
         stream.detach()
-        if stream.keeps_alive and stream.request_ended and not self._is_full and not self._decoder.has_buffered():
+        is_usable = stream.keeps_alive and stream.request_ended and not self._is_full
+        if is_usable and not self._decoder.has_buffered() and not self._pool.is_spent(self):
             self._pool.put_back(self)
         else:
             self._pool.forget(self)
@@ -290,6 +291,8 @@ class Http1Pool(ConnectionPool):
         self._dials.remove(dial)
         self._upstream.on_connection()
         client.is_counted = True
+        if self._upstream.buffer_limit > 0:
+            client.connection.set_buffer_limit(self._upstream.buffer_limit)
         receiver = dial.receiver
         if client.connection.is_closed:
             self.forget(client)
@@ -314,6 +317,11 @@ class Http1Pool(ConnectionPool):
         elif not client.connection.is_closed:
             self._idle.append(client)
             client.connection.set_idle(self._upstream.idle_timeout)
+
+    def is_spent(self, client: Http1Client) -> bool:
+        """Whether the connection has served as many requests as it may."""
+        limit = self._upstream.max_requests_per_connection
+        return limit > 0 and client.served >= limit
 
     def forget(self, client: Http1Client) -> None:
         """The connection must not be used again; another may take its place before its socket is gone."""

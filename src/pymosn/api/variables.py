@@ -1,0 +1,338 @@
+"""Variables: values of an exchange by name, for routes, header values, access logs and filters.
+
+The names are MOSN's (key reference sections 12.2 to 12.5). A getter returns text, or None for what is not known (yet).
+What a filter sets with `Exchange.set_variable` comes before what a getter says.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Final
+from urllib.parse import unquote_plus
+
+from pymosn.core.durations import go_duration
+from pymosn.core.headers import to_text
+
+if TYPE_CHECKING:
+    from pymosn.api.proxy import Exchange
+
+Getter = Callable[["Exchange"], "str | None"]
+
+
+# ---- times, sizes, outcome
+
+
+def duration(exchange: Exchange) -> str:
+    """From the request's head to the end of the exchange."""
+    return go_duration(exchange.finished - exchange.started)
+
+
+def request_received_duration(exchange: Exchange) -> str:
+    """Until the request had come whole; `0s` when it never had."""
+    return go_duration(exchange.request_received - exchange.started)
+
+
+def response_received_duration(exchange: Exchange) -> str:
+    """Until the reply's head came; `0s` when none did."""
+    return go_duration(exchange.response_received - exchange.started)
+
+
+def process_time_duration(exchange: Exchange) -> str:
+    """All but the wait for the upstream between the request's end and the reply's head."""
+    waited = 0.0
+    if exchange.request_received and exchange.response_received:
+        waited = max(0.0, exchange.response_received - exchange.request_received)
+    return go_duration(exchange.finished - exchange.started - waited)
+
+
+def response_code(exchange: Exchange) -> str:
+    """The status sent to the client; 0 when there was none."""
+    return "0" if exchange.response is None else str(exchange.response.status)
+
+
+def response_flag(exchange: Exchange) -> str:
+    """Whether any of MOSN's response flags is set."""
+    return "true" if exchange.failure is not None and exchange.failure.flag else "false"
+
+
+def response_flag_bits(exchange: Exchange) -> str:
+    """MOSN's response flags as `0x<hex>`."""
+    return "0x0" if exchange.failure is None else f"{exchange.failure.flag:#x}"
+
+
+def reason(exchange: Exchange) -> str | None:
+    """pymosn's own word for what went wrong (`pymosn.core.failure`)."""
+    return None if exchange.failure is None else exchange.failure.reason
+
+
+# ---- who and where
+
+
+def upstream_connection_id(exchange: Exchange) -> str | None:
+    """The upstream connection's number in its worker."""
+    return str(exchange.upstream_connection_id) if exchange.upstream_connection_id else None
+
+
+def upstream_protocol(exchange: Exchange) -> str | None:
+    """The protocol spoken to the upstream, when there was one."""
+    return exchange.protocol if exchange.upstream_address else None
+
+
+def route_name(exchange: Exchange) -> str | None:
+    """Table, virtual host and place of the route."""
+    return None if exchange.route is None else exchange.route.name
+
+
+# ---- the request's head
+
+
+def request_path(exchange: Exchange) -> str | None:
+    """The path as it was routed on."""
+    return to_text(exchange.original_path or exchange.request.raw_path)
+
+
+def original_path(exchange: Exchange) -> str | None:
+    """The path before the route rewrote it; None when it did not."""
+    return to_text(exchange.original_path) if exchange.original_path else None
+
+
+def request_query(exchange: Exchange) -> str | None:
+    """The query without its question mark."""
+    query = exchange.request.raw_query
+    return None if query is None else to_text(query)
+
+
+def request_uri(exchange: Exchange) -> str:
+    """Path and query as they came."""
+    path = exchange.original_path or exchange.request.raw_path
+    query = exchange.request.raw_query
+    return to_text(path if query is None else path + b"?" + query)
+
+
+def request_host(exchange: Exchange) -> str | None:
+    """The host asked for."""
+    return to_text(exchange.original_host or exchange.request.raw_host) or None
+
+
+def request_length(exchange: Exchange) -> str:
+    """Bytes of the head as it is sent on and of the body."""
+    request = exchange.request
+    target = len(request.raw_path) + (0 if request.raw_query is None else len(request.raw_query) + 1)
+    line = len(request.raw_method) + target + len("  HTTP/1.1\r\n")
+    return str(line + len(request.headers.block) + len("\r\n") + exchange.bytes_received)
+
+
+def request_header(name: str) -> Getter:
+    """The first value of that request header."""
+    raw = name.lower().encode()
+
+    def get(exchange: Exchange) -> str | None:
+        value = exchange.request.headers.get_raw(raw)
+        return None if value is None else to_text(value)
+
+    return get
+
+
+def response_header(name: str) -> Getter:
+    """The first value of that response header."""
+    raw = name.lower().encode()
+
+    def get(exchange: Exchange) -> str | None:
+        response = exchange.response
+        value = None if response is None else response.headers.get_raw(raw)
+        return None if value is None else to_text(value)
+
+    return get
+
+
+def request_arg(name: str) -> Getter:
+    """The first value of that query parameter, decoded."""
+
+    def get(exchange: Exchange) -> str | None:
+        return query_argument(exchange.request.raw_query, name)
+
+    return get
+
+
+def query_argument(query: bytes | None, name: str) -> str | None:
+    """The first value of the parameter `name` in a query, both decoded; empty for a parameter without `=`."""
+    if not query:
+        return None
+    for pair in query.split(b"&"):
+        key, _, value = pair.partition(b"=")
+        if unquote_plus(to_text(key)) == name:
+            return unquote_plus(to_text(value))
+    return None
+
+
+def cookie(name: str) -> Getter:
+    """The first value of that cookie."""
+    raw = name.encode()
+
+    def get(exchange: Exchange) -> str | None:
+        value = cookie_value(exchange.request.headers.get_raw(b"cookie"), raw)
+        return None if value is None else to_text(value)
+
+    return get
+
+
+def cookie_value(header: bytes | None, name: bytes) -> bytes | None:
+    """The first value of a cookie in a Cookie field (RFC 6265 section 4.2)."""
+    if header is None:
+        return None
+    for pair in header.split(b";"):
+        key, equals, value = pair.partition(b"=")
+        if equals and key.strip() == name:
+            return value.strip()
+    return None
+
+
+def only(protocol: str, get: Getter) -> Getter:
+    """`get` for requests of that protocol, None for others."""
+    return lambda exchange: get(exchange) if exchange.protocol == protocol else None
+
+
+#: What the proxy itself knows: numbers, durations, addresses. Never more than plain ASCII.
+OWN: Final[dict[str, Getter]] = {
+    "duration": duration,
+    "request_received_duration": request_received_duration,
+    # The request is passed on as it comes: it has been sent when it has been received.
+    "request_finished_duration": request_received_duration,
+    "response_received_duration": response_received_duration,
+    "process_time_duration": process_time_duration,
+    "bytes_sent": lambda exchange: str(exchange.bytes_sent),
+    "bytes_received": lambda exchange: str(exchange.bytes_received),
+    "protocol": lambda exchange: exchange.protocol or None,
+    "downstream_protocol": lambda exchange: exchange.protocol or None,
+    "upstream_protocol": upstream_protocol,
+    "response_code": response_code,
+    "response_flag": response_flag,
+    "response_flags": response_flag,
+    "upstream_transport_failure_reason": response_flag_bits,
+    "upstream_local_address": lambda exchange: exchange.upstream_address or None,
+    "downstream_local_address": lambda exchange: exchange.local_address,
+    "downstream_remote_address": lambda exchange: exchange.remote_address,
+    "connection_id": lambda exchange: str(exchange.connection_id),
+    "upstream_connection_id": upstream_connection_id,
+    "listener_port": lambda exchange: str(exchange.connection.local_port),
+    "x-mosn-status": response_code,
+    "Http1_request_length": only("Http1", request_length),
+    # pymosn's own
+    "reason": reason,
+    "upstream_address": lambda exchange: exchange.upstream_address or None,
+    "attempts": lambda exchange: str(exchange.attempts),
+    "downstream_remote_ip": lambda exchange: exchange.remote_ip,
+}
+
+_REQUEST: Final[dict[str, Getter]] = {
+    "request_path": request_path,
+    "request_uri": request_uri,
+    "request_arg": request_query,
+    "request_scheme": lambda exchange: exchange.request.scheme,
+}
+
+
+def request_method(exchange: Exchange) -> str | None:
+    """The method."""
+    return to_text(exchange.request.raw_method) or None
+
+
+#: What a client, a server or the configuration chose: any text that a head may hold, and decoded query parameters.
+FOREIGN: Final[dict[str, Getter]] = {
+    "upstream_host": lambda exchange: exchange.upstream_hostname or None,
+    "upstream_cluster": lambda exchange: exchange.cluster_name or None,
+    "route_name": route_name,
+    "x-mosn-method": request_method,
+    "x-mosn-path": lambda exchange: to_text(exchange.request.raw_path),
+    "x-mosn-path-original": original_path,
+    "x-mosn-querystring": request_query,
+    "x-mosn-scheme": _REQUEST["request_scheme"],
+    "x-mosn-host": request_host,
+    "authority": lambda exchange: to_text(exchange.request.raw_host) or None,
+    **_REQUEST,
+    **{f"Http1_{name}": only("Http1", get) for name, get in _REQUEST.items()},
+    "Http1_request_path_original": only("Http1", request_path),
+    "Http1_request_method": only("Http1", request_method),
+    "Http2_request_scheme": only("Http2", _REQUEST["request_scheme"]),
+    "request_method": request_method,
+    "request_host": request_host,
+}
+
+PREFIXES: Final[dict[str, Callable[[str], Getter]]] = {
+    "request_header_": request_header,
+    "response_header_": response_header,
+    "request_arg_": request_arg,
+    "cookie_": cookie,
+    "Http1_request_header_": lambda name: only("Http1", request_header(name)),
+    "Http1_request_arg_": lambda name: only("Http1", request_arg(name)),
+    "Http1_cookie_": lambda name: only("Http1", cookie(name)),
+    "Http2_request_header_": lambda name: only("Http2", request_header(name)),
+    "Http2_cookie_": lambda name: only("Http2", cookie(name)),
+}
+
+#: Names without a getter that filters set and others read: MOSN's control variables and those of its filters.
+SETTABLE: Final = frozenset(
+    (
+        *("proxy_try_timeout", "proxy_global_timeout", "proxy_hijack_status", "proxy_gzip_switch"),
+        *("proxy_direct_response", "proxy_disable_retry", "x-mosn-direction", "x-mosn-rpc-service", "x-mosn-rpc-method"),
+        *("x-mosn-router-meta", "upstream_index", "listener_match_fallback_ip", "gRPC_serviceName", "requestResult"),
+        *("Dubbo_service", "Dubbo_method", "x_seata_xid", "x_seata_branch_id"),
+    )
+)
+
+
+def getter(name: str) -> Getter | None:
+    """What gives the value of a variable; None for a name that has only the value that a filter sets."""
+    found = OWN.get(name)
+    if found is None:
+        found = FOREIGN.get(name)
+    if found is not None:
+        return found
+    for prefix, make in PREFIXES.items():
+        if name.startswith(prefix) and len(name) > len(prefix):
+            return make(name[len(prefix) :])
+    return None
+
+
+def is_known(name: str) -> bool:
+    """Whether a name has a getter or is one of MOSN's that filters set."""
+    return name in SETTABLE or getter(name) is not None
+
+
+class Variable:
+    """One variable, looked up once and read per request."""
+
+    def __init__(self, name: str) -> None:
+        self.name = name
+        self._get: Getter | None = getter(name)
+
+    def value(self, exchange: Exchange) -> str | None:
+        """Its value in an exchange, None when it has none."""
+        own = exchange.own_variables
+        if own is not None:
+            value = own.get(self.name)
+            if value is not None:
+                return value
+        get = self._get
+        return None if get is None else get(exchange)
+
+
+def set_variable(exchange: Exchange, name: str, value: str) -> None:
+    """Sets a variable; see `Exchange.set_variable`."""
+    request = exchange.request
+    if name == "x-mosn-path":
+        request.path = value
+    elif name == "x-mosn-querystring":
+        request.query = value
+    elif name == "x-mosn-method":
+        request.method = value
+    elif name == "x-mosn-host":
+        request.host = value
+    elif name == "x-mosn-scheme":
+        request.scheme = value
+    elif name != "authority" and getter(name) is not None:
+        raise ValueError(f"the variable {name} cannot be set")
+    else:
+        if exchange.own_variables is None:
+            exchange.own_variables = {}
+        exchange.own_variables[name] = value

@@ -1,0 +1,349 @@
+"""Why a request goes where it goes: which listener, virtual host and route take it, and what would be sent upstream.
+
+The answer comes from the run-time tables themselves: the request is decoded by the codec, the table is asked, and the
+route's own conditions say why they do not hold. Stream filters are not run, so what they would change is not seen.
+"""
+
+from __future__ import annotations
+
+from typing import Any, Final
+from urllib.parse import urlsplit
+
+import msgspec
+
+from pymosn.api.network import Connection
+from pymosn.api.proxy import Exchange
+from pymosn.api.routing import Route
+from pymosn.config.build_routes import build_table
+from pymosn.config.schema import Cluster, Listener, MosnConfig, ProxyFilter
+from pymosn.core.counters import DownstreamStats, Metrics
+from pymosn.core.failure import BAD_REWRITE, CLUSTER_UNKNOWN, NO_HOSTS, NO_ROUTE, NO_ROUTER, NO_VIRTUAL_HOST, Failure
+from pymosn.core.headers import HeaderError, Headers, headers_from
+from pymosn.core.message import ResponseHead
+from pymosn.protocol.http1.decoder import Http1Limits
+from pymosn.protocol.http1.encoder import encode_request
+from pymosn.protocol.http1.request import RequestDecoder
+from pymosn.api.protocol import ProtocolError
+from pymosn.proxy.filter_chain import StreamFilters
+from pymosn.proxy.forwarding import add_forwarding_fields, change_request, change_response
+from pymosn.proxy.options import ProxyOptions
+from pymosn.proxy.runtime import RequestIds
+from pymosn.routing.actions import DirectResponse, Forward, ForwardWeighted, Redirect, asked_timeouts
+from pymosn.routing.rewrites import rewrite_host
+from pymosn.routing.table import RouteTable, TableSlot, VirtualHost
+
+#: Virtual hosts and routes that lost are told of up to here, the nearest to the winner.
+MOST: Final = 100
+
+
+class Question(msgspec.Struct, kw_only=True):
+    """A request to explain. `url`: absolute, or a path beside a Host header. `headers`: pairs of name and value.
+
+    `listener`: its name, when the port of the URL does not tell. `client`: the client's IP address.
+    """
+
+    method: str = "GET"
+    url: str
+    headers: list[tuple[str, str]] = []
+    listener: str = ""
+    client: str = "127.0.0.1"
+
+
+class QuestionError(ValueError):
+    """The question makes no sense."""
+
+
+def explain(config: MosnConfig, question: Question) -> dict[str, Any]:
+    """What becomes of a request, as plain data. Raises QuestionError for a URL, a header or a listener that is none."""
+    listener, proxy, others = _listener(config, question)
+    answer: dict[str, Any] = {"listener": {"name": listener.name or listener.address, "others": others}}
+    exchange = Exchange(_FixedConnection(question.client, listener.address))
+    exchange.protocol = "Http1"
+    failure = _decode(question, exchange)
+    if failure is not None:
+        return _failed(answer, failure, "the request itself is refused")
+    head = exchange.request
+    answer["request"] = {"method": head.method, "host": head.host, "path": head.path, "query": head.query}
+    config_table = config.servers[0].router_tables().get(proxy.config.router_config_name)
+    if config_table is None:
+        return _failed(answer, NO_ROUTER, f"there is no router {proxy.config.router_config_name!r}")
+    table = build_table(config_table)
+    host = table.find_host(head.raw_host)
+    answer["virtual_host"] = _explain_host(table, host, head.raw_host)
+    if host is None:
+        return _failed(answer, NO_VIRTUAL_HOST, f"no domain matches {head.host!r}")
+    route = host.find(exchange)
+    answer["route"] = _explain_route(host, route, exchange)
+    if route is None:
+        return _failed(answer, NO_ROUTE, f"no route of {host.name} matches")
+    exchange.route = route
+    return _explain_action(config, proxy, exchange, route, answer)
+
+
+def _failed(answer: dict[str, Any], failure: Failure, detail: str) -> dict[str, Any]:
+    answer["reply"] = {"status": failure.status, "reason": failure.reason, "detail": detail}
+    return answer
+
+
+class _FixedConnection(Connection):
+    """A connection from nobody."""
+
+    def __init__(self, client: str, address: str) -> None:
+        super().__init__()
+        self.remote_ip = client
+        host, _, port = address.rpartition(":")
+        self.local_ip = host
+        self.local_port = int(port) if port.isdigit() else 0
+
+
+# ---- the request
+
+
+def _listener(config: MosnConfig, question: Question) -> tuple[Listener, ProxyFilter, list[str]]:
+    """The listener that the request comes to, and why the others before it do not get it."""
+    port = _split(question.url).port
+    others: list[str] = []
+    found: list[tuple[Listener, ProxyFilter]] = []
+    for listener in config.servers[0].listeners if config.servers else []:
+        name = listener.name or listener.address
+        entries = [entry for chain in listener.filter_chains for entry in chain.filters if isinstance(entry, ProxyFilter)]
+        if not entries:
+            others.append(f"{name}: has no proxy filter")
+        elif question.listener and question.listener not in (listener.name, listener.address):
+            others.append(f"{name}: {question.listener} is asked for")
+        else:
+            found.append((listener, entries[0]))
+    if not found:
+        raise QuestionError(f"no listener takes it: {'; '.join(others) or 'there is none'}")
+    exact = [pair for pair in found if listener_port(pair[0]) == port] if port and not question.listener else []
+    listener, entry = (exact or found)[0]
+    others += [
+        f"{other.name or other.address}: listens on {other.address}" for other, _ in found if other is not listener
+    ]
+    return listener, entry, others
+
+
+def listener_port(listener: Listener) -> int:
+    """The port of a listener, 0 for one without."""
+    port = listener.address.rpartition(":")[2]
+    return int(port) if port.isdigit() else 0
+
+
+def _split(url: str) -> Any:
+    try:
+        parts = urlsplit(url)
+        _ = parts.port
+    except ValueError as error:
+        raise QuestionError(f"not a URL: {error}") from None
+    if parts.scheme not in ("", "http", "https") or not (parts.netloc or url.startswith("/")):
+        raise QuestionError(f"not an http URL or a path: {url!r}")
+    return parts
+
+
+def _decode(question: Question, exchange: Exchange) -> Failure | None:
+    """Puts the request as the codec gives it into the exchange."""
+    parts = _split(question.url)
+    try:
+        fields = headers_from(question.headers)
+        if fields.get("host") is None and parts.netloc:
+            fields.block = b"Host: " + parts.netloc.encode() + b"\r\n" + fields.block
+    except HeaderError as error:
+        raise QuestionError(str(error)) from None
+    target = (parts.path or "/") + (f"?{parts.query}" if "?" in question.url else "")
+    wire = f"{question.method} {target} HTTP/1.1\r\n".encode() + fields.block + b"\r\n"
+    decoder = RequestDecoder(Http1Limits())
+    decoder.feed(wire)
+    try:
+        decoder.decode()
+    except ProtocolError as error:
+        return error.failure
+    exchange.request = decoder.head
+    if parts.scheme:
+        exchange.request.scheme = parts.scheme
+    return None
+
+
+# ---- virtual host and route
+
+
+def _explain_host(table: RouteTable, winner: VirtualHost | None, authority: bytes) -> dict[str, Any]:
+    matching = {host.name: [name for name in host.domains if _takes(name, authority)] for host in table.hosts}
+    reasons = []
+    silent = 0
+    for host in table.hosts:
+        if host is winner:
+            continue
+        if matching[host.name]:
+            reasons.append(f"{host.name}: {', '.join(matching[host.name])} matches too, but less exactly")
+        elif len(reasons) < MOST and winner is None:
+            reasons.append(f"{host.name}: none of {', '.join(host.domains) or 'no domains'} matches")
+        else:
+            silent += 1
+    answer: dict[str, Any] = {"table": table.name, "others": reasons, "not_matching": silent}
+    if winner is not None:
+        answer["name"] = winner.name
+        answer["domains"] = matching[winner.name]
+    return answer
+
+
+def _takes(domain: str, authority: bytes) -> bool:
+    """Whether a domain alone would take it: a table of one domain is asked."""
+    table = RouteTable("")
+    table.add(VirtualHost("", [domain], []))
+    return table.find_host(authority) is not None
+
+
+def _explain_route(host: VirtualHost, winner: Route | None, exchange: Exchange) -> dict[str, Any]:
+    earlier = []
+    for route in host.routes:
+        if route is winner:
+            break
+        earlier.append({"name": route.name, "why_not": route.matcher.why_not(exchange)})
+    answer: dict[str, Any] = {"earlier": earlier[-MOST:], "left_out": max(0, len(earlier) - MOST)}
+    if winner is not None:
+        answer["name"] = winner.name
+        answer["because"] = winner.matcher.text()
+    return answer
+
+
+# ---- what is done
+
+
+def _explain_action(
+    config: MosnConfig, proxy: ProxyFilter, exchange: Exchange, route: Route, answer: dict[str, Any]
+) -> dict[str, Any]:
+    action = route.action
+    answer["action"] = action.text()
+    if isinstance(action, Redirect):
+        headers = Headers()
+        headers.set("location", action.location(exchange.request))
+        answer["reply"] = _reply(action.status, headers, exchange)
+    elif isinstance(action, DirectResponse):
+        answer["reply"] = {**_reply(action.status, Headers(), exchange), "body": action.body.decode()}
+    elif isinstance(action, Forward):
+        _explain_forward(config, proxy, exchange, action, answer)
+    return answer
+
+
+def _reply(status: int, headers: Headers, exchange: Exchange) -> dict[str, Any]:
+    exchange.response = ResponseHead(status, b"", headers)
+    change_response(exchange, headers)
+    return {"status": status, "headers": headers.items()}
+
+
+def _explain_forward(
+    config: MosnConfig, proxy: ProxyFilter, exchange: Exchange, action: Forward, answer: dict[str, Any]
+) -> None:
+    target = action.choose(exchange)
+    if isinstance(action, ForwardWeighted):
+        answer["clusters"] = [{"cluster": name, "weight": weight} for name, weight in action.shares()]
+    if target is None:
+        _failed(answer, CLUSTER_UNKNOWN, f"{action.text()}, but there is none")
+        return
+    exchange.cluster_name = target.cluster
+    cluster = {cluster.name: cluster for cluster in config.cluster_manager.clusters}.get(target.cluster)
+    if cluster is None:
+        _failed(answer, CLUSTER_UNKNOWN, f"there is no cluster {target.cluster!r}")
+        return
+    timeout, per_try = asked_timeouts(action, exchange)
+    hosts = _hosts(cluster, target.subset)
+    answer["cluster"] = {
+        "name": cluster.name,
+        "lb_type": cluster.lb_type or "LB_ROUNDROBIN",
+        "subset": dict(target.subset or ()),
+        "hosts": hosts,
+    }
+    answer["timeouts"] = {"request": timeout, "try": per_try}
+    chosen = [host for host in hosts if host["in_subset"]]
+    if not hosts:
+        _failed(answer, NO_HOSTS, f"cluster {cluster.name} has no hosts")
+        return
+    first = (chosen or hosts)[0]
+    exchange.upstream_address = first["address"]
+    exchange.upstream_hostname = first["hostname"]
+    if not _prepare(proxy, exchange, action):
+        _failed(answer, BAD_REWRITE, "the rewritten path climbs above the root")
+        return
+    head = exchange.request
+    line, _, fields = b"".join(encode_request(head)).partition(b"\r\n")
+    answer["upstream"] = {
+        "line": line.decode("latin-1"),
+        "headers": Headers(fields[:-2]).items(),
+        "host": head.host,
+        "path": head.path,
+    }
+
+
+def _hosts(cluster: Cluster, subset: tuple[tuple[str, str], ...] | None) -> list[dict[str, Any]]:
+    found = []
+    for host in cluster.hosts:
+        labels = {key: str(value) for key, value in _labels(host).items()}
+        fits = all(labels.get(key) == value for key, value in subset or ())
+        found.append({"address": host.address, "hostname": host.hostname, "weight": host.weight, "in_subset": fits})
+    return found
+
+
+def _labels(host: Any) -> dict[str, Any]:
+    metadata = host.metadata
+    return {} if metadata is None else dict(metadata.filter_metadata.mosn_lb)
+
+
+def _prepare(proxy: ProxyFilter, exchange: Exchange, action: Forward) -> bool:
+    """Does to the request what the proxy does before it sends it; a made-up request id stands for the next one."""
+    http1 = proxy.config.extend_config.Http1
+    stats = DownstreamStats(Metrics().group("downstream", ("listener", "explain")))
+    options = ProxyOptions(
+        "explain", [], {}, TableSlot(""), StreamFilters([]), stats, [], http1.x_forwarded, http1.x_request_id
+    )
+    add_forwarding_fields(exchange, options, RequestIds())
+    if action.changes is not None and not change_request(exchange, action.changes):
+        return False
+    if action.uses_host_name and exchange.upstream_hostname:
+        rewrite_host(exchange, exchange.upstream_hostname.encode())
+    return True
+
+
+# ---- for people
+
+
+def as_text(answer: dict[str, Any]) -> str:
+    """An answer of `explain` as lines for a terminal."""
+    lines = [f"listener      {answer['listener']['name']}"]
+    lines += [f"              not {other}" for other in answer["listener"]["others"]]
+    host = answer.get("virtual_host")
+    if host is not None:
+        domains = f" ({', '.join(host['domains'])})" if "name" in host else ""
+        lines.append(f"virtual host  {host.get('name', 'none')}{domains} of router {host['table']}")
+        lines += [f"              not {other}" for other in host["others"]]
+        if host["not_matching"]:
+            lines.append(f"              and {host['not_matching']} more whose domains do not match")
+    route = answer.get("route")
+    if route is not None:
+        because = f": {route['because']}" if "name" in route else ""
+        lines.append(f"route         {route.get('name', 'none')}{because}")
+        if route["left_out"]:
+            lines.append(f"              {route['left_out']} earlier routes are left out here")
+        lines += [f"              not {entry['name']}: {entry['why_not']}" for entry in route["earlier"]]
+    return "\n".join([*lines, *_action_lines(answer)])
+
+
+def _action_lines(answer: dict[str, Any]) -> list[str]:
+    lines = [f"action        {answer['action']}"] if "action" in answer else []
+    cluster = answer.get("cluster")
+    if cluster is not None:
+        lines.append(f"cluster       {cluster['name']} ({cluster['lb_type']})")
+        for host in cluster["hosts"]:
+            out = "" if host["in_subset"] else ", not in the subset"
+            lines.append(f"              host {host['address']} weight {host['weight']}{out}")
+        lines.append(f"timeout       {answer['timeouts']['request']:g} s")
+    upstream = answer.get("upstream")
+    if upstream is not None:
+        lines.append(f"sent          {upstream['line']}")
+        lines += [f"              {name}: {value}" for name, value in upstream["headers"]]
+    reply = answer.get("reply")
+    if reply is not None:
+        lines.append(f"reply         {reply['status']}" + (f" {reply['reason']}" if "reason" in reply else ""))
+        if "detail" in reply:
+            lines.append(f"              {reply['detail']}")
+        lines += [f"              {name}: {value}" for name, value in reply.get("headers", [])]
+    return lines

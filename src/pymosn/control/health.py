@@ -1,0 +1,183 @@
+"""Active health checks (key reference section 8.4): run once for the whole process, by the supervisor.
+
+A cluster is checked when its `health_check` says anything. MOSN wants a `service_name` besides; here that only names the
+counters, and the cluster's own name stands in for it. Hosts begin healthy, and each cluster judges its hosts for itself.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import random
+from collections.abc import Awaitable, Callable
+from typing import Final
+
+from pymosn.config.schema import Cluster, MosnConfig
+from pymosn.config.schema.cluster import HealthCheck
+from pymosn.control.probe import Probe, probe
+from pymosn.core.clock import Clock
+from pymosn.core.counters import MetricGroup, Metrics
+from pymosn.core.log import INFO, WARN, Log
+from pymosn.observe.destination import Destination, open_destination
+
+Sleep = Callable[[float], Awaitable[None]]
+#: Cluster and address.
+Key = tuple[str, str]
+
+#: The shortest time in seconds between two probes of a host.
+SHORTEST_INTERVAL: Final = 0.01
+
+
+class HostState:
+    """What the checks of one host have found so far."""
+
+    def __init__(self) -> None:
+        self.is_healthy = True
+        self._run = 0
+
+    def take(self, passed: bool, check: HealthCheck) -> bool:
+        """Adds a result; True when it changes the state."""
+        if passed == self.is_healthy:
+            self._run = 0
+            return False
+        self._run += 1
+        if self._run < max(1, check.healthy_threshold if passed else check.unhealthy_threshold):
+            return False
+        self._run = 0
+        self.is_healthy = passed
+        return True
+
+
+class HealthChecks:
+    """Checks the hosts of all clusters that ask for it. `on_change(cluster, address, healthy)` hears of each change."""
+
+    def __init__(
+        self,
+        on_change: Callable[[str, str, bool], None],
+        clock: Clock,
+        log: Log,
+        probe: Probe = probe,
+        sleep: Sleep = asyncio.sleep,
+        chance: Callable[[], float] = random.random,
+    ) -> None:
+        self.metrics = Metrics()
+        self._on_change = on_change
+        self._clock = clock
+        self._log = log
+        self._probe = probe
+        self._sleep = sleep
+        self._chance = chance
+        self._checks: dict[Key, HealthCheck] = {}
+        self._states: dict[Key, HostState] = {}
+        self._tasks: dict[Key, asyncio.Task[None]] = {}
+        self._event_logs: dict[str, Destination | None] = {}
+
+    def follow(self, config: MosnConfig) -> None:
+        """Checks the hosts of this configuration from now on, and no others; what is known of those that stay is kept."""
+        wanted = {
+            (cluster.name, host.address): check
+            for cluster in config.cluster_manager.clusters
+            if (check := active_check(cluster)) is not None
+            for host in cluster.hosts
+        }
+        for key in [key for key, check in self._checks.items() if wanted.get(key) != check]:
+            self._tasks.pop(key).cancel()
+            del self._checks[key]
+            if key not in wanted and not self._states.pop(key).is_healthy:
+                self._on_change(*key, True)  # nobody checks it any more
+        for key, check in wanted.items():
+            if key not in self._checks:
+                self._checks[key] = check
+                self._states.setdefault(key, HostState())
+                self._tasks[key] = asyncio.get_running_loop().create_task(self._watch(key, check))
+        self._count_healthy()
+
+    def unhealthy(self) -> dict[str, dict[str, bool]]:
+        """The hosts that fail, as `messages.HostHealth` takes them: cluster -> address -> False."""
+        found: dict[str, dict[str, bool]] = {}
+        for (cluster, address), state in self._states.items():
+            if not state.is_healthy:
+                found.setdefault(cluster, {})[address] = False
+        return found
+
+    def state(self, cluster: str, address: str) -> bool | None:
+        """Whether a host passes; None when nobody checks it."""
+        state = self._states.get((cluster, address))
+        return None if state is None else state.is_healthy
+
+    def close(self) -> None:
+        """Checks nothing any more and closes the event logs."""
+        for task in self._tasks.values():
+            task.cancel()
+        self._tasks.clear()
+        for log in self._event_logs.values():
+            if log is not None:
+                log.close()
+        self._event_logs.clear()
+
+    def reopen_logs(self) -> None:
+        """Opens the event logs anew, after somebody renamed them."""
+        for log in self._event_logs.values():
+            if log is not None:
+                log.reopen()
+
+    async def _watch(self, key: Key, check: HealthCheck) -> None:
+        await self._sleep(check.initial_delay_seconds)
+        while True:
+            await self._look(key, check)
+            await self._sleep(max(check.interval, SHORTEST_INTERVAL) + self._chance() * check.interval_jitter)
+
+    async def _look(self, key: Key, check: HealthCheck) -> None:
+        cluster, address = key
+        group = self._group(cluster, check)
+        group.counter("attempt").value += 1
+        try:
+            passed = await self._probe(address, check)
+            why = "" if passed else "the answer is not the expected one"
+        except (OSError, TimeoutError, ValueError) as error:
+            passed, why = False, str(error) or f"no answer within {check.timeout:g} s"
+            group.counter("network_failure").value += 1
+        group.counter("success" if passed else "failure").value += 1
+        if not passed:
+            group.counter("active_failure").value += 1
+        state = self._states[key]
+        changed = state.take(passed, check)
+        self._record(check, address, state.is_healthy, passed, changed)
+        if changed:
+            level, what = (INFO, "is healthy again") if passed else (WARN, f"fails its health check: {why}")
+            self._log.write(level, f"cluster {cluster}: host {address} {what}")
+            self._count_healthy()
+            self._on_change(cluster, address, passed)
+
+    def _group(self, cluster: str, check: HealthCheck) -> MetricGroup:
+        return self.metrics.group("healthcheck", ("service", check.service_name or cluster))
+
+    def _count_healthy(self) -> None:
+        for (cluster, _), check in self._checks.items():
+            self._group(cluster, check).gauge("healty").value = 0  # MOSN's spelling
+        for key, check in self._checks.items():
+            if self._states[key].is_healthy:
+                self._group(key[0], check).gauge("healty").value += 1
+
+    def _record(self, check: HealthCheck, address: str, healthy: bool, passed: bool, changed: bool) -> None:
+        path = check.event_log_path
+        if not path:
+            return
+        if path not in self._event_logs:
+            self._event_logs[path] = self._open(path)
+        log = self._event_logs[path]
+        if log is not None:
+            numbers = f"health_status:{healthy:d},current_result:{passed:d},status_changed:{changed:d}"
+            log.write(f"time:{int(self._clock.wall())},host:{address},{numbers}")
+
+    def _open(self, path: str) -> Destination | None:
+        try:
+            return open_destination(path)
+        except (OSError, ValueError) as error:
+            self._log.write(WARN, f"health event log {path} cannot be opened: {error}")
+            return None
+
+
+def active_check(cluster: Cluster) -> HealthCheck | None:
+    """The cluster's check, None when it has none or an empty one."""
+    check = cluster.health_check
+    return check if check is not None and check != HealthCheck() else None

@@ -1,0 +1,65 @@
+"""One look at whether a host works: a TCP connection, or an HTTP request over one."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from typing import Final
+
+from pymosn.config.check.addresses import split_address
+from pymosn.config.schema.cluster import HealthCheck, HttpProbe
+
+#: Bytes of a reply's head that a probe reads for its status line.
+LONGEST_LINE: Final = 8192
+
+#: Whether the host at an address passes. OSError and TimeoutError mean that it could not be asked, which is no.
+Probe = Callable[[str, HealthCheck], Awaitable[bool]]
+
+
+def http_settings(check: HealthCheck) -> HttpProbe | None:
+    """The HTTP part of a check that asks by HTTP, None for one that only connects.
+
+    HTTP needs `http_check_config`, and a `protocol` of `Http1` or `http`, in any case of letters; all else connects.
+    """
+    if check.protocol.lower() not in ("http", "http1") or check.check_config is None:
+        return None
+    return check.check_config.http_check_config
+
+
+async def probe(address: str, check: HealthCheck) -> bool:
+    """Asks the host at `address` (`host:port`) once; see `Probe`."""
+    settings = http_settings(check)
+    host, port = split_address(address)
+    if settings is None:
+        async with asyncio.timeout(check.timeout):
+            _, writer = await asyncio.open_connection(host, port)
+            writer.close()
+        return True
+    async with asyncio.timeout(min(check.timeout, settings.timeout) or check.timeout):
+        status = await _status(host, settings.port or port, settings, address)
+    if not settings.codes:
+        return status == 200
+    return any(codes.Start <= status <= codes.End for codes in settings.codes)
+
+
+async def _status(host: str, port: int, settings: HttpProbe, address: str) -> int:
+    """The status of the reply, 0 when it is no HTTP."""
+    reader, writer = await asyncio.open_connection(host, port, limit=LONGEST_LINE)
+    try:
+        target = settings.path if settings.path.startswith("/") else f"/{settings.path}"
+        lines = (
+            f"{settings.method or 'GET'} {target} HTTP/1.1",
+            f"Host: {settings.domain or address}",
+            "User-Agent: pymosn-health-check",
+            "Accept: */*",
+            "Connection: close",
+        )
+        writer.write(("\r\n".join(lines) + "\r\n\r\n").encode())
+        try:
+            line = await reader.readline()
+        except ValueError:
+            return 0
+        parts = line.split()
+        return int(parts[1]) if len(parts) > 1 and parts[0].startswith(b"HTTP/1.") and parts[1].isdigit() else 0
+    finally:
+        writer.transport.abort()

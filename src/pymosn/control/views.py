@@ -1,0 +1,83 @@
+"""What is in force now, as JSON or, with `?format=text`, as text for people."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+from starlette.requests import Request
+from starlette.responses import PlainTextResponse, Response
+
+from pymosn.config.dump import dump
+from pymosn.config.schema import RouterConfiguration
+from pymosn.config.schema.router import Route
+from pymosn.control.plane import ClusterView, ControlPlane
+
+
+class Views:
+    """`/api/v1/clusters` and `/api/v1/routes`."""
+
+    def __init__(self, plane: ControlPlane) -> None:
+        self._plane = plane
+
+    async def clusters(self, request: Request) -> Response:
+        """All clusters with the state of their hosts; `?name=` for one."""
+        name = request.query_params.get("name")
+        clusters = [cluster for cluster in await self._plane.live_clusters() if name in (None, cluster["name"])]
+        if _wants_text(request):
+            return PlainTextResponse("".join(_cluster_text(cluster) for cluster in clusters))
+        return _json(clusters)
+
+    async def routes(self, request: Request) -> Response:
+        """All router tables as they are matched; `?name=` for one."""
+        name = request.query_params.get("name")
+        tables = self._plane.current().servers[0].router_tables()
+        found = [table for key, table in tables.items() if name in (None, key)]
+        if _wants_text(request):
+            return PlainTextResponse("".join(_table_text(table) for table in found))
+        return _json([dump(table) for table in found])
+
+
+def _wants_text(request: Request) -> bool:
+    return request.query_params.get("format") == "text"
+
+
+def _json(value: Any) -> Response:
+    return Response(json.dumps(value, indent=1, ensure_ascii=False), media_type="application/json")
+
+
+def _cluster_text(cluster: ClusterView) -> str:
+    lines = [f"{cluster['name']} ({cluster['type']}, {cluster['lb_type']})"]
+    for host in cluster["hosts"]:
+        name = f" ({host['hostname']})" if host["hostname"] else ""
+        load = f"{host['requests_active']} requests of {host['requests_total']}, {host['connections_active']} connections"
+        lines.append(f"  {host['address']}{name} weight {host['weight']}, {host['health']}: {load}")
+    if not cluster["hosts"]:
+        lines.append("  no hosts")
+    return "\n".join([*lines, ""])
+
+
+def _table_text(table: RouterConfiguration) -> str:
+    lines = [table.router_config_name]
+    for host in table.virtual_hosts:
+        lines.append(f"  {host.name or '-'}: {', '.join(host.domains)}")
+        lines += [f"    {number}. {_route_text(route)}" for number, route in enumerate(host.routers)]
+    return "\n".join([*lines, ""])
+
+
+def _route_text(route: Route) -> str:
+    """`prefix "/a", header x=1 -> cluster one`."""
+    shown = dump(route.match)
+    match = ", ".join(f"{key} {json.dumps(value)}" for key, value in shown.items()) or "any request"
+    action = "nothing"
+    if route.direct_response is not None:
+        action = f"status {route.direct_response.status}"
+    elif route.redirect is not None:
+        action = f"redirect {json.dumps(dump(route.redirect))}"
+    elif route.route is not None and route.route.weighted_clusters:
+        shares = [f"{entry.cluster.name} ({entry.cluster.weight})" for entry in route.route.weighted_clusters]
+        action = f"clusters {', '.join(shares)}"
+    elif route.route is not None:
+        target = dump(route.route)
+        action = f"cluster {route.route.cluster_name}" if route.route.cluster_name else json.dumps(target)
+    return f"{match} -> {action}"

@@ -1,0 +1,77 @@
+"""Conditions in CEL, the Common Expression Language, over the attributes that MOSN's expressions know.
+
+`request.path`, `.url_path`, `.method`, `.host`, `.scheme`, `.query`, `.headers` and `.query_params` (maps), `.size`,
+`.useragent`, `.referer`, `.id`; `source.ip`, `source.port`; `destination.ip`, `destination.port`; `connection.id`;
+`context.protocol`. The library is an extra, `pymosn[cel]`, imported where an expression is configured.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+from urllib.parse import parse_qsl
+
+from pymosn.api.proxy import Exchange
+from pymosn.api.routing import RouteMatcher
+
+
+class ExpressionError(ValueError):
+    """Not an expression, or the library for them is missing."""
+
+
+class Expression(RouteMatcher):
+    """An expression is true; one that cannot be evaluated, as for a missing header, is not."""
+
+    def __init__(self, source: str) -> None:
+        """Raises ExpressionError."""
+        try:
+            import celpy
+            from celpy.celparser import CELParseError
+        except ImportError:
+            raise ExpressionError("expressions need the extra pymosn[cel], which is not installed") from None
+        self._source = source
+        self._celpy: Any = celpy
+        environment = celpy.Environment()
+        try:
+            self._program: Any = environment.program(environment.compile(source))
+        except CELParseError as error:
+            raise ExpressionError(str(error.args[0] if error.args else error).strip().partition("\n")[0]) from None
+
+    def matches(self, exchange: Exchange) -> bool:
+        try:
+            result = self._program.evaluate(self._celpy.json_to_cel(attributes(exchange)))
+        except self._celpy.CELEvalError:
+            return False
+        return isinstance(result, self._celpy.celtypes.BoolType) and bool(result)
+
+    def text(self) -> str:
+        return self._source
+
+
+def attributes(exchange: Exchange) -> dict[str, object]:
+    """What expressions see of an exchange."""
+    head = exchange.request
+    headers: dict[str, str] = {}
+    for name, value in head.headers.items():
+        headers.setdefault(name, value)
+    connection = exchange.connection
+    query = head.query
+    return {
+        "request": {
+            "path": f"{head.path}?{query}" if query else head.path,
+            "url_path": head.path,
+            "method": head.method,
+            "host": head.host,
+            "scheme": head.scheme,
+            "query": query,
+            "headers": headers,
+            "query_params": dict(parse_qsl(query, keep_blank_values=True)),
+            "size": int(head.content_length),
+            "useragent": headers.get("user-agent", ""),
+            "referer": headers.get("referer", ""),
+            "id": headers.get("x-request-id", ""),
+        },
+        "source": {"ip": connection.remote_ip, "port": int(connection.remote_port)},
+        "destination": {"ip": connection.local_ip, "port": int(connection.local_port)},
+        "connection": {"id": int(connection.id)},
+        "context": {"protocol": exchange.protocol},
+    }

@@ -1,0 +1,89 @@
+"""What consistent-hash balancers look at (key reference section 6.5, `hash_policy`).
+
+All entries count, in order, and the same client gets the same number from every worker and after every restart.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from typing import Final
+
+from mypy_extensions import i64
+
+from pymosn.api.proxy import Exchange
+from pymosn.api.variables import cookie_value
+
+#: What `hash_value` gives when there is nothing to go by: any host will do.
+NO_HASH: Final[i64] = 0
+
+_FOUND: Final = b"\x01"
+_MISSING: Final = b"\x00"
+
+
+class HashPolicy:
+    """One thing that the hash is made of."""
+
+    def part(self, exchange: Exchange) -> bytes | None:
+        """Its value in an exchange, None when there is none."""
+        raise NotImplementedError
+
+
+class HashHeader(HashPolicy):
+    """A request header; several fields of one name count together."""
+
+    def __init__(self, name: str) -> None:
+        self._name = name.lower()
+
+    def part(self, exchange: Exchange) -> bytes | None:
+        values = exchange.request.headers.get_all(self._name)
+        return ",".join(values).encode("utf-8", "surrogateescape") if values else None
+
+
+class HashCookie(HashPolicy):
+    """A cookie. With `generate`, a client that has none gets one with the reply."""
+
+    def __init__(self, name: str, path: str, ttl: float, generate: bool) -> None:
+        """`ttl`: seconds; 0 is a cookie for the session."""
+        self._name: bytes = name.encode()
+        self._generate = generate
+        attributes = f"; Path={path}" if path else ""
+        if ttl > 0:
+            attributes += f"; Max-Age={max(1, round(ttl))}"
+        self._attributes: bytes = attributes.encode() + b"; HttpOnly"
+
+    def part(self, exchange: Exchange) -> bytes | None:
+        value = cookie_value(exchange.request.headers.get_raw(b"cookie"), self._name)
+        if value is not None or not self._generate:
+            return value
+        start = self._name + b"="
+        if not exchange.set_cookie.startswith(start):
+            exchange.set_cookie = start + os.urandom(8).hex().encode() + self._attributes
+        return exchange.set_cookie[len(start) :].partition(b";")[0]
+
+
+class HashSourceIp(HashPolicy):
+    """The IP address of the client's socket."""
+
+    def part(self, exchange: Exchange) -> bytes | None:
+        return exchange.connection.remote_ip.encode() or None
+
+
+def hash_value(policies: list[HashPolicy], exchange: Exchange) -> i64:
+    """A positive number made of all policies; NO_HASH when none of them has a value. Without policies: the source IP."""
+    hasher = hashlib.blake2b(digest_size=8)
+    if not policies:
+        hasher.update(exchange.connection.remote_ip.encode())
+    else:
+        has_any = False
+        for policy in policies:
+            part = policy.part(exchange)
+            if part is None:
+                hasher.update(_MISSING)
+            else:
+                has_any = True
+                hasher.update(_FOUND + len(part).to_bytes(4, "big") + part)
+        if not has_any:
+            return NO_HASH
+    number: i64 = int.from_bytes(hasher.digest(), "big") >> 1
+    return number or 1

@@ -1,0 +1,91 @@
+"""Finding the first matching route of a long list without asking each.
+
+The winner is the same as in a walk from top to bottom: conditions have no effects, so the order in which they are asked
+does not matter, only the place of those that hold. A route whose first condition is a path or a prefix is asked when that
+is met, which a look-up tells; regular expressions are searched for all in one pass; every other route is asked, as long
+as no earlier one matched.
+"""
+
+from __future__ import annotations
+
+from mypy_extensions import i64
+
+from pymosn.api.proxy import Exchange
+from pymosn.api.routing import Route, RouteMatcher
+from pymosn.routing.matchers import AllOf, Path, PathRegex, Prefix
+from pymosn.routing.regex import PatternError, RegexSet
+
+#: Walking fewer routes than this costs less than the look-ups.
+WORTHWHILE: i64 = 12
+
+
+def first_condition(matcher: RouteMatcher) -> RouteMatcher:
+    """The condition that a route is indexed by."""
+    return matcher.matchers[0] if isinstance(matcher, AllOf) else matcher
+
+
+class RouteIndex:
+    """An index over all routes of one virtual host."""
+
+    def __init__(self, routes: list[Route]) -> None:
+        self._routes = routes
+        # Lists of places, each in rising order.
+        self._paths: dict[bytes, list[int]] = {}
+        self._prefixes: dict[bytes, list[int]] = {}
+        self._others: list[int] = []
+        self._regex_places: list[int] = []
+        patterns: list[str] = []
+        for place, route in enumerate(routes):
+            first = first_condition(route.matcher)
+            if isinstance(first, Path):
+                self._paths.setdefault(first.folded, []).append(place)
+            elif isinstance(first, Prefix) and first.prefix:
+                self._prefixes.setdefault(first.prefix, []).append(place)
+            elif isinstance(first, PathRegex):
+                self._regex_places.append(place)
+                patterns.append(first.regex.pattern)
+            else:
+                self._others.append(place)
+        self._lengths: list[int] = sorted({len(prefix) for prefix in self._prefixes})
+        self._regexes: RegexSet | None = self._regex_set(patterns)
+
+    def _regex_set(self, patterns: list[str]) -> RegexSet | None:
+        if len(patterns) > 1:
+            try:
+                return RegexSet(patterns)
+            except PatternError:  # each is good by itself: together they are too large
+                pass
+        self._others = sorted(self._others + self._regex_places)
+        self._regex_places = []
+        return None
+
+    def find(self, exchange: Exchange) -> Route | None:
+        """The first route that matches."""
+        path = exchange.request.raw_path
+        best: i64 = len(self._routes)
+        if self._paths:
+            places = self._paths.get(path.lower())
+            if places is not None:
+                best = self._first(places, best, exchange)
+        size: i64 = len(path)
+        for length in self._lengths:
+            if length > size:
+                break
+            places = self._prefixes.get(path[:length])
+            if places is not None:
+                best = self._first(places, best, exchange)
+        best = self._first(self._others, best, exchange)
+        regexes = self._regexes
+        if regexes is not None and self._regex_places[0] < best:
+            places = [self._regex_places[at] for at in sorted(regexes.find(path))]
+            best = self._first(places, best, exchange)
+        return self._routes[best] if best < len(self._routes) else None
+
+    def _first(self, places: list[int], best: i64, exchange: Exchange) -> i64:
+        """The first of `places` that matches, or `best` when none before it does."""
+        for place in places:
+            if place >= best:
+                break
+            if self._routes[place].matcher.matches(exchange):
+                return place
+        return best

@@ -1,0 +1,125 @@
+"""What a route changes about a request before it goes upstream (key reference section 6.5): path, host, header fields."""
+
+from __future__ import annotations
+
+from typing import Final
+
+from pymosn.api.proxy import Exchange
+from pymosn.api.routing import HeaderChanges
+from pymosn.core.chars import TARGET
+from pymosn.core.message import RequestHead
+from pymosn.protocol.http1.target import is_host, normalize_path
+from pymosn.routing.matchers import path_text
+from pymosn.routing.regex import Replacement
+
+#: Where the path that came is told to the upstream.
+ORIGINAL_PATH: Final = b"x-mosn-original-path"
+
+QUESTION_MARK: Final = 63
+PERCENT: Final = 37
+
+
+class PathRewrite:
+    """Another path for a request."""
+
+    def apply(self, path: bytes) -> bytes:
+        """The new path for a path in normal form."""
+        raise NotImplementedError
+
+
+class PrefixRewrite(PathRewrite):
+    """Another text in place of the matched prefix."""
+
+    def __init__(self, prefix: bytes, replacement: str) -> None:
+        """`prefix`: as matched; empty for a path match, where the whole path is replaced."""
+        self._size = len(prefix)
+        self._is_whole = not prefix
+        self._replacement: bytes = path_text(replacement)
+
+    def apply(self, path: bytes) -> bytes:
+        return self._replacement if self._is_whole else self._replacement + path[self._size :]
+
+
+class RegexRewrite(PathRewrite):
+    """A replacement of every match of an expression."""
+
+    def __init__(self, pattern: str, substitution: str) -> None:
+        """Raises PatternError."""
+        self._replacement = Replacement(pattern, substitution)
+
+    def apply(self, path: bytes) -> bytes:
+        return self._replacement.apply(path)
+
+
+def normal_form(path: bytes) -> bytes | None:
+    """A rewritten path as requests have it: rooted, escaped, without double slashes; None if it climbs above the root."""
+    if not path.startswith(b"/"):
+        path = b"/" + path
+    clean = True
+    for byte in path:
+        if TARGET[byte] == 0 or byte == QUESTION_MARK:
+            clean = False
+    if not clean:
+        path = b"".join(
+            [bytes([byte]) if TARGET[byte] and byte != QUESTION_MARK else b"%%%02X" % byte for byte in path]
+        )
+    return normalize_path(path)
+
+
+class RequestChanges:
+    """All that a route changes about a request: header fields first, then the host, then the path."""
+
+    def __init__(
+        self,
+        headers: HeaderChanges | None = None,
+        path: PathRewrite | None = None,
+        host: str = "",
+        host_header: str = "",
+    ) -> None:
+        """`host` goes before `host_header`, the request header that names the host."""
+        self.headers = headers
+        self.path = path
+        self.host = host
+        self.host_header: bytes = host_header.lower().encode()
+
+    def apply(self, exchange: Exchange) -> bool:
+        """Changes the request; False when the rewritten path is none."""
+        head = exchange.request
+        headers = self.headers
+        if headers is not None:
+            headers.apply(head.headers, exchange)
+        if self.host:
+            rewrite_host(exchange, self.host.encode())
+        elif self.host_header:
+            value = head.headers.get_raw(self.host_header)
+            if value is not None:
+                rewrite_host(exchange, value)
+        path = self.path
+        return path is None or _rewrite_path(exchange, head, path)
+
+
+def _rewrite_path(exchange: Exchange, head: RequestHead, rewrite: PathRewrite) -> bool:
+    old = head.raw_path
+    if old == b"*":
+        return True
+    changed = rewrite.apply(old)
+    if changed == old:
+        return True
+    new = normal_form(changed)
+    if new is None:
+        return False
+    if new != old:
+        exchange.original_path = old
+        head.raw_path = new
+        head.headers.remove_raw(ORIGINAL_PATH)
+        head.headers.add_raw(ORIGINAL_PATH, old)
+    return True
+
+
+def rewrite_host(exchange: Exchange, host: bytes) -> None:
+    """Makes `host` the host that the upstream is asked for; nothing happens when it is no host."""
+    head = exchange.request
+    if is_host(host):
+        if not exchange.original_host:
+            exchange.original_host = head.raw_host
+        head.host = host.decode("ascii")

@@ -1,0 +1,72 @@
+"""The other side of `pymosn reload`: a signal to the running process, and its answer through the admin API."""
+
+import http.client
+import os
+import signal
+import time
+from typing import Final
+
+import msgspec
+
+from pymosn.config.schema import MosnConfig
+from pymosn.control.plane import Outcome
+from pymosn.server.logs import process_log_path
+
+#: Seconds between two looks at the admin API.
+PERIOD: Final = 0.05
+#: Addresses that mean all of this machine's, at which nobody can be reached.
+_ALL: Final = {"0.0.0.0": "127.0.0.1", "::": "::1"}
+
+
+class ReloadError(Exception):
+    """Nobody could be asked, or nobody answered; the text says why."""
+
+
+def reload_running(config: MosnConfig, base_dir: str, timeout: float) -> Outcome:
+    """Sends SIGHUP to the process of the configuration's pid file and waits for the outcome, `timeout` seconds at most.
+
+    Without an admin port the outcome only says where to look.
+    """
+    pid = _running(config.pid or os.path.join(base_dir, "logs", "mosn.pid"))
+    endpoint = config.admin.endpoint() if config.admin is not None else None
+    before = _last_change(endpoint).attempt if endpoint is not None else 0
+    _signal(pid, signal.SIGHUP)
+    if endpoint is None:
+        message = f"signal sent to {pid}; without an admin port, {process_log_path(config, base_dir)} tells the result"
+        return Outcome(attempt=0, source="SIGHUP", applied=True, version=0, message=message, faults=[])
+    deadline = time.monotonic() + timeout
+    while time.monotonic() < deadline:
+        outcome = _last_change(endpoint)
+        if outcome.attempt > before:
+            return outcome
+        time.sleep(PERIOD)
+    raise ReloadError(f"no result within {timeout:g} s; see {process_log_path(config, base_dir)}")
+
+
+def _running(path: str) -> int:
+    try:
+        with open(path) as file:
+            pid = int(file.read())
+    except (OSError, ValueError) as error:
+        raise ReloadError(f"no process found: pid file {path}: {error}") from error
+    _signal(pid, 0)
+    return pid
+
+
+def _signal(pid: int, number: int) -> None:
+    try:
+        os.kill(pid, number)
+    except OSError as error:
+        raise ReloadError(f"process {pid}: {error.strerror}") from error
+
+
+def _last_change(endpoint: tuple[str, int]) -> Outcome:
+    host, port = endpoint
+    connection = http.client.HTTPConnection(_ALL.get(host, host), port, timeout=5.0)
+    try:
+        connection.request("GET", "/api/v1/last_change")
+        return msgspec.json.decode(connection.getresponse().read(), type=Outcome)
+    except (OSError, http.client.HTTPException, msgspec.MsgspecError) as error:
+        raise ReloadError(f"the admin API at {host}:{port} does not answer: {error}") from error
+    finally:
+        connection.close()

@@ -1,0 +1,61 @@
+"""What balancers share: their numbers, and the search for a host that will do."""
+
+from __future__ import annotations
+
+import random
+
+from mypy_extensions import i64
+
+from pymosn.api.upstream import Host, Selection
+from pymosn.core.clock import Clock
+from pymosn.upstream.slow_start import SlowStart
+
+
+class BalancerOptions:
+    """The numbers of `lbconfig`, `slow_start` and `panic_threshold`, and the clock that they go by."""
+
+    def __init__(
+        self,
+        clock: Clock,
+        choice_count: i64 = 2,
+        active_request_bias: float = 1.0,
+        client_error_bias: float = 0.0,
+        server_error_bias: float = 0.0,
+        slow_start: SlowStart | None = None,
+        panic_threshold: float = 0.0,
+    ) -> None:
+        """`panic_threshold`: percent of healthy hosts below which health is not looked at; 0 is never."""
+        self.clock = clock
+        self.choice_count: i64 = max(1, choice_count)
+        self.active_request_bias = active_request_bias
+        self.client_error_bias = client_error_bias
+        self.server_error_bias = server_error_bias
+        self.slow_start = slow_start
+        self.panic_threshold = panic_threshold
+
+
+def scan(hosts: list[Host], start: i64, selection: Selection) -> i64:
+    """The place of the first host from `start` on, round the list, that will do; -1 when there is none.
+
+    One that was tried already will do only when there is no other.
+    """
+    count: i64 = len(hosts)
+    second: i64 = -1
+    at = start
+    passes: i64 = 0
+    while passes < count:
+        if at >= count:
+            at = 0
+        host = hosts[at]
+        if selection.allows(host):
+            return at
+        if second < 0 and selection.can_use(host):
+            second = at
+        at += 1
+        passes += 1
+    return second
+
+
+def draw(bound: i64) -> i64:
+    """A random number from 0 to `bound` - 1; a tenth of what `random.randrange` costs."""
+    return i64(random.random() * float(bound))

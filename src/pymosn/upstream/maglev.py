@@ -1,0 +1,88 @@
+"""Maglev hashing: a look-up table in which each host has its share of places (Eisenbud et al., NSDI 2016, section 3.4)."""
+
+from __future__ import annotations
+
+from typing import Final
+
+from mypy_extensions import i64
+
+from pymosn.api.upstream import Balancer, Host, Selection
+from pymosn.upstream.choosing import scan
+from pymosn.upstream.hashing import STEP, digest, mix, request_hash
+
+#: Places in the table: primes. The second is for clusters of at least MANY hosts.
+SIZE: Final[i64] = 65537
+LARGE_SIZE: Final[i64] = 655373
+MANY: Final[i64] = 30000
+
+#: Places that are tried for a request whose host is sick before the list is walked.
+MAX_REHASHES: Final[i64] = 32
+
+
+class Maglev(Balancer):
+    """A request goes where others with its hash go, and few requests move when hosts come or go.
+
+    Each host has places in proportion to its weight. A request whose host is sick is hashed again, so that the requests of
+    a sick host are spread over all others, always in the same way.
+    """
+
+    def __init__(self, hosts: list[Host]) -> None:
+        super().__init__(hosts)
+        self.uses_hash = True
+        self._table = maglev_table(hosts, LARGE_SIZE if len(hosts) >= MANY else SIZE) if hosts else []
+
+    def choose(self, selection: Selection) -> Host | None:
+        table = self._table
+        size: i64 = len(table)
+        if size == 0:
+            return None
+        value = request_hash(selection)
+        rehashes: i64 = 0
+        while rehashes < MAX_REHASHES:
+            host = table[value % size]
+            if selection.allows(host):
+                return host
+            value = mix(value + STEP)
+            rehashes += 1
+        at = scan(self.hosts, value % len(self.hosts), selection)
+        return self.hosts[at] if at >= 0 else None
+
+
+def maglev_table(hosts: list[Host], size: i64) -> list[Host]:
+    """The table: in each round a host takes the next free place of its own permutation of all places.
+
+    A host of less than the greatest weight sits out a part of the rounds. The order of `hosts` does not matter.
+    """
+    ordered = sorted(hosts, key=_address)
+    offsets: list[int] = []
+    skips: list[int] = []
+    for host in ordered:
+        numbers = digest(host.address)
+        offsets.append(numbers[0] % size)
+        skips.append(numbers[1] % (size - 1) + 1)
+    greatest: i64 = max(host.weight for host in ordered)
+    credits = [0] * len(ordered)
+    places: list[Host | None] = [None] * int(size)
+    filled: i64 = 0
+    while filled < size:
+        for index, host in enumerate(ordered):
+            credit: i64 = credits[index] + host.weight
+            if credit >= greatest:
+                credit -= greatest
+                skip: i64 = skips[index]
+                at: i64 = offsets[index]
+                while places[at] is not None:
+                    at += skip
+                    if at >= size:
+                        at -= size
+                places[at] = host
+                offsets[index] = at
+                filled += 1
+                if filled == size:
+                    break
+            credits[index] = credit
+    return [host for host in places if host is not None]
+
+
+def _address(host: Host) -> str:
+    return host.address

@@ -1,0 +1,56 @@
+"""When most hosts seem sick, the few healthy ones must not get everything."""
+
+from __future__ import annotations
+
+from typing import Final
+
+from mypy_extensions import i64
+
+from pymosn.api.upstream import PLAIN, Balancer, Host, Selection
+from pymosn.upstream.choosing import BalancerOptions
+
+#: Seconds between two counts of the healthy hosts.
+COUNT_PERIOD: Final[float] = 0.1
+
+
+def _anyone() -> Selection:
+    selection = Selection()
+    selection.ignores_health = True
+    return selection
+
+
+#: A request without wishes in a panic.
+ANYONE: Final = _anyone()
+
+
+class Panic(Balancer):
+    """Asks another balancer, and tells it not to look at health while fewer than the threshold are healthy."""
+
+    def __init__(self, balancer: Balancer, options: BalancerOptions) -> None:
+        super().__init__(balancer.hosts)
+        self.uses_hash = balancer.uses_hash
+        self._balancer = balancer
+        self._clock = options.clock
+        self._threshold = options.panic_threshold
+        self._until = 0.0
+        self.is_on = False
+
+    def choose(self, selection: Selection) -> Host | None:
+        if self._clock.now >= self._until:
+            self._until = self._clock.now + COUNT_PERIOD
+            self._count()
+        if self.is_on:
+            if selection is PLAIN:
+                return self._balancer.choose(ANYONE)
+            selection.ignores_health = True
+            host = self._balancer.choose(selection)
+            selection.ignores_health = False
+            return host
+        return self._balancer.choose(selection)
+
+    def _count(self) -> None:
+        healthy: i64 = 0
+        for host in self.hosts:
+            if host.is_healthy:
+                healthy += 1
+        self.is_on = float(healthy) * 100.0 < self._threshold * float(len(self.hosts))

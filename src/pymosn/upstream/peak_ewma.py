@@ -1,0 +1,36 @@
+"""The host that promises the quickest reply: recent latency times what is under way."""
+
+from __future__ import annotations
+
+import math
+from typing import Final
+
+from pymosn.api.upstream import Host, LatencyAverage, Selection
+from pymosn.upstream.choosing import BalancerOptions
+from pymosn.upstream.least_loaded import LeastLoaded, best_of
+
+#: What a second request costs at a host of which nothing is known yet: one is enough to find out.
+UNKNOWN: Final[float] = 1e9
+
+
+class PeakEwma(LeastLoaded):
+    """The best of `choice_count` hosts by latency x (active + 1) ** bias / share of success."""
+
+    def __init__(self, hosts: list[Host], options: BalancerOptions) -> None:
+        super().__init__(hosts, options)
+        self._client_bias = options.client_error_bias
+        self._server_bias = options.server_error_bias
+        for host in hosts:
+            if host.latency is None:
+                host.latency = LatencyAverage()
+
+    def choose(self, selection: Selection) -> Host | None:
+        return best_of(self, self.hosts, self._choices, selection)
+
+    def load(self, host: Host) -> float:
+        average = host.latency
+        if average is None or average.seconds == 0.0:
+            return UNKNOWN * float(host.active_requests)
+        success = 1.0 - average.client_errors * self._client_bias - average.server_errors * self._server_bias
+        load = average.seconds * math.pow(float(host.active_requests) + 1.0, self._bias)
+        return load / (max(0.1, success) * float(host.weight))

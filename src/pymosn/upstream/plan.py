@@ -1,0 +1,79 @@
+"""What a cluster is to be: plain values that compare equal when nothing has changed. `config` makes them of its blocks."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+from pymosn.api.upstream import Criteria
+
+
+class HostPlan(NamedTuple):
+    """One host. `weight`: 1 to 128; `metadata` is what subset balancing goes by, sorted by key."""
+
+    address: str
+    hostname: str = ""
+    weight: int = 1
+    metadata: Criteria = ()
+
+
+class LimitPlan(NamedTuple):
+    """One worker's share of a cluster's limits; 0 is no limit."""
+
+    connections: int = 0
+    pending: int = 0
+    requests: int = 0
+    retries: int = 0
+
+
+class SubsetPlan(NamedTuple):
+    """Subset balancing; the keys of each selector and `default` are sorted. `fallback`: 0 none, 1 any host, 2 `default`."""
+
+    selectors: tuple[tuple[str, ...], ...]
+    fallback: int = 0
+    default: Criteria = ()
+
+
+class SlowStartPlan(NamedTuple):
+    """Seconds, and how the weight grows within them."""
+
+    duration: float
+    aggression: float = 1.0
+    min_weight_percent: float = 0.1
+
+
+class BalancingPlan(NamedTuple):
+    """How a host is chosen. `panic_threshold` in percent."""
+
+    lb_type: str = "LB_ROUNDROBIN"
+    choice_count: int = 2
+    active_request_bias: float = 1.0
+    client_error_bias: float = 0.0
+    server_error_bias: float = 0.0
+    panic_threshold: float = 0.0
+    slow_start: SlowStartPlan | None = None
+    subset: SubsetPlan | None = None
+
+
+class EjectionPlan(NamedTuple):
+    """When a host is taken out for what became of its requests. Times in seconds, rates in percent; 0 is off."""
+
+    consecutive_errors: int = 5
+    error_rate: float = 0.0
+    minimum_requests: int = 20
+    interval: float = 10.0
+    base_ejection_time: float = 30.0
+    max_ejection_percent: float = 10.0
+
+
+class ClusterPlan(NamedTuple):
+    """A whole cluster."""
+
+    name: str
+    hosts: tuple[HostPlan, ...] = ()
+    balancing: BalancingPlan = BalancingPlan()
+    limits: LimitPlan = LimitPlan()
+    ejection: EjectionPlan | None = None
+    connect_timeout: float = 10.0
+    idle_timeout: float = 0.0
+    max_requests_per_connection: int = 0
+    buffer_limit: int = 0

@@ -1,0 +1,73 @@
+"""Consistent hashing on a ring (Karger et al., STOC 1997; the points are made as in ketama)."""
+
+from __future__ import annotations
+
+from bisect import bisect_left
+from typing import Final
+
+from mypy_extensions import i64
+
+from pymosn.api.upstream import Balancer, Host, Selection
+from pymosn.upstream.choosing import scan
+from pymosn.upstream.hashing import digest, request_hash
+
+#: Points of a host per unit of weight, halved as often as it takes to stay within MAX_POINTS.
+POINTS_PER_WEIGHT: Final[i64] = 160
+MAX_POINTS: Final[i64] = 32768
+
+#: How many bits of an entry of the ring say whose point it is.
+PLACE_BITS: Final = 20
+PLACE_MASK: Final = (1 << PLACE_BITS) - 1
+
+
+class RingHash(Balancer):
+    """A request goes to the host of the first point after its hash; from a sick host on to the next point of another."""
+
+    def __init__(self, hosts: list[Host]) -> None:
+        super().__init__(hosts)
+        self.uses_hash = True
+        ring = _ring(hosts)
+        self._points: list[int] = [entry >> PLACE_BITS for entry in ring]
+        self._owners: list[Host] = [hosts[entry & PLACE_MASK] for entry in ring]
+
+    def choose(self, selection: Selection) -> Host | None:
+        owners = self._owners
+        count: i64 = len(owners)
+        if count == 0:
+            return None
+        value = request_hash(selection)
+        at: i64 = bisect_left(self._points, int(value))
+        if at == count:
+            at = 0
+        host = owners[at]
+        if selection.allows(host):
+            return host
+        # The walk may be long: first see whether it leads anywhere.
+        second = scan(self.hosts, value % len(self.hosts), selection)
+        if second < 0:
+            return None
+        if not selection.allows(self.hosts[second]):
+            return self.hosts[second]
+        while not selection.allows(host):
+            at += 1
+            if at == count:
+                at = 0
+            host = owners[at]
+        return host
+
+
+def _ring(hosts: list[Host]) -> list[int]:
+    """All points in order, each with the place of its host in the low bits: numbers sort faster than pairs."""
+    total: i64 = sum(host.weight for host in hosts)
+    per_weight = POINTS_PER_WEIGHT
+    while total * per_weight > MAX_POINTS and per_weight > 1:
+        per_weight //= 2
+    ring: list[int] = []
+    for place, host in enumerate(hosts):
+        points: list[int] = []
+        count = int(host.weight * per_weight)
+        while len(points) < count:
+            points += digest(f"{host.address}_{len(points)}")
+        ring += [point << PLACE_BITS | place for point in points[:count]]
+    ring.sort()
+    return ring

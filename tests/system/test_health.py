@@ -1,0 +1,84 @@
+"""Active health checks and STRICT_DNS on the real program."""
+
+import json
+import os
+import signal
+import socket
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from pymosn_process import READY, Pymosn, TwoHops, Upstream, eventually, free_ports
+
+Start = Callable[..., Pymosn]
+
+
+def hosts(hops: TwoHops) -> dict[str, str]:
+    """Address -> health of the hosts of cluster `server`."""
+    (cluster,) = json.loads(hops.admin("/api/v1/clusters?name=server"))
+    return {host["address"]: host["health"] for host in cluster["hosts"]}
+
+
+def server_cluster(hops: TwoHops) -> dict[str, Any]:
+    cluster: dict[str, Any] = hops.config["cluster_manager"]["clusters"][1]
+    return cluster
+
+
+def test_a_host_that_is_down_is_skipped_and_comes_back(start: Start, two_hops: TwoHops, tmp_path: Path) -> None:
+    (port,) = free_ports(1)
+    address = f"127.0.0.1:{port}"
+    cluster = server_cluster(two_hops)
+    cluster["hosts"].append({"address": address})
+    cluster["health_check"] = {
+        "service_name": "backend",
+        "interval": "50ms",
+        "timeout": "500ms",
+        "initial_delay_seconds": "10ms",
+        "event_log_path": str(tmp_path / "health.log"),
+    }
+    proxy = start(two_hops.config)
+    proxy.wait_for(READY)
+    assert eventually(lambda: hosts(two_hops)[address] == "failed_active_check")
+    proxy.wait_for(f"host {address} fails its health check")
+    assert [two_hops.get()[0] for _ in range(20)] == [200] * 20
+    assert '"healty": "1"' in two_hops.admin("/api/v1/stats?key=healthcheck.service.backend")
+    with socket.create_server(("127.0.0.1", port)):
+        assert eventually(lambda: hosts(two_hops)[address] == "healthy")
+    assert f"host:{address},health_status:0,current_result:0,status_changed:1" in (tmp_path / "health.log").read_text()
+
+
+def test_a_new_worker_knows_who_is_down(start: Start, two_hops: TwoHops) -> None:
+    (port,) = free_ports(1)
+    cluster = server_cluster(two_hops)
+    cluster["hosts"].append({"address": f"127.0.0.1:{port}"})
+    cluster["health_check"] = {"interval": "1h", "initial_delay_seconds": "10ms"}
+    proxy = start(two_hops.config, "--workers", "1")
+    proxy.wait_for(READY)
+    proxy.wait_for("fails its health check")
+    (old,) = proxy.worker_pids()
+    os.kill(old, signal.SIGKILL)
+    proxy.wait_for(r"worker 1 \(pid \d+\) serves")
+    assert [two_hops.get()[0] for _ in range(10)] == [200] * 10
+
+
+def test_http_checks_judge_by_status(start: Start, two_hops: TwoHops, upstream: Upstream) -> None:
+    cluster = server_cluster(two_hops)
+    probe = {"path": "/health", "codes": [{"Start": 500, "End": 599}]}
+    cluster["health_check"] = {
+        "protocol": "http1",
+        "interval": "50ms",
+        "initial_delay_seconds": "10ms",
+        "check_config": {"http_check_config": probe},
+    }
+    proxy = start(two_hops.config)
+    proxy.wait_for("fails its health check: the answer is not the expected one")
+    assert two_hops.get()[0] in (502, 503)
+
+
+def test_strict_dns_makes_hosts_of_addresses(start: Start, two_hops: TwoHops, upstream: Upstream) -> None:
+    cluster = server_cluster(two_hops)
+    cluster |= {"type": "STRICT_DNS", "dns_refresh_rate": "1s", "hosts": [{"address": f"localhost:{upstream.port}"}]}
+    proxy = start(two_hops.config)
+    proxy.wait_for(READY)
+    assert hosts(two_hops) == {f"127.0.0.1:{upstream.port}": "unchecked"}
+    assert two_hops.get()[0] == 200

@@ -1,0 +1,261 @@
+"""Change at run time: SIGHUP, `pymosn reload` and the admin API, on the real program and under load."""
+
+import copy
+import http.client
+import json
+import os
+import signal
+import subprocess
+import sys
+import threading
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from pymosn_process import READY, Pymosn, TwoHops, Upstream, _listener, _table, eventually, free_ports, get
+
+from pymosn.server.worker_process import worker_environment
+
+Start = Callable[..., Pymosn]
+RELOADS = 30
+
+
+class Load:
+    """Keep-alive clients that ask without a pause. `failures`: anything but a 200."""
+
+    def __init__(self, port: int, connections: int, path: str = "/") -> None:
+        self.failures: list[str] = []
+        self.count = 0
+        self._stop = threading.Event()
+        self._threads = [threading.Thread(target=self._run, args=(port, path), daemon=True) for _ in range(connections)]
+        for thread in self._threads:
+            thread.start()
+
+    def _run(self, port: int, path: str) -> None:
+        connection = http.client.HTTPConnection("127.0.0.1", port, timeout=20)
+        while not self._stop.is_set():
+            try:
+                connection.request("GET", path)
+                response = connection.getresponse()
+                body = response.read()
+            except (OSError, http.client.HTTPException) as error:
+                self.failures.append(repr(error))
+                connection.close()
+                continue
+            if response.status != 200:
+                self.failures.append(f"{response.status} {body!r}")
+            self.count += 1
+        connection.close()
+
+    def end(self) -> None:
+        self._stop.set()
+        for thread in self._threads:
+            thread.join(20)
+
+
+def post(port: int, path: str, value: Any) -> tuple[int, dict[str, Any]]:
+    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=40)
+    try:
+        connection.request("POST", path, json.dumps(value))
+        response = connection.getresponse()
+        return response.status, json.loads(response.read())
+    finally:
+        connection.close()
+
+
+def write(tmp_path: Path, config: dict[str, Any]) -> None:
+    (tmp_path / "conf" / "mosn.json").write_text(json.dumps(config))
+
+
+def attempts(hops: TwoHops) -> int:
+    return int(json.loads(hops.admin("/api/v1/last_change"))["attempt"])
+
+
+def reload(proxy: Pymosn, hops: TwoHops, tmp_path: Path, config: dict[str, Any]) -> dict[str, Any]:
+    """Changes the file, sends SIGHUP and gives what became of it."""
+    before = attempts(hops)
+    write(tmp_path, config)
+    proxy.send(signal.SIGHUP)
+    assert eventually(lambda: attempts(hops) > before)
+    found: dict[str, Any] = json.loads(hops.admin("/api/v1/last_change"))
+    return found
+
+
+def memory(pids: list[int]) -> int:
+    """Resident bytes of the processes."""
+    pages = [int(Path(f"/proc/{pid}/statm").read_text().split()[1]) for pid in pids]
+    return sum(pages) * os.sysconf("SC_PAGE_SIZE")
+
+
+def direct(status: int, body: str) -> dict[str, Any]:
+    return {"match": {"prefix": "/new"}, "direct_response": {"status": status, "body": body}}
+
+
+def test_reloads_under_load_fail_no_request_and_leak_nothing(start: Start, two_hops: TwoHops, tmp_path: Path) -> None:
+    others = [Upstream(), Upstream()]
+    proxy = start(two_hops.config)
+    proxy.wait_for(READY)
+    load = Load(two_hops.client_port, 64)
+    pids = proxy.worker_pids()
+    sizes: list[int] = []
+    try:
+        assert eventually(lambda: load.count > 200)
+        for turn in range(RELOADS):
+            config = copy.deepcopy(two_hops.config)
+            hosts = config["cluster_manager"]["clusters"][1]["hosts"]
+            hosts += [{"address": f"127.0.0.1:{other.port}"} for other in others[: turn % 3]]
+            if turn % 3 == 2:
+                del hosts[0]
+            host = config["servers"][0]["routers"][0]["virtual_hosts"][0]
+            host["routers"] = [direct(200, f"turn {turn}"), *host["routers"]]
+            assert reload(proxy, two_hops, tmp_path, config)["applied"]
+            assert two_hops.get("/new") == (200, f"turn {turn}")
+            sizes.append(memory(pids))
+        count = load.count
+        assert eventually(lambda: load.count > count + 100)
+    finally:
+        load.end()
+        for other in others:
+            other.close()
+    assert load.failures == []
+    assert proxy.worker_pids() == pids
+    assert sizes[-1] < sizes[RELOADS // 3] * 1.1
+
+
+def test_a_broken_file_is_refused_and_the_old_one_stays(start: Start, two_hops: TwoHops, tmp_path: Path) -> None:
+    proxy = start(two_hops.config)
+    proxy.wait_for(READY)
+    broken = copy.deepcopy(two_hops.config)
+    broken["servers"][0]["routers"][0]["virtual_hosts"][0]["routers"][0]["route"]["cluster_name"] = "nowhere"
+    broken["cluster_manager"]["clusters"][1]["hosts"][0]["address"] = "no port"
+    outcome = reload(proxy, two_hops, tmp_path, broken)
+    assert not outcome["applied"]
+    assert outcome["version"] == 1
+    assert sum(fault["severity"] == "error" for fault in outcome["faults"]) == 2
+    assert all(fault["line"] > 0 for fault in outcome["faults"])
+    assert two_hops.get("/a")[0] == 200
+
+
+def test_a_filter_that_does_not_load_changes_nothing_anywhere(start: Start, two_hops: TwoHops, tmp_path: Path) -> None:
+    proxy = start(two_hops.config)
+    proxy.wait_for(READY)
+    (tmp_path / "conf" / "broken.py").write_text("import no_such_module\n")
+    config = copy.deepcopy(two_hops.config)
+    config["servers"][0]["listeners"][0]["stream_filters"] = [
+        {"type": "python", "config": {"path": "broken.py", "class": "Tenant"}}
+    ]
+    config["servers"][0]["routers"][0]["virtual_hosts"][0]["routers"] = [direct(200, "changed")]
+    outcome = reload(proxy, two_hops, tmp_path, config)
+    assert not outcome["applied"]
+    assert "no_such_module" in outcome["faults"][0]["message"]
+    assert two_hops.get("/new")[1].startswith("hello from upstream")
+
+
+def test_listeners_come_and_go(start: Start, two_hops: TwoHops, tmp_path: Path) -> None:
+    proxy = start(two_hops.config)
+    proxy.wait_for(READY)
+    (added,) = free_ports(1)
+    config = copy.deepcopy(two_hops.config)
+    config["servers"][0]["listeners"].append(_listener("third", added, "server_router"))
+    assert reload(proxy, two_hops, tmp_path, config)["applied"]
+    load = Load(two_hops.client_port, 4)
+    assert [get(added, "/b")[0] for _ in range(10)] == [200] * 10
+    connection = http.client.HTTPConnection("127.0.0.1", added, timeout=20)
+    connection.request("GET", "/kept")
+    assert connection.getresponse().read() == b"hello from upstream, /kept\n"
+    assert reload(proxy, two_hops, tmp_path, two_hops.config)["applied"]
+    assert eventually(lambda: _refuses(added))
+    load.end()
+    assert load.failures == []
+    assert two_hops.get("/c")[0] == 200
+    connection.close()
+
+
+def test_an_exchange_in_flight_keeps_what_it_began_with(
+    start: Start, two_hops: TwoHops, upstream: Upstream, tmp_path: Path
+) -> None:
+    proxy = start(two_hops.config)
+    proxy.wait_for(READY)
+    connection = http.client.HTTPConnection("127.0.0.1", two_hops.client_port, timeout=20)
+    connection.request("GET", "/slow")
+    assert upstream.arrived.wait(10)
+    config = copy.deepcopy(two_hops.config)
+    for table in config["servers"][0]["routers"]:
+        table["virtual_hosts"][0]["routers"] = [{"match": {"prefix": "/"}, "direct_response": {"status": 418}}]
+    config["cluster_manager"]["clusters"] = []
+    assert reload(proxy, two_hops, tmp_path, config)["applied"]
+    assert two_hops.get("/")[0] == 418
+    upstream.gate.set()
+    response = connection.getresponse()
+    assert (response.status, response.read()) == (200, b"hello from upstream, /slow\n")
+    # The next request of the same connection has the new table.
+    connection.request("GET", "/slow")
+    assert connection.getresponse().status == 418
+    connection.close()
+
+
+def test_a_new_worker_has_the_newest_configuration(start: Start, two_hops: TwoHops, tmp_path: Path) -> None:
+    proxy = start(two_hops.config, "--workers", "1")
+    proxy.wait_for(READY)
+    config = copy.deepcopy(two_hops.config)
+    config["servers"][0]["routers"][0]["virtual_hosts"][0]["routers"] = [direct(200, "newest")]
+    assert reload(proxy, two_hops, tmp_path, config)["applied"]
+    os.kill(proxy.worker_pids()[0], signal.SIGKILL)
+    proxy.wait_for("replaced by pid")
+    assert two_hops.get("/new") == (200, "newest")
+
+
+def test_the_admin_api_changes_what_is_in_force(start: Start, two_hops: TwoHops) -> None:
+    proxy = start(two_hops.config)
+    proxy.wait_for(READY)
+    port = two_hops.admin_port
+    table = _table("client_router", "nowhere")
+    status, answer = post(port, "/api/v1/update_config", {"type": "router", "config": table})
+    assert status == 400
+    assert "nowhere" in json.dumps(answer["faults"])
+    assert two_hops.get("/a")[0] == 200
+    route = {"router_config_name": "client_router", "domain": "*", "route": direct(200, "added")}
+    assert post(port, "/debug/update_route", {"type": "remove", "config": {**route, "route": None}})[0] == 200
+    assert two_hops.get("/a")[0] == 404
+    assert post(port, "/api/v1/update_route", {"type": "add", "config": route})[0] == 200
+    assert two_hops.get("/new") == (200, "added")
+    assert two_hops.get("/a")[0] == 404
+    cluster = {"name": "more", "type": "SIMPLE", "hosts": [{"address": "127.0.0.1:9"}]}
+    assert post(port, "/api/v1/update_config", {"type": "cluster", "config": cluster})[0] == 200
+    host = {"address": "127.0.0.1:10"}
+    assert post(port, "/api/v1/update_hosts", {"type": "add", "config": {"cluster": "more", "hosts": [host]}})[0] == 200
+    found = json.loads(two_hops.admin("/api/v1/clusters?name=more"))[0]["hosts"]
+    assert {entry["address"] for entry in found} == {"127.0.0.1:9", "127.0.0.1:10"}
+    assert post(port, "/api/v1/remove_config", {"type": "cluster", "name": "more"})[0] == 200
+    assert json.loads(two_hops.admin("/api/v1/clusters?name=more")) == []
+    assert post(port, "/api/v1/remove_config", {"type": "listener", "name": "nobody"})[0] == 400
+
+
+def test_the_reload_command_tells_what_became_of_it(start: Start, two_hops: TwoHops, tmp_path: Path) -> None:
+    proxy = start(two_hops.config)
+    proxy.wait_for("admin API on")
+    config = copy.deepcopy(two_hops.config)
+    config["servers"][0]["routers"][0]["virtual_hosts"][0]["routers"] = [direct(200, "by command")]
+    write(tmp_path, config)
+    done = _command(tmp_path)
+    assert (done.returncode, "version 2 is in force" in done.stdout) == (0, True), done
+    assert two_hops.get("/new") == (200, "by command")
+    config["servers"][0]["listeners"][0]["address"] = "nowhere"
+    write(tmp_path, config)
+    done = _command(tmp_path)
+    assert done.returncode == 1
+    assert "servers[0].listeners[0].address" in done.stderr
+
+
+def _command(tmp_path: Path) -> "subprocess.CompletedProcess[str]":
+    command = [sys.executable, "-m", "pymosn", "reload", "-c", str(tmp_path / "conf" / "mosn.json")]
+    environment = worker_environment(os.environ)
+    return subprocess.run(command, env=environment, capture_output=True, text=True, timeout=40, check=False)
+
+
+def _refuses(port: int) -> bool:
+    try:
+        get(port, "/")
+    except OSError:
+        return True
+    return False

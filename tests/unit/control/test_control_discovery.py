@@ -1,0 +1,126 @@
+import asyncio
+import socket
+
+from pymosn.config.schema import Cluster, MosnConfig
+from pymosn.config.schema.cluster import ClusterManager, Host
+from pymosn.control.discovery import Discovery
+from pymosn.core.log import Log
+
+
+class Names:
+    """A resolver whose answers are a table; a name that is not in it cannot be looked up."""
+
+    def __init__(self, **answers: list[str]) -> None:
+        self.answers = answers
+        self.families: list[socket.AddressFamily] = []
+
+    async def look_up(self, name: str, family: socket.AddressFamily) -> list[str]:
+        self.families.append(family)
+        if name not in self.answers:
+            raise socket.gaierror("no such name")
+        return self.answers[name]
+
+
+class Stage:
+    def __init__(self, names: Names) -> None:
+        self.changed: list[str] = []
+        self.sleeps: list[float] = []
+        self._next = asyncio.Event()
+        self.discovery = Discovery(self.changed.append, Log(), names.look_up, self._sleep)
+
+    async def _sleep(self, seconds: float) -> None:
+        self.sleeps.append(seconds)
+        await self._next.wait()
+        self._next.clear()
+
+    async def turn(self) -> None:
+        """Lets one refresh happen."""
+        self._next.set()
+        for _ in range(10):
+            await asyncio.sleep(0)
+
+
+def config(*hosts: Host, kind: str = "STRICT_DNS", family: str = "V4_ONLY") -> MosnConfig:
+    cluster = Cluster(name="c", type=kind, hosts=list(hosts), dns_refresh_rate=3.0, dns_lookup_family=family)
+    return MosnConfig(cluster_manager=ClusterManager(clusters=[cluster]))
+
+
+def hosts(wanted: MosnConfig) -> list[tuple[str, str, int]]:
+    return [(host.address, host.hostname, host.weight) for host in wanted.cluster_manager.clusters[0].hosts]
+
+
+def test_each_address_becomes_a_host_like_its_entry() -> None:
+    async def scenario() -> None:
+        stage = Stage(Names(two=["10.0.0.1", "10.0.0.2"]))
+        wanted = config(Host(address="two:80", weight=7), Host(address="10.0.0.9:81"))
+        await stage.discovery.prepare(wanted)
+        expected = [("10.0.0.1:80", "two", 7), ("10.0.0.2:80", "two", 7), ("10.0.0.9:81", "", 1)]
+        assert hosts(stage.discovery.expand(wanted)) == expected
+        assert stage.changed == []
+
+    asyncio.run(scenario())
+
+
+def test_other_clusters_keep_their_names() -> None:
+    async def scenario() -> None:
+        names = Names(one=["10.0.0.1"])
+        stage = Stage(names)
+        wanted = config(Host(address="one:80"), kind="SIMPLE")
+        await stage.discovery.prepare(wanted)
+        assert stage.discovery.expand(wanted) is wanted
+        assert names.families == []
+
+    asyncio.run(scenario())
+
+
+def test_changes_are_told_and_the_last_good_answer_stays() -> None:
+    async def scenario() -> None:
+        names = Names(one=["10.0.0.1"])
+        stage = Stage(names)
+        wanted = config(Host(address="one:80"))
+        await stage.discovery.prepare(wanted)
+        stage.discovery.follow(wanted)
+        await stage.turn()
+        assert stage.changed == []
+        names.answers["one"] = ["10.0.0.5"]
+        await stage.turn()
+        assert stage.changed == ["c"]
+        assert hosts(stage.discovery.expand(wanted)) == [("10.0.0.5:80", "one", 1)]
+        del names.answers["one"]
+        await stage.turn()
+        assert stage.changed == ["c"]
+        assert hosts(stage.discovery.expand(wanted)) == [("10.0.0.5:80", "one", 1)]
+        assert set(stage.sleeps) == {3.0}
+        stage.discovery.close()
+
+    asyncio.run(scenario())
+
+
+def test_a_name_that_was_never_found_has_no_hosts_and_is_asked_for_soon() -> None:
+    async def scenario() -> None:
+        names = Names()
+        stage = Stage(names)
+        wanted = config(Host(address="late:80"))
+        await stage.discovery.prepare(wanted)
+        assert hosts(stage.discovery.expand(wanted)) == []
+        stage.discovery.follow(wanted)
+        await asyncio.sleep(0)
+        assert stage.sleeps == [1.0]
+        names.answers["late"] = ["10.0.0.1"]
+        await stage.turn()
+        assert stage.changed == ["c"]
+        stage.discovery.close()
+
+    asyncio.run(scenario())
+
+
+def test_ipv6_answers_are_written_in_brackets() -> None:
+    async def scenario() -> None:
+        names = Names(six=["fd00::1"])
+        stage = Stage(names)
+        wanted = config(Host(address="six:80", hostname="name"), family="V6_ONLY")
+        await stage.discovery.prepare(wanted)
+        assert hosts(stage.discovery.expand(wanted)) == [("[fd00::1]:80", "name", 1)]
+        assert names.families == [socket.AF_INET6]
+
+    asyncio.run(scenario())

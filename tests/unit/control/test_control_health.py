@@ -1,0 +1,147 @@
+import asyncio
+from collections.abc import Callable
+
+import pytest
+
+from pymosn.config.schema import Cluster, MosnConfig
+from pymosn.config.schema.cluster import ClusterManager, HealthCheck, Host, HttpProbe, ProbeConfig, StatusRange
+from pymosn.control.health import HealthChecks, HostState, active_check
+from pymosn.control.probe import http_settings, probe
+from pymosn.core.clock import Clock
+from pymosn.core.log import Log
+
+
+def config(*addresses: str, **check: object) -> MosnConfig:
+    settings = {"service_name": "s", "interval": 5.0, "initial_delay_seconds": 1.0, **check}
+    hosts = [Host(address=address) for address in addresses]
+    cluster = Cluster(name="c", hosts=hosts, health_check=HealthCheck(**settings))  # type: ignore[arg-type]
+    return MosnConfig(cluster_manager=ClusterManager(clusters=[cluster]))
+
+
+class Stage:
+    """Checks over a fake probe and a time that passes at once: `sleeps` tells how much, and ends all after some rounds."""
+
+    def __init__(self, answers: Callable[[str, int], bool], rounds: int, chance: float = 0.5) -> None:
+        self.sleeps: list[float] = []
+        self.changes: list[tuple[str, str, bool]] = []
+        self.asked: dict[str, int] = {}
+        self._answers = answers
+        self._rounds = rounds
+        self._done = asyncio.Event()
+        self.checks = HealthChecks(self._on_change, Clock(), Log(), self._probe, self._sleep, lambda: chance)
+
+    def _on_change(self, cluster: str, address: str, healthy: bool) -> None:
+        self.changes.append((cluster, address, healthy))
+
+    async def _probe(self, address: str, check: HealthCheck) -> bool:
+        self.asked[address] = self.asked.get(address, 0) + 1
+        return self._answers(address, self.asked[address])
+
+    async def _sleep(self, seconds: float) -> None:
+        self.sleeps.append(seconds)
+        if len(self.sleeps) > self._rounds:
+            self._done.set()
+            await asyncio.Event().wait()
+        await asyncio.sleep(0)
+
+    async def run(self, wanted: MosnConfig) -> "Stage":
+        self.checks.follow(wanted)
+        await asyncio.wait_for(self._done.wait(), 5)
+        return self
+
+
+def test_thresholds_count_results_in_a_row() -> None:
+    check = HealthCheck(healthy_threshold=2, unhealthy_threshold=3)
+    state = HostState()
+    results = [False, False, True, False, False, False, True, False, True, True]
+    assert [state.take(passed, check) for passed in results] == [False] * 5 + [True] + [False] * 3 + [True]
+    assert state.is_healthy
+
+
+def test_a_host_that_fails_is_told_once_and_again_when_it_is_back() -> None:
+    stage = Stage(lambda address, number: number not in (2, 3), rounds=5)
+    asyncio.run(stage.run(config("a:1")))
+    assert stage.changes == [("c", "a:1", False), ("c", "a:1", True)]
+
+
+def test_a_host_that_cannot_be_asked_fails() -> None:
+    def answer(address: str, number: int) -> bool:
+        raise ConnectionRefusedError("refused")
+
+    stage = Stage(answer, rounds=3)
+    asyncio.run(stage.run(config("a:1")))
+    assert stage.checks.unhealthy() == {"c": {"a:1": False}}
+    assert stage.checks.state("c", "a:1") is False
+    assert stage.checks.state("c", "b:1") is None
+    (group,) = stage.checks.metrics.snapshot()
+    assert group["labels"] == [("service", "s")]
+    assert group["counters"] == {"attempt": 3, "network_failure": 3, "failure": 3, "active_failure": 3}
+    assert group["gauges"] == {"healty": 0}
+
+
+def test_the_first_probe_waits_and_the_others_keep_the_interval_with_its_jitter() -> None:
+    stage = Stage(lambda address, number: True, rounds=3, chance=0.5)
+    asyncio.run(stage.run(config("a:1", interval_jitter=2.0)))
+    assert stage.sleeps == [1.0, 6.0, 6.0, 6.0]
+
+
+def test_a_change_keeps_what_is_known_and_forgets_who_is_gone() -> None:
+    async def scenario() -> None:
+        stage = await Stage(lambda address, number: False, rounds=4).run(config("a:1", "b:1"))
+        assert stage.checks.unhealthy() == {"c": {"a:1": False, "b:1": False}}
+        stage.checks.follow(config("a:1", interval=7.0))
+        assert stage.checks.unhealthy() == {"c": {"a:1": False}}
+        assert stage.changes[-1] == ("c", "b:1", True)
+
+    asyncio.run(scenario())
+
+
+@pytest.mark.parametrize(
+    ("block", "runs"),
+    [(None, False), (HealthCheck(), False), (HealthCheck(service_name="s"), True), (HealthCheck(protocol="Http1"), True)],
+)
+def test_which_clusters_are_checked(block: HealthCheck | None, runs: bool) -> None:
+    assert (active_check(Cluster(name="c", health_check=block)) is not None) is runs
+
+
+@pytest.mark.parametrize(
+    ("protocol", "has_config", "is_http"),
+    [("Http1", True, True), ("http", True, True), ("HTTP1", True, True), ("Http1", False, False), ("SofaRpc", True, False)],
+)
+def test_which_checks_ask_by_http(protocol: str, has_config: bool, is_http: bool) -> None:
+    settings = ProbeConfig(http_check_config=HttpProbe(path="/")) if has_config else None
+    assert (http_settings(HealthCheck(protocol=protocol, check_config=settings)) is not None) is is_http
+
+
+@pytest.mark.parametrize(
+    ("reply", "codes", "passes"),
+    [
+        (b"HTTP/1.1 200 OK\r\n\r\n", [], True),
+        (b"HTTP/1.0 204 No Content\r\n\r\n", [], False),
+        (b"HTTP/1.1 204 No Content\r\n\r\n", [StatusRange(Start=200, End=299)], True),
+        (b"HTTP/1.1 503 x\r\n\r\n", [StatusRange(Start=200, End=299)], False),
+        (b"nonsense\r\n", [], False),
+        (b"", [], False),
+    ],
+)
+def test_http_probes_over_a_real_socket(reply: bytes, codes: list[StatusRange], passes: bool) -> None:
+    async def scenario() -> tuple[bool, bytes]:
+        asked = b""
+
+        async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+            nonlocal asked
+            asked = await reader.readuntil(b"\r\n\r\n")
+            writer.write(reply)
+            writer.close()
+
+        server = await asyncio.start_server(serve, "127.0.0.1", 0)
+        port = server.sockets[0].getsockname()[1]
+        settings = ProbeConfig(http_check_config=HttpProbe(path="/up", domain="a.test", codes=codes))
+        check = HealthCheck(protocol="Http1", check_config=settings)
+        result = await probe(f"127.0.0.1:{port}", check)
+        server.close()
+        return result, asked
+
+    result, asked = asyncio.run(scenario())
+    assert result is passes
+    assert asked.startswith(b"GET /up HTTP/1.1\r\nHost: a.test\r\n")
