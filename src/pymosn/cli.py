@@ -182,7 +182,7 @@ def reload(path: str, timeout: float) -> None:
 
 
 @main.command(name="explain")
-@click.option("--config", "-c", "path", required=True, envvar="MOSN_CONFIG", metavar="FILE", help="Configuration, JSON or YAML.")
+@click.option("--config", "-c", "path", required=True, envvar="MOSN_CONFIG", metavar="FILE", help="JSON or YAML.")
 @click.option("--header", "-H", "headers", multiple=True, metavar="'K: V'", help="A request header; may be given often.")
 @click.option("--listener", default="", metavar="NAME", help="The listener, when the port of the URL does not tell.")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")

@@ -29,7 +29,9 @@ def load(path: Path) -> tuple[MosnConfig, dict[str, Any]]:
     names = {name for name in _strings(content) if not name.startswith("missing")}
     chain = {"filters": [{"type": "proxy", "config": {"router_config_name": "r", "downstream_protocol": "Http1"}}]}
     config = {
-        "servers": [{"listeners": [{"name": "l", "address": "127.0.0.1:80", "filter_chains": [chain]}], "routers": [router]}],
+        "servers": [
+            {"listeners": [{"name": "l", "address": "127.0.0.1:80", "filter_chains": [chain]}], "routers": [router]}
+        ],
         "cluster_manager": {
             "clusters": [
                 {"name": name, "hosts": [{"address": "10.0.0.1:80", "hostname": f"{name}.host"}]} for name in sorted(names)

@@ -171,6 +171,32 @@ def test_listeners_come_and_go(start: Start, two_hops: TwoHops, tmp_path: Path) 
     connection.close()
 
 
+def test_a_listener_that_gets_another_name_loses_no_request(start: Start, two_hops: TwoHops, tmp_path: Path) -> None:
+    proxy = start(two_hops.config)
+    proxy.wait_for(READY)
+    failed: list[str] = []
+    stop = threading.Event()
+
+    def connect_anew() -> None:
+        while not stop.is_set():
+            try:
+                assert two_hops.get()[0] == 200
+            except (OSError, http.client.HTTPException, AssertionError) as error:
+                failed.append(repr(error))
+
+    threads = [threading.Thread(target=connect_anew) for _ in range(4)]
+    for thread in threads:
+        thread.start()
+    for turn in range(5):
+        config = copy.deepcopy(two_hops.config)
+        config["servers"][0]["listeners"][0]["name"] = f"name{turn}"
+        assert reload(proxy, two_hops, tmp_path, config)["applied"]
+    stop.set()
+    for thread in threads:
+        thread.join()
+    assert failed == []
+
+
 def test_an_exchange_in_flight_keeps_what_it_began_with(
     start: Start, two_hops: TwoHops, upstream: Upstream, tmp_path: Path
 ) -> None:

@@ -124,6 +124,8 @@ class WorkerRuntime:
         for name, slot in self._slots.items():
             if name not in self._table_configs:
                 slot.table = None
+        known = {(name, host.address) for name, built in self._clusters.items() for host in built.cluster.hosts}
+        self._unhealthy &= known
         self.metrics.keep(self._is_counted)
 
     def set_hosts(self, config: ClusterConfig) -> None:

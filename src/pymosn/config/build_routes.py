@@ -6,9 +6,9 @@ from typing import TypeVar
 
 from pymosn.api.routing import HeaderChanges, Route, RouteAction, RouteMatcher
 from pymosn.api.upstream import Criteria, criteria
-from pymosn.config.schema import RouteMatch, RouterConfiguration, VirtualHost
 from pymosn.config.schema import Route as RouteConfig
 from pymosn.config.schema import RouteAction as Action
+from pymosn.config.schema import RouteMatch, RouterConfiguration, VirtualHost
 from pymosn.config.schema.router import HashPolicy as HashPolicyConfig
 from pymosn.config.schema.router import HeaderMatch, HeaderToAdd, Metadata
 from pymosn.routing.actions import (
@@ -109,7 +109,7 @@ def _route(name: str, config: RouteConfig, host: VirtualHost, outer: _Changes) -
 
 
 def _matcher(match: RouteMatch) -> RouteMatcher:
-    """Of the kinds that exclude each other the first given counts (key reference section 6.4); the rest is checked besides."""
+    """Of the kinds that exclude each other the first given counts (key reference section 6.4); the rest besides."""
     conditions: list[RouteMatcher] = []
     if match.prefix:
         conditions.append(Prefix(match.prefix))

@@ -136,7 +136,7 @@ ADMIN_PATHS: Final[tuple[Row, ...]] = (
     ("/stats, /server_info", _P, "xDS"),
     ("/api/v1/update_config, /api/v1/update_route", _W, "POST; also as /debug/..., which only debug builds of MOSN have"),
     ("/api/v1/update_hosts, /api/v1/remove_config", _W, "POST; pymosn's own"),
-    ("/api/v1/clusters, /api/v1/routes, /api/v1/last_change", _W, "pymosn's own; see docs/operations.md"),
+    ("/api/v1/clusters, /api/v1/routes, /api/v1/explain, /api/v1/last_change", _W, "pymosn's own; see docs/operations.md"),
     ("/debug/disable_tls", _P, "debug builds of MOSN only"),
 )
 

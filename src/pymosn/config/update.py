@@ -215,7 +215,7 @@ class Update:
             self.faults.error(place or Place(BODY), "", message)
 
     def _finish(self, after: MosnConfig, path: str) -> tuple[MosnConfig | None, list[Fault]]:
-        if not self.faults.has_errors:
+        if path or not self.faults.has_errors:
             check(after, self._places, self.faults, self._stream_filters)
         told = [
             fault for fault in self.faults.in_order() if fault.severity == "error" or (path and fault.path.startswith(path))

@@ -71,6 +71,7 @@ def create_app(
     views = Views(plane)
     gets |= {"/api/v1/last_change": updates.last_change, "/api/v1/clusters": views.clusters, "/api/v1/routes": views.routes}
     posts |= {
+        "/api/v1/explain": views.explain,
         "/api/v1/update_config": updates.config,
         "/api/v1/update_route": updates.route,
         "/api/v1/update_hosts": updates.hosts,

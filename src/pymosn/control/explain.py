@@ -12,6 +12,7 @@ from urllib.parse import urlsplit
 import msgspec
 
 from pymosn.api.network import Connection
+from pymosn.api.protocol import ProtocolError
 from pymosn.api.proxy import Exchange
 from pymosn.api.routing import Route
 from pymosn.config.build_routes import build_table
@@ -23,7 +24,6 @@ from pymosn.core.message import ResponseHead
 from pymosn.protocol.http1.decoder import Http1Limits
 from pymosn.protocol.http1.encoder import encode_request
 from pymosn.protocol.http1.request import RequestDecoder
-from pymosn.api.protocol import ProtocolError
 from pymosn.proxy.filter_chain import StreamFilters
 from pymosn.proxy.forwarding import add_forwarding_fields, change_request, change_response
 from pymosn.proxy.options import ProxyOptions
@@ -117,9 +117,7 @@ def _listener(config: MosnConfig, question: Question) -> tuple[Listener, ProxyFi
         raise QuestionError(f"no listener takes it: {'; '.join(others) or 'there is none'}")
     exact = [pair for pair in found if listener_port(pair[0]) == port] if port and not question.listener else []
     listener, entry = (exact or found)[0]
-    others += [
-        f"{other.name or other.address}: listens on {other.address}" for other, _ in found if other is not listener
-    ]
+    others += [f"{other.name or other.address}: listens on {other.address}" for other, _ in found if other is not listener]
     return listener, entry, others
 
 

@@ -2,20 +2,23 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 from typing import Any
 
+import msgspec
 from starlette.requests import Request
 from starlette.responses import PlainTextResponse, Response
 
 from pymosn.config.dump import dump
 from pymosn.config.schema import RouterConfiguration
 from pymosn.config.schema.router import Route
+from pymosn.control.guard import read_body
 from pymosn.control.plane import ClusterView, ControlPlane
 
 
 class Views:
-    """`/api/v1/clusters` and `/api/v1/routes`."""
+    """`/api/v1/clusters`, `/api/v1/routes` and `/api/v1/explain`."""
 
     def __init__(self, plane: ControlPlane) -> None:
         self._plane = plane
@@ -37,13 +40,25 @@ class Views:
             return PlainTextResponse("".join(_table_text(table) for table in found))
         return _json([dump(table) for table in found])
 
+    async def explain(self, request: Request) -> Response:
+        """Why a request would go where: the body is an `explain.Question` as JSON. It changes nothing."""
+        # Only who asks pays for the import; a table of thousands of routes must not hold up the supervisor.
+        from pymosn.control.explain import Question, QuestionError, as_text, explain
+
+        try:
+            question = msgspec.json.decode(await read_body(request), type=Question)
+            answer = await asyncio.to_thread(explain, self._plane.current(), question)
+        except (msgspec.MsgspecError, QuestionError) as error:
+            return _json({"error": str(error)}, 400)
+        return PlainTextResponse(as_text(answer)) if _wants_text(request) else _json(answer)
+
 
 def _wants_text(request: Request) -> bool:
     return request.query_params.get("format") == "text"
 
 
-def _json(value: Any) -> Response:
-    return Response(json.dumps(value, indent=1, ensure_ascii=False), media_type="application/json")
+def _json(value: Any, status: int = 200) -> Response:
+    return Response(json.dumps(value, indent=1, ensure_ascii=False), status, media_type="application/json")
 
 
 def _cluster_text(cluster: ClusterView) -> str:

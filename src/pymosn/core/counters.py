@@ -192,6 +192,7 @@ class UpstreamStats:
         self.request_timeout = group.counter("request_timeout")
         self.request_pending_overflow = group.counter("request_pending_overflow")
         self.request_retry = group.counter("request_retry")
+        self.request_retry_overflow = group.counter("request_retry_overflow")
         self.request_duration = group.histogram("request_duration_time")
         self.response_success = group.counter("response_success")
         self.response_failed = group.counter("response_failed")

@@ -79,11 +79,11 @@ def find_field(block: bytes, name: bytes, start: i64) -> i64:
 
 
 def name_bit(size: i64, first: i64) -> i64:
-    """One of 61 bits for a name of `size` bytes that begins with the letter `first` in either case.
+    """One of 64 bits for a name of `size` bytes that begins with the letter `first` in either case.
 
     A block remembers the bits of its names: most names that are not there are known not to be without looking.
     """
-    return i64(1) << ((size * 5 + (first & 31)) % 61)
+    return i64(1) << ((size * 5 + (first & 31)) & 63)
 
 
 def line_end(block: bytes, start: i64) -> i64:
@@ -211,7 +211,8 @@ class Headers:
         """Makes `value` the only value of `name`. Raises HeaderError for names and values that may not be sent."""
         raw = encode_name(name)
         encoded = encode_value(raw, value)
-        self.remove_raw(lower_name(name))
+        if self._bits_of is not self.block or self._bits & name_bit(len(raw), raw[0]) != 0:
+            self.remove_raw(lower_name(name))
         self.add_raw(raw, encoded)
 
     def add(self, name: str, value: str) -> None:
@@ -268,7 +269,7 @@ class Headers:
     def add_raw(self, name: bytes, value: bytes) -> None:
         """Adds a field that was checked elsewhere."""
         block = self.block
-        longer = b"".join([block, name, b": ", value, b"\r\n"])
+        longer = block + name + b": " + value + b"\r\n"
         self._bits = self._bits | name_bit(len(name), name[0]) if self._bits_of is block else -1
         self._bits_of = longer
         self.block = longer

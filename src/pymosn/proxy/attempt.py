@@ -8,11 +8,13 @@ from mypy_extensions import i64
 
 from pymosn.api.stream import RequestSender, ResponseReceiver
 from pymosn.core.clock import Clock
-from pymosn.core.failure import CONNECT_FAILED, OVERFLOW, RESET_BEFORE_RESPONSE, Failure
+from pymosn.core.failure import CONNECT_FAILED, OVERFLOW, RESET_BEFORE_RESPONSE, UPSTREAM_TIMEOUT, Failure
 from pymosn.core.headers import Headers
 from pymosn.core.message import ResponseHead
+from pymosn.core.timers import TimerWheel
 from pymosn.proxy.filtering import FilteredExchange
 from pymosn.upstream.cluster import ClusterHost
+from pymosn.upstream.limits import Limits
 
 #: What an attempt says of its host in place of a status: nothing, or that it broke.
 NO_VERDICT: Final[i64] = 0
@@ -57,12 +59,18 @@ class Attempt(ResponseReceiver):
     Each attempt is counted exactly once as begun and once as ended, for its host and for its cluster.
     """
 
-    def __init__(self, exchange: AttemptOwner, host: ClusterHost, clock: Clock) -> None:
+    def __init__(self, exchange: AttemptOwner, host: ClusterHost, clock: Clock, wheel: TimerWheel) -> None:
         super().__init__()
         self.host = host
         self.sender: RequestSender | None = None
         self._exchange: AttemptOwner | None = exchange
         self._clock = clock
+        self._wheel = wheel
+        self._timeout = 0.0
+        self._protocol = ""
+        self._is_fresh = False
+        self._waits = False
+        self._retries: Limits | None = None
         self._started = clock.now
         self._status: i64 = NO_VERDICT
         self._is_admitted = False
@@ -71,20 +79,51 @@ class Attempt(ResponseReceiver):
         host.cluster_stats.request_total.value += 1
         host.cluster_stats.request_active.value += 1
 
-    def start(self, protocol: str, fresh: bool) -> None:
-        """Asks the pool for a stream; `fresh`: on a new connection."""
+    def start(self, protocol: str, fresh: bool, timeout: float) -> None:
+        """Asks the pool for a stream. `fresh`: on a new connection; `timeout`: seconds until the reply's head, 0 is none."""
+        self._protocol = protocol
+        self._is_fresh = fresh
+        self._timeout = timeout
+        self._begin()
+
+    def start_again(self, protocol: str, fresh: bool, timeout: float, retries: Limits, pause: float) -> None:
+        """The same for a retry, which was taken from `retries`, after `pause` seconds."""
+        self._retries = retries
+        if pause > 0.0:
+            self._protocol = protocol
+            self._is_fresh = fresh
+            self._timeout = timeout
+            self._waits = True
+            self._wheel.set(self, pause)
+        else:
+            self.start(protocol, fresh, timeout)
+
+    def on_alarm(self) -> None:
+        if self._waits:
+            self._waits = False
+            self._begin()
+            return
+        exchange = self._exchange
+        if exchange is not None:
+            self.on_timeout(True)
+            self.cancel()
+            exchange.on_attempt_failed(self, UPSTREAM_TIMEOUT)
+
+    def _begin(self) -> None:
+        if self._timeout > 0.0:
+            self._wheel.set(self, self._timeout)
         self._is_admitted = self.host.try_request()
         if not self._is_admitted:
             self.on_no_sender(OVERFLOW)
             return
         try:
-            pool = self.host.pool(protocol)
+            pool = self.host.pool(self._protocol)
         except KeyError:
             self.on_no_sender(CONNECT_FAILED)
             return
-        pool.acquire(self, fresh)
+        pool.acquire(self, self._is_fresh)
 
-    def cancel(self, protocol: str) -> None:
+    def cancel(self) -> None:
         """The exchange does not want it any more."""
         if self._exchange is None:
             return
@@ -93,7 +132,8 @@ class Attempt(ResponseReceiver):
         self.host.cluster_stats.request_local_reset.value += 1
         sender = self.sender
         if sender is None:
-            self.host.pool(protocol).withdraw(self)
+            if self._protocol:
+                self.host.pool(self._protocol).withdraw(self)
         else:
             self.sender = None
             sender.cancel()
@@ -107,6 +147,11 @@ class Attempt(ResponseReceiver):
 
     def _end(self, status: i64) -> None:
         self._exchange = None
+        if self._timeout > 0.0 or self._waits:
+            self._wheel.clear(self)
+        if self._retries is not None:
+            self._retries.end_retry()
+            self._retries = None
         seconds = self._clock.now - self._started
         if self._is_admitted:
             self._is_admitted = False
@@ -157,6 +202,8 @@ class Attempt(ResponseReceiver):
         exchange = self._exchange
         if exchange is not None:
             self._status = head.status
+            if self._timeout > 0.0:
+                self._wheel.clear(self)
             if end:
                 self._end(self._status)
             exchange.on_attempt_response(head, data, end)

@@ -7,8 +7,6 @@ breaks on the way goes through `fail`, which answers if that is still possible a
 
 from __future__ import annotations
 
-from typing import Final
-
 from mypy_extensions import i64
 
 from pymosn.api.proxy import Reply
@@ -35,17 +33,19 @@ from pymosn.proxy.filter_chain import report_error
 from pymosn.proxy.forwarding import add_forwarding_fields, change_request, change_response
 from pymosn.proxy.local_reply import failure_reply, local_body, local_head
 from pymosn.proxy.options import ProxyOptions
+from pymosn.proxy.retry import (
+    IDEMPOTENT,
+    UNASKED_TRIES,
+    is_retriable,
+    is_retriable_status,
+    pause_before,
+    retries_left,
+)
 from pymosn.proxy.runtime import Runtime
-from pymosn.routing.actions import DirectResponse, Forward, Redirect, Target, asked_timeouts
+from pymosn.routing.actions import DirectResponse, Forward, Redirect, RetryPolicy, Target, asked_timeouts
 from pymosn.routing.hashing import NO_HASH, hash_value
 from pymosn.routing.rewrites import RequestChanges, rewrite_host
 from pymosn.upstream.cluster import Cluster, ClusterHost
-
-#: Hosts that are tried for one request.
-MAX_ATTEMPTS: Final[i64] = 3
-
-#: Methods that may be sent twice (RFC 9110 section 9.2.2).
-IDEMPOTENT: Final = frozenset((b"GET", b"HEAD", b"OPTIONS", b"PUT", b"DELETE", b"TRACE"))
 
 
 class ProxyExchange(AttemptOwner):
@@ -59,6 +59,7 @@ class ProxyExchange(AttemptOwner):
         self._selection: Selection = PLAIN
         self._timeout = 0.0
         self._try_timeout = 0.0
+        self._retry_policy: RetryPolicy | None = None
         self._changes: RequestChanges | None = None
         self._uses_host_name = False
         self._changes_reply = False
@@ -193,14 +194,16 @@ class ProxyExchange(AttemptOwner):
         if self.request.has_timeout or self.own_variables is not None or self._options.filters.on_request:
             self._timeout, self._try_timeout = asked_timeouts(action, self)
         self._await_reply()
-        self._try(cluster, None, False)
+        self._try(cluster, False)
 
     def _prepare_for(self, action: Forward, target: Target, cluster: Cluster) -> None:
         """Notes what the route wants done to this request."""
         self._changes = action.changes
         self._uses_host_name = action.uses_host_name
-        if action.retry_policy is not None:
-            self._try_timeout = action.retry_policy.per_try_timeout
+        policy = action.retry_policy
+        if policy is not None:
+            self._retry_policy = policy
+            self._try_timeout = policy.per_try_timeout
         if target.subset is not None:
             self.own_selection().subset = target.subset
         if action.hash_policies or cluster.balancer.uses_hash:
@@ -217,20 +220,30 @@ class ProxyExchange(AttemptOwner):
         else:
             self._runtime.wheel.set(self, self._timeout)
 
-    def _try(self, cluster: Cluster, tried: ClusterHost | None, fresh: bool) -> None:
-        if tried is not None:
-            self.own_selection().add_tried(tried)
+    def _try(self, cluster: Cluster, fresh: bool) -> None:
+        attempt = self._new_attempt(cluster)
+        if attempt is not None:
+            attempt.start(self.protocol, fresh, self._time_for_try())
+
+    def _new_attempt(self, cluster: Cluster) -> Attempt | None:
+        """An attempt at the host that the balancer chooses; None when there is nobody, and the exchange has failed."""
         host = cluster.balancer.choose(self._selection)
         if host is None:
             self.fail(cluster.why_nobody(self._selection), cluster.name)
-            return
+            return None
         assert isinstance(host, ClusterHost)
         self.attempts += 1
         self.upstream_address = host.address
         self.upstream_hostname = host.hostname
-        attempt = Attempt(self, host, self._runtime.clock)
+        attempt = Attempt(self, host, self._runtime.clock, self._runtime.wheel)
         self._attempt = attempt
-        attempt.start(self.protocol, fresh)
+        return attempt
+
+    def _time_for_try(self) -> float:
+        """Seconds for one attempt; 0 for no time of its own: the whole time is shorter, or the request is not here yet."""
+        if 0.0 < self._try_timeout < self._timeout and self._request_ended:
+            return self._try_timeout
+        return 0.0
 
     def own_selection(self) -> Selection:
         """What this request asks of the balancer, to be added to."""
@@ -276,27 +289,56 @@ class ProxyExchange(AttemptOwner):
         cluster = self._cluster
         if cluster is None or self.response is not None:
             self.fail(failure, attempt.host.address)
-        elif failure.may_retry and self.attempts < MAX_ATTEMPTS and self.attempts < len(cluster.hosts):
-            self._retry(cluster, attempt.host, False)
-        elif failure is RESET_BEFORE_RESPONSE and was_reused and self._can_repeat():
-            # The host closed a connection that it had kept for us: that says nothing about the host or the request.
-            self._retry(cluster, None, True)
+        elif failure is RESET_BEFORE_RESPONSE and was_reused and self._can_repeat() and self.attempts < UNASKED_TRIES:
+            self._retry(cluster, None, True, failure)
+        elif is_retriable(self._retry_policy, failure) and self._may_retry(cluster):
+            self._retry(cluster, attempt.host, False, failure)
         else:
             self.fail(failure, attempt.host.address)
 
-    def _retry(self, cluster: Cluster, tried: ClusterHost | None, fresh: bool) -> None:
-        cluster.stats.request_retry.value += 1
-        self._is_sent = False
-        self._try(cluster, tried, fresh)
+    def _may_retry(self, cluster: Cluster) -> bool:
+        """Whether number and state of the request allow one more try."""
+        policy = self._retry_policy
+        return retries_left(policy, self.attempts, len(cluster.hosts)) and (not self._is_sent or self._can_repeat())
 
     def _can_repeat(self) -> bool:
+        """Whether what was sent of the request can be sent once more, and may be."""
         return (
             self._request_ended
             and self.bytes_received == 0
             and self._trailers is None
             and self.request.raw_method in IDEMPOTENT
-            and self.attempts < MAX_ATTEMPTS
         )
+
+    def _retry(self, cluster: Cluster, tried: ClusterHost | None, fresh: bool, failure: Failure) -> None:
+        """Tries again, if possible not at `tried`; `failure` is the answer when the cluster has had enough of retries."""
+        if not cluster.limits.try_retry():
+            cluster.stats.request_retry_overflow.value += 1
+            self.fail(failure, cluster.name)
+            return
+        cluster.stats.request_retry.value += 1
+        self._is_sent = False
+        pause = 0.0 if tried is None else pause_before(failure, self.attempts, len(cluster.hosts))
+        if tried is not None:
+            self.own_selection().add_tried(tried)
+        attempt = self._new_attempt(cluster)
+        if attempt is None:
+            cluster.limits.end_retry()
+        else:
+            attempt.start_again(self.protocol, fresh, self._time_for_try(), cluster.limits, pause)
+
+    def _retries_reply(self, head: ResponseHead) -> bool:
+        """Tries again in place of a reply that the policy does not want, where that is possible."""
+        attempt = self._attempt
+        cluster = self._cluster
+        if cluster is None or attempt is None or not is_retriable_status(self._retry_policy, head.status):
+            return False
+        if not self._may_retry(cluster) or not cluster.limits.try_retry():
+            return False
+        cluster.limits.end_retry()  # `_retry` takes it again
+        self._cancel_attempt()
+        self._retry(cluster, attempt.host, False, RESET_BEFORE_RESPONSE)
+        return True
 
     def on_attempt_informational(self, head: ResponseHead) -> None:
         if not self._is_over and not self._head_sent:
@@ -321,6 +363,8 @@ class ProxyExchange(AttemptOwner):
     # ---- the reply
 
     def on_attempt_response(self, head: ResponseHead, data: bytes, end: bool) -> None:
+        if self._retry_policy is not None and self._retries_reply(head):
+            return
         self.response = head
         self.response_received = self._runtime.clock.now
         if self._changes_reply:
@@ -496,7 +540,7 @@ class ProxyExchange(AttemptOwner):
         self._attempt = None
         self._upstream = None
         if attempt is not None:
-            attempt.cancel(self.protocol)
+            attempt.cancel()
 
     def _finish(self) -> None:
         if self._is_over:

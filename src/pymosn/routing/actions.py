@@ -25,7 +25,6 @@ TRY_TIMEOUT_VARIABLE: Final = "proxy_try_timeout"
 DEFAULT_TIMEOUT: Final = 60.0
 
 
-
 class Target:
     """A cluster and the labels that its host must have."""
 
@@ -114,9 +113,7 @@ class Forward(RouteAction):
 class ForwardWeighted(Forward):
     """Draws one of several clusters, in proportion to their weights; one of weight 0 is never drawn."""
 
-    def __init__(
-        self, clusters: list[tuple[Target, int]], timeout: float, options: ForwardOptions | None = None
-    ) -> None:
+    def __init__(self, clusters: list[tuple[Target, int]], timeout: float, options: ForwardOptions | None = None) -> None:
         """Raises ValueError when no cluster has a weight."""
         self._bounds: list[int] = []
         self._targets: list[Target] = []

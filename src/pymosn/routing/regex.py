@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from typing import Any, Final
 
 #: Bytes that a pattern and its automaton may take; the automaton's cache starts small and is emptied when it is full.
@@ -20,11 +21,16 @@ class Regex:
     def __init__(self, pattern: str) -> None:
         """Raises PatternError."""
         self.pattern = pattern
-        self._set = RegexSet([pattern])
+        self._regex: Any = compiled(pattern)
+        self._set: RegexSet | None = None
+        # A set of one answers in half the time, for it makes no match object; but not every expression fits into one.
+        with suppress(PatternError):
+            self._set = RegexSet([pattern])
 
     def found_in(self, text: bytes) -> bool:
         """Whether some part of `text` matches."""
-        return bool(self._set.find(text))
+        regexes = self._set
+        return self._regex.search(text) is not None if regexes is None else bool(regexes.find(text))
 
 
 class RegexSet:
@@ -34,11 +40,9 @@ class RegexSet:
         """Raises PatternError, also when the set is too large."""
         import re2  # 4 MB and 20 ms, for those who use regular expressions
 
-        options = _options(re2, _MEMORY + _SET_MEMORY * len(patterns))
-        self._set: Any = re2.Set.SearchSet(options)
+        self._set: Any = re2.Set.SearchSet(_options(re2, _MEMORY + _SET_MEMORY * len(patterns)))
         try:
             for pattern in patterns:
-                re2.compile(pattern.encode(), options)  # says what is wrong, `Add` only that something is
                 self._set.Add(pattern.encode())
             self._set.Compile()
         except re2.error as error:
@@ -46,8 +50,8 @@ class RegexSet:
 
     def find(self, text: bytes) -> list[int]:
         """The places of the expressions that match some part of `text`, in no certain order."""
-        found: list[int] = self._set.Match(text)
-        return found
+        found: list[int] | None = self._set.Match(text)
+        return found or []
 
 
 class Replacement:
@@ -58,12 +62,7 @@ class Replacement:
 
     def __init__(self, pattern: str, template: str) -> None:
         """Raises PatternError, also for a group that the expression has not."""
-        import re2
-
-        try:
-            self._regex: Any = re2.compile(pattern.encode(), _options(re2, _MEMORY))
-        except re2.error as error:
-            raise PatternError(_message(error)) from None
+        self._regex: Any = compiled(pattern)
         names: dict[bytes, int] = self._regex.groupindex
         self._parts = template_parts(template, int(self._regex.groups), {name.decode(): at for name, at in names.items()})
 
@@ -79,6 +78,16 @@ class Replacement:
                 out.append(part if isinstance(part, bytes) else match.group(part) or b"")
             end = match.end()
         return b"".join([*out, text[end:]]) if out else text
+
+
+def compiled(pattern: str) -> Any:
+    """A compiled expression of RE2 for bytes. Raises PatternError."""
+    import re2
+
+    try:
+        return re2.compile(pattern.encode(), _options(re2, _MEMORY))
+    except re2.error as error:
+        raise PatternError(_message(error)) from None
 
 
 def template_parts(template: str, groups: int, names: dict[str, int]) -> list[bytes | int]:

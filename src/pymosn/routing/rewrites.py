@@ -60,9 +60,7 @@ def normal_form(path: bytes) -> bytes | None:
         if TARGET[byte] == 0 or byte == QUESTION_MARK:
             clean = False
     if not clean:
-        path = b"".join(
-            [bytes([byte]) if TARGET[byte] and byte != QUESTION_MARK else b"%%%02X" % byte for byte in path]
-        )
+        path = b"".join([bytes([byte]) if TARGET[byte] and byte != QUESTION_MARK else b"%%%02X" % byte for byte in path])
     return normalize_path(path)
 
 

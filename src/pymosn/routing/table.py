@@ -6,7 +6,7 @@ from mypy_extensions import i64
 
 from pymosn.api.proxy import Exchange
 from pymosn.api.routing import Route
-from pymosn.routing.index import WORTHWHILE, RouteIndex
+from pymosn.routing.index import RouteIndex, is_worthwhile
 
 
 class VirtualHost:
@@ -16,7 +16,7 @@ class VirtualHost:
         self.name = name
         self.domains = domains
         self.routes = routes
-        self._index: RouteIndex | None = RouteIndex(routes) if len(routes) >= WORTHWHILE else None
+        self._index: RouteIndex | None = RouteIndex(routes) if is_worthwhile(routes) else None
 
     def find(self, exchange: Exchange) -> Route | None:
         """The first route that matches the exchange's request."""

@@ -8,4 +8,5 @@ sockets     one address's sockets              plane           what the admin AP
 logs        where the logs are                 rolling         setting log files aside
 stop_wish   what signals have asked            launch          what to run, how a start fails
 sizing      how many workers and files         pid_file        the file with the process id
+changes     the one way to another config      reload          the other side of `pymosn reload`
 """

@@ -49,10 +49,15 @@ class ClusterHost(Host):
         self._clock = maker.clock
         self._pools: dict[str, ConnectionPool] = {}
         self._outcomes: Outcomes | None = None
-        self.change(plan, cluster)
+        self._is_closed = False
+        self.open(plan, cluster, limits)
 
-    def change(self, plan: HostPlan, cluster: ClusterPlan) -> None:
-        """Takes other settings. Connections that are open keep those with which they were opened."""
+    def open(self, plan: HostPlan, cluster: ClusterPlan, limits: Limits) -> None:
+        """Takes other settings, and is used anew if it was closed. Open connections keep what they were opened with."""
+        if self._is_closed:
+            self._is_closed = False
+            self._pools = {}
+        self.limits = limits
         self.hostname = plan.hostname
         self.weight = plan.weight
         self.metadata = dict(plan.metadata)
@@ -92,6 +97,7 @@ class ClusterHost(Host):
 
     def close(self) -> None:
         """Closes the pools; requests in flight keep their connections."""
+        self._is_closed = True
         self.watch(None)
         for pool in self._pools.values():
             pool.close()
@@ -181,14 +187,19 @@ class Cluster:
     def enter(self, before: Cluster | None) -> None:
         """It is in force from now on, in place of `before`: hosts and limits that both have get its settings."""
         plan = self.plan
+        known: dict[str, ClusterHost] = {}
+        if before is not None:
+            # Another change may have come in between, so what is in force now counts, not what was when this was made.
+            known = {host.address: host for host in before.hosts}
+            self.hosts = [known.get(host.address, host) for host in self.hosts]
+            self.limits = before.limits
         self.limits.change(plan.limits)
         choices: list[Host] = list(self.hosts)
         ejector = Ejector(plan.ejection, choices) if plan.ejection is not None else None
-        known = before.hosts if before is not None else []
         for host, host_plan in zip(self.hosts, plan.hosts, strict=True):
-            host.change(host_plan, plan)
+            host.open(host_plan, plan, self.limits)
             host.watch(ejector)
-            if before is not None and host not in known:
+            if before is not None and host.address not in known:
                 host.healthy_since = self._maker.clock.now
         if before is not None and before.plan.hosts == plan.hosts and before.plan.balancing == plan.balancing:
             self.balancer = before.balancer

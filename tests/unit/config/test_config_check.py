@@ -135,7 +135,7 @@ def severity_at(path: str, value: Any) -> str | None:
         (f"{ROUTE}.match", {"variables": [{"name": ""}]}, ERROR),
         (f"{ROUTE}.match", {"dsl_expressions": [{"expression": "a +"}]}, ERROR),
         (ROUTE, {"redirect": {"path_redirect": "/"}, "route": {"cluster_name": "serverCluster"}}, WARNING),
-        (f"{ROUTE}.route", {"cluster_name": "serverCluster", "retry_policy": {"retry_on": True}}, WARNING),
+        (f"{ROUTE}.route", {"cluster_name": "serverCluster", "retry_policy": {"retry_on": True}}, NOTHING),
         (f"{ROUTE}.route", {"cluster_name": "severCluster"}, ERROR),
         (f"{ROUTE}.route", {}, ERROR),
         (f"{ROUTE}.route", {"cluster_variable": "request_header_x"}, None),

@@ -298,3 +298,41 @@ def test_an_error_is_logged_and_not_shown(client: AsgiClient, plane: FakePlane, 
     assert log.lines == [
         ("mosn.admin.admin_failed", "GET /api/v1/stats failed: RuntimeError('workers do not answer')"),
     ]
+
+
+def test_a_change_is_applied_or_all_its_faults_are_told(client: AsgiClient, plane: FakePlane) -> None:
+    cluster = {"type": "cluster", "config": {"name": "new", "hosts": [{"address": "127.0.0.1:1"}]}}
+    answer = client.post("/api/v1/update_config", [json.dumps(cluster).encode()])
+    assert (answer.status, answer.json()["applied"]) == (200, True)
+    assert plane.in_force.cluster_manager.clusters[-1].name == "new"
+    answer = client.post("/debug/update_config", [b'{"type": "cluster", "config": {"name": "", "connect_timeout": "x"}}'])
+    assert (answer.status, answer.json()["applied"]) == (400, False)
+    assert sum(fault["severity"] == "error" for fault in answer.json()["faults"]) == 2
+    assert client.get("/api/v1/last_change").json()["source"] == "admin /debug/update_config"
+
+
+@pytest.mark.parametrize(
+    "path",
+    ["update_config", "update_route", "update_hosts", "remove_config", "explain"],
+)
+def test_changes_are_posted(client: AsgiClient, path: str) -> None:
+    assert client.get(f"/api/v1/{path}").status == 405
+    assert client.post(f"/api/v1/{path}", [b"{"]).status == 400
+
+
+def test_live_views_for_programs_and_for_people(client: AsgiClient) -> None:
+    (cluster,) = client.get("/api/v1/clusters").json()
+    assert cluster["hosts"][0]["health"] == "failed_active_check"
+    text = client.get("/api/v1/clusters?format=text").text
+    assert "10.0.0.1:80 (one) weight 1, failed_active_check: 2 requests of 9, 3 connections" in text
+    assert client.get("/api/v1/clusters?name=nobody").json() == []
+    tables = client.get("/api/v1/routes").json()
+    assert [table["router_config_name"] for table in tables] == ["client_router", "server_router"]
+    assert '0. prefix "/" -> cluster clientCluster' in client.get("/api/v1/routes?name=client_router&format=text").text
+
+
+def test_explain_answers_from_what_is_in_force(client: AsgiClient) -> None:
+    question = {"method": "GET", "url": "http://127.0.0.1:2045/x"}
+    answer = client.post("/api/v1/explain", [json.dumps(question).encode()])
+    assert answer.status == 200
+    assert answer.json()["listener"]["name"] == "clientListener"

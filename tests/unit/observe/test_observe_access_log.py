@@ -6,13 +6,13 @@ import pytest
 from pymosn.api.network import Connection
 from pymosn.api.proxy import Exchange
 from pymosn.api.routing import Route, RouteAction, RouteMatcher
+from pymosn.api.variables import PREFIXES
 from pymosn.core.clock import Clock
 from pymosn.core.failure import CONNECT_REFUSED, FILTER_ERROR
 from pymosn.core.headers import Headers
 from pymosn.core.message import RequestHead, ResponseHead
 from pymosn.observe.access_log import DEFAULT_FORMAT, AccessLogFile, compile_format
 from pymosn.observe.destination import Destination
-from pymosn.api.variables import PREFIXES
 from pymosn.observe.variables import BOUND, TRACE, UNAVAILABLE, VARIABLES
 
 STARTED = 1000.0

@@ -10,8 +10,8 @@ import pytest
 from pymosn.core.clock import Clock
 from pymosn.core.log import DEBUG, ERROR, INFO, OFF, WARN
 from pymosn.observe.destination import MAX_WAITING, WRITE_SIZE, LineFile, is_file
-from pymosn.observe.syslog import Syslog
 from pymosn.observe.logs import LogSet
+from pymosn.observe.syslog import Syslog
 
 NOON = time.mktime((2026, 3, 4, 12, 0, 0, 0, 0, -1)) + 0.125
 

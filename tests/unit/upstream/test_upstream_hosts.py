@@ -220,6 +220,25 @@ def test_a_cluster_that_is_only_prepared_has_no_effect() -> None:
     assert (before.hosts[0].weight, before.limits.requests.limit) == (9, 1)
 
 
+def test_changes_that_cross_each_other() -> None:
+    worker = Worker()
+    first = worker.put("a:1", "b:1", limits=LimitPlan(connections=1))
+    kind = balancers().get("LB_ROUNDROBIN")
+    assert kind is not None
+    plan = ClusterPlan("c", (HostPlan("a:1"), HostPlan("b:1"), HostPlan("c:1")), limits=LimitPlan(connections=1))
+    late = make_cluster(plan, kind, worker.maker, worker.metrics, first)
+    closed = first.hosts[1].pool("P")
+    between = worker.put("a:1", "c:1", limits=LimitPlan(connections=1))
+    assert between.hosts[1].try_connection()
+    worker.clusters.replace({"c": late})
+    assert [host.address for host in late.hosts] == ["a:1", "b:1", "c:1"]
+    assert late.hosts[0] is first.hosts[0]
+    assert late.hosts[2] is between.hosts[1]
+    assert late.hosts[1].pool("P") is not closed, "it was closed in between"
+    assert not late.hosts[1].try_connection(), "the connection of c:1 counts"
+    assert {late.balancer.choose(PLAIN) for _ in range(3)} == set(late.hosts)
+
+
 def test_added_hosts_are_new_and_first_ones_are_not() -> None:
     worker = Worker()
     worker.put("a:1")

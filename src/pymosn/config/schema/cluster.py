@@ -69,10 +69,10 @@ class ProbeConfig(Block, kw_only=True):
 
 
 class HealthCheck(Block, kw_only=True):
-    """Active health checking; on when `service_name` is set."""
+    """Active health checking; on when any key is set. `service_name` names the counters."""
 
     service_name: str = ""
-    protocol: str = ""
+    protocol: Annotated[str, works("Http1 or http with an `http_check_config`; all else connects only")] = ""
     timeout: Duration = 1.0
     interval: Duration = 15.0
     interval_jitter: Duration = 0.005
@@ -81,7 +81,7 @@ class HealthCheck(Block, kw_only=True):
     unhealthy_threshold: Unsigned = 1
     check_config: ProbeConfig | None = None
     event_log_path: str = ""
-    common_callbacks: list[str] = []
+    common_callbacks: Annotated[list[str], ignored("names of functions compiled into MOSN")] = []
 
 
 class Subscription(Block, kw_only=True):
@@ -175,7 +175,7 @@ class Cluster(Block, kw_only=True):
     ] = 0
     mark: Annotated[Unsigned, planned("SO_MARK on upstream sockets")] = 0
     circuit_breakers: Annotated[list[CircuitBreaker], works("the first entry counts, as in MOSN")] = []
-    health_check: Annotated[HealthCheck | None, works("once per process; on when the block says anything, see docs/operations.md")] = None
+    health_check: Annotated[HealthCheck | None, works("see docs/operations.md for when it runs")] = None
     spec: Annotated[ClusterSpec | None, planned("dubbo registry")] = None
     lb_subset_config: Annotated[SubsetConfig | None, works("subsets of any load balancer")] = None
     original_dst_lb_config: Annotated[OriginalDstConfig | None, planned("original destination")] = None

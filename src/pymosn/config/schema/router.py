@@ -78,7 +78,9 @@ class RouteMatch(Block, kw_only=True):
     headers: Annotated[list[HeaderMatch], works("beside any other kind; a single `service` alone is MOSN's RPC rule")] = []
     query_parameters: Annotated[list[HeaderMatch], own("conditions on the query, as `headers`; values are decoded")] = []
     variables: Annotated[list[VariableMatch], works("left to right, without precedence; what filters set counts too")] = []
-    dsl_expressions: Annotated[list[DslExpression], works("CEL, with the extra pymosn[cel]; of MOSN's own dialect what is also CEL")] = []
+    dsl_expressions: Annotated[
+        list[DslExpression], works("CEL, with the extra pymosn[cel]; of MOSN's own dialect what is also CEL")
+    ] = []
 
 
 class WeightedTarget(Block, kw_only=True):
@@ -157,12 +159,17 @@ class RouteAction(Block, kw_only=True):
     metadata_match: Annotated[Metadata | None, works("which hosts of the cluster may be chosen")] = None
     hash_policy: Annotated[list[HashPolicy], works("all entries count, in order; MOSN reads the first")] = []
     timeout: Annotated[Duration, works("`x-mosn-global-timeout` of a request goes before it, in milliseconds")] = 60.0
-    retry_policy: Annotated[RetryPolicy | None, planned("requests are tried once")] = None
+    retry_policy: Annotated[
+        RetryPolicy | None,
+        works("`retry_on: false` is off; without a policy another host is tried when one cannot be connected to"),
+    ] = None
     prefix_rewrite: Annotated[str, works("prefix and path matches; goes before regex_rewrite")] = ""
     regex_rewrite: Annotated[RegexRewrite | None, works("on any route")] = None
     host_rewrite: Annotated[str, works("goes before the two below")] = ""
     auto_host_rewrite_header: Annotated[str, works("a value that is no host is not used")] = ""
-    auto_host_rewrite: Annotated[bool, works("hosts with a `hostname`, in clusters of any type; MOSN: STRICT_DNS only")] = False
+    auto_host_rewrite: Annotated[bool, works("hosts with a `hostname`, in clusters of any type; MOSN: STRICT_DNS only")] = (
+        False
+    )
     request_headers_to_add: Annotated[list[HeaderToAdd], works(_ADD)] = []
     request_headers_to_remove: list[str] = []
     response_headers_to_add: Annotated[list[HeaderToAdd], works(_ADD)] = []
@@ -201,7 +208,9 @@ class Route(Block, kw_only=True):
     redirect: Redirect | None = None
     direct_response: DirectResponse | None = None
     metadata: Annotated[Metadata | None, ignored("metadata_match selects hosts")] = None
-    per_filter_config: Annotated[AnyMap, works("for filters: `exchange.route_config(name)`, the route before the virtual host")] = {}
+    per_filter_config: Annotated[
+        AnyMap, works("for filters: `exchange.route_config(name)`, the route before the virtual host")
+    ] = {}
     request_mirror_policies: Annotated[MirrorPolicy | None, planned("no copies are sent")] = None
 
 
@@ -211,7 +220,9 @@ class VirtualHost(Block, kw_only=True):
     name: str = ""
     domains: list[str] = []
     routers: list[Route] = []
-    per_filter_config: Annotated[AnyMap, works("for filters: `exchange.route_config(name)`, the route before the virtual host")] = {}
+    per_filter_config: Annotated[
+        AnyMap, works("for filters: `exchange.route_config(name)`, the route before the virtual host")
+    ] = {}
     require_tls: Annotated[Any, ignored("MOSN does not use it either")] = None
     request_headers_to_add: Annotated[list[HeaderToAdd], works(_ADD)] = []
     request_headers_to_remove: list[str] = []

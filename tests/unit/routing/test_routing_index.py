@@ -1,0 +1,78 @@
+"""The index over many routes chooses what a walk from top to bottom chooses."""
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from pymosn.api.network import Connection
+from pymosn.api.proxy import Exchange
+from pymosn.api.routing import Route, RouteMatcher
+from pymosn.core.headers import Headers
+from pymosn.core.message import RequestHead
+from pymosn.routing.actions import DirectResponse
+from pymosn.routing.index import RouteIndex
+from pymosn.routing.matchers import AllOf, AnyRequest, Header, Method, Path, PathRegex, Prefix
+from pymosn.routing.table import VirtualHost
+
+PATHS = st.sampled_from(["/", "/a", "/A", "/a/", "/a/b", "/ab", "/a/b/c", "/b", "/abc/d"])
+FIRST = st.one_of(
+    PATHS.map(Prefix),
+    PATHS.map(Path),
+    st.sampled_from(["b", "^/a$", "a/b|b/c", "(?i)^/A"]).map(PathRegex),
+    st.just(Header("x", "1")),
+)
+EXTRA = st.sampled_from([Header("x", "1"), Method("POST")])
+MATCHERS: st.SearchStrategy[RouteMatcher] = st.one_of(
+    FIRST, st.tuples(FIRST, EXTRA).map(lambda pair: AllOf(list(pair))), st.just(AnyRequest())
+)
+
+
+def asking(path: str, method: bytes = b"GET", headers: bytes = b"") -> Exchange:
+    exchange = Exchange(Connection())
+    exchange.request = RequestHead()
+    exchange.request.raw_path = path.encode()
+    exchange.request.raw_method = method
+    exchange.request.headers = Headers(headers)
+    return exchange
+
+
+def routes_of(matchers: list[RouteMatcher]) -> list[Route]:
+    action = DirectResponse(200, "")
+    return [Route(str(place), matcher, action) for place, matcher in enumerate(matchers)]
+
+
+@given(st.lists(MATCHERS, max_size=40), PATHS, st.sampled_from([b"GET", b"POST"]), st.sampled_from([b"", b"x: 1\r\n"]))
+def test_index_and_walk_agree(matchers: list[RouteMatcher], path: str, method: bytes, headers: bytes) -> None:
+    routes = routes_of(matchers)
+    exchange = asking(path, method, headers)
+    expected = next((route for route in routes if route.matcher.matches(exchange)), None)
+    assert RouteIndex(routes).find(exchange) is expected
+    assert VirtualHost("v", [], routes).find(exchange) is expected
+
+
+class Counted(RouteMatcher):
+    """Counts how often it is asked."""
+
+    def __init__(self) -> None:
+        self.asked = 0
+
+    def matches(self, exchange: Exchange) -> bool:
+        self.asked += 1
+        return False
+
+
+def test_a_thousand_routes_are_not_all_asked() -> None:
+    counted = [Counted() for _ in range(1000)]
+    matchers: list[RouteMatcher] = [AllOf([Path(f"/p/{place}"), counted[place]]) for place in range(1000)]
+    host = VirtualHost("v", [], routes_of([*matchers, Prefix("/p")]))
+    found = host.find(asking("/p/777"))
+    assert found is not None
+    assert found.name == "1000"
+    assert sum(entry.asked for entry in counted) == 1
+
+
+def test_a_set_of_regexes_that_is_too_large_is_walked() -> None:
+    matchers: list[RouteMatcher] = [PathRegex(f"^/{place}/\\pL{{1,400}}x$") for place in range(30)]
+    host = VirtualHost("v", [], routes_of(matchers))
+    found = host.find(asking("/29/aax"))
+    assert found is not None
+    assert found.name == "29"

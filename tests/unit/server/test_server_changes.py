@@ -1,0 +1,214 @@
+import asyncio
+from collections.abc import Callable, Coroutine, Sequence
+from pathlib import Path
+
+import msgspec
+import pytest
+from msgspec.structs import replace
+
+from pymosn.config.default import DEFAULT_CONFIG, DEFAULT_NAME
+from pymosn.config.faults import Fault
+from pymosn.config.load import load_text
+from pymosn.config.schema import Listener, MosnConfig
+from pymosn.config.transport import decode
+from pymosn.control.discovery import Discovery
+from pymosn.control.plane import Edited, Outcome
+from pymosn.core.clock import Clock
+from pymosn.core.log import Log
+from pymosn.server.changes import Changes, Site
+from pymosn.server.fleet import Fleet
+from pymosn.server.listeners import ListenerSockets
+from pymosn.server.messages import Abandon, Commit, Committed, Configure, Order, Prepare, Prepared, Ready, Retire, Sockets
+from pymosn.server.worker_process import WorkerHandle, WorkerReceiver
+
+FAULT = Fault(severity="error", file="", line=0, column=0, path="p", message="does not build")
+
+
+class FakeWorker(WorkerHandle):
+    """Answers at once, as `answer` says."""
+
+    def __init__(self, number: int, pid: int, receiver: WorkerReceiver, answer: Callable[[Order], object]) -> None:
+        super().__init__(number, pid)
+        self.orders: list[Order] = []
+        self._receiver = receiver
+        self._answer = answer
+
+    def send(self, order: Order, descriptors: Sequence[int] = ()) -> None:
+        self.orders.append(order)
+        answer = self._answer(order)
+        if isinstance(answer, (Prepared, Committed)):
+            self._receiver.on_report(self, answer)
+        elif answer == "die":
+            self._receiver.on_exit(self, 1)
+
+    def kill(self) -> None:
+        self._receiver.on_exit(self, -9)
+
+    def said(self, kind: type[Order]) -> int:
+        return sum(isinstance(order, kind) for order in self.orders)
+
+
+def willing(order: Order) -> object:
+    if isinstance(order, Prepare):
+        return Prepared(order.change, [])
+    return Committed(order.change, 1) if isinstance(order, Commit) else None
+
+
+def unwilling(order: Order) -> object:
+    return Prepared(order.change, [FAULT]) if isinstance(order, Prepare) else None
+
+
+def dying(order: Order) -> object:
+    return "die" if isinstance(order, Prepare) else None
+
+
+class NoScheduler:
+    def call_later(self, delay: float, callback: Callable[..., object], *args: object) -> None:
+        raise AssertionError("nobody dies twice")
+
+
+def in_force(*addresses: str) -> MosnConfig:
+    loaded = load_text(DEFAULT_CONFIG, DEFAULT_NAME)
+    assert loaded.config is not None
+    listeners = [Listener(name=f"l{place}", address=address, bind_port=True) for place, address in enumerate(addresses)]
+    return replace(loaded.config, servers=[replace(loaded.config.servers[0], listeners=listeners)])
+
+
+class Stage:
+    def __init__(self, *answers: Callable[[Order], object]) -> None:
+        self.workers: list[FakeWorker] = []
+        self._answers = list(answers)
+        self.listeners = ListenerSockets()
+        self.fleet = Fleet(len(answers), self._spawn, self._briefing, NoScheduler(), Clock(), Log())
+        site = Site(name="f.json", config_dir="/conf", base_dir="/", workers=len(answers), log_ceiling=None)
+        discovery = Discovery(lambda cluster: None, Log())
+        self.changes = Changes(in_force(), site, self.fleet, self.listeners, discovery, Log())
+        self.followed: list[MosnConfig] = []
+        self.changes.followers.append(self.followed.append)
+        self.fleet.start()
+        for worker in list(self.workers):
+            self.fleet.on_report(worker, Ready(1))
+
+    def _spawn(self, number: int, receiver: WorkerReceiver) -> WorkerHandle:
+        answer = self._answers[number - 1] if len(self.workers) < len(self._answers) else willing
+        self.workers.append(FakeWorker(number, 100 + len(self.workers), receiver, answer))
+        return self.workers[-1]
+
+    def _briefing(self, number: int) -> list[tuple[Order, Sequence[int]]]:
+        return [*self.listeners.handover(number), (self.changes.briefing(number), ())]
+
+    async def apply(self, config: MosnConfig | None, *faults: Fault) -> Outcome:
+        return await self.changes.apply("test", lambda before: Edited(config, list(faults)))
+
+
+def run(scenario: Coroutine[object, object, None]) -> None:
+    asyncio.run(scenario)
+
+
+def test_a_change_that_all_can_build_is_put_in_force_by_all() -> None:
+    async def scenario() -> None:
+        stage = Stage(willing, willing)
+        wanted = in_force("127.0.0.1:0")
+        outcome = await stage.apply(wanted)
+        assert (outcome.applied, outcome.version, outcome.attempt, outcome.faults) == (True, 2, 1, [])
+        for worker in stage.workers:
+            kinds = [type(order) for order in worker.orders]
+            assert kinds == [Configure, Sockets, Prepare, Commit, Retire]
+        assert stage.changes.config is wanted
+        assert stage.followed == [wanted]
+        assert list(stage.listeners.addresses()) == ["l0"]
+        stage.listeners.close()
+
+    run(scenario())
+
+
+@pytest.mark.parametrize("other", [unwilling, dying])
+def test_when_one_cannot_build_it_nothing_changes(other: Callable[[Order], object]) -> None:
+    async def scenario() -> None:
+        stage = Stage(willing, other)
+        before = stage.changes.config
+        outcome = await stage.apply(in_force("127.0.0.1:0"))
+        assert not outcome.applied
+        assert outcome.version == 1
+        assert len(outcome.faults) == 1
+        assert stage.workers[0].said(Abandon) == 1
+        assert stage.workers[0].said(Commit) == 0
+        assert stage.changes.config is before
+        assert stage.listeners.addresses() == {}
+        assert len(stage.fleet.pids) == 2
+
+    run(scenario())
+
+
+def test_a_worker_that_dies_meanwhile_is_replaced_with_the_configuration_in_force() -> None:
+    async def scenario() -> None:
+        stage = Stage(willing, dying)
+        await stage.apply(in_force("127.0.0.1:0"))
+        (order,) = stage.workers[2].orders
+        assert isinstance(order, Configure)
+        assert decode(order.config).servers[0].listeners == []
+        assert (stage.workers[2].number, order.worker) == (2, 1)
+
+    run(scenario())
+
+
+def test_faults_of_the_file_go_no_further() -> None:
+    async def scenario() -> None:
+        stage = Stage(willing)
+        outcome = await stage.apply(None, FAULT)
+        assert (outcome.applied, outcome.faults) == (False, [FAULT])
+        assert [type(order) for order in stage.workers[0].orders] == [Configure]
+        assert stage.changes.last is outcome
+
+    run(scenario())
+
+
+def test_a_taken_address_is_a_fault(tmp_path: Path) -> None:
+    async def scenario() -> None:
+        stage = Stage(willing)
+        server = await asyncio.start_server(lambda reader, writer: None, "127.0.0.1", 0)
+        port = server.sockets[0].getsockname()[1]
+        outcome = await stage.apply(in_force(f"127.0.0.1:{port}"))
+        assert "in use by another process" in outcome.faults[0].message
+        assert stage.workers[0].said(Prepare) == 0
+        server.close()
+
+    run(scenario())
+
+
+def test_what_only_a_new_start_changes_is_told() -> None:
+    async def scenario() -> None:
+        stage = Stage(willing)
+        wanted = in_force()
+        outcome = await stage.apply(replace(wanted, pid="/run/other.pid"))
+        assert outcome.applied
+        assert [(fault.severity, fault.path) for fault in outcome.faults] == [("warning", "pid")]
+
+    run(scenario())
+
+
+def test_nothing_changes_once_the_end_has_begun() -> None:
+    async def scenario() -> None:
+        stage = Stage(willing)
+        stage.changes.close()
+        assert not (await stage.apply(in_force())).applied
+
+    run(scenario())
+
+
+def test_listeners_keep_their_sockets_and_unneeded_ones_are_given_back() -> None:
+    sockets = ListenerSockets()
+    first = [Listener(name=name, address="127.0.0.1:0", bind_port=True) for name in ("a", "b")]
+    assert sockets.bind(first, 2) == []
+    kept = sockets.addresses()["a"]
+    third = msgspec.structs.replace(first[0], name="c")
+    assert sockets.prepare([first[0], third], 2) == []
+    ((order, descriptors),) = sockets.handover_new(1)
+    assert (order, len(descriptors)) == (Sockets(["c"]), 1)
+    unneeded = sockets.commit()
+    assert len(unneeded) == 2
+    assert list(sockets.addresses()) == ["a", "c"]
+    assert sockets.addresses()["a"] == kept
+    for sock in unneeded:
+        sock.close()
+    sockets.close()
