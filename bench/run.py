@@ -10,11 +10,14 @@ from bench.memory import measure_memory
 from bench.peers import Peer, Plan, Running
 from bench.processes import Processes
 from bench.samples import Results, Sample
+from bench.targets import OWN
 from bench.upstream import Upstream
 from bench.verify import check_totals, check_work, probe
 from bench.void import Unavailable, Void
 
 WARM_UP_SECONDS = 0.3
+#: Pairs of runs of one second, with and without a filter.
+FILTER_PAIRS = 11
 
 
 class Run:
@@ -43,14 +46,33 @@ class Run:
                     turn = number % max(1, len(self.peers))
                     for peer in [*self.peers[turn:], *self.peers[:turn]]:
                         self._load(case, peer, f"round {number}/{count}")
+        for peer in self.peers:
+            if peer.name == OWN and "filter1" in cases:
+                self._filter_cost(peer)
         self._in_order()
         return self.results
+
+    def _filter_cost(self, peer: Peer) -> None:
+        """What one filter adds: short runs with and without it, one after the other, so that both see the same machine.
+
+        The difference of two cases that were measured a minute apart is mostly the machine's. Only user time counts: a
+        header filter makes no system call, and the kernel's part varies by more than the filter costs.
+        """
+        plain, filtered = (next(case for case in LOAD_CASES if case.name == name) for name in ("small", "filter1"))
+        try:
+            for number in range(FILTER_PAIRS):
+                order = (plain, filtered) if number % 2 else (filtered, plain)
+                user = {case.name: self._sample(case, self._running(peer, case), 1).user for case in order}
+                self.results.filter_costs.append(user["filter1"] - user["small"])
+        except (Void, Unavailable, OSError) as fault:
+            self.results.filter_costs.clear()
+            print(f"cost of a filter: VOID: {fault}", flush=True)
 
     def _load(self, case: Case, peer: Peer, label: str) -> None:
         if (case.name, peer.name) in self.results.void or (case.filters and not peer.http):
             return
         try:
-            sample = self._sample(case, self._running(peer, case))
+            sample = self._sample(case, self._running(peer, case), self.seconds)
         except (Void, Unavailable, OSError) as fault:  # OSError: a process of the peer is gone from /proc
             self.results.refuse(case.name, peer.name, str(fault))
             print(f"{label}  {case.name:8} {peer.name:18} VOID: {fault}", flush=True)
@@ -58,13 +80,13 @@ class Run:
         self.results.add(case.name, peer.name, sample)
         print(f"{label}  {case.name:8} {peer.name:18} {sample.cpu:8.1f} us CPU a request", flush=True)
 
-    def _sample(self, case: Case, running: Running) -> Sample:
+    def _sample(self, case: Case, running: Running, seconds: int) -> Sample:
         port = running.plan.port
         reply_size = probe(port, case)
         arrived = self.upstream.requests()
         stolen = measure.stolen_seconds(self.cores.proxy)
         before = measure.read_cpu(running.workers), measure.read_cpu(running.helpers)
-        load = self.wrk.run(port, case, self.seconds)
+        load = self.wrk.run(port, case, seconds)
         worker = measure.read_cpu(running.workers).since(before[0])
         helpers = measure.read_cpu(running.helpers).since(before[1])
         stolen = measure.stolen_seconds(self.cores.proxy) - stolen

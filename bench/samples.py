@@ -34,6 +34,8 @@ class Results:
     load: dict[str, dict[str, list[Sample]]] = field(default_factory=dict)
     memory: dict[str, MemoryResult] = field(default_factory=dict)
     void: dict[tuple[str, str], str] = field(default_factory=dict)
+    #: User microseconds per request that one header filter added, by pairs of runs.
+    filter_costs: list[float] = field(default_factory=list)
 
     def add(self, case: str, peer: str, sample: Sample) -> None:
         """Adds one run."""
@@ -68,6 +70,7 @@ class Results:
                 }
                 for case, peers in self.load.items()
             },
+            "filter_costs_us": self.filter_costs,
             "memory": {peer: memory.to_json() for peer, memory in self.memory.items()},
             "void": [{"case": case, "peer": peer, "reason": reason} for (case, peer), reason in self.void.items()],
         }

@@ -151,11 +151,15 @@ def encode_name(name: str) -> bytes:
     return raw
 
 
-def encode_value(name: bytes, value: str) -> bytes:
-    """`value` as bytes. Raises HeaderError when it would break out of its line."""
-    raw = to_bytes(value)
-    if not is_field_value(raw):
-        raise HeaderError(f"header {name.decode()}: control character in value {value!r}")
+def encode_line(name: str, value: str) -> bytes:
+    """The field line of a `name` that may be sent. Raises HeaderError for a value that would break out of its line."""
+    raw = to_bytes(f"{name}: {value}\r\n")
+    size: i64 = len(raw) - 2
+    i: i64 = len(name) + 2
+    while i < size:
+        if FIELD_VALUE[raw[i]] == 0:
+            raise HeaderError(f"header {name}: control character in value {value!r}")
+        i += 1
     return raw
 
 
@@ -210,15 +214,15 @@ class Headers:
     def set(self, name: str, value: str) -> None:
         """Makes `value` the only value of `name`. Raises HeaderError for names and values that may not be sent."""
         raw = encode_name(name)
-        encoded = encode_value(raw, value)
+        line = encode_line(name, value)
         if self._bits_of is not self.block or self._bits & name_bit(len(raw), raw[0]) != 0:
             self.remove_raw(lower_name(name))
-        self.add_raw(raw, encoded)
+        self._append(raw, line)
 
     def add(self, name: str, value: str) -> None:
         """Adds one more field. Raises HeaderError like `set`."""
         raw = encode_name(name)
-        self.add_raw(raw, encode_value(raw, value))
+        self._append(raw, encode_line(name, value))
 
     def remove(self, name: str) -> bool:
         """Removes every field called `name`; says whether there was one. Raises HeaderError for framing fields."""
@@ -268,8 +272,11 @@ class Headers:
 
     def add_raw(self, name: bytes, value: bytes) -> None:
         """Adds a field that was checked elsewhere."""
+        self._append(name, b"".join([name, b": ", value, b"\r\n"]))
+
+    def _append(self, name: bytes, line: bytes) -> None:
         block = self.block
-        longer = block + name + b": " + value + b"\r\n"
+        longer = block + line
         self._bits = self._bits | name_bit(len(name), name[0]) if self._bits_of is block else -1
         self._bits_of = longer
         self.block = longer

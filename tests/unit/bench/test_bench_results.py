@@ -48,7 +48,7 @@ def test_one_void_run_voids_the_case_for_that_peer() -> None:
 def test_promises_are_judged_only_on_what_was_measured() -> None:
     assert verdicts(results("small", nginx=[10])) == []
     made = results("small", pymosn=[12], nginx=[10], envoy=[20])
-    made.add("filter1", "pymosn", sample(14))
+    made.filter_costs += [2.5, 1.0, 2.0]
     rest = Memory(1000, 1000)
     made.memory["pymosn"] = MemoryResult(rest, Memory(1000 + 2000 * 5 * 1024, 0), Memory(0, 0), 2000)
     judged = {verdict.promise: verdict for verdict in verdicts(made)}
