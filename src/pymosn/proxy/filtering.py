@@ -55,7 +55,7 @@ class FilteredExchange(Exchange):
             named = chain[place]
             place += 1
             try:
-                answer = named.filter.on_response(self) if in_response else named.filter.on_request(self)
+                answer = named.ask_response(self) if in_response else named.ask_request(self)
             except Exception as error:
                 self._on_error(named, error)
                 return
