@@ -139,12 +139,16 @@ class ReplyingExchange(AttemptOwner):
             change_response(self, headers)
         return local_head(self.request, status, headers, body)
 
-    def _reply_local(self, body: bytes) -> None:
+    def _take_local(self, body: bytes) -> None:
+        """Puts a reply of our own, whose head is `response`, in the place of whatever had come of another."""
         head = self.response
         assert head is not None
         self._reply_data = local_body(self.request, head.status, body)
         self._reply_end = True
         self._reply_trailers = None
+
+    def _reply_local(self, body: bytes) -> None:
+        self._take_local(body)
         filters = self._options.filters.on_response
         if filters:
             self.run_filters(filters, True, 0)
@@ -153,11 +157,7 @@ class ReplyingExchange(AttemptOwner):
 
     def _send_local(self, body: bytes) -> None:
         """Sends a reply of a filter, or about a filter: the other filters are not asked."""
-        head = self.response
-        assert head is not None
-        self._reply_data = local_body(self.request, head.status, body)
-        self._reply_end = True
-        self._reply_trailers = None
+        self._take_local(body)
         self._send_head()
 
     # ---- how it ends
