@@ -385,6 +385,11 @@ class Talk:
             await asyncio.sleep(0)
             self.run_later()
 
+    def pass_rounds(self, count: int) -> None:
+        """Lets tasks go on for some rounds of the loop."""
+        for _ in range(count):
+            self.do(lambda: None)
+
     # ---- who talks
 
     def connect(self, ip: str = "192.0.2.7") -> Peer:
@@ -484,7 +489,8 @@ class Talk:
         assert "connection_active" not in self.upstream_counters()
         assert len(self.wheel) == 0
         for cluster in self.clusters.by_name.values():
-            for limit in (cluster.limits.connections, cluster.limits.pending, cluster.limits.requests):
+            limits = cluster.limits
+            for limit in (limits.connections, limits.pending, limits.requests, limits.retries):
                 assert limit.active == 0, "a limit leaks"
 
 

@@ -4,6 +4,9 @@
 `routing` which cluster, `upstream` which host.
 """
 
-from pymosn.api.proxy import Exchange, Reply, StreamFilter
+from pymosn.api.proxy import Exchange, Reply
+from pymosn.api.stream_filter import ClientError, ClientResponse, StreamFilter
+from pymosn.core.headers import Headers
+from pymosn.core.message import BodyTooLarge
 
-__all__ = ["Exchange", "Reply", "StreamFilter"]
+__all__ = ["BodyTooLarge", "ClientError", "ClientResponse", "Exchange", "Headers", "Reply", "StreamFilter"]

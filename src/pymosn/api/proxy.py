@@ -1,15 +1,19 @@
-"""LAYER 4: streams <-> streams. One exchange as filters see it, and what a stream filter may implement."""
+"""LAYER 4: streams <-> streams. One exchange as filters see it, and the reply that a filter may make.
+
+What a filter may implement is in `stream_filter`.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Mapping
-from typing import Final
+from collections.abc import AsyncIterable, Iterable, Mapping
+from typing import Final, cast
 
 from mypy_extensions import i64, mypyc_attr
 
 from pymosn.api.network import Connection
 from pymosn.api.routing import Route
 from pymosn.api.stream import RequestReceiver
+from pymosn.api.upstream import Criteria, criteria
 from pymosn.api.variables import Variable, set_variable
 from pymosn.core.failure import Failure
 from pymosn.core.headers import Headers, headers_from
@@ -25,15 +29,37 @@ class Reply:
     def __init__(
         self,
         status: int,
-        body: str | bytes = b"",
+        body: str | bytes | Iterable[bytes] | AsyncIterable[bytes] = b"",
         headers: Mapping[str, str] | list[tuple[str, str]] | None = None,
     ) -> None:
-        """`body`: text is sent as UTF-8."""
+        """`body`: text is sent as UTF-8; what can be iterated over is sent piece by piece, as fast as the client reads."""
         if not 200 <= status <= 599:
             raise ValueError(f"a reply's status is 200 to 599, not {status}")
         self.status = status
-        self.body: bytes = body.encode() if isinstance(body, str) else bytes(body)
+        self.body: bytes = b""
+        self.stream: Iterable[bytes] | AsyncIterable[bytes] | None = None
+        if isinstance(body, str):
+            self.body = body.encode()
+        elif isinstance(body, (bytes, bytearray, memoryview)):
+            self.body = bytes(body)
+        elif isinstance(body, (Iterable, AsyncIterable)):
+            self.stream = cast("Iterable[bytes] | AsyncIterable[bytes]", body)
+        else:
+            raise TypeError(f"a reply's body is text, bytes or an iterable of bytes, not {type(body).__name__}")
         self.headers: Headers = headers_from(headers if isinstance(headers, list) else dict(headers or {}))
+
+
+class Choices:
+    """What filters want done with a request, in place of what its route says. None: as the route says."""
+
+    def __init__(self) -> None:
+        self.route: str | None = None
+        self.cluster: str | None = None
+        self.host: str | None = None
+        self.subset: Criteria | None = None
+        self.timeout: float | None = None
+        self.try_timeout: float | None = None
+        self.retries: int | None = None
 
 
 #: What an exchange has for a request until that is there.
@@ -75,7 +101,10 @@ class Exchange(RequestReceiver):
         self.own_variables: dict[str, str] | None = None
         #: The value of a Set-Cookie that the route's hash policy makes.
         self.set_cookie: bytes = b""
+        #: What filters chose with `choose`.
+        self.choices: Choices | None = None
         self._state: dict[str, object] | None = None
+        self._ends_response: bool = False
 
     @property
     def state(self) -> dict[str, object]:
@@ -101,6 +130,48 @@ class Exchange(RequestReceiver):
         route = self.route
         return None if route is None or route.filter_configs is None else route.filter_configs.get(name)
 
+    def choose(
+        self,
+        *,
+        route: str | None = None,
+        cluster: str | None = None,
+        host: str | None = None,
+        subset: Mapping[str, str] | None = None,
+        timeout: float | None = None,
+        try_timeout: float | None = None,
+        retries: int | None = None,
+    ) -> None:
+        """Decides in place of the route: a route of the virtual host by its name, a cluster, one of its hosts by
+        address, labels that the host must have, seconds for the reply and for each attempt, and further attempts.
+
+        `route` counts in `on_request`, the others until `on_route`, and `host` also in `on_host`.
+        """
+        choices = self.choices
+        if choices is None:
+            choices = Choices()
+            self.choices = choices
+        if route is not None:
+            choices.route = route
+        if cluster is not None:
+            choices.cluster = cluster
+        if host is not None:
+            choices.host = host
+        if subset is not None:
+            choices.subset = criteria(subset)
+        if timeout is not None:
+            choices.timeout = timeout
+        if try_timeout is not None:
+            choices.try_timeout = try_timeout
+        if retries is not None:
+            choices.retries = retries
+
+    def end_response(self) -> None:
+        """Ends the reply behind the piece of its body that is in hand; for `on_response_body`.
+
+        A reply of known length, which a filter that says `changes_length = False` leaves one, is broken off.
+        """
+        self._ends_response = True
+
     @property
     def remote_address(self) -> str:
         """The client's socket address, `ip:port`."""
@@ -125,28 +196,6 @@ class Exchange(RequestReceiver):
 def join_address(ip: str, port: i64) -> str:
     """`ip:port`, with an IPv6 address in brackets."""
     return f"[{ip}]:{port}" if ":" in ip else f"{ip}:{port}"
-
-
-@mypyc_attr(allow_interpreted_subclasses=True)
-class StreamFilter:
-    """Base of stream filters. Override what is wanted, with plain methods or with `async def`.
-
-    One object serves all requests of a listener in a worker; what belongs to a request goes into `exchange.state`.
-    """
-
-    def __init__(self, config: dict[str, object]) -> None:
-        """`config`: the filter's own object from the configuration, without `path` and `class`."""
-
-    def on_request(self, exchange: Exchange) -> Reply | Awaitable[Reply | None] | None:
-        """The request's head is here, its route is not chosen yet. A Reply answers it; None lets it pass."""
-        return None
-
-    def on_response(self, exchange: Exchange) -> Reply | Awaitable[Reply | None] | None:
-        """The reply's head is about to be sent (`exchange.response`). A Reply takes its place."""
-        return None
-
-    def on_complete(self, exchange: Exchange) -> None:
-        """The exchange is over, well or badly (`exchange.failure`)."""
 
 
 @mypyc_attr(allow_interpreted_subclasses=True)

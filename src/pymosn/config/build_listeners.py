@@ -9,7 +9,8 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from pymosn.api.network import FilterChainFactory
-from pymosn.api.proxy import AccessLog, StreamFilter
+from pymosn.api.proxy import AccessLog
+from pymosn.api.stream_filter import StreamFilter
 from pymosn.config.faults import Fault
 from pymosn.config.schema import Listener as ListenerConfig
 from pymosn.config.schema import ProxyConfig, ProxyFilter

@@ -75,6 +75,8 @@ STREAM_IDLE: Final = Failure("stream_idle_timeout", 504, FLAG_UPSTREAM_TIMEOUT)
 
 # ---- our own side
 FILTER_ERROR: Final = Failure("filter_error", 500)
+FILTER_TIMEOUT: Final = Failure("filter_timeout", 504)
+RESPONSE_TOO_LARGE: Final = Failure("response_too_large", 502, FLAG_TOO_LARGE)
 BAD_REWRITE: Final = Failure("bad_rewrite", 500)
 INTERNAL_ERROR: Final = Failure("internal_error", 500)
 DRAINING: Final = Failure("draining", 503)

@@ -2,18 +2,81 @@
 
 from __future__ import annotations
 
-from typing import Final
+import json
+from collections.abc import Awaitable
+from typing import Any, Final
 
-from mypy_extensions import i64
+from mypy_extensions import i64, mypyc_attr
 
 from pymosn.core.chars import HOST, TARGET
+from pymosn.core.failure import Failure
 from pymosn.core.headers import HeaderError, Headers, encode_name
 
 #: `content_length` of a message whose length only its end will tell (chunked, HTTP/2 without content-length).
 UNKNOWN_LENGTH: Final[i64] = -1
 
 
-class RequestHead:
+#: Bytes of a body that a filter gets at most, unless it asks for more.
+BODY_LIMIT: Final[i64] = 1024 * 1024
+
+
+class BodyTooLarge(Exception):
+    """A body is longer than a filter wants to read. Not caught by the filter, it is answered by `failure`."""
+
+    def __init__(self, failure: Failure, limit: int) -> None:
+        super().__init__(f"the body is longer than {limit} bytes")
+        self.failure = failure
+
+
+@mypyc_attr(allow_interpreted_subclasses=True)
+class BodySource:
+    """Where the body of a message is had from as a whole."""
+
+    def read(self, limit: int) -> Awaitable[bytes]:
+        """The whole body. Raises BodyTooLarge."""
+        raise NotImplementedError
+
+
+class MessageHead:
+    """What the heads of requests and replies have in common."""
+
+    def __init__(self, headers: Headers, content_length: i64) -> None:
+        self.headers: Headers = headers
+        self.content_length: i64 = content_length
+        #: Fields behind the body; there before the last piece of a body is shown to a filter.
+        self.trailers: Headers | None = None
+        #: Set for exchanges with filters that may wait.
+        self.body_source: BodySource | None = None
+        #: What a filter puts in place of the body.
+        self.new_body: bytes | None = None
+
+    def read(self, limit: int = int(BODY_LIMIT)) -> Awaitable[bytes]:
+        """The whole body; for `async` filters, before it is sent on. Raises BodyTooLarge when it is over `limit` bytes."""
+        if self.body_source is None:
+            raise RuntimeError("only an `async` method of a filter can read a body, before it is sent on")
+        return self.body_source.read(limit)
+
+    async def json(self, limit: int = int(BODY_LIMIT)) -> Any:
+        """The whole body as JSON. Raises like `read`, and ValueError for what is no JSON."""
+        return json.loads(await self.read(limit))
+
+    def set_body(self, body: bytes | str) -> None:
+        """Sends `body` (text as UTF-8) in place of the message's own, whether that was read or not."""
+        self.new_body = body.encode() if isinstance(body, str) else bytes(body)
+
+    def set_json(self, value: object) -> None:
+        """Sends `value` as JSON. Raises TypeError for what JSON does not know."""
+        self.set_body(json.dumps(value, separators=(",", ":")))
+
+    def set_length(self, length: i64) -> None:
+        """Frames the body anew; UNKNOWN_LENGTH when only its end will tell."""
+        self.headers.remove_raw(b"content-length")
+        self.content_length = length
+        if length >= 0:
+            self.headers.add_raw(b"content-length", b"%d" % length)
+
+
+class RequestHead(MessageHead):
     """The head of one request.
 
     `path` and `query` are the target in the normal form that routes are matched on and that is sent upstream.
@@ -21,13 +84,12 @@ class RequestHead:
     """
 
     def __init__(self) -> None:
+        super().__init__(Headers(), 0)
         self.raw_method: bytes = b""
         self.raw_path: bytes = b""
         self.raw_query: bytes | None = None
         self.raw_host: bytes = b""
         self.scheme: str = "http"
-        self.headers: Headers = Headers()
-        self.content_length: i64 = 0
         self.minor_version: i64 = 1
         self.keep_alive: bool = True
         self.expects_continue: bool = False
@@ -85,7 +147,7 @@ class RequestHead:
         self.headers.block = b"Host: " + raw + b"\r\n" + self.headers.block
 
 
-class ResponseHead:
+class ResponseHead(MessageHead):
     """The head of one reply.
 
     `content_length` as in RequestHead; in the reply to a HEAD it is the length that a GET would have told.
@@ -93,10 +155,9 @@ class ResponseHead:
     """
 
     def __init__(self, status: i64 = 200, reason: bytes = b"", headers: Headers | None = None) -> None:
+        super().__init__(Headers() if headers is None else headers, UNKNOWN_LENGTH)
         self.status: i64 = status
         self.raw_reason: bytes = reason
-        self.headers: Headers = Headers() if headers is None else headers
-        self.content_length: i64 = UNKNOWN_LENGTH
         self.minor_version: i64 = 1
         self.keep_alive: bool = True
         self.has_date: bool = False

@@ -1,20 +1,22 @@
 """One request and all that is done for it: filters, route, host, attempts, reply.
 
 The life of an exchange reads from top to bottom: the request comes (`on_request`), is routed, goes to an attempt
-(`on_attempt_sender`) and perhaps to another one, and a reply comes back (`on_attempt_response`). How the reply is sent,
-and how an exchange ends, is in `replying`.
+(`on_attempt_sender`) and perhaps to another one, and a reply comes back (`on_attempt_response`). How the request's body
+gets to the upstream is in `requesting`; how the reply is sent, and how an exchange ends, in `replying`.
 """
 
 from __future__ import annotations
 
 from mypy_extensions import i64
 
+from pymosn.api.proxy import Choices
 from pymosn.api.stream import RequestSender, ResponseSender
-from pymosn.api.upstream import PLAIN, Selection
+from pymosn.api.upstream import PLAIN, Host, Selection
 from pymosn.core.failure import (
     BAD_REWRITE,
     CLUSTER_UNKNOWN,
     INTERNAL_ERROR,
+    NO_HOSTS,
     NO_ROUTE,
     NO_ROUTER,
     NO_VIRTUAL_HOST,
@@ -26,9 +28,12 @@ from pymosn.core.failure import (
 from pymosn.core.headers import Headers
 from pymosn.core.message import RequestHead, ResponseHead
 from pymosn.proxy.attempt import Attempt
+from pymosn.proxy.bodies import RequestBody
+from pymosn.proxy.choosing import NextTry, chosen_route, chosen_target
+from pymosn.proxy.filter_chain import HOST, REQUEST, ROUTE
 from pymosn.proxy.forwarding import add_forwarding_fields, change_request
 from pymosn.proxy.options import ProxyOptions
-from pymosn.proxy.replying import ReplyingExchange
+from pymosn.proxy.requesting import RequestingExchange
 from pymosn.proxy.retry import (
     IDEMPOTENT,
     UNASKED_TRIES,
@@ -42,28 +47,22 @@ from pymosn.routing.actions import DirectResponse, Forward, Redirect, RetryPolic
 from pymosn.routing.hashing import NO_HASH, hash_value
 from pymosn.routing.rewrites import RequestChanges, rewrite_host
 from pymosn.upstream.cluster import Cluster, ClusterHost
+from pymosn.upstream.limits import Limits
 
 
-class ProxyExchange(ReplyingExchange):
+class ProxyExchange(RequestingExchange):
     """See the module's text."""
 
     def __init__(self, runtime: Runtime, options: ProxyOptions, sender: ResponseSender) -> None:
         super().__init__(runtime, options, sender)
         self._cluster: Cluster | None = None
         self._selection: Selection = PLAIN
-        self._timeout = 0.0
         self._try_timeout = 0.0
         self._retry_policy: RetryPolicy | None = None
         self._changes: RequestChanges | None = None
+        self._target: Target | None = None
         self._uses_host_name = False
-        # The request, as far as it waits for an upstream.
-        self._held: list[bytes] = []
-        self._request_ended = False
-        self._trailers: Headers | None = None
-        self._is_sent = False
         self._is_prepared = False
-        self._holds_client = False
-        self._client_is_full = False
 
     # ---- the request comes
 
@@ -75,42 +74,25 @@ class ProxyExchange(ReplyingExchange):
         self._request_ended = end
         if end:
             self.request_received = self.started
-        filters = self._options.filters.on_request
-        if filters:
-            self.run_filters(filters, False, 0)
+        filters = self._options.filters
+        if filters.may_read:
+            head.body_source = RequestBody(self)
+        if filters.on_request:
+            self.run_filters(filters.on_request, REQUEST, 0)
         else:
             self._route()
 
-    def on_request_filtered(self) -> None:
-        if not self._is_over:
+    def on_filtered(self, phase: i64) -> None:
+        if self._is_over:
+            return
+        if phase == REQUEST:
             self._route()
-
-    def on_data(self, data: bytes, end: bool) -> None:
-        if self._is_over:
-            return
-        self.bytes_received += len(data)
-        if end:
-            self._request_ended = True
-            self.request_received = self._runtime.clock.now
-        upstream = self._upstream
-        if upstream is None or not self._is_sent:
-            self._held.append(data)
-            self._hold_client()
-            return
-        upstream.send_data(data, end)
-        self._await_reply()
-
-    def on_trailers(self, trailers: Headers) -> None:
-        if self._is_over:
-            return
-        self._request_ended = True
-        self.request_received = self._runtime.clock.now
-        upstream = self._upstream
-        if upstream is None or not self._is_sent:
-            self._trailers = trailers
+        elif phase == ROUTE:
+            self._act()
+        elif phase == HOST:
+            self._go()
         else:
-            upstream.send_trailers(trailers)
-            self._await_reply()
+            self._send_head()
 
     def on_refused(self, head: RequestHead, failure: Failure) -> None:
         self.request = head
@@ -120,28 +102,18 @@ class ProxyExchange(ReplyingExchange):
     def on_reset(self, failure: Failure) -> None:
         self.fail(failure, "")
 
-    def on_writable(self, writable: bool) -> None:
-        self._client_is_full = not writable
-        upstream = self._upstream
-        if upstream is not None:
-            if writable:
-                upstream.resume()
-            else:
-                upstream.pause()
-
     # ---- where it goes
 
     def _route(self) -> None:
-        head = self.request
         table = self._options.slot.table
         if table is None:
             self.fail(NO_ROUTER, self._options.slot.name)
             return
-        host = table.find_host(head.raw_host)
+        host = table.find_host(self.request.raw_host)
         if host is None:
-            self.fail(NO_VIRTUAL_HOST, head.host)
+            self.fail(NO_VIRTUAL_HOST, self.request.host)
             return
-        route = host.find(self)
+        route = host.find(self) if self.choices is None else chosen_route(self, self.choices, host)
         if route is None:
             self.fail(NO_ROUTE, host.name)
             return
@@ -149,10 +121,25 @@ class ProxyExchange(ReplyingExchange):
         self._changes_reply = route.response_changes is not None
         action = route.action
         if isinstance(action, Forward):
+            self._target = action.choose(self)
+            if self._target is not None:
+                self.cluster_name = self._target.cluster
+        filters = self._options.filters.on_route
+        if filters:
+            self.run_filters(filters, ROUTE, 0)
+        else:
+            self._act()
+
+    def _act(self) -> None:
+        """Does what the route says."""
+        route = self.route
+        assert route is not None
+        action = route.action
+        if isinstance(action, Forward):
             self._forward(action)
         elif isinstance(action, Redirect):
             headers = Headers()
-            headers.set("location", action.location(head))
+            headers.set("location", action.location(self.request))
             self._reply(action.status, headers, b"")
         elif isinstance(action, DirectResponse):
             self._reply(action.status, Headers(), action.body)
@@ -160,7 +147,7 @@ class ProxyExchange(ReplyingExchange):
             self.fail(INTERNAL_ERROR, f"route {route.name} has no action")
 
     def _forward(self, action: Forward) -> None:
-        target = action.choose(self)
+        target = self._target if self.choices is None else chosen_target(self.choices, self._target)
         if target is None:
             self.fail(CLUSTER_UNKNOWN, f"{action.text()}, but there is none")
             return
@@ -174,10 +161,21 @@ class ProxyExchange(ReplyingExchange):
         self._timeout = action.timeout
         if not action.is_plain or target.subset is not None or cluster.balancer.uses_hash:
             self._prepare_for(action, target, cluster)
-        if self.request.has_timeout or self.own_variables is not None or self._options.filters.on_request:
+        if self.request.has_timeout or self._options.filters.sees_requests:
             self._timeout, self._try_timeout = asked_timeouts(action, self)
+        if self.choices is not None:
+            self._choose_times(self.choices)
         self._await_reply()
-        self._try(cluster, False)
+        self._try(cluster, False, None, 0.0)
+
+    def _choose_times(self, choices: Choices) -> None:
+        """What filters chose about times and retries."""
+        if choices.timeout is not None:
+            self._timeout = choices.timeout
+        if choices.try_timeout is not None:
+            self._try_timeout = choices.try_timeout
+        if choices.retries is not None:
+            self._retry_policy = RetryPolicy(choices.retries > 0, choices.retries, self._try_timeout)
 
     def _prepare_for(self, action: Forward, target: Target, cluster: Cluster) -> None:
         """Notes what the route wants done to this request."""
@@ -196,31 +194,53 @@ class ProxyExchange(ReplyingExchange):
             if self.set_cookie:
                 self._changes_reply = True
 
-    def _await_reply(self) -> None:
-        """Sets the time for what comes next: the reply's head, or more of the request."""
-        if self._head_sent or not self._request_ended:
-            self._runtime.wheel.set(self, self._options.stream_idle_timeout)
+    def _try(self, cluster: Cluster, fresh: bool, retries: Limits | None, pause: float) -> None:
+        """An attempt at the host that the balancer chooses. `retries`: where a retry was taken from."""
+        host: Host | None
+        if self.choices is None or self.choices.host is None:
+            host = cluster.balancer.choose(self._selection)
         else:
-            self._runtime.wheel.set(self, self._timeout)
-
-    def _try(self, cluster: Cluster, fresh: bool) -> None:
-        attempt = self._new_attempt(cluster)
-        if attempt is not None:
-            attempt.start(self.protocol, fresh, self._time_for_try())
-
-    def _new_attempt(self, cluster: Cluster) -> Attempt | None:
-        """An attempt at the host that the balancer chooses; None when there is nobody, and the exchange has failed."""
-        host = cluster.balancer.choose(self._selection)
+            host = cluster.find(self.choices.host)
         if host is None:
+            if retries is not None:
+                retries.end_retry()
             self.fail(cluster.why_nobody(self._selection), cluster.name)
-            return None
+            return
         assert isinstance(host, ClusterHost)
         self.attempts += 1
         self.upstream_address = host.address
         self.upstream_hostname = host.hostname
+        filters = self._options.filters.on_host
+        if filters:
+            self._next = NextTry(cluster, host, fresh, retries, pause)
+            self.run_filters(filters, HOST, 0)
+        else:
+            self._start(host, fresh, retries, pause)
+
+    def _go(self) -> None:
+        """The filters have let the host pass, or have chosen another one."""
+        tried = self._next
+        assert tried is not None
+        self._next = None
+        host = tried.host
+        if self.choices is not None and self.choices.host is not None and self.choices.host != host.address:
+            chosen = tried.cluster.find(self.choices.host)
+            if chosen is None:
+                tried.give_back()
+                self.fail(NO_HOSTS, self.choices.host)
+                return
+            host = chosen
+            self.upstream_address = host.address
+            self.upstream_hostname = host.hostname
+        self._start(host, tried.fresh, tried.retries, tried.pause)
+
+    def _start(self, host: ClusterHost, fresh: bool, retries: Limits | None, pause: float) -> None:
         attempt = Attempt(self, host, self._runtime.clock, self._runtime.wheel)
         self._attempt = attempt
-        return attempt
+        if retries is None:
+            attempt.start(self.protocol, fresh, self._time_for_try())
+        else:
+            attempt.start_again(self.protocol, fresh, self._time_for_try(), retries, pause)
 
     def _time_for_try(self) -> float:
         """Seconds for one attempt; 0 for no time of its own: the whole time is shorter, or the request is not here yet."""
@@ -242,28 +262,14 @@ class ProxyExchange(ReplyingExchange):
         if not self._is_prepared:
             self._is_prepared = True
             add_forwarding_fields(self, self._options, self._runtime.request_ids)
+            if self._options.filters.sees_requests:
+                self._prepare_body()
             if (self._changes is not None or self.own_variables is not None) and not change_request(self, self._changes):
                 self.fail(BAD_REWRITE, self.request.path)
                 return
         if self._uses_host_name and self.upstream_hostname:
             rewrite_host(self, self.upstream_hostname.encode())
-        if self._client_is_full:
-            sender.pause()
-        self._is_sent = True
-        held = self._held
-        if not held:
-            data = b""
-        elif len(held) == 1:
-            data = held[0]
-        else:
-            data = b"".join(held)
-        if data:
-            self._held = []
-        # Before the request is sent: that may fill the upstream, which holds the client anew.
-        self._release_client()
-        sender.send_request(self.request, data, self._request_ended and self._trailers is None)
-        if self._trailers is not None:
-            sender.send_trailers(self._trailers)
+        self.send_request(sender)
 
     def on_attempt_failed(self, attempt: Attempt, failure: Failure) -> None:
         was_reused = self._upstream is not None and self._upstream.is_reused()
@@ -290,6 +296,7 @@ class ProxyExchange(ReplyingExchange):
             self._request_ended
             and self.bytes_received == 0
             and self._trailers is None
+            and self.request.new_body is None
             and self.request.raw_method in IDEMPOTENT
         )
 
@@ -304,11 +311,7 @@ class ProxyExchange(ReplyingExchange):
         pause = 0.0 if tried is None else pause_before(failure, self.attempts, len(cluster.hosts))
         if tried is not None:
             self.own_selection().add_tried(tried)
-        attempt = self._new_attempt(cluster)
-        if attempt is None:
-            cluster.limits.end_retry()
-        else:
-            attempt.start_again(self.protocol, fresh, self._time_for_try(), cluster.limits, pause)
+        self._try(cluster, fresh, cluster.limits, pause)
 
     def _retries_reply(self, head: ResponseHead) -> bool:
         """Tries again in place of a reply that the policy does not want, where that is possible."""
@@ -326,22 +329,6 @@ class ProxyExchange(ReplyingExchange):
     def on_attempt_informational(self, head: ResponseHead) -> None:
         if not self._is_over and not self._head_sent:
             self._sender.send_informational(head)
-
-    def on_attempt_writable(self, writable: bool) -> None:
-        if writable:
-            self._release_client()
-        else:
-            self._hold_client()
-
-    def _hold_client(self) -> None:
-        if not self._holds_client and not self._is_over:
-            self._holds_client = True
-            self._sender.pause()
-
-    def _release_client(self) -> None:
-        if self._holds_client:
-            self._holds_client = False
-            self._sender.resume()
 
     # ---- the reply, and the time for it
 

@@ -1,26 +1,80 @@
-"""The stream filters of a listener, and which of them care for what."""
+"""The stream filters of a listener: which of them care for what, and what becomes of an exchange when one fails."""
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Awaitable, Callable
+from typing import Final
 
-from pymosn.api.proxy import Exchange, Reply, StreamFilter
-from pymosn.core.counters import Counter, Metrics
+from mypy_extensions import i64
+
+from pymosn.api.proxy import Exchange, Reply
+from pymosn.api.stream_filter import SKIP, StreamFilter
+from pymosn.core.counters import Counter, Histogram, Metrics
 from pymosn.core.log import ERROR, Log
 
+#: The phases that look at heads, and may wait.
+REQUEST: Final[i64] = 0
+ROUTE: Final[i64] = 1
+HOST: Final[i64] = 2
+RESPONSE: Final[i64] = 3
+
+#: Of so many calls of a filter one is timed: reading the clock twice costs as much as a small filter.
+TIMED_ONE_IN: Final[i64] = 64
+
+_WAITING: Final = ("on_request", "on_route", "on_host", "on_response")
+_PLAIN: Final = ("on_request_body", "on_response_body", "on_complete")
+
 Ask = Callable[[Exchange], Reply | Awaitable[Reply | None] | None]
+AskBody = Callable[[Exchange, bytes, bool], bytes | None]
 
 
 class NamedFilter:
-    """A filter with the name under which its errors are counted and logged."""
+    """A filter with the name under which it is counted and logged, and its policy."""
 
-    def __init__(self, name: str, stream_filter: StreamFilter, metrics: Metrics) -> None:
+    def __init__(
+        self, name: str, stream_filter: StreamFilter, metrics: Metrics, on_error: str = "", timeout: float = -1.0
+    ) -> None:
+        """`on_error`, `timeout`: in place of the filter's own, unless empty or negative.
+
+        Raises TypeError for a method that is `async` and may not be.
+        """
         self.name = name
         self.filter = stream_filter
-        # Kept here because looking a method up by its name costs as much as a small filter does.
-        self.ask_request: Ask = stream_filter.on_request
-        self.ask_response: Ask = stream_filter.on_response
-        self.errors: Counter = metrics.group("filter", ("filter", name)).counter("errors")
+        self.skips_errors: bool = (on_error or stream_filter.on_error) == SKIP
+        self.timeout: float = stream_filter.timeout if timeout < 0.0 else timeout
+        self.changes_length: bool = bool(stream_filter.changes_length)
+        group = metrics.group("filter", ("filter", name))
+        self.calls: Counter = group.counter("calls")
+        self.errors: Counter = group.counter("errors")
+        self.skipped: Counter = group.counter("skipped")
+        self.timeouts: Counter = group.counter("timeouts")
+        #: Of the timed calls, and of all that waited.
+        self.time: Histogram = group.histogram("time")
+        for method in _PLAIN:
+            if inspect.iscoroutinefunction(getattr(stream_filter, method)):
+                raise TypeError(f"{method} must be a plain method, not async")
+
+    @property
+    def may_wait(self) -> bool:
+        """Whether one of its methods is `async`."""
+        return any(inspect.iscoroutinefunction(getattr(self.filter, method)) for method in _WAITING)
+
+
+class FilterStep:
+    """One method of a filter, looked up once: that costs as much as a small filter does."""
+
+    def __init__(self, named: NamedFilter, ask: Ask) -> None:
+        self.named = named
+        self.ask = ask
+
+
+class BodyStep:
+    """The same for a method that looks at pieces of a body."""
+
+    def __init__(self, named: NamedFilter, ask: AskBody) -> None:
+        self.named = named
+        self.ask = ask
 
 
 class StreamFilters:
@@ -30,14 +84,30 @@ class StreamFilters:
     """
 
     def __init__(self, filters: list[NamedFilter]) -> None:
+        backwards = list(reversed(filters))
         self.all = filters
-        self.on_request = [named for named in filters if _overrides(named.filter, "on_request")]
-        self.on_response = [named for named in reversed(filters) if _overrides(named.filter, "on_response")]
-        self.on_complete = [named for named in filters if _overrides(named.filter, "on_complete")]
+        self.on_request = [FilterStep(n, n.filter.on_request) for n in filters if _overrides(n, "on_request")]
+        self.on_route = [FilterStep(n, n.filter.on_route) for n in filters if _overrides(n, "on_route")]
+        self.on_host = [FilterStep(n, n.filter.on_host) for n in filters if _overrides(n, "on_host")]
+        self.on_response = [FilterStep(n, n.filter.on_response) for n in backwards if _overrides(n, "on_response")]
+        self.request_body = [BodyStep(n, n.filter.on_request_body) for n in filters if _overrides(n, "on_request_body")]
+        self.response_body = [BodyStep(n, n.filter.on_response_body) for n in backwards if _overrides(n, "on_response_body")]
+        self.on_complete = [named for named in filters if _overrides(named, "on_complete")]
+        #: Whether a request may be changed on its way to the upstream.
+        self.sees_requests: bool = bool(self.on_request or self.on_route or self.on_host or self.request_body)
+        #: Whether one of them may read a whole body.
+        self.may_read: bool = any(named.may_wait for named in filters)
+        #: Exchanges that use it now.
+        self.in_use: i64 = 0
 
 
-def _overrides(stream_filter: StreamFilter, method: str) -> bool:
-    return getattr(type(stream_filter), method) is not getattr(StreamFilter, method)
+def any_changes_length(chain: list[BodyStep]) -> bool:
+    """Whether the length of a body is open until the chain has seen all of it."""
+    return any(step.named.changes_length for step in chain)
+
+
+def _overrides(named: NamedFilter, method: str) -> bool:
+    return getattr(type(named.filter), method) is not getattr(StreamFilter, method)
 
 
 def report_error(log: Log, named: NamedFilter, exchange: Exchange, error: BaseException | str) -> None:

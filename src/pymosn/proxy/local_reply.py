@@ -5,8 +5,6 @@ from __future__ import annotations
 from http import HTTPStatus
 from typing import Final
 
-from mypy_extensions import i64
-
 from pymosn.core.failure import Failure
 from pymosn.core.headers import Headers
 from pymosn.core.message import RequestHead, ResponseHead
@@ -19,9 +17,14 @@ def failure_reply(failure: Failure) -> bytes:
     return f"{failure.status} {_PHRASES.get(failure.status, 'Error')}\n".encode()
 
 
-def local_body(request: RequestHead, status: i64, body: bytes) -> bytes:
-    """What is sent of `body`: nothing to a HEAD, and nothing with a status that has no content (RFC 9110 section 6.4.1)."""
-    return b"" if request.raw_method == b"HEAD" or status == 204 or status == 304 else body
+def has_no_body(request: RequestHead, head: ResponseHead) -> bool:
+    """Whether a reply has no body: to a HEAD, or with a status that has no content (RFC 9110 section 6.4.1)."""
+    return request.raw_method == b"HEAD" or head.status == 204 or head.status == 304
+
+
+def local_body(request: RequestHead, head: ResponseHead, body: bytes) -> bytes:
+    """What is sent of `body`."""
+    return b"" if has_no_body(request, head) else body
 
 
 def local_head(request: RequestHead, status: int, headers: Headers, body: bytes) -> ResponseHead:

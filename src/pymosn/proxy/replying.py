@@ -5,18 +5,28 @@ Whatever breaks goes through `fail`, which answers if that is still possible and
 
 from __future__ import annotations
 
+from typing import Final
+
+from mypy_extensions import i64
+
 from pymosn.api.proxy import Reply
 from pymosn.api.stream import RequestSender, ResponseSender
-from pymosn.core.failure import CLIENT_GONE, FILTER_ERROR, Failure
+from pymosn.core.failure import CLIENT_GONE, FILTER_ERROR, FILTER_TIMEOUT, RESPONSE_TOO_LARGE, Failure
 from pymosn.core.headers import Headers
-from pymosn.core.log import DEBUG, WARN
-from pymosn.core.message import ResponseHead
+from pymosn.core.log import DEBUG, ERROR, WARN
+from pymosn.core.message import UNKNOWN_LENGTH, BodyTooLarge, ResponseHead
 from pymosn.proxy.attempt import Attempt, AttemptOwner
-from pymosn.proxy.filter_chain import report_error
+from pymosn.proxy.bodies import Reading, ResponseBody
+from pymosn.proxy.choosing import NextTry
+from pymosn.proxy.filter_chain import RESPONSE, any_changes_length, report_error
 from pymosn.proxy.forwarding import change_response
-from pymosn.proxy.local_reply import failure_reply, local_body, local_head
+from pymosn.proxy.local_reply import failure_reply, has_no_body, local_body, local_head
 from pymosn.proxy.options import ProxyOptions
+from pymosn.proxy.reply_stream import ReplyStream
 from pymosn.proxy.runtime import Runtime
+
+#: Failures of the filters themselves.
+CHAIN_BROKE: Final = (FILTER_ERROR, FILTER_TIMEOUT)
 
 
 class ReplyingExchange(AttemptOwner):
@@ -33,10 +43,17 @@ class ReplyingExchange(AttemptOwner):
         self._reply_end = False
         self._reply_trailers: Headers | None = None
         self._holds_upstream = False
+        self._response_reading: Reading | None = None
+        self._filters_response = False
+        # A reply that a filter makes piece by piece.
+        self._stream: ReplyStream | None = None
+        # A try whose host is chosen and shown to filters.
+        self._next: NextTry | None = None
 
         self.started = runtime.clock.now
         options.stats.request_total.value += 1
         options.stats.request_active.value += 1
+        options.filters.in_use += 1
 
     # ---- the reply
 
@@ -50,14 +67,12 @@ class ReplyingExchange(AttemptOwner):
         self._reply_end = end
         if end:
             self._forget_upstream()
-        filters = self._options.filters.on_response
-        if filters:
-            self.run_filters(filters, True, 0)
+        filters = self._options.filters
+        if filters.may_read:
+            head.body_source = ResponseBody(self)
+        if filters.on_response:
+            self.run_filters(filters.on_response, RESPONSE, 0)
         else:
-            self._send_head()
-
-    def on_response_filtered(self) -> None:
-        if not self._is_over:
             self._send_head()
 
     def _send_head(self) -> None:
@@ -65,8 +80,16 @@ class ReplyingExchange(AttemptOwner):
         assert head is not None
         if not head.has_date:
             head.headers.block = head.headers.block + self._runtime.dates.line()
+        if head.new_body is not None:
+            self._replace_body(head, head.new_body)
         data = self._reply_data
         end = self._reply_end
+        if self._options.filters.response_body:
+            filtered = self._filter_first(head, data, end)
+            if filtered is None:
+                return
+            data = filtered
+            end = self._reply_end
         self._reply_data = b""
         self._head_sent = True
         self.bytes_sent += len(data)
@@ -77,9 +100,42 @@ class ReplyingExchange(AttemptOwner):
             self._finish()
             return
         self._runtime.wheel.set(self, self._options.stream_idle_timeout)
-        if self._holds_upstream and self._upstream is not None:
-            self._holds_upstream = False
-            self._upstream.resume()
+        if self._stream is not None:
+            self._stream.start(self)
+        self._release_upstream()
+
+    def _replace_body(self, head: ResponseHead, body: bytes) -> None:
+        """Puts what a filter made in the place of the reply's own body; what is still to come of that is not waited for."""
+        self._cancel_attempt()
+        self._stream = None
+        self._reply_data = local_body(self.request, head, body)
+        self._reply_end = True
+        self._reply_trailers = None
+        if head.status != 204 and head.status != 304:
+            head.set_length(len(body))
+
+    def _filter_first(self, head: ResponseHead, data: bytes, end: bool) -> bytes | None:
+        """What body filters make of what came with the head; None when the exchange has failed for it."""
+        if self.failure in CHAIN_BROKE or has_no_body(self.request, head):
+            return data
+        filters = self._options.filters.response_body
+        is_whole = end and self._reply_trailers is None
+        self._filters_response = True
+        filtered = self.filter_body(filters, data, is_whole)
+        if filtered is not None and end and not is_whole:
+            rest = self.filter_body(filters, b"", True)
+            filtered = None if rest is None else filtered + rest
+        if filtered is None:
+            return None
+        if self._ends_response and not is_whole:
+            self._cancel_attempt()
+            self._stream = None
+            self._reply_end = True
+            self._reply_trailers = None
+            is_whole = True
+        if any_changes_length(filters):
+            head.set_length(len(filtered) if is_whole else UNKNOWN_LENGTH)
+        return filtered
 
     def on_attempt_data(self, data: bytes, end: bool) -> None:
         if end:
@@ -87,6 +143,19 @@ class ReplyingExchange(AttemptOwner):
         if not self._head_sent:
             self._hold_reply(data, end)
             return
+        self.on_piece(data, end)
+
+    def on_piece(self, data: bytes, end: bool) -> None:
+        if self._is_over:
+            return
+        if self._filters_response:
+            filtered = self.filter_body(self._options.filters.response_body, data, end)
+            if filtered is None:
+                return
+            data = filtered
+            if self._ends_response and not end:
+                self._end_response(data)
+                return
         self.bytes_sent += len(data)
         self._sender.send_data(data, end)
         if end:
@@ -94,12 +163,37 @@ class ReplyingExchange(AttemptOwner):
         else:
             self._runtime.wheel.set(self, self._options.stream_idle_timeout)
 
+    def _end_response(self, data: bytes) -> None:
+        """A filter ends the reply behind `data`."""
+        head = self.response
+        if head is not None and head.content_length >= 0:
+            self.fail(FILTER_ERROR, "a filter ends a reply whose length is announced")
+            return
+        self._cancel_attempt()
+        self.bytes_sent += len(data)
+        self._sender.send_data(data, True)
+        self._finish()
+
+    def on_stream_broken(self, error: Exception) -> None:
+        if not self._is_over:
+            self._runtime.log.write(ERROR, f"a reply made by a filter broke off: {type(error).__name__}: {error}")
+            self.fail(FILTER_ERROR, "a streamed reply")
+
     def on_attempt_trailers(self, trailers: Headers) -> None:
         self._forget_upstream()
+        if self.response is not None:
+            self.response.trailers = trailers
         if not self._head_sent:
             self._reply_trailers = trailers
-            self._reply_end = True
+            self._hold_reply(b"", True)
             return
+        if self._filters_response:
+            rest = self.filter_body(self._options.filters.response_body, b"", True)
+            if rest is None:
+                return
+            if rest:
+                self.bytes_sent += len(rest)
+                self._sender.send_data(rest, False)
         self._sender.send_trailers(trailers)
         self._finish()
 
@@ -107,9 +201,37 @@ class ReplyingExchange(AttemptOwner):
         """Keeps what came of the reply while a filter thinks about its head; the upstream is not read meanwhile."""
         self._reply_data = self._reply_data + data
         self._reply_end = end
-        if not end and not self._holds_upstream and self._upstream is not None:
+        if self._response_reading is not None:
+            self._response_reading.on_size(len(self._reply_data), end)
+        elif not end and not self._holds_upstream and self._upstream is not None:
             self._holds_upstream = True
             self._upstream.pause()
+
+    def _release_upstream(self) -> None:
+        if self._holds_upstream:
+            self._holds_upstream = False
+            if self._upstream is not None:
+                self._upstream.resume()
+
+    async def read_response(self, limit: int) -> bytes:
+        head = self.response
+        assert head is not None
+        if head.new_body is not None:
+            return head.new_body
+        if self._head_sent or self._stream is not None:
+            raise RuntimeError("the reply's body cannot be read as a whole: it is sent as it comes")
+        if head.content_length > limit and not self._reply_end:
+            raise BodyTooLarge(RESPONSE_TOO_LARGE, limit)
+        reading = Reading(limit, RESPONSE_TOO_LARGE)
+        reading.on_size(len(self._reply_data), self._reply_end)
+        if not reading.done.done():
+            self._response_reading = reading
+            self._release_upstream()
+        try:
+            await reading.done
+        finally:
+            self._response_reading = None
+        return self._reply_data
 
     def _forget_upstream(self) -> None:
         """The attempt is complete; its connection may already serve somebody else."""
@@ -118,12 +240,17 @@ class ReplyingExchange(AttemptOwner):
 
     # ---- replies of our own
 
-    def reply_from_filter(self, reply: Reply, in_response: bool) -> None:
+    def reply_from_filter(self, reply: Reply, phase: i64) -> None:
         if self._is_over:
             return
         self._cancel_attempt()
-        self.response = self._local_head(reply.status, reply.headers.copy(), reply.body)
-        if in_response:
+        if reply.stream is None:
+            self.response = self._local_head(reply.status, reply.headers.copy(), reply.body)
+        else:
+            self.response = ResponseHead(reply.status, b"", reply.headers.copy())
+            if not has_no_body(self.request, self.response):
+                self._stream = ReplyStream(reply.stream, self._runtime.clock)
+        if phase == RESPONSE:
             self._send_local(reply.body)
         else:
             self._reply_local(reply.body)
@@ -143,15 +270,17 @@ class ReplyingExchange(AttemptOwner):
         """Puts a reply of our own, whose head is `response`, in the place of whatever had come of another."""
         head = self.response
         assert head is not None
-        self._reply_data = local_body(self.request, head.status, body)
-        self._reply_end = True
+        self._reply_data = local_body(self.request, head, body)
+        self._reply_end = self._stream is None
         self._reply_trailers = None
 
     def _reply_local(self, body: bytes) -> None:
         self._take_local(body)
-        filters = self._options.filters.on_response
-        if filters:
-            self.run_filters(filters, True, 0)
+        filters = self._options.filters
+        if filters.may_read and self.response is not None:
+            self.response.body_source = ResponseBody(self)
+        if filters.on_response:
+            self.run_filters(filters.on_response, RESPONSE, 0)
         else:
             self._send_head()
 
@@ -170,6 +299,7 @@ class ReplyingExchange(AttemptOwner):
         self.failure_detail = detail
         self._cancel_attempt()
         self.cancel_filter()
+        self._end_stream()
         log = self._runtime.log
         if failure.status >= 500 and log.level <= WARN:
             log.write(WARN, self._describe(failure, detail))
@@ -188,7 +318,7 @@ class ReplyingExchange(AttemptOwner):
             if self._options.reason_header:
                 headers.set("x-pymosn-reason", failure.reason)
             self.response = self._local_head(failure.status, headers, body)
-            if had_failed or failure is FILTER_ERROR:  # the chain itself broke: it is not asked again
+            if had_failed or failure in CHAIN_BROKE:  # it is not asked again
                 self._send_local(body)
             else:
                 self._reply_local(body)
@@ -205,6 +335,15 @@ class ReplyingExchange(AttemptOwner):
         self._upstream = None
         if attempt is not None:
             attempt.cancel()
+        elif self._next is not None:
+            self._next.give_back()
+            self._next = None
+
+    def _end_stream(self) -> None:
+        stream = self._stream
+        if stream is not None:
+            self._stream = None
+            stream.cancel()
 
     def _finish(self) -> None:
         if self._is_over:
@@ -213,6 +352,7 @@ class ReplyingExchange(AttemptOwner):
         runtime = self._runtime
         runtime.wheel.clear(self)
         self._cancel_attempt()
+        self._end_stream()
         self.finished = runtime.clock.now
         self._count()
         for access_log in self._options.access_logs:
@@ -222,6 +362,13 @@ class ReplyingExchange(AttemptOwner):
                 named.filter.on_complete(self)
             except Exception as error:
                 report_error(runtime.log, named, self, error)
+        filters = self._options.filters
+        filters.in_use -= 1
+        if filters.may_read:
+            # Each refers to the exchange, which refers to the heads.
+            self.request.body_source = None
+            if self.response is not None:
+                self.response.body_source = None
         self._sender.release()
 
     def _count(self) -> None:

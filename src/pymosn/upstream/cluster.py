@@ -222,6 +222,13 @@ class Cluster:
             return SubsetBalancer(plan.subset, self._kind, choices, options)
         return make_balancer(self._kind, choices, options)
 
+    def find(self, address: str) -> ClusterHost | None:
+        """The host at `address`, however healthy it is."""
+        for host in self.hosts:
+            if host.address == address:
+                return host
+        return None
+
     def why_nobody(self, selection: Selection) -> Failure:
         """What to say when the balancer found no host."""
         wanted = selection.subset

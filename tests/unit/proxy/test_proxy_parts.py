@@ -12,7 +12,7 @@ from pymosn.core.counters import DownstreamStats, Metrics
 from pymosn.core.failure import NO_ROUTE, Failure
 from pymosn.core.headers import HeaderError, Headers
 from pymosn.core.log import TRACE, Log
-from pymosn.core.message import RequestHead
+from pymosn.core.message import RequestHead, ResponseHead
 from pymosn.core.registry import Registry
 from pymosn.core.timers import TimerWheel
 from pymosn.proxy.filter_chain import NamedFilter, StreamFilters
@@ -193,8 +193,8 @@ def test_only_filters_that_care_are_asked() -> None:
     metrics = Metrics()
     named = [NamedFilter(kind.__name__, kind({}), metrics) for kind in (OnlyRequest, OnlyEnd, Inherits, StreamFilter)]
     chain = StreamFilters(named)
-    assert [entry.name for entry in chain.on_request] == ["OnlyRequest", "Inherits"]
-    assert [entry.name for entry in chain.on_response] == ["Inherits"]
+    assert [step.named.name for step in chain.on_request] == ["OnlyRequest", "Inherits"]
+    assert [step.named.name for step in chain.on_response] == ["Inherits"]
     assert [entry.name for entry in chain.on_complete] == ["OnlyEnd"]
 
 
@@ -240,7 +240,7 @@ def test_local_reply(status: int, method: bytes, body: bytes, length: int | None
     request = RequestHead()
     request.raw_method = method
     head = local_head(request, status, Headers(), b"hi")
-    assert local_body(request, status, b"hi") == body
+    assert local_body(request, ResponseHead(status), b"hi") == body
     assert head.headers.get("content-length") == (None if length is None else str(length))
     assert ("content-type" in head.headers) == (length is not None)
 

@@ -10,7 +10,7 @@ from pathlib import Path
 from types import ModuleType
 from typing import TYPE_CHECKING, Final
 
-from pymosn.api.proxy import StreamFilter
+from pymosn.api.stream_filter import StreamFilter
 
 if TYPE_CHECKING:
     from importlib.metadata import EntryPoint

@@ -1,0 +1,196 @@
+"""The body of a request on its way: held while nobody is there to take it, read as a whole, shown to filters, sent on."""
+
+from __future__ import annotations
+
+from pymosn.api.stream import RequestSender, ResponseSender
+from pymosn.core.failure import BODY_TOO_LARGE
+from pymosn.core.headers import Headers
+from pymosn.core.message import UNKNOWN_LENGTH, BodyTooLarge, ResponseHead
+from pymosn.proxy.bodies import Reading
+from pymosn.proxy.filter_chain import any_changes_length
+from pymosn.proxy.options import ProxyOptions
+from pymosn.proxy.replying import ReplyingExchange
+from pymosn.proxy.runtime import Runtime
+
+
+class RequestingExchange(ReplyingExchange):
+    """The part of an exchange that deals with the request behind its head."""
+
+    def __init__(self, runtime: Runtime, options: ProxyOptions, sender: ResponseSender) -> None:
+        super().__init__(runtime, options, sender)
+        self._timeout = 0.0
+        # The request, as far as it waits for an upstream.
+        self._held: list[bytes] = []
+        self._request_ended = False
+        self._trailers: Headers | None = None
+        self._is_sent = False
+        self._holds_client = False
+        self._client_is_full = False
+        self._request_reading: Reading | None = None
+        # A filter has put another body in its place; or looks at each piece.
+        self._drops_request = False
+        self._filters_request = False
+
+    # ---- it comes
+
+    def on_data(self, data: bytes, end: bool) -> None:
+        if self._is_over or self._drops_request:
+            return
+        self.bytes_received += len(data)
+        if end:
+            self._request_ended = True
+            self.request_received = self._runtime.clock.now
+        upstream = self._upstream
+        if upstream is None or not self._is_sent:
+            self._held.append(data)
+            if self._request_reading is None:
+                self._hold_client()
+            else:
+                self._request_reading.on_size(self.bytes_received, end)
+            return
+        if self._filters_request:
+            filtered = self.filter_body(self._options.filters.request_body, data, end)
+            if filtered is None:
+                return
+            data = filtered
+        upstream.send_data(data, end)
+        self._await_reply()
+
+    def on_trailers(self, trailers: Headers) -> None:
+        if self._is_over or self._drops_request:
+            return
+        self._request_ended = True
+        self.request_received = self._runtime.clock.now
+        self.request.trailers = trailers
+        upstream = self._upstream
+        if upstream is None or not self._is_sent:
+            self._trailers = trailers
+            if self._request_reading is not None:
+                self._request_reading.on_size(self.bytes_received, True)
+            return
+        if self._filters_request:
+            rest = self.filter_body(self._options.filters.request_body, b"", True)
+            if rest is None:
+                return
+            if rest:
+                upstream.send_data(rest, False)
+        upstream.send_trailers(trailers)
+        self._await_reply()
+
+    async def read_request(self, limit: int) -> bytes:
+        head = self.request
+        if head.new_body is not None:
+            return head.new_body
+        if self._is_sent:
+            raise RuntimeError("the request's body has been sent on already")
+        if head.content_length > limit:
+            raise BodyTooLarge(BODY_TOO_LARGE, limit)
+        reading = Reading(limit, BODY_TOO_LARGE)
+        reading.on_size(self.bytes_received, self._request_ended)
+        if not reading.done.done():
+            self._request_reading = reading
+            if head.expects_continue:
+                head.expects_continue = False
+                head.headers.remove_raw(b"expect")
+                self._sender.send_informational(ResponseHead(100))
+            self._release_client()
+        try:
+            await reading.done
+        finally:
+            self._request_reading = None
+        body = b"".join(self._held)
+        self._held = [body] if body else []
+        return body
+
+    def _await_reply(self) -> None:
+        """Sets the time for what comes next: the reply's head, or more of the request."""
+        if self._head_sent or not self._request_ended:
+            self._runtime.wheel.set(self, self._options.stream_idle_timeout)
+        else:
+            self._runtime.wheel.set(self, self._timeout)
+
+    # ---- it goes on
+
+    def send_request(self, upstream: RequestSender) -> None:
+        """Sends the head, and what is here of the rest."""
+        if self._client_is_full:
+            upstream.pause()
+        self._is_sent = True
+        held = self._held
+        if not held:
+            data = b""
+        elif len(held) == 1:
+            data = held[0]
+        else:
+            data = b"".join(held)
+        if data:
+            self._held = []
+        if self._filters_request:
+            filtered = self._filter_held(data)
+            if filtered is None:
+                return
+            data = filtered
+        # Before the request is sent: that may fill the upstream, which holds the client anew.
+        self._release_client()
+        upstream.send_request(self.request, data, self._request_ended and self._trailers is None)
+        if self._trailers is not None:
+            upstream.send_trailers(self._trailers)
+
+    def _prepare_body(self) -> None:
+        """What filters want done with the body."""
+        head = self.request
+        filters = self._options.filters.request_body
+        if head.new_body is not None:
+            head.headers.remove_raw(b"expect")
+            self._held = [head.new_body]
+            self._drops_request = not self._request_ended
+            self._request_ended = True
+            self._trailers = None
+            head.set_length(len(head.new_body))
+        elif filters and head.content_length == 0:
+            return
+        if filters:
+            self._filters_request = True
+            if any_changes_length(filters):
+                head.set_length(UNKNOWN_LENGTH)
+
+    def _filter_held(self, data: bytes) -> bytes | None:
+        """What body filters make of what came before the host was there; None when the exchange has failed for it."""
+        filters = self._options.filters.request_body
+        is_whole = self._request_ended and self._trailers is None
+        filtered = self.filter_body(filters, data, is_whole)
+        if filtered is not None and is_whole:
+            self.request.set_length(len(filtered))
+        elif filtered is not None and self._trailers is not None:
+            rest = self.filter_body(filters, b"", True)
+            filtered = None if rest is None else filtered + rest
+        return filtered
+
+    # ---- back-pressure
+
+    def on_writable(self, writable: bool) -> None:
+        self._client_is_full = not writable
+        upstream = self._upstream
+        if upstream is not None:
+            if writable:
+                upstream.resume()
+            else:
+                upstream.pause()
+        elif self._stream is not None:
+            self._stream.on_writable(writable)
+
+    def on_attempt_writable(self, writable: bool) -> None:
+        if writable:
+            self._release_client()
+        else:
+            self._hold_client()
+
+    def _hold_client(self) -> None:
+        if not self._holds_client and not self._is_over:
+            self._holds_client = True
+            self._sender.pause()
+
+    def _release_client(self) -> None:
+        if self._holds_client:
+            self._holds_client = False
+            self._sender.resume()
