@@ -8,9 +8,11 @@ from typing import Any, Final
 
 import click
 import msgspec
+from msgspec import structs
 from rich.console import Console
 from rich.text import Text
 
+from pymosn.config.build_filters import check_filters
 from pymosn.config.default import DEFAULT_CONFIG, DEFAULT_NAME
 from pymosn.config.faults import Fault
 from pymosn.config.load import Loaded, load_file, load_text
@@ -88,8 +90,14 @@ def version() -> None:
 @click.option("--strict", is_flag=True, help="Unknown keys are errors.")
 @click.option("--json", "as_json", is_flag=True, help="Print the faults as JSON on standard output.")
 def check(path: str, strict: bool, as_json: bool) -> None:
-    """Check a configuration and report every fault."""
+    """Check a configuration and report every fault.
+
+    Stream filters in Python are loaded and made, but not started.
+    """
     loaded = load_file(path, strict=strict, stream_filters=_installed_filters())
+    if loaded.config is not None:
+        faults = check_filters(loaded.config.servers[0].listeners, loaded.config_dir)
+        loaded = structs.replace(loaded, faults=[*loaded.faults, *(fault.placed(loaded.places, path) for fault in faults)])
     if as_json:
         report = {
             "file": path,
@@ -141,6 +149,7 @@ def start(path: str | None, workers: int | None, strict: bool, log_level: str | 
         is_demo=path is None,
         reload=None if path is None else lambda: _load(path, strict),
         stream_filters=_installed_filters(),
+        places=loaded.places,
     )
     # The admin server's libraries take most of the start-up time; `check` and `version` do without them.
     from pymosn.server.supervisor import run

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+from typing import Final
 
+from pymosn.config.build_filters import BuiltFilter, FilterBuilder, FilterKey
 from pymosn.config.build_listeners import BuiltListener, ListenerBuilder
 from pymosn.config.build_routes import build_table
 from pymosn.config.build_upstream import BuiltCluster, build_cluster, build_clusters
@@ -14,14 +16,22 @@ from pymosn.config.schema import Listener as ListenerConfig
 from pymosn.config.schema import MosnConfig, RouterConfiguration
 from pymosn.core.clock import Clock
 from pymosn.core.counters import Labels, Metrics
+from pymosn.core.log import ERROR
 from pymosn.core.timers import TimerWheel
+from pymosn.filters.stream.python import describe
 from pymosn.network.dialer import TcpDialer
 from pymosn.network.listener import ConnectionNumbers, Listener
 from pymosn.observe.logs import LogSet
+from pymosn.proxy.cluster_client import ClusterClients
+from pymosn.proxy.filter_chain import StreamFilters
 from pymosn.proxy.runtime import Runtime
 from pymosn.routing.table import RouteTable, TableSlot
 from pymosn.stream.registry import protocols
 from pymosn.upstream.cluster import Cluster, Clusters, PoolMaker
+
+#: Seconds that `start` and `stop` of a filter may take.
+START_TIME: Final = 10.0
+STOP_TIME: Final = 5.0
 
 
 class BuildError(Exception):
@@ -41,6 +51,21 @@ class Prepared:
         self.tables: dict[str, RouteTable] = {}
         self.listeners: list[BuiltListener] = []
         self.drain_order: list[list[Listener]] = []
+        self.filters: dict[FilterKey, BuiltFilter] = {}
+        #: Those of them that are not in force yet.
+        self.new_filters: list[BuiltFilter] = []
+
+    async def start_filters(self) -> None:
+        """Starts the filters that are new. BuildError when one does not want to; then none is left started."""
+        results = await asyncio.gather(*(_start(built) for built in self.new_filters))
+        faults = [fault for fault in results if fault is not None]
+        if faults:
+            await self.stop_filters()
+            raise BuildError(faults)
+
+    async def stop_filters(self) -> None:
+        """Takes `start_filters` back: the configuration will not be put in force."""
+        await stop_filters(self.new_filters)
 
 
 class WorkerRuntime:
@@ -68,6 +93,10 @@ class WorkerRuntime:
         self._slots: dict[str, TableSlot] = {}
         self._table_configs: dict[str, RouterConfiguration] = {}
         self._listeners: list[BuiltListener] = []
+        self._filters: dict[FilterKey, BuiltFilter] = {}
+        # What changes have replaced, while exchanges may use it: filters, and the chains that they stood in.
+        self._old_filters: list[BuiltFilter] = []
+        self._old_chains: list[StreamFilters] = []
         # Cluster and address of hosts that failed their active checks.
         self._unhealthy: set[tuple[str, str]] = set()
 
@@ -88,12 +117,15 @@ class WorkerRuntime:
         }
         slots = {name: self._slots.get(name) or TableSlot(name) for name in made.table_configs}
         self._slots = {**self._slots, **slots}
-        builder = ListenerBuilder(self.runtime, slots, self._numbers, config_dir, base_dir, self._loop, self._logs)
+        filters = FilterBuilder(config_dir, self.metrics, self.log, ClusterClients(self.runtime), self._filters)
+        builder = ListenerBuilder(self.runtime, slots, filters, self._numbers, base_dir, self._loop, self._logs)
         before = {name_of(built.config): built for built in self._listeners}
         for place, listener in enumerate(config.servers[0].listeners):
             made.listeners.append(builder.listener(place, listener, before.get(name_of(listener))))
-        if builder.faults:
-            raise BuildError(builder.faults)
+        if builder.faults or filters.faults:
+            raise BuildError([*builder.faults, *filters.faults])
+        made.filters = filters.built
+        made.new_filters = filters.new()
         made.drain_order = drain_order(config, [built.listener for built in made.listeners])
         return made
 
@@ -108,6 +140,9 @@ class WorkerRuntime:
         for name, table in made.tables.items():
             self._slots[name].table = table
         self._table_configs = made.table_configs
+        self._old_chains += [built.filters for built in self._listeners if built not in made.listeners]
+        self._old_filters += [built for key, built in self._filters.items() if key not in made.filters]
+        self._filters = made.filters
         self._listeners = made.listeners
         for built in made.listeners:
             built.put_in_force()
@@ -128,6 +163,17 @@ class WorkerRuntime:
         self._unhealthy &= known
         self.metrics.keep(self._is_counted)
 
+    @property
+    def uses_old_filters(self) -> bool:
+        """Whether an exchange still uses a filter that a change has replaced."""
+        self._old_chains = [chain for chain in self._old_chains if chain.in_use]
+        return bool(self._old_filters and self._old_chains)
+
+    async def stop_old_filters(self) -> None:
+        """Stops what changes have replaced."""
+        old, self._old_filters = self._old_filters, []
+        await stop_filters(old)
+
     def set_hosts(self, config: ClusterConfig) -> None:
         """Gives a cluster other hosts; `config` is its whole new configuration."""
         built = build_cluster(
@@ -143,7 +189,8 @@ class WorkerRuntime:
         self._apply_health(cluster)
 
     async def aclose(self) -> None:
-        """Closes the pools and writes out the logs."""
+        """Stops the filters, closes the pools and writes out the logs."""
+        await stop_filters([*self._filters.values(), *self._old_filters])
         self.runtime.clusters.replace({})
         self._logs.flush()
 
@@ -169,22 +216,35 @@ class WorkerRuntime:
         return "host" not in names or any(host.address == names["host"] for host in built.cluster.hosts)
 
 
-def build_worker(
-    config: MosnConfig,
-    config_dir: str,
-    base_dir: str,
-    workers: int,
-    loop: asyncio.AbstractEventLoop,
-    logs: LogSet,
-    worker: int = -1,
-) -> WorkerRuntime:
-    """Builds everything that a worker runs; nothing is started.
+async def _start(built: BuiltFilter) -> Fault | None:
+    try:
+        async with asyncio.timeout(START_TIME):
+            await built.named.filter.start()
+        built.is_started = True
+    except TimeoutError:
+        return _filter_fault(built, f"`start` takes longer than {START_TIME:g} s")
+    except Exception as error:
+        return _filter_fault(built, f"does not start: {describe(error)}")
+    return None
 
-    `workers`, `worker`: as `WorkerRuntime` takes them. The other arguments and BuildError: see `WorkerRuntime.prepare`.
-    """
-    runtime = WorkerRuntime(workers, worker, loop, logs)
-    runtime.commit(runtime.prepare(config, config_dir, base_dir))
-    return runtime
+
+def _filter_fault(built: BuiltFilter, text: str) -> Fault:
+    message = f"filter {built.named.name!r} {text}"
+    return Fault(severity="error", file="", line=0, column=0, path=built.path, message=message)
+
+
+async def stop_filters(filters: list[BuiltFilter]) -> None:
+    """Ends the tasks of filters and lets them clean up; what goes wrong with that is logged."""
+    for built in filters:
+        home = built.named.filter.home
+        try:
+            async with asyncio.timeout(STOP_TIME):
+                await home.end_tasks()
+                if built.is_started:
+                    built.is_started = False
+                    await built.named.filter.stop()
+        except Exception as error:
+            home.write(f"`stop` failed: {describe(error)}", ERROR)
 
 
 def name_of(listener: ListenerConfig) -> str:

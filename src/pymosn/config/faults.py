@@ -1,5 +1,6 @@
 """One thing wrong with a configuration, with its place, and the list that collects them."""
 
+from collections.abc import Mapping
 from typing import Any, Final, Literal
 
 import msgspec
@@ -37,6 +38,19 @@ class Place(msgspec.Struct, frozen=True):
     column: int = 0
 
 
+Places = Mapping[str, Place]
+
+
+def nearest(places: Places, path: str) -> Place:
+    """The place of the value at `path`; when it is not there, that of the block that should have it."""
+    while path:
+        place = places.get(path)
+        if place is not None:
+            return place
+        path = path[: max(path.rfind("."), path.rfind("["), 0)]
+    return places.get("", Place(""))
+
+
 class Fault(msgspec.Struct, frozen=True, kw_only=True):
     """A fault in a configuration.
 
@@ -60,6 +74,13 @@ class Fault(msgspec.Struct, frozen=True, kw_only=True):
         value = f" (value {self.value})" if self.value is not None else ""
         hint = f'; did you mean "{self.suggestion}"?' if self.suggestion else ""
         return f"{place}: {self.severity}: {path}{self.message}{value}{hint}"
+
+    def placed(self, places: Places, file: str) -> "Fault":
+        """The same fault with the place that its path has; `file` stands in where nothing is known."""
+        if self.file:
+            return self
+        place = nearest(places, self.path) if self.path else Place("")
+        return msgspec.structs.replace(self, file=place.file or file, line=place.line, column=place.column)
 
     def as_dict(self) -> dict[str, str | int | None]:
         """The fault as the object that `pymosn check --json` prints."""

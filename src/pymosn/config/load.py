@@ -23,13 +23,14 @@ class Loaded(msgspec.Struct, frozen=True, kw_only=True):
     """What loading gave.
 
     `config` is None when one of the faults is an error. `config_dir` is the directory of the file; `base_dir` its
-    parent, under which MOSN keeps `logs/`.
+    parent, under which MOSN keeps `logs/`. `places`: where each value stands, by its path, for what is found out later.
     """
 
     config: MosnConfig | None
     faults: list[Fault]
     base_dir: str
     config_dir: str
+    places: dict[str, Place]
 
     @property
     def errors(self) -> list[Fault]:
@@ -84,6 +85,7 @@ class _Loading:
             faults=self._faults.in_order(),
             base_dir=os.path.dirname(self._config_dir),
             config_dir=self._config_dir,
+            places=self._places,
         )
 
     def read_text(self, path: str) -> str | None:

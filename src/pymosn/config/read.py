@@ -178,13 +178,21 @@ class Reader:
         values = {}
         for entry in node.entries:
             if isinstance(kind.value_type, inspect.AnyType):
-                self._places[f"{path}.{entry.key}"] = self.place(entry.node)
+                self._note_places(entry.node, f"{path}.{entry.key}")
                 values[entry.key] = plain(entry.node)
                 continue
             value = self._value(entry.node, kind.value_type, f"{path}.{entry.key}")
             if value is not _UNSET:
                 values[entry.key] = value
         return values
+
+    def _note_places(self, node: Node, path: str) -> None:
+        """Notes where everything stands in a value that is taken as it is: whoever reads it may find faults in it."""
+        self._places[path] = self.place(node)
+        for entry in node.entries:
+            self._note_places(entry.node, f"{path}.{entry.key}")
+        for number, item in enumerate(node.items):
+            self._note_places(item, f"{path}[{number}]")
 
     def _struct(self, node: Node, kind: inspect.StructType, path: str) -> Any:
         if node.kind != "object":

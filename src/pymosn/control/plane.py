@@ -8,7 +8,7 @@ from typing import Any, TypedDict
 
 import msgspec
 
-from pymosn.config.faults import Fault
+from pymosn.config.faults import Fault, Place
 from pymosn.config.schema import MosnConfig
 from pymosn.core.counters import GroupData
 
@@ -22,10 +22,14 @@ class WorkerInfo(TypedDict):
 
 
 class Edited(msgspec.Struct, frozen=True):
-    """A configuration that is to come in force; None when the faults, which may be warnings only, forbid it."""
+    """A configuration that is to come in force; None when the faults, which may be warnings only, forbid it.
+
+    `places`: where its values stand, for faults that are found later.
+    """
 
     config: MosnConfig | None
     faults: list[Fault]
+    places: dict[str, Place] = {}
 
 
 #: Makes the next configuration of the one in force.

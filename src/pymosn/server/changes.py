@@ -5,7 +5,6 @@ from collections.abc import Callable, Sequence
 from typing import Final
 
 import msgspec
-from msgspec.structs import replace
 
 from pymosn.config.faults import Fault, Severity
 from pymosn.config.schema import MosnConfig
@@ -80,6 +79,7 @@ class Changes:
             if edited.config is not None and not objections:
                 faults += _only_at_start(self.config, edited.config)
                 objections = await self._try(number, edited.config)
+                objections = [fault.placed(edited.places, self._site.name) for fault in objections]
                 faults += objections
             applied = edited.config is not None and not objections
             if applied:
@@ -123,7 +123,7 @@ class Changes:
         if objections:
             self._fleet.abandon(number)
             self._listeners.abandon()
-            return [replace(fault, file=fault.file or self._site.name) for fault in objections]
+            return objections
         unneeded = self._listeners.commit()
         self._put(config)
         await self._fleet.commit(number, COMMIT_TIME)

@@ -5,7 +5,7 @@ from typing import Final
 
 import msgspec
 
-from pymosn.config.faults import Fault
+from pymosn.config.faults import Fault, Place
 from pymosn.config.load import Loaded
 from pymosn.config.schema import MosnConfig
 
@@ -20,7 +20,7 @@ class Launch(msgspec.Struct, frozen=True, kw_only=True):
     `name`: the configuration's name for messages. `config_dir`: its directory; `base_dir`: where `logs/` is.
     `workers`: the command line's wish. `log_ceiling`: the most talkative level allowed in the process log, as `--log-level`
     names it. `is_demo`: serve the demo upstream beside it. `reload` reads the configuration again, None when it comes from
-    no file. `stream_filters`: those that installed packages offer.
+    no file. `stream_filters`: those that installed packages offer. `places`: where the configuration's values stand.
     """
 
     config: MosnConfig
@@ -32,6 +32,7 @@ class Launch(msgspec.Struct, frozen=True, kw_only=True):
     is_demo: bool = False
     reload: Callable[[], Loaded] | None = None
     stream_filters: list[str] = []
+    places: dict[str, Place] = {}
 
 
 class StartError(Exception):

@@ -9,7 +9,6 @@ from contextlib import AsyncExitStack
 from typing import Any, Final
 
 import uvloop
-from msgspec.structs import replace
 
 from pymosn.config.schema import MosnConfig
 from pymosn.control.admin import create_app
@@ -131,7 +130,7 @@ class Supervisor:
         fleet.start()
         await _until(self._wish.asked, fleet.wait_for(lambda: fleet.all_ready or bool(fleet.start_failure), START_TIME))
         if fleet.start_failure:
-            faults = [replace(fault, file=fault.file or self._what.name) for fault in fleet.faults]
+            faults = [fault.placed(self._what.places, self._what.name) for fault in fleet.faults]
             raise StartError(faults=faults, lines=[] if faults else [fleet.start_failure])
         if self._wish.asked.is_set():
             return False
@@ -205,7 +204,7 @@ class Supervisor:
 
         def edit(before: MosnConfig) -> Edited:
             loaded = reload()
-            return Edited(loaded.config, loaded.faults)
+            return Edited(loaded.config, loaded.faults, loaded.places)
 
         self._keep(self._changes.apply("SIGHUP", edit))
 

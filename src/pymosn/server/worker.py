@@ -16,8 +16,9 @@ from typing import Any, Final
 
 import uvloop
 
-from pymosn.config.build import BuildError, Prepared, WorkerRuntime, build_worker
+from pymosn.config.build import BuildError, Prepared, WorkerRuntime
 from pymosn.config.faults import Fault
+from pymosn.config.schema import MosnConfig
 from pymosn.config.transport import decode, decode_cluster
 from pymosn.core.log import ERROR, WARN
 from pymosn.network.listener import Listener
@@ -72,6 +73,8 @@ class Worker:
         self._sockets: dict[str, socket.socket] = {}
         self._runtime: WorkerRuntime | None = None
         self._prepared: tuple[int, Prepared] | None = None
+        # The last change that was given up, perhaps while it was still being built.
+        self._abandoned = 0
         self._logs: LogSet | None = None
         # The loop itself holds tasks only weakly.
         self._tasks: set[asyncio.Task[None]] = set()
@@ -112,17 +115,18 @@ class Worker:
     def _configure(self, order: Configure) -> None:
         config = decode(order.config)
         self._logs = open_logs(config, order.base_dir, order.log_ceiling)
+        self._runtime = WorkerRuntime(order.workers, order.worker, self._loop, self._logs)
+        self._begin(self._serve(self._runtime, config, order))
+
+    async def _serve(self, runtime: WorkerRuntime, config: MosnConfig, order: Configure) -> None:
         try:
-            self._runtime = build_worker(
-                config, order.config_dir, order.base_dir, order.workers, self._loop, self._logs, order.worker
-            )
+            made = runtime.prepare(config, order.config_dir, order.base_dir)
+            await made.start_filters()
         except BuildError as error:
             self._channel.send(Failed(error.faults))
-            self._begin(self._exit(1))
+            await self._exit(1)
             return
-        self._begin(self._serve(self._runtime))
-
-    async def _serve(self, runtime: WorkerRuntime) -> None:
+        runtime.commit(made)
         await self._start(runtime.listeners)
         settle_garbage_collector()
         self._tick(runtime)
@@ -144,12 +148,15 @@ class Worker:
             return
         match order:
             case Prepare():
-                self._channel.send(messages.Prepared(order.change, self._prepare(runtime, order)))
+                self._begin(self._prepare(runtime, order))
             case Commit():
                 if self._prepared is not None and self._prepared[0] == order.change:
                     self._begin(self._commit(runtime, *self._prepared))
                 self._prepared = None
             case Abandon():
+                self._abandoned = order.change
+                if self._prepared is not None:
+                    self._begin(self._prepared[1].stop_filters())
                 self._prepared = None
                 while self._sockets:
                     self._sockets.popitem()[1].close()
@@ -160,17 +167,24 @@ class Worker:
             case HostHealth():
                 runtime.set_health(order.cluster, order.hosts)
 
-    def _prepare(self, runtime: WorkerRuntime, order: Prepare) -> list[Fault]:
-        """Builds without effect; what is wrong."""
+    async def _prepare(self, runtime: WorkerRuntime, order: Prepare) -> None:
+        """Builds without effect, and tells what is wrong."""
+        self._channel.send(messages.Prepared(order.change, await self._build(runtime, order)))
+
+    async def _build(self, runtime: WorkerRuntime, order: Prepare) -> list[Fault]:
         try:
             made = runtime.prepare(decode(order.config), order.config_dir, order.base_dir)
+            await made.start_filters()
         except BuildError as error:
             return error.faults
         except Exception as error:
             # Whatever a configuration breaks here, the one in force goes on.
             self._on_exception(self._loop, {"message": "a change cannot be built", "exception": error})
             return [Fault(severity="error", file="", line=0, column=0, path="", message=f"cannot be built: {error!r}")]
-        self._prepared = (order.change, made)
+        if order.change <= self._abandoned:
+            await made.stop_filters()
+        else:
+            self._prepared = (order.change, made)
         return []
 
     async def _commit(self, runtime: WorkerRuntime, change: int, made: Prepared) -> None:
@@ -185,6 +199,9 @@ class Worker:
         if listeners:
             await self._close_listeners(listeners, deadline)
         runtime.retiring = [listener for listener in runtime.retiring if listener not in listeners]
+        while runtime.uses_old_filters and self._loop.time() < deadline:
+            await asyncio.sleep(DRAIN_PERIOD)
+        await runtime.stop_old_filters()
         runtime.tidy()
 
     async def _close_listeners(self, listeners: list[Listener], deadline: float) -> None:

@@ -3,6 +3,7 @@
 from collections.abc import Collection
 from typing import Final
 
+from pymosn.api.stream_filter import FAIL, SKIP
 from pymosn.config.check.report import Report
 from pymosn.config.guess import closest
 from pymosn.config.schema import (
@@ -21,6 +22,7 @@ from pymosn.config.schema.stream_filters import (
 )
 
 PROTOCOLS: Final = ("Http1", "Http2", "bolt", "boltv2", "dubbo", "dubbo-thrift", "tars", "Auto", "X")
+ON_ERROR: Final = (FAIL, SKIP)
 _NOT_BUILT: Final = "known MOSN filter, not built in pymosn yet: refusing to let traffic pass without it"
 
 
@@ -77,6 +79,8 @@ def check_stream_filters(listener: Listener, path: str, report: Report, extra: C
     for i, filter in enumerate(listener.stream_filters):
         inner = f"{path}.stream_filters[{i}]"
         name = filter.type
+        if filter.on_error not in ("", *ON_ERROR):
+            report.error(f"{inner}.on_error", "fail or skip", filter.on_error, closest(filter.on_error, ON_ERROR))
         if filter.go_plugin_config is not None:
             report.error(f"{inner}.go_plugin_config", "Go shared objects cannot be loaded into pymosn")
         elif name == "python":

@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from pymosn.config.faults import Faults, Place
+from pymosn.config.faults import Faults, Place, nearest
 
 
 class Report:
@@ -11,7 +11,6 @@ class Report:
     def __init__(self, places: dict[str, Place], faults: Faults) -> None:
         self._places = places
         self._faults = faults
-        self._top = places.get("", Place(""))
 
     def error(self, path: str, message: str, value: Any = ..., suggestion: str | None = None) -> None:
         """Report an error at a path."""
@@ -31,12 +30,7 @@ class Report:
 
     def place(self, path: str) -> Place:
         """The place of a value; when the key is absent that of the block that should have it."""
-        while path:
-            place = self._places.get(path)
-            if place is not None:
-                return place
-            path = path[: max(path.rfind("."), path.rfind("["), 0)]
-        return self._top
+        return nearest(self._places, path)
 
     def line(self, path: str) -> str:
         """Where something else stands, for the text of a message."""

@@ -8,6 +8,7 @@ from pymosn.config.schema.block import (
     Duration,
     Unsigned,
     ignored,
+    own,
     planned,
     planned_checked,
     works,
@@ -45,6 +46,8 @@ class StreamFilter(Block, kw_only=True):
 
     type: str = ""
     config: AnyMap = {}
+    on_error: Annotated[str, own("when the filter breaks: `fail` (answer 500) or `skip` it; default: its own")] = ""
+    timeout: Annotated[Duration | None, own("for each wait of an `async` filter; default: its own, else none")] = None
     go_plugin_config: Annotated[GoPlugin | None, planned_checked("Go shared objects cannot be loaded; refused")] = None
 
 

@@ -8,7 +8,9 @@ import sys
 from importlib.machinery import ModuleSpec, SourceFileLoader
 from pathlib import Path
 from types import ModuleType
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final
+
+import msgspec
 
 from pymosn.api.stream_filter import StreamFilter
 
@@ -20,6 +22,14 @@ ENTRY_POINTS: Final = "pymosn.stream_filters"
 
 class FilterLoadError(Exception):
     """A filter cannot be loaded or made; the text says why and, for faults of its code, where."""
+
+
+class FilterConfigError(FilterLoadError):
+    """The configuration does not fit the filter's `Config`. `problems`: where in it (`.limits[0]`), and what."""
+
+    def __init__(self, problems: list[tuple[str, str]]) -> None:
+        super().__init__("; ".join(f"{path}: {text}" if path else text for path, text in problems))
+        self.problems = problems
 
 
 def installed_filters() -> list[str]:
@@ -92,12 +102,33 @@ def _make(found: object, place: str, config: dict[str, object]) -> StreamFilter:
     if not _is_filter(found):
         raise FilterLoadError(f"{place} is not a subclass of pymosn.api.StreamFilter")
     assert isinstance(found, type)
+    settings = typed_config(getattr(found, "Config", None), config)
     try:
-        made = found(config)
+        made = found(settings)
     except (Exception, SystemExit) as error:
         raise FilterLoadError(f"{place} does not start: {describe(error)}") from error
     assert isinstance(made, StreamFilter)
     return made
+
+
+def typed_config(kind: Any, config: dict[str, object]) -> object:
+    """`config` as an instance of a filter's `Config`; as it is when that is None. Raises FilterConfigError."""
+    if kind is None:
+        return config
+    if hasattr(kind, "model_validate"):  # pydantic
+        try:
+            return kind.model_validate(config)
+        except ValueError as error:
+            raise FilterConfigError([(_path(one["loc"]), str(one["msg"])) for one in error.errors()]) from None  # type: ignore[attr-defined]
+    try:
+        return msgspec.convert(config, kind)
+    except msgspec.ValidationError as error:
+        text, _, where = str(error).partition(" - at `$")
+        raise FilterConfigError([(where.rstrip("`"), text)]) from None
+
+
+def _path(parts: tuple[int | str, ...]) -> str:
+    return "".join(f"[{part}]" if isinstance(part, int) else f".{part}" for part in parts)
 
 
 def describe(error: BaseException) -> str:

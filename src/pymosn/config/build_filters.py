@@ -1,0 +1,122 @@
+"""The stream filters of the configuration as objects of one worker: made, checked, and shared where nothing changed."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping
+from pathlib import Path
+
+import msgspec
+
+from pymosn.api.stream_filter import ClusterClient, FilterHome, StreamFilter
+from pymosn.config.faults import Fault
+from pymosn.config.schema import Listener as ListenerConfig
+from pymosn.config.schema import StreamFilter as FilterConfig
+from pymosn.config.schema.stream_filters import NO_OP_STREAM_FILTERS
+from pymosn.core.counters import Metrics
+from pymosn.core.log import Log
+from pymosn.filters.stream.python import FilterConfigError, FilterLoadError, load_file, load_installed
+from pymosn.proxy.filter_chain import NamedFilter, StreamFilters
+
+#: What tells a filter from any other: its listener, its place there, its configuration, and its file's content.
+FilterKey = tuple[str, int, bytes, bytes]
+
+
+class BuiltFilter:
+    """A filter, and where in the configuration it stands."""
+
+    def __init__(self, named: NamedFilter, path: str) -> None:
+        self.named = named
+        self.path = path
+        #: Whether its `start` has succeeded and its `stop` is owed.
+        self.is_started = False
+
+
+class FilterBuilder:
+    """Makes the filters of one configuration. What is wrong is collected in `faults`.
+
+    A filter of which nothing has changed is the object that it was before.
+    """
+
+    def __init__(
+        self,
+        config_dir: str,
+        metrics: Metrics,
+        log: Log,
+        clusters: Mapping[str, ClusterClient],
+        before: Mapping[FilterKey, BuiltFilter],
+    ) -> None:
+        """`config_dir`: what paths are relative to. `before`: the filters in force."""
+        self.faults: list[Fault] = []
+        self.built: dict[FilterKey, BuiltFilter] = {}
+        self._config_dir = config_dir
+        self._metrics = metrics
+        self._log = log
+        self._clusters = clusters
+        self._before = before
+
+    def chain(self, config: ListenerConfig, path: str) -> StreamFilters:
+        """The chain of a listener, which stands at `path`."""
+        made: list[NamedFilter] = []
+        for number, entry in enumerate(config.stream_filters):
+            if entry.type not in NO_OP_STREAM_FILTERS:
+                place = f"{path}.stream_filters[{number}]"
+                key = (config.name or config.address, number, msgspec.json.encode(entry), self.file_digest(entry))
+                built = self._before.get(key) or self._build(entry, place)
+                if built is not None:
+                    self.built[key] = built
+                    made.append(built.named)
+        return StreamFilters(made)
+
+    def new(self) -> list[BuiltFilter]:
+        """Those that were not there before."""
+        return [built for key, built in self.built.items() if key not in self._before]
+
+    def file_digest(self, entry: FilterConfig) -> bytes:
+        """What tells whether the file of a filter is still the same; empty when it has none."""
+        if entry.type != "python":
+            return b""
+        try:
+            content = self._file(entry).read_bytes()
+        except (OSError, ValueError):
+            return b"unreadable"
+        return hashlib.blake2b(content, digest_size=16).digest()
+
+    def _build(self, entry: FilterConfig, path: str) -> BuiltFilter | None:
+        try:
+            stream_filter = self._load(entry)
+            name = str(entry.config.get("class", entry.type)) if entry.type == "python" else entry.type
+            timeout = -1.0 if entry.timeout is None else entry.timeout
+            named = NamedFilter(name, stream_filter, self._metrics, entry.on_error, timeout)
+        except FilterConfigError as error:
+            for where, text in error.problems:
+                self._fault(f"{path}.config{where}", text)
+            return None
+        except (FilterLoadError, TypeError) as error:
+            self._fault(path, str(error))
+            return None
+        stream_filter.home = FilterHome(name, self._log, self._clusters)
+        return BuiltFilter(named, path)
+
+    def _load(self, entry: FilterConfig) -> StreamFilter:
+        if entry.type != "python":
+            return load_installed(entry.type, dict(entry.config))
+        settings = {key: value for key, value in entry.config.items() if key not in ("path", "class")}
+        return load_file(self._file(entry), str(entry.config["class"]), settings)
+
+    def _file(self, entry: FilterConfig) -> Path:
+        return Path(self._config_dir, str(entry.config.get("path", "")))
+
+    def _fault(self, path: str, message: str) -> None:
+        self.faults.append(Fault(severity="error", file="", line=0, column=0, path=path, message=message))
+
+
+def check_filters(listeners: list[ListenerConfig], config_dir: str) -> list[Fault]:
+    """Makes the filters of a checked configuration and forgets them; what is wrong with them.
+
+    This runs the filters' modules and constructors, but not `start`.
+    """
+    builder = FilterBuilder(config_dir, Metrics(), Log(), {}, {})
+    for number, listener in enumerate(listeners):
+        builder.chain(listener, f"servers[0].listeners[{number}]")
+    return builder.faults

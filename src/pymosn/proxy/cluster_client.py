@@ -1,0 +1,217 @@
+"""Requests that filters make by themselves to the proxy's own clusters, through their pools, limits and health."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Iterator, Mapping
+from typing import Final
+
+from mypy_extensions import i64
+
+from pymosn.api.stream import RequestSender
+from pymosn.api.stream_filter import ClientError, ClientResponse, ClusterClient
+from pymosn.api.upstream import Selection
+from pymosn.core.failure import OVERFLOW, RESET_BEFORE_RESPONSE, RESPONSE_TOO_LARGE, UPSTREAM_TIMEOUT, Failure
+from pymosn.core.headers import Headers, headers_from
+from pymosn.core.message import RequestHead, ResponseHead
+from pymosn.proxy.host_request import BROKEN, NO_VERDICT, HostRequest
+from pymosn.proxy.retry import IDEMPOTENT
+from pymosn.proxy.runtime import Runtime
+from pymosn.upstream.cluster import Cluster, ClusterHost
+
+PROTOCOL: Final = "Http1"
+#: Hosts that are asked for a connection, as for requests of the proxy without a retry policy.
+TRIES: Final = 3
+
+
+class ClusterClients(Mapping[str, ClusterClient]):
+    """A client for each cluster there is at the moment."""
+
+    def __init__(self, runtime: Runtime) -> None:
+        self._runtime = runtime
+
+    def __getitem__(self, name: str) -> ClusterClient:
+        if self._runtime.clusters.get(name) is None:
+            raise KeyError(f"there is no cluster {name!r}")
+        return RuntimeClusterClient(self._runtime, name)
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._runtime.clusters.by_name)
+
+    def __len__(self) -> int:
+        return len(self._runtime.clusters.by_name)
+
+
+class RuntimeClusterClient(ClusterClient):
+    """The client of one cluster, whatever becomes of that at run time."""
+
+    def __init__(self, runtime: Runtime, name: str) -> None:
+        self._runtime = runtime
+        self._name = name
+
+    async def request(
+        self,
+        method: str,
+        path: str,
+        headers: Mapping[str, str] | None = None,
+        body: bytes | str = b"",
+        timeout: float = 5.0,
+        limit: int = 1024 * 1024,
+    ) -> ClientResponse:
+        runtime = self._runtime
+        data = body.encode() if isinstance(body, str) else body
+        deadline = runtime.clock.tick() + timeout
+        selection = Selection()
+        tries = 0
+        fresh = False
+        while True:
+            cluster = runtime.clusters.get(self._name)
+            if cluster is None:
+                raise ClientError("cluster_unknown", self._name)
+            host = _choose(cluster, selection)
+            tries += 1
+            call = Call(host, runtime, _head(method, path, headers, len(data), host), limit)
+            try:
+                return await call.make(data, deadline - runtime.clock.now, fresh)
+            except ClientError:
+                runtime.clock.tick()
+                if tries >= TRIES or not call.may_repeat() or runtime.clock.now >= deadline:
+                    raise
+                fresh = call.was_stale
+                if not fresh:
+                    selection.add_tried(host)
+
+
+def _choose(cluster: Cluster, selection: Selection) -> ClusterHost:
+    host = cluster.balancer.choose(selection)
+    if host is None:
+        failure = cluster.why_nobody(selection)
+        raise ClientError(failure.reason, cluster.name)
+    assert isinstance(host, ClusterHost)
+    return host
+
+
+def _head(method: str, path: str, headers: Mapping[str, str] | None, length: int, host: ClusterHost) -> RequestHead:
+    """The head of a request. Raises HeaderError for what cannot be sent."""
+    head = RequestHead()
+    head.method = method
+    bare, question, query = path.partition("?")
+    head.path = bare
+    if question:
+        head.query = query
+    head.headers = headers_from(dict(headers or {}))
+    if not head.headers.has_raw(b"host"):
+        head.headers.add_raw(b"host", (host.hostname or host.address).encode())
+    if length or method in ("POST", "PUT", "PATCH"):
+        head.set_length(length)
+    return head
+
+
+class Call(HostRequest):
+    """One request to one host, whose reply is collected."""
+
+    def __init__(self, host: ClusterHost, runtime: Runtime, head: RequestHead, limit: int) -> None:
+        """`limit`: bytes that the reply's body may have."""
+        super().__init__(host, runtime.clock, runtime.wheel)
+        self._head = head
+        self._limit: i64 = limit
+        self._data = b""
+        self._response: ResponseHead | None = None
+        self._pieces: list[bytes] = []
+        self._size: i64 = 0
+        self._was_sent = False
+        self._is_over = False
+        self._failure: Failure | None = None
+        #: Whether it failed on a connection that its host had closed before.
+        self.was_stale = False
+        self._done: asyncio.Future[ClientResponse] = asyncio.get_running_loop().create_future()
+
+    async def make(self, data: bytes, timeout: float, fresh: bool) -> ClientResponse:
+        """Sends the request and waits for the reply. Raises ClientError."""
+        self._data = data
+        self._wheel.set(self, timeout)
+        self._take_stream(PROTOCOL, fresh)
+        try:
+            return await self._done
+        finally:
+            if not self._is_over:  # whoever waited was cancelled
+                self._end(NO_VERDICT)
+                self._leave_stream()
+
+    def may_repeat(self) -> bool:
+        """Whether the request may be sent to another host: nothing of it was sent, or that was to nobody."""
+        failure = self._failure
+        if failure is None:
+            return False
+        if self._was_sent:
+            return self.was_stale and self._head.raw_method in IDEMPOTENT
+        return failure.may_retry
+
+    def _end(self, status: i64) -> None:
+        self._is_over = True
+        self._wheel.clear(self)
+        self._count_end(status)
+
+    def _fail(self, failure: Failure, verdict: i64) -> None:
+        if not self._is_over:
+            self._failure = failure
+            self._end(verdict)
+            self._done.set_exception(ClientError(failure.reason, self.host.address))
+
+    def _complete(self) -> None:
+        head = self._response
+        if head is None or self._is_over:
+            return
+        self._end(self._status)
+        fields: dict[str, str] = {}
+        for name, value in head.headers.items():
+            fields.setdefault(name, value)
+        self._done.set_result(ClientResponse(int(head.status), fields, b"".join(self._pieces)))
+
+    # ---- from the wheel, the pool and the stream
+
+    def on_alarm(self) -> None:
+        self._count_timeout()
+        self._fail(UPSTREAM_TIMEOUT, BROKEN)
+        self._leave_stream()
+
+    def on_sender(self, sender: RequestSender) -> None:
+        if self._is_over:
+            sender.cancel()
+            return
+        self.sender = sender
+        self._was_sent = True
+        sender.send_request(self._head, self._data, True)
+
+    def on_no_sender(self, failure: Failure) -> None:
+        self._fail(failure, NO_VERDICT if failure is OVERFLOW else BROKEN)
+
+    def on_informational(self, head: ResponseHead) -> None:
+        pass
+
+    def on_response(self, head: ResponseHead, data: bytes, end: bool) -> None:
+        self._response = head
+        self._status = head.status
+        self.on_data(data, end)
+
+    def on_data(self, data: bytes, end: bool) -> None:
+        self._size += len(data)
+        if self._size > self._limit:
+            self._fail(RESPONSE_TOO_LARGE, NO_VERDICT)
+            self._leave_stream()
+            return
+        if data:
+            self._pieces.append(data)
+        if end:
+            self._complete()
+
+    def on_trailers(self, trailers: Headers) -> None:
+        self._complete()
+
+    def on_reset(self, failure: Failure) -> None:
+        verdict: i64 = self._count_reset(failure)
+        self.was_stale = failure is RESET_BEFORE_RESPONSE and verdict == NO_VERDICT
+        self._fail(failure, verdict)
+
+    def on_writable(self, writable: bool) -> None:
+        pass

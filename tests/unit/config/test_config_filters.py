@@ -1,0 +1,138 @@
+"""Stream filters of a configuration: typed settings, shared while unchanged, refused with the place of the fault."""
+
+from pathlib import Path
+
+import pytest
+
+from pymosn.config.build_filters import FilterBuilder, check_filters
+from pymosn.config.load import Loaded, load_text
+from pymosn.core.counters import Metrics
+from pymosn.core.log import Log
+
+MODULE = """
+import msgspec
+from pymosn.api import StreamFilter
+
+class Limit(msgspec.Struct):
+    name: str
+    count: int = 1
+
+class Settings(msgspec.Struct):
+    limits: list[Limit]
+    mode: str = "on"
+
+class Typed(StreamFilter):
+    Config = Settings
+    timeout = 2.5
+
+    def __init__(self, config):
+        self.config = config
+
+class Broken(StreamFilter):
+    def __init__(self, config):
+        raise ValueError("no good")
+
+class Waits(StreamFilter):
+    async def on_response_body(self, exchange, data, last):
+        pass
+"""
+
+CONFIG = """
+servers:
+- listeners:
+  - name: l
+    address: 127.0.0.1:1
+    bind_port: true
+    stream_filters:
+    - type: python
+      on_error: skip
+      config:
+        path: filters.py
+        class: {name}
+        limits:
+        - name: a
+        - count: {count}
+          name: b
+    filter_chains: [{{}}]
+"""
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    (tmp_path / "filters.py").write_text(MODULE)
+    return tmp_path
+
+
+def load(folder: Path, name: str = "Typed", count: str = "2") -> Loaded:
+    return load_text(CONFIG.format(name=name, count=count), "c.yaml", yaml=True, config_dir=str(folder))
+
+
+def builder(folder: Path, loaded: Loaded, before: FilterBuilder | None = None) -> FilterBuilder:
+    made = FilterBuilder(str(folder), Metrics(), Log(), {}, {} if before is None else before.built)
+    assert loaded.config is not None
+    made.chain(loaded.config.servers[0].listeners[0], "servers[0].listeners[0]")
+    return made
+
+
+def faults(folder: Path, loaded: Loaded) -> list[str]:
+    assert loaded.config is not None, loaded.faults
+    found = check_filters(loaded.config.servers[0].listeners, str(folder))
+    return [fault.placed(loaded.places, "c.yaml").text() for fault in found]
+
+
+def test_typed_settings_and_policy(folder: Path) -> None:
+    loaded = load(folder)
+    assert faults(folder, loaded) == []
+    (built,) = builder(folder, loaded).new()
+    assert [(limit.name, limit.count) for limit in built.named.filter.config.limits] == [("a", 1), ("b", 2)]  # type: ignore[attr-defined]
+    assert (built.named.skips_errors, built.named.timeout) == (True, 2.5)
+    assert built.named.filter.home.name == "Typed"
+
+
+def test_settings_that_do_not_fit_are_faults_with_their_place(folder: Path) -> None:
+    (fault,) = faults(folder, load(folder, count="two"))
+    assert fault.startswith("c.yaml:15:18: error: servers[0].listeners[0].stream_filters[0].config.limits[1].count: ")
+    assert "Expected `int`, got `str`" in fault
+
+
+def test_a_filter_that_cannot_be_made(folder: Path) -> None:
+    (fault,) = faults(folder, load(folder, "Broken"))
+    assert fault.startswith("c.yaml:8:7: error: servers[0].listeners[0].stream_filters[0]: ")
+    assert "filters.py:22: ValueError: no good" in fault
+    (fault,) = faults(folder, load(folder, "Waits"))
+    assert "on_response_body must be a plain method" in fault
+
+
+def test_an_unchanged_filter_is_the_same_object(folder: Path) -> None:
+    first = builder(folder, load(folder))
+    second = builder(folder, load(folder), first)
+    assert second.new() == []
+    assert list(second.built.values()) == list(first.built.values())
+    third = builder(folder, load(folder, count="3"), second)
+    assert len(third.new()) == 1
+    (folder / "filters.py").write_text(MODULE + "\n")
+    assert len(builder(folder, load(folder, count="3"), third).new()) == 1
+
+
+def test_pydantic_models_too(folder: Path) -> None:
+    """The interface alone: the package itself is no dependency."""
+    text = MODULE + (
+        "\nclass Error(ValueError):\n"
+        "    def errors(self):\n        return [{'loc': ('limits', 0, 'name'), 'msg': 'too short'}]\n"
+        "class Model:\n"
+        "    @classmethod\n    def model_validate(cls, value):\n        raise Error()\n"
+        "class Checked(StreamFilter):\n    Config = Model\n"
+    )
+    (folder / "filters.py").write_text(text)
+    (fault,) = faults(folder, load(folder, "Checked"))
+    assert fault.endswith("config.limits[0].name: too short")
+    assert fault.startswith("c.yaml:14:17: ")
+
+
+def test_an_unknown_policy(folder: Path) -> None:
+    text = CONFIG.format(name="Typed", count=1).replace("on_error: skip", "on_error: skp")
+    loaded = load_text(text, "c.yaml", yaml=True, config_dir=str(folder))
+    assert [fault.text() for fault in loaded.errors] == [
+        "c.yaml:9:17: error: servers[0].listeners[0].stream_filters[0].on_error: fail or skip "
+        '(value "skp"); did you mean "skip"?'
+    ]
