@@ -1,5 +1,6 @@
 """Stream filters in the real program: life cycle over reloads, requests of their own, faults with their places."""
 
+import http.client
 import json
 import os
 import signal
@@ -49,10 +50,6 @@ def filtered(tmp_path: Path, hops: TwoHops, text: str) -> Path:
     return path
 
 
-def reload(running: Pymosn) -> None:
-    running.send(signal.SIGHUP)
-
-
 def test_life_of_a_filter_over_reloads(start: Start, upstream: Upstream, tmp_path: Path) -> None:
     hops = TwoHops(upstream.port)
     path = filtered(tmp_path, hops, FILTER.replace("VERSION", "1"))
@@ -61,16 +58,14 @@ def test_life_of_a_filter_over_reloads(start: Start, upstream: Upstream, tmp_pat
     running.wait_for("filter 'Lives': starts 1")
     assert get(hops.client_port, "/who") == (200, "1: 200 hello from upstream, /inner\n")
 
-    filtered(tmp_path, hops, FILTER.replace("VERSION", "2"))
-    reload(running)
-    running.wait_for("version 2 is in force")
+    (tmp_path / "filters.py").write_text(FILTER.replace("VERSION", "2"))
+    running.wait_for("change from edit of filters.py: version 2 is in force")
     assert get(hops.client_port, "/who")[1].startswith("2: 200")
     running.wait_for("task ends 1")
     running.wait_for("stops 1")
 
     broken = FILTER.replace("VERSION", "3").replace('self.home.write(f"starts', 'raise OSError("no database")  #')
-    filtered(tmp_path, hops, broken)
-    reload(running)
+    (tmp_path / "filters.py").write_text(broken)
     line = running.wait_for("filter 'Lives' does not start").string
     assert "filters.py:10: OSError: no database" in line
     assert os.path.basename(path) + ":" in line
@@ -89,3 +84,20 @@ def test_a_start_that_fails_refuses_the_program(start: Start, upstream: Upstream
     assert running.exit_code() == 1
     assert "filters.py:7: ZeroDivisionError" in running.output
     assert f"{path}:" in running.output
+
+
+def test_files_that_are_not_watched(start: Start, upstream: Upstream, tmp_path: Path) -> None:
+    hops = TwoHops(upstream.port)
+    hops.server["watch_filters"] = False
+    path = filtered(tmp_path, hops, FILTER.replace("VERSION", "1"))
+    running = start(None, "-c", str(path))
+    running.wait_for(READY)
+    (tmp_path / "filters.py").write_text(FILTER.replace("VERSION", "2"))
+    assert get(hops.client_port, "/who")[1].startswith("1: 200")
+    connection = http.client.HTTPConnection("127.0.0.1", hops.admin_port, timeout=30)
+    connection.request("POST", "/api/v1/reload_filters")
+    answer = json.loads(connection.getresponse().read())
+    connection.close()
+    assert (answer["applied"], answer["source"]) == (True, "admin /api/v1/reload_filters")
+    assert get(hops.client_port, "/who")[1].startswith("2: 200")
+    assert "edit of" not in running.output

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -15,7 +14,7 @@ from pymosn.config.schema import StreamFilter as FilterConfig
 from pymosn.config.schema.stream_filters import NO_OP_STREAM_FILTERS
 from pymosn.core.counters import Metrics
 from pymosn.core.log import Log
-from pymosn.filters.stream.python import FilterConfigError, FilterLoadError, load_file, load_installed
+from pymosn.filters.stream.python import FilterConfigError, FilterLoadError, load_file, load_installed, source_digest
 from pymosn.proxy.filter_chain import NamedFilter, StreamFilters
 
 #: What tells a filter from any other: its listener, its place there, its configuration, and its file's content.
@@ -61,26 +60,28 @@ class FilterBuilder:
         for number, entry in enumerate(config.stream_filters):
             if entry.type not in NO_OP_STREAM_FILTERS:
                 place = f"{path}.stream_filters[{number}]"
-                key = (config.name or config.address, number, msgspec.json.encode(entry), self.file_digest(entry))
-                built = self._before.get(key) or self._build(entry, place)
+                built = self._get(config.name or config.address, number, entry, place)
                 if built is not None:
-                    self.built[key] = built
                     made.append(built.named)
         return StreamFilters(made)
+
+    def _get(self, listener: str, number: int, entry: FilterConfig, place: str) -> BuiltFilter | None:
+        settings = msgspec.json.encode(entry)
+        built = self._before.get((listener, number, settings, self.file_digest(entry))) or self._build(entry, place)
+        if built is not None:
+            # Making it may have imported more of its files.
+            self.built[listener, number, settings, self.file_digest(entry)] = built
+        return built
 
     def new(self) -> list[BuiltFilter]:
         """Those that were not there before."""
         return [built for key, built in self.built.items() if key not in self._before]
 
     def file_digest(self, entry: FilterConfig) -> bytes:
-        """What tells whether the file of a filter is still the same; empty when it has none."""
+        """What tells whether the files of a filter are still the same; empty when it has none."""
         if entry.type != "python":
             return b""
-        try:
-            content = self._file(entry).read_bytes()
-        except (OSError, ValueError):
-            return b"unreadable"
-        return hashlib.blake2b(content, digest_size=16).digest()
+        return source_digest(self._file(entry))
 
     def _build(self, entry: FilterConfig, path: str) -> BuiltFilter | None:
         try:

@@ -76,6 +76,7 @@ def create_app(
         "/api/v1/update_route": updates.route,
         "/api/v1/update_hosts": updates.hosts,
         "/api/v1/remove_config": updates.removal,
+        "/api/v1/reload_filters": updates.filters,
         "/debug/update_config": updates.config,
         "/debug/update_route": updates.route,
     }

@@ -8,7 +8,7 @@ from typing import Any, TypedDict
 
 import msgspec
 
-from pymosn.config.faults import Fault, Place
+from pymosn.config.faults import Fault, Places
 from pymosn.config.schema import MosnConfig
 from pymosn.core.counters import GroupData
 
@@ -29,7 +29,7 @@ class Edited(msgspec.Struct, frozen=True):
 
     config: MosnConfig | None
     faults: list[Fault]
-    places: dict[str, Place] = {}
+    places: Places = {}
 
 
 #: Makes the next configuration of the one in force.
@@ -105,6 +105,10 @@ class ControlPlane(ABC):
     @abstractmethod
     async def apply(self, source: str, edit: Edit) -> Outcome:
         """Changes the configuration: in every worker, or nowhere."""
+
+    @abstractmethod
+    async def reload_filters(self, source: str) -> Outcome:
+        """Makes the Python filters anew whose files have changed."""
 
     @abstractmethod
     def last_change(self) -> Outcome:

@@ -49,6 +49,10 @@ class Updates:
         """Adds or removes routes."""
         return await self._change(request, Update.route)
 
+    async def filters(self, request: Request) -> Response:
+        """Makes the Python filters anew whose files have changed."""
+        return _outcome(await self._plane.reload_filters(f"admin {request.url.path}"))
+
     async def last_change(self, request: Request) -> Response:
         """What became of the last change, from wherever."""
         return _answer(self._plane.last_change(), 200)
@@ -60,8 +64,11 @@ class Updates:
         def edit(before: MosnConfig) -> Edited:
             return Edited(*action(Update(text, self._stream_filters), before))
 
-        outcome = await self._plane.apply(f"admin {request.url.path}", edit)
-        return _answer(outcome, 200 if outcome.applied else 400)
+        return _outcome(await self._plane.apply(f"admin {request.url.path}", edit))
+
+
+def _outcome(outcome: Outcome) -> Response:
+    return _answer(outcome, 200 if outcome.applied else 400)
 
 
 def _answer(outcome: Outcome, status: int) -> Response:

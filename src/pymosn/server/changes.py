@@ -6,11 +6,11 @@ from typing import Final
 
 import msgspec
 
-from pymosn.config.faults import Fault, Severity
+from pymosn.config.faults import Fault, Places, Severity
 from pymosn.config.schema import MosnConfig
 from pymosn.config.transport import encode, encode_cluster
 from pymosn.control.discovery import Discovery
-from pymosn.control.plane import Edit, Outcome
+from pymosn.control.plane import Edit, Edited, Outcome
 from pymosn.core.log import ERROR, INFO, WARN, Log
 from pymosn.server.fleet import Fleet
 from pymosn.server.listeners import ListenerSockets
@@ -40,13 +40,22 @@ class Changes:
     """
 
     def __init__(
-        self, config: MosnConfig, site: Site, fleet: Fleet, listeners: ListenerSockets, discovery: Discovery, log: Log
+        self,
+        config: MosnConfig,
+        places: Places,
+        site: Site,
+        fleet: Fleet,
+        listeners: ListenerSockets,
+        discovery: Discovery,
+        log: Log,
     ) -> None:
+        """`places`: where the values of `config` stand, for faults that workers find."""
         self.config = config
         self.effective = config
         self.version = 1
         self.last = Outcome(attempt=0, source="start", applied=True, version=1, message="", faults=[])
         self.followers: list[Callable[[MosnConfig], None]] = []
+        self._places = places
         self._site = site
         self._fleet = fleet
         self._listeners = listeners
@@ -84,12 +93,17 @@ class Changes:
             applied = edited.config is not None and not objections
             if applied:
                 self.version += 1
+                self._places = edited.places
             message = f"version {self.version} is in force" if applied else "refused; nothing has changed"
             self.last = Outcome(
                 attempt=number, source=source, applied=applied, version=self.version, message=message, faults=faults
             )
             self._tell(self.last)
             return self.last
+
+    async def reload_filters(self, source: str) -> Outcome:
+        """Puts the configuration in force once more, so that filters are made anew whose files have changed."""
+        return await self.apply(source, lambda before: Edited(before, [], self._places))
 
     async def push_hosts(self, name: str) -> None:
         """Gives the workers the hosts that discovery has found for a cluster."""

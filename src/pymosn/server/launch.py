@@ -5,7 +5,7 @@ from typing import Final
 
 import msgspec
 
-from pymosn.config.faults import Fault, Place
+from pymosn.config.faults import Fault, Places
 from pymosn.config.load import Loaded
 from pymosn.config.schema import MosnConfig
 
@@ -32,7 +32,7 @@ class Launch(msgspec.Struct, frozen=True, kw_only=True):
     is_demo: bool = False
     reload: Callable[[], Loaded] | None = None
     stream_filters: list[str] = []
-    places: dict[str, Place] = {}
+    places: Places = {}
 
 
 class StartError(Exception):

@@ -63,6 +63,9 @@ class SupervisorPlane(ControlPlane):
     async def apply(self, source: str, edit: Edit) -> Outcome:
         return await self._changes.apply(source, edit)
 
+    async def reload_filters(self, source: str) -> Outcome:
+        return await self._changes.reload_filters(source)
+
     def last_change(self) -> Outcome:
         return self._changes.last
 

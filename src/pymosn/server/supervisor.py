@@ -23,6 +23,7 @@ from pymosn.observe.logs import LogSet
 from pymosn.observe.roller import parse_roller
 from pymosn.server import plane
 from pymosn.server.changes import Changes, Site
+from pymosn.server.filter_watch import FilterWatch
 from pymosn.server.fleet import Fleet
 from pymosn.server.launch import CLEAN, Launch, StartError
 from pymosn.server.listeners import ListenerSockets
@@ -73,7 +74,8 @@ class Supervisor:
             workers=self._workers,
             log_ceiling=what.log_ceiling,
         )
-        self._changes = Changes(what.config, site, self._fleet, self._listeners, self._discovery, self._log)
+        self._changes = Changes(what.config, what.places, site, self._fleet, self._listeners, self._discovery, self._log)
+        self._filters = FilterWatch(what.config_dir, self._on_filter_files, self._log)
         policy = parse_roller(self._server.global_log_roller)
         self._rolling = LogRolling(self._log_paths, policy, self._reopen_logs, self._clock, self._log)
         self._plane = plane.SupervisorPlane(self._changes, self._fleet, self._health, self._logs, self._log_paths)
@@ -89,7 +91,8 @@ class Supervisor:
             self._bind()
             stack.callback(self._discovery.close)
             stack.callback(self._health.close)
-            self._changes.followers += [self._health.follow, self._follow_logs]
+            stack.callback(self._filters.close)
+            self._changes.followers += [self._health.follow, self._follow_logs, self._filters.follow]
             await self._changes.begin()
             stack.push_async_callback(self._stop_fleet)
             if not await self._start_fleet():
@@ -207,6 +210,9 @@ class Supervisor:
             return Edited(loaded.config, loaded.faults, loaded.places)
 
         self._keep(self._changes.apply("SIGHUP", edit))
+
+    def _on_filter_files(self, names: list[str]) -> None:
+        self._keep(self._changes.reload_filters(f"edit of {', '.join(names)}"))
 
     def _on_hosts(self, cluster: str) -> None:
         self._keep(self._changes.push_hosts(cluster))

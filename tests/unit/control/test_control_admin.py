@@ -8,7 +8,7 @@ from pymosn.config.default import DEFAULT_CONFIG, DEFAULT_NAME
 from pymosn.config.load import load_text
 from pymosn.config.schema import MosnConfig
 from pymosn.control.admin import create_app
-from pymosn.control.plane import ClusterView, ControlPlane, Edit, HostView, Outcome, WorkerInfo
+from pymosn.control.plane import ClusterView, ControlPlane, Edit, Edited, HostView, Outcome, WorkerInfo
 from pymosn.core.counters import DownstreamStats, GroupData, Metrics
 from pymosn.core.log import Log
 from pymosn.observe.process_log import level_of
@@ -55,6 +55,9 @@ class FakePlane(ControlPlane):
         message = "in force" if applied else "refused"
         self.last = Outcome(attempt=1, source=source, applied=applied, version=2, message=message, faults=edited.faults)
         return self.last
+
+    async def reload_filters(self, source: str) -> Outcome:
+        return await self.apply(source, lambda before: Edited(before, []))
 
     def last_change(self) -> Outcome:
         return self.last

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from pymosn.api import StreamFilter
-from pymosn.filters.stream.python import FilterLoadError, installed_filters, load_file, load_installed
+from pymosn.filters.stream.python import FilterLoadError, installed_filters, load_file, load_installed, source_digest
 
 GOOD = """
 from dataclasses import dataclass
@@ -108,3 +108,26 @@ def test_installed_filter_that_nobody_offers() -> None:
     assert "not_there" not in installed_filters()
     with pytest.raises(FilterLoadError, match="no installed package offers a stream filter 'not_there'"):
         load_installed("not_there", {})
+
+
+def test_an_edited_neighbour_counts_as_an_edit(file: Path) -> None:
+    neighbour = file.parent / "pymosn_test_edited.py"
+    neighbour.write_text("ANSWER = 1\n")
+    file.write_text(
+        "import pymosn_test_edited\nfrom pymosn.api import StreamFilter\n"
+        "class F(StreamFilter):\n    def answer(self): return pymosn_test_edited.ANSWER\n"
+    )
+    first = load_file(file, "F", {})
+    digest = source_digest(file)
+    assert load_file(file, "F", {}) is not first
+    assert source_digest(file) == digest
+    neighbour.write_text("ANSWER = 2\n")
+    assert source_digest(file) != digest
+    second = load_file(file, "F", {})
+    assert (first.answer(), second.answer()) == (1, 2)  # type: ignore[attr-defined]
+    neighbour.write_text("ANSWER = (\n")
+    with pytest.raises(FilterLoadError, match=r"pymosn_test_edited\.py"):
+        load_file(file, "F", {})
+    neighbour.write_text("ANSWER = 3\n")
+    assert load_file(file, "F", {}).answer() == 3  # type: ignore[attr-defined]
+    assert (first.answer(), second.answer()) == (1, 2)  # type: ignore[attr-defined]

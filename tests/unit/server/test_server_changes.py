@@ -82,7 +82,7 @@ class Stage:
         self.fleet = Fleet(len(answers), self._spawn, self._briefing, NoScheduler(), Clock(), Log())
         site = Site(name="f.json", config_dir="/conf", base_dir="/", workers=len(answers), log_ceiling=None)
         discovery = Discovery(lambda cluster: None, Log())
-        self.changes = Changes(in_force(), site, self.fleet, self.listeners, discovery, Log())
+        self.changes = Changes(in_force(), {}, site, self.fleet, self.listeners, discovery, Log())
         self.followed: list[MosnConfig] = []
         self.changes.followers.append(self.followed.append)
         self.fleet.start()

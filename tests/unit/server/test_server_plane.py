@@ -45,7 +45,7 @@ class Stage:
         logs = open_logs(loaded.config, str(folder))
         site = Site(name="c", config_dir="/conf", base_dir="/", workers=1, log_ceiling=None)
         discovery = Discovery(lambda cluster: None, Log())
-        changes = Changes(loaded.config, site, self.fleet, ListenerSockets(), discovery, Log())
+        changes = Changes(loaded.config, {}, site, self.fleet, ListenerSockets(), discovery, Log())
         health = HealthChecks(lambda cluster, address, healthy: None, Clock(), Log())
         self.plane = SupervisorPlane(changes, self.fleet, health, logs, log_paths(loaded.config, str(folder)))
         self.fleet.start()

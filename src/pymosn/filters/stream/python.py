@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import hashlib
 import importlib.util
 import inspect
+import os
 import sys
 from importlib.machinery import ModuleSpec, SourceFileLoader
 from pathlib import Path
@@ -18,6 +20,8 @@ if TYPE_CHECKING:
     from importlib.metadata import EntryPoint
 
 ENTRY_POINTS: Final = "pymosn.stream_filters"
+
+_PREFIX: Final = "pymosn_filter_"
 
 
 class FilterLoadError(Exception):
@@ -65,13 +69,55 @@ def load_file(path: Path, class_name: str, config: dict[str, object]) -> StreamF
     return _make(found, f"{path}:{class_name}", config)
 
 
+#: The content of modules beside filters when they were imported, by file.
+_IMPORTED: Final[dict[str, bytes]] = {}
+
+
+def source_digest(path: Path) -> bytes:
+    """What tells whether a filter's file, and the modules beside it that have been imported, are still the same."""
+    files = sorted({str(module.__file__) for module in _neighbours(path.parent).values()})
+    return b"".join(_digest(file) for file in [str(path), *files])
+
+
+def _digest(file: str) -> bytes:
+    try:
+        return hashlib.blake2b(Path(file).read_bytes(), digest_size=16).digest()
+    except (OSError, ValueError):
+        return b"unreadable"
+
+
+def _outdated_neighbours(folder: Path) -> dict[str, ModuleType]:
+    """The imported modules in `folder` when one of them has been edited since, for they may use each other; else none."""
+    neighbours = _neighbours(folder)
+    files = {str(module.__file__) for module in neighbours.values()}
+    if all(_IMPORTED.setdefault(file, _digest(file)) == _digest(file) for file in files):
+        return {}
+    return neighbours
+
+
+def _neighbours(folder: Path) -> dict[str, ModuleType]:
+    """The imported modules whose files are in `folder` or below, other than filters and installed packages."""
+    root = str(folder.resolve()) + os.sep
+    found: dict[str, ModuleType] = {}
+    for name, module in list(sys.modules.items()):
+        file = getattr(module, "__file__", None)
+        if isinstance(file, str) and file.startswith(root) and not name.startswith(_PREFIX):
+            rest = file[len(root) :]
+            if "site-packages" not in rest and not rest.startswith(("pymosn" + os.sep, "src" + os.sep + "pymosn" + os.sep)):
+                found[name] = module
+    return found
+
+
 def _is_filter(value: object) -> bool:
     return inspect.isclass(value) and issubclass(value, StreamFilter) and value is not StreamFilter
 
 
 def _load_module(path: Path) -> ModuleType:
-    """Each load gives a new module, so that an edited file can stand beside its old self while exchanges finish."""
-    name = f"pymosn_filter_{path.stem}_{abs(hash(path))}"
+    """Each load gives a new module, so that an edited file can stand beside its old self while exchanges finish.
+
+    So do the modules beside it, which it may import.
+    """
+    name = f"{_PREFIX}{path.stem}_{abs(hash(path))}"
     loader = SourceFileLoader(name, str(path))
     try:
         # Not through the loader's cache: it takes an edit that keeps size and second for the old file.
@@ -82,7 +128,11 @@ def _load_module(path: Path) -> ModuleType:
         raise FilterLoadError(describe(error)) from error
     module = importlib.util.module_from_spec(ModuleSpec(name, loader, origin=str(path)))
     module.__file__ = str(path)
-    before = sys.modules.get(name)
+    before = _outdated_neighbours(path.parent)
+    if name in sys.modules:
+        before[name] = sys.modules[name]
+    for old in before:
+        del sys.modules[old]
     sys.modules[name] = module  # dataclasses and pickle look their module up by name
     folder = str(path.parent)
     if folder not in sys.path:
@@ -90,11 +140,14 @@ def _load_module(path: Path) -> ModuleType:
     try:
         exec(code, module.__dict__)
     except (Exception, SystemExit) as error:
-        if before is None:
-            del sys.modules[name]
-        else:
-            sys.modules[name] = before
+        for new in [name, *(_neighbours(path.parent) if len(before) > 1 else ())]:
+            del sys.modules[new]
+        sys.modules.update(before)
         raise FilterLoadError(describe(error)) from error
+    for neighbour, imported in _neighbours(path.parent).items():
+        file = str(imported.__file__)
+        if neighbour in before or file not in _IMPORTED:
+            _IMPORTED[file] = _digest(file)
     return module
 
 
