@@ -18,12 +18,12 @@ from pymosn.core.clock import Clock
 from pymosn.core.counters import Labels, Metrics
 from pymosn.core.log import ERROR
 from pymosn.core.timers import TimerWheel
-from pymosn.filters.stream.python import describe
+from pymosn.filters.stream.python import describe, source_file
 from pymosn.network.dialer import TcpDialer
 from pymosn.network.listener import ConnectionNumbers, Listener
 from pymosn.observe.logs import LogSet
 from pymosn.proxy.cluster_client import ClusterClients
-from pymosn.proxy.filter_chain import StreamFilters
+from pymosn.proxy.filter_chain import NamedFilter, StreamFilters
 from pymosn.proxy.runtime import Runtime
 from pymosn.routing.table import RouteTable, TableSlot
 from pymosn.stream.registry import protocols
@@ -173,6 +173,18 @@ class WorkerRuntime:
         """Stops what changes have replaced."""
         old, self._old_filters = self._old_filters, []
         await stop_filters(old)
+
+    def filter_files(self) -> list[str]:
+        """The files of the filters in force."""
+        return sorted({file for built in self._filters.values() if (file := source_file(built.named.filter))})
+
+    def filter_at(self, files: list[str]) -> NamedFilter | None:
+        """The filter whose code is in the first of `files` that is a filter's."""
+        for file in files:
+            for built in [*self._filters.values(), *self._old_filters]:
+                if source_file(built.named.filter) == file:
+                    return built.named
+        return None
 
     def set_hosts(self, config: ClusterConfig) -> None:
         """Gives a cluster other hosts; `config` is its whole new configuration."""

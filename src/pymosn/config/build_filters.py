@@ -86,7 +86,7 @@ class FilterBuilder:
     def _build(self, entry: FilterConfig, path: str) -> BuiltFilter | None:
         try:
             stream_filter = self._load(entry)
-            name = str(entry.config.get("class", entry.type)) if entry.type == "python" else entry.type
+            name = filter_name(entry)
             timeout = -1.0 if entry.timeout is None else entry.timeout
             named = NamedFilter(name, stream_filter, self._metrics, entry.on_error, timeout)
         except FilterConfigError as error:
@@ -110,6 +110,11 @@ class FilterBuilder:
 
     def _fault(self, path: str, message: str) -> None:
         self.faults.append(Fault(severity="error", file="", line=0, column=0, path=path, message=message))
+
+
+def filter_name(entry: FilterConfig) -> str:
+    """Under which name a filter is counted and logged: its class, or its type."""
+    return str(entry.config.get("class", entry.type)) if entry.type == "python" else entry.type
 
 
 def check_filters(listeners: list[ListenerConfig], config_dir: str) -> list[Fault]:

@@ -20,6 +20,7 @@ from starlette.routing import Route
 
 from pymosn.config.faults import is_secret
 from pymosn.control.dump import config_dump
+from pymosn.control.filter_views import FilterViews
 from pymosn.control.guard import Guard, read_body
 from pymosn.control.plane import ControlPlane
 from pymosn.control.updates import Updates
@@ -69,6 +70,9 @@ def create_app(
     }
     updates = Updates(plane, stream_filters)
     views = Views(plane)
+    filter_views = FilterViews(plane)
+    gets["/api/v1/filters"] = filter_views.filters
+    posts["/api/v1/filters/allocations"] = filter_views.allocations
     gets |= {"/api/v1/last_change": updates.last_change, "/api/v1/clusters": views.clusters, "/api/v1/routes": views.routes}
     posts |= {
         "/api/v1/explain": views.explain,

@@ -71,6 +71,37 @@ class ClusterView(TypedDict):
     hosts: list[HostView]
 
 
+class BlockView(TypedDict):
+    """A filter's last standstill: it held up the loop of a worker for `seconds`; `stack`: the innermost call first."""
+
+    seconds: float
+    stack: list[str]
+
+
+class FilterView(TypedDict):
+    """A stream filter with its counters, summed over the workers. Filters of one name share them.
+
+    `mean_us`: of the calls that were timed, one in 64, and of all that waited; None before there is one.
+    """
+
+    name: str
+    listener: str
+    type: str
+    source: str
+    on_error: str
+    counters: dict[str, int]
+    mean_us: float | None
+    last_block: BlockView | None
+
+
+class AllocationView(TypedDict):
+    """What was allocated in a line of a filter's file while it was traced, and is still there."""
+
+    line: str
+    bytes: int
+    blocks: int
+
+
 class ControlPlane(ABC):
     """Asynchronous where workers must be asked. Configurations are in MOSN's keys, with the secrets taken out."""
 
@@ -117,6 +148,14 @@ class ControlPlane(ABC):
     @abstractmethod
     async def live_clusters(self) -> list[ClusterView]:
         """The clusters with their hosts as they are now."""
+
+    @abstractmethod
+    async def filters(self) -> list[FilterView]:
+        """The stream filters in force."""
+
+    @abstractmethod
+    async def trace_allocations(self, seconds: float) -> list[AllocationView]:
+        """Traces for `seconds` what filters allocate and keep, in all workers."""
 
     @abstractmethod
     def current(self) -> MosnConfig:

@@ -27,18 +27,18 @@ class Views:
         """All clusters with the state of their hosts; `?name=` for one."""
         name = request.query_params.get("name")
         clusters = [cluster for cluster in await self._plane.live_clusters() if name in (None, cluster["name"])]
-        if _wants_text(request):
+        if wants_text(request):
             return PlainTextResponse("".join(_cluster_text(cluster) for cluster in clusters))
-        return _json(clusters)
+        return json_response(clusters)
 
     async def routes(self, request: Request) -> Response:
         """All router tables as they are matched; `?name=` for one."""
         name = request.query_params.get("name")
         tables = self._plane.current().servers[0].router_tables()
         found = [table for key, table in tables.items() if name in (None, key)]
-        if _wants_text(request):
+        if wants_text(request):
             return PlainTextResponse("".join(_table_text(table) for table in found))
-        return _json([dump(table) for table in found])
+        return json_response([dump(table) for table in found])
 
     async def explain(self, request: Request) -> Response:
         """Why a request would go where: the body is an `explain.Question` as JSON. It changes nothing."""
@@ -49,15 +49,17 @@ class Views:
             question = msgspec.json.decode(await read_body(request), type=Question)
             answer = await asyncio.to_thread(explain, self._plane.current(), question)
         except (msgspec.MsgspecError, QuestionError) as error:
-            return _json({"error": str(error)}, 400)
-        return PlainTextResponse(as_text(answer)) if _wants_text(request) else _json(answer)
+            return json_response({"error": str(error)}, 400)
+        return PlainTextResponse(as_text(answer)) if wants_text(request) else json_response(answer)
 
 
-def _wants_text(request: Request) -> bool:
+def wants_text(request: Request) -> bool:
+    """Whether a person asks."""
     return request.query_params.get("format") == "text"
 
 
-def _json(value: Any, status: int = 200) -> Response:
+def json_response(value: Any, status: int = 200) -> Response:
+    """`value` as JSON that a person can read too."""
     return Response(json.dumps(value, indent=1, ensure_ascii=False), status, media_type="application/json")
 
 

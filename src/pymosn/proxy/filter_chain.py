@@ -49,6 +49,8 @@ class NamedFilter:
         self.errors: Counter = group.counter("errors")
         self.skipped: Counter = group.counter("skipped")
         self.timeouts: Counter = group.counter("timeouts")
+        #: How often it held up the worker's loop.
+        self.blocked: Counter = group.counter("blocked")
         #: Of the timed calls, and of all that waited.
         self.time: Histogram = group.histogram("time")
         for method in _PLAIN:

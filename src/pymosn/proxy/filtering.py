@@ -78,7 +78,7 @@ class FilteredExchange(Exchange):
                     answer = self._ask_timed(step)
                 else:
                     answer = step.ask(self)
-            except Exception as error:
+            except (Exception, SystemExit) as error:
                 if self._has_ended_in(named, error):
                     return
                 continue
@@ -174,7 +174,7 @@ class FilteredExchange(Exchange):
                         f"it returned {len(answer)} bytes for {len(data)} and says it does not change the length"
                     )
                 data = answer
-            except Exception as error:
+            except (Exception, SystemExit) as error:
                 dropped = [] if self._dropped is None else self._dropped
                 dropped.append(named)
                 self._dropped = dropped

@@ -12,6 +12,8 @@ from pymosn.core.log import ERROR, INFO, WARN, Log
 from pymosn.observe.totals import Totals
 from pymosn.server.messages import (
     Abandon,
+    Allocations,
+    Blocked,
     Commit,
     Committed,
     Drain,
@@ -25,6 +27,7 @@ from pymosn.server.messages import (
     Report,
     Stats,
     Stop,
+    TraceAllocations,
 )
 from pymosn.server.restart import RestartPolicy
 from pymosn.server.worker_process import WorkerHandle, WorkerReceiver, describe_exit
@@ -59,6 +62,9 @@ class _Slot:
         self.prepared = 0
         self.committed = 0
         self.objections: list[Fault] = []
+        #: When it was last heard of, on the monotonic clock.
+        self.heard = 0.0
+        self.allocations: Allocations | None = None
 
 
 class Fleet(WorkerReceiver):
@@ -86,6 +92,9 @@ class Fleet(WorkerReceiver):
         self._retired = Totals()
         self._log_orders: dict[tuple[type, str], LogOrder] = {}
         self._last_ticket = 0
+        self._looked = 0.0
+        #: The last standstill that each filter caused; by its name, empty for those of nobody's filter.
+        self.blocks: dict[str, Blocked] = {}
         self._changed = asyncio.Event()
 
     @property
@@ -142,6 +151,41 @@ class Fleet(WorkerReceiver):
             STATS_TIME,
         )
         return self.last_stats()
+
+    async def trace_allocations(self, seconds: float) -> list[tuple[str, int, int]]:
+        """What filters allocate within `seconds` and keep, in all workers: `file:line`, bytes, blocks."""
+        self._last_ticket += 1
+        ticket = self._last_ticket
+        asked = [slot for slot in self._slots if slot.ready_since is not None]
+        self.order(TraceAllocations(ticket, seconds))
+
+        def is_answered(slot: _Slot) -> bool:
+            return slot.worker is None or (slot.allocations is not None and slot.allocations.ticket == ticket)
+
+        await self.wait_for(lambda: all(is_answered(slot) for slot in asked), seconds + STATS_TIME)
+        sums: dict[str, tuple[int, int]] = {}
+        for slot in asked:
+            if slot.allocations is not None and slot.allocations.ticket == ticket:
+                for line, size, count in slot.allocations.lines:
+                    before = sums.get(line, (0, 0))
+                    sums[line] = (before[0] + size, before[1] + count)
+        return sorted(((line, *both) for line, both in sums.items()), key=lambda entry: -entry[1])
+
+    def end_hung(self, limit: float, period: float) -> None:
+        """Kills workers that have not been heard of for `limit` seconds; they are replaced. Call it every `period`."""
+        now = self._clock.tick()
+        is_late = now - self._looked > 2.0 * period  # this process itself stood still: nobody could be heard
+        self._looked = now
+        for slot in self._slots:
+            worker = slot.worker
+            if worker is None or slot.ready_since is None or is_late:
+                slot.heard = now
+            elif now - slot.heard > limit > 0.0:
+                slot.heard = now
+                where = " < ".join(worker.take_stack()[:8]) or "unknown"
+                what = f"worker {slot.number} (pid {worker.pid}) has not been heard of for {limit:g} s"
+                self._log.write(ERROR, f"{what} and is killed; it stands at: {where}", "pymosn.worker.hung")
+                worker.kill()
 
     def last_stats(self) -> list[GroupData]:
         """The same from what the workers said last, at most about a second ago."""
@@ -257,6 +301,11 @@ class Fleet(WorkerReceiver):
                 if self._started:
                     self._log.write(INFO, f"worker {slot.number} (pid {worker.pid}) serves")
                 self._started = self._started or self.all_ready
+            case Blocked():
+                self.blocks[report.filter] = report
+            case Allocations():
+                slot.allocations = report
+        slot.heard = self._clock.tick()
         self._changed.set()
 
     def on_exit(self, worker: WorkerHandle, code: int) -> None:

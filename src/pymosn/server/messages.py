@@ -149,9 +149,31 @@ class Drained(Message, frozen=True):
     group: int
 
 
+class Blocked(Message, frozen=True):
+    """The worker's loop stood still. `stack`: where, the innermost call first; `filter`: whose code that is."""
+
+    seconds: float
+    filter: str
+    stack: list[str]
+
+
+class TraceAllocations(Message, frozen=True):
+    """Trace for `seconds` what filters allocate and keep; answered with `Allocations` of the same ticket."""
+
+    ticket: int
+    seconds: float
+
+
+class Allocations(Message, frozen=True):
+    """What was allocated in each line of filters' files, and is still there: `file:line`, bytes, blocks."""
+
+    ticket: int
+    lines: list[tuple[str, int, int]]
+
+
 ChangeOrder = Prepare | Commit | Abandon | Retire | SetHosts | HostHealth
-Order = Sockets | Configure | ChangeOrder | GetStats | SetLogLevel | SwitchLog | ReopenLogs | Drain | Stop
-Report = Ready | Failed | Prepared | Committed | Stats | Drained
+Order = Sockets | Configure | ChangeOrder | GetStats | SetLogLevel | SwitchLog | ReopenLogs | TraceAllocations | Drain | Stop
+Report = Ready | Failed | Prepared | Committed | Stats | Drained | Blocked | Allocations
 
 #: Orders for logs; a worker that starts later gets them too.
 LogOrder = SetLogLevel | SwitchLog

@@ -3,10 +3,11 @@
 import os
 from typing import Any, Final
 
+from pymosn.config.build_filters import filter_name
 from pymosn.config.dump import dump
-from pymosn.config.schema import Cluster, MosnConfig
+from pymosn.config.schema import Cluster, MosnConfig, StreamFilter
 from pymosn.control.health import HealthChecks
-from pymosn.control.plane import ClusterView, ControlPlane, Edit, HostView, Outcome, WorkerInfo
+from pymosn.control.plane import AllocationView, ClusterView, ControlPlane, Edit, FilterView, HostView, Outcome, WorkerInfo
 from pymosn.core.counters import GroupData
 from pymosn.observe.logs import LogSet
 from pymosn.server.changes import Changes
@@ -94,6 +95,34 @@ class SupervisorPlane(ControlPlane):
             )
         hosts.reverse()
         return {"name": cluster.name, "type": cluster.type or "SIMPLE", "lb_type": cluster.lb_type, "hosts": hosts}
+
+    async def filters(self) -> list[FilterView]:
+        groups = {group["labels"][0][1]: group for group in await self._fleet.stats() if group["type"] == "filter"}
+        views: list[FilterView] = []
+        for listener in self._changes.config.servers[0].listeners:
+            for entry in listener.stream_filters:
+                views.append(self._filter(listener.name or listener.address, entry, groups))
+        return views
+
+    def _filter(self, listener: str, entry: StreamFilter, groups: dict[str, GroupData]) -> FilterView:
+        name = filter_name(entry)
+        group = groups.get(name)
+        time = group["histograms"].get("time") if group is not None else None
+        block = self._fleet.blocks.get(name)
+        return {
+            "name": name,
+            "listener": listener,
+            "type": entry.type,
+            "source": str(entry.config.get("path", "")) if entry.type == "python" else "",
+            "on_error": entry.on_error,
+            "counters": dict(group["counters"]) if group is not None else {},
+            "mean_us": round(time["sum"] / time["count"] * 1e6, 1) if time is not None and time["count"] else None,
+            "last_block": None if block is None else {"seconds": round(block.seconds, 2), "stack": block.stack},
+        }
+
+    async def trace_allocations(self, seconds: float) -> list[AllocationView]:
+        found = await self._fleet.trace_allocations(seconds)
+        return [{"line": line, "bytes": size, "blocks": count} for line, size, count in found]
 
     async def stats(self) -> list[GroupData]:
         return [*await self._fleet.stats(), *self._health.metrics.snapshot()]

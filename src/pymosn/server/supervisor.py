@@ -41,6 +41,8 @@ from pymosn.version import VERSION, build
 START_TIME: Final = 60.0
 #: Seconds that workers get for ending at once before they are killed.
 STOP_TIME: Final = 3.0
+#: Seconds between two looks at whether workers are heard of.
+HANG_PERIOD: Final = 1.0
 #: Where the demo upstream of the built-in example listens.
 DEMO_ADDRESS: Final = ("127.0.0.1", 8080)
 
@@ -100,6 +102,7 @@ class Supervisor:
             self._write_pid(stack)
             await self._serve_http(stack)
             stack.callback(self._loop.create_task(self._rolling.run()).cancel)
+            stack.callback(self._loop.create_task(self._end_hung()).cancel)
             self._announce()
             self._on_ready()
             await self._wish.asked.wait()
@@ -168,6 +171,11 @@ class Supervisor:
         if self._admin:
             host, port = self._admin[0].getsockname()[:2]
             self._log.write(INFO, f"admin API on http://{host}:{port}/")
+
+    async def _end_hung(self) -> None:
+        while True:
+            self._fleet.end_hung(self._changes.config.servers[0].worker_hang_limit, HANG_PERIOD)
+            await asyncio.sleep(HANG_PERIOD)
 
     async def _drain(self) -> None:
         """Lets what is in flight end, unless asked to stop now."""

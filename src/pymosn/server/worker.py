@@ -1,5 +1,6 @@
-"""One worker: an event loop that serves, under the orders of its supervisor. Run as `python -m pymosn.server.worker FD`.
+"""One worker: an event loop that serves, under the orders of its supervisor.
 
+Run as `python -m pymosn.server.worker CHANNEL STACKS`, both file descriptors.
 Only what serving needs may be imported from here: memory is counted per worker.
 """
 
@@ -24,11 +25,14 @@ from pymosn.core.log import ERROR, WARN
 from pymosn.network.listener import Listener
 from pymosn.observe.logs import LogSet
 from pymosn.server import messages
+from pymosn.server.allocations import trace_allocations
 from pymosn.server.channel import Channel
 from pymosn.server.logs import open_logs
 from pymosn.server.messages import (
     ORDERS,
     Abandon,
+    Allocations,
+    Blocked,
     ChangeOrder,
     Commit,
     Committed,
@@ -49,7 +53,9 @@ from pymosn.server.messages import (
     Stats,
     Stop,
     SwitchLog,
+    TraceAllocations,
 )
+from pymosn.server.watchdog import Frame, Watchdog
 
 #: Seconds between two looks at the timer wheel, while something waits in it and while it is empty.
 BUSY_PERIOD: Final = 0.02
@@ -67,7 +73,8 @@ DRAIN_PERIOD: Final = 0.02
 class Worker:
     """Obeys the orders that come over the channel until told to stop; `exit_code` is set then and the loop stopped."""
 
-    def __init__(self, loop: asyncio.AbstractEventLoop, sock: socket.socket) -> None:
+    def __init__(self, loop: asyncio.AbstractEventLoop, sock: socket.socket, stacks: int) -> None:
+        """`sock`: the channel to the supervisor. `stacks`: a file that the watchdog shares with it."""
         self.exit_code = 0
         self._loop = loop
         self._sockets: dict[str, socket.socket] = {}
@@ -78,6 +85,7 @@ class Worker:
         self._logs: LogSet | None = None
         # The loop itself holds tasks only weakly.
         self._tasks: set[asyncio.Task[None]] = set()
+        self._watchdog = Watchdog(loop, stacks, self._on_blocked)
         self._channel: Channel[Order] = Channel(loop, sock, ORDERS, self._obey, self._on_orphaned)
         loop.set_exception_handler(self._on_exception)
 
@@ -92,6 +100,8 @@ class Worker:
                 self._obey_change(order)
             case GetStats():
                 self._send_stats(order.ticket)
+            case TraceAllocations():
+                self._begin(self._trace(order))
             case Drain():
                 self._begin(self._drain(order.group))
             case Stop():
@@ -130,6 +140,7 @@ class Worker:
         await self._start(runtime.listeners)
         settle_garbage_collector()
         self._tick(runtime)
+        self._watchdog.start()
         self._push_stats()
         self._channel.send(Ready(len(runtime.drain_order)))
 
@@ -226,6 +237,19 @@ class Worker:
         runtime.clock.tick()
         runtime.wheel.advance()
 
+    def _on_blocked(self, seconds: float, stack: list[Frame]) -> None:
+        """The loop stood still."""
+        runtime = self._runtime
+        lines = [frame.text() for frame in stack]
+        named = runtime.filter_at([frame.file for frame in stack]) if runtime is not None else None
+        if named is not None:
+            named.blocked.value += 1
+        if runtime is not None:
+            whose = "" if named is None else f" in filter {named.name!r}"
+            text = f"the loop stood still for about {seconds:.1f} s{whose}: {' < '.join(lines[:8]) or 'no Python code'}"
+            runtime.log.write(ERROR, text, "pymosn.filter.blocked")
+        self._channel.send(Blocked(seconds, "" if named is None else named.name, lines))
+
     def _push_stats(self) -> None:
         self._loop.call_later(STATS_PERIOD, self._push_stats)
         # A supervisor that does not read gets no second report behind the first.
@@ -250,6 +274,10 @@ class Worker:
                     logs.reopen()
         except (KeyError, ValueError) as error:
             logs.process_log.write(WARN, f"log order without effect: {error}")
+
+    async def _trace(self, order: TraceAllocations) -> None:
+        lines = await trace_allocations(order.seconds, [] if self._runtime is None else self._runtime.filter_files())
+        self._channel.send(Allocations(order.ticket, lines))
 
     async def _drain(self, group: int) -> None:
         if self._runtime is None:
@@ -313,18 +341,18 @@ def ignore_signals() -> None:
     signal.pthread_sigmask(signal.SIG_UNBLOCK, held_back)
 
 
-def run(descriptor: int) -> int:
+def run(descriptor: int, stacks: int) -> int:
     """Serves on the channel `descriptor` until told to stop; returns the exit code."""
     ignore_signals()
     loop = uvloop.new_event_loop()
     asyncio.set_event_loop(loop)
-    worker = Worker(loop, socket.socket(fileno=descriptor))
+    worker = Worker(loop, socket.socket(fileno=descriptor), stacks)
     loop.run_forever()
     return worker.exit_code
 
 
 if __name__ == "__main__":
-    code = run(int(sys.argv[1]))
+    code = run(int(sys.argv[1]), int(sys.argv[2]))
     sys.stdout.flush()
     sys.stderr.flush()
     # Threads that a filter left running must not keep the process.

@@ -15,6 +15,7 @@ from typing import Final
 import pymosn
 from pymosn.server.channel import Channel
 from pymosn.server.messages import REPORTS, Order, Report
+from pymosn.server.watchdog import frames, take_stack
 
 #: Seconds in which the channel of a dead worker is read to its end; a process forked by a filter may hold it open.
 LAST_WORDS_TIME: Final = 1.0
@@ -32,6 +33,10 @@ class WorkerHandle:
 
     def send(self, order: Order, descriptors: Sequence[int] = ()) -> None:
         """Sends an order; dropped when the worker is gone."""
+        raise NotImplementedError
+
+    def take_stack(self) -> list[str]:
+        """Where the worker's loop stands still, the innermost call first; empty when it does not, as far as it is known."""
         raise NotImplementedError
 
     def kill(self) -> None:
@@ -62,11 +67,13 @@ class WorkerProcess(WorkerHandle):
         self._channel_open = True
         self._gone = False
         ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_STREAM)
+        self._stacks = os.memfd_create("pymosn-stacks", os.MFD_CLOEXEC)
         with theirs:
             try:
-                self._process = _spawn(theirs.fileno())
+                self._process = _spawn(theirs.fileno(), self._stacks)
             except BaseException:
                 ours.close()
+                os.close(self._stacks)
                 raise
         super().__init__(number, self._process.pid)
         self._channel: Channel[Report] = Channel(loop, ours, REPORTS, self._on_report, self._on_channel_closed)
@@ -77,6 +84,9 @@ class WorkerProcess(WorkerHandle):
 
     def kill(self) -> None:
         self._process.kill()
+
+    def take_stack(self) -> list[str]:
+        return [] if self._gone else [frame.text() for frame in frames(take_stack(self._stacks))]
 
     def _wait(self) -> None:
         """Runs in a thread of its own: there is no portable way to wait for a process on an event loop."""
@@ -111,6 +121,7 @@ class WorkerProcess(WorkerHandle):
             return
         self._gone = True
         self._channel.close()
+        os.close(self._stacks)
         self._receiver.on_exit(self, self._exit_code)
 
 
@@ -124,13 +135,15 @@ def describe_exit(code: int) -> str:
         return f"was killed by signal {-code}"
 
 
-def _spawn(descriptor: int) -> "subprocess.Popen[bytes]":
+def _spawn(descriptor: int, stacks: int) -> "subprocess.Popen[bytes]":
     # -P: a file in the current directory must not stand in for a module of the worker.
-    command = [sys.executable, "-P", "-m", "pymosn.server.worker", str(descriptor)]
+    command = [sys.executable, "-P", "-m", "pymosn.server.worker", str(descriptor), str(stacks)]
     # Blocked, not ignored: the mask is in force from the first instruction on, before the worker can say what it ignores.
     before = signal.pthread_sigmask(signal.SIG_BLOCK, _HELD_BACK)
     try:
-        return subprocess.Popen(command, pass_fds=[descriptor], stdin=subprocess.DEVNULL, env=worker_environment(os.environ))
+        return subprocess.Popen(
+            command, pass_fds=[descriptor, stacks], stdin=subprocess.DEVNULL, env=worker_environment(os.environ)
+        )
     finally:
         signal.pthread_sigmask(signal.SIG_SETMASK, before)
 

@@ -8,7 +8,17 @@ from pymosn.config.default import DEFAULT_CONFIG, DEFAULT_NAME
 from pymosn.config.load import load_text
 from pymosn.config.schema import MosnConfig
 from pymosn.control.admin import create_app
-from pymosn.control.plane import ClusterView, ControlPlane, Edit, Edited, HostView, Outcome, WorkerInfo
+from pymosn.control.plane import (
+    AllocationView,
+    ClusterView,
+    ControlPlane,
+    Edit,
+    Edited,
+    FilterView,
+    HostView,
+    Outcome,
+    WorkerInfo,
+)
 from pymosn.core.counters import DownstreamStats, GroupData, Metrics
 from pymosn.core.log import Log
 from pymosn.observe.process_log import level_of
@@ -58,6 +68,25 @@ class FakePlane(ControlPlane):
 
     async def reload_filters(self, source: str) -> Outcome:
         return await self.apply(source, lambda before: Edited(before, []))
+
+    async def filters(self) -> list[FilterView]:
+        counters = {"calls": 3, "errors": 0}
+        stack = ["filters.py:7 in on_request"]
+        return [
+            {
+                "name": "Tenant",
+                "listener": "l",
+                "type": "python",
+                "source": "filters.py",
+                "on_error": "",
+                "counters": counters,
+                "mean_us": 1.5,
+                "last_block": {"seconds": 2.5, "stack": stack},
+            }
+        ]
+
+    async def trace_allocations(self, seconds: float) -> list[AllocationView]:
+        return [{"line": f"filters.py:{int(seconds)}", "bytes": 64, "blocks": 2}]
 
     def last_change(self) -> Outcome:
         return self.last
@@ -339,3 +368,26 @@ def test_explain_answers_from_what_is_in_force(client: AsgiClient) -> None:
     answer = client.post("/api/v1/explain", [json.dumps(question).encode()])
     assert answer.status == 200
     assert answer.json()["listener"]["name"] == "clientListener"
+
+
+def test_filters_for_programs_and_for_people(client: AsgiClient) -> None:
+    (view,) = client.get("/api/v1/filters").json()
+    assert (view["name"], view["counters"]) == ("Tenant", {"calls": 3, "errors": 0})
+    text = client.get("/api/v1/filters?format=text").text
+    assert "l: Tenant (filters.py): calls 3, errors 0, 1.5 us a call\n" in text
+    assert "  held up a worker for 2.5 s:\n    filters.py:7 in on_request\n" in text
+
+
+@pytest.mark.parametrize(
+    ("body", "status"), [("", 200), ("2", 200), ("0", 400), ("-1", 400), ("61", 400), ("nan", 400), ("x", 400)]
+)
+def test_allocations_are_traced_for_some_seconds(client: AsgiClient, body: str, status: int) -> None:
+    answer = client.post("/api/v1/filters/allocations", [body.encode()])
+    assert answer.status == status
+    if status == 200:
+        assert answer.json() == [{"line": f"filters.py:{body or 5}", "bytes": 64, "blocks": 2}]
+
+
+def test_filters_are_made_anew_by_post(client: AsgiClient) -> None:
+    assert client.post("/api/v1/reload_filters").json()["applied"] is True
+    assert client.get("/api/v1/reload_filters").status == 405

@@ -41,6 +41,9 @@ class FakeWorker(WorkerHandle):
         elif answer == "die":
             self._receiver.on_exit(self, 1)
 
+    def take_stack(self) -> list[str]:
+        return ["filters.py:7 in on_request"]
+
     def kill(self) -> None:
         self._receiver.on_exit(self, -9)
 

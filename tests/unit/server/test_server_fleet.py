@@ -64,6 +64,9 @@ class FakeWorker(WorkerHandle):
         self.orders: list[Order] = []
         self.is_killed = False
 
+    def take_stack(self) -> list[str]:
+        return ["filters.py:7 in on_request"]
+
     def send(self, order: Order, descriptors: Sequence[int] = ()) -> None:
         self.orders.append(order)
 

@@ -24,6 +24,9 @@ class FakeWorker(WorkerHandle):
         super().__init__(number, 7)
         self.orders: list[Order] = []
 
+    def take_stack(self) -> list[str]:
+        return ["filters.py:7 in on_request"]
+
     def send(self, order: Order, descriptors: Sequence[int] = ()) -> None:
         self.orders.append(order)
 

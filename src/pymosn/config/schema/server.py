@@ -89,6 +89,7 @@ class Server(Block, kw_only=True):
     global_log_roller: Annotated[str, works("such as `size=100 keep=3` or `time=24`")] = ""
     use_netpoll_mode: Annotated[bool, ignored("pymosn always uses an event loop")] = False
     graceful_timeout: Duration = 30.0
+    worker_hang_limit: Annotated[Duration, own("a worker that is not heard of for so long is replaced; 0 is never")] = 10.0
     watch_filters: Annotated[bool, own("put an edited file of a Python filter in force at once")] = True
     processor: Annotated[int | float | str, works("number of workers; `auto` or below 1: the CPUs available")] = 0
     listeners: list[Listener] = []

@@ -79,6 +79,11 @@ def source_digest(path: Path) -> bytes:
     return b"".join(_digest(file) for file in [str(path), *files])
 
 
+def source_file(made: StreamFilter) -> str:
+    """The file with the code of a filter; empty when that is compiled."""
+    return str(getattr(sys.modules.get(type(made).__module__), "__file__", "") or "")
+
+
 def _digest(file: str) -> bytes:
     try:
         return hashlib.blake2b(Path(file).read_bytes(), digest_size=16).digest()
