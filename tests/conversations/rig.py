@@ -305,7 +305,9 @@ class Talk:
     """One worker's data path with everybody it talks to."""
 
     def __init__(self, one_byte: bool = False, **wishes: Any) -> None:
-        """`wishes`: routes, table, hosts, max_connections, filters (by name), http1, and keywords of ProxyOptions."""
+        """`wishes`: routes, table, hosts and max_connections of the cluster `service`, plan and other_plan (keywords of the
+        ClusterPlan of `service` and of `other`), filters (by name), http1, and keywords of ProxyOptions.
+        """
         self.one_byte = one_byte
         self.clock = FakeClock()
         self.wheel = TimerWheel(self.clock)
@@ -323,8 +325,11 @@ class Talk:
         self.runtime = Runtime(self.clock, self.wheel, self.metrics, self.log, known, self.clusters)
         self.maker = PoolMaker(known, FakeDialer(self), self.wheel)
         names = ("service", "other")
-        # Keywords of ClusterPlan for the cluster `service`.
-        self._plan = {"limits": LimitPlan(connections=wishes.pop("max_connections", 0)), **wishes.pop("plan", {})}
+        # Keywords of ClusterPlan.
+        self._plans: dict[str, dict[str, Any]] = {
+            "service": {"limits": LimitPlan(connections=wishes.pop("max_connections", 0)), **wishes.pop("plan", {})},
+            "other": wishes.pop("other_plan", {}),
+        }
         hosts = wishes.pop("hosts", ["10.0.0.1:80"])
         self.clusters.replace({name: self._cluster(name, hosts if name == "service" else ["10.0.1.1:80"]) for name in names})
         for cluster in self.clusters.by_name.values():
@@ -354,7 +359,7 @@ class Talk:
 
     def _cluster(self, name: str, addresses: list[str]) -> Cluster:
         plan = ClusterPlan(name, tuple(HostPlan(address) for address in addresses), idle_timeout=60.0)
-        plan = plan._replace(**self._plan) if name == "service" else plan
+        plan = plan._replace(**self._plans[name])
         kind = balancers().get(plan.balancing.lb_type)
         assert kind is not None
         return make_cluster(plan, kind, self.maker, self.metrics, None)
@@ -447,6 +452,11 @@ class Talk:
         data = self.metrics.group("upstream", ("cluster", cluster)).data()
         return {key: value for key, value in {**data["counters"], **data["gauges"]}.items() if value}
 
+    def mirror_counters(self, cluster: str = "other") -> dict[str, int]:
+        """What is counted of the copies for a cluster, without zeros."""
+        data = self.metrics.group("mirror", ("cluster", cluster)).data()
+        return {key: value for key, value in data["counters"].items() if value}
+
     def filter_errors(self, name: str) -> int:
         return int(self.metrics.group("filter", ("filter", name)).counter("errors").value)
 
@@ -468,9 +478,10 @@ class Talk:
             for peer in self.upstreams:
                 if not peer.transport.is_lost:
                     assert peer.transport.is_reading or peer.transport.is_closing, f"{peer.name} was left paused"
+            clusters = list(self.clusters.by_name.values())
             self.do(lambda: self.clusters.replace({}))
             self.advance(40.0)
-            self._check_connections()
+            self._check_connections(clusters)
         finally:
             self._loop.close()
 
@@ -482,13 +493,14 @@ class Talk:
             assert "request_active" not in self.upstream_counters(cluster), "an attempt leaks"
         assert len(self.wheel) <= len([peer for peer in self.upstreams if not peer.transport.is_lost]), "a timer leaks"
 
-    def _check_connections(self) -> None:
+    def _check_connections(self, clusters: list[Cluster]) -> None:
         for peer in self.upstreams:
             assert peer.transport.is_lost, f"{peer.name} is still open"
         assert "connection_active" not in self.counters()
-        assert "connection_active" not in self.upstream_counters()
+        for name in ("service", "other"):
+            assert "connection_active" not in self.upstream_counters(name)
         assert len(self.wheel) == 0
-        for cluster in self.clusters.by_name.values():
+        for cluster in clusters:
             limits = cluster.limits
             for limit in (limits.connections, limits.pending, limits.requests, limits.retries):
                 assert limit.active == 0, "a limit leaks"

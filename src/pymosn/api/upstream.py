@@ -135,6 +135,11 @@ class Selection:
         self.hash_value = value
         self.has_hash = True
 
+    def was_last(self, host: Host) -> bool:
+        """Whether `host` is the one that was tried last."""
+        tried = self.tried
+        return tried is not None and tried[-1] is host
+
     def can_use(self, host: Host) -> bool:
         """Whether `host` may be chosen at all."""
         return host.is_healthy or self.ignores_health
@@ -161,5 +166,8 @@ class Balancer:
         self.uses_hash: bool = False
 
     def choose(self, selection: Selection) -> Host | None:
-        """A host that the selection allows, else one that was tried but is healthy, else None."""
+        """A host that the selection allows, else one that was tried but is healthy, else None.
+
+        Of several that were tried the one tried last is the last resort.
+        """
         raise NotImplementedError

@@ -277,6 +277,8 @@ SETTABLE: Final = frozenset(
         *("proxy_direct_response", "proxy_disable_retry", "x-mosn-direction", "x-mosn-rpc-service", "x-mosn-rpc-method"),
         *("x-mosn-router-meta", "upstream_index", "listener_match_fallback_ip", "gRPC_serviceName", "requestResult"),
         *("Dubbo_service", "Dubbo_method", "x_seata_xid", "x_seata_branch_id"),
+        # pymosn's own
+        *("mirror_amplification", "mirror_broadcast"),
     )
 )
 

@@ -179,15 +179,20 @@ def _options(route: RouteConfig, target: Action, changes: _Changes) -> ForwardOp
     host_header = "" if target.host_rewrite else target.auto_host_rewrite_header
     has_changes = bool(headers or path or target.host_rewrite or host_header)
     policy = target.retry_policy
-    mirror = route.request_mirror_policies
     return ForwardOptions(
         _subset(target.metadata_match),
         RequestChanges(headers, path, target.host_rewrite, host_header) if has_changes else None,
         None
         if policy is None
-        else RetryPolicy(policy.retry_on, policy.num_retries, policy.retry_timeout, frozenset(policy.status_codes)),
+        else RetryPolicy(
+            policy.retry_on,
+            policy.num_retries,
+            policy.retry_timeout,
+            frozenset(policy.status_codes),
+            policy.retry_non_idempotent,
+        ),
         [made for entry in target.hash_policy if (made := _hash_policy(entry)) is not None],
-        [] if mirror is None else [Mirror(mirror.cluster, mirror.percent)],
+        [Mirror(mirror.cluster, mirror.percent) for mirror in route.mirror_policies()],
         target.upstream_protocol,
         target.auto_host_rewrite and not target.host_rewrite and not host_header,
     )

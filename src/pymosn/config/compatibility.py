@@ -35,7 +35,7 @@ from pymosn.config.schema.extensions import EXTENDS
 from pymosn.config.schema.network_filters import StreamProxyConfig
 from pymosn.config.schema.observability import METRICS_SINKS, TRACE_DRIVERS, Metrics, Tracing
 from pymosn.config.schema.router import HeaderToAdd, Metadata
-from pymosn.config.schema.stream_filters import LISTENER_FILTERS, STREAM_FILTERS, PythonFilter
+from pymosn.config.schema.stream_filters import BUILT_STREAM_FILTERS, LISTENER_FILTERS, STREAM_FILTERS
 
 PAGE: Final = Path("docs/compatibility.md")
 
@@ -108,7 +108,7 @@ def page() -> str:
     parts += _Sections().parts(MosnConfig)
     for title, schemas in _BY_NAME:
         for name, schema in schemas.items():
-            state = State.WORKS if schema is PythonFilter else State.PLANNED
+            state = State.WORKS if name in BUILT_STREAM_FILTERS else State.PLANNED
             sections = _Sections()
             rows = list(sections.rows(schema, "", state))
             if rows:
@@ -182,7 +182,7 @@ def _blocks(kind: inspect.Type, path: str) -> Iterator[tuple[str, type]]:
     elif isinstance(kind, inspect.UnionType):
         for member in kind.types:
             if isinstance(member, inspect.StructType):
-                yield f"{path}({member.tag}).", member.cls
+                yield f"{path}({member.tag})." if member.tag else f"{path}.", member.cls
 
 
 _WORDS: Final[dict[type, str]] = {
@@ -203,8 +203,10 @@ def _word(kind: inspect.Type) -> str:
     if isinstance(kind, inspect.ListType):
         return f"array of {_word(kind.item_type)}"
     if isinstance(kind, inspect.UnionType):
-        tagged = all(isinstance(member, inspect.StructType) for member in kind.types)
-        return "object" if tagged else "number or string"
+        if all(isinstance(member, inspect.StructType) for member in kind.types):
+            return "object"
+        lists = any(isinstance(member, inspect.ListType) for member in kind.types)
+        return "object or array of object" if lists else "number or string"
     return _WORDS[type(kind)]
 
 

@@ -50,6 +50,7 @@ def _clusters_of(listener: ListenerConfig, config: MosnConfig) -> set[str]:
                     if route.route is not None:
                         names.add(route.route.cluster_name)
                         names.update(target.cluster.name for target in route.route.weighted_clusters)
+                    names.update(policy.cluster for policy in route.mirror_policies())
     return names
 
 

@@ -140,6 +140,11 @@ class Reader:
         members = [member for member in kind.types if not isinstance(member, inspect.NoneType)]
         if len(members) == 1:
             return self._value(node, members[0], path)
+        lists = [member for member in members if isinstance(member, inspect.ListType)]
+        if lists:
+            # One block, or an array of them.
+            others = [member for member in members if member not in lists]
+            return self._value(node, (lists if node.kind == "array" else others)[0], path)
         tagged = {member.tag: member for member in members if isinstance(member, inspect.StructType)}
         if tagged:
             return self._tagged(node, tagged, path)

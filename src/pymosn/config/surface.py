@@ -27,6 +27,7 @@ NETWORK_FILTERS: Final[tuple[Row, ...]] = (
 
 STREAM_FILTERS: Final[tuple[Row, ...]] = (
     ("python", _W, "pymosn's own: a filter in Python"),
+    ("mirror", _W, "of MOSN's faults: broadcast answers with the failure, not with an empty 200, when nobody gets a copy"),
     ("healthcheck", _I, "no such filter in MOSN either, but its samples name it"),
     *(
         (name, _P, _REFUSED)
@@ -34,7 +35,6 @@ STREAM_FILTERS: Final[tuple[Row, ...]] = (
             "fault",
             "payload_limit",
             "gzip",
-            "mirror",
             "header_to_metadata",
             "ip_access",
             "dsl",

@@ -1,7 +1,8 @@
 """Why a request goes where it goes: which listener, virtual host and route take it, and what would be sent upstream.
 
 The answer comes from the run-time tables themselves: the request is decoded by the codec, the table is asked, and the
-route's own conditions say why they do not hold. Stream filters are not run, so what they would change is not seen.
+route's own conditions say why they do not hold. Stream filters are not run, so what they would change is not seen; only
+what the filter `mirror` says of copies is told.
 """
 
 from __future__ import annotations
@@ -21,11 +22,13 @@ from pymosn.core.counters import DownstreamStats, Metrics
 from pymosn.core.failure import BAD_REWRITE, CLUSTER_UNKNOWN, NO_HOSTS, NO_ROUTE, NO_ROUTER, NO_VIRTUAL_HOST, Failure
 from pymosn.core.headers import HeaderError, Headers, headers_from
 from pymosn.core.message import ResponseHead
+from pymosn.filters.stream.mirror import MirrorFilter
 from pymosn.protocol.http1.decoder import Http1Limits
 from pymosn.protocol.http1.encoder import encode_request
 from pymosn.protocol.http1.request import RequestDecoder
 from pymosn.proxy.filter_chain import StreamFilters
 from pymosn.proxy.forwarding import add_forwarding_fields, change_request, change_response
+from pymosn.proxy.mirroring import EVERYBODY, copies_wanted
 from pymosn.proxy.options import ProxyOptions
 from pymosn.proxy.runtime import RequestIds
 from pymosn.routing.actions import DirectResponse, Forward, ForwardWeighted, Redirect, asked_timeouts
@@ -77,6 +80,9 @@ def explain(config: MosnConfig, question: Question) -> dict[str, Any]:
     if route is None:
         return _failed(answer, NO_ROUTE, f"no route of {host.name} matches")
     exchange.route = route
+    for entry in listener.stream_filters:
+        if entry.type == "mirror":
+            MirrorFilter(dict(entry.config)).on_request(exchange)
     return _explain_action(config, proxy, exchange, route, answer)
 
 
@@ -243,6 +249,8 @@ def _explain_forward(
     if cluster is None:
         _failed(answer, CLUSTER_UNKNOWN, f"there is no cluster {target.cluster!r}")
         return
+    if action.mirrors:
+        answer["mirrors"] = _mirrors(config, exchange, action)
     timeout, per_try = asked_timeouts(action, exchange)
     hosts = _hosts(cluster, target.subset)
     answer["cluster"] = {
@@ -270,6 +278,22 @@ def _explain_forward(
         "host": head.host,
         "path": head.path,
     }
+
+
+def _mirrors(config: MosnConfig, exchange: Exchange, action: Forward) -> list[dict[str, Any]]:
+    """Who gets copies, of what share of the requests."""
+    copies = copies_wanted(exchange)
+    known = {cluster.name for cluster in config.cluster_manager.clusters}
+    return [
+        {
+            "cluster": mirror.cluster,
+            "percent": mirror.percent,
+            "copies": "each healthy host" if copies == EVERYBODY else copies,
+            "instead_of_request": copies == EVERYBODY,
+            "exists": mirror.cluster in known,
+        }
+        for mirror in action.mirrors
+    ]
 
 
 def _hosts(cluster: Cluster, subset: tuple[tuple[str, str], ...] | None) -> list[dict[str, Any]]:
@@ -334,6 +358,7 @@ def _action_lines(answer: dict[str, Any]) -> list[str]:
             out = "" if host["in_subset"] else ", not in the subset"
             lines.append(f"              host {host['address']} weight {host['weight']}{out}")
         lines.append(f"timeout       {answer['timeouts']['request']:g} s")
+    lines += [_mirror_line(mirror) for mirror in answer.get("mirrors", [])]
     upstream = answer.get("upstream")
     if upstream is not None:
         lines.append(f"sent          {upstream['line']}")
@@ -345,3 +370,13 @@ def _action_lines(answer: dict[str, Any]) -> list[str]:
             lines.append(f"              {reply['detail']}")
         lines += [f"              {name}: {value}" for name, value in reply.get("headers", [])]
     return lines
+
+
+def _mirror_line(mirror: dict[str, Any]) -> str:
+    share = f"{mirror['percent']} % of requests"
+    if mirror["instead_of_request"]:
+        text = f"every healthy host of cluster {mirror['cluster']}, and 200 in place of the reply, for {share}"
+    else:
+        times = "" if mirror["copies"] == 1 else f" {mirror['copies']} times"
+        text = f"cluster {mirror['cluster']}{times}, {share}"
+    return f"mirror        {text}" + ("" if mirror["exists"] else ": there is no such cluster")

@@ -99,6 +99,26 @@ class RequestHead(MessageHead):
         self.has_request_id: bool = False
         self.has_timeout: bool = False
 
+    def copy(self) -> RequestHead:
+        """A copy of the head that can be edited by itself; what filters do with the body does not concern it."""
+        head = RequestHead()
+        head.raw_method = self.raw_method
+        head.raw_path = self.raw_path
+        head.raw_query = self.raw_query
+        head.raw_host = self.raw_host
+        head.scheme = self.scheme
+        head.headers = self.headers.copy()
+        head.content_length = self.content_length
+        head.minor_version = self.minor_version
+        head.keep_alive = self.keep_alive
+        head.expects_continue = self.expects_continue
+        head.accepts_trailers = self.accepts_trailers
+        head.has_forwarded_for = self.has_forwarded_for
+        head.has_forwarded_proto = self.has_forwarded_proto
+        head.has_request_id = self.has_request_id
+        head.has_timeout = self.has_timeout
+        return head
+
     @property
     def method(self) -> str:
         """The request method, case-sensitive."""

@@ -21,6 +21,7 @@ from pymosn.proxy.choosing import NextTry
 from pymosn.proxy.filter_chain import RESPONSE, any_changes_length, report_error
 from pymosn.proxy.forwarding import change_response
 from pymosn.proxy.local_reply import failure_reply, has_no_body, local_body, local_head
+from pymosn.proxy.mirroring import Mirroring
 from pymosn.proxy.options import ProxyOptions
 from pymosn.proxy.reply_stream import ReplyStream
 from pymosn.proxy.runtime import Runtime
@@ -36,6 +37,7 @@ class ReplyingExchange(AttemptOwner):
         super().__init__(runtime, options, sender)
         self._attempt: Attempt | None = None
         self._upstream: RequestSender | None = None
+        self._mirroring: Mirroring | None = None
         self._changes_reply = False
         self._head_sent = False
         # The reply, as far as it waits for a filter.
@@ -353,6 +355,8 @@ class ReplyingExchange(AttemptOwner):
         runtime.wheel.clear(self)
         self._cancel_attempt()
         self._end_stream()
+        if self._mirroring is not None:
+            self._mirroring.abandon()
         self.finished = runtime.clock.now
         self._count()
         for access_log in self._options.access_logs:

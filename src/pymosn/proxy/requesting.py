@@ -10,6 +10,7 @@ from pymosn.proxy.bodies import Reading
 from pymosn.proxy.filter_chain import any_changes_length
 from pymosn.proxy.options import ProxyOptions
 from pymosn.proxy.replying import ReplyingExchange
+from pymosn.proxy.retry import KEPT_BODY
 from pymosn.proxy.runtime import Runtime
 
 
@@ -19,11 +20,14 @@ class RequestingExchange(ReplyingExchange):
     def __init__(self, runtime: Runtime, options: ProxyOptions, sender: ResponseSender) -> None:
         super().__init__(runtime, options, sender)
         self._timeout = 0.0
+        self._try_timeout = 0.0
         # The request, as far as it waits for an upstream.
         self._held: list[bytes] = []
         self._request_ended = False
         self._trailers: Headers | None = None
         self._is_sent = False
+        # Whether the body is kept, as far as it has come, so that it can be sent once more.
+        self._keeps_body = False
         self._holds_client = False
         self._client_is_full = False
         self._request_reading: Reading | None = None
@@ -53,8 +57,10 @@ class RequestingExchange(ReplyingExchange):
             if filtered is None:
                 return
             data = filtered
+        elif self._keeps_body:
+            self._keep_body(data)
         upstream.send_data(data, end)
-        self._await_reply()
+        self._await_upstream()
 
     def on_trailers(self, trailers: Headers) -> None:
         if self._is_over or self._drops_request:
@@ -74,8 +80,9 @@ class RequestingExchange(ReplyingExchange):
                 return
             if rest:
                 upstream.send_data(rest, False)
+        self._trailers = trailers  # for another try
         upstream.send_trailers(trailers)
-        self._await_reply()
+        self._await_upstream()
 
     async def read_request(self, limit: int) -> bytes:
         head = self.request
@@ -109,6 +116,21 @@ class RequestingExchange(ReplyingExchange):
         else:
             self._runtime.wheel.set(self, self._timeout)
 
+    def _await_upstream(self) -> None:
+        """More of the request went to the upstream; what comes next has its time."""
+        if self._is_over:
+            return
+        self._await_reply()
+        attempt = self._attempt
+        if self._request_ended and attempt is not None and self.response is None and self._time_for_try() > 0.0:
+            attempt.limit_time(self._time_for_try())
+
+    def _time_for_try(self) -> float:
+        """Seconds for one attempt; 0 for no time of its own: the whole time is shorter, or the request is not here yet."""
+        if 0.0 < self._try_timeout < self._timeout and self._request_ended:
+            return self._try_timeout
+        return 0.0
+
     # ---- it goes on
 
     def send_request(self, upstream: RequestSender) -> None:
@@ -130,11 +152,21 @@ class RequestingExchange(ReplyingExchange):
             if filtered is None:
                 return
             data = filtered
+        elif data and self._keeps_body:
+            self._keep_body(data)
         # Before the request is sent: that may fill the upstream, which holds the client anew.
         self._release_client()
         upstream.send_request(self.request, data, self._request_ended and self._trailers is None)
         if self._trailers is not None:
             upstream.send_trailers(self._trailers)
+
+    def _keep_body(self, data: bytes) -> None:
+        """Keeps what is being sent of the body, until that is too much."""
+        if self.bytes_received > KEPT_BODY:
+            self._keeps_body = False
+            self._held = []
+        else:
+            self._held.append(data)
 
     def _prepare_body(self) -> None:
         """What filters want done with the body."""
@@ -151,6 +183,7 @@ class RequestingExchange(ReplyingExchange):
             return
         if filters:
             self._filters_request = True
+            self._keeps_body = False
             if any_changes_length(filters):
                 head.set_length(UNKNOWN_LENGTH)
 

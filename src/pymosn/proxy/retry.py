@@ -12,8 +12,12 @@ from typing import Final
 
 from mypy_extensions import i64
 
+from pymosn.api.proxy import Exchange
 from pymosn.core.failure import BAD_RESPONSE, RESET_BEFORE_RESPONSE, UPSTREAM_TIMEOUT, Failure
 from pymosn.routing.actions import RetryPolicy
+
+#: The variable with which a filter forbids retries.
+DISABLE_RETRY: Final = "proxy_disable_retry"
 
 #: Further tries of a policy that gives no number (MOSN's least).
 DEFAULT_RETRIES: Final[i64] = 3
@@ -23,8 +27,17 @@ UNASKED_TRIES: Final[i64] = 3
 FIRST_PAUSE: Final = 0.025
 LONGEST_PAUSE: Final = 0.25
 
+#: Bytes of a request's body that are kept for another try, where a policy may want one.
+KEPT_BODY: Final[i64] = 64 * 1024
+
 #: Methods that may be sent twice (RFC 9110 section 9.2.2).
 IDEMPOTENT: Final = frozenset((b"GET", b"HEAD", b"OPTIONS", b"PUT", b"DELETE", b"TRACE"))
+
+
+def is_disabled(exchange: Exchange) -> bool:
+    """Whether a filter has forbidden retries, with MOSN's variable for that."""
+    own = exchange.own_variables
+    return own is not None and own.get(DISABLE_RETRY, "").lower() == "true"
 
 
 def retries_left(policy: RetryPolicy | None, attempts: i64, hosts: i64) -> bool:

@@ -37,15 +37,22 @@ class RetryPolicy:
     """When and how often a request is tried again.
 
     `per_try_timeout`: seconds, 0 for none. `status_codes`: answers that are tried again; empty means 500 and above.
+    `non_idempotent`: also when the host may have acted upon a request whose method promises nothing, such as POST.
     """
 
     def __init__(
-        self, retry_on: bool, num_retries: int, per_try_timeout: float = 0.0, status_codes: frozenset[int] = frozenset()
+        self,
+        retry_on: bool,
+        num_retries: int,
+        per_try_timeout: float = 0.0,
+        status_codes: frozenset[int] = frozenset(),
+        non_idempotent: bool = False,
     ) -> None:
         self.retry_on = retry_on
         self.num_retries = num_retries
         self.per_try_timeout = per_try_timeout
         self.status_codes = status_codes
+        self.non_idempotent = non_idempotent
 
 
 class Mirror:
@@ -54,6 +61,10 @@ class Mirror:
     def __init__(self, cluster: str, percent: int) -> None:
         self.cluster = cluster
         self.percent = percent
+
+    def wants_one(self) -> bool:
+        """Draws whether one request is copied."""
+        return random.random() * 100.0 < float(self.percent)
 
 
 class ForwardOptions:
@@ -98,6 +109,7 @@ class Forward(RouteAction):
             options.changes is None
             and not options.uses_host_name
             and not self.hash_policies
+            and not self.mirrors
             and options.retry_policy is None
         )
         self._target: Target = Target(cluster, options.subset)

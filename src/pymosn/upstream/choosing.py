@@ -37,7 +37,7 @@ class BalancerOptions:
 def scan(hosts: list[Host], start: i64, selection: Selection) -> i64:
     """The place of the first host from `start` on, round the list, that will do; -1 when there is none.
 
-    One that was tried already will do only when there is no other.
+    One that was tried already will do only when there is no other, and the one tried last only when it is alone.
     """
     count: i64 = len(hosts)
     second: i64 = -1
@@ -49,7 +49,7 @@ def scan(hosts: list[Host], start: i64, selection: Selection) -> i64:
         host = hosts[at]
         if selection.allows(host):
             return at
-        if second < 0 and selection.can_use(host):
+        if selection.can_use(host) and (second < 0 or selection.was_last(hosts[second])):
             second = at
         at += 1
         passes += 1

@@ -115,10 +115,14 @@ class EarliestDeadline(Balancer):
         return chosen.host
 
     def _second_choice(self, passed: list[_Entry], selection: Selection) -> _Entry | None:
+        """Of the hosts that were tried the one whose turn it is, but the one tried last only when it is alone."""
+        second: i64 = -1
         for place, entry in enumerate(passed):
             if selection.can_use(entry.host):
-                return passed.pop(place)
-        return None
+                if not selection.was_last(entry.host):
+                    return passed.pop(place)
+                second = place
+        return passed.pop(second) if second >= 0 else None
 
 
 class WeightedRoundRobin(EarliestDeadline):

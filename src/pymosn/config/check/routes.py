@@ -105,6 +105,18 @@ def _check_route(route: Route, path: str, report: Report, clusters: Collection[s
         report.error(f"{path}.direct_response.status", "must be a status code from 200 to 599", status)
     if route.route is not None and actions[0] == "route":
         _check_target(route, route.route, f"{path}.route", report, clusters)
+        _check_mirrors(route, f"{path}.request_mirror_policies", report, clusters)
+
+
+def _check_mirrors(route: Route, path: str, report: Report, clusters: Collection[str]) -> None:
+    many = isinstance(route.request_mirror_policies, list)
+    for i, policy in enumerate(route.mirror_policies()):
+        place = f"{path}[{i}]" if many else path
+        if policy.cluster and policy.cluster not in clusters:
+            message = "there is no cluster of this name; MOSN would log that for each request"
+            report.error(f"{place}.cluster", message, policy.cluster, closest(policy.cluster, clusters))
+        elif not policy.cluster and policy.percent:
+            report.error(f"{place}.cluster", "the name of a cluster is missing")
 
 
 def _check_match(match: RouteMatch, path: str, report: Report) -> None:

@@ -12,7 +12,6 @@ from pymosn.config.schema.block import (
     Unsigned,
     ignored,
     own,
-    planned,
     planned_checked,
     works,
 )
@@ -123,9 +122,12 @@ class RetryPolicy(Block, kw_only=True):
     """When and how often a request is tried again."""
 
     retry_on: bool = False
-    retry_timeout: Duration = 0.0
-    num_retries: Unsigned = 0
+    retry_timeout: Annotated[Duration, works("time of each try, from the request's end to the reply's head")] = 0.0
+    num_retries: Annotated[Unsigned, works("0: 3; MOSN tries three times again at least")] = 0
     status_codes: list[Unsigned] = []
+    retry_non_idempotent: Annotated[
+        bool, own("also POST, PATCH and the like when a host may have acted upon them; MOSN does so unasked")
+    ] = False
 
 
 class Re2Options(Block, kw_only=True):
@@ -211,7 +213,17 @@ class Route(Block, kw_only=True):
     per_filter_config: Annotated[
         AnyMap, works("for filters: `exchange.route_config(name)`, the route before the virtual host")
     ] = {}
-    request_mirror_policies: Annotated[MirrorPolicy | None, planned("no copies are sent")] = None
+    request_mirror_policies: Annotated[
+        MirrorPolicy | list[MirrorPolicy] | None,
+        works("acts without the `mirror` filter too; an array of several is pymosn's own; see docs/operations.md"),
+    ] = None
+
+    def mirror_policies(self) -> list[MirrorPolicy]:
+        """`request_mirror_policies`, in either form."""
+        policies = self.request_mirror_policies
+        if policies is None:
+            return []
+        return policies if isinstance(policies, list) else [policies]
 
 
 class VirtualHost(Block, kw_only=True):

@@ -1,5 +1,5 @@
 # ruff: noqa: N815 - attribute names are MOSN's keys
-"""`config` of the filters that MOSN ships, by name. Only `python` is built so far; the others are refused."""
+"""`config` of the filters that MOSN ships, by name. Those that are not built yet are refused."""
 
 from typing import Annotated, Any, ClassVar
 
@@ -57,10 +57,12 @@ class Gzip(Block, kw_only=True):
 
 
 class Mirror(Block, kw_only=True):
-    """`mirror`."""
+    """`mirror`: how a listener's requests are mirrored, where their route says that they are."""
 
-    amplification: int = 1
-    broadcast: bool = False
+    amplification: Annotated[Unsigned, works("copies for each mirror; 0 is none")] = 1
+    broadcast: Annotated[
+        bool, works("a copy to every healthy host of the mirror's cluster and an empty 200 in place of the reply")
+    ] = False
 
 
 class MetadataPair(Block, kw_only=True):
@@ -221,4 +223,4 @@ LISTENER_FILTERS: dict[str, type[Block]] = {"original_dst": OriginalDst}
 
 # Names in MOSN's own samples that stand for no filter in MOSN.
 NO_OP_STREAM_FILTERS = frozenset({"healthcheck"})
-BUILT_STREAM_FILTERS = frozenset({"python"})
+BUILT_STREAM_FILTERS = frozenset({"python", "mirror"})

@@ -1,0 +1,324 @@
+"""Copies of requests for other clusters (`request_mirror_policies`; key reference sections 6.5 and 13).
+
+They go beside the exchange, through the pools, balancer and limits of their own cluster. The exchange feeds them and
+neither waits for them nor hears of them: a copy that cannot keep up is dropped, and replies are read and forgotten.
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+from mypy_extensions import i64
+
+from pymosn.api.network import Connection
+from pymosn.api.proxy import Exchange
+from pymosn.api.stream import RequestSender
+from pymosn.api.upstream import PLAIN, Selection
+from pymosn.core.counters import Metrics
+from pymosn.core.failure import CLUSTER_UNKNOWN, OVERFLOW, Failure
+from pymosn.core.headers import Headers
+from pymosn.core.message import RequestHead, ResponseHead
+from pymosn.proxy.attempt import AttemptOwner
+from pymosn.proxy.host_request import BROKEN, NO_VERDICT, HostRequest
+from pymosn.proxy.runtime import Runtime
+from pymosn.routing.actions import Forward, Mirror
+from pymosn.routing.hashing import NO_HASH, hash_value
+from pymosn.upstream.cluster import Cluster, ClusterHost
+
+#: Bytes of a request's body that may wait for one copy's host.
+MIRROR_BUFFER: Final[i64] = 256 * 1024
+
+#: Variables that the stream filter `mirror` sets, and others may: how many copies, and `true` for one to each healthy host,
+#: with an answer of our own in place of the upstream's.
+AMPLIFICATION: Final = "mirror_amplification"
+BROADCAST: Final = "mirror_broadcast"
+
+#: In place of a number of copies: one to each healthy host, which take the place of the request.
+EVERYBODY: Final = -1
+
+
+class MirrorStats:
+    """What is counted of the copies for one cluster.
+
+    `mirrored`: begun. Of these, `mirror_failed`: no reply came; `mirror_dropped`: given up, because the cluster had no room,
+    the host did not keep up, or the request itself broke off.
+    """
+
+    def __init__(self, metrics: Metrics, cluster: str) -> None:
+        group = metrics.group("mirror", ("cluster", cluster))
+        self.mirrored = group.counter("mirrored")
+        self.failed = group.counter("mirror_failed")
+        self.dropped = group.counter("mirror_dropped")
+
+
+class MirrorCopy(HostRequest):
+    """One copy on its way to one host."""
+
+    def __init__(self, host: ClusterHost, runtime: Runtime, stats: MirrorStats, head: RequestHead, timeout: float) -> None:
+        """`head`: not changed by anybody any more. `timeout`: seconds from the last piece of the request to the reply."""
+        super().__init__(host, runtime.clock, runtime.wheel)
+        self._stats = stats
+        self._head = head
+        self._timeout = timeout
+        self._held: list[bytes] = []
+        self._held_size: i64 = 0
+        self._has_ended = False
+        self._trailers: Headers | None = None
+        self._is_full = False
+        self._is_over = False
+
+    def start(self, protocol: str, data: bytes, end: bool) -> None:
+        """Asks for a stream to send the request on; `data`: as much of the body as there is."""
+        self._stats.mirrored.value += 1
+        self._hold(data, end)
+        if not self._is_over:
+            self._wheel.set(self, self._timeout)
+            self._take_stream(protocol, False)
+
+    def add(self, data: bytes, end: bool) -> None:
+        """The next bytes of the body."""
+        if self._is_over:
+            return
+        self._wheel.set(self, self._timeout)
+        sender = self.sender
+        if sender is None or self._is_full:
+            self._hold(data, end)
+        else:
+            self._has_ended = end
+            sender.send_data(data, end)
+
+    def add_trailers(self, trailers: Headers) -> None:
+        """The trailers, which end the request."""
+        if self._is_over:
+            return
+        self._wheel.set(self, self._timeout)
+        sender = self.sender
+        if sender is None or self._is_full:
+            self._has_ended = True
+            self._trailers = trailers
+        else:
+            self._has_ended = True
+            sender.send_trailers(trailers)
+
+    def abandon(self) -> None:
+        """The request itself gets no further: a copy that has not got it whole is given up."""
+        if not self._has_ended:
+            self._drop()
+
+    def _hold(self, data: bytes, end: bool) -> None:
+        self._has_ended = end
+        if data:
+            self._held.append(data)
+            self._held_size += len(data)
+            if self._held_size > MIRROR_BUFFER:
+                self._drop()
+
+    def _drop(self) -> None:
+        if not self._is_over:
+            self._stats.dropped.value += 1
+            self._end(NO_VERDICT)
+            self._leave_stream()
+
+    def _fail(self, verdict: i64) -> None:
+        if not self._is_over:
+            self._stats.failed.value += 1
+            self._end(verdict)
+
+    def _end(self, status: i64) -> None:
+        self._is_over = True
+        self._held = []
+        self._wheel.clear(self)
+        self._count_end(status)
+
+    def on_alarm(self) -> None:
+        self._count_timeout()
+        self._fail(BROKEN)
+        self._leave_stream()
+
+    # ---- from the pool and the stream
+
+    def on_sender(self, sender: RequestSender) -> None:
+        if self._is_over:
+            sender.cancel()
+            return
+        self.sender = sender
+        sender.send_request(self._head, self._take_held(), self._has_ended and self._trailers is None)
+        if self._trailers is not None:
+            sender.send_trailers(self._trailers)
+
+    def _take_held(self) -> bytes:
+        data = b"".join(self._held)
+        self._held = []
+        self._held_size = 0
+        return data
+
+    def on_no_sender(self, failure: Failure) -> None:
+        if failure is not OVERFLOW:
+            self._fail(BROKEN)
+        elif not self._is_over:
+            self._stats.dropped.value += 1
+            self._end(NO_VERDICT)
+
+    def on_informational(self, head: ResponseHead) -> None:
+        pass
+
+    def on_response(self, head: ResponseHead, data: bytes, end: bool) -> None:
+        self._status = head.status
+        if end and not self._is_over:
+            self._end(self._status)
+
+    def on_data(self, data: bytes, end: bool) -> None:
+        if end and not self._is_over:
+            self._end(self._status)
+
+    def on_trailers(self, trailers: Headers) -> None:
+        if not self._is_over:
+            self._end(self._status)
+
+    def on_reset(self, failure: Failure) -> None:
+        if not self._is_over:
+            self._fail(self._count_reset(failure))
+
+    def on_writable(self, writable: bool) -> None:
+        sender = self.sender
+        if self._is_over or sender is None or writable != self._is_full:
+            return
+        self._is_full = not writable
+        if writable and (self._held or self._has_ended):
+            sender.send_data(self._take_held(), self._has_ended and self._trailers is None)
+            if self._trailers is not None:
+                sender.send_trailers(self._trailers)
+
+
+class Mirroring(RequestSender):
+    """The copies of one request: a sender that stands before the upstream's own, or in its place."""
+
+    def __init__(self, mirrors: list[Mirror], action: Forward, exchange: AttemptOwner, runtime: Runtime) -> None:
+        """`mirrors`: those of the `action` that are to have this request."""
+        self._count = copies_wanted(exchange)
+        #: Whether the copies take the place of the request itself.
+        self.replaces_request: bool = self._count == EVERYBODY
+        self._mirrors = mirrors
+        self._action = action
+        self._exchange = exchange
+        self._runtime = runtime
+        self._main: RequestSender | None = None
+        self._copies: list[MirrorCopy] = []
+
+    def beside(self, main: RequestSender) -> RequestSender:
+        """What to send the request to, in place of `main`, so that it reaches both."""
+        self._main = main
+        return self
+
+    def abandon(self) -> None:
+        """The exchange is over: copies that have the whole request go on by themselves, the others are given up."""
+        for copy in self._copies:
+            copy.abandon()
+
+    # ---- what the exchange sends
+
+    def connection(self) -> Connection:
+        main = self._main
+        assert main is not None
+        return main.connection()
+
+    def is_reused(self) -> bool:
+        return self._main is not None and self._main.is_reused()
+
+    def send_request(self, head: RequestHead, data: bytes, end: bool) -> None:
+        if self._main is not None:
+            self._main.send_request(head, data, end)
+        failure = self._begin(head.copy(), data, end)
+        if self.replaces_request and (failure is not None or end):
+            self._exchange.on_copies_sent(failure)
+
+    def send_data(self, data: bytes, end: bool) -> None:
+        if self._main is not None:
+            self._main.send_data(data, end)
+        for copy in self._copies:
+            copy.add(data, end)
+        if end and self.replaces_request:
+            self._exchange.on_copies_sent(None)
+
+    def send_trailers(self, trailers: Headers) -> None:
+        if self._main is not None:
+            self._main.send_trailers(trailers)
+        for copy in self._copies:
+            copy.add_trailers(trailers)
+        if self.replaces_request:
+            self._exchange.on_copies_sent(None)
+
+    def pause(self) -> None:
+        if self._main is not None:
+            self._main.pause()
+
+    def resume(self) -> None:
+        if self._main is not None:
+            self._main.resume()
+
+    def cancel(self) -> None:
+        if self._main is not None:
+            self._main.cancel()
+
+    # ---- the copies
+
+    def _begin(self, head: RequestHead, data: bytes, end: bool) -> Failure | None:
+        """Sends the copies on their way; the failure when nobody is there to get one."""
+        exchange = self._exchange
+        nobody: Failure | None = CLUSTER_UNKNOWN
+        for mirror in self._mirrors:
+            stats = MirrorStats(self._runtime.metrics, mirror.cluster)
+            cluster = self._runtime.clusters.get(mirror.cluster)
+            hosts = [] if cluster is None else self._hosts(cluster)
+            if hosts:
+                nobody = None
+            else:
+                stats.mirrored.value += 1
+                stats.failed.value += 1
+                if cluster is not None and nobody is not None:
+                    nobody = cluster.why_nobody(PLAIN)
+            for host in hosts:
+                own_head = head
+                if self._action.uses_host_name and host.hostname:
+                    own_head = head.copy()
+                    own_head.host = host.hostname
+                copy = MirrorCopy(host, self._runtime, stats, own_head, self._action.timeout)
+                self._copies.append(copy)
+                copy.start(exchange.protocol, data, end)
+        return nobody
+
+    def _hosts(self, cluster: Cluster) -> list[ClusterHost]:
+        """Who gets a copy: those that the balancer chooses one after the other, or everybody who is healthy."""
+        if self.replaces_request:
+            return [host for host in cluster.hosts if host.is_healthy]
+        selection = Selection()
+        if cluster.balancer.uses_hash:
+            value: i64 = hash_value(self._action.hash_policies, self._exchange)
+            if value != NO_HASH:
+                selection.set_hash(value)
+        chosen: list[ClusterHost] = []
+        while len(chosen) < self._count:
+            host = cluster.balancer.choose(selection)
+            if host is None:
+                break
+            assert isinstance(host, ClusterHost)
+            chosen.append(host)
+            selection.place += 1
+        return chosen
+
+
+def draw_mirrors(action: Forward, exchange: AttemptOwner, runtime: Runtime) -> Mirroring | None:
+    """The copies that this request is to have, by the mirrors' shares; None for none."""
+    drawn = [mirror for mirror in action.mirrors if mirror.wants_one()]
+    return Mirroring(drawn, action, exchange, runtime) if drawn and copies_wanted(exchange) != 0 else None
+
+
+def copies_wanted(exchange: Exchange) -> int:
+    """How many copies each mirror gets of a request, by what filters said, or EVERYBODY."""
+    own = exchange.own_variables
+    if own is None:
+        return 1
+    if own.get(BROADCAST) == "true":
+        return EVERYBODY
+    text = own.get(AMPLIFICATION, "")
+    return int(text) if text.isascii() and text.isdigit() and len(text) < 6 else 1
