@@ -7,9 +7,13 @@ from collections.abc import Callable
 import pytest
 from rig import Talk
 
+from pymosn.api import Exchange, StreamFilter
 from pymosn.api.routing import Route
+from pymosn.core.failure import CONNECT_REFUSED, RESET_BEFORE_RESPONSE
+from pymosn.proxy.retry import KEPT_BODY, pause_before
 from pymosn.routing.actions import Forward, ForwardOptions, RetryPolicy
 from pymosn.routing.matchers import AnyRequest
+from pymosn.upstream.plan import EjectionPlan, LimitPlan
 
 Start = Callable[..., Talk]
 
@@ -142,3 +146,301 @@ def test_a_reply_that_has_begun_is_not_tried_again(start: Start) -> None:
     assert client.is_reset()
     talk.expect_no_dial()
     assert talk.reasons() == ["reset_after_response"]
+
+
+# ---- off means off
+
+
+@pytest.mark.parametrize("ending", ["resets", "answers 503"])
+def test_off_means_off_after_the_request_was_sent(start: Start, ending: str) -> None:
+    talk = talk_with(start, RetryPolicy(False, 3))
+    client = talk.connect()
+    client.sends(GET)
+    first = talk.expect_dial(HOSTS[0])
+    first.receives(GET)
+    if ending == "resets":
+        first.resets()
+        assert client.takes().startswith(b"HTTP/1.1 502 ")
+    else:
+        first.sends(BUSY)
+        client.receives(BUSY)
+    talk.expect_no_dial()
+    assert "request_retry" not in talk.upstream_counters()
+
+
+class Forbids(StreamFilter):
+    def on_request(self, exchange: Exchange) -> None:
+        exchange.set_variable("proxy_disable_retry", "true")
+
+
+def test_a_filter_can_forbid_retries(start: Start) -> None:
+    talk = talk_with(start, RetryPolicy(True, 3), filters={"forbids": Forbids({})})
+    client = talk.connect()
+    client.sends(GET)
+    talk.refuse_dial(HOSTS[0])
+    assert client.takes().startswith(b"HTTP/1.1 502 ")
+    talk.expect_no_dial()
+
+
+# ---- never the host just tried while another one is healthy
+
+
+def test_the_host_just_tried_is_the_last_resort(start: Start) -> None:
+    talk = talk_with(start, RetryPolicy(True, 5))
+    client = talk.connect()
+    client.sends(GET)
+    for turn in range(6):
+        upstream = talk.expect_dial(HOSTS[turn % 2])
+        # Meanwhile somebody else has the next turn, which the balancer must not give to this request by order alone.
+        other = talk.connect()
+        other.sends(GET)
+        elsewhere = talk.upstreams[-1] if not talk.dials else talk.expect_dial(talk.dials[0].address)
+        elsewhere.receives(GET)
+        elsewhere.sends(OK.replace(b"Content-Length", b"Connection: close\r\nContent-Length"))
+        other.takes()
+        upstream.receives(GET)
+        upstream.resets()
+        talk.advance(0.3)
+    assert client.takes().startswith(b"HTTP/1.1 502 ")
+
+
+def test_the_only_healthy_host_is_tried_again(start: Start) -> None:
+    talk = talk_with(start, RetryPolicy(True, 1))
+    cluster = talk.clusters.get("service")
+    assert cluster is not None
+    cluster.hosts[1].set_active_health(False)
+    client = talk.connect()
+    client.sends(GET)
+    first = talk.expect_dial(HOSTS[0])
+    first.receives(GET)
+    first.resets()
+    again = talk.expect_dial(HOSTS[0])
+    again.receives(GET)
+    again.sends(OK)
+    client.receives(OK)
+
+
+# ---- never a body that is gone or partly consumed
+
+
+PUT = b"PUT / HTTP/1.1\r\nHost: a\r\nContent-Length: 6\r\n\r\n"
+
+
+def test_a_small_body_is_sent_again_whole(start: Start) -> None:
+    talk = talk_with(start, RetryPolicy(True, 1))
+    client = talk.connect()
+    client.sends(PUT + b"abc")
+    first = talk.expect_dial(HOSTS[0])
+    client.sends(b"def")
+    first.receives(PUT + b"abcdef")
+    first.resets()
+    second = talk.expect_dial(HOSTS[1])
+    second.receives(PUT + b"abcdef")
+    second.sends(OK)
+    client.receives(OK)
+
+
+def test_trailers_are_sent_again_too(start: Start) -> None:
+    put = b"PUT / HTTP/1.1\r\nHost: a\r\ntransfer-encoding: chunked\r\n\r\n3\r\nabc\r\n0\r\nx-t: 1\r\n\r\n"
+    talk = talk_with(start, RetryPolicy(True, 1))
+    client = talk.connect()
+    client.sends(put[:-4])
+    first = talk.expect_dial(HOSTS[0])
+    client.sends(put[-4:])
+    first.receives(put)
+    first.resets()
+    second = talk.expect_dial(HOSTS[1])
+    second.receives(put)
+    second.sends(OK)
+    client.receives(OK)
+
+
+def test_a_body_that_has_not_come_whole_is_not_sent_again(start: Start) -> None:
+    talk = talk_with(start, RetryPolicy(True, 3))
+    client = talk.connect()
+    client.sends(PUT + b"abc")
+    first = talk.expect_dial(HOSTS[0])
+    first.receives(PUT + b"abc")
+    first.resets()
+    assert client.takes().startswith(b"HTTP/1.1 502 ")
+    talk.expect_no_dial()
+
+
+def test_a_body_that_is_too_large_to_keep_is_not_sent_again(start: Start) -> None:
+    size = int(KEPT_BODY) + 1
+    head = b"PUT / HTTP/1.1\r\nHost: a\r\nContent-Length: %d\r\n\r\n" % size
+    talk = talk_with(start, RetryPolicy(True, 3))
+    client = talk.connect()
+    client.sends(head)
+    first = talk.expect_dial(HOSTS[0])
+    client.sends_whole(b"x" * size)
+    first.receives(head + b"x" * size)
+    first.resets()
+    assert client.takes().startswith(b"HTTP/1.1 502 ")
+    talk.expect_no_dial()
+
+
+def test_a_body_that_was_never_sent_goes_to_the_next_host_whatever_its_size(start: Start) -> None:
+    size = int(KEPT_BODY) + 1
+    post = b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: %d\r\n\r\n" % size
+    talk = talk_with(start, RetryPolicy(True, 1))
+    client = talk.connect()
+    client.sends(post)
+    dial = talk.hold_dial(HOSTS[0])
+    client.sends_whole(b"x" * size)
+    dial.fails(CONNECT_REFUSED)
+    second = talk.expect_dial(HOSTS[1])
+    second.receives(post + b"x" * size)
+    second.sends(OK)
+    client.receives(OK)
+
+
+# ---- nor non-idempotent requests after bytes were sent unless asked
+
+
+def test_a_post_is_sent_twice_when_that_is_asked(start: Start) -> None:
+    post = b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 2\r\n\r\nhi"
+    talk = talk_with(start, RetryPolicy(True, 1, non_idempotent=True))
+    client = talk.connect()
+    client.sends(post)
+    first = talk.expect_dial(HOSTS[0])
+    first.receives(post)
+    first.resets()
+    second = talk.expect_dial(HOSTS[1])
+    second.receives(post)
+    second.sends(OK)
+    client.receives(OK)
+
+
+def test_a_post_is_not_sent_again_for_a_status_either(start: Start) -> None:
+    post = b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 2\r\n\r\nhi"
+    talk = talk_with(start, RetryPolicy(True, 1))
+    client = talk.connect()
+    client.sends(post)
+    first = talk.expect_dial(HOSTS[0])
+    first.receives(post)
+    first.sends(BUSY)
+    client.receives(BUSY)
+    talk.expect_no_dial()
+
+
+# ---- a budget per cluster
+
+
+def test_the_cluster_bounds_how_many_requests_are_on_a_retry(start: Start) -> None:
+    talk = talk_with(start, RetryPolicy(True, 1), plan={"limits": LimitPlan(retries=1)})
+    clients = [talk.connect() for _ in range(3)]
+    for client in clients:
+        client.sends(GET)
+    firsts = [talk.expect_dial(HOSTS[place % 2]) for place in range(3)]
+    for upstream in firsts:
+        upstream.receives(GET)
+    firsts[0].resets()
+    again = talk.expect_dial(HOSTS[1])
+    firsts[1].resets()
+    assert clients[1].takes().startswith(b"HTTP/1.1 502 ")
+    firsts[2].sends(BUSY)
+    clients[2].receives(BUSY)  # the answer that there is, rather than none
+    assert talk.upstream_counters()["request_retry_overflow"] == 2
+    again.receives(GET)
+    again.sends(OK)
+    clients[0].receives(OK)
+    # The budget is free again.
+    clients[0].sends(GET)
+    upstream = next(peer for peer in talk.upstreams if peer.transport.received)
+    upstream.receives(GET)
+    upstream.sends(BUSY)
+    last = next((peer for peer in talk.upstreams if peer.transport.received), None) or talk.expect_dial(
+        talk.dials[0].address
+    )
+    last.receives(GET)
+    last.sends(OK)
+    clients[0].receives(OK)
+
+
+def test_a_stale_connection_costs_neither_a_try_nor_the_budget(start: Start) -> None:
+    talk = talk_with(start, None, plan={"limits": LimitPlan(retries=1)})
+    client = talk.connect()
+    for host in HOSTS:
+        client.sends(GET)
+        upstream = talk.expect_dial(host)
+        upstream.receives(GET)
+        upstream.sends(OK)
+        client.receives(OK)
+    client.sends(GET)
+    stale = talk.upstreams[0]
+    stale.receives(GET)
+    stale.resets()
+    talk.refuse_dial(HOSTS[1])  # replaced, at the host whose turn it is
+    last = talk.expect_dial(HOSTS[0])
+    last.receives(GET)
+    last.sends(OK)
+    client.receives(OK)
+
+
+# ---- what the client gets, and what the host
+
+
+@pytest.mark.whole_only
+def test_the_reply_stands_when_no_other_host_is_left(start: Start) -> None:
+    """The 503 itself makes the only host sick: the client gets it, and not a word about health."""
+    ejection = EjectionPlan(1, 0.0, 1, 10.0, 30.0, 100.0)
+    talk = talk_with(start, RetryPolicy(True, 3), HOSTS[:1], plan={"ejection": ejection})
+    client = talk.connect()
+    client.sends(GET)
+    first = talk.expect_dial(HOSTS[0])
+    first.receives(GET)
+    first.sends(BUSY)
+    client.receives(BUSY)
+    talk.expect_no_dial()
+    assert talk.reasons() == ["ok"]
+    talk.advance(31.0)  # it is let in again
+
+
+def test_a_reply_that_is_tried_again_counts_for_its_host(start: Start) -> None:
+    ejection = EjectionPlan(1, 0.0, 1, 10.0, 30.0, 50.0)
+    talk = talk_with(start, RetryPolicy(True, 1), plan={"ejection": ejection})
+    client = talk.connect()
+    client.sends(GET)
+    first = talk.expect_dial(HOSTS[0])
+    first.receives(GET)
+    first.sends(BUSY[:-2])
+    second = talk.expect_dial(HOSTS[1])
+    second.receives(GET)
+    second.sends(OK)
+    client.receives(OK)
+    cluster = talk.clusters.get("service")
+    assert cluster is not None
+    assert [host.health_words() for host in cluster.hosts] == [["ejected"], []]
+    talk.advance(31.0)  # it is let in again
+
+
+def test_the_time_of_a_try_begins_when_the_request_has_come(start: Start) -> None:
+    talk = talk_with(start, RetryPolicy(True, 1, 2.0))
+    client = talk.connect()
+    client.sends(PUT + b"abc")
+    slow = talk.expect_dial(HOSTS[0])
+    talk.advance(3.0)
+    assert slow.is_open()
+    client.sends(b"def")
+    slow.receives(PUT + b"abcdef")
+    talk.advance(2.1)
+    assert slow.is_reset()
+    other = talk.expect_dial(HOSTS[1])
+    other.receives(PUT + b"abcdef")
+    other.sends(OK)
+    client.receives(OK)
+
+
+# ---- back-off with jitter
+
+
+def test_pauses_grow_and_differ() -> None:
+    assert [pause_before(RESET_BEFORE_RESPONSE, 1, hosts) for hosts in (1, 5)] == [0.0, 0.0]
+    # Hosts that could not be connected to leave others to ask at once.
+    assert [pause_before(CONNECT_REFUSED, tries, 4) for tries in (1, 2, 3)] == [0.0, 0.0, 0.0]
+    for tries, longest in ((2, 0.025), (3, 0.05), (4, 0.1), (5, 0.2), (6, 0.25), (50, 0.25)):
+        pauses = [pause_before(RESET_BEFORE_RESPONSE, tries, 2) for _ in range(500)]
+        assert max(pauses) <= longest
+        assert max(pauses) > longest * 0.9
+        assert min(pauses) < longest * 0.1

@@ -74,6 +74,22 @@ def test_sick_and_tried_hosts_are_left_out(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", ALL)
+@pytest.mark.parametrize("weights", [(), (1, 2, 5)], ids=["equal", "weighted"])
+def test_when_all_were_tried_the_last_one_is_the_last_resort(name: str, weights: tuple[int, ...]) -> None:
+    group = hosts(3, *weights)
+    balancer = make(name, group)
+    for last in (0, 1, 2, 0, 2, 1):
+        for value in range(20):
+            selection = tried(*[host for host in group if host is not group[last]], group[last])
+            selection.set_hash(value)
+            chosen = balancer.choose(selection)
+            assert chosen is not None
+            assert chosen is not group[last]
+    group[0].is_healthy = group[1].is_healthy = False
+    assert balancer.choose(tried(*group)) is group[2], "alone it has to do"
+
+
+@pytest.mark.parametrize("name", ALL)
 def test_nobody_there(name: str) -> None:
     assert make(name, []).choose(PLAIN) is None
     assert make(name, []).choose(hashed(7)) is None
