@@ -14,6 +14,9 @@ from pymosn.core.timers import Alarm
 CONTINUE: Final = True
 STOP: Final = False
 
+#: Seconds that an idle connection stays open when its worker drains, for a request that is already on its way.
+DRAIN_GRACE: Final = 1.0
+
 
 @mypyc_attr(allow_interpreted_subclasses=True)
 class Connection(Alarm):

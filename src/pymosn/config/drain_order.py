@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pymosn.config.schema import ConnectionManagerFilter, MosnConfig, ProxyFilter
 from pymosn.config.schema import Listener as ListenerConfig
-from pymosn.network.dialer import split_address
+from pymosn.core.addresses import split_address
 from pymosn.network.listener import Listener
 
 

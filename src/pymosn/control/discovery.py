@@ -14,8 +14,8 @@ from typing import Final
 
 from msgspec.structs import replace
 
-from pymosn.config.check.addresses import split_address
 from pymosn.config.schema import Cluster, Host, MosnConfig
+from pymosn.core.addresses import split_address
 from pymosn.core.log import WARN, Log
 
 #: Seconds for one look-up, as in MOSN.

@@ -6,8 +6,8 @@ import asyncio
 from collections.abc import Awaitable, Callable
 from typing import Final
 
-from pymosn.config.check.addresses import split_address
 from pymosn.config.schema.cluster import HealthCheck, HttpProbe
+from pymosn.core.addresses import split_address
 
 #: Bytes of a reply's head that a probe reads for its status line.
 LONGEST_LINE: Final = 8192

@@ -5,21 +5,12 @@ from __future__ import annotations
 import asyncio
 
 from pymosn.api.network import Dialer, DialReceiver, NetworkFilter
+from pymosn.core.addresses import split_address
 from pymosn.core.clock import Clock
 from pymosn.core.failure import CONNECT_FAILED, CONNECT_REFUSED, CONNECT_TIMEOUT, Failure
 from pymosn.core.timers import TimerWheel
 from pymosn.network.connection import ConnectionOwner, TcpConnection
 from pymosn.network.listener import ConnectionNumbers
-
-
-def split_address(address: str) -> tuple[str, int]:
-    """Host and port of `host:port` or `[v6]:port`. Raises ValueError."""
-    host, _, port = address.rpartition(":")
-    if host.startswith("[") and host.endswith("]"):
-        host = host[1:-1]
-    if not host or not port.isascii() or not port.isdecimal() or not 0 < int(port) < 65536:
-        raise ValueError(f"not an address of the form host:port: {address!r}")
-    return host, int(port)
 
 
 class TcpDialer(Dialer):
@@ -63,4 +54,6 @@ class TcpDialer(Dialer):
             await loop.create_unix_connection(lambda: connection, address[5:])  # type: ignore[type-var]
         else:
             host, port = split_address(address)
+            if not host or port == 0:
+                raise ValueError(f"nothing to connect to: {address!r}")
             await loop.create_connection(lambda: connection, host, port)  # type: ignore[type-var]

@@ -6,7 +6,7 @@ from typing import Final
 
 from mypy_extensions import i64
 
-from pymosn.api.network import STOP, Connection, FilterChainFactory, NetworkFilter
+from pymosn.api.network import DRAIN_GRACE, STOP, Connection, FilterChainFactory, NetworkFilter
 from pymosn.api.protocol import NO, YES
 from pymosn.api.stream import RequestReceiver, ResponseSender, ServerStreams, StreamListener, StreamProtocol
 from pymosn.core.failure import CLOSED_LOCALLY, Failure
@@ -15,9 +15,8 @@ from pymosn.proxy.exchange import ProxyExchange
 from pymosn.proxy.options import ProxyOptions
 from pymosn.proxy.runtime import Runtime
 
-#: Seconds in which a connection must show what protocol it speaks, normally and when the worker drains.
+#: Seconds in which a connection must show what protocol it speaks.
 DETECTION_TIME: Final = 60.0
-DRAIN_GRACE: Final = 1.0
 
 
 class ExchangeMaker(StreamListener):

@@ -8,10 +8,10 @@ import pytest
 from pymosn.api.proxy import join_address
 from pymosn.config.drain_order import drain_order
 from pymosn.config.schema import MosnConfig
+from pymosn.core.addresses import split_address
 from pymosn.core.clock import Clock
 from pymosn.core.counters import DownstreamStats, Metrics
 from pymosn.core.timers import TimerWheel
-from pymosn.network.dialer import split_address
 from pymosn.network.listener import ConnectionNumbers, Listener
 from pymosn.network.refusal import RefusalFactory
 
@@ -22,15 +22,26 @@ from pymosn.network.refusal import RefusalFactory
         ("10.0.0.1:80", ("10.0.0.1", 80)),
         ("[::1]:65535", ("::1", 65535)),
         ("name.example:1", ("name.example", 1)),
+        (":80", ("", 80)),
+        ("a:0", ("a", 0)),
     ],
 )
 def test_address(address: str, parts: tuple[str, int]) -> None:
     assert split_address(address) == parts
 
 
-@pytest.mark.parametrize("address", ["", "a", "a:", ":80", "a:0", "a:65536", "a:x", "a:-1", "a:٣", "[]:80", "a:+1", "a: 1"])
-def test_no_address(address: str) -> None:
-    with pytest.raises(ValueError, match="host:port"):
+@pytest.mark.parametrize(
+    ("address", "why"),
+    [
+        *[(address, "a port is missing") for address in ("", "a")],
+        *[(f"a:{port}", "the port must be a number") for port in ("", "65536", "x", "-1", "٣", "+1", " 1")],
+        ("[]:80", "IPv6 addresses only"),
+        ("[::1:80", "the closing ]"),
+        ("::1:80", "needs brackets"),
+    ],
+)
+def test_no_address(address: str, why: str) -> None:
+    with pytest.raises(ValueError, match=why):
         split_address(address)
 
 

@@ -6,7 +6,7 @@ from typing import Final
 
 from mypy_extensions import i64
 
-from pymosn.api.network import STOP, Connection
+from pymosn.api.network import DRAIN_GRACE, STOP, Connection
 from pymosn.api.protocol import HEAD, NEED_MORE, ProtocolError
 from pymosn.api.stream import RequestReceiver, ResponseSender, ServerStreams, StreamListener
 from pymosn.core.failure import (
@@ -26,8 +26,6 @@ from pymosn.stream.http1.options import Http1Options
 #: Seconds that a client which closed its sending half has to get the head of its reply. It may only have closed that half,
 #: or it may be gone; there is no way to tell, so short exchanges are finished and long ones are not worked on for nobody.
 EOF_GRACE: Final = 1.0
-#: Seconds that an idle connection stays open when the worker drains, for a request that is already on its way.
-DRAIN_GRACE: Final = 1.0
 
 CLOSE_LINE: Final = b"connection: close\r\n"
 KEEP_LINE: Final = b"connection: keep-alive\r\n"
