@@ -20,7 +20,7 @@ from pymosn.config.build_routes import build_table
 from pymosn.config.schema import Cluster, Listener, MosnConfig, ProxyFilter
 from pymosn.core.counters import DownstreamStats, Metrics
 from pymosn.core.failure import BAD_REWRITE, CLUSTER_UNKNOWN, NO_HOSTS, NO_ROUTE, NO_ROUTER, NO_VIRTUAL_HOST, Failure
-from pymosn.core.headers import HeaderError, Headers, headers_from
+from pymosn.core.headers import HeaderError, Headers, headers_from, to_text
 from pymosn.core.message import ResponseHead
 from pymosn.filters.stream.mirror import MirrorFilter
 from pymosn.protocol.http1.decoder import Http1Limits
@@ -32,6 +32,7 @@ from pymosn.proxy.mirroring import EVERYBODY, copies_wanted
 from pymosn.proxy.options import ProxyOptions
 from pymosn.proxy.runtime import RequestIds
 from pymosn.routing.actions import DirectResponse, Forward, ForwardWeighted, Redirect, asked_timeouts
+from pymosn.routing.hashing import hash_value
 from pymosn.routing.rewrites import rewrite_host
 from pymosn.routing.table import RouteTable, TableSlot, VirtualHost
 
@@ -144,8 +145,8 @@ def _split(url: str) -> Any:
     return parts
 
 
-def _decode(question: Question, exchange: Exchange) -> Failure | None:
-    """Puts the request as the codec gives it into the exchange."""
+def request_bytes(question: Question) -> bytes:
+    """The request as a client sends it. Raises QuestionError."""
     parts = _split(question.url)
     try:
         fields = headers_from(question.headers)
@@ -154,16 +155,21 @@ def _decode(question: Question, exchange: Exchange) -> Failure | None:
     except HeaderError as error:
         raise QuestionError(str(error)) from None
     target = (parts.path or "/") + (f"?{parts.query}" if "?" in question.url else "")
-    wire = f"{question.method} {target} HTTP/1.1\r\n".encode() + fields.block + b"\r\n"
+    return f"{question.method} {target} HTTP/1.1\r\n".encode() + fields.block + b"\r\n"
+
+
+def _decode(question: Question, exchange: Exchange) -> Failure | None:
+    """Puts the request as the codec gives it into the exchange."""
     decoder = RequestDecoder(Http1Limits())
-    decoder.feed(wire)
+    decoder.feed(request_bytes(question))
     try:
         decoder.decode()
     except ProtocolError as error:
         return error.failure
     exchange.request = decoder.head
-    if parts.scheme:
-        exchange.request.scheme = parts.scheme
+    scheme = _split(question.url).scheme
+    if scheme:
+        exchange.request.scheme = scheme
     return None
 
 
@@ -251,6 +257,10 @@ def _explain_forward(
         return
     if action.mirrors:
         answer["mirrors"] = _mirrors(config, exchange, action)
+    if action.hash_policies:
+        hash_value(action.hash_policies, exchange)
+        if exchange.set_cookie:
+            answer["set_cookie"] = to_text(exchange.set_cookie)
     timeout, per_try = asked_timeouts(action, exchange)
     hosts = _hosts(cluster, target.subset)
     answer["cluster"] = {
@@ -363,6 +373,8 @@ def _action_lines(answer: dict[str, Any]) -> list[str]:
     if upstream is not None:
         lines.append(f"sent          {upstream['line']}")
         lines += [f"              {name}: {value}" for name, value in upstream["headers"]]
+    if "set_cookie" in answer:
+        lines.append(f"set-cookie    {answer['set_cookie']}")
     reply = answer.get("reply")
     if reply is not None:
         lines.append(f"reply         {reply['status']}" + (f" {reply['reason']}" if "reason" in reply else ""))
