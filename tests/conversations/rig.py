@@ -454,8 +454,7 @@ class Talk:
 
     def mirror_counters(self, cluster: str = "other") -> dict[str, int]:
         """What is counted of the copies for a cluster, without zeros."""
-        data = self.metrics.group("mirror", ("cluster", cluster)).data()
-        return {key: value for key, value in data["counters"].items() if value}
+        return {key: value for key, value in self.upstream_counters(cluster).items() if key.startswith("mirror")}
 
     def filter_errors(self, name: str) -> int:
         return int(self.metrics.group("filter", ("filter", name)).counter("errors").value)

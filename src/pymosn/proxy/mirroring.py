@@ -45,7 +45,7 @@ class MirrorStats:
     """
 
     def __init__(self, metrics: Metrics, cluster: str) -> None:
-        group = metrics.group("mirror", ("cluster", cluster))
+        group = metrics.group("upstream", ("cluster", cluster))
         self.mirrored = group.counter("mirrored")
         self.failed = group.counter("mirror_failed")
         self.dropped = group.counter("mirror_dropped")
