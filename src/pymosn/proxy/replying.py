@@ -357,6 +357,7 @@ class ReplyingExchange(AttemptOwner):
         self._end_stream()
         if self._mirroring is not None:
             self._mirroring.abandon()
+            self._mirroring = None  # it refers to the exchange
         self.finished = runtime.clock.now
         self._count()
         for access_log in self._options.access_logs:
