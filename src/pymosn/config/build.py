@@ -7,13 +7,14 @@ from typing import Final
 
 from pymosn.config.build_filters import BuiltFilter, FilterBuilder, FilterKey
 from pymosn.config.build_listeners import BuiltListener, ListenerBuilder
-from pymosn.config.build_routes import build_table
+from pymosn.config.build_routes import build_in_steps, clusters_in
 from pymosn.config.build_upstream import BuiltCluster, build_cluster, build_clusters
 from pymosn.config.drain_order import drain_order
 from pymosn.config.faults import Fault
 from pymosn.config.schema import Cluster as ClusterConfig
 from pymosn.config.schema import Listener as ListenerConfig
-from pymosn.config.schema import MosnConfig, RouterConfiguration
+from pymosn.config.steps import Steps
+from pymosn.config.transport import Parcel, unpack_table
 from pymosn.core.clock import Clock
 from pymosn.core.counters import Labels, Metrics
 from pymosn.core.log import ERROR
@@ -45,10 +46,13 @@ class BuildError(Exception):
 class Prepared:
     """A configuration built beside the one in force, without effect yet."""
 
-    def __init__(self, config: MosnConfig) -> None:
+    def __init__(self, packed_tables: dict[str, bytes]) -> None:
         self.clusters: dict[str, BuiltCluster] = {}
-        self.table_configs: dict[str, RouterConfiguration] = config.servers[0].router_tables()
+        self.packed_tables = packed_tables
+        #: Those that are not the same as before.
         self.tables: dict[str, RouteTable] = {}
+        #: The clusters that each table names.
+        self.clusters_of: dict[str, set[str]] = {}
         self.listeners: list[BuiltListener] = []
         self.drain_order: list[list[Listener]] = []
         self.filters: dict[FilterKey, BuiltFilter] = {}
@@ -91,7 +95,8 @@ class WorkerRuntime:
         self.runtime = Runtime(self.clock, self.wheel, self.metrics, self.log, spoken, Clusters())
         self._clusters: dict[str, BuiltCluster] = {}
         self._slots: dict[str, TableSlot] = {}
-        self._table_configs: dict[str, RouterConfiguration] = {}
+        self._packed_tables: dict[str, bytes] = {}
+        self._clusters_of: dict[str, set[str]] = {}
         self._listeners: list[BuiltListener] = []
         self._filters: dict[FilterKey, BuiltFilter] = {}
         # What changes have replaced, while exchanges may use it: filters, and the chains that they stood in.
@@ -105,17 +110,26 @@ class WorkerRuntime:
         """The listeners in force."""
         return [built.listener for built in self._listeners]
 
-    def prepare(self, config: MosnConfig, config_dir: str, base_dir: str) -> Prepared:
-        """Builds a configuration; what is in force stays so, and what does not change is shared.
+    def prepare(self, parcel: Parcel, config_dir: str, base_dir: str) -> Steps[Prepared]:
+        """Builds a configuration in steps; what is in force stays so, and what does not change is shared.
 
         `config_dir`: what paths of filters are relative to. `base_dir`: where `logs/` is. BuildError with every fault.
         """
-        made = Prepared(config)
+        config = parcel.rest
+        made = Prepared(parcel.tables)
+        for name, packed in parcel.tables.items():
+            if self._packed_tables.get(name) == packed:
+                made.clusters_of[name] = self._clusters_of[name]
+                continue
+            # A configuration of thousands of routes is more than what is made of it: it is not kept.
+            table = unpack_table(packed)
+            yield
+            made.clusters_of[name] = clusters_in(table)
+            yield
+            made.tables[name] = yield from build_in_steps(table)
+        # Without a stop from here on: this looks at what is in force.
         made.clusters = build_clusters(config, self._maker, self.metrics, self._workers, self._clusters, self._worker)
-        made.tables = {
-            name: build_table(table) for name, table in made.table_configs.items() if self._table_configs.get(name) != table
-        }
-        slots = {name: self._slots.get(name) or TableSlot(name) for name in made.table_configs}
+        slots = {name: self._slots.get(name) or TableSlot(name) for name in parcel.tables}
         self._slots = {**self._slots, **slots}
         filters = FilterBuilder(config_dir, self.metrics, self.log, ClusterClients(self.runtime), self._filters)
         builder = ListenerBuilder(self.runtime, slots, filters, self._numbers, base_dir, self._loop, self._logs)
@@ -126,7 +140,7 @@ class WorkerRuntime:
             raise BuildError([*builder.faults, *filters.faults])
         made.filters = filters.built
         made.new_filters = filters.new()
-        made.drain_order = drain_order(config, [built.listener for built in made.listeners])
+        made.drain_order = drain_order(config, [built.listener for built in made.listeners], made.clusters_of)
         return made
 
     def commit(self, made: Prepared) -> list[Listener]:
@@ -139,7 +153,8 @@ class WorkerRuntime:
         self._publish({**self.runtime.clusters.by_name, **_objects(made.clusters)})
         for name, table in made.tables.items():
             self._slots[name].table = table
-        self._table_configs = made.table_configs
+        self._packed_tables = made.packed_tables
+        self._clusters_of = made.clusters_of
         self._old_chains += [built.filters for built in self._listeners if built not in made.listeners]
         self._old_filters += [built for key, built in self._filters.items() if key not in made.filters]
         self._filters = made.filters
@@ -157,7 +172,7 @@ class WorkerRuntime:
             return
         self._publish(_objects(self._clusters))
         for name, slot in self._slots.items():
-            if name not in self._table_configs:
+            if name not in self._packed_tables:
                 slot.table = None
         known = {(name, host.address) for name, built in self._clusters.items() for host in built.cluster.hosts}
         self._unhealthy &= known

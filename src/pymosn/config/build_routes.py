@@ -11,6 +11,7 @@ from pymosn.config.schema import RouteAction as Action
 from pymosn.config.schema import RouteMatch, RouterConfiguration, VirtualHost
 from pymosn.config.schema.router import HashPolicy as HashPolicyConfig
 from pymosn.config.schema.router import HeaderMatch, HeaderToAdd, Metadata
+from pymosn.config.steps import Steps, run_whole
 from pymosn.routing.actions import (
     DEFAULT_TIMEOUT,
     DirectResponse,
@@ -51,17 +52,36 @@ Level = TypeVar("Level", Action, VirtualHost, RouterConfiguration)
 
 def build_table(config: RouterConfiguration) -> RouteTable:
     """The run-time form of a checked router table."""
+    return run_whole(build_in_steps(config))
+
+
+def build_in_steps(config: RouterConfiguration) -> Steps[RouteTable]:
+    """The same, with a stop at least after every hundred routes."""
     table = RouteTable(config.router_config_name)
     shared = _Changes(config)
     for place, host in enumerate(config.virtual_hosts):
         name = host.name or f"virtual_hosts[{place}]"
         outer = shared.within(host)
-        routes = [
-            _route(f"{config.router_config_name}/{name}/{number}", route, host, outer)
-            for number, route in enumerate(host.routers)
-        ]
+        routes: list[Route] = []
+        for number, route in enumerate(host.routers):
+            routes.append(_route(f"{config.router_config_name}/{name}/{number}", route, host, outer))
+            if number % 100 == 99:
+                yield
         table.add(HostTable(name, host.domains, routes))
+        yield
     return table
+
+
+def clusters_in(config: RouterConfiguration) -> set[str]:
+    """The clusters that a table names, as targets and as mirrors."""
+    names: set[str] = set()
+    for host in config.virtual_hosts:
+        for route in host.routers:
+            if route.route is not None:
+                names.add(route.route.cluster_name)
+                names.update(target.cluster.name for target in route.route.weighted_clusters)
+                names.update(policy.cluster for policy in route.mirror_policies())
+    return names
 
 
 class _Changes:

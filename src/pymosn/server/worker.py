@@ -19,8 +19,8 @@ import uvloop
 
 from pymosn.config.build import BuildError, Prepared, WorkerRuntime
 from pymosn.config.faults import Fault
-from pymosn.config.schema import MosnConfig
-from pymosn.config.transport import decode, decode_cluster
+from pymosn.config.steps import run_in_slices, run_whole
+from pymosn.config.transport import Parcel, decode, decode_cluster
 from pymosn.core.log import ERROR, WARN
 from pymosn.network.listener import Listener
 from pymosn.observe.logs import LogSet
@@ -64,6 +64,8 @@ EMPTY_PERIOD: Final = 0.2
 STATS_PERIOD: Final = 1.0
 #: Seconds for closing pools and filters, and for the last report, before the process ends regardless.
 CLOSE_TIME: Final = 1.0
+#: Seconds for which a worker builds a change before it looks after its connections again.
+BUILD_SLICE: Final = 0.005
 #: Seconds after a change until what it replaced is collected.
 GARBAGE_DELAY: Final = 1.0
 #: Seconds between two looks at how many connections are left while draining.
@@ -123,14 +125,14 @@ class Worker:
             self._loop.stop()
 
     def _configure(self, order: Configure) -> None:
-        config = decode(order.config)
-        self._logs = open_logs(config, order.base_dir, order.log_ceiling)
+        parcel = decode(order.config)
+        self._logs = open_logs(parcel.rest, order.base_dir, order.log_ceiling)
         self._runtime = WorkerRuntime(order.workers, order.worker, self._loop, self._logs)
-        self._begin(self._serve(self._runtime, config, order))
+        self._begin(self._serve(self._runtime, parcel, order))
 
-    async def _serve(self, runtime: WorkerRuntime, config: MosnConfig, order: Configure) -> None:
+    async def _serve(self, runtime: WorkerRuntime, parcel: Parcel, order: Configure) -> None:
         try:
-            made = runtime.prepare(config, order.config_dir, order.base_dir)
+            made = run_whole(runtime.prepare(parcel, order.config_dir, order.base_dir))
             await made.start_filters()
         except BuildError as error:
             self._channel.send(Failed(error.faults))
@@ -179,12 +181,13 @@ class Worker:
                 runtime.set_health(order.cluster, order.hosts)
 
     async def _prepare(self, runtime: WorkerRuntime, order: Prepare) -> None:
-        """Builds without effect, and tells what is wrong."""
+        """Builds without effect, and tells what is wrong; requests are served meanwhile."""
         self._channel.send(messages.Prepared(order.change, await self._build(runtime, order)))
 
     async def _build(self, runtime: WorkerRuntime, order: Prepare) -> list[Fault]:
         try:
-            made = runtime.prepare(decode(order.config), order.config_dir, order.base_dir)
+            steps = runtime.prepare(decode(order.config), order.config_dir, order.base_dir)
+            made = await run_in_slices(steps, BUILD_SLICE)
             await made.start_filters()
         except BuildError as error:
             return error.faults

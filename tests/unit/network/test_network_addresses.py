@@ -6,6 +6,7 @@ import msgspec
 import pytest
 
 from pymosn.api.proxy import join_address
+from pymosn.config.build_routes import clusters_in
 from pymosn.config.drain_order import drain_order
 from pymosn.config.schema import MosnConfig
 from pymosn.core.addresses import split_address
@@ -87,7 +88,9 @@ def groups(listeners: list[tuple[str, str]], clusters: dict[str, list[str]]) -> 
         Listener(address, address, RefusalFactory(), stats, ConnectionNumbers(), clock, TimerWheel(clock))
         for address, _ in listeners
     ]
-    order = drain_order(msgspec.convert(config, MosnConfig), made)
+    checked = msgspec.convert(config, MosnConfig)
+    reach = {name: clusters_in(table) for name, table in checked.servers[0].router_tables().items()}
+    order = drain_order(checked, made, reach)
     return [[listener.name for listener in group] for group in order]
 
 

@@ -149,7 +149,7 @@ def test_a_worker_that_dies_meanwhile_is_replaced_with_the_configuration_in_forc
         await stage.apply(in_force("127.0.0.1:0"))
         (order,) = stage.workers[2].orders
         assert isinstance(order, Configure)
-        assert decode(order.config).servers[0].listeners == []
+        assert decode(order.config).rest.servers[0].listeners == []
         assert (stage.workers[2].number, order.worker) == (2, 1)
 
     run(scenario())
