@@ -15,7 +15,9 @@ class Case:
     """One kind of load.
 
     `filters`: how many header filters the proxy runs. `connections`: kept busy at the same time, each with one request
-    in flight. `new_connections`: whether every request comes on a connection of its own.
+    in flight. `new_connections`: whether every request comes on a connection of its own. `hosts`: virtual hosts, of which
+    the request asks for the last; 0 is one for all. `routes`: of the virtual host, of which the request meets the last.
+    `rounds`: in how many rounds at most it is measured; 0 is all.
     """
 
     name: str
@@ -24,11 +26,34 @@ class Case:
     filters: int = 0
     connections: int = 64
     new_connections: bool = False
+    hosts: int = 0
+    routes: int = 0
+    rounds: int = 0
 
     @property
     def fields(self) -> dict[str, str]:
-        """The request's header fields besides Host."""
-        return {**REQUEST_FIELDS, "Connection": "close"} if self.new_connections else REQUEST_FIELDS
+        """The request's header fields; without a Host among them it is the proxy's own address."""
+        host = {"Host": host_name(self.hosts - 1)} if self.hosts else {}
+        close = {"Connection": "close"} if self.new_connections else {}
+        return {**host, **REQUEST_FIELDS, **close}
+
+    @property
+    def setup(self) -> tuple[int, int, int]:
+        """What a proxy must be configured for; cases with the same share a process."""
+        return self.filters, self.hosts, self.routes
+
+
+def host_name(number: int) -> str:
+    """The domain of a virtual host."""
+    return f"h{number}.bench"
+
+
+def route_kinds(count: int) -> list[tuple[str, str]]:
+    """The routes of a virtual host as kind (prefix, path, header) and value; only the last, prefix `/`, is for `/small`."""
+    kinds = ("prefix", "path", "header")
+    values = {"prefix": "/p{}/", "path": "/e{}", "header": "{}"}
+    routes = [(kinds[number % 3], values[kinds[number % 3]].format(number)) for number in range(count - 1)]
+    return [*routes, ("prefix", "/")]
 
 
 LOAD_CASES = (
@@ -37,6 +62,14 @@ LOAD_CASES = (
     Case("filter1", "small GET through 1 header filter", filters=1),
     Case("filter3", "small GET through 3 header filters", filters=3),
     Case("newconn", "small GET, a new connection for each", new_connections=True),
+    *(
+        Case(f"hosts{count}", f"small GET for the last of {count:,} virtual hosts", hosts=count, rounds=2)
+        for count in (10, 1_000, 10_000)
+    ),
+    *(
+        Case(f"routes{count}", f"small GET for the last of {count:,} routes of all kinds", routes=count, rounds=2)
+        for count in (10, 1_000)
+    ),
 )
 MEMORY = "memory"
 CASE_NAMES = (*(case.name for case in LOAD_CASES), MEMORY)

@@ -21,7 +21,7 @@ FILTER_PAIRS = 11
 
 
 class Run:
-    """Keeps a started peer for the later rounds: one process for each number of header filters."""
+    """Keeps a started peer for the later rounds: one process for each setup."""
 
     def __init__(self, peers: Sequence[Peer], processes: Processes, cores: Cores, seconds: int) -> None:
         """`seconds`: how long each counted run lasts. Raises Unavailable without upstream or load generator."""
@@ -32,7 +32,7 @@ class Run:
         self.wrk = Wrk(cores.load)
         self.upstream = Upstream(processes, cores.load)
         self.results = Results()
-        self._started: dict[tuple[str, int], Running] = {}
+        self._started: dict[tuple[str, tuple[int, int, int]], Running] = {}
 
     def rounds(self, cases: Sequence[str], count: int) -> Results:
         """Measures `cases`: memory once, the others `count` times, the peers taking turns within each round."""
@@ -41,7 +41,7 @@ class Run:
                 self._memory(peer)
         for number in range(1, count + 1):
             for case in LOAD_CASES:
-                if case.name in cases:
+                if case.name in cases and not 0 < case.rounds < number:
                     # Each round starts with another peer, so that none always runs behind the same neighbour.
                     turn = number % max(1, len(self.peers))
                     for peer in [*self.peers[turn:], *self.peers[:turn]]:
@@ -69,7 +69,7 @@ class Run:
             print(f"cost of a filter: VOID: {fault}", flush=True)
 
     def _load(self, case: Case, peer: Peer, label: str) -> None:
-        if (case.name, peer.name) in self.results.void or (case.filters and not peer.http):
+        if (case.name, peer.name) in self.results.void or not peer.takes(case):
             return
         try:
             sample = self._sample(case, self._running(peer, case), self.seconds)
@@ -109,18 +109,18 @@ class Run:
         )
 
     def _running(self, peer: Peer, case: Case) -> Running:
-        key = (peer.name, case.filters)
+        key = (peer.name, case.setup)
         if key not in self._started:
-            running = self._start(peer, case.filters, f"{peer.name}-{case.filters}-filters")
+            running = self._start(peer, case, f"{peer.name}-{'-'.join(map(str, case.setup))}")
             if peer.http:
-                check_work(running.plan.port, case.filters)
+                check_work(running.plan.port, case)
             self.wrk.warm_up(running.plan.port, case, WARM_UP_SECONDS)
             self._started[key] = running
         return self._started[key]
 
     def _memory(self, peer: Peer) -> None:
         try:
-            running = self._start(peer, 0, f"{peer.name}-memory")
+            running = self._start(peer, LOAD_CASES[0], f"{peer.name}-memory")
             try:
                 self.results.memory[peer.name] = measure_memory(running)
             finally:
@@ -132,8 +132,9 @@ class Run:
         size = self.results.memory[peer.name].per_connection / 1024
         print(f"memory {peer.name:18} {size:8.1f} KiB an idle connection", flush=True)
 
-    def _start(self, peer: Peer, filters: int, name: str) -> Running:
-        plan = Plan(free_port(), self.upstream.port, filters, self.processes.directory / name)
+    def _start(self, peer: Peer, case: Case, name: str) -> Running:
+        directory = self.processes.directory / name
+        plan = Plan(free_port(), self.upstream.port, case.filters, directory, case.hosts, case.routes)
         return peer.start(plan, self.processes, self.cores.proxy)
 
     def _in_order(self) -> None:

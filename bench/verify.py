@@ -2,7 +2,7 @@
 
 import socket
 
-from bench.cases import REQUEST_FIELDS, SMALL_BODY, Case, large_body
+from bench.cases import SMALL_BODY, Case, large_body
 from bench.void import Void
 
 #: How much one reply's size may differ from the probe's: peers write small numbers into header fields.
@@ -19,8 +19,7 @@ def exchange(connection: socket.socket, port: int, path: str, fields: dict[str, 
     """One GET on `connection`, which stays open. Raises Void like `fetch`."""
     lines = [
         f"GET {path} HTTP/1.1",
-        f"Host: 127.0.0.1:{port}",
-        *(f"{name}: {value}" for name, value in fields.items()),
+        *(f"{name}: {value}" for name, value in {"Host": f"127.0.0.1:{port}", **fields}.items()),
     ]
     try:
         connection.sendall("\r\n".join([*lines, "", ""]).encode())
@@ -51,11 +50,12 @@ def probe(port: int, case: Case, times: int = 3) -> int:
     return size
 
 
-def check_work(port: int, filters: int) -> None:
+def check_work(port: int, case: Case) -> None:
     """Raises Void unless the proxy at `port` adds the fields that all peers are set to add, and runs its filters."""
-    head, body = fetch(port, "/seen", REQUEST_FIELDS)
+    filters = case.filters
+    head, body = fetch(port, "/seen", case.fields)
     seen = dict(line.split("=", 1) for line in body.decode().splitlines())
-    expected = {"host": f"127.0.0.1:{port}", "x-forwarded-proto": "http"}
+    expected = {"host": case.fields.get("Host", f"127.0.0.1:{port}"), "x-forwarded-proto": "http"}
     expected |= {f"x-bench-{k}": "alice" if k <= filters else "" for k in (1, 2, 3)}
     for name, value in expected.items():
         if seen[name] != value:

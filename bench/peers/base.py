@@ -6,12 +6,15 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from bench.cases import Case
 from bench.processes import Processes
 
 
 @dataclass(frozen=True)
 class Plan:
     """How to set a peer up: proxy from `port` to `upstream_port`, through `filters` header filters.
+
+    `hosts`, `routes`: as in a case; `host_name` and `route_kinds` of bench.cases say which.
 
     Header filter k reads the request header `x-user`, sets the request header `x-bench-k` to its value, and sets the
     response header `x-served-k`. `directory` is the peer's own, for its files.
@@ -21,6 +24,8 @@ class Plan:
     upstream_port: int
     filters: int
     directory: Path
+    hosts: int = 0
+    routes: int = 0
 
     @property
     def filter_numbers(self) -> range:
@@ -44,6 +49,17 @@ class Peer(ABC):
     name: str
     #: Whether it understands HTTP: a relay adds no headers and runs no filters.
     http: bool = True
+    #: Whether it can be given many virtual hosts, and the routes of bench.cases, to do the same as the others.
+    takes_hosts: bool = False
+    takes_routes: bool = False
+
+    def takes(self, case: Case) -> bool:
+        """Whether the case asks something of it that it can do."""
+        return (
+            (self.http or not case.filters)
+            and (self.takes_hosts or not case.hosts)
+            and (self.takes_routes or not case.routes)
+        )
 
     @abstractmethod
     def version(self) -> str:

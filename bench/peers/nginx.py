@@ -6,6 +6,7 @@ import subprocess
 from pathlib import Path
 
 from bench import measure
+from bench.cases import host_name
 from bench.install import debian_tool
 from bench.peers.base import Peer, Plan, first_line
 from bench.void import Unavailable
@@ -24,20 +25,25 @@ http {{
   client_body_temp_path body; proxy_temp_path proxy; fastcgi_temp_path fcgi; uwsgi_temp_path uwsgi; scgi_temp_path scgi;
   map $http_x_request_id $the_request_id {{ default $http_x_request_id; "" $request_id; }}
   upstream up {{ server 127.0.0.1:{upstream_port}; keepalive 128; keepalive_requests 1000000000; }}
+  proxy_http_version 1.1;
+  proxy_set_header Connection "";
+  proxy_set_header Host $http_host;
+  proxy_set_header X-Forwarded-For $proxy_add_x_forwarded_for;
+  proxy_set_header X-Forwarded-Proto $scheme;
+  proxy_set_header X-Request-Id $the_request_id;
+{filters}
+  server_names_hash_max_size 65536;
+  server_names_hash_bucket_size 128;
+{servers}
+}}
+"""
+
+SERVER = """
   server {{
     listen 127.0.0.1:{port};
-    location / {{
-      proxy_pass http://up;
-      proxy_http_version 1.1;
-      proxy_set_header Connection "";
-      proxy_set_header Host $http_host;
-      proxy_set_header X-Forwarded-For $proxy_add_x_forwarded_for;
-      proxy_set_header X-Forwarded-Proto $scheme;
-      proxy_set_header X-Request-Id $the_request_id;
-{filters}
-    }}
+    server_name {name};
+    location / {{ proxy_pass http://up; }}
   }}
-}}
 """
 
 
@@ -45,6 +51,7 @@ class Nginx(Peer):
     """Debian's nginx. Its header directives stand in for filters: a reference, no scripting."""
 
     name = "nginx"
+    takes_hosts = True
 
     def __init__(self) -> None:
         self.program = debian_tool("nginx")
@@ -54,9 +61,11 @@ class Nginx(Peer):
 
     def command(self, plan: Plan) -> list[str]:
         filters = "\n".join(
-            f"      proxy_set_header X-Bench-{k} $http_x_user; add_header X-Served-{k} bench;" for k in plan.filter_numbers
+            f"  proxy_set_header X-Bench-{k} $http_x_user; add_header X-Served-{k} bench;" for k in plan.filter_numbers
         )
-        text = CONFIG.format(user=user_line(), port=plan.port, upstream_port=plan.upstream_port, filters=filters)
+        names = [host_name(number) for number in range(plan.hosts)] or ["_"]
+        servers = "".join(SERVER.format(port=plan.port, name=name) for name in names)
+        text = CONFIG.format(user=user_line(), upstream_port=plan.upstream_port, filters=filters, servers=servers)
         return nginx_command(self.program, plan.directory, text)
 
     def split(self, process: subprocess.Popen[bytes]) -> tuple[list[int], list[int]]:

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from bench import measure
+from bench.cases import host_name, route_kinds
 from bench.machine import free_port
 from bench.peers.base import Peer, Plan, first_line
 from bench.void import Unavailable
@@ -24,6 +25,8 @@ class Pymosn(Peer):
     """pymosn as `python` imports it; from this repository's `src` when it is not installed there."""
 
     name = "pymosn"
+    takes_hosts = True
+    takes_routes = True
 
     def __init__(self, python: str) -> None:
         self.python = python
@@ -100,6 +103,12 @@ class Baseline(Pymosn):
         self.build = self._build()
 
 
+def _match(kind: str, value: str) -> dict[str, Any]:
+    if kind == "header":
+        return {"prefix": "/", "headers": [{"name": "x-route", "value": value}]}
+    return {kind: value}
+
+
 def configuration(plan: Plan, admin_port: int) -> dict[str, Any]:
     """A MOSN configuration: one listener, one router, one cluster with one host."""
     proxy = {"type": "proxy", "config": {"downstream_protocol": "Http1", "router_config_name": "router"}}
@@ -113,10 +122,11 @@ def configuration(plan: Plan, admin_port: int) -> dict[str, Any]:
         ],
         "filter_chains": [{"filters": [proxy]}],
     }
-    route = {"match": {"prefix": "/"}, "route": {"cluster_name": "up"}}
+    names = [host_name(number) for number in range(plan.hosts)] or ["*"]
+    routes = [{"match": _match(kind, value), "route": {"cluster_name": "up"}} for kind, value in route_kinds(plan.routes)]
     router = {
         "router_config_name": "router",
-        "virtual_hosts": [{"name": "all", "domains": ["*"], "routers": [route]}],
+        "virtual_hosts": [{"name": name, "domains": [name], "routers": routes} for name in names],
     }
     server = {
         "mosn_server_name": "bench",
