@@ -2,7 +2,9 @@
 
 import os
 from pathlib import Path
+from typing import Any
 
+from bench.cases import Case
 from bench.peers import Plan
 from bench.peers.envoy import configuration as envoy_configuration
 from bench.peers.pymosn import FILTER_FILE
@@ -32,6 +34,35 @@ def test_envoys_lua_filters_come_before_its_router() -> None:
     source = manager["http_filters"][1]["typed_config"]["default_source_code"]["inline_string"]
     assert '"x-bench-2"' in source
     assert '"x-served-2"' in source
+
+
+def test_many_hosts_and_routes_are_the_same_for_all() -> None:
+    plan = Plan(port=20001, upstream_port=20002, filters=0, directory=Path("unused"), hosts=3)
+    (table,) = pymosn_configuration(plan, admin_port=20003)["servers"][0]["routers"]
+    domains = [host["domains"] for host in table["virtual_hosts"]]
+    assert domains == [["h0.bench"], ["h1.bench"], ["h2.bench"]]
+    assert [host["domains"] for host in envoy_hosts(plan)] == domains
+    case = Case("h", "", hosts=3)
+    assert case.fields["Host"] == "h2.bench"
+
+    plan = Plan(port=20001, upstream_port=20002, filters=0, directory=Path("unused"), routes=5)
+    (table,) = pymosn_configuration(plan, admin_port=20003)["servers"][0]["routers"]
+    (ours,) = table["virtual_hosts"]
+    (theirs,) = envoy_hosts(plan)
+    assert [route["match"] for route in ours["routers"]] == [
+        {"prefix": "/p0/"},
+        {"path": "/e1"},
+        {"prefix": "/", "headers": [{"name": "x-route", "value": "2"}]},
+        {"prefix": "/p3/"},
+        {"prefix": "/"},
+    ]
+    assert [sorted(route["match"]) for route in theirs["routes"]] == [sorted(route["match"]) for route in ours["routers"]]
+
+
+def envoy_hosts(plan: Plan) -> list[dict[str, Any]]:
+    (listener,) = envoy_configuration(plan)["static_resources"]["listeners"]
+    hosts: list[dict[str, Any]] = listener["filter_chains"][0]["filters"][0]["typed_config"]["route_config"]["virtual_hosts"]
+    return hosts
 
 
 def test_a_child_started_meanwhile_would_be_on_that_core_alone() -> None:
