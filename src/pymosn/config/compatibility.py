@@ -96,6 +96,7 @@ _BY_NAME: Final = (
     ("Metrics sink", METRICS_SINKS),
     ("Trace driver", TRACE_DRIVERS),
 )
+_DIFFERENCES_HEAD: Final = ("matter", "MOSN", "pymosn")
 _HEAD: Final = ("key", "type", "default", "state", "note")
 
 
@@ -104,6 +105,7 @@ def page() -> str:
     parts = [_INTRO]
     for title, head, surface_rows in _SURFACE:
         parts.append(f"## {title}\n\n" + _table((head, "state", "note"), _surface_rows(surface_rows)))
+    parts.append("## Routing and retries: what differs on purpose\n\n" + _table(_DIFFERENCES_HEAD, surface.DIFFERENCES))
     parts.append("## Configuration keys\n\n`[]` stands for the entries of an array.\n")
     parts += _Sections().parts(MosnConfig)
     for title, schemas in _BY_NAME:

@@ -27,7 +27,7 @@ NETWORK_FILTERS: Final[tuple[Row, ...]] = (
 
 STREAM_FILTERS: Final[tuple[Row, ...]] = (
     ("python", _W, "pymosn's own: a filter in Python"),
-    ("mirror", _W, "of MOSN's faults: broadcast answers with the failure, not with an empty 200, when nobody gets a copy"),
+    ("mirror", _W, "how many copies, or broadcast; mirroring itself acts without it too"),
     ("healthcheck", _I, "no such filter in MOSN either, but its samples name it"),
     *(
         (name, _P, _REFUSED)
@@ -140,10 +140,79 @@ ADMIN_PATHS: Final[tuple[Row, ...]] = (
     ("/debug/disable_tls", _P, "debug builds of MOSN only"),
 )
 
+#: What routing and retries do on purpose in another way: the matter, what MOSN does, what pymosn does.
+DIFFERENCES: Final[tuple[tuple[str, str, str], ...]] = (
+    ("`Host: name:port` where only `name` is a domain", "falls to `*`", "`name` serves it, when nothing names the port"),
+    ("request without a host", "404, unless `*` is the only domain", "goes to `*`"),
+    ("one faulty entry in a router table", "the whole table is dropped: 404 for all", "the file is refused, with the place"),
+    ("`regex` is searched in", "the decoded path", "the path in normal form, percent-encoded, as it is sent on"),
+    ("invalid regex, unknown `model`", "dropped, or a panic per request", "the file is refused"),
+    ("variable without a value", "an ERROR line per request", "does not match, silently"),
+    (
+        "routes by variables, expressions or headers alone",
+        "no rewrites and no request header changes",
+        "both, as on any route (`prefix_rewrite` needs a prefix or a path)",
+    ),
+    ("query parameters", "only through variables", "`query_parameters` besides"),
+    (
+        "`weighted_clusters`",
+        "biased, weight 0 can win, drawn anew for log and subset",
+        "unbiased, never weight 0, drawn once",
+    ),
+    ("`weighted_clusters` whose weights are all 0", "a panic per request", "the file is refused"),
+    ("`cluster_header`", "read, never used", "names the cluster, when nothing else does"),
+    (
+        "`hash_policy`",
+        "the first entry; source IP is 0; no cookie is made",
+        "all entries, in order; the socket's IP; a cookie",
+    ),
+    ("hash values", "SipHash", "another hash: clients move once when MOSN is replaced"),
+    ("`regex_rewrite`", "not with one character; `\\1` stays as it is", "any pattern; `\\1` is a group too"),
+    ("`auto_host_rewrite`", "STRICT_DNS, not with weighted clusters", "any cluster whose hosts have a `hostname`"),
+    ("`%variable%` in header values", "only alone in the value", "anywhere in it"),
+    ("redirect and direct_response", "echo all request headers", "carry nothing of the request"),
+    (
+        "`timeout`",
+        "of the whole exchange",
+        "until the reply's head; then `stream_idle_timeout` counts, so that long replies live",
+    ),
+    (
+        "`retry_on: false`",
+        "connect failures are tried again all the same",
+        "is off; only a stale idle connection is replaced",
+    ),
+    ("no `retry_policy`", "connect failures are tried again", "so they are, each host once, three at most"),
+    ("`num_retries`", "3 at least", "as many as it says; 0 is 3"),
+    ("pause before a retry", "10 ms", "none before the first, then growing to 250 ms with full jitter"),
+    ("host of a retry", "any", "one that was not tried; the one tried last only when no other is healthy"),
+    ("POST and PATCH after they were sent", "sent again", "never, unless `retry_non_idempotent`"),
+    ("body of a request that is sent again", "always whole in memory", "kept up to 64 KiB; a longer one is not sent again"),
+    ("stale connection", "502, or a retry with `retry_on`", "replaced for repeatable requests; costs neither a try nor the budget"),
+    (
+        "`max_retries`",
+        "never trips",
+        "a budget of retries at the same time; the answer that there is stands when it is used up",
+    ),
+    ("reply that would be tried again, and nobody is left", "502", "the reply stands"),
+    (
+        "`request_mirror_policies`",
+        "one; only with the filter `mirror`; not with `upstream_protocol`",
+        "one or several; with or without the filter",
+    ),
+    (
+        "copies of a request",
+        "of the request before header changes; its body is whole in memory",
+        "of what the upstream gets, rewritten and changed, `Host` as there (Envoy adds `-shadow`); the body streams",
+    ),
+    ("mirror that does not keep up", "holds the body as long as it takes", "dropped when 256 KiB wait for it, and counted"),
+    ("broadcast, and nobody is healthy", "200", "502 with the reason word"),
+)
+
 EXAMPLES: Final[tuple[Row, ...]] = (
     ("configs/mosn_config.json", _W, "`Auto` serves HTTP/1.1"),
     ("configs/mosn_config_dev.json", _P, "loads, but its clients speak HTTP/2"),
-    ("configs/mosn_config_broadcast.json, mosn_config_mirror.json", _P, "mirror"),
+    ("configs/mosn_config_broadcast.json", _W, "its `metrics` block has no effect yet"),
+    ("configs/mosn_config_mirror.json", _P, "its Http1 listener works; the others speak dubbo and HTTP/2"),
     ("configs/mosn_rpc_config.json, mosn_rpc_config_bolt.json", _P, "load, but their clients speak bolt"),
     ("configs/mosn_config_wasm.json, mosn_rpc_config_wasm.json", _P, "wasm"),
     ("configs/istio152/*", _P, "xDS"),
