@@ -16,6 +16,8 @@ HOST = f"{SERVER}.routers[0].virtual_hosts[0]"
 ROUTE = f"{HOST}.routers[0]"
 CLUSTER = "cluster_manager.clusters[0]"
 
+MIRROR = json.loads(DEFAULT_CONFIG)["cluster_manager"]["clusters"][0]["name"]
+
 ERROR, WARNING, NOTHING = "error", "warning", None
 
 
@@ -122,6 +124,16 @@ def severity_at(path: str, value: Any) -> str | None:
         (f"{HOST}.domains", ["a.*"], ERROR),
         (f"{HOST}.domains", ["a.com:http"], ERROR),
         (f"{HOST}.domains", [""], ERROR),
+        (f"{ROUTE}.request_mirror_policies", {"cluster": MIRROR, "percent": 10}, NOTHING),
+        (f"{ROUTE}.request_mirror_policies", [{"cluster": MIRROR, "percent": 1}, {"cluster": MIRROR}], NOTHING),
+        (f"{ROUTE}.request_mirror_policies", {"cluster": "nowhere", "percent": 10}, ERROR),
+        (f"{ROUTE}.request_mirror_policies", [{"cluster": MIRROR}, {"cluster": "nowhere"}], ERROR),
+        (f"{ROUTE}.request_mirror_policies", {"percent": 10}, ERROR),
+        (f"{ROUTE}.request_mirror_policies", {}, NOTHING),
+        (f"{ROUTE}.request_mirror_policies", {"cluster": MIRROR, "percent": 101}, ERROR),
+        (f"{ROUTE}.request_mirror_policies", "all", ERROR),
+        (f"{LISTENER}.stream_filters", [{"type": "mirror", "config": {"amplification": 3, "broadcast": True}}], NOTHING),
+        (f"{LISTENER}.stream_filters", [{"type": "mirror", "config": {"amplification": "3"}}], ERROR),
         (f"{ROUTE}.match", {"regex": "^/a+$"}, NOTHING),
         (f"{ROUTE}.match", {"regex": "("}, ERROR),
         (f"{ROUTE}.match", {"regex": "[[:alpha:]]"}, None),
