@@ -3,6 +3,7 @@
 import os
 import pwd
 import subprocess
+import time
 from pathlib import Path
 
 from bench import measure
@@ -69,7 +70,12 @@ class Nginx(Peer):
         return nginx_command(self.program, plan.directory, text)
 
     def split(self, process: subprocess.Popen[bytes]) -> tuple[list[int], list[int]]:
+        # The socket is open before the worker is there: with thousands of servers noticeably so.
+        deadline = time.monotonic() + 10
         workers = measure.children(process.pid)
+        while not workers and time.monotonic() < deadline:
+            time.sleep(0.02)
+            workers = measure.children(process.pid)
         if len(workers) != 1:
             raise Unavailable(f"nginx has {len(workers)} workers instead of 1")
         return workers, [process.pid]

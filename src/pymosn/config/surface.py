@@ -187,7 +187,11 @@ DIFFERENCES: Final[tuple[tuple[str, str, str], ...]] = (
     ("host of a retry", "any", "one that was not tried; the one tried last only when no other is healthy"),
     ("POST and PATCH after they were sent", "sent again", "never, unless `retry_non_idempotent`"),
     ("body of a request that is sent again", "always whole in memory", "kept up to 64 KiB; a longer one is not sent again"),
-    ("stale connection", "502, or a retry with `retry_on`", "replaced for repeatable requests; costs neither a try nor the budget"),
+    (
+        "stale connection",
+        "502, or a retry with `retry_on`",
+        "replaced for repeatable requests; costs neither a try nor the budget",
+    ),
     (
         "`max_retries`",
         "never trips",

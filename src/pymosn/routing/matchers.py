@@ -89,6 +89,10 @@ class Text:
         regex = self._regex
         return value == self._value if regex is None else regex.found_in(to_bytes(value))
 
+    def exact(self) -> str | None:
+        """The one value that is as wanted; None for a regular expression."""
+        return self._value if self._regex is None else None
+
     def text(self) -> str:
         """In words, to follow the name of what is compared."""
         return f"is {self._value!r}" if self._regex is None else f"matches /{self._value}/"
@@ -99,18 +103,18 @@ class Header(RouteMatcher):
 
     def __init__(self, name: str, value: str, is_regex: bool = False) -> None:
         """Raises PatternError."""
-        self._name = name.lower()
-        self._wanted = Text(value, is_regex)
+        self.name = name.lower()
+        self.wanted = Text(value, is_regex)
 
     def matches(self, exchange: Exchange) -> bool:
-        values = exchange.request.headers.get_all(self._name)
-        return bool(values) and self._wanted.accepts(",".join(values))
+        values = exchange.request.headers.get_all(self.name)
+        return bool(values) and self.wanted.accepts(",".join(values))
 
     def text(self) -> str:
-        return f"header {self._name} {self._wanted.text()}"
+        return f"header {self.name} {self.wanted.text()}"
 
     def why_not(self, exchange: Exchange) -> str:
-        values = exchange.request.headers.get_all(self._name)
+        values = exchange.request.headers.get_all(self.name)
         found = f"it is {','.join(values)!r}" if values else "there is none"
         return f"not so: {self.text()} ({found})"
 
@@ -119,14 +123,14 @@ class Service(RouteMatcher):
     """MOSN's fast path for RPC: the one header `service` has this value, or is merely not empty where `.*` is wanted."""
 
     def __init__(self, value: str) -> None:
-        self._value = value
+        self.value = value
 
     def matches(self, exchange: Exchange) -> bool:
         service = exchange.request.headers.get("service")
-        return bool(service) and self._value in (service, ANY_SERVICE)
+        return bool(service) and self.value in (service, ANY_SERVICE)
 
     def text(self) -> str:
-        return "there is a header service" if self._value == ANY_SERVICE else f"header service is {self._value!r}"
+        return "there is a header service" if self.value == ANY_SERVICE else f"header service is {self.value!r}"
 
 
 class Method(RouteMatcher):

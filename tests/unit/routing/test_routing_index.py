@@ -10,7 +10,7 @@ from pymosn.core.headers import Headers
 from pymosn.core.message import RequestHead
 from pymosn.routing.actions import DirectResponse
 from pymosn.routing.index import RouteIndex
-from pymosn.routing.matchers import AllOf, AnyRequest, Header, Method, Path, PathRegex, Prefix
+from pymosn.routing.matchers import AllOf, AnyRequest, Header, Method, Path, PathRegex, Prefix, Service
 from pymosn.routing.table import VirtualHost
 
 PATHS = st.sampled_from(["/", "/a", "/A", "/a/", "/a/b", "/ab", "/a/b/c", "/b", "/abc/d"])
@@ -18,9 +18,11 @@ FIRST = st.one_of(
     PATHS.map(Prefix),
     PATHS.map(Path),
     st.sampled_from(["b", "^/a$", "a/b|b/c", "(?i)^/A"]).map(PathRegex),
-    st.just(Header("x", "1")),
+    st.sampled_from([Header("x", "1"), Header("X", "1,2"), Header("x", "^1", True), Header("y", ""), Service("s")]),
+    st.sampled_from([Service(".*"), Service("")]),
 )
-EXTRA = st.sampled_from([Header("x", "1"), Method("POST")])
+EXTRA = st.sampled_from([Header("x", "1"), Header("y", ""), Method("POST")])
+HEADERS = st.sampled_from([b"", b"x: 1\r\n", b"x: 1\r\nX: 2\r\n", b"y:\r\nx: 1\r\n", b"service: s\r\n", b"service:\r\n"])
 MATCHERS: st.SearchStrategy[RouteMatcher] = st.one_of(
     FIRST, st.tuples(FIRST, EXTRA).map(lambda pair: AllOf(list(pair))), st.just(AnyRequest())
 )
@@ -40,7 +42,7 @@ def routes_of(matchers: list[RouteMatcher]) -> list[Route]:
     return [Route(str(place), matcher, action) for place, matcher in enumerate(matchers)]
 
 
-@given(st.lists(MATCHERS, max_size=40), PATHS, st.sampled_from([b"GET", b"POST"]), st.sampled_from([b"", b"x: 1\r\n"]))
+@given(st.lists(MATCHERS, max_size=40), PATHS, st.sampled_from([b"GET", b"POST"]), HEADERS)
 def test_index_and_walk_agree(matchers: list[RouteMatcher], path: str, method: bytes, headers: bytes) -> None:
     routes = routes_of(matchers)
     exchange = asking(path, method, headers)
@@ -68,6 +70,16 @@ def test_a_thousand_routes_are_not_all_asked() -> None:
     assert found is not None
     assert found.name == "1000"
     assert sum(entry.asked for entry in counted) == 1
+
+
+def test_of_a_thousand_headers_only_the_right_one_is_asked() -> None:
+    counted = [Counted() for _ in range(1000)]
+    matchers: list[RouteMatcher] = [AllOf([Prefix("/"), Header("x", str(n)), counted[n]]) for n in range(1000)]
+    host = VirtualHost("v", [], routes_of([*matchers, Prefix("/")]))
+    found = host.find(asking("/p", headers=b"x: 777\r\n"))
+    assert found is not None
+    assert found.name == "1000"
+    assert [place for place, entry in enumerate(counted) if entry.asked] == [777]
 
 
 def test_a_set_of_regexes_that_is_too_large_is_walked() -> None:
