@@ -631,3 +631,24 @@ def test_body_methods_cannot_wait() -> None:
 
     with pytest.raises(TypeError, match="on_request_body must be a plain method"):
         Talk(filters={"waits": Waits()})
+
+
+def test_a_filter_that_leaves_the_body_alone(start: Start) -> None:
+    class Chooses(Base):
+        def on_response(self, exchange: Exchange) -> None:
+            if exchange.request.path != "/upper":
+                exchange.leave_body(self)
+
+        def on_response_body(self, exchange: Exchange, data: bytes, last: bool) -> bytes:
+            return data.upper()
+
+    talk = start(filters={"chooses": Chooses()})
+    client = talk.connect()
+    client.sends(GET)
+    upstream = dialled(talk)
+    upstream.sends(OK)
+    client.receives(OK)
+    client.sends(GET.replace(b"/", b"/upper", 1))
+    assert upstream.takes()
+    upstream.sends_whole(OK)
+    client.receives(b"HTTP/1.1 200 OK\r\nDate: today\r\ncontent-length: 2\r\n\r\nHI")

@@ -105,6 +105,8 @@ class Exchange(RequestReceiver):
         self.choices: Choices | None = None
         self._state: dict[str, object] | None = None
         self._ends_response: bool = False
+        # Filters that are not shown the bodies of this exchange.
+        self._without_body: list[object] | None = None
 
     @property
     def state(self) -> dict[str, object]:
@@ -164,6 +166,15 @@ class Exchange(RequestReceiver):
             choices.try_timeout = try_timeout
         if retries is not None:
             choices.retries = retries
+
+    def leave_body(self, stream_filter: object) -> None:
+        """`stream_filter` does not look at the bodies of this exchange: without others they go on as they come.
+
+        For `on_request` and `on_response`; a filter calls it with itself.
+        """
+        if self._without_body is None:
+            self._without_body = []
+        self._without_body.append(stream_filter)
 
     def end_response(self) -> None:
         """Ends the reply behind the piece of its body that is in hand; for `on_response_body`.

@@ -6,6 +6,7 @@ from typing import Final
 
 from pymosn.api.proxy import Choices, Exchange
 from pymosn.api.routing import Route, RouteMatcher
+from pymosn.api.upstream import criteria
 from pymosn.routing.actions import DEFAULT_TIMEOUT, Forward, Target
 from pymosn.routing.table import VirtualHost
 from pymosn.upstream.cluster import Cluster, ClusterHost
@@ -49,8 +50,11 @@ def chosen_route(exchange: Exchange, choices: Choices, host: VirtualHost) -> Rou
 def chosen_target(choices: Choices, target: Target | None) -> Target | None:
     """Cluster and labels, as filters chose them and else as the route did."""
     subset = choices.subset
-    if choices.cluster is not None:
-        return Target(choices.cluster, subset)
-    if target is None or subset is None:
-        return target
-    return Target(target.cluster, subset)
+    cluster = choices.cluster
+    if cluster is None:
+        if target is None or subset is None:
+            return target
+        cluster = target.cluster
+    if target is not None and target.subset is not None:
+        subset = criteria({**dict(target.subset), **dict(subset or ())})
+    return Target(cluster, subset)

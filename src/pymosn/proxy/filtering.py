@@ -29,8 +29,6 @@ class FilteredExchange(Exchange):
         self._sender: ResponseSender = sender
         self._is_over = False
         self._task: FilterTask | None = None
-        # Filters that broke on a piece of a body, and are not shown the others.
-        self._dropped: list[NamedFilter] | None = None
 
     # ---- what the exchange does next
 
@@ -156,11 +154,16 @@ class FilteredExchange(Exchange):
 
     # ---- bodies
 
+    def who_sees_body(self, chain: list[BodyStep]) -> list[BodyStep]:
+        """Those of `chain` that look at the body."""
+        left = self._without_body
+        return chain if left is None else [step for step in chain if step.named.filter not in left]
+
     def filter_body(self, chain: list[BodyStep], data: bytes, last: bool) -> bytes | None:
         """What the filters of `chain` make of a piece of a body; None when the exchange has failed for it."""
         for step in chain:
             named = step.named
-            if self._dropped is not None and named in self._dropped:
+            if self._without_body is not None and named.filter in self._without_body:
                 continue
             named.calls.value += 1
             try:
@@ -175,9 +178,7 @@ class FilteredExchange(Exchange):
                     )
                 data = answer
             except (Exception, SystemExit) as error:
-                dropped = [] if self._dropped is None else self._dropped
-                dropped.append(named)
-                self._dropped = dropped
+                self.leave_body(named.filter)
                 if self._has_ended_in(named, error):
                     return None
         return data

@@ -120,7 +120,9 @@ class ReplyingExchange(AttemptOwner):
         """What body filters make of what came with the head; None when the exchange has failed for it."""
         if self.failure in CHAIN_BROKE or has_no_body(self.request, head):
             return data
-        filters = self._options.filters.response_body
+        filters = self.who_sees_body(self._options.filters.response_body)
+        if not filters:
+            return data
         is_whole = end and self._reply_trailers is None
         self._filters_response = True
         filtered = self.filter_body(filters, data, is_whole)

@@ -171,7 +171,7 @@ class RequestingExchange(ReplyingExchange):
     def _prepare_body(self) -> None:
         """What filters want done with the body."""
         head = self.request
-        filters = self._options.filters.request_body
+        filters = self.who_sees_body(self._options.filters.request_body)
         if head.new_body is not None:
             head.headers.remove_raw(b"expect")
             self._held = [head.new_body]
