@@ -22,6 +22,11 @@ class LeastLoaded(EarliestDeadline):
         super().__init__(hosts, options)
         self._choices: i64 = options.choice_count
         self._bias = options.active_request_bias
+        self._takes_turns = False
+
+    def take_turns(self, options: BalancerOptions) -> None:
+        """Goes by turns where hosts differ in weight, or may come to."""
+        hosts = self.hosts
         self._takes_turns = options.slow_start is not None or any(host.weight != hosts[0].weight for host in hosts)
         if self._takes_turns:
             self.fill()
@@ -74,12 +79,20 @@ def best_of(judge: LeastLoaded, hosts: list[Host], choices: i64, selection: Sele
 class LeastRequest(LeastLoaded):
     """Goes by active requests."""
 
+    def __init__(self, hosts: list[Host], options: BalancerOptions) -> None:
+        super().__init__(hosts, options)
+        self.take_turns(options)
+
     def load(self, host: Host) -> float:
         return float(host.active_requests)
 
 
 class LeastConnection(LeastLoaded):
     """Goes by open connections."""
+
+    def __init__(self, hosts: list[Host], options: BalancerOptions) -> None:
+        super().__init__(hosts, options)
+        self.take_turns(options)
 
     def load(self, host: Host) -> float:
         return float(host.active_connections)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import random
 from typing import Final
 
 from pymosn.api.upstream import Host, LatencyAverage, Selection
@@ -11,10 +12,15 @@ from pymosn.upstream.least_loaded import LeastLoaded, best_of
 
 #: What a second request costs at a host of which nothing is known yet: one is enough to find out.
 UNKNOWN: Final[float] = 1e9
+#: The load of a host that takes no part in this choice: it is taken only when no other does.
+SITTING_OUT: Final[float] = 1e18
 
 
 class PeakEwma(LeastLoaded):
-    """The best of `choice_count` hosts by latency x (active + 1) ** bias / share of success."""
+    """The best of `choice_count` hosts by latency x (active + 1) ** bias / (share of success x weight).
+
+    A host in slow start takes part in a growing share of the choices only.
+    """
 
     def __init__(self, hosts: list[Host], options: BalancerOptions) -> None:
         super().__init__(hosts, options)
@@ -28,6 +34,11 @@ class PeakEwma(LeastLoaded):
         return best_of(self, self.hosts, self._choices, selection)
 
     def load(self, host: Host) -> float:
+        slow_start = self._slow_start
+        if slow_start is not None:
+            share = slow_start.factor(host, self._clock.now)
+            if share < 1.0 and random.random() >= share:
+                return SITTING_OUT
         average = host.latency
         if average is None or average.seconds == 0.0:
             return UNKNOWN * float(host.active_requests)

@@ -132,6 +132,100 @@ def test_names() -> None:
     assert isinstance(make("LB_ROUNDROBIN", hosts(2)), RoundRobin)
 
 
+# ---- shares and churn of each
+
+
+def load_of(name: str, group: list[Host]) -> Callable[[], Host]:
+    """Chooses hosts whose last 20 requests are still under way, as under a steady load."""
+    balancer = make(name, group)
+    under_way: deque[Host] = deque()
+    number = 0
+
+    def choose() -> Host:
+        nonlocal number
+        number += 1
+        host = balancer.choose(hashed(number) if balancer.uses_hash else PLAIN)
+        assert host is not None
+        if host.latency is not None:
+            host.latency.record(1000.0, 0.010, 200)
+        host.active_requests += 1
+        host.active_connections += 1
+        under_way.append(host)
+        if len(under_way) > 20:
+            done = under_way.popleft()
+            done.active_requests -= 1
+            done.active_connections -= 1
+        return host
+
+    return choose
+
+
+@pytest.mark.parametrize("name", [name for name in ALL if name != "LB_REQUEST_ROUNDROBIN"])
+def test_equal_hosts_get_equal_shares(name: str) -> None:
+    random.seed(17)
+    group = hosts(10)
+    choose = load_of(name, group)
+    counts = Counter(choose() for _ in range(50_000))
+    bound = 0.25 if name == "LB_RING_HASH" else 0.05  # a ring of 160 points each is less even
+    assert [counts[host] for host in group] == pytest.approx([5000] * 10, rel=bound)
+
+
+@pytest.mark.parametrize("name", ALL)
+def test_while_hosts_fall_sick_and_recover_only_healthy_ones_are_chosen(name: str) -> None:
+    random.seed(19)
+    group = hosts(8)
+    choose = load_of(name, group)
+    since_back: dict[Host, int] = {}
+    for step in range(4000):
+        if step % 5 == 0:
+            changed = random.choice(group)
+            if changed.is_healthy and sum(host.is_healthy for host in group) > 2:
+                changed.is_healthy = False
+            elif not changed.is_healthy:
+                changed.is_healthy = True
+                since_back[changed] = 0
+        host = choose()
+        assert host.is_healthy
+        since_back.pop(host, None)
+        for waiting in since_back:
+            since_back[waiting] += 1
+            too_long = 400 if name in ("LB_REQUEST_ROUNDROBIN", "LB_PEAK_EWMA") else 200
+            if name != "LB_REQUEST_ROUNDROBIN" and waiting.is_healthy:
+                assert since_back[waiting] < too_long, "a host that is back gets requests again"
+
+
+@pytest.mark.parametrize("name", [name for name in ALL if name not in HASHING and name != "LB_REQUEST_ROUNDROBIN"])
+def test_when_a_host_comes_or_goes_the_shares_are_even_at_once(name: str) -> None:
+    random.seed(23)
+    group = hosts(6)
+    for now in (group[:5], group, group[1:]):
+        choose = load_of(name, now)
+        counts = Counter(choose() for _ in range(12_000))
+        assert set(counts) == set(now)
+        assert [counts[host] for host in now] == pytest.approx([12_000 / len(now)] * len(now), rel=0.1)
+        for host in group:
+            host.active_requests = host.active_connections = 0
+
+
+@pytest.mark.parametrize("name", HASHING)
+def test_adding_a_host_moves_keys_to_it_alone(name: str) -> None:
+    group = hosts(20)
+    keys = range(20_000)
+    less, whole = make(name, group[:19]), make(name, group)
+    before = [less.choose(hashed(key)) for key in keys]
+    after = [whole.choose(hashed(key)) for key in keys]
+    moved = [other for one, other in zip(before, after, strict=True) if one is not other]
+    assert 0.03 < len(moved) / len(keys) < 0.08
+    assert moved.count(group[19]) > 0.6 * len(moved)
+
+
+def test_peak_ewma_respects_weights() -> None:
+    group = hosts(2, 3, 1)
+    choose = load_of("LB_PEAK_EWMA", group)
+    counts = Counter(choose() for _ in range(20_000))
+    assert counts[group[0]] / counts[group[1]] == pytest.approx(3.0, rel=0.15)
+
+
 # ---- turns
 
 
@@ -240,6 +334,41 @@ def test_slow_start_factors() -> None:
     assert slow.factor(host, 100.0) == 0.1
     assert slow.factor(host, 102.5) == pytest.approx(0.5), "square root of a quarter"
     assert slow.factor(host, 110.0) == 1.0
+
+
+def test_slow_start_of_peak_ewma_is_a_growing_share_of_the_choices() -> None:
+    random.seed(13)
+    clock = FakeClock()
+    group = hosts(2)
+    balancer = make("LB_PEAK_EWMA", group, BalancerOptions(clock, slow_start=SlowStart(100.0, 1.0, 0.1)))
+    for host, seconds in zip(group, (0.020, 0.010), strict=True):
+        assert host.latency is not None
+        host.latency.record(clock.now, seconds, 200)
+    group[1].healthy_since = clock.now
+    shares = []
+    for elapsed in (0.0, 50.0, 100.0):
+        clock.now = group[1].healthy_since + elapsed
+        shares.append(share_of(lambda: balancer.choose(PLAIN), group[1], 5000))
+    assert shares == pytest.approx([0.1, 0.5, 1.0], abs=0.03), "it is the quicker one, but not at once"
+    clock.now = group[1].healthy_since
+    group[0].is_healthy = False
+    assert {balancer.choose(PLAIN) for _ in range(50)} == {group[1]}, "rather it than nobody"
+
+
+@pytest.mark.parametrize("name", ["LB_LEAST_REQUEST", "LB_LEAST_CONNECTION"])
+def test_slow_start_of_the_load_aware(name: str) -> None:
+    clock = FakeClock()
+    group = hosts(2)
+    balancer = make(name, group, BalancerOptions(clock, slow_start=SlowStart(100.0, 1.0, 0.1)))
+    group[1].healthy_since = clock.now
+    shares = []
+    for elapsed in (0.0, 50.0, 100.0):
+        clock.now = group[1].healthy_since + elapsed
+        for _ in range(20):
+            balancer.choose(PLAIN)
+        counts = Counter(balancer.choose(PLAIN) for _ in range(3300))
+        shares.append(counts[group[1]] / counts[group[0]])
+    assert shares == pytest.approx([0.1, 0.5, 1.0], rel=0.05)
 
 
 # ---- load
