@@ -364,6 +364,15 @@ class Talk:
         assert kind is not None
         return make_cluster(plan, kind, self.maker, self.metrics, None)
 
+    def change(self, name: str, **wishes: Any) -> None:
+        """Puts another plan of a cluster in force, as a change at run time does; `wishes`: keywords of ClusterPlan."""
+        before = self.clusters.by_name[name]
+        plan = before.plan._replace(**wishes)
+        kind = balancers().get(plan.balancing.lb_type)
+        assert kind is not None
+        cluster = make_cluster(plan, kind, self.maker, self.metrics, before)
+        self.do(lambda: self.clusters.replace({**self.clusters.by_name, name: cluster}))
+
     def _table(self, routes: list[Route]) -> RouteTable:
         table = RouteTable("table")
         table.add(VirtualHost("everything", ["*"], routes))
@@ -490,7 +499,10 @@ class Talk:
         assert counters.get("request_total", 0) == len(self.outcomes.exchanges), "an exchange has not ended exactly once"
         for cluster in ("service", "other"):
             assert "request_active" not in self.upstream_counters(cluster), "an attempt leaks"
-        assert len(self.wheel) <= len([peer for peer in self.upstreams if not peer.transport.is_lost]), "a timer leaks"
+        # Each open upstream connection has one, and so has a cluster that forgets idle hosts.
+        timers = len([peer for peer in self.upstreams if not peer.transport.is_lost])
+        timers += len([cluster for cluster in self.clusters.by_name.values() if cluster.original is not None])
+        assert len(self.wheel) <= timers, "a timer leaks"
 
     def _check_connections(self, clusters: list[Cluster]) -> None:
         for peer in self.upstreams:

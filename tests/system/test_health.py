@@ -1,14 +1,17 @@
 """Active health checks and STRICT_DNS on the real program."""
 
+import asyncio
 import json
 import os
 import signal
 import socket
+import threading
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 from pymosn_process import READY, Pymosn, TwoHops, Upstream, eventually, free_ports
+from tests.unit.control.dns_server import DnsServer
 
 Start = Callable[..., Pymosn]
 
@@ -82,3 +85,45 @@ def test_strict_dns_makes_hosts_of_addresses(start: Start, two_hops: TwoHops, up
     proxy.wait_for(READY)
     assert hosts(two_hops) == {f"127.0.0.1:{upstream.port}": "unchecked"}
     assert two_hops.get()[0] == 200
+
+
+class ThreadedDns:
+    """A DNS server on an event loop of its own."""
+
+    def __init__(self, **records: list[str]) -> None:
+        self.server = DnsServer(**records)
+        self._loop = asyncio.new_event_loop()
+        self._thread = threading.Thread(target=self._loop.run_forever, daemon=True)
+        self._thread.start()
+        asyncio.run_coroutine_threadsafe(self.server.__aenter__(), self._loop).result(10)
+
+    def close(self) -> None:
+        asyncio.run_coroutine_threadsafe(self.server.__aexit__(), self._loop).result(10)
+        self._loop.call_soon_threadsafe(self._loop.stop)
+        self._thread.join(10)
+        self._loop.close()
+
+
+def test_dns_servers_of_a_cluster_and_their_times_to_live(start: Start, two_hops: TwoHops, upstream: Upstream) -> None:
+    dns = ThreadedDns(**{"backend.in.test": ["0 A 127.0.0.1"]})
+    try:
+        cluster = server_cluster(two_hops)
+        cluster |= {
+            "type": "STRICT_DNS",
+            "hosts": [{"address": f"backend:{upstream.port}"}],
+            "dns_refresh_rate": "1h",
+            "respect_dns_ttl": True,
+            "dns_resolvers": {"servers": ["127.0.0.1"], "port": str(dns.server.port), "search": ["in.test"], "timeout": 1},
+        }
+        proxy = start(two_hops.config)
+        proxy.wait_for(READY)
+        assert two_hops.get()[0] == 200
+        dns.server.records["backend.in.test"] = ["0 A 127.0.0.1", "0 A 127.0.0.9"]
+        both = {f"127.0.0.{last}:{upstream.port}": "unchecked" for last in (1, 9)}
+        assert eventually(lambda: hosts(two_hops) == both), "a second after the time to live"
+        del dns.server.records["backend.in.test"]
+        proxy.wait_for("backend cannot be looked up .*; its last answer stays")
+        assert hosts(two_hops) == both
+        assert [two_hops.get()[0] for _ in range(4)] == [200] * 4, "the address that refuses is tried once, then the other"
+    finally:
+        dns.close()

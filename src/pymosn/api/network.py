@@ -18,6 +18,13 @@ STOP: Final = False
 DRAIN_GRACE: Final = 1.0
 
 
+def join_address(ip: str, port: i64) -> str:
+    """`ip:port`, with an IPv6 address in brackets; `unix` for an end of a unix socket, which has neither."""
+    if not ip:
+        return "unix"
+    return f"[{ip}]:{port}" if ":" in ip else f"{ip}:{port}"
+
+
 @mypyc_attr(allow_interpreted_subclasses=True)
 class Connection(Alarm):
     """One open connection, downstream or upstream.
@@ -28,10 +35,13 @@ class Connection(Alarm):
     def __init__(self) -> None:
         super().__init__()
         self.id: i64 = 0
+        #: Empty, with port 0, on a unix socket.
         self.remote_ip: str = ""
         self.remote_port: i64 = 0
         self.local_ip: str = ""
         self.local_port: i64 = 0
+        #: Where a redirected client wanted to go, `ip:port`; only on listeners with `use_original_dst`.
+        self.original_destination: str = ""
         self.is_closed: bool = False
         #: Bytes since the connection was opened, and how many of them have been added to somebody's counters.
         self.bytes_read: i64 = 0
@@ -143,7 +153,7 @@ class Dialer:
     """Opens outgoing connections."""
 
     def dial(self, address: str, timeout: float, network_filter: NetworkFilter, receiver: DialReceiver) -> None:
-        """Connects to `address` ("ip:port", "[v6]:port", "name:port") within `timeout` seconds.
+        """Connects to `address` ("ip:port", "[v6]:port", "name:port", "unix:/path") within `timeout` seconds.
 
         `network_filter` becomes the one filter of the connection. Exactly one method of `receiver` is called, later.
         """

@@ -10,7 +10,7 @@ from typing import Final, cast
 
 from mypy_extensions import i64, mypyc_attr
 
-from pymosn.api.network import Connection
+from pymosn.api.network import Connection, join_address
 from pymosn.api.routing import Route
 from pymosn.api.stream import RequestReceiver
 from pymosn.api.upstream import Criteria, criteria
@@ -202,11 +202,6 @@ class Exchange(RequestReceiver):
     def connection_id(self) -> int:
         """The number of the client's connection in its worker."""
         return int(self.connection.id)
-
-
-def join_address(ip: str, port: i64) -> str:
-    """`ip:port`, with an IPv6 address in brackets."""
-    return f"[{ip}]:{port}" if ":" in ip else f"{ip}:{port}"
 
 
 @mypyc_attr(allow_interpreted_subclasses=True)

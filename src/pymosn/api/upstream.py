@@ -117,6 +117,8 @@ class Selection:
         self.tried: list[Host] | None = None
         #: What the host's metadata must say; None is no wish.
         self.subset: Criteria | None = None
+        #: Where the client wants to go, for clusters that make a host of it; empty when nothing tells.
+        self.destination: str = ""
         #: How many attempts came before.
         self.place: i64 = 0
         #: Sick hosts are as good as healthy ones.

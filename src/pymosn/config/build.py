@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from typing import Final
 
+from pymosn.api.network import join_address
 from pymosn.config.build_filters import BuiltFilter, FilterBuilder, FilterKey
 from pymosn.config.build_listeners import BuiltListener, ListenerBuilder
 from pymosn.config.build_routes import build_in_steps, clusters_in
@@ -15,13 +16,15 @@ from pymosn.config.schema import Cluster as ClusterConfig
 from pymosn.config.schema import Listener as ListenerConfig
 from pymosn.config.steps import Steps
 from pymosn.config.transport import Parcel, unpack_table
+from pymosn.core.addresses import split_address as listening_address
 from pymosn.core.clock import Clock
 from pymosn.core.counters import Labels, Metrics
 from pymosn.core.log import ERROR
 from pymosn.core.timers import TimerWheel
 from pymosn.filters.stream.python import describe, source_file
 from pymosn.network.dialer import TcpDialer
-from pymosn.network.listener import ConnectionNumbers, Listener
+from pymosn.network.listener import ConnectionNumbers, Listener, ListenerDirectory
+from pymosn.network.original_dst import OwnAddresses
 from pymosn.observe.logs import LogSet
 from pymosn.proxy.cluster_client import ClusterClients
 from pymosn.proxy.filter_chain import NamedFilter, StreamFilters
@@ -90,8 +93,10 @@ class WorkerRuntime:
         self._loop = loop
         self._logs = logs
         self._numbers = ConnectionNumbers()
+        self._directory = ListenerDirectory()
+        self._own = OwnAddresses()
         spoken = protocols()
-        self._maker = PoolMaker(spoken, TcpDialer(self._numbers, self.clock, self.wheel), self.wheel)
+        self._maker = PoolMaker(spoken, TcpDialer(self._numbers, self.clock, self.wheel), self.wheel, self._own)
         self.runtime = Runtime(self.clock, self.wheel, self.metrics, self.log, spoken, Clusters())
         self._clusters: dict[str, BuiltCluster] = {}
         self._slots: dict[str, TableSlot] = {}
@@ -132,7 +137,9 @@ class WorkerRuntime:
         slots = {name: self._slots.get(name) or TableSlot(name) for name in parcel.tables}
         self._slots = {**self._slots, **slots}
         filters = FilterBuilder(config_dir, self.metrics, self.log, ClusterClients(self.runtime), self._filters)
-        builder = ListenerBuilder(self.runtime, slots, filters, self._numbers, base_dir, self._loop, self._logs)
+        builder = ListenerBuilder(
+            self.runtime, slots, filters, self._numbers, self._directory, base_dir, self._loop, self._logs
+        )
         before = {name_of(built.config): built for built in self._listeners}
         for place, listener in enumerate(config.servers[0].listeners):
             made.listeners.append(builder.listener(place, listener, before.get(name_of(listener))))
@@ -161,10 +168,23 @@ class WorkerRuntime:
         self._listeners = made.listeners
         for built in made.listeners:
             built.put_in_force()
+        self._note_addresses()
         self.drain_order = made.drain_order
         after = self.listeners
         self.retiring += [listener for listener in before if listener not in after]
         return [listener for listener in after if listener not in before]
+
+    def _note_addresses(self) -> None:
+        """Lets redirected connections find their listeners, and keeps requests from coming back to this process."""
+        self._directory.by_address, own = {}, []
+        for built in self._listeners:
+            if built.config.network.lower() == "unix":
+                continue
+            host, port = listening_address(built.config.address)
+            self._directory.by_address[join_address(host or "0.0.0.0", port)] = built.listener
+            if built.config.bind_port:
+                own.append((host, port))
+        self._own.replace(own)
 
     def tidy(self) -> None:
         """Drops what only removed listeners still needed, and the counters of what is gone."""
@@ -208,6 +228,7 @@ class WorkerRuntime:
         )
         self._clusters = {**self._clusters, config.name: built}
         self._publish({**self.runtime.clusters.by_name, config.name: built.cluster})
+        self.tidy()
 
     def set_health(self, cluster: str, hosts: dict[str, bool]) -> None:
         """Takes what the active checks say of hosts of a cluster, also of such as come only later."""

@@ -13,7 +13,8 @@ from pymosn.config.faults import Fault
 from pymosn.config.schema import Listener as ListenerConfig
 from pymosn.config.schema import ProxyConfig, ProxyFilter
 from pymosn.core.counters import DownstreamStats
-from pymosn.network.listener import ConnectionNumbers, Listener
+from pymosn.network.listener import ConnectionNumbers, Listener, ListenerDirectory
+from pymosn.network.original_dst import OriginalDst
 from pymosn.network.refusal import RefusalFactory
 from pymosn.observe.access_log import AccessLogFile, compile_format
 from pymosn.observe.logs import LogSet
@@ -33,18 +34,25 @@ class BuiltListener:
     """
 
     def __init__(
-        self, config: ListenerConfig, filters: StreamFilters, options: ProxyOptions | None, factory: FilterChainFactory
+        self,
+        config: ListenerConfig,
+        filters: StreamFilters,
+        options: ProxyOptions | None,
+        factory: FilterChainFactory,
+        original_dst: OriginalDst | None,
     ) -> None:
         """`options`: of its `proxy` filter, None when it has none and refuses every connection."""
         self.config = config
         self.filters = filters
         self._options = options
         self._factory = factory
+        self._original_dst = original_dst
         self.listener: Listener
 
     def put_in_force(self) -> None:
         """Lets the listener work as configured: its new connections, and the next exchange of each open one."""
         factory = self.listener.factory
+        self.listener.original_dst = self._original_dst
         if self._options is not None and isinstance(factory, ProxyFactory):
             factory.replace(self._options)
         else:
@@ -60,6 +68,7 @@ class ListenerBuilder:
         slots: Mapping[str, TableSlot],
         filters: FilterBuilder,
         numbers: ConnectionNumbers,
+        directory: ListenerDirectory,
         base_dir: str,
         loop: asyncio.AbstractEventLoop,
         logs: LogSet,
@@ -69,6 +78,7 @@ class ListenerBuilder:
         self._slots = slots
         self._filters = filters
         self._numbers = numbers
+        self._directory = directory
         self._base_dir = base_dir
         self._loop = loop
         self._logs = logs
@@ -91,12 +101,13 @@ class ListenerBuilder:
                 if isinstance(entry, ProxyFilter):
                     options = self._options(name, config, entry.config, filters, stats, path)
         factory: FilterChainFactory = RefusalFactory() if options is None else ProxyFactory(self._runtime, options)
-        built = BuiltListener(config, filters, options, factory)
+        built = BuiltListener(config, filters, options, factory, original_dst(config))
         if before is not None and has_same_socket(before.config, config):
             built.listener = before.listener
         else:
             clock, wheel = self._runtime.clock, self._runtime.wheel
             built.listener = Listener(name, config.address, factory, stats, self._numbers, clock, wheel)
+            built.listener.directory = self._directory
         return built
 
     def _options(
@@ -144,6 +155,26 @@ class ListenerBuilder:
         self.faults.append(Fault(severity="error", file="", line=0, column=0, path=path, message=message))
 
 
+def original_dst(config: ListenerConfig) -> OriginalDst | None:
+    """How the listener finds where redirected clients wanted to go; None when it does not look.
+
+    The `original_dst` filter, when there is one, says how, and `use_original_dst` whether at all, as in MOSN.
+    """
+    if config.use_original_dst not in ("redirect", "tproxy"):
+        return None
+    kind, fallback_to_local = config.use_original_dst, False
+    for entry in config.listener_filters:
+        if entry.type == "original_dst":
+            kind = str(entry.config.get("type") or "redirect")
+            fallback_to_local = bool(entry.config.get("fallback_to_local", False))
+            break
+    return OriginalDst(kind == "tproxy", fallback_to_local)
+
+
 def has_same_socket(one: ListenerConfig, other: ListenerConfig) -> bool:
     """Whether a listener can pass from one configuration to the other without another socket."""
-    return (one.address, one.bind_port) == (other.address, other.bind_port)
+    return _socket(one) == _socket(other)
+
+
+def _socket(listener: ListenerConfig) -> tuple[str, str, bool, bool]:
+    return listener.network.lower() or "tcp", listener.address, listener.bind_port, listener.use_original_dst == "tproxy"

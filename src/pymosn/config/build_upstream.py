@@ -8,7 +8,7 @@ from typing import Final
 from pymosn.api.upstream import criteria
 from pymosn.config.schema import Cluster as ClusterConfig
 from pymosn.config.schema import MosnConfig
-from pymosn.config.schema.cluster import BalancerConfig, CircuitBreaker, Host
+from pymosn.config.schema.cluster import BalancerConfig, CircuitBreaker, Host, OriginalDstConfig
 from pymosn.core.counters import Metrics
 from pymosn.upstream.balancers import balancers
 from pymosn.upstream.cluster import Cluster, PoolMaker, make_cluster
@@ -19,6 +19,7 @@ from pymosn.upstream.plan import (
     EjectionPlan,
     HostPlan,
     LimitPlan,
+    OriginalPlan,
     SlowStartPlan,
     SubsetPlan,
 )
@@ -83,9 +84,10 @@ def plan_cluster(config: ClusterConfig, workers: int, worker: int = -1) -> Clust
     for host in config.hosts:
         # Of equal addresses the first counts, as in MOSN.
         hosts.setdefault(host.address, _host(host))
+    original = original_plan(config)
     return ClusterPlan(
         name=config.name,
-        hosts=tuple(hosts.values()),
+        hosts=tuple(hosts.values()) if original is None else (),
         balancing=_balancing(config),
         limits=LimitPlan(
             worker_share(limits.max_connections, workers, worker),
@@ -93,12 +95,21 @@ def plan_cluster(config: ClusterConfig, workers: int, worker: int = -1) -> Clust
             worker_share(limits.max_requests, workers, worker),
             worker_share(limits.max_retries, workers, worker),
         ),
-        ejection=_ejection(config),
+        ejection=_ejection(config) if original is None else None,
         connect_timeout=config.connect_timeout,
         idle_timeout=config.idle_timeout,
         max_requests_per_connection=config.max_request_per_conn,
         buffer_limit=config.conn_buffer_limit_bytes,
+        original=original,
     )
+
+
+def original_plan(config: ClusterConfig) -> OriginalPlan | None:
+    """How an ORIGINAL_DST cluster finds its hosts; None for a cluster of another type."""
+    if config.type != "ORIGINAL_DST" and config.lb_type != "LB_ORIGINAL_DST":
+        return None
+    block = config.original_dst_lb_config or OriginalDstConfig()
+    return OriginalPlan((block.header_name.lower() or "host") if block.use_header else "", block.replace_local)
 
 
 def _host(config: Host) -> HostPlan:

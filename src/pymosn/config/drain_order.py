@@ -7,6 +7,7 @@ from collections.abc import Collection, Mapping
 from pymosn.config.schema import ConnectionManagerFilter, MosnConfig, ProxyFilter
 from pymosn.config.schema import Listener as ListenerConfig
 from pymosn.core.addresses import split_address
+from pymosn.network.dialer import UNIX
 from pymosn.network.listener import Listener
 
 
@@ -28,8 +29,9 @@ def drain_order(
             for name in _clusters_of(listener, clusters_of)
             for address in hosts.get(name, [])
             for other, candidate in enumerate(server.listeners)
-            if other != place and _same_address(candidate.address, address)
+            if other != place and _same_address(candidate, address)
         }
+        | _hand_overs(place, server.listeners)
         for place, listener in enumerate(server.listeners)
     }
     groups: list[list[Listener]] = []
@@ -52,8 +54,18 @@ def _clusters_of(listener: ListenerConfig, clusters_of: Mapping[str, Collection[
     return names
 
 
-def _same_address(listening: str, dialed: str) -> bool:
-    """Whether a connection to `dialed` may end at the listener on `listening`."""
+def _hand_overs(place: int, listeners: list[ListenerConfig]) -> set[int]:
+    """The listeners without a socket that the one at `place` may give connections to."""
+    if not listeners[place].use_original_dst:
+        return set()
+    return {other for other, candidate in enumerate(listeners) if other != place and not candidate.bind_port}
+
+
+def _same_address(listener: ListenerConfig, dialed: str) -> bool:
+    """Whether a connection to `dialed` may end at `listener`."""
+    listening = listener.address
+    if listener.network.lower() == "unix":
+        return dialed == UNIX + listening
     try:
         dialed_host, dialed_port = split_address(dialed)
         host, _, port = listening.rpartition(":")

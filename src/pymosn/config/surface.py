@@ -53,7 +53,7 @@ STREAM_FILTERS: Final[tuple[Row, ...]] = (
     ),
 )
 
-LISTENER_FILTERS: Final[tuple[Row, ...]] = (("original_dst", _P, "acts with use_original_dst only"),)
+LISTENER_FILTERS: Final[tuple[Row, ...]] = (("original_dst", _W, "acts with use_original_dst only"),)
 
 PROTOCOLS: Final[tuple[Row, ...]] = (
     ("Http1", _W, "HTTP/1.0 and HTTP/1.1, streaming both ways"),
@@ -82,13 +82,18 @@ BALANCERS: Final[tuple[Row, ...]] = (
     ("LB_RING_HASH", _W, "pymosn's own: consistent hashing on a ring; 160 points per unit of weight, up to 32768 in all"),
     ("LB_REQUEST_ROUNDROBIN", _W, ""),
     ("LB_PEAK_EWMA", _W, "a slower reply counts at once, a quicker one little by little"),
-    ("LB_ORIGINAL_DST", _P, "LB_ROUNDROBIN is used"),
+    ("LB_ORIGINAL_DST", _W, "what ORIGINAL_DST clusters have; on another type it makes the cluster one"),
 )
 
 CLUSTER_TYPES: Final[tuple[Row, ...]] = (
     *((name, _W, "") for name in ("SIMPLE", "STATIC", "DYNAMIC", "EDS")),
-    ("STRICT_DNS", _W, "looked up once per process, by the system's resolver; the last good answer stays"),
-    ("ORIGINAL_DST", _P, "the cluster has no hosts"),
+    ("STRICT_DNS", _W, "looked up once per process; the last good answer stays"),
+    (
+        "ORIGINAL_DST",
+        _W,
+        "a host for each destination, at most 1024 in each worker, forgotten after 60 s without a request; never this "
+        "proxy's own listeners",
+    ),
 )
 
 COMMANDS: Final[tuple[Row, ...]] = (
@@ -228,7 +233,7 @@ EXAMPLES: Final[tuple[Row, ...]] = (
     ("sofarpc-with-xprotocol-sample/*", _P, "bolt"),
     ("tcpproxy-sample/config.json", _P, "tcp_proxy"),
     ("udpproxy-sample/config.json", _P, "udp_proxy"),
-    ("uds-sample/*", _P, "tcp_proxy, unix sockets"),
+    ("uds-sample/*", _P, "tcp_proxy; examples/uds is the same with `proxy`"),
     ("proxy-fallback-example/config.json", _P, "tcp_proxy"),
     ("dsl-sample/config.json", _P, "dsl"),
     ("flowcontrol-sample/*", _P, "flowControlFilter"),
@@ -238,7 +243,7 @@ EXAMPLES: Final[tuple[Row, ...]] = (
     ("filter/dubbo/*", _P, "xDS, dubbo"),
     ("dubbo/*", _P, "dubbo"),
     ("slow-start-sample/config.json", _P, "loads; weights, slow start and health checks have no effect yet"),
-    ("tproxy/*", _P, "original destination"),
+    ("tproxy/*", _W, "HTTP/1.1 only"),
     ("trace/*", _P, "loads; no traces are recorded"),
     ("tunnel-sample/*", _P, "tunnel"),
     ("seata/*", _P, "seata"),

@@ -7,6 +7,7 @@ what the filter `mirror` says of copies is told.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any, Final
 from urllib.parse import urlsplit
 
@@ -17,9 +18,11 @@ from pymosn.api.protocol import ProtocolError
 from pymosn.api.proxy import Exchange
 from pymosn.api.routing import Route
 from pymosn.config.build_routes import build_table
-from pymosn.config.schema import Cluster, Listener, MosnConfig, ProxyFilter
+from pymosn.config.schema import Listener, MosnConfig, ProxyFilter
+from pymosn.control.explain_hosts import choose_host
+from pymosn.control.plane import ClusterView
 from pymosn.core.counters import DownstreamStats, Metrics
-from pymosn.core.failure import BAD_REWRITE, CLUSTER_UNKNOWN, NO_HOSTS, NO_ROUTE, NO_ROUTER, NO_VIRTUAL_HOST, Failure
+from pymosn.core.failure import BAD_REWRITE, CLUSTER_UNKNOWN, NO_ROUTE, NO_ROUTER, NO_VIRTUAL_HOST, Failure
 from pymosn.core.headers import HeaderError, Headers, headers_from, to_text
 from pymosn.core.message import ResponseHead
 from pymosn.filters.stream.mirror import MirrorFilter
@@ -57,8 +60,11 @@ class QuestionError(ValueError):
     """The question makes no sense."""
 
 
-def explain(config: MosnConfig, question: Question) -> dict[str, Any]:
-    """What becomes of a request, as plain data. Raises QuestionError for a URL, a header or a listener that is none."""
+def explain(config: MosnConfig, question: Question, live: Mapping[str, ClusterView] | None = None) -> dict[str, Any]:
+    """What becomes of a request, as plain data. Raises QuestionError for a URL, a header or a listener that is none.
+
+    `live`: the clusters as they are now, by name; without them every host counts as healthy, and the answer says so.
+    """
     listener, proxy, others = _listener(config, question)
     answer: dict[str, Any] = {"listener": {"name": listener.name or listener.address, "others": others}}
     exchange = Exchange(_FixedConnection(question.client, listener.address))
@@ -84,7 +90,7 @@ def explain(config: MosnConfig, question: Question) -> dict[str, Any]:
     for entry in listener.stream_filters:
         if entry.type == "mirror":
             MirrorFilter(dict(entry.config)).on_request(exchange)
-    return _explain_action(config, proxy, exchange, route, answer)
+    return _explain_action(config, proxy, exchange, route, answer, live)
 
 
 def _failed(answer: dict[str, Any], failure: Failure, detail: str) -> dict[str, Any]:
@@ -220,7 +226,12 @@ def _explain_route(host: VirtualHost, winner: Route | None, exchange: Exchange) 
 
 
 def _explain_action(
-    config: MosnConfig, proxy: ProxyFilter, exchange: Exchange, route: Route, answer: dict[str, Any]
+    config: MosnConfig,
+    proxy: ProxyFilter,
+    exchange: Exchange,
+    route: Route,
+    answer: dict[str, Any],
+    live: Mapping[str, ClusterView] | None,
 ) -> dict[str, Any]:
     action = route.action
     answer["action"] = action.text()
@@ -231,7 +242,7 @@ def _explain_action(
     elif isinstance(action, DirectResponse):
         answer["reply"] = {**_reply(action.status, Headers(), exchange), "body": action.body.decode()}
     elif isinstance(action, Forward):
-        _explain_forward(config, proxy, exchange, action, answer)
+        _explain_forward(config, proxy, exchange, action, answer, live)
     return answer
 
 
@@ -242,7 +253,12 @@ def _reply(status: int, headers: Headers, exchange: Exchange) -> dict[str, Any]:
 
 
 def _explain_forward(
-    config: MosnConfig, proxy: ProxyFilter, exchange: Exchange, action: Forward, answer: dict[str, Any]
+    config: MosnConfig,
+    proxy: ProxyFilter,
+    exchange: Exchange,
+    action: Forward,
+    answer: dict[str, Any],
+    live: Mapping[str, ClusterView] | None,
 ) -> None:
     target = action.choose(exchange)
     if isinstance(action, ForwardWeighted):
@@ -262,21 +278,20 @@ def _explain_forward(
         if exchange.set_cookie:
             answer["set_cookie"] = to_text(exchange.set_cookie)
     timeout, per_try = asked_timeouts(action, exchange)
-    hosts = _hosts(cluster, target.subset)
+    choice = choose_host(cluster, target.subset, exchange, live)
     answer["cluster"] = {
         "name": cluster.name,
         "lb_type": cluster.lb_type or "LB_ROUNDROBIN",
         "subset": dict(target.subset or ()),
-        "hosts": hosts,
+        "health": "assumed" if live is None else "live",
+        "hosts": choice.hosts,
     }
     answer["timeouts"] = {"request": timeout, "try": per_try}
-    chosen = [host for host in hosts if host["in_subset"]]
-    if not hosts:
-        _failed(answer, NO_HOSTS, f"cluster {cluster.name} has no hosts")
+    if choice.failure is not None:
+        _failed(answer, choice.failure, choice.detail)
         return
-    first = (chosen or hosts)[0]
-    exchange.upstream_address = first["address"]
-    exchange.upstream_hostname = first["hostname"]
+    exchange.upstream_address = choice.address
+    exchange.upstream_hostname = choice.hostname
     if not _prepare(proxy, exchange, action):
         _failed(answer, BAD_REWRITE, "the rewritten path climbs above the root")
         return
@@ -304,20 +319,6 @@ def _mirrors(config: MosnConfig, exchange: Exchange, action: Forward) -> list[di
         }
         for mirror in action.mirrors
     ]
-
-
-def _hosts(cluster: Cluster, subset: tuple[tuple[str, str], ...] | None) -> list[dict[str, Any]]:
-    found = []
-    for host in cluster.hosts:
-        labels = {key: str(value) for key, value in _labels(host).items()}
-        fits = all(labels.get(key) == value for key, value in subset or ())
-        found.append({"address": host.address, "hostname": host.hostname, "weight": host.weight, "in_subset": fits})
-    return found
-
-
-def _labels(host: Any) -> dict[str, Any]:
-    metadata = host.metadata
-    return {} if metadata is None else dict(metadata.filter_metadata.mosn_lb)
 
 
 def _prepare(proxy: ProxyFilter, exchange: Exchange, action: Forward) -> bool:
@@ -363,10 +364,12 @@ def _action_lines(answer: dict[str, Any]) -> list[str]:
     lines = [f"action        {answer['action']}"] if "action" in answer else []
     cluster = answer.get("cluster")
     if cluster is not None:
-        lines.append(f"cluster       {cluster['name']} ({cluster['lb_type']})")
+        note = "the health of its hosts is not known here" if cluster["health"] == "assumed" else "with the health of now"
+        lines.append(f"cluster       {cluster['name']} ({cluster['lb_type']}), {note}")
         for host in cluster["hosts"]:
+            health = f", {host['health']}" if "health" in host else ""
             out = "" if host["in_subset"] else ", not in the subset"
-            lines.append(f"              host {host['address']} weight {host['weight']}{out}")
+            lines.append(f"              host {host['address']} weight {host['weight']}{health}{out}")
         lines.append(f"timeout       {answer['timeouts']['request']:g} s")
     lines += [_mirror_line(mirror) for mirror in answer.get("mirrors", [])]
     upstream = answer.get("upstream")

@@ -51,21 +51,36 @@ class Outcome(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class HostView(TypedDict):
-    """One host: its counters are sums over the workers. `health` in words."""
+    """One host: its counters are sums over the workers.
+
+    `health`: `unchecked` (nobody checks it), `healthy`, `failed_active_check`, or `ejected` when any worker leaves it out
+    for what became of its requests. `failed_active_check`, `ejected`: how many workers leave it out for that.
+    """
 
     address: str
     hostname: str
     weight: int
     health: str
+    failed_active_check: int
+    ejected: int
     requests_active: int
     requests_total: int
     connections_active: int
 
 
+def health_text(host: HostView, workers: int) -> str:
+    """`healthy`, or `ejected by 1 of 2 workers`."""
+    if not host["ejected"]:
+        return host["health"]
+    ejected = f"ejected by {host['ejected']} of {workers} worker{'s' if workers > 1 else ''}"
+    return f"{host['health']}, {ejected}" if host["health"] != "ejected" else ejected
+
+
 class ClusterView(TypedDict):
-    """One cluster as it is now."""
+    """One cluster as it is now, in all of the `workers`."""
 
     name: str
+    workers: int
     type: str
     lb_type: str
     hosts: list[HostView]

@@ -8,6 +8,7 @@ from typing import Final
 
 from pymosn.config.schema.cluster import HealthCheck, HttpProbe
 from pymosn.core.addresses import split_address
+from pymosn.network.dialer import UNIX, host_field
 
 #: Bytes of a reply's head that a probe reads for its status line.
 LONGEST_LINE: Final = 8192
@@ -27,29 +28,36 @@ def http_settings(check: HealthCheck) -> HttpProbe | None:
 
 
 async def probe(address: str, check: HealthCheck) -> bool:
-    """Asks the host at `address` (`host:port`) once; see `Probe`."""
+    """Asks the host at `address` (`host:port` or `unix:/path`) once; see `Probe`."""
     settings = http_settings(check)
-    host, port = split_address(address)
     if settings is None:
         async with asyncio.timeout(check.timeout):
-            _, writer = await asyncio.open_connection(host, port)
+            _, writer = await _connect(address, 0)
             writer.close()
         return True
     async with asyncio.timeout(min(check.timeout, settings.timeout) or check.timeout):
-        status = await _status(host, settings.port or port, settings, address)
+        status = await _status(settings, address)
     if not settings.codes:
         return status == 200
     return any(codes.Start <= status <= codes.End for codes in settings.codes)
 
 
-async def _status(host: str, port: int, settings: HttpProbe, address: str) -> int:
+async def _connect(address: str, port: int) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
+    """A connection to `address`, or, when `port` is not 0, to that port of its host; a unix socket has none."""
+    if address.startswith(UNIX):
+        return await asyncio.open_unix_connection(address.removeprefix(UNIX), limit=LONGEST_LINE)
+    host, own_port = split_address(address)
+    return await asyncio.open_connection(host, port or own_port, limit=LONGEST_LINE)
+
+
+async def _status(settings: HttpProbe, address: str) -> int:
     """The status of the reply, 0 when it is no HTTP."""
-    reader, writer = await asyncio.open_connection(host, port, limit=LONGEST_LINE)
+    reader, writer = await _connect(address, settings.port)
     try:
         target = settings.path if settings.path.startswith("/") else f"/{settings.path}"
         lines = (
             f"{settings.method or 'GET'} {target} HTTP/1.1",
-            f"Host: {settings.domain or address}",
+            f"Host: {settings.domain or host_field(address)}",
             "User-Agent: pymosn-health-check",
             "Accept: */*",
             "Connection: close",

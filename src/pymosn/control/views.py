@@ -14,7 +14,7 @@ from pymosn.config.dump import dump
 from pymosn.config.schema import RouterConfiguration
 from pymosn.config.schema.router import Route
 from pymosn.control.guard import read_body
-from pymosn.control.plane import ClusterView, ControlPlane
+from pymosn.control.plane import ClusterView, ControlPlane, health_text
 
 
 class Views:
@@ -47,7 +47,8 @@ class Views:
 
         try:
             question = msgspec.json.decode(await read_body(request), type=Question)
-            answer = await asyncio.to_thread(explain, self._plane.current(), question)
+            live = {cluster["name"]: cluster for cluster in await self._plane.live_clusters()}
+            answer = await asyncio.to_thread(explain, self._plane.current(), question, live)
         except (msgspec.MsgspecError, QuestionError) as error:
             return json_response({"error": str(error)}, 400)
         return PlainTextResponse(as_text(answer)) if wants_text(request) else json_response(answer)
@@ -68,7 +69,7 @@ def _cluster_text(cluster: ClusterView) -> str:
     for host in cluster["hosts"]:
         name = f" ({host['hostname']})" if host["hostname"] else ""
         load = f"{host['requests_active']} requests of {host['requests_total']}, {host['connections_active']} connections"
-        lines.append(f"  {host['address']}{name} weight {host['weight']}, {host['health']}: {load}")
+        lines.append(f"  {host['address']}{name} weight {host['weight']}, {health_text(host, cluster['workers'])}: {load}")
     if not cluster["hosts"]:
         lines.append("  no hosts")
     return "\n".join([*lines, ""])

@@ -1,4 +1,4 @@
-"""Addresses as MOSN writes them: `127.0.0.1:80`, `[::1]:80`, `:80`, `name:80`."""
+"""Addresses as MOSN writes them: `127.0.0.1:80`, `[::1]:80`, `:80`, `name:80`; of hosts also `unix:/path`."""
 
 from __future__ import annotations
 

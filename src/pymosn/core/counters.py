@@ -132,6 +132,10 @@ class Metrics:
         """Forgets the groups of which `wanted(type, labels)` says no; who holds their counters may still count."""
         self._groups = {key: group for key, group in self._groups.items() if wanted(key[0], key[1])}
 
+    def drop(self, type_name: str, *labels: tuple[str, str]) -> None:
+        """Forgets one group."""
+        self._groups.pop((type_name, labels), None)
+
     def snapshot(self) -> list[GroupData]:
         """Everything as plain data."""
         return [group.data() for group in self._groups.values()]
@@ -196,3 +200,6 @@ class UpstreamStats:
         self.request_duration = group.histogram("request_duration_time")
         self.response_success = group.counter("response_success")
         self.response_failed = group.counter("response_failed")
+        #: Hosts that this worker leaves out for that reason: of one host 0 or 1.
+        self.ejected = group.gauge("ejected")
+        self.failed_active_check = group.gauge("failed_active_check")

@@ -6,7 +6,7 @@ import asyncio
 import contextlib
 import socket
 import struct
-from typing import Final
+from typing import Any, Final
 
 from mypy_extensions import i64, mypyc_attr
 
@@ -90,6 +90,16 @@ class TcpConnection(Connection):
                 network_filter.on_connection(self)
         if self._owner.is_draining:
             self.drain()
+
+    def hand_over(self, owner: ConnectionOwner, filters: list[NetworkFilter]) -> None:
+        """Gives it to another owner and other filters, before any of them has heard of it."""
+        self._owner = owner
+        self._filter = filters[0]
+        self._rest = filters[1:] if len(filters) > 1 else None
+
+    def transport_socket(self) -> Any:
+        """The event loop's socket object; None when the connection is gone."""
+        return self._transport.get_extra_info("socket") if self._transport is not None else None
 
     def data_received(self, data: bytes) -> None:
         self._clock.tick()

@@ -8,12 +8,13 @@ from typing import Final
 
 from mypy_extensions import i64
 
-from pymosn.api.network import FilterChainFactory
+from pymosn.api.network import FilterChainFactory, join_address
 from pymosn.core.clock import Clock
 from pymosn.core.counters import DownstreamStats
 from pymosn.core.failure import DRAINING
 from pymosn.core.timers import TimerWheel
 from pymosn.network.connection import ConnectionOwner, TcpConnection
+from pymosn.network.original_dst import OriginalDst, redirected_from
 
 #: Connections that may wait to be accepted.
 BACKLOG: Final = 4096
@@ -29,6 +30,22 @@ class ConnectionNumbers:
         """The next number."""
         self._last += 1
         return self._last
+
+
+class ListenerDirectory:
+    """The listeners of a worker by `ip:port`, those without a socket among them; replaced whole by a change."""
+
+    def __init__(self) -> None:
+        self.by_address: dict[str, Listener] = {}
+
+    def find(self, ip: str, port: i64, original: OriginalDst) -> Listener | None:
+        """The listener with exactly that address, else the one that takes the port for all; None when there is none."""
+        exact = self.by_address.get(join_address(ip, port))
+        if exact is not None:
+            return exact
+        if ":" in ip:
+            return self.by_address.get(join_address("::1" if original.fallback_to_local else "::", port))
+        return self.by_address.get(join_address("127.0.0.1" if original.fallback_to_local else "0.0.0.0", port))
 
 
 class Listener(ConnectionOwner):
@@ -50,6 +67,10 @@ class Listener(ConnectionOwner):
         self.stats = stats
         #: Makes the filters of new connections; may be replaced.
         self.factory = factory
+        #: How it finds where redirected clients wanted to go; None when nobody redirects to it.
+        self.original_dst: OriginalDst | None = None
+        #: Where it finds who takes them.
+        self.directory: ListenerDirectory | None = None
         self._numbers = numbers
         self._clock = clock
         self._wheel = wheel
@@ -110,6 +131,30 @@ class Listener(ConnectionOwner):
             connection.abort(DRAINING)
 
     def on_open(self, connection: TcpConnection) -> None:
+        original = self.original_dst
+        if original is not None:
+            taker = self._find_taker(connection, original)
+            if taker is not self:
+                connection.hand_over(taker, taker.factory.create())
+                taker.take(connection)
+                return
+        self.take(connection)
+
+    def _find_taker(self, connection: TcpConnection, original: OriginalDst) -> Listener:
+        """The listener for which a connection was meant; notes at the connection where its client wanted to go."""
+        if original.is_transparent:
+            found: tuple[str, int] | None = (connection.local_ip, int(connection.local_port))
+        else:
+            found = redirected_from(connection.transport_socket())
+        if found is None:
+            return self
+        ip, port = found
+        connection.original_destination = join_address(ip, port)
+        taker = self.directory.find(ip, port, original) if self.directory is not None else None
+        return self if taker is None else taker
+
+    def take(self, connection: TcpConnection) -> None:
+        """The connection is this listener's."""
         self._connections.add(connection)
         self.stats.connection_total.value += 1
         self.stats.connection_active.value += 1

@@ -164,7 +164,7 @@ class AttemptingExchange(RequestingExchange):
     def _retry(self, cluster: Cluster, tried: ClusterHost, failure: Failure) -> bool:
         """Tries again, if possible not at `tried`; False when number, state of the request, cluster or hosts forbid it."""
         tries = self.attempts - self._replaced
-        if not retries_left(self._retry_policy, tries, len(cluster.hosts)) or is_disabled(self):
+        if not retries_left(self._retry_policy, tries, cluster.choices()) or is_disabled(self):
             return False
         if self._is_sent and not self._can_repeat():
             return False
@@ -183,7 +183,7 @@ class AttemptingExchange(RequestingExchange):
             before.discard()
         cluster.stats.request_retry.value += 1
         self._is_sent = False
-        pause = pause_before(failure, tries, len(cluster.hosts))
+        pause = pause_before(failure, tries, cluster.choices())
         self._try(cluster, host, False, cluster.limits, pause)
         return True
 

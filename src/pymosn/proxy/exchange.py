@@ -28,6 +28,7 @@ from pymosn.proxy.mirroring import draw_mirrors
 from pymosn.routing.actions import DirectResponse, Forward, Redirect, RetryPolicy, Target, asked_timeouts
 from pymosn.routing.hashing import NO_HASH, hash_value
 from pymosn.upstream.cluster import Cluster
+from pymosn.upstream.original_dst import destination
 
 
 class ProxyExchange(AttemptingExchange):
@@ -130,6 +131,8 @@ class ProxyExchange(AttemptingExchange):
         self._timeout = action.timeout
         if not action.is_plain or target.subset is not None or cluster.balancer.uses_hash:
             self._prepare_for(action, target, cluster)
+        if cluster.original is not None:
+            self.own_selection().destination = destination(cluster.original, self)
         if self.request.has_timeout or self._options.filters.sees_requests:
             self._timeout, self._try_timeout = asked_timeouts(action, self)
         if self.choices is not None:

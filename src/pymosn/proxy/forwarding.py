@@ -6,6 +6,7 @@ from pymosn.api.network import Connection
 from pymosn.api.proxy import Exchange
 from pymosn.core.headers import Headers
 from pymosn.core.message import RequestHead
+from pymosn.network.dialer import host_field
 from pymosn.proxy.options import ProxyOptions
 from pymosn.proxy.runtime import RequestIds
 from pymosn.routing.rewrites import RequestChanges, rewrite_host
@@ -24,15 +25,16 @@ def add_forwarding_fields(exchange: Exchange, options: ProxyOptions, ids: Reques
     lines = b""
     if not head.raw_host and head.headers.get_raw(b"host") is None:
         # An HTTP/1.0 client may say none, an HTTP/1.1 upstream must be told one.
-        lines = b"host: " + exchange.upstream_address.encode() + b"\r\n"
+        lines = b"host: " + host_field(exchange.upstream_address).encode() + b"\r\n"
     if options.x_forwarded:
         if head.has_forwarded_for or head.has_forwarded_proto:
             lines = lines + _append(head, connection)
         else:
             if not connection.forwarded_lines:
-                address = connection.remote_ip.encode()
-                proto = head.scheme.encode()
-                connection.forwarded_lines = b"x-forwarded-for: %b\r\nx-forwarded-proto: %b\r\n" % (address, proto)
+                lines_of_client = b"x-forwarded-proto: " + head.scheme.encode() + b"\r\n"
+                if connection.remote_ip:  # a client on a unix socket has none
+                    lines_of_client = b"x-forwarded-for: " + connection.remote_ip.encode() + b"\r\n" + lines_of_client
+                connection.forwarded_lines = lines_of_client
             lines = lines + connection.forwarded_lines
     if options.x_request_id and not head.has_request_id:
         lines = lines + b"x-request-id: " + ids.next() + b"\r\n"
@@ -60,9 +62,9 @@ def change_response(exchange: Exchange, headers: Headers) -> None:
 def _append(head: RequestHead, connection: Connection) -> bytes:
     chain = connection.remote_ip
     if head.has_forwarded_for:
-        chain = ", ".join([*head.headers.get_all("x-forwarded-for"), chain])
+        chain = ", ".join([*head.headers.get_all("x-forwarded-for"), *([chain] if chain else [])])
         head.headers.remove_raw(b"x-forwarded-for")
-    lines = b"x-forwarded-for: " + chain.encode("utf-8", "surrogateescape") + b"\r\n"
+    lines = b"x-forwarded-for: " + chain.encode("utf-8", "surrogateescape") + b"\r\n" if chain else b""
     if not head.has_forwarded_proto:
         lines += b"x-forwarded-proto: " + head.scheme.encode() + b"\r\n"
     return lines

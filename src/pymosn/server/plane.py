@@ -4,8 +4,9 @@ import os
 from typing import Any, Final
 
 from pymosn.config.build_filters import filter_name
+from pymosn.config.check.clusters import is_original
 from pymosn.config.dump import dump
-from pymosn.config.schema import Cluster, MosnConfig, StreamFilter
+from pymosn.config.schema import Cluster, Host, MosnConfig, StreamFilter
 from pymosn.control.health import HealthChecks
 from pymosn.control.plane import AllocationView, ClusterView, ControlPlane, Edit, FilterView, HostView, Outcome, WorkerInfo
 from pymosn.core.counters import GroupData
@@ -24,6 +25,9 @@ STOPPING: Final = 9
 
 #: MOSN's feature gates; what they switch is not built.
 FEATURE_GATES: Final = ("auto_config", "XdsMtlsEnable", "PayLoadLimitEnable", "MultiTenantMode")
+
+#: The labels of a metric group.
+Labels = frozenset[tuple[str, str]]
 
 _HEALTH: Final = {None: "unchecked", True: "healthy", False: "failed_active_check"}
 
@@ -74,27 +78,41 @@ class SupervisorPlane(ControlPlane):
         return self._changes.effective
 
     async def live_clusters(self) -> list[ClusterView]:
-        groups = {frozenset(group["labels"]): group for group in await self._fleet.stats() if group["type"] == "upstream"}
+        groups = {Labels(group["labels"]): group for group in await self._fleet.stats() if group["type"] == "upstream"}
         return [self._cluster(cluster, groups) for cluster in self._changes.effective.cluster_manager.clusters]
 
-    def _cluster(self, cluster: Cluster, groups: dict[frozenset[tuple[str, str]], GroupData]) -> ClusterView:
-        hosts: list[HostView] = []
-        for host in {host.address: host for host in reversed(cluster.hosts)}.values():
-            group = groups.get(frozenset([("cluster", cluster.name), ("host", host.address)]))
-            gauges, counters = (group["gauges"], group["counters"]) if group is not None else ({}, {})
-            hosts.append(
-                {
-                    "address": host.address,
-                    "hostname": host.hostname,
-                    "weight": host.weight,
-                    "health": _HEALTH[self._health.state(cluster.name, host.address)],
-                    "requests_active": gauges.get("request_active", 0),
-                    "requests_total": counters.get("request_total", 0),
-                    "connections_active": gauges.get("connection_active", 0),
-                }
-            )
-        hosts.reverse()
-        return {"name": cluster.name, "type": cluster.type or "SIMPLE", "lb_type": cluster.lb_type, "hosts": hosts}
+    def _cluster(self, cluster: Cluster, groups: dict[Labels, GroupData]) -> ClusterView:
+        hosts = list({host.address: host for host in reversed(cluster.hosts)}.values())[::-1]
+        if is_original(cluster):
+            # Only the workers know them.
+            found = [dict(labels).get("host") for labels in groups if ("cluster", cluster.name) in labels]
+            hosts = [Host(address=address) for address in sorted(filter(None, found))]
+        return {
+            "name": cluster.name,
+            "workers": len(self._fleet.workers()),
+            "type": cluster.type or "SIMPLE",
+            "lb_type": "LB_ORIGINAL_DST" if is_original(cluster) else cluster.lb_type,
+            "hosts": [
+                self._host(cluster.name, host, groups.get(Labels([("cluster", cluster.name), ("host", host.address)])))
+                for host in hosts
+            ],
+        }
+
+    def _host(self, cluster: str, host: Host, group: GroupData | None) -> HostView:
+        gauges, counters = (group["gauges"], group["counters"]) if group is not None else ({}, {})
+        health = _HEALTH[self._health.state(cluster, host.address)]
+        ejected = gauges.get("ejected", 0)
+        return {
+            "address": host.address,
+            "hostname": host.hostname,
+            "weight": host.weight,
+            "health": "ejected" if ejected and health != "failed_active_check" else health,
+            "failed_active_check": gauges.get("failed_active_check", 0),
+            "ejected": ejected,
+            "requests_active": gauges.get("request_active", 0),
+            "requests_total": counters.get("request_total", 0),
+            "connections_active": gauges.get("connection_active", 0),
+        }
 
     async def filters(self) -> list[FilterView]:
         groups = {group["labels"][0][1]: group for group in await self._fleet.stats() if group["type"] == "filter"}

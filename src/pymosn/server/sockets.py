@@ -1,13 +1,19 @@
-"""Listening sockets: one with SO_REUSEPORT for each listener and worker, all bound before anything starts."""
+"""Listening sockets, all bound before anything starts: one with SO_REUSEPORT for each TCP listener and worker.
+
+A unix socket cannot be bound twice, so all workers share one.
+"""
 
 import errno
 import os
 import socket
+import stat
 from collections.abc import Iterable
 from typing import Final
 
 #: Connections that may wait to be accepted; the kernel cuts it to net.core.somaxconn.
 BACKLOG: Final = 4096
+#: linux/in6.h
+IPV6_TRANSPARENT: Final = 75
 
 
 class BindError(Exception):
@@ -26,10 +32,13 @@ def parse_address(text: str) -> tuple[str, int]:
     return host, int(port)
 
 
-def listen(owner: str, host: str, port: int, count: int, is_ours: bool = False) -> list[socket.socket]:
+def listen(
+    owner: str, host: str, port: int, count: int, is_ours: bool = False, transparent: bool = False
+) -> list[socket.socket]:
     """`count` listening TCP sockets that share one address; port 0 is chosen once.
 
-    `is_ours`: this process listens there already, and the new sockets shall stand beside those.
+    `is_ours`: this process listens there already, and the new sockets shall stand beside those. `transparent`: they also
+    accept what the kernel hands over for addresses of others (TPROXY), which takes CAP_NET_ADMIN.
     `owner` names whose address it is ("listener clientListener"). BindError when it is taken or not of this machine;
     then none of them is left open.
     """
@@ -45,6 +54,8 @@ def listen(owner: str, host: str, port: int, count: int, is_ours: bool = False) 
             sock = _new_socket(family)
             sockets.append(sock)
             sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
+            if transparent:
+                _make_transparent(sock)
             sock.bind(address)
             sock.listen(BACKLOG)
             sock.setblocking(False)
@@ -53,6 +64,40 @@ def listen(owner: str, host: str, port: int, count: int, is_ours: bool = False) 
         where = f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
         raise BindError(f"{owner}: cannot listen on {where}: {_reason(error)}") from error
     return sockets
+
+
+def listen_unix(owner: str, path: str) -> socket.socket:
+    """A listening unix socket at `path`. A socket file that nobody listens on any more is removed first.
+
+    `owner`: as in `listen`. BindError when the path is taken, by a process that answers or by something that is no socket.
+    """
+    sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+    try:
+        if os.path.lexists(path):
+            _remove_stale(path)
+        sock.bind(path)
+        sock.listen(BACKLOG)
+        sock.setblocking(False)
+    except OSError as error:
+        sock.close()
+        raise BindError(f"{owner}: cannot listen on {path}: {_reason(error)}") from error
+    return sock
+
+
+def _remove_stale(path: str) -> None:
+    """Removes a socket file that nobody listens on; OSError when there is something else."""
+    if not stat.S_ISSOCK(os.lstat(path).st_mode):
+        raise OSError(errno.EEXIST, "")
+    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as probe:
+        probe.setblocking(False)  # a full backlog, too, means that somebody listens
+        try:
+            probe.connect(path)
+        except ConnectionRefusedError:
+            os.unlink(path)
+            return
+        except BlockingIOError:
+            pass
+    raise OSError(errno.EADDRINUSE, "")
 
 
 def close_all(sockets: Iterable[socket.socket]) -> None:
@@ -79,11 +124,20 @@ def _new_socket(family: socket.AddressFamily) -> socket.socket:
     return sock
 
 
+def _make_transparent(sock: socket.socket) -> None:
+    if sock.family == socket.AF_INET6:
+        sock.setsockopt(socket.IPPROTO_IPV6, IPV6_TRANSPARENT, 1)
+    else:
+        sock.setsockopt(socket.SOL_IP, socket.IP_TRANSPARENT, 1)
+
+
 def _reason(error: OSError) -> str:
     if isinstance(error, socket.gaierror):
         return f"the name does not resolve ({error.strerror})"
     if error.errno == errno.EADDRINUSE:
         return "the address is in use by another process"
+    if error.errno == errno.EEXIST:
+        return "there is a file that is not a socket"
     if error.errno == errno.EADDRNOTAVAIL:
         return "the address does not belong to this machine"
     return os.strerror(error.errno) if error.errno else str(error)

@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
+from mypy_extensions import i64
+
 from pymosn.api.network import Dialer
 from pymosn.api.stream import ConnectionPool, StreamProtocol
-from pymosn.api.upstream import FAILED_ACTIVE_CHECK, Balancer, Host, Selection
+from pymosn.api.upstream import EJECTED, FAILED_ACTIVE_CHECK, Balancer, Host, Selection
 from pymosn.core.clock import Clock
 from pymosn.core.counters import Metrics, UpstreamStats
-from pymosn.core.failure import ALL_UNHEALTHY, NO_HOSTS, Failure
+from pymosn.core.failure import ALL_UNHEALTHY, NO_HOSTS, OVERFLOW, Failure
 from pymosn.core.registry import Registry
 from pymosn.core.timers import TimerWheel
+from pymosn.network.original_dst import OwnAddresses
 from pymosn.upstream.balancers import BalancerMaker, RoundRobin, make_balancer
 from pymosn.upstream.choosing import BalancerOptions
 from pymosn.upstream.ejection import Ejector, Outcomes
 from pymosn.upstream.limits import Limits
+from pymosn.upstream.original_dst import GuardedDialer, HostSource, OriginalHosts
 from pymosn.upstream.plan import ClusterPlan, HostPlan
 from pymosn.upstream.slow_start import SlowStart
 from pymosn.upstream.subset import SubsetBalancer, has_metadata
@@ -22,11 +26,19 @@ from pymosn.upstream.subset import SubsetBalancer, has_metadata
 class PoolMaker:
     """What it takes to open pools; one per worker."""
 
-    def __init__(self, protocols: Registry[StreamProtocol], dialer: Dialer, wheel: TimerWheel) -> None:
+    def __init__(
+        self, protocols: Registry[StreamProtocol], dialer: Dialer, wheel: TimerWheel, own: OwnAddresses | None = None
+    ) -> None:
+        """`own`: where this process listens, which no client may name as its destination."""
         self.protocols = protocols
         self.dialer = dialer
         self.wheel = wheel
+        self.own = OwnAddresses() if own is None else own
         self.clock: Clock = wheel.clock
+
+    def guarded(self) -> PoolMaker:
+        """The same for hosts that clients name."""
+        return PoolMaker(self.protocols, GuardedDialer(self.dialer, self.own), self.wheel, self.own)
 
 
 class ClusterHost(Host):
@@ -51,6 +63,14 @@ class ClusterHost(Host):
         self._outcomes: Outcomes | None = None
         self._is_closed = False
         self.open(plan, cluster, limits)
+
+    def set_health_flag(self, flag: i64, on: bool, now: float) -> None:
+        was_on = self.health_flags & flag != 0
+        super().set_health_flag(flag, on, now)
+        if was_on != on:
+            for stats in (self.stats, self.cluster_stats):
+                gauge = stats.ejected if flag == EJECTED else stats.failed_active_check
+                gauge.value += 1 if on else -1
 
     def open(self, plan: HostPlan, cluster: ClusterPlan, limits: Limits) -> None:
         """Takes other settings, and is used anew if it was closed. Open connections keep what they were opened with."""
@@ -99,6 +119,7 @@ class ClusterHost(Host):
         """Closes the pools; requests in flight keep their connections."""
         self._is_closed = True
         self.watch(None)
+        self.set_active_health(True)
         for pool in self._pools.values():
             pool.close()
 
@@ -160,7 +181,7 @@ class ClusterHost(Host):
         self.cluster_stats.request_pending_overflow.value += 1
 
 
-class Cluster:
+class Cluster(HostSource):
     """Hosts that do the same work, and the balancer that chooses among them.
 
     Made beside the one in force; `Clusters.replace` makes it act.
@@ -172,28 +193,35 @@ class Cluster:
         hosts: list[ClusterHost],
         kind: BalancerMaker,
         maker: PoolMaker,
-        stats: UpstreamStats,
+        metrics: Metrics,
         limits: Limits,
     ) -> None:
         self.name = plan.name
         self.plan = plan
         self.hosts = hosts
-        self.stats = stats
+        self.stats = UpstreamStats(metrics.group("upstream", ("cluster", plan.name)))
         self.limits = limits
         self.balancer: Balancer = RoundRobin([])
+        #: Set when its hosts are where the clients want to go.
+        self.original = plan.original
         self._kind = kind
         self._maker = maker
+        self._metrics = metrics
 
     def enter(self, before: Cluster | None) -> None:
         """It is in force from now on, in place of `before`: hosts and limits that both have get its settings."""
         plan = self.plan
+        if before is not None:
+            self.limits = before.limits
+        self.limits.change(plan.limits)
+        if plan.original is not None:
+            self._enter_original(before, plan)
+            return
         known: dict[str, ClusterHost] = {}
         if before is not None:
             # Another change may have come in between, so what is in force now counts, not what was when this was made.
-            known = {host.address: host for host in before.hosts}
+            known = _known_hosts(before, plan)
             self.hosts = [known.get(host.address, host) for host in self.hosts]
-            self.limits = before.limits
-        self.limits.change(plan.limits)
         choices: list[Host] = list(self.hosts)
         ejector = Ejector(plan.ejection, choices) if plan.ejection is not None else None
         for host, host_plan in zip(self.hosts, plan.hosts, strict=True):
@@ -201,10 +229,38 @@ class Cluster:
             host.watch(ejector)
             if before is not None and host.address not in known:
                 host.healthy_since = self._maker.clock.now
-        if before is not None and before.plan.hosts == plan.hosts and before.plan.balancing == plan.balancing:
+        if before is not None and _chooses_alike(before.plan, plan):
             self.balancer = before.balancer
         else:
             self.balancer = self._make_balancer(choices)
+
+    def _enter_original(self, before: Cluster | None, plan: ClusterPlan) -> None:
+        kept = before.balancer if before is not None else None
+        if before is None or not isinstance(kept, OriginalHosts):
+            self.balancer = OriginalHosts(self, self._maker.clock, self._maker.wheel)
+            return
+        kept.source = self
+        self.balancer = kept
+        self.hosts = before.hosts
+        for host in self.hosts:
+            host.open(HostPlan(host.address, host.address), plan, self.limits)
+
+    def new_host(self, address: str) -> Host:
+        group = self._metrics.group("upstream", ("cluster", self.name), ("host", address))
+        plan = HostPlan(address, address)
+        host = ClusterHost(plan, self.plan, self.limits, UpstreamStats(group), self.stats, self._maker.guarded())
+        self.hosts.append(host)
+        return host
+
+    def drop_host(self, host: Host) -> None:
+        assert isinstance(host, ClusterHost)
+        self.hosts.remove(host)
+        host.close()
+        self._metrics.drop("upstream", ("cluster", self.name), ("host", host.address))
+
+    def choices(self) -> i64:
+        """How many hosts there are for a request."""
+        return 1 if self.original is not None else len(self.hosts)
 
     def _make_balancer(self, choices: list[Host]) -> Balancer:
         plan = self.plan.balancing
@@ -232,6 +288,8 @@ class Cluster:
     def why_nobody(self, selection: Selection) -> Failure:
         """What to say when the balancer found no host."""
         wanted = selection.subset
+        if self.original is not None:
+            return OVERFLOW if selection.destination else NO_HOSTS
         if wanted is not None and self.plan.balancing.subset is not None:
             return ALL_UNHEALTHY if any(has_metadata(host, wanted) for host in self.hosts) else NO_HOSTS
         return ALL_UNHEALTHY if self.hosts else NO_HOSTS
@@ -252,7 +310,7 @@ def make_cluster(
     """
     stats = UpstreamStats(metrics.group("upstream", ("cluster", plan.name)))
     limits = before.limits if before is not None else Limits(plan.limits)
-    known = {host.address: host for host in before.hosts} if before is not None else {}
+    known = _known_hosts(before, plan) if before is not None else {}
     hosts: list[ClusterHost] = []
     for host_plan in plan.hosts:
         host = known.get(host_plan.address)
@@ -260,7 +318,19 @@ def make_cluster(
             group = metrics.group("upstream", ("cluster", plan.name), ("host", host_plan.address))
             host = ClusterHost(host_plan, plan, limits, UpstreamStats(group), stats, maker)
         hosts.append(host)
-    return Cluster(plan, hosts, kind, maker, stats, limits)
+    return Cluster(plan, hosts, kind, maker, metrics, limits)
+
+
+def _chooses_alike(before: ClusterPlan, after: ClusterPlan) -> bool:
+    """Whether a balancer made for one plan does for the other."""
+    return before.original is None and before.hosts == after.hosts and before.balancing == after.balancing
+
+
+def _known_hosts(before: Cluster, plan: ClusterPlan) -> dict[str, ClusterHost]:
+    """The hosts of the cluster in force that one with `plan` may go on with, by address."""
+    if before.original is not None or plan.original is not None:
+        return {}
+    return {host.address: host for host in before.hosts}
 
 
 class Clusters:
@@ -283,7 +353,11 @@ class Clusters:
         self.by_name = by_name
         kept = {id(host) for cluster in by_name.values() for host in cluster.hosts}
         for name, cluster in old.items():
-            if by_name.get(name) is not cluster:
+            after = by_name.get(name)
+            if after is not cluster:
+                balancer = cluster.balancer
+                if isinstance(balancer, OriginalHosts) and (after is None or after.balancer is not balancer):
+                    balancer.forget_all()
                 for host in cluster.hosts:
                     if id(host) not in kept:
                         host.close()

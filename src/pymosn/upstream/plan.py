@@ -65,6 +65,17 @@ class EjectionPlan(NamedTuple):
     max_ejection_percent: float = 10.0
 
 
+class OriginalPlan(NamedTuple):
+    """A cluster whose hosts are where clients wanted to go (key reference section 8.7).
+
+    `header`: the request header (lower case) that says where before the connection does, empty for none. `replace_local`:
+    to this machine, with the port that was wanted.
+    """
+
+    header: str = ""
+    replace_local: bool = False
+
+
 class ClusterPlan(NamedTuple):
     """A whole cluster."""
 
@@ -77,3 +88,4 @@ class ClusterPlan(NamedTuple):
     idle_timeout: float = 0.0
     max_requests_per_connection: int = 0
     buffer_limit: int = 0
+    original: OriginalPlan | None = None

@@ -74,11 +74,13 @@ def severity_at(path: str, value: Any) -> str | None:
         (f"{LISTENER}.address", ":80", NOTHING),
         (f"{LISTENER}.network", "TCP", NOTHING),
         (f"{LISTENER}.network", "udp", ERROR),
-        (f"{LISTENER}.network", "unix", ERROR),
+        (f"{LISTENER}.network", "unx", ERROR),
         (f"{LISTENER}.network", "tpc", ERROR),
         (f"{LISTENER}.bind_port", False, WARNING),
         (f"{LISTENER}.inspector", True, WARNING),
-        (f"{LISTENER}.use_original_dst", "redirect", WARNING),
+        (f"{LISTENER}.use_original_dst", "redirect", NOTHING),
+        (f"{LISTENER}.use_original_dst", "tproxy", NOTHING),
+        (f"{LISTENER}.use_original_dst", "redir", WARNING),
         (f"{LISTENER}.access_logs", [{"log_format": "%start_time% %response_code%"}], NOTHING),
         (f"{LISTENER}.access_logs", [{"log_format": r"100\% %request_header_X-Y%"}], NOTHING),
         (f"{LISTENER}.access_logs", [{"log_format": "%start_time"}], ERROR),
@@ -158,11 +160,11 @@ def severity_at(path: str, value: Any) -> str | None:
         (f"{ROUTE}.route", {"weighted_clusters": [{"cluster": {"name": "serverCluster"}}]}, ERROR),
         (f"{ROUTE}.route", {"weighted_clusters": [{"cluster": {"name": "x", "weight": 1}}]}, ERROR),
         (f"{CLUSTER}.type", "SIMPEL", WARNING),
-        (f"{CLUSTER}.type", "ORIGINAL_DST", WARNING),
+        (f"{CLUSTER}.type", "ORIGINL_DST", WARNING),
+        (f"{CLUSTER}.type", "strict_dns", WARNING),
         (f"{CLUSTER}.lb_type", "LB_ROUNDROBIN", NOTHING),
         (f"{CLUSTER}.lb_type", "LB_MAGLEV", NOTHING),
         (f"{CLUSTER}.lb_type", "LB_RING_HASH", NOTHING),
-        (f"{CLUSTER}.lb_type", "LB_ORIGINAL_DST", WARNING),
         (f"{CLUSTER}.lb_type", "RANDOM", WARNING),
         (f"{CLUSTER}.tls_context", {"status": True}, ERROR),
         (f"{CLUSTER}.cluster_manager_tls", True, ERROR),
@@ -170,7 +172,16 @@ def severity_at(path: str, value: Any) -> str | None:
         (f"{CLUSTER}.hosts", [], WARNING),
         (f"{CLUSTER}.hosts", [{"address": "1.2.3:80"}], ERROR),
         (f"{CLUSTER}.hosts", [{"address": "host:0"}], ERROR),
-        (f"{CLUSTER}.hosts", [{"address": "unix:/tmp/x"}], ERROR),
+        (f"{CLUSTER}.hosts", [{"address": "unix:/tmp/x"}], NOTHING),
+        (f"{CLUSTER}.hosts", [{"address": "unix:"}], ERROR),
+        (f"{CLUSTER}.hosts", [{"address": "unix:@abstract"}], ERROR),
+        (f"{CLUSTER}.hosts", [{"address": "unix:/" + "x" * 107}], ERROR),
+        (f"{CLUSTER}.health_check", {"protocol": "SofaRpc"}, NOTHING),
+        (f"{CLUSTER}.health_check", {"protocol": "htpp"}, WARNING),
+        (f"{CLUSTER}.health_check", {"protocol": "Http1"}, WARNING),
+        (f"{CLUSTER}.health_check", {"protocol": "http", "check_config": {"http_check_config": {}}}, NOTHING),
+        (f"{CLUSTER}.dns_lookup_family", "V6", WARNING),
+        (f"{CLUSTER}.respect_dns_ttl", True, WARNING),
         (f"{CLUSTER}.hosts", [{"address": "h:1"}, {"address": "h:1"}], WARNING),
         (f"{CLUSTER}.hosts", [{"address": "h:1", "weight": 3}], NOTHING),
         (f"{CLUSTER}.hosts", [{"address": "h:1", "weight": 129}], WARNING),
@@ -233,3 +244,91 @@ def test_a_faulty_entry_does_not_shift_the_places_of_the_next() -> None:
 @pytest.mark.parametrize(("processor", "workers"), [(0, 8), (3, 3), (2.7, 2), ("auto", 8), ("4", 4), ("many", 8), (-1, 8)])
 def test_processor_is_the_number_of_workers(processor: int | float | str, workers: int) -> None:
     assert Server(processor=processor).workers(8) == workers
+
+
+def faults_of(*changes: tuple[str, Any]) -> list[tuple[str, str]]:
+    """Severity and path of every fault of the built-in example with several values set."""
+    config: Any = json.loads(DEFAULT_CONFIG)
+    for path, value in changes:
+        at = config
+        *steps, last = path.replace("[", ".[").split(".")
+        for step in steps:
+            at = at[int(step[1:-1])] if step.startswith("[") else at[step]
+        at[last] = value
+    return [(fault.severity, fault.path) for fault in load_text(json.dumps(config), "f").faults]
+
+
+UNIX_LISTENER = ((f"{LISTENER}.network", "unix"), (f"{LISTENER}.address", "/tmp/x.sock"))
+DNS = (f"{CLUSTER}.type", "STRICT_DNS")
+ORIGINAL = ((f"{CLUSTER}.type", "ORIGINAL_DST"), (f"{CLUSTER}.lb_type", "LB_ORIGINAL_DST"))
+HEADER = (f"{CLUSTER}.original_dst_lb_config", {"use_header": True})
+
+
+@pytest.mark.parametrize(
+    ("changes", "expected"),
+    [
+        (UNIX_LISTENER, []),
+        ([(f"{LISTENER}.network", "Unix"), (f"{LISTENER}.address", "x" * 108)], [(ERROR, f"{LISTENER}.address")]),
+        ([*UNIX_LISTENER, (f"{LISTENER}.use_original_dst", "redirect")], [(ERROR, f"{LISTENER}.use_original_dst")]),
+        (
+            [*UNIX_LISTENER, (f"{SERVER}.listeners[1].network", "unix"), (f"{SERVER}.listeners[1].address", "/tmp/x.sock")],
+            [(ERROR, f"{SERVER}.listeners[1].address")],
+        ),
+        # A listener without a socket needs one that hands over to it.
+        ([(f"{SERVER}.listeners[1].bind_port", False)], [(WARNING, f"{SERVER}.listeners[1].bind_port")]),
+        ([(f"{SERVER}.listeners[1].bind_port", False), (f"{LISTENER}.use_original_dst", "redirect")], []),
+        ([(f"{LISTENER}.listener_filters", [{"type": "original_dst"}]), (f"{LISTENER}.use_original_dst", "tproxy")], []),
+        (
+            [
+                (f"{LISTENER}.listener_filters", [{"type": "original_dst", "config": {"type": "tprxy"}}]),
+                (f"{LISTENER}.use_original_dst", "tproxy"),
+            ],
+            [(ERROR, f"{LISTENER}.listener_filters[0].config.type")],
+        ),
+        # Where do requests go to?
+        (
+            [*ORIGINAL, (f"{CLUSTER}.hosts", [])],
+            [(WARNING, f"{CLUSTER}.type")],
+        ),
+        ([(f"{CLUSTER}.lb_type", "LB_ORIGINAL_DST"), (f"{CLUSTER}.hosts", []), HEADER], []),
+        ([ORIGINAL[0], (f"{CLUSTER}.hosts", []), HEADER], [(WARNING, f"{CLUSTER}.lb_type")]),  # it has LB_RANDOM
+        ([*ORIGINAL, HEADER], [(WARNING, f"{CLUSTER}.hosts")]),
+        (
+            [
+                *ORIGINAL,
+                (f"{CLUSTER}.hosts", []),
+                HEADER,
+                (f"{CLUSTER}.health_check", {"timeout": "9s"}),
+            ],
+            [(WARNING, f"{CLUSTER}.health_check")],
+        ),
+        (
+            [
+                *ORIGINAL,
+                (f"{CLUSTER}.hosts", []),
+                (f"{CLUSTER}.original_dst_lb_config", {"use_header": True, "header_name": "a b"}),
+            ],
+            [(ERROR, f"{CLUSTER}.original_dst_lb_config.header_name")],
+        ),
+        # DNS servers.
+        ([DNS, (f"{CLUSTER}.respect_dns_ttl", True)], []),
+        ([DNS, (f"{CLUSTER}.dns_resolvers", {"servers": ["192.0.2.1", "::1"], "port": "5353", "search": ["a.test"]})], []),
+        (
+            [DNS, (f"{CLUSTER}.dns_resolvers", {"servers": ["dns.test"], "port": "dns"})],
+            [(ERROR, f"{CLUSTER}.dns_resolvers.port"), (ERROR, f"{CLUSTER}.dns_resolvers.servers[0]")],
+        ),
+        ([DNS, (f"{CLUSTER}.dns_resolver_port", "99999")], [(ERROR, f"{CLUSTER}.dns_resolver_port")]),
+    ],
+)
+def test_several_changes(changes: list[tuple[str, Any]], expected: list[tuple[str, str]]) -> None:
+    assert sorted(faults_of(*changes)) == sorted(expected)
+
+
+def test_asking_dns_servers_without_the_library_is_an_error_with_its_place(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("pymosn.config.check.clusters.find_spec", lambda name: None)
+    config = with_change(f"{CLUSTER}.type", "STRICT_DNS")
+    config["cluster_manager"]["clusters"][0]["respect_dns_ttl"] = True
+    (fault,) = load_text(json.dumps(config, indent=1), "f").faults
+    assert (fault.severity, fault.path) == ("error", f"{CLUSTER}.respect_dns_ttl")
+    assert "pymosn[dns]" in fault.message
+    assert "respect_dns_ttl" in json.dumps(config, indent=1).splitlines()[fault.line - 1]

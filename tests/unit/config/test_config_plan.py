@@ -3,9 +3,18 @@
 import msgspec
 import pytest
 
+from pymosn.config.build_listeners import original_dst
 from pymosn.config.build_upstream import plan_cluster
-from pymosn.config.schema import Cluster
-from pymosn.upstream.plan import BalancingPlan, ClusterPlan, EjectionPlan, LimitPlan, SlowStartPlan, SubsetPlan
+from pymosn.config.schema import Cluster, Listener
+from pymosn.upstream.plan import (
+    BalancingPlan,
+    ClusterPlan,
+    EjectionPlan,
+    LimitPlan,
+    OriginalPlan,
+    SlowStartPlan,
+    SubsetPlan,
+)
 
 
 def plan(**keys: object) -> ClusterPlan:
@@ -64,3 +73,50 @@ def test_ejection() -> None:
     assert plan(outlier_detection={"consecutive_errors": 0, "error_rate": 20, "interval": 3.0}).ejection == EjectionPlan(
         0, error_rate=20.0, interval=3.0
     )
+
+
+@pytest.mark.parametrize(
+    ("keys", "expected"),
+    [
+        ({"type": "ORIGINAL_DST"}, OriginalPlan()),
+        ({"lb_type": "LB_ORIGINAL_DST"}, OriginalPlan()),
+        ({"type": "ORIGINAL_DST", "original_dst_lb_config": {"header_name": "X-To"}}, OriginalPlan()),
+        ({"type": "ORIGINAL_DST", "original_dst_lb_config": {"use_header": True}}, OriginalPlan("host")),
+        (
+            {
+                "type": "ORIGINAL_DST",
+                "original_dst_lb_config": {"use_header": True, "header_name": "X-To", "replace_local": True},
+            },
+            OriginalPlan("x-to", True),
+        ),
+        ({"type": "STRICT_DNS", "original_dst_lb_config": {"use_header": True}}, None),
+    ],
+)
+def test_where_clients_want_to_go(keys: dict[str, object], expected: OriginalPlan | None) -> None:
+    made = plan(hosts=[{"address": "a:1"}], outlier_detection={}, **keys)
+    assert made.original == expected
+    assert (made.hosts == (), made.ejection is None) == (expected is not None, expected is not None)
+
+
+@pytest.mark.parametrize(
+    ("keys", "expected"),
+    [
+        ({}, None),
+        ({"use_original_dst": "redir"}, None),
+        ({"listener_filters": [{"type": "original_dst"}]}, None),
+        ({"use_original_dst": "redirect"}, (False, False)),
+        ({"use_original_dst": "tproxy"}, (True, False)),
+        # The filter says how, as in MOSN.
+        ({"use_original_dst": "tproxy", "listener_filters": [{"type": "original_dst"}]}, (False, False)),
+        (
+            {
+                "use_original_dst": "redirect",
+                "listener_filters": [{"type": "original_dst", "config": {"type": "tproxy", "fallback_to_local": True}}],
+            },
+            (True, True),
+        ),
+    ],
+)
+def test_how_a_listener_finds_where(keys: dict[str, object], expected: tuple[bool, bool] | None) -> None:
+    made = original_dst(msgspec.convert(keys, Listener))
+    assert (made and (made.is_transparent, made.fallback_to_local)) == expected

@@ -97,11 +97,18 @@ class FakePlane(ControlPlane):
             "hostname": "one",
             "weight": 1,
             "health": "failed_active_check",
+            "failed_active_check": 2,
+            "ejected": 0,
             "requests_active": 2,
             "requests_total": 9,
             "connections_active": 3,
         }
-        return [{"name": "c", "type": "SIMPLE", "lb_type": "LB_RANDOM", "hosts": [host]}]
+        ejected: HostView = {**host, "address": "10.0.0.2:80", "hostname": "", "health": "ejected", "ejected": 1}
+        server: HostView = {**host, "address": "127.0.0.1:2046", "hostname": ""}
+        return [
+            {"name": "c", "workers": 2, "type": "SIMPLE", "lb_type": "LB_RANDOM", "hosts": [host, ejected]},
+            {"name": "clientCluster", "workers": 2, "type": "SIMPLE", "lb_type": "LB_RANDOM", "hosts": [server]},
+        ]
 
     def current(self) -> MosnConfig:
         return self.in_force
@@ -353,10 +360,11 @@ def test_changes_are_posted(client: AsgiClient, path: str) -> None:
 
 
 def test_live_views_for_programs_and_for_people(client: AsgiClient) -> None:
-    (cluster,) = client.get("/api/v1/clusters").json()
-    assert cluster["hosts"][0]["health"] == "failed_active_check"
+    (cluster,) = client.get("/api/v1/clusters?name=c").json()
+    assert [(host["health"], host["ejected"]) for host in cluster["hosts"]] == [("failed_active_check", 0), ("ejected", 1)]
     text = client.get("/api/v1/clusters?format=text").text
     assert "10.0.0.1:80 (one) weight 1, failed_active_check: 2 requests of 9, 3 connections" in text
+    assert "10.0.0.2:80 weight 1, ejected by 1 of 2 workers: 2 requests of 9, 3 connections" in text
     assert client.get("/api/v1/clusters?name=nobody").json() == []
     tables = client.get("/api/v1/routes").json()
     assert [table["router_config_name"] for table in tables] == ["client_router", "server_router"]
@@ -368,6 +376,12 @@ def test_explain_answers_from_what_is_in_force(client: AsgiClient) -> None:
     answer = client.post("/api/v1/explain", [json.dumps(question).encode()])
     assert answer.status == 200
     assert answer.json()["listener"]["name"] == "clientListener"
+    cluster = answer.json()["cluster"]
+    assert (cluster["health"], cluster["hosts"][0]["health"]) == ("live", "failed_active_check")
+    assert answer.json()["reply"]["reason"] == "all_unhealthy"
+    text = client.post("/api/v1/explain?format=text", [json.dumps(question).encode()]).text
+    assert "with the health of now" in text
+    assert "host 127.0.0.1:2046 weight 1, failed_active_check" in text
 
 
 def test_filters_for_programs_and_for_people(client: AsgiClient) -> None:

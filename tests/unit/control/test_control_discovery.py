@@ -4,6 +4,7 @@ import socket
 from pymosn.config.schema import Cluster, MosnConfig
 from pymosn.config.schema.cluster import ClusterManager, Host
 from pymosn.control.discovery import Discovery
+from pymosn.control.resolver import Answer, Wish
 from pymosn.core.log import Log
 
 
@@ -12,13 +13,25 @@ class Names:
 
     def __init__(self, **answers: list[str]) -> None:
         self.answers = answers
+        self.ttl: int | None = None
         self.families: list[socket.AddressFamily] = []
 
-    async def look_up(self, name: str, family: socket.AddressFamily) -> list[str]:
-        self.families.append(family)
+    async def look_up(self, name: str, wish: Wish) -> Answer:
+        self.families.append(wish.family)
         if name not in self.answers:
             raise socket.gaierror("no such name")
-        return self.answers[name]
+        return Answer(self.answers[name], self.ttl)
+
+
+class Lines(Log):
+    """Keeps what was logged."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.lines: list[str] = []
+
+    def write(self, level: int, text: str, alert: str = "") -> None:
+        self.lines.append(text)
 
 
 class Stage:
@@ -26,7 +39,8 @@ class Stage:
         self.changed: list[str] = []
         self.sleeps: list[float] = []
         self._next = asyncio.Event()
-        self.discovery = Discovery(self.changed.append, Log(), names.look_up, self._sleep)
+        self.log = Lines()
+        self.discovery = Discovery(self.changed.append, self.log, names.look_up, self._sleep, 0.0)
 
     async def _sleep(self, seconds: float) -> None:
         self.sleeps.append(seconds)
@@ -40,8 +54,10 @@ class Stage:
             await asyncio.sleep(0)
 
 
-def config(*hosts: Host, kind: str = "STRICT_DNS", family: str = "V4_ONLY") -> MosnConfig:
-    cluster = Cluster(name="c", type=kind, hosts=list(hosts), dns_refresh_rate=3.0, dns_lookup_family=family)
+def config(*hosts: Host, kind: str = "STRICT_DNS", family: str = "V4_ONLY", ttl: bool = False) -> MosnConfig:
+    cluster = Cluster(
+        name="c", type=kind, hosts=list(hosts), dns_refresh_rate=3.0, dns_lookup_family=family, respect_dns_ttl=ttl
+    )
     return MosnConfig(cluster_manager=ClusterManager(clusters=[cluster]))
 
 
@@ -122,5 +138,103 @@ def test_ipv6_answers_are_written_in_brackets() -> None:
         await stage.discovery.prepare(wanted)
         assert hosts(stage.discovery.expand(wanted)) == [("[fd00::1]:80", "name", 1)]
         assert names.families == [socket.AF_INET6]
+
+    asyncio.run(scenario())
+
+
+def test_unix_sockets_are_no_names() -> None:
+    async def scenario() -> None:
+        names = Names()
+        stage = Stage(names)
+        wanted = config(Host(address="unix:/run/a.sock"))
+        await stage.discovery.prepare(wanted)
+        assert hosts(stage.discovery.expand(wanted)) == [("unix:/run/a.sock", "", 1)]
+        assert names.families == []
+
+    asyncio.run(scenario())
+
+
+def test_the_time_to_live_is_respected_where_it_is_asked_for() -> None:
+    async def scenario(ttl: bool) -> list[float]:
+        names = Names(one=["10.0.0.1"])
+        names.ttl = 30
+        stage = Stage(names)
+        wanted = config(Host(address="one:80"), ttl=ttl)
+        await stage.discovery.prepare(wanted)
+        stage.discovery.follow(wanted)
+        await asyncio.sleep(0)
+        names.ttl = 0
+        await stage.turn()
+        stage.discovery.close()
+        return stage.sleeps
+
+    assert asyncio.run(scenario(True)) == [31.0, 1.0], "a time of 0 is no flood"
+    assert asyncio.run(scenario(False)) == [3.0, 3.0]
+
+
+def test_failures_back_off_and_are_told_once() -> None:
+    async def scenario(known: bool) -> tuple[list[float], list[str]]:
+        names = Names(**({"one": ["10.0.0.1"]} if known else {}))
+        stage = Stage(names)
+        wanted = config(Host(address="one:80"))
+        await stage.discovery.prepare(wanted)
+        stage.discovery.follow(wanted)
+        names.answers.clear()
+        for _ in range(8):
+            await stage.turn()
+        names.answers["one"] = ["10.0.0.1"]
+        await stage.turn()
+        stage.discovery.close()
+        return stage.sleeps, stage.log.lines
+
+    sleeps, lines = asyncio.run(scenario(True))
+    assert sleeps == [3, 3, 6, 12, 24, 48, 60, 60, 60, 3]
+    assert lines == [
+        "cluster c: one cannot be looked up (no such name); its last answer stays",
+        "cluster c: one is looked up again",
+    ]
+    sleeps, lines = asyncio.run(scenario(False))
+    assert sleeps == [1, 2, 4, 8, 16, 32, 60, 60, 60, 3]
+
+
+def test_an_answer_without_addresses_is_a_failure() -> None:
+    async def scenario() -> None:
+        names = Names(one=["10.0.0.1"])
+        stage = Stage(names)
+        wanted = config(Host(address="one:80"))
+        await stage.discovery.prepare(wanted)
+        stage.discovery.follow(wanted)
+        names.answers["one"] = []
+        await stage.turn()
+        assert hosts(stage.discovery.expand(wanted)) == [("10.0.0.1:80", "one", 1)]
+        assert stage.changed == []
+        stage.discovery.close()
+
+    asyncio.run(scenario())
+
+
+def test_many_names_that_change_together_are_told_once() -> None:
+    async def scenario() -> None:
+        count = 100
+        names = Names(**{f"n{number}": ["10.0.0.1"] for number in range(count)})
+        told: list[str] = []
+        go = asyncio.Event()
+
+        async def wait(seconds: float) -> None:
+            await (go.wait() if len(names.families) < 2 * count else asyncio.Event().wait())
+
+        discovery = Discovery(told.append, Log(), names.look_up, wait, 0.0)
+        wanted = config(*(Host(address=f"n{number}:80") for number in range(count)))
+        await discovery.prepare(wanted)
+        discovery.follow(wanted)
+        for number in range(count):
+            names.answers[f"n{number}"] = [f"10.0.1.{number}"]
+        go.set()
+        for _ in range(10):
+            await asyncio.sleep(0)
+        assert len(names.families) == 2 * count
+        assert told == ["c"]
+        assert len(hosts(discovery.expand(wanted))) == count
+        discovery.close()
 
     asyncio.run(scenario())

@@ -5,7 +5,7 @@ from typing import Any
 import msgspec
 import pytest
 
-from pymosn.api.proxy import join_address
+from pymosn.api.network import join_address
 from pymosn.config.build_routes import clusters_in
 from pymosn.config.drain_order import drain_order
 from pymosn.config.schema import MosnConfig
@@ -13,6 +13,7 @@ from pymosn.core.addresses import split_address
 from pymosn.core.clock import Clock
 from pymosn.core.counters import DownstreamStats, Metrics
 from pymosn.core.timers import TimerWheel
+from pymosn.network.dialer import host_field
 from pymosn.network.listener import ConnectionNumbers, Listener
 from pymosn.network.refusal import RefusalFactory
 
@@ -49,9 +50,12 @@ def test_no_address(address: str, why: str) -> None:
 def test_join_address() -> None:
     assert join_address("1.2.3.4", 5) == "1.2.3.4:5"
     assert join_address("::1", 5) == "[::1]:5"
+    assert join_address("", 0) == "unix"
 
 
-def groups(listeners: list[tuple[str, str]], clusters: dict[str, list[str]]) -> list[list[str]]:
+def groups(
+    listeners: list[tuple[str, str]], clusters: dict[str, list[str]], virtual: tuple[str, ...] = ()
+) -> list[list[str]]:
     """`listeners`: address and the cluster to which its router sends everything."""
     config: dict[str, Any] = {
         "servers": [
@@ -60,6 +64,9 @@ def groups(listeners: list[tuple[str, str]], clusters: dict[str, list[str]]) -> 
                     {
                         "name": address,
                         "address": address,
+                        "network": "unix" if address.startswith("/") else "tcp",
+                        "bind_port": address not in virtual,
+                        "use_original_dst": "redirect" if virtual and address not in virtual else "",
                         "filter_chains": [{"filters": [{"type": "proxy", "config": {"router_config_name": f"r{place}"}}]}],
                     }
                     for place, (address, _) in enumerate(listeners)
@@ -127,7 +134,26 @@ def groups(listeners: list[tuple[str, str]], clusters: dict[str, list[str]]) -> 
             [["127.0.0.1:1", "127.0.0.1:2"]],
         ),
         ([("127.0.0.1:1", "nobody")], {}, [["127.0.0.1:1"]]),
+        # over a unix socket
+        (
+            [("/run/b", "app"), ("/run/a", "next")],
+            {"next": ["unix:/run/b"], "app": ["unix:/run/app", "/run/a:80"]},
+            [["/run/a"], ["/run/b"]],
+        ),
     ],
 )
 def test_drain_order(listeners: list[tuple[str, str]], clusters: dict[str, list[str]], expected: list[list[str]]) -> None:
     assert groups(listeners, clusters) == expected
+
+
+def test_a_listener_that_takes_what_another_accepts_drains_after_it() -> None:
+    listeners = [("10.0.0.1:80", "app"), ("0.0.0.0:15001", "app")]
+    assert groups(listeners, {}, virtual=("10.0.0.1:80",)) == [["0.0.0.0:15001"], ["10.0.0.1:80"]]
+
+
+@pytest.mark.parametrize(
+    ("address", "field"),
+    [("10.0.0.1:80", "10.0.0.1:80"), ("[::1]:80", "[::1]:80"), ("unix:/run/a", "localhost")],
+)
+def test_what_a_host_field_says_when_nobody_does(address: str, field: str) -> None:
+    assert host_field(address) == field

@@ -1,9 +1,13 @@
+import os
 import select
 import socket
+from pathlib import Path
 
 import pytest
 
-from pymosn.server.sockets import BindError, close_all, listen, parse_address
+from pymosn.config.schema import Listener
+from pymosn.server.listeners import ListenerSockets
+from pymosn.server.sockets import BindError, close_all, listen, listen_unix, parse_address
 
 
 @pytest.mark.parametrize(
@@ -60,3 +64,100 @@ def test_a_taken_port_is_named_even_when_its_owner_would_share_it() -> None:
 def test_an_address_of_another_machine_is_named() -> None:
     with pytest.raises(BindError, match=r"listener a: cannot listen on 192\.0\.2\.1:80.*does not belong to this machine"):
         listen("listener a", "192.0.2.1", 80, 1)
+
+
+# ---- unix sockets
+
+
+def connects(path: str) -> bool:
+    with socket.socket(socket.AF_UNIX) as client:
+        try:
+            client.connect(path)
+        except OSError:
+            return False
+        return True
+
+
+def test_a_socket_file_that_nobody_listens_on_is_replaced(tmp_path: Path) -> None:
+    path = str(tmp_path / "s")
+    with socket.socket(socket.AF_UNIX) as old:
+        old.bind(path)
+    assert not connects(path)
+    with listen_unix("listener a", path):
+        assert connects(path)
+
+
+def test_a_unix_socket_that_somebody_serves_is_left_alone(tmp_path: Path) -> None:
+    path = str(tmp_path / "s")
+    with listen_unix("listener a", path):
+        with pytest.raises(BindError, match=rf"listener b: cannot listen on {path}: the address is in use"):
+            listen_unix("listener b", path)
+        assert connects(path)
+
+
+def test_a_file_that_is_no_socket_is_left_alone(tmp_path: Path) -> None:
+    path = tmp_path / "precious"
+    path.write_text("data")
+    with pytest.raises(BindError, match="there is a file that is not a socket"):
+        listen_unix("listener a", str(path))
+    assert path.read_text() == "data"
+    with pytest.raises(BindError, match="No such file"):
+        listen_unix("listener a", str(tmp_path / "no" / "folder"))
+
+
+def unix(name: str, path: str) -> Listener:
+    return Listener(name=name, address=path, network="unix", bind_port=True)
+
+
+def test_all_workers_share_one_unix_socket_and_its_file_goes_with_it(tmp_path: Path) -> None:
+    path = str(tmp_path / "s")
+    sockets = ListenerSockets()
+    assert sockets.bind([unix("a", path)], 2) == []
+    assert sockets.addresses() == {"a": f"unix:{path}"}
+    (_, first), (_, second) = sockets.handover(1)[0], sockets.handover(2)[0]
+    assert list(first) == list(second)
+    sockets.close()
+    assert not os.path.exists(path)
+
+
+def test_the_socket_stays_over_changes_and_a_new_name_gets_the_same_one(tmp_path: Path) -> None:
+    path, other = str(tmp_path / "s"), str(tmp_path / "other")
+    sockets = ListenerSockets()
+    assert sockets.bind([unix("a", path)], 1) == []
+    inode = os.stat(path).st_ino
+    assert sockets.prepare([unix("a", path)], 1) == []
+    assert sockets.handover_new(1) == [], "nothing is new"
+    close_all(sockets.commit())
+    assert sockets.prepare([unix("b", path), unix("c", other)], 1) == []
+    close_all(sockets.commit())
+    assert os.stat(path).st_ino == inode
+    assert connects(path)
+    assert sockets.prepare([unix("c", other)], 1) == []
+    close_all(sockets.commit())
+    assert not os.path.exists(path)
+    assert connects(other)
+    sockets.close()
+
+
+def test_a_change_that_is_given_up_leaves_no_socket_file_and_takes_none_away(tmp_path: Path) -> None:
+    path, new = str(tmp_path / "s"), str(tmp_path / "new")
+    sockets = ListenerSockets()
+    assert sockets.bind([unix("a", path)], 1) == []
+    assert sockets.prepare([unix("b", path), unix("c", new)], 1) == []
+    sockets.abandon()
+    assert not os.path.exists(new)
+    assert connects(path)
+    wrong = sockets.prepare([unix("d", new), unix("e", str(tmp_path / "no" / "folder"))], 1)
+    assert len(wrong) == 1
+    assert not os.path.exists(new)
+    sockets.close()
+
+
+def test_a_socket_file_of_somebody_else_is_not_taken_away(tmp_path: Path) -> None:
+    path = str(tmp_path / "s")
+    sockets = ListenerSockets()
+    assert sockets.bind([unix("a", path)], 1) == []
+    os.unlink(path)
+    with listen_unix("another process", path):
+        sockets.close()
+        assert connects(path)

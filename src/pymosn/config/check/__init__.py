@@ -8,7 +8,7 @@ routes     router tables                        clusters   clusters and hosts
 from collections.abc import Collection
 
 from pymosn.config.check.clusters import check_clusters
-from pymosn.config.check.listeners import check_server
+from pymosn.config.check.listeners import ORIGINAL_DST, check_server
 from pymosn.config.check.report import Report
 from pymosn.config.check.routes import check_tables
 from pymosn.config.faults import Faults, Place
@@ -23,7 +23,9 @@ def check(config: MosnConfig, places: dict[str, Place], faults: Faults, stream_f
     report = Report(places, faults)
     _check_server_count(config, report)
     _check_admin(config, report)
-    check_clusters(config.cluster_manager, report)
+    listeners = [listener for server in config.servers for listener in server.listeners]
+    redirects = any(listener.use_original_dst in ORIGINAL_DST for listener in listeners)
+    check_clusters(config.cluster_manager, report, redirects)
     cluster_names = {cluster.name for cluster in config.cluster_manager.clusters}
     for i, server in enumerate(config.servers):
         check_server(server, f"servers[{i}]", report, stream_filters)

@@ -1,10 +1,15 @@
 """What is wrong with the addresses of a configuration."""
 
 import ipaddress
+import os
 import re
 from typing import Final
 
 from pymosn.core.addresses import split_address
+from pymosn.network.dialer import UNIX
+
+#: Bytes of `sun_path` without its closing NUL (unix(7)).
+LONGEST_PATH: Final = 107
 
 _NAME: Final = re.compile(r"[A-Za-z0-9_]([A-Za-z0-9_.-]*[A-Za-z0-9_.])?")
 
@@ -21,8 +26,22 @@ def listen_fault(address: str) -> str | None:
     return None
 
 
+def path_fault(path: str) -> str | None:
+    """What is wrong with the path of a unix socket, None when it is good."""
+    if not path:
+        return "the path of the unix socket is missing"
+    if "\0" in path or path.startswith("@"):
+        return "abstract unix sockets are not supported; write a path"
+    size = len(os.fsencode(path))
+    if size > LONGEST_PATH:
+        return f"the path of a unix socket has at most {LONGEST_PATH} bytes; this one has {size}"
+    return None
+
+
 def host_fault(address: str) -> str | None:
     """What is wrong with the address of an upstream host, None when it is good. Names are allowed."""
+    if address.startswith(UNIX):
+        return path_fault(address.removeprefix(UNIX))
     try:
         host, port = split_address(address)
     except ValueError as error:

@@ -1,5 +1,8 @@
 """Clusters and their hosts."""
 
+import ipaddress
+import re
+from importlib.util import find_spec
 from typing import Final
 
 from pymosn.config.check.addresses import host_fault
@@ -9,16 +12,20 @@ from pymosn.config.schema import Cluster, ClusterManager, TlsContext
 from pymosn.upstream.balancers import balancers
 
 MAX_WEIGHT: Final = 128
-BUILT_TYPES: Final = frozenset({"SIMPLE", "STATIC", "DYNAMIC", "EDS", "STRICT_DNS"})
-PLANNED_TYPES: Final = {
-    "ORIGINAL_DST": "is not built yet: the cluster has no hosts of its own, requests for it are answered 502",
-}
-BUILT_BALANCERS: Final = frozenset(balancers().names())
-PLANNED_BALANCERS: Final = frozenset({"LB_ORIGINAL_DST"})
+TYPES: Final = frozenset({"SIMPLE", "STATIC", "DYNAMIC", "EDS", "STRICT_DNS", "ORIGINAL_DST"})
+ORIGINAL_BALANCER: Final = "LB_ORIGINAL_DST"
+BALANCERS: Final = frozenset({*balancers().names(), ORIGINAL_BALANCER})
+#: Values of `health_check.protocol` that mean something, in lower case; only the first two ask for more than a connection.
+PROBES: Final = ("http1", "http", "tcp", "http2", "bolt", "boltv2", "sofarpc", "dubbo", "tars", "x")
+FAMILIES: Final = ("V4_ONLY", "V6_ONLY")
+_TOKEN: Final = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
 
 
-def check_clusters(manager: ClusterManager, report: Report) -> None:
-    """Check all clusters and how they stand to each other."""
+def check_clusters(manager: ClusterManager, report: Report, redirects: bool) -> None:
+    """Check all clusters and how they stand to each other.
+
+    `redirects`: some listener finds out where redirected clients wanted to go.
+    """
     refuse_tls(manager.tls_context, "cluster_manager.tls_context", report)
     seen = Seen()
     for i, cluster in enumerate(manager.clusters):
@@ -28,7 +35,7 @@ def check_clusters(manager: ClusterManager, report: Report) -> None:
         elif earlier := seen.first(cluster.name, path):
             message = f"replaces the cluster of the same name in {report.line(earlier)}, as in MOSN"
             report.warning(f"{path}.name", message, cluster.name)
-        _check_cluster(cluster, path, report)
+        _check_cluster(cluster, path, report, redirects)
 
 
 def refuse_tls(context: TlsContext | None, path: str, report: Report) -> None:
@@ -37,45 +44,98 @@ def refuse_tls(context: TlsContext | None, path: str, report: Report) -> None:
         report.error(f"{path}.status", "TLS is not built yet: refusing to pass plain text instead", True)
 
 
-def _check_cluster(cluster: Cluster, path: str, report: Report) -> None:
+def _check_cluster(cluster: Cluster, path: str, report: Report, redirects: bool) -> None:
     refuse_tls(cluster.tls_context, f"{path}.tls_context", report)
     if cluster.cluster_manager_tls:
         report.error(f"{path}.cluster_manager_tls", "TLS is not built yet: refusing to pass plain text instead", True)
-    _check_type(cluster, path, report)
-    _check_balancer(cluster, path, report)
+    _check_names(cluster, path, report)
+    _check_probe(cluster, path, report)
+    _check_dns(cluster, path, report)
     _check_balancing(cluster, path, report)
     if len(cluster.circuit_breakers) > 1:
         report.warning(f"{path}.circuit_breakers[1]", "has no effect: only the first entry counts, as in MOSN")
-    if not cluster.hosts and cluster.type != "ORIGINAL_DST":
+    if is_original(cluster):
+        _check_original(cluster, path, report, redirects)
+    elif not cluster.hosts:
         report.warning(f"{path}.hosts", "no hosts: requests for this cluster are answered 502")
     seen = Seen()
     for i, host in enumerate(cluster.hosts):
         host_path = f"{path}.hosts[{i}].address"
-        if host.address.startswith("unix:"):
-            report.error(host_path, "upstream unix sockets are not built yet", host.address)
-        elif fault := host_fault(host.address):
+        if fault := host_fault(host.address):
             report.error(host_path, fault, host.address)
         elif earlier := seen.first(host.address, host_path):
             message = f"has no effect: the same address stands in {report.line(earlier)}"
             report.warning(host_path, message, host.address)
 
 
-def _check_type(cluster: Cluster, path: str, report: Report) -> None:
-    kind = cluster.type
-    if kind in PLANNED_TYPES:
-        report.warning(f"{path}.type", PLANNED_TYPES[kind], kind)
-    elif kind and kind not in BUILT_TYPES:
-        hint = closest(kind, BUILT_TYPES | PLANNED_TYPES.keys())
-        report.warning(f"{path}.type", "unknown cluster type, taken as SIMPLE as in MOSN", kind, hint)
+def is_original(cluster: Cluster) -> bool:
+    """Whether the cluster's hosts are where its clients want to go."""
+    return cluster.type == "ORIGINAL_DST" or cluster.lb_type == ORIGINAL_BALANCER
 
 
-def _check_balancer(cluster: Cluster, path: str, report: Report) -> None:
-    name = cluster.lb_type
-    if name in PLANNED_BALANCERS:
-        report.warning(f"{path}.lb_type", "is not built yet, LB_ROUNDROBIN is used", name)
-    elif name and name not in BUILT_BALANCERS:
-        hint = closest(name, BUILT_BALANCERS | PLANNED_BALANCERS)
-        report.warning(f"{path}.lb_type", "unknown load balancer, LB_ROUNDROBIN is used", name, hint)
+def _check_original(cluster: Cluster, path: str, report: Report, redirects: bool) -> None:
+    block = cluster.original_dst_lb_config
+    if not redirects and (block is None or not block.use_header):
+        message = "no listener has use_original_dst, and use_header is not set: requests for this cluster are answered 502"
+        report.warning(f"{path}.type", message, cluster.type)
+    if block is not None and block.use_header and not _TOKEN.fullmatch(block.header_name or "host"):
+        report.error(f"{path}.original_dst_lb_config.header_name", "not the name of a header", block.header_name)
+    for key in ("hosts", "health_check", "outlier_detection", "lb_subset_config", "slow_start"):
+        if getattr(cluster, key):
+            report.warning(f"{path}.{key}", "has no effect: the hosts are where the clients want to go")
+
+
+def _check_names(cluster: Cluster, path: str, report: Report) -> None:
+    if cluster.type and cluster.type not in TYPES:
+        hint = closest(cluster.type, TYPES)
+        report.warning(f"{path}.type", "unknown cluster type, taken as SIMPLE as in MOSN", cluster.type, hint)
+    if cluster.lb_type and cluster.lb_type not in BALANCERS:
+        hint = closest(cluster.lb_type, BALANCERS)
+        report.warning(f"{path}.lb_type", "unknown load balancer, LB_ROUNDROBIN is used as in MOSN", cluster.lb_type, hint)
+    elif cluster.type == "ORIGINAL_DST" and cluster.lb_type not in ("", "LB_ROUNDROBIN", ORIGINAL_BALANCER):
+        report.warning(
+            f"{path}.lb_type", f"has no effect: ORIGINAL_DST has {ORIGINAL_BALANCER}, as in MOSN", cluster.lb_type
+        )
+
+
+def _check_probe(cluster: Cluster, path: str, report: Report) -> None:
+    """What kind of probe the health check comes to."""
+    check = cluster.health_check
+    if check is None or not check.protocol:
+        return
+    name, inner = check.protocol.lower(), f"{path}.health_check.protocol"
+    has_settings = check.check_config is not None and check.check_config.http_check_config is not None
+    if name not in PROBES:
+        report.warning(
+            inner, "unknown; the check only opens a connection, as in MOSN", check.protocol, closest(name, PROBES)
+        )
+    elif name in ("http1", "http") and not has_settings:
+        message = "the check only opens a connection: an HTTP one needs check_config.http_check_config"
+        report.warning(inner, message, check.protocol)
+
+
+def _check_dns(cluster: Cluster, path: str, report: Report) -> None:
+    if cluster.dns_lookup_family not in ("", *FAMILIES):
+        hint = closest(cluster.dns_lookup_family, FAMILIES)
+        report.warning(f"{path}.dns_lookup_family", "unknown, taken as V4_ONLY as in MOSN", cluster.dns_lookup_family, hint)
+    block = cluster.dns_resolvers
+    wanted = cluster.server_keys()
+    if wanted and cluster.type != "STRICT_DNS":
+        report.warning(f"{path}.{wanted[0]}", "has no effect: only STRICT_DNS clusters look names up again", cluster.type)
+        return
+    if wanted and find_spec("dns") is None:
+        report.error(f"{path}.{wanted[0]}", "asking DNS servers needs the extra `dns`: pip install 'pymosn[dns]'")
+    for i, server in enumerate(block.servers if block is not None else ()):
+        try:
+            ipaddress.ip_address(server)
+        except ValueError:
+            report.error(f"{path}.dns_resolvers.servers[{i}]", "a DNS server is given by its IP address", server)
+    ports = {"dns_resolver_port": cluster.dns_resolver_port}
+    if block is not None:
+        ports["dns_resolvers.port"] = block.port
+    for key, port in ports.items():
+        if port and not (port.isascii() and port.isdecimal() and len(port) < 6 and 0 < int(port) < 65536):
+            report.error(f"{path}.{key}", "not a port", port)
 
 
 def _check_balancing(cluster: Cluster, path: str, report: Report) -> None:

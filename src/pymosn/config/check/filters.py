@@ -109,11 +109,17 @@ def _check_python(filter: StreamFilter, path: str, report: Report) -> None:
 
 
 def check_listener_filters(listener: Listener, path: str, report: Report) -> None:
-    """Check the listener filters: the one that MOSN has acts with use_original_dst only, which is planned."""
+    """Check the listener filters: the one that MOSN has acts with use_original_dst only."""
     for i, filter in enumerate(listener.listener_filters):
         inner = f"{path}.listener_filters[{i}]"
-        if filter.type in LISTENER_FILTERS:
-            report.warning(inner, "has no effect in this version yet: use_original_dst is not built", filter.type)
-        else:
+        if filter.type not in LISTENER_FILTERS:
             hint = closest(filter.type, LISTENER_FILTERS)
             report.error(f"{inner}.type", "unknown listener filter", filter.type, hint)
+            continue
+        kind = filter.config.get("type", "redirect")
+        if kind not in ("", "redirect", "tproxy"):
+            report.error(
+                f"{inner}.config.type", "must be redirect or tproxy", kind, closest(str(kind), ("redirect", "tproxy"))
+            )
+        if not listener.use_original_dst:
+            report.warning(inner, "has no effect without use_original_dst, as in MOSN", filter.type)

@@ -3,7 +3,7 @@
 from collections.abc import Collection
 from typing import Final
 
-from pymosn.config.check.addresses import listen_fault
+from pymosn.config.check.addresses import listen_fault, path_fault
 from pymosn.config.check.clusters import refuse_tls
 from pymosn.config.check.filters import check_chain, check_listener_filters, check_stream_filters
 from pymosn.config.check.report import Report, Seen
@@ -15,6 +15,8 @@ from pymosn.observe.roller import parse_roller
 LEVELS: Final = ("TRACE", "DEBUG", "INFO", "WARN", "ERROR", "FATAL")
 # More workers than this is a slip of the pen, and every one is a process.
 MOST_WORKERS: Final = 1024
+#: Values of `use_original_dst`.
+ORIGINAL_DST: Final = ("redirect", "tproxy")
 
 
 def check_server(server: Server, path: str, report: Report, stream_filters: Collection[str]) -> None:
@@ -22,10 +24,12 @@ def check_server(server: Server, path: str, report: Report, stream_filters: Coll
     _check_log(server, path, report)
     _check_processor(server, path, report)
     names, addresses = Seen(), Seen()
+    hands_over = any(listener.use_original_dst in ORIGINAL_DST for listener in server.listeners)
     tables = server.router_tables()
     for i, listener in enumerate(server.listeners):
         inner = f"{path}.listeners[{i}]"
-        _check_address(listener, inner, report, addresses)
+        _check_address(listener, inner, report, addresses, hands_over)
+        _check_original_dst(listener, inner, report)
         name = listener.name or listener.address
         if name and (earlier := names.first(name, inner)):
             report.error(f"{inner}.name", f"a listener in {report.line(earlier)} has the same name", listener.name)
@@ -56,23 +60,36 @@ def _check_processor(server: Server, path: str, report: Report) -> None:
         report.error(f"{path}.processor", f"must be {MOST_WORKERS} or less", value)
 
 
-def _check_address(listener: Listener, path: str, report: Report, addresses: Seen) -> None:
+def _check_address(listener: Listener, path: str, report: Report, addresses: Seen, hands_over: bool) -> None:
+    """`hands_over`: some listener of the server gives connections to others, so that these need no socket."""
     network = (listener.network or "tcp").lower()
-    if network in ("udp", "unix"):
-        report.error(f"{path}.network", f"{network} listeners are not built yet", listener.network)
+    if network == "udp":
+        report.error(f"{path}.network", "udp listeners are not built yet", listener.network)
         return
-    if network != "tcp":
+    if network not in ("tcp", "unix"):
         hint = closest(network, ["tcp", "udp", "unix"])
         report.error(f"{path}.network", "unknown network", listener.network, hint)
         return
+    find_fault = path_fault if network == "unix" else listen_fault
     if not listener.address:
         report.error(f"{path}.address", "a listener needs an address")
-    elif fault := listen_fault(listener.address):
+    elif fault := find_fault(listener.address):
         report.error(f"{path}.address", fault, listener.address)
-    elif listener.bind_port and (earlier := addresses.first(listener.address, path)):
+    elif listener.bind_port and (earlier := addresses.first((network, listener.address), path)):
         report.error(f"{path}.address", f"a listener in {report.line(earlier)} has the same address", listener.address)
-    if not listener.bind_port:
+    if not listener.bind_port and not hands_over:
         report.warning(f"{path}.bind_port", "false: nothing listens on this address")
+
+
+def _check_original_dst(listener: Listener, path: str, report: Report) -> None:
+    """How the listener finds out where redirected clients wanted to go."""
+    kind = listener.use_original_dst
+    if not kind:
+        return
+    if kind not in ORIGINAL_DST:
+        report.warning(f"{path}.use_original_dst", "unknown, taken as off as in MOSN", kind, closest(kind, ORIGINAL_DST))
+    elif (listener.network or "tcp").lower() == "unix":
+        report.error(f"{path}.use_original_dst", "connections to a unix socket have no original destination", kind)
 
 
 def _check_access_log(log: AccessLog, path: str, report: Report) -> None:

@@ -21,11 +21,12 @@ _SHARED = (
     "Each worker has a fixed share: the limit divided by the workers, rounded down, at least 1. Together they never exceed "
     "the limit when it is at least the number of workers; one worker may refuse while another has room"
 )
-_DNS = "names of STRICT_DNS clusters are looked up by the system's own resolver"
+_DNS = "STRICT_DNS only; needs the extra `dns`"
+_ORIGINAL = "for ORIGINAL_DST clusters"
 
 
 class Host(Block, kw_only=True):
-    """One upstream host. `address` is `ip:port` or `name:port`; the first of equal addresses wins."""
+    """One upstream host. `address` is `ip:port`, `name:port` or `unix:/path`; the first of equal addresses wins."""
 
     address: str = ""
     hostname: str = ""
@@ -72,7 +73,12 @@ class HealthCheck(Block, kw_only=True):
     """Active health checking; on when any key is set. `service_name` names the counters."""
 
     service_name: str = ""
-    protocol: Annotated[str, works("Http1 or http with an `http_check_config`; all else connects only")] = ""
+    protocol: Annotated[
+        str,
+        works(
+            "Http1 or http with an `http_check_config`; all else connects only, a name that is no protocol with a warning"
+        ),
+    ] = ""
     timeout: Duration = 1.0
     interval: Duration = 15.0
     interval_jitter: Duration = 0.005
@@ -108,9 +114,11 @@ class SubsetConfig(Block, kw_only=True):
 class OriginalDstConfig(Block, kw_only=True):
     """How an ORIGINAL_DST cluster finds the destination."""
 
-    use_header: bool = False
+    use_header: Annotated[bool, works("a value without a port means port 80; without the header the connection tells")] = (
+        False
+    )
     header_name: str = "host"
-    replace_local: bool = False
+    replace_local: Annotated[bool, works("127.0.0.1 with the port that was wanted")] = False
 
 
 class Keepalive(Block, kw_only=True):
@@ -154,19 +162,19 @@ class OutlierDetection(Block, kw_only=True):
 class DnsResolvers(Block, kw_only=True):
     """A cluster's own DNS resolvers."""
 
-    servers: list[str] = []
-    search: list[str] = []
+    servers: Annotated[list[str], works("IP addresses")] = []
+    search: Annotated[list[str], works("domains that are put behind names with fewer than `ndots` dots")] = []
     port: str = "53"
-    ndots: int = 0
-    timeout: int = 0
-    attempts: int = 0
+    ndots: Annotated[Unsigned, works("0 is 1, as in resolv.conf")] = 0
+    timeout: Annotated[Unsigned, works("seconds for each try; 0 is 5")] = 0
+    attempts: Annotated[Unsigned, works("rounds over all servers; 0 is 2. A look-up ends after 20 s, as in MOSN")] = 0
 
 
 class Cluster(Block, kw_only=True):
     """A named group of hosts that serve the same thing."""
 
     name: str = ""
-    type: Annotated[str, works("SIMPLE, STATIC, DYNAMIC, EDS, STRICT_DNS; ORIGINAL_DST is planned")] = ""
+    type: Annotated[str, works("SIMPLE, STATIC, DYNAMIC, EDS, STRICT_DNS, ORIGINAL_DST")] = ""
     sub_type: Annotated[str, ignored("MOSN does not use it either")] = ""
     lb_type: Annotated[str, works("see the table of load balancers")] = "LB_ROUNDROBIN"
     max_request_per_conn: Annotated[Unsigned, works("enforced when given; MOSN does not enforce its default of 1024")] = 0
@@ -178,7 +186,7 @@ class Cluster(Block, kw_only=True):
     health_check: Annotated[HealthCheck | None, works("see docs/operations.md for when it runs")] = None
     spec: Annotated[ClusterSpec | None, planned("dubbo registry")] = None
     lb_subset_config: Annotated[SubsetConfig | None, works("subsets of any load balancer")] = None
-    original_dst_lb_config: Annotated[OriginalDstConfig | None, planned("original destination")] = None
+    original_dst_lb_config: Annotated[OriginalDstConfig | None, works(_ORIGINAL)] = None
     cluster_manager_tls: Annotated[bool, planned_checked("refused until upstream TLS is built")] = False
     tls_context: Annotated[TlsContext | None, planned_checked("`status: true` is refused until TLS is built")] = None
     hosts: list[Host] = []
@@ -188,19 +196,26 @@ class Cluster(Block, kw_only=True):
     lbconfig: Annotated[BalancerConfig | None, works("load-aware balancers")] = None
     slow_start: Annotated[
         SlowStart | None,
-        works("weighted round robin, least request and connection; for hosts added at run time or healthy again"),
+        works("weighted round robin, least request and connection, peak EWMA; for hosts added at run time or healthy again"),
     ] = None
     outlier_detection: Annotated[OutlierDetection | None, own("passive ejection of hosts")] = None
     panic_threshold: Annotated[
         Percent, own("when fewer percent of the hosts are healthy, health is not looked at; 0 is never, as in MOSN")
     ] = 0
     dns_refresh_rate: Annotated[Duration, works("STRICT_DNS only")] = 5.0
-    respect_dns_ttl: Annotated[bool, planned(_DNS)] = False
+    respect_dns_ttl: Annotated[bool, works(f"the time to live and one second, in place of `dns_refresh_rate`. {_DNS}")] = (
+        False
+    )
     dns_lookup_family: Annotated[str, works("STRICT_DNS only; V4_ONLY or V6_ONLY")] = "V4_ONLY"
-    dns_resolvers: Annotated[DnsResolvers | None, planned(_DNS)] = None
-    dns_resolver_file: Annotated[str, planned(_DNS)] = ""
-    dns_resolver_port: Annotated[str, planned(_DNS)] = "53"
+    dns_resolvers: Annotated[DnsResolvers | None, works(f"{_DNS}. Without `servers`: those of `dns_resolver_file`")] = None
+    dns_resolver_file: Annotated[str, works(f"default /etc/resolv.conf. {_DNS}")] = ""
+    dns_resolver_port: Annotated[str, works("of the servers of `dns_resolver_file`")] = "53"
     cluster_pool_enable: Annotated[bool, ignored("pools always belong to one cluster")] = False
+
+    def server_keys(self) -> list[str]:
+        """The keys that ask for DNS servers in place of the system's way of looking up names."""
+        keys = ("respect_dns_ttl", "dns_resolvers", "dns_resolver_file", "dns_resolver_port")
+        return [key for key in keys if getattr(self, key) not in (False, None, "", "53")]
 
 
 class ClusterManager(Block, kw_only=True):

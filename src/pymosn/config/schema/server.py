@@ -17,8 +17,6 @@ from pymosn.config.schema.network_filters import ConnectionManagerFilter, Networ
 from pymosn.config.schema.router import RouterConfiguration
 from pymosn.config.schema.tls import TlsContext
 
-_ORIGINAL_DST = "handing connections over to another listener is not built yet"
-
 
 class AccessLog(Block, kw_only=True):
     """One access log of a listener; empty strings mean MOSN's default path and format."""
@@ -65,16 +63,20 @@ class Listener(Block, kw_only=True):
 
     name: Annotated[str, works("default: the address")] = ""
     type: Annotated[str, works("ingress or egress; recorded only")] = ""
-    address: Annotated[str, works("`ip:port` or `[ip6]:port`")] = ""
-    bind_port: Annotated[bool, works("false: the listener has no socket")] = False
-    network: Annotated[str, works("tcp; unix and udp are planned and refused so far")] = "tcp"
-    reuseport: Annotated[bool, ignored("every TCP listener has one SO_REUSEPORT socket per worker")] = False
-    use_original_dst: Annotated[str, planned(_ORIGINAL_DST)] = ""
+    address: Annotated[str, works("`ip:port` or `[ip6]:port`; with `network` unix a path")] = ""
+    bind_port: Annotated[
+        bool, works("false: the listener has no socket; one with `use_original_dst` may hand over to it")
+    ] = False
+    network: Annotated[str, works("tcp or unix; udp is planned and refused so far")] = "tcp"
+    reuseport: Annotated[
+        bool, ignored("every TCP listener has one SO_REUSEPORT socket per worker; a unix one is shared by all")
+    ] = False
+    use_original_dst: Annotated[str, works("redirect or tproxy, IPv4 and IPv6; see docs/operations.md")] = ""
     inspector: Annotated[bool, planned("TLS and plain text on one port")] = False
     connection_idle_timeout: Annotated[Duration, works("exact, not MOSN's 15 s steps; 0 means never")] = 90.0
     default_read_buffer_size: Annotated[Unsigned, ignored("tuning of Go's read buffers")] = 0
     access_logs: list[AccessLog] = []
-    listener_filters: Annotated[list[ListenerFilter], planned_checked("see the table of listener filters")] = []
+    listener_filters: Annotated[list[ListenerFilter], works("see the table of listener filters")] = []
     filter_chains: Annotated[list[FilterChain], works("exactly one, as in MOSN")] = []
     stream_filters: Annotated[list[StreamFilter], works("see the table of stream filters")] = []
     log_path: Annotated[str, ignored("MOSN does not use it either; see access_logs")] = ""

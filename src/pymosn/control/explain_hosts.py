@@ -1,0 +1,81 @@
+"""The part of an explanation that tells of hosts: which there are, how they are, and which one a request may get."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, NamedTuple
+
+from pymosn.api.proxy import Exchange
+from pymosn.api.upstream import Criteria
+from pymosn.config.build_upstream import original_plan
+from pymosn.config.schema import Cluster, Host
+from pymosn.control.plane import ClusterView, HostView, health_text
+from pymosn.core.failure import ALL_UNHEALTHY, NO_HOSTS, Failure
+from pymosn.upstream.original_dst import destination
+
+
+class Choice(NamedTuple):
+    """All hosts as plain data, and the address of the first that a request may get, or why there is none."""
+
+    hosts: list[dict[str, Any]]
+    address: str = ""
+    hostname: str = ""
+    failure: Failure | None = None
+    detail: str = ""
+
+
+def choose_host(
+    cluster: Cluster, subset: Criteria | None, exchange: Exchange, live: Mapping[str, ClusterView] | None
+) -> Choice:
+    """Who may get a request of `exchange`; `live`: see `explain`."""
+    view = live.get(cluster.name) if live is not None else None
+    original = original_plan(cluster)
+    if original is not None:
+        hosts = [_live_host(host, view["workers"]) for host in view["hosts"]] if view is not None else []
+        address = destination(original, exchange)
+        if not address:
+            return Choice(hosts, failure=NO_HOSTS, detail="neither a header nor the connection tells where to")
+        return Choice(hosts, address, address)
+    states = {host["address"]: host for host in view["hosts"]} if view is not None else {}
+    hosts = [
+        _host(host, subset, states.get(host.address), view["workers"] if view is not None else 0) for host in cluster.hosts
+    ]
+    if not hosts:
+        return Choice(hosts, failure=NO_HOSTS, detail=f"cluster {cluster.name} has no hosts")
+    candidates = [host for host in hosts if host["in_subset"]] or hosts
+    usable = [host for host in candidates if host.get("is_usable", True)]
+    panics = len(usable) * 100 < cluster.panic_threshold * len(candidates)
+    if not usable and not panics:
+        return Choice(hosts, failure=ALL_UNHEALTHY, detail=f"no worker uses any host of cluster {cluster.name} now")
+    first = (candidates if panics else usable)[0]
+    return Choice(hosts, first["address"], first["hostname"])
+
+
+def _host(host: Host, subset: Criteria | None, state: HostView | None, workers: int) -> dict[str, Any]:
+    metadata = host.metadata
+    labels = {} if metadata is None else {key: str(value) for key, value in metadata.filter_metadata.mosn_lb.items()}
+    found: dict[str, Any] = {
+        "address": host.address,
+        "hostname": host.hostname,
+        "weight": host.weight,
+        "in_subset": all(labels.get(key) == value for key, value in subset or ()),
+    }
+    if state is not None:
+        found |= {"health": health_text(state, workers), "is_usable": _is_usable(state, workers)}
+    return found
+
+
+def _live_host(state: HostView, workers: int) -> dict[str, Any]:
+    return {
+        "address": state["address"],
+        "hostname": state["hostname"],
+        "weight": state["weight"],
+        "in_subset": True,
+        "health": health_text(state, workers),
+        "is_usable": _is_usable(state, workers),
+    }
+
+
+def _is_usable(state: HostView, workers: int) -> bool:
+    """Whether any worker may choose it."""
+    return state["health"] != "failed_active_check" and (state["ejected"] < workers or workers == 0)

@@ -1,0 +1,86 @@
+"""Where a client wanted to go whose connection the kernel brought here instead, and which listener takes it.
+
+`iptables -j REDIRECT` rewrites the destination and remembers it (SO_ORIGINAL_DST); `-j TPROXY` leaves it as it was, so the
+socket's own address is it.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+import socket
+import struct
+from collections.abc import Callable
+from typing import Any, Final
+
+from pymosn.network.connection import MAPPED
+
+#: linux/netfilter_ipv4.h, and IP6T_SO_ORIGINAL_DST of linux/netfilter_ipv6/ip6_tables.h.
+SO_ORIGINAL_DST: Final = 80
+#: struct sockaddr_in and sockaddr_in6 up to the address.
+SOCKADDR_IN: Final = struct.Struct("=H2s4s8x")
+SOCKADDR_IN6: Final = struct.Struct("=H2sI16sI")
+
+ANY: Final = ("", "0.0.0.0", "::")
+
+
+def redirected_from(sock: Any) -> tuple[str, int] | None:
+    """IP address and port before a REDIRECT; None when there was none. `sock`: has getsockopt as a `socket.socket` has."""
+    try:
+        _, port, raw = SOCKADDR_IN.unpack(sock.getsockopt(socket.SOL_IP, SO_ORIGINAL_DST, SOCKADDR_IN.size))
+        return socket.inet_ntop(socket.AF_INET, raw), int.from_bytes(port, "big")
+    except (OSError, struct.error):
+        pass  # an IPv6 connection, or not redirected
+    try:
+        _, port, _, raw6, _ = SOCKADDR_IN6.unpack(sock.getsockopt(socket.IPPROTO_IPV6, SO_ORIGINAL_DST, SOCKADDR_IN6.size))
+        return socket.inet_ntop(socket.AF_INET6, raw6).removeprefix(MAPPED), int.from_bytes(port, "big")
+    except (OSError, struct.error):
+        return None
+
+
+class OriginalDst:
+    """How a listener finds where clients wanted to go, and who takes a connection when no listener has that address."""
+
+    def __init__(self, is_transparent: bool = False, fallback_to_local: bool = False) -> None:
+        """`is_transparent`: by TPROXY, not REDIRECT.
+
+        `fallback_to_local`: the listener on 127.0.0.1 with the port that was wanted, not the one on 0.0.0.0.
+        """
+        self.is_transparent = is_transparent
+        self.fallback_to_local = fallback_to_local
+
+
+class OwnAddresses:
+    """Where this process listens: a request whose destination is found at run time must not come back to it."""
+
+    def __init__(self, is_local: Callable[[str], bool] | None = None) -> None:
+        """`is_local(ip)`: whether an address is this machine's; given only by tests."""
+        self._is_local = is_local
+        self._by_port: dict[int, set[str]] = {}
+
+    def replace(self, addresses: list[tuple[str, int]]) -> None:
+        """Takes other addresses; a host of "", `0.0.0.0` or `::` is every one of this machine."""
+        by_port: dict[int, set[str]] = {}
+        for ip, port in addresses:
+            by_port.setdefault(port, set()).add(ip)
+        self._by_port = by_port
+
+    def has(self, ip: str, port: int) -> bool:
+        """Whether a connection to `ip` and `port` ends at one of this process's listeners."""
+        listening = self._by_port.get(port)
+        if listening is None:
+            return False
+        if ip in listening:
+            return True
+        is_local = self._is_local if self._is_local is not None else is_local_address
+        return not listening.isdisjoint(ANY) and is_local(ip)
+
+
+def is_local_address(ip: str) -> bool:
+    """Whether `ip` is an address of this machine: only then can a socket be bound to it."""
+    try:
+        family = socket.AF_INET6 if ipaddress.ip_address(ip).version == 6 else socket.AF_INET
+        with socket.socket(family, socket.SOCK_DGRAM) as probe:
+            probe.bind((ip, 0))
+    except (OSError, ValueError):
+        return False
+    return True

@@ -1,0 +1,208 @@
+"""Clusters whose hosts are where the clients want to go: by a header, or as the kernel tells of a redirected connection."""
+
+from collections.abc import Callable
+
+import pytest
+from rig import Peer, Talk
+
+from pymosn.api.upstream import Selection
+from pymosn.core.failure import CONNECT_REFUSED
+from pymosn.upstream import original_dst
+from pymosn.upstream.cluster import ClusterHost
+from pymosn.upstream.plan import LimitPlan, OriginalPlan
+
+Start = Callable[..., Talk]
+
+OK = b"HTTP/1.1 200 OK\r\nDate: today\r\nContent-Length: 2\r\n\r\nhi"
+
+
+def begin(start: Start, header: str = "", replace_local: bool = False, **plan: object) -> Talk:
+    return start(hosts=[], plan={"original": OriginalPlan(header, replace_local), **plan})
+
+
+def redirected(talk: Talk, destination: str) -> Peer:
+    """A client whose connection the kernel redirected here on its way to `destination`."""
+    client = talk.connect()
+    connection = client.transport.protocol
+    assert connection is not None
+    connection.original_destination = destination
+    return client
+
+
+def get(*fields: bytes) -> bytes:
+    return b"".join([b"GET / HTTP/1.1\r\n", *(field + b"\r\n" for field in fields), b"\r\n"])
+
+
+def addresses(talk: Talk) -> list[str]:
+    return [host.address for host in talk.clusters.by_name["service"].hosts]
+
+
+def test_each_connection_goes_where_its_client_wanted_to(start: Start) -> None:
+    talk = begin(start)
+    for destination in ("192.0.2.1:81", "192.0.2.2:82", "192.0.2.1:81"):
+        client = redirected(talk, destination)
+        client.sends(get(b"Host: any"))
+        upstream = talk.expect_dial(destination) if talk.dials else talk.upstreams[0]
+        upstream.receives(get(b"Host: any"))
+        upstream.sends(OK)
+        client.receives(OK)
+        assert talk.outcomes.exchanges[-1].upstream_address == destination
+    assert addresses(talk) == ["192.0.2.1:81", "192.0.2.2:82"]
+    assert talk.upstream_counters()["request_total"] == 3
+
+
+@pytest.mark.parametrize(
+    ("value", "address"),
+    [
+        (b"192.0.2.7:8080", "192.0.2.7:8080"),
+        (b"192.0.2.7", "192.0.2.7:80"),
+        (b"Name.Test:81", "name.test:81"),
+        (b"[2001:db8::1]", "[2001:db8::1]:80"),
+        (b"[2001:db8::1]:81", "[2001:db8::1]:81"),
+    ],
+)
+def test_a_header_says_where_before_the_connection_does(start: Start, value: bytes, address: str) -> None:
+    talk = begin(start, "x-to")
+    client = redirected(talk, "192.0.2.1:80")
+    client.sends(get(b"Host: any", b"X-To: " + value))
+    talk.hold_dial(address).connects().takes()
+    other = redirected(talk, "192.0.2.1:80")
+    other.sends(get(b"Host: any"))
+    talk.expect_dial("192.0.2.1:80").takes()
+
+
+@pytest.mark.parametrize("value", [b"a b", b"a,b", b"/etc/x", b"unix:/run/x", b"unix:80", b"a:0", b"user@a:80", b"a:b:80"])
+def test_a_header_that_names_no_address_is_no_destination(start: Start, value: bytes) -> None:
+    talk = begin(start, "x-to")
+    client = redirected(talk, "192.0.2.1:80")
+    client.sends(get(b"Host: any", b"X-To: " + value))
+    assert client.takes()[9:12] == b"502"
+    assert talk.reasons() == ["no_hosts"]
+    talk.expect_no_dial()
+
+
+def test_the_host_header_and_this_machine(start: Start) -> None:
+    talk = begin(start, "host", replace_local=True)
+    client = talk.connect()
+    client.sends(get(b"Host: www.test:8081"))
+    upstream = talk.expect_dial("127.0.0.1:8081")
+    upstream.receives(get(b"Host: www.test:8081"))
+
+
+def test_nothing_tells_where_to(start: Start) -> None:
+    talk = begin(start)
+    client = talk.connect()
+    client.sends(get(b"Host: any"))
+    assert client.takes()[9:12] == b"502"
+    assert talk.reasons() == ["no_hosts"]
+
+
+def test_a_request_does_not_come_back_to_this_proxy(start: Start) -> None:
+    talk = begin(start, "host")
+    talk.maker.own.replace([("localhost", 80)])  # the rig's peers have the address that was dialed, and port 80
+    client = talk.connect()
+    client.sends(get(b"Host: localhost"))
+    upstream = talk.hold_dial("localhost:80").connects()
+    assert upstream.is_reset()
+    upstream.receives_nothing()
+    assert client.takes()[9:12] == b"502"
+    assert talk.reasons() == ["loop"]
+    talk.maker.own.replace([])
+    client.sends(get(b"Host: localhost"))
+    talk.expect_dial("localhost:80").takes()
+
+
+def test_there_is_no_other_host_to_try(start: Start) -> None:
+    talk = begin(start, "host")
+    for host in (b"a.test", b"b.test"):
+        client = talk.connect()
+        client.sends(get(b"Host: " + host))
+        talk.hold_dial(f"{host.decode()}:80").fails(CONNECT_REFUSED)
+        assert client.takes()[9:12] == b"502"
+    talk.expect_no_dial()
+
+
+def test_idle_hosts_are_forgotten_with_their_counters_and_connections(start: Start) -> None:
+    talk = begin(start, "host")
+    client = talk.connect()
+    client.sends(get(b"Host: a.test"))
+    upstream = talk.expect_dial("a.test:80")
+    upstream.takes()
+    upstream.sends(OK)
+    client.receives(OK)
+    talk.advance(25)
+    busy = talk.connect()
+    busy.sends(get(b"Host: b.test"))
+    waiting = talk.expect_dial("b.test:80")
+    waiting.takes()
+    assert upstream.is_open()
+    assert addresses(talk) == ["a.test:80", "b.test:80"]
+    for _ in range(5):
+        talk.advance(10)
+    assert addresses(talk) == ["b.test:80"], "its request is still under way"
+    assert upstream.is_closed()
+    labels = [group["labels"] for group in talk.metrics.snapshot() if group["type"] == "upstream"]
+    assert [("cluster", "service"), ("host", "b.test:80")] in labels
+    assert [("cluster", "service"), ("host", "a.test:80")] not in labels
+    waiting.sends(OK)
+    busy.receives(OK)
+    for _ in range(8):
+        talk.advance(10)
+    assert addresses(talk) == []
+
+
+def test_the_number_of_hosts_is_bounded(start: Start) -> None:
+    talk = begin(start, "host")
+    most = original_dst.MAX_HOSTS
+    balancer = talk.clusters.by_name["service"].balancer
+    cluster = talk.clusters.by_name["service"]
+
+    def choose(address: str) -> ClusterHost | None:
+        selection = Selection()
+        selection.destination = address
+        host = balancer.choose(selection)
+        assert host is None or isinstance(host, ClusterHost)
+        return host
+
+    first = choose("h0:80")
+    assert first is not None
+    assert first.try_request()
+    for number in range(most + 50):
+        assert choose(f"h{number}:80") is not None
+    assert len(cluster.hosts) == most
+    assert cluster.hosts[0] is first, "the one that was wanted longest ago has a request under way"
+    assert choose("h1:80") is not cluster.hosts[1]
+    for host in cluster.hosts[1:]:
+        assert host.try_request()
+    assert choose("another:80") is None
+    selection = Selection()
+    selection.destination = "another:80"
+    assert cluster.why_nobody(selection).reason == "overflow"
+    for host in list(cluster.hosts):
+        host.end_request()
+
+
+def test_a_change_of_the_cluster_keeps_its_hosts_and_gives_them_its_settings(start: Start) -> None:
+    talk = begin(start, "host")
+    client = talk.connect()
+    client.sends(get(b"Host: a.test"))
+    upstream = talk.expect_dial("a.test:80")
+    upstream.takes()
+    upstream.sends(OK)
+    client.receives(OK)
+    (host,) = talk.clusters.by_name["service"].hosts
+    talk.change("service", original=OriginalPlan("x-to"), connect_timeout=1.5, limits=LimitPlan(requests=1))
+    assert talk.clusters.by_name["service"].hosts == [host]
+    assert host.connect_timeout == 1.5
+    client.sends(get(b"Host: c.test", b"X-To: a.test"))
+    upstream.takes()
+    other = talk.connect()
+    other.sends(get(b"Host: c.test", b"X-To: b.test"))
+    assert other.takes()[9:12] == b"503", "one request at once in the whole cluster"
+    upstream.sends(OK)
+    client.receives(OK)
+    talk.change("service", original=None)
+    assert talk.clusters.by_name["service"].hosts == []
+    assert upstream.is_closed()
+    client.sends(get(b"Host: c.test"))
+    assert client.takes()[9:12] == b"502"
