@@ -6,12 +6,11 @@ socket's own address is it.
 
 from __future__ import annotations
 
-import ipaddress
 import socket
 import struct
-from collections.abc import Callable
 from typing import Any, Final
 
+from pymosn.api.network import Connection
 from pymosn.network.connection import MAPPED
 
 #: linux/netfilter_ipv4.h, and IP6T_SO_ORIGINAL_DST of linux/netfilter_ipv6/ip6_tables.h.
@@ -52,9 +51,7 @@ class OriginalDst:
 class OwnAddresses:
     """Where this process listens: a request whose destination is found at run time must not come back to it."""
 
-    def __init__(self, is_local: Callable[[str], bool] | None = None) -> None:
-        """`is_local(ip)`: whether an address is this machine's; given only by tests."""
-        self._is_local = is_local
+    def __init__(self) -> None:
         self._by_port: dict[int, set[str]] = {}
 
     def replace(self, addresses: list[tuple[str, int]]) -> None:
@@ -64,23 +61,14 @@ class OwnAddresses:
             by_port.setdefault(port, set()).add(ip)
         self._by_port = by_port
 
-    def has(self, ip: str, port: int) -> bool:
-        """Whether a connection to `ip` and `port` ends at one of this process's listeners."""
-        listening = self._by_port.get(port)
+    def is_end_of(self, connection: Connection) -> bool:
+        """Whether an outgoing connection ends at one of this process's listeners."""
+        listening = self._by_port.get(int(connection.remote_port))
         if listening is None:
             return False
+        ip = connection.remote_ip
         if ip in listening:
             return True
-        is_local = self._is_local if self._is_local is not None else is_local_address
-        return not listening.isdisjoint(ANY) and is_local(ip)
-
-
-def is_local_address(ip: str) -> bool:
-    """Whether `ip` is an address of this machine: only then can a socket be bound to it."""
-    try:
-        family = socket.AF_INET6 if ipaddress.ip_address(ip).version == 6 else socket.AF_INET
-        with socket.socket(family, socket.SOCK_DGRAM) as probe:
-            probe.bind((ip, 0))
-    except (OSError, ValueError):
-        return False
-    return True
+        # Both ends of a connection to an address of this machine have that address.
+        is_local = ip == connection.local_ip or ip.startswith("127.")
+        return is_local and not listening.isdisjoint(ANY)

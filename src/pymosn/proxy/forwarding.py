@@ -31,10 +31,10 @@ def add_forwarding_fields(exchange: Exchange, options: ProxyOptions, ids: Reques
             lines = lines + _append(head, connection)
         else:
             if not connection.forwarded_lines:
-                lines_of_client = b"x-forwarded-proto: " + head.scheme.encode() + b"\r\n"
+                client_lines = b"x-forwarded-proto: " + head.scheme.encode() + b"\r\n"
                 if connection.remote_ip:  # a client on a unix socket has none
-                    lines_of_client = b"x-forwarded-for: " + connection.remote_ip.encode() + b"\r\n" + lines_of_client
-                connection.forwarded_lines = lines_of_client
+                    client_lines = b"x-forwarded-for: " + connection.remote_ip.encode() + b"\r\n" + client_lines
+                connection.forwarded_lines = client_lines
             lines = lines + connection.forwarded_lines
     if options.x_request_id and not head.has_request_id:
         lines = lines + b"x-request-id: " + ids.next() + b"\r\n"

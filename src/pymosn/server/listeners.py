@@ -38,7 +38,7 @@ class ListenerSockets:
         self._sockets: dict[str, list[socket.socket]] = {}
         self._configured: dict[str, Binding] = {}
         # Device and inode of the socket files that this process has made, by path.
-        self._files: dict[str, tuple[int, int]] = {}
+        self._files: dict[str, tuple[int, int] | None] = {}
         # Of a change that is not decided yet.
         self._new: dict[str, list[socket.socket]] = {}
         self._next: dict[str, Binding] = {}
@@ -84,7 +84,8 @@ class ListenerSockets:
         for name, sockets in self._new.items():
             binding = self._next[name]
             if binding.network == "unix" and binding.address not in self._files:
-                os.unlink(binding.address)
+                with contextlib.suppress(OSError):
+                    os.unlink(binding.address)
             close_all(sockets)
         self._new = {}
 
@@ -104,8 +105,8 @@ class ListenerSockets:
         """Removes those of our socket files that nobody has replaced."""
         for path in list(paths):
             inode = self._files.pop(path)
-            with contextlib.suppress(OSError):
-                if _inode(path) == inode:
+            if inode is not None and _inode(path) == inode:
+                with contextlib.suppress(OSError):
                     os.unlink(path)
 
     def handover(self, number: int) -> list[tuple[Order, Sequence[int]]]:
@@ -137,8 +138,12 @@ class ListenerSockets:
         return found
 
 
-def _inode(path: str) -> tuple[int, int]:
-    found = os.lstat(path)
+def _inode(path: str) -> tuple[int, int] | None:
+    """Device and inode of a file; None when it is gone."""
+    try:
+        found = os.lstat(path)
+    except OSError:
+        return None
     return found.st_dev, found.st_ino
 
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import Final
 
-from mypy_extensions import i64, mypyc_attr
+from mypy_extensions import mypyc_attr
 
 from pymosn.api.network import Connection, Dialer, DialReceiver, NetworkFilter
 from pymosn.api.proxy import Exchange
@@ -173,10 +173,9 @@ class _Guard(DialReceiver):
         self._own = own
 
     def on_dialed(self, connection: Connection) -> None:
-        port: i64 = connection.remote_port
-        if self._own.has(connection.remote_ip, int(port)):
+        if self._own.is_end_of(connection):
             connection.abort(LOOP)
-            self._receiver.on_dial_failed(LOOP, f"{connection.remote_ip}:{port} is a listener of this process")
+            self._receiver.on_dial_failed(LOOP, "that is a listener of this process")
         else:
             self._receiver.on_dialed(connection)
 

@@ -14,7 +14,7 @@ from pymosn.core.counters import DownstreamStats, Metrics
 from pymosn.core.failure import CLOSED_LOCALLY
 from pymosn.core.timers import TimerWheel
 from pymosn.network.listener import ConnectionNumbers, Listener, ListenerDirectory
-from pymosn.network.original_dst import OriginalDst, OwnAddresses, is_local_address, redirected_from
+from pymosn.network.original_dst import OriginalDst, OwnAddresses, redirected_from
 
 
 class FakeSocket:
@@ -61,24 +61,26 @@ def test_a_connection_that_nobody_redirected() -> None:
             assert redirected_from(accepted) in (None, server.getsockname())
 
 
-def test_own_addresses() -> None:
-    own = OwnAddresses(lambda ip: ip in ("10.0.0.1", "127.0.0.1"))
-    assert not own.has("10.0.0.1", 80)
+@pytest.mark.parametrize(
+    ("remote", "port", "local", "is_own"),
+    [
+        ("10.0.0.1", 80, "10.0.0.7", True),
+        ("127.0.0.1", 80, "127.0.0.1", False),
+        # On every address of this machine: both ends of a connection to one of them have it.
+        ("10.0.0.7", 81, "10.0.0.7", True),
+        ("127.0.0.2", 82, "127.0.0.1", True),
+        ("::1", 83, "::1", True),
+        ("192.0.2.1", 81, "10.0.0.7", False),
+        ("10.0.0.7", 84, "10.0.0.7", False),
+    ],
+)
+def test_connections_that_end_here(remote: str, port: int, local: str, is_own: bool) -> None:
+    connection = Connection()
+    connection.remote_ip, connection.remote_port, connection.local_ip = remote, port, local
+    own = OwnAddresses()
+    assert not own.is_end_of(connection)
     own.replace([("10.0.0.1", 80), ("0.0.0.0", 81), ("", 82), ("::", 83)])
-    assert own.has("10.0.0.1", 80)
-    assert not own.has("127.0.0.1", 80)
-    assert all(own.has("127.0.0.1", port) for port in (81, 82, 83))
-    assert not own.has("192.0.2.1", 81), "of another machine"
-    assert not own.has("127.0.0.1", 84)
-    own.replace([])
-    assert not own.has("10.0.0.1", 80)
-
-
-def test_addresses_of_this_machine() -> None:
-    assert is_local_address("127.0.0.1")
-    assert not is_local_address("192.0.2.1")
-    assert not is_local_address("2001:db8::1")
-    assert not is_local_address("nonsense")
+    assert own.is_end_of(connection) is is_own
 
 
 class Says(FilterChainFactory):
