@@ -54,8 +54,8 @@ def _address(wanted: str, replace_local: bool) -> str:
         return ""
     if replace_local:
         return f"127.0.0.1:{port}"
-    # To the dialer that would be a unix socket.
-    return "" if host == "unix" else wanted
+    # `unix:1` would be a socket's path to the dialer.
+    return "" if host in ("", "unix") or port == 0 else wanted
 
 
 @mypyc_attr(allow_interpreted_subclasses=True)
