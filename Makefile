@@ -5,7 +5,7 @@ BIN     := $(VENV)/bin
 SOURCES := $(shell find src -name '*.py') setup.py pyproject.toml
 BUILT   := build/compiled
 
-.PHONY: run test test-interpreted test-compiled check format bench fuzz build docs clean
+.PHONY: run test test-interpreted test-compiled shows check format bench fuzz build docs clean
 
 run: build                       ## serve the two-hop example until Ctrl-C
 	PYTHONPATH=$(BUILT) $(BIN)/python -m pymosn start
@@ -17,6 +17,9 @@ test-interpreted: $(VENV)/ready
 
 test-compiled: build
 	PYMOSN_EXPECT=$$(cat $(BUILT)/build-kind) PYTHONPATH=$(BUILT) $(BIN)/python -m pytest
+
+shows: build                     ## what the issues promise, in full numbers; minutes, and prints its figures
+	PYMOSN_EXPECT=$$(cat $(BUILT)/build-kind) PYTHONPATH=$(BUILT) $(BIN)/python -m pytest tests/shows -m show -s
 
 check: $(VENV)/ready             ## format, lint, types, layer arrows
 	$(BIN)/ruff format --check .
