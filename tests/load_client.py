@@ -3,10 +3,10 @@
 import asyncio
 import time
 from collections import Counter
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import dataclass
-from typing import Any
 
+Take = Callable[[bytes], Awaitable[None]]
 #: Seconds after which a request counts as lost.
 PATIENCE = 30.0
 #: Largest reply head.
@@ -48,7 +48,7 @@ class Client:
             headers += f"content-length: {len(body)}\r\n"
         return await self.send(path, [f"{method} {path} HTTP/1.1\r\nhost: show\r\n{headers}\r\n".encode() + body])
 
-    async def send(self, path: str, pieces: list[bytes] | AsyncIterator[bytes], take: Any = None) -> Asked:
+    async def send(self, path: str, pieces: list[bytes] | AsyncIterator[bytes], take: Take | None = None) -> Asked:
         """Sends a request given as its bytes; `take` gets each piece of the reply's body."""
         asked = Asked(path, 0, self._writer is None, time.perf_counter())
         try:
@@ -65,7 +65,7 @@ class Client:
             await self.close()
         return asked
 
-    async def _exchange(self, asked: Asked, pieces: list[bytes] | AsyncIterator[bytes], take: Any) -> None:
+    async def _exchange(self, asked: Asked, pieces: list[bytes] | AsyncIterator[bytes], take: Take | None) -> None:
         if self._writer is None:
             self._reader, self._writer = await asyncio.open_connection("127.0.0.1", self._port, limit=HEAD_LIMIT)
         asked.port = self._writer.get_extra_info("sockname")[1]
@@ -86,7 +86,7 @@ class Client:
             writer.write(piece)
             await writer.drain()
 
-    async def _read(self, asked: Asked, take: Any) -> None:
+    async def _read(self, asked: Asked, take: Take | None) -> None:
         reader = self._reader
         assert reader is not None
         head = (await reader.readuntil(b"\r\n\r\n")).decode("latin-1").split("\r\n")
@@ -101,7 +101,7 @@ class Client:
         else:
             await self._read_sized(reader, int(self.head["content-length"]), asked, take)
 
-    async def _read_sized(self, reader: asyncio.StreamReader, size: int, asked: Asked, take: Any) -> None:
+    async def _read_sized(self, reader: asyncio.StreamReader, size: int, asked: Asked, take: Take | None) -> None:
         while size > 0:
             piece = await reader.read(min(size, HEAD_LIMIT))
             if not piece:
@@ -122,19 +122,17 @@ class Client:
 class Load:
     """Clients that ask without a pause until `total` requests are sent, or `stop`; a client whom nobody accepts ends."""
 
-    def __init__(self, port: int, clients: int, total: int = 1 << 60, path: Callable[[int], str] = lambda number: "/") -> None:
-        """`path`: of the request with that number, from 0."""
+    def __init__(self, port: int, clients: int, total: int = 1 << 60) -> None:
         self.asked: list[Asked] = []
         self._left = iter(range(total))
-        self._path = path
         self._stopped = False
         self._port = port
         self._tasks = [asyncio.ensure_future(self._run()) for _ in range(clients)]
 
     async def _run(self) -> None:
         client = Client(self._port)
-        for number in self._left:
-            asked = await client.ask(self._path(number))
+        for _ in self._left:
+            asked = await client.ask()
             self.asked.append(asked)
             if self._stopped or asked.error == "connect":
                 break

@@ -13,9 +13,10 @@ class ShowUpstream:
     """An HTTP/1.1 server. `delay`: seconds before each answer, `lanes`: requests that it works on at once (0: any number).
 
     `/bytes/N` is a body of N bytes (`/chunks/N`: chunked), `/drip` a chunk every 50 ms until `gate` is set; an upload is
-    answered with its SHA-256. All else gets a short text. `mode`: `serve`, `unavailable` (503), `reset` (broken off within the
-    reply), `drop` (the connection is cut in place of a reply), `silent` (no reply). `most`: requests that it had at once
-    at the most; `most_connections` likewise.
+    answered with its SHA-256, all else with a short text.
+
+    `mode`: `serve`, `unavailable` (503), `reset` (broken off within the reply), `drop` (the connection is cut in place of a
+    reply), `silent` (no reply). `most`, `most_connections`: requests and connections that it had at once at the most.
     """
 
     def __init__(self, delay: float = 0.0, mode: str = "serve", lanes: int = 0) -> None:

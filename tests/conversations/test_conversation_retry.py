@@ -121,6 +121,39 @@ def test_a_second_retry_waits_a_little(start: Start) -> None:
     client.receives(OK)
 
 
+def test_the_pause_before_a_retry_is_not_the_hosts_time(start: Start) -> None:
+    talk = talk_with(start, RetryPolicy(True, 2))
+    client = talk.connect()
+    client.sends(GET)
+    for host in HOSTS:
+        upstream = talk.expect_dial(host)
+        upstream.receives(GET)
+        upstream.resets()
+    talk.advance(0.3)
+    third = talk.expect_dial(HOSTS[0])
+    third.receives(GET)
+    third.sends(OK)
+    client.receives(OK)
+    cluster = talk.clusters.get("service")
+    assert cluster is not None
+    assert [host.stats.request_duration.max < 0.1 for host in cluster.hosts] == [True, True]
+
+
+def test_a_retry_needs_no_second_place_for_its_next_try(start: Start) -> None:
+    talk = talk_with(start, RetryPolicy(True, 2), plan={"limits": LimitPlan(retries=1)})
+    client = talk.connect()
+    client.sends(GET)
+    for host in HOSTS:
+        upstream = talk.expect_dial(host)
+        upstream.receives(GET)
+        upstream.sends(BUSY.removesuffix(b"busy"))
+    talk.advance(0.3)
+    third = talk.expect_dial(HOSTS[0])
+    third.receives(GET)
+    third.sends(OK)
+    client.receives(OK)
+
+
 def test_a_post_that_was_sent_is_not_sent_twice(start: Start) -> None:
     post = b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 2\r\n\r\nhi"
     talk = talk_with(start, RetryPolicy(True, 3))

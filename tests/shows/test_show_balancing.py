@@ -2,10 +2,11 @@
 
 from contextlib import AsyncExitStack
 
-from load_client import Load, bad, percentile
 from pymosn_process import TwoHops
-from show_upstream import ShowUpstream
 from showing import Start, run, serving, sized, tell
+
+from load_client import Load, bad, percentile
+from show_upstream import ShowUpstream
 
 CLIENTS = 48
 #: Seconds that a host works on one request, one after the other.

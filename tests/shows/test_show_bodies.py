@@ -6,10 +6,11 @@ import time
 from collections.abc import AsyncIterator
 
 import pytest
-from load_client import Asked, Client
 from pymosn_process import TwoHops
-from show_upstream import BLOCK, ShowUpstream
 from showing import Start, mib, resident, run, serving, sized, tell
+
+from load_client import Asked, Client
+from show_upstream import BLOCK, ShowUpstream
 
 GROWTH_LIMIT = 20 << 20
 MIB = 1 << 20

@@ -7,10 +7,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from load_client import Load, bad, percentile, summary
 from pymosn_process import TwoHops, eventually, free_ports
-from show_upstream import ShowUpstream
 from showing import BlackHole, Start, run, serving, sized, tell
+
+from load_client import Load, bad, percentile, summary
+from show_upstream import ShowUpstream
 
 CLIENTS = 32
 FORMAT = "%response_code% %reason% %upstream_local_address%"
@@ -28,8 +29,8 @@ POLICY: dict[str, tuple[tuple[str, str, str] | None, tuple[str, str, str]]] = {
 }
 
 
-def one_hop(hosts: list[str], log: Path, retry: dict[str, Any]) -> TwoHops:
-    """The second hop of the example alone, to `hosts`, with that retry policy."""
+def one_hop(hosts: list[str], log: Path, retry: dict[str, Any], timeout: str = "10s") -> TwoHops:
+    """The second hop of the example alone, to `hosts`, with that retry policy and time for a reply."""
     hops = TwoHops(1)
     server, clusters = hops.server, hops.config["cluster_manager"]["clusters"]
     del server["listeners"][0], server["routers"][0], clusters[0]
@@ -37,7 +38,7 @@ def one_hop(hosts: list[str], log: Path, retry: dict[str, Any]) -> TwoHops:
     listener["access_logs"] = [{"log_path": str(log), "log_format": FORMAT}]
     listener["filter_chains"][0]["filters"][0]["config"]["extend_config"] = {"Http1": {"reason_header": True}}
     route = server["routers"][0]["virtual_hosts"][0]["routers"][0]["route"]
-    route |= {"timeout": "150ms" if not retry["retry_on"] else "5s", "retry_policy": retry}
+    route |= {"timeout": timeout, "retry_policy": retry}
     clusters[0] |= {"connect_timeout": "100ms", "hosts": [{"address": address} for address in hosts]}
     return hops
 
@@ -96,7 +97,8 @@ def test_without_retries_each_error_has_its_name(start: Start, tmp_path: Path, k
             good = await stack.enter_async_context(ShowUpstream())
             address = await failing(kind, stack)
             log = tmp_path / "access.log"
-            hops = one_hop([good.address, address], log, {"retry_on": False})
+            # Only who never answers is to run out of time.
+            hops = one_hop([good.address, address], log, {"retry_on": False}, "150ms" if kind == "silent" else "10s")
             await serving(start, hops)
             asked = await Load(hops.server_port, CLIENTS, count).done()
             tell(f"{kind}, not retried", outcomes=summary(asked))

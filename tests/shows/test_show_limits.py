@@ -5,10 +5,11 @@ import json
 from contextlib import AsyncExitStack
 from typing import Any
 
-from load_client import Asked, Client, bad, percentile, summary
 from pymosn_process import TwoHops
-from show_upstream import ShowUpstream
 from showing import BlackHole, Start, run, serving, sized, tell
+
+from load_client import Asked, Client, bad, percentile, summary
+from show_upstream import ShowUpstream
 
 #: Seconds within which a refusal must be there, however many come at once on a busy machine.
 AT_ONCE = 1.0

@@ -5,10 +5,11 @@ import os
 import signal
 import time
 
-from load_client import Load, bad, percentile, summary
 from pymosn_process import TwoHops
-from show_upstream import ShowUpstream
 from showing import Start, clients_of, run, serving, sized, tell
+
+from load_client import Load, bad, percentile, summary
+from show_upstream import ShowUpstream
 
 CLIENTS = 64
 

@@ -12,12 +12,12 @@ from contextlib import AsyncExitStack
 from pathlib import Path
 from typing import Any
 
-from load_client import Client, Load, bad, percentile, summary
 from pymosn_process import Pymosn, TwoHops
-from show_upstream import ShowUpstream
 from showing import Start, mib, resident, run, serving, sized, tell
 
+from load_client import Client, Load, bad, percentile, summary
 from pymosn.server.worker_process import worker_environment
+from show_upstream import ShowUpstream
 
 CLIENTS = 64
 #: Long replies that are in flight the whole time.

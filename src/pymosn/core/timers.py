@@ -65,15 +65,21 @@ class TimerWheel:
             self._unlink(alarm)
 
     def advance(self) -> None:
-        """Fires what is due at the clock's time. Call it about once per resolution."""
+        """Fires what is due at the clock's time. Call it about once per resolution.
+
+        An exception of an alarm hinders no other one; what they raised comes out at the end, several of them as a group.
+        """
+        errors: list[Exception] = []
         target: i64 = i64(self.clock.now / self._resolution)
         if target - self._tick > SLOTS:
             self._tick = target - SLOTS  # after a long stop every slot is visited once, not once per missed round
         while self._tick < target:
             self._tick += 1
-            self._visit(self._slots[self._tick % SLOTS], self._tick)
+            self._visit(self._slots[self._tick % SLOTS], self._tick, errors)
+        if errors:
+            raise errors[0] if len(errors) == 1 else ExceptionGroup("alarms failed", errors)
 
-    def _visit(self, head: Alarm, tick: i64) -> None:
+    def _visit(self, head: Alarm, tick: i64, errors: list[Exception]) -> None:
         due: list[Alarm] = []
         alarm = head._after
         while alarm is not None:
@@ -90,7 +96,10 @@ class TimerWheel:
                     self._link(alarm, i64(alarm.alarm_deadline / self._resolution) + 1)
             else:
                 alarm.alarm_deadline = NEVER
-                alarm.on_alarm()
+                try:
+                    alarm.on_alarm()
+                except Exception as error:
+                    errors.append(error)
 
     def _link(self, alarm: Alarm, due: i64) -> None:
         if due <= self._tick:

@@ -30,6 +30,9 @@ MAPPED: Final = "::ffff:"
 #: SO_LINGER on, for no time: closing resets.
 NO_LINGER: Final = struct.pack("ii", 1, 0)
 
+#: The filter of a connection that is gone.
+NOBODY: Final = NetworkFilter()
+
 _OPEN: Final[i64] = 0
 _LINGERING: Final[i64] = 1
 _CLOSING: Final[i64] = 2
@@ -135,6 +138,8 @@ class TcpConnection(Connection):
             for network_filter in self._rest:
                 network_filter.on_close(failure)
             self._rest = None
+        # The filter knows its connection: without this only the garbage collector would free the two.
+        self._filter = NOBODY
         self._owner.on_end(self)
 
     def pause_writing(self) -> None:

@@ -87,6 +87,7 @@ class Attempt(HostRequest):
         protocol = self._waits_for
         if protocol:
             self._waits_for = ""
+            self._started = self._clock.now  # the pause says nothing about the host
             self.start(protocol, False, self._timeout)
             return
         exchange = self._exchange
@@ -99,8 +100,17 @@ class Attempt(HostRequest):
         """The exchange does not want it any more."""
         self._leave(self._status if self._status == BROKEN else NO_VERDICT)
 
-    def discard(self) -> None:
-        """The exchange does not want the reply that came, which counts for the host all the same."""
+    def is_retry(self) -> bool:
+        """Whether it is counted among the retries of its cluster."""
+        return self._retries is not None
+
+    def discard(self, is_followed: bool) -> None:
+        """The exchange does not want the reply that came, which counts for the host all the same.
+
+        `is_followed`: the next try gets its place among the retries.
+        """
+        if is_followed:
+            self._retries = None
         self._leave(self._status)
 
     def _leave(self, status: i64) -> None:

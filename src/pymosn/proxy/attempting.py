@@ -168,19 +168,21 @@ class AttemptingExchange(RequestingExchange):
             return False
         if self._is_sent and not self._can_repeat():
             return False
-        if not cluster.limits.try_retry():
+        before = self._attempt
+        has_place = before is not None and before.is_retry()
+        if not has_place and not cluster.limits.try_retry():
             cluster.stats.request_retry_overflow.value += 1
             return False
         self.own_selection().add_tried(tried)
         host = self._choose_host(cluster)
         if host is None:
-            cluster.limits.end_retry()
+            if not has_place:
+                cluster.limits.end_retry()
             return False
-        before = self._attempt
         if before is not None:
             self._attempt = None
             self._upstream = None
-            before.discard()
+            before.discard(has_place)
         cluster.stats.request_retry.value += 1
         self._is_sent = False
         pause = pause_before(failure, tries, cluster.choices())

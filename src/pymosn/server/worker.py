@@ -5,7 +5,6 @@ Only what serving needs may be imported from here: memory is counted per worker.
 """
 
 import asyncio
-import gc
 import math
 import os
 import signal
@@ -27,6 +26,7 @@ from pymosn.observe.logs import LogSet
 from pymosn.server import messages
 from pymosn.server.allocations import trace_allocations
 from pymosn.server.channel import Channel
+from pymosn.server.garbage import GarbageCollection, settle
 from pymosn.server.logs import open_logs
 from pymosn.server.messages import (
     ORDERS,
@@ -66,8 +66,6 @@ STATS_PERIOD: Final = 1.0
 CLOSE_TIME: Final = 1.0
 #: Seconds for which a worker builds a change before it looks after its connections again.
 BUILD_SLICE: Final = 0.005
-#: Seconds after a change until what it replaced is collected.
-GARBAGE_DELAY: Final = 1.0
 #: Seconds between two looks at how many connections are left while draining.
 DRAIN_PERIOD: Final = 0.02
 
@@ -84,6 +82,7 @@ class Worker:
         self._prepared: tuple[int, Prepared] | None = None
         # The last change that was given up, perhaps while it was still being built.
         self._abandoned = 0
+        self._garbage = GarbageCollection(loop)
         self._logs: LogSet | None = None
         # The loop itself holds tasks only weakly.
         self._tasks: set[asyncio.Task[None]] = set()
@@ -140,7 +139,7 @@ class Worker:
             return
         runtime.commit(made)
         await self._start(runtime.listeners)
-        settle_garbage_collector()
+        settle()
         self._tick(runtime)
         self._watchdog.start()
         self._push_stats()
@@ -204,7 +203,7 @@ class Worker:
     async def _commit(self, runtime: WorkerRuntime, change: int, made: Prepared) -> None:
         await self._start(runtime.commit(made))
         self._channel.send(Committed(change, len(runtime.drain_order)))
-        self._loop.call_later(GARBAGE_DELAY, settle_garbage_collector)
+        self._garbage.after_change()
 
     async def _retire(self, runtime: WorkerRuntime, timeout: float) -> None:
         """Ends what was removed, and then drops what only that needed."""
@@ -322,18 +321,6 @@ class Worker:
             self._runtime.log.write(ERROR, line, "mosn.proxy.panic")
         else:
             print(line, file=sys.stderr)
-
-
-def settle_garbage_collector() -> None:
-    """Moves what was built to the permanent generation and makes collections rare.
-
-    What serves a request is freed by its reference count; cycles are few. The default of 700 allocations would start a
-    collection about every ten requests, each of them walking the young objects of thousands of open connections.
-    """
-    gc.unfreeze()  # what an earlier call moved there may be garbage by now
-    gc.collect()
-    gc.freeze()
-    gc.set_threshold(50_000, 20, 50)
 
 
 def ignore_signals() -> None:

@@ -105,6 +105,41 @@ def test_alarm_may_set_itself_and_clear_others() -> None:
     assert len(wheel) == 1
 
 
+class Broken(Bell):
+    """Rings and fails."""
+
+    def on_alarm(self) -> None:
+        super().on_alarm()
+        raise ValueError("broken")
+
+
+def test_an_alarm_that_fails_delays_no_other() -> None:
+    clock = HandClock()
+    wheel = TimerWheel(clock, RESOLUTION)
+    bells = [Bell(clock), Broken(clock), Bell(clock)]
+    later = Bell(clock)
+    for bell in bells:
+        wheel.set(bell, 0.05)
+    wheel.set(later, 0.15)
+    clock.now += 0.2
+    with pytest.raises(ValueError, match="broken"):
+        wheel.advance()
+    assert [len(bell.rang) for bell in (*bells, later)] == [1, 1, 1, 1]
+    assert len(wheel) == 0
+    wheel.advance()
+
+
+def test_all_failures_of_alarms_are_told() -> None:
+    clock = HandClock()
+    wheel = TimerWheel(clock, RESOLUTION)
+    for _ in range(2):
+        wheel.set(Broken(clock), 0.05)
+    clock.now += 0.2
+    with pytest.raises(ExceptionGroup) as raised:
+        wheel.advance()
+    assert [str(error) for error in raised.value.exceptions] == ["broken", "broken"]
+
+
 def test_alarm_set_to_now_from_an_alarm_does_not_ring_forever() -> None:
     clock = HandClock()
     wheel = TimerWheel(clock, RESOLUTION)

@@ -1,5 +1,8 @@
 """A connection over a transport that the test holds in its hand."""
 
+import gc
+import weakref
+
 import pytest
 
 from pymosn.api.network import CONTINUE, STOP, Connection, NetworkFilter
@@ -110,6 +113,25 @@ def test_every_filter_hears_everything_in_order() -> None:
     assert bench.logs == [expected, expected]
     assert connection.is_closed
     assert len(bench.wheel) == 0
+
+
+def test_a_connection_that_is_gone_leaves_no_garbage() -> None:
+    class Keeper(NetworkFilter):
+        def on_connection(self, connection: Connection) -> None:
+            self.connection = connection
+
+    clock = HandClock()
+    keeper = Keeper()
+    connection = TcpConnection(7, [keeper], ConnectionOwner(), clock, TimerWheel(clock))
+    connection.connection_made(HandTransport())
+    connection.connection_lost(None)
+    ended = weakref.ref(keeper)
+    gc.disable()
+    try:
+        del keeper
+        assert ended() is None
+    finally:
+        gc.enable()
 
 
 def test_stop_keeps_bytes_from_the_next_filter() -> None:

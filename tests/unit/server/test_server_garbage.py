@@ -1,0 +1,34 @@
+"""When a worker looks for garbage."""
+
+from collections.abc import Callable
+
+from pymosn.server.garbage import GARBAGE_DELAY, GarbageCollection
+
+
+class Later:
+    """An event loop that waits for the test."""
+
+    def __init__(self) -> None:
+        self.waiting: list[tuple[float, Callable[[], object]]] = []
+
+    def call_later(self, delay: float, callback: Callable[[], object]) -> object:
+        self.waiting.append((delay, callback))
+        return None
+
+    def passes(self) -> None:
+        for _, callback in [self.waiting.pop() for _ in range(len(self.waiting))]:
+            callback()
+
+
+def test_a_burst_of_changes_is_collected_once() -> None:
+    later = Later()
+    collected: list[str] = []
+    garbage = GarbageCollection(later, lambda: collected.append("once"))
+    for _ in range(5):
+        garbage.after_change()
+    assert [delay for delay, _ in later.waiting] == [GARBAGE_DELAY]
+    later.passes()
+    assert collected == ["once"]
+    garbage.after_change()
+    later.passes()
+    assert collected == ["once", "once"]
