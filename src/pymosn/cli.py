@@ -167,7 +167,7 @@ def start(path: str | None, workers: int | None, strict: bool, log_level: str | 
 
 @main.command()
 @click.option("--config", "-c", "path", required=True, envvar="MOSN_CONFIG", metavar="FILE", help="The file it runs with.")
-@click.option("--timeout", type=float, default=60.0, show_default=True, help="Seconds to wait for the result.")
+@click.option("--timeout", type=click.FloatRange(min=0, min_open=True), default=60.0, show_default=True, help="Seconds to wait for the result.")
 def reload(path: str, timeout: float) -> None:
     """Let the running pymosn read its file again, and tell what became of it.
 
@@ -208,13 +208,21 @@ def explain_request(path: str, headers: tuple[str, ...], listener: str, as_json:
         sys.exit(BAD_CONFIGURATION)
     from pymosn.control.explain import Question, QuestionError, as_text, explain
 
-    pairs = [(name.strip(), value.strip()) for name, _, value in (header.partition(":") for header in headers)]
+    question = Question(method=method, url=url, headers=[_header(text) for text in headers], listener=listener)
     try:
-        answer = explain(loaded.config, Question(method=method, url=url, headers=pairs, listener=listener))
+        answer = explain(loaded.config, question)
     except QuestionError as error:
         click.echo(f"pymosn: error: {error}", err=True)
-        sys.exit(2)
+        sys.exit(OTHER_FAULT)
     click.echo(msgspec.json.format(msgspec.json.encode(answer)).decode() if as_json else as_text(answer))
+
+
+def _header(text: str) -> tuple[str, str]:
+    """Name and value of `K: V`."""
+    name, colon, value = text.partition(":")
+    if not colon or not name.strip():
+        raise click.BadParameter(f"{text!r} is not of the form 'K: V'", param_hint="'--header' / '-H'")
+    return name.strip(), value.strip()
 
 
 def _print_examples() -> None:

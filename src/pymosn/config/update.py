@@ -56,7 +56,7 @@ class Update:
 
     def config(self, before: MosnConfig) -> tuple[MosnConfig | None, list[Fault]]:
         """`update_config`: puts a block in the place of the one of its name, or adds it."""
-        kind = self._word("type", TYPES)
+        kind = self._begin(TYPES, "config")
         if kind == "listener":
             return self._finish(*self._put_listener(before))
         if kind == "router":
@@ -69,7 +69,9 @@ class Update:
 
     def removal(self, before: MosnConfig) -> tuple[MosnConfig | None, list[Fault]]:
         """`remove_config`: takes out the block of a name."""
-        kind, name = self._word("type", TYPES), self._word("name")
+        kind, name = self._begin(TYPES, "name"), self._word("name")
+        if not kind or not name:
+            return None, self.faults.in_order()
         server, manager = before.servers[0], before.cluster_manager
         after = before
         if kind == "listener":
@@ -83,13 +85,15 @@ class Update:
             after = replace(before, cluster_manager=replace(manager, clusters=kept_clusters))
         elif kind == "extend":
             after = replace(before, extends=[extend for extend in before.extends if extend.type != name])
-        if kind and after == before:
+        if after == before:
             self._error(f"there is no {kind} {name!r}")
         return self._finish(after, "")
 
     def hosts(self, before: MosnConfig) -> tuple[MosnConfig | None, list[Fault]]:
         """`update_hosts`: changes the hosts of a cluster."""
-        action = self._word("type", ("set", "add", "remove"))
+        action = self._begin(("set", "add", "remove"), "config")
+        if not action:
+            return None, self.faults.in_order()
         manager = before.cluster_manager
         wanted = self._block("config", Hosts, "hosts")
         place = _find(manager.clusters, lambda cluster: cluster.name == wanted.cluster)
@@ -110,7 +114,9 @@ class Update:
 
         `remove` without a route empties the virtual host, as in MOSN; with one, it removes those with the same match.
         """
-        action = self._word("type", ("add", "remove"))
+        action = self._begin(("add", "remove"), "config")
+        if not action:
+            return None, self.faults.in_order()
         tables = before.servers[0].routers
         wanted = self._block("config", RouteUpdate, "config")
         place = _find(tables, lambda table: table.router_config_name == wanted.router_config_name)
@@ -180,6 +186,9 @@ class Update:
     # ---- reading
 
     def _parse(self, text: str) -> Node:
+        if not text.strip():
+            self._error("the body is empty")
+            return Node("object", 0, 0)
         try:
             top, repeated = parse_json(text)
         except ParseError as error:
@@ -191,21 +200,30 @@ class Update:
             self._error("the body is not an object")
         return top
 
+    def _begin(self, allowed: tuple[str, ...], beside: str) -> str:
+        """The `type`, if the body is an object that has one of those and the key `beside`; else empty, and told why."""
+        if self.faults.has_errors:
+            return ""
+        kind = self._word("type", allowed)
+        if self._top.entry(beside) is None:
+            self._error(f'"{beside}" is missing')
+            return ""
+        return kind
+
     def _word(self, key: str, allowed: tuple[str, ...] = ()) -> str:
         entry = self._top.entry(key)
         value = entry.node.value if entry is not None else None
         if isinstance(value, str) and value and (not allowed or value in allowed):
             return value
-        wish = f"one of {', '.join(allowed)}" if allowed else "a text"
-        self._error(f'"{key}" must be {wish}')
+        if not self.faults.has_errors:
+            wish = f"one of {', '.join(allowed)}" if allowed else "a text"
+            self._error(f'"{key}" must be {wish}')
         return ""
 
     def _block(self, key: str, cls: type[B], path: str) -> B:
         """The block under a key. It is read once to learn its name and once at its path: each fault is told once."""
         entry = self._top.entry(key)
-        if entry is None:
-            self._error(f'"{key}" is missing')
-            return cls()
+        assert entry is not None
         if "[" not in path:
             return Reader(BODY, Faults(), {}, False).block(entry.node, cls, path)
         return self._reader.block(entry.node, cls, path)

@@ -87,7 +87,9 @@ def create_app(
     admin.paths = sorted([*gets, *posts])
     routes = [Route(path, handler, methods=["GET"]) for path, handler in gets.items()]
     routes += [Route(path, handler, methods=["POST"]) for path, handler in posts.items()]
-    return Starlette(routes=routes, middleware=[Middleware(Guard, log=log or Log())])
+    app = Starlette(routes=routes, middleware=[Middleware(Guard, log=log or Log())])
+    app.router.redirect_slashes = False
+    return app
 
 
 class _Admin:

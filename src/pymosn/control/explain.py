@@ -116,6 +116,7 @@ def _listener(config: MosnConfig, question: Question) -> tuple[Listener, ProxyFi
     """The listener that the request comes to, and why the others before it do not get it."""
     port = _split(question.url).port
     others: list[str] = []
+    unwanted: list[str] = []
     found: list[tuple[Listener, ProxyFilter]] = []
     for listener in config.servers[0].listeners if config.servers else []:
         name = listener.name or listener.address
@@ -124,8 +125,11 @@ def _listener(config: MosnConfig, question: Question) -> tuple[Listener, ProxyFi
             others.append(f"{name}: has no proxy filter")
         elif question.listener and question.listener not in (listener.name, listener.address):
             others.append(f"{name}: {question.listener} is asked for")
+            unwanted.append(name)
         else:
             found.append((listener, entries[0]))
+    if not found and unwanted:
+        raise QuestionError(f"no listener {question.listener!r} takes it; there is {', '.join(unwanted)}")
     if not found:
         raise QuestionError(f"no listener takes it: {'; '.join(others) or 'there is none'}")
     exact = [pair for pair in found if listener_port(pair[0]) == port] if port and not question.listener else []

@@ -48,20 +48,31 @@ def test_every_fault_has_its_place_in_the_body(before: MosnConfig) -> None:
     ]
 
 
+TYPES = '"type" must be one of listener, router, cluster, extend'
+
+
 @pytest.mark.parametrize(
-    ("text", "message"),
+    ("action", "text", "messages"),
     [
-        ("", "empty"),
-        ("[]", "not an object"),
-        ('{"type": "nothing", "config": {}}', '"type" must be one of listener, router, cluster, extend'),
-        ('{"type": "cluster"}', '"config" is missing'),
-        ('{"config": {}}', '"type" must be'),
+        ("config", "", ["the body is empty"]),
+        ("config", "[]", ["the body is not an object"]),
+        ("config", '{"type": "nothing", "config": {}}', [TYPES]),
+        ("config", '{"type": "cluster"}', ['"config" is missing']),
+        ("config", '{"config": {}}', [TYPES]),
+        ("config", '{"type": "cluster", "config": 5}', ["an object is expected, found a number"]),
+        ("removal", "[]", ["the body is not an object"]),
+        ("removal", '{"type": "cluster"}', ['"name" is missing']),
+        ("removal", '{"type": "cluster", "name": 5}', ['"name" must be a text']),
+        ("removal", '{"type": "x", "name": "y"}', [TYPES]),
+        ("hosts", '"a"', ["the body is not an object"]),
+        ("hosts", '{"type": "set"}', ['"config" is missing']),
+        ("hosts", '{"type": "set", "config": {}}', ["there is no cluster ''"]),
+        ("route", "{}", ['"type" must be one of add, remove', '"config" is missing']),
+        ("route", '{"type": "add", "config": {}}', ["there is no router '' in servers[0].routers"]),
     ],
 )
-def test_what_is_no_update(text: str, message: str, before: MosnConfig) -> None:
-    config, errors = update("config", text, before)
-    assert config is None
-    assert any(message in error for error in errors), errors
+def test_what_is_no_update_is_told_once(action: str, text: str, messages: list[str], before: MosnConfig) -> None:
+    assert update(action, text, before) == (None, messages)
 
 
 def test_what_is_referred_to_cannot_be_removed(before: MosnConfig) -> None:

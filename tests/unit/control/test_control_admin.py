@@ -177,6 +177,7 @@ def client(plane: FakePlane, log: Lines) -> AsgiClient:
         ("/api/v1/config_dump?listener=a&cluster=c", 400, "only support one parameter"),
         ("/api/v1/config_dump?listener=a&listener=b", 400, "only support one parameter"),
         ("/nothing", 404, "Not Found"),
+        ("/api/v1/stats/", 404, "Not Found"),
     ],
 )
 def test_text_answers(client: AsgiClient, path: str, status: int, text: str) -> None:

@@ -89,3 +89,22 @@ def test_worker_counts_below_one_are_refused(good: Path) -> None:
     result = CliRunner().invoke(main, ["start", "-c", str(good), "--workers", "0"])
     assert result.exit_code == 2
     assert "--workers" in result.stderr
+
+
+@pytest.mark.parametrize("header", ["no colon", ": no name"])
+def test_explain_refuses_what_is_no_header(good: Path, header: str) -> None:
+    result = CliRunner().invoke(main, ["explain", "-c", str(good), "GET", "/", "-H", header])
+    assert result.exit_code == 2
+    assert f"{header!r} is not of the form 'K: V'" in result.stderr
+
+
+def test_explain_names_the_listeners_when_the_one_asked_for_is_not_there(good: Path) -> None:
+    result = CliRunner().invoke(main, ["explain", "-c", str(good), "GET", "/", "--listener", "nobody"])
+    assert result.exit_code == 2
+    assert result.stderr == "pymosn: error: no listener 'nobody' takes it; there is clientListener, serverListener\n"
+
+
+def test_a_reload_waits_for_some_time(good: Path) -> None:
+    result = CliRunner().invoke(main, ["reload", "-c", str(good), "--timeout", "0"])
+    assert result.exit_code == 2
+    assert "--timeout" in result.stderr
