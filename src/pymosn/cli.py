@@ -167,7 +167,13 @@ def start(path: str | None, workers: int | None, strict: bool, log_level: str | 
 
 @main.command()
 @click.option("--config", "-c", "path", required=True, envvar="MOSN_CONFIG", metavar="FILE", help="The file it runs with.")
-@click.option("--timeout", type=click.FloatRange(min=0, min_open=True), default=60.0, show_default=True, help="Seconds to wait for the result.")
+@click.option(
+    "--timeout",
+    type=click.FloatRange(min=0, min_open=True),
+    default=60.0,
+    show_default=True,
+    help="Seconds to wait for the result.",
+)
 def reload(path: str, timeout: float) -> None:
     """Let the running pymosn read its file again, and tell what became of it.
 

@@ -493,6 +493,14 @@ class Talk:
         finally:
             self._loop.close()
 
+    def forget(self) -> None:
+        """Everybody leaves in place of `end`, and the rig knows nothing of them any more."""
+        for peer in self.clients + self.upstreams:
+            peer.resets()
+        for known in (self.clients, self.upstreams, self.outcomes.exchanges):
+            known.clear()
+        self._loop.close()
+
     def _check_exchanges(self) -> None:
         counters = self.counters()
         assert "request_active" not in counters

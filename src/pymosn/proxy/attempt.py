@@ -104,12 +104,12 @@ class Attempt(HostRequest):
         """Whether it is counted among the retries of its cluster."""
         return self._retries is not None
 
-    def discard(self, is_followed: bool) -> None:
+    def discard(self, passes_on: bool) -> None:
         """The exchange does not want the reply that came, which counts for the host all the same.
 
-        `is_followed`: the next try gets its place among the retries.
+        `passes_on`: the next try gets its place among the retries.
         """
-        if is_followed:
+        if passes_on:
             self._retries = None
         self._leave(self._status)
 

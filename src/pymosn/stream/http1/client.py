@@ -30,6 +30,9 @@ MAX_IDLE: Final = 512
 #: Limits for replies: generous, since an upstream's cookies and policies are long, but limits.
 RESPONSE_LIMITS: Final = Http1Limits(64 * 1024, 256, 0)
 
+#: The receiver of a stream that is over.
+NOBODY: Final = ResponseReceiver()
+
 
 class Http1Client(NetworkFilter):
     """One upstream connection."""
@@ -121,8 +124,7 @@ class Http1Client(NetworkFilter):
         self._pool.forget(self)
         self.connection.abort(failure)
         if stream is not None:
-            stream.detach()
-            stream.receiver.on_reset(failure)
+            stream.detach().on_reset(failure)
 
     def cancel(self, stream: Http1ClientStream) -> None:
         """The exchange of `stream` is over before its reply is."""
@@ -145,13 +147,13 @@ class Http1Client(NetworkFilter):
         if stream is None:
             return
         self._stream = None
-        stream.detach()
+        receiver = stream.detach()
         if completes_reply:
-            stream.receiver.on_data(b"", True)
+            receiver.on_data(b"", True)
         elif stream.reply_began:
-            stream.receiver.on_reset(RESET_AFTER_RESPONSE)
+            receiver.on_reset(RESET_AFTER_RESPONSE)
         else:
-            stream.receiver.on_reset(RESET_BEFORE_RESPONSE)
+            receiver.on_reset(RESET_BEFORE_RESPONSE)
 
     def on_idle(self) -> None:
         if self._stream is None:
@@ -179,12 +181,16 @@ class Http1ClientStream(RequestSender):
         self._is_attached = True
         self._pauses: i64 = 0
 
-    def detach(self) -> None:
-        """The reply is complete or broken off: the connection is no longer this stream's."""
+    def detach(self) -> ResponseReceiver:
+        """The reply is complete or broken off: the connection is no longer this stream's. Gives who is to hear the last."""
+        receiver = self.receiver
+        # It knows its stream: without this only the garbage collector would free the two.
+        self.receiver = NOBODY
         self._is_attached = False
         while self._pauses > 0:
             self._pauses -= 1
             self._connection.resume_reading()
+        return receiver
 
     def connection(self) -> Connection:
         return self._connection

@@ -1,0 +1,121 @@
+"""What an exchange and a connection leave behind: nothing for the garbage collector, which would stop the worker."""
+
+from __future__ import annotations
+
+import gc
+from collections import Counter
+from collections.abc import Callable
+
+import pytest
+from rig import Peer, Talk
+
+from pymosn.api.proxy import Exchange, StreamFilter
+from pymosn.api.routing import Route
+from pymosn.core.failure import CONNECT_REFUSED
+from pymosn.routing.actions import Forward, ForwardOptions, RetryPolicy
+from pymosn.routing.matchers import AnyRequest
+
+GET = b"GET / HTTP/1.1\r\nHost: a\r\n\r\n"
+POST = b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 2\r\n\r\nhi"
+OK = b"HTTP/1.1 200 OK\r\nDate: today\r\nContent-Length: 2\r\n\r\nok"
+CHUNKED = b"HTTP/1.1 200 OK\r\nDate: today\r\nTransfer-Encoding: chunked\r\n\r\n2\r\nok\r\n0\r\nt: 1\r\n\r\n"
+BUSY = b"HTTP/1.1 503 Service Unavailable\r\nDate: today\r\nContent-Length: 4\r\n\r\nbusy"
+
+
+def upstream(talk: Talk) -> Peer:
+    """Whoever got the request."""
+    return talk.expect_dial(talk.dials[0].address) if talk.dials else talk.upstreams[-1]
+
+
+def answered(talk: Talk, client: Peer) -> None:
+    client.sends(GET)
+    upstream(talk).sends(OK)
+
+
+def with_bodies(talk: Talk, client: Peer) -> None:
+    client.sends(POST)
+    upstream(talk).sends(CHUNKED)
+
+
+def reset_by_the_host(talk: Talk, client: Peer) -> None:
+    client.sends(POST)
+    upstream(talk).resets()
+
+
+def refused_by_the_host(talk: Talk, client: Peer) -> None:
+    client.sends(GET)
+    talk.refuse_dial(talk.dials[0].address)
+
+
+def broken_off(talk: Talk, client: Peer) -> None:
+    client.sends(GET)
+    host = upstream(talk)
+    host.sends(OK[:-1])
+    host.resets()
+
+
+def left_by_the_client(talk: Talk, client: Peer) -> None:
+    client.sends(GET)
+    upstream(talk)
+    client.resets()
+
+
+def left_while_dialing(talk: Talk, client: Peer) -> None:
+    client.sends(GET)
+    dial = talk.hold_dial(talk.dials[0].address)
+    client.resets()
+    dial.fails(CONNECT_REFUSED)
+
+
+def too_late(talk: Talk, client: Peer) -> None:
+    client.sends(GET)
+    upstream(talk)
+    talk.advance(61.0)
+
+
+def retried(talk: Talk, client: Peer) -> None:
+    client.sends(b"GET /retry HTTP/1.1\r\nHost: a\r\n\r\n")
+    upstream(talk).sends(BUSY)
+    upstream(talk).sends(OK)
+
+
+def nonsense(talk: Talk, client: Peer) -> None:
+    client.sends(b"nonsense\r\n\r\n")
+
+
+class Header(StreamFilter):
+    def on_request(self, exchange: Exchange) -> None:
+        pass
+
+    def on_response(self, exchange: Exchange) -> None:
+        pass
+
+
+@pytest.mark.parametrize("has_filter", [False, True], ids=["plain", "filter"])
+@pytest.mark.parametrize(
+    "act",
+    [
+        *(answered, with_bodies, reset_by_the_host, refused_by_the_host, broken_off),
+        *(left_by_the_client, left_while_dialing, too_late, retried, nonsense),
+    ],
+)
+def test_nothing_is_left_for_the_garbage_collector(act: Callable[[Talk, Peer], None], has_filter: bool) -> None:
+    policy = RetryPolicy(True, 2) if act is retried else None
+    routes = [Route("all", AnyRequest(), Forward("service", 60.0, ForwardOptions(retry_policy=policy)))]
+    talk = Talk(routes=routes, filters={"header": Header({})} if has_filter else {})
+    gc.collect()
+    gc.disable()
+    gc.set_debug(gc.DEBUG_SAVEALL)
+    try:
+        for _ in range(3):
+            client = talk.connect()
+            act(talk, client)
+        del client
+        talk.forget()
+        gc.collect()
+        left = Counter(kind.__name__ for item in gc.garbage if (kind := type(item)).__module__.startswith("pymosn"))
+    finally:
+        gc.set_debug(0)
+        gc.garbage.clear()
+        gc.enable()
+    assert left == Counter()
