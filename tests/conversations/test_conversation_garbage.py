@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import gc
 from collections import Counter
 from collections.abc import Callable
@@ -9,11 +10,13 @@ from collections.abc import Callable
 import pytest
 from rig import Peer, Talk
 
-from pymosn.api.proxy import Exchange, StreamFilter
+from pymosn.api import Exchange, StreamFilter
 from pymosn.api.routing import Route
 from pymosn.core.failure import CONNECT_REFUSED
 from pymosn.routing.actions import Forward, ForwardOptions, RetryPolicy
 from pymosn.routing.matchers import AnyRequest
+
+Act = Callable[[Talk, Peer], None]
 
 GET = b"GET / HTTP/1.1\r\nHost: a\r\n\r\n"
 POST = b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 2\r\n\r\nhi"
@@ -83,15 +86,23 @@ def nonsense(talk: Talk, client: Peer) -> None:
     client.sends(b"nonsense\r\n\r\n")
 
 
-class Header(StreamFilter):
+class Plain(StreamFilter):
     def on_request(self, exchange: Exchange) -> None:
-        pass
+        exchange.request.headers["x-a"] = "1"
 
     def on_response(self, exchange: Exchange) -> None:
-        pass
+        exchange.response.headers["x-b"] = "2"
 
 
-@pytest.mark.parametrize("has_filter", [False, True], ids=["plain", "filter"])
+class Waiting(StreamFilter):
+    async def on_request(self, exchange: Exchange) -> None:
+        await asyncio.sleep(0)
+
+    async def on_response(self, exchange: Exchange) -> None:
+        await asyncio.sleep(0)
+
+
+@pytest.mark.parametrize("kind", [None, Plain, Waiting], ids=["no filter", "plain", "async"])
 @pytest.mark.parametrize(
     "act",
     [
@@ -99,10 +110,10 @@ class Header(StreamFilter):
         *(left_by_the_client, left_while_dialing, too_late, retried, nonsense),
     ],
 )
-def test_nothing_is_left_for_the_garbage_collector(act: Callable[[Talk, Peer], None], has_filter: bool) -> None:
+def test_nothing_is_left_for_the_garbage_collector(act: Act, kind: type[StreamFilter] | None) -> None:
     policy = RetryPolicy(True, 2) if act is retried else None
     routes = [Route("all", AnyRequest(), Forward("service", 60.0, ForwardOptions(retry_policy=policy)))]
-    talk = Talk(routes=routes, filters={"header": Header({})} if has_filter else {})
+    talk = Talk(routes=routes, filters={"it": kind({})} if kind is not None else {})
     gc.collect()
     gc.disable()
     gc.set_debug(gc.DEBUG_SAVEALL)
@@ -113,7 +124,7 @@ def test_nothing_is_left_for_the_garbage_collector(act: Callable[[Talk, Peer], N
         del client
         talk.forget()
         gc.collect()
-        left = Counter(kind.__name__ for item in gc.garbage if (kind := type(item)).__module__.startswith("pymosn"))
+        left = Counter(found.__name__ for item in gc.garbage if (found := type(item)).__module__.startswith("pymosn"))
     finally:
         gc.set_debug(0)
         gc.garbage.clear()

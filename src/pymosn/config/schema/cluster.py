@@ -18,8 +18,8 @@ from pymosn.config.schema.router import Metadata
 from pymosn.config.schema.tls import TlsContext
 
 _SHARED = (
-    "Each worker has a fixed share: the limit divided by the workers, rounded down, at least 1. Together they never exceed "
-    "the limit when it is at least the number of workers; one worker may refuse while another has room"
+    "Each worker has a fixed share of the limit, at least 1. Together they never exceed the limit when it is at least the "
+    "number of workers; one worker may refuse while another has room"
 )
 _DNS = "STRICT_DNS only; needs the extra `dns`"
 _ORIGINAL = "for ORIGINAL_DST clusters"
