@@ -12,22 +12,24 @@ BLOCK = bytes(range(256)) * 256
 class ShowUpstream:
     """An HTTP/1.1 server. `delay`: seconds before each answer, `lanes`: requests that it works on at once (0: any number).
 
-    `/bytes/N` is a body of N bytes (`/chunks/N`: chunked), `/drip` a chunk every 50 ms until `gate` is set; an upload is
-    answered with its SHA-256, all else with a short text.
+    `/bytes/N` is a body of N bytes (`/chunks/N`: chunked), `/drip` a chunk every 50 ms until `release`; an upload is
+    answered with its SHA-256, all else with a short text. What comes while `holds` is set waits for `release` too.
 
     `mode`: `serve`, `unavailable` (503), `reset` (broken off within the reply), `drop` (the connection is cut in place of a
-    reply), `silent` (no reply). `most`, `most_connections`: requests and connections that it had at once at the most.
+    reply), `silent` (no reply). `at_once`: requests that it has now; `most`, `most_connections`: the most that it had of
+    requests and of connections.
     """
 
     def __init__(self, delay: float = 0.0, mode: str = "serve", lanes: int = 0) -> None:
         self.delay = delay
         self.mode = mode
         self.port = 0
-        self.gate = asyncio.Event()
+        self.holds = False
+        self._gate = asyncio.Event()
         self.requests = 0
         self.most = 0
         self.most_connections = 0
-        self._at_once = 0
+        self.at_once = 0
         self._lanes = asyncio.Semaphore(lanes or 1 << 30)
         self._connections: set[asyncio.StreamWriter] = set()
         self._tasks: set[asyncio.Task[object]] = set()
@@ -47,6 +49,11 @@ class ShowUpstream:
     def address(self) -> str:
         return f"127.0.0.1:{self.port}"
 
+    def release(self) -> None:
+        """Lets go what waits; what comes later waits for the next time."""
+        gate, self._gate = self._gate, asyncio.Event()
+        gate.set()
+
     def die(self) -> None:
         """As if its process were killed."""
         if self._server is not None:
@@ -63,8 +70,8 @@ class ShowUpstream:
         try:
             while head := await reader.readuntil(b"\r\n\r\n"):
                 await self._one(head, reader, writer)
-        except (OSError, asyncio.IncompleteReadError):
-            pass  # the client is gone
+        except (OSError, RuntimeError, asyncio.IncompleteReadError):
+            pass  # the client is gone; uvloop says so by a RuntimeError
         finally:
             self._connections.discard(writer)
             self._tasks.discard(task)
@@ -72,15 +79,17 @@ class ShowUpstream:
 
     async def _one(self, head: bytes, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         self.requests += 1
-        self._at_once += 1
-        self.most = max(self.most, self._at_once)
+        self.at_once += 1
+        self.most = max(self.most, self.at_once)
         try:
+            if self.holds:
+                await self._gate.wait()
             if self.delay:
                 async with self._lanes:
                     await asyncio.sleep(self.delay)
             await self._answer(head, reader, writer)
         finally:
-            self._at_once -= 1
+            self.at_once -= 1
 
     async def _answer(self, head: bytes, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         _, what, number, _ = f"{head.split(b' ')[1].decode()}//".split("/", 3)
@@ -100,7 +109,7 @@ class ShowUpstream:
         elif what in ("bytes", "chunks"):
             await _download(writer, int(number), what == "chunks")
         elif what == "drip":
-            await _drip(writer, self.gate)
+            await _drip(writer, self._gate)
         else:
             _answer(writer, b"200 OK", b"hello from upstream\n")
 

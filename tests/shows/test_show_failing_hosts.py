@@ -14,6 +14,8 @@ from load_client import Load, bad, percentile, summary
 from show_upstream import ShowUpstream
 
 CLIENTS = 32
+#: What a host gets for a connection or an answer that never comes; enough for one that is only busy.
+PATIENCE = "250ms"
 FORMAT = "%response_code% %reason% %upstream_local_address%"
 
 #: What becomes of a request to the failing host: with `retry_on: true` and with `retry_on: false`, as status, reason word in
@@ -29,8 +31,10 @@ POLICY: dict[str, tuple[tuple[str, str, str] | None, tuple[str, str, str]]] = {
 }
 
 
-def one_hop(hosts: list[str], log: Path, retry: dict[str, Any], timeout: str = "10s") -> TwoHops:
-    """The second hop of the example alone, to `hosts`, with that retry policy and time for a reply."""
+def one_hop(
+    hosts: list[str], log: Path, retry: dict[str, Any], connect_timeout: str = "10s", timeout: str = "10s"
+) -> TwoHops:
+    """The second hop of the example alone, to `hosts`, with that retry policy."""
     hops = TwoHops(1)
     server, clusters = hops.server, hops.config["cluster_manager"]["clusters"]
     del server["listeners"][0], server["routers"][0], clusters[0]
@@ -39,7 +43,7 @@ def one_hop(hosts: list[str], log: Path, retry: dict[str, Any], timeout: str = "
     listener["filter_chains"][0]["filters"][0]["config"]["extend_config"] = {"Http1": {"reason_header": True}}
     route = server["routers"][0]["virtual_hosts"][0]["routers"][0]["route"]
     route |= {"timeout": timeout, "retry_policy": retry}
-    clusters[0] |= {"connect_timeout": "100ms", "hosts": [{"address": address} for address in hosts]}
+    clusters[0] |= {"connect_timeout": connect_timeout, "hosts": [{"address": address} for address in hosts]}
     return hops
 
 
@@ -72,7 +76,10 @@ def test_with_retries_a_failing_host_is_not_seen(start: Start, tmp_path: Path, k
             good = await stack.enter_async_context(ShowUpstream())
             address = await failing(kind, stack)
             log = tmp_path / "access.log"
-            hops = one_hop([good.address, address], log, {"retry_on": True, "num_retries": 3, "retry_timeout": "100ms"})
+            retry: dict[str, Any] = {"retry_on": True, "num_retries": 3}
+            if kind == "silent":
+                retry["retry_timeout"] = PATIENCE
+            hops = one_hop([good.address, address], log, retry, PATIENCE if kind == "black-holed" else "10s")
             await serving(start, hops)
             asked = await Load(hops.server_port, CLIENTS, count).done()
             tell(f"{kind}, retried", outcomes=summary(asked), p50_ms=round(percentile(asked, 0.5), 1),
@@ -97,8 +104,8 @@ def test_without_retries_each_error_has_its_name(start: Start, tmp_path: Path, k
             good = await stack.enter_async_context(ShowUpstream())
             address = await failing(kind, stack)
             log = tmp_path / "access.log"
-            # Only who never answers is to run out of time.
-            hops = one_hop([good.address, address], log, {"retry_on": False}, "150ms" if kind == "silent" else "10s")
+            times = [PATIENCE if kind == slow else "10s" for slow in ("black-holed", "silent")]
+            hops = one_hop([good.address, address], log, {"retry_on": False}, *times)
             await serving(start, hops)
             asked = await Load(hops.server_port, CLIENTS, count).done()
             tell(f"{kind}, not retried", outcomes=summary(asked))

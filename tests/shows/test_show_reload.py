@@ -131,7 +131,7 @@ def test_reloads_under_load(start: Start, tmp_path: Path, turns: tuple[int, int]
             asked = await load.done()
             assert not any(drip.done() for drip in drips)
             for one in upstreams:
-                one.gate.set()
+                one.release()
             dripped = await asyncio.gather(*drips)
             warm, last = sizes[turns[0] - 1], sizes[-1]
             growth = [after - before for before, after in zip(warm, last, strict=True)]
