@@ -5,6 +5,7 @@ import json
 from collections.abc import Callable
 from typing import Any
 
+import pytest
 from pymosn_process import TwoHops
 from showing import BlackHole, Start, run, serving, sized, tell
 
@@ -58,40 +59,24 @@ async def until(condition: Callable[[], bool]) -> None:
             await asyncio.sleep(0.005)
 
 
+@pytest.mark.parametrize(("key", "limit", "clients"), [("max_requests", 100, 500), ("max_connections", 31, 200)])
 @sized("waves", 1, 10)
-def test_max_requests(start: Start, waves: int) -> None:
+def test_the_upstream_never_has_more_at_once(start: Start, waves: int, key: str, limit: int, clients: int) -> None:
     async def scenario() -> None:
         async with ShowUpstream() as upstream:
             upstream.holds = True
-            hops = limited(upstream.address, {"max_requests": 100})
+            hops = limited(upstream.address, {key: limit})
             await serving(start, hops, "--workers", "2")
-            crowd = Crowd(hops.server_port, 500)
+            crowd = Crowd(hops.server_port, clients)
             for _ in range(waves):
                 # Nobody waits: the refusals are there while the upstream holds all that it has got.
-                asked = await crowd.ask(400, upstream, 100)
-                # Each worker has 50, and with 500 clients more than 50 of them.
-                assert summary(asked) == {"200": 100, "503 overflow": 400}
-            tell("max_requests 100, 500 at once", most=upstream.most, last_wave=summary(asked),
+                asked = await crowd.ask(clients - limit, upstream, limit)
+                # With so many clients each worker has more of them than its share of the limit.
+                assert summary(asked) == {"200": limit, "503 overflow": clients - limit}
+            most = upstream.most if key == "max_requests" else upstream.most_connections
+            tell(f"{key} {limit}, {clients} at once", most=most, last_wave=summary(asked),
                  refused_within_ms=round(percentile(bad(asked), 1.0)))  # fmt: skip
-            assert upstream.most == 100
-            await crowd.close()
-
-    run(scenario())
-
-
-@sized("waves", 1, 10)
-def test_max_connections(start: Start, waves: int) -> None:
-    async def scenario() -> None:
-        async with ShowUpstream() as upstream:
-            upstream.holds = True
-            hops = limited(upstream.address, {"max_connections": 31})
-            await serving(start, hops, "--workers", "2")
-            crowd = Crowd(hops.server_port, 200)
-            for _ in range(waves):
-                asked = await crowd.ask(169, upstream, 31)
-                assert summary(asked) == {"200": 31, "503 overflow": 169}
-            tell("max_connections 31, 200 at once", most=upstream.most_connections, last_wave=summary(asked))
-            assert upstream.most_connections == 31
+            assert most == limit
             await crowd.close()
 
     run(scenario())
