@@ -75,7 +75,7 @@ def expected_request(theirs: Seen, minor: int) -> tuple[bytes, bytes, bytes | No
     path, mark, query = target.partition(b"?")
     absolute = re.fullmatch(rb"http://([^/]*)(.*)", path, re.IGNORECASE | re.DOTALL)
     if absolute:
-        path = absolute[2] or b"/"
+        path = absolute[2] or (b"*" if method == b"OPTIONS" and not mark else b"/")
         fields = [(b"host", absolute[1].lower()), *(field for field in fields if field[0] != b"host")]
     if path != b"*":
         path = normalize_path(path) or b"(refused)"

@@ -12,6 +12,7 @@ from pymosn.config.build_filters import FilterBuilder
 from pymosn.config.faults import Fault
 from pymosn.config.schema import Listener as ListenerConfig
 from pymosn.config.schema import ProxyConfig, ProxyFilter
+from pymosn.config.schema.network_filters import Http1Settings
 from pymosn.core.counters import DownstreamStats
 from pymosn.network.listener import ConnectionNumbers, Listener, ListenerDirectory
 from pymosn.network.original_dst import OriginalDst
@@ -19,6 +20,15 @@ from pymosn.network.refusal import RefusalFactory
 from pymosn.observe.access_log import AccessLogFile, compile_format
 from pymosn.observe.logs import LogSet
 from pymosn.protocol.http1.decoder import Http1Limits
+from pymosn.protocol.http1.policy import (
+    DECODE_SLASHES,
+    DROP_UNDERSCORES,
+    KEEP_SLASHES,
+    PASS_UNDERSCORES,
+    REFUSE_SLASHES,
+    REFUSE_UNDERSCORES,
+    Http1Policy,
+)
 from pymosn.proxy.filter_chain import StreamFilters
 from pymosn.proxy.options import ProxyOptions
 from pymosn.proxy.proxy import ProxyFactory
@@ -123,11 +133,12 @@ class ListenerBuilder:
         # `Auto` is every protocol that is built, in the order of their registration.
         known = self._runtime.protocols
         names = [name for name in proxy.downstream_protocol.split(",") if known.get(name) is not None] or known.names()
+        idle = config.connection_idle_timeout
         limits = Http1Limits(http1.max_header_size, http1.max_header_count, http1.max_request_body_size)
         return ProxyOptions(
             name,
             [protocol for wanted in names if (protocol := known.get(wanted)) is not None],
-            {"Http1": Http1Options(limits, config.connection_idle_timeout, http1.header_timeout, http1.body_timeout)},
+            {"Http1": Http1Options(limits, idle, http1.header_timeout, http1.body_timeout, _policy(http1))},
             self._slots.get(proxy.router_config_name) or TableSlot(proxy.router_config_name),
             filters,
             stats,
@@ -136,6 +147,7 @@ class ListenerBuilder:
             http1.x_request_id,
             http1.reason_header,
             http1.stream_idle_timeout,
+            http1.trust_forwarded,
         )
 
     def _access_logs(self, name: str, config: ListenerConfig, path: str) -> list[AccessLog]:
@@ -169,6 +181,17 @@ def original_dst(config: ListenerConfig) -> OriginalDst | None:
             fallback_to_local = bool(entry.config.get("fallback_to_local", False))
             break
     return OriginalDst(kind == "tproxy", fallback_to_local)
+
+
+def _policy(http1: Http1Settings) -> Http1Policy:
+    """What a listener forgives, in the codec's terms."""
+    return Http1Policy(
+        http1.profile == "strict",
+        http1.trust_forwarded,
+        http1.merge_slashes,
+        {"keep": KEEP_SLASHES, "decode": DECODE_SLASHES, "refuse": REFUSE_SLASHES}[http1.encoded_slashes],
+        {"pass": PASS_UNDERSCORES, "drop": DROP_UNDERSCORES, "refuse": REFUSE_UNDERSCORES}[http1.underscores_in_headers],
+    )
 
 
 def has_same_socket(one: ListenerConfig, other: ListenerConfig) -> bool:

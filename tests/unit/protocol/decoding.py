@@ -10,6 +10,7 @@ from pymosn.api.protocol import DATA, HEAD, NEED_MORE, ProtocolError
 from pymosn.core.failure import Failure
 from pymosn.core.message import RequestHead, ResponseHead
 from pymosn.protocol.http1.decoder import Http1Limits
+from pymosn.protocol.http1.policy import STRICT, Http1Policy
 from pymosn.protocol.http1.request import RequestDecoder
 from pymosn.protocol.http1.response import ResponseDecoder
 
@@ -81,10 +82,10 @@ def response_start(head: ResponseHead) -> tuple[object, ...]:
     return (head.status, head.raw_reason, head.minor_version, head.keep_alive, head.content_length, head.has_date)
 
 
-def requests(feeds: Iterable[bytes], limits: Http1Limits | None = None) -> Outcome:
+def requests(feeds: Iterable[bytes], limits: Http1Limits | None = None, policy: Http1Policy = STRICT) -> Outcome:
     """What a RequestDecoder makes of `feeds`, one message after the other."""
     limits = limits or Http1Limits()
-    decoder = RequestDecoder(limits)
+    decoder = RequestDecoder(limits, policy)
     return _drive(decoder, feeds, [])
 
 

@@ -15,11 +15,12 @@ from pymosn.core.failure import (
     IDLE_TIMEOUT,
     REQUEST_TIMEOUT,
     TRUNCATED_BODY,
+    TRUNCATED_HEAD,
     Failure,
 )
 from pymosn.core.headers import Headers
 from pymosn.core.message import ResponseHead
-from pymosn.protocol.http1.encoder import encode_chunk, encode_response, encode_trailers
+from pymosn.protocol.http1.encoder import LAST_CHUNK, encode_chunk, encode_response, encode_trailers
 from pymosn.protocol.http1.request import RequestDecoder
 from pymosn.stream.http1.options import Http1Options
 
@@ -39,7 +40,7 @@ class Http1Server(ServerStreams):
     def __init__(self, listener: StreamListener, options: Http1Options) -> None:
         self._listener = listener
         self._options = options
-        self._decoder = RequestDecoder(options.limits)
+        self._decoder = RequestDecoder(options.limits, options.policy)
         self._connection: Connection = Connection()
         self._stream: Http1ServerStream | None = None
         self._pulling = False
@@ -69,7 +70,10 @@ class Http1Server(ServerStreams):
         self._is_last = True
         self._has_eof = True
         if stream is None:
-            self._connection.close(CLOSED_LOCALLY)
+            if self._decoder.has_begun() and not self._is_broken:
+                self._refuse(TRUNCATED_HEAD)
+            else:
+                self._connection.close(CLOSED_LOCALLY)
         elif not stream.request_ended:
             stream.request_ended = True
             stream.receiver.on_reset(TRUNCATED_BODY)
@@ -142,6 +146,7 @@ class Http1Server(ServerStreams):
         decoder = self._decoder
         head = decoder.head
         stream = Http1ServerStream(self, self._connection, head.minor_version, head.raw_method)
+        stream.passes_trailers = head.accepts_trailers
         self._stream = stream
         self._in_head = False
         if not head.keep_alive:
@@ -240,6 +245,8 @@ class Http1ServerStream(ResponseSender):
         self.reply_ended = False
         self.head_sent = False
         self.announced_close = False
+        #: Whether the client said that it wants them (RFC 9110 section 6.5.1).
+        self.passes_trailers = False
         self.pauses: i64 = 0
         self._server = server
         self._connection = connection
@@ -316,7 +323,7 @@ class Http1ServerStream(ResponseSender):
             return
         self.reply_ended = True
         if self._is_chunked:
-            self._connection.write(encode_trailers(trailers))
+            self._connection.write(encode_trailers(trailers) if self.passes_trailers else LAST_CHUNK)
 
     def reset(self, failure: Failure) -> None:
         if not self.reply_ended:
