@@ -35,7 +35,8 @@ class RequestCase:
 
     An empty `reason` with a refusal: several rules are broken, and which is met first depends on the variant. `answers`:
     the statuses of its replies, where they are not `status` alone; `requests` is then how many reach the upstream.
-    `closes`: the proxy ends the connection behind a 200 as well. `then_eof`: the client says no more, and the connection's end is what is wrong. `only_program`: the codec alone cannot
+    `closes`: the proxy ends the connection though nothing was refused; `keeps`: it leaves that to the client though the last
+    status is not 200; `may_stop`: it may end it behind any of the replies. `then_eof`: the client says no more, and the connection's end is what is wrong. `only_program`: the codec alone cannot
     tell.
     """
 
@@ -55,6 +56,8 @@ class RequestCase:
     answers: tuple[int, ...] = ()
     then_eof: bool = False
     closes: bool = False
+    keeps: bool = False
+    may_stop: bool = False
     only_program: bool = False
 
     def __str__(self) -> str:
@@ -66,6 +69,11 @@ class RequestCase:
         if self.answers:
             return self.answers
         return (200,) * self.requests if self.status == 200 else (self.status,)
+
+    @property
+    def is_refused(self) -> bool:
+        """Whether its last reply is the proxy's word on a request that it does not take."""
+        return self.expected[-1] >= 400 and not (self.closes or self.keeps or self.may_stop)
 
     @property
     def method(self) -> bytes:

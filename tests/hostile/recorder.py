@@ -17,12 +17,16 @@ from tests.hostile.cases import ReplyCase
 CLIENT = re.compile(rb"127\.(?!0\.0\.1\b)[0-9.]+")
 FORWARDED_FOR = re.compile(rb"(?im)^x-forwarded-for:(.*)$")
 
+#: A head that is to be answered before the body has come.
+EARLY = re.compile(rb"[A-Z]+ /early/([0-9]+) .*?\r\n\r\n", re.DOTALL)
+
 
 @dataclass
 class Request:
-    """One complete request: all its bytes, and what the recorder read from them."""
+    """One complete request: all its bytes, and what the recorder read from them. `body`: without its chunks."""
 
     raw: bytes
+    body: bytes
     method: bytes
     target: bytes
     client: bytes
@@ -64,18 +68,22 @@ def read_request(data: bytes) -> tuple[Request, int] | None:
     if len(codings) + len(lengths) > 1:
         raise Malformed("framed twice")
     size = end + 4
+    body = b""
     if codings:
         if codings != [b"chunked"]:
             raise Malformed(f"coding {codings}")
-        whole = _chunks_end(data, size)
+        pieces: list[bytes] = []
+        whole = _read_chunks(data, size, pieces)
         if whole < 0:
             return None
         size = whole
+        body = b"".join(pieces)
     elif lengths:
         size += int(lengths[0])
         if len(data) < size:
             return None
-    return Request(bytes(data[:size]), words[0], words[1], client_of(head)), size
+        body = data[end + 4 : size]
+    return Request(data[:size], body, words[0], words[1], client_of(head)), size
 
 
 def _framing(fields: list[bytes]) -> tuple[list[bytes], list[bytes]]:
@@ -95,8 +103,8 @@ def _framing(fields: list[bytes]) -> tuple[list[bytes], list[bytes]]:
     return codings, lengths
 
 
-def _chunks_end(data: bytes, start: int) -> int:
-    """The offset behind a chunked body, or -1 when it is not complete."""
+def _read_chunks(data: bytes, start: int, pieces: list[bytes]) -> int:
+    """The offset behind a chunked body, or -1 when it is not complete; its data is added to `pieces`."""
     at = start
     while True:
         stop = data.find(b"\r\n", at)
@@ -110,6 +118,7 @@ def _chunks_end(data: bytes, start: int) -> int:
             break
         if len(data) < at + size + 2:
             return -1
+        pieces.append(data[at : at + size])
         at += size + 2
         if data[at - 2 : at] != b"\r\n":
             raise Malformed("no CRLF behind a chunk")
@@ -123,7 +132,10 @@ def _chunks_end(data: bytes, start: int) -> int:
 
 
 class Recorder:
-    """The server. `/reply/N` is answered with the bytes of the N-th reply case, everything else with the client's address."""
+    """The server. It answers with the client's address.
+
+    `/reply/N` is answered with the bytes of the N-th reply case; `/early/S` with status S as soon as the head is there.
+    """
 
     def __init__(self, replies: list[ReplyCase]) -> None:
         self.replies = replies
@@ -168,6 +180,7 @@ class Recorder:
 
     async def _talk(self, record: Record, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         at = 0
+        is_answered = False
         while piece := await reader.read(1 << 16):
             record.data += piece
             while at < len(record.data):
@@ -178,8 +191,15 @@ class Recorder:
                 at += size
                 record.requests.append(request)
                 self.by_client[request.client].append((record, request))
-                self._answer(request, writer)
+                if not is_answered:
+                    self._answer(request, writer)
+                is_answered = False
             record.tail = bytes(record.data[at:])
+            early = None if is_answered else EARLY.match(record.tail)
+            if early is not None:
+                is_answered = True
+                client = client_of(record.tail)
+                writer.write(b"HTTP/1.1 %b Early\r\nContent-Length: %d\r\n\r\n%b" % (early[1], len(client), client))
 
     def _answer(self, request: Request, writer: asyncio.StreamWriter) -> None:
         found = re.fullmatch(rb"/reply/([0-9]+)", request.target)

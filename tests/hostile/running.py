@@ -46,7 +46,7 @@ class Trial:
     @property
     def stays_open(self) -> bool:
         """Whether the proxy leaves it to the client to end the connection."""
-        return self.expected[-1] == 200 and not self.case.closes
+        return not self.case.is_refused and not self.case.closes
 
     @property
     def methods(self) -> list[bytes]:
@@ -77,15 +77,13 @@ def pieces_of(data: bytes, number: int) -> list[bytes]:
     return [data[at : at + size] for at in range(0, len(data), size)]
 
 
-def request_trials(cases: Iterable[RequestCase], hops: Sequence[int], first: int = 1) -> list[Trial]:
-    """Every variant of every case, over each way."""
-    trials = []
-    number = first
-    for case in cases:
-        for label, data, served in case.wires():
-            for way in hops:
-                trials.append(Trial(number, case, label, data, served, way))
-                number += 1
+def request_trials(cases: Iterable[RequestCase], hops: Sequence[int]) -> list[Trial]:
+    """Every variant of every case; the ways take turns, beginning with another one in each case."""
+    trials: list[Trial] = []
+    for place, case in enumerate(cases):
+        for turn, (label, data, served) in enumerate(case.wires()):
+            way = hops[(place + turn // 2 + turn) % len(hops)]
+            trials.append(Trial(len(trials) + 1, case, label, data, served, way))
     return trials
 
 
@@ -94,7 +92,7 @@ async def run_requests(trials: Sequence[Trial], port: Callable[[int], int], reco
 
     async def one(trial: Trial) -> None:
         case = trial.case
-        pieces = pieces_of(trial.data, trial.number // 2)
+        pieces = pieces_of(trial.data, trial.number)
         wanted = len(trial.expected) if trial.stays_open else 0
         made = await visit(port(trial.hops), trial.number, pieces, trial.methods, wanted, case.then_eof)
         trial.visit = made

@@ -119,7 +119,12 @@ async def _send(writer: asyncio.StreamWriter, pieces: Sequence[bytes], half_clos
 
 
 async def _receive(
-    made: Visit, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, methods: Sequence[bytes], wanted: int, closed: bool
+    made: Visit,
+    reader: asyncio.StreamReader,
+    writer: asyncio.StreamWriter,
+    methods: Sequence[bytes],
+    wanted: int,
+    closed: bool,
 ) -> None:
     data = b""
     while True:
