@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import json
 from collections import defaultdict
 from collections.abc import Iterator
 from pathlib import Path
@@ -46,6 +47,14 @@ class Program:
     def log_path(self, name: str) -> Path:
         return self._directory / f"{name}.log"
 
+    def port(self, hops: int) -> int:
+        """Where to connect for that many hops."""
+        return self.one_hop if hops == 1 else self.two_hops
+
+    def count_lines(self, *names: str) -> int:
+        """Lines in these access logs."""
+        return sum(self.log_path(name).read_bytes().count(b"\n") for name in names)
+
     def logs(self, name: str) -> dict[str, list[tuple[int, str]]]:
         """Status and reason word of each line, by client address, in order."""
         found: dict[str, list[tuple[int, str]]] = defaultdict(list)
@@ -70,8 +79,6 @@ def _table(name: str, routes: list[dict[str, Any]]) -> dict[str, Any]:
 @contextlib.contextmanager
 def running(directory: Path, upstream_port: int, http1: dict[str, Any] | None = None) -> Iterator[Program]:
     """Starts the program and ends it."""
-    import json
-
     program = Program(directory, upstream_port, http1)
     path = directory / "mosn.json"
     path.write_text(json.dumps(program.config))

@@ -87,6 +87,12 @@ def request_trials(cases: Iterable[RequestCase], hops: Sequence[int]) -> list[Tr
     return trials
 
 
+def reply_trials(cases: Sequence[ReplyCase], hops: Sequence[int], first: int) -> list[ReplyTrial]:
+    """Every reply over every way; each takes two numbers from `first` on."""
+    ways = [(place, case, way) for place, case in enumerate(cases) for way in hops]
+    return [ReplyTrial(first + 2 * turn, place, case, way) for turn, (place, case, way) in enumerate(ways)]
+
+
 async def run_requests(trials: Sequence[Trial], port: Callable[[int], int], recorder: Recorder) -> None:
     """Runs the trials; `port` gives the port for a number of hops."""
 

@@ -7,11 +7,7 @@ from collections import Counter
 import pytest
 from tests.hostile.cases import ReplyCase, RequestCase
 from tests.hostile.tables import REPLIES, REQUESTS
-from tests.unit.protocol.decoding import Message, Outcome, one_by_one, pieces, replies, requests
-
-from pymosn.core.headers import Headers
-from pymosn.core.message import RequestHead
-from pymosn.protocol.http1.encoder import encode_chunk, encode_request, encode_trailers
+from tests.unit.protocol.decoding import Outcome, forwarded, one_by_one, pieces, replies, requests
 
 #: Longer inputs are not also sent byte by byte: that would cost more than it shows.
 BYTEWISE = 2000
@@ -22,17 +18,6 @@ def feeds(data: bytes) -> list[list[bytes]]:
     if len(data) <= BYTEWISE:
         ways.append(one_by_one(data))
     return ways
-
-
-def forwarded(message: Message) -> bytes:
-    """What would go to the upstream."""
-    head = message.head
-    assert isinstance(head, RequestHead)
-    out = b"".join(encode_request(head))
-    if head.content_length >= 0:
-        return out + message.body
-    out += b"".join(encode_chunk(message.body, False))
-    return out + encode_trailers(Headers(b"".join(b"%s: %s\r\n" % field for field in message.trailers)))
 
 
 @pytest.mark.parametrize("case", [case for case in REQUESTS if not case.only_program], ids=str)

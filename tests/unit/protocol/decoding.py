@@ -8,8 +8,10 @@ from dataclasses import dataclass, field
 
 from pymosn.api.protocol import DATA, HEAD, NEED_MORE, ProtocolError
 from pymosn.core.failure import Failure
+from pymosn.core.headers import Headers
 from pymosn.core.message import RequestHead, ResponseHead
 from pymosn.protocol.http1.decoder import Http1Limits
+from pymosn.protocol.http1.encoder import encode_chunk, encode_request, encode_trailers
 from pymosn.protocol.http1.policy import STRICT, Http1Policy
 from pymosn.protocol.http1.request import RequestDecoder
 from pymosn.protocol.http1.response import ResponseDecoder
@@ -97,6 +99,17 @@ def replies(feeds: Iterable[bytes], method: bytes = b"GET", limits: Http1Limits 
     if eof and outcome.failure is None and outcome.messages and decoder.finish():
         outcome.messages[-1].ended = True
     return outcome
+
+
+def forwarded(message: Message) -> bytes:
+    """What would go to the upstream."""
+    head = message.head
+    assert isinstance(head, RequestHead)
+    out = b"".join(encode_request(head))
+    if head.content_length >= 0:
+        return out + message.body
+    out += b"".join(encode_chunk(message.body, False))
+    return out + encode_trailers(Headers(b"".join(b"%s: %s\r\n" % field for field in message.trailers)))
 
 
 def _drive(decoder: RequestDecoder | ResponseDecoder, feeds: Iterable[bytes], methods: list[bytes]) -> Outcome:
