@@ -36,8 +36,8 @@ class RequestCase:
     An empty `reason` with a refusal: several rules are broken, and which is met first depends on the variant. `answers`:
     the statuses of its replies, where they are not `status` alone; `requests` is then how many reach the upstream.
     `closes`: the proxy ends the connection though nothing was refused; `keeps`: it leaves that to the client though the last
-    status is not 200; `may_stop`: it may end it behind any of the replies. `then_eof`: the client says no more, and the connection's end is what is wrong. `only_program`: the codec alone cannot
-    tell.
+    status is not 200; `may_stop`: it may end it behind any of the replies. `then_eof`: the client says no more, and the
+    connection's end is what is wrong. `only_program`: the codec alone cannot tell.
     """
 
     row: str
