@@ -113,7 +113,7 @@ FRAMING = [
             b"%35", b"V", b"five", b"5L", b"5n", b"+", b"-", b".5", b"5.", b"1_000", b"1'000", b"0x", b"00", b"000", b"-00", b"0b101",
             b"0O5", b"infinity", b"null", b"true", b"[5]", b"{5}", b"5 5", b"5\t5", b"5  ", b"\t5\t"],
             fields=(b"Content-Length: {}",), body=b"hello" + SMUGGLED),
-    *family("A4", "coding", [b"chunked (a)", b"chunked;", b"chunked; q=1", b"chunked=1", b"chunked/1", b"chunked.", b"chunked:",
+    *family("A4", "coding", [b"chunked (a)", b"chunked; q=1", b"chunked=1", b"chunked/1", b"chunked.", b"chunked:",
             b"chunked, identity", b"identity,chunked", b"chunked,identity", b"chunked, chunked, chunked", b"x, chunked", b"chunked, x",
             b"deflate, chunked", b"trailers", b"chunkeD,", b"c\xc4\xa5unked", b"\xef\xbb\xbfchunked", b"chunked\\r\\n", b"&chunked",
             b"*", b"none", b"false", b"0", b"chunked\x00", b"\x0bchunked", b"chunked\x0c", b"chunked\x7f", b"CHUN KED", b"chun\tked",

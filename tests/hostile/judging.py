@@ -8,8 +8,11 @@ from tests.hostile.running import ReplyTrial, Trial
 LARGE = 4096
 
 
-def faults_of(trial: Trial, logged: list[tuple[int, str]]) -> list[str]:
-    """Everything that is not as the row says; `logged`: the access-log lines of the trial's client."""
+def faults_of(trial: Trial, logged: list[tuple[int, str]], fold: bool = False) -> list[str]:
+    """Everything that is not as the row says; `logged`: the access-log lines of the trial's client.
+
+    `fold`: other proxies may write names in another case.
+    """
     case, visit = trial.case, trial.visit
     found: list[str] = []
     statuses = tuple(answer.status for answer in visit.answers)
@@ -30,10 +33,10 @@ def faults_of(trial: Trial, logged: list[tuple[int, str]]) -> list[str]:
         found.append("a connection with half a request is still open")
     sent = trial.own_requests
     if not refused and not stopped:
-        bodies = b"".join(request.body for request in trial.requests)
-        found += [
-            f"upstream lacks {part!r}: {sent[:300]!r}" for part in case.sees if part not in sent and part not in bodies
-        ]
+        text = sent + b"".join(request.body for request in trial.requests)
+        sees = tuple(map(bytes.lower, case.sees)) if fold else case.sees
+        text = text.lower() if fold else text
+        found += [f"upstream lacks {part!r}: {sent[:300]!r}" for part in sees if part not in text]
         found += [f"upstream has {part!r}: {sent[:300]!r}" for part in case.lacks if part in sent]
     if tuple(status for status, _ in logged) != statuses:
         found.append(f"logged {logged}")

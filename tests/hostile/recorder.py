@@ -184,7 +184,8 @@ class Recorder:
         while piece := await reader.read(1 << 16):
             record.data += piece
             while at < len(record.data):
-                found = read_request(bytes(record.data[at:]))
+                record.tail = bytes(record.data[at:])
+                found = read_request(record.tail)
                 if found is None:
                     break
                 request, size = found

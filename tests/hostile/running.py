@@ -8,14 +8,12 @@ from dataclasses import dataclass, field
 
 from tests.hostile.cases import BEHIND, ReplyCase, RequestCase
 from tests.hostile.recorder import Record, Recorder, Request
-from tests.hostile.visitor import Visit, visit
+from tests.hostile.visitor import PATIENCE, Visit, visit
 
 #: Connections at the same time.
 BREADTH = 48
 #: Longer inputs are never sent byte by byte.
 BYTEWISE = 300
-#: Seconds until a connection that must be cut is cut.
-CUT_TIME = 10.0
 
 
 @dataclass
@@ -93,40 +91,47 @@ def reply_trials(cases: Sequence[ReplyCase], hops: Sequence[int], first: int) ->
     return [ReplyTrial(first + 2 * turn, place, case, way) for turn, (place, case, way) in enumerate(ways)]
 
 
-async def run_requests(trials: Sequence[Trial], port: Callable[[int], int], recorder: Recorder) -> None:
-    """Runs the trials; `port` gives the port for a number of hops."""
+async def run_requests(
+    trials: Sequence[Trial], port: Callable[[int], int], recorder: Recorder, patience: float = PATIENCE
+) -> None:
+    """Runs the trials; `port` gives the port for a number of hops.
+
+    With less than the usual `patience` (seconds) it is not seen to that a refusing proxy closes by itself.
+    """
 
     async def one(trial: Trial) -> None:
         case = trial.case
         pieces = pieces_of(trial.data, trial.number)
-        wanted = len(trial.expected) if trial.stays_open else 0
-        made = await visit(port(trial.hops), trial.number, pieces, trial.methods, wanted, case.then_eof)
+        wanted = len(trial.expected) if trial.stays_open or patience < PATIENCE else 0
+        made = await visit(port(trial.hops), trial.number, pieces, trial.methods, wanted, case.then_eof, patience)
         trial.visit = made
         trial.partial = recorder.partial(made.client)
         trial.requests = [request for _, request in recorder.by_client.get(made.client, [])]
-        await _ended(trial.partial)
+        await _ended(trial.partial, patience)
 
     await _all(trials, one)
 
 
-async def run_replies(trials: Sequence[ReplyTrial], port: Callable[[int], int], recorder: Recorder) -> None:
+async def run_replies(
+    trials: Sequence[ReplyTrial], port: Callable[[int], int], recorder: Recorder, patience: float = PATIENCE
+) -> None:
     """Asks for each reply, and then for an ordinary one, which must be the asker's own."""
 
     async def one(trial: ReplyTrial) -> None:
         wire = trial.case.method + b" /reply/%d HTTP/1.1\r\nHost: a\r\n\r\n" % trial.place
-        trial.visit = await visit(port(trial.hops), trial.number, [wire], [trial.case.method], 1)
-        trial.next_visit = await visit(port(trial.hops), trial.number + 1, [BEHIND], [b"GET"], 1)
+        trial.visit = await visit(port(trial.hops), trial.number, [wire], [trial.case.method], 1, False, patience)
+        trial.next_visit = await visit(port(trial.hops), trial.number + 1, [BEHIND], [b"GET"], 1, False, patience)
         trial.records = [record for record, _ in recorder.by_client.get(trial.visit.client, [])]
         if not trial.case.reusable:
-            await _ended(trial.records)
+            await _ended(trial.records, patience)
 
     await _all(trials, one)
 
 
-async def _ended(records: Iterable[Record]) -> None:
+async def _ended(records: Iterable[Record], patience: float) -> None:
     """Waits for the end of connections that the proxy must cut; one that it does not is found by the judge."""
     try:
-        async with asyncio.timeout(CUT_TIME):
+        async with asyncio.timeout(patience / 2):
             for record in records:
                 await record.ended.wait()
     except TimeoutError:

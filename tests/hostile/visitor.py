@@ -25,7 +25,7 @@ class Answer:
 
 @dataclass
 class Visit:
-    """What became of one connection. `left`: bytes behind the last complete reply. `end`: `eof`, `reset` or `open`."""
+    """What became of one connection. `left`: bytes behind the last complete reply. `end`: `eof`, `reset`, `open` or `garbled`."""
 
     client: bytes
     answers: list[Answer] = field(default_factory=list)
@@ -82,7 +82,13 @@ def _read_chunks(data: bytes, at: int, status: int, head: bytes) -> tuple[Answer
 
 
 async def visit(
-    port: int, number: int, pieces: Sequence[bytes], methods: Sequence[bytes], wanted: int, half_close: bool = False
+    port: int,
+    number: int,
+    pieces: Sequence[bytes],
+    methods: Sequence[bytes],
+    wanted: int,
+    half_close: bool = False,
+    patience: float = PATIENCE,
 ) -> Visit:
     """Sends `pieces`, reads `wanted` final replies, then closes this side and reads to the end.
 
@@ -93,12 +99,14 @@ async def visit(
     reader, writer = await asyncio.open_connection("127.0.0.1", port, local_addr=(address(number), 0), limit=1 << 20)
     sending = asyncio.ensure_future(_send(writer, pieces, half_close))
     try:
-        async with asyncio.timeout(PATIENCE):
+        async with asyncio.timeout(patience):
             await _receive(made, reader, writer, methods, wanted, half_close)
     except (ConnectionError, OSError):
         made.end = "reset"
     except TimeoutError:
         made.end = "open"
+    except ValueError as fault:
+        made.end = f"garbled ({fault})"
     finally:
         sending.cancel()
         writer.transport.abort()
