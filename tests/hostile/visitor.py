@@ -25,7 +25,10 @@ class Answer:
 
 @dataclass
 class Visit:
-    """What became of one connection. `left`: bytes behind the last complete reply. `end`: `eof`, `reset`, `open` or `garbled`."""
+    """What became of one connection. `left`: bytes behind the last complete reply.
+
+    `end`: `eof`, `reset`, `open`, or `garbled` when what came is no reply.
+    """
 
     client: bytes
     answers: list[Answer] = field(default_factory=list)

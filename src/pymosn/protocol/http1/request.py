@@ -46,6 +46,8 @@ class RequestDecoder(Http1Decoder):
         #: The target is a whole URI, so its authority is the host, whatever the Host field says (RFC 9112 section 3.2.2).
         self._target_has_host: bool = False
         self._skipped_line: bool = False
+        #: Bytes of the request line once it has been read: it is not read again for each field line that comes by itself.
+        self._line_size: i64 = 0
 
     def has_begun(self) -> bool:
         """Whether part of a message has come that is not complete."""
@@ -69,9 +71,14 @@ class RequestDecoder(Http1Decoder):
             self._at = start = after_line
         if start >= size or not self._needs_scan():
             return self._check_head_size(size - start)
-        self.head = RequestHead()
+        after: i64 = start + self._line_size
+        if self._line_size == 0:
+            self.head = RequestHead()
+            self._target_has_host = False
+            after = self._scan_request_line(start)
+            if after >= 0:
+                self._line_size = after - start
         self._reset_head()
-        after: i64 = self._scan_request_line(start)
         if after >= 0:
             after = self._scan_fields(after)
         if after < 0:
@@ -82,6 +89,7 @@ class RequestDecoder(Http1Decoder):
         self._at = after
         self._scanned = 0
         self._skipped_line = False
+        self._line_size = 0
         return self._finish_head()
 
     def _check_head_size(self, size: i64) -> i64:
@@ -142,18 +150,15 @@ class RequestDecoder(Http1Decoder):
             if b"\n" in buffer[start:]:
                 raise ProtocolError(BAD_REQUEST, "not an HTTP version")
             return -1
-        if buffer[end] != CR and buffer[end] != LF:
+        is_version = is_digit(buffer[end - 3]) and buffer[end - 2] == DOT and is_digit(buffer[end - 1])
+        if not is_version or (buffer[end] != CR and buffer[end] != LF):
             raise ProtocolError(BAD_REQUEST, "not an HTTP version")
         after: i64 = self._end_line(end, buffer[end])
-        if after < 0:
-            return -1
         minor: i64 = buffer[end - 1] - 48
-        if buffer[end - 3] == 49 and buffer[end - 2] == DOT and (minor == 0 or minor == 1):
-            self.head.minor_version = minor
-            return after
-        if is_digit(buffer[end - 3]) and buffer[end - 2] == DOT and is_digit(buffer[end - 1]):
+        if after >= 0 and (buffer[end - 3] != 49 or minor > 1):
             raise ProtocolError(BAD_VERSION, "HTTP version is not 1.0 or 1.1")
-        raise ProtocolError(BAD_REQUEST, "not an HTTP version")
+        self.head.minor_version = minor
+        return after
 
     def _take_target(self, start: i64, query: i64, end: i64, odd: bool) -> None:
         buffer = self._buffer
@@ -238,7 +243,6 @@ class RequestDecoder(Http1Decoder):
     def _reset_head(self) -> None:
         super()._reset_head()
         self._has_host = False
-        self._target_has_host = False
 
     def _finish_head(self) -> i64:
         head = self.head
