@@ -15,10 +15,11 @@ LOG_FORMAT = "%downstream_remote_address% %response_code% %reason%"
 
 
 class Program:
-    """A running pymosn. `one_hop` and `two_hops` are ports; `logs()` what was logged, by client address."""
+    """A running pymosn. `one_hop` and `two_hops` are ports, `worker` a process id; `logs()` what was logged, by client."""
 
     def __init__(self, directory: Path, upstream_port: int, http1: dict[str, Any] | None = None) -> None:
         self.one_hop, self.two_hops, self._inner = free_ports(3)
+        self.worker = 0
         self._directory = directory
         routes = [_direct("/direct", 200, "direct"), _direct("/denied", 401, "no"), _route("up")]
         listeners = [
@@ -85,6 +86,7 @@ def running(directory: Path, upstream_port: int, http1: dict[str, Any] | None = 
     process = Pymosn(["-c", str(path)], directory, {})
     try:
         process.wait_for(READY)
+        program.worker = process.worker_pids()[0]
         yield program
     finally:
         process.end()
