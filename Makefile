@@ -5,7 +5,7 @@ BIN     := $(VENV)/bin
 SOURCES := $(shell find src -name '*.py') setup.py pyproject.toml
 BUILT   := build/compiled
 
-.PHONY: run test test-interpreted test-compiled shows check format bench fuzz build docs clean
+.PHONY: run test test-interpreted test-compiled shows check format bench fuzz soak slow build docs clean
 
 run: build                       ## serve the two-hop example until Ctrl-C
 	PYTHONPATH=$(BUILT) $(BIN)/python -m pymosn start
@@ -36,6 +36,12 @@ bench: build                     ## beside nginx, HAProxy and Envoy; see bench/
 
 fuzz: build
 	PYMOSN_FUZZ_SECONDS=$${SECONDS_EACH:-600} PYTHONPATH=$(BUILT) $(BIN)/python -m pytest tests/fuzz --timeout=0
+
+soak: build                      ## SOAK_SECONDS (600) of mixed traffic over upstreams that break in turn
+	PYTHONPATH=$(BUILT) $(BIN)/python -m tests.load.soak
+
+slow: build                      ## 10,000 idle connections and the modes of slowhttptest, two minutes
+	PYTHONPATH=$(BUILT) $(BIN)/python -m tests.load.slow
 
 build: $(BUILT)/build-kind       ## compile the data path
 

@@ -4,7 +4,7 @@ import asyncio
 import contextlib
 import socket
 import struct
-from typing import Final
+from typing import Final, NoReturn
 
 MODES: Final = ("well", "down", "well", "resets", "says 502", "well", "says 504", "stalls", "cuts short", "slow")
 
@@ -57,6 +57,8 @@ class MoodyUpstream:
                 self.served += 1
         except (OSError, EOFError, asyncio.LimitOverrunError):
             pass
+        except asyncio.CancelledError:
+            pass  # the loop ends; asyncio would print the trace of each connection
         finally:
             self._writers.discard(writer)
             writer.close()
@@ -111,3 +113,16 @@ async def read_body(head: bytes, reader: asyncio.StreamReader) -> int:
                 if size == 0:
                     return total
     return 0
+
+
+async def main() -> NoReturn:
+    """Serves well until it is killed; prints the port."""
+    upstream = MoodyUpstream(0)
+    await upstream.open()
+    print(upstream.port, flush=True)
+    while True:
+        await asyncio.sleep(3600)
+
+
+if __name__ == "__main__":
+    asyncio.run(main())
