@@ -310,3 +310,26 @@ def test_hosts_and_paths_do_not_make_metrics(start: Start) -> None:
     for number in range(1, 400):
         ask(number)
     assert shape() == before
+
+
+@pytest.mark.parametrize("ends", ["time", "fin", "reset", "bad"])
+def test_a_refused_head_is_not_logged_as_the_request_before_it(start: Start, ends: str) -> None:
+    talk = start()
+    client = talk.connect()
+    client.sends(b"GET /one HTTP/1.1\r\nHost: a\r\n\r\n")
+    upstream = talk.expect_dial()
+    upstream.takes()
+    upstream.sends(OK)
+    client.receives(OK)
+    client.sends(b"GET /two HTTP/1.1\r\nHo")
+    if ends == "time":
+        talk.advance(61)
+    elif ends == "fin":
+        client.shuts()
+    elif ends == "reset":
+        client.resets()
+    else:
+        client.sends(b"st : a\r\n\r\n")
+    client.takes()
+    assert len(talk.outcomes.exchanges) == 2
+    assert talk.outcomes.exchanges[1].request.raw_path != b"/one"

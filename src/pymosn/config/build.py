@@ -104,7 +104,8 @@ class WorkerRuntime:
         self._directory = ListenerDirectory()
         self._own = OwnAddresses()
         spoken = protocols()
-        self._maker = PoolMaker(spoken, TcpDialer(self._numbers, self.clock, self.wheel), self.wheel, self._own)
+        dialer = TcpDialer(self._numbers, self.clock, self.wheel, self.admission)
+        self._maker = PoolMaker(spoken, dialer, self.wheel, self._own)
         self.runtime = Runtime(self.clock, self.wheel, self.metrics, self.log, spoken, Clusters())
         self._clusters: dict[str, BuiltCluster] = {}
         self._slots: dict[str, TableSlot] = {}

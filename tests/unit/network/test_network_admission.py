@@ -2,16 +2,19 @@
 
 import asyncio
 import os
+import resource
 import socket
 
 import pytest
-from test_network_sockets import Ears, Place, run
+from test_network_sockets import Answer, Ear, Ears, Place, run
 
 from pymosn.core.clock import Clock
-from pymosn.core.failure import CLOSED_LOCALLY
+from pymosn.core.failure import CLOSED_LOCALLY, CONNECT_FAILED
 from pymosn.core.log import TRACE, Log
 from pymosn.core.timers import TimerWheel
 from pymosn.network.admission import Acceptor, Admission, free_descriptor
+from pymosn.network.dialer import TcpDialer
+from pymosn.network.listener import ConnectionNumbers
 
 
 class HandClock(Clock):
@@ -129,5 +132,28 @@ def test_peers_wait_in_the_kernels_queue(then: str) -> None:
             await ear.heard.wait()
             ear.connection.close(CLOSED_LOCALLY)
             await ear.closed.wait()
+
+    run(test)
+
+
+def test_a_dial_without_a_descriptor_pauses_accepting() -> None:
+    async def test() -> None:
+        desk = Desk()
+        place = Place(Ears())
+        dialer = TcpDialer(ConnectionNumbers(), desk.clock, desk.wheel, desk.admission)
+        answer = Answer()
+        soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+        resource.setrlimit(resource.RLIMIT_NOFILE, (int(free_descriptor()), hard))
+        try:
+            dialer.dial(place.address, 5.0, Ear(), answer)
+            failure = await answer.result
+        finally:
+            resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+        assert failure is CONNECT_FAILED
+        assert "Too many open files" in answer.detail
+        assert [door.states for door in desk.doors] == [[False], [False]]
+        desk.passes(0.3)
+        assert [door.states for door in desk.doors] == [[False, True], [False, True]]
+        place.socket.close()
 
     run(test)
