@@ -155,6 +155,7 @@ class TcpConnection(Connection):
         self._wheel.clear(self)
         if self._stall is not None:
             self._wheel.clear(self._stall)
+            self._stall = None  # each holds the other
         failure = self._failure
         if failure is None:
             failure = CLOSED_BY_PEER
