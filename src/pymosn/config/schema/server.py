@@ -20,7 +20,7 @@ from pymosn.config.schema.router import RouterConfiguration
 from pymosn.config.schema.tls import TlsContext
 
 MemoryLimit = Annotated[int, msgspec.Meta(ge=-1)]
-Share = Annotated[float, msgspec.Meta(gt=0.0, le=1.0)]
+Share = Annotated[float, msgspec.Meta(ge=0.0, le=1.0)]
 
 
 class AccessLog(Block, kw_only=True):
