@@ -138,8 +138,12 @@ class Request(BaseHTTPRequestHandler):
         self.wfile.write(body)
 
     def do_POST(self) -> None:
-        self.rfile.read(int(self.headers["content-length"]))
-        self.do_GET()
+        try:
+            self.rfile.read(int(self.headers["content-length"]))
+        except ConnectionError:
+            self.close_connection = True  # the proxy gave the request up
+        else:
+            self.do_GET()
 
     def log_message(self, format: str, *args: Any) -> None:
         pass

@@ -126,7 +126,7 @@ def test_each_kind_of_slowness_has_its_limit(start: Start, gateway: Gateway, kee
     assert sorted(gateway.log()) == [
         "- 200 /1",
         "body_too_slow 408 /drips",
-        "request_timeout 408 -",
+        "request_timeout 408 /half",
         "request_timeout 408 /silent",
     ]
     assert get(gateway.client_port, "/others")[0] == 200
