@@ -53,6 +53,11 @@ HEADERS_TOO_LARGE: Final = Failure("headers_too_large", 431)
 CONNECT_NOT_ALLOWED: Final = Failure("connect_not_allowed", 405)
 UNKNOWN_TRANSFER_CODING: Final = Failure("unknown_transfer_coding", 501)
 BAD_VERSION: Final = Failure("bad_version", 505)
+BAD_FRAME: Final = Failure("bad_frame", 400)
+FRAME_TOO_LARGE: Final = Failure("frame_too_large", 413, FLAG_TOO_LARGE)
+ID_REUSED: Final = Failure("id_reused", 400)
+UNKNOWN_PROTOCOL: Final = Failure("unknown_protocol", 400)
+UNASKED_REPLY: Final = Failure("unasked_reply", 400)
 
 # ---- nobody to send it to
 NO_ROUTER: Final = Failure("no_router", 404, FLAG_NO_ROUTE)
@@ -80,6 +85,7 @@ FILTER_TIMEOUT: Final = Failure("filter_timeout", 504)
 RESPONSE_TOO_LARGE: Final = Failure("response_too_large", 502, FLAG_TOO_LARGE)
 BAD_REWRITE: Final = Failure("bad_rewrite", 500)
 INTERNAL_ERROR: Final = Failure("internal_error", 500)
+PROTOCOL_MISMATCH: Final = Failure("protocol_mismatch", 502)
 DRAINING: Final = Failure("draining", 503)
 
 # ---- the client went away; nobody is left to answer
