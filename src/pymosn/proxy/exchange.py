@@ -16,6 +16,7 @@ from pymosn.core.failure import (
     NO_ROUTE,
     NO_ROUTER,
     NO_VIRTUAL_HOST,
+    PROTOCOL_MISMATCH,
     Failure,
 )
 from pymosn.core.headers import Headers
@@ -128,6 +129,9 @@ class ProxyExchange(AttemptingExchange):
             self.fail(CLUSTER_UNKNOWN, name)
             return
         self._cluster = cluster
+        if action.upstream_protocol and action.upstream_protocol not in (self.protocol, "Auto"):
+            self.fail(PROTOCOL_MISMATCH, f"{self.protocol} to {action.upstream_protocol}")
+            return
         self._timeout = action.timeout
         if not action.is_plain or target.subset is not None or cluster.balancer.uses_hash:
             self._prepare_for(action, target, cluster)

@@ -40,7 +40,7 @@ class Prefix(RouteMatcher):
     def matches(self, exchange: Exchange) -> bool:
         path = exchange.request.raw_path
         if self._is_root:
-            return path[0] == 47
+            return len(path) > 0 and path[0] == 47  # an RPC request has no path
         return path.startswith(self.prefix)
 
     def text(self) -> str:
@@ -70,7 +70,8 @@ class PathRegex(RouteMatcher):
         self.regex = Regex(pattern)
 
     def matches(self, exchange: Exchange) -> bool:
-        return self.regex.found_in(exchange.request.raw_path)
+        path = exchange.request.raw_path
+        return len(path) > 0 and self.regex.found_in(path)
 
     def text(self) -> str:
         return f"/{self.regex.pattern}/ is found in the path"
