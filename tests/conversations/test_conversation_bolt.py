@@ -9,7 +9,7 @@ from tests import bolt_frames as bolt
 from pymosn.api import Exchange, Reply, StreamFilter
 from pymosn.api.routing import Route
 from pymosn.core.failure import CONNECT_REFUSED
-from pymosn.routing.actions import DirectResponse, Forward, ForwardOptions, RetryPolicy
+from pymosn.routing.actions import DirectResponse, Forward, ForwardOptions, Mirror, RetryPolicy
 from pymosn.routing.matchers import AnyRequest, Prefix, Service
 
 
@@ -321,3 +321,81 @@ def test_without_a_policy_another_host_is_asked_only_for_a_connection(start: Sta
     client.sends(bolt.request(1))
     talk.hold_dial("10.0.0.1:80").fails(CONNECT_REFUSED)
     talk.expect_dial("10.0.0.2:80").receives(bolt.request(1))
+
+
+# ---- bodies and copies
+
+
+class Upper(StreamFilter):
+    """Changes both bodies, each in one piece."""
+
+    def on_request_body(self, exchange: Exchange, data: bytes, last: bool) -> bytes:
+        assert last
+        return data.upper()
+
+    def on_response_body(self, exchange: Exchange, data: bytes, last: bool) -> bytes:
+        assert last
+        return data + b"!"
+
+
+def test_filters_see_the_payload(start: Start) -> None:
+    talk = start(**BOLT, filters={"upper": Upper({})})
+    client = talk.connect()
+    client.sends(bolt.request(5, b"body", v2=True, crc=True))
+    upstream = talk.expect_dial()
+    upstream.receives(bolt.request(1, b"BODY", v2=True, crc=True))
+    upstream.sends(bolt.response(1, b"reply", v2=True, crc=True))
+    client.receives(bolt.response(5, b"reply!", v2=True, crc=True))
+
+
+class Reader(StreamFilter):
+    """Reads the whole payload of the request, and makes the reply's."""
+
+    async def on_request(self, exchange: Exchange) -> None:
+        exchange.request.headers["size"] = str(len(await exchange.request.read()))
+
+    async def on_response(self, exchange: Exchange) -> None:
+        assert exchange.response is not None
+        exchange.response.set_body(b"made of " + await exchange.response.read())
+
+
+def test_filters_read_the_payload(start: Start) -> None:
+    talk = start(**BOLT, filters={"reader": Reader({})})
+    client = talk.connect()
+    client.sends(bolt.request(5, b"body", {}))
+    upstream = talk.expect_dial()
+    upstream.receives(bolt.request(1, b"body", {"size": "4"}))
+    upstream.sends(bolt.response(1, b"reply"))
+    client.receives(bolt.response(5, b"made of reply"))
+
+
+def test_headers_that_do_not_fit_are_an_error_of_the_request(start: Start) -> None:
+    class Stuffer(StreamFilter):
+        def on_request(self, exchange: Exchange) -> None:
+            exchange.request.headers["big"] = "x" * 70_000
+
+    talk = start(**BOLT, filters={"stuffer": Stuffer({})})
+    client = talk.connect()
+    client.sends(bolt.request(5))
+    upstream = talk.expect_dial()
+    upstream.receives_nothing()
+    client.receives(bolt.failure(5, 3))
+    assert talk.reasons() == ["bad_rewrite"]
+
+
+@pytest.mark.parametrize("kind", [1, 2])
+def test_copies_for_another_cluster(start: Start, kind: int) -> None:
+    options = ForwardOptions(mirrors=[Mirror("other", 100)])
+    talk = start(**BOLT, routes=[Route("all", AnyRequest(), Forward("service", 60.0, options))])
+    client = talk.connect()
+    client.sends(bolt.request(5, b"body", kind=kind))
+    upstream = talk.expect_dial("10.0.0.1:80")
+    other = talk.expect_dial("10.0.1.1:80")
+    upstream.receives(bolt.request(1, b"body", kind=kind))
+    other.receives(bolt.request(1, b"body", kind=kind))
+    if kind == 1:
+        other.sends(bolt.response(1, status=1))
+        upstream.sends(bolt.response(1))
+        client.receives(bolt.response(5))
+    assert talk.mirror_counters() == {"mirrored": 1}
+    assert talk.reasons() == ["ok"]
