@@ -34,6 +34,7 @@ from pymosn.routing.actions import Forward
 from pymosn.routing.matchers import AnyRequest
 from pymosn.routing.table import RouteTable, TableSlot, VirtualHost
 from pymosn.stream.http1.options import Http1Options
+from pymosn.stream.multiplexed.options import MultiplexedOptions
 from pymosn.stream.registry import protocols
 from pymosn.upstream.balancers import balancers
 from pymosn.upstream.cluster import Cluster, Clusters, PoolMaker, make_cluster
@@ -318,6 +319,8 @@ class Talk:
     def __init__(self, one_byte: bool = False, **wishes: Any) -> None:
         """`wishes`: routes, table, hosts and max_connections of the cluster `service`, plan and other_plan (keywords of the
         ClusterPlan of `service` and of `other`), filters (by name), http1, and keywords of ProxyOptions.
+
+        For RPC: protocols (names, tried in their order), rpc (MultiplexedOptions), fallback (a NetworkFilterFactory).
         """
         self.one_byte = one_byte
         self.clock = FakeClock()
@@ -350,10 +353,16 @@ class Talk:
         self.slot.table = wishes.pop("table", None) or self._table(wishes.pop("routes", None) or forward())
         self.stats = DownstreamStats(self.metrics.group("downstream", ("listener", "l")))
         filters = [NamedFilter(name, entry, self.metrics) for name, entry in wishes.pop("filters", {}).items()]
+        spoken = wishes.pop("protocols", ["Http1"])
+        for extra in wishes.pop("extra_protocols", []):
+            known.add(extra.spec.name, extra)
+        rpc = wishes.pop("rpc", None) or MultiplexedOptions()
+        http1 = wishes.pop("http1", None) or Http1Options()
+        fallback = wishes.pop("fallback", None)
         options = ProxyOptions(
             "l",
-            [known.get("Http1")],
-            {"Http1": wishes.pop("http1", None) or Http1Options()},
+            [known.get(name) for name in spoken],
+            {name: http1 if name == "Http1" else rpc for name in spoken},
             self.slot,
             StreamFilters(filters),
             self.stats,
@@ -365,9 +374,8 @@ class Talk:
             trusts_peer=wishes.pop("trusts_peer", False),
         )
         assert not wishes, f"unknown wishes {wishes}"
-        self.listener = Listener(
-            "l", "", ProxyFactory(self.runtime, options), self.stats, self.numbers, self.clock, self.wheel
-        )
+        factory = ProxyFactory(self.runtime, options, fallback)
+        self.listener = Listener("l", "", factory, self.stats, self.numbers, self.clock, self.wheel)
 
     def _cluster(self, name: str, addresses: list[str]) -> Cluster:
         plan = ClusterPlan(name, tuple(HostPlan(address) for address in addresses), idle_timeout=60.0)

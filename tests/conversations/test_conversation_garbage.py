@@ -9,6 +9,7 @@ from collections.abc import Callable
 
 import pytest
 from rig import Peer, Talk
+from tests import bolt_frames as bolt
 
 from pymosn.api import Exchange, StreamFilter
 from pymosn.api.routing import Route
@@ -129,7 +130,48 @@ class Waiting(StreamFilter):
 def test_nothing_is_left_for_the_garbage_collector(act: Act, kind: type[StreamFilter] | None) -> None:
     policy = RetryPolicy(True, 2) if act is retried else None
     routes = [Route("all", AnyRequest(), Forward("service", 60.0, ForwardOptions(retry_policy=policy)))]
-    talk = Talk(routes=routes, filters={"it": kind({})} if kind is not None else {})
+    assert leavings(Talk(routes=routes, filters={"it": kind({})} if kind is not None else {}), act) == Counter()
+
+
+def called(talk: Talk, client: Peer) -> None:
+    client.sends(bolt.request(7) + bolt.request(8, kind=2))
+    caller = upstream(talk)
+    first, _ = bolt.frames(caller.takes())
+    caller.sends(bolt.response(first.number))
+
+
+def called_in_vain(talk: Talk, client: Peer) -> None:
+    client.sends(bolt.request(7))
+    upstream(talk).resets()
+
+
+def called_and_left(talk: Talk, client: Peer) -> None:
+    client.sends(bolt.request(7))
+    upstream(talk)
+    client.resets()
+
+
+def called_too_late(talk: Talk, client: Peer) -> None:
+    client.sends(bolt.request(7, timeout=500) + bolt.heartbeat(1))
+    upstream(talk)
+    talk.advance(0.6)
+
+
+def called_wrongly(talk: Talk, client: Peer) -> None:
+    client.sends(bolt.request(7) + bolt.request(7))
+    if talk.dials:  # not when the connection ended while a filter waited
+        upstream(talk)
+
+
+@pytest.mark.parametrize("kind", [None, Plain, Waiting], ids=["no filter", "plain", "async"])
+@pytest.mark.parametrize("act", [called, called_in_vain, called_and_left, called_too_late, called_wrongly])
+def test_rpc_leaves_nothing_for_the_garbage_collector(act: Act, kind: type[StreamFilter] | None) -> None:
+    talk = Talk(protocols=["Http1", "bolt"], filters={"it": kind({})} if kind is not None else {})
+    assert leavings(talk, act) == Counter()
+
+
+def leavings(talk: Talk, act: Act) -> Counter[str]:
+    """How many objects of each class three exchanges leave."""
     gc.collect()
     gc.disable()
     gc.set_debug(gc.DEBUG_SAVEALL)
@@ -140,9 +182,8 @@ def test_nothing_is_left_for_the_garbage_collector(act: Act, kind: type[StreamFi
         del client
         talk.forget()
         gc.collect()
-        left = Counter(found.__name__ for item in gc.garbage if (found := type(item)).__module__.startswith("pymosn"))
+        return Counter(found.__name__ for item in gc.garbage if (found := type(item)).__module__.startswith("pymosn"))
     finally:
         gc.set_debug(0)
         gc.garbage.clear()
         gc.enable()
-    assert left == Counter()

@@ -409,6 +409,8 @@ def test_a_copied_head_has_everything_and_is_its_own() -> None:
             setattr(head, name, not value)
         elif isinstance(value, int):
             setattr(head, name, number)
+        elif isinstance(value, float):
+            setattr(head, name, number + 0.5)
         elif isinstance(value, str):
             setattr(head, name, f"text {number}")
         else:

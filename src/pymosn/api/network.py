@@ -70,6 +70,13 @@ class Connection(Alarm):
         """The time of the present event, as `Clock.now`."""
         raise NotImplementedError
 
+    def write_soon(self, data: bytes) -> None:
+        """Sends `data` together with what else is written this way before the event loop goes on, in one system call.
+
+        For connections that many write to; these write nothing in another way.
+        """
+        raise NotImplementedError
+
     def pause_reading(self) -> None:
         """Stops reading. Counted: two pauses need two resumes."""
         raise NotImplementedError
@@ -128,6 +135,18 @@ class NetworkFilter:
 
     def on_close(self, failure: Failure) -> None:
         """The connection is gone; `failure` says why."""
+
+
+@mypyc_attr(allow_interpreted_subclasses=True)
+class NetworkFilterFactory:
+    """Makes the network filter that takes a connection over from another one, such as `tcp_proxy` from `proxy`.
+
+    The new filter hears `on_connection`, then all bytes that came before as one `on_data`, and everything from then on.
+    """
+
+    def create(self) -> NetworkFilter:
+        """A filter for one connection."""
+        raise NotImplementedError
 
 
 @mypyc_attr(allow_interpreted_subclasses=True)

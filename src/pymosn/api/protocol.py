@@ -17,6 +17,16 @@ MORE: Final[i64] = 2
 NEED_MORE: Final[i64] = 0
 HEAD: Final[i64] = 1
 DATA: Final[i64] = 2
+# Decoders of multiplexed RPC protocols (`pymosn.api.rpc`) find whole messages instead.
+REQUEST: Final[i64] = 3
+ONE_WAY: Final[i64] = 4
+REPLY: Final[i64] = 5
+HEARTBEAT: Final[i64] = 6
+HEARTBEAT_ACK: Final[i64] = 7
+#: The peer wants no further request on this connection; what is in flight goes on.
+GOAWAY: Final[i64] = 8
+#: A message that is well formed and of no concern to a proxy.
+IGNORE: Final[i64] = 9
 
 
 @mypyc_attr(allow_interpreted_subclasses=True)

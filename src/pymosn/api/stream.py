@@ -6,6 +6,8 @@ request to a `RequestReceiver` and gives it a `ResponseSender`; the client half 
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 from mypy_extensions import i64, mypyc_attr
 
 from pymosn.api.network import Connection, Dialer, NetworkFilter
@@ -157,6 +159,9 @@ class StreamListener:
         """A request begins; its reply goes to `sender`."""
         raise NotImplementedError
 
+    def on_stray(self, failure: Failure) -> None:
+        """Something came that belongs to no request, and was dropped."""
+
 
 @mypyc_attr(allow_interpreted_subclasses=True)
 class ConnectionPool:
@@ -191,6 +196,11 @@ class Upstream:
         #: Requests after which a connection is closed, and bytes that it may hold unsent; 0 is the pool's own choice.
         self.max_requests_per_connection: i64 = 0
         self.buffer_limit: i64 = 0
+        #: Seconds of silence after which a multiplexed connection is asked whether it lives, and for any byte in return;
+        #: and how many such questions in a row may stay without one before it is closed, 0 for any number.
+        self.heartbeat_interval: float = 15.0
+        self.heartbeat_timeout: float = 1.0
+        self.heartbeat_failures: i64 = 6
 
     def try_connection(self) -> bool:
         """Takes one of the connections that the cluster allows; False when there is none left."""
@@ -204,6 +214,9 @@ class Upstream:
         """One that `try_connection` gave is gone. `opened`: whether it ever was open."""
         raise NotImplementedError
 
+    def on_stray(self) -> None:
+        """A message came that answers no request that still waits, and was dropped."""
+
 
 @mypyc_attr(allow_interpreted_subclasses=True)
 class StreamProtocol:
@@ -212,8 +225,15 @@ class StreamProtocol:
     def __init__(self, spec: ProtocolSpec) -> None:
         self.spec = spec
 
+    def options(self, settings: Mapping[str, object], idle_timeout: float) -> object:
+        """What `server` takes, of `extend_config.<protocol>` and the listener's idle time in seconds (0 is never).
+
+        Raises ValueError for settings that cannot be; the text names the key.
+        """
+        raise NotImplementedError
+
     def server(self, listener: StreamListener, options: object) -> ServerStreams:
-        """The server half for one downstream connection; `options` is what `config` built for this protocol."""
+        """The server half for one downstream connection; `options` is what `options` (for HTTP/1: `config`) made."""
         raise NotImplementedError
 
     def pool(self, upstream: Upstream, dialer: Dialer, wheel: TimerWheel) -> ConnectionPool:

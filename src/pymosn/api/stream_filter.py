@@ -136,6 +136,8 @@ class StreamFilter:
     on_error: ClassVar[str] = FAIL
     #: Seconds for each wait of an `async` method; 0 is no limit. The configuration may say otherwise.
     timeout: ClassVar[float] = 0.0
+    #: Names of the protocols whose exchanges it wants to see, as in `exchange.protocol`; empty for all.
+    protocols: ClassVar[tuple[str, ...]] = ()
     #: Whether the body methods may return more or fewer bytes than they got.
     changes_length: ClassVar[bool] = True
 

@@ -10,6 +10,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Final
 from urllib.parse import unquote_plus
 
+from pymosn.api.rpc import RpcRequest
 from pymosn.core.durations import go_duration
 from pymosn.core.headers import to_text
 
@@ -234,7 +235,20 @@ _REQUEST: Final[dict[str, Getter]] = {
 
 def request_method(exchange: Exchange) -> str | None:
     """The method."""
-    return to_text(exchange.request.raw_method) or None
+    request = exchange.request
+    return (request.method if request.is_rpc else to_text(request.raw_method)) or None
+
+
+def rpc_service(exchange: Exchange) -> str | None:
+    """The service that an RPC request calls."""
+    request = exchange.request
+    return (request.service() or None) if isinstance(request, RpcRequest) else None
+
+
+def rpc_method(exchange: Exchange) -> str | None:
+    """The method that an RPC request calls."""
+    request = exchange.request
+    return (request.method or None) if request.is_rpc else None
 
 
 #: What a client, a server or the configuration chose: any text that a head may hold, and decoded query parameters.
@@ -256,6 +270,8 @@ FOREIGN: Final[dict[str, Getter]] = {
     "Http2_request_scheme": only("Http2", _REQUEST["request_scheme"]),
     "request_method": request_method,
     "request_host": request_host,
+    "x-mosn-rpc-service": rpc_service,
+    "x-mosn-rpc-method": rpc_method,
 }
 
 PREFIXES: Final[dict[str, Callable[[str], Getter]]] = {
@@ -332,7 +348,7 @@ def set_variable(exchange: Exchange, name: str, value: str) -> None:
         request.host = value
     elif name == "x-mosn-scheme":
         request.scheme = value
-    elif name != "authority" and getter(name) is not None:
+    elif name != "authority" and name not in SETTABLE and getter(name) is not None:
         raise ValueError(f"the variable {name} cannot be set")
     else:
         if exchange.own_variables is None:

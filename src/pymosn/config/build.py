@@ -218,7 +218,7 @@ class WorkerRuntime:
     @property
     def uses_old_filters(self) -> bool:
         """Whether an exchange still uses a filter that a change has replaced."""
-        self._old_chains = [chain for chain in self._old_chains if chain.in_use]
+        self._old_chains = [chain for chain in self._old_chains if chain.is_in_use()]
         return bool(self._old_filters and self._old_chains)
 
     async def stop_old_filters(self) -> None:

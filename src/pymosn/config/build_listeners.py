@@ -8,11 +8,14 @@ from collections.abc import Mapping
 
 from pymosn.api.network import FilterChainFactory
 from pymosn.api.proxy import AccessLog
+from pymosn.api.stream import StreamProtocol
 from pymosn.config.build_filters import FilterBuilder
 from pymosn.config.faults import Fault
 from pymosn.config.schema import Http1Settings, ProxyConfig, ProxyFilter
 from pymosn.config.schema import Listener as ListenerConfig
+from pymosn.config.schema.network_filters import PROTOCOLS
 from pymosn.core.counters import DownstreamStats
+from pymosn.filters.protocols import ProtocolLoadError, load_protocol
 from pymosn.network.admission import Admission
 from pymosn.network.listener import ConnectionNumbers, Listener, ListenerDirectory
 from pymosn.network.original_dst import OriginalDst
@@ -35,6 +38,7 @@ from pymosn.proxy.proxy import ProxyFactory
 from pymosn.proxy.runtime import Runtime
 from pymosn.routing.table import TableSlot
 from pymosn.stream.http1.options import Http1Options
+from pymosn.stream.registry import built_protocols
 from pymosn.upstream.limits import worker_share
 
 
@@ -158,13 +162,23 @@ class ListenerBuilder:
         path: str,
     ) -> ProxyOptions:
         http1 = proxy.extend_config.Http1
-        # `Auto` is every protocol that is built, in the order of their registration.
-        known = self._runtime.protocols
-        names = [name for name in proxy.downstream_protocol.split(",") if known.get(name) is not None] or known.names()
+        spoken = self._protocols(proxy, path)
+        protocol_options: dict[str, object] = {}
+        for protocol in spoken:
+            spec = protocol.spec
+            if spec.name == "Http1":
+                protocol_options["Http1"] = self._http1(config, http1)
+            else:
+                try:
+                    protocol_options[spec.name] = protocol.options(
+                        proxy.extend_config.of(spec.name), config.connection_idle_timeout
+                    )
+                except ValueError as error:
+                    self._fault(path, f"settings of protocol {spec.name!r}: {error}")
         return ProxyOptions(
             name,
-            [protocol for wanted in names if (protocol := known.get(wanted)) is not None],
-            {"Http1": self._http1(config, http1)},
+            spoken,
+            protocol_options,
             self._slots.get(proxy.router_config_name) or TableSlot(proxy.router_config_name),
             filters,
             stats,
@@ -189,6 +203,25 @@ class ListenerBuilder:
             http1.max_requests_per_connection,
             self._runtime.load,
         )
+
+    def _protocols(self, proxy: ProxyConfig, path: str) -> list[StreamProtocol]:
+        """The protocols that are tried, in order. `Auto` is all that come with pymosn, in the order of the registry."""
+        known = self._runtime.protocols
+        spoken: list[StreamProtocol] = []
+        names = proxy.protocols()
+        for name in [built.spec.name for built in built_protocols()] if names == ["Auto"] else names:
+            protocol = known.get(name)
+            if protocol is None and name in PROTOCOLS:
+                continue  # not built: the check has said so
+            if protocol is None:
+                try:
+                    protocol = load_protocol(name)
+                except ProtocolLoadError as error:
+                    self._fault(path, str(error))
+                    continue
+                known.add(name, protocol)
+            spoken.append(protocol)
+        return spoken
 
     def _access_logs(self, name: str, config: ListenerConfig, path: str) -> list[AccessLog]:
         made: list[AccessLog] = []

@@ -17,6 +17,7 @@ from pymosn.upstream.plan import (
     BalancingPlan,
     ClusterPlan,
     EjectionPlan,
+    HeartbeatPlan,
     HostPlan,
     LimitPlan,
     OriginalPlan,
@@ -101,7 +102,16 @@ def plan_cluster(config: ClusterConfig, workers: int, worker: int = -1) -> Clust
         max_requests_per_connection=config.max_request_per_conn,
         buffer_limit=config.conn_buffer_limit_bytes,
         original=original,
+        heartbeats=_heartbeats(config),
     )
+
+
+def _heartbeats(config: ClusterConfig) -> HeartbeatPlan:
+    asked = config.keepalive
+    if asked is None:
+        return HeartbeatPlan()
+    usual = HeartbeatPlan()
+    return HeartbeatPlan(asked.interval or usual.interval, asked.timeout or usual.timeout, asked.failures)
 
 
 def original_plan(config: ClusterConfig) -> OriginalPlan | None:

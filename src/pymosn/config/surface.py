@@ -57,14 +57,14 @@ LISTENER_FILTERS: Final[tuple[Row, ...]] = (("original_dst", _W, "acts with use_
 
 PROTOCOLS: Final[tuple[Row, ...]] = (
     ("Http1", _W, "HTTP/1.0 and HTTP/1.1, streaming both ways"),
-    ("Auto", _P, "serves Http1 and says so"),
+    ("Auto", _W, "tries Http1, bolt, boltv2, in this order; in MOSN the order is random"),
     ("Http2", _P, _REFUSED),
-    ("bolt", _P, _REFUSED),
-    ("boltv2", _P, _REFUSED),
+    ("bolt", _W, "both versions on one connection; recognised by more than its first byte; frames are bounded"),
+    ("boltv2", _W, "as bolt; the CRC is checked and made anew"),
     ("dubbo", _P, _REFUSED),
     ("dubbo-thrift", _P, _REFUSED),
     ("tars", _P, _REFUSED),
-    ("X", _P, "the old name for the protocol in extend_config.sub_protocol; refused"),
+    ("X", _W, "the old name for the protocols in extend_config.sub_protocol"),
 )
 
 BALANCERS: Final[tuple[Row, ...]] = (

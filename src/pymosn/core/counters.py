@@ -204,3 +204,5 @@ class UpstreamStats:
         #: Hosts that this worker leaves out for that reason: of one host 0 or 1.
         self.ejected = group.gauge("ejected")
         self.failed_active_check = group.gauge("failed_active_check")
+        #: Messages of multiplexed connections that answered no request that still waited. pymosn's own.
+        self.response_stray = group.counter("response_stray")

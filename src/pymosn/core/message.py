@@ -1,4 +1,4 @@
-"""The heads of a request and of a reply, as every HTTP-like protocol gives them to the proxy."""
+"""The heads of a request and of a reply, as every protocol gives them to the proxy; those of RPC are in `api.rpc`."""
 
 from __future__ import annotations
 
@@ -37,6 +37,7 @@ class BodySource:
         raise NotImplementedError
 
 
+@mypyc_attr(allow_interpreted_subclasses=True)
 class MessageHead:
     """What the heads of requests and replies have in common."""
 
@@ -76,15 +77,18 @@ class MessageHead:
             self.headers.add_raw(b"content-length", b"%d" % length)
 
 
+@mypyc_attr(allow_interpreted_subclasses=True)
 class RequestHead(MessageHead):
     """The head of one request.
 
     `path` and `query` are the target in the normal form that routes are matched on and that is sent upstream.
     `content_length` is the body's length in bytes, 0 for no body, UNKNOWN_LENGTH when it is not known beforehand.
+    `is_rpc`: it is a `RpcRequest`, whose message nothing of HTTP's own concerns. `is_one_way`: nobody waits for a reply.
+    `timeout`: the seconds that the message itself gives its receiver, 0 for none.
     """
 
-    def __init__(self) -> None:
-        super().__init__(Headers(), 0)
+    def __init__(self, headers: Headers | None = None) -> None:
+        super().__init__(Headers() if headers is None else headers, 0)
         self.raw_method: bytes = b""
         self.raw_path: bytes = b""
         self.raw_query: bytes | None = None
@@ -98,6 +102,9 @@ class RequestHead(MessageHead):
         self.has_forwarded_proto: bool = False
         self.has_request_id: bool = False
         self.has_timeout: bool = False
+        self.is_rpc: bool = False
+        self.is_one_way: bool = False
+        self.timeout: float = 0.0
 
     def copy(self) -> RequestHead:
         """A copy of the head that can be edited by itself; what filters do with the body does not concern it."""
@@ -117,6 +124,9 @@ class RequestHead(MessageHead):
         head.has_forwarded_proto = self.has_forwarded_proto
         head.has_request_id = self.has_request_id
         head.has_timeout = self.has_timeout
+        head.is_rpc = self.is_rpc
+        head.is_one_way = self.is_one_way
+        head.timeout = self.timeout
         return head
 
     @property
@@ -167,6 +177,7 @@ class RequestHead(MessageHead):
         self.headers.block = b"Host: " + raw + b"\r\n" + self.headers.block
 
 
+@mypyc_attr(allow_interpreted_subclasses=True)
 class ResponseHead(MessageHead):
     """The head of one reply.
 

@@ -91,6 +91,9 @@ class TcpConnection(Connection):
         # Only for a peer that does not read as fast as it is written to.
         self._stall: Stall | None = None
         self._taken: i64 = 0
+        # What `write_soon` has gathered, and its size.
+        self._soon: list[bytes] = []
+        self._soon_size: i64 = 0
 
     # ---- what the event loop calls
 
@@ -248,6 +251,25 @@ class TcpConnection(Connection):
             else:
                 transport.writelines(parts)
 
+    def write_soon(self, data: bytes) -> None:
+        if self._transport is None or self._stage != _OPEN:
+            return
+        soon = self._soon
+        if not soon:
+            asyncio.get_running_loop().call_soon(self._flush)
+        soon.append(data)
+        self._soon_size += len(data)
+        if self._soon_size >= JOIN_LIMIT:
+            self._flush()
+
+    def _flush(self) -> None:
+        """Sends what `write_soon` has gathered, if that has not been done."""
+        soon = self._soon
+        if soon:
+            self._soon = []
+            self._soon_size = 0
+            self.write_parts(soon)
+
     def pause_reading(self) -> None:
         self._pauses += 1
         if self._pauses == 1 and self._transport is not None and self._stage == _OPEN:
@@ -315,6 +337,7 @@ class TcpConnection(Connection):
         transport.abort()
 
     def _end(self, failure: Failure) -> None:
+        self._flush()
         self.is_closed = True
         if self._failure is None:
             self._failure = failure

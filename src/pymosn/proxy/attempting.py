@@ -144,6 +144,8 @@ class AttemptingExchange(RequestingExchange):
     def _may_repeat(self) -> bool:
         """Whether a host may get this request although another may have acted upon it already."""
         policy = self._retry_policy
+        if self.request.is_rpc:  # nothing tells what its method does: the policy decides
+            return policy is not None and not self.request.is_one_way
         return self.request.raw_method in IDEMPOTENT or (policy is not None and policy.non_idempotent)
 
     def _can_repeat(self) -> bool:
@@ -164,7 +166,7 @@ class AttemptingExchange(RequestingExchange):
     def _retry(self, cluster: Cluster, tried: ClusterHost, failure: Failure) -> bool:
         """Tries again, if possible not at `tried`; False when number, state of the request, cluster or hosts forbid it."""
         tries = self.attempts - self._replaced
-        if not retries_left(self._retry_policy, tries, cluster.choices()) or is_disabled(self):
+        if not retries_left(self._retry_policy, tries, cluster.choices()) or is_disabled(self) or self.request.is_one_way:
             return False
         if self._is_sent and not self._can_repeat():
             return False

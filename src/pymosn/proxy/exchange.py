@@ -17,6 +17,7 @@ from pymosn.core.failure import (
     NO_ROUTER,
     NO_VIRTUAL_HOST,
     OVERLOADED,
+    PROTOCOL_MISMATCH,
     Failure,
 )
 from pymosn.core.headers import Headers
@@ -133,6 +134,9 @@ class ProxyExchange(AttemptingExchange):
             self.fail(CLUSTER_UNKNOWN, name)
             return
         self._cluster = cluster
+        if action.upstream_protocol and action.upstream_protocol not in (self.protocol, "Auto"):
+            self.fail(PROTOCOL_MISMATCH, f"{self.protocol} to {action.upstream_protocol}")
+            return
         self._timeout = action.timeout
         if not action.is_plain or target.subset is not None or cluster.balancer.uses_hash:
             self._prepare_for(action, target, cluster)

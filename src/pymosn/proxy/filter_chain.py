@@ -101,6 +101,20 @@ class StreamFilters:
         self.may_read: bool = any(named.may_wait for named in filters)
         #: Exchanges that use it now.
         self.in_use: i64 = 0
+        self._parts: dict[str, StreamFilters] = {}
+
+    def for_protocol(self, name: str) -> StreamFilters:
+        """The part of the chain that wants to see exchanges of that protocol; always the same object."""
+        part = self._parts.get(name)
+        if part is None:
+            wanted = [named for named in self.all if not named.filter.protocols or name in named.filter.protocols]
+            part = self if len(wanted) == len(self.all) else StreamFilters(wanted)
+            self._parts[name] = part
+        return part
+
+    def is_in_use(self) -> bool:
+        """Whether an exchange of any protocol uses one of the filters."""
+        return self.in_use > 0 or any(part.in_use > 0 for part in self._parts.values())
 
 
 def any_changes_length(chain: list[BodyStep]) -> bool:

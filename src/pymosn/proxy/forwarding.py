@@ -14,8 +14,10 @@ from pymosn.routing.rewrites import RequestChanges, rewrite_host
 
 
 def add_forwarding_fields(exchange: Exchange, options: ProxyOptions, ids: RequestIds) -> None:
-    """Adds the fields that the listener is configured to add."""
+    """Adds the fields that the listener is configured to add; they are HTTP's."""
     head = exchange.request
+    if head.is_rpc:
+        return
     connection = exchange.connection
     if options.filters.on_request:
         # What the codec saw on the way in may not be true any more.
@@ -60,7 +62,7 @@ def change_response(exchange: Exchange, headers: Headers) -> None:
     route = exchange.route
     if route is not None and route.response_changes is not None:
         route.response_changes.apply(headers, exchange)
-    if exchange.set_cookie:
+    if exchange.set_cookie and not exchange.request.is_rpc:
         headers.add_raw(b"set-cookie", exchange.set_cookie)
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from http import HTTPStatus
 from typing import Final
 
+from pymosn.api.rpc import RpcRequest
 from pymosn.core.failure import Failure
 from pymosn.core.headers import Headers
 from pymosn.core.message import RequestHead, ResponseHead
@@ -12,8 +13,10 @@ from pymosn.core.message import RequestHead, ResponseHead
 _PHRASES: Final[dict[int, str]] = {int(status): status.phrase for status in HTTPStatus}
 
 
-def failure_reply(failure: Failure) -> bytes:
+def failure_reply(request: RequestHead, failure: Failure) -> bytes:
     """The body for a failure: what HTTP says of the status; the reason word is for the operator, not the client."""
+    if request.is_rpc:
+        return b""
     return f"{failure.status} {_PHRASES.get(failure.status, 'Error')}\n".encode()
 
 
@@ -28,7 +31,9 @@ def local_body(request: RequestHead, head: ResponseHead, body: bytes) -> bytes:
 
 
 def local_head(request: RequestHead, status: int, headers: Headers, body: bytes) -> ResponseHead:
-    """The head of a reply with `body`."""
+    """The head of a reply with `body`; that of an RPC request is of its own protocol, and may have another body."""
+    if isinstance(request, RpcRequest):
+        return request.local_reply(status, headers, body)
     if body and status not in (204, 304) and headers.get_raw(b"content-type") is None:
         headers.add_raw(b"content-type", b"text/plain; charset=utf-8")
     head = ResponseHead(status, b"", headers)

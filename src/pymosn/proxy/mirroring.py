@@ -279,7 +279,7 @@ class Mirroring(RequestSender):
                     nobody = cluster.why_nobody(PLAIN)
             for host in hosts:
                 own_head = head
-                if self._action.uses_host_name and host.hostname:
+                if self._action.uses_host_name and host.hostname and not head.is_rpc:
                     own_head = head.copy()
                     own_head.host = host.hostname
                 copy = MirrorCopy(host, self._runtime, stats, own_head, self._action.timeout)

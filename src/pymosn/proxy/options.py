@@ -51,3 +51,25 @@ class ProxyOptions:
         self.idle_timeout = idle_timeout
         self.detection_timeout = detection_timeout
         self.trusts_peer = trusts_peer
+
+    def for_protocol(self, name: str) -> ProxyOptions:
+        """The same for the exchanges of one protocol: without the filters that do not want to see them."""
+        filters = self.filters.for_protocol(name)
+        if filters is self.filters:
+            return self
+        return ProxyOptions(
+            self.listener_name,
+            self.protocols,
+            self.protocol_options,
+            self.slot,
+            filters,
+            self.stats,
+            self.access_logs,
+            self.x_forwarded,
+            self.x_request_id,
+            self.reason_header,
+            self.stream_idle_timeout,
+            self.idle_timeout,
+            self.detection_timeout,
+            self.trusts_peer,
+        )

@@ -10,6 +10,7 @@ from typing import Final
 from mypy_extensions import i64
 
 from pymosn.api.proxy import Reply
+from pymosn.api.rpc import RpcReply, RpcRequest
 from pymosn.api.stream import RequestSender, ResponseSender
 from pymosn.core.failure import CLIENT_GONE, FILTER_ERROR, FILTER_TIMEOUT, RESPONSE_TOO_LARGE, Failure
 from pymosn.core.headers import Headers
@@ -73,7 +74,7 @@ class ReplyingExchange(AttemptOwner):
         filters = self._options.filters
         if filters.may_read:
             head.body_source = ResponseBody(self)
-        if filters.on_response:
+        if filters.on_response and not self.request.is_one_way:
             self.run_filters(filters.on_response, RESPONSE, 0)
         else:
             self._send_head()
@@ -81,7 +82,7 @@ class ReplyingExchange(AttemptOwner):
     def _send_head(self) -> None:
         head = self.response
         assert head is not None
-        if not head.has_date:
+        if not head.has_date and not self.request.is_rpc:
             head.headers.block = head.headers.block + self._runtime.dates.line()
         if head.new_body is not None:
             self._replace_body(head, head.new_body)
@@ -277,7 +278,7 @@ class ReplyingExchange(AttemptOwner):
         """Puts a reply of our own, whose head is `response`, in the place of whatever had come of another."""
         head = self.response
         assert head is not None
-        self._reply_data = local_body(self.request, head, body)
+        self._reply_data = head.payload if isinstance(head, RpcReply) else local_body(self.request, head, body)
         self._reply_end = self._stream is None
         self._reply_trailers = None
 
@@ -286,7 +287,7 @@ class ReplyingExchange(AttemptOwner):
         filters = self._options.filters
         if filters.may_read and self.response is not None:
             self.response.body_source = ResponseBody(self)
-        if filters.on_response:
+        if filters.on_response and not self.request.is_one_way:
             self.run_filters(filters.on_response, RESPONSE, 0)
         else:
             self._send_head()
@@ -320,7 +321,7 @@ class ReplyingExchange(AttemptOwner):
             self._sender.reset(failure)
             self._finish()
         else:
-            body = failure_reply(failure)
+            body = failure_reply(self.request, failure)
             headers = Headers()
             if failure.retry_after > 0:
                 headers.set("retry-after", str(failure.retry_after))
@@ -334,7 +335,11 @@ class ReplyingExchange(AttemptOwner):
 
     def _describe(self, failure: Failure, detail: str) -> str:
         head = self.request
-        line = (head.raw_method + b" " + head.raw_host + head.raw_path)[:512].decode("latin-1")
+        if isinstance(head, RpcRequest):
+            # These may hold any character.
+            line = f"{self.protocol} {head.service()} {head.method}"[:512].encode("unicode_escape").decode("ascii")
+        else:
+            line = (head.raw_method + b" " + head.raw_host + head.raw_path)[:512].decode("latin-1")
         upstream = self.upstream_connection_id or "-"
         return f"[{self.connection_id},{upstream},-] {failure.status} {failure.reason} ({detail}): {line}"
 

@@ -173,7 +173,8 @@ class RequestingExchange(ReplyingExchange):
         head = self.request
         filters = self.who_sees_body(self._options.filters.request_body)
         if head.new_body is not None:
-            head.headers.remove_raw(b"expect")
+            if not head.is_rpc:
+                head.headers.remove_raw(b"expect")
             self._held = [head.new_body]
             self._drops_request = not self._request_ended
             self._request_ended = True

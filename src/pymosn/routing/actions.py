@@ -189,11 +189,12 @@ class ForwardByHeader(Forward):
 def asked_timeouts(action: Forward, exchange: Exchange) -> tuple[float, float]:
     """Seconds for the whole request and for each try (0: none), as request headers and variables ask; 0 means the default.
 
-    As in MOSN a client may ask for any time, and what is not a number of milliseconds is not heard. A time per try that
-    is not shorter than the whole has no effect.
+    As in MOSN a client may ask for any time, and what is not a number of milliseconds is not heard; the time in an RPC
+    message comes before that in a header. A time per try that is not shorter than the whole has no effect.
     """
-    headers = exchange.request.headers
-    total = _milliseconds(headers.get_raw(GLOBAL_TIMEOUT), action.timeout)
+    request = exchange.request
+    headers = request.headers
+    total = request.timeout or _milliseconds(headers.get_raw(GLOBAL_TIMEOUT), action.timeout)
     policy = action.retry_policy
     per_try = _milliseconds(headers.get_raw(TRY_TIMEOUT), 0.0 if policy is None else policy.per_try_timeout)
     own = exchange.own_variables

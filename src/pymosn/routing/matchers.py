@@ -38,8 +38,11 @@ class Prefix(RouteMatcher):
         self._is_root: bool = prefix == "/"
 
     def matches(self, exchange: Exchange) -> bool:
-        # The `*` of an OPTIONS request for the whole server has no path; it goes where every path goes.
-        return self._is_root or exchange.request.raw_path.startswith(self.prefix)
+        path = exchange.request.raw_path
+        if self._is_root:
+            # The `*` of an OPTIONS request for the whole server goes where every path goes; an RPC request has none.
+            return len(path) > 0
+        return path.startswith(self.prefix)
 
     def text(self) -> str:
         return f"the path begins with {self.prefix.decode()}"
@@ -68,7 +71,8 @@ class PathRegex(RouteMatcher):
         self.regex = Regex(pattern)
 
     def matches(self, exchange: Exchange) -> bool:
-        return self.regex.found_in(exchange.request.raw_path)
+        path = exchange.request.raw_path
+        return len(path) > 0 and self.regex.found_in(path)
 
     def text(self) -> str:
         return f"/{self.regex.pattern}/ is found in the path"

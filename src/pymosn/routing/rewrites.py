@@ -98,7 +98,7 @@ class RequestChanges:
 
 def _rewrite_path(exchange: Exchange, head: RequestHead, rewrite: PathRewrite) -> bool:
     old = head.raw_path
-    if old == b"*":
+    if old == b"*" or head.is_rpc:
         return True
     changed = rewrite.apply(old)
     if changed == old:
@@ -115,9 +115,9 @@ def _rewrite_path(exchange: Exchange, head: RequestHead, rewrite: PathRewrite) -
 
 
 def rewrite_host(exchange: Exchange, host: bytes) -> None:
-    """Makes `host` the host that the upstream is asked for; nothing happens when it is no host."""
+    """Makes `host` the host that the upstream is asked for; nothing happens when it is no host, or for RPC."""
     head = exchange.request
-    if is_host(host):
+    if not head.is_rpc and is_host(host):
         if not exchange.original_host:
             exchange.original_host = head.raw_host
         head.host = host.decode("ascii")

@@ -1,15 +1,27 @@
-"""The protocols that are built. A new one is one line here."""
+"""The protocols that are built, in the order in which `Auto` tries them. A new one is one line here."""
 
 from __future__ import annotations
 
 from pymosn.api.stream import StreamProtocol
 from pymosn.core.registry import Registry
+from pymosn.protocol.bolt.frames import V1, V2
+from pymosn.protocol.bolt.spec import BoltSpec
 from pymosn.stream.http1.protocol import Http1Protocol
+from pymosn.stream.multiplexed.protocol import MultiplexedProtocol
+
+
+def built_protocols() -> list[StreamProtocol]:
+    """All protocols that come with pymosn."""
+    return [
+        Http1Protocol(),
+        MultiplexedProtocol(BoltSpec(V1)),
+        MultiplexedProtocol(BoltSpec(V2)),
+    ]
 
 
 def protocols() -> Registry[StreamProtocol]:
-    """A new table of all protocols, by the names that configurations use."""
+    """A new table of all protocols, by the names that configurations use; those of installed packages may be added."""
     registry: Registry[StreamProtocol] = Registry("protocol")
-    for protocol in (Http1Protocol(),):
+    for protocol in built_protocols():
         registry.add(protocol.spec.name, protocol)
     return registry

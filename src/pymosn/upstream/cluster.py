@@ -86,6 +86,9 @@ class ClusterHost(Host):
         self.max_connections = cluster.limits.connections
         self.max_requests_per_connection = cluster.max_requests_per_connection
         self.buffer_limit = cluster.buffer_limit
+        self.heartbeat_interval = cluster.heartbeats.interval
+        self.heartbeat_timeout = cluster.heartbeats.timeout
+        self.heartbeat_failures = cluster.heartbeats.failures
 
     def watch(self, ejector: Ejector | None) -> None:
         """What becomes of its requests counts by this rule from now on; None is not at all."""
@@ -153,6 +156,10 @@ class ClusterHost(Host):
                 stats.connection_active.value -= 1
             else:
                 stats.connection_failed.value += 1
+
+    def on_stray(self) -> None:
+        self.stats.response_stray.value += 1
+        self.cluster_stats.response_stray.value += 1
 
     # ---- requests
 

@@ -76,6 +76,14 @@ class OriginalPlan(NamedTuple):
     replace_local: bool = False
 
 
+class HeartbeatPlan(NamedTuple):
+    """Heartbeats on multiplexed connections, in seconds; `failures` in a row close one, 0 is never."""
+
+    interval: float = 15.0
+    timeout: float = 1.0
+    failures: int = 6
+
+
 class ClusterPlan(NamedTuple):
     """A whole cluster."""
 
@@ -89,3 +97,4 @@ class ClusterPlan(NamedTuple):
     max_requests_per_connection: int = 0
     buffer_limit: int = 0
     original: OriginalPlan | None = None
+    heartbeats: HeartbeatPlan = HeartbeatPlan()

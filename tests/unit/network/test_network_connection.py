@@ -1,5 +1,6 @@
 """A connection over a transport that the test holds in its hand."""
 
+import asyncio
 import gc
 import weakref
 
@@ -260,3 +261,24 @@ def test_connection_that_opens_during_a_drain_is_told() -> None:
     connection = TcpConnection(8, [Notes(log)], owner, bench.clock, bench.wheel)
     connection.connection_made(HandTransport())
     assert log == ["open", "drain"]
+
+
+def test_small_writes_are_gathered_until_the_loop_goes_on() -> None:
+    async def talk() -> None:
+        bench = Bench()
+        connection, calls = bench.connection, bench.transport.calls
+        for piece in (b"a", b"b", b"c"):
+            connection.write_soon(piece)
+        assert calls == []
+        await asyncio.sleep(0)
+        assert calls == [b"abc"]
+        connection.write_soon(b"x" * JOIN_LIMIT)  # enough for a system call of its own
+        assert len(calls) == 2
+        connection.write_soon(b"last")
+        connection.close(CLOSED_LOCALLY)
+        connection.write_soon(b"dropped")
+        await asyncio.sleep(0)
+        assert calls[2:] == [b"last", "close"]
+        assert connection.bytes_written == 3 + JOIN_LIMIT + 4
+
+    asyncio.run(talk())

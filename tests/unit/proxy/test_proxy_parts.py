@@ -286,7 +286,7 @@ def test_own_content_type_is_kept() -> None:
 
 
 def test_failure_text_tells_the_client_nothing_of_us() -> None:
-    assert failure_reply(NO_ROUTE) == b"404 Not Found\n"
+    assert failure_reply(RequestHead(), NO_ROUTE) == b"404 Not Found\n"
 
 
 def test_reply_of_a_filter() -> None:

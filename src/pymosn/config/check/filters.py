@@ -14,15 +14,18 @@ from pymosn.config.schema import (
     ProxyFilter,
     StreamFilter,
 )
+from pymosn.config.schema.network_filters import PROTOCOLS
 from pymosn.config.schema.stream_filters import (
     BUILT_STREAM_FILTERS,
     LISTENER_FILTERS,
     NO_OP_STREAM_FILTERS,
     STREAM_FILTERS,
 )
+from pymosn.filters.protocols import installed_protocols
+from pymosn.stream.registry import protocols
 
-PROTOCOLS: Final = ("Http1", "Http2", "bolt", "boltv2", "dubbo", "dubbo-thrift", "tars", "Auto", "X")
 ON_ERROR: Final = (FAIL, SKIP)
+BUILT_PROTOCOLS: Final = frozenset(protocols().names())
 _NOT_BUILT: Final = "known MOSN filter, not built in pymosn yet: refusing to let traffic pass without it"
 
 
@@ -46,7 +49,10 @@ def check_chain(chain: FilterChain, path: str, report: Report, tables: Collectio
 
 
 def _check_proxy(proxy: ProxyConfig, path: str, report: Report, tables: Collection[str]) -> None:
-    _check_protocols(proxy.downstream_protocol, f"{path}.downstream_protocol", report)
+    _check_protocols(proxy, path, report)
+    if proxy.fallback_for_unknown_protocol:
+        problem = "has no effect: there is no network filter behind the proxy that could take over"
+        report.warning(f"{path}.fallback_for_unknown_protocol", problem)
     name = proxy.router_config_name
     if not name:
         report.error(f"{path}.router_config_name", "a proxy needs a router table; MOSN would answer 404")
@@ -55,22 +61,29 @@ def _check_proxy(proxy: ProxyConfig, path: str, report: Report, tables: Collecti
         report.error(f"{path}.router_config_name", message, name, closest(name, tables))
 
 
-def _check_protocols(text: str, path: str, report: Report) -> None:
-    if not text:
-        report.error(path, "a proxy needs its downstream_protocol, such as Http1")
-        return
-    names = text.split(",")
+def _check_protocols(proxy: ProxyConfig, path: str, report: Report) -> None:
+    is_old = proxy.downstream_protocol.strip() == "X"
+    key = f"{path}.extend_config.sub_protocol" if is_old else f"{path}.downstream_protocol"
+    names = proxy.protocols()
+    if not names:
+        needed = "its names in extend_config.sub_protocol" if is_old else "its downstream_protocol, such as Http1"
+        report.error(f"{path}.downstream_protocol", f"a proxy needs {needed}")
+    has_others = not BUILT_PROTOCOLS.isdisjoint(names)
     for name in names:
-        if name not in PROTOCOLS:
-            # MOSN's names are exact; a space beside a comma makes a name unknown there too.
-            report.error(path, "unknown protocol", name, closest(name, PROTOCOLS))
-            return
-    if names == ["Http1"]:
+        check_protocol(name, key, report, has_others)
+
+
+def check_protocol(name: str, path: str, report: Report, has_others: bool = False) -> None:
+    """Check the name of one protocol that is to be spoken; `has_others`: beside others that are."""
+    if name in BUILT_PROTOCOLS or name == "Auto":
         return
-    if "Http1" in names or names == ["Auto"]:
-        report.warning(path, "only Http1 is built yet; connections in other protocols are refused", text)
-    else:
-        report.error(path, "this protocol is not built yet, only Http1 is", text)
+    if name in PROTOCOLS and name != "X":
+        if has_others:
+            report.warning(path, f"{name} is not built yet; connections that speak it are refused", name)
+        else:
+            report.error(path, f"this protocol is not built yet, only {', '.join(sorted(BUILT_PROTOCOLS))} are", name)
+    elif name not in installed_protocols():
+        report.error(path, "unknown protocol", name, closest(name, PROTOCOLS))
 
 
 def check_stream_filters(listener: Listener, path: str, report: Report, extra: Collection[str]) -> None:

@@ -5,6 +5,7 @@ from collections.abc import Collection
 
 from pymosn.api.variables import FOREIGN, OWN, PREFIXES, SETTABLE, is_known
 from pymosn.config.check.changes import check_hash_policies, check_header_changes, check_rewrites
+from pymosn.config.check.filters import check_protocol
 from pymosn.config.check.report import Report, Seen
 from pymosn.config.guess import closest
 from pymosn.config.schema import (
@@ -180,9 +181,8 @@ def _check_redirect(redirect: Redirect, path: str, report: Report) -> None:
 
 
 def _check_target(route: Route, action: RouteAction, path: str, report: Report, clusters: Collection[str]) -> None:
-    if action.upstream_protocol not in ("", "Http1"):
-        message = "this protocol is not built yet, only Http1 is"
-        report.error(f"{path}.upstream_protocol", message, action.upstream_protocol)
+    if action.upstream_protocol:
+        check_protocol(action.upstream_protocol, f"{path}.upstream_protocol", report)
     if action.weighted_clusters:
         _check_weighted(action, path, report, clusters)
     elif action.cluster_name:

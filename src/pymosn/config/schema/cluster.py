@@ -124,8 +124,9 @@ class OriginalDstConfig(Block, kw_only=True):
 class Keepalive(Block, kw_only=True):
     """Protocol heartbeats on multiplexed upstream connections."""
 
-    interval: Duration = 0.0
-    timeout: Duration = 1.0
+    interval: Annotated[Duration, works("silence before a heartbeat; 0 means MOSN's 15 seconds")] = 0.0
+    timeout: Annotated[Duration, works("time for any byte in return")] = 1.0
+    failures: Annotated[Unsigned, own("so many heartbeats in a row without one close the connection; 0 is never")] = 6
 
 
 class BalancerConfig(Block, kw_only=True):
@@ -192,7 +193,7 @@ class Cluster(Block, kw_only=True):
     hosts: list[Host] = []
     connect_timeout: Duration = 10.0
     idle_timeout: Annotated[Duration, works("exact, not MOSN's 15 s steps; 0 means none")] = 0.0
-    keepalive: Annotated[Keepalive | None, planned("multiplexed protocols")] = None
+    keepalive: Annotated[Keepalive | None, works("multiplexed protocols that know heartbeats")] = None
     lbconfig: Annotated[BalancerConfig | None, works("load-aware balancers")] = None
     slow_start: Annotated[
         SlowStart | None,

@@ -3,12 +3,27 @@
 A class attribute `tag` is the `type`; `isinstance` tells the filters apart in a checked configuration.
 """
 
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Final, Literal
 
 import msgspec
 
-from pymosn.config.schema.block import Block, Duration, Percent, Positive, Unsigned, ignored, own, planned, works
+from pymosn.config.schema.block import (
+    AnyMap,
+    Block,
+    Duration,
+    Percent,
+    Positive,
+    Unsigned,
+    ignored,
+    own,
+    planned,
+    planned_checked,
+    works,
+)
 from pymosn.config.schema.router import RouterConfiguration
+
+#: MOSN's names of protocols, whether built or not.
+PROTOCOLS: Final = ("Http1", "Http2", "bolt", "boltv2", "dubbo", "dubbo-thrift", "tars", "Auto", "X")
 
 
 class Http1Settings(Block, kw_only=True):
@@ -49,10 +64,14 @@ class Http2Settings(Block, kw_only=True):
     http2_use_stream: bool = False
 
 
-class BoltSettings(Block, kw_only=True):
-    """`proxy.extend_config.bolt`."""
+FrameSize = Annotated[int, msgspec.Meta(ge=64, le=0x7FFFFFFF)]
 
-    enable_bolt_goaway: bool = False
+
+class BoltSettings(Block, kw_only=True):
+    """`proxy.extend_config.bolt` and `boltv2`."""
+
+    enable_bolt_goaway: Annotated[bool, works("a goaway frame to each client when the worker drains")] = False
+    max_frame_size: Annotated[FrameSize, own("bytes of one request; beyond it the connection is closed")] = 16 * 1024 * 1024
 
 
 class ProtocolSettings(Block, kw_only=True):
@@ -60,23 +79,44 @@ class ProtocolSettings(Block, kw_only=True):
 
     Http1: Http1Settings = msgspec.field(default_factory=Http1Settings)
     Http2: Annotated[Http2Settings | None, planned("HTTP/2 is not built yet")] = None
-    bolt: Annotated[BoltSettings | None, planned("bolt is not built yet")] = None
-    sub_protocol: Annotated[str, planned("protocols behind the old name X are not built yet")] = ""
+    bolt: BoltSettings = msgspec.field(default_factory=BoltSettings)
+    boltv2: BoltSettings = msgspec.field(default_factory=BoltSettings)
+    sub_protocol: Annotated[str, works("one name or a comma list; counts where downstream_protocol is X")] = ""
+    installed: Annotated[dict[str, AnyMap], own("settings of protocols from installed packages, by their name")] = {}
+
+    def of(self, protocol: str) -> dict[str, object]:
+        """The settings of one RPC protocol."""
+        block = {"bolt": self.bolt, "boltv2": self.boltv2}.get(protocol)
+        if block is None:
+            return dict(self.installed.get(protocol, {}))
+        return {"max_frame_size": block.max_frame_size, "enable_goaway": block.enable_bolt_goaway}
 
 
 class ProxyConfig(Block, kw_only=True):
     """The layer-7 proxy."""
 
     name: str = ""
-    downstream_protocol: Annotated[str, works("Http1; Auto and lists that contain Http1 serve Http1 only so far")] = ""
+    downstream_protocol: Annotated[str, works("one name, a comma list (tried in its order; spaces do no harm), or Auto")] = (
+        ""
+    )
     upstream_protocol: Annotated[str, ignored("MOSN does not use it either")] = ""
     router_config_name: str = ""
     router_handler_name: Annotated[str, planned("the default handler is used")] = ""
-    fallback_for_unknown_protocol: Annotated[bool, planned("other bytes are refused")] = False
+    fallback_for_unknown_protocol: Annotated[
+        bool, planned_checked("no network filter that could take over is built yet")
+    ] = False
     validate_clusters: Annotated[Any, ignored("pymosn always checks references")] = None
     concurrency_num: Annotated[int, ignored("tuning of Go's worker pools")] = 0
     detection_timeout: Annotated[Duration, own("from the first byte until the protocol is known; then reset")] = 15.0
     extend_config: ProtocolSettings = msgspec.field(default_factory=ProtocolSettings)
+
+    def protocols(self) -> list[str]:
+        """The names in `downstream_protocol`, or for X in `sub_protocol`; beside others `Auto` says nothing, as in MOSN."""
+        text = self.downstream_protocol
+        if text.strip() == "X":
+            text = self.extend_config.sub_protocol
+        names = list(dict.fromkeys(name for part in text.split(",") if (name := part.strip())))
+        return names if names == ["Auto"] else [name for name in names if name != "Auto"]
 
 
 class CidrRange(Block, kw_only=True):

@@ -12,7 +12,6 @@ from pymosn.config.schema.block import (
     Unsigned,
     ignored,
     own,
-    planned_checked,
     works,
 )
 
@@ -157,7 +156,9 @@ class RouteAction(Block, kw_only=True):
     cluster_variable: Annotated[str, works("a request for which it has no value is answered 404")] = ""
     cluster_header: Annotated[str, works("used when nothing else names the cluster; MOSN reads it and never uses it")] = ""
     weighted_clusters: Annotated[list[WeightedCluster], works("drawn once per request, without MOSN's bias")] = []
-    upstream_protocol: Annotated[str, planned_checked("Http1 only so far; anything else is refused")] = ""
+    upstream_protocol: Annotated[
+        str, works("the downstream's own, or Auto; requests of other protocols get 502: there is no transcoder yet")
+    ] = ""
     metadata_match: Annotated[Metadata | None, works("which hosts of the cluster may be chosen")] = None
     hash_policy: Annotated[list[HashPolicy], works("all entries count, in order; MOSN reads the first")] = []
     timeout: Annotated[Duration, works("`x-mosn-global-timeout` of a request goes before it, in milliseconds")] = 60.0

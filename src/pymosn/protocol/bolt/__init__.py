@@ -1,0 +1,1 @@
+"""SOFA Bolt, version 1 and 2."""

@@ -1,0 +1,100 @@
+"""Bytes to Bolt frames. One connection may carry both versions, as in MOSN."""
+
+from __future__ import annotations
+
+import zlib
+
+from mypy_extensions import i64
+
+from pymosn.api.protocol import GOAWAY, HEARTBEAT, HEARTBEAT_ACK, ONE_WAY, REPLY, REQUEST, ProtocolError
+from pymosn.api.rpc import RpcDecoder
+from pymosn.core.failure import BAD_FRAME
+from pymosn.core.headers import Headers
+from pymosn.protocol.bolt.frames import (
+    COMMAND_GOAWAY,
+    COMMAND_HEARTBEAT,
+    STATUS_SUCCESS,
+    TO_HTTP,
+    TYPE_ONE_WAY,
+    TYPE_REQUEST,
+    TYPE_RESPONSE,
+    V1,
+    V2,
+    BoltHeaders,
+    BoltReply,
+    BoltRequest,
+    has_crc,
+    is_header_block,
+    joined,
+    put16,
+    u16,
+    u32,
+)
+
+
+class BoltDecoder(RpcDecoder):
+    """Decodes requests and responses of either version."""
+
+    def frame_size(self, data: bytes, start: i64, end: i64) -> i64:
+        version: i64 = data[start]
+        if version != V1 and version != V2:
+            raise ProtocolError(BAD_FRAME, f"a frame of Bolt version {version}")
+        if end - start <= version:
+            return 0
+        kind: i64 = data[start + version]
+        if kind > TYPE_ONE_WAY:
+            raise ProtocolError(BAD_FRAME, f"a command of type {kind}")
+        if version == V2 and not 1 <= data[start + 1] <= 2:
+            raise ProtocolError(BAD_FRAME, f"a version 2 frame with header version {data[start + 1]}")
+        # Where the three lengths stand.
+        at: i64 = start + 2 * version + (10 if kind == TYPE_RESPONSE else 12)
+        if at + 8 > end:
+            return 0
+        crc: i64 = 4 if version == V2 and data[start + 1] == 2 and data[start + 11] & 1 == 1 else 0
+        return at + 8 - start + u16(data, at) + u16(data, at + 2) + u32(data, at + 4) + crc
+
+    def read(self, frame: bytes) -> i64:
+        version: i64 = frame[0]
+        kind: i64 = frame[version]
+        at: i64 = 2 * version + (10 if kind == TYPE_RESPONSE else 12)
+        class_start: i64 = at + 8
+        header_start: i64 = class_start + u16(frame, at)
+        header_end: i64 = header_start + u16(frame, at + 2)
+        if has_crc(version, frame):
+            size: i64 = len(frame)
+            if zlib.crc32(frame[: size - 4]) != u32(frame, size - 4):
+                raise ProtocolError(BAD_FRAME, "the CRC is wrong")
+        if not is_header_block(frame, header_start, header_end):
+            raise ProtocolError(BAD_FRAME, "the header block is no list of pairs")
+        self.number = u32(frame, 4 + version)
+        command: i64 = u16(frame, 1 + version)
+        if kind == TYPE_RESPONSE:
+            if command == COMMAND_HEARTBEAT:
+                return HEARTBEAT_ACK
+        elif command == COMMAND_HEARTBEAT:
+            self.answer = self._heartbeat_ack(frame, version) if kind == TYPE_REQUEST else b""
+            return HEARTBEAT
+        elif command == COMMAND_GOAWAY:
+            return GOAWAY
+        headers = BoltHeaders(frame, header_start, header_end)
+        payload = frame[header_end : header_end + u32(frame, at + 4)]
+        class_name = frame[class_start:header_start]
+        if kind == TYPE_RESPONSE:
+            status = TO_HTTP.get(int(u16(frame, at - 2)), 500)
+            self.reply = BoltReply(headers, status, frame, payload, version, class_name, frame[:at])
+            return REPLY
+        request = BoltRequest(headers, self.number, frame, payload, kind == TYPE_ONE_WAY, version, class_name)
+        self.request = request
+        timeout: i64 = u32(frame, at - 4)
+        if 0 < timeout < 0x80000000:
+            request.has_timeout = True
+            request.timeout = float(timeout) / 1000.0
+        return ONE_WAY if kind == TYPE_ONE_WAY else REQUEST
+
+    def _heartbeat_ack(self, frame: bytes, version: i64) -> bytes:
+        status = put16(STATUS_SUCCESS)
+        if version == V1:
+            prefix = b"\x01\x00\x00\x00" + frame[4:10] + status
+        else:
+            prefix = frame[:2] + b"\x00\x00\x00" + frame[5:12] + status
+        return joined(prefix, version, self.number, b"", Headers(), b"")

@@ -1,0 +1,1 @@
+"""RPC streams: many at once on each connection, told apart by the ids of their frames."""

@@ -1,0 +1,274 @@
+"""The client half of a multiplexed connection: requests of many exchanges at once, with ids of the connection's own."""
+
+from __future__ import annotations
+
+from mypy_extensions import i64, mypyc_attr
+
+from pymosn.api.network import STOP, Connection, NetworkFilter
+from pymosn.api.protocol import GOAWAY, HEARTBEAT, NEED_MORE, ONE_WAY, REPLY, REQUEST, ProtocolError
+from pymosn.api.rpc import RpcReply, RpcRequest, RpcSpec
+from pymosn.api.stream import ConnectionPool, RequestSender, ResponseReceiver
+from pymosn.core.failure import (
+    BAD_RESPONSE,
+    BAD_REWRITE,
+    CLOSED_LOCALLY,
+    NO_ROUTE,
+    PROTOCOL_MISMATCH,
+    RESET_BEFORE_RESPONSE,
+    Failure,
+)
+from pymosn.core.headers import HeaderError, Headers
+from pymosn.core.message import RequestHead
+
+
+@mypyc_attr(allow_interpreted_subclasses=True)
+class ClientOwner(ConnectionPool):
+    """What a pool hears of its connections."""
+
+    def on_stray(self) -> None:
+        """A message was dropped that answers nothing."""
+        raise NotImplementedError
+
+    def on_quiet(self, client: MultiplexedClient) -> None:
+        """Nothing came for as long as `watch` asked for."""
+        raise NotImplementedError
+
+    def on_room(self, client: MultiplexedClient) -> None:
+        """The connection takes bytes again."""
+        raise NotImplementedError
+
+    def forget(self, client: MultiplexedClient) -> None:
+        """The connection must not get another request."""
+        raise NotImplementedError
+
+
+class MultiplexedClient(NetworkFilter):
+    """One upstream connection."""
+
+    def __init__(self, owner: ClientOwner, spec: RpcSpec, max_frame: i64) -> None:
+        self._owner = owner
+        self._spec = spec
+        self._decoder = spec.decoder(max_frame)
+        self.connection: Connection = Connection()
+        #: Whether it is counted among the connections of its host.
+        self.is_counted = False
+        #: It holds more unsent bytes than it should.
+        self.is_full = False
+        #: It gets no further request and is closed when the last one is answered.
+        self.is_retired = False
+        #: Requests that it was given.
+        self.served: i64 = 0
+        #: When it was given the last one, by `Clock.now`.
+        self.last_used = 0.0
+        #: Whether a heartbeat waits for its answer, and how many in a row got none.
+        self.is_asked = False
+        self.unanswered: i64 = 0
+        self._streams: dict[int, MultiplexedClientStream] = {}
+        self._last: i64 = 0
+        self._watch = 0.0
+
+    @property
+    def load(self) -> i64:
+        """Requests that wait for their reply."""
+        return len(self._streams)
+
+    def watch(self, seconds: float) -> None:
+        """Asks for `on_quiet` after so many seconds in which nothing comes, now and whenever something came; 0 is never."""
+        self._watch = seconds
+        self.connection.set_idle(seconds)
+
+    def open_stream(self, receiver: ResponseReceiver) -> MultiplexedClientStream:
+        """A stream for one request."""
+        self.served += 1
+        return MultiplexedClientStream(self, receiver, self.served > 1 and not self._streams)
+
+    def next_number(self) -> i64:
+        """An id that no request at work has."""
+        while True:
+            self._last = self._last + 1 if self._last < self._spec.max_number else 1
+            if int(self._last) not in self._streams:
+                return self._last
+
+    def send(self, stream: MultiplexedClientStream, request: RpcRequest, data: bytes) -> None:
+        """Sends the whole request of `stream`."""
+        number: i64 = self.next_number()
+        try:
+            frame = request.encode(number, data)
+        except HeaderError:
+            stream.break_off(BAD_REWRITE)
+            return
+        if not request.is_one_way:
+            stream.number = number
+            self._streams[int(number)] = stream
+        self.connection.write_soon(frame)
+        if request.is_one_way:
+            # There is nothing to wait for: sent is done.
+            stream.complete(RpcReply(Headers(), 200, b"", b""))
+            self.close_if_done()
+
+    def send_heartbeat(self) -> None:
+        """Asks the peer whether it lives."""
+        self.is_asked = True
+        self.connection.write_soon(self._spec.heartbeat(self.next_number()))
+
+    def retire(self) -> None:
+        """The connection gets no further request."""
+        self.is_retired = True
+        self._owner.forget(self)
+        self.close_if_done()
+
+    def close_if_done(self) -> None:
+        """Closes a retired connection that nobody waits for."""
+        if self.is_retired and not self._streams:
+            self.connection.close(CLOSED_LOCALLY)
+
+    def on_cancel(self, stream: MultiplexedClientStream) -> None:
+        """Nobody waits for the reply of `stream` any more; when it comes it is a stray."""
+        number = int(stream.number)
+        if self._streams.get(number) is stream:
+            del self._streams[number]
+            self.close_if_done()
+
+    # ---- from the connection
+
+    def on_connection(self, connection: Connection) -> None:
+        self.connection = connection
+
+    def on_data(self, data: bytes) -> bool:
+        self.is_asked = False
+        self.unanswered = 0
+        self._decoder.feed(data)
+        try:
+            self._pull()
+        except ProtocolError:
+            self.break_off(BAD_RESPONSE)
+        self.connection.set_idle(self._watch)
+        self.close_if_done()
+        return STOP
+
+    def _pull(self) -> None:
+        decoder = self._decoder
+        while not self.connection.is_closed:
+            found: i64 = decoder.decode()
+            if found == NEED_MORE:
+                break
+            if found == REPLY:
+                reply = decoder.reply
+                stream = self._streams.pop(int(decoder.number), None)
+                if stream is None or reply is None:
+                    self._owner.on_stray()
+                else:
+                    stream.complete(reply)
+            elif found == HEARTBEAT:
+                if decoder.answer:
+                    self.connection.write_soon(decoder.answer)
+            elif found == GOAWAY:
+                self.retire()
+            elif found in (REQUEST, ONE_WAY):
+                self._turn_down(found == ONE_WAY)
+
+    def _turn_down(self, is_one_way: bool) -> None:
+        """A server that calls its client: there is none behind us that could answer."""
+        self._owner.on_stray()
+        request = self._decoder.request
+        if request is not None and not is_one_way:
+            reply = request.local_reply(NO_ROUTE.status, Headers(), b"")
+            self.connection.write_soon(reply.encode(request.number, reply.payload))
+
+    def on_eof(self) -> None:
+        self._lose(RESET_BEFORE_RESPONSE)
+        self.connection.close(CLOSED_LOCALLY)
+
+    def on_close(self, failure: Failure) -> None:
+        self._lose(RESET_BEFORE_RESPONSE)
+
+    def on_idle(self) -> None:
+        self._owner.on_quiet(self)
+
+    def on_writable(self, writable: bool) -> None:
+        self.is_full = not writable
+        if writable:
+            self._owner.on_room(self)
+
+    def break_off(self, failure: Failure) -> None:
+        """The connection is of no use any more, nor to those who wait for a reply."""
+        self._owner.forget(self)
+        self.connection.abort(failure)
+        self._lose(failure)
+
+    def _lose(self, failure: Failure) -> None:
+        self._owner.forget(self)
+        lost = self._streams
+        self._streams = {}
+        for stream in lost.values():
+            stream.break_off(failure)
+
+
+class MultiplexedClientStream(RequestSender):
+    """One request's use of a shared upstream connection."""
+
+    def __init__(self, client: MultiplexedClient, receiver: ResponseReceiver, is_reused: bool) -> None:
+        self.number: i64 = 0
+        self._client = client
+        self._receiver: ResponseReceiver | None = receiver
+        self._is_reused = is_reused
+        # A request that does not come in one piece: from another protocol.
+        self._head: RequestHead | None = None
+        self._parts: list[bytes] = []
+
+    def complete(self, reply: RpcReply) -> None:
+        """The reply is here."""
+        receiver = self._receiver
+        self._receiver = None
+        if receiver is not None:
+            receiver.on_response(reply, reply.payload, True)
+
+    def break_off(self, failure: Failure) -> None:
+        """There will be no reply."""
+        receiver = self._receiver
+        self._receiver = None
+        if receiver is not None:
+            receiver.on_reset(failure)
+
+    def connection(self) -> Connection:
+        return self._client.connection
+
+    def is_reused(self) -> bool:
+        """Whether the connection was idle before: the peer may have been closing it."""
+        return self._is_reused
+
+    def send_request(self, head: RequestHead, data: bytes, end: bool) -> None:
+        self._head = head
+        if end:
+            self._send(data)
+        else:
+            self._parts = [data]
+
+    def send_data(self, data: bytes, end: bool) -> None:
+        self._parts.append(data)
+        if end:
+            self._send(b"".join(self._parts))
+
+    def send_trailers(self, trailers: Headers) -> None:
+        self.send_data(b"", True)
+
+    def _send(self, data: bytes) -> None:
+        head = self._head
+        self._head = None
+        if self._receiver is None or head is None:
+            return
+        if isinstance(head, RpcRequest):
+            self._client.send(self, head, data)
+        else:
+            self.break_off(PROTOCOL_MISMATCH)
+
+    def pause(self) -> None:
+        """The reply comes whole, and those behind it are not to wait for it."""
+
+    def resume(self) -> None:
+        """Nothing was paused."""
+
+    def cancel(self) -> None:
+        if self._receiver is not None:
+            self._receiver = None
+            self._client.on_cancel(self)

@@ -1,0 +1,301 @@
+"""The server half of a multiplexed connection: many requests at once, replies in any order."""
+
+from __future__ import annotations
+
+from mypy_extensions import i64
+
+from pymosn.api.network import DRAIN_GRACE, STOP, Connection
+from pymosn.api.protocol import HEARTBEAT, NEED_MORE, ONE_WAY, REPLY, REQUEST, ProtocolError
+from pymosn.api.rpc import RpcReply, RpcRequest, RpcSpec
+from pymosn.api.stream import RequestReceiver, ResponseSender, ServerStreams, StreamListener
+from pymosn.core.failure import (
+    CLIENT_GONE,
+    CLIENT_WRITE_TIMEOUT,
+    CLOSED_LOCALLY,
+    ID_REUSED,
+    IDLE_TIMEOUT,
+    INTERNAL_ERROR,
+    REQUEST_TIMEOUT,
+    UNASKED_REPLY,
+    Failure,
+)
+from pymosn.core.headers import HeaderError, Headers
+from pymosn.core.message import ResponseHead
+from pymosn.stream.multiplexed.options import (
+    EOF_GRACE,
+    MAX_STREAM_BYTES,
+    MAX_STREAMS,
+    MAX_UNSENT,
+    MultiplexedOptions,
+)
+
+
+class MultiplexedServer(ServerStreams):
+    """Makes a stream of each request on a downstream connection.
+
+    No stream holds up another: what bounds a client is the number and size of its requests at work, and of the replies
+    that it does not take.
+    """
+
+    def __init__(self, spec: RpcSpec, listener: StreamListener, options: MultiplexedOptions) -> None:
+        self._spec = spec
+        self._listener = listener
+        self._options = options
+        self._decoder = spec.decoder(options.max_frame)
+        self._connection: Connection = Connection()
+        # Those that wait for a reply, by the client's id. One-way requests are only counted.
+        self._streams: dict[int, MultiplexedServerStream] = {}
+        self._active: i64 = 0
+        self._active_bytes: i64 = 0
+        self._unsent: i64 = 0
+        self._pulling = False
+        self._held = False
+        self._is_full = False
+        self._is_broken = False
+        self._has_eof = False
+        self._is_draining = False
+
+    # ---- from the connection
+
+    def on_connection(self, connection: Connection) -> None:
+        self._connection = connection
+        connection.set_idle(self._options.idle_timeout)
+
+    def on_data(self, data: bytes) -> bool:
+        self._decoder.feed(data)
+        self._pull()
+        self._set_idle()
+        return STOP
+
+    def on_eof(self) -> None:
+        self._has_eof = True
+        if self._active == 0:
+            self._connection.close(CLOSED_LOCALLY)
+        else:
+            self._connection.set_idle(EOF_GRACE)
+
+    def on_writable(self, writable: bool) -> None:
+        self._is_full = not writable
+        if writable:
+            self._unsent = 0
+            self._go_on()
+
+    def on_idle(self) -> None:
+        if self._has_eof:
+            self._connection.abort(CLIENT_GONE)
+        elif self._decoder.has_buffered() and not self._held:
+            self._connection.close(REQUEST_TIMEOUT)
+        elif self._active == 0:
+            self._connection.close(CLOSED_LOCALLY if self._is_draining else IDLE_TIMEOUT)
+        else:
+            self._set_idle()
+
+    def on_drain(self) -> None:
+        if self._is_draining:
+            return
+        self._is_draining = True
+        if self._options.goaway:
+            frame = self._spec.goaway(0)
+            if frame:
+                self._connection.write_soon(frame)
+        # Not at once: a request may be on its way, and it would be lost.
+        self._set_idle()
+
+    def on_close(self, failure: Failure) -> None:
+        for stream in list(self._streams.values()):
+            stream.lose()
+
+    def _set_idle(self) -> None:
+        if self._has_eof:
+            return
+        if self._decoder.has_buffered() and not self._held:
+            self._connection.set_idle(self._options.frame_timeout)
+        elif self._is_draining:
+            self._connection.set_idle(DRAIN_GRACE)
+        else:
+            self._connection.set_idle(self._options.idle_timeout)
+
+    # ---- frames
+
+    def _pull(self) -> None:
+        """Takes frames as long as the client may have more requests at work."""
+        if self._pulling:
+            return
+        self._pulling = True
+        decoder = self._decoder
+        try:
+            while not self._connection.is_closed and not self._is_broken:
+                if self._is_loaded():
+                    if not self._held:
+                        self._held = True
+                        self._connection.pause_reading()
+                    break
+                found: i64 = decoder.decode()
+                if found == NEED_MORE:
+                    break
+                if found in (REQUEST, ONE_WAY):
+                    self._begin(found == ONE_WAY)
+                elif found == HEARTBEAT:
+                    if decoder.answer:
+                        self._connection.write_soon(decoder.answer)
+                elif found == REPLY:
+                    self._listener.on_stray(UNASKED_REPLY)
+        except ProtocolError as error:
+            self._refuse(error.failure)
+        finally:
+            self._pulling = False
+
+    def _is_loaded(self) -> bool:
+        return self._is_full or self._active >= MAX_STREAMS or self._active_bytes >= MAX_STREAM_BYTES
+
+    def _go_on(self) -> None:
+        """Takes up what was held, if the time has come."""
+        if self._held and not self._is_loaded() and not self._connection.is_closed:
+            self._held = False
+            self._connection.resume_reading()
+            self._pull()
+
+    def _begin(self, is_one_way: bool) -> None:
+        request = self._decoder.request
+        assert request is not None
+        number = int(request.number)
+        stream = MultiplexedServerStream(self, self._connection, request)
+        if not is_one_way:
+            if number in self._streams:
+                # Two replies with one id: nobody could tell whose is whose.
+                raise ProtocolError(ID_REUSED, f"request {number} is still at work")
+            self._streams[number] = stream
+        self._active += 1
+        self._active_bytes += len(request.frame)
+        receiver = self._listener.new_stream(stream)
+        stream.receiver = receiver
+        receiver.on_request(request, request.payload, True)
+
+    def _refuse(self, failure: Failure) -> None:
+        """Ends the connection for bytes that are no frames; that still becomes an exchange, which counts and logs it."""
+        self._is_broken = True
+        self._active += 1
+        head = _Refused()
+        stream = MultiplexedServerStream(self, self._connection, head)
+        receiver = self._listener.new_stream(stream)
+        stream.receiver = receiver
+        receiver.on_refused(head, failure)
+        self._connection.close(failure)
+
+    # ---- from the streams
+
+    def send(self, frame: bytes) -> None:
+        """Sends a reply."""
+        if self._is_full:
+            self._unsent += len(frame)
+            if self._unsent > MAX_UNSENT:
+                self._connection.abort(CLIENT_WRITE_TIMEOUT)
+                return
+        self._connection.write_soon(frame)
+
+    def on_release(self, stream: MultiplexedServerStream) -> None:
+        """The exchange of `stream` is over."""
+        number = int(stream.request.number)
+        if self._streams.get(number) is stream:
+            del self._streams[number]
+        self._active -= 1
+        self._active_bytes -= len(stream.request.frame)
+        if self._held:
+            self._go_on()
+        if self._active == 0 and (self._has_eof or self._is_draining) and not self._connection.is_closed:
+            if self._has_eof:
+                self._connection.close(CLOSED_LOCALLY)
+            else:
+                self._connection.set_idle(DRAIN_GRACE)
+
+
+class MultiplexedServerStream(ResponseSender):
+    """One request's place for its reply, which is sent in one piece."""
+
+    def __init__(self, server: MultiplexedServer, connection: Connection, request: RpcRequest) -> None:
+        self.request = request
+        self.receiver: RequestReceiver | None = None
+        self._server = server
+        self._connection = connection
+        self._is_done = request.is_one_way
+        # A reply that does not come in one piece: from another protocol.
+        self._head: ResponseHead | None = None
+        self._parts: list[bytes] = []
+
+    def lose(self) -> None:
+        """The client is gone."""
+        self._is_done = True
+        receiver = self.receiver
+        if receiver is not None:
+            receiver.on_reset(CLIENT_GONE)
+
+    def connection(self) -> Connection:
+        return self._connection
+
+    def send_informational(self, head: ResponseHead) -> None:
+        """RPC knows no such thing."""
+
+    def send_response(self, head: ResponseHead, data: bytes, end: bool) -> None:
+        if self._is_done or self._head is not None:
+            return
+        if end:
+            self._send(head, data)
+        else:
+            self._head = head
+            self._parts = [data]
+
+    def send_data(self, data: bytes, end: bool) -> None:
+        head = self._head
+        if self._is_done or head is None:
+            return
+        self._parts.append(data)
+        if end:
+            self._send(head, b"".join(self._parts))
+
+    def send_trailers(self, trailers: Headers) -> None:
+        self.send_data(b"", True)
+
+    def _send(self, head: ResponseHead, data: bytes) -> None:
+        self._is_done = True
+        request = self.request
+        try:
+            if isinstance(head, RpcReply):
+                frame = head.encode(request.number, data)
+            else:
+                head.headers.remove_raw(b"content-length")
+                reply = request.local_reply(head.status, head.headers, data)
+                frame = reply.encode(request.number, reply.payload)
+        except HeaderError:
+            frame = _failed(request, INTERNAL_ERROR)
+        self._server.send(frame)
+
+    def reset(self, failure: Failure) -> None:
+        """A connection that others share is not broken off: the caller gets an error instead of half a reply."""
+        if not self._is_done:
+            self._is_done = True
+            self._server.send(_failed(self.request, failure))
+
+    def release(self) -> None:
+        self.receiver = None
+        self._server.on_release(self)
+
+    def pause(self) -> None:
+        """The request is here already, and the requests behind it are not to wait for it."""
+
+    def resume(self) -> None:
+        """Nothing was paused."""
+
+
+def _failed(request: RpcRequest, failure: Failure) -> bytes:
+    reply = request.local_reply(failure.status, Headers(), b"")
+    return reply.encode(request.number, reply.payload)
+
+
+class _Refused(RpcRequest):
+    """Stands for bytes that are no request. Nobody is answered."""
+
+    def __init__(self) -> None:
+        super().__init__(Headers(), 0, b"", b"", True)
+
+    def local_reply(self, status: i64, headers: Headers, body: bytes) -> RpcReply:
+        return RpcReply(headers, status, b"", body)

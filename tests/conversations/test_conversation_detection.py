@@ -1,0 +1,164 @@
+"""Which protocol a connection speaks: lists, hesitant peers, the fallback."""
+
+from collections.abc import Callable
+from typing import Any
+
+from rig import Talk
+from tests import bolt_frames as bolt
+
+from pymosn.api.network import STOP, Connection, NetworkFilter, NetworkFilterFactory
+from pymosn.core.failure import CLOSED_LOCALLY, Failure
+from pymosn.proxy.options import ProxyOptions
+from pymosn.proxy.proxy import ProxyFactory
+
+Start = Callable[..., Talk]
+ALL: dict[str, Any] = {"protocols": ["Http1", "bolt", "boltv2"]}
+GET = b"GET / HTTP/1.1\r\nHost: a\r\n\r\n"
+OK = b"HTTP/1.1 200 OK\r\nDate: today\r\nContent-Length: 2\r\n\r\nhi"
+
+
+def test_one_port_serves_several_protocols(start: Start) -> None:
+    talk = start(**ALL)
+    browser, caller = talk.connect(), talk.connect()
+    browser.sends(GET)
+    http = talk.expect_dial()
+    http.receives(GET)
+    caller.sends(bolt.request(1))
+    rpc = talk.expect_dial()
+    rpc.receives(bolt.request(1))
+    modern = talk.connect()
+    modern.sends(bolt.request(1, v2=True))
+    rpc_v2 = talk.expect_dial()
+    rpc_v2.receives(bolt.request(1, v2=True))
+    http.sends(OK)
+    rpc.sends(bolt.response(1))
+    rpc_v2.sends(bolt.response(1, v2=True))
+    browser.receives(OK)
+    caller.receives(bolt.response(1))
+    modern.receives(bolt.response(1, v2=True))
+    assert sorted(exchange.protocol for exchange in talk.outcomes.exchanges) == ["Http1", "bolt", "boltv2"]
+
+
+def test_a_peer_that_sends_one_byte_and_waits(start: Start) -> None:
+    talk = start(**ALL)
+    client = talk.connect()
+    client.sends(b"\x01")
+    talk.advance(10.0)
+    assert client.is_open()
+    client.sends(bolt.request(1)[1:])
+    upstream = talk.expect_dial()
+    upstream.receives(bolt.request(1))
+    upstream.sends(bolt.response(1))
+    client.receives(bolt.response(1))
+    hesitant, silent = talk.connect(), talk.connect()
+    hesitant.sends(b"G")
+    talk.advance(16.0)
+    assert hesitant.is_reset()
+    assert silent.is_open()
+    talk.advance(80.0)
+    assert silent.is_closed()
+    upstream.takes()
+
+
+def test_unknown_bytes_are_refused_and_counted(start: Start) -> None:
+    talk = start(**ALL)
+    for data in (b"\x16\x03\x01\x02\x00\x01", b"SSH-2.0-x\r\n", b"\x01\x07", b"\x02\x01\x09"):
+        client = talk.connect()
+        client.sends(data)
+        assert client.is_reset(), data
+    assert talk.counters()["reason_protocol_unknown"] == 4
+
+
+def test_a_change_of_the_listener_while_a_connection_is_undecided(start: Start) -> None:
+    talk = start(**ALL)
+    client = talk.connect()
+    client.sends(b"\x01")
+    factory = talk.listener.factory
+    assert isinstance(factory, ProxyFactory)
+    old = factory.options
+    http = {"Http1": old.protocol_options["Http1"]}
+    factory.replace(ProxyOptions("l", old.protocols[:1], http, old.slot, old.filters, old.stats, old.access_logs))
+    client.sends(bolt.request(1)[1:])
+    upstream = talk.expect_dial()
+    upstream.receives(bolt.request(1))
+    upstream.sends(bolt.response(1))
+    client.receives(bolt.response(1))
+
+
+class Other(NetworkFilter):
+    """Stands for a filter behind the proxy: says what it hears."""
+
+    def __init__(self, heard: list[object]) -> None:
+        self._heard = heard
+        self._connection = Connection()
+
+    def on_connection(self, connection: Connection) -> None:
+        self._connection = connection
+        self._heard.append("open")
+
+    def on_data(self, data: bytes) -> bool:
+        self._heard.append(data)
+        self._connection.write(b"<" + data + b">")
+        return STOP
+
+    def on_eof(self) -> None:
+        self._heard.append("eof")
+        self._connection.close(CLOSED_LOCALLY)
+
+    def on_drain(self) -> None:
+        self._heard.append("drain")
+
+    def on_close(self, failure: Failure) -> None:
+        self._heard.append(failure.reason)
+
+
+class OtherFactory(NetworkFilterFactory):
+    def __init__(self) -> None:
+        self.heard: list[object] = []
+
+    def create(self) -> NetworkFilter:
+        return Other(self.heard)
+
+
+def test_the_fallback_takes_over_with_all_bytes(start: Start) -> None:
+    other = OtherFactory()
+    talk = start(**ALL, fallback=other)
+    client = talk.connect()
+    client.sends_whole(b"\x01")
+    assert other.heard == []
+    client.sends_whole(b"\x07hello")
+    assert other.heard == ["open", b"\x01\x07hello"]
+    client.receives(b"<\x01\x07hello>")
+    client.sends_whole(b"more")
+    client.receives(b"<more>")
+    talk.advance(100.0)  # whatever time detection set is not the fallback's
+    assert client.is_open()
+    talk.drain()
+    client.shuts()
+    assert other.heard[3:] == ["drain", "eof", "closed_locally"]
+    assert "reason_protocol_unknown" not in talk.counters()
+
+
+def test_the_fallback_takes_over_when_nothing_is_decided_in_time(start: Start) -> None:
+    other = OtherFactory()
+    talk = start(**ALL, fallback=other)
+    silent, hesitant, leaver = talk.connect(), talk.connect(), talk.connect()
+    hesitant.sends(b"G")
+    leaver.sends(b"P")
+    leaver.shuts()
+    assert other.heard == ["open", b"P", "eof", "closed_locally"]
+    leaver.receives(b"<P>")
+    talk.advance(15.1)
+    assert sorted(map(str, other.heard[4:])) == ["b'G'", "open", "open"]
+    hesitant.receives(b"<G>")
+    silent.sends_whole(GET)
+    silent.receives(b"<" + GET + b">")
+
+
+def test_known_bytes_never_reach_the_fallback(start: Start) -> None:
+    other = OtherFactory()
+    talk = start(**ALL, fallback=other)
+    client = talk.connect()
+    client.sends(bolt.heartbeat(1))
+    client.receives(bolt.heartbeat_ack(1))
+    assert other.heard == []
