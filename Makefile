@@ -5,7 +5,7 @@ BIN     := $(VENV)/bin
 SOURCES := $(shell find src -name '*.py') setup.py pyproject.toml
 BUILT   := build/compiled
 
-.PHONY: run test test-interpreted test-compiled shows check format bench fuzz build docs clean
+.PHONY: run test test-interpreted test-compiled shows check format bench fuzz interop build docs clean
 
 run: build                       ## serve the two-hop example until Ctrl-C
 	PYTHONPATH=$(BUILT) $(BIN)/python -m pymosn start
@@ -36,6 +36,9 @@ bench: build                     ## beside nginx, HAProxy and Envoy; see bench/
 
 fuzz: build
 	PYMOSN_FUZZ_SECONDS=$${SECONDS_EACH:-600} PYTHONPATH=$(BUILT) $(BIN)/python -m pytest tests/fuzz --timeout=0
+
+interop: build                   ## against Apache Dubbo and SOFARPC, where Maven serves them
+	PYTHONPATH=$(BUILT) $(BIN)/python -m pytest interop
 
 build: $(BUILT)/build-kind       ## compile the data path
 
