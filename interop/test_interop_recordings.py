@@ -8,6 +8,7 @@ from __future__ import annotations
 import os
 
 import pytest
+
 from interop.recording import RECORDINGS, keep, kept
 
 pytestmark = [pytest.mark.usefixtures("java"), pytest.mark.timeout(180)]

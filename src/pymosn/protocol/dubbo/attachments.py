@@ -1,0 +1,151 @@
+"""The map of attachments at the end of a body: taken out when somebody asks, written back with all else byte by byte."""
+
+from __future__ import annotations
+
+from typing import Final
+
+from mypy_extensions import i64
+
+from pymosn.api.rpc import Field
+from pymosn.protocol.dubbo.hessian2 import Hessian2Error, Hessian2Reader, write_text
+
+#: Attachments of one message that are looked at; with more of them none is.
+MAX_ATTACHMENTS: Final[i64] = 4096
+
+
+class Entry:
+    """One attachment: as a field, and where its bytes are.
+
+    The value is None for null and for what no header can show: dates, binary, containers.
+    """
+
+    def __init__(self, name: bytes, value: bytes | None, start: i64, end: i64, is_fixed: bool) -> None:
+        """`is_fixed`: other values may refer to something in it, so it has to stay where it is."""
+        self.name = name
+        self.value = value
+        self.start: i64 = start
+        self.end: i64 = end
+        self.is_fixed = is_fixed
+
+
+class Attachments:
+    """The attachments of `body`, which begin where `reader` stands. Hessian2Error when they cannot be read."""
+
+    def __init__(self, body: bytes, reader: Hessian2Reader) -> None:
+        self.body = body
+        self.entries: list[Entry] = []
+        #: Where the map begins, where its entries do, and where they end.
+        self.start: i64 = reader.at
+        self.is_null = not reader.open_map()
+        self.first: i64 = reader.at
+        if not self.is_null:
+            self._read(reader)
+        self.end: i64 = reader.at
+
+    def _read(self, reader: Hessian2Reader) -> None:
+        while not reader.at_end():
+            start: i64 = reader.at
+            name = reader.scalar()
+            if len(self.entries) >= MAX_ATTACHMENTS:
+                raise Hessian2Error(f"more than {MAX_ATTACHMENTS} attachments")
+            is_fixed = name is None or reader.holds()
+            value = reader.scalar()
+            self.entries.append(Entry(b"" if name is None else name, value, start, reader.at, is_fixed))
+
+    def fields(self) -> list[Field]:
+        """Name and value of each, in order."""
+        found: list[Field] = []
+        for entry in self.entries:
+            found.append((entry.name, entry.value))
+        return found
+
+    def written(self, fields: list[Field]) -> list[bytes]:
+        """The map with `fields` as its entries, in parts. An entry that is still there keeps its bytes."""
+        body = self.body
+        known: dict[Field, list[bytes]] = {}
+        for entry in self.entries:
+            known.setdefault((entry.name, entry.value), []).append(body[entry.start : entry.end])
+        if self.is_null:
+            parts = [b"H" if fields else b"N"]
+        else:
+            parts = [body[self.start : self.first]]
+        for field in fields:
+            same = known.get(field)
+            if same:
+                parts.append(same.pop(0))
+            else:
+                parts.append(write_text(field[0]))
+                parts.append(write_text(field[1]))
+        if fields or not self.is_null:
+            parts.append(b"Z")
+        return parts
+
+
+def argument_count(types: bytes) -> i64:
+    """How many arguments a parameter type descriptor names, such as `Ljava/lang/String;[I`. Hessian2Error if it is none."""
+    count: i64 = 0
+    i: i64 = 0
+    size: i64 = len(types)
+    while i < size:
+        kind: i64 = types[i]
+        if kind == 0x4C:  # L...;
+            i = types.find(b";", i)
+            if i < 0:
+                raise Hessian2Error("an argument type has no end")
+            count += 1
+        elif kind in b"VZBCDFIJS":
+            count += 1
+        elif kind != 0x5B:  # [ only says that one dimension more follows
+            raise Hessian2Error(f"no argument type begins with 0x{kind:02x}")
+        i += 1
+    return count
+
+
+class RequestBody:
+    """The body of a request in hessian 2: who is called, the arguments, which are skipped, and the attachments."""
+
+    def __init__(self, body: bytes) -> None:
+        """Reads the strings in front. Hessian2Error when they are not there."""
+        reader = Hessian2Reader(body)
+        self.body = body
+        self.dubbo = reader.text()
+        self.service_at: i64 = reader.at
+        self.service = reader.text()
+        self.version_at: i64 = reader.at
+        self.version = reader.text()
+        self.method_at: i64 = reader.at
+        self.method = reader.text()
+        #: Where the parameter types begin.
+        self.types_at: i64 = reader.at
+        self._reader = reader
+
+    def attachments(self) -> Attachments:
+        """Skips the arguments and reads the attachments. To be called once. Hessian2Error when they cannot be read."""
+        reader = self._reader
+        types = reader.text()
+        if types is not None:
+            reader.skip(argument_count(types))
+        if reader.at == reader.end:
+            raise Hessian2Error("there are no attachments")
+        return Attachments(self.body, reader)
+
+
+class ReplyBody:
+    """The body of a reply whose status is OK, in hessian 2: what kind of result, the result, attachments."""
+
+    def __init__(self, body: bytes) -> None:
+        """Reads the kind. Hessian2Error when it is none."""
+        self.body = body
+        self._reader = Hessian2Reader(body)
+        #: 0 exception, 1 value, 2 null; 3 to 5 the same with attachments.
+        self.kind: i64 = self._reader.integer()
+        if self.kind < 0 or self.kind > 5:
+            raise Hessian2Error(f"no result is of kind {self.kind}")
+
+    def attachments(self) -> Attachments:
+        """Skips the result and reads the attachments. To be called once. Hessian2Error when there are none to be read."""
+        if self.kind < 3:
+            raise Hessian2Error("this kind of result has no attachments")
+        if self.kind != 5:
+            self._reader.skip(1)
+        return Attachments(self.body, self._reader)

@@ -1,0 +1,92 @@
+"""Cutting and reading the frames of Dubbo, of either direction."""
+
+from __future__ import annotations
+
+from typing import Final
+
+from mypy_extensions import i64
+
+from pymosn.api.protocol import GOAWAY, HEARTBEAT, HEARTBEAT_ACK, IGNORE, ONE_WAY, REPLY, REQUEST, ProtocolError
+from pymosn.api.rpc import RpcDecoder
+from pymosn.core.failure import BAD_FRAME
+from pymosn.protocol.dubbo.attachments import RequestBody
+from pymosn.protocol.dubbo.frames import (
+    EVENT_FLAG,
+    HEADER_SIZE,
+    HESSIAN2,
+    OK,
+    REQUEST_FLAG,
+    SERIALIZATION,
+    TWO_WAY_FLAG,
+    DubboReply,
+    DubboRequest,
+    http_status,
+    make_frame,
+)
+from pymosn.protocol.dubbo.headers import DubboHeaders, DubboReplyHeaders, DubboRequestHeaders, NoHeaders
+from pymosn.protocol.dubbo.hessian2 import Hessian2Error
+
+#: An attachment of Dubbo 3: the milliseconds that the consumer waits.
+_TIMEOUT: Final = b"timeout"
+_MAX_TIMEOUT_DIGITS: Final = 9
+
+
+class DubboDecoder(RpcDecoder):
+    """Decodes either direction. A request in hessian 2 is read as far as its method; no more, until somebody asks.
+
+    Its attachments are looked at when they seem to hold a time-out. What cannot be read there is forwarded unread.
+    """
+
+    def frame_size(self, data: bytes, start: i64, end: i64) -> i64:
+        if data[start] != 0xDA or (start + 1 < end and data[start + 1] != 0xBB):
+            raise ProtocolError(BAD_FRAME, "no frame of Dubbo begins so")
+        if end - start < HEADER_SIZE:
+            return 0
+        size: i64 = data[start + 12] * 0x1000000 + data[start + 13] * 0x10000 + data[start + 14] * 0x100 + data[start + 15]
+        return HEADER_SIZE + size
+
+    def read(self, frame: bytes) -> i64:
+        self.number = int.from_bytes(frame[4:12], "big", signed=True)
+        flags: i64 = frame[2]
+        if flags & EVENT_FLAG != 0:
+            return self._read_event(frame, flags)
+        if flags & REQUEST_FLAG != 0:
+            return self._read_request(frame, flags)
+        payload = frame[HEADER_SIZE:]
+        status: i64 = frame[3]
+        headers: DubboHeaders
+        if flags & SERIALIZATION == HESSIAN2 and status == OK:
+            headers = DubboReplyHeaders(payload)
+        else:
+            headers = NoHeaders("it is an error, or not in hessian 2")
+        self.reply = DubboReply(headers, http_status(status), frame, payload, flags)
+        return REPLY
+
+    def _read_request(self, raw: bytes, flags: i64) -> i64:
+        payload = raw[HEADER_SIZE:]
+        headers: DubboHeaders
+        if flags & SERIALIZATION == HESSIAN2:
+            try:
+                headers = DubboRequestHeaders(RequestBody(payload))
+            except Hessian2Error as error:
+                raise ProtocolError(BAD_FRAME, f"request {self.number} does not say whom it calls: {error}") from None
+        else:
+            headers = NoHeaders(f"it is in serialization {flags & SERIALIZATION}, not in hessian 2")
+        request = DubboRequest(headers, self.number, raw, payload, flags)
+        if payload.find(_TIMEOUT) >= 0:
+            milliseconds = headers.scan(_TIMEOUT)
+            if milliseconds is not None and milliseconds.isdigit() and len(milliseconds) <= _MAX_TIMEOUT_DIGITS:
+                request.has_timeout = True
+                request.timeout = int(milliseconds) / 1000
+        self.request = request
+        return ONE_WAY if request.is_one_way else REQUEST
+
+    def _read_event(self, raw: bytes, flags: i64) -> i64:
+        if flags & REQUEST_FLAG == 0:
+            return HEARTBEAT_ACK
+        if flags & TWO_WAY_FLAG != 0:
+            # Its body is null, in whatever serialization, and so is that of the answer.
+            self.answer = make_frame(flags - REQUEST_FLAG - TWO_WAY_FLAG, OK, self.number, raw[HEADER_SIZE:])
+            return HEARTBEAT
+        # "R": the provider takes no more calls; "W": it does again. Short strings end so in every serialization.
+        return GOAWAY if raw.endswith(b"R") and len(raw) > HEADER_SIZE else IGNORE
