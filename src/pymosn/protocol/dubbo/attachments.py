@@ -48,9 +48,12 @@ class Attachments:
             name = reader.scalar()
             if len(self.entries) >= MAX_ATTACHMENTS:
                 raise Hessian2Error(f"more than {MAX_ATTACHMENTS} attachments")
-            is_fixed = name is None or reader.holds()
+            is_fixed = reader.holds()
             value = reader.scalar()
-            self.entries.append(Entry(b"" if name is None else name, value, start, reader.at, is_fixed))
+            if name is None:
+                self.entries.append(Entry(b"", None, start, reader.at, True))
+            else:
+                self.entries.append(Entry(name, value, start, reader.at, is_fixed))
 
     def fields(self) -> list[Field]:
         """Name and value of each, in order."""

@@ -8,6 +8,7 @@ from mypy_extensions import i64
 
 from pymosn.api.protocol import GOAWAY, HEARTBEAT, HEARTBEAT_ACK, IGNORE, ONE_WAY, REPLY, REQUEST, ProtocolError
 from pymosn.api.rpc import RpcDecoder
+from pymosn.core.chars import decimal
 from pymosn.core.failure import BAD_FRAME
 from pymosn.protocol.dubbo.attachments import RequestBody
 from pymosn.protocol.dubbo.frames import (
@@ -28,7 +29,6 @@ from pymosn.protocol.dubbo.hessian2 import Hessian2Error
 
 #: An attachment of Dubbo 3: the milliseconds that the consumer waits.
 _TIMEOUT: Final = b"timeout"
-_MAX_TIMEOUT_DIGITS: Final = 9
 
 
 class DubboDecoder(RpcDecoder):
@@ -75,9 +75,10 @@ class DubboDecoder(RpcDecoder):
         request = DubboRequest(headers, self.number, raw, payload, flags)
         if payload.find(_TIMEOUT) >= 0:
             milliseconds = headers.scan(_TIMEOUT)
-            if milliseconds is not None and milliseconds.isdigit() and len(milliseconds) <= _MAX_TIMEOUT_DIGITS:
+            seconds = -1.0 if milliseconds is None else decimal(milliseconds) / 1000
+            if seconds > 0:
                 request.has_timeout = True
-                request.timeout = int(milliseconds) / 1000
+                request.timeout = seconds
         self.request = request
         return ONE_WAY if request.is_one_way else REQUEST
 

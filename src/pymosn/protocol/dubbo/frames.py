@@ -49,6 +49,11 @@ _REASONS: Final[dict[int, bytes]] = {
 }
 
 
+def failure_text(status: i64) -> bytes:
+    """What a local reply says of a failure: `404|router unavailable`."""
+    return b"%d|%s" % (status, _REASONS.get(status, b"unknown"))
+
+
 def http_status(status: i64) -> i64:
     """The HTTP status that corresponds to one of Dubbo's."""
     if status == OK:
@@ -115,7 +120,7 @@ class DubboRequest(RpcRequest):
 
 def _local_body(status: i64, fields: list[Field], text: bytes) -> bytes:
     if dubbo_status(status) != OK:
-        return write_text(text or b"%d|%s" % (status, _REASONS.get(status, b"unknown")))
+        return write_text(text or failure_text(status))
     kind: i64 = 1 if text else 2
     if fields:
         kind += 3
