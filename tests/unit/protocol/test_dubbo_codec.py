@@ -420,8 +420,10 @@ def test_the_status_of_a_reply(status: int, http: int) -> None:
 def test_a_reply_without_attachments_that_can_be_read_is_forwarded(body: bytes) -> None:
     message = reply(body)
     assert message.headers.items() == []
-    with pytest.raises(HeaderError):
-        message.headers.set("a", "b")
+    message.headers.set("a", "b")
+    message.headers.add("b", "c")
+    assert message.headers.remove("b")
+    assert message.headers.items() == [("a", "b")]
     assert message.encode(1, message.payload) == frame(2, 20, body)
 
 
@@ -481,6 +483,13 @@ def test_a_result_of_a_filter() -> None:
     fields = headers_from({"a": "b"})
     assert local(call, 200, fields, b"hi") == frame(2, 20, b"\x94\x02hiH\x01a\x01bZ", call.number)
     assert local(call, 200, fields) == frame(2, 20, b"\x95H\x01a\x01bZ", call.number)
+    assert call.request is not None
+    made = call.request.local_reply(200, Headers(), b"hi")
+    made.headers.add("a", "b")
+    assert made.encode(call.number, made.payload) == frame(2, 20, b"\x94\x02hiH\x01a\x01bZ", call.number)
+    made.status = 503
+    assert made.encode(call.number, made.payload) == frame(2, 100, b"\x02hi", call.number)
+    assert made.encode(call.number, b"N") == frame(2, 100, b"N", call.number)
     old = only(SPEC, frame(0xC2, 0, b"\x052.5.3\x01SN\x01m\x00HZ"))
     assert local(old, 200, fields, b"hi") == frame(2, 20, b"\x91\x02hi")
 

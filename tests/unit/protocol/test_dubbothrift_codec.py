@@ -98,7 +98,7 @@ def patched(at: int, value: bytes) -> bytes:
     ("raw", "reason"),
     [
         (b"\x00\x00\x00\x14", "bad_frame"),
-        (b"\xff\xff\xff\xff", "frame_too_large"),
+        (b"\xff\xff\xff\xff\xda\xbc", "frame_too_large"),
         (b"\x00\x00\x01\x00\xda\xbb", "bad_frame"),
         (b"\x00\x00\x01\x00\xdb", "bad_frame"),
         (patched(6, b"\x00\x00\x00\xff"), "bad_frame"),
@@ -175,6 +175,11 @@ def test_a_result_of_a_filter() -> None:
 
 def test_a_filter_changes_the_status_of_a_reply() -> None:
     reply = only(SPEC, FRAMES["reply"]).message
+    reply.headers.set("a", "b")
+    reply.headers.add_raw(b"b", b"c")
+    assert reply.headers.remove("b")
+    assert reply.headers.get("a") == "b"
+    assert reply.encode(5, reply.payload) == FRAMES["reply"]
     reply.status = 404
     assert reply.encode(5, reply.payload) == frame(exception("404|router unavailable", 1))
 

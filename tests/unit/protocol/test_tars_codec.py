@@ -141,7 +141,7 @@ def test_packets_that_are_refused(raw: bytes) -> None:
         b"\x0a\x06\x01a\x1a\x0b\x0b",
         b"\x0c",
         b"\x0d\x00\x00\x02ab",
-                b"\x0a" * MAX_DEPTH + b"\x0b" * MAX_DEPTH,
+        b"\x0a" * MAX_DEPTH + b"\x0b" * MAX_DEPTH,
     ],
 )
 def test_a_field_is_skipped_to_its_end(field: bytes) -> None:

@@ -58,7 +58,7 @@ class DubboDecoder(RpcDecoder):
         if flags & SERIALIZATION == HESSIAN2 and status == OK:
             headers = DubboReplyHeaders(payload)
         else:
-            headers = NoHeaders("it is an error, or not in hessian 2")
+            headers = NoHeaders(False, "it is an error, or not in hessian 2")
         self.reply = DubboReply(headers, http_status(status), frame, payload, flags)
         return REPLY
 
@@ -71,7 +71,7 @@ class DubboDecoder(RpcDecoder):
             except Hessian2Error as error:
                 raise ProtocolError(BAD_FRAME, f"request {self.number} does not say whom it calls: {error}") from None
         else:
-            headers = NoHeaders(f"it is in serialization {flags & SERIALIZATION}, not in hessian 2")
+            headers = NoHeaders(True, f"it is in serialization {flags & SERIALIZATION}, not in hessian 2")
         request = DubboRequest(headers, self.number, raw, payload, flags)
         if payload.find(_TIMEOUT) >= 0:
             milliseconds = headers.scan(_TIMEOUT)

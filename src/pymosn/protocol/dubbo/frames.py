@@ -11,7 +11,7 @@ from mypy_extensions import i64
 
 from pymosn.api.rpc import Field, RpcReply, RpcRequest, fields_of, is_changed
 from pymosn.core.headers import Headers
-from pymosn.protocol.dubbo.headers import DubboHeaders, NoHeaders, write_reply, write_request
+from pymosn.protocol.dubbo.headers import DubboHeaders, write_reply, write_request
 from pymosn.protocol.dubbo.hessian2 import write_text
 
 HEADER_SIZE: Final[i64] = 16
@@ -112,10 +112,7 @@ class DubboRequest(RpcRequest):
 
     def local_reply(self, status: i64, headers: Headers, body: bytes) -> RpcReply:
         """In hessian 2 whatever the call was in: each frame says its own, and all consumers read this one."""
-        fields = fields_of(headers)
-        if self.headers.get_raw(b"dubbo") != _REPLY_ATTACHMENTS:
-            fields = []
-        return DubboReply(NoHeaders("it is the proxy's own"), status, b"", _local_body(status, fields, body), HESSIAN2)
+        return LocalReply(headers, status, body, self.headers.get_raw(b"dubbo") == _REPLY_ATTACHMENTS)
 
 
 def _local_body(status: i64, fields: list[Field], text: bytes) -> bytes:
@@ -148,8 +145,6 @@ class DubboReply(RpcReply):
 
     def build(self, number: i64, payload: bytes) -> bytes:
         status: i64 = dubbo_status(self.status)
-        if not self.frame:
-            return make_frame(self.flags, status, number, payload)
         flags: i64 = self.flags
         if self.status == self.frame_status:
             status = self.frame[3]
@@ -160,3 +155,19 @@ class DubboReply(RpcReply):
             payload = _local_body(self.status, [], b"")
             flags = flags - (flags & SERIALIZATION) + HESSIAN2
         return make_frame(flags, status, number, payload)
+
+
+class LocalReply(RpcReply):
+    """A reply of the proxy's own: an error text, or a result that is a string (null where there is no text)."""
+
+    def __init__(self, headers: Headers, status: i64, text: bytes, takes_attachments: bool) -> None:
+        """`takes_attachments`: whether the consumer knows replies that have some; `headers` are sent only then."""
+        fields = fields_of(headers) if takes_attachments else []
+        super().__init__(headers, status, b"", _local_body(status, fields, text))
+        self._text = text
+        self._takes_attachments = takes_attachments
+
+    def build(self, number: i64, payload: bytes) -> bytes:
+        if payload is self.payload:  # a filter may have changed status and headers since
+            payload = _local_body(self.status, fields_of(self.headers) if self._takes_attachments else [], self._text)
+        return make_frame(HESSIAN2, dubbo_status(self.status), number, payload)

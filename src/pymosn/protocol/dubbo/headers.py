@@ -20,11 +20,14 @@ _REPEATED: Final = {b"service": (b"path", b"interface"), b"version": (b"version"
 class DubboHeaders(RpcHeaders):
     """What both directions share: attachments that may not be there, or may be no hessian 2 that can be read.
 
-    Where they cannot be read the message is forwarded as it is: `set`, `add` and `remove` say why they cannot change it.
+    Where they cannot be read the message is forwarded as it is. Of a request `set`, `add` and `remove` say then why they
+    cannot change it. Of a reply, which may be an error without a place for attachments, the change is seen by whoever
+    looks later, and not sent.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, is_request: bool) -> None:
         super().__init__()
+        self._is_request = is_request
         self._attachments: Attachments | None = None
         self._is_sought = False
         self._fault = ""
@@ -68,34 +71,33 @@ class DubboHeaders(RpcHeaders):
         return super().remove(name)
 
     def remove_raw(self, name: bytes) -> bool:
-        attachments = self.attachments()
-        if attachments is None:
+        if self._is_held(name):
             return False
-        for entry in attachments.entries:
-            if entry.is_fixed and entry.name.lower() == name:
-                return False
         return super().remove_raw(name)
 
     def _put(self, name: bytes, value: bytes) -> None:
-        if self.attachments() is not None:
+        if not self._is_request or self.attachments() is not None:
             super()._put(name, value)
+
+    def _is_held(self, name: bytes) -> bool:
+        """Whether attachment `name` has to stay as it is."""
+        attachments = self.attachments()
+        if attachments is None:
+            return self._is_request
+        return any(entry.is_fixed and entry.name.lower() == name for entry in attachments.entries)
 
     def _require(self, name: str) -> None:
         """Raises HeaderError where attachment `name` cannot be changed."""
-        attachments = self.attachments()
-        if attachments is None:
-            raise HeaderError(f"attachment {name}: this message has none that can be changed: {self._fault}")
-        raw = lower_name(name)
-        for entry in attachments.entries:
-            if entry.is_fixed and entry.name.lower() == raw:
-                raise HeaderError(f"attachment {name} is an object; only plain values can be changed")
+        if self._is_held(lower_name(name)):
+            why = self._fault or "it is an object, which others may refer to"
+            raise HeaderError(f"attachment {name} cannot be changed: {why}")
 
 
 class DubboRequestHeaders(DubboHeaders):
     """`dubbo`, `service`, `version` and `method` of a request, then its attachments (`group`, `timeout`, ...)."""
 
     def __init__(self, body: RequestBody) -> None:
-        super().__init__()
+        super().__init__(True)
         self._body = body
 
     def locate(self) -> Attachments:
@@ -160,7 +162,7 @@ class DubboReplyHeaders(DubboHeaders):
     """The attachments of a reply."""
 
     def __init__(self, body: bytes) -> None:
-        super().__init__()
+        super().__init__(False)
         self._body = body
 
     def locate(self) -> Attachments:
@@ -168,10 +170,10 @@ class DubboReplyHeaders(DubboHeaders):
 
 
 class NoHeaders(DubboHeaders):
-    """Of a message that is not in hessian 2, or that has no attachments: nothing is known, nothing can be changed."""
+    """Of a message that is not in hessian 2, or that has no attachments: nothing is known."""
 
-    def __init__(self, reason: str) -> None:
-        super().__init__()
+    def __init__(self, is_request: bool, reason: str) -> None:
+        super().__init__(is_request)
         self._reason = reason
 
     def locate(self) -> Attachments:

@@ -42,7 +42,7 @@ class ThriftDecoder(RpcDecoder):
             raise ProtocolError(BAD_FRAME, f"a frame of dubbo-thrift has no {size} bytes")
         if (end - start > 4 and data[start + 4] != 0xDA) or (end - start > 5 and data[start + 5] != 0xBC):
             raise ProtocolError(BAD_FRAME, "no frame of dubbo-thrift begins so")
-        return 4 + size
+        return 4 + size if end - start > 5 else 0
 
     def read(self, frame: bytes) -> i64:
         if frame[6:10] != frame[:4]:
@@ -62,8 +62,9 @@ class ThriftDecoder(RpcDecoder):
             raise ProtocolError(BAD_FRAME, "the header has bytes that nobody knows")
         self.number = int.from_bytes(frame[id_at:header_end], "big", signed=True)
         message = _read_message(frame, header_end)
-        headers = ThriftHeaders(service, path, message)
-        if message.kind == CALL or message.kind == ONE_WAY:
+        is_request = message.kind in (CALL, ONE_WAY)
+        headers = ThriftHeaders(service, path, message, is_request)
+        if is_request:
             self.request = ThriftRequest(headers, self.number, frame, id_at)
             return protocol.REQUEST if message.kind == CALL else protocol.ONE_WAY
         status: i64 = 200 if message.kind == REPLY else 500

@@ -64,10 +64,14 @@ class Message:
 
 
 class ThriftHeaders(RpcHeaders):
-    """`service`, `path` where there is one, `method`, `seqId` and `messageType`. Only the first two can be changed."""
+    """`service`, `path` where there is one, `method`, `seqId` and `messageType`. Only the first two can be changed.
 
-    def __init__(self, service: bytes, path: bytes | None, message: Message) -> None:
+    Of a reply a change is seen by whoever looks later, and not sent.
+    """
+
+    def __init__(self, service: bytes, path: bytes | None, message: Message, is_request: bool) -> None:
         super().__init__()
+        self._is_request = is_request
         self.service = service
         self.path = path
         self.message = message
@@ -87,20 +91,28 @@ class ThriftHeaders(RpcHeaders):
         return fields
 
     def set(self, name: str, value: str) -> None:
-        """Changes service or path. HeaderError for any other name: the protocol has no place for it."""
+        """Changes service or path. HeaderError for any other name of a request: the protocol has no place for it."""
         raw = lower_name(name)
         if raw != b"service" and (raw != b"path" or self.path is None):
-            raise HeaderError(f"header {name}: dubbo-thrift has no place for it")
+            self._refuse(name)
         super().set(name, value)
 
     def add(self, name: str, value: str) -> None:
-        raise HeaderError(f"header {name}: dubbo-thrift has no place for it")
+        self._refuse(name)
+        super().add(name, value)
 
     def remove(self, name: str) -> bool:
-        raise HeaderError(f"header {name} has to be there")
+        self._refuse(name)
+        return super().remove(name)
 
     def add_raw(self, name: bytes, value: bytes) -> None:
-        """There is no place for it."""
+        """Of a request there is no place for it."""
+        if not self._is_request:
+            super().add_raw(name, value)
+
+    def _refuse(self, name: str) -> None:
+        if self._is_request:
+            raise HeaderError(f"header {name}: dubbo-thrift has no place for it")
 
 
 def strings_of(headers: Headers, has_path: bool) -> bytes:
@@ -132,7 +144,7 @@ class ThriftRequest(RpcRequest):
         strings = self.frame[STRINGS_AT : self.id_at]
         kind: i64 = REPLY if 200 <= status < 300 else EXCEPTION
         message = Message(self._message.name, kind, self._message.sequence)
-        return ThriftReply(ThriftHeaders(b"", None, message), status, b"", 0, strings, _answer(message, status, body))
+        return ThriftReply(ThriftHeaders(b"", None, message, False), status, b"", 0, strings, _answer(message, status, body))
 
 
 def _answer(message: Message, status: i64, body: bytes) -> bytes:

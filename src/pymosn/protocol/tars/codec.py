@@ -30,7 +30,7 @@ class TarsDecoder(RpcDecoder):
         size: i64 = data[start] * 0x1000000 + data[start + 1] * 0x10000 + data[start + 2] * 0x100 + data[start + 3]
         if size < _LEAST or (end - start > 4 and data[start + 4] != 0x10):
             raise ProtocolError(BAD_FRAME, "no packet of TARS begins so")
-        return size
+        return size if end - start > 4 else 0
 
     def read(self, frame: bytes) -> i64:
         try:
