@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import ExitStack
 from pathlib import Path
 
 from interop.frames import Frame, bolt, dubbo
@@ -49,21 +50,21 @@ def record_dubbo(module: str, serialization: str = "") -> Frames:
     """Calls, heartbeats and the readonly event of a Dubbo version."""
     port = free_port()
     options = f"?serialization={serialization}" if serialization else ""
-    with Peer(module, "dubbo.Provider", str(port), "blue", "1.0.1") as provider, Relay(port) as relay:
+    provided = [str(port), "blue", "1.0.1", *([serialization] if serialization else [])]
+    with Peer(module, "dubbo.Provider", *provided) as provider, Relay(port) as relay:
         provider.expect("READY")
         with Peer(
             module, "dubbo.Consumer", f"dubbo://{LOOPBACK}:{relay.port}{options}", "blue", "1.0.1", "steps"
         ) as consumer:
             names = steps_of(consumer.finish())
         frames = _calls(relay, dubbo, names)
-        if not serialization:
-            frames |= _dubbo_events(module, port, provider)
-    return frames
+        return frames | _dubbo_events(module, port, provider, f"{options or '?'}&heartbeat=500")
 
 
-def _dubbo_events(module: str, port: int, provider: Peer) -> Frames:
-    url = f"dubbo://{LOOPBACK}:{{}}?heartbeat=500"
-    with Relay(port) as relay, Peer(module, "dubbo.Consumer", url.format(relay.port), "blue", "1.0.1", "wait") as consumer:
+def _dubbo_events(module: str, port: int, provider: Peer, options: str) -> Frames:
+    with Relay(port) as relay, ExitStack() as stack:
+        url = f"dubbo://{LOOPBACK}:{relay.port}{options}"
+        consumer = stack.enter_context(Peer(module, "dubbo.Consumer", url, "blue", "1.0.1", "wait"))
         consumer.expect("READY")
         relay.wait(lambda: {"client-event.request", "server-event.reply"} <= set(_events(relay, dubbo)))
         frames = _events(relay, dubbo)
