@@ -104,11 +104,26 @@ def argument_count(types: bytes) -> i64:
     return count
 
 
-class RequestBody:
-    """The body of a request in hessian 2: who is called, the arguments, which are skipped, and the attachments."""
+class RequestFront:
+    """What a request says in front of its arguments: the protocol's version, and who is called."""
+
+    def __init__(self) -> None:
+        self.dubbo: bytes | None = None
+        self.service: bytes | None = None
+        self.version: bytes | None = None
+        self.method: bytes | None = None
+
+    def attachments(self) -> Attachments:
+        """Reads the attachments behind the arguments. To be called once. Hessian2Error when they cannot be read."""
+        raise NotImplementedError
+
+
+class RequestBody(RequestFront):
+    """The body of a request in hessian 2: the strings in front, the arguments, which are skipped, and the attachments."""
 
     def __init__(self, body: bytes) -> None:
         """Reads the strings in front. Hessian2Error when they are not there."""
+        super().__init__()
         reader = Hessian2Reader(body)
         self.body = body
         self.dubbo = reader.text()
@@ -123,7 +138,6 @@ class RequestBody:
         self._reader = reader
 
     def attachments(self) -> Attachments:
-        """Skips the arguments and reads the attachments. To be called once. Hessian2Error when they cannot be read."""
         reader = self._reader
         types = reader.text()
         if types is not None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from typing import Final
 
 from mypy_extensions import i64
@@ -11,8 +12,10 @@ from pymosn.api.rpc import RpcDecoder
 from pymosn.core.chars import decimal
 from pymosn.core.failure import BAD_FRAME
 from pymosn.protocol.dubbo.attachments import RequestBody
+from pymosn.protocol.dubbo.fastjson2 import Fastjson2Body
 from pymosn.protocol.dubbo.frames import (
     EVENT_FLAG,
+    FASTJSON2,
     HEADER_SIZE,
     HESSIAN2,
     OK,
@@ -71,7 +74,7 @@ class DubboDecoder(RpcDecoder):
             except Hessian2Error as error:
                 raise ProtocolError(BAD_FRAME, f"request {self.number} does not say whom it calls: {error}") from None
         else:
-            headers = NoHeaders(True, f"it is in serialization {flags & SERIALIZATION}, not in hessian 2")
+            headers = _opaque(payload, flags & SERIALIZATION)
         request = DubboRequest(headers, self.number, raw, payload, flags)
         if payload.find(_TIMEOUT) >= 0:
             milliseconds = headers.scan(_TIMEOUT)
@@ -91,3 +94,11 @@ class DubboDecoder(RpcDecoder):
             return HEARTBEAT
         # "R": the provider takes no more calls; "W": it does again. Short strings end so in every serialization.
         return GOAWAY if raw.endswith(b"R") and len(raw) > HEADER_SIZE else IGNORE
+
+
+def _opaque(payload: bytes, serialization: i64) -> DubboHeaders:
+    """The headers of a request that is not in hessian 2: what stands in front where that is known, or none."""
+    if serialization == FASTJSON2:
+        with contextlib.suppress(ValueError):
+            return DubboRequestHeaders(Fastjson2Body(payload))
+    return NoHeaders(True, f"it is in serialization {serialization}, not in hessian 2")

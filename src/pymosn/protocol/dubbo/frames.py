@@ -23,6 +23,7 @@ TWO_WAY_FLAG: Final[i64] = 0x40
 EVENT_FLAG: Final[i64] = 0x20
 SERIALIZATION: Final[i64] = 0x1F
 HESSIAN2: Final[i64] = 2
+FASTJSON2: Final[i64] = 23
 
 OK: Final[i64] = 20
 CLIENT_TIMEOUT: Final[i64] = 30

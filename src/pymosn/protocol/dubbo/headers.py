@@ -8,7 +8,7 @@ from mypy_extensions import i64
 
 from pymosn.api.rpc import Field, RpcHeaders
 from pymosn.core.headers import HeaderError, lower_name, to_bytes
-from pymosn.protocol.dubbo.attachments import Attachments, ReplyBody, RequestBody
+from pymosn.protocol.dubbo.attachments import Attachments, ReplyBody, RequestBody, RequestFront
 from pymosn.protocol.dubbo.hessian2 import Hessian2Error, write_text
 
 #: Fields of a request that stand in front of its arguments, in this order.
@@ -96,7 +96,7 @@ class DubboHeaders(RpcHeaders):
 class DubboRequestHeaders(DubboHeaders):
     """`dubbo`, `service`, `version` and `method` of a request, then its attachments (`group`, `timeout`, ...)."""
 
-    def __init__(self, body: RequestBody) -> None:
+    def __init__(self, body: RequestFront) -> None:
         super().__init__(True)
         self._body = body
 
