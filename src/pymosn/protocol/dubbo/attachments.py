@@ -114,7 +114,11 @@ class RequestFront:
         self.method: bytes | None = None
 
     def attachments(self) -> Attachments:
-        """Reads the attachments behind the arguments. To be called once. Hessian2Error when they cannot be read."""
+        """Reads the attachments behind the arguments. Hessian2Error when they cannot be read."""
+        raise NotImplementedError
+
+    def attachment(self, name: bytes) -> bytes | None:
+        """The first one of that name (lower case) that has a value. Hessian2Error when they cannot be read so far."""
         raise NotImplementedError
 
 
@@ -135,16 +139,31 @@ class RequestBody(RequestFront):
         self.method = reader.text()
         #: Where the parameter types begin.
         self.types_at: i64 = reader.at
-        self._reader = reader
 
     def attachments(self) -> Attachments:
-        reader = self._reader
+        return Attachments(self.body, self._behind_arguments())
+
+    def attachment(self, name: bytes) -> bytes | None:
+        reader = self._behind_arguments()
+        if reader.open_map():
+            while not reader.at_end():
+                if not reader.is_text(name):
+                    reader.skip(1)
+                    continue
+                value = reader.scalar()
+                if value is not None:
+                    return value
+        return None
+
+    def _behind_arguments(self) -> Hessian2Reader:
+        reader = Hessian2Reader(self.body)
+        reader.at = self.types_at  # strings in front define nothing
         types = reader.text()
         if types is not None:
             reader.skip(argument_count(types))
         if reader.at == reader.end:
             raise Hessian2Error("there are no attachments")
-        return Attachments(self.body, reader)
+        return reader
 
 
 class ReplyBody:

@@ -49,7 +49,7 @@ class DubboDecoder(RpcDecoder):
         return HEADER_SIZE + size
 
     def read(self, frame: bytes) -> i64:
-        self.number = int.from_bytes(frame[4:12], "big", signed=True)
+        self.number = _number(frame)
         flags: i64 = frame[2]
         if flags & EVENT_FLAG != 0:
             return self._read_event(frame, flags)
@@ -94,6 +94,15 @@ class DubboDecoder(RpcDecoder):
             return HEARTBEAT
         # "R": the provider takes no more calls; "W": it does again. Short strings end so in every serialization.
         return GOAWAY if raw.endswith(b"R") and len(raw) > HEADER_SIZE else IGNORE
+
+
+def _number(frame: bytes) -> i64:
+    """The id: 64 bits with a sign."""
+    high: i64 = frame[4] * 0x1000000 + frame[5] * 0x10000 + frame[6] * 0x100 + frame[7]
+    low: i64 = frame[8] * 0x1000000 + frame[9] * 0x10000 + frame[10] * 0x100 + frame[11]
+    if high >= 0x80000000:
+        high -= 0x100000000
+    return high * 0x100000000 + low
 
 
 def _opaque(payload: bytes, serialization: i64) -> DubboHeaders:

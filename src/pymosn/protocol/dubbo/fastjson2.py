@@ -33,6 +33,9 @@ class Fastjson2Body(RequestFront):
     def attachments(self) -> Attachments:
         raise Hessian2Error("attachments are read in hessian 2 only, and this message is in fastjson2")
 
+    def attachment(self, name: bytes) -> bytes | None:
+        return None
+
     def _text(self) -> bytes | None:
         """Reads one string; None for null."""
         body = self._body

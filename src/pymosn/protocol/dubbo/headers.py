@@ -113,7 +113,14 @@ class DubboRequestHeaders(DubboHeaders):
             value = self._body.version
         elif name == b"dubbo":
             value = self._body.dubbo
-        return super().scan(name) if value is None else value
+        if value is not None:
+            return value
+        if self._is_sought:
+            return super().scan(name)
+        try:
+            return self._body.attachment(name)  # without taking out the others
+        except Hessian2Error:
+            return None
 
     def read(self) -> list[Field]:
         body = self._body

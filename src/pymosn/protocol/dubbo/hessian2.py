@@ -11,6 +11,8 @@ from typing import Final
 
 from mypy_extensions import i64
 
+from pymosn.core.chars import LOWER
+
 #: Values inside values, as deep as any are followed; Java's own reader overflows its stack before that.
 MAX_DEPTH: Final[i64] = 10_000
 #: Class definitions of one message.
@@ -139,6 +141,23 @@ class Hessian2Reader:
         parts.append(self.data[start : self.at])
         return _utf8(b"".join(parts))
 
+    def is_text(self, lowered: bytes) -> bool:
+        """Reads one value; whether it is that string, which is in lower case, in any case of ASCII letters."""
+        tag: i64 = self._next()
+        size: i64 = len(lowered)
+        if tag >= 0x20 and _is_string(tag):
+            text = self.text()
+            return text is not None and text.lower() == lowered
+        if tag != size or size >= 0x20 or size >= self.end - self.at:
+            self.skip(1)
+            return False
+        start: i64 = self.at + 1
+        i: i64 = 0
+        while i < size and LOWER[self.data[start + i]] == lowered[i]:
+            i += 1
+        self.skip(1)
+        return i == size
+
     def integer(self) -> i64:
         """Reads an int of 32 bits."""
         return self._integer(self._take())
@@ -173,7 +192,7 @@ class Hessian2Reader:
 
     def skip(self, count: i64) -> None:
         """Skips `count` values, with all that is in them."""
-        outer: list[int] = []
+        outer: list[int] | None = None
         left: i64 = count
         while True:
             if left == 0:
@@ -200,6 +219,8 @@ class Hessian2Reader:
                 continue
             inside: i64 = self._open(tag)
             if inside != 0:
+                if outer is None:
+                    outer = []
                 if len(outer) >= MAX_DEPTH:
                     raise Hessian2Error(f"nested more than {MAX_DEPTH} deep")
                 outer.append(left)

@@ -1,4 +1,4 @@
-"""The whole example with one command: `python examples/dubbo/run.py` (needs Maven; `-h` tells more).
+"""The whole example with one command: `python examples/dubbo/demo.py` (needs Maven; `-h` tells more).
 
 A Dubbo 3 consumer calls 2045, pymosn passes the call on to 2046, pymosn there to the provider on 20880.
 """
