@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import queue
 import shutil
-import socket
 import subprocess
 import threading
 from pathlib import Path
@@ -45,13 +44,6 @@ def build() -> None:
         if any(words in line for words in NOT_SERVED):
             raise NotServed(line)
     raise RuntimeError(run.stdout + run.stderr)
-
-
-def free_port() -> int:
-    """A port that was free a moment ago."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
 
 
 class Peer:

@@ -6,9 +6,10 @@ from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
+from tests.system.pymosn_process import free_ports
 
 from interop.hops import Hops
-from interop.peers import LOOPBACK, Peer, free_port, steps_of
+from interop.peers import LOOPBACK, Peer, steps_of
 
 pytestmark = [pytest.mark.usefixtures("java"), pytest.mark.timeout(600)]
 
@@ -54,7 +55,7 @@ WORLDS = {
 @pytest.mark.parametrize("downstream", ["own", "Auto"])
 def test_every_kind_of_call(name: str, downstream: str, tmp_path: Path) -> None:
     world = WORLDS[name]
-    port = free_port()
+    [port] = free_ports(1)
     protocol = world.protocol if downstream == "own" else "Auto"
     with world.provider(port), Hops(protocol, [port]) as hops:
         hops.start(tmp_path)
@@ -65,7 +66,7 @@ def test_every_kind_of_call(name: str, downstream: str, tmp_path: Path) -> None:
 @pytest.mark.parametrize("name", ["dubbo 2.7", "dubbo 3", "sofarpc"])
 def test_many_calls_while_hosts_come_and_go(name: str, tmp_path: Path) -> None:
     world = WORLDS[name]
-    ports = [free_port() for _ in range(4)]
+    ports = free_ports(4)
     with ExitStack() as stack:
         providers = [stack.enter_context(world.provider(port)) for port in ports]
         hops = stack.enter_context(Hops(world.protocol, ports[:3]))
@@ -82,8 +83,107 @@ def test_many_calls_while_hosts_come_and_go(name: str, tmp_path: Path) -> None:
         hops.hosts("add", ports[:1])
         result = consumer.expect("RESULT ", 300).split()
         consumer.finish()
+    print(*result)
     ok, wrong, failed = (int(word) for word in result[1:4])
     assert wrong == 0
     assert ok + failed == CALLS
     # Only what was in flight at the provider that died can fail, and with the error of a broken connection.
     assert failed <= THREADS, result
+
+
+@pytest.mark.parametrize("name", ["dubbo 2.7", "dubbo 3", "sofarpc"])
+def test_a_provider_that_is_taken_out_and_then_stopped_loses_no_call(name: str, tmp_path: Path) -> None:
+    world = WORLDS[name]
+    ports = free_ports(2)
+    with ExitStack() as stack:
+        providers = [stack.enter_context(world.provider(port)) for port in ports]
+        hops = stack.enter_context(Hops(world.protocol, ports))
+        hops.start(tmp_path)
+        consumer = stack.enter_context(world.consumer(hops.port, "load", "20000", "16"))
+        consumer.expect("CALLS 5000")
+        hops.hosts("remove", ports[:1])
+        providers[0].finish()
+        result = consumer.expect("RESULT ", 300).split()
+        consumer.finish()
+    print(*result)
+    assert result[1:4] == ["20000", "0", "0"]
+
+
+def failure(world: World, hops: Hops, milliseconds: int, group: str = "blue") -> str:
+    """How one call ended: the kind of the exception, and the proxy's words."""
+    with world.consumer(hops.port, "once", str(milliseconds), group=group) as consumer:
+        [ended] = [line for line in consumer.finish() if line.startswith(("REPLY ", "FAILED "))]
+        return ended
+
+
+#: What the libraries make of each failure: Dubbo's codes are 1 network (which its clusters retry) and 2 time-out,
+#: SOFARPC's are 110 server busy, 130 no invoker, 199 unknown, 210 time-out.
+KINDS = {
+    "dubbo 2.7": {"no route": "rpc1", "no host": "rpc1", "timeout": "rpc2"},
+    "dubbo 3": {"no route": "rpc1", "no host": "rpc1", "timeout": "rpc2"},
+    "sofarpc": {"no route": "rpc", "no host": "rpc", "timeout": "rpc"},
+}
+
+
+@pytest.mark.parametrize("name", KINDS)
+def test_the_caller_understands_the_replies_of_the_proxy(name: str, tmp_path: Path) -> None:
+    world = WORLDS[name]
+    [port] = free_ports(1)
+    with world.provider(port), Hops(world.protocol, [port]) as hops:
+        routes = hops.server_routes
+        routes[0]["route"]["timeout"] = "400ms"
+        hops.start(tmp_path)
+        ended = failure(world, hops, 3000)
+        print(ended)
+        # Dubbo 3 says its own time in the call, which counts before the route's.
+        if name == "dubbo 3":
+            assert ended == "REPLY once"
+        else:
+            assert ended.startswith(f"FAILED {KINDS[name]['timeout']}")
+        hops.hosts("set", free_ports(1))
+        ended = failure(world, hops, 0)
+        print(ended)
+        assert ended.startswith(f"FAILED {KINDS[name]['no host']}")
+        assert "502|" in ended or name == "sofarpc"
+        match = {"headers": [{"name": "service", "value": "nobody"}]}
+        hops.post(
+            "/api/v1/update_route", {"type": "remove", "config": {"router_config_name": "server_router", "domain": "*"}}
+        )
+        hops.post(
+            "/api/v1/update_route",
+            {
+                "type": "add",
+                "config": {
+                    "router_config_name": "server_router",
+                    "domain": "*",
+                    "route": {"match": match, "route": {"cluster_name": "serverCluster"}},
+                },
+            },
+        )
+        ended = failure(world, hops, 0)
+        print(ended)
+        assert ended.startswith(f"FAILED {KINDS[name]['no route']}")
+        assert "404|" in ended or name == "sofarpc"
+
+
+@pytest.mark.parametrize("name", ["dubbo 2.7", "dubbo 3"])
+def test_groups_are_subsets(name: str, tmp_path: Path) -> None:
+    world = WORLDS[name]
+    module = "dubbo2" if name == "dubbo 2.7" else "dubbo3"
+    groups = ["blue", "green"]
+    ports = free_ports(len(groups))
+    extra = {"stream_filters": [{"type": "dubbo_stream", "config": {"subset": "group"}}]}
+    with ExitStack() as stack:
+        for group, port in zip(groups, ports, strict=True):
+            peer = stack.enter_context(Peer(module, "dubbo.Provider", str(port), group, "1.0.1"))
+            peer.expect("READY")
+        hops = stack.enter_context(Hops("dubbo", ports, extra))
+        cluster = hops.config["cluster_manager"]["clusters"][1]
+        cluster["lb_subset_config"] = {"subset_selectors": [["group"]], "fall_back_policy": 0}
+        for group, host in zip(groups, cluster["hosts"], strict=True):
+            host["metadata"] = {"filter_metadata": {"mosn.lb": {"group": group}}}
+        hops.start(tmp_path)
+        for group in groups:
+            for _ in range(2):
+                assert failure(world, hops, 0, group) == "REPLY once"
+        assert failure(world, hops, 0, "red").startswith("FAILED rpc1")

@@ -12,8 +12,8 @@ import org.apache.dubbo.rpc.RpcException;
 import org.apache.dubbo.rpc.service.GenericService;
 
 /**
- * Calls EchoService at a URL: `Consumer URL GROUP VERSION steps`, `... load CALLS THREADS`, `... once` (one call, and says
- * how it ended) or `... wait` (one call, then keeps the connection until standard input ends). An empty GROUP is none.
+ * Calls EchoService at a URL: `Consumer URL GROUP VERSION steps`, `... load CALLS THREADS`, `... once MS` (one call that takes so
+ * long, and says how it ended) or `... wait` (one call, then keeps the connection until standard input ends). An empty GROUP is none.
  */
 public final class Consumer {
     private Consumer() {
@@ -25,7 +25,7 @@ public final class Consumer {
         if (args[3].equals("load")) {
             Load.run(service, Integer.parseInt(args[4]), Integer.parseInt(args[5]), Consumer::kind);
         } else if (args[3].equals("once")) {
-            once(service);
+            once(service, Integer.parseInt(args[4]));
         } else if (args[3].equals("wait")) {
             Peer.step("wait", "wait", () -> service.echo("wait"));
             Peer.serve();
@@ -44,9 +44,9 @@ public final class Consumer {
         return e.getClass().getSimpleName();
     }
 
-    private static void once(EchoService service) {
+    private static void once(EchoService service, int milliseconds) {
         try {
-            System.out.println("REPLY " + service.echo("once"));
+            System.out.println("REPLY " + service.slow("once", milliseconds));
         } catch (Exception e) {
             System.out.println("FAILED " + kind(e) + " " + String.valueOf(e.getMessage()).replace('\n', ' '));
         }

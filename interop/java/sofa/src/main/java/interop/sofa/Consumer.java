@@ -12,7 +12,7 @@ import interop.Person;
 
 import java.util.Collections;
 
-/** Calls EchoService over Bolt: `Consumer URL steps`, `Consumer URL load CALLS THREADS`, `once` or `wait` as for Dubbo. */
+/** Calls EchoService over Bolt: `Consumer URL steps`, `Consumer URL load CALLS THREADS`, `once MS` or `wait` as for Dubbo. */
 public final class Consumer {
     private Consumer() {
     }
@@ -31,7 +31,7 @@ public final class Consumer {
         if (args[1].equals("load")) {
             Load.run(service, Integer.parseInt(args[2]), Integer.parseInt(args[3]), Consumer::kind);
         } else if (args[1].equals("once")) {
-            once(service);
+            once(service, Integer.parseInt(args[2]));
         } else if (args[1].equals("wait")) {
             Peer.step("wait", "wait", () -> service.echo("wait"));
             Peer.serve();
@@ -45,9 +45,9 @@ public final class Consumer {
         return e instanceof SofaRpcException ? "rpc" + ((SofaRpcException) e).getErrorType() : e.getClass().getSimpleName();
     }
 
-    private static void once(EchoService service) {
+    private static void once(EchoService service, int milliseconds) {
         try {
-            System.out.println("REPLY " + service.echo("once"));
+            System.out.println("REPLY " + service.slow("once", milliseconds));
         } catch (Exception e) {
             System.out.println("FAILED " + kind(e) + " " + String.valueOf(e.getMessage()).replace('\n', ' '));
         }
