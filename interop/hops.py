@@ -54,6 +54,14 @@ class Hops:
         hosts = [{"address": f"127.0.0.1:{port}"} for port in ports]
         self.post("/api/v1/update_hosts", {"type": action, "config": {"cluster": "serverCluster", "hosts": hosts}})
 
+    def serve_only(self, service: str) -> None:
+        """Takes all routes of the second hop away but one for `service`."""
+        where: Config = {"router_config_name": "server_router", "domain": "*"}
+        self.post("/api/v1/update_route", {"type": "remove", "config": where})
+        match = {"headers": [{"name": "service", "value": service}]}
+        route = {"match": match, "route": {"cluster_name": "serverCluster"}}
+        self.post("/api/v1/update_route", {"type": "add", "config": {**where, "route": route}})
+
     def post(self, path: str, value: Config) -> None:
         """A change through the admin API, which must succeed."""
         connection = http.client.HTTPConnection("127.0.0.1", self.admin_port, timeout=40)

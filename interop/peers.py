@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import queue
+import random
 import shutil
+import socket
 import subprocess
 import threading
 from pathlib import Path
@@ -44,6 +47,18 @@ def build() -> None:
         if any(words in line for words in NOT_SERVED):
             raise NotServed(line)
     raise RuntimeError(run.stdout + run.stderr)
+
+
+def provider_ports(count: int) -> list[int]:
+    """Ports that nobody listens on, and that the system gives to no outgoing connection while the provider starts."""
+    found: list[int] = []
+    for port in random.sample(range(15000, 32000), 500):
+        with socket.socket() as probe, contextlib.suppress(OSError):
+            probe.bind(("0.0.0.0", port))
+            found.append(port)
+        if len(found) == count:
+            return found
+    raise AssertionError("no free ports")
 
 
 class Peer:

@@ -6,10 +6,8 @@ from collections.abc import Callable
 from contextlib import ExitStack
 from pathlib import Path
 
-from tests.system.pymosn_process import free_ports
-
 from interop.frames import Frame, bolt, dubbo
-from interop.peers import LOOPBACK, Peer, steps_of
+from interop.peers import LOOPBACK, Peer, provider_ports, steps_of
 from interop.relay import Relay
 
 FIXTURES = Path(__file__).parent.parent / "tests" / "fixtures"
@@ -50,7 +48,7 @@ def _events(relay: Relay, cut: Cut) -> Frames:
 
 def record_dubbo(module: str, serialization: str = "") -> Frames:
     """Calls, heartbeats and the readonly event of a Dubbo version."""
-    [port] = free_ports(1)
+    [port] = provider_ports(1)
     options = f"?serialization={serialization}" if serialization else ""
     provided = [str(port), "blue", "1.0.1", *([serialization] if serialization else [])]
     with Peer(module, "dubbo.Provider", *provided) as provider, Relay(port) as relay:
@@ -83,7 +81,7 @@ def _dubbo_events(module: str, port: int, provider: Peer, options: str) -> Frame
 
 def record_sofa() -> Frames:
     """Calls of SOFARPC over Bolt."""
-    [port] = free_ports(1)
+    [port] = provider_ports(1)
     with Peer("sofa", "sofa.Provider", str(port)) as provider, Relay(port) as relay:
         provider.expect("READY")
         with Peer("sofa", "sofa.Consumer", f"bolt://127.0.0.1:{relay.port}", "steps") as consumer:
@@ -93,7 +91,7 @@ def record_sofa() -> Frames:
 
 def record_bolt(protocol: str) -> Frames:
     """Calls and heartbeats of plain SOFABolt. `protocol`: as in its addresses."""
-    [port] = free_ports(1)
+    [port] = provider_ports(1)
     options = ("-Dbolt.tcp.heartbeat.interval=500",)
     with Peer("sofa", "sofa.BoltServer", str(port)) as server, Relay(port) as relay:
         server.expect("READY")

@@ -63,25 +63,35 @@ class Attachments:
         return found
 
     def written(self, fields: list[Field]) -> list[bytes]:
-        """The map with `fields` as its entries, in parts. An entry that is still there keeps its bytes."""
+        """The map with `fields` as its entries, in parts. An entry still there, in the old order, keeps its bytes."""
         body = self.body
-        known: dict[Field, list[bytes]] = {}
-        for entry in self.entries:
-            known.setdefault((entry.name, entry.value), []).append(body[entry.start : entry.end])
         if self.is_null:
             parts = [b"H" if fields else b"N"]
         else:
             parts = [body[self.start : self.first]]
+        place: i64 = 0
         for field in fields:
-            same = known.get(field)
-            if same:
-                parts.append(same.pop(0))
-            else:
+            found: i64 = self._place(field, place)
+            if found < 0:
                 parts.append(write_text(field[0]))
                 parts.append(write_text(field[1]))
+            else:
+                entry = self.entries[found]
+                parts.append(body[entry.start : entry.end])
+                place = found + 1
         if fields or not self.is_null:
             parts.append(b"Z")
         return parts
+
+    def _place(self, field: Field, start: i64) -> i64:
+        """Which entry from `start` on says the same as `field`; -1 for none."""
+        i: i64 = start
+        while i < len(self.entries):
+            entry = self.entries[i]
+            if entry.name == field[0] and entry.value == field[1]:
+                return i
+            i += 1
+        return -1
 
 
 def argument_count(types: bytes) -> i64:

@@ -108,7 +108,11 @@ class DubboRequest(RpcRequest):
 
     def build(self, number: i64, payload: bytes) -> bytes:
         if is_changed(self.headers) and self.flags & SERIALIZATION == HESSIAN2:
-            payload = write_request(payload, fields_of(self.headers))
+            headers = self.headers
+            if isinstance(headers, DubboHeaders):
+                payload = headers.encoded(payload)
+            else:
+                payload = write_request(payload, fields_of(headers))
         return make_frame(self.flags, 0, number, payload)
 
     def local_reply(self, status: i64, headers: Headers, body: bytes) -> RpcReply:
@@ -150,7 +154,11 @@ class DubboReply(RpcReply):
         if self.status == self.frame_status:
             status = self.frame[3]
             if is_changed(self.headers) and status == OK and flags & SERIALIZATION == HESSIAN2:
-                payload = write_reply(payload, fields_of(self.headers))
+                headers = self.headers
+                if isinstance(headers, DubboHeaders):
+                    payload = headers.encoded(payload)
+                else:
+                    payload = write_reply(payload, fields_of(headers))
         elif payload is self.payload and (status == OK) != (self.frame[3] == OK):
             # A result is no error text, nor the reverse.
             payload = _local_body(self.status, [], b"")

@@ -36,6 +36,10 @@ class DubboHeaders(RpcHeaders):
         """Finds the attachments. Called at most once. Hessian2Error when they cannot be read."""
         raise NotImplementedError
 
+    def encoded(self, payload: bytes) -> bytes:
+        """The body `payload` with the fields as they are now in place of its own; as it is where that cannot be."""
+        return payload
+
     def attachments(self) -> Attachments | None:
         """The attachments as they came; None when they cannot be read."""
         if not self._is_sought:
@@ -99,6 +103,13 @@ class DubboRequestHeaders(DubboHeaders):
     def __init__(self, body: RequestFront) -> None:
         super().__init__(True)
         self._body = body
+
+    def encoded(self, payload: bytes) -> bytes:
+        body = self._body
+        attachments = self.attachments()
+        if attachments is None or payload is not attachments.body or not isinstance(body, RequestBody):
+            return write_request(payload, self.fields())
+        return _request(body, attachments, self.fields())
 
     def locate(self) -> Attachments:
         return self._body.attachments()
@@ -172,6 +183,12 @@ class DubboReplyHeaders(DubboHeaders):
         super().__init__(False)
         self._body = body
 
+    def encoded(self, payload: bytes) -> bytes:
+        attachments = self.attachments()
+        if attachments is None or payload is not attachments.body:
+            return write_reply(payload, self.fields())
+        return _reply(attachments, self.fields())
+
     def locate(self) -> Attachments:
         return ReplyBody(self._body).attachments()
 
@@ -194,6 +211,11 @@ def write_request(body: bytes, fields: list[Field]) -> bytes:
         attachments = old.attachments()
     except Hessian2Error:
         return body
+    return _request(old, attachments, fields)
+
+
+def _request(old: RequestBody, attachments: Attachments, fields: list[Field]) -> bytes:
+    body = old.body
     front: list[Field] = []
     rest: list[Field] = []
     seen: list[bytes] = []
@@ -228,4 +250,9 @@ def write_reply(body: bytes, fields: list[Field]) -> bytes:
         attachments = ReplyBody(body).attachments()
     except Hessian2Error:
         return body
+    return _reply(attachments, fields)
+
+
+def _reply(attachments: Attachments, fields: list[Field]) -> bytes:
+    body = attachments.body
     return b"".join([body[: attachments.start], *attachments.written(fields), body[attachments.end :]])
