@@ -223,6 +223,9 @@ def attachments(raw: bytes, types: bytes = b"\x00", arguments: bytes = b"") -> H
         (b"H\x01aHZ\x01bC\x01q\x91\x01x\x60N\x01cQ\x91\x01d\x01eZ", [("d", "e")]),
         (b"HHZ\x01b\x01d\x01eZ", [("d", "e")]),
         (b"H\x04NAME\x01bZ", [("name", "b")]),
+        (b"H\x02\xc3\xa9\xe2\x82\xac\x00Z", [("é€", "")]),
+        (b"H\x90\x01b\xe0\x01cZ", [("0", "b"), ("0", "c")]),
+        (b"H\x02\xc3\xa9a\x01b\x03abc\x01dZ", [("éa", "b"), ("abc", "d")]),
         (b"HR\x00\x01a\x01bS\x00\x01cZ", [("ab", "c")]),
     ],
 )
@@ -231,7 +234,8 @@ def test_attachments_are_read(raw: bytes, fields: list[tuple[str, str]]) -> None
     assert headers.items()[3:] == fields
     for name, value in fields:
         assert value in headers.get_all(name)
-        assert attachments(raw).get(name.upper()) == headers.get(name)
+        upper = name.upper() if name.isascii() else name
+        assert attachments(raw).get(upper) == headers.get(upper)
 
 
 @pytest.mark.parametrize(

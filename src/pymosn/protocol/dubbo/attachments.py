@@ -34,6 +34,7 @@ class Attachments:
     def __init__(self, body: bytes, reader: Hessian2Reader) -> None:
         self.body = body
         self.entries: list[Entry] = []
+        self.has_fixed = False
         #: Where the map begins, where its entries do, and where they end.
         self.start: i64 = reader.at
         self.is_null = not reader.open_map()
@@ -50,6 +51,8 @@ class Attachments:
                 raise Hessian2Error(f"more than {MAX_ATTACHMENTS} attachments")
             is_fixed = reader.holds()
             value = reader.scalar()
+            if name is None or is_fixed:
+                self.has_fixed = True
             if name is None:
                 self.entries.append(Entry(b"", None, start, reader.at, True))
             else:

@@ -113,7 +113,7 @@ class DubboRequest(RpcRequest):
                 payload = headers.encoded(payload)
             else:
                 payload = write_request(payload, fields_of(headers))
-        return make_frame(self.flags, 0, number, payload)
+        return make_frame(self.flags, self.frame[3], number, payload)
 
     def local_reply(self, status: i64, headers: Headers, body: bytes) -> RpcReply:
         """In hessian 2 whatever the call was in: each frame says its own, and all consumers read this one."""

@@ -88,6 +88,8 @@ class DubboHeaders(RpcHeaders):
         attachments = self.attachments()
         if attachments is None:
             return self._is_request
+        if not attachments.has_fixed:
+            return False
         return any(entry.is_fixed and entry.name.lower() == name for entry in attachments.entries)
 
     def _require(self, name: str) -> None:

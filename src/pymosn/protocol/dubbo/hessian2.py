@@ -127,6 +127,9 @@ class Hessian2Reader:
         if tag == _NULL:
             return None
         start: i64 = self.at + _length_bytes(tag)
+        if tag < 0x20:
+            self._chars(tag)
+            return _utf8(self.data[start : self.at])
         if tag != _STRING_CHUNK:
             self._skip_string(tag)
             return _utf8(self.data[start : self.at])
@@ -142,13 +145,13 @@ class Hessian2Reader:
         return _utf8(b"".join(parts))
 
     def is_text(self, lowered: bytes) -> bool:
-        """Reads one value; whether it is that string, which is in lower case, in any case of ASCII letters."""
+        """Reads one value; whether its text (see `scalar`) is `lowered`, but for the case of ASCII letters."""
         tag: i64 = self._next()
         size: i64 = len(lowered)
-        if tag >= 0x20 and _is_string(tag):
-            text = self.text()
+        if tag >= 0x20 or not lowered.isascii():
+            text = self.scalar()
             return text is not None and text.lower() == lowered
-        if tag != size or size >= 0x20 or size >= self.end - self.at:
+        if tag != size or size >= self.end - self.at:
             self.skip(1)
             return False
         start: i64 = self.at + 1
