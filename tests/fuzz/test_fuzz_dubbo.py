@@ -14,8 +14,8 @@ from hypothesis import strategies as st
 from tests import dubbo_frames as dubbo
 from tests.fuzz.test_fuzz_http1 import CUTS, SECONDS, fuzz
 from tests.unit.protocol.decoding import one_by_one, pieces
+from tests.unit.protocol.dubbo_messages import FRAMES
 from tests.unit.protocol.rpc_frames import decoded
-from tests.unit.protocol.test_dubbo_codec import FRAMES
 from tests.unit.protocol.test_dubbothrift_codec import FRAMES as THRIFT_FRAMES
 from tests.unit.protocol.test_tars_codec import FRAMES as TARS_FRAMES
 

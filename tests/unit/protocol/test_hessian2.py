@@ -8,7 +8,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from pymosn.protocol.dubbo.hessian2 import MAX_CLASSES, MAX_DEPTH, Hessian2Error, Hessian2Reader, write_text
+from pymosn.protocol.dubbo.hessian2 import MAX_CLASSES, MAX_DEPTH, Hessian2Error, Hessian2Reader
+from pymosn.protocol.dubbo.java_text import write_text
 
 POINT = b"C\x05Point\x92\x01x\x01y"  # a class with two fields
 VALUES = {

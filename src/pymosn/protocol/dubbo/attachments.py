@@ -7,7 +7,8 @@ from typing import Final
 from mypy_extensions import i64
 
 from pymosn.api.rpc import Field
-from pymosn.protocol.dubbo.hessian2 import Hessian2Error, Hessian2Reader, write_text
+from pymosn.protocol.dubbo.hessian2 import Hessian2Error, Hessian2Reader
+from pymosn.protocol.dubbo.java_text import write_text
 
 #: Attachments of one message that are looked at; with more of them none is.
 MAX_ATTACHMENTS: Final[i64] = 4096

@@ -12,7 +12,7 @@ from mypy_extensions import i64
 from pymosn.api.rpc import Field, RpcReply, RpcRequest, fields_of, is_changed
 from pymosn.core.headers import Headers
 from pymosn.protocol.dubbo.headers import DubboHeaders, write_reply, write_request
-from pymosn.protocol.dubbo.hessian2 import write_text
+from pymosn.protocol.dubbo.java_text import write_text
 
 HEADER_SIZE: Final[i64] = 16
 MAGIC: Final = b"\xda\xbb"

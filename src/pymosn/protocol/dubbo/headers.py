@@ -9,7 +9,8 @@ from mypy_extensions import i64
 from pymosn.api.rpc import Field, RpcHeaders
 from pymosn.core.headers import HeaderError, lower_name, to_bytes
 from pymosn.protocol.dubbo.attachments import Attachments, ReplyBody, RequestBody, RequestFront
-from pymosn.protocol.dubbo.hessian2 import Hessian2Error, write_text
+from pymosn.protocol.dubbo.hessian2 import Hessian2Error
+from pymosn.protocol.dubbo.java_text import write_text
 
 #: Fields of a request that stand in front of its arguments, in this order.
 HEAD: Final = (b"dubbo", b"service", b"version", b"method")

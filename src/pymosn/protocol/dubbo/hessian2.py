@@ -2,7 +2,7 @@
 
 The reader walks over values without making objects of them; it keeps count of what later values may refer to. It is
 linear in the bytes, whatever they claim: every value costs its sender a byte, references are not followed, and nesting is
-a list of numbers with a bound. Strings are what Java makes of them: lengths in UTF-16 units, surrogates in three bytes each.
+a list of numbers with a bound. Strings are Java's, see `java_text`.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ from typing import Final
 from mypy_extensions import i64
 
 from pymosn.core.chars import LOWER
+from pymosn.protocol.dubbo.java_text import to_utf8
 
 #: Values inside values, as deep as any are followed; Java's own reader overflows its stack before that.
 MAX_DEPTH: Final[i64] = 10_000
@@ -44,9 +45,6 @@ _LONG_AS_INT: Final[i64] = 0x59
 _LIST: Final[i64] = -1
 _KEY: Final[i64] = -2
 _VALUE: Final[i64] = -3
-
-#: Units of one chunk of a long string, as Java writes them.
-_CHUNK: Final[i64] = 0x8000
 
 
 def _sizes() -> bytes:
@@ -129,10 +127,10 @@ class Hessian2Reader:
         start: i64 = self.at + _length_bytes(tag)
         if tag < 0x20:
             self._chars(tag)
-            return _utf8(self.data[start : self.at])
+            return to_utf8(self.data[start : self.at])
         if tag != _STRING_CHUNK:
             self._skip_string(tag)
-            return _utf8(self.data[start : self.at])
+            return to_utf8(self.data[start : self.at])
         parts: list[bytes] = []
         while tag == _STRING_CHUNK:
             start = self.at + 2
@@ -142,7 +140,7 @@ class Hessian2Reader:
         start = self.at + _length_bytes(tag)
         self._skip_string(tag)
         parts.append(self.data[start : self.at])
-        return _utf8(b"".join(parts))
+        return to_utf8(b"".join(parts))
 
     def is_text(self, lowered: bytes) -> bool:
         """Reads one value; whether its text (see `scalar`) is `lowered`, but for the case of ASCII letters."""
@@ -428,55 +426,3 @@ def _length_bytes(tag: i64) -> i64:
 
 def _signed_32(value: i64) -> i64:
     return value - 0x100000000 if value >= 0x80000000 else value
-
-
-def _utf8(raw: bytes) -> bytes:
-    """Java's form of a string as UTF-8; bytes that no string can have stay as they are."""
-    if b"\xed" not in raw:
-        return raw
-    try:
-        units = raw.decode("utf-8", "surrogatepass").encode("utf-16-le", "surrogatepass")
-        return units.decode("utf-16-le").encode()
-    except UnicodeDecodeError:
-        return raw
-
-
-def write_text(value: bytes | None) -> bytes:
-    """A string of UTF-8 `value` as Java writes it, or null. Bytes that are no UTF-8 become U+FFFD."""
-    if value is None:
-        return b"N"
-    if len(value) < 0x20 and value.isascii():
-        return bytes((len(value),)) + value
-    try:
-        text = value.decode("utf-8", "surrogatepass")
-    except UnicodeDecodeError:
-        text = value.decode("utf-8", "replace")
-    raw = text.encode("utf-16-be", "surrogatepass")
-    units = [raw[i] * 0x100 + raw[i + 1] for i in range(0, len(raw), 2)]
-    parts: list[bytes] = []
-    start: i64 = 0
-    while len(units) - start > _CHUNK:
-        stop: i64 = start + _CHUNK
-        if 0xD800 <= units[stop - 1] < 0xDC00:
-            stop -= 1  # a pair stays in one chunk
-        parts.append(b"R" + _length(stop - start))
-        parts.append(_characters(units[start:stop]))
-        start = stop
-    rest = units[start:]
-    size: i64 = len(rest)
-    if size < 0x20:
-        parts.append(bytes((size,)))
-    elif size < 0x400:
-        parts.append(bytes((0x30 + (size >> 8), size & 0xFF)))
-    else:
-        parts.append(b"S" + _length(size))
-    parts.append(_characters(rest))
-    return b"".join(parts)
-
-
-def _length(size: i64) -> bytes:
-    return bytes((size >> 8, size & 0xFF))
-
-
-def _characters(units: list[int]) -> bytes:
-    return "".join([chr(unit) for unit in units]).encode("utf-8", "surrogatepass")
