@@ -1,6 +1,7 @@
 package interop;
 
 import java.io.IOException;
+import java.util.function.Function;
 
 /** What the programs of the suite share: they talk to the tests in lines. */
 public final class Peer {
@@ -12,6 +13,15 @@ public final class Peer {
         System.out.println("READY");
         while (System.in.read() >= 0) {
             continue;
+        }
+    }
+
+    /** Makes one call that takes so long, and says how it ended. */
+    public static void once(EchoService service, Function<Exception, String> kind, int milliseconds) {
+        try {
+            System.out.println("REPLY " + service.slow("once", milliseconds));
+        } catch (Exception e) {
+            System.out.println("FAILED " + kind.apply(e) + " " + String.valueOf(e.getMessage()).replace('\n', ' '));
         }
     }
 

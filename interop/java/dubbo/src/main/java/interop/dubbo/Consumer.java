@@ -25,7 +25,7 @@ public final class Consumer {
         if (args[3].equals("load")) {
             Load.run(service, Integer.parseInt(args[4]), Integer.parseInt(args[5]), Consumer::kind);
         } else if (args[3].equals("once")) {
-            once(service, Integer.parseInt(args[4]));
+            Peer.once(service, Consumer::kind, Integer.parseInt(args[4]));
         } else if (args[3].equals("wait")) {
             Peer.step("wait", "wait", () -> service.echo("wait"));
             Peer.serve();
@@ -42,14 +42,6 @@ public final class Consumer {
             return "rpc" + ((RpcException) e).getCode();
         }
         return e.getClass().getSimpleName();
-    }
-
-    private static void once(EchoService service, int milliseconds) {
-        try {
-            System.out.println("REPLY " + service.slow("once", milliseconds));
-        } catch (Exception e) {
-            System.out.println("FAILED " + kind(e) + " " + String.valueOf(e.getMessage()).replace('\n', ' '));
-        }
     }
 
     private static void steps(EchoService service) {

@@ -31,7 +31,7 @@ public final class Consumer {
         if (args[1].equals("load")) {
             Load.run(service, Integer.parseInt(args[2]), Integer.parseInt(args[3]), Consumer::kind);
         } else if (args[1].equals("once")) {
-            once(service, Integer.parseInt(args[2]));
+            Peer.once(service, Consumer::kind, Integer.parseInt(args[2]));
         } else if (args[1].equals("wait")) {
             Peer.step("wait", "wait", () -> service.echo("wait"));
             Peer.serve();
@@ -43,14 +43,6 @@ public final class Consumer {
 
     private static String kind(Exception e) {
         return e instanceof SofaRpcException ? "rpc" + ((SofaRpcException) e).getErrorType() : e.getClass().getSimpleName();
-    }
-
-    private static void once(EchoService service, int milliseconds) {
-        try {
-            System.out.println("REPLY " + service.slow("once", milliseconds));
-        } catch (Exception e) {
-            System.out.println("FAILED " + kind(e) + " " + String.valueOf(e.getMessage()).replace('\n', ' '));
-        }
     }
 
     private static void steps(EchoService service) {
