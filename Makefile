@@ -5,7 +5,7 @@ BIN     := $(VENV)/bin
 SOURCES := $(shell find src -name '*.py') setup.py pyproject.toml
 BUILT   := build/compiled
 
-.PHONY: run test test-interpreted test-compiled shows check format bench fuzz build docs clean hostile-page soak slow
+.PHONY: run test test-interpreted test-compiled shows check format bench fuzz build docs clean hostile-page soak slow interop
 
 run: build                       ## serve the two-hop example until Ctrl-C
 	PYTHONPATH=$(BUILT) $(BIN)/python -m pymosn start
@@ -46,6 +46,9 @@ soak: build                      ## SOAK_SECONDS (600) of mixed traffic over ups
 
 slow: build                      ## 10,000 idle connections and the modes of slowhttptest, two minutes
 	PYTHONPATH=$(BUILT) $(BIN)/python -m tests.load.slow
+
+interop: build                   ## against Apache Dubbo and SOFARPC, where Maven serves them
+	PYTHONPATH=$(BUILT) $(BIN)/python -m pytest interop
 
 build: $(BUILT)/build-kind       ## compile the data path
 

@@ -242,6 +242,8 @@ class RpcDecoder(Decoder):
         self.reply: RpcReply | None = None
         #: The frame that answers a HEARTBEAT; empty where the protocol wants no answer.
         self.answer: bytes = b""
+        #: Whether it reads what an upstream sends: for a protocol whose frames alone do not tell a reply from a request.
+        self.is_client = False
         self._max_frame: i64 = max_frame
         self._buffer: bytes = b""
         self._at: i64 = 0

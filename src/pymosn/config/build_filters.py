@@ -14,6 +14,7 @@ from pymosn.config.schema import StreamFilter as FilterConfig
 from pymosn.config.schema.stream_filters import NO_OP_STREAM_FILTERS
 from pymosn.core.counters import Metrics
 from pymosn.core.log import Log
+from pymosn.filters.stream.dubbo_stream import DubboStreamFilter
 from pymosn.filters.stream.mirror import MirrorFilter
 from pymosn.filters.stream.python import FilterConfigError, FilterLoadError, load_file, load_installed, source_digest
 from pymosn.proxy.filter_chain import NamedFilter, StreamFilters
@@ -103,6 +104,8 @@ class FilterBuilder:
     def _load(self, entry: FilterConfig) -> StreamFilter:
         if entry.type == "mirror":
             return MirrorFilter(dict(entry.config))
+        if entry.type == "dubbo_stream":
+            return DubboStreamFilter(dict(entry.config))
         if entry.type != "python":
             return load_installed(entry.type, dict(entry.config))
         settings = {key: value for key, value in entry.config.items() if key not in ("path", "class")}

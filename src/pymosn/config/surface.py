@@ -29,6 +29,7 @@ STREAM_FILTERS: Final[tuple[Row, ...]] = (
     ("python", _W, "pymosn's own: a filter in Python"),
     ("mirror", _W, "how many copies, or broadcast; mirroring itself acts without it too"),
     ("healthcheck", _I, "no such filter in MOSN either, but its samples name it"),
+    ("dubbo_stream", _W, "without MOSN's metrics per service and method"),
     *(
         (name, _P, _REFUSED)
         for name in (
@@ -41,7 +42,6 @@ STREAM_FILTERS: Final[tuple[Row, ...]] = (
             "flowControlFilter",
             "fault_tolerance",
             "transcoder",
-            "dubbo_stream",
             "grpc_metric",
             "seata",
             "proxywasm",
@@ -57,13 +57,13 @@ LISTENER_FILTERS: Final[tuple[Row, ...]] = (("original_dst", _W, "acts with use_
 
 PROTOCOLS: Final[tuple[Row, ...]] = (
     ("Http1", _W, "HTTP/1.0 and HTTP/1.1, streaming both ways"),
-    ("Auto", _W, "tries Http1, bolt, boltv2, in this order; in MOSN the order is random"),
+    ("Auto", _W, "tries Http1, bolt, boltv2, dubbo, dubbo-thrift, tars, in this order; in MOSN the order is random"),
     ("Http2", _P, _REFUSED),
     ("bolt", _W, "both versions on one connection; recognised by more than its first byte; frames are bounded"),
     ("boltv2", _W, "as bolt; the CRC is checked and made anew"),
-    ("dubbo", _P, _REFUSED),
-    ("dubbo-thrift", _P, _REFUSED),
-    ("tars", _P, _REFUSED),
+    ("dubbo", _W, "any serialization; attachments on any listener, read when something asks for them"),
+    ("dubbo-thrift", _W, "with or without the path that later versions of Dubbo write"),
+    ("tars", _W, "versions 1 to 3; failures are answered, which MOSN does not do"),
     ("X", _W, "the old name for the protocols in extend_config.sub_protocol"),
 )
 
@@ -241,7 +241,7 @@ EXAMPLES: Final[tuple[Row, ...]] = (
     ("filter/jwtauthn/config.json", _P, "jwt_authn"),
     ("filter/transcoder/*", _P, "transcoder, bolt"),
     ("filter/dubbo/*", _P, "xDS, dubbo"),
-    ("dubbo/*", _P, "dubbo"),
+    ("dubbo/client_config.json, server_config.json", _W, "our own copies of its shape: examples/dubbo"),
     ("slow-start-sample/config.json", _P, "loads; weights, slow start and health checks have no effect yet"),
     ("tproxy/*", _W, "HTTP/1.1 only"),
     ("trace/*", _P, "loads; no traces are recorded"),

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import Final
 
+from mypy_extensions import i64
+
 _DIGITS: Final = b"0123456789"
 _ALPHA: Final = b"abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ"
 
@@ -36,3 +38,19 @@ LOWER: Final = bytes([byte + 32 if 65 <= byte <= 90 else byte for byte in range(
 
 #: Bytes that RFC 3986 section 2.3 calls unreserved: their percent-encoding means nothing.
 UNRESERVED: Final = table(b"-._~" + _DIGITS + _ALPHA)
+
+
+def decimal(text: bytes) -> i64:
+    """The number that 1 to 9 ASCII digits say; -1 for anything else."""
+    size: i64 = len(text)
+    if size < 1 or size > 9:
+        return -1
+    value: i64 = 0
+    i: i64 = 0
+    while i < size:
+        digit: i64 = text[i] - 48
+        if digit < 0 or digit > 9:
+            return -1
+        value = value * 10 + digit
+        i += 1
+    return value

@@ -6,6 +6,9 @@ from pymosn.api.stream import StreamProtocol
 from pymosn.core.registry import Registry
 from pymosn.protocol.bolt.frames import V1, V2
 from pymosn.protocol.bolt.spec import BoltSpec
+from pymosn.protocol.dubbo.spec import DubboSpec
+from pymosn.protocol.dubbothrift.spec import ThriftSpec
+from pymosn.protocol.tars.spec import TarsSpec
 from pymosn.stream.http1.protocol import Http1Protocol
 from pymosn.stream.multiplexed.protocol import MultiplexedProtocol
 
@@ -16,6 +19,9 @@ def built_protocols() -> list[StreamProtocol]:
         Http1Protocol(),
         MultiplexedProtocol(BoltSpec(V1)),
         MultiplexedProtocol(BoltSpec(V2)),
+        MultiplexedProtocol(DubboSpec()),
+        MultiplexedProtocol(ThriftSpec()),
+        MultiplexedProtocol(TarsSpec()),
     ]
 
 

@@ -16,7 +16,7 @@ from pymosn.config.schema import Listener, MosnConfig, TlsContext
 from pymosn.config.transport import decode, encode, pack, unpack_table
 
 ROOT = Path(__file__).parents[3]
-EXAMPLES = sorted((ROOT / "examples" / "http").glob("*.[jy]*"))
+EXAMPLES = sorted((ROOT / "examples").glob("*/*.[jy]*"))
 
 
 def test_a_dump_loads_as_the_same_configuration() -> None:

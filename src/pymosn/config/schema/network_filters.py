@@ -74,6 +74,12 @@ class BoltSettings(Block, kw_only=True):
     max_frame_size: Annotated[FrameSize, own("bytes of one request; beyond it the connection is closed")] = 16 * 1024 * 1024
 
 
+class FrameSettings(Block, kw_only=True):
+    """`proxy.extend_config.dubbo`, `dubbo-thrift` and `tars`."""
+
+    max_frame_size: Annotated[FrameSize, own("bytes of one request; beyond it the connection is closed")] = 16 * 1024 * 1024
+
+
 class ProtocolSettings(Block, kw_only=True):
     """Settings by protocol name. For a single protocol MOSN also takes them flat; reading makes both the same."""
 
@@ -81,11 +87,17 @@ class ProtocolSettings(Block, kw_only=True):
     Http2: Annotated[Http2Settings | None, planned("HTTP/2 is not built yet")] = None
     bolt: BoltSettings = msgspec.field(default_factory=BoltSettings)
     boltv2: BoltSettings = msgspec.field(default_factory=BoltSettings)
+    dubbo: FrameSettings = msgspec.field(default_factory=FrameSettings)
+    dubbo_thrift: FrameSettings = msgspec.field(default_factory=FrameSettings, name="dubbo-thrift")
+    tars: FrameSettings = msgspec.field(default_factory=FrameSettings)
     sub_protocol: Annotated[str, works("one name or a comma list; counts where downstream_protocol is X")] = ""
     installed: Annotated[dict[str, AnyMap], own("settings of protocols from installed packages, by their name")] = {}
 
     def of(self, protocol: str) -> dict[str, object]:
         """The settings of one RPC protocol."""
+        frames = {"dubbo": self.dubbo, "dubbo-thrift": self.dubbo_thrift, "tars": self.tars}.get(protocol)
+        if frames is not None:
+            return {"max_frame_size": frames.max_frame_size}
         block = {"bolt": self.bolt, "boltv2": self.boltv2}.get(protocol)
         if block is None:
             return dict(self.installed.get(protocol, {}))

@@ -157,9 +157,9 @@ class Transcoder(Block, kw_only=True):
 
 
 class DubboStream(Block, kw_only=True):
-    """`dubbo_stream`."""
+    """`dubbo_stream`: virtual hosts by service, subsets by an attachment."""
 
-    subset: str = ""
+    subset: Annotated[str, works("a header or attachment whose value the host's metadata must have")] = ""
 
 
 class Seata(Block, kw_only=True):
@@ -223,4 +223,4 @@ LISTENER_FILTERS: dict[str, type[Block]] = {"original_dst": OriginalDst}
 
 # Names in MOSN's own samples that stand for no filter in MOSN.
 NO_OP_STREAM_FILTERS = frozenset({"healthcheck"})
-BUILT_STREAM_FILTERS = frozenset({"python", "mirror"})
+BUILT_STREAM_FILTERS = frozenset({"python", "mirror", "dubbo_stream"})

@@ -49,6 +49,7 @@ class MultiplexedClient(NetworkFilter):
         self._owner = owner
         self._spec = spec
         self._decoder = spec.decoder(max_frame)
+        self._decoder.is_client = True
         self.connection: Connection = Connection()
         #: Whether it is counted among the connections of its host.
         self.is_counted = False

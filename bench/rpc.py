@@ -1,13 +1,13 @@
-"""`python -m bench.bolt`: CPU per Bolt request of pymosn beside the byte relay: 1 KiB echoed, 64 in flight on 8 connections.
+"""`python -m bench.rpc bolt` or `dubbo`: CPU per request of pymosn beside the byte relay: 1 KiB echoed, 64 in flight on 8
+connections.
 
 Rows: the relay (the floor), frames forwarded as they came, and frames that a header filter has encoded anew. Load and
-upstream share the other core. `serve PORT` and `load PORT SECONDS` are its own child processes.
+upstream share the other core. `serve PORT` and `load PORT SECONDS`, behind the protocol, are its own child processes.
 """
 
 import argparse
 import asyncio
 import json
-import struct
 import sys
 import tempfile
 import time
@@ -19,45 +19,17 @@ import uvloop
 from bench import measure
 from bench.machine import choose_cores, free_port
 from bench.processes import Processes
+from bench.rpc_frames import WIRES, Wire
 
-CONNECTIONS, IN_FLIGHT, BODY = 8, 8, 1024
-HEADERS = {
-    "service": "com.example.Echo:1.0",
-    "sofa_head_target_service": "com.example.Echo:1.0",
-    "sofa_head_method_name": "echo",
-    "rpc_trace_context.sofaTraceId": "c00002021795562785345100115746",
-    "rpc_trace_context.sofaRpcId": "0",
-    "x-user": "alice",
-}
-
-
-def block() -> bytes:
-    """The header map of each request."""
-    texts = [text.encode() for pair in HEADERS.items() for text in pair]
-    return b"".join(struct.pack(">I", len(text)) + text for text in texts)
-
-
-CLASS = b"com.alipay.sofa.rpc.core.request.SofaRequest"
-REQUEST_TAIL = struct.pack(">HHI", len(CLASS), len(block()), BODY) + CLASS + block() + bytes(BODY)
-REPLY_TAIL = struct.pack(">HHI", len(CLASS), 0, BODY) + CLASS + bytes(BODY)
-
-
-def request(number: int) -> bytes:
-    """A request with that id."""
-    return b"\x01\x01\x00\x01\x01" + number.to_bytes(4, "big") + b"\x01\xff\xff\xff\xff" + REQUEST_TAIL
-
-
-def reply(number: bytes) -> bytes:
-    """The reply to the request with that id."""
-    return b"\x01\x00\x00\x02\x01" + number + b"\x01\x00\x00" + REPLY_TAIL
+CONNECTIONS, IN_FLIGHT = 8, 8
 
 
 class Framed(asyncio.Protocol):
     """Cuts frames out of what comes; all that one read brought is answered with one write."""
 
-    head = 22
-
-    def __init__(self) -> None:
+    def __init__(self, wire: Wire, is_server: bool) -> None:
+        self.wire = wire
+        self.head = wire.heads[0 if is_server else 1]
         self.rest = b""
         self.transport: asyncio.Transport | None = None
 
@@ -68,11 +40,10 @@ class Framed(asyncio.Protocol):
         data = self.rest + data
         at, out = 0, []
         while len(data) - at >= self.head:
-            sizes = struct.unpack_from(">HHI", data, at + self.head - 8)
-            size = self.head + sum(sizes)
+            size = self.wire.size(data, at, self.head)
             if len(data) - at < size:
                 break
-            answer = self.answer(data[at + 5 : at + 9])
+            answer = self.answer(data[at + self.wire.id_at : at + self.wire.id_at + self.wire.id_size])
             if answer:
                 out.append(answer)
             at += size
@@ -82,18 +53,17 @@ class Framed(asyncio.Protocol):
 
     def answer(self, number: bytes) -> bytes:
         """What is sent back for a frame with that id."""
-        return reply(number)
+        return self.wire.reply(number)
 
 
 class Caller(Framed):
     """Keeps IN_FLIGHT requests under way, and counts the replies."""
 
-    head = 20
     done = 0
     ends = 0.0
 
-    def __init__(self) -> None:
-        super().__init__()
+    def __init__(self, wire: Wire) -> None:
+        super().__init__(wire, False)
         self.last = 0
         self.waiting: set[bytes] = set()
 
@@ -103,8 +73,8 @@ class Caller(Framed):
 
     def next(self) -> bytes:
         self.last += 1
-        self.waiting.add(self.last.to_bytes(4, "big"))
-        return request(self.last)
+        self.waiting.add(self.last.to_bytes(self.wire.id_size, "big"))
+        return self.wire.request(self.last)
 
     def answer(self, number: bytes) -> bytes:
         self.waiting.remove(number)  # KeyError: a reply that was not asked for
@@ -112,25 +82,27 @@ class Caller(Framed):
         return self.next() if time.monotonic() < Caller.ends else b""
 
 
-async def serve(port: int) -> None:
+async def serve(wire: Wire, port: int) -> None:
     """The upstream."""
-    server = await asyncio.get_running_loop().create_server(Framed, "127.0.0.1", port, backlog=1024)
+    loop = asyncio.get_running_loop()
+    server = await loop.create_server(lambda: Framed(wire, True), "127.0.0.1", port, backlog=1024)
     await server.serve_forever()
 
 
-async def load(port: int, seconds: float) -> None:
+async def load(wire: Wire, port: int, seconds: float) -> None:
     """The load; prints how many requests were answered. All of them must be."""
     Caller.ends = time.monotonic() + seconds
     loop = asyncio.get_running_loop()
-    callers = [(await loop.create_connection(Caller, "127.0.0.1", port))[1] for _ in range(CONNECTIONS)]
+    made = [await loop.create_connection(lambda: Caller(wire), "127.0.0.1", port) for _ in range(CONNECTIONS)]
+    callers = [caller for _, caller in made]
     while any(caller.waiting for caller in callers):
         await asyncio.sleep(0.01)
     print(Caller.done)
 
 
-def configuration(port: int, upstream: int, filters: bool) -> dict[str, object]:
+def configuration(protocol: str, port: int, upstream: int, filters: bool) -> dict[str, object]:
     """pymosn's."""
-    proxy = {"type": "proxy", "config": {"downstream_protocol": "bolt", "router_config_name": "r"}}
+    proxy = {"type": "proxy", "config": {"downstream_protocol": protocol, "router_config_name": "r"}}
     route = {"match": {"headers": [{"name": "service", "value": ".*"}]}, "route": {"cluster_name": "c"}}
     path = str(Path(__file__).with_name("filters.py"))
     header_filter = {"type": "python", "config": {"path": path, "class": "HeaderFilter", "number": 1}}
@@ -150,13 +122,14 @@ def configuration(port: int, upstream: int, filters: bool) -> dict[str, object]:
 def main() -> int:
     """Measures in alternating rounds; prints a table."""
     arguments = argparse.ArgumentParser(description=__doc__)
+    arguments.add_argument("protocol", choices=WIRES)
     arguments.add_argument("--seconds", type=float, default=2.0)
     arguments.add_argument("--rounds", type=int, default=5)
     given = arguments.parse_args()
     cores = choose_cores()
     with tempfile.TemporaryDirectory() as directory, Processes(Path(directory)) as processes:
         upstream = free_port()
-        serving = processes.start("upstream", [sys.executable, "-m", "bench.bolt", "serve", str(upstream)], cores.load)
+        serving = processes.start("upstream", [*command_of(given.protocol), "serve", str(upstream)], cores.load)
         processes.wait_for_port("upstream", serving, upstream)
         ports: dict[str, tuple[int, list[int]]] = {}
         for name in ("relay", "raw frame", "encoded anew"):
@@ -164,25 +137,40 @@ def main() -> int:
             command = [sys.executable, "-m", "bench.relay", str(port), str(upstream)]
             if name != "relay":
                 file = Path(directory, f"{name.split()[0]}.json")
-                file.write_text(json.dumps(configuration(port, upstream, name != "raw frame")))
+                file.write_text(json.dumps(configuration(given.protocol, port, upstream, name != "raw frame")))
                 command = [sys.executable, "-m", "pymosn", "start", "-c", str(file)]
             process = processes.start(name, command, cores.proxy)
             processes.wait_for_port(name, process, port)
-            ports[name] = port, measure.children(process.pid) or [process.pid]
+            ports[name] = port, [process.pid] if name == "relay" else workers(process.pid)
         rounds: dict[str, list[float]] = {name: [] for name in ports}
         for _ in range(given.rounds):
             for name, (port, pids) in ports.items():
-                rounds[name].append(cost(processes, cores.load, port, pids, given.seconds))
+                rounds[name].append(cost(processes, given.protocol, cores.load, port, pids, given.seconds))
     floor = median(rounds["relay"])
     for name, figures in rounds.items():
         print(f"{name:14} {median(figures):6.2f} us CPU a request, {median(figures) / floor:5.2f} x the relay")
     return 0
 
 
-def cost(processes: Processes, core: int, port: int, pids: list[int], seconds: float) -> float:
+def workers(pid: int) -> list[int]:
+    """The workers of a pymosn, which has bound its ports already."""
+    deadline = time.monotonic() + 30
+    while not (found := measure.children(pid)):
+        if time.monotonic() > deadline:
+            raise SystemExit("pymosn has no worker")
+        time.sleep(0.05)
+    return found
+
+
+def command_of(protocol: str) -> list[str]:
+    """This program for one protocol, as a child process."""
+    return [sys.executable, "-m", "bench.rpc", protocol]
+
+
+def cost(processes: Processes, protocol: str, core: int, port: int, pids: list[int], seconds: float) -> float:
     """Microseconds of CPU of `pids` for each request of one run."""
     before = measure.read_cpu(pids)
-    command = [sys.executable, "-m", "bench.bolt", "load", str(port), str(seconds)]
+    command = [*command_of(protocol), "load", str(port), str(seconds)]
     process = processes.start("load", command, core)
     code = process.wait(seconds + 30)
     if code:
@@ -192,9 +180,9 @@ def cost(processes: Processes, core: int, port: int, pids: list[int], seconds: f
 
 
 if __name__ == "__main__":
-    if sys.argv[1:2] == ["serve"]:
-        uvloop.run(serve(int(sys.argv[2])))
-    elif sys.argv[1:2] == ["load"]:
-        uvloop.run(load(int(sys.argv[2]), float(sys.argv[3])))
+    if sys.argv[2:3] == ["serve"]:
+        uvloop.run(serve(WIRES[sys.argv[1]](), int(sys.argv[3])))
+    elif sys.argv[2:3] == ["load"]:
+        uvloop.run(load(WIRES[sys.argv[1]](), int(sys.argv[3]), float(sys.argv[4])))
     else:
         sys.exit(main())

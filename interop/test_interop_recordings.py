@@ -1,0 +1,27 @@
+"""Java talks to Java through a relay: the peers of the suite work, and the recorded frames are still what they say.
+
+PYMOSN_RECORD=1 writes tests/fixtures anew.
+"""
+
+from __future__ import annotations
+
+import os
+
+import pytest
+
+from interop.recording import RECORDINGS, keep, kept
+
+pytestmark = [pytest.mark.usefixtures("java"), pytest.mark.timeout(180)]
+
+
+@pytest.mark.parametrize("folder", RECORDINGS)
+def test_the_recordings_are_what_the_peers_say(folder: str) -> None:
+    frames = RECORDINGS[folder]()
+    if os.environ.get("PYMOSN_RECORD"):
+        keep(folder, frames)
+    known = kept(folder)
+    assert set(frames) == set(known)
+    # The ids differ from run to run, and so do maps and stack traces in their order; all else is of one length.
+    for name in frames:
+        if not name.startswith(("fail", "generic")):
+            assert len(frames[name]) == len(known[name]), name

@@ -1,0 +1,201 @@
+"""The map of attachments at the end of a body: taken out when somebody asks, written back with all else byte by byte."""
+
+from __future__ import annotations
+
+from typing import Final
+
+from mypy_extensions import i64
+
+from pymosn.api.rpc import Field
+from pymosn.protocol.dubbo.hessian2 import Hessian2Error, Hessian2Reader
+from pymosn.protocol.dubbo.java_text import write_text
+
+#: Attachments of one message that are looked at; with more of them none is.
+MAX_ATTACHMENTS: Final[i64] = 4096
+
+
+class Entry:
+    """One attachment: as a field, and where its bytes are.
+
+    The value is None for null and for what no header can show: dates, binary, containers.
+    """
+
+    def __init__(self, name: bytes, value: bytes | None, start: i64, end: i64, is_fixed: bool) -> None:
+        """`is_fixed`: other values may refer to something in it, so it has to stay where it is."""
+        self.name = name
+        self.value = value
+        self.start: i64 = start
+        self.end: i64 = end
+        self.is_fixed = is_fixed
+
+
+class Attachments:
+    """The attachments of `body`, which begin where `reader` stands. Hessian2Error when they cannot be read."""
+
+    def __init__(self, body: bytes, reader: Hessian2Reader) -> None:
+        self.body = body
+        self.entries: list[Entry] = []
+        self.has_fixed = False
+        #: Where the map begins, where its entries do, and where they end.
+        self.start: i64 = reader.at
+        self.is_null = not reader.open_map()
+        self.first: i64 = reader.at
+        if not self.is_null:
+            self._read(reader)
+        self.end: i64 = reader.at
+
+    def _read(self, reader: Hessian2Reader) -> None:
+        while not reader.at_end():
+            start: i64 = reader.at
+            name = reader.scalar()
+            if len(self.entries) >= MAX_ATTACHMENTS:
+                raise Hessian2Error(f"more than {MAX_ATTACHMENTS} attachments")
+            is_fixed = reader.holds()
+            value = reader.scalar()
+            if name is None or is_fixed:
+                self.has_fixed = True
+            if name is None:
+                self.entries.append(Entry(b"", None, start, reader.at, True))
+            else:
+                self.entries.append(Entry(name, value, start, reader.at, is_fixed))
+
+    def fields(self) -> list[Field]:
+        """Name and value of each, in order."""
+        found: list[Field] = []
+        for entry in self.entries:
+            found.append((entry.name, entry.value))
+        return found
+
+    def written(self, fields: list[Field]) -> list[bytes]:
+        """The map with `fields` as its entries, in parts. An entry still there, in the old order, keeps its bytes."""
+        body = self.body
+        if self.is_null:
+            parts = [b"H" if fields else b"N"]
+        else:
+            parts = [body[self.start : self.first]]
+        place: i64 = 0
+        for field in fields:
+            found: i64 = self._place(field, place)
+            if found < 0:
+                parts.append(write_text(field[0]))
+                parts.append(write_text(field[1]))
+            else:
+                entry = self.entries[found]
+                parts.append(body[entry.start : entry.end])
+                place = found + 1
+        if fields or not self.is_null:
+            parts.append(b"Z")
+        return parts
+
+    def _place(self, field: Field, start: i64) -> i64:
+        """Which entry from `start` on says the same as `field`; -1 for none."""
+        i: i64 = start
+        while i < len(self.entries):
+            entry = self.entries[i]
+            if entry.name == field[0] and entry.value == field[1]:
+                return i
+            i += 1
+        return -1
+
+
+def argument_count(types: bytes) -> i64:
+    """How many arguments a parameter type descriptor names, such as `Ljava/lang/String;[I`. Hessian2Error if it is none."""
+    count: i64 = 0
+    i: i64 = 0
+    size: i64 = len(types)
+    while i < size:
+        kind: i64 = types[i]
+        if kind == 0x4C:  # L...;
+            i = types.find(b";", i)
+            if i < 0:
+                raise Hessian2Error("an argument type has no end")
+            count += 1
+        elif kind in b"VZBCDFIJS":
+            count += 1
+        elif kind != 0x5B:  # [ only says that one dimension more follows
+            raise Hessian2Error(f"no argument type begins with 0x{kind:02x}")
+        i += 1
+    return count
+
+
+class RequestFront:
+    """What a request says in front of its arguments: the protocol's version, and who is called."""
+
+    def __init__(self) -> None:
+        self.dubbo: bytes | None = None
+        self.service: bytes | None = None
+        self.version: bytes | None = None
+        self.method: bytes | None = None
+
+    def attachments(self) -> Attachments:
+        """Reads the attachments behind the arguments. Hessian2Error when they cannot be read."""
+        raise NotImplementedError
+
+    def attachment(self, name: bytes) -> bytes | None:
+        """The first one of that name (lower case) that has a value. Hessian2Error when they cannot be read so far."""
+        raise NotImplementedError
+
+
+class RequestBody(RequestFront):
+    """The body of a request in hessian 2: the strings in front, the arguments, which are skipped, and the attachments."""
+
+    def __init__(self, body: bytes) -> None:
+        """Reads the strings in front. Hessian2Error when they are not there."""
+        super().__init__()
+        reader = Hessian2Reader(body)
+        self.body = body
+        self.dubbo = reader.text()
+        self.service_at: i64 = reader.at
+        self.service = reader.text()
+        self.version_at: i64 = reader.at
+        self.version = reader.text()
+        self.method_at: i64 = reader.at
+        self.method = reader.text()
+        #: Where the parameter types begin.
+        self.types_at: i64 = reader.at
+
+    def attachments(self) -> Attachments:
+        return Attachments(self.body, self._behind_arguments())
+
+    def attachment(self, name: bytes) -> bytes | None:
+        reader = self._behind_arguments()
+        if reader.open_map():
+            while not reader.at_end():
+                if not reader.is_text(name):
+                    reader.skip(1)
+                    continue
+                value = reader.scalar()
+                if value is not None:
+                    return value
+        return None
+
+    def _behind_arguments(self) -> Hessian2Reader:
+        reader = Hessian2Reader(self.body)
+        reader.at = self.types_at  # strings in front define nothing
+        types = reader.text()
+        if types is not None:
+            reader.skip(argument_count(types))
+        if reader.at == reader.end:
+            raise Hessian2Error("there are no attachments")
+        return reader
+
+
+class ReplyBody:
+    """The body of a reply whose status is OK, in hessian 2: what kind of result, the result, attachments."""
+
+    def __init__(self, body: bytes) -> None:
+        """Reads the kind. Hessian2Error when it is none."""
+        self.body = body
+        self._reader = Hessian2Reader(body)
+        #: 0 exception, 1 value, 2 null; 3 to 5 the same with attachments.
+        self.kind: i64 = self._reader.integer()
+        if self.kind < 0 or self.kind > 5:
+            raise Hessian2Error(f"no result is of kind {self.kind}")
+
+    def attachments(self) -> Attachments:
+        """Skips the result and reads the attachments. To be called once. Hessian2Error when there are none to be read."""
+        if self.kind < 3:
+            raise Hessian2Error("this kind of result has no attachments")
+        if self.kind != 5:
+            self._reader.skip(1)
+        return Attachments(self.body, self._reader)

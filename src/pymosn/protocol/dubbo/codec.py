@@ -1,0 +1,113 @@
+"""Cutting and reading the frames of Dubbo, of either direction."""
+
+from __future__ import annotations
+
+import contextlib
+from typing import Final
+
+from mypy_extensions import i64
+
+from pymosn.api.protocol import GOAWAY, HEARTBEAT, HEARTBEAT_ACK, IGNORE, ONE_WAY, REPLY, REQUEST, ProtocolError
+from pymosn.api.rpc import RpcDecoder
+from pymosn.core.chars import decimal
+from pymosn.core.failure import BAD_FRAME
+from pymosn.protocol.dubbo.attachments import RequestBody
+from pymosn.protocol.dubbo.fastjson2 import Fastjson2Body
+from pymosn.protocol.dubbo.frames import (
+    EVENT_FLAG,
+    FASTJSON2,
+    HEADER_SIZE,
+    HESSIAN2,
+    OK,
+    REQUEST_FLAG,
+    SERIALIZATION,
+    TWO_WAY_FLAG,
+    DubboReply,
+    DubboRequest,
+    http_status,
+    make_frame,
+)
+from pymosn.protocol.dubbo.headers import DubboHeaders, DubboReplyHeaders, DubboRequestHeaders, NoHeaders
+from pymosn.protocol.dubbo.hessian2 import Hessian2Error
+
+#: An attachment of Dubbo 3: the milliseconds that the consumer waits.
+_TIMEOUT: Final = b"timeout"
+
+
+class DubboDecoder(RpcDecoder):
+    """Decodes either direction. A request in hessian 2 is read as far as its method; no more, until somebody asks.
+
+    Its attachments are looked at when they seem to hold a time-out. What cannot be read there is forwarded unread.
+    """
+
+    def frame_size(self, data: bytes, start: i64, end: i64) -> i64:
+        if data[start] != 0xDA or (start + 1 < end and data[start + 1] != 0xBB):
+            raise ProtocolError(BAD_FRAME, "no frame of Dubbo begins so")
+        if end - start < HEADER_SIZE:
+            return 0
+        size: i64 = data[start + 12] * 0x1000000 + data[start + 13] * 0x10000 + data[start + 14] * 0x100 + data[start + 15]
+        return HEADER_SIZE + size
+
+    def read(self, frame: bytes) -> i64:
+        self.number = _number(frame)
+        flags: i64 = frame[2]
+        if flags & EVENT_FLAG != 0:
+            return self._read_event(frame, flags)
+        if flags & REQUEST_FLAG != 0:
+            return self._read_request(frame, flags)
+        payload = frame[HEADER_SIZE:]
+        status: i64 = frame[3]
+        headers: DubboHeaders
+        if flags & SERIALIZATION == HESSIAN2 and status == OK:
+            headers = DubboReplyHeaders(payload)
+        else:
+            headers = NoHeaders(False, "it is an error, or not in hessian 2")
+        self.reply = DubboReply(headers, http_status(status), frame, payload, flags)
+        return REPLY
+
+    def _read_request(self, raw: bytes, flags: i64) -> i64:
+        payload = raw[HEADER_SIZE:]
+        headers: DubboHeaders
+        if flags & SERIALIZATION == HESSIAN2:
+            try:
+                headers = DubboRequestHeaders(RequestBody(payload))
+            except Hessian2Error as error:
+                raise ProtocolError(BAD_FRAME, f"request {self.number} does not say whom it calls: {error}") from None
+        else:
+            headers = _opaque(payload, flags & SERIALIZATION)
+        request = DubboRequest(headers, self.number, raw, payload, flags)
+        if payload.find(_TIMEOUT) >= 0:
+            milliseconds = headers.scan(_TIMEOUT)
+            seconds = -1.0 if milliseconds is None else decimal(milliseconds) / 1000
+            if seconds > 0:
+                request.has_timeout = True
+                request.timeout = seconds
+        self.request = request
+        return ONE_WAY if request.is_one_way else REQUEST
+
+    def _read_event(self, raw: bytes, flags: i64) -> i64:
+        if flags & REQUEST_FLAG == 0:
+            return HEARTBEAT_ACK
+        if flags & TWO_WAY_FLAG != 0:
+            # Its body is null, in whatever serialization, and so is that of the answer.
+            self.answer = make_frame(flags - REQUEST_FLAG - TWO_WAY_FLAG, OK, self.number, raw[HEADER_SIZE:])
+            return HEARTBEAT
+        # "R": the provider takes no more calls; "W": it does again. Short strings end so in every serialization.
+        return GOAWAY if raw.endswith(b"R") and len(raw) > HEADER_SIZE else IGNORE
+
+
+def _number(frame: bytes) -> i64:
+    """The id: 64 bits with a sign."""
+    high: i64 = frame[4] * 0x1000000 + frame[5] * 0x10000 + frame[6] * 0x100 + frame[7]
+    low: i64 = frame[8] * 0x1000000 + frame[9] * 0x10000 + frame[10] * 0x100 + frame[11]
+    if high >= 0x80000000:
+        high -= 0x100000000
+    return high * 0x100000000 + low
+
+
+def _opaque(payload: bytes, serialization: i64) -> DubboHeaders:
+    """The headers of a request that is not in hessian 2: what stands in front where that is known, or none."""
+    if serialization == FASTJSON2:
+        with contextlib.suppress(ValueError):
+            return DubboRequestHeaders(Fastjson2Body(payload))
+    return NoHeaders(True, f"it is in serialization {serialization}, not in hessian 2")

@@ -1,0 +1,182 @@
+"""The messages of Dubbo: a header of 16 bytes, and a body that the header's serialization says how to read.
+
+0xdabb | flags | status | id (8) | length of the body (4) | body
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+from mypy_extensions import i64
+
+from pymosn.api.rpc import Field, RpcReply, RpcRequest, fields_of, is_changed
+from pymosn.core.headers import Headers
+from pymosn.protocol.dubbo.headers import DubboHeaders, write_reply, write_request
+from pymosn.protocol.dubbo.java_text import write_text
+
+HEADER_SIZE: Final[i64] = 16
+MAGIC: Final = b"\xda\xbb"
+
+# Flags; the five bits below are the serialization.
+REQUEST_FLAG: Final[i64] = 0x80
+TWO_WAY_FLAG: Final[i64] = 0x40
+EVENT_FLAG: Final[i64] = 0x20
+SERIALIZATION: Final[i64] = 0x1F
+HESSIAN2: Final[i64] = 2
+FASTJSON2: Final[i64] = 23
+
+OK: Final[i64] = 20
+CLIENT_TIMEOUT: Final[i64] = 30
+SERVER_TIMEOUT: Final[i64] = 31
+BAD_REQUEST: Final[i64] = 40
+BAD_RESPONSE: Final[i64] = 50
+SERVICE_NOT_FOUND: Final[i64] = 60
+SERVICE_ERROR: Final[i64] = 70
+SERVER_ERROR: Final[i64] = 80
+EXHAUSTED: Final[i64] = 100
+
+#: The protocol version from which on a consumer takes attachments in replies.
+_REPLY_ATTACHMENTS: Final = b"2.0.2"
+
+#: What the text of a failure says behind its status, as MOSN's does.
+_REASONS: Final[dict[int, bytes]] = {
+    400: b"bad request",
+    403: b"permission denied",
+    404: b"router unavailable",
+    500: b"internal error",
+    502: b"no health upstream",
+    503: b"upstream overflow",
+    504: b"timeout",
+}
+
+
+def failure_text(status: i64) -> bytes:
+    """What a local reply says of a failure: `404|router unavailable`."""
+    return b"%d|%s" % (status, _REASONS.get(status, b"unknown"))
+
+
+def http_status(status: i64) -> i64:
+    """The HTTP status that corresponds to one of Dubbo's."""
+    if status == OK:
+        return 200
+    if status in (CLIENT_TIMEOUT, SERVER_TIMEOUT):
+        return 504
+    if status == BAD_REQUEST:
+        return 400
+    if status == BAD_RESPONSE:
+        return 502
+    if status == SERVICE_NOT_FOUND:
+        return 404
+    return 503 if status == EXHAUSTED else 500
+
+
+def dubbo_status(status: i64) -> i64:
+    """Dubbo's status for an HTTP one. A consumer makes a time-out of 31, and an error that it may retry of the others."""
+    if 200 <= status < 300:
+        return OK
+    if status in (504, 408):
+        return SERVER_TIMEOUT
+    if status in (404, 502):
+        return SERVICE_NOT_FOUND
+    if status in (503, 429):
+        return EXHAUSTED
+    if status in (401, 403):
+        return SERVER_ERROR
+    return BAD_REQUEST if 400 <= status < 500 else SERVICE_ERROR
+
+
+def make_frame(flags: i64, status: i64, number: i64, body: bytes) -> bytes:
+    """A whole frame."""
+    number_bytes = int(number).to_bytes(8, "big", signed=True)
+    return b"".join([MAGIC, bytes((flags, status)), number_bytes, len(body).to_bytes(4, "big"), body])
+
+
+def renumbered(raw: bytes, number: i64) -> bytes:
+    """The frame `raw` with another id."""
+    return b"".join([raw[:4], int(number).to_bytes(8, "big", signed=True), raw[12:]])
+
+
+class DubboRequest(RpcRequest):
+    """A call. Its payload is the body: the fields in front, the arguments and the attachments."""
+
+    def __init__(self, headers: DubboHeaders, number: i64, raw: bytes, payload: bytes, flags: i64) -> None:
+        super().__init__(headers, number, raw, payload, flags & TWO_WAY_FLAG == 0)
+        self.flags: i64 = flags
+
+    def with_number(self, number: i64) -> bytes:
+        return renumbered(self.frame, number)
+
+    def build(self, number: i64, payload: bytes) -> bytes:
+        if is_changed(self.headers) and self.flags & SERIALIZATION == HESSIAN2:
+            headers = self.headers
+            if isinstance(headers, DubboHeaders):
+                payload = headers.encoded(payload)
+            else:
+                payload = write_request(payload, fields_of(headers))
+        return make_frame(self.flags, self.frame[3], number, payload)
+
+    def local_reply(self, status: i64, headers: Headers, body: bytes) -> RpcReply:
+        """In hessian 2 whatever the call was in: each frame says its own, and all consumers read this one."""
+        return LocalReply(headers, status, body, self.headers.get_raw(b"dubbo") == _REPLY_ATTACHMENTS)
+
+
+def _local_body(status: i64, fields: list[Field], text: bytes) -> bytes:
+    if dubbo_status(status) != OK:
+        return write_text(text or failure_text(status))
+    kind: i64 = 1 if text else 2
+    if fields:
+        kind += 3
+    parts = [bytes((0x90 + kind,))]
+    if text:
+        parts.append(write_text(text))
+    if fields:
+        parts.append(b"H")
+        for name, value in fields:
+            parts.append(write_text(name))
+            parts.append(write_text(value))
+        parts.append(b"Z")
+    return b"".join(parts)
+
+
+class DubboReply(RpcReply):
+    """A reply: a result, which may be an exception of the provider's, or an error text where the status is not OK."""
+
+    def __init__(self, headers: DubboHeaders, status: i64, raw: bytes, payload: bytes, flags: i64) -> None:
+        super().__init__(headers, status, raw, payload)
+        self.flags: i64 = flags
+
+    def with_number(self, number: i64) -> bytes:
+        return renumbered(self.frame, number)
+
+    def build(self, number: i64, payload: bytes) -> bytes:
+        status: i64 = dubbo_status(self.status)
+        flags: i64 = self.flags
+        if self.status == self.frame_status:
+            status = self.frame[3]
+            if is_changed(self.headers) and status == OK and flags & SERIALIZATION == HESSIAN2:
+                headers = self.headers
+                if isinstance(headers, DubboHeaders):
+                    payload = headers.encoded(payload)
+                else:
+                    payload = write_reply(payload, fields_of(headers))
+        elif payload is self.payload and (status == OK) != (self.frame[3] == OK):
+            # A result is no error text, nor the reverse.
+            payload = _local_body(self.status, [], b"")
+            flags = flags - (flags & SERIALIZATION) + HESSIAN2
+        return make_frame(flags, status, number, payload)
+
+
+class LocalReply(RpcReply):
+    """A reply of the proxy's own: an error text, or a result that is a string (null where there is no text)."""
+
+    def __init__(self, headers: Headers, status: i64, text: bytes, takes_attachments: bool) -> None:
+        """`takes_attachments`: whether the consumer knows replies that have some; `headers` are sent only then."""
+        fields = fields_of(headers) if takes_attachments else []
+        super().__init__(headers, status, b"", _local_body(status, fields, text))
+        self._text = text
+        self._takes_attachments = takes_attachments
+
+    def build(self, number: i64, payload: bytes) -> bytes:
+        if payload is self.payload:  # a filter may have changed status and headers since
+            payload = _local_body(self.status, fields_of(self.headers) if self._takes_attachments else [], self._text)
+        return make_frame(HESSIAN2, dubbo_status(self.status), number, payload)

@@ -1,0 +1,261 @@
+"""The header view of Dubbo messages: who is called, then the attachments."""
+
+from __future__ import annotations
+
+from typing import Final
+
+from mypy_extensions import i64
+
+from pymosn.api.rpc import Field, RpcHeaders
+from pymosn.core.headers import HeaderError, lower_name, to_bytes
+from pymosn.protocol.dubbo.attachments import Attachments, ReplyBody, RequestBody, RequestFront
+from pymosn.protocol.dubbo.hessian2 import Hessian2Error
+from pymosn.protocol.dubbo.java_text import write_text
+
+#: Fields of a request that stand in front of its arguments, in this order.
+HEAD: Final = (b"dubbo", b"service", b"version", b"method")
+#: Attachments that repeat them, and that a provider goes by.
+_REPEATED: Final = {b"service": (b"path", b"interface"), b"version": (b"version",)}
+
+
+class DubboHeaders(RpcHeaders):
+    """What both directions share: attachments that may not be there, or may be no hessian 2 that can be read.
+
+    Where they cannot be read the message is forwarded as it is. Of a request `set`, `add` and `remove` say then why they
+    cannot change it. Of a reply, which may be an error without a place for attachments, the change is seen by whoever
+    looks later, and not sent.
+    """
+
+    def __init__(self, is_request: bool) -> None:
+        super().__init__()
+        self._is_request = is_request
+        self._attachments: Attachments | None = None
+        self._is_sought = False
+        self._fault = ""
+
+    def locate(self) -> Attachments:
+        """Finds the attachments. Called at most once. Hessian2Error when they cannot be read."""
+        raise NotImplementedError
+
+    def encoded(self, payload: bytes) -> bytes:
+        """The body `payload` with the fields as they are now in place of its own; as it is where that cannot be."""
+        return payload
+
+    def attachments(self) -> Attachments | None:
+        """The attachments as they came; None when they cannot be read."""
+        if not self._is_sought:
+            self._is_sought = True
+            try:
+                self._attachments = self.locate()
+            except Hessian2Error as error:
+                self._fault = str(error)
+        return self._attachments
+
+    def scan(self, name: bytes) -> bytes | None:
+        attachments = self.attachments()
+        if attachments is not None:
+            for entry in attachments.entries:
+                if len(entry.name) == len(name) and entry.value is not None and entry.name.lower() == name:
+                    return entry.value
+        return None
+
+    def read(self) -> list[Field]:
+        attachments = self.attachments()
+        return [] if attachments is None else attachments.fields()
+
+    def set(self, name: str, value: str) -> None:
+        self._require(name)
+        super().set(name, value)
+
+    def add(self, name: str, value: str) -> None:
+        self._require(name)
+        super().add(name, value)
+
+    def remove(self, name: str) -> bool:
+        self._require(name)
+        return super().remove(name)
+
+    def remove_raw(self, name: bytes) -> bool:
+        if self._is_held(name):
+            return False
+        return super().remove_raw(name)
+
+    def _put(self, name: bytes, value: bytes) -> None:
+        if not self._is_request or self.attachments() is not None:
+            super()._put(name, value)
+
+    def _is_held(self, name: bytes) -> bool:
+        """Whether attachment `name` has to stay as it is."""
+        attachments = self.attachments()
+        if attachments is None:
+            return self._is_request
+        if not attachments.has_fixed:
+            return False
+        return any(entry.is_fixed and entry.name.lower() == name for entry in attachments.entries)
+
+    def _require(self, name: str) -> None:
+        """Raises HeaderError where attachment `name` cannot be changed."""
+        if self._is_held(lower_name(name)):
+            why = self._fault or "it is an object, which others may refer to"
+            raise HeaderError(f"attachment {name} cannot be changed: {why}")
+
+
+class DubboRequestHeaders(DubboHeaders):
+    """`dubbo`, `service`, `version` and `method` of a request, then its attachments (`group`, `timeout`, ...)."""
+
+    def __init__(self, body: RequestFront) -> None:
+        super().__init__(True)
+        self._body = body
+
+    def encoded(self, payload: bytes) -> bytes:
+        body = self._body
+        attachments = self.attachments()
+        if attachments is None or payload is not attachments.body or not isinstance(body, RequestBody):
+            return write_request(payload, self.fields())
+        return _request(body, attachments, self.fields())
+
+    def locate(self) -> Attachments:
+        return self._body.attachments()
+
+    def scan(self, name: bytes) -> bytes | None:
+        value: bytes | None = None
+        if name == b"service":
+            value = self._body.service
+        elif name == b"method":
+            value = self._body.method
+        elif name == b"version":
+            value = self._body.version
+        elif name == b"dubbo":
+            value = self._body.dubbo
+        if value is not None:
+            return value
+        if self._is_sought:
+            return super().scan(name)
+        try:
+            return self._body.attachment(name)  # without taking out the others
+        except Hessian2Error:
+            return None
+
+    def read(self) -> list[Field]:
+        body = self._body
+        head: list[Field] = [
+            (b"dubbo", body.dubbo),
+            (b"service", body.service),
+            (b"version", body.version),
+            (b"method", body.method),
+        ]
+        return head + super().read()
+
+    def set(self, name: str, value: str) -> None:
+        """As elsewhere; `service` and `version` change in front and in the attachments that repeat them."""
+        raw = lower_name(name)
+        if raw not in HEAD:
+            super().set(name, value)
+            return
+        self._require(name)
+        if raw not in _REPEATED:
+            raise HeaderError(f"header {name} says what the arguments mean; it cannot be changed")
+        place: i64 = HEAD.index(raw)
+        fields: list[Field] = []
+        for number, field in enumerate(self.fields()):
+            if number == place or (number >= len(HEAD) and field[0] in _REPEATED[raw]):
+                fields.append((field[0], to_bytes(value)))
+            else:
+                fields.append(field)
+        self._fields = fields
+        self.is_changed = True
+
+    def add(self, name: str, value: str) -> None:
+        if lower_name(name) in HEAD:
+            raise HeaderError(f"header {name} can be there only once")
+        super().add(name, value)
+
+    def remove(self, name: str) -> bool:
+        if lower_name(name) in HEAD:
+            raise HeaderError(f"header {name} has to be there")
+        return super().remove(name)
+
+    def remove_raw(self, name: bytes) -> bool:
+        return False if name in HEAD else super().remove_raw(name)
+
+
+class DubboReplyHeaders(DubboHeaders):
+    """The attachments of a reply."""
+
+    def __init__(self, body: bytes) -> None:
+        super().__init__(False)
+        self._body = body
+
+    def encoded(self, payload: bytes) -> bytes:
+        attachments = self.attachments()
+        if attachments is None or payload is not attachments.body:
+            return write_reply(payload, self.fields())
+        return _reply(attachments, self.fields())
+
+    def locate(self) -> Attachments:
+        return ReplyBody(self._body).attachments()
+
+
+class NoHeaders(DubboHeaders):
+    """Of a message that is not in hessian 2, or that has no attachments: nothing is known."""
+
+    def __init__(self, is_request: bool, reason: str) -> None:
+        super().__init__(is_request)
+        self._reason = reason
+
+    def locate(self) -> Attachments:
+        raise Hessian2Error(self._reason)
+
+
+def write_request(body: bytes, fields: list[Field]) -> bytes:
+    """`body` with `fields` for its own; as it is where it cannot be read. The first of each name in HEAD stands in front."""
+    try:
+        old = RequestBody(body)
+        attachments = old.attachments()
+    except Hessian2Error:
+        return body
+    return _request(old, attachments, fields)
+
+
+def _request(old: RequestBody, attachments: Attachments, fields: list[Field]) -> bytes:
+    body = old.body
+    front: list[Field] = []
+    rest: list[Field] = []
+    seen: list[bytes] = []
+    for field in fields:
+        if field[0] in HEAD and field[0] not in seen:
+            seen.append(field[0])
+            front.append(field)
+        else:
+            rest.append(field)
+    parts = [
+        _front(front, b"dubbo", old.dubbo, body[: old.service_at]),
+        _front(front, b"service", old.service, body[old.service_at : old.version_at]),
+        _front(front, b"version", old.version, body[old.version_at : old.method_at]),
+        _front(front, b"method", old.method, body[old.method_at : old.types_at]),
+        body[old.types_at : attachments.start],
+        *attachments.written(rest),
+        body[attachments.end :],
+    ]
+    return b"".join(parts)
+
+
+def _front(front: list[Field], name: bytes, old: bytes | None, raw: bytes) -> bytes:
+    for field in front:
+        if field[0] == name and field[1] != old:
+            return write_text(field[1])
+    return raw
+
+
+def write_reply(body: bytes, fields: list[Field]) -> bytes:
+    """`body` of a reply with `fields` for its attachments; as it is where it cannot have any."""
+    try:
+        attachments = ReplyBody(body).attachments()
+    except Hessian2Error:
+        return body
+    return _reply(attachments, fields)
+
+
+def _reply(attachments: Attachments, fields: list[Field]) -> bytes:
+    body = attachments.body
+    return b"".join([body[: attachments.start], *attachments.written(fields), body[attachments.end :]])

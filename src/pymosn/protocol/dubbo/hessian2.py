@@ -1,0 +1,428 @@
+"""Hessian 2 (http://hessian.caucho.com/doc/hessian-serialization.html), as far as a proxy needs it.
+
+The reader walks over values without making objects of them; it keeps count of what later values may refer to. It is
+linear in the bytes, whatever they claim: every value costs its sender a byte, references are not followed, and nesting is
+a list of numbers with a bound. Strings are Java's, see `java_text`.
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+from mypy_extensions import i64
+
+from pymosn.core.chars import LOWER
+from pymosn.protocol.dubbo.java_text import to_utf8
+
+#: Values inside values, as deep as any are followed; Java's own reader overflows its stack before that.
+MAX_DEPTH: Final[i64] = 10_000
+#: Class definitions of one message.
+MAX_CLASSES: Final[i64] = 10_000
+
+_NULL: Final[i64] = 0x4E
+_END: Final[i64] = 0x5A
+
+_TRUE: Final[i64] = 0x54
+_FALSE: Final[i64] = 0x46
+_MAP: Final[i64] = 0x48
+_TYPED_MAP: Final[i64] = 0x4D
+_CLASS: Final[i64] = 0x43
+_OBJECT: Final[i64] = 0x4F
+_REFERENCE: Final[i64] = 0x51
+_OPEN_LIST: Final[i64] = 0x55
+_FIXED_LIST: Final[i64] = 0x56
+_OPEN_UNTYPED_LIST: Final[i64] = 0x57
+_FIXED_UNTYPED_LIST: Final[i64] = 0x58
+_STRING_CHUNK: Final[i64] = 0x52
+_STRING: Final[i64] = 0x53
+_BINARY_CHUNK: Final[i64] = 0x41
+_BINARY: Final[i64] = 0x42
+_INT: Final[i64] = 0x49
+_LONG: Final[i64] = 0x4C
+_LONG_AS_INT: Final[i64] = 0x59
+
+# How many values are left of a container that says no number: a list, a map before a key, a map before a value.
+_LIST: Final[i64] = -1
+_KEY: Final[i64] = -2
+_VALUE: Final[i64] = -3
+
+
+def _sizes() -> bytes:
+    """Bytes of a whole value, by its first byte, where that says it; 0 where more must be read."""
+    sizes = bytearray(256)
+    spans = (
+        (0x20, 0x30, 0),  # short binary, below
+        (0x38, 0x40, 3),  # long
+        (0x80, 0xC0, 1),  # int
+        (0xC0, 0xD0, 2),
+        (0xD0, 0xD8, 3),
+        (0xD8, 0xF0, 1),  # long
+        (0xF0, 0x100, 2),
+    )
+    for start, stop, size in spans:
+        for tag in range(start, stop):
+            sizes[tag] = size or tag - 0x20 + 1
+    for tag, size in (
+        (0x4A, 9),  # date in milliseconds
+        (0x4B, 5),  # date in minutes
+        (0x44, 9),  # double
+        (0x5B, 1),
+        (0x5C, 1),
+        (0x5D, 2),
+        (0x5E, 3),
+        (0x5F, 5),
+        (0x46, 1),  # false
+        (0x54, 1),  # true
+        (0x4E, 1),  # null
+        (0x49, 5),  # int
+        (0x4C, 9),  # long
+        (0x59, 5),
+    ):
+        sizes[tag] = size
+    return bytes(sizes)
+
+
+_SIZES: Final = _sizes()
+_HOLDERS: Final = bytes([1 if tag in b"CHMOUVWX" or 0x60 <= tag < 0x80 else 0 for tag in range(256)])
+
+
+class Hessian2Error(ValueError):
+    """Bytes that are no hessian 2, or more of it than is allowed."""
+
+
+class Hessian2Reader:
+    """Reads and skips the values of one message, in order: `at` is where it stands."""
+
+    def __init__(self, data: bytes) -> None:
+        self.data = data
+        self.at: i64 = 0
+        self.end: i64 = len(data)
+        # What later values may refer to: fields of each class defined, containers, type names.
+        self._classes: list[int] = []
+        self._objects: i64 = 0
+        self._types: i64 = 0
+
+    def _next(self) -> i64:
+        """The first byte of the next value, which stays unread. Hessian2Error at the end."""
+        if self.at >= self.end:
+            raise Hessian2Error("a value is missing")
+        return self.data[self.at]
+
+    def holds(self) -> bool:
+        """Whether the next value can define or be something that other values refer to: a class, a type, a container."""
+        return _HOLDERS[self._next()] != 0
+
+    def at_end(self) -> bool:
+        """Whether the map that `open_map` began ends here; its end is read then."""
+        if self._next() != _END:
+            return False
+        self.at += 1
+        return True
+
+    def text(self) -> bytes | None:
+        """Reads a string, as UTF-8; None for null."""
+        tag: i64 = self._take()
+        if tag == _NULL:
+            return None
+        start: i64 = self.at + _length_bytes(tag)
+        if tag < 0x20:
+            self._chars(tag)
+            return to_utf8(self.data[start : self.at])
+        if tag != _STRING_CHUNK:
+            self._skip_string(tag)
+            return to_utf8(self.data[start : self.at])
+        parts: list[bytes] = []
+        while tag == _STRING_CHUNK:
+            start = self.at + 2
+            self._chars(self._big_endian(2))
+            parts.append(self.data[start : self.at])
+            tag = self._take()
+        start = self.at + _length_bytes(tag)
+        self._skip_string(tag)
+        parts.append(self.data[start : self.at])
+        return to_utf8(b"".join(parts))
+
+    def is_text(self, lowered: bytes) -> bool:
+        """Reads one value; whether its text (see `scalar`) is `lowered`, but for the case of ASCII letters."""
+        tag: i64 = self._next()
+        size: i64 = len(lowered)
+        if tag >= 0x20 or not lowered.isascii():
+            text = self.scalar()
+            return text is not None and text.lower() == lowered
+        if tag != size or size >= self.end - self.at:
+            self.skip(1)
+            return False
+        start: i64 = self.at + 1
+        i: i64 = 0
+        while i < size and LOWER[self.data[start + i]] == lowered[i]:
+            i += 1
+        self.skip(1)
+        return i == size
+
+    def integer(self) -> i64:
+        """Reads an int of 32 bits."""
+        return self._integer(self._take())
+
+    def scalar(self) -> bytes | None:
+        """Reads a string, a whole number or a boolean, as text; skips anything else and gives None for it."""
+        tag: i64 = self._next()
+        if _is_string(tag):
+            return self.text()
+        if tag in (_TRUE, _FALSE):
+            self.at += 1
+            return b"true" if tag == _TRUE else b"false"
+        if tag == _INT or 0x80 <= tag < 0xD8:
+            return str(self.integer()).encode()
+        if tag in (_LONG, _LONG_AS_INT) or tag >= 0xD8 or 0x38 <= tag < 0x40:
+            self.at += 1
+            return str(self._long(tag)).encode()
+        self.skip(1)
+        return None
+
+    def open_map(self) -> bool:
+        """Reads the beginning of a map; False for null. The entries follow, until `at_end`."""
+        tag: i64 = self._take()
+        if tag == _NULL:
+            return False
+        if tag == _TYPED_MAP:
+            self._type()
+        elif tag != _MAP:
+            raise Hessian2Error(f"no map but 0x{tag:02x}")
+        self._objects += 1
+        return True
+
+    def skip(self, count: i64) -> None:
+        """Skips `count` values, with all that is in them."""
+        outer: list[int] | None = None
+        left: i64 = count
+        while True:
+            if left == 0:
+                if not outer:
+                    return
+                left = outer.pop()
+                continue
+            tag: i64 = self._take()
+            if tag == _CLASS:
+                self._define()
+                continue
+            if left > 0:
+                left -= 1
+            elif tag == _END:
+                if left == _VALUE:
+                    raise Hessian2Error("a map ends behind a key")
+                left = 0
+                continue
+            elif left != _LIST:
+                left = _VALUE if left == _KEY else _KEY
+            size: i64 = _SIZES[tag]
+            if size > 0:
+                self._forward(size - 1)
+                continue
+            inside: i64 = self._open(tag)
+            if inside != 0:
+                if outer is None:
+                    outer = []
+                if len(outer) >= MAX_DEPTH:
+                    raise Hessian2Error(f"nested more than {MAX_DEPTH} deep")
+                outer.append(left)
+                left = inside
+
+    # ---- one step
+
+    def _take(self) -> i64:
+        at: i64 = self.at
+        if at >= self.end:
+            raise Hessian2Error("a value is missing")
+        self.at = at + 1
+        return self.data[at]
+
+    def _forward(self, size: i64) -> None:
+        if size > self.end - self.at:
+            raise Hessian2Error("a value is cut off")
+        self.at += size
+
+    def _big_endian(self, size: i64) -> i64:
+        start: i64 = self.at
+        self._forward(size)
+        value: i64 = 0
+        i: i64 = 0
+        while i < size:
+            value = value * 256 + self.data[start + i]
+            i += 1
+        return value
+
+    def _integer(self, tag: i64) -> i64:
+        if 0x80 <= tag < 0xC0:
+            return tag - 0x90
+        if 0xC0 <= tag < 0xD0:
+            return (tag - 0xC8) * 0x100 + self._big_endian(1)
+        if 0xD0 <= tag < 0xD8:
+            return (tag - 0xD4) * 0x10000 + self._big_endian(2)
+        if tag == _INT:
+            return _signed_32(self._big_endian(4))
+        raise Hessian2Error(f"no int but 0x{tag:02x}")
+
+    def _long(self, tag: i64) -> i64:
+        if tag == _LONG_AS_INT:
+            return _signed_32(self._big_endian(4))
+        if tag == _LONG:
+            high: i64 = _signed_32(self._big_endian(4))
+            return high * 0x100000000 + self._big_endian(4)
+        if tag < 0x40:
+            return (tag - 0x3C) * 0x10000 + self._big_endian(2)
+        if tag < 0xF0:
+            return tag - 0xE0
+        return (tag - 0xF8) * 0x100 + self._big_endian(1)
+
+    def _count(self) -> i64:
+        """The number of values that follow; each has at least one byte."""
+        count: i64 = self.integer()
+        if count < 0 or count > self.end - self.at:
+            raise Hessian2Error(f"{count} values in {self.end - self.at} bytes")
+        return count
+
+    # ---- containers
+
+    def _open(self, tag: i64) -> i64:
+        """What follows `tag`: the number of values in a container, or how it ends; 0 when the value is read."""
+        if _is_string(tag):
+            self._skip_string(tag)
+            return 0
+        if 0x34 <= tag < 0x38:
+            self._forward((tag - 0x34) * 0x100 + self._big_endian(1))
+            return 0
+        if tag in (_BINARY, _BINARY_CHUNK):
+            self._skip_binary(tag)
+            return 0
+        if tag == _REFERENCE:
+            self._refer()
+            return 0
+        self._objects += 1
+        if tag == _MAP:
+            return _KEY
+        if tag == _TYPED_MAP:
+            self._type()
+            return _KEY
+        if tag == _OBJECT or 0x60 <= tag < 0x70:
+            return self._fields(self.integer() if tag == _OBJECT else tag - 0x60)
+        return self._open_list(tag)
+
+    def _open_list(self, tag: i64) -> i64:
+        if tag == _OPEN_UNTYPED_LIST:
+            return _LIST
+        if tag == _FIXED_UNTYPED_LIST:
+            return self._count()
+        if 0x78 <= tag < 0x80:
+            return tag - 0x78
+        if tag != _OPEN_LIST and tag != _FIXED_LIST and (tag < 0x70 or tag >= 0x78):
+            raise Hessian2Error(f"no value begins with 0x{tag:02x}")
+        self._type()
+        if tag == _OPEN_LIST:
+            return _LIST
+        return self._count() if tag == _FIXED_LIST else tag - 0x70
+
+    def _type(self) -> None:
+        """The type of a list or map: a name, or the number of one that came before."""
+        tag: i64 = self._take()
+        if _is_string(tag):
+            self._skip_string(tag)
+            self._types += 1
+            return
+        number: i64 = self._integer(tag)
+        if number < 0 or number >= self._types:
+            raise Hessian2Error(f"type {number} of {self._types}")
+
+    def _define(self) -> None:
+        """A class: its name and those of its fields."""
+        self._name()
+        fields: i64 = self._count()
+        if len(self._classes) >= MAX_CLASSES:
+            raise Hessian2Error(f"more than {MAX_CLASSES} classes")
+        self._classes.append(fields)
+        while fields > 0:
+            self._name()
+            fields -= 1
+
+    def _name(self) -> None:
+        tag: i64 = self._take()
+        if not _is_string(tag):
+            raise Hessian2Error(f"no name but 0x{tag:02x}")
+        self._skip_string(tag)
+
+    def _fields(self, number: i64) -> i64:
+        if number < 0 or number >= len(self._classes):
+            raise Hessian2Error(f"class {number} of {len(self._classes)}")
+        return self._classes[number]
+
+    def _refer(self) -> None:
+        number: i64 = self.integer()
+        if number < 0 or number >= self._objects:
+            raise Hessian2Error(f"reference {number} of {self._objects}")
+
+    # ---- strings and binary
+
+    def _skip_string(self, tag: i64) -> None:
+        while tag == _STRING_CHUNK:
+            self._chars(self._big_endian(2))
+            tag = self._take()
+        if tag < 0x20:
+            self._chars(tag)
+        elif tag == _STRING:
+            self._chars(self._big_endian(2))
+        elif 0x30 <= tag < 0x34:
+            self._chars((tag - 0x30) * 0x100 + self._big_endian(1))
+        else:
+            raise Hessian2Error(f"no string goes on with 0x{tag:02x}")
+
+    def _chars(self, units: i64) -> None:
+        """Skips so many UTF-16 units."""
+        data = self.data
+        end: i64 = self.end
+        at: i64 = self.at
+        if units > end - at:
+            raise Hessian2Error("a string is cut off")
+        if units > 16 and data[at : at + units].isascii():
+            self.at = at + units
+            return
+        while units > 0 and at < end:
+            lead: i64 = data[at]
+            if lead < 0x80:
+                at += 1
+            elif lead & 0xE0 == 0xC0:
+                at += 2
+            elif lead & 0xF0 == 0xE0:
+                at += 3
+            else:
+                raise Hessian2Error(f"no character begins with 0x{lead:02x}")
+            units -= 1
+        if units > 0 or at > end:
+            raise Hessian2Error("a string is cut off")
+        self.at = at
+
+    def _skip_binary(self, tag: i64) -> None:
+        while tag == _BINARY_CHUNK:
+            self._forward(self._big_endian(2))
+            tag = self._take()
+        if tag == _BINARY:
+            self._forward(self._big_endian(2))
+        elif 0x20 <= tag < 0x30:
+            self._forward(tag - 0x20)
+        elif 0x34 <= tag < 0x38:
+            self._forward((tag - 0x34) * 0x100 + self._big_endian(1))
+        else:
+            raise Hessian2Error(f"no binary goes on with 0x{tag:02x}")
+
+
+def _is_string(tag: i64) -> bool:
+    return tag < 0x20 or tag in (_STRING, _STRING_CHUNK) or 0x30 <= tag < 0x34
+
+
+def _length_bytes(tag: i64) -> i64:
+    """Bytes of length behind the tag of a string's last chunk."""
+    if tag < 0x20:
+        return 0
+    return 2 if tag == _STRING else 1
+
+
+def _signed_32(value: i64) -> i64:
+    return value - 0x100000000 if value >= 0x80000000 else value

@@ -1,0 +1,62 @@
+"""Strings of hessian 2 as Java has them: lengths in UTF-16 units, each unit by itself in UTF-8, surrogates too."""
+
+from __future__ import annotations
+
+from typing import Final
+
+from mypy_extensions import i64
+
+#: Units of one chunk of a long string, as Java writes them.
+_CHUNK: Final[i64] = 0x8000
+
+
+def to_utf8(raw: bytes) -> bytes:
+    """Java's form of a string as UTF-8; bytes that no string can have stay as they are."""
+    if b"\xed" not in raw:
+        return raw
+    try:
+        units = raw.decode("utf-8", "surrogatepass").encode("utf-16-le", "surrogatepass")
+        return units.decode("utf-16-le").encode()
+    except UnicodeDecodeError:
+        return raw
+
+
+def write_text(value: bytes | None) -> bytes:
+    """A string of UTF-8 `value` as Java writes it, or null. Bytes that are no UTF-8 become U+FFFD."""
+    if value is None:
+        return b"N"
+    if len(value) < 0x20 and value.isascii():
+        return bytes((len(value),)) + value
+    try:
+        text = value.decode("utf-8", "surrogatepass")
+    except UnicodeDecodeError:
+        text = value.decode("utf-8", "replace")
+    raw = text.encode("utf-16-be", "surrogatepass")
+    units = [raw[i] * 0x100 + raw[i + 1] for i in range(0, len(raw), 2)]
+    parts: list[bytes] = []
+    start: i64 = 0
+    while len(units) - start > _CHUNK:
+        stop: i64 = start + _CHUNK
+        if 0xD800 <= units[stop - 1] < 0xDC00:
+            stop -= 1  # a pair stays in one chunk
+        parts.append(b"R" + _length(stop - start))
+        parts.append(_characters(units[start:stop]))
+        start = stop
+    rest = units[start:]
+    size: i64 = len(rest)
+    if size < 0x20:
+        parts.append(bytes((size,)))
+    elif size < 0x400:
+        parts.append(bytes((0x30 + (size >> 8), size & 0xFF)))
+    else:
+        parts.append(b"S" + _length(size))
+    parts.append(_characters(rest))
+    return b"".join(parts)
+
+
+def _length(size: i64) -> bytes:
+    return bytes((size >> 8, size & 0xFF))
+
+
+def _characters(units: list[int]) -> bytes:
+    return "".join([chr(unit) for unit in units]).encode("utf-8", "surrogatepass")

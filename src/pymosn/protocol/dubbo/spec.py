@@ -1,0 +1,37 @@
+"""Dubbo as a protocol among others."""
+
+from __future__ import annotations
+
+from typing import Final
+
+from mypy_extensions import i64
+
+from pymosn.api.protocol import MORE, NO, YES
+from pymosn.api.rpc import RpcDecoder, RpcSpec
+from pymosn.protocol.dubbo.codec import DubboDecoder
+from pymosn.protocol.dubbo.frames import EVENT_FLAG, HESSIAN2, MAGIC, REQUEST_FLAG, TWO_WAY_FLAG, make_frame
+
+_MAX_NUMBER: Final[i64] = 0x7FFFFFFFFFFFFFFF
+
+
+class DubboSpec(RpcSpec):
+    """Recognised by its two magic bytes."""
+
+    def __init__(self) -> None:
+        super().__init__("dubbo", _MAX_NUMBER)
+
+    def match(self, data: bytes) -> i64:
+        if data.startswith(MAGIC):
+            return YES
+        return MORE if MAGIC.startswith(data) else NO
+
+    def decoder(self, max_frame: i64) -> RpcDecoder:
+        return DubboDecoder(max_frame)
+
+    def heartbeat(self, number: i64) -> bytes:
+        """An event that is null and wants an answer."""
+        return make_frame(REQUEST_FLAG + TWO_WAY_FLAG + EVENT_FLAG + HESSIAN2, 0, number, b"N")
+
+    def goaway(self, number: i64) -> bytes:
+        """The readonly event, which Dubbo's providers send when they close."""
+        return make_frame(REQUEST_FLAG + EVENT_FLAG + HESSIAN2, 0, number, b"\x01R")

@@ -1,0 +1,1 @@
+"""Thrift in the frames of Dubbo: the protocol that Apache Dubbo 2 calls thrift."""

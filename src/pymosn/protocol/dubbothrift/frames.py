@@ -1,0 +1,182 @@
+"""The messages of dubbo-thrift: a header that says service and id, and a message of Thrift's binary protocol.
+
+    length (4) | 0xdabc | length again (4) | length of the header (2) | 1 | service [| path] | id (8) | message
+
+The header begins with the magic. A string has its length in front (4). Later versions of Dubbo write the path as well.
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+from mypy_extensions import i64
+
+from pymosn.api.rpc import Field, RpcHeaders, RpcReply, RpcRequest
+from pymosn.core.headers import HeaderError, Headers, lower_name
+from pymosn.protocol.dubbo.frames import failure_text
+
+MAGIC: Final = b"\xda\xbc"
+#: Where the strings of the header begin.
+STRINGS_AT: Final[i64] = 13
+
+# Message types of Thrift.
+CALL: Final[i64] = 1
+REPLY: Final[i64] = 2
+EXCEPTION: Final[i64] = 3
+ONE_WAY: Final[i64] = 4
+
+# Types of Thrift's TApplicationException.
+_UNKNOWN: Final[i64] = 0
+_UNKNOWN_METHOD: Final[i64] = 1
+_INTERNAL_ERROR: Final[i64] = 6
+_PROTOCOL_ERROR: Final[i64] = 7
+
+
+def exception_type(status: i64) -> i64:
+    """The type of Thrift's exception for an HTTP status, as MOSN chooses it."""
+    if status == 404:
+        return _UNKNOWN_METHOD
+    if status == 400:
+        return _PROTOCOL_ERROR
+    return _INTERNAL_ERROR if status in (403, 500, 504) else _UNKNOWN
+
+
+def string(value: bytes) -> bytes:
+    """A string with its length."""
+    return len(value).to_bytes(4, "big") + value
+
+
+def make_frame(strings: bytes, number: i64, message: bytes) -> bytes:
+    """A whole frame. `strings`: service, and path where there is one."""
+    header_size: i64 = STRINGS_AT - 4 + len(strings) + 8
+    size = int(header_size + len(message)).to_bytes(4, "big")
+    number_bytes = int(number).to_bytes(8, "big", signed=True)
+    return b"".join([size, MAGIC, size, int(header_size).to_bytes(2, "big"), b"\x01", strings, number_bytes, message])
+
+
+class Message:
+    """The beginning of a Thrift message."""
+
+    def __init__(self, name: bytes, kind: i64, sequence: i64) -> None:
+        self.name = name
+        self.kind: i64 = kind
+        self.sequence: i64 = sequence
+
+
+class ThriftHeaders(RpcHeaders):
+    """`service`, `path` where there is one, `method`, `seqId` and `messageType`. Only the first two can be changed.
+
+    Of a reply a change is seen by whoever looks later, and not sent.
+    """
+
+    def __init__(self, service: bytes, path: bytes | None, message: Message, is_request: bool) -> None:
+        super().__init__()
+        self._is_request = is_request
+        self.service = service
+        self.path = path
+        self.message = message
+
+    def scan(self, name: bytes) -> bytes | None:
+        if name == b"service":
+            return self.service
+        return self.message.name if name == b"method" else self._first(name)
+
+    def read(self) -> list[Field]:
+        fields: list[Field] = [(b"service", self.service)]
+        if self.path is not None:
+            fields.append((b"path", self.path))
+        fields.append((b"method", self.message.name))
+        fields.append((b"seqId", b"%d" % self.message.sequence))
+        fields.append((b"messageType", b"%d" % self.message.kind))
+        return fields
+
+    def set(self, name: str, value: str) -> None:
+        """Changes service or path. HeaderError for any other name of a request: the protocol has no place for it."""
+        raw = lower_name(name)
+        if raw != b"service" and (raw != b"path" or self.path is None):
+            self._refuse(name)
+        super().set(name, value)
+
+    def add(self, name: str, value: str) -> None:
+        self._refuse(name)
+        super().add(name, value)
+
+    def remove(self, name: str) -> bool:
+        self._refuse(name)
+        return super().remove(name)
+
+    def add_raw(self, name: bytes, value: bytes) -> None:
+        """Of a request there is no place for it."""
+        if not self._is_request:
+            super().add_raw(name, value)
+
+    def _refuse(self, name: str) -> None:
+        if self._is_request:
+            raise HeaderError(f"header {name}: dubbo-thrift has no place for it")
+
+
+def strings_of(headers: Headers, has_path: bool) -> bytes:
+    """The strings of the header as the fields are now."""
+    service = headers.get_raw(b"service") or b""
+    return string(service) + string(headers.get_raw(b"path") or b"") if has_path else string(service)
+
+
+class ThriftRequest(RpcRequest):
+    """A call. Its payload is the Thrift message."""
+
+    def __init__(self, headers: ThriftHeaders, number: i64, raw: bytes, id_at: i64) -> None:
+        super().__init__(headers, number, raw, raw[id_at + 8 :], headers.message.kind == ONE_WAY)
+        self.id_at: i64 = id_at
+        self._message = headers.message
+        self._has_path = headers.path is not None
+
+    def with_number(self, number: i64) -> bytes:
+        return renumbered(self.frame, self.id_at, number)
+
+    def build(self, number: i64, payload: bytes) -> bytes:
+        return make_frame(strings_of(self.headers, self._has_path), number, payload)
+
+    def local_reply(self, status: i64, headers: Headers, body: bytes) -> RpcReply:
+        """Thrift's TApplicationException; for a good status a result, which is a string, or void where `body` is empty.
+
+        There is no place for `headers`. The header repeats that of the call: who writes a path there reads one, too.
+        """
+        strings = self.frame[STRINGS_AT : self.id_at]
+        kind: i64 = REPLY if 200 <= status < 300 else EXCEPTION
+        message = Message(self._message.name, kind, self._message.sequence)
+        return ThriftReply(ThriftHeaders(b"", None, message, False), status, b"", 0, strings, _answer(message, status, body))
+
+
+def _answer(message: Message, status: i64, body: bytes) -> bytes:
+    sequence = int(message.sequence).to_bytes(4, "big", signed=True)
+    begin = [b"\x80\x01\x00", bytes((message.kind,)), string(message.name), sequence]
+    if message.kind == REPLY:
+        result = b"\x0b\x00\x00" + string(body) if body else b""
+        return b"".join([*begin, result, b"\x00"])
+    text = body or failure_text(status)
+    kind = int(exception_type(status)).to_bytes(4, "big")
+    return b"".join([*begin, b"\x0b\x00\x01", string(text), b"\x08\x00\x02", kind, b"\x00"])
+
+
+def renumbered(raw: bytes, id_at: i64, number: i64) -> bytes:
+    """The frame `raw` with another id."""
+    return b"".join([raw[:id_at], int(number).to_bytes(8, "big", signed=True), raw[id_at + 8 :]])
+
+
+class ThriftReply(RpcReply):
+    """A reply: a result, or Thrift's own exception. Its payload is the Thrift message."""
+
+    def __init__(self, headers: ThriftHeaders, status: i64, raw: bytes, id_at: i64, strings: bytes, payload: bytes) -> None:
+        super().__init__(headers, status, raw, payload)
+        self.id_at: i64 = id_at
+        self._strings = strings
+        self._message = headers.message
+
+    def with_number(self, number: i64) -> bytes:
+        return renumbered(self.frame, self.id_at, number)
+
+    def build(self, number: i64, payload: bytes) -> bytes:
+        if self.status != self.frame_status and payload is self.payload:
+            kind: i64 = REPLY if 200 <= self.status < 300 else EXCEPTION
+            payload = _answer(Message(self._message.name, kind, self._message.sequence), self.status, b"")
+        return make_frame(self._strings, number, payload)

@@ -1,0 +1,137 @@
+"""Cutting and reading the packets of TARS, of either direction."""
+
+from __future__ import annotations
+
+from typing import Final
+
+from mypy_extensions import i64
+
+from pymosn.api import protocol
+from pymosn.api.protocol import ProtocolError
+from pymosn.api.rpc import RpcDecoder
+from pymosn.core.chars import decimal
+from pymosn.core.failure import BAD_FRAME
+from pymosn.protocol.tars.frames import ONE_WAY, Packet, TarsHeaders, TarsReply, TarsRequest, http_status, is_tup
+from pymosn.protocol.tars.jce import STRING1, STRING4, JceError, JceReader
+
+#: A length and the version.
+_LEAST: Final[i64] = 6
+
+
+class TarsDecoder(RpcDecoder):
+    """Decodes either direction. The fifth field tells a request, which has its servant there, from a reply, with a result.
+
+    The replies of TUP look like requests; from an upstream they are replies.
+    """
+
+    def frame_size(self, data: bytes, start: i64, end: i64) -> i64:
+        if end - start < 4:
+            return 0
+        size: i64 = data[start] * 0x1000000 + data[start + 1] * 0x10000 + data[start + 2] * 0x100 + data[start + 3]
+        if size < _LEAST or (end - start > 4 and data[start + 4] != 0x10):
+            raise ProtocolError(BAD_FRAME, "no packet of TARS begins so")
+        return size if end - start > 4 else 0
+
+    def read(self, frame: bytes) -> i64:
+        try:
+            packet = Packet()
+            is_request = _read(frame, packet)
+        except JceError as error:
+            raise ProtocolError(BAD_FRAME, f"a packet of TARS cannot be read: {error}") from None
+        self.number = packet.number
+        if is_request and not (self.is_client and is_tup(packet.version)):
+            self.request = TarsRequest(packet, frame)
+            return protocol.ONE_WAY if packet.packet_type == ONE_WAY else protocol.REQUEST
+        headers = TarsHeaders(packet, False)
+        self.reply = TarsReply(headers, http_status(packet.result), frame, packet.buffer, packet, [])
+        return protocol.REPLY
+
+
+def _read(frame: bytes, packet: Packet) -> bool:
+    """Walks over all fields. Whether they are those of a request."""
+    reader = JceReader(frame, 4)
+    packet.version = _integer(reader, 1)
+    packet.packet_type = _integer(reader, 2)
+    third_start: i64 = reader.at
+    third: i64 = _integer(reader, 3)
+    fourth_start: i64 = reader.at
+    fourth: i64 = _integer(reader, 4)
+    fourth_end: i64 = reader.at
+    _expect(reader, 5)
+    is_request = reader.type in (STRING1, STRING4)
+    if is_request:
+        packet.message_type = third
+        _set_id(packet, 4, fourth, fourth_start, fourth_end)
+        packet.servant = reader.text()
+        _expect(reader, 6)
+        packet.function = reader.text()
+        _read_buffer(reader, packet, 7)
+    else:
+        packet.message_type = fourth
+        _set_id(packet, 3, third, third_start, fourth_start)
+        packet.result = reader.integer()
+        _read_buffer(reader, packet, 6)
+    _read_rest(reader, packet, is_request)
+    return is_request
+
+
+def _set_id(packet: Packet, tag: i64, number: i64, start: i64, end: i64) -> None:
+    packet.id_tag = tag
+    packet.number = number
+    packet.id_start = start
+    packet.id_end = end
+
+
+def _read_buffer(reader: JceReader, packet: Packet, tag: i64) -> None:
+    packet.buffer_tag = tag
+    packet.buffer_start = reader.at
+    _expect(reader, tag)
+    size: i64 = reader.bytes_size()
+    packet.buffer = reader.data[reader.at : reader.at + size]
+    reader.at += size
+    packet.buffer_end = reader.at
+
+
+def _read_rest(reader: JceReader, packet: Packet, is_request: bool) -> None:
+    """What follows the buffer, and may be missing: time-out or status, description, context."""
+    packet.context_start = reader.end
+    packet.context_end = reader.end
+    last: i64 = packet.buffer_tag
+    start: i64 = reader.at
+    while reader.head():
+        if reader.tag <= last:
+            raise JceError(f"field {reader.tag} behind field {last}")
+        last = reader.tag
+        if last > 9 and packet.context_start == reader.end:
+            packet.context_start = packet.context_end = start
+        if last == 9:
+            packet.context = reader.pairs()
+            packet.context_start = start
+            packet.context_end = reader.at
+        elif last == 8 and is_request:
+            packet.timeout = reader.integer()
+        elif last == 10 and is_request and is_tup(packet.version):
+            _read_status(reader, packet)
+        else:
+            reader.skip()
+        start = reader.at
+
+
+def _read_status(reader: JceReader, packet: Packet) -> None:
+    """The result of a reply of TUP."""
+    for key, value in reader.pairs():
+        if key == b"STATUS_RESULT_CODE":
+            packet.result = -decimal(value[1:]) if value.startswith(b"-") else decimal(value)
+
+
+def _expect(reader: JceReader, tag: i64) -> None:
+    if not reader.head() or reader.tag != tag:
+        raise JceError(f"field {tag} is missing")
+
+
+def _integer(reader: JceReader, tag: i64) -> i64:
+    _expect(reader, tag)
+    value: i64 = reader.integer()
+    if value < -0x80000000 or value > 0x7FFFFFFF:
+        raise JceError(f"field {tag} has more than 32 bits")
+    return value

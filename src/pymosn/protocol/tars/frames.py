@@ -1,0 +1,260 @@
+"""The packets of TARS: a length, then fields. Which they are depends on the direction and on the version.
+
+A request, and the reply of the TUP versions 2 and 3: 1 version, 2 packet type, 3 message type, 4 id, 5 servant, 6 function,
+7 buffer, 8 time-out, 9 context, 10 status. Any other reply: 1 version, 2 packet type, 3 id, 4 message type, 5 result,
+6 buffer, 7 status, 8 description, 9 context. The maps may be missing.
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+from mypy_extensions import i64
+
+from pymosn.api.rpc import Field, RpcHeaders, RpcReply, RpcRequest, fields_of, is_changed
+from pymosn.core.headers import HeaderError, Headers, lower_name
+from pymosn.protocol.dubbo.frames import failure_text
+from pymosn.protocol.tars.jce import write_bytes, write_integer, write_pairs, write_text
+
+#: The version of calls of its own RPC; 2 and 3 are TUP.
+RPC_VERSION: Final[i64] = 1
+#: The packet type of a call that nobody answers.
+ONE_WAY: Final[i64] = 1
+
+# Results of its replies.
+SUCCESS: Final[i64] = 0
+DECODE_ERROR: Final[i64] = -1
+NO_FUNCTION: Final[i64] = -3
+NO_SERVANT: Final[i64] = -4
+QUEUE_TIMEOUT: Final[i64] = -6
+TIMEOUT: Final[i64] = -7
+CONNECT_ERROR: Final[i64] = -8
+OVERLOAD: Final[i64] = -9
+UNKNOWN: Final[i64] = -99
+
+
+def is_tup(version: i64) -> bool:
+    """Whether replies of this version look like requests."""
+    return version in (2, 3)
+
+
+def http_status(result: i64) -> i64:
+    """The HTTP status that corresponds to the result of a reply."""
+    if result == SUCCESS:
+        return 200
+    if result in (NO_FUNCTION, NO_SERVANT):
+        return 404
+    if result in (QUEUE_TIMEOUT, TIMEOUT):
+        return 504
+    if result == CONNECT_ERROR:
+        return 502
+    if result == OVERLOAD:
+        return 503
+    return 400 if result == DECODE_ERROR else 500
+
+
+def tars_result(status: i64) -> i64:
+    """The result for an HTTP status."""
+    if 200 <= status < 300:
+        return SUCCESS
+    if status == 404:
+        return NO_SERVANT
+    if status in (408, 504):
+        return TIMEOUT
+    if status == 502:
+        return CONNECT_ERROR
+    if status in (429, 503):
+        return OVERLOAD
+    return DECODE_ERROR if status == 400 else UNKNOWN
+
+
+class Packet:
+    """Where the fields of a packet are: each from the head of its tag on."""
+
+    def __init__(self) -> None:
+        self.version: i64 = 0
+        self.packet_type: i64 = 0
+        self.message_type: i64 = 0
+        self.number: i64 = 0
+        self.id_tag: i64 = 0
+        self.id_start: i64 = 0
+        self.id_end: i64 = 0
+        self.servant: bytes = b""
+        self.function: bytes = b""
+        self.result: i64 = 0
+        self.timeout: i64 = 0
+        self.buffer_tag: i64 = 0
+        self.buffer_start: i64 = 0
+        self.buffer_end: i64 = 0
+        self.buffer: bytes = b""
+        self.context: list[tuple[bytes, bytes]] = []
+        # Of the context, tag 9 in every packet; at the end when it is missing.
+        self.context_start: i64 = 0
+        self.context_end: i64 = 0
+
+
+class TarsHeaders(RpcHeaders):
+    """`service` (the servant) and `method` (the function) of a request, then the entries of the context."""
+
+    def __init__(self, packet: Packet, is_request: bool) -> None:
+        super().__init__()
+        self.packet = packet
+        self._is_request = is_request
+
+    def scan(self, name: bytes) -> bytes | None:
+        if self._is_request:
+            if name == b"service":
+                return self.packet.servant
+            if name == b"method":
+                return self.packet.function
+        return self._first(name)
+
+    def read(self) -> list[Field]:
+        fields: list[Field] = []
+        if self._is_request:
+            fields.append((b"service", self.packet.servant))
+            fields.append((b"method", self.packet.function))
+        for key, value in self.packet.context:
+            fields.append((key, value))
+        return fields
+
+    def set(self, name: str, value: str) -> None:
+        self._require(name)
+        super().set(name, value)
+
+    def add(self, name: str, value: str) -> None:
+        self._require(name)
+        super().add(name, value)
+
+    def remove(self, name: str) -> bool:
+        self._require(name)
+        return super().remove(name)
+
+    def remove_raw(self, name: bytes) -> bool:
+        return False if self._is_request and name in (b"service", b"method") else super().remove_raw(name)
+
+    def _require(self, name: str) -> None:
+        """Raises HeaderError for what stands outside of the context."""
+        if self._is_request and lower_name(name) in (b"service", b"method"):
+            raise HeaderError(f"header {name} stands in the packet itself and cannot be changed")
+
+
+def context_of(headers: Headers, is_request: bool) -> list[tuple[bytes, bytes]]:
+    """The entries of the context: all fields but the first `service` and `method` of a request."""
+    outside: list[bytes] = [b"service", b"method"] if is_request else []
+    pairs: list[tuple[bytes, bytes]] = []
+    for name, value in fields_of(headers):
+        if name in outside:
+            outside.remove(name)
+        elif value is not None:
+            pairs.append((name, value))
+    return pairs
+
+
+def with_length(parts: list[bytes]) -> bytes:
+    """A packet of these parts."""
+    body = b"".join(parts)
+    return int(len(body) + 4).to_bytes(4, "big") + body
+
+
+def renumbered(packet: Packet, raw: bytes, number: i64) -> bytes:
+    """The packet `raw` with another id."""
+    number_field = write_integer(packet.id_tag, number)
+    return with_length([raw[4 : packet.id_start], number_field, raw[packet.id_end :]])
+
+
+def rebuilt(packet: Packet, raw: bytes, number: i64, buffer: bytes, context: bytes | None) -> bytes:
+    """The packet `raw` with another id, buffer, and context (None: as it is)."""
+    if context is None:
+        context = raw[packet.context_start : packet.context_end]
+    return with_length(
+        [
+            raw[4 : packet.id_start],
+            write_integer(packet.id_tag, number),
+            raw[packet.id_end : packet.buffer_start],
+            write_bytes(packet.buffer_tag, buffer),
+            raw[packet.buffer_end : packet.context_start],
+            context,
+            raw[packet.context_end :],
+        ]
+    )
+
+
+class TarsRequest(RpcRequest):
+    """A call. Its payload is the buffer: the arguments."""
+
+    def __init__(self, packet: Packet, raw: bytes) -> None:
+        super().__init__(TarsHeaders(packet, True), packet.number, raw, packet.buffer, packet.packet_type == ONE_WAY)
+        self.packet = packet
+        if packet.timeout > 0:
+            self.has_timeout = True
+            self.timeout = packet.timeout / 1000
+
+    def with_number(self, number: i64) -> bytes:
+        return renumbered(self.packet, self.frame, number)
+
+    def build(self, number: i64, payload: bytes) -> bytes:
+        context: bytes | None = None
+        if is_changed(self.headers):
+            pairs = context_of(self.headers, True)
+            context = None if pairs == self.packet.context else write_pairs(9, pairs)
+        return rebuilt(self.packet, self.frame, number, payload, context)
+
+    def local_reply(self, status: i64, headers: Headers, body: bytes) -> RpcReply:
+        """A result with its description; in the TUP versions both stand in the status, as TARS' own servers do it.
+
+        `body` is the text of a failure, or the buffer of a good reply. `headers` become the context.
+        """
+        return TarsReply(TarsHeaders(Packet(), False), status, b"", body, self.packet, context_of(headers, False))
+
+
+class TarsReply(RpcReply):
+    """A reply. Its payload is the buffer: the result. `packet` is its own; that of the request in one of the proxy's."""
+
+    def __init__(
+        self,
+        headers: TarsHeaders,
+        status: i64,
+        raw: bytes,
+        payload: bytes,
+        packet: Packet,
+        context: list[tuple[bytes, bytes]],
+    ) -> None:
+        super().__init__(headers, status, raw, payload)
+        self.packet = packet
+        self._context = context
+
+    def with_number(self, number: i64) -> bytes:
+        return renumbered(self.packet, self.frame, number)
+
+    def build(self, number: i64, payload: bytes) -> bytes:
+        if not self.frame or self.status != self.frame_status:
+            return self._local(number, payload)
+        context: bytes | None = None
+        if is_changed(self.headers):
+            pairs = context_of(self.headers, False)
+            context = None if pairs == self.packet.context else write_pairs(9, pairs)
+        return rebuilt(self.packet, self.frame, number, payload, context)
+
+    def _local(self, number: i64, payload: bytes) -> bytes:
+        packet = self.packet
+        result: i64 = tars_result(self.status)
+        buffer = payload
+        text = b""
+        if result != SUCCESS:
+            buffer = b""
+            text = payload if payload and not self.frame else failure_text(self.status)
+        parts = [write_integer(1, packet.version), write_integer(2, packet.packet_type)]
+        if is_tup(packet.version):
+            status = [(b"STATUS_RESULT_CODE", b"%d" % result), (b"STATUS_RESULT_DESC", text)] if result != SUCCESS else []
+            parts += [write_integer(3, packet.message_type), write_integer(4, number)]
+            parts += [write_text(5, packet.servant), write_text(6, packet.function), write_bytes(7, buffer)]
+            parts += [write_integer(8, packet.timeout), write_pairs(9, self._context), write_pairs(10, status)]
+            return with_length(parts)
+        parts += [write_integer(3, number), write_integer(4, packet.message_type), write_integer(5, result)]
+        parts += [write_bytes(6, buffer), write_pairs(7, [])]
+        if text:
+            parts.append(write_text(8, text))
+        if self._context:
+            parts.append(write_pairs(9, self._context))
+        return with_length(parts)

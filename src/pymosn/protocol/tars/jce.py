@@ -1,0 +1,217 @@
+"""TARS' own encoding (JCE), as far as a proxy needs it: fields with a tag and a type in front.
+
+The reader walks over fields without making objects of them. It is linear in the bytes: every element costs one.
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+from mypy_extensions import i64
+
+# Types.
+INT8: Final[i64] = 0
+INT16: Final[i64] = 1
+INT32: Final[i64] = 2
+INT64: Final[i64] = 3
+FLOAT: Final[i64] = 4
+DOUBLE: Final[i64] = 5
+STRING1: Final[i64] = 6
+STRING4: Final[i64] = 7
+MAP: Final[i64] = 8
+LIST: Final[i64] = 9
+STRUCT: Final[i64] = 10
+END: Final[i64] = 11
+ZERO: Final[i64] = 12
+BYTES: Final[i64] = 13
+
+#: Bytes behind the head of a field of each type; -1 where more must be read.
+_SIZES: Final = (1, 2, 4, 8, 4, 8, -1, -1, -1, -1, -1, 0, 0, -1, -1, -1)
+
+#: Containers inside containers, as deep as any are followed.
+MAX_DEPTH: Final[i64] = 1000
+#: How many fields are left of a struct, which only its end tells.
+_STRUCT: Final[i64] = -1
+
+
+class JceError(ValueError):
+    """Bytes that are no JCE."""
+
+
+class JceReader:
+    """Reads and skips the fields of one message, in order."""
+
+    def __init__(self, data: bytes, at: i64) -> None:
+        self.data = data
+        self.at: i64 = at
+        self.end: i64 = len(data)
+        #: Of the field whose head was read last.
+        self.tag: i64 = 0
+        self.type: i64 = 0
+
+    def head(self) -> bool:
+        """Reads the head of the next field: its tag and type. False at the end of the message."""
+        if self.at >= self.end:
+            return False
+        first: i64 = self.data[self.at]
+        self.at += 1
+        self.type = first & 15
+        self.tag = first >> 4
+        if self.tag == 15:
+            self.tag = self._big_endian(1)
+        return True
+
+    def integer(self) -> i64:
+        """The whole number whose head was read."""
+        kind: i64 = self.type
+        if kind == ZERO:
+            return 0
+        if kind > INT64:
+            raise JceError(f"no whole number is of type {kind}")
+        size: i64 = 1 << kind
+        start: i64 = self.at
+        self._forward(size)
+        return int.from_bytes(self.data[start : self.at], "big", signed=True)
+
+    def text(self) -> bytes:
+        """The string whose head was read."""
+        size: i64 = self._string_size()
+        start: i64 = self.at
+        self._forward(size)
+        return self.data[start : self.at]
+
+    def bytes_size(self) -> i64:
+        """The number of bytes that follow, of the byte vector whose head was read."""
+        if self.type != BYTES:
+            raise JceError(f"no vector of bytes is of type {self.type}")
+        self._require(INT8)
+        return self._count()
+
+    def pairs(self) -> list[tuple[bytes, bytes]]:
+        """The map of strings whose head was read."""
+        if self.type != MAP:
+            raise JceError(f"no map is of type {self.type}")
+        left: i64 = self._count()
+        found: list[tuple[bytes, bytes]] = []
+        while left > 0:
+            self._head()
+            key = self.text()
+            self._head()
+            found.append((key, self.text()))
+            left -= 1
+        return found
+
+    def skip(self) -> None:
+        """Skips the value whose head was read, with all that is in it."""
+        outer: list[int] = []
+        left: i64 = 0
+        while True:
+            inside: i64 = self._open()
+            if inside != 0:
+                if len(outer) >= MAX_DEPTH:
+                    raise JceError(f"nested more than {MAX_DEPTH} deep")
+                outer.append(left)
+                left = inside
+            while True:
+                if left == 0:
+                    if not outer:
+                        return
+                    left = outer.pop()
+                    continue
+                self._head()
+                if left != _STRUCT:
+                    left -= 1
+                elif self.type == END:
+                    left = 0
+                    continue
+                break
+
+    def _open(self) -> i64:
+        """Skips a value without parts and gives 0, or how many parts the value has whose head was read."""
+        kind: i64 = self.type
+        size: i64 = _SIZES[kind]
+        if kind == END or kind > BYTES:
+            raise JceError(f"no value is of type {kind}")
+        if size >= 0:
+            self._forward(size)
+            return 0
+        if kind == STRUCT:
+            return _STRUCT
+        if kind == MAP:
+            return 2 * self._count()
+        if kind == LIST:
+            return self._count()
+        self._forward(self.bytes_size() if kind == BYTES else self._string_size())
+        return 0
+
+    def _string_size(self) -> i64:
+        if self.type == STRING1:
+            return self._big_endian(1)
+        if self.type == STRING4:
+            return self._big_endian(4)
+        raise JceError(f"no string is of type {self.type}")
+
+    def _count(self) -> i64:
+        """A number of parts, which is a field of its own; each part has at least one byte."""
+        self._head()
+        count: i64 = self.integer()
+        if count < 0 or count > self.end - self.at:
+            raise JceError(f"{count} parts in {self.end - self.at} bytes")
+        return count
+
+    def _head(self) -> None:
+        if not self.head():
+            raise JceError("a field is missing")
+
+    def _require(self, kind: i64) -> None:
+        self._head()
+        if self.type != kind:
+            raise JceError(f"type {self.type} where {kind} has to be")
+
+    def _forward(self, size: i64) -> None:
+        if size > self.end - self.at:
+            raise JceError("a value is cut off")
+        self.at += size
+
+    def _big_endian(self, size: i64) -> i64:
+        start: i64 = self.at
+        self._forward(size)
+        value: i64 = 0
+        while start < self.at:
+            value = value * 256 + self.data[start]
+            start += 1
+        return value
+
+
+def write_integer(tag: i64, value: i64) -> bytes:
+    """A field with a number of at most 32 bits, in the shortest form; `tag` is less than 15."""
+    head: i64 = tag << 4
+    if value == 0:
+        return bytes((head + ZERO,))
+    if -0x80 <= value < 0x80:
+        return bytes((head, value & 0xFF))
+    if -0x8000 <= value < 0x8000:
+        return bytes((head + INT16, (value >> 8) & 0xFF, value & 0xFF))
+    return bytes((head + INT32,)) + int(value).to_bytes(4, "big", signed=True)
+
+
+def write_text(tag: i64, value: bytes) -> bytes:
+    """A field with a string."""
+    size: i64 = len(value)
+    if size < 0x100:
+        return bytes(((tag << 4) + STRING1, size)) + value
+    return bytes(((tag << 4) + STRING4,)) + int(size).to_bytes(4, "big") + value
+
+
+def write_bytes(tag: i64, value: bytes) -> bytes:
+    """A field with a vector of bytes."""
+    return bytes(((tag << 4) + BYTES, INT8)) + write_integer(0, len(value)) + value
+
+
+def write_pairs(tag: i64, pairs: list[tuple[bytes, bytes]]) -> bytes:
+    """A field with a map of strings."""
+    parts = [bytes(((tag << 4) + MAP,)), write_integer(0, len(pairs))]
+    for key, value in pairs:
+        parts.append(write_text(0, key))
+        parts.append(write_text(1, value))
+    return b"".join(parts)

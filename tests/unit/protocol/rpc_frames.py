@@ -1,0 +1,76 @@
+"""Recorded frames (see `interop/`), and what a decoder makes of bytes: for the tests of the RPC codecs."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from pymosn.api.protocol import NEED_MORE, ProtocolError
+from pymosn.api.rpc import RpcDecoder, RpcReply, RpcRequest, RpcSpec
+
+FIXTURES = Path(__file__).parent.parent.parent / "fixtures"
+
+
+def recorded(folder: str) -> dict[str, bytes]:
+    """The frames of one recording by name, such as `echo.request`."""
+    frames = {path.stem: path.read_bytes() for path in sorted((FIXTURES / folder).glob("*.bin"))}
+    assert frames, folder
+    return frames
+
+
+class Found:
+    """One frame as the decoder saw it."""
+
+    def __init__(self, kind: int, decoder: RpcDecoder) -> None:
+        self.kind = kind
+        self.number = decoder.number
+        self.answer = decoder.answer
+        self.request = decoder.request
+        self.reply = decoder.reply
+
+    @property
+    def message(self) -> RpcRequest | RpcReply:
+        found = self.request or self.reply
+        assert found is not None
+        return found
+
+    def key(self) -> tuple[object, ...]:
+        """What must not depend on how the bytes were cut."""
+        message = self.request or self.reply
+        return (self.kind, self.number, self.answer, None if message is None else (message.frame, message.headers.items()))
+
+
+class Outcome:
+    """All frames of an input, and the reason why there are no more."""
+
+    def __init__(self) -> None:
+        self.found: list[Found] = []
+        self.reason = ""
+        self.detail = ""
+
+
+def decoded(spec: RpcSpec, feeds: list[bytes], max_frame: int = 1 << 24) -> Outcome:
+    """What a new decoder of `spec` makes of `feeds`."""
+    decoder = spec.decoder(max_frame)
+    outcome = Outcome()
+    for feed in feeds:
+        decoder.feed(feed)
+        while True:
+            decoder.request = decoder.reply = None
+            decoder.answer = b""
+            try:
+                kind = decoder.decode()
+            except ProtocolError as error:
+                outcome.reason, outcome.detail = error.failure.reason, error.detail
+                return outcome
+            if kind == NEED_MORE:
+                break
+            outcome.found.append(Found(kind, decoder))
+    return outcome
+
+
+def only(spec: RpcSpec, frame: bytes) -> Found:
+    """The one frame in `frame`."""
+    outcome = decoded(spec, [frame])
+    assert outcome.reason == "", outcome.detail
+    assert len(outcome.found) == 1
+    return outcome.found[0]

@@ -1,0 +1,186 @@
+"""Attachments of Dubbo calls: how they are read and changed, and what cannot be."""
+
+from __future__ import annotations
+
+import pytest
+from tests.dubbo_frames import frame
+from tests.unit.protocol.dubbo_messages import CALL, FRAMES, SPEC, request
+from tests.unit.protocol.rpc_frames import only
+
+from pymosn.core.headers import HeaderError, Headers
+from pymosn.protocol.dubbo.attachments import MAX_ATTACHMENTS, argument_count
+from pymosn.protocol.dubbo.hessian2 import Hessian2Error
+
+# ---- attachments
+
+
+def attachments(raw: bytes, types: bytes = b"\x00", arguments: bytes = b"") -> Headers:
+    return request(CALL + types + arguments + raw).headers
+
+
+@pytest.mark.parametrize(
+    ("raw", "fields"),
+    [
+        (b"HZ", []),
+        (b"N", []),
+        (b"M\x01tZ", []),
+        (b"H\x01a\x01bZ", [("a", "b")]),
+        (b"M\x01t\x01a\x01bZ", [("a", "b")]),
+        (b"H\x01a\x01b\x01a\x01cZ", [("a", "b"), ("a", "c")]),
+        (b"H\x01aN\x01b\x91\x01cT\x01dL" + bytes(7) + b"\x05\x01e\x5bZ", [("b", "1"), ("c", "true"), ("d", "5")]),
+        (b"H\x01aHZ\x01bC\x01q\x91\x01x\x60N\x01cQ\x91\x01d\x01eZ", [("d", "e")]),
+        (b"HHZ\x01b\x01d\x01eZ", [("d", "e")]),
+        (b"H\x04NAME\x01bZ", [("name", "b")]),
+        (b"H\x02\xc3\xa9\xe2\x82\xac\x00Z", [("é€", "")]),
+        (b"H\x90\x01b\xe0\x01cZ", [("0", "b"), ("0", "c")]),
+        (b"H\x02\xc3\xa9a\x01b\x03abc\x01dZ", [("éa", "b"), ("abc", "d")]),
+        (b"HR\x00\x01a\x01bS\x00\x01cZ", [("ab", "c")]),
+    ],
+)
+def test_attachments_are_read(raw: bytes, fields: list[tuple[str, str]]) -> None:
+    headers = attachments(raw)
+    assert headers.items()[3:] == fields
+    for name, value in fields:
+        assert value in headers.get_all(name)
+        upper = name.upper() if name.isascii() else name
+        assert attachments(raw).get(upper) == headers.get(upper)
+
+
+@pytest.mark.parametrize(
+    ("types", "arguments"),
+    [
+        (b"\x00", b""),
+        (b"N", b""),
+        (b"\x01I", b"\x90"),
+        (b"\x04[I[J", b"\x71\x04[int\x90\x70\x05[long"),
+        (b"\x30\x22Ljava/util/Map;[[Ljava/util/List;Z", b"HZ\x78F"),
+        (b"\x07VZBCDFS", b"NTNNNNN"),
+        (b"\x14[Ljava/lang/Object;J", b"\x78\xe0"),
+    ],
+)
+def test_arguments_are_skipped(types: bytes, arguments: bytes) -> None:
+    assert attachments(b"H\x01a\x01bZ", types, arguments).get("a") == "b"
+
+
+@pytest.mark.parametrize(
+    ("types", "count"), [(b"", 0), (b"IJ", 2), (b"[[I", 1), (b"Ljava/lang/String;", 1), (b"La;[Lb;[[ZLc;", 4)]
+)
+def test_argument_count(types: bytes, count: int) -> None:
+    assert argument_count(types) == count
+
+
+@pytest.mark.parametrize("types", [b"Ljava", b"X", b"I;", b"\xff", b"[L"])
+def test_types_that_are_none(types: bytes) -> None:
+    with pytest.raises(Hessian2Error):
+        argument_count(types)
+
+
+UNREADABLE = {
+    "no attachments": b"\x00",
+    "no types": b"\x90",
+    "an argument is missing": b"\x01I",
+    "a broken argument": b"\x01I\x60",
+    "no map": b"\x00\x90",
+    "a map without end": b"\x00H\x01a\x01b",
+    "a bomb of lists": b"\x01I" + b"\x79" * 20000 + b"NHZ",
+    "a list of 2 ** 31 - 1": b"\x01IXI\x7f\xff\xff\xffHZ",
+    "too many": b"\x00H" + b"\x90N" * (MAX_ATTACHMENTS + 1) + b"Z",
+}
+
+
+@pytest.mark.parametrize("tail", UNREADABLE.values(), ids=UNREADABLE)
+def test_what_cannot_be_read_is_forwarded_and_cannot_be_changed(tail: bytes) -> None:
+    message = request(CALL + tail)
+    assert message.headers.items() == [("dubbo", "2.0.2"), ("service", "S"), ("method", "m")]
+    assert message.headers.get("group") is None
+    for change in (
+        lambda: message.headers.set("a", "b"),
+        lambda: message.headers.add("a", "b"),
+        lambda: message.headers.remove("a"),
+        lambda: message.headers.set("service", "b"),
+    ):
+        with pytest.raises(HeaderError):
+            change()
+    message.headers.add_raw(b"a", b"b")
+    assert not message.headers.remove_raw(b"service")
+    assert message.encode(3, message.payload) == frame(0xC2, 0, CALL + tail, 3)
+
+
+def test_the_service_changes_wherever_it_stands() -> None:
+    message = request(CALL + b"\x00H\x04path\x01S\x09interface\x01S\x07version\x01v\x01x\x01yZ")
+    message.headers.set("service", "T")
+    message.headers.set("Version", "2")
+    assert message.headers.get("service") == "T"
+    assert message.service() == "T"
+    body = b"\x052.0.2\x01T\x012\x01m\x00H\x04path\x01T\x09interface\x01T\x07version\x012\x01x\x01yZ"
+    assert message.encode(1, message.payload) == frame(0xC2, 0, body)
+
+
+def test_what_stands_in_front_cannot_be_lost() -> None:
+    headers = attachments(b"H\x07version\x01vZ")
+    for name in ("method", "dubbo"):
+        with pytest.raises(HeaderError):
+            headers.set(name, "x")
+    for name in ("service", "version", "method", "dubbo"):
+        with pytest.raises(HeaderError):
+            headers.remove(name)
+        with pytest.raises(HeaderError):
+            headers.add(name, "x")
+        assert not headers.remove_raw(name.encode())
+
+
+def test_attachments_that_others_refer_to_stay() -> None:
+    raw = b"H\x01aHZ\x01bQ\x91\x01cN\x01d\x5bZ"
+    message = request(CALL + b"\x00" + raw)
+    with pytest.raises(HeaderError, match="an object"):
+        message.headers.set("A", "x")
+    with pytest.raises(HeaderError, match="an object"):
+        message.headers.remove("a")
+    assert not message.headers.remove_raw(b"a")
+    message.headers.set("b", "x")
+    message.headers.set("c", "y")
+    assert message.headers.remove("d")
+    assert message.encode(1, message.payload) == frame(0xC2, 0, CALL + b"\x00H\x01aHZ\x01b\x01x\x01c\x01yZ")
+
+
+def test_a_null_map_gets_its_first_attachment() -> None:
+    message = request(CALL + b"\x00N")
+    message.headers.set("a", "b")
+    assert message.encode(1, message.payload) == frame(0xC2, 0, CALL + b"\x00H\x01a\x01bZ")
+
+
+def test_a_copy_of_the_headers_says_the_same() -> None:
+    raw = FRAMES["dubbo-2.7/mixed.request"]
+    found = only(SPEC, raw)
+    found.message.headers = found.message.headers.copy()
+    assert found.message.encode(found.number, found.message.payload) == raw
+    found.message.headers.set("group", "x")
+    assert only(SPEC, found.message.encode(1, found.message.payload)).message.headers.get("group") == "x"
+
+
+def test_a_body_of_a_filter_gets_the_changed_attachments() -> None:
+    message = request(CALL + b"\x00H\x01a\x01bZ")
+    message.headers.set("a", "c")
+    body = CALL + b"\x01I\x91H\x01a\x01b\x01x\x01yZ"
+    assert message.encode(1, body) == frame(0xC2, 0, CALL + b"\x01I\x91H\x01a\x01cZ")
+    assert message.encode(1, b"no hessian") == frame(0xC2, 0, b"no hessian")
+
+
+@pytest.mark.parametrize(
+    ("attachment", "seconds"),
+    [
+        (b"\x073000000", 3000.0),
+        (b"\x0a9999999999", None),
+        (b"\x041500", 1.5),
+        (b"\xd4\x05\xdc", 1.5),
+        (b"\x010", None),
+        (b"\x02-1", None),
+        (b"\x00", None),
+        (b"N", None),
+    ],
+)
+def test_the_timeout_of_dubbo_3(attachment: bytes, seconds: float | None) -> None:
+    message = request(CALL + b"\x00H\x07timeout" + attachment + b"Z")
+    assert message.has_timeout == (seconds is not None)
+    assert message.timeout == (seconds or 0.0)
+    assert not request(CALL + b"\x12Ljava/lang/String;\x07timeoutHZ").has_timeout
