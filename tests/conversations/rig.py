@@ -106,6 +106,7 @@ class FakeTransport:
 
     def write(self, data: bytes) -> None:
         assert isinstance(data, bytes)
+        assert not self.sent_eof, "written behind a FIN"
         if self.is_closing or self.is_lost:
             return
         if not self.is_stalled:
@@ -243,6 +244,10 @@ class Peer:
         """Whether the proxy sent a FIN and still reads."""
         return self.transport.sent_eof and not self.transport.is_closing
 
+    def has_fin(self) -> bool:
+        """Whether the proxy said that it sends no more, and keeps the connection."""
+        return self.transport.sent_eof and not self.transport.is_closing
+
     def is_reset(self) -> bool:
         """Whether the proxy broke the connection off."""
         return self.transport.is_aborted
@@ -351,6 +356,7 @@ class Talk:
             wishes.pop("x_request_id", False),
             wishes.pop("reason_header", False),
             wishes.pop("stream_idle_timeout", 300.0),
+            wishes.pop("tunnel_idle_timeout", 600.0),
         )
         assert not wishes, f"unknown wishes {wishes}"
         self.listener = Listener(

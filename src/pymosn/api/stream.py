@@ -20,7 +20,8 @@ from pymosn.core.timers import Alarm, TimerWheel
 class StreamReceiver(Alarm):
     """Hears one direction of a stream. Nothing is called after an `end` or a reset.
 
-    It is an alarm because whoever waits for a message has a deadline for it.
+    A reply with a `raw_tunnel` opens both directions anew: `on_data` brings what comes through the tunnel, and `end` says
+    that this side sends no more while it may still read. It is an alarm because whoever waits for a message has a deadline for it.
     """
 
     def on_data(self, data: bytes, end: bool) -> None:
@@ -76,7 +77,10 @@ class ResponseReceiver(StreamReceiver):
 
 @mypyc_attr(allow_interpreted_subclasses=True)
 class StreamSender:
-    """Takes one direction of a stream; never raises. What is sent after an `end` or a reset is dropped."""
+    """Takes one direction of a stream; never raises. What is sent after an `end` or a reset is dropped.
+
+    In a tunnel, `send_data` sends bytes as they are, and `end` closes this direction only.
+    """
 
     def send_data(self, data: bytes, end: bool) -> None:
         """Sends the next bytes of the body."""

@@ -13,6 +13,7 @@ from pymosn.config.faults import Fault
 from pymosn.config.schema import Listener as ListenerConfig
 from pymosn.config.schema import ProxyConfig, ProxyFilter
 from pymosn.core.counters import DownstreamStats
+from pymosn.core.message import CONNECT, CONNECT_HERE
 from pymosn.network.listener import ConnectionNumbers, Listener, ListenerDirectory
 from pymosn.network.original_dst import OriginalDst
 from pymosn.network.refusal import RefusalFactory
@@ -124,10 +125,18 @@ class ListenerBuilder:
         known = self._runtime.protocols
         names = [name for name in proxy.downstream_protocol.split(",") if known.get(name) is not None] or known.names()
         limits = Http1Limits(http1.max_header_size, http1.max_header_count, http1.max_request_body_size)
+        options = Http1Options(
+            limits,
+            config.connection_idle_timeout,
+            http1.header_timeout,
+            http1.body_timeout,
+            frozenset([protocol.lower().encode() for protocol in http1.upgrades]),
+            {"terminate": CONNECT_HERE, "forward": CONNECT}.get(http1.connect, b""),
+        )
         return ProxyOptions(
             name,
             [protocol for wanted in names if (protocol := known.get(wanted)) is not None],
-            {"Http1": Http1Options(limits, config.connection_idle_timeout, http1.header_timeout, http1.body_timeout)},
+            {"Http1": options},
             self._slots.get(proxy.router_config_name) or TableSlot(proxy.router_config_name),
             filters,
             stats,
@@ -136,6 +145,7 @@ class ListenerBuilder:
             http1.x_request_id,
             http1.reason_header,
             http1.stream_idle_timeout,
+            http1.tunnel_idle_timeout,
         )
 
     def _access_logs(self, name: str, config: ListenerConfig, path: str) -> list[AccessLog]:

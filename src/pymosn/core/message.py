@@ -15,6 +15,11 @@ from pymosn.core.headers import HeaderError, Headers, encode_name
 #: `content_length` of a message whose length only its end will tell (chunked, HTTP/2 without content-length).
 UNKNOWN_LENGTH: Final[i64] = -1
 
+#: `raw_tunnel` of a CONNECT that is sent on to another proxy, and of one that ends here: its bytes go to the host as they are.
+#: Names of protocols to upgrade to are in lower case, so they are never one of these.
+CONNECT: Final = b"CONNECT"
+CONNECT_HERE: Final = b"TCP"
+
 
 #: Bytes of a body that a filter gets at most, unless it asks for more.
 BODY_LIMIT: Final[i64] = 1024 * 1024
@@ -81,6 +86,8 @@ class RequestHead(MessageHead):
 
     `path` and `query` are the target in the normal form that routes are matched on and that is sent upstream.
     `content_length` is the body's length in bytes, 0 for no body, UNKNOWN_LENGTH when it is not known beforehand.
+    `raw_tunnel`: what the connection shall carry both ways once the reply agrees: the protocol to upgrade to, CONNECT or
+    CONNECT_HERE; empty for an ordinary request.
     """
 
     def __init__(self) -> None:
@@ -98,6 +105,7 @@ class RequestHead(MessageHead):
         self.has_forwarded_proto: bool = False
         self.has_request_id: bool = False
         self.has_timeout: bool = False
+        self.raw_tunnel: bytes = b""
 
     def copy(self) -> RequestHead:
         """A copy of the head that can be edited by itself; what filters do with the body does not concern it."""
@@ -117,6 +125,7 @@ class RequestHead(MessageHead):
         head.has_forwarded_proto = self.has_forwarded_proto
         head.has_request_id = self.has_request_id
         head.has_timeout = self.has_timeout
+        head.raw_tunnel = self.raw_tunnel
         return head
 
     @property
@@ -126,7 +135,15 @@ class RequestHead(MessageHead):
 
     @method.setter
     def method(self, value: str) -> None:
-        self.raw_method = encode_name(value)
+        raw = encode_name(value)
+        if raw == CONNECT:
+            raise HeaderError("a request cannot be made a CONNECT: its reply would be no reply to what the client asked")
+        self.raw_method = raw
+
+    @property
+    def tunnel(self) -> str:
+        """The protocol that the client asks to upgrade to (`websocket`), `CONNECT` or `TCP` for a CONNECT; mostly empty."""
+        return self.raw_tunnel.decode("ascii")
 
     @property
     def path(self) -> str:
@@ -171,7 +188,8 @@ class ResponseHead(MessageHead):
     """The head of one reply.
 
     `content_length` as in RequestHead; in the reply to a HEAD it is the length that a GET would have told.
-    `keep_alive` is what the upstream said of its own connection.
+    `keep_alive` is what the upstream said of its own connection. `raw_tunnel` as in RequestHead: not empty in the reply that
+    agrees to it, behind which there is no body but the tunnel.
     """
 
     def __init__(self, status: i64 = 200, reason: bytes = b"", headers: Headers | None = None) -> None:
@@ -181,3 +199,4 @@ class ResponseHead(MessageHead):
         self.minor_version: i64 = 1
         self.keep_alive: bool = True
         self.has_date: bool = False
+        self.raw_tunnel: bytes = b""

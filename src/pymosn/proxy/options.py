@@ -25,10 +25,12 @@ class ProxyOptions:
         x_request_id: bool = True,
         reason_header: bool = False,
         stream_idle_timeout: float = 300.0,
+        tunnel_idle_timeout: float = 600.0,
     ) -> None:
         """`protocols`: in the order in which they are tried; `protocol_options`: by protocol name.
 
         `stream_idle_timeout`: seconds without a byte either way after which an exchange whose reply has begun is given up.
+        `tunnel_idle_timeout`: the same for a tunnel.
         """
         self.listener_name = listener_name
         self.protocols = protocols
@@ -41,3 +43,4 @@ class ProxyOptions:
         self.x_request_id = x_request_id
         self.reason_header = reason_header
         self.stream_idle_timeout = stream_idle_timeout
+        self.tunnel_idle_timeout = tunnel_idle_timeout

@@ -40,6 +40,9 @@ class RequestingExchange(ReplyingExchange):
     def on_data(self, data: bytes, end: bool) -> None:
         if self._is_over or self._drops_request:
             return
+        if self._tunnel is not None:
+            self.on_client_bytes(self._tunnel, data, end)
+            return
         self.bytes_received += len(data)
         if end:
             self._request_ended = True
@@ -173,6 +176,7 @@ class RequestingExchange(ReplyingExchange):
         head = self.request
         filters = self.who_sees_body(self._options.filters.request_body)
         if head.new_body is not None:
+            head.raw_tunnel = b""  # a request with content asks for none
             head.headers.remove_raw(b"expect")
             self._held = [head.new_body]
             self._drops_request = not self._request_ended

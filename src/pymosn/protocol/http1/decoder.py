@@ -18,7 +18,7 @@ from pymosn.core.failure import (
     BODY_TOO_LARGE,
     HEADERS_TOO_LARGE,
 )
-from pymosn.core.headers import Headers, name_bit
+from pymosn.core.headers import Headers, is_token, name_bit
 from pymosn.protocol.http1 import fields
 from pymosn.protocol.http1.fields import PROTECTED, classify
 from pymosn.protocol.http1.rules import (
@@ -88,6 +88,7 @@ class Http1Decoder(Decoder):
         self._length: i64 = -1
         self._codings: i64 = 0
         self._options: bytes = b""
+        self._upgrade: bytes = b""
 
     # ---- the buffer
 
@@ -107,6 +108,12 @@ class Http1Decoder(Decoder):
     def is_between_messages(self) -> bool:
         """Whether the last message is complete and no byte of a next one has come."""
         return self._stage == AT_HEAD and self._at >= len(self._buffer)
+
+    def take_rest(self) -> bytes:
+        """What is buffered, which is no HTTP: the connection carries something else from here on."""
+        rest = self._buffer[self._at :]
+        self.discard()
+        return rest
 
     def discard(self) -> None:
         """Forgets what is buffered, to free its memory."""
@@ -204,6 +211,9 @@ class Http1Decoder(Decoder):
     def _take_field(self, kind: i64, value: bytes) -> bool:
         """Notes one of the known fields; says whether its line is of this hop and is not passed on."""
         if kind >= fields.HOP_BY_HOP:
+            if kind == fields.UPGRADE:
+                # A second line makes a list, and a list is no one protocol.
+                self._upgrade = self._upgrade + b"," + value if self._upgrade else value
             return True
         if kind == fields.CONTENT_LENGTH:
             if self._length >= 0:
@@ -230,6 +240,7 @@ class Http1Decoder(Decoder):
         self._length = -1
         self._codings = 0
         self._options = b""
+        self._upgrade = b""
         self._body_size = 0
         self._extensions = 0
         self.trailers = None
@@ -256,6 +267,17 @@ class Http1Decoder(Decoder):
             elif b"keep-alive" in options:
                 keeps = True
         return keeps
+
+    def _upgrade_protocol(self) -> bytes:
+        """The one protocol that the Upgrade field names and the Connection field confirms, in lower case; or empty.
+
+        RFC 9110 section 7.8. Lists are not taken up: their first name may be one that nobody here allows.
+        """
+        protocol = self._upgrade.strip(b" \t").lower()
+        if b"upgrade" not in [option.strip(b" \t") for option in self._options.split(b",")]:
+            return b""
+        name, slash, version = protocol.partition(b"/")
+        return protocol if is_token(name) and (is_token(version) if slash else True) else b""
 
     # ---- the body
 

@@ -23,6 +23,7 @@ GLOBAL_TIMEOUT: Final[i64] = 11
 TRY_TIMEOUT: Final[i64] = 12
 #: Numbers from here on: fields of this hop alone, which are not forwarded (RFC 9110 section 7.6.1).
 HOP_BY_HOP: Final[i64] = 13
+UPGRADE: Final[i64] = 14
 
 _NAMES: Final[list[bytes]] = [
     b"",

@@ -19,7 +19,7 @@ from pymosn.core.failure import (
     Failure,
 )
 from pymosn.core.headers import Headers
-from pymosn.core.message import RequestHead
+from pymosn.core.message import CONNECT_HERE, RequestHead, ResponseHead
 from pymosn.protocol.http1.decoder import Http1Limits
 from pymosn.protocol.http1.encoder import encode_chunk, encode_request, encode_trailers
 from pymosn.protocol.http1.response import ResponseDecoder
@@ -58,8 +58,22 @@ class Http1Client(NetworkFilter):
         """A request with `method` is being sent."""
         self._decoder.expect(method)
 
+    def expect_tunnel(self, head: RequestHead) -> None:
+        """A request that asks for a tunnel is being sent."""
+        self._decoder.expect(head.raw_method, head.raw_tunnel)
+
+    def begin_tunnel(self, stream: Http1ClientStream) -> None:
+        """The connection, which has carried nothing yet, is the tunnel of a CONNECT that ends here."""
+        head = ResponseHead(200, b"Connection established")
+        head.raw_tunnel = CONNECT_HERE
+        self._decoder.begin_tunnel()
+        stream.begin_tunnel()
+        stream.receiver.on_response(head, b"", False)
+
     def on_connection(self, connection: Connection) -> None:
         self.connection = connection
+        # Until the dial is told of: a server that speaks first, behind a CONNECT, must find somebody to hear it.
+        connection.pause_reading()
 
     def on_data(self, data: bytes) -> bool:
         if self._stream is None:
@@ -86,7 +100,9 @@ class Http1Client(NetworkFilter):
             receiver = stream.receiver
             if found == HEAD:
                 head = decoder.head
-                if head.status < 200:
+                if head.raw_tunnel:
+                    stream.begin_tunnel()
+                elif head.status < 200:
                     receiver.on_informational(head)
                     continue
                 stream.reply_began = True
@@ -127,13 +143,20 @@ class Http1Client(NetworkFilter):
             stream.detach().on_reset(failure)
 
     def cancel(self, stream: Http1ClientStream) -> None:
-        """The exchange of `stream` is over before its reply is."""
+        """The exchange of `stream` is over: before its reply is, or with its tunnel."""
         if self._stream is stream:
             self._stream = None
             self._pool.forget(self)
-            self.connection.abort(CLOSED_LOCALLY)
+            if stream.is_tunnel and stream.request_ended:
+                self.connection.close(CLOSED_LOCALLY)
+            else:
+                self.connection.abort(CLOSED_LOCALLY)
 
     def on_eof(self) -> None:
+        stream = self._stream
+        if stream is not None and stream.is_tunnel:
+            stream.receiver.on_data(b"", True)
+            return
         self._pool.forget(self)
         self._on_end(self._decoder.finish())
         self.connection.close(CLOSED_LOCALLY)
@@ -174,12 +197,19 @@ class Http1ClientStream(RequestSender):
         self.reply_began = False
         self.keeps_alive = True
         self.request_ended = False
+        self.is_tunnel = False
         self._client: Http1Client = client
         self._connection: Connection = client.connection
         self._is_reused = is_reused
         self._is_chunked = False
         self._is_attached = True
         self._pauses: i64 = 0
+
+    def begin_tunnel(self) -> None:
+        """The connection carries no HTTP any more, and what is sent from here on is the tunnel's."""
+        self.is_tunnel = True
+        self.reply_began = True
+        self.request_ended = False
 
     def detach(self) -> ResponseReceiver:
         """The reply is complete or broken off: the connection is no longer this stream's. Gives who is to hear the last."""
@@ -201,6 +231,9 @@ class Http1ClientStream(RequestSender):
     def send_request(self, head: RequestHead, data: bytes, end: bool) -> None:
         if not self._is_attached:
             return
+        if head.raw_tunnel:
+            self._ask(head)
+            return
         self._client.expect(head.raw_method)
         self._is_chunked = head.content_length < 0
         self.request_ended = end
@@ -211,6 +244,15 @@ class Http1ClientStream(RequestSender):
             parts.append(data)
         self._connection.write_parts(parts)
 
+    def _ask(self, head: RequestHead) -> None:
+        """Asks for a tunnel; no content comes with that."""
+        self.request_ended = True
+        if head.raw_tunnel == CONNECT_HERE:
+            self._client.begin_tunnel(self)
+        else:
+            self._client.expect_tunnel(head)
+            self._connection.write_parts(encode_request(head))
+
     def send_data(self, data: bytes, end: bool) -> None:
         if not self._is_attached or self.request_ended:
             return
@@ -219,6 +261,8 @@ class Http1ClientStream(RequestSender):
             self._connection.write_parts(encode_chunk(data, end))
         elif data:
             self._connection.write(data)
+        if end and self.is_tunnel:
+            self._connection.shut_writing()
 
     def send_trailers(self, trailers: Headers) -> None:
         if not self._is_attached or self.request_ended:
@@ -297,6 +341,7 @@ class Http1Pool(ConnectionPool):
         self._dials.remove(dial)
         self._upstream.on_connection()
         client.is_counted = True
+        client.connection.resume_reading()
         if self._upstream.buffer_limit > 0:
             client.connection.set_buffer_limit(self._upstream.buffer_limit)
         receiver = dial.receiver

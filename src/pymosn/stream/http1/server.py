@@ -12,14 +12,15 @@ from pymosn.api.stream import RequestReceiver, ResponseSender, ServerStreams, St
 from pymosn.core.failure import (
     CLIENT_GONE,
     CLOSED_LOCALLY,
+    DRAINING,
     IDLE_TIMEOUT,
     REQUEST_TIMEOUT,
     TRUNCATED_BODY,
     Failure,
 )
 from pymosn.core.headers import Headers
-from pymosn.core.message import ResponseHead
-from pymosn.protocol.http1.encoder import encode_chunk, encode_response, encode_trailers
+from pymosn.core.message import RequestHead, ResponseHead
+from pymosn.protocol.http1.encoder import encode_agreement, encode_chunk, encode_response, encode_trailers
 from pymosn.protocol.http1.request import RequestDecoder
 from pymosn.stream.http1.options import Http1Options
 
@@ -39,7 +40,7 @@ class Http1Server(ServerStreams):
     def __init__(self, listener: StreamListener, options: Http1Options) -> None:
         self._listener = listener
         self._options = options
-        self._decoder = RequestDecoder(options.limits)
+        self._decoder = RequestDecoder(options.limits, options.connect)
         self._connection: Connection = Connection()
         self._stream: Http1ServerStream | None = None
         self._pulling = False
@@ -52,6 +53,8 @@ class Http1Server(ServerStreams):
         self._is_broken = False
         #: The client does not take what it gets: it gets no further reply before it does.
         self._is_full = False
+        #: The connection carries no HTTP any more: its last stream has all that comes.
+        self._is_tunnel = False
 
     # ---- from the connection
 
@@ -60,6 +63,9 @@ class Http1Server(ServerStreams):
         connection.set_idle(self._options.idle_timeout)
 
     def on_data(self, data: bytes) -> bool:
+        if self._is_tunnel:
+            self._on_tunnel_data(data, False)
+            return STOP
         self._decoder.feed(data)
         self._pull()
         return STOP
@@ -70,6 +76,8 @@ class Http1Server(ServerStreams):
         self._has_eof = True
         if stream is None:
             self._connection.close(CLOSED_LOCALLY)
+        elif self._is_tunnel:
+            self._on_tunnel_data(b"", True)
         elif not stream.request_ended:
             stream.request_ended = True
             stream.receiver.on_reset(TRUNCATED_BODY)
@@ -109,7 +117,7 @@ class Http1Server(ServerStreams):
         if stream is not None:
             stream.request_ended = True
             stream.reply_ended = True
-            stream.receiver.on_reset(CLIENT_GONE)
+            stream.receiver.on_reset(failure if failure is DRAINING and stream.head_sent else CLIENT_GONE)
 
     # ---- requests
 
@@ -146,6 +154,8 @@ class Http1Server(ServerStreams):
         self._in_head = False
         if not head.keep_alive:
             self._is_last = True
+        if head.raw_tunnel:
+            self._consider(head)
         receiver = self._listener.new_stream(stream)
         stream.receiver = receiver
         stream.request_ended = decoder.end
@@ -154,6 +164,14 @@ class Http1Server(ServerStreams):
         receiver.on_request(head, decoder.data, decoder.end and decoder.trailers is None)
         if decoder.end and decoder.trailers is not None and self._stream is stream:
             receiver.on_trailers(decoder.trailers)
+
+    def _consider(self, head: RequestHead) -> None:
+        """A request for a tunnel: only what is allowed is asked for upstream."""
+        if head.raw_tunnel == self._options.connect:
+            # If it is refused, what the client has sent for its tunnel must not be taken for a request.
+            self._is_last = True
+        elif head.raw_tunnel not in self._options.upgrades:
+            head.raw_tunnel = b""
 
     def _wait(self, stream: Http1ServerStream | None) -> None:
         """Sets the time that the client has for what is missing."""
@@ -200,6 +218,28 @@ class Http1Server(ServerStreams):
         self._is_broken = True
         stream.receiver.on_reset(failure)
 
+    # ---- a tunnel
+
+    def begin_tunnel(self, stream: Http1ServerStream) -> None:
+        """The reply that agrees has been sent: hands over what the client sent behind its request, and all that follows."""
+        self._is_tunnel = True
+        stream.request_ended = False
+        self._connection.set_idle(0.0)
+        rest = self._decoder.take_rest()
+        if self._held:
+            self._held = False
+            self._connection.resume_reading()
+        if rest:
+            self._on_tunnel_data(rest, False)
+        if self._has_eof:
+            self._on_tunnel_data(b"", True)
+
+    def _on_tunnel_data(self, data: bytes, end: bool) -> None:
+        stream = self._stream
+        if stream is not None and not stream.request_ended:
+            stream.request_ended = end
+            stream.receiver.on_data(data, end)
+
     # ---- from the stream
 
     def keeps_alive(self, request_ended: bool) -> bool:
@@ -220,6 +260,8 @@ class Http1Server(ServerStreams):
             return
         if not stream.reply_ended:
             connection.abort(CLOSED_LOCALLY)
+        elif self._is_tunnel:
+            connection.close(CLOSED_LOCALLY)
         elif not stream.request_ended or (stream.announced_close and self._decoder.has_buffered()):
             connection.close_lingering(CLOSED_LOCALLY)
         elif stream.announced_close or (self._has_eof and not self._decoder.has_buffered()):
@@ -247,6 +289,7 @@ class Http1ServerStream(ResponseSender):
         self._method = method
         self._is_chunked = False
         self._is_bodyless = False
+        self._is_tunnel = False
 
     def deliver(self, data: bytes, end: bool, trailers: Headers | None) -> None:
         """Hands on a piece of the request body."""
@@ -269,6 +312,9 @@ class Http1ServerStream(ResponseSender):
         if self.head_sent or self.reply_ended:
             return
         self.head_sent = True
+        if head.raw_tunnel:
+            self._agree(head, data)
+            return
         options = b""
         is_sized = head.content_length >= 0
         if self._method == b"HEAD" or head.status == 304 or head.status == 204:
@@ -302,6 +348,15 @@ class Http1ServerStream(ResponseSender):
         self.reply_ended = end
         self._connection.write_parts(parts)
 
+    def _agree(self, head: ResponseHead, data: bytes) -> None:
+        """Sends the reply that opens a tunnel, with what has come through it already."""
+        self._is_tunnel = True
+        parts = encode_agreement(head)
+        if data:
+            parts.append(data)
+        self._connection.write_parts(parts)
+        self._server.begin_tunnel(self)
+
     def send_data(self, data: bytes, end: bool) -> None:
         if self.reply_ended:
             return
@@ -310,6 +365,8 @@ class Http1ServerStream(ResponseSender):
             self._connection.write_parts(encode_chunk(data, end))
         elif data and not self._is_bodyless:
             self._connection.write(data)
+        if end and self._is_tunnel:
+            self._connection.shut_writing()
 
     def send_trailers(self, trailers: Headers) -> None:
         if self.reply_ended:
