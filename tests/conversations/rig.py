@@ -273,8 +273,8 @@ class Dial:
         self._filter = network_filter
         self._receiver = receiver
 
-    def connects(self, stalled: bool = False, lost: bool = False) -> Peer:
-        """The connection is there. `stalled`: the upstream takes nothing; `lost`: it is gone before it is told of."""
+    def connects(self, stalled: bool = False, lost: bool = False, greeting: bytes = b"") -> Peer:
+        """The connection is there. `stalled`: the upstream takes nothing. Before it is told of: `lost`, or a `greeting`."""
         talk = self._talk
         peer = Peer(talk, f"upstream {self.address}", self.address.partition(":")[0], 80)
         connection = TcpConnection(talk.numbers.next(), [self._filter], ConnectionOwner(), talk.clock, talk.wheel)
@@ -284,6 +284,8 @@ class Dial:
         talk.do(lambda: connection.connection_made(peer.transport))
         if lost:
             peer.resets()
+        if greeting:
+            peer.sends_whole(greeting)
         talk.do(lambda: self._receiver.on_dialed(connection))
         return peer
 
