@@ -171,7 +171,9 @@ def test_a_filter_refuses(start: Start) -> None:
     client = talk.connect()
     client.sends(ASK)
     client.receives(
-        b"HTTP/1.1 403 Forbidden\r\ncontent-type: text/plain\r\ncontent-length: 2\r\n" + DATE + b"connection: close\r\n\r\nno"
+        b"HTTP/1.1 403 Forbidden\r\ncontent-type: text/plain\r\ncontent-length: 2\r\n"
+        + DATE
+        + b"connection: close\r\n\r\nno"
     )
     assert client.is_closed()
 
@@ -219,7 +221,12 @@ def passed_on(talk: Talk) -> tuple[Peer, Peer]:
 
 @pytest.mark.parametrize(
     "fields",
-    [b"", b"Content-Length: 5\r\n", b"Transfer-Encoding: chunked\r\n", b"Content-Length: 5\r\nTransfer-Encoding: chunked\r\n"],
+    [
+        b"",
+        b"Content-Length: 5\r\n",
+        b"Transfer-Encoding: chunked\r\n",
+        b"Content-Length: 5\r\nTransfer-Encoding: chunked\r\n",
+    ],
 )
 @pytest.mark.parametrize("status", [b"200 OK", b"204 No Content"])
 def test_agreement_of_another_proxy(start: Start, status: bytes, fields: bytes) -> None:

@@ -18,9 +18,7 @@ ASK = b"GET /chat HTTP/1.1\r\nHost: a\r\nUpgrade: WebSocket\r\nConnection: Upgra
 ASKED = b"GET /chat HTTP/1.1\r\nHost: a\r\n" + FIELDS + b"connection: upgrade\r\nupgrade: websocket\r\n\r\n"
 NOT_ASKED = b"GET /chat HTTP/1.1\r\nHost: a\r\n" + FIELDS + b"\r\n"
 AGREE = b"HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\nSec-Accept: a\r\n\r\n"
-AGREED = (
-    b"HTTP/1.1 101 Switching Protocols\r\nSec-Accept: a\r\nconnection: upgrade\r\nupgrade: websocket\r\n\r\n"
-)
+AGREED = b"HTTP/1.1 101 Switching Protocols\r\nSec-Accept: a\r\nconnection: upgrade\r\nupgrade: websocket\r\n\r\n"
 GET = b"GET / HTTP/1.1\r\nHost: a\r\n\r\n"
 OK = b"HTTP/1.1 200 OK\r\nDate: today\r\nContent-Length: 2\r\n\r\nhi"
 SORRY = b"HTTP/1.1 502 Bad Gateway\r\ncontent-type: text/plain; charset=utf-8\r\ncontent-length: 16\r\n" + DATE

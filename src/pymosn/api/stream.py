@@ -133,7 +133,7 @@ class RequestSender(StreamSender):
         raise NotImplementedError
 
     def is_reused(self) -> bool:
-        """Whether the connection has served a request before: it may have been closed under us."""
+        """Whether the connection served a request before and nothing came for this one: it may have been closed under us."""
         raise NotImplementedError
 
     def send_request(self, head: RequestHead, data: bytes, end: bool) -> None:

@@ -15,7 +15,7 @@ from pymosn.core.headers import HeaderError, Headers, encode_name
 #: `content_length` of a message whose length only its end will tell (chunked, HTTP/2 without content-length).
 UNKNOWN_LENGTH: Final[i64] = -1
 
-#: `raw_tunnel` of a CONNECT that is sent on to another proxy, and of one that ends here: its bytes go to the host as they are.
+#: `raw_tunnel` of a CONNECT that is sent on to another proxy, and of one that ends here: its bytes go to the host as such.
 #: Names of protocols to upgrade to are in lower case, so they are never one of these.
 CONNECT: Final = b"CONNECT"
 CONNECT_HERE: Final = b"TCP"

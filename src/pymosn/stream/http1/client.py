@@ -103,6 +103,7 @@ class Http1Client(NetworkFilter):
                 if head.raw_tunnel:
                     stream.begin_tunnel()
                 elif head.status < 200:
+                    stream.is_heard = True
                     receiver.on_informational(head)
                     continue
                 stream.reply_began = True
@@ -170,6 +171,8 @@ class Http1Client(NetworkFilter):
         if stream is None:
             return
         self._stream = None
+        if self._decoder.has_buffered():
+            stream.is_heard = True
         receiver = stream.detach()
         if completes_reply:
             receiver.on_data(b"", True)
@@ -198,6 +201,8 @@ class Http1ClientStream(RequestSender):
         self.keeps_alive = True
         self.request_ended = False
         self.is_tunnel = False
+        #: The upstream has begun to answer, be it with a 1xx: it has the request.
+        self.is_heard = False
         self._client: Http1Client = client
         self._connection: Connection = client.connection
         self._is_reused = is_reused
@@ -226,7 +231,7 @@ class Http1ClientStream(RequestSender):
         return self._connection
 
     def is_reused(self) -> bool:
-        return self._is_reused
+        return self._is_reused and not self.is_heard
 
     def send_request(self, head: RequestHead, data: bytes, end: bool) -> None:
         if not self._is_attached:
