@@ -68,6 +68,26 @@ def test_server_that_speaks_before_the_dial_is_told_of(start: Start) -> None:
     assert upstream.is_read()
 
 
+@pytest.mark.parametrize("leaves", [False, True])
+def test_http_server_that_speaks_first(start: Start, leaves: bool) -> None:
+    """E3: what it says is no reply to anybody, nor to the next one."""
+    talk = start()
+    client = talk.connect()
+    client.sends(GET)
+    dial = talk.hold_dial()
+    if leaves:
+        client.resets()
+    upstream = dial.connects(greeting=OK)
+    assert upstream.is_reset()
+    if not leaves:
+        upstream.receives(GET)
+        assert client.takes().startswith(b"HTTP/1.1 502 ")
+    second = talk.connect()
+    second.sends(GET)
+    talk.expect_dial().receives(GET)
+    assert talk.reasons() == ["client_gone" if leaves else "bad_response"]
+
+
 def test_early_bytes_wait_for_the_connection(start: Start) -> None:
     talk = start(http1=HERE)
     client = talk.connect()

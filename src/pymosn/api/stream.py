@@ -21,7 +21,9 @@ class StreamReceiver(Alarm):
     """Hears one direction of a stream. Nothing is called after an `end` or a reset.
 
     A reply with a `raw_tunnel` opens both directions anew: `on_data` brings what comes through the tunnel, and `end` says
-    that this side sends no more while it may still read. It is an alarm because whoever waits for a message has a deadline for it.
+    that this side sends no more while it may still read.
+
+    It is an alarm because whoever waits for a message has a deadline for it.
     """
 
     def on_data(self, data: bytes, end: bool) -> None:

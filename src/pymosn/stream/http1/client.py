@@ -54,6 +54,11 @@ class Http1Client(NetworkFilter):
         self.served += 1
         return stream
 
+    def refuse_early_bytes(self) -> None:
+        """What came before anything was asked is a tunnel's, or else nothing that can be answered with."""
+        if self._decoder.has_buffered():
+            self._break_off(BAD_RESPONSE, "bytes before the request")
+
     def expect(self, method: bytes) -> None:
         """A request with `method` is being sent."""
         self._decoder.expect(method)
@@ -68,19 +73,18 @@ class Http1Client(NetworkFilter):
         head.raw_tunnel = CONNECT_HERE
         self._decoder.begin_tunnel()
         stream.begin_tunnel()
-        stream.receiver.on_response(head, b"", False)
+        stream.receiver.on_response(head, self._decoder.take_rest(), False)
 
     def on_connection(self, connection: Connection) -> None:
         self.connection = connection
-        # Until the dial is told of: a server that speaks first, behind a CONNECT, must find somebody to hear it.
-        connection.pause_reading()
 
     def on_data(self, data: bytes) -> bool:
-        if self._stream is None:
+        if self._stream is None and self.is_counted:
             # Nobody asked: a reply to nothing would become the reply to the next request.
             self._pool.forget(self)
             self.connection.abort(BAD_RESPONSE)
             return STOP
+        # The dial may not have been told of yet: a server that speaks first, behind a CONNECT, must be heard.
         self._decoder.feed(data)
         try:
             self._pull()
@@ -346,7 +350,6 @@ class Http1Pool(ConnectionPool):
         self._dials.remove(dial)
         self._upstream.on_connection()
         client.is_counted = True
-        client.connection.resume_reading()
         if self._upstream.buffer_limit > 0:
             client.connection.set_buffer_limit(self._upstream.buffer_limit)
         receiver = dial.receiver
@@ -358,6 +361,7 @@ class Http1Pool(ConnectionPool):
             self.put_back(client)
         else:
             receiver.on_sender(client.open_stream(receiver))
+        client.refuse_early_bytes()
 
     def on_dial_failed(self, dial: _Dial, failure: Failure) -> None:
         """A connection could not be opened."""
