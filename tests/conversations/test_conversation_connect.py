@@ -176,7 +176,7 @@ def test_routed_by_its_target_and_not_by_its_host_field(start: Start) -> None:
     second = talk.connect()
     second.sends(ASK.replace(b"Db.example:5432", b"evil:1").replace(b"Host: db.example", b"Host: db.example:5432") + GET)
     assert second.takes().startswith(b"HTTP/1.1 403 Forbidden\r\n")
-    assert second.is_lingering() or second.is_closed()
+    assert second.is_lingering()
     talk.expect_no_dial()
 
 
@@ -195,7 +195,7 @@ def test_a_filter_refuses(start: Start) -> None:
         + DATE
         + b"connection: close\r\n\r\nno"
     )
-    assert client.is_closed()
+    assert client.is_lingering()
 
 
 # ---- refused

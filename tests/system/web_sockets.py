@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 import asyncio
+import codecs
 import contextlib
 import socket
 import struct
 import threading
-from collections.abc import Coroutine
+from collections.abc import Callable, Coroutine
 from typing import Any
 
 from websockets.asyncio.server import Server, ServerConnection, serve
 from websockets.exceptions import ConnectionClosed
-from websockets.frames import Frame, Opcode
+from websockets.frames import CloseCode, Frame, Opcode
 from websockets.http11 import Request
 from websockets.protocol import State
 from websockets.server import ServerProtocol
@@ -123,6 +124,8 @@ class FrameEcho:
 
     def _serve(self, sock: socket.socket) -> None:
         protocol = ServerProtocol(max_size=None)
+        decode = codecs.getincrementaldecoder("utf-8")().decode
+        is_text = False
         data = b""
         with sock, contextlib.suppress(OSError):
             sock.settimeout(20)
@@ -131,22 +134,29 @@ class FrameEcho:
                 while size := unit(data, protocol.state is State.CONNECTING):
                     protocol.receive_data(data[:size])
                     data = data[size:]
-                    self._answer(protocol)
+                    for event in protocol.events_received():
+                        if isinstance(event, Request):
+                            protocol.send_response(protocol.accept(event))
+                        elif isinstance(event, Frame) and event.opcode in (Opcode.TEXT, Opcode.BINARY, Opcode.CONT):
+                            is_text = event.opcode is Opcode.TEXT or (is_text and event.opcode is Opcode.CONT)
+                            self._echo(protocol, event, decode if is_text else None)
                     for out in protocol.data_to_send():
                         if out:
                             sock.sendall(out)
                         else:
                             sock.shutdown(socket.SHUT_WR)
 
-    def _answer(self, protocol: ServerProtocol) -> None:
-        for event in protocol.events_received():
-            if isinstance(event, Request):
-                protocol.send_response(protocol.accept(event))
-            elif isinstance(event, Frame) and protocol.state is State.OPEN:
-                sends = {Opcode.TEXT: protocol.send_text, Opcode.BINARY: protocol.send_binary}
-                send = sends.get(event.opcode, protocol.send_continuation)
-                if event.opcode in (Opcode.TEXT, Opcode.BINARY, Opcode.CONT):
-                    send(event.data, fin=event.fin)
+    def _echo(self, protocol: ServerProtocol, event: Frame, decode: Callable[[bytes, bool], str] | None) -> None:
+        if protocol.state is not State.OPEN:
+            return
+        try:
+            if decode is not None:
+                decode(event.data, event.fin)
+        except UnicodeDecodeError:
+            protocol.fail(CloseCode.INVALID_DATA, "no UTF-8")
+            return
+        sends = {Opcode.TEXT: protocol.send_text, Opcode.BINARY: protocol.send_binary}
+        sends.get(event.opcode, protocol.send_continuation)(event.data, fin=event.fin)
 
     def close(self) -> None:
         self._sock.shutdown(socket.SHUT_RDWR)

@@ -19,7 +19,7 @@ from pymosn.core.failure import (
     Failure,
 )
 from pymosn.core.headers import Headers
-from pymosn.core.message import RequestHead, ResponseHead
+from pymosn.core.message import CONNECT, RequestHead, ResponseHead
 from pymosn.protocol.http1.encoder import encode_agreement, encode_chunk, encode_response, encode_trailers
 from pymosn.protocol.http1.request import RequestDecoder
 from pymosn.stream.http1.options import Http1Options
@@ -242,6 +242,10 @@ class Http1Server(ServerStreams):
 
     # ---- from the stream
 
+    def _may_send_on(self, stream: Http1ServerStream) -> bool:
+        """Whether the client sends behind its request without waiting: requests, or what was meant for a tunnel."""
+        return self._decoder.has_buffered() or (stream.method == CONNECT and not self._has_eof)
+
     def keeps_alive(self, request_ended: bool) -> bool:
         """Whether another request may follow the current one."""
         return request_ended and not self._is_last
@@ -262,7 +266,7 @@ class Http1Server(ServerStreams):
             connection.abort(CLOSED_LOCALLY)
         elif self._is_tunnel:
             connection.close(CLOSED_LOCALLY)
-        elif not stream.request_ended or (stream.announced_close and self._decoder.has_buffered()):
+        elif not stream.request_ended or (stream.announced_close and self._may_send_on(stream)):
             connection.close_lingering(CLOSED_LOCALLY)
         elif stream.announced_close or (self._has_eof and not self._decoder.has_buffered()):
             connection.close(CLOSED_LOCALLY)
@@ -286,7 +290,7 @@ class Http1ServerStream(ResponseSender):
         self._server = server
         self._connection = connection
         self._minor_version: i64 = minor_version
-        self._method = method
+        self.method = method
         self._is_chunked = False
         self._is_bodyless = False
         self._is_tunnel = False
@@ -317,7 +321,7 @@ class Http1ServerStream(ResponseSender):
             return
         options = b""
         is_sized = head.content_length >= 0
-        if self._method == b"HEAD" or head.status == 304 or head.status == 204:
+        if self.method == b"HEAD" or head.status == 304 or head.status == 204:
             # Not even when a filter changed the method or the status: the client would take it for the next reply.
             self._is_bodyless = True
             data = b""
