@@ -198,6 +198,22 @@ def test_a_filter_refuses(start: Start) -> None:
     assert client.is_lingering()
 
 
+class Body(StreamFilter):
+    def on_request(self, exchange: Exchange) -> None:
+        exchange.request.set_body(b"body")
+
+
+@pytest.mark.parametrize("options", [HERE, ON])
+def test_a_filter_cannot_give_it_a_body(start: Start, options: Http1Options) -> None:
+    talk = start(http1=options, filters={"body": Body({})})
+    client = talk.connect()
+    client.sends(ASK)
+    upstream = talk.expect_dial()
+    client.receives(refusal(b"500 Internal Server Error"))
+    upstream.receives_nothing()
+    assert talk.reasons() == ["filter_error"]
+
+
 # ---- refused
 
 

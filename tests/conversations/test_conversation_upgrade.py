@@ -534,6 +534,67 @@ def test_a_filter_refuses_what_the_upstream_agreed_to(start: Start) -> None:
     client.receives(forbidden)
 
 
+class Bodies(StreamFilter):
+    """Gives bodies to a request or a reply, and shows which pieces of bodies it saw."""
+
+    changes_length = True
+
+    def __init__(self, to_request: bytes | None, to_response: bytes | None) -> None:
+        super().__init__({})
+        self.to_request = to_request
+        self.to_response = to_response
+        self.seen: list[bytes] = []
+
+    def on_request(self, exchange: Exchange) -> None:
+        if self.to_request is not None:
+            exchange.request.set_body(self.to_request)
+
+    def on_response(self, exchange: Exchange) -> None:
+        if self.to_response is not None and exchange.response is not None:
+            exchange.response.set_body(self.to_response)
+
+    def on_request_body(self, exchange: Exchange, data: bytes, last: bool) -> bytes | None:
+        self.seen.append(data)
+        return data
+
+    def on_response_body(self, exchange: Exchange, data: bytes, last: bool) -> bytes | None:
+        self.seen.append(data)
+        return data
+
+
+def test_a_tunnel_is_no_body(start: Start) -> None:
+    bodies = Bodies(None, None)
+    talk = start(filters={"bodies": bodies})
+    client, upstream = tunnel(talk)
+    client.sends(b"to")
+    upstream.sends(b"fro")
+    assert (client.takes(), upstream.takes()) == (b"fro", b"to")
+    assert bodies.seen == []
+
+
+def test_a_request_that_a_filter_gives_a_body_asks_for_no_tunnel(start: Start) -> None:
+    talk = start(filters={"bodies": Bodies(b"body", None)})
+    client = talk.connect()
+    client.sends(ASK)
+    upstream = talk.expect_dial()
+    assert upstream.takes() == NOT_ASKED[:-2] + b"content-length: 4\r\n\r\nbody"
+    upstream.sends(AGREE)
+    assert client.takes().startswith(b"HTTP/1.1 502 Bad Gateway\r\n")
+    assert upstream.is_reset()
+
+
+def test_a_reply_that_opens_a_tunnel_gets_no_body(start: Start) -> None:
+    talk = start(filters={"bodies": Bodies(None, b"body")})
+    client = talk.connect()
+    client.sends(ASK)
+    upstream = talk.expect_dial()
+    upstream.takes()
+    upstream.sends(AGREE)
+    assert client.takes().startswith(b"HTTP/1.1 500 Internal Server Error\r\n")
+    assert upstream.is_reset()
+    assert talk.reasons() == ["filter_error"]
+
+
 @pytest.mark.parametrize(("reply", "status"), [(AGREE, 200), (AGREE, 103), (OK, 101), (OK, 103)])
 def test_a_filter_cannot_make_or_unmake_an_agreement(start: Start, reply: bytes, status: int) -> None:
     def change(exchange: Exchange) -> None:

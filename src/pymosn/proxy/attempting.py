@@ -108,6 +108,8 @@ class AttemptingExchange(TunnellingExchange):
         add_forwarding_fields(self, self._options, self._runtime.request_ids)
         if self._options.filters.sees_requests:
             self._prepare_body()
+            if self._upstream is None:
+                return False  # it could not be
         if (self._changes is not None or self.own_variables is not None) and not change_request(self, self._changes):
             self.fail(BAD_REWRITE, self.request.path)
             return False
