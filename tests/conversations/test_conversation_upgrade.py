@@ -1,5 +1,6 @@
 """WebSocket and other upgrades: a tunnel after the upstream's 101 only, and never for bytes that nobody agreed to."""
 
+import asyncio
 from collections.abc import Callable
 
 import pytest
@@ -175,6 +176,24 @@ def test_early_bytes_and_a_half_close_before_the_agreement(start: Start) -> None
     upstream.shuts()
     assert client.takes() == b"y"
     assert client.is_closed()
+
+
+def test_a_half_close_before_the_agreement(start: Start) -> None:
+    talk = start()
+    client = talk.connect()
+    client.sends(ASK)
+    client.shuts()
+    upstream = talk.expect_dial()
+    upstream.receives(ASKED)
+    upstream.sends(AGREE)
+    client.receives(AGREED)
+    assert upstream.has_fin()
+    talk.advance(5)
+    upstream.sends(b"y")
+    upstream.shuts()
+    assert client.takes() == b"y"
+    assert client.is_closed()
+    assert talk.reasons() == ["ok"]
 
 
 @pytest.mark.parametrize(
@@ -388,14 +407,15 @@ def test_agreement_to_something_else(start: Start, reply: bytes) -> None:
     assert talk.reasons() == ["bad_response"]
 
 
+@pytest.mark.parametrize("agreement", [AGREE, b"HTTP/1.1 101 Switching Protocols\r\n\r\n"])
 @pytest.mark.parametrize("request_bytes", [GET, ASK.replace(b"WebSocket", b"h2c")])
-def test_agreement_that_nobody_asked_for(start: Start, request_bytes: bytes) -> None:
+def test_agreement_that_nobody_asked_for(start: Start, request_bytes: bytes, agreement: bytes) -> None:
     talk = start()
     client = talk.connect()
     client.sends(request_bytes)
     upstream = talk.expect_dial()
     assert b"pgrade" not in upstream.takes()
-    upstream.sends(AGREE + b"poison")
+    upstream.sends(agreement + b"poison")
     client.receives(SORRY)
     assert upstream.is_reset()
     client.sends(GET)
@@ -532,6 +552,54 @@ def test_a_filter_refuses_what_the_upstream_agreed_to(start: Start) -> None:
     second.receives(GET)
     second.sends(OK)
     client.receives(forbidden)
+
+
+class Thinks(StreamFilter):
+    """Holds the agreement until the test opens the gate."""
+
+    gate: asyncio.Future[None]
+
+    async def on_response(self, exchange: Exchange) -> None:  # type: ignore[override]
+        self.gate = asyncio.get_running_loop().create_future()
+        await self.gate
+
+
+def test_all_that_comes_while_a_filter_thinks_about_the_agreement(start: Start) -> None:
+    thinks = Thinks({})
+    talk = start(filters={"thinks": thinks})
+    client = talk.connect()
+    client.sends(ASK)
+    upstream = talk.expect_dial()
+    upstream.takes()
+    upstream.sends_whole(AGREE + b"one")
+    client.sends_whole(b"early")
+    upstream.sends_whole(b"two")
+    upstream.shuts()
+    client.receives_nothing()
+    upstream.receives_nothing()
+    talk.do(lambda: thinks.gate.set_result(None))
+    assert client.takes() == AGREED + b"onetwo"
+    assert upstream.takes() == b"early"
+    assert client.has_fin()
+    client.shuts()
+    assert client.is_closed()
+    assert talk.reasons() == ["ok"]
+
+
+def test_upstream_that_ends_at_once_while_a_filter_thinks(start: Start) -> None:
+    thinks = Thinks({})
+    talk = start(filters={"thinks": thinks})
+    client = talk.connect()
+    client.sends(ASK)
+    upstream = talk.expect_dial()
+    upstream.takes()
+    upstream.sends_whole(AGREE)
+    upstream.shuts()
+    talk.do(lambda: thinks.gate.set_result(None))
+    client.receives(AGREED)
+    assert client.has_fin()
+    client.sends(b"x")
+    assert upstream.takes() == b"x"
 
 
 class Bodies(StreamFilter):
