@@ -26,12 +26,18 @@ SORRY = b"HTTP/1.1 502 Bad Gateway\r\ncontent-type: text/plain; charset=utf-8\r\
 SORRY += b"\r\n502 Bad Gateway\n"
 
 
-def tunnel(talk: Talk) -> tuple[Peer, Peer]:
-    """A client and an upstream with an open tunnel between them."""
+def asked(talk: Talk) -> tuple[Peer, Peer]:
+    """A client has asked, and the upstream thinks about it."""
     client = talk.connect()
     client.sends(ASK)
     upstream = talk.expect_dial()
     upstream.receives(ASKED)
+    return client, upstream
+
+
+def tunnel(talk: Talk) -> tuple[Peer, Peer]:
+    """A client and an upstream with an open tunnel between them."""
+    client, upstream = asked(talk)
     upstream.sends(AGREE)
     client.receives(AGREED)
     assert talk.counters()["tunnel_active"] == 1
@@ -55,10 +61,7 @@ def test_bytes_go_both_ways_as_they_are(start: Start) -> None:
 
 def test_what_comes_with_the_agreement(start: Start) -> None:
     talk = start()
-    client = talk.connect()
-    client.sends(ASK)
-    upstream = talk.expect_dial()
-    upstream.receives(ASKED)
+    client, upstream = asked(talk)
     upstream.sends(AGREE + b"\x81\x05hello")
     assert client.takes() == AGREED + b"\x81\x05hello"
     client.sends(b"\x81\x02hi")
@@ -316,10 +319,7 @@ def test_stalled_side_gets_all_before_the_end(start: Start) -> None:
 
 def test_counters_and_access_log(start: Start) -> None:
     talk = start()
-    client = talk.connect()
-    client.sends(ASK)
-    upstream = talk.expect_dial()
-    upstream.takes()
+    client, upstream = asked(talk)
     talk.advance(2)
     upstream.sends(AGREE + b"12345")
     client.takes()
@@ -396,10 +396,7 @@ def test_frames_behind_a_refused_upgrade_go_nowhere(start: Start) -> None:
 )
 def test_agreement_to_something_else(start: Start, reply: bytes) -> None:
     talk = start()
-    client = talk.connect()
-    client.sends(ASK)
-    upstream = talk.expect_dial()
-    upstream.receives(ASKED)
+    client, upstream = asked(talk)
     upstream.sends(reply)
     client.receives(SORRY)
     assert upstream.is_reset()
@@ -493,10 +490,7 @@ def test_no_upgrade_where_none_is_allowed(start: Start) -> None:
 
 def test_time_without_an_answer(start: Start) -> None:
     talk = start(routes=forward(timeout=5.0))
-    client = talk.connect()
-    client.sends(ASK)
-    upstream = talk.expect_dial()
-    upstream.receives(ASKED)
+    client, upstream = asked(talk)
     talk.advance(6)
     assert client.takes().startswith(b"HTTP/1.1 504 ")
     assert upstream.is_reset()
@@ -527,10 +521,7 @@ def add_field(exchange: Exchange) -> None:
 def test_filters_see_the_agreement(start: Start) -> None:
     see = Sees(add_field)
     talk = start(filters={"see": see})
-    client = talk.connect()
-    client.sends(ASK)
-    upstream = talk.expect_dial()
-    upstream.takes()
+    client, upstream = asked(talk)
     upstream.sends(AGREE)
     client.receives(AGREED.replace(b"connection", b"x-seen: yes\r\nconnection"))
     assert see.seen == [("websocket", 101)]
@@ -567,10 +558,7 @@ class Thinks(StreamFilter):
 def test_all_that_comes_while_a_filter_thinks_about_the_agreement(start: Start) -> None:
     thinks = Thinks({})
     talk = start(filters={"thinks": thinks})
-    client = talk.connect()
-    client.sends(ASK)
-    upstream = talk.expect_dial()
-    upstream.takes()
+    client, upstream = asked(talk)
     upstream.sends_whole(AGREE + b"one")
     client.sends_whole(b"early")
     upstream.sends_whole(b"two")
@@ -589,10 +577,7 @@ def test_all_that_comes_while_a_filter_thinks_about_the_agreement(start: Start) 
 def test_upstream_that_ends_at_once_while_a_filter_thinks(start: Start) -> None:
     thinks = Thinks({})
     talk = start(filters={"thinks": thinks})
-    client = talk.connect()
-    client.sends(ASK)
-    upstream = talk.expect_dial()
-    upstream.takes()
+    client, upstream = asked(talk)
     upstream.sends_whole(AGREE)
     upstream.shuts()
     talk.do(lambda: thinks.gate.set_result(None))
@@ -653,10 +638,7 @@ def test_a_request_that_a_filter_gives_a_body_asks_for_no_tunnel(start: Start) -
 
 def test_a_reply_that_opens_a_tunnel_gets_no_body(start: Start) -> None:
     talk = start(filters={"bodies": Bodies(None, b"body")})
-    client = talk.connect()
-    client.sends(ASK)
-    upstream = talk.expect_dial()
-    upstream.takes()
+    client, upstream = asked(talk)
     upstream.sends(AGREE)
     assert client.takes().startswith(b"HTTP/1.1 500 Internal Server Error\r\n")
     assert upstream.is_reset()
@@ -670,10 +652,7 @@ def test_a_filter_cannot_make_or_unmake_an_agreement(start: Start, reply: bytes,
         exchange.response.status = status
 
     talk = start(filters={"see": Sees(change)})
-    client = talk.connect()
-    client.sends(ASK)
-    upstream = talk.expect_dial()
-    upstream.takes()
+    client, upstream = asked(talk)
     upstream.sends(reply)
     assert client.takes().startswith(b"HTTP/1.1 500 Internal Server Error\r\n")
     assert talk.reasons() == ["filter_error"]

@@ -18,7 +18,7 @@ from pymosn.core.failure import (
     BODY_TOO_LARGE,
     HEADERS_TOO_LARGE,
 )
-from pymosn.core.headers import Headers, is_token, name_bit
+from pymosn.core.headers import Headers, name_bit
 from pymosn.protocol.http1 import fields
 from pymosn.protocol.http1.fields import PROTECTED, classify
 from pymosn.protocol.http1.rules import (
@@ -267,17 +267,6 @@ class Http1Decoder(Decoder):
             elif b"keep-alive" in options:
                 keeps = True
         return keeps
-
-    def _upgrade_protocol(self) -> bytes:
-        """The one protocol that the Upgrade field names and the Connection field confirms, in lower case; or empty.
-
-        RFC 9110 section 7.8. Lists are not taken up: their first name may be one that nobody here allows.
-        """
-        protocol = self._upgrade.strip(b" \t").lower()
-        if b"upgrade" not in [option.strip(b" \t") for option in self._options.split(b",")]:
-            return b""
-        name, slash, version = protocol.partition(b"/")
-        return protocol if is_token(name) and (is_token(version) if slash else True) else b""
 
     # ---- the body
 

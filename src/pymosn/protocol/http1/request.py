@@ -23,7 +23,7 @@ from pymosn.core.headers import Headers
 from pymosn.core.message import CONNECT, UNKNOWN_LENGTH, RequestHead
 from pymosn.protocol.http1 import fields
 from pymosn.protocol.http1.decoder import AT_HEAD, CHUNKED, LENGTH, NO_BODY, Http1Decoder, Http1Limits
-from pymosn.protocol.http1.rules import CR, LF, SP
+from pymosn.protocol.http1.rules import CR, LF, SP, upgrade_protocol
 from pymosn.protocol.http1.target import is_host, normalize_path
 
 SLASH: Final[i64] = 47
@@ -293,7 +293,7 @@ class RequestDecoder(Http1Decoder):
         method = head.raw_method
         if head.minor_version == 0 or head.expects_continue or head.raw_tunnel:
             return
-        protocol = self._upgrade_protocol()
+        protocol = upgrade_protocol(self._upgrade, self._options)
         if method == b"GET" or (method == b"POST" and protocol != b"websocket"):
             head.raw_tunnel = protocol
 

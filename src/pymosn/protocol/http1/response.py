@@ -13,7 +13,7 @@ from pymosn.core.headers import Headers
 from pymosn.core.message import CONNECT, ResponseHead
 from pymosn.protocol.http1 import fields
 from pymosn.protocol.http1.decoder import AT_HEAD, CHUNKED, CLOSE, LENGTH, NO_BODY, UNTIL_CLOSE, Http1Decoder, Http1Limits
-from pymosn.protocol.http1.rules import CR, LF, SP
+from pymosn.protocol.http1.rules import CR, LF, SP, upgrade_protocol
 
 #: Interim replies that one request may get; an upstream that sends more is refused.
 MAX_INTERIM: Final[i64] = 100
@@ -160,7 +160,8 @@ class ResponseDecoder(Http1Decoder):
         if self._length == 0:
             head.headers.remove_raw(b"content-length")
         if head.status == 101:
-            if not self._tunnel or head.minor_version == 0 or self._upgrade_protocol() != self._tunnel:
+            agreed = upgrade_protocol(self._upgrade, self._options)
+            if not self._tunnel or head.minor_version == 0 or agreed != self._tunnel:
                 raise ProtocolError(BAD_RESPONSE, "switching to this protocol was not asked for")
             return self._begin_tunnel(head)
         self._compact()
