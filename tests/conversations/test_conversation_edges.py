@@ -315,12 +315,12 @@ def check_client(scene: Scene, word: str) -> None:
 def check_upstream(scene: Scene, event: Callable[[Scene], None], word: str) -> None:
     """The connection serves another client, if nothing of it is in doubt, or is gone."""
     talk = scene.talk
-    if word == "kept":
-        assert scene.dial is not None
+    is_unused = scene.dial is not None
+    if scene.dial is not None:
         scene.upstream = scene.dial.connects()
     upstream = scene.upstream
     is_free = word in ("on", "last", "again") and scene.reply != "until close"
-    is_free = is_free or word == "kept" or (word == "over" and not scene.unsent and event is not Scene.time)
+    is_free = is_free or is_unused or (word == "over" and not scene.unsent and event is not Scene.time)
     other = talk.connect()
     other.sends(GET)
     if upstream is not None and is_free:
