@@ -5,7 +5,7 @@ BIN     := $(VENV)/bin
 SOURCES := $(shell find src -name '*.py') setup.py pyproject.toml
 BUILT   := build/compiled
 
-.PHONY: run test test-interpreted test-compiled shows check format bench fuzz build docs clean
+.PHONY: run test test-interpreted test-compiled shows check format bench fuzz build docs clean hostile-page
 
 run: build                       ## serve the two-hop example until Ctrl-C
 	PYTHONPATH=$(BUILT) $(BIN)/python -m pymosn start
@@ -34,8 +34,12 @@ format: $(VENV)/ready
 bench: build                     ## beside nginx, HAProxy and Envoy; see bench/
 	PYTHONPATH=$(BUILT) $(BIN)/python -m bench $(BENCH)
 
-fuzz: build
+fuzz: build                      ## ten minutes for each fuzzer
+	$(BIN)/pip install --quiet --disable-pip-version-check atheris || echo "no atheris here: its fuzzers are skipped"
 	PYMOSN_FUZZ_SECONDS=$${SECONDS_EACH:-600} PYTHONPATH=$(BUILT) $(BIN)/python -m pytest tests/fuzz --timeout=0
+
+hostile-page: build              ## docs/hostile.md: the hostile tables at pymosn, nginx, HAProxy and Envoy
+	PYTHONPATH=$(BUILT):. $(BIN)/python -m tests.hostile.page
 
 build: $(BUILT)/build-kind       ## compile the data path
 

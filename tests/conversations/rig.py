@@ -358,6 +358,7 @@ class Talk:
             wishes.pop("x_request_id", False),
             wishes.pop("reason_header", False),
             wishes.pop("stream_idle_timeout", 300.0),
+            wishes.pop("trusts_peer", False),
             wishes.pop("tunnel_idle_timeout", 600.0),
         )
         assert not wishes, f"unknown wishes {wishes}"

@@ -42,7 +42,7 @@ TABLE = """
 request           reply             client: resets  shuts  and waits   upstream: resets  shuts  nonsense   time   drain
 
 nothing           nothing                   shut    shut   -                     -       -      -          shut   shut
-part of the head  nothing                   shut    shut   -                     -       -      -          408!   last
+part of the head  nothing                   shut    400!   -                     -       -      -          408!   last
 head              dialing                   kept    400!   -                     502!    -      -          -      last
 head              nothing                   gone    400!   -                     502!    502!   502!       408!   last
 head              a hint                    gone    400!   -                     502!    502!   502!       408!   last
@@ -261,6 +261,8 @@ def reason(scene: Scene, event: Callable[[Scene], None], word: str) -> str:
     if word == "cut":
         late = "request_timeout" if scene.unsent else "stream_idle_timeout"
         return {Scene.client_shuts: "truncated_body", Scene.time: late}.get(event, "reset_after_response")
+    if word == "400!" and b"\r\n\r\n" not in scene.sent:
+        return "truncated_head"
     own = {
         "400!": "truncated_body",
         "408!": "request_timeout",

@@ -331,10 +331,11 @@ def test_trailers_that_come_while_a_filter_waits(start: Start) -> None:
     waiting = RequestWaits()
     talk = start(filters={"waits": waiting})
     client = talk.connect()
-    client.sends_whole(b"POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n2\r\nab\r\n0\r\nX-Sum: 1\r\n\r\n")
+    body = b"2\r\nab\r\n0\r\nX-Sum: 1\r\n\r\n"
+    client.sends_whole(b"POST / HTTP/1.1\r\nHost: a\r\nTE: trailers\r\nTransfer-Encoding: chunked\r\n\r\n" + body)
     talk.do(waiting.gate.set)
     talk.expect_dial().receives(
-        b"POST / HTTP/1.1\r\nHost: a\r\ntransfer-encoding: chunked\r\n\r\n2\r\nab\r\n0\r\nX-Sum: 1\r\n\r\n"
+        b"POST / HTTP/1.1\r\nHost: a\r\nconnection: te\r\nte: trailers\r\ntransfer-encoding: chunked\r\n\r\n" + body
     )
 
 
@@ -363,7 +364,7 @@ def test_whole_reply_with_trailers_that_comes_while_a_filter_waits(start: Start)
     waiting = ResponseWaits()
     talk = start(filters={"waits": waiting})
     client = talk.connect()
-    client.sends(GET)
+    client.sends(b"GET / HTTP/1.1\r\nHost: a\r\nTE: trailers\r\n\r\n")
     upstream = talk.expect_dial()
     upstream.takes()
     upstream.sends_whole(b"HTTP/1.1 200 OK\r\nDate: d\r\nTransfer-Encoding: chunked\r\n\r\n2\r\nab\r\n0\r\nX-Sum: 1\r\n\r\n")

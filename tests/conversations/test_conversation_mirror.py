@@ -152,7 +152,10 @@ def test_a_body_is_streamed_to_both(start: Start) -> None:
 def test_chunks_and_trailers_reach_the_copy_too(start: Start) -> None:
     talk = start(routes=mirrored())
     client = talk.connect()
-    request = b"POST / HTTP/1.1\r\nHost: a\r\ntransfer-encoding: chunked\r\n\r\n3\r\nabc\r\n0\r\nx-t: 1\r\n\r\n"
+    request = (
+        b"POST / HTTP/1.1\r\nHost: a\r\nconnection: te\r\nte: trailers\r\ntransfer-encoding: chunked\r\n\r\n"
+        b"3\r\nabc\r\n0\r\nx-t: 1\r\n\r\n"
+    )
     client.sends(request)
     upstream, other = talk.expect_dial(HOST), talk.expect_dial(OTHER)
     for peer in (upstream, other):

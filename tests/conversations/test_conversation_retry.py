@@ -260,7 +260,10 @@ def test_a_small_body_is_sent_again_whole(start: Start) -> None:
 
 
 def test_trailers_are_sent_again_too(start: Start) -> None:
-    put = b"PUT / HTTP/1.1\r\nHost: a\r\ntransfer-encoding: chunked\r\n\r\n3\r\nabc\r\n0\r\nx-t: 1\r\n\r\n"
+    put = (
+        b"PUT / HTTP/1.1\r\nHost: a\r\nconnection: te\r\nte: trailers\r\ntransfer-encoding: chunked\r\n\r\n"
+        b"3\r\nabc\r\n0\r\nx-t: 1\r\n\r\n"
+    )
     talk = talk_with(start, RetryPolicy(True, 1))
     client = talk.connect()
     client.sends(put[:-4])

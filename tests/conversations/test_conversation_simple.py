@@ -5,6 +5,9 @@ from collections.abc import Callable
 import pytest
 from rig import DATE, Talk
 
+from pymosn.protocol.http1.policy import Http1Policy
+from pymosn.stream.http1.options import Http1Options
+
 Start = Callable[..., Talk]
 
 GET = b"GET / HTTP/1.1\r\nHost: a\r\n\r\n"
@@ -233,25 +236,40 @@ def test_expect_continue_refused_by_upstream(start: Start) -> None:
     upstream.receives_nothing()
 
 
+TAKES_TRAILERS = b"POST / HTTP/1.1\r\nHost: a\r\nconnection: te\r\nte: trailers\r\ntransfer-encoding: chunked\r\n\r\n"
+
+
 def test_trailers_of_the_request(start: Start) -> None:
     talk = start()
     client = talk.connect()
     body = b"3\r\nabc\r\n0\r\nX-Sum: 9\r\n\r\n"
-    client.sends(b"POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n" + body)
+    client.sends(b"POST / HTTP/1.1\r\nHost: a\r\nTE: trailers\r\nTransfer-Encoding: chunked\r\n\r\n" + body)
     upstream = talk.expect_dial()
-    upstream.receives(b"POST / HTTP/1.1\r\nHost: a\r\ntransfer-encoding: chunked\r\n\r\n" + body)
+    upstream.receives(TAKES_TRAILERS + body)
     upstream.sends(OK)
     client.receives(OK)
     assert client.is_open()
 
 
+def test_trailers_of_a_request_that_does_not_speak_of_them(start: Start) -> None:
+    talk = start()
+    client = talk.connect()
+    client.sends(b"POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n3\r\nabc\r\n0\r\nX-Sum: 9\r\n\r\n")
+    upstream = talk.expect_dial()
+    upstream.receives(b"POST / HTTP/1.1\r\nHost: a\r\ntransfer-encoding: chunked\r\n\r\n3\r\nabc\r\n0\r\n\r\n")
+    upstream.sends(b"HTTP/1.1 200 OK\r\nDate: d\r\nTransfer-Encoding: chunked\r\n\r\n2\r\nhi\r\n0\r\nX-Sum: 1\r\n\r\n")
+    client.receives(b"HTTP/1.1 200 OK\r\nDate: d\r\ntransfer-encoding: chunked\r\n\r\n2\r\nhi\r\n0\r\n\r\n")
+    assert client.is_open()
+    assert upstream.is_open()
+
+
 def test_trailers_of_the_request_come_after_the_dial(start: Start) -> None:
     talk = start()
     client = talk.connect()
-    client.sends(b"POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n3\r\nabc\r\n")
+    client.sends(b"POST / HTTP/1.1\r\nHost: a\r\nTE: trailers\r\nTransfer-Encoding: chunked\r\n\r\n3\r\nabc\r\n")
     upstream = talk.expect_dial()
     client.sends(b"0\r\nX-Sum: 9\r\nHost: evil\r\n\r\n")
-    upstream.receives(b"POST / HTTP/1.1\r\nHost: a\r\ntransfer-encoding: chunked\r\n\r\n3\r\nabc\r\n0\r\nX-Sum: 9\r\n\r\n")
+    upstream.receives(TAKES_TRAILERS + b"3\r\nabc\r\n0\r\nX-Sum: 9\r\n\r\n")
     upstream.sends(OK)
     client.receives(OK)
     assert client.is_open()
@@ -396,6 +414,12 @@ def test_fields_of_one_hop_are_not_passed_on(start: Start) -> None:
     assert upstream.is_open()
 
 
+CLAIMS = (
+    b"X-Forwarded-Proto: https\r\nX-Forwarded-Host: evil\r\nX-Real-IP: 1.1.1.1\r\nForwarded: for=1.1.1.1\r\n"
+    b"x-mosn-original-path: /\r\nX-Envoy-Internal: true\r\nx-mosn-global-timeout: 5000\r\n"
+)
+
+
 def test_forwarded_for(start: Start) -> None:
     talk = start(x_forwarded=True)
     client = talk.connect("192.0.2.7")
@@ -404,13 +428,17 @@ def test_forwarded_for(start: Start) -> None:
     upstream.receives(b"GET / HTTP/1.1\r\nHost: a\r\nx-forwarded-for: 192.0.2.7\r\nx-forwarded-proto: http\r\n\r\n")
     upstream.sends(OK)
     client.receives(OK)
-    client.sends(
-        b"GET / HTTP/1.1\r\nHost: a\r\nX-Forwarded-For: 1.1.1.1\r\nX-Forwarded-For: 2.2.2.2\r\n"
-        b"X-Forwarded-Proto: https\r\n\r\n"
-    )
+    client.sends(b"GET / HTTP/1.1\r\nHost: a\r\nX-Forwarded-For: 1.1.1.1\r\nX-Forwarded-For: 2.2.2.2\r\n" + CLAIMS + b"\r\n")
     upstream.receives(
-        b"GET / HTTP/1.1\r\nHost: a\r\nX-Forwarded-Proto: https\r\nx-forwarded-for: 1.1.1.1, 2.2.2.2, 192.0.2.7\r\n\r\n"
+        b"GET / HTTP/1.1\r\nHost: a\r\nx-forwarded-for: 1.1.1.1, 2.2.2.2, 192.0.2.7\r\nx-forwarded-proto: http\r\n\r\n"
     )
+
+
+def test_what_a_trusted_peer_claims_is_passed_on(start: Start) -> None:
+    talk = start(x_forwarded=True, trusts_peer=True, http1=Http1Options(policy=Http1Policy(trusts_peer=True)))
+    client = talk.connect("192.0.2.7")
+    client.sends(b"GET / HTTP/1.1\r\nHost: a\r\nX-Forwarded-For: 1.1.1.1\r\n" + CLAIMS + b"\r\n")
+    talk.expect_dial().receives(b"GET / HTTP/1.1\r\nHost: a\r\n" + CLAIMS + b"x-forwarded-for: 1.1.1.1, 192.0.2.7\r\n\r\n")
 
 
 def test_forwarded_for_cannot_be_taken_away_by_a_connection_option(start: Start) -> None:

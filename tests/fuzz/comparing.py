@@ -25,9 +25,26 @@ KEPT = {
     *(b"host", b"content-length", b"authorization", b"cookie", b"set-cookie", b"expect", b"content-type"),
     *(b"x-forwarded-for", b"x-forwarded-proto", b"x-request-id"),
 }
-#: Fields that the proxy drops when they come with underscores for dashes, among those that the grammar makes.
-LOOK_ALIKE = {b"content_length", b"transfer_encoding", b"keep_alive"}
-NOT_IN_TRAILERS = {*HOP_BY_HOP, *KEPT, *LOOK_ALIKE, b"date"}
+#: What a client may not claim: dropped from requests and from all trailers.
+CLAIM = re.compile(rb"x-forwarded-.*|x-mosn-.*|x-envoy-.*|x-real-ip|forwarded")
+NO_CLAIM = {b"x-forwarded-for", b"x-mosn-global-timeout", b"x-mosn-try-timeout"}
+MEANT = HOP_BY_HOP | KEPT | NO_CLAIM | {b"date"}
+NOT_IN_TRAILERS = {
+    *MEANT,
+    *(b"content-encoding", b"content-range", b"range", b"max-forwards", b"cache-control", b"pragma", b"age", b"expires"),
+    *(b"location", b"retry-after", b"vary", b"www-authenticate", b"proxy-authenticate"),
+    *(b"if-match", b"if-none-match", b"if-modified-since", b"if-unmodified-since", b"if-range"),
+}
+
+
+def is_claim(name: bytes) -> bool:
+    return name not in NO_CLAIM and bool(CLAIM.fullmatch(name))
+
+
+def is_look_alike(name: bytes) -> bool:
+    """Whether it comes with underscores for the dashes of a name that means something to the proxy."""
+    dashed = name.replace(b"_", b"-")
+    return dashed != name and (dashed in MEANT or bool(CLAIM.fullmatch(dashed)))
 
 
 @dataclass(frozen=True)
@@ -63,19 +80,20 @@ def expected_fields(theirs: Fields) -> Fields:
     named = {
         option.strip(b" \t").lower() for name, value in theirs if name == b"connection" for option in value.split(b",")
     } - KEPT
-    return [field for field in theirs if field[0] not in HOP_BY_HOP | LOOK_ALIKE | named]
+    dropped = HOP_BY_HOP | named
+    return [(name, value) for name, value in theirs if name not in dropped and not is_look_alike(name)]
 
 
 def expected_request(theirs: Seen, minor: int) -> tuple[bytes, bytes, bytes | None, Fields]:
     """Method, path, query and fields in the form that is passed on."""
     method, target = theirs.start
-    fields = expected_fields(theirs.fields)
+    fields = [field for field in expected_fields(theirs.fields) if not is_claim(field[0])]
     if minor == 0:
         fields = [field for field in fields if field[0] != b"expect"]
     path, mark, query = target.partition(b"?")
     absolute = re.fullmatch(rb"http://([^/]*)(.*)", path, re.IGNORECASE | re.DOTALL)
     if absolute:
-        path = absolute[2] or b"/"
+        path = absolute[2] or (b"*" if method == b"OPTIONS" and not mark else b"/")
         fields = [(b"host", absolute[1].lower()), *(field for field in fields if field[0] != b"host")]
     if path != b"*":
         path = normalize_path(path) or b"(refused)"
@@ -127,7 +145,8 @@ def reply_differs(ours: Outcome, view: View) -> str:
 def _bodies_differ(message: Message, theirs: Seen) -> str:
     if message.body != theirs.body:
         return f"body {message.body!r} is {theirs.body!r} for them"
-    trailers = [field for field in theirs.trailers if field[0] not in NOT_IN_TRAILERS]
+    dashed = [(field[0].replace(b"_", b"-"), field) for field in theirs.trailers]
+    trailers = [field for name, field in dashed if name not in NOT_IN_TRAILERS and not CLAIM.fullmatch(name)]
     if message.trailers != trailers:
         return f"trailers {message.trailers} are {trailers} for them"
     return ""

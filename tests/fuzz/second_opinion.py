@@ -110,7 +110,8 @@ def h11_requests(data: bytes) -> View:
             elif isinstance(event, h11.EndOfMessage):
                 seen.trailers = _plain(event.headers)
                 view.messages.append(seen)
-                connection.send(h11.Response(status_code=204, headers=[]))
+                # Refused when it asks for a tunnel: we never make one here.
+                connection.send(h11.Response(status_code=405 if seen.start[0] == b"CONNECT" else 204, headers=[]))
                 connection.send(h11.EndOfMessage())
                 if connection.our_state is h11.MUST_CLOSE or connection.their_state is h11.MUST_CLOSE:
                     view.stopped = True

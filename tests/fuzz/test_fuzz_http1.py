@@ -14,19 +14,17 @@ from pathlib import Path
 import pytest
 from hypothesis import HealthCheck, given, seed, settings
 from hypothesis import strategies as st
-from tests.fuzz.comparing import reply_differs, requests_differ, unexplained
+from tests.fuzz.checks import COMPATIBLE, SMALL, check_forwarded, check_reply, check_requests, check_splits
 from tests.fuzz.grammar import PIPELINE, REPLIES, REPLY, mutated
-from tests.fuzz.second_opinion import h11_reply, h11_requests, llhttp_reply, llhttp_requests
-from tests.unit.protocol.decoding import assert_same, one_by_one, pieces, replies, requests
 
 from pymosn.protocol.http1.decoder import Http1Limits
+from pymosn.protocol.http1.policy import STRICT
 
 CORPUS = sorted((Path(__file__).parent / "corpus").glob("*.bin"))
 SECONDS = float(os.environ.get("PYMOSN_FUZZ_SECONDS", "0"))
 REQUESTS = PIPELINE | mutated(PIPELINE)
 ANSWERS = REPLY | REPLIES | mutated(REPLIES)
 CUTS = st.lists(st.integers(1, 400), max_size=6)
-SMALL = Http1Limits(512, 8, 64)
 pytestmark = pytest.mark.timeout(SECONDS * 2 + 120)
 
 
@@ -42,36 +40,6 @@ def fuzz(check: Callable[..., None], examples: int, *inputs: st.SearchStrategy[o
         seed(random.getrandbits(64))(run)()
 
 
-def check_requests(data: bytes) -> None:
-    ours = requests([data])
-    for peer, see in (("llhttp", llhttp_requests), ("h11", h11_requests)):
-        view = see(data)
-        assert not unexplained(peer, data, view, requests_differ(ours, view))
-
-
-def check_reply(data: bytes, method: bytes) -> None:
-    ours = replies([data], method, eof=True)
-    views = [("h11", h11_reply(data, method, True))]
-    if method != b"HEAD" and ours.messages and ours.messages[-1].start[4] != -1:
-        views.append(("llhttp", llhttp_reply(data)))  # it cannot be told of HEAD, nor of the end of the connection
-    for peer, view in views:
-        assert not unexplained(peer, data, view, reply_differs(ours, view))
-
-
-def check_splits(data: bytes, cuts: list[int], limits: Http1Limits) -> None:
-    """Also: nothing but ProtocolError is raised, decoding ends, and little is kept."""
-    largest = limits.head + 16 * 1024
-    for decode in (requests, replies):
-        whole = decode([data], limits=limits)
-        for feed in (pieces(data, cuts), one_by_one(data)):
-            outcome = decode(feed, limits=limits)
-            assert outcome.largest <= largest
-            if whole.failure and not outcome.failure:
-                # The fault stands in a line that has not ended, and is found when that does.
-                outcome = decode([*feed, b"\n"], limits=limits)
-            assert_same(whole, outcome, limits is SMALL)
-
-
 def test_requests_are_what_others_see() -> None:
     fuzz(check_requests, 1200, REQUESTS)
 
@@ -84,6 +52,10 @@ def test_splits_of_anything() -> None:
     fuzz(check_splits, 500, REQUESTS | ANSWERS | st.binary(max_size=200), CUTS, st.sampled_from([Http1Limits(), SMALL]))
 
 
+def test_what_is_passed_on_has_one_reading() -> None:
+    fuzz(check_forwarded, 1000, REQUESTS, st.sampled_from([STRICT, COMPATIBLE]))
+
+
 @pytest.mark.parametrize("path", CORPUS, ids=lambda path: path.stem)
 def test_corpus(path: Path) -> None:
     data = path.read_bytes()
@@ -94,6 +66,8 @@ def test_corpus(path: Path) -> None:
         check_reply(data, b"HEAD")
     else:
         check_requests(data)
+        check_forwarded(data, STRICT)
+        check_forwarded(data, COMPATIBLE)
 
 
 def test_the_corpus_is_there() -> None:

@@ -4,13 +4,12 @@ A `RequestCase` is what a client sends and what must come of it; `wires()` gives
 between and last, its name in other cases, alone on its connection or behind a good request. Each variant is to be sent
 whole, cut, and byte by byte.
 
-The tables know nothing of the codec, so that they run against the real program as well. For a variant `(label, data,
-served)` over real sockets:
+The tables know nothing of the codec: `test_hostile_codec` runs them there, `test_hostile_program` against the real
+program over real sockets, where a variant `(label, data, served)` is sent, and
 
-- send `data`, then half-close; read to the end of the connection;
-- expect `served` replies of the upstream's, each 200, and then, when `status` is not 200, one reply with `status` whose
-  reason word is `reason` (if given), and the end of the connection;
-- the upstream, a raw socket that records, must hold exactly the `served` requests, complete; of a refused request nothing,
+- `served` replies of the upstream's come, each 200, and then, when `status` is not 200, one reply with `status`, whose
+  reason word in the access log is `reason` (if given), and the end of the connection, not a reset;
+- the upstream, a raw socket that records, holds exactly the `served` requests, complete; of a refused request nothing,
   or, where `in_body` is set, at most an incomplete request on a connection that was then cut;
 - for a member with status 200 each of `sees` is in the record and none of `lacks`.
 
@@ -34,7 +33,11 @@ SMUGGLED = b"GET /smuggled HTTP/1.1\r\nHost: evil\r\n\r\n"
 class RequestCase:
     """`row`: of the hostile catalogue. `fields`: the odd field lines. With `raw`, that is all that is sent.
 
-    An empty `reason` with a refusal: several rules are broken, and which is met first depends on the variant.
+    An empty `reason` with a refusal: several rules are broken, and which is met first depends on the variant. `answers`:
+    the statuses of its replies, where they are not `status` alone; `requests` is then how many reach the upstream.
+    `closes`: the proxy ends the connection though nothing was refused; `keeps`: it leaves that to the client though the last
+    status is not 200; `may_stop`: it may end it behind any of the replies. `then_eof`: the client says no more, and the
+    connection's end is what is wrong. `only_program`: the codec alone cannot tell.
     """
 
     row: str
@@ -50,13 +53,36 @@ class RequestCase:
     requests: int = 1
     sees: tuple[bytes, ...] = ()
     lacks: tuple[bytes, ...] = (b"smuggled",)
+    answers: tuple[int, ...] = ()
+    then_eof: bool = False
+    closes: bool = False
+    keeps: bool = False
+    may_stop: bool = False
+    only_program: bool = False
 
     def __str__(self) -> str:
         return f"{self.row} {self.name}"
 
+    @property
+    def expected(self) -> tuple[int, ...]:
+        """The statuses of all replies to the member itself."""
+        if self.answers:
+            return self.answers
+        return (200,) * self.requests if self.status == 200 else (self.status,)
+
+    @property
+    def is_refused(self) -> bool:
+        """Whether its last reply is the proxy's word on a request that it does not take."""
+        return self.expected[-1] >= 400 and not (self.closes or self.keeps or self.may_stop)
+
+    @property
+    def method(self) -> bytes:
+        """Of the member's own request."""
+        return (self.line if self.raw is None else self.raw).partition(b" ")[0]
+
     def wires(self) -> Iterator[tuple[str, bytes, int]]:
         """Label, bytes to send, and how many requests the upstream must get."""
-        served = self.requests if self.status == 200 else 0
+        served = self.requests if self.status == 200 or self.answers else 0
         for label, data in self._placed():
             yield label, data, served
             yield f"{label}, behind a good request", BEHIND + data, served + 1

@@ -12,6 +12,7 @@ from pymosn.config.build_filters import FilterBuilder
 from pymosn.config.faults import Fault
 from pymosn.config.schema import Listener as ListenerConfig
 from pymosn.config.schema import ProxyConfig, ProxyFilter
+from pymosn.config.schema.network_filters import Http1Settings
 from pymosn.core.counters import DownstreamStats
 from pymosn.core.message import CONNECT, CONNECT_HERE
 from pymosn.network.listener import ConnectionNumbers, Listener, ListenerDirectory
@@ -20,6 +21,15 @@ from pymosn.network.refusal import RefusalFactory
 from pymosn.observe.access_log import AccessLogFile, compile_format
 from pymosn.observe.logs import LogSet
 from pymosn.protocol.http1.decoder import Http1Limits
+from pymosn.protocol.http1.policy import (
+    DECODE_SLASHES,
+    DROP_UNDERSCORES,
+    KEEP_SLASHES,
+    PASS_UNDERSCORES,
+    REFUSE_SLASHES,
+    REFUSE_UNDERSCORES,
+    Http1Policy,
+)
 from pymosn.proxy.filter_chain import StreamFilters
 from pymosn.proxy.options import ProxyOptions
 from pymosn.proxy.proxy import ProxyFactory
@@ -130,6 +140,7 @@ class ListenerBuilder:
             config.connection_idle_timeout,
             http1.header_timeout,
             http1.body_timeout,
+            _policy(http1),
             frozenset([protocol.lower().encode() for protocol in http1.upgrades]),
             {"terminate": CONNECT_HERE, "forward": CONNECT}.get(http1.connect, b""),
         )
@@ -145,6 +156,7 @@ class ListenerBuilder:
             http1.x_request_id,
             http1.reason_header,
             http1.stream_idle_timeout,
+            http1.trust_forwarded,
             http1.tunnel_idle_timeout,
         )
 
@@ -179,6 +191,17 @@ def original_dst(config: ListenerConfig) -> OriginalDst | None:
             fallback_to_local = bool(entry.config.get("fallback_to_local", False))
             break
     return OriginalDst(kind == "tproxy", fallback_to_local)
+
+
+def _policy(http1: Http1Settings) -> Http1Policy:
+    """What a listener forgives, in the codec's terms."""
+    return Http1Policy(
+        http1.profile == "strict",
+        http1.trust_forwarded,
+        http1.merge_slashes,
+        {"keep": KEEP_SLASHES, "decode": DECODE_SLASHES, "refuse": REFUSE_SLASHES}[http1.encoded_slashes],
+        {"pass": PASS_UNDERSCORES, "drop": DROP_UNDERSCORES, "refuse": REFUSE_UNDERSCORES}[http1.underscores_in_headers],
+    )
 
 
 def has_same_socket(one: ListenerConfig, other: ListenerConfig) -> bool:

@@ -204,6 +204,8 @@ def _word(kind: inspect.Type) -> str:
         return _link(kind.cls)
     if isinstance(kind, inspect.ListType):
         return f"array of {_word(kind.item_type)}"
+    if isinstance(kind, inspect.LiteralType):
+        return " or ".join(f'"{value}"' for value in kind.values)
     if isinstance(kind, inspect.UnionType):
         if all(isinstance(member, inspect.StructType) for member in kind.types):
             return "object"

@@ -78,6 +78,8 @@ class Reader:
             return self._duration(node, path)
         if isinstance(kind, inspect.UnionType):
             return self._union(node, kind, path)
+        if isinstance(kind, inspect.LiteralType):
+            return self._word(node, [str(value) for value in kind.values], path)
         if isinstance(kind, inspect.AnyType):
             return plain(node)
         if isinstance(kind, inspect.StructType):
@@ -106,6 +108,14 @@ class Reader:
         if isinstance(kind, inspect.IntType) and node.kind == "number" and isinstance(value, int):
             return self._integer(node, value, kind, path)
         return self._wrong_type(node, kind, path)
+
+    def _word(self, node: Node, words: list[str], path: str) -> Any:
+        if node.value in words:
+            return node.value
+        message = f"must be one of {', '.join(words)}"
+        value = node.value if node.kind not in ("object", "array") else ...
+        self._faults.error(self.place(node), path, message, value, closest(str(node.value), words))
+        return _UNSET
 
     def _integer(self, node: Node, value: int, kind: inspect.IntType, path: str) -> Any:
         low = -(2**63) if kind.ge is None else kind.ge

@@ -16,14 +16,20 @@ def table(members: bytes) -> bytes:
 #: token of RFC 9110 section 5.6.2: methods and field names.
 TOKEN: Final = table(b"!#$%&'*+-.^_`|~" + _DIGITS + _ALPHA)
 
+#: The same without the underscore, which some servers take for a dash.
+NAME: Final = table(b"!#$%&'*+-.^`|~" + _DIGITS + _ALPHA)
+
 #: Bytes allowed in a field value: tab, visible ASCII, space and obs-text (RFC 9110 section 5.5).
 FIELD_VALUE: Final = table(b"\t" + bytes(range(32, 127)) + bytes(range(128, 256)))
 
 #: Bytes of a request target (RFC 3986) and the few that browsers send bare; no space, control, `#`, `\` or 8-bit byte.
 TARGET: Final = table(b"-._~:/?[]@!$&'()*+,;=%" + b'|{}^`"<>' + _DIGITS + _ALPHA)
 
-#: Bytes of a host name (reg-name of RFC 3986 section 3.2.2, without the comma); no colon, bracket or `@`.
-HOST: Final = table(b"-._~!$&'()*+;=%" + _DIGITS + _ALPHA)
+#: Bytes of a host name: what is unreserved in RFC 3986 section 3.2.2.
+HOST: Final = table(b"-._~" + _DIGITS + _ALPHA)
+
+#: All that a reg-name of RFC 3986 may hold, without the comma; no colon, bracket or `@`.
+REG_NAME: Final = table(b"-._~!$&'()*+;=%" + _DIGITS + _ALPHA)
 
 #: ASCII upper case folded to lower case, every other byte itself.
 LOWER: Final = bytes([byte + 32 if 65 <= byte <= 90 else byte for byte in range(256)])

@@ -9,6 +9,7 @@ from pymosn.core.message import RequestHead
 from pymosn.network.dialer import host_field
 from pymosn.proxy.options import ProxyOptions
 from pymosn.proxy.runtime import RequestIds
+from pymosn.routing.actions import GLOBAL_TIMEOUT, TRY_TIMEOUT
 from pymosn.routing.rewrites import RequestChanges, rewrite_host
 
 
@@ -22,6 +23,10 @@ def add_forwarding_fields(exchange: Exchange, options: ProxyOptions, ids: Reques
         head.has_forwarded_for = headers.has_raw(b"x-forwarded-for")
         head.has_forwarded_proto = headers.has_raw(b"x-forwarded-proto")
         head.has_request_id = headers.has_raw(b"x-request-id")
+    if head.has_timeout and not options.trusts_peer:
+        # Heard, as in MOSN, but not passed on: the next proxy believes us.
+        for name in (GLOBAL_TIMEOUT, TRY_TIMEOUT):
+            head.headers.remove_raw(name)
     lines = b""
     if not head.raw_host and head.headers.get_raw(b"host") is None:
         # An HTTP/1.0 client may say none, an HTTP/1.1 upstream must be told one.

@@ -25,11 +25,13 @@ class ProxyOptions:
         x_request_id: bool = True,
         reason_header: bool = False,
         stream_idle_timeout: float = 300.0,
+        trusts_peer: bool = False,
         tunnel_idle_timeout: float = 600.0,
     ) -> None:
         """`protocols`: in the order in which they are tried; `protocol_options`: by protocol name.
 
         `stream_idle_timeout`: seconds without a byte either way after which an exchange whose reply has begun is given up.
+        `trusts_peer`: whether a client's x-mosn-* fields are passed on.
         `tunnel_idle_timeout`: the same for a tunnel.
         """
         self.listener_name = listener_name
@@ -43,4 +45,5 @@ class ProxyOptions:
         self.x_request_id = x_request_id
         self.reason_header = reason_header
         self.stream_idle_timeout = stream_idle_timeout
+        self.trusts_peer = trusts_peer
         self.tunnel_idle_timeout = tunnel_idle_timeout

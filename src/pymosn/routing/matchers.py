@@ -38,10 +38,8 @@ class Prefix(RouteMatcher):
         self._is_root: bool = prefix == "/"
 
     def matches(self, exchange: Exchange) -> bool:
-        path = exchange.request.raw_path
-        if self._is_root:
-            return path[0] == 47
-        return path.startswith(self.prefix)
+        # The `*` of an OPTIONS request for the whole server has no path; it goes where every path goes.
+        return self._is_root or exchange.request.raw_path.startswith(self.prefix)
 
     def text(self) -> str:
         return f"the path begins with {self.prefix.decode()}"

@@ -8,6 +8,7 @@ from tests.unit.protocol.decoding import Message, Outcome, requests
 from pymosn.core.chars import TOKEN
 from pymosn.core.message import RequestHead
 from pymosn.protocol.http1.decoder import Http1Limits
+from pymosn.protocol.http1.policy import Http1Policy
 from pymosn.protocol.http1.request import RequestDecoder
 
 HOST = b"Host: a.example\r\n"
@@ -244,8 +245,12 @@ def test_te(value: bytes, accepts: bool) -> None:
 
 
 def test_what_the_proxy_itself_would_add_is_noted() -> None:
-    head = head_of(only(get(HOST + b"X-Forwarded-For: 1\r\nx-forwarded-proto: https\r\nX-REQUEST-ID: 7\r\n")))
+    wire = HOST + b"X-Forwarded-For: 1\r\nx-forwarded-proto: https\r\nX-REQUEST-ID: 7\r\n"
+    head = head_of(only(requests([b"GET / HTTP/1.1\r\n" + wire + b"\r\n"], policy=Http1Policy(trusts_peer=True))))
     assert (head.has_forwarded_for, head.has_forwarded_proto, head.has_request_id) == (True, True, True)
+    head = head_of(only(get(wire)))
+    assert (head.has_forwarded_for, head.has_forwarded_proto, head.has_request_id) == (True, False, True)
+    assert head.headers.get("x-forwarded-proto") is None
     head = head_of(only(get()))
     assert (head.has_forwarded_for, head.has_forwarded_proto, head.has_request_id) == (False, False, False)
 

@@ -7,7 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from tests.unit.protocol.decoding import assert_same, one_by_one, pieces, replies, requests
 
-from pymosn.api.protocol import NEED_MORE
+from pymosn.api.protocol import HEAD, NEED_MORE
 from pymosn.protocol.http1.decoder import Http1Limits
 from pymosn.protocol.http1.request import RequestDecoder
 from pymosn.protocol.http1.response import ResponseDecoder
@@ -92,6 +92,20 @@ def looks_at(decoder: RequestDecoder | ResponseDecoder, data: bytes) -> int:
 )
 def test_a_head_byte_by_byte_is_not_scanned_for_each_byte(data: bytes, factor: int) -> None:
     assert looks_at(RequestDecoder(Http1Limits()), data) < factor * len(data)
+
+
+def test_a_request_line_is_read_once_however_the_fields_come() -> None:
+    Watched.looks = 0
+    decoder = RequestDecoder(Http1Limits())
+    line = b"GET http://a/" + b"%2f" * 2000 + b" HTTP/1.1\r\n"
+    for piece in (line, *[b"Host: a\r\n"], *[b"X: 1\r\n"] * 90):
+        decoder.feed(piece)
+        decoder._buffer = Watched(decoder._buffer)
+        assert decoder.decode() == NEED_MORE
+    assert Watched.looks < 10 * len(line)
+    decoder.feed(b"\r\n")
+    assert decoder.decode() == HEAD
+    assert (decoder.head.raw_host, decoder.head.raw_path) == (b"a", b"/" + b"%2F" * 2000)
 
 
 @pytest.mark.parametrize(

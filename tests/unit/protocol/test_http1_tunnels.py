@@ -18,7 +18,7 @@ AGREE = b"HTTP/1.1 101 Fine\r\nUpgrade: foo/2\r\nConnection: upgrade\r\nX: 1\r\n
 
 
 def ask(data: bytes, connect: bytes = b"") -> RequestHead:
-    decoder = RequestDecoder(Http1Limits(), connect)
+    decoder = RequestDecoder(Http1Limits(), connect=connect)
     decoder.feed(data)
     assert decoder.decode() == HEAD
     assert decoder.end

@@ -42,7 +42,8 @@ def request(
     [
         (AnyRequest(), request(), True),
         (Prefix("/"), request(b"/x"), True),
-        (Prefix("/"), request(b"*"), False),
+        (Prefix("/"), request(b"*"), True),
+        (Prefix("/*"), request(b"*"), False),
         (Prefix("/api"), request(b"/api/x"), True),
         (Prefix("/api"), request(b"/apix"), True),
         (Prefix("/api"), request(b"/API"), False),

@@ -3,7 +3,7 @@
 A class attribute `tag` is the `type`; `isinstance` tells the filters apart in a checked configuration.
 """
 
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 import msgspec
 
@@ -30,6 +30,20 @@ class Http1Settings(Block, kw_only=True):
     x_forwarded: Annotated[bool, own("append X-Forwarded-For and set X-Forwarded-Proto")] = True
     x_request_id: Annotated[bool, own("make X-Request-Id when the request has none")] = True
     reason_header: Annotated[bool, own("put the fault's word into x-pymosn-reason of local replies")] = False
+    profile: Annotated[
+        Literal["strict", "compatible"], own("compatible forgives what docs/http1.md lists, with the risk of each")
+    ] = "strict"
+    trust_forwarded: Annotated[
+        bool, own("believe X-Forwarded-*, X-Real-IP, Forwarded, x-mosn-* and x-envoy-* of whoever connects")
+    ] = False
+    merge_slashes: Annotated[bool, own("make one slash of a run of them in a path")] = True
+    encoded_slashes: Annotated[
+        Literal["keep", "decode", "refuse"], own("what becomes of %2F in a path; refuse covers %5C too")
+    ] = "keep"
+    underscores_in_headers: Annotated[
+        Literal["pass", "drop", "refuse"],
+        own("names with an underscore; look-alikes of the proxy's own fields are dropped even with pass"),
+    ] = "pass"
 
 
 class Http2Settings(Block, kw_only=True):

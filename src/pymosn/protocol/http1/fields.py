@@ -21,9 +21,11 @@ X_REQUEST_ID: Final[i64] = 9
 DATE: Final[i64] = 10
 GLOBAL_TIMEOUT: Final[i64] = 11
 TRY_TIMEOUT: Final[i64] = 12
+#: What a client says about itself and the way that it came: passed on only for a peer that is trusted (hostile case C15).
+CLAIM: Final[i64] = 13
 #: Numbers from here on: fields of this hop alone, which are not forwarded (RFC 9110 section 7.6.1).
-HOP_BY_HOP: Final[i64] = 13
-UPGRADE: Final[i64] = 14
+HOP_BY_HOP: Final[i64] = 14
+UPGRADE: Final[i64] = 15
 
 _NAMES: Final[list[bytes]] = [
     b"",
@@ -39,6 +41,7 @@ _NAMES: Final[list[bytes]] = [
     b"date",
     b"x-mosn-global-timeout",
     b"x-mosn-try-timeout",
+    b"forwarded",
     b"trailer",
     b"upgrade",
     b"keep-alive",
@@ -47,8 +50,11 @@ _NAMES: Final[list[bytes]] = [
     b"http2-settings",
 ]
 #: A name that some servers would take for one of these, underscores being dashes to them (hostile case C14): not forwarded.
-LOOK_ALIKE: Final[i64] = 19
-UNDERSCORE: Final[i64] = 95
+LOOK_ALIKE: Final[i64] = 20
+
+#: Names that begin so, and `x-real-ip`, claim something too.
+_CLAIMS: Final = (b"x-forwarded-", b"x-mosn-", b"x-envoy-", b"x-real-ip")
+_DASH: Final[i64] = 45
 
 
 def _index() -> bytes:
@@ -78,6 +84,7 @@ PROTECTED: Final = frozenset(
         b"x-request-id",
     )
 )
+_KNOWN: Final = PROTECTED | frozenset(_NAMES[1:])
 
 
 def classify(buffer: bytes, start: i64, end: i64) -> i64:
@@ -92,11 +99,23 @@ def classify(buffer: bytes, start: i64, end: i64) -> i64:
     k: i64 = 0
     while k < size:
         if LOWER[buffer[start + k]] != name[k]:
-            if buffer[start + k] == UNDERSCORE and buffer[start:end].lower().replace(b"_", b"-") == name:
-                return LOOK_ALIKE
             return OTHER
         k += 1
     return number
+
+
+def is_claim(buffer: bytes, start: i64, end: i64) -> bool:
+    """Whether `buffer[start:end]`, which begins with an x and is none of the names above, claims something."""
+    if end - start < 8 or buffer[start + 1] != _DASH:
+        return False
+    name = buffer[start:end].lower()
+    return name.startswith(_CLAIMS) and (name[:9] != b"x-real-ip" or len(name) == 9)
+
+
+def is_look_alike(name: bytes) -> bool:
+    """Whether a name with underscores would, with dashes in their place, be one that means something to us."""
+    dashed = name.lower().replace(b"_", b"-")
+    return dashed in _KNOWN or dashed.startswith(_CLAIMS)
 
 
 #: Fields that may not come in a trailer section (RFC 9110 section 6.5.1): framing, routing, authentication, content.
@@ -110,6 +129,11 @@ FORBIDDEN_TRAILERS: Final = (
             b"content-encoding",
             b"content-range",
             b"expires",
+            b"if-match",
+            b"if-modified-since",
+            b"if-none-match",
+            b"if-range",
+            b"if-unmodified-since",
             b"location",
             b"max-forwards",
             b"pragma",
@@ -121,3 +145,9 @@ FORBIDDEN_TRAILERS: Final = (
         )
     )
 )
+
+
+def may_trail(name: bytes) -> bool:
+    """Whether a field called `name`, in any case, may be passed on in a trailer section."""
+    dashed = name.lower().replace(b"_", b"-")
+    return dashed not in FORBIDDEN_TRAILERS and not dashed.startswith(_CLAIMS)

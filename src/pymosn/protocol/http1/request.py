@@ -22,9 +22,11 @@ from pymosn.core.failure import (
 from pymosn.core.headers import Headers
 from pymosn.core.message import CONNECT, UNKNOWN_LENGTH, RequestHead
 from pymosn.protocol.http1 import fields
-from pymosn.protocol.http1.decoder import AT_HEAD, CHUNKED, LENGTH, NO_BODY, Http1Decoder, Http1Limits
-from pymosn.protocol.http1.rules import CR, LF, SP, upgrade_protocol
-from pymosn.protocol.http1.target import is_host, normalize_path
+from pymosn.protocol.http1.body import CHUNKED, LENGTH, NO_BODY, Http1Limits
+from pymosn.protocol.http1.decoder import Http1Decoder
+from pymosn.protocol.http1.policy import STRICT, Http1Policy
+from pymosn.protocol.http1.rules import CR, LF, SP, is_digit, upgrade_protocol
+from pymosn.protocol.http1.target import is_host, is_lenient_host, normalize_path
 
 SLASH: Final[i64] = 47
 DOT: Final[i64] = 46
@@ -40,22 +42,17 @@ class RequestDecoder(Http1Decoder):
     `raw_tunnel` of a head is any protocol that the client may ask to upgrade to: whether it gets it is not decided here.
     """
 
-    def __init__(self, limits: Http1Limits, connect: bytes = b"") -> None:
+    def __init__(self, limits: Http1Limits, policy: Http1Policy = STRICT, connect: bytes = b"") -> None:
         """`connect`: the `raw_tunnel` of a CONNECT; empty where none is allowed."""
-        super().__init__(limits)
+        super().__init__(limits, policy)
         self._connect = connect
         self.head: RequestHead = RequestHead()
         self._has_host: bool = False
         #: The target is a whole URI, so its authority is the host, whatever the Host field says (RFC 9112 section 3.2.2).
         self._target_has_host: bool = False
         self._skipped_line: bool = False
-
-    def decode(self) -> i64:
-        self.data = b""
-        self.end = False
-        if self._stage == AT_HEAD:
-            return self._decode_head()
-        return self._decode_body()
+        #: Bytes of the request line once it has been read: it is not read again for each field line that comes by itself.
+        self._line_size: i64 = 0
 
     def has_begun(self) -> bool:
         """Whether part of a message has come that is not complete."""
@@ -69,18 +66,24 @@ class RequestDecoder(Http1Decoder):
         start: i64 = self._at
         if start >= size:
             return NEED_MORE
-        if buffer[start] == CR and not self._skipped_line:
+        first: i64 = buffer[start]
+        if first < SP and first in (CR, LF) and not self._skipped_line:
             # One empty line before a request is forgiven (RFC 9112 section 2.2).
-            if start + 1 >= size:
+            after_line: i64 = self._end_line(start, first)
+            if after_line < 0:
                 return NEED_MORE
-            if buffer[start + 1] == LF:
-                self._skipped_line = True
-                self._at = start = start + 2
+            self._skipped_line = True
+            self._at = start = after_line
         if start >= size or not self._needs_scan():
             return self._check_head_size(size - start)
-        self.head = RequestHead()
+        after: i64 = start + self._line_size
+        if self._line_size == 0:
+            self.head = RequestHead()
+            self._target_has_host = False
+            after = self._scan_request_line(start)
+            if after >= 0:
+                self._line_size = after - start
         self._reset_head()
-        after: i64 = self._scan_request_line(start)
         if after >= 0:
             after = self._scan_fields(after)
         if after < 0:
@@ -91,6 +94,7 @@ class RequestDecoder(Http1Decoder):
         self._at = after
         self._scanned = 0
         self._skipped_line = False
+        self._line_size = 0
         return self._finish_head()
 
     def _check_head_size(self, size: i64) -> i64:
@@ -144,27 +148,22 @@ class RequestDecoder(Http1Decoder):
     def _scan_version(self, start: i64) -> i64:
         buffer = self._buffer
         size: i64 = len(buffer)
-        if start + 10 > size:
-            if not b"HTTP/".startswith(buffer[start : start + 5]):
-                raise ProtocolError(BAD_REQUEST, "not an HTTP version")
+        end: i64 = start + 8
+        if not b"HTTP/".startswith(buffer[start : start + 5]):
+            raise ProtocolError(BAD_REQUEST, "not an HTTP version")
+        if end >= size:
             if b"\n" in buffer[start:]:
                 raise ProtocolError(BAD_REQUEST, "not an HTTP version")
             return -1
-        if buffer[start : start + 7] == b"HTTP/1." and buffer[start + 8] == CR and buffer[start + 9] == LF:
-            minor: i64 = buffer[start + 7] - 48
-            if minor == 0 or minor == 1:
-                self.head.minor_version = minor
-                return start + 10
-        version = buffer[start : start + 10]
-        if (
-            version[:5] == b"HTTP/"
-            and version[5:6].isdigit()
-            and version[6:7] == b"."
-            and version[7:8].isdigit()
-            and version[8:] == b"\r\n"
-        ):
+        is_version = is_digit(buffer[end - 3]) and buffer[end - 2] == DOT and is_digit(buffer[end - 1])
+        if not is_version or (buffer[end] != CR and buffer[end] != LF):
+            raise ProtocolError(BAD_REQUEST, "not an HTTP version")
+        after: i64 = self._end_line(end, buffer[end])
+        minor: i64 = buffer[end - 1] - 48
+        if after >= 0 and (buffer[end - 3] != 49 or minor > 1):
             raise ProtocolError(BAD_VERSION, "HTTP version is not 1.0 or 1.1")
-        raise ProtocolError(BAD_REQUEST, "not an HTTP version")
+        self.head.minor_version = minor
+        return after
 
     def _take_target(self, start: i64, query: i64, end: i64, odd: bool) -> None:
         buffer = self._buffer
@@ -181,36 +180,43 @@ class RequestDecoder(Http1Decoder):
                 head.raw_path = path
                 return
             path = self._take_absolute(path)
-            odd = True
-        if odd:
-            normal = normalize_path(path)
+            if not path:
+                # RFC 9112 section 3.2.4: without path and query it is the server that is asked about.
+                path = b"*" if query < 0 and head.raw_method == b"OPTIONS" else b"/"
+            else:
+                odd = True
+        if odd and path != b"*":
+            normal = normalize_path(path, self.policy)
             if normal is None:
-                raise ProtocolError(BAD_TARGET, "path has a broken escape or climbs above the root")
+                raise ProtocolError(BAD_TARGET, "path has a broken escape, climbs above the root or can be read in two ways")
             path = normal
         head.raw_path = path
 
     def _take_absolute(self, target: bytes) -> bytes:
-        """The path of an absolute-form target; its authority becomes the host (RFC 9112 section 3.2.2)."""
+        """The path, perhaps empty, of an absolute-form target; its authority becomes the host (RFC 9112 section 3.2.2)."""
         if target[:7].lower() != b"http://":
             raise ProtocolError(BAD_TARGET, "target is neither a path nor an http URI")
         authority, slash, path = target[7:].partition(b"/")
-        if not is_host(authority):
+        if not self._is_host(authority):
             raise ProtocolError(BAD_HOST, "target has a bad authority")
         self.head.raw_host = authority.lower()
         self._target_has_host = True
-        return slash + path if slash else b"/"
+        return slash + path
 
     def _take_authority(self, target: bytes) -> None:
         """The target of a CONNECT: host and port, whatever the Host field says (RFC 9112 section 3.2.3)."""
         if not self._connect:
             raise ProtocolError(CONNECT_NOT_ALLOWED, "CONNECT is not allowed on this listener")
-        if not is_host(target) or not 48 <= target[len(target) - 1] <= 57 or target.rfind(b":") <= target.rfind(b"]"):
+        if not is_host(target) or not is_digit(target[len(target) - 1]) or target.rfind(b":") <= target.rfind(b"]"):
             raise ProtocolError(BAD_TARGET, "target of a CONNECT is not a host with a port")
         head = self.head
         head.raw_host = target.lower()
         head.raw_path = b"/"
         head.raw_tunnel = self._connect
         self._target_has_host = True
+
+    def _is_host(self, value: bytes) -> bool:
+        return is_host(value) if self._is_strict else is_lenient_host(value)
 
     def _take_field(self, kind: i64, value: bytes) -> bool:
         head = self.head
@@ -219,7 +225,7 @@ class RequestDecoder(Http1Decoder):
             if self._has_host:
                 raise ProtocolError(BAD_HOST, "two host fields")
             self._has_host = True
-            if not is_host(host):
+            if not self._is_host(host):
                 raise ProtocolError(BAD_HOST, "not a host")
             if self._target_has_host:
                 return True  # `_finish_head` puts the target's in its place
@@ -228,7 +234,11 @@ class RequestDecoder(Http1Decoder):
         if kind == fields.X_FORWARDED_FOR:
             head.has_forwarded_for = True
         elif kind == fields.X_FORWARDED_PROTO:
+            if not self.policy.trusts_peer:
+                return True
             head.has_forwarded_proto = True
+        elif kind == fields.CLAIM:
+            return not self.policy.trusts_peer
         elif kind == fields.X_REQUEST_ID:
             head.has_request_id = True
         elif kind == fields.GLOBAL_TIMEOUT or kind == fields.TRY_TIMEOUT:
@@ -251,7 +261,6 @@ class RequestDecoder(Http1Decoder):
     def _reset_head(self) -> None:
         super()._reset_head()
         self._has_host = False
-        self._target_has_host = False
 
     def _finish_head(self) -> i64:
         head = self.head
@@ -276,13 +285,7 @@ class RequestDecoder(Http1Decoder):
             raise ProtocolError(BAD_FRAMING, "CONNECT with content")
         if self._upgrade and framing == NO_BODY:
             self._take_upgrade(head)
-        self.end = framing == NO_BODY
-        self._begin_body(framing)
-        if not self.end and self._at < len(self._buffer):
-            self._decode_body()
-        else:
-            self._compact()
-        return HEAD
+        return self._begin_body(framing, self._length)
 
     def _take_upgrade(self, head: RequestHead) -> None:
         """Notes what the client may ask to upgrade to; anything else is an ordinary request (RFC 9110 section 7.8).
@@ -298,7 +301,7 @@ class RequestDecoder(Http1Decoder):
             head.raw_tunnel = protocol
 
     def _take_options(self, head: RequestHead) -> None:
-        head.keep_alive = self._keeps_alive(head.headers, head.minor_version)
+        head.keep_alive = self._finish_fields(head.headers, head.minor_version)
         if head.minor_version == 0 and head.expects_continue:
             head.expects_continue = False
             head.headers.remove_raw(b"expect")

@@ -12,7 +12,9 @@ from pymosn.core.failure import BAD_RESPONSE
 from pymosn.core.headers import Headers
 from pymosn.core.message import CONNECT, ResponseHead
 from pymosn.protocol.http1 import fields
-from pymosn.protocol.http1.decoder import AT_HEAD, CHUNKED, CLOSE, LENGTH, NO_BODY, UNTIL_CLOSE, Http1Decoder, Http1Limits
+from pymosn.protocol.http1.body import AT_HEAD, CHUNKED, CLOSE, LENGTH, NO_BODY, UNTIL_CLOSE, Http1Limits
+from pymosn.protocol.http1.decoder import Http1Decoder
+from pymosn.protocol.http1.policy import STRICT
 from pymosn.protocol.http1.rules import CR, LF, SP, upgrade_protocol
 
 #: Interim replies that one request may get; an upstream that sends more is refused.
@@ -29,7 +31,7 @@ class ResponseDecoder(Http1Decoder):
     """
 
     def __init__(self, limits: Http1Limits) -> None:
-        super().__init__(limits)
+        super().__init__(limits, STRICT)
         self.head: ResponseHead = ResponseHead()
         self._to_head: bool = False
         self._tunnel: bytes = b""
@@ -46,13 +48,6 @@ class ResponseDecoder(Http1Decoder):
     def begin_tunnel(self) -> None:
         """Nothing is asked: what comes is a tunnel's from the first byte on."""
         self._stage = UNTIL_CLOSE
-
-    def decode(self) -> i64:
-        self.data = b""
-        self.end = False
-        if self._stage == AT_HEAD:
-            return self._decode_head()
-        return self._decode_body()
 
     def finish(self) -> bool:
         """The upstream closed: whether that completes the reply (only a body that ends with the connection)."""
@@ -135,21 +130,14 @@ class ResponseDecoder(Http1Decoder):
 
     def _finish_head(self) -> i64:
         head = self.head
-        head.keep_alive = self._keeps_alive(head.headers, head.minor_version)
+        head.keep_alive = self._finish_fields(head.headers, head.minor_version)
         if self._tunnel == CONNECT and 200 <= head.status < 300:
             return self._begin_tunnel(head)
         if self._codings > 0 and (self._length >= 0 or head.minor_version == 0):
             raise ProtocolError(BAD_RESPONSE, "transfer-encoding beside content-length or in HTTP/1.0")
         if head.status < 200:
             return self._finish_interim(head)
-        framing = self._framing(head)
-        self.end = framing == NO_BODY
-        self._begin_body(framing)
-        if not self.end and self._at < len(self._buffer):
-            self._decode_body()
-        else:
-            self._compact()
-        return HEAD
+        return self._begin_body(self._framing(head), self._length)
 
     def _finish_interim(self, head: ResponseHead) -> i64:
         self._interim += 1
@@ -172,10 +160,7 @@ class ResponseDecoder(Http1Decoder):
         head.headers.remove_raw(b"content-length")
         head.raw_tunnel = self._tunnel
         head.keep_alive = False
-        self._stage = UNTIL_CLOSE
-        if self._at < len(self._buffer):
-            self._decode_body()
-        return HEAD
+        return self._begin_body(CLOSE, 0)
 
     def _framing(self, head: ResponseHead) -> i64:
         """How the body is framed (RFC 9112 section 6.3)."""

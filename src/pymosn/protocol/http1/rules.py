@@ -10,7 +10,7 @@ from pymosn.api.protocol import ProtocolError
 from pymosn.core.chars import FIELD_VALUE, TOKEN
 from pymosn.core.failure import BAD_BODY, BAD_FRAMING, UNKNOWN_TRANSFER_CODING, Failure
 from pymosn.core.headers import Headers, is_token
-from pymosn.protocol.http1.fields import FORBIDDEN_TRAILERS
+from pymosn.protocol.http1.fields import may_trail
 
 CR: Final[i64] = 13
 LF: Final[i64] = 10
@@ -43,6 +43,18 @@ def parse_length(value: bytes) -> i64:
     return length
 
 
+def parse_lengths(value: bytes) -> i64:
+    """The same for a lenient listener: leading zeros, white space on both sides, and one number said several times."""
+    length: i64 = -1
+    for text in value.split(b","):
+        digits = text.strip(b" \t")
+        said: i64 = parse_length(digits.lstrip(b"0") or digits[-1:])
+        if length >= 0 and said != length:
+            raise ProtocolError(BAD_FRAMING, "content-length is two different numbers")
+        length = said
+    return length
+
+
 def check_coding(value: bytes) -> None:
     """Raises ProtocolError for any transfer coding but `chunked` (RFC 9112 section 6.1)."""
     coding = value.lstrip(b" ").lower()
@@ -52,6 +64,11 @@ def check_coding(value: bytes) -> None:
     if coding in (b"gzip", b"deflate", b"compress", b"x-gzip", b"identity", b"gzip, chunked"):
         failure = UNKNOWN_TRANSFER_CODING
     raise ProtocolError(failure, "transfer-encoding is not chunked")
+
+
+def is_digit(byte: i64) -> bool:
+    """Whether `byte` is a decimal digit."""
+    return 48 <= byte <= 57
 
 
 def upgrade_protocol(value: bytes, options: bytes) -> bytes:
@@ -130,5 +147,5 @@ def scan_line(buffer: bytes, start: i64) -> i64:
 
 def passable_trailers(lines: list[bytes]) -> Headers | None:
     """The trailers that may be passed on (RFC 9110 section 6.5.1), or None when none is left."""
-    kept = [line for line in lines if line.partition(b":")[0].lower().replace(b"_", b"-") not in FORBIDDEN_TRAILERS]
+    kept = [line for line in lines if may_trail(line.partition(b":")[0])]
     return Headers(b"".join(kept)) if kept else None

@@ -6,71 +6,103 @@ from typing import Final
 
 from mypy_extensions import i64
 
-from pymosn.core.chars import HOST, UNRESERVED
+from pymosn.core.chars import HOST, REG_NAME, UNRESERVED
+from pymosn.protocol.http1.policy import DECODE_SLASHES, REFUSE_SLASHES, STRICT, Http1Policy
+from pymosn.protocol.http1.rules import hex_digit, is_digit
 
 COLON: Final[i64] = 58
+SLASH: Final[i64] = 47
+BACKSLASH: Final[i64] = 92
 OPEN_BRACKET: Final[i64] = 91
 #: The longest name of the DNS, and a port.
 MAX_HOST: Final[i64] = 255 + 6
 
-_HEX: Final = {byte: int(chr(byte), 16) for byte in b"0123456789abcdefABCDEF"}
 
-
-def normalize_path(path: bytes) -> bytes | None:
+def normalize_path(path: bytes, policy: Http1Policy = STRICT) -> bytes | None:
     """The normal form of an absolute path (RFC 3986 section 6.2.2), or None for one that must be refused.
 
-    Percent-encoded unreserved characters are decoded, other escapes get upper-case digits and stay (`%2F` never becomes a
-    slash), runs of slashes become one, `.` and `..` are resolved. Refused: broken escapes, encoded control characters, and
-    paths that climb above the root.
+    Percent-encoded unreserved characters are decoded, other escapes get upper-case digits and stay (`%2F` becomes a slash
+    only where `policy` says so), runs of slashes become one, `.` and `..` are resolved. Refused: encoded control
+    characters, and for a strict policy broken escapes, paths that climb above the root, and segments that are dots to a
+    server which cuts off path parameters or decodes slashes late (`..;a`, `..%2Fa`).
     """
-    decoded = _decode_unreserved(path) if b"%" in path else path
+    decoded = _decode_escapes(path, policy) if b"%" in path else path
     if decoded is None:
         return None
-    segments: list[bytes] = []
+    kept: list[bytes] = []
     parts = decoded.split(b"/")
-    last = parts[-1]
-    for segment in parts[1:]:
+    last = parts.pop()
+    for segment in [*parts[1:], last] if last else parts[1:]:
         if segment == b"..":
-            if not segments:
+            if kept:
+                kept.pop()
+            elif policy.is_strict:
                 return None
-            segments.pop()
         elif segment and segment != b".":
-            segments.append(segment)
-    normal = b"/" + b"/".join(segments)
-    if segments and last in (b"", b".", b".."):
+            if policy.is_strict and _hides_dots(segment):
+                return None
+            kept.append(segment)
+        elif not segment and not policy.merges_slashes:
+            kept.append(segment)
+    normal = b"/" + b"/".join(kept)
+    if kept and last in (b"", b".", b".."):
         normal += b"/"
     return normal
 
 
-def _decode_unreserved(path: bytes) -> bytes | None:
-    out = bytearray()
-    size = len(path)
-    i = 0
-    while i < size:
-        byte = path[i]
-        if byte != 37:
-            out.append(byte)
-            i += 1
-            continue
-        if i + 2 >= size:
-            return None
-        high = _HEX.get(path[i + 1])
-        low = _HEX.get(path[i + 2])
-        if high is None or low is None:
-            return None
-        value = high * 16 + low
-        if value < 32 or value == 127:
-            return None
-        if UNRESERVED[value]:
-            out.append(value)
+def _hides_dots(segment: bytes) -> bool:
+    """Whether some servers would see a dot segment in this one, which has none for RFC 3986."""
+    if b"." not in segment or (b";" not in segment and b"%" not in segment):
+        return False
+    parts = segment.replace(b"%5C", b"%2F").split(b"%2F")
+    return any([part.partition(b";")[0] in (b".", b"..") for part in parts])  # noqa: C419 - no generator in compiled code
+
+
+def _decode_escapes(path: bytes, policy: Http1Policy) -> bytes | None:
+    """`path` with those escapes decoded that mean nothing, the others with upper-case digits; None for a bad one."""
+    size: i64 = len(path)
+    parts: list[bytes] = []
+    kept: i64 = 0
+    i: i64 = path.find(b"%")
+    while i >= 0:
+        if i > kept:
+            parts.append(path[kept:i])
+        high: i64 = hex_digit(path[i + 1]) if i + 1 < size else -1
+        low: i64 = hex_digit(path[i + 2]) if i + 2 < size else -1
+        if high < 0 or low < 0:
+            if policy.is_strict:
+                return None
+            parts.append(b"%25")
+            kept = i + 1
         else:
-            out += path[i : i + 3].upper()
-        i += 3
-    return bytes(out)
+            value: i64 = high * 16 + low
+            if value < 32 or value == 127:
+                return None
+            if value in (SLASH, BACKSLASH):
+                if policy.slashes == REFUSE_SLASHES:
+                    return None
+                parts.append(b"/" if value == SLASH and policy.slashes == DECODE_SLASHES else path[i : i + 3].upper())
+            elif UNRESERVED[value] != 0:
+                parts.append(bytes([value]))
+            else:
+                parts.append(path[i : i + 3].upper())
+            kept = i + 3
+        i = path.find(b"%", kept)
+    parts.append(path[kept:])
+    return b"".join(parts)
 
 
 def is_host(value: bytes) -> bool:
-    """Whether `value` is a host with an optional port (RFC 9110 section 7.2): no userinfo, path, comma or space."""
+    """Whether `value` is a host with an optional port (RFC 9110 section 7.2) in letters, digits and `-._~`."""
+    return _is_host_of(value, HOST)
+
+
+def is_lenient_host(value: bytes) -> bool:
+    """The same with all that RFC 3986 lets a name consist of: no userinfo, path, comma or space."""
+    return _is_host_of(value, REG_NAME)
+
+
+def _is_host_of(value: bytes, characters: bytes) -> bool:
     size: i64 = len(value)
     if size == 0 or size > MAX_HOST:
         return False
@@ -81,7 +113,7 @@ def is_host(value: bytes) -> bool:
         byte: i64 = value[i]
         if byte == COLON:
             return i > 0 and _is_port(value, i + 1)
-        if HOST[byte] == 0:
+        if characters[byte] == 0:
             return False
         i += 1
     return True
@@ -95,10 +127,9 @@ def _is_port(value: bytes, start: i64) -> bool:
     port: i64 = 0
     i: i64 = start
     while i < size:
-        digit: i64 = value[i] - 48
-        if digit < 0 or digit > 9:
+        if not is_digit(value[i]):
             return False
-        port = port * 10 + digit
+        port = port * 10 + (value[i] - 48)
         i += 1
     return port < 65536
 

@@ -21,7 +21,7 @@ from pymosn.core.failure import (
 from pymosn.core.headers import Headers
 from pymosn.core.message import CONNECT_HERE, RequestHead, ResponseHead
 from pymosn.protocol.http1.decoder import Http1Limits
-from pymosn.protocol.http1.encoder import encode_chunk, encode_request, encode_trailers
+from pymosn.protocol.http1.encoder import LAST_CHUNK, encode_chunk, encode_request, encode_trailers
 from pymosn.protocol.http1.response import ResponseDecoder
 
 #: Idle connections that one worker keeps to one host.
@@ -211,6 +211,8 @@ class Http1ClientStream(RequestSender):
         self._connection: Connection = client.connection
         self._is_reused = is_reused
         self._is_chunked = False
+        #: Whether trailers are spoken of at all: who says `TE: trailers` knows them, and the next server is told so.
+        self._passes_trailers = False
         self._is_attached = True
         self._pauses: i64 = 0
 
@@ -245,6 +247,7 @@ class Http1ClientStream(RequestSender):
             return
         self._client.expect(head.raw_method)
         self._is_chunked = head.content_length < 0
+        self._passes_trailers = head.accepts_trailers
         self.request_ended = end
         parts = encode_request(head)
         if self._is_chunked:
@@ -278,7 +281,7 @@ class Http1ClientStream(RequestSender):
             return
         self.request_ended = True
         if self._is_chunked:
-            self._connection.write(encode_trailers(trailers))
+            self._connection.write(encode_trailers(trailers) if self._passes_trailers else LAST_CHUNK)
 
     def pause(self) -> None:
         if self._is_attached:

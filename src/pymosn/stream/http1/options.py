@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 from pymosn.protocol.http1.decoder import Http1Limits
+from pymosn.protocol.http1.policy import STRICT, Http1Policy
 
 
 class Http1Options:
     """Limits of requests, and times in seconds (0 is never).
 
     `idle_timeout`: between requests. `header_timeout`: from the first byte of a head to its end. `body_timeout`: the longest
-    silence while a request body is awaited. `upgrades`: protocols, in lower case, that a client may upgrade to; a request
-    for any other is served as if it had not asked. `connect`: the `raw_tunnel` of a CONNECT, empty where none is allowed.
+    silence while a request body is awaited. `policy`: what is forgiven. `upgrades`: protocols, in lower case, that a client
+    may upgrade to; a request for any other is served as if it had not asked. `connect`: the `raw_tunnel` of a CONNECT, empty
+    where none is allowed.
     """
 
     def __init__(
@@ -19,10 +21,12 @@ class Http1Options:
         idle_timeout: float = 90.0,
         header_timeout: float = 60.0,
         body_timeout: float = 60.0,
+        policy: Http1Policy = STRICT,
         upgrades: frozenset[bytes] = frozenset((b"websocket",)),
         connect: bytes = b"",
     ) -> None:
         self.limits = Http1Limits() if limits is None else limits
+        self.policy = policy
         self.idle_timeout = idle_timeout
         self.header_timeout = header_timeout
         self.body_timeout = body_timeout

@@ -16,11 +16,18 @@ from pymosn.core.failure import (
     IDLE_TIMEOUT,
     REQUEST_TIMEOUT,
     TRUNCATED_BODY,
+    TRUNCATED_HEAD,
     Failure,
 )
 from pymosn.core.headers import Headers
 from pymosn.core.message import CONNECT, RequestHead, ResponseHead
-from pymosn.protocol.http1.encoder import encode_agreement, encode_chunk, encode_response, encode_trailers
+from pymosn.protocol.http1.encoder import (
+    LAST_CHUNK,
+    encode_agreement,
+    encode_chunk,
+    encode_response,
+    encode_trailers,
+)
 from pymosn.protocol.http1.request import RequestDecoder
 from pymosn.stream.http1.options import Http1Options
 
@@ -40,7 +47,7 @@ class Http1Server(ServerStreams):
     def __init__(self, listener: StreamListener, options: Http1Options) -> None:
         self._listener = listener
         self._options = options
-        self._decoder = RequestDecoder(options.limits, options.connect)
+        self._decoder = RequestDecoder(options.limits, options.policy, options.connect)
         self._connection: Connection = Connection()
         self._stream: Http1ServerStream | None = None
         self._pulling = False
@@ -75,7 +82,10 @@ class Http1Server(ServerStreams):
         self._is_last = True
         self._has_eof = True
         if stream is None:
-            self._connection.close(CLOSED_LOCALLY)
+            if self._decoder.has_begun() and not self._is_broken:
+                self._refuse(TRUNCATED_HEAD)
+            else:
+                self._connection.close(CLOSED_LOCALLY)
         elif self._is_tunnel:
             self._on_tunnel_data(b"", True)
         elif not stream.request_ended:
@@ -150,6 +160,7 @@ class Http1Server(ServerStreams):
         decoder = self._decoder
         head = decoder.head
         stream = Http1ServerStream(self, self._connection, head.minor_version, head.raw_method)
+        stream.passes_trailers = head.accepts_trailers
         self._stream = stream
         self._in_head = False
         if not head.keep_alive:
@@ -286,6 +297,8 @@ class Http1ServerStream(ResponseSender):
         self.reply_ended = False
         self.head_sent = False
         self.announced_close = False
+        #: Whether the client said that it wants them (RFC 9110 section 6.5.1).
+        self.passes_trailers = False
         self.pauses: i64 = 0
         self._server = server
         self._connection = connection
@@ -377,7 +390,7 @@ class Http1ServerStream(ResponseSender):
             return
         self.reply_ended = True
         if self._is_chunked:
-            self._connection.write(encode_trailers(trailers))
+            self._connection.write(encode_trailers(trailers) if self.passes_trailers else LAST_CHUNK)
 
     def reset(self, failure: Failure) -> None:
         if not self.reply_ended:

@@ -1,0 +1,228 @@
+"""Writes docs/hostile.md: what pymosn, nginx, HAProxy and Envoy do with the members of the tables. `make hostile-page`.
+
+Every proxy gets the same bytes in the same rig, over one hop, with the settings of the benchmark (`bench/peers`): two
+variants of each member, alone and behind a good request. Members that need a route or a limit of pymosn's own are left out.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import sys
+import tempfile
+from collections import Counter, defaultdict
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from bench.machine import choose_cores, free_port
+from bench.peers import Peer, Plan, make_peer
+from bench.processes import Processes
+from bench.void import Unavailable
+from tests.hostile.judging import faults_of, reply_faults_of
+from tests.hostile.program import running
+from tests.hostile.recorder import Recorder, client_of
+from tests.hostile.running import ReplyTrial, Trial, reply_trials, request_trials, run_replies, run_requests
+from tests.hostile.tables import REPLIES, REQUESTS
+
+PAGE = Path(__file__).parents[2] / "docs" / "hostile.md"
+PEERS = ("nginx", "haproxy", "envoy")
+#: Variants of each member: alone, and behind a good request.
+VARIANTS = 2
+#: Seconds for a proxy that neither answers nor closes.
+PATIENCE = 3.0
+
+#: In the order of the columns' explanation.
+AGREES, PASSES, REFUSES, ODD = "agrees", "passes", "refuses", "odd"
+
+ROWS = {
+    "A1": "length and chunked both",
+    "A2": "two lengths",
+    "A3": "length that is no plain number",
+    "A4": "transfer coding other than chunked",
+    "A5": "obfuscated framing field",
+    "A6": "two transfer codings",
+    "A7": "transfer coding in HTTP/1.0",
+    "A8": "body with GET, HEAD, OPTIONS",
+    "A10": "POST without a length",
+    "A11": "client ends before its length",
+    "A12": "good and bad pipelined",
+    "B1": "chunk size",
+    "B2": "line ends in chunks",
+    "B3": "chunk extensions",
+    "B4": "data longer or shorter than its size",
+    "B5": "extra bytes around the last chunk",
+    "B6": "client ends before the last chunk",
+    "B7": "trailers",
+    "B8": "very many small chunks",
+    "C1": "line ends",
+    "C2": "folded lines",
+    "C3": "field lines that are none",
+    "C4": "control characters",
+    "C5": "host",
+    "C6": "absolute target",
+    "C7": "asterisk, authority, CONNECT",
+    "C8": "method and request line",
+    "C9": "version",
+    "C10": "characters of the target",
+    "C11": "normal form of the path",
+    "C12": "sizes",
+    "C13": "empty lines before a request",
+    "C14": "underscores",
+    "C15": "what a client claims",
+    "C16": "fields named by Connection",
+    "C17": "fields of this hop",
+    "D1": "final reply before the body",
+    "D2": "Expect and pipelining",
+    "D3": "expectations",
+    "D5": "upgrades that are none",
+    "D6": "101 unasked",
+    "E1": "framing of replies",
+    "E2": "body where none may be",
+    "E3": "bytes behind a reply",
+    "E4": "reply cut off",
+    "E5": "early reply",
+    "E6": "interim replies",
+    "E7": "head of a reply",
+}
+
+
+@dataclass
+class Column:
+    """What one proxy did: verdicts by row."""
+
+    title: str
+    verdicts: dict[str, Counter[str]] = field(default_factory=lambda: defaultdict(Counter))
+
+
+def verdict(trial: Trial, recorder: Recorder) -> str:
+    """What a proxy did with a variant, by what the client and the upstream saw. Statuses of refusals may differ."""
+    case, visit = trial.case, trial.visit
+    got = any(client_of(record.tail) == visit.client for record in recorder.records if record.broken)
+    passed = len(trial.requests) > trial.served or got or (bool(trial.partial) and not case.in_body)
+    refused = not visit.answers or visit.answers[-1].status >= 400
+    if case.is_refused:
+        if passed:
+            return PASSES
+        is_cut = visit.end != "open" and len(visit.answers) < len(trial.expected)
+        return AGREES if refused or is_cut else ODD
+    logged = [(answer.status, "-") for answer in visit.answers]
+    if not faults_of(trial, logged, True) and not got:
+        return AGREES
+    if refused:
+        return REFUSES
+    return PASSES if trial.requests or got else ODD
+
+
+def reply_verdict(trial: ReplyTrial) -> str:
+    """The same for a reply."""
+    case, visit = trial.case, trial.visit
+    statuses = [answer.status for answer in visit.answers]
+    logged = [(statuses[0] if statuses else 0, "bad_response")]
+    failed = case.refused or not case.complete
+    whole = bool(statuses) and statuses[0] < 500
+    if failed:
+        return PASSES if whole else AGREES
+    if not reply_faults_of(trial, logged):
+        return AGREES
+    return PASSES if whole else REFUSES
+
+
+def trials_of_page() -> tuple[list[Trial], list[ReplyTrial]]:
+    cases = [
+        case for case in REQUESTS if b"/denied" not in case.line and b"/direct" not in case.line and case.answers != (401,)
+    ]
+    seen: Counter[str] = Counter()
+    trials = []
+    for trial in request_trials(cases, (1,)):
+        seen[str(trial.case)] += 1
+        if seen[str(trial.case)] <= VARIANTS:
+            trials.append(trial)
+    return trials, reply_trials(REPLIES, (1,), max(trial.number for trial in trials) + 1)
+
+
+async def measure(title: str, port: int, recorder: Recorder) -> Column:
+    """Runs all trials against the proxy at `port`."""
+    trials, replies = trials_of_page()
+    await run_requests(trials, lambda hops: port, recorder, PATIENCE)
+    await run_replies(replies, lambda hops: port, recorder, PATIENCE)
+    column = Column(title)
+    for trial in trials:
+        column.verdicts[trial.case.row][verdict(trial, recorder)] += 1
+    for reply in replies:
+        column.verdicts[reply.case.row][reply_verdict(reply)] += 1
+    return column
+
+
+async def measure_pymosn() -> Column:
+    recorder = Recorder(REPLIES)
+    await recorder.start()
+    with tempfile.TemporaryDirectory() as name, running(Path(name), recorder.port) as program:
+        column = await measure("pymosn", program.port(1), recorder)
+    await recorder.stop()
+    return column
+
+
+async def measure_peer(peer: Peer) -> Column:
+    recorder = Recorder(REPLIES)
+    await recorder.start()
+    with tempfile.TemporaryDirectory() as name, Processes(Path(name)) as processes:
+        plan = Plan(free_port(), recorder.port, 0, Path(name) / peer.name)
+        peer.start(plan, processes, choose_cores().proxy)
+        column = await measure(peer.version(), plan.port, recorder)
+    await recorder.stop()
+    return column
+
+
+def cell(verdicts: Counter[str]) -> str:
+    """`12` where all agree, else each verdict that was given."""
+    others = [f"{verdicts[name]} {name}" for name in (PASSES, REFUSES, ODD) if verdicts[name]]
+    return ", ".join([str(verdicts[AGREES]), *others])
+
+
+def render(columns: Iterable[Column]) -> str:
+    """The page."""
+    columns = list(columns)
+    members = Counter([case.row for case in REQUESTS] + [case.row for case in REPLIES])
+    lines = [HEAD, "| row | | members | " + " | ".join(column.title for column in columns) + " |"]
+    lines.append("|---|---|---" + "|---" * len(columns) + "|")
+    for row in ROWS:
+        if any(column.verdicts[row] for column in columns):
+            cells = [cell(column.verdicts[row]) for column in columns]
+            lines.append(f"| {row} | {ROWS[row]} | {members[row]} | " + " | ".join(cells) + " |")
+    totals: list[Counter[str]] = [sum(column.verdicts.values(), Counter()) for column in columns]
+    lines.append(f"| all | | {sum(members.values())} | " + " | ".join(cell(total) for total in totals) + " |")
+    return "\n".join(lines) + "\n"
+
+
+HEAD = """# Hostile traffic
+
+Generated by `make hostile-page` from the tables in `tests/hostile/`; not written by hand.
+
+Every member of a row was sent to each proxy in the same rig: over one hop, alone and behind a good request, with an
+upstream that records every byte. A bare number counts the variants for which the proxy does what pymosn's row says: for a
+bad message that nothing of it reaches the other side and the sender is refused or cut off (with any status), for a good one
+that it passes in the right form. `passes`: what pymosn refuses or changes reached the other side. `refuses`: what
+pymosn takes was refused. `odd`: neither, within three seconds.
+
+A difference is not a fault by itself: RFC 9110 and 9112 leave room, and each proxy ran with the settings of the
+benchmark (`bench/peers/`), all else at its defaults. The rows say what pymosn promises; `test_hostile_program.py` holds
+it to them, with status, reason word and connection fate, on each build. Rows that need a route or a limit of pymosn's
+own (A9, parts of C11) are tested there and not compared here.
+"""
+
+
+def main() -> int:
+    """Writes the page; a peer that is missing is named and left out. Returns the exit code."""
+    columns = [asyncio.run(measure_pymosn())]
+    for name in PEERS:
+        try:
+            columns.append(asyncio.run(measure_peer(make_peer(name, sys.executable, None))))
+        except (Unavailable, OSError) as fault:
+            print(f"going on without {name}: {fault}")
+    PAGE.write_text(render(columns))
+    print(f"written to {PAGE.relative_to(PAGE.parents[1])}")
+    return 0 if len(columns) == 1 + len(PEERS) else 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,92 @@
+"""The program under test for the rig: one worker, one hop and two, access logs that name client, status and reason word."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+from collections import defaultdict
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from tests.system.pymosn_process import READY, Pymosn, _cluster, free_ports
+
+LOG_FORMAT = "%downstream_remote_address% %response_code% %reason%"
+
+
+class Program:
+    """A running pymosn. `one_hop` and `two_hops` are ports, `worker` a process id; `logs()` what was logged, by client."""
+
+    def __init__(self, directory: Path, upstream_port: int, http1: dict[str, Any] | None = None) -> None:
+        self.one_hop, self.two_hops, self._inner = free_ports(3)
+        self.worker = 0
+        self._directory = directory
+        routes = [_direct("/direct", 200, "direct"), _direct("/denied", 401, "no"), _route("up")]
+        listeners = [
+            self._listener("one", self.one_hop, "out", http1),
+            self._listener("two", self.two_hops, "in", http1),
+            self._listener("inner", self._inner, "out", http1),
+        ]
+        tables = [_table("out", routes), _table("in", [_route("hop")])]
+        self.config = {
+            "servers": [{"default_log_path": "stdout", "processor": 1, "routers": tables, "listeners": listeners}],
+            "cluster_manager": {"clusters": [_cluster("up", upstream_port), _cluster("hop", self._inner)]},
+        }
+
+    def _listener(self, name: str, port: int, table: str, http1: dict[str, Any] | None) -> dict[str, Any]:
+        proxy: dict[str, Any] = {"downstream_protocol": "Http1", "router_config_name": table}
+        if http1:
+            proxy["extend_config"] = http1
+        return {
+            "name": name,
+            "address": f"127.0.0.1:{port}",
+            "bind_port": True,
+            "access_logs": [{"log_path": str(self.log_path(name)), "log_format": LOG_FORMAT}],
+            "filter_chains": [{"filters": [{"type": "proxy", "config": proxy}]}],
+        }
+
+    def log_path(self, name: str) -> Path:
+        return self._directory / f"{name}.log"
+
+    def port(self, hops: int) -> int:
+        """Where to connect for that many hops."""
+        return self.one_hop if hops == 1 else self.two_hops
+
+    def count_lines(self, *names: str) -> int:
+        """Lines in these access logs."""
+        return sum(self.log_path(name).read_bytes().count(b"\n") for name in names)
+
+    def logs(self, name: str) -> dict[str, list[tuple[int, str]]]:
+        """Status and reason word of each line, by client address, in order."""
+        found: dict[str, list[tuple[int, str]]] = defaultdict(list)
+        for line in self.log_path(name).read_text().splitlines():
+            client, status, reason = line.split(" ")
+            found[client.rpartition(":")[0]].append((int(status), reason))
+        return found
+
+
+def _route(cluster: str) -> dict[str, Any]:
+    return {"match": {"prefix": "/"}, "route": {"cluster_name": cluster}}
+
+
+def _direct(prefix: str, status: int, body: str) -> dict[str, Any]:
+    return {"match": {"prefix": prefix}, "direct_response": {"status": status, "body": body}}
+
+
+def _table(name: str, routes: list[dict[str, Any]]) -> dict[str, Any]:
+    return {"router_config_name": name, "virtual_hosts": [{"name": name, "domains": ["*"], "routers": routes}]}
+
+
+@contextlib.contextmanager
+def running(directory: Path, upstream_port: int, http1: dict[str, Any] | None = None) -> Iterator[Program]:
+    """Starts the program and ends it."""
+    program = Program(directory, upstream_port, http1)
+    path = directory / "mosn.json"
+    path.write_text(json.dumps(program.config))
+    process = Pymosn(["-c", str(path)], directory, {})
+    try:
+        process.wait_for(READY)
+        program.worker = process.worker_pids()[0]
+        yield program
+    finally:
+        process.end()
