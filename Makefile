@@ -5,7 +5,7 @@ BIN     := $(VENV)/bin
 SOURCES := $(shell find src -name '*.py') setup.py pyproject.toml
 BUILT   := build/compiled
 
-.PHONY: run test test-interpreted test-compiled shows check format bench fuzz build docs clean hostile-page
+.PHONY: run test test-interpreted test-compiled shows check format bench fuzz build docs clean hostile-page soak slow
 
 run: build                       ## serve the two-hop example until Ctrl-C
 	PYTHONPATH=$(BUILT) $(BIN)/python -m pymosn start
@@ -40,6 +40,12 @@ fuzz: build                      ## ten minutes for each fuzzer
 
 hostile-page: build              ## docs/hostile.md: the hostile tables at pymosn, nginx, HAProxy and Envoy
 	PYTHONPATH=$(BUILT):. $(BIN)/python -m tests.hostile.page
+
+soak: build                      ## SOAK_SECONDS (600) of mixed traffic over upstreams that break in turn
+	PYTHONPATH=$(BUILT) $(BIN)/python -m tests.load.soak
+
+slow: build                      ## 10,000 idle connections and the modes of slowhttptest, two minutes
+	PYTHONPATH=$(BUILT) $(BIN)/python -m tests.load.slow
 
 build: $(BUILT)/build-kind       ## compile the data path
 

@@ -71,8 +71,10 @@ class Outcomes(AccessLog):
 
     def __init__(self) -> None:
         self.exchanges: list[Exchange] = []
+        self.count = 0
 
     def log(self, exchange: Exchange) -> None:
+        self.count += 1
         self.exchanges.append(exchange)
 
 
@@ -103,6 +105,9 @@ class FakeTransport:
 
     def get_extra_info(self, name: str) -> tuple[str, int] | None:
         return {"peername": self._peer, "sockname": ("127.0.0.1", 2046)}.get(name)
+
+    def get_write_buffer_size(self) -> int:
+        return len(self.waiting)
 
     def write(self, data: bytes) -> None:
         assert isinstance(data, bytes)
@@ -213,6 +218,12 @@ class Peer:
     def stalls(self) -> None:
         """Takes no more bytes."""
         self.transport.is_stalled = True
+
+    def reads(self, size: int) -> None:
+        """Takes `size` of the bytes that wait."""
+        transport = self.transport
+        transport.received += transport.waiting[:size]
+        transport.waiting = transport.waiting[size:]
 
     def reads_on(self) -> None:
         """Takes everything that waits."""
@@ -358,8 +369,8 @@ class Talk:
             wishes.pop("x_request_id", False),
             wishes.pop("reason_header", False),
             wishes.pop("stream_idle_timeout", 300.0),
-            wishes.pop("trusts_peer", False),
-            wishes.pop("tunnel_idle_timeout", 600.0),
+            trusts_peer=wishes.pop("trusts_peer", False),
+            tunnel_idle_timeout=wishes.pop("tunnel_idle_timeout", 600.0),
         )
         assert not wishes, f"unknown wishes {wishes}"
         self.listener = Listener(
@@ -513,7 +524,8 @@ class Talk:
     def _check_exchanges(self) -> None:
         counters = self.counters()
         assert "request_active" not in counters
-        assert counters.get("request_total", 0) == len(self.outcomes.exchanges), "an exchange has not ended exactly once"
+        ended = counters.get("request_total", 0) + counters.get("connection_refused", 0)
+        assert ended == self.outcomes.count, "an exchange has not ended exactly once"
         for cluster in ("service", "other"):
             assert "request_active" not in self.upstream_counters(cluster), "an attempt leaks"
         # Each open upstream connection has one, and so has a cluster that forgets idle hosts.

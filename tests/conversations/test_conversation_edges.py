@@ -42,7 +42,7 @@ TABLE = """
 request           reply             client: resets  shuts  and waits   upstream: resets  shuts  nonsense   time   drain
 
 nothing           nothing                   shut    shut   -                     -       -      -          shut   shut
-part of the head  nothing                   shut    400!   -                     -       -      -          408!   last
+part of the head  nothing                   gone    400!   -                     -       -      -          408!   last
 head              dialing                   kept    400!   -                     502!    -      -          -      last
 head              nothing                   gone    400!   -                     502!    502!   502!       408!   last
 head              a hint                    gone    400!   -                     502!    502!   502!       408!   last

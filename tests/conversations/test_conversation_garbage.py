@@ -86,6 +86,21 @@ def nonsense(talk: Talk, client: Peer) -> None:
     client.sends(b"nonsense\r\n\r\n")
 
 
+def read_too_slowly(talk: Talk, client: Peer) -> None:
+    talk.listener.write_timeout = 20.0
+    client.stalls()
+    client.sends(GET)
+    upstream(talk).sends_whole(b"HTTP/1.1 200 OK\r\nDate: d\r\nContent-Length: 600000\r\n\r\n" + b"x" * 300000)
+    talk.advance(21.0)
+
+
+def one_too_many(talk: Talk, client: Peer) -> None:
+    talk.listener.max_connections = 1
+    assert talk.connect().is_reset()
+    client.resets()
+    talk.listener.max_connections = 0
+
+
 class Plain(StreamFilter):
     def on_request(self, exchange: Exchange) -> None:
         exchange.request.headers["x-a"] = "1"
@@ -108,6 +123,7 @@ class Waiting(StreamFilter):
     [
         *(answered, with_bodies, reset_by_the_host, refused_by_the_host, broken_off),
         *(left_by_the_client, left_while_dialing, too_late, retried, nonsense),
+        *(read_too_slowly, one_too_many),
     ],
 )
 def test_nothing_is_left_for_the_garbage_collector(act: Act, kind: type[StreamFilter] | None) -> None:

@@ -18,7 +18,7 @@ GATEWAY = b"HTTP/1.1 504 Gateway Timeout\r\n" + TEXT + b"content-length: 20\r\n"
 
 
 def times(idle: float = 90.0, header: float = 20.0, body: float = 30.0) -> Http1Options:
-    return Http1Options(idle_timeout=idle, header_timeout=header, body_timeout=body)
+    return Http1Options(idle_timeout=idle, header_timeout=header, body_timeout=body, body_min_rate=0.0)
 
 
 @pytest.mark.parametrize("idle", [0.5, 7.0, 90.0, 4000.0])

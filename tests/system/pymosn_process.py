@@ -22,11 +22,15 @@ READY = r"ready: .* serve"
 class Pymosn:
     """A running `pymosn start`. Its output is kept line by line."""
 
-    def __init__(self, arguments: list[str], directory: Path, environment: dict[str, str]) -> None:
+    def __init__(
+        self, arguments: list[str], directory: Path, environment: dict[str, str], descriptors: int | None = None
+    ) -> None:
+        """`descriptors`: how many each of its processes may have (RLIMIT_NOFILE)."""
+        limit = ["sh", "-c", 'ulimit -n "$0" && exec "$@"', str(descriptors)] if descriptors else []
         self.lines: list[str] = []
         self._news = threading.Condition()
         self.process = subprocess.Popen(
-            [sys.executable, "-m", "pymosn", "start", *arguments],
+            [*limit, sys.executable, "-m", "pymosn", "start", *arguments],
             cwd=directory,
             env={**worker_environment(os.environ), **environment},
             stdout=subprocess.PIPE,
@@ -132,6 +136,14 @@ class Request(BaseHTTPRequestHandler):
         self.send_header("content-length", str(len(body)))
         self.end_headers()
         self.wfile.write(body)
+
+    def do_POST(self) -> None:
+        try:
+            self.rfile.read(int(self.headers["content-length"]))
+        except ConnectionError:
+            self.close_connection = True  # the proxy gave the request up
+        else:
+            self.do_GET()
 
     def log_message(self, format: str, *args: Any) -> None:
         pass

@@ -66,6 +66,10 @@ class Connection(Alarm):
         """Sends `parts` one after the other, in one system call where that fits."""
         raise NotImplementedError
 
+    def now(self) -> float:
+        """The time of the present event, as `Clock.now`."""
+        raise NotImplementedError
+
     def pause_reading(self) -> None:
         """Stops reading. Counted: two pauses need two resumes."""
         raise NotImplementedError
@@ -137,6 +141,9 @@ class FilterChainFactory:
     def create(self) -> list[NetworkFilter]:
         """The filters of one new connection, in order."""
         raise NotImplementedError
+
+    def on_refused(self, connection: Connection, failure: Failure) -> None:
+        """A connection was refused and its filters never heard of it: the place to log that."""
 
 
 @mypyc_attr(allow_interpreted_subclasses=True)

@@ -117,6 +117,9 @@ class ResponseSender(StreamSender):
         """Sends the final head and the first bytes of the body."""
         raise NotImplementedError
 
+    def end_connection(self) -> None:
+        """Asks that the connection ends after this reply, where the protocol can say so. Before `send_response`."""
+
     def reset(self, failure: Failure) -> None:
         """Breaks the reply off so that the client can see that it is not whole."""
         raise NotImplementedError

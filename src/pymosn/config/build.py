@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 import asyncio
+import resource
 from typing import Final
 
 from pymosn.api.network import join_address
 from pymosn.config.build_filters import BuiltFilter, FilterBuilder, FilterKey
-from pymosn.config.build_listeners import BuiltListener, ListenerBuilder
+from pymosn.config.build_listeners import BuiltListener, ListenerBuilder, WorkerShares
 from pymosn.config.build_routes import build_in_steps, clusters_in
 from pymosn.config.build_upstream import BuiltCluster, build_cluster, build_clusters
 from pymosn.config.drain_order import drain_order
 from pymosn.config.faults import Fault
 from pymosn.config.schema import Cluster as ClusterConfig
 from pymosn.config.schema import Listener as ListenerConfig
+from pymosn.config.schema import Overload, WorkerLimits
 from pymosn.config.steps import Steps
 from pymosn.config.transport import Parcel, unpack_table
 from pymosn.core.addresses import split_address as listening_address
@@ -22,6 +24,7 @@ from pymosn.core.counters import Labels, Metrics
 from pymosn.core.log import ERROR
 from pymosn.core.timers import TimerWheel
 from pymosn.filters.stream.python import describe, source_file
+from pymosn.network.admission import Admission
 from pymosn.network.dialer import TcpDialer
 from pymosn.network.listener import ConnectionNumbers, Listener, ListenerDirectory
 from pymosn.network.original_dst import OwnAddresses
@@ -49,7 +52,7 @@ class BuildError(Exception):
 class Prepared:
     """A configuration built beside the one in force, without effect yet."""
 
-    def __init__(self, packed_tables: dict[str, bytes]) -> None:
+    def __init__(self, packed_tables: dict[str, bytes], limits: WorkerLimits, overload: Overload) -> None:
         self.clusters: dict[str, BuiltCluster] = {}
         self.packed_tables = packed_tables
         #: Those that are not the same as before.
@@ -58,6 +61,8 @@ class Prepared:
         self.clusters_of: dict[str, set[str]] = {}
         self.listeners: list[BuiltListener] = []
         self.drain_order: list[list[Listener]] = []
+        self.limits = limits
+        self.overload = overload
         self.filters: dict[FilterKey, BuiltFilter] = {}
         #: Those of them that are not in force yet.
         self.new_filters: list[BuiltFilter] = []
@@ -88,7 +93,10 @@ class WorkerRuntime:
         self.drain_order: list[list[Listener]] = []
         #: Listeners that changes have removed and that still have connections.
         self.retiring: list[Listener] = []
-        self._workers = workers
+        self.workers = workers
+        #: What memory may come to, and what happens then.
+        self.overload = Overload()
+        self.admission = Admission(self.wheel, self.log)
         self._worker = worker
         self._loop = loop
         self._logs = logs
@@ -96,7 +104,8 @@ class WorkerRuntime:
         self._directory = ListenerDirectory()
         self._own = OwnAddresses()
         spoken = protocols()
-        self._maker = PoolMaker(spoken, TcpDialer(self._numbers, self.clock, self.wheel), self.wheel, self._own)
+        dialer = TcpDialer(self._numbers, self.clock, self.wheel, self.admission)
+        self._maker = PoolMaker(spoken, dialer, self.wheel, self._own)
         self.runtime = Runtime(self.clock, self.wheel, self.metrics, self.log, spoken, Clusters())
         self._clusters: dict[str, BuiltCluster] = {}
         self._slots: dict[str, TableSlot] = {}
@@ -121,7 +130,7 @@ class WorkerRuntime:
         `config_dir`: what paths of filters are relative to. `base_dir`: where `logs/` is. BuildError with every fault.
         """
         config = parcel.rest
-        made = Prepared(parcel.tables)
+        made = Prepared(parcel.tables, config.servers[0].limits, config.servers[0].overload)
         for name, packed in parcel.tables.items():
             if self._packed_tables.get(name) == packed:
                 made.clusters_of[name] = self._clusters_of[name]
@@ -133,12 +142,13 @@ class WorkerRuntime:
             yield
             made.tables[name] = yield from build_in_steps(table)
         # Without a stop from here on: this looks at what is in force.
-        made.clusters = build_clusters(config, self._maker, self.metrics, self._workers, self._clusters, self._worker)
+        made.clusters = build_clusters(config, self._maker, self.metrics, self.workers, self._clusters, self._worker)
         slots = {name: self._slots.get(name) or TableSlot(name) for name in parcel.tables}
         self._slots = {**self._slots, **slots}
         filters = FilterBuilder(config_dir, self.metrics, self.log, ClusterClients(self.runtime), self._filters)
+        shares = WorkerShares(self.admission, self.workers, self._worker)
         builder = ListenerBuilder(
-            self.runtime, slots, filters, self._numbers, self._directory, base_dir, self._loop, self._logs
+            self.runtime, slots, filters, self._numbers, self._directory, base_dir, self._loop, self._logs, shares
         )
         before = {name_of(built.config): built for built in self._listeners}
         for place, listener in enumerate(config.servers[0].listeners):
@@ -166,6 +176,8 @@ class WorkerRuntime:
         self._old_filters += [built for key, built in self._filters.items() if key not in made.filters]
         self._filters = made.filters
         self._listeners = made.listeners
+        self._set_limits(made.limits)
+        self.overload = made.overload
         for built in made.listeners:
             built.put_in_force()
         self._note_addresses()
@@ -185,6 +197,11 @@ class WorkerRuntime:
             if built.config.bind_port:
                 own.append((host, port))
         self._own.replace(own)
+
+    def _set_limits(self, limits: WorkerLimits) -> None:
+        self.admission.max_connections = limits.max_connections
+        self.admission.descriptor_ceiling = descriptor_ceiling(limits.descriptor_reserve)
+        self.runtime.load.max_head_bytes = limits.max_head_bytes
 
     def tidy(self) -> None:
         """Drops what only removed listeners still needed, and the counters of what is gone."""
@@ -223,9 +240,7 @@ class WorkerRuntime:
 
     def set_hosts(self, config: ClusterConfig) -> None:
         """Gives a cluster other hosts; `config` is its whole new configuration."""
-        built = build_cluster(
-            config, self._maker, self.metrics, self._workers, self._clusters.get(config.name), self._worker
-        )
+        built = build_cluster(config, self._maker, self.metrics, self.workers, self._clusters.get(config.name), self._worker)
         self._clusters = {**self._clusters, config.name: built}
         self._publish({**self.runtime.clusters.by_name, config.name: built.cluster})
         self.tidy()
@@ -293,6 +308,14 @@ async def stop_filters(filters: list[BuiltFilter]) -> None:
                     await built.named.filter.stop()
         except Exception as error:
             home.write(f"`stop` failed: {describe(error)}", ERROR)
+
+
+def descriptor_ceiling(reserve: int) -> int:
+    """How many descriptors clients may have when `reserve` (0: a quarter) are kept for everything else; 0: no limit."""
+    limit = resource.getrlimit(resource.RLIMIT_NOFILE)[0]
+    if limit == resource.RLIM_INFINITY:
+        return 0
+    return limit - min(reserve or limit // 4, limit * 3 // 4)
 
 
 def name_of(listener: ListenerConfig) -> str:

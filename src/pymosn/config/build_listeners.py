@@ -10,11 +10,11 @@ from pymosn.api.network import FilterChainFactory
 from pymosn.api.proxy import AccessLog
 from pymosn.config.build_filters import FilterBuilder
 from pymosn.config.faults import Fault
+from pymosn.config.schema import Http1Settings, ProxyConfig, ProxyFilter
 from pymosn.config.schema import Listener as ListenerConfig
-from pymosn.config.schema import ProxyConfig, ProxyFilter
-from pymosn.config.schema.network_filters import Http1Settings
 from pymosn.core.counters import DownstreamStats
 from pymosn.core.message import CONNECT, CONNECT_HERE
+from pymosn.network.admission import Admission
 from pymosn.network.listener import ConnectionNumbers, Listener, ListenerDirectory
 from pymosn.network.original_dst import OriginalDst
 from pymosn.network.refusal import RefusalFactory
@@ -36,6 +36,7 @@ from pymosn.proxy.proxy import ProxyFactory
 from pymosn.proxy.runtime import Runtime
 from pymosn.routing.table import TableSlot
 from pymosn.stream.http1.options import Http1Options
+from pymosn.upstream.limits import worker_share
 
 
 class BuiltListener:
@@ -51,23 +52,45 @@ class BuiltListener:
         options: ProxyOptions | None,
         factory: FilterChainFactory,
         original_dst: OriginalDst | None,
+        max_connections: int,
     ) -> None:
-        """`options`: of its `proxy` filter, None when it has none and refuses every connection."""
+        """`options`: of its `proxy` filter, None when it has none and refuses every connection.
+
+        `max_connections`: this worker's share of them.
+        """
         self.config = config
         self.filters = filters
         self._options = options
         self._factory = factory
         self._original_dst = original_dst
+        self._max_connections = max_connections
         self.listener: Listener
 
     def put_in_force(self) -> None:
         """Lets the listener work as configured: its new connections, and the next exchange of each open one."""
+        self.listener.max_connections = self._max_connections
+        self.listener.write_timeout = self.config.write_timeout
+        self.listener.write_min_rate = float(self.config.write_min_rate)
         factory = self.listener.factory
         self.listener.original_dst = self._original_dst
         if self._options is not None and isinstance(factory, ProxyFactory):
             factory.replace(self._options)
         else:
             self.listener.factory = self._factory
+
+
+class WorkerShares:
+    """What a worker's listeners have in common: the worker's admission, and its share of limits of the whole process."""
+
+    def __init__(self, admission: Admission, workers: int, worker: int) -> None:
+        """`workers`: how many share; `worker`: which of them this is, from 0; -1 when it does not know."""
+        self.admission = admission
+        self._workers = workers
+        self._worker = worker
+
+    def of(self, limit: int) -> int:
+        """This worker's share of `limit`; 0 is no limit."""
+        return worker_share(limit, self._workers, self._worker)
 
 
 class ListenerBuilder:
@@ -83,6 +106,7 @@ class ListenerBuilder:
         base_dir: str,
         loop: asyncio.AbstractEventLoop,
         logs: LogSet,
+        shares: WorkerShares,
     ) -> None:
         self.faults: list[Fault] = []
         self._runtime = runtime
@@ -93,6 +117,7 @@ class ListenerBuilder:
         self._base_dir = base_dir
         self._loop = loop
         self._logs = logs
+        self._shares = shares
 
     def listener(self, place: int, config: ListenerConfig, before: BuiltListener | None) -> BuiltListener:
         """The listener at `place` of the configuration, not started.
@@ -111,13 +136,16 @@ class ListenerBuilder:
             for entry in chain.filters:
                 if isinstance(entry, ProxyFilter):
                     options = self._options(name, config, entry.config, filters, stats, path)
-        factory: FilterChainFactory = RefusalFactory() if options is None else ProxyFactory(self._runtime, options)
-        built = BuiltListener(config, filters, options, factory, original_dst(config))
+        factory: FilterChainFactory = RefusalFactory(stats) if options is None else ProxyFactory(self._runtime, options)
+        share = self._shares.of(config.max_connections)
+        built = BuiltListener(config, filters, options, factory, original_dst(config), share)
         if before is not None and has_same_socket(before.config, config):
             built.listener = before.listener
         else:
             clock, wheel = self._runtime.clock, self._runtime.wheel
-            built.listener = Listener(name, config.address, factory, stats, self._numbers, clock, wheel)
+            built.listener = Listener(
+                name, config.address, factory, stats, self._numbers, clock, wheel, self._shares.admission
+            )
             built.listener.directory = self._directory
         return built
 
@@ -134,20 +162,10 @@ class ListenerBuilder:
         # `Auto` is every protocol that is built, in the order of their registration.
         known = self._runtime.protocols
         names = [name for name in proxy.downstream_protocol.split(",") if known.get(name) is not None] or known.names()
-        limits = Http1Limits(http1.max_header_size, http1.max_header_count, http1.max_request_body_size)
-        options = Http1Options(
-            limits,
-            config.connection_idle_timeout,
-            http1.header_timeout,
-            http1.body_timeout,
-            _policy(http1),
-            frozenset([protocol.lower().encode() for protocol in http1.upgrades]),
-            {"terminate": CONNECT_HERE, "forward": CONNECT}.get(http1.connect, b""),
-        )
         return ProxyOptions(
             name,
             [protocol for wanted in names if (protocol := known.get(wanted)) is not None],
-            {"Http1": options},
+            {"Http1": self._http1(config, http1)},
             self._slots.get(proxy.router_config_name) or TableSlot(proxy.router_config_name),
             filters,
             stats,
@@ -156,8 +174,24 @@ class ListenerBuilder:
             http1.x_request_id,
             http1.reason_header,
             http1.stream_idle_timeout,
+            config.connection_idle_timeout,
+            proxy.detection_timeout,
             http1.trust_forwarded,
             http1.tunnel_idle_timeout,
+        )
+
+    def _http1(self, config: ListenerConfig, http1: Http1Settings) -> Http1Options:
+        return Http1Options(
+            Http1Limits(http1.max_header_size, http1.max_header_count, http1.max_request_body_size),
+            config.connection_idle_timeout,
+            http1.header_timeout,
+            http1.body_timeout,
+            _policy(http1),
+            float(http1.body_min_rate),
+            http1.max_requests_per_connection,
+            self._runtime.load,
+            frozenset([protocol.lower().encode() for protocol in http1.upgrades]),
+            {"terminate": CONNECT_HERE, "forward": CONNECT}.get(http1.connect, b""),
         )
 
     def _access_logs(self, name: str, config: ListenerConfig, path: str) -> list[AccessLog]:

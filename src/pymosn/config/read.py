@@ -1,5 +1,6 @@
 """Nodes to schema blocks. What does not fit is a fault; the rest of the file is read all the same."""
 
+import math
 from collections.abc import Callable
 from typing import Any, Final, TypeVar
 
@@ -104,9 +105,9 @@ class Reader:
         if isinstance(kind, inspect.StrType) and isinstance(value, str):
             return value
         if isinstance(kind, inspect.FloatType) and node.kind == "number" and isinstance(value, (int, float)):
-            return float(value)
+            return self._bounded(node, float(value), kind, path)
         if isinstance(kind, inspect.IntType) and node.kind == "number" and isinstance(value, int):
-            return self._integer(node, value, kind, path)
+            return self._bounded(node, value, kind, path)
         return self._wrong_type(node, kind, path)
 
     def _word(self, node: Node, words: list[str], path: str) -> Any:
@@ -117,9 +118,10 @@ class Reader:
         self._faults.error(self.place(node), path, message, value, closest(str(node.value), words))
         return _UNSET
 
-    def _integer(self, node: Node, value: int, kind: inspect.IntType, path: str) -> Any:
-        low = -(2**63) if kind.ge is None else kind.ge
-        high = 2**63 - 1 if kind.le is None else kind.le
+    def _bounded(self, node: Node, value: float, kind: inspect.IntType | inspect.FloatType, path: str) -> Any:
+        low, high = (-(2**63), 2**63 - 1) if isinstance(kind, inspect.IntType) else (-math.inf, math.inf)
+        low = low if kind.ge is None else kind.ge
+        high = high if kind.le is None else kind.le
         if low <= value <= high:
             return value
         limits = f"must be {low} or more" if value < low else f"must be {high} or less"

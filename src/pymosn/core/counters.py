@@ -149,6 +149,7 @@ class DownstreamStats:
         self.connection_total = group.counter("connection_total")
         self.connection_destroy = group.counter("connection_destroy")
         self.connection_active = group.gauge("connection_active")
+        self.connection_refused = group.counter("connection_refused")
         self.bytes_read = group.counter("bytes_read_total")
         self.bytes_written = group.counter("bytes_write_total")
         self.request_total = group.counter("request_total")
@@ -175,7 +176,7 @@ class DownstreamStats:
             self._status.get(int(status), self._other).value += 1
 
     def count_reason(self, reason: str) -> None:
-        """Counts one failed request by its reason word."""
+        """Counts one failed request, or one refused connection, by its reason word."""
         counter = self._reasons.get(reason)
         if counter is None:
             counter = self._reasons[reason] = self._group.counter(f"reason_{reason}")

@@ -26,13 +26,16 @@ class Failure:
 
     `reason`: the word for logs, counters and the reason header. `status`: the HTTP status for the client; RPC protocols
     map it to their own. `flag`: MOSN's response flag bits. `may_retry`: whether another host may be tried unasked.
+    `retry_after`: seconds after which the client may try again, 0 for no such word; such failures come in crowds, so they
+    are in the access log and the counters but not each in the process log.
     """
 
-    def __init__(self, reason: str, status: int, flag: int = 0, may_retry: bool = False) -> None:
+    def __init__(self, reason: str, status: int, flag: int = 0, may_retry: bool = False, retry_after: int = 0) -> None:
         self.reason = reason
         self.status = status
         self.flag = flag
         self.may_retry = may_retry
+        self.retry_after = retry_after
 
     def __repr__(self) -> str:
         return f"<Failure {self.reason} {self.status}>"
@@ -44,9 +47,10 @@ BAD_FRAMING: Final = Failure("bad_framing", 400)
 BAD_HOST: Final = Failure("bad_host", 400)
 BAD_TARGET: Final = Failure("bad_target", 400)
 BAD_BODY: Final = Failure("bad_body", 400)
-TRUNCATED_BODY: Final = Failure("truncated_body", 400, FLAG_DOWNSTREAM_TERMINATE)
 TRUNCATED_HEAD: Final = Failure("truncated_head", 400, FLAG_DOWNSTREAM_TERMINATE)
+TRUNCATED_BODY: Final = Failure("truncated_body", 400, FLAG_DOWNSTREAM_TERMINATE)
 REQUEST_TIMEOUT: Final = Failure("request_timeout", 408)
+BODY_TOO_SLOW: Final = Failure("body_too_slow", 408)
 BODY_TOO_LARGE: Final = Failure("body_too_large", 413, FLAG_TOO_LARGE)
 TARGET_TOO_LONG: Final = Failure("target_too_long", 414)
 BAD_EXPECTATION: Final = Failure("bad_expectation", 417)
@@ -83,6 +87,15 @@ RESPONSE_TOO_LARGE: Final = Failure("response_too_large", 502, FLAG_TOO_LARGE)
 BAD_REWRITE: Final = Failure("bad_rewrite", 500)
 INTERNAL_ERROR: Final = Failure("internal_error", 500)
 DRAINING: Final = Failure("draining", 503)
+OVERLOADED: Final = Failure("overloaded", 503, retry_after=5)
+HEADS_FULL: Final = Failure("heads_full", 503, retry_after=5)
+
+# ---- connections that are refused before there is a request; there is nobody whom a status would reach
+PROTOCOL_UNKNOWN: Final = Failure("protocol_unknown", 0)
+DETECTION_TIMEOUT: Final = Failure("detection_timeout", 0)
+LISTENER_FULL: Final = Failure("listener_full", 0)
+WORKER_FULL: Final = Failure("worker_full", 0)
+NO_FILTER_CHAIN: Final = Failure("no_filter_chain", 0)
 
 # ---- the client went away; nobody is left to answer
 CLIENT_GONE: Final = Failure("client_gone", 499, FLAG_DOWNSTREAM_TERMINATE)

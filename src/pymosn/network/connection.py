@@ -4,18 +4,20 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import fcntl
 import socket
 import struct
+import termios
 from typing import Any, Final
 
 from mypy_extensions import i64, mypyc_attr
 
 from pymosn.api.network import Connection, NetworkFilter
 from pymosn.core.clock import Clock
-from pymosn.core.failure import CLOSED_BY_PEER, Failure
-from pymosn.core.timers import TimerWheel
+from pymosn.core.failure import CLIENT_WRITE_TIMEOUT, CLOSED_BY_PEER, Failure
+from pymosn.core.timers import Alarm, TimerWheel
 
-#: Seconds in which a closing connection must get its last bytes out.
+#: Seconds in which the peer of a closing connection must take some of its last bytes.
 FLUSH_TIME: Final[float] = 30.0
 #: Seconds for which a connection closed under a sending peer is still read (RFC 9112 section 9.6).
 LINGER_TIME: Final[float] = 5.0
@@ -45,12 +47,27 @@ class ConnectionOwner:
     def __init__(self) -> None:
         #: Connections that open from now on are told at once that they are to end.
         self.is_draining = False
+        #: Seconds in which a peer must take some of what is buffered for it (0 is never), and bytes per second.
+        self.write_timeout = 0.0
+        self.write_min_rate = 0.0
 
-    def on_open(self, connection: TcpConnection) -> None:
-        """The connection is open and its filters are about to hear so."""
+    def on_open(self, connection: TcpConnection) -> bool:
+        """The connection is open and its filters are about to hear so; False: it was refused, and they will hear nothing."""
+        return True
 
     def on_end(self, connection: TcpConnection) -> None:
         """The connection is gone and its filters have heard so."""
+
+
+class Stall(Alarm):
+    """The time of a peer that was told too much: it must take some of it before the next alarm."""
+
+    def __init__(self, connection: TcpConnection) -> None:
+        super().__init__()
+        self._connection = connection
+
+    def on_alarm(self) -> None:
+        self._connection.on_stall()
 
 
 class TcpConnection(Connection):
@@ -71,6 +88,9 @@ class TcpConnection(Connection):
         self._pauses: i64 = 0
         self._stage: i64 = _OPEN
         self._failure: Failure | None = None
+        # Only for a peer that does not read as fast as it is written to.
+        self._stall: Stall | None = None
+        self._taken: i64 = 0
 
     # ---- what the event loop calls
 
@@ -86,7 +106,10 @@ class TcpConnection(Connection):
         if isinstance(local, tuple):
             self.local_ip = local[0].removeprefix(MAPPED)
             self.local_port = local[1]
-        self._owner.on_open(self)
+        if not self._owner.on_open(self):
+            self._filter = NOBODY
+            self._rest = None
+            return
         self._filter.on_connection(self)
         if self._rest is not None:
             for network_filter in self._rest:
@@ -130,6 +153,9 @@ class TcpConnection(Connection):
         self.is_closed = True
         self._transport = None
         self._wheel.clear(self)
+        if self._stall is not None:
+            self._wheel.clear(self._stall)
+            self._stall = None  # each holds the other
         failure = self._failure
         if failure is None:
             failure = CLOSED_BY_PEER
@@ -143,11 +169,49 @@ class TcpConnection(Connection):
         self._owner.on_end(self)
 
     def pause_writing(self) -> None:
+        period = self._owner.write_timeout
+        if period > 0.0 and self._stage == _OPEN:
+            if self._stall is None:
+                self._stall = Stall(self)
+            self._taken = self._count_taken()
+            self._wheel.set(self._stall, period)
         self._tell_writable(False)
 
     def resume_writing(self) -> None:
         self._clock.tick()
+        if self._stall is not None:
+            self._wheel.clear(self._stall)
         self._tell_writable(True)
+
+    def on_stall(self) -> None:
+        """The buffer has been full for the owner's `write_timeout`, or for that time since the last look."""
+        stall = self._stall
+        if self._stage != _OPEN or stall is None:
+            return
+        period = self._owner.write_timeout
+        if self._takes_enough(period):
+            self._wheel.set(stall, period)
+        else:
+            self.abort(CLIENT_WRITE_TIMEOUT)
+
+    def _takes_enough(self, seconds: float) -> bool:
+        """Whether the peer took enough of what is written to it since the last look, `seconds` ago."""
+        before = self._taken
+        self._taken = self._count_taken()
+        return self._taken - before >= max(1, i64(self._owner.write_min_rate * seconds))
+
+    def _count_taken(self) -> i64:
+        """Bytes that the peer has acknowledged: neither our buffer nor the kernel's has them any more."""
+        transport = self._transport
+        if transport is None:
+            return self.bytes_written
+        waiting: i64 = transport.get_write_buffer_size()
+        sock = transport.get_extra_info("socket")
+        if sock is not None:
+            with contextlib.suppress(OSError):
+                # Without the kernel's share a slow peer would seem to take nothing for minutes, and then megabytes.
+                waiting += int.from_bytes(fcntl.ioctl(sock.fileno(), termios.TIOCOUTQ, bytes(4)), "little")
+        return self.bytes_written - waiting
 
     def _tell_writable(self, writable: bool) -> None:
         if self._stage == _OPEN:
@@ -157,6 +221,14 @@ class TcpConnection(Connection):
                     network_filter.on_writable(writable)
 
     # ---- what filters call
+
+    def now(self) -> float:
+        return self._clock.now
+
+    def descriptor(self) -> i64:
+        """The number of its descriptor; -1 when it has none."""
+        sock = self.transport_socket()
+        return -1 if sock is None else int(sock.fileno())
 
     def write(self, data: bytes) -> None:
         transport = self._transport
@@ -205,6 +277,8 @@ class TcpConnection(Connection):
                     network_filter.on_idle()
         elif self._stage == _LINGERING:
             self._finish()
+        elif self._takes_enough(FLUSH_TIME):
+            self._wheel.set(self, FLUSH_TIME)
         else:
             self._reset()
 
@@ -250,11 +324,14 @@ class TcpConnection(Connection):
             self._failure = failure
 
     def _finish(self) -> None:
-        """Closes once the buffer is flushed, and without that when the peer does not take it in time."""
+        """Closes once the buffer is flushed, and without that when the peer stops taking it."""
         self._stage = _CLOSING
-        if self._transport is not None:
+        transport = self._transport
+        if transport is not None:
+            if transport.get_write_buffer_size() > 0:
+                self._taken = self._count_taken()
             self._wheel.set(self, FLUSH_TIME)
-            self._transport.close()
+            transport.close()
 
     def drain(self) -> None:
         """Tells the filters that the worker is about to stop."""

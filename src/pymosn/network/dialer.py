@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 from typing import Final
 
 from pymosn.api.network import Dialer, DialReceiver, NetworkFilter
@@ -10,6 +11,7 @@ from pymosn.core.addresses import split_address
 from pymosn.core.clock import Clock
 from pymosn.core.failure import CONNECT_FAILED, CONNECT_REFUSED, CONNECT_TIMEOUT, Failure
 from pymosn.core.timers import TimerWheel
+from pymosn.network.admission import Admission
 from pymosn.network.connection import ConnectionOwner, TcpConnection
 from pymosn.network.listener import ConnectionNumbers
 
@@ -25,7 +27,11 @@ def host_field(address: str) -> str:
 class TcpDialer(Dialer):
     """Dials on the running event loop, TCP or (`unix:/path`) a unix socket."""
 
-    def __init__(self, numbers: ConnectionNumbers, clock: Clock, wheel: TimerWheel) -> None:
+    def __init__(
+        self, numbers: ConnectionNumbers, clock: Clock, wheel: TimerWheel, admission: Admission | None = None
+    ) -> None:
+        """`admission`: who is told when there is no descriptor for a dial."""
+        self._admission = admission
         self._numbers = numbers
         self._clock = clock
         self._wheel = wheel
@@ -50,6 +56,8 @@ class TcpDialer(Dialer):
             failure, detail = CONNECT_REFUSED, str(error)
         except (OSError, ValueError) as error:
             failure, detail = CONNECT_FAILED, str(error)
+            if isinstance(error, OSError) and error.errno in (errno.EMFILE, errno.ENFILE) and self._admission is not None:
+                self._admission.on_lack()
         else:
             self._clock.tick()
             receiver.on_dialed(connection)

@@ -4,16 +4,19 @@ from __future__ import annotations
 
 import asyncio
 import socket
-from typing import Final
+from collections.abc import Coroutine
+from typing import Any, Final
 
 from mypy_extensions import i64
 
 from pymosn.api.network import FilterChainFactory, join_address
 from pymosn.core.clock import Clock
 from pymosn.core.counters import DownstreamStats
-from pymosn.core.failure import DRAINING
+from pymosn.core.failure import DRAINING, LISTENER_FULL, WORKER_FULL, Failure
+from pymosn.core.log import Log
 from pymosn.core.timers import TimerWheel
-from pymosn.network.connection import ConnectionOwner, TcpConnection
+from pymosn.network.admission import Acceptor, Admission
+from pymosn.network.connection import TcpConnection
 from pymosn.network.original_dst import OriginalDst, redirected_from
 
 #: Connections that may wait to be accepted.
@@ -48,7 +51,7 @@ class ListenerDirectory:
         return self.by_address.get(join_address("127.0.0.1" if original.fallback_to_local else "0.0.0.0", port))
 
 
-class Listener(ConnectionOwner):
+class Listener(Acceptor):
     """One configured listener in one worker."""
 
     def __init__(
@@ -60,7 +63,9 @@ class Listener(ConnectionOwner):
         numbers: ConnectionNumbers,
         clock: Clock,
         wheel: TimerWheel,
+        admission: Admission | None = None,
     ) -> None:
+        """`admission`: the worker's; without one there is no limit but the listener's own."""
         super().__init__()
         self.name = name
         self.address = address
@@ -71,12 +76,17 @@ class Listener(ConnectionOwner):
         self.original_dst: OriginalDst | None = None
         #: Where it finds who takes them.
         self.directory: ListenerDirectory | None = None
+        #: Connections that may be open at once; 0 is no limit.
+        self.max_connections: i64 = 0
+        self._admission = admission or Admission(wheel, Log())
         self._numbers = numbers
         self._clock = clock
         self._wheel = wheel
         self._connections: set[TcpConnection] = set()
         self._server: asyncio.Server | None = None
         self._socket: socket.socket | None = None
+        self._wants_server = False
+        self._is_opening = False
         self._tasks: set[asyncio.Task[None]] = set()
 
     @property
@@ -86,10 +96,51 @@ class Listener(ConnectionOwner):
 
     async def start(self, sock: socket.socket) -> None:
         """Accepts on `sock`, which is bound and listening."""
-        loop = asyncio.get_running_loop()
+        sock.setblocking(False)
         self._socket = sock
-        # uvloop calls listen() again, with a backlog of 100 unless told otherwise.
-        self._server = await loop.create_server(self._accept, sock=sock, backlog=BACKLOG)  # type: ignore[arg-type]
+        self._wants_server = True
+        await self._open_server()
+        self._admission.add(self)
+
+    async def _open_server(self) -> None:
+        """Accepts by a copy of the socket: the loop closes what it is given, and the queue of waiting peers must stay."""
+        if self._socket is None or self._server is not None or self._is_opening or not self._wants_server:
+            return
+        self._is_opening = True
+        try:
+            copy = self._socket.dup()
+            loop = asyncio.get_running_loop()
+            # uvloop calls listen() again, with a backlog of 100 unless told otherwise.
+            self._server = await loop.create_server(self._accept, sock=copy, backlog=BACKLOG)  # type: ignore[arg-type]
+        finally:
+            self._is_opening = False
+        if not self._wants_server:  # it was told to stop meanwhile
+            self._close_server()
+
+    async def _open_server_again(self) -> None:
+        try:
+            await self._open_server()
+        except OSError:
+            self._admission.on_lack()  # the last descriptor went to somebody else
+
+    def _close_server(self) -> None:
+        if self._server is not None:
+            self._server.close()
+            self._server = None
+
+    def set_accepting(self, accepting: bool) -> None:
+        if self._socket is None:
+            return
+        self._wants_server = accepting
+        if accepting:
+            self._begin(self._open_server_again())
+        else:
+            self._close_server()
+
+    def _begin(self, work: Coroutine[Any, Any, None]) -> None:
+        task = asyncio.get_running_loop().create_task(work)
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
 
     def _accept(self) -> TcpConnection:
         return TcpConnection(self._numbers.next(), self.factory.create(), self, self._clock, self._wheel)
@@ -99,22 +150,22 @@ class Listener(ConnectionOwner):
 
         Connections that the kernel has accepted already are taken first: closing the socket would reset them.
         """
-        if self._server is None or self._socket is None:
+        if self._socket is None:
             return
+        self._admission.remove(self)
+        self._wants_server = False
         waiting: list[socket.socket] = []
         try:
             while True:
                 waiting.append(self._socket.accept()[0])
         except OSError:
             pass  # nobody waits any more
-        self._server.close()
-        self._server = None
+        self._close_server()
+        self._socket.close()
         self._socket = None
         for accepted in waiting:
             accepted.setblocking(False)
-            task = asyncio.get_running_loop().create_task(self._take(accepted))
-            self._tasks.add(task)
-            task.add_done_callback(self._tasks.discard)
+            self._begin(self._take(accepted))
 
     async def _take(self, accepted: socket.socket) -> None:
         await asyncio.get_running_loop().connect_accepted_socket(self._accept, accepted)  # type: ignore[type-var]
@@ -130,15 +181,16 @@ class Listener(ConnectionOwner):
         for connection in list(self._connections):
             connection.abort(DRAINING)
 
-    def on_open(self, connection: TcpConnection) -> None:
+    def on_open(self, connection: TcpConnection) -> bool:
+        if self._admission.descriptor_ceiling > 0:
+            self._admission.on_descriptor(connection.descriptor())
         original = self.original_dst
         if original is not None:
             taker = self._find_taker(connection, original)
             if taker is not self:
                 connection.hand_over(taker, taker.factory.create())
-                taker.take(connection)
-                return
-        self.take(connection)
+                return taker.take(connection)
+        return self.take(connection)
 
     def _find_taker(self, connection: TcpConnection, original: OriginalDst) -> Listener:
         """The listener for which a connection was meant; notes at the connection where its client wanted to go."""
@@ -153,14 +205,32 @@ class Listener(ConnectionOwner):
         taker = self.directory.find(ip, port, original) if self.directory is not None else None
         return self if taker is None else taker
 
-    def take(self, connection: TcpConnection) -> None:
-        """The connection is this listener's."""
+    def take(self, connection: TcpConnection) -> bool:
+        """The connection is this listener's, unless there are too many: then it is refused."""
+        if 0 < self.max_connections <= len(self._connections):
+            self._refuse(connection, LISTENER_FULL)
+            return False
+        if self._admission.is_full():
+            self._refuse(connection, WORKER_FULL)
+            return False
         self._connections.add(connection)
+        self._admission.open += 1
         self.stats.connection_total.value += 1
         self.stats.connection_active.value += 1
+        return True
+
+    def _refuse(self, connection: TcpConnection, failure: Failure) -> None:
+        """Resets it: closing would leave a socket in TIME_WAIT for each, which is what a flood would want."""
+        self.stats.connection_refused.value += 1
+        self.stats.count_reason(failure.reason)
+        self.factory.on_refused(connection, failure)
+        connection.abort(failure)
 
     def on_end(self, connection: TcpConnection) -> None:
+        if connection not in self._connections:
+            return  # it was refused
         self._connections.discard(connection)
+        self._admission.open -= 1
         stats = self.stats
         stats.connection_destroy.value += 1
         stats.connection_active.value -= 1

@@ -3,18 +3,27 @@
 from __future__ import annotations
 
 from pymosn.api.network import Connection, FilterChainFactory, NetworkFilter
-from pymosn.core.failure import CLOSED_LOCALLY
+from pymosn.core.counters import DownstreamStats
+from pymosn.core.failure import NO_FILTER_CHAIN
 
 
 class Refusal(NetworkFilter):
     """Closes its connection."""
 
+    def __init__(self, stats: DownstreamStats) -> None:
+        self._stats = stats
+
     def on_connection(self, connection: Connection) -> None:
-        connection.close(CLOSED_LOCALLY)
+        self._stats.connection_refused.value += 1
+        self._stats.count_reason(NO_FILTER_CHAIN.reason)
+        connection.close(NO_FILTER_CHAIN)
 
 
 class RefusalFactory(FilterChainFactory):
     """The chain of a listener that has none."""
 
+    def __init__(self, stats: DownstreamStats) -> None:
+        self._stats = stats
+
     def create(self) -> list[NetworkFilter]:
-        return [Refusal()]
+        return [Refusal(self._stats)]

@@ -17,9 +17,11 @@ from pymosn.core.failure import (
     NO_ROUTE,
     NO_ROUTER,
     NO_VIRTUAL_HOST,
+    OVERLOADED,
     Failure,
 )
 from pymosn.core.headers import Headers
+from pymosn.core.load import SHED
 from pymosn.core.message import RequestHead, ResponseHead
 from pymosn.proxy.attempting import AttemptingExchange
 from pymosn.proxy.bodies import RequestBody
@@ -45,6 +47,9 @@ class ProxyExchange(AttemptingExchange):
         self._request_ended = end
         if end:
             self.request_received = self.started
+        if self._runtime.load.stage >= SHED:
+            self.fail(OVERLOADED, "")
+            return
         filters = self._options.filters
         if filters.may_read:
             head.body_source = RequestBody(self)

@@ -25,10 +25,15 @@ class ProxyOptions:
         x_request_id: bool = True,
         reason_header: bool = False,
         stream_idle_timeout: float = 300.0,
+        idle_timeout: float = 90.0,
+        detection_timeout: float = 15.0,
         trusts_peer: bool = False,
         tunnel_idle_timeout: float = 600.0,
     ) -> None:
         """`protocols`: in the order in which they are tried; `protocol_options`: by protocol name.
+
+        `idle_timeout`: seconds for the first byte of a connection; `detection_timeout`: from then on until the protocol is
+        known; 0 is never. Both only matter with several protocols.
 
         `stream_idle_timeout`: seconds without a byte either way after which an exchange whose reply has begun is given up.
         `trusts_peer`: whether a client's x-mosn-* fields are passed on.
@@ -45,5 +50,7 @@ class ProxyOptions:
         self.x_request_id = x_request_id
         self.reason_header = reason_header
         self.stream_idle_timeout = stream_idle_timeout
+        self.idle_timeout = idle_timeout
+        self.detection_timeout = detection_timeout
         self.trusts_peer = trusts_peer
         self.tunnel_idle_timeout = tunnel_idle_timeout

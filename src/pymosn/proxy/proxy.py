@@ -2,21 +2,17 @@
 
 from __future__ import annotations
 
-from typing import Final
-
 from mypy_extensions import i64
 
 from pymosn.api.network import DRAIN_GRACE, STOP, Connection, FilterChainFactory, NetworkFilter
 from pymosn.api.protocol import NO, YES
+from pymosn.api.proxy import Exchange
 from pymosn.api.stream import RequestReceiver, ResponseSender, ServerStreams, StreamListener, StreamProtocol
-from pymosn.core.failure import CLOSED_LOCALLY, Failure
+from pymosn.core.failure import CLOSED_BY_PEER, CLOSED_LOCALLY, DETECTION_TIMEOUT, IDLE_TIMEOUT, PROTOCOL_UNKNOWN, Failure
 from pymosn.core.log import WARN
 from pymosn.proxy.exchange import ProxyExchange
 from pymosn.proxy.options import ProxyOptions
 from pymosn.proxy.runtime import Runtime
-
-#: Seconds in which a connection must show what protocol it speaks.
-DETECTION_TIME: Final = 60.0
 
 
 class ExchangeMaker(StreamListener):
@@ -64,6 +60,14 @@ class ProxyFactory(FilterChainFactory):
             return [self.server(protocols[0])]
         return [ProtocolDetector(self, self._runtime, self._options)]
 
+    def on_refused(self, connection: Connection, failure: Failure) -> None:
+        exchange = Exchange(connection)
+        exchange.failure = failure
+        exchange.started = exchange.finished = connection.now()
+        exchange.bytes_received = connection.bytes_read
+        for access_log in self._options.access_logs:
+            access_log.log(exchange)
+
     def server(self, protocol: StreamProtocol) -> ServerStreams:
         """The server half of a connection that speaks `protocol`."""
         name = protocol.spec.name
@@ -84,12 +88,14 @@ class ProtocolDetector(NetworkFilter):
 
     def on_connection(self, connection: Connection) -> None:
         self._connection = connection
-        connection.set_idle(DETECTION_TIME)
+        connection.set_idle(self._options.idle_timeout)
 
     def on_data(self, data: bytes) -> bool:
         server = self._server
         if server is not None:
             return server.on_data(data)
+        if not self._first:
+            self._connection.set_idle(DRAIN_GRACE if self._is_draining else self._options.detection_timeout)
         self._first += data
         undecided = False
         for protocol in self._options.protocols:
@@ -100,7 +106,11 @@ class ProtocolDetector(NetworkFilter):
             if answer != NO:
                 undecided = True
         if not undecided:
-            self._refuse()
+            log = self._runtime.log
+            if log.level <= WARN:
+                text = f"[{self._connection.id},-,-] no protocol of the listener begins with {self._first[:10]!r}"
+                log.write(WARN, text, "mosn.proxy.codec_error")
+            self._refuse(PROTOCOL_UNKNOWN)
         return STOP
 
     def _start(self, protocol: StreamProtocol) -> None:
@@ -113,16 +123,19 @@ class ProtocolDetector(NetworkFilter):
         self._first = b""
         server.on_data(first)
 
-    def _refuse(self) -> None:
-        log = self._runtime.log
-        if log.level <= WARN:
-            text = f"[{self._connection.id},-,-] no protocol of the listener begins with {self._first[:10]!r}"
-            log.write(WARN, text, "mosn.proxy.codec_error")
-        self._connection.abort(CLOSED_LOCALLY)
+    def _refuse(self, failure: Failure) -> None:
+        stats = self._options.stats
+        stats.connection_refused.value += 1
+        stats.count_reason(failure.reason)
+        self._factory.on_refused(self._connection, failure)
+        self._first = b""
+        self._connection.abort(failure)
 
     def on_eof(self) -> None:
         if self._server is not None:
             self._server.on_eof()
+        elif self._first:
+            self._refuse(PROTOCOL_UNKNOWN)
         else:
             self._connection.close(CLOSED_LOCALLY)
 
@@ -133,8 +146,10 @@ class ProtocolDetector(NetworkFilter):
     def on_idle(self) -> None:
         if self._server is not None:
             self._server.on_idle()
+        elif self._first:
+            self._refuse(DETECTION_TIMEOUT)
         else:
-            self._connection.close(CLOSED_LOCALLY)
+            self._connection.close(IDLE_TIMEOUT)
 
     def on_drain(self) -> None:
         if self._server is not None:
@@ -146,3 +161,5 @@ class ProtocolDetector(NetworkFilter):
     def on_close(self, failure: Failure) -> None:
         if self._server is not None:
             self._server.on_close(failure)
+        elif self._first and failure is CLOSED_BY_PEER:
+            self._refuse(PROTOCOL_UNKNOWN)

@@ -13,6 +13,7 @@ from pymosn.api.proxy import Reply
 from pymosn.api.stream import RequestSender, ResponseSender
 from pymosn.core.failure import CLIENT_GONE, FILTER_ERROR, FILTER_TIMEOUT, RESPONSE_TOO_LARGE, Failure
 from pymosn.core.headers import Headers
+from pymosn.core.load import NORMAL
 from pymosn.core.log import DEBUG, ERROR, WARN
 from pymosn.core.message import UNKNOWN_LENGTH, BodyTooLarge, ResponseHead
 from pymosn.proxy.attempt import Attempt, AttemptOwner
@@ -125,6 +126,8 @@ class ReplyingExchange(AttemptOwner):
         self._reply_data = b""
         self._head_sent = True
         self.bytes_sent += len(data)
+        if self._runtime.load.stage != NORMAL:
+            self._sender.end_connection()
         self._sender.send_response(head, data, end and self._reply_trailers is None)
         if self._reply_trailers is not None:
             self._sender.send_trailers(self._reply_trailers)
@@ -341,7 +344,7 @@ class ReplyingExchange(AttemptOwner):
         self.cancel_filter()
         self._end_stream()
         log = self._runtime.log
-        if failure.status >= 500 and log.level <= WARN:
+        if failure.status >= 500 and failure.retry_after == 0 and log.level <= WARN:
             log.write(WARN, self._describe(failure, detail))
         elif log.level <= DEBUG:
             log.write(DEBUG, self._describe(failure, detail))
@@ -355,6 +358,8 @@ class ReplyingExchange(AttemptOwner):
         else:
             body = failure_reply(failure)
             headers = Headers()
+            if failure.retry_after > 0:
+                headers.set("retry-after", str(failure.retry_after))
             if self._options.reason_header:
                 headers.set("x-pymosn-reason", failure.reason)
             self.response = self._local_head(failure.status, headers, body)

@@ -10,6 +10,7 @@ from mypy_extensions import i64
 from pymosn.api.stream import StreamProtocol
 from pymosn.core.clock import Clock
 from pymosn.core.counters import Metrics
+from pymosn.core.load import Load
 from pymosn.core.log import Log
 from pymosn.core.registry import Registry
 from pymosn.core.timers import TimerWheel
@@ -17,7 +18,7 @@ from pymosn.upstream.cluster import Clusters
 
 
 class Runtime:
-    """Clock, timers, counters, log, protocols and clusters of one worker."""
+    """Clock, timers, counters, log, load, protocols and clusters of one worker."""
 
     def __init__(
         self,
@@ -34,6 +35,7 @@ class Runtime:
         self.log = log
         self.protocols = protocols
         self.clusters = clusters
+        self.load = Load()
         self.dates = HttpDates(clock)
         self.request_ids = RequestIds()
 

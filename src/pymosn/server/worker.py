@@ -5,8 +5,10 @@ Only what serving needs may be imported from here: memory is counted per worker.
 """
 
 import asyncio
+import contextlib
 import math
 import os
+import resource
 import signal
 import socket
 import sys
@@ -55,6 +57,7 @@ from pymosn.server.messages import (
     SwitchLog,
     TraceAllocations,
 )
+from pymosn.server.vitals import Vitals
 from pymosn.server.watchdog import Frame, Watchdog
 
 #: Seconds between two looks at the timer wheel, while something waits in it and while it is empty.
@@ -79,6 +82,7 @@ class Worker:
         self._loop = loop
         self._sockets: dict[str, socket.socket] = {}
         self._runtime: WorkerRuntime | None = None
+        self._vitals: Vitals | None = None
         self._prepared: tuple[int, Prepared] | None = None
         # The last change that was given up, perhaps while it was still being built.
         self._abandoned = 0
@@ -138,6 +142,7 @@ class Worker:
             await self._exit(1)
             return
         runtime.commit(made)
+        self._vitals = Vitals(runtime)
         await self._start(runtime.listeners)
         settle()
         self._tick(runtime)
@@ -254,6 +259,8 @@ class Worker:
 
     def _push_stats(self) -> None:
         self._loop.call_later(STATS_PERIOD, self._push_stats)
+        if self._vitals is not None:
+            self._vitals.look()
         # A supervisor that does not read gets no second report behind the first.
         if self._channel.is_flushed:
             self._send_stats(0)
@@ -331,9 +338,18 @@ def ignore_signals() -> None:
     signal.pthread_sigmask(signal.SIG_UNBLOCK, held_back)
 
 
+def raise_descriptor_limit() -> None:
+    """To what the system allows, as Go does: the usual soft limit of 1024 is there for programs that use select()."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if soft != hard:
+        with contextlib.suppress(OSError, ValueError):
+            resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+
+
 def run(descriptor: int, stacks: int) -> int:
     """Serves on the channel `descriptor` until told to stop; returns the exit code."""
     ignore_signals()
+    raise_descriptor_limit()
     loop = uvloop.new_event_loop()
     asyncio.set_event_loop(loop)
     worker = Worker(loop, socket.socket(fileno=descriptor), stacks)

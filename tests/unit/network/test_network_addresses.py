@@ -92,7 +92,7 @@ def groups(
     clock = Clock()
     stats = DownstreamStats(Metrics().group("downstream"))
     made = [
-        Listener(address, address, RefusalFactory(), stats, ConnectionNumbers(), clock, TimerWheel(clock))
+        Listener(address, address, RefusalFactory(stats), stats, ConnectionNumbers(), clock, TimerWheel(clock))
         for address, _ in listeners
     ]
     checked = msgspec.convert(config, MosnConfig)

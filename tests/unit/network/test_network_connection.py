@@ -22,6 +22,7 @@ class HandTransport:
 
     def __init__(self, peer: object = ("192.0.2.1", 1234)) -> None:
         self.calls: list[object] = []
+        self.waiting = 0
         self._peer = peer
 
     def set_write_buffer_limits(self, high: int) -> None:
@@ -29,6 +30,9 @@ class HandTransport:
 
     def get_extra_info(self, name: str) -> object:
         return None if name == "socket" else self._peer
+
+    def get_write_buffer_size(self) -> int:
+        return self.waiting
 
     def write(self, data: bytes) -> None:
         self.calls.append(data)
@@ -195,6 +199,19 @@ def test_close_flushes_but_not_forever() -> None:
     assert bench.transport.calls == ["close", "abort"]
     bench.connection.connection_lost(None)
     assert bench.logs[0] == ["open", "idle_timeout"], "the first reason counts"
+
+
+def test_a_closing_connection_stays_as_long_as_its_peer_takes_something() -> None:
+    bench = Bench()
+    bench.connection.write(b"x" * 1000)
+    bench.transport.waiting = 1000
+    bench.connection.close(CLOSED_LOCALLY)
+    for left in (600, 599):
+        bench.transport.waiting = left
+        bench.passes(FLUSH_TIME + 0.1)
+        assert bench.transport.calls[1:] == ["close"]
+    bench.passes(FLUSH_TIME + 0.1)
+    assert bench.transport.calls[1:] == ["close", "abort"]
 
 
 @pytest.mark.parametrize("ends", ["eof", "time", "close"])

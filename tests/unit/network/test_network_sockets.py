@@ -283,10 +283,12 @@ def test_unix_socket(tmp_path: Path) -> None:
 
 def test_listener_without_filters_closes_at_once() -> None:
     async def test() -> None:
-        place = Place(RefusalFactory())
+        stats = DownstreamStats(Metrics().group("downstream"))
+        place = Place(RefusalFactory(stats))
         await place.listener.start(place.socket)
         reader, writer = await asyncio.open_connection("127.0.0.1", place.port)
         assert await reader.read() == b""
+        assert stats.connection_refused.value == 1
         writer.close()
         place.listener.stop_accepting()
         place.listener.stop_accepting()

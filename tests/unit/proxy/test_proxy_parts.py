@@ -5,11 +5,11 @@ import pytest
 from pymosn.api import Exchange, StreamFilter
 from pymosn.api.network import STOP, Connection, Dialer
 from pymosn.api.protocol import MORE, NO, YES, ProtocolSpec
-from pymosn.api.proxy import Reply
+from pymosn.api.proxy import AccessLog, Reply
 from pymosn.api.stream import ConnectionPool, ServerStreams, StreamListener, StreamProtocol, Upstream
 from pymosn.core.clock import Clock
 from pymosn.core.counters import DownstreamStats, Metrics
-from pymosn.core.failure import NO_ROUTE, Failure
+from pymosn.core.failure import CLOSED_BY_PEER, NO_ROUTE, Failure
 from pymosn.core.headers import HeaderError, Headers
 from pymosn.core.log import TRACE, Log
 from pymosn.core.message import RequestHead, ResponseHead
@@ -94,6 +94,9 @@ class Plug(Connection):
     def set_idle(self, seconds: float) -> None:
         self.idle = seconds
 
+    def now(self) -> float:
+        return 0.0
+
     def close(self, failure: Failure) -> None:
         self.is_closed, self.ending = True, "close"
 
@@ -101,10 +104,22 @@ class Plug(Connection):
         self.is_closed, self.ending = True, "abort"
 
 
+class Outcomes(AccessLog):
+    """Keeps the reason of each entry."""
+
+    def __init__(self) -> None:
+        self.reasons: list[str] = []
+
+    def log(self, exchange: Exchange) -> None:
+        assert exchange.failure is not None
+        self.reasons.append(exchange.failure.reason)
+
+
 class Bench:
     def __init__(self, *names: str) -> None:
         clock = Clock()
         self.log = Lines()
+        self.outcomes = Outcomes()
         runtime = Runtime(clock, TimerWheel(clock), Metrics(), self.log, Registry("protocol"), Clusters())
         self.protocols = [Made(name) for name in names]
         options = ProxyOptions(
@@ -114,7 +129,7 @@ class Bench:
             TableSlot("t"),
             StreamFilters([]),
             DownstreamStats(runtime.metrics.group("downstream")),
-            [],
+            [self.outcomes],
         )
         self.filter = ProxyFactory(runtime, options).create()[0]
         self.plug = Plug()
@@ -148,16 +163,36 @@ def test_unknown_protocol_is_cut_off() -> None:
     bench = Bench("AB", "CD")
     bench.filter.on_data(b"AX\x00\x1b")
     assert bench.plug.ending == "abort"
+    assert bench.outcomes.reasons == ["protocol_unknown"]
     assert "b'AX\\x00\\x1b'" in bench.log.lines[0]
 
 
-def test_silence_and_eof_before_the_protocol_is_known() -> None:
-    for event in ("on_idle", "on_eof"):
-        bench = Bench("AB", "CD")
-        assert bench.plug.idle > 0
-        bench.filter.on_data(b"A")
-        getattr(bench.filter, event)()
-        assert bench.plug.ending == "close"
+@pytest.mark.parametrize(("event", "reason"), [("on_idle", "detection_timeout"), ("on_eof", "protocol_unknown")])
+def test_silence_and_eof_before_the_protocol_is_known(event: str, reason: str) -> None:
+    bench = Bench("AB", "CD")
+    assert bench.plug.idle == 90.0
+    bench.filter.on_data(b"A")
+    assert bench.plug.idle == 15.0
+    getattr(bench.filter, event)()
+    bench.filter.on_close(CLOSED_BY_PEER)
+    assert bench.plug.ending == "abort"
+    assert bench.outcomes.reasons == [reason]
+
+
+@pytest.mark.parametrize("event", ["on_idle", "on_eof"])
+def test_who_never_said_anything_is_no_refusal(event: str) -> None:
+    bench = Bench("AB", "CD")
+    getattr(bench.filter, event)()
+    bench.filter.on_close(CLOSED_BY_PEER)
+    assert bench.plug.ending == "close"
+    assert bench.outcomes.reasons == []
+
+
+def test_peer_that_leaves_before_the_protocol_is_known() -> None:
+    bench = Bench("AB", "CD")
+    bench.filter.on_data(b"A")
+    bench.filter.on_close(CLOSED_BY_PEER)
+    assert bench.outcomes.reasons == ["protocol_unknown"]
 
 
 def test_drain_before_the_protocol_is_known() -> None:

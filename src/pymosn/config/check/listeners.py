@@ -1,6 +1,7 @@
 """The server, its logs and its listeners."""
 
 from collections.abc import Collection
+from itertools import pairwise
 from typing import Final
 
 from pymosn.config.check.addresses import listen_fault, path_fault
@@ -8,7 +9,7 @@ from pymosn.config.check.clusters import refuse_tls
 from pymosn.config.check.filters import check_chain, check_listener_filters, check_stream_filters
 from pymosn.config.check.report import Report, Seen
 from pymosn.config.guess import closest
-from pymosn.config.schema import AccessLog, Listener, Server
+from pymosn.config.schema import AccessLog, Listener, Overload, Server
 from pymosn.observe.access_log import compile_format
 from pymosn.observe.roller import parse_roller
 
@@ -23,6 +24,7 @@ def check_server(server: Server, path: str, report: Report, stream_filters: Coll
     """Check a server with its listeners; router tables are checked by `routes`."""
     _check_log(server, path, report)
     _check_processor(server, path, report)
+    _check_overload(server.overload, f"{path}.overload", report)
     names, addresses = Seen(), Seen()
     hands_over = any(listener.use_original_dst in ORIGINAL_DST for listener in server.listeners)
     tables = server.router_tables()
@@ -58,6 +60,14 @@ def _check_processor(server: Server, path: str, report: Report) -> None:
         report.warning(f"{path}.processor", 'neither a number nor "auto", all CPUs are used as in MOSN', value, hint)
     elif server.workers(1) > MOST_WORKERS:
         report.error(f"{path}.processor", f"must be {MOST_WORKERS} or less", value)
+
+
+def _check_overload(overload: Overload, path: str, report: Report) -> None:
+    steps = ("stop_keep_alive", "shed", "stop_accept")
+    for before, step in pairwise(steps):
+        share = getattr(overload, step)
+        if share < getattr(overload, before):
+            report.error(f"{path}.{step}", f"must not be below {before}: the steps are taken in turn", share)
 
 
 def _check_address(listener: Listener, path: str, report: Report, addresses: Seen, hands_over: bool) -> None:

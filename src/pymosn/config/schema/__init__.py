@@ -27,7 +27,7 @@ from pymosn.config.schema.router import (
     WeightedCluster,
     WeightedTarget,
 )
-from pymosn.config.schema.server import AccessLog, FilterChain, Listener, Server, StreamFilter
+from pymosn.config.schema.server import AccessLog, FilterChain, Listener, Overload, Server, StreamFilter, WorkerLimits
 from pymosn.config.schema.tls import TlsContext
 from pymosn.config.schema.top import Admin, MosnConfig
 
@@ -47,6 +47,7 @@ __all__ = [
     "Listener",
     "MosnConfig",
     "NetworkFilter",
+    "Overload",
     "ProxyConfig",
     "ProxyFilter",
     "Redirect",
@@ -61,4 +62,5 @@ __all__ = [
     "VirtualHost",
     "WeightedCluster",
     "WeightedTarget",
+    "WorkerLimits",
 ]

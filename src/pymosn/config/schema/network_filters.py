@@ -19,6 +19,10 @@ class Http1Settings(Block, kw_only=True):
     max_header_count: Annotated[Positive, own("header fields of one request; beyond it 431")] = 100
     header_timeout: Annotated[Duration, own("time for a request head to arrive; then 408")] = 60.0
     body_timeout: Annotated[Duration, own("longest silence while a request body is awaited")] = 60.0
+    body_min_rate: Annotated[
+        Unsigned, own("bytes per second of a request body, on average over `body_timeout`; then 408")
+    ] = 100
+    max_requests_per_connection: Annotated[Unsigned, own("0 means no limit; the last reply says `connection: close`")] = 0
     stream_idle_timeout: Annotated[Duration, own("longest time without progress of an exchange")] = 300.0
     upgrades: Annotated[
         list[str], own("protocols that clients may upgrade to; a request for any other is served as if it had not asked")
@@ -78,6 +82,7 @@ class ProxyConfig(Block, kw_only=True):
     fallback_for_unknown_protocol: Annotated[bool, planned("other bytes are refused")] = False
     validate_clusters: Annotated[Any, ignored("pymosn always checks references")] = None
     concurrency_num: Annotated[int, ignored("tuning of Go's worker pools")] = 0
+    detection_timeout: Annotated[Duration, own("from the first byte until the protocol is known; then reset")] = 15.0
     extend_config: ProtocolSettings = msgspec.field(default_factory=ProtocolSettings)
 
 

@@ -2,6 +2,8 @@
 
 from typing import Annotated
 
+import msgspec
+
 from pymosn.config.schema.block import (
     AnyMap,
     Block,
@@ -16,6 +18,9 @@ from pymosn.config.schema.block import (
 from pymosn.config.schema.network_filters import ConnectionManagerFilter, NetworkFilter
 from pymosn.config.schema.router import RouterConfiguration
 from pymosn.config.schema.tls import TlsContext
+
+MemoryLimit = Annotated[int, msgspec.Meta(ge=-1)]
+Share = Annotated[float, msgspec.Meta(ge=0.0, le=1.0)]
 
 
 class AccessLog(Block, kw_only=True):
@@ -74,12 +79,38 @@ class Listener(Block, kw_only=True):
     use_original_dst: Annotated[str, works("redirect or tproxy, IPv4 and IPv6; see docs/operations.md")] = ""
     inspector: Annotated[bool, planned("TLS and plain text on one port")] = False
     connection_idle_timeout: Annotated[Duration, works("exact, not MOSN's 15 s steps; 0 means never")] = 90.0
+    max_connections: Annotated[Unsigned, own("of all workers together; more are reset at once; 0 means no limit")] = 0
+    write_timeout: Annotated[Duration, own("time in which a client must take some of what waits for it; 0 means never")] = (
+        60.0
+    )
+    write_min_rate: Annotated[Unsigned, own("bytes per second that it must take, on average over `write_timeout`")] = 100
     default_read_buffer_size: Annotated[Unsigned, ignored("tuning of Go's read buffers")] = 0
     access_logs: list[AccessLog] = []
     listener_filters: Annotated[list[ListenerFilter], works("see the table of listener filters")] = []
     filter_chains: Annotated[list[FilterChain], works("exactly one, as in MOSN")] = []
     stream_filters: Annotated[list[StreamFilter], works("see the table of stream filters")] = []
     log_path: Annotated[str, ignored("MOSN does not use it either; see access_logs")] = ""
+
+
+class WorkerLimits(Block, kw_only=True):
+    """`limits`: caps of each worker, over all its listeners (not in MOSN)."""
+
+    max_connections: Annotated[Unsigned, own("client connections; more are reset at once; 0 means no limit")] = 0
+    max_head_bytes: Annotated[Unsigned, own("bytes of request heads that came in part; then 503; 0 means no limit")] = (
+        64 << 20
+    )
+    descriptor_reserve: Annotated[Unsigned, own("descriptors that clients do not get; 0 means a quarter of all")] = 0
+
+
+class Overload(Block, kw_only=True):
+    """`overload`: what a worker does when its memory runs out (not in MOSN). The steps are shares of the limit."""
+
+    memory_limit: Annotated[
+        MemoryLimit, own("RSS in bytes of one worker; 0: its share of the cgroup's limit; -1: never")
+    ] = 0
+    stop_keep_alive: Annotated[Share, own("from here on replies say `connection: close`")] = 0.8
+    shed: Annotated[Share, own("from here on requests get 503 with Retry-After")] = 0.9
+    stop_accept: Annotated[Share, own("from here on new connections wait in the kernel's queue")] = 0.95
 
 
 class Server(Block, kw_only=True):
@@ -94,6 +125,8 @@ class Server(Block, kw_only=True):
     worker_hang_limit: Annotated[Duration, own("a worker that is not heard of for so long is replaced; 0 is never")] = 10.0
     watch_filters: Annotated[bool, own("put an edited file of a Python filter in force at once")] = True
     processor: Annotated[int | float | str, works("number of workers; `auto` or below 1: the CPUs available")] = 0
+    limits: WorkerLimits = msgspec.field(default_factory=WorkerLimits)
+    overload: Overload = msgspec.field(default_factory=Overload)
     listeners: list[Listener] = []
     routers: Annotated[list[RouterConfiguration], works("of equal names the last one counts, as in MOSN")] = []
 

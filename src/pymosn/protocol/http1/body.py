@@ -92,6 +92,10 @@ class BodyDecoder(Decoder):
         """Whether bytes are waiting that no frame has taken."""
         return self._at < len(self._buffer)
 
+    def buffered_size(self) -> i64:
+        """How many bytes are waiting that no frame has taken."""
+        return len(self._buffer) - self._at
+
     def is_between_messages(self) -> bool:
         """Whether the last message is complete and no byte of a next one has come."""
         return self._stage == AT_HEAD and self._at >= len(self._buffer)

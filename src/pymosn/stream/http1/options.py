@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from mypy_extensions import i64
+
+from pymosn.core.load import Load
 from pymosn.protocol.http1.decoder import Http1Limits
 from pymosn.protocol.http1.policy import STRICT, Http1Policy
 
@@ -10,9 +13,10 @@ class Http1Options:
     """Limits of requests, and times in seconds (0 is never).
 
     `idle_timeout`: between requests. `header_timeout`: from the first byte of a head to its end. `body_timeout`: the longest
-    silence while a request body is awaited. `policy`: what is forgiven. `upgrades`: protocols, in lower case, that a client
-    may upgrade to; a request for any other is served as if it had not asked. `connect`: the `raw_tunnel` of a CONNECT, empty
-    where none is allowed.
+    silence while a request body is awaited. `body_min_rate`: bytes per second that must come of a body, on average over each
+    `body_timeout`; 0 is no such limit. `max_requests`: of one connection; 0 is no limit. `load`: the worker's.
+    `policy`: what is forgiven. `upgrades`: protocols, in lower case, that a client may upgrade to; a request for any other
+    is served as if it had not asked. `connect`: the `raw_tunnel` of a CONNECT, empty where none is allowed.
     """
 
     def __init__(
@@ -22,6 +26,9 @@ class Http1Options:
         header_timeout: float = 60.0,
         body_timeout: float = 60.0,
         policy: Http1Policy = STRICT,
+        body_min_rate: float = 100.0,
+        max_requests: i64 = 0,
+        load: Load | None = None,
         upgrades: frozenset[bytes] = frozenset((b"websocket",)),
         connect: bytes = b"",
     ) -> None:
@@ -30,5 +37,8 @@ class Http1Options:
         self.idle_timeout = idle_timeout
         self.header_timeout = header_timeout
         self.body_timeout = body_timeout
+        self.body_min_rate = body_min_rate
+        self.max_requests: i64 = max_requests
+        self.load = Load() if load is None else load
         self.upgrades = upgrades
         self.connect = connect

@@ -10,9 +10,13 @@ from pymosn.api.network import DRAIN_GRACE, STOP, Connection
 from pymosn.api.protocol import HEAD, NEED_MORE, ProtocolError
 from pymosn.api.stream import RequestReceiver, ResponseSender, ServerStreams, StreamListener
 from pymosn.core.failure import (
+    BODY_TOO_SLOW,
     CLIENT_GONE,
+    CLIENT_WRITE_TIMEOUT,
+    CLOSED_BY_PEER,
     CLOSED_LOCALLY,
     DRAINING,
+    HEADS_FULL,
     IDLE_TIMEOUT,
     REQUEST_TIMEOUT,
     TRUNCATED_BODY,
@@ -53,6 +57,9 @@ class Http1Server(ServerStreams):
         self._pulling = False
         self._held = False
         self._in_head = False
+        #: Bytes of a head in part that are counted in the worker's load.
+        self._head_size: i64 = 0
+        self._requests: i64 = 0
         #: The next reply announces the end: the client said close or EOF, broke the protocol, or the worker drains.
         self._is_last = False
         self._has_eof = False
@@ -127,7 +134,11 @@ class Http1Server(ServerStreams):
         if stream is not None:
             stream.request_ended = True
             stream.reply_ended = True
-            stream.receiver.on_reset(failure if failure is DRAINING and stream.head_sent else CLIENT_GONE)
+            is_told = failure is CLIENT_WRITE_TIMEOUT or (failure is DRAINING and stream.head_sent)
+            stream.receiver.on_reset(failure if is_told else CLIENT_GONE)
+        elif self._in_head and failure is CLOSED_BY_PEER:
+            self._refuse(CLIENT_GONE)
+        self._set_head_size(0)
 
     # ---- requests
 
@@ -163,7 +174,10 @@ class Http1Server(ServerStreams):
         stream.passes_trailers = head.accepts_trailers
         self._stream = stream
         self._in_head = False
-        if not head.keep_alive:
+        if self._head_size > 0:
+            self._set_head_size(0)
+        self._requests += 1
+        if not head.keep_alive or self._requests == self._options.max_requests:
             self._is_last = True
         if head.raw_tunnel:
             self._consider(head)
@@ -187,12 +201,43 @@ class Http1Server(ServerStreams):
     def _wait(self, stream: Http1ServerStream | None) -> None:
         """Sets the time that the client has for what is missing."""
         if stream is not None:
-            self._connection.set_idle(self._options.body_timeout)
+            if self._is_too_slow(stream):
+                self._break_off(stream, BODY_TOO_SLOW)
+            else:
+                self._connection.set_idle(self._options.body_timeout)
+        elif not self._decoder.has_begun():
+            if self._has_eof:
+                self._connection.close(CLOSED_LOCALLY)
         elif self._has_eof:
-            self._connection.close(CLOSED_LOCALLY)
-        elif self._decoder.has_begun() and not self._in_head:
-            self._in_head = True
-            self._connection.set_idle(self._options.header_timeout)
+            self._refuse(TRUNCATED_HEAD)
+        else:
+            self._set_head_size(self._decoder.buffered_size())
+            if 0 < self._options.load.max_head_bytes < self._options.load.head_bytes:
+                self._refuse(HEADS_FULL)
+            elif not self._in_head:
+                self._in_head = True
+                self._connection.set_idle(self._options.header_timeout)
+
+    def _set_head_size(self, size: i64) -> None:
+        self._options.load.head_bytes += size - self._head_size
+        self._head_size = size
+
+    def _is_too_slow(self, stream: Http1ServerStream) -> bool:
+        """Whether less of the body came in the last `body_timeout` than must.
+
+        Not while we do not read, and not once the reply has begun: in a talk the client may have nothing to say.
+        """
+        options = self._options
+        if options.body_min_rate == 0.0 or stream.pauses > 0 or stream.head_sent:
+            stream.slice_end = 0.0
+            return False
+        now = self._connection.now()
+        if now < stream.slice_end:
+            return False
+        is_slow = stream.slice_end > 0.0 and self._connection.bytes_read < stream.slice_goal
+        stream.slice_end = now + options.body_timeout
+        stream.slice_goal = self._connection.bytes_read + i64(options.body_min_rate * options.body_timeout)
+        return is_slow
 
     def _hold(self) -> None:
         """Stops reading while pipelined bytes wait for their turn."""
@@ -217,6 +262,8 @@ class Http1Server(ServerStreams):
         """Answers something that is no acceptable request; it still becomes an exchange, which counts and logs it."""
         self._is_last = True
         self._is_broken = True
+        self._in_head = False
+        self._set_head_size(0)
         head = self._decoder.head
         stream = Http1ServerStream(self, self._connection, 1, head.raw_method)
         self._stream = stream
@@ -255,7 +302,7 @@ class Http1Server(ServerStreams):
 
     def _may_send_on(self, stream: Http1ServerStream) -> bool:
         """Whether the client sends behind its request without waiting: requests, or what was meant for a tunnel."""
-        return self._decoder.has_buffered() or (stream.method == CONNECT and not self._has_eof)
+        return self._decoder.has_buffered() or stream.method == CONNECT
 
     def keeps_alive(self, request_ended: bool) -> bool:
         """Whether another request may follow the current one."""
@@ -277,7 +324,7 @@ class Http1Server(ServerStreams):
             connection.abort(CLOSED_LOCALLY)
         elif self._is_tunnel:
             connection.close(CLOSED_LOCALLY)
-        elif not stream.request_ended or (stream.announced_close and self._may_send_on(stream)):
+        elif not self._has_eof and (not stream.request_ended or (stream.announced_close and self._may_send_on(stream))):
             connection.close_lingering(CLOSED_LOCALLY)
         elif stream.announced_close or (self._has_eof and not self._decoder.has_buffered()):
             connection.close(CLOSED_LOCALLY)
@@ -300,6 +347,9 @@ class Http1ServerStream(ResponseSender):
         #: Whether the client said that it wants them (RFC 9110 section 6.5.1).
         self.passes_trailers = False
         self.pauses: i64 = 0
+        #: Until when the connection must have read up to `slice_goal` for the body not to be too slow.
+        self.slice_end = 0.0
+        self.slice_goal: i64 = 0
         self._server = server
         self._connection = connection
         self._minor_version: i64 = minor_version
@@ -392,6 +442,9 @@ class Http1ServerStream(ResponseSender):
         if self._is_chunked:
             self._connection.write(encode_trailers(trailers) if self.passes_trailers else LAST_CHUNK)
 
+    def end_connection(self) -> None:
+        self._server.end_keep_alive()
+
     def reset(self, failure: Failure) -> None:
         if not self.reply_ended:
             self._connection.abort(failure)
@@ -404,6 +457,7 @@ class Http1ServerStream(ResponseSender):
 
     def pause(self) -> None:
         self.pauses += 1
+        self.slice_end = 0.0  # the time in which we do not read is not the client's
         self._connection.pause_reading()
 
     def resume(self) -> None:

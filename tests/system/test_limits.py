@@ -1,0 +1,245 @@
+"""Slow peers, too many peers and too little of everything, met by the real program. `docs/limits.md` has all of it."""
+
+import json
+import os
+import signal
+import socket
+import time
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
+from pathlib import Path
+from typing import Any
+
+import pytest
+from pymosn_process import READY, Pymosn, TwoHops, Upstream, eventually, get
+
+Start = Callable[..., Pymosn]
+
+REQUEST = b"GET /%d HTTP/1.1\r\nHost: a\r\n\r\n"
+
+
+class Gateway(TwoHops):
+    """One worker, one hop, an access log of reason, status and path; what is slow is cut within a second."""
+
+    def __init__(self, upstream_port: int, tmp_path: Path) -> None:
+        super().__init__(upstream_port)
+        self.access_log = tmp_path / "access.log"
+        self.config_path = tmp_path / "conf" / "mosn.json"
+        self.server["processor"] = 1
+        self.server["listeners"] = [self.listener]
+        self.listener["filter_chains"][0]["filters"][0]["config"]["router_config_name"] = "server_router"
+        self.listener["access_logs"] = [
+            {"log_path": str(self.access_log), "log_format": "%reason% %response_code% %request_path%"}
+        ]
+
+    @property
+    def listener(self) -> dict[str, Any]:
+        listener: dict[str, Any] = self.server["listeners"][0]
+        return listener
+
+    @property
+    def proxy(self) -> dict[str, Any]:
+        config: dict[str, Any] = self.listener["filter_chains"][0]["filters"][0]["config"]
+        return config
+
+    def log(self) -> list[str]:
+        return self.access_log.read_text().splitlines() if self.access_log.exists() else []
+
+    def logs(self, *lines: str) -> bool:
+        """Whether exactly these lines come."""
+        return eventually(lambda: len(self.log()) >= len(lines)) and self.log() == list(lines)
+
+    def stats(self, group: str, name: str) -> dict[str, int]:
+        return {key: int(value) for key, value in json.loads(self.admin("/api/v1/stats"))[group][name].items()}
+
+    def connect(self, receive_buffer: int = 0) -> socket.socket:
+        sock = socket.socket()
+        if receive_buffer:
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, receive_buffer)
+        sock.settimeout(10)
+        sock.connect(("127.0.0.1", self.client_port))
+        return sock
+
+    def reload(self, proxy: Pymosn) -> None:
+        before = json.loads(self.admin("/api/v1/last_change"))["attempt"]
+        self.config_path.write_text(json.dumps(self.config))
+        proxy.send(signal.SIGHUP)
+        assert eventually(lambda: json.loads(self.admin("/api/v1/last_change"))["attempt"] > before)
+        assert json.loads(self.admin("/api/v1/last_change"))["applied"]
+
+
+@pytest.fixture
+def gateway(upstream: Upstream, tmp_path: Path) -> Gateway:
+    return Gateway(upstream.port, tmp_path)
+
+
+@pytest.fixture
+def keep() -> Iterator[ExitStack]:
+    with ExitStack() as stack:
+        yield stack
+
+
+def read_all(sock: socket.socket) -> bytes:
+    """Everything until the peer closes or resets."""
+    found = b""
+    try:
+        while data := sock.recv(65536):
+            found += data
+    except ConnectionResetError:
+        pass
+    return found
+
+
+def exchange(sock: socket.socket, number: int) -> bytes:
+    sock.sendall(REQUEST % number)
+    reply = sock.recv(65536)
+    while b"upstream, /%d\n" % number not in reply:
+        reply += sock.recv(65536)
+    return reply
+
+
+def test_each_kind_of_slowness_has_its_limit(start: Start, gateway: Gateway, keep: ExitStack) -> None:
+    gateway.listener["connection_idle_timeout"] = "900ms"
+    settings = {"header_timeout": "400ms", "body_timeout": "400ms", "body_min_rate": 1000}
+    gateway.proxy["extend_config"] = settings
+    proxy = start(gateway.config)
+    proxy.wait_for(READY)
+    silent, half, drips, slow_post, idle = (keep.enter_context(gateway.connect()) for _ in range(5))
+    half.sendall(b"GET /half HTTP/1.1\r\nHos")
+    slow_post.sendall(b"POST /silent HTTP/1.1\r\nHost: a\r\nContent-Length: 10\r\n\r\n1234")
+    drips.sendall(b"POST /drips HTTP/1.1\r\nHost: a\r\nContent-Length: 1000\r\n\r\n1234")
+    exchange(idle, 1)
+    began = time.monotonic()
+    while time.monotonic() - began < 3.0:
+        try:
+            drips.sendall(b"x")
+        except OSError:
+            break
+        if len(gateway.log()) >= 4:
+            break
+        time.sleep(0.1)
+    assert read_all(half).startswith(b"HTTP/1.1 408 ")
+    assert read_all(slow_post).startswith(b"HTTP/1.1 408 ")
+    assert read_all(drips).startswith(b"HTTP/1.1 408 ")
+    assert read_all(silent) == read_all(idle) == b""
+    assert time.monotonic() - began < 3.0
+    assert sorted(gateway.log()) == [
+        "- 200 /1",
+        "body_too_slow 408 /drips",
+        "request_timeout 408 /half",
+        "request_timeout 408 /silent",
+    ]
+    assert get(gateway.client_port, "/others")[0] == 200
+    stats = gateway.stats("downstream", "listener.clientListener")
+    assert (stats["reason_body_too_slow"], stats["reason_request_timeout"]) == (1, 2)
+
+
+def test_a_client_that_does_not_read_is_cut(start: Start, gateway: Gateway, keep: ExitStack) -> None:
+    server = keep.enter_context(socket.create_server(("127.0.0.1", 0)))
+    gateway.config["cluster_manager"]["clusters"][1]["hosts"][0]["address"] = f"127.0.0.1:{server.getsockname()[1]}"
+    gateway.listener["write_timeout"] = "500ms"
+    proxy = start(gateway.config)
+    proxy.wait_for(READY)
+    client = keep.enter_context(gateway.connect(4096))
+    client.sendall(REQUEST % 1)
+    upstream = keep.enter_context(server.accept()[0])
+    upstream.settimeout(10)
+    upstream.recv(4096)
+    upstream.sendall(b"HTTP/1.1 200 OK\r\nContent-Length: 100000000\r\n\r\n")
+    with pytest.raises(ConnectionError):
+        upstream.sendall(bytes(100_000_000))
+    assert gateway.logs("client_write_timeout 200 /1")
+    assert eventually(lambda: gateway.stats("downstream", "listener.clientListener")["connection_active"] == 0)
+
+
+def test_connections_over_the_cap(start: Start, gateway: Gateway, keep: ExitStack) -> None:
+    gateway.listener["max_connections"] = 3
+    proxy = start(gateway.config)
+    proxy.wait_for(READY)
+    held = [keep.enter_context(gateway.connect()) for _ in range(3)]
+    for number, sock in enumerate(held):
+        exchange(sock, number)
+    over = keep.enter_context(gateway.connect())
+    assert read_all(over) == b""
+    assert gateway.logs("- 200 /0", "- 200 /1", "- 200 /2", "listener_full 0 -")
+    held[0].close()
+    assert eventually(lambda: gateway.stats("downstream", "listener.clientListener")["connection_active"] == 2)
+    exchange(keep.enter_context(gateway.connect()), 7)
+    stats = gateway.stats("downstream", "listener.clientListener")
+    assert (stats["connection_refused"], stats["reason_listener_full"], stats["connection_active"]) == (1, 1, 3)
+
+
+def test_tls_on_a_plain_port_is_one_line(start: Start, gateway: Gateway, keep: ExitStack) -> None:
+    proxy = start(gateway.config)
+    proxy.wait_for(READY)
+    tls = keep.enter_context(gateway.connect())
+    tls.sendall(b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03")
+    assert read_all(tls).startswith(b"HTTP/1.1 400 ")
+    assert gateway.logs("bad_request 400 -")
+
+
+def cpu_time(pid: int) -> float:
+    fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+
+
+def test_accepting_pauses_when_descriptors_run_out(start: Start, gateway: Gateway, keep: ExitStack) -> None:
+    proxy = start(gateway.config, descriptors=128)
+    proxy.wait_for(READY)
+    (worker,) = proxy.worker_pids()
+    clients = [keep.enter_context(gateway.connect()) for _ in range(150)]
+    proxy.wait_for("descriptors for clients are in use: accepting pauses")
+    began, cpu = time.monotonic(), cpu_time(worker)
+    for number in range(20):
+        assert exchange(clients[number], number).startswith(b"HTTP/1.1 200 "), "there are descriptors for upstreams"
+    time.sleep(1.0)
+    assert cpu_time(worker) - cpu < 0.5, "it spins"
+    waiting = clients[149]
+    waiting.sendall(REQUEST % 149)
+    waiting.settimeout(0.2)
+    with pytest.raises(TimeoutError):
+        waiting.recv(1)
+    seconds = time.monotonic() - began
+    lines = [line for line in proxy.lines if "accepting pauses" in line]
+    assert len(lines) <= seconds + 3
+    for client in clients[:100]:
+        client.close()
+    waiting.settimeout(10)
+    assert waiting.recv(65536).startswith(b"HTTP/1.1 200 ")
+    assert get(gateway.client_port, "/after")[0] == 200
+    assert eventually(lambda: gateway.stats("worker", "worker.all")["accept_pauses"] >= 1)
+    assert proxy.worker_pids() == [worker]
+
+
+def test_the_memory_ladder(start: Start, gateway: Gateway, keep: ExitStack) -> None:
+    overload = {"memory_limit": 1 << 30, "stop_keep_alive": 0.001, "shed": 1.0, "stop_accept": 1.0}
+    gateway.server["overload"] = overload
+    proxy = start(gateway.config)
+    proxy.wait_for("replies end their connections")
+    first = keep.enter_context(gateway.connect())
+    first.sendall(REQUEST % 1)
+    assert b"connection: close" in read_all(first)
+    overload["shed"] = 0.002
+    gateway.reload(proxy)
+    proxy.wait_for("requests are turned away with 503")
+    second = keep.enter_context(gateway.connect())
+    second.sendall(REQUEST % 2)
+    reply = read_all(second)
+    assert reply.startswith(b"HTTP/1.1 503 ")
+    assert b"retry-after: 5\r\n" in reply
+    overload["stop_accept"] = 0.003
+    gateway.reload(proxy)
+    proxy.wait_for("accepting stops")
+    third = keep.enter_context(gateway.connect())
+    third.sendall(REQUEST % 3)
+    third.settimeout(0.3)
+    with pytest.raises(TimeoutError):
+        third.recv(1)
+    stats = gateway.stats("worker", "worker.all")
+    assert stats["overload_stop_accept"] == stats["overload_shed"] == stats["overload_no_keep_alive"] == 1
+    overload["memory_limit"] = -1
+    gateway.reload(proxy)
+    proxy.wait_for("all is served again")
+    third.settimeout(10)
+    assert third.recv(65536).startswith(b"HTTP/1.1 200 ")
+    assert gateway.logs("- 200 /1", "overloaded 503 /2", "- 200 /3")

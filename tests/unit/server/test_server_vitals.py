@@ -1,0 +1,176 @@
+"""The ladder and the measuring, with memory that the test invents."""
+
+import asyncio
+import mmap
+import socket
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from pymosn.config.build import WorkerRuntime, descriptor_ceiling
+from pymosn.config.schema import Overload
+from pymosn.core.log import TRACE, Log
+from pymosn.observe.logs import LogSet
+from pymosn.server.memory import Statm, cgroup_limit, descriptor_count, share_of
+from pymosn.server.vitals import Vitals
+
+MIB = 1 << 20
+
+
+class Lines(Log):
+    def __init__(self) -> None:
+        super().__init__()
+        self.level = TRACE
+        self.lines: list[str] = []
+
+    def write(self, level: int, text: str, alert: str = "") -> None:
+        self.lines.append(text)
+
+
+class Bench:
+    def __init__(self, container: int = 0, workers: int = 1, **keys: float) -> None:
+        self.loop = asyncio.new_event_loop()
+        self.runtime = WorkerRuntime(workers, 0, self.loop, LogSet("stdout", "FATAL"))
+        self.runtime.log = self.log = Lines()
+        self.runtime.overload = Overload(**keys)  # type: ignore[arg-type]
+        self.used = 0
+        self.freed = 0
+        self.relieved = 0
+        self.vitals = Vitals(self.runtime, lambda: self.used, container, self.relieve)
+
+    def relieve(self) -> None:
+        self.relieved += 1
+        self.used -= self.freed
+
+    def stage(self, used: int) -> int:
+        self.used = used
+        self.vitals.look()
+        return int(self.runtime.runtime.load.stage)
+
+    def shown(self, key: str) -> int:
+        groups = {group["type"]: group for group in self.runtime.metrics.snapshot()}
+        return {**groups["worker"]["gauges"], **groups["worker"]["counters"]}[key]
+
+
+@pytest.fixture
+def benches() -> Iterator[list[Bench]]:
+    made: list[Bench] = []
+    yield made
+    for bench in made:
+        bench.loop.close()
+
+
+def test_up_and_down_the_ladder(benches: list[Bench]) -> None:
+    bench = Bench(memory_limit=100 * MIB)
+    benches.append(bench)
+    steps = [
+        (50, 0),
+        (79, 0),
+        (80, 1),
+        (89, 1),
+        (90, 2),
+        (95, 3),
+        (120, 3),
+        (93, 3),
+        (91, 2),
+        (88, 2),
+        (86, 1),
+        (78, 1),
+        (76, 0),
+    ]
+    assert [bench.stage(used * MIB) for used, _ in steps] == [stage for _, stage in steps]
+    assert bench.runtime.admission.is_accepting
+    assert bench.log.lines == [
+        "memory 80 MiB of 100 MiB: replies end their connections",
+        "memory 90 MiB of 100 MiB: requests are turned away with 503",
+        "memory 95 MiB of 100 MiB: accepting stops",
+        "memory 91 MiB of 100 MiB: requests are turned away with 503",
+        "memory 86 MiB of 100 MiB: replies end their connections",
+        "memory 76 MiB of 100 MiB: all is served again",
+    ]
+    assert bench.shown("overload_total") == 3
+    assert bench.shown("accept_pauses") == 1
+
+
+def test_a_jump_takes_all_steps_at_once(benches: list[Bench]) -> None:
+    bench = Bench(memory_limit=100 * MIB)
+    benches.append(bench)
+    assert bench.stage(99 * MIB) == 3
+    assert not bench.runtime.admission.is_accepting
+    assert [bench.shown(f"overload_{step}") for step in ("no_keep_alive", "shed", "stop_accept")] == [1, 1, 1]
+    assert bench.shown("memory_rss") == 99 * MIB
+    assert bench.stage(10 * MIB) == 0
+    assert [bench.shown(f"overload_{step}") for step in ("no_keep_alive", "shed", "stop_accept")] == [0, 0, 0]
+
+
+def test_memory_is_given_back_before_anybody_is_turned_away(benches: list[Bench]) -> None:
+    bench = Bench(memory_limit=100 * MIB)
+    benches.append(bench)
+    bench.freed = 30 * MIB
+    assert bench.stage(95 * MIB) == 0
+    assert bench.relieved == 1
+    bench.freed = 0
+    bench.stage(92 * MIB)
+    for _ in range(10):
+        bench.stage(92 * MIB)
+    assert 3 <= bench.relieved <= 5, "not at every look"
+
+
+@pytest.mark.parametrize(
+    ("container", "configured", "expected"),
+    [(0, 0, 0), (1024 * MIB, 0, 480 * MIB), (1024 * MIB, -1, 0), (1024 * MIB, 7 * MIB, 7 * MIB), (0, 7 * MIB, 7 * MIB)],
+)
+def test_where_the_limit_comes_from(benches: list[Bench], container: int, configured: int, expected: int) -> None:
+    bench = Bench(container, workers=2, memory_limit=configured)
+    benches.append(bench)
+    assert bench.vitals.limit == expected
+    assert bench.stage(1 << 40) == (3 if expected else 0)
+
+
+def test_small_containers_are_shared_too() -> None:
+    assert share_of(64 * MIB, 2) == 16 * MIB
+
+
+def test_cgroup_limits(tmp_path: Path) -> None:
+    own = tmp_path / "cgroup"
+    group = tmp_path / "fs" / "pod" / "box"
+    group.mkdir(parents=True)
+    root = tmp_path / "fs"
+    assert cgroup_limit(root, own) == 0
+    own.write_text("0::/pod/box\n")
+    assert cgroup_limit(root, own) == 0
+    (group / "memory.max").write_text("max\n")
+    assert cgroup_limit(root, own) == 0
+    (group.parent / "memory.max").write_text("1000\n")
+    assert cgroup_limit(root, own) == 1000
+    (group / "memory.max").write_text("900\n")
+    assert cgroup_limit(root, own) == 900
+    old = root / "memory" / "box"
+    old.mkdir(parents=True)
+    own.write_text("5:cpu,memory:/box\n")
+    (old / "memory.limit_in_bytes").write_text("9223372036854771712\n")
+    assert cgroup_limit(root, own) == 0
+    (old / "memory.limit_in_bytes").write_text("800\n")
+    assert cgroup_limit(root, own) == 800
+
+
+def test_measuring_this_process() -> None:
+    before = Statm().rss()
+    assert before > 4 * MIB
+    with mmap.mmap(-1, 32 * MIB) as ballast:  # the allocator may have as much at hand
+        ballast.write(b"x" * (32 * MIB))
+        assert Statm().rss() - before > 24 * MIB
+    assert Statm("/nonexistent").rss() == 0
+    count = descriptor_count()
+    with socket.socket(), socket.socket():
+        assert descriptor_count() == count + 2
+
+
+def test_descriptors_kept_for_everything_else() -> None:
+    import resource
+
+    limit = resource.getrlimit(resource.RLIMIT_NOFILE)[0]
+    assert descriptor_ceiling(0) == limit - limit // 4
+    assert descriptor_ceiling(100) == limit - 100
+    assert descriptor_ceiling(limit * 2) == limit - limit * 3 // 4
