@@ -112,6 +112,7 @@ class FakeTransport:
 
     def write(self, data: bytes) -> None:
         assert isinstance(data, bytes)
+        assert not self.sent_eof, "written behind a FIN"
         if self.is_closing or self.is_lost:
             return
         if not self.is_stalled:
@@ -255,6 +256,10 @@ class Peer:
         """Whether the proxy sent a FIN and still reads."""
         return self.transport.sent_eof and not self.transport.is_closing
 
+    def has_fin(self) -> bool:
+        """Whether the proxy said that it sends no more, and keeps the connection."""
+        return self.transport.sent_eof and not self.transport.is_closing
+
     def is_reset(self) -> bool:
         """Whether the proxy broke the connection off."""
         return self.transport.is_aborted
@@ -280,8 +285,8 @@ class Dial:
         self._filter = network_filter
         self._receiver = receiver
 
-    def connects(self, stalled: bool = False, lost: bool = False) -> Peer:
-        """The connection is there. `stalled`: the upstream takes nothing; `lost`: it is gone before it is told of."""
+    def connects(self, stalled: bool = False, lost: bool = False, greeting: bytes = b"") -> Peer:
+        """The connection is there. `stalled`: the upstream takes nothing. Before it is told of: `lost`, or a `greeting`."""
         talk = self._talk
         peer = Peer(talk, f"upstream {self.address}", self.address.partition(":")[0], 80)
         connection = TcpConnection(talk.numbers.next(), [self._filter], ConnectionOwner(), talk.clock, talk.wheel)
@@ -291,6 +296,8 @@ class Dial:
         talk.do(lambda: connection.connection_made(peer.transport))
         if lost:
             peer.resets()
+        if greeting:
+            peer.sends_whole(greeting)
         talk.do(lambda: self._receiver.on_dialed(connection))
         return peer
 
@@ -372,6 +379,7 @@ class Talk:
             wishes.pop("reason_header", False),
             wishes.pop("stream_idle_timeout", 300.0),
             trusts_peer=wishes.pop("trusts_peer", False),
+            tunnel_idle_timeout=wishes.pop("tunnel_idle_timeout", 600.0),
         )
         assert not wishes, f"unknown wishes {wishes}"
         factory = ProxyFactory(self.runtime, options, fallback)

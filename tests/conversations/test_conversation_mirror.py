@@ -56,6 +56,16 @@ def test_a_copy_goes_beside_the_request_and_its_reply_is_forgotten(start: Start)
     assert talk.reasons() == ["ok", "ok"]
 
 
+def test_a_request_for_a_tunnel_is_not_copied(start: Start) -> None:
+    """A mirror that agreed to it would get a connection that carries nothing, or the client's half of the talk."""
+    talk = start(routes=mirrored())
+    client = talk.connect()
+    client.sends(GET.replace(b"Host", b"Upgrade: websocket\r\nConnection: upgrade\r\nHost"))
+    talk.expect_dial(HOST).receives(GET[:-2] + b"connection: upgrade\r\nupgrade: websocket\r\n\r\n")
+    talk.expect_no_dial()
+    assert talk.mirror_counters() == {}
+
+
 def test_the_reply_does_not_wait_for_the_copy(start: Start) -> None:
     talk = start(routes=mirrored())
     client = talk.connect()
@@ -397,7 +407,7 @@ def test_a_broadcast_request_that_stalls_is_given_up(start: Start) -> None:
 def test_a_copied_head_has_everything_and_is_its_own() -> None:
     head = RequestHead()
     names = [name for name in dir(head) if not name.startswith("_") and not callable(getattr(head, name))]
-    made_of_others = ("method", "path", "query", "host")
+    made_of_others = ("method", "path", "query", "host", "tunnel")
     of_the_body = ("trailers", "body_source", "new_body")
     settable = [name for name in names if name not in made_of_others + of_the_body]
     assert "content_length" in settable

@@ -93,6 +93,10 @@ class Connection(Alarm):
         """Calls the filters' `on_idle` after that time unless set anew; 0 is never."""
         raise NotImplementedError
 
+    def shut_writing(self) -> None:
+        """Sends what is buffered and a FIN; the peer may go on sending. Nothing may be written afterwards."""
+        raise NotImplementedError
+
     def close(self, failure: Failure) -> None:
         """Closes after what is buffered has been sent."""
         raise NotImplementedError

@@ -22,6 +22,9 @@ from pymosn.core.timers import Alarm, TimerWheel
 class StreamReceiver(Alarm):
     """Hears one direction of a stream. Nothing is called after an `end` or a reset.
 
+    A reply with a `raw_tunnel` opens both directions anew: `on_data` brings what comes through the tunnel, and `end` says
+    that this side sends no more while it may still read.
+
     It is an alarm because whoever waits for a message has a deadline for it.
     """
 
@@ -78,7 +81,10 @@ class ResponseReceiver(StreamReceiver):
 
 @mypyc_attr(allow_interpreted_subclasses=True)
 class StreamSender:
-    """Takes one direction of a stream; never raises. What is sent after an `end` or a reset is dropped."""
+    """Takes one direction of a stream; never raises. What is sent after an `end` or a reset is dropped.
+
+    In a tunnel, `send_data` sends bytes as they are, and `end` closes this direction only.
+    """
 
     def send_data(self, data: bytes, end: bool) -> None:
         """Sends the next bytes of the body."""
@@ -134,7 +140,7 @@ class RequestSender(StreamSender):
         raise NotImplementedError
 
     def is_reused(self) -> bool:
-        """Whether the connection has served a request before: it may have been closed under us."""
+        """Whether the connection served a request before and nothing came for this one: it may have been closed under us."""
         raise NotImplementedError
 
     def send_request(self, head: RequestHead, data: bytes, end: bool) -> None:

@@ -15,6 +15,7 @@ from pymosn.config.schema import Http1Settings, ProxyConfig, ProxyFilter
 from pymosn.config.schema import Listener as ListenerConfig
 from pymosn.config.schema.network_filters import PROTOCOLS
 from pymosn.core.counters import DownstreamStats
+from pymosn.core.message import CONNECT, CONNECT_HERE
 from pymosn.filters.protocols import ProtocolLoadError, load_protocol
 from pymosn.network.admission import Admission
 from pymosn.network.listener import ConnectionNumbers, Listener, ListenerDirectory
@@ -190,6 +191,7 @@ class ListenerBuilder:
             config.connection_idle_timeout,
             proxy.detection_timeout,
             http1.trust_forwarded,
+            http1.tunnel_idle_timeout,
         )
 
     def _http1(self, config: ListenerConfig, http1: Http1Settings) -> Http1Options:
@@ -202,6 +204,8 @@ class ListenerBuilder:
             float(http1.body_min_rate),
             http1.max_requests_per_connection,
             self._runtime.load,
+            frozenset([protocol.lower().encode() for protocol in http1.upgrades]),
+            {"terminate": CONNECT_HERE, "forward": CONNECT}.get(http1.connect, b""),
         )
 
     def _protocols(self, proxy: ProxyConfig, path: str) -> list[StreamProtocol]:

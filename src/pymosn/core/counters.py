@@ -157,6 +157,9 @@ class DownstreamStats:
         self.request_reset = group.counter("request_reset")
         self.request_failed = group.counter("request_failed")
         self.request_time = group.histogram("request_time")
+        #: Exchanges that became tunnels (WebSocket, CONNECT); in `request_time` they have the time until their reply.
+        self.tunnel_total = group.counter("tunnel_total")
+        self.tunnel_active = group.gauge("tunnel_active")
         self._status: dict[int, Counter] = {
             code: group.counter(f"request_{code}_total")
             for code in (200, 206, 302, 304, 400, 403, 404, 416, 499, 500, 502, 503, 504)

@@ -81,6 +81,7 @@ RESET_AFTER_RESPONSE: Final = Failure("reset_after_response", 502, FLAG_UPSTREAM
 BAD_RESPONSE: Final = Failure("bad_response", 502, FLAG_UPSTREAM_REMOTE_RESET)
 UPSTREAM_TIMEOUT: Final = Failure("timeout", 504, FLAG_UPSTREAM_TIMEOUT)
 STREAM_IDLE: Final = Failure("stream_idle_timeout", 504, FLAG_UPSTREAM_TIMEOUT)
+TUNNEL_IDLE: Final = Failure("tunnel_idle_timeout", 504, FLAG_UPSTREAM_TIMEOUT)
 LOOP: Final = Failure("loop", 502, FLAG_UPSTREAM_CONNECTION_FAILURE)
 
 # ---- our own side

@@ -15,6 +15,11 @@ from pymosn.core.headers import HeaderError, Headers, encode_name
 #: `content_length` of a message whose length only its end will tell (chunked, HTTP/2 without content-length).
 UNKNOWN_LENGTH: Final[i64] = -1
 
+#: `raw_tunnel` of a CONNECT that is sent on to another proxy, and of one that ends here: its bytes go to the host as such.
+#: Names of protocols to upgrade to are in lower case, so they are never one of these.
+CONNECT: Final = b"CONNECT"
+CONNECT_HERE: Final = b"TCP"
+
 
 #: Bytes of a body that a filter gets at most, unless it asks for more.
 BODY_LIMIT: Final[i64] = 1024 * 1024
@@ -85,6 +90,8 @@ class RequestHead(MessageHead):
     `content_length` is the body's length in bytes, 0 for no body, UNKNOWN_LENGTH when it is not known beforehand.
     `is_rpc`: it is a `RpcRequest`, whose message nothing of HTTP's own concerns. `is_one_way`: nobody waits for a reply.
     `timeout`: the seconds that the message itself gives its receiver, 0 for none.
+    `raw_tunnel`: what the connection shall carry both ways once the reply agrees: the protocol to upgrade to, CONNECT or
+    CONNECT_HERE; empty for an ordinary request.
     """
 
     def __init__(self, headers: Headers | None = None) -> None:
@@ -105,6 +112,7 @@ class RequestHead(MessageHead):
         self.is_rpc: bool = False
         self.is_one_way: bool = False
         self.timeout: float = 0.0
+        self.raw_tunnel: bytes = b""
 
     def copy(self) -> RequestHead:
         """A copy of the head that can be edited by itself; what filters do with the body does not concern it."""
@@ -127,6 +135,7 @@ class RequestHead(MessageHead):
         head.is_rpc = self.is_rpc
         head.is_one_way = self.is_one_way
         head.timeout = self.timeout
+        head.raw_tunnel = self.raw_tunnel
         return head
 
     @property
@@ -136,7 +145,15 @@ class RequestHead(MessageHead):
 
     @method.setter
     def method(self, value: str) -> None:
-        self.raw_method = encode_name(value)
+        raw = encode_name(value)
+        if raw == CONNECT:
+            raise HeaderError("a request cannot be made a CONNECT: its reply would be no reply to what the client asked")
+        self.raw_method = raw
+
+    @property
+    def tunnel(self) -> str:
+        """The protocol that the client asks to upgrade to (`websocket`), `CONNECT` or `TCP` for a CONNECT; mostly empty."""
+        return self.raw_tunnel.decode("ascii")
 
     @property
     def path(self) -> str:
@@ -182,7 +199,8 @@ class ResponseHead(MessageHead):
     """The head of one reply.
 
     `content_length` as in RequestHead; in the reply to a HEAD it is the length that a GET would have told.
-    `keep_alive` is what the upstream said of its own connection.
+    `keep_alive` is what the upstream said of its own connection. `raw_tunnel` as in RequestHead: not empty in the reply that
+    agrees to it, behind which there is no body but the tunnel.
     """
 
     def __init__(self, status: i64 = 200, reason: bytes = b"", headers: Headers | None = None) -> None:
@@ -192,3 +210,4 @@ class ResponseHead(MessageHead):
         self.minor_version: i64 = 1
         self.keep_alive: bool = True
         self.has_date: bool = False
+        self.raw_tunnel: bytes = b""

@@ -304,6 +304,10 @@ class TcpConnection(Connection):
         else:
             self._reset()
 
+    def shut_writing(self) -> None:
+        if self._transport is not None and self._stage == _OPEN:
+            self._transport.write_eof()
+
     def close(self, failure: Failure) -> None:
         if self._stage != _CLOSING:
             self._end(failure)

@@ -8,7 +8,7 @@ from pymosn.api.stream import RequestSender
 from pymosn.core.clock import Clock
 from pymosn.core.failure import OVERFLOW, UPSTREAM_TIMEOUT, Failure
 from pymosn.core.headers import Headers
-from pymosn.core.message import ResponseHead
+from pymosn.core.message import CONNECT_HERE, ResponseHead
 from pymosn.core.timers import TimerWheel
 from pymosn.proxy.filtering import FilteredExchange
 from pymosn.proxy.host_request import BROKEN, NO_VERDICT, HostRequest
@@ -66,6 +66,9 @@ class Attempt(HostRequest):
         """Asks the pool for a stream. `fresh`: on a new connection; `timeout`: seconds until the reply's head, 0 is none."""
         if timeout > 0.0:
             self.limit_time(timeout)
+        exchange = self._exchange
+        if exchange is not None and exchange.request.raw_tunnel == CONNECT_HERE:
+            fresh = True  # it is to carry no HTTP at all
         self._take_stream(protocol, fresh)
 
     def start_again(self, protocol: str, timeout: float, retries: Limits, pause: float) -> None:
@@ -133,6 +136,14 @@ class Attempt(HostRequest):
             self._retries = None
         self._count_end(status)
 
+    def finish_tunnel(self) -> None:
+        """Both sides of the tunnel have ended."""
+        self._end(self._status)
+        sender = self.sender
+        if sender is not None:
+            self.sender = None
+            sender.cancel()
+
     # ---- from the pool and the stream
 
     def on_sender(self, sender: RequestSender) -> None:
@@ -162,12 +173,14 @@ class Attempt(HostRequest):
                 self._wheel.clear(self)
             if end:
                 self._end(self._status)
+            elif head.raw_tunnel:
+                self._tunnel_after = self._clock.now - self._started
             exchange.on_attempt_response(head, data, end)
 
     def on_data(self, data: bytes, end: bool) -> None:
         exchange = self._exchange
         if exchange is not None:
-            if end:
+            if end and self._tunnel_after < 0.0:
                 self._end(self._status)
             exchange.on_attempt_data(data, end)
 

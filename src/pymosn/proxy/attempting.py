@@ -13,7 +13,6 @@ from pymosn.proxy.choosing import NextTry
 from pymosn.proxy.filter_chain import HOST
 from pymosn.proxy.forwarding import add_forwarding_fields, change_request
 from pymosn.proxy.options import ProxyOptions
-from pymosn.proxy.requesting import RequestingExchange
 from pymosn.proxy.retry import (
     IDEMPOTENT,
     UNASKED_TRIES,
@@ -24,13 +23,14 @@ from pymosn.proxy.retry import (
     retries_left,
 )
 from pymosn.proxy.runtime import Runtime
+from pymosn.proxy.tunnelling import TunnellingExchange
 from pymosn.routing.actions import RetryPolicy, Target
 from pymosn.routing.rewrites import RequestChanges, rewrite_host
 from pymosn.upstream.cluster import Cluster, ClusterHost
 from pymosn.upstream.limits import Limits
 
 
-class AttemptingExchange(RequestingExchange):
+class AttemptingExchange(TunnellingExchange):
     """The part of an exchange that deals with hosts: which one, what is sent to it, and whether another one is tried."""
 
     def __init__(self, runtime: Runtime, options: ProxyOptions, sender: ResponseSender) -> None:
@@ -108,6 +108,8 @@ class AttemptingExchange(RequestingExchange):
         add_forwarding_fields(self, self._options, self._runtime.request_ids)
         if self._options.filters.sees_requests:
             self._prepare_body()
+            if self._upstream is None:
+                return False  # it could not be
         if (self._changes is not None or self.own_variables is not None) and not change_request(self, self._changes):
             self.fail(BAD_REWRITE, self.request.path)
             return False
@@ -214,6 +216,9 @@ class AttemptingExchange(RequestingExchange):
         self.take_reply(head, data, end)
 
     def on_alarm(self) -> None:
+        if self._tunnel is not None and self._tunnel.is_open:
+            self.on_tunnel_idle()
+            return
         attempt = self._attempt
         if attempt is not None:
             attempt.on_timeout(self._request_ended and not self._head_sent)

@@ -2,7 +2,8 @@
 
 The life of an exchange reads from top to bottom, and on in other files: here the request comes (`on_request`) and is routed;
 in `attempting` it goes to a host, and perhaps to another one, until a reply comes. How the request's body gets to the
-upstream is in `requesting`; how the reply is sent, and how an exchange ends, in `replying`.
+upstream is in `requesting`; how the reply is sent, and how an exchange ends, in `replying`; what follows a
+reply that opens a tunnel in `tunnelling`.
 """
 
 from __future__ import annotations
@@ -176,7 +177,7 @@ class ProxyExchange(AttemptingExchange):
         if policy is not None:
             self._retry_policy = policy
             self._try_timeout = policy.per_try_timeout
-        if action.mirrors:
+        if action.mirrors and not self.request.raw_tunnel:
             self._mirroring = draw_mirrors(action, self, self._runtime)
         if target.subset is not None:
             self.own_selection().subset = target.subset

@@ -30,6 +30,8 @@ class HostRequest(ResponseReceiver):
         self._started = clock.now
         self._status: i64 = NO_VERDICT
         self._is_admitted = False
+        #: Seconds until the reply that opened a tunnel: that is what says something of the host, not how long it was open.
+        self._tunnel_after = -1.0
         host.stats.request_total.value += 1
         host.stats.request_active.value += 1
         host.cluster_stats.request_total.value += 1
@@ -74,7 +76,7 @@ class HostRequest(ResponseReceiver):
 
     def _count_end(self, status: i64) -> None:
         """It is over: gives back what it had, and tells the host what `status` came, or NO_VERDICT or BROKEN."""
-        seconds = self._clock.now - self._started
+        seconds = self._clock.now - self._started if self._tunnel_after < 0.0 else self._tunnel_after
         if self._is_admitted:
             self._is_admitted = False
             self.host.end_request()
@@ -84,12 +86,7 @@ class HostRequest(ResponseReceiver):
         stats.request_active.value -= 1
         stats.request_duration.record(seconds)
         cluster = self.host.cluster_stats
-        if self.sender is not None:
-            read = stats.bytes_read.value
-            written = stats.bytes_written.value
-            self.sender.connection().count_into(stats.bytes_read, stats.bytes_written)
-            cluster.bytes_read.value += stats.bytes_read.value - read
-            cluster.bytes_written.value += stats.bytes_written.value - written
+        self.count_bytes()
         cluster.request_active.value -= 1
         cluster.request_duration.record(seconds)
         if 0 < status < 500:
@@ -98,3 +95,14 @@ class HostRequest(ResponseReceiver):
         else:
             stats.response_failed.value += 1
             cluster.response_failed.value += 1
+
+    def count_bytes(self) -> None:
+        """Adds what went over the connection to the counters of host and cluster."""
+        if self.sender is not None:
+            stats = self.host.stats
+            cluster = self.host.cluster_stats
+            read = stats.bytes_read.value
+            written = stats.bytes_written.value
+            self.sender.connection().count_into(stats.bytes_read, stats.bytes_written)
+            cluster.bytes_read.value += stats.bytes_read.value - read
+            cluster.bytes_written.value += stats.bytes_written.value - written

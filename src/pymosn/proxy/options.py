@@ -28,6 +28,7 @@ class ProxyOptions:
         idle_timeout: float = 90.0,
         detection_timeout: float = 15.0,
         trusts_peer: bool = False,
+        tunnel_idle_timeout: float = 600.0,
     ) -> None:
         """`protocols`: in the order in which they are tried; `protocol_options`: by protocol name.
 
@@ -36,6 +37,7 @@ class ProxyOptions:
 
         `stream_idle_timeout`: seconds without a byte either way after which an exchange whose reply has begun is given up.
         `trusts_peer`: whether a client's x-mosn-* fields are passed on.
+        `tunnel_idle_timeout`: the same for a tunnel.
         """
         self.listener_name = listener_name
         self.protocols = protocols
@@ -51,6 +53,7 @@ class ProxyOptions:
         self.idle_timeout = idle_timeout
         self.detection_timeout = detection_timeout
         self.trusts_peer = trusts_peer
+        self.tunnel_idle_timeout = tunnel_idle_timeout
 
     def for_protocol(self, name: str) -> ProxyOptions:
         """The same for the exchanges of one protocol: without the filters that do not want to see them."""
@@ -72,4 +75,5 @@ class ProxyOptions:
             self.idle_timeout,
             self.detection_timeout,
             self.trusts_peer,
+            self.tunnel_idle_timeout,
         )

@@ -32,6 +32,15 @@ from pymosn.proxy.runtime import Runtime
 CHAIN_BROKE: Final = (FILTER_ERROR, FILTER_TIMEOUT)
 
 
+class Tunnel:
+    """Where a tunnel stands: whether its reply has been sent, and which side has said that it sends no more."""
+
+    def __init__(self) -> None:
+        self.is_open = False
+        self.client_ended = False
+        self.upstream_ended = False
+
+
 class ReplyingExchange(AttemptOwner):
     """The part of an exchange that deals with its reply and its end."""
 
@@ -53,11 +62,27 @@ class ReplyingExchange(AttemptOwner):
         self._stream: ReplyStream | None = None
         # A try whose host is chosen and shown to filters.
         self._next: NextTry | None = None
+        #: The upstream agreed to one: there is no body but this.
+        self._tunnel: Tunnel | None = None
 
         self.started = runtime.clock.now
         options.stats.request_total.value += 1
         options.stats.request_active.value += 1
         options.filters.in_use += 1
+
+    # ---- what the exchange does when the reply opens a tunnel
+
+    def open_tunnel(self, head: ResponseHead) -> None:
+        """The filters let the reply pass that opens the tunnel."""
+        raise NotImplementedError
+
+    def on_client_bytes(self, tunnel: Tunnel, data: bytes, end: bool) -> None:
+        """The client sent `data` through the tunnel; `end`: it sends no more."""
+        raise NotImplementedError
+
+    def on_upstream_bytes(self, tunnel: Tunnel, data: bytes, end: bool) -> None:
+        """The upstream sent `data` through the tunnel; `end`: it sends no more."""
+        raise NotImplementedError
 
     # ---- the reply
 
@@ -71,6 +96,8 @@ class ReplyingExchange(AttemptOwner):
         self._reply_end = end
         if end:
             self._forget_upstream()
+        elif head.raw_tunnel:
+            self._tunnel = Tunnel()
         filters = self._options.filters
         if filters.may_read:
             head.body_source = ResponseBody(self)
@@ -82,6 +109,9 @@ class ReplyingExchange(AttemptOwner):
     def _send_head(self) -> None:
         head = self.response
         assert head is not None
+        if head.status < 200 or self._tunnel is not None:
+            self.open_tunnel(head)
+            return
         if not head.has_date and not self.request.is_rpc:
             head.headers.block = head.headers.block + self._runtime.dates.line()
         if head.new_body is not None:
@@ -146,6 +176,9 @@ class ReplyingExchange(AttemptOwner):
         return filtered
 
     def on_attempt_data(self, data: bytes, end: bool) -> None:
+        if self._tunnel is not None:
+            self.on_upstream_bytes(self._tunnel, data, end)
+            return
         if end:
             self._forget_upstream()
         if not self._head_sent:
@@ -226,6 +259,8 @@ class ReplyingExchange(AttemptOwner):
         assert head is not None
         if head.new_body is not None:
             return head.new_body
+        if self._tunnel is not None:
+            return b""  # what follows is no body
         if self._head_sent or self._stream is not None:
             raise RuntimeError("the reply's body cannot be read as a whole: it is sent as it comes")
         if head.content_length > limit and not self._reply_end:
@@ -281,6 +316,7 @@ class ReplyingExchange(AttemptOwner):
         self._reply_data = head.payload if isinstance(head, RpcReply) else local_body(self.request, head, body)
         self._reply_end = self._stream is None
         self._reply_trailers = None
+        self._tunnel = None
 
     def _reply_local(self, body: bytes) -> None:
         self._take_local(body)
@@ -392,7 +428,11 @@ class ReplyingExchange(AttemptOwner):
         stats = self._options.stats
         stats.request_active.value -= 1
         self.connection.count_into(stats.bytes_read, stats.bytes_written)
-        stats.request_time.record(self.finished - self.started)
+        if self._tunnel is not None and self._tunnel.is_open:
+            stats.tunnel_active.value -= 1
+            stats.request_time.record(self.response_received - self.started)
+        else:
+            stats.request_time.record(self.finished - self.started)
         failure = self.failure
         if self.response is not None:
             stats.count_status(self.response.status)

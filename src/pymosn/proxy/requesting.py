@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from pymosn.api.stream import RequestSender, ResponseSender
-from pymosn.core.failure import BODY_TOO_LARGE
+from pymosn.core.failure import BODY_TOO_LARGE, FILTER_ERROR
 from pymosn.core.headers import Headers
-from pymosn.core.message import UNKNOWN_LENGTH, BodyTooLarge, ResponseHead
+from pymosn.core.message import CONNECT, UNKNOWN_LENGTH, BodyTooLarge, ResponseHead
 from pymosn.proxy.bodies import Reading
 from pymosn.proxy.filter_chain import any_changes_length
 from pymosn.proxy.options import ProxyOptions
@@ -39,6 +39,9 @@ class RequestingExchange(ReplyingExchange):
 
     def on_data(self, data: bytes, end: bool) -> None:
         if self._is_over or self._drops_request:
+            return
+        if self._tunnel is not None:
+            self.on_client_bytes(self._tunnel, data, end)
             return
         self.bytes_received += len(data)
         if end:
@@ -173,7 +176,11 @@ class RequestingExchange(ReplyingExchange):
         head = self.request
         filters = self.who_sees_body(self._options.filters.request_body)
         if head.new_body is not None:
+            if head.raw_method == CONNECT:
+                self.fail(FILTER_ERROR, "a filter gave a body to a CONNECT")
+                return
             if not head.is_rpc:
+                head.raw_tunnel = b""  # a request with content asks for none
                 head.headers.remove_raw(b"expect")
             self._held = [head.new_body]
             self._drops_request = not self._request_ended

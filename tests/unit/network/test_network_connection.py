@@ -168,6 +168,19 @@ def test_small_parts_are_joined_and_large_ones_are_not() -> None:
     assert bench.connection.bytes_written == 3 + len(large)
 
 
+def test_half_a_close() -> None:
+    bench = Bench()
+    connection = bench.connection
+    connection.write(b"last words")
+    connection.shut_writing()
+    assert bench.transport.calls == [b"last words", "eof"]
+    connection.data_received(b"the peer goes on")
+    assert bench.logs[0][-1] == b"the peer goes on"
+    connection.close(CLOSED_LOCALLY)
+    connection.shut_writing()
+    assert bench.transport.calls[2:] == ["close"]
+
+
 def test_pauses_are_counted() -> None:
     bench = Bench()
     for call in (bench.connection.pause_reading, bench.connection.resume_reading):

@@ -327,3 +327,30 @@ def test_drain_and_abort_reach_every_connection() -> None:
         place.listener.stop_accepting()
 
     run(test)
+
+
+def test_half_a_close_sends_all_and_goes_on_reading() -> None:
+    async def test() -> None:
+        ears = Ears()
+        place = Place(ears)
+        await place.listener.start(place.socket)
+        reader, writer = await asyncio.open_connection("127.0.0.1", place.port)
+        writer.write(b"a")
+        while not ears.made or b"a" not in ears.made[0].events:
+            await asyncio.sleep(0)
+        served = ears.made[0].connection
+        large = b"x" * 5_000_000  # more than the socket takes at once
+        served.write(large)
+        served.shut_writing()
+        assert await reader.read() == large
+        writer.write(b"b")
+        while b"b" not in ears.made[0].events:
+            await asyncio.sleep(0)
+        writer.close()
+        while "eof" not in ears.made[0].events:
+            await asyncio.sleep(0)
+        served.close(CLOSED_LOCALLY)
+        await ears.made[0].closed.wait()
+        place.listener.stop_accepting()
+
+    run(test)

@@ -9,6 +9,7 @@ from pymosn.config.guess import closest
 from pymosn.config.schema import (
     ConnectionManagerFilter,
     FilterChain,
+    Http1Settings,
     Listener,
     ProxyConfig,
     ProxyFilter,
@@ -21,9 +22,11 @@ from pymosn.config.schema.stream_filters import (
     NO_OP_STREAM_FILTERS,
     STREAM_FILTERS,
 )
+from pymosn.core.headers import is_token
 from pymosn.filters.protocols import installed_protocols
 from pymosn.stream.registry import protocols
 
+CONNECT_MODES: Final = ("off", "terminate", "forward")
 ON_ERROR: Final = (FAIL, SKIP)
 BUILT_PROTOCOLS: Final = frozenset(protocols().names())
 _NOT_BUILT: Final = "known MOSN filter, not built in pymosn yet: refusing to let traffic pass without it"
@@ -53,12 +56,26 @@ def _check_proxy(proxy: ProxyConfig, path: str, report: Report, tables: Collecti
     if proxy.fallback_for_unknown_protocol:
         problem = "has no effect: there is no network filter behind the proxy that could take over"
         report.warning(f"{path}.fallback_for_unknown_protocol", problem)
+    _check_tunnels(proxy.extend_config.Http1, f"{path}.extend_config.Http1", report)
     name = proxy.router_config_name
     if not name:
         report.error(f"{path}.router_config_name", "a proxy needs a router table; MOSN would answer 404")
     elif name not in tables:
         message = "there is no router table of this name; MOSN would answer 404"
         report.error(f"{path}.router_config_name", message, name, closest(name, tables))
+
+
+def _check_tunnels(http1: Http1Settings, path: str, report: Report) -> None:
+    for i, name in enumerate(http1.upgrades):
+        protocol, slash, version = name.encode().partition(b"/")
+        if name.lower() in ("h2c", "h2", "http") or name.lower().startswith("http/"):
+            message = "HTTP in a tunnel would pass the proxy's routes and filters by"
+            report.error(f"{path}.upgrades[{i}]", message, name)
+        elif not is_token(protocol) or (slash and not is_token(version)):
+            report.error(f"{path}.upgrades[{i}]", "not the name of a protocol, such as websocket", name)
+    if http1.connect not in CONNECT_MODES:
+        hint = closest(http1.connect, CONNECT_MODES)
+        report.error(f"{path}.connect", f"must be one of {', '.join(CONNECT_MODES)}", http1.connect, hint)
 
 
 def _check_protocols(proxy: ProxyConfig, path: str, report: Report) -> None:

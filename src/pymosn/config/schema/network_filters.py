@@ -39,6 +39,13 @@ class Http1Settings(Block, kw_only=True):
     ] = 100
     max_requests_per_connection: Annotated[Unsigned, own("0 means no limit; the last reply says `connection: close`")] = 0
     stream_idle_timeout: Annotated[Duration, own("longest time without progress of an exchange")] = 300.0
+    upgrades: Annotated[
+        list[str], own("protocols that clients may upgrade to; a request for any other is served as if it had not asked")
+    ] = msgspec.field(default_factory=lambda: ["websocket"])
+    connect: Annotated[
+        str, own("CONNECT: `off` is 405, `terminate` a TCP tunnel to the cluster's host, `forward` passes it on to a proxy")
+    ] = "off"
+    tunnel_idle_timeout: Annotated[Duration, own("longest silence of an upgraded connection or a CONNECT")] = 600.0
     x_forwarded: Annotated[bool, own("append X-Forwarded-For and set X-Forwarded-Proto")] = True
     x_request_id: Annotated[bool, own("make X-Request-Id when the request has none")] = True
     reason_header: Annotated[bool, own("put the fault's word into x-pymosn-reason of local replies")] = False

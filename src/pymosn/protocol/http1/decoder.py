@@ -36,12 +36,14 @@ class Http1Decoder(BodyDecoder):
         self._rewrites_length: bool = False
         self._codings: i64 = 0
         self._options: bytes = b""
+        self._upgrade: bytes = b""
 
     def _reset_head(self) -> None:
         self._length = -1
         self._rewrites_length = False
         self._codings = 0
         self._options = b""
+        self._upgrade = b""
 
     # ---- the field section
 
@@ -144,6 +146,9 @@ class Http1Decoder(BodyDecoder):
     def _take_field(self, kind: i64, value: bytes) -> bool:
         """Notes one of the known fields; says whether its line is not passed on as it is."""
         if kind >= fields.HOP_BY_HOP:
+            if kind == fields.UPGRADE:
+                # A second line makes a list, and a list is no one protocol.
+                self._upgrade = self._upgrade + b"," + value if self._upgrade else value
             return True
         if kind == fields.CONTENT_LENGTH:
             if self._is_strict:

@@ -8,7 +8,7 @@ from typing import Final
 from mypy_extensions import i64
 
 from pymosn.core.headers import Headers
-from pymosn.core.message import RequestHead, ResponseHead
+from pymosn.core.message import CONNECT, RequestHead, ResponseHead
 
 LAST_CHUNK: Final = b"0\r\n\r\n"
 CRLF: Final = b"\r\n"
@@ -28,6 +28,8 @@ def status_line(status: i64, reason: bytes) -> bytes:
 
 def encode_request(head: RequestHead) -> list[bytes]:
     """The head of a request, up to and with the empty line, in parts."""
+    if head.raw_tunnel:
+        return _encode_asking(head)
     parts = [head.raw_method, b" ", head.raw_path]
     if head.raw_query is not None:
         parts.append(b"?")
@@ -40,6 +42,25 @@ def encode_request(head: RequestHead) -> list[bytes]:
         parts.append(b"transfer-encoding: chunked\r\n")
     parts.append(CRLF)
     return parts
+
+
+def _encode_asking(head: RequestHead) -> list[bytes]:
+    """The head of a request for a tunnel. It has no content and wants no trailers."""
+    if head.raw_tunnel == CONNECT:
+        return [b"CONNECT ", head.raw_host, b" HTTP/1.1\r\n", head.headers.block, CRLF]
+    target = head.raw_path if head.raw_query is None else head.raw_path + b"?" + head.raw_query
+    return [head.raw_method, b" ", target, b" HTTP/1.1\r\n", head.headers.block, _switching(head.raw_tunnel), CRLF]
+
+
+def encode_agreement(head: ResponseHead) -> list[bytes]:
+    """The head of the reply that opens a tunnel: a 101, or the 2xx to a CONNECT, which says nothing of a body."""
+    fields = _switching(head.raw_tunnel) if head.status == 101 else b""
+    return [status_line(head.status, head.raw_reason), head.headers.block, fields, CRLF]
+
+
+def _switching(protocol: bytes) -> bytes:
+    """The fields of this hop that ask to switch, and that agree to it (RFC 9110 section 7.8)."""
+    return b"connection: upgrade\r\nupgrade: " + protocol + CRLF
 
 
 def encode_chunk(data: bytes, end: bool) -> list[bytes]:

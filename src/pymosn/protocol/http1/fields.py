@@ -25,6 +25,7 @@ TRY_TIMEOUT: Final[i64] = 12
 CLAIM: Final[i64] = 13
 #: Numbers from here on: fields of this hop alone, which are not forwarded (RFC 9110 section 7.6.1).
 HOP_BY_HOP: Final[i64] = 14
+UPGRADE: Final[i64] = 15
 
 _NAMES: Final[list[bytes]] = [
     b"",

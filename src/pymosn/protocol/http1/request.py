@@ -20,12 +20,12 @@ from pymosn.core.failure import (
     TARGET_TOO_LONG,
 )
 from pymosn.core.headers import Headers
-from pymosn.core.message import UNKNOWN_LENGTH, RequestHead
+from pymosn.core.message import CONNECT, UNKNOWN_LENGTH, RequestHead
 from pymosn.protocol.http1 import fields
 from pymosn.protocol.http1.body import CHUNKED, LENGTH, NO_BODY, Http1Limits
 from pymosn.protocol.http1.decoder import Http1Decoder
 from pymosn.protocol.http1.policy import STRICT, Http1Policy
-from pymosn.protocol.http1.rules import CR, LF, SP, is_digit
+from pymosn.protocol.http1.rules import CR, LF, SP, is_digit, upgrade_protocol
 from pymosn.protocol.http1.target import is_host, is_lenient_host, normalize_path
 
 SLASH: Final[i64] = 47
@@ -37,10 +37,15 @@ MAX_METHOD: Final[i64] = 32
 
 
 class RequestDecoder(Http1Decoder):
-    """Decodes the requests of one connection. After HEAD, `head` is the request's."""
+    """Decodes the requests of one connection. After HEAD, `head` is the request's.
 
-    def __init__(self, limits: Http1Limits, policy: Http1Policy = STRICT) -> None:
+    `raw_tunnel` of a head is any protocol that the client may ask to upgrade to: whether it gets it is not decided here.
+    """
+
+    def __init__(self, limits: Http1Limits, policy: Http1Policy = STRICT, connect: bytes = b"") -> None:
+        """`connect`: the `raw_tunnel` of a CONNECT; empty where none is allowed."""
         super().__init__(limits, policy)
+        self._connect = connect
         self.head: RequestHead = RequestHead()
         self._has_host: bool = False
         #: The target is a whole URI, so its authority is the host, whatever the Host field says (RFC 9112 section 3.2.2).
@@ -163,12 +168,13 @@ class RequestDecoder(Http1Decoder):
     def _take_target(self, start: i64, query: i64, end: i64, odd: bool) -> None:
         buffer = self._buffer
         head = self.head
+        if head.raw_method == CONNECT:
+            self._take_authority(buffer[start:end])
+            return
         if query >= 0:
             head.raw_query = buffer[query + 1 : end]
             end = query
         path = buffer[start:end]
-        if head.raw_method == b"CONNECT":
-            raise ProtocolError(CONNECT_NOT_ALLOWED, "CONNECT is not allowed on this listener")
         if buffer[start] != SLASH:
             if path == b"*" and query < 0 and head.raw_method == b"OPTIONS":
                 head.raw_path = path
@@ -196,6 +202,18 @@ class RequestDecoder(Http1Decoder):
         self.head.raw_host = authority.lower()
         self._target_has_host = True
         return slash + path
+
+    def _take_authority(self, target: bytes) -> None:
+        """The target of a CONNECT: host and port, whatever the Host field says (RFC 9112 section 3.2.3)."""
+        if not self._connect:
+            raise ProtocolError(CONNECT_NOT_ALLOWED, "CONNECT is not allowed on this listener")
+        if not is_host(target) or not is_digit(target[len(target) - 1]) or target.rfind(b":") <= target.rfind(b"]"):
+            raise ProtocolError(BAD_TARGET, "target of a CONNECT is not a host with a port")
+        head = self.head
+        head.raw_host = target.lower()
+        head.raw_path = b"/"
+        head.raw_tunnel = self._connect
+        self._target_has_host = True
 
     def _is_host(self, value: bytes) -> bool:
         return is_host(value) if self._is_strict else is_lenient_host(value)
@@ -263,7 +281,24 @@ class RequestDecoder(Http1Decoder):
             self._check_body_size(self._length)
             head.content_length = self._length
             framing = LENGTH
+        if head.raw_tunnel and framing != NO_BODY:
+            raise ProtocolError(BAD_FRAMING, "CONNECT with content")
+        if self._upgrade and framing == NO_BODY:
+            self._take_upgrade(head)
         return self._begin_body(framing, self._length)
+
+    def _take_upgrade(self, head: RequestHead) -> None:
+        """Notes what the client may ask to upgrade to; anything else is an ordinary request (RFC 9110 section 7.8).
+
+        No HTTP/1.0, no content, and no method for which a 101 would be no whole answer; WebSocket wants a GET (RFC 6455
+        section 4.1).
+        """
+        method = head.raw_method
+        if head.minor_version == 0 or head.expects_continue or head.raw_tunnel:
+            return
+        protocol = upgrade_protocol(self._upgrade, self._options)
+        if method == b"GET" or (method == b"POST" and protocol != b"websocket"):
+            head.raw_tunnel = protocol
 
     def _take_options(self, head: RequestHead) -> None:
         head.keep_alive = self._finish_fields(head.headers, head.minor_version)

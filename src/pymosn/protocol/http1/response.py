@@ -10,33 +10,44 @@ from pymosn.api.protocol import DATA, HEAD, NEED_MORE, ProtocolError
 from pymosn.core.chars import FIELD_VALUE
 from pymosn.core.failure import BAD_RESPONSE
 from pymosn.core.headers import Headers
-from pymosn.core.message import ResponseHead
+from pymosn.core.message import CONNECT, ResponseHead
 from pymosn.protocol.http1 import fields
 from pymosn.protocol.http1.body import AT_HEAD, CHUNKED, CLOSE, LENGTH, NO_BODY, UNTIL_CLOSE, Http1Limits
 from pymosn.protocol.http1.decoder import Http1Decoder
 from pymosn.protocol.http1.policy import STRICT
-from pymosn.protocol.http1.rules import CR, LF, SP
+from pymosn.protocol.http1.rules import CR, LF, SP, upgrade_protocol
 
 #: Interim replies that one request may get; an upstream that sends more is refused.
 MAX_INTERIM: Final[i64] = 100
+#: Bytes that they may have together.
+MAX_INTERIM_SIZE: Final[i64] = 64 * 1024
 
 
 class ResponseDecoder(Http1Decoder):
     """Decodes the replies of one upstream connection.
 
-    `expect` must be called for each request that is sent. After HEAD with a 1xx `head`, the same message goes on.
+    `expect` must be called for each request that is sent. After HEAD with a 1xx `head`, the same message goes on. After one
+    with a `raw_tunnel`, DATA is what came through the tunnel, which has no end of its own.
     """
 
     def __init__(self, limits: Http1Limits) -> None:
         super().__init__(limits, STRICT)
         self.head: ResponseHead = ResponseHead()
         self._to_head: bool = False
+        self._tunnel: bytes = b""
         self._interim: i64 = 0
+        self._interim_size: i64 = 0
 
-    def expect(self, method: bytes) -> None:
-        """The next reply answers a request with `method`."""
+    def expect(self, method: bytes, tunnel: bytes = b"") -> None:
+        """The next reply answers a request with `method`, which asked for `tunnel` (`RequestHead.raw_tunnel`)."""
         self._to_head = method == b"HEAD"
+        self._tunnel = tunnel
         self._interim = 0
+        self._interim_size = 0
+
+    def begin_tunnel(self) -> None:
+        """Nothing is asked: what comes is a tunnel's from the first byte on."""
+        self._stage = UNTIL_CLOSE
 
     def finish(self) -> bool:
         """The upstream closed: whether that completes the reply (only a body that ends with the connection)."""
@@ -66,6 +77,8 @@ class ResponseDecoder(Http1Decoder):
             raise ProtocolError(BAD_RESPONSE, "head of the reply is too large")
         self._at = after
         self._scanned = 0
+        if self.head.status < 200:
+            self._interim_size += after - start
         return self._finish_head()
 
     def _scan_status_line(self, start: i64) -> i64:
@@ -118,6 +131,8 @@ class ResponseDecoder(Http1Decoder):
     def _finish_head(self) -> i64:
         head = self.head
         head.keep_alive = self._finish_fields(head.headers, head.minor_version)
+        if self._tunnel == CONNECT and 200 <= head.status < 300:
+            return self._begin_tunnel(head)
         if self._codings > 0 and (self._length >= 0 or head.minor_version == 0):
             raise ProtocolError(BAD_RESPONSE, "transfer-encoding beside content-length or in HTTP/1.0")
         if head.status < 200:
@@ -126,16 +141,26 @@ class ResponseDecoder(Http1Decoder):
 
     def _finish_interim(self, head: ResponseHead) -> i64:
         self._interim += 1
-        if head.status == 101:
-            raise ProtocolError(BAD_RESPONSE, "switching protocols was not asked for")
-        if self._interim > MAX_INTERIM:
+        if self._interim > MAX_INTERIM or self._interim_size > MAX_INTERIM_SIZE:
             raise ProtocolError(BAD_RESPONSE, "too many interim replies")
         if self._codings > 0 or self._length > 0:
             raise ProtocolError(BAD_RESPONSE, "interim reply with a body")
         if self._length == 0:
             head.headers.remove_raw(b"content-length")
+        if head.status == 101:
+            agreed = upgrade_protocol(self._upgrade, self._options)
+            if not self._tunnel or head.minor_version == 0 or agreed != self._tunnel:
+                raise ProtocolError(BAD_RESPONSE, "switching to this protocol was not asked for")
+            return self._begin_tunnel(head)
         self._compact()
         return HEAD
+
+    def _begin_tunnel(self, head: ResponseHead) -> i64:
+        """All that follows is the tunnel's, whatever the head says of a body (RFC 9110 sections 7.8 and 9.3.6)."""
+        head.headers.remove_raw(b"content-length")
+        head.raw_tunnel = self._tunnel
+        head.keep_alive = False
+        return self._begin_body(CLOSE, 0)
 
     def _framing(self, head: ResponseHead) -> i64:
         """How the body is framed (RFC 9112 section 6.3)."""

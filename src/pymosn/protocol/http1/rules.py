@@ -9,7 +9,7 @@ from mypy_extensions import i64
 from pymosn.api.protocol import ProtocolError
 from pymosn.core.chars import FIELD_VALUE, TOKEN
 from pymosn.core.failure import BAD_BODY, BAD_FRAMING, UNKNOWN_TRANSFER_CODING, Failure
-from pymosn.core.headers import Headers
+from pymosn.core.headers import Headers, is_token
 from pymosn.protocol.http1.fields import may_trail
 
 CR: Final[i64] = 13
@@ -69,6 +69,18 @@ def check_coding(value: bytes) -> None:
 def is_digit(byte: i64) -> bool:
     """Whether `byte` is a decimal digit."""
     return 48 <= byte <= 57
+
+
+def upgrade_protocol(value: bytes, options: bytes) -> bytes:
+    """The one protocol that an Upgrade field names and the Connection fields' `options` confirm, in lower case; or empty.
+
+    RFC 9110 section 7.8. Lists are not taken up: their first name may be one that nobody here allows.
+    """
+    protocol = value.strip(b" \t").lower()
+    if b"upgrade" not in [option.strip(b" \t") for option in options.split(b",")]:
+        return b""
+    name, slash, version = protocol.partition(b"/")
+    return protocol if is_token(name) and (not slash or is_token(version)) else b""
 
 
 def hex_digit(byte: i64) -> i64:

@@ -19,7 +19,7 @@ from pymosn.core.failure import (
     Failure,
 )
 from pymosn.core.headers import Headers
-from pymosn.core.message import RequestHead
+from pymosn.core.message import CONNECT_HERE, RequestHead, ResponseHead
 from pymosn.protocol.http1.decoder import Http1Limits
 from pymosn.protocol.http1.encoder import LAST_CHUNK, encode_chunk, encode_request, encode_trailers
 from pymosn.protocol.http1.response import ResponseDecoder
@@ -54,19 +54,37 @@ class Http1Client(NetworkFilter):
         self.served += 1
         return stream
 
+    def refuse_early_bytes(self) -> None:
+        """What came before anything was asked is a tunnel's, or else nothing that can be answered with."""
+        if self._decoder.has_buffered():
+            self._break_off(BAD_RESPONSE, "bytes before the request")
+
     def expect(self, method: bytes) -> None:
         """A request with `method` is being sent."""
         self._decoder.expect(method)
+
+    def expect_tunnel(self, head: RequestHead) -> None:
+        """A request that asks for a tunnel is being sent."""
+        self._decoder.expect(head.raw_method, head.raw_tunnel)
+
+    def begin_tunnel(self, stream: Http1ClientStream) -> None:
+        """The connection, which has carried nothing yet, is the tunnel of a CONNECT that ends here."""
+        head = ResponseHead(200, b"Connection established")
+        head.raw_tunnel = CONNECT_HERE
+        self._decoder.begin_tunnel()
+        stream.begin_tunnel()
+        stream.receiver.on_response(head, self._decoder.take_rest(), False)
 
     def on_connection(self, connection: Connection) -> None:
         self.connection = connection
 
     def on_data(self, data: bytes) -> bool:
-        if self._stream is None:
+        if self._stream is None and self.is_counted:
             # Nobody asked: a reply to nothing would become the reply to the next request.
             self._pool.forget(self)
             self.connection.abort(BAD_RESPONSE)
             return STOP
+        # The dial may not have been told of yet: a server that speaks first, behind a CONNECT, must be heard.
         self._decoder.feed(data)
         try:
             self._pull()
@@ -86,7 +104,10 @@ class Http1Client(NetworkFilter):
             receiver = stream.receiver
             if found == HEAD:
                 head = decoder.head
-                if head.status < 200:
+                if head.raw_tunnel:
+                    stream.begin_tunnel()
+                elif head.status < 200:
+                    stream.is_heard = True
                     receiver.on_informational(head)
                     continue
                 stream.reply_began = True
@@ -127,13 +148,20 @@ class Http1Client(NetworkFilter):
             stream.detach().on_reset(failure)
 
     def cancel(self, stream: Http1ClientStream) -> None:
-        """The exchange of `stream` is over before its reply is."""
+        """The exchange of `stream` is over: before its reply is, or with its tunnel."""
         if self._stream is stream:
             self._stream = None
             self._pool.forget(self)
-            self.connection.abort(CLOSED_LOCALLY)
+            if stream.is_tunnel and stream.request_ended:
+                self.connection.close(CLOSED_LOCALLY)
+            else:
+                self.connection.abort(CLOSED_LOCALLY)
 
     def on_eof(self) -> None:
+        stream = self._stream
+        if stream is not None and stream.is_tunnel:
+            stream.receiver.on_data(b"", True)
+            return
         self._pool.forget(self)
         self._on_end(self._decoder.finish())
         self.connection.close(CLOSED_LOCALLY)
@@ -147,6 +175,8 @@ class Http1Client(NetworkFilter):
         if stream is None:
             return
         self._stream = None
+        if self._decoder.has_buffered():
+            stream.is_heard = True
         receiver = stream.detach()
         if completes_reply:
             receiver.on_data(b"", True)
@@ -174,6 +204,9 @@ class Http1ClientStream(RequestSender):
         self.reply_began = False
         self.keeps_alive = True
         self.request_ended = False
+        self.is_tunnel = False
+        #: The upstream has begun to answer, be it with a 1xx: it has the request.
+        self.is_heard = False
         self._client: Http1Client = client
         self._connection: Connection = client.connection
         self._is_reused = is_reused
@@ -182,6 +215,12 @@ class Http1ClientStream(RequestSender):
         self._passes_trailers = False
         self._is_attached = True
         self._pauses: i64 = 0
+
+    def begin_tunnel(self) -> None:
+        """The connection carries no HTTP any more, and what is sent from here on is the tunnel's."""
+        self.is_tunnel = True
+        self.reply_began = True
+        self.request_ended = False
 
     def detach(self) -> ResponseReceiver:
         """The reply is complete or broken off: the connection is no longer this stream's. Gives who is to hear the last."""
@@ -198,10 +237,13 @@ class Http1ClientStream(RequestSender):
         return self._connection
 
     def is_reused(self) -> bool:
-        return self._is_reused
+        return self._is_reused and not self.is_heard
 
     def send_request(self, head: RequestHead, data: bytes, end: bool) -> None:
         if not self._is_attached:
+            return
+        if head.raw_tunnel:
+            self._ask(head)
             return
         self._client.expect(head.raw_method)
         self._is_chunked = head.content_length < 0
@@ -214,6 +256,15 @@ class Http1ClientStream(RequestSender):
             parts.append(data)
         self._connection.write_parts(parts)
 
+    def _ask(self, head: RequestHead) -> None:
+        """Asks for a tunnel; no content comes with that."""
+        self.request_ended = True
+        if head.raw_tunnel == CONNECT_HERE:
+            self._client.begin_tunnel(self)
+        else:
+            self._client.expect_tunnel(head)
+            self._connection.write_parts(encode_request(head))
+
     def send_data(self, data: bytes, end: bool) -> None:
         if not self._is_attached or self.request_ended:
             return
@@ -222,6 +273,8 @@ class Http1ClientStream(RequestSender):
             self._connection.write_parts(encode_chunk(data, end))
         elif data:
             self._connection.write(data)
+        if end and self.is_tunnel:
+            self._connection.shut_writing()
 
     def send_trailers(self, trailers: Headers) -> None:
         if not self._is_attached or self.request_ended:
@@ -311,6 +364,7 @@ class Http1Pool(ConnectionPool):
             self.put_back(client)
         else:
             receiver.on_sender(client.open_stream(receiver))
+        client.refuse_early_bytes()
 
     def on_dial_failed(self, dial: _Dial, failure: Failure) -> None:
         """A connection could not be opened."""

@@ -15,7 +15,8 @@ class Http1Options:
     `idle_timeout`: between requests. `header_timeout`: from the first byte of a head to its end. `body_timeout`: the longest
     silence while a request body is awaited. `body_min_rate`: bytes per second that must come of a body, on average over each
     `body_timeout`; 0 is no such limit. `max_requests`: of one connection; 0 is no limit. `load`: the worker's.
-    `policy`: what is forgiven.
+    `policy`: what is forgiven. `upgrades`: protocols, in lower case, that a client may upgrade to; a request for any other
+    is served as if it had not asked. `connect`: the `raw_tunnel` of a CONNECT, empty where none is allowed.
     """
 
     def __init__(
@@ -28,6 +29,8 @@ class Http1Options:
         body_min_rate: float = 100.0,
         max_requests: i64 = 0,
         load: Load | None = None,
+        upgrades: frozenset[bytes] = frozenset((b"websocket",)),
+        connect: bytes = b"",
     ) -> None:
         self.limits = Http1Limits() if limits is None else limits
         self.policy = policy
@@ -37,3 +40,5 @@ class Http1Options:
         self.body_min_rate = body_min_rate
         self.max_requests: i64 = max_requests
         self.load = Load() if load is None else load
+        self.upgrades = upgrades
+        self.connect = connect

@@ -15,6 +15,7 @@ from pymosn.core.failure import (
     CLIENT_WRITE_TIMEOUT,
     CLOSED_BY_PEER,
     CLOSED_LOCALLY,
+    DRAINING,
     HEADS_FULL,
     IDLE_TIMEOUT,
     REQUEST_TIMEOUT,
@@ -23,8 +24,14 @@ from pymosn.core.failure import (
     Failure,
 )
 from pymosn.core.headers import Headers
-from pymosn.core.message import ResponseHead
-from pymosn.protocol.http1.encoder import LAST_CHUNK, encode_chunk, encode_response, encode_trailers
+from pymosn.core.message import CONNECT, RequestHead, ResponseHead
+from pymosn.protocol.http1.encoder import (
+    LAST_CHUNK,
+    encode_agreement,
+    encode_chunk,
+    encode_response,
+    encode_trailers,
+)
 from pymosn.protocol.http1.request import RequestDecoder
 from pymosn.stream.http1.options import Http1Options
 
@@ -44,7 +51,7 @@ class Http1Server(ServerStreams):
     def __init__(self, listener: StreamListener, options: Http1Options) -> None:
         self._listener = listener
         self._options = options
-        self._decoder = RequestDecoder(options.limits, options.policy)
+        self._decoder = RequestDecoder(options.limits, options.policy, options.connect)
         self._connection: Connection = Connection()
         self._stream: Http1ServerStream | None = None
         self._pulling = False
@@ -60,6 +67,8 @@ class Http1Server(ServerStreams):
         self._is_broken = False
         #: The client does not take what it gets: it gets no further reply before it does.
         self._is_full = False
+        #: The connection carries no HTTP any more: its last stream has all that comes.
+        self._is_tunnel = False
 
     # ---- from the connection
 
@@ -68,6 +77,9 @@ class Http1Server(ServerStreams):
         connection.set_idle(self._options.idle_timeout)
 
     def on_data(self, data: bytes) -> bool:
+        if self._is_tunnel:
+            self._on_tunnel_data(data, False)
+            return STOP
         self._decoder.feed(data)
         self._pull()
         return STOP
@@ -81,6 +93,8 @@ class Http1Server(ServerStreams):
                 self._refuse(TRUNCATED_HEAD)
             else:
                 self._connection.close(CLOSED_LOCALLY)
+        elif self._is_tunnel:
+            self._on_tunnel_data(b"", True)
         elif not stream.request_ended:
             stream.request_ended = True
             stream.receiver.on_reset(TRUNCATED_BODY)
@@ -120,7 +134,8 @@ class Http1Server(ServerStreams):
         if stream is not None:
             stream.request_ended = True
             stream.reply_ended = True
-            stream.receiver.on_reset(failure if failure is CLIENT_WRITE_TIMEOUT else CLIENT_GONE)
+            is_told = failure is CLIENT_WRITE_TIMEOUT or (failure is DRAINING and stream.head_sent)
+            stream.receiver.on_reset(failure if is_told else CLIENT_GONE)
         elif self._in_head and failure is CLOSED_BY_PEER:
             self._refuse(CLIENT_GONE)
         self._set_head_size(0)
@@ -164,6 +179,8 @@ class Http1Server(ServerStreams):
         self._requests += 1
         if not head.keep_alive or self._requests == self._options.max_requests:
             self._is_last = True
+        if head.raw_tunnel:
+            self._consider(head)
         receiver = self._listener.new_stream(stream)
         stream.receiver = receiver
         stream.request_ended = decoder.end
@@ -172,6 +189,14 @@ class Http1Server(ServerStreams):
         receiver.on_request(head, decoder.data, decoder.end and decoder.trailers is None)
         if decoder.end and decoder.trailers is not None and self._stream is stream:
             receiver.on_trailers(decoder.trailers)
+
+    def _consider(self, head: RequestHead) -> None:
+        """A request for a tunnel: only what is allowed is asked for upstream."""
+        if head.raw_tunnel == self._options.connect:
+            # If it is refused, what the client has sent for its tunnel must not be taken for a request.
+            self._is_last = True
+        elif head.raw_tunnel not in self._options.upgrades:
+            head.raw_tunnel = b""
 
     def _wait(self, stream: Http1ServerStream | None) -> None:
         """Sets the time that the client has for what is missing."""
@@ -251,7 +276,33 @@ class Http1Server(ServerStreams):
         self._is_broken = True
         stream.receiver.on_reset(failure)
 
+    # ---- a tunnel
+
+    def begin_tunnel(self, stream: Http1ServerStream) -> None:
+        """The reply that agrees has been sent: hands over what the client sent behind its request, and all that follows."""
+        self._is_tunnel = True
+        stream.request_ended = False
+        self._connection.set_idle(0.0)
+        rest = self._decoder.take_rest()
+        if self._held:
+            self._held = False
+            self._connection.resume_reading()
+        if rest:
+            self._on_tunnel_data(rest, False)
+        if self._has_eof:
+            self._on_tunnel_data(b"", True)
+
+    def _on_tunnel_data(self, data: bytes, end: bool) -> None:
+        stream = self._stream
+        if stream is not None and not stream.request_ended:
+            stream.request_ended = end
+            stream.receiver.on_data(data, end)
+
     # ---- from the stream
+
+    def _may_send_on(self, stream: Http1ServerStream) -> bool:
+        """Whether the client sends behind its request without waiting: requests, or what was meant for a tunnel."""
+        return self._decoder.has_buffered() or stream.method == CONNECT
 
     def keeps_alive(self, request_ended: bool) -> bool:
         """Whether another request may follow the current one."""
@@ -271,7 +322,9 @@ class Http1Server(ServerStreams):
             return
         if not stream.reply_ended:
             connection.abort(CLOSED_LOCALLY)
-        elif not self._has_eof and (not stream.request_ended or (stream.announced_close and self._decoder.has_buffered())):
+        elif self._is_tunnel:
+            connection.close(CLOSED_LOCALLY)
+        elif not self._has_eof and (not stream.request_ended or (stream.announced_close and self._may_send_on(stream))):
             connection.close_lingering(CLOSED_LOCALLY)
         elif stream.announced_close or (self._has_eof and not self._decoder.has_buffered()):
             connection.close(CLOSED_LOCALLY)
@@ -300,9 +353,10 @@ class Http1ServerStream(ResponseSender):
         self._server = server
         self._connection = connection
         self._minor_version: i64 = minor_version
-        self._method = method
+        self.method = method
         self._is_chunked = False
         self._is_bodyless = False
+        self._is_tunnel = False
 
     def deliver(self, data: bytes, end: bool, trailers: Headers | None) -> None:
         """Hands on a piece of the request body."""
@@ -325,9 +379,12 @@ class Http1ServerStream(ResponseSender):
         if self.head_sent or self.reply_ended:
             return
         self.head_sent = True
+        if head.raw_tunnel:
+            self._agree(head, data)
+            return
         options = b""
         is_sized = head.content_length >= 0
-        if self._method == b"HEAD" or head.status == 304 or head.status == 204:
+        if self.method == b"HEAD" or head.status == 304 or head.status == 204:
             # Not even when a filter changed the method or the status: the client would take it for the next reply.
             self._is_bodyless = True
             data = b""
@@ -358,6 +415,15 @@ class Http1ServerStream(ResponseSender):
         self.reply_ended = end
         self._connection.write_parts(parts)
 
+    def _agree(self, head: ResponseHead, data: bytes) -> None:
+        """Sends the reply that opens a tunnel, with what has come through it already."""
+        self._is_tunnel = True
+        parts = encode_agreement(head)
+        if data:
+            parts.append(data)
+        self._connection.write_parts(parts)
+        self._server.begin_tunnel(self)
+
     def send_data(self, data: bytes, end: bool) -> None:
         if self.reply_ended:
             return
@@ -366,6 +432,8 @@ class Http1ServerStream(ResponseSender):
             self._connection.write_parts(encode_chunk(data, end))
         elif data and not self._is_bodyless:
             self._connection.write(data)
+        if end and self._is_tunnel:
+            self._connection.shut_writing()
 
     def send_trailers(self, trailers: Headers) -> None:
         if self.reply_ended:
