@@ -72,10 +72,8 @@ class Outcomes(AccessLog):
 
     def __init__(self) -> None:
         self.exchanges: list[Exchange] = []
-        self.count = 0
 
     def log(self, exchange: Exchange) -> None:
-        self.count += 1
         self.exchanges.append(exchange)
 
 
@@ -533,7 +531,7 @@ class Talk:
         counters = self.counters()
         assert "request_active" not in counters
         ended = counters.get("request_total", 0) + counters.get("connection_refused", 0)
-        assert ended == self.outcomes.count, "an exchange has not ended exactly once"
+        assert ended == len(self.outcomes.exchanges), "an exchange has not ended exactly once"
         for cluster in ("service", "other"):
             assert "request_active" not in self.upstream_counters(cluster), "an attempt leaks"
         # Each open upstream connection has one, and so has a cluster that forgets idle hosts.
