@@ -166,10 +166,13 @@ class World:
         client_ip: str = "192.0.2.1",
         on_error: str = "",
         timeout: float = -1.0,
+        workers: int = 1,
     ) -> None:
         """`upstream`: what the cluster `service` answers, where all requests go. `clusters`: others, by name.
 
         `route_config`: `per_filter_config` of the route. `on_error`, `timeout`: of all filters, in place of their own.
+
+        `workers`: how many there are said to be, of which this is the first.
         """
         self.filters = [filters] if isinstance(filters, StreamFilter) else list(filters)
         #: Lines of the process log.
@@ -189,7 +192,8 @@ class World:
         named: list[NamedFilter] = []
         for entry in self.filters:
             name = type(entry).__name__
-            entry.home = FilterHome(name, self._runtime.log, clients)
+            group = self.metrics.group("filter", ("filter", name))
+            entry.home = FilterHome(name, self._runtime.log, clients, self.clock, group, workers, 0)
             named.append(NamedFilter(name, entry, self.metrics, on_error, timeout))
         stats = DownstreamStats(self.metrics.group("downstream", ("listener", "test")))
         self._ends = _Ends()
@@ -250,7 +254,7 @@ class World:
         await _rounds()
 
     def counter(self, filter_name: str, key: str) -> int:
-        """A counter of a filter: `calls`, `errors`, `skipped`, `timeouts`."""
+        """A counter of a filter: `calls`, `errors`, `skipped`, `timeouts`, or one of its own."""
         return int(self.metrics.group("filter", ("filter", filter_name)).counter(key).value)
 
 

@@ -1,0 +1,120 @@
+"""Key sets (RFC 7517) and what a token (RFC 7519) signed with one of their keys says, by PyJWT."""
+
+from __future__ import annotations
+
+import json
+import time
+from typing import Any, Final
+
+#: Algorithms by the kind of a key that does not name one. A token's own word is never enough.
+_BY_KIND: Final[dict[str, tuple[str, ...]]] = {
+    "RSA": ("RS256", "RS384", "RS512", "PS256", "PS384", "PS512"),
+    "P-256": ("ES256",),
+    "P-384": ("ES384",),
+    "P-521": ("ES512",),
+    "secp256k1": ("ES256K",),
+    "Ed25519": ("EdDSA",),
+    "Ed448": ("EdDSA",),
+    "oct": ("HS256", "HS384", "HS512"),
+}
+#: Tokens that are remembered as good, by key set.
+REMEMBERED: Final = 1024
+
+
+class TokenError(Exception):
+    """A token is not good; the text says why, for the client."""
+
+
+class UnknownKey(TokenError):
+    """No key of the set is the one that the token names: perhaps there is a newer set."""
+
+
+class _Key:
+    """One key. Raises ValueError for one that cannot be used."""
+
+    def __init__(self, jwk: Any) -> None:
+        import jwt
+
+        if not isinstance(jwk, dict):
+            raise ValueError("a key is an object")
+        self.id = str(jwk.get("kid", ""))
+        kind = str(jwk.get("crv") or jwk.get("kty"))
+        named = jwk.get("alg")
+        self.algorithms: tuple[str, ...] = _BY_KIND.get(kind, ())
+        if named is not None:
+            self.algorithms = tuple(name for name in self.algorithms if name == named)
+        if not self.algorithms or jwk.get("use", "sig") != "sig":
+            raise ValueError(f"not a key for signatures that is known here: {kind}, {named}")
+        try:
+            self.key: Any = jwt.PyJWK(jwk, algorithm=self.algorithms[0]).key
+        except (jwt.PyJWTError, ValueError, TypeError) as error:
+            raise ValueError(f"key {self.id!r} cannot be read: {error}") from None
+
+
+class KeySet:
+    """The keys of one provider."""
+
+    def __init__(self, text: str | bytes) -> None:
+        """`text`: a JWKS; keys of kinds that are not known are left out. Raises ValueError when none is left."""
+        value = json.loads(text)
+        keys = value.get("keys") if isinstance(value, dict) else None
+        if not isinstance(keys, list):
+            raise ValueError('a JWKS is an object with an array "keys"')
+        self._keys: list[_Key] = []
+        problems: list[str] = []
+        for jwk in keys:
+            try:
+                self._keys.append(_Key(jwk))
+            except ValueError as error:
+                problems.append(str(error))
+        if not self._keys:
+            raise ValueError("; ".join(problems) or "no keys")
+        # Claims, and when they stop being good.
+        self._good: dict[tuple[str, float], tuple[dict[str, Any], float]] = {}
+
+    def verify(self, token: str, leeway: float) -> dict[str, Any]:
+        """The claims of a token whose signature and times are good. Raises TokenError."""
+        known = self._good.get((token, leeway))
+        if known is not None and time.time() < known[1]:
+            return known[0]
+        claims = self._verify(token, leeway)
+        if len(self._good) >= REMEMBERED:
+            self._good.clear()
+        expires = claims.get("exp")
+        self._good[token, leeway] = claims, float(expires) + leeway if expires is not None else float("inf")
+        return claims
+
+    def _verify(self, token: str, leeway: float) -> dict[str, Any]:
+        import jwt
+
+        try:
+            header = jwt.get_unverified_header(token)
+        except jwt.PyJWTError:
+            raise TokenError("Jwt is not in the form of Header.Payload.Signature") from None
+        key_id, algorithm = header.get("kid"), header.get("alg")
+        named = [key for key in self._keys if not key_id or not key.id or key.id == key_id]
+        if not named:
+            raise UnknownKey("Jwks doesn't have key to match kid or alg from Jwt")
+        candidates = [key for key in named if algorithm in key.algorithms]
+        if not candidates:
+            raise TokenError("Jwks doesn't have key to match kid or alg from Jwt")
+        options: Any = {
+            "verify_aud": False,
+            "verify_iss": False,
+            "verify_iat": False,
+            "verify_sub": False,
+            "verify_jti": False,
+        }
+        for key in candidates:
+            try:
+                claims: dict[str, Any] = jwt.decode(token, key.key, [str(algorithm)], options=options, leeway=leeway)
+            except jwt.ExpiredSignatureError:
+                raise TokenError("Jwt is expired") from None
+            except jwt.ImmatureSignatureError:
+                raise TokenError("Jwt not yet valid") from None
+            except jwt.InvalidSignatureError:
+                continue
+            except (jwt.PyJWTError, ValueError, TypeError):
+                raise TokenError("Jwt cannot be read") from None
+            return claims
+        raise TokenError("Jwt verification fails")
