@@ -37,7 +37,7 @@ from pymosn.core.counters import DownstreamStats, Metrics
 from pymosn.core.failure import Failure
 from pymosn.core.headers import Headers, headers_from
 from pymosn.core.log import TRACE, Log
-from pymosn.core.message import RequestHead, ResponseHead
+from pymosn.core.message import UNKNOWN_LENGTH, RequestHead, ResponseHead
 from pymosn.core.registry import Registry
 from pymosn.core.timers import TimerWheel
 from pymosn.filters.stream.python import typed_config
@@ -74,6 +74,8 @@ class Request:
         self.path, _, self.query = target.partition("?")
         self.headers: Headers = headers_from(headers if isinstance(headers, list) else dict(headers or {}))
         self.pieces: list[bytes] = _pieces(body)
+        #: Whether its length is told beforehand; False is as with chunks.
+        self.is_sized = True
 
     @property
     def body(self) -> bytes:
@@ -303,7 +305,7 @@ def _request_head(request: Request) -> RequestHead:
     head.host = head.headers.get("host") or "test.example"
     head.content_length = len(request.body)
     if request.pieces:
-        head.set_length(len(request.body))
+        head.set_length(len(request.body) if request.is_sized else UNKNOWN_LENGTH)
     return head
 
 

@@ -58,7 +58,7 @@ class JwtAuthnFilter(StreamFilter):
         found = {name: provider.find(exchange) for name, provider in self._providers.items()}
         used = [self._providers[name] for name in requirement.providers if found[name]]
         if all(provider.has_keys(now) for provider in used):
-            check = _Check(exchange, self._providers, found)
+            check = _Check(exchange, self._providers, found, self.home.clock.wall())
             outcome = requirement.evaluate(check.verify)
             if outcome.status == OK or not check.unknown_keys:
                 return self._conclude(check, outcome)
@@ -69,12 +69,12 @@ class JwtAuthnFilter(StreamFilter):
         for provider in used:
             await provider.refresh(self.home)
         found = {name: provider.find(exchange) for name, provider in self._providers.items()}
-        check = _Check(exchange, self._providers, found)
+        check = _Check(exchange, self._providers, found, self.home.clock.wall())
         outcome = requirement.evaluate(check.verify)
         if outcome.status != OK:
             tried = [await provider.refresh(self.home, error) for provider, error in check.unknown_keys]
             if any(tried):
-                check = _Check(exchange, self._providers, found)
+                check = _Check(exchange, self._providers, found, self.home.clock.wall())
                 outcome = requirement.evaluate(check.verify)
         return self._conclude(check, outcome)
 
@@ -94,8 +94,9 @@ class JwtAuthnFilter(StreamFilter):
 class _Check:
     """The verification of one request's tokens."""
 
-    def __init__(self, exchange: Exchange, providers: dict[str, Provider], found: dict[str, Any]) -> None:
-        """`found`: the tokens of each provider, with their places."""
+    def __init__(self, exchange: Exchange, providers: dict[str, Provider], found: dict[str, Any], now: float) -> None:
+        """`found`: the tokens of each provider, with their places. `now`: seconds since 1970."""
+        self._now = now
         self.exchange = exchange
         self.unknown_keys: list[tuple[Provider, UnknownKey]] = []
         self._providers = providers
@@ -108,7 +109,7 @@ class _Check:
         outcome = Outcome(MISSING, "Jwt is missing")
         for token, place in self._found[name]:
             try:
-                claims = provider.verify(token, audiences)
+                claims = provider.verify(token, audiences, self._now)
             except TokenError as error:
                 outcome = Outcome.failed(str(error))
                 if isinstance(error, UnknownKey) and provider.is_remote:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import time
 from typing import Any, Final
 
 #: Algorithms by the kind of a key that does not name one. A token's own word is never enough.
@@ -17,7 +16,7 @@ _BY_KIND: Final[dict[str, tuple[str, ...]]] = {
     "Ed448": ("EdDSA",),
     "oct": ("HS256", "HS384", "HS512"),
 }
-#: Tokens that are remembered as good, by key set.
+#: Tokens whose signatures are remembered as good, by key set.
 REMEMBERED: Final = 1024
 
 
@@ -69,22 +68,20 @@ class KeySet:
                 problems.append(str(error))
         if not self._keys:
             raise ValueError("; ".join(problems) or "no keys")
-        # Claims, and when they stop being good.
-        self._good: dict[tuple[str, float], tuple[dict[str, Any], float]] = {}
+        self._good: dict[str, dict[str, Any]] = {}
 
-    def verify(self, token: str, leeway: float) -> dict[str, Any]:
-        """The claims of a token whose signature and times are good. Raises TokenError."""
-        known = self._good.get((token, leeway))
-        if known is not None and time.time() < known[1]:
-            return known[0]
-        claims = self._verify(token, leeway)
-        if len(self._good) >= REMEMBERED:
-            self._good.clear()
-        expires = claims.get("exp")
-        self._good[token, leeway] = claims, float(expires) + leeway if expires is not None else float("inf")
+    def verify(self, token: str, leeway: float, now: float) -> dict[str, Any]:
+        """The claims of a token whose signature and times are good. `now`: seconds since 1970. Raises TokenError."""
+        claims = self._good.get(token)
+        if claims is None:
+            claims = self._verify(token)
+            if len(self._good) >= REMEMBERED:
+                self._good.clear()
+            self._good[token] = claims
+        _check_times(claims, leeway, now)
         return claims
 
-    def _verify(self, token: str, leeway: float) -> dict[str, Any]:
+    def _verify(self, token: str) -> dict[str, Any]:
         import jwt
 
         try:
@@ -107,14 +104,24 @@ class KeySet:
         }
         for key in candidates:
             try:
-                claims: dict[str, Any] = jwt.decode(token, key.key, [str(algorithm)], options=options, leeway=leeway)
-            except jwt.ExpiredSignatureError:
-                raise TokenError("Jwt is expired") from None
-            except jwt.ImmatureSignatureError:
-                raise TokenError("Jwt not yet valid") from None
+                claims: dict[str, Any] = jwt.decode(token, key.key, [str(algorithm)], options=options)
             except jwt.InvalidSignatureError:
                 continue
             except (jwt.PyJWTError, ValueError, TypeError):
                 raise TokenError("Jwt cannot be read") from None
             return claims
         raise TokenError("Jwt verification fails")
+
+
+def _check_times(claims: dict[str, Any], leeway: float, now: float) -> None:
+    """`exp` and `nbf` (RFC 7519 sections 4.1.4 and 4.1.5). Raises TokenError."""
+    for name in ("exp", "nbf"):
+        value = claims.get(name)
+        if value is None:
+            continue
+        if isinstance(value, bool) or not isinstance(value, (int, float)):
+            raise TokenError(f"Jwt has no number in {name}")
+        if name == "exp" and now >= value + leeway:
+            raise TokenError("Jwt is expired")
+        if name == "nbf" and now < value - leeway:
+            raise TokenError("Jwt not yet valid")

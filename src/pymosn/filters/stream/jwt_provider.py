@@ -116,11 +116,11 @@ class Provider:
         """Whether tokens can be verified without a wait."""
         return self._keys is not None and now < self._fresh_until
 
-    def verify(self, token: str, audiences: frozenset[str] | None) -> dict[str, Any]:
-        """The claims of a good token. `audiences`: in place of the provider's. Raises TokenError."""
+    def verify(self, token: str, audiences: frozenset[str] | None, now: float) -> dict[str, Any]:
+        """The claims of a good token. `audiences`: in place of the provider's; `now`: since 1970. Raises TokenError."""
         if self._keys is None:
             raise TokenError("Jwks remote fetch is failed")
-        claims = self._keys.verify(token, self._skew)
+        claims = self._keys.verify(token, self._skew, now)
         if self._issuer and claims.get("iss") != self._issuer:
             raise TokenError("Jwt issuer is not configured")
         wanted = self._audiences if audiences is None else audiences
