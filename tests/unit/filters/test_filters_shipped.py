@@ -102,9 +102,9 @@ def test_settings_of_routes_are_checked_too() -> None:
 def test_keys_of_envoy_are_the_same_in_both_spellings() -> None:
     policies = "{a: {permissions: [{any: true}], principals: [{any: true}]}}"
     for key in ("shadow_rules", "shadowRules", "ShadowRules"):
-        assert faults("rbac", f"{{version: '1', {key}: {{policies: {policies}}}}}") == [
-            fault for fault in faults("rbac", "{version: '1'}")
-        ]
+        assert faults("rbac", f"{{version: '1', {key}: {{policies: {policies}}}}}") == []
+    (fault,) = faults("rbac", "{shadow_rules: {action: MAYBE}}")
+    assert ".config.shadow_rules.action: must be one of" in fault
 
 
 def test_mirror_takes_its_settings_in_any_case() -> None:

@@ -1,11 +1,11 @@
 # ruff: noqa: N815 - attribute names are Envoy's keys
 """`config` of the filters whose schema is Envoy's: `jwt_authn` and `rbac`."""
 
-from typing import Annotated, Any
+from typing import Annotated
 
 import msgspec
 
-from pymosn.config.schema.block import AnyMap, Duration, EnvoyBlock, Unsigned, ignored, own, works
+from pymosn.config.schema.block import AnyMap, Duration, EnvoyBlock, Unsigned, own, works
 
 
 class InlineJwks(EnvoyBlock, kw_only=True):
@@ -93,7 +93,7 @@ class RbacRules(EnvoyBlock, kw_only=True):
 class Rbac(EnvoyBlock, kw_only=True):
     """`rbac`."""
 
-    version: Annotated[Any, ignored("MOSN asks for it and does nothing with it")] = None
+    version: Annotated[str, works("not used; MOSN asks for it")] = ""
     rules: RbacRules | None = None
     shadow_rules: Annotated[RbacRules | None, works("counted only")] = None
     xff_num_trusted_hops: Annotated[

@@ -95,13 +95,8 @@ class KeySet:
         candidates = [key for key in named if algorithm in key.algorithms]
         if not candidates:
             raise TokenError("Jwks doesn't have key to match kid or alg from Jwt")
-        options: Any = {
-            "verify_aud": False,
-            "verify_iss": False,
-            "verify_iat": False,
-            "verify_sub": False,
-            "verify_jti": False,
-        }
+        # Of the claims, the times are checked each time, and the rest by the provider.
+        options: Any = {f"verify_{claim}": False for claim in ("aud", "exp", "iat", "iss", "jti", "nbf", "sub")}
         for key in candidates:
             try:
                 claims: dict[str, Any] = jwt.decode(token, key.key, [str(algorithm)], options=options)
