@@ -35,7 +35,7 @@ def jwks(*keys: dict[str, Any]) -> str:
 
 def token(key: Any = ONE, algorithm: str = "RS256", kid: str | None = None, **claims: Any) -> str:
     headers = None if kid is None else {"kid": kid}
-    return jwt.encode({"iss": ISSUER, "exp": time.time() + 600, **claims}, key, algorithm, headers=headers)
+    return jwt.encode({"iss": ISSUER, "exp": time.time() + 86400, **claims}, key, algorithm, headers=headers)
 
 
 def settings(provider: dict[str, Any] | None = None, requires: Any = None, **rule: Any) -> dict[str, Any]:
@@ -69,7 +69,7 @@ def test_a_good_token() -> None:
         (token(ONE, kid="other"), "Jwks doesn't have key to match kid or alg from Jwt"),
         (token(CURVE, "ES256"), "Jwks doesn't have key to match kid or alg from Jwt"),
         (token(exp=time.time() - 61), "Jwt is expired"),
-        (token(nbf=time.time() + 90), "Jwt not yet valid"),
+        (token(nbf=time.time() + 86400), "Jwt not yet valid"),
         (token(iss="somebody"), "Jwt issuer is not configured"),
         (token()[:-4] + "AAAA", "Jwt verification fails"),
         (jwt.encode({"iss": ISSUER}, None, "none"), "Jwks doesn't have key to match kid or alg from Jwt"),
