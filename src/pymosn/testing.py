@@ -37,7 +37,7 @@ from pymosn.core.counters import DownstreamStats, Metrics
 from pymosn.core.failure import Failure
 from pymosn.core.headers import Headers, headers_from
 from pymosn.core.log import TRACE, Log
-from pymosn.core.message import RequestHead, ResponseHead
+from pymosn.core.message import UNKNOWN_LENGTH, RequestHead, ResponseHead
 from pymosn.core.registry import Registry
 from pymosn.core.timers import TimerWheel
 from pymosn.filters.stream.python import typed_config
@@ -74,6 +74,8 @@ class Request:
         self.path, _, self.query = target.partition("?")
         self.headers: Headers = headers_from(headers if isinstance(headers, list) else dict(headers or {}))
         self.pieces: list[bytes] = _pieces(body)
+        #: Whether its length is told beforehand; False is as with chunks.
+        self.is_sized = True
 
     @property
     def body(self) -> bytes:
@@ -166,10 +168,13 @@ class World:
         client_ip: str = "192.0.2.1",
         on_error: str = "",
         timeout: float = -1.0,
+        workers: int = 1,
     ) -> None:
         """`upstream`: what the cluster `service` answers, where all requests go. `clusters`: others, by name.
 
         `route_config`: `per_filter_config` of the route. `on_error`, `timeout`: of all filters, in place of their own.
+
+        `workers`: how many there are said to be, of which this is the first.
         """
         self.filters = [filters] if isinstance(filters, StreamFilter) else list(filters)
         #: Lines of the process log.
@@ -189,7 +194,8 @@ class World:
         named: list[NamedFilter] = []
         for entry in self.filters:
             name = type(entry).__name__
-            entry.home = FilterHome(name, self._runtime.log, clients)
+            group = self.metrics.group("filter", ("filter", name))
+            entry.home = FilterHome(name, self._runtime.log, clients, self.clock, group, workers, 0)
             named.append(NamedFilter(name, entry, self.metrics, on_error, timeout))
         stats = DownstreamStats(self.metrics.group("downstream", ("listener", "test")))
         self._ends = _Ends()
@@ -250,7 +256,7 @@ class World:
         await _rounds()
 
     def counter(self, filter_name: str, key: str) -> int:
-        """A counter of a filter: `calls`, `errors`, `skipped`, `timeouts`."""
+        """A counter of a filter: `calls`, `errors`, `skipped`, `timeouts`, or one of its own."""
         return int(self.metrics.group("filter", ("filter", filter_name)).counter(key).value)
 
 
@@ -299,7 +305,7 @@ def _request_head(request: Request) -> RequestHead:
     head.host = head.headers.get("host") or "test.example"
     head.content_length = len(request.body)
     if request.pieces:
-        head.set_length(len(request.body))
+        head.set_length(len(request.body) if request.is_sized else UNKNOWN_LENGTH)
     return head
 
 

@@ -15,8 +15,10 @@ from tests.unit.protocol.test_tars_codec import request as tars_request
 
 from pymosn.api import Exchange, Reply, StreamFilter
 from pymosn.api.routing import Route
+from pymosn.config.schema.stream_filters import STREAM_FILTERS
+from pymosn.config.typed import typed
 from pymosn.core.failure import CONNECT_REFUSED
-from pymosn.filters.stream.dubbo_stream import DubboStreamFilter
+from pymosn.filters.stream.shipped import make_shipped
 from pymosn.routing.actions import Forward
 from pymosn.routing.matchers import Prefix, Service
 
@@ -176,7 +178,14 @@ def test_dubbo_stream_makes_hosts_of_services_and_subsets_of_attachments(start: 
             seen.append((exchange.request.host, exchange.variable("Dubbo_method"), chosen))
 
     routes = [Route("", Prefix("/"), Forward("service", 60.0))]
-    talk = start(routes=routes, filters={"dubbo_stream": DubboStreamFilter({"subset": "group"}), "spy": Spy({})}, **DUBBO)
+    talk = start(
+        routes=routes,
+        filters={
+            "dubbo_stream": make_shipped("dubbo_stream", typed({"subset": "group"}, STREAM_FILTERS["dubbo_stream"])),
+            "spy": Spy({}),
+        },
+        **DUBBO,
+    )
     client = talk.connect()
     client.sends(dubbo.call(1, service="a.B", attachments={"group": "g"}))
     upstream = talk.expect_dial()

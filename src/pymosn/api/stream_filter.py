@@ -20,6 +20,8 @@ from typing import Any, ClassVar, Final
 from mypy_extensions import mypyc_attr
 
 from pymosn.api.proxy import Exchange, Reply
+from pymosn.core.clock import Clock
+from pymosn.core.counters import Counter, MetricGroup
 from pymosn.core.log import INFO, Log
 
 #: Values of `on_error`: what becomes of an exchange whose filter raised, timed out or answered nonsense.
@@ -87,11 +89,25 @@ class ClientError(Exception):
 
 
 class FilterHome:
-    """What a worker gives to one filter: its name, its log, the clusters, and a place for its tasks."""
+    """What a worker gives to one filter: its name, log, clusters, clock and counters, and a place for its tasks."""
 
-    def __init__(self, name: str, log: Log, clusters: Mapping[str, ClusterClient]) -> None:
+    def __init__(
+        self,
+        name: str,
+        log: Log,
+        clusters: Mapping[str, ClusterClient],
+        clock: Clock | None = None,
+        metrics: MetricGroup | None = None,
+        workers: int = 1,
+        worker: int = 0,
+    ) -> None:
+        """`workers`: how many there are, each with a filter of its own. `worker`: which of them this is, from 0."""
         self.name = name
         self.clusters = clusters
+        self.clock = Clock() if clock is None else clock
+        self.workers = workers
+        self.worker = worker
+        self._metrics = MetricGroup("filter", (("filter", name),)) if metrics is None else metrics
         self._log = log
         self._tasks: set[asyncio.Task[Any]] = set()
 
@@ -99,6 +115,10 @@ class FilterHome:
         """A line in the process log."""
         if self._log.level <= level:
             self._log.write(level, f"filter {self.name!r}: {text}", "pymosn.filter")
+
+    def counter(self, key: str) -> Counter:
+        """A counter of the filter's own, made when absent; it stands beside `calls` and `errors` in the statistics."""
+        return self._metrics.counter(key)
 
     def create_task(self, work: Coroutine[Any, Any, Any]) -> asyncio.Task[Any]:
         """Runs `work` beside the exchanges until it ends or the filter does; what it raises is logged."""

@@ -145,7 +145,17 @@ class WorkerRuntime:
         made.clusters = build_clusters(config, self._maker, self.metrics, self.workers, self._clusters, self._worker)
         slots = {name: self._slots.get(name) or TableSlot(name) for name in parcel.tables}
         self._slots = {**self._slots, **slots}
-        filters = FilterBuilder(config_dir, self.metrics, self.log, ClusterClients(self.runtime), self._filters)
+        clients = ClusterClients(self.runtime)
+        filters = FilterBuilder(
+            config_dir,
+            self.metrics,
+            self.log,
+            clients,
+            self._filters,
+            self.clock,
+            self.workers,
+            self._worker,
+        )
         shares = WorkerShares(self.admission, self.workers, self._worker)
         builder = ListenerBuilder(
             self.runtime, slots, filters, self._numbers, self._directory, base_dir, self._loop, self._logs, shares

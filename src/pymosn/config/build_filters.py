@@ -11,12 +11,13 @@ from pymosn.api.stream_filter import ClusterClient, FilterHome, StreamFilter
 from pymosn.config.faults import Fault
 from pymosn.config.schema import Listener as ListenerConfig
 from pymosn.config.schema import StreamFilter as FilterConfig
-from pymosn.config.schema.stream_filters import NO_OP_STREAM_FILTERS
+from pymosn.config.schema.stream_filters import NO_OP_STREAM_FILTERS, STREAM_FILTERS
+from pymosn.config.typed import typed
+from pymosn.core.clock import Clock
 from pymosn.core.counters import Metrics
 from pymosn.core.log import Log
-from pymosn.filters.stream.dubbo_stream import DubboStreamFilter
-from pymosn.filters.stream.mirror import MirrorFilter
 from pymosn.filters.stream.python import FilterConfigError, FilterLoadError, load_file, load_installed, source_digest
+from pymosn.filters.stream.shipped import SHIPPED, make_shipped
 from pymosn.proxy.filter_chain import NamedFilter, StreamFilters
 
 #: What tells a filter from any other: its listener, its place there, its configuration, and its file's content.
@@ -46,8 +47,14 @@ class FilterBuilder:
         log: Log,
         clusters: Mapping[str, ClusterClient],
         before: Mapping[FilterKey, BuiltFilter],
+        clock: Clock | None = None,
+        workers: int = 1,
+        worker: int = 0,
     ) -> None:
-        """`config_dir`: what paths are relative to. `before`: the filters in force."""
+        """`config_dir`: what paths are relative to. `before`: the filters in force.
+
+        `workers`, `worker`: how many share what the filters count, and which of them this is.
+        """
         self.faults: list[Fault] = []
         self.built: dict[FilterKey, BuiltFilter] = {}
         self._config_dir = config_dir
@@ -55,6 +62,9 @@ class FilterBuilder:
         self._log = log
         self._clusters = clusters
         self._before = before
+        self._clock = Clock() if clock is None else clock
+        self._workers = workers
+        self._worker = worker
 
     def chain(self, config: ListenerConfig, path: str) -> StreamFilters:
         """The chain of a listener, which stands at `path`."""
@@ -98,14 +108,14 @@ class FilterBuilder:
         except (FilterLoadError, TypeError) as error:
             self._fault(path, str(error))
             return None
-        stream_filter.home = FilterHome(name, self._log, self._clusters)
+        group = self._metrics.group("filter", ("filter", name))
+        home = FilterHome(name, self._log, self._clusters, self._clock, group, self._workers, self._worker)
+        stream_filter.home = home
         return BuiltFilter(named, path)
 
     def _load(self, entry: FilterConfig) -> StreamFilter:
-        if entry.type == "mirror":
-            return MirrorFilter(dict(entry.config))
-        if entry.type == "dubbo_stream":
-            return DubboStreamFilter(dict(entry.config))
+        if entry.type in SHIPPED:
+            return make_shipped(entry.type, typed(entry.config, STREAM_FILTERS[entry.type]))
         if entry.type != "python":
             return load_installed(entry.type, dict(entry.config))
         settings = {key: value for key, value in entry.config.items() if key not in ("path", "class")}

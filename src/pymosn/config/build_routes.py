@@ -10,8 +10,11 @@ from pymosn.config.schema import Route as RouteConfig
 from pymosn.config.schema import RouteAction as Action
 from pymosn.config.schema import RouteMatch, RouterConfiguration, VirtualHost
 from pymosn.config.schema.router import HashPolicy as HashPolicyConfig
-from pymosn.config.schema.router import HeaderMatch, HeaderToAdd, Metadata
+from pymosn.config.schema.router import HeaderToAdd, Metadata
+from pymosn.config.schema.stream_filters import ROUTE_SETTINGS
 from pymosn.config.steps import Steps, run_whole
+from pymosn.config.typed import typed
+from pymosn.filters.stream.shipped import PER_ROUTE, route_settings
 from pymosn.routing.actions import (
     DEFAULT_TIMEOUT,
     DirectResponse,
@@ -31,8 +34,6 @@ from pymosn.routing.hashing import HashCookie, HashHeader, HashPolicy, HashSourc
 from pymosn.routing.matchers import (
     AllOf,
     AnyRequest,
-    Header,
-    Method,
     Path,
     PathRegex,
     Prefix,
@@ -40,6 +41,7 @@ from pymosn.routing.matchers import (
     Service,
     Variables,
     VariableTest,
+    header_condition,
     path_text,
 )
 from pymosn.routing.rewrites import PathRewrite, PrefixRewrite, RegexRewrite, RequestChanges
@@ -62,9 +64,10 @@ def build_in_steps(config: RouterConfiguration) -> Steps[RouteTable]:
     for place, host in enumerate(config.virtual_hosts):
         name = host.name or f"virtual_hosts[{place}]"
         outer = shared.within(host)
+        filters = _filter_settings(host.per_filter_config)
         routes: list[Route] = []
         for number, route in enumerate(host.routers):
-            routes.append(_route(f"{config.router_config_name}/{name}/{number}", route, host, outer))
+            routes.append(_route(f"{config.router_config_name}/{name}/{number}", route, filters, outer))
             if number % 100 == 99:
                 yield
         table.add(HostTable(name, host.domains, routes))
@@ -119,10 +122,18 @@ def _joined(levels: list[ChangeLevel | None]) -> HeaderChanges | None:
     return LevelChanges(real) if real else None
 
 
-def _route(name: str, config: RouteConfig, host: VirtualHost, outer: _Changes) -> Route:
+def _route(name: str, config: RouteConfig, filters: dict[str, object], outer: _Changes) -> Route:
     changes = outer.within(config.route) if config.route is not None else outer
-    filters = {**host.per_filter_config, **config.per_filter_config}
+    filters = {**filters, **_filter_settings(config.per_filter_config)}
     return Route(name, _matcher(config.match), _action(config, changes), changes.response(), filters or None)
+
+
+def _filter_settings(config: dict[str, object]) -> dict[str, object]:
+    """`per_filter_config`: for the filters that pymosn ships what they make of it, for others as it is."""
+    return {
+        name: route_settings(name, typed(value, ROUTE_SETTINGS[name])) if name in PER_ROUTE else value
+        for name, value in config.items()
+    }
 
 
 # ---- conditions
@@ -146,17 +157,11 @@ def _matcher(match: RouteMatch) -> RouteMatcher:
         conditions += [Expression(entry.expression) for entry in match.dsl_expressions]
     elif len(match.headers) == 1 and match.headers[0].name.lower() == "service" and not match.query_parameters:
         return Service(match.headers[0].value)
-    conditions += [_header(header) for header in match.headers]
+    conditions += [header_condition(entry.name, entry.value, entry.regex) for entry in match.headers]
     conditions += [QueryParameter(entry.name, entry.value, entry.regex) for entry in match.query_parameters]
     if not conditions:
         return AnyRequest()
     return conditions[0] if len(conditions) == 1 else AllOf(conditions)
-
-
-def _header(match: HeaderMatch) -> RouteMatcher:
-    if match.name.lower() == "method":
-        return Method(match.value, match.regex)
-    return Header(match.name, match.value, match.regex)
 
 
 # ---- actions

@@ -35,7 +35,7 @@ from pymosn.config.schema.extensions import EXTENDS
 from pymosn.config.schema.network_filters import StreamProxyConfig
 from pymosn.config.schema.observability import METRICS_SINKS, TRACE_DRIVERS, Metrics, Tracing
 from pymosn.config.schema.router import HeaderToAdd, Metadata
-from pymosn.config.schema.stream_filters import BUILT_STREAM_FILTERS, LISTENER_FILTERS, STREAM_FILTERS
+from pymosn.config.schema.stream_filters import BUILT_STREAM_FILTERS, LISTENER_FILTERS, ROUTE_SETTINGS, STREAM_FILTERS
 
 PAGE: Final = Path("docs/compatibility.md")
 
@@ -96,6 +96,8 @@ _BY_NAME: Final = (
     ("Metrics sink", METRICS_SINKS),
     ("Trace driver", TRACE_DRIVERS),
 )
+#: Those that have other settings of a route's own than of a listener's.
+_ONLY_OF_ROUTES: Final = {name: block for name, block in ROUTE_SETTINGS.items() if block is not STREAM_FILTERS[name]}
 _DIFFERENCES_HEAD: Final = ("matter", "MOSN", "pymosn")
 _HEAD: Final = ("key", "type", "default", "state", "note")
 
@@ -106,9 +108,10 @@ def page() -> str:
     for title, head, surface_rows in _SURFACE:
         parts.append(f"## {title}\n\n" + _table((head, "state", "note"), _surface_rows(surface_rows)))
     parts.append("## Routing and retries: what differs on purpose\n\n" + _table(_DIFFERENCES_HEAD, surface.DIFFERENCES))
+    parts.append("## Stream filters: what differs on purpose\n\n" + _table(_DIFFERENCES_HEAD, surface.FILTER_DIFFERENCES))
     parts.append("## Configuration keys\n\n`[]` stands for the entries of an array.\n")
     parts += _Sections().parts(MosnConfig)
-    for title, schemas in _BY_NAME:
+    for title, schemas in (*_BY_NAME, ("Settings of a route for", _ONLY_OF_ROUTES)):
         for name, schema in schemas.items():
             state = State.WORKS if name in BUILT_STREAM_FILTERS else State.PLANNED
             sections = _Sections()
@@ -181,6 +184,8 @@ def _blocks(kind: inspect.Type, path: str) -> Iterator[tuple[str, type]]:
         yield f"{path}.", kind.cls
     elif isinstance(kind, inspect.ListType):
         yield from _blocks(kind.item_type, f"{path}[]")
+    elif isinstance(kind, inspect.DictType):
+        yield from _blocks(kind.value_type, f"{path}.*")
     elif isinstance(kind, inspect.UnionType):
         for member in kind.types:
             if isinstance(member, inspect.StructType):

@@ -11,7 +11,7 @@ from pymosn.config.duration import parse_duration
 from pymosn.config.faults import Faults, Place
 from pymosn.config.guess import closest
 from pymosn.config.nodes import Entry, Node, plain
-from pymosn.config.schema.block import DURATION, NOTE, QUIET, STATE, Block, State
+from pymosn.config.schema.block import DURATION, NOTE, QUIET, STATE, Block, EnvoyBlock, State
 from pymosn.config.schema.extensions import EXTENDS, Extend
 from pymosn.config.schema.network_filters import ProtocolSettings, ProxyConfig
 from pymosn.config.schema.observability import METRICS_SINKS, TRACE_DRIVERS, MetricsSink, Tracing
@@ -244,11 +244,16 @@ class Reader:
         """The entries that are keys of the schema, by the schema's spelling of the key; the others are reported."""
         fields = self._fields_of(kind)
         matched: dict[str, Entry] = {}
+        is_envoy = issubclass(kind.cls, EnvoyBlock)
         for entry in node.entries:
             lowered = entry.key.strip().lower()
             field = fields.get(lowered)
+            if field is None and is_envoy:
+                field = fields.get(lowered.replace("_", "")) or _without_underscores(fields, lowered)
             if field is None:
-                if lowered != kind.tag_field and not getattr(kind.cls, "open_keys", False):
+                if is_envoy:
+                    self._refuse_unknown(entry, fields, path)
+                elif lowered != kind.tag_field and not getattr(kind.cls, "open_keys", False):
                     self._report_unknown(entry, fields, path)
                 continue
             key = field.encode_name
@@ -262,6 +267,11 @@ class Reader:
             if other is None or other.key != key or entry.key == key:
                 matched[key] = entry
         return list(matched.items())
+
+    def _refuse_unknown(self, entry: Entry, fields: dict[str, inspect.Field], path: str) -> None:
+        hint = closest(entry.key, [field.encode_name for field in fields.values()])
+        message = "unknown key, or one that is not built: refused, for it might keep somebody out"
+        self._faults.error(self.place(entry), f"{path}.{entry.key}" if path else entry.key, message, suggestion=hint)
 
     def _report_unknown(self, entry: Entry, fields: dict[str, inspect.Field], path: str) -> None:
         names = [field.encode_name for field in fields.values()]
@@ -277,6 +287,11 @@ class Reader:
         entry = node.entry("config")
         if schema is not None and entry is not None and entry.node.kind != "null":
             self._value(entry.node, inspect.type_info(schema), f"{path}.config")
+
+
+def _without_underscores(fields: dict[str, inspect.Field], lowered: str) -> inspect.Field | None:
+    """The field `shadow_rules` for `shadowrules`."""
+    return next((field for name, field in fields.items() if name.replace("_", "") == lowered), None)
 
 
 def _placeholder(kind: inspect.Type) -> Any:

@@ -17,6 +17,8 @@ FLAG_UPSTREAM_CONNECTION_FAILURE: Final = 0x20
 FLAG_UPSTREAM_CONNECTION_TERMINATION: Final = 0x40
 FLAG_UPSTREAM_OVERFLOW: Final = 0x80
 FLAG_NO_ROUTE: Final = 0x100
+FLAG_FAULT_INJECTED: Final = 0x400
+FLAG_RATE_LIMITED: Final = 0x800
 FLAG_TOO_LARGE: Final = 0x1000
 FLAG_DOWNSTREAM_TERMINATE: Final = 0x2000
 
@@ -101,6 +103,13 @@ DETECTION_TIMEOUT: Final = Failure("detection_timeout", 0)
 LISTENER_FULL: Final = Failure("listener_full", 0)
 WORKER_FULL: Final = Failure("worker_full", 0)
 NO_FILTER_CHAIN: Final = Failure("no_filter_chain", 0)
+
+# ---- a filter of ours does not let it pass; the filter's configuration may say another status
+ACCESS_DENIED: Final = Failure("access_denied", 403)
+UNAUTHORIZED: Final = Failure("unauthorized", 401)
+AUTHORIZATION_FAILED: Final = Failure("authorization_failed", 403)
+RATE_LIMITED: Final = Failure("rate_limited", 429, FLAG_RATE_LIMITED)
+FAULT_INJECTED: Final = Failure("fault_injected", 503, FLAG_FAULT_INJECTED)
 
 # ---- the client went away; nobody is left to answer
 CLIENT_GONE: Final = Failure("client_gone", 499, FLAG_DOWNSTREAM_TERMINATE)

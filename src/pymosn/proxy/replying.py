@@ -12,7 +12,7 @@ from mypy_extensions import i64
 from pymosn.api.proxy import Reply
 from pymosn.api.rpc import RpcReply, RpcRequest
 from pymosn.api.stream import RequestSender, ResponseSender
-from pymosn.core.failure import CLIENT_GONE, FILTER_ERROR, FILTER_TIMEOUT, RESPONSE_TOO_LARGE, Failure
+from pymosn.core.failure import CLIENT_GONE, CLIENT_WRITE_TIMEOUT, FILTER_ERROR, FILTER_TIMEOUT, RESPONSE_TOO_LARGE, Failure
 from pymosn.core.headers import Headers
 from pymosn.core.load import NORMAL
 from pymosn.core.log import DEBUG, ERROR, WARN
@@ -352,7 +352,7 @@ class ReplyingExchange(AttemptOwner):
         if self._head_sent:
             self._sender.reset(failure)
             self._finish()
-        elif failure.status == CLIENT_GONE.status:
+        elif failure is CLIENT_GONE or failure is CLIENT_WRITE_TIMEOUT:
             self.response = None
             self._sender.reset(failure)
             self._finish()

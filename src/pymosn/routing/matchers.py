@@ -149,6 +149,11 @@ class Method(RouteMatcher):
         return f"the method {self._wanted.text()}"
 
 
+def header_condition(name: str, value: str, is_regex: bool = False) -> RouteMatcher:
+    """A header match of the configuration, in which `method` stands for the request method. Raises PatternError."""
+    return Method(value, is_regex) if name.lower() == "method" else Header(name, value, is_regex)
+
+
 class QueryParameter(RouteMatcher):
     """A query parameter has a value, decoded; of several of one name the first counts."""
 

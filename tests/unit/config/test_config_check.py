@@ -107,7 +107,7 @@ def severity_at(path: str, value: Any) -> str | None:
         (f"{LISTENER}.filter_chains[0].filters", [{"type": "proxi"}], ERROR),
         (f"{LISTENER}.filter_chains[0].filters", [{}], ERROR),
         (f"{LISTENER}.stream_filters", [{"type": "healthcheck"}], WARNING),
-        (f"{LISTENER}.stream_filters", [{"type": "gzip"}], ERROR),
+        (f"{LISTENER}.stream_filters", [{"type": "dsl"}], ERROR),
         (f"{LISTENER}.stream_filters", [{"type": "gzpi"}], ERROR),
         (f"{LISTENER}.stream_filters", [{"type": ""}], ERROR),
         (f"{LISTENER}.stream_filters", [{"type": "python", "config": {"path": "f.py", "class": "A", "x": 1}}], NOTHING),

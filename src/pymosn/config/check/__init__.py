@@ -8,6 +8,7 @@ routes     router tables                        clusters   clusters and hosts
 from collections.abc import Collection
 
 from pymosn.config.check.clusters import check_clusters
+from pymosn.config.check.filter_settings import check_filter_clusters
 from pymosn.config.check.listeners import ORIGINAL_DST, check_server
 from pymosn.config.check.report import Report
 from pymosn.config.check.routes import check_tables
@@ -30,6 +31,8 @@ def check(config: MosnConfig, places: dict[str, Place], faults: Faults, stream_f
     for i, server in enumerate(config.servers):
         check_server(server, f"servers[{i}]", report, stream_filters)
         check_tables(server, f"servers[{i}]", report, cluster_names)
+        for j, listener in enumerate(server.listeners):
+            check_filter_clusters(listener, f"servers[{i}].listeners[{j}]", report, cluster_names)
 
 
 def _check_server_count(config: MosnConfig, report: Report) -> None:

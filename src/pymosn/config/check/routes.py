@@ -5,6 +5,7 @@ from collections.abc import Collection
 
 from pymosn.api.variables import FOREIGN, OWN, PREFIXES, SETTABLE, is_known
 from pymosn.config.check.changes import check_hash_policies, check_header_changes, check_rewrites
+from pymosn.config.check.filter_settings import check_route_settings
 from pymosn.config.check.filters import check_protocol
 from pymosn.config.check.report import Report, Seen
 from pymosn.config.guess import closest
@@ -58,6 +59,7 @@ def _check_table(table: RouterConfiguration, path: str, report: Report, clusters
         inner = f"{path}.virtual_hosts[{i}]"
         _check_domains(host, inner, report, domains)
         check_header_changes(host, inner, report)
+        check_route_settings(host.per_filter_config, f"{inner}.per_filter_config", report)
         for j, route in enumerate(host.routers):
             _check_route(route, f"{inner}.routers[{j}]", report, clusters)
 
@@ -92,6 +94,7 @@ def domain_fault(domain: str) -> str | None:
 
 
 def _check_route(route: Route, path: str, report: Report, clusters: Collection[str]) -> None:
+    check_route_settings(route.per_filter_config, f"{path}.per_filter_config", report)
     _check_match(route.match, f"{path}.match", report)
     # The order in which MOSN looks for the action.
     actions = [name for name in ("direct_response", "redirect", "route") if getattr(route, name) is not None]

@@ -30,6 +30,13 @@ class Block(msgspec.Struct, kw_only=True, omit_defaults=True):
     open_keys: ClassVar[bool] = False
 
 
+class EnvoyBlock(Block, kw_only=True):
+    """An object of Envoy's schema: `localJwks` and `local_jwks` are the same key, and an unknown one is an error.
+
+    They say who may pass; going on without one of them might let in whom it keeps out.
+    """
+
+
 def works(note: str) -> msgspec.Meta:
     """The key has its effect; `note` says what a reader of docs/compatibility.md should know about it."""
     return msgspec.Meta(extra={NOTE: note})

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import ClassVar
+from typing import Any, ClassVar
 
 from pymosn.api.proxy import Exchange
 from pymosn.api.rpc import RpcRequest
@@ -14,10 +14,10 @@ class DubboStreamFilter(StreamFilter):
 
     protocols: ClassVar[tuple[str, ...]] = ("dubbo", "dubbo-thrift")
 
-    def __init__(self, config: dict[str, object]) -> None:
+    def __init__(self, config: Any) -> None:
         """`config`: `subset`, the name of the header or attachment that subset balancing goes by; empty for none."""
         super().__init__(config)
-        self._subset = str(config.get("subset", ""))
+        self._subset: str = config.subset
 
     def on_request(self, exchange: Exchange) -> None:
         request = exchange.request

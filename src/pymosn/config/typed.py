@@ -1,0 +1,32 @@
+"""Values of the configuration as blocks of the schema, once more: for whoever gets a part of it that was kept as it is."""
+
+from __future__ import annotations
+
+from typing import Any, TypeVar
+
+from pymosn.config.faults import Faults
+from pymosn.config.nodes import Entry, Node, kind_of
+from pymosn.config.read import Reader
+from pymosn.config.schema.block import Block
+
+B = TypeVar("B", bound=Block)
+
+
+def typed(value: object, cls: type[B], faults: Faults | None = None) -> B:
+    """`value`, as JSON gives it, as a block: keys match in any case, durations are seconds, defaults stand for the rest.
+
+    What does not fit is added to `faults`, by its path within `value`; loading has reported it in most cases.
+    """
+    return Reader("", Faults() if faults is None else faults, {}, False).block(_node(value), cls, "")
+
+
+def _node(value: Any) -> Node:
+    if isinstance(value, dict):
+        node = Node("object", 0, 0)
+        node.entries = [Entry(str(key), 0, 0, _node(inner)) for key, inner in value.items()]
+        return node
+    if isinstance(value, list):
+        node = Node("array", 0, 0)
+        node.items = [_node(item) for item in value]
+        return node
+    return Node(kind_of(value), 0, 0, value)

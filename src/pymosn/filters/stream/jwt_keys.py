@@ -1,0 +1,122 @@
+"""Key sets (RFC 7517) and what a token (RFC 7519) signed with one of their keys says, by PyJWT."""
+
+from __future__ import annotations
+
+import json
+from typing import Any, Final
+
+#: Algorithms by the kind of a key that does not name one. A token's own word is never enough.
+_BY_KIND: Final[dict[str, tuple[str, ...]]] = {
+    "RSA": ("RS256", "RS384", "RS512", "PS256", "PS384", "PS512"),
+    "P-256": ("ES256",),
+    "P-384": ("ES384",),
+    "P-521": ("ES512",),
+    "secp256k1": ("ES256K",),
+    "Ed25519": ("EdDSA",),
+    "Ed448": ("EdDSA",),
+    "oct": ("HS256", "HS384", "HS512"),
+}
+#: Tokens whose signatures are remembered as good, by key set.
+REMEMBERED: Final = 1024
+
+
+class TokenError(Exception):
+    """A token is not good; the text says why, for the client."""
+
+
+class UnknownKey(TokenError):
+    """No key of the set is the one that the token names: perhaps there is a newer set."""
+
+
+class _Key:
+    """One key. Raises ValueError for one that cannot be used."""
+
+    def __init__(self, jwk: Any) -> None:
+        import jwt
+
+        if not isinstance(jwk, dict):
+            raise ValueError("a key is an object")
+        self.id = str(jwk.get("kid", ""))
+        kind = str(jwk.get("crv") or jwk.get("kty"))
+        named = jwk.get("alg")
+        self.algorithms: tuple[str, ...] = _BY_KIND.get(kind, ())
+        if named is not None:
+            self.algorithms = tuple(name for name in self.algorithms if name == named)
+        if not self.algorithms or jwk.get("use", "sig") != "sig":
+            raise ValueError(f"not a key for signatures that is known here: {kind}, {named}")
+        try:
+            self.key: Any = jwt.PyJWK(jwk, algorithm=self.algorithms[0]).key
+        except (jwt.PyJWTError, ValueError, TypeError) as error:
+            raise ValueError(f"key {self.id!r} cannot be read: {error}") from None
+
+
+class KeySet:
+    """The keys of one provider."""
+
+    def __init__(self, text: str | bytes) -> None:
+        """`text`: a JWKS; keys of kinds that are not known are left out. Raises ValueError when none is left."""
+        value = json.loads(text)
+        keys = value.get("keys") if isinstance(value, dict) else None
+        if not isinstance(keys, list):
+            raise ValueError('a JWKS is an object with an array "keys"')
+        self._keys: list[_Key] = []
+        problems: list[str] = []
+        for jwk in keys:
+            try:
+                self._keys.append(_Key(jwk))
+            except ValueError as error:
+                problems.append(str(error))
+        if not self._keys:
+            raise ValueError("; ".join(problems) or "no keys")
+        self._good: dict[str, dict[str, Any]] = {}
+
+    def verify(self, token: str, leeway: float, now: float) -> dict[str, Any]:
+        """The claims of a token whose signature and times are good. `now`: seconds since 1970. Raises TokenError."""
+        claims = self._good.get(token)
+        if claims is None:
+            claims = self._verify(token)
+            if len(self._good) >= REMEMBERED:
+                self._good.clear()
+            self._good[token] = claims
+        _check_times(claims, leeway, now)
+        return claims
+
+    def _verify(self, token: str) -> dict[str, Any]:
+        import jwt
+
+        try:
+            header = jwt.get_unverified_header(token)
+        except jwt.PyJWTError:
+            raise TokenError("Jwt is not in the form of Header.Payload.Signature") from None
+        key_id, algorithm = header.get("kid"), header.get("alg")
+        named = [key for key in self._keys if not key_id or not key.id or key.id == key_id]
+        if not named:
+            raise UnknownKey("Jwks doesn't have key to match kid or alg from Jwt")
+        candidates = [key for key in named if algorithm in key.algorithms]
+        if not candidates:
+            raise TokenError("Jwks doesn't have key to match kid or alg from Jwt")
+        # Of the claims, the times are checked each time, and the rest by the provider.
+        options: Any = {f"verify_{claim}": False for claim in ("aud", "exp", "iat", "iss", "jti", "nbf", "sub")}
+        for key in candidates:
+            try:
+                claims: dict[str, Any] = jwt.decode(token, key.key, [str(algorithm)], options=options)
+            except jwt.InvalidSignatureError:
+                continue
+            except (jwt.PyJWTError, ValueError, TypeError):
+                raise TokenError("Jwt cannot be read") from None
+            return claims
+        raise TokenError("Jwt verification fails")
+
+
+def _check_times(claims: dict[str, Any], leeway: float, now: float) -> None:
+    """`exp` and `nbf` (RFC 7519 sections 4.1.4 and 4.1.5). Raises TokenError."""
+    for name in ("exp", "nbf"):
+        value = claims.get(name)
+        if value is None:
+            continue
+        if isinstance(value, bool) or not isinstance(value, (int, float)):
+            raise TokenError(f"Jwt has no number in {name}")
+        if name == "exp" and now >= value + leeway:
+            raise TokenError("Jwt is expired")
+        if name == "nbf" and now < value - leeway:
+            raise TokenError("Jwt not yet valid")

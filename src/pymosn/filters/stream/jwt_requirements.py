@@ -1,0 +1,137 @@
+"""What a rule of `jwt_authn` requires: tokens of certain providers, any or all of several, or none at all."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Final
+
+from pymosn.filters.stream.envoy_match import Fields
+from pymosn.filters.stream.problems import Problems
+
+OK: Final = 0
+MISSING: Final = 1
+FAILED: Final = 2
+
+
+class Outcome:
+    """Whether a requirement is met (`status`), and else why not."""
+
+    def __init__(self, status: int, text: str) -> None:
+        self.status = status
+        self.text = text
+
+    @staticmethod
+    def failed(text: str) -> Outcome:
+        """A token is there and is not good."""
+        return Outcome(FAILED, text)
+
+
+#: Verifies the tokens of a provider, for certain audiences unless None.
+Verify = Callable[[str, "frozenset[str] | None"], Outcome]
+
+
+class Requirement:
+    """`providers`: those whose tokens it looks at."""
+
+    def __init__(self, providers: list[str]) -> None:
+        self.providers = providers
+
+    def evaluate(self, verify: Verify) -> Outcome:
+        """Whether a request meets it."""
+        raise NotImplementedError
+
+
+class _OfProvider(Requirement):
+    def __init__(self, name: str, audiences: frozenset[str] | None) -> None:
+        super().__init__([name])
+        self._audiences = audiences
+
+    def evaluate(self, verify: Verify) -> Outcome:
+        return verify(self.providers[0], self._audiences)
+
+
+class _Optional(Requirement):
+    """`allowMissing`: no token, or only good ones; `allowMissingOrFailed`: whatever there is."""
+
+    def __init__(self, providers: list[str], allows_failed: bool) -> None:
+        super().__init__(providers)
+        self.allows_failed = allows_failed
+
+    def evaluate(self, verify: Verify) -> Outcome:
+        outcomes = [verify(name, None) for name in self.providers]
+        if self.allows_failed or any(outcome.status == OK for outcome in outcomes):
+            return Outcome(OK, "")
+        return next((outcome for outcome in outcomes if outcome.status == FAILED), Outcome(OK, ""))
+
+
+class _Any(Requirement):
+    """One of several. `allowMissing` among them counts for the tokens that the others look for."""
+
+    def __init__(self, parts: list[Requirement]) -> None:
+        super().__init__([name for part in parts for name in part.providers])
+        self._parts = [part for part in parts if not isinstance(part, _Optional)]
+        optional = [part for part in parts if isinstance(part, _Optional)]
+        self._allows_missing = bool(optional)
+        self._allows_failed = any(part.allows_failed for part in optional)
+        # With nothing else in it, it is what it would be alone.
+        self._alone = optional[0] if optional and not self._parts else None
+
+    def evaluate(self, verify: Verify) -> Outcome:
+        if self._alone is not None:
+            return self._alone.evaluate(verify)
+        outcomes = [part.evaluate(verify) for part in self._parts]
+        if any(outcome.status == OK for outcome in outcomes) or self._allows_failed:
+            return Outcome(OK, "")
+        failed = [outcome for outcome in outcomes if outcome.status == FAILED]
+        if failed:
+            return failed[0]
+        return Outcome(OK, "") if self._allows_missing else outcomes[0]
+
+
+class _All(Requirement):
+    def __init__(self, parts: list[Requirement]) -> None:
+        super().__init__([name for part in parts for name in part.providers])
+        self._parts = parts
+
+    def evaluate(self, verify: Verify) -> Outcome:
+        for part in self._parts:
+            outcome = part.evaluate(verify)
+            if outcome.status != OK:
+                return outcome
+        return Outcome(OK, "")
+
+
+def read_requirement(value: object, path: str, providers: list[str], problems: Problems) -> Requirement:
+    """A JwtRequirement; `providers`: the names there are."""
+    fields = Fields(value, path, problems)
+    requirement = _read(fields, providers, problems)
+    fields.end()
+    return requirement
+
+
+def _read(fields: Fields, providers: list[str], problems: Problems) -> Requirement:
+    if "provider_name" in fields:
+        return _OfProvider(_name(fields, providers), None)
+    if "provider_and_audiences" in fields:
+        inner = fields.inner("provider_and_audiences")
+        audiences = inner.take("audiences", list, [])
+        requirement = _OfProvider(_name(inner, providers), frozenset(map(str, audiences)))
+        inner.end()
+        return requirement
+    for key, kind in (("requires_any", _Any), ("requires_all", _All)):
+        if key in fields:
+            parts = [read_requirement(*part, providers, problems) for part in fields.items(key, "requirements")]
+            return kind(parts)
+    for key in ("allow_missing", "allow_missing_or_failed"):
+        if key in fields:
+            fields.inner(key).end()
+            return _Optional(providers, key == "allow_missing_or_failed")
+    problems.add(fields.path, "no requirement that is built; see docs/shipped-filters.md")
+    return _All([])
+
+
+def _name(fields: Fields, providers: list[str]) -> str:
+    name: str = fields.take("provider_name", str, "")
+    if name not in providers:
+        fields.problems.add(f"{fields.path}.providerName", f"there is no provider {name!r}")
+    return name

@@ -1,0 +1,179 @@
+"""`rbac`: actions, principals, permissions, and what is refused because it is not built."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from shipped_kit import problems, shipped
+
+from pymosn.testing import Request, World, run
+
+ANY = [{"any": True}]
+
+
+def policy(permissions: Any = None, principals: Any = None) -> dict[str, Any]:
+    return {"permissions": permissions or ANY, "principals": principals or ANY}
+
+
+def rules(action: str, *policies: dict[str, Any]) -> dict[str, Any]:
+    return {"action": action, "policies": {f"p{number}": each for number, each in enumerate(policies)}}
+
+
+def is_met(permission: dict[str, Any] | None = None, principal: dict[str, Any] | None = None, **more: Any) -> bool:
+    """Whether a policy with that permission and principal is about a certain request."""
+    one = policy(None if permission is None else [permission], None if principal is None else [principal])
+    fields = [("x-user", "Ann"), ("x-n", "7"), ("x-many", "a"), ("x-many", "b"), ("x-forwarded-for", "10.9.9.9, 10.1.1.1")]
+    request = Request("GET", "/admin/x?y=1", fields)
+    allowed = run(shipped("rbac", {"version": "1", "rules": rules("ALLOW", one), **more}), request).status == 200
+    denied = run(shipped("rbac", {"version": "1", "rules": rules("DENY", one), **more}), request).status == 403
+    assert allowed is denied
+    return allowed
+
+
+def header(**match: Any) -> dict[str, Any]:
+    return {"header": {"name": "X-User", **match}}
+
+
+@pytest.mark.parametrize(
+    ("condition", "met"),
+    [
+        ({"any": True}, True),
+        (header(exact_match="Ann"), True),
+        (header(exactMatch="ann"), False),
+        (header(prefix_match="A"), True),
+        (header(suffix_match="nn"), True),
+        (header(contains_match="x"), False),
+        (header(safe_regex_match={"google_re2": {}, "regex": "A.."}), True),
+        (header(safe_regex_match={"regex": "A."}), False),
+        (header(safe_regex_match={"regex": "A|x"}), False),
+        (header(string_match={"exact": "aNN", "ignore_case": True}), True),
+        (header(exact_match="Ann", invert_match=True), False),
+        (header(exact_match="Bob", invert_match=True), True),
+        (header(present_match=True), True),
+        (header(present_match=False), False),
+        (header(present_match=True, invert_match=True), False),
+        (header(), True),
+        ({"header": {"name": "x-none", "present_match": False}}, True),
+        ({"header": {"name": "x-none", "exact_match": "a", "invert_match": True}}, False),
+        ({"header": {"name": "x-many", "exact_match": "a,b"}}, True),
+        ({"header": {"name": "x-n", "range_match": {"start": 7, "end": 8}}}, True),
+        ({"header": {"name": "x-n", "range_match": {"start": 0, "end": 7}}}, False),
+        ({"header": {"name": "x-user", "range_match": {"start": 0, "end": 7}}}, False),
+        ({"header": {"name": ":method", "exact_match": "GET"}}, True),
+        ({"header": {"name": ":path", "prefix_match": "/admin/x?"}}, True),
+        ({"header": {"name": ":authority", "exact_match": "test.example"}}, True),
+        ({"url_path": {"path": {"exact": "/admin/x"}}}, True),
+        ({"urlPath": {"path": {"prefix": "/admin", "ignoreCase": True}}}, True),
+        ({"url_path": {"path": {"safe_regex": {"regex": "/admin/.*"}}}}, True),
+        ({"url_path": {"path": {"suffix": "y=1"}}}, False),
+    ],
+    ids=str,
+)
+def test_conditions(condition: dict[str, Any], met: bool) -> None:
+    assert is_met(permission=condition) is met
+    assert is_met(principal=condition) is met
+    assert is_met(permission={"not_rule": condition}) is not met
+    assert is_met(principal={"notId": condition}) is not met
+    assert is_met(permission={"and_rules": {"rules": [{"any": True}, condition]}}) is met
+    assert is_met(principal={"and_ids": {"ids": [condition, {"any": True}]}}) is met
+    assert is_met(permission={"orRules": {"rules": [condition, {"not_rule": {"any": True}}]}}) is met
+    assert is_met(principal={"or_ids": {"ids": [condition, condition]}}) is met
+
+
+def cidr(text: str, length: int) -> dict[str, Any]:
+    return {"address_prefix": text, "prefix_len": length}
+
+
+@pytest.mark.parametrize(
+    ("principal", "hops", "met"),
+    [
+        ({"direct_remote_ip": cidr("192.0.2.0", 24)}, 0, True),
+        ({"source_ip": cidr("192.0.2.1", 32)}, 0, True),
+        ({"source_ip": cidr("192.0.3.0", 24)}, 0, False),
+        ({"remote_ip": cidr("192.0.2.1", 32)}, 0, True),
+        ({"remote_ip": cidr("10.9.9.9", 32)}, 0, False),
+        ({"remote_ip": cidr("10.1.1.1", 32)}, 1, True),
+        ({"remote_ip": cidr("10.9.9.9", 32)}, 1, False),
+        ({"remote_ip": cidr("10.9.9.9", 32)}, 2, True),
+        ({"remote_ip": cidr("192.0.2.1", 32)}, 3, True),
+        ({"remoteIp": {"addressPrefix": "2001:db8::", "prefixLen": 32}}, 0, False),
+    ],
+    ids=str,
+)
+def test_addresses(principal: dict[str, Any], hops: int, met: bool) -> None:
+    assert is_met(principal=principal, xff_num_trusted_hops=hops) is met
+
+
+def test_destinations() -> None:
+    assert is_met(permission={"destination_port": 80})
+    assert not is_met(permission={"destinationPort": 81})
+    assert is_met(permission={"destination_ip": cidr("192.0.2.2", 32)})
+
+
+def test_permissions_and_principals_both_count() -> None:
+    one = policy([{"url_path": {"path": {"prefix": "/admin"}}}], [{"header": {"name": "x-user", "exact_match": "ann"}}])
+    filters = shipped("rbac", {"rules": rules("ALLOW", policy([{"destination_port": 1}]), one)})
+    assert run(filters, Request("GET", "/admin", {"x-user": "ann"})).status == 200
+    for request in (Request("GET", "/admin", {"x-user": "bob"}), Request("GET", "/", {"x-user": "ann"})):
+        result = run(filters, request)
+        assert (result.status, result.text, result.reason) == (403, "RBAC: access denied", "access_denied")
+
+
+def test_no_rules_and_empty_rules() -> None:
+    assert run(shipped("rbac", {}), Request()).status == 200
+    assert run(shipped("rbac", {"rules": {"action": "ALLOW"}}), Request()).status == 403
+    assert run(shipped("rbac", {"rules": {"action": "DENY"}}), Request()).status == 200
+
+
+async def shadow() -> None:
+    world = World(shipped("rbac", {"shadow_rules": rules("DENY", policy([{"url_path": {"path": {"exact": "/a"}}}]))}))
+    assert [(await world.send(Request("GET", path))).status for path in ("/a", "/b", "/a")] == [200, 200, 200]
+    assert world.counter("RbacFilter", "shadow_denied") == 2
+    assert world.counter("RbacFilter", "shadow_allowed") == 1
+
+
+def test_shadow_rules_only_count() -> None:
+    import asyncio
+
+    asyncio.run(shadow())
+
+
+def test_log_only_logs() -> None:
+    result = run(shipped("rbac", {"rules": rules("LOG", policy())}), Request("GET", "/a"))
+    assert result.status == 200
+    assert any("GET /a: policy p0" in line for line in result.log)
+
+
+@pytest.mark.parametrize(
+    ("permissions", "principals", "path"),
+    [
+        ([{"metadata": {}}], ANY, ".permissions[0]"),
+        ([{"requested_server_name": {"exact": "a"}}], ANY, ".permissions[0]"),
+        (ANY, [{"authenticated": {}}], ".principals[0]"),
+        (ANY, [{"metadata": {"filter": "istio_authn"}}], ".principals[0]"),
+        ([], ANY, ".permissions"),
+        ([{"header": {"name": "a", "exact_match": "b", "prefix_match": "c"}}], ANY, ".permissions[0].header.prefix_match"),
+        ([{"header": {"name": "a", "treat_missing": True}}], ANY, ".permissions[0].header.treat_missing"),
+        ([{"header": {"name": "", "exact_match": "b"}}], ANY, ".permissions[0].header.name"),
+        ([{"any": False}], ANY, ".permissions[0].any"),
+        ([{"url_path": {"path": {"safe_regex": {"regex": "("}}}}], ANY, ".permissions[0].url_path.path.safe_regex.regex"),
+        ([{"url_path": {"path": {}}}], ANY, ".permissions[0].url_path.path"),
+        ([{"destination_port": "80"}], ANY, ".permissions[0].destination_port"),
+        (ANY, [{"remote_ip": {"address_prefix": "10.0.0.0"}}], ".principals[0].remote_ip"),
+        (ANY, [{"remote_ip": cidr("10.0.0.0", 40)}], ".principals[0].remote_ip"),
+        (ANY, [{"and_ids": {"ids": []}}], ".principals[0].and_ids.ids"),
+        (ANY, [{"not_id": "x"}], ".principals[0].not_id"),
+    ],
+    ids=str,
+)
+def test_what_is_not_built_is_refused(permissions: Any, principals: Any, path: str) -> None:
+    config = {"rules": {"action": "DENY", "policies": {"p": {"permissions": permissions, "principals": principals}}}}
+    found = [fault.partition(": ")[0] for fault in problems("rbac", config)]
+    assert f".rules.policies.p{path}" in found or any(fault.startswith(f".rules.policies.p{path}") for fault in found)
+
+
+def test_unknown_actions() -> None:
+    assert problems("rbac", {"rules": {"action": "allow"}}) == [
+        ".rules.action: must be one of ALLOW, DENY, LOG, not 'allow'"
+    ]
