@@ -14,6 +14,7 @@ from pymosn.api.stream_filter import StreamFilter
 from pymosn.core.headers import HeaderError, headers_from
 from pymosn.filters.stream.python import load_file, load_installed
 from pymosn.kit.bench_rig import BenchError, Line
+from pymosn.server.worker import settle_garbage_collector
 from pymosn.version import build
 
 #: Rounds of each chain; the best one counts, for whatever disturbs a round only makes it longer.
@@ -85,16 +86,20 @@ async def _measure(question: Question, measured: StreamFilter) -> Answer:
     lines = [Line({}, request, _REPLY), Line({}, request, _REPLY), Line({name: measured}, request, _REPLY)]
     full = lines[-1]
     best = [float("inf")] * len(lines)
+    threshold = gc.get_threshold()
     await measured.start()
     try:
         for line in lines:
             await line.run(max(1, question.requests // 10))
         full.ends.statuses.clear()
+        settle_garbage_collector()  # as in a worker
         for _ in range(ROUNDS):
             for number, line in enumerate(lines):
                 gc.collect()
                 best[number] = min(best[number], await line.run(question.requests))
     finally:
+        gc.set_threshold(*threshold)
+        gc.unfreeze()
         await measured.home.end_tasks()
         await measured.stop()
     return Answer(
@@ -127,7 +132,7 @@ def as_text(answer: Answer) -> str:
         f"{answer.filter} adds {answer.added_us:.2f} us to a request ({answer.build} data path)",
         f"  {answer.empty_us:8.2f} us  through an empty chain ({answer.other_empty_us:.2f} through another one)",
         f"  {answer.with_filter_us:8.2f} us  with the filter; replies: {replies}",
-        f"CPU time; the best of {ROUNDS} rounds of {answer.requests} requests, by turns, one after another on one connection.",
+        f"CPU time; the best of {ROUNDS} rounds of {answer.requests} requests, by turns, one at a time.",
         "Not in it: sockets and the kernel, cold caches, other requests at the same time, what the filter waits for.",
     ]
     if answer.errors:

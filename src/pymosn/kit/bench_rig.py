@@ -1,4 +1,4 @@
-"""One worker's data path in this process: a client, the real layers 2 to 4, and an upstream, without a socket between them."""
+"""One worker's data path in this process: a client, the real layers 2 to 4, an upstream, and no socket."""
 
 from __future__ import annotations
 
@@ -121,8 +121,9 @@ class Line:
         stats = DownstreamStats(self.metrics.group("downstream", ("listener", "bench")))
         self.ends = Ends(self._on_end)
         chain = StreamFilters(named)
-        known = [runtime.protocols.get("Http1")]
-        options = ProxyOptions("bench", known, {"Http1": Http1Options()}, _slot(), chain, stats, [self.ends], False, False)
+        http1 = runtime.protocols.get("Http1")
+        assert http1 is not None
+        options = ProxyOptions("bench", [http1], {"Http1": Http1Options()}, _slot(), chain, stats, [self.ends], False, False)
         listener = Listener("bench", "", ProxyFactory(runtime, options), stats, self._numbers, self.clock, self._wheel)
         self._client = listener._accept()
         self._upstream: TcpConnection | None = None
