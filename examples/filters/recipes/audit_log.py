@@ -17,7 +17,7 @@ END = b""
 class Settings(msgspec.Struct, forbid_unknown_fields=True):
     """`waiting`: lines that may wait for the disk; further ones are dropped and counted."""
 
-    path: str
+    file: str
     waiting: int = 10_000
     user_header: str = "x-user"
 
@@ -37,8 +37,8 @@ class AuditLog(StreamFilter):
         self._descriptor = -1
 
     async def start(self) -> None:
-        # Opened here, so that a path that does not work refuses the start.
-        self._descriptor = os.open(self.config.path, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o640)
+        # Opened here, so that a file that cannot be written refuses the start.
+        self._descriptor = os.open(self.config.file, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o640)
         self._thread = threading.Thread(target=self._write_lines, name="audit log", daemon=True)
         self._thread.start()
 

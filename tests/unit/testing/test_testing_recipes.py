@@ -305,7 +305,7 @@ def test_half_a_reply_is_not_kept() -> None:
 
 def test_audit_log(tmp_path: Path) -> None:
     path = tmp_path / "audit.json"
-    audit = recipe("audit_log", "AuditLog", path=str(path))
+    audit = recipe("audit_log", "AuditLog", file=str(path))
     talk(audit, [Request("POST", "/a?secret=1", {"x-user": "eve"}, "hello"), Request("GET", "/b")])
     first, second = map(json.loads, path.read_text().splitlines())
     assert (first["method"], first["path"], first["user"], first["status"]) == ("POST", "/a", "eve", 200)
@@ -314,14 +314,14 @@ def test_audit_log(tmp_path: Path) -> None:
 
 
 def test_audit_log_that_cannot_be_written(tmp_path: Path) -> None:
-    audit = recipe("audit_log", "AuditLog", path=str(tmp_path / "absent" / "audit.json"))
+    audit = recipe("audit_log", "AuditLog", file=str(tmp_path / "absent" / "audit.json"))
     with pytest.raises(FileNotFoundError):
         asyncio.run(audit.start())
     asyncio.run(audit.stop())
 
 
 def test_audit_lines_that_have_no_room(tmp_path: Path) -> None:
-    audit = recipe("audit_log", "AuditLog", path=str(tmp_path / "a"), waiting=1)
+    audit = recipe("audit_log", "AuditLog", file=str(tmp_path / "a"), waiting=1)
 
     async def without_a_writer() -> list[str]:
         world = World(audit)
