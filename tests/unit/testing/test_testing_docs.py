@@ -1,4 +1,4 @@
-"""Every Python block of docs/filters.md is run: its tests are called, and its filters get a request."""
+"""What the pages on filters show is run: blocks of Python with a request, and the configurations of the recipes."""
 
 import asyncio
 import inspect
@@ -9,11 +9,15 @@ from pathlib import Path
 from types import ModuleType
 
 import pytest
+import yaml
 
 from pymosn.api import StreamFilter
+from pymosn.filters.stream.python import load_file
 from pymosn.testing import Request, Response, make, run
 
-TEXT = (Path(__file__).parents[3] / "docs" / "filters.md").read_text()
+DOCS = Path(__file__).parents[3] / "docs"
+RECIPES = DOCS.parent / "examples" / "filters" / "recipes"
+TEXT = (DOCS / "filters.md").read_text()
 BLOCKS = re.findall(r"```python\n(.*?)```", TEXT, re.DOTALL)
 CLUSTERS = {name: Response(200, "192.0.2.9") for name in ("auth", "debug", "lists")}
 
@@ -42,6 +46,17 @@ def test_blocks_of_json() -> None:
     assert len(found) == 2
     for block in found:
         json.loads(block)
+
+
+def test_configurations_of_recipes() -> None:
+    """What docs/recipes.md shows as the configuration of a recipe fits it."""
+    found = {}
+    for section in (DOCS / "recipes.md").read_text().split("\n## ")[1:]:
+        named = re.search(r"`(\w+)\.py`, class `(\w+)`", section)
+        assert named is not None, section
+        block = "\n".join(line for line in section.splitlines() if line.startswith("    "))
+        found[named[1]] = load_file(RECIPES / f"{named[1]}.py", named[2], yaml.safe_load(block))
+    assert set(found) == {path.stem for path in RECIPES.glob("*.py")}
 
 
 def test_there_are_blocks() -> None:
