@@ -14,7 +14,7 @@ from pymosn.api.stream_filter import StreamFilter
 from pymosn.core.headers import HeaderError, headers_from
 from pymosn.filters.stream.python import load_file, load_installed
 from pymosn.kit.bench_rig import BenchError, Line
-from pymosn.server.worker import settle_garbage_collector
+from pymosn.server.garbage import settle
 from pymosn.version import build
 
 #: Rounds of each chain; the best one counts, for whatever disturbs a round only makes it longer.
@@ -92,7 +92,7 @@ async def _measure(question: Question, measured: StreamFilter) -> Answer:
         for line in lines:
             await line.run(max(1, question.requests // 10))
         full.ends.statuses.clear()
-        settle_garbage_collector()  # as in a worker
+        settle()  # as in a worker
         for _ in range(ROUNDS):
             for number, line in enumerate(lines):
                 gc.collect()
