@@ -19,5 +19,4 @@ class Tenant(StreamFilter):
         return None
 
     def on_response(self, exchange: Exchange) -> None:
-        assert exchange.response is not None
-        exchange.response.headers["x-served-by"] = "pymosn"
+        exchange.response_head.headers["x-served-by"] = "pymosn"

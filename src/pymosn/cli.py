@@ -16,6 +16,7 @@ from pymosn.config.build_filters import check_filters
 from pymosn.config.default import DEFAULT_CONFIG, DEFAULT_NAME
 from pymosn.config.faults import Fault
 from pymosn.config.load import Loaded, load_file, load_text
+from pymosn.kit.commands import COMMANDS
 from pymosn.server.launch import Launch, StartError
 from pymosn.version import VERSION, build
 
@@ -77,6 +78,10 @@ def _mosn_flags(command: Command) -> Command:
 @click.version_option(VERSION, "--version", message=f"pymosn %(version)s ({build()})")
 def main() -> None:
     """MOSN's network proxy in Python."""
+
+
+for _command in COMMANDS:
+    main.add_command(_command)
 
 
 @main.command()

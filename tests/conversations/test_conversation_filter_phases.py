@@ -168,12 +168,14 @@ def test_a_filter_chooses_the_host(start: Start, phase: str) -> None:
     assert talk.outcomes.exchanges[0].upstream_address == "10.0.0.3:80"
 
 
-def test_a_chosen_host_that_is_not_there(start: Start) -> None:
-    talk = start(filters={"f": Chooses(phase="on_host", choice={"host": "10.9.9.9:1"})})
+@pytest.mark.parametrize("phase", ["on_request", "on_route", "on_host"])
+def test_a_chosen_host_that_is_not_there(start: Start, phase: str) -> None:
+    talk = start(filters={"f": Chooses(phase=phase, choice={"host": "10.9.9.9:1"})})
     client = talk.connect()
     client.sends(GET)
     talk.expect_no_dial()
     assert client.takes().startswith(b"HTTP/1.1 502")
+    assert talk.reasons() == ["no_hosts"]
 
 
 def test_a_filter_chooses_the_time(start: Start) -> None:

@@ -24,7 +24,8 @@ ARROWS = {
     "config": ("filters", "observe"),
     "control": ("config", "observe"),
     "server": ("control", "observe"),
-    "cli": ("server",),
+    "kit": ("server",),
+    "cli": ("kit",),
 }
 #: Modules at the root that any layer may use.
 ROOT = {"version", "testing"}

@@ -115,6 +115,13 @@ class Exchange(RequestReceiver):
             self._state = {}
         return self._state
 
+    @property
+    def response_head(self) -> ResponseHead:
+        """The reply's head where there must be one, as in `on_response`. RuntimeError when there is none."""
+        if self.response is None:
+            raise RuntimeError("there is no reply yet; on_response is the first phase that has one")
+        return self.response
+
     def variable(self, name: str) -> str | None:
         """The value of a variable (key reference section 12); None when it has none."""
         return Variable(name).value(self)

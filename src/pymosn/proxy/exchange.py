@@ -14,6 +14,7 @@ from pymosn.api.proxy import Choices
 from pymosn.core.failure import (
     CLUSTER_UNKNOWN,
     INTERNAL_ERROR,
+    NO_HOSTS,
     NO_ROUTE,
     NO_ROUTER,
     NO_VIRTUAL_HOST,
@@ -155,7 +156,9 @@ class ProxyExchange(AttemptingExchange):
             return
         self._await_reply()
         host = self._choose_host(cluster)
-        if host is None:
+        if host is None and self.choices is not None and self.choices.host is not None:
+            self.fail(NO_HOSTS, self.choices.host)
+        elif host is None:
             self.fail(cluster.why_nobody(self._selection), cluster.name)
         else:
             self._try(cluster, host, False, None, 0.0)

@@ -1,0 +1,225 @@
+"""One worker's data path in this process: a client, the real layers 2 to 4, an upstream, and no socket."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Callable, Mapping
+from typing import Final
+
+from pymosn.api.network import Dialer, DialReceiver, NetworkFilter
+from pymosn.api.proxy import AccessLog, Exchange
+from pymosn.api.routing import Route
+from pymosn.api.stream_filter import FilterHome, StreamFilter
+from pymosn.core.clock import Clock
+from pymosn.core.counters import DownstreamStats, Metrics
+from pymosn.core.log import Log
+from pymosn.core.timers import TimerWheel
+from pymosn.network.connection import ConnectionOwner, TcpConnection
+from pymosn.network.listener import ConnectionNumbers, Listener
+from pymosn.proxy.cluster_client import ClusterClients
+from pymosn.proxy.filter_chain import NamedFilter, StreamFilters
+from pymosn.proxy.options import ProxyOptions
+from pymosn.proxy.proxy import ProxyFactory
+from pymosn.proxy.runtime import Runtime
+from pymosn.routing.actions import Forward
+from pymosn.routing.matchers import AnyRequest
+from pymosn.routing.table import RouteTable, TableSlot, VirtualHost
+from pymosn.stream.http1.options import Http1Options
+from pymosn.stream.registry import protocols
+from pymosn.upstream.balancers import balancers
+from pymosn.upstream.cluster import Clusters, PoolMaker, make_cluster
+from pymosn.upstream.plan import ClusterPlan, HostPlan
+
+#: The one cluster.
+SERVICE: Final = "service"
+#: Seconds after which a round that does not end is given up.
+PATIENCE: Final = 60.0
+
+
+class BenchError(Exception):
+    """A measurement that cannot be made; the text says why."""
+
+
+class Transport:
+    """The event loop's end of a connection. It tells of what is written, and that it was closed."""
+
+    def __init__(self, ip: str, on_write: Callable[[], None], on_close: Callable[[], None]) -> None:
+        self._peer = (ip, 50000)
+        self._on_write = on_write
+        self._on_close = on_close
+
+    def set_write_buffer_limits(self, high: int) -> None:
+        pass
+
+    def get_extra_info(self, name: str) -> tuple[str, int] | None:
+        return {"peername": self._peer, "sockname": ("127.0.0.1", 80)}.get(name)
+
+    def write(self, data: bytes) -> None:
+        self._on_write()
+
+    def writelines(self, parts: list[bytes]) -> None:
+        self._on_write()
+
+    def pause_reading(self) -> None:
+        pass
+
+    def resume_reading(self) -> None:
+        pass
+
+    def write_eof(self) -> None:
+        self._on_close()
+
+    def close(self) -> None:
+        self._on_close()
+
+    def abort(self) -> None:
+        self._on_close()
+
+
+class Ends(AccessLog):
+    """Hears of the end of each exchange."""
+
+    def __init__(self, on_end: Callable[[], None]) -> None:
+        self._on_end = on_end
+        #: How many there were of each status; 0 for those without a reply.
+        self.statuses: dict[int, int] = {}
+
+    def log(self, exchange: Exchange) -> None:
+        status = 0 if exchange.response is None else int(exchange.response.status)
+        self.statuses[status] = self.statuses.get(status, 0) + 1
+        self._on_end()
+
+
+class OwnDialer(Dialer):
+    """Connects at once."""
+
+    def __init__(self, line: Line) -> None:
+        self._line = line
+
+    def dial(self, address: str, timeout: float, network_filter: NetworkFilter, receiver: DialReceiver) -> None:
+        self._line.on_dial(network_filter, receiver)
+
+
+class Line:
+    """A client with one connection, a chain of filters, and an upstream with one connection; one request after another."""
+
+    def __init__(self, filters: Mapping[str, StreamFilter], request: bytes, reply: bytes) -> None:
+        """`request`, `reply`: the bytes that the client and the upstream send each time."""
+        self.clock = Clock()
+        self.metrics = Metrics()
+        self._request = request
+        self._reply = reply
+        self._wheel = TimerWheel(self.clock)
+        self._numbers = ConnectionNumbers()
+        runtime = self._make_runtime()
+        clients = ClusterClients(runtime)
+        named = []
+        for name, entry in filters.items():
+            entry.home = FilterHome(name, runtime.log, clients)
+            named.append(NamedFilter(name, entry, self.metrics))
+        stats = DownstreamStats(self.metrics.group("downstream", ("listener", "bench")))
+        self.ends = Ends(self._on_end)
+        chain = StreamFilters(named)
+        http1 = runtime.protocols.get("Http1")
+        assert http1 is not None
+        options = ProxyOptions("bench", [http1], {"Http1": Http1Options()}, _slot(), chain, stats, [self.ends], False, False)
+        listener = Listener("bench", "", ProxyFactory(runtime, options), stats, self._numbers, self.clock, self._wheel)
+        self._client = listener._accept()
+        self._upstream: TcpConnection | None = None
+        self._left = 0
+        # Whose turn it is: the upstream's, or the client's.
+        self._upstream_is_next = False
+        self._client_is_next = True
+        self._is_answered = False
+        self._is_running = False
+        self._end: asyncio.Future[None] | None = None
+        transport = Transport("192.0.2.1", _nothing, self._on_client_closed)
+        self._client.connection_made(transport)  # type: ignore[arg-type]
+
+    def _make_runtime(self) -> Runtime:
+        known = protocols()
+        clusters = Clusters()
+        runtime = Runtime(self.clock, self._wheel, self.metrics, Log(), known, clusters)
+        kind = balancers().get("LB_ROUNDROBIN")
+        assert kind is not None
+        plan = ClusterPlan(SERVICE, (HostPlan("192.0.2.2:80"),), idle_timeout=60.0)
+        maker = PoolMaker(known, OwnDialer(self), self._wheel)
+        clusters.replace({SERVICE: make_cluster(plan, kind, maker, self.metrics, None)})
+        return runtime
+
+    async def run(self, count: int) -> float:
+        """Sends `count` requests one after another and waits for the replies; seconds of CPU for each. Raises BenchError."""
+        self._left = count
+        self._end = asyncio.get_running_loop().create_future()
+        started = time.process_time()
+        self._go_on()
+        try:
+            async with asyncio.timeout(PATIENCE):
+                await self._end
+        except TimeoutError:
+            raise BenchError(f"no reply within {PATIENCE:g} s: a filter waits for what does not come here") from None
+        seconds = time.process_time() - started
+        self._wheel.advance()
+        return seconds / count
+
+    def _go_on(self) -> None:
+        """Moves bytes until somebody waits for the event loop, as an `async` filter does, or all is done."""
+        self._is_running = True
+        while True:
+            if self._upstream_is_next:
+                self._upstream_is_next = False
+                assert self._upstream is not None
+                self._upstream.data_received(self._reply)
+            elif self._client_is_next and self._left > 0:
+                self._left -= 1
+                self._client_is_next = self._is_answered = False
+                self._client.data_received(self._request)
+            else:
+                break
+        self._is_running = False
+        if self._client_is_next and self._end is not None and not self._end.done():
+            self._end.set_result(None)
+
+    def _wake(self) -> None:
+        if not self._is_running:
+            self._is_running = True
+            asyncio.get_running_loop().call_soon(self._go_on)
+
+    def _on_end(self) -> None:
+        self._client_is_next = True
+        self._wake()
+
+    def _on_client_closed(self) -> None:
+        if self._end is not None and not self._end.done():
+            self._end.set_exception(BenchError("the proxy closes the client's connection: is the request a good one?"))
+
+    # ---- the upstream
+
+    def on_dial(self, network_filter: NetworkFilter, receiver: DialReceiver) -> None:
+        """The proxy wants a connection, and has it."""
+        connection = TcpConnection(self._numbers.next(), [network_filter], ConnectionOwner(), self.clock, self._wheel)
+        self._upstream = connection
+        transport = Transport("192.0.2.2", self._on_upstream_bytes, lambda: self._lose(connection))
+        connection.connection_made(transport)  # type: ignore[arg-type]
+        receiver.on_dialed(connection)
+
+    def _on_upstream_bytes(self) -> None:
+        # What the client sends is here at once, so the first bytes are followed by the others before it is its turn.
+        if not self._is_answered:
+            self._is_answered = self._upstream_is_next = True
+            self._wake()
+
+    def _lose(self, connection: TcpConnection) -> None:
+        asyncio.get_running_loop().call_soon(connection.connection_lost, None)
+
+
+def _nothing() -> None:
+    pass
+
+
+def _slot() -> TableSlot:
+    slot = TableSlot("bench")
+    slot.table = RouteTable("bench")
+    slot.table.add(VirtualHost("bench", ["*"], [Route("bench", AnyRequest(), Forward(SERVICE, 60.0))]))
+    return slot

@@ -1,0 +1,111 @@
+"""`pymosn new-filter`, `pymosn filters` and `pymosn bench-filter`."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import Any, Final, NoReturn
+
+import click
+import msgspec
+
+OTHER_FAULT: Final = 2
+
+
+def _give_up(text: str, code: int = OTHER_FAULT) -> NoReturn:
+    click.echo(f"pymosn: error: {text}", err=True)
+    sys.exit(code)
+
+
+@click.command(name="new-filter")
+@click.option(
+    "--directory", "-d", default=".", metavar="D", help="Where the package's folder is made; default: the current directory."
+)
+@click.argument("name")
+def new_filter(directory: str, name: str) -> None:
+    """Write a package with a stream filter called NAME: typed, tested, ready for pip.
+
+    Nothing that exists is written over.
+    """
+    from pymosn.kit.new_filter import NewFilterError, write_package
+
+    try:
+        folder = write_package(name, Path(directory))
+    except NewFilterError as error:
+        _give_up(str(error))
+    except OSError as error:
+        _give_up(f"cannot write {error.filename}: {error.strerror}")
+    click.echo(f"{folder} is written. Next:")
+    click.echo(f"  cd {folder}")
+    click.echo("  pip install -e '.[dev]' && python -m pytest && mypy")
+
+
+@click.command(name="filters")
+@click.option("--config", "-c", "path", metavar="FILE", help="Tell of the filters of this configuration too.")
+@click.option("--json", "as_json", is_flag=True, help="Print JSON, with each configuration as JSON Schema.")
+def list_filters(path: str | None, as_json: bool) -> None:
+    """List the stream filters that come with pymosn, those of installed packages, and those of a configuration.
+
+    Like `check`, this loads their code, and makes (but does not start) those of a configuration.
+    """
+    from pymosn.kit.listing import as_text, configured, installed, shipped
+
+    found = [*shipped(), *installed()]
+    if path is not None:
+        from pymosn.config.load import load_file
+
+        loaded = load_file(path, stream_filters=[info.name for info in found if info.origin == "installed"])
+        if loaded.config is None:
+            for fault in loaded.errors:
+                click.echo(fault.text(), err=True)
+            _give_up(f"{path} has faults; `pymosn check -c {path}` tells all", 1)
+        found += configured(loaded.config, loaded.config_dir)
+    click.echo(msgspec.json.format(msgspec.json.encode(found)).decode() if as_json else as_text(found))
+
+
+@click.command(name="bench-filter")
+@click.option("--config", "config_text", default="{}", metavar="JSON", help="The filter's configuration.")
+@click.option(
+    "--requests", type=click.IntRange(min=1), default=1000, show_default=True, metavar="N", help="Requests of each round."
+)
+@click.option("--path", default="/", show_default=True, metavar="PATH", help="What is asked for, with its query.")
+@click.option("--header", "-H", "headers", multiple=True, metavar="'K: V'", help="A request header; may be given often.")
+@click.option("--data", default="", metavar="TEXT", help="The body of the request, which then is a POST.")
+@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+@click.argument("name", metavar="FILE:CLASS|NAME")
+def bench_filter(
+    config_text: str, requests: int, path: str, headers: tuple[str, ...], data: str, as_json: bool, name: str
+) -> None:
+    """Measure the microseconds that a stream filter adds to a request on this machine.
+
+    The filter is a class in a file, or one that an installed package offers.
+    """
+    from pymosn.filters.stream.python import FilterLoadError, describe
+    from pymosn.kit.bench import Question, as_text, measure
+    from pymosn.kit.bench_rig import BenchError
+
+    question = Question(
+        filter=name,
+        config=_json_object(config_text),
+        requests=requests,
+        path=path,
+        headers=[(key.strip(), value.strip()) for key, _, value in (header.partition(":") for header in headers)],
+        body=data.encode(),
+    )
+    try:
+        answer = measure(question)
+    except (FilterLoadError, BenchError) as error:
+        _give_up(str(error))
+    except Exception as error:
+        _give_up(f"the filter does not start: {describe(error)}")
+    click.echo(msgspec.json.format(msgspec.json.encode(answer)).decode() if as_json else as_text(answer))
+
+
+def _json_object(text: str) -> dict[str, Any]:
+    try:
+        return msgspec.json.decode(text, type=dict[str, Any])
+    except msgspec.DecodeError as error:
+        raise click.BadParameter(f"not a JSON object: {error}", param_hint="--config") from error
+
+
+COMMANDS: Final = (new_filter, list_filters, bench_filter)

@@ -1,0 +1,191 @@
+"""Which stream filters there are: shipped, installed, and those of a configuration."""
+
+from __future__ import annotations
+
+import importlib
+import importlib.util
+import inspect
+from collections.abc import Iterable
+from importlib.metadata import EntryPoint, entry_points
+from typing import Any, Final
+
+import msgspec
+from msgspec import structs
+
+from pymosn.api.stream_filter import SKIP, StreamFilter
+from pymosn.config.build_filters import FilterBuilder, filter_name
+from pymosn.config.schema import MosnConfig
+from pymosn.config.schema import StreamFilter as FilterConfig
+from pymosn.config.schema.stream_filters import BUILT_STREAM_FILTERS, NO_OP_STREAM_FILTERS, STREAM_FILTERS
+from pymosn.core.counters import Metrics
+from pymosn.core.log import Log
+from pymosn.filters.stream.python import ENTRY_POINTS, describe
+from pymosn.kit.schema import Field, Schema, config_schema, fields
+
+PHASES: Final = (
+    "on_request",
+    "on_route",
+    "on_host",
+    "on_request_body",
+    "on_response",
+    "on_response_body",
+    "on_complete",
+)
+SHIPPED: Final = "shipped"
+INSTALLED: Final = "installed"
+CONFIGURED: Final = "configured"
+NOT_BUILT: Final = "not built"
+
+
+class FilterInfo(msgspec.Struct, kw_only=True, omit_defaults=True):
+    """A stream filter. `state`: `works`, `not built`, or why it cannot be used.
+
+    `source`: where it comes from. `phases`: the methods that it implements, with ` async` behind those that may wait.
+    `schema`: what its configuration takes, as JSON Schema; None when it takes any object. `timeout` in seconds, 0 for none.
+    """
+
+    name: str
+    origin: str
+    state: str = "works"
+    source: str = ""
+    about: str = ""
+    phases: list[str] = []
+    on_error: str = ""
+    timeout: float = 0.0
+    schema: Schema | None = None
+
+
+def shipped() -> list[FilterInfo]:
+    """The filters that come with pymosn, and MOSN's that do not yet."""
+    found = []
+    for name, block in STREAM_FILTERS.items():
+        info = FilterInfo(name=name, origin=SHIPPED, schema=config_schema(block))
+        kind = _shipped_class(name)
+        if name not in BUILT_STREAM_FILTERS:
+            info.state = NOT_BUILT
+            info.about = _first_line(block)
+        elif kind is None:
+            info.about = _first_line(block)
+        else:
+            described = _describe(info, kind)
+            info = structs.replace(described, schema=info.schema)
+        found.append(info)
+    return sorted(found, key=lambda info: (info.state != "works", info.name))
+
+
+def _shipped_class(name: str) -> type[StreamFilter] | None:
+    """The class in the module that is called like the filter."""
+    module = f"pymosn.filters.stream.{name}"
+    if not name.isidentifier() or importlib.util.find_spec(module) is None:
+        return None
+    for value in vars(importlib.import_module(module)).values():
+        if _is_filter(value) and value.__module__ == module:
+            found: type[StreamFilter] = value
+            return found
+    return None
+
+
+def installed() -> list[FilterInfo]:
+    """What installed packages offer."""
+    return [_installed(point) for point in sorted(entry_points(group=ENTRY_POINTS), key=lambda point: point.name)]
+
+
+def _installed(point: EntryPoint) -> FilterInfo:
+    package = f"{point.dist.name} {point.dist.version}, " if point.dist is not None else ""
+    info = FilterInfo(name=point.name, origin=INSTALLED, source=f"{package}{point.value}")
+    try:
+        kind = point.load()
+    except Exception as error:
+        return structs.replace(info, state=f"cannot be loaded: {describe(error)}")
+    if not _is_filter(kind):
+        return structs.replace(info, state="is not a subclass of pymosn.api.StreamFilter")
+    return _describe(info, kind)
+
+
+def configured(config: MosnConfig, config_dir: str) -> list[FilterInfo]:
+    """The filters of a configuration, listener by listener. Makes each of them, as `check` does, and forgets it."""
+    found = []
+    for listener in config.servers[0].listeners:
+        builder = FilterBuilder(config_dir, Metrics(), Log(), {}, {})
+        for number, entry in enumerate(listener.stream_filters):
+            if entry.type not in NO_OP_STREAM_FILTERS:
+                alone = structs.replace(listener, stream_filters=[entry])
+                place = f"{listener.name or listener.address}, stream_filters[{number}]"
+                found.append(_configured(builder, alone, entry, place))
+    return found
+
+
+def _configured(builder: FilterBuilder, listener: Any, entry: FilterConfig, place: str) -> FilterInfo:
+    source = f"{place}, {entry.config.get('path')}" if entry.type == "python" else f"{place}, type {entry.type}"
+    info = FilterInfo(name=filter_name(entry), origin=CONFIGURED, source=source)
+    known = len(builder.faults)
+    chain = builder.chain(listener, "")
+    if not chain.all:
+        faults = [f"{fault.path.partition(']')[2].lstrip('.')} {fault.message}".strip() for fault in builder.faults[known:]]
+        return structs.replace(info, state="; ".join(faults))
+    named = chain.all[0]
+    info = _describe(info, type(named.filter))
+    if info.schema is None and entry.type in STREAM_FILTERS and entry.type != "python":
+        info.schema = config_schema(STREAM_FILTERS[entry.type])
+    return structs.replace(info, on_error=SKIP if named.skips_errors else "fail", timeout=named.timeout)
+
+
+def _describe(info: FilterInfo, kind: type[StreamFilter]) -> FilterInfo:
+    try:
+        schema = config_schema(kind.Config)
+    except Exception as error:
+        return structs.replace(info, state=f"its Config has no schema: {type(error).__name__}: {error}")
+    return structs.replace(
+        info,
+        about=_first_line(kind),
+        phases=[_phase(kind, name) for name in PHASES if getattr(kind, name) is not getattr(StreamFilter, name)],
+        on_error=kind.on_error,
+        timeout=kind.timeout,
+        schema=schema,
+    )
+
+
+def _phase(kind: type[StreamFilter], name: str) -> str:
+    return f"{name} async" if inspect.iscoroutinefunction(getattr(kind, name)) else name
+
+
+def _first_line(kind: type) -> str:
+    return inspect.cleandoc(kind.__doc__ or "").partition("\n")[0]
+
+
+def _is_filter(value: object) -> bool:
+    return inspect.isclass(value) and issubclass(value, StreamFilter) and value is not StreamFilter
+
+
+def as_text(found: Iterable[FilterInfo]) -> str:
+    """The filters for people."""
+    known = list(found)
+    missing = ", ".join(info.name for info in known if info.state == NOT_BUILT)
+    texts = [_text(info) for info in known if info.state != NOT_BUILT]
+    return "\n\n".join([*texts, f"MOSN's filters that are not built yet: {missing}"] if missing else texts)
+
+
+def _text(info: FilterInfo) -> str:
+    source = f" ({info.source})" if info.source else ""
+    lines = [f"{info.name}: {info.origin}{source}{'' if info.state == 'works' else f': {info.state}'}"]
+    if info.about:
+        lines.append(f"  {info.about}")
+    if info.state != "works":
+        return "\n".join(lines)
+    if info.phases:
+        lines.append(f"  phases    {', '.join(info.phases)}")
+    if info.on_error:
+        timeout = f", timeout {info.timeout:g} s" if info.timeout else ""
+        lines.append(f"  on error  {info.on_error}{timeout}")
+    if info.schema is None:
+        lines.append("  config    any object; the filter itself looks at it")
+        return "\n".join(lines)
+    keys = fields(info.schema)
+    lines.append("  config" if keys else "  config    no keys of its own")
+    return "\n".join([*lines, *(_field_text(key) for key in keys)])
+
+
+def _field_text(field: Field) -> str:
+    default = f" = {field.default}" if field.default else ", required"
+    about = f"  {field.about}" if field.about else ""
+    return f"    {field.name}: {field.type}{default}{about}"

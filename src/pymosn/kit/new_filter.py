@@ -1,0 +1,59 @@
+"""`pymosn new-filter`: a package with a filter, to begin with."""
+
+from __future__ import annotations
+
+import keyword
+import re
+import sys
+from importlib.util import find_spec
+from pathlib import Path
+from string import Template
+
+from pymosn.config.schema.stream_filters import NO_OP_STREAM_FILTERS, STREAM_FILTERS
+from pymosn.kit.templates import FILES
+
+_NAME = re.compile(r"[a-z][a-z0-9]*([-_][a-z0-9]+)*")
+
+
+class NewFilterError(Exception):
+    """The package cannot be written; the text says why."""
+
+
+def write_package(name: str, directory: Path) -> Path:
+    """Writes the package `name` into a new folder of that name in `directory`, and returns it.
+
+    Raises NewFilterError for a name that will not do or a folder that is there already, OSError when it cannot be written.
+    """
+    module = module_name(name)
+    folder = directory / name
+    values = {
+        "name": module,
+        "project": module.replace("_", "-"),
+        "Class": "".join(part.capitalize() for part in module.split("_")),
+    }
+    directory.mkdir(parents=True, exist_ok=True)
+    try:
+        folder.mkdir()
+    except FileExistsError:
+        raise NewFilterError(f"{folder} is there already; nothing is written over") from None
+    for path, text in FILES.items():
+        file = folder / Template(path).substitute(values)
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.write_text(Template(text).substitute(values))
+    return folder
+
+
+def module_name(name: str) -> str:
+    """`name` as the name of a module. Raises NewFilterError."""
+    if not _NAME.fullmatch(name):
+        raise NewFilterError(
+            f"{name!r} will not do: small letters a to z, digits, and single - or _ between them, as in key_check"
+        )
+    module = name.replace("-", "_")
+    if keyword.iskeyword(module) or keyword.issoftkeyword(module):
+        raise NewFilterError(f"{name!r} will not do: it is a word of the Python language")
+    if module in sys.stdlib_module_names or find_spec(module) is not None:
+        raise NewFilterError(f"{name!r} will not do: there is a module {module} already")
+    if module in STREAM_FILTERS or module in NO_OP_STREAM_FILTERS:
+        raise NewFilterError(f"{name!r} will not do: MOSN has a stream filter of that name")
+    return module

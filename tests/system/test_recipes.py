@@ -1,0 +1,230 @@
+"""The recipes of docs/recipes.md in the real program: one process, one listener for each."""
+
+import hashlib
+import http.client
+import json
+import signal
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import jwt
+import pytest
+from pymosn_process import READY, Pymosn, eventually, free_ports
+from recipe_upstream import RecipeUpstream
+from tests.fake_redis import FakeRedis
+
+from pymosn.filters.stream.python import load_file
+
+RECIPES = Path(__file__).parents[2] / "examples" / "filters" / "recipes"
+SECRET = "a secret of thirty-two letters or more"
+POST_JSON = {"content-type": "application/json"}
+
+
+class Answer:
+    """A reply as its client sees it."""
+
+    def __init__(self, response: http.client.HTTPResponse) -> None:
+        self.status = response.status
+        self.headers = {key.lower(): value for key, value in response.getheaders()}
+        self.body = response.read()
+
+    def json(self) -> Any:
+        return json.loads(self.body)
+
+
+class Recipes:
+    """The running program, with all its surroundings."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.service = RecipeUpstream("service")
+        self.other = RecipeUpstream("other")
+        self.redis = FakeRedis()
+        chains = self._chains()
+        self.ports = dict(zip(chains, free_ports(len(chains)), strict=True))
+        path = folder / "config.json"
+        path.write_text(json.dumps(self._config(chains)))
+        self.program = Pymosn(["-c", str(path)], folder, {})
+        self.program.wait_for(READY)
+
+    def _chains(self) -> dict[str, tuple[str, dict[str, Any]]]:
+        """Class and configuration of each recipe."""
+        replicas = [self.service.address, self.other.address]
+        return {
+            "api_keys": ("ApiKeys", {"keys": {hashlib.sha256(b"s3cret").hexdigest(): "acme"}}),
+            "jwt_bearer": ("JwtBearer", {"key": SECRET, "algorithms": ["HS256"]}),
+            "tenant_routing": ("TenantRouting", {"tenants": {"acme": "other", "corp": "service"}}),
+            "canary": ("Canary", {"cluster": "other", "percent": 100}),
+            "rewriting": ("Rewriting", {"rules": [{"path": r"/v1/(.*)", "to": r"/\1"}], "without": ["utm"]}),
+            "json_edit": ("JsonEdit", {"add": {"via": "edge"}}),
+            "redis_limit": ("RedisLimit", {"url": self.redis.url, "limit": 2, "seconds": 1_000_000_000}),
+            "token_budget": ("TokenBudget", {"tokens": 3}),
+            "prefix_hash": ("PrefixHash", {"hosts": replicas, "prefix": 50}),
+            "response_cache": ("ResponseCache", {}),
+            "audit_log": ("AuditLog", {"file": str(self.folder / "audit.json")}),
+        }
+
+    def _config(self, chains: dict[str, tuple[str, dict[str, Any]]]) -> dict[str, Any]:
+        hosts = {"service": [self.service], "other": [self.other], "replicas": [self.service, self.other]}
+        return {
+            "servers": [
+                {
+                    "default_log_path": "stdout",
+                    "graceful_timeout": "5s",
+                    "processor": 1,
+                    "watch_filters": False,
+                    "routers": [table("service"), table("replicas")],
+                    "listeners": [self._listener(name, kind, config) for name, (kind, config) in chains.items()],
+                }
+            ],
+            "cluster_manager": {
+                "clusters": [
+                    {
+                        "name": name,
+                        "type": "SIMPLE",
+                        "lb_type": "LB_RANDOM",
+                        "hosts": [{"address": u.address} for u in peers],
+                    }
+                    for name, peers in hosts.items()
+                ]
+            },
+        }
+
+    def _listener(self, name: str, kind: str, config: dict[str, Any]) -> dict[str, Any]:
+        cluster = "replicas" if name == "prefix_hash" else "service"
+        proxy = {"type": "proxy", "config": {"downstream_protocol": "Http1", "router_config_name": cluster}}
+        entry = {"type": "python", "config": {"path": str(RECIPES / f"{name}.py"), "class": kind, **config}}
+        return {
+            "name": name,
+            "address": f"127.0.0.1:{self.ports[name]}",
+            "bind_port": True,
+            "stream_filters": [entry],
+            "filter_chains": [{"filters": [proxy]}],
+        }
+
+    def ask(self, recipe: str, path: str = "/", headers: dict[str, str] | None = None, body: str | None = None) -> Answer:
+        """One request through a recipe: a POST when there is a body."""
+        connection = http.client.HTTPConnection("127.0.0.1", self.ports[recipe], timeout=20)
+        try:
+            connection.request("GET" if body is None else "POST", path, body, headers or {})
+            return Answer(connection.getresponse())
+        finally:
+            connection.close()
+
+    def close(self) -> None:
+        self.program.end()
+        for server in (self.service, self.other, self.redis):
+            server.close()
+
+
+def table(cluster: str) -> dict[str, Any]:
+    route = {"match": {"prefix": "/"}, "route": {"cluster_name": cluster}}
+    return {
+        "router_config_name": cluster,
+        "virtual_hosts": [{"name": cluster, "domains": ["*"], "routers": [route]}],
+    }
+
+
+@pytest.fixture(scope="module")
+def recipes(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Recipes]:
+    running = Recipes(tmp_path_factory.mktemp("recipes"))
+    yield running
+    running.close()
+
+
+def test_every_recipe_is_here(recipes: Recipes) -> None:
+    assert {path.stem for path in RECIPES.glob("*.py")} == set(recipes.ports)
+
+
+def test_api_keys(recipes: Recipes) -> None:
+    assert recipes.ask("api_keys", headers={"x-api-key": "guess"}).status == 401
+    got = recipes.ask("api_keys", headers={"x-api-key": "s3cret"}).json()
+    assert (got["headers"]["x-client"], got["headers"].get("x-api-key")) == ("acme", None)
+
+
+def test_jwt(recipes: Recipes) -> None:
+    good, late = (jwt.encode({"sub": "eve", "exp": exp}, SECRET, "HS256") for exp in (4102444800, 1000000000))
+    got = recipes.ask("jwt_bearer", headers={"authorization": f"Bearer {good}"}).json()
+    assert got["headers"]["x-user"] == "eve"
+    assert recipes.ask("jwt_bearer", headers={"authorization": f"Bearer {late}"}).status == 401
+
+
+def test_tenant_routing(recipes: Recipes) -> None:
+    names = [recipes.ask("tenant_routing", headers={"x-tenant": tenant}).json()["name"] for tenant in ("acme", "corp")]
+    assert names == ["other", "service"]
+    assert recipes.ask("tenant_routing").status == 404
+
+
+def test_canary(recipes: Recipes) -> None:
+    first = recipes.ask("canary")
+    assert (first.json()["name"], first.headers["set-cookie"].split(";")[0]) == ("other", "canary=yes")
+    assert recipes.ask("canary", headers={"cookie": "canary=no"}).json()["name"] == "service"
+
+
+def test_rewriting(recipes: Recipes) -> None:
+    got = recipes.ask("rewriting", "/v1/cups?utm=x&size=2").json()
+    assert (got["path"], got["headers"]["x-original-path"]) == ("/cups?size=2", "/v1/cups")
+
+
+def test_json_edit(recipes: Recipes) -> None:
+    got = recipes.ask("json_edit", headers=POST_JSON, body='{"a": 1}').json()
+    assert json.loads(got["body"]) == {"a": 1, "via": "edge"}
+    assert "password" not in got
+    assert recipes.ask("json_edit", headers=POST_JSON, body="{").status == 400
+
+
+def test_redis_limit(recipes: Recipes) -> None:
+    answers = [recipes.ask("redis_limit", headers={"x-api-key": "k"}) for _ in range(3)]
+    assert [answer.status for answer in answers] == [200, 200, 429]
+    assert answers[0].headers["x-ratelimit-remaining"] == "1"
+    assert list(recipes.redis.counters.values()) == [3]
+
+
+def test_token_budget(recipes: Recipes) -> None:
+    key = {"x-api-key": "k"}
+    stream = recipes.ask("token_budget", "/sse", key)
+    assert b"thr " in stream.body
+    assert b"four" not in stream.body
+    assert stream.body.endswith(b'"finish_reason":"length"}]}\n\ndata: [DONE]\n\n')
+    assert recipes.ask("token_budget", "/sse", key).status == 429
+
+
+def test_prefix_hash(recipes: Recipes) -> None:
+    replicas = [recipes.service, recipes.other]
+    made: Any = load_file(RECIPES / "prefix_hash.py", "PrefixHash", {"hosts": [upstream.address for upstream in replicas]})
+    prefixes = [f"{number:03} long instructions, the same for many questions." for number in range(100)]
+    for upstream, name in zip(replicas, ("service", "other"), strict=True):
+        prefix = next(text for text in prefixes if made.order(text[:50])[0] == upstream.address)
+        bodies = [json.dumps({"prompt": f"{prefix} {question}?"}) for question in ("who", "why", "how", "when")]
+        served = {recipes.ask("prefix_hash", headers=POST_JSON, body=body).json()["name"] for body in bodies}
+        assert served == {name}
+
+
+def test_response_cache(recipes: Recipes) -> None:
+    first = recipes.ask("response_cache", "/fresh")
+    count = recipes.service.count
+    second = recipes.ask("response_cache", "/fresh")
+    assert (second.status, second.body) == (200, first.body)
+    assert ("age" in first.headers, "age" in second.headers) == (False, True)
+    assert recipes.service.count == count
+    recipes.ask("response_cache", "/other")
+    recipes.ask("response_cache", "/other")
+    assert recipes.service.count == count + 2
+
+
+def test_audit_log(recipes: Recipes) -> None:
+    path = recipes.folder / "audit.json"
+    recipes.ask("audit_log", "/seen", {"x-user": "eve"})
+    assert eventually(lambda: "/seen" in path.read_text())
+    line = json.loads(path.read_text().splitlines()[0])
+    assert (line["path"], line["user"], line["status"], line["cluster"]) == ("/seen", "eve", 200, "service")
+    assert line["upstream"] == recipes.service.address
+
+
+def test_the_end(recipes: Recipes) -> None:
+    """Nothing went wrong that no test has looked at, and everything ends by itself."""
+    recipes.program.send(signal.SIGTERM)
+    assert recipes.program.exit_code() == 0
+    assert "failed" not in recipes.program.output
+    assert "Traceback" not in recipes.program.output

@@ -1,0 +1,128 @@
+"""What a filter costs: measured in the real data path, and told with what it leaves out."""
+
+import json
+from pathlib import Path
+
+import pytest
+from click.testing import CliRunner
+
+from pymosn.cli import main
+from pymosn.kit.bench import Answer, Question, as_text, measure
+from pymosn.kit.bench_rig import BenchError
+from pymosn.version import build
+
+FILTERS = """
+import asyncio
+from pymosn.api import Reply, StreamFilter
+
+class Busy(StreamFilter):
+    def on_request(self, exchange):
+        sum(range(20000))
+
+class Waits(StreamFilter):
+    async def on_request(self, exchange):
+        await asyncio.sleep(0)
+
+    async def on_response(self, exchange):
+        await exchange.response.read()
+
+class Asks(StreamFilter):
+    def __init__(self, config):
+        self.header = config["header"]
+
+    def on_request(self, exchange):
+        if self.header not in exchange.request.headers:
+            return Reply(401, "who?")
+
+class Sees(StreamFilter):
+    async def on_request(self, exchange):
+        if exchange.request.method != "POST" or await exchange.request.read() != b"hello":
+            return Reply(400)
+
+class Cuts(StreamFilter):
+    def on_response_body(self, exchange, data, last):
+        exchange.end_response()
+        return b"cut"
+
+class Breaks(StreamFilter):
+    def on_request(self, exchange):
+        raise ValueError("no")
+
+class Fails(StreamFilter):
+    async def start(self):
+        raise OSError("no database")
+"""
+
+
+@pytest.fixture
+def file(tmp_path: Path) -> Path:
+    path = tmp_path / "filters.py"
+    path.write_text(FILTERS)
+    return path
+
+
+def ask(file: Path, name: str, **wishes: object) -> Answer:
+    return measure(Question(filter=f"{file}:{name}", requests=20, **wishes))  # type: ignore[arg-type]
+
+
+def test_work_is_seen(file: Path) -> None:
+    answer = ask(file, "Busy")
+    assert answer.added_us > answer.empty_us, "a loop of 20,000 rounds takes longer than a request"
+    assert (answer.statuses, answer.errors, answer.build) == ({200: 300}, 0, build())
+
+
+@pytest.mark.parametrize("name", ["Waits", "Cuts"])
+def test_every_request_is_served(file: Path, name: str) -> None:
+    assert ask(file, name).statuses == {200: 300}
+
+
+def test_the_request_may_be_what_the_filter_wants(file: Path) -> None:
+    config = {"header": "x-key"}
+    assert ask(file, "Asks", config=config).statuses == {401: 300}
+    assert ask(file, "Asks", config=config, headers=[("x-key", "k")]).statuses == {200: 300}
+    assert ask(file, "Sees", body=b"hello").statuses == {200: 300}
+
+
+def test_what_people_read(file: Path) -> None:
+    text = as_text(ask(file, "Breaks"))
+    assert "filters.py:Breaks adds -" in text
+    assert f"({build()} data path)" in text
+    assert "Not in it: sockets and the kernel" in text
+    assert "The filter failed 302 times" in text
+    assert "No request was served" in text
+
+
+def test_the_command(file: Path) -> None:
+    arguments = ["bench-filter", f"{file}:Asks", "--config", '{"header": "a"}', "--requests", "5", "-H", "a: 1", "--json"]
+    result = CliRunner().invoke(main, arguments)
+    assert result.exit_code == 0, result.output
+    answer = json.loads(result.stdout)
+    assert answer["statuses"] == {"200": 75}
+    assert answer["with_filter_us"] > 0
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["Asks"], "KeyError: 'header'"),
+        (["Nobody"], "has no class 'Nobody'"),
+        (["Fails"], "the filter does not start: "),
+        (["Asks", "--config", "[]"], "not a JSON object"),
+        (["Busy", "-H", "content-length: 3"], "the proxy's own"),
+        (["Busy", "-H", "a b: 3"], "not a header name"),
+    ],
+)
+def test_what_cannot_be_measured(file: Path, arguments: list[str], said: str) -> None:
+    result = CliRunner().invoke(main, ["bench-filter", f"{file}:{arguments[0]}", *arguments[1:]])
+    assert result.exit_code == 2
+    assert said in result.stderr
+
+
+def test_a_filter_that_nobody_offers() -> None:
+    result = CliRunner().invoke(main, ["bench-filter", "not_there"])
+    assert (result.exit_code, "no installed package offers" in result.stderr) == (2, True)
+
+
+def test_a_request_that_is_none(file: Path) -> None:
+    with pytest.raises(BenchError, match="is the request a good one"):
+        ask(file, "Busy", path="/a b")

@@ -1,0 +1,63 @@
+"""What the pages on filters show is run: blocks of Python with a request, and the configurations of the recipes."""
+
+import asyncio
+import inspect
+import json
+import re
+import sys
+from pathlib import Path
+from types import ModuleType
+
+import pytest
+import yaml
+
+from pymosn.api import StreamFilter
+from pymosn.filters.stream.python import load_file
+from pymosn.testing import Request, Response, make, run
+
+DOCS = Path(__file__).parents[3] / "docs"
+RECIPES = DOCS.parent / "examples" / "filters" / "recipes"
+TEXT = (DOCS / "filters.md").read_text()
+BLOCKS = re.findall(r"```python\n(.*?)```", TEXT, re.DOTALL)
+CLUSTERS = {name: Response(200, "192.0.2.9") for name in ("auth", "debug", "lists")}
+
+
+@pytest.mark.parametrize("number", range(len(BLOCKS)))
+def test_block(number: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    module = ModuleType(f"block_{number}")
+    monkeypatch.setitem(sys.modules, module.__name__, module)
+    exec(compile(BLOCKS[number], f"docs/filters.md, block {number}", "exec"), module.__dict__)
+    own = [value for value in vars(module).values() if getattr(value, "__module__", "") == module.__name__]
+    for test in (value for value in own if inspect.isfunction(value) and value.__name__.startswith("test_")):
+        outcome = test()
+        if inspect.iscoroutine(outcome):
+            asyncio.run(outcome)
+    filters = [value for value in own if inspect.isclass(value) and issubclass(value, StreamFilter)]
+    assert filters
+    for kind in filters:
+        fields = {"x-api-key": "a-1", "x-debug": "1", "x-name": "eve"}
+        for path in ("/", "/ticks"):
+            result = run(make(kind), Request("POST", path, fields, '{"a": 1}'), clusters=CLUSTERS)
+            assert (result.status, result.reason) == (200, ""), result.log
+
+
+def test_blocks_of_json() -> None:
+    found = re.findall(r"```json\n(.*?)```", TEXT, re.DOTALL)
+    assert len(found) == 2
+    for block in found:
+        json.loads(block)
+
+
+def test_configurations_of_recipes() -> None:
+    """What docs/recipes.md shows as the configuration of a recipe fits it."""
+    found = {}
+    for section in (DOCS / "recipes.md").read_text().split("\n## ")[1:]:
+        named = re.search(r"`(\w+)\.py`, class `(\w+)`", section)
+        assert named is not None, section
+        block = "\n".join(line for line in section.splitlines() if line.startswith("    "))
+        found[named[1]] = load_file(RECIPES / f"{named[1]}.py", named[2], yaml.safe_load(block))
+    assert set(found) == {path.stem for path in RECIPES.glob("*.py")}
+
+
+def test_there_are_blocks() -> None:
+    assert len(BLOCKS) > 7
