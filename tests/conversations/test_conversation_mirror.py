@@ -8,7 +8,7 @@ import pytest
 from rig import Peer, Talk
 
 from pymosn.api.routing import Route
-from pymosn.config.schema.stream_filters import Mirror
+from pymosn.config.schema.stream_filters import Mirror as MirrorSettings
 from pymosn.config.typed import typed
 from pymosn.core.message import RequestHead
 from pymosn.filters.stream.mirror import MirrorFilter
@@ -329,7 +329,9 @@ def test_a_copy_asks_for_its_own_hosts_name(start: Start) -> None:
 
 def test_several_mirrors_and_several_copies(start: Start) -> None:
     routes = mirrored(Mirror("other", 100), Mirror("service", 100))
-    talk = start(routes=routes, other_plan=TWO, filters={"mirror": MirrorFilter(typed({"Amplification": 3}, Mirror))})
+    talk = start(
+        routes=routes, other_plan=TWO, filters={"mirror": MirrorFilter(typed({"Amplification": 3}, MirrorSettings))}
+    )
     client = talk.connect()
     client.sends(GET)
     talk.expect_dial(HOST).receives(GET)
@@ -340,7 +342,7 @@ def test_several_mirrors_and_several_copies(start: Start) -> None:
 
 
 def test_no_copies_when_the_filter_says_none(start: Start) -> None:
-    talk = start(routes=mirrored(), filters={"mirror": MirrorFilter(typed({"amplification": 0}, Mirror))})
+    talk = start(routes=mirrored(), filters={"mirror": MirrorFilter(typed({"amplification": 0}, MirrorSettings))})
     client = talk.connect()
     client.sends(GET)
     talk.expect_dial(HOST).receives(GET)
@@ -353,7 +355,9 @@ def test_no_copies_when_the_filter_says_none(start: Start) -> None:
 
 def broadcast(start: Start, **plan: object) -> Talk:
     return start(
-        routes=mirrored(), other_plan=plan or TWO, filters={"mirror": MirrorFilter(typed({"broadcast": True}, Mirror))}
+        routes=mirrored(),
+        other_plan=plan or TWO,
+        filters={"mirror": MirrorFilter(typed({"broadcast": True}, MirrorSettings))},
     )
 
 

@@ -19,6 +19,8 @@ from pymosn.api.proxy import Exchange
 from pymosn.api.routing import Route
 from pymosn.config.build_routes import build_table
 from pymosn.config.schema import Listener, MosnConfig, ProxyFilter
+from pymosn.config.schema.stream_filters import Mirror as MirrorSettings
+from pymosn.config.typed import typed
 from pymosn.control.explain_hosts import choose_host
 from pymosn.control.plane import ClusterView
 from pymosn.core.counters import DownstreamStats, Metrics
@@ -89,7 +91,7 @@ def explain(config: MosnConfig, question: Question, live: Mapping[str, ClusterVi
     exchange.route = route
     for entry in listener.stream_filters:
         if entry.type == "mirror":
-            MirrorFilter(dict(entry.config)).on_request(exchange)
+            MirrorFilter(typed(entry.config, MirrorSettings)).on_request(exchange)
     return _explain_action(config, proxy, exchange, route, answer, live)
 
 
