@@ -147,6 +147,16 @@ def test_extend_config_may_be_flat_for_one_protocol() -> None:
         assert proxy.config.extend_config.Http1.max_header_size == 99
 
 
+@pytest.mark.parametrize("value", ["strickt", "", 1, ["strict"]])
+def test_a_key_of_few_words_takes_no_other(value: Any) -> None:
+    wish = json.dumps({"profile": value})
+    loaded = load_text(DEFAULT_CONFIG.replace('"client_router"}}]', f'"client_router", "extend_config": {wish}}}}}]'), "f")
+    assert [fault.severity for fault in loaded.faults] == ["error"]
+    assert "must be one of" in loaded.faults[0].message
+    assert loaded.faults[0].path.endswith("extend_config.Http1.profile")
+    assert (loaded.faults[0].suggestion == "strict") is (value == "strickt")
+
+
 def test_a_connection_manager_is_a_router_table() -> None:
     text = DEFAULT_CONFIG.replace('"routers": [\n', '"routers": [],\n"unused": [\n', 1)
     table = {"router_config_name": "client_router", "virtual_hosts": [{"domains": ["*"]}]}
