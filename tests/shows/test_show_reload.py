@@ -34,7 +34,6 @@ class Reloader:
         self._hops = hops
         self._path = path
         self._addresses = addresses
-        self._admin = Client(hops.admin_port)
 
     async def turn(self, number: int) -> None:
         """The change with that number is in force afterwards."""
@@ -86,7 +85,9 @@ class Reloader:
             answer.extend(piece)
 
         head = f"{method} {path} HTTP/1.1\r\nhost: 127.0.0.1\r\ncontent-length: {len(body)}\r\n\r\n"
-        asked = await self._admin.send(path, [head.encode(), body], keep)
+        admin = Client(self._hops.admin_port)  # a new one: the admin API closes a connection that is idle for seconds
+        asked = await admin.send(path, [head.encode(), body], keep)
+        await admin.close()
         assert asked.status in (200, 400), asked
         found: dict[str, Any] = json.loads(answer)
         return found
