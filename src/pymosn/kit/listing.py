@@ -41,7 +41,7 @@ class FilterInfo(msgspec.Struct, kw_only=True, omit_defaults=True):
     """A stream filter. `state`: `works`, `not built`, or why it cannot be used.
 
     `source`: where it comes from. `phases`: the methods that it implements, with ` async` behind those that may wait.
-    `schema`: what its configuration takes, as JSON Schema; None when it takes any object. `timeout` in seconds, 0 for none.
+    `protocols`: those whose exchanges it sees; none for all. `schema`: what its configuration takes, as JSON Schema; None when it takes any object. `timeout` in seconds, 0 for none.
     """
 
     name: str
@@ -50,6 +50,7 @@ class FilterInfo(msgspec.Struct, kw_only=True, omit_defaults=True):
     source: str = ""
     about: str = ""
     phases: list[str] = []
+    protocols: list[str] = []
     on_error: str = ""
     timeout: float = 0.0
     schema: Schema | None = None
@@ -139,6 +140,7 @@ def _describe(info: FilterInfo, kind: type[StreamFilter]) -> FilterInfo:
         info,
         about=_first_line(kind),
         phases=[_phase(kind, name) for name in PHASES if getattr(kind, name) is not getattr(StreamFilter, name)],
+        protocols=list(kind.protocols),
         on_error=kind.on_error,
         timeout=kind.timeout,
         schema=schema,
@@ -174,6 +176,8 @@ def _text(info: FilterInfo) -> str:
         return "\n".join(lines)
     if info.phases:
         lines.append(f"  phases    {', '.join(info.phases)}")
+    if info.protocols:
+        lines.append(f"  only for  {', '.join(info.protocols)}")
     if info.on_error:
         timeout = f", timeout {info.timeout:g} s" if info.timeout else ""
         lines.append(f"  on error  {info.on_error}{timeout}")

@@ -27,6 +27,7 @@ class Limits(StreamFilter):
     """
     Config = Settings
     timeout = 2.0
+    protocols = ("Http1", "bolt")
 
     async def on_request(self, exchange): ...
     def on_complete(self, exchange): ...
@@ -137,6 +138,7 @@ def test_what_people_read(config: Path) -> None:
         "Limits: configured (front, stream_filters[0], filters.py)\n"
         "  Limits things.\n"
         "  phases    on_request async, on_complete\n"
+        "  only for  Http1, bolt\n"
         "  on error  skip, timeout 1 s\n"
         "  config\n"
         "    limit: integer, required\n"
