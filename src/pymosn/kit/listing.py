@@ -40,8 +40,9 @@ NOT_BUILT: Final = "not built"
 class FilterInfo(msgspec.Struct, kw_only=True, omit_defaults=True):
     """A stream filter. `state`: `works`, `not built`, or why it cannot be used.
 
-    `source`: where it comes from. `phases`: the methods that it implements, with ` async` behind those that may wait.
-    `protocols`: those whose exchanges it sees; none for all. `schema`: what its configuration takes, as JSON Schema; None when it takes any object. `timeout` in seconds, 0 for none.
+    `source`: where it is from. `phases`: the methods that it implements, with ` async` behind those that may wait.
+    `protocols`: those whose exchanges it sees; empty for all. `schema`: what its configuration takes, as JSON Schema; None
+    when it takes any object. `timeout` in seconds, 0 for none.
     """
 
     name: str
