@@ -31,7 +31,7 @@ class GzipFilter(StreamFilter):
     """Compresses replies of the right type and length that are not compressed yet.
 
     Per request: a look-up or three in the headers; for what is compressed the compression, piece by piece (gzip at level 6:
-    about 20 us for each KiB, br and zstd less). Others' bodies are not looked at.
+    about 5 us for each KiB, br as much, zstd 4). Others' bodies are not looked at.
     """
 
     protocols: ClassVar[tuple[str, ...]] = ("Http1", "Http2")

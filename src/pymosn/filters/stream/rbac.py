@@ -50,7 +50,7 @@ class _Policies:
 class RbacFilter(StreamFilter):
     """Requests that the rules do not let in get 403. `shadow_rules` are only counted and logged.
 
-    Per request: the conditions of the policies until one is met, about 0.2 us each; regular expressions and addresses more.
+    Per request: the conditions of the policies until one is met: about 0.4 us for each policy that is not; addresses more.
     """
 
     def __init__(self, config: Any) -> None:
