@@ -116,7 +116,8 @@ class Line:
         clients = ClusterClients(runtime)
         named = []
         for name, entry in filters.items():
-            entry.home = FilterHome(name, runtime.log, clients)
+            group = self.metrics.group("filter", ("filter", name))
+            entry.home = FilterHome(name, runtime.log, clients, self.clock, group)
             named.append(NamedFilter(name, entry, self.metrics))
         stats = DownstreamStats(self.metrics.group("downstream", ("listener", "bench")))
         self.ends = Ends(self._on_end)

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import importlib
-import importlib.util
 import inspect
 from collections.abc import Iterable
 from importlib.metadata import EntryPoint, entry_points
@@ -20,6 +18,8 @@ from pymosn.config.schema.stream_filters import BUILT_STREAM_FILTERS, NO_OP_STRE
 from pymosn.core.counters import Metrics
 from pymosn.core.log import Log
 from pymosn.filters.stream.python import ENTRY_POINTS, describe
+from pymosn.filters.stream.shipped import SHIPPED as SHIPPED_FILTERS
+from pymosn.filters.stream.shipped import shipped_class
 from pymosn.kit.schema import Field, Schema, config_schema, fields
 
 PHASES: Final = (
@@ -62,29 +62,13 @@ def shipped() -> list[FilterInfo]:
     found = []
     for name, block in STREAM_FILTERS.items():
         info = FilterInfo(name=name, origin=SHIPPED, schema=config_schema(block))
-        kind = _shipped_class(name)
-        if name not in BUILT_STREAM_FILTERS:
-            info.state = NOT_BUILT
-            info.about = _first_line(block)
-        elif kind is None:
-            info.about = _first_line(block)
+        if name in SHIPPED_FILTERS:
+            info = structs.replace(_describe(info, shipped_class(name)), schema=info.schema)
         else:
-            described = _describe(info, kind)
-            info = structs.replace(described, schema=info.schema)
+            info.about = _first_line(block)
+            info.state = "works" if name in BUILT_STREAM_FILTERS else NOT_BUILT
         found.append(info)
     return sorted(found, key=lambda info: (info.state != "works", info.name))
-
-
-def _shipped_class(name: str) -> type[StreamFilter] | None:
-    """The class in the module that is called like the filter."""
-    module = f"pymosn.filters.stream.{name}"
-    if not name.isidentifier() or importlib.util.find_spec(module) is None:
-        return None
-    for value in vars(importlib.import_module(module)).values():
-        if _is_filter(value) and value.__module__ == module:
-            found: type[StreamFilter] = value
-            return found
-    return None
 
 
 def installed() -> list[FilterInfo]:

@@ -116,6 +116,9 @@ def test_what_is_shipped() -> None:
     mirror = found["mirror"]
     assert (mirror["origin"], mirror["phases"], mirror["on_error"]) == ("shipped", ["on_request"], "fail")
     assert any(field.name == "amplification" for field in fields(mirror["schema"]))
+    limits = found["flowControlFilter"]
+    assert limits["about"] != "`flowControlFilter`; the rules are Sentinel's."
+    assert limits["phases"]
     assert found["seata"]["state"] == "not built"
 
 
