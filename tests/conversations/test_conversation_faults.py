@@ -401,3 +401,13 @@ def test_success_is_told_by_the_status(start: Start) -> None:
     client.receives(reply + b"body")
     assert talk.upstream_counters()["response_failed"] == 1
     assert "response_success" not in talk.upstream_counters()
+
+
+def test_a_failure_that_is_answered_is_no_reset(start: Start) -> None:
+    talk = start()
+    client = talk.connect()
+    client.sends(GET)
+    talk.refuse_dial()
+    assert client.takes().startswith(b"HTTP/1.1 502")
+    assert talk.counters()["request_failed"] == 1
+    assert "request_reset" not in talk.counters()

@@ -349,11 +349,11 @@ class ReplyingExchange(AttemptOwner):
             log.write(WARN, self._describe(failure, detail))
         elif log.level <= DEBUG:
             log.write(DEBUG, self._describe(failure, detail))
-        if self._head_sent:
-            self._sender.reset(failure)
-            self._finish()
-        elif failure is CLIENT_GONE or failure is CLIENT_WRITE_TIMEOUT:
-            self.response = None
+        is_gone = failure is CLIENT_GONE or failure is CLIENT_WRITE_TIMEOUT
+        if self._head_sent or is_gone:
+            if not self._head_sent:
+                self.response = None
+            self._options.stats.request_reset.value += 1
             self._sender.reset(failure)
             self._finish()
         else:
@@ -441,5 +441,3 @@ class ReplyingExchange(AttemptOwner):
         if failure is not None:
             stats.request_failed.value += 1
             stats.count_reason(failure.reason)
-            if self._head_sent or failure is CLIENT_GONE:
-                stats.request_reset.value += 1
