@@ -131,7 +131,7 @@ class SupervisorPlane(ControlPlane):
             "name": name,
             "listener": listener,
             "type": entry.type,
-            "source": str(entry.config.get("path", "")) if entry.type == "python" else "",
+            "source": str(entry.config.get("path", "")) if entry.type in FILE_STREAM_FILTERS else "",
             "on_error": entry.on_error,
             "counters": dict(group["counters"]) if group is not None else {},
             "mean_us": round(time["sum"] / time["count"] * 1e6, 1) if time is not None and time["count"] else None,
