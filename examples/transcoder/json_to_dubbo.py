@@ -1,6 +1,6 @@
 """Dubbo for who speaks HTTP and JSON: `POST /{service}/{method}` with a JSON array of arguments calls a Dubbo provider.
 
-Dubbo finds a method by its parameters' types. They are taken from the values (`boolean`, `int` or `long`, `double`, `String`,
+Dubbo finds a method by its parameters' types. They are those of the values (`boolean`, `int` or `long`, `double`, `String`,
 `List`, `Map`, `Object` for null) unless the query says them: `?types=long,java.lang.String`. It may also say `version` and
 `group` of the service.
 """
@@ -130,7 +130,8 @@ def write_argument(value: Any, name: str) -> bytes:
     descriptor, wanted = TYPES[name]
     if value is None and len(descriptor) > 1:
         return write_value(None)
-    if not isinstance(value, wanted) or (isinstance(value, bool) and wanted not in (bool, object)):
+    fits = isinstance(value, wanted)
+    if not fits or (isinstance(value, bool) and wanted not in (bool, object)):
         raise ValueError(f"{json.dumps(value)[:80]} is no {name}")
     if descriptor in BITS and not -(1 << BITS[descriptor] - 1) <= value < 1 << BITS[descriptor] - 1:
         raise ValueError(f"{value} is no {name}")

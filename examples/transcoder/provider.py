@@ -12,7 +12,12 @@ from pymosn.protocol.dubbo.frames import HESSIAN2, OK, SERVICE_NOT_FOUND, make_f
 from pymosn.protocol.dubbo.values import Hessian2ValueReader, write_value
 
 EXCEPTION = (
-    b"C" + write_value("demo.Unhappy") + write_value(1) + write_value("detailMessage") + b"\x60" + write_value("as you wished")
+    b"C"
+    + write_value("demo.Unhappy")
+    + write_value(1)
+    + write_value("detailMessage")
+    + b"\x60"
+    + write_value("as you wished")
 )
 
 

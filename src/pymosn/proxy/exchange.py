@@ -138,10 +138,10 @@ class ProxyExchange(AttemptingExchange):
             self.fail(CLUSTER_UNKNOWN, name)
             return
         self._cluster = cluster
-        if action.upstream_protocol and action.upstream_protocol not in (self.protocol, "Auto"):
-            if self._transcoded is None:
-                self.transcode(action.upstream_protocol)
-                return
+        wanted = action.upstream_protocol
+        if wanted and self._transcoded is None and wanted not in (self.protocol, "Auto"):
+            self.transcode(wanted)
+            return
         self._timeout = action.timeout
         if not action.is_plain or target.subset is not None or cluster.balancer.uses_hash:
             self._prepare_for(action, target, cluster)

@@ -55,7 +55,7 @@ class NamedFilter:
         self.blocked: Counter = group.counter("blocked")
         #: Of the timed calls, and of all that waited.
         self.time: Histogram = group.histogram("time")
-        plain = _PLAIN
+        plain: tuple[str, ...] = _PLAIN
         if isinstance(stream_filter, Transcoder):
             plain = _PLAIN + _TRANSCODING
             if self.skips_errors:

@@ -60,7 +60,8 @@ class TranscodingExchange(TunnellingExchange):
 
     async def _make_call(self, _: Exchange) -> Reply | None:
         route = self.route
-        assert route is not None and isinstance(route.action, Forward)
+        assert route is not None
+        assert isinstance(route.action, Forward)
         named = self._options.filters.transcoders[route.action.upstream_protocol]
         transcoder = named.filter
         assert isinstance(transcoder, Transcoder)

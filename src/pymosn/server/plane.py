@@ -7,6 +7,7 @@ from pymosn.config.build_filters import filter_name
 from pymosn.config.check.clusters import is_original
 from pymosn.config.dump import dump
 from pymosn.config.schema import Cluster, Host, MosnConfig, StreamFilter
+from pymosn.config.schema.stream_filters import FILE_STREAM_FILTERS
 from pymosn.control.health import HealthChecks
 from pymosn.control.plane import AllocationView, ClusterView, ControlPlane, Edit, FilterView, HostView, Outcome, WorkerInfo
 from pymosn.core.counters import GroupData

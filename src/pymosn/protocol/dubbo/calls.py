@@ -23,7 +23,12 @@ _FLAGS = REQUEST_FLAG + TWO_WAY_FLAG + HESSIAN2
 
 
 def make_call(
-    service: str, method: str, types: str, arguments: list[bytes], version: str = "", attachments: dict[str, str] | None = None
+    service: str,
+    method: str,
+    types: str,
+    arguments: list[bytes],
+    version: str = "",
+    attachments: dict[str, str] | None = None,
 ) -> DubboRequest:
     """A call of `method` of the interface `service`.
 
