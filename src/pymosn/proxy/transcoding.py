@@ -58,7 +58,7 @@ class TranscodingExchange(TunnellingExchange):
         else:
             self.run_filters([FilterStep(named, self._make_call)], TRANSCODE, 0)
 
-    async def _make_call(self, _: Exchange) -> Reply | None:
+    async def _make_call(self, exchange: Exchange) -> Reply | None:
         route = self.route
         assert route is not None
         assert isinstance(route.action, Forward)
@@ -73,7 +73,7 @@ class TranscodingExchange(TunnellingExchange):
                 return None  # the exchange has failed for it
             body = filtered
         try:
-            made = transcoder.request(self, body)
+            made = transcoder.request(exchange, body)
         except ValueError as error:
             raise Refused(UNTRANSLATABLE_REQUEST, str(error)) from error
         if isinstance(made, Reply):

@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+from typing import Final
+
+from mypy_extensions import i64
+
 from pymosn.api.rpc import RpcReply
 from pymosn.protocol.dubbo.attachments import RequestBody, argument_count
 from pymosn.protocol.dubbo.frames import (
@@ -19,7 +23,7 @@ from pymosn.protocol.dubbo.headers import DubboRequestHeaders
 from pymosn.protocol.dubbo.hessian2 import Hessian2Error
 from pymosn.protocol.dubbo.values import Hessian2ValueReader, write_value
 
-_FLAGS = REQUEST_FLAG + TWO_WAY_FLAG + HESSIAN2
+_FLAGS: Final[i64] = REQUEST_FLAG + TWO_WAY_FLAG + HESSIAN2
 
 
 def make_call(
