@@ -164,6 +164,14 @@ def test_without_a_transcoder_nothing_has_changed(start: Start) -> None:
     assert talk.reasons() == ["protocol_mismatch"]
 
 
+def test_a_tunnel_is_no_call(start: Start) -> None:
+    talk, client = begin(start, example())
+    client.sends(b"GET / HTTP/1.1\r\nHost: a\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\r\n")
+    status = answered(client)[0]
+    assert (status, talk.reasons()) == (502, ["protocol_mismatch"])
+    talk.expect_no_dial()
+
+
 # ---- transcoders that refuse, and that are wrong
 
 

@@ -53,7 +53,7 @@ class TranscodingExchange(TunnellingExchange):
     def transcode(self, protocol: str) -> None:
         """Makes the request a call of `protocol`; `on_filtered` hears when that is done."""
         named = self._options.filters.transcoders.get(protocol)
-        if named is None:
+        if named is None or self.request.raw_tunnel:  # no call is a tunnel
             self.fail(PROTOCOL_MISMATCH, f"{self.protocol} to {protocol}")
         else:
             self.run_filters([FilterStep(named, self._make_call)], TRANSCODE, 0)
