@@ -6,7 +6,8 @@
 
 from pymosn.api.proxy import Exchange, Reply
 from pymosn.api.stream_filter import ClientError, ClientResponse, StreamFilter
+from pymosn.api.transcoder import Transcoder
 from pymosn.core.headers import Headers
 from pymosn.core.message import BodyTooLarge
 
-__all__ = ["BodyTooLarge", "ClientError", "ClientResponse", "Exchange", "Headers", "Reply", "StreamFilter"]
+__all__ = ["BodyTooLarge", "ClientError", "ClientResponse", "Exchange", "Headers", "Reply", "StreamFilter", "Transcoder"]

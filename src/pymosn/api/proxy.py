@@ -134,6 +134,10 @@ class Exchange(RequestReceiver):
         """
         set_variable(self, name, value)
 
+    def upstream_protocol(self) -> str:
+        """The protocol in which the request goes to the upstream: the client's, unless it is transcoded."""
+        return self.protocol
+
     def route_config(self, name: str) -> object | None:
         """What `per_filter_config` of the route, or else of its virtual host, says for the filter `name`."""
         route = self.route

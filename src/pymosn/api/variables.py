@@ -76,7 +76,7 @@ def upstream_connection_id(exchange: Exchange) -> str | None:
 
 def upstream_protocol(exchange: Exchange) -> str | None:
     """The protocol spoken to the upstream, when there was one."""
-    return exchange.protocol if exchange.upstream_address else None
+    return exchange.upstream_protocol() if exchange.upstream_address else None
 
 
 def route_name(exchange: Exchange) -> str | None:

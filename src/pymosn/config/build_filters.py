@@ -8,10 +8,11 @@ from pathlib import Path
 import msgspec
 
 from pymosn.api.stream_filter import ClusterClient, FilterHome, StreamFilter
+from pymosn.api.transcoder import Transcoder
 from pymosn.config.faults import Fault
 from pymosn.config.schema import Listener as ListenerConfig
 from pymosn.config.schema import StreamFilter as FilterConfig
-from pymosn.config.schema.stream_filters import NO_OP_STREAM_FILTERS, STREAM_FILTERS
+from pymosn.config.schema.stream_filters import FILE_STREAM_FILTERS, NO_OP_STREAM_FILTERS, STREAM_FILTERS
 from pymosn.config.typed import typed
 from pymosn.core.clock import Clock
 from pymosn.core.counters import Metrics
@@ -91,7 +92,7 @@ class FilterBuilder:
 
     def file_digest(self, entry: FilterConfig) -> bytes:
         """What tells whether the files of a filter are still the same; empty when it has none."""
-        if entry.type != "python":
+        if entry.type not in FILE_STREAM_FILTERS:
             return b""
         return source_digest(self._file(entry))
 
@@ -116,10 +117,13 @@ class FilterBuilder:
     def _load(self, entry: FilterConfig) -> StreamFilter:
         if entry.type in SHIPPED:
             return make_shipped(entry.type, typed(entry.config, STREAM_FILTERS[entry.type]))
-        if entry.type != "python":
+        if entry.type not in FILE_STREAM_FILTERS:
             return load_installed(entry.type, dict(entry.config))
         settings = {key: value for key, value in entry.config.items() if key not in ("path", "class")}
-        return load_file(self._file(entry), str(entry.config["class"]), settings)
+        made = load_file(self._file(entry), str(entry.config["class"]), settings)
+        if entry.type == "transcoder" and not isinstance(made, Transcoder):
+            raise FilterLoadError(f"{entry.config['class']} is not a subclass of pymosn.api.Transcoder")
+        return made
 
     def _file(self, entry: FilterConfig) -> Path:
         return Path(self._config_dir, str(entry.config.get("path", "")))
@@ -130,7 +134,7 @@ class FilterBuilder:
 
 def filter_name(entry: FilterConfig) -> str:
     """Under which name a filter is counted and logged: its class, or its type."""
-    return str(entry.config.get("class", entry.type)) if entry.type == "python" else entry.type
+    return str(entry.config.get("class", entry.type)) if entry.type in FILE_STREAM_FILTERS else entry.type
 
 
 def check_filters(listeners: list[ListenerConfig], config_dir: str) -> list[Fault]:

@@ -41,12 +41,12 @@ STREAM_FILTERS: Final[tuple[Row, ...]] = (
     ("cors", _W, "pymosn's own"),
     ("ext_authz", _W, "pymosn's own: asks a service by HTTP; also of a route"),
     ("local_rate_limit", _W, "pymosn's own: token buckets; also of a route"),
+    ("transcoder", _W, "classes in Python (docs/protocols.md); those compiled into MOSN (`type`, `rules`) are refused"),
     *(
         (name, _P, _REFUSED)
         for name in (
             "dsl",
             "fault_tolerance",
-            "transcoder",
             "grpc_metric",
             "seata",
             "proxywasm",
@@ -287,7 +287,7 @@ EXAMPLES: Final[tuple[Row, ...]] = (
     ("flowcontrol-sample/tls_*, datasource-nacos/*", _P, "TLS; rules from Nacos"),
     ("filter/ipaccess/config.json", _W, "our own equivalent: examples/filters/mosn/ipaccess.json"),
     ("filter/jwtauthn/config.json", _W, "our own equivalent: examples/filters/mosn/jwtauthn.json"),
-    ("filter/transcoder/*", _P, "transcoder, bolt"),
+    ("filter/transcoder/*", _P, "its transcoder is compiled into MOSN; examples/transcoder is one in Python"),
     ("filter/dubbo/*", _P, "xDS, dubbo"),
     ("dubbo/client_config.json, server_config.json", _W, "our own copies of its shape: examples/dubbo"),
     ("slow-start-sample/config.json", _P, "loads; weights, slow start and health checks have no effect yet"),

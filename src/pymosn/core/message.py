@@ -25,12 +25,19 @@ CONNECT_HERE: Final = b"TCP"
 BODY_LIMIT: Final[i64] = 1024 * 1024
 
 
-class BodyTooLarge(Exception):
-    """A body is longer than a filter wants to read. Not caught by the filter, it is answered by `failure`."""
+class Refused(Exception):
+    """A filter cannot take a message. That is no fault of the filter, and is answered by `failure`."""
+
+    def __init__(self, failure: Failure, detail: str) -> None:
+        super().__init__(detail)
+        self.failure = failure
+
+
+class BodyTooLarge(Refused):
+    """A body is longer than a filter wants to read. A filter may catch it."""
 
     def __init__(self, failure: Failure, limit: int) -> None:
-        super().__init__(f"the body is longer than {limit} bytes")
-        self.failure = failure
+        super().__init__(failure, f"the body is longer than {limit} bytes")
 
 
 @mypyc_attr(allow_interpreted_subclasses=True)

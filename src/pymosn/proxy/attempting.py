@@ -23,14 +23,14 @@ from pymosn.proxy.retry import (
     retries_left,
 )
 from pymosn.proxy.runtime import Runtime
-from pymosn.proxy.tunnelling import TunnellingExchange
+from pymosn.proxy.transcoding import TranscodingExchange
 from pymosn.routing.actions import RetryPolicy, Target
 from pymosn.routing.rewrites import RequestChanges, rewrite_host
 from pymosn.upstream.cluster import Cluster, ClusterHost
 from pymosn.upstream.limits import Limits
 
 
-class AttemptingExchange(TunnellingExchange):
+class AttemptingExchange(TranscodingExchange):
     """The part of an exchange that deals with hosts: which one, what is sent to it, and whether another one is tried."""
 
     def __init__(self, runtime: Runtime, options: ProxyOptions, sender: ResponseSender) -> None:
@@ -89,10 +89,11 @@ class AttemptingExchange(TunnellingExchange):
     def _start(self, host: ClusterHost, fresh: bool, retries: Limits | None, pause: float) -> None:
         attempt = Attempt(self, host, self._runtime.clock, self._runtime.wheel)
         self._attempt = attempt
+        protocol = self.protocol if self._transcoded is None else self.upstream_protocol()
         if retries is None:
-            attempt.start(self.protocol, fresh, self._time_for_try())
+            attempt.start(protocol, fresh, self._time_for_try())
         else:
-            attempt.start_again(self.protocol, self._time_for_try(), retries, pause)
+            attempt.start_again(protocol, self._time_for_try(), retries, pause)
 
     def own_selection(self) -> Selection:
         """What this request asks of the balancer, to be added to."""
@@ -118,6 +119,9 @@ class AttemptingExchange(TunnellingExchange):
     def on_attempt_sender(self, attempt: Attempt, sender: RequestSender) -> None:
         self._upstream = sender
         self.upstream_connection_id = sender.connection().id
+        if self._transcoded is not None:
+            self.send_call(self._transcoded, sender)
+            return
         if not self._is_prepared:
             if not self._prepare_request():
                 return
@@ -213,6 +217,9 @@ class AttemptingExchange(TunnellingExchange):
                 return
             self._keeps_body = False
             self._held = []
+        if self._transcoded is not None:
+            self.take_rpc_reply(self._transcoded, head)
+            return
         self.take_reply(head, data, end)
 
     def on_alarm(self) -> None:

@@ -19,7 +19,6 @@ from pymosn.core.failure import (
     NO_ROUTER,
     NO_VIRTUAL_HOST,
     OVERLOADED,
-    PROTOCOL_MISMATCH,
     Failure,
 )
 from pymosn.core.headers import Headers
@@ -30,6 +29,7 @@ from pymosn.proxy.bodies import RequestBody
 from pymosn.proxy.choosing import chosen_route, chosen_target
 from pymosn.proxy.filter_chain import HOST, REQUEST, ROUTE
 from pymosn.proxy.mirroring import draw_mirrors
+from pymosn.proxy.transcoding import TRANSCODE
 from pymosn.routing.actions import DirectResponse, Forward, Redirect, RetryPolicy, Target, asked_timeouts
 from pymosn.routing.hashing import NO_HASH, hash_value
 from pymosn.upstream.cluster import Cluster
@@ -69,6 +69,8 @@ class ProxyExchange(AttemptingExchange):
             self._act()
         elif phase == HOST:
             self._go()
+        elif phase == TRANSCODE:
+            self._act()
         else:
             self._send_head()
 
@@ -136,8 +138,9 @@ class ProxyExchange(AttemptingExchange):
             self.fail(CLUSTER_UNKNOWN, name)
             return
         self._cluster = cluster
-        if action.upstream_protocol and action.upstream_protocol not in (self.protocol, "Auto"):
-            self.fail(PROTOCOL_MISMATCH, f"{self.protocol} to {action.upstream_protocol}")
+        wanted = action.upstream_protocol
+        if wanted and self._transcoded is None and wanted not in (self.protocol, "Auto"):
+            self.transcode(wanted)
             return
         self._timeout = action.timeout
         if not action.is_plain or target.subset is not None or cluster.balancer.uses_hash:
@@ -180,7 +183,7 @@ class ProxyExchange(AttemptingExchange):
         if policy is not None:
             self._retry_policy = policy
             self._try_timeout = policy.per_try_timeout
-        if action.mirrors and not self.request.raw_tunnel:
+        if action.mirrors and self._transcoded is None and not self.request.raw_tunnel:
             self._mirroring = draw_mirrors(action, self, self._runtime)
         if target.subset is not None:
             self.own_selection().subset = target.subset

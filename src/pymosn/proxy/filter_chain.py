@@ -10,6 +10,7 @@ from mypy_extensions import i64
 
 from pymosn.api.proxy import Exchange, Reply
 from pymosn.api.stream_filter import SKIP, StreamFilter
+from pymosn.api.transcoder import Transcoder
 from pymosn.core.counters import Counter, Histogram, Metrics
 from pymosn.core.log import ERROR, Log
 
@@ -24,6 +25,7 @@ TIMED_ONE_IN: Final[i64] = 64
 
 _WAITING: Final = ("on_request", "on_route", "on_host", "on_response")
 _PLAIN: Final = ("on_request_body", "on_response_body", "on_complete")
+_TRANSCODING: Final = ("request", "response")
 
 Ask = Callable[[Exchange], Reply | Awaitable[Reply | None] | None]
 AskBody = Callable[[Exchange, bytes, bool], bytes | None]
@@ -37,7 +39,7 @@ class NamedFilter:
     ) -> None:
         """`on_error`, `timeout`: in place of the filter's own, unless empty or negative.
 
-        Raises TypeError for a method that is `async` and may not be.
+        Raises TypeError for a method that is `async` and may not be, and for a transcoder that cannot work as it is.
         """
         self.name = name
         self.filter = stream_filter
@@ -53,7 +55,14 @@ class NamedFilter:
         self.blocked: Counter = group.counter("blocked")
         #: Of the timed calls, and of all that waited.
         self.time: Histogram = group.histogram("time")
-        for method in _PLAIN:
+        plain: tuple[str, ...] = _PLAIN
+        if isinstance(stream_filter, Transcoder):
+            plain = _PLAIN + _TRANSCODING
+            if self.skips_errors:
+                raise TypeError("a request cannot go on without its transcoder: on_error can only be fail")
+            if not stream_filter.upstream_protocol or stream_filter.protocols != ("Http1",):
+                raise TypeError("a transcoder needs an upstream_protocol of its own, and serves Http1 only")
+        for method in plain:
             if inspect.iscoroutinefunction(getattr(stream_filter, method)):
                 raise TypeError(f"{method} must be a plain method, not async")
 
@@ -95,6 +104,12 @@ class StreamFilters:
         self.request_body = [BodyStep(n, n.filter.on_request_body) for n in filters if _overrides(n, "on_request_body")]
         self.response_body = [BodyStep(n, n.filter.on_response_body) for n in backwards if _overrides(n, "on_response_body")]
         self.on_complete = [named for named in filters if _overrides(named, "on_complete")]
+        #: By the protocol that they make calls of; the first of several for the same.
+        self.transcoders: dict[str, NamedFilter] = {}
+        for named in backwards:
+            stream_filter = named.filter
+            if isinstance(stream_filter, Transcoder):
+                self.transcoders[stream_filter.upstream_protocol] = named
         #: Whether a request may be changed on its way to the upstream.
         self.sees_requests: bool = bool(self.on_request or self.on_route or self.on_host or self.request_body)
         #: Whether one of them may read a whole body.

@@ -12,7 +12,7 @@ from mypy_extensions import i64
 from pymosn.api.proxy import Exchange, Reply
 from pymosn.api.stream import ResponseSender
 from pymosn.core.failure import FILTER_ERROR, FILTER_TIMEOUT, Failure
-from pymosn.core.message import BodyTooLarge
+from pymosn.core.message import Refused
 from pymosn.core.timers import Alarm
 from pymosn.proxy.filter_chain import TIMED_ONE_IN, BodyStep, FilterStep, NamedFilter, report_error
 from pymosn.proxy.options import ProxyOptions
@@ -142,7 +142,7 @@ class FilteredExchange(Exchange):
 
     def _has_ended_in(self, named: NamedFilter, error: BaseException | str) -> bool:
         """A filter did something wrong: whether the exchange has failed for that, or goes on without the filter."""
-        if isinstance(error, BodyTooLarge):
+        if isinstance(error, Refused):
             self.fail(error.failure, f"filter {named.name}: {error}")
             return True
         report_error(self._runtime.log, named, self, error)

@@ -7,6 +7,7 @@ from pymosn.config.build_filters import filter_name
 from pymosn.config.check.clusters import is_original
 from pymosn.config.dump import dump
 from pymosn.config.schema import Cluster, Host, MosnConfig, StreamFilter
+from pymosn.config.schema.stream_filters import FILE_STREAM_FILTERS
 from pymosn.control.health import HealthChecks
 from pymosn.control.plane import AllocationView, ClusterView, ControlPlane, Edit, FilterView, HostView, Outcome, WorkerInfo
 from pymosn.core.counters import GroupData
@@ -131,7 +132,7 @@ class SupervisorPlane(ControlPlane):
             "name": name,
             "listener": listener,
             "type": entry.type,
-            "source": str(entry.config.get("path", "")) if entry.type == "python" else "",
+            "source": str(entry.config.get("path", "")) if entry.type in FILE_STREAM_FILTERS else "",
             "on_error": entry.on_error,
             "counters": dict(group["counters"]) if group is not None else {},
             "mean_us": round(time["sum"] / time["count"] * 1e6, 1) if time is not None and time["count"] else None,

@@ -136,3 +136,30 @@ def test_an_unknown_policy(folder: Path) -> None:
         "c.yaml:9:17: error: servers[0].listeners[0].stream_filters[0].on_error: fail or skip "
         '(value "skp"); did you mean "skip"?'
     ]
+
+
+# ---- transcoders
+
+
+def transcoder(folder: Path, name: str, more: str = "") -> Loaded:
+    text = (
+        CONFIG.format(name=name, count=1).replace("type: python", "type: transcoder").replace("      on_error: skip\n", "")
+    )
+    return load_text(text.replace("        limits:", f"{more}        limits:"), "c.yaml", yaml=True, config_dir=str(folder))
+
+
+def test_a_transcoder_is_loaded_from_its_file(folder: Path) -> None:
+    text = MODULE + '\nfrom pymosn.api import Transcoder\nclass Coder(Transcoder):\n    upstream_protocol = "dubbo"\n'
+    (folder / "filters.py").write_text(text)
+    loaded = transcoder(folder, "Coder")
+    assert faults(folder, loaded) == []
+    (built,) = builder(folder, loaded).new()
+    assert built.named.name == "Coder"
+    (fault,) = faults(folder, transcoder(folder, "Typed"))
+    assert "Typed is not a subclass of pymosn.api.Transcoder" in fault
+
+
+def test_transcoders_that_are_compiled_into_mosn_are_refused(folder: Path) -> None:
+    loaded = transcoder(folder, "Coder", "        type: http2bolt_simple\n")
+    (fault,) = [fault.text() for fault in loaded.errors]
+    assert "stream_filters[0].config.type: the transcoders compiled into MOSN are not here" in fault

@@ -18,6 +18,7 @@ from pymosn.config.schema import (
 from pymosn.config.schema.network_filters import PROTOCOLS
 from pymosn.config.schema.stream_filters import (
     BUILT_STREAM_FILTERS,
+    FILE_STREAM_FILTERS,
     LISTENER_FILTERS,
     NO_OP_STREAM_FILTERS,
     STREAM_FILTERS,
@@ -113,8 +114,8 @@ def check_stream_filters(listener: Listener, path: str, report: Report, extra: C
             report.error(f"{inner}.on_error", "fail or skip", filter.on_error, closest(filter.on_error, ON_ERROR))
         if filter.go_plugin_config is not None:
             report.error(f"{inner}.go_plugin_config", "Go shared objects cannot be loaded into pymosn")
-        elif name == "python":
-            _check_python(filter, inner, report)
+        elif name in FILE_STREAM_FILTERS:
+            _check_file(filter, inner, report)
         elif name in extra or name in BUILT_STREAM_FILTERS:
             continue
         elif name in NO_OP_STREAM_FILTERS:
@@ -128,11 +129,17 @@ def check_stream_filters(listener: Listener, path: str, report: Report, extra: C
             report.error(f"{inner}.type", message, name, closest(name, known))
 
 
-def _check_python(filter: StreamFilter, path: str, report: Report) -> None:
+def _check_file(filter: StreamFilter, path: str, report: Report) -> None:
+    if filter.type == "transcoder":
+        for key in ("type", "trans", "rules"):
+            if filter.config.get(key):
+                problem = "the transcoders compiled into MOSN are not here: name one in Python by path and class"
+                report.error(f"{path}.config.{key}", problem)
+                return
     for key, meaning in (("path", "path of a Python file"), ("class", "name of a class in it")):
         value = filter.config.get(key)
         if value is None or value == "":
-            report.error(f"{path}.config.{key}", f"a python filter needs the {meaning}")
+            report.error(f"{path}.config.{key}", f"a {filter.type} filter needs the {meaning}")
     name = filter.config.get("class")
     if isinstance(name, str) and name and not name.isidentifier():
         report.error(f"{path}.config.class", "not the name of a class", name)

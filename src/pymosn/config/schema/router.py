@@ -157,7 +157,7 @@ class RouteAction(Block, kw_only=True):
     cluster_header: Annotated[str, works("used when nothing else names the cluster; MOSN reads it and never uses it")] = ""
     weighted_clusters: Annotated[list[WeightedCluster], works("drawn once per request, without MOSN's bias")] = []
     upstream_protocol: Annotated[
-        str, works("the downstream's own, or Auto; requests of other protocols get 502: there is no transcoder yet")
+        str, works("the downstream's own, Auto, or one that a transcoder of the listener makes calls of; without that 502")
     ] = ""
     metadata_match: Annotated[Metadata | None, works("which hosts of the cluster may be chosen")] = None
     hash_policy: Annotated[list[HashPolicy], works("all entries count, in order; MOSN reads the first")] = []

@@ -1,7 +1,7 @@
 # ruff: noqa: N815 - attribute names are MOSN's keys
 """`config` of the filters that MOSN ships, by name. Those that are not built yet are refused."""
 
-from typing import Annotated, Any, ClassVar
+from typing import Annotated, Any, ClassVar, Final
 
 import msgspec
 
@@ -237,12 +237,18 @@ class FaultTolerance(Block, kw_only=True):
     taskSize: int = 20
 
 
-class Transcoder(Block, kw_only=True):
-    """`transcoder`."""
+_COMPILED_IN: Final = "refused: the transcoders that it names are compiled into MOSN"
 
-    type: str = ""
-    trans: AnyMap = {}
-    rules: list[AnyMap] = []
+
+class Transcoder(Block, kw_only=True):
+    """`transcoder`: a class derived from `pymosn.api.Transcoder`. It receives this whole object."""
+
+    open_keys: ClassVar[bool] = True
+    path: Annotated[str, own("Python file; relative to the configuration file")] = ""
+    class_: Annotated[str, own("name of the class in that file")] = msgspec.field(default="", name="class")
+    type: Annotated[str, planned_checked(_COMPILED_IN)] = ""
+    trans: Annotated[AnyMap, planned_checked(_COMPILED_IN)] = {}
+    rules: Annotated[list[AnyMap], planned_checked(_COMPILED_IN)] = []
 
 
 class DubboStream(Block, kw_only=True):
@@ -326,6 +332,8 @@ NO_OP_STREAM_FILTERS = frozenset({"healthcheck"})
 BUILT_STREAM_FILTERS = frozenset(
     (
         *("python", "mirror", "fault", "payload_limit", "gzip", "header_to_metadata", "ip_access", "flowControlFilter"),
-        *("jwt_authn", "rbac", "cors", "ext_authz", "local_rate_limit", "dubbo_stream"),
+        *("jwt_authn", "rbac", "cors", "ext_authz", "local_rate_limit", "dubbo_stream", "transcoder"),
     )
 )
+# Those whose `config` names a class in a Python file.
+FILE_STREAM_FILTERS = frozenset({"python", "transcoder"})

@@ -1,0 +1,142 @@
+"""Dubbo for who speaks HTTP and JSON: `POST /{service}/{method}` with a JSON array of arguments calls a Dubbo provider.
+
+Dubbo finds a method by its parameters' types. They are those of the values (`boolean`, `int` or `long`, `double`, `String`,
+`List`, `Map`, `Object` for null) unless the query says them: `?types=long,java.lang.String`. It may also say `version` and
+`group` of the service.
+"""
+
+from __future__ import annotations
+
+import base64
+import json
+from typing import Any, Final
+from urllib.parse import parse_qs, unquote
+
+import msgspec
+
+from pymosn.api import Exchange, Reply, Transcoder
+from pymosn.api.rpc import RpcReply, RpcRequest
+from pymosn.protocol.dubbo.calls import make_call, read_result
+from pymosn.protocol.dubbo.values import write_long, write_value
+
+#: Java's types that a parameter may have: the descriptor, and what JSON must bring.
+TYPES: Final[dict[str, tuple[str, type | tuple[type, ...]]]] = {
+    "boolean": ("Z", bool),
+    "byte": ("B", int),
+    "short": ("S", int),
+    "int": ("I", int),
+    "long": ("J", int),
+    "float": ("F", (int, float)),
+    "double": ("D", (int, float)),
+    "java.lang.Boolean": ("Ljava/lang/Boolean;", bool),
+    "java.lang.Integer": ("Ljava/lang/Integer;", int),
+    "java.lang.Long": ("Ljava/lang/Long;", int),
+    "java.lang.Double": ("Ljava/lang/Double;", (int, float)),
+    "java.lang.String": ("Ljava/lang/String;", str),
+    "java.lang.Object": ("Ljava/lang/Object;", object),
+    "java.util.List": ("Ljava/util/List;", list),
+    "java.util.Map": ("Ljava/util/Map;", dict),
+}
+BITS: Final = {"B": 8, "S": 16, "I": 32, "Ljava/lang/Integer;": 32}
+
+
+class JsonToDubbo(Transcoder):
+    """The module's text says what it takes. `limit` and the time of a call are the base's and the route's."""
+
+    upstream_protocol = "dubbo"
+
+    class Config(msgspec.Struct, forbid_unknown_fields=True):
+        """Of services whose requests do not say it."""
+
+        version: str = ""
+        group: str = ""
+
+    def __init__(self, config: Config) -> None:
+        super().__init__(config)
+        self.config = config
+
+    def request(self, exchange: Exchange, body: bytes) -> RpcRequest | Reply:
+        head = exchange.request
+        service, _, method = unquote(head.path)[1:].rpartition("/")
+        if head.method != "POST":
+            return answer(405, {"error": "calls are POST requests"})
+        try:
+            if not service or not method or "/" in service:
+                raise ValueError("the path of a call is /{service}/{method}")
+            arguments = arguments_of(body)
+            asked = {name: values[-1] for name, values in parse_qs(head.query).items()}
+            names = asked["types"].split(",") if "types" in asked else [type_of(value) for value in arguments]
+            if len(names) != len(arguments):
+                raise ValueError(f"{len(names)} types for {len(arguments)} arguments")
+            written = [write_argument(value, name.strip()) for value, name in zip(arguments, names, strict=True)]
+        except ValueError as error:
+            return answer(400, {"error": str(error)})
+        types = "".join(TYPES[name.strip()][0] for name in names)
+        group = asked.get("group", self.config.group)
+        attachments = {"group": group} if group else {}
+        return make_call(service, method, types, written, asked.get("version", self.config.version), attachments)
+
+    def response(self, exchange: Exchange, reply: RpcReply) -> Reply:
+        result = read_result(reply)
+        if result.error:
+            return answer(reply.status, {"error": result.error})
+        if result.is_exception:
+            thrown = result.value if isinstance(result.value, dict) else {}
+            return answer(500, {"error": thrown.get("detailMessage"), "exception": thrown.get("class")})
+        return answer(200, result.value)
+
+
+def answer(status: int, value: object) -> Reply:
+    """A reply in JSON. ValueError for what JSON does not know."""
+    try:
+        body = json.dumps(value, allow_nan=False, default=in_base64, ensure_ascii=True)
+    except TypeError as error:
+        raise ValueError(str(error)) from error
+    return Reply(status, body, {"content-type": "application/json"})
+
+
+def in_base64(value: object) -> str:
+    """What JSON shows of binary."""
+    if isinstance(value, bytes):
+        return base64.b64encode(value).decode()
+    raise TypeError(f"JSON has nothing for {type(value).__name__}")
+
+
+def arguments_of(body: bytes) -> list[Any]:
+    """The arguments that a request's body says; none for no body."""
+    try:
+        found = json.loads(body) if body else []
+    except (ValueError, RecursionError) as error:
+        raise ValueError(f"the body is no JSON: {error}") from None
+    if not isinstance(found, list):
+        raise ValueError("the body must be a JSON array: the arguments")
+    return found
+
+
+def type_of(value: object) -> str:
+    """The Java type of a parameter that gets `value`, where nobody says another one."""
+    if isinstance(value, bool):
+        return "boolean"
+    if isinstance(value, int):
+        return "int" if -(2**31) <= value < 2**31 else "long"
+    kinds: dict[type, str] = {float: "double", str: "java.lang.String", list: "java.util.List", dict: "java.util.Map"}
+    return kinds.get(type(value), "java.lang.Object")
+
+
+def write_argument(value: Any, name: str) -> bytes:
+    """`value` as a parameter of the Java type `name`. ValueError where it does not fit."""
+    if name not in TYPES:
+        raise ValueError(f"unknown type {name!r}; known are {', '.join(TYPES)}")
+    descriptor, wanted = TYPES[name]
+    if value is None and len(descriptor) > 1:
+        return write_value(None)
+    fits = isinstance(value, wanted)
+    if not fits or (isinstance(value, bool) and wanted not in (bool, object)):
+        raise ValueError(f"{json.dumps(value)[:80]} is no {name}")
+    if descriptor in BITS and not -(1 << BITS[descriptor] - 1) <= value < 1 << BITS[descriptor] - 1:
+        raise ValueError(f"{value} is no {name}")
+    if descriptor in ("J", "Ljava/lang/Long;"):
+        return write_long(value)
+    if descriptor in ("F", "D", "Ljava/lang/Double;"):
+        return write_value(float(value))
+    return write_value(value)

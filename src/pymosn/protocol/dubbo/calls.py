@@ -1,0 +1,75 @@
+"""Calls and results of Dubbo for who makes and reads them himself: transcoders."""
+
+from __future__ import annotations
+
+from typing import Final
+
+from mypy_extensions import i64
+
+from pymosn.api.rpc import RpcReply
+from pymosn.protocol.dubbo.attachments import RequestBody, argument_count
+from pymosn.protocol.dubbo.frames import (
+    HEADER_SIZE,
+    HESSIAN2,
+    OK,
+    REQUEST_FLAG,
+    SERIALIZATION,
+    TWO_WAY_FLAG,
+    DubboReply,
+    DubboRequest,
+    make_frame,
+)
+from pymosn.protocol.dubbo.headers import DubboRequestHeaders
+from pymosn.protocol.dubbo.hessian2 import Hessian2Error
+from pymosn.protocol.dubbo.values import Hessian2ValueReader, write_value
+
+_FLAGS: Final[i64] = REQUEST_FLAG + TWO_WAY_FLAG + HESSIAN2
+
+
+def make_call(
+    service: str,
+    method: str,
+    types: str,
+    arguments: list[bytes],
+    version: str = "",
+    attachments: dict[str, str] | None = None,
+) -> DubboRequest:
+    """A call of `method` of the interface `service`.
+
+    `types`: the descriptor of its parameters, such as `Ljava/lang/String;I`. `arguments`: a hessian 2 value for each.
+    Hessian2Error where these do not fit each other.
+    """
+    if argument_count(types.encode()) != len(arguments):
+        raise Hessian2Error(f"{len(arguments)} arguments for the parameters {types!r}")
+    notes = {"path": service, "interface": service, **({"version": version} if version else {}), **(attachments or {})}
+    front = [write_value(text) for text in ("2.0.2", service, version, method, types)]
+    body = b"".join([*front, *arguments, write_value(notes)])
+    return DubboRequest(DubboRequestHeaders(RequestBody(body)), 0, make_frame(_FLAGS, 0, 0, body), body, _FLAGS)
+
+
+class Result:
+    """What a provider answered: a `value`, None for null and void; or an exception, which is an object (a dict) then.
+
+    Where the frame itself says an error, such as a service that is not there, `error` is its text, and else empty.
+    """
+
+    def __init__(self, value: object, is_exception: bool, error: str) -> None:
+        self.value = value
+        self.is_exception = is_exception
+        self.error = error
+
+
+def read_result(reply: RpcReply) -> Result:
+    """What `reply` says. Hessian2Error where that is no hessian 2."""
+    if not isinstance(reply, DubboReply) or reply.flags & SERIALIZATION != HESSIAN2 or len(reply.frame) < HEADER_SIZE:
+        raise Hessian2Error("this is no reply in hessian 2")
+    reader = Hessian2ValueReader(reply.payload)
+    if reply.frame[3] != OK:
+        text = reader.value()
+        return Result(None, False, text if isinstance(text, str) and text else f"status {reply.frame[3]}")
+    kind = reader.integer()
+    if kind < 0 or kind > 5:
+        raise Hessian2Error(f"no result is of kind {kind}")
+    if kind in (2, 5):
+        return Result(None, False, "")
+    return Result(reader.value(), kind in (0, 3), "")

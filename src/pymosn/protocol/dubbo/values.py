@@ -1,0 +1,240 @@
+"""Whole values of hessian 2, for who makes calls or shows results: transcoders. Forwarding needs none of it.
+
+| hessian 2 | here |
+|---|---|
+| null, boolean, int, long, double, string | None, bool, int, int, float, str |
+| date | int: milliseconds since 1970 |
+| binary | bytes |
+| list, map | list, dict |
+| object | dict, with its class under `class` |
+"""
+
+from __future__ import annotations
+
+import struct
+from typing import Final
+
+from mypy_extensions import i64
+
+from pymosn.protocol.dubbo.hessian2 import MAX_CLASSES, Hessian2Error, Hessian2Reader
+from pymosn.protocol.dubbo.java_text import write_text
+
+#: Values inside values, as deep as they are made into objects.
+MAX_NESTING: Final[i64] = 100
+#: Bytes that references may stand for, all together: a value that is named again is there once more when it is shown.
+MAX_REPEATED: Final[i64] = 16 * 1024 * 1024
+
+_MAP_KEY: Final[i64] = -2
+
+
+class Hessian2ValueReader(Hessian2Reader):
+    """Reads the values of one message as objects. Hessian2Error for what is wrong, too deep, or part of itself."""
+
+    def __init__(self, data: bytes) -> None:
+        super().__init__(data)
+        self._class_names: list[str] = []
+        self._field_names: list[list[str]] = []
+        # Containers so far, with the bytes that each stands for; -1 while one is open.
+        self._made: list[object] = []
+        self._weights: list[int] = []
+        self._repeated: i64 = 0
+
+    def value(self) -> object:
+        """Reads one value."""
+        return self._value(0)
+
+    def _value(self, depth: i64) -> object:
+        tag: i64 = self._take()
+        while tag == 0x43:  # C: a class, and then the value
+            self._define()
+            tag = self._take()
+        if tag < 0x20 or 0x30 <= tag < 0x34 or tag == 0x52 or tag == 0x53:
+            self.at -= 1
+            return self._text()
+        if 0x20 <= tag < 0x30 or 0x34 <= tag < 0x38 or tag == 0x41 or tag == 0x42:
+            return self._binary(tag)
+        if 0x80 <= tag < 0xD8 or tag == 0x49:
+            return int(self._integer(tag))
+        if tag >= 0xD8 or 0x38 <= tag < 0x40 or tag == 0x4C or tag == 0x59:
+            return int(self._long(tag))
+        if tag == 0x4E:
+            return None
+        if tag == 0x54 or tag == 0x46:
+            return tag == 0x54
+        if tag == 0x44 or 0x5B <= tag < 0x60:
+            return self._double(tag)
+        if tag == 0x4A:
+            return int(self._long(0x4C))
+        if tag == 0x4B:
+            return int(self._long(0x59)) * 60_000
+        if tag == 0x51:
+            return self._again()
+        return self._container(tag, depth)
+
+    def _text(self) -> str:
+        raw = self.text()
+        if raw is None:
+            raise Hessian2Error("a name is null")
+        try:
+            return raw.decode("utf-8", "surrogatepass")
+        except UnicodeDecodeError:
+            raise Hessian2Error("a string is no text") from None
+
+    def _binary(self, tag: i64) -> bytes:
+        parts: list[bytes] = []
+        while True:
+            if 0x20 <= tag < 0x30:
+                size: i64 = tag - 0x20
+            elif 0x34 <= tag < 0x38:
+                size = (tag - 0x34) * 0x100 + self._big_endian(1)
+            elif tag == 0x41 or tag == 0x42:
+                size = self._big_endian(2)
+            else:
+                raise Hessian2Error(f"no binary goes on with 0x{tag:02x}")
+            start: i64 = self.at
+            self._forward(size)
+            parts.append(self.data[start : self.at])
+            if tag != 0x41:
+                return b"".join(parts)
+            tag = self._take()
+
+    def _double(self, tag: i64) -> float:
+        if tag == 0x5B or tag == 0x5C:
+            return 0.0 if tag == 0x5B else 1.0
+        size: i64 = 1 if tag == 0x5D else 2 if tag == 0x5E else 4 if tag == 0x5F else 8
+        start: i64 = self.at
+        self._forward(size)
+        raw = self.data[start : self.at]
+        if tag == 0x44:
+            return float(struct.unpack(">d", raw)[0])
+        number = float(int.from_bytes(raw, "big", signed=True))
+        return number / 1000 if tag == 0x5F else number  # thousandths, as Java writes them
+
+    # ---- containers
+
+    def _define(self) -> None:
+        name = self._text()
+        count: i64 = self._count()
+        if len(self._classes) >= MAX_CLASSES:
+            raise Hessian2Error(f"more than {MAX_CLASSES} classes")
+        fields: list[str] = []
+        while count > 0:
+            fields.append(self._text())
+            count -= 1
+        self._classes.append(len(fields))
+        self._class_names.append(name)
+        self._field_names.append(fields)
+
+    def _again(self) -> object:
+        """A value that was there before."""
+        number: i64 = self.integer()
+        if number < 0 or number >= len(self._made):
+            raise Hessian2Error(f"reference {number} of {len(self._made)}")
+        weight: i64 = self._weights[number]
+        if weight < 0:
+            raise Hessian2Error("a value is part of itself")
+        self._repeated += weight
+        if self._repeated > MAX_REPEATED:
+            raise Hessian2Error(f"references stand for more than {MAX_REPEATED} bytes")
+        return self._made[number]
+
+    def _container(self, tag: i64, depth: i64) -> object:
+        if depth >= MAX_NESTING:
+            raise Hessian2Error(f"nested more than {MAX_NESTING} deep")
+        start: i64 = self.at
+        repeated: i64 = self._repeated
+        number: i64 = len(self._made)
+        self._made.append(None)
+        self._weights.append(-1)
+        made: object
+        if tag == 0x4F or 0x60 <= tag < 0x70:
+            made = self._object(self.integer() if tag == 0x4F else tag - 0x60, depth)
+        else:
+            count: i64 = self._open(tag)
+            made = self._entries(depth) if count == _MAP_KEY else self._items(count, depth)
+        self._made[number] = made
+        self._weights[number] = self.at - start + self._repeated - repeated + 1
+        return made
+
+    def _object(self, number: i64, depth: i64) -> dict[object, object]:
+        self._fields(number)
+        made: dict[object, object] = {"class": self._class_names[number]}
+        for name in self._field_names[number]:
+            made[name] = self._value(depth + 1)
+        return made
+
+    def _entries(self, depth: i64) -> dict[object, object]:
+        made: dict[object, object] = {}
+        while not self.at_end():
+            key = self._value(depth + 1)
+            if isinstance(key, (list, dict)):
+                raise Hessian2Error("the key of a map is a list, a map or an object")
+            made[key] = self._value(depth + 1)
+        return made
+
+    def _items(self, count: i64, depth: i64) -> list[object]:
+        made: list[object] = []
+        if count >= 0:
+            while count > 0:
+                made.append(self._value(depth + 1))
+                count -= 1
+            return made
+        while not self.at_end():
+            made.append(self._value(depth + 1))
+        return made
+
+
+def write_value(value: object) -> bytes:
+    """A value as Java's own writer has it: an int that fits 32 bits is an Integer, others are Longs.
+
+    None, bool, int, float, str, bytes, lists, and dicts of these. Hessian2Error for others and for what is too deep.
+    """
+    parts: list[bytes] = []
+    _write(value, parts, 0)
+    return b"".join(parts)
+
+
+def write_long(value: int) -> bytes:
+    """A Long, however small. Hessian2Error beyond 64 bits."""
+    if not -(2**63) <= value < 2**63:
+        raise Hessian2Error("a number is longer than 64 bits")
+    return b"L" + value.to_bytes(8, "big", signed=True)
+
+
+def _write_int(value: int) -> bytes:
+    if -16 <= value < 48:
+        return bytes((0x90 + value,))
+    return b"I" + value.to_bytes(4, "big", signed=True) if -(2**31) <= value < 2**31 else write_long(value)
+
+
+def _write(value: object, parts: list[bytes], depth: i64) -> None:
+    if depth > MAX_NESTING:
+        raise Hessian2Error(f"nested more than {MAX_NESTING} deep")
+    if value is None:
+        parts.append(b"N")
+    elif isinstance(value, bool):
+        parts.append(b"T" if value else b"F")
+    elif isinstance(value, int):
+        parts.append(_write_int(value))
+    elif isinstance(value, float):
+        parts.append(b"D" + struct.pack(">d", value))
+    elif isinstance(value, str):
+        parts.append(write_text(value.encode("utf-8", "surrogatepass")))
+    elif isinstance(value, bytes):
+        for at in range(0, len(value), 0xFFFF):
+            piece = value[at : at + 0xFFFF]
+            parts.append(b"A" + len(piece).to_bytes(2, "big") + piece)
+        parts.append(b"\x20")
+    elif isinstance(value, list):
+        size = len(value)
+        parts.append(bytes((0x78 + size,)) if size < 8 else b"X" + _write_int(size))
+        for item in value:
+            _write(item, parts, depth + 1)
+    elif isinstance(value, dict):
+        parts.append(b"H")
+        for key, item in value.items():
+            _write(key, parts, depth + 1)
+            _write(item, parts, depth + 1)
+        parts.append(b"Z")
+    else:
+        raise Hessian2Error(f"hessian 2 has nothing for {type(value).__name__}")

@@ -1,0 +1,94 @@
+"""examples/transcoder as it stands, with free ports: the real program between HTTP clients and a Dubbo provider."""
+
+import http.client
+import json
+import socket
+import struct
+import threading
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import pytest
+from pymosn_process import READY, Pymosn, free_ports
+from tests import dubbo_frames as dubbo
+
+Start = Callable[..., Pymosn]
+EXAMPLE = Path(__file__).parents[2] / "examples" / "transcoder"
+
+
+class Provider:
+    """Says of each call of `find` how long it was and whether it had a needle; other methods it does not know."""
+
+    def __init__(self) -> None:
+        self._listener = socket.create_server(("127.0.0.1", 0))
+        self.port: int = self._listener.getsockname()[1]
+        threading.Thread(target=self._accept, daemon=True).start()
+
+    def _accept(self) -> None:
+        while True:
+            try:
+                connection, _ = self._listener.accept()
+            except OSError:
+                return
+            threading.Thread(target=self._serve, args=(connection,), daemon=True).start()
+
+    def _serve(self, connection: socket.socket) -> None:
+        with connection, connection.makefile("rb") as stream:
+            while head := stream.read(16):
+                _, flags, _, number, size = struct.unpack(">HBBqI", head)
+                body = stream.read(size)
+                if flags & 0x20:
+                    connection.sendall(dubbo.heartbeat_ack(number))
+                elif b"\x04find" in body:
+                    connection.sendall(dubbo.result(number, {"size": size, "has": b"needle" in body}))
+                else:
+                    connection.sendall(dubbo.error(number, 60, "no such method"))
+
+    def close(self) -> None:
+        self._listener.close()
+
+
+@pytest.fixture
+def provider() -> Iterator[Provider]:
+    made = Provider()
+    yield made
+    made.close()
+
+
+def call(connection: http.client.HTTPConnection, path: str, body: str) -> tuple[int, Any]:
+    connection.request("POST", path, body)
+    reply = connection.getresponse()
+    return reply.status, json.loads(reply.read())
+
+
+def test_the_example_calls_a_provider(start: Start, provider: Provider) -> None:
+    config = json.loads((EXAMPLE / "config.json").read_text())
+    listener = config["servers"][0]["listeners"][0]
+    (port,) = free_ports(1)
+    listener["address"] = f"127.0.0.1:{port}"
+    listener["stream_filters"][0]["config"]["path"] = str(EXAMPLE / "json_to_dubbo.py")
+    config["cluster_manager"]["clusters"][0]["hosts"] = [{"address": f"127.0.0.1:{provider.port}"}]
+    proxy = start(config)
+    proxy.wait_for(READY)
+
+    def calls(number: int) -> list[tuple[int, Any]]:
+        connection = http.client.HTTPConnection("127.0.0.1", port, timeout=20)
+        words = ["needle" if number % 2 else "hay", "x" * number * 1000]
+        replies = [call(connection, "/a.Service/find", json.dumps(words)) for _ in range(20)]
+        connection.close()
+        return replies
+
+    with ThreadPoolExecutor(4) as pool:
+        for number, replies in enumerate(pool.map(calls, range(4))):
+            status, value = replies[0]
+            assert status == 200
+            assert value["has"] == bool(number % 2)
+            assert value["size"] > number * 1000
+            assert replies == [replies[0]] * 20
+    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=20)
+    assert call(connection, "/a.Service/lose", "[]") == (404, {"error": "no such method"})
+    assert call(connection, "/a.Service/find?types=strng", '["a"]')[0] == 400
+    assert call(connection, "/a.Service/find", "[]")[0] == 200
+    connection.close()
