@@ -20,6 +20,7 @@ ARROWS = {
     "upstream": ("stream",),
     "proxy": ("routing", "upstream"),
     "filters": ("proxy",),
+    "testing": ("filters",),
     "observe": ("api",),
     "config": ("filters", "observe"),
     "control": ("config", "observe"),

@@ -1,0 +1,18 @@
+"""Driving stream filters without a server: the proxy's own exchange between a client and upstreams that are made up.
+
+    from pymosn.testing import Request, Response, send
+
+    async def test_tenant():
+        result = await send(Tenant({"header": "x-tenant"}), Request("GET", "/", {"x-api-key": "acme-1"}))
+        assert result.status == 200
+        assert result.upstream[0].headers["x-tenant"] == "acme"
+
+`run` does the same from a plain test. A `World` keeps filters, clusters and clock over several requests.
+"""
+
+from __future__ import annotations
+
+from pymosn.testing.messages import Down, Request, Response
+from pymosn.testing.world import SERVICE, Result, World, make, run, send
+
+__all__ = ["SERVICE", "Down", "Request", "Response", "Result", "World", "make", "run", "send"]
