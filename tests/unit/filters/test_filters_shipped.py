@@ -46,7 +46,7 @@ def faults(name: str, config: str, host: str = "{}", route: str = "{}") -> list[
 
 
 def test_each_is_registered_everywhere() -> None:
-    assert set(SHIPPED) | {"python"} == BUILT_STREAM_FILTERS
+    assert set(SHIPPED) | {"python", "transcoder"} == BUILT_STREAM_FILTERS
     assert set(ROUTE_SETTINGS) == PER_ROUTE
     for name in SHIPPED:
         assert issubclass(shipped_class(name), StreamFilter)

@@ -22,7 +22,8 @@ PAGE = Path(__file__).parents[3] / "docs" / "protocols.md"
 def note(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
     """The module, installed as the page says."""
     page = PAGE.read_text()
-    blocks = re.findall(r"```python\n(.*?)```", page, re.DOTALL)
+    steps = page.partition("## Step by step")[2].partition("\n## ")[0]
+    blocks = re.findall(r"```python\n(.*?)```", steps, re.DOTALL)
     entry = re.search(r'```toml\n\[project.entry-points."(.*?)"\]\n(.*?)```', page, re.DOTALL)
     assert len(blocks) == 4
     assert entry is not None
