@@ -14,6 +14,7 @@ The phases of an exchange, in order; each is a method, and only those that a fil
 from __future__ import annotations
 
 import asyncio
+import json
 from collections.abc import Awaitable, Coroutine, Mapping
 from typing import Any, ClassVar, Final
 
@@ -22,7 +23,7 @@ from mypy_extensions import mypyc_attr
 from pymosn.api.proxy import Exchange, Reply
 from pymosn.core.clock import Clock
 from pymosn.core.counters import Counter, MetricGroup
-from pymosn.core.log import INFO, Log
+from pymosn.core.log import ERROR, INFO, Log
 
 #: Values of `on_error`: what becomes of an exchange whose filter raised, timed out or answered nonsense.
 FAIL: Final = "fail"
@@ -75,8 +76,6 @@ class ClientResponse:
 
     def json(self) -> Any:
         """The body as JSON. Raises ValueError."""
-        import json
-
         return json.loads(self.body)
 
 
@@ -131,8 +130,6 @@ class FilterHome:
         self._tasks.discard(task)
         error = None if task.cancelled() else task.exception()
         if error is not None:
-            from pymosn.core.log import ERROR
-
             self.write(f"a task of its own failed: {type(error).__name__}: {error}", ERROR)
 
     async def end_tasks(self) -> None:
