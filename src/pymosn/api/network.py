@@ -70,10 +70,10 @@ class Connection(Alarm):
         """The time of the present event, as `Clock.now`."""
         raise NotImplementedError
 
-    def write_soon(self, data: bytes) -> None:
-        """Sends `data` together with what else is written this way before the event loop goes on, in one system call.
+    def write_soon(self, parts: list[bytes]) -> None:
+        """Sends `parts` together with what else is written this way before the event loop goes on, in one system call.
 
-        For connections that many write to; these write nothing in another way.
+        For connections that many write to; these write nothing in another way. The list belongs to the connection then.
         """
         raise NotImplementedError
 

@@ -3,6 +3,8 @@
 A protocol is three classes and a few bytes: an `RpcSpec` (its name, its first bytes, its heartbeat), an `RpcDecoder`
 (how long is a frame, and what is it), and the messages `RpcRequest` and `RpcReply`, which keep the frame that came: a
 message that nobody changes is sent on as it is, with another id. Layers 3 and 4 know nothing more of it.
+
+Frames are written in parts, a list of bytes, so that a long body is not copied to stand behind its header.
 """
 
 from __future__ import annotations
@@ -12,12 +14,24 @@ from typing import Final
 from mypy_extensions import i64, mypyc_attr
 
 from pymosn.api.protocol import IGNORE, NEED_MORE, Decoder, ProtocolError, ProtocolSpec
+from pymosn.core.chars import LOWER
 from pymosn.core.failure import FRAME_TOO_LARGE
 from pymosn.core.headers import HeaderError, Headers, lower_name, to_bytes, to_text
 from pymosn.core.message import RequestHead, ResponseHead
 
 #: Bytes of the longest frame that is taken, unless the configuration says otherwise.
 MAX_FRAME: Final[i64] = 16 * 1024 * 1024
+
+def is_name(key: bytes, name: bytes) -> bool:
+    """Whether `key` is `name`, which is in lower case, but for the case of ASCII letters."""
+    size: i64 = len(name)
+    if len(key) != size:
+        return False
+    i: i64 = 0
+    while i < size and LOWER[key[i]] == name[i]:
+        i += 1
+    return i == size
+
 
 #: One header field: the name as it came, and the value; None where the protocol knows a null.
 Field = tuple[bytes, bytes | None]
@@ -38,7 +52,7 @@ class RpcHeaders(Headers):
         self._fields: list[Field] | None = None
 
     def read(self) -> list[Field]:
-        """Takes all fields out of the frame. Called at most once; the decoder has seen that they are well formed."""
+        """Takes all fields out of the frame, into a list of its own. The decoder has seen that they are well formed."""
         return []
 
     def scan(self, name: bytes) -> bytes | None:
@@ -46,7 +60,7 @@ class RpcHeaders(Headers):
         return self._first(name)
 
     def fields(self) -> list[Field]:
-        """All fields as they are now, in order, nulls included; not to be changed."""
+        """All fields as they are now, in order, nulls included; not to be changed by others."""
         fields = self._fields
         if fields is None:
             fields = self.read()
@@ -55,19 +69,19 @@ class RpcHeaders(Headers):
 
     def _first(self, name: bytes) -> bytes | None:
         for key, value in self.fields():
-            if value is not None and len(key) == len(name) and key.lower() == name:
+            if value is not None and is_name(key, name):
                 return value
         return None
 
     def _put(self, name: bytes, value: bytes) -> None:
-        self._fields = [*self.fields(), (name, value)]
+        self.fields().append((name, value))
         self.is_changed = True
 
     # ---- the str view
 
     def get_all(self, name: str) -> list[str]:
         raw = lower_name(name)
-        return [to_text(value) for key, value in self.fields() if value is not None and key.lower() == raw]
+        return [to_text(value) for key, value in self.fields() if value is not None and is_name(key, raw)]
 
     def set(self, name: str, value: str) -> None:
         """Makes `value` the only value of `name`. HeaderError for an empty name; RPC headers may hold any other text."""
@@ -100,12 +114,14 @@ class RpcHeaders(Headers):
 
     def remove_raw(self, name: bytes) -> bool:
         fields = self.fields()
-        kept = [field for field in fields if field[0].lower() != name]
-        if len(kept) == len(fields):
-            return False
-        self._fields = kept
-        self.is_changed = True
-        return True
+        is_there = False
+        for field in fields:
+            if is_name(field[0], name):
+                is_there = True
+        if is_there:
+            self._fields = [field for field in fields if not is_name(field[0], name)]
+            self.is_changed = True
+        return is_there
 
     def items_raw(self) -> list[tuple[bytes, bytes]]:
         return [(key.lower(), value) for key, value in self.fields() if value is not None]
@@ -137,11 +153,16 @@ class RpcRequest(RequestHead):
     """One request. It has no path and no host, so routes find it by its headers (`service`, `method`, ...)."""
 
     def __init__(self, headers: Headers, number: i64, frame: bytes, payload: bytes, is_one_way: bool) -> None:
-        """`number`: the client's id for it. `frame`: as it came. `payload`: its body as filters see it."""
+        """`number`: the client's id for it. `frame`: as it came. `payload`: its body as filters see it.
+
+        Where the payload ends the frame, `frame` may be what stands in front of it.
+        """
         super().__init__(headers)
         self.number: i64 = number
         self.frame = frame
         self.payload = payload
+        #: Bytes that are kept of it, about.
+        self.size: i64 = len(frame) + len(payload)
         self.content_length = len(payload)
         self.is_rpc = True
         self.is_one_way = is_one_way
@@ -150,18 +171,18 @@ class RpcRequest(RequestHead):
         """The frame says its length by itself."""
         self.content_length = length
 
-    def encode(self, number: i64, payload: bytes) -> bytes:
-        """The frame to be sent with the id `number` and with `payload` as its body."""
+    def encode(self, number: i64, payload: bytes) -> list[bytes]:
+        """The frame to be sent with the id `number` and with `payload` as its body, in parts."""
         if payload is self.payload and self.frame and not is_changed(self.headers):
             return self.with_number(number)
         return self.build(number, payload)
 
-    def with_number(self, number: i64) -> bytes:
-        """The frame as it came, with another id."""
+    def with_number(self, number: i64) -> list[bytes]:
+        """The frame as it came, with another id, in parts."""
         raise NotImplementedError
 
-    def build(self, number: i64, payload: bytes) -> bytes:
-        """The frame made anew from its parts, with the headers as they are now; it must say what the old one said."""
+    def build(self, number: i64, payload: bytes) -> list[bytes]:
+        """The frame made anew, in parts, with the headers as they are now; it must say what the old one said."""
         raise NotImplementedError
 
     def local_reply(self, status: i64, headers: Headers, body: bytes) -> RpcReply:
@@ -198,7 +219,7 @@ class RpcReply(ResponseHead):
     """One reply. `status` is the HTTP status that corresponds to the protocol's own, for retries, metrics and filters."""
 
     def __init__(self, headers: Headers, status: i64, frame: bytes, payload: bytes) -> None:
-        """`frame`: as it came, empty for a reply of the proxy's own."""
+        """`frame`: as it came, or what stands in front of `payload`; empty for a reply of the proxy's own."""
         super().__init__(status, b"", headers)
         self.frame = frame
         self.payload = payload
@@ -211,18 +232,18 @@ class RpcReply(ResponseHead):
         """The frame says its length by itself."""
         self.content_length = length
 
-    def encode(self, number: i64, payload: bytes) -> bytes:
-        """The frame to be sent with the id `number` and with `payload` as its body."""
+    def encode(self, number: i64, payload: bytes) -> list[bytes]:
+        """The frame to be sent with the id `number` and with `payload` as its body, in parts."""
         if payload is self.payload and self.frame and self.status == self.frame_status and not is_changed(self.headers):
             return self.with_number(number)
         return self.build(number, payload)
 
-    def with_number(self, number: i64) -> bytes:
-        """The frame as it came, with another id."""
+    def with_number(self, number: i64) -> list[bytes]:
+        """The frame as it came, with another id, in parts."""
         raise NotImplementedError
 
-    def build(self, number: i64, payload: bytes) -> bytes:
-        """The frame made anew from its parts; where `status` is not `frame_status`, a filter wants another one."""
+    def build(self, number: i64, payload: bytes) -> list[bytes]:
+        """The frame made anew, in parts; where `status` is not `frame_status`, a filter wants another one."""
         raise NotImplementedError
 
 
@@ -260,8 +281,11 @@ class RpcDecoder(Decoder):
         """
         raise NotImplementedError
 
-    def read(self, frame: bytes) -> i64:
-        """What the whole `frame` is. Sets `number`, and `request`, `reply` or `answer`. Raises ProtocolError."""
+    def read(self, data: bytes, start: i64, end: i64) -> i64:
+        """What the whole frame `data[start:end]` is. Sets `number`, and `request`, `reply` or `answer`. Raises ProtocolError.
+
+        What is kept of it is cut out: `data` may be much longer.
+        """
         raise NotImplementedError
 
     # ---- what is the same for all
@@ -300,7 +324,7 @@ class RpcDecoder(Decoder):
                 self._at = 0
                 return NEED_MORE
             self._at = start + size
-            found: i64 = self.read(data if size == end else data[start : start + size])
+            found: i64 = self.read(data, start, start + size)
             if found != IGNORE:
                 return found
 

@@ -67,7 +67,8 @@ class Histogram:
         while bucket < 24 and seconds > bound:
             bound += bound
             bucket += 1
-        self._buckets[bucket] += 1
+        count: i64 = self._buckets[bucket]
+        self._buckets[bucket] = int(count + 1)  # "+=" on the list would be an addition of Python's
 
     def data(self) -> HistogramData:
         """The histogram as plain data."""

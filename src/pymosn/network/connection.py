@@ -251,14 +251,17 @@ class TcpConnection(Connection):
             else:
                 transport.writelines(parts)
 
-    def write_soon(self, data: bytes) -> None:
+    def write_soon(self, parts: list[bytes]) -> None:
         if self._transport is None or self._stage != _OPEN:
             return
         soon = self._soon
-        if not soon:
+        if soon:
+            soon += parts
+        else:
+            self._soon = parts
             asyncio.get_running_loop().call_soon(self._flush)
-        soon.append(data)
-        self._soon_size += len(data)
+        for part in parts:
+            self._soon_size += len(part)
         if self._soon_size >= JOIN_LIMIT:
             self._flush()
 

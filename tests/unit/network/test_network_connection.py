@@ -281,15 +281,15 @@ def test_small_writes_are_gathered_until_the_loop_goes_on() -> None:
         bench = Bench()
         connection, calls = bench.connection, bench.transport.calls
         for piece in (b"a", b"b", b"c"):
-            connection.write_soon(piece)
+            connection.write_soon([piece])
         assert calls == []
         await asyncio.sleep(0)
         assert calls == [b"abc"]
-        connection.write_soon(b"x" * JOIN_LIMIT)  # enough for a system call of its own
+        connection.write_soon([b"x" * JOIN_LIMIT])  # enough for a system call of its own
         assert len(calls) == 2
-        connection.write_soon(b"last")
+        connection.write_soon([b"la", b"st"])
         connection.close(CLOSED_LOCALLY)
-        connection.write_soon(b"dropped")
+        connection.write_soon([b"dropped"])
         await asyncio.sleep(0)
         assert calls[2:] == [b"last", "close"]
         assert connection.bytes_written == 3 + JOIN_LIMIT + 4

@@ -33,4 +33,4 @@ def local(call: Found, status: int, headers: Headers | None = None, body: bytes 
     assert call.request is not None
     made = call.request.local_reply(status, headers or Headers(), body)
     assert made.status == status
-    return made.encode(call.number, made.payload)
+    return b"".join(made.encode(call.number, made.payload))

@@ -17,6 +17,11 @@ def recorded(folder: str) -> dict[str, bytes]:
     return frames
 
 
+def facts(message: RpcRequest | RpcReply) -> tuple[object, ...]:
+    """What a message says."""
+    return (message.frame, message.payload, message.headers.items())
+
+
 class Found:
     """One frame as the decoder saw it."""
 
@@ -36,7 +41,7 @@ class Found:
     def key(self) -> tuple[object, ...]:
         """What must not depend on how the bytes were cut."""
         message = self.request or self.reply
-        return (self.kind, self.number, self.answer, None if message is None else (message.frame, message.headers.items()))
+        return (self.kind, self.number, self.answer, None if message is None else facts(message))
 
 
 class Outcome:

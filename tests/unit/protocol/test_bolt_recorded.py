@@ -34,8 +34,8 @@ def test_a_recorded_frame(path: Path) -> None:
         assert BoltSpec(data[0]).match(data) == YES
     message = decoder.reply if is_reply else decoder.request
     if message is not None:
-        assert message.encode(decoder.number, message.payload) == data
-        assert message.build(decoder.number, message.payload) == data
+        assert b"".join(message.encode(decoder.number, message.payload)) == data
+        assert b"".join(message.build(decoder.number, message.payload)) == data
     if kind == HEARTBEAT:
         assert decoder.answer == path.with_name("heartbeat.reply.bin").read_bytes()
 

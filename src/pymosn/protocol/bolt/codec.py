@@ -23,7 +23,6 @@ from pymosn.protocol.bolt.frames import (
     BoltHeaders,
     BoltReply,
     BoltRequest,
-    has_crc,
     is_header_block,
     joined,
     put16,
@@ -53,48 +52,47 @@ class BoltDecoder(RpcDecoder):
         crc: i64 = 4 if version == V2 and data[start + 1] == 2 and data[start + 11] & 1 == 1 else 0
         return at + 8 - start + u16(data, at) + u16(data, at + 2) + u32(data, at + 4) + crc
 
-    def read(self, frame: bytes) -> i64:
-        version: i64 = frame[0]
-        kind: i64 = frame[version]
-        at: i64 = 2 * version + (10 if kind == TYPE_RESPONSE else 12)
-        class_start: i64 = at + 8
-        header_start: i64 = class_start + u16(frame, at)
-        header_end: i64 = header_start + u16(frame, at + 2)
-        if has_crc(version, frame):
-            size: i64 = len(frame)
-            if zlib.crc32(frame[: size - 4]) != u32(frame, size - 4):
-                raise ProtocolError(BAD_FRAME, "the CRC is wrong")
-        if not is_header_block(frame, header_start, header_end):
+    def read(self, data: bytes, start: i64, end: i64) -> i64:
+        version: i64 = data[start]
+        kind: i64 = data[start + version]
+        at: i64 = start + 2 * version + (10 if kind == TYPE_RESPONSE else 12)
+        header_start: i64 = at + 8 + u16(data, at)
+        front_end: i64 = header_start + u16(data, at + 2)
+        payload_end: i64 = front_end + u32(data, at + 4)
+        if payload_end != end and zlib.crc32(data[start:payload_end]) != u32(data, payload_end):
+            raise ProtocolError(BAD_FRAME, "the CRC is wrong")
+        if not is_header_block(data, header_start, front_end):
             raise ProtocolError(BAD_FRAME, "the header block is no list of pairs")
-        self.number = u32(frame, 4 + version)
-        command: i64 = u16(frame, 1 + version)
+        self.number = u32(data, start + 4 + version)
+        command: i64 = u16(data, start + 1 + version)
+        front = data[start:front_end]
         if kind == TYPE_RESPONSE:
             if command == COMMAND_HEARTBEAT:
                 return HEARTBEAT_ACK
         elif command == COMMAND_HEARTBEAT:
-            self.answer = self._heartbeat_ack(frame, version) if kind == TYPE_REQUEST else b""
+            self.answer = self._heartbeat_ack(front, version) if kind == TYPE_REQUEST else b""
             return HEARTBEAT
         elif command == COMMAND_GOAWAY:
             return GOAWAY
-        headers = BoltHeaders(frame, header_start, header_end)
-        payload = frame[header_end : header_end + u32(frame, at + 4)]
-        class_name = frame[class_start:header_start]
+        headers = BoltHeaders(front, header_start - start, front_end - start)
+        payload = data[front_end:payload_end]
         if kind == TYPE_RESPONSE:
-            status = TO_HTTP.get(int(u16(frame, at - 2)), 500)
-            self.reply = BoltReply(headers, status, frame, payload, version, class_name, frame[:at])
+            status: i64 = u16(data, at - 2)
+            status = 200 if status == STATUS_SUCCESS else TO_HTTP.get(int(status), 500)
+            self.reply = BoltReply(headers, status, front, payload, version)
             return REPLY
-        request = BoltRequest(headers, self.number, frame, payload, kind == TYPE_ONE_WAY, version, class_name)
+        request = BoltRequest(headers, self.number, front, payload, kind == TYPE_ONE_WAY, version)
         self.request = request
-        timeout: i64 = u32(frame, at - 4)
+        timeout: i64 = u32(data, at - 4)
         if 0 < timeout < 0x80000000:
             request.has_timeout = True
             request.timeout = float(timeout) / 1000.0
         return ONE_WAY if kind == TYPE_ONE_WAY else REQUEST
 
-    def _heartbeat_ack(self, frame: bytes, version: i64) -> bytes:
+    def _heartbeat_ack(self, front: bytes, version: i64) -> bytes:
         status = put16(STATUS_SUCCESS)
         if version == V1:
-            prefix = b"\x01\x00\x00\x00" + frame[4:10] + status
+            prefix = b"\x01\x00\x00\x00" + front[4:10] + status
         else:
-            prefix = frame[:2] + b"\x00\x00\x00" + frame[5:12] + status
-        return joined(prefix, version, self.number, b"", Headers(), b"")
+            prefix = front[:2] + b"\x00\x00\x00" + front[5:12] + status
+        return b"".join(joined(prefix, version, self.number, b"", Headers(), b""))

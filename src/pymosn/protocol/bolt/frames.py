@@ -62,6 +62,10 @@ def u32(data: bytes, at: i64) -> i64:
     return (i64(data[at]) << 24) | (i64(data[at + 1]) << 16) | (i64(data[at + 2]) << 8) | i64(data[at + 3])
 
 
+#: Small numbers as they are sent: most lengths are.
+_SHORT: Final = [number.to_bytes(4, "big") for number in range(512)]
+
+
 def put16(number: i64) -> bytes:
     """A 16-bit number as it is sent."""
     return int(number).to_bytes(2, "big")
@@ -69,23 +73,24 @@ def put16(number: i64) -> bytes:
 
 def put32(number: i64) -> bytes:
     """A 32-bit number as it is sent."""
-    return int(number).to_bytes(4, "big")
+    return _SHORT[number] if number < 512 else int(number).to_bytes(4, "big")
 
 
 def is_header_block(data: bytes, start: i64, end: i64) -> bool:
     """Whether a header block is made of whole pairs."""
     at: i64 = start
+    texts: i64 = 0
     while at < end:
-        for _ in (0, 1):
-            if at + 4 > end:
+        if end - at < 4:
+            return False
+        size: i64 = u32(data, at)
+        at += 4
+        if size != NULL:
+            if size > end - at:
                 return False
-            size: i64 = u32(data, at)
-            at += 4
-            if size != NULL:
-                at += size
-            if at > end:
-                return False
-    return True
+            at += size
+        texts += 1
+    return texts & 1 == 0
 
 
 def encode_headers(headers: Headers) -> bytes:
@@ -108,16 +113,16 @@ def encode_headers(headers: Headers) -> bytes:
 class BoltHeaders(RpcHeaders):
     """The header map of a frame."""
 
-    def __init__(self, frame: bytes, start: i64, end: i64) -> None:
-        """The block is `frame[start:end]`, and well formed."""
+    def __init__(self, front: bytes, start: i64, end: i64) -> None:
+        """The block is `front[start:end]`, and well formed."""
         super().__init__()
-        self._frame = frame
+        self._front = front
         self._start: i64 = start
         self._end: i64 = end
 
     def read(self) -> list[Field]:
         found: list[Field] = []
-        data = self._frame
+        data = self._front
         at: i64 = self._start
         while at < self._end:
             size: i64 = u32(data, at)
@@ -137,7 +142,7 @@ class BoltHeaders(RpcHeaders):
         return found
 
     def scan(self, name: bytes) -> bytes | None:
-        data = self._frame
+        data = self._front
         wanted: i64 = len(name)
         at: i64 = self._start
         while at < self._end:
@@ -160,64 +165,60 @@ class BoltHeaders(RpcHeaders):
         return None
 
 
-def has_crc(version: i64, prefix: bytes) -> bool:
+def has_crc(version: i64, front: bytes) -> bool:
     """Whether a frame that begins like this ends with a CRC."""
-    return version == V2 and prefix[1] == 2 and prefix[11] & 1 == 1
+    return version == V2 and front[1] == 2 and front[11] & 1 == 1
 
 
-def renumbered(frame: bytes, version: i64, number: i64) -> bytes:
-    """The frame with another id."""
+def with_crc(parts: list[bytes]) -> list[bytes]:
+    """The parts of a frame, and the CRC that ends it."""
+    crc = 0
+    for part in parts:
+        crc = zlib.crc32(part, crc)
+    return [*parts, crc.to_bytes(4, "big")]
+
+
+def renumbered(front: bytes, version: i64, number: i64, payload: bytes) -> list[bytes]:
+    """The frame with another id, in parts."""
     at: i64 = 4 + version
-    if has_crc(version, frame):
-        body = b"".join([frame[:at], put32(number), frame[at + 4 : len(frame) - 4]])
-        return body + put32(zlib.crc32(body))
-    return b"".join([frame[:at], put32(number), frame[at + 4 :]])
+    parts = [front[:at], put32(number), front[at + 4 :], payload]
+    return with_crc(parts) if has_crc(version, front) else parts
 
 
-def joined(prefix: bytes, version: i64, number: i64, class_name: bytes, headers: Headers, payload: bytes) -> bytes:
-    """A frame of its parts; `prefix` is all that stands before the length of the class, with any id."""
+def joined(prefix: bytes, version: i64, number: i64, class_name: bytes, headers: Headers, payload: bytes) -> list[bytes]:
+    """A frame, in parts; `prefix` is all that stands before the length of the class, with any id."""
     at: i64 = 4 + version
     block = encode_headers(headers)
-    frame = b"".join(
-        [
-            prefix[:at],
-            put32(number),
-            prefix[at + 4 :],
-            put16(len(class_name)),
-            put16(len(block)),
-            put32(len(payload)),
-            class_name,
-            block,
-            payload,
-        ]
-    )
-    return frame + put32(zlib.crc32(frame)) if has_crc(version, prefix) else frame
+    parts = [
+        prefix[:at],
+        put32(number),
+        prefix[at + 4 :],
+        put16(len(class_name)),
+        put16(len(block)),
+        put32(len(payload)),
+        class_name,
+        block,
+        payload,
+    ]
+    return with_crc(parts) if has_crc(version, prefix) else parts
 
 
 class BoltRequest(RpcRequest):
-    """A request or a one-way request."""
+    """A request or a one-way request. `frame` is what stands in front of the content."""
 
     def __init__(
-        self,
-        headers: BoltHeaders,
-        number: i64,
-        frame: bytes,
-        payload: bytes,
-        is_one_way: bool,
-        version: i64,
-        class_name: bytes,
+        self, headers: BoltHeaders, number: i64, front: bytes, payload: bytes, is_one_way: bool, version: i64
     ) -> None:
-        super().__init__(headers, number, frame, payload, is_one_way)
+        super().__init__(headers, number, front, payload, is_one_way)
         self.version: i64 = version
-        #: The Java class of the content, such as `com.alipay.sofa.rpc.core.request.SofaRequest`.
-        self.class_name = class_name
 
-    def with_number(self, number: i64) -> bytes:
-        return renumbered(self.frame, self.version, number)
+    def with_number(self, number: i64) -> list[bytes]:
+        return renumbered(self.frame, self.version, number, self.payload)
 
-    def build(self, number: i64, payload: bytes) -> bytes:
-        prefix = self.frame[: 12 + 2 * self.version]
-        return joined(prefix, self.version, number, self.class_name, self.headers, payload)
+    def build(self, number: i64, payload: bytes) -> list[bytes]:
+        front = self.frame
+        size: i64 = 12 + 2 * self.version
+        return joined(front[:size], self.version, number, class_name(front, size), self.headers, payload)
 
     def service(self) -> str:
         return super().service() or self.headers.get("sofa_head_target_service") or ""
@@ -227,33 +228,43 @@ class BoltRequest(RpcRequest):
 
     def local_reply(self, status: i64, headers: Headers, body: bytes) -> BoltReply:
         """Of the request's own version and codec; a failure has a status and no content, which every client understands."""
-        frame = self.frame
+        front = self.frame
         mine: i64 = STATUS_SUCCESS if 200 <= status < 300 else FROM_HTTP.get(int(status), 3)
         if self.version == V1:
-            start = b"\x01\x00\x00\x02\x01\x00\x00\x00\x00" + frame[9:10]
+            start = b"\x01\x00\x00\x02\x01\x00\x00\x00\x00" + front[9:10]
         else:
-            start = frame[:2] + b"\x00\x00\x02\x01\x00\x00\x00\x00" + frame[10:12]
-        return BoltReply(headers, status, b"", body, self.version, b"", start + put16(mine))
+            start = front[:2] + b"\x00\x00\x02\x01\x00\x00\x00\x00" + front[10:12]
+        return BoltReply(headers, status, b"", body, self.version, start + put16(mine))
+
+
+def class_name(front: bytes, size: i64) -> bytes:
+    """The Java class of the content, such as `com.alipay.sofa.rpc.core.request.SofaRequest`; its length stands at `size`."""
+    start: i64 = size + 8
+    return front[start : start + u16(front, size)]
 
 
 class BoltReply(RpcReply):
-    """A response."""
+    """A response. `frame` is what stands in front of the content."""
 
     def __init__(
-        self, headers: Headers, status: i64, frame: bytes, payload: bytes, version: i64, class_name: bytes, prefix: bytes
+        self, headers: Headers, status: i64, front: bytes, payload: bytes, version: i64, prefix: bytes = b""
     ) -> None:
-        """`prefix`: what stands before the length of the class."""
-        super().__init__(headers, status, frame, payload)
+        """`prefix`: what stands before the length of the class, of a reply that did not come as a frame."""
+        super().__init__(headers, status, front, payload)
         self.version: i64 = version
-        self.class_name = class_name
-        self.prefix = prefix
+        self._prefix = prefix
 
-    def with_number(self, number: i64) -> bytes:
-        return renumbered(self.frame, self.version, number)
+    def with_number(self, number: i64) -> list[bytes]:
+        return renumbered(self.frame, self.version, number, self.payload)
 
-    def build(self, number: i64, payload: bytes) -> bytes:
-        prefix = self.prefix
+    def build(self, number: i64, payload: bytes) -> list[bytes]:
+        prefix = self._prefix
+        name = b""
+        if self.frame:
+            size: i64 = 10 + 2 * self.version
+            prefix = self.frame[:size]
+            name = class_name(self.frame, size)
         if self.status != self.frame_status:
             mine: i64 = STATUS_SUCCESS if 200 <= self.status < 300 else FROM_HTTP.get(int(self.status), 3)
             prefix = prefix[: len(prefix) - 2] + put16(mine)
-        return joined(prefix, self.version, number, self.class_name, self.headers, payload)
+        return joined(prefix, self.version, number, name, self.headers, payload)

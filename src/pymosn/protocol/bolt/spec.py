@@ -57,4 +57,4 @@ class BoltSpec(RpcSpec):
             prefix = b"\x02\x01\x01" + put16(command) + end + b"\x00"
         else:
             prefix = b"\x01\x01" + put16(command) + end
-        return joined(prefix + NO_TIMEOUT, V2 if self._version == V2 else V1, number, b"", Headers(), b"")
+        return b"".join(joined(prefix + NO_TIMEOUT, V2 if self._version == V2 else V1, number, b"", Headers(), b""))

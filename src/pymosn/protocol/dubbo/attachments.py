@@ -7,8 +7,12 @@ from typing import Final
 from mypy_extensions import i64
 
 from pymosn.api.rpc import Field
+from pymosn.core.chars import LOWER, table
 from pymosn.protocol.dubbo.hessian2 import Hessian2Error, Hessian2Reader
 from pymosn.protocol.dubbo.java_text import write_text
+
+#: Letters of Java's primitive types in a descriptor.
+_PRIMITIVE: Final = table(b"VZBCDFIJS")
 
 #: Attachments of one message that are looked at; with more of them none is.
 MAX_ATTACHMENTS: Final[i64] = 4096
@@ -20,10 +24,9 @@ class Entry:
     The value is None for null and for what no header can show: dates, binary, containers.
     """
 
-    def __init__(self, name: bytes, value: bytes | None, start: i64, end: i64, is_fixed: bool) -> None:
+    def __init__(self, field: Field, start: i64, end: i64, is_fixed: bool) -> None:
         """`is_fixed`: other values may refer to something in it, so it has to stay where it is."""
-        self.name = name
-        self.value = value
+        self.field = field
         self.start: i64 = start
         self.end: i64 = end
         self.is_fixed = is_fixed
@@ -32,7 +35,8 @@ class Entry:
 class Attachments:
     """The attachments of `body`, which begin where `reader` stands. Hessian2Error when they cannot be read."""
 
-    def __init__(self, body: bytes, reader: Hessian2Reader) -> None:
+    def __init__(self, body: bytes, reader: Hessian2Reader, plain: bool) -> None:
+        """`plain`: see `is_plain`."""
         self.body = body
         self.entries: list[Entry] = []
         self.has_fixed = False
@@ -40,9 +44,27 @@ class Attachments:
         self.start: i64 = reader.at
         self.is_null = not reader.open_map()
         self.first: i64 = reader.at
-        if not self.is_null:
-            self._read(reader)
-        self.end: i64 = reader.at
+        if plain:
+            self._read_plain()
+            self.end: i64 = len(body)
+        else:
+            if not self.is_null:
+                self._read(reader)
+            self.end = reader.at
+
+    def _read_plain(self) -> None:
+        body = self.body
+        end: i64 = len(body) - 1
+        start: i64 = self.first
+        while start < end:
+            name: i64 = text_at(body, start)
+            name_end: i64 = name + text_size(body, start)
+            value: i64 = text_at(body, name_end)
+            value_end: i64 = value + text_size(body, name_end)
+            if len(self.entries) >= MAX_ATTACHMENTS:
+                raise Hessian2Error(f"more than {MAX_ATTACHMENTS} attachments")
+            self.entries.append(Entry((body[name:name_end], body[value:value_end]), start, value_end, False))
+            start = value_end
 
     def _read(self, reader: Hessian2Reader) -> None:
         while not reader.at_end():
@@ -55,16 +77,13 @@ class Attachments:
             if name is None or is_fixed:
                 self.has_fixed = True
             if name is None:
-                self.entries.append(Entry(b"", None, start, reader.at, True))
+                self.entries.append(Entry((b"", None), start, reader.at, True))
             else:
-                self.entries.append(Entry(name, value, start, reader.at, is_fixed))
+                self.entries.append(Entry((name, value), start, reader.at, is_fixed))
 
     def fields(self) -> list[Field]:
         """Name and value of each, in order."""
-        found: list[Field] = []
-        for entry in self.entries:
-            found.append((entry.name, entry.value))
-        return found
+        return [entry.field for entry in self.entries]
 
     def written(self, fields: list[Field]) -> list[bytes]:
         """The map with `fields` as its entries, in parts. An entry still there, in the old order, keeps its bytes."""
@@ -73,26 +92,38 @@ class Attachments:
             parts = [b"H" if fields else b"N"]
         else:
             parts = [body[self.start : self.first]]
+        # Entries that follow each other are written in one piece: those from `first` up to `place`.
+        first: i64 = 0
         place: i64 = 0
         for field in fields:
             found: i64 = self._place(field, place)
+            if found == place:
+                place += 1
+                continue
+            self._write(first, place, parts)
             if found < 0:
                 parts.append(write_text(field[0]))
                 parts.append(write_text(field[1]))
+                first = place
             else:
-                entry = self.entries[found]
-                parts.append(body[entry.start : entry.end])
+                first = found
                 place = found + 1
+        self._write(first, place, parts)
         if fields or not self.is_null:
             parts.append(b"Z")
         return parts
+
+    def _write(self, first: i64, place: i64, parts: list[bytes]) -> None:
+        """Adds the bytes of the entries from `first` up to `place`."""
+        if first < place:
+            parts.append(self.body[self.entries[first].start : self.entries[place - 1].end])
 
     def _place(self, field: Field, start: i64) -> i64:
         """Which entry from `start` on says the same as `field`; -1 for none."""
         i: i64 = start
         while i < len(self.entries):
-            entry = self.entries[i]
-            if entry.name == field[0] and entry.value == field[1]:
+            old = self.entries[i].field
+            if old is field or (old[0] == field[0] and old[1] == field[1]):
                 return i
             i += 1
         return -1
@@ -110,7 +141,7 @@ def argument_count(types: bytes) -> i64:
             if i < 0:
                 raise Hessian2Error("an argument type has no end")
             count += 1
-        elif kind in b"VZBCDFIJS":
+        elif _PRIMITIVE[kind] != 0:
             count += 1
         elif kind != 0x5B:  # [ only says that one dimension more follows
             raise Hessian2Error(f"no argument type begins with 0x{kind:02x}")
@@ -153,21 +184,27 @@ class RequestBody(RequestFront):
         self.method = reader.text()
         #: Where the parameter types begin.
         self.types_at: i64 = reader.at
+        # Once the attachments have been sought: a reader that stands at them, and whether they are plain (`is_plain`).
+        self._map: Hessian2Reader | None = None
+        self._is_plain = False
 
     def attachments(self) -> Attachments:
-        return Attachments(self.body, self._behind_arguments())
+        reader = self._at_map().fork()
+        return Attachments(self.body, reader, self._is_plain)
 
     def attachment(self, name: bytes) -> bytes | None:
-        reader = self._behind_arguments()
-        if reader.open_map():
-            while not reader.at_end():
-                if not reader.is_text(name):
-                    reader.skip(1)
-                    continue
-                value = reader.scalar()
-                if value is not None:
-                    return value
-        return None
+        reader = self._at_map()
+        if self._is_plain:
+            return find_plain(self.body, reader.at, name)
+        return _find(reader.fork(), name)
+
+    def _at_map(self) -> Hessian2Reader:
+        """A reader at the attachments, to be forked. The first time it walks over all that is in front of them."""
+        if self._map is None:
+            reader = self._behind_arguments()
+            self._map = reader
+            self._is_plain = is_plain(self.body, reader.at)
+        return self._map
 
     def _behind_arguments(self) -> Hessian2Reader:
         reader = Hessian2Reader(self.body)
@@ -178,6 +215,72 @@ class RequestBody(RequestFront):
         if reader.at == reader.end:
             raise Hessian2Error("there are no attachments")
         return reader
+
+
+def is_plain(body: bytes, start: i64) -> bool:
+    """Whether what begins at `start` is a map of short ASCII strings and ends the body: then their sizes are bytes.
+
+    That is how Java writes attachments. All of such a map is ASCII, the bytes that say the sizes too.
+    """
+    if start >= len(body) or body[start] != 0x48 or not body[start:].isascii():  # H
+        return False
+    end: i64 = len(body) - 1
+    at: i64 = start + 1
+    texts: i64 = 0
+    while at < end:
+        tag: i64 = body[at]
+        if tag < 0x20:
+            at += 1 + tag
+        elif 0x30 <= tag < 0x34:
+            at += 2 + (tag - 0x30) * 0x100 + body[at + 1]
+        else:
+            return False
+        texts += 1
+    return at == end and body[end] == 0x5A and texts & 1 == 0  # Z
+
+
+def text_size(body: bytes, at: i64) -> i64:
+    """Bytes of the text at `at` of a plain map."""
+    tag: i64 = body[at]
+    return tag if tag < 0x20 else (tag - 0x30) * 0x100 + body[at + 1]
+
+
+def text_at(body: bytes, at: i64) -> i64:
+    """Where the text at `at` of a plain map begins, behind its size."""
+    return at + 1 if body[at] < 0x20 else at + 2
+
+
+def find_plain(body: bytes, start: i64, name: bytes) -> bytes | None:
+    """The first value of `name` (lower case) in the plain map at `start`."""
+    wanted: i64 = len(name)
+    end: i64 = len(body) - 1
+    at: i64 = start + 1
+    while at < end:
+        key: i64 = text_at(body, at)
+        size: i64 = text_size(body, at)
+        at = key + size
+        value: i64 = text_at(body, at)
+        at = value + text_size(body, at)
+        if size == wanted:
+            i: i64 = 0
+            while i < size and LOWER[body[key + i]] == name[i]:
+                i += 1
+            if i == size:
+                return body[value:at]
+    return None
+
+
+def _find(reader: Hessian2Reader, name: bytes) -> bytes | None:
+    """The first value of `name` (lower case) in any map, at which `reader` stands. Hessian2Error as far as it is read."""
+    if reader.open_map():
+        while not reader.at_end():
+            if not reader.is_text(name):
+                reader.skip(1)
+                continue
+            value = reader.scalar()
+            if value is not None:
+                return value
+    return None
 
 
 class ReplyBody:
@@ -198,4 +301,4 @@ class ReplyBody:
             raise Hessian2Error("this kind of result has no attachments")
         if self.kind != 5:
             self._reader.skip(1)
-        return Attachments(self.body, self._reader)
+        return Attachments(self.body, self._reader, is_plain(self.body, self._reader.at))

@@ -17,7 +17,7 @@ from pymosn.protocol.dubbo.frames import (
     TWO_WAY_FLAG,
     DubboReply,
     DubboRequest,
-    make_frame,
+    make_header,
 )
 from pymosn.protocol.dubbo.headers import DubboRequestHeaders
 from pymosn.protocol.dubbo.hessian2 import Hessian2Error
@@ -44,7 +44,7 @@ def make_call(
     notes = {"path": service, "interface": service, **({"version": version} if version else {}), **(attachments or {})}
     front = [write_value(text) for text in ("2.0.2", service, version, method, types)]
     body = b"".join([*front, *arguments, write_value(notes)])
-    return DubboRequest(DubboRequestHeaders(RequestBody(body)), 0, make_frame(_FLAGS, 0, 0, body), body, _FLAGS)
+    return DubboRequest(DubboRequestHeaders(RequestBody(body)), 0, make_header(_FLAGS, 0, 0, len(body)), body, _FLAGS)
 
 
 class Result:

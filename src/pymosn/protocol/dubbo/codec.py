@@ -48,25 +48,25 @@ class DubboDecoder(RpcDecoder):
         size: i64 = data[start + 12] * 0x1000000 + data[start + 13] * 0x10000 + data[start + 14] * 0x100 + data[start + 15]
         return HEADER_SIZE + size
 
-    def read(self, frame: bytes) -> i64:
-        self.number = _number(frame)
-        flags: i64 = frame[2]
+    def read(self, data: bytes, start: i64, end: i64) -> i64:
+        header = data[start : start + HEADER_SIZE]
+        payload = data[start + HEADER_SIZE : end]
+        self.number = _number(header)
+        flags: i64 = header[2]
         if flags & EVENT_FLAG != 0:
-            return self._read_event(frame, flags)
+            return self._read_event(flags, payload)
         if flags & REQUEST_FLAG != 0:
-            return self._read_request(frame, flags)
-        payload = frame[HEADER_SIZE:]
-        status: i64 = frame[3]
+            return self._read_request(header, payload, flags)
+        status: i64 = header[3]
         headers: DubboHeaders
         if flags & SERIALIZATION == HESSIAN2 and status == OK:
             headers = DubboReplyHeaders(payload)
         else:
             headers = NoHeaders(False, "it is an error, or not in hessian 2")
-        self.reply = DubboReply(headers, http_status(status), frame, payload, flags)
+        self.reply = DubboReply(headers, http_status(status), header, payload, flags)
         return REPLY
 
-    def _read_request(self, raw: bytes, flags: i64) -> i64:
-        payload = raw[HEADER_SIZE:]
+    def _read_request(self, header: bytes, payload: bytes, flags: i64) -> i64:
         headers: DubboHeaders
         if flags & SERIALIZATION == HESSIAN2:
             try:
@@ -75,31 +75,31 @@ class DubboDecoder(RpcDecoder):
                 raise ProtocolError(BAD_FRAME, f"request {self.number} does not say whom it calls: {error}") from None
         else:
             headers = _opaque(payload, flags & SERIALIZATION)
-        request = DubboRequest(headers, self.number, raw, payload, flags)
-        if payload.find(_TIMEOUT) >= 0:
-            milliseconds = headers.scan(_TIMEOUT)
-            seconds = -1.0 if milliseconds is None else decimal(milliseconds) / 1000
-            if seconds > 0:
+        request = DubboRequest(headers, self.number, header, payload, flags)
+        if payload.rfind(_TIMEOUT) >= 0:  # it stands near the end
+            text = headers.scan(_TIMEOUT)
+            milliseconds: i64 = -1 if text is None else decimal(text)
+            if milliseconds > 0:
                 request.has_timeout = True
-                request.timeout = seconds
+                request.timeout = float(milliseconds) / 1000.0
         self.request = request
         return ONE_WAY if request.is_one_way else REQUEST
 
-    def _read_event(self, raw: bytes, flags: i64) -> i64:
+    def _read_event(self, flags: i64, body: bytes) -> i64:
         if flags & REQUEST_FLAG == 0:
             return HEARTBEAT_ACK
         if flags & TWO_WAY_FLAG != 0:
             # Its body is null, in whatever serialization, and so is that of the answer.
-            self.answer = make_frame(flags - REQUEST_FLAG - TWO_WAY_FLAG, OK, self.number, raw[HEADER_SIZE:])
+            self.answer = make_frame(flags - REQUEST_FLAG - TWO_WAY_FLAG, OK, self.number, body)
             return HEARTBEAT
         # "R": the provider takes no more calls; "W": it does again. Short strings end so in every serialization.
-        return GOAWAY if raw.endswith(b"R") and len(raw) > HEADER_SIZE else IGNORE
+        return GOAWAY if body.endswith(b"R") else IGNORE
 
 
-def _number(frame: bytes) -> i64:
+def _number(header: bytes) -> i64:
     """The id: 64 bits with a sign."""
-    high: i64 = frame[4] * 0x1000000 + frame[5] * 0x10000 + frame[6] * 0x100 + frame[7]
-    low: i64 = frame[8] * 0x1000000 + frame[9] * 0x10000 + frame[10] * 0x100 + frame[11]
+    high: i64 = header[4] * 0x1000000 + header[5] * 0x10000 + header[6] * 0x100 + header[7]
+    low: i64 = header[8] * 0x1000000 + header[9] * 0x10000 + header[10] * 0x100 + header[11]
     if high >= 0x80000000:
         high -= 0x100000000
     return high * 0x100000000 + low

@@ -85,35 +85,49 @@ def dubbo_status(status: i64) -> i64:
     return BAD_REQUEST if 400 <= status < 500 else SERVICE_ERROR
 
 
+def make_header(flags: i64, status: i64, number: i64, size: i64) -> bytes:
+    """The header of a frame with a body of `size` bytes."""
+    number_bytes = int(number).to_bytes(8, "big", signed=True)
+    return b"".join([MAGIC, bytes((flags, status)), number_bytes, int(size).to_bytes(4, "big")])
+
+
 def make_frame(flags: i64, status: i64, number: i64, body: bytes) -> bytes:
     """A whole frame."""
-    number_bytes = int(number).to_bytes(8, "big", signed=True)
-    return b"".join([MAGIC, bytes((flags, status)), number_bytes, len(body).to_bytes(4, "big"), body])
+    return make_header(flags, status, number, len(body)) + body
 
 
-def renumbered(raw: bytes, number: i64) -> bytes:
-    """The frame `raw` with another id."""
-    return b"".join([raw[:4], int(number).to_bytes(8, "big", signed=True), raw[12:]])
+def make_parts(flags: i64, status: i64, number: i64, body: list[bytes]) -> list[bytes]:
+    """A whole frame, in parts."""
+    size: i64 = 0
+    for part in body:
+        size += len(part)
+    return [make_header(flags, status, number, size), *body]
+
+
+def renumbered(header: bytes, number: i64, body: bytes) -> list[bytes]:
+    """A frame with another id, in parts."""
+    return [header[:4], int(number).to_bytes(8, "big", signed=True), header[12:], body]
 
 
 class DubboRequest(RpcRequest):
-    """A call. Its payload is the body: the fields in front, the arguments and the attachments."""
+    """A call. `frame` is its header, the payload is the body: the fields in front, the arguments and the attachments."""
 
-    def __init__(self, headers: DubboHeaders, number: i64, raw: bytes, payload: bytes, flags: i64) -> None:
-        super().__init__(headers, number, raw, payload, flags & TWO_WAY_FLAG == 0)
+    def __init__(self, headers: DubboHeaders, number: i64, header: bytes, payload: bytes, flags: i64) -> None:
+        super().__init__(headers, number, header, payload, flags & TWO_WAY_FLAG == 0)
         self.flags: i64 = flags
 
-    def with_number(self, number: i64) -> bytes:
-        return renumbered(self.frame, number)
+    def with_number(self, number: i64) -> list[bytes]:
+        return renumbered(self.frame, number, self.payload)
 
-    def build(self, number: i64, payload: bytes) -> bytes:
+    def build(self, number: i64, payload: bytes) -> list[bytes]:
+        body = [payload]
         if is_changed(self.headers) and self.flags & SERIALIZATION == HESSIAN2:
             headers = self.headers
             if isinstance(headers, DubboHeaders):
-                payload = headers.encoded(payload)
+                body = headers.encoded(payload)
             else:
-                payload = write_request(payload, fields_of(headers))
-        return make_frame(self.flags, self.frame[3], number, payload)
+                body = write_request(payload, fields_of(headers))
+        return make_parts(self.flags, self.frame[3], number, body)
 
     def local_reply(self, status: i64, headers: Headers, body: bytes) -> RpcReply:
         """In hessian 2 whatever the call was in: each frame says its own, and all consumers read this one."""
@@ -139,31 +153,35 @@ def _local_body(status: i64, fields: list[Field], text: bytes) -> bytes:
 
 
 class DubboReply(RpcReply):
-    """A reply: a result, which may be an exception of the provider's, or an error text where the status is not OK."""
+    """A reply: a result, which may be an exception of the provider's, or an error text where the status is not OK.
 
-    def __init__(self, headers: DubboHeaders, status: i64, raw: bytes, payload: bytes, flags: i64) -> None:
-        super().__init__(headers, status, raw, payload)
+    `frame` is its header.
+    """
+
+    def __init__(self, headers: DubboHeaders, status: i64, header: bytes, payload: bytes, flags: i64) -> None:
+        super().__init__(headers, status, header, payload)
         self.flags: i64 = flags
 
-    def with_number(self, number: i64) -> bytes:
-        return renumbered(self.frame, number)
+    def with_number(self, number: i64) -> list[bytes]:
+        return renumbered(self.frame, number, self.payload)
 
-    def build(self, number: i64, payload: bytes) -> bytes:
+    def build(self, number: i64, payload: bytes) -> list[bytes]:
         status: i64 = dubbo_status(self.status)
         flags: i64 = self.flags
+        body = [payload]
         if self.status == self.frame_status:
             status = self.frame[3]
             if is_changed(self.headers) and status == OK and flags & SERIALIZATION == HESSIAN2:
                 headers = self.headers
                 if isinstance(headers, DubboHeaders):
-                    payload = headers.encoded(payload)
+                    body = headers.encoded(payload)
                 else:
-                    payload = write_reply(payload, fields_of(headers))
+                    body = write_reply(payload, fields_of(headers))
         elif payload is self.payload and (status == OK) != (self.frame[3] == OK):
             # A result is no error text, nor the reverse.
-            payload = _local_body(self.status, [], b"")
+            body = [_local_body(self.status, [], b"")]
             flags = flags - (flags & SERIALIZATION) + HESSIAN2
-        return make_frame(flags, status, number, payload)
+        return make_parts(flags, status, number, body)
 
 
 class LocalReply(RpcReply):
@@ -176,7 +194,7 @@ class LocalReply(RpcReply):
         self._text = text
         self._takes_attachments = takes_attachments
 
-    def build(self, number: i64, payload: bytes) -> bytes:
+    def build(self, number: i64, payload: bytes) -> list[bytes]:
         if payload is self.payload:  # a filter may have changed status and headers since
             payload = _local_body(self.status, fields_of(self.headers) if self._takes_attachments else [], self._text)
-        return make_frame(HESSIAN2, dubbo_status(self.status), number, payload)
+        return make_parts(HESSIAN2, dubbo_status(self.status), number, [payload])

@@ -6,7 +6,7 @@ from typing import Final
 
 from mypy_extensions import i64
 
-from pymosn.api.rpc import Field, RpcHeaders
+from pymosn.api.rpc import Field, RpcHeaders, is_name
 from pymosn.core.headers import HeaderError, lower_name, to_bytes
 from pymosn.protocol.dubbo.attachments import Attachments, ReplyBody, RequestBody, RequestFront
 from pymosn.protocol.dubbo.hessian2 import Hessian2Error
@@ -37,9 +37,9 @@ class DubboHeaders(RpcHeaders):
         """Finds the attachments. Called at most once. Hessian2Error when they cannot be read."""
         raise NotImplementedError
 
-    def encoded(self, payload: bytes) -> bytes:
-        """The body `payload` with the fields as they are now in place of its own; as it is where that cannot be."""
-        return payload
+    def encoded(self, payload: bytes) -> list[bytes]:
+        """The body `payload`, in parts, with the fields as they are now for its own; as it is where that cannot be."""
+        return [payload]
 
     def attachments(self) -> Attachments | None:
         """The attachments as they came; None when they cannot be read."""
@@ -55,8 +55,8 @@ class DubboHeaders(RpcHeaders):
         attachments = self.attachments()
         if attachments is not None:
             for entry in attachments.entries:
-                if len(entry.name) == len(name) and entry.value is not None and entry.name.lower() == name:
-                    return entry.value
+                if entry.field[1] is not None and is_name(entry.field[0], name):
+                    return entry.field[1]
         return None
 
     def read(self) -> list[Field]:
@@ -91,7 +91,7 @@ class DubboHeaders(RpcHeaders):
             return self._is_request
         if not attachments.has_fixed:
             return False
-        return any(entry.is_fixed and entry.name.lower() == name for entry in attachments.entries)
+        return any(entry.is_fixed and is_name(entry.field[0], name) for entry in attachments.entries)
 
     def _require(self, name: str) -> None:
         """Raises HeaderError where attachment `name` cannot be changed."""
@@ -107,7 +107,7 @@ class DubboRequestHeaders(DubboHeaders):
         super().__init__(True)
         self._body = body
 
-    def encoded(self, payload: bytes) -> bytes:
+    def encoded(self, payload: bytes) -> list[bytes]:
         body = self._body
         attachments = self.attachments()
         if attachments is None or payload is not attachments.body or not isinstance(body, RequestBody):
@@ -186,7 +186,7 @@ class DubboReplyHeaders(DubboHeaders):
         super().__init__(False)
         self._body = body
 
-    def encoded(self, payload: bytes) -> bytes:
+    def encoded(self, payload: bytes) -> list[bytes]:
         attachments = self.attachments()
         if attachments is None or payload is not attachments.body:
             return write_reply(payload, self.fields())
@@ -207,55 +207,49 @@ class NoHeaders(DubboHeaders):
         raise Hessian2Error(self._reason)
 
 
-def write_request(body: bytes, fields: list[Field]) -> bytes:
-    """`body` with `fields` for its own; as it is where it cannot be read. The first of each name in HEAD stands in front."""
+def write_request(body: bytes, fields: list[Field]) -> list[bytes]:
+    """`body`, in parts, with `fields` for its own; as it is where it cannot be read. The first of each name in HEAD stands in front."""
     try:
         old = RequestBody(body)
         attachments = old.attachments()
     except Hessian2Error:
-        return body
+        return [body]
     return _request(old, attachments, fields)
 
 
-def _request(old: RequestBody, attachments: Attachments, fields: list[Field]) -> bytes:
+def _request(old: RequestBody, attachments: Attachments, fields: list[Field]) -> list[bytes]:
     body = old.body
-    front: list[Field] = []
+    front: dict[bytes, bytes | None] = {}
     rest: list[Field] = []
-    seen: list[bytes] = []
     for field in fields:
-        if field[0] in HEAD and field[0] not in seen:
-            seen.append(field[0])
-            front.append(field)
+        if len(front) < len(HEAD) and field[0] in HEAD and field[0] not in front:
+            front[field[0]] = field[1]
         else:
             rest.append(field)
-    parts = [
-        _front(front, b"dubbo", old.dubbo, body[: old.service_at]),
-        _front(front, b"service", old.service, body[old.service_at : old.version_at]),
-        _front(front, b"version", old.version, body[old.version_at : old.method_at]),
-        _front(front, b"method", old.method, body[old.method_at : old.types_at]),
+    return [
+        _front(front.get(b"dubbo", old.dubbo), old.dubbo, body[: old.service_at]),
+        _front(front.get(b"service", old.service), old.service, body[old.service_at : old.version_at]),
+        _front(front.get(b"version", old.version), old.version, body[old.version_at : old.method_at]),
+        _front(front.get(b"method", old.method), old.method, body[old.method_at : old.types_at]),
         body[old.types_at : attachments.start],
         *attachments.written(rest),
         body[attachments.end :],
     ]
-    return b"".join(parts)
 
 
-def _front(front: list[Field], name: bytes, old: bytes | None, raw: bytes) -> bytes:
-    for field in front:
-        if field[0] == name and field[1] != old:
-            return write_text(field[1])
-    return raw
+def _front(value: bytes | None, old: bytes | None, raw: bytes) -> bytes:
+    return raw if value == old else write_text(value)
 
 
-def write_reply(body: bytes, fields: list[Field]) -> bytes:
-    """`body` of a reply with `fields` for its attachments; as it is where it cannot have any."""
+def write_reply(body: bytes, fields: list[Field]) -> list[bytes]:
+    """`body` of a reply, in parts, with `fields` for its attachments; as it is where it cannot have any."""
     try:
         attachments = ReplyBody(body).attachments()
     except Hessian2Error:
-        return body
+        return [body]
     return _reply(attachments, fields)
 
 
-def _reply(attachments: Attachments, fields: list[Field]) -> bytes:
+def _reply(attachments: Attachments, fields: list[Field]) -> list[bytes]:
     body = attachments.body
-    return b"".join([body[: attachments.start], *attachments.written(fields), body[attachments.end :]])
+    return [body[: attachments.start], *attachments.written(fields), body[attachments.end :]]

@@ -102,6 +102,16 @@ class Hessian2Reader:
         self._objects: i64 = 0
         self._types: i64 = 0
 
+    def fork(self) -> Hessian2Reader:
+        """A reader that goes on from here by itself."""
+        other = Hessian2Reader(self.data)
+        other.at = self.at
+        if self._classes:
+            other._classes = list(self._classes)
+        other._objects = self._objects
+        other._types = self._types
+        return other
+
     def _next(self) -> i64:
         """The first byte of the next value, which stays unread. Hessian2Error at the end."""
         if self.at >= self.end:
@@ -121,13 +131,14 @@ class Hessian2Reader:
 
     def text(self) -> bytes | None:
         """Reads a string, as UTF-8; None for null."""
+        data = self.data
         tag: i64 = self._take()
+        start: i64 = self.at
+        if tag < 0x20 and self._skip_ascii(tag):
+            return data[start : self.at]
         if tag == _NULL:
             return None
-        start: i64 = self.at + _length_bytes(tag)
-        if tag < 0x20:
-            self._chars(tag)
-            return to_utf8(self.data[start : self.at])
+        start += _length_bytes(tag)
         if tag != _STRING_CHUNK:
             self._skip_string(tag)
             return to_utf8(self.data[start : self.at])
@@ -217,6 +228,9 @@ class Hessian2Reader:
             size: i64 = _SIZES[tag]
             if size > 0:
                 self._forward(size - 1)
+                continue
+            if tag < 0x20:
+                self._chars(tag)
                 continue
             inside: i64 = self._open(tag)
             if inside != 0:
@@ -374,16 +388,33 @@ class Hessian2Reader:
         else:
             raise Hessian2Error(f"no string goes on with 0x{tag:02x}")
 
+    def _skip_ascii(self, size: i64) -> bool:
+        """Skips so many bytes if they are here and all are ASCII."""
+        data = self.data
+        at: i64 = self.at
+        stop: i64 = at + size
+        if stop > self.end:
+            return False
+        if size > 96:
+            if not data[at:stop].isascii():
+                return False
+        else:
+            while at < stop:
+                if data[at] >= 0x80:
+                    return False
+                at += 1
+        self.at = stop
+        return True
+
     def _chars(self, units: i64) -> None:
         """Skips so many UTF-16 units."""
+        if self._skip_ascii(units):
+            return
         data = self.data
         end: i64 = self.end
         at: i64 = self.at
         if units > end - at:
             raise Hessian2Error("a string is cut off")
-        if units > 16 and data[at : at + units].isascii():
-            self.at = at + units
-            return
         while units > 0 and at < end:
             lead: i64 = data[at]
             if lead < 0x80:

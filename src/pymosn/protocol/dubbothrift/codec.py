@@ -44,7 +44,8 @@ class ThriftDecoder(RpcDecoder):
             raise ProtocolError(BAD_FRAME, "no frame of dubbo-thrift begins so")
         return 4 + size if end - start > 5 else 0
 
-    def read(self, frame: bytes) -> i64:
+    def read(self, data: bytes, start: i64, end: i64) -> i64:
+        frame = data[start:end]
         if frame[6:10] != frame[:4]:
             raise ProtocolError(BAD_FRAME, "the two lengths of the frame differ")
         header_end: i64 = 4 + frame[10] * 0x100 + frame[11]
@@ -55,9 +56,9 @@ class ThriftDecoder(RpcDecoder):
         service = frame[STRINGS_AT + 4 : at]
         path: bytes | None = None
         if at < id_at:
-            start: i64 = at + 4
+            path_at: i64 = at + 4
             at = _string_end(frame, at, id_at)
-            path = frame[start:at]
+            path = frame[path_at:at]
         if at != id_at:
             raise ProtocolError(BAD_FRAME, "the header has bytes that nobody knows")
         self.number = int.from_bytes(frame[id_at:header_end], "big", signed=True)

@@ -46,12 +46,12 @@ def string(value: bytes) -> bytes:
     return len(value).to_bytes(4, "big") + value
 
 
-def make_frame(strings: bytes, number: i64, message: bytes) -> bytes:
-    """A whole frame. `strings`: service, and path where there is one."""
+def make_frame(strings: bytes, number: i64, message: bytes) -> list[bytes]:
+    """A whole frame, in parts. `strings`: service, and path where there is one."""
     header_size: i64 = STRINGS_AT - 4 + len(strings) + 8
     size = int(header_size + len(message)).to_bytes(4, "big")
     number_bytes = int(number).to_bytes(8, "big", signed=True)
-    return b"".join([size, MAGIC, size, int(header_size).to_bytes(2, "big"), b"\x01", strings, number_bytes, message])
+    return [size, MAGIC, size, int(header_size).to_bytes(2, "big"), b"\x01", strings, number_bytes, message]
 
 
 class Message:
@@ -130,10 +130,10 @@ class ThriftRequest(RpcRequest):
         self._message = headers.message
         self._has_path = headers.path is not None
 
-    def with_number(self, number: i64) -> bytes:
+    def with_number(self, number: i64) -> list[bytes]:
         return renumbered(self.frame, self.id_at, number)
 
-    def build(self, number: i64, payload: bytes) -> bytes:
+    def build(self, number: i64, payload: bytes) -> list[bytes]:
         return make_frame(strings_of(self.headers, self._has_path), number, payload)
 
     def local_reply(self, status: i64, headers: Headers, body: bytes) -> RpcReply:
@@ -158,9 +158,9 @@ def _answer(message: Message, status: i64, body: bytes) -> bytes:
     return b"".join([*begin, b"\x0b\x00\x01", string(text), b"\x08\x00\x02", kind, b"\x00"])
 
 
-def renumbered(raw: bytes, id_at: i64, number: i64) -> bytes:
-    """The frame `raw` with another id."""
-    return b"".join([raw[:id_at], int(number).to_bytes(8, "big", signed=True), raw[id_at + 8 :]])
+def renumbered(raw: bytes, id_at: i64, number: i64) -> list[bytes]:
+    """The frame `raw` with another id, in parts."""
+    return [raw[:id_at], int(number).to_bytes(8, "big", signed=True), raw[id_at + 8 :]]
 
 
 class ThriftReply(RpcReply):
@@ -172,10 +172,10 @@ class ThriftReply(RpcReply):
         self._strings = strings
         self._message = headers.message
 
-    def with_number(self, number: i64) -> bytes:
+    def with_number(self, number: i64) -> list[bytes]:
         return renumbered(self.frame, self.id_at, number)
 
-    def build(self, number: i64, payload: bytes) -> bytes:
+    def build(self, number: i64, payload: bytes) -> list[bytes]:
         if self.status != self.frame_status and payload is self.payload:
             kind: i64 = REPLY if 200 <= self.status < 300 else EXCEPTION
             payload = _answer(Message(self._message.name, kind, self._message.sequence), self.status, b"")

@@ -32,7 +32,8 @@ class TarsDecoder(RpcDecoder):
             raise ProtocolError(BAD_FRAME, "no packet of TARS begins so")
         return size if end - start > 4 else 0
 
-    def read(self, frame: bytes) -> i64:
+    def read(self, data: bytes, start: i64, end: i64) -> i64:
+        frame = data[start:end]
         try:
             packet = Packet()
             is_request = _read(frame, packet)

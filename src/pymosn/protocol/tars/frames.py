@@ -190,15 +190,15 @@ class TarsRequest(RpcRequest):
             self.has_timeout = True
             self.timeout = packet.timeout / 1000
 
-    def with_number(self, number: i64) -> bytes:
-        return renumbered(self.packet, self.frame, number)
+    def with_number(self, number: i64) -> list[bytes]:
+        return [renumbered(self.packet, self.frame, number)]
 
-    def build(self, number: i64, payload: bytes) -> bytes:
+    def build(self, number: i64, payload: bytes) -> list[bytes]:
         context: bytes | None = None
         if is_changed(self.headers):
             pairs = context_of(self.headers, True)
             context = None if pairs == self.packet.context else write_pairs(9, pairs)
-        return rebuilt(self.packet, self.frame, number, payload, context)
+        return [rebuilt(self.packet, self.frame, number, payload, context)]
 
     def local_reply(self, status: i64, headers: Headers, body: bytes) -> RpcReply:
         """A result with its description; in the TUP versions both stand in the status, as TARS' own servers do it.
@@ -224,17 +224,17 @@ class TarsReply(RpcReply):
         self.packet = packet
         self._context = context
 
-    def with_number(self, number: i64) -> bytes:
-        return renumbered(self.packet, self.frame, number)
+    def with_number(self, number: i64) -> list[bytes]:
+        return [renumbered(self.packet, self.frame, number)]
 
-    def build(self, number: i64, payload: bytes) -> bytes:
+    def build(self, number: i64, payload: bytes) -> list[bytes]:
         if not self.frame or self.status != self.frame_status:
-            return self._local(number, payload)
+            return [self._local(number, payload)]
         context: bytes | None = None
         if is_changed(self.headers):
             pairs = context_of(self.headers, False)
             context = None if pairs == self.packet.context else write_pairs(9, pairs)
-        return rebuilt(self.packet, self.frame, number, payload, context)
+        return [rebuilt(self.packet, self.frame, number, payload, context)]
 
     def _local(self, number: i64, payload: bytes) -> bytes:
         packet = self.packet

@@ -94,14 +94,14 @@ class MultiplexedClient(NetworkFilter):
         """Sends the whole request of `stream`."""
         number: i64 = self.next_number()
         try:
-            frame = request.encode(number, data)
+            parts = request.encode(number, data)
         except HeaderError:
             stream.break_off(BAD_REWRITE)
             return
         if not request.is_one_way:
             stream.number = number
             self._streams[int(number)] = stream
-        self.connection.write_soon(frame)
+        self.connection.write_soon(parts)
         if request.is_one_way:
             # There is nothing to wait for: sent is done.
             stream.complete(RpcReply(Headers(), 200, b"", b""))
@@ -110,7 +110,7 @@ class MultiplexedClient(NetworkFilter):
     def send_heartbeat(self) -> None:
         """Asks the peer whether it lives."""
         self.is_asked = True
-        self.connection.write_soon(self._spec.heartbeat(self.next_number()))
+        self.connection.write_soon([self._spec.heartbeat(self.next_number())])
 
     def retire(self) -> None:
         """The connection gets no further request."""
@@ -155,14 +155,16 @@ class MultiplexedClient(NetworkFilter):
                 break
             if found == REPLY:
                 reply = decoder.reply
-                stream = self._streams.pop(int(decoder.number), None)
+                number = int(decoder.number)
+                stream = self._streams.get(number)
                 if stream is None or reply is None:
                     self._owner.on_stray()
                 else:
+                    del self._streams[number]
                     stream.complete(reply)
             elif found == HEARTBEAT:
                 if decoder.answer:
-                    self.connection.write_soon(decoder.answer)
+                    self.connection.write_soon([decoder.answer])
             elif found == GOAWAY:
                 self.retire()
             elif found in (REQUEST, ONE_WAY):

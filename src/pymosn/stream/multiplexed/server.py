@@ -97,7 +97,7 @@ class MultiplexedServer(ServerStreams):
         if self._options.goaway:
             frame = self._spec.goaway(0)
             if frame:
-                self._connection.write_soon(frame)
+                self._connection.write_soon([frame])
         # Not at once: a request may be on its way, and it would be lost.
         self._set_idle()
 
@@ -137,7 +137,7 @@ class MultiplexedServer(ServerStreams):
                     self._begin(found == ONE_WAY)
                 elif found == HEARTBEAT:
                     if decoder.answer:
-                        self._connection.write_soon(decoder.answer)
+                        self._connection.write_soon([decoder.answer])
                 elif found == REPLY:
                     self._listener.on_stray(UNASKED_REPLY)
         except ProtocolError as error:
@@ -166,7 +166,7 @@ class MultiplexedServer(ServerStreams):
                 raise ProtocolError(ID_REUSED, f"request {number} is still at work")
             self._streams[number] = stream
         self._active += 1
-        self._active_bytes += len(request.frame)
+        self._active_bytes += request.size
         receiver = self._listener.new_stream(stream)
         stream.receiver = receiver
         receiver.on_request(request, request.payload, True)
@@ -184,14 +184,15 @@ class MultiplexedServer(ServerStreams):
 
     # ---- from the streams
 
-    def send(self, frame: bytes) -> None:
+    def send(self, parts: list[bytes]) -> None:
         """Sends a reply."""
         if self._is_full:
-            self._unsent += len(frame)
+            for part in parts:
+                self._unsent += len(part)
             if self._unsent > MAX_UNSENT:
                 self._connection.abort(CLIENT_WRITE_TIMEOUT)
                 return
-        self._connection.write_soon(frame)
+        self._connection.write_soon(parts)
 
     def on_release(self, stream: MultiplexedServerStream) -> None:
         """The exchange of `stream` is over."""
@@ -199,7 +200,7 @@ class MultiplexedServer(ServerStreams):
         if self._streams.get(number) is stream:
             del self._streams[number]
         self._active -= 1
-        self._active_bytes -= len(stream.request.frame)
+        self._active_bytes -= stream.request.size
         if self._held:
             self._go_on()
         if self._active == 0 and (self._has_eof or self._is_draining) and not self._connection.is_closed:
@@ -260,14 +261,14 @@ class MultiplexedServerStream(ResponseSender):
         request = self.request
         try:
             if isinstance(head, RpcReply):
-                frame = head.encode(request.number, data)
+                parts = head.encode(request.number, data)
             else:
                 head.headers.remove_raw(b"content-length")
                 reply = request.local_reply(head.status, head.headers, data)
-                frame = reply.encode(request.number, reply.payload)
+                parts = reply.encode(request.number, reply.payload)
         except HeaderError:
-            frame = _failed(request, INTERNAL_ERROR)
-        self._server.send(frame)
+            parts = _failed(request, INTERNAL_ERROR)
+        self._server.send(parts)
 
     def reset(self, failure: Failure) -> None:
         """A connection that others share is not broken off: the caller gets an error instead of half a reply."""
@@ -286,7 +287,7 @@ class MultiplexedServerStream(ResponseSender):
         """Nothing was paused."""
 
 
-def _failed(request: RpcRequest, failure: Failure) -> bytes:
+def _failed(request: RpcRequest, failure: Failure) -> list[bytes]:
     reply = request.local_reply(failure.status, Headers(), b"")
     return reply.encode(request.number, reply.payload)
 
