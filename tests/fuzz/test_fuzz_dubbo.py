@@ -103,7 +103,8 @@ def check_stream(spec: RpcSpec, data: bytes, cuts: list[int]) -> None:
         if found.kind not in (REQUEST, ONE_WAY, REPLY):
             continue
         message = found.message
-        assert b"".join(message.build(found.number, message.payload)) == b"".join(message.encode(found.number, message.payload))
+        made = (message.build(found.number, message.payload), message.encode(found.number, message.payload))
+        assert b"".join(made[0]) == b"".join(made[1])
         again = decoded(spec, [b"".join(message.encode(7, message.payload))], LIMIT)
         assert again.found[0].number == 7
         if found.request is not None:

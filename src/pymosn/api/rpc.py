@@ -22,6 +22,7 @@ from pymosn.core.message import RequestHead, ResponseHead
 #: Bytes of the longest frame that is taken, unless the configuration says otherwise.
 MAX_FRAME: Final[i64] = 16 * 1024 * 1024
 
+
 def is_name(key: bytes, name: bytes) -> bool:
     """Whether `key` is `name`, which is in lower case, but for the case of ASCII letters."""
     size: i64 = len(name)
@@ -37,12 +38,27 @@ def is_name(key: bytes, name: bytes) -> bool:
 Field = tuple[bytes, bytes | None]
 
 
+def first(fields: list[Field], name: bytes) -> bytes | None:
+    """The first value of `name` (lower case) that is not null."""
+    for key, value in fields:
+        if value is not None and is_name(key, name):
+            return value
+    return None
+
+
+def has_name(fields: list[Field], name: bytes) -> bool:
+    """Whether a field is called `name` (lower case)."""
+    return any(is_name(field[0], name) for field in fields)
+
+
 @mypyc_attr(allow_interpreted_subclasses=True)
 class RpcHeaders(Headers):
     """The header fields of an RPC message, taken out of the frame when somebody asks.
 
     Names are looked up in any case and keep the one they came with. Values are any bytes; text is UTF-8 with surrogate
     escapes. A field whose value is null counts as absent, but is not lost when the message is encoded anew.
+
+    Fields that are new go behind those of the frame, which need not be taken out for that: see `additions`.
     """
 
     def __init__(self) -> None:
@@ -50,6 +66,7 @@ class RpcHeaders(Headers):
         #: Whether somebody changed a field.
         self.is_changed = False
         self._fields: list[Field] | None = None
+        self._added: list[Field] | None = None
 
     def read(self) -> list[Field]:
         """Takes all fields out of the frame, into a list of its own. The decoder has seen that they are well formed."""
@@ -57,7 +74,11 @@ class RpcHeaders(Headers):
 
     def scan(self, name: bytes) -> bytes | None:
         """The first value of `name` (lower case) in the frame. A protocol may do this without taking all fields out."""
-        return self._first(name)
+        return first(self.fields(), name)
+
+    def holds(self, name: bytes) -> bool:
+        """Whether the frame has a field `name` (lower case), be it null. A protocol may tell without taking all out."""
+        return has_name(self.fields(), name)
 
     def fields(self) -> list[Field]:
         """All fields as they are now, in order, nulls included; not to be changed by others."""
@@ -65,17 +86,23 @@ class RpcHeaders(Headers):
         if fields is None:
             fields = self.read()
             self._fields = fields
+            if self._added is not None:
+                fields += self._added
+                self._added = None
         return fields
 
-    def _first(self, name: bytes) -> bytes | None:
-        for key, value in self.fields():
-            if value is not None and is_name(key, name):
-                return value
-        return None
+    def additions(self) -> list[Field] | None:
+        """The fields to be written behind those of the frame, which are as they came; None where they may not be."""
+        return self._added
 
     def _put(self, name: bytes, value: bytes) -> None:
-        self.fields().append((name, value))
         self.is_changed = True
+        if self._fields is not None:
+            self._fields.append((name, value))
+        elif self._added is None:
+            self._added = [(name, value)]
+        else:
+            self._added.append((name, value))
 
     # ---- the str view
 
@@ -107,21 +134,26 @@ class RpcHeaders(Headers):
         return self.get_raw(name) is not None
 
     def get_raw(self, name: bytes) -> bytes | None:
-        return self.scan(name) if self._fields is None else self._first(name)
+        if self._fields is not None:
+            return first(self._fields, name)
+        value = self.scan(name)
+        if value is None and self._added is not None:
+            value = first(self._added, name)
+        return value
 
     def add_raw(self, name: bytes, value: bytes) -> None:
         self._put(name, value)
 
     def remove_raw(self, name: bytes) -> bool:
+        if self._fields is None and not self.holds(name) and (self._added is None or not has_name(self._added, name)):
+            return False
         fields = self.fields()
-        is_there = False
-        for field in fields:
-            if is_name(field[0], name):
-                is_there = True
-        if is_there:
-            self._fields = [field for field in fields if not is_name(field[0], name)]
-            self.is_changed = True
-        return is_there
+        kept = [field for field in fields if not is_name(field[0], name)]
+        if len(kept) == len(fields):
+            return False
+        self._fields = kept
+        self.is_changed = True
+        return True
 
     def items_raw(self) -> list[tuple[bytes, bytes]]:
         return [(key.lower(), value) for key, value in self.fields() if value is not None]
@@ -282,9 +314,9 @@ class RpcDecoder(Decoder):
         raise NotImplementedError
 
     def read(self, data: bytes, start: i64, end: i64) -> i64:
-        """What the whole frame `data[start:end]` is. Sets `number`, and `request`, `reply` or `answer`. Raises ProtocolError.
+        """What the whole frame `data[start:end]` is: sets `number`, and `request`, `reply` or `answer`.
 
-        What is kept of it is cut out: `data` may be much longer.
+        What is kept of it is cut out, since `data` may be much longer. Raises ProtocolError.
         """
         raise NotImplementedError
 

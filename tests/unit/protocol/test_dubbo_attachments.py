@@ -10,6 +10,7 @@ from tests.unit.protocol.rpc_frames import only
 from pymosn.core.headers import HeaderError, Headers
 from pymosn.protocol.dubbo.attachments import MAX_ATTACHMENTS, argument_count
 from pymosn.protocol.dubbo.hessian2 import Hessian2Error
+from pymosn.protocol.dubbo.java_text import write_text
 
 # ---- attachments
 
@@ -44,6 +45,24 @@ def test_attachments_are_read(raw: bytes, fields: list[tuple[str, str]]) -> None
         assert value in headers.get_all(name)
         upper = name.upper() if name.isascii() else name
         assert attachments(raw).get(upper) == headers.get(upper)
+
+
+@pytest.mark.parametrize("size", [0, 1, 31, 32, 255, 256, 1023, 1024])
+@pytest.mark.parametrize("behind", [b"", b"\x90"])
+def test_a_map_of_ascii_strings_says_what_any_other_does(size: int, behind: bytes) -> None:
+    name, value = b"k" * (size or 1), b"v" * size
+    entries = b"\x01a\x01b" + write_text(name) + write_text(value) + b"\x01A\x01c"
+    plain = request(CALL + b"\x00H" + entries + b"Z" + behind)
+    typed = request(CALL + b"\x00M\x01t" + entries + b"Z" + behind)
+    for message in (plain, typed):
+        assert message.headers.get("a") == "b"  # sought in the map, without taking out all of it
+        assert message.headers.get("K" * (size or 1)) == value.decode()
+        assert message.headers.get("b") is None
+        message.headers["x"] = "y"
+    assert plain.headers.items() == typed.headers.items()
+    written = [b"".join(message.encode(1, message.payload)) for message in (plain, typed)]
+    assert written[0] == frame(0xC2, 0, CALL + b"\x00H" + entries + b"\x01x\x01yZ" + behind, 1)
+    assert written[1] == frame(0xC2, 0, CALL + b"\x00M\x01t" + entries + b"\x01x\x01yZ" + behind, 1)
 
 
 @pytest.mark.parametrize(

@@ -93,10 +93,10 @@ def is_header_block(data: bytes, start: i64, end: i64) -> bool:
     return texts & 1 == 0
 
 
-def encode_headers(headers: Headers) -> bytes:
-    """A header block. Raises HeaderError when it does not fit its 16-bit length."""
+def encode_fields(fields: list[Field]) -> bytes:
+    """Fields as a header block has them."""
     parts: list[bytes] = []
-    for name, value in fields_of(headers):
+    for name, value in fields:
         parts.append(put32(len(name)))
         parts.append(name)
         if value is None:
@@ -104,7 +104,16 @@ def encode_headers(headers: Headers) -> bytes:
         else:
             parts.append(put32(len(value)))
             parts.append(value)
-    block = b"".join(parts)
+    return b"".join(parts)
+
+
+def encode_headers(headers: Headers) -> bytes:
+    """A header block. Raises HeaderError when it does not fit its 16-bit length."""
+    added = headers.additions() if isinstance(headers, BoltHeaders) else None
+    if isinstance(headers, BoltHeaders) and added is not None:
+        block = headers.raw_fields() + encode_fields(added)
+    else:
+        block = encode_fields(fields_of(headers))
     if len(block) > MAX_U16:
         raise HeaderError(f"bolt headers of {len(block)} bytes; {MAX_U16} fit")
     return block
@@ -142,27 +151,43 @@ class BoltHeaders(RpcHeaders):
         return found
 
     def scan(self, name: bytes) -> bytes | None:
+        at: i64 = self._place(name, self._start)
+        data = self._front
+        while at >= 0:
+            size: i64 = u32(data, at)
+            if size != NULL:
+                return data[at + 4 : at + 4 + size]
+            at = self._place(name, at + 4)
+        return None
+
+    def holds(self, name: bytes) -> bool:
+        return self._place(name, self._start) >= 0
+
+    def raw_fields(self) -> bytes:
+        """The fields as they came."""
+        return self._front[self._start : self._end]
+
+    def _place(self, name: bytes, start: i64) -> i64:
+        """Where the size of the next value of `name` (lower case) stands, from the pair at `start` on; -1 for none."""
         data = self._front
         wanted: i64 = len(name)
-        at: i64 = self._start
+        at: i64 = start
         while at < self._end:
             size: i64 = u32(data, at)
             at += 4
-            is_it = False
+            if size == wanted:
+                k: i64 = 0
+                while k < size and LOWER[data[at + k]] == name[k]:
+                    k += 1
+                if k == size:
+                    return at + size
             if size != NULL:
-                if size == wanted:
-                    k: i64 = 0
-                    while k < size and LOWER[data[at + k]] == name[k]:
-                        k += 1
-                    is_it = k == size
                 at += size
             size = u32(data, at)
             at += 4
             if size != NULL:
-                if is_it:
-                    return data[at : at + size]
                 at += size
-        return None
+        return -1
 
 
 def has_crc(version: i64, front: bytes) -> bool:

@@ -35,8 +35,7 @@ class Entry:
 class Attachments:
     """The attachments of `body`, which begin where `reader` stands. Hessian2Error when they cannot be read."""
 
-    def __init__(self, body: bytes, reader: Hessian2Reader, plain: bool) -> None:
-        """`plain`: see `is_plain`."""
+    def __init__(self, body: bytes, reader: Hessian2Reader) -> None:
         self.body = body
         self.entries: list[Entry] = []
         self.has_fixed = False
@@ -44,27 +43,9 @@ class Attachments:
         self.start: i64 = reader.at
         self.is_null = not reader.open_map()
         self.first: i64 = reader.at
-        if plain:
-            self._read_plain()
-            self.end: i64 = len(body)
-        else:
-            if not self.is_null:
-                self._read(reader)
-            self.end = reader.at
-
-    def _read_plain(self) -> None:
-        body = self.body
-        end: i64 = len(body) - 1
-        start: i64 = self.first
-        while start < end:
-            name: i64 = text_at(body, start)
-            name_end: i64 = name + text_size(body, start)
-            value: i64 = text_at(body, name_end)
-            value_end: i64 = value + text_size(body, name_end)
-            if len(self.entries) >= MAX_ATTACHMENTS:
-                raise Hessian2Error(f"more than {MAX_ATTACHMENTS} attachments")
-            self.entries.append(Entry((body[name:name_end], body[value:value_end]), start, value_end, False))
-            start = value_end
+        if not self.is_null:
+            self._read(reader)
+        self.end: i64 = reader.at
 
     def _read(self, reader: Hessian2Reader) -> None:
         while not reader.at_end():
@@ -162,8 +143,8 @@ class RequestFront:
         """Reads the attachments behind the arguments. Hessian2Error when they cannot be read."""
         raise NotImplementedError
 
-    def attachment(self, name: bytes) -> bytes | None:
-        """The first one of that name (lower case) that has a value. Hessian2Error when they cannot be read so far."""
+    def plain_map(self) -> i64:
+        """Where the attachments begin if they are plain, see `is_plain`; -1 if not. Hessian2Error as for `attachments`."""
         raise NotImplementedError
 
 
@@ -184,26 +165,20 @@ class RequestBody(RequestFront):
         self.method = reader.text()
         #: Where the parameter types begin.
         self.types_at: i64 = reader.at
-        # Once the attachments have been sought: a reader that stands at them, and whether they are plain (`is_plain`).
+        # A reader that stands at the attachments, once they have been sought.
         self._map: Hessian2Reader | None = None
-        self._is_plain = False
 
     def attachments(self) -> Attachments:
-        reader = self._at_map().fork()
-        return Attachments(self.body, reader, self._is_plain)
+        return Attachments(self.body, self._at_map().fork())
 
-    def attachment(self, name: bytes) -> bytes | None:
-        reader = self._at_map()
-        if self._is_plain:
-            return find_plain(self.body, reader.at, name)
-        return _find(reader.fork(), name)
+    def plain_map(self) -> i64:
+        at: i64 = self._at_map().at
+        return at if is_plain(self.body, at) else -1
 
     def _at_map(self) -> Hessian2Reader:
         """A reader at the attachments, to be forked. The first time it walks over all that is in front of them."""
         if self._map is None:
-            reader = self._behind_arguments()
-            self._map = reader
-            self._is_plain = is_plain(self.body, reader.at)
+            self._map = self._behind_arguments()
         return self._map
 
     def _behind_arguments(self) -> Hessian2Reader:
@@ -270,19 +245,6 @@ def find_plain(body: bytes, start: i64, name: bytes) -> bytes | None:
     return None
 
 
-def _find(reader: Hessian2Reader, name: bytes) -> bytes | None:
-    """The first value of `name` (lower case) in any map, at which `reader` stands. Hessian2Error as far as it is read."""
-    if reader.open_map():
-        while not reader.at_end():
-            if not reader.is_text(name):
-                reader.skip(1)
-                continue
-            value = reader.scalar()
-            if value is not None:
-                return value
-    return None
-
-
 class ReplyBody:
     """The body of a reply whose status is OK, in hessian 2: what kind of result, the result, attachments."""
 
@@ -297,8 +259,17 @@ class ReplyBody:
 
     def attachments(self) -> Attachments:
         """Skips the result and reads the attachments. To be called once. Hessian2Error when there are none to be read."""
+        self._skip_result()
+        return Attachments(self.body, self._reader)
+
+    def plain_map(self) -> i64:
+        """Where the attachments begin if they are plain, see `is_plain`; -1 if not. As `attachments`."""
+        self._skip_result()
+        at: i64 = self._reader.at
+        return at if is_plain(self.body, at) else -1
+
+    def _skip_result(self) -> None:
         if self.kind < 3:
             raise Hessian2Error("this kind of result has no attachments")
         if self.kind != 5:
             self._reader.skip(1)
-        return Attachments(self.body, self._reader, is_plain(self.body, self._reader.at))

@@ -44,7 +44,7 @@ def make_call(
     notes = {"path": service, "interface": service, **({"version": version} if version else {}), **(attachments or {})}
     front = [write_value(text) for text in ("2.0.2", service, version, method, types)]
     body = b"".join([*front, *arguments, write_value(notes)])
-    return DubboRequest(DubboRequestHeaders(RequestBody(body)), 0, make_header(_FLAGS, 0, 0, len(body)), body, _FLAGS)
+    return DubboRequest(DubboRequestHeaders(RequestBody(body), body), 0, make_header(_FLAGS, 0, 0, len(body)), body, _FLAGS)
 
 
 class Result:

@@ -70,7 +70,7 @@ class DubboDecoder(RpcDecoder):
         headers: DubboHeaders
         if flags & SERIALIZATION == HESSIAN2:
             try:
-                headers = DubboRequestHeaders(RequestBody(payload))
+                headers = DubboRequestHeaders(RequestBody(payload), payload)
             except Hessian2Error as error:
                 raise ProtocolError(BAD_FRAME, f"request {self.number} does not say whom it calls: {error}") from None
         else:
@@ -109,5 +109,5 @@ def _opaque(payload: bytes, serialization: i64) -> DubboHeaders:
     """The headers of a request that is not in hessian 2: what stands in front where that is known, or none."""
     if serialization == FASTJSON2:
         with contextlib.suppress(ValueError):
-            return DubboRequestHeaders(Fastjson2Body(payload))
+            return DubboRequestHeaders(Fastjson2Body(payload), payload)
     return NoHeaders(True, f"it is in serialization {serialization}, not in hessian 2")

@@ -33,8 +33,8 @@ class Fastjson2Body(RequestFront):
     def attachments(self) -> Attachments:
         raise Hessian2Error("attachments are read in hessian 2 only, and this message is in fastjson2")
 
-    def attachment(self, name: bytes) -> bytes | None:
-        return None
+    def plain_map(self) -> i64:
+        return -1
 
     def _text(self) -> bytes | None:
         """Reads one string; None for null."""

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 from typing import Final
 
 from mypy_extensions import i64
 
 from pymosn.api.rpc import Field, RpcHeaders, is_name
 from pymosn.core.headers import HeaderError, lower_name, to_bytes
-from pymosn.protocol.dubbo.attachments import Attachments, ReplyBody, RequestBody, RequestFront
+from pymosn.protocol.dubbo.attachments import Attachments, ReplyBody, RequestBody, RequestFront, find_plain
 from pymosn.protocol.dubbo.hessian2 import Hessian2Error
 from pymosn.protocol.dubbo.java_text import write_text
 
@@ -16,6 +17,9 @@ from pymosn.protocol.dubbo.java_text import write_text
 HEAD: Final = (b"dubbo", b"service", b"version", b"method")
 #: Attachments that repeat them, and that a provider goes by.
 _REPEATED: Final = {b"service": (b"path", b"interface"), b"version": (b"version",)}
+
+
+_UNKNOWN: Final[i64] = -2
 
 
 class DubboHeaders(RpcHeaders):
@@ -26,9 +30,12 @@ class DubboHeaders(RpcHeaders):
     looks later, and not sent.
     """
 
-    def __init__(self, is_request: bool) -> None:
+    def __init__(self, is_request: bool, body: bytes) -> None:
+        """`body`: that of the message."""
         super().__init__()
         self._is_request = is_request
+        self._payload = body
+        self._plain_at: i64 = _UNKNOWN
         self._attachments: Attachments | None = None
         self._is_sought = False
         self._fault = ""
@@ -37,9 +44,33 @@ class DubboHeaders(RpcHeaders):
         """Finds the attachments. Called at most once. Hessian2Error when they cannot be read."""
         raise NotImplementedError
 
+    def locate_plain(self) -> i64:
+        """Where the attachments begin if they are plain, see `is_plain`; -1 if not. Hessian2Error as for `locate`."""
+        raise NotImplementedError
+
     def encoded(self, payload: bytes) -> list[bytes]:
         """The body `payload`, in parts, with the fields as they are now for its own; as it is where that cannot be."""
+        added = self.additions()
+        if added is None or payload is not self._payload or self._plain() < 0:
+            return self.rewritten(payload)
+        parts = [payload[: len(payload) - 1]]
+        for name, value in added:
+            parts.append(write_text(name))
+            parts.append(write_text(value))
+        parts.append(b"Z")
+        return parts
+
+    def rewritten(self, payload: bytes) -> list[bytes]:
+        """As `encoded`, in the general case."""
         return [payload]
+
+    def _plain(self) -> i64:
+        """Where plain attachments begin, -1 where there are none."""
+        if self._plain_at == _UNKNOWN:
+            self._plain_at = -1
+            with contextlib.suppress(Hessian2Error):
+                self._plain_at = self.locate_plain()
+        return self._plain_at
 
     def attachments(self) -> Attachments | None:
         """The attachments as they came; None when they cannot be read."""
@@ -52,12 +83,19 @@ class DubboHeaders(RpcHeaders):
         return self._attachments
 
     def scan(self, name: bytes) -> bytes | None:
+        at: i64 = self._plain()
+        if at >= 0:
+            return find_plain(self._payload, at, name)
         attachments = self.attachments()
         if attachments is not None:
             for entry in attachments.entries:
                 if entry.field[1] is not None and is_name(entry.field[0], name):
                     return entry.field[1]
         return None
+
+    def holds(self, name: bytes) -> bool:
+        at: i64 = self._plain()
+        return super().holds(name) if at < 0 else find_plain(self._payload, at, name) is not None
 
     def read(self) -> list[Field]:
         attachments = self.attachments()
@@ -81,11 +119,13 @@ class DubboHeaders(RpcHeaders):
         return super().remove_raw(name)
 
     def _put(self, name: bytes, value: bytes) -> None:
-        if not self._is_request or self.attachments() is not None:
+        if not self._is_request or self._plain() >= 0 or self.attachments() is not None:
             super()._put(name, value)
 
     def _is_held(self, name: bytes) -> bool:
         """Whether attachment `name` has to stay as it is."""
+        if self._plain() >= 0:
+            return False
         attachments = self.attachments()
         if attachments is None:
             return self._is_request
@@ -103,46 +143,45 @@ class DubboHeaders(RpcHeaders):
 class DubboRequestHeaders(DubboHeaders):
     """`dubbo`, `service`, `version` and `method` of a request, then its attachments (`group`, `timeout`, ...)."""
 
-    def __init__(self, body: RequestFront) -> None:
-        super().__init__(True)
-        self._body = body
+    def __init__(self, front: RequestFront, body: bytes) -> None:
+        super().__init__(True, body)
+        self._front = front
 
-    def encoded(self, payload: bytes) -> list[bytes]:
-        body = self._body
+    def rewritten(self, payload: bytes) -> list[bytes]:
+        front = self._front
         attachments = self.attachments()
-        if attachments is None or payload is not attachments.body or not isinstance(body, RequestBody):
+        if attachments is None or payload is not attachments.body or not isinstance(front, RequestBody):
             return write_request(payload, self.fields())
-        return _request(body, attachments, self.fields())
+        return _request(front, attachments, self.fields())
 
     def locate(self) -> Attachments:
-        return self._body.attachments()
+        return self._front.attachments()
+
+    def locate_plain(self) -> i64:
+        return self._front.plain_map()
+
+    def holds(self, name: bytes) -> bool:
+        return name in HEAD or super().holds(name)
 
     def scan(self, name: bytes) -> bytes | None:
         value: bytes | None = None
         if name == b"service":
-            value = self._body.service
+            value = self._front.service
         elif name == b"method":
-            value = self._body.method
+            value = self._front.method
         elif name == b"version":
-            value = self._body.version
+            value = self._front.version
         elif name == b"dubbo":
-            value = self._body.dubbo
-        if value is not None:
-            return value
-        if self._is_sought:
-            return super().scan(name)
-        try:
-            return self._body.attachment(name)  # without taking out the others
-        except Hessian2Error:
-            return None
+            value = self._front.dubbo
+        return super().scan(name) if value is None else value
 
     def read(self) -> list[Field]:
-        body = self._body
+        front = self._front
         head: list[Field] = [
-            (b"dubbo", body.dubbo),
-            (b"service", body.service),
-            (b"version", body.version),
-            (b"method", body.method),
+            (b"dubbo", front.dubbo),
+            (b"service", front.service),
+            (b"version", front.version),
+            (b"method", front.method),
         ]
         return head + super().read()
 
@@ -183,32 +222,40 @@ class DubboReplyHeaders(DubboHeaders):
     """The attachments of a reply."""
 
     def __init__(self, body: bytes) -> None:
-        super().__init__(False)
-        self._body = body
+        super().__init__(False, body)
 
-    def encoded(self, payload: bytes) -> list[bytes]:
+    def rewritten(self, payload: bytes) -> list[bytes]:
         attachments = self.attachments()
         if attachments is None or payload is not attachments.body:
             return write_reply(payload, self.fields())
         return _reply(attachments, self.fields())
 
     def locate(self) -> Attachments:
-        return ReplyBody(self._body).attachments()
+        return ReplyBody(self._payload).attachments()
+
+    def locate_plain(self) -> i64:
+        return ReplyBody(self._payload).plain_map()
 
 
 class NoHeaders(DubboHeaders):
     """Of a message that is not in hessian 2, or that has no attachments: nothing is known."""
 
     def __init__(self, is_request: bool, reason: str) -> None:
-        super().__init__(is_request)
+        super().__init__(is_request, b"")
         self._reason = reason
 
     def locate(self) -> Attachments:
         raise Hessian2Error(self._reason)
 
+    def locate_plain(self) -> i64:
+        raise Hessian2Error(self._reason)
+
 
 def write_request(body: bytes, fields: list[Field]) -> list[bytes]:
-    """`body`, in parts, with `fields` for its own; as it is where it cannot be read. The first of each name in HEAD stands in front."""
+    """`body`, in parts, with `fields` for its own; as it is where it cannot be read.
+
+    The first field of each name in HEAD stands in front of the arguments.
+    """
     try:
         old = RequestBody(body)
         attachments = old.attachments()

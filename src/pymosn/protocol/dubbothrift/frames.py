@@ -79,7 +79,7 @@ class ThriftHeaders(RpcHeaders):
     def scan(self, name: bytes) -> bytes | None:
         if name == b"service":
             return self.service
-        return self.message.name if name == b"method" else self._first(name)
+        return self.message.name if name == b"method" else super().scan(name)
 
     def read(self) -> list[Field]:
         fields: list[Field] = [(b"service", self.service)]

@@ -107,7 +107,7 @@ class TarsHeaders(RpcHeaders):
                 return self.packet.servant
             if name == b"method":
                 return self.packet.function
-        return self._first(name)
+        return super().scan(name)
 
     def read(self) -> list[Field]:
         fields: list[Field] = []
