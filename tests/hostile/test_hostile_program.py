@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from tests.hostile import lenient_table
+from tests.hostile import lenient_table, limit_table
 from tests.hostile.cases import ReplyCase, RequestCase
 from tests.hostile.judging import faults_of, reply_faults_of
 from tests.hostile.program import running
@@ -30,14 +30,12 @@ class Findings:
     trials: int = 0
 
 
-async def converse(
-    directory: Path, trials: list[Trial], replies: list[ReplyTrial], http1: dict[str, Any] | None = None
-) -> Findings:
-    """Runs the trials against a program of their own and judges them."""
+async def converse(directory: Path, trials: list[Trial], replies: list[ReplyTrial], **settings: Any) -> Findings:
+    """Runs the trials against a program of their own, with the `settings` of `running`, and judges them."""
     findings = Findings(trials=len(trials) + len(replies))
     recorder = Recorder(REPLIES)
     await recorder.start()
-    with running(directory, recorder.port, http1) as program:
+    with running(directory, recorder.port, **settings) as program:
         await run_requests(trials, program.port, recorder)
         await run_replies(replies, program.port, recorder)
         lines = sum(len(trial.visit.answers) for trial in trials) + 2 * len(replies)
@@ -68,7 +66,20 @@ def findings(tmp_path_factory: pytest.TempPathFactory) -> Findings:
 @pytest.fixture(scope="module")
 def lenient_findings(tmp_path_factory: pytest.TempPathFactory) -> Findings:
     trials = request_trials(lenient_table.TABLE, HOPS)
-    return asyncio.run(converse(tmp_path_factory.mktemp("lenient"), trials, [], lenient_table.SETTINGS))
+    made = converse(
+        tmp_path_factory.mktemp("lenient"), trials, [], http1=lenient_table.SETTINGS, inner=lenient_table.SETTINGS
+    )
+    return asyncio.run(made)
+
+
+@pytest.fixture(scope="module")
+def limit_findings(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Findings]:
+    """By the name of the group: each has a program of its own."""
+    found: dict[str, Findings] = {}
+    for group in limit_table.GROUPS:
+        trials = request_trials(group.cases, HOPS)
+        found[group.name] = asyncio.run(converse(tmp_path_factory.mktemp("limits"), trials, [], **group.settings))
+    return found
 
 
 @pytest.mark.timeout(300)
@@ -89,3 +100,15 @@ def test_member_of_the_compatible_profile(lenient_findings: Findings, case: Requ
 
 def test_nothing_else_went_wrong_in_the_compatible_profile(lenient_findings: Findings) -> None:
     assert not lenient_findings.common
+
+
+@pytest.mark.timeout(120)
+@pytest.mark.parametrize(
+    ("group", "case"), [(group.name, case) for group in limit_table.GROUPS for case in group.cases], ids=str
+)
+def test_member_at_a_limit(limit_findings: dict[str, Findings], group: str, case: RequestCase) -> None:
+    assert not limit_findings[group].by_case[str(case)]
+
+
+def test_nothing_else_went_wrong_at_the_limits(limit_findings: dict[str, Findings]) -> None:
+    assert not [found.common for found in limit_findings.values() if found.common]

@@ -19,7 +19,7 @@ async def converse(directory: Path) -> dict[str, list[str]]:
     found: dict[str, list[str]] = defaultdict(list)
     server = TunnelServer()
     await server.start()
-    with running(directory, server.port, SETTINGS) as program:
+    with running(directory, server.port, SETTINGS, SETTINGS) as program:
         trials = tunnel_trials(TABLE)
         await run_tunnels(trials, program, server)
     server.stop()
