@@ -161,6 +161,32 @@ LAST_ONE = [
             closes=True) for method in METHODS),
 ]  # fmt: skip
 
+# ---- C15: proxies of ours before us
+
+
+def said(name: str, lines: tuple[bytes, ...], *sees: bytes) -> RequestCase:
+    """What becomes of X-Forwarded-For where one proxy is trusted: what stands left of its entry is the client's own word."""
+    return RequestCase("C15", f"one proxy is trusted, {name}", b"GET / HTTP/1.1", lines, status=200, sees=sees, lacks=(b"evil", b"6.6.6.6"),
+                       only_program=True)  # fmt: skip
+
+
+TOLD = b"x-forwarded-for: 9.9.9.9, 127."
+ALONE = b"x-forwarded-for: 127."
+TRUSTED = [
+    said("its word", (b"X-Forwarded-For: 9.9.9.9",), TOLD),
+    said("IPv6", (b"X-Forwarded-For: 2001:db8::9",), b"x-forwarded-for: 2001:db8::9, 127."),
+    *(said(f"behind {before!r}", (b"X-Forwarded-For: " + before + b"9.9.9.9",), TOLD)
+      for before in (b"evil, ", b"6.6.6.6,", b"6.6.6.6, evil ,\t", b"127.0.0.1, evil,,", b"\"evil, 1.1.1.1\", ", b"evil:1, ", b"evil\xff, ")),
+    said("in the second of two lines", (b"X-Forwarded-For: 6.6.6.6", b"X-Forwarded-For: 9.9.9.9"), TOLD),
+    said("in the second of two lists", (b"X-Forwarded-For: evil, 6.6.6.6", b"X-Forwarded-For: evil, 9.9.9.9"), TOLD),
+    *(said(f"no address {text!r}", (b"X-Forwarded-For: 6.6.6.6, " + text,), ALONE)
+      for text in (b"evil", b"evil:80", b"\"evil\"", b"evil\xff", b"[evil]", b"for=evil")),
+    *(said(f"empty {text!r}", (b"X-Forwarded-For:" + text,), ALONE) for text in (b"", b" ", b",", b" , ,")),
+    *(said(f"look-alike {name!r}", (name + b": 6.6.6.6",), ALONE) for name in (b"X_Forwarded_For", b"X-Forwarded_For", b"x_forwarded-for")),
+    said("Connection cannot strip it", (b"Connection: X-Forwarded-For", b"X-Forwarded-For: 9.9.9.9"), TOLD),
+    said("its word about the scheme", (b"X-Forwarded-Proto: https", b"X-Forwarded-For: 9.9.9.9"), TOLD, b": https\r\n"),
+]  # fmt: skip
+
 # A limit that no worker stays below, so that one step of the ladder is on from the first measure to the end.
 MEMORY = {"memory_limit": 1 << 30, "stop_keep_alive": 0.001, "shed": 1.0, "stop_accept": 1.0}
 
@@ -170,5 +196,6 @@ GROUPS = [
     Group("few", FEW, {"http1": {"max_requests_per_connection": 2}}),
     Group("parts", PARTS, {"server": {"limits": {"max_head_bytes": 100}}}),
     Group("shed", SHED, {"server": {"overload": {**MEMORY, "shed": 0.002}}, "ready": "requests are turned away with 503"}),
+    Group("trusted", TRUSTED, {"http1": {"trusted_hops": 1}}),
     Group("last", LAST_ONE, {"server": {"overload": MEMORY}, "ready": "replies end their connections"}),
 ]

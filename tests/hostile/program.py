@@ -13,7 +13,8 @@ from tests.system.pymosn_process import READY, Pymosn, _cluster, free_ports
 
 #: The last three are what a client chooses: whatever it says, one request is one line.
 LOG_FORMAT = (
-    "%downstream_remote_address% %response_code% %reason% %request_path% %request_header_user-agent% %request_header_x%"
+    "%downstream_direct_remote_address% %response_code% %reason% "
+    "%request_path% %request_header_user-agent% %request_header_x%"
 )
 #: Expressions that take an engine which goes back without end.
 EVIL_PATTERNS = ("^/evil/(a+)+$", "^/evil/([a-zA-Z]+)*$", "^/evil/(a|aa)+$", "^/evil/(.*a){25}$")
