@@ -73,27 +73,21 @@ class Http1Decoder(BodyDecoder):
                 if i >= size:
                     return -1
                 byte = buffer[i]
-            kind: i64 = fields.OTHER
-            if byte == COLON and i > line:
-                kind = classify(buffer, line, i)
-            else:
+            if byte != COLON or i == line:
                 i = self._end_name(line, i)
                 if i < 0:
                     return -1
-                kind = self._kind_of(line, i)
+            kind: i64 = classify(buffer, line, i) if byte == COLON else self._kind_of(line, i)
             if kind == fields.OTHER and buffer[line] | 32 == LOWER_X and is_claim(buffer, line, i):
                 kind = fields.CLAIM
             bits |= name_bit(i - line, buffer[line])
-            i += 1
-            value: i64 = i
+            value: i64 = i + 1
+            i = value
+            while i < size and FIELD_VALUE[buffer[i]] != 0:
+                i += 1
             if i >= size:
                 return -1
             byte = buffer[i]
-            while FIELD_VALUE[byte] != 0:
-                i += 1
-                if i >= size:
-                    return -1
-                byte = buffer[i]
             stop: i64 = i
             if byte == CR and i + 1 < size and buffer[i + 1] == LF:
                 i += 2
