@@ -3,35 +3,15 @@
 from __future__ import annotations
 
 import asyncio
-from collections import defaultdict
-from pathlib import Path
 
 import pytest
-from tests.hostile.program import running
+from tests.hostile.conversing import converse_through_tunnels
 from tests.hostile.tunnel_table import TABLE, TunnelCase
-from tests.hostile.tunnelling import TunnelServer, run_tunnels, tunnel_faults_of, tunnel_trials
-
-#: Both hops pass CONNECT on; everything else is as by default.
-SETTINGS = {"connect": "forward"}
-
-
-async def converse(directory: Path) -> dict[str, list[str]]:
-    found: dict[str, list[str]] = defaultdict(list)
-    server = TunnelServer()
-    await server.start()
-    with running(directory, server.port, SETTINGS, SETTINGS) as program:
-        trials = tunnel_trials(TABLE)
-        await run_tunnels(trials, program, server)
-    server.stop()
-    for trial in trials:
-        found[str(trial.case)] += tunnel_faults_of(trial)
-    found["all"] += server.broken
-    return found
 
 
 @pytest.fixture(scope="module")
 def findings(tmp_path_factory: pytest.TempPathFactory) -> dict[str, list[str]]:
-    return asyncio.run(converse(tmp_path_factory.mktemp("tunnels")))
+    return asyncio.run(converse_through_tunnels(tmp_path_factory.mktemp("tunnels")))
 
 
 @pytest.mark.timeout(120)
