@@ -350,14 +350,3 @@ def test_what_comes_behind_the_last_reply_does_not_destroy_it(start: Start, late
     upstream.receives_nothing()
     client.shuts()
     assert client.is_closed()
-
-
-def test_a_client_that_asked_for_the_end_is_not_waited_for(start: Start) -> None:
-    talk = start()
-    client = talk.connect()
-    client.sends(b"GET / HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n")
-    upstream = talk.expect_dial()
-    upstream.receives(GET)
-    upstream.sends(OK)
-    client.receives(LAST)
-    assert client.is_closed()
