@@ -36,7 +36,7 @@ bench: build                     ## beside nginx, HAProxy and Envoy; see bench/
 
 fuzz: build                      ## ten minutes for each fuzzer
 	$(BIN)/pip install --quiet --disable-pip-version-check atheris || echo "no atheris here: its fuzzers are skipped"
-	PYMOSN_FUZZ_SECONDS=$${SECONDS_EACH:-600} PYTHONPATH=$(BUILT) $(BIN)/python -m pytest tests/fuzz --timeout=0
+	PYMOSN_FUZZ_SECONDS=$${SECONDS_EACH:-600} PYTHONPATH=$(BUILT) $(BIN)/python -m pytest tests/fuzz --timeout=0 -rP
 
 hostile-page: build              ## docs/hostile.md: the hostile tables at pymosn, nginx, HAProxy and Envoy
 	PYTHONPATH=$(BUILT):. $(BIN)/python -m tests.hostile.page

@@ -378,6 +378,7 @@ class Talk:
             wishes.pop("stream_idle_timeout", 300.0),
             trusts_peer=wishes.pop("trusts_peer", False),
             tunnel_idle_timeout=wishes.pop("tunnel_idle_timeout", 600.0),
+            trusted_hops=wishes.pop("trusted_hops", 0),
         )
         assert not wishes, f"unknown wishes {wishes}"
         factory = ProxyFactory(self.runtime, options, fallback)

@@ -24,7 +24,7 @@ def test_request_in_flight_is_finished(start: Start, seconds: float) -> None:
     talk.advance(min(seconds, 25))
     upstream.sends(OK)
     client.receives(LAST)
-    assert client.is_closed()
+    assert client.is_lingering()
     assert talk.reasons() == ["ok"]
 
 
@@ -48,7 +48,7 @@ def test_request_that_comes_in_the_grace_is_answered(start: Start) -> None:
     talk.advance(20)
     upstream.sends(OK)
     client.receives(LAST)
-    assert client.is_closed()
+    assert client.is_lingering()
     assert talk.reasons() == ["ok"]
 
 
@@ -63,7 +63,7 @@ def test_head_that_is_being_sent_is_awaited(start: Start) -> None:
     upstream.receives(GET)
     upstream.sends(OK)
     client.receives(LAST)
-    assert client.is_closed()
+    assert client.is_lingering()
 
 
 def test_body_that_is_being_sent_is_awaited(start: Start) -> None:
@@ -78,7 +78,7 @@ def test_body_that_is_being_sent_is_awaited(start: Start) -> None:
     upstream.receives(head + b"abcd")
     upstream.sends(OK)
     client.receives(LAST)
-    assert client.is_closed()
+    assert client.is_lingering()
 
 
 def test_reply_that_is_being_sent_is_finished(start: Start) -> None:
@@ -99,7 +99,7 @@ def test_reply_that_is_being_sent_is_finished(start: Start) -> None:
     upstream.receives(GET)
     upstream.sends(OK)
     client.receives(LAST)
-    assert client.is_closed()
+    assert client.is_lingering()
     assert talk.reasons() == ["ok", "ok"]
 
 
@@ -116,7 +116,7 @@ def test_request_pipelined_behind_a_reply_that_promised_to_go_on(start: Start) -
     upstream.receives(GET)
     upstream.sends(OK)
     client.receives(LAST)
-    assert client.is_closed()
+    assert client.is_lingering()
 
 
 def test_connections_that_do_not_end_are_ended(start: Start) -> None:

@@ -476,7 +476,7 @@ def test_method_changed_from_get_to_head(start: Start) -> None:
     upstream.takes()
     upstream.sends(OK[:-2])
     assert client.takes().startswith(b"HTTP/1.1 200 OK\r\n")
-    assert client.is_closed(), "it waits for two bytes that will not come"
+    assert client.is_lingering(), "it waits for two bytes that will not come"
 
 
 @pytest.mark.parametrize("rest", [b"Content-Length: 2\r\n\r\nhi", b"Transfer-Encoding: chunked\r\n\r\n2\r\nhi\r\n0\r\n\r\n"])

@@ -337,7 +337,7 @@ def test_chunked_reply_to_http_1_0_ends_with_the_connection(start: Start) -> Non
     upstream.sends(b"HTTP/1.1 200 OK\r\nDate: d\r\nTransfer-Encoding: chunked\r\n\r\n3\r\nabc\r\n")
     upstream.sends(b"2\r\nde\r\n0\r\nX-Sum: 1\r\n\r\n")
     client.receives(b"HTTP/1.1 200 OK\r\nDate: d\r\nconnection: close\r\n\r\nabcde")
-    assert client.is_closed()
+    assert client.is_lingering()
     assert upstream.is_open()
 
 
@@ -500,5 +500,5 @@ def test_echo_while_the_request_is_being_sent(start: Start) -> None:
     upstream.receives(b"23")
     upstream.sends(b"23")
     client.receives(b"23")
-    assert client.is_closed()
+    assert client.is_lingering()
     assert upstream.is_open()

@@ -224,7 +224,7 @@ def test_a_connection_serves_as_many_requests_as_it_may(start: Start) -> None:
         client.receives(reply)
         if reply is OK:
             client.sends(GET)
-    assert client.is_closed()
+    assert client.is_lingering()
 
 
 def test_connections_over_the_listeners_cap(start: Start) -> None:
@@ -265,7 +265,7 @@ def test_the_ladder_seen_by_a_client(start: Start) -> None:
     load.stage = NO_KEEP_ALIVE
     upstream.sends(OK)
     client.receives(LAST)
-    assert client.is_closed()
+    assert client.is_lingering()
     load.stage = SHED
     client = talk.connect()
     client.sends(GET)
@@ -333,3 +333,20 @@ def test_a_refused_head_is_not_logged_as_the_request_before_it(start: Start, end
     client.takes()
     assert len(talk.outcomes.exchanges) == 2
     assert talk.outcomes.exchanges[1].request.raw_path != b"/one"
+
+
+@pytest.mark.parametrize("late", [GET, b"\x00"])
+def test_what_comes_behind_the_last_reply_does_not_destroy_it(start: Start, late: bytes) -> None:
+    """RFC 9112 section 9.6: a client that did not ask for the end may have sent more, and a reset would take the reply."""
+    talk = start(http1=Http1Options(max_requests=1))
+    client = talk.connect()
+    client.sends(GET)
+    upstream = talk.expect_dial()
+    upstream.receives(GET)
+    upstream.sends(OK)
+    client.receives(LAST)
+    client.sends(late)
+    assert client.is_lingering()
+    upstream.receives_nothing()
+    client.shuts()
+    assert client.is_closed()

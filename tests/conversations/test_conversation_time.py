@@ -132,6 +132,40 @@ def test_route_timeout(start: Start, timeout: float) -> None:
     assert talk.upstream_counters()["request_timeout"] == 1
 
 
+@pytest.mark.parametrize(
+    ("asked", "seconds"),
+    [
+        (b"2000", 2.0),
+        (b"0002000", 2.0),
+        (b"000090000", 90.0),
+        # Not 1 to 9 plain digits: not heard, and the route's own time counts. 0 is MOSN's default of a minute.
+        (b"0", 60.0),
+        (b"", 20.0),
+        (b"9999999999", 20.0),
+        (b"+2000", 20.0),
+        (b"-2000", 20.0),
+        (b"2_000", 20.0),
+        (b"2e3", 20.0),
+        (b"2000ms", 20.0),
+        (b"2 000", 20.0),
+        (b"0x10", 20.0),
+        (b"\xb2", 20.0),
+        (b"\xd9\xa2", 20.0),
+        (b"2000, 1", 20.0),
+    ],
+)
+def test_time_that_a_request_asks_for(start: Start, asked: bytes, seconds: float) -> None:
+    talk = start(routes=forward(timeout=20.0), stream_idle_timeout=0.0, http1=times(idle=0.0))
+    client = talk.connect()
+    client.sends(b"GET / HTTP/1.1\r\nHost: a\r\nx-mosn-global-timeout: " + asked + b"\r\n\r\n")
+    talk.expect_dial().receives(GET)
+    talk.advance(seconds - 0.2)
+    client.receives_nothing()
+    talk.advance(1.0)
+    assert client.takes().startswith(b"HTTP/1.1 504 ")
+    assert talk.reasons() == ["timeout"]
+
+
 def test_route_timeout_while_dialing(start: Start) -> None:
     talk = start(routes=forward(timeout=5.0))
     client = talk.connect()

@@ -70,6 +70,8 @@ EXPLAINED: tuple[Explained, ...] = (
               "Content-Length|Transfer-Encoding", CHUNKED),
     Explained("h11", "frames by trailer fields; framing may not come there (RFC 9110 section 6.5.1): we drop them",
               "Content-Length|Transfer-Encoding", CHUNKED),
+    Explained("llhttp", "closes by a trailer; Connection may not come there (RFC 9110 sections 6.5.1, 7.6.1)",
+              "Data after `Connection: close`", CHUNKED + rb"[^\r]*\r\n(.*\r\n)?(proxy-)?connection:"),
     Explained("llhttp", "ends the connection at an interim reply in HTTP/1.0; the final one follows (RFC 9110 section 15.2)",
               "Data after `Connection: close`", rb"^HTTP/1\.. 1"),
 )  # fmt: skip

@@ -42,3 +42,4 @@ def test_coverage_guided(kind: str, tmp_path: Path) -> None:
     found = [path.read_bytes() for path in tmp_path.glob("crash-*")]
     assert done.returncode == 0, (found, done.stdout[-3000:], done.stderr[-3000:])
     assert "number_of_executed_units" in done.stderr
+    print(f"{kind}:", *[line for line in done.stderr.splitlines() if line.startswith("stat::")])

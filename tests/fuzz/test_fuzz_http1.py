@@ -36,8 +36,11 @@ def fuzz(check: Callable[..., None], examples: int, *inputs: st.SearchStrategy[o
         seed(1)(run)()
         return
     end = time.monotonic() + SECONDS
+    rounds = 0
     while time.monotonic() < end:
         seed(random.getrandbits(64))(run)()
+        rounds += 1
+    print(f"{check.__name__}: {rounds} rounds of up to {examples} examples in {SECONDS:.0f} s")
 
 
 def test_requests_are_what_others_see() -> None:

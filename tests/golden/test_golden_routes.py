@@ -11,6 +11,7 @@ from pymosn.api.proxy import Exchange
 from pymosn.config.build_routes import build_table
 from pymosn.config.load import load_text
 from pymosn.config.schema import MosnConfig
+from pymosn.config.schema.network_filters import Http1Settings
 from pymosn.control.explain import _decode, as_text, explain
 from pymosn.routing.actions import Forward
 
@@ -65,7 +66,7 @@ def test_table(name: str, request_text: str, expected: Any) -> None:
     exchange.connection.remote_ip = CLIENT
     asked = question(request_text, name)
     answer = explain(CONFIG, asked)
-    if _decode(asked, exchange) is not None:
+    if _decode(asked, exchange, Http1Settings()) is not None:
         assert "virtual_host" not in answer
         return
     table = TABLES[name]

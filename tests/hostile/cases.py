@@ -37,7 +37,7 @@ class RequestCase:
     the statuses of its replies, where they are not `status` alone; `requests` is then how many reach the upstream.
     `closes`: the proxy ends the connection though nothing was refused; `keeps`: it leaves that to the client though the last
     status is not 200; `may_stop`: it may end it behind any of the replies. `then_eof`: the client says no more, and the
-    connection's end is what is wrong. `only_program`: the codec alone cannot tell.
+    connection's end is what is wrong. `only_program`: the codec alone cannot tell. `alone`: never behind a good request.
     """
 
     row: str
@@ -59,6 +59,7 @@ class RequestCase:
     keeps: bool = False
     may_stop: bool = False
     only_program: bool = False
+    alone: bool = False
 
     def __str__(self) -> str:
         return f"{self.row} {self.name}"
@@ -85,7 +86,8 @@ class RequestCase:
         served = self.requests if self.status == 200 or self.answers else 0
         for label, data in self._placed():
             yield label, data, served
-            yield f"{label}, behind a good request", BEHIND + data, served + 1
+            if not self.alone:
+                yield f"{label}, behind a good request", BEHIND + data, served + 1
 
     def _placed(self) -> Iterator[tuple[str, bytes]]:
         if self.raw is not None:

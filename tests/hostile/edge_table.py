@@ -134,4 +134,43 @@ FRAMING = [
             status=200, requests=2, sees=(b"{} /hostile", b"GET /next")),
 ]  # fmt: skip
 
-EDGES = LOCAL + CUT_OFF + PIPELINED + TRAILERS + CHUNKS + FRAMING
+# Hosts that cannot be reached, expressions that take others for ever, and what might break a log line (its format is
+# `program.LOG_FORMAT`): each is one line with its status, or it is found by every member that comes after it.
+DEAD = [
+    case
+    for target, reason in ((b"/down", "connect_refused"), (b"/nobody", "no_hosts"))
+    for case in (
+        *family("G5", f"{target.decode()} and a request behind,", [b"GET", b"HEAD", b"DELETE", b"OPTIONS", b"TRACE", b"PURGE"],
+                line=b"{} " + target + b" HTTP/1.1", body=NEXT, answers=(502, 200), reason=reason),
+        *family("G5", f"{target.decode()}, a body and a request behind,", [b"GET", b"POST", b"PUT", b"PATCH"],
+                line=b"{} " + target + b" HTTP/1.1", fields=(SIZED,), body=SMUGGLED + NEXT, answers=(502, 200), reason=reason),
+        *family("G5", f"{target.decode()}, half a body of", [b"POST", b"PUT"], line=b"{} " + target + b" HTTP/1.1",
+                fields=(b"Content-Length: 5000",), body=SMUGGLED, answers=(502,), requests=0, closes=True, reason=reason),
+        *family("G5", f"{target.decode()}, an upgrade by", [b"GET"], line=b"{} " + target + b" HTTP/1.1",
+                fields=(b"Upgrade: websocket", b"Connection: upgrade"), body=NEXT, answers=(502, 200), reason=reason),
+    )
+]  # fmt: skip
+DEAD = [replace(case, status=502, only_program=True, may_stop=case.requests > 0) for case in DEAD]
+EVIL = [
+    *family("G7", "evil path", [b"a" * 3000 + b"!", b"aA" * 1500 + b"1", b"a" * 29 + b"!", b"%61" * 1000 + b"!", b"a/" * 1000 + b"b"],
+            line=b"GET /evil/{} HTTP/1.1", status=200, only_program=True),
+    *family("G7", "evil path that fits", [b"a" * 3000, b"a" * 29, b"aA" * 1500, b"%61" * 1000], line=b"GET /evil/{} HTTP/1.1", status=200,
+            answers=(200,), requests=0, only_program=True),
+]  # fmt: skip
+ODD_TEXTS = [
+    b"\"", b"\\", b"\\\"", b"a\" 200 - /", b"%n%s%(x)s", b"\t", b"\x80", b"\xff\xfe", b"\xc2\x85", b"\xe2\x80\xa8", b"\xe2\x80\xae", b"\xc2\x9b2J",
+    b"{\"a\":1}", b"${jndi:ldap://a}", b"<script>", b"'; --", b"\xed\xa0\x80", b"\xf0\x9f\x98\x80", b"a  b", b"-", b",", b"127.0.0.1:1 200 -",
+]  # fmt: skip
+LOGGED = [
+    *family("G6", "agent", ODD_TEXTS, line=b"GET / HTTP/1.1", fields=(b"User-Agent: {}x",), status=200),
+    *family("G6", "value", ODD_TEXTS, line=b"GET / HTTP/1.1", fields=(b"X: a{}b",), status=200),
+    *family("G6", "path", [b"\"", b"'", b"%22", b"%20200%20-", b"%E2%80%A8", b"%C2%85", b"%25n", b"<a>", b"{a}", b"|", b"^", b"`", b"$a", b"%5C", b"%1"[:1] + b"25"],
+            line=b"GET /a{}b HTTP/1.1", status=200),
+    *family("G6", "refused agent", [b"\x1b[2J", b"\x00", b"\x07", b"\x08", b"\x7f", b"\r", b"\n", b"\r\n\r", b"\r127.0.0.1:1 200 -", b"\n127.0.0.1:1 200 -"],
+            line=b"GET / HTTP/1.1", fields=(b"User-Agent: a{}b",)),
+    *family("G6", "refused path", [b"\x1b", b"\n", b"\r", b"%0a", b"%0D%0A", b"%1b%5b2J", b"%00", b"\x9b", b"\xe2\x80\xa8"], line=b"GET /a{}b HTTP/1.1"),
+    *family("G6", "refused method", [b"\x1b", b"\"", b"\n", b"\xff", b"\\"], line=b"G{}T / HTTP/1.1"),
+    *family("G6", "refused host", [b"\x1b", b"\"", b"a\" 200", b"\xff", b"\\", b"%0a"], line=b"GET / HTTP/1.1", fields=(b"Host: {}",), host=None),
+]  # fmt: skip
+
+EDGES = DEAD + EVIL + LOGGED + LOCAL + CUT_OFF + PIPELINED + TRAILERS + CHUNKS + FRAMING

@@ -40,8 +40,11 @@ def faults_of(trial: Trial, logged: list[tuple[int, str]], fold: bool = False) -
         found += [f"upstream has {part!r}: {sent[:300]!r}" for part in case.lacks if part in sent]
     if tuple(status for status, _ in logged) != statuses:
         found.append(f"logged {logged}")
-    elif refused and case.reason and not _is_large(trial) and logged[-1][1] != case.reason:
-        found.append(f"reason {logged[-1][1]}, not {case.reason}")
+    elif case.reason and statuses == trial.expected and (refused or trial.hops == 1) and not _is_large(trial):
+        # A reply that is no refusal is the first of the member's; the second hop has its own word for it.
+        reason = logged[-1 if refused else -len(case.expected)][1]
+        if reason != case.reason:
+            found.append(f"reason {reason}, not {case.reason}")
     if refused and logged and logged[-1][1] == "-":
         found.append("refused without a reason word")
     return [f"[{trial.label}; {trial.hops} hop] {text}" for text in found]

@@ -11,26 +11,48 @@ from typing import Any
 
 from tests.system.pymosn_process import READY, Pymosn, _cluster, free_ports
 
-LOG_FORMAT = "%downstream_remote_address% %response_code% %reason%"
+#: The last three are what a client chooses: whatever it says, one request is one line.
+LOG_FORMAT = (
+    "%downstream_direct_remote_address% %response_code% %reason% "
+    "%request_path% %request_header_user-agent% %request_header_x%"
+)
+#: Expressions that take an engine which goes back without end.
+EVIL_PATTERNS = ("^/evil/(a+)+$", "^/evil/([a-zA-Z]+)*$", "^/evil/(a|aa)+$", "^/evil/(.*a){25}$")
 
 
 class Program:
-    """A running pymosn. `one_hop` and `two_hops` are ports, `worker` a process id; `logs()` what was logged, by client."""
+    """A running pymosn. `one_hop` and `two_hops` are ports, `worker` a process id; `logs()` what was logged, by client.
 
-    def __init__(self, directory: Path, upstream_port: int, http1: dict[str, Any] | None = None) -> None:
-        self.one_hop, self.two_hops, self._inner = free_ports(3)
+    `http1`: settings of the listeners that clients connect to, `inner` those of the second hop. `server`: further keys.
+    """
+
+    def __init__(
+        self,
+        directory: Path,
+        upstream_port: int,
+        http1: dict[str, Any] | None = None,
+        inner: dict[str, Any] | None = None,
+        server: dict[str, Any] | None = None,
+    ) -> None:
+        self.one_hop, self.two_hops, self._inner, dead = free_ports(4)
         self.worker = 0
         self._directory = directory
-        routes = [_direct("/direct", 200, "direct"), _direct("/denied", 401, "no"), _route("up")]
+        routes = [_direct("/direct", 200, "direct"), _direct("/denied", 401, "no")]
+        routes += [{"match": {"regex": pattern}, "direct_response": {"status": 200}} for pattern in EVIL_PATTERNS]
+        routes += [_route("down", "/down"), _route("nobody", "/nobody"), _route("up")]
         listeners = [
             self._listener("one", self.one_hop, "out", http1),
             self._listener("two", self.two_hops, "in", http1),
-            self._listener("inner", self._inner, "out", http1),
+            self._listener("inner", self._inner, "out", inner),
         ]
         tables = [_table("out", routes), _table("in", [_route("hop")])]
+        clusters = [_cluster("up", upstream_port), _cluster("hop", self._inner), _cluster("down", dead)]
+        clusters.append({**_cluster("nobody", dead), "hosts": []})
         self.config = {
-            "servers": [{"default_log_path": "stdout", "processor": 1, "routers": tables, "listeners": listeners}],
-            "cluster_manager": {"clusters": [_cluster("up", upstream_port), _cluster("hop", self._inner)]},
+            "servers": [
+                {"default_log_path": "stdout", "processor": 1, "routers": tables, "listeners": listeners, **(server or {})}
+            ],
+            "cluster_manager": {"clusters": clusters},
         }
 
     def _listener(self, name: str, port: int, table: str, http1: dict[str, Any] | None) -> dict[str, Any]:
@@ -60,13 +82,13 @@ class Program:
         """Status and reason word of each line, by client address, in order."""
         found: dict[str, list[tuple[int, str]]] = defaultdict(list)
         for line in self.log_path(name).read_text().splitlines():
-            client, status, reason = line.split(" ")
+            client, status, reason = line.split(" ")[:3]
             found[client.rpartition(":")[0]].append((int(status), reason))
         return found
 
 
-def _route(cluster: str) -> dict[str, Any]:
-    return {"match": {"prefix": "/"}, "route": {"cluster_name": cluster}}
+def _route(cluster: str, prefix: str = "/") -> dict[str, Any]:
+    return {"match": {"prefix": prefix}, "route": {"cluster_name": cluster}}
 
 
 def _direct(prefix: str, status: int, body: str) -> dict[str, Any]:
@@ -78,14 +100,22 @@ def _table(name: str, routes: list[dict[str, Any]]) -> dict[str, Any]:
 
 
 @contextlib.contextmanager
-def running(directory: Path, upstream_port: int, http1: dict[str, Any] | None = None) -> Iterator[Program]:
-    """Starts the program and ends it."""
-    program = Program(directory, upstream_port, http1)
+def running(
+    directory: Path,
+    upstream_port: int,
+    http1: dict[str, Any] | None = None,
+    inner: dict[str, Any] | None = None,
+    server: dict[str, Any] | None = None,
+    ready: str = READY,
+) -> Iterator[Program]:
+    """Starts the program, waits until it says `ready`, and ends it."""
+    program = Program(directory, upstream_port, http1, inner, server)
     path = directory / "mosn.json"
     path.write_text(json.dumps(program.config))
     process = Pymosn(["-c", str(path)], directory, {})
     try:
         process.wait_for(READY)
+        process.wait_for(ready)
         program.worker = process.worker_pids()[0]
         yield program
     finally:

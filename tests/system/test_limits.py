@@ -1,9 +1,12 @@
 """Slow peers, too many peers and too little of everything, met by the real program. `docs/limits.md` has all of it."""
 
+import errno
 import json
 import os
+import shutil
 import signal
 import socket
+import subprocess
 import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
@@ -208,6 +211,42 @@ def test_accepting_pauses_when_descriptors_run_out(start: Start, gateway: Gatewa
     assert waiting.recv(65536).startswith(b"HTTP/1.1 200 ")
     assert get(gateway.client_port, "/after")[0] == 200
     assert eventually(lambda: gateway.stats("worker", "worker.all")["accept_pauses"] >= 1)
+    assert proxy.worker_pids() == [worker]
+
+
+@pytest.fixture(scope="module")
+def failing_accept(tmp_path_factory: pytest.TempPathFactory) -> str:
+    """A library that, preloaded, lets the kernel seem to have no more sockets."""
+    compiler = shutil.which("cc") or shutil.which("gcc")
+    if compiler is None:
+        pytest.skip("needs a C compiler")
+    made = tmp_path_factory.mktemp("shim") / "failing_accept.so"
+    source = Path(__file__).parent / "failing_accept.c"
+    subprocess.run([compiler, "-shared", "-fPIC", "-o", str(made), str(source), "-ldl"], check=True)
+    return str(made)
+
+
+@pytest.mark.parametrize("error", [errno.ENFILE, errno.ENOBUFS, errno.ENOMEM])
+def test_accepting_pauses_when_the_kernel_gives_no_socket(
+    start: Start, gateway: Gateway, keep: ExitStack, tmp_path: Path, failing_accept: str, error: int
+) -> None:
+    switch = tmp_path / "no-sockets"
+    proxy = start(gateway.config, LD_PRELOAD=failing_accept, FAIL_WHILE=str(switch), FAIL_ERRNO=str(error))
+    proxy.wait_for(READY)
+    (worker,) = proxy.worker_pids()
+    known = keep.enter_context(gateway.connect())
+    assert exchange(known, 1).startswith(b"HTTP/1.1 200 ")
+    switch.touch()
+    proxy.wait_for(f"{os.strerror(error)}: accepting pauses")
+    waiting = keep.enter_context(gateway.connect())
+    waiting.sendall(REQUEST % 2)
+    cpu = cpu_time(worker)
+    assert exchange(known, 3).startswith(b"HTTP/1.1 200 "), "who is connected is served"
+    time.sleep(1.0)
+    assert cpu_time(worker) - cpu < 0.3, "it spins"
+    switch.unlink()
+    assert waiting.recv(65536).startswith(b"HTTP/1.1 200 ")
+    assert get(gateway.client_port, "/after")[0] == 200
     assert proxy.worker_pids() == [worker]
 
 

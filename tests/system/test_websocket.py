@@ -23,6 +23,7 @@ import pytest
 from pymosn_process import READY, Pymosn, TwoHops, eventually
 from web_sockets import ASK, BINARY, CLOSE, PING, PONG, TEXT, Echo, FrameEcho, RawClient, frame
 from websockets.exceptions import ConnectionClosed, ConnectionClosedError, InvalidStatus
+from websockets.extensions.permessage_deflate import ClientPerMessageDeflateFactory, PerMessageDeflate
 from websockets.frames import CloseCode
 from websockets.sync.client import ClientConnection, connect
 
@@ -86,6 +87,40 @@ def test_fragments_pings_and_compression(hops: TwoHops) -> None:
         assert list(client.recv_streaming())
         for payload in (b"", b"p" * 125):
             assert client.ping(payload).wait(10)
+
+
+#: Autobahn's 12.x: what is compressed, by how well it can be; and 13.x: what the two sides agree about windows.
+DEFLATE_KINDS: dict[str, Callable[[int], str | bytes]] = {
+    "text": lambda size: ("the quick brown fox \u00e9\u20ac jumps " * (size // 24 + 1))[:size],
+    "one byte": lambda size: b"\0" * size,
+    "random": lambda size: random.Random(size).randbytes(size),
+    "json": lambda size: json.dumps([{"id": number, "name": f"n{number}"} for number in range(size // 24 + 1)])[:size],
+}
+DEFLATE_OFFERS = [
+    {},
+    {"server_no_context_takeover": True},
+    {"client_no_context_takeover": True},
+    {"server_max_window_bits": 9, "client_max_window_bits": 9},
+    {"server_max_window_bits": 11, "client_max_window_bits": 10},
+    {"server_no_context_takeover": True, "client_no_context_takeover": True, "server_max_window_bits": 10},
+]
+
+
+@pytest.mark.parametrize("offer", DEFLATE_OFFERS, ids=str)
+def test_compressed_messages(hops: TwoHops, offer: dict[str, Any]) -> None:
+    """Autobahn's families 12 and 13: many sizes and many messages in one context, in frames whole and in pieces."""
+    with open_socket(hops, compression=None, extensions=[ClientPerMessageDeflateFactory(**offer)]) as client:
+        (agreed,) = client.protocol.extensions
+        assert isinstance(agreed, PerMessageDeflate)
+        for name, wanted in offer.items():
+            side = "remote" if name.startswith("server") else "local"
+            assert getattr(agreed, name.replace("server", side).replace("client", side)) == wanted
+        for make in DEFLATE_KINDS.values():
+            for size, count in ((0, 2), (16, 40), (64, 20), (256, 20), (1024, 10), (4096, 10), (65536, 3), (131072, 2)):
+                message = make(size)
+                for number in range(count):
+                    client.send([message[: size // 2], message[size // 2 :]] if number % 2 else message)
+                assert all(client.recv() == message for _ in range(count))
 
 
 @pytest.mark.parametrize("code", [1000, 1001, 1011, 3000, 4999])

@@ -86,6 +86,8 @@ class Exchange(RequestReceiver):
         self.upstream_address: str = ""
         self.upstream_hostname: str = ""
         self.connection: Connection = connection
+        #: The client's IP address as the trusted proxies before us wrote it; empty: it is that of the socket.
+        self.forwarded_ip: str = ""
         self.upstream_connection_id: i64 = 0
         self.started: float = 0.0
         self.request_received: float = 0.0
@@ -196,7 +198,14 @@ class Exchange(RequestReceiver):
 
     @property
     def remote_address(self) -> str:
-        """The client's socket address, `ip:port`."""
+        """The client's address, `ip:port`; behind trusted proxies (`trusted_hops`) its port is not known and 0."""
+        if self.forwarded_ip:
+            return join_address(self.forwarded_ip, 0)
+        return self.direct_remote_address
+
+    @property
+    def direct_remote_address(self) -> str:
+        """The address of the socket's other end, `ip:port`, whoever that is."""
         return join_address(self.connection.remote_ip, self.connection.remote_port)
 
     @property
@@ -206,8 +215,8 @@ class Exchange(RequestReceiver):
 
     @property
     def remote_ip(self) -> str:
-        """The IP address of the client's socket."""
-        return self.connection.remote_ip
+        """The client's IP address: that of its socket, or what the trusted proxies before us say (`trusted_hops`)."""
+        return self.forwarded_ip or self.connection.remote_ip
 
     @property
     def connection_id(self) -> int:

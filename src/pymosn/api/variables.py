@@ -223,6 +223,7 @@ OWN: Final[dict[str, Getter]] = {
     "upstream_address": lambda exchange: exchange.upstream_address or None,
     "attempts": lambda exchange: str(exchange.attempts),
     "downstream_remote_ip": lambda exchange: exchange.remote_ip,
+    "downstream_direct_remote_address": lambda exchange: exchange.direct_remote_address,
 }
 
 _REQUEST: Final[dict[str, Getter]] = {

@@ -190,8 +190,9 @@ class ListenerBuilder:
             http1.stream_idle_timeout,
             config.connection_idle_timeout,
             proxy.detection_timeout,
-            http1.trust_forwarded,
+            believes_peer(http1),
             http1.tunnel_idle_timeout,
+            http1.trusted_hops,
         )
 
     def _http1(self, config: ListenerConfig, http1: Http1Settings) -> Http1Options:
@@ -200,7 +201,7 @@ class ListenerBuilder:
             config.connection_idle_timeout,
             http1.header_timeout,
             http1.body_timeout,
-            _policy(http1),
+            http1_policy(http1),
             float(http1.body_min_rate),
             http1.max_requests_per_connection,
             self._runtime.load,
@@ -260,11 +261,16 @@ def original_dst(config: ListenerConfig) -> OriginalDst | None:
     return OriginalDst(kind == "tproxy", fallback_to_local)
 
 
-def _policy(http1: Http1Settings) -> Http1Policy:
+def believes_peer(http1: Http1Settings) -> bool:
+    """Whether whoever connects is a proxy of ours, by either key that says so."""
+    return http1.trust_forwarded or http1.trusted_hops > 0
+
+
+def http1_policy(http1: Http1Settings) -> Http1Policy:
     """What a listener forgives, in the codec's terms."""
     return Http1Policy(
         http1.profile == "strict",
-        http1.trust_forwarded,
+        believes_peer(http1),
         http1.merge_slashes,
         {"keep": KEEP_SLASHES, "decode": DECODE_SLASHES, "refuse": REFUSE_SLASHES}[http1.encoded_slashes],
         {"pass": PASS_UNDERSCORES, "drop": DROP_UNDERSCORES, "refuse": REFUSE_UNDERSCORES}[http1.underscores_in_headers],

@@ -17,8 +17,10 @@ from pymosn.api.network import Connection
 from pymosn.api.protocol import ProtocolError
 from pymosn.api.proxy import Exchange
 from pymosn.api.routing import Route
+from pymosn.config.build_listeners import believes_peer, http1_policy
 from pymosn.config.build_routes import build_table
 from pymosn.config.schema import Listener, MosnConfig, ProxyFilter
+from pymosn.config.schema.network_filters import Http1Settings
 from pymosn.config.schema.stream_filters import Mirror as MirrorSettings
 from pymosn.config.typed import typed
 from pymosn.control.explain_hosts import choose_host
@@ -32,7 +34,7 @@ from pymosn.protocol.http1.decoder import Http1Limits
 from pymosn.protocol.http1.encoder import encode_request
 from pymosn.protocol.http1.request import RequestDecoder
 from pymosn.proxy.filter_chain import StreamFilters
-from pymosn.proxy.forwarding import add_forwarding_fields, change_request, change_response
+from pymosn.proxy.forwarding import add_forwarding_fields, change_request, change_response, forwarded_ip
 from pymosn.proxy.mirroring import EVERYBODY, copies_wanted
 from pymosn.proxy.options import ProxyOptions
 from pymosn.proxy.runtime import RequestIds
@@ -71,7 +73,8 @@ def explain(config: MosnConfig, question: Question, live: Mapping[str, ClusterVi
     answer: dict[str, Any] = {"listener": {"name": listener.name or listener.address, "others": others}}
     exchange = Exchange(_FixedConnection(question.client, listener.address))
     exchange.protocol = "Http1"
-    failure = _decode(question, exchange)
+    http1 = proxy.config.extend_config.Http1
+    failure = _decode(question, exchange, http1)
     if failure is not None:
         return _failed(answer, failure, "the request itself is refused")
     head = exchange.request
@@ -170,15 +173,18 @@ def request_bytes(question: Question) -> bytes:
     return f"{question.method} {target} HTTP/1.1\r\n".encode() + fields.block + b"\r\n"
 
 
-def _decode(question: Question, exchange: Exchange) -> Failure | None:
-    """Puts the request as the codec gives it into the exchange."""
-    decoder = RequestDecoder(Http1Limits())
+def _decode(question: Question, exchange: Exchange, http1: Http1Settings) -> Failure | None:
+    """Puts the request as the listener's codec gives it into the exchange."""
+    limits = Http1Limits(http1.max_header_size, http1.max_header_count, http1.max_request_body_size)
+    decoder = RequestDecoder(limits, http1_policy(http1))
     decoder.feed(request_bytes(question))
     try:
         decoder.decode()
     except ProtocolError as error:
         return error.failure
     exchange.request = decoder.head
+    if http1.trusted_hops > 0:
+        exchange.forwarded_ip = forwarded_ip(decoder.head, http1.trusted_hops)
     scheme = _split(question.url).scheme
     if scheme:
         exchange.request.scheme = scheme
@@ -332,7 +338,17 @@ def _prepare(proxy: ProxyFilter, exchange: Exchange, action: Forward) -> bool:
     http1 = proxy.config.extend_config.Http1
     stats = DownstreamStats(Metrics().group("downstream", ("listener", "explain")))
     options = ProxyOptions(
-        "explain", [], {}, TableSlot(""), StreamFilters([]), stats, [], http1.x_forwarded, http1.x_request_id
+        "explain",
+        [],
+        {},
+        TableSlot(""),
+        StreamFilters([]),
+        stats,
+        [],
+        http1.x_forwarded,
+        http1.x_request_id,
+        trusts_peer=believes_peer(http1),
+        trusted_hops=http1.trusted_hops,
     )
     add_forwarding_fields(exchange, options, RequestIds())
     if action.changes is not None and not change_request(exchange, action.changes):

@@ -7,7 +7,10 @@ kernel keeps who comes in its queue.
 
 from __future__ import annotations
 
+import errno
 import os
+import socket
+from collections.abc import Callable
 from typing import Final
 
 from mypy_extensions import i64, mypyc_attr
@@ -21,6 +24,8 @@ from pymosn.network.connection import ConnectionOwner
 LOOK_PERIOD: Final = 0.1
 #: Seconds between two lines about the same trouble.
 LOG_PERIOD: Final = 1.0
+#: No descriptor in this process, or in the whole system; no memory of the kernel's for another socket (accept(2)).
+LACKS: Final = frozenset((errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM))
 
 
 @mypyc_attr(allow_interpreted_subclasses=True)
@@ -34,8 +39,11 @@ class Acceptor(ConnectionOwner):
 class Admission(Alarm):
     """One per worker, for all its listeners."""
 
-    def __init__(self, wheel: TimerWheel, log: Log) -> None:
+    def __init__(self, wheel: TimerWheel, log: Log, probe: Callable[[], int] | None = None) -> None:
+        """`probe`: what `free_descriptor` says, for tests."""
         super().__init__()
+        self._probe: Callable[[], int] = free_descriptor if probe is None else probe
+        self._error = 0
         #: Downstream connections that are open, and how many there may be; 0 is no limit.
         self.open: i64 = 0
         self.max_connections: i64 = 0
@@ -78,9 +86,23 @@ class Admission(Alarm):
         if 0 < self.descriptor_ceiling <= number and not self._lacks_descriptors:
             self.on_lack()
 
-    def on_lack(self) -> None:
-        """There are no descriptors for more clients; accepting pauses until there are."""
+    def look(self) -> None:
+        """Whether the kernel would give a descriptor at all; for once a second.
+
+        The event loop does not tell of an accept that fails: it tries again and again, or drops the client.
+        """
+        if not self._lacks_descriptors:
+            found = self._probe()
+            if found < 0:
+                self.on_lack(-found)
+
+    def on_lack(self, error: int = 0) -> None:
+        """There are no descriptors for more clients; accepting pauses until there are.
+
+        `error`: one of LACKS, where it is not that all below the ceiling are in use.
+        """
         was_accepting = self.is_accepting
+        self._error = error
         self._lacks_descriptors = True
         self._apply(was_accepting)
         self._wheel.set(self, LOOK_PERIOD)
@@ -90,11 +112,14 @@ class Admission(Alarm):
         now = self._wheel.clock.now
         if now >= self._next_line and self._log.level <= WARN:
             self._next_line = now + LOG_PERIOD
-            text = f"all {self.descriptor_ceiling} descriptors for clients are in use: accepting pauses"
-            self._log.write(WARN, f"{text} ({self.pauses.value} times so far)", "mosn.proxy.descriptors")
+            cause = f"all {self.descriptor_ceiling} descriptors for clients are in use"
+            if self._error > 0:
+                cause = os.strerror(self._error)
+            self._log.write(WARN, f"{cause}: accepting pauses ({self.pauses.value} times so far)", "mosn.proxy.descriptors")
 
     def on_alarm(self) -> None:
-        if free_descriptor() < self.descriptor_ceiling or self.descriptor_ceiling == 0:
+        found = self._probe()
+        if found >= 0 and (found < self.descriptor_ceiling or self.descriptor_ceiling == 0):
             was_accepting = self.is_accepting
             self._lacks_descriptors = False
             self._apply(was_accepting)
@@ -118,11 +143,12 @@ class Admission(Alarm):
             acceptor.set_accepting(accepting)
 
 
-def free_descriptor() -> i64:
-    """The lowest descriptor that is free; a very high number when there is none."""
+def free_descriptor() -> int:
+    """The lowest descriptor that is free; when a socket cannot be had, minus the errno that says why."""
     try:
-        number = os.open("/dev/null", os.O_RDONLY | os.O_CLOEXEC)
-    except OSError:
-        return 1 << 40
-    os.close(number)
+        probe = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+    except OSError as error:
+        return -(error.errno or errno.EMFILE)
+    number = probe.fileno()
+    probe.close()
     return number

@@ -13,6 +13,7 @@ from typing import Any, Final
 from mypy_extensions import i64, mypyc_attr
 
 from pymosn.api.network import Connection, NetworkFilter
+from pymosn.core.addresses import MAPPED
 from pymosn.core.clock import Clock
 from pymosn.core.failure import CLIENT_WRITE_TIMEOUT, CLOSED_BY_PEER, Failure
 from pymosn.core.timers import Alarm, TimerWheel
@@ -25,9 +26,6 @@ LINGER_TIME: Final[float] = 5.0
 HIGH_WATER: Final = 256 * 1024
 #: Writes below this size are joined into one; above it, copying costs more than a second buffer.
 JOIN_LIMIT: Final[i64] = 32 * 1024
-
-#: How a socket of both families shows an IPv4 address (RFC 4291 section 2.5.5.2).
-MAPPED: Final = "::ffff:"
 
 #: SO_LINGER on, for no time: closing resets.
 NO_LINGER: Final = struct.pack("ii", 1, 0)

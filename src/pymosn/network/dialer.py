@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import errno
 from typing import Final
 
 from pymosn.api.network import Dialer, DialReceiver, NetworkFilter
@@ -11,7 +10,7 @@ from pymosn.core.addresses import split_address
 from pymosn.core.clock import Clock
 from pymosn.core.failure import CONNECT_FAILED, CONNECT_REFUSED, CONNECT_TIMEOUT, Failure
 from pymosn.core.timers import TimerWheel
-from pymosn.network.admission import Admission
+from pymosn.network.admission import LACKS, Admission
 from pymosn.network.connection import ConnectionOwner, TcpConnection
 from pymosn.network.listener import ConnectionNumbers
 
@@ -56,8 +55,8 @@ class TcpDialer(Dialer):
             failure, detail = CONNECT_REFUSED, str(error)
         except (OSError, ValueError) as error:
             failure, detail = CONNECT_FAILED, str(error)
-            if isinstance(error, OSError) and error.errno in (errno.EMFILE, errno.ENFILE) and self._admission is not None:
-                self._admission.on_lack()
+            if isinstance(error, OSError) and error.errno in LACKS and self._admission is not None:
+                self._admission.on_lack(error.errno or 0)
         else:
             self._clock.tick()
             receiver.on_dialed(connection)

@@ -11,7 +11,7 @@ import struct
 from typing import Any, Final
 
 from pymosn.api.network import Connection
-from pymosn.network.connection import MAPPED
+from pymosn.core.addresses import MAPPED
 
 #: linux/netfilter_ipv4.h, and IP6T_SO_ORIGINAL_DST of linux/netfilter_ipv6/ip6_tables.h.
 SO_ORIGINAL_DST: Final = 80

@@ -28,6 +28,7 @@ from pymosn.proxy.attempting import AttemptingExchange
 from pymosn.proxy.bodies import RequestBody
 from pymosn.proxy.choosing import chosen_route, chosen_target
 from pymosn.proxy.filter_chain import HOST, REQUEST, ROUTE
+from pymosn.proxy.forwarding import forwarded_ip
 from pymosn.proxy.mirroring import draw_mirrors
 from pymosn.proxy.transcoding import TRANSCODE
 from pymosn.routing.actions import DirectResponse, Forward, Redirect, RetryPolicy, Target, asked_timeouts
@@ -49,6 +50,8 @@ class ProxyExchange(AttemptingExchange):
         self._request_ended = end
         if end:
             self.request_received = self.started
+        if self._options.trusted_hops > 0:
+            self.forwarded_ip = forwarded_ip(head, self._options.trusted_hops)
         if self._runtime.load.stage >= SHED:
             self.fail(OVERLOADED, "")
             return

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pymosn.api.network import Connection
 from pymosn.api.proxy import Exchange
+from pymosn.core.addresses import normal_ip
 from pymosn.core.headers import Headers
 from pymosn.core.message import RequestHead
 from pymosn.network.dialer import host_field
@@ -35,7 +36,7 @@ def add_forwarding_fields(exchange: Exchange, options: ProxyOptions, ids: Reques
         lines = b"host: " + host_field(exchange.upstream_address).encode() + b"\r\n"
     if options.x_forwarded:
         if head.has_forwarded_for or head.has_forwarded_proto:
-            lines = lines + _append(head, connection)
+            lines = lines + _append(head, connection, options.trusted_hops)
         else:
             if not connection.forwarded_lines:
                 client_lines = b"x-forwarded-proto: " + head.scheme.encode() + b"\r\n"
@@ -66,10 +67,31 @@ def change_response(exchange: Exchange, headers: Headers) -> None:
         headers.add_raw(b"set-cookie", exchange.set_cookie)
 
 
-def _append(head: RequestHead, connection: Connection) -> bytes:
+def forwarded_ip(head: RequestHead, hops: int) -> str:
+    """The client's IP address by the word of `hops` trusted proxies, each of which appended whom it was connected to.
+
+    That is the entry of X-Forwarded-For that is `hops` from the right: the nearest proxy wrote the last one, and what
+    stands left of the client's is the client's own. Empty when there are fewer, or when it is no IP address: then somebody
+    came past the proxies, and only the socket is certain.
+    """
+    entries = _believed(head, hops)
+    return normal_ip(entries[0]) if entries else ""
+
+
+def _believed(head: RequestHead, hops: int) -> list[str]:
+    """The entries of X-Forwarded-For that trusted proxies wrote; none when they cannot all have done so."""
+    if not head.has_forwarded_for or head.is_rpc:
+        return []
+    said = ",".join(head.headers.get_all("x-forwarded-for")).split(",")
+    entries = [text for part in said if (text := part.strip(" \t"))][-hops:]
+    return entries if len(entries) == hops and normal_ip(entries[0]) else []
+
+
+def _append(head: RequestHead, connection: Connection, hops: int) -> bytes:
     chain = connection.remote_ip
     if head.has_forwarded_for:
-        chain = ", ".join([*head.headers.get_all("x-forwarded-for"), *([chain] if chain else [])])
+        said = _believed(head, hops) if hops > 0 else head.headers.get_all("x-forwarded-for")
+        chain = ", ".join([*said, *([chain] if chain else [])])
         head.headers.remove_raw(b"x-forwarded-for")
     lines = b"x-forwarded-for: " + chain.encode("utf-8", "surrogateescape") + b"\r\n" if chain else b""
     if not head.has_forwarded_proto:

@@ -29,6 +29,7 @@ class ProxyOptions:
         detection_timeout: float = 15.0,
         trusts_peer: bool = False,
         tunnel_idle_timeout: float = 600.0,
+        trusted_hops: int = 0,
     ) -> None:
         """`protocols`: in the order in which they are tried; `protocol_options`: by protocol name.
 
@@ -37,7 +38,7 @@ class ProxyOptions:
 
         `stream_idle_timeout`: seconds without a byte either way after which an exchange whose reply has begun is given up.
         `trusts_peer`: whether a client's x-mosn-* fields are passed on.
-        `tunnel_idle_timeout`: the same for a tunnel.
+        `tunnel_idle_timeout`: the same for a tunnel. `trusted_hops`: proxies before us that are believed.
         """
         self.listener_name = listener_name
         self.protocols = protocols
@@ -54,6 +55,7 @@ class ProxyOptions:
         self.detection_timeout = detection_timeout
         self.trusts_peer = trusts_peer
         self.tunnel_idle_timeout = tunnel_idle_timeout
+        self.trusted_hops = trusted_hops
 
     def for_protocol(self, name: str) -> ProxyOptions:
         """The same for the exchanges of one protocol: without the filters that do not want to see them."""
@@ -76,4 +78,5 @@ class ProxyOptions:
             self.detection_timeout,
             self.trusts_peer,
             self.tunnel_idle_timeout,
+            self.trusted_hops,
         )

@@ -5,10 +5,13 @@ from __future__ import annotations
 import random
 from typing import Final
 
+from mypy_extensions import i64
+
 from pymosn.api.proxy import Exchange
 from pymosn.api.routing import RouteAction
 from pymosn.api.upstream import Criteria
 from pymosn.api.variables import Variable
+from pymosn.core.chars import decimal
 from pymosn.core.headers import to_text
 from pymosn.core.message import RequestHead
 from pymosn.routing.hashing import HashPolicy
@@ -206,9 +209,9 @@ def asked_timeouts(action: Forward, exchange: Exchange) -> tuple[float, float]:
 
 
 def _milliseconds(value: bytes | None, default: float) -> float:
-    if value is None or not value.isdigit() or len(value) > 9:
-        return default
-    return int(value) / 1000.0
+    """The seconds in 1 to 9 plain digits of milliseconds; `default` for anything else."""
+    count: i64 = -1 if value is None else decimal(value)
+    return default if count < 0 else float(count) / 1000.0
 
 
 class Redirect(RouteAction):

@@ -70,7 +70,7 @@ def attributes(exchange: Exchange) -> dict[str, object]:
             "referer": headers.get("referer", ""),
             "id": headers.get("x-request-id", ""),
         },
-        "source": {"ip": connection.remote_ip, "port": int(connection.remote_port)},
+        "source": {"ip": exchange.remote_ip, "port": 0 if exchange.forwarded_ip else int(connection.remote_port)},
         "destination": {"ip": connection.local_ip, "port": int(connection.local_port)},
         "connection": {"id": int(connection.id)},
         "context": {"protocol": exchange.protocol},

@@ -63,17 +63,17 @@ class HashCookie(HashPolicy):
 
 
 class HashSourceIp(HashPolicy):
-    """The IP address of the client's socket."""
+    """The client's IP address."""
 
     def part(self, exchange: Exchange) -> bytes | None:
-        return exchange.connection.remote_ip.encode() or None
+        return exchange.remote_ip.encode() or None
 
 
 def hash_value(policies: list[HashPolicy], exchange: Exchange) -> i64:
     """A positive number made of all policies; NO_HASH when none of them has a value. Without policies: the source IP."""
     hasher = hashlib.blake2b(digest_size=8)
     if not policies:
-        hasher.update(exchange.connection.remote_ip.encode())
+        hasher.update(exchange.remote_ip.encode())
     else:
         has_any = False
         for policy in policies:

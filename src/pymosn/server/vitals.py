@@ -65,6 +65,7 @@ class Vitals:
         self._timers.value = len(runtime.wheel)
         self._connections.value = runtime.admission.open
         self._head_bytes.value = runtime.runtime.load.head_bytes
+        runtime.admission.look()
         self._climb(rss)
 
     def _climb(self, rss: int) -> None:

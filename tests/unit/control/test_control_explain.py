@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from typing import Any
 
+import msgspec
 import yaml
 
 from pymosn.config.load import load_text
-from pymosn.config.schema import MosnConfig
+from pymosn.config.schema import MosnConfig, ProxyFilter
+from pymosn.config.schema.network_filters import Http1Settings
 from pymosn.control.explain import Question, as_text, explain
 
 
@@ -54,3 +56,37 @@ def test_broadcast_takes_the_place_of_the_request() -> None:
     told, lines = mirrors(configuration({"type": "mirror", "config": {"broadcast": True}}))
     assert all(mirror["instead_of_request"] for mirror in told)
     assert lines[1].startswith("mirror        every healthy host of cluster audit, and 200 in place of the reply")
+
+
+def asked(listener: dict[str, Any], url: str, *headers: tuple[str, str]) -> dict[str, Any]:
+    """What is said of a request to a listener with these settings of HTTP/1."""
+    config = configuration()
+    proxy = config.servers[0].listeners[0].filter_chains[0].filters[0]
+    assert isinstance(proxy, ProxyFilter)
+    http1 = msgspec.convert(listener, Http1Settings)
+    proxy.config = msgspec.structs.replace(
+        proxy.config, extend_config=msgspec.structs.replace(proxy.config.extend_config, Http1=http1)
+    )
+    return explain(config, Question(url=url, headers=list(headers)))
+
+
+def test_the_listeners_own_rules_are_applied() -> None:
+    """Not the strict ones: whether a path is refused, and what it becomes, is the listener's choice."""
+    assert asked({}, "http://h/../a")["reply"]["reason"] == "bad_target"
+    assert asked({"profile": "compatible"}, "http://h/../a")["request"]["path"] == "/a"
+    assert asked({}, "http://h//a%2fb")["request"]["path"] == "/a%2Fb"
+    assert asked({"merge_slashes": False}, "http://h//a")["request"]["path"] == "//a"
+    assert asked({"encoded_slashes": "decode"}, "http://h/a%2fb")["request"]["path"] == "/a/b"
+    assert asked({"encoded_slashes": "refuse"}, "http://h/a%2fb")["reply"]["reason"] == "bad_target"
+    assert asked({"underscores_in_headers": "refuse"}, "http://h/", ("a_b", "1"))["reply"]["reason"] == "bad_request"
+    assert asked({"max_header_count": 2}, "http://h/", ("a", "1"), ("b", "1"))["reply"]["reason"] == "headers_too_large"
+
+
+def test_what_a_trusted_proxy_says_is_sent_on() -> None:
+    fields = (("x-forwarded-for", "1.1.1.1, 9.9.9.9"), ("x-real-ip", "9.9.9.9"))
+    told = as_text(asked({}, "http://h/", *fields))
+    assert "x-forwarded-for: 1.1.1.1, 9.9.9.9, 127.0.0.1" in told
+    assert "x-real-ip" not in told
+    told = as_text(asked({"trusted_hops": 1}, "http://h/", *fields))
+    assert "x-forwarded-for: 9.9.9.9, 127.0.0.1" in told
+    assert "x-real-ip: 9.9.9.9" in told

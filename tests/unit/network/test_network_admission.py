@@ -1,9 +1,11 @@
 """When a worker stops accepting, and how it starts again: with acceptors of the test, and on real sockets."""
 
 import asyncio
+import errno
 import os
 import resource
 import socket
+from collections.abc import Callable
 
 import pytest
 from test_network_sockets import Answer, Ear, Ears, Place, run
@@ -42,11 +44,11 @@ class Door(Acceptor):
 
 
 class Desk:
-    def __init__(self) -> None:
+    def __init__(self, probe: Callable[[], int] | None = None) -> None:
         self.clock = HandClock()
         self.wheel = TimerWheel(self.clock)
         self.log = Lines()
-        self.admission = Admission(self.wheel, self.log)
+        self.admission = Admission(self.wheel, self.log, probe)
         self.doors = [Door(), Door()]
         for door in self.doors:
             self.admission.add(door)
@@ -103,6 +105,41 @@ def test_memory_and_descriptors_are_two_reasons() -> None:
     desk.admission.set_memory(True)
     desk.admission.set_memory(True)
     assert [door.states for door in (*desk.doors, late)] == [[False, True], [False], [False, True]]
+
+
+@pytest.mark.parametrize("ceiling", [0, 100])
+@pytest.mark.parametrize("error", [errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM])
+def test_a_kernel_that_gives_no_socket(error: int, ceiling: int) -> None:
+    """No accept tells of it: a look each second does, and looks ten times a second find when it is over."""
+    answer = [7]
+    desk = Desk(lambda: answer[0])
+    desk.admission.descriptor_ceiling = ceiling
+    desk.admission.look()
+    assert desk.admission.is_accepting
+    answer[0] = -error
+    desk.admission.look()
+    desk.admission.look()
+    assert [door.states for door in desk.doors] == [[False], [False]]
+    desk.passes(2.0)
+    assert [door.states for door in desk.doors] == [[False], [False]]
+    assert all(line.startswith(f"{os.strerror(error)}: accepting pauses (1 times") for line in desk.log.lines)
+    assert 2 <= len(desk.log.lines) <= 4
+    answer[0] = 7
+    desk.passes(0.2)
+    assert [door.states for door in desk.doors] == [[False, True], [False, True]]
+    assert len(desk.wheel) == 0
+
+
+def test_what_the_kernel_says_when_it_gives_no_socket() -> None:
+    number = free_descriptor()
+    assert number > 0
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (number, hard))
+    try:
+        assert free_descriptor() == -errno.EMFILE
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+    assert free_descriptor() == number
 
 
 @pytest.mark.parametrize("then", ["resume", "stop"])

@@ -55,6 +55,10 @@ class Http1Settings(Block, kw_only=True):
     trust_forwarded: Annotated[
         bool, own("believe X-Forwarded-*, X-Real-IP, Forwarded, x-mosn-* and x-envoy-* of whoever connects")
     ] = False
+    trusted_hops: Annotated[
+        Unsigned,
+        own("trusted proxies before this one: the client is this entry of X-Forwarded-For from the right; 0: the socket"),
+    ] = 0
     merge_slashes: Annotated[bool, own("make one slash of a run of them in a path")] = True
     encoded_slashes: Annotated[
         Literal["keep", "decode", "refuse"], own("what becomes of %2F in a path; refuse covers %5C too")

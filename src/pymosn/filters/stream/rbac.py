@@ -114,7 +114,7 @@ class _Reader:
     def _who(self, fields: Fields, problems: Problems) -> Condition:
         for key in ("direct_remote_ip", "source_ip"):
             if key in fields:
-                return _network_test(fields.inner(key), lambda exchange: exchange.remote_ip)
+                return _network_test(fields.inner(key), lambda exchange: exchange.connection.remote_ip)
         if "remote_ip" in fields:
             return _network_test(fields.inner("remote_ip"), self._remote_ip)
         return _combined(fields, problems, "ids", "id", self.principal) or _common(fields, problems, "principal")
@@ -138,7 +138,7 @@ class _Reader:
         if self._hops <= 0:
             return exchange.remote_ip
         entries = ",".join(exchange.request.headers.get_all("x-forwarded-for")).split(",")
-        return entries[-self._hops].strip() if len(entries) >= self._hops else exchange.remote_ip
+        return entries[-self._hops].strip() if len(entries) >= self._hops else exchange.connection.remote_ip
 
 
 def _combined(fields: Fields, problems: Problems, many: str, one: str, read: Read) -> Condition | None:

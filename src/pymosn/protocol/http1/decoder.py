@@ -66,41 +66,28 @@ class Http1Decoder(BodyDecoder):
                 after: i64 = self._end_line(i, byte)
                 if after < 0:
                     return -1
-                block = buffer[kept:i]
-                if cut is not None:
-                    cut.append(block)
-                    block = b"".join(cut)
-                self._take_headers(Headers(block, bits))
+                self._take_block(cut, buffer[kept:i], bits)
                 return after
             while NAME[byte] != 0:
                 i += 1
                 if i >= size:
                     return -1
                 byte = buffer[i]
-            has_underscore = False
-            if byte != COLON:
-                has_underscore = True
-                while TOKEN[byte] != 0:
-                    i += 1
-                    if i >= size:
-                        return -1
-                    byte = buffer[i]
             if byte != COLON or i == line:
-                raise ProtocolError(BAD_REQUEST, "not a header field name")
-            kind: i64 = self._kind_of(line, i) if has_underscore else classify(buffer, line, i)
+                i = self._end_name(line, i)
+                if i < 0:
+                    return -1
+            kind: i64 = classify(buffer, line, i) if byte == COLON else self._kind_of(line, i)
             if kind == fields.OTHER and buffer[line] | 32 == LOWER_X and is_claim(buffer, line, i):
                 kind = fields.CLAIM
             bits |= name_bit(i - line, buffer[line])
-            i += 1
-            value: i64 = i
+            value: i64 = i + 1
+            i = value
+            while i < size and FIELD_VALUE[buffer[i]] != 0:
+                i += 1
             if i >= size:
                 return -1
             byte = buffer[i]
-            while FIELD_VALUE[byte] != 0:
-                i += 1
-                if i >= size:
-                    return -1
-                byte = buffer[i]
             stop: i64 = i
             if byte == CR and i + 1 < size and buffer[i + 1] == LF:
                 i += 2
@@ -118,6 +105,25 @@ class Http1Decoder(BodyDecoder):
                 cut.append(buffer[kept:line] if is_cut else buffer[kept:stop] + b"\r\n")
                 kept = i
         return -1
+
+    def _take_block(self, cut: list[bytes] | None, block: bytes, bits: i64) -> None:
+        """The field lines that are passed on: `block`, behind those between which lines were `cut` out."""
+        if cut is not None:
+            cut.append(block)
+            block = b"".join(cut)
+        self._take_headers(Headers(block, bits))
+
+    def _end_name(self, start: i64, i: i64) -> i64:
+        """The offset of the colon behind a name with an underscore, which begins at `start` and is read up to `i`; or -1."""
+        buffer = self._buffer
+        size: i64 = len(buffer)
+        while i < size and TOKEN[buffer[i]] != 0:
+            i += 1
+        if i >= size:
+            return -1
+        if buffer[i] != COLON or i == start:
+            raise ProtocolError(BAD_REQUEST, "not a header field name")
+        return i
 
     def _end_line(self, end: i64, byte: i64) -> i64:
         """The offset behind the line that ends at `end` with `byte`, or -1 when the LF has not come."""

@@ -50,6 +50,8 @@ class Http1Server(StreamOwner):
         self._requests: i64 = 0
         #: The next reply announces the end: the client said close or EOF, broke the protocol, or the worker drains.
         self._is_last = False
+        #: The end is the client's own wish, so it sends nothing more.
+        self._client_ends = False
         self._has_eof = False
         #: What is buffered cannot be read any more.
         self._is_broken = False
@@ -165,7 +167,9 @@ class Http1Server(StreamOwner):
         if self._head_size > 0:
             self._set_head_size(0)
         self._requests += 1
-        if not head.keep_alive or self._requests == self._options.max_requests:
+        if not head.keep_alive:
+            self._client_ends = self._is_last = True
+        elif self._requests == self._options.max_requests:
             self._is_last = True
         if head.raw_tunnel:
             self._consider(head)
@@ -288,8 +292,9 @@ class Http1Server(StreamOwner):
     # ---- from the stream
 
     def _may_send_on(self, stream: Http1ServerStream) -> bool:
-        """Whether the client sends behind its request without waiting: requests, or what was meant for a tunnel."""
-        return self._decoder.has_buffered() or stream.method == CONNECT
+        """Whether bytes may be on their way behind the request: the client does not know that we end the connection, or
+        sends without waiting, requests or what was meant for a tunnel."""
+        return not self._client_ends or self._decoder.has_buffered() or stream.method == CONNECT
 
     def keeps_alive(self, request_ended: bool) -> bool:
         return request_ended and not self._is_last

@@ -1,0 +1,128 @@
+"""Who the client is, where other proxies of ours stand before us: `trusted_hops`."""
+
+from collections.abc import Callable
+
+import pytest
+from rig import Talk, forward
+
+from pymosn.api import Exchange, StreamFilter
+from pymosn.core.headers import headers_from
+from pymosn.core.message import RequestHead
+from pymosn.protocol.http1.policy import Http1Policy
+from pymosn.proxy.forwarding import forwarded_ip
+from pymosn.routing.hashing import HashSourceIp, hash_value
+from pymosn.stream.http1.options import Http1Options
+
+Start = Callable[..., Talk]
+
+PEER = "192.0.2.7"
+GET = b"GET / HTTP/1.1\r\nHost: a\r\n\r\n"
+OK = b"HTTP/1.1 200 OK\r\nDate: d\r\nContent-Length: 0\r\n\r\n"
+
+
+class Seen(StreamFilter):
+    """Keeps what a filter, a log line, a hash and an expression would see of the client."""
+
+    def __init__(self) -> None:
+        super().__init__(None)
+        self.clients: list[str] = []
+        self.addresses: list[str | None] = []
+        self.sources: list[bytes | None] = []
+        self.hashes: set[int] = set()
+
+    def on_request(self, exchange: Exchange) -> None:
+        self.clients.append(exchange.remote_ip)
+        self.addresses.append(exchange.variable("downstream_remote_address"))
+        self.addresses.append(exchange.variable("downstream_direct_remote_address"))
+        self.sources.append(HashSourceIp().part(exchange))
+        self.hashes.add(int(hash_value([], exchange)))
+
+
+def begin(start: Start, hops: int) -> tuple[Talk, Seen]:
+    seen = Seen()
+    http1 = Http1Options(policy=Http1Policy(trusts_peer=hops > 0))
+    talk = start(
+        x_forwarded=True, trusted_hops=hops, trusts_peer=hops > 0, http1=http1, filters={"seen": seen}, routes=forward()
+    )
+    return talk, seen
+
+
+@pytest.mark.parametrize(
+    ("hops", "said", "client", "told"),
+    [
+        (0, [b"9.9.9.9"], PEER, b"9.9.9.9, 192.0.2.7"),
+        (1, [b"9.9.9.9"], "9.9.9.9", b"9.9.9.9, 192.0.2.7"),
+        (1, [b"evil, 9.9.9.9"], "9.9.9.9", b"9.9.9.9, 192.0.2.7"),
+        (1, [b"8.8.8.8, 9.9.9.9"], "9.9.9.9", b"9.9.9.9, 192.0.2.7"),
+        (1, [b"8.8.8.8", b"9.9.9.9"], "9.9.9.9", b"9.9.9.9, 192.0.2.7"),
+        (1, [b"9.9.9.9 ,\t"], "9.9.9.9", b"9.9.9.9, 192.0.2.7"),
+        (1, [b"2001:DB8:0::1"], "2001:db8::1", b"2001:DB8:0::1, 192.0.2.7"),
+        (1, [b"::ffff:9.9.9.9"], "9.9.9.9", b"::ffff:9.9.9.9, 192.0.2.7"),
+        (2, [b"8.8.8.8, 9.9.9.9, 10.0.0.1"], "9.9.9.9", b"9.9.9.9, 10.0.0.1, 192.0.2.7"),
+        (2, [b"9.9.9.9, whatever"], "9.9.9.9", b"9.9.9.9, whatever, 192.0.2.7"),
+        # Fewer than there are proxies, or no address: nobody that we trust has written it.
+        (2, [b"9.9.9.9"], PEER, b"192.0.2.7"),
+        (1, [b""], PEER, b"192.0.2.7"),
+        (1, [b",,"], PEER, b"192.0.2.7"),
+        (1, [b"unknown"], PEER, b"192.0.2.7"),
+        (1, [b"9.9.9.9, _hidden"], PEER, b"192.0.2.7"),
+        (1, [b"9.9.9.9:80"], PEER, b"192.0.2.7"),
+        (1, [b"[::1]"], PEER, b"192.0.2.7"),
+        (1, [b"09.9.9.9"], PEER, b"192.0.2.7"),
+        (1, [b"9.9.9"], PEER, b"192.0.2.7"),
+        (1, [b"9.9.9.9\xff"], PEER, b"192.0.2.7"),
+        (1, [b"\xd9\xa9.9.9.9"], PEER, b"192.0.2.7"),
+        (3, [b"1.1.1.1, 2.2.2.2"], PEER, b"192.0.2.7"),
+    ],
+)
+def test_the_client(start: Start, hops: int, said: list[bytes], client: str, told: bytes) -> None:
+    talk, seen = begin(start, hops)
+    peer = talk.connect(PEER)
+    peer.sends(b"GET / HTTP/1.1\r\nHost: a\r\n" + b"".join(b"X-Forwarded-For: %b\r\n" % line for line in said) + b"\r\n")
+    upstream = talk.expect_dial()
+    upstream.receives(b"GET / HTTP/1.1\r\nHost: a\r\nx-forwarded-for: " + told + b"\r\nx-forwarded-proto: http\r\n\r\n")
+    assert seen.clients == [client]
+    shown = f"[{client}]" if ":" in client else client
+    assert (seen.addresses[0] or "").rpartition(":")[0] == shown
+    assert (seen.addresses[0] or "").endswith(":0") == (client != PEER)
+    assert (seen.addresses[1] or "").startswith(PEER)
+    assert seen.sources == [client.encode()]
+    upstream.sends(OK)
+    peer.receives(OK)
+    # The next request of the same connection may be another client's.
+    peer.sends(GET)
+    upstream.receives(GET[:-2] + b"x-forwarded-for: 192.0.2.7\r\nx-forwarded-proto: http\r\n\r\n")
+    assert seen.clients[1] == PEER
+    assert len(seen.hashes) == (1 if client == PEER else 2)
+
+
+def test_the_word_of_a_trusted_proxy_about_the_scheme(start: Start) -> None:
+    talk, _ = begin(start, 1)
+    peer = talk.connect(PEER)
+    peer.sends(b"GET / HTTP/1.1\r\nHost: a\r\nX-Forwarded-Proto: https\r\nX-Forwarded-For: 9.9.9.9\r\n\r\n")
+    talk.expect_dial().receives(
+        b"GET / HTTP/1.1\r\nHost: a\r\nX-Forwarded-Proto: https\r\nx-forwarded-for: 9.9.9.9, 192.0.2.7\r\n\r\n"
+    )
+
+
+def test_no_field_at_all_is_the_socket(start: Start) -> None:
+    talk, seen = begin(start, 1)
+    peer = talk.connect(PEER)
+    peer.sends(GET)
+    talk.expect_dial().receives(GET[:-2] + b"x-forwarded-for: 192.0.2.7\r\nx-forwarded-proto: http\r\n\r\n")
+    assert seen.clients == [PEER]
+
+
+def test_a_look_alike_says_nothing(start: Start) -> None:
+    talk, seen = begin(start, 1)
+    peer = talk.connect(PEER)
+    peer.sends(b"GET / HTTP/1.1\r\nHost: a\r\nX_Forwarded_For: 9.9.9.9\r\n\r\n")
+    talk.expect_dial().takes()
+    assert seen.clients == [PEER]
+
+
+def test_the_function_by_itself() -> None:
+    head = RequestHead(headers_from([("x-forwarded-for", "1.1.1.1, 2.2.2.2")]))
+    assert forwarded_ip(head, 1) == "", "the codec has seen no such field"
+    head.has_forwarded_for = True
+    assert [forwarded_ip(head, hops) for hops in (1, 2, 3)] == ["2.2.2.2", "1.1.1.1", ""]
