@@ -18,7 +18,7 @@ _REFUSED: Final = "a file that uses it is refused"
 NETWORK_FILTERS: Final[tuple[Row, ...]] = (
     ("proxy", _W, "HTTP/1.1"),
     ("connection_manager", _W, "read as a router table, as in MOSN"),
-    ("tcp_proxy", _P, _REFUSED),
+    ("tcp_proxy", _W, "also behind proxy, for unknown protocols"),
     ("udp_proxy", _P, _REFUSED),
     ("grpc", _P, _REFUSED),
     ("tunnel", _P, _REFUSED),
@@ -274,10 +274,10 @@ EXAMPLES: Final[tuple[Row, ...]] = (
     ("protocol-auto-sample/client_config.json, server_config.json", _W, "HTTP/1.1 only"),
     ("protocol-auto-sample/tls_*", _P, "TLS"),
     ("sofarpc-with-xprotocol-sample/*", _P, "bolt"),
-    ("tcpproxy-sample/config.json", _P, "tcp_proxy"),
+    ("tcpproxy-sample/config.json", _W, "our own equivalent: examples/tcp/config.json"),
     ("udpproxy-sample/config.json", _P, "udp_proxy"),
-    ("uds-sample/*", _P, "tcp_proxy; examples/uds is the same with `proxy`"),
-    ("proxy-fallback-example/config.json", _P, "tcp_proxy"),
+    ("uds-sample/*", _W, "examples/uds is the same with `proxy`"),
+    ("proxy-fallback-example/config.json", _W, "our own equivalent: examples/tcp/fallback.json"),
     ("dsl-sample/config.json", _P, "dsl"),
     (
         "flowcontrol-sample/config.json, client_config.json, server_config.json",
