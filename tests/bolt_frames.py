@@ -131,7 +131,7 @@ def _headers(data: bytes) -> dict[str, str | None]:
             if size == 0xFFFFFFFF:
                 texts.append(None)
             else:
-                texts.append(data[:size].decode())
+                texts.append(data[:size].decode("utf-8", "surrogateescape"))
                 data = data[size:]
         found[texts[0] or ""] = texts[1]
     return found
