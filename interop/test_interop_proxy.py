@@ -62,8 +62,8 @@ def test_every_kind_of_call(name: str, downstream: str, tmp_path: Path) -> None:
             assert steps_of(consumer.finish())
 
 
-#: What a route may say of retries, and how many of the calls that are at work may fail when a provider dies. Without a policy
-#: a call that was sent is not sent again, since its method may have run. With one it is, and nothing is left to fail.
+#: What a route may say of retries, and how many of the calls that are at work may fail when a provider dies. Without a
+#: policy a call that was sent is not sent again, since its method may have run. With one it is, and none is left to fail.
 POLICIES: dict[str, tuple[Config | None, int]] = {
     "no policy": (None, THREADS),
     "retries": ({"retry_on": True, "num_retries": 2}, 0),
