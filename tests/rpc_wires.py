@@ -256,10 +256,11 @@ class Provider:
     def __init__(self, wire: Wire, chop: Chop = None) -> None:
         self.wire = wire
         self.port = 0
-        #: Contents of the calls that came.
+        #: Calls that came, and how many of them wait for `answers`.
         self.calls = 0
+        self.pending = 0
         self.one_ways: list[bytes] = []
-        #: Cleared: calls are read and not answered.
+        #: Cleared, calls are read and not answered.
         self.answers = asyncio.Event()
         self.answers.set()
         self._chop = chop
@@ -283,7 +284,9 @@ class Provider:
         with contextlib.suppress(OSError):
             while data := await reader.read(65536):
                 frames, rest = self.wire.cut(rest + data)
+                self.pending += len(frames)
                 await self.answers.wait()
+                self.pending -= len(frames)
                 out = [self._answer(frame) for frame in reversed(frames)]
                 await send(writer, b"".join(out), self._chop)
         self._writers.discard(writer)
