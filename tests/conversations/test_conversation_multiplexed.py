@@ -314,7 +314,7 @@ def test_half_a_frame_and_then_silence(start: Start) -> None:
 
 @pytest.mark.whole_only
 def test_a_server_that_floods_and_does_not_read_gets_no_more_answers(start: Start) -> None:
-    talk, client, upstream = begin(start)
+    _, client, upstream = begin(start)
     upstream.stalls()
     for flood in (bolt.heartbeat(9), bolt.request(9)):
         for _ in range(40):

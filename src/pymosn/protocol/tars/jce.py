@@ -30,6 +30,8 @@ _SIZES: Final = (1, 2, 4, 8, 4, 8, -1, -1, -1, -1, -1, 0, 0, -1, -1, -1)
 
 #: Containers inside containers, as deep as any are followed.
 MAX_DEPTH: Final[i64] = 1000
+#: Entries of one map of strings: four bytes of a packet would make some hundred of memory.
+MAX_PAIRS: Final[i64] = 4096
 #: How many fields are left of a struct, which only its end tells.
 _STRUCT: Final[i64] = -1
 
@@ -92,6 +94,8 @@ class JceReader:
         if self.type != MAP:
             raise JceError(f"no map is of type {self.type}")
         left: i64 = self._count()
+        if left > MAX_PAIRS:
+            raise JceError(f"a map of {left} strings; {MAX_PAIRS} are allowed")
         found: list[tuple[bytes, bytes]] = []
         while left > 0:
             self._head()
