@@ -98,9 +98,9 @@ class JceReader:
             raise JceError(f"a map of {left} strings; {MAX_PAIRS} are allowed")
         found: list[tuple[bytes, bytes]] = []
         while left > 0:
-            self._head()
+            self._part(0)
             key = self.text()
-            self._head()
+            self._part(1)
             found.append((key, self.text()))
             left -= 1
         return found
@@ -157,7 +157,7 @@ class JceReader:
 
     def _count(self) -> i64:
         """A number of parts, which is a field of its own; each part has at least one byte."""
-        self._head()
+        self._part(0)
         count: i64 = self.integer()
         if count < 0 or count > self.end - self.at:
             raise JceError(f"{count} parts in {self.end - self.at} bytes")
@@ -166,6 +166,12 @@ class JceReader:
     def _head(self) -> None:
         if not self.head():
             raise JceError("a field is missing")
+
+    def _part(self, tag: i64) -> None:
+        """The head of a part of a value, which has to be `tag`: TARS' own readers find no other."""
+        self._head()
+        if self.tag != tag:
+            raise JceError(f"part {self.tag} where {tag} has to be")
 
     def _require(self, kind: i64) -> None:
         self._head()
