@@ -217,6 +217,11 @@ def stats(admin_port: int) -> dict[str, str]:
     return found
 
 
+def last_change(admin_port: int) -> dict[str, Any]:
+    found: dict[str, Any] = json.loads(get(admin_port, "/api/v1/last_change")[1])
+    return found
+
+
 def test_a_reader_that_takes_nothing_costs_a_bounded_buffer(start: Start, serve: Callable[..., int]) -> None:
     stuck = threading.Semaphore(0)
 
@@ -256,6 +261,30 @@ def test_silence_and_the_end_of_the_program(start: Start, serve: Callable[..., i
         client.shutdown(socket.SHUT_WR)
         assert read_all(client) == b"x"
     assert proxy.exit_code() == 0
+
+
+def test_a_change_is_for_the_next_connection(start: Start, serve: Callable[..., int], tmp_path: Path) -> None:
+    def named(name: bytes) -> Callable[[socket.socket], None]:
+        return lambda sock: sock.sendall(name + b" " + read_all(sock))
+
+    world = TcpWorld(serve(named(b"old")))
+    proxy = start(world.config)
+    proxy.wait_for(READY)
+    hosts = [{"address": f"127.0.0.1:{serve(named(b'new'))}"}]
+    world.config["cluster_manager"]["clusters"].append({"name": "other", "hosts": hosts})
+    with connect(world.port) as open_one:
+        assert eventually(lambda: stats(world.admin_port)["tcp_active"] == "1")
+        world.listener["filter_chains"][0]["filters"][0]["config"]["cluster"] = "other"
+        (tmp_path / "conf" / "mosn.json").write_text(json.dumps(world.config))
+        before = last_change(world.admin_port)["attempt"]
+        proxy.send(signal.SIGHUP)
+        assert eventually(lambda: last_change(world.admin_port)["attempt"] > before)
+        assert last_change(world.admin_port)["applied"]
+        for client, name in ((connect(world.port), b"new"), (open_one, b"old")):
+            client.sendall(b"x")
+            client.shutdown(socket.SHUT_WR)
+            assert read_all(client) == name + b" x"
+            client.close()
 
 
 def test_unknown_protocols_beside_known_ones(start: Start, serve: Callable[..., int], two_hops: TwoHops) -> None:

@@ -194,7 +194,11 @@ DIFFERENCES: Final[tuple[tuple[str, str, str], ...]] = (
     ("pause before a retry", "10 ms", "none before the first, then growing to 250 ms with full jitter"),
     ("host of a retry", "any", "one that was not tried; the one tried last only when no other is healthy"),
     ("POST and PATCH after they were sent", "sent again", "never, unless `retry_non_idempotent`"),
-    ("body of a request that is sent again", "always whole in memory", "kept up to 64 KiB; a longer one is not sent again"),
+    (
+        "body of a request that is sent again",
+        "always whole in memory",
+        "kept up to 64 KiB, of RPC all; beyond: not again",
+    ),
     (
         "stale connection",
         "502, or a retry with `retry_on`",
@@ -218,6 +222,22 @@ DIFFERENCES: Final[tuple[tuple[str, str, str], ...]] = (
     ),
     ("mirror that does not keep up", "holds the body as long as it takes", "dropped when 256 KiB wait for it, and counted"),
     ("broadcast, and nobody is healthy", "200", "502 with the reason word"),
+    (
+        "`tcp_proxy`: one side ends",
+        "both are closed, whatever the other still sends",
+        "its end is passed on behind its bytes",
+    ),
+    (
+        "`tcp_proxy`: nobody to connect to",
+        "the connection is closed",
+        "it is reset, with a line in the log and a reason word",
+    ),
+    ("`tcp_proxy`: access log, idle time", "none", "one line at the end; `idle_timeout`, else `connection_idle_timeout`"),
+    (
+        "connection in no known protocol, no fallback",
+        "closed, or open for ever while it is undecided",
+        "reset: `protocol_unknown`, `detection_timeout`",
+    ),
 )
 
 #: The same of the stream filters that pymosn ships (docs/shipped-filters.md).
