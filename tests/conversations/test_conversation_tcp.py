@@ -9,6 +9,7 @@ from rig import Talk
 from tests import bolt_frames as bolt
 
 from pymosn.core.failure import CONNECT_REFUSED
+from pymosn.core.load import NORMAL, SHED
 from pymosn.network.connection import LINGER_TIME
 from pymosn.routing.by_address import AddressRoute, End
 from pymosn.upstream.plan import BalancingPlan, OriginalPlan
@@ -117,6 +118,16 @@ def test_nobody_to_connect_to(start: Start, wishes: dict[str, Any], reason: str)
     assert talk.connect().is_reset()
     assert talk.reasons() == [reason]
     assert talk.counters()[f"reason_{reason}"] == 1
+
+
+def test_a_worker_without_memory_takes_nobody(start: Start) -> None:
+    talk = start(tcp={})
+    talk.runtime.load.stage = SHED
+    assert talk.connect().is_reset()
+    assert talk.reasons() == ["overloaded"]
+    talk.runtime.load.stage = NORMAL
+    talk.connect()
+    talk.expect_dial()
 
 
 def test_no_more_connections_than_the_cluster_allows(start: Start) -> None:

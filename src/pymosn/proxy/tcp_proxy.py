@@ -30,10 +30,12 @@ from pymosn.core.failure import (
     IDLE_TIMEOUT,
     NO_ROUTE,
     OVERFLOW,
+    OVERLOADED,
     RESET_AFTER_RESPONSE,
     RESET_BEFORE_RESPONSE,
     Failure,
 )
+from pymosn.core.load import SHED
 from pymosn.core.log import WARN
 from pymosn.proxy.host_request import BROKEN
 from pymosn.proxy.retry import UNASKED_TRIES
@@ -150,6 +152,9 @@ class TcpProxy(NetworkFilter):
         stats.tcp_total.value += 1
         stats.tcp_active.value += 1
         connection.pause_reading()
+        if self._runtime.load.stage >= SHED:
+            self.fail(OVERLOADED, "")
+            return
         name = self._options.cluster_for(connection)
         if not name:
             self.fail(NO_ROUTE, "no route of tcp_proxy matches")
@@ -332,7 +337,7 @@ class TcpProxy(NetworkFilter):
         exchange.failure = failure
         exchange.failure_detail = detail
         log = self._runtime.log
-        if log.level <= WARN:
+        if failure.retry_after == 0 and log.level <= WARN:
             upstream = exchange.upstream_connection_id or "-"
             where = f"{self._options.listener_name} to {exchange.cluster_name or '-'}"
             log.write(WARN, f"[{self._connection.id},{upstream},-] tcp_proxy {where}: {failure.reason} ({detail})")
