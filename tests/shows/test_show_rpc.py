@@ -44,7 +44,7 @@ class Fleet:
     async def kill(self) -> None:
         """The second one dies while the program knows it and it has calls at work."""
         self.providers[1].answers.clear()
-        while self.providers[1].pending < 8:
+        while self.providers[1].pending == 0:
             await asyncio.sleep(0.001)
         self.providers[1].die()
 
@@ -143,7 +143,7 @@ def test_calls_while_hosts_come_and_go(
             )
             assert ok + failed == each * CONNECTIONS
             if policy is None:
-                assert 8 <= failed <= CONNECTIONS * IN_FLIGHT
+                assert 1 <= failed <= CONNECTIONS * IN_FLIGHT
             else:
                 assert failed == 0
             assert counters["response_stray"] == 0
