@@ -15,7 +15,7 @@ from collections.abc import Callable
 from typing import Any
 
 from pymosn.api import StreamFilter
-from pymosn.api.network import Dialer, DialReceiver, NetworkFilter
+from pymosn.api.network import Dialer, DialReceiver, FilterChainFactory, NetworkFilter
 from pymosn.api.proxy import AccessLog, Exchange
 from pymosn.api.routing import Route
 from pymosn.api.upstream import PLAIN
@@ -30,6 +30,7 @@ from pymosn.proxy.filter_chain import NamedFilter, StreamFilters
 from pymosn.proxy.options import ProxyOptions
 from pymosn.proxy.proxy import ProxyFactory
 from pymosn.proxy.runtime import Runtime
+from pymosn.proxy.tcp_proxy import TcpFallback, TcpOptions, TcpProxyFactory
 from pymosn.routing.actions import Forward
 from pymosn.routing.matchers import AnyRequest
 from pymosn.routing.table import RouteTable, TableSlot, VirtualHost
@@ -326,6 +327,7 @@ class Talk:
         ClusterPlan of `service` and of `other`), filters (by name), http1, and keywords of ProxyOptions.
 
         For RPC: protocols (names, tried in their order), rpc (MultiplexedOptions), fallback (a NetworkFilterFactory).
+        tcp: keywords of TcpOptions for a listener with only `tcp_proxy`, or with several protocols for that as fallback.
         """
         self.one_byte = one_byte
         self.clock = FakeClock()
@@ -380,8 +382,16 @@ class Talk:
             tunnel_idle_timeout=wishes.pop("tunnel_idle_timeout", 600.0),
             trusted_hops=wishes.pop("trusted_hops", 0),
         )
+        tcp = wishes.pop("tcp", None)
         assert not wishes, f"unknown wishes {wishes}"
-        factory = ProxyFactory(self.runtime, options, fallback)
+        factory: FilterChainFactory = ProxyFactory(self.runtime, options, fallback)
+        if tcp is not None:
+            bytes_options = TcpOptions(
+                "l", tcp.pop("cluster", "service"), tcp.pop("routes", []), self.stats, [self.outcomes], **tcp
+            )
+            factory = TcpProxyFactory(self.runtime, bytes_options)
+            if len(spoken) > 1:
+                factory = ProxyFactory(self.runtime, options, TcpFallback(self.runtime, bytes_options))
         self.listener = Listener("l", "", factory, self.stats, self.numbers, self.clock, self.wheel)
 
     def _cluster(self, name: str, addresses: list[str]) -> Cluster:
@@ -531,7 +541,8 @@ class Talk:
     def _check_exchanges(self) -> None:
         counters = self.counters()
         assert "request_active" not in counters
-        ended = counters.get("request_total", 0) + counters.get("connection_refused", 0)
+        assert "tcp_active" not in counters
+        ended = sum(counters.get(name, 0) for name in ("request_total", "connection_refused", "tcp_total"))
         assert ended == len(self.outcomes.exchanges), "an exchange has not ended exactly once"
         for cluster in ("service", "other"):
             assert "request_active" not in self.upstream_counters(cluster), "an attempt leaks"

@@ -303,6 +303,30 @@ def test_retries_where_the_policy_allows(start: Start) -> None:
     assert talk.reasons() == ["ok"]
 
 
+@pytest.mark.whole_only
+def test_a_long_call_is_tried_again_too(start: Start) -> None:
+    talk = start(**BOLT, hosts=["10.0.0.1:80", "10.0.0.2:80"], routes=with_policy())
+    client = talk.connect()
+    long = bolt.request(1, b"x" * 1_000_000)
+    client.sends(long)
+    first = talk.expect_dial("10.0.0.1:80")
+    first.receives(long)
+    first.resets()
+    second = talk.expect_dial("10.0.0.2:80")
+    second.receives(long)
+    second.sends(bolt.response(1))
+    client.receives(bolt.response(1))
+
+
+def test_a_one_way_call_is_never_tried_again(start: Start) -> None:
+    talk = start(**BOLT, hosts=["10.0.0.1:80", "10.0.0.2:80"], routes=with_policy())
+    client = talk.connect()
+    client.sends(bolt.request(1, kind=2))
+    talk.refuse_dial("10.0.0.1:80")
+    talk.expect_no_dial()
+    assert talk.reasons() == ["connect_refused"]
+
+
 def test_an_error_of_the_service_is_no_failure_of_the_host_without_policy(start: Start) -> None:
     talk = start(**BOLT)
     client = talk.connect()

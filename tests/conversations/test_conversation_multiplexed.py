@@ -310,3 +310,19 @@ def test_half_a_frame_and_then_silence(start: Start) -> None:
     assert client.is_closed()
     assert talk.reasons() == ["ok"]
     upstream.takes()
+
+
+@pytest.mark.whole_only
+def test_a_server_that_floods_and_does_not_read_gets_no_more_answers(start: Start) -> None:
+    _, client, upstream = begin(start)
+    upstream.stalls()
+    for flood in (bolt.heartbeat(9), bolt.request(9)):
+        for _ in range(40):
+            upstream.sends(flood * 1000)
+    assert 0 < len(upstream.transport.waiting) < 400_000
+    client.sends(bolt.request(2))
+    upstream.reads_on()
+    upstream.takes()
+    upstream.sends(bolt.heartbeat(10))
+    upstream.receives(bolt.heartbeat_ack(10))
+    client.resets()

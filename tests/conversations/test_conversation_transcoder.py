@@ -11,15 +11,19 @@ from rig import Peer, Talk
 from tests import dubbo_frames as dubbo
 
 from pymosn.api import Exchange, Reply, StreamFilter, Transcoder
+from pymosn.api.protocol import REQUEST
 from pymosn.api.routing import Route
 from pymosn.api.rpc import RpcReply, RpcRequest
 from pymosn.core.counters import Metrics
 from pymosn.filters.stream.python import load_file
 from pymosn.protocol.dubbo.calls import make_call
+from pymosn.protocol.dubbo.codec import DubboDecoder
 from pymosn.protocol.dubbo.hessian2 import Hessian2Reader
 from pymosn.proxy.filter_chain import NamedFilter
 from pymosn.routing.actions import Forward, ForwardOptions
+from pymosn.routing.changes import ChangeLevel, HeaderAddition, LevelChanges
 from pymosn.routing.matchers import AnyRequest
+from pymosn.routing.rewrites import PrefixRewrite, RequestChanges
 
 Start = Callable[..., Talk]
 EXAMPLE = Path(__file__).parents[2] / "examples" / "transcoder" / "json_to_dubbo.py"
@@ -30,7 +34,8 @@ def example(**config: object) -> StreamFilter:
 
 
 def begin(start: Start, transcoder: StreamFilter | None, **wishes: Any) -> tuple[Talk, Peer]:
-    routes = [Route("all", AnyRequest(), Forward("service", 5.0, ForwardOptions(upstream_protocol="dubbo")))]
+    options = ForwardOptions(upstream_protocol="dubbo", **wishes.pop("action", {}))
+    routes = [Route("all", AnyRequest(), Forward("service", 5.0, options), wishes.pop("reply_changes", None))]
     filters = {**({} if transcoder is None else {"transcoder": transcoder}), **wishes.pop("filters", {})}
     talk = start(routes=routes, filters=filters, reason_header=True, **wishes)
     return talk, talk.connect()
@@ -304,3 +309,67 @@ def test_async_transcoders_are_refused() -> None:
     made = type("Async", (Small,), {"request": request})()
     with pytest.raises(TypeError, match="request must be a plain method"):
         NamedFilter("async", made, Metrics())
+
+
+class Shower(StreamFilter):
+    """Shows what it sees of a request and of a reply."""
+
+    def on_request(self, exchange: Exchange) -> None:
+        exchange.request.headers.set("x-seen", f"{exchange.request.path} {exchange.request.headers.get('tenant')}")
+
+    def on_response(self, exchange: Exchange) -> None:
+        exchange.response_head.headers.set("x-path", exchange.request.path)
+
+
+class Telling(Transcoder):
+    """Passes on what it sees of the request, as attachments."""
+
+    upstream_protocol = "dubbo"
+
+    def request(self, exchange: Exchange, body: bytes) -> RpcRequest:
+        head = exchange.request
+        return make_call(head.path.strip("/"), "m", "", [], attachments={**dict(head.headers.items()), "host": head.host})
+
+    def response(self, exchange: Exchange, reply: RpcReply) -> Reply:
+        return Reply(200, "ok", {"x-inner": "1", "x-dropped": "2"})
+
+
+def test_what_the_route_changes_is_changed_on_the_side_of_http(start: Start) -> None:
+    adding = [HeaderAddition("tenant", "%request_header_who%", True), HeaderAddition("x-new", "1", False)]
+    changes = RequestChanges(
+        LevelChanges([ChangeLevel(adding, ["who"])]), PrefixRewrite(b"/api/", "/"), host="inner.example"
+    )
+    talk, client = begin(
+        start,
+        Telling({}),
+        filters={"shower": Shower({})},
+        action={"changes": changes},
+        reply_changes=LevelChanges([ChangeLevel([HeaderAddition("x-added", "3", True)], ["x-dropped"])]),
+    )
+    client.sends(b"GET /api/a.Service HTTP/1.1\r\nHost: a\r\nWho: me\r\nTenant: t\r\n\r\n")
+    upstream = talk.expect_dial()
+    frame = upstream.takes()
+    request = DubboDecoder(1 << 20)
+    request.feed(frame)
+    assert request.decode() == REQUEST
+    assert request.request is not None
+    sent = request.request.headers
+    assert sent.get("service") == "a.Service"
+    assert (sent.get("tenant"), sent.get("x-new"), sent.get("who")) == ("t,me", "1", None)
+    assert sent.get("host") == "inner.example"
+    assert sent.get("x-seen") == "/api/a.Service t"  # filters see the request before
+    upstream.sends(dubbo.result(1))
+    head = client.takes().partition(b"\r\n\r\n")[0].lower()
+    for line in (b"x-inner: 1", b"x-added: 3", b"x-path: /a.service"):
+        assert line in head
+    assert b"x-dropped" not in head
+    [exchange] = talk.outcomes.exchanges
+    assert exchange.original_path == b"/api/a.Service"
+
+
+def test_a_rewritten_path_that_is_none(start: Start) -> None:
+    changes = RequestChanges(path=PrefixRewrite(b"/api/", "/../"))
+    talk, client = begin(start, Telling({}), action={"changes": changes})
+    client.sends(b"GET /api/S HTTP/1.1\r\nHost: a\r\n\r\n")
+    assert answered(client)[0] == 500
+    assert talk.reasons() == ["bad_rewrite"]

@@ -15,9 +15,10 @@ from pymosn.api.stream_filter import StreamFilter
 class Transcoder(StreamFilter):
     """A stream filter that also serves the routes whose `upstream_protocol` is its own.
 
-    It works behind all filters that see the request and before all that see the reply, so these see HTTP only, and so
-    does the client where no reply comes. Bodies are whole, and `exchange.request` stays the HTTP request. Both methods are
-    plain; what must be waited for belongs into an `async` method of a filter, such as its own `on_route`.
+    It works behind all filters that see the request and behind what the route changes about it, and before all that see
+    the reply, so these see HTTP only, and so does the client where no reply comes. Bodies are whole, and
+    `exchange.request` stays the HTTP request. Both methods are plain; what must be waited for belongs into an `async`
+    method of a filter, such as its own `on_route`.
     """
 
     #: Only requests of this protocol can be transcoded.

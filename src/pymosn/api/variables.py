@@ -12,7 +12,7 @@ from urllib.parse import unquote_plus
 
 from pymosn.api.rpc import RpcRequest
 from pymosn.core.durations import go_duration
-from pymosn.core.headers import to_text
+from pymosn.core.headers import lower_name, to_text
 
 if TYPE_CHECKING:
     from pymosn.api.proxy import Exchange
@@ -125,7 +125,7 @@ def request_length(exchange: Exchange) -> str:
 
 def request_header(name: str) -> Getter:
     """The first value of that request header."""
-    raw = name.lower().encode()
+    raw = lower_name(name)
 
     def get(exchange: Exchange) -> str | None:
         value = exchange.request.headers.get_raw(raw)
@@ -136,7 +136,7 @@ def request_header(name: str) -> Getter:
 
 def response_header(name: str) -> Getter:
     """The first value of that response header."""
-    raw = name.lower().encode()
+    raw = lower_name(name)
 
     def get(exchange: Exchange) -> str | None:
         response = exchange.response

@@ -6,14 +6,14 @@ import asyncio
 import os
 from collections.abc import Mapping
 
-from pymosn.api.network import FilterChainFactory
+from pymosn.api.network import FilterChainFactory, NetworkFilterFactory
 from pymosn.api.proxy import AccessLog
 from pymosn.api.stream import StreamProtocol
 from pymosn.config.build_filters import FilterBuilder
 from pymosn.config.faults import Fault
-from pymosn.config.schema import Http1Settings, ProxyConfig, ProxyFilter
+from pymosn.config.schema import Http1Settings, ProxyConfig
 from pymosn.config.schema import Listener as ListenerConfig
-from pymosn.config.schema.network_filters import PROTOCOLS
+from pymosn.config.schema.network_filters import PROTOCOLS, CidrRange, StreamProxyConfig, StreamRoute
 from pymosn.core.counters import DownstreamStats
 from pymosn.core.message import CONNECT, CONNECT_HERE
 from pymosn.filters.protocols import ProtocolLoadError, load_protocol
@@ -37,6 +37,8 @@ from pymosn.proxy.filter_chain import StreamFilters
 from pymosn.proxy.options import ProxyOptions
 from pymosn.proxy.proxy import ProxyFactory
 from pymosn.proxy.runtime import Runtime
+from pymosn.proxy.tcp_proxy import TcpFallback, TcpOptions, TcpProxyFactory
+from pymosn.routing.by_address import AddressRoute, End, address_range, port_ranges
 from pymosn.routing.table import TableSlot
 from pymosn.stream.http1.options import Http1Options
 from pymosn.stream.registry import built_protocols
@@ -55,10 +57,11 @@ class BuiltListener:
         filters: StreamFilters,
         options: ProxyOptions | None,
         factory: FilterChainFactory,
+        fallback: NetworkFilterFactory | None,
         original_dst: OriginalDst | None,
         max_connections: int,
     ) -> None:
-        """`options`: of its `proxy` filter, None when it has none and refuses every connection.
+        """`options`: of its `proxy` filter, None when that is not what `factory` makes; `fallback`: of the filter behind it.
 
         `max_connections`: this worker's share of them.
         """
@@ -66,6 +69,7 @@ class BuiltListener:
         self.filters = filters
         self._options = options
         self._factory = factory
+        self._fallback = fallback
         self._original_dst = original_dst
         self._max_connections = max_connections
         self.listener: Listener
@@ -78,7 +82,7 @@ class BuiltListener:
         factory = self.listener.factory
         self.listener.original_dst = self._original_dst
         if self._options is not None and isinstance(factory, ProxyFactory):
-            factory.replace(self._options)
+            factory.change(self._options, self._fallback)
         else:
             self.listener.factory = self._factory
 
@@ -135,14 +139,20 @@ class ListenerBuilder:
             return before
         name = config.name or config.address
         stats = DownstreamStats(self._runtime.metrics.group("downstream", ("listener", name)))
+        acting = config.acting_filters()
+        access_logs = self._access_logs(name, config, path)
         options: ProxyOptions | None = None
-        for chain in config.filter_chains:
-            for entry in chain.filters:
-                if isinstance(entry, ProxyFilter):
-                    options = self._options(name, config, entry.config, filters, stats, path)
-        factory: FilterChainFactory = RefusalFactory(stats) if options is None else ProxyFactory(self._runtime, options)
+        fallback: NetworkFilterFactory | None = None
+        factory: FilterChainFactory = RefusalFactory(stats)
+        if acting.tcp is not None:
+            tcp = tcp_options(name, config, acting.tcp, stats, access_logs)
+            fallback = TcpFallback(self._runtime, tcp)
+            factory = TcpProxyFactory(self._runtime, tcp)
+        if acting.proxy is not None:
+            options = self._options(name, config, acting.proxy, filters, stats, access_logs, path)
+            factory = ProxyFactory(self._runtime, options, fallback)
         share = self._shares.of(config.max_connections)
-        built = BuiltListener(config, filters, options, factory, original_dst(config), share)
+        built = BuiltListener(config, filters, options, factory, fallback, original_dst(config), share)
         if before is not None and has_same_socket(before.config, config):
             built.listener = before.listener
         else:
@@ -160,6 +170,7 @@ class ListenerBuilder:
         proxy: ProxyConfig,
         filters: StreamFilters,
         stats: DownstreamStats,
+        access_logs: list[AccessLog],
         path: str,
     ) -> ProxyOptions:
         http1 = proxy.extend_config.Http1
@@ -183,7 +194,7 @@ class ListenerBuilder:
             self._slots.get(proxy.router_config_name) or TableSlot(proxy.router_config_name),
             filters,
             stats,
-            self._access_logs(name, config, path),
+            access_logs,
             http1.x_forwarded,
             http1.x_request_id,
             http1.reason_header,
@@ -243,6 +254,30 @@ class ListenerBuilder:
 
     def _fault(self, path: str, message: str) -> None:
         self.faults.append(Fault(severity="error", file="", line=0, column=0, path=path, message=message))
+
+
+def tcp_options(
+    name: str, config: ListenerConfig, tcp: StreamProxyConfig, stats: DownstreamStats, access_logs: list[AccessLog]
+) -> TcpOptions:
+    """What a `tcp_proxy` was configured to do."""
+    return TcpOptions(
+        name,
+        tcp.cluster,
+        [_address_route(route) for route in tcp.routes],
+        stats,
+        access_logs,
+        tcp.idle_timeout / 1e9 if tcp.idle_timeout > 0 else config.connection_idle_timeout,
+        tcp.max_connect_attempts,
+    )
+
+
+def _address_route(route: StreamRoute) -> AddressRoute:
+    source = _end(route.sourceaddrs, route.sourceport)
+    return AddressRoute(route.cluster, source, _end(route.destinationaddrs, route.destinationport))
+
+
+def _end(networks: list[CidrRange], ports: str) -> End:
+    return End([address_range(entry.address, entry.length) for entry in networks], port_ranges(ports))
 
 
 def original_dst(config: ListenerConfig) -> OriginalDst | None:

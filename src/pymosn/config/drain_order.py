@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Collection, Mapping
 
-from pymosn.config.schema import ConnectionManagerFilter, MosnConfig, ProxyFilter
 from pymosn.config.schema import Listener as ListenerConfig
+from pymosn.config.schema import MosnConfig
 from pymosn.core.addresses import split_address
 from pymosn.network.dialer import UNIX
 from pymosn.network.listener import Listener
@@ -47,10 +47,11 @@ def drain_order(
 def _clusters_of(listener: ListenerConfig, clusters_of: Mapping[str, Collection[str]]) -> set[str]:
     """The clusters that requests of a listener can reach."""
     names: set[str] = set()
-    for chain in listener.filter_chains:
-        for entry in chain.filters:
-            if isinstance(entry, ProxyFilter) and not isinstance(entry, ConnectionManagerFilter):
-                names.update(clusters_of.get(entry.config.router_config_name, ()))
+    acting = listener.acting_filters()
+    if acting.proxy is not None:
+        names.update(clusters_of.get(acting.proxy.router_config_name, ()))
+    if acting.tcp is not None:
+        names.update((acting.tcp.cluster, *(route.cluster for route in acting.tcp.routes)))
     return names
 
 

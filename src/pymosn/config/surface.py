@@ -18,7 +18,7 @@ _REFUSED: Final = "a file that uses it is refused"
 NETWORK_FILTERS: Final[tuple[Row, ...]] = (
     ("proxy", _W, "HTTP/1.1"),
     ("connection_manager", _W, "read as a router table, as in MOSN"),
-    ("tcp_proxy", _P, _REFUSED),
+    ("tcp_proxy", _W, "also behind proxy, for unknown protocols"),
     ("udp_proxy", _P, _REFUSED),
     ("grpc", _P, _REFUSED),
     ("tunnel", _P, _REFUSED),
@@ -194,7 +194,11 @@ DIFFERENCES: Final[tuple[tuple[str, str, str], ...]] = (
     ("pause before a retry", "10 ms", "none before the first, then growing to 250 ms with full jitter"),
     ("host of a retry", "any", "one that was not tried; the one tried last only when no other is healthy"),
     ("POST and PATCH after they were sent", "sent again", "never, unless `retry_non_idempotent`"),
-    ("body of a request that is sent again", "always whole in memory", "kept up to 64 KiB; a longer one is not sent again"),
+    (
+        "body of a request that is sent again",
+        "always whole in memory",
+        "kept up to 64 KiB, of RPC all; beyond: not again",
+    ),
     (
         "stale connection",
         "502, or a retry with `retry_on`",
@@ -218,6 +222,22 @@ DIFFERENCES: Final[tuple[tuple[str, str, str], ...]] = (
     ),
     ("mirror that does not keep up", "holds the body as long as it takes", "dropped when 256 KiB wait for it, and counted"),
     ("broadcast, and nobody is healthy", "200", "502 with the reason word"),
+    (
+        "`tcp_proxy`: one side ends",
+        "both are closed, whatever the other still sends",
+        "its end is passed on behind its bytes",
+    ),
+    (
+        "`tcp_proxy`: nobody to connect to",
+        "the connection is closed",
+        "it is reset, with a line in the log and a reason word",
+    ),
+    ("`tcp_proxy`: access log, idle time", "none", "one line at the end; `idle_timeout`, else `connection_idle_timeout`"),
+    (
+        "connection in no known protocol, no fallback",
+        "closed, or open for ever while it is undecided",
+        "reset: `protocol_unknown`, `detection_timeout`",
+    ),
 )
 
 #: The same of the stream filters that pymosn ships (docs/shipped-filters.md).
@@ -274,10 +294,10 @@ EXAMPLES: Final[tuple[Row, ...]] = (
     ("protocol-auto-sample/client_config.json, server_config.json", _W, "HTTP/1.1 only"),
     ("protocol-auto-sample/tls_*", _P, "TLS"),
     ("sofarpc-with-xprotocol-sample/*", _P, "bolt"),
-    ("tcpproxy-sample/config.json", _P, "tcp_proxy"),
+    ("tcpproxy-sample/config.json", _W, "our own equivalent: examples/tcp/config.json"),
     ("udpproxy-sample/config.json", _P, "udp_proxy"),
-    ("uds-sample/*", _P, "tcp_proxy; examples/uds is the same with `proxy`"),
-    ("proxy-fallback-example/config.json", _P, "tcp_proxy"),
+    ("uds-sample/*", _W, "examples/uds is the same with `proxy`"),
+    ("proxy-fallback-example/config.json", _W, "our own equivalent: examples/tcp/fallback.json"),
     ("dsl-sample/config.json", _P, "dsl"),
     (
         "flowcontrol-sample/config.json, client_config.json, server_config.json",

@@ -161,6 +161,9 @@ class DownstreamStats:
         #: Exchanges that became tunnels (WebSocket, CONNECT); in `request_time` they have the time until their reply.
         self.tunnel_total = group.counter("tunnel_total")
         self.tunnel_active = group.gauge("tunnel_active")
+        #: Connections that `tcp_proxy` took.
+        self.tcp_total = group.counter("tcp_total")
+        self.tcp_active = group.gauge("tcp_active")
         self._status: dict[int, Counter] = {
             code: group.counter(f"request_{code}_total")
             for code in (200, 206, 302, 304, 400, 403, 404, 416, 499, 500, 502, 503, 504)

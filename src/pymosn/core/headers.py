@@ -129,13 +129,18 @@ _MEMORY: Final[i64] = 1024
 
 
 def lower_name(name: str) -> bytes:
-    """`name` as lower-case bytes, for look-ups."""
+    """`name` as lower-case bytes, for look-ups. Only ASCII letters have a lower case: codecs know no other."""
     lowered = _LOWERED.get(name)
     if lowered is None:
-        lowered = to_bytes(name.lower())
+        lowered = to_bytes(name).lower()
         if len(_LOWERED) < _MEMORY:
             _LOWERED[name] = lowered
     return lowered
+
+
+def lower_text(name: str) -> str:
+    """The same as text."""
+    return to_text(lower_name(name))
 
 
 def encode_name(name: str) -> bytes:

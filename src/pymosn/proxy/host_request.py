@@ -99,10 +99,4 @@ class HostRequest(ResponseReceiver):
     def count_bytes(self) -> None:
         """Adds what went over the connection to the counters of host and cluster."""
         if self.sender is not None:
-            stats = self.host.stats
-            cluster = self.host.cluster_stats
-            read = stats.bytes_read.value
-            written = stats.bytes_written.value
-            self.sender.connection().count_into(stats.bytes_read, stats.bytes_written)
-            cluster.bytes_read.value += stats.bytes_read.value - read
-            cluster.bytes_written.value += stats.bytes_written.value - written
+            self.host.count_bytes(self.sender.connection())

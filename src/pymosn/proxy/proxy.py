@@ -64,6 +64,11 @@ class ProxyFactory(FilterChainFactory):
         """The options in force."""
         return self._options
 
+    def change(self, options: ProxyOptions, fallback: NetworkFilterFactory | None) -> None:
+        """The same for `fallback`, too."""
+        self.fallback = fallback
+        self.replace(options)
+
     def replace(self, options: ProxyOptions) -> None:
         """Puts other options in force: for new connections, and for the next exchange of each open one."""
         self._options = options

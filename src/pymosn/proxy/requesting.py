@@ -164,8 +164,8 @@ class RequestingExchange(ReplyingExchange):
             upstream.send_trailers(self._trailers)
 
     def _keep_body(self, data: bytes) -> None:
-        """Keeps what is being sent of the body, until that is too much."""
-        if self.bytes_received > KEPT_BODY:
+        """Keeps what is being sent of the body, until that is too much. That of RPC is there anyway, in its frame."""
+        if self.bytes_received > KEPT_BODY and not self.request.is_rpc:
             self._keeps_body = False
             self._held = []
         else:

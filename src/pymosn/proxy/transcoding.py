@@ -11,6 +11,7 @@ from pymosn.api.rpc import RpcReply, RpcRequest
 from pymosn.api.stream import RequestSender, ResponseSender
 from pymosn.api.transcoder import Transcoder
 from pymosn.core.failure import (
+    BAD_REWRITE,
     PROTOCOL_MISMATCH,
     RESPONSE_TOO_LARGE,
     UNTRANSLATABLE_REPLY,
@@ -18,6 +19,7 @@ from pymosn.core.failure import (
 )
 from pymosn.core.message import Refused, ResponseHead
 from pymosn.proxy.filter_chain import FilterStep, NamedFilter
+from pymosn.proxy.forwarding import change_request
 from pymosn.proxy.local_reply import local_body, local_head
 from pymosn.proxy.options import ProxyOptions
 from pymosn.proxy.runtime import Runtime
@@ -72,6 +74,8 @@ class TranscodingExchange(TunnellingExchange):
             if filtered is None:
                 return None  # the exchange has failed for it
             body = filtered
+        if not change_request(self, route.action.changes):
+            raise Refused(BAD_REWRITE, self.request.path)
         try:
             made = transcoder.request(exchange, body)
         except ValueError as error:

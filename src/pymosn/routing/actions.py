@@ -12,7 +12,7 @@ from pymosn.api.routing import RouteAction
 from pymosn.api.upstream import Criteria
 from pymosn.api.variables import Variable
 from pymosn.core.chars import decimal
-from pymosn.core.headers import to_text
+from pymosn.core.headers import lower_name, to_text
 from pymosn.core.message import RequestHead
 from pymosn.routing.hashing import HashPolicy
 from pymosn.routing.rewrites import RequestChanges
@@ -179,14 +179,14 @@ class ForwardByHeader(Forward):
 
     def __init__(self, name: str, timeout: float, options: ForwardOptions | None = None) -> None:
         super().__init__("", timeout, options)
-        self._name: bytes = name.lower().encode()
+        self._name: bytes = lower_name(name)
 
     def choose(self, exchange: Exchange) -> Target | None:
         value = exchange.request.headers.get_raw(self._name)
         return Target(to_text(value), self.subset) if value else None
 
     def text(self) -> str:
-        return f"forward to the cluster named by header {self._name.decode()}"
+        return f"forward to the cluster named by header {to_text(self._name)}"
 
 
 def asked_timeouts(action: Forward, exchange: Exchange) -> tuple[float, float]:

@@ -13,6 +13,7 @@ from mypy_extensions import i64
 
 from pymosn.api.proxy import Exchange
 from pymosn.api.variables import cookie_value
+from pymosn.core.headers import lower_text
 
 #: What `hash_value` gives when there is nothing to go by: any host will do.
 NO_HASH: Final[i64] = 0
@@ -33,7 +34,7 @@ class HashHeader(HashPolicy):
     """A request header; several fields of one name count together."""
 
     def __init__(self, name: str) -> None:
-        self._name = name.lower()
+        self._name = lower_text(name)
 
     def part(self, exchange: Exchange) -> bytes | None:
         values = exchange.request.headers.get_all(self._name)

@@ -8,7 +8,7 @@ from pymosn.api.proxy import Exchange
 from pymosn.api.routing import RouteMatcher
 from pymosn.api.variables import Variable, query_argument
 from pymosn.core.chars import TARGET
-from pymosn.core.headers import to_bytes
+from pymosn.core.headers import lower_text, to_bytes
 from pymosn.routing.regex import Regex
 
 #: The value of a `service` header match that any service meets.
@@ -105,7 +105,7 @@ class Header(RouteMatcher):
 
     def __init__(self, name: str, value: str, is_regex: bool = False) -> None:
         """Raises PatternError."""
-        self.name = name.lower()
+        self.name = lower_text(name)
         self.wanted = Text(value, is_regex)
 
     def matches(self, exchange: Exchange) -> bool:

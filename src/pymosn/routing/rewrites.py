@@ -7,6 +7,7 @@ from typing import Final
 from pymosn.api.proxy import Exchange
 from pymosn.api.routing import HeaderChanges
 from pymosn.core.chars import TARGET
+from pymosn.core.headers import lower_name
 from pymosn.core.message import RequestHead
 from pymosn.protocol.http1.target import is_host, normalize_path
 from pymosn.routing.matchers import path_text
@@ -78,7 +79,7 @@ class RequestChanges:
         self.headers = headers
         self.path = path
         self.host = host
-        self.host_header: bytes = host_header.lower().encode()
+        self.host_header: bytes = lower_name(host_header)
 
     def apply(self, exchange: Exchange) -> bool:
         """Changes the request; False when the rewritten path is none."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from mypy_extensions import i64
 
-from pymosn.api.network import Dialer
+from pymosn.api.network import Connection, Dialer, DialReceiver, NetworkFilter
 from pymosn.api.stream import ConnectionPool, StreamProtocol
 from pymosn.api.upstream import EJECTED, FAILED_ACTIVE_CHECK, Balancer, Host, Selection
 from pymosn.core.clock import Clock
@@ -117,6 +117,20 @@ class ClusterHost(Host):
             pool = spoken.pool(self, self._maker.dialer, self._maker.wheel)
             self._pools[protocol] = pool
         return pool
+
+    def dial(self, network_filter: NetworkFilter, receiver: DialReceiver) -> None:
+        """Opens a connection that is in no pool; `try_connection` has given the place for it."""
+        self._maker.dialer.dial(self.address, self.connect_timeout, network_filter, receiver)
+
+    def count_bytes(self, connection: Connection) -> None:
+        """Adds what went over a connection to it, and that nobody has counted yet, to the counters of host and cluster."""
+        stats = self.stats
+        cluster = self.cluster_stats
+        read = stats.bytes_read.value
+        written = stats.bytes_written.value
+        connection.count_into(stats.bytes_read, stats.bytes_written)
+        cluster.bytes_read.value += stats.bytes_read.value - read
+        cluster.bytes_written.value += stats.bytes_written.value - written
 
     def close(self) -> None:
         """Closes the pools; requests in flight keep their connections."""

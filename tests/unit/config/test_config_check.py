@@ -155,6 +155,16 @@ def severity_at(path: str, value: Any) -> str | None:
         (f"{ROUTE}.request_mirror_policies", {}, NOTHING),
         (f"{ROUTE}.request_mirror_policies", {"cluster": MIRROR, "percent": 101}, ERROR),
         (f"{ROUTE}.request_mirror_policies", "all", ERROR),
+        (
+            f"{ROUTE}.route",
+            {"cluster_name": "serverCluster", "upstream_protocol": "bolt", "auto_host_rewrite": True},
+            WARNING,
+        ),
+        (
+            f"{ROUTE}.route",
+            {"cluster_name": "serverCluster", "upstream_protocol": "Http1", "auto_host_rewrite": True},
+            NOTHING,
+        ),
         (f"{LISTENER}.stream_filters", [{"type": "mirror", "config": {"amplification": 3, "broadcast": True}}], NOTHING),
         (f"{LISTENER}.stream_filters", [{"type": "mirror", "config": {"amplification": "3"}}], ERROR),
         (f"{ROUTE}.match", {"regex": "^/a+$"}, NOTHING),
@@ -353,3 +363,13 @@ def test_asking_dns_servers_without_the_library_is_an_error_with_its_place(monke
     assert (fault.severity, fault.path) == ("error", f"{CLUSTER}.respect_dns_ttl")
     assert "pymosn[dns]" in fault.message
     assert "respect_dns_ttl" in json.dumps(config, indent=1).splitlines()[fault.line - 1]
+
+
+def test_transcoded_requests_are_not_mirrored() -> None:
+    config = with_change(f"{ROUTE}.request_mirror_policies", {"cluster": MIRROR, "percent": 10})
+    table = config["servers"][0]["routers"][0]
+    table["virtual_hosts"][0]["routers"][0]["route"]["upstream_protocol"] = "dubbo"
+    faults = load_text(json.dumps(config), "f").faults
+    [fault] = [fault for fault in faults if fault.path == f"{ROUTE}.request_mirror_policies"]
+    assert fault.severity == WARNING
+    assert "transcoded to dubbo" in fault.message

@@ -5,6 +5,7 @@ import zlib
 import pytest
 from tests import bolt_frames as bolt
 
+from pymosn.api.network import Connection
 from pymosn.api.protocol import (
     GOAWAY,
     HEARTBEAT,
@@ -18,11 +19,15 @@ from pymosn.api.protocol import (
     YES,
     ProtocolError,
 )
+from pymosn.api.proxy import Exchange
 from pymosn.api.rpc import MAX_FRAME
+from pymosn.api.variables import Variable
 from pymosn.core.headers import HeaderError, Headers
+from pymosn.core.message import RequestHead
 from pymosn.protocol.bolt.codec import BoltDecoder
 from pymosn.protocol.bolt.frames import BoltReply, BoltRequest, class_name
 from pymosn.protocol.bolt.spec import BoltSpec
+from pymosn.routing.matchers import Header
 
 V1, V2 = BoltSpec(1), BoltSpec(2)
 
@@ -151,6 +156,26 @@ def test_headers_can_be_edited() -> None:
         headers.set("", "x")
     with pytest.raises(HeaderError):
         headers.add("", "x")
+
+
+@pytest.mark.parametrize("name", ["Ärger", "ÀÉ", "İstanbul", "\u212aelvin", "ﬀ", "日本"])
+def test_names_beyond_ascii_are_themselves(name: str) -> None:
+    headers = the_request(bolt.request(1, headers={name: "1", name.lower() + "?": "2", "x" + name: "3"})).headers
+    assert headers.get(name) == "1"
+    assert headers.get_all(name) == ["1"]
+    assert headers.get("X" + name) == "3"  # only the X has another case
+    assert headers.get(name.lower() + "?") == "2"
+    if name.lower() != name:
+        assert name.lower() not in headers
+    matcher = Header(name, "1")
+    exchange = Exchange(Connection())
+    exchange.request = RequestHead(headers)
+    assert matcher.matches(exchange)
+    assert Variable(f"request_header_{name}").value(exchange) == "1"
+    headers.set(name, "4")
+    assert headers.get(name) == "4"
+    assert headers.remove(name)
+    assert name not in headers
 
 
 def test_the_method_is_not_edited_here() -> None:

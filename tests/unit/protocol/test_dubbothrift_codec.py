@@ -76,6 +76,13 @@ def test_a_frame_is_sent_on_and_made_anew(name: str) -> None:
     assert only(SPEC, sent).number == -2
 
 
+@pytest.mark.parametrize("name", ["call", "reply"])
+def test_the_version_stays_as_it_came(name: str) -> None:
+    raw = FRAMES[name][:12] + b"\x07" + FRAMES[name][13:]
+    message = only(SPEC, raw).message
+    assert message.build(5, message.payload) == message.encode(5, message.payload) == raw
+
+
 @pytest.mark.parametrize("name", FRAMES)
 def test_any_cut_gives_the_same_and_a_short_frame_is_refused(name: str) -> None:
     raw = FRAMES[name]

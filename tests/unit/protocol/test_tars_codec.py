@@ -11,7 +11,7 @@ from tests.unit.protocol.rpc_frames import Found, decoded, only
 from pymosn.api.protocol import MORE, NO, ONE_WAY, REPLY, REQUEST, YES
 from pymosn.core.headers import HeaderError, Headers, headers_from
 from pymosn.protocol.tars.codec import TarsDecoder
-from pymosn.protocol.tars.jce import MAX_DEPTH, JceError, JceReader, write_integer, write_text
+from pymosn.protocol.tars.jce import MAX_DEPTH, MAX_PAIRS, JceError, JceReader, write_integer, write_text
 from pymosn.protocol.tars.spec import TarsSpec
 
 SPEC = TarsSpec()
@@ -114,12 +114,31 @@ def test_any_cut_gives_the_same_and_a_short_packet_is_refused(name: str) -> None
         request(tail=b"\xbe"),
         request(tail=b"\xbd\x01\x00\x01a"),
         packet(b"\x10\x01\x2c\x3c\x4c\x57\xff\xff\xff\xff"),
+        request(tail=b"\x98\x01\x10\x01" + pair(b"a", b"b") * (MAX_PAIRS + 1)),
+        request(version=0),
+        request(version=4),
+        request(tail=b"\x98\x10\x01" + pair(b"a", b"b")),  # a count that is part 1
+        request(tail=b"\x98\x00\x01\x16\x01a\x06\x01b"),  # the value before the key
     ],
 )
 def test_packets_that_are_refused(raw: bytes) -> None:
     outcome = decoded(SPEC, [raw])
     assert outcome.reason in ("bad_frame", "frame_too_large"), outcome.detail
     assert not outcome.found
+
+
+def test_another_way_to_write_a_length_is_kept() -> None:
+    raw = request().replace(b"\x7d\x00\x00\x02hi", b"\x7d\x00\x02\x00\x00\x00\x02hi")
+    raw = packet(raw[4:])
+    message = only(SPEC, raw).message
+    assert message.build(5, message.payload) == raw
+    assert b"\x7d\x00\x00\x03hey" in message.build(5, b"hey")
+
+
+def test_as_many_entries_as_are_allowed() -> None:
+    assert MAX_PAIRS == 0x1000
+    headers = only(SPEC, request(tail=b"\x98\x01\x10\x00" + pair(b"a", b"b") * MAX_PAIRS)).message.headers
+    assert len(headers) == MAX_PAIRS + 2
 
 
 @pytest.mark.parametrize(

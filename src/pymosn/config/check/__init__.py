@@ -29,7 +29,7 @@ def check(config: MosnConfig, places: dict[str, Place], faults: Faults, stream_f
     check_clusters(config.cluster_manager, report, redirects)
     cluster_names = {cluster.name for cluster in config.cluster_manager.clusters}
     for i, server in enumerate(config.servers):
-        check_server(server, f"servers[{i}]", report, stream_filters)
+        check_server(server, f"servers[{i}]", report, stream_filters, cluster_names)
         check_tables(server, f"servers[{i}]", report, cluster_names)
         for j, listener in enumerate(server.listeners):
             check_filter_clusters(listener, f"servers[{i}].listeners[{j}]", report, cluster_names)

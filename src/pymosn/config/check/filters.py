@@ -5,6 +5,7 @@ from typing import Final
 
 from pymosn.api.stream_filter import FAIL, SKIP
 from pymosn.config.check.report import Report
+from pymosn.config.check.tcp import check_tcp
 from pymosn.config.guess import closest
 from pymosn.config.schema import (
     ConnectionManagerFilter,
@@ -15,7 +16,7 @@ from pymosn.config.schema import (
     ProxyFilter,
     StreamFilter,
 )
-from pymosn.config.schema.network_filters import PROTOCOLS
+from pymosn.config.schema.network_filters import PROTOCOLS, TcpProxyFilter, may_follow
 from pymosn.config.schema.stream_filters import (
     BUILT_STREAM_FILTERS,
     FILE_STREAM_FILTERS,
@@ -33,30 +34,53 @@ BUILT_PROTOCOLS: Final = frozenset(protocols().names())
 _NOT_BUILT: Final = "known MOSN filter, not built in pymosn yet: refusing to let traffic pass without it"
 
 
-def check_chain(chain: FilterChain, path: str, report: Report, tables: Collection[str]) -> None:
+def check_chain(chain: FilterChain, path: str, report: Report, tables: Collection[str], clusters: Collection[str]) -> None:
     """Check the network filters of a chain."""
-    acting = 0
+    before: list[ProxyFilter | TcpProxyFilter] = []
+    has_bad = False
     for i, filter in enumerate(chain.filters):
         inner = f"{path}.filters[{i}]"
         if report.is_bad(inner):
-            acting += 1
-        elif isinstance(filter, ProxyFilter):
-            acting += 1
-            _check_proxy(filter.config, f"{inner}.config", report, tables)
-            if acting == 2:
-                report.warning(inner, "has no effect: the proxy before it takes all bytes")
+            has_bad = True
+        elif isinstance(filter, ProxyFilter | TcpProxyFilter):
+            if isinstance(filter, ProxyFilter):
+                _check_proxy(filter.config, f"{inner}.config", report, tables)
+            else:
+                check_tcp(filter.config, f"{inner}.config", report, clusters)
+            if before and not may_follow(before, filter):
+                report.warning(inner, _why_idle(before))
+            before.append(filter)
         elif not isinstance(filter, ConnectionManagerFilter):
-            acting += 1
+            has_bad = True
             report.error(f"{inner}.type", _NOT_BUILT, filter.__struct_config__.tag)
-    if not acting:
+    if not before and not has_bad:
         report.warning(path, "no network filter: connections are closed as soon as they are accepted")
+    first = before[0] if before else None
+    if isinstance(first, ProxyFilter) and first.config.fallback_for_unknown_protocol:
+        place = next(i for i, filter in enumerate(chain.filters) if filter is first)
+        _check_fallback(first.config, before[1:], f"{path}.filters[{place}].config", report)
+
+
+def _why_idle(before: list[ProxyFilter | TcpProxyFilter]) -> str:
+    if isinstance(before[0], TcpProxyFilter):
+        return "has no effect: the tcp_proxy before it takes all bytes"
+    if len(before) > 1:
+        return "has no effect: the first tcp_proxy behind the proxy takes over"
+    return "has no effect: the proxy before it takes all bytes"
+
+
+def _check_fallback(proxy: ProxyConfig, behind: list[ProxyFilter | TcpProxyFilter], path: str, report: Report) -> None:
+    """What takes over connections in no known protocol."""
+    place = f"{path}.fallback_for_unknown_protocol"
+    names = proxy.protocols()
+    if not any(isinstance(filter, TcpProxyFilter) for filter in behind):
+        report.warning(place, "has no effect: there is no tcp_proxy behind the proxy that could take over")
+    elif len(names) == 1 and names != ["Auto"]:
+        report.warning(place, f"has no effect: with {names[0]} alone nothing is detected, as in MOSN")
 
 
 def _check_proxy(proxy: ProxyConfig, path: str, report: Report, tables: Collection[str]) -> None:
     _check_protocols(proxy, path, report)
-    if proxy.fallback_for_unknown_protocol:
-        problem = "has no effect: there is no network filter behind the proxy that could take over"
-        report.warning(f"{path}.fallback_for_unknown_protocol", problem)
     _check_tunnels(proxy.extend_config.Http1, f"{path}.extend_config.Http1", report)
     name = proxy.router_config_name
     if not name:

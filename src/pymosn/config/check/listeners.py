@@ -20,7 +20,9 @@ MOST_WORKERS: Final = 1024
 ORIGINAL_DST: Final = ("redirect", "tproxy")
 
 
-def check_server(server: Server, path: str, report: Report, stream_filters: Collection[str]) -> None:
+def check_server(
+    server: Server, path: str, report: Report, stream_filters: Collection[str], clusters: Collection[str]
+) -> None:
     """Check a server with its listeners; router tables are checked by `routes`."""
     _check_log(server, path, report)
     _check_processor(server, path, report)
@@ -37,8 +39,11 @@ def check_server(server: Server, path: str, report: Report, stream_filters: Coll
             report.error(f"{inner}.name", f"a listener in {report.line(earlier)} has the same name", listener.name)
         for j, log in enumerate(listener.access_logs):
             _check_access_log(log, f"{inner}.access_logs[{j}]", report)
-        _check_chains(listener, inner, report, tables)
+        _check_chains(listener, inner, report, tables, clusters)
         check_stream_filters(listener, inner, report, stream_filters)
+        acting = listener.acting_filters()
+        if listener.stream_filters and acting.proxy is None and acting.tcp is not None:
+            report.warning(f"{inner}.stream_filters", "have no effect: they see requests, and tcp_proxy knows none")
         check_listener_filters(listener, inner, report)
 
 
@@ -112,7 +117,7 @@ def _check_access_log(log: AccessLog, path: str, report: Report) -> None:
         report.warning(f"{path}.log_format", warning)
 
 
-def _check_chains(listener: Listener, path: str, report: Report, tables: Collection[str]) -> None:
+def _check_chains(listener: Listener, path: str, report: Report, tables: Collection[str], clusters: Collection[str]) -> None:
     count = len(listener.filter_chains)
     if count != 1:
         problem = "a listener needs exactly one filter chain, as in MOSN"
@@ -124,4 +129,4 @@ def _check_chains(listener: Listener, path: str, report: Report, tables: Collect
         refuse_tls(chain.tls_context, f"{inner}.tls_context", report)
         for j, context in enumerate(chain.tls_context_set):
             refuse_tls(context, f"{inner}.tls_context_set[{j}]", report)
-        check_chain(chain, inner, report, tables)
+        check_chain(chain, inner, report, tables, clusters)

@@ -38,6 +38,32 @@ def check_tables(server: Server, path: str, report: Report, clusters: Collection
             message = f"replaces the router table of the same name in {report.line(earlier)}, as in MOSN"
             report.warning(f"{table_path}.router_config_name", message, name)
         _check_table(table, table_path, report, clusters)
+        _check_transcoded(table, table_path, report, _protocols_of(server, name))
+
+
+def _protocols_of(server: Server, table: str) -> set[str]:
+    """What the clients of a router table speak."""
+    filters = [listener.acting_filters().proxy for listener in server.listeners]
+    return {
+        name for proxy in filters if proxy is not None and proxy.router_config_name == table for name in proxy.protocols()
+    }
+
+
+def _check_transcoded(table: RouterConfiguration, path: str, report: Report, spoken: Collection[str]) -> None:
+    """What a route asks for that requests which go on in another protocol do not get."""
+    for i, host in enumerate(table.virtual_hosts):
+        for j, route in enumerate(host.routers):
+            action = route.route
+            wanted = action.upstream_protocol if action is not None else ""
+            if action is None or wanted in ("", "Auto") or set(spoken) <= {wanted}:
+                continue
+            inner = f"{path}.virtual_hosts[{i}].routers[{j}]"
+            if any(policy.cluster and policy.percent for policy in route.mirror_policies()):
+                message = f"no copies of requests that are transcoded to {wanted}: that is not built"
+                report.warning(f"{inner}.request_mirror_policies", message)
+            if action.auto_host_rewrite:
+                message = f"has no effect on requests that are transcoded to {wanted}"
+                report.warning(f"{inner}.route.auto_host_rewrite", message)
 
 
 def all_tables(server: Server, path: str) -> list[tuple[str, RouterConfiguration]]:

@@ -3,7 +3,7 @@
 A class attribute `tag` is the `type`; `isinstance` tells the filters apart in a checked configuration.
 """
 
-from typing import Annotated, Any, Final, Literal
+from typing import Annotated, Any, Final, Literal, NamedTuple
 
 import msgspec
 
@@ -17,7 +17,6 @@ from pymosn.config.schema.block import (
     ignored,
     own,
     planned,
-    planned_checked,
     works,
 )
 from pymosn.config.schema.router import RouterConfiguration
@@ -126,7 +125,7 @@ class ProxyConfig(Block, kw_only=True):
     router_config_name: str = ""
     router_handler_name: Annotated[str, planned("the default handler is used")] = ""
     fallback_for_unknown_protocol: Annotated[
-        bool, planned_checked("no network filter that could take over is built yet")
+        bool, works("to the tcp_proxy behind it: unknown bytes, and connections undecided after 15 s")
     ] = False
     validate_clusters: Annotated[Any, ignored("pymosn always checks references")] = None
     concurrency_num: Annotated[int, ignored("tuning of Go's worker pools")] = 0
@@ -153,20 +152,24 @@ class StreamRoute(Block, kw_only=True):
     """A route of `tcp_proxy` and `udp_proxy` by addresses and ports."""
 
     cluster: str = ""
-    sourceaddrs: list[CidrRange] = []
-    destinationaddrs: list[CidrRange] = []
-    sourceport: str = ""
-    destinationport: str = ""
+    sourceaddrs: Annotated[list[CidrRange], works("the client's address is in one of them; none never matches")] = []
+    destinationaddrs: Annotated[
+        list[CidrRange], works("the address that the client connected to, before any redirect; none never matches")
+    ] = []
+    sourceport: Annotated[str, works("`80,100-200`; empty never matches")] = ""
+    destinationport: Annotated[str, works("`80,100-200`; empty never matches")] = ""
 
 
 class StreamProxyConfig(Block, kw_only=True):
     """The layer-4 proxies."""
 
-    cluster: str = ""
-    routes: list[StreamRoute] = []
-    idle_timeout: Annotated[int, works("nanoseconds")] = 0
+    cluster: Annotated[str, works("wins over routes")] = ""
+    routes: Annotated[list[StreamRoute], works("the first that matches; without one the connection is reset")] = []
+    idle_timeout: Annotated[int, works("nanoseconds, also for TCP; 0 is the listener's connection_idle_timeout")] = 0
     stat_prefix: Annotated[str, ignored("MOSN does not use it either")] = ""
-    max_connect_attempts: Annotated[Unsigned, ignored("MOSN does not use it either")] = 0
+    max_connect_attempts: Annotated[
+        Unsigned, works("hosts that are tried; 0 is each, and 3 at most, which is what MOSN always does")
+    ] = 0
 
 
 class GrpcServerConfig(Block, kw_only=True):
@@ -233,3 +236,30 @@ class FaultInjectFilter(Block, kw_only=True, tag_field="type", tag="fault_inject
 NetworkFilter = (
     ProxyFilter | ConnectionManagerFilter | TcpProxyFilter | UdpProxyFilter | GrpcFilter | TunnelFilter | FaultInjectFilter
 )
+
+
+class ActingFilters(NamedTuple):
+    """What takes the connections of a listener; with both, `tcp` takes what is in no protocol of `proxy`."""
+
+    proxy: ProxyConfig | None
+    tcp: StreamProxyConfig | None
+
+
+def acting_filters(chain: list[NetworkFilter]) -> ActingFilters:
+    """Those filters of a chain that get anything to do."""
+    acting: list[ProxyFilter | TcpProxyFilter] = []
+    for filter in chain:
+        if isinstance(filter, ProxyFilter | TcpProxyFilter) and (not acting or may_follow(acting, filter)):
+            acting.append(filter)
+    proxy = next((filter.config for filter in acting if isinstance(filter, ProxyFilter)), None)
+    return ActingFilters(proxy, next((filter.config for filter in acting if isinstance(filter, TcpProxyFilter)), None))
+
+
+def may_follow(before: list[ProxyFilter | TcpProxyFilter], filter: ProxyFilter | TcpProxyFilter) -> bool:
+    """Whether `filter` gets anything to do behind those: only the first tcp_proxy behind a proxy that falls back does."""
+    return (
+        len(before) == 1
+        and isinstance(before[0], ProxyFilter)
+        and before[0].config.fallback_for_unknown_protocol
+        and isinstance(filter, TcpProxyFilter)
+    )

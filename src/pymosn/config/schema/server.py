@@ -15,7 +15,7 @@ from pymosn.config.schema.block import (
     planned_checked,
     works,
 )
-from pymosn.config.schema.network_filters import ConnectionManagerFilter, NetworkFilter
+from pymosn.config.schema.network_filters import ActingFilters, ConnectionManagerFilter, NetworkFilter, acting_filters
 from pymosn.config.schema.router import RouterConfiguration
 from pymosn.config.schema.tls import TlsContext
 
@@ -90,6 +90,11 @@ class Listener(Block, kw_only=True):
     filter_chains: Annotated[list[FilterChain], works("exactly one, as in MOSN")] = []
     stream_filters: Annotated[list[StreamFilter], works("see the table of stream filters")] = []
     log_path: Annotated[str, ignored("MOSN does not use it either; see access_logs")] = ""
+
+    def acting_filters(self) -> ActingFilters:
+        """Its network filters that get anything to do."""
+        chain = [filter for chain in self.filter_chains for filter in chain.filters]
+        return acting_filters(chain)
 
 
 class WorkerLimits(Block, kw_only=True):

@@ -46,12 +46,12 @@ def string(value: bytes) -> bytes:
     return len(value).to_bytes(4, "big") + value
 
 
-def make_frame(strings: bytes, number: i64, message: bytes) -> list[bytes]:
+def make_frame(strings: bytes, number: i64, message: bytes, version: bytes = b"\x01") -> list[bytes]:
     """A whole frame, in parts. `strings`: service, and path where there is one."""
     header_size: i64 = STRINGS_AT - 4 + len(strings) + 8
     size = int(header_size + len(message)).to_bytes(4, "big")
     number_bytes = int(number).to_bytes(8, "big", signed=True)
-    return [size, MAGIC, size, int(header_size).to_bytes(2, "big"), b"\x01", strings, number_bytes, message]
+    return [size, MAGIC, size, int(header_size).to_bytes(2, "big"), version, strings, number_bytes, message]
 
 
 class Message:
@@ -134,7 +134,8 @@ class ThriftRequest(RpcRequest):
         return renumbered(self.frame, self.id_at, number)
 
     def build(self, number: i64, payload: bytes) -> list[bytes]:
-        return make_frame(strings_of(self.headers, self._has_path), number, payload)
+        strings = strings_of(self.headers, self._has_path)
+        return make_frame(strings, number, payload, self.frame[STRINGS_AT - 1 : STRINGS_AT])
 
     def local_reply(self, status: i64, headers: Headers, body: bytes) -> RpcReply:
         """Thrift's TApplicationException; for a good status a result, which is a string, or void where `body` is empty.
@@ -179,4 +180,4 @@ class ThriftReply(RpcReply):
         if self.status != self.frame_status and payload is self.payload:
             kind: i64 = REPLY if 200 <= self.status < 300 else EXCEPTION
             payload = _answer(Message(self._message.name, kind, self._message.sequence), self.status, b"")
-        return make_frame(self._strings, number, payload)
+        return make_frame(self._strings, number, payload, self.frame[STRINGS_AT - 1 : STRINGS_AT] or b"\x01")

@@ -52,6 +52,8 @@ def _read(frame: bytes, packet: Packet) -> bool:
     """Walks over all fields. Whether they are those of a request."""
     reader = JceReader(frame, 4)
     packet.version = _integer(reader, 1)
+    if packet.version < 1 or packet.version > 3:
+        raise JceError(f"there is no version {packet.version}")
     packet.packet_type = _integer(reader, 2)
     third_start: i64 = reader.at
     third: i64 = _integer(reader, 3)

@@ -172,7 +172,10 @@ def rebuilt(packet: Packet, raw: bytes, number: i64, buffer: bytes, context: byt
             raw[4 : packet.id_start],
             write_integer(packet.id_tag, number),
             raw[packet.id_end : packet.buffer_start],
-            write_bytes(packet.buffer_tag, buffer),
+            # Lengths can be written in several ways: what nobody changed stays as it is.
+            raw[packet.buffer_start : packet.buffer_end]
+            if buffer == packet.buffer
+            else write_bytes(packet.buffer_tag, buffer),
             raw[packet.buffer_end : packet.context_start],
             context,
             raw[packet.context_end :],

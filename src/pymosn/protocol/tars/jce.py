@@ -30,6 +30,8 @@ _SIZES: Final = (1, 2, 4, 8, 4, 8, -1, -1, -1, -1, -1, 0, 0, -1, -1, -1)
 
 #: Containers inside containers, as deep as any are followed.
 MAX_DEPTH: Final[i64] = 1000
+#: Entries of one map of strings: four bytes of a packet would make some hundred of memory.
+MAX_PAIRS: Final[i64] = 4096
 #: How many fields are left of a struct, which only its end tells.
 _STRUCT: Final[i64] = -1
 
@@ -92,11 +94,13 @@ class JceReader:
         if self.type != MAP:
             raise JceError(f"no map is of type {self.type}")
         left: i64 = self._count()
+        if left > MAX_PAIRS:
+            raise JceError(f"a map of {left} strings; {MAX_PAIRS} are allowed")
         found: list[tuple[bytes, bytes]] = []
         while left > 0:
-            self._head()
+            self._part(0)
             key = self.text()
-            self._head()
+            self._part(1)
             found.append((key, self.text()))
             left -= 1
         return found
@@ -153,7 +157,7 @@ class JceReader:
 
     def _count(self) -> i64:
         """A number of parts, which is a field of its own; each part has at least one byte."""
-        self._head()
+        self._part(0)
         count: i64 = self.integer()
         if count < 0 or count > self.end - self.at:
             raise JceError(f"{count} parts in {self.end - self.at} bytes")
@@ -162,6 +166,12 @@ class JceReader:
     def _head(self) -> None:
         if not self.head():
             raise JceError("a field is missing")
+
+    def _part(self, tag: i64) -> None:
+        """The head of a part of a value, which has to be `tag`: TARS' own readers find no other."""
+        self._head()
+        if self.tag != tag:
+            raise JceError(f"part {self.tag} where {tag} has to be")
 
     def _require(self, kind: i64) -> None:
         self._head()

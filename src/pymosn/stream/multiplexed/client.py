@@ -164,7 +164,7 @@ class MultiplexedClient(NetworkFilter):
                     stream.complete(reply)
             elif found == HEARTBEAT:
                 if decoder.answer:
-                    self.connection.write_soon([decoder.answer])
+                    self._answer([decoder.answer])
             elif found == GOAWAY:
                 self.retire()
             elif found in (REQUEST, ONE_WAY):
@@ -176,7 +176,12 @@ class MultiplexedClient(NetworkFilter):
         request = self._decoder.request
         if request is not None and not is_one_way:
             reply = request.local_reply(NO_ROUTE.status, Headers(), b"")
-            self.connection.write_soon(reply.encode(request.number, reply.payload))
+            self._answer(reply.encode(request.number, reply.payload))
+
+    def _answer(self, parts: list[bytes]) -> None:
+        """Answers the peer itself. One that does not read gets no answers: there would be no end to what is kept for it."""
+        if not self.is_full:
+            self.connection.write_soon(parts)
 
     def on_eof(self) -> None:
         self._lose(RESET_BEFORE_RESPONSE)

@@ -1,0 +1,465 @@
+"""The `tcp_proxy` network filter: the bytes of a connection go to a host as they come, and its bytes back.
+
+The client is not read until a host is connected to. From then on each side is read as fast as the other one takes it, an end
+of one direction is passed on while the other goes on, and a reset of one side resets the other.
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+from mypy_extensions import i64
+
+from pymosn.api.network import (
+    STOP,
+    Connection,
+    DialReceiver,
+    FilterChainFactory,
+    NetworkFilter,
+    NetworkFilterFactory,
+)
+from pymosn.api.proxy import AccessLog, Exchange
+from pymosn.api.upstream import Selection
+from pymosn.core.clock import Clock
+from pymosn.core.counters import DownstreamStats
+from pymosn.core.failure import (
+    CLIENT_GONE,
+    CLOSED_BY_PEER,
+    CLOSED_LOCALLY,
+    CLUSTER_UNKNOWN,
+    IDLE_TIMEOUT,
+    NO_ROUTE,
+    OVERFLOW,
+    OVERLOADED,
+    RESET_AFTER_RESPONSE,
+    RESET_BEFORE_RESPONSE,
+    Failure,
+)
+from pymosn.core.load import SHED
+from pymosn.core.log import WARN
+from pymosn.proxy.host_request import BROKEN
+from pymosn.proxy.retry import UNASKED_TRIES
+from pymosn.proxy.runtime import Runtime
+from pymosn.routing.by_address import AddressRoute, wanted_end
+from pymosn.routing.hashing import hash_value
+from pymosn.upstream.cluster import Cluster, ClusterHost
+from pymosn.upstream.original_dst import destination
+
+#: Bytes that may wait for one side before the other is not read any more.
+BUFFER_LIMIT: Final[i64] = 64 * 1024
+#: What the access log says as protocol.
+PROTOCOL: Final = "tcp"
+
+
+class TcpOptions:
+    """What the `tcp_proxy` of one listener was configured to do; shared by its connections, immutable."""
+
+    def __init__(
+        self,
+        listener_name: str,
+        cluster: str,
+        routes: list[AddressRoute],
+        stats: DownstreamStats,
+        access_logs: list[AccessLog],
+        idle_timeout: float = 90.0,
+        connect_attempts: i64 = 0,
+    ) -> None:
+        """`cluster`: for all connections, or empty: then `routes` decide, the first that matches.
+
+        `idle_timeout`: seconds without a byte from either side; 0 is never. `connect_attempts`: 0 is one for each host and
+        three at most, as in MOSN.
+        """
+        self.listener_name = listener_name
+        self.cluster = cluster
+        self.routes = routes
+        self.stats = stats
+        self.access_logs = access_logs
+        self.idle_timeout = idle_timeout
+        self.connect_attempts: i64 = connect_attempts
+
+    def cluster_for(self, connection: Connection) -> str:
+        """The cluster that takes a connection; empty when no route does."""
+        if self.cluster:
+            return self.cluster
+        source = (connection.remote_ip, int(connection.remote_port))
+        target = wanted_end(connection.original_destination, connection.local_ip, int(connection.local_port))
+        for route in self.routes:
+            if route.matches(source, target):
+                return route.cluster
+        return ""
+
+
+class TcpProxyFactory(FilterChainFactory):
+    """The filter chain of a listener that begins with `tcp_proxy`."""
+
+    def __init__(self, runtime: Runtime, options: TcpOptions) -> None:
+        self._runtime = runtime
+        self._options = options
+
+    def create(self) -> list[NetworkFilter]:
+        return [TcpProxy(self._runtime, self._options)]
+
+    def on_refused(self, connection: Connection, failure: Failure) -> None:
+        exchange = _exchange(connection)
+        exchange.failure = failure
+        exchange.finished = connection.now()
+        for access_log in self._options.access_logs:
+            access_log.log(exchange)
+
+
+class TcpFallback(NetworkFilterFactory):
+    """Takes over what `proxy` finds to be none of its protocols."""
+
+    def __init__(self, runtime: Runtime, options: TcpOptions) -> None:
+        self._runtime = runtime
+        self._options = options
+
+    def create(self) -> NetworkFilter:
+        return TcpProxy(self._runtime, self._options)
+
+
+def _exchange(connection: Connection) -> Exchange:
+    exchange = Exchange(connection)
+    exchange.protocol = PROTOCOL
+    exchange.started = connection.now()
+    return exchange
+
+
+class TcpProxy(NetworkFilter):
+    """One connection of a client, until both directions have ended. For the log it is one exchange."""
+
+    def __init__(self, runtime: Runtime, options: TcpOptions) -> None:
+        self._runtime = runtime
+        self._options = options
+        self._connection = Connection()
+        self._exchange = Exchange(self._connection)
+        self._cluster: Cluster | None = None
+        self._selection = Selection()
+        self._upstream: TcpUpstream | None = None
+        self._is_connected = False
+        # What another filter had read before this one took over.
+        self._held: list[bytes] = []
+        self._client_ended = False
+        self._upstream_ended = False
+        self._is_over = False
+
+    # ---- a host
+
+    def on_connection(self, connection: Connection) -> None:
+        self._connection = connection
+        self._exchange = _exchange(connection)
+        stats = self._options.stats
+        stats.tcp_total.value += 1
+        stats.tcp_active.value += 1
+        connection.pause_reading()
+        if self._runtime.load.stage >= SHED:
+            self.fail(OVERLOADED, "")
+            return
+        name = self._options.cluster_for(connection)
+        if not name:
+            self.fail(NO_ROUTE, "no route of tcp_proxy matches")
+            return
+        self._exchange.cluster_name = name
+        cluster = self._runtime.clusters.get(name)
+        if cluster is None:
+            self.fail(CLUSTER_UNKNOWN, name)
+            return
+        self._cluster = cluster
+        if cluster.balancer.uses_hash:
+            self._selection.set_hash(hash_value([], self._exchange))
+        if cluster.original is not None:
+            self._selection.destination = destination(cluster.original, self._exchange)
+        self._try(cluster)
+
+    def _try(self, cluster: Cluster) -> None:
+        exchange = self._exchange
+        host = cluster.balancer.choose(self._selection)
+        if host is None:
+            self.fail(cluster.why_nobody(self._selection), cluster.name)
+            return
+        assert isinstance(host, ClusterHost)
+        exchange.attempts += 1
+        exchange.upstream_address = host.address
+        exchange.upstream_hostname = host.hostname
+        if not host.try_connection():
+            self.fail(OVERFLOW, cluster.name)
+            return
+        self._upstream = TcpUpstream(self, host, self._runtime.clock)
+        self._upstream.dial()
+
+    def on_connected(self, upstream: TcpUpstream) -> None:
+        """A host has accepted: what came before goes there, and both sides are read."""
+        self._is_connected = True
+        self._exchange.upstream_connection_id = upstream.connection.id
+        self._connection.set_buffer_limit(BUFFER_LIMIT)
+        upstream.connection.set_buffer_limit(upstream.host.buffer_limit or BUFFER_LIMIT)
+        self._touch()
+        for data in self._held:
+            upstream.connection.write(data)
+        self._held = []
+        if self._client_ended:
+            upstream.connection.shut_writing()
+        self._connection.resume_reading()
+
+    def on_not_connected(self, upstream: TcpUpstream, failure: Failure, detail: str) -> None:
+        """A host could not be connected to: another one is tried, as long as that is allowed."""
+        self._upstream = None
+        cluster = self._cluster
+        if self._is_over or cluster is None:
+            return
+        limit = self._options.connect_attempts
+        if limit == 0:
+            limit = min(UNASKED_TRIES, cluster.choices())
+        if not failure.may_retry or self._exchange.attempts >= limit:
+            self.fail(failure, f"{upstream.host.address}: {detail}")
+            return
+        cluster.stats.request_retry.value += 1
+        self._selection.add_tried(upstream.host)
+        self._try(cluster)
+
+    # ---- from the client
+
+    def on_data(self, data: bytes) -> bool:
+        if self._is_over:
+            return STOP
+        self._exchange.bytes_received += len(data)
+        upstream = self._upstream
+        if upstream is not None and self._is_connected:
+            upstream.connection.write(data)
+            self._touch()
+        else:
+            self._held.append(data)
+        return STOP
+
+    def on_eof(self) -> None:
+        if self._is_over:
+            return
+        self._client_ended = True
+        if self._upstream_ended:
+            self._end()
+        elif self._upstream is not None and self._is_connected:
+            self._upstream.connection.shut_writing()
+            self._touch()
+
+    def on_writable(self, writable: bool) -> None:
+        upstream = self._upstream
+        if self._is_over or upstream is None or not self._is_connected:
+            return
+        if writable:
+            upstream.connection.resume_reading()
+        else:
+            upstream.connection.pause_reading()
+
+    def on_idle(self) -> None:
+        if not self._is_over:
+            self._exchange.failure = IDLE_TIMEOUT
+            self._end()
+
+    def on_drain(self) -> None:
+        """Nobody but its two ends knows when a good moment is: it goes on until `graceful_timeout`."""
+
+    def on_close(self, failure: Failure) -> None:
+        if self._is_over:
+            return
+        failure = CLIENT_GONE if failure is CLOSED_BY_PEER else failure
+        self._exchange.failure = failure
+        upstream = self._upstream
+        self._finish()
+        if upstream is None:
+            return
+        if self._client_ended and self._is_connected:
+            upstream.connection.close(failure)  # it had said that this is all: the host gets all of it
+        else:
+            upstream.leave(failure)
+
+    # ---- from the host
+
+    def on_upstream_data(self, data: bytes) -> None:
+        """The host sent `data`."""
+        if self._is_over:
+            return
+        exchange = self._exchange
+        if exchange.bytes_sent == 0:
+            exchange.response_received = self._connection.now()
+        exchange.bytes_sent += len(data)
+        self._connection.write(data)
+        self._touch()
+
+    def on_upstream_eof(self) -> None:
+        """The host sends no more; it may still read."""
+        if self._is_over:
+            return
+        self._upstream_ended = True
+        if self._client_ended:
+            self._end()
+        else:
+            self._connection.shut_writing()
+            self._touch()
+
+    def on_upstream_writable(self, writable: bool) -> None:
+        """The host takes no more for now, or does again."""
+        if self._is_over:
+            return
+        if writable:
+            self._connection.resume_reading()
+        else:
+            self._connection.pause_reading()
+
+    def on_upstream_lost(self) -> None:
+        """The connection to the host broke off."""
+        if self._is_over:
+            return
+        if self._upstream_ended:
+            # It has said all that it had to say, and does not want to hear more.
+            self._finish()
+            self._connection.close_lingering(CLOSED_LOCALLY)
+        else:
+            self.fail(RESET_AFTER_RESPONSE if self._exchange.bytes_sent else RESET_BEFORE_RESPONSE, self._address())
+
+    # ---- how it ends
+
+    def _address(self) -> str:
+        return self._exchange.upstream_address
+
+    def _touch(self) -> None:
+        """Something came: the idle time begins anew, and the counters get it."""
+        stats = self._options.stats
+        connection = self._connection
+        connection.set_idle(self._options.idle_timeout)
+        connection.count_into(stats.bytes_read, stats.bytes_written)
+        upstream = self._upstream
+        if upstream is not None:
+            upstream.host.count_bytes(upstream.connection)
+
+    def fail(self, failure: Failure, detail: str) -> None:
+        """It cannot go on: the client sees a reset."""
+        exchange = self._exchange
+        exchange.failure = failure
+        exchange.failure_detail = detail
+        log = self._runtime.log
+        if failure.retry_after == 0 and log.level <= WARN:
+            upstream = exchange.upstream_connection_id or "-"
+            where = f"{self._options.listener_name} to {exchange.cluster_name or '-'}"
+            log.write(WARN, f"[{self._connection.id},{upstream},-] tcp_proxy {where}: {failure.reason} ({detail})")
+        self._finish()
+        self._connection.abort(failure)
+
+    def _end(self) -> None:
+        """Both directions are over, or nothing comes any more: each side gets what waits for it, and an end."""
+        upstream = self._upstream
+        self._finish()
+        if upstream is not None:
+            upstream.connection.close(CLOSED_LOCALLY)
+        self._connection.close(CLOSED_LOCALLY)
+
+    def _finish(self) -> None:
+        self._is_over = True
+        exchange = self._exchange
+        exchange.finished = self._connection.now()
+        self._held = []
+        self._upstream = None
+        stats = self._options.stats
+        stats.tcp_active.value -= 1
+        if exchange.failure is not None:
+            stats.count_reason(exchange.failure.reason)
+        for access_log in self._options.access_logs:
+            access_log.log(exchange)
+
+
+class TcpUpstream(NetworkFilter):
+    """The connection to a host, or the attempt at one. It counts as a connection, and for balancers as a request at work."""
+
+    def __init__(self, owner: TcpProxy, host: ClusterHost, clock: Clock) -> None:
+        """`try_connection` of `host` has given the place for it."""
+        self.host = host
+        self.connection = Connection()
+        self._owner: TcpProxy | None = owner
+        self._clock = clock
+        self._started = clock.now
+        self._is_open = False
+        host.active_requests += 1
+
+    def dial(self) -> None:
+        """Connects; the owner hears what becomes of that."""
+        self.host.dial(self, _Dial(self))
+
+    def on_dialed(self, connection: Connection) -> None:
+        """The host has accepted."""
+        self.host.on_connection()
+        self.host.judge(self._clock.now - self._started, 200)
+        self._is_open = True
+        owner = self._owner
+        if owner is None:
+            connection.abort(CLIENT_GONE)
+        if connection.is_closed:
+            self._forget()
+            if owner is not None:
+                owner.on_upstream_lost()
+        elif owner is not None:
+            owner.on_connected(self)
+            connection.resume_reading()
+
+    def on_dial_failed(self, failure: Failure, detail: str) -> None:
+        """The host did not accept."""
+        self.host.active_requests -= 1
+        self.host.on_connection_end(False)
+        self.host.judge(self._clock.now - self._started, BROKEN)
+        owner = self._owner
+        self._owner = None
+        if owner is not None:
+            owner.on_not_connected(self, failure, detail)
+
+    def leave(self, failure: Failure) -> None:
+        """The client broke off: the host gets a reset, as soon as there is a connection."""
+        self._owner = None
+        if self._is_open:
+            self.connection.abort(failure)
+
+    def _forget(self) -> None:
+        """Gives back its place, once."""
+        if self._is_open:
+            self._is_open = False
+            self.host.count_bytes(self.connection)
+            self.host.active_requests -= 1
+            self.host.on_connection_end(True)
+
+    # ---- from the connection
+
+    def on_connection(self, connection: Connection) -> None:
+        self.connection = connection
+        connection.pause_reading()  # until it is known whether it may be used
+
+    def on_data(self, data: bytes) -> bool:
+        if self._owner is not None:
+            self._owner.on_upstream_data(data)
+        return STOP
+
+    def on_eof(self) -> None:
+        if self._owner is not None:
+            self._owner.on_upstream_eof()
+
+    def on_writable(self, writable: bool) -> None:
+        if self._owner is not None:
+            self._owner.on_upstream_writable(writable)
+
+    def on_close(self, failure: Failure) -> None:
+        owner = self._owner
+        if not self._is_open:
+            return  # `on_dialed` sees it
+        self._owner = None
+        self._forget()
+        if owner is not None:
+            owner.on_upstream_lost()
+
+
+class _Dial(DialReceiver):
+    """A connection on its way."""
+
+    def __init__(self, upstream: TcpUpstream) -> None:
+        self._upstream = upstream
+
+    def on_dialed(self, connection: Connection) -> None:
+        self._upstream.on_dialed(connection)
+
+    def on_dial_failed(self, failure: Failure, detail: str) -> None:
+        self._upstream.on_dial_failed(failure, detail)

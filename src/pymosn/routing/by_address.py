@@ -1,0 +1,71 @@
+"""Routes of `tcp_proxy` (key reference section 4.2): a cluster by where a connection comes from and where it went."""
+
+from __future__ import annotations
+
+from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_address, ip_network
+from typing import Final
+
+from pymosn.core.addresses import split_address
+
+HIGHEST_PORT: Final = 65535
+
+
+def address_range(address: str, length: int) -> IPv4Network | IPv6Network:
+    """The network of `length` bits that `address` is in. ValueError with a message fit for the user."""
+    return ip_network(f"{address}/{length}", strict=False)
+
+
+def port_ranges(text: str) -> list[tuple[int, int]]:
+    """The ranges of `80,100-200`; none for an empty text. ValueError with a message fit for the user."""
+    ranges: list[tuple[int, int]] = []
+    for part in text.split(",") if text.strip() else []:
+        first, _, last = part.partition("-")
+        low = _port(first)
+        high = _port(last) if "-" in part else low
+        if low > high:
+            raise ValueError(f"{part.strip()!r} ends before it begins")
+        ranges.append((low, high))
+    return ranges
+
+
+def _port(text: str) -> int:
+    word = text.strip()
+    if not (word.isascii() and word.isdigit() and len(word) <= 5 and int(word) <= HIGHEST_PORT):
+        raise ValueError(f"{word!r} is no port: write numbers from 0 to {HIGHEST_PORT}, as in 80,100-200")
+    return int(word)
+
+
+class End:
+    """What one end of a connection must be: in one of the networks, and on one of the ports. An empty list is nobody."""
+
+    def __init__(self, networks: list[IPv4Network | IPv6Network], ports: list[tuple[int, int]]) -> None:
+        self._networks = networks
+        self._ports = ports
+
+    def matches(self, ip: str, port: int) -> bool:
+        """Whether the end is such a one; that of a unix socket, which has no address, never is."""
+        try:
+            address: IPv4Address | IPv6Address = ip_address(ip)
+        except ValueError:
+            return False
+        if not any(address in network for network in self._networks):
+            return False
+        return any(low <= port <= high for low, high in self._ports)
+
+
+class AddressRoute:
+    """One route."""
+
+    def __init__(self, cluster: str, source: End, target: End) -> None:
+        self.cluster = cluster
+        self._source = source
+        self._target = target
+
+    def matches(self, source: tuple[str, int], target: tuple[str, int]) -> bool:
+        """Whether a connection between these two, IP address and port each, takes it."""
+        return self._source.matches(source[0], source[1]) and self._target.matches(target[0], target[1])
+
+
+def wanted_end(original: str, ip: str, port: int) -> tuple[str, int]:
+    """Where a connection went: to where it was redirected from, else to the address that it was accepted on."""
+    return split_address(original) if original else (ip, port)

@@ -1,0 +1,364 @@
+"""The real program with `tcp_proxy`: bytes exact both ways, ends, a dead server, a slow reader, and unknown protocols."""
+
+import contextlib
+import hashlib
+import json
+import os
+import random
+import signal
+import socket
+import subprocess
+import sys
+import threading
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from pymosn_process import READY, Pymosn, TwoHops, eventually, free_ports, get
+
+from pymosn.config.load import load_file
+from pymosn.server.worker_process import worker_environment
+
+Start = Callable[..., Pymosn]
+EXAMPLES = Path(__file__).parents[2] / "examples" / "tcp"
+MIB = 1 << 20
+
+
+class Server:
+    """Accepts; what happens with each connection is the test's `serve`, in a thread of its own."""
+
+    def __init__(self, serve: Callable[[socket.socket], None]) -> None:
+        self._listener = socket.create_server(("127.0.0.1", 0))
+        self._serve = serve
+        self.port: int = self._listener.getsockname()[1]
+        threading.Thread(target=self._accept, daemon=True).start()
+
+    def _accept(self) -> None:
+        while True:
+            try:
+                sock, _ = self._listener.accept()
+            except OSError:
+                return
+            threading.Thread(target=self._run, args=(sock,), daemon=True).start()
+
+    def _run(self, sock: socket.socket) -> None:
+        with sock:
+            self._serve(sock)
+
+    def close(self) -> None:
+        self._listener.close()
+
+
+@pytest.fixture
+def serve() -> Iterator[Callable[[Callable[[socket.socket], None]], int]]:
+    """Starts a server, gives its port."""
+    servers: list[Server] = []
+
+    def begin(behaviour: Callable[[socket.socket], None]) -> int:
+        servers.append(Server(behaviour))
+        return servers[-1].port
+
+    yield begin
+    for server in servers:
+        server.close()
+
+
+def read_all(sock: socket.socket) -> bytes:
+    parts = []
+    while data := sock.recv(1 << 18):
+        parts.append(data)
+    return b"".join(parts)
+
+
+def connect(port: int) -> socket.socket:
+    return socket.create_connection(("127.0.0.1", port), timeout=30)
+
+
+class TcpWorld:
+    """One listener with only `tcp_proxy`."""
+
+    def __init__(self, *upstreams: int, **settings: Any) -> None:
+        self.port, self.admin_port = free_ports(2)
+        hosts = [{"address": f"127.0.0.1:{port}"} for port in upstreams]
+        filters = [{"type": "tcp_proxy", "config": {"cluster": "server", **settings}}]
+        self.listener: dict[str, Any] = {
+            "name": "bytes",
+            "address": f"127.0.0.1:{self.port}",
+            "bind_port": True,
+            "access_logs": [
+                {
+                    "log_path": "stdout",
+                    "log_format": "LOG %protocol% %bytes_received% %bytes_sent% %upstream_address% %reason%",
+                }
+            ],
+            "filter_chains": [{"filters": filters}],
+        }
+        self.config: dict[str, Any] = {
+            "admin": {"address": {"socket_address": {"address": "127.0.0.1", "port_value": self.admin_port}}},
+            "servers": [
+                {
+                    "default_log_path": "stdout",
+                    "processor": 1,
+                    "graceful_timeout": "1s",
+                    "listeners": [self.listener],
+                }
+            ],
+            "cluster_manager": {"clusters": [{"name": "server", "lb_type": "LB_ROUNDROBIN", "hosts": hosts}]},
+        }
+
+
+def test_a_hundred_mebibytes_each_way_at_once(start: Start, serve: Callable[..., int]) -> None:
+    sizes = 100 * MIB
+    block = random.Random(5).randbytes(MIB)
+    seen: list[str] = []
+
+    def pour(sock: socket.socket) -> None:
+        for place in range(sizes // MIB):
+            sock.sendall(block[place:] + block[:place])
+        sock.shutdown(socket.SHUT_WR)
+
+    def drink(sock: socket.socket) -> str:
+        digest, count = hashlib.sha256(), 0
+        while data := sock.recv(1 << 18):
+            digest.update(data)
+            count += len(data)
+        return f"{count} {digest.hexdigest()}"
+
+    def behave(sock: socket.socket) -> None:
+        pouring = threading.Thread(target=pour, args=(sock,))
+        pouring.start()
+        seen.append(drink(sock))
+        pouring.join()
+
+    world = TcpWorld(serve(behave))
+    proxy = start(world.config)
+    proxy.wait_for(READY)
+    before = resident(proxy)
+    with connect(world.port) as client:
+        pouring = threading.Thread(target=pour, args=(client,))
+        pouring.start()
+        seen.append(drink(client))
+        pouring.join()
+    digest = hashlib.sha256()
+    for place in range(sizes // MIB):
+        digest.update(block[place:] + block[:place])
+    assert eventually(lambda: len(seen) == 2)
+    assert seen == [f"{sizes} {digest.hexdigest()}"] * 2
+    assert resident(proxy) - before < 16 * MIB
+    proxy.wait_for(rf"LOG tcp {sizes} {sizes} 127\.0\.0\.1:\d+ -")
+
+
+def resident(proxy: Pymosn) -> int:
+    """Bytes of the first worker's memory."""
+    [pid, *_] = proxy.worker_pids()
+    return int(Path(f"/proc/{pid}/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
+
+
+def test_each_direction_ends_by_itself(start: Start, serve: Callable[..., int]) -> None:
+    def speaks_first(sock: socket.socket) -> None:
+        sock.sendall(b"220 hello")
+        sock.shutdown(socket.SHUT_WR)
+        heard.append(read_all(sock))
+
+    def speaks_last(sock: socket.socket) -> None:
+        sock.sendall(read_all(sock)[::-1])
+
+    heard: list[bytes] = []
+    world = TcpWorld(serve(speaks_first), serve(speaks_last))
+    proxy = start(world.config)
+    proxy.wait_for(READY)
+    answers = set()
+    for _ in range(2):
+        with connect(world.port) as client:
+            client.settimeout(0.5)
+            try:
+                first = read_all(client)  # until the server's end, while ours is open
+            except TimeoutError:
+                first = b""
+            client.settimeout(30)
+            client.sendall(b"olleh")
+            client.shutdown(socket.SHUT_WR)
+            answers.add(first or read_all(client))
+    assert answers == {b"220 hello", b"hello"}
+    assert eventually(lambda: heard == [b"olleh"])
+
+
+def test_servers_that_are_not_there(start: Start, serve: Callable[..., int]) -> None:
+    def answer(sock: socket.socket) -> None:
+        sock.sendall(b"alive")
+
+    dead_sockets = [socket.socket(), socket.socket()]
+    for sock in dead_sockets:
+        sock.bind(("127.0.0.1", 0))  # nobody else gets these ports, and nobody listens on them
+    dead, other_dead = (sock.getsockname()[1] for sock in dead_sockets)
+    world = TcpWorld(dead, serve(answer))
+    proxy = start(world.config)
+    proxy.wait_for(READY)
+    for _ in range(4):
+        with connect(world.port) as client:
+            client.shutdown(socket.SHUT_WR)
+            assert read_all(client) == b"alive"
+    again = TcpWorld(dead, other_dead)
+    proxy = start(again.config)
+    proxy.wait_for(READY)
+    with connect(again.port) as client, pytest.raises(ConnectionResetError):
+        client.recv(1)
+    proxy.wait_for(r"LOG tcp 0 0 127\.0\.0\.1:\d+ connect_refused")
+    proxy.wait_for(r"tcp_proxy bytes to server: connect_refused")
+    assert stats(again.admin_port)["reason_connect_refused"] == "1"
+    for sock in dead_sockets:
+        sock.close()
+
+
+def stats(admin_port: int) -> dict[str, str]:
+    """The counters of the listener."""
+    found: dict[str, str] = json.loads(get(admin_port, "/api/v1/stats")[1])["downstream"]["listener.bytes"]
+    return found
+
+
+def last_change(admin_port: int) -> dict[str, Any]:
+    found: dict[str, Any] = json.loads(get(admin_port, "/api/v1/last_change")[1])
+    return found
+
+
+def test_a_reader_that_takes_nothing_costs_a_bounded_buffer(start: Start, serve: Callable[..., int]) -> None:
+    stuck = threading.Semaphore(0)
+
+    def pour(sock: socket.socket) -> None:
+        sock.settimeout(3)
+        try:
+            for _ in range(100):
+                sock.sendall(bytes(MIB))
+        except TimeoutError:
+            stuck.release()
+        with contextlib.suppress(OSError):
+            sock.recv(1)  # until the other side is gone
+
+    world = TcpWorld(serve(pour))
+    proxy = start(world.config)
+    proxy.wait_for(READY)
+    before = resident(proxy)
+    clients = [connect(world.port) for _ in range(8)]
+    for _ in clients:
+        assert stuck.acquire(timeout=20), "the server could send everything"
+    assert resident(proxy) - before < 8 * MIB
+    for client in clients:
+        client.close()
+    assert eventually(lambda: stats(world.admin_port)["tcp_active"] == "0")
+
+
+def test_silence_and_the_end_of_the_program(start: Start, serve: Callable[..., int]) -> None:
+    world = TcpWorld(serve(lambda sock: sock.sendall(read_all(sock))), idle_timeout=300_000_000)
+    proxy = start(world.config)
+    proxy.wait_for(READY)
+    with connect(world.port) as client:
+        assert read_all(client) == b""
+    proxy.wait_for(r"LOG tcp 0 0 \S+ idle_timeout")
+    with connect(world.port) as client:
+        client.sendall(b"x")
+        proxy.send(signal.SIGTERM)
+        client.shutdown(socket.SHUT_WR)
+        assert read_all(client) == b"x"
+    assert proxy.exit_code() == 0
+
+
+def test_a_change_is_for_the_next_connection(start: Start, serve: Callable[..., int], tmp_path: Path) -> None:
+    def named(name: bytes) -> Callable[[socket.socket], None]:
+        return lambda sock: sock.sendall(name + b" " + read_all(sock))
+
+    world = TcpWorld(serve(named(b"old")))
+    proxy = start(world.config)
+    proxy.wait_for(READY)
+    hosts = [{"address": f"127.0.0.1:{serve(named(b'new'))}"}]
+    world.config["cluster_manager"]["clusters"].append({"name": "other", "hosts": hosts})
+    with connect(world.port) as open_one:
+        assert eventually(lambda: stats(world.admin_port)["tcp_active"] == "1")
+        world.listener["filter_chains"][0]["filters"][0]["config"]["cluster"] = "other"
+        (tmp_path / "conf" / "mosn.json").write_text(json.dumps(world.config))
+        before = last_change(world.admin_port)["attempt"]
+        proxy.send(signal.SIGHUP)
+        assert eventually(lambda: last_change(world.admin_port)["attempt"] > before)
+        assert last_change(world.admin_port)["applied"]
+        for client, name in ((connect(world.port), b"new"), (open_one, b"old")):
+            client.sendall(b"x")
+            client.shutdown(socket.SHUT_WR)
+            assert read_all(client) == name + b" x"
+            client.close()
+
+
+def test_unknown_protocols_beside_known_ones(start: Start, serve: Callable[..., int], two_hops: TwoHops) -> None:
+    def echo(sock: socket.socket) -> None:
+        while data := sock.recv(65536):
+            sock.sendall(data)
+
+    def greet(sock: socket.socket) -> None:
+        sock.sendall(b"220 hello")
+
+    def reverse(sock: socket.socket) -> None:
+        sock.sendall(read_all(sock)[::-1])
+
+    port = serve(echo)
+    [chain] = two_hops.server["listeners"][0]["filter_chains"]
+    chain["filters"][0]["config"].update(downstream_protocol="Auto", fallback_for_unknown_protocol=True)
+    chain["filters"].append({"type": "tcp_proxy", "config": {"cluster": "bytes"}})
+    bytes_cluster = {"name": "bytes", "hosts": [{"address": f"127.0.0.1:{port}"}]}
+    two_hops.config["cluster_manager"]["clusters"].append(bytes_cluster)
+    proxy = start(two_hops.config)
+    proxy.wait_for(READY)
+    assert get(two_hops.client_port, "/x")[0] == 200
+    dice = random.Random(7)
+    for _ in range(20):
+        talk = b"\x00" + dice.randbytes(dice.randrange(1, 5000))
+        with connect(two_hops.client_port) as client:
+            place = 0
+            while place < len(talk):
+                size = dice.randrange(1, 700)
+                client.sendall(talk[place : place + size])
+                place += size
+            client.shutdown(socket.SHUT_WR)
+            assert read_all(client) == talk
+    with connect(two_hops.client_port) as client:
+        client.sendall(b"P")  # may still become a POST; its end says that it does not
+        client.shutdown(socket.SHUT_WR)
+        assert read_all(client) == b"P"
+    assert get(two_hops.client_port, "/y")[0] == 200
+
+
+@pytest.mark.parametrize("path", sorted(EXAMPLES.glob("*.json")), ids=lambda path: path.name)
+def test_the_examples_are_without_fault(path: Path) -> None:
+    loaded = load_file(str(path))
+    assert loaded.config is not None
+    assert [fault.text() for fault in loaded.faults] == []
+
+
+def test_the_sample_of_the_shape_of_mosns(start: Start, serve: Callable[..., int], tmp_path: Path) -> None:
+    port, routed = free_ports(2)
+    text = (EXAMPLES / "config.json").read_text()
+    server = serve(lambda sock: sock.sendall(read_all(sock).upper()))
+    for old, new in ((2045, port), (2046, routed), (8080, server)):
+        text = text.replace(str(old), str(new))
+    path = tmp_path / "config.json"
+    path.write_text(text)
+    proxy = start(None, "-c", str(path))
+    proxy.wait_for(READY)
+    for listener in (port, routed):
+        with connect(listener) as client:
+            client.sendall(b"shout")
+            client.shutdown(socket.SHUT_WR)
+            assert read_all(client) == b"SHOUT"
+
+
+def test_the_demo_runs(tmp_path: Path) -> None:
+    text = (EXAMPLES / "fallback.json").read_text()
+    arguments = ["--config", str(tmp_path / "config.json")]
+    ports = {2046: "--port", 8080: "--http-port", 9090: "--tcp-port"}
+    for (old, option), new in zip(ports.items(), free_ports(3), strict=True):
+        text = text.replace(str(old), str(new))
+        arguments += [option, str(new)]
+    (tmp_path / "config.json").write_text(text)
+    command = [sys.executable, str(EXAMPLES / "demo.py"), *arguments]
+    done = subprocess.run(
+        command, cwd=tmp_path, env=worker_environment(os.environ), capture_output=True, text=True, timeout=60, check=False
+    )
+    assert done.stdout.splitlines() == ["WHAT PROTOCOL IS THIS?", "hello /world"], done.stderr
