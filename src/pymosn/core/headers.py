@@ -16,6 +16,7 @@ from pymosn.core.chars import FIELD_VALUE, LOWER, TOKEN
 
 COLON: Final[i64] = 58
 LF: Final[i64] = 10
+CR: Final[i64] = 13
 SPACE: Final[i64] = 32
 TAB: Final[i64] = 9
 
@@ -72,9 +73,7 @@ def find_field(block: bytes, name: bytes, start: i64) -> i64:
                 k += 1
             if k == size:
                 return i
-        while block[i] != LF:
-            i += 1
-        i += 1
+        i = line_end(block, i)
     return -1
 
 
@@ -87,11 +86,15 @@ def name_bit(size: i64, first: i64) -> i64:
 
 
 def line_end(block: bytes, start: i64) -> i64:
-    """The offset just behind the line that starts at `start`."""
+    """The offset just behind the line that starts at `start`. Every line ends in CR LF and has no other of either."""
     i: i64 = start
-    while block[i] != LF:
-        i += 1
-    return i + 1
+    while True:
+        byte: i64 = block[i]
+        if byte == LF:
+            return i + 1
+        if byte == CR:
+            return i + 2
+        i += 2  # one of the two is met
 
 
 def _value(block: bytes, name_size: i64, start: i64) -> bytes:
@@ -151,15 +154,11 @@ def encode_name(name: str) -> bytes:
     return raw
 
 
-def encode_line(name: str, value: str) -> bytes:
-    """The field line of a `name` that may be sent. Raises HeaderError for a value that would break out of its line."""
-    raw = to_bytes(f"{name}: {value}\r\n")
-    size: i64 = len(raw) - 2
-    i: i64 = len(name) + 2
-    while i < size:
-        if FIELD_VALUE[raw[i]] == 0:
-            raise HeaderError(f"header {name}: control character in value {value!r}")
-        i += 1
+def encode_value(name: str, value: str) -> bytes:
+    """`value` as bytes. Raises HeaderError, which names the field, for one that would break out of its line."""
+    raw = to_bytes(value)
+    if not is_field_value(raw):
+        raise HeaderError(f"header {name}: control character in value {value!r}")
     return raw
 
 
@@ -214,15 +213,15 @@ class Headers:
     def set(self, name: str, value: str) -> None:
         """Makes `value` the only value of `name`. Raises HeaderError for names and values that may not be sent."""
         raw = encode_name(name)
-        line = encode_line(name, value)
+        raw_value = encode_value(name, value)
         if self._bits_of is not self.block or self._bits & name_bit(len(raw), raw[0]) != 0:
             self.remove_raw(lower_name(name))
-        self._append(raw, line)
+        self._append(raw, raw_value)
 
     def add(self, name: str, value: str) -> None:
         """Adds one more field. Raises HeaderError like `set`."""
         raw = encode_name(name)
-        self._append(raw, encode_line(name, value))
+        self._append(raw, encode_value(name, value))
 
     def remove(self, name: str) -> bool:
         """Removes every field called `name`; says whether there was one. Raises HeaderError for framing fields."""
@@ -272,12 +271,15 @@ class Headers:
 
     def add_raw(self, name: bytes, value: bytes) -> None:
         """Adds a field that was checked elsewhere."""
-        self._append(name, b"".join([name, b": ", value, b"\r\n"]))
+        self._append(name, value)
 
-    def _append(self, name: bytes, line: bytes) -> None:
+    def _append(self, name: bytes, value: bytes) -> None:
         block = self.block
-        longer = block + line
-        self._bits = self._bits | name_bit(len(name), name[0]) if self._bits_of is block else -1
+        longer = b"".join([block, name, b": ", value, b"\r\n"])
+        if self._bits_of is block:
+            self._bits |= name_bit(len(name), name[0])
+        else:
+            self._bits = -1
         self._bits_of = longer
         self.block = longer
 

@@ -8,9 +8,8 @@ cancellation are what they always are.
 
 from __future__ import annotations
 
-import asyncio
+from asyncio import Task, current_task, get_running_loop
 from collections.abc import Callable, Coroutine
-from contextlib import suppress
 from contextvars import Context
 from typing import Any
 
@@ -27,25 +26,27 @@ class TaskStarter:
         """Stands in for the loop's `call_soon` while a task is made."""
         self._calls.append((callback, args, context))
 
-    def start(self, coroutine: Coroutine[Any, Any, object], name: str) -> asyncio.Task[object]:
+    def start(self, coroutine: Coroutine[Any, Any, object], name: str) -> Task[object]:
         """A task called `name`, which has taken its first step and may be done.
 
         Inside another task, whose step that would be otherwise, the loop starts it: two tasks are never current at a time.
         """
-        loop = asyncio.get_running_loop()
-        if asyncio.current_task(loop) is not None:
+        loop = get_running_loop()
+        if current_task(loop) is not None:
             return loop.create_task(coroutine, name=name)
         loop.call_soon = self  # type: ignore[method-assign,assignment]
         try:
-            task = asyncio.Task(coroutine, loop=loop, name=name)
+            task = Task(coroutine, loop=loop, name=name)
         finally:
             del loop.call_soon
             calls = self._calls
             self._calls = []
         for callback, args, context in calls:
-            if context is None or getattr(callback, "__self__", None) is not task:
+            if context is not None and (len(calls) == 1 or getattr(callback, "__self__", None) is task):
+                try:  # noqa: SIM105 - `suppress` takes as long as all the rest
+                    context.run(callback, *args)
+                except SystemExit:
+                    pass  # the task keeps it, as it keeps every other exception
+            else:
                 loop.call_soon(callback, *args, context=context)  # of something that was collected just then
-                continue
-            with suppress(SystemExit):  # which the task keeps too, as it keeps every other exception
-                context.run(callback, *args)
         return task
