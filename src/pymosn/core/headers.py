@@ -86,13 +86,13 @@ def name_bit(size: i64, first: i64) -> i64:
 
 
 def line_end(block: bytes, start: i64) -> i64:
-    """The offset just behind the line that starts at `start`. Every line ends in CR LF and has no other of either."""
+    """The offset just behind the line that starts at `start`; each ends in CR LF."""
     i: i64 = start
     while True:
         byte: i64 = block[i]
         if byte == LF:
             return i + 1
-        if byte == CR:
+        if byte == CR and block[i + 1] == LF:
             return i + 2
         i += 2  # one of the two is met
 

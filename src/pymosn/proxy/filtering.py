@@ -155,6 +155,17 @@ class FilteredExchange(Exchange):
         left = self._without_body
         return chain if left is None else [step for step in chain if step.named.filter not in left]
 
+    def filter_beginning(self, chain: list[BodyStep], data: bytes, ended: bool, has_trailers: bool) -> bytes | None:
+        """What the filters of `chain` make of what is here of a body when its head goes on; otherwise like `filter_body`.
+
+        `ended`: no more of it will come, so that the last piece, empty when trailers follow, is among it.
+        """
+        filtered = self.filter_body(chain, data, ended and not has_trailers)
+        if filtered is not None and ended and has_trailers:
+            rest = self.filter_body(chain, b"", True)
+            filtered = None if rest is None else filtered + rest
+        return filtered
+
     def filter_body(self, chain: list[BodyStep], data: bytes, last: bool) -> bytes | None:
         """What the filters of `chain` make of a piece of a body; None when the exchange has failed for it."""
         for step in chain:
