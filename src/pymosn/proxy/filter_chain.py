@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 import inspect
 from collections.abc import Awaitable, Callable
 from typing import Final
@@ -65,6 +66,7 @@ class NamedFilter:
         for method in plain:
             if inspect.iscoroutinefunction(getattr(stream_filter, method)):
                 raise TypeError(f"{method} must be a plain method, not async")
+        _check_methods(stream_filter)
 
     @property
     def may_wait(self) -> bool:
@@ -139,6 +141,25 @@ def any_changes_length(chain: list[BodyStep]) -> bool:
 
 def _overrides(named: NamedFilter, method: str) -> bool:
     return getattr(type(named.filter), method) is not getattr(StreamFilter, method)
+
+
+def _check_methods(stream_filter: StreamFilter) -> None:
+    """Raises TypeError for a phase that cannot be called as it is written, and for what looks like a phase and is none."""
+    for method in (*_WAITING, *_PLAIN):
+        try:
+            signature = inspect.signature(getattr(stream_filter, method))
+        except ValueError:
+            continue  # a compiled method tells nothing
+        arguments = ("exchange", "data", "last") if method.endswith("_body") else ("exchange",)
+        try:
+            signature.bind(*arguments)
+        except TypeError as error:
+            raise TypeError(f"{method} is called with ({', '.join(arguments)}): {error}") from error
+    for name in dir(stream_filter):
+        if name.startswith("on_") and not hasattr(StreamFilter, name) and callable(getattr(stream_filter, name)):
+            similar = difflib.get_close_matches(name, (*_WAITING, *_PLAIN), 1, 0.9)
+            if similar:
+                raise TypeError(f"nobody calls {name}: is it meant to be {similar[0]}?")
 
 
 def report_error(log: Log, named: NamedFilter, exchange: Exchange, error: BaseException | str) -> None:
