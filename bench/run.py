@@ -9,6 +9,7 @@ from bench.load import LoadResult, Wrk
 from bench.machine import Cores, free_port
 from bench.memory import measure_memory
 from bench.peers import Peer, Plan, Running
+from bench.peers.pymosn import Pymosn
 from bench.processes import Processes
 from bench.samples import Results, Sample
 from bench.streams import run_streams
@@ -18,10 +19,10 @@ from bench.verify import check_totals, check_work, probe
 from bench.void import Unavailable, Void
 
 WARM_UP_SECONDS = 0.3
-#: Turns of one second each, without a filter and with those of each filter case.
-FILTER_TURNS = 11
-#: Turns of the stream cases, each 10,000 chunks; of more than the pairs for 2 % to show.
-STREAM_TURNS = 15
+#: For each round of the other cases: turns of one second, without a filter and with those of each filter case; and turns
+#: of the stream cases, each 10,000 chunks.
+FILTER_TURNS = 2
+STREAM_TURNS = 3
 
 
 class Run:
@@ -52,13 +53,14 @@ class Run:
                     for peer in [*self.peers[turn:], *self.peers[:turn]]:
                         self._load(case, peer, f"round {number}/{count}")
         for peer in self.peers:
-            self._streams([case for case in STREAM_CASES if case.name in cases and peer.takes(case)], peer)
-            if peer.name == OWN:
-                self._filter_costs(peer, [case_named(name) for name in FILTER_CASES if name in cases])
+            streams = [case for case in STREAM_CASES if case.name in cases and peer.takes(case)]
+            self._streams(streams, peer, count * STREAM_TURNS)
+            if isinstance(peer, Pymosn) and peer.name == OWN:
+                self._filter_costs(peer, [case_named(name) for name in FILTER_CASES if name in cases], count * FILTER_TURNS)
         self._in_order()
         return self.results
 
-    def _filter_costs(self, peer: Peer, cases: Sequence[Case]) -> None:
+    def _filter_costs(self, peer: Pymosn, cases: Sequence[Case], turns: int) -> None:
         """What filters add: short runs without and with them by turns, so that all see the same machine.
 
         The difference of two cases that were measured a minute apart is mostly the machine's. Only user time counts: a
@@ -67,7 +69,7 @@ class Run:
         """
         costs = self.results.filter_costs
         try:
-            for number in range(FILTER_TURNS if cases else 0):
+            for number in range(turns if cases else 0):
                 order = [case_named("small"), *cases]
                 if number % 2:
                     order.reverse()
@@ -82,10 +84,10 @@ class Run:
             costs.clear()
             print(f"cost of filters: VOID: {fault}", flush=True)
 
-    def _streams(self, cases: Sequence[Case], peer: Peer) -> None:
+    def _streams(self, cases: Sequence[Case], peer: Peer, turns: int) -> None:
         """Chunks on many streams at the same time, the cases by turns."""
         failed: set[str] = set()
-        for number in range(STREAM_TURNS):
+        for number in range(turns):
             for case in cases if number % 2 else reversed(cases):
                 if case.name in failed:
                     continue
