@@ -77,12 +77,18 @@ def find_field(block: bytes, name: bytes, start: i64) -> i64:
     return -1
 
 
-def name_bit(size: i64, first: i64) -> i64:
-    """One of 64 bits for a name of `size` bytes that begins with the letter `first` in either case.
+def name_bit(size: i64, first: i64, last: i64) -> i64:
+    """One of 64 bits for a name of `size` bytes that begins and ends with these letters, in either case.
 
     A block remembers the bits of its names: most names that are not there are known not to be without looking.
     """
-    return i64(1) << ((size * 5 + (first & 31)) & 63)
+    return i64(1) << ((size * 5 + (first & 31) + (last & 31) * 7) & 63)
+
+
+def _bit_of(name: bytes) -> i64:
+    """The bit of a name that is not empty."""
+    size: i64 = len(name)
+    return name_bit(size, name[0], name[size - 1])
 
 
 def line_end(block: bytes, start: i64) -> i64:
@@ -126,8 +132,9 @@ def to_bytes(text: str) -> bytes:
 
 #: Lower-case bytes of names that filters used before. Only names from code come here, but a bound costs nothing.
 _LOWERED: Final[dict[str, bytes]] = {}
-#: The same for names that were found good to send.
+#: The same for names that were found good to send, and what their lines begin with.
 _SENDABLE: Final[dict[str, bytes]] = {}
+_LINE_STARTS: Final[dict[str, bytes]] = {}
 _MEMORY: Final[i64] = 1024
 
 
@@ -152,6 +159,16 @@ def encode_name(name: str) -> bytes:
         if len(_SENDABLE) < _MEMORY:
             _SENDABLE[name] = raw
     return raw
+
+
+def line_start(name: str) -> bytes:
+    """`name` as it stands in a line, with its colon and a space. Raises HeaderError like `encode_name`."""
+    start = _LINE_STARTS.get(name)
+    if start is None:
+        start = encode_name(name) + b": "
+        if len(_LINE_STARTS) < _MEMORY:
+            _LINE_STARTS[name] = start
+    return start
 
 
 def encode_value(name: str, value: str) -> bytes:
@@ -188,7 +205,7 @@ class Headers:
 
     def _find(self, name: bytes) -> i64:
         """The offset of the first line whose name is `name` (lower case), or -1."""
-        if self._bits_of is self.block and name and self._bits & name_bit(len(name), name[0]) == 0:
+        if self._bits_of is self.block and len(name) > 0 and self._bits & _bit_of(name) == 0:
             return -1
         return find_field(self.block, name, 0)
 
@@ -212,16 +229,19 @@ class Headers:
 
     def set(self, name: str, value: str) -> None:
         """Makes `value` the only value of `name`. Raises HeaderError for names and values that may not be sent."""
-        raw = encode_name(name)
-        raw_value = encode_value(name, value)
-        if self._bits_of is not self.block or self._bits & name_bit(len(raw), raw[0]) != 0:
+        start = line_start(name)
+        raw = encode_value(name, value)
+        size: i64 = len(start) - 2
+        bit = name_bit(size, start[0], start[size - 1])
+        if self._bits_of is not self.block or self._bits & bit != 0:
             self.remove_raw(lower_name(name))
-        self._append(raw, raw_value)
+        self._append(bit, start, raw)
 
     def add(self, name: str, value: str) -> None:
         """Adds one more field. Raises HeaderError like `set`."""
-        raw = encode_name(name)
-        self._append(raw, encode_value(name, value))
+        start = line_start(name)
+        size: i64 = len(start) - 2
+        self._append(name_bit(size, start[0], start[size - 1]), start, encode_value(name, value))
 
     def remove(self, name: str) -> bool:
         """Removes every field called `name`; says whether there was one. Raises HeaderError for framing fields."""
@@ -271,13 +291,15 @@ class Headers:
 
     def add_raw(self, name: bytes, value: bytes) -> None:
         """Adds a field that was checked elsewhere."""
-        self._append(name, value)
+        self._append(_bit_of(name), name + b": ", value)
 
-    def _append(self, name: bytes, value: bytes) -> None:
+    def _append(self, bit: i64, start: bytes, value: bytes) -> None:
+        """Adds a line; `bit`: of its name."""
         block = self.block
-        longer = b"".join([block, name, b": ", value, b"\r\n"])
+        line = start + value + b"\r\n"
+        longer = block + line
         if self._bits_of is block:
-            self._bits |= name_bit(len(name), name[0])
+            self._bits |= bit
         else:
             self._bits = -1
         self._bits_of = longer

@@ -90,7 +90,7 @@ class Http1Decoder(BodyDecoder):
             kind: i64 = self._kind_of(line, i) if has_underscore else classify(buffer, line, i)
             if kind == fields.OTHER and buffer[line] | 32 == LOWER_X and is_claim(buffer, line, i):
                 kind = fields.CLAIM
-            bits |= name_bit(i - line, buffer[line])
+            bits |= name_bit(i - line, buffer[line], buffer[i - 1])
             i += 1
             value: i64 = i
             if i >= size:
