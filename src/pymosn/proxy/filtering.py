@@ -80,7 +80,7 @@ class FilteredExchange(Exchange):
                     return
                 continue
             waiting: FilterTask | None = None
-            if answer is not None and is_coroutine(answer):
+            if answer is not None and not isinstance(answer, Reply) and is_coroutine(answer):
                 waiting = FilterTask(self, chain, place, phase)
                 if not waiting.start(cast("Coroutine[Any, Any, object]", answer)):
                     return
