@@ -6,6 +6,13 @@ from pathlib import Path
 SMALL_BODY = b"The upstream says: all is well, and this sentence is padded so that it is one hundred bytes long..\r\n"
 LARGE_SIZE = 1 << 20
 
+#: What a filter is: it sets headers; the same as a coroutine that does not wait; or looks at each piece of the reply, too.
+HEADER, ASYNC, CHUNK = "header", "async", "chunk"
+
+#: Server-sent events: so many streams at the same time, and so many chunks on each, 10,000 in all.
+STREAMS = 200
+CHUNKS_EACH = 50
+
 #: The fields a request carries besides Host. `x-user` is the one that the header filters read.
 REQUEST_FIELDS = {"User-Agent": "bench", "Accept": "*/*", "X-User": "alice"}
 
@@ -14,20 +21,23 @@ REQUEST_FIELDS = {"User-Agent": "bench", "Accept": "*/*", "X-User": "alice"}
 class Case:
     """One kind of load.
 
-    `filters`: how many header filters the proxy runs. `connections`: kept busy at the same time, each with one request
-    in flight. `new_connections`: whether every request comes on a connection of its own. `hosts`: virtual hosts, of which
-    the request asks for the last; 0 is one for all. `routes`: of the virtual host, of which the request meets the last.
-    `rounds`: in how many rounds at most it is measured; 0 is all.
+    `filters`: how many filters the proxy runs, each of `kind`. `connections`: kept busy at the same time, each with one
+    request in flight. `new_connections`: whether every request comes on a connection of its own. `hosts`: virtual hosts,
+    of which the request asks for the last; 0 is one for all. `routes`: of the virtual host, of which it meets the last.
+    `rounds`: in how many rounds at most it is measured; 0 is all. `streams`: it is not requests that are counted but chunks,
+    on so many replies at the same time.
     """
 
     name: str
     title: str
     path: str = "/small"
     filters: int = 0
+    kind: str = HEADER
     connections: int = 64
     new_connections: bool = False
     hosts: int = 0
     routes: int = 0
+    streams: int = 0
     rounds: int = 0
 
     @property
@@ -38,9 +48,9 @@ class Case:
         return {**host, **REQUEST_FIELDS, **close}
 
     @property
-    def setup(self) -> tuple[int, int, int]:
+    def setup(self) -> tuple[int, str, int, int]:
         """What a proxy must be configured for; cases with the same share a process."""
-        return self.filters, self.hosts, self.routes
+        return self.filters, self.kind, self.hosts, self.routes
 
 
 def host_name(number: int) -> str:
@@ -61,6 +71,7 @@ LOAD_CASES = (
     Case("body1m", "1 MiB response body, keep-alive, 16 connections", path="/large", connections=16),
     Case("filter1", "small GET through 1 header filter", filters=1),
     Case("filter3", "small GET through 3 header filters", filters=3),
+    Case("async1", "small GET through 1 async header filter that does not wait", filters=1, kind=ASYNC),
     Case("newconn", "small GET, a new connection for each", new_connections=True),
     *(
         Case(f"hosts{count}", f"small GET for the last of {count:,} virtual hosts", hosts=count, rounds=2)
@@ -71,8 +82,21 @@ LOAD_CASES = (
         for count in (10, 1_000)
     ),
 )
+#: Measured by turns, since they are about small differences.
+STREAM_CASES = (
+    Case("sse", f"{STREAMS * CHUNKS_EACH:,} SSE chunks over {STREAMS} streams, CPU per chunk", "/events", streams=STREAMS),
+    Case("sse-header", "the same through 1 header filter", "/events", filters=1, streams=STREAMS),
+    Case("sse-chunk", "the same through 1 filter that sees each chunk", "/events", 1, CHUNK, streams=STREAMS),
+)
+#: What the filters of these cases add to `small` is measured by pairs of short runs, and without sockets.
+FILTER_CASES = ("filter1", "filter3", "async1")
 MEMORY = "memory"
-CASE_NAMES = (*(case.name for case in LOAD_CASES), MEMORY)
+CASE_NAMES = (*(case.name for case in (*LOAD_CASES, *STREAM_CASES)), MEMORY)
+
+
+def case_named(name: str) -> Case:
+    """The load case of that name."""
+    return next(case for case in LOAD_CASES if case.name == name)
 
 
 def large_body() -> bytes:

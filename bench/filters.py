@@ -1,4 +1,4 @@
-"""The header filter of the cases `filter1` and `filter3`, as pymosn's user would write it."""
+"""The filters of the filter cases, as pymosn's user would write them."""
 
 from pymosn.api import Exchange, StreamFilter
 
@@ -21,3 +21,23 @@ class HeaderFilter(StreamFilter):
     def on_response(self, exchange: Exchange) -> None:
         if exchange.response is not None:
             exchange.response.headers[self.response_name] = "bench"
+
+
+class AsyncHeaderFilter(HeaderFilter):
+    """The same, with a coroutine that could wait and does not."""
+
+    async def on_request(self, exchange: Exchange) -> None:  # type: ignore[override]
+        user = exchange.request.headers.get("x-user")
+        if user is not None:
+            exchange.request.headers[self.request_name] = user
+
+
+class ChunkFilter(HeaderFilter):
+    """The header filter, which also counts the bytes of the reply."""
+
+    def __init__(self, config: dict[str, object]) -> None:
+        super().__init__(config)
+        self.bytes = 0
+
+    def on_response_body(self, exchange: Exchange, data: bytes, last: bool) -> None:
+        self.bytes += len(data)

@@ -6,6 +6,7 @@ import subprocess
 import time
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from bench.cases import Case
 from bench.install import debian_tool
@@ -84,14 +85,18 @@ class Wrk:
 
 def parse(output: str) -> LoadResult:
     """Reads what `load.lua` printed. Raises Void when it is missing or tells of an error."""
-    for line in output.splitlines():
-        if line.startswith("result "):
-            result = json.loads(line.removeprefix("result "))
-            break
-    else:
-        raise Void(f"wrk gave no result: {output.strip()[-300:] or 'no output'}")
+    result = result_of(output, "wrk")
     errors = {kind: count for kind, count in result["errors"].items() if count}
     if errors:
         said = ", ".join(f"{count} {kind}" for kind, count in errors.items())
         raise Void(f"wrk counted errors: {said}, beside {result['requests']} completed requests")
     return LoadResult(result["requests"], result["bytes"], result["microseconds"] / 1e6, result["p50"], result["p99"])
+
+
+def result_of(output: str, program: str) -> dict[str, Any]:
+    """The object behind `result ` in what a load generator printed. Raises Void when there is none."""
+    for line in output.splitlines():
+        if line.startswith("result "):
+            found: dict[str, Any] = json.loads(line.removeprefix("result "))
+            return found
+    raise Void(f"{program} gave no result: {output.strip()[-300:] or 'no output'}")

@@ -3,24 +3,29 @@
 import json
 from collections.abc import Sequence
 from pathlib import Path
+from statistics import median
 
-from bench.cases import LOAD_CASES
+from bench.cases import LOAD_CASES, STREAM_CASES
 from bench.samples import Results, Sample, middle
 from bench.targets import verdicts
 
-COMPARED = ("nginx", "haproxy", "envoy", "relay")
+COMPARED = ("nginx", "haproxy", "envoy", "envoy-ext-proc", "relay")
 NOTES = """CPU: of the worker process, user and system, microseconds per completed request; the median of the rounds, with
 the least and the most. "x nginx" and the like: CPU as a multiple of that peer's. busy: the worker's share of its core;
 below 100% the load core was the limit, so compare CPU, not requests per second. p50, p99: closed loop, microseconds.
-Header filters: Python in pymosn, Lua in Envoy; nginx and haproxy use built-in directives, for reference."""
+Header filters: Python in pymosn, Lua in Envoy, a Python server behind ext_proc in envoy-ext-proc, where Envoy's time and
+the server's count; nginx and haproxy use built-in directives, for reference. In the sse cases everything is per chunk,
+p50 and p99 those of a chunk that goes to all streams."""
 
 
 def render(results: Results, facts: dict[str, str], versions: dict[str, str]) -> str:
     """The whole report as text."""
     parts = ["\n".join(f"{name:18} {value}" for name, value in {**facts, **versions}.items())]
-    for case in LOAD_CASES:
+    for case in (*LOAD_CASES, *STREAM_CASES):
         if results.load.get(case.name):
             parts.append(f"{case.name}: {case.title}\n{_load_table(results, case.name)}")
+    if results.filter_costs:
+        parts.append(f"what filters add to a small GET of pymosn\n{_filter_table(results)}")
     if results.memory:
         parts.append(f"memory: idle worker and idle keep-alive connections\n{_memory_table(results)}")
     judged = verdicts(results)
@@ -78,6 +83,15 @@ def _speed_cells(samples: list[Sample]) -> list[str]:
 def _ratio_cell(results: Results, case: str, peer: str, to: str) -> str:
     ratio = results.ratio(case, peer, to)
     return "" if ratio is None or peer == to else f"{ratio:.2f}"
+
+
+def _filter_table(results: Results) -> str:
+    rows = [["", "user us, by turns", "least-most", "us without sockets"]]
+    for case, costs in results.filter_costs.items():
+        bare = results.bare_filter_costs.get(case)
+        row = [case, f"{median(costs):.2f}", f"{min(costs):.2f}-{max(costs):.2f}", "" if bare is None else f"{bare:.2f}"]
+        rows.append(row)
+    return table(rows)
 
 
 def _memory_table(results: Results) -> str:

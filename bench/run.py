@@ -3,21 +3,26 @@
 from collections.abc import Sequence
 
 from bench import measure
-from bench.cases import LOAD_CASES, MEMORY, Case
-from bench.load import Wrk
+from bench.cases import CHUNKS_EACH, FILTER_CASES, LOAD_CASES, MEMORY, STREAM_CASES, Case, case_named
+from bench.filter_costs import cost_without_sockets
+from bench.load import LoadResult, Wrk
 from bench.machine import Cores, free_port
 from bench.memory import measure_memory
 from bench.peers import Peer, Plan, Running
+from bench.peers.pymosn import Pymosn
 from bench.processes import Processes
 from bench.samples import Results, Sample
+from bench.streams import run_streams
 from bench.targets import OWN
 from bench.upstream import Upstream
 from bench.verify import check_totals, check_work, probe
 from bench.void import Unavailable, Void
 
 WARM_UP_SECONDS = 0.3
-#: Pairs of runs of one second, with and without a filter.
-FILTER_PAIRS = 11
+#: For each round of the other cases: turns of one second, without a filter and with those of each filter case; and turns
+#: of the stream cases, each 10,000 chunks.
+FILTER_TURNS = 2
+STREAM_TURNS = 3
 
 
 class Run:
@@ -32,7 +37,8 @@ class Run:
         self.wrk = Wrk(cores.load)
         self.upstream = Upstream(processes, cores.load)
         self.results = Results()
-        self._started: dict[tuple[str, tuple[int, int, int]], Running] = {}
+        self._stream_port = free_port()
+        self._started: dict[tuple[str, tuple[int, str, int, int], bool], Running] = {}
 
     def rounds(self, cases: Sequence[str], count: int) -> Results:
         """Measures `cases`: memory once, the others `count` times, the peers taking turns within each round."""
@@ -47,26 +53,64 @@ class Run:
                     for peer in [*self.peers[turn:], *self.peers[:turn]]:
                         self._load(case, peer, f"round {number}/{count}")
         for peer in self.peers:
-            if peer.name == OWN and "filter1" in cases:
-                self._filter_cost(peer)
+            streams = [case for case in STREAM_CASES if case.name in cases and peer.takes(case)]
+            self._streams(streams, peer, count * STREAM_TURNS)
+            if isinstance(peer, Pymosn) and peer.name == OWN:
+                self._filter_costs(peer, [case_named(name) for name in FILTER_CASES if name in cases], count * FILTER_TURNS)
         self._in_order()
         return self.results
 
-    def _filter_cost(self, peer: Peer) -> None:
-        """What one filter adds: short runs with and without it, one after the other, so that both see the same machine.
+    def _filter_costs(self, peer: Pymosn, cases: Sequence[Case], turns: int) -> None:
+        """What filters add: short runs without and with them by turns, so that all see the same machine.
 
         The difference of two cases that were measured a minute apart is mostly the machine's. Only user time counts: a
-        header filter makes no system call, and the kernel's part varies by more than the filter costs.
+        header filter makes no system call, and the kernel's part varies by more than the filter costs. What they add
+        without sockets is more exact.
         """
-        plain, filtered = (next(case for case in LOAD_CASES if case.name == name) for name in ("small", "filter1"))
+        costs = self.results.filter_costs
         try:
-            for number in range(FILTER_PAIRS):
-                order = (plain, filtered) if number % 2 else (filtered, plain)
+            for number in range(turns if cases else 0):
+                order = [case_named("small"), *cases]
+                if number % 2:
+                    order.reverse()
                 user = {case.name: self._sample(case, self._running(peer, case), 1).user for case in order}
-                self.results.filter_costs.append(user["filter1"] - user["small"])
+                for case in cases:
+                    costs.setdefault(case.name, []).append(user[case.name] - user["small"])
+            for case in cases:
+                added = cost_without_sockets(peer, case, self.cores.proxy)
+                self.results.bare_filter_costs[case.name] = added
+                print(f"{case.name:8} adds {added:.2f} us without sockets", flush=True)
         except (Void, Unavailable, OSError) as fault:
-            self.results.filter_costs.clear()
-            print(f"cost of a filter: VOID: {fault}", flush=True)
+            costs.clear()
+            print(f"cost of filters: VOID: {fault}", flush=True)
+
+    def _streams(self, cases: Sequence[Case], peer: Peer, turns: int) -> None:
+        """Chunks on many streams at the same time, the cases by turns."""
+        failed: set[str] = set()
+        for number in range(turns):
+            for case in cases if number % 2 else reversed(cases):
+                if case.name in failed:
+                    continue
+                try:
+                    self.results.add(case.name, peer.name, self._stream_sample(case, self._running(peer, case)))
+                except (Void, Unavailable, OSError) as fault:
+                    failed.add(case.name)
+                    self.results.refuse(case.name, peer.name, str(fault))
+                    print(f"{case.name:10} {peer.name:18} VOID: {fault}", flush=True)
+        for case in cases:
+            cost = self.results.cpu(case.name, peer.name)
+            if cost is not None:
+                print(f"{case.name:10} {peer.name:18} {cost:8.2f} us CPU a chunk", flush=True)
+
+    def _stream_sample(self, case: Case, running: Running) -> Sample:
+        plan = running.plan
+        before = measure.read_cpu(running.workers), measure.read_cpu(running.helpers)
+        stolen = measure.stolen_seconds(self.cores.proxy)
+        load = run_streams(plan.port, plan.upstream_port, case, CHUNKS_EACH, self.cores.load)
+        worker = measure.read_cpu(running.workers).since(before[0])
+        helpers = measure.read_cpu(running.helpers).since(before[1])
+        stolen = measure.stolen_seconds(self.cores.proxy) - stolen
+        return _as_sample(load, worker, helpers, stolen)
 
     def _load(self, case: Case, peer: Peer, label: str) -> None:
         if (case.name, peer.name) in self.results.void or not peer.takes(case):
@@ -94,27 +138,20 @@ class Run:
         # In flight when the load stopped: one for each connection, now and in the warm-up before.
         check_totals(case, load.requests, load.bytes, reply_size, arrived, spare=2 * case.connections)
         probe(port, case)
-        scale = 1e6 / load.requests
-        return Sample(
-            requests=load.requests,
-            seconds=load.seconds,
-            cpu=worker.total * scale,
-            user=worker.user * scale,
-            system=worker.system * scale,
-            helper_cpu=helpers.total * scale,
-            busy=worker.total / load.seconds,
-            stolen=stolen / load.seconds,
-            p50=load.p50,
-            p99=load.p99,
-        )
+        return _as_sample(load, worker, helpers, stolen)
 
     def _running(self, peer: Peer, case: Case) -> Running:
-        key = (peer.name, case.setup)
+        key = (peer.name, case.setup, case.streams > 0)
         if key not in self._started:
-            running = self._start(peer, case, f"{peer.name}-{'-'.join(map(str, case.setup))}")
-            if peer.http:
-                check_work(running.plan.port, case)
-            self.wrk.warm_up(running.plan.port, case, WARM_UP_SECONDS)
+            name = f"{peer.name}-{'-'.join(map(str, case.setup))}"
+            if case.streams:
+                running = self._start(peer, case, f"{name}-streams")
+                self._stream_sample(case, running)
+            else:
+                running = self._start(peer, case, name)
+                if peer.http:
+                    check_work(running.plan.port, case)
+                self.wrk.warm_up(running.plan.port, case, WARM_UP_SECONDS)
             self._started[key] = running
         return self._started[key]
 
@@ -134,9 +171,26 @@ class Run:
 
     def _start(self, peer: Peer, case: Case, name: str) -> Running:
         directory = self.processes.directory / name
-        plan = Plan(free_port(), self.upstream.port, case.filters, directory, case.hosts, case.routes)
+        upstream = self._stream_port if case.streams else self.upstream.port
+        plan = Plan(free_port(), upstream, case.filters, directory, case.hosts, case.routes, case.kind)
         return peer.start(plan, self.processes, self.cores.proxy)
 
     def _in_order(self) -> None:
         for case, measured in self.results.load.items():
             self.results.load[case] = {p.name: measured[p.name] for p in self.peers if p.name in measured}
+
+
+def _as_sample(load: LoadResult, worker: measure.Cpu, helpers: measure.Cpu, stolen: float) -> Sample:
+    scale = 1e6 / load.requests
+    return Sample(
+        requests=load.requests,
+        seconds=load.seconds,
+        cpu=worker.total * scale,
+        user=worker.user * scale,
+        system=worker.system * scale,
+        helper_cpu=helpers.total * scale,
+        busy=worker.total / load.seconds,
+        stolen=stolen / load.seconds,
+        p50=load.p50,
+        p99=load.p99,
+    )

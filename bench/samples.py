@@ -34,8 +34,10 @@ class Results:
     load: dict[str, dict[str, list[Sample]]] = field(default_factory=dict)
     memory: dict[str, MemoryResult] = field(default_factory=dict)
     void: dict[tuple[str, str], str] = field(default_factory=dict)
-    #: User microseconds per request that one header filter added, by pairs of runs.
-    filter_costs: list[float] = field(default_factory=list)
+    #: User microseconds per request that the filters of a case added to `small`, turn by turn; and what they add
+    #: without sockets.
+    filter_costs: dict[str, list[float]] = field(default_factory=dict)
+    bare_filter_costs: dict[str, float] = field(default_factory=dict)
 
     def add(self, case: str, peer: str, sample: Sample) -> None:
         """Adds one run."""
@@ -56,6 +58,12 @@ class Results:
         own, other = self.cpu(case, peer), self.cpu(case, to)
         return own / other if own is not None and other else None
 
+    def paired_ratio(self, case: str, to: str, peer: str) -> float | None:
+        """CPU of a stream case as a multiple of that of the case `to`: the median over the turns, each by itself."""
+        own, other = (self.load.get(name, {}).get(peer, []) for name in (case, to))
+        ratios = [a.cpu / b.cpu for a, b in zip(own, other, strict=False)]
+        return median(ratios) if ratios else None
+
     def to_json(self) -> dict[str, object]:
         """Medians, ratios and every single run."""
         return {
@@ -71,6 +79,7 @@ class Results:
                 for case, peers in self.load.items()
             },
             "filter_costs_us": self.filter_costs,
+            "filter_costs_without_sockets_us": self.bare_filter_costs,
             "memory": {peer: memory.to_json() for peer, memory in self.memory.items()},
             "void": [{"case": case, "peer": peer, "reason": reason} for (case, peer), reason in self.void.items()],
         }

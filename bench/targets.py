@@ -25,11 +25,16 @@ class Verdict:
 def verdicts(results: Results) -> list[Verdict]:
     """The promises that these results can judge."""
     memory = results.memory.get(OWN)
+    costs = results.filter_costs.get("filter1")
     candidates = (
         ("small GET: CPU as a multiple of Envoy's", results.ratio("small", OWN, "envoy"), 0.65),
         ("small GET: CPU as a multiple of nginx's", results.ratio("small", OWN, "nginx"), 1.4),
         ("1 MiB body: CPU as a multiple of nginx's", results.ratio("body1m", OWN, "nginx"), 1.0),
-        ("one Python header filter adds, us", median(results.filter_costs) if results.filter_costs else None, 1.5),
+        ("one Python header filter adds, us", median(costs) if costs else None, 1.5),
+        ("without sockets: one header filter adds, us", results.bare_filter_costs.get("filter1"), 1.0),
+        ("without sockets: three add, us", results.bare_filter_costs.get("filter3"), 2.5),
+        ("without sockets: an async one adds, us", results.bare_filter_costs.get("async1"), 4.0),
+        ("SSE chunks: a header filter, CPU as a multiple", results.paired_ratio("sse-header", "sse", OWN), 1.02),
         ("an idle keep-alive connection takes, KiB", memory.per_connection / 1024 if memory else None, 6.0),
     )
     return [Verdict(promise, figure, limit) for promise, figure, limit in candidates if figure is not None]

@@ -9,6 +9,7 @@ from pathlib import Path
 
 from bench.peers.base import Peer, Plan, Running
 from bench.peers.envoy import Envoy
+from bench.peers.ext_proc import EnvoyExtProc
 from bench.peers.haproxy import Haproxy
 from bench.peers.nginx import Nginx
 from bench.peers.pymosn import Baseline, Interpreted, Pymosn
@@ -16,7 +17,7 @@ from bench.peers.relay import Relay
 
 __all__ = ["DEFAULT_PEERS", "PEER_NAMES", "Peer", "Plan", "Running", "make_peer"]
 
-DEFAULT_PEERS = ("pymosn", "nginx", "haproxy", "envoy", "relay")
+DEFAULT_PEERS = ("pymosn", "nginx", "haproxy", "envoy", "envoy-ext-proc", "relay")
 PEER_NAMES = (*DEFAULT_PEERS, "pymosn-interpreted", "pymosn-baseline")
 
 
@@ -31,6 +32,8 @@ def make_peer(name: str, python: str, baseline: Path | None) -> Peer:
         return Haproxy()
     if name == "envoy":
         return Envoy()
+    if name == "envoy-ext-proc":
+        return EnvoyExtProc()
     if name == "relay":
         return Relay()
     if name == "pymosn-interpreted":

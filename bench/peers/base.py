@@ -6,17 +6,17 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from bench.cases import Case
+from bench.cases import HEADER, Case
 from bench.processes import Processes
 
 
 @dataclass(frozen=True)
 class Plan:
-    """How to set a peer up: proxy from `port` to `upstream_port`, through `filters` header filters.
+    """How to set a peer up: proxy from `port` to `upstream_port`, through `filters` filters of `kind`.
 
-    `hosts`, `routes`: as in a case; `host_name` and `route_kinds` of bench.cases say which.
+    `kind`, `hosts`, `routes`: as in a case; `host_name` and `route_kinds` of bench.cases say which.
 
-    Header filter k reads the request header `x-user`, sets the request header `x-bench-k` to its value, and sets the
+    Filter k reads the request header `x-user`, sets the request header `x-bench-k` to its value, and sets the
     response header `x-served-k`. `directory` is the peer's own, for its files.
     """
 
@@ -26,6 +26,7 @@ class Plan:
     directory: Path
     hosts: int = 0
     routes: int = 0
+    kind: str = HEADER
 
     @property
     def filter_numbers(self) -> range:
@@ -52,11 +53,16 @@ class Peer(ABC):
     #: Whether it can be given many virtual hosts, and the routes of bench.cases, to do the same as the others.
     takes_hosts: bool = False
     takes_routes: bool = False
+    #: Whether it passes chunks on as they come, and which kinds of filters it can run.
+    takes_streams: bool = False
+    kinds: tuple[str, ...] = (HEADER,)
 
     def takes(self, case: Case) -> bool:
         """Whether the case asks something of it that it can do."""
         return (
             (self.http or not case.filters)
+            and (case.kind in self.kinds)
+            and (self.takes_streams or not case.streams)
             and (self.takes_hosts or not case.hosts)
             and (self.takes_routes or not case.routes)
         )

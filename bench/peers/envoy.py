@@ -32,6 +32,7 @@ class Envoy(Peer):
     name = "envoy"
     takes_hosts = True
     takes_routes = True
+    takes_streams = True
 
     def __init__(self) -> None:
         self.program = envoy_program()
@@ -43,13 +44,17 @@ class Envoy(Peer):
 
     def command(self, plan: Plan) -> list[str]:
         path = plan.directory / "envoy.json"
-        path.write_text(json.dumps(configuration(plan), indent=1))
+        path.write_text(json.dumps(self.configuration(plan), indent=1))
         options = ["--concurrency", "1", "--disable-hot-restart", "--log-level", "error"]
         return [self.program, "-c", str(path), *options]
 
+    def configuration(self, plan: Plan) -> dict[str, Any]:
+        """The bootstrap configuration."""
+        return configuration(plan, lua_filters(plan))
 
-def configuration(plan: Plan) -> dict[str, Any]:
-    """The bootstrap configuration."""
+
+def configuration(plan: Plan, filters: list[dict[str, Any]]) -> dict[str, Any]:
+    """The bootstrap configuration with `filters` before the router."""
     names = [host_name(number) for number in range(plan.hosts)] or ["*"]
     matches = [_match(kind, value) for kind, value in route_kinds(plan.routes)]
     manager = {
@@ -67,14 +72,14 @@ def configuration(plan: Plan) -> dict[str, Any]:
                 for name in names
             ]
         },
-        "http_filters": [*_lua_filters(plan), {"name": "router", "typed_config": {"@type": ROUTER}}],
+        "http_filters": [*filters, {"name": "router", "typed_config": {"@type": ROUTER}}],
     }
     listener = {
         "name": "front",
-        "address": _address(plan.port),
+        "address": address(plan.port),
         "filter_chains": [{"filters": [{"name": "http", "typed_config": manager}]}],
     }
-    endpoint = {"endpoint": {"address": _address(plan.upstream_port)}}
+    endpoint = {"endpoint": {"address": address(plan.upstream_port)}}
     cluster = {
         "name": "up",
         "type": "STATIC",
@@ -89,7 +94,8 @@ def _match(kind: str, value: str) -> dict[str, Any]:
     return {kind: value}
 
 
-def _lua_filters(plan: Plan) -> list[dict[str, Any]]:
+def lua_filters(plan: Plan) -> list[dict[str, Any]]:
+    """The header filters of `plan` in Lua."""
     return [
         {
             "name": f"header-filter-{k}",
@@ -102,5 +108,6 @@ def _lua_filters(plan: Plan) -> list[dict[str, Any]]:
     ]
 
 
-def _address(port: int) -> dict[str, Any]:
+def address(port: int) -> dict[str, Any]:
+    """A loopback address."""
     return {"socket_address": {"address": "127.0.0.1", "port_value": port}}

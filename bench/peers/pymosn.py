@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from bench import measure
-from bench.cases import host_name, route_kinds
+from bench.cases import ASYNC, CHUNK, HEADER, host_name, route_kinds
 from bench.machine import free_port
 from bench.peers.base import Peer, Plan, first_line
 from bench.void import Unavailable
@@ -19,6 +19,7 @@ from bench.void import Unavailable
 SOURCE = Path(__file__).resolve().parents[2] / "src"
 FILTER_FILE = Path(__file__).resolve().parents[1] / "filters.py"
 WORKER_MODULE = "pymosn.server.worker"
+FILTER_CLASSES = {HEADER: "HeaderFilter", ASYNC: "AsyncHeaderFilter", CHUNK: "ChunkFilter"}
 
 
 class Pymosn(Peer):
@@ -27,6 +28,8 @@ class Pymosn(Peer):
     name = "pymosn"
     takes_hosts = True
     takes_routes = True
+    takes_streams = True
+    kinds = (HEADER, ASYNC, CHUNK)
 
     def __init__(self, python: str) -> None:
         self.python = python
@@ -117,7 +120,7 @@ def configuration(plan: Plan, admin_port: int) -> dict[str, Any]:
         "address": f"127.0.0.1:{plan.port}",
         "bind_port": True,
         "stream_filters": [
-            {"type": "python", "config": {"path": str(FILTER_FILE), "class": "HeaderFilter", "number": k}}
+            {"type": "python", "config": {"path": str(FILTER_FILE), "class": FILTER_CLASSES[plan.kind], "number": k}}
             for k in plan.filter_numbers
         ],
         "filter_chains": [{"filters": [proxy]}],

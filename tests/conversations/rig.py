@@ -430,11 +430,24 @@ class Talk:
         self._loop.run_until_complete(self._do(action))
 
     async def _do(self, action: Callable[[], None]) -> None:
-        action()
-        self.run_later()
+        await self._call(action)
         for _ in range(4):  # a task needs a few rounds to start, return and tell
-            await asyncio.sleep(0)
+            await self._call(self.run_later)
+
+    def _call(self, action: Callable[[], None]) -> asyncio.Future[None]:
+        """Calls `action` as the loop calls what hears of a socket: in the next round, and inside no task."""
+        done = self._loop.create_future()
+        self._loop.call_soon(self._settle, action, done)
+        return done
+
+    def _settle(self, action: Callable[[], None], done: asyncio.Future[None]) -> None:
+        try:
+            action()
             self.run_later()
+        except BaseException as error:
+            done.set_exception(error)
+        else:
+            done.set_result(None)
 
     def pass_rounds(self, count: int) -> None:
         """Lets tasks go on for some rounds of the loop."""

@@ -383,7 +383,7 @@ def test_upstream_that_breaks_while_a_response_filter_waits(start: Start) -> Non
     upstream.takes()
     upstream.sends(b"HTTP/1.1 200 OK\r\nDate: d\r\nContent-Length: 6\r\n\r\n")
     upstream.resets()
-    assert waiting.calls == ["waits", "cancelled", "waits"], "it is asked about the reply that is sent"
+    assert waiting.calls == ["waits", "waits", "cancelled"], "it is asked about the reply that is sent"
     talk.do(waiting.gate.set)
     assert client.takes().startswith(b"HTTP/1.1 502 ")
     assert talk.reasons() == ["reset_after_response"]

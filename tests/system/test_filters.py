@@ -7,8 +7,7 @@ import signal
 from collections.abc import Callable
 from pathlib import Path
 
-import pytest
-from pymosn_process import READY, Pymosn, TwoHops, Upstream, eventually, get
+from pymosn_process import READY, Pymosn, TwoHops, Upstream, get
 
 Start = Callable[..., Pymosn]
 
@@ -102,81 +101,3 @@ def test_files_that_are_not_watched(start: Start, upstream: Upstream, tmp_path: 
     assert (answer["applied"], answer["source"]) == (True, "admin /api/v1/reload_filters")
     assert get(hops.client_port, "/who")[1].startswith("2: 200")
     assert "edit of" not in running.output
-
-
-BLOCKS = """
-import os, sys, time
-from pymosn.api import Reply, StreamFilter
-
-class Lives(StreamFilter):
-    def on_request(self, exchange):
-        path = exchange.request.path
-        if path == "/sleep":
-            time.sleep(2.2)
-        elif path == "/hang":
-            time.sleep(60)
-        elif path == "/exit":
-            os._exit(3)
-        elif path == "/sys-exit":
-            sys.exit(4)
-        elif path == "/crash":
-            import ctypes
-            ctypes.string_at(0)
-        return Reply(200, str(os.getpid()))
-"""
-
-
-def test_a_filter_that_holds_up_its_worker_is_named(start: Start, upstream: Upstream, tmp_path: Path) -> None:
-    hops = TwoHops(upstream.port)
-    path = filtered(tmp_path, hops, BLOCKS)
-    running = start(None, "-c", str(path))
-    running.wait_for(READY)
-    assert get(hops.client_port, "/sleep")[0] == 200
-    line = running.wait_for("the loop stood still for about 2").string
-    assert "in filter 'Lives': " in line
-    assert "filters.py:9 in on_request" in line
-    assert eventually(lambda: json.loads(hops.admin("/api/v1/filters"))[0]["last_block"] is not None)
-    (view,) = json.loads(hops.admin("/api/v1/filters"))
-    assert (view["name"], view["listener"], view["counters"]["blocked"]) == ("Lives", "clientListener", 1)
-    assert view["last_block"]["stack"][0].endswith("filters.py:9 in on_request")
-    assert "held up a worker for 2" in hops.admin("/api/v1/filters?format=text")
-
-
-def test_a_worker_that_hangs_is_replaced(start: Start, upstream: Upstream, tmp_path: Path) -> None:
-    hops = TwoHops(upstream.port)
-    hops.server["worker_hang_limit"] = "2s"
-    path = filtered(tmp_path, hops, BLOCKS)
-    running = start(None, "-c", str(path))
-    running.wait_for(READY)
-    before = get(hops.client_port, "/")[1]
-    with pytest.raises((OSError, http.client.HTTPException)):
-        get(hops.client_port, "/hang")
-    line = running.wait_for("has not been heard of for 2 s and is killed").string
-    assert "filters.py:11 in on_request" in line
-    running.wait_for("worker 1 .* serves")
-    assert get(hops.client_port, "/")[1] != before
-
-
-@pytest.mark.parametrize("how", ["/exit", "/crash"])
-def test_a_filter_that_ends_its_worker(start: Start, upstream: Upstream, tmp_path: Path, how: str) -> None:
-    hops = TwoHops(upstream.port)
-    path = filtered(tmp_path, hops, BLOCKS)
-    hops.server["processor"] = 2
-    path.write_text(json.dumps(hops.config))
-    running = start(None, "-c", str(path))
-    running.wait_for(READY)
-    with pytest.raises((OSError, http.client.HTTPException)):
-        get(hops.client_port, how)
-    running.wait_for("worker . .* serves")
-    assert {get(hops.client_port, "/")[0] for _ in range(10)} == {200}
-
-
-def test_a_filter_that_would_exit_is_only_wrong(start: Start, upstream: Upstream, tmp_path: Path) -> None:
-    hops = TwoHops(upstream.port)
-    path = filtered(tmp_path, hops, BLOCKS)
-    running = start(None, "-c", str(path))
-    running.wait_for(READY)
-    pid = get(hops.client_port, "/")[1]
-    assert get(hops.client_port, "/sys-exit")[0] == 500
-    running.wait_for("filter 'Lives' failed: SystemExit: 4 ")
-    assert get(hops.client_port, "/")[1] == pid

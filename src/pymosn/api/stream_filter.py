@@ -23,11 +23,15 @@ from mypy_extensions import mypyc_attr
 from pymosn.api.proxy import Exchange, Reply
 from pymosn.core.clock import Clock
 from pymosn.core.counters import Counter, MetricGroup
+from pymosn.core.headers import Headers
 from pymosn.core.log import ERROR, INFO, Log
 
 #: Values of `on_error`: what becomes of an exchange whose filter raised, timed out or answered nonsense.
 FAIL: Final = "fail"
 SKIP: Final = "skip"
+
+#: Header fields of a request: a dict, or pairs when a name comes more than once.
+Fields = Mapping[str, str] | list[tuple[str, str]]
 
 
 @mypyc_attr(allow_interpreted_subclasses=True)
@@ -38,7 +42,7 @@ class ClusterClient:
         self,
         method: str,
         path: str,
-        headers: Mapping[str, str] | None = None,
+        headers: Fields | None = None,
         body: bytes | str = b"",
         timeout: float = 5.0,
         limit: int = 1024 * 1024,
@@ -49,12 +53,12 @@ class ClusterClient:
         """
         raise NotImplementedError
 
-    async def get(self, path: str, headers: Mapping[str, str] | None = None, timeout: float = 5.0) -> ClientResponse:
+    async def get(self, path: str, headers: Fields | None = None, timeout: float = 5.0) -> ClientResponse:
         """A GET; see `request`."""
         return await self.request("GET", path, headers, b"", timeout)
 
     async def post(
-        self, path: str, body: bytes | str, headers: Mapping[str, str] | None = None, timeout: float = 5.0
+        self, path: str, body: bytes | str, headers: Fields | None = None, timeout: float = 5.0
     ) -> ClientResponse:
         """A POST; see `request`."""
         return await self.request("POST", path, headers, body, timeout)
@@ -63,10 +67,9 @@ class ClusterClient:
 class ClientResponse:
     """What a cluster answered to a filter."""
 
-    def __init__(self, status: int, headers: Mapping[str, str], body: bytes) -> None:
-        """`headers`: names in lower case, the first value of each."""
+    def __init__(self, status: int, headers: Headers, body: bytes) -> None:
         self.status = status
-        self.headers = dict(headers)
+        self.headers = headers
         self.body = body
 
     @property

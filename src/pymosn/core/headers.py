@@ -16,6 +16,7 @@ from pymosn.core.chars import FIELD_VALUE, LOWER, TOKEN
 
 COLON: Final[i64] = 58
 LF: Final[i64] = 10
+CR: Final[i64] = 13
 SPACE: Final[i64] = 32
 TAB: Final[i64] = 9
 
@@ -72,26 +73,34 @@ def find_field(block: bytes, name: bytes, start: i64) -> i64:
                 k += 1
             if k == size:
                 return i
-        while block[i] != LF:
-            i += 1
-        i += 1
+        i = line_end(block, i)
     return -1
 
 
-def name_bit(size: i64, first: i64) -> i64:
-    """One of 64 bits for a name of `size` bytes that begins with the letter `first` in either case.
+def name_bit(size: i64, first: i64, last: i64) -> i64:
+    """One of 64 bits for a name of `size` bytes that begins and ends with these letters, in either case.
 
     A block remembers the bits of its names: most names that are not there are known not to be without looking.
     """
-    return i64(1) << ((size * 5 + (first & 31)) & 63)
+    return i64(1) << ((size * 5 + (first & 31) + (last & 31) * 7) & 63)
+
+
+def _bit_of(name: bytes) -> i64:
+    """The bit of a name that is not empty."""
+    size: i64 = len(name)
+    return name_bit(size, name[0], name[size - 1])
 
 
 def line_end(block: bytes, start: i64) -> i64:
-    """The offset just behind the line that starts at `start`."""
+    """The offset just behind the line that starts at `start`; each ends in CR LF."""
     i: i64 = start
-    while block[i] != LF:
-        i += 1
-    return i + 1
+    while True:
+        byte: i64 = block[i]
+        if byte == LF:
+            return i + 1
+        if byte == CR and block[i + 1] == LF:
+            return i + 2
+        i += 2  # one of the two is met
 
 
 def _value(block: bytes, name_size: i64, start: i64) -> bytes:
@@ -123,8 +132,9 @@ def to_bytes(text: str) -> bytes:
 
 #: Lower-case bytes of names that filters used before. Only names from code come here, but a bound costs nothing.
 _LOWERED: Final[dict[str, bytes]] = {}
-#: The same for names that were found good to send.
+#: The same for names that were found good to send, and what their lines begin with.
 _SENDABLE: Final[dict[str, bytes]] = {}
+_LINE_STARTS: Final[dict[str, bytes]] = {}
 _MEMORY: Final[i64] = 1024
 
 
@@ -156,15 +166,21 @@ def encode_name(name: str) -> bytes:
     return raw
 
 
-def encode_line(name: str, value: str) -> bytes:
-    """The field line of a `name` that may be sent. Raises HeaderError for a value that would break out of its line."""
-    raw = to_bytes(f"{name}: {value}\r\n")
-    size: i64 = len(raw) - 2
-    i: i64 = len(name) + 2
-    while i < size:
-        if FIELD_VALUE[raw[i]] == 0:
-            raise HeaderError(f"header {name}: control character in value {value!r}")
-        i += 1
+def line_start(name: str) -> bytes:
+    """`name` as it stands in a line, with its colon and a space. Raises HeaderError like `encode_name`."""
+    start = _LINE_STARTS.get(name)
+    if start is None:
+        start = encode_name(name) + b": "
+        if len(_LINE_STARTS) < _MEMORY:
+            _LINE_STARTS[name] = start
+    return start
+
+
+def encode_value(name: str, value: str) -> bytes:
+    """`value` as bytes. Raises HeaderError, which names the field, for one that would break out of its line."""
+    raw = to_bytes(value)
+    if not is_field_value(raw):
+        raise HeaderError(f"header {name}: control character in value {value!r}")
     return raw
 
 
@@ -194,7 +210,7 @@ class Headers:
 
     def _find(self, name: bytes) -> i64:
         """The offset of the first line whose name is `name` (lower case), or -1."""
-        if self._bits_of is self.block and name and self._bits & name_bit(len(name), name[0]) == 0:
+        if self._bits_of is self.block and len(name) > 0 and self._bits & _bit_of(name) == 0:
             return -1
         return find_field(self.block, name, 0)
 
@@ -218,16 +234,19 @@ class Headers:
 
     def set(self, name: str, value: str) -> None:
         """Makes `value` the only value of `name`. Raises HeaderError for names and values that may not be sent."""
-        raw = encode_name(name)
-        line = encode_line(name, value)
-        if self._bits_of is not self.block or self._bits & name_bit(len(raw), raw[0]) != 0:
+        start = line_start(name)
+        raw = encode_value(name, value)
+        size: i64 = len(start) - 2
+        bit = name_bit(size, start[0], start[size - 1])
+        if self._bits_of is not self.block or self._bits & bit != 0:
             self.remove_raw(lower_name(name))
-        self._append(raw, line)
+        self._append(bit, start, raw)
 
     def add(self, name: str, value: str) -> None:
         """Adds one more field. Raises HeaderError like `set`."""
-        raw = encode_name(name)
-        self._append(raw, encode_line(name, value))
+        start = line_start(name)
+        size: i64 = len(start) - 2
+        self._append(name_bit(size, start[0], start[size - 1]), start, encode_value(name, value))
 
     def remove(self, name: str) -> bool:
         """Removes every field called `name`; says whether there was one. Raises HeaderError for framing fields."""
@@ -277,12 +296,17 @@ class Headers:
 
     def add_raw(self, name: bytes, value: bytes) -> None:
         """Adds a field that was checked elsewhere."""
-        self._append(name, b"".join([name, b": ", value, b"\r\n"]))
+        self._append(_bit_of(name), name + b": ", value)
 
-    def _append(self, name: bytes, line: bytes) -> None:
+    def _append(self, bit: i64, start: bytes, value: bytes) -> None:
+        """Adds a line; `bit`: of its name."""
         block = self.block
+        line = start + value + b"\r\n"
         longer = block + line
-        self._bits = self._bits | name_bit(len(name), name[0]) if self._bits_of is block else -1
+        if self._bits_of is block:
+            self._bits |= bit
+        else:
+            self._bits = -1
         self._bits_of = longer
         self.block = longer
 

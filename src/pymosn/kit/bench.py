@@ -29,10 +29,13 @@ _FIELDS: Final = (("Host", "bench.example"), ("User-Agent", "pymosn-bench"), ("A
 
 
 class Question(msgspec.Struct, kw_only=True):
-    """What is to be measured. `filter`: `FILE:CLASS`, or the name of an installed filter."""
+    """What is to be measured. `filters`: each `FILE:CLASS`, or the name of an installed filter; a chain, in that order.
 
-    filter: str
-    config: dict[str, Any] = {}
+    `configs`: theirs, in the same order; those that are missing are empty.
+    """
+
+    filters: Sequence[str]
+    configs: Sequence[dict[str, Any]] = ()
     requests: int = 1000
     path: str = "/"
     headers: Sequence[tuple[str, str]] = ()
@@ -40,15 +43,15 @@ class Question(msgspec.Struct, kw_only=True):
 
 
 class Answer(msgspec.Struct, kw_only=True):
-    """What was measured; times in microseconds of CPU for each request. `statuses`: of the replies with the filter.
+    """What was measured; times in microseconds of CPU for each request. `statuses`: of the replies with the filters.
 
     `other_empty_us`: of a second empty chain, which tells how far such a figure can be trusted.
     """
 
-    filter: str
+    filters: Sequence[str]
     empty_us: float
     other_empty_us: float
-    with_filter_us: float
+    with_filters_us: float
     statuses: dict[int, int]
     errors: int
     requests: int
@@ -56,8 +59,8 @@ class Answer(msgspec.Struct, kw_only=True):
 
     @property
     def added_us(self) -> float:
-        """What the filter adds."""
-        return self.with_filter_us - self.empty_us
+        """What the filters add."""
+        return self.with_filters_us - self.empty_us
 
     @property
     def noise_us(self) -> float:
@@ -72,23 +75,27 @@ def load(name: str, config: dict[str, Any]) -> StreamFilter:
 
 
 def measure(question: Question) -> Answer:
-    """Measures, for some seconds. Raises FilterLoadError, BenchError, and what the filter's `start` raises."""
+    """Measures, for some seconds. Raises FilterLoadError, BenchError, and what a filter's `start` raises."""
     import uvloop  # as in a worker
 
-    measured = load(question.filter, question.config)
+    if len(question.configs) > len(question.filters):
+        raise BenchError(f"{len(question.configs)} configurations for {len(question.filters)} filters")
+    configs = [*question.configs, *({} for _ in question.filters[len(question.configs) :])]
+    measured = [load(name, config) for name, config in zip(question.filters, configs, strict=True)]
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
         return runner.run(_measure(question, measured))
 
 
-async def _measure(question: Question, measured: StreamFilter) -> Answer:
+async def _measure(question: Question, measured: Sequence[StreamFilter]) -> Answer:
     request = _request(question)
-    name = type(measured).__name__
-    lines = [Line({}, request, _REPLY), Line({}, request, _REPLY), Line({name: measured}, request, _REPLY)]
+    named = {f"{number} {type(entry).__name__}": entry for number, entry in enumerate(measured, 1)}
+    lines = [Line({}, request, _REPLY), Line({}, request, _REPLY), Line(named, request, _REPLY)]
     full = lines[-1]
     best = [float("inf")] * len(lines)
     threshold = gc.get_threshold()
-    await measured.start()
     try:
+        for entry in measured:
+            await entry.start()
         for line in lines:
             await line.run(max(1, question.requests // 10))
         full.ends.statuses.clear()
@@ -100,15 +107,16 @@ async def _measure(question: Question, measured: StreamFilter) -> Answer:
     finally:
         gc.set_threshold(*threshold)
         gc.unfreeze()
-        await measured.home.end_tasks()
-        await measured.stop()
+        for entry in measured:
+            await entry.home.end_tasks()
+            await entry.stop()
     return Answer(
-        filter=question.filter,
+        filters=question.filters,
         empty_us=best[0] * 1e6,
         other_empty_us=best[1] * 1e6,
-        with_filter_us=best[2] * 1e6,
+        with_filters_us=best[2] * 1e6,
         statuses=dict(sorted(full.ends.statuses.items())),
-        errors=int(full.metrics.group("filter", ("filter", name)).counter("errors").value),
+        errors=sum(int(full.metrics.group("filter", ("filter", name)).counter("errors").value) for name in named),
         requests=question.requests,
         build=build(),
     )
@@ -129,9 +137,9 @@ def as_text(answer: Answer) -> str:
     """The answer for people, with what it leaves out."""
     replies = ", ".join(f"{count} x {status}" for status, count in answer.statuses.items())
     lines = [
-        f"{answer.filter} adds {answer.added_us:.2f} us to a request ({answer.build} data path)",
+        f"{' + '.join(answer.filters)} adds {answer.added_us:.2f} us to a request ({answer.build} data path)",
         f"  {answer.empty_us:8.2f} us  through an empty chain ({answer.other_empty_us:.2f} through another one)",
-        f"  {answer.with_filter_us:8.2f} us  with the filter; replies: {replies}",
+        f"  {answer.with_filters_us:8.2f} us  with {'the filters' if len(answer.filters) > 1 else 'it'}; replies: {replies}",
         f"CPU time; the best of {ROUNDS} rounds of {answer.requests} requests, by turns, one at a time.",
         "Not in it: sockets and the kernel, cold caches, other requests at the same time, what the filter waits for.",
     ]

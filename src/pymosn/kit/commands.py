@@ -64,7 +64,7 @@ def list_filters(path: str | None, as_json: bool) -> None:
 
 
 @click.command(name="bench-filter")
-@click.option("--config", "config_text", default="{}", metavar="JSON", help="The filter's configuration.")
+@click.option("--config", "configs", multiple=True, metavar="JSON", help="A filter's configuration; of several in order.")
 @click.option(
     "--requests", type=click.IntRange(min=1), default=1000, show_default=True, metavar="N", help="Requests of each round."
 )
@@ -72,21 +72,27 @@ def list_filters(path: str | None, as_json: bool) -> None:
 @click.option("--header", "-H", "headers", multiple=True, metavar="'K: V'", help="A request header; may be given often.")
 @click.option("--data", default="", metavar="TEXT", help="The body of the request, which then is a POST.")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
-@click.argument("name", metavar="FILE:CLASS|NAME")
+@click.argument("names", metavar="FILE:CLASS|NAME...", nargs=-1, required=True)
 def bench_filter(
-    config_text: str, requests: int, path: str, headers: tuple[str, ...], data: str, as_json: bool, name: str
+    configs: tuple[str, ...],
+    requests: int,
+    path: str,
+    headers: tuple[str, ...],
+    data: str,
+    as_json: bool,
+    names: tuple[str, ...],
 ) -> None:
-    """Measure the microseconds that a stream filter adds to a request on this machine.
+    """Measure the microseconds that stream filters add to a request on this machine.
 
-    The filter is a class in a file, or one that an installed package offers.
+    A filter is a class in a file, or one that an installed package offers; several make a chain.
     """
     from pymosn.filters.stream.python import FilterLoadError, describe
     from pymosn.kit.bench import Question, as_text, measure
     from pymosn.kit.bench_rig import BenchError
 
     question = Question(
-        filter=name,
-        config=_json_object(config_text),
+        filters=names,
+        configs=[_json_object(text) for text in configs],
         requests=requests,
         path=path,
         headers=[(key.strip(), value.strip()) for key, _, value in (header.partition(":") for header in headers)],

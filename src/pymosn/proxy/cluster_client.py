@@ -9,12 +9,13 @@ from typing import Final
 from mypy_extensions import i64
 
 from pymosn.api.stream import RequestSender
-from pymosn.api.stream_filter import ClientError, ClientResponse, ClusterClient
+from pymosn.api.stream_filter import ClientError, ClientResponse, ClusterClient, Fields
 from pymosn.api.upstream import Selection
-from pymosn.core.failure import OVERFLOW, RESET_BEFORE_RESPONSE, RESPONSE_TOO_LARGE, UPSTREAM_TIMEOUT, Failure
-from pymosn.core.headers import Headers, headers_from
+from pymosn.core.failure import RESET_BEFORE_RESPONSE, RESPONSE_TOO_LARGE, Failure
+from pymosn.core.headers import headers_from
 from pymosn.core.message import RequestHead, ResponseHead
-from pymosn.proxy.host_request import BROKEN, NO_VERDICT, HostRequest
+from pymosn.proxy.host_request import NO_VERDICT
+from pymosn.proxy.own_request import OwnRequest
 from pymosn.proxy.retry import IDEMPOTENT
 from pymosn.proxy.runtime import Runtime
 from pymosn.upstream.cluster import Cluster, ClusterHost
@@ -53,7 +54,7 @@ class RuntimeClusterClient(ClusterClient):
         self,
         method: str,
         path: str,
-        headers: Mapping[str, str] | None = None,
+        headers: Fields | None = None,
         body: bytes | str = b"",
         timeout: float = 5.0,
         limit: int = 1024 * 1024,
@@ -91,7 +92,7 @@ def _choose(cluster: Cluster, selection: Selection) -> ClusterHost:
     return host
 
 
-def _head(method: str, path: str, headers: Mapping[str, str] | None, length: int, host: ClusterHost) -> RequestHead:
+def _head(method: str, path: str, headers: Fields | None, length: int, host: ClusterHost) -> RequestHead:
     """The head of a request. Raises HeaderError for what cannot be sent."""
     head = RequestHead()
     head.method = method
@@ -99,7 +100,7 @@ def _head(method: str, path: str, headers: Mapping[str, str] | None, length: int
     head.path = bare
     if question:
         head.query = query
-    head.headers = headers_from(dict(headers or {}))
+    head.headers = headers_from(headers if isinstance(headers, list) else dict(headers or {}))
     if not head.headers.has_raw(b"host"):
         head.headers.add_raw(b"host", (host.hostname or host.address).encode())
     if length or method in ("POST", "PUT", "PATCH"):
@@ -107,12 +108,12 @@ def _head(method: str, path: str, headers: Mapping[str, str] | None, length: int
     return head
 
 
-class Call(HostRequest):
+class Call(OwnRequest):
     """One request to one host, whose reply is collected."""
 
     def __init__(self, host: ClusterHost, runtime: Runtime, head: RequestHead, limit: int) -> None:
         """`limit`: bytes that the reply's body may have."""
-        super().__init__(host, runtime.clock, runtime.wheel)
+        super().__init__(host, runtime)
         self._head = head
         self._limit: i64 = limit
         self._data = b""
@@ -120,7 +121,6 @@ class Call(HostRequest):
         self._pieces: list[bytes] = []
         self._size: i64 = 0
         self._was_sent = False
-        self._is_over = False
         self._failure: Failure | None = None
         #: Whether it failed on a connection that its host had closed before.
         self.was_stale = False
@@ -147,33 +147,25 @@ class Call(HostRequest):
             return self.was_stale and self._head.raw_method in IDEMPOTENT
         return failure.may_retry
 
-    def _end(self, status: i64) -> None:
-        self._is_over = True
-        self._wheel.clear(self)
-        self._count_end(status)
+    def on_head(self, head: ResponseHead) -> None:
+        self._response = head
 
-    def _fail(self, failure: Failure, verdict: i64) -> None:
-        if not self._is_over:
-            self._failure = failure
-            self._end(verdict)
-            self._done.set_exception(ClientError(failure.reason, self.host.address))
-
-    def _complete(self) -> None:
-        head = self._response
-        if head is None or self._is_over:
+    def on_piece(self, data: bytes) -> None:
+        self._size += len(data)
+        if self._size > self._limit:
+            self._fail(RESPONSE_TOO_LARGE, NO_VERDICT)
+            self._leave_stream()
             return
-        self._end(self._status)
-        fields: dict[str, str] = {}
-        for name, value in head.headers.items():
-            fields.setdefault(name, value)
-        self._done.set_result(ClientResponse(int(head.status), fields, b"".join(self._pieces)))
+        self._pieces.append(data)
 
-    # ---- from the wheel, the pool and the stream
+    def on_whole(self) -> None:
+        head = self._response
+        assert head is not None
+        self._done.set_result(ClientResponse(int(head.status), head.headers, b"".join(self._pieces)))
 
-    def on_alarm(self) -> None:
-        self._count_timeout()
-        self._fail(UPSTREAM_TIMEOUT, BROKEN)
-        self._leave_stream()
+    def on_failed(self, failure: Failure) -> None:
+        self._failure = failure
+        self._done.set_exception(ClientError(failure.reason, self.host.address))
 
     def on_sender(self, sender: RequestSender) -> None:
         if self._is_over:
@@ -183,35 +175,8 @@ class Call(HostRequest):
         self._was_sent = True
         sender.send_request(self._head, self._data, True)
 
-    def on_no_sender(self, failure: Failure) -> None:
-        self._fail(failure, NO_VERDICT if failure is OVERFLOW else BROKEN)
-
-    def on_informational(self, head: ResponseHead) -> None:
-        pass
-
-    def on_response(self, head: ResponseHead, data: bytes, end: bool) -> None:
-        self._response = head
-        self._status = head.status
-        self.on_data(data, end)
-
-    def on_data(self, data: bytes, end: bool) -> None:
-        self._size += len(data)
-        if self._size > self._limit:
-            self._fail(RESPONSE_TOO_LARGE, NO_VERDICT)
-            self._leave_stream()
-            return
-        if data:
-            self._pieces.append(data)
-        if end:
-            self._complete()
-
-    def on_trailers(self, trailers: Headers) -> None:
-        self._complete()
-
     def on_reset(self, failure: Failure) -> None:
-        verdict: i64 = self._count_reset(failure)
-        self.was_stale = failure is RESET_BEFORE_RESPONSE and verdict == NO_VERDICT
-        self._fail(failure, verdict)
-
-    def on_writable(self, writable: bool) -> None:
-        pass
+        if not self._is_over:
+            verdict: i64 = self._count_reset(failure)
+            self.was_stale = failure is RESET_BEFORE_RESPONSE and verdict == NO_VERDICT
+            self._fail(failure, verdict)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 import inspect
 from collections.abc import Awaitable, Callable
 from typing import Final
@@ -28,7 +29,8 @@ _PLAIN: Final = ("on_request_body", "on_response_body", "on_complete")
 _TRANSCODING: Final = ("request", "response")
 
 Ask = Callable[[Exchange], Reply | Awaitable[Reply | None] | None]
-AskBody = Callable[[Exchange, bytes, bool], bytes | None]
+#: Of an object: what a filter really returns is looked at by the exchange, not by the compiler.
+AskBody = Callable[[Exchange, bytes, bool], object]
 
 
 class NamedFilter:
@@ -65,6 +67,7 @@ class NamedFilter:
         for method in plain:
             if inspect.iscoroutinefunction(getattr(stream_filter, method)):
                 raise TypeError(f"{method} must be a plain method, not async")
+        _check_methods(stream_filter)
 
     @property
     def may_wait(self) -> bool:
@@ -141,20 +144,43 @@ def _overrides(named: NamedFilter, method: str) -> bool:
     return getattr(type(named.filter), method) is not getattr(StreamFilter, method)
 
 
+def _check_methods(stream_filter: StreamFilter) -> None:
+    """Raises TypeError for a phase that cannot be called as it is written, and for what looks like a phase and is none."""
+    for method in (*_WAITING, *_PLAIN):
+        try:
+            signature = inspect.signature(getattr(stream_filter, method))
+        except ValueError:
+            continue  # a compiled method tells nothing
+        arguments = ("exchange", "data", "last") if method.endswith("_body") else ("exchange",)
+        try:
+            signature.bind(*arguments)
+        except TypeError as error:
+            raise TypeError(f"{method} is called with ({', '.join(arguments)}): {error}") from error
+    for name in dir(stream_filter):
+        if name.startswith("on_") and not hasattr(StreamFilter, name) and callable(getattr(stream_filter, name)):
+            similar = difflib.get_close_matches(name, (*_WAITING, *_PLAIN), 1, 0.9)
+            if similar:
+                raise TypeError(f"nobody calls {name}: is it meant to be {similar[0]}?")
+
+
 def report_error(log: Log, named: NamedFilter, exchange: Exchange, error: BaseException | str) -> None:
     """Counts and logs what a filter did wrong."""
     named.errors.value += 1
     text = error if isinstance(error, str) else f"{type(error).__name__}: {error}"
-    place = "" if isinstance(error, str) else _place(error)
+    place = "" if isinstance(error, str) else _place(error, type(named.filter).__module__)
     log.write(ERROR, f"[{exchange.connection_id},-,-] filter {named.name!r} failed: {text}{place}", "pymosn.filter.error")
 
 
-def _place(error: BaseException) -> str:
-    """The last place in the filter's own code: file, line and function of the innermost frame."""
+def _place(error: BaseException, module: str) -> str:
+    """Where in the filter's own `module` it happened, else where at all: file, line and function of the innermost frame."""
     trace = error.__traceback__
-    if trace is None:
-        return ""
-    while trace.tb_next is not None:
+    place = ""
+    is_own = False
+    while trace is not None:
+        frame = trace.tb_frame
+        is_here = frame.f_globals.get("__name__") == module
+        if is_here or not is_own:
+            is_own = is_here
+            place = f" (at {frame.f_code.co_filename}:{trace.tb_lineno} in {frame.f_code.co_name})"
         trace = trace.tb_next
-    code = trace.tb_frame.f_code
-    return f" (at {code.co_filename}:{trace.tb_lineno} in {code.co_name})"
+    return place

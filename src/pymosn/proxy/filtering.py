@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Awaitable, Coroutine
-from typing import cast
+from collections.abc import Coroutine
+from types import CoroutineType
+from typing import Any, cast
 
 from mypy_extensions import i64
 
@@ -71,39 +72,26 @@ class FilteredExchange(Exchange):
             place += 1
             named = step.named
             named.calls.value += 1
+            started = time.perf_counter() if named.calls.value & (TIMED_ONE_IN - 1) == 0 else 0.0
             try:
-                if named.calls.value & (TIMED_ONE_IN - 1) == 0:
-                    answer = self._ask_timed(step)
-                else:
-                    answer = step.ask(self)
+                answer = step.ask(self)
             except (Exception, SystemExit) as error:
                 if self._has_ended_in(named, error):
                     return
                 continue
-            if answer is None:
-                continue
-            if isinstance(answer, Reply):
-                self.reply_from_filter(answer, phase)
-                return
-            if asyncio.iscoroutine(answer):
-                coroutine = cast("Coroutine[object, object, object]", answer)
-                self._task = FilterTask(coroutine, self, chain, place, phase)
-                if named.timeout > 0.0:
-                    self._runtime.wheel.set(self._task, named.timeout)
-                return
-            if self._has_ended_in(named, wrong_answer(answer)):
+            waiting: FilterTask | None = None
+            if answer is not None and not isinstance(answer, Reply) and is_coroutine(answer):
+                waiting = FilterTask(self, chain, place, phase)
+                if not waiting.start(cast("Coroutine[Any, Any, object]", answer)):
+                    return
+            if started > 0.0:
+                named.time.record(time.perf_counter() - started)
+            if waiting is not None:
+                if self._has_ended_after(waiting):
+                    return
+            elif answer is not None and self._is_answered(named, answer, phase):
                 return
         self.on_filtered(phase)
-
-    def _ask_timed(self, step: FilterStep) -> Reply | Awaitable[Reply | None] | None:
-        started = time.perf_counter()
-        answer = step.ask(self)
-        step.named.time.record(time.perf_counter() - started)
-        return answer
-
-    def is_filtering(self) -> bool:
-        """Whether the exchange waits for an `async` filter."""
-        return self._task is not None
 
     def cancel_filter(self) -> None:
         """The exchange is over: an `async` filter at work for it is cancelled."""
@@ -113,26 +101,34 @@ class FilteredExchange(Exchange):
             self._runtime.wheel.clear(task)
             task.cancel()
 
-    def on_filter_done(self, done: FilterTask, answer: object, error: BaseException | None) -> None:
-        """An `async` filter returned `answer`, or raised `error`."""
-        self._task = None
+    def on_filter_done(self, done: FilterTask) -> None:
+        """An `async` filter that had waited returned, or raised."""
         self._runtime.wheel.clear(done)
         self._runtime.clock.tick()
-        named = done.chain[done.place - 1].named
-        named.time.record(self._runtime.clock.now - done.started)
-        wrong: BaseException | str | None = error
-        if error is None and answer is not None:
-            if isinstance(answer, Reply):
-                self.reply_from_filter(answer, done.phase)
-                return
-            wrong = wrong_answer(answer)
-        if wrong is None or not self._has_ended_in(named, wrong):
+        done.named.time.record(self._runtime.clock.now - done.started)
+        if not self._has_ended_after(done):
             self.run_filters(done.chain, done.phase, done.place)
+
+    def _has_ended_after(self, done: FilterTask) -> bool:
+        """What comes of an `async` filter: whether the exchange has its answer or has failed, or goes on."""
+        self._task = None
+        error = done.error()
+        if error is not None:
+            return self._has_ended_in(done.named, error)
+        answer = done.answer()
+        return answer is not None and self._is_answered(done.named, answer, done.phase)
+
+    def _is_answered(self, named: NamedFilter, answer: object, phase: i64) -> bool:
+        """Whether what a filter returned ends the exchange, or it goes on."""
+        if isinstance(answer, Reply):
+            self.reply_from_filter(answer, phase)
+            return True
+        return self._has_ended_in(named, f"it returned {type(answer).__name__}, not a Reply or None")
 
     def on_filter_late(self, late: FilterTask) -> None:
         """An `async` filter took too long."""
         self.cancel_filter()
-        named = late.chain[late.place - 1].named
+        named = late.named
         named.timeouts.value += 1
         if named.skips_errors:
             named.skipped.value += 1
@@ -159,6 +155,17 @@ class FilteredExchange(Exchange):
         left = self._without_body
         return chain if left is None else [step for step in chain if step.named.filter not in left]
 
+    def filter_beginning(self, chain: list[BodyStep], data: bytes, ended: bool, has_trailers: bool) -> bytes | None:
+        """What the filters of `chain` make of what is here of a body when its head goes on; otherwise like `filter_body`.
+
+        `ended`: no more of it will come, so that the last piece, empty when trailers follow, is among it.
+        """
+        filtered = self.filter_body(chain, data, ended and not has_trailers)
+        if filtered is not None and ended and has_trailers:
+            rest = self.filter_body(chain, b"", True)
+            filtered = None if rest is None else filtered + rest
+        return filtered
+
     def filter_body(self, chain: list[BodyStep], data: bytes, last: bool) -> bytes | None:
         """What the filters of `chain` make of a piece of a body; None when the exchange has failed for it."""
         for step in chain:
@@ -184,40 +191,68 @@ class FilteredExchange(Exchange):
         return data
 
 
-def wrong_answer(answer: object) -> str:
-    """What is wrong with something that is no answer of a filter."""
-    return f"it returned {type(answer).__name__}, not a Reply or None"
+def is_coroutine(answer: object) -> bool:
+    """Whether a filter's method was `async`; looks for Python's own kind first, the others take longer."""
+    return isinstance(answer, CoroutineType) or asyncio.iscoroutine(answer)
 
 
 class FilterTask(Alarm):
     """An `async` filter at work for one exchange: the only thing in an exchange that costs a task.
 
-    The alarm is the filter's time.
+    The alarm is the filter's time, once it waits.
     """
 
-    def __init__(
-        self,
-        coroutine: Coroutine[object, object, object],
-        exchange: FilteredExchange,
-        chain: list[FilterStep],
-        place: i64,
-        phase: i64,
-    ) -> None:
+    def __init__(self, exchange: FilteredExchange, chain: list[FilterStep], place: i64, phase: i64) -> None:
         """`place`: where in `chain` to go on afterwards."""
         super().__init__()
         self.chain = chain
+        self.named: NamedFilter = chain[place - 1].named
         self.place: i64 = place
         self.phase: i64 = phase
         self.started: float = exchange._runtime.clock.now
         self._exchange: FilteredExchange | None = exchange
         # Of objects: what a filter really returns is looked at by the exchange, not by the compiler.
-        self._task: asyncio.Task[object] = asyncio.get_running_loop().create_task(coroutine)
-        self._task.add_done_callback(self._on_done)
+        self._task: asyncio.Task[object] | None = None
+
+    def start(self, coroutine: Coroutine[Any, Any, object]) -> bool:
+        """Begins, up to where it waits for something. Whether it waits for nothing, and `answer` or `error` are there.
+
+        Otherwise the exchange hears of its end by `on_filter_done`, unless it is over by then.
+        """
+        exchange = self._exchange
+        assert exchange is not None
+        exchange._task = self
+        runtime = exchange._runtime
+        task = runtime.tasks.start(coroutine, self.named.name)
+        self._task = task
+        if task.done():
+            if self._exchange is None:
+                self.error()  # an exception that nobody looks at is logged by the loop
+                return False
+            return True
+        task.add_done_callback(self._on_done)
+        if self._exchange is None:  # what it did before it waits ended the exchange
+            task.cancel()
+        elif self.named.timeout > 0.0:
+            runtime.wheel.set(self, self.named.timeout)
+        return False
+
+    def answer(self) -> object:
+        """What it returned."""
+        assert self._task is not None
+        return self._task.result()
+
+    def error(self) -> BaseException | None:
+        """What it raised."""
+        task = self._task
+        assert task is not None
+        return asyncio.CancelledError("the filter cancelled itself") if task.cancelled() else task.exception()
 
     def cancel(self) -> None:
         """Cancels the filter; the exchange will not hear of it."""
         self._exchange = None
-        self._task.cancel()
+        if self._task is not None:
+            self._task.cancel()
 
     def on_alarm(self) -> None:
         exchange = self._exchange
@@ -227,10 +262,7 @@ class FilterTask(Alarm):
     def _on_done(self, task: asyncio.Task[object]) -> None:
         exchange = self._exchange
         self._exchange = None
-        if task.cancelled():
-            if exchange is not None:
-                exchange.on_filter_done(self, None, asyncio.CancelledError("the filter cancelled itself"))
-            return
-        error = task.exception()  # asked for in any case: an exception that nobody looks at is logged by the loop
         if exchange is not None:
-            exchange.on_filter_done(self, None if error is not None else task.result(), error)
+            exchange.on_filter_done(self)
+        elif not task.cancelled():
+            task.exception()  # an exception that nobody looks at is logged by the loop

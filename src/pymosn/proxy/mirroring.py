@@ -17,9 +17,10 @@ from pymosn.api.upstream import PLAIN, Selection
 from pymosn.core.counters import Metrics
 from pymosn.core.failure import CLUSTER_UNKNOWN, OVERFLOW, Failure
 from pymosn.core.headers import Headers
-from pymosn.core.message import RequestHead, ResponseHead
+from pymosn.core.message import RequestHead
 from pymosn.proxy.attempt import AttemptOwner
-from pymosn.proxy.host_request import BROKEN, NO_VERDICT, HostRequest
+from pymosn.proxy.host_request import NO_VERDICT
+from pymosn.proxy.own_request import OwnRequest
 from pymosn.proxy.runtime import Runtime
 from pymosn.routing.actions import Forward, Mirror
 from pymosn.routing.hashing import NO_HASH, hash_value
@@ -51,12 +52,12 @@ class MirrorStats:
         self.dropped = group.counter("mirror_dropped")
 
 
-class MirrorCopy(HostRequest):
+class MirrorCopy(OwnRequest):
     """One copy on its way to one host."""
 
     def __init__(self, host: ClusterHost, runtime: Runtime, stats: MirrorStats, head: RequestHead, timeout: float) -> None:
         """`head`: not changed by anybody any more. `timeout`: seconds from the last piece of the request to the reply."""
-        super().__init__(host, runtime.clock, runtime.wheel)
+        super().__init__(host, runtime)
         self._stats = stats
         self._head = head
         self._timeout = timeout
@@ -65,7 +66,6 @@ class MirrorCopy(HostRequest):
         self._has_ended = False
         self._trailers: Headers | None = None
         self._is_full = False
-        self._is_over = False
 
     def start(self, protocol: str, data: bytes, end: bool) -> None:
         """Asks for a stream to send the request on; `data`: as much of the body as there is."""
@@ -119,21 +119,15 @@ class MirrorCopy(HostRequest):
             self._end(NO_VERDICT)
             self._leave_stream()
 
-    def _fail(self, verdict: i64) -> None:
-        if not self._is_over:
-            self._stats.failed.value += 1
-            self._end(verdict)
-
     def _end(self, status: i64) -> None:
-        self._is_over = True
         self._held = []
-        self._wheel.clear(self)
-        self._count_end(status)
+        super()._end(status)
 
-    def on_alarm(self) -> None:
-        self._count_timeout()
-        self._fail(BROKEN)
-        self._leave_stream()
+    def on_failed(self, failure: Failure) -> None:
+        if failure is OVERFLOW:
+            self._stats.dropped.value += 1
+        else:
+            self._stats.failed.value += 1
 
     # ---- from the pool and the stream
 
@@ -151,33 +145,6 @@ class MirrorCopy(HostRequest):
         self._held = []
         self._held_size = 0
         return data
-
-    def on_no_sender(self, failure: Failure) -> None:
-        if failure is not OVERFLOW:
-            self._fail(BROKEN)
-        elif not self._is_over:
-            self._stats.dropped.value += 1
-            self._end(NO_VERDICT)
-
-    def on_informational(self, head: ResponseHead) -> None:
-        pass
-
-    def on_response(self, head: ResponseHead, data: bytes, end: bool) -> None:
-        self._status = head.status
-        if end and not self._is_over:
-            self._end(self._status)
-
-    def on_data(self, data: bytes, end: bool) -> None:
-        if end and not self._is_over:
-            self._end(self._status)
-
-    def on_trailers(self, trailers: Headers) -> None:
-        if not self._is_over:
-            self._end(self._status)
-
-    def on_reset(self, failure: Failure) -> None:
-        if not self._is_over:
-            self._fail(self._count_reset(failure))
 
     def on_writable(self, writable: bool) -> None:
         sender = self.sender

@@ -159,10 +159,7 @@ class ReplyingExchange(AttemptOwner):
             return data
         is_whole = end and self._reply_trailers is None
         self._filters_response = True
-        filtered = self.filter_body(filters, data, is_whole)
-        if filtered is not None and end and not is_whole:
-            rest = self.filter_body(filters, b"", True)
-            filtered = None if rest is None else filtered + rest
+        filtered = self.filter_beginning(filters, data, end, self._reply_trailers is not None)
         if filtered is None:
             return None
         if self._ends_response and not is_whole:

@@ -198,13 +198,10 @@ class RequestingExchange(ReplyingExchange):
     def _filter_held(self, data: bytes) -> bytes | None:
         """What body filters make of what came before the host was there; None when the exchange has failed for it."""
         filters = self._options.filters.request_body
-        is_whole = self._request_ended and self._trailers is None
-        filtered = self.filter_body(filters, data, is_whole)
-        if filtered is not None and is_whole:
+        has_trailers = self._trailers is not None
+        filtered = self.filter_beginning(filters, data, self._request_ended, has_trailers)
+        if filtered is not None and self._request_ended and not has_trailers:
             self.request.set_length(len(filtered))
-        elif filtered is not None and self._trailers is not None:
-            rest = self.filter_body(filters, b"", True)
-            filtered = None if rest is None else filtered + rest
         return filtered
 
     # ---- back-pressure

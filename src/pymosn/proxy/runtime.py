@@ -14,6 +14,7 @@ from pymosn.core.load import Load
 from pymosn.core.log import Log
 from pymosn.core.registry import Registry
 from pymosn.core.timers import TimerWheel
+from pymosn.proxy.task_starter import TaskStarter
 from pymosn.upstream.cluster import Clusters
 
 
@@ -38,6 +39,7 @@ class Runtime:
         self.load = Load()
         self.dates = HttpDates(clock)
         self.request_ids = RequestIds()
+        self.tasks = TaskStarter()
 
 
 class HttpDates:

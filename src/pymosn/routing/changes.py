@@ -8,7 +8,7 @@ from typing import Final
 from pymosn.api.proxy import Exchange
 from pymosn.api.routing import HeaderChanges
 from pymosn.api.variables import Variable, is_known
-from pymosn.core.headers import Headers, encode_line, encode_name, is_field_value, to_bytes, to_text
+from pymosn.core.headers import Headers, encode_name, encode_value, is_field_value, to_bytes, to_text
 
 _VARIABLE: Final = re.compile(r"%([A-Za-z0-9_.-]+)%")
 #: What may not stand in a field value: decoded query parameters can hold anything.
@@ -49,7 +49,7 @@ class HeaderAddition:
     def __init__(self, name: str, value: str, append: bool) -> None:
         """Raises HeaderError for a name or value that may not be sent."""
         self.name: bytes = encode_name(name).lower()
-        encode_line(to_text(self.name), value)
+        encode_value(to_text(self.name), value)
         self._append = append
         self._template = Template(value)
 

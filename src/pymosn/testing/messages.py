@@ -1,30 +1,25 @@
 """What a client of a test sends, and what its upstreams answer."""
 
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from typing import Any, Final
 
+from pymosn.api.stream_filter import Fields
 from pymosn.core import failure as failures
 from pymosn.core.failure import Failure
 from pymosn.core.headers import Headers, headers_from
 
 _FAILURES: Final = {kind.reason: kind for kind in vars(failures).values() if isinstance(kind, Failure)}
 
-Fields = Mapping[str, str] | list[tuple[str, str]]
+
 Body = bytes | str | Iterable[bytes | str]
 
 
-class Request:
-    """A request, from the client or as an upstream gets it. `pieces`: the body as it comes."""
+class WithBody:
+    """The body of a message, in `pieces` as it comes."""
 
-    def __init__(self, method: str = "GET", target: str = "/", headers: Fields | None = None, body: Body = b"") -> None:
-        """`target`: path and query. `body`: in pieces when it is iterable. Without a Host field it is `test.example`."""
-        self.method = method
-        self.path, _, self.query = target.partition("?")
-        self.headers: Headers = headers_from(headers if isinstance(headers, list) else dict(headers or {}))
-        self.pieces: list[bytes] = _pieces(body)
-        #: Whether its length is told beforehand; False is as with chunks.
-        self.is_sized = True
+    def __init__(self, pieces: list[bytes]) -> None:
+        self.pieces = pieces
 
     @property
     def body(self) -> bytes:
@@ -40,18 +35,31 @@ class Request:
         """The body as JSON. Raises ValueError."""
         return json.loads(self.body)
 
+
+class Request(WithBody):
+    """A request, from the client or as an upstream gets it."""
+
+    def __init__(self, method: str = "GET", target: str = "/", headers: Fields | None = None, body: Body = b"") -> None:
+        """`target`: path and query. `body`: in pieces when it is iterable. Without a Host field it is `test.example`."""
+        super().__init__(_pieces(body))
+        self.method = method
+        self.path, _, self.query = target.partition("?")
+        self.headers: Headers = headers_from(headers if isinstance(headers, list) else dict(headers or {}))
+        #: Whether its length is told beforehand; False is as with chunks.
+        self.is_sized = True
+
     def __repr__(self) -> str:
         query = f"?{self.query}" if self.query else ""
         return f"<Request {self.method} {self.path}{query}>"
 
 
-class Response:
+class Response(WithBody):
     """What an upstream answers. `delay`: rounds of the event loop before each piece of the body."""
 
     def __init__(self, status: int = 200, body: Body = b"ok", headers: Fields | None = None) -> None:
+        super().__init__(_pieces(body))
         self.status = status
         self.headers: Headers = headers_from(headers if isinstance(headers, list) else dict(headers or {}))
-        self.pieces: list[bytes] = _pieces(body)
         #: Whether its length is told beforehand; a body in pieces has none.
         self.is_sized = isinstance(body, (bytes, str))
 

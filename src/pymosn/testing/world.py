@@ -2,7 +2,6 @@
 
 import asyncio
 import inspect
-import json
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import Any, Final
 
@@ -27,7 +26,7 @@ from pymosn.routing.actions import Forward
 from pymosn.routing.matchers import AnyRequest
 from pymosn.routing.table import RouteTable, TableSlot, VirtualHost
 from pymosn.testing.fakes import PATIENCE, PROTOCOL, Client, Ends, Lines, Protocol, StandingClock, request_head, rounds
-from pymosn.testing.messages import Request, Response
+from pymosn.testing.messages import Request, Response, WithBody
 from pymosn.upstream.balancers import balancers
 from pymosn.upstream.cluster import Clusters, PoolMaker, make_cluster
 from pymosn.upstream.plan import ClusterPlan, HostPlan
@@ -36,15 +35,15 @@ from pymosn.upstream.plan import ClusterPlan, HostPlan
 SERVICE: Final = "service"
 
 
-class Result:
+class Result(WithBody):
     """What became of a request: the reply, what went upstream, and how it ended."""
 
     def __init__(self, sender: Client, upstream: list[Request], exchange: Exchange, log: list[str]) -> None:
+        super().__init__(sender.pieces)
         head = sender.head
         self.status: int = 0 if head is None else int(head.status)
         self.headers: Headers = Headers() if head is None else head.headers
         self.trailers: Headers | None = sender.trailers
-        self.pieces: list[bytes] = sender.pieces
         #: Requests that upstreams got, in order, the filters' own among them.
         self.upstream = upstream
         #: The word of the failure that ended it; empty when none did.
@@ -54,20 +53,6 @@ class Result:
         self.exchange = exchange
         #: Lines of the process log.
         self.log = log
-
-    @property
-    def body(self) -> bytes:
-        """The whole body."""
-        return b"".join(self.pieces)
-
-    @property
-    def text(self) -> str:
-        """The body as UTF-8 text."""
-        return self.body.decode("utf-8", "replace")
-
-    def json(self) -> Any:
-        """The body as JSON. Raises ValueError."""
-        return json.loads(self.body)
 
     def __repr__(self) -> str:
         return f"<Result {self.status} {self.text[:60]!r}{f' {self.reason}' if self.reason else ''}>"

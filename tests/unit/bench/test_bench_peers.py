@@ -1,14 +1,19 @@
 """The configurations that the peers are given."""
 
 import os
+import sys
 from pathlib import Path
 from typing import Any
 
-from bench.cases import Case
-from bench.peers import Plan
+import pytest
+from bench.cases import STREAM_CASES, Case, case_named
+from bench.peers import Peer, Plan
+from bench.peers.envoy import Envoy, lua_filters
 from bench.peers.envoy import configuration as envoy_configuration
-from bench.peers.pymosn import FILTER_FILE
+from bench.peers.ext_proc import EnvoyExtProc
+from bench.peers.pymosn import FILTER_FILE, Pymosn
 from bench.peers.pymosn import configuration as pymosn_configuration
+from bench.peers.relay import Relay
 from bench.processes import on_core
 
 PLAN = Plan(port=20001, upstream_port=20002, filters=3, directory=Path("unused"))
@@ -26,7 +31,7 @@ def test_pymosn_is_given_one_listener_with_the_filters_in_order() -> None:
 
 
 def test_envoys_lua_filters_come_before_its_router() -> None:
-    document = envoy_configuration(PLAN)
+    document = envoy_configuration(PLAN, lua_filters(PLAN))
     (listener,) = document["static_resources"]["listeners"]
     manager = listener["filter_chains"][0]["filters"][0]["typed_config"]
     names = [filter["name"] for filter in manager["http_filters"]]
@@ -60,7 +65,7 @@ def test_many_hosts_and_routes_are_the_same_for_all() -> None:
 
 
 def envoy_hosts(plan: Plan) -> list[dict[str, Any]]:
-    (listener,) = envoy_configuration(plan)["static_resources"]["listeners"]
+    (listener,) = envoy_configuration(plan, [])["static_resources"]["listeners"]
     hosts: list[dict[str, Any]] = listener["filter_chains"][0]["filters"][0]["typed_config"]["route_config"]["virtual_hosts"]
     return hosts
 
@@ -71,3 +76,31 @@ def test_a_child_started_meanwhile_would_be_on_that_core_alone() -> None:
     with on_core(core):
         assert os.sched_getaffinity(0) == {core}
     assert os.sched_getaffinity(0) == before
+
+
+def test_a_server_in_python_is_asked_about_heads_only(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("envoy_program", "pip_install"):
+        monkeypatch.setattr(f"bench.peers.{'envoy' if name == 'envoy_program' else 'ext_proc'}.{name}", lambda *_: "envoy")
+    peer = EnvoyExtProc()
+    peer._ports[PLAN.port] = 20004
+    resources = peer.configuration(PLAN)["static_resources"]
+    filters = resources["listeners"][0]["filter_chains"][0]["filters"][0]["typed_config"]["http_filters"]
+    numbers = [each["typed_config"]["grpc_service"]["initial_metadata"][0]["value"] for each in filters[:-1]]
+    assert numbers == ["1", "2", "3"]
+    assert {tuple(each["typed_config"]["processing_mode"].values()) for each in filters[:-1]} == {("SEND", "SEND")}
+    endpoint = resources["clusters"][1]["load_assignment"]["endpoints"][0]["lb_endpoints"][0]["endpoint"]
+    assert endpoint["address"]["socket_address"]["port_value"] == 20004
+
+
+def test_who_takes_which_case(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("bench.peers.envoy.envoy_program", lambda: "envoy")
+    monkeypatch.setattr("bench.peers.ext_proc.pip_install", lambda _: None)
+    cases = [case_named("small"), case_named("filter3"), case_named("async1"), *STREAM_CASES]
+
+    def taken(peer: Peer) -> list[str]:
+        return [case.name for case in cases if peer.takes(case)]
+
+    assert taken(Envoy()) == ["small", "filter3", "sse", "sse-header"]
+    assert taken(EnvoyExtProc()) == ["filter3", "sse-header"]
+    assert taken(Relay()) == ["small"]
+    assert taken(Pymosn(sys.executable)) == [case.name for case in cases]

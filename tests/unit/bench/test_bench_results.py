@@ -1,5 +1,6 @@
 """Medians, ratios, promises and the table."""
 
+import pytest
 from bench.measure import Memory
 from bench.memory import MemoryResult
 from bench.report import render, table
@@ -48,7 +49,7 @@ def test_one_void_run_voids_the_case_for_that_peer() -> None:
 def test_promises_are_judged_only_on_what_was_measured() -> None:
     assert verdicts(results("small", nginx=[10])) == []
     made = results("small", pymosn=[12], nginx=[10], envoy=[20])
-    made.filter_costs += [2.5, 1.0, 2.0]
+    made.filter_costs["filter1"] = [2.5, 1.0, 2.0]
     rest = Memory(1000, 1000)
     made.memory["pymosn"] = MemoryResult(rest, Memory(1000 + 2000 * 5 * 1024, 0), Memory(0, 0), 2000)
     judged = {verdict.promise: verdict for verdict in verdicts(made)}
@@ -68,3 +69,23 @@ def test_columns_line_up() -> None:
     assert table([["", "CPU"], ["nginx", "9.1"], ["pymosn", "10.25"]]) == (
         "            CPU\n  nginx     9.1\n  pymosn  10.25"
     )
+
+
+def test_a_stream_case_is_compared_turn_by_turn() -> None:
+    made = Results()
+    for plain, filtered in ((10.0, 10.1), (20.0, 20.2), (10.0, 12.0)):
+        made.add("sse", "pymosn", sample(plain))
+        made.add("sse-header", "pymosn", sample(filtered))
+    assert made.paired_ratio("sse-header", "sse", "pymosn") == pytest.approx(1.01)
+    assert made.paired_ratio("sse-header", "sse", "envoy") is None
+    (verdict,) = verdicts(made)
+    assert (verdict.limit, verdict.kept) == (1.02, True)
+
+
+def test_what_filters_add_has_a_table() -> None:
+    made = Results()
+    made.filter_costs["async1"] = [3.0, 1.0, 2.0]
+    made.bare_filter_costs["async1"] = 4.5
+    rows = [line.split() for line in render(made, {}, {}).splitlines()]
+    assert ["async1", "2.00", "1.00-3.00", "4.50"] in rows
+    assert [(verdict.figure, verdict.kept) for verdict in verdicts(made)] == [(4.5, False)]

@@ -5,7 +5,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 
-from pymosn.core.headers import FRAMING, HeaderError, Headers, headers_from
+from pymosn.core.headers import FRAMING, HeaderError, Headers, headers_from, name_bit
 
 NAMES = ["a", "A", "ab", "Ab", "x-long-name", "X-Long-Name", "x", "b-a"]
 names = st.sampled_from(NAMES)
@@ -136,3 +136,24 @@ def test_from_pairs_and_dict() -> None:
     assert headers_from([("A", "1"), ("a", "2")]).get_all("a") == ["1", "2"]
     with pytest.raises(HeaderError):
         headers_from({"A": "1\r\n"})
+
+
+@pytest.mark.parametrize("name", ["a", "X-Name-1", "x-name-2", "Content-Length", "_x", "x~", "!a^"])
+def test_the_bit_of_a_name_does_not_mind_its_case(name: str) -> None:
+    headers = Headers(b"Host: h\r\n", 1 << 7)
+    headers.add_raw(name.encode(), b"1")
+    for spelled in (name, name.lower(), name.upper()):
+        assert headers.get(spelled) == "1"
+    raw = name.encode()
+    bits = {name_bit(len(raw), each[0], each[-1]) for each in (raw, raw.lower(), raw.upper())}
+    assert len(bits) == 1
+
+
+def test_names_that_differ_in_their_last_letter_are_told_apart() -> None:
+    headers = Headers(b"", 0)
+    for number in range(1, 4):
+        assert not headers.has_raw(b"x-name-%d" % number)
+        headers.set(f"X-Name-{number}", str(number))
+    assert headers.items() == [("x-name-1", "1"), ("x-name-2", "2"), ("x-name-3", "3")]
+    headers.set("x-name-2", "two")
+    assert headers.block == b"X-Name-1: 1\r\nX-Name-3: 3\r\nx-name-2: two\r\n"

@@ -39,6 +39,24 @@ def test_a_request_that_may_pass() -> None:
     assert "x-other" not in sent.headers
 
 
+def test_fields_that_come_more_than_once() -> None:
+    headers = [("authorization", "a"), ("Authorization", "b"), ("x-group", "client")]
+    answer = Response(200, b"", [("x-user", "ann"), ("X-Group", "one"), ("x-group", "two"), ("authorization", "x")])
+    config = {**CONFIG, "headers_to_upstream": ["x-user", "x-group"]}
+    result = run(shipped("ext_authz", config), Request("GET", "/", headers), clusters={"auth": answer})
+    asked, sent = result.upstream
+    assert asked.headers.get_all("authorization") == ["a", "b"]
+    assert sent.headers.get_all("x-group") == ["one", "two"]
+    assert sent.headers.get_all("authorization") == ["a", "b"]
+
+
+def test_a_refusal_with_several_cookies() -> None:
+    headers = [("set-cookie", "a=1"), ("set-cookie", "b=2"), ("location", "/one"), ("location", "/two")]
+    result = ask(Response(302, b"", headers))
+    assert result.headers.get_all("set-cookie") == ["a=1", "b=2"]
+    assert result.headers.get_all("location") == ["/one"]
+
+
 def test_a_client_cannot_say_what_the_service_should() -> None:
     assert "x-user" not in ask(Response(204, b"")).upstream[1].headers
     assert "x-user" not in ask(Response(500, b""), failure_mode_allow=True).upstream[1].headers

@@ -62,7 +62,7 @@ def file(tmp_path: Path) -> Path:
 
 
 def ask(file: Path, name: str, **wishes: object) -> Answer:
-    return measure(Question(filter=f"{file}:{name}", requests=20, **wishes))  # type: ignore[arg-type]
+    return measure(Question(filters=[f"{file}:{name}"], requests=20, **wishes))  # type: ignore[arg-type]
 
 
 def test_work_is_seen(file: Path) -> None:
@@ -77,9 +77,9 @@ def test_every_request_is_served(file: Path, name: str) -> None:
 
 
 def test_the_request_may_be_what_the_filter_wants(file: Path) -> None:
-    config = {"header": "x-key"}
-    assert ask(file, "Asks", config=config).statuses == {401: 300}
-    assert ask(file, "Asks", config=config, headers=[("x-key", "k")]).statuses == {200: 300}
+    configs = [{"header": "x-key"}]
+    assert ask(file, "Asks", configs=configs).statuses == {401: 300}
+    assert ask(file, "Asks", configs=configs, headers=[("x-key", "k")]).statuses == {200: 300}
     assert ask(file, "Sees", body=b"hello").statuses == {200: 300}
 
 
@@ -98,7 +98,17 @@ def test_the_command(file: Path) -> None:
     assert result.exit_code == 0, result.output
     answer = json.loads(result.stdout)
     assert answer["statuses"] == {"200": 75}
-    assert answer["with_filter_us"] > 0
+    assert answer["with_filters_us"] > 0
+
+
+def test_a_chain(file: Path) -> None:
+    names = [f"{file}:Asks", f"{file}:Asks"]
+    configs = [{"header": "a"}, {"header": "b"}]
+    both = [("a", "1"), ("b", "2")]
+    assert measure(Question(filters=names, configs=configs, headers=both, requests=5)).statuses == {200: 75}
+    assert measure(Question(filters=names, configs=configs, headers=both[:1], requests=5)).statuses == {401: 75}
+    with pytest.raises(BenchError, match="3 configurations for 2 filters"):
+        measure(Question(filters=names, configs=[*configs, {}]))
 
 
 @pytest.mark.parametrize(

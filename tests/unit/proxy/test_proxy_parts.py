@@ -298,3 +298,49 @@ def test_reply_of_a_filter() -> None:
             Reply(status)
     with pytest.raises(HeaderError):
         Reply(200, "", {"Content-Length": "1"})
+
+
+class Misspelt(StreamFilter):
+    def on_requst(self, exchange: Exchange) -> None:
+        pass
+
+
+class TakesNothing(StreamFilter):
+    def on_request(self) -> None:  # type: ignore[override]
+        pass
+
+
+class TakesNoEnd(StreamFilter):
+    def on_response_body(self, exchange: Exchange, data: bytes) -> None:  # type: ignore[override]
+        pass
+
+
+class Helpers(StreamFilter):
+    """Methods and attributes of its own, and what passes all arguments on."""
+
+    on_requests = 3
+
+    def on_failure(self) -> None:
+        pass
+
+    def on_request(self, *arguments: object) -> None:
+        pass
+
+
+@pytest.mark.parametrize(
+    ("kind", "said"),
+    [
+        (Misspelt, "nobody calls on_requst: is it meant to be on_request?"),
+        (TakesNothing, "on_request is called with (exchange): too many positional arguments"),
+        (TakesNoEnd, "on_response_body is called with (exchange, data, last): too many positional arguments"),
+    ],
+)
+def test_methods_that_nobody_could_call(kind: type[StreamFilter], said: str) -> None:
+    with pytest.raises(TypeError) as caught:
+        NamedFilter("f", kind({}), Metrics())
+    assert str(caught.value) == said
+
+
+def test_methods_of_its_own() -> None:
+    chain = StreamFilters([NamedFilter("f", Helpers({}), Metrics())])
+    assert len(chain.on_request) == 1

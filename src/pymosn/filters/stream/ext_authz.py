@@ -15,6 +15,25 @@ from pymosn.filters.stream.problems import Problems
 NAME: Final = "ext_authz"
 #: Bytes that the service's reply may have.
 LIMIT: Final = 64 * 1024
+#: Fields of which a message has one (RFC 9110, RFC 9111); of what the service says more than once, the first counts.
+SINGLE: Final = frozenset(
+    (
+        "age",
+        "authorization",
+        "content-location",
+        "content-type",
+        "date",
+        "etag",
+        "expires",
+        "host",
+        "last-modified",
+        "location",
+        "proxy-authorization",
+        "retry-after",
+        "server",
+        "user-agent",
+    )
+)
 
 
 class RouteSettings:
@@ -67,12 +86,15 @@ class ExtAuthzFilter(StreamFilter):
     async def _ask(self, exchange: Exchange) -> Reply | None:
         request = exchange.request
         target = f"{request.path}?{request.query}" if request.query else request.path
-        fields = {name: value for name in self._asked if (value := request.headers.get(name)) is not None}
-        fields["x-forwarded-method"] = request.method
-        fields["x-forwarded-proto"] = request.scheme
-        fields["x-forwarded-host"] = request.host
-        fields["x-forwarded-uri"] = target
-        fields["x-forwarded-for"] = exchange.remote_ip
+        # As often as they came: what the upstream will see, the service must have seen.
+        fields = [(name, value) for name in self._asked for value in request.headers.get_all(name)]
+        fields += [
+            ("x-forwarded-method", request.method),
+            ("x-forwarded-proto", request.scheme),
+            ("x-forwarded-host", request.host),
+            ("x-forwarded-uri", target),
+            ("x-forwarded-for", exchange.remote_ip),
+        ]
         try:
             client = self.clusters[self._cluster]
             answer = await client.request("GET", self._path or target, fields, b"", self._timeout, LIMIT)
@@ -95,7 +117,7 @@ class ExtAuthzFilter(StreamFilter):
         for name in self._to_upstream:
             headers.remove(name)
         for name, value in _chosen(answer, self._to_upstream):
-            headers.set(name, value)
+            headers.add(name, value)
 
     def _on_failed(self, exchange: Exchange, detail: str) -> Reply | None:
         self.home.counter("failed").value += 1
@@ -110,4 +132,8 @@ class ExtAuthzFilter(StreamFilter):
 
 
 def _chosen(answer: ClientResponse, names: list[str]) -> list[tuple[str, str]]:
-    return [(name, answer.headers[name]) for name in names if name in answer.headers]
+    chosen: list[tuple[str, str]] = []
+    for name in names:
+        values = answer.headers.get_all(name)
+        chosen += [(name, value) for value in (values[:1] if name in SINGLE else values)]
+    return chosen

@@ -80,7 +80,7 @@ class Http1Decoder(BodyDecoder):
             kind: i64 = classify(buffer, line, i) if byte == COLON else self._kind_of(line, i)
             if kind == fields.OTHER and buffer[line] | 32 == LOWER_X and is_claim(buffer, line, i):
                 kind = fields.CLAIM
-            bits |= name_bit(i - line, buffer[line])
+            bits |= name_bit(i - line, buffer[line], buffer[i - 1])
             value: i64 = i + 1
             i = value
             while i < size and FIELD_VALUE[buffer[i]] != 0:

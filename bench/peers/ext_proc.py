@@ -1,0 +1,81 @@
+"""Envoy with its filters in Python, in a process of their own: what there is for Python in Envoy today."""
+
+import importlib.util
+import sys
+from dataclasses import replace
+from importlib.metadata import version
+from typing import Any
+
+from bench.cases import Case
+from bench.install import pip_install
+from bench.machine import free_port
+from bench.peers.base import Plan, Running
+from bench.peers.envoy import Envoy, address, configuration
+from bench.processes import Processes
+
+FILTER = "type.googleapis.com/envoy.extensions.filters.http.ext_proc.v3.ExternalProcessor"
+OPTIONS = "type.googleapis.com/envoy.extensions.upstreams.http.v3.HttpProtocolOptions"
+CLUSTER = "ext_proc"
+
+
+class EnvoyExtProc(Envoy):
+    """Envoy and a gRPC server on `grpcio.aio`, which is asked about each head. The CPU time of both counts."""
+
+    name = "envoy-ext-proc"
+
+    def __init__(self) -> None:
+        super().__init__()
+        for module, package in (("grpc", "grpcio"), ("envoy.service.ext_proc", "xds-protos")):
+            if not _is_there(module):
+                pip_install(package)
+        self._ports: dict[int, int] = {}
+
+    def version(self) -> str:
+        return f"{super().version()}, grpcio {version('grpcio')}"
+
+    def takes(self, case: Case) -> bool:
+        return super().takes(case) and case.filters > 0
+
+    def configuration(self, plan: Plan) -> dict[str, Any]:
+        document = configuration(plan, [_filter(k) for k in plan.filter_numbers])
+        endpoint = {"endpoint": {"address": address(self._ports[plan.port])}}
+        cluster = {
+            "name": CLUSTER,
+            "type": "STATIC",
+            "typed_extension_protocol_options": {
+                "envoy.extensions.upstreams.http.v3.HttpProtocolOptions": {
+                    "@type": OPTIONS,
+                    "explicit_http_config": {"http2_protocol_options": {}},
+                }
+            },
+            "load_assignment": {"cluster_name": CLUSTER, "endpoints": [{"lb_endpoints": [endpoint]}]},
+        }
+        document["static_resources"]["clusters"].append(cluster)
+        return document
+
+    def start(self, plan: Plan, processes: Processes, core: int) -> Running:
+        port = self._ports[plan.port] = free_port()
+        name = f"{plan.directory.name}-server"
+        server = processes.start(name, [sys.executable, "-m", "bench.ext_proc", str(port)], core)
+        processes.wait_for_port(name, server, port)
+        running = super().start(plan, processes, core)
+        return replace(running, workers=[*running.workers, server.pid])
+
+
+def _filter(number: int) -> dict[str, Any]:
+    service = {
+        "envoy_grpc": {"cluster_name": CLUSTER},
+        "initial_metadata": [{"key": "number", "value": str(number)}],
+    }
+    modes = {"request_header_mode": "SEND", "response_header_mode": "SEND"}
+    return {
+        "name": f"header-filter-{number}",
+        "typed_config": {"@type": FILTER, "grpc_service": service, "processing_mode": modes, "message_timeout": "5s"},
+    }
+
+
+def _is_there(module: str) -> bool:
+    try:
+        return importlib.util.find_spec(module) is not None
+    except ModuleNotFoundError:
+        return False

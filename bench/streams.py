@@ -1,0 +1,33 @@
+"""The load of the stream cases: `bench.sse` in a process on the load core."""
+
+import subprocess
+import sys
+
+from bench.cases import Case
+from bench.load import LoadResult, result_of
+from bench.processes import on_core
+from bench.void import Void
+
+
+def run_streams(proxy: int, upstream: int, case: Case, chunks: int, core: int) -> LoadResult:
+    """Sends `chunks` on each of the case's streams. Raises Void when one of them breaks, or no filter was there.
+
+    Latencies are those from sending a chunk on all streams until all clients have it.
+    """
+    arguments = [str(number) for number in (proxy, upstream, case.streams, chunks)]
+    with on_core(core):
+        process = subprocess.Popen(
+            [sys.executable, "-m", "bench.sse", *arguments], stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
+        )
+    try:
+        output, _ = process.communicate(timeout=60)
+    finally:
+        process.kill()
+        process.wait()
+    result = result_of(output, "bench.sse")
+    if result["chunks"] != case.streams * chunks:
+        raise Void(f"{result['chunks']} chunks instead of {case.streams * chunks}")
+    for k in range(1, case.filters + 1):
+        if f"\r\nx-served-{k}: bench\r\n" not in result["head"].lower():
+            raise Void(f"the reply has no x-served-{k}: filter {k} did not run")
+    return LoadResult(result["chunks"], result["bytes"], result["seconds"], result["p50"], result["p99"])

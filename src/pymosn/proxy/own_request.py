@@ -1,0 +1,87 @@
+"""Requests that the proxy makes beside its exchanges: those of filters, and copies."""
+
+from __future__ import annotations
+
+from mypy_extensions import i64
+
+from pymosn.core.failure import OVERFLOW, UPSTREAM_TIMEOUT, Failure
+from pymosn.core.headers import Headers
+from pymosn.core.message import ResponseHead
+from pymosn.proxy.host_request import BROKEN, NO_VERDICT, HostRequest
+from pymosn.proxy.runtime import Runtime
+from pymosn.upstream.cluster import ClusterHost
+
+
+class OwnRequest(HostRequest):
+    """One request to one host, which ends once: with a whole reply, or in a failure. Its alarm is its time."""
+
+    def __init__(self, host: ClusterHost, runtime: Runtime) -> None:
+        super().__init__(host, runtime.clock, runtime.wheel)
+        self._is_over = False
+
+    # ---- what the request does next
+
+    def on_head(self, head: ResponseHead) -> None:
+        """The reply has begun."""
+
+    def on_piece(self, data: bytes) -> None:
+        """A piece of the reply's body; it may end the request."""
+
+    def on_whole(self) -> None:
+        """The reply is complete, and the request over."""
+
+    def on_failed(self, failure: Failure) -> None:
+        """There will be no reply; the request is over."""
+        raise NotImplementedError
+
+    # ---- its end
+
+    def _end(self, status: i64) -> None:
+        """Is called once, when it is not over yet."""
+        self._is_over = True
+        self._wheel.clear(self)
+        self._count_end(status)
+
+    def _fail(self, failure: Failure, verdict: i64) -> None:
+        if not self._is_over:
+            self._end(verdict)
+            self.on_failed(failure)
+
+    def _complete(self) -> None:
+        if not self._is_over:
+            self._end(self._status)
+            self.on_whole()
+
+    # ---- from the wheel, the pool and the stream
+
+    def on_alarm(self) -> None:
+        self._count_timeout()
+        self._fail(UPSTREAM_TIMEOUT, BROKEN)
+        self._leave_stream()
+
+    def on_no_sender(self, failure: Failure) -> None:
+        self._fail(failure, NO_VERDICT if failure is OVERFLOW else BROKEN)
+
+    def on_informational(self, head: ResponseHead) -> None:
+        pass
+
+    def on_response(self, head: ResponseHead, data: bytes, end: bool) -> None:
+        self._status = head.status
+        self.on_head(head)
+        self.on_data(data, end)
+
+    def on_data(self, data: bytes, end: bool) -> None:
+        if data and not self._is_over:
+            self.on_piece(data)
+        if end:
+            self._complete()
+
+    def on_trailers(self, trailers: Headers) -> None:
+        self._complete()
+
+    def on_reset(self, failure: Failure) -> None:
+        if not self._is_over:
+            self._fail(failure, self._count_reset(failure))
+
+    def on_writable(self, writable: bool) -> None:
+        pass
