@@ -52,7 +52,7 @@ class Histogram:
         self.sum: float = 0.0
         self.min: float = 0.0
         self.max: float = 0.0
-        self._buckets: list[int] = [0] * (len(BUCKET_BOUNDS) + 1)
+        self._buckets: list[Counter] = [Counter() for _ in range(len(BUCKET_BOUNDS) + 1)]
 
     def record(self, seconds: float) -> None:
         """Adds one duration."""
@@ -67,8 +67,7 @@ class Histogram:
         while bucket < 24 and seconds > bound:
             bound += bound
             bucket += 1
-        count: i64 = self._buckets[bucket]
-        self._buckets[bucket] = int(count + 1)  # "+=" on the list would be an addition of Python's
+        self._buckets[bucket].value += 1
 
     def data(self) -> HistogramData:
         """The histogram as plain data."""
@@ -77,7 +76,7 @@ class Histogram:
             "sum": self.sum,
             "min": self.min,
             "max": self.max,
-            "buckets": list(self._buckets),
+            "buckets": [int(bucket.value) for bucket in self._buckets],
         }
 
 

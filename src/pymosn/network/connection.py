@@ -238,11 +238,15 @@ class TcpConnection(Connection):
             transport.write(data)
 
     def write_parts(self, parts: list[bytes]) -> None:
+        size: i64 = 0
+        for part in parts:
+            size += len(part)
+        self._write(parts, size)
+
+    def _write(self, parts: list[bytes], size: i64) -> None:
+        """Writes `parts`, which have `size` bytes."""
         transport = self._transport
         if transport is not None and self._stage == _OPEN:
-            size: i64 = 0
-            for part in parts:
-                size += len(part)
             self.bytes_written += size
             if size < JOIN_LIMIT:
                 transport.write(b"".join(parts))
@@ -254,7 +258,7 @@ class TcpConnection(Connection):
             return
         soon = self._soon
         if soon:
-            soon += parts
+            soon.extend(parts)
         else:
             self._soon = parts
             asyncio.get_running_loop().call_soon(self._flush)
@@ -267,9 +271,10 @@ class TcpConnection(Connection):
         """Sends what `write_soon` has gathered, if that has not been done."""
         soon = self._soon
         if soon:
+            size: i64 = self._soon_size
             self._soon = []
             self._soon_size = 0
-            self.write_parts(soon)
+            self._write(soon, size)
 
     def pause_reading(self) -> None:
         self._pauses += 1

@@ -118,8 +118,9 @@ def argument_count(types: bytes) -> i64:
     while i < size:
         kind: i64 = types[i]
         if kind == 0x4C:  # L...;
-            i = types.find(b";", i)
-            if i < 0:
+            while i < size and types[i] != 0x3B:
+                i += 1
+            if i == size:
                 raise Hessian2Error("an argument type has no end")
             count += 1
         elif _PRIMITIVE[kind] != 0:
@@ -156,6 +157,10 @@ class RequestBody(RequestFront):
         super().__init__()
         reader = Hessian2Reader(body)
         self.body = body
+        # It stands at the parameter types and, once the attachments have been sought, at them, if there is no fault.
+        self._reader = reader
+        self._is_sought = False
+        self._fault = ""
         self.dubbo = reader.text()
         self.service_at: i64 = reader.at
         self.service = reader.text()
@@ -165,39 +170,43 @@ class RequestBody(RequestFront):
         self.method = reader.text()
         #: Where the parameter types begin.
         self.types_at: i64 = reader.at
-        # A reader that stands at the attachments, once they have been sought.
-        self._map: Hessian2Reader | None = None
 
     def attachments(self) -> Attachments:
         return Attachments(self.body, self._at_map().fork())
 
     def plain_map(self) -> i64:
-        at: i64 = self._at_map().at
-        return at if is_plain(self.body, at) else -1
+        reader = self._at_map()
+        return reader.at if is_plain(self.body, reader.at, reader.is_ascii) else -1
 
     def _at_map(self) -> Hessian2Reader:
         """A reader at the attachments, to be forked. The first time it walks over all that is in front of them."""
-        if self._map is None:
-            self._map = self._behind_arguments()
-        return self._map
+        reader = self._reader
+        if not self._is_sought:
+            self._is_sought = True
+            try:
+                self._skip_arguments()
+            except Hessian2Error as error:
+                self._fault = str(error)
+        if self._fault:
+            raise Hessian2Error(self._fault)
+        return reader
 
-    def _behind_arguments(self) -> Hessian2Reader:
-        reader = Hessian2Reader(self.body)
-        reader.at = self.types_at  # strings in front define nothing
+    def _skip_arguments(self) -> None:
+        reader = self._reader
         types = reader.text()
         if types is not None:
             reader.skip(argument_count(types))
         if reader.at == reader.end:
             raise Hessian2Error("there are no attachments")
-        return reader
 
 
-def is_plain(body: bytes, start: i64) -> bool:
+def is_plain(body: bytes, start: i64, is_ascii: bool) -> bool:
     """Whether what begins at `start` is a map of short ASCII strings and ends the body: then their sizes are bytes.
 
-    That is how Java writes attachments. All of such a map is ASCII, the bytes that say the sizes too.
+    That is how Java writes attachments. All of such a map is ASCII, the bytes that say the sizes too. `is_ascii`: the
+    whole body is known to be.
     """
-    if start >= len(body) or body[start] != 0x48 or not body[start:].isascii():  # H
+    if start >= len(body) or body[start] != 0x48 or not (is_ascii or body[start:].isascii()):  # H
         return False
     end: i64 = len(body) - 1
     at: i64 = start + 1
@@ -265,8 +274,8 @@ class ReplyBody:
     def plain_map(self) -> i64:
         """Where the attachments begin if they are plain, see `is_plain`; -1 if not. As `attachments`."""
         self._skip_result()
-        at: i64 = self._reader.at
-        return at if is_plain(self.body, at) else -1
+        reader = self._reader
+        return reader.at if is_plain(self.body, reader.at, reader.is_ascii) else -1
 
     def _skip_result(self) -> None:
         if self.kind < 3:

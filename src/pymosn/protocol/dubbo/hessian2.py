@@ -97,6 +97,8 @@ class Hessian2Reader:
         self.data = data
         self.at: i64 = 0
         self.end: i64 = len(data)
+        #: Whether all of it is ASCII: then no string needs to be looked at to know its bytes.
+        self.is_ascii: bool = data.isascii()
         # What later values may refer to: fields of each class defined, containers, type names.
         self._classes: list[int] = []
         self._objects: i64 = 0
@@ -141,7 +143,8 @@ class Hessian2Reader:
         start += _length_bytes(tag)
         if tag != _STRING_CHUNK:
             self._skip_string(tag)
-            return to_utf8(self.data[start : self.at])
+            raw = data[start : self.at]
+            return raw if self.is_ascii else to_utf8(raw)
         parts: list[bytes] = []
         while tag == _STRING_CHUNK:
             start = self.at + 2
@@ -396,9 +399,9 @@ class Hessian2Reader:
         if stop > self.end:
             return False
         if size > 96:
-            if not data[at:stop].isascii():
+            if not self.is_ascii and not data[at:stop].isascii():
                 return False
-        else:
+        elif not self.is_ascii:
             while at < stop:
                 if data[at] >= 0x80:
                     return False

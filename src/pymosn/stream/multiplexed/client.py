@@ -66,6 +66,8 @@ class MultiplexedClient(NetworkFilter):
         self.unanswered: i64 = 0
         self._streams: dict[int, MultiplexedClientStream] = {}
         self._last: i64 = 0
+        self._max_number: i64 = spec.max_number
+        self._has_wrapped = False
         self._watch = 0.0
 
     @property
@@ -86,8 +88,12 @@ class MultiplexedClient(NetworkFilter):
     def next_number(self) -> i64:
         """An id that no request at work has."""
         while True:
-            self._last = self._last + 1 if self._last < self._spec.max_number else 1
-            if int(self._last) not in self._streams:
+            if self._last < self._max_number:
+                self._last += 1
+            else:
+                self._last = 1
+                self._has_wrapped = True
+            if not self._has_wrapped or int(self._last) not in self._streams:
                 return self._last
 
     def send(self, stream: MultiplexedClientStream, request: RpcRequest, data: bytes) -> None:
@@ -222,7 +228,7 @@ class MultiplexedClientStream(RequestSender):
         self._is_reused = is_reused
         # A request that does not come in one piece: from another protocol.
         self._head: RequestHead | None = None
-        self._parts: list[bytes] = []
+        self._parts: list[bytes] | None = None
 
     def complete(self, reply: RpcReply) -> None:
         """The reply is here."""
@@ -253,9 +259,12 @@ class MultiplexedClientStream(RequestSender):
             self._parts = [data]
 
     def send_data(self, data: bytes, end: bool) -> None:
-        self._parts.append(data)
-        if end:
-            self._send(b"".join(self._parts))
+        parts = self._parts
+        if parts is not None:
+            parts.append(data)
+            if end:
+                self._parts = None
+                self._send(b"".join(parts))
 
     def send_trailers(self, trailers: Headers) -> None:
         self.send_data(b"", True)

@@ -221,7 +221,7 @@ class MultiplexedServerStream(ResponseSender):
         self._is_done = request.is_one_way
         # A reply that does not come in one piece: from another protocol.
         self._head: ResponseHead | None = None
-        self._parts: list[bytes] = []
+        self._parts: list[bytes] | None = None
 
     def lose(self) -> None:
         """The client is gone."""
@@ -247,11 +247,12 @@ class MultiplexedServerStream(ResponseSender):
 
     def send_data(self, data: bytes, end: bool) -> None:
         head = self._head
-        if self._is_done or head is None:
+        parts = self._parts
+        if self._is_done or head is None or parts is None:
             return
-        self._parts.append(data)
+        parts.append(data)
         if end:
-            self._send(head, b"".join(self._parts))
+            self._send(head, b"".join(parts))
 
     def send_trailers(self, trailers: Headers) -> None:
         self.send_data(b"", True)
