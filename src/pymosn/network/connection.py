@@ -26,6 +26,8 @@ LINGER_TIME: Final[float] = 5.0
 HIGH_WATER: Final = 256 * 1024
 #: Writes below this size are joined into one; above it, copying costs more than a second buffer.
 JOIN_LIMIT: Final[i64] = 32 * 1024
+#: What `write_soon` gathers before it is sent, the rest of the turn or not.
+SOON_LIMIT: Final[i64] = 96 * 1024
 
 #: SO_LINGER on, for no time: closing resets.
 NO_LINGER: Final = struct.pack("ii", 1, 0)
@@ -241,14 +243,14 @@ class TcpConnection(Connection):
         size: i64 = 0
         for part in parts:
             size += len(part)
-        self._write(parts, size)
+        self._write(parts, size, size < JOIN_LIMIT)
 
-    def _write(self, parts: list[bytes], size: i64) -> None:
+    def _write(self, parts: list[bytes], size: i64, is_joined: bool) -> None:
         """Writes `parts`, which have `size` bytes."""
         transport = self._transport
         if transport is not None and self._stage == _OPEN:
             self.bytes_written += size
-            if size < JOIN_LIMIT:
+            if is_joined:
                 transport.write(b"".join(parts))
             else:
                 transport.writelines(parts)
@@ -264,7 +266,7 @@ class TcpConnection(Connection):
             asyncio.get_running_loop().call_soon(self._flush)
         for part in parts:
             self._soon_size += len(part)
-        if self._soon_size >= JOIN_LIMIT:
+        if self._soon_size >= SOON_LIMIT:
             self._flush()
 
     def _flush(self) -> None:
@@ -274,7 +276,8 @@ class TcpConnection(Connection):
             size: i64 = self._soon_size
             self._soon = []
             self._soon_size = 0
-            self._write(soon, size)
+            # Many small parts: handing over each by itself costs more than copying them.
+            self._write(soon, size, size < 2 * SOON_LIMIT)
 
     def pause_reading(self) -> None:
         self._pauses += 1

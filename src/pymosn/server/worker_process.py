@@ -148,6 +148,11 @@ def _spawn(descriptor: int, stacks: int) -> "subprocess.Popen[bytes]":
         signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
+#: Messages of 1 to 4 KiB are made and dropped all the time: glibc keeps such pieces at hand, too, and not only those below
+#: 1 KiB. They are at most some MiB. Other C libraries do not read this.
+_MALLOC: Final = "glibc.malloc.tcache_max=4096"
+
+
 def worker_environment(environment: Mapping[str, str]) -> dict[str, str]:
     """The environment for workers: with it they import the same pymosn as this process."""
     result = dict(environment)
@@ -155,4 +160,5 @@ def worker_environment(environment: Mapping[str, str]) -> dict[str, str]:
     # An installed package is found anyway; naming its folder would put it before the standard library.
     if root not in (sysconfig.get_path("purelib"), sysconfig.get_path("platlib")):
         result["PYTHONPATH"] = os.pathsep.join(filter(None, [root, environment.get("PYTHONPATH", "")]))
+    result.setdefault("GLIBC_TUNABLES", _MALLOC)
     return result

@@ -10,7 +10,7 @@ from pymosn.api.network import CONTINUE, STOP, Connection, NetworkFilter
 from pymosn.core.clock import Clock
 from pymosn.core.failure import CLOSED_LOCALLY, IDLE_TIMEOUT, Failure
 from pymosn.core.timers import TimerWheel
-from pymosn.network.connection import FLUSH_TIME, JOIN_LIMIT, LINGER_TIME, ConnectionOwner, TcpConnection
+from pymosn.network.connection import FLUSH_TIME, JOIN_LIMIT, LINGER_TIME, SOON_LIMIT, ConnectionOwner, TcpConnection
 
 
 class HandClock(Clock):
@@ -285,13 +285,13 @@ def test_small_writes_are_gathered_until_the_loop_goes_on() -> None:
         assert calls == []
         await asyncio.sleep(0)
         assert calls == [b"abc"]
-        connection.write_soon([b"x" * JOIN_LIMIT])  # enough for a system call of its own
+        connection.write_soon([b"x" * SOON_LIMIT])  # enough for a system call of its own
         assert len(calls) == 2
         connection.write_soon([b"la", b"st"])
         connection.close(CLOSED_LOCALLY)
         connection.write_soon([b"dropped"])
         await asyncio.sleep(0)
         assert calls[2:] == [b"last", "close"]
-        assert connection.bytes_written == 3 + JOIN_LIMIT + 4
+        assert connection.bytes_written == 3 + SOON_LIMIT + 4
 
     asyncio.run(talk())

@@ -80,7 +80,7 @@ def test_a_frame_is_sent_on_and_made_anew(name: str) -> None:
 def test_the_version_stays_as_it_came(name: str) -> None:
     raw = FRAMES[name][:12] + b"\x07" + FRAMES[name][13:]
     message = only(SPEC, raw).message
-    assert message.build(5, message.payload) == message.encode(5, message.payload) == raw
+    assert b"".join(message.build(5, message.payload)) == b"".join(message.encode(5, message.payload)) == raw
 
 
 @pytest.mark.parametrize("name", FRAMES)

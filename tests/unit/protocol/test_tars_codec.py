@@ -131,8 +131,8 @@ def test_another_way_to_write_a_length_is_kept() -> None:
     raw = request().replace(b"\x7d\x00\x00\x02hi", b"\x7d\x00\x02\x00\x00\x00\x02hi")
     raw = packet(raw[4:])
     message = only(SPEC, raw).message
-    assert message.build(5, message.payload) == raw
-    assert b"\x7d\x00\x00\x03hey" in message.build(5, b"hey")
+    assert b"".join(message.build(5, message.payload)) == raw
+    assert b"\x7d\x00\x00\x03hey" in b"".join(message.build(5, b"hey"))
 
 
 def test_as_many_entries_as_are_allowed() -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 from typing import Final
 
 from mypy_extensions import i64
@@ -67,9 +66,10 @@ class DubboHeaders(RpcHeaders):
     def _plain(self) -> i64:
         """Where plain attachments begin, -1 where there are none."""
         if self._plain_at == _UNKNOWN:
-            self._plain_at = -1
-            with contextlib.suppress(Hessian2Error):
+            try:
                 self._plain_at = self.locate_plain()
+            except Hessian2Error:
+                self._plain_at = -1
         return self._plain_at
 
     def attachments(self) -> Attachments | None:
