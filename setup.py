@@ -35,7 +35,12 @@ def extensions():
         if path.name != "__init__.py"
     ]
     paths += [f"src/pymosn/observe/{name}.py" for name in ALSO_COMPILED]
-    return mypycify(["--strict", *paths], opt_level="3", debug_level="1")
+    made = mypycify(["--strict", *paths], opt_level="3", debug_level="1")
+    if os.name == "posix":
+        for extension in made:
+            # Only these modules call their functions, so the compiler may inline them and call them directly.
+            extension.extra_compile_args += ["-fvisibility=hidden", "-fno-semantic-interposition"]
+    return made
 
 
 setup(ext_modules=extensions())

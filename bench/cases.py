@@ -91,7 +91,9 @@ STREAM_CASES = (
 #: What the filters of these cases add to `small` is measured by pairs of short runs, and without sockets.
 FILTER_CASES = ("filter1", "filter3", "async1")
 MEMORY = "memory"
-CASE_NAMES = (*(case.name for case in (*LOAD_CASES, *STREAM_CASES)), MEMORY)
+#: Cases of `bench.rpc`, for pymosn and the relay alone.
+RPC_CASES = ("bolt", "dubbo")
+CASE_NAMES = (*(case.name for case in (*LOAD_CASES, *STREAM_CASES)), *RPC_CASES, MEMORY)
 
 
 def case_named(name: str) -> Case:

@@ -26,11 +26,13 @@ def render(results: Results, facts: dict[str, str], versions: dict[str, str]) ->
             parts.append(f"{case.name}: {case.title}\n{_load_table(results, case.name)}")
     if results.filter_costs:
         parts.append(f"what filters add to a small GET of pymosn\n{_filter_table(results)}")
+    if results.rpc:
+        parts.append(f"RPC: 1 KiB echoed, 64 calls in flight on 8 connections\n{_rpc_table(results)}")
     if results.memory:
         parts.append(f"memory: idle worker and idle keep-alive connections\n{_memory_table(results)}")
     judged = verdicts(results)
     if judged:
-        lines = [f"{v.promise:45} {v.figure:6.2f}   at most {v.limit:g}: {'ok' if v.kept else 'MISSED'}" for v in judged]
+        lines = [f"{v.promise:57} {v.figure:6.2f}   at most {v.limit:g}: {'ok' if v.kept else 'MISSED'}" for v in judged]
         parts.append("targets (for the compiled build)\n" + "\n".join(lines))
     parts += [f"VOID {case} of {peer}: {reason}" for (case, peer), reason in results.void.items()]
     return "\n\n".join([*parts, NOTES])
@@ -91,6 +93,16 @@ def _filter_table(results: Results) -> str:
         bare = results.bare_filter_costs.get(case)
         row = [case, f"{median(costs):.2f}", f"{min(costs):.2f}-{max(costs):.2f}", "" if bare is None else f"{bare:.2f}"]
         rows.append(row)
+    return table(rows)
+
+
+def _rpc_table(results: Results) -> str:
+    rows = [["", "CPU us a call", "least-most", "x relay"]]
+    for protocol, figures in results.rpc.items():
+        for row, costs in figures.items():
+            ratio = results.rpc_ratio(protocol, row)
+            least_most = f"{min(costs):.2f}-{max(costs):.2f}"
+            rows.append([f"{protocol}, {row}", f"{median(costs):.2f}", least_most, f"{ratio:.2f}"])
     return table(rows)
 
 

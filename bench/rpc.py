@@ -1,8 +1,9 @@
 """`python -m bench.rpc bolt` or `dubbo`: CPU per request of pymosn beside the byte relay: 1 KiB echoed, 64 in flight on 8
 connections.
 
-Rows: the relay (the floor), frames forwarded as they came, and frames that a header filter has encoded anew. Load and
-upstream share the other core. `serve PORT` and `load PORT SECONDS`, behind the protocol, are its own child processes.
+Rows: the relay (the floor), frames forwarded as they came, frames encoded anew because the route adds a header, and the
+same by a Python filter. Load and upstream share the other core. `serve PORT` and `load PORT SECONDS`, behind the protocol,
+are its own child processes.
 """
 
 import argparse
@@ -17,11 +18,15 @@ from statistics import median
 import uvloop
 
 from bench import measure
-from bench.machine import choose_cores, free_port
+from bench.machine import Cores, choose_cores, free_port
 from bench.processes import Processes
 from bench.rpc_frames import WIRES, Wire
+from bench.void import Unavailable, Void
 
 CONNECTIONS, IN_FLIGHT = 8, 8
+#: The byte relay; pymosn with frames that go on as they came, with a header that the route adds both ways, and with one
+#: that a Python filter adds both ways.
+RELAY, AS_IT_CAME, ANEW, FILTERED = ROWS = ("relay", "as it came", "encoded anew", "Python filter")
 
 
 class Framed(asyncio.Protocol):
@@ -100,10 +105,14 @@ async def load(wire: Wire, port: int, seconds: float) -> None:
     print(Caller.done)
 
 
-def configuration(protocol: str, port: int, upstream: int, filters: bool) -> dict[str, object]:
-    """pymosn's."""
+def configuration(protocol: str, port: int, upstream: int, row: str) -> dict[str, object]:
+    """pymosn's, for one of the rows."""
     proxy = {"type": "proxy", "config": {"downstream_protocol": protocol, "router_config_name": "r"}}
-    route = {"match": {"headers": [{"name": "service", "value": ".*"}]}, "route": {"cluster_name": "c"}}
+    action: dict[str, object] = {"cluster_name": "c"}
+    if row == ANEW:
+        for way in ("request", "response"):
+            action[f"{way}_headers_to_add"] = [{"header": {"key": f"x-bench-{way}", "value": "alice"}}]
+    route = {"match": {"headers": [{"name": "service", "value": ".*"}]}, "route": action}
     path = str(Path(__file__).with_name("filters.py"))
     header_filter = {"type": "python", "config": {"path": path, "class": "HeaderFilter", "number": 1}}
     listener = {
@@ -111,12 +120,40 @@ def configuration(protocol: str, port: int, upstream: int, filters: bool) -> dic
         "address": f"127.0.0.1:{port}",
         "bind_port": True,
         "filter_chains": [{"filters": [proxy]}],
-        "stream_filters": [header_filter] if filters else [],
+        "stream_filters": [header_filter] if row == FILTERED else [],
     }
     table = {"router_config_name": "r", "virtual_hosts": [{"name": "v", "domains": ["*"], "routers": [route]}]}
     server = {"default_log_path": "stdout", "processor": 1, "routers": [table], "listeners": [listener]}
     cluster = {"name": "c", "type": "SIMPLE", "lb_type": "LB_RANDOM", "hosts": [{"address": f"127.0.0.1:{upstream}"}]}
     return {"servers": [server], "cluster_manager": {"clusters": [cluster]}}
+
+
+def measure_rows(protocol: str, processes: Processes, cores: Cores, rounds: int, seconds: float) -> dict[str, list[float]]:
+    """Microseconds of CPU a call of each row, round by round: the rows take turns. Raises Unavailable, Void."""
+    upstream = free_port()
+    serving = processes.start(f"{protocol}-upstream", [*command_of(protocol), "serve", str(upstream)], cores.load)
+    processes.wait_for_port(f"{protocol}-upstream", serving, upstream)
+    ports: dict[str, tuple[int, list[int]]] = {}
+    started = [serving]
+    for row in ROWS:
+        port = free_port()
+        name = f"{protocol}-{row.replace(' ', '-')}"
+        command = [sys.executable, "-m", "bench.relay", str(port), str(upstream)]
+        if row != RELAY:
+            file = processes.directory / f"{name}.json"
+            file.write_text(json.dumps(configuration(protocol, port, upstream, row)))
+            command = [sys.executable, "-m", "pymosn", "start", "-c", str(file)]
+        process = processes.start(name, command, cores.proxy)
+        processes.wait_for_port(name, process, port)
+        ports[row] = port, [process.pid] if row == RELAY else workers(process.pid)
+        started.append(process)
+    figures: dict[str, list[float]] = {row: [] for row in ROWS}
+    for _ in range(rounds):
+        for row, (port, pids) in ports.items():
+            figures[row].append(cost(processes, protocol, cores.load, port, pids, seconds))
+    for process in started:
+        processes.stop(process)
+    return figures
 
 
 def main() -> int:
@@ -126,29 +163,11 @@ def main() -> int:
     arguments.add_argument("--seconds", type=float, default=2.0)
     arguments.add_argument("--rounds", type=int, default=5)
     given = arguments.parse_args()
-    cores = choose_cores()
     with tempfile.TemporaryDirectory() as directory, Processes(Path(directory)) as processes:
-        upstream = free_port()
-        serving = processes.start("upstream", [*command_of(given.protocol), "serve", str(upstream)], cores.load)
-        processes.wait_for_port("upstream", serving, upstream)
-        ports: dict[str, tuple[int, list[int]]] = {}
-        for name in ("relay", "raw frame", "encoded anew"):
-            port = free_port()
-            command = [sys.executable, "-m", "bench.relay", str(port), str(upstream)]
-            if name != "relay":
-                file = Path(directory, f"{name.split()[0]}.json")
-                file.write_text(json.dumps(configuration(given.protocol, port, upstream, name != "raw frame")))
-                command = [sys.executable, "-m", "pymosn", "start", "-c", str(file)]
-            process = processes.start(name, command, cores.proxy)
-            processes.wait_for_port(name, process, port)
-            ports[name] = port, [process.pid] if name == "relay" else workers(process.pid)
-        rounds: dict[str, list[float]] = {name: [] for name in ports}
-        for _ in range(given.rounds):
-            for name, (port, pids) in ports.items():
-                rounds[name].append(cost(processes, given.protocol, cores.load, port, pids, given.seconds))
-    floor = median(rounds["relay"])
-    for name, figures in rounds.items():
-        print(f"{name:14} {median(figures):6.2f} us CPU a request, {median(figures) / floor:5.2f} x the relay")
+        figures = measure_rows(given.protocol, processes, choose_cores(), given.rounds, given.seconds)
+    floor = median(figures[RELAY])
+    for row, costs in figures.items():
+        print(f"{row:14} {median(costs):6.2f} us CPU a call, {median(costs) / floor:5.2f} x the relay")
     return 0
 
 
@@ -157,7 +176,7 @@ def workers(pid: int) -> list[int]:
     deadline = time.monotonic() + 30
     while not (found := measure.children(pid)):
         if time.monotonic() > deadline:
-            raise SystemExit("pymosn has no worker")
+            raise Unavailable("pymosn has no worker")
         time.sleep(0.05)
     return found
 
@@ -174,7 +193,7 @@ def cost(processes: Processes, protocol: str, core: int, port: int, pids: list[i
     process = processes.start("load", command, core)
     code = process.wait(seconds + 30)
     if code:
-        raise SystemExit(f"the load failed: {processes.log_path('load').read_text()}")
+        raise Void(f"the load failed: {processes.log_path('load').read_text()}")
     done = int(processes.log_path("load").read_text())
     return measure.read_cpu(pids).since(before).total * 1e6 / done
 

@@ -1,9 +1,10 @@
 """One whole measurement: every case, every peer, in alternating rounds."""
 
 from collections.abc import Sequence
+from statistics import median
 
 from bench import measure
-from bench.cases import CHUNKS_EACH, FILTER_CASES, LOAD_CASES, MEMORY, STREAM_CASES, Case, case_named
+from bench.cases import CHUNKS_EACH, FILTER_CASES, LOAD_CASES, MEMORY, RPC_CASES, STREAM_CASES, Case, case_named
 from bench.filter_costs import cost_without_sockets
 from bench.load import LoadResult, Wrk
 from bench.machine import Cores, free_port
@@ -11,6 +12,7 @@ from bench.memory import measure_memory
 from bench.peers import Peer, Plan, Running
 from bench.peers.pymosn import Pymosn
 from bench.processes import Processes
+from bench.rpc import measure_rows
 from bench.samples import Results, Sample
 from bench.streams import run_streams
 from bench.targets import OWN
@@ -57,8 +59,21 @@ class Run:
             self._streams(streams, peer, count * STREAM_TURNS)
             if isinstance(peer, Pymosn) and peer.name == OWN:
                 self._filter_costs(peer, [case_named(name) for name in FILTER_CASES if name in cases], count * FILTER_TURNS)
+                self._rpc([protocol for protocol in RPC_CASES if protocol in cases], count)
         self._in_order()
         return self.results
+
+    def _rpc(self, protocols: Sequence[str], count: int) -> None:
+        for protocol in protocols:
+            try:
+                rows = measure_rows(protocol, self.processes, self.cores, count, float(self.seconds))
+            except (Void, Unavailable, OSError) as fault:
+                self.results.refuse(protocol, OWN, str(fault))
+                print(f"{protocol:10} {OWN:18} VOID: {fault}", flush=True)
+                continue
+            self.results.rpc[protocol] = rows
+            for row, costs in rows.items():
+                print(f"{protocol:10} {row:18} {median(costs):8.2f} us CPU a call", flush=True)
 
     def _filter_costs(self, peer: Pymosn, cases: Sequence[Case], turns: int) -> None:
         """What filters add: short runs without and with them by turns, so that all see the same machine.

@@ -38,6 +38,8 @@ class Results:
     #: without sockets.
     filter_costs: dict[str, list[float]] = field(default_factory=dict)
     bare_filter_costs: dict[str, float] = field(default_factory=dict)
+    #: CPU microseconds a call, round by round, by protocol and row (see `bench.rpc`).
+    rpc: dict[str, dict[str, list[float]]] = field(default_factory=dict)
 
     def add(self, case: str, peer: str, sample: Sample) -> None:
         """Adds one run."""
@@ -57,6 +59,11 @@ class Results:
         """CPU per request of `peer` as a multiple of that of the peer `to`."""
         own, other = self.cpu(case, peer), self.cpu(case, to)
         return own / other if own is not None and other else None
+
+    def rpc_ratio(self, protocol: str, row: str) -> float | None:
+        """CPU a call as a multiple of the relay's."""
+        rows = self.rpc.get(protocol)
+        return median(rows[row]) / median(rows["relay"]) if rows else None
 
     def paired_ratio(self, case: str, to: str, peer: str) -> float | None:
         """CPU of a stream case as a multiple of that of the case `to`: the median over the turns, each by itself."""
@@ -80,6 +87,7 @@ class Results:
             },
             "filter_costs_us": self.filter_costs,
             "filter_costs_without_sockets_us": self.bare_filter_costs,
+            "rpc_us_per_call": self.rpc,
             "memory": {peer: memory.to_json() for peer, memory in self.memory.items()},
             "void": [{"case": case, "peer": peer, "reason": reason} for (case, peer), reason in self.void.items()],
         }

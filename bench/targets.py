@@ -35,6 +35,8 @@ def verdicts(results: Results) -> list[Verdict]:
         ("without sockets: three add, us", results.bare_filter_costs.get("filter3"), 2.5),
         ("without sockets: an async one adds, us", results.bare_filter_costs.get("async1"), 4.0),
         ("SSE chunks: a header filter, CPU as a multiple", results.paired_ratio("sse-header", "sse", OWN), 1.02),
+        ("Bolt frame as it came: CPU as a multiple of the relay's", results.rpc_ratio("bolt", "as it came"), 1.6),
+        ("Dubbo frame as it came: CPU as a multiple of the relay's", results.rpc_ratio("dubbo", "as it came"), 1.6),
         ("an idle keep-alive connection takes, KiB", memory.per_connection / 1024 if memory else None, 6.0),
     )
     return [Verdict(promise, figure, limit) for promise, figure, limit in candidates if figure is not None]

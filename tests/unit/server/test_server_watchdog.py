@@ -68,12 +68,13 @@ def test_a_loop_that_stands_still(descriptor: int) -> None:
         await asyncio.wait_for(told.wait(), 5)
         watchdog.stop()
 
+    threads = threading.active_count()
     asyncio.run(run())
     seconds, stack = seen[0]
     assert seconds >= 0.6
     assert stack[0].function == "holds_up"
     assert stack[0].file == __file__
-    assert threading.active_count() < 20
+    assert threading.active_count() <= threads + 1
 
 
 def test_allocations_of_some_files() -> None:
