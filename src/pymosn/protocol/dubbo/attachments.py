@@ -159,6 +159,8 @@ class RequestBody(RequestFront):
         self.body = body
         # It stands at the parameter types and, once the attachments have been sought, at them, if there is no fault.
         self._reader = reader
+        #: Whether all of it is ASCII: then the attachments are found without looking at the strings in front of them.
+        self.is_ascii = reader.is_ascii
         self._is_sought = False
         self._fault = ""
         self.dubbo = reader.text()
@@ -223,34 +225,30 @@ def is_plain(body: bytes, start: i64, is_ascii: bool) -> bool:
     return at == end and body[end] == 0x5A and texts & 1 == 0  # Z
 
 
-def text_size(body: bytes, at: i64) -> i64:
-    """Bytes of the text at `at` of a plain map."""
-    tag: i64 = body[at]
-    return tag if tag < 0x20 else (tag - 0x30) * 0x100 + body[at + 1]
-
-
-def text_at(body: bytes, at: i64) -> i64:
-    """Where the text at `at` of a plain map begins, behind its size."""
-    return at + 1 if body[at] < 0x20 else at + 2
-
-
 def find_plain(body: bytes, start: i64, name: bytes) -> bytes | None:
     """The first value of `name` (lower case) in the plain map at `start`."""
     wanted: i64 = len(name)
     end: i64 = len(body) - 1
     at: i64 = start + 1
     while at < end:
-        key: i64 = text_at(body, at)
-        size: i64 = text_size(body, at)
-        at = key + size
-        value: i64 = text_at(body, at)
-        at = value + text_size(body, at)
+        size: i64 = body[at]
+        at += 1
+        if size >= 0x20:
+            size = (size - 0x30) * 0x100 + body[at]
+            at += 1
+        i: i64 = 0
         if size == wanted:
-            i: i64 = 0
-            while i < size and LOWER[body[key + i]] == name[i]:
+            while i < size and LOWER[body[at + i]] == name[i]:
                 i += 1
-            if i == size:
-                return body[value:at]
+        at += size
+        value_size: i64 = body[at]
+        at += 1
+        if value_size >= 0x20:
+            value_size = (value_size - 0x30) * 0x100 + body[at]
+            at += 1
+        if size == wanted and i == size:
+            return body[at : at + value_size]
+        at += value_size
     return None
 
 

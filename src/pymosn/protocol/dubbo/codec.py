@@ -68,15 +68,18 @@ class DubboDecoder(RpcDecoder):
 
     def _read_request(self, header: bytes, payload: bytes, flags: i64) -> i64:
         headers: DubboHeaders
+        is_cheap = False
         if flags & SERIALIZATION == HESSIAN2:
             try:
-                headers = DubboRequestHeaders(RequestBody(payload), payload)
+                front = RequestBody(payload)
+                is_cheap = front.is_ascii
+                headers = DubboRequestHeaders(front, payload)
             except Hessian2Error as error:
                 raise ProtocolError(BAD_FRAME, f"request {self.number} does not say whom it calls: {error}") from None
         else:
             headers = _opaque(payload, flags & SERIALIZATION)
         request = DubboRequest(headers, self.number, header, payload, flags)
-        if payload.rfind(_TIMEOUT) >= 0:  # it stands near the end
+        if is_cheap or payload.rfind(_TIMEOUT) >= 0:  # it stands near the end
             text = headers.scan(_TIMEOUT)
             milliseconds: i64 = -1 if text is None else decimal(text)
             if milliseconds > 0:

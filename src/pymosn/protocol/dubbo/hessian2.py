@@ -100,7 +100,7 @@ class Hessian2Reader:
         #: Whether all of it is ASCII: then no string needs to be looked at to know its bytes.
         self.is_ascii: bool = data.isascii()
         # What later values may refer to: fields of each class defined, containers, type names.
-        self._classes: list[int] = []
+        self._classes: list[int] | None = None
         self._objects: i64 = 0
         self._types: i64 = 0
 
@@ -108,7 +108,7 @@ class Hessian2Reader:
         """A reader that goes on from here by itself."""
         other = Hessian2Reader(self.data)
         other.at = self.at
-        if self._classes:
+        if self._classes is not None:
             other._classes = list(self._classes)
         other._objects = self._objects
         other._types = self._types
@@ -353,9 +353,7 @@ class Hessian2Reader:
         """A class: its name and those of its fields."""
         self._name()
         fields: i64 = self._count()
-        if len(self._classes) >= MAX_CLASSES:
-            raise Hessian2Error(f"more than {MAX_CLASSES} classes")
-        self._classes.append(fields)
+        self._add_class(fields)
         while fields > 0:
             self._name()
             fields -= 1
@@ -367,9 +365,17 @@ class Hessian2Reader:
         self._skip_string(tag)
 
     def _fields(self, number: i64) -> i64:
-        if number < 0 or number >= len(self._classes):
-            raise Hessian2Error(f"class {number} of {len(self._classes)}")
-        return self._classes[number]
+        classes = self._classes
+        if classes is None or number < 0 or number >= len(classes):
+            raise Hessian2Error(f"class {number} of {0 if classes is None else len(classes)}")
+        return classes[number]
+
+    def _add_class(self, fields: i64) -> None:
+        if self._classes is None:
+            self._classes = []
+        if len(self._classes) >= MAX_CLASSES:
+            raise Hessian2Error(f"more than {MAX_CLASSES} classes")
+        self._classes.append(int(fields))
 
     def _refer(self) -> None:
         number: i64 = self.integer()

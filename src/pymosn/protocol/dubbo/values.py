@@ -16,7 +16,7 @@ from typing import Final
 
 from mypy_extensions import i64
 
-from pymosn.protocol.dubbo.hessian2 import MAX_CLASSES, Hessian2Error, Hessian2Reader
+from pymosn.protocol.dubbo.hessian2 import Hessian2Error, Hessian2Reader
 from pymosn.protocol.dubbo.java_text import write_text
 
 #: Values inside values, as deep as they are made into objects.
@@ -115,13 +115,11 @@ class Hessian2ValueReader(Hessian2Reader):
     def _define(self) -> None:
         name = self._text()
         count: i64 = self._count()
-        if len(self._classes) >= MAX_CLASSES:
-            raise Hessian2Error(f"more than {MAX_CLASSES} classes")
         fields: list[str] = []
         while count > 0:
             fields.append(self._text())
             count -= 1
-        self._classes.append(len(fields))
+        self._add_class(len(fields))
         self._class_names.append(name)
         self._field_names.append(fields)
 
