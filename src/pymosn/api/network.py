@@ -85,6 +85,10 @@ class Connection(Alarm):
         """Takes back one pause."""
         raise NotImplementedError
 
+    def give_way(self) -> None:
+        """Reads nothing more before the event loop has seen to other connections: for a peer that sent much at once."""
+        raise NotImplementedError
+
     def set_buffer_limit(self, limit: i64) -> None:
         """Above `limit` unsent bytes the connection says that it is not writable."""
         raise NotImplementedError

@@ -289,6 +289,11 @@ class TcpConnection(Connection):
         if self._pauses == 0 and self._transport is not None and self._stage == _OPEN:
             self._transport.resume_reading()
 
+    def give_way(self) -> None:
+        if self._transport is not None and self._stage == _OPEN:
+            self.pause_reading()
+            asyncio.get_running_loop().call_soon(self.resume_reading)
+
     def set_buffer_limit(self, limit: i64) -> None:
         if self._transport is not None:
             self._transport.set_write_buffer_limits(int(limit))

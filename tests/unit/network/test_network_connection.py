@@ -276,6 +276,25 @@ def test_connection_that_opens_during_a_drain_is_told() -> None:
     assert log == ["open", "drain"]
 
 
+def test_a_connection_gives_way_for_one_turn_of_the_loop() -> None:
+    async def talk() -> None:
+        bench = Bench()
+        connection, calls = bench.connection, bench.transport.calls
+        connection.give_way()
+        assert calls == ["pause"]
+        await asyncio.sleep(0)
+        assert calls == ["pause", "resume"]
+        connection.pause_reading()
+        connection.give_way()
+        await asyncio.sleep(0)
+        assert calls == ["pause", "resume", "pause"]  # it has other reasons to wait
+        connection.close(CLOSED_LOCALLY)
+        connection.give_way()
+        assert calls[3:] == ["close"]
+
+    asyncio.run(talk())
+
+
 def test_small_writes_are_gathered_until_the_loop_goes_on() -> None:
     async def talk() -> None:
         bench = Bench()

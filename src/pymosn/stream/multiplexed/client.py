@@ -19,6 +19,7 @@ from pymosn.core.failure import (
 )
 from pymosn.core.headers import HeaderError, Headers
 from pymosn.core.message import RequestHead
+from pymosn.stream.multiplexed.options import MUCH
 
 
 @mypyc_attr(allow_interpreted_subclasses=True)
@@ -151,6 +152,8 @@ class MultiplexedClient(NetworkFilter):
             self.break_off(BAD_RESPONSE)
         self.connection.set_idle(self._watch)
         self.close_if_done()
+        if len(data) >= MUCH:
+            self.connection.give_way()
         return STOP
 
     def _pull(self) -> None:

@@ -17,6 +17,9 @@ MAX_STREAM_BYTES: Final[i64] = 32 * 1024 * 1024
 MAX_UNSENT: Final[i64] = 32 * 1024 * 1024
 #: Requests that wait for a connection to one host, in one worker.
 MAX_WAITING: Final[i64] = 4096
+#: Bytes of one read after which other connections have their turn. The event loop would go on with one that keeps sending,
+#: and this much may be thousands of frames.
+MUCH: Final[i64] = 128 * 1024
 #: Seconds that a client which closed its sending half has to get its replies.
 EOF_GRACE: Final = 1.0
 

@@ -26,6 +26,7 @@ from pymosn.stream.multiplexed.options import (
     MAX_STREAM_BYTES,
     MAX_STREAMS,
     MAX_UNSENT,
+    MUCH,
     MultiplexedOptions,
 )
 
@@ -65,6 +66,8 @@ class MultiplexedServer(ServerStreams):
         self._decoder.feed(data)
         self._pull()
         self._set_idle()
+        if len(data) >= MUCH:
+            self._connection.give_way()
         return STOP
 
     def on_eof(self) -> None:
