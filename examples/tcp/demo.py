@@ -2,27 +2,15 @@
 
 import argparse
 import socket
-import subprocess
 import sys
 import threading
-import time
 import urllib.request
-from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
 
 HERE = Path(__file__).parent
+sys.path.insert(0, str(HERE.parent))
 
-
-class Hello(BaseHTTPRequestHandler):
-    """The HTTP server."""
-
-    def do_GET(self) -> None:
-        self.send_response(200)
-        self.end_headers()
-        self.wfile.write(f"hello {self.path}".encode())
-
-    def log_message(self, *arguments: object) -> None:
-        pass
+from demos import patiently, pymosn, serve_http  # noqa: E402
 
 
 def shout(listener: socket.socket) -> None:
@@ -54,22 +42,12 @@ def main() -> None:
     arguments.add_argument("--http-port", type=int, default=8080)
     arguments.add_argument("--tcp-port", type=int, default=9090)
     asked = arguments.parse_args()
-    server = HTTPServer(("127.0.0.1", asked.http_port), Hello)
-    threading.Thread(target=server.serve_forever, daemon=True).start()
+    serve_http(asked.http_port)
     threading.Thread(target=shout, args=(socket.create_server(("127.0.0.1", asked.tcp_port)),), daemon=True).start()
-    proxy = subprocess.Popen([sys.executable, "-m", "pymosn", "start", "-c", asked.config], stdout=subprocess.DEVNULL)
-    try:
-        for _ in range(100):
-            try:
-                print(say(asked.port, "what protocol is this?"))
-                break
-            except ConnectionRefusedError:
-                time.sleep(0.1)
+    with pymosn(asked.config):
+        print(patiently(lambda: say(asked.port, "what protocol is this?")))
         with urllib.request.urlopen(f"http://127.0.0.1:{asked.port}/world", timeout=10) as reply:
             print(reply.read().decode())
-    finally:
-        proxy.terminate()
-        proxy.wait(20)
 
 
 if __name__ == "__main__":

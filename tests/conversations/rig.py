@@ -30,7 +30,8 @@ from pymosn.proxy.filter_chain import NamedFilter, StreamFilters
 from pymosn.proxy.options import ProxyOptions
 from pymosn.proxy.proxy import ProxyFactory
 from pymosn.proxy.runtime import Runtime
-from pymosn.proxy.tcp_proxy import TcpFallback, TcpOptions, TcpProxyFactory
+from pymosn.proxy.tcp_options import TcpOptions
+from pymosn.proxy.tcp_proxy import TcpFallback, TcpProxyFactory
 from pymosn.routing.actions import Forward
 from pymosn.routing.matchers import AnyRequest
 from pymosn.routing.table import RouteTable, TableSlot, VirtualHost

@@ -7,32 +7,24 @@ import threading
 from collections.abc import Callable
 
 from tests import bolt_frames as bolt
+from thread_server import ThreadServer
 
 
-class BoltServer:
+class BoltServer(ThreadServer):
     """Answers each request with its content. Replies to what came together go out in reverse order."""
 
     def __init__(self) -> None:
-        self._listener = socket.create_server(("127.0.0.1", 0))
-        self.port: int = self._listener.getsockname()[1]
         self.one_ways: list[bytes] = []
         self.connections: list[socket.socket] = []
         #: Closed, requests whose content begins with `slow` are not answered.
         self.gate = threading.Event()
         self.gate.set()
         self.held = threading.Semaphore(0)
-        threading.Thread(target=self._accept, daemon=True).start()
+        super().__init__(self._read)
 
-    def _accept(self) -> None:
-        while True:
-            try:
-                sock, _ = self._listener.accept()
-            except OSError:
-                return
-            self.connections.append(sock)
-            threading.Thread(target=self._serve, args=(sock, threading.Lock()), daemon=True).start()
-
-    def _serve(self, sock: socket.socket, lock: threading.Lock) -> None:
+    def _read(self, sock: socket.socket) -> None:
+        self.connections.append(sock)
+        lock = threading.Lock()
         rest = b""
         try:
             while data := sock.recv(65536):
@@ -71,7 +63,8 @@ class BoltServer:
 
     def close(self) -> None:
         self.gate.set()
-        for sock in [self._listener, *self.connections]:
+        super().close()
+        for sock in self.connections:
             sock.close()
 
 

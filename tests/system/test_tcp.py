@@ -16,6 +16,7 @@ from typing import Any
 
 import pytest
 from pymosn_process import READY, Pymosn, TwoHops, eventually, free_ports, get
+from thread_server import ThreadServer
 
 from pymosn.config.load import load_file
 from pymosn.server.worker_process import worker_environment
@@ -25,38 +26,13 @@ EXAMPLES = Path(__file__).parents[2] / "examples" / "tcp"
 MIB = 1 << 20
 
 
-class Server:
-    """Accepts; what happens with each connection is the test's `serve`, in a thread of its own."""
-
-    def __init__(self, serve: Callable[[socket.socket], None]) -> None:
-        self._listener = socket.create_server(("127.0.0.1", 0))
-        self._serve = serve
-        self.port: int = self._listener.getsockname()[1]
-        threading.Thread(target=self._accept, daemon=True).start()
-
-    def _accept(self) -> None:
-        while True:
-            try:
-                sock, _ = self._listener.accept()
-            except OSError:
-                return
-            threading.Thread(target=self._run, args=(sock,), daemon=True).start()
-
-    def _run(self, sock: socket.socket) -> None:
-        with sock:
-            self._serve(sock)
-
-    def close(self) -> None:
-        self._listener.close()
-
-
 @pytest.fixture
 def serve() -> Iterator[Callable[[Callable[[socket.socket], None]], int]]:
     """Starts a server, gives its port."""
-    servers: list[Server] = []
+    servers: list[ThreadServer] = []
 
     def begin(behaviour: Callable[[socket.socket], None]) -> int:
-        servers.append(Server(behaviour))
+        servers.append(ThreadServer(behaviour))
         return servers[-1].port
 
     yield begin

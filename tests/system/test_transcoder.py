@@ -4,7 +4,6 @@ import http.client
 import json
 import socket
 import struct
-import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -13,29 +12,20 @@ from typing import Any
 import pytest
 from pymosn_process import READY, Pymosn, free_ports
 from tests import dubbo_frames as dubbo
+from thread_server import ThreadServer
 
 Start = Callable[..., Pymosn]
 EXAMPLE = Path(__file__).parents[2] / "examples" / "transcoder"
 
 
-class Provider:
+class Provider(ThreadServer):
     """Says of each call of `find` how long it was and whether it had a needle; other methods it does not know."""
 
     def __init__(self) -> None:
-        self._listener = socket.create_server(("127.0.0.1", 0))
-        self.port: int = self._listener.getsockname()[1]
-        threading.Thread(target=self._accept, daemon=True).start()
+        super().__init__(self._read)
 
-    def _accept(self) -> None:
-        while True:
-            try:
-                connection, _ = self._listener.accept()
-            except OSError:
-                return
-            threading.Thread(target=self._serve, args=(connection,), daemon=True).start()
-
-    def _serve(self, connection: socket.socket) -> None:
-        with connection, connection.makefile("rb") as stream:
+    def _read(self, connection: socket.socket) -> None:
+        with connection.makefile("rb") as stream:
             while head := stream.read(16):
                 _, flags, _, number, size = struct.unpack(">HBBqI", head)
                 body = stream.read(size)
@@ -45,9 +35,6 @@ class Provider:
                     connection.sendall(dubbo.result(number, {"size": size, "has": b"needle" in body}))
                 else:
                     connection.sendall(dubbo.error(number, 60, "no such method"))
-
-    def close(self) -> None:
-        self._listener.close()
 
 
 @pytest.fixture

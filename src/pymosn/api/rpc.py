@@ -14,7 +14,7 @@ from typing import Final
 from mypy_extensions import i64, mypyc_attr
 
 from pymosn.api.protocol import IGNORE, NEED_MORE, Decoder, ProtocolError, ProtocolSpec
-from pymosn.core.chars import LOWER
+from pymosn.core.chars import has_lowered
 from pymosn.core.failure import FRAME_TOO_LARGE
 from pymosn.core.headers import HeaderError, Headers, lower_name, to_bytes, to_text
 from pymosn.core.message import RequestHead, ResponseHead
@@ -25,13 +25,7 @@ MAX_FRAME: Final[i64] = 16 * 1024 * 1024
 
 def is_name(key: bytes, name: bytes) -> bool:
     """Whether `key` is `name`, which is in lower case, but for the case of ASCII letters."""
-    size: i64 = len(name)
-    if len(key) != size:
-        return False
-    i: i64 = 0
-    while i < size and LOWER[key[i]] == name[i]:
-        i += 1
-    return i == size
+    return len(key) == len(name) and has_lowered(key, 0, name)
 
 
 #: One header field: the name as it came, and the value; None where the protocol knows a null.

@@ -37,7 +37,8 @@ from pymosn.proxy.filter_chain import StreamFilters
 from pymosn.proxy.options import ProxyOptions
 from pymosn.proxy.proxy import ProxyFactory
 from pymosn.proxy.runtime import Runtime
-from pymosn.proxy.tcp_proxy import TcpFallback, TcpOptions, TcpProxyFactory
+from pymosn.proxy.tcp_options import TcpOptions
+from pymosn.proxy.tcp_proxy import TcpFallback, TcpProxyFactory
 from pymosn.routing.by_address import AddressRoute, End, address_range, port_ranges
 from pymosn.routing.table import TableSlot
 from pymosn.stream.http1.options import Http1Options
@@ -208,7 +209,7 @@ class ListenerBuilder:
 
     def _http1(self, config: ListenerConfig, http1: Http1Settings) -> Http1Options:
         return Http1Options(
-            Http1Limits(http1.max_header_size, http1.max_header_count, http1.max_request_body_size),
+            http1_limits(http1),
             config.connection_idle_timeout,
             http1.header_timeout,
             http1.body_timeout,
@@ -299,6 +300,11 @@ def original_dst(config: ListenerConfig) -> OriginalDst | None:
 def believes_peer(http1: Http1Settings) -> bool:
     """Whether whoever connects is a proxy of ours, by either key that says so."""
     return http1.trust_forwarded or http1.trusted_hops > 0
+
+
+def http1_limits(http1: Http1Settings) -> Http1Limits:
+    """What requests of a listener may have."""
+    return Http1Limits(http1.max_header_size, http1.max_header_count, http1.max_request_body_size)
 
 
 def http1_policy(http1: Http1Settings) -> Http1Policy:

@@ -16,7 +16,7 @@ _I: Final = State.IGNORED
 _REFUSED: Final = "a file that uses it is refused"
 
 NETWORK_FILTERS: Final[tuple[Row, ...]] = (
-    ("proxy", _W, "HTTP/1.1"),
+    ("proxy", _W, "HTTP/1.1 and RPC"),
     ("connection_manager", _W, "read as a router table, as in MOSN"),
     ("tcp_proxy", _W, "also behind proxy, for unknown protocols"),
     ("udp_proxy", _P, _REFUSED),
@@ -285,15 +285,16 @@ EXAMPLES: Final[tuple[Row, ...]] = (
     ("configs/mosn_config_dev.json", _P, "loads, but its clients speak HTTP/2"),
     ("configs/mosn_config_broadcast.json", _W, "its `metrics` block has no effect yet"),
     ("configs/mosn_config_mirror.json", _P, "its Http1 listener works; the others speak dubbo and HTTP/2"),
-    ("configs/mosn_rpc_config.json, mosn_rpc_config_bolt.json", _P, "load, but their clients speak bolt"),
+    ("configs/mosn_rpc_config.json, mosn_rpc_config_bolt.json", _P, "load without an error; not run"),
     ("configs/mosn_config_wasm.json, mosn_rpc_config_wasm.json", _P, "wasm"),
     ("configs/istio152/*", _P, "xDS"),
     ("configs/mosn_so.json", _I, "MOSN-on-Envoy"),
     ("http-sample/client_config.json, server_config.json", _W, "our own copies of its shape: examples/http"),
     ("http-sample/tls_*", _P, "TLS"),
-    ("protocol-auto-sample/client_config.json, server_config.json", _W, "HTTP/1.1 only"),
+    ("protocol-auto-sample/client_config.json, server_config.json", _W, "all protocols but HTTP/2"),
     ("protocol-auto-sample/tls_*", _P, "TLS"),
-    ("sofarpc-with-xprotocol-sample/*", _P, "bolt"),
+    ("sofarpc-with-xprotocol-sample/client_config.json, server_config.json", _W, "run with Bolt peers"),
+    ("sofarpc-with-xprotocol-sample/tls_*", _P, "TLS"),
     ("tcpproxy-sample/config.json", _W, "our own equivalent: examples/tcp/config.json"),
     ("udpproxy-sample/config.json", _P, "udp_proxy"),
     ("uds-sample/*", _W, "examples/uds is the same with `proxy`"),

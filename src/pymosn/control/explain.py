@@ -17,7 +17,7 @@ from pymosn.api.network import Connection
 from pymosn.api.protocol import ProtocolError
 from pymosn.api.proxy import Exchange
 from pymosn.api.routing import Route
-from pymosn.config.build_listeners import believes_peer, http1_policy
+from pymosn.config.build_listeners import believes_peer, http1_limits, http1_policy
 from pymosn.config.build_routes import build_table
 from pymosn.config.schema import Listener, MosnConfig, ProxyFilter
 from pymosn.config.schema.network_filters import Http1Settings
@@ -30,7 +30,6 @@ from pymosn.core.failure import BAD_REWRITE, CLUSTER_UNKNOWN, NO_ROUTE, NO_ROUTE
 from pymosn.core.headers import HeaderError, Headers, headers_from, to_text
 from pymosn.core.message import ResponseHead
 from pymosn.filters.stream.mirror import MirrorFilter
-from pymosn.protocol.http1.decoder import Http1Limits
 from pymosn.protocol.http1.encoder import encode_request
 from pymosn.protocol.http1.request import RequestDecoder
 from pymosn.proxy.filter_chain import StreamFilters
@@ -175,8 +174,7 @@ def request_bytes(question: Question) -> bytes:
 
 def _decode(question: Question, exchange: Exchange, http1: Http1Settings) -> Failure | None:
     """Puts the request as the listener's codec gives it into the exchange."""
-    limits = Http1Limits(http1.max_header_size, http1.max_header_count, http1.max_request_body_size)
-    decoder = RequestDecoder(limits, http1_policy(http1))
+    decoder = RequestDecoder(http1_limits(http1), http1_policy(http1))
     decoder.feed(request_bytes(question))
     try:
         decoder.decode()

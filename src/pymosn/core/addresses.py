@@ -8,6 +8,8 @@ from typing import Final
 #: How a socket of both families shows an IPv4 address (RFC 4291 section 2.5.5.2).
 MAPPED: Final = "::ffff:"
 
+HIGHEST_PORT: Final = 65535
+
 
 def split_address(address: str) -> tuple[str, int]:
     """Host (without brackets) and port. ValueError with a message fit for the user."""
@@ -22,9 +24,18 @@ def split_address(address: str) -> tuple[str, int]:
             raise ValueError("[ ] stand around IPv6 addresses only")
     elif ":" in host:
         raise ValueError("an IPv6 address needs brackets, such as [::1]:80")
-    if not (port_text.isascii() and port_text.isdigit() and int(port_text[:6]) <= 65535 and len(port_text) <= 5):
-        raise ValueError("the port must be a number from 0 to 65535")
-    return host, int(port_text)
+    port = port_number(port_text)
+    if port < 0:
+        raise ValueError(f"the port must be a number from 0 to {HIGHEST_PORT}")
+    return host, port
+
+
+def port_number(text: str) -> int:
+    """The port that plain digits say; -1 for anything else."""
+    if not (text.isascii() and text.isdigit() and len(text) <= 5):
+        return -1
+    port = int(text)
+    return port if port <= HIGHEST_PORT else -1
 
 
 def normal_ip(text: str) -> str:

@@ -40,6 +40,15 @@ LOWER: Final = bytes([byte + 32 if 65 <= byte <= 90 else byte for byte in range(
 UNRESERVED: Final = table(b"-._~" + _DIGITS + _ALPHA)
 
 
+def has_lowered(data: bytes, at: i64, name: bytes) -> bool:
+    """Whether `name`, which is in lower case, stands at `at` of `data`, but for the case of ASCII letters. It must fit."""
+    size: i64 = len(name)
+    i: i64 = 0
+    while i < size and LOWER[data[at + i]] == name[i]:
+        i += 1
+    return i == size
+
+
 def decimal(text: bytes) -> i64:
     """The number that 1 to 9 ASCII digits say; -1 for anything else."""
     size: i64 = len(text)

@@ -85,10 +85,9 @@ def name_bit(size: i64, first: i64, last: i64) -> i64:
     return i64(1) << ((size * 5 + (first & 31) + (last & 31) * 7) & 63)
 
 
-def _bit_of(name: bytes) -> i64:
-    """The bit of a name that is not empty."""
-    size: i64 = len(name)
-    return name_bit(size, name[0], name[size - 1])
+def _bit_of(line: bytes, size: i64) -> i64:
+    """The bit of the name of `size` bytes, not 0, that `line` begins with."""
+    return name_bit(size, line[0], line[size - 1])
 
 
 def line_end(block: bytes, start: i64) -> i64:
@@ -210,7 +209,7 @@ class Headers:
 
     def _find(self, name: bytes) -> i64:
         """The offset of the first line whose name is `name` (lower case), or -1."""
-        if self._bits_of is self.block and len(name) > 0 and self._bits & _bit_of(name) == 0:
+        if self._bits_of is self.block and len(name) > 0 and self._bits & _bit_of(name, len(name)) == 0:
             return -1
         return find_field(self.block, name, 0)
 
@@ -236,8 +235,7 @@ class Headers:
         """Makes `value` the only value of `name`. Raises HeaderError for names and values that may not be sent."""
         start = line_start(name)
         raw = encode_value(name, value)
-        size: i64 = len(start) - 2
-        bit = name_bit(size, start[0], start[size - 1])
+        bit = _bit_of(start, len(start) - 2)
         if self._bits_of is not self.block or self._bits & bit != 0:
             self.remove_raw(lower_name(name))
         self._append(bit, start, raw)
@@ -245,8 +243,7 @@ class Headers:
     def add(self, name: str, value: str) -> None:
         """Adds one more field. Raises HeaderError like `set`."""
         start = line_start(name)
-        size: i64 = len(start) - 2
-        self._append(name_bit(size, start[0], start[size - 1]), start, encode_value(name, value))
+        self._append(_bit_of(start, len(start) - 2), start, encode_value(name, value))
 
     def remove(self, name: str) -> bool:
         """Removes every field called `name`; says whether there was one. Raises HeaderError for framing fields."""
@@ -296,7 +293,7 @@ class Headers:
 
     def add_raw(self, name: bytes, value: bytes) -> None:
         """Adds a field that was checked elsewhere."""
-        self._append(_bit_of(name), name + b": ", value)
+        self._append(_bit_of(name, len(name)), name + b": ", value)
 
     def _append(self, bit: i64, start: bytes, value: bytes) -> None:
         """Adds a line; `bit`: of its name."""

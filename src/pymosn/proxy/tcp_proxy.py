@@ -18,10 +18,9 @@ from pymosn.api.network import (
     NetworkFilter,
     NetworkFilterFactory,
 )
-from pymosn.api.proxy import AccessLog, Exchange
+from pymosn.api.proxy import Exchange
 from pymosn.api.upstream import Selection
 from pymosn.core.clock import Clock
-from pymosn.core.counters import DownstreamStats
 from pymosn.core.failure import (
     CLIENT_GONE,
     CLOSED_BY_PEER,
@@ -40,7 +39,7 @@ from pymosn.core.log import WARN
 from pymosn.proxy.host_request import BROKEN
 from pymosn.proxy.retry import UNASKED_TRIES
 from pymosn.proxy.runtime import Runtime
-from pymosn.routing.by_address import AddressRoute, wanted_end
+from pymosn.proxy.tcp_options import TcpOptions
 from pymosn.routing.hashing import hash_value
 from pymosn.upstream.cluster import Cluster, ClusterHost
 from pymosn.upstream.original_dst import destination
@@ -49,44 +48,6 @@ from pymosn.upstream.original_dst import destination
 BUFFER_LIMIT: Final[i64] = 64 * 1024
 #: What the access log says as protocol.
 PROTOCOL: Final = "tcp"
-
-
-class TcpOptions:
-    """What the `tcp_proxy` of one listener was configured to do; shared by its connections, immutable."""
-
-    def __init__(
-        self,
-        listener_name: str,
-        cluster: str,
-        routes: list[AddressRoute],
-        stats: DownstreamStats,
-        access_logs: list[AccessLog],
-        idle_timeout: float = 90.0,
-        connect_attempts: i64 = 0,
-    ) -> None:
-        """`cluster`: for all connections, or empty: then `routes` decide, the first that matches.
-
-        `idle_timeout`: seconds without a byte from either side; 0 is never. `connect_attempts`: 0 is one for each host and
-        three at most, as in MOSN.
-        """
-        self.listener_name = listener_name
-        self.cluster = cluster
-        self.routes = routes
-        self.stats = stats
-        self.access_logs = access_logs
-        self.idle_timeout = idle_timeout
-        self.connect_attempts: i64 = connect_attempts
-
-    def cluster_for(self, connection: Connection) -> str:
-        """The cluster that takes a connection; empty when no route does."""
-        if self.cluster:
-            return self.cluster
-        source = (connection.remote_ip, int(connection.remote_port))
-        target = wanted_end(connection.original_destination, connection.local_ip, int(connection.local_port))
-        for route in self.routes:
-            if route.matches(source, target):
-                return route.cluster
-        return ""
 
 
 class TcpProxyFactory(FilterChainFactory):

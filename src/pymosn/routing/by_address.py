@@ -3,11 +3,8 @@
 from __future__ import annotations
 
 from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_address, ip_network
-from typing import Final
 
-from pymosn.core.addresses import split_address
-
-HIGHEST_PORT: Final = 65535
+from pymosn.core.addresses import HIGHEST_PORT, port_number, split_address
 
 
 def address_range(address: str, length: int) -> IPv4Network | IPv6Network:
@@ -30,9 +27,10 @@ def port_ranges(text: str) -> list[tuple[int, int]]:
 
 def _port(text: str) -> int:
     word = text.strip()
-    if not (word.isascii() and word.isdigit() and len(word) <= 5 and int(word) <= HIGHEST_PORT):
+    port = port_number(word)
+    if port < 0:
         raise ValueError(f"{word!r} is no port: write numbers from 0 to {HIGHEST_PORT}, as in 80,100-200")
-    return int(word)
+    return port
 
 
 class End:

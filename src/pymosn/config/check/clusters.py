@@ -2,6 +2,7 @@
 
 import ipaddress
 import re
+from collections.abc import Collection
 from importlib.util import find_spec
 from typing import Final
 
@@ -155,3 +156,11 @@ def _check_balancing(cluster: Cluster, path: str, report: Report) -> None:
     if ejection is not None and count and ejection.max_ejection_percent * count < 100:
         message = f"has no effect with {count} host{'s' if count > 1 else ''}: one of them is more than that share"
         report.warning(f"{path}.outlier_detection.max_ejection_percent", message, ejection.max_ejection_percent)
+
+
+def check_cluster_name(name: str, path: str, report: Report, clusters: Collection[str], fate: str) -> None:
+    """Check that something names a cluster that there is; `fate`: what MOSN would do otherwise."""
+    if not name:
+        report.error(path, "the name of a cluster is missing")
+    elif name not in clusters:
+        report.error(path, f"there is no cluster of this name; MOSN would {fate}", name, closest(name, clusters))

@@ -5,6 +5,7 @@ from collections.abc import Collection
 
 from pymosn.api.variables import FOREIGN, OWN, PREFIXES, SETTABLE, is_known
 from pymosn.config.check.changes import check_hash_policies, check_header_changes, check_rewrites
+from pymosn.config.check.clusters import check_cluster_name
 from pymosn.config.check.filter_settings import check_route_settings
 from pymosn.config.check.filters import check_protocol
 from pymosn.config.check.report import Report, Seen
@@ -25,6 +26,7 @@ from pymosn.routing.expressions import Expression, ExpressionError
 from pymosn.routing.regex import PatternError, Regex
 
 REDIRECT_CODES = (301, 302, 303, 307, 308)
+_FATE = "answer 404"
 
 
 def check_tables(server: Server, path: str, report: Report, clusters: Collection[str]) -> None:
@@ -142,11 +144,8 @@ def _check_mirrors(route: Route, path: str, report: Report, clusters: Collection
     many = isinstance(route.request_mirror_policies, list)
     for i, policy in enumerate(route.mirror_policies()):
         place = f"{path}[{i}]" if many else path
-        if policy.cluster and policy.cluster not in clusters:
-            message = "there is no cluster of this name; MOSN would log that for each request"
-            report.error(f"{place}.cluster", message, policy.cluster, closest(policy.cluster, clusters))
-        elif not policy.cluster and policy.percent:
-            report.error(f"{place}.cluster", "the name of a cluster is missing")
+        if policy.cluster or policy.percent:
+            check_cluster_name(policy.cluster, f"{place}.cluster", report, clusters, "log that for each request")
 
 
 def _check_match(match: RouteMatch, path: str, report: Report) -> None:
@@ -215,7 +214,7 @@ def _check_target(route: Route, action: RouteAction, path: str, report: Report, 
     if action.weighted_clusters:
         _check_weighted(action, path, report, clusters)
     elif action.cluster_name:
-        _check_cluster_name(action.cluster_name, f"{path}.cluster_name", report, clusters)
+        check_cluster_name(action.cluster_name, f"{path}.cluster_name", report, clusters, _FATE)
     elif action.cluster_variable:
         check_variable_name(action.cluster_variable, f"{path}.cluster_variable", report)
     elif not action.cluster_header:
@@ -230,14 +229,6 @@ def _check_weighted(action: RouteAction, path: str, report: Report, clusters: Co
         report.warning(f"{path}.cluster_name", "has no effect beside weighted_clusters, as in MOSN")
     for i, entry in enumerate(action.weighted_clusters):
         inner = f"{path}.weighted_clusters[{i}].cluster.name"
-        _check_cluster_name(entry.cluster.name, inner, report, clusters)
+        check_cluster_name(entry.cluster.name, inner, report, clusters, _FATE)
     if not sum(entry.cluster.weight for entry in action.weighted_clusters):
         report.error(f"{path}.weighted_clusters", "the weights must not all be 0")
-
-
-def _check_cluster_name(name: str, path: str, report: Report, clusters: Collection[str]) -> None:
-    if not name:
-        report.error(path, "the name of a cluster is missing")
-    elif name not in clusters:
-        message = "there is no cluster of this name; MOSN would answer 404"
-        report.error(path, message, name, closest(name, clusters))

@@ -1,32 +1,27 @@
 """The network filter `tcp_proxy`, alone or behind a `proxy`."""
 
 from collections.abc import Callable, Collection
+from typing import Final
 
+from pymosn.config.check.clusters import check_cluster_name
 from pymosn.config.check.report import Report
-from pymosn.config.guess import closest
 from pymosn.config.schema.network_filters import CidrRange, StreamProxyConfig, StreamRoute
 from pymosn.routing.by_address import address_range, port_ranges
+
+_FATE: Final = "close the connection"
 
 
 def check_tcp(config: StreamProxyConfig, path: str, report: Report, clusters: Collection[str]) -> None:
     """Check the settings of a `tcp_proxy`."""
     if config.cluster:
-        _check_cluster(config.cluster, f"{path}.cluster", report, clusters)
+        check_cluster_name(config.cluster, f"{path}.cluster", report, clusters, _FATE)
         return  # MOSN's own sample has routes beside it
     if not config.routes:
         report.error(f"{path}.cluster", "a tcp_proxy needs a cluster, or routes; MOSN would close every connection")
     for i, route in enumerate(config.routes):
         inner = f"{path}.routes[{i}]"
-        _check_cluster(route.cluster, f"{inner}.cluster", report, clusters)
+        check_cluster_name(route.cluster, f"{inner}.cluster", report, clusters, _FATE)
         _check_route(route, inner, report)
-
-
-def _check_cluster(name: str, path: str, report: Report, clusters: Collection[str]) -> None:
-    if not name:
-        report.error(path, "the name of a cluster is missing")
-    elif name not in clusters:
-        message = "there is no cluster of this name; MOSN would close the connection"
-        report.error(path, message, name, closest(name, clusters))
 
 
 def _check_route(route: StreamRoute, path: str, report: Report) -> None:

@@ -16,7 +16,7 @@ from typing import Final
 from mypy_extensions import i64
 
 from pymosn.api.rpc import Field, RpcHeaders, RpcReply, RpcRequest, fields_of
-from pymosn.core.chars import LOWER
+from pymosn.core.chars import has_lowered
 from pymosn.core.headers import HeaderError, Headers
 
 V1: Final[i64] = 1
@@ -175,12 +175,8 @@ class BoltHeaders(RpcHeaders):
         while at < self._end:
             size: i64 = u32(data, at)
             at += 4
-            if size == wanted:
-                k: i64 = 0
-                while k < size and LOWER[data[at + k]] == name[k]:
-                    k += 1
-                if k == size:
-                    return at + size
+            if size == wanted and has_lowered(data, at, name):
+                return at + size
             if size != NULL:
                 at += size
             size = u32(data, at)

@@ -7,7 +7,7 @@ from typing import Final
 from mypy_extensions import i64
 
 from pymosn.api.rpc import Field
-from pymosn.core.chars import LOWER, table
+from pymosn.core.chars import has_lowered, table
 from pymosn.protocol.dubbo.hessian2 import Hessian2Error, Hessian2Reader
 from pymosn.protocol.dubbo.java_text import write_text
 
@@ -16,6 +16,12 @@ _PRIMITIVE: Final = table(b"VZBCDFIJS")
 
 #: Attachments of one message that are looked at; with more of them none is.
 MAX_ATTACHMENTS: Final[i64] = 4096
+
+
+def add_entry(parts: list[bytes], field: Field) -> None:
+    """Writes name and value of one attachment behind `parts`."""
+    parts.append(write_text(field[0]))
+    parts.append(write_text(field[1]))
 
 
 class Entry:
@@ -83,8 +89,7 @@ class Attachments:
                 continue
             self._write(first, place, parts)
             if found < 0:
-                parts.append(write_text(field[0]))
-                parts.append(write_text(field[1]))
+                add_entry(parts, field)
                 first = place
             else:
                 first = found
@@ -141,11 +146,11 @@ class RequestFront:
         self.method: bytes | None = None
 
     def attachments(self) -> Attachments:
-        """Reads the attachments behind the arguments. Hessian2Error when they cannot be read."""
+        """Reads the attachments behind the arguments, once and as the last thing. Hessian2Error when they cannot be read."""
         raise NotImplementedError
 
     def plain_map(self) -> i64:
-        """Where the attachments begin if they are plain, see `is_plain`; -1 if not. Hessian2Error as for `attachments`."""
+        """Where the attachments begin if they are plain, see `plain_at`; -1 if not. Hessian2Error as for `attachments`."""
         raise NotImplementedError
 
 
@@ -174,14 +179,13 @@ class RequestBody(RequestFront):
         self.types_at: i64 = reader.at
 
     def attachments(self) -> Attachments:
-        return Attachments(self.body, self._at_map().fork())
+        return Attachments(self.body, self._at_map())
 
     def plain_map(self) -> i64:
-        reader = self._at_map()
-        return reader.at if is_plain(self.body, reader.at, reader.is_ascii) else -1
+        return plain_at(self._at_map())
 
     def _at_map(self) -> Hessian2Reader:
-        """A reader at the attachments, to be forked. The first time it walks over all that is in front of them."""
+        """The reader at the attachments. The first time it walks over all that is in front of them."""
         reader = self._reader
         if not self._is_sought:
             self._is_sought = True
@@ -202,14 +206,16 @@ class RequestBody(RequestFront):
             raise Hessian2Error("there are no attachments")
 
 
-def is_plain(body: bytes, start: i64, is_ascii: bool) -> bool:
-    """Whether what begins at `start` is a map of short ASCII strings and ends the body: then their sizes are bytes.
+def plain_at(reader: Hessian2Reader) -> i64:
+    """Where `reader` stands if a map of short ASCII strings begins there and ends the body, else -1: it is left there.
 
-    That is how Java writes attachments. All of such a map is ASCII, the bytes that say the sizes too. `is_ascii`: the
-    whole body is known to be.
+    That is how Java writes attachments. All of such a map is ASCII, the bytes that say the sizes too, so that they are
+    the bytes of the strings.
     """
-    if start >= len(body) or body[start] != 0x48 or not (is_ascii or body[start:].isascii()):  # H
-        return False
+    body = reader.data
+    start: i64 = reader.at
+    if start >= len(body) or body[start] != 0x48 or not (reader.is_ascii or body[start:].isascii()):  # H
+        return -1
     end: i64 = len(body) - 1
     at: i64 = start + 1
     texts: i64 = 0
@@ -220,9 +226,9 @@ def is_plain(body: bytes, start: i64, is_ascii: bool) -> bool:
         elif 0x30 <= tag < 0x34:
             at += 2 + (tag - 0x30) * 0x100 + body[at + 1]
         else:
-            return False
+            return -1
         texts += 1
-    return at == end and body[end] == 0x5A and texts & 1 == 0  # Z
+    return start if at == end and body[end] == 0x5A and texts & 1 == 0 else -1  # Z
 
 
 def find_plain(body: bytes, start: i64, name: bytes) -> bytes | None:
@@ -236,17 +242,14 @@ def find_plain(body: bytes, start: i64, name: bytes) -> bytes | None:
         if size >= 0x20:
             size = (size - 0x30) * 0x100 + body[at]
             at += 1
-        i: i64 = 0
-        if size == wanted:
-            while i < size and LOWER[body[at + i]] == name[i]:
-                i += 1
+        is_it = size == wanted and has_lowered(body, at, name)
         at += size
         value_size: i64 = body[at]
         at += 1
         if value_size >= 0x20:
             value_size = (value_size - 0x30) * 0x100 + body[at]
             at += 1
-        if size == wanted and i == size:
+        if is_it:
             return body[at : at + value_size]
         at += value_size
     return None
@@ -270,10 +273,9 @@ class ReplyBody:
         return Attachments(self.body, self._reader)
 
     def plain_map(self) -> i64:
-        """Where the attachments begin if they are plain, see `is_plain`; -1 if not. As `attachments`."""
+        """Where the attachments begin if they are plain, see `plain_at`; -1 if not. As `attachments`."""
         self._skip_result()
-        reader = self._reader
-        return reader.at if is_plain(self.body, reader.at, reader.is_ascii) else -1
+        return plain_at(self._reader)
 
     def _skip_result(self) -> None:
         if self.kind < 3:

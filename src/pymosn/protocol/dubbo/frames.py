@@ -11,6 +11,7 @@ from mypy_extensions import i64
 
 from pymosn.api.rpc import Field, RpcReply, RpcRequest, fields_of, is_changed
 from pymosn.core.headers import Headers
+from pymosn.protocol.dubbo.attachments import add_entry
 from pymosn.protocol.dubbo.headers import DubboHeaders, write_reply, write_request
 from pymosn.protocol.dubbo.java_text import write_text
 
@@ -145,9 +146,8 @@ def _local_body(status: i64, fields: list[Field], text: bytes) -> bytes:
         parts.append(write_text(text))
     if fields:
         parts.append(b"H")
-        for name, value in fields:
-            parts.append(write_text(name))
-            parts.append(write_text(value))
+        for field in fields:
+            add_entry(parts, field)
         parts.append(b"Z")
     return b"".join(parts)
 

@@ -8,7 +8,7 @@ from mypy_extensions import i64
 
 from pymosn.api.rpc import Field, RpcHeaders, is_name
 from pymosn.core.headers import HeaderError, lower_name, to_bytes
-from pymosn.protocol.dubbo.attachments import Attachments, ReplyBody, RequestBody, RequestFront, find_plain
+from pymosn.protocol.dubbo.attachments import Attachments, ReplyBody, RequestBody, RequestFront, add_entry, find_plain
 from pymosn.protocol.dubbo.hessian2 import Hessian2Error
 from pymosn.protocol.dubbo.java_text import write_text
 
@@ -44,7 +44,7 @@ class DubboHeaders(RpcHeaders):
         raise NotImplementedError
 
     def locate_plain(self) -> i64:
-        """Where the attachments begin if they are plain, see `is_plain`; -1 if not. Hessian2Error as for `locate`."""
+        """Where the attachments begin if they are plain, see `plain_at`; -1 if not. Hessian2Error as for `locate`."""
         raise NotImplementedError
 
     def encoded(self, payload: bytes) -> list[bytes]:
@@ -53,9 +53,8 @@ class DubboHeaders(RpcHeaders):
         if added is None or payload is not self._payload or self._plain() < 0:
             return self.rewritten(payload)
         parts = [payload[: len(payload) - 1]]
-        for name, value in added:
-            parts.append(write_text(name))
-            parts.append(write_text(value))
+        for field in added:
+            add_entry(parts, field)
         parts.append(b"Z")
         return parts
 

@@ -11,7 +11,6 @@ from typing import Final
 
 from mypy_extensions import i64
 
-from pymosn.core.chars import LOWER
 from pymosn.protocol.dubbo.java_text import to_utf8
 
 #: Values inside values, as deep as any are followed; Java's own reader overflows its stack before that.
@@ -104,16 +103,6 @@ class Hessian2Reader:
         self._objects: i64 = 0
         self._types: i64 = 0
 
-    def fork(self) -> Hessian2Reader:
-        """A reader that goes on from here by itself."""
-        other = Hessian2Reader(self.data)
-        other.at = self.at
-        if self._classes is not None:
-            other._classes = list(self._classes)
-        other._objects = self._objects
-        other._types = self._types
-        return other
-
     def _next(self) -> i64:
         """The first byte of the next value, which stays unread. Hessian2Error at the end."""
         if self.at >= self.end:
@@ -155,23 +144,6 @@ class Hessian2Reader:
         self._skip_string(tag)
         parts.append(self.data[start : self.at])
         return to_utf8(b"".join(parts))
-
-    def is_text(self, lowered: bytes) -> bool:
-        """Reads one value; whether its text (see `scalar`) is `lowered`, but for the case of ASCII letters."""
-        tag: i64 = self._next()
-        size: i64 = len(lowered)
-        if tag >= 0x20 or not lowered.isascii():
-            text = self.scalar()
-            return text is not None and text.lower() == lowered
-        if tag != size or size >= self.end - self.at:
-            self.skip(1)
-            return False
-        start: i64 = self.at + 1
-        i: i64 = 0
-        while i < size and LOWER[self.data[start + i]] == lowered[i]:
-            i += 1
-        self.skip(1)
-        return i == size
 
     def integer(self) -> i64:
         """Reads an int of 32 bits."""
