@@ -190,7 +190,7 @@ def test_interim_replies_do_not_go_to_http_1_0(start: Start) -> None:
     upstream.receives(GET)
     upstream.sends(b"HTTP/1.1 103 Early Hints\r\nLink: x\r\n\r\n" + OK)
     client.receives(b"HTTP/1.1 200 OK\r\nDate: today\r\nContent-Length: 2\r\nconnection: close\r\n\r\nhi")
-    assert client.is_closed()
+    assert client.is_lingering()
 
 
 def test_flood_of_interim_replies_is_cut(start: Start) -> None:
@@ -297,8 +297,26 @@ def test_http_1_0_client(start: Start) -> None:
     upstream.receives(GET)
     upstream.sends(OK)
     client.receives(b"HTTP/1.1 200 OK\r\nDate: today\r\nContent-Length: 2\r\nconnection: close\r\n\r\nhi")
-    assert client.is_closed()
+    assert client.is_lingering()
     assert upstream.is_open()
+    client.shuts()
+    assert client.is_closed()
+
+
+def test_what_follows_a_close_is_read_and_dropped(start: Start) -> None:
+    talk = start()
+    client = talk.connect()
+    client.sends(b"GET / HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n")
+    upstream = talk.expect_dial()
+    upstream.receives(GET)
+    upstream.sends(OK)
+    client.receives(b"HTTP/1.1 200 OK\r\nDate: today\r\nContent-Length: 2\r\nconnection: close\r\n\r\nhi")
+    client.sends(GET)
+    assert client.is_lingering()
+    upstream.receives_nothing()
+    client.receives_nothing()
+    client.shuts()
+    assert client.is_closed()
 
 
 def test_http_1_0_client_that_keeps_alive(start: Start) -> None:
@@ -367,7 +385,7 @@ def test_reply_that_ends_with_the_connection_to_http_1_0(start: Start) -> None:
     upstream.sends(b"HTTP/1.0 200 OK\r\nDate: d\r\n\r\nab")
     upstream.shuts()
     client.receives(b"HTTP/1.1 200 OK\r\nDate: d\r\nconnection: close\r\n\r\nab")
-    assert client.is_closed()
+    assert client.is_lingering()
 
 
 def test_upstream_says_close(start: Start) -> None:
@@ -391,8 +409,26 @@ def test_client_says_close(start: Start) -> None:
     upstream.receives(GET)
     upstream.sends(OK)
     client.receives(b"HTTP/1.1 200 OK\r\nDate: today\r\nContent-Length: 2\r\nconnection: close\r\n\r\nhi")
-    assert client.is_closed()
+    assert client.is_lingering()
     assert upstream.is_open()
+    client.shuts()
+    assert client.is_closed()
+
+
+def test_what_follows_a_close_is_read_and_dropped(start: Start) -> None:
+    talk = start()
+    client = talk.connect()
+    client.sends(b"GET / HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n")
+    upstream = talk.expect_dial()
+    upstream.receives(GET)
+    upstream.sends(OK)
+    client.receives(b"HTTP/1.1 200 OK\r\nDate: today\r\nContent-Length: 2\r\nconnection: close\r\n\r\nhi")
+    client.sends(GET)
+    assert client.is_lingering()
+    upstream.receives_nothing()
+    client.receives_nothing()
+    client.shuts()
+    assert client.is_closed()
 
 
 def test_fields_of_one_hop_are_not_passed_on(start: Start) -> None:

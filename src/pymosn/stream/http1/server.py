@@ -23,7 +23,7 @@ from pymosn.core.failure import (
     TRUNCATED_HEAD,
     Failure,
 )
-from pymosn.core.message import CONNECT, RequestHead
+from pymosn.core.message import RequestHead
 from pymosn.protocol.http1.request import RequestDecoder
 from pymosn.stream.http1.options import Http1Options
 from pymosn.stream.http1.server_stream import Http1ServerStream, StreamOwner
@@ -50,8 +50,6 @@ class Http1Server(StreamOwner):
         self._requests: i64 = 0
         #: The next reply announces the end: the client said close or EOF, broke the protocol, or the worker drains.
         self._is_last = False
-        #: The end is the client's own wish, so it sends nothing more.
-        self._client_ends = False
         self._has_eof = False
         #: What is buffered cannot be read any more.
         self._is_broken = False
@@ -167,9 +165,7 @@ class Http1Server(StreamOwner):
         if self._head_size > 0:
             self._set_head_size(0)
         self._requests += 1
-        if not head.keep_alive:
-            self._client_ends = self._is_last = True
-        elif self._requests == self._options.max_requests:
+        if not head.keep_alive or self._requests == self._options.max_requests:
             self._is_last = True
         if head.raw_tunnel:
             self._consider(head)
@@ -291,11 +287,6 @@ class Http1Server(StreamOwner):
 
     # ---- from the stream
 
-    def _may_send_on(self, stream: Http1ServerStream) -> bool:
-        """Whether bytes may be on their way behind the request: the client does not know that we end the connection, or
-        sends without waiting, requests or what was meant for a tunnel."""
-        return not self._client_ends or self._decoder.has_buffered() or stream.method == CONNECT
-
     def keeps_alive(self, request_ended: bool) -> bool:
         return request_ended and not self._is_last
 
@@ -313,7 +304,9 @@ class Http1Server(StreamOwner):
             connection.abort(CLOSED_LOCALLY)
         elif self._is_tunnel:
             connection.close(CLOSED_LOCALLY)
-        elif not self._has_eof and (not stream.request_ended or (stream.announced_close and self._may_send_on(stream))):
+        elif not self._has_eof and (not stream.request_ended or stream.announced_close):
+            # Bytes may be on their way behind the request, even if the client itself said close: closed at once, they would
+            # be answered by a reset, and that takes from the client what it has not read of its reply.
             connection.close_lingering(CLOSED_LOCALLY)
         elif stream.announced_close or (self._has_eof and not self._decoder.has_buffered()):
             connection.close(CLOSED_LOCALLY)
