@@ -303,22 +303,6 @@ def test_http_1_0_client(start: Start) -> None:
     assert client.is_closed()
 
 
-def test_what_follows_a_close_is_read_and_dropped(start: Start) -> None:
-    talk = start()
-    client = talk.connect()
-    client.sends(b"GET / HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n")
-    upstream = talk.expect_dial()
-    upstream.receives(GET)
-    upstream.sends(OK)
-    client.receives(b"HTTP/1.1 200 OK\r\nDate: today\r\nContent-Length: 2\r\nconnection: close\r\n\r\nhi")
-    client.sends(GET)
-    assert client.is_lingering()
-    upstream.receives_nothing()
-    client.receives_nothing()
-    client.shuts()
-    assert client.is_closed()
-
-
 def test_http_1_0_client_that_keeps_alive(start: Start) -> None:
     talk = start()
     client = talk.connect()

@@ -11,6 +11,7 @@ import pytest
 from hypothesis import strategies as st
 from tests import bolt_frames as bolt
 from tests.fuzz.test_fuzz_http1 import CUTS, SECONDS, fuzz
+from tests.unit.protocol.rpc_frames import built, encoded
 
 from pymosn.api.protocol import NEED_MORE, ONE_WAY, REPLY, REQUEST, ProtocolError
 from pymosn.api.rpc import RpcReply, RpcRequest
@@ -84,8 +85,8 @@ def check_message(message: RpcRequest | RpcReply, number: int) -> None:
         first = next(value for key, value in message.headers.items_raw() if key == name)
         assert message.headers.get_raw(name) == first
     kept = message.frame + message.payload
-    assert b"".join(message.encode(number, message.payload)) in (kept, kept + crc32(kept).to_bytes(4, "big"))
-    peer = bolt.frames(b"".join(message.encode(7, message.payload)))
+    assert encoded(message, number, message.payload) in (kept, kept + crc32(kept).to_bytes(4, "big"))
+    peer = bolt.frames(encoded(message, 7, message.payload))
     assert [frame.number for frame in peer] == [7]
 
 
@@ -113,13 +114,13 @@ def check_one(data: bytes) -> None:
     listed = dict(reversed(message.headers.items_raw()))
     assert scanned == {name: listed.get(name.lower().encode()) for name in scanned}
     # Written anew from its parts it is what it was.
-    assert b"".join(message.build(decoder.number, message.payload)) == data
+    assert built(message, decoder.number, message.payload) == data
     message.headers.add("x-new", "1")
-    (after,) = bolt.frames(b"".join(message.encode(3, b"other")))
+    (after,) = bolt.frames(encoded(message, 3, b"other"))
     assert after == peer._replace(number=3, content=b"other", headers={**peer.headers, "x-new": "1"}, raw=after.raw)
     if isinstance(message, RpcRequest):
         reply = message.local_reply(404, Headers(), b"")
-        (answer,) = bolt.frames(b"".join(reply.encode(peer.number, reply.payload)))
+        (answer,) = bolt.frames(encoded(reply, peer.number, reply.payload))
         assert (answer.kind, answer.number, answer.status, answer.content) == (0, peer.number, 6, b"")
 
 

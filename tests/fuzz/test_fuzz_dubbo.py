@@ -15,7 +15,7 @@ from tests import dubbo_frames as dubbo
 from tests.fuzz.test_fuzz_http1 import CUTS, SECONDS, fuzz
 from tests.unit.protocol.decoding import one_by_one, pieces
 from tests.unit.protocol.dubbo_messages import FRAMES
-from tests.unit.protocol.rpc_frames import decoded
+from tests.unit.protocol.rpc_frames import built, decoded, encoded
 from tests.unit.protocol.test_dubbothrift_codec import FRAMES as THRIFT_FRAMES
 from tests.unit.protocol.test_tars_codec import FRAMES as TARS_FRAMES
 
@@ -77,20 +77,20 @@ def check_call(arguments: list[Any], attachments: dict[str, Any], wide: bool, na
     for key, item in attachments.items():
         if isinstance(item, str) and lowered.count(key.lower()) == 1:
             assert request.headers.get(key) == item
-    assert b"".join(request.build(1, request.payload)) == raw
+    assert built(request, 1, request.payload) == raw
     try:
         request.headers.set(name, value)
     except HeaderError:
         assert any(
             key.lower() == name.lower() and isinstance(item, list | dict | tuple) for key, item in attachments.items()
         )
-        assert b"".join(request.encode(1, request.payload)) == raw
+        assert encoded(request, 1, request.payload) == raw
         return
     kept = [entry for key, entry in entries.items() if key.lower() != name.lower()]
     short = dubbo.Hessian2()
     if attachments.get(name) != value:  # else it may keep its bytes
         kept.append(short.write(name) + short.write(value))
-        assert b"".join(request.encode(1, request.payload)) == dubbo.frame(0xC2, 0, front + b"H" + b"".join(kept) + b"Z")
+        assert encoded(request, 1, request.payload) == dubbo.frame(0xC2, 0, front + b"H" + b"".join(kept) + b"Z")
 
 
 def check_stream(spec: RpcSpec, data: bytes, cuts: list[int]) -> None:
@@ -103,19 +103,18 @@ def check_stream(spec: RpcSpec, data: bytes, cuts: list[int]) -> None:
         if found.kind not in (REQUEST, ONE_WAY, REPLY):
             continue
         message = found.message
-        made = (message.build(found.number, message.payload), message.encode(found.number, message.payload))
-        assert b"".join(made[0]) == b"".join(made[1])
-        again = decoded(spec, [b"".join(message.encode(7, message.payload))], LIMIT)
+        assert built(message, found.number, message.payload) == encoded(message, found.number, message.payload)
+        again = decoded(spec, [encoded(message, 7, message.payload)], LIMIT)
         assert again.found[0].number == 7
         if found.request is not None:
             made = found.request.local_reply(504, Headers(), b"")
-            answer = decoded(spec, [b"".join(made.encode(found.number, made.payload))], LIMIT)
+            answer = decoded(spec, [encoded(made, found.number, made.payload)], LIMIT)
             assert not answer.reason
         with contextlib.suppress(HeaderError):
             message.headers.set("group", "x")
         with contextlib.suppress(HeaderError):
             message.headers.remove("colour")
-        changed = decoded(spec, [b"".join(message.encode(7, message.payload))], LIMIT)
+        changed = decoded(spec, [encoded(message, 7, message.payload)], LIMIT)
         assert not changed.reason
         if found.request is not None:  # what is set on a reply without a place for it is not sent
             assert changed.found[0].message.headers.items() == message.headers.items()

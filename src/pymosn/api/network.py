@@ -8,6 +8,7 @@ from mypy_extensions import i64, mypyc_attr
 
 from pymosn.core.counters import Counter
 from pymosn.core.failure import Failure
+from pymosn.core.frame_writer import FrameWriter
 from pymosn.core.timers import Alarm
 
 #: Answers of `NetworkFilter.on_data`: give the same bytes to the next filter, or do not.
@@ -70,10 +71,10 @@ class Connection(Alarm):
         """The time of the present event, as `Clock.now`."""
         raise NotImplementedError
 
-    def write_soon(self, parts: list[bytes]) -> None:
-        """Sends `parts` together with what else is written this way before the event loop goes on, in one system call.
+    def soon(self) -> FrameWriter:
+        """Where to write what is to be sent before the event loop goes on, together with what others write there.
 
-        For connections that many write to; these write nothing in another way. The list belongs to the connection then.
+        For connections that many write to; these write nothing in another way. To be asked for anew for each frame.
         """
         raise NotImplementedError
 

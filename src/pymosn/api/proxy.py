@@ -106,9 +106,9 @@ class Exchange(RequestReceiver):
         #: What filters chose with `choose`.
         self.choices: Choices | None = None
         self._state: dict[str, object] | None = None
-        self._ends_response: bool = False
         # Filters that are not shown the bodies of this exchange.
         self._without_body: list[object] | None = None
+        self._ends_response: bool = False
 
     @property
     def state(self) -> dict[str, object]:

@@ -4,7 +4,7 @@ A protocol is three classes and a few bytes: an `RpcSpec` (its name, its first b
 (how long is a frame, and what is it), and the messages `RpcRequest` and `RpcReply`, which keep the frame that came: a
 message that nobody changes is sent on as it is, with another id. Layers 3 and 4 know nothing more of it.
 
-Frames are written in parts, a list of bytes, so that a long body is not copied to stand behind its header.
+Frames are written to a `FrameWriter`, which copies short ones together and keeps a long body as it is.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ from mypy_extensions import i64, mypyc_attr
 from pymosn.api.protocol import IGNORE, NEED_MORE, Decoder, ProtocolError, ProtocolSpec
 from pymosn.core.chars import has_lowered
 from pymosn.core.failure import FRAME_TOO_LARGE
+from pymosn.core.frame_writer import FrameWriter
 from pymosn.core.headers import HeaderError, Headers, lower_name, to_bytes, to_text
 from pymosn.core.message import RequestHead, ResponseHead
 
@@ -197,18 +198,22 @@ class RpcRequest(RequestHead):
         """The frame says its length by itself."""
         self.content_length = length
 
-    def encode(self, number: i64, payload: bytes) -> list[bytes]:
-        """The frame to be sent with the id `number` and with `payload` as its body, in parts."""
+    def encode(self, number: i64, payload: bytes, out: FrameWriter) -> None:
+        """Writes the frame with the id `number` and with `payload` as its body. HeaderError: nothing is written."""
         if payload is self.payload and self.frame and not is_changed(self.headers):
-            return self.with_number(number)
-        return self.build(number, payload)
+            self.with_number(number, out)
+        else:
+            self.build(number, payload, out)
 
-    def with_number(self, number: i64) -> list[bytes]:
-        """The frame as it came, with another id, in parts."""
+    def with_number(self, number: i64, out: FrameWriter) -> None:
+        """Writes the frame as it came, with another id."""
         raise NotImplementedError
 
-    def build(self, number: i64, payload: bytes) -> list[bytes]:
-        """The frame made anew, in parts, with the headers as they are now; it must say what the old one said."""
+    def build(self, number: i64, payload: bytes, out: FrameWriter) -> None:
+        """Writes the frame made anew, with the headers as they are now; it must say what the old one said.
+
+        HeaderError for headers that cannot be sent, before anything is written.
+        """
         raise NotImplementedError
 
     def local_reply(self, status: i64, headers: Headers, body: bytes) -> RpcReply:
@@ -258,18 +263,19 @@ class RpcReply(ResponseHead):
         """The frame says its length by itself."""
         self.content_length = length
 
-    def encode(self, number: i64, payload: bytes) -> list[bytes]:
-        """The frame to be sent with the id `number` and with `payload` as its body, in parts."""
+    def encode(self, number: i64, payload: bytes, out: FrameWriter) -> None:
+        """Writes the frame with the id `number` and with `payload` as its body. HeaderError: nothing is written."""
         if payload is self.payload and self.frame and self.status == self.frame_status and not is_changed(self.headers):
-            return self.with_number(number)
-        return self.build(number, payload)
+            self.with_number(number, out)
+        else:
+            self.build(number, payload, out)
 
-    def with_number(self, number: i64) -> list[bytes]:
-        """The frame as it came, with another id, in parts."""
+    def with_number(self, number: i64, out: FrameWriter) -> None:
+        """Writes the frame as it came, with another id."""
         raise NotImplementedError
 
-    def build(self, number: i64, payload: bytes) -> list[bytes]:
-        """The frame made anew, in parts; where `status` is not `frame_status`, a filter wants another one."""
+    def build(self, number: i64, payload: bytes, out: FrameWriter) -> None:
+        """As of a request; where `status` is not `frame_status`, a filter wants another one."""
         raise NotImplementedError
 
 

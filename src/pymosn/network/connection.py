@@ -16,6 +16,7 @@ from pymosn.api.network import Connection, NetworkFilter
 from pymosn.core.addresses import MAPPED
 from pymosn.core.clock import Clock
 from pymosn.core.failure import CLIENT_WRITE_TIMEOUT, CLOSED_BY_PEER, Failure
+from pymosn.core.frame_writer import FrameWriter
 from pymosn.core.timers import Alarm, TimerWheel
 
 #: Seconds in which the peer of a closing connection must take some of its last bytes.
@@ -26,8 +27,10 @@ LINGER_TIME: Final[float] = 5.0
 HIGH_WATER: Final = 256 * 1024
 #: Writes below this size are joined into one; above it, copying costs more than a second buffer.
 JOIN_LIMIT: Final[i64] = 32 * 1024
-#: What `write_soon` gathers before it is sent, the rest of the turn or not.
+#: What `soon` gathers before it is sent, the rest of the turn or not.
 SOON_LIMIT: Final[i64] = 96 * 1024
+#: Writers that are kept for the next turn: one that must grow anew each time costs more than what it saves.
+SPARE_WRITERS: Final[i64] = 8
 
 #: SO_LINGER on, for no time: closing resets.
 NO_LINGER: Final = struct.pack("ii", 1, 0)
@@ -50,6 +53,8 @@ class ConnectionOwner:
         #: Seconds in which a peer must take some of what is buffered for it (0 is never), and bytes per second.
         self.write_timeout = 0.0
         self.write_min_rate = 0.0
+        #: Of its connections, for `soon`; those that are not in use.
+        self.writers: list[FrameWriter] = []
 
     def on_open(self, connection: TcpConnection) -> bool:
         """The connection is open and its filters are about to hear so; False: it was refused, and they will hear nothing."""
@@ -91,9 +96,8 @@ class TcpConnection(Connection):
         # Only for a peer that does not read as fast as it is written to.
         self._stall: Stall | None = None
         self._taken: i64 = 0
-        # What `write_soon` has gathered, and its size.
-        self._soon: list[bytes] = []
-        self._soon_size: i64 = 0
+        #: What is to be sent before the loop goes on; None when nothing was written.
+        self._soon: FrameWriter | None = None
 
     # ---- what the event loop calls
 
@@ -243,41 +247,46 @@ class TcpConnection(Connection):
         size: i64 = 0
         for part in parts:
             size += len(part)
-        self._write(parts, size, size < JOIN_LIMIT)
-
-    def _write(self, parts: list[bytes], size: i64, is_joined: bool) -> None:
-        """Writes `parts`, which have `size` bytes."""
         transport = self._transport
         if transport is not None and self._stage == _OPEN:
             self.bytes_written += size
-            if is_joined:
+            if size < JOIN_LIMIT:
                 transport.write(b"".join(parts))
             else:
                 transport.writelines(parts)
 
-    def write_soon(self, parts: list[bytes]) -> None:
+    def soon(self) -> FrameWriter:
         if self._transport is None or self._stage != _OPEN:
-            return
+            return FrameWriter()  # nobody reads it
         soon = self._soon
-        if soon:
-            soon.extend(parts)
-        else:
-            self._soon = parts
+        if soon is None:
+            soon = self._owner.writers.pop() if self._owner.writers else FrameWriter()
+            self._soon = soon
             asyncio.get_running_loop().call_soon(self._flush)
-        for part in parts:
-            self._soon_size += len(part)
-        if self._soon_size >= SOON_LIMIT:
-            self._flush()
+        elif soon.size() >= SOON_LIMIT:
+            self._write_soon(soon)
+        return soon
 
     def _flush(self) -> None:
-        """Sends what `write_soon` has gathered, if that has not been done."""
+        """Sends what was written to `soon`."""
         soon = self._soon
-        if soon:
-            size: i64 = self._soon_size
-            self._soon = []
-            self._soon_size = 0
-            # Many small parts: handing over each by itself costs more than copying them.
-            self._write(soon, size, size < 2 * SOON_LIMIT)
+        if soon is not None:
+            self._soon = None
+            self._write_soon(soon)
+            if len(self._owner.writers) < SPARE_WRITERS:
+                self._owner.writers.append(soon)
+
+    def _write_soon(self, soon: FrameWriter) -> None:
+        size: i64 = soon.size()
+        parts = soon.take()
+        transport = self._transport
+        if transport is None or self._stage != _OPEN or size == 0:
+            return
+        self.bytes_written += size
+        if len(parts) == 1:
+            transport.write(parts[0])
+        else:
+            transport.writelines(parts)
 
     def pause_reading(self) -> None:
         self._pauses += 1

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from mypy_extensions import i64
+from mypy_extensions import i32, i64
 
 from pymosn.api.stream import RequestSender, ResponseSender
 from pymosn.api.upstream import PLAIN, Host, Selection
@@ -43,7 +43,7 @@ class AttemptingExchange(TranscodingExchange):
         self._uses_host_name = False
         self._is_prepared = False
         # How many attempts only took the place of one on a connection that its host had closed.
-        self._replaced: i64 = 0
+        self._replaced: i32 = 0
 
     # ---- host and time
 
@@ -142,7 +142,7 @@ class AttemptingExchange(TranscodingExchange):
         cluster = self._cluster
         if cluster is None or self.response is not None:
             self.fail(failure, attempt.host.address)
-        elif failure is RESET_BEFORE_RESPONSE and was_reused and self._can_repeat() and self._replaced < UNASKED_TRIES:
+        elif failure is RESET_BEFORE_RESPONSE and was_reused and self._can_repeat() and i64(self._replaced) < UNASKED_TRIES:
             self._replace(cluster, failure)
         elif not is_retriable(self._retry_policy, failure) or not self._retry(cluster, attempt.host, failure):
             self.fail(failure, attempt.host.address)
@@ -171,7 +171,7 @@ class AttemptingExchange(TranscodingExchange):
 
     def _retry(self, cluster: Cluster, tried: ClusterHost, failure: Failure) -> bool:
         """Tries again, if possible not at `tried`; False when number, state of the request, cluster or hosts forbid it."""
-        tries = self.attempts - self._replaced
+        tries = self.attempts - i64(self._replaced)
         if not retries_left(self._retry_policy, tries, cluster.choices()) or is_disabled(self) or self.request.is_one_way:
             return False
         if self._is_sent and not self._can_repeat():
@@ -216,7 +216,7 @@ class AttemptingExchange(TranscodingExchange):
             if self._retries_reply(head):
                 return
             self._keeps_body = False
-            self._held = []
+            self._held = None
         if self._transcoded is not None:
             self.take_rpc_reply(self._transcoded, head)
             return

@@ -46,7 +46,7 @@ class ProxyExchange(AttemptingExchange):
         self.request = head
         if data:
             self.bytes_received = len(data)
-            self._held.append(data)
+            self._held = [data]
         self._request_ended = end
         if end:
             self.request_received = self.started

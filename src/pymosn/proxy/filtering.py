@@ -25,10 +25,10 @@ class FilteredExchange(Exchange):
 
     def __init__(self, runtime: Runtime, options: ProxyOptions, sender: ResponseSender) -> None:
         super().__init__(sender.connection())
+        self._is_over = False
         self._runtime = runtime
         self._options = options
         self._sender: ResponseSender = sender
-        self._is_over = False
         self._task: FilterTask | None = None
 
     # ---- what the exchange does next

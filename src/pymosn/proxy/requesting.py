@@ -21,16 +21,16 @@ class RequestingExchange(ReplyingExchange):
         super().__init__(runtime, options, sender)
         self._timeout = 0.0
         self._try_timeout = 0.0
-        # The request, as far as it waits for an upstream.
-        self._held: list[bytes] = []
-        self._request_ended = False
+        # The request, as far as it waits for an upstream; None when nothing does.
+        self._held: list[bytes] | None = None
         self._trailers: Headers | None = None
+        self._request_reading: Reading | None = None
+        self._request_ended = False
         self._is_sent = False
         # Whether the body is kept, as far as it has come, so that it can be sent once more.
         self._keeps_body = False
         self._holds_client = False
         self._client_is_full = False
-        self._request_reading: Reading | None = None
         # A filter has put another body in its place; or looks at each piece.
         self._drops_request = False
         self._filters_request = False
@@ -49,7 +49,7 @@ class RequestingExchange(ReplyingExchange):
             self.request_received = self._runtime.clock.now
         upstream = self._upstream
         if upstream is None or not self._is_sent:
-            self._held.append(data)
+            self._hold(data)
             if self._request_reading is None:
                 self._hold_client()
             else:
@@ -108,8 +108,9 @@ class RequestingExchange(ReplyingExchange):
             await reading.done
         finally:
             self._request_reading = None
-        body = b"".join(self._held)
-        self._held = [body] if body else []
+        body = self._take_held()
+        if body:
+            self._hold(body)
         return body
 
     def _await_reply(self) -> None:
@@ -141,15 +142,7 @@ class RequestingExchange(ReplyingExchange):
         if self._client_is_full:
             upstream.pause()
         self._is_sent = True
-        held = self._held
-        if not held:
-            data = b""
-        elif len(held) == 1:
-            data = held[0]
-        else:
-            data = b"".join(held)
-        if data:
-            self._held = []
+        data = self._take_held()
         if self._filters_request:
             filtered = self._filter_held(data)
             if filtered is None:
@@ -163,13 +156,27 @@ class RequestingExchange(ReplyingExchange):
         if self._trailers is not None:
             upstream.send_trailers(self._trailers)
 
+    def _hold(self, data: bytes) -> None:
+        held = self._held
+        if held is None:
+            self._held = [data]
+        else:
+            held.append(data)
+
+    def _take_held(self) -> bytes:
+        held = self._held
+        if held is None:
+            return b""
+        self._held = None
+        return held[0] if len(held) == 1 else b"".join(held)
+
     def _keep_body(self, data: bytes) -> None:
         """Keeps what is being sent of the body, until that is too much. That of RPC is there anyway, in its frame."""
         if self.bytes_received > KEPT_BODY and not self.request.is_rpc:
             self._keeps_body = False
-            self._held = []
+            self._held = None
         else:
-            self._held.append(data)
+            self._hold(data)
 
     def _prepare_body(self) -> None:
         """What filters want done with the body."""

@@ -90,7 +90,7 @@ class TranscodingExchange(TunnellingExchange):
     def send_call(self, transcoded: Transcoded, upstream: RequestSender) -> None:
         """Sends the call in place of the client's request."""
         self._is_sent = True
-        self._held = []
+        self._held = None
         # A body that a filter has put in place of the client's: what still comes of that goes nowhere.
         self._drops_request = not self._request_ended
         self._request_ended = True

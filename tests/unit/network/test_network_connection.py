@@ -300,15 +300,16 @@ def test_small_writes_are_gathered_until_the_loop_goes_on() -> None:
         bench = Bench()
         connection, calls = bench.connection, bench.transport.calls
         for piece in (b"a", b"b", b"c"):
-            connection.write_soon([piece])
+            connection.soon().write(piece)
         assert calls == []
         await asyncio.sleep(0)
         assert calls == [b"abc"]
-        connection.write_soon([b"x" * SOON_LIMIT])  # enough for a system call of its own
+        connection.soon().write(b"x" * SOON_LIMIT)  # enough for a system call of its own
+        connection.soon().write(b"la")
         assert len(calls) == 2
-        connection.write_soon([b"la", b"st"])
+        connection.soon().write(b"st")
         connection.close(CLOSED_LOCALLY)
-        connection.write_soon([b"dropped"])
+        connection.soon().write(b"dropped")
         await asyncio.sleep(0)
         assert calls[2:] == [b"last", "close"]
         assert connection.bytes_written == 3 + SOON_LIMIT + 4

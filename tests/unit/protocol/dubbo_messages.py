@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from tests.dubbo_frames import frame
-from tests.unit.protocol.rpc_frames import Found, only, recorded
+from tests.unit.protocol.rpc_frames import Found, encoded, only, recorded
 
 from pymosn.api.rpc import RpcReply, RpcRequest
 from pymosn.core.headers import Headers
@@ -33,4 +33,4 @@ def local(call: Found, status: int, headers: Headers | None = None, body: bytes 
     assert call.request is not None
     made = call.request.local_reply(status, headers or Headers(), body)
     assert made.status == status
-    return b"".join(made.encode(call.number, made.payload))
+    return encoded(made, call.number, made.payload)

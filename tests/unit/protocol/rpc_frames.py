@@ -6,6 +6,7 @@ from pathlib import Path
 
 from pymosn.api.protocol import NEED_MORE, ProtocolError
 from pymosn.api.rpc import RpcDecoder, RpcReply, RpcRequest, RpcSpec
+from pymosn.core.frame_writer import FrameWriter
 
 FIXTURES = Path(__file__).parent.parent.parent / "fixtures"
 
@@ -15,6 +16,20 @@ def recorded(folder: str) -> dict[str, bytes]:
     frames = {path.stem: path.read_bytes() for path in sorted((FIXTURES / folder).glob("*.bin"))}
     assert frames, folder
     return frames
+
+
+def encoded(message: RpcRequest | RpcReply, number: int, payload: bytes) -> bytes:
+    """The frame that is sent of a message."""
+    out = FrameWriter()
+    message.encode(number, payload, out)
+    return b"".join(out.take())
+
+
+def built(message: RpcRequest | RpcReply, number: int, payload: bytes) -> bytes:
+    """The frame made anew."""
+    out = FrameWriter()
+    message.build(number, payload, out)
+    return b"".join(out.take())
 
 
 def facts(message: RpcRequest | RpcReply) -> tuple[object, ...]:

@@ -4,6 +4,7 @@ import zlib
 
 import pytest
 from tests import bolt_frames as bolt
+from tests.unit.protocol.rpc_frames import encoded
 
 from pymosn.api.network import Connection
 from pymosn.api.protocol import (
@@ -115,7 +116,7 @@ def test_the_status_of_a_reply(status: int, http: int) -> None:
 )
 def test_the_status_of_our_own_replies(http: int, status: int) -> None:
     reply = the_request(bolt.request(1)).local_reply(http, Headers(), b"")
-    assert b"".join(reply.encode(9, b"")) == bolt.failure(9, status)
+    assert encoded(reply, 9, b"") == bolt.failure(9, status)
 
 
 def test_control_frames() -> None:
@@ -185,22 +186,22 @@ def test_the_method_is_not_edited_here() -> None:
 
 def test_another_body_is_encoded_anew() -> None:
     request = the_request(bolt.request(1, b"old", timeout=5))
-    assert b"".join(request.encode(2, b"longer than before")) == bolt.request(2, b"longer than before", timeout=5)
+    assert encoded(request, 2, b"longer than before") == bolt.request(2, b"longer than before", timeout=5)
     reply = the_reply(bolt.response(1, b"old", {"k": None}, 16, v2=True, crc=True))
-    assert b"".join(reply.encode(2, b"")) == bolt.response(2, b"", {"k": None}, 16, v2=True, crc=True)
+    assert encoded(reply, 2, b"") == bolt.response(2, b"", {"k": None}, 16, v2=True, crc=True)
 
 
 def test_a_status_of_a_filter_is_encoded_anew() -> None:
     reply = the_reply(bolt.response(1, status=16))
     reply.status = 200
-    assert b"".join(reply.encode(2, reply.payload)) == bolt.response(2)
+    assert encoded(reply, 2, reply.payload) == bolt.response(2)
 
 
 def test_headers_that_do_not_fit() -> None:
     request = the_request(bolt.request(1))
     request.headers.set("big", "x" * 70000)
     with pytest.raises(HeaderError, match="65535 fit"):
-        b"".join(request.encode(1, request.payload))
+        encoded(request, 1, request.payload)
 
 
 def test_a_frame_at_the_limit_and_one_beyond() -> None:

@@ -3,6 +3,7 @@
 from pathlib import Path
 
 import pytest
+from tests.unit.protocol.rpc_frames import built, encoded
 
 from pymosn.api.protocol import HEARTBEAT, HEARTBEAT_ACK, ONE_WAY, REPLY, REQUEST, YES
 from pymosn.api.rpc import MAX_FRAME
@@ -34,8 +35,8 @@ def test_a_recorded_frame(path: Path) -> None:
         assert BoltSpec(data[0]).match(data) == YES
     message = decoder.reply if is_reply else decoder.request
     if message is not None:
-        assert b"".join(message.encode(decoder.number, message.payload)) == data
-        assert b"".join(message.build(decoder.number, message.payload)) == data
+        assert encoded(message, decoder.number, message.payload) == data
+        assert built(message, decoder.number, message.payload) == data
     if kind == HEARTBEAT:
         assert decoder.answer == path.with_name("heartbeat.reply.bin").read_bytes()
 

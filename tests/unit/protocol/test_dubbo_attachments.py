@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 from tests.dubbo_frames import frame
 from tests.unit.protocol.dubbo_messages import CALL, FRAMES, SPEC, request
-from tests.unit.protocol.rpc_frames import only
+from tests.unit.protocol.rpc_frames import encoded, only
 
 from pymosn.core.headers import HeaderError, Headers
 from pymosn.protocol.dubbo.attachments import MAX_ATTACHMENTS, argument_count
@@ -60,7 +60,7 @@ def test_a_map_of_ascii_strings_says_what_any_other_does(size: int, behind: byte
         assert message.headers.get("b") is None
         message.headers["x"] = "y"
     assert plain.headers.items() == typed.headers.items()
-    written = [b"".join(message.encode(1, message.payload)) for message in (plain, typed)]
+    written = [encoded(message, 1, message.payload) for message in (plain, typed)]
     assert written[0] == frame(0xC2, 0, CALL + b"\x00H" + entries + b"\x01x\x01yZ" + behind, 1)
     assert written[1] == frame(0xC2, 0, CALL + b"\x00M\x01t" + entries + b"\x01x\x01yZ" + behind, 1)
 
@@ -122,7 +122,7 @@ def test_what_cannot_be_read_is_forwarded_and_cannot_be_changed(tail: bytes) -> 
             change()
     message.headers.add_raw(b"a", b"b")
     assert not message.headers.remove_raw(b"service")
-    assert b"".join(message.encode(3, message.payload)) == frame(0xC2, 0, CALL + tail, 3)
+    assert encoded(message, 3, message.payload) == frame(0xC2, 0, CALL + tail, 3)
 
 
 def test_the_service_changes_wherever_it_stands() -> None:
@@ -132,7 +132,7 @@ def test_the_service_changes_wherever_it_stands() -> None:
     assert message.headers.get("service") == "T"
     assert message.service() == "T"
     body = b"\x052.0.2\x01T\x012\x01m\x00H\x04path\x01T\x09interface\x01T\x07version\x012\x01x\x01yZ"
-    assert b"".join(message.encode(1, message.payload)) == frame(0xC2, 0, body)
+    assert encoded(message, 1, message.payload) == frame(0xC2, 0, body)
 
 
 def test_what_stands_in_front_cannot_be_lost() -> None:
@@ -159,30 +159,30 @@ def test_attachments_that_others_refer_to_stay() -> None:
     message.headers.set("b", "x")
     message.headers.set("c", "y")
     assert message.headers.remove("d")
-    assert b"".join(message.encode(1, message.payload)) == frame(0xC2, 0, CALL + b"\x00H\x01aHZ\x01b\x01x\x01c\x01yZ")
+    assert encoded(message, 1, message.payload) == frame(0xC2, 0, CALL + b"\x00H\x01aHZ\x01b\x01x\x01c\x01yZ")
 
 
 def test_a_null_map_gets_its_first_attachment() -> None:
     message = request(CALL + b"\x00N")
     message.headers.set("a", "b")
-    assert b"".join(message.encode(1, message.payload)) == frame(0xC2, 0, CALL + b"\x00H\x01a\x01bZ")
+    assert encoded(message, 1, message.payload) == frame(0xC2, 0, CALL + b"\x00H\x01a\x01bZ")
 
 
 def test_a_copy_of_the_headers_says_the_same() -> None:
     raw = FRAMES["dubbo-2.7/mixed.request"]
     found = only(SPEC, raw)
     found.message.headers = found.message.headers.copy()
-    assert b"".join(found.message.encode(found.number, found.message.payload)) == raw
+    assert encoded(found.message, found.number, found.message.payload) == raw
     found.message.headers.set("group", "x")
-    assert only(SPEC, b"".join(found.message.encode(1, found.message.payload))).message.headers.get("group") == "x"
+    assert only(SPEC, encoded(found.message, 1, found.message.payload)).message.headers.get("group") == "x"
 
 
 def test_a_body_of_a_filter_gets_the_changed_attachments() -> None:
     message = request(CALL + b"\x00H\x01a\x01bZ")
     message.headers.set("a", "c")
     body = CALL + b"\x01I\x91H\x01a\x01b\x01x\x01yZ"
-    assert b"".join(message.encode(1, body)) == frame(0xC2, 0, CALL + b"\x01I\x91H\x01a\x01cZ")
-    assert b"".join(message.encode(1, b"no hessian")) == frame(0xC2, 0, b"no hessian")
+    assert encoded(message, 1, body) == frame(0xC2, 0, CALL + b"\x01I\x91H\x01a\x01cZ")
+    assert encoded(message, 1, b"no hessian") == frame(0xC2, 0, b"no hessian")
 
 
 @pytest.mark.parametrize(

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from tests.dubbo_frames import frame
 from tests.unit.protocol.decoding import one_by_one, pieces
 from tests.unit.protocol.dubbo_messages import CALL, FRAMES, REPLIES, REQUESTS, SPEC, VERSIONS
-from tests.unit.protocol.rpc_frames import decoded, only, recorded
+from tests.unit.protocol.rpc_frames import built, decoded, encoded, only, recorded
 
 from pymosn.api.protocol import GOAWAY, HEARTBEAT, HEARTBEAT_ACK, IGNORE, MORE, NO, ONE_WAY, REPLY, REQUEST, YES
 
@@ -50,7 +50,7 @@ def test_a_recorded_reply_is_ok_and_has_its_attachments(name: str) -> None:
 def test_a_recorded_frame_is_sent_on_with_another_id_only(name: str) -> None:
     message = only(SPEC, FRAMES[name]).message
     for number in (7, 2**63 - 1, -1):
-        sent = b"".join(message.encode(number, message.payload))
+        sent = encoded(message, number, message.payload)
         assert sent == FRAMES[name][:4] + struct.pack(">q", number) + FRAMES[name][12:]
 
 
@@ -58,9 +58,9 @@ def test_a_recorded_frame_is_sent_on_with_another_id_only(name: str) -> None:
 def test_a_recorded_frame_made_anew_is_the_same(name: str) -> None:
     found = only(SPEC, FRAMES[name])
     found.message.headers.items()
-    assert b"".join(found.message.build(found.number, found.message.payload)) == FRAMES[name]
+    assert built(found.message, found.number, found.message.payload) == FRAMES[name]
     found.message.headers.is_changed = True  # type: ignore[attr-defined]
-    assert b"".join(found.message.encode(found.number, found.message.payload)) == FRAMES[name]
+    assert encoded(found.message, found.number, found.message.payload) == FRAMES[name]
 
 
 @pytest.mark.parametrize("name", REQUESTS)
@@ -68,7 +68,7 @@ def test_a_changed_attachment_leaves_all_else_as_it_was(name: str) -> None:
     raw = REQUESTS[name]
     found = only(SPEC, raw)
     found.message.headers.set("group", "grün")
-    sent = b"".join(found.message.encode(found.number, found.message.payload))
+    sent = encoded(found.message, found.number, found.message.payload)
     body = raw[16:].replace(b"\x05group\x04blue", b"")[:-1] + b"\x05group\x04gr\xc3\xbcnZ"
     assert sent == raw[:12] + struct.pack(">I", len(body)) + body
     assert only(SPEC, sent).message.headers.get("group") == "grün"
@@ -79,7 +79,7 @@ def test_an_attachment_added_to_a_reply(name: str) -> None:
     raw = REPLIES[name]
     found = only(SPEC, raw)
     found.message.headers.add("seen", "yes")
-    sent = b"".join(found.message.encode(found.number, found.message.payload))
+    sent = encoded(found.message, found.number, found.message.payload)
     body = raw[16:-1] + b"\x04seen\x03yesZ"
     assert sent == raw[:12] + struct.pack(">I", len(body)) + body
 
@@ -173,7 +173,7 @@ def test_every_request_cut_inside_its_front_is_refused_and_cut_behind_it_is_forw
         message = outcome.found[0].message
         assert message.headers.items_raw()[1] == (b"service", b"interop.EchoService")
         assert message.headers.get("group") is None
-        assert b"".join(message.encode(9, message.payload)) == frame(0xC2, 0, raw[16:end], 9)
+        assert encoded(message, 9, message.payload) == frame(0xC2, 0, raw[16:end], 9)
 
 
 # ---- events

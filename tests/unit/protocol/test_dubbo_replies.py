@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 from tests.dubbo_frames import frame
 from tests.unit.protocol.dubbo_messages import FRAMES, SPEC, local, reply
-from tests.unit.protocol.rpc_frames import only
+from tests.unit.protocol.rpc_frames import built, encoded, only
 
 from pymosn.core.headers import Headers, headers_from
 from pymosn.protocol.dubbo.java_text import write_text
@@ -33,8 +33,8 @@ from pymosn.protocol.dubbo.java_text import write_text
 def test_the_status_of_a_reply(status: int, http: int) -> None:
     message = reply(b"\x03why", status)
     assert message.status == message.frame_status == http
-    assert b"".join(message.encode(1, message.payload)) == frame(2, status, b"\x03why")
-    assert b"".join(message.build(1, message.payload)) == frame(2, status, b"\x03why")
+    assert encoded(message, 1, message.payload) == frame(2, status, b"\x03why")
+    assert built(message, 1, message.payload) == frame(2, status, b"\x03why")
 
 
 @pytest.mark.parametrize("body", [b"", b"\x92", b"\x91\x90", b"\x90C", b"\x96", b"\x95", b"\x94\x60", b"N"])
@@ -45,20 +45,20 @@ def test_a_reply_without_attachments_that_can_be_read_is_forwarded(body: bytes) 
     message.headers.add("b", "c")
     assert message.headers.remove("b")
     assert message.headers.items() == [("a", "b")]
-    assert b"".join(message.encode(1, message.payload)) == frame(2, 20, body)
+    assert encoded(message, 1, message.payload) == frame(2, 20, body)
 
 
 def test_a_filter_changes_the_status_of_a_reply() -> None:
     message = reply(b"\x91\x03abc")
     message.status = 503
-    assert b"".join(message.encode(1, message.payload)) == frame(2, 100, write_text(b"503|upstream overflow"))
-    assert b"".join(message.encode(1, b"\x02no")) == frame(2, 100, b"\x02no")
+    assert encoded(message, 1, message.payload) == frame(2, 100, write_text(b"503|upstream overflow"))
+    assert encoded(message, 1, b"\x02no") == frame(2, 100, b"\x02no")
     message = reply(b"\x03why", 31)
     message.status = 200
-    assert b"".join(message.encode(1, message.payload)) == frame(2, 20, b"\x92")
+    assert encoded(message, 1, message.payload) == frame(2, 20, b"\x92")
     message = reply(b"\x03why", 31)
     message.status = 404
-    assert b"".join(message.encode(1, message.payload)) == frame(2, 60, b"\x03why")
+    assert encoded(message, 1, message.payload) == frame(2, 60, b"\x03why")
 
 
 # ---- replies of the proxy's own
@@ -100,9 +100,9 @@ def test_a_result_of_a_filter() -> None:
     assert call.request is not None
     made = call.request.local_reply(200, Headers(), b"hi")
     made.headers.add("a", "b")
-    assert b"".join(made.encode(call.number, made.payload)) == frame(2, 20, b"\x94\x02hiH\x01a\x01bZ", call.number)
+    assert encoded(made, call.number, made.payload) == frame(2, 20, b"\x94\x02hiH\x01a\x01bZ", call.number)
     made.status = 503
-    assert b"".join(made.encode(call.number, made.payload)) == frame(2, 100, b"\x02hi", call.number)
-    assert b"".join(made.encode(call.number, b"N")) == frame(2, 100, b"N", call.number)
+    assert encoded(made, call.number, made.payload) == frame(2, 100, b"\x02hi", call.number)
+    assert encoded(made, call.number, b"N") == frame(2, 100, b"N", call.number)
     old = only(SPEC, frame(0xC2, 0, b"\x052.5.3\x01SN\x01m\x00HZ"))
     assert local(old, 200, fields, b"hi") == frame(2, 20, b"\x91\x02hi")

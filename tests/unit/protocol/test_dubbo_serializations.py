@@ -7,7 +7,7 @@ import struct
 import pytest
 from tests.dubbo_frames import frame
 from tests.unit.protocol.dubbo_messages import SPEC, local
-from tests.unit.protocol.rpc_frames import only, recorded
+from tests.unit.protocol.rpc_frames import encoded, only, recorded
 
 from pymosn.api.protocol import GOAWAY, REQUEST
 from pymosn.core.headers import HeaderError
@@ -23,10 +23,10 @@ def test_another_serialization_is_passed_through(flags: int) -> None:
     assert found.request is not None
     assert found.request.service() == ""
     assert not found.request.has_timeout
-    assert b"".join(found.message.encode(1, found.message.payload)) == raw
+    assert encoded(found.message, 1, found.message.payload) == raw
     with pytest.raises(HeaderError, match="serialization"):
         found.message.headers.set("group", "a")
-    assert b"".join(found.message.encode(1, b"other")) == frame(flags, 0, b"other")
+    assert encoded(found.message, 1, b"other") == frame(flags, 0, b"other")
 
 
 FASTJSON2 = recorded("dubbo-3-fastjson2")
@@ -44,7 +44,7 @@ def test_a_recorded_request_in_fastjson2_says_whom_it_calls(name: str) -> None:
     assert found.request.headers.get("group") is None
     with pytest.raises(HeaderError, match="fastjson2"):
         found.request.headers.set("group", "a")
-    assert b"".join(found.request.encode(found.number, found.request.payload)) == raw
+    assert encoded(found.request, found.number, found.request.payload) == raw
     assert local(found, 504) == frame(2, 31, write_text(b"504|timeout"), found.number)
 
 
@@ -55,7 +55,7 @@ def test_recorded_events_in_fastjson2() -> None:
         if name.endswith("reply") and raw[2] & 0x20 == 0:
             message = only(SPEC, raw).message
             assert message.status == 200
-            assert b"".join(message.encode(only(SPEC, raw).number, message.payload)) == raw
+            assert encoded(message, only(SPEC, raw).number, message.payload) == raw
 
 
 def jsonb(*values: bytes) -> bytes:
@@ -82,4 +82,4 @@ def test_the_front_of_fastjson2(body: bytes, service: str) -> None:
     found = only(SPEC, frame(0xC0 + 23, 0, body))
     assert found.request is not None
     assert found.request.service() == service
-    assert b"".join(found.request.encode(1, body)) == frame(0xC0 + 23, 0, body)
+    assert encoded(found.request, 1, body) == frame(0xC0 + 23, 0, body)

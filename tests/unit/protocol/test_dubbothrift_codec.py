@@ -6,7 +6,7 @@ import struct
 
 import pytest
 from tests.unit.protocol.decoding import one_by_one, pieces
-from tests.unit.protocol.rpc_frames import Found, decoded, only
+from tests.unit.protocol.rpc_frames import Found, built, decoded, encoded, only
 
 from pymosn.api.protocol import MORE, NO, ONE_WAY, REPLY, REQUEST, YES
 from pymosn.core.headers import HeaderError, Headers
@@ -68,8 +68,8 @@ def test_a_frame_says_what_it_is(name: str) -> None:
 def test_a_frame_is_sent_on_and_made_anew(name: str) -> None:
     raw = FRAMES[name]
     found = only(SPEC, raw)
-    assert b"".join(found.message.build(5, found.message.payload)) == raw
-    sent = b"".join(found.message.encode(-2, found.message.payload))
+    assert built(found.message, 5, found.message.payload) == raw
+    sent = encoded(found.message, -2, found.message.payload)
     changed = [i for i in range(len(raw)) if sent[i] != raw[i]]
     assert len(sent) == len(raw)
     assert changed == list(range(changed[0], changed[0] + 8))
@@ -80,7 +80,7 @@ def test_a_frame_is_sent_on_and_made_anew(name: str) -> None:
 def test_the_version_stays_as_it_came(name: str) -> None:
     raw = FRAMES[name][:12] + b"\x07" + FRAMES[name][13:]
     message = only(SPEC, raw).message
-    assert b"".join(message.build(5, message.payload)) == b"".join(message.encode(5, message.payload)) == raw
+    assert built(message, 5, message.payload) == encoded(message, 5, message.payload) == raw
 
 
 @pytest.mark.parametrize("name", FRAMES)
@@ -131,7 +131,10 @@ def test_service_and_path_change_and_nothing_else_does() -> None:
     call = only(SPEC, FRAMES["call with path"]).message
     call.headers.set("service", "other")
     call.headers.set("path", "o/p")
-    assert b"".join(call.encode(5, call.payload)) == frame(message(1), service="other", path="o/p")
+    assert encoded(call, 5, call.payload) == frame(message(1), service="other", path="o/p")
+    call.headers.set("service", "s" * 0x10000)
+    with pytest.raises(HeaderError, match="65535 fit"):
+        encoded(call, 5, call.payload)
     call = only(SPEC, FRAMES["call"]).message
     for name in ("path", "method", "x"):
         with pytest.raises(HeaderError):
@@ -141,14 +144,14 @@ def test_service_and_path_change_and_nothing_else_does() -> None:
     with pytest.raises(HeaderError):
         call.headers.remove("service")
     call.headers.add_raw(b"x", b"y")
-    assert b"".join(call.encode(5, call.payload)) == FRAMES["call"]
-    assert b"".join(call.encode(5, message(1, b"\x01"))) == frame(message(1, b"\x01"))
+    assert encoded(call, 5, call.payload) == FRAMES["call"]
+    assert encoded(call, 5, message(1, b"\x01")) == frame(message(1, b"\x01"))
 
 
 def local(found: Found, status: int, body: bytes = b"") -> bytes:
     assert found.request is not None
     made = found.request.local_reply(status, Headers(), body)
-    return b"".join(made.encode(found.number, made.payload))
+    return encoded(made, found.number, made.payload)
 
 
 def exception(why: str, kind: int) -> bytes:
@@ -186,9 +189,9 @@ def test_a_filter_changes_the_status_of_a_reply() -> None:
     reply.headers.add_raw(b"b", b"c")
     assert reply.headers.remove("b")
     assert reply.headers.get("a") == "b"
-    assert b"".join(reply.encode(5, reply.payload)) == FRAMES["reply"]
+    assert encoded(reply, 5, reply.payload) == FRAMES["reply"]
     reply.status = 404
-    assert b"".join(reply.encode(5, reply.payload)) == frame(exception("404|router unavailable", 1))
+    assert encoded(reply, 5, reply.payload) == frame(exception("404|router unavailable", 1))
 
 
 @pytest.mark.parametrize(

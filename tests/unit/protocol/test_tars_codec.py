@@ -6,7 +6,7 @@ import struct
 
 import pytest
 from tests.unit.protocol.decoding import one_by_one, pieces
-from tests.unit.protocol.rpc_frames import Found, decoded, only
+from tests.unit.protocol.rpc_frames import Found, built, decoded, encoded, only
 
 from pymosn.api.protocol import MORE, NO, ONE_WAY, REPLY, REQUEST, YES
 from pymosn.core.headers import HeaderError, Headers, headers_from
@@ -75,11 +75,11 @@ def test_a_packet_says_what_it_is(name: str) -> None:
 def test_a_packet_is_sent_on_and_made_anew(name: str) -> None:
     raw = FRAMES[name]
     found = only(SPEC, raw)
-    assert b"".join(found.message.build(5, found.message.payload)) == raw
+    assert built(found.message, 5, found.message.payload) == raw
     for number in (0, 5, -1, 127, 128, -129, 70000, 0x7FFFFFFF, -0x80000000):
-        sent = only(SPEC, b"".join(found.message.encode(number, found.message.payload)))
+        sent = only(SPEC, encoded(found.message, number, found.message.payload))
         assert sent.number == number
-        assert b"".join(sent.message.encode(5, sent.message.payload)) == raw
+        assert encoded(sent.message, 5, sent.message.payload) == raw
 
 
 @pytest.mark.parametrize("name", FRAMES)
@@ -131,8 +131,8 @@ def test_another_way_to_write_a_length_is_kept() -> None:
     raw = request().replace(b"\x7d\x00\x00\x02hi", b"\x7d\x00\x02\x00\x00\x00\x02hi")
     raw = packet(raw[4:])
     message = only(SPEC, raw).message
-    assert b"".join(message.build(5, message.payload)) == raw
-    assert b"\x7d\x00\x00\x03hey" in b"".join(message.build(5, b"hey"))
+    assert built(message, 5, message.payload) == raw
+    assert b"\x7d\x00\x00\x03hey" in built(message, 5, b"hey")
 
 
 def test_as_many_entries_as_are_allowed() -> None:
@@ -183,14 +183,14 @@ def test_the_context_changes_and_the_call_does_not() -> None:
     call = only(SPEC, FRAMES["request with context"]).message
     call.headers.set("colour", "red")
     assert call.headers.remove("n")
-    assert b"".join(call.encode(5, call.payload)) == request(tail=b"\x98\x00\x01" + pair(b"colour", b"red") + b"\xa8\x0c")
+    assert encoded(call, 5, call.payload) == request(tail=b"\x98\x00\x01" + pair(b"colour", b"red") + b"\xa8\x0c")
     call = only(SPEC, FRAMES["request without maps"]).message
     call.headers.add("a", "b")
-    assert b"".join(call.encode(5, call.payload)) == request(tail=b"\x98\x00\x01" + pair(b"a", b"b"))
+    assert encoded(call, 5, call.payload) == request(tail=b"\x98\x00\x01" + pair(b"a", b"b"))
     call = only(SPEC, FRAMES["request with status only"]).message
     call.headers.add("a", "b")
     with_both = b"\x98\x00\x01" + pair(b"a", b"b") + b"\xa8\x00\x01" + pair(b"a", b"b")
-    assert b"".join(call.encode(5, call.payload)) == request(tail=with_both)
+    assert encoded(call, 5, call.payload) == request(tail=with_both)
     for name in ("service", "method"):
         for change in (call.headers.add, call.headers.set):
             with pytest.raises(HeaderError):
@@ -202,7 +202,7 @@ def test_the_context_changes_and_the_call_does_not() -> None:
 
 def test_another_buffer() -> None:
     call = only(SPEC, FRAMES["request"]).message
-    longer = b"".join(call.encode(5, b"x" * 300))
+    longer = encoded(call, 5, b"x" * 300)
     assert only(SPEC, longer).message.payload == b"x" * 300
     assert longer == packet(FRAMES["request"][4:].replace(b"\x7d\x00\x00\x02hi", b"\x7d\x00\x01\x01\x2c" + b"x" * 300))
 
@@ -210,7 +210,7 @@ def test_another_buffer() -> None:
 def local(found: Found, status: int, body: bytes = b"", headers: Headers | None = None) -> bytes:
     assert found.request is not None
     made = found.request.local_reply(status, headers or Headers(), body)
-    return b"".join(made.encode(found.number, made.payload))
+    return encoded(made, found.number, made.payload)
 
 
 @pytest.mark.parametrize(
@@ -243,7 +243,7 @@ def test_a_failure_in_tup_is_read_by_a_client() -> None:
     assert decoder.number == 5
     assert decoder.reply is not None
     assert decoder.reply.status == 504
-    assert b"".join(decoder.reply.encode(5, decoder.reply.payload)) == made
+    assert encoded(decoder.reply, 5, decoder.reply.payload) == made
 
 
 def test_a_result_of_a_filter() -> None:
@@ -258,9 +258,9 @@ def test_a_filter_changes_a_reply() -> None:
     found = only(SPEC, FRAMES["reply with all"]).message
     found.headers.set("a", "c")
     tail = b"\x78\x0c\x86\x03why\x98\x00\x01" + pair(b"a", b"c")
-    assert b"".join(found.encode(5, found.payload)) == reply(b"\x50\xfc", tail=tail)
+    assert encoded(found, 5, found.payload) == reply(b"\x50\xfc", tail=tail)
     found.status = 503
-    assert only(SPEC, b"".join(found.encode(5, found.payload))).message.status == 503
+    assert only(SPEC, encoded(found, 5, found.payload)).message.status == 503
 
 
 @pytest.mark.parametrize(

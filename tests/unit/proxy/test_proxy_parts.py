@@ -15,6 +15,7 @@ from pymosn.core.log import TRACE, Log
 from pymosn.core.message import RequestHead, ResponseHead
 from pymosn.core.registry import Registry
 from pymosn.core.timers import TimerWheel
+from pymosn.proxy.exchange import ProxyExchange
 from pymosn.proxy.filter_chain import NamedFilter, StreamFilters
 from pymosn.proxy.local_reply import failure_reply, local_body, local_head
 from pymosn.proxy.options import ProxyOptions
@@ -22,6 +23,7 @@ from pymosn.proxy.proxy import ProxyFactory
 from pymosn.proxy.runtime import HttpDates, RequestIds, Runtime
 from pymosn.routing.table import TableSlot
 from pymosn.upstream.cluster import Clusters
+from pymosn.version import build
 
 
 class Lines(Log):
@@ -344,3 +346,9 @@ def test_methods_that_nobody_could_call(kind: type[StreamFilter], said: str) -> 
 def test_methods_of_its_own() -> None:
     chain = StreamFilters([NamedFilter("f", Helpers({}), Metrics())])
     assert len(chain.on_request) == 1
+
+
+@pytest.mark.skipif(build() != "compiled", reason="of the compiled object's layout")
+def test_an_exchange_is_small_enough_for_pythons_own_allocator() -> None:
+    collected = 16  # what the garbage collector puts in front
+    assert ProxyExchange.__basicsize__ + collected <= 512

@@ -8,6 +8,7 @@ from tests import bolt_frames as bolt
 from pymosn.api.network import Connection, NetworkFilter
 from pymosn.api.rpc import MAX_FRAME
 from pymosn.api.stream import RequestReceiver, ResponseSender, StreamListener
+from pymosn.core.frame_writer import FrameWriter
 from pymosn.core.message import RequestHead
 from pymosn.protocol.bolt.spec import BoltSpec
 from pymosn.stream.multiplexed.client import ClientOwner, MultiplexedClient
@@ -28,8 +29,8 @@ class Peer(Connection):
     def set_idle(self, seconds: float) -> None:
         pass
 
-    def write_soon(self, parts: list[bytes]) -> None:
-        pass
+    def soon(self) -> FrameWriter:
+        return FrameWriter()
 
 
 class Done(RequestReceiver):

@@ -9,7 +9,6 @@ from mypy_extensions import i64
 from pymosn.api.protocol import GOAWAY, HEARTBEAT, HEARTBEAT_ACK, ONE_WAY, REPLY, REQUEST, ProtocolError
 from pymosn.api.rpc import RpcDecoder
 from pymosn.core.failure import BAD_FRAME
-from pymosn.core.headers import Headers
 from pymosn.protocol.bolt.frames import (
     COMMAND_GOAWAY,
     COMMAND_HEARTBEAT,
@@ -23,8 +22,8 @@ from pymosn.protocol.bolt.frames import (
     BoltHeaders,
     BoltReply,
     BoltRequest,
+    bare_frame,
     is_header_block,
-    joined,
     put16,
     u16,
     u32,
@@ -95,4 +94,4 @@ class BoltDecoder(RpcDecoder):
             prefix = b"\x01\x00\x00\x00" + front[4:10] + status
         else:
             prefix = front[:2] + b"\x00\x00\x00" + front[5:12] + status
-        return b"".join(joined(prefix, version, self.number, b"", Headers(), b""))
+        return bare_frame(prefix, version, self.number)

@@ -13,10 +13,12 @@ from __future__ import annotations
 import zlib
 from typing import Final
 
+from librt.strings import read_i16_be, read_i32_be
 from mypy_extensions import i64
 
 from pymosn.api.rpc import Field, RpcHeaders, RpcReply, RpcRequest, fields_of
 from pymosn.core.chars import has_lowered
+from pymosn.core.frame_writer import FrameWriter
 from pymosn.core.headers import HeaderError, Headers
 
 V1: Final[i64] = 1
@@ -54,12 +56,12 @@ MAX_U16: Final = 0xFFFF
 
 def u16(data: bytes, at: i64) -> i64:
     """The 16-bit number at `at`."""
-    return (i64(data[at]) << 8) | i64(data[at + 1])
+    return i64(read_i16_be(data, at)) & 0xFFFF
 
 
 def u32(data: bytes, at: i64) -> i64:
     """The 32-bit number at `at`."""
-    return (i64(data[at]) << 24) | (i64(data[at + 1]) << 16) | (i64(data[at + 2]) << 8) | i64(data[at + 3])
+    return i64(read_i32_be(data, at)) & 0xFFFFFFFF
 
 
 #: Small numbers as they are sent: most lengths are.
@@ -105,18 +107,6 @@ def encode_fields(fields: list[Field]) -> bytes:
             parts.append(put32(len(value)))
             parts.append(value)
     return b"".join(parts)
-
-
-def encode_headers(headers: Headers) -> bytes:
-    """A header block. Raises HeaderError when it does not fit its 16-bit length."""
-    added = headers.additions() if isinstance(headers, BoltHeaders) else None
-    if isinstance(headers, BoltHeaders) and added is not None:
-        block = headers.raw_fields() + encode_fields(added)
-    else:
-        block = encode_fields(fields_of(headers))
-    if len(block) > MAX_U16:
-        raise HeaderError(f"bolt headers of {len(block)} bytes; {MAX_U16} fit")
-    return block
 
 
 class BoltHeaders(RpcHeaders):
@@ -191,37 +181,59 @@ def has_crc(version: i64, front: bytes) -> bool:
     return version == V2 and front[1] == 2 and front[11] & 1 == 1
 
 
-def with_crc(parts: list[bytes]) -> list[bytes]:
-    """The parts of a frame, and the CRC that ends it."""
+def write_crc(frame: FrameWriter, out: FrameWriter) -> None:
+    """Writes a frame, and the CRC that ends it."""
     crc = 0
-    for part in parts:
+    for part in frame.take():
         crc = zlib.crc32(part, crc)
-    return [*parts, crc.to_bytes(4, "big")]
+        out.write(part)
+    out.write_number(crc, 4)
 
 
-def renumbered(front: bytes, version: i64, number: i64, payload: bytes) -> list[bytes]:
-    """The frame with another id, in parts."""
-    at: i64 = 4 + version
-    parts = [front[:at], put32(number), front[at + 4 :], payload]
-    return with_crc(parts) if has_crc(version, front) else parts
+def write_renumbered(front: bytes, version: i64, number: i64, payload: bytes, out: FrameWriter) -> None:
+    """Writes a frame with another id."""
+    frame = FrameWriter() if has_crc(version, front) else out
+    frame.write_numbered(front, 4 + version, 4, number)
+    frame.write(payload)
+    if frame is not out:
+        write_crc(frame, out)
 
 
-def joined(prefix: bytes, version: i64, number: i64, class_name: bytes, headers: Headers, payload: bytes) -> list[bytes]:
-    """A frame, in parts; `prefix` is all that stands before the length of the class, with any id."""
-    at: i64 = 4 + version
-    block = encode_headers(headers)
-    parts = [
-        prefix[:at],
-        put32(number),
-        prefix[at + 4 :],
-        put16(len(class_name)),
-        put16(len(block)),
-        put32(len(payload)),
-        class_name,
-        block,
-        payload,
-    ]
-    return with_crc(parts) if has_crc(version, prefix) else parts
+def write_frame(
+    prefix: bytes, version: i64, number: i64, class_name: bytes, headers: Headers, payload: bytes, out: FrameWriter
+) -> None:
+    """Writes a frame; `prefix` is all that stands before the length of the class, with any id.
+
+    Raises HeaderError for headers that do not fit their 16-bit length.
+    """
+    old = b""
+    added = headers.additions() if isinstance(headers, BoltHeaders) else None
+    if isinstance(headers, BoltHeaders) and added is not None:
+        old = headers.raw_fields()
+        block = encode_fields(added)
+    else:
+        block = encode_fields(fields_of(headers))
+    size: i64 = len(old) + len(block)
+    if size > MAX_U16:
+        raise HeaderError(f"bolt headers of {size} bytes; {MAX_U16} fit")
+    frame = FrameWriter() if has_crc(version, prefix) else out
+    frame.write_numbered(prefix, 4 + version, 4, number)
+    frame.write_number(len(class_name), 2)
+    frame.write_number(size, 2)
+    frame.write_number(len(payload), 4)
+    frame.write(class_name)
+    frame.write(old)
+    frame.write(block)
+    frame.write(payload)
+    if frame is not out:
+        write_crc(frame, out)
+
+
+def bare_frame(prefix: bytes, version: i64, number: i64) -> bytes:
+    """A frame without class, headers and content."""
+    out = FrameWriter()
+    write_frame(prefix, version, number, b"", Headers(), b"", out)
+    return b"".join(out.take())
 
 
 class BoltRequest(RpcRequest):
@@ -233,13 +245,13 @@ class BoltRequest(RpcRequest):
         super().__init__(headers, number, front, payload, is_one_way)
         self.version: i64 = version
 
-    def with_number(self, number: i64) -> list[bytes]:
-        return renumbered(self.frame, self.version, number, self.payload)
+    def with_number(self, number: i64, out: FrameWriter) -> None:
+        write_renumbered(self.frame, self.version, number, self.payload, out)
 
-    def build(self, number: i64, payload: bytes) -> list[bytes]:
+    def build(self, number: i64, payload: bytes, out: FrameWriter) -> None:
         front = self.frame
         size: i64 = 12 + 2 * self.version
-        return joined(front[:size], self.version, number, class_name(front, size), self.headers, payload)
+        write_frame(front[:size], self.version, number, class_name(front, size), self.headers, payload, out)
 
     def service(self) -> str:
         return super().service() or self.headers.get("sofa_head_target_service") or ""
@@ -275,10 +287,10 @@ class BoltReply(RpcReply):
         self.version: i64 = version
         self._prefix = prefix
 
-    def with_number(self, number: i64) -> list[bytes]:
-        return renumbered(self.frame, self.version, number, self.payload)
+    def with_number(self, number: i64, out: FrameWriter) -> None:
+        write_renumbered(self.frame, self.version, number, self.payload, out)
 
-    def build(self, number: i64, payload: bytes) -> list[bytes]:
+    def build(self, number: i64, payload: bytes, out: FrameWriter) -> None:
         prefix = self._prefix
         name = b""
         if self.frame:
@@ -288,4 +300,4 @@ class BoltReply(RpcReply):
         if self.status != self.frame_status:
             mine: i64 = STATUS_SUCCESS if 200 <= self.status < 300 else FROM_HTTP.get(int(self.status), 3)
             prefix = prefix[: len(prefix) - 2] + put16(mine)
-        return joined(prefix, self.version, number, name, self.headers, payload)
+        write_frame(prefix, self.version, number, name, self.headers, payload, out)

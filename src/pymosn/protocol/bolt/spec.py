@@ -8,9 +8,8 @@ from mypy_extensions import i64
 
 from pymosn.api.protocol import MORE, NO, YES
 from pymosn.api.rpc import RpcDecoder, RpcSpec
-from pymosn.core.headers import Headers
 from pymosn.protocol.bolt.codec import BoltDecoder
-from pymosn.protocol.bolt.frames import COMMAND_GOAWAY, COMMAND_HEARTBEAT, HESSIAN2, V1, V2, joined, put16
+from pymosn.protocol.bolt.frames import COMMAND_GOAWAY, COMMAND_HEARTBEAT, HESSIAN2, V1, V2, bare_frame, put16
 
 #: A request that wants no time of its own.
 NO_TIMEOUT: Final = b"\xff\xff\xff\xff"
@@ -57,4 +56,4 @@ class BoltSpec(RpcSpec):
             prefix = b"\x02\x01\x01" + put16(command) + end + b"\x00"
         else:
             prefix = b"\x01\x01" + put16(command) + end
-        return b"".join(joined(prefix + NO_TIMEOUT, V2 if self._version == V2 else V1, number, b"", Headers(), b""))
+        return bare_frame(prefix + NO_TIMEOUT, V2 if self._version == V2 else V1, number)

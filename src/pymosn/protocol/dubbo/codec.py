@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 from typing import Final
 
+from librt.strings import read_i32_be, read_i64_be
 from mypy_extensions import i64
 
 from pymosn.api.protocol import GOAWAY, HEARTBEAT, HEARTBEAT_ACK, IGNORE, ONE_WAY, REPLY, REQUEST, ProtocolError
@@ -18,6 +19,7 @@ from pymosn.protocol.dubbo.frames import (
     FASTJSON2,
     HEADER_SIZE,
     HESSIAN2,
+    ID_AT,
     OK,
     REQUEST_FLAG,
     SERIALIZATION,
@@ -45,13 +47,12 @@ class DubboDecoder(RpcDecoder):
             raise ProtocolError(BAD_FRAME, "no frame of Dubbo begins so")
         if end - start < HEADER_SIZE:
             return 0
-        size: i64 = data[start + 12] * 0x1000000 + data[start + 13] * 0x10000 + data[start + 14] * 0x100 + data[start + 15]
-        return HEADER_SIZE + size
+        return HEADER_SIZE + (i64(read_i32_be(data, start + 12)) & 0xFFFFFFFF)
 
     def read(self, data: bytes, start: i64, end: i64) -> i64:
         header = data[start : start + HEADER_SIZE]
         payload = data[start + HEADER_SIZE : end]
-        self.number = _number(header)
+        self.number = read_i64_be(data, start + ID_AT)
         flags: i64 = header[2]
         if flags & EVENT_FLAG != 0:
             return self._read_event(flags, payload)
@@ -97,15 +98,6 @@ class DubboDecoder(RpcDecoder):
             return HEARTBEAT
         # "R": the provider takes no more calls; "W": it does again. Short strings end so in every serialization.
         return GOAWAY if body.endswith(b"R") else IGNORE
-
-
-def _number(header: bytes) -> i64:
-    """The id: 64 bits with a sign."""
-    high: i64 = header[4] * 0x1000000 + header[5] * 0x10000 + header[6] * 0x100 + header[7]
-    low: i64 = header[8] * 0x1000000 + header[9] * 0x10000 + header[10] * 0x100 + header[11]
-    if high >= 0x80000000:
-        high -= 0x100000000
-    return high * 0x100000000 + low
 
 
 def _opaque(payload: bytes, serialization: i64) -> DubboHeaders:

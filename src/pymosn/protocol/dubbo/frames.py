@@ -10,12 +10,15 @@ from typing import Final
 from mypy_extensions import i64
 
 from pymosn.api.rpc import Field, RpcReply, RpcRequest, fields_of, is_changed
+from pymosn.core.frame_writer import FrameWriter
 from pymosn.core.headers import Headers
 from pymosn.protocol.dubbo.attachments import add_entry
 from pymosn.protocol.dubbo.headers import DubboHeaders, write_reply, write_request
 from pymosn.protocol.dubbo.java_text import write_text
 
 HEADER_SIZE: Final[i64] = 16
+#: Where the id stands.
+ID_AT: Final[i64] = 4
 MAGIC: Final = b"\xda\xbb"
 
 # Flags; the five bits below are the serialization.
@@ -86,10 +89,20 @@ def dubbo_status(status: i64) -> i64:
     return BAD_REQUEST if 400 <= status < 500 else SERVICE_ERROR
 
 
+def write_header(flags: i64, status: i64, number: i64, size: i64, out: FrameWriter) -> None:
+    """Writes the header of a frame with a body of `size` bytes."""
+    out.write(MAGIC)
+    out.write_number(flags, 1)
+    out.write_number(status, 1)
+    out.write_number(number, 8)
+    out.write_number(size, 4)
+
+
 def make_header(flags: i64, status: i64, number: i64, size: i64) -> bytes:
-    """The header of a frame with a body of `size` bytes."""
-    number_bytes = int(number).to_bytes(8, "big", signed=True)
-    return b"".join([MAGIC, bytes((flags, status)), number_bytes, int(size).to_bytes(4, "big")])
+    """What `write_header` writes."""
+    out = FrameWriter()
+    write_header(flags, status, number, size, out)
+    return b"".join(out.take())
 
 
 def make_frame(flags: i64, status: i64, number: i64, body: bytes) -> bytes:
@@ -97,17 +110,30 @@ def make_frame(flags: i64, status: i64, number: i64, body: bytes) -> bytes:
     return make_header(flags, status, number, len(body)) + body
 
 
-def make_parts(flags: i64, status: i64, number: i64, body: list[bytes]) -> list[bytes]:
-    """A whole frame, in parts."""
+def write_frame(flags: i64, status: i64, number: i64, body: list[bytes], out: FrameWriter) -> None:
+    """Writes a whole frame; its body is in parts."""
     size: i64 = 0
     for part in body:
         size += len(part)
-    return [make_header(flags, status, number, size), *body]
+    write_header(flags, status, number, size, out)
+    for part in body:
+        out.write(part)
 
 
-def renumbered(header: bytes, number: i64, body: bytes) -> list[bytes]:
-    """A frame with another id, in parts."""
-    return [header[:4], int(number).to_bytes(8, "big", signed=True), header[12:], body]
+def write_changed(headers: DubboHeaders, flags: i64, status: i64, number: i64, payload: bytes, out: FrameWriter) -> None:
+    """Writes a whole frame whose body is `payload`, but for its attachments, which are those of `headers`."""
+    tail = headers.tail(payload)
+    if tail is None:
+        write_frame(flags, status, number, headers.rewritten(payload), out)
+        return
+    kept: i64 = len(payload) - 1
+    size: i64 = kept
+    for part in tail:
+        size += len(part)
+    write_header(flags, status, number, size, out)
+    out.write_front(payload, kept)
+    for part in tail:
+        out.write(part)
 
 
 class DubboRequest(RpcRequest):
@@ -117,18 +143,19 @@ class DubboRequest(RpcRequest):
         super().__init__(headers, number, header, payload, flags & TWO_WAY_FLAG == 0)
         self.flags: i64 = flags
 
-    def with_number(self, number: i64) -> list[bytes]:
-        return renumbered(self.frame, number, self.payload)
+    def with_number(self, number: i64, out: FrameWriter) -> None:
+        out.write_numbered(self.frame, ID_AT, 8, number)
+        out.write(self.payload)
 
-    def build(self, number: i64, payload: bytes) -> list[bytes]:
-        body = [payload]
-        if is_changed(self.headers) and self.flags & SERIALIZATION == HESSIAN2:
-            headers = self.headers
-            if isinstance(headers, DubboHeaders):
-                body = headers.encoded(payload)
-            else:
-                body = write_request(payload, fields_of(headers))
-        return make_parts(self.flags, self.frame[3], number, body)
+    def build(self, number: i64, payload: bytes, out: FrameWriter) -> None:
+        headers = self.headers
+        status: i64 = self.frame[3]
+        if not is_changed(headers) or self.flags & SERIALIZATION != HESSIAN2:
+            write_frame(self.flags, status, number, [payload], out)
+        elif isinstance(headers, DubboHeaders):
+            write_changed(headers, self.flags, status, number, payload, out)
+        else:
+            write_frame(self.flags, status, number, write_request(payload, fields_of(headers)), out)
 
     def local_reply(self, status: i64, headers: Headers, body: bytes) -> RpcReply:
         """In hessian 2 whatever the call was in: each frame says its own, and all consumers read this one."""
@@ -162,26 +189,27 @@ class DubboReply(RpcReply):
         super().__init__(headers, status, header, payload)
         self.flags: i64 = flags
 
-    def with_number(self, number: i64) -> list[bytes]:
-        return renumbered(self.frame, number, self.payload)
+    def with_number(self, number: i64, out: FrameWriter) -> None:
+        out.write_numbered(self.frame, ID_AT, 8, number)
+        out.write(self.payload)
 
-    def build(self, number: i64, payload: bytes) -> list[bytes]:
+    def build(self, number: i64, payload: bytes, out: FrameWriter) -> None:
         status: i64 = dubbo_status(self.status)
         flags: i64 = self.flags
         body = [payload]
+        headers = self.headers
         if self.status == self.frame_status:
             status = self.frame[3]
-            if is_changed(self.headers) and status == OK and flags & SERIALIZATION == HESSIAN2:
-                headers = self.headers
+            if is_changed(headers) and status == OK and flags & SERIALIZATION == HESSIAN2:
                 if isinstance(headers, DubboHeaders):
-                    body = headers.encoded(payload)
-                else:
-                    body = write_reply(payload, fields_of(headers))
+                    write_changed(headers, flags, status, number, payload, out)
+                    return
+                body = write_reply(payload, fields_of(headers))
         elif payload is self.payload and (status == OK) != (self.frame[3] == OK):
             # A result is no error text, nor the reverse.
             body = [_local_body(self.status, [], b"")]
             flags = flags - (flags & SERIALIZATION) + HESSIAN2
-        return make_parts(flags, status, number, body)
+        write_frame(flags, status, number, body, out)
 
 
 class LocalReply(RpcReply):
@@ -194,7 +222,7 @@ class LocalReply(RpcReply):
         self._text = text
         self._takes_attachments = takes_attachments
 
-    def build(self, number: i64, payload: bytes) -> list[bytes]:
+    def build(self, number: i64, payload: bytes, out: FrameWriter) -> None:
         if payload is self.payload:  # a filter may have changed status and headers since
             payload = _local_body(self.status, fields_of(self.headers) if self._takes_attachments else [], self._text)
-        return make_parts(HESSIAN2, dubbo_status(self.status), number, [payload])
+        write_frame(HESSIAN2, dubbo_status(self.status), number, [payload], out)

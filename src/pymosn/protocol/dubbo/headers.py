@@ -47,19 +47,19 @@ class DubboHeaders(RpcHeaders):
         """Where the attachments begin if they are plain, see `plain_at`; -1 if not. Hessian2Error as for `locate`."""
         raise NotImplementedError
 
-    def encoded(self, payload: bytes) -> list[bytes]:
-        """The body `payload`, in parts, with the fields as they are now for its own; as it is where that cannot be."""
+    def tail(self, payload: bytes) -> list[bytes] | None:
+        """What is to be written in the place of the last byte of `payload`; None where only `rewritten` knows how."""
         added = self.additions()
         if added is None or payload is not self._payload or self._plain() < 0:
-            return self.rewritten(payload)
-        parts = [payload[: len(payload) - 1]]
+            return None
+        parts: list[bytes] = []
         for field in added:
             add_entry(parts, field)
         parts.append(b"Z")
         return parts
 
     def rewritten(self, payload: bytes) -> list[bytes]:
-        """As `encoded`, in the general case."""
+        """The body `payload`, in parts, with the fields as they are now for its own; as it is where that cannot be."""
         return [payload]
 
     def _plain(self) -> i64:

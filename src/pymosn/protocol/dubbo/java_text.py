@@ -8,6 +8,8 @@ from mypy_extensions import i64
 
 #: Units of one chunk of a long string, as Java writes them.
 _CHUNK: Final[i64] = 0x8000
+#: Lengths of short strings as they are written.
+_SHORT: Final = [bytes((size,)) for size in range(0x20)]
 
 
 def to_utf8(raw: bytes) -> bytes:
@@ -26,7 +28,7 @@ def write_text(value: bytes | None) -> bytes:
     if value is None:
         return b"N"
     if len(value) < 0x20 and value.isascii():
-        return bytes((len(value),)) + value
+        return _SHORT[len(value)] + value
     try:
         text = value.decode("utf-8", "surrogatepass")
     except UnicodeDecodeError:

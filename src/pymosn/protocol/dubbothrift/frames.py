@@ -12,12 +12,15 @@ from typing import Final
 from mypy_extensions import i64
 
 from pymosn.api.rpc import Field, RpcHeaders, RpcReply, RpcRequest
+from pymosn.core.frame_writer import FrameWriter
 from pymosn.core.headers import HeaderError, Headers, lower_name
 from pymosn.protocol.dubbo.frames import failure_text
 
 MAGIC: Final = b"\xda\xbc"
 #: Where the strings of the header begin.
 STRINGS_AT: Final[i64] = 13
+#: Bytes of the longest header: two of them say its size.
+MAX_HEADER: Final[i64] = 0xFFFF
 
 # Message types of Thrift.
 CALL: Final[i64] = 1
@@ -46,12 +49,20 @@ def string(value: bytes) -> bytes:
     return len(value).to_bytes(4, "big") + value
 
 
-def make_frame(strings: bytes, number: i64, message: bytes, version: bytes = b"\x01") -> list[bytes]:
-    """A whole frame, in parts. `strings`: service, and path where there is one."""
+def write_frame(strings: bytes, number: i64, message: bytes, version: bytes, out: FrameWriter) -> None:
+    """Writes a whole frame. `strings`: service, and path where there is one. HeaderError when they are too long for it."""
     header_size: i64 = STRINGS_AT - 4 + len(strings) + 8
-    size = int(header_size + len(message)).to_bytes(4, "big")
-    number_bytes = int(number).to_bytes(8, "big", signed=True)
-    return [size, MAGIC, size, int(header_size).to_bytes(2, "big"), version, strings, number_bytes, message]
+    if header_size > MAX_HEADER:
+        raise HeaderError(f"a dubbo-thrift header of {header_size} bytes; {MAX_HEADER} fit")
+    size: i64 = header_size + len(message)
+    out.write_number(size, 4)
+    out.write(MAGIC)
+    out.write_number(size, 4)
+    out.write_number(header_size, 2)
+    out.write(version)
+    out.write(strings)
+    out.write_number(number, 8)
+    out.write(message)
 
 
 class Message:
@@ -130,12 +141,12 @@ class ThriftRequest(RpcRequest):
         self._message = headers.message
         self._has_path = headers.path is not None
 
-    def with_number(self, number: i64) -> list[bytes]:
-        return renumbered(self.frame, self.id_at, number)
+    def with_number(self, number: i64, out: FrameWriter) -> None:
+        out.write_numbered(self.frame, self.id_at, 8, number)
 
-    def build(self, number: i64, payload: bytes) -> list[bytes]:
+    def build(self, number: i64, payload: bytes, out: FrameWriter) -> None:
         strings = strings_of(self.headers, self._has_path)
-        return make_frame(strings, number, payload, self.frame[STRINGS_AT - 1 : STRINGS_AT])
+        write_frame(strings, number, payload, self.frame[STRINGS_AT - 1 : STRINGS_AT], out)
 
     def local_reply(self, status: i64, headers: Headers, body: bytes) -> RpcReply:
         """Thrift's TApplicationException; for a good status a result, which is a string, or void where `body` is empty.
@@ -159,11 +170,6 @@ def _answer(message: Message, status: i64, body: bytes) -> bytes:
     return b"".join([*begin, b"\x0b\x00\x01", string(text), b"\x08\x00\x02", kind, b"\x00"])
 
 
-def renumbered(raw: bytes, id_at: i64, number: i64) -> list[bytes]:
-    """The frame `raw` with another id, in parts."""
-    return [raw[:id_at], int(number).to_bytes(8, "big", signed=True), raw[id_at + 8 :]]
-
-
 class ThriftReply(RpcReply):
     """A reply: a result, or Thrift's own exception. Its payload is the Thrift message."""
 
@@ -173,11 +179,11 @@ class ThriftReply(RpcReply):
         self._strings = strings
         self._message = headers.message
 
-    def with_number(self, number: i64) -> list[bytes]:
-        return renumbered(self.frame, self.id_at, number)
+    def with_number(self, number: i64, out: FrameWriter) -> None:
+        out.write_numbered(self.frame, self.id_at, 8, number)
 
-    def build(self, number: i64, payload: bytes) -> list[bytes]:
+    def build(self, number: i64, payload: bytes, out: FrameWriter) -> None:
         if self.status != self.frame_status and payload is self.payload:
             kind: i64 = REPLY if 200 <= self.status < 300 else EXCEPTION
             payload = _answer(Message(self._message.name, kind, self._message.sequence), self.status, b"")
-        return make_frame(self._strings, number, payload, self.frame[STRINGS_AT - 1 : STRINGS_AT] or b"\x01")
+        write_frame(self._strings, number, payload, self.frame[STRINGS_AT - 1 : STRINGS_AT] or b"\x01", out)

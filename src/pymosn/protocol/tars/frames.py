@@ -12,6 +12,7 @@ from typing import Final
 from mypy_extensions import i64
 
 from pymosn.api.rpc import Field, RpcHeaders, RpcReply, RpcRequest, fields_of, is_changed
+from pymosn.core.frame_writer import FrameWriter
 from pymosn.core.headers import HeaderError, Headers, lower_name
 from pymosn.protocol.dubbo.frames import failure_text
 from pymosn.protocol.tars.jce import write_bytes, write_integer, write_pairs, write_text
@@ -193,15 +194,15 @@ class TarsRequest(RpcRequest):
             self.has_timeout = True
             self.timeout = packet.timeout / 1000
 
-    def with_number(self, number: i64) -> list[bytes]:
-        return [renumbered(self.packet, self.frame, number)]
+    def with_number(self, number: i64, out: FrameWriter) -> None:
+        out.write(renumbered(self.packet, self.frame, number))
 
-    def build(self, number: i64, payload: bytes) -> list[bytes]:
+    def build(self, number: i64, payload: bytes, out: FrameWriter) -> None:
         context: bytes | None = None
         if is_changed(self.headers):
             pairs = context_of(self.headers, True)
             context = None if pairs == self.packet.context else write_pairs(9, pairs)
-        return [rebuilt(self.packet, self.frame, number, payload, context)]
+        out.write(rebuilt(self.packet, self.frame, number, payload, context))
 
     def local_reply(self, status: i64, headers: Headers, body: bytes) -> RpcReply:
         """A result with its description; in the TUP versions both stand in the status, as TARS' own servers do it.
@@ -227,17 +228,18 @@ class TarsReply(RpcReply):
         self.packet = packet
         self._context = context
 
-    def with_number(self, number: i64) -> list[bytes]:
-        return [renumbered(self.packet, self.frame, number)]
+    def with_number(self, number: i64, out: FrameWriter) -> None:
+        out.write(renumbered(self.packet, self.frame, number))
 
-    def build(self, number: i64, payload: bytes) -> list[bytes]:
+    def build(self, number: i64, payload: bytes, out: FrameWriter) -> None:
         if not self.frame or self.status != self.frame_status:
-            return [self._local(number, payload)]
+            out.write(self._local(number, payload))
+            return
         context: bytes | None = None
         if is_changed(self.headers):
             pairs = context_of(self.headers, False)
             context = None if pairs == self.packet.context else write_pairs(9, pairs)
-        return [rebuilt(self.packet, self.frame, number, payload, context)]
+        out.write(rebuilt(self.packet, self.frame, number, payload, context))
 
     def _local(self, number: i64, payload: bytes) -> bytes:
         packet = self.packet

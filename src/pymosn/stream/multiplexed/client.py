@@ -101,14 +101,13 @@ class MultiplexedClient(NetworkFilter):
         """Sends the whole request of `stream`."""
         number: i64 = self.next_number()
         try:
-            parts = request.encode(number, data)
+            request.encode(number, data, self.connection.soon())
         except HeaderError:
             stream.break_off(BAD_REWRITE)
             return
         if not request.is_one_way:
             stream.number = number
             self._streams[int(number)] = stream
-        self.connection.write_soon(parts)
         if request.is_one_way:
             # There is nothing to wait for: sent is done.
             stream.complete(RpcReply(Headers(), 200, b"", b""))
@@ -117,7 +116,7 @@ class MultiplexedClient(NetworkFilter):
     def send_heartbeat(self) -> None:
         """Asks the peer whether it lives."""
         self.is_asked = True
-        self.connection.write_soon([self._spec.heartbeat(self.next_number())])
+        self.connection.soon().write(self._spec.heartbeat(self.next_number()))
 
     def retire(self) -> None:
         """The connection gets no further request."""
@@ -172,8 +171,8 @@ class MultiplexedClient(NetworkFilter):
                     del self._streams[number]
                     stream.complete(reply)
             elif found == HEARTBEAT:
-                if decoder.answer:
-                    self._answer([decoder.answer])
+                if self._may_answer():
+                    self.connection.soon().write(decoder.answer)
             elif found == GOAWAY:
                 self.retire()
             elif found in (REQUEST, ONE_WAY):
@@ -183,14 +182,13 @@ class MultiplexedClient(NetworkFilter):
         """A server that calls its client: there is none behind us that could answer."""
         self._owner.on_stray()
         request = self._decoder.request
-        if request is not None and not is_one_way:
+        if request is not None and not is_one_way and self._may_answer():
             reply = request.local_reply(NO_ROUTE.status, Headers(), b"")
-            self._answer(reply.encode(request.number, reply.payload))
+            reply.encode(request.number, reply.payload, self.connection.soon())
 
-    def _answer(self, parts: list[bytes]) -> None:
-        """Answers the peer itself. One that does not read gets no answers: there would be no end to what is kept for it."""
-        if not self.is_full:
-            self.connection.write_soon(parts)
+    def _may_answer(self) -> bool:
+        """Whether to answer what the peer asks of us; one that does not read gets no answers: they would have no end."""
+        return not self.is_full
 
     def on_eof(self) -> None:
         self._lose(RESET_BEFORE_RESPONSE)

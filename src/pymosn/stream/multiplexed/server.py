@@ -100,7 +100,7 @@ class MultiplexedServer(ServerStreams):
         if self._options.goaway:
             frame = self._spec.goaway(0)
             if frame:
-                self._connection.write_soon([frame])
+                self._connection.soon().write(frame)
         # Not at once: a request may be on its way, and it would be lost.
         self._set_idle()
 
@@ -137,10 +137,9 @@ class MultiplexedServer(ServerStreams):
                 if found == NEED_MORE:
                     break
                 if found in (REQUEST, ONE_WAY):
-                    self._begin(found == ONE_WAY)
+                    self._begin()
                 elif found == HEARTBEAT:
-                    if decoder.answer:
-                        self._connection.write_soon([decoder.answer])
+                    self._connection.soon().write(decoder.answer)
                 elif found == REPLY:
                     self._listener.on_stray(UNASKED_REPLY)
         except ProtocolError as error:
@@ -158,12 +157,12 @@ class MultiplexedServer(ServerStreams):
             self._connection.resume_reading()
             self._pull()
 
-    def _begin(self, is_one_way: bool) -> None:
+    def _begin(self) -> None:
         request = self._decoder.request
         assert request is not None
-        number = int(request.number)
         stream = MultiplexedServerStream(self, self._connection, request)
-        if not is_one_way:
+        if not request.is_one_way:
+            number = int(request.number)
             if number in self._streams:
                 # Two replies with one id: nobody could tell whose is whose.
                 raise ProtocolError(ID_REUSED, f"request {number} is still at work")
@@ -187,23 +186,28 @@ class MultiplexedServer(ServerStreams):
 
     # ---- from the streams
 
-    def send(self, parts: list[bytes]) -> None:
-        """Sends a reply."""
+    def send(self, request: RpcRequest, reply: RpcReply, payload: bytes) -> None:
+        """Sends the reply to `request`. HeaderError: it has headers that cannot be sent, and nothing is."""
+        out = self._connection.soon()
+        before: i64 = out.size()
+        reply.encode(request.number, payload, out)
         if self._is_full:
-            for part in parts:
-                self._unsent += len(part)
+            self._unsent += out.size() - before
             if self._unsent > MAX_UNSENT:
                 self._connection.abort(CLIENT_WRITE_TIMEOUT)
-                return
-        self._connection.write_soon(parts)
+
+    def send_failure(self, request: RpcRequest, failure: Failure) -> None:
+        """Sends an error in place of a reply."""
+        reply = request.local_reply(failure.status, Headers(), b"")
+        self.send(request, reply, reply.payload)
 
     def on_release(self, stream: MultiplexedServerStream) -> None:
         """The exchange of `stream` is over."""
-        number = int(stream.request.number)
-        if self._streams.get(number) is stream:
-            del self._streams[number]
+        request = stream.request
+        if not request.is_one_way:
+            del self._streams[int(request.number)]
         self._active -= 1
-        self._active_bytes -= stream.request.size
+        self._active_bytes -= request.size
         if self._held:
             self._go_on()
         if self._active == 0 and (self._has_eof or self._is_draining) and not self._connection.is_closed:
@@ -265,20 +269,19 @@ class MultiplexedServerStream(ResponseSender):
         request = self.request
         try:
             if isinstance(head, RpcReply):
-                parts = head.encode(request.number, data)
+                self._server.send(request, head, data)
             else:
                 head.headers.remove_raw(b"content-length")
                 reply = request.local_reply(head.status, head.headers, data)
-                parts = reply.encode(request.number, reply.payload)
+                self._server.send(request, reply, reply.payload)
         except HeaderError:
-            parts = _failed(request, INTERNAL_ERROR)
-        self._server.send(parts)
+            self._server.send_failure(request, INTERNAL_ERROR)
 
     def reset(self, failure: Failure) -> None:
         """A connection that others share is not broken off: the caller gets an error instead of half a reply."""
         if not self._is_done:
             self._is_done = True
-            self._server.send(_failed(self.request, failure))
+            self._server.send_failure(self.request, failure)
 
     def release(self) -> None:
         self.receiver = None
@@ -289,11 +292,6 @@ class MultiplexedServerStream(ResponseSender):
 
     def resume(self) -> None:
         """Nothing was paused."""
-
-
-def _failed(request: RpcRequest, failure: Failure) -> list[bytes]:
-    reply = request.local_reply(failure.status, Headers(), b"")
-    return reply.encode(request.number, reply.payload)
 
 
 class _Refused(RpcRequest):
