@@ -6,6 +6,7 @@ import pytest
 from rig import DATE, Peer, Talk
 
 from pymosn.core.failure import CONNECT_REFUSED
+from pymosn.proxy.retry import KEPT_BODY
 
 Start = Callable[..., Talk]
 
@@ -85,13 +86,25 @@ def with_used_connection(talk: Talk) -> tuple[Peer, Peer]:
 
 @pytest.mark.parametrize("breaks", [Peer.shuts, Peer.resets])
 @pytest.mark.parametrize("limit", [0, 1])
-@pytest.mark.parametrize("method", [b"GET", b"HEAD", b"DELETE"])
+@pytest.mark.parametrize(
+    "request_head",
+    [
+        b"GET / HTTP/1.1\r\nHost: a\r\n\r\n",
+        b"HEAD / HTTP/1.1\r\nHost: a\r\n\r\n",
+        b"DELETE / HTTP/1.1\r\nHost: a\r\n\r\n",
+        b"PUT / HTTP/1.1\r\nHost: a\r\nContent-Length: 4\r\n\r\n0123",
+        b"GET / HTTP/1.1\r\nHost: a\r\nContent-Length: 1\r\n\r\nx",
+        b"DELETE / HTTP/1.1\r\nHost: a\r\ntransfer-encoding: chunked\r\n\r\n3\r\nabc\r\n0\r\n\r\n",
+        b"PUT / HTTP/1.1\r\nHost: a\r\nContent-Length: %d\r\n\r\n%b" % (KEPT_BODY, bytes(KEPT_BODY)),
+    ],
+    ids=lambda head: head[:40].decode().replace("\r\n", " "),
+)
 def test_stale_connection_is_replaced_silently(
-    start: Start, breaks: Callable[[Peer], None], limit: int, method: bytes
+    start: Start, breaks: Callable[[Peer], None], limit: int, request_head: bytes
 ) -> None:
     talk = start(max_connections=limit)
     client, stale = with_used_connection(talk)
-    request = method + b" / HTTP/1.1\r\nHost: a\r\n\r\n"
+    request = request_head
     client.sends(request)
     stale.receives(request)
     breaks(stale)
@@ -120,9 +133,15 @@ def test_fresh_connection_that_breaks_is_not_replaced(start: Start) -> None:
 
 @pytest.mark.parametrize(
     "request_bytes",
-    [POST + b"0123", b"POST / HTTP/1.1\r\nHost: a\r\n\r\n", b"PUT / HTTP/1.1\r\nHost: a\r\nContent-Length: 1\r\n\r\nx"],
+    [
+        POST + b"0123",
+        b"POST / HTTP/1.1\r\nHost: a\r\n\r\n",
+        b"PATCH / HTTP/1.1\r\nHost: a\r\nContent-Length: 1\r\n\r\nx",
+        b"PUT / HTTP/1.1\r\nHost: a\r\nContent-Length: %d\r\n\r\n%b" % (KEPT_BODY + 1, bytes(KEPT_BODY + 1)),
+    ],
+    ids=["post", "post without a body", "patch", "put of more than is kept"],
 )
-def test_stale_connection_at_a_request_that_may_have_been_acted_upon(start: Start, request_bytes: bytes) -> None:
+def test_stale_connection_at_a_request_that_cannot_be_sent_again(start: Start, request_bytes: bytes) -> None:
     talk = start()
     client, stale = with_used_connection(talk)
     client.sends(request_bytes)
