@@ -273,14 +273,14 @@ AFTER = "reset_after_response"
         ("in the head", Peer.shuts, BEFORE, SORRY, Peer.is_open),
         ("in the head", Peer.resets, BEFORE, SORRY, Peer.is_open),
         ("in the head", upstream_garbage, "bad_response", SORRY, Peer.is_open),
-        ("in a length", Peer.shuts, AFTER, b"", Peer.is_reset),
-        ("in a length", Peer.resets, AFTER, b"", Peer.is_reset),
-        ("in chunks", Peer.shuts, AFTER, b"", Peer.is_reset),
-        ("in chunks", Peer.resets, AFTER, b"", Peer.is_reset),
+        ("in a length", Peer.shuts, AFTER, b"", Peer.is_lingering),
+        ("in a length", Peer.resets, AFTER, b"", Peer.is_lingering),
+        ("in chunks", Peer.shuts, AFTER, b"", Peer.is_lingering),
+        ("in chunks", Peer.resets, AFTER, b"", Peer.is_lingering),
         ("until close", Peer.shuts, "ok", b"0\r\n\r\n", Peer.is_open),
-        ("until close", Peer.resets, AFTER, b"", Peer.is_reset),
-        ("early reply", Peer.shuts, AFTER, b"", Peer.is_reset),
-        ("early reply", Peer.resets, AFTER, b"", Peer.is_reset),
+        ("until close", Peer.resets, AFTER, b"", Peer.is_lingering),
+        ("early reply", Peer.shuts, AFTER, b"", Peer.is_lingering),
+        ("early reply", Peer.resets, AFTER, b"", Peer.is_lingering),
     ],
 )
 def test_upstream_breaks(
@@ -293,6 +293,25 @@ def test_upstream_breaks(
     assert how(client)
     assert upstream.transport.is_lost
     assert talk.reasons() == [reason]
+
+
+@pytest.mark.parametrize("breaks", [Peer.shuts, Peer.resets])
+@pytest.mark.parametrize("is_sized", [True, False])
+def test_only_a_reply_without_a_length_is_cut_off_by_a_reset(
+    start: Start, breaks: Callable[[Peer], None], is_sized: bool
+) -> None:
+    """E4. HTTP/1.0 knows no chunks: of a reply that ends with the connection, nothing else says that it is not whole."""
+    talk = start()
+    client = talk.connect()
+    client.sends(b"GET / HTTP/1.0\r\nHost: a\r\n\r\n")
+    upstream = talk.expect_dial()
+    upstream.takes()
+    framing = b"Content-Length: 9\r\n\r\n" if is_sized else b"Transfer-Encoding: chunked\r\n\r\n9\r\n"
+    upstream.sends(b"HTTP/1.1 200 OK\r\nDate: d\r\n" + framing + b"abc")
+    breaks(upstream)
+    assert client.takes().endswith(b"\r\n\r\nabc")
+    assert (client.is_lingering(), client.is_reset()) == (is_sized, not is_sized)
+    assert talk.reasons() == [AFTER]
 
 
 @pytest.mark.parametrize("stage", STAGES)
@@ -321,7 +340,7 @@ def test_client_gone_by_half_close(start: Start, stage: str) -> None:
         assert client.is_closed()
         assert talk.reasons() == ["truncated_body"]
     elif stage == "early reply":
-        assert client.is_reset()
+        assert client.is_closed()
         assert upstream.is_reset()
         assert talk.reasons() == ["truncated_body"]
     elif b" 200 " in STAGES[stage][2]:

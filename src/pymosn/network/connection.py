@@ -59,8 +59,8 @@ class ConnectionOwner:
         self.write_min_rate = 0.0
         #: Of its connections, for `soon`; those that are not in use.
         self.writers: list[FrameWriter] = []
-        #: Whether what a peer sent before it reset the connection is still of use, as the reply of an upstream is. It is read
-        #: from the bare socket.
+        #: Whether what a peer sent before it reset the connection is still of use, as the reply of an upstream is. It is
+        #: read from the bare socket.
         self.hears_last_words = False
 
     def on_open(self, connection: TcpConnection) -> bool:
