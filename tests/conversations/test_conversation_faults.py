@@ -6,6 +6,7 @@ import pytest
 from rig import DATE, Peer, Talk
 
 from pymosn.core.failure import CONNECT_REFUSED
+from pymosn.proxy.retry import KEPT_BODY
 
 Start = Callable[..., Talk]
 
@@ -85,13 +86,25 @@ def with_used_connection(talk: Talk) -> tuple[Peer, Peer]:
 
 @pytest.mark.parametrize("breaks", [Peer.shuts, Peer.resets])
 @pytest.mark.parametrize("limit", [0, 1])
-@pytest.mark.parametrize("method", [b"GET", b"HEAD", b"DELETE"])
+@pytest.mark.parametrize(
+    "request_head",
+    [
+        b"GET / HTTP/1.1\r\nHost: a\r\n\r\n",
+        b"HEAD / HTTP/1.1\r\nHost: a\r\n\r\n",
+        b"DELETE / HTTP/1.1\r\nHost: a\r\n\r\n",
+        b"PUT / HTTP/1.1\r\nHost: a\r\nContent-Length: 4\r\n\r\n0123",
+        b"GET / HTTP/1.1\r\nHost: a\r\nContent-Length: 1\r\n\r\nx",
+        b"DELETE / HTTP/1.1\r\nHost: a\r\ntransfer-encoding: chunked\r\n\r\n3\r\nabc\r\n0\r\n\r\n",
+        b"PUT / HTTP/1.1\r\nHost: a\r\nContent-Length: %d\r\n\r\n%b" % (KEPT_BODY, bytes(KEPT_BODY)),
+    ],
+    ids=lambda head: head[:40].decode().replace("\r\n", " "),
+)
 def test_stale_connection_is_replaced_silently(
-    start: Start, breaks: Callable[[Peer], None], limit: int, method: bytes
+    start: Start, breaks: Callable[[Peer], None], limit: int, request_head: bytes
 ) -> None:
     talk = start(max_connections=limit)
     client, stale = with_used_connection(talk)
-    request = method + b" / HTTP/1.1\r\nHost: a\r\n\r\n"
+    request = request_head
     client.sends(request)
     stale.receives(request)
     breaks(stale)
@@ -120,9 +133,15 @@ def test_fresh_connection_that_breaks_is_not_replaced(start: Start) -> None:
 
 @pytest.mark.parametrize(
     "request_bytes",
-    [POST + b"0123", b"POST / HTTP/1.1\r\nHost: a\r\n\r\n", b"PUT / HTTP/1.1\r\nHost: a\r\nContent-Length: 1\r\n\r\nx"],
+    [
+        POST + b"0123",
+        b"POST / HTTP/1.1\r\nHost: a\r\n\r\n",
+        b"PATCH / HTTP/1.1\r\nHost: a\r\nContent-Length: 1\r\n\r\nx",
+        b"PUT / HTTP/1.1\r\nHost: a\r\nContent-Length: %d\r\n\r\n%b" % (KEPT_BODY + 1, bytes(KEPT_BODY + 1)),
+    ],
+    ids=["post", "post without a body", "patch", "put of more than is kept"],
 )
-def test_stale_connection_at_a_request_that_may_have_been_acted_upon(start: Start, request_bytes: bytes) -> None:
+def test_stale_connection_at_a_request_that_cannot_be_sent_again(start: Start, request_bytes: bytes) -> None:
     talk = start()
     client, stale = with_used_connection(talk)
     client.sends(request_bytes)
@@ -254,14 +273,14 @@ AFTER = "reset_after_response"
         ("in the head", Peer.shuts, BEFORE, SORRY, Peer.is_open),
         ("in the head", Peer.resets, BEFORE, SORRY, Peer.is_open),
         ("in the head", upstream_garbage, "bad_response", SORRY, Peer.is_open),
-        ("in a length", Peer.shuts, AFTER, b"", Peer.is_reset),
-        ("in a length", Peer.resets, AFTER, b"", Peer.is_reset),
-        ("in chunks", Peer.shuts, AFTER, b"", Peer.is_reset),
-        ("in chunks", Peer.resets, AFTER, b"", Peer.is_reset),
+        ("in a length", Peer.shuts, AFTER, b"", Peer.is_lingering),
+        ("in a length", Peer.resets, AFTER, b"", Peer.is_lingering),
+        ("in chunks", Peer.shuts, AFTER, b"", Peer.is_lingering),
+        ("in chunks", Peer.resets, AFTER, b"", Peer.is_lingering),
         ("until close", Peer.shuts, "ok", b"0\r\n\r\n", Peer.is_open),
-        ("until close", Peer.resets, AFTER, b"", Peer.is_reset),
-        ("early reply", Peer.shuts, AFTER, b"", Peer.is_reset),
-        ("early reply", Peer.resets, AFTER, b"", Peer.is_reset),
+        ("until close", Peer.resets, AFTER, b"", Peer.is_lingering),
+        ("early reply", Peer.shuts, AFTER, b"", Peer.is_lingering),
+        ("early reply", Peer.resets, AFTER, b"", Peer.is_lingering),
     ],
 )
 def test_upstream_breaks(
@@ -274,6 +293,25 @@ def test_upstream_breaks(
     assert how(client)
     assert upstream.transport.is_lost
     assert talk.reasons() == [reason]
+
+
+@pytest.mark.parametrize("breaks", [Peer.shuts, Peer.resets])
+@pytest.mark.parametrize("is_sized", [True, False])
+def test_only_a_reply_without_a_length_is_cut_off_by_a_reset(
+    start: Start, breaks: Callable[[Peer], None], is_sized: bool
+) -> None:
+    """E4. HTTP/1.0 knows no chunks: of a reply that ends with the connection, nothing else says that it is not whole."""
+    talk = start()
+    client = talk.connect()
+    client.sends(b"GET / HTTP/1.0\r\nHost: a\r\n\r\n")
+    upstream = talk.expect_dial()
+    upstream.takes()
+    framing = b"Content-Length: 9\r\n\r\n" if is_sized else b"Transfer-Encoding: chunked\r\n\r\n9\r\n"
+    upstream.sends(b"HTTP/1.1 200 OK\r\nDate: d\r\n" + framing + b"abc")
+    breaks(upstream)
+    assert client.takes().endswith(b"\r\n\r\nabc")
+    assert (client.is_lingering(), client.is_reset()) == (is_sized, not is_sized)
+    assert talk.reasons() == [AFTER]
 
 
 @pytest.mark.parametrize("stage", STAGES)
@@ -302,7 +340,7 @@ def test_client_gone_by_half_close(start: Start, stage: str) -> None:
         assert client.is_closed()
         assert talk.reasons() == ["truncated_body"]
     elif stage == "early reply":
-        assert client.is_reset()
+        assert client.is_closed()
         assert upstream.is_reset()
         assert talk.reasons() == ["truncated_body"]
     elif b" 200 " in STAGES[stage][2]:

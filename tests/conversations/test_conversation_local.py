@@ -247,7 +247,7 @@ def test_body_that_breaks_after_the_reply_began(start: Start) -> None:
     client.takes()
     client.sends(b"zzz\r\n")
     client.receives_nothing()
-    assert client.is_reset()
+    assert client.is_lingering()
     assert upstream.is_reset()
     assert talk.reasons() == ["bad_body"]
 

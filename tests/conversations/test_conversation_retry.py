@@ -162,7 +162,7 @@ def test_a_reply_that_has_begun_is_not_tried_again(start: Start) -> None:
     first.sends(b"HTTP/1.1 200 OK\r\nDate: today\r\nContent-Length: 9\r\n\r\nhalf")
     first.resets()
     client.receives(b"HTTP/1.1 200 OK\r\nDate: today\r\nContent-Length: 9\r\n\r\nhalf")
-    assert client.is_reset()
+    assert client.is_lingering()
     talk.expect_no_dial()
     assert talk.reasons() == ["reset_after_response"]
 

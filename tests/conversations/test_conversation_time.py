@@ -233,7 +233,7 @@ def test_stream_idle_after_the_reply_began(start: Start) -> None:
     client.receives(b"HTTP/1.1 200 OK\r\nDate: d\r\nContent-Length: 5\r\n\r\nabcd")
     talk.advance(31)
     client.receives_nothing()
-    assert client.is_reset()
+    assert client.is_lingering()
     assert upstream.is_reset()
     assert talk.reasons() == ["stream_idle_timeout"]
 

@@ -1,7 +1,8 @@
-"""Rows that are a course of events rather than bytes: E8, E9, and limits that must be configured (413)."""
+"""Rows that are a course of events rather than bytes: E5, E8, E9, and limits that must be configured (413)."""
 
 from __future__ import annotations
 
+import contextlib
 import os
 import socket
 import threading
@@ -16,7 +17,10 @@ GET = b"GET %b HTTP/1.1\r\nHost: a\r\n\r\n"
 
 
 class Upstream:
-    """`/fin` and `/rst` are answered and the connection ended at once, unannounced; `/flood` is answered with SIZE bytes."""
+    """`/fin` and `/rst` are answered and the connection ended at once, unannounced; `/flood` is answered with SIZE bytes.
+
+    `/full` is refused, and the connection closed, before the body is read: what comes of it is answered by a reset.
+    """
 
     def __init__(self) -> None:
         self._server = socket.create_server(("127.0.0.1", 0), backlog=64)
@@ -50,6 +54,9 @@ class Upstream:
                 for _ in range(SIZE >> 16):
                     connection.sendall(b"x" * 65536)
                 return True
+            if b" /full " in head:
+                connection.sendall(b"HTTP/1.1 413 Content Too Large\r\nContent-Length: 2\r\nConnection: close\r\n\r\nno")
+                return False
             connection.sendall(b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok")
         except OSError:
             return False
@@ -81,6 +88,12 @@ def program(upstream: Upstream, tmp_path_factory: pytest.TempPathFactory) -> Ite
         yield made
 
 
+@pytest.fixture(scope="module")
+def unlimited(upstream: Upstream, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Program]:
+    with running(tmp_path_factory.mktemp("unlimited"), upstream.port) as made:
+        yield made
+
+
 def receive(client: socket.socket, end: bytes) -> bytes:
     """Everything up to and with `end`, or to the end of the connection."""
     data = b""
@@ -100,6 +113,19 @@ def test_connections_that_close_at_their_reuse_cost_no_get(program: Program, pat
         for _ in range(200):
             client.sendall(GET % path)
             assert receive(client, b"\r\n\r\nok").startswith(b"HTTP/1.1 200 ")
+
+
+@pytest.mark.parametrize("method", [b"PUT", b"POST"])
+@pytest.mark.parametrize("hops", [1, 2])
+def test_a_reply_that_a_reset_follows_is_relayed(unlimited: Program, method: bytes, hops: int) -> None:
+    """E5: the upstream has read the head alone, and refuses; the proxy's next write finds the connection gone."""
+    body = bytes(4 << 20)
+    for _ in range(10):
+        with socket.create_connection(("127.0.0.1", unlimited.port(hops)), 20) as client:
+            head = method + b" /full HTTP/1.1\r\nHost: a\r\nContent-Length: %d\r\n\r\n" % len(body)
+            with contextlib.suppress(OSError):
+                client.sendall(head + body)
+            assert receive(client, b"\r\n\r\nno").startswith(b"HTTP/1.1 413 ")
 
 
 @pytest.mark.parametrize("hops", [1, 2])

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import fcntl
+import os
 import socket
 import struct
 import termios
@@ -32,6 +33,9 @@ SOON_LIMIT: Final[i64] = 96 * 1024
 #: Writers that are kept for the next turn: one that must grow anew each time costs more than what it saves.
 SPARE_WRITERS: Final[i64] = 8
 
+#: Bytes that are still read of what a peer sent before it reset the connection.
+LAST_WORDS: Final[i64] = 256 * 1024
+
 #: SO_LINGER on, for no time: closing resets.
 NO_LINGER: Final = struct.pack("ii", 1, 0)
 
@@ -55,6 +59,9 @@ class ConnectionOwner:
         self.write_min_rate = 0.0
         #: Of its connections, for `soon`; those that are not in use.
         self.writers: list[FrameWriter] = []
+        #: Whether what a peer sent before it reset the connection is still of use, as the reply of an upstream is. It is
+        #: read from the bare socket.
+        self.hears_last_words = False
 
     def on_open(self, connection: TcpConnection) -> bool:
         """The connection is open and its filters are about to hear so; False: it was refused, and they will hear nothing."""
@@ -158,11 +165,14 @@ class TcpConnection(Connection):
     def connection_lost(self, error: Exception | None) -> None:
         self._clock.tick()
         self.is_closed = True
+        sock = self.transport_socket() if error is not None and self._owner.hears_last_words else None
         self._transport = None
         self._wheel.clear(self)
         if self._stall is not None:
             self._wheel.clear(self._stall)
             self._stall = None  # each holds the other
+        if sock is not None:
+            self._hear_last_words(int(sock.fileno()))
         failure = self._failure
         if failure is None:
             failure = CLOSED_BY_PEER
@@ -174,6 +184,21 @@ class TcpConnection(Connection):
         # The filter knows its connection: without this only the garbage collector would free the two.
         self._filter = NOBODY
         self._owner.on_end(self)
+
+    def _hear_last_words(self, descriptor: int) -> None:
+        """Reads what the peer sent before it reset the connection.
+
+        Who answers before it has read the whole request, and closes, resets. When our next write fails of that, the event
+        loop gives up the socket with the answer in it.
+        """
+        left: i64 = LAST_WORDS
+        with contextlib.suppress(OSError):
+            while left > 0 and self._pauses == 0 and self._stage == _OPEN:
+                data = os.read(descriptor, int(left))
+                if not data:
+                    break
+                left -= len(data)
+                self.data_received(data)
 
     def pause_writing(self) -> None:
         period = self._owner.write_timeout

@@ -131,6 +131,9 @@ class AttemptingExchange(TranscodingExchange):
                 self._upstream = sender
         if self._uses_host_name and self.upstream_hostname:
             rewrite_host(self, self.upstream_hostname.encode())
+        if self.request.content_length != 0 and not self._keeps_body and not self._filters_request:
+            # The host may just be closing a connection that was kept: then the request is sent once more.
+            self._keeps_body = not self.request.is_rpc and sender.is_reused() and self._may_repeat()
         self.send_request(sender)
 
     # ---- what becomes of it
@@ -156,7 +159,8 @@ class AttemptingExchange(TranscodingExchange):
 
     def _can_repeat(self) -> bool:
         """Whether what was sent of the request can be sent once more, and may be."""
-        return self._request_ended and (self.bytes_received == 0 or self._keeps_body) and self._may_repeat()
+        has_body = self.bytes_received > 0 or self.request.new_body is not None
+        return self._request_ended and (not has_body or self._keeps_body) and self._may_repeat()
 
     def _replace(self, cluster: Cluster, failure: Failure) -> None:
         """Tries again on a new connection: a host had closed one that was kept, which is nobody's fault."""
@@ -212,9 +216,9 @@ class AttemptingExchange(TranscodingExchange):
     # ---- the reply, and the time for it
 
     def on_attempt_response(self, head: ResponseHead, data: bytes, end: bool) -> None:
-        if self._retry_policy is not None:
-            if self._retries_reply(head):
-                return
+        if self._retry_policy is not None and self._retries_reply(head):
+            return
+        if self._keeps_body:
             self._keeps_body = False
             self._held = None
         if self._transcoded is not None:

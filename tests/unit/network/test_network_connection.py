@@ -2,6 +2,7 @@
 
 import asyncio
 import gc
+import socket
 import weakref
 
 import pytest
@@ -24,13 +25,14 @@ class HandTransport:
     def __init__(self, peer: object = ("192.0.2.1", 1234)) -> None:
         self.calls: list[object] = []
         self.waiting = 0
+        self.socket: socket.socket | None = None
         self._peer = peer
 
     def set_write_buffer_limits(self, high: int) -> None:
         self.calls.append(high)
 
     def get_extra_info(self, name: str) -> object:
-        return None if name == "socket" else self._peer
+        return self.socket if name == "socket" else self._peer
 
     def get_write_buffer_size(self) -> int:
         return self.waiting
@@ -87,13 +89,14 @@ class Notes(NetworkFilter):
 
 class Bench:
     def __init__(self, *answers: bool, peer: object = ("192.0.2.1", 1234)) -> None:
+        self.owner = ConnectionOwner()
         self.clock = HandClock()
         self.wheel = TimerWheel(self.clock)
         self.logs: list[list[object]] = [[] for _ in answers or (CONTINUE,)]
         filters: list[NetworkFilter] = [
             Notes(log, answer) for log, answer in zip(self.logs, answers or (CONTINUE,), strict=True)
         ]
-        self.connection = TcpConnection(7, filters, ConnectionOwner(), self.clock, self.wheel)
+        self.connection = TcpConnection(7, filters, self.owner, self.clock, self.wheel)
         self.transport = HandTransport(peer)
         self.connection.connection_made(self.transport)
         self.transport.calls.clear()
@@ -256,6 +259,37 @@ def test_nothing_after_the_connection_is_lost() -> None:
     connection.abort(CLOSED_LOCALLY)
     assert bench.transport.calls == []
     assert len(bench.wheel) == 0
+
+
+@pytest.mark.parametrize(
+    ("hears", "error", "ends", "heard"),
+    [
+        (True, ConnectionResetError(), "open", [b"too large", "closed_by_peer"]),
+        (True, BrokenPipeError(), "open", [b"too large", "closed_by_peer"]),
+        (False, ConnectionResetError(), "open", ["closed_by_peer"]),
+        (True, None, "open", ["closed_by_peer"]),
+        (True, ConnectionResetError(), "paused", ["closed_by_peer"]),
+        (True, ConnectionResetError(), "aborted", ["closed_locally"]),
+    ],
+)
+def test_what_an_upstream_said_before_it_reset_is_heard(
+    hears: bool, error: Exception | None, ends: str, heard: list[object]
+) -> None:
+    ours, theirs = socket.socketpair()
+    with ours, theirs:
+        ours.setblocking(False)
+        theirs.sendall(b"too large")
+        bench = Bench()
+        bench.owner.hears_last_words = hears
+        bench.transport.socket = ours
+        if ends == "paused":
+            bench.connection.pause_reading()
+        elif ends == "aborted":
+            bench.connection.abort(CLOSED_LOCALLY)
+        bench.logs[0].clear()
+        bench.connection.connection_lost(error)
+        assert bench.logs[0] == heard
+        assert bench.connection.is_closed
 
 
 def test_idle_time_of_zero_is_never() -> None:

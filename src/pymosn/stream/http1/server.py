@@ -19,6 +19,7 @@ from pymosn.core.failure import (
     HEADS_FULL,
     IDLE_TIMEOUT,
     REQUEST_TIMEOUT,
+    STREAM_IDLE,
     TRUNCATED_BODY,
     TRUNCATED_HEAD,
     Failure,
@@ -292,6 +293,15 @@ class Http1Server(StreamOwner):
 
     def end_keep_alive(self) -> None:
         self._is_last = True
+
+    def cut_off(self, failure: Failure) -> None:
+        # Not by a reset, which would take from the client what it has not read yet (hostile case E4).
+        if self._is_full and failure is STREAM_IDLE:
+            self._connection.abort(failure)  # it does not read
+        elif self._has_eof:
+            self._connection.close(failure)
+        else:
+            self._connection.close_lingering(failure)
 
     def on_release(self, stream: Http1ServerStream) -> None:
         if self._stream is not stream:

@@ -30,6 +30,10 @@ class StreamOwner(ServerStreams):
         """The current request is the last one."""
         raise NotImplementedError
 
+    def cut_off(self, failure: Failure) -> None:
+        """The current reply is broken off in a place where the client sees that it is."""
+        raise NotImplementedError
+
     def begin_tunnel(self, stream: Http1ServerStream) -> None:
         """The reply that agrees has been sent: hands over what the client sent behind its request, and all that follows."""
         raise NotImplementedError
@@ -60,6 +64,8 @@ class Http1ServerStream(ResponseSender):
         self.method = method
         self._is_chunked = False
         self._is_bodyless = False
+        #: Whether the client is told a length, or waits for a last chunk: it sees by itself that a reply was cut off.
+        self._shows_cut = False
         self._is_tunnel = False
 
     def deliver(self, data: bytes, end: bool, trailers: Headers | None) -> None:
@@ -105,6 +111,7 @@ class Http1ServerStream(ResponseSender):
                 options = CHUNKED_LINE
             else:
                 self._server.end_keep_alive()
+        self._shows_cut = is_sized or self._is_chunked
         if not self._server.keeps_alive(self.request_ended):
             self._server.end_keep_alive()
             self.announced_close = True
@@ -150,7 +157,11 @@ class Http1ServerStream(ResponseSender):
         self._server.end_keep_alive()
 
     def reset(self, failure: Failure) -> None:
-        if not self.reply_ended:
+        if self.reply_ended:
+            return
+        if self._shows_cut:
+            self._server.cut_off(failure)
+        else:
             self._connection.abort(failure)
 
     def release(self) -> None:
