@@ -92,7 +92,7 @@ class ProxyExchange(AttemptingExchange):
         if head is None:
             self.fail(FILTER_ERROR, "a filter took the reply away")
             return
-        if head.status != self._shown_status and not self.request.is_rpc:
+        if head.status != i64(self._shown_status) and not self.request.is_rpc:
             if head.status > 999:
                 self.fail(FILTER_ERROR, f"a filter made it {head.status}, which is no status")
                 return

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from typing import Final
 
-from mypy_extensions import i64
+from mypy_extensions import i16, i64
 
 from pymosn.api.proxy import Reply
 from pymosn.api.rpc import RpcReply, RpcRequest
@@ -52,8 +52,6 @@ class ReplyingExchange(AttemptOwner):
         # The reply, as far as it waits for a filter.
         self._reply_data = b""
         self._reply_trailers: Headers | None = None
-        # Its status as the filters get to see it.
-        self._shown_status: i64 = 0
         self._response_reading: Reading | None = None
         # A reply that a filter makes piece by piece.
         self._stream: ReplyStream | None = None
@@ -67,6 +65,8 @@ class ReplyingExchange(AttemptOwner):
         self._reply_end = False
         self._holds_upstream = False
         self._filters_response = False
+        # The status of the reply as its filters get to see it; it shares the word, too.
+        self._shown_status: i16 = 0
 
         self.started = runtime.clock.now
         options.stats.request_total.value += 1
@@ -105,7 +105,7 @@ class ReplyingExchange(AttemptOwner):
         if filters.may_read:
             head.body_source = ResponseBody(self)
         if filters.on_response and not self.request.is_one_way:
-            self._shown_status = head.status
+            self._shown_status = i16(head.status)
             self.run_filters(filters.on_response, RESPONSE, 0)
         else:
             self._send_head()
@@ -325,7 +325,7 @@ class ReplyingExchange(AttemptOwner):
         if filters.may_read and self.response is not None:
             self.response.body_source = ResponseBody(self)
         if filters.on_response and not self.request.is_one_way:
-            self._shown_status = 0 if self.response is None else self.response.status
+            self._shown_status = 0 if self.response is None else i16(self.response.status)
             self.run_filters(filters.on_response, RESPONSE, 0)
         else:
             self._send_head()
