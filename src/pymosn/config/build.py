@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import resource
+from collections.abc import Awaitable
 from typing import Final
 
 from pymosn.api.network import join_address
@@ -23,7 +24,7 @@ from pymosn.core.clock import Clock
 from pymosn.core.counters import Labels, Metrics
 from pymosn.core.log import ERROR
 from pymosn.core.timers import TimerWheel
-from pymosn.filters.stream.python import describe, source_file
+from pymosn.filters.stream.python import describe, is_in_class, is_in_file, source_file
 from pymosn.network.admission import Admission
 from pymosn.network.dialer import TcpDialer
 from pymosn.network.listener import ConnectionNumbers, Listener, ListenerDirectory
@@ -240,12 +241,14 @@ class WorkerRuntime:
         """The files of the filters in force."""
         return sorted({file for built in self._filters.values() if (file := source_file(built.named.filter))})
 
-    def filter_at(self, files: list[str]) -> NamedFilter | None:
-        """The filter whose code is in the first of `files` that is a filter's."""
-        for file in files:
-            for built in [*self._filters.values(), *self._old_filters]:
-                if source_file(built.named.filter) == file:
-                    return built.named
+    def filter_at(self, places: list[tuple[str, int]]) -> NamedFilter | None:
+        """The filter in whose class the first of `places` (file and line) is; else one whose file it is."""
+        everyone = [built.named for built in [*self._filters.values(), *self._old_filters]]
+        for is_of in (is_in_class, is_in_file):
+            for file, line in places:
+                for named in everyone:
+                    if is_of(named.filter, file, line):
+                        return named
         return None
 
     def set_hosts(self, config: ClusterConfig) -> None:
@@ -292,11 +295,14 @@ class WorkerRuntime:
 async def _start(built: BuiltFilter) -> Fault | None:
     try:
         async with asyncio.timeout(START_TIME):
-            await built.named.filter.start()
+            starting: object = built.named.filter.start()
+            if not isinstance(starting, Awaitable):
+                return _filter_fault(built, "`start` must be `async def`")
+            await starting
         built.is_started = True
     except TimeoutError:
         return _filter_fault(built, f"`start` takes longer than {START_TIME:g} s")
-    except Exception as error:
+    except (Exception, SystemExit) as error:
         return _filter_fault(built, f"does not start: {describe(error)}")
     return None
 
@@ -315,8 +321,10 @@ async def stop_filters(filters: list[BuiltFilter]) -> None:
                 await home.end_tasks()
                 if built.is_started:
                     built.is_started = False
-                    await built.named.filter.stop()
-        except Exception as error:
+                    stopping: object = built.named.filter.stop()
+                    if isinstance(stopping, Awaitable):
+                        await stopping
+        except (Exception, SystemExit) as error:
             home.write(f"`stop` failed: {describe(error)}", ERROR)
 
 

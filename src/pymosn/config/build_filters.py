@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Final
 
 import msgspec
 
@@ -12,14 +13,19 @@ from pymosn.api.transcoder import Transcoder
 from pymosn.config.faults import Fault
 from pymosn.config.schema import Listener as ListenerConfig
 from pymosn.config.schema import StreamFilter as FilterConfig
+from pymosn.config.schema.network_filters import PROTOCOLS
 from pymosn.config.schema.stream_filters import FILE_STREAM_FILTERS, NO_OP_STREAM_FILTERS, STREAM_FILTERS
 from pymosn.config.typed import typed
 from pymosn.core.clock import Clock
 from pymosn.core.counters import Metrics
 from pymosn.core.log import Log
+from pymosn.filters.protocols import installed_protocols
 from pymosn.filters.stream.python import FilterConfigError, FilterLoadError, load_file, load_installed, source_digest
 from pymosn.filters.stream.shipped import SHIPPED, make_shipped
 from pymosn.proxy.filter_chain import NamedFilter, StreamFilters
+from pymosn.stream.registry import protocols
+
+BUILT_PROTOCOLS: Final = frozenset(protocols().names())
 
 #: What tells a filter from any other: its listener, its place there, its configuration, and its file's content.
 FilterKey = tuple[str, int, bytes, bytes]
@@ -102,6 +108,7 @@ class FilterBuilder:
             name = filter_name(entry)
             timeout = -1.0 if entry.timeout is None else entry.timeout
             named = NamedFilter(name, stream_filter, self._metrics, entry.on_error, timeout)
+            _check_protocols(stream_filter)
         except FilterConfigError as error:
             for where, text in error.problems:
                 self._fault(f"{path}.config{where}", text)
@@ -130,6 +137,15 @@ class FilterBuilder:
 
     def _fault(self, path: str, message: str) -> None:
         self.faults.append(Fault(severity="error", file="", line=0, column=0, path=path, message=message))
+
+
+def _check_protocols(stream_filter: StreamFilter) -> None:
+    """Raises TypeError for the name of a protocol that is none: exchanges would pass by the filter unseen."""
+    unknown = [name for name in stream_filter.protocols if name not in PROTOCOLS and name not in BUILT_PROTOCOLS]
+    unknown = [name for name in unknown if name not in installed_protocols()]
+    if unknown:
+        known = ", ".join(sorted({*PROTOCOLS, *BUILT_PROTOCOLS} - {"Auto", "X"}))
+        raise TypeError(f"protocols: there is no protocol {unknown[0]!r}; there are {known}")
 
 
 def filter_name(entry: FilterConfig) -> str:

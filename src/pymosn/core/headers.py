@@ -8,7 +8,7 @@ a scan of nine fields 0.5 us, splitting them 1.4 us, joining them again 0.9 us).
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Final
+from typing import Final, overload
 
 from mypy_extensions import i64, mypyc_attr
 
@@ -215,6 +215,12 @@ class Headers:
 
     # ---- the str view, for filters
 
+    @overload
+    def get(self, name: str, default: None = None) -> str | None: ...
+
+    @overload
+    def get(self, name: str, default: str) -> str: ...
+
     def get(self, name: str, default: str | None = None) -> str | None:
         """The first value of `name`, or `default`."""
         value = self.get_raw(lower_name(name))
@@ -241,8 +247,10 @@ class Headers:
         self._append(bit, start, raw)
 
     def add(self, name: str, value: str) -> None:
-        """Adds one more field. Raises HeaderError like `set`."""
+        """Adds one more field. Raises HeaderError like `set`, and for a second Host (RFC 9112 section 3.2)."""
         start = line_start(name)
+        if len(start) == 6 and start.lower() == b"host: " and self.has_raw(b"host"):
+            raise HeaderError("header host is there already, and there can be only one: set `request.host`")
         self._append(_bit_of(start, len(start) - 2), start, encode_value(name, value))
 
     def remove(self, name: str) -> bool:

@@ -10,7 +10,7 @@ from mypy_extensions import i64, mypyc_attr
 
 from pymosn.core.chars import HOST, TARGET
 from pymosn.core.failure import Failure
-from pymosn.core.headers import HeaderError, Headers, encode_name
+from pymosn.core.headers import HeaderError, Headers, is_token, to_bytes
 
 #: `content_length` of a message whose length only its end will tell (chunked, HTTP/2 without content-length).
 UNKNOWN_LENGTH: Final[i64] = -1
@@ -152,7 +152,9 @@ class RequestHead(MessageHead):
 
     @method.setter
     def method(self, value: str) -> None:
-        raw = encode_name(value)
+        raw = to_bytes(value)
+        if not is_token(raw):
+            raise HeaderError(f"not a request method: {value!r}")
         if raw == CONNECT:
             raise HeaderError("a request cannot be made a CONNECT: its reply would be no reply to what the client asked")
         self.raw_method = raw

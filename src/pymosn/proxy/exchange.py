@@ -13,6 +13,7 @@ from mypy_extensions import i64
 from pymosn.api.proxy import Choices
 from pymosn.core.failure import (
     CLUSTER_UNKNOWN,
+    FILTER_ERROR,
     INTERNAL_ERROR,
     NO_HOSTS,
     NO_ROUTE,
@@ -23,7 +24,7 @@ from pymosn.core.failure import (
 )
 from pymosn.core.headers import Headers
 from pymosn.core.load import SHED
-from pymosn.core.message import RequestHead, ResponseHead
+from pymosn.core.message import UNKNOWN_LENGTH, RequestHead, ResponseHead
 from pymosn.proxy.attempting import AttemptingExchange
 from pymosn.proxy.bodies import RequestBody
 from pymosn.proxy.choosing import chosen_route, chosen_target
@@ -75,7 +76,7 @@ class ProxyExchange(AttemptingExchange):
         elif phase == TRANSCODE:
             self._act()
         else:
-            self._send_head()
+            self._send_filtered()
 
     def on_refused(self, head: RequestHead, failure: Failure) -> None:
         self.request = head
@@ -84,6 +85,21 @@ class ProxyExchange(AttemptingExchange):
 
     def on_reset(self, failure: Failure) -> None:
         self.fail(failure, "")
+
+    def _send_filtered(self) -> None:
+        """Every filter of the reply's head let it pass, as it is now."""
+        head = self.response
+        if head is None:
+            self.fail(FILTER_ERROR, "a filter took the reply away")
+            return
+        if head.status != i64(self._shown_status) and not self.request.is_rpc:
+            if head.status > 999:
+                self.fail(FILTER_ERROR, f"a filter made it {head.status}, which is no status")
+                return
+            head.raw_reason = b""  # that of the other status
+            if head.status == 204:
+                head.set_length(UNKNOWN_LENGTH)  # RFC 9110 section 8.6: no Content-Length
+        self._send_head()
 
     # ---- where it goes
 

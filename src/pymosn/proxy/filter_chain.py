@@ -10,7 +10,7 @@ from typing import Final
 from mypy_extensions import i64
 
 from pymosn.api.proxy import Exchange, Reply
-from pymosn.api.stream_filter import SKIP, StreamFilter
+from pymosn.api.stream_filter import FAIL, SKIP, StreamFilter
 from pymosn.api.transcoder import Transcoder
 from pymosn.core.counters import Counter, Histogram, Metrics
 from pymosn.core.log import ERROR, Log
@@ -41,8 +41,9 @@ class NamedFilter:
     ) -> None:
         """`on_error`, `timeout`: in place of the filter's own, unless empty or negative.
 
-        Raises TypeError for a method that is `async` and may not be, and for a transcoder that cannot work as it is.
+        Raises TypeError for what the filter's class says that cannot be, and for a transcoder that cannot work as it is.
         """
+        _check_settings(stream_filter)
         self.name = name
         self.filter = stream_filter
         self.skips_errors: bool = (on_error or stream_filter.on_error) == SKIP
@@ -106,7 +107,7 @@ class StreamFilters:
         self.on_response = [FilterStep(n, n.filter.on_response) for n in backwards if _overrides(n, "on_response")]
         self.request_body = [BodyStep(n, n.filter.on_request_body) for n in filters if _overrides(n, "on_request_body")]
         self.response_body = [BodyStep(n, n.filter.on_response_body) for n in backwards if _overrides(n, "on_response_body")]
-        self.on_complete = [named for named in filters if _overrides(named, "on_complete")]
+        self.on_complete = [FilterStep(n, n.filter.on_complete) for n in filters if _overrides(n, "on_complete")]
         #: By the protocol that they make calls of; the first of several for the same.
         self.transcoders: dict[str, NamedFilter] = {}
         for named in backwards:
@@ -144,11 +145,27 @@ def _overrides(named: NamedFilter, method: str) -> bool:
     return getattr(type(named.filter), method) is not getattr(StreamFilter, method)
 
 
+def _check_settings(stream_filter: StreamFilter) -> None:
+    """Raises TypeError for what a class says of itself that is of another kind than it must be."""
+    said: dict[str, object] = {name: getattr(stream_filter, name) for name in ("on_error", "timeout", "protocols")}
+    if said["on_error"] not in (FAIL, SKIP):
+        raise TypeError(f"on_error is {FAIL!r} or {SKIP!r}, not {said['on_error']!r}")
+    timeout = said["timeout"]
+    if not isinstance(timeout, (int, float)) or not 0.0 <= timeout < float("inf"):
+        raise TypeError(f"timeout is a number of seconds, 0 for no limit, not {timeout!r}")
+    protocols = said["protocols"]
+    if not isinstance(protocols, tuple) or not all(isinstance(name, str) for name in protocols):
+        raise TypeError(f'protocols is a tuple of names, as ("Http1",), not {protocols!r}')
+
+
 def _check_methods(stream_filter: StreamFilter) -> None:
     """Raises TypeError for a phase that cannot be called as it is written, and for what looks like a phase and is none."""
     for method in (*_WAITING, *_PLAIN):
+        called = getattr(stream_filter, method)
+        if inspect.isgeneratorfunction(called) or inspect.isasyncgenfunction(called):
+            raise TypeError(f"{method} must not yield; a Reply may have a generator as its body")
         try:
-            signature = inspect.signature(getattr(stream_filter, method))
+            signature = inspect.signature(called)
         except ValueError:
             continue  # a compiled method tells nothing
         arguments = ("exchange", "data", "last") if method.endswith("_body") else ("exchange",)
@@ -157,18 +174,26 @@ def _check_methods(stream_filter: StreamFilter) -> None:
         except TypeError as error:
             raise TypeError(f"{method} is called with ({', '.join(arguments)}): {error}") from error
     for name in dir(stream_filter):
-        if name.startswith("on_") and not hasattr(StreamFilter, name) and callable(getattr(stream_filter, name)):
-            similar = difflib.get_close_matches(name, (*_WAITING, *_PLAIN), 1, 0.9)
+        if name[:2].lower() == "on" and not hasattr(StreamFilter, name) and callable(getattr(stream_filter, name)):
+            similar = difflib.get_close_matches(name.lower(), (*_WAITING, *_PLAIN), 1, 0.9)
             if similar:
                 raise TypeError(f"nobody calls {name}: is it meant to be {similar[0]}?")
 
 
-def report_error(log: Log, named: NamedFilter, exchange: Exchange, error: BaseException | str) -> None:
-    """Counts and logs what a filter did wrong."""
+def report_error(
+    log: Log, named: NamedFilter, exchange: Exchange, error: BaseException | str, method: object = None
+) -> None:
+    """Counts and logs what a filter did wrong; in which of its methods, where no exception tells."""
     named.errors.value += 1
     text = error if isinstance(error, str) else f"{type(error).__name__}: {error}"
-    place = "" if isinstance(error, str) else _place(error, type(named.filter).__module__)
+    place = _place_of(method) if isinstance(error, str) else _place(error, type(named.filter).__module__)
     log.write(ERROR, f"[{exchange.connection_id},-,-] filter {named.name!r} failed: {text}{place}", "pymosn.filter.error")
+
+
+def _place_of(method: object) -> str:
+    """Where a method is written; empty when it is compiled."""
+    code = getattr(inspect.unwrap(method), "__code__", None) if callable(method) else None
+    return "" if code is None else f" (at {code.co_filename}:{code.co_firstlineno} in {code.co_name})"
 
 
 def _place(error: BaseException, module: str) -> str:

@@ -37,7 +37,7 @@ class FilteredExchange(Exchange):
         """Every filter of `phase` let the exchange pass."""
         raise NotImplementedError
 
-    def reply_from_filter(self, reply: Reply, phase: i64) -> None:
+    def reply_from_filter(self, reply: Reply, phase: i64, named: NamedFilter) -> None:
         """A filter answers in place of the upstream."""
         raise NotImplementedError
 
@@ -57,7 +57,7 @@ class FilteredExchange(Exchange):
         """The next piece of a reply that a filter streams."""
         raise NotImplementedError
 
-    def on_stream_broken(self, error: Exception) -> None:
+    def on_stream_broken(self, named: NamedFilter, error: BaseException | str) -> None:
         """A reply that a filter streams ends in `error`."""
         raise NotImplementedError
 
@@ -75,7 +75,7 @@ class FilteredExchange(Exchange):
             started = time.perf_counter() if named.calls.value & (TIMED_ONE_IN - 1) == 0 else 0.0
             try:
                 answer = step.ask(self)
-            except (Exception, SystemExit) as error:
+            except BaseException as error:  # `sys.exit`, and panics of extensions in Rust, are no Exception
                 if self._has_ended_in(named, error):
                     return
                 continue
@@ -89,7 +89,7 @@ class FilteredExchange(Exchange):
             if waiting is not None:
                 if self._has_ended_after(waiting):
                     return
-            elif answer is not None and self._is_answered(named, answer, phase):
+            elif answer is not None and self._is_answered(step, answer, phase):
                 return
         self.on_filtered(phase)
 
@@ -116,14 +116,14 @@ class FilteredExchange(Exchange):
         if error is not None:
             return self._has_ended_in(done.named, error)
         answer = done.answer()
-        return answer is not None and self._is_answered(done.named, answer, done.phase)
+        return answer is not None and self._is_answered(done.chain[done.place - 1], answer, done.phase)
 
-    def _is_answered(self, named: NamedFilter, answer: object, phase: i64) -> bool:
+    def _is_answered(self, step: FilterStep, answer: object, phase: i64) -> bool:
         """Whether what a filter returned ends the exchange, or it goes on."""
         if isinstance(answer, Reply):
-            self.reply_from_filter(answer, phase)
+            self.reply_from_filter(answer, phase, step.named)
             return True
-        return self._has_ended_in(named, f"it returned {type(answer).__name__}, not a Reply or None")
+        return self._has_ended_in(step.named, f"it returned {type(answer).__name__}, not a Reply or None", step.ask)
 
     def on_filter_late(self, late: FilterTask) -> None:
         """An `async` filter took too long."""
@@ -136,17 +136,32 @@ class FilteredExchange(Exchange):
         else:
             self.fail(FILTER_TIMEOUT, f"filter {named.name}")
 
-    def _has_ended_in(self, named: NamedFilter, error: BaseException | str) -> bool:
-        """A filter did something wrong: whether the exchange has failed for that, or goes on without the filter."""
+    def _has_ended_in(self, named: NamedFilter, error: BaseException | str, method: object = None) -> bool:
+        """A filter did something wrong: whether the exchange has failed for that, or goes on without the filter.
+
+        `method`: which of its own, where no exception tells.
+        """
         if isinstance(error, Refused):
             self.fail(error.failure, f"filter {named.name}: {error}")
             return True
-        report_error(self._runtime.log, named, self, error)
+        report_error(self._runtime.log, named, self, error, method)
         if named.skips_errors:
             named.skipped.value += 1
             return False
         self.fail(FILTER_ERROR, f"filter {named.name}")
         return True
+
+    def run_completion(self, chain: list[FilterStep]) -> None:
+        """Tells the filters of `chain` that the exchange is over; nothing that they do changes that."""
+        for step in chain:
+            try:
+                answer: object = step.ask(self)
+            except BaseException as error:
+                report_error(self._runtime.log, step.named, self, error)
+                continue
+            if answer is not None:
+                wrong = f"it returned {type(answer).__name__}, not None"
+                report_error(self._runtime.log, step.named, self, wrong, step.ask)
 
     # ---- bodies
 
@@ -173,22 +188,29 @@ class FilteredExchange(Exchange):
             if self._without_body is not None and named.filter in self._without_body:
                 continue
             named.calls.value += 1
+            error: BaseException | str
             try:
                 answer = step.ask(self, data, last)
+            except BaseException as raised:
+                error = raised
+            else:
                 if answer is None:
                     continue
-                if not isinstance(answer, bytes):
-                    raise TypeError(f"it returned {type(answer).__name__}, not bytes or None")
-                if not named.changes_length and len(answer) != len(data):
-                    raise ValueError(
-                        f"it returned {len(answer)} bytes for {len(data)} and says it does not change the length"
-                    )
-                data = answer
-            except (Exception, SystemExit) as error:
-                self.leave_body(named.filter)
-                if self._has_ended_in(named, error):
-                    return None
+                if isinstance(answer, bytes) and (named.changes_length or len(answer) == len(data)):
+                    data = answer
+                    continue
+                error = _wrong_piece(answer, len(data))
+            self.leave_body(named.filter)
+            if self._has_ended_in(named, error, step.ask):
+                return None
         return data
+
+
+def _wrong_piece(answer: object, size: i64) -> str:
+    """What is wrong with what a filter returned for a piece of `size` bytes."""
+    if isinstance(answer, bytes):
+        return f"it returned {len(answer)} bytes for {size} and says it does not change the length"
+    return f"it returned {type(answer).__name__}, not bytes or None"
 
 
 def is_coroutine(answer: object) -> bool:

@@ -4,18 +4,24 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterable, Iterable
+from typing import cast
 
 from pymosn.core.clock import Clock
+from pymosn.proxy.filter_chain import NamedFilter
 from pymosn.proxy.filtering import FilteredExchange
 
 
 class ReplyStream:
     """Pulls the pieces of one reply in a task of its own."""
 
-    def __init__(self, pieces: Iterable[bytes] | AsyncIterable[bytes], clock: Clock) -> None:
-        self._pieces = pieces
+    def __init__(self, pieces: Iterable[bytes] | AsyncIterable[bytes], named: NamedFilter, clock: Clock) -> None:
+        """`named`: the filter that makes them."""
+        # Of objects: what a filter really makes is looked at here, not by the compiler.
+        self._pieces = cast("Iterable[object] | AsyncIterable[object]", pieces)
+        self._named = named
         self._clock = clock
         self._task: asyncio.Task[None] | None = None
+        self._is_cancelled = False
         self._may_go_on = asyncio.Event()
         self._may_go_on.set()
 
@@ -32,6 +38,7 @@ class ReplyStream:
 
     def cancel(self) -> None:
         """Nobody wants it any more."""
+        self._is_cancelled = True
         if self._task is not None:
             self._task.cancel()
 
@@ -39,21 +46,29 @@ class ReplyStream:
         try:
             if isinstance(self._pieces, AsyncIterable):
                 async for piece in self._pieces:
-                    await self._send(exchange, piece)
+                    if not await self._is_sent(exchange, piece):
+                        return
             else:
                 for piece in self._pieces:
-                    await self._send(exchange, piece)
+                    if not await self._is_sent(exchange, piece):
+                        return
                     await asyncio.sleep(0)  # others have their turn, however much there is to send
-        except Exception as error:
+        except BaseException as error:
+            if self._is_cancelled or isinstance(error, GeneratorExit):
+                raise
             self._clock.tick()
-            exchange.on_stream_broken(error)
+            exchange.on_stream_broken(self._named, error)
             return
         self._clock.tick()
         exchange.on_piece(b"", True)
 
-    async def _send(self, exchange: FilteredExchange, piece: object) -> None:
+    async def _is_sent(self, exchange: FilteredExchange, piece: object) -> bool:
+        """Sends a piece when the client takes it; whether it is one."""
         if not isinstance(piece, bytes):
-            raise TypeError(f"a piece of a reply is bytes, not {type(piece).__name__}")
+            self._clock.tick()
+            exchange.on_stream_broken(self._named, f"a piece of its reply is {type(piece).__name__}, not bytes")
+            return False
         await self._may_go_on.wait()
         self._clock.tick()
         exchange.on_piece(piece, False)
+        return True

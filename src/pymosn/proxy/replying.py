@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from typing import Final
 
-from mypy_extensions import i64
+from mypy_extensions import i16, i64
 
 from pymosn.api.proxy import Reply
 from pymosn.api.rpc import RpcReply, RpcRequest
@@ -15,12 +15,12 @@ from pymosn.api.stream import RequestSender, ResponseSender
 from pymosn.core.failure import CLIENT_GONE, CLIENT_WRITE_TIMEOUT, FILTER_ERROR, FILTER_TIMEOUT, RESPONSE_TOO_LARGE, Failure
 from pymosn.core.headers import Headers
 from pymosn.core.load import NORMAL
-from pymosn.core.log import DEBUG, ERROR, WARN
+from pymosn.core.log import DEBUG, WARN
 from pymosn.core.message import UNKNOWN_LENGTH, BodyTooLarge, ResponseHead
 from pymosn.proxy.attempt import Attempt, AttemptOwner
 from pymosn.proxy.bodies import Reading, ResponseBody
 from pymosn.proxy.choosing import NextTry
-from pymosn.proxy.filter_chain import RESPONSE, any_changes_length, report_error
+from pymosn.proxy.filter_chain import RESPONSE, NamedFilter, any_changes_length, report_error
 from pymosn.proxy.forwarding import change_response
 from pymosn.proxy.local_reply import failure_reply, has_no_body, local_body, local_head
 from pymosn.proxy.mirroring import Mirroring
@@ -65,6 +65,8 @@ class ReplyingExchange(AttemptOwner):
         self._reply_end = False
         self._holds_upstream = False
         self._filters_response = False
+        # The status of the reply as its filters get to see it; it shares the word, too.
+        self._shown_status: i16 = 0
 
         self.started = runtime.clock.now
         options.stats.request_total.value += 1
@@ -103,6 +105,7 @@ class ReplyingExchange(AttemptOwner):
         if filters.may_read:
             head.body_source = ResponseBody(self)
         if filters.on_response and not self.request.is_one_way:
+            self._shown_status = i16(head.status)
             self.run_filters(filters.on_response, RESPONSE, 0)
         else:
             self._send_head()
@@ -213,10 +216,10 @@ class ReplyingExchange(AttemptOwner):
         self._sender.send_data(data, True)
         self._finish()
 
-    def on_stream_broken(self, error: Exception) -> None:
+    def on_stream_broken(self, named: NamedFilter, error: BaseException | str) -> None:
         if not self._is_over:
-            self._runtime.log.write(ERROR, f"a reply made by a filter broke off: {type(error).__name__}: {error}")
-            self.fail(FILTER_ERROR, "a streamed reply")
+            report_error(self._runtime.log, named, self, error)
+            self.fail(FILTER_ERROR, f"filter {named.name}: a streamed reply")
 
     def on_attempt_trailers(self, trailers: Headers) -> None:
         self._forget_upstream()
@@ -281,7 +284,7 @@ class ReplyingExchange(AttemptOwner):
 
     # ---- replies of our own
 
-    def reply_from_filter(self, reply: Reply, phase: i64) -> None:
+    def reply_from_filter(self, reply: Reply, phase: i64, named: NamedFilter) -> None:
         if self._is_over:
             return
         self._cancel_attempt()
@@ -290,7 +293,7 @@ class ReplyingExchange(AttemptOwner):
         else:
             self.response = ResponseHead(reply.status, b"", reply.headers.copy())
             if not has_no_body(self.request, self.response):
-                self._stream = ReplyStream(reply.stream, self._runtime.clock)
+                self._stream = ReplyStream(reply.stream, named, self._runtime.clock)
         if phase == RESPONSE:
             self._send_local(reply.body)
         else:
@@ -322,6 +325,7 @@ class ReplyingExchange(AttemptOwner):
         if filters.may_read and self.response is not None:
             self.response.body_source = ResponseBody(self)
         if filters.on_response and not self.request.is_one_way:
+            self._shown_status = 0 if self.response is None else i16(self.response.status)
             self.run_filters(filters.on_response, RESPONSE, 0)
         else:
             self._send_head()
@@ -408,12 +412,9 @@ class ReplyingExchange(AttemptOwner):
         self._count()
         for access_log in self._options.access_logs:
             access_log.log(self)
-        for named in self._options.filters.on_complete:
-            try:
-                named.filter.on_complete(self)
-            except Exception as error:
-                report_error(runtime.log, named, self, error)
         filters = self._options.filters
+        if filters.on_complete:
+            self.run_completion(filters.on_complete)
         filters.in_use -= 1
         if filters.may_read:
             # Each refers to the exchange, which refers to the heads.

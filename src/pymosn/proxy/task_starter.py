@@ -45,7 +45,7 @@ class TaskStarter:
             if context is not None and (len(calls) == 1 or getattr(callback, "__self__", None) is task):
                 try:  # noqa: SIM105 - `suppress` takes as long as all the rest
                     context.run(callback, *args)
-                except SystemExit:
+                except (SystemExit, KeyboardInterrupt):
                     pass  # the task keeps it, as it keeps every other exception
             else:
                 loop.call_soon(callback, *args, context=context)  # of something that was collected just then

@@ -248,7 +248,7 @@ class Worker:
         """The loop stood still."""
         runtime = self._runtime
         lines = [frame.text() for frame in stack]
-        named = runtime.filter_at([frame.file for frame in stack]) if runtime is not None else None
+        named = runtime.filter_at([(frame.file, frame.line) for frame in stack]) if runtime is not None else None
         if named is not None:
             named.blocked.value += 1
         if runtime is not None:

@@ -43,7 +43,9 @@ def request_head(request: Request) -> RequestHead:
     head.headers = request.headers.copy()
     head.host = head.headers.get("host") or "test.example"
     head.content_length = len(request.body)
-    if request.pieces:
+    if request.trailers is not None:
+        head.set_length(UNKNOWN_LENGTH)
+    elif request.pieces:
         head.set_length(len(request.body) if request.is_sized else UNKNOWN_LENGTH)
     return head
 
@@ -77,11 +79,13 @@ class Ends(AccessLog):
 class Client(ResponseSender):
     """The client's end."""
 
-    def __init__(self, ip: str) -> None:
+    def __init__(self, ip: str, method: str = "GET") -> None:
+        self._method = method
         self.head: ResponseHead | None = None
         self.pieces: list[bytes] = []
         self.trailers: Headers | None = None
         self.was_reset = False
+        self._is_without_body = False
         self.is_over = asyncio.Event()
         self._pauses = 0
         self._connection = Connection()
@@ -105,10 +109,11 @@ class Client(ResponseSender):
 
     def send_response(self, head: ResponseHead, data: bytes, end: bool) -> None:
         self.head = head
+        self._is_without_body = self._method == "HEAD" or head.status in (204, 304)
         self.send_data(data, end)
 
     def send_data(self, data: bytes, end: bool) -> None:
-        if data:
+        if data and not self._is_without_body:
             self.pieces.append(data)
 
     def send_trailers(self, trailers: Headers) -> None:
@@ -190,6 +195,7 @@ class UpstreamStream(RequestSender):
             self._task = asyncio.get_running_loop().create_task(self._reply())
 
     def send_trailers(self, trailers: Headers) -> None:
+        self._request.trailers = trailers
         self.send_data(b"", True)
 
     async def _reply(self) -> None:
@@ -200,15 +206,18 @@ class UpstreamStream(RequestSender):
             return
         head = ResponseHead(response.status, b"", response.headers.copy())
         pieces = response.pieces if self._request.method != "HEAD" else []
-        if response.is_sized:
+        trailers = response.trailers if self._request.method != "HEAD" else None
+        if response.is_sized and trailers is None:
             head.set_length(sum(len(piece) for piece in pieces))
-        whole = len(pieces) <= 1 and response.is_sized
+        whole = len(pieces) <= 1 and response.is_sized and trailers is None
         self._receiver.on_response(head, pieces[0] if whole and pieces else b"", whole)
         for piece in [] if whole else pieces:
             await self._may_go_on.wait()
             await asyncio.sleep(0)
             self._receiver.on_data(piece, False)
-        if not whole:
+        if trailers is not None:
+            self._receiver.on_trailers(trailers.copy())
+        elif not whole:
             self._receiver.on_data(b"", True)
 
     def pause(self) -> None:

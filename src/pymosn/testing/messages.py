@@ -47,6 +47,8 @@ class Request(WithBody):
         self.headers: Headers = headers_from(headers if isinstance(headers, list) else dict(headers or {}))
         #: Whether its length is told beforehand; False is as with chunks.
         self.is_sized = True
+        #: Fields behind the body; a message that has them is as with chunks.
+        self.trailers: Headers | None = None
 
     def __repr__(self) -> str:
         query = f"?{self.query}" if self.query else ""
@@ -54,7 +56,7 @@ class Request(WithBody):
 
 
 class Response(WithBody):
-    """What an upstream answers. `delay`: rounds of the event loop before each piece of the body."""
+    """What an upstream answers. `body`: in pieces when it is iterable."""
 
     def __init__(self, status: int = 200, body: Body = b"ok", headers: Fields | None = None) -> None:
         super().__init__(_pieces(body))
@@ -62,6 +64,8 @@ class Response(WithBody):
         self.headers: Headers = headers_from(headers if isinstance(headers, list) else dict(headers or {}))
         #: Whether its length is told beforehand; a body in pieces has none.
         self.is_sized = isinstance(body, (bytes, str))
+        #: Fields behind the body; a message that has them is as with chunks.
+        self.trailers: Headers | None = None
 
 
 class Down(Exception):

@@ -3,7 +3,7 @@
 import asyncio
 import inspect
 from collections.abc import Awaitable, Callable, Mapping, Sequence
-from typing import Any, Final
+from typing import Final, TypedDict, TypeVar, Unpack
 
 from pymosn.api.network import Dialer
 from pymosn.api.proxy import Exchange
@@ -33,6 +33,8 @@ from pymosn.upstream.plan import ClusterPlan, HostPlan
 
 #: The cluster that requests go to unless a filter chooses another.
 SERVICE: Final = "service"
+
+Made = TypeVar("Made", bound=StreamFilter)
 
 
 class Result(WithBody):
@@ -140,15 +142,17 @@ class World:
     async def send(self, request: Request) -> Result:
         """Sends a request and waits for the end of the exchange. TimeoutError when that does not come."""
         self._upstream = []
-        client = Client(self._client_ip)
+        client = Client(self._client_ip, request.method)
         exchange = ProxyExchange(self._runtime, self._options, client)
         exchange.protocol = PROTOCOL
         pieces = request.pieces
-        exchange.on_request(request_head(request), b"", not pieces)
+        exchange.on_request(request_head(request), b"", not pieces and request.trailers is None)
         for number, piece in enumerate(pieces):
             await client.may_go_on()
             if not client.is_over.is_set():
-                exchange.on_data(piece, number == len(pieces) - 1)
+                exchange.on_data(piece, number == len(pieces) - 1 and request.trailers is None)
+        if request.trailers is not None and not client.is_over.is_set():
+            exchange.on_trailers(request.trailers.copy())
         async with asyncio.timeout(PATIENCE):
             await client.is_over.wait()
         return Result(client, self._upstream, exchange, self.log)
@@ -165,7 +169,19 @@ class World:
         return int(self.metrics.group("filter", ("filter", filter_name)).counter(key).value)
 
 
-async def send(filters: StreamFilter | Sequence[StreamFilter], request: Request, **wishes: Any) -> Result:
+class Wishes(TypedDict, total=False):
+    """What `World` takes beside the filters."""
+
+    upstream: Answer | None
+    clusters: Mapping[str, Answer] | None
+    route_config: Mapping[str, object] | None
+    client_ip: str
+    on_error: str
+    timeout: float
+    workers: int
+
+
+async def send(filters: StreamFilter | Sequence[StreamFilter], request: Request, **wishes: Unpack[Wishes]) -> Result:
     """Sends one request through filters; starts and stops them. `wishes`: as `World` takes them."""
     world = World(filters, **wishes)
     await world.start()
@@ -175,11 +191,11 @@ async def send(filters: StreamFilter | Sequence[StreamFilter], request: Request,
         await world.stop()
 
 
-def run(filters: StreamFilter | Sequence[StreamFilter], request: Request, **wishes: Any) -> Result:
+def run(filters: StreamFilter | Sequence[StreamFilter], request: Request, **wishes: Unpack[Wishes]) -> Result:
     """`send` for tests that are no coroutines."""
     return asyncio.run(send(filters, request, **wishes))
 
 
-def make(kind: type[StreamFilter], config: Mapping[str, object] | None = None) -> StreamFilter:
+def make(kind: type[Made], config: Mapping[str, object] | None = None) -> Made:
     """A filter made as the proxy makes it: with its `Config`. Raises FilterConfigError for one that does not fit."""
     return kind(typed_config(kind.Config, dict(config or {})))

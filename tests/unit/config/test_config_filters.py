@@ -163,3 +163,53 @@ def test_transcoders_that_are_compiled_into_mosn_are_refused(folder: Path) -> No
     loaded = transcoder(folder, "Coder", "        type: http2bolt_simple\n")
     (fault,) = [fault.text() for fault in loaded.errors]
     assert "stream_filters[0].config.type: the transcoders compiled into MOSN are not here" in fault
+
+
+KEYED = """
+import msgspec
+from pymosn.api import StreamFilter
+
+class Limit(msgspec.Struct):
+    count: int = 1
+
+class Settings(msgspec.Struct):
+    by_path: dict[str, dict[str, list[Limit]]] = {}
+    by_number: dict[int, str] = {}
+
+class Typed(StreamFilter):
+    Config = Settings
+
+class Unseen(StreamFilter):
+    protocols = ("HTTP1",)
+"""
+
+
+def faults_of_keyed(folder: Path, settings: str, name: str = "Typed") -> list[tuple[str, str]]:
+    (folder / "filters.py").write_text(KEYED)
+    lines = [
+        line
+        for line in CONFIG.format(name=name, count=1).splitlines()
+        if not line.startswith(("        - ", "          name"))
+    ]
+    text = "\n".join(f"        {settings}" if "limits:" in line else line for line in lines)
+    loaded = load_text(text, "c.yaml", yaml=True, config_dir=str(folder))
+    assert loaded.config is not None, loaded.faults
+    found = check_filters(loaded.config.servers[0].listeners, str(folder))
+    return [(fault.path.partition("stream_filters[0]")[2], fault.message) for fault in found]
+
+
+def test_places_behind_the_keys_of_objects(folder: Path) -> None:
+    assert faults_of_keyed(folder, "by_path: {/a.b: {x: [{count: 1}], y z: [{count: 2}, {count: many}]}}") == [
+        (".config.by_path./a.b.y z[1].count", "Expected `int`, got `str`")
+    ]
+    assert faults_of_keyed(folder, "by_path: {fine: {}, not: []}") == [
+        (".config.by_path.not", "Expected `object`, got `array`")
+    ]
+    assert faults_of_keyed(folder, "by_number: {'1': a, x: b}") == [
+        (".config.by_number", "Expected `int`, got `str`, as a key")
+    ]
+
+
+def test_a_protocol_that_there_is_not(folder: Path) -> None:
+    (fault,) = faults_of_keyed(folder, "limits: []", "Unseen")
+    assert fault[1].startswith("protocols: there is no protocol 'HTTP1'; there are Http1, ")

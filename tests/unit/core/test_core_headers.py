@@ -114,6 +114,16 @@ def test_framing_fields_are_the_proxys_own(name: bytes) -> None:
     assert headers.get(name.decode()) == "1"
 
 
+@pytest.mark.parametrize("name", ["host", "Host", "HOST"])
+def test_there_is_one_host(name: str) -> None:
+    headers = headers_from([(name, "a")])
+    with pytest.raises(HeaderError, match=r"only one: set `request\.host`"):
+        headers.add("hOst", "b")
+    headers["host"] = "c"
+    headers.add("hose", "d")
+    assert headers.items() == [("host", "c"), ("hose", "d")]
+
+
 def test_default_and_missing() -> None:
     headers = Headers()
     assert headers.get("a", "d") == "d"

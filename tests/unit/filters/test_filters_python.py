@@ -6,7 +6,15 @@ from pathlib import Path
 import pytest
 
 from pymosn.api import StreamFilter
-from pymosn.filters.stream.python import FilterLoadError, installed_filters, load_file, load_installed, source_digest
+from pymosn.filters.stream.python import (
+    FilterLoadError,
+    installed_filters,
+    is_in_class,
+    is_in_file,
+    load_file,
+    load_installed,
+    source_digest,
+)
 
 GOOD = """
 from dataclasses import dataclass
@@ -131,3 +139,43 @@ def test_an_edited_neighbour_counts_as_an_edit(file: Path) -> None:
     neighbour.write_text("ANSWER = 3\n")
     assert load_file(file, "F", {}).answer() == 3  # type: ignore[attr-defined]
     assert (first.answer(), second.answer()) == (1, 2)  # type: ignore[attr-defined]
+
+
+TWO = """
+from pymosn.api import StreamFilter
+
+def helps():
+    return 4  # of neither
+
+class One(StreamFilter):
+    def on_request(self, exchange):
+        return [
+            number for number in range(9)  # of One
+        ]
+
+class Two(StreamFilter):
+    @staticmethod
+    def sleeps():
+        return 15  # of Two
+
+class Three(Two):
+    pass
+"""
+
+
+def test_whose_line_it_is(file: Path) -> None:
+    file.write_text(TWO)
+    one, two, three = (load_file(file, name, {}) for name in ("One", "Two", "Three"))
+    lines = {
+        text: number
+        for number, line in enumerate(TWO.splitlines(), 1)
+        for text in ("neither", "One", "Two")
+        if line.endswith(f"# of {text}")
+    }
+    place = str(file)
+    assert [is_in_class(made, place, lines["One"]) for made in (one, two, three)] == [True, False, False]
+    assert [is_in_class(made, place, lines["Two"]) for made in (one, two, three)] == [False, True, True]
+    assert not any(is_in_class(made, place, lines["neither"]) for made in (one, two, three))
+    assert not is_in_class(one, "elsewhere.py", lines["One"])
+    assert is_in_file(one, place, lines["neither"])
+    assert not is_in_file(one, "elsewhere.py", 1)

@@ -1,5 +1,7 @@
 """The small parts of the proxy: protocol detection, filter chains, dates, ids, local replies."""
 
+from typing import Any
+
 import pytest
 
 from pymosn.api import Exchange, StreamFilter
@@ -232,7 +234,7 @@ def test_only_filters_that_care_are_asked() -> None:
     chain = StreamFilters(named)
     assert [step.named.name for step in chain.on_request] == ["OnlyRequest", "Inherits"]
     assert [step.named.name for step in chain.on_response] == ["Inherits"]
-    assert [entry.name for entry in chain.on_complete] == ["OnlyEnd"]
+    assert [entry.named.name for entry in chain.on_complete] == ["OnlyEnd"]
 
 
 class HandClock(Clock):
@@ -329,9 +331,42 @@ class Helpers(StreamFilter):
         pass
 
 
+class WithoutUnderscore(StreamFilter):
+    def onRequest(self, exchange: Exchange) -> None:  # noqa: N802
+        pass
+
+
+class Yields(StreamFilter):
+    def on_request(self, exchange: Exchange) -> Any:
+        yield Reply(200)
+
+
+class YieldsLater(StreamFilter):
+    async def on_response(self, exchange: Exchange) -> Any:  # type: ignore[override]
+        yield Reply(200)
+
+
+class Skipps(StreamFilter):
+    on_error = "skipp"
+
+
+class InWords(StreamFilter):
+    timeout = "2s"  # type: ignore[assignment]
+
+
+class OneName(StreamFilter):
+    protocols = "Http1"  # type: ignore[assignment]
+
+
 @pytest.mark.parametrize(
     ("kind", "said"),
     [
+        (WithoutUnderscore, "nobody calls onRequest: is it meant to be on_request?"),
+        (Yields, "on_request must not yield; a Reply may have a generator as its body"),
+        (YieldsLater, "on_response must not yield; a Reply may have a generator as its body"),
+        (Skipps, "on_error is 'fail' or 'skip', not 'skipp'"),
+        (InWords, "timeout is a number of seconds, 0 for no limit, not '2s'"),
+        (OneName, "protocols is a tuple of names, as (\"Http1\",), not 'Http1'"),
         (Misspelt, "nobody calls on_requst: is it meant to be on_request?"),
         (TakesNothing, "on_request is called with (exchange): too many positional arguments"),
         (TakesNoEnd, "on_response_body is called with (exchange, data, last): too many positional arguments"),

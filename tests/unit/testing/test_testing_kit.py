@@ -6,7 +6,7 @@ from typing import Any
 import msgspec
 import pytest
 
-from pymosn.api import ClientError, Exchange, Reply, StreamFilter
+from pymosn.api import ClientError, Exchange, Headers, Reply, StreamFilter
 from pymosn.filters.stream.python import FilterConfigError
 from pymosn.testing import Down, Request, Response, World, make, run, send
 
@@ -155,3 +155,63 @@ def test_route_config() -> None:
             return Reply(200, str(exchange.route_config("reads")))
 
     assert run(Reads({}), Request(), route_config={"reads": {"a": 1}}).text == "{'a': 1}"
+
+
+class SumsUp(StreamFilter):
+    """Adds to the trailers of both messages."""
+
+    def on_request_body(self, exchange: Exchange, data: bytes, last: bool) -> None:
+        if last and exchange.request.trailers is not None:
+            exchange.request.trailers["x-sum"] = exchange.request.trailers["x-a"] + "!"
+
+    def on_response_body(self, exchange: Exchange, data: bytes, last: bool) -> None:
+        trailers = exchange.response_head.trailers
+        if last and trailers is not None:
+            trailers["x-sum"] = trailers["x-b"] + "?"
+
+
+@pytest.mark.parametrize("body", ["", "hello", ["hel", "lo"]])
+def test_trailers(body: Any) -> None:
+    def upstream(request: Request) -> Response:
+        assert request.text == "".join(body)
+        assert "content-length" not in request.headers
+        response = Response(200, body)
+        response.trailers = Headers()
+        response.trailers["x-b"] = "2"
+        return response
+
+    request = Request("POST", "/", None, body)
+    request.trailers = Headers()
+    request.trailers["x-a"] = "1"
+    result = run(SumsUp({}), request, upstream=upstream)
+    assert (result.status, result.text) == (200, "".join(body))
+    (got,) = result.upstream
+    assert got.trailers is not None
+    assert got.trailers.items() == [("x-a", "1"), ("x-sum", "1!")]
+    assert result.trailers is not None
+    assert result.trailers.items() == [("x-b", "2"), ("x-sum", "2?")]
+
+
+class Empties(StreamFilter):
+    def on_response(self, exchange: Exchange) -> None:
+        exchange.response_head.status = 204
+
+
+def test_what_has_no_body_brings_none() -> None:
+    assert run(Empties({}), Request()).body == b""
+    assert run(Empties({}), Request()).headers.get("content-length") is None
+
+
+class Counted(StreamFilter):
+    Config = None
+    passed = 0
+
+    def on_complete(self, exchange: Exchange) -> None:
+        self.passed += 1
+
+
+def test_made_filters_have_their_own_type() -> None:
+    made = make(Counted)
+    run(made, Request())
+    assert made.passed == 1
+    assert Headers().get("x-a", "none").upper() == "NONE"

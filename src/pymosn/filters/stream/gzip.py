@@ -87,7 +87,7 @@ class GzipFilter(StreamFilter):
         kind = _spaceless(headers.get("content-type") or "")
         if kind not in self._types and kind.partition(";")[0] not in self._types:
             return False
-        if headers.get("content-encoding", "identity").lower() != "identity":  # type: ignore[union-attr]
+        if headers.get("content-encoding", "identity").lower() != "identity":
             return False
         return not any("no-transform" in value.lower() for value in headers.get_all("cache-control"))
 

@@ -6,10 +6,11 @@ import hashlib
 import importlib.util
 import inspect
 import os
+import re
 import sys
 from importlib.machinery import ModuleSpec, SourceFileLoader
 from pathlib import Path
-from types import ModuleType
+from types import CodeType, ModuleType
 from typing import TYPE_CHECKING, Any, Final
 
 import msgspec
@@ -22,6 +23,8 @@ if TYPE_CHECKING:
 ENTRY_POINTS: Final = "pymosn.stream_filters"
 
 _PREFIX: Final = "pymosn_filter_"
+#: A step in the paths that msgspec writes.
+_STEP: Final = re.compile(r"\.[^.\[]+|\[[^\]]*\]")
 
 
 class FilterLoadError(Exception):
@@ -82,6 +85,26 @@ def source_digest(path: Path) -> bytes:
 def source_file(made: StreamFilter) -> str:
     """The file with the code of a filter; empty when that is compiled."""
     return str(getattr(sys.modules.get(type(made).__module__), "__file__", "") or "")
+
+
+def is_in_file(made: StreamFilter, file: str, line: int) -> bool:
+    """Whether a line of a file is in that of a filter."""
+    return line > 0 and source_file(made) == file
+
+
+def is_in_class(made: StreamFilter, file: str, line: int) -> bool:
+    """Whether a line of a file is in a method of a filter."""
+    for kind in type(made).__mro__:
+        for member in vars(kind).values():
+            code = getattr(inspect.unwrap(member), "__code__", None)
+            if isinstance(code, CodeType) and code.co_filename == file and code.co_firstlineno <= line <= _last_line(code):
+                return True
+    return False
+
+
+def _last_line(code: CodeType) -> int:
+    inner = [_last_line(const) for const in code.co_consts if isinstance(const, CodeType)]
+    return max([code.co_firstlineno, *inner, *(line for *_, line in code.co_lines() if line is not None)])
 
 
 def _digest(file: str) -> bytes:
@@ -181,8 +204,44 @@ def typed_config(kind: Any, config: dict[str, object]) -> object:
     try:
         return msgspec.convert(config, kind)
     except msgspec.ValidationError as error:
-        text, _, where = str(error).partition(" - at `$")
-        raise FilterConfigError([(where.rstrip("`"), text)]) from None
+        text, _, where = str(error).partition(" - at `")
+        _, _, inner = where.partition("` in `")  # a key of a mapping that does not fit: it has no place of its own
+        path = _with_keys(kind, config, (inner or where).strip("$`"))
+        raise FilterConfigError([(path, f"{text}, as a key" if inner else text)]) from None
+
+
+def _with_keys(kind: Any, config: object, path: str) -> str:
+    """`path` with the keys of objects, for which msgspec writes `[...]`."""
+    whole = msgspec.json.decode(msgspec.json.encode(config))
+    holder = whole
+    raw = found = ""
+    for step in _STEP.findall(path):
+        raw += step
+        if step == "[...]":
+            key = _unfit_key(kind, whole, holder, raw)
+            if key is None:
+                return path
+            found += f".{key}"
+            holder = holder[key]
+        else:
+            found += step
+            holder = holder[int(step[1:-1])] if step.startswith("[") else holder.get(step[1:])
+    return found
+
+
+def _unfit_key(kind: Any, whole: object, holder: object, path: str) -> str | None:
+    """The first key of `holder`, which stands at `path` in `whole`, that does not fit; leaves it there alone."""
+    if not isinstance(holder, dict):
+        return None  # the members of a set have no names
+    for key, value in list(holder.items()):
+        holder.clear()
+        holder[key] = value
+        try:
+            msgspec.convert(whole, kind)
+        except msgspec.ValidationError as error:
+            if str(error).partition(" - at `$")[2].startswith(path):
+                return str(key)
+    return None
 
 
 def _path(parts: tuple[int | str, ...]) -> str:

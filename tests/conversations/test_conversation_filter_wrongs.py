@@ -1,0 +1,174 @@
+"""What filters may do wrong beside raising: replies that cannot be sent, streams that break, bad ends."""
+
+import asyncio
+import sys
+from collections.abc import AsyncIterator, Callable, Iterator
+from typing import Any
+
+import pytest
+from rig import DATE, Talk
+
+from pymosn.api import Exchange, Reply, StreamFilter
+
+Start = Callable[..., Talk]
+
+GET = b"GET / HTTP/1.1\r\nHost: a\r\n\r\n"
+OK = b"HTTP/1.1 200 Fine\r\nDate: today\r\nContent-Length: 2\r\n\r\nhi"
+HERE = "test_conversation_filter_wrongs.py:"
+
+
+class Panic(BaseException):
+    """What extensions in Rust raise: no Exception."""
+
+
+class Changes(StreamFilter):
+    def __init__(self, change: Callable[[Exchange], Any]) -> None:
+        super().__init__({})
+        self._change = change
+
+    def on_response(self, exchange: Exchange) -> Any:
+        return self._change(exchange)
+
+
+class Ends(Changes):
+    def on_response(self, exchange: Exchange) -> Any:
+        return None
+
+    def on_complete(self, exchange: Exchange) -> Any:
+        return self._change(exchange)
+
+
+class Answers(StreamFilter):
+    def __init__(self, pieces: Callable[[], Any]) -> None:
+        super().__init__({})
+        self._pieces = pieces
+
+    def on_request(self, exchange: Exchange) -> Reply:
+        return Reply(200, self._pieces())
+
+
+def reply_through(start: Start, stream_filter: StreamFilter) -> tuple[Talk, bytes]:
+    """A conversation in which the upstream answered OK, and what the client got."""
+    talk = start(filters={"bad": stream_filter})
+    client = talk.connect()
+    client.sends(GET)
+    upstream = talk.expect_dial()
+    upstream.takes()
+    upstream.sends(OK)
+    return talk, client.takes()
+
+
+def sets_status(status: int) -> Changes:
+    def change(exchange: Exchange) -> None:
+        exchange.response_head.status = status
+
+    return Changes(change)
+
+
+def takes_reply_away(exchange: Exchange) -> None:
+    exchange.response = None
+
+
+def test_a_reason_goes_with_its_status(start: Start) -> None:
+    assert reply_through(start, sets_status(200))[1].startswith(b"HTTP/1.1 200 Fine\r\n")
+    assert reply_through(start, sets_status(503))[1].startswith(b"HTTP/1.1 503 Service Unavailable\r\n")
+    assert reply_through(start, sets_status(999))[1].startswith(b"HTTP/1.1 999 ")
+
+
+def test_a_reply_that_becomes_a_204_has_no_length(start: Start) -> None:
+    _, got = reply_through(start, sets_status(204))
+    assert got == b"HTTP/1.1 204 No Content\r\nDate: today\r\n\r\n"
+
+
+@pytest.mark.parametrize(
+    ("bad", "said"),
+    [(sets_status(1000), "1000, which is no status"), (Changes(takes_reply_away), "a filter took the reply away")],
+)
+def test_a_reply_that_cannot_be_sent(start: Start, bad: StreamFilter, said: str) -> None:
+    talk, got = reply_through(start, bad)
+    assert got.startswith(b"HTTP/1.1 500 Internal Server Error\r\n")
+    assert talk.reasons() == ["filter_error"]
+    assert [line for line in talk.log.lines if said in line]
+
+
+def raises_panic(exchange: Exchange) -> None:
+    raise Panic("index out of bounds")
+
+
+def test_what_is_no_exception_fails_the_exchange_alone(start: Start) -> None:
+    talk, got = reply_through(start, Changes(raises_panic))
+    assert got.startswith(b"HTTP/1.1 500 ")
+    assert talk.filter_errors("bad") == 1
+    assert [line for line in talk.log.lines if "Panic: index out of bounds" in line and HERE in line]
+
+
+def test_a_wrong_answer_is_placed_where_the_method_is(start: Start) -> None:
+    talk, _ = reply_through(start, Changes(lambda exchange: 5))
+    (line,) = [line for line in talk.log.lines if "it returned int" in line]
+    assert HERE in line
+    assert "in on_response)" in line
+
+
+@pytest.mark.parametrize(
+    ("end", "said"),
+    [
+        (lambda exchange: sys.exit(1), "SystemExit: 1"),
+        (raises_panic, "Panic: index out of bounds"),
+        (lambda exchange: 5, "it returned int, not None"),
+    ],
+)
+def test_a_bad_end_hurts_nobody(start: Start, end: Callable[[Exchange], Any], said: str) -> None:
+    talk = start(filters={"bad": Ends(end)})
+    client = talk.connect()
+    client.sends(GET)
+    upstream = talk.expect_dial()
+    for number in (1, 2):
+        if number == 2:
+            client.sends(GET)
+        upstream.takes()
+        upstream.sends(OK)
+        assert client.takes().endswith(b"hi")
+        assert talk.filter_errors("bad") == number
+    assert len([line for line in talk.log.lines if said in line and HERE in line]) == 2
+
+
+def text() -> Iterator[Any]:
+    yield b"one"
+    yield "two"
+
+
+async def raises() -> AsyncIterator[bytes]:
+    yield b"one"
+    raise LookupError("no more")
+
+
+async def exits() -> AsyncIterator[bytes]:
+    yield b"one"
+    sys.exit(3)
+
+
+async def cancels_itself() -> AsyncIterator[bytes]:
+    yield b"one"
+    raise asyncio.CancelledError
+
+
+@pytest.mark.parametrize(
+    ("pieces", "said"),
+    [
+        (text, "a piece of its reply is str, not bytes"),
+        (raises, f"LookupError: no more (at .*{HERE}.* in raises)"),
+        (exits, f"SystemExit: 3 (at .*{HERE}.* in exits)"),
+        (cancels_itself, "CancelledError"),
+    ],
+)
+def test_a_stream_that_breaks_is_its_filters_fault(start: Start, pieces: Callable[[], Any], said: str) -> None:
+    talk = start(filters={"bad": Answers(pieces)})
+    client = talk.connect()
+    client.sends(GET)
+    got = client.takes()
+    assert got == b"HTTP/1.1 200 OK\r\n" + DATE + b"transfer-encoding: chunked\r\n\r\n3\r\none\r\n"
+    assert not client.is_open()
+    assert talk.filter_errors("bad") == 1
+    first, _, rest = said.partition(".*")
+    assert [line for line in talk.log.lines if "'bad'" in line and first in line and rest.partition(".*")[0] in line]
+    assert talk.reasons() == ["filter_error"]
