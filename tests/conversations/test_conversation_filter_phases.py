@@ -198,6 +198,16 @@ def test_a_filter_chooses_labels(start: Start) -> None:
     assert exchange.choices.retries == 2
 
 
+@pytest.mark.parametrize(
+    "choice", [{"timeout": 0.0}, {"timeout": -1.0}, {"timeout": float("nan")}, {"try_timeout": -0.1}, {"retries": -1}]
+)
+def test_a_choice_that_cannot_be_is_refused_whole(choice: dict[str, Any]) -> None:
+    exchange = Exchange(Talk().connect().transport.protocol)  # type: ignore[arg-type]
+    with pytest.raises(ValueError, match=f"{next(iter(choice))} is a number of"):
+        exchange.choose(cluster="a", **choice)
+    assert exchange.choices is None
+
+
 # ---- whole bodies
 
 

@@ -159,8 +159,15 @@ class Exchange(RequestReceiver):
         """Decides in place of the route: a route of the virtual host by its name, a cluster, one of its hosts by
         address, labels that the host must have, seconds for the reply and for each attempt, and further attempts.
 
-        `route` counts in `on_request`, the others until `on_route`, and `host` also in `on_host`.
+        `route` counts in `on_request`, the others until `on_route`, and `host` also in `on_host`. Raises ValueError for
+        a `timeout` that is not above 0, and for the other numbers below it; a `try_timeout` of 0 is none.
         """
+        if timeout is not None and not timeout > 0:
+            raise ValueError(f"timeout is a number of seconds above 0, not {timeout}")
+        if try_timeout is not None and not try_timeout >= 0:
+            raise ValueError(f"try_timeout is a number of seconds, not {try_timeout}")
+        if retries is not None and retries < 0:
+            raise ValueError(f"retries is a number of attempts, not {retries}")
         choices = self.choices
         if choices is None:
             choices = Choices()
