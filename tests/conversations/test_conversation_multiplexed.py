@@ -308,8 +308,28 @@ def test_half_a_frame_and_then_silence(start: Start) -> None:
     client.sends(bolt.request(2)[:-1])
     talk.advance(61.0)
     assert client.is_closed()
-    assert talk.reasons() == ["ok"]
+    assert talk.reasons() == ["ok", "request_timeout"]
     upstream.takes()
+
+
+def test_half_a_frame_and_then_the_end(start: Start) -> None:
+    talk, client, upstream = begin(start)
+    client.shuts()
+    assert client.is_closed()
+    truncated, lost, waiting = talk.connect(), talk.connect(), talk.connect()
+    truncated.sends(bolt.request(2)[:-1])
+    truncated.shuts()
+    assert truncated.is_closed()
+    lost.sends(bolt.request(2)[:1])
+    lost.resets()
+    waiting.sends(bolt.request(5) + bolt.request(6)[:9])
+    upstream.receives(bolt.request(2))
+    waiting.shuts()
+    assert waiting.is_open()  # what it asked before is still answered
+    upstream.sends(bolt.response(2))
+    waiting.receives(bolt.response(5))
+    assert waiting.is_closed()
+    assert talk.reasons() == ["ok", "truncated_frame", "client_gone", "truncated_frame", "ok"]
 
 
 @pytest.mark.whole_only
