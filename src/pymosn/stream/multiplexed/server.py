@@ -108,10 +108,12 @@ class MultiplexedServer(ServerStreams):
         self._set_idle()
 
     def on_close(self, failure: Failure) -> None:
-        if failure is CLOSED_BY_PEER and not self._is_broken and self._decoder.has_buffered():
-            self._record(CLIENT_GONE)
+        reason = failure if failure is CLIENT_WRITE_TIMEOUT else CLIENT_GONE
+        is_cut = failure is CLOSED_BY_PEER and not self._is_broken and self._decoder.has_buffered()
+        if not self._streams and (is_cut or reason is failure):
+            self._record(reason)  # no exchange is left that could tell it
         for stream in list(self._streams.values()):
-            stream.lose()
+            stream.lose(reason)
 
     def _set_idle(self) -> None:
         if self._has_eof:
@@ -245,12 +247,12 @@ class MultiplexedServerStream(ResponseSender):
         self._head: ResponseHead | None = None
         self._parts: list[bytes] | None = None
 
-    def lose(self) -> None:
-        """The client is gone."""
+    def lose(self, failure: Failure) -> None:
+        """The client is gone, or takes nothing."""
         self._is_done = True
         receiver = self.receiver
         if receiver is not None:
-            receiver.on_reset(CLIENT_GONE)
+            receiver.on_reset(failure)
 
     def connection(self) -> Connection:
         return self._connection
