@@ -118,7 +118,7 @@ def arguments_of(body: bytes) -> list[Any]:
 
 
 def finite(text: str) -> float:
-    """A number with a point or an exponent. ValueError for one that no double holds, and for what is no JSON: NaN, Infinity."""
+    """A number with a point or an exponent. ValueError for one that no double holds, and for NaN and Infinity."""
     number = float(text)
     if not math.isfinite(number):
         raise ValueError(f"{text[:80]} is no number that a double holds")

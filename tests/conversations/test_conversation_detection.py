@@ -156,8 +156,12 @@ def test_the_fallback_takes_over_when_nothing_is_decided_in_time(start: Start) -
     silent.receives(b"<" + GET + b">")
 
 
-@pytest.mark.parametrize(("timeout", "silent", "wait"), [(2.0, 1.0, 2.0), (2.0, 14.0, 1.0), (0.0, 14.0, 1.0), (40.0, 14.0, 1.0)])
-def test_the_fallback_waits_no_longer_than_detection_may_take(start: Start, timeout: float, silent: float, wait: float) -> None:
+@pytest.mark.parametrize(
+    ("timeout", "silent", "wait"), [(2.0, 1.0, 2.0), (2.0, 14.0, 1.0), (0.0, 14.0, 1.0), (40.0, 14.0, 1.0)]
+)
+def test_the_fallback_waits_no_longer_than_detection_may_take(
+    start: Start, timeout: float, silent: float, wait: float
+) -> None:
     other = OtherFactory()
     talk = start(**ALL, fallback=other, detection_timeout=timeout)
     client = talk.connect()
