@@ -9,6 +9,8 @@ from __future__ import annotations
 
 import base64
 import json
+import math
+import sys
 from typing import Any, Final
 from urllib.parse import parse_qs, unquote
 
@@ -37,6 +39,8 @@ TYPES: Final[dict[str, tuple[str, type | tuple[type, ...]]]] = {
     "java.util.List": ("Ljava/util/List;", list),
     "java.util.Map": ("Ljava/util/Map;", dict),
 }
+DOUBLE: Final = sys.float_info.max
+LARGEST: Final = {"F": (2 - 2**-23) * 2.0**127, "D": DOUBLE, "Ljava/lang/Double;": DOUBLE}
 BITS: Final = {"B": 8, "S": 16, "I": 32, "Ljava/lang/Integer;": 32}
 
 
@@ -105,12 +109,20 @@ def in_base64(value: object) -> str:
 def arguments_of(body: bytes) -> list[Any]:
     """The arguments that a request's body says; none for no body."""
     try:
-        found = json.loads(body) if body else []
+        found = json.loads(body, parse_float=finite, parse_constant=finite) if body else []
     except (ValueError, RecursionError) as error:
         raise ValueError(f"the body is no JSON: {error}") from None
     if not isinstance(found, list):
         raise ValueError("the body must be a JSON array: the arguments")
     return found
+
+
+def finite(text: str) -> float:
+    """A number with a point or an exponent. ValueError for one that no double holds, and for NaN and Infinity."""
+    number = float(text)
+    if not math.isfinite(number):
+        raise ValueError(f"{text[:80]} is no number that a double holds")
+    return number
 
 
 def type_of(value: object) -> str:
@@ -137,6 +149,8 @@ def write_argument(value: Any, name: str) -> bytes:
         raise ValueError(f"{value} is no {name}")
     if descriptor in ("J", "Ljava/lang/Long;"):
         return write_long(value)
-    if descriptor in ("F", "D", "Ljava/lang/Double;"):
+    if descriptor in LARGEST:
+        if not -LARGEST[descriptor] <= value <= LARGEST[descriptor]:
+            raise ValueError(f"{json.dumps(value)[:80]} is no {name}")
         return write_value(float(value))
     return write_value(value)

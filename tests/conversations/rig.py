@@ -382,6 +382,7 @@ class Talk:
             trusts_peer=wishes.pop("trusts_peer", False),
             tunnel_idle_timeout=wishes.pop("tunnel_idle_timeout", 600.0),
             trusted_hops=wishes.pop("trusted_hops", 0),
+            detection_timeout=wishes.pop("detection_timeout", 15.0),
         )
         tcp = wishes.pop("tcp", None)
         assert not wishes, f"unknown wishes {wishes}"

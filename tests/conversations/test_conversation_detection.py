@@ -3,6 +3,7 @@
 from collections.abc import Callable
 from typing import Any
 
+import pytest
 from rig import Talk
 from tests import bolt_frames as bolt
 
@@ -153,6 +154,23 @@ def test_the_fallback_takes_over_when_nothing_is_decided_in_time(start: Start) -
     hesitant.receives(b"<G>")
     silent.sends_whole(GET)
     silent.receives(b"<" + GET + b">")
+
+
+@pytest.mark.parametrize(
+    ("timeout", "silent", "wait"), [(2.0, 1.0, 2.0), (2.0, 14.0, 1.0), (0.0, 14.0, 1.0), (40.0, 14.0, 1.0)]
+)
+def test_the_fallback_waits_no_longer_than_detection_may_take(
+    start: Start, timeout: float, silent: float, wait: float
+) -> None:
+    other = OtherFactory()
+    talk = start(**ALL, fallback=other, detection_timeout=timeout)
+    client = talk.connect()
+    talk.advance(silent)
+    client.sends_whole(b"G")
+    talk.advance(wait - 0.1)
+    assert other.heard == []
+    talk.advance(0.2)
+    client.receives(b"<G>")
 
 
 def test_known_bytes_never_reach_the_fallback(start: Start) -> None:

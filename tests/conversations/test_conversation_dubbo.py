@@ -6,6 +6,7 @@ from typing import Any
 import pytest
 from rig import Peer, Talk, forward
 from tests import dubbo_frames as dubbo
+from tests.unit.protocol.rpc_frames import recorded
 from tests.unit.protocol.test_dubbothrift_codec import FRAMES as THRIFT
 from tests.unit.protocol.test_dubbothrift_codec import exception
 from tests.unit.protocol.test_dubbothrift_codec import frame as thrift_frame
@@ -20,7 +21,7 @@ from pymosn.config.typed import typed
 from pymosn.core.failure import CONNECT_REFUSED
 from pymosn.filters.stream.shipped import make_shipped
 from pymosn.routing.actions import Forward
-from pymosn.routing.matchers import Prefix, Service
+from pymosn.routing.matchers import AllOf, Header, Prefix, RouteMatcher, Service
 
 Start = Callable[..., Talk]
 DUBBO: dict[str, Any] = {"protocols": ["dubbo"]}
@@ -122,6 +123,18 @@ def test_routes_by_service(start: Start) -> None:
     client.receives(dubbo.error(1, 60, "404|router unavailable"))
     client.sends(dubbo.call(2, service="a.B"))
     talk.expect_dial().receives(dubbo.call(1, service="a.B"))
+
+
+@pytest.mark.parametrize("version", ["dubbo-2.7", "dubbo-3"])
+def test_routes_by_what_java_says_twice(start: Start, version: str) -> None:
+    call = recorded(version)["attachment.request"]
+    assert call.count(b"\x051.0.1") == 2  # in front, and as an attachment
+    wanted: list[RouteMatcher] = [Header("service", "interop.EchoService"), Header("version", "1.0.1")]
+    other = Route("", AllOf([Header("service", "interop.EchoService"), Header("version", "2.0")]), Forward("other", 60.0))
+    talk = start(routes=[other, Route("", AllOf(wanted), Forward("service", 60.0))], **DUBBO)
+    client = talk.connect()
+    client.sends(call)
+    talk.expect_dial("10.0.0.1:80").takes()
 
 
 class Marker(StreamFilter):

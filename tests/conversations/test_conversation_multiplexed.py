@@ -234,12 +234,29 @@ def test_a_client_that_takes_no_replies_holds_up_nobody_and_is_cut_off(start: St
     for number in range(2, 40):
         upstream.sends(bolt.response(number, b"r" * 1_000_000))
     assert slow.is_reset()
+    assert talk.reasons().count("client_write_timeout") == 50 - talk.reasons()[1:].count("ok") > 10
     assert upstream.is_read()
     other.sends(bolt.request(1))
     upstream.receives(bolt.request(52))
     upstream.sends(bolt.response(52))
     other.receives(bolt.response(1))
     assert server_module.MAX_UNSENT < 38_000_000
+
+
+@pytest.mark.whole_only
+def test_a_client_that_takes_no_replies_is_told_of_though_all_are_sent(start: Start) -> None:
+    talk, _, upstream = begin(start)
+    talk.listener.write_timeout = 10.0
+    client = talk.connect()
+    client.stalls()
+    client.sends(bolt.request(2))
+    upstream.takes()
+    upstream.sends(bolt.response(2, b"r" * 1_000_000))
+    talk.advance(9.9)
+    assert client.is_open()
+    talk.advance(0.2)
+    assert client.is_reset()
+    assert talk.reasons() == ["ok", "ok", "client_write_timeout"]
 
 
 # ---- peers that break the rules
@@ -308,8 +325,28 @@ def test_half_a_frame_and_then_silence(start: Start) -> None:
     client.sends(bolt.request(2)[:-1])
     talk.advance(61.0)
     assert client.is_closed()
-    assert talk.reasons() == ["ok"]
+    assert talk.reasons() == ["ok", "request_timeout"]
     upstream.takes()
+
+
+def test_half_a_frame_and_then_the_end(start: Start) -> None:
+    talk, client, upstream = begin(start)
+    client.shuts()
+    assert client.is_closed()
+    truncated, lost, waiting = talk.connect(), talk.connect(), talk.connect()
+    truncated.sends(bolt.request(2)[:-1])
+    truncated.shuts()
+    assert truncated.is_closed()
+    lost.sends(bolt.request(2)[:1])
+    lost.resets()
+    waiting.sends(bolt.request(5) + bolt.request(6)[:9])
+    upstream.receives(bolt.request(2))
+    waiting.shuts()
+    assert waiting.is_open()  # what it asked before is still answered
+    upstream.sends(bolt.response(2))
+    waiting.receives(bolt.response(5))
+    assert waiting.is_closed()
+    assert talk.reasons() == ["ok", "truncated_frame", "client_gone", "truncated_frame", "ok"]
 
 
 @pytest.mark.whole_only

@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 from rig import Peer, Talk
 from tests import dubbo_frames as dubbo
+from tests.unit.protocol.rpc_frames import recorded
 
 from pymosn.api import Exchange, Reply, StreamFilter, Transcoder
 from pymosn.api.protocol import REQUEST
@@ -109,13 +110,23 @@ def test_exceptions_and_errors_of_the_provider(start: Start) -> None:
     client.sends(post("/S/m", ""))
     upstream = talk.expect_dial()
     thrown = dubbo.Hessian2().write(("a.Bad", {"detailMessage": "so", "cause": dubbo.Reference(0)}))
-    upstream.sends(dubbo.frame(2, 20, b"\x90" + thrown.replace(b"Q\x90", b"N"), called(upstream)[0]))
+    upstream.sends(dubbo.frame(2, 20, b"\x90" + thrown, called(upstream)[0]))
     assert answered(client) == (500, {"error": "so", "exception": "a.Bad"})
     for status, expected in ((60, 404), (31, 504), (100, 503), (70, 500)):
         client.sends(post("/S/m", ""))
         upstream.sends(dubbo.error(called(upstream)[0], status, "no such"))
         assert answered(client) == (expected, {"error": "no such"})
     assert talk.reasons() == ["ok"] * 5
+
+
+@pytest.mark.parametrize("version", ["dubbo-2.7", "dubbo-3"])
+def test_an_exception_as_java_writes_it(start: Start, version: str) -> None:
+    talk, client = begin(start, example())
+    client.sends(post("/S/m", ""))
+    upstream = talk.expect_dial()
+    thrown = recorded(version)["fail.reply"]
+    upstream.sends(thrown[:4] + struct.pack(">q", called(upstream)[0]) + thrown[12:])
+    assert answered(client) == (500, {"error": "as asked", "exception": "interop.EchoException"})
 
 
 @pytest.mark.parametrize(
@@ -130,7 +141,11 @@ def test_exceptions_and_errors_of_the_provider(start: Start) -> None:
         ("/S/m?types=int", "[true]", "is no int"),
         ("/S/m?types=byte", "[128]", "128 is no byte"),
         ("/S/m?types=int,int", "[1]", "2 types for 1 arguments"),
-        ("/S/m", "[1e999, 18446744073709551616]", "longer than 64 bits"),
+        ("/S/m", "[1e99, 18446744073709551616]", "longer than 64 bits"),
+        ("/S/m", "[1e999]", "1e999 is no number that a double holds"),
+        ("/S/m", '[{"a": NaN}]', "NaN is no number"),
+        ("/S/m?types=double", f"[{'9' * 400}]", "is no double"),
+        ("/S/m?types=float", "[1e39]", "1e+39 is no float"),
     ],
 )
 def test_what_is_no_call_is_answered_at_once(start: Start, path: str, body: str, text: str) -> None:

@@ -45,7 +45,7 @@ def common(wire: Wire) -> Iterator[Attack]:
     for length in (0xFFFFFFFF, 0x80000000, 0x7FFFFFFF, 17 * MIB):
         yield Attack(f"length {length}", with_length(wire, length), "frame_too_large")
     for size in sorted({1, 2, 3, 5, *range(8, len(good), 7), len(good) - 1}):
-        yield Attack(f"cut off at {size}", good[:size])
+        yield Attack(f"cut off at {size}", good[:size], "truncated_frame")
     yield Attack("a length that is short by one", with_length(wire, claimed(wire, good) - 1) + good, "bad_frame")
     yield Attack("replies that nobody asked for", wire.reply(7, CONTENT) * 2000 + good, "unasked_reply", 1)
     yield Attack("rubbish behind a good call", good + b"\x03" * 50, "bad_frame")

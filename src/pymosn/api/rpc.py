@@ -75,6 +75,10 @@ class RpcHeaders(Headers):
         """Whether the frame has a field `name` (lower case), be it null. A protocol may tell without taking all out."""
         return has_name(self.fields(), name)
 
+    def said_once(self) -> tuple[bytes, ...]:
+        """Names (lower case) whose first value is what the message says, whatever other fields of that name repeat."""
+        return ()
+
     def fields(self) -> list[Field]:
         """All fields as they are now, in order, nulls included; not to be changed by others."""
         fields = self._fields
@@ -103,6 +107,9 @@ class RpcHeaders(Headers):
 
     def get_all(self, name: str) -> list[str]:
         raw = lower_name(name)
+        if raw in self.said_once():
+            value = self.get_raw(raw)
+            return [] if value is None else [to_text(value)]
         return [to_text(value) for key, value in self.fields() if value is not None and is_name(key, raw)]
 
     def set(self, name: str, value: str) -> None:

@@ -62,6 +62,7 @@ UNKNOWN_TRANSFER_CODING: Final = Failure("unknown_transfer_coding", 501)
 BAD_VERSION: Final = Failure("bad_version", 505)
 BAD_FRAME: Final = Failure("bad_frame", 400)
 FRAME_TOO_LARGE: Final = Failure("frame_too_large", 413, FLAG_TOO_LARGE)
+TRUNCATED_FRAME: Final = Failure("truncated_frame", 400, FLAG_DOWNSTREAM_TERMINATE)
 ID_REUSED: Final = Failure("id_reused", 400)
 UNASKED_REPLY: Final = Failure("unasked_reply", 400)
 

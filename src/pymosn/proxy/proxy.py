@@ -115,17 +115,19 @@ class ProtocolDetector(NetworkFilter):
         self._successor: NetworkFilter | None = None
         self._first = b""
         self._is_draining = False
+        self._fallback_at = 0.0
 
     def on_connection(self, connection: Connection) -> None:
         self._connection = connection
+        self._fallback_at = connection.now() + FALLBACK_TIME
         connection.set_idle(self._options.idle_timeout if self._factory.fallback is None else FALLBACK_TIME)
 
     def on_data(self, data: bytes) -> bool:
         successor = self._successor
         if successor is not None:
             return successor.on_data(data)
-        if not self._first and self._factory.fallback is None:
-            self._connection.set_idle(DRAIN_GRACE if self._is_draining else self._options.detection_timeout)
+        if not self._first:
+            self._set_detection_time()
         self._first += data
         undecided = False
         for protocol in self._options.protocols:
@@ -138,6 +140,15 @@ class ProtocolDetector(NetworkFilter):
         if not undecided or len(self._first) > MOST_FIRST_BYTES:
             self._give_up()
         return STOP
+
+    def _set_detection_time(self) -> None:
+        """How long the rest of the first bytes may take."""
+        seconds = self._options.detection_timeout
+        if self._factory.fallback is not None:
+            if seconds > 0.0:  # a silent connection has its time already
+                self._connection.set_idle(min(seconds, max(self._fallback_at - self._connection.now(), 0.001)))
+        else:
+            self._connection.set_idle(DRAIN_GRACE if self._is_draining else seconds)
 
     def _hand_over(self, successor: NetworkFilter) -> None:
         self._connection.set_idle(0.0)

@@ -74,6 +74,15 @@ def test_objects_and_what_refers_to_them() -> None:
     assert read(data) == [first, {"class": "a.Point", "x": 2, "next": first}]
 
 
+def test_an_exception_that_is_its_own_cause_has_none() -> None:
+    inner = ("a.Bad", {"cause": dubbo.Reference(1), "detailMessage": "inner"})
+    data = dubbo.Hessian2().write(("a.Bad", {"cause": inner, "detailMessage": "outer"}))
+    found = {"class": "a.Bad", "cause": None, "detailMessage": "inner"}
+    assert read(data) == {"class": "a.Bad", "cause": found, "detailMessage": "outer"}
+    with pytest.raises(Hessian2Error, match="part of itself"):  # a circle is none of that
+        read(data.replace(b"Q\x91", b"Q\x90"))
+
+
 @pytest.mark.parametrize(
     ("data", "text"),
     [

@@ -200,6 +200,14 @@ def test_the_context_changes_and_the_call_does_not() -> None:
         assert not call.headers.remove_raw(name.encode())
 
 
+def test_the_context_cannot_say_who_is_called() -> None:
+    call = only(SPEC, request(tail=b"\x98\x00\x01" + pair(b"Service", b"other") + b"\xa8\x0c")).message
+    name = call.headers.get("service")
+    assert name
+    assert call.headers.get_all("service") == [name]
+    assert [value for _, value in call.headers.items() if value == "other"] == ["other"]
+
+
 def test_another_buffer() -> None:
     call = only(SPEC, FRAMES["request"]).message
     longer = encoded(call, 5, b"x" * 300)

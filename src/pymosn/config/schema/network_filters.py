@@ -129,7 +129,9 @@ class ProxyConfig(Block, kw_only=True):
     ] = False
     validate_clusters: Annotated[Any, ignored("pymosn always checks references")] = None
     concurrency_num: Annotated[int, ignored("tuning of Go's worker pools")] = 0
-    detection_timeout: Annotated[Duration, own("from the first byte until the protocol is known; then reset")] = 15.0
+    detection_timeout: Annotated[
+        Duration, own("from the first byte until the protocol is known; then the fallback, or reset")
+    ] = 15.0
     extend_config: ProtocolSettings = msgspec.field(default_factory=ProtocolSettings)
 
     def protocols(self) -> list[str]:

@@ -153,6 +153,9 @@ class DubboRequestHeaders(DubboHeaders):
             return write_request(payload, self.fields())
         return _request(front, attachments, self.fields())
 
+    def said_once(self) -> tuple[bytes, ...]:
+        return HEAD
+
     def locate(self) -> Attachments:
         return self._front.attachments()
 

@@ -6,7 +6,7 @@
 | date | int: milliseconds since 1970 |
 | binary | bytes |
 | list, map | list, dict |
-| object | dict, with its class under `class` |
+| object | dict, with its class under `class`; a `cause` that is the object itself is None |
 """
 
 from __future__ import annotations
@@ -146,7 +146,7 @@ class Hessian2ValueReader(Hessian2Reader):
         self._weights.append(-1)
         made: object
         if tag == 0x4F or 0x60 <= tag < 0x70:
-            made = self._object(self.integer() if tag == 0x4F else tag - 0x60, depth)
+            made = self._object(self.integer() if tag == 0x4F else tag - 0x60, depth, number)
         else:
             count: i64 = self._open(tag)
             made = self._entries(depth) if count == _MAP_KEY else self._items(count, depth)
@@ -154,12 +154,22 @@ class Hessian2ValueReader(Hessian2Reader):
         self._weights[number] = self.at - start + self._repeated - repeated + 1
         return made
 
-    def _object(self, number: i64, depth: i64) -> dict[object, object]:
+    def _object(self, number: i64, depth: i64, place: i64) -> dict[object, object]:
         self._fields(number)
         made: dict[object, object] = {"class": self._class_names[number]}
         for name in self._field_names[number]:
-            made[name] = self._value(depth + 1)
+            made[name] = None if name == "cause" and self._is_reference_to(place) else self._value(depth + 1)
         return made
+
+    def _is_reference_to(self, place: i64) -> bool:
+        """Reads a reference to container `place` if that is what comes: Java writes an exception without a cause so."""
+        start: i64 = self.at
+        if self._next() == 0x51:
+            self.at += 1
+            if self.integer() == place:
+                return True
+            self.at = start
+        return False
 
     def _entries(self, depth: i64) -> dict[object, object]:
         made: dict[object, object] = {}

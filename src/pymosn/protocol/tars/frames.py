@@ -17,6 +17,9 @@ from pymosn.core.headers import HeaderError, Headers, lower_name
 from pymosn.protocol.dubbo.frames import failure_text
 from pymosn.protocol.tars.jce import write_bytes, write_integer, write_pairs, write_text
 
+#: Fields of a request that stand in the packet itself; the others are its context.
+_OUTSIDE: Final = (b"service", b"method")
+
 #: The version of calls of its own RPC; 2 and 3 are TUP.
 RPC_VERSION: Final[i64] = 1
 #: The packet type of a call that nobody answers.
@@ -119,6 +122,9 @@ class TarsHeaders(RpcHeaders):
             fields.append((key, value))
         return fields
 
+    def said_once(self) -> tuple[bytes, ...]:
+        return _OUTSIDE if self._is_request else ()
+
     def set(self, name: str, value: str) -> None:
         self._require(name)
         super().set(name, value)
@@ -132,17 +138,17 @@ class TarsHeaders(RpcHeaders):
         return super().remove(name)
 
     def remove_raw(self, name: bytes) -> bool:
-        return False if self._is_request and name in (b"service", b"method") else super().remove_raw(name)
+        return False if self._is_request and name in _OUTSIDE else super().remove_raw(name)
 
     def _require(self, name: str) -> None:
         """Raises HeaderError for what stands outside of the context."""
-        if self._is_request and lower_name(name) in (b"service", b"method"):
+        if self._is_request and lower_name(name) in _OUTSIDE:
             raise HeaderError(f"header {name} stands in the packet itself and cannot be changed")
 
 
 def context_of(headers: Headers, is_request: bool) -> list[tuple[bytes, bytes]]:
     """The entries of the context: all fields but the first `service` and `method` of a request."""
-    outside: list[bytes] = [b"service", b"method"] if is_request else []
+    outside: list[bytes] = list(_OUTSIDE) if is_request else []
     pairs: list[tuple[bytes, bytes]] = []
     for name, value in fields_of(headers):
         if name in outside:

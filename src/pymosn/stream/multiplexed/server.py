@@ -11,11 +11,13 @@ from pymosn.api.stream import RequestReceiver, ResponseSender, ServerStreams, St
 from pymosn.core.failure import (
     CLIENT_GONE,
     CLIENT_WRITE_TIMEOUT,
+    CLOSED_BY_PEER,
     CLOSED_LOCALLY,
     ID_REUSED,
     IDLE_TIMEOUT,
     INTERNAL_ERROR,
     REQUEST_TIMEOUT,
+    TRUNCATED_FRAME,
     UNASKED_REPLY,
     Failure,
 )
@@ -72,6 +74,7 @@ class MultiplexedServer(ServerStreams):
 
     def on_eof(self) -> None:
         self._has_eof = True
+        self._end_frames()
         if self._active == 0:
             self._connection.close(CLOSED_LOCALLY)
         else:
@@ -87,7 +90,7 @@ class MultiplexedServer(ServerStreams):
         if self._has_eof:
             self._connection.abort(CLIENT_GONE)
         elif self._decoder.has_buffered() and not self._held:
-            self._connection.close(REQUEST_TIMEOUT)
+            self._refuse(REQUEST_TIMEOUT)
         elif self._active == 0:
             self._connection.close(CLOSED_LOCALLY if self._is_draining else IDLE_TIMEOUT)
         else:
@@ -105,8 +108,12 @@ class MultiplexedServer(ServerStreams):
         self._set_idle()
 
     def on_close(self, failure: Failure) -> None:
+        reason = failure if failure is CLIENT_WRITE_TIMEOUT else CLIENT_GONE
+        is_cut = failure is CLOSED_BY_PEER and not self._is_broken and self._decoder.has_buffered()
+        if not self._streams and (is_cut or reason is failure):
+            self._record(reason)  # no exchange is left that could tell it
         for stream in list(self._streams.values()):
-            stream.lose()
+            stream.lose(reason)
 
     def _set_idle(self) -> None:
         if self._has_eof:
@@ -156,6 +163,7 @@ class MultiplexedServer(ServerStreams):
             self._held = False
             self._connection.resume_reading()
             self._pull()
+            self._end_frames()
 
     def _begin(self) -> None:
         request = self._decoder.request
@@ -173,8 +181,18 @@ class MultiplexedServer(ServerStreams):
         stream.receiver = receiver
         receiver.on_request(request, request.payload, True)
 
+    def _end_frames(self) -> None:
+        """After the client's last byte: what is left begins a frame that has no end. What came before is still answered."""
+        if self._has_eof and not self._held and not self._is_broken and self._decoder.has_buffered():
+            self._record(TRUNCATED_FRAME)
+
     def _refuse(self, failure: Failure) -> None:
-        """Ends the connection for bytes that are no frames; that still becomes an exchange, which counts and logs it."""
+        """Ends the connection for bytes that are no frames."""
+        self._record(failure)
+        self._connection.close(failure)
+
+    def _record(self, failure: Failure) -> None:
+        """Bytes that are no frames still become an exchange, which counts and logs them. No further ones are read."""
         self._is_broken = True
         self._active += 1
         head = _Refused()
@@ -182,7 +200,6 @@ class MultiplexedServer(ServerStreams):
         receiver = self._listener.new_stream(stream)
         stream.receiver = receiver
         receiver.on_refused(head, failure)
-        self._connection.close(failure)
 
     # ---- from the streams
 
@@ -230,12 +247,12 @@ class MultiplexedServerStream(ResponseSender):
         self._head: ResponseHead | None = None
         self._parts: list[bytes] | None = None
 
-    def lose(self) -> None:
-        """The client is gone."""
+    def lose(self, failure: Failure) -> None:
+        """The client is gone, or takes nothing."""
         self._is_done = True
         receiver = self.receiver
         if receiver is not None:
-            receiver.on_reset(CLIENT_GONE)
+            receiver.on_reset(failure)
 
     def connection(self) -> Connection:
         return self._connection
