@@ -27,7 +27,7 @@ from pymosn.control.explain_hosts import choose_host
 from pymosn.control.plane import ClusterView
 from pymosn.core.counters import DownstreamStats, Metrics
 from pymosn.core.failure import BAD_REWRITE, CLUSTER_UNKNOWN, NO_ROUTE, NO_ROUTER, NO_VIRTUAL_HOST, Failure
-from pymosn.core.headers import HeaderError, Headers, headers_from, to_text
+from pymosn.core.headers import HeaderError, Headers, encode_name, encode_value, to_text
 from pymosn.core.message import ResponseHead
 from pymosn.filters.stream.mirror import MirrorFilter
 from pymosn.protocol.http1.encoder import encode_request
@@ -163,7 +163,9 @@ def request_bytes(question: Question) -> bytes:
     """The request as a client sends it. Raises QuestionError."""
     parts = _split(question.url)
     try:
-        fields = headers_from(question.headers)
+        fields = Headers()
+        for name, value in question.headers:
+            fields.add_raw(encode_name(name), encode_value(name, value))  # a client may send two Hosts
         if fields.get("host") is None and parts.netloc:
             fields.block = b"Host: " + parts.netloc.encode() + b"\r\n" + fields.block
     except HeaderError as error:

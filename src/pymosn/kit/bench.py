@@ -123,8 +123,9 @@ async def _measure(question: Question, measured: Sequence[StreamFilter]) -> Answ
 
 
 def _request(question: Question) -> bytes:
+    given = {name.lower() for name, _ in question.headers}
     try:
-        headers = headers_from([*_FIELDS, *question.headers])
+        headers = headers_from([*(field for field in _FIELDS if field[0].lower() not in given), *question.headers])
     except HeaderError as error:
         raise BenchError(str(error)) from error
     method = b"POST" if question.body else b"GET"

@@ -80,6 +80,8 @@ def test_the_request_may_be_what_the_filter_wants(file: Path) -> None:
     configs = [{"header": "x-key"}]
     assert ask(file, "Asks", configs=configs).statuses == {401: 300}
     assert ask(file, "Asks", configs=configs, headers=[("x-key", "k")]).statuses == {200: 300}
+    own_host = [("x-key", "k"), ("host", "other.example")]  # in the place of the one that it has
+    assert ask(file, "Asks", configs=configs, headers=own_host).statuses == {200: 300}
     assert ask(file, "Sees", body=b"hello").statuses == {200: 300}
 
 
