@@ -9,6 +9,8 @@ from mypy_extensions import i64, u8
 
 #: Bytes of a piece that is not copied: handing it over by itself costs less.
 LONG: Final[i64] = 4096
+#: Bytes of a buffer that is used again; one that had to grow beyond them would be held for nothing.
+KEPT: Final[i64] = 256 * 1024
 
 
 class FrameWriter:
@@ -66,11 +68,21 @@ class FrameWriter:
             out[place] = u8(number & 0xFF)
             number >>= 8
 
+    def take_back(self, size: i64) -> None:
+        """Forgets what was written since it held `size` bytes, and nothing has been taken: a frame that came to nothing."""
+        while self._parts_size > size:
+            part = self._parts.pop()
+            self._parts_size -= len(part)
+            self._empty()
+            if self._parts_size < size:  # the part began before the frame
+                self._out.write(part[: size - self._parts_size])
+        self._out.truncate(size - self._parts_size)
+
     def take(self) -> list[bytes]:
         """All that it holds, in order; it is empty then."""
         if not self._parts:
             data = self._out.getvalue()
-            self._out.truncate(0)
+            self._empty()
             return [data]
         self._cut()
         parts = self._parts
@@ -83,4 +95,11 @@ class FrameWriter:
         if len(self._out) > 0:
             self._parts_size += len(self._out)
             self._parts.append(self._out.getvalue())
+            self._empty()
+
+    def _empty(self) -> None:
+        """Forgets what was copied together."""
+        if len(self._out) > KEPT:
+            self._out = BytesWriter()
+        else:
             self._out.truncate(0)

@@ -1,8 +1,10 @@
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 
-from pymosn.core.frame_writer import LONG, FrameWriter
+from pymosn.core.frame_writer import KEPT, LONG, FrameWriter
 
 
 def test_short_pieces_are_copied_together_and_long_ones_kept() -> None:
@@ -56,3 +58,35 @@ def test_numbers_of_their_own() -> None:
     for number, width in ((0, 1), (255, 1), (0xFFFF, 2), (0x01020304, 4), (-1, 4), (-2, 8), (2**63 - 1, 8)):
         out.write_number(number, width)
     assert out.take() == [b"\x00\xff\xff\xff\x01\x02\x03\x04" + b"\xff" * 4 + b"\xff" * 7 + b"\xfe" + b"\x7f" + b"\xff" * 7]
+
+
+@pytest.mark.parametrize("before", [[], [b"a"], [b"x" * LONG], [b"a", b"x" * LONG, b"b"]])
+@pytest.mark.parametrize("half", [[], [b"c"], [b"y" * LONG], [b"c", b"y" * LONG, b"d"], [b"c", b"y" * LONG, b"d", b"z" * LONG]])
+def test_a_frame_that_came_to_nothing_is_taken_back(before: list[bytes], half: list[bytes]) -> None:
+    out = FrameWriter()
+    for piece in before:
+        out.write(piece)
+    size = out.size()
+    for piece in half:
+        out.write(piece)
+    out.take_back(size)
+    assert out.size() == size
+    out.write(b"next")
+    assert b"".join(out.take()) == b"".join(before) + b"next"
+    assert (out.size(), out.take()) == (0, [b""])
+
+
+def memory() -> int:
+    """Bytes of this process that are in memory."""
+    return int(Path("/proc/self/statm").read_text(encoding="ascii").split()[1]) * 4096
+
+
+def test_a_buffer_that_had_to_grow_is_not_held() -> None:
+    writers = [FrameWriter() for _ in range(8)]
+    size = 40 * KEPT
+    before = memory()
+    for writer in writers:
+        for _ in range(size // 1024):
+            writer.write(b"x" * 1024)
+        writer.take()
+    assert memory() - before < len(writers) * size / 2  # the last one's may not be back at the system yet

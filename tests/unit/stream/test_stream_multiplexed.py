@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import contextlib
+
 import pytest
 from tests import bolt_frames as bolt
 
 from pymosn.api.network import Connection, NetworkFilter
-from pymosn.api.rpc import MAX_FRAME
-from pymosn.api.stream import RequestReceiver, ResponseSender, StreamListener
+from pymosn.api.rpc import MAX_FRAME, RpcReply, RpcRequest
+from pymosn.api.stream import RequestReceiver, ResponseReceiver, ResponseSender, StreamListener
 from pymosn.core.frame_writer import FrameWriter
+from pymosn.core.headers import HeaderError, Headers
 from pymosn.core.message import RequestHead
 from pymosn.protocol.bolt.spec import BoltSpec
 from pymosn.stream.multiplexed.client import ClientOwner, MultiplexedClient
@@ -22,6 +25,7 @@ class Peer(Connection):
     def __init__(self) -> None:
         super().__init__()
         self.turns_given = 0
+        self.out = FrameWriter()
 
     def give_way(self) -> None:
         self.turns_given += 1
@@ -30,7 +34,7 @@ class Peer(Connection):
         pass
 
     def soon(self) -> FrameWriter:
-        return FrameWriter()
+        return self.out
 
 
 class Done(RequestReceiver):
@@ -80,3 +84,48 @@ def test_a_peer_that_sends_much_at_once_lets_others_have_their_turn(much: bool) 
         count = int(MUCH) // len(frame) + (1 if much else 0)
         half.on_data(frame * count)
         assert (counted.count, peer.turns_given) == (count, 1 if much else 0)
+
+
+class HalfRequest(RpcRequest):
+    """Of a package whose code fails in the middle of a frame."""
+
+    def __init__(self, error: Exception) -> None:
+        super().__init__(Headers(), 1, b"", b"", False)
+        self.error = error
+
+    def build(self, number: int, payload: bytes, out: FrameWriter) -> None:
+        out.write(b"half")
+        raise self.error
+
+
+class HalfReply(RpcReply):
+    """The same of a reply."""
+
+    def build(self, number: int, payload: bytes, out: FrameWriter) -> None:
+        out.write(b"half")
+        raise KeyError
+
+
+@pytest.mark.parametrize("error", [KeyError("x"), HeaderError("x")])
+def test_half_a_request_is_not_sent(error: Exception) -> None:
+    upstream = Peer()
+    client = MultiplexedClient(Strays(), BoltSpec(1), MAX_FRAME)
+    client.on_connection(upstream)
+    client.send_heartbeat()
+    size = upstream.out.size()
+    stream = client.open_stream(ResponseReceiver())
+    with contextlib.suppress(KeyError, NotImplementedError):
+        stream.send_request(HalfRequest(error), b"", True)
+    assert (upstream.out.size(), client.load) == (size, 0)
+
+
+def test_half_a_reply_is_not_sent() -> None:
+    downstream = Peer()
+    server = MultiplexedServer(BoltSpec(1), Calls(), MultiplexedOptions())
+    server.on_connection(downstream)
+    server.on_data(bolt.request(1, command=0))  # a heartbeat: its answer is to stay
+    size = downstream.out.size()
+    assert size > 0
+    with pytest.raises(KeyError):
+        server.send(HalfRequest(KeyError()), HalfReply(Headers(), 200, b"", b""), b"")
+    assert downstream.out.size() == size

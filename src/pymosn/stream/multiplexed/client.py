@@ -100,9 +100,14 @@ class MultiplexedClient(NetworkFilter):
     def send(self, stream: MultiplexedClientStream, request: RpcRequest, data: bytes) -> None:
         """Sends the whole request of `stream`."""
         number: i64 = self.next_number()
+        out = self.connection.soon()
+        before: i64 = out.size()
         try:
-            request.encode(number, data, self.connection.soon())
-        except HeaderError:
+            request.encode(number, data, out)
+        except Exception as error:
+            out.take_back(before)  # half a frame would garble those of others
+            if not isinstance(error, HeaderError):
+                raise
             stream.break_off(BAD_REWRITE)
             return
         if not request.is_one_way:

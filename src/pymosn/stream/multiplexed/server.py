@@ -207,7 +207,11 @@ class MultiplexedServer(ServerStreams):
         """Sends the reply to `request`. HeaderError: it has headers that cannot be sent, and nothing is."""
         out = self._connection.soon()
         before: i64 = out.size()
-        reply.encode(request.number, payload, out)
+        try:
+            reply.encode(request.number, payload, out)
+        except Exception:
+            out.take_back(before)  # half a frame would garble those of others
+            raise
         if self._is_full:
             self._unsent += out.size() - before
             if self._unsent > MAX_UNSENT:
