@@ -61,7 +61,7 @@ def test_numbers_of_their_own() -> None:
 
 
 @pytest.mark.parametrize("before", [[], [b"a"], [b"x" * LONG], [b"a", b"x" * LONG, b"b"]])
-@pytest.mark.parametrize("half", [[], [b"c"], [b"y" * LONG], [b"c", b"y" * LONG, b"d"], [b"c", b"y" * LONG, b"d", b"z" * LONG]])
+@pytest.mark.parametrize("half", [[], [b"c"], [b"y" * LONG], [b"c", b"y" * LONG], [b"c", b"y" * LONG, b"d", b"z" * LONG]])
 def test_a_frame_that_came_to_nothing_is_taken_back(before: list[bytes], half: list[bytes]) -> None:
     out = FrameWriter()
     for piece in before:
