@@ -24,12 +24,12 @@ def choose_cores() -> Cores:
 
 
 def free_port() -> int:
-    """A free loopback TCP port below the ephemeral range, so that no outgoing connection takes it meanwhile."""
+    """A TCP port that is free on all addresses, below the ephemeral range: no outgoing connection takes it meanwhile."""
     for _ in range(1000):
         port = random.randrange(20000, 32000)
         with socket.socket() as probe:
             try:
-                probe.bind(("127.0.0.1", port))
+                probe.bind(("", port))
             except OSError:
                 continue
             return port

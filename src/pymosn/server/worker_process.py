@@ -148,11 +148,6 @@ def _spawn(descriptor: int, stacks: int) -> "subprocess.Popen[bytes]":
         signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
-#: Many messages of some 1 KiB are at work at once: glibc keeps 64 free pieces of each size up to 2 KiB at hand (8 MiB at
-#: most), and not only 7 of up to 1 KiB. Other C libraries do not read this.
-_MALLOC: Final = "glibc.malloc.tcache_max=2048:glibc.malloc.tcache_count=64"
-
-
 def worker_environment(environment: Mapping[str, str]) -> dict[str, str]:
     """The environment for workers: with it they import the same pymosn as this process."""
     result = dict(environment)
@@ -160,5 +155,4 @@ def worker_environment(environment: Mapping[str, str]) -> dict[str, str]:
     # An installed package is found anyway; naming its folder would put it before the standard library.
     if root not in (sysconfig.get_path("purelib"), sysconfig.get_path("platlib")):
         result["PYTHONPATH"] = os.pathsep.join(filter(None, [root, environment.get("PYTHONPATH", "")]))
-    result.setdefault("GLIBC_TUNABLES", _MALLOC)
     return result
