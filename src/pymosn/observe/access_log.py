@@ -14,7 +14,8 @@ from pymosn.observe.destination import Destination
 from pymosn.observe.text import TimeStamps, field
 from pymosn.observe.variables import BOUND, NOTHING, TRACE, UNAVAILABLE, VARIABLES, Getter, getter
 
-#: MOSN's, to the letter: two spaces after the trace id, and the response code twice.
+#: MOSN's, to the letter: two spaces after the trace id, and the response code twice. Where no other format is given, the
+#: line of a failure has its reason word behind that: every refusal is to be told apart from others without a setting.
 DEFAULT_FORMAT: Final = (
     "%start_time% %trace_id%  %connection_id% %upstream_connection_id% %request_received_duration% "
     "%response_received_duration% %bytes_sent% %bytes_received% %protocol% %response_code% %duration% "
@@ -34,9 +35,11 @@ class Format:
     `warnings`: what is valid but will always read `-`, each as a sentence.
     """
 
-    def __init__(self, parts: list[str]) -> None:
+    def __init__(self, parts: list[str], tells_reason: bool) -> None:
+        """`tells_reason`: lines of exchanges that failed end with the reason word."""
         self._texts = parts[0::2]
         self._names = parts[1::2]
+        self._tells_reason = tells_reason
         self.warnings = [text for name in dict.fromkeys(self._names) if (text := _warning(name))]
 
     def bind(self, clock: Clock, listener_name: str = "", listener_type: str = "") -> LineMaker:
@@ -53,15 +56,23 @@ class Format:
                 getters.append(get)
             template += text.replace("%", "%%")
 
+        tells_reason = self._tells_reason
+
         def make_line(exchange: Exchange) -> str:
-            return template % tuple([get(exchange) or NOTHING for get in getters])
+            line = template % tuple([get(exchange) or NOTHING for get in getters])
+            failure = exchange.failure
+            return f"{line} {failure.reason}" if tells_reason and failure is not None else line
 
         return make_line
 
 
 def compile_format(text: str = "") -> Format:
-    """The format of `text`; MOSN's default for an empty one. ValueError names what is wrong and where."""
-    if not text:
+    """The format of `text`; for an empty one MOSN's default and, of a failure, its reason word.
+
+    ValueError names what is wrong and where.
+    """
+    is_default = not text
+    if is_default:
         text = DEFAULT_FORMAT
     control = next((char for char in text if not char.isprintable() and char != "\t"), None)
     if control is not None:
@@ -74,7 +85,7 @@ def compile_format(text: str = "") -> Format:
         raise ValueError(
             rf"log format: an odd number of %, the last at character {marks[-1] + 1}; write \% for a percent sign"
         )
-    return Format(_PERCENT.split(text))
+    return Format(_PERCENT.split(text), is_default)
 
 
 class AccessLogFile(AccessLog):

@@ -8,7 +8,7 @@ from pymosn.api.proxy import Exchange
 from pymosn.api.routing import Route, RouteAction, RouteMatcher
 from pymosn.api.variables import PREFIXES
 from pymosn.core.clock import Clock
-from pymosn.core.failure import CONNECT_REFUSED, FILTER_ERROR
+from pymosn.core.failure import CONNECT_REFUSED, FILTER_ERROR, NO_ROUTE
 from pymosn.core.headers import Headers
 from pymosn.core.message import RequestHead, ResponseHead
 from pymosn.observe.access_log import DEFAULT_FORMAT, AccessLogFile, compile_format
@@ -73,6 +73,12 @@ def test_the_default_format_is_mosns_to_the_letter() -> None:
         "10.1.1.1:8080 [::1]:2045 10.0.0.9:4711 -"
     )
     assert compile_format("").warnings == compile_format(DEFAULT_FORMAT).warnings == []
+
+
+def test_where_no_format_is_given_a_failure_has_its_reason_at_the_end() -> None:
+    made = exchange()
+    made.failure = NO_ROUTE
+    assert line("", made) == line(DEFAULT_FORMAT, made) + " no_route"
 
 
 @pytest.mark.parametrize(
