@@ -1,5 +1,6 @@
 """SOFA Bolt through layers 2 to 4: many requests on shared connections, ids, one-way, failures, retries."""
 
+from collections.abc import AsyncIterator
 from typing import Any
 
 import pytest
@@ -405,6 +406,36 @@ def test_headers_that_do_not_fit_are_an_error_of_the_request(start: Start) -> No
     upstream.receives_nothing()
     client.receives(bolt.failure(5, 3))
     assert talk.reasons() == ["bad_rewrite"]
+
+
+@pytest.mark.parametrize("whose", ["upstream", "filter", "stream"])
+def test_headers_that_do_not_fit_are_an_error_of_the_reply(start: Start, whose: str) -> None:
+    class Stuffer(StreamFilter):
+        async def on_request(self, exchange: Exchange) -> Reply | None:
+            async def pieces() -> AsyncIterator[bytes]:
+                yield b"one"
+                yield b"two"
+
+            headers = {"big": "x" * 70_000}
+            if whose == "stream":
+                return Reply(200, pieces(), headers)
+            return Reply(200, "text", headers) if whose == "filter" else None
+
+        def on_response(self, exchange: Exchange) -> None:
+            if exchange.response is not None:
+                exchange.response.headers["big"] = "x" * 70_000
+
+    talk = start(**BOLT, filters={"stuffer": Stuffer({})})
+    client = talk.connect()
+    client.sends(bolt.request(5))
+    if whose == "upstream":
+        upstream = talk.expect_dial()
+        upstream.receives(bolt.request(1))
+        upstream.sends(bolt.response(1))
+    client.receives(bolt.failure(5, 3))
+    assert talk.reasons() == ["internal_error"]
+    client.sends(bolt.request(6, command=0))
+    client.receives(bolt.response(6, b"", command=0, class_name=b""))
 
 
 @pytest.mark.parametrize("kind", [1, 2])

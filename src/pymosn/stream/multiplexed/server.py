@@ -296,7 +296,10 @@ class MultiplexedServerStream(ResponseSender):
                 reply = request.local_reply(head.status, head.headers, data)
                 self._server.send(request, reply, reply.payload)
         except HeaderError:
-            self._server.send_failure(request, INTERNAL_ERROR)
+            self._is_done = False
+            receiver = self.receiver
+            if receiver is not None:
+                receiver.on_reset(INTERNAL_ERROR)  # it resets this stream, and says so in the log
 
     def reset(self, failure: Failure) -> None:
         """A connection that others share is not broken off: the caller gets an error instead of half a reply."""
