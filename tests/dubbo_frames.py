@@ -12,7 +12,7 @@ class Reference:
     """The value that is the container of this number in the message."""
 
     def __init__(self, number: int) -> None:
-        self.number = number
+        self.request_id = number
 
 
 class Hessian2:
@@ -35,7 +35,7 @@ class Hessian2:
         if isinstance(value, bytes):
             return self.binary(value)
         if isinstance(value, Reference):
-            return b"Q" + self.integer(value.number)
+            return b"Q" + self.integer(value.request_id)
         if isinstance(value, list):
             return self.sequence(value)
         if isinstance(value, dict):

@@ -114,7 +114,7 @@ class Bolt(Wire):
         return parsed
 
     def number(self, frame: bytes) -> int:
-        return self._parsed(frame).number
+        return self._parsed(frame).request_id
 
     def is_heartbeat(self, frame: bytes) -> bool:
         return self._parsed(frame).command == 0
@@ -310,7 +310,7 @@ class Provider:
         if not self.wire.wants_reply(frame):
             self.one_ways.append(content)
             return b""
-        return self.wire.reply(self.wire.number(frame), content)
+        return self.wire.reply(self.wire.request_id(frame), content)
 
     def die(self) -> None:
         """Ends at once, with a reset of every connection, as a process does that is killed."""
@@ -371,7 +371,7 @@ class Consumer:
             writer.close()
 
     def _take(self, frame: bytes, waiting: dict[int, bytes]) -> None:
-        expected = waiting.pop(self.wire.number(frame))  # KeyError: a reply that was not asked for, or the second one
+        expected = waiting.pop(self.wire.request_id(frame))  # KeyError: a reply that was not asked for, or the second one
         if self.wire.is_good(frame):
             assert self.wire.content(frame) == expected, "the reply of another call"
             self.ok += 1

@@ -17,7 +17,7 @@ from urllib.parse import parse_qs, unquote
 import msgspec
 
 from pymosn.api import Exchange, Reply, Transcoder
-from pymosn.api.rpc import RpcReply, RpcRequest
+from pymosn.api.rpc import RpcRequest, RpcResponse
 from pymosn.protocol.dubbo.calls import make_call, read_result
 from pymosn.protocol.dubbo.values import write_long, write_value
 
@@ -80,7 +80,7 @@ class JsonToDubbo(Transcoder):
         attachments = {"group": group} if group else {}
         return make_call(service, method, types, written, asked.get("version", self.config.version), attachments)
 
-    def response(self, exchange: Exchange, reply: RpcReply) -> Reply:
+    def response(self, exchange: Exchange, reply: RpcResponse) -> Reply:
         result = read_result(reply)
         if result.error:
             return answer(reply.status, {"error": result.error})

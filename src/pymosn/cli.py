@@ -12,12 +12,12 @@ from msgspec import structs
 from rich.console import Console
 from rich.text import Text
 
-from pymosn.config.build_filters import check_filters
+from pymosn.assembly.filters import check_filters
 from pymosn.config.default import DEFAULT_CONFIG, DEFAULT_NAME
-from pymosn.config.faults import Fault
+from pymosn.config.diagnostics import Diagnostic
 from pymosn.config.load import Loaded, load_file, load_text
 from pymosn.kit.commands import COMMANDS
-from pymosn.server.launch import Launch, StartError
+from pymosn.server.run_options import RunOptions, StartError
 from pymosn.version import VERSION, build
 
 BAD_CONFIGURATION: Final = 1
@@ -144,7 +144,7 @@ def start(path: str | None, workers: int | None, strict: bool, log_level: str | 
         sys.exit(BAD_CONFIGURATION)
     if loaded.faults:
         click.echo(f"pymosn: {path or DEFAULT_NAME}: {_summary(loaded.faults)}", err=True)
-    what = Launch(
+    what = RunOptions(
         config=loaded.config,
         name=path or DEFAULT_NAME,
         config_dir=loaded.config_dir,
@@ -254,7 +254,7 @@ def _installed_filters() -> list[str]:
     return [entry.name for entry in entry_points(group="pymosn.stream_filters")]
 
 
-def _print_faults(faults: Iterable[Fault]) -> None:
+def _print_faults(faults: Iterable[Diagnostic]) -> None:
     """One line a fault on standard error, as compilers write them; coloured when a person looks."""
     console = Console(stderr=True, highlight=False, soft_wrap=True)
     for fault in faults:
@@ -264,7 +264,7 @@ def _print_faults(faults: Iterable[Fault]) -> None:
         console.print(text)
 
 
-def _summary(faults: list[Fault]) -> str:
+def _summary(faults: list[Diagnostic]) -> str:
     """`2 errors, 1 warning`, or `no faults`."""
     counts = []
     for severity in ("error", "warning"):

@@ -15,10 +15,10 @@ from collections.abc import Callable
 from typing import Any
 
 from pymosn.api import StreamFilter
+from pymosn.api.exchange import AccessLog, Exchange
 from pymosn.api.network import Dialer, DialReceiver, FilterChainFactory, NetworkFilter
-from pymosn.api.proxy import AccessLog, Exchange
 from pymosn.api.routing import Route
-from pymosn.api.upstream import PLAIN
+from pymosn.api.upstream import NO_CONSTRAINTS
 from pymosn.core.clock import Clock
 from pymosn.core.counters import DownstreamStats, Metrics
 from pymosn.core.failure import CONNECT_REFUSED, CONNECT_TIMEOUT, Failure
@@ -26,18 +26,18 @@ from pymosn.core.log import TRACE, Log
 from pymosn.core.timers import TimerWheel
 from pymosn.network.connection import ConnectionOwner, TcpConnection
 from pymosn.network.listener import ConnectionNumbers, Listener
-from pymosn.proxy.filter_chain import NamedFilter, StreamFilters
 from pymosn.proxy.options import ProxyOptions
 from pymosn.proxy.proxy import ProxyFactory
 from pymosn.proxy.runtime import Runtime
+from pymosn.proxy.stream_filters import FilterHandle, StreamFilters
 from pymosn.proxy.tcp_options import TcpOptions
 from pymosn.proxy.tcp_proxy import TcpFallback, TcpProxyFactory
 from pymosn.routing.actions import Forward
 from pymosn.routing.matchers import AnyRequest
 from pymosn.routing.table import RouteTable, TableSlot, VirtualHost
 from pymosn.stream.http1.options import Http1Options
-from pymosn.stream.multiplexed.options import MultiplexedOptions
 from pymosn.stream.registry import protocols
+from pymosn.stream.rpc.options import RpcOptions
 from pymosn.upstream.balancers import balancers
 from pymosn.upstream.cluster import Cluster, Clusters, PoolMaker, make_cluster
 from pymosn.upstream.plan import ClusterPlan, HostPlan, LimitPlan
@@ -327,7 +327,7 @@ class Talk:
         """`wishes`: routes, table, hosts and max_connections of the cluster `service`, plan and other_plan (keywords of the
         ClusterPlan of `service` and of `other`), filters (by name), http1, and keywords of ProxyOptions.
 
-        For RPC: protocols (names, tried in their order), rpc (MultiplexedOptions), fallback (a NetworkFilterFactory).
+        For RPC: protocols (names, tried in their order), rpc (RpcOptions), fallback (a NetworkFilterFactory).
         tcp: keywords of TcpOptions for a listener with only `tcp_proxy`, or with several protocols for that as fallback.
         """
         self.one_byte = one_byte
@@ -355,16 +355,16 @@ class Talk:
         hosts = wishes.pop("hosts", ["10.0.0.1:80"])
         self.clusters.replace({name: self._cluster(name, hosts if name == "service" else ["10.0.1.1:80"]) for name in names})
         for cluster in self.clusters.by_name.values():
-            while cluster.hosts and cluster.balancer.choose(PLAIN) is not cluster.hosts[-1]:
+            while cluster.hosts and cluster.balancer.choose(NO_CONSTRAINTS) is not cluster.hosts[-1]:
                 pass  # the first host is the next
         self.slot = TableSlot("table")
         self.slot.table = wishes.pop("table", None) or self._table(wishes.pop("routes", None) or forward())
         self.stats = DownstreamStats(self.metrics.group("downstream", ("listener", "l")))
-        filters = [NamedFilter(name, entry, self.metrics) for name, entry in wishes.pop("filters", {}).items()]
+        filters = [FilterHandle(name, entry, self.metrics) for name, entry in wishes.pop("filters", {}).items()]
         spoken = wishes.pop("protocols", ["Http1"])
         for extra in wishes.pop("extra_protocols", []):
             known.add(extra.spec.name, extra)
-        rpc = wishes.pop("rpc", None) or MultiplexedOptions()
+        rpc = wishes.pop("rpc", None) or RpcOptions()
         http1 = wishes.pop("http1", None) or Http1Options()
         fallback = wishes.pop("fallback", None)
         options = ProxyOptions(

@@ -7,7 +7,7 @@ import pytest
 from rig import Talk
 
 from pymosn.api import ClientError, Exchange, Reply, StreamFilter
-from pymosn.api.stream_filter import FilterHome
+from pymosn.api.stream_filter import FilterContext
 from pymosn.core.log import Log
 from pymosn.proxy.cluster_client import ClusterClients
 
@@ -38,7 +38,7 @@ class Asks(StreamFilter):
 
 def begin(start: Start, asks: Asks, **wishes: Any) -> Talk:
     talk = start(filters={"asks": asks}, **wishes)
-    asks.home = FilterHome("asks", Log(), ClusterClients(talk.runtime))
+    asks.context = FilterContext("asks", Log(), ClusterClients(talk.runtime))
     return talk
 
 

@@ -177,7 +177,7 @@ def test_the_number_of_hosts_is_bounded(start: Start) -> None:
     assert choose("another:80") is None
     selection = Selection()
     selection.destination = "another:80"
-    assert cluster.why_nobody(selection).reason == "overflow"
+    assert cluster.no_host_failure(selection).reason == "overflow"
     for host in list(cluster.hosts):
         host.end_request()
 

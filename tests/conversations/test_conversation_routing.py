@@ -7,7 +7,7 @@ from rig import DATE, Talk
 
 from pymosn.api import Exchange, StreamFilter
 from pymosn.api.routing import Route
-from pymosn.config.build_routes import build_table
+from pymosn.assembly.routes import build_table
 from pymosn.config.schema import RouterConfiguration
 from pymosn.routing.actions import Forward, ForwardByHeader, ForwardOptions, Target, asked_timeouts
 from pymosn.routing.hashing import NO_HASH, HashCookie, HashHeader, HashSourceIp, hash_value

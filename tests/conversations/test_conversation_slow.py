@@ -5,7 +5,7 @@ from collections.abc import Callable
 import pytest
 from rig import DATE, Talk
 
-from pymosn.core.load import NO_KEEP_ALIVE, NORMAL, SHED, Load
+from pymosn.core.overload import NO_KEEP_ALIVE, NORMAL, SHED, OverloadState
 from pymosn.stream.http1.options import Http1Options
 
 Start = Callable[..., Talk]
@@ -187,30 +187,30 @@ def test_connection_without_a_byte_is_no_refusal(start: Start) -> None:
 
 
 def test_heads_in_part_share_a_budget(start: Start) -> None:
-    load = Load()
-    load.max_head_bytes = 100
-    talk = start(http1=Http1Options(load=load))
+    overload = OverloadState()
+    overload.max_head_bytes = 100
+    talk = start(http1=Http1Options(overload=overload))
     first, second, third = (talk.connect() for _ in range(3))
     first.sends(b"GET / HTTP/1.1\r\nx-a: " + b"a" * 30)
     second.sends(b"GET / HTTP/1.1\r\nx-a: ")
-    assert load.head_bytes == 51 + 21
+    assert overload.head_bytes == 51 + 21
     third.sends_whole(b"GET / HTTP/1.1\r\nx-a: " + b"a" * 30)
     third.receives(BUSY)
     assert talk.reasons() == ["heads_full"]
-    assert load.head_bytes == 72
+    assert overload.head_bytes == 72
     first.sends(b"\r\nHost: a\r\n\r\n")
-    assert load.head_bytes == 21
+    assert overload.head_bytes == 21
     upstream = talk.expect_dial()
     upstream.takes()
     upstream.sends(OK)
     first.receives(OK)
     second.resets()
-    assert load.head_bytes == 0
+    assert overload.head_bytes == 0
     fourth = talk.connect()
     fourth.sends_whole(b"GET / HTTP/1.1\r\nx-a: " + b"a" * 60)
     talk.advance(61)
     fourth.receives(TOO_LATE)
-    assert load.head_bytes == 0
+    assert overload.head_bytes == 0
 
 
 def test_a_connection_serves_as_many_requests_as_it_may(start: Start) -> None:
@@ -257,16 +257,16 @@ def test_connections_over_the_workers_cap(start: Start) -> None:
 
 def test_the_ladder_seen_by_a_client(start: Start) -> None:
     talk = start()
-    load = talk.runtime.load
+    overload = talk.runtime.overload
     client = talk.connect()
     client.sends(GET)
     upstream = talk.expect_dial()
     upstream.receives(GET)
-    load.stage = NO_KEEP_ALIVE
+    overload.level = NO_KEEP_ALIVE
     upstream.sends(OK)
     client.receives(LAST)
     assert client.is_lingering()
-    load.stage = SHED
+    overload.level = SHED
     client = talk.connect()
     client.sends(GET)
     client.receives(BUSY)
@@ -274,7 +274,7 @@ def test_the_ladder_seen_by_a_client(start: Start) -> None:
     upload.sends(POST)
     upload.receives(BUSY)
     assert upload.is_lingering()
-    load.stage = NORMAL
+    overload.level = NORMAL
     client = talk.connect()
     client.sends(GET)
     upstream.receives(GET)

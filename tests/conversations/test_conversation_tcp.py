@@ -9,7 +9,7 @@ from rig import Talk
 from tests import bolt_frames as bolt
 
 from pymosn.core.failure import CONNECT_REFUSED
-from pymosn.core.load import NORMAL, SHED
+from pymosn.core.overload import NORMAL, SHED
 from pymosn.network.connection import LINGER_TIME
 from pymosn.routing.by_address import AddressRoute, End
 from pymosn.upstream.plan import BalancingPlan, OriginalPlan
@@ -122,10 +122,10 @@ def test_nobody_to_connect_to(start: Start, wishes: dict[str, Any], reason: str)
 
 def test_a_worker_without_memory_takes_nobody(start: Start) -> None:
     talk = start(tcp={})
-    talk.runtime.load.stage = SHED
+    talk.runtime.overload.level = SHED
     assert talk.connect().is_reset()
     assert talk.reasons() == ["overloaded"]
-    talk.runtime.load.stage = NORMAL
+    talk.runtime.overload.level = NORMAL
     talk.connect()
     talk.expect_dial()
 

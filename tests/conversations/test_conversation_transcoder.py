@@ -14,13 +14,13 @@ from tests.unit.protocol.rpc_frames import recorded
 from pymosn.api import Exchange, Reply, StreamFilter, Transcoder
 from pymosn.api.protocol import REQUEST
 from pymosn.api.routing import Route
-from pymosn.api.rpc import RpcReply, RpcRequest
+from pymosn.api.rpc import RpcRequest, RpcResponse
 from pymosn.core.counters import Metrics
 from pymosn.filters.stream.python import load_file
 from pymosn.protocol.dubbo.calls import make_call
 from pymosn.protocol.dubbo.codec import DubboDecoder
 from pymosn.protocol.dubbo.hessian2 import Hessian2Reader
-from pymosn.proxy.filter_chain import NamedFilter
+from pymosn.proxy.stream_filters import FilterHandle
 from pymosn.routing.actions import Forward, ForwardOptions
 from pymosn.routing.changes import ChangeLevel, HeaderAddition, LevelChanges
 from pymosn.routing.matchers import AnyRequest
@@ -212,7 +212,7 @@ class Small(Transcoder):
         made: RpcRequest | Reply = self._request() if self._request else make_call("S", "m", "", [])
         return made
 
-    def response(self, exchange: Exchange, reply: RpcReply) -> Reply:
+    def response(self, exchange: Exchange, reply: RpcResponse) -> Reply:
         made: Reply = self._response() if self._response else Reply(200, "fine")
         return made
 
@@ -314,7 +314,7 @@ def test_a_client_that_leaves_while_its_body_is_awaited(start: Start) -> None:
 def test_transcoders_that_cannot_work_are_refused(attributes: dict[str, Any], text: str) -> None:
     made = type("Wrong", (Small,), attributes)()
     with pytest.raises(TypeError, match=text):
-        NamedFilter("wrong", made, Metrics())
+        FilterHandle("wrong", made, Metrics())
 
 
 def test_async_transcoders_are_refused() -> None:
@@ -323,7 +323,7 @@ def test_async_transcoders_are_refused() -> None:
 
     made = type("Async", (Small,), {"request": request})()
     with pytest.raises(TypeError, match="request must be a plain method"):
-        NamedFilter("async", made, Metrics())
+        FilterHandle("async", made, Metrics())
 
 
 class Shower(StreamFilter):
@@ -345,7 +345,7 @@ class Telling(Transcoder):
         head = exchange.request
         return make_call(head.path.strip("/"), "m", "", [], attachments={**dict(head.headers.items()), "host": head.host})
 
-    def response(self, exchange: Exchange, reply: RpcReply) -> Reply:
+    def response(self, exchange: Exchange, reply: RpcResponse) -> Reply:
         return Reply(200, "ok", {"x-inner": "1", "x-dropped": "2"})
 
 

@@ -14,7 +14,7 @@ from tests.fuzz.test_fuzz_http1 import CUTS, SECONDS, fuzz
 from tests.unit.protocol.rpc_frames import built, encoded
 
 from pymosn.api.protocol import NEED_MORE, ONE_WAY, REPLY, REQUEST, ProtocolError
-from pymosn.api.rpc import RpcReply, RpcRequest
+from pymosn.api.rpc import RpcRequest, RpcResponse
 from pymosn.core.headers import Headers
 from pymosn.protocol.bolt.codec import BoltDecoder
 from pymosn.protocol.bolt.spec import BoltSpec
@@ -65,7 +65,7 @@ def seen(feeds: list[bytes]) -> list[object]:
         for data in feeds:
             decoder.feed(data)
             while (kind := decoder.decode()) != NEED_MORE:
-                found.append((kind, decoder.number, decoder.answer, facts(decoder, kind)))
+                found.append((kind, decoder.request_id, decoder.answer, facts(decoder, kind)))
     except ProtocolError as error:
         found.append(error.failure.reason)
     return found
@@ -73,21 +73,21 @@ def seen(feeds: list[bytes]) -> list[object]:
 
 def facts(decoder: BoltDecoder, kind: int) -> object:
     """Everything about the message of a frame, after its invariants have been checked."""
-    message: RpcRequest | RpcReply | None = decoder.reply if kind == REPLY else decoder.request
+    message: RpcRequest | RpcResponse | None = decoder.response if kind == REPLY else decoder.request
     if kind not in (REQUEST, ONE_WAY, REPLY) or message is None:
         return None
-    check_message(message, decoder.number)
+    check_message(message, decoder.request_id)
     return (message.frame, message.payload, message.headers.items_raw(), message.headers.get("a"))
 
 
-def check_message(message: RpcRequest | RpcReply, number: int) -> None:
+def check_message(message: RpcRequest | RpcResponse, number: int) -> None:
     for name, _ in message.headers.items_raw():
         first = next(value for key, value in message.headers.items_raw() if key == name)
         assert message.headers.get_raw(name) == first
     kept = message.frame + message.payload
     assert encoded(message, number, message.payload) in (kept, kept + crc32(kept).to_bytes(4, "big"))
     peer = bolt.frames(encoded(message, 7, message.payload))
-    assert [frame.number for frame in peer] == [7]
+    assert [frame.request_id for frame in peer] == [7]
 
 
 def check_any(data: bytes, cuts: list[int]) -> None:
@@ -105,23 +105,23 @@ def check_one(data: bytes) -> None:
     decoder = BoltDecoder(LIMIT)
     decoder.feed(data)
     kind = decoder.decode()
-    message: RpcRequest | RpcReply | None = decoder.reply if kind == REPLY else decoder.request
+    message: RpcRequest | RpcResponse | None = decoder.response if kind == REPLY else decoder.request
     assert message is not None
     (peer,) = bolt.frames(data)
-    assert (decoder.number, message.payload) == (peer.number, peer.content)
+    assert (decoder.request_id, message.payload) == (peer.request_id, peer.content)
     # The look-up in the frame and the list of all fields agree.
     scanned = {name: message.headers.get_raw(name.lower().encode()) for name in peer.headers if name.isascii()}
     listed = dict(reversed(message.headers.items_raw()))
     assert scanned == {name: listed.get(name.lower().encode()) for name in scanned}
     # Written anew from its parts it is what it was.
-    assert built(message, decoder.number, message.payload) == data
+    assert built(message, decoder.request_id, message.payload) == data
     message.headers.add("x-new", "1")
     (after,) = bolt.frames(encoded(message, 3, b"other"))
     assert after == peer._replace(number=3, content=b"other", headers={**peer.headers, "x-new": "1"}, raw=after.raw)
     if isinstance(message, RpcRequest):
         reply = message.local_reply(404, Headers(), b"")
-        (answer,) = bolt.frames(encoded(reply, peer.number, reply.payload))
-        assert (answer.kind, answer.number, answer.status, answer.content) == (0, peer.number, 6, b"")
+        (answer,) = bolt.frames(encoded(reply, peer.request_id, reply.payload))
+        assert (answer.kind, answer.request_id, answer.status, answer.content) == (0, peer.request_id, 6, b"")
 
 
 def check_match(data: bytes) -> None:

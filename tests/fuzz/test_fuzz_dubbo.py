@@ -103,12 +103,12 @@ def check_stream(spec: RpcSpec, data: bytes, cuts: list[int]) -> None:
         if found.kind not in (REQUEST, ONE_WAY, REPLY):
             continue
         message = found.message
-        assert built(message, found.number, message.payload) == encoded(message, found.number, message.payload)
+        assert built(message, found.request_id, message.payload) == encoded(message, found.request_id, message.payload)
         again = decoded(spec, [encoded(message, 7, message.payload)], LIMIT)
-        assert again.found[0].number == 7
+        assert again.found[0].request_id == 7
         if found.request is not None:
             made = found.request.local_reply(504, Headers(), b"")
-            answer = decoded(spec, [encoded(made, found.number, made.payload)], LIMIT)
+            answer = decoded(spec, [encoded(made, found.request_id, made.payload)], LIMIT)
             assert not answer.reason
         with contextlib.suppress(HeaderError):
             message.headers.set("group", "x")

@@ -6,9 +6,9 @@ import pytest
 import yaml
 from tests.golden.golden_cases import CLIENT, GOLDEN, all_clusters, configuration, meets, question, wanted
 
+from pymosn.api.exchange import Exchange
 from pymosn.api.network import Connection
-from pymosn.api.proxy import Exchange
-from pymosn.config.build_routes import build_table
+from pymosn.assembly.routes import build_table
 from pymosn.config.load import load_text
 from pymosn.config.schema import MosnConfig
 from pymosn.config.schema.network_filters import Http1Settings
@@ -70,7 +70,7 @@ def test_table(name: str, request_text: str, expected: Any) -> None:
         assert "virtual_host" not in answer
         return
     table = TABLES[name]
-    host = table.find_host(exchange.request.raw_host)
+    host = table.find_virtual_host(exchange.request.raw_host)
     assert answer["virtual_host"].get("name") == (None if host is None else host.name)
     if host is None:
         return

@@ -74,7 +74,7 @@ class Wrong(StreamFilter):
 
     def on_complete(self, exchange):
         if "leaks" in exchange.state:
-            self.home.counter("leaked").value += 1
+            self.context.counter("leaked").value += 1
         return self.act("on_complete", exchange)
 
 class Skipped(Wrong):

@@ -20,17 +20,17 @@ class Lives(StreamFilter):
         self.version = VERSION
 
     async def start(self):
-        self.home.write(f"starts {self.version}")
-        self.home.create_task(self.tick())
+        self.context.write(f"starts {self.version}")
+        self.context.create_task(self.tick())
 
     async def tick(self):
         try:
             await asyncio.Event().wait()
         finally:
-            self.home.write(f"task ends {self.version}")
+            self.context.write(f"task ends {self.version}")
 
     async def stop(self):
-        self.home.write(f"stops {self.version}")
+        self.context.write(f"stops {self.version}")
 
     async def on_request(self, exchange):
         if exchange.request.path == "/who":
@@ -64,7 +64,7 @@ def test_life_of_a_filter_over_reloads(start: Start, upstream: Upstream, tmp_pat
     running.wait_for("task ends 1")
     running.wait_for("stops 1")
 
-    broken = FILTER.replace("VERSION", "3").replace('self.home.write(f"starts', 'raise OSError("no database")  #')
+    broken = FILTER.replace("VERSION", "3").replace('self.context.write(f"starts', 'raise OSError("no database")  #')
     (tmp_path / "filters.py").write_text(broken)
     line = running.wait_for("filter 'Lives' does not start").string
     assert "filters.py:10: OSError: no database" in line

@@ -199,7 +199,7 @@ def test_a_compressed_reply(program: Program) -> None:
 
 
 def test_the_samples_are_good_as_they_are() -> None:
-    from pymosn.config.build_filters import check_filters
+    from pymosn.assembly.filters import check_filters
     from pymosn.config.load import load_file
 
     for name in NAMES:

@@ -48,7 +48,7 @@ class AuditLog(StreamFilter):
             await asyncio.to_thread(self._thread.join)
             os.close(self._descriptor)
         if self.dropped:
-            self.home.write(f"{self.dropped} lines were dropped: the disk is full or too slow")
+            self.context.write(f"{self.dropped} lines were dropped: the disk is full or too slow")
 
     def on_complete(self, exchange: Exchange) -> None:
         request = exchange.request

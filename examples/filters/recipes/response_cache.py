@@ -90,7 +90,7 @@ class ResponseCache(StreamFilter):
             or "set-cookie" in response.headers
             or known > self.config.largest
         ):
-            exchange.leave_body(self)
+            exchange.skip_body(self)
             return
         wanted = [(name, values(exchange.request.headers, name)) for name in vary if name]
         headers = [pair for pair in response.headers.items() if pair[0] not in NOT_KEPT]

@@ -90,7 +90,7 @@ class TokenBudget(StreamFilter):
     def on_response(self, exchange: Exchange) -> Reply | None:
         headers = exchange.response_head.headers
         if "stream" not in exchange.state or not (headers.get("content-type") or "").startswith("text/event-stream"):
-            exchange.leave_body(self)
+            exchange.skip_body(self)
         elif "content-encoding" in headers:
             return Reply(502, "the model's reply is compressed, unasked\n")  # its tokens could not be counted
         return None

@@ -4,7 +4,7 @@
 `routing` which cluster, `upstream` which host.
 """
 
-from pymosn.api.proxy import Exchange, Reply
+from pymosn.api.exchange import Exchange, Reply
 from pymosn.api.stream_filter import ClientError, ClientResponse, StreamFilter
 from pymosn.api.transcoder import Transcoder
 from pymosn.core.headers import Headers

@@ -71,7 +71,7 @@ class Connection(Alarm):
         """The time of the present event, as `Clock.now`."""
         raise NotImplementedError
 
-    def soon(self) -> FrameWriter:
+    def batch_writer(self) -> FrameWriter:
         """Where to write what is to be sent before the event loop goes on, together with what others write there.
 
         For connections that many write to; these write nothing in another way. To be asked for anew for each frame.
@@ -86,7 +86,7 @@ class Connection(Alarm):
         """Takes back one pause."""
         raise NotImplementedError
 
-    def give_way(self) -> None:
+    def yield_reading(self) -> None:
         """Reads nothing more before the event loop has seen to other connections: for a peer that sent much at once."""
         raise NotImplementedError
 
@@ -98,7 +98,7 @@ class Connection(Alarm):
         """Calls the filters' `on_idle` after that time unless set anew; 0 is never."""
         raise NotImplementedError
 
-    def shut_writing(self) -> None:
+    def write_eof(self) -> None:
         """Sends what is buffered and a FIN; the peer may go on sending. Nothing may be written afterwards."""
         raise NotImplementedError
 

@@ -10,7 +10,7 @@ from mypy_extensions import mypyc_attr
 from pymosn.core.headers import Headers
 
 if TYPE_CHECKING:
-    from pymosn.api.proxy import Exchange
+    from pymosn.api.exchange import Exchange
 
 
 @mypyc_attr(allow_interpreted_subclasses=True)

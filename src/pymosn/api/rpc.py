@@ -1,7 +1,7 @@
 """LAYER 2 for multiplexed RPC: what a protocol of whole, numbered messages supplies. `docs/protocols.md` builds one.
 
 A protocol is three classes and a few bytes: an `RpcSpec` (its name, its first bytes, its heartbeat), an `RpcDecoder`
-(how long is a frame, and what is it), and the messages `RpcRequest` and `RpcReply`, which keep the frame that came: a
+(how long is a frame, and what is it), and the messages `RpcRequest` and `RpcResponse`, which keep the frame that came: a
 message that nobody changes is sent on as it is, with another id. Layers 3 and 4 know nothing more of it.
 
 Frames are written to a `FrameWriter`, which copies short ones together and keeps a long body as it is.
@@ -186,13 +186,13 @@ def is_changed(headers: Headers) -> bool:
 class RpcRequest(RequestHead):
     """One request. It has no path and no host, so routes find it by its headers (`service`, `method`, ...)."""
 
-    def __init__(self, headers: Headers, number: i64, frame: bytes, payload: bytes, is_one_way: bool) -> None:
-        """`number`: the client's id for it. `frame`: as it came. `payload`: its body as filters see it.
+    def __init__(self, headers: Headers, request_id: i64, frame: bytes, payload: bytes, is_one_way: bool) -> None:
+        """`request_id`: the client's id for it. `frame`: as it came. `payload`: its body as filters see it.
 
         Where the payload ends the frame, `frame` may be what stands in front of it.
         """
         super().__init__(headers)
-        self.number: i64 = number
+        self.request_id: i64 = request_id
         self.frame = frame
         self.payload = payload
         #: Bytes that are kept of it, about.
@@ -205,25 +205,25 @@ class RpcRequest(RequestHead):
         """The frame says its length by itself."""
         self.content_length = length
 
-    def encode(self, number: i64, payload: bytes, out: FrameWriter) -> None:
-        """Writes the frame with the id `number` and with `payload` as its body. HeaderError: nothing is written."""
+    def encode(self, request_id: i64, payload: bytes, out: FrameWriter) -> None:
+        """Writes the frame with the id `request_id` and with `payload` as its body. HeaderError: nothing is written."""
         if payload is self.payload and self.frame and not is_changed(self.headers):
-            self.with_number(number, out)
+            self.with_request_id(request_id, out)
         else:
-            self.build(number, payload, out)
+            self.build(request_id, payload, out)
 
-    def with_number(self, number: i64, out: FrameWriter) -> None:
+    def with_request_id(self, request_id: i64, out: FrameWriter) -> None:
         """Writes the frame as it came, with another id."""
         raise NotImplementedError
 
-    def build(self, number: i64, payload: bytes, out: FrameWriter) -> None:
+    def build(self, request_id: i64, payload: bytes, out: FrameWriter) -> None:
         """Writes the frame made anew, with the headers as they are now; it must say what the old one said.
 
         HeaderError for headers that cannot be sent, before anything is written.
         """
         raise NotImplementedError
 
-    def local_reply(self, status: i64, headers: Headers, body: bytes) -> RpcReply:
+    def local_reply(self, status: i64, headers: Headers, body: bytes) -> RpcResponse:
         """An answer by the proxy that the caller's library understands; the proxy encodes it with the id of the request.
 
         `status` is HTTP's, to be mapped. `body` and `headers`: what a filter or a route gives; both are empty for a failure.
@@ -253,7 +253,7 @@ class RpcRequest(RequestHead):
 
 
 @mypyc_attr(allow_interpreted_subclasses=True)
-class RpcReply(ResponseHead):
+class RpcResponse(ResponseHead):
     """One reply. `status` is the HTTP status that corresponds to the protocol's own, for retries, metrics and filters."""
 
     def __init__(self, headers: Headers, status: i64, frame: bytes, payload: bytes) -> None:
@@ -270,18 +270,18 @@ class RpcReply(ResponseHead):
         """The frame says its length by itself."""
         self.content_length = length
 
-    def encode(self, number: i64, payload: bytes, out: FrameWriter) -> None:
-        """Writes the frame with the id `number` and with `payload` as its body. HeaderError: nothing is written."""
+    def encode(self, request_id: i64, payload: bytes, out: FrameWriter) -> None:
+        """Writes the frame with the id `request_id` and with `payload` as its body. HeaderError: nothing is written."""
         if payload is self.payload and self.frame and self.status == self.frame_status and not is_changed(self.headers):
-            self.with_number(number, out)
+            self.with_request_id(request_id, out)
         else:
-            self.build(number, payload, out)
+            self.build(request_id, payload, out)
 
-    def with_number(self, number: i64, out: FrameWriter) -> None:
+    def with_request_id(self, request_id: i64, out: FrameWriter) -> None:
         """Writes the frame as it came, with another id."""
         raise NotImplementedError
 
-    def build(self, number: i64, payload: bytes, out: FrameWriter) -> None:
+    def build(self, request_id: i64, payload: bytes, out: FrameWriter) -> None:
         """As of a request; where `status` is not `frame_status`, a filter wants another one."""
         raise NotImplementedError
 
@@ -297,9 +297,9 @@ class RpcDecoder(Decoder):
     def __init__(self, max_frame: i64) -> None:
         """`max_frame`: bytes of the longest frame that is taken."""
         #: Of the last frame: its id, and the message of a REQUEST, ONE_WAY or REPLY.
-        self.number: i64 = 0
+        self.request_id: i64 = 0
         self.request: RpcRequest | None = None
-        self.reply: RpcReply | None = None
+        self.response: RpcResponse | None = None
         #: The frame that answers a HEARTBEAT; empty where the protocol wants no answer.
         self.answer: bytes = b""
         #: Whether it reads what an upstream sends: for a protocol whose frames alone do not tell a reply from a request.
@@ -321,7 +321,7 @@ class RpcDecoder(Decoder):
         raise NotImplementedError
 
     def read(self, data: bytes, start: i64, end: i64) -> i64:
-        """What the whole frame `data[start:end]` is: sets `number`, and `request`, `reply` or `answer`.
+        """What the whole frame `data[start:end]` is: sets `request_id`, and `request`, `reply` or `answer`.
 
         What is kept of it is cut out, since `data` may be much longer. Raises ProtocolError.
         """
@@ -376,19 +376,19 @@ class RpcDecoder(Decoder):
 class RpcSpec(ProtocolSpec):
     """An RPC protocol: its name, how its connections begin, and the frames that the proxy sends by itself."""
 
-    def __init__(self, name: str, max_number: i64) -> None:
-        """`max_number`: the highest id that fits its frames; the proxy counts its own from 1 up to it and starts again."""
+    def __init__(self, name: str, max_request_id: i64) -> None:
+        """`max_request_id`: the highest id that fits into a frame; ids wrap around to 1 after it."""
         super().__init__(name, "", True)
-        self.max_number: i64 = max_number
+        self.max_request_id: i64 = max_request_id
 
     def decoder(self, max_frame: i64) -> RpcDecoder:
         """A decoder for one direction of one connection."""
         raise NotImplementedError
 
-    def heartbeat(self, number: i64) -> bytes:
+    def heartbeat(self, request_id: i64) -> bytes:
         """A heartbeat to be sent on an idle connection; empty for a protocol without."""
         return b""
 
-    def goaway(self, number: i64) -> bytes:
+    def goaway(self, request_id: i64) -> bytes:
         """What asks a client to send no more on this connection; empty for a protocol without."""
         return b""

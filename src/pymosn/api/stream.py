@@ -158,14 +158,14 @@ class ServerStreams(NetworkFilter):
 
 
 @mypyc_attr(allow_interpreted_subclasses=True)
-class StreamListener:
+class StreamHandler:
     """Who wants to hear of new requests on a downstream connection: the proxy."""
 
     def new_stream(self, sender: ResponseSender) -> RequestReceiver:
         """A request begins; its reply goes to `sender`."""
         raise NotImplementedError
 
-    def on_stray(self, failure: Failure) -> None:
+    def on_unexpected_message(self, failure: Failure) -> None:
         """Something came that belongs to no request, and was dropped."""
 
 
@@ -190,7 +190,7 @@ class ConnectionPool:
 
 
 @mypyc_attr(allow_interpreted_subclasses=True)
-class Upstream:
+class PoolTarget:
     """What a pool needs to know of the host it connects to, and whom it tells."""
 
     def __init__(self, address: str, connect_timeout: float, idle_timeout: float, max_connections: i64) -> None:
@@ -220,7 +220,7 @@ class Upstream:
         """One that `try_connection` gave is gone. `opened`: whether it ever was open."""
         raise NotImplementedError
 
-    def on_stray(self) -> None:
+    def on_unexpected_message(self) -> None:
         """A message came that answers no request that still waits, and was dropped."""
 
 
@@ -238,10 +238,10 @@ class StreamProtocol:
         """
         raise NotImplementedError
 
-    def server(self, listener: StreamListener, options: object) -> ServerStreams:
+    def server(self, listener: StreamHandler, options: object) -> ServerStreams:
         """The server half for one downstream connection; `options` is what `options` (for HTTP/1: `config`) made."""
         raise NotImplementedError
 
-    def pool(self, upstream: Upstream, dialer: Dialer, wheel: TimerWheel) -> ConnectionPool:
+    def pool(self, upstream: PoolTarget, dialer: Dialer, wheel: TimerWheel) -> ConnectionPool:
         """A pool of connections to one host."""
         raise NotImplementedError

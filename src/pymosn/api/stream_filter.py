@@ -20,7 +20,7 @@ from typing import Any, ClassVar, Final
 
 from mypy_extensions import mypyc_attr
 
-from pymosn.api.proxy import Exchange, Reply
+from pymosn.api.exchange import Exchange, Reply
 from pymosn.core.clock import Clock
 from pymosn.core.counters import Counter, MetricGroup
 from pymosn.core.headers import Headers
@@ -90,7 +90,7 @@ class ClientError(Exception):
         self.reason = reason
 
 
-class FilterHome:
+class FilterContext:
     """What a worker gives to one filter: its name, log, clusters, clock and counters, and a place for its tasks."""
 
     def __init__(
@@ -163,12 +163,12 @@ class StreamFilter:
 
     def __init__(self, config: Any) -> None:
         """`config`: the filter's own object from the configuration, without `path` and `class`."""
-        self.home: FilterHome = NO_HOME
+        self.context: FilterContext = NO_CONTEXT
 
     @property
     def clusters(self) -> Mapping[str, ClusterClient]:
         """Clients of the proxy's clusters, by name; from `start` on. KeyError for one that is not configured."""
-        return self.home.clusters
+        return self.context.clusters
 
     async def start(self) -> None:
         """The filter is about to be put in force in this worker. Raise to refuse that."""
@@ -207,4 +207,4 @@ class StreamFilter:
         """The exchange is over, well or badly (`exchange.failure`)."""
 
 
-NO_HOME: Final = FilterHome("", Log(), {})
+NO_CONTEXT: Final = FilterContext("", Log(), {})

@@ -6,8 +6,8 @@ from typing import ClassVar
 
 from mypy_extensions import mypyc_attr
 
-from pymosn.api.proxy import Exchange, Reply
-from pymosn.api.rpc import RpcReply, RpcRequest
+from pymosn.api.exchange import Exchange, Reply
+from pymosn.api.rpc import RpcRequest, RpcResponse
 from pymosn.api.stream_filter import StreamFilter
 
 
@@ -35,7 +35,7 @@ class Transcoder(StreamFilter):
         """
         raise NotImplementedError
 
-    def response(self, exchange: Exchange, reply: RpcReply) -> Reply:
+    def response(self, exchange: Exchange, reply: RpcResponse) -> Reply:
         """What the client gets for `reply`; its body is `reply.payload`. A streamed Reply is not possible here.
 
         Raise ValueError, whose text is logged, for a reply that HTTP cannot show: 502, `untranslatable_reply`.

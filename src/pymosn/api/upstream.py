@@ -7,7 +7,7 @@ from typing import Final
 
 from mypy_extensions import i64, mypyc_attr
 
-from pymosn.api.stream import ConnectionPool, Upstream
+from pymosn.api.stream import ConnectionPool, PoolTarget
 
 #: Why a host is not used: bits of `Host.health_flags`, with MOSN's values.
 FAILED_ACTIVE_CHECK: Final = 1
@@ -62,7 +62,7 @@ DECAY: Final[float] = 10.0
 
 
 @mypyc_attr(allow_interpreted_subclasses=True)
-class Host(Upstream):
+class Host(PoolTarget):
     """One host of a cluster, as one worker knows it."""
 
     def __init__(
@@ -107,7 +107,7 @@ class Host(Upstream):
 
 
 class Selection:
-    """What one request asks of the balancer. Requests that ask nothing share `PLAIN`, which nobody may change."""
+    """What one request asks of the balancer. Requests that ask nothing share `NO_CONSTRAINTS`, which nobody may change."""
 
     def __init__(self) -> None:
         self.has_hash: bool = False
@@ -120,7 +120,7 @@ class Selection:
         #: Where the client wants to go, for clusters that make a host of it; empty when nothing tells.
         self.destination: str = ""
         #: How many attempts came before.
-        self.place: i64 = 0
+        self.attempt_index: i64 = 0
         #: Sick hosts are as good as healthy ones.
         self.ignores_health: bool = False
 
@@ -130,7 +130,7 @@ class Selection:
             self.tried = [host]
         else:
             self.tried.append(host)
-        self.place += 1
+        self.attempt_index += 1
 
     def set_hash(self, value: i64) -> None:
         """The request shall go where others with the same `value` go."""
@@ -155,7 +155,7 @@ class Selection:
 
 
 #: A request without wishes.
-PLAIN: Final = Selection()
+NO_CONSTRAINTS: Final = Selection()
 
 
 @mypyc_attr(allow_interpreted_subclasses=True)

@@ -15,7 +15,7 @@ from pymosn.core.durations import go_duration
 from pymosn.core.headers import lower_name, to_text
 
 if TYPE_CHECKING:
-    from pymosn.api.proxy import Exchange
+    from pymosn.api.exchange import Exchange
 
 Getter = Callable[["Exchange"], "str | None"]
 

@@ -5,8 +5,8 @@ from typing import Any
 import msgspec
 from msgspec import inspect
 
+from pymosn.config.diagnostics import REDACTED, is_secret
 from pymosn.config.duration import format_duration
-from pymosn.config.faults import REDACTED, is_secret
 from pymosn.config.schema.block import DURATION, Block
 
 

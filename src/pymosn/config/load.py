@@ -8,7 +8,7 @@ import msgspec
 
 from pymosn.config.check import check
 from pymosn.config.check.routes import all_tables
-from pymosn.config.faults import Fault, Faults, Place
+from pymosn.config.diagnostics import Diagnostic, Diagnostics, Place
 from pymosn.config.json_nodes import parse_json
 from pymosn.config.nodes import Node, ParseError
 from pymosn.config.read import Reader
@@ -27,17 +27,17 @@ class Loaded(msgspec.Struct, frozen=True, kw_only=True):
     """
 
     config: MosnConfig | None
-    faults: list[Fault]
+    faults: list[Diagnostic]
     base_dir: str
     config_dir: str
     places: dict[str, Place]
 
     @property
-    def errors(self) -> list[Fault]:
+    def errors(self) -> list[Diagnostic]:
         return [fault for fault in self.faults if fault.severity == "error"]
 
     @property
-    def warnings(self) -> list[Fault]:
+    def warnings(self) -> list[Diagnostic]:
         return [fault for fault in self.faults if fault.severity == "warning"]
 
 
@@ -70,7 +70,7 @@ class _Loading:
         self._strict = strict
         self._stream_filters = stream_filters
         self._config_dir = config_dir
-        self._faults = Faults()
+        self._faults = Diagnostics()
         self._places: dict[str, Place] = {}
 
     def run(self, text: str | None, file: str, yaml: bool) -> Loaded:

@@ -7,8 +7,8 @@ from typing import Any, Final, TypeVar
 import msgspec
 from msgspec import inspect
 
+from pymosn.config.diagnostics import Diagnostics, Place
 from pymosn.config.duration import parse_duration
-from pymosn.config.faults import Faults, Place
 from pymosn.config.guess import closest
 from pymosn.config.nodes import Entry, Node, plain
 from pymosn.config.schema.block import DURATION, NOTE, QUIET, STATE, Block, EnvoyBlock, State
@@ -49,7 +49,7 @@ _UNSET: Final = _Unset()
 class Reader:
     """Reads the nodes of one file. Collects the place of every value that it reads, by path, in `places`."""
 
-    def __init__(self, file: str, faults: Faults, places: dict[str, Place], strict: bool) -> None:
+    def __init__(self, file: str, faults: Diagnostics, places: dict[str, Place], strict: bool) -> None:
         self._file = file
         self._faults = faults
         self._places = places

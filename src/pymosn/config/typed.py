@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any, TypeVar
 
-from pymosn.config.faults import Faults
+from pymosn.config.diagnostics import Diagnostics
 from pymosn.config.nodes import Entry, Node, kind_of
 from pymosn.config.read import Reader
 from pymosn.config.schema.block import Block
@@ -12,12 +12,12 @@ from pymosn.config.schema.block import Block
 B = TypeVar("B", bound=Block)
 
 
-def typed(value: object, cls: type[B], faults: Faults | None = None) -> B:
+def typed(value: object, cls: type[B], faults: Diagnostics | None = None) -> B:
     """`value`, as JSON gives it, as a block: keys match in any case, durations are seconds, defaults stand for the rest.
 
     What does not fit is added to `faults`, by its path within `value`; loading has reported it in most cases.
     """
-    return Reader("", Faults() if faults is None else faults, {}, False).block(_node(value), cls, "")
+    return Reader("", Diagnostics() if faults is None else faults, {}, False).block(_node(value), cls, "")
 
 
 def _node(value: Any) -> Node:

@@ -12,7 +12,7 @@ from typing import Final, TypeVar
 from msgspec.structs import replace
 
 from pymosn.config.check import check
-from pymosn.config.faults import Fault, Faults, Place
+from pymosn.config.diagnostics import Diagnostic, Diagnostics, Place
 from pymosn.config.json_nodes import parse_json
 from pymosn.config.nodes import Node, ParseError
 from pymosn.config.read import Reader
@@ -48,13 +48,13 @@ class Update:
 
     def __init__(self, text: str, stream_filters: Collection[str] = ()) -> None:
         """`stream_filters`: as for `load_file`."""
-        self.faults = Faults()
+        self.faults = Diagnostics()
         self._stream_filters = stream_filters
         self._places: dict[str, Place] = {"": Place(BODY)}
         self._reader = Reader(BODY, self.faults, self._places, False)
         self._top = self._parse(text)
 
-    def config(self, before: MosnConfig) -> tuple[MosnConfig | None, list[Fault]]:
+    def config(self, before: MosnConfig) -> tuple[MosnConfig | None, list[Diagnostic]]:
         """`update_config`: puts a block in the place of the one of its name, or adds it."""
         kind = self._begin(TYPES, "config")
         if kind == "listener":
@@ -67,7 +67,7 @@ class Update:
             return self._finish(*self._put_extend(before))
         return None, self.faults.in_order()
 
-    def removal(self, before: MosnConfig) -> tuple[MosnConfig | None, list[Fault]]:
+    def removal(self, before: MosnConfig) -> tuple[MosnConfig | None, list[Diagnostic]]:
         """`remove_config`: takes out the block of a name."""
         kind, name = self._begin(TYPES, "name"), self._word("name")
         if not kind or not name:
@@ -89,7 +89,7 @@ class Update:
             self._error(f"there is no {kind} {name!r}")
         return self._finish(after, "")
 
-    def hosts(self, before: MosnConfig) -> tuple[MosnConfig | None, list[Fault]]:
+    def hosts(self, before: MosnConfig) -> tuple[MosnConfig | None, list[Diagnostic]]:
         """`update_hosts`: changes the hosts of a cluster."""
         action = self._begin(("set", "add", "remove"), "config")
         if not action:
@@ -109,7 +109,7 @@ class Update:
         clusters = _with(manager.clusters, place, replace(cluster, hosts=hosts))
         return self._finish(replace(before, cluster_manager=replace(manager, clusters=clusters)), path)
 
-    def route(self, before: MosnConfig) -> tuple[MosnConfig | None, list[Fault]]:
+    def route(self, before: MosnConfig) -> tuple[MosnConfig | None, list[Diagnostic]]:
         """`update_route`: adds a route behind the others of a virtual host, or removes routes.
 
         `remove` without a route empties the virtual host, as in MOSN; with one, it removes those with the same match.
@@ -225,14 +225,14 @@ class Update:
         entry = self._top.entry(key)
         assert entry is not None
         if "[" not in path:
-            return Reader(BODY, Faults(), {}, False).block(entry.node, cls, path)
+            return Reader(BODY, Diagnostics(), {}, False).block(entry.node, cls, path)
         return self._reader.block(entry.node, cls, path)
 
     def _error(self, message: str, place: Place | None = None) -> None:
         if not any(item.message == message for item in self.faults.items):
             self.faults.error(place or Place(BODY), "", message)
 
-    def _finish(self, after: MosnConfig, path: str) -> tuple[MosnConfig | None, list[Fault]]:
+    def _finish(self, after: MosnConfig, path: str) -> tuple[MosnConfig | None, list[Diagnostic]]:
         if path or not self.faults.has_errors:
             check(after, self._places, self.faults, self._stream_filters)
         told = [

@@ -18,7 +18,7 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, PlainTextResponse, Response
 from starlette.routing import Route
 
-from pymosn.config.faults import is_secret
+from pymosn.config.diagnostics import is_secret
 from pymosn.control.dump import config_dump
 from pymosn.control.filter_views import FilterViews
 from pymosn.control.guard import Guard, read_body

@@ -13,12 +13,12 @@ from urllib.parse import urlsplit
 
 import msgspec
 
+from pymosn.api.exchange import Exchange
 from pymosn.api.network import Connection
 from pymosn.api.protocol import ProtocolError
-from pymosn.api.proxy import Exchange
 from pymosn.api.routing import Route
-from pymosn.config.build_listeners import believes_peer, http1_limits, http1_policy
-from pymosn.config.build_routes import build_table
+from pymosn.assembly.listeners import believes_peer, http1_limits, http1_policy
+from pymosn.assembly.routes import build_table
 from pymosn.config.schema import Listener, MosnConfig, ProxyFilter
 from pymosn.config.schema.network_filters import Http1Settings
 from pymosn.config.schema.stream_filters import Mirror as MirrorSettings
@@ -32,11 +32,11 @@ from pymosn.core.message import ResponseHead
 from pymosn.filters.stream.mirror import MirrorFilter
 from pymosn.protocol.http1.encoder import encode_request
 from pymosn.protocol.http1.request import RequestDecoder
-from pymosn.proxy.filter_chain import StreamFilters
 from pymosn.proxy.forwarding import add_forwarding_fields, change_request, change_response, forwarded_ip
 from pymosn.proxy.mirroring import EVERYBODY, copies_wanted
 from pymosn.proxy.options import ProxyOptions
 from pymosn.proxy.runtime import RequestIds
+from pymosn.proxy.stream_filters import StreamFilters
 from pymosn.routing.actions import DirectResponse, Forward, ForwardWeighted, Redirect, asked_timeouts
 from pymosn.routing.hashing import hash_value
 from pymosn.routing.rewrites import rewrite_host
@@ -82,7 +82,7 @@ def explain(config: MosnConfig, question: Question, live: Mapping[str, ClusterVi
     if config_table is None:
         return _failed(answer, NO_ROUTER, f"there is no router {proxy.config.router_config_name!r}")
     table = build_table(config_table)
-    host = table.find_host(head.raw_host)
+    host = table.find_virtual_host(head.raw_host)
     answer["virtual_host"] = _explain_host(table, host, head.raw_host)
     if host is None:
         return _failed(answer, NO_VIRTUAL_HOST, f"no domain matches {head.host!r}")
@@ -218,7 +218,7 @@ def _takes(domain: str, authority: bytes) -> bool:
     """Whether a domain alone would take it: a table of one domain is asked."""
     table = RouteTable("")
     table.add(VirtualHost("", [domain], []))
-    return table.find_host(authority) is not None
+    return table.find_virtual_host(authority) is not None
 
 
 def _explain_route(host: VirtualHost, winner: Route | None, exchange: Exchange) -> dict[str, Any]:

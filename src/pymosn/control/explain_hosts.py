@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
-from pymosn.api.proxy import Exchange
+from pymosn.api.exchange import Exchange
 from pymosn.api.upstream import Criteria
-from pymosn.config.build_upstream import original_plan
+from pymosn.assembly.clusters import original_plan
 from pymosn.config.schema import Cluster, Host
 from pymosn.control.plane import ClusterView, HostView, health_text
 from pymosn.core.failure import ALL_UNHEALTHY, NO_HOSTS, Failure

@@ -8,7 +8,7 @@ from typing import Any, TypedDict
 
 import msgspec
 
-from pymosn.config.faults import Fault, Places
+from pymosn.config.diagnostics import Diagnostic, Places
 from pymosn.config.schema import MosnConfig
 from pymosn.core.counters import GroupData
 
@@ -21,22 +21,22 @@ class WorkerInfo(TypedDict):
     started: float
 
 
-class Edited(msgspec.Struct, frozen=True):
+class Candidate(msgspec.Struct, frozen=True):
     """A configuration that is to come in force; None when the faults, which may be warnings only, forbid it.
 
     `places`: where its values stand, for faults that are found later.
     """
 
     config: MosnConfig | None
-    faults: list[Fault]
+    faults: list[Diagnostic]
     places: Places = {}
 
 
 #: Makes the next configuration of the one in force.
-Edit = Callable[[MosnConfig], Edited]
+Edit = Callable[[MosnConfig], Candidate]
 
 
-class Outcome(msgspec.Struct, frozen=True, kw_only=True):
+class ChangeResult(msgspec.Struct, frozen=True, kw_only=True):
     """What became of a change. `attempt` counts changes, `version` those that were applied, from 1 for the start.
 
     `source`: who asked for it. When it was not `applied` nothing has changed anywhere.
@@ -47,7 +47,7 @@ class Outcome(msgspec.Struct, frozen=True, kw_only=True):
     applied: bool
     version: int
     message: str
-    faults: list[Fault]
+    faults: list[Diagnostic]
 
 
 class HostView(TypedDict):
@@ -149,15 +149,15 @@ class ControlPlane(ABC):
         """The router tables in force by name."""
 
     @abstractmethod
-    async def apply(self, source: str, edit: Edit) -> Outcome:
+    async def apply(self, source: str, edit: Edit) -> ChangeResult:
         """Changes the configuration: in every worker, or nowhere."""
 
     @abstractmethod
-    async def reload_filters(self, source: str) -> Outcome:
+    async def reload_filters(self, source: str) -> ChangeResult:
         """Makes the Python filters anew whose files have changed."""
 
     @abstractmethod
-    def last_change(self) -> Outcome:
+    def last_change(self) -> ChangeResult:
         """What became of the last change."""
 
     @abstractmethod

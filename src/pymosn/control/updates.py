@@ -13,16 +13,16 @@ from typing import Final
 from starlette.requests import Request
 from starlette.responses import Response
 
-from pymosn.config.faults import Fault
+from pymosn.config.diagnostics import Diagnostic
 from pymosn.config.schema import MosnConfig
 from pymosn.config.update import Update
 from pymosn.control.guard import read_body
-from pymosn.control.plane import ControlPlane, Edited, Outcome
+from pymosn.control.plane import Candidate, ChangeResult, ControlPlane
 
 #: Bytes of a configuration block.
 MAX_BLOCK: Final = 16 * 1024 * 1024
 
-Result = tuple[MosnConfig | None, list[Fault]]
+Result = tuple[MosnConfig | None, list[Diagnostic]]
 Action = Callable[[Update, MosnConfig], Result]
 
 
@@ -61,17 +61,17 @@ class Updates:
         body = await read_body(request, MAX_BLOCK)
         text = body.decode("utf-8", "replace")
 
-        def edit(before: MosnConfig) -> Edited:
-            return Edited(*action(Update(text, self._stream_filters), before))
+        def edit(before: MosnConfig) -> Candidate:
+            return Candidate(*action(Update(text, self._stream_filters), before))
 
         return _outcome(await self._plane.apply(f"admin {request.url.path}", edit))
 
 
-def _outcome(outcome: Outcome) -> Response:
+def _outcome(outcome: ChangeResult) -> Response:
     return _answer(outcome, 200 if outcome.applied else 400)
 
 
-def _answer(outcome: Outcome, status: int) -> Response:
+def _answer(outcome: ChangeResult, status: int) -> Response:
     value = {
         "applied": outcome.applied,
         "version": outcome.version,

@@ -68,7 +68,7 @@ class FrameWriter:
             out[place] = u8(number & 0xFF)
             number >>= 8
 
-    def take_back(self, size: i64) -> None:
+    def truncate(self, size: i64) -> None:
         """Forgets what was written since it held `size` bytes, and nothing has been taken: a frame that came to nothing."""
         while self._parts_size > size:
             part = self._parts.pop()

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Final
 from pymosn.api.rpc import RpcSpec
 from pymosn.api.stream import StreamProtocol
 from pymosn.filters.stream.python import describe
-from pymosn.stream.multiplexed.protocol import MultiplexedProtocol
+from pymosn.stream.rpc.protocol import RpcProtocol
 
 if TYPE_CHECKING:
     from importlib.metadata import EntryPoint
@@ -45,7 +45,7 @@ def load_protocol(name: str) -> StreamProtocol:
 
 def as_protocol(name: str, made: object, place: str) -> StreamProtocol:
     """What a package made, as a protocol of layer 3. Raises ProtocolLoadError; `place` says where it comes from."""
-    protocol = MultiplexedProtocol(made) if isinstance(made, RpcSpec) else made
+    protocol = RpcProtocol(made) if isinstance(made, RpcSpec) else made
     if not isinstance(protocol, StreamProtocol):
         raise ProtocolLoadError(f"{place} makes a {type(made).__name__}, not a pymosn.api.rpc.RpcSpec")
     if protocol.spec.name != name:

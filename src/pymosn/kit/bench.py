@@ -108,7 +108,7 @@ async def _measure(question: Question, measured: Sequence[StreamFilter]) -> Answ
         gc.set_threshold(*threshold)
         gc.unfreeze()
         for entry in measured:
-            await entry.home.end_tasks()
+            await entry.context.end_tasks()
             await entry.stop()
     return Answer(
         filters=question.filters,

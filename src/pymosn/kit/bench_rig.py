@@ -7,10 +7,10 @@ import time
 from collections.abc import Callable, Mapping
 from typing import Final
 
+from pymosn.api.exchange import AccessLog, Exchange
 from pymosn.api.network import Dialer, DialReceiver, NetworkFilter
-from pymosn.api.proxy import AccessLog, Exchange
 from pymosn.api.routing import Route
-from pymosn.api.stream_filter import FilterHome, StreamFilter
+from pymosn.api.stream_filter import FilterContext, StreamFilter
 from pymosn.core.clock import Clock
 from pymosn.core.counters import DownstreamStats, Metrics
 from pymosn.core.log import Log
@@ -18,10 +18,10 @@ from pymosn.core.timers import TimerWheel
 from pymosn.network.connection import ConnectionOwner, TcpConnection
 from pymosn.network.listener import ConnectionNumbers, Listener
 from pymosn.proxy.cluster_client import ClusterClients
-from pymosn.proxy.filter_chain import NamedFilter, StreamFilters
 from pymosn.proxy.options import ProxyOptions
 from pymosn.proxy.proxy import ProxyFactory
 from pymosn.proxy.runtime import Runtime
+from pymosn.proxy.stream_filters import FilterHandle, StreamFilters
 from pymosn.routing.actions import Forward
 from pymosn.routing.matchers import AnyRequest
 from pymosn.routing.table import RouteTable, TableSlot, VirtualHost
@@ -117,8 +117,8 @@ class Line:
         named = []
         for name, entry in filters.items():
             group = self.metrics.group("filter", ("filter", name))
-            entry.home = FilterHome(name, runtime.log, clients, self.clock, group)
-            named.append(NamedFilter(name, entry, self.metrics))
+            entry.context = FilterContext(name, runtime.log, clients, self.clock, group)
+            named.append(FilterHandle(name, entry, self.metrics))
         stats = DownstreamStats(self.metrics.group("downstream", ("listener", "bench")))
         self.ends = Ends(self._on_end)
         chain = StreamFilters(named)

@@ -11,7 +11,7 @@ import msgspec
 from msgspec import structs
 
 from pymosn.api.stream_filter import SKIP, StreamFilter
-from pymosn.config.build_filters import FilterBuilder, filter_name
+from pymosn.assembly.filters import FilterBuilder, filter_name
 from pymosn.config.schema import MosnConfig
 from pymosn.config.schema import StreamFilter as FilterConfig
 from pymosn.config.schema.stream_filters import BUILT_STREAM_FILTERS, NO_OP_STREAM_FILTERS, STREAM_FILTERS

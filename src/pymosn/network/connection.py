@@ -28,7 +28,7 @@ LINGER_TIME: Final[float] = 5.0
 HIGH_WATER: Final = 256 * 1024
 #: Writes below this size are joined into one; above it, copying costs more than a second buffer.
 JOIN_LIMIT: Final[i64] = 32 * 1024
-#: What `soon` gathers before it is sent, the rest of the turn or not.
+#: What `batch_writer` gathers before it is sent, the rest of the turn or not.
 SOON_LIMIT: Final[i64] = 96 * 1024
 #: Writers that are kept for the next turn: one that must grow anew each time costs more than what it saves.
 SPARE_WRITERS: Final[i64] = 8
@@ -57,11 +57,11 @@ class ConnectionOwner:
         #: Seconds in which a peer must take some of what is buffered for it (0 is never), and bytes per second.
         self.write_timeout = 0.0
         self.write_min_rate = 0.0
-        #: Of its connections, for `soon`; those that are not in use.
+        #: Of its connections, for `batch_writer`; those that are not in use.
         self.writers: list[FrameWriter] = []
         #: Whether what a peer sent before it reset the connection is still of use, as the reply of an upstream is. It is
         #: read from the bare socket.
-        self.hears_last_words = False
+        self.drains_after_reset = False
 
     def on_open(self, connection: TcpConnection) -> bool:
         """The connection is open and its filters are about to hear so; False: it was refused, and they will hear nothing."""
@@ -71,7 +71,7 @@ class ConnectionOwner:
         """The connection is gone and its filters have heard so."""
 
 
-class Stall(Alarm):
+class WriteTimeout(Alarm):
     """The time of a peer that was told too much: it must take some of it before the next alarm."""
 
     def __init__(self, connection: TcpConnection) -> None:
@@ -101,10 +101,10 @@ class TcpConnection(Connection):
         self._stage: i64 = _OPEN
         self._failure: Failure | None = None
         # Only for a peer that does not read as fast as it is written to.
-        self._stall: Stall | None = None
+        self._stall: WriteTimeout | None = None
         self._taken: i64 = 0
         #: What is to be sent before the loop goes on; None when nothing was written.
-        self._soon: FrameWriter | None = None
+        self._batch: FrameWriter | None = None
 
     # ---- what the event loop calls
 
@@ -165,14 +165,14 @@ class TcpConnection(Connection):
     def connection_lost(self, error: Exception | None) -> None:
         self._clock.tick()
         self.is_closed = True
-        sock = self.transport_socket() if error is not None and self._owner.hears_last_words else None
+        sock = self.transport_socket() if error is not None and self._owner.drains_after_reset else None
         self._transport = None
         self._wheel.clear(self)
         if self._stall is not None:
             self._wheel.clear(self._stall)
             self._stall = None  # each holds the other
         if sock is not None:
-            self._hear_last_words(int(sock.fileno()))
+            self._drain_after_reset(int(sock.fileno()))
         failure = self._failure
         if failure is None:
             failure = CLOSED_BY_PEER
@@ -185,7 +185,7 @@ class TcpConnection(Connection):
         self._filter = NOBODY
         self._owner.on_end(self)
 
-    def _hear_last_words(self, descriptor: int) -> None:
+    def _drain_after_reset(self, descriptor: int) -> None:
         """Reads what the peer sent before it reset the connection.
 
         Who answers before it has read the whole request, and closes, resets. When our next write fails of that, the event
@@ -204,7 +204,7 @@ class TcpConnection(Connection):
         period = self._owner.write_timeout
         if period > 0.0 and self._stage == _OPEN:
             if self._stall is None:
-                self._stall = Stall(self)
+                self._stall = WriteTimeout(self)
             self._taken = self._count_taken()
             self._wheel.set(self._stall, period)
         self._tell_writable(False)
@@ -280,28 +280,28 @@ class TcpConnection(Connection):
             else:
                 transport.writelines(parts)
 
-    def soon(self) -> FrameWriter:
+    def batch_writer(self) -> FrameWriter:
         if self._transport is None or self._stage != _OPEN:
             return FrameWriter()  # nobody reads it
-        soon = self._soon
+        soon = self._batch
         if soon is None:
             soon = self._owner.writers.pop() if self._owner.writers else FrameWriter()
-            self._soon = soon
+            self._batch = soon
             asyncio.get_running_loop().call_soon(self._flush)
         elif soon.size() >= SOON_LIMIT:
-            self._write_soon(soon)
+            self._write_batch(soon)
         return soon
 
     def _flush(self) -> None:
-        """Sends what was written to `soon`."""
-        soon = self._soon
+        """Sends what was written to `batch_writer`."""
+        soon = self._batch
         if soon is not None:
-            self._soon = None
-            self._write_soon(soon)
+            self._batch = None
+            self._write_batch(soon)
             if len(self._owner.writers) < SPARE_WRITERS:
                 self._owner.writers.append(soon)
 
-    def _write_soon(self, soon: FrameWriter) -> None:
+    def _write_batch(self, soon: FrameWriter) -> None:
         size: i64 = soon.size()
         parts = soon.take()
         transport = self._transport
@@ -323,7 +323,7 @@ class TcpConnection(Connection):
         if self._pauses == 0 and self._transport is not None and self._stage == _OPEN:
             self._transport.resume_reading()
 
-    def give_way(self) -> None:
+    def yield_reading(self) -> None:
         if self._transport is not None and self._stage == _OPEN:
             self.pause_reading()
             asyncio.get_running_loop().call_soon(self.resume_reading)
@@ -352,7 +352,7 @@ class TcpConnection(Connection):
         else:
             self._reset()
 
-    def shut_writing(self) -> None:
+    def write_eof(self) -> None:
         if self._transport is not None and self._stage == _OPEN:
             self._transport.write_eof()
 

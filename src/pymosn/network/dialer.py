@@ -35,7 +35,7 @@ class TcpDialer(Dialer):
         self._clock = clock
         self._wheel = wheel
         self._owner = ConnectionOwner()
-        self._owner.hears_last_words = True
+        self._owner.drains_after_reset = True
         # The loop keeps only weak references to tasks.
         self._tasks: set[asyncio.Task[None]] = set()
 

@@ -186,13 +186,13 @@ class Listener(Acceptor):
             self._admission.on_descriptor(connection.descriptor())
         original = self.original_dst
         if original is not None:
-            taker = self._find_taker(connection, original)
+            taker = self._target_listener(connection, original)
             if taker is not self:
                 connection.hand_over(taker, taker.factory.create())
-                return taker.take(connection)
-        return self.take(connection)
+                return taker.register(connection)
+        return self.register(connection)
 
-    def _find_taker(self, connection: TcpConnection, original: OriginalDst) -> Listener:
+    def _target_listener(self, connection: TcpConnection, original: OriginalDst) -> Listener:
         """The listener for which a connection was meant; notes at the connection where its client wanted to go."""
         if original.is_transparent:
             found: tuple[str, int] | None = (connection.local_ip, int(connection.local_port))
@@ -205,7 +205,7 @@ class Listener(Acceptor):
         taker = self.directory.find(ip, port, original) if self.directory is not None else None
         return self if taker is None else taker
 
-    def take(self, connection: TcpConnection) -> bool:
+    def register(self, connection: TcpConnection) -> bool:
         """The connection is this listener's, unless there are too many: then it is refused."""
         if 0 < self.max_connections <= len(self._connections):
             self._refuse(connection, LISTENER_FULL)

@@ -7,7 +7,7 @@ import re
 from collections.abc import Callable
 from typing import Final
 
-from pymosn.api.proxy import AccessLog, Exchange
+from pymosn.api.exchange import AccessLog, Exchange
 from pymosn.api.variables import PREFIXES
 from pymosn.core.clock import Clock
 from pymosn.observe.destination import Destination

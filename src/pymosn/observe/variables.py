@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Final
 
-from pymosn.api.proxy import Exchange
+from pymosn.api.exchange import Exchange
 from pymosn.api.variables import FOREIGN, OWN, PREFIXES, SETTABLE, Variable
 from pymosn.observe.text import field
 

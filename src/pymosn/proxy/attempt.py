@@ -11,7 +11,7 @@ from pymosn.core.headers import Headers
 from pymosn.core.message import CONNECT_HERE, ResponseHead
 from pymosn.core.timers import TimerWheel
 from pymosn.proxy.filtering import FilteredExchange
-from pymosn.proxy.host_request import BROKEN, NO_VERDICT, HostRequest
+from pymosn.proxy.upstream_request import BROKEN, NO_VERDICT, UpstreamRequest
 from pymosn.upstream.cluster import ClusterHost
 from pymosn.upstream.limits import Limits
 
@@ -52,7 +52,7 @@ class AttemptOwner(FilteredExchange):
         raise NotImplementedError
 
 
-class Attempt(HostRequest):
+class Attempt(UpstreamRequest):
     """Takes a stream from the host's pool and passes on what comes back, until it ends, fails or is cancelled."""
 
     def __init__(self, exchange: AttemptOwner, host: ClusterHost, clock: Clock, wheel: TimerWheel) -> None:

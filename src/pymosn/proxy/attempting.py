@@ -5,14 +5,13 @@ from __future__ import annotations
 from mypy_extensions import i32, i64
 
 from pymosn.api.stream import RequestSender, ResponseSender
-from pymosn.api.upstream import PLAIN, Host, Selection
+from pymosn.api.upstream import NO_CONSTRAINTS, Host, Selection
 from pymosn.core.failure import BAD_REWRITE, NO_HOSTS, RESET_BEFORE_RESPONSE, STREAM_IDLE, UPSTREAM_TIMEOUT, Failure
 from pymosn.core.message import ResponseHead
 from pymosn.proxy.attempt import Attempt
-from pymosn.proxy.choosing import NextTry
-from pymosn.proxy.filter_chain import HOST
 from pymosn.proxy.forwarding import add_forwarding_fields, change_request
 from pymosn.proxy.options import ProxyOptions
+from pymosn.proxy.overrides import PendingAttempt
 from pymosn.proxy.retry import (
     IDEMPOTENT,
     UNASKED_TRIES,
@@ -23,6 +22,7 @@ from pymosn.proxy.retry import (
     retries_left,
 )
 from pymosn.proxy.runtime import Runtime
+from pymosn.proxy.stream_filters import HOST
 from pymosn.proxy.transcoding import TranscodingExchange
 from pymosn.routing.actions import RetryPolicy, Target
 from pymosn.routing.rewrites import RequestChanges, rewrite_host
@@ -36,7 +36,7 @@ class AttemptingExchange(TranscodingExchange):
     def __init__(self, runtime: Runtime, options: ProxyOptions, sender: ResponseSender) -> None:
         super().__init__(runtime, options, sender)
         self._cluster: Cluster | None = None
-        self._selection: Selection = PLAIN
+        self._selection: Selection = NO_CONSTRAINTS
         self._retry_policy: RetryPolicy | None = None
         self._changes: RequestChanges | None = None
         self._target: Target | None = None
@@ -64,7 +64,7 @@ class AttemptingExchange(TranscodingExchange):
         self.upstream_hostname = host.hostname
         filters = self._options.filters.on_host
         if filters:
-            self._next = NextTry(cluster, host, fresh, retries, pause)
+            self._next = PendingAttempt(cluster, host, fresh, retries, pause)
             self.run_filters(filters, HOST, 0)
         else:
             self._start(host, fresh, retries, pause)
@@ -97,7 +97,7 @@ class AttemptingExchange(TranscodingExchange):
 
     def own_selection(self) -> Selection:
         """What this request asks of the balancer, to be added to."""
-        if self._selection is PLAIN:
+        if self._selection is NO_CONSTRAINTS:
             self._selection = Selection()
         return self._selection
 

@@ -14,10 +14,10 @@ from pymosn.api.upstream import Selection
 from pymosn.core.failure import RESET_BEFORE_RESPONSE, RESPONSE_TOO_LARGE, Failure
 from pymosn.core.headers import headers_from
 from pymosn.core.message import RequestHead, ResponseHead
-from pymosn.proxy.host_request import NO_VERDICT
-from pymosn.proxy.own_request import OwnRequest
+from pymosn.proxy.internal_request import InternalRequest
 from pymosn.proxy.retry import IDEMPOTENT
 from pymosn.proxy.runtime import Runtime
+from pymosn.proxy.upstream_request import NO_VERDICT
 from pymosn.upstream.cluster import Cluster, ClusterHost
 
 PROTOCOL: Final = "Http1"
@@ -86,7 +86,7 @@ class RuntimeClusterClient(ClusterClient):
 def _choose(cluster: Cluster, selection: Selection) -> ClusterHost:
     host = cluster.balancer.choose(selection)
     if host is None:
-        failure = cluster.why_nobody(selection)
+        failure = cluster.no_host_failure(selection)
         raise ClientError(failure.reason, cluster.name)
     assert isinstance(host, ClusterHost)
     return host
@@ -108,7 +108,7 @@ def _head(method: str, path: str, headers: Fields | None, length: int, host: Clu
     return head
 
 
-class Call(OwnRequest):
+class Call(InternalRequest):
     """One request to one host, whose reply is collected."""
 
     def __init__(self, host: ClusterHost, runtime: Runtime, head: RequestHead, limit: int) -> None:

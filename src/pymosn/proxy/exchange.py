@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from mypy_extensions import i64
 
-from pymosn.api.proxy import Choices
+from pymosn.api.exchange import RouteOverrides
 from pymosn.core.failure import (
     CLUSTER_UNKNOWN,
     FILTER_ERROR,
@@ -23,14 +23,14 @@ from pymosn.core.failure import (
     Failure,
 )
 from pymosn.core.headers import Headers
-from pymosn.core.load import SHED
 from pymosn.core.message import UNKNOWN_LENGTH, RequestHead, ResponseHead
+from pymosn.core.overload import SHED
 from pymosn.proxy.attempting import AttemptingExchange
 from pymosn.proxy.bodies import RequestBody
-from pymosn.proxy.choosing import chosen_route, chosen_target
-from pymosn.proxy.filter_chain import HOST, REQUEST, ROUTE
 from pymosn.proxy.forwarding import forwarded_ip
 from pymosn.proxy.mirroring import draw_mirrors
+from pymosn.proxy.overrides import override_route, override_target
+from pymosn.proxy.stream_filters import HOST, REQUEST, ROUTE
 from pymosn.proxy.transcoding import TRANSCODE
 from pymosn.routing.actions import DirectResponse, Forward, Redirect, RetryPolicy, Target, asked_timeouts
 from pymosn.routing.hashing import NO_HASH, hash_value
@@ -53,7 +53,7 @@ class ProxyExchange(AttemptingExchange):
             self.request_received = self.started
         if self._options.trusted_hops > 0:
             self.forwarded_ip = forwarded_ip(head, self._options.trusted_hops)
-        if self._runtime.load.stage >= SHED:
+        if self._runtime.overload.level >= SHED:
             self.fail(OVERLOADED, "")
             return
         filters = self._options.filters
@@ -108,11 +108,11 @@ class ProxyExchange(AttemptingExchange):
         if table is None:
             self.fail(NO_ROUTER, self._options.slot.name)
             return
-        host = table.find_host(self.request.raw_host)
+        host = table.find_virtual_host(self.request.raw_host)
         if host is None:
             self.fail(NO_VIRTUAL_HOST, self.request.host)
             return
-        route = host.find(self) if self.choices is None else chosen_route(self, self.choices, host)
+        route = host.find(self) if self.choices is None else override_route(self, self.choices, host)
         if route is None:
             self.fail(NO_ROUTE, host.name)
             return
@@ -146,7 +146,7 @@ class ProxyExchange(AttemptingExchange):
             self.fail(INTERNAL_ERROR, f"route {route.name} has no action")
 
     def _forward(self, action: Forward) -> None:
-        target = self._target if self.choices is None else chosen_target(self.choices, self._target)
+        target = self._target if self.choices is None else override_target(self.choices, self._target)
         if target is None:
             self.fail(CLUSTER_UNKNOWN, f"{action.text()}, but there is none")
             return
@@ -181,11 +181,11 @@ class ProxyExchange(AttemptingExchange):
         if host is None and self.choices is not None and self.choices.host is not None:
             self.fail(NO_HOSTS, self.choices.host)
         elif host is None:
-            self.fail(cluster.why_nobody(self._selection), cluster.name)
+            self.fail(cluster.no_host_failure(self._selection), cluster.name)
         else:
             self._try(cluster, host, False, None, 0.0)
 
-    def _choose_times(self, choices: Choices) -> None:
+    def _choose_times(self, choices: RouteOverrides) -> None:
         """What filters chose about times and retries."""
         if choices.timeout is not None:
             self._timeout = choices.timeout

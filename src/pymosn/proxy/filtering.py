@@ -10,14 +10,14 @@ from typing import Any, cast
 
 from mypy_extensions import i64
 
-from pymosn.api.proxy import Exchange, Reply
+from pymosn.api.exchange import Exchange, Reply
 from pymosn.api.stream import ResponseSender
 from pymosn.core.failure import FILTER_ERROR, FILTER_TIMEOUT, Failure
 from pymosn.core.message import Refused
 from pymosn.core.timers import Alarm
-from pymosn.proxy.filter_chain import TIMED_ONE_IN, BodyStep, FilterStep, NamedFilter, report_error
 from pymosn.proxy.options import ProxyOptions
 from pymosn.proxy.runtime import Runtime
+from pymosn.proxy.stream_filters import TIMED_ONE_IN, BodyHandler, FilterHandle, PhaseHandler, report_error
 
 
 class FilteredExchange(Exchange):
@@ -37,7 +37,7 @@ class FilteredExchange(Exchange):
         """Every filter of `phase` let the exchange pass."""
         raise NotImplementedError
 
-    def reply_from_filter(self, reply: Reply, phase: i64, named: NamedFilter) -> None:
+    def reply_from_filter(self, reply: Reply, phase: i64, named: FilterHandle) -> None:
         """A filter answers in place of the upstream."""
         raise NotImplementedError
 
@@ -57,13 +57,13 @@ class FilteredExchange(Exchange):
         """The next piece of a reply that a filter streams."""
         raise NotImplementedError
 
-    def on_stream_broken(self, named: NamedFilter, error: BaseException | str) -> None:
+    def on_stream_broken(self, named: FilterHandle, error: BaseException | str) -> None:
         """A reply that a filter streams ends in `error`."""
         raise NotImplementedError
 
     # ---- heads
 
-    def run_filters(self, chain: list[FilterStep], phase: i64, start: i64) -> None:
+    def run_filters(self, chain: list[PhaseHandler], phase: i64, start: i64) -> None:
         """Asks the filters of `chain` from `start` on."""
         place: i64 = start
         count: i64 = len(chain)
@@ -118,7 +118,7 @@ class FilteredExchange(Exchange):
         answer = done.answer()
         return answer is not None and self._is_answered(done.chain[done.place - 1], answer, done.phase)
 
-    def _is_answered(self, step: FilterStep, answer: object, phase: i64) -> bool:
+    def _is_answered(self, step: PhaseHandler, answer: object, phase: i64) -> bool:
         """Whether what a filter returned ends the exchange, or it goes on."""
         if isinstance(answer, Reply):
             self.reply_from_filter(answer, phase, step.named)
@@ -136,7 +136,7 @@ class FilteredExchange(Exchange):
         else:
             self.fail(FILTER_TIMEOUT, f"filter {named.name}")
 
-    def _has_ended_in(self, named: NamedFilter, error: BaseException | str, method: object = None) -> bool:
+    def _has_ended_in(self, named: FilterHandle, error: BaseException | str, method: object = None) -> bool:
         """A filter did something wrong: whether the exchange has failed for that, or goes on without the filter.
 
         `method`: which of its own, where no exception tells.
@@ -151,7 +151,7 @@ class FilteredExchange(Exchange):
         self.fail(FILTER_ERROR, f"filter {named.name}")
         return True
 
-    def run_completion(self, chain: list[FilterStep]) -> None:
+    def run_completion(self, chain: list[PhaseHandler]) -> None:
         """Tells the filters of `chain` that the exchange is over; nothing that they do changes that."""
         for step in chain:
             try:
@@ -165,12 +165,12 @@ class FilteredExchange(Exchange):
 
     # ---- bodies
 
-    def who_sees_body(self, chain: list[BodyStep]) -> list[BodyStep]:
+    def body_filters(self, chain: list[BodyHandler]) -> list[BodyHandler]:
         """Those of `chain` that look at the body."""
         left = self._without_body
         return chain if left is None else [step for step in chain if step.named.filter not in left]
 
-    def filter_beginning(self, chain: list[BodyStep], data: bytes, ended: bool, has_trailers: bool) -> bytes | None:
+    def filter_beginning(self, chain: list[BodyHandler], data: bytes, ended: bool, has_trailers: bool) -> bytes | None:
         """What the filters of `chain` make of what is here of a body when its head goes on; otherwise like `filter_body`.
 
         `ended`: no more of it will come, so that the last piece, empty when trailers follow, is among it.
@@ -181,7 +181,7 @@ class FilteredExchange(Exchange):
             filtered = None if rest is None else filtered + rest
         return filtered
 
-    def filter_body(self, chain: list[BodyStep], data: bytes, last: bool) -> bytes | None:
+    def filter_body(self, chain: list[BodyHandler], data: bytes, last: bool) -> bytes | None:
         """What the filters of `chain` make of a piece of a body; None when the exchange has failed for it."""
         for step in chain:
             named = step.named
@@ -200,7 +200,7 @@ class FilteredExchange(Exchange):
                     data = answer
                     continue
                 error = _wrong_piece(answer, len(data))
-            self.leave_body(named.filter)
+            self.skip_body(named.filter)
             if self._has_ended_in(named, error, step.ask):
                 return None
         return data
@@ -224,11 +224,11 @@ class FilterTask(Alarm):
     The alarm is the filter's time, once it waits.
     """
 
-    def __init__(self, exchange: FilteredExchange, chain: list[FilterStep], place: i64, phase: i64) -> None:
+    def __init__(self, exchange: FilteredExchange, chain: list[PhaseHandler], place: i64, phase: i64) -> None:
         """`place`: where in `chain` to go on afterwards."""
         super().__init__()
         self.chain = chain
-        self.named: NamedFilter = chain[place - 1].named
+        self.named: FilterHandle = chain[place - 1].named
         self.place: i64 = place
         self.phase: i64 = phase
         self.started: float = exchange._runtime.clock.now

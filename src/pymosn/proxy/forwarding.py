@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+from pymosn.api.exchange import Exchange
 from pymosn.api.network import Connection
-from pymosn.api.proxy import Exchange
 from pymosn.core.addresses import normal_ip
 from pymosn.core.headers import Headers
 from pymosn.core.message import RequestHead

@@ -10,18 +10,18 @@ from typing import Final
 
 from mypy_extensions import i64
 
+from pymosn.api.exchange import Exchange
 from pymosn.api.network import Connection
-from pymosn.api.proxy import Exchange
 from pymosn.api.stream import RequestSender
-from pymosn.api.upstream import PLAIN, Selection
+from pymosn.api.upstream import NO_CONSTRAINTS, Selection
 from pymosn.core.counters import Metrics
 from pymosn.core.failure import CLUSTER_UNKNOWN, OVERFLOW, Failure
 from pymosn.core.headers import Headers
 from pymosn.core.message import RequestHead
 from pymosn.proxy.attempt import AttemptOwner
-from pymosn.proxy.host_request import NO_VERDICT
-from pymosn.proxy.own_request import OwnRequest
+from pymosn.proxy.internal_request import InternalRequest
 from pymosn.proxy.runtime import Runtime
+from pymosn.proxy.upstream_request import NO_VERDICT
 from pymosn.routing.actions import Forward, Mirror
 from pymosn.routing.hashing import NO_HASH, hash_value
 from pymosn.upstream.cluster import Cluster, ClusterHost
@@ -52,7 +52,7 @@ class MirrorStats:
         self.dropped = group.counter("mirror_dropped")
 
 
-class MirrorCopy(OwnRequest):
+class MirrorCopy(InternalRequest):
     """One copy on its way to one host."""
 
     def __init__(self, host: ClusterHost, runtime: Runtime, stats: MirrorStats, head: RequestHead, timeout: float) -> None:
@@ -243,7 +243,7 @@ class Mirroring(RequestSender):
                 stats.mirrored.value += 1
                 stats.failed.value += 1
                 if cluster is not None and nobody is not None:
-                    nobody = cluster.why_nobody(PLAIN)
+                    nobody = cluster.no_host_failure(NO_CONSTRAINTS)
             for host in hosts:
                 own_head = head
                 if self._action.uses_host_name and host.hostname and not head.is_rpc:
@@ -270,7 +270,7 @@ class Mirroring(RequestSender):
                 break
             assert isinstance(host, ClusterHost)
             chosen.append(host)
-            selection.place += 1
+            selection.attempt_index += 1
         return chosen
 
 

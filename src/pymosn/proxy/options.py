@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from pymosn.api.proxy import AccessLog
+from pymosn.api.exchange import AccessLog
 from pymosn.api.stream import StreamProtocol
 from pymosn.core.counters import DownstreamStats
-from pymosn.proxy.filter_chain import StreamFilters
+from pymosn.proxy.stream_filters import StreamFilters
 from pymosn.routing.table import TableSlot
 
 

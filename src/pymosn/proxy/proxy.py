@@ -6,6 +6,7 @@ from typing import Final
 
 from mypy_extensions import i64
 
+from pymosn.api.exchange import Exchange
 from pymosn.api.network import (
     DRAIN_GRACE,
     STOP,
@@ -15,8 +16,7 @@ from pymosn.api.network import (
     NetworkFilterFactory,
 )
 from pymosn.api.protocol import NO, YES
-from pymosn.api.proxy import Exchange
-from pymosn.api.stream import RequestReceiver, ResponseSender, ServerStreams, StreamListener, StreamProtocol
+from pymosn.api.stream import RequestReceiver, ResponseSender, ServerStreams, StreamHandler, StreamProtocol
 from pymosn.core.failure import CLOSED_BY_PEER, CLOSED_LOCALLY, DETECTION_TIMEOUT, IDLE_TIMEOUT, PROTOCOL_UNKNOWN, Failure
 from pymosn.core.log import WARN
 from pymosn.proxy.exchange import ProxyExchange
@@ -30,7 +30,7 @@ FALLBACK_TIME: Final = 15.0
 MOST_FIRST_BYTES: Final[i64] = 4096
 
 
-class ExchangeMaker(StreamListener):
+class ExchangeMaker(StreamHandler):
     """Makes an exchange of each stream of one protocol on one listener."""
 
     def __init__(self, runtime: Runtime, options: ProxyOptions, protocol: str) -> None:
@@ -44,7 +44,7 @@ class ExchangeMaker(StreamListener):
         exchange.protocol = self._protocol
         return exchange
 
-    def on_stray(self, failure: Failure) -> None:
+    def on_unexpected_message(self, failure: Failure) -> None:
         self.options.stats.count_reason(failure.reason)
 
 

@@ -7,14 +7,14 @@ from collections.abc import AsyncIterable, Iterable
 from typing import cast
 
 from pymosn.core.clock import Clock
-from pymosn.proxy.filter_chain import NamedFilter
 from pymosn.proxy.filtering import FilteredExchange
+from pymosn.proxy.stream_filters import FilterHandle
 
 
 class ReplyStream:
     """Pulls the pieces of one reply in a task of its own."""
 
-    def __init__(self, pieces: Iterable[bytes] | AsyncIterable[bytes], named: NamedFilter, clock: Clock) -> None:
+    def __init__(self, pieces: Iterable[bytes] | AsyncIterable[bytes], named: FilterHandle, clock: Clock) -> None:
         """`named`: the filter that makes them."""
         # Of objects: what a filter really makes is looked at here, not by the compiler.
         self._pieces = cast("Iterable[object] | AsyncIterable[object]", pieces)

@@ -9,24 +9,24 @@ from typing import Final
 
 from mypy_extensions import i16, i64
 
-from pymosn.api.proxy import Reply
-from pymosn.api.rpc import RpcReply, RpcRequest
+from pymosn.api.exchange import Reply
+from pymosn.api.rpc import RpcRequest, RpcResponse
 from pymosn.api.stream import RequestSender, ResponseSender
 from pymosn.core.failure import CLIENT_GONE, CLIENT_WRITE_TIMEOUT, FILTER_ERROR, FILTER_TIMEOUT, RESPONSE_TOO_LARGE, Failure
 from pymosn.core.headers import Headers
-from pymosn.core.load import NORMAL
 from pymosn.core.log import DEBUG, WARN
 from pymosn.core.message import UNKNOWN_LENGTH, BodyTooLarge, ResponseHead
+from pymosn.core.overload import NORMAL
 from pymosn.proxy.attempt import Attempt, AttemptOwner
 from pymosn.proxy.bodies import Reading, ResponseBody
-from pymosn.proxy.choosing import NextTry
-from pymosn.proxy.filter_chain import RESPONSE, NamedFilter, any_changes_length, report_error
 from pymosn.proxy.forwarding import change_response
 from pymosn.proxy.local_reply import failure_reply, has_no_body, local_body, local_head
 from pymosn.proxy.mirroring import Mirroring
 from pymosn.proxy.options import ProxyOptions
+from pymosn.proxy.overrides import PendingAttempt
 from pymosn.proxy.reply_stream import ReplyStream
 from pymosn.proxy.runtime import Runtime
+from pymosn.proxy.stream_filters import RESPONSE, FilterHandle, any_changes_length, report_error
 
 #: Failures of the filters themselves.
 CHAIN_BROKE: Final = (FILTER_ERROR, FILTER_TIMEOUT)
@@ -56,7 +56,7 @@ class ReplyingExchange(AttemptOwner):
         # A reply that a filter makes piece by piece.
         self._stream: ReplyStream | None = None
         # A try whose host is chosen and shown to filters.
-        self._next: NextTry | None = None
+        self._next: PendingAttempt | None = None
         #: The upstream agreed to one: there is no body but this.
         self._tunnel: Tunnel | None = None
         # Flags stand together and share a word: the object is to stay below the 512 bytes that Python allocates cheaply.
@@ -131,7 +131,7 @@ class ReplyingExchange(AttemptOwner):
         self._reply_data = b""
         self._head_sent = True
         self.bytes_sent += len(data)
-        if self._runtime.load.stage != NORMAL:
+        if self._runtime.overload.level != NORMAL:
             self._sender.end_connection()
         self._sender.send_response(head, data, end and self._reply_trailers is None)
         if self._reply_trailers is not None:
@@ -158,7 +158,7 @@ class ReplyingExchange(AttemptOwner):
         """What body filters make of what came with the head; None when the exchange has failed for it."""
         if self.failure in CHAIN_BROKE or has_no_body(self.request, head):
             return data
-        filters = self.who_sees_body(self._options.filters.response_body)
+        filters = self.body_filters(self._options.filters.response_body)
         if not filters:
             return data
         is_whole = end and self._reply_trailers is None
@@ -216,7 +216,7 @@ class ReplyingExchange(AttemptOwner):
         self._sender.send_data(data, True)
         self._finish()
 
-    def on_stream_broken(self, named: NamedFilter, error: BaseException | str) -> None:
+    def on_stream_broken(self, named: FilterHandle, error: BaseException | str) -> None:
         if not self._is_over:
             report_error(self._runtime.log, named, self, error)
             self.fail(FILTER_ERROR, f"filter {named.name}: a streamed reply")
@@ -284,7 +284,7 @@ class ReplyingExchange(AttemptOwner):
 
     # ---- replies of our own
 
-    def reply_from_filter(self, reply: Reply, phase: i64, named: NamedFilter) -> None:
+    def reply_from_filter(self, reply: Reply, phase: i64, named: FilterHandle) -> None:
         if self._is_over:
             return
         self._cancel_attempt()
@@ -314,7 +314,7 @@ class ReplyingExchange(AttemptOwner):
         """Puts a reply of our own, whose head is `response`, in the place of whatever had come of another."""
         head = self.response
         assert head is not None
-        self._reply_data = head.payload if isinstance(head, RpcReply) else local_body(self.request, head, body)
+        self._reply_data = head.payload if isinstance(head, RpcResponse) else local_body(self.request, head, body)
         self._reply_end = self._stream is None
         self._reply_trailers = None
         self._tunnel = None

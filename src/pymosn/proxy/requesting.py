@@ -7,11 +7,11 @@ from pymosn.core.failure import BODY_TOO_LARGE, FILTER_ERROR
 from pymosn.core.headers import Headers
 from pymosn.core.message import CONNECT, UNKNOWN_LENGTH, BodyTooLarge, ResponseHead
 from pymosn.proxy.bodies import Reading
-from pymosn.proxy.filter_chain import any_changes_length
 from pymosn.proxy.options import ProxyOptions
 from pymosn.proxy.replying import ReplyingExchange
 from pymosn.proxy.retry import KEPT_BODY
 from pymosn.proxy.runtime import Runtime
+from pymosn.proxy.stream_filters import any_changes_length
 
 
 class RequestingExchange(ReplyingExchange):
@@ -181,7 +181,7 @@ class RequestingExchange(ReplyingExchange):
     def _prepare_body(self) -> None:
         """What filters want done with the body."""
         head = self.request
-        filters = self.who_sees_body(self._options.filters.request_body)
+        filters = self.body_filters(self._options.filters.request_body)
         if head.new_body is not None:
             if head.raw_method == CONNECT:
                 self.fail(FILTER_ERROR, "a filter gave a body to a CONNECT")

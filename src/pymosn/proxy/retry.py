@@ -12,7 +12,7 @@ from typing import Final
 
 from mypy_extensions import i64
 
-from pymosn.api.proxy import Exchange
+from pymosn.api.exchange import Exchange
 from pymosn.core.failure import BAD_RESPONSE, RESET_BEFORE_RESPONSE, UPSTREAM_TIMEOUT, Failure
 from pymosn.routing.actions import RetryPolicy
 

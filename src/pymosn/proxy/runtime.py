@@ -10,8 +10,8 @@ from mypy_extensions import i64
 from pymosn.api.stream import StreamProtocol
 from pymosn.core.clock import Clock
 from pymosn.core.counters import Metrics
-from pymosn.core.load import Load
 from pymosn.core.log import Log
+from pymosn.core.overload import OverloadState
 from pymosn.core.registry import Registry
 from pymosn.core.timers import TimerWheel
 from pymosn.proxy.task_starter import TaskStarter
@@ -36,7 +36,7 @@ class Runtime:
         self.log = log
         self.protocols = protocols
         self.clusters = clusters
-        self.load = Load()
+        self.overload = OverloadState()
         self.dates = HttpDates(clock)
         self.request_ids = RequestIds()
         self.tasks = TaskStarter()

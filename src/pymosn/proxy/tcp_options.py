@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from mypy_extensions import i64
 
+from pymosn.api.exchange import AccessLog
 from pymosn.api.network import Connection
-from pymosn.api.proxy import AccessLog
 from pymosn.core.counters import DownstreamStats
 from pymosn.routing.by_address import AddressRoute, wanted_end
 

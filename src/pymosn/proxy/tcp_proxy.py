@@ -10,6 +10,7 @@ from typing import Final
 
 from mypy_extensions import i64
 
+from pymosn.api.exchange import Exchange
 from pymosn.api.network import (
     STOP,
     Connection,
@@ -18,7 +19,6 @@ from pymosn.api.network import (
     NetworkFilter,
     NetworkFilterFactory,
 )
-from pymosn.api.proxy import Exchange
 from pymosn.api.upstream import Selection
 from pymosn.core.clock import Clock
 from pymosn.core.failure import (
@@ -34,12 +34,12 @@ from pymosn.core.failure import (
     RESET_BEFORE_RESPONSE,
     Failure,
 )
-from pymosn.core.load import SHED
 from pymosn.core.log import WARN
-from pymosn.proxy.host_request import BROKEN
+from pymosn.core.overload import SHED
 from pymosn.proxy.retry import UNASKED_TRIES
 from pymosn.proxy.runtime import Runtime
 from pymosn.proxy.tcp_options import TcpOptions
+from pymosn.proxy.upstream_request import BROKEN
 from pymosn.routing.hashing import hash_value
 from pymosn.upstream.cluster import Cluster, ClusterHost
 from pymosn.upstream.original_dst import destination
@@ -113,7 +113,7 @@ class TcpProxy(NetworkFilter):
         stats.tcp_total.value += 1
         stats.tcp_active.value += 1
         connection.pause_reading()
-        if self._runtime.load.stage >= SHED:
+        if self._runtime.overload.level >= SHED:
             self.fail(OVERLOADED, "")
             return
         name = self._options.cluster_for(connection)
@@ -136,7 +136,7 @@ class TcpProxy(NetworkFilter):
         exchange = self._exchange
         host = cluster.balancer.choose(self._selection)
         if host is None:
-            self.fail(cluster.why_nobody(self._selection), cluster.name)
+            self.fail(cluster.no_host_failure(self._selection), cluster.name)
             return
         assert isinstance(host, ClusterHost)
         exchange.attempts += 1
@@ -159,7 +159,7 @@ class TcpProxy(NetworkFilter):
             upstream.connection.write(data)
         self._held = []
         if self._client_ended:
-            upstream.connection.shut_writing()
+            upstream.connection.write_eof()
         self._connection.resume_reading()
 
     def on_not_connected(self, upstream: TcpUpstream, failure: Failure, detail: str) -> None:
@@ -199,7 +199,7 @@ class TcpProxy(NetworkFilter):
         if self._upstream_ended:
             self._end()
         elif self._upstream is not None and self._is_connected:
-            self._upstream.connection.shut_writing()
+            self._upstream.connection.write_eof()
             self._touch()
 
     def on_writable(self, writable: bool) -> None:
@@ -254,7 +254,7 @@ class TcpProxy(NetworkFilter):
         if self._client_ended:
             self._end()
         else:
-            self._connection.shut_writing()
+            self._connection.write_eof()
             self._touch()
 
     def on_upstream_writable(self, writable: bool) -> None:
@@ -347,7 +347,7 @@ class TcpUpstream(NetworkFilter):
     def on_dialed(self, connection: Connection) -> None:
         """The host has accepted."""
         self.host.on_connection()
-        self.host.judge(self._clock.now - self._started, 200)
+        self.host.record_outcome(self._clock.now - self._started, 200)
         self._is_open = True
         owner = self._owner
         if owner is None:
@@ -364,7 +364,7 @@ class TcpUpstream(NetworkFilter):
         """The host did not accept."""
         self.host.active_requests -= 1
         self.host.on_connection_end(False)
-        self.host.judge(self._clock.now - self._started, BROKEN)
+        self.host.record_outcome(self._clock.now - self._started, BROKEN)
         owner = self._owner
         self._owner = None
         if owner is not None:

@@ -6,8 +6,8 @@ from typing import Final
 
 from mypy_extensions import i64
 
-from pymosn.api.proxy import Exchange, Reply
-from pymosn.api.rpc import RpcReply, RpcRequest
+from pymosn.api.exchange import Exchange, Reply
+from pymosn.api.rpc import RpcRequest, RpcResponse
 from pymosn.api.stream import RequestSender, ResponseSender
 from pymosn.api.transcoder import Transcoder
 from pymosn.core.failure import (
@@ -18,11 +18,11 @@ from pymosn.core.failure import (
     UNTRANSLATABLE_REQUEST,
 )
 from pymosn.core.message import Refused, ResponseHead
-from pymosn.proxy.filter_chain import FilterStep, NamedFilter
 from pymosn.proxy.forwarding import change_request
 from pymosn.proxy.local_reply import local_body, local_head
 from pymosn.proxy.options import ProxyOptions
 from pymosn.proxy.runtime import Runtime
+from pymosn.proxy.stream_filters import FilterHandle, PhaseHandler
 from pymosn.proxy.tunnelling import TunnellingExchange
 from pymosn.routing.actions import Forward
 
@@ -33,7 +33,7 @@ TRANSCODE: Final[i64] = 4
 class Transcoded:
     """The call that goes to the upstream in place of the client's request."""
 
-    def __init__(self, named: NamedFilter, transcoder: Transcoder, request: RpcRequest) -> None:
+    def __init__(self, named: FilterHandle, transcoder: Transcoder, request: RpcRequest) -> None:
         self.named = named
         self.transcoder = transcoder
         self.request = request
@@ -58,7 +58,7 @@ class TranscodingExchange(TunnellingExchange):
         if named is None or self.request.raw_tunnel:  # no call is a tunnel
             self.fail(PROTOCOL_MISMATCH, f"{self.protocol} to {protocol}")
         else:
-            self.run_filters([FilterStep(named, self._make_call)], TRANSCODE, 0)
+            self.run_filters([PhaseHandler(named, self._make_call)], TRANSCODE, 0)
 
     async def _make_call(self, exchange: Exchange) -> Reply | None:
         route = self.route
@@ -68,7 +68,7 @@ class TranscodingExchange(TunnellingExchange):
         transcoder = named.filter
         assert isinstance(transcoder, Transcoder)
         body = await self.read_request(transcoder.limit)
-        filters = self.who_sees_body(self._options.filters.request_body)
+        filters = self.body_filters(self._options.filters.request_body)
         if filters and body:
             filtered = self.filter_body(filters, body, True)
             if filtered is None:
@@ -102,7 +102,7 @@ class TranscodingExchange(TunnellingExchange):
     def take_rpc_reply(self, transcoded: Transcoded, head: ResponseHead) -> None:
         """The upstream's reply, which comes whole, is made one that the client understands."""
         named = transcoded.named
-        if not isinstance(head, RpcReply):
+        if not isinstance(head, RpcResponse):
             self.fail(PROTOCOL_MISMATCH, f"a reply that is not of {self.upstream_protocol()}")
             return
         if len(head.payload) > transcoded.transcoder.limit:

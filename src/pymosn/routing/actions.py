@@ -7,7 +7,7 @@ from typing import Final
 
 from mypy_extensions import i64
 
-from pymosn.api.proxy import Exchange
+from pymosn.api.exchange import Exchange
 from pymosn.api.routing import RouteAction
 from pymosn.api.upstream import Criteria
 from pymosn.api.variables import Variable

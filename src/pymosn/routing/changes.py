@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from typing import Final
 
-from pymosn.api.proxy import Exchange
+from pymosn.api.exchange import Exchange
 from pymosn.api.routing import HeaderChanges
 from pymosn.api.variables import Variable, is_known
 from pymosn.core.headers import Headers, encode_name, encode_value, is_field_value, to_bytes, to_text

@@ -11,7 +11,7 @@ from typing import Final
 
 from mypy_extensions import i64
 
-from pymosn.api.proxy import Exchange
+from pymosn.api.exchange import Exchange
 from pymosn.api.variables import cookie_value
 from pymosn.core.headers import lower_text
 

@@ -12,7 +12,7 @@ from typing import Final
 
 from mypy_extensions import i64
 
-from pymosn.api.proxy import Exchange
+from pymosn.api.exchange import Exchange
 from pymosn.api.routing import Route, RouteMatcher
 from pymosn.routing.matchers import ANY_SERVICE, AllOf, Header, Path, PathRegex, Prefix, Service
 from pymosn.routing.regex import PatternError, RegexSet

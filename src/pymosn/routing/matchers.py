@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Final
 
-from pymosn.api.proxy import Exchange
+from pymosn.api.exchange import Exchange
 from pymosn.api.routing import RouteMatcher
 from pymosn.api.variables import Variable, query_argument
 from pymosn.core.chars import TARGET

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Final
 
-from pymosn.api.proxy import Exchange
+from pymosn.api.exchange import Exchange
 from pymosn.api.routing import HeaderChanges
 from pymosn.core.chars import TARGET
 from pymosn.core.headers import lower_name

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from mypy_extensions import i64
 
-from pymosn.api.proxy import Exchange
+from pymosn.api.exchange import Exchange
 from pymosn.api.routing import Route
 from pymosn.routing.index import RouteIndex, is_worthwhile
 
@@ -100,7 +100,7 @@ class RouteTable:
             raise ValueError(f"two virtual hosts have the domain {domain.decode()!r}")
         table[key] = host
 
-    def find_host(self, authority: bytes) -> VirtualHost | None:
+    def find_virtual_host(self, authority: bytes) -> VirtualHost | None:
         """The virtual host for a lower-case `authority` (host and optional port)."""
         if self._only_default:
             return self._default

@@ -6,15 +6,15 @@ from typing import Final
 
 import msgspec
 
-from pymosn.config.faults import Fault, Places, Severity
+from pymosn.assembly.packed_config import encode, encode_cluster
+from pymosn.config.diagnostics import Diagnostic, Places, Severity
 from pymosn.config.schema import MosnConfig
-from pymosn.config.transport import encode, encode_cluster
 from pymosn.control.discovery import Discovery
-from pymosn.control.plane import Edit, Edited, Outcome
+from pymosn.control.plane import Candidate, ChangeResult, Edit
 from pymosn.core.log import ERROR, INFO, WARN, Log
 from pymosn.server.fleet import Fleet
 from pymosn.server.listeners import ListenerSockets
-from pymosn.server.messages import Configure, Order, Prepare, Retire, SetHosts
+from pymosn.server.messages import Command, Configure, Prepare, Retire, SetHosts
 from pymosn.server.sockets import close_all
 
 #: Seconds that workers get for building a configuration, and for putting it in force.
@@ -22,7 +22,7 @@ PREPARE_TIME: Final = 30.0
 COMMIT_TIME: Final = 10.0
 
 
-class Site(msgspec.Struct, frozen=True, kw_only=True):
+class ProcessInfo(msgspec.Struct, frozen=True, kw_only=True):
     """What does not change while the process runs; see `launch.Launch`."""
 
     name: str
@@ -43,7 +43,7 @@ class Changes:
         self,
         config: MosnConfig,
         places: Places,
-        site: Site,
+        site: ProcessInfo,
         fleet: Fleet,
         listeners: ListenerSockets,
         discovery: Discovery,
@@ -53,7 +53,7 @@ class Changes:
         self.config = config
         self.effective = config
         self.version = 1
-        self.last = Outcome(attempt=0, source="start", applied=True, version=1, message="", faults=[])
+        self.last = ChangeResult(attempt=0, source="start", applied=True, version=1, message="", faults=[])
         self.followers: list[Callable[[MosnConfig], None]] = []
         self._places = places
         self._site = site
@@ -70,12 +70,12 @@ class Changes:
         await self._discovery.prepare(self.config)
         self._put(self.config)
 
-    def briefing(self, number: int) -> Order:
+    def briefing(self, number: int) -> Command:
         """What the new worker `number` (from 1) is told."""
         site = self._site
         return Configure(self._encoded, site.config_dir, site.base_dir, site.workers, site.log_ceiling, number - 1)
 
-    async def apply(self, source: str, edit: Edit) -> Outcome:
+    async def apply(self, source: str, edit: Edit) -> ChangeResult:
         """Puts in force what `edit` makes of the configuration in force. When anything is against it, nothing changes.
 
         `source` names where it comes from, for the log.
@@ -95,15 +95,15 @@ class Changes:
                 self.version += 1
                 self._places = edited.places
             message = f"version {self.version} is in force" if applied else "refused; nothing has changed"
-            self.last = Outcome(
+            self.last = ChangeResult(
                 attempt=number, source=source, applied=applied, version=self.version, message=message, faults=faults
             )
             self._tell(self.last)
             return self.last
 
-    async def reload_filters(self, source: str) -> Outcome:
+    async def reload_filters(self, source: str) -> ChangeResult:
         """Puts the configuration in force once more, so that filters are made anew whose files have changed."""
-        return await self.apply(source, lambda before: Edited(before, [], self._places))
+        return await self.apply(source, lambda before: Candidate(before, [], self._places))
 
     async def push_hosts(self, name: str) -> None:
         """Gives the workers the hosts that discovery has found for a cluster."""
@@ -117,7 +117,7 @@ class Changes:
         """From now on nothing changes any more."""
         self._is_closed = True
 
-    async def _try(self, number: int, config: MosnConfig) -> list[Fault]:
+    async def _try(self, number: int, config: MosnConfig) -> list[Diagnostic]:
         """Puts a checked configuration in force everywhere, or nowhere: then returns why."""
         if self._is_closed:
             return [_fault("the process is ending")]
@@ -128,7 +128,7 @@ class Changes:
         encoded = encode(self._discovery.expand(config))
         prepare = Prepare(number, encoded, self._site.config_dir, self._site.base_dir)
 
-        def orders(worker: int) -> list[tuple[Order, Sequence[int]]]:
+        def orders(worker: int) -> list[tuple[Command, Sequence[int]]]:
             return [*self._listeners.handover_new(worker), (prepare, ())]
 
         objections = await self._fleet.prepare(number, orders, PREPARE_TIME)
@@ -154,21 +154,21 @@ class Changes:
         for follower in self.followers:
             follower(self.effective)
 
-    def _tell(self, outcome: Outcome) -> None:
+    def _tell(self, outcome: ChangeResult) -> None:
         self._log.write(INFO if outcome.applied else ERROR, f"change from {outcome.source}: {outcome.message}")
         for fault in outcome.faults:
             self._log.write(WARN if fault.severity == "warning" else ERROR, f"change from {outcome.source}: {fault.text()}")
 
 
-def _errors(faults: list[Fault]) -> list[Fault]:
+def _errors(faults: list[Diagnostic]) -> list[Diagnostic]:
     return [fault for fault in faults if fault.severity == "error"]
 
 
-def _fault(text: str, severity: Severity = "error", path: str = "") -> Fault:
-    return Fault(severity=severity, file="", line=0, column=0, path=path, message=text)
+def _fault(text: str, severity: Severity = "error", path: str = "") -> Diagnostic:
+    return Diagnostic(severity=severity, file="", line=0, column=0, path=path, message=text)
 
 
-def _only_at_start(old: MosnConfig, new: MosnConfig) -> list[Fault]:
+def _only_at_start(old: MosnConfig, new: MosnConfig) -> list[Diagnostic]:
     """A warning for each change that only a new start puts in force."""
     one, other = old.servers[0], new.servers[0]
     pairs = {

@@ -4,7 +4,7 @@ import asyncio
 from collections.abc import Callable, Sequence
 from typing import Final, Protocol
 
-from pymosn.config.faults import Fault
+from pymosn.config.diagnostics import Diagnostic
 from pymosn.control.plane import WorkerInfo
 from pymosn.core.clock import Clock
 from pymosn.core.counters import GroupData
@@ -14,14 +14,14 @@ from pymosn.server.messages import (
     Abandon,
     Allocations,
     Blocked,
+    Command,
     Commit,
     Committed,
     Drain,
     Drained,
     Failed,
     GetStats,
-    LogOrder,
-    Order,
+    LogCommand,
     Prepared,
     Ready,
     Report,
@@ -36,7 +36,7 @@ from pymosn.server.worker_process import WorkerHandle, WorkerReceiver, describe_
 STATS_TIME: Final = 1.0
 
 Spawn = Callable[[int, WorkerReceiver], WorkerHandle]
-Briefing = Callable[[int], Sequence[tuple[Order, Sequence[int]]]]
+Briefing = Callable[[int], Sequence[tuple[Command, Sequence[int]]]]
 
 
 class Scheduler(Protocol):
@@ -61,7 +61,7 @@ class _Slot:
         self.is_held = False
         self.prepared = 0
         self.committed = 0
-        self.objections: list[Fault] = []
+        self.objections: list[Diagnostic] = []
         #: When it was last heard of, on the monotonic clock.
         self.heard = 0.0
         self.allocations: Allocations | None = None
@@ -75,7 +75,7 @@ class Fleet(WorkerReceiver):
     """
 
     def __init__(self, size: int, spawn: Spawn, briefing: Briefing, scheduler: Scheduler, clock: Clock, log: Log) -> None:
-        self.faults: list[Fault] = []
+        self.faults: list[Diagnostic] = []
         #: Why the first start failed, beside `faults`; empty when it did not.
         self.start_failure = ""
         self.drain_groups = 0
@@ -90,7 +90,7 @@ class Fleet(WorkerReceiver):
         # A worker that dies during a change is replaced after it.
         self._changing = False
         self._retired = Totals()
-        self._log_orders: dict[tuple[type, str], LogOrder] = {}
+        self._log_orders: dict[tuple[type, str], LogCommand] = {}
         self._last_ticket = 0
         self._looked = 0.0
         #: The last standstill that each filter caused; by its name, empty for those of nobody's filter.
@@ -122,9 +122,9 @@ class Fleet(WorkerReceiver):
             if not self.start_failure:
                 self._start_worker(slot)
 
-    def order(self, order: Order) -> None:
+    def order(self, order: Command) -> None:
         """Gives an order to all live workers. What it says of logs holds for later ones too."""
-        if isinstance(order, LogOrder):
+        if isinstance(order, LogCommand):
             self._log_orders[type(order), order.path] = order
         for slot in self._slots:
             if slot.worker is not None:
@@ -195,7 +195,7 @@ class Fleet(WorkerReceiver):
             totals.add(slot.stats)
         return totals.groups()
 
-    async def prepare(self, change: int, orders: Briefing, timeout: float) -> list[Fault]:
+    async def prepare(self, change: int, orders: Briefing, timeout: float) -> list[Diagnostic]:
         """Gives every worker the orders that make it prepare a change, and waits; returns what is against it.
 
         Call `commit` or `abandon` afterwards. Until then nobody is replaced.
@@ -208,7 +208,7 @@ class Fleet(WorkerReceiver):
         await self.wait_for(
             lambda: all(slot.prepared >= change or slot.worker is not asked[slot] for slot in asked), timeout
         )
-        faults: list[Fault] = []
+        faults: list[Diagnostic] = []
         for slot, worker in asked.items():
             if slot.worker is not worker:
                 faults.append(_objection(f"worker {slot.number} died when it built the configuration"))
@@ -327,7 +327,7 @@ class Fleet(WorkerReceiver):
             self.start_failure = self.start_failure or what
         self._changed.set()
 
-    def _on_failed(self, slot: _Slot, faults: list[Fault]) -> None:
+    def _on_failed(self, slot: _Slot, faults: list[Diagnostic]) -> None:
         if self._started:
             for fault in faults:
                 self._log.write(ERROR, f"worker {slot.number} cannot build the configuration: {fault.text()}")
@@ -379,5 +379,5 @@ class Fleet(WorkerReceiver):
             self.start_failure = self.start_failure or what
 
 
-def _objection(text: str) -> Fault:
-    return Fault(severity="error", file="", line=0, column=0, path="", message=text)
+def _objection(text: str) -> Diagnostic:
+    return Diagnostic(severity="error", file="", line=0, column=0, path="", message=text)

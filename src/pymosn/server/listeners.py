@@ -8,7 +8,7 @@ from typing import NamedTuple
 
 from pymosn.config.schema import Listener
 from pymosn.server.channel import MAX_DESCRIPTORS
-from pymosn.server.messages import Order, Sockets
+from pymosn.server.messages import Command, Sockets
 from pymosn.server.sockets import BindError, close_all, listen, listen_unix, parse_address
 
 
@@ -109,11 +109,11 @@ class ListenerSockets:
                 with contextlib.suppress(OSError):
                     os.unlink(path)
 
-    def handover(self, number: int) -> list[tuple[Order, Sequence[int]]]:
+    def handover(self, number: int) -> list[tuple[Command, Sequence[int]]]:
         """The orders that give worker `number` (from 1) its sockets."""
         return _orders(self._sockets, number)
 
-    def handover_new(self, number: int) -> list[tuple[Order, Sequence[int]]]:
+    def handover_new(self, number: int) -> list[tuple[Command, Sequence[int]]]:
         """The orders that give worker `number` those of a change that is not decided yet."""
         return _orders(self._new, number)
 
@@ -147,9 +147,9 @@ def _inode(path: str) -> tuple[int, int] | None:
     return found.st_dev, found.st_ino
 
 
-def _orders(sockets: dict[str, list[socket.socket]], number: int) -> list[tuple[Order, Sequence[int]]]:
+def _orders(sockets: dict[str, list[socket.socket]], number: int) -> list[tuple[Command, Sequence[int]]]:
     names = list(sockets)
-    orders: list[tuple[Order, Sequence[int]]] = []
+    orders: list[tuple[Command, Sequence[int]]] = []
     for start in range(0, len(names), MAX_DESCRIPTORS):
         part = names[start : start + MAX_DESCRIPTORS]
         orders.append((Sockets(part), [sockets[name][number - 1].fileno() for name in part]))

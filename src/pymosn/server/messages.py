@@ -4,7 +4,7 @@ from typing import Final
 
 import msgspec
 
-from pymosn.config.faults import Fault
+from pymosn.config.diagnostics import Diagnostic
 from pymosn.core.counters import GroupData
 
 
@@ -119,14 +119,14 @@ class Ready(Message, frozen=True):
 class Failed(Message, frozen=True):
     """The configuration cannot be built here; the worker exits with 1."""
 
-    faults: list[Fault]
+    faults: list[Diagnostic]
 
 
 class Prepared(Message, frozen=True):
     """The configuration was built, or cannot be for these faults."""
 
     change: int
-    faults: list[Fault]
+    faults: list[Diagnostic]
 
 
 class Committed(Message, frozen=True):
@@ -171,12 +171,14 @@ class Allocations(Message, frozen=True):
     lines: list[tuple[str, int, int]]
 
 
-ChangeOrder = Prepare | Commit | Abandon | Retire | SetHosts | HostHealth
-Order = Sockets | Configure | ChangeOrder | GetStats | SetLogLevel | SwitchLog | ReopenLogs | TraceAllocations | Drain | Stop
+ChangeCommand = Prepare | Commit | Abandon | Retire | SetHosts | HostHealth
+Command = (
+    Sockets | Configure | ChangeCommand | GetStats | SetLogLevel | SwitchLog | ReopenLogs | TraceAllocations | Drain | Stop
+)
 Report = Ready | Failed | Prepared | Committed | Stats | Drained | Blocked | Allocations
 
 #: Orders for logs; a worker that starts later gets them too.
-LogOrder = SetLogLevel | SwitchLog
+LogCommand = SetLogLevel | SwitchLog
 
-ORDERS: Final[msgspec.msgpack.Decoder[Order]] = msgspec.msgpack.Decoder(Order)
+COMMANDS: Final[msgspec.msgpack.Decoder[Command]] = msgspec.msgpack.Decoder(Command)
 REPORTS: Final[msgspec.msgpack.Decoder[Report]] = msgspec.msgpack.Decoder(Report)

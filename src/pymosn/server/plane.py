@@ -3,13 +3,22 @@
 import os
 from typing import Any, Final
 
-from pymosn.config.build_filters import filter_name
+from pymosn.assembly.filters import filter_name
 from pymosn.config.check.clusters import is_original
 from pymosn.config.dump import dump
 from pymosn.config.schema import Cluster, Host, MosnConfig, StreamFilter
 from pymosn.config.schema.stream_filters import FILE_STREAM_FILTERS
 from pymosn.control.health import HealthChecks
-from pymosn.control.plane import AllocationView, ClusterView, ControlPlane, Edit, FilterView, HostView, Outcome, WorkerInfo
+from pymosn.control.plane import (
+    AllocationView,
+    ChangeResult,
+    ClusterView,
+    ControlPlane,
+    Edit,
+    FilterView,
+    HostView,
+    WorkerInfo,
+)
 from pymosn.core.counters import GroupData
 from pymosn.observe.logs import LogSet
 from pymosn.server.changes import Changes
@@ -66,13 +75,13 @@ class SupervisorPlane(ControlPlane):
     def routers(self) -> dict[str, Any]:
         return {name: dump(table) for name, table in self._changes.config.servers[0].router_tables().items()}
 
-    async def apply(self, source: str, edit: Edit) -> Outcome:
+    async def apply(self, source: str, edit: Edit) -> ChangeResult:
         return await self._changes.apply(source, edit)
 
-    async def reload_filters(self, source: str) -> Outcome:
+    async def reload_filters(self, source: str) -> ChangeResult:
         return await self._changes.reload_filters(source)
 
-    def last_change(self) -> Outcome:
+    def last_change(self) -> ChangeResult:
         return self._changes.last
 
     def current(self) -> MosnConfig:

@@ -9,7 +9,7 @@ from typing import Final
 import msgspec
 
 from pymosn.config.schema import MosnConfig
-from pymosn.control.plane import Outcome
+from pymosn.control.plane import ChangeResult
 from pymosn.server.logs import process_log_path
 
 #: Seconds between two looks at the admin API.
@@ -22,7 +22,7 @@ class ReloadError(Exception):
     """Nobody could be asked, or nobody answered; the text says why."""
 
 
-def reload_running(config: MosnConfig, base_dir: str, timeout: float) -> Outcome:
+def reload_running(config: MosnConfig, base_dir: str, timeout: float) -> ChangeResult:
     """Sends SIGHUP to the process of the configuration's pid file and waits for the outcome, `timeout` seconds at most.
 
     Without an admin port the outcome only says where to look.
@@ -33,7 +33,7 @@ def reload_running(config: MosnConfig, base_dir: str, timeout: float) -> Outcome
     _signal(pid, signal.SIGHUP)
     if endpoint is None:
         message = f"signal sent to {pid}; without an admin port, {process_log_path(config, base_dir)} tells the result"
-        return Outcome(attempt=0, source="SIGHUP", applied=True, version=0, message=message, faults=[])
+        return ChangeResult(attempt=0, source="SIGHUP", applied=True, version=0, message=message, faults=[])
     deadline = time.monotonic() + timeout
     while time.monotonic() < deadline:
         outcome = _last_change(endpoint)
@@ -60,12 +60,12 @@ def _signal(pid: int, number: int) -> None:
         raise ReloadError(f"process {pid}: {error.strerror}") from error
 
 
-def _last_change(endpoint: tuple[str, int]) -> Outcome:
+def _last_change(endpoint: tuple[str, int]) -> ChangeResult:
     host, port = endpoint
     connection = http.client.HTTPConnection(_ALL.get(host, host), port, timeout=5.0)
     try:
         connection.request("GET", "/api/v1/last_change")
-        return msgspec.json.decode(connection.getresponse().read(), type=Outcome)
+        return msgspec.json.decode(connection.getresponse().read(), type=ChangeResult)
     except (OSError, http.client.HTTPException, msgspec.MsgspecError) as error:
         raise ReloadError(f"the admin API at {host}:{port} does not answer: {error}") from error
     finally:

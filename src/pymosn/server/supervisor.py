@@ -16,24 +16,24 @@ from pymosn.control.demo import create_demo
 from pymosn.control.discovery import Discovery
 from pymosn.control.health import HealthChecks
 from pymosn.control.http_server import HttpServer
-from pymosn.control.plane import Edited
+from pymosn.control.plane import Candidate
 from pymosn.core.clock import Clock
 from pymosn.core.log import ERROR, INFO, WARN
 from pymosn.observe.logs import LogSet
 from pymosn.observe.roller import parse_roller
 from pymosn.server import plane
-from pymosn.server.changes import Changes, Site
+from pymosn.server.changes import Changes, ProcessInfo
 from pymosn.server.filter_watch import FilterWatch
 from pymosn.server.fleet import Fleet
-from pymosn.server.launch import CLEAN, Launch, StartError
 from pymosn.server.listeners import ListenerSockets
 from pymosn.server.logs import log_paths, open_logs
-from pymosn.server.messages import HostHealth, Order, ReopenLogs
+from pymosn.server.messages import Command, HostHealth, ReopenLogs
 from pymosn.server.pid_file import PidFile
 from pymosn.server.rolling import LogRolling
+from pymosn.server.run_options import CLEAN, RunOptions, StartError
+from pymosn.server.shutdown import ShutdownSignals
 from pymosn.server.sizing import available_cpus, raise_open_file_limit, worker_count
 from pymosn.server.sockets import BindError, close_all, listen
-from pymosn.server.stop_wish import StopWish
 from pymosn.server.worker_process import WorkerHandle, WorkerProcess, WorkerReceiver
 from pymosn.version import VERSION, build
 
@@ -50,7 +50,7 @@ DEMO_ADDRESS: Final = ("127.0.0.1", 8080)
 class Supervisor:
     """One run of the proxy, from the first socket to the last worker's end. `run` may be called once."""
 
-    def __init__(self, what: Launch, loop: asyncio.AbstractEventLoop, on_ready: Callable[[], None]) -> None:
+    def __init__(self, what: RunOptions, loop: asyncio.AbstractEventLoop, on_ready: Callable[[], None]) -> None:
         """`on_ready` is called once all workers serve."""
         self._what = what
         self._on_ready = on_ready
@@ -60,7 +60,7 @@ class Supervisor:
         self._listeners = ListenerSockets()
         self._admin: list[socket.socket] = []
         self._demo: list[socket.socket] = []
-        self._wish = StopWish()
+        self._wish = ShutdownSignals()
         self._tasks: set[asyncio.Task[object]] = set()
         self._logs = _open_logs(what)
         self._log_paths = log_paths(what.config, what.base_dir)
@@ -69,7 +69,7 @@ class Supervisor:
         self._fleet = Fleet(self._workers, self._spawn, self._briefing, loop, self._clock, self._log)
         self._discovery = Discovery(self._on_hosts, self._log)
         self._health = HealthChecks(self._on_health, self._clock, self._log)
-        site = Site(
+        site = ProcessInfo(
             name=what.name,
             config_dir=what.config_dir,
             base_dir=what.base_dir,
@@ -197,7 +197,7 @@ class Supervisor:
     def _spawn(self, number: int, receiver: WorkerReceiver) -> WorkerHandle:
         return WorkerProcess(self._loop, number, receiver)
 
-    def _briefing(self, number: int) -> list[tuple[Order, Sequence[int]]]:
+    def _briefing(self, number: int) -> list[tuple[Command, Sequence[int]]]:
         health = [(HostHealth(cluster, hosts), ()) for cluster, hosts in self._health.unhealthy().items()]
         return [*self._listeners.handover(number), (self._changes.briefing(number), ()), *health]
 
@@ -213,9 +213,9 @@ class Supervisor:
             self._log.write(WARN, "SIGHUP: the configuration comes from no file; nothing was changed")
             return
 
-        def edit(before: MosnConfig) -> Edited:
+        def edit(before: MosnConfig) -> Candidate:
             loaded = reload()
-            return Edited(loaded.config, loaded.faults, loaded.places)
+            return Candidate(loaded.config, loaded.faults, loaded.places)
 
         self._keep(self._changes.apply("SIGHUP", edit))
 
@@ -250,7 +250,7 @@ class Supervisor:
         close_all([*self._admin, *self._demo])
 
 
-def _open_logs(what: Launch) -> LogSet:
+def _open_logs(what: RunOptions) -> LogSet:
     try:
         return open_logs(what.config, what.base_dir, what.log_ceiling)
     except OSError as error:
@@ -268,7 +268,7 @@ async def _until(event: asyncio.Event, work: Coroutine[Any, Any, bool]) -> bool 
             task.cancel()
 
 
-def run(what: Launch, on_ready: Callable[[], None]) -> int:
+def run(what: RunOptions, on_ready: Callable[[], None]) -> int:
     """Runs the proxy in the foreground; returns the exit code. `on_ready` is called once all workers serve.
 
     StartError when it cannot begin.

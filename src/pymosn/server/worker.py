@@ -18,10 +18,10 @@ from typing import Any, Final
 
 import uvloop
 
-from pymosn.config.build import BuildError, Prepared, WorkerRuntime
-from pymosn.config.faults import Fault
-from pymosn.config.steps import run_in_slices, run_whole
-from pymosn.config.transport import Parcel, decode, decode_cluster
+from pymosn.assembly.packed_config import PackedConfig, decode, decode_cluster
+from pymosn.assembly.steps import run_in_slices, run_whole
+from pymosn.assembly.worker import BuildError, Prepared, WorkerRuntime
+from pymosn.config.diagnostics import Diagnostic
 from pymosn.core.log import ERROR, WARN
 from pymosn.network.listener import Listener
 from pymosn.observe.logs import LogSet
@@ -31,11 +31,12 @@ from pymosn.server.channel import Channel
 from pymosn.server.garbage import GarbageCollection, settle
 from pymosn.server.logs import open_logs
 from pymosn.server.messages import (
-    ORDERS,
+    COMMANDS,
     Abandon,
     Allocations,
     Blocked,
-    ChangeOrder,
+    ChangeCommand,
+    Command,
     Commit,
     Committed,
     Configure,
@@ -44,7 +45,6 @@ from pymosn.server.messages import (
     Failed,
     GetStats,
     HostHealth,
-    Order,
     Prepare,
     Ready,
     ReopenLogs,
@@ -57,7 +57,7 @@ from pymosn.server.messages import (
     SwitchLog,
     TraceAllocations,
 )
-from pymosn.server.vitals import Vitals
+from pymosn.server.overload import OverloadManager
 from pymosn.server.watchdog import Frame, Watchdog
 
 #: Seconds between two looks at the timer wheel, while something waits in it and while it is empty.
@@ -82,7 +82,7 @@ class Worker:
         self._loop = loop
         self._sockets: dict[str, socket.socket] = {}
         self._runtime: WorkerRuntime | None = None
-        self._vitals: Vitals | None = None
+        self._vitals: OverloadManager | None = None
         self._prepared: tuple[int, Prepared] | None = None
         # The last change that was given up, perhaps while it was still being built.
         self._abandoned = 0
@@ -91,10 +91,10 @@ class Worker:
         # The loop itself holds tasks only weakly.
         self._tasks: set[asyncio.Task[None]] = set()
         self._watchdog = Watchdog(loop, stacks, self._on_blocked)
-        self._channel: Channel[Order] = Channel(loop, sock, ORDERS, self._obey, self._on_orphaned)
+        self._channel: Channel[Command] = Channel(loop, sock, COMMANDS, self._obey, self._on_orphaned)
         loop.set_exception_handler(self._on_exception)
 
-    def _obey(self, order: Order, descriptors: list[int]) -> None:
+    def _obey(self, order: Command, descriptors: list[int]) -> None:
         match order:
             case Sockets():
                 for name, descriptor in zip(order.listeners, descriptors, strict=True):
@@ -133,7 +133,7 @@ class Worker:
         self._runtime = WorkerRuntime(order.workers, order.worker, self._loop, self._logs)
         self._begin(self._serve(self._runtime, parcel, order))
 
-    async def _serve(self, runtime: WorkerRuntime, parcel: Parcel, order: Configure) -> None:
+    async def _serve(self, runtime: WorkerRuntime, parcel: PackedConfig, order: Configure) -> None:
         try:
             made = run_whole(runtime.prepare(parcel, order.config_dir, order.base_dir))
             await made.start_filters()
@@ -142,7 +142,7 @@ class Worker:
             await self._exit(1)
             return
         runtime.commit(made)
-        self._vitals = Vitals(runtime)
+        self._vitals = OverloadManager(runtime)
         await self._start(runtime.listeners)
         settle()
         self._tick(runtime)
@@ -159,7 +159,7 @@ class Worker:
 
     # ---- change
 
-    def _obey_change(self, order: ChangeOrder) -> None:
+    def _obey_change(self, order: ChangeCommand) -> None:
         runtime = self._runtime
         if runtime is None:
             return
@@ -188,7 +188,7 @@ class Worker:
         """Builds without effect, and tells what is wrong; requests are served meanwhile."""
         self._channel.send(messages.Prepared(order.change, await self._build(runtime, order)))
 
-    async def _build(self, runtime: WorkerRuntime, order: Prepare) -> list[Fault]:
+    async def _build(self, runtime: WorkerRuntime, order: Prepare) -> list[Diagnostic]:
         try:
             steps = runtime.prepare(decode(order.config), order.config_dir, order.base_dir)
             made = await run_in_slices(steps, BUILD_SLICE)
@@ -198,7 +198,7 @@ class Worker:
         except Exception as error:
             # Whatever a configuration breaks here, the one in force goes on.
             self._on_exception(self._loop, {"message": "a change cannot be built", "exception": error})
-            return [Fault(severity="error", file="", line=0, column=0, path="", message=f"cannot be built: {error!r}")]
+            return [Diagnostic(severity="error", file="", line=0, column=0, path="", message=f"cannot be built: {error!r}")]
         if order.change <= self._abandoned:
             await made.stop_filters()
         else:
@@ -269,7 +269,7 @@ class Worker:
         if self._runtime is not None:
             self._channel.send(Stats(ticket, self._runtime.metrics.snapshot()))
 
-    def _obey_log_order(self, order: Order) -> None:
+    def _obey_log_order(self, order: Command) -> None:
         logs = self._logs
         if logs is None:
             return

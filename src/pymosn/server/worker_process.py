@@ -14,7 +14,7 @@ from typing import Final
 
 import pymosn
 from pymosn.server.channel import Channel
-from pymosn.server.messages import REPORTS, Order, Report
+from pymosn.server.messages import REPORTS, Command, Report
 from pymosn.server.watchdog import frames, take_stack
 
 #: Seconds in which the channel of a dead worker is read to its end; a process forked by a filter may hold it open.
@@ -31,7 +31,7 @@ class WorkerHandle:
         self.number = number
         self.pid = pid
 
-    def send(self, order: Order, descriptors: Sequence[int] = ()) -> None:
+    def send(self, order: Command, descriptors: Sequence[int] = ()) -> None:
         """Sends an order; dropped when the worker is gone."""
         raise NotImplementedError
 
@@ -79,7 +79,7 @@ class WorkerProcess(WorkerHandle):
         self._channel: Channel[Report] = Channel(loop, ours, REPORTS, self._on_report, self._on_channel_closed)
         threading.Thread(target=self._wait, name=f"worker {number} watch", daemon=True).start()
 
-    def send(self, order: Order, descriptors: Sequence[int] = ()) -> None:
+    def send(self, order: Command, descriptors: Sequence[int] = ()) -> None:
         self._channel.send(order, descriptors)
 
     def kill(self) -> None:

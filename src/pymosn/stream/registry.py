@@ -10,18 +10,18 @@ from pymosn.protocol.dubbo.spec import DubboSpec
 from pymosn.protocol.dubbothrift.spec import ThriftSpec
 from pymosn.protocol.tars.spec import TarsSpec
 from pymosn.stream.http1.protocol import Http1Protocol
-from pymosn.stream.multiplexed.protocol import MultiplexedProtocol
+from pymosn.stream.rpc.protocol import RpcProtocol
 
 
 def built_protocols() -> list[StreamProtocol]:
     """All protocols that come with pymosn."""
     return [
         Http1Protocol(),
-        MultiplexedProtocol(BoltSpec(V1)),
-        MultiplexedProtocol(BoltSpec(V2)),
-        MultiplexedProtocol(DubboSpec()),
-        MultiplexedProtocol(ThriftSpec()),
-        MultiplexedProtocol(TarsSpec()),
+        RpcProtocol(BoltSpec(V1)),
+        RpcProtocol(BoltSpec(V2)),
+        RpcProtocol(DubboSpec()),
+        RpcProtocol(ThriftSpec()),
+        RpcProtocol(TarsSpec()),
     ]
 
 

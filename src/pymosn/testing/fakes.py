@@ -4,16 +4,16 @@ import asyncio
 from collections.abc import Awaitable, Callable
 from typing import Final
 
+from pymosn.api.exchange import AccessLog, Exchange
 from pymosn.api.network import Connection, Dialer
 from pymosn.api.protocol import ProtocolSpec
-from pymosn.api.proxy import AccessLog, Exchange
 from pymosn.api.stream import (
     ConnectionPool,
+    PoolTarget,
     RequestSender,
     ResponseReceiver,
     ResponseSender,
     StreamProtocol,
-    Upstream,
 )
 from pymosn.core.clock import Clock
 from pymosn.core.failure import Failure
@@ -142,7 +142,7 @@ class Protocol(StreamProtocol):
         super().__init__(ProtocolSpec(PROTOCOL, "", False))
         self._ask = ask
 
-    def pool(self, upstream: Upstream, dialer: Dialer, wheel: TimerWheel) -> ConnectionPool:
+    def pool(self, upstream: PoolTarget, dialer: Dialer, wheel: TimerWheel) -> ConnectionPool:
         return Pool(self._ask, upstream.address.partition(":")[0])
 
 

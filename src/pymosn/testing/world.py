@@ -5,13 +5,13 @@ import inspect
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import Final, TypedDict, TypeVar, Unpack
 
+from pymosn.api.exchange import Exchange
 from pymosn.api.network import Dialer
-from pymosn.api.proxy import Exchange
 from pymosn.api.routing import Route
 from pymosn.api.stream import (
     StreamProtocol,
 )
-from pymosn.api.stream_filter import FilterHome, StreamFilter
+from pymosn.api.stream_filter import FilterContext, StreamFilter
 from pymosn.core.counters import DownstreamStats, Metrics
 from pymosn.core.headers import Headers
 from pymosn.core.registry import Registry
@@ -19,9 +19,9 @@ from pymosn.core.timers import TimerWheel
 from pymosn.filters.stream.python import typed_config
 from pymosn.proxy.cluster_client import ClusterClients
 from pymosn.proxy.exchange import ProxyExchange
-from pymosn.proxy.filter_chain import NamedFilter, StreamFilters
 from pymosn.proxy.options import ProxyOptions
 from pymosn.proxy.runtime import Runtime
+from pymosn.proxy.stream_filters import FilterHandle, StreamFilters
 from pymosn.routing.actions import Forward
 from pymosn.routing.matchers import AnyRequest
 from pymosn.routing.table import RouteTable, TableSlot, VirtualHost
@@ -98,12 +98,12 @@ class World:
         slot.table = RouteTable("test")
         slot.table.add(VirtualHost("test", ["*"], [route]))
         clients = ClusterClients(self._runtime)
-        named: list[NamedFilter] = []
+        named: list[FilterHandle] = []
         for entry in self.filters:
             name = type(entry).__name__
             group = self.metrics.group("filter", ("filter", name))
-            entry.home = FilterHome(name, self._runtime.log, clients, self.clock, group, workers, 0)
-            named.append(NamedFilter(name, entry, self.metrics, on_error, timeout))
+            entry.context = FilterContext(name, self._runtime.log, clients, self.clock, group, workers, 0)
+            named.append(FilterHandle(name, entry, self.metrics, on_error, timeout))
         stats = DownstreamStats(self.metrics.group("downstream", ("listener", "test")))
         self._ends = Ends()
         chain = StreamFilters(named)
@@ -136,7 +136,7 @@ class World:
     async def stop(self) -> None:
         """Ends their tasks and calls `stop`."""
         for entry in self.filters:
-            await entry.home.end_tasks()
+            await entry.context.end_tasks()
             await entry.stop()
 
     async def send(self, request: Request) -> Result:

@@ -8,12 +8,12 @@ from mypy_extensions import i64, mypyc_attr
 
 from pymosn.api.upstream import Balancer, Host, Selection
 from pymosn.core.registry import Registry
-from pymosn.upstream.choosing import BalancerOptions, draw, scan
 from pymosn.upstream.least_loaded import LeastConnection, LeastRequest
 from pymosn.upstream.maglev import Maglev
 from pymosn.upstream.panic import Panic
 from pymosn.upstream.peak_ewma import PeakEwma
 from pymosn.upstream.ring_hash import RingHash
+from pymosn.upstream.selection import BalancerOptions, draw, scan
 from pymosn.upstream.weighted import WeightedRoundRobin
 
 #: Random picks that may fail before the list is walked: with half of the hosts sick, 1 of 250 walks.
@@ -63,7 +63,7 @@ class RequestRoundRobin(Balancer):
         hosts = self.hosts
         if not hosts:
             return None
-        at = scan(hosts, selection.place % len(hosts), selection)
+        at = scan(hosts, selection.attempt_index % len(hosts), selection)
         return hosts[at] if at >= 0 else None
 
 

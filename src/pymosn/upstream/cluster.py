@@ -14,11 +14,11 @@ from pymosn.core.registry import Registry
 from pymosn.core.timers import TimerWheel
 from pymosn.network.original_dst import OwnAddresses
 from pymosn.upstream.balancers import BalancerMaker, RoundRobin, make_balancer
-from pymosn.upstream.choosing import BalancerOptions
 from pymosn.upstream.ejection import Ejector, Outcomes
 from pymosn.upstream.limits import Limits
 from pymosn.upstream.original_dst import GuardedDialer, HostSource, OriginalHosts
 from pymosn.upstream.plan import ClusterPlan, HostPlan
+from pymosn.upstream.selection import BalancerOptions
 from pymosn.upstream.slow_start import SlowStart
 from pymosn.upstream.subset import SubsetBalancer, has_metadata
 
@@ -171,7 +171,7 @@ class ClusterHost(Host):
             else:
                 stats.connection_failed.value += 1
 
-    def on_stray(self) -> None:
+    def on_unexpected_message(self) -> None:
         self.stats.response_stray.value += 1
         self.cluster_stats.response_stray.value += 1
 
@@ -190,7 +190,7 @@ class ClusterHost(Host):
         self.limits.requests.give_back()
         self.active_requests -= 1
 
-    def judge(self, seconds: float, status: int) -> None:
+    def record_outcome(self, seconds: float, status: int) -> None:
         """A request was answered with `status` after `seconds`, or failed by the host's fault: then `status` is -1."""
         if self.latency is not None:
             self.latency.record(self._clock.now, seconds, status)
@@ -306,7 +306,7 @@ class Cluster(HostSource):
                 return host
         return None
 
-    def why_nobody(self, selection: Selection) -> Failure:
+    def no_host_failure(self, selection: Selection) -> Failure:
         """What to say when the balancer found no host."""
         wanted = selection.subset
         if self.original is not None:

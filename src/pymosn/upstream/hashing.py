@@ -8,7 +8,7 @@ from typing import Final
 from mypy_extensions import i64
 
 from pymosn.api.upstream import Selection
-from pymosn.upstream.choosing import draw
+from pymosn.upstream.selection import draw
 
 #: Everything is kept below 2**63, where machine numbers and Python's own agree.
 MASK: Final[i64] = 0x7FFFFFFFFFFFFFFF

@@ -7,7 +7,7 @@ import math
 from mypy_extensions import i64
 
 from pymosn.api.upstream import Host, Selection
-from pymosn.upstream.choosing import BalancerOptions, draw, scan
+from pymosn.upstream.selection import BalancerOptions, draw, scan
 from pymosn.upstream.weighted import EarliestDeadline
 
 

@@ -7,8 +7,8 @@ from typing import Final
 from mypy_extensions import i64
 
 from pymosn.api.upstream import Balancer, Host, Selection
-from pymosn.upstream.choosing import scan
 from pymosn.upstream.hashing import STEP, digest, mix, request_hash
+from pymosn.upstream.selection import scan
 
 #: Places in the table: primes. The second is for clusters of at least MANY hosts.
 SIZE: Final[i64] = 65537

@@ -10,8 +10,8 @@ from typing import Final
 
 from mypy_extensions import mypyc_attr
 
+from pymosn.api.exchange import Exchange
 from pymosn.api.network import Connection, Dialer, DialReceiver, NetworkFilter
-from pymosn.api.proxy import Exchange
 from pymosn.api.upstream import Balancer, Host, Selection
 from pymosn.core.addresses import split_address
 from pymosn.core.clock import Clock

@@ -6,8 +6,8 @@ from typing import Final
 
 from mypy_extensions import i64
 
-from pymosn.api.upstream import PLAIN, Balancer, Host, Selection
-from pymosn.upstream.choosing import BalancerOptions
+from pymosn.api.upstream import NO_CONSTRAINTS, Balancer, Host, Selection
+from pymosn.upstream.selection import BalancerOptions
 
 #: Seconds between two counts of the healthy hosts.
 COUNT_PERIOD: Final[float] = 0.1
@@ -20,7 +20,7 @@ def _anyone() -> Selection:
 
 
 #: A request without wishes in a panic.
-ANYONE: Final = _anyone()
+IGNORE_HEALTH: Final = _anyone()
 
 
 class Panic(Balancer):
@@ -40,8 +40,8 @@ class Panic(Balancer):
             self._until = self._clock.now + COUNT_PERIOD
             self._count()
         if self.is_on:
-            if selection is PLAIN:
-                return self._balancer.choose(ANYONE)
+            if selection is NO_CONSTRAINTS:
+                return self._balancer.choose(IGNORE_HEALTH)
             selection.ignores_health = True
             host = self._balancer.choose(selection)
             selection.ignores_health = False

@@ -7,8 +7,8 @@ import random
 from typing import Final
 
 from pymosn.api.upstream import Host, LatencyAverage, Selection
-from pymosn.upstream.choosing import BalancerOptions
 from pymosn.upstream.least_loaded import LeastLoaded, best_of
+from pymosn.upstream.selection import BalancerOptions
 
 #: What a second request costs at a host of which nothing is known yet: one is enough to find out.
 UNKNOWN: Final[float] = 1e9

@@ -8,8 +8,8 @@ from typing import Final
 from mypy_extensions import i64
 
 from pymosn.api.upstream import Balancer, Host, Selection
-from pymosn.upstream.choosing import scan
 from pymosn.upstream.hashing import digest, request_hash
+from pymosn.upstream.selection import scan
 
 #: Points of a host per unit of weight, halved as often as it takes to stay within MAX_POINTS.
 POINTS_PER_WEIGHT: Final[i64] = 160

@@ -6,8 +6,8 @@ from typing import Final
 
 from pymosn.api.upstream import Balancer, Criteria, Host, Selection
 from pymosn.upstream.balancers import BalancerMaker, make_balancer
-from pymosn.upstream.choosing import BalancerOptions
 from pymosn.upstream.plan import SubsetPlan
+from pymosn.upstream.selection import BalancerOptions
 
 #: What happens to a request whose criteria no subset meets: `fall_back_policy`.
 NO_FALLBACK: Final = 0

@@ -7,8 +7,8 @@ from typing import Final
 
 from mypy_extensions import i64
 
-from pymosn.api.upstream import PLAIN, Balancer, Host, Selection
-from pymosn.upstream.choosing import BalancerOptions, draw
+from pymosn.api.upstream import NO_CONSTRAINTS, Balancer, Host, Selection
+from pymosn.upstream.selection import BalancerOptions, draw
 
 #: Picks that are made in advance, at most, so that workers do not all begin with the heaviest host.
 MAX_OFFSET: Final[i64] = 256
@@ -69,7 +69,7 @@ class EarliestDeadline(Balancer):
             total += host.weight
         heapq.heapify(self._heap)
         for _ in range(int(draw(min(total, MAX_OFFSET)))):
-            self.choose(PLAIN)
+            self.choose(NO_CONSTRAINTS)
 
     def weight(self, host: Host) -> float:
         """What `host` weighs now."""

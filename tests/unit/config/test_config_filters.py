@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from pymosn.config.build_filters import FilterBuilder, check_filters
+from pymosn.assembly.filters import FilterBuilder, check_filters
 from pymosn.config.load import Loaded, load_text
 from pymosn.core.counters import Metrics
 from pymosn.core.log import Log
@@ -86,7 +86,7 @@ def test_typed_settings_and_policy(folder: Path) -> None:
     (built,) = builder(folder, loaded).new()
     assert [(limit.name, limit.count) for limit in built.named.filter.config.limits] == [("a", 1), ("b", 2)]  # type: ignore[attr-defined]
     assert (built.named.skips_errors, built.named.timeout) == (True, 2.5)
-    assert built.named.filter.home.name == "Typed"
+    assert built.named.filter.context.name == "Typed"
 
 
 def test_settings_that_do_not_fit_are_faults_with_their_place(folder: Path) -> None:

@@ -3,8 +3,8 @@
 import msgspec
 import pytest
 
-from pymosn.config.build_listeners import original_dst
-from pymosn.config.build_upstream import plan_cluster
+from pymosn.assembly.clusters import plan_cluster
+from pymosn.assembly.listeners import original_dst
 from pymosn.config.schema import Cluster, Listener
 from pymosn.upstream.plan import (
     BalancingPlan,

@@ -8,10 +8,10 @@ from typing import Any
 
 import msgspec
 
-from pymosn.config.build import WorkerRuntime
+from pymosn.assembly.packed_config import PackedConfig, pack
+from pymosn.assembly.steps import Steps, run_in_slices, run_whole
+from pymosn.assembly.worker import WorkerRuntime
 from pymosn.config.schema import MosnConfig
-from pymosn.config.steps import Steps, run_in_slices, run_whole
-from pymosn.config.transport import Parcel, pack
 from pymosn.observe.logs import LogSet
 from pymosn.routing.table import RouteTable
 
@@ -44,7 +44,7 @@ def test_the_loop_goes_round_between_slices() -> None:
     assert run_whole(counting(3)) == 3
 
 
-def parcel(**hosts_of: int) -> Parcel:
+def parcel(**hosts_of: int) -> PackedConfig:
     """Router tables by name, with so many virtual hosts of one route each."""
     routers: list[dict[str, Any]] = [
         {

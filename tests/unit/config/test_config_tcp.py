@@ -6,8 +6,8 @@ from typing import Any
 import pytest
 
 from pymosn.api.network import Connection
-from pymosn.config.build_listeners import tcp_options
-from pymosn.config.drain_order import drain_order
+from pymosn.assembly.drain_order import drain_order
+from pymosn.assembly.listeners import tcp_options
 from pymosn.config.load import load_text
 from pymosn.config.schema import Listener as ListenerConfig
 from pymosn.config.schema import MosnConfig
@@ -15,7 +15,7 @@ from pymosn.core.clock import Clock
 from pymosn.core.counters import DownstreamStats, Metrics
 from pymosn.core.timers import TimerWheel
 from pymosn.network.listener import ConnectionNumbers, Listener
-from pymosn.network.refusal import RefusalFactory
+from pymosn.network.reject_all import RejectAllFactory
 
 FILTERS = "servers[0].listeners[0].filter_chains[0].filters"
 STATS = DownstreamStats(Metrics().group("downstream"))
@@ -190,7 +190,7 @@ def test_a_listener_that_others_reach_through_it_stops_last() -> None:
     config.servers[0].listeners.insert(0, behind)
     clock = Clock()
     listeners = [
-        Listener(one.name, one.address, RefusalFactory(STATS), STATS, ConnectionNumbers(), clock, TimerWheel(clock))
+        Listener(one.name, one.address, RejectAllFactory(STATS), STATS, ConnectionNumbers(), clock, TimerWheel(clock))
         for one in config.servers[0].listeners
     ]
     assert [[one.name for one in group] for group in drain_order(config, listeners, {})] == [["l"], ["b"]]

@@ -10,13 +10,13 @@ from pymosn.config.schema import MosnConfig
 from pymosn.control.admin import create_app
 from pymosn.control.plane import (
     AllocationView,
+    Candidate,
+    ChangeResult,
     ClusterView,
     ControlPlane,
     Edit,
-    Edited,
     FilterView,
     HostView,
-    Outcome,
     WorkerInfo,
 )
 from pymosn.core.counters import DownstreamStats, GroupData, Metrics
@@ -34,7 +34,7 @@ class FakePlane(ControlPlane):
         loaded = load_text(DEFAULT_CONFIG, DEFAULT_NAME)
         assert loaded.config is not None
         self.in_force = loaded.config
-        self.last = Outcome(attempt=0, source="start", applied=True, version=1, message="", faults=[])
+        self.last = ChangeResult(attempt=0, source="start", applied=True, version=1, message="", faults=[])
 
     def state(self) -> int:
         return 6
@@ -57,17 +57,17 @@ class FakePlane(ControlPlane):
     def routers(self) -> dict[str, Any]:
         return {"r": {"router_config_name": "r"}}
 
-    async def apply(self, source: str, edit: Edit) -> Outcome:
+    async def apply(self, source: str, edit: Edit) -> ChangeResult:
         edited = edit(self.in_force)
         if edited.config is not None:
             self.in_force = edited.config
         applied = edited.config is not None
         message = "in force" if applied else "refused"
-        self.last = Outcome(attempt=1, source=source, applied=applied, version=2, message=message, faults=edited.faults)
+        self.last = ChangeResult(attempt=1, source=source, applied=applied, version=2, message=message, faults=edited.faults)
         return self.last
 
-    async def reload_filters(self, source: str) -> Outcome:
-        return await self.apply(source, lambda before: Edited(before, []))
+    async def reload_filters(self, source: str) -> ChangeResult:
+        return await self.apply(source, lambda before: Candidate(before, []))
 
     async def filters(self) -> list[FilterView]:
         counters = {"calls": 3, "errors": 0}
@@ -88,7 +88,7 @@ class FakePlane(ControlPlane):
     async def trace_allocations(self, seconds: float) -> list[AllocationView]:
         return [{"line": f"filters.py:{int(seconds)}", "bytes": 64, "blocks": 2}]
 
-    def last_change(self) -> Outcome:
+    def last_change(self) -> ChangeResult:
         return self.last
 
     async def live_clusters(self) -> list[ClusterView]:

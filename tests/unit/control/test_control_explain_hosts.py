@@ -5,8 +5,8 @@ from typing import Any
 import msgspec
 import pytest
 
+from pymosn.api.exchange import Exchange
 from pymosn.api.network import Connection
-from pymosn.api.proxy import Exchange
 from pymosn.config.schema import Cluster
 from pymosn.control.explain_hosts import choose_host
 from pymosn.control.plane import ClusterView, HostView

@@ -69,7 +69,7 @@ def test_a_frame_that_came_to_nothing_is_taken_back(before: list[bytes], half: l
     size = out.size()
     for piece in half:
         out.write(piece)
-    out.take_back(size)
+    out.truncate(size)
     assert out.size() == size
     out.write(b"next")
     assert b"".join(out.take()) == b"".join(before) + b"next"

@@ -6,7 +6,7 @@ import pytest
 from shipped_kit import shipped
 
 from pymosn.api import StreamFilter
-from pymosn.config.build_filters import check_filters
+from pymosn.assembly.filters import check_filters
 from pymosn.config.load import load_text
 from pymosn.config.schema.stream_filters import BUILT_STREAM_FILTERS, ROUTE_SETTINGS, STREAM_FILTERS
 from pymosn.filters.stream.shipped import PER_ROUTE, SHIPPED, shipped_class

@@ -6,8 +6,8 @@ import msgspec
 import pytest
 
 from pymosn.api.network import join_address
-from pymosn.config.build_routes import clusters_in
-from pymosn.config.drain_order import drain_order
+from pymosn.assembly.drain_order import drain_order
+from pymosn.assembly.routes import clusters_in
 from pymosn.config.schema import MosnConfig
 from pymosn.core.addresses import split_address
 from pymosn.core.clock import Clock
@@ -15,7 +15,7 @@ from pymosn.core.counters import DownstreamStats, Metrics
 from pymosn.core.timers import TimerWheel
 from pymosn.network.dialer import host_field
 from pymosn.network.listener import ConnectionNumbers, Listener
-from pymosn.network.refusal import RefusalFactory
+from pymosn.network.reject_all import RejectAllFactory
 
 
 @pytest.mark.parametrize(
@@ -92,7 +92,7 @@ def groups(
     clock = Clock()
     stats = DownstreamStats(Metrics().group("downstream"))
     made = [
-        Listener(address, address, RefusalFactory(stats), stats, ConnectionNumbers(), clock, TimerWheel(clock))
+        Listener(address, address, RejectAllFactory(stats), stats, ConnectionNumbers(), clock, TimerWheel(clock))
         for address, _ in listeners
     ]
     checked = msgspec.convert(config, MosnConfig)

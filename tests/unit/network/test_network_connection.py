@@ -175,12 +175,12 @@ def test_half_a_close() -> None:
     bench = Bench()
     connection = bench.connection
     connection.write(b"last words")
-    connection.shut_writing()
+    connection.write_eof()
     assert bench.transport.calls == [b"last words", "eof"]
     connection.data_received(b"the peer goes on")
     assert bench.logs[0][-1] == b"the peer goes on"
     connection.close(CLOSED_LOCALLY)
-    connection.shut_writing()
+    connection.write_eof()
     assert bench.transport.calls[2:] == ["close"]
 
 
@@ -280,7 +280,7 @@ def test_what_an_upstream_said_before_it_reset_is_heard(
         ours.setblocking(False)
         theirs.sendall(b"too large")
         bench = Bench()
-        bench.owner.hears_last_words = hears
+        bench.owner.drains_after_reset = hears
         bench.transport.socket = ours
         if ends == "paused":
             bench.connection.pause_reading()
@@ -314,16 +314,16 @@ def test_a_connection_gives_way_for_one_turn_of_the_loop() -> None:
     async def talk() -> None:
         bench = Bench()
         connection, calls = bench.connection, bench.transport.calls
-        connection.give_way()
+        connection.yield_reading()
         assert calls == ["pause"]
         await asyncio.sleep(0)
         assert calls == ["pause", "resume"]
         connection.pause_reading()
-        connection.give_way()
+        connection.yield_reading()
         await asyncio.sleep(0)
         assert calls == ["pause", "resume", "pause"]  # it has other reasons to wait
         connection.close(CLOSED_LOCALLY)
-        connection.give_way()
+        connection.yield_reading()
         assert calls[3:] == ["close"]
 
     asyncio.run(talk())
@@ -334,16 +334,16 @@ def test_small_writes_are_gathered_until_the_loop_goes_on() -> None:
         bench = Bench()
         connection, calls = bench.connection, bench.transport.calls
         for piece in (b"a", b"b", b"c"):
-            connection.soon().write(piece)
+            connection.batch_writer().write(piece)
         assert calls == []
         await asyncio.sleep(0)
         assert calls == [b"abc"]
-        connection.soon().write(b"x" * SOON_LIMIT)  # enough for a system call of its own
-        connection.soon().write(b"la")
+        connection.batch_writer().write(b"x" * SOON_LIMIT)  # enough for a system call of its own
+        connection.batch_writer().write(b"la")
         assert len(calls) == 2
-        connection.soon().write(b"st")
+        connection.batch_writer().write(b"st")
         connection.close(CLOSED_LOCALLY)
-        connection.soon().write(b"dropped")
+        connection.batch_writer().write(b"dropped")
         await asyncio.sleep(0)
         assert calls[2:] == [b"last", "close"]
         assert connection.bytes_written == 3 + SOON_LIMIT + 4

@@ -15,7 +15,7 @@ from pymosn.core.failure import CLOSED_LOCALLY, Failure
 from pymosn.core.timers import TimerWheel
 from pymosn.network.dialer import TcpDialer
 from pymosn.network.listener import ConnectionNumbers, Listener
-from pymosn.network.refusal import RefusalFactory
+from pymosn.network.reject_all import RejectAllFactory
 
 
 class Ear(NetworkFilter):
@@ -284,7 +284,7 @@ def test_unix_socket(tmp_path: Path) -> None:
 def test_listener_without_filters_closes_at_once() -> None:
     async def test() -> None:
         stats = DownstreamStats(Metrics().group("downstream"))
-        place = Place(RefusalFactory(stats))
+        place = Place(RejectAllFactory(stats))
         await place.listener.start(place.socket)
         reader, writer = await asyncio.open_connection("127.0.0.1", place.port)
         assert await reader.read() == b""
@@ -341,7 +341,7 @@ def test_half_a_close_sends_all_and_goes_on_reading() -> None:
         served = ears.made[0].connection
         large = b"x" * 5_000_000  # more than the socket takes at once
         served.write(large)
-        served.shut_writing()
+        served.write_eof()
         assert await reader.read() == large
         writer.write(b"b")
         while b"b" not in ears.made[0].events:

@@ -3,8 +3,8 @@ import time
 
 import pytest
 
+from pymosn.api.exchange import Exchange
 from pymosn.api.network import Connection
-from pymosn.api.proxy import Exchange
 from pymosn.api.routing import Route, RouteAction, RouteMatcher
 from pymosn.api.variables import PREFIXES
 from pymosn.core.clock import Clock

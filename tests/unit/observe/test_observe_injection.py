@@ -6,7 +6,7 @@ from collections.abc import Callable
 import pytest
 from test_observe_access_log import Lines, exchange, line
 
-from pymosn.api.proxy import Exchange
+from pymosn.api.exchange import Exchange
 from pymosn.api.variables import FOREIGN, OWN, PREFIXES, SETTABLE
 from pymosn.core.clock import Clock
 from pymosn.core.headers import Headers

@@ -5,7 +5,7 @@ from __future__ import annotations
 from tests.dubbo_frames import frame
 from tests.unit.protocol.rpc_frames import Found, encoded, only, recorded
 
-from pymosn.api.rpc import RpcReply, RpcRequest
+from pymosn.api.rpc import RpcRequest, RpcResponse
 from pymosn.core.headers import Headers
 from pymosn.protocol.dubbo.spec import DubboSpec
 
@@ -23,14 +23,14 @@ def request(body: bytes) -> RpcRequest:
     return found.request
 
 
-def reply(body: bytes, status: int = 20) -> RpcReply:
+def reply(body: bytes, status: int = 20) -> RpcResponse:
     found = only(SPEC, frame(2, status, body))
-    assert found.reply is not None
-    return found.reply
+    assert found.response is not None
+    return found.response
 
 
 def local(call: Found, status: int, headers: Headers | None = None, body: bytes = b"") -> bytes:
     assert call.request is not None
     made = call.request.local_reply(status, headers or Headers(), body)
     assert made.status == status
-    return encoded(made, call.number, made.payload)
+    return encoded(made, call.request_id, made.payload)

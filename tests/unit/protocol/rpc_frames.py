@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from pymosn.api.protocol import NEED_MORE, ProtocolError
-from pymosn.api.rpc import RpcDecoder, RpcReply, RpcRequest, RpcSpec
+from pymosn.api.rpc import RpcDecoder, RpcRequest, RpcResponse, RpcSpec
 from pymosn.core.frame_writer import FrameWriter
 
 FIXTURES = Path(__file__).parent.parent.parent / "fixtures"
@@ -18,21 +18,21 @@ def recorded(folder: str) -> dict[str, bytes]:
     return frames
 
 
-def encoded(message: RpcRequest | RpcReply, number: int, payload: bytes) -> bytes:
+def encoded(message: RpcRequest | RpcResponse, number: int, payload: bytes) -> bytes:
     """The frame that is sent of a message."""
     out = FrameWriter()
     message.encode(number, payload, out)
     return b"".join(out.take())
 
 
-def built(message: RpcRequest | RpcReply, number: int, payload: bytes) -> bytes:
+def built(message: RpcRequest | RpcResponse, number: int, payload: bytes) -> bytes:
     """The frame made anew."""
     out = FrameWriter()
     message.build(number, payload, out)
     return b"".join(out.take())
 
 
-def facts(message: RpcRequest | RpcReply) -> tuple[object, ...]:
+def facts(message: RpcRequest | RpcResponse) -> tuple[object, ...]:
     """What a message says."""
     return (message.frame, message.payload, message.headers.items())
 
@@ -42,21 +42,21 @@ class Found:
 
     def __init__(self, kind: int, decoder: RpcDecoder) -> None:
         self.kind = kind
-        self.number = decoder.number
+        self.request_id = decoder.request_id
         self.answer = decoder.answer
         self.request = decoder.request
-        self.reply = decoder.reply
+        self.response = decoder.response
 
     @property
-    def message(self) -> RpcRequest | RpcReply:
-        found = self.request or self.reply
+    def message(self) -> RpcRequest | RpcResponse:
+        found = self.request or self.response
         assert found is not None
         return found
 
     def key(self) -> tuple[object, ...]:
         """What must not depend on how the bytes were cut."""
-        message = self.request or self.reply
-        return (self.kind, self.number, self.answer, None if message is None else facts(message))
+        message = self.request or self.response
+        return (self.kind, self.request_id, self.answer, None if message is None else facts(message))
 
 
 class Outcome:
@@ -75,7 +75,7 @@ def decoded(spec: RpcSpec, feeds: list[bytes], max_frame: int = 1 << 24) -> Outc
     for feed in feeds:
         decoder.feed(feed)
         while True:
-            decoder.request = decoder.reply = None
+            decoder.request = decoder.response = None
             decoder.answer = b""
             try:
                 kind = decoder.decode()

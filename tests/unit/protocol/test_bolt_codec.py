@@ -6,6 +6,7 @@ import pytest
 from tests import bolt_frames as bolt
 from tests.unit.protocol.rpc_frames import encoded
 
+from pymosn.api.exchange import Exchange
 from pymosn.api.network import Connection
 from pymosn.api.protocol import (
     GOAWAY,
@@ -20,7 +21,6 @@ from pymosn.api.protocol import (
     YES,
     ProtocolError,
 )
-from pymosn.api.proxy import Exchange
 from pymosn.api.rpc import MAX_FRAME
 from pymosn.api.variables import Variable
 from pymosn.core.headers import HeaderError, Headers
@@ -49,8 +49,8 @@ def the_request(data: bytes) -> BoltRequest:
 def the_reply(data: bytes) -> BoltReply:
     kind, decoder = decoded(data)
     assert kind == REPLY
-    assert isinstance(decoder.reply, BoltReply)
-    return decoder.reply
+    assert isinstance(decoder.response, BoltReply)
+    return decoder.response
 
 
 @pytest.mark.parametrize(
@@ -89,7 +89,7 @@ def test_match(data: bytes, v1: int, v2: int) -> None:
 @pytest.mark.parametrize("crc", [False, True])
 def test_a_request(v2: bool, crc: bool) -> None:
     request = the_request(bolt.request(0x89ABCDEF, b"body", {"Service": "a", "method": "m", "n": None}, 250, v2=v2, crc=crc))
-    assert (request.number, request.payload) == (0x89ABCDEF, b"body")
+    assert (request.request_id, request.payload) == (0x89ABCDEF, b"body")
     assert class_name(request.frame, 16 if v2 else 14) == bolt.REQUEST_CLASS
     assert (request.has_timeout, request.timeout, request.is_one_way) == (True, 0.25, False)
     assert (request.service(), request.method) == ("a", "m")
@@ -122,7 +122,7 @@ def test_the_status_of_our_own_replies(http: int, status: int) -> None:
 def test_control_frames() -> None:
     for v2 in (False, True):
         kind, decoder = decoded(bolt.heartbeat(6, v2))
-        assert (kind, decoder.number, decoder.answer) == (HEARTBEAT, 6, bolt.heartbeat_ack(6, v2))
+        assert (kind, decoder.request_id, decoder.answer) == (HEARTBEAT, 6, bolt.heartbeat_ack(6, v2))
         assert decoded(bolt.heartbeat_ack(6, v2))[0] == HEARTBEAT_ACK
     assert decoded(bolt.goaway(0))[0] == GOAWAY
     kind, decoder = decoded(bolt.request(1, b"", {}, kind=2, command=0, class_name=b""))

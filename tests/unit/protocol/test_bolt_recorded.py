@@ -33,10 +33,10 @@ def test_a_recorded_frame(path: Path) -> None:
     assert not decoder.has_buffered()
     if not is_reply:
         assert BoltSpec(data[0]).match(data) == YES
-    message = decoder.reply if is_reply else decoder.request
+    message = decoder.response if is_reply else decoder.request
     if message is not None:
-        assert encoded(message, decoder.number, message.payload) == data
-        assert built(message, decoder.number, message.payload) == data
+        assert encoded(message, decoder.request_id, message.payload) == data
+        assert built(message, decoder.request_id, message.payload) == data
     if kind == HEARTBEAT:
         assert decoder.answer == path.with_name("heartbeat.reply.bin").read_bytes()
 
@@ -57,5 +57,5 @@ def test_a_service_that_fails_is_an_error() -> None:
         decoder = BoltDecoder(MAX_FRAME)
         decoder.feed((FIXTURES / folder / f"{name}.reply.bin").read_bytes())
         assert decoder.decode() == REPLY
-        assert decoder.reply is not None
-        assert decoder.reply.status == status
+        assert decoder.response is not None
+        assert decoder.response.status == status

@@ -172,7 +172,7 @@ def test_a_copy_of_the_headers_says_the_same() -> None:
     raw = FRAMES["dubbo-2.7/mixed.request"]
     found = only(SPEC, raw)
     found.message.headers = found.message.headers.copy()
-    assert encoded(found.message, found.number, found.message.payload) == raw
+    assert encoded(found.message, found.request_id, found.message.payload) == raw
     found.message.headers.set("group", "x")
     assert only(SPEC, encoded(found.message, 1, found.message.payload)).message.headers.get("group") == "x"
 

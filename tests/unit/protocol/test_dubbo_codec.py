@@ -58,9 +58,9 @@ def test_a_recorded_frame_is_sent_on_with_another_id_only(name: str) -> None:
 def test_a_recorded_frame_made_anew_is_the_same(name: str) -> None:
     found = only(SPEC, FRAMES[name])
     found.message.headers.items()
-    assert built(found.message, found.number, found.message.payload) == FRAMES[name]
+    assert built(found.message, found.request_id, found.message.payload) == FRAMES[name]
     found.message.headers.is_changed = True  # type: ignore[attr-defined]
-    assert encoded(found.message, found.number, found.message.payload) == FRAMES[name]
+    assert encoded(found.message, found.request_id, found.message.payload) == FRAMES[name]
 
 
 @pytest.mark.parametrize("name", REQUESTS)
@@ -68,7 +68,7 @@ def test_a_changed_attachment_leaves_all_else_as_it_was(name: str) -> None:
     raw = REQUESTS[name]
     found = only(SPEC, raw)
     found.message.headers.set("group", "grün")
-    sent = encoded(found.message, found.number, found.message.payload)
+    sent = encoded(found.message, found.request_id, found.message.payload)
     body = raw[16:].replace(b"\x05group\x04blue", b"")[:-1] + b"\x05group\x04gr\xc3\xbcnZ"
     assert sent == raw[:12] + struct.pack(">I", len(body)) + body
     assert only(SPEC, sent).message.headers.get("group") == "grün"
@@ -79,7 +79,7 @@ def test_an_attachment_added_to_a_reply(name: str) -> None:
     raw = REPLIES[name]
     found = only(SPEC, raw)
     found.message.headers.add("seen", "yes")
-    sent = encoded(found.message, found.number, found.message.payload)
+    sent = encoded(found.message, found.request_id, found.message.payload)
     body = raw[16:-1] + b"\x04seen\x03yesZ"
     assert sent == raw[:12] + struct.pack(">I", len(body)) + body
 
@@ -206,5 +206,5 @@ def test_events(raw: bytes, kind: int, answer: bytes) -> None:
 @pytest.mark.parametrize("number", [0, 1, 2**32, 2**63 - 1, -1, -(2**63)])
 def test_ids_come_back_bit_by_bit(number: int) -> None:
     found = only(SPEC, frame(0xE2, 0, b"N", number))
-    assert found.number == number
+    assert found.request_id == number
     assert found.answer[4:12] == struct.pack(">q", number)

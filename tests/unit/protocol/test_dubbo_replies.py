@@ -81,8 +81,8 @@ def test_a_filter_changes_the_status_of_a_reply() -> None:
 def test_a_failure_is_an_error_text(status: int, dubbo: int, text: bytes) -> None:
     for name in ("dubbo-2.7/echo.request", "dubbo-3/echo.request"):
         call = only(SPEC, FRAMES[name])
-        assert local(call, status) == frame(2, dubbo, write_text(text), call.number)
-    assert local(call, status, body=b"my own") == frame(2, dubbo, b"\x06my own", call.number)
+        assert local(call, status) == frame(2, dubbo, write_text(text), call.request_id)
+    assert local(call, status, body=b"my own") == frame(2, dubbo, b"\x06my own", call.request_id)
 
 
 def test_a_failure_of_a_call_in_another_serialization_is_hessian_2() -> None:
@@ -92,17 +92,17 @@ def test_a_failure_of_a_call_in_another_serialization_is_hessian_2() -> None:
 
 def test_a_result_of_a_filter() -> None:
     call = only(SPEC, FRAMES["dubbo-3/echo.request"])
-    assert local(call, 200) == frame(2, 20, b"\x92", call.number)
-    assert local(call, 200, body=b"hi") == frame(2, 20, b"\x91\x02hi", call.number)
+    assert local(call, 200) == frame(2, 20, b"\x92", call.request_id)
+    assert local(call, 200, body=b"hi") == frame(2, 20, b"\x91\x02hi", call.request_id)
     fields = headers_from({"a": "b"})
-    assert local(call, 200, fields, b"hi") == frame(2, 20, b"\x94\x02hiH\x01a\x01bZ", call.number)
-    assert local(call, 200, fields) == frame(2, 20, b"\x95H\x01a\x01bZ", call.number)
+    assert local(call, 200, fields, b"hi") == frame(2, 20, b"\x94\x02hiH\x01a\x01bZ", call.request_id)
+    assert local(call, 200, fields) == frame(2, 20, b"\x95H\x01a\x01bZ", call.request_id)
     assert call.request is not None
     made = call.request.local_reply(200, Headers(), b"hi")
     made.headers.add("a", "b")
-    assert encoded(made, call.number, made.payload) == frame(2, 20, b"\x94\x02hiH\x01a\x01bZ", call.number)
+    assert encoded(made, call.request_id, made.payload) == frame(2, 20, b"\x94\x02hiH\x01a\x01bZ", call.request_id)
     made.status = 503
-    assert encoded(made, call.number, made.payload) == frame(2, 100, b"\x02hi", call.number)
-    assert encoded(made, call.number, b"N") == frame(2, 100, b"N", call.number)
+    assert encoded(made, call.request_id, made.payload) == frame(2, 100, b"\x02hi", call.request_id)
+    assert encoded(made, call.request_id, b"N") == frame(2, 100, b"N", call.request_id)
     old = only(SPEC, frame(0xC2, 0, b"\x052.5.3\x01SN\x01m\x00HZ"))
     assert local(old, 200, fields, b"hi") == frame(2, 20, b"\x91\x02hi")

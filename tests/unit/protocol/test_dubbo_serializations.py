@@ -44,8 +44,8 @@ def test_a_recorded_request_in_fastjson2_says_whom_it_calls(name: str) -> None:
     assert found.request.headers.get("group") is None
     with pytest.raises(HeaderError, match="fastjson2"):
         found.request.headers.set("group", "a")
-    assert encoded(found.request, found.number, found.request.payload) == raw
-    assert local(found, 504) == frame(2, 31, write_text(b"504|timeout"), found.number)
+    assert encoded(found.request, found.request_id, found.request.payload) == raw
+    assert local(found, 504) == frame(2, 31, write_text(b"504|timeout"), found.request_id)
 
 
 def test_recorded_events_in_fastjson2() -> None:
@@ -55,7 +55,7 @@ def test_recorded_events_in_fastjson2() -> None:
         if name.endswith("reply") and raw[2] & 0x20 == 0:
             message = only(SPEC, raw).message
             assert message.status == 200
-            assert encoded(message, only(SPEC, raw).number, message.payload) == raw
+            assert encoded(message, only(SPEC, raw).request_id, message.payload) == raw
 
 
 def jsonb(*values: bytes) -> bytes:

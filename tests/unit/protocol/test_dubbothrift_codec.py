@@ -50,7 +50,7 @@ KINDS = {"one-way": ONE_WAY, "reply": REPLY, "exception": REPLY}
 def test_a_frame_says_what_it_is(name: str) -> None:
     found = only(SPEC, FRAMES[name])
     assert found.kind == KINDS.get(name, REQUEST)
-    assert found.number == 5
+    assert found.request_id == 5
     if found.request is not None and name not in ("no names", "call with path"):
         assert found.request.service() == SERVICE
         assert found.request.method == "echo"
@@ -60,8 +60,8 @@ def test_a_frame_says_what_it_is(name: str) -> None:
         assert found.request.headers.get("seqId") == "7"
     if name == "call with path":
         assert found.message.headers.get("path") == "demo/echo"
-    if found.reply is not None:
-        assert found.reply.status == (500 if name == "exception" else 200)
+    if found.response is not None:
+        assert found.response.status == (500 if name == "exception" else 200)
 
 
 @pytest.mark.parametrize("name", FRAMES)
@@ -73,7 +73,7 @@ def test_a_frame_is_sent_on_and_made_anew(name: str) -> None:
     changed = [i for i in range(len(raw)) if sent[i] != raw[i]]
     assert len(sent) == len(raw)
     assert changed == list(range(changed[0], changed[0] + 8))
-    assert only(SPEC, sent).number == -2
+    assert only(SPEC, sent).request_id == -2
 
 
 @pytest.mark.parametrize("name", ["call", "reply"])
@@ -151,7 +151,7 @@ def test_service_and_path_change_and_nothing_else_does() -> None:
 def local(found: Found, status: int, body: bytes = b"") -> bytes:
     assert found.request is not None
     made = found.request.local_reply(status, Headers(), body)
-    return encoded(made, found.number, made.payload)
+    return encoded(made, found.request_id, made.payload)
 
 
 def exception(why: str, kind: int) -> bytes:

@@ -53,7 +53,7 @@ FRAMES = {
 @pytest.mark.parametrize("name", FRAMES)
 def test_a_packet_says_what_it_is(name: str) -> None:
     found = only(SPEC, FRAMES[name])
-    assert found.number == 5
+    assert found.request_id == 5
     assert found.message.payload == b"hi"
     if name.startswith("reply"):
         assert found.kind == REPLY
@@ -78,7 +78,7 @@ def test_a_packet_is_sent_on_and_made_anew(name: str) -> None:
     assert built(found.message, 5, found.message.payload) == raw
     for number in (0, 5, -1, 127, 128, -129, 70000, 0x7FFFFFFF, -0x80000000):
         sent = only(SPEC, encoded(found.message, number, found.message.payload))
-        assert sent.number == number
+        assert sent.request_id == number
         assert encoded(sent.message, 5, sent.message.payload) == raw
 
 
@@ -218,7 +218,7 @@ def test_another_buffer() -> None:
 def local(found: Found, status: int, body: bytes = b"", headers: Headers | None = None) -> bytes:
     assert found.request is not None
     made = found.request.local_reply(status, headers or Headers(), body)
-    return encoded(made, found.number, made.payload)
+    return encoded(made, found.request_id, made.payload)
 
 
 @pytest.mark.parametrize(
@@ -248,10 +248,10 @@ def test_a_failure_in_tup_is_read_by_a_client() -> None:
     decoder.is_client = True
     decoder.feed(made)
     assert decoder.decode() == REPLY
-    assert decoder.number == 5
-    assert decoder.reply is not None
-    assert decoder.reply.status == 504
-    assert encoded(decoder.reply, 5, decoder.reply.payload) == made
+    assert decoder.request_id == 5
+    assert decoder.response is not None
+    assert decoder.response.status == 504
+    assert encoded(decoder.response, 5, decoder.response.payload) == made
 
 
 def test_a_result_of_a_filter() -> None:

@@ -5,10 +5,10 @@ from typing import Any
 import pytest
 
 from pymosn.api import Exchange, StreamFilter
+from pymosn.api.exchange import AccessLog, Reply
 from pymosn.api.network import STOP, Connection, Dialer
 from pymosn.api.protocol import MORE, NO, YES, ProtocolSpec
-from pymosn.api.proxy import AccessLog, Reply
-from pymosn.api.stream import ConnectionPool, ServerStreams, StreamListener, StreamProtocol, Upstream
+from pymosn.api.stream import ConnectionPool, PoolTarget, ServerStreams, StreamHandler, StreamProtocol
 from pymosn.core.clock import Clock
 from pymosn.core.counters import DownstreamStats, Metrics
 from pymosn.core.failure import CLOSED_BY_PEER, NO_ROUTE, Failure
@@ -18,11 +18,11 @@ from pymosn.core.message import RequestHead, ResponseHead
 from pymosn.core.registry import Registry
 from pymosn.core.timers import TimerWheel
 from pymosn.proxy.exchange import ProxyExchange
-from pymosn.proxy.filter_chain import NamedFilter, StreamFilters
 from pymosn.proxy.local_reply import failure_reply, local_body, local_head
 from pymosn.proxy.options import ProxyOptions
 from pymosn.proxy.proxy import ProxyFactory
 from pymosn.proxy.runtime import HttpDates, RequestIds, Runtime
+from pymosn.proxy.stream_filters import FilterHandle, StreamFilters
 from pymosn.routing.table import TableSlot
 from pymosn.upstream.cluster import Clusters
 from pymosn.version import build
@@ -80,12 +80,12 @@ class Made(StreamProtocol):
         super().__init__(Spec(name, "", False))
         self.made: list[Server] = []
 
-    def server(self, listener: StreamListener, options: object) -> ServerStreams:
+    def server(self, listener: StreamHandler, options: object) -> ServerStreams:
         assert options == f"options of {self.spec.name}"
         self.made.append(Server())
         return self.made[-1]
 
-    def pool(self, upstream: Upstream, dialer: Dialer, wheel: TimerWheel) -> ConnectionPool:
+    def pool(self, upstream: PoolTarget, dialer: Dialer, wheel: TimerWheel) -> ConnectionPool:
         raise AssertionError("nobody dials here")
 
 
@@ -230,7 +230,7 @@ class Inherits(OnlyRequest):
 
 def test_only_filters_that_care_are_asked() -> None:
     metrics = Metrics()
-    named = [NamedFilter(kind.__name__, kind({}), metrics) for kind in (OnlyRequest, OnlyEnd, Inherits, StreamFilter)]
+    named = [FilterHandle(kind.__name__, kind({}), metrics) for kind in (OnlyRequest, OnlyEnd, Inherits, StreamFilter)]
     chain = StreamFilters(named)
     assert [step.named.name for step in chain.on_request] == ["OnlyRequest", "Inherits"]
     assert [step.named.name for step in chain.on_response] == ["Inherits"]
@@ -374,12 +374,12 @@ class OneName(StreamFilter):
 )
 def test_methods_that_nobody_could_call(kind: type[StreamFilter], said: str) -> None:
     with pytest.raises(TypeError) as caught:
-        NamedFilter("f", kind({}), Metrics())
+        FilterHandle("f", kind({}), Metrics())
     assert str(caught.value) == said
 
 
 def test_methods_of_its_own() -> None:
-    chain = StreamFilters([NamedFilter("f", Helpers({}), Metrics())])
+    chain = StreamFilters([FilterHandle("f", Helpers({}), Metrics())])
     assert len(chain.on_request) == 1
 
 

@@ -3,8 +3,8 @@
 from hypothesis import given
 from hypothesis import strategies as st
 
+from pymosn.api.exchange import Exchange
 from pymosn.api.network import Connection
-from pymosn.api.proxy import Exchange
 from pymosn.api.routing import Route, RouteMatcher
 from pymosn.core.headers import Headers
 from pymosn.core.message import RequestHead

@@ -4,8 +4,8 @@ import random
 
 import pytest
 
+from pymosn.api.exchange import Exchange
 from pymosn.api.network import Connection
-from pymosn.api.proxy import Exchange
 from pymosn.api.routing import RouteMatcher
 from pymosn.core.headers import Headers
 from pymosn.core.message import RequestHead

@@ -2,8 +2,8 @@
 
 import pytest
 
+from pymosn.api.exchange import Exchange
 from pymosn.api.network import Connection
-from pymosn.api.proxy import Exchange
 from pymosn.api.routing import Route
 from pymosn.core.message import RequestHead
 from pymosn.routing.actions import DirectResponse
@@ -74,35 +74,35 @@ ALL = (
 )
 def test_order_of_domains(authority: str, expected: str) -> None:
     for domains in (ALL, tuple(reversed(ALL))):
-        found = table(*domains).find_host(authority.encode())
+        found = table(*domains).find_virtual_host(authority.encode())
         assert found is not None
         assert found.name == expected
 
 
 def test_without_a_default_nothing_may_match() -> None:
     made = table("a.com", "*.b.com")
-    assert made.find_host(b"c.com") is None
-    assert made.find_host(b"") is None
-    assert made.find_host(b"b.com") is None
+    assert made.find_virtual_host(b"c.com") is None
+    assert made.find_virtual_host(b"") is None
+    assert made.find_virtual_host(b"b.com") is None
 
 
 @pytest.mark.parametrize("default", ["*", "*:*"])
 def test_only_a_default_does_not_look_at_the_host(default: str) -> None:
     made = table(default)
     for authority in (b"", b"a", b"a:1"):
-        found = made.find_host(authority)
+        found = made.find_virtual_host(authority)
         assert found is not None
         assert found.name == default
 
 
 def test_domains_are_compared_in_lower_case() -> None:
-    found = table("A.Com").find_host(b"a.com")
+    found = table("A.Com").find_virtual_host(b"a.com")
     assert found is not None
 
 
 def test_any_host_on_one_port() -> None:
     made = table("*:8080", "*")
-    on_port, other = made.find_host(b"a.com:8080"), made.find_host(b"a.com:80")
+    on_port, other = made.find_virtual_host(b"a.com:8080"), made.find_virtual_host(b"a.com:80")
     assert on_port is not None
     assert other is not None
     assert (on_port.name, other.name) == ("*:8080", "*")
@@ -133,8 +133,8 @@ def test_one_virtual_host_may_have_many_domains() -> None:
     made = RouteTable("t")
     host = VirtualHost("v", ["a.com", "*.a.com", "a.com:*"], [])
     made.add(host)
-    assert made.find_host(b"x.a.com") is host
-    assert made.find_host(b"a.com:7") is host
+    assert made.find_virtual_host(b"x.a.com") is host
+    assert made.find_virtual_host(b"a.com:7") is host
 
 
 def test_first_route_that_matches() -> None:

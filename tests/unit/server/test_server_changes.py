@@ -6,34 +6,34 @@ import msgspec
 import pytest
 from msgspec.structs import replace
 
+from pymosn.assembly.packed_config import decode
 from pymosn.config.default import DEFAULT_CONFIG, DEFAULT_NAME
-from pymosn.config.faults import Fault
+from pymosn.config.diagnostics import Diagnostic
 from pymosn.config.load import load_text
 from pymosn.config.schema import Listener, MosnConfig
-from pymosn.config.transport import decode
 from pymosn.control.discovery import Discovery
-from pymosn.control.plane import Edited, Outcome
+from pymosn.control.plane import Candidate, ChangeResult
 from pymosn.core.clock import Clock
 from pymosn.core.log import Log
-from pymosn.server.changes import Changes, Site
+from pymosn.server.changes import Changes, ProcessInfo
 from pymosn.server.fleet import Fleet
 from pymosn.server.listeners import ListenerSockets
-from pymosn.server.messages import Abandon, Commit, Committed, Configure, Order, Prepare, Prepared, Ready, Retire, Sockets
+from pymosn.server.messages import Abandon, Command, Commit, Committed, Configure, Prepare, Prepared, Ready, Retire, Sockets
 from pymosn.server.worker_process import WorkerHandle, WorkerReceiver
 
-FAULT = Fault(severity="error", file="", line=0, column=0, path="p", message="does not build")
+FAULT = Diagnostic(severity="error", file="", line=0, column=0, path="p", message="does not build")
 
 
 class FakeWorker(WorkerHandle):
     """Answers at once, as `answer` says."""
 
-    def __init__(self, number: int, pid: int, receiver: WorkerReceiver, answer: Callable[[Order], object]) -> None:
+    def __init__(self, number: int, pid: int, receiver: WorkerReceiver, answer: Callable[[Command], object]) -> None:
         super().__init__(number, pid)
-        self.orders: list[Order] = []
+        self.orders: list[Command] = []
         self._receiver = receiver
         self._answer = answer
 
-    def send(self, order: Order, descriptors: Sequence[int] = ()) -> None:
+    def send(self, order: Command, descriptors: Sequence[int] = ()) -> None:
         self.orders.append(order)
         answer = self._answer(order)
         if isinstance(answer, (Prepared, Committed)):
@@ -47,21 +47,21 @@ class FakeWorker(WorkerHandle):
     def kill(self) -> None:
         self._receiver.on_exit(self, -9)
 
-    def said(self, kind: type[Order]) -> int:
+    def said(self, kind: type[Command]) -> int:
         return sum(isinstance(order, kind) for order in self.orders)
 
 
-def willing(order: Order) -> object:
+def willing(order: Command) -> object:
     if isinstance(order, Prepare):
         return Prepared(order.change, [])
     return Committed(order.change, 1) if isinstance(order, Commit) else None
 
 
-def unwilling(order: Order) -> object:
+def unwilling(order: Command) -> object:
     return Prepared(order.change, [FAULT]) if isinstance(order, Prepare) else None
 
 
-def dying(order: Order) -> object:
+def dying(order: Command) -> object:
     return "die" if isinstance(order, Prepare) else None
 
 
@@ -78,12 +78,12 @@ def in_force(*addresses: str) -> MosnConfig:
 
 
 class Stage:
-    def __init__(self, *answers: Callable[[Order], object]) -> None:
+    def __init__(self, *answers: Callable[[Command], object]) -> None:
         self.workers: list[FakeWorker] = []
         self._answers = list(answers)
         self.listeners = ListenerSockets()
         self.fleet = Fleet(len(answers), self._spawn, self._briefing, NoScheduler(), Clock(), Log())
-        site = Site(name="f.json", config_dir="/conf", base_dir="/", workers=len(answers), log_ceiling=None)
+        site = ProcessInfo(name="f.json", config_dir="/conf", base_dir="/", workers=len(answers), log_ceiling=None)
         discovery = Discovery(lambda cluster: None, Log())
         self.changes = Changes(in_force(), {}, site, self.fleet, self.listeners, discovery, Log())
         self.followed: list[MosnConfig] = []
@@ -97,11 +97,11 @@ class Stage:
         self.workers.append(FakeWorker(number, 100 + len(self.workers), receiver, answer))
         return self.workers[-1]
 
-    def _briefing(self, number: int) -> list[tuple[Order, Sequence[int]]]:
+    def _briefing(self, number: int) -> list[tuple[Command, Sequence[int]]]:
         return [*self.listeners.handover(number), (self.changes.briefing(number), ())]
 
-    async def apply(self, config: MosnConfig | None, *faults: Fault) -> Outcome:
-        return await self.changes.apply("test", lambda before: Edited(config, list(faults)))
+    async def apply(self, config: MosnConfig | None, *faults: Diagnostic) -> ChangeResult:
+        return await self.changes.apply("test", lambda before: Candidate(config, list(faults)))
 
 
 def run(scenario: Coroutine[object, object, None]) -> None:
@@ -126,7 +126,7 @@ def test_a_change_that_all_can_build_is_put_in_force_by_all() -> None:
 
 
 @pytest.mark.parametrize("other", [unwilling, dying])
-def test_when_one_cannot_build_it_nothing_changes(other: Callable[[Order], object]) -> None:
+def test_when_one_cannot_build_it_nothing_changes(other: Callable[[Command], object]) -> None:
     async def scenario() -> None:
         stage = Stage(willing, other)
         before = stage.changes.config

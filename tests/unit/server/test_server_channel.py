@@ -8,7 +8,7 @@ import msgspec
 import pytest
 
 from pymosn.server.channel import MAX_FRAME, Channel
-from pymosn.server.messages import ORDERS, Drain, Message, Sockets, Stop, SwitchLog
+from pymosn.server.messages import COMMANDS, Drain, Message, Sockets, Stop, SwitchLog
 
 
 class Ends:
@@ -20,7 +20,7 @@ class Ends:
         self.descriptors: list[int] = []
         self.closed: list[str] = []
         self._changed = asyncio.Event()
-        self.channel = Channel(asyncio.get_running_loop(), ours, ORDERS, self._on_message, self._on_closed)
+        self.channel = Channel(asyncio.get_running_loop(), ours, COMMANDS, self._on_message, self._on_closed)
 
     def _on_message(self, message: Message, descriptors: list[int]) -> None:
         self.messages.append(message)
@@ -64,7 +64,7 @@ def test_descriptors_come_with_the_message_that_carried_them() -> None:
     async def scenario() -> None:
         ends = Ends()
         sender_loop = asyncio.get_running_loop()
-        sender = Channel(sender_loop, ends.peer, ORDERS, lambda message, descriptors: None, lambda reason: None)
+        sender = Channel(sender_loop, ends.peer, COMMANDS, lambda message, descriptors: None, lambda reason: None)
         reader, writer = os.pipe()
         sender.send(Drain(0))
         sender.send(Sockets(["a", "b"]), [reader, writer])
@@ -87,7 +87,7 @@ def test_descriptors_come_with_the_message_that_carried_them() -> None:
 def test_a_frame_larger_than_the_socket_buffer_is_sent_in_pieces() -> None:
     async def scenario() -> None:
         ends = Ends()
-        sender = Channel(asyncio.get_running_loop(), ends.peer, ORDERS, lambda m, d: None, lambda reason: None)
+        sender = Channel(asyncio.get_running_loop(), ends.peer, COMMANDS, lambda m, d: None, lambda reason: None)
         reader, writer = os.pipe()
         big = Sockets(["x" * 5_000_000, "last"])
         sender.send(big, [reader])

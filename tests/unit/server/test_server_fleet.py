@@ -1,18 +1,18 @@
 import asyncio
 from collections.abc import Callable, Coroutine, Sequence
 
-from pymosn.config.faults import Fault
+from pymosn.config.diagnostics import Diagnostic
 from pymosn.core.clock import Clock
 from pymosn.core.counters import GroupData
 from pymosn.core.log import Log
 from pymosn.server.fleet import Fleet
 from pymosn.server.messages import (
+    Command,
     Configure,
     Drain,
     Drained,
     Failed,
     GetStats,
-    Order,
     Ready,
     SetLogLevel,
     Stats,
@@ -61,13 +61,13 @@ class FakeWorker(WorkerHandle):
     def __init__(self, number: int, pid: int, receiver: WorkerReceiver) -> None:
         super().__init__(number, pid)
         self.receiver = receiver
-        self.orders: list[Order] = []
+        self.orders: list[Command] = []
         self.is_killed = False
 
     def take_stack(self) -> list[str]:
         return ["filters.py:7 in on_request"]
 
-    def send(self, order: Order, descriptors: Sequence[int] = ()) -> None:
+    def send(self, order: Command, descriptors: Sequence[int] = ()) -> None:
         self.orders.append(order)
 
     def kill(self) -> None:
@@ -172,7 +172,7 @@ def test_a_death_during_the_first_start_fails_it_and_replaces_nobody() -> None:
 
 def test_faults_of_all_workers_are_kept_once() -> None:
     stage = Stage()
-    fault = Fault(severity="error", file="a.json", line=3, column=1, path="servers[0]", message="no such module")
+    fault = Diagnostic(severity="error", file="a.json", line=3, column=1, path="servers[0]", message="no such module")
     for worker in stage.spawned:
         worker.receiver.on_report(worker, Failed([fault]))
         worker.exit(1)

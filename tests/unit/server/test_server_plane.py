@@ -10,11 +10,11 @@ from pymosn.control.discovery import Discovery
 from pymosn.control.health import HealthChecks
 from pymosn.core.clock import Clock
 from pymosn.core.log import Log
-from pymosn.server.changes import Changes, Site
+from pymosn.server.changes import Changes, ProcessInfo
 from pymosn.server.fleet import Fleet
 from pymosn.server.listeners import ListenerSockets
 from pymosn.server.logs import log_paths, open_logs
-from pymosn.server.messages import Order, Ready, SetLogLevel, SwitchLog
+from pymosn.server.messages import Command, Ready, SetLogLevel, SwitchLog
 from pymosn.server.plane import SupervisorPlane
 from pymosn.server.worker_process import WorkerHandle, WorkerReceiver
 
@@ -22,12 +22,12 @@ from pymosn.server.worker_process import WorkerHandle, WorkerReceiver
 class FakeWorker(WorkerHandle):
     def __init__(self, number: int) -> None:
         super().__init__(number, 7)
-        self.orders: list[Order] = []
+        self.orders: list[Command] = []
 
     def take_stack(self) -> list[str]:
         return ["filters.py:7 in on_request"]
 
-    def send(self, order: Order, descriptors: Sequence[int] = ()) -> None:
+    def send(self, order: Command, descriptors: Sequence[int] = ()) -> None:
         self.orders.append(order)
 
 
@@ -46,7 +46,7 @@ class Stage:
         self.worker = FakeWorker(1)
         self.fleet = Fleet(1, self._spawn, lambda number: (), NoScheduler(), Clock(), Log())
         logs = open_logs(loaded.config, str(folder))
-        site = Site(name="c", config_dir="/conf", base_dir="/", workers=1, log_ceiling=None)
+        site = ProcessInfo(name="c", config_dir="/conf", base_dir="/", workers=1, log_ceiling=None)
         discovery = Discovery(lambda cluster: None, Log())
         changes = Changes(loaded.config, {}, site, self.fleet, ListenerSockets(), discovery, Log())
         health = HealthChecks(lambda cluster, address, healthy: None, Clock(), Log())

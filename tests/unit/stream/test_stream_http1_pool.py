@@ -1,7 +1,7 @@
 """The pool of upstream connections: what conversations cannot show."""
 
 from pymosn.api.network import Connection, Dialer, DialReceiver, NetworkFilter
-from pymosn.api.stream import RequestSender, ResponseReceiver, Upstream
+from pymosn.api.stream import PoolTarget, RequestSender, ResponseReceiver
 from pymosn.core.failure import CONNECT_REFUSED, Failure
 from pymosn.core.headers import Headers
 from pymosn.core.message import RequestHead, ResponseHead
@@ -58,7 +58,7 @@ class HandDialer(Dialer):
         return plug, network_filter
 
 
-class Target(Upstream):
+class Target(PoolTarget):
     """Counts like a host of a cluster."""
 
     def __init__(self, limit: int = 0) -> None:

@@ -122,7 +122,7 @@ def test_life_cycle() -> None:
     class Lives(StreamFilter):
         async def start(self) -> None:
             calls.append("start")
-            self.home.create_task(asyncio.sleep(100))
+            self.context.create_task(asyncio.sleep(100))
 
         async def stop(self) -> None:
             calls.append("stop")

@@ -8,11 +8,11 @@ from itertools import pairwise
 
 import pytest
 
-from pymosn.api.upstream import PLAIN, Balancer, Host, Selection
+from pymosn.api.upstream import NO_CONSTRAINTS, Balancer, Host, Selection
 from pymosn.core.clock import Clock
 from pymosn.upstream.balancers import BalancerMaker, RoundRobin, balancers, make_balancer
-from pymosn.upstream.choosing import BalancerOptions
 from pymosn.upstream.maglev import SIZE, maglev_table
+from pymosn.upstream.selection import BalancerOptions
 from pymosn.upstream.slow_start import SlowStart
 
 ALL = balancers().names()
@@ -63,13 +63,13 @@ def test_sick_and_tried_hosts_are_left_out(name: str) -> None:
     for sick in (0, 2):
         group[sick].is_healthy = False
     balancer = make(name, group)
-    assert {balancer.choose(PLAIN) for _ in range(60)} <= {group[1], group[3]}
+    assert {balancer.choose(NO_CONSTRAINTS) for _ in range(60)} <= {group[1], group[3]}
     assert {balancer.choose(tried(group[1])) for _ in range(60)} == {group[3]}
     assert balancer.choose(tried(group[1], group[3])) in (group[1], group[3]), "better again than not at all"
     group[3].is_healthy = False
     assert balancer.choose(tried(group[1])) is group[1]
     group[1].is_healthy = False
-    assert balancer.choose(PLAIN) is None
+    assert balancer.choose(NO_CONSTRAINTS) is None
     assert balancer.choose(tried(group[1])) is None
 
 
@@ -91,7 +91,7 @@ def test_when_all_were_tried_the_last_one_is_the_last_resort(name: str, weights:
 
 @pytest.mark.parametrize("name", ALL)
 def test_nobody_there(name: str) -> None:
-    assert make(name, []).choose(PLAIN) is None
+    assert make(name, []).choose(NO_CONSTRAINTS) is None
     assert make(name, []).choose(hashed(7)) is None
 
 
@@ -99,7 +99,7 @@ def test_nobody_there(name: str) -> None:
 def test_one_is_enough(name: str) -> None:
     group = hosts(1)
     balancer = make(name, group)
-    assert {balancer.choose(PLAIN) for _ in range(5)} == set(group)
+    assert {balancer.choose(NO_CONSTRAINTS) for _ in range(5)} == set(group)
     assert balancer.choose(tried(group[0])) is group[0]
 
 
@@ -110,21 +110,21 @@ def test_panic(name: str) -> None:
     balancer = make(name, group, BalancerOptions(clock, panic_threshold=50.0))
     for host in group[:2]:
         host.is_healthy = False
-    assert {balancer.choose(PLAIN) for _ in range(60)} <= {group[2], group[3]}, "50 % is not below 50 %"
+    assert {balancer.choose(NO_CONSTRAINTS) for _ in range(60)} <= {group[2], group[3]}, "50 % is not below 50 %"
     group[2].is_healthy = False
     clock.now += 1.0
     if name == "LB_REQUEST_ROUNDROBIN":
-        assert balancer.choose(PLAIN) is group[0]
+        assert balancer.choose(NO_CONSTRAINTS) is group[0]
     else:
         for host in group:  # load-aware ones go elsewhere only when there is something to do
             host.active_requests = host.active_connections = 1
-        assert {balancer.choose(PLAIN) for _ in range(300)} == set(group)
+        assert {balancer.choose(NO_CONSTRAINTS) for _ in range(300)} == set(group)
     assert balancer.choose(tried(group[0], group[1], group[2])) is group[3]
     for host in group:
         host.is_healthy = True
     clock.now += 1.0
     group[1].is_healthy = False
-    assert group[1] not in {balancer.choose(PLAIN) for _ in range(100)}
+    assert group[1] not in {balancer.choose(NO_CONSTRAINTS) for _ in range(100)}
 
 
 def test_names() -> None:
@@ -144,7 +144,7 @@ def load_of(name: str, group: list[Host]) -> Callable[[], Host]:
     def choose() -> Host:
         nonlocal number
         number += 1
-        host = balancer.choose(hashed(number) if balancer.uses_hash else PLAIN)
+        host = balancer.choose(hashed(number) if balancer.uses_hash else NO_CONSTRAINTS)
         assert host is not None
         if host.latency is not None:
             host.latency.record(1000.0, 0.010, 200)
@@ -232,9 +232,9 @@ def test_peak_ewma_respects_weights() -> None:
 def test_round_robin_takes_turns_from_anywhere() -> None:
     random.seed(3)
     group = hosts(4)
-    assert {make("LB_ROUNDROBIN", group).choose(PLAIN) for _ in range(60)} == set(group)
+    assert {make("LB_ROUNDROBIN", group).choose(NO_CONSTRAINTS) for _ in range(60)} == set(group)
     balancer = make("LB_ROUNDROBIN", group)
-    chosen = [balancer.choose(PLAIN) for _ in range(9)]
+    chosen = [balancer.choose(NO_CONSTRAINTS) for _ in range(9)]
     start = group.index(chosen[0])  # type: ignore[arg-type]
     assert chosen == [group[(start + place) % 4] for place in range(9)]
 
@@ -244,14 +244,14 @@ def test_random_is_even_also_beside_a_sick_host() -> None:
     group = hosts(5)
     group[1].is_healthy = False
     balancer = make("LB_RANDOM", group)
-    counts = Counter(balancer.choose(PLAIN) for _ in range(8000))
+    counts = Counter(balancer.choose(NO_CONSTRAINTS) for _ in range(8000))
     assert all(counts[host] == pytest.approx(2000, rel=0.1) for host in group if host.is_healthy)
 
 
 def test_request_round_robin_starts_anew_for_each_request() -> None:
     group = hosts(3)
     balancer = make("LB_REQUEST_ROUNDROBIN", group)
-    assert [balancer.choose(PLAIN) for _ in range(3)] == [group[0]] * 3
+    assert [balancer.choose(NO_CONSTRAINTS) for _ in range(3)] == [group[0]] * 3
     assert balancer.choose(tried(group[0])) is group[1]
     assert balancer.choose(tried(group[0], group[1])) is group[2]
     group[1].is_healthy = False
@@ -266,14 +266,14 @@ def test_weighted_turns_are_exact_over_each_cycle(weights: tuple[int, ...]) -> N
     group = hosts(len(weights), *weights)
     balancer = make("LB_WEIGHTED_ROUNDROBIN", group)
     for _ in range(20):
-        counts = Counter(balancer.choose(PLAIN) for _ in range(sum(weights)))
+        counts = Counter(balancer.choose(NO_CONSTRAINTS) for _ in range(sum(weights)))
         assert [counts[host] for host in group] == list(weights)
 
 
 def test_weighted_turns_are_spread() -> None:
     group = hosts(2, 3, 3)
     balancer = make("LB_WEIGHTED_ROUNDROBIN", group)
-    chosen = [balancer.choose(PLAIN) for _ in range(60)]
+    chosen = [balancer.choose(NO_CONSTRAINTS) for _ in range(60)]
     assert all(one is not other for one, other in pairwise(chosen))
 
 
@@ -281,21 +281,21 @@ def test_weighted_shares_of_the_healthy() -> None:
     group = hosts(3, 128, 1, 3)
     group[0].is_healthy = False
     balancer = make("LB_WEIGHTED_ROUNDROBIN", group)
-    counts = Counter(balancer.choose(PLAIN) for _ in range(4000))
+    counts = Counter(balancer.choose(NO_CONSTRAINTS) for _ in range(4000))
     assert counts[group[2]] == pytest.approx(3000, rel=0.02)
     group[0].is_healthy = True
-    counts = Counter(balancer.choose(PLAIN) for _ in range(13200))
+    counts = Counter(balancer.choose(NO_CONSTRAINTS) for _ in range(13200))
     assert counts[group[0]] == pytest.approx(12800, rel=0.02), "no burst for the turns that it lost"
 
 
 def test_a_retry_takes_no_turn_away() -> None:
     group = hosts(2, 1, 1)
     balancer = make("LB_WEIGHTED_ROUNDROBIN", group)
-    first = balancer.choose(PLAIN)
-    second = balancer.choose(PLAIN)
+    first = balancer.choose(NO_CONSTRAINTS)
+    second = balancer.choose(NO_CONSTRAINTS)
     assert first is not None
     assert balancer.choose(tried(first)) is second
-    assert balancer.choose(PLAIN) is first
+    assert balancer.choose(NO_CONSTRAINTS) is first
 
 
 @pytest.mark.parametrize("name", WEIGHING)
@@ -303,7 +303,7 @@ def test_90_to_10(name: str) -> None:
     random.seed(11)
     group = hosts(2, 90, 10)
     balancer = make(name, group)
-    counts = Counter(balancer.choose(PLAIN) for _ in range(100_000))
+    counts = Counter(balancer.choose(NO_CONSTRAINTS) for _ in range(100_000))
     bound = 3000 if name == "LB_RING_HASH" else 1000  # a ring is a draw of its own
     assert counts[group[0]] == pytest.approx(90_000, abs=bound)
 
@@ -320,8 +320,8 @@ def test_slow_start_grows_in_a_line() -> None:
     for elapsed in (0.0, 50.0, 100.0):
         clock.now = group[1].healthy_since + elapsed
         for _ in range(20):  # the turn that is due was planned by the weight of before
-            balancer.choose(PLAIN)
-        counts = Counter(balancer.choose(PLAIN) for _ in range(3300))
+            balancer.choose(NO_CONSTRAINTS)
+        counts = Counter(balancer.choose(NO_CONSTRAINTS) for _ in range(3300))
         shares.append(counts[group[1]] / counts[group[0]])
     assert shares == pytest.approx([0.1, 0.5, 1.0], rel=0.02)
 
@@ -348,11 +348,11 @@ def test_slow_start_of_peak_ewma_is_a_growing_share_of_the_choices() -> None:
     shares = []
     for elapsed in (0.0, 50.0, 100.0):
         clock.now = group[1].healthy_since + elapsed
-        shares.append(share_of(lambda: balancer.choose(PLAIN), group[1], 5000))
+        shares.append(share_of(lambda: balancer.choose(NO_CONSTRAINTS), group[1], 5000))
     assert shares == pytest.approx([0.1, 0.5, 1.0], abs=0.03), "it is the quicker one, but not at once"
     clock.now = group[1].healthy_since
     group[0].is_healthy = False
-    assert {balancer.choose(PLAIN) for _ in range(50)} == {group[1]}, "rather it than nobody"
+    assert {balancer.choose(NO_CONSTRAINTS) for _ in range(50)} == {group[1]}, "rather it than nobody"
 
 
 @pytest.mark.parametrize("name", ["LB_LEAST_REQUEST", "LB_LEAST_CONNECTION"])
@@ -365,8 +365,8 @@ def test_slow_start_of_the_load_aware(name: str) -> None:
     for elapsed in (0.0, 50.0, 100.0):
         clock.now = group[1].healthy_since + elapsed
         for _ in range(20):
-            balancer.choose(PLAIN)
-        counts = Counter(balancer.choose(PLAIN) for _ in range(3300))
+            balancer.choose(NO_CONSTRAINTS)
+        counts = Counter(balancer.choose(NO_CONSTRAINTS) for _ in range(3300))
         shares.append(counts[group[1]] / counts[group[0]])
     assert shares == pytest.approx([0.1, 0.5, 1.0], rel=0.05)
 
@@ -388,7 +388,7 @@ def p99(name: str, slow_factor: int) -> float:
             while queue and queue[0] <= clock.now:
                 queue.popleft()
                 group[place].active_requests -= 1
-        host = balancer.choose(PLAIN)
+        host = balancer.choose(NO_CONSTRAINTS)
         assert host is not None
         place = group.index(host)
         work = 0.005 * (slow_factor if place == 0 else 1)
@@ -411,9 +411,9 @@ def test_least_request_of_two() -> None:
     group = hosts(2)
     balancer = make("LB_LEAST_REQUEST", group)
     group[0].active_requests = 5
-    assert {balancer.choose(PLAIN) for _ in range(40)} == {group[1]}
+    assert {balancer.choose(NO_CONSTRAINTS) for _ in range(40)} == {group[1]}
     group[1].is_healthy = False
-    assert {balancer.choose(PLAIN) for _ in range(40)} == {group[0]}, "MOSN would take the sick one"
+    assert {balancer.choose(NO_CONSTRAINTS) for _ in range(40)} == {group[0]}, "MOSN would take the sick one"
 
 
 def test_least_connection_goes_by_connections() -> None:
@@ -421,7 +421,7 @@ def test_least_connection_goes_by_connections() -> None:
     group[0].active_requests = 9
     group[1].active_connections = 1
     balancer = make("LB_LEAST_CONNECTION", group)
-    assert {balancer.choose(PLAIN) for _ in range(40)} == {group[0]}
+    assert {balancer.choose(NO_CONSTRAINTS) for _ in range(40)} == {group[0]}
 
 
 def test_bias_with_weights() -> None:
@@ -429,7 +429,7 @@ def test_bias_with_weights() -> None:
         group = hosts(2, 2, 1)
         group[0].active_requests = 3
         balancer = make("LB_LEAST_REQUEST", group, BalancerOptions(FakeClock(), active_request_bias=bias))
-        counts = Counter(balancer.choose(PLAIN) for _ in range(3000))
+        counts = Counter(balancer.choose(NO_CONSTRAINTS) for _ in range(3000))
         share = 2 / 4**bias
         assert counts[group[0]] / 3000 == pytest.approx(share / (share + 1), abs=0.01), expected
 
@@ -443,13 +443,13 @@ def test_peak_ewma_by_latency_errors_and_load() -> None:
     assert second is not None
     first.record(clock.now, 0.010, 200)
     second.record(clock.now, 0.025, 200)
-    assert {balancer.choose(PLAIN) for _ in range(20)} == {group[0]}
+    assert {balancer.choose(NO_CONSTRAINTS) for _ in range(20)} == {group[0]}
     group[0].active_requests = 2
-    assert {balancer.choose(PLAIN) for _ in range(20)} == {group[1]}, "3 x 10 ms are more than 25 ms"
+    assert {balancer.choose(NO_CONSTRAINTS) for _ in range(20)} == {group[1]}, "3 x 10 ms are more than 25 ms"
     group[0].active_requests = 0
     for _ in range(60):
         first.record(clock.now, 0.010, 503)
-    assert {balancer.choose(PLAIN) for _ in range(20)} == {group[1]}, "quick errors are no bargain"
+    assert {balancer.choose(NO_CONSTRAINTS) for _ in range(20)} == {group[1]}, "quick errors are no bargain"
 
 
 def test_peak_ewma_sends_one_request_to_an_unknown_host() -> None:
@@ -458,9 +458,9 @@ def test_peak_ewma_sends_one_request_to_an_unknown_host() -> None:
     known = group[0].latency
     assert known is not None
     known.record(1000.0, 0.5, 200)
-    assert balancer.choose(PLAIN) is group[1]
+    assert balancer.choose(NO_CONSTRAINTS) is group[1]
     group[1].active_requests = 1
-    assert {balancer.choose(PLAIN) for _ in range(20)} == {group[0]}
+    assert {balancer.choose(NO_CONSTRAINTS) for _ in range(20)} == {group[0]}
 
 
 # ---- hashing
@@ -507,7 +507,7 @@ def test_without_hash_any_host(name: str) -> None:
     random.seed(1)
     group = hosts(4)
     balancer = make(name, group)
-    counts = Counter(balancer.choose(PLAIN) for _ in range(4000))
+    counts = Counter(balancer.choose(NO_CONSTRAINTS) for _ in range(4000))
     assert all(counts[host] > 700 for host in group)
 
 
@@ -549,4 +549,4 @@ def test_shares_settle_when_load_is_level() -> None:
     random.seed(2)
     group = hosts(10)
     balancer = make("LB_LEAST_REQUEST", group)
-    assert math.isclose(share_of(lambda: balancer.choose(PLAIN), group[0], 20_000), 0.1, abs_tol=0.01)
+    assert math.isclose(share_of(lambda: balancer.choose(NO_CONSTRAINTS), group[0], 20_000), 0.1, abs_tol=0.01)

@@ -6,8 +6,8 @@ import pytest
 
 from pymosn.api.network import Dialer
 from pymosn.api.protocol import ProtocolSpec
-from pymosn.api.stream import ConnectionPool, StreamProtocol, Upstream
-from pymosn.api.upstream import LONG_AGO, PLAIN, Selection, criteria
+from pymosn.api.stream import ConnectionPool, PoolTarget, StreamProtocol
+from pymosn.api.upstream import LONG_AGO, NO_CONSTRAINTS, Selection, criteria
 from pymosn.core.clock import Clock
 from pymosn.core.counters import Metrics
 from pymosn.core.failure import ALL_UNHEALTHY, NO_HOSTS
@@ -49,7 +49,7 @@ class Pooled(StreamProtocol):
         super().__init__(ProtocolSpec("P", "", False))
         self._closed = closed
 
-    def pool(self, upstream: Upstream, dialer: Dialer, wheel: TimerWheel) -> ConnectionPool:
+    def pool(self, upstream: PoolTarget, dialer: Dialer, wheel: TimerWheel) -> ConnectionPool:
         return Pool(upstream.address, self._closed)
 
 
@@ -96,7 +96,7 @@ def test_reasons_of_bad_health_add_up() -> None:
     host = worker.put("a:1", ejection=EjectionPlan(consecutive_errors=1, max_ejection_percent=100)).hosts[0]
     assert (host.is_healthy, host.health_words()) == (True, [])
     host.set_active_health(False)
-    host.judge(0.1, 500)
+    host.record_outcome(0.1, 500)
     assert host.health_words() == ["failed_active_check", "ejected"]
     host.set_active_health(True)
     assert not host.is_healthy
@@ -205,7 +205,7 @@ def test_hosts_that_stay_keep_everything() -> None:
     assert not after.hosts[2].try_connection(), "the three that are open count"
     before.hosts[0].on_connection_end(False)
     assert after.hosts[2].try_connection(), "also the one of the host that is gone"
-    assert before.balancer.choose(PLAIN) is not None, "whoever began on the old snapshot goes on with it"
+    assert before.balancer.choose(NO_CONSTRAINTS) is not None, "whoever began on the old snapshot goes on with it"
 
 
 def test_a_cluster_that_is_only_prepared_has_no_effect() -> None:
@@ -236,7 +236,7 @@ def test_changes_that_cross_each_other() -> None:
     assert late.hosts[2] is between.hosts[1]
     assert late.hosts[1].pool("P") is not closed, "it was closed in between"
     assert not late.hosts[1].try_connection(), "the connection of c:1 counts"
-    assert {late.balancer.choose(PLAIN) for _ in range(3)} == set(late.hosts)
+    assert {late.balancer.choose(NO_CONSTRAINTS) for _ in range(3)} == set(late.hosts)
 
 
 def test_added_hosts_are_new_and_first_ones_are_not() -> None:
@@ -264,9 +264,9 @@ def test_consecutive_errors_eject_for_a_time() -> None:
     worker = Worker()
     host = worker.put("a:1", "b:1", ejection=RULE).hosts[0]
     for status in (500, 503, 200, -1, 502):
-        host.judge(0.1, status)
+        host.record_outcome(0.1, status)
     assert host.is_healthy, "a good reply begins the count anew"
-    host.judge(0.1, -1)
+    host.record_outcome(0.1, -1)
     assert host.health_words() == ["ejected"]
     worker.advance(29.9)
     assert not host.is_healthy
@@ -280,7 +280,7 @@ def test_each_ejection_is_longer_until_forgotten() -> None:
 
     def ejected_for() -> float:
         for _ in range(3):
-            host.judge(0.1, 500)
+            host.record_outcome(0.1, 500)
         since = worker.clock.now
         while not host.is_healthy:
             worker.advance(0.5)
@@ -296,9 +296,9 @@ def test_no_more_than_the_share_is_ejected() -> None:
     cluster = worker.put(*(f"h{n}:1" for n in range(10)), ejection=RULE._replace(max_ejection_percent=20.0))
     for host in cluster.hosts:
         for _ in range(5):
-            host.judge(0.1, -1)
+            host.record_outcome(0.1, -1)
     assert [host.is_healthy for host in cluster.hosts] == [False] * 2 + [True] * 8
-    assert cluster.balancer.choose(PLAIN) in cluster.hosts[2:]
+    assert cluster.balancer.choose(NO_CONSTRAINTS) in cluster.hosts[2:]
 
 
 def test_error_rate_within_an_interval() -> None:
@@ -306,12 +306,12 @@ def test_error_rate_within_an_interval() -> None:
     rule = EjectionPlan(0, error_rate=30.0, minimum_requests=20, interval=10.0, max_ejection_percent=50.0)
     host = worker.put("a:1", "b:1", ejection=rule).hosts[0]
     for _ in range(6):
-        host.judge(0.1, 500)
+        host.record_outcome(0.1, 500)
     worker.advance(10.1)
     for number in range(19):
-        host.judge(0.1, 500 if number < 6 else 200)
+        host.record_outcome(0.1, 500 if number < 6 else 200)
     assert host.is_healthy, "too few requests to judge by"
-    host.judge(0.1, 500)
+    host.record_outcome(0.1, 500)
     assert not host.is_healthy
 
 
@@ -319,7 +319,7 @@ def test_ejection_outlives_a_change_and_ends_with_its_rule() -> None:
     worker = Worker()
     host = worker.put("a:1", "b:1", ejection=RULE).hosts[0]
     for _ in range(3):
-        host.judge(0.1, -1)
+        host.record_outcome(0.1, -1)
     assert not worker.put("a:1", "b:1", "c:1", ejection=RULE).hosts[0].is_healthy
     assert worker.put("a:1", "b:1").hosts[0].is_healthy
     assert len(worker.wheel) == 0
@@ -370,8 +370,8 @@ def test_a_sick_subset_is_not_replaced_by_others() -> None:
     selection = Selection()
     selection.subset = criteria({"version": "2"})
     assert cluster.balancer.choose(selection) is None
-    assert cluster.why_nobody(selection) is ALL_UNHEALTHY
+    assert cluster.no_host_failure(selection) is ALL_UNHEALTHY
     selection.subset = criteria({"version": "9"})
-    assert cluster.why_nobody(selection) is NO_HOSTS
-    assert cluster.why_nobody(PLAIN) is ALL_UNHEALTHY
-    assert Worker().put().why_nobody(PLAIN) is NO_HOSTS
+    assert cluster.no_host_failure(selection) is NO_HOSTS
+    assert cluster.no_host_failure(NO_CONSTRAINTS) is ALL_UNHEALTHY
+    assert Worker().put().no_host_failure(NO_CONSTRAINTS) is NO_HOSTS

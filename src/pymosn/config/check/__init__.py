@@ -12,11 +12,11 @@ from pymosn.config.check.filter_settings import check_filter_clusters
 from pymosn.config.check.listeners import ORIGINAL_DST, check_server
 from pymosn.config.check.report import Report
 from pymosn.config.check.routes import check_tables
-from pymosn.config.faults import Faults, Place
+from pymosn.config.diagnostics import Diagnostics, Place
 from pymosn.config.schema import MosnConfig
 
 
-def check(config: MosnConfig, places: dict[str, Place], faults: Faults, stream_filters: Collection[str] = ()) -> None:
+def check(config: MosnConfig, places: dict[str, Place], faults: Diagnostics, stream_filters: Collection[str] = ()) -> None:
     """Add everything wrong with `config` to `faults`.
 
     `places` are the places of values by their path; `stream_filters` the names of filters from installed packages.

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection, Iterator
 
 from pymosn.config.check.report import Report
-from pymosn.config.faults import Faults
+from pymosn.config.diagnostics import Diagnostics
 from pymosn.config.guess import closest
 from pymosn.config.schema import Listener
 from pymosn.config.schema.envoy_filters import JwtAuthn
@@ -27,7 +27,7 @@ def check_route_settings(config: dict[str, object], path: str, report: Report) -
 
 
 def _check_settings(name: str, value: object, path: str, report: Report) -> None:
-    faults = Faults()
+    faults = Diagnostics()
     settings = typed(value, ROUTE_SETTINGS[name], faults)
     for fault in faults.items:
         place = f"{path}.{fault.path}" if fault.path else path

@@ -2,13 +2,13 @@
 
 from typing import Any
 
-from pymosn.config.faults import Faults, Place, nearest
+from pymosn.config.diagnostics import Diagnostics, Place, nearest
 
 
 class Report:
     """Puts faults into the list under the place of the value, or of the nearest block around it."""
 
-    def __init__(self, places: dict[str, Place], faults: Faults) -> None:
+    def __init__(self, places: dict[str, Place], faults: Diagnostics) -> None:
         self._places = places
         self._faults = faults
 

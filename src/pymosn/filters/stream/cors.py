@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any, ClassVar
 
-from pymosn.api.proxy import Exchange, Reply
+from pymosn.api.exchange import Exchange, Reply
 from pymosn.api.stream_filter import StreamFilter
 from pymosn.core.headers import Headers
 from pymosn.filters.stream.problems import Problems
@@ -56,7 +56,7 @@ class CorsFilter(StreamFilter):
             return None
         headers = Headers()
         if not self._allows(origin):
-            self.home.counter("denied").value += 1
+            self.context.counter("denied").value += 1
             return Reply(403, b"", [("vary", "Origin")])
         self._mark(headers, origin)
         headers.set("access-control-allow-methods", self._methods)

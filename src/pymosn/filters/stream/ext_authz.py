@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Awaitable
 from typing import Any, Final
 
-from pymosn.api.proxy import Exchange, Reply
+from pymosn.api.exchange import Exchange, Reply
 from pymosn.api.stream_filter import ClientError, ClientResponse, StreamFilter
 from pymosn.core.failure import ACCESS_DENIED, AUTHORIZATION_FAILED
 from pymosn.core.headers import HeaderError
@@ -105,7 +105,7 @@ class ExtAuthzFilter(StreamFilter):
         if 200 <= answer.status < 300:
             self._let_pass(exchange, answer)
             return None
-        self.home.counter("denied").value += 1
+        self.context.counter("denied").value += 1
         exchange.failure = ACCESS_DENIED
         if answer.status < 200 or answer.status == 304:
             return Reply(403)  # no answer for this client
@@ -120,8 +120,8 @@ class ExtAuthzFilter(StreamFilter):
             headers.add(name, value)
 
     def _on_failed(self, exchange: Exchange, detail: str) -> Reply | None:
-        self.home.counter("failed").value += 1
-        self.home.write(f"no answer from cluster {self._cluster!r}: {detail}", WARN)
+        self.context.counter("failed").value += 1
+        self.context.write(f"no answer from cluster {self._cluster!r}: {detail}", WARN)
         if self._fails_open:
             for name in self._to_upstream:
                 exchange.request.headers.remove(name)

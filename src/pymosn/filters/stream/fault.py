@@ -7,7 +7,7 @@ import random
 from collections.abc import Awaitable
 from typing import Any
 
-from pymosn.api.proxy import Exchange, Reply
+from pymosn.api.exchange import Exchange, Reply
 from pymosn.api.routing import RouteMatcher
 from pymosn.api.stream_filter import StreamFilter
 from pymosn.core.failure import FAULT_INJECTED
@@ -85,13 +85,13 @@ class FaultFilter(StreamFilter):
         return self._abort(exchange, faults)
 
     async def _delay(self, exchange: Exchange, faults: Faults) -> Reply | None:
-        self.home.counter("delayed").value += 1
+        self.context.counter("delayed").value += 1
         await asyncio.sleep(faults.delay)
         return self._abort(exchange, faults)
 
     def _abort(self, exchange: Exchange, faults: Faults) -> Reply | None:
         if not _drawn(faults.abort_percentage):
             return None
-        self.home.counter("aborted").value += 1
+        self.context.counter("aborted").value += 1
         exchange.failure = FAULT_INJECTED
         return Reply(faults.status)

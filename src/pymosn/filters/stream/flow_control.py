@@ -6,7 +6,7 @@ import asyncio
 from collections.abc import Awaitable
 from typing import Any, Final
 
-from pymosn.api.proxy import Exchange, Reply
+from pymosn.api.exchange import Exchange, Reply
 from pymosn.api.stream_filter import StreamFilter
 from pymosn.core.failure import RATE_LIMITED
 from pymosn.filters.stream.flow_rules import ASSOCIATED, BLOCKED, THROTTLE, Rule, Windows, check_rule
@@ -53,12 +53,12 @@ class FlowControlFilter(StreamFilter):
         if self._rules is None:
             self._rules = self._make_rules()
         key = self._key(exchange)
-        now = self.home.clock.now
+        now = self.context.clock.now
         wait = 0.0
         for rule in self._rules.get(key, ()):
             own = rule.wait(now)
             if own == BLOCKED:
-                self.home.counter("limited").value += 1
+                self.context.counter("limited").value += 1
                 if self._only_counts:
                     break
                 exchange.failure = RATE_LIMITED
@@ -66,7 +66,7 @@ class FlowControlFilter(StreamFilter):
             wait = max(wait, own)
         self._windows.count(key, now)
         if wait > 0.0 and not self._only_counts:
-            self.home.counter("queued").value += 1
+            self.context.counter("queued").value += 1
             return _pause(wait)
         return None
 
@@ -81,13 +81,13 @@ class FlowControlFilter(StreamFilter):
 
     def _make_rules(self) -> dict[bytes, list[Rule]]:
         rules: dict[bytes, list[Rule]] = {}
-        home = self.home
+        context = self.context
         for config in self._config.rules:
             threshold: float = config.threshold
             if config.controlBehavior == THROTTLE:
-                threshold /= home.workers
+                threshold /= context.workers
             elif threshold >= 1.0:  # requests are counted whole: the parts are whole numbers that add up to it
-                threshold = float(worker_share(int(threshold), home.workers, home.worker))
+                threshold = float(worker_share(int(threshold), context.workers, context.worker))
             resource = self._resource(config.resource)
             counted = self._resource(config.refResource) if config.relationStrategy == ASSOCIATED else resource
             rules.setdefault(resource, []).append(Rule(config, resource, counted, threshold, self._windows))

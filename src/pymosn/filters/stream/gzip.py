@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any, ClassVar, Final
 
-from pymosn.api.proxy import Exchange
+from pymosn.api.exchange import Exchange
 from pymosn.api.stream_filter import StreamFilter
 from pymosn.core.headers import Headers
 from pymosn.core.message import ResponseHead
@@ -58,14 +58,14 @@ class GzipFilter(StreamFilter):
         head = exchange.response
         assert head is not None
         if not self._is_suitable(head) or exchange.variable(SWITCH) == "off":
-            exchange.leave_body(self)
+            exchange.skip_body(self)
             return
         add_vary(head.headers, "Accept-Encoding")
         request = exchange.request
         accepted = request.headers.get_all("accept-encoding")
         coding = best_coding(accepted, self._offered) if accepted and request.raw_method != b"HEAD" else ""
         if not coding:
-            exchange.leave_body(self)
+            exchange.skip_body(self)
             return
         _declare(head.headers, coding)
         exchange.state[self._key] = _Body(head, make_compressor(coding, self._level))

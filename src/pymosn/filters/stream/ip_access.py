@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any, Final
 
-from pymosn.api.proxy import Exchange, Reply
+from pymosn.api.exchange import Exchange, Reply
 from pymosn.api.stream_filter import StreamFilter
 from pymosn.core.failure import ACCESS_DENIED
 from pymosn.filters.stream.addresses import Network, parse_ip, parse_network
@@ -59,7 +59,7 @@ class IpAccessFilter(StreamFilter):
             self._known[address] = allowed
         if allowed:
             return None
-        self.home.counter("denied").value += 1
+        self.context.counter("denied").value += 1
         exchange.failure = ACCESS_DENIED
         return Reply(403)
 

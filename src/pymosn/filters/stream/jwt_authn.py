@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable
 from typing import Any, Final
 
-from pymosn.api.proxy import Exchange, Reply
+from pymosn.api.exchange import Exchange, Reply
 from pymosn.api.stream_filter import StreamFilter
 from pymosn.core.failure import UNAUTHORIZED
 from pymosn.filters.stream.envoy_match import Fields, never, regex_test
@@ -54,11 +54,11 @@ class JwtAuthnFilter(StreamFilter):
         return None
 
     def _require(self, exchange: Exchange, requirement: Requirement) -> Reply | Awaitable[Reply | None] | None:
-        now = self.home.clock.now
+        now = self.context.clock.now
         found = {name: provider.find(exchange) for name, provider in self._providers.items()}
         used = [self._providers[name] for name in requirement.providers if found[name]]
         if all(provider.has_keys(now) for provider in used):
-            check = _Check(exchange, self._providers, found, self.home.clock.wall())
+            check = _Check(exchange, self._providers, found, self.context.clock.wall())
             outcome = requirement.evaluate(check.verify)
             if outcome.status == OK or not check.unknown_keys:
                 return self._conclude(check, outcome)
@@ -67,14 +67,14 @@ class JwtAuthnFilter(StreamFilter):
     async def _fetch_first(self, exchange: Exchange, requirement: Requirement, used: list[Provider]) -> Reply | None:
         """The keys may have to be fetched, and fetched again for a token that names a new one."""
         for provider in used:
-            await provider.refresh(self.home)
+            await provider.refresh(self.context)
         found = {name: provider.find(exchange) for name, provider in self._providers.items()}
-        check = _Check(exchange, self._providers, found, self.home.clock.wall())
+        check = _Check(exchange, self._providers, found, self.context.clock.wall())
         outcome = requirement.evaluate(check.verify)
         if outcome.status != OK:
-            tried = [await provider.refresh(self.home, error) for provider, error in check.unknown_keys]
+            tried = [await provider.refresh(self.context, error) for provider, error in check.unknown_keys]
             if any(tried):
-                check = _Check(exchange, self._providers, found, self.home.clock.wall())
+                check = _Check(exchange, self._providers, found, self.context.clock.wall())
                 outcome = requirement.evaluate(check.verify)
         return self._conclude(check, outcome)
 
@@ -82,9 +82,9 @@ class JwtAuthnFilter(StreamFilter):
         exchange = check.exchange
         if outcome.status == OK:
             check.accept()
-            self.home.counter("allowed").value += 1
+            self.context.counter("allowed").value += 1
             return None
-        self.home.counter("denied").value += 1
+        self.context.counter("denied").value += 1
         exchange.failure = UNAUTHORIZED
         exchange.failure_detail = outcome.text
         challenge = "Bearer" if outcome.status == MISSING else 'Bearer error="invalid_token"'

@@ -9,8 +9,8 @@ import json
 from typing import Any, Final
 from urllib.parse import urlsplit
 
-from pymosn.api.proxy import Exchange
-from pymosn.api.stream_filter import ClientError, FilterHome
+from pymosn.api.exchange import Exchange
+from pymosn.api.stream_filter import ClientError, FilterContext
 from pymosn.api.variables import query_argument
 from pymosn.core.headers import HeaderError
 from pymosn.core.log import WARN
@@ -144,35 +144,35 @@ class Provider:
         """Whether the keys are fetched."""
         return self._remote is not None
 
-    async def refresh(self, home: FilterHome, error: UnknownKey | None = None) -> bool:
+    async def refresh(self, context: FilterContext, error: UnknownKey | None = None) -> bool:
         """Fetches the keys when they are old, or when a token names one that is not among them.
 
         Whether that was tried; one fetch serves all who wait. When it fails, the old keys go on.
         """
-        now = home.clock.now
+        now = context.clock.now
         if not self.is_remote or (error is None and self.has_keys(now)):
             return False
         if self._fetching is None:
             if now < self._next_fetch:
                 return False
             self._next_fetch = now + FETCH_PAUSE
-            self._fetching = home.create_task(self._fetch(home))
+            self._fetching = context.create_task(self._fetch(context))
         await asyncio.wait([self._fetching])
         return True
 
-    async def _fetch(self, home: FilterHome) -> None:
+    async def _fetch(self, context: FilterContext) -> None:
         target = self._remote.httpUri
         try:
-            client = home.clusters[target.cluster]
+            client = context.clusters[target.cluster]
             answer = await client.get(self._target, {"host": self._host}, target.timeout or 5.0)
             if answer.status != 200:
                 raise ValueError(f"status {answer.status}")
             self._keys = KeySet(answer.body)
-            self._fresh_until = home.clock.now + self._cache_time
-            self._next_fetch = home.clock.now + FETCH_PAUSE
+            self._fresh_until = context.clock.now + self._cache_time
+            self._next_fetch = context.clock.now + FETCH_PAUSE
         except (ClientError, KeyError, HeaderError, ValueError) as error:
-            home.counter("jwks_failed").value += 1
-            home.write(f"the keys of {self.name!r} cannot be had from {target.uri}: {error}", WARN)
+            context.counter("jwks_failed").value += 1
+            context.write(f"the keys of {self.name!r} cannot be had from {target.uri}: {error}", WARN)
         finally:
             self._fetching = None
 

@@ -7,7 +7,7 @@ from collections import OrderedDict
 from typing import Any, Final
 from weakref import WeakKeyDictionary
 
-from pymosn.api.proxy import Exchange, Reply
+from pymosn.api.exchange import Exchange, Reply
 from pymosn.api.stream_filter import StreamFilter
 from pymosn.core.failure import RATE_LIMITED
 from pymosn.filters.stream.problems import Problems
@@ -110,10 +110,10 @@ class LocalRateLimitFilter(StreamFilter):
         rate = own if isinstance(own, Rate) else self._rate
         buckets = self._buckets.get(rate)
         if buckets is None:
-            buckets = self._buckets[rate] = Buckets(rate, self.home.workers, self.home.worker)
-        wait = buckets.wait_for(rate.key_of(exchange), self.home.clock.now)
+            buckets = self._buckets[rate] = Buckets(rate, self.context.workers, self.context.worker)
+        wait = buckets.wait_for(rate.key_of(exchange), self.context.clock.now)
         if wait == 0.0:
             return None
-        self.home.counter("limited").value += 1
+        self.context.counter("limited").value += 1
         exchange.failure = RATE_LIMITED
         return Reply(rate.status, rate.body, {"retry-after": str(math.ceil(wait))})

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from pymosn.api.proxy import Exchange
+from pymosn.api.exchange import Exchange
 from pymosn.api.stream_filter import StreamFilter
 from pymosn.proxy.mirroring import AMPLIFICATION, BROADCAST
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from pymosn.api.proxy import Exchange
+from pymosn.api.exchange import Exchange
 from pymosn.api.stream_filter import StreamFilter
 from pymosn.core.failure import BODY_TOO_LARGE, Failure
 from pymosn.core.message import UNKNOWN_LENGTH, BodyTooLarge
@@ -51,7 +51,7 @@ class PayloadLimitFilter(StreamFilter):
         if limit.size and length > limit.size:
             raise BodyTooLarge(limit.failure, limit.size)
         if not limit.size or length != UNKNOWN_LENGTH:
-            exchange.leave_body(self)
+            exchange.skip_body(self)
 
     def on_request_body(self, exchange: Exchange, data: bytes, last: bool) -> None:
         limit = self._limit_for(exchange)

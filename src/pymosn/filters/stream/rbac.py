@@ -6,7 +6,7 @@ from collections.abc import Callable
 from ipaddress import ip_network
 from typing import Any, Final
 
-from pymosn.api.proxy import Exchange, Reply
+from pymosn.api.exchange import Exchange, Reply
 from pymosn.api.stream_filter import StreamFilter
 from pymosn.core.failure import ACCESS_DENIED
 from pymosn.core.log import INFO
@@ -67,17 +67,17 @@ class RbacFilter(StreamFilter):
         if shadow is not None:
             found = shadow.find(exchange)
             lets_in = shadow.lets_in(found)
-            self.home.counter("shadow_allowed" if lets_in else "shadow_denied").value += 1
+            self.context.counter("shadow_allowed" if lets_in else "shadow_denied").value += 1
         rules = self._rules
         if rules is None:
             return None
         found = rules.find(exchange)
         if rules.action == "LOG" and found is not None:
-            self.home.write(f"{exchange.request.method} {exchange.request.path}: policy {found}", INFO)
+            self.context.write(f"{exchange.request.method} {exchange.request.path}: policy {found}", INFO)
         if rules.lets_in(found):
-            self.home.counter("allowed").value += 1
+            self.context.counter("allowed").value += 1
             return None
-        self.home.counter("denied").value += 1
+        self.context.counter("denied").value += 1
         exchange.failure = ACCESS_DENIED
         exchange.failure_detail = f"policy {found}" if found is not None else "no policy"
         return Reply(403, "RBAC: access denied")

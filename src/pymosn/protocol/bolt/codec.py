@@ -62,7 +62,7 @@ class BoltDecoder(RpcDecoder):
             raise ProtocolError(BAD_FRAME, "the CRC is wrong")
         if not is_header_block(data, header_start, front_end):
             raise ProtocolError(BAD_FRAME, "the header block is no list of pairs")
-        self.number = u32(data, start + 4 + version)
+        self.request_id = u32(data, start + 4 + version)
         command: i64 = u16(data, start + 1 + version)
         front = data[start:front_end]
         if kind == TYPE_RESPONSE:
@@ -78,9 +78,9 @@ class BoltDecoder(RpcDecoder):
         if kind == TYPE_RESPONSE:
             status: i64 = u16(data, at - 2)
             status = 200 if status == STATUS_SUCCESS else TO_HTTP.get(int(status), 500)
-            self.reply = BoltReply(headers, status, front, payload, version)
+            self.response = BoltReply(headers, status, front, payload, version)
             return REPLY
-        request = BoltRequest(headers, self.number, front, payload, kind == TYPE_ONE_WAY, version)
+        request = BoltRequest(headers, self.request_id, front, payload, kind == TYPE_ONE_WAY, version)
         self.request = request
         timeout: i64 = u32(data, at - 4)
         if 0 < timeout < 0x80000000:
@@ -94,4 +94,4 @@ class BoltDecoder(RpcDecoder):
             prefix = b"\x01\x00\x00\x00" + front[4:10] + status
         else:
             prefix = front[:2] + b"\x00\x00\x00" + front[5:12] + status
-        return bare_frame(prefix, version, self.number)
+        return bare_frame(prefix, version, self.request_id)

@@ -16,7 +16,7 @@ from typing import Final
 from librt.strings import read_i16_be, read_i32_be
 from mypy_extensions import i64
 
-from pymosn.api.rpc import Field, RpcHeaders, RpcReply, RpcRequest, fields_of
+from pymosn.api.rpc import Field, RpcHeaders, RpcRequest, RpcResponse, fields_of
 from pymosn.core.chars import has_lowered
 from pymosn.core.frame_writer import FrameWriter
 from pymosn.core.headers import HeaderError, Headers
@@ -68,9 +68,9 @@ def u32(data: bytes, at: i64) -> i64:
 _SHORT: Final = [number.to_bytes(4, "big") for number in range(512)]
 
 
-def put16(number: i64) -> bytes:
+def put16(request_id: i64) -> bytes:
     """A 16-bit number as it is sent."""
-    return int(number).to_bytes(2, "big")
+    return int(request_id).to_bytes(2, "big")
 
 
 def put32(number: i64) -> bytes:
@@ -190,17 +190,17 @@ def write_crc(frame: FrameWriter, out: FrameWriter) -> None:
     out.write_number(crc, 4)
 
 
-def write_renumbered(front: bytes, version: i64, number: i64, payload: bytes, out: FrameWriter) -> None:
+def write_renumbered(front: bytes, version: i64, request_id: i64, payload: bytes, out: FrameWriter) -> None:
     """Writes a frame with another id."""
     frame = FrameWriter() if has_crc(version, front) else out
-    frame.write_numbered(front, 4 + version, 4, number)
+    frame.write_numbered(front, 4 + version, 4, request_id)
     frame.write(payload)
     if frame is not out:
         write_crc(frame, out)
 
 
 def write_frame(
-    prefix: bytes, version: i64, number: i64, class_name: bytes, headers: Headers, payload: bytes, out: FrameWriter
+    prefix: bytes, version: i64, request_id: i64, class_name: bytes, headers: Headers, payload: bytes, out: FrameWriter
 ) -> None:
     """Writes a frame; `prefix` is all that stands before the length of the class, with any id.
 
@@ -217,7 +217,7 @@ def write_frame(
     if size > MAX_U16:
         raise HeaderError(f"bolt headers of {size} bytes; {MAX_U16} fit")
     frame = FrameWriter() if has_crc(version, prefix) else out
-    frame.write_numbered(prefix, 4 + version, 4, number)
+    frame.write_numbered(prefix, 4 + version, 4, request_id)
     frame.write_number(len(class_name), 2)
     frame.write_number(size, 2)
     frame.write_number(len(payload), 4)
@@ -229,10 +229,10 @@ def write_frame(
         write_crc(frame, out)
 
 
-def bare_frame(prefix: bytes, version: i64, number: i64) -> bytes:
+def bare_frame(prefix: bytes, version: i64, request_id: i64) -> bytes:
     """A frame without class, headers and content."""
     out = FrameWriter()
-    write_frame(prefix, version, number, b"", Headers(), b"", out)
+    write_frame(prefix, version, request_id, b"", Headers(), b"", out)
     return b"".join(out.take())
 
 
@@ -240,18 +240,18 @@ class BoltRequest(RpcRequest):
     """A request or a one-way request. `frame` is what stands in front of the content."""
 
     def __init__(
-        self, headers: BoltHeaders, number: i64, front: bytes, payload: bytes, is_one_way: bool, version: i64
+        self, headers: BoltHeaders, request_id: i64, front: bytes, payload: bytes, is_one_way: bool, version: i64
     ) -> None:
-        super().__init__(headers, number, front, payload, is_one_way)
+        super().__init__(headers, request_id, front, payload, is_one_way)
         self.version: i64 = version
 
-    def with_number(self, number: i64, out: FrameWriter) -> None:
-        write_renumbered(self.frame, self.version, number, self.payload, out)
+    def with_request_id(self, request_id: i64, out: FrameWriter) -> None:
+        write_renumbered(self.frame, self.version, request_id, self.payload, out)
 
-    def build(self, number: i64, payload: bytes, out: FrameWriter) -> None:
+    def build(self, request_id: i64, payload: bytes, out: FrameWriter) -> None:
         front = self.frame
         size: i64 = 12 + 2 * self.version
-        write_frame(front[:size], self.version, number, class_name(front, size), self.headers, payload, out)
+        write_frame(front[:size], self.version, request_id, class_name(front, size), self.headers, payload, out)
 
     def service(self) -> str:
         return super().service() or self.headers.get("sofa_head_target_service") or ""
@@ -276,7 +276,7 @@ def class_name(front: bytes, size: i64) -> bytes:
     return front[start : start + u16(front, size)]
 
 
-class BoltReply(RpcReply):
+class BoltReply(RpcResponse):
     """A response. `frame` is what stands in front of the content."""
 
     def __init__(
@@ -287,10 +287,10 @@ class BoltReply(RpcReply):
         self.version: i64 = version
         self._prefix = prefix
 
-    def with_number(self, number: i64, out: FrameWriter) -> None:
-        write_renumbered(self.frame, self.version, number, self.payload, out)
+    def with_request_id(self, request_id: i64, out: FrameWriter) -> None:
+        write_renumbered(self.frame, self.version, request_id, self.payload, out)
 
-    def build(self, number: i64, payload: bytes, out: FrameWriter) -> None:
+    def build(self, request_id: i64, payload: bytes, out: FrameWriter) -> None:
         prefix = self._prefix
         name = b""
         if self.frame:
@@ -300,4 +300,4 @@ class BoltReply(RpcReply):
         if self.status != self.frame_status:
             mine: i64 = STATUS_SUCCESS if 200 <= self.status < 300 else FROM_HTTP.get(int(self.status), 3)
             prefix = prefix[: len(prefix) - 2] + put16(mine)
-        write_frame(prefix, self.version, number, name, self.headers, payload, out)
+        write_frame(prefix, self.version, request_id, name, self.headers, payload, out)

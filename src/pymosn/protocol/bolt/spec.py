@@ -43,17 +43,17 @@ class BoltSpec(RpcSpec):
     def decoder(self, max_frame: i64) -> RpcDecoder:
         return BoltDecoder(max_frame)
 
-    def heartbeat(self, number: i64) -> bytes:
-        return self._command(COMMAND_HEARTBEAT, number)
+    def heartbeat(self, request_id: i64) -> bytes:
+        return self._command(COMMAND_HEARTBEAT, request_id)
 
-    def goaway(self, number: i64) -> bytes:
-        return self._command(COMMAND_GOAWAY, number)
+    def goaway(self, request_id: i64) -> bytes:
+        return self._command(COMMAND_GOAWAY, request_id)
 
-    def _command(self, command: i64, number: i64) -> bytes:
+    def _command(self, command: i64, request_id: i64) -> bytes:
         """A request without class, headers and content."""
         end = b"\x01\x00\x00\x00\x00" + bytes([HESSIAN2])
         if self._version == V2:
             prefix = b"\x02\x01\x01" + put16(command) + end + b"\x00"
         else:
             prefix = b"\x01\x01" + put16(command) + end
-        return bare_frame(prefix + NO_TIMEOUT, V2 if self._version == V2 else V1, number)
+        return bare_frame(prefix + NO_TIMEOUT, V2 if self._version == V2 else V1, request_id)

@@ -6,7 +6,7 @@ from typing import Final
 
 from mypy_extensions import i64
 
-from pymosn.api.rpc import RpcReply
+from pymosn.api.rpc import RpcResponse
 from pymosn.protocol.dubbo.attachments import RequestBody, argument_count
 from pymosn.protocol.dubbo.frames import (
     HEADER_SIZE,
@@ -59,7 +59,7 @@ class Result:
         self.error = error
 
 
-def read_result(reply: RpcReply) -> Result:
+def read_result(reply: RpcResponse) -> Result:
     """What `reply` says. Hessian2Error where that is no hessian 2."""
     if not isinstance(reply, DubboReply) or reply.flags & SERIALIZATION != HESSIAN2 or len(reply.frame) < HEADER_SIZE:
         raise Hessian2Error("this is no reply in hessian 2")

@@ -52,7 +52,7 @@ class DubboDecoder(RpcDecoder):
     def read(self, data: bytes, start: i64, end: i64) -> i64:
         header = data[start : start + HEADER_SIZE]
         payload = data[start + HEADER_SIZE : end]
-        self.number = read_i64_be(data, start + ID_AT)
+        self.request_id = read_i64_be(data, start + ID_AT)
         flags: i64 = header[2]
         if flags & EVENT_FLAG != 0:
             return self._read_event(flags, payload)
@@ -64,7 +64,7 @@ class DubboDecoder(RpcDecoder):
             headers = DubboReplyHeaders(payload)
         else:
             headers = NoHeaders(False, "it is an error, or not in hessian 2")
-        self.reply = DubboReply(headers, http_status(status), header, payload, flags)
+        self.response = DubboReply(headers, http_status(status), header, payload, flags)
         return REPLY
 
     def _read_request(self, header: bytes, payload: bytes, flags: i64) -> i64:
@@ -76,10 +76,10 @@ class DubboDecoder(RpcDecoder):
                 is_cheap = front.is_ascii
                 headers = DubboRequestHeaders(front, payload)
             except Hessian2Error as error:
-                raise ProtocolError(BAD_FRAME, f"request {self.number} does not say whom it calls: {error}") from None
+                raise ProtocolError(BAD_FRAME, f"request {self.request_id} does not say whom it calls: {error}") from None
         else:
             headers = _opaque(payload, flags & SERIALIZATION)
-        request = DubboRequest(headers, self.number, header, payload, flags)
+        request = DubboRequest(headers, self.request_id, header, payload, flags)
         if is_cheap or payload.rfind(_TIMEOUT) >= 0:  # it stands near the end
             text = headers.scan(_TIMEOUT)
             milliseconds: i64 = -1 if text is None else decimal(text)
@@ -94,7 +94,7 @@ class DubboDecoder(RpcDecoder):
             return HEARTBEAT_ACK
         if flags & TWO_WAY_FLAG != 0:
             # Its body is null, in whatever serialization, and so is that of the answer.
-            self.answer = make_frame(flags - REQUEST_FLAG - TWO_WAY_FLAG, OK, self.number, body)
+            self.answer = make_frame(flags - REQUEST_FLAG - TWO_WAY_FLAG, OK, self.request_id, body)
             return HEARTBEAT
         # "R": the provider takes no more calls; "W": it does again. Short strings end so in every serialization.
         return GOAWAY if body.endswith(b"R") else IGNORE

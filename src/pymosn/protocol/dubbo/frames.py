@@ -9,7 +9,7 @@ from typing import Final
 
 from mypy_extensions import i64
 
-from pymosn.api.rpc import Field, RpcReply, RpcRequest, fields_of, is_changed
+from pymosn.api.rpc import Field, RpcRequest, RpcResponse, fields_of, is_changed
 from pymosn.core.frame_writer import FrameWriter
 from pymosn.core.headers import Headers
 from pymosn.protocol.dubbo.attachments import add_entry
@@ -89,48 +89,48 @@ def dubbo_status(status: i64) -> i64:
     return BAD_REQUEST if 400 <= status < 500 else SERVICE_ERROR
 
 
-def write_header(flags: i64, status: i64, number: i64, size: i64, out: FrameWriter) -> None:
+def write_header(flags: i64, status: i64, request_id: i64, size: i64, out: FrameWriter) -> None:
     """Writes the header of a frame with a body of `size` bytes."""
     out.write(MAGIC)
     out.write_number(flags, 1)
     out.write_number(status, 1)
-    out.write_number(number, 8)
+    out.write_number(request_id, 8)
     out.write_number(size, 4)
 
 
-def make_header(flags: i64, status: i64, number: i64, size: i64) -> bytes:
+def make_header(flags: i64, status: i64, request_id: i64, size: i64) -> bytes:
     """What `write_header` writes."""
     out = FrameWriter()
-    write_header(flags, status, number, size, out)
+    write_header(flags, status, request_id, size, out)
     return b"".join(out.take())
 
 
-def make_frame(flags: i64, status: i64, number: i64, body: bytes) -> bytes:
+def make_frame(flags: i64, status: i64, request_id: i64, body: bytes) -> bytes:
     """A whole frame."""
-    return make_header(flags, status, number, len(body)) + body
+    return make_header(flags, status, request_id, len(body)) + body
 
 
-def write_frame(flags: i64, status: i64, number: i64, body: list[bytes], out: FrameWriter) -> None:
+def write_frame(flags: i64, status: i64, request_id: i64, body: list[bytes], out: FrameWriter) -> None:
     """Writes a whole frame; its body is in parts."""
     size: i64 = 0
     for part in body:
         size += len(part)
-    write_header(flags, status, number, size, out)
+    write_header(flags, status, request_id, size, out)
     for part in body:
         out.write(part)
 
 
-def write_changed(headers: DubboHeaders, flags: i64, status: i64, number: i64, payload: bytes, out: FrameWriter) -> None:
+def write_changed(headers: DubboHeaders, flags: i64, status: i64, request_id: i64, payload: bytes, out: FrameWriter) -> None:
     """Writes a whole frame whose body is `payload`, but for its attachments, which are those of `headers`."""
     tail = headers.tail(payload)
     if tail is None:
-        write_frame(flags, status, number, headers.rewritten(payload), out)
+        write_frame(flags, status, request_id, headers.rewritten(payload), out)
         return
     kept: i64 = len(payload) - 1
     size: i64 = kept
     for part in tail:
         size += len(part)
-    write_header(flags, status, number, size, out)
+    write_header(flags, status, request_id, size, out)
     out.write_front(payload, kept)
     for part in tail:
         out.write(part)
@@ -139,25 +139,25 @@ def write_changed(headers: DubboHeaders, flags: i64, status: i64, number: i64, p
 class DubboRequest(RpcRequest):
     """A call. `frame` is its header, the payload is the body: the fields in front, the arguments and the attachments."""
 
-    def __init__(self, headers: DubboHeaders, number: i64, header: bytes, payload: bytes, flags: i64) -> None:
-        super().__init__(headers, number, header, payload, flags & TWO_WAY_FLAG == 0)
+    def __init__(self, headers: DubboHeaders, request_id: i64, header: bytes, payload: bytes, flags: i64) -> None:
+        super().__init__(headers, request_id, header, payload, flags & TWO_WAY_FLAG == 0)
         self.flags: i64 = flags
 
-    def with_number(self, number: i64, out: FrameWriter) -> None:
-        out.write_numbered(self.frame, ID_AT, 8, number)
+    def with_request_id(self, request_id: i64, out: FrameWriter) -> None:
+        out.write_numbered(self.frame, ID_AT, 8, request_id)
         out.write(self.payload)
 
-    def build(self, number: i64, payload: bytes, out: FrameWriter) -> None:
+    def build(self, request_id: i64, payload: bytes, out: FrameWriter) -> None:
         headers = self.headers
         status: i64 = self.frame[3]
         if not is_changed(headers) or self.flags & SERIALIZATION != HESSIAN2:
-            write_frame(self.flags, status, number, [payload], out)
+            write_frame(self.flags, status, request_id, [payload], out)
         elif isinstance(headers, DubboHeaders):
-            write_changed(headers, self.flags, status, number, payload, out)
+            write_changed(headers, self.flags, status, request_id, payload, out)
         else:
-            write_frame(self.flags, status, number, write_request(payload, fields_of(headers)), out)
+            write_frame(self.flags, status, request_id, write_request(payload, fields_of(headers)), out)
 
-    def local_reply(self, status: i64, headers: Headers, body: bytes) -> RpcReply:
+    def local_reply(self, status: i64, headers: Headers, body: bytes) -> RpcResponse:
         """In hessian 2 whatever the call was in: each frame says its own, and all consumers read this one."""
         return LocalReply(headers, status, body, self.headers.get_raw(b"dubbo") == _REPLY_ATTACHMENTS)
 
@@ -179,7 +179,7 @@ def _local_body(status: i64, fields: list[Field], text: bytes) -> bytes:
     return b"".join(parts)
 
 
-class DubboReply(RpcReply):
+class DubboReply(RpcResponse):
     """A reply: a result, which may be an exception of the provider's, or an error text where the status is not OK.
 
     `frame` is its header.
@@ -189,11 +189,11 @@ class DubboReply(RpcReply):
         super().__init__(headers, status, header, payload)
         self.flags: i64 = flags
 
-    def with_number(self, number: i64, out: FrameWriter) -> None:
-        out.write_numbered(self.frame, ID_AT, 8, number)
+    def with_request_id(self, request_id: i64, out: FrameWriter) -> None:
+        out.write_numbered(self.frame, ID_AT, 8, request_id)
         out.write(self.payload)
 
-    def build(self, number: i64, payload: bytes, out: FrameWriter) -> None:
+    def build(self, request_id: i64, payload: bytes, out: FrameWriter) -> None:
         status: i64 = dubbo_status(self.status)
         flags: i64 = self.flags
         body = [payload]
@@ -202,17 +202,17 @@ class DubboReply(RpcReply):
             status = self.frame[3]
             if is_changed(headers) and status == OK and flags & SERIALIZATION == HESSIAN2:
                 if isinstance(headers, DubboHeaders):
-                    write_changed(headers, flags, status, number, payload, out)
+                    write_changed(headers, flags, status, request_id, payload, out)
                     return
                 body = write_reply(payload, fields_of(headers))
         elif payload is self.payload and (status == OK) != (self.frame[3] == OK):
             # A result is no error text, nor the reverse.
             body = [_local_body(self.status, [], b"")]
             flags = flags - (flags & SERIALIZATION) + HESSIAN2
-        write_frame(flags, status, number, body, out)
+        write_frame(flags, status, request_id, body, out)
 
 
-class LocalReply(RpcReply):
+class LocalReply(RpcResponse):
     """A reply of the proxy's own: an error text, or a result that is a string (null where there is no text)."""
 
     def __init__(self, headers: Headers, status: i64, text: bytes, takes_attachments: bool) -> None:
@@ -222,7 +222,7 @@ class LocalReply(RpcReply):
         self._text = text
         self._takes_attachments = takes_attachments
 
-    def build(self, number: i64, payload: bytes, out: FrameWriter) -> None:
+    def build(self, request_id: i64, payload: bytes, out: FrameWriter) -> None:
         if payload is self.payload:  # a filter may have changed status and headers since
             payload = _local_body(self.status, fields_of(self.headers) if self._takes_attachments else [], self._text)
-        write_frame(HESSIAN2, dubbo_status(self.status), number, [payload], out)
+        write_frame(HESSIAN2, dubbo_status(self.status), request_id, [payload], out)

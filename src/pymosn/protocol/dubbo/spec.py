@@ -28,10 +28,10 @@ class DubboSpec(RpcSpec):
     def decoder(self, max_frame: i64) -> RpcDecoder:
         return DubboDecoder(max_frame)
 
-    def heartbeat(self, number: i64) -> bytes:
+    def heartbeat(self, request_id: i64) -> bytes:
         """An event that is null and wants an answer."""
-        return make_frame(REQUEST_FLAG + TWO_WAY_FLAG + EVENT_FLAG + HESSIAN2, 0, number, b"N")
+        return make_frame(REQUEST_FLAG + TWO_WAY_FLAG + EVENT_FLAG + HESSIAN2, 0, request_id, b"N")
 
-    def goaway(self, number: i64) -> bytes:
+    def goaway(self, request_id: i64) -> bytes:
         """The readonly event, which Dubbo's providers send when they close."""
-        return make_frame(REQUEST_FLAG + EVENT_FLAG + HESSIAN2, 0, number, b"\x01R")
+        return make_frame(REQUEST_FLAG + EVENT_FLAG + HESSIAN2, 0, request_id, b"\x01R")

@@ -61,15 +61,15 @@ class ThriftDecoder(RpcDecoder):
             path = frame[path_at:at]
         if at != id_at:
             raise ProtocolError(BAD_FRAME, "the header has bytes that nobody knows")
-        self.number = int.from_bytes(frame[id_at:header_end], "big", signed=True)
+        self.request_id = int.from_bytes(frame[id_at:header_end], "big", signed=True)
         message = _read_message(frame, header_end)
         is_request = message.kind in (CALL, ONE_WAY)
         headers = ThriftHeaders(service, path, message, is_request)
         if is_request:
-            self.request = ThriftRequest(headers, self.number, frame, id_at)
+            self.request = ThriftRequest(headers, self.request_id, frame, id_at)
             return protocol.REQUEST if message.kind == CALL else protocol.ONE_WAY
         status: i64 = 200 if message.kind == REPLY else 500
-        self.reply = ThriftReply(headers, status, frame, id_at, frame[STRINGS_AT:id_at], frame[header_end:])
+        self.response = ThriftReply(headers, status, frame, id_at, frame[STRINGS_AT:id_at], frame[header_end:])
         return protocol.REPLY
 
 

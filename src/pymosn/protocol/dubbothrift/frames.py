@@ -11,7 +11,7 @@ from typing import Final
 
 from mypy_extensions import i64
 
-from pymosn.api.rpc import Field, RpcHeaders, RpcReply, RpcRequest
+from pymosn.api.rpc import Field, RpcHeaders, RpcRequest, RpcResponse
 from pymosn.core.frame_writer import FrameWriter
 from pymosn.core.headers import HeaderError, Headers, lower_name
 from pymosn.protocol.dubbo.frames import failure_text
@@ -49,7 +49,7 @@ def string(value: bytes) -> bytes:
     return len(value).to_bytes(4, "big") + value
 
 
-def write_frame(strings: bytes, number: i64, message: bytes, version: bytes, out: FrameWriter) -> None:
+def write_frame(strings: bytes, request_id: i64, message: bytes, version: bytes, out: FrameWriter) -> None:
     """Writes a whole frame. `strings`: service, and path where there is one. HeaderError when they are too long for it."""
     header_size: i64 = STRINGS_AT - 4 + len(strings) + 8
     if header_size > MAX_HEADER:
@@ -61,7 +61,7 @@ def write_frame(strings: bytes, number: i64, message: bytes, version: bytes, out
     out.write_number(header_size, 2)
     out.write(version)
     out.write(strings)
-    out.write_number(number, 8)
+    out.write_number(request_id, 8)
     out.write(message)
 
 
@@ -135,20 +135,20 @@ def strings_of(headers: Headers, has_path: bool) -> bytes:
 class ThriftRequest(RpcRequest):
     """A call. Its payload is the Thrift message."""
 
-    def __init__(self, headers: ThriftHeaders, number: i64, raw: bytes, id_at: i64) -> None:
-        super().__init__(headers, number, raw, raw[id_at + 8 :], headers.message.kind == ONE_WAY)
+    def __init__(self, headers: ThriftHeaders, request_id: i64, raw: bytes, id_at: i64) -> None:
+        super().__init__(headers, request_id, raw, raw[id_at + 8 :], headers.message.kind == ONE_WAY)
         self.id_at: i64 = id_at
         self._message = headers.message
         self._has_path = headers.path is not None
 
-    def with_number(self, number: i64, out: FrameWriter) -> None:
-        out.write_numbered(self.frame, self.id_at, 8, number)
+    def with_request_id(self, request_id: i64, out: FrameWriter) -> None:
+        out.write_numbered(self.frame, self.id_at, 8, request_id)
 
-    def build(self, number: i64, payload: bytes, out: FrameWriter) -> None:
+    def build(self, request_id: i64, payload: bytes, out: FrameWriter) -> None:
         strings = strings_of(self.headers, self._has_path)
-        write_frame(strings, number, payload, self.frame[STRINGS_AT - 1 : STRINGS_AT], out)
+        write_frame(strings, request_id, payload, self.frame[STRINGS_AT - 1 : STRINGS_AT], out)
 
-    def local_reply(self, status: i64, headers: Headers, body: bytes) -> RpcReply:
+    def local_reply(self, status: i64, headers: Headers, body: bytes) -> RpcResponse:
         """Thrift's TApplicationException; for a good status a result, which is a string, or void where `body` is empty.
 
         There is no place for `headers`. The header repeats that of the call: who writes a path there reads one, too.
@@ -170,7 +170,7 @@ def _answer(message: Message, status: i64, body: bytes) -> bytes:
     return b"".join([*begin, b"\x0b\x00\x01", string(text), b"\x08\x00\x02", kind, b"\x00"])
 
 
-class ThriftReply(RpcReply):
+class ThriftReply(RpcResponse):
     """A reply: a result, or Thrift's own exception. Its payload is the Thrift message."""
 
     def __init__(self, headers: ThriftHeaders, status: i64, raw: bytes, id_at: i64, strings: bytes, payload: bytes) -> None:
@@ -179,11 +179,11 @@ class ThriftReply(RpcReply):
         self._strings = strings
         self._message = headers.message
 
-    def with_number(self, number: i64, out: FrameWriter) -> None:
-        out.write_numbered(self.frame, self.id_at, 8, number)
+    def with_request_id(self, request_id: i64, out: FrameWriter) -> None:
+        out.write_numbered(self.frame, self.id_at, 8, request_id)
 
-    def build(self, number: i64, payload: bytes, out: FrameWriter) -> None:
+    def build(self, request_id: i64, payload: bytes, out: FrameWriter) -> None:
         if self.status != self.frame_status and payload is self.payload:
             kind: i64 = REPLY if 200 <= self.status < 300 else EXCEPTION
             payload = _answer(Message(self._message.name, kind, self._message.sequence), self.status, b"")
-        write_frame(self._strings, number, payload, self.frame[STRINGS_AT - 1 : STRINGS_AT] or b"\x01", out)
+        write_frame(self._strings, request_id, payload, self.frame[STRINGS_AT - 1 : STRINGS_AT] or b"\x01", out)

@@ -100,7 +100,7 @@ class BodyDecoder(Decoder):
         """Whether the last message is complete and no byte of a next one has come."""
         return self._stage == AT_HEAD and self._at >= len(self._buffer)
 
-    def take_rest(self) -> bytes:
+    def unread(self) -> bytes:
         """What is buffered, which is no HTTP: the connection carries something else from here on."""
         rest = self._buffer[self._at :]
         self.discard()

@@ -39,12 +39,12 @@ class TarsDecoder(RpcDecoder):
             is_request = _read(frame, packet)
         except JceError as error:
             raise ProtocolError(BAD_FRAME, f"a packet of TARS cannot be read: {error}") from None
-        self.number = packet.number
+        self.request_id = packet.request_id
         if is_request and not (self.is_client and is_tup(packet.version)):
             self.request = TarsRequest(packet, frame)
             return protocol.ONE_WAY if packet.packet_type == ONE_WAY else protocol.REQUEST
         headers = TarsHeaders(packet, False)
-        self.reply = TarsReply(headers, http_status(packet.result), frame, packet.buffer, packet, [])
+        self.response = TarsReply(headers, http_status(packet.result), frame, packet.buffer, packet, [])
         return protocol.REPLY
 
 
@@ -78,9 +78,9 @@ def _read(frame: bytes, packet: Packet) -> bool:
     return is_request
 
 
-def _set_id(packet: Packet, tag: i64, number: i64, start: i64, end: i64) -> None:
+def _set_id(packet: Packet, tag: i64, request_id: i64, start: i64, end: i64) -> None:
     packet.id_tag = tag
-    packet.number = number
+    packet.request_id = request_id
     packet.id_start = start
     packet.id_end = end
 

@@ -11,7 +11,7 @@ from typing import Final
 
 from mypy_extensions import i64
 
-from pymosn.api.rpc import Field, RpcHeaders, RpcReply, RpcRequest, fields_of, is_changed
+from pymosn.api.rpc import Field, RpcHeaders, RpcRequest, RpcResponse, fields_of, is_changed
 from pymosn.core.frame_writer import FrameWriter
 from pymosn.core.headers import HeaderError, Headers, lower_name
 from pymosn.protocol.dubbo.frames import failure_text
@@ -79,7 +79,7 @@ class Packet:
         self.version: i64 = 0
         self.packet_type: i64 = 0
         self.message_type: i64 = 0
-        self.number: i64 = 0
+        self.request_id: i64 = 0
         self.id_tag: i64 = 0
         self.id_start: i64 = 0
         self.id_end: i64 = 0
@@ -164,20 +164,20 @@ def with_length(parts: list[bytes]) -> bytes:
     return int(len(body) + 4).to_bytes(4, "big") + body
 
 
-def renumbered(packet: Packet, raw: bytes, number: i64) -> bytes:
+def renumbered(packet: Packet, raw: bytes, request_id: i64) -> bytes:
     """The packet `raw` with another id."""
-    number_field = write_integer(packet.id_tag, number)
+    number_field = write_integer(packet.id_tag, request_id)
     return with_length([raw[4 : packet.id_start], number_field, raw[packet.id_end :]])
 
 
-def rebuilt(packet: Packet, raw: bytes, number: i64, buffer: bytes, context: bytes | None) -> bytes:
+def rebuilt(packet: Packet, raw: bytes, request_id: i64, buffer: bytes, context: bytes | None) -> bytes:
     """The packet `raw` with another id, buffer, and context (None: as it is)."""
     if context is None:
         context = raw[packet.context_start : packet.context_end]
     return with_length(
         [
             raw[4 : packet.id_start],
-            write_integer(packet.id_tag, number),
+            write_integer(packet.id_tag, request_id),
             raw[packet.id_end : packet.buffer_start],
             # Lengths can be written in several ways: what nobody changed stays as it is.
             raw[packet.buffer_start : packet.buffer_end]
@@ -194,23 +194,23 @@ class TarsRequest(RpcRequest):
     """A call. Its payload is the buffer: the arguments."""
 
     def __init__(self, packet: Packet, raw: bytes) -> None:
-        super().__init__(TarsHeaders(packet, True), packet.number, raw, packet.buffer, packet.packet_type == ONE_WAY)
+        super().__init__(TarsHeaders(packet, True), packet.request_id, raw, packet.buffer, packet.packet_type == ONE_WAY)
         self.packet = packet
         if packet.timeout > 0:
             self.has_timeout = True
             self.timeout = packet.timeout / 1000
 
-    def with_number(self, number: i64, out: FrameWriter) -> None:
-        out.write(renumbered(self.packet, self.frame, number))
+    def with_request_id(self, request_id: i64, out: FrameWriter) -> None:
+        out.write(renumbered(self.packet, self.frame, request_id))
 
-    def build(self, number: i64, payload: bytes, out: FrameWriter) -> None:
+    def build(self, request_id: i64, payload: bytes, out: FrameWriter) -> None:
         context: bytes | None = None
         if is_changed(self.headers):
             pairs = context_of(self.headers, True)
             context = None if pairs == self.packet.context else write_pairs(9, pairs)
-        out.write(rebuilt(self.packet, self.frame, number, payload, context))
+        out.write(rebuilt(self.packet, self.frame, request_id, payload, context))
 
-    def local_reply(self, status: i64, headers: Headers, body: bytes) -> RpcReply:
+    def local_reply(self, status: i64, headers: Headers, body: bytes) -> RpcResponse:
         """A result with its description; in the TUP versions both stand in the status, as TARS' own servers do it.
 
         `body` is the text of a failure, or the buffer of a good reply. `headers` become the context.
@@ -218,7 +218,7 @@ class TarsRequest(RpcRequest):
         return TarsReply(TarsHeaders(Packet(), False), status, b"", body, self.packet, context_of(headers, False))
 
 
-class TarsReply(RpcReply):
+class TarsReply(RpcResponse):
     """A reply. Its payload is the buffer: the result. `packet` is its own; that of the request in one of the proxy's."""
 
     def __init__(
@@ -234,20 +234,20 @@ class TarsReply(RpcReply):
         self.packet = packet
         self._context = context
 
-    def with_number(self, number: i64, out: FrameWriter) -> None:
-        out.write(renumbered(self.packet, self.frame, number))
+    def with_request_id(self, request_id: i64, out: FrameWriter) -> None:
+        out.write(renumbered(self.packet, self.frame, request_id))
 
-    def build(self, number: i64, payload: bytes, out: FrameWriter) -> None:
+    def build(self, request_id: i64, payload: bytes, out: FrameWriter) -> None:
         if not self.frame or self.status != self.frame_status:
-            out.write(self._local(number, payload))
+            out.write(self._local(request_id, payload))
             return
         context: bytes | None = None
         if is_changed(self.headers):
             pairs = context_of(self.headers, False)
             context = None if pairs == self.packet.context else write_pairs(9, pairs)
-        out.write(rebuilt(self.packet, self.frame, number, payload, context))
+        out.write(rebuilt(self.packet, self.frame, request_id, payload, context))
 
-    def _local(self, number: i64, payload: bytes) -> bytes:
+    def _local(self, request_id: i64, payload: bytes) -> bytes:
         packet = self.packet
         result: i64 = tars_result(self.status)
         buffer = payload
@@ -258,11 +258,11 @@ class TarsReply(RpcReply):
         parts = [write_integer(1, packet.version), write_integer(2, packet.packet_type)]
         if is_tup(packet.version):
             status = [(b"STATUS_RESULT_CODE", b"%d" % result), (b"STATUS_RESULT_DESC", text)] if result != SUCCESS else []
-            parts += [write_integer(3, packet.message_type), write_integer(4, number)]
+            parts += [write_integer(3, packet.message_type), write_integer(4, request_id)]
             parts += [write_text(5, packet.servant), write_text(6, packet.function), write_bytes(7, buffer)]
             parts += [write_integer(8, packet.timeout), write_pairs(9, self._context), write_pairs(10, status)]
             return with_length(parts)
-        parts += [write_integer(3, number), write_integer(4, packet.message_type), write_integer(5, result)]
+        parts += [write_integer(3, request_id), write_integer(4, packet.message_type), write_integer(5, result)]
         parts += [write_bytes(6, buffer), write_pairs(7, [])]
         if text:
             parts.append(write_text(8, text))

@@ -8,7 +8,7 @@ from mypy_extensions import i64
 
 from pymosn.api.network import STOP, Connection, Dialer, DialReceiver, NetworkFilter
 from pymosn.api.protocol import HEAD, NEED_MORE, ProtocolError
-from pymosn.api.stream import ConnectionPool, RequestSender, ResponseReceiver, Upstream
+from pymosn.api.stream import ConnectionPool, PoolTarget, RequestSender, ResponseReceiver
 from pymosn.core.failure import (
     BAD_RESPONSE,
     CLOSED_LOCALLY,
@@ -73,7 +73,7 @@ class Http1Client(NetworkFilter):
         head.raw_tunnel = CONNECT_HERE
         self._decoder.begin_tunnel()
         stream.begin_tunnel()
-        stream.receiver.on_response(head, self._decoder.take_rest(), False)
+        stream.receiver.on_response(head, self._decoder.unread(), False)
 
     def on_connection(self, connection: Connection) -> None:
         self.connection = connection
@@ -274,7 +274,7 @@ class Http1ClientStream(RequestSender):
         elif data:
             self._connection.write(data)
         if end and self.is_tunnel:
-            self._connection.shut_writing()
+            self._connection.write_eof()
 
     def send_trailers(self, trailers: Headers) -> None:
         if not self._is_attached or self.request_ended:
@@ -317,7 +317,7 @@ class _Dial(DialReceiver):
 class Http1Pool(ConnectionPool):
     """Idle connections to one host, the last used first."""
 
-    def __init__(self, upstream: Upstream, dialer: Dialer) -> None:
+    def __init__(self, upstream: PoolTarget, dialer: Dialer) -> None:
         self._upstream = upstream
         self._dialer = dialer
         self._idle: list[Http1Client] = []

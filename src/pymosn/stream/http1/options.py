@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from mypy_extensions import i64
 
-from pymosn.core.load import Load
+from pymosn.core.overload import OverloadState
 from pymosn.protocol.http1.decoder import Http1Limits
 from pymosn.protocol.http1.policy import STRICT, Http1Policy
 
@@ -28,7 +28,7 @@ class Http1Options:
         policy: Http1Policy = STRICT,
         body_min_rate: float = 100.0,
         max_requests: i64 = 0,
-        load: Load | None = None,
+        overload: OverloadState | None = None,
         upgrades: frozenset[bytes] = frozenset((b"websocket",)),
         connect: bytes = b"",
     ) -> None:
@@ -39,6 +39,6 @@ class Http1Options:
         self.body_timeout = body_timeout
         self.body_min_rate = body_min_rate
         self.max_requests: i64 = max_requests
-        self.load = Load() if load is None else load
+        self.overload = OverloadState() if overload is None else overload
         self.upgrades = upgrades
         self.connect = connect

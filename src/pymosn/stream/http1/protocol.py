@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pymosn.api.network import Dialer
-from pymosn.api.stream import ConnectionPool, ServerStreams, StreamListener, StreamProtocol, Upstream
+from pymosn.api.stream import ConnectionPool, PoolTarget, ServerStreams, StreamHandler, StreamProtocol
 from pymosn.core.timers import TimerWheel
 from pymosn.protocol.http1.spec import Http1Spec
 from pymosn.stream.http1.client import Http1Pool
@@ -17,9 +17,9 @@ class Http1Protocol(StreamProtocol):
     def __init__(self) -> None:
         super().__init__(Http1Spec())
 
-    def server(self, listener: StreamListener, options: object) -> ServerStreams:
+    def server(self, listener: StreamHandler, options: object) -> ServerStreams:
         assert isinstance(options, Http1Options)
         return Http1Server(listener, options)
 
-    def pool(self, upstream: Upstream, dialer: Dialer, wheel: TimerWheel) -> ConnectionPool:
+    def pool(self, upstream: PoolTarget, dialer: Dialer, wheel: TimerWheel) -> ConnectionPool:
         return Http1Pool(upstream, dialer)

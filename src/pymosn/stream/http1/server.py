@@ -8,7 +8,7 @@ from mypy_extensions import i64
 
 from pymosn.api.network import DRAIN_GRACE, STOP, Connection
 from pymosn.api.protocol import HEAD, NEED_MORE, ProtocolError
-from pymosn.api.stream import StreamListener
+from pymosn.api.stream import StreamHandler
 from pymosn.core.failure import (
     BODY_TOO_SLOW,
     CLIENT_GONE,
@@ -37,7 +37,7 @@ EOF_GRACE: Final = 1.0
 class Http1Server(StreamOwner):
     """Makes one stream after the other of the bytes of a downstream connection."""
 
-    def __init__(self, listener: StreamListener, options: Http1Options) -> None:
+    def __init__(self, listener: StreamHandler, options: Http1Options) -> None:
         self._listener = listener
         self._options = options
         self._decoder = RequestDecoder(options.limits, options.policy, options.connect)
@@ -201,14 +201,14 @@ class Http1Server(StreamOwner):
             self._refuse(TRUNCATED_HEAD)
         else:
             self._set_head_size(self._decoder.buffered_size())
-            if 0 < self._options.load.max_head_bytes < self._options.load.head_bytes:
+            if 0 < self._options.overload.max_head_bytes < self._options.overload.head_bytes:
                 self._refuse(HEADS_FULL)
             elif not self._in_head:
                 self._in_head = True
                 self._connection.set_idle(self._options.header_timeout)
 
     def _set_head_size(self, size: i64) -> None:
-        self._options.load.head_bytes += size - self._head_size
+        self._options.overload.head_bytes += size - self._head_size
         self._head_size = size
 
     def _is_too_slow(self, stream: Http1ServerStream) -> bool:
@@ -271,7 +271,7 @@ class Http1Server(StreamOwner):
         self._is_tunnel = True
         stream.request_ended = False
         self._connection.set_idle(0.0)
-        rest = self._decoder.take_rest()
+        rest = self._decoder.unread()
         if self._held:
             self._held = False
             self._connection.resume_reading()

@@ -144,7 +144,7 @@ class Http1ServerStream(ResponseSender):
         elif data and not self._is_bodyless:
             self._connection.write(data)
         if end and self._is_tunnel:
-            self._connection.shut_writing()
+            self._connection.write_eof()
 
     def send_trailers(self, trailers: Headers) -> None:
         if self.reply_ended:

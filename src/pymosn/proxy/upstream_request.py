@@ -17,7 +17,7 @@ NO_VERDICT: Final[i64] = 0
 BROKEN: Final[i64] = -1
 
 
-class HostRequest(ResponseReceiver):
+class UpstreamRequest(ResponseReceiver):
     """Base of whoever sends a request to a host. It is counted once as begun and once as ended, for host and cluster."""
 
     def __init__(self, host: ClusterHost, clock: Clock, wheel: TimerWheel) -> None:
@@ -81,7 +81,7 @@ class HostRequest(ResponseReceiver):
             self._is_admitted = False
             self.host.end_request()
             if status != NO_VERDICT:
-                self.host.judge(seconds, status)
+                self.host.record_outcome(seconds, status)
         stats = self.host.stats
         stats.request_active.value -= 1
         stats.request_duration.record(seconds)

@@ -8,9 +8,9 @@ from typing import Final
 
 import msgspec
 
-from pymosn.api.stream_filter import ClusterClient, FilterHome, StreamFilter
+from pymosn.api.stream_filter import ClusterClient, FilterContext, StreamFilter
 from pymosn.api.transcoder import Transcoder
-from pymosn.config.faults import Fault
+from pymosn.config.diagnostics import Diagnostic
 from pymosn.config.schema import Listener as ListenerConfig
 from pymosn.config.schema import StreamFilter as FilterConfig
 from pymosn.config.schema.network_filters import PROTOCOLS
@@ -22,7 +22,7 @@ from pymosn.core.log import Log
 from pymosn.filters.protocols import installed_protocols
 from pymosn.filters.stream.python import FilterConfigError, FilterLoadError, load_file, load_installed, source_digest
 from pymosn.filters.stream.shipped import SHIPPED, make_shipped
-from pymosn.proxy.filter_chain import NamedFilter, StreamFilters
+from pymosn.proxy.stream_filters import FilterHandle, StreamFilters
 from pymosn.stream.registry import protocols
 
 BUILT_PROTOCOLS: Final = frozenset(protocols().names())
@@ -34,7 +34,7 @@ FilterKey = tuple[str, int, bytes, bytes]
 class BuiltFilter:
     """A filter, and where in the configuration it stands."""
 
-    def __init__(self, named: NamedFilter, path: str) -> None:
+    def __init__(self, named: FilterHandle, path: str) -> None:
         self.named = named
         self.path = path
         #: Whether its `start` has succeeded and its `stop` is owed.
@@ -62,7 +62,7 @@ class FilterBuilder:
 
         `workers`, `worker`: how many share what the filters count, and which of them this is.
         """
-        self.faults: list[Fault] = []
+        self.faults: list[Diagnostic] = []
         self.built: dict[FilterKey, BuiltFilter] = {}
         self._config_dir = config_dir
         self._metrics = metrics
@@ -75,7 +75,7 @@ class FilterBuilder:
 
     def chain(self, config: ListenerConfig, path: str) -> StreamFilters:
         """The chain of a listener, which stands at `path`."""
-        made: list[NamedFilter] = []
+        made: list[FilterHandle] = []
         for number, entry in enumerate(config.stream_filters):
             if entry.type not in NO_OP_STREAM_FILTERS:
                 place = f"{path}.stream_filters[{number}]"
@@ -107,7 +107,7 @@ class FilterBuilder:
             stream_filter = self._load(entry)
             name = filter_name(entry)
             timeout = -1.0 if entry.timeout is None else entry.timeout
-            named = NamedFilter(name, stream_filter, self._metrics, entry.on_error, timeout)
+            named = FilterHandle(name, stream_filter, self._metrics, entry.on_error, timeout)
             _check_protocols(stream_filter)
         except FilterConfigError as error:
             for where, text in error.problems:
@@ -117,8 +117,8 @@ class FilterBuilder:
             self._fault(path, str(error))
             return None
         group = self._metrics.group("filter", ("filter", name))
-        home = FilterHome(name, self._log, self._clusters, self._clock, group, self._workers, self._worker)
-        stream_filter.home = home
+        context = FilterContext(name, self._log, self._clusters, self._clock, group, self._workers, self._worker)
+        stream_filter.context = context
         return BuiltFilter(named, path)
 
     def _load(self, entry: FilterConfig) -> StreamFilter:
@@ -136,7 +136,7 @@ class FilterBuilder:
         return Path(self._config_dir, str(entry.config.get("path", "")))
 
     def _fault(self, path: str, message: str) -> None:
-        self.faults.append(Fault(severity="error", file="", line=0, column=0, path=path, message=message))
+        self.faults.append(Diagnostic(severity="error", file="", line=0, column=0, path=path, message=message))
 
 
 def _check_protocols(stream_filter: StreamFilter) -> None:
@@ -153,7 +153,7 @@ def filter_name(entry: FilterConfig) -> str:
     return str(entry.config.get("class", entry.type)) if entry.type in FILE_STREAM_FILTERS else entry.type
 
 
-def check_filters(listeners: list[ListenerConfig], config_dir: str) -> list[Fault]:
+def check_filters(listeners: list[ListenerConfig], config_dir: str) -> list[Diagnostic]:
     """Makes the filters of a checked configuration and forgets them; what is wrong with them.
 
     This runs the filters' modules and constructors, but not `start`.

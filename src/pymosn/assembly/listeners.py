@@ -6,11 +6,11 @@ import asyncio
 import os
 from collections.abc import Mapping
 
+from pymosn.api.exchange import AccessLog
 from pymosn.api.network import FilterChainFactory, NetworkFilterFactory
-from pymosn.api.proxy import AccessLog
 from pymosn.api.stream import StreamProtocol
-from pymosn.config.build_filters import FilterBuilder
-from pymosn.config.faults import Fault
+from pymosn.assembly.filters import FilterBuilder
+from pymosn.config.diagnostics import Diagnostic
 from pymosn.config.schema import Http1Settings, ProxyConfig
 from pymosn.config.schema import Listener as ListenerConfig
 from pymosn.config.schema.network_filters import PROTOCOLS, CidrRange, StreamProxyConfig, StreamRoute
@@ -20,7 +20,7 @@ from pymosn.filters.protocols import ProtocolLoadError, load_protocol
 from pymosn.network.admission import Admission
 from pymosn.network.listener import ConnectionNumbers, Listener, ListenerDirectory
 from pymosn.network.original_dst import OriginalDst
-from pymosn.network.refusal import RefusalFactory
+from pymosn.network.reject_all import RejectAllFactory
 from pymosn.observe.access_log import AccessLogFile, compile_format
 from pymosn.observe.logs import LogSet
 from pymosn.protocol.http1.decoder import Http1Limits
@@ -33,10 +33,10 @@ from pymosn.protocol.http1.policy import (
     REFUSE_UNDERSCORES,
     Http1Policy,
 )
-from pymosn.proxy.filter_chain import StreamFilters
 from pymosn.proxy.options import ProxyOptions
 from pymosn.proxy.proxy import ProxyFactory
 from pymosn.proxy.runtime import Runtime
+from pymosn.proxy.stream_filters import StreamFilters
 from pymosn.proxy.tcp_options import TcpOptions
 from pymosn.proxy.tcp_proxy import TcpFallback, TcpProxyFactory
 from pymosn.routing.by_address import AddressRoute, End, address_range, port_ranges
@@ -49,7 +49,7 @@ from pymosn.upstream.limits import worker_share
 class BuiltListener:
     """A listener, the configuration that it is built from, and its filters.
 
-    `listener` may be one in force with an older configuration, until `put_in_force`.
+    `listener` may be one in force with an older configuration, until `activate`.
     """
 
     def __init__(
@@ -75,7 +75,7 @@ class BuiltListener:
         self._max_connections = max_connections
         self.listener: Listener
 
-    def put_in_force(self) -> None:
+    def activate(self) -> None:
         """Lets the listener work as configured: its new connections, and the next exchange of each open one."""
         self.listener.max_connections = self._max_connections
         self.listener.write_timeout = self.config.write_timeout
@@ -117,7 +117,7 @@ class ListenerBuilder:
         logs: LogSet,
         shares: WorkerShares,
     ) -> None:
-        self.faults: list[Fault] = []
+        self.faults: list[Diagnostic] = []
         self._runtime = runtime
         self._slots = slots
         self._filters = filters
@@ -132,7 +132,7 @@ class ListenerBuilder:
         """The listener at `place` of the configuration, not started.
 
         `before`, the listener of that name in force, is returned when nothing has changed. When it has but the address has
-        not, the result has the same `Listener`, to be changed by `put_in_force`.
+        not, the result has the same `Listener`, to be changed by `activate`.
         """
         path = f"servers[0].listeners[{place}]"
         filters = self._filters.chain(config, path)
@@ -144,7 +144,7 @@ class ListenerBuilder:
         access_logs = self._access_logs(name, config, path)
         options: ProxyOptions | None = None
         fallback: NetworkFilterFactory | None = None
-        factory: FilterChainFactory = RefusalFactory(stats)
+        factory: FilterChainFactory = RejectAllFactory(stats)
         if acting.tcp is not None:
             tcp = tcp_options(name, config, acting.tcp, stats, access_logs)
             fallback = TcpFallback(self._runtime, tcp)
@@ -216,7 +216,7 @@ class ListenerBuilder:
             http1_policy(http1),
             float(http1.body_min_rate),
             http1.max_requests_per_connection,
-            self._runtime.load,
+            self._runtime.overload,
             frozenset([protocol.lower().encode() for protocol in http1.upgrades]),
             {"terminate": CONNECT_HERE, "forward": CONNECT}.get(http1.connect, b""),
         )
@@ -254,7 +254,7 @@ class ListenerBuilder:
         return made
 
     def _fault(self, path: str, message: str) -> None:
-        self.faults.append(Fault(severity="error", file="", line=0, column=0, path=path, message=message))
+        self.faults.append(Diagnostic(severity="error", file="", line=0, column=0, path=path, message=message))
 
 
 def tcp_options(

@@ -7,12 +7,12 @@ from mypy_extensions import i64
 from pymosn.core.failure import OVERFLOW, UPSTREAM_TIMEOUT, Failure
 from pymosn.core.headers import Headers
 from pymosn.core.message import ResponseHead
-from pymosn.proxy.host_request import BROKEN, NO_VERDICT, HostRequest
 from pymosn.proxy.runtime import Runtime
+from pymosn.proxy.upstream_request import BROKEN, NO_VERDICT, UpstreamRequest
 from pymosn.upstream.cluster import ClusterHost
 
 
-class OwnRequest(HostRequest):
+class InternalRequest(UpstreamRequest):
     """One request to one host, which ends once: with a whole reply, or in a failure. Its alarm is its time."""
 
     def __init__(self, host: ClusterHost, runtime: Runtime) -> None:

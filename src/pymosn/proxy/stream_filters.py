@@ -9,7 +9,7 @@ from typing import Final
 
 from mypy_extensions import i64
 
-from pymosn.api.proxy import Exchange, Reply
+from pymosn.api.exchange import Exchange, Reply
 from pymosn.api.stream_filter import FAIL, SKIP, StreamFilter
 from pymosn.api.transcoder import Transcoder
 from pymosn.core.counters import Counter, Histogram, Metrics
@@ -30,10 +30,10 @@ _TRANSCODING: Final = ("request", "response")
 
 Ask = Callable[[Exchange], Reply | Awaitable[Reply | None] | None]
 #: Of an object: what a filter really returns is looked at by the exchange, not by the compiler.
-AskBody = Callable[[Exchange, bytes, bool], object]
+BodyCall = Callable[[Exchange, bytes, bool], object]
 
 
-class NamedFilter:
+class FilterHandle:
     """A filter with the name under which it is counted and logged, and its policy."""
 
     def __init__(
@@ -76,18 +76,18 @@ class NamedFilter:
         return any(inspect.iscoroutinefunction(getattr(self.filter, method)) for method in _WAITING)
 
 
-class FilterStep:
+class PhaseHandler:
     """One method of a filter, looked up once: that costs as much as a small filter does."""
 
-    def __init__(self, named: NamedFilter, ask: Ask) -> None:
+    def __init__(self, named: FilterHandle, ask: Ask) -> None:
         self.named = named
         self.ask = ask
 
 
-class BodyStep:
+class BodyHandler:
     """The same for a method that looks at pieces of a body."""
 
-    def __init__(self, named: NamedFilter, ask: AskBody) -> None:
+    def __init__(self, named: FilterHandle, ask: BodyCall) -> None:
         self.named = named
         self.ask = ask
 
@@ -98,18 +98,20 @@ class StreamFilters:
     Only filters that override a method are asked for it, so an empty phase costs nothing.
     """
 
-    def __init__(self, filters: list[NamedFilter]) -> None:
+    def __init__(self, filters: list[FilterHandle]) -> None:
         backwards = list(reversed(filters))
         self.all = filters
-        self.on_request = [FilterStep(n, n.filter.on_request) for n in filters if _overrides(n, "on_request")]
-        self.on_route = [FilterStep(n, n.filter.on_route) for n in filters if _overrides(n, "on_route")]
-        self.on_host = [FilterStep(n, n.filter.on_host) for n in filters if _overrides(n, "on_host")]
-        self.on_response = [FilterStep(n, n.filter.on_response) for n in backwards if _overrides(n, "on_response")]
-        self.request_body = [BodyStep(n, n.filter.on_request_body) for n in filters if _overrides(n, "on_request_body")]
-        self.response_body = [BodyStep(n, n.filter.on_response_body) for n in backwards if _overrides(n, "on_response_body")]
-        self.on_complete = [FilterStep(n, n.filter.on_complete) for n in filters if _overrides(n, "on_complete")]
+        self.on_request = [PhaseHandler(n, n.filter.on_request) for n in filters if _overrides(n, "on_request")]
+        self.on_route = [PhaseHandler(n, n.filter.on_route) for n in filters if _overrides(n, "on_route")]
+        self.on_host = [PhaseHandler(n, n.filter.on_host) for n in filters if _overrides(n, "on_host")]
+        self.on_response = [PhaseHandler(n, n.filter.on_response) for n in backwards if _overrides(n, "on_response")]
+        self.request_body = [BodyHandler(n, n.filter.on_request_body) for n in filters if _overrides(n, "on_request_body")]
+        self.response_body = [
+            BodyHandler(n, n.filter.on_response_body) for n in backwards if _overrides(n, "on_response_body")
+        ]
+        self.on_complete = [PhaseHandler(n, n.filter.on_complete) for n in filters if _overrides(n, "on_complete")]
         #: By the protocol that they make calls of; the first of several for the same.
-        self.transcoders: dict[str, NamedFilter] = {}
+        self.transcoders: dict[str, FilterHandle] = {}
         for named in backwards:
             stream_filter = named.filter
             if isinstance(stream_filter, Transcoder):
@@ -136,12 +138,12 @@ class StreamFilters:
         return self.in_use > 0 or any(part.in_use > 0 for part in self._parts.values())
 
 
-def any_changes_length(chain: list[BodyStep]) -> bool:
+def any_changes_length(chain: list[BodyHandler]) -> bool:
     """Whether the length of a body is open until the chain has seen all of it."""
     return any(step.named.changes_length for step in chain)
 
 
-def _overrides(named: NamedFilter, method: str) -> bool:
+def _overrides(named: FilterHandle, method: str) -> bool:
     return getattr(type(named.filter), method) is not getattr(StreamFilter, method)
 
 
@@ -181,7 +183,7 @@ def _check_methods(stream_filter: StreamFilter) -> None:
 
 
 def report_error(
-    log: Log, named: NamedFilter, exchange: Exchange, error: BaseException | str, method: object = None
+    log: Log, named: FilterHandle, exchange: Exchange, error: BaseException | str, method: object = None
 ) -> None:
     """Counts and logs what a filter did wrong; in which of its methods, where no exception tells."""
     named.errors.value += 1

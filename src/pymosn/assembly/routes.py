@@ -6,13 +6,13 @@ from typing import TypeVar
 
 from pymosn.api.routing import HeaderChanges, Route, RouteAction, RouteMatcher
 from pymosn.api.upstream import Criteria, criteria
+from pymosn.assembly.steps import Steps, run_whole
 from pymosn.config.schema import Route as RouteConfig
 from pymosn.config.schema import RouteAction as Action
 from pymosn.config.schema import RouteMatch, RouterConfiguration, VirtualHost
 from pymosn.config.schema.router import HashPolicy as HashPolicyConfig
 from pymosn.config.schema.router import HeaderToAdd, Metadata
 from pymosn.config.schema.stream_filters import ROUTE_SETTINGS
-from pymosn.config.steps import Steps, run_whole
 from pymosn.config.typed import typed
 from pymosn.filters.stream.shipped import PER_ROUTE, route_settings
 from pymosn.routing.actions import (

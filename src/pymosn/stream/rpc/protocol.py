@@ -7,17 +7,17 @@ from typing import Final
 
 from pymosn.api.network import Dialer
 from pymosn.api.rpc import MAX_FRAME, RpcSpec
-from pymosn.api.stream import ConnectionPool, ServerStreams, StreamListener, StreamProtocol, Upstream
+from pymosn.api.stream import ConnectionPool, PoolTarget, ServerStreams, StreamHandler, StreamProtocol
 from pymosn.core.timers import TimerWheel
-from pymosn.stream.multiplexed.options import MultiplexedOptions
-from pymosn.stream.multiplexed.pool import MultiplexedPool
-from pymosn.stream.multiplexed.server import MultiplexedServer
+from pymosn.stream.rpc.options import RpcOptions
+from pymosn.stream.rpc.pool import RpcPool
+from pymosn.stream.rpc.server import RpcServer
 
 #: Bytes of the longest frame that may be allowed.
 MOST_FRAME: Final = 0x7FFFFFFF
 
 
-class MultiplexedProtocol(StreamProtocol):
+class RpcProtocol(StreamProtocol):
     """What an `RpcSpec` says, downstream and upstream."""
 
     def __init__(self, spec: RpcSpec) -> None:
@@ -32,11 +32,11 @@ class MultiplexedProtocol(StreamProtocol):
         goaway = settings.get("enable_goaway", False)
         if not isinstance(goaway, bool):
             raise ValueError(f"enable_goaway is true or false, not {goaway!r}")
-        return MultiplexedOptions(size, idle_timeout, goaway=goaway)
+        return RpcOptions(size, idle_timeout, goaway=goaway)
 
-    def server(self, listener: StreamListener, options: object) -> ServerStreams:
-        assert isinstance(options, MultiplexedOptions)
-        return MultiplexedServer(self._rpc, listener, options)
+    def server(self, listener: StreamHandler, options: object) -> ServerStreams:
+        assert isinstance(options, RpcOptions)
+        return RpcServer(self._rpc, listener, options)
 
-    def pool(self, upstream: Upstream, dialer: Dialer, wheel: TimerWheel) -> ConnectionPool:
-        return MultiplexedPool(self._rpc, upstream, dialer, wheel.clock, MAX_FRAME)
+    def pool(self, upstream: PoolTarget, dialer: Dialer, wheel: TimerWheel) -> ConnectionPool:
+        return RpcPool(self._rpc, upstream, dialer, wheel.clock, MAX_FRAME)

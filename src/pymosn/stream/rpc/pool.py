@@ -8,11 +8,11 @@ from mypy_extensions import i64
 
 from pymosn.api.network import Connection, Dialer, DialReceiver
 from pymosn.api.rpc import RpcSpec
-from pymosn.api.stream import ResponseReceiver, Upstream
+from pymosn.api.stream import PoolTarget, ResponseReceiver
 from pymosn.core.clock import Clock
 from pymosn.core.failure import IDLE_TIMEOUT, OVERFLOW, RESET_BEFORE_RESPONSE, Failure
-from pymosn.stream.multiplexed.client import ClientOwner, MultiplexedClient
-from pymosn.stream.multiplexed.options import MAX_WAITING
+from pymosn.stream.rpc.client import ClientOwner, RpcClient
+from pymosn.stream.rpc.options import MAX_WAITING
 
 #: As many connections as this, or more, is MOSN's way of saying that one will do.
 NO_NUMBER: Final[i64] = 65535
@@ -21,7 +21,7 @@ NO_NUMBER: Final[i64] = 65535
 class _Dial(DialReceiver):
     """One connection on its way."""
 
-    def __init__(self, pool: MultiplexedPool, client: MultiplexedClient) -> None:
+    def __init__(self, pool: RpcPool, client: RpcClient) -> None:
         self._pool = pool
         self._client = client
 
@@ -32,7 +32,7 @@ class _Dial(DialReceiver):
         self._pool.on_dial_failed(failure)
 
 
-class MultiplexedPool(ClientOwner):
+class RpcPool(ClientOwner):
     """Gives a stream on the connection with the fewest requests at work.
 
     There are as many connections as the cluster's `max_connections` says, or one; a further one is opened when all that
@@ -40,14 +40,14 @@ class MultiplexedPool(ClientOwner):
     request; while there is no other, requests wait.
     """
 
-    def __init__(self, spec: RpcSpec, upstream: Upstream, dialer: Dialer, clock: Clock, max_frame: i64) -> None:
+    def __init__(self, spec: RpcSpec, upstream: PoolTarget, dialer: Dialer, clock: Clock, max_frame: i64) -> None:
         self._spec = spec
         self._upstream = upstream
         self._dialer = dialer
         self._clock = clock
         self._max_frame: i64 = max_frame
         self._has_heartbeats = bool(spec.heartbeat(1))
-        self._open: list[MultiplexedClient] = []
+        self._open: list[RpcClient] = []
         self._dials: i64 = 0
         self._waiting: list[ResponseReceiver] = []
         self._is_closed = False
@@ -77,8 +77,8 @@ class MultiplexedPool(ClientOwner):
         for client in list(self._open):
             client.retire()
 
-    def _choose(self) -> MultiplexedClient | None:
-        best: MultiplexedClient | None = None
+    def _choose(self) -> RpcClient | None:
+        best: RpcClient | None = None
         for client in self._open:
             if client.is_full or client.connection.is_closed:
                 continue
@@ -88,7 +88,7 @@ class MultiplexedPool(ClientOwner):
                 best = client
         return best
 
-    def _give(self, client: MultiplexedClient, receiver: ResponseReceiver) -> None:
+    def _give(self, client: RpcClient, receiver: ResponseReceiver) -> None:
         client.last_used = self._clock.now
         stream = client.open_stream(receiver)
         limit = self._upstream.max_requests_per_connection
@@ -112,11 +112,11 @@ class MultiplexedPool(ClientOwner):
         if not self._upstream.try_connection():
             return False
         self._dials += 1
-        client = MultiplexedClient(self, self._spec, self._max_frame)
+        client = RpcClient(self, self._spec, self._max_frame)
         self._dialer.dial(self._upstream.address, self._upstream.connect_timeout, client, _Dial(self, client))
         return True
 
-    def on_dialed(self, client: MultiplexedClient) -> None:
+    def on_dialed(self, client: RpcClient) -> None:
         """A connection is open."""
         upstream = self._upstream
         self._dials -= 1
@@ -165,7 +165,7 @@ class MultiplexedPool(ClientOwner):
             return min(beats, upstream.idle_timeout)
         return beats if beats > 0.0 else upstream.idle_timeout
 
-    def on_quiet(self, client: MultiplexedClient) -> None:
+    def on_quiet(self, client: RpcClient) -> None:
         """It is closed if nobody needs it or it seems dead; otherwise it is asked whether it lives."""
         upstream = self._upstream
         unused = self._clock.now - client.last_used
@@ -185,13 +185,13 @@ class MultiplexedPool(ClientOwner):
             return
         client.connection.set_idle(self._interval())
 
-    def on_room(self, client: MultiplexedClient) -> None:
+    def on_room(self, client: RpcClient) -> None:
         self._serve_waiting()
 
-    def on_stray(self) -> None:
-        self._upstream.on_stray()
+    def on_unexpected_message(self) -> None:
+        self._upstream.on_unexpected_message()
 
-    def forget(self, client: MultiplexedClient) -> None:
+    def forget(self, client: RpcClient) -> None:
         """Another connection may take its place before its socket is gone."""
         if client in self._open:
             self._open.remove(client)

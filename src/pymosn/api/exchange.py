@@ -49,7 +49,7 @@ class Reply:
         self.headers: Headers = headers_from(headers if isinstance(headers, list) else dict(headers or {}))
 
 
-class Choices:
+class RouteOverrides:
     """What filters want done with a request, in place of what its route says. None: as the route says."""
 
     def __init__(self) -> None:
@@ -104,7 +104,7 @@ class Exchange(RequestReceiver):
         #: The value of a Set-Cookie that the route's hash policy makes.
         self.set_cookie: bytes = b""
         #: What filters chose with `choose`.
-        self.choices: Choices | None = None
+        self.choices: RouteOverrides | None = None
         self._state: dict[str, object] | None = None
         # Filters that are not shown the bodies of this exchange.
         self._without_body: list[object] | None = None
@@ -170,7 +170,7 @@ class Exchange(RequestReceiver):
             raise ValueError(f"retries is a number of attempts, not {retries}")
         choices = self.choices
         if choices is None:
-            choices = Choices()
+            choices = RouteOverrides()
             self.choices = choices
         if route is not None:
             choices.route = route
@@ -187,7 +187,7 @@ class Exchange(RequestReceiver):
         if retries is not None:
             choices.retries = retries
 
-    def leave_body(self, stream_filter: object) -> None:
+    def skip_body(self, stream_filter: object) -> None:
         """`stream_filter` does not look at the bodies of this exchange: without others they go on as they come.
 
         For `on_request` and `on_response`; a filter calls it with itself.

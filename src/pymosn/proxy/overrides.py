@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Final
 
-from pymosn.api.proxy import Choices, Exchange
+from pymosn.api.exchange import Exchange, RouteOverrides
 from pymosn.api.routing import Route, RouteMatcher
 from pymosn.api.upstream import criteria
 from pymosn.routing.actions import DEFAULT_TIMEOUT, Forward, Target
@@ -16,7 +16,7 @@ from pymosn.upstream.limits import Limits
 NO_ROUTE_NEEDED: Final = "chosen by a filter"
 
 
-class NextTry:
+class PendingAttempt:
     """An attempt that waits until filters have seen its host."""
 
     def __init__(self, cluster: Cluster, host: ClusterHost, fresh: bool, retries: Limits | None, pause: float) -> None:
@@ -34,7 +34,7 @@ class NextTry:
             self.retries = None
 
 
-def chosen_route(exchange: Exchange, choices: Choices, host: VirtualHost) -> Route | None:
+def override_route(exchange: Exchange, choices: RouteOverrides, host: VirtualHost) -> Route | None:
     """The route that a filter named, else the one that matches, else one to the cluster that a filter named."""
     if choices.route is not None:
         for route in host.routes:
@@ -47,7 +47,7 @@ def chosen_route(exchange: Exchange, choices: Choices, host: VirtualHost) -> Rou
     return found
 
 
-def chosen_target(choices: Choices, target: Target | None) -> Target | None:
+def override_target(choices: RouteOverrides, target: Target | None) -> Target | None:
     """Cluster and labels, as filters chose them and else as the route did."""
     subset = choices.subset
     cluster = choices.cluster

@@ -5,7 +5,7 @@ from typing import Final
 
 import msgspec
 
-from pymosn.config.faults import Fault, Places
+from pymosn.config.diagnostics import Diagnostic, Places
 from pymosn.config.load import Loaded
 from pymosn.config.schema import MosnConfig
 
@@ -14,7 +14,7 @@ BAD_CONFIGURATION: Final = 1
 OTHER_FAULT: Final = 2
 
 
-class Launch(msgspec.Struct, frozen=True, kw_only=True):
+class RunOptions(msgspec.Struct, frozen=True, kw_only=True):
     """What to run.
 
     `name`: the configuration's name for messages. `config_dir`: its directory; `base_dir`: where `logs/` is.
@@ -38,7 +38,7 @@ class Launch(msgspec.Struct, frozen=True, kw_only=True):
 class StartError(Exception):
     """The process cannot start. `faults`: what is wrong with the configuration, `lines`: anything else."""
 
-    def __init__(self, *, faults: list[Fault] | None = None, lines: list[str] | None = None) -> None:
+    def __init__(self, *, faults: list[Diagnostic] | None = None, lines: list[str] | None = None) -> None:
         super().__init__("cannot start")
         self.faults = faults or []
         self.lines = lines or []

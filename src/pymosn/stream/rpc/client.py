@@ -6,7 +6,7 @@ from mypy_extensions import i64, mypyc_attr
 
 from pymosn.api.network import STOP, Connection, NetworkFilter
 from pymosn.api.protocol import GOAWAY, HEARTBEAT, NEED_MORE, ONE_WAY, REPLY, REQUEST, ProtocolError
-from pymosn.api.rpc import RpcReply, RpcRequest, RpcSpec
+from pymosn.api.rpc import RpcRequest, RpcResponse, RpcSpec
 from pymosn.api.stream import ConnectionPool, RequestSender, ResponseReceiver
 from pymosn.core.failure import (
     BAD_RESPONSE,
@@ -19,31 +19,31 @@ from pymosn.core.failure import (
 )
 from pymosn.core.headers import HeaderError, Headers
 from pymosn.core.message import RequestHead
-from pymosn.stream.multiplexed.options import MUCH
+from pymosn.stream.rpc.options import MUCH
 
 
 @mypyc_attr(allow_interpreted_subclasses=True)
 class ClientOwner(ConnectionPool):
     """What a pool hears of its connections."""
 
-    def on_stray(self) -> None:
+    def on_unexpected_message(self) -> None:
         """A message was dropped that answers nothing."""
         raise NotImplementedError
 
-    def on_quiet(self, client: MultiplexedClient) -> None:
+    def on_quiet(self, client: RpcClient) -> None:
         """Nothing came for as long as `watch` asked for."""
         raise NotImplementedError
 
-    def on_room(self, client: MultiplexedClient) -> None:
+    def on_room(self, client: RpcClient) -> None:
         """The connection takes bytes again."""
         raise NotImplementedError
 
-    def forget(self, client: MultiplexedClient) -> None:
+    def forget(self, client: RpcClient) -> None:
         """The connection must not get another request."""
         raise NotImplementedError
 
 
-class MultiplexedClient(NetworkFilter):
+class RpcClient(NetworkFilter):
     """One upstream connection."""
 
     def __init__(self, owner: ClientOwner, spec: RpcSpec, max_frame: i64) -> None:
@@ -65,9 +65,9 @@ class MultiplexedClient(NetworkFilter):
         #: Whether a heartbeat waits for its answer, and how many in a row got none.
         self.is_asked = False
         self.unanswered: i64 = 0
-        self._streams: dict[int, MultiplexedClientStream] = {}
+        self._streams: dict[int, RpcClientStream] = {}
         self._last: i64 = 0
-        self._max_number: i64 = spec.max_number
+        self._max_request_id: i64 = spec.max_request_id
         self._has_wrapped = False
         self._watch = 0.0
 
@@ -81,15 +81,15 @@ class MultiplexedClient(NetworkFilter):
         self._watch = seconds
         self.connection.set_idle(seconds)
 
-    def open_stream(self, receiver: ResponseReceiver) -> MultiplexedClientStream:
+    def open_stream(self, receiver: ResponseReceiver) -> RpcClientStream:
         """A stream for one request."""
         self.served += 1
-        return MultiplexedClientStream(self, receiver, self.served > 1 and not self._streams)
+        return RpcClientStream(self, receiver, self.served > 1 and not self._streams)
 
-    def next_number(self) -> i64:
+    def next_request_id(self) -> i64:
         """An id that no request at work has."""
         while True:
-            if self._last < self._max_number:
+            if self._last < self._max_request_id:
                 self._last += 1
             else:
                 self._last = 1
@@ -97,31 +97,31 @@ class MultiplexedClient(NetworkFilter):
             if not self._has_wrapped or int(self._last) not in self._streams:
                 return self._last
 
-    def send(self, stream: MultiplexedClientStream, request: RpcRequest, data: bytes) -> None:
+    def send(self, stream: RpcClientStream, request: RpcRequest, data: bytes) -> None:
         """Sends the whole request of `stream`."""
-        number: i64 = self.next_number()
-        out = self.connection.soon()
+        number: i64 = self.next_request_id()
+        out = self.connection.batch_writer()
         before: i64 = out.size()
         try:
             request.encode(number, data, out)
         except Exception as error:
-            out.take_back(before)  # half a frame would garble those of others
+            out.truncate(before)  # half a frame would garble those of others
             if not isinstance(error, HeaderError):
                 raise
             stream.break_off(BAD_REWRITE)
             return
         if not request.is_one_way:
-            stream.number = number
+            stream.request_id = number
             self._streams[int(number)] = stream
         if request.is_one_way:
             # There is nothing to wait for: sent is done.
-            stream.complete(RpcReply(Headers(), 200, b"", b""))
+            stream.complete(RpcResponse(Headers(), 200, b"", b""))
             self.close_if_done()
 
     def send_heartbeat(self) -> None:
         """Asks the peer whether it lives."""
         self.is_asked = True
-        self.connection.soon().write(self._spec.heartbeat(self.next_number()))
+        self.connection.batch_writer().write(self._spec.heartbeat(self.next_request_id()))
 
     def retire(self) -> None:
         """The connection gets no further request."""
@@ -134,9 +134,9 @@ class MultiplexedClient(NetworkFilter):
         if self.is_retired and not self._streams:
             self.connection.close(CLOSED_LOCALLY)
 
-    def on_cancel(self, stream: MultiplexedClientStream) -> None:
+    def on_cancel(self, stream: RpcClientStream) -> None:
         """Nobody waits for the reply of `stream` any more; when it comes it is a stray."""
-        number = int(stream.number)
+        number = int(stream.request_id)
         if self._streams.get(number) is stream:
             del self._streams[number]
             self.close_if_done()
@@ -157,7 +157,7 @@ class MultiplexedClient(NetworkFilter):
         self.connection.set_idle(self._watch)
         self.close_if_done()
         if len(data) >= MUCH:
-            self.connection.give_way()
+            self.connection.yield_reading()
         return STOP
 
     def _pull(self) -> None:
@@ -167,17 +167,17 @@ class MultiplexedClient(NetworkFilter):
             if found == NEED_MORE:
                 break
             if found == REPLY:
-                reply = decoder.reply
-                number = int(decoder.number)
+                reply = decoder.response
+                number = int(decoder.request_id)
                 stream = self._streams.get(number)
                 if stream is None or reply is None:
-                    self._owner.on_stray()
+                    self._owner.on_unexpected_message()
                 else:
                     del self._streams[number]
                     stream.complete(reply)
             elif found == HEARTBEAT:
                 if self._may_answer():
-                    self.connection.soon().write(decoder.answer)
+                    self.connection.batch_writer().write(decoder.answer)
             elif found == GOAWAY:
                 self.retire()
             elif found in (REQUEST, ONE_WAY):
@@ -185,11 +185,11 @@ class MultiplexedClient(NetworkFilter):
 
     def _turn_down(self, is_one_way: bool) -> None:
         """A server that calls its client: there is none behind us that could answer."""
-        self._owner.on_stray()
+        self._owner.on_unexpected_message()
         request = self._decoder.request
         if request is not None and not is_one_way and self._may_answer():
             reply = request.local_reply(NO_ROUTE.status, Headers(), b"")
-            reply.encode(request.number, reply.payload, self.connection.soon())
+            reply.encode(request.request_id, reply.payload, self.connection.batch_writer())
 
     def _may_answer(self) -> bool:
         """Whether to answer what the peer asks of us; one that does not read gets no answers: they would have no end."""
@@ -224,11 +224,11 @@ class MultiplexedClient(NetworkFilter):
             stream.break_off(failure)
 
 
-class MultiplexedClientStream(RequestSender):
+class RpcClientStream(RequestSender):
     """One request's use of a shared upstream connection."""
 
-    def __init__(self, client: MultiplexedClient, receiver: ResponseReceiver, is_reused: bool) -> None:
-        self.number: i64 = 0
+    def __init__(self, client: RpcClient, receiver: ResponseReceiver, is_reused: bool) -> None:
+        self.request_id: i64 = 0
         self._client = client
         self._receiver: ResponseReceiver | None = receiver
         self._is_reused = is_reused
@@ -236,7 +236,7 @@ class MultiplexedClientStream(RequestSender):
         self._head: RequestHead | None = None
         self._parts: list[bytes] | None = None
 
-    def complete(self, reply: RpcReply) -> None:
+    def complete(self, reply: RpcResponse) -> None:
         """The reply is here."""
         receiver = self._receiver
         self._receiver = None

@@ -8,7 +8,7 @@ _GENTLE: Final = (signal.SIGTERM,)
 _AT_ONCE: Final = (signal.SIGINT, signal.SIGQUIT)
 
 
-class StopWish:
+class ShutdownSignals:
     """`asked`: the process shall stop; `now`: without waiting for what is in flight."""
 
     def __init__(self) -> None:

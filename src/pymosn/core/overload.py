@@ -13,12 +13,12 @@ SHED: Final[i64] = 2
 STOP_ACCEPT: Final[i64] = 3
 
 
-class Load:
+class OverloadState:
     """One per worker: who measures writes it, the data path reads it."""
 
     def __init__(self) -> None:
         #: The step that the worker's memory has come to.
-        self.stage: i64 = NORMAL
+        self.level: i64 = NORMAL
         #: Bytes of request heads that have come in part, on all connections, and how many there may be; 0 is no limit.
         self.head_bytes: i64 = 0
         self.max_head_bytes: i64 = 0

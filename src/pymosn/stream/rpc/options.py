@@ -24,7 +24,7 @@ MUCH: Final[i64] = 128 * 1024
 EOF_GRACE: Final = 1.0
 
 
-class MultiplexedOptions:
+class RpcOptions:
     """Limits of a listener: bytes, and seconds (0 is never).
 
     `idle_timeout`: without a byte and without a request at work. `frame_timeout`: the longest silence inside a frame.

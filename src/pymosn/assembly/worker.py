@@ -8,17 +8,17 @@ from collections.abc import Awaitable
 from typing import Final
 
 from pymosn.api.network import join_address
-from pymosn.config.build_filters import BuiltFilter, FilterBuilder, FilterKey
-from pymosn.config.build_listeners import BuiltListener, ListenerBuilder, WorkerShares
-from pymosn.config.build_routes import build_in_steps, clusters_in
-from pymosn.config.build_upstream import BuiltCluster, build_cluster, build_clusters
-from pymosn.config.drain_order import drain_order
-from pymosn.config.faults import Fault
+from pymosn.assembly.clusters import BuiltCluster, build_cluster, build_clusters
+from pymosn.assembly.drain_order import drain_order
+from pymosn.assembly.filters import BuiltFilter, FilterBuilder, FilterKey
+from pymosn.assembly.listeners import BuiltListener, ListenerBuilder, WorkerShares
+from pymosn.assembly.packed_config import PackedConfig, unpack_table
+from pymosn.assembly.routes import build_in_steps, clusters_in
+from pymosn.assembly.steps import Steps
+from pymosn.config.diagnostics import Diagnostic
 from pymosn.config.schema import Cluster as ClusterConfig
 from pymosn.config.schema import Listener as ListenerConfig
 from pymosn.config.schema import Overload, WorkerLimits
-from pymosn.config.steps import Steps
-from pymosn.config.transport import Parcel, unpack_table
 from pymosn.core.addresses import split_address as listening_address
 from pymosn.core.clock import Clock
 from pymosn.core.counters import Labels, Metrics
@@ -31,8 +31,8 @@ from pymosn.network.listener import ConnectionNumbers, Listener, ListenerDirecto
 from pymosn.network.original_dst import OwnAddresses
 from pymosn.observe.logs import LogSet
 from pymosn.proxy.cluster_client import ClusterClients
-from pymosn.proxy.filter_chain import NamedFilter, StreamFilters
 from pymosn.proxy.runtime import Runtime
+from pymosn.proxy.stream_filters import FilterHandle, StreamFilters
 from pymosn.routing.table import RouteTable, TableSlot
 from pymosn.stream.registry import protocols
 from pymosn.upstream.cluster import Cluster, Clusters, PoolMaker
@@ -45,7 +45,7 @@ STOP_TIME: Final = 5.0
 class BuildError(Exception):
     """The configuration is well-formed but cannot be built here: a filter that does not load."""
 
-    def __init__(self, faults: list[Fault]) -> None:
+    def __init__(self, faults: list[Diagnostic]) -> None:
         super().__init__("; ".join(fault.text() for fault in faults))
         self.faults = faults
 
@@ -125,7 +125,7 @@ class WorkerRuntime:
         """The listeners in force."""
         return [built.listener for built in self._listeners]
 
-    def prepare(self, parcel: Parcel, config_dir: str, base_dir: str) -> Steps[Prepared]:
+    def prepare(self, parcel: PackedConfig, config_dir: str, base_dir: str) -> Steps[Prepared]:
         """Builds a configuration in steps; what is in force stays so, and what does not change is shared.
 
         `config_dir`: what paths of filters are relative to. `base_dir`: where `logs/` is. BuildError with every fault.
@@ -190,7 +190,7 @@ class WorkerRuntime:
         self._set_limits(made.limits)
         self.overload = made.overload
         for built in made.listeners:
-            built.put_in_force()
+            built.activate()
         self._note_addresses()
         self.drain_order = made.drain_order
         after = self.listeners
@@ -212,7 +212,7 @@ class WorkerRuntime:
     def _set_limits(self, limits: WorkerLimits) -> None:
         self.admission.max_connections = limits.max_connections
         self.admission.descriptor_ceiling = descriptor_ceiling(limits.descriptor_reserve)
-        self.runtime.load.max_head_bytes = limits.max_head_bytes
+        self.runtime.overload.max_head_bytes = limits.max_head_bytes
 
     def tidy(self) -> None:
         """Drops what only removed listeners still needed, and the counters of what is gone."""
@@ -241,7 +241,7 @@ class WorkerRuntime:
         """The files of the filters in force."""
         return sorted({file for built in self._filters.values() if (file := source_file(built.named.filter))})
 
-    def filter_at(self, places: list[tuple[str, int]]) -> NamedFilter | None:
+    def filter_at(self, places: list[tuple[str, int]]) -> FilterHandle | None:
         """The filter in whose class the first of `places` (file and line) is; else one whose file it is."""
         everyone = [built.named for built in [*self._filters.values(), *self._old_filters]]
         for is_of in (is_in_class, is_in_file):
@@ -292,7 +292,7 @@ class WorkerRuntime:
         return "host" not in names or any(host.address == names["host"] for host in built.cluster.hosts)
 
 
-async def _start(built: BuiltFilter) -> Fault | None:
+async def _start(built: BuiltFilter) -> Diagnostic | None:
     try:
         async with asyncio.timeout(START_TIME):
             starting: object = built.named.filter.start()
@@ -307,25 +307,25 @@ async def _start(built: BuiltFilter) -> Fault | None:
     return None
 
 
-def _filter_fault(built: BuiltFilter, text: str) -> Fault:
+def _filter_fault(built: BuiltFilter, text: str) -> Diagnostic:
     message = f"filter {built.named.name!r} {text}"
-    return Fault(severity="error", file="", line=0, column=0, path=built.path, message=message)
+    return Diagnostic(severity="error", file="", line=0, column=0, path=built.path, message=message)
 
 
 async def stop_filters(filters: list[BuiltFilter]) -> None:
     """Ends the tasks of filters and lets them clean up; what goes wrong with that is logged."""
     for built in filters:
-        home = built.named.filter.home
+        context = built.named.filter.context
         try:
             async with asyncio.timeout(STOP_TIME):
-                await home.end_tasks()
+                await context.end_tasks()
                 if built.is_started:
                     built.is_started = False
                     stopping: object = built.named.filter.stop()
                     if isinstance(stopping, Awaitable):
                         await stopping
         except (Exception, SystemExit) as error:
-            home.write(f"`stop` failed: {describe(error)}", ERROR)
+            context.write(f"`stop` failed: {describe(error)}", ERROR)
 
 
 def descriptor_ceiling(reserve: int) -> int:

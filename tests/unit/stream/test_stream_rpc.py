@@ -8,15 +8,15 @@ import pytest
 from tests import bolt_frames as bolt
 
 from pymosn.api.network import Connection, NetworkFilter
-from pymosn.api.rpc import MAX_FRAME, RpcReply, RpcRequest
-from pymosn.api.stream import RequestReceiver, ResponseReceiver, ResponseSender, StreamListener
+from pymosn.api.rpc import MAX_FRAME, RpcRequest, RpcResponse
+from pymosn.api.stream import RequestReceiver, ResponseReceiver, ResponseSender, StreamHandler
 from pymosn.core.frame_writer import FrameWriter
 from pymosn.core.headers import HeaderError, Headers
 from pymosn.core.message import RequestHead
 from pymosn.protocol.bolt.spec import BoltSpec
-from pymosn.stream.multiplexed.client import ClientOwner, MultiplexedClient
-from pymosn.stream.multiplexed.options import MUCH, MultiplexedOptions
-from pymosn.stream.multiplexed.server import MultiplexedServer
+from pymosn.stream.rpc.client import ClientOwner, RpcClient
+from pymosn.stream.rpc.options import MUCH, RpcOptions
+from pymosn.stream.rpc.server import RpcServer
 
 
 class Peer(Connection):
@@ -27,13 +27,13 @@ class Peer(Connection):
         self.turns_given = 0
         self.out = FrameWriter()
 
-    def give_way(self) -> None:
+    def yield_reading(self) -> None:
         self.turns_given += 1
 
     def set_idle(self, seconds: float) -> None:
         pass
 
-    def soon(self) -> FrameWriter:
+    def batch_writer(self) -> FrameWriter:
         return self.out
 
 
@@ -47,7 +47,7 @@ class Done(RequestReceiver):
         self._sender.release()
 
 
-class Calls(StreamListener):
+class Calls(StreamHandler):
     """Counts the requests that begin."""
 
     def __init__(self) -> None:
@@ -64,7 +64,7 @@ class Strays(ClientOwner):
     def __init__(self) -> None:
         self.count = 0
 
-    def on_stray(self) -> None:
+    def on_unexpected_message(self) -> None:
         self.count += 1
 
 
@@ -76,8 +76,8 @@ REPLY = bolt.response(1)
 def test_a_peer_that_sends_much_at_once_lets_others_have_their_turn(much: bool) -> None:
     calls, strays, downstream, upstream = Calls(), Strays(), Peer(), Peer()
     halves: list[tuple[NetworkFilter, Peer, bytes, Calls | Strays]] = [
-        (MultiplexedServer(BoltSpec(1), calls, MultiplexedOptions()), downstream, ONE_WAY, calls),
-        (MultiplexedClient(strays, BoltSpec(1), MAX_FRAME), upstream, REPLY, strays),
+        (RpcServer(BoltSpec(1), calls, RpcOptions()), downstream, ONE_WAY, calls),
+        (RpcClient(strays, BoltSpec(1), MAX_FRAME), upstream, REPLY, strays),
     ]
     for half, peer, frame, counted in halves:
         half.on_connection(peer)
@@ -98,7 +98,7 @@ class HalfRequest(RpcRequest):
         raise self.error
 
 
-class HalfReply(RpcReply):
+class HalfReply(RpcResponse):
     """The same of a reply."""
 
     def build(self, number: int, payload: bytes, out: FrameWriter) -> None:
@@ -109,7 +109,7 @@ class HalfReply(RpcReply):
 @pytest.mark.parametrize("error", [KeyError("x"), HeaderError("x")])
 def test_half_a_request_is_not_sent(error: Exception) -> None:
     upstream = Peer()
-    client = MultiplexedClient(Strays(), BoltSpec(1), MAX_FRAME)
+    client = RpcClient(Strays(), BoltSpec(1), MAX_FRAME)
     client.on_connection(upstream)
     client.send_heartbeat()
     size = upstream.out.size()
@@ -121,7 +121,7 @@ def test_half_a_request_is_not_sent(error: Exception) -> None:
 
 def test_half_a_reply_is_not_sent() -> None:
     downstream = Peer()
-    server = MultiplexedServer(BoltSpec(1), Calls(), MultiplexedOptions())
+    server = RpcServer(BoltSpec(1), Calls(), RpcOptions())
     server.on_connection(downstream)
     server.on_data(bolt.request(1, command=0))  # a heartbeat: its answer is to stay
     size = downstream.out.size()

@@ -7,9 +7,9 @@ then accepting stops. Each step includes those before it; all of it goes back by
 from collections.abc import Callable
 from typing import Final
 
-from pymosn.config.build import WorkerRuntime
-from pymosn.core.load import NO_KEEP_ALIVE, NORMAL, SHED, STOP_ACCEPT
+from pymosn.assembly.worker import WorkerRuntime
 from pymosn.core.log import INFO, WARN
+from pymosn.core.overload import NO_KEEP_ALIVE, NORMAL, SHED, STOP_ACCEPT
 from pymosn.server.memory import Statm, cgroup_limit, descriptor_count, give_back, share_of
 
 #: A step is left when memory is below its threshold by this share of the limit: no step forth and back each second.
@@ -25,7 +25,7 @@ MEANING: Final = {
 }
 
 
-class Vitals:
+class OverloadManager:
     """Looks after one worker."""
 
     def __init__(
@@ -64,22 +64,22 @@ class Vitals:
         self._descriptors.value = descriptor_count()
         self._timers.value = len(runtime.wheel)
         self._connections.value = runtime.admission.open
-        self._head_bytes.value = runtime.runtime.load.head_bytes
+        self._head_bytes.value = runtime.runtime.overload.head_bytes
         runtime.admission.look()
         self._climb(rss)
 
     def _climb(self, rss: int) -> None:
-        load = self._runtime.runtime.load
-        stage = self._stage(rss, int(load.stage))
+        state = self._runtime.runtime.overload
+        stage = self._stage(rss, int(state.level))
         self._looks += 1
-        if stage > load.stage or (stage > NORMAL and self._looks % GIVE_BACK_EVERY == 0):
+        if stage > state.level or (stage > NORMAL and self._looks % GIVE_BACK_EVERY == 0):
             self._relieve()
             rss = self._rss()
-            stage = self._stage(rss, int(load.stage))
-        if stage == load.stage:
+            stage = self._stage(rss, int(state.level))
+        if stage == state.level:
             return
-        self._tell(rss, stage, stage > load.stage)
-        load.stage = stage
+        self._tell(rss, stage, stage > state.level)
+        state.level = stage
         for step, gauge in self._steps.items():
             gauge.value = int(stage >= step)
         self._runtime.admission.set_memory(stage < STOP_ACCEPT)

@@ -8,12 +8,12 @@ from pathlib import Path
 
 import pytest
 
-from pymosn.config.build import WorkerRuntime, descriptor_ceiling
+from pymosn.assembly.worker import WorkerRuntime, descriptor_ceiling
 from pymosn.config.schema import Overload
 from pymosn.core.log import TRACE, Log
 from pymosn.observe.logs import LogSet
 from pymosn.server.memory import Statm, cgroup_limit, descriptor_count, share_of
-from pymosn.server.vitals import Vitals
+from pymosn.server.overload import OverloadManager
 
 MIB = 1 << 20
 
@@ -37,7 +37,7 @@ class Bench:
         self.used = 0
         self.freed = 0
         self.relieved = 0
-        self.vitals = Vitals(self.runtime, lambda: self.used, container, self.relieve)
+        self.vitals = OverloadManager(self.runtime, lambda: self.used, container, self.relieve)
 
     def relieve(self) -> None:
         self.relieved += 1
@@ -46,7 +46,7 @@ class Bench:
     def stage(self, used: int) -> int:
         self.used = used
         self.vitals.look()
-        return int(self.runtime.runtime.load.stage)
+        return int(self.runtime.runtime.overload.level)
 
     def shown(self, key: str) -> int:
         groups = {group["type"]: group for group in self.runtime.metrics.snapshot()}

@@ -7,7 +7,7 @@ from pymosn.core.counters import DownstreamStats
 from pymosn.core.failure import NO_FILTER_CHAIN
 
 
-class Refusal(NetworkFilter):
+class RejectAll(NetworkFilter):
     """Closes its connection."""
 
     def __init__(self, stats: DownstreamStats) -> None:
@@ -19,11 +19,11 @@ class Refusal(NetworkFilter):
         connection.close(NO_FILTER_CHAIN)
 
 
-class RefusalFactory(FilterChainFactory):
+class RejectAllFactory(FilterChainFactory):
     """The chain of a listener that has none."""
 
     def __init__(self, stats: DownstreamStats) -> None:
         self._stats = stats
 
     def create(self) -> list[NetworkFilter]:
-        return [Refusal(self._stats)]
+        return [RejectAll(self._stats)]

@@ -6,8 +6,8 @@ from mypy_extensions import i64
 
 from pymosn.api.network import DRAIN_GRACE, STOP, Connection
 from pymosn.api.protocol import HEARTBEAT, NEED_MORE, ONE_WAY, REPLY, REQUEST, ProtocolError
-from pymosn.api.rpc import RpcReply, RpcRequest, RpcSpec
-from pymosn.api.stream import RequestReceiver, ResponseSender, ServerStreams, StreamListener
+from pymosn.api.rpc import RpcRequest, RpcResponse, RpcSpec
+from pymosn.api.stream import RequestReceiver, ResponseSender, ServerStreams, StreamHandler
 from pymosn.core.failure import (
     CLIENT_GONE,
     CLIENT_WRITE_TIMEOUT,
@@ -23,31 +23,31 @@ from pymosn.core.failure import (
 )
 from pymosn.core.headers import HeaderError, Headers
 from pymosn.core.message import ResponseHead
-from pymosn.stream.multiplexed.options import (
+from pymosn.stream.rpc.options import (
     EOF_GRACE,
     MAX_STREAM_BYTES,
     MAX_STREAMS,
     MAX_UNSENT,
     MUCH,
-    MultiplexedOptions,
+    RpcOptions,
 )
 
 
-class MultiplexedServer(ServerStreams):
+class RpcServer(ServerStreams):
     """Makes a stream of each request on a downstream connection.
 
     No stream holds up another: what bounds a client is the number and size of its requests at work, and of the replies
     that it does not take.
     """
 
-    def __init__(self, spec: RpcSpec, listener: StreamListener, options: MultiplexedOptions) -> None:
+    def __init__(self, spec: RpcSpec, listener: StreamHandler, options: RpcOptions) -> None:
         self._spec = spec
         self._listener = listener
         self._options = options
         self._decoder = spec.decoder(options.max_frame)
         self._connection: Connection = Connection()
         # Those that wait for a reply, by the client's id. One-way requests are only counted.
-        self._streams: dict[int, MultiplexedServerStream] = {}
+        self._streams: dict[int, RpcServerStream] = {}
         self._active: i64 = 0
         self._active_bytes: i64 = 0
         self._unsent: i64 = 0
@@ -69,7 +69,7 @@ class MultiplexedServer(ServerStreams):
         self._pull()
         self._set_idle()
         if len(data) >= MUCH:
-            self._connection.give_way()
+            self._connection.yield_reading()
         return STOP
 
     def on_eof(self) -> None:
@@ -103,7 +103,7 @@ class MultiplexedServer(ServerStreams):
         if self._options.goaway:
             frame = self._spec.goaway(0)
             if frame:
-                self._connection.soon().write(frame)
+                self._connection.batch_writer().write(frame)
         # Not at once: a request may be on its way, and it would be lost.
         self._set_idle()
 
@@ -146,9 +146,9 @@ class MultiplexedServer(ServerStreams):
                 if found in (REQUEST, ONE_WAY):
                     self._begin()
                 elif found == HEARTBEAT:
-                    self._connection.soon().write(decoder.answer)
+                    self._connection.batch_writer().write(decoder.answer)
                 elif found == REPLY:
-                    self._listener.on_stray(UNASKED_REPLY)
+                    self._listener.on_unexpected_message(UNASKED_REPLY)
         except ProtocolError as error:
             self._refuse(error.failure)
         finally:
@@ -168,9 +168,9 @@ class MultiplexedServer(ServerStreams):
     def _begin(self) -> None:
         request = self._decoder.request
         assert request is not None
-        stream = MultiplexedServerStream(self, self._connection, request)
+        stream = RpcServerStream(self, self._connection, request)
         if not request.is_one_way:
-            number = int(request.number)
+            number = int(request.request_id)
             if number in self._streams:
                 # Two replies with one id: nobody could tell whose is whose.
                 raise ProtocolError(ID_REUSED, f"request {number} is still at work")
@@ -196,21 +196,21 @@ class MultiplexedServer(ServerStreams):
         self._is_broken = True
         self._active += 1
         head = _Refused()
-        stream = MultiplexedServerStream(self, self._connection, head)
+        stream = RpcServerStream(self, self._connection, head)
         receiver = self._listener.new_stream(stream)
         stream.receiver = receiver
         receiver.on_refused(head, failure)
 
     # ---- from the streams
 
-    def send(self, request: RpcRequest, reply: RpcReply, payload: bytes) -> None:
+    def send(self, request: RpcRequest, reply: RpcResponse, payload: bytes) -> None:
         """Sends the reply to `request`. HeaderError: it has headers that cannot be sent, and nothing is."""
-        out = self._connection.soon()
+        out = self._connection.batch_writer()
         before: i64 = out.size()
         try:
-            reply.encode(request.number, payload, out)
+            reply.encode(request.request_id, payload, out)
         except Exception:
-            out.take_back(before)  # half a frame would garble those of others
+            out.truncate(before)  # half a frame would garble those of others
             raise
         if self._is_full:
             self._unsent += out.size() - before
@@ -222,11 +222,11 @@ class MultiplexedServer(ServerStreams):
         reply = request.local_reply(failure.status, Headers(), b"")
         self.send(request, reply, reply.payload)
 
-    def on_release(self, stream: MultiplexedServerStream) -> None:
+    def on_release(self, stream: RpcServerStream) -> None:
         """The exchange of `stream` is over."""
         request = stream.request
         if not request.is_one_way:
-            del self._streams[int(request.number)]
+            del self._streams[int(request.request_id)]
         self._active -= 1
         self._active_bytes -= request.size
         if self._held:
@@ -238,10 +238,10 @@ class MultiplexedServer(ServerStreams):
                 self._connection.set_idle(DRAIN_GRACE)
 
 
-class MultiplexedServerStream(ResponseSender):
+class RpcServerStream(ResponseSender):
     """One request's place for its reply, which is sent in one piece."""
 
-    def __init__(self, server: MultiplexedServer, connection: Connection, request: RpcRequest) -> None:
+    def __init__(self, server: RpcServer, connection: Connection, request: RpcRequest) -> None:
         self.request = request
         self.receiver: RequestReceiver | None = None
         self._server = server
@@ -289,7 +289,7 @@ class MultiplexedServerStream(ResponseSender):
         self._is_done = True
         request = self.request
         try:
-            if isinstance(head, RpcReply):
+            if isinstance(head, RpcResponse):
                 self._server.send(request, head, data)
             else:
                 head.headers.remove_raw(b"content-length")
@@ -324,5 +324,5 @@ class _Refused(RpcRequest):
     def __init__(self) -> None:
         super().__init__(Headers(), 0, b"", b"", True)
 
-    def local_reply(self, status: i64, headers: Headers, body: bytes) -> RpcReply:
-        return RpcReply(headers, status, b"", body)
+    def local_reply(self, status: i64, headers: Headers, body: bytes) -> RpcResponse:
+        return RpcResponse(headers, status, b"", body)

@@ -6,7 +6,7 @@ from msgspec.structs import replace
 from pymosn.config.schema import Cluster, MosnConfig, RouterConfiguration
 
 
-class Parcel(msgspec.Struct, array_like=True, frozen=True):
+class PackedConfig(msgspec.Struct, array_like=True, frozen=True):
     """A configuration as workers get it.
 
     `tables`: the router tables by name, each packed by itself, so that a worker looks only into those that have changed.
@@ -17,11 +17,11 @@ class Parcel(msgspec.Struct, array_like=True, frozen=True):
     tables: dict[str, bytes]
 
 
-def pack(config: MosnConfig) -> Parcel:
+def pack(config: MosnConfig) -> PackedConfig:
     """The parcel of a checked configuration."""
     server = config.servers[0]
     tables = {name: msgspec.msgpack.encode(table) for name, table in server.router_tables().items()}
-    return Parcel(replace(config, servers=[replace(server, routers=[])]), tables)
+    return PackedConfig(replace(config, servers=[replace(server, routers=[])]), tables)
 
 
 def unpack_table(data: bytes) -> RouterConfiguration:
@@ -34,9 +34,9 @@ def encode(config: MosnConfig) -> bytes:
     return msgspec.msgpack.encode(pack(config))
 
 
-def decode(data: bytes) -> Parcel:
+def decode(data: bytes) -> PackedConfig:
     """The parcel that `encode` made. msgspec.DecodeError on anything else."""
-    return msgspec.msgpack.decode(data, type=Parcel)
+    return msgspec.msgpack.decode(data, type=PackedConfig)
 
 
 def encode_cluster(cluster: Cluster) -> bytes:

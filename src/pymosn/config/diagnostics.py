@@ -51,7 +51,7 @@ def nearest(places: Places, path: str) -> Place:
     return places.get("", Place(""))
 
 
-class Fault(msgspec.Struct, frozen=True, kw_only=True):
+class Diagnostic(msgspec.Struct, frozen=True, kw_only=True):
     """A fault in a configuration.
 
     `path` is the way to it in MOSN's keys, such as `servers[0].listeners[1].address`; `value` is the offending value as
@@ -75,7 +75,7 @@ class Fault(msgspec.Struct, frozen=True, kw_only=True):
         hint = f'; did you mean "{self.suggestion}"?' if self.suggestion else ""
         return f"{place}: {self.severity}: {path}{self.message}{value}{hint}"
 
-    def placed(self, places: Places, file: str) -> "Fault":
+    def placed(self, places: Places, file: str) -> "Diagnostic":
         """The same fault with the place that its path has; `file` stands in where nothing is known."""
         if self.file:
             return self
@@ -87,11 +87,11 @@ class Fault(msgspec.Struct, frozen=True, kw_only=True):
         return {name: getattr(self, name) for name in self.__struct_fields__}
 
 
-class Faults:
+class Diagnostics:
     """Collects faults. What is known to be bad is reported as an error once: no later check builds on it."""
 
     def __init__(self) -> None:
-        self.items: list[Fault] = []
+        self.items: list[Diagnostic] = []
         self._bad_paths: set[str] = set()
 
     def error(self, place: Place, path: str, message: str, value: Any = ..., suggestion: str | None = None) -> None:
@@ -128,14 +128,14 @@ class Faults:
     def has_errors(self) -> bool:
         return any(fault.severity == "error" for fault in self.items)
 
-    def in_order(self) -> list[Fault]:
+    def in_order(self) -> list[Diagnostic]:
         """All faults, sorted by file, line and column."""
         return sorted(self.items, key=lambda fault: (fault.file, fault.line, fault.column))
 
     def _add(self, severity: Severity, place: Place, path: str, message: str, value: Any, suggestion: str | None) -> None:
         shown = None if value is ... else short(value, path)
         self.items.append(
-            Fault(
+            Diagnostic(
                 severity=severity,
                 file=place.file,
                 line=place.line,

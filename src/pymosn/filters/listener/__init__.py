@@ -1,1 +1,0 @@
-"""Listener filters, one file each."""

@@ -1,1 +1,0 @@
-"""Network filters, one file each."""
