@@ -5,7 +5,7 @@ BIN     := $(VENV)/bin
 SOURCES := $(shell find src -name '*.py' | sort) setup.py build_compiled.py pyproject.toml
 BUILT   := build/compiled
 
-.PHONY: run test test-interpreted test-compiled shows check format bench fuzz build docs clean hostile-page soak slow interop always
+.PHONY: run test test-interpreted test-compiled shows check format bench fuzz build docs clean hostile-page soak slow interop instructions always
 
 run: build                       ## serve the two-hop example until Ctrl-C
 	PYTHONPATH=$(BUILT) $(BIN)/python -m pymosn start
@@ -33,6 +33,9 @@ format: $(VENV)/ready
 
 bench: build                     ## beside nginx, HAProxy and Envoy; see bench/
 	PYTHONPATH=$(BUILT) $(BIN)/python -m bench $(BENCH)
+
+instructions: $(if $(OF),$(VENV)/ready,build)  ## instructions per request, by callgrind; OF="FOLDER..." compares other builds
+	$(BIN)/python -m bench.instructions $(or $(OF),$(BUILT))
 
 fuzz: build                      ## ten minutes for each fuzzer
 	$(BIN)/pip install --quiet --disable-pip-version-check atheris || echo "no atheris here: its fuzzers are skipped"
