@@ -22,6 +22,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any, Final, NamedTuple
 
+from build_c_files import separate
 from setuptools import Extension
 from setuptools.command.build import build
 from setuptools.command.build_ext import build_ext
@@ -30,6 +31,8 @@ from setuptools.errors import CompileError
 
 #: The name of the shared library. Without it mypyc takes a digest of the list of modules, and a new one changes every file.
 GROUP: Final = "pymosn"
+#: Where mypyc writes, and where its files are made independent of each other.
+MYPYC_FILES: Final = "build/mypyc"
 C_FILES: Final = "build/c"
 #: -O3 costs twice the time and gains nothing per request.
 OPTIMISATION: Final = "2"
@@ -160,6 +163,20 @@ def _source_of(bytecode: Path) -> Path:
     return bytecode.parent.parent / f"{bytecode.name.partition('.')[0]}.py"
 
 
+def separated(sources: Iterable[str]) -> list[str]:
+    """mypyc's sources, with those of the modules replaced by files that do not depend on each other."""
+    folder = Path(MYPYC_FILES)
+    native = [name for name in sources if Path(name).name.startswith("__native_")]
+    headers = [(folder / f"__native_{kind}{GROUP}.h").read_text() for kind in ("", "internal_")]
+    files = separate({Path(name).name: Path(name).read_text() for name in native}, *headers)
+    made = {Path(C_FILES, name): text for name, text in files.items()}
+    Path(C_FILES).mkdir(parents=True, exist_ok=True)
+    for path, text in made.items():
+        path.write_text(text)
+    prune(Path(C_FILES), made)
+    return [*(name for name in sources if name not in native), *map(str, made)]
+
+
 def placeholder() -> Extension:
     """Stands for the extensions until they are built: setuptools asks for a list long before that, mypyc takes seconds."""
     return Extension("pymosn.compiled", [])
@@ -195,8 +212,11 @@ class BuildCompiled(build_ext):
             debug_level="1",
             multi_file=True,
             group_name=GROUP,
-            target_dir=C_FILES,
+            target_dir=MYPYC_FILES,
         )
+        for extension in self.extensions:
+            if extension.name.endswith("__mypyc"):
+                extension.sources = separated(extension.sources)
         print(f"pymosn: mypyc took {time.monotonic() - started:.0f} s", flush=True)
         if os.name == "posix":
             for extension in self.extensions:
