@@ -78,7 +78,7 @@ class Pymosn:
 
     def exit_code(self, timeout: float = PATIENCE) -> int:
         code = self.process.wait(timeout)
-        self._reader.join(5)
+        self._reader.join(timeout)  # what it said is looked at next: all of it
         return code
 
     def end(self) -> None:

@@ -223,6 +223,6 @@ def test_the_demos_run(tmp_path: Path, demo: str, config: str, ports: dict[int, 
     (tmp_path / "config.json").write_text(text)
     command = [sys.executable, str(EXAMPLES / demo), *arguments]
     done = subprocess.run(
-        command, cwd=tmp_path, env=worker_environment(os.environ), capture_output=True, text=True, timeout=60, check=False
+        command, cwd=tmp_path, env=worker_environment(os.environ), capture_output=True, text=True, timeout=100, check=False
     )
     assert done.stdout.replace("echo: ", "").splitlines() == expected, done.stderr

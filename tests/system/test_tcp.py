@@ -331,6 +331,6 @@ def test_the_demo_runs(tmp_path: Path) -> None:
     (tmp_path / "config.json").write_text(text)
     command = [sys.executable, str(EXAMPLES / "demo.py"), *arguments]
     done = subprocess.run(
-        command, cwd=tmp_path, env=worker_environment(os.environ), capture_output=True, text=True, timeout=60, check=False
+        command, cwd=tmp_path, env=worker_environment(os.environ), capture_output=True, text=True, timeout=100, check=False
     )
     assert done.stdout.splitlines() == ["WHAT PROTOCOL IS THIS?", "hello /world"], done.stderr
