@@ -14,6 +14,7 @@ import struct
 from collections.abc import Callable
 from typing import ClassVar
 
+from bench.machine import free_port
 from tests import bolt_frames as bolt
 from tests import dubbo_frames as dubbo
 
@@ -278,9 +279,9 @@ class Provider:
         self._writers: set[asyncio.StreamWriter] = set()
 
     async def start(self) -> Provider:
-        """Listens, on the port that it had before if there was one."""
+        """Listens, on the port that it had before if there was one; nothing else is given it meanwhile."""
+        self.port = self.port or free_port()
         self._server = await asyncio.start_server(self._serve, "127.0.0.1", self.port)
-        self.port = int(self._server.sockets[0].getsockname()[1])
         return self
 
     @property

@@ -6,6 +6,7 @@ import socket
 import threading
 from collections.abc import Callable
 
+from plain_sockets import PATIENCE, connect
 from tests import bolt_frames as bolt
 from thread_server import ThreadServer
 
@@ -45,7 +46,7 @@ class BoltServer(ThreadServer):
             pass
 
     def _answer_later(self, sock: socket.socket, lock: threading.Lock, frame: bolt.Parsed) -> None:
-        self.gate.wait(20)
+        self.gate.wait(PATIENCE)
         reply = self._answer(frame)
         assert reply is not None
         with lock, contextlib.suppress(OSError):
@@ -72,7 +73,7 @@ class BoltClient:
     """Calls with many requests in flight on one connection."""
 
     def __init__(self, port: int, v2: bool = False) -> None:
-        self._socket = socket.create_connection(("127.0.0.1", port), timeout=20)
+        self._socket = connect(port)
         self._v2 = v2
         self._rest = b""
         self._last = random.randrange(1 << 31)
@@ -82,7 +83,7 @@ class BoltClient:
     def request(self, content: bytes, kind: int = 1) -> tuple[int, bytes]:
         """The id and the frame of a new request."""
         self._last += 1
-        return self._last, bolt.request(self._last, content, timeout=15_000, kind=kind, v2=self._v2, crc=self._v2)
+        return self._last, bolt.request(self._last, content, timeout=60_000, kind=kind, v2=self._v2, crc=self._v2)
 
     def send(self, data: bytes, chop: Callable[[], int] | None = None) -> None:
         """Sends `data`, in pieces of `chop()` bytes if given."""
