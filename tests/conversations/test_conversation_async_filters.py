@@ -5,11 +5,9 @@ from collections.abc import Awaitable, Callable
 from typing import Any
 
 import pytest
-from rig import DATE, Talk
+from tests.kit import DATE, Start
 
 from pymosn.api import Exchange, Reply, StreamFilter
-
-Start = Callable[..., Talk]
 
 GET = b"GET / HTTP/1.1\r\nHost: a\r\n\r\n"
 OK = b"HTTP/1.1 200 OK\r\nDate: today\r\nContent-Length: 2\r\n\r\nhi"

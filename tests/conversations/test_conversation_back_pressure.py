@@ -1,14 +1,10 @@
 """Nobody is read faster than the other side takes."""
 
-from collections.abc import Callable
-
-from rig import Talk
+from tests.kit import Start
 
 from pymosn.api.routing import Route
 from pymosn.routing.actions import DirectResponse
 from pymosn.routing.matchers import AnyRequest
-
-Start = Callable[..., Talk]
 
 GET = b"GET / HTTP/1.1\r\nHost: a\r\n\r\n"
 OK = b"HTTP/1.1 200 OK\r\nDate: today\r\nContent-Length: 2\r\n\r\nhi"

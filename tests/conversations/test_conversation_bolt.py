@@ -4,8 +4,9 @@ from collections.abc import AsyncIterator
 from typing import Any
 
 import pytest
-from bolt_rig import BOLT, Start, begin
-from tests import bolt_frames as bolt
+from tests.kit import Start
+from tests.kit import bolt_frames as bolt
+from tests.kit.bolt_session import BOLT, begin
 
 from pymosn.api import Exchange, Reply, StreamFilter
 from pymosn.api.routing import Route

@@ -1,17 +1,14 @@
 """Filters that ask a cluster by themselves: the same pools, limits and failures as the proxy's own requests."""
 
-from collections.abc import Callable
 from typing import Any
 
 import pytest
-from rig import Talk
+from tests.kit import Start, Talk
 
 from pymosn.api import ClientError, Exchange, Reply, StreamFilter
 from pymosn.api.stream_filter import FilterContext
 from pymosn.core.log import Log
 from pymosn.proxy.cluster_client import ClusterClients
-
-Start = Callable[..., Talk]
 
 GET = b"GET / HTTP/1.1\r\nHost: a\r\n\r\n"
 CHECK = b"GET /check?x=1 HTTP/1.1\r\nx-key: k\r\nhost: 10.0.1.1:80\r\n\r\n"

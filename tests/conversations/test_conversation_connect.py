@@ -1,9 +1,7 @@
 """CONNECT: refused unless the listener allows it, then a TCP tunnel to the cluster's host, or passed on to another proxy."""
 
-from collections.abc import Callable
-
 import pytest
-from rig import DATE, Peer, Talk, forward
+from tests.kit import DATE, Peer, Start, Talk, forward
 
 from pymosn.api import Exchange, Reply, StreamFilter
 from pymosn.api.routing import Route
@@ -12,8 +10,6 @@ from pymosn.routing.actions import DirectResponse, Forward
 from pymosn.routing.matchers import AnyRequest
 from pymosn.routing.table import RouteTable, VirtualHost
 from pymosn.stream.http1.options import Http1Options
-
-Start = Callable[..., Talk]
 
 ASK = b"CONNECT Db.example:5432 HTTP/1.1\r\nHost: db.example\r\nProxy-Authorization: x\r\nX-Own: 1\r\n\r\n"
 ASKED = b"CONNECT db.example:5432 HTTP/1.1\r\nHost: db.example:5432\r\nX-Own: 1\r\n\r\n"

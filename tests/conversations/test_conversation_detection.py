@@ -1,18 +1,16 @@
 """Which protocol a connection speaks: lists, hesitant peers, the fallback."""
 
-from collections.abc import Callable
 from typing import Any
 
 import pytest
-from rig import Talk
-from tests import bolt_frames as bolt
+from tests.kit import Start
+from tests.kit import bolt_frames as bolt
 
 from pymosn.api.network import STOP, Connection, NetworkFilter, NetworkFilterFactory
 from pymosn.core.failure import CLOSED_LOCALLY, Failure
 from pymosn.proxy.options import ProxyOptions
 from pymosn.proxy.proxy import ProxyFactory
 
-Start = Callable[..., Talk]
 ALL: dict[str, Any] = {"protocols": ["Http1", "bolt", "boltv2"]}
 GET = b"GET / HTTP/1.1\r\nHost: a\r\n\r\n"
 OK = b"HTTP/1.1 200 OK\r\nDate: today\r\nContent-Length: 2\r\n\r\nhi"

@@ -1,11 +1,7 @@
 """A worker that is about to stop: nothing in flight is lost."""
 
-from collections.abc import Callable
-
 import pytest
-from rig import Talk
-
-Start = Callable[..., Talk]
+from tests.kit import Start
 
 GET = b"GET / HTTP/1.1\r\nHost: a\r\n\r\n"
 OK = b"HTTP/1.1 200 OK\r\nDate: today\r\nContent-Length: 2\r\n\r\nhi"

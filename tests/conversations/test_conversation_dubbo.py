@@ -1,11 +1,10 @@
 """Dubbo, dubbo-thrift and TARS through layers 2 to 4: ids, events, failures, time-outs, filters, subsets."""
 
-from collections.abc import Callable
 from typing import Any
 
 import pytest
-from rig import Peer, Talk, forward
-from tests import dubbo_frames as dubbo
+from tests.kit import Peer, Start, Talk, forward
+from tests.kit import dubbo_frames as dubbo
 from tests.unit.protocol.rpc_frames import recorded
 from tests.unit.protocol.test_dubbothrift_codec import FRAMES as THRIFT
 from tests.unit.protocol.test_dubbothrift_codec import exception
@@ -23,7 +22,6 @@ from pymosn.filters.stream.shipped import make_shipped
 from pymosn.routing.actions import Forward
 from pymosn.routing.matchers import AllOf, Header, Prefix, RouteMatcher, Service
 
-Start = Callable[..., Talk]
 DUBBO: dict[str, Any] = {"protocols": ["dubbo"]}
 FIRST = 2**63 - 1
 

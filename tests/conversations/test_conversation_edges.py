@@ -26,7 +26,7 @@ import asyncio
 from collections.abc import Callable, Iterator
 
 import pytest
-from rig import DATE, Dial, Peer, Talk, forward
+from tests.kit import DATE, Dial, Peer, Start, Talk, forward
 
 from pymosn.api import Exchange, Reply, StreamFilter
 from pymosn.api.routing import Route
@@ -35,8 +35,6 @@ from pymosn.protocol.http1.decoder import Http1Limits
 from pymosn.routing.actions import DirectResponse
 from pymosn.routing.matchers import AnyRequest
 from pymosn.stream.http1.options import Http1Options
-
-Start = Callable[..., Talk]
 
 TABLE = """
 request           reply             client: resets  shuts  and waits   upstream: resets  shuts  nonsense   time   drain

@@ -3,12 +3,10 @@
 from collections.abc import Callable
 
 import pytest
-from rig import DATE, Peer, Talk
+from tests.kit import DATE, Peer, Start, Talk
 
 from pymosn.core.failure import CONNECT_REFUSED
 from pymosn.proxy.retry import KEPT_BODY
-
-Start = Callable[..., Talk]
 
 GET = b"GET / HTTP/1.1\r\nHost: a\r\n\r\n"
 POST = b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 4\r\n\r\n"

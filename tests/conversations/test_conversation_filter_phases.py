@@ -5,7 +5,7 @@ from collections.abc import AsyncIterator, Callable, Iterator
 from typing import Any
 
 import pytest
-from rig import DATE, Peer, Talk, merge_chunks
+from tests.kit import DATE, Peer, Start, Talk, merge_chunks
 
 from pymosn.api import BodyTooLarge, Exchange, Reply, StreamFilter
 from pymosn.api.routing import Route
@@ -13,8 +13,6 @@ from pymosn.api.stream_filter import SKIP
 from pymosn.routing.actions import DirectResponse, Forward
 from pymosn.routing.matchers import AnyRequest, Prefix
 from pymosn.upstream.plan import HostPlan
-
-Start = Callable[..., Talk]
 
 GET = b"GET / HTTP/1.1\r\nHost: a\r\n\r\n"
 POST = b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 5\r\n\r\nhello"

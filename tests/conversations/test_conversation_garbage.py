@@ -8,8 +8,8 @@ from collections import Counter
 from collections.abc import Callable
 
 import pytest
-from rig import Peer, Talk
-from tests import bolt_frames as bolt
+from tests.kit import Peer, Talk
+from tests.kit import bolt_frames as bolt
 
 from pymosn.api import Exchange, StreamFilter
 from pymosn.api.routing import Route

@@ -1,9 +1,7 @@
 """What a cluster's limits, balancer and passive ejection do to real exchanges."""
 
-from collections.abc import Callable
-
 import pytest
-from rig import Peer, Talk
+from tests.kit import Peer, Start, Talk
 
 from pymosn.api.routing import Route
 from pymosn.api.upstream import criteria
@@ -11,8 +9,6 @@ from pymosn.routing.actions import Forward, ForwardOptions
 from pymosn.routing.hashing import HashHeader
 from pymosn.routing.matchers import AnyRequest
 from pymosn.upstream.plan import BalancingPlan, EjectionPlan, HostPlan, LimitPlan, SubsetPlan
-
-Start = Callable[..., Talk]
 
 GET = b"GET / HTTP/1.1\r\nHost: a\r\n\r\n"
 OK = b"HTTP/1.1 200 OK\r\nDate: today\r\nContent-Length: 2\r\n\r\nhi"

@@ -1,9 +1,7 @@
 """Replies that the proxy makes itself, pipelining, and requests that it refuses."""
 
-from collections.abc import Callable
-
 import pytest
-from rig import DATE, Talk, forward
+from tests.kit import DATE, Start, forward
 
 from pymosn.api import Exchange, Reply, StreamFilter
 from pymosn.api.routing import Route
@@ -12,8 +10,6 @@ from pymosn.routing.actions import DirectResponse, Forward, ForwardWeighted, Red
 from pymosn.routing.matchers import AnyRequest, Path, Prefix
 from pymosn.routing.table import RouteTable, VirtualHost
 from pymosn.stream.http1.options import Http1Options
-
-Start = Callable[..., Talk]
 
 GET = b"GET / HTTP/1.1\r\nHost: a\r\n\r\n"
 OK = b"HTTP/1.1 200 OK\r\nDate: today\r\nContent-Length: 2\r\n\r\nhi"

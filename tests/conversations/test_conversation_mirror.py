@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-
 import pytest
-from rig import Peer, Talk
+from tests.kit import Peer, Start, Talk
 
 from pymosn.api.routing import Route
 from pymosn.config.schema.stream_filters import Mirror as MirrorSettings
@@ -18,8 +16,6 @@ from pymosn.routing.actions import Forward, ForwardOptions, Mirror, RetryPolicy
 from pymosn.routing.matchers import AnyRequest
 from pymosn.routing.rewrites import PrefixRewrite, RequestChanges
 from pymosn.upstream.plan import HostPlan, LimitPlan
-
-Start = Callable[..., Talk]
 
 GET = b"GET / HTTP/1.1\r\nHost: a\r\n\r\n"
 OK = b"HTTP/1.1 200 OK\r\nDate: today\r\nContent-Length: 2\r\n\r\nok"

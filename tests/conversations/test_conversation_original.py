@@ -1,17 +1,13 @@
 """Clusters whose hosts are where the clients want to go: by a header, or as the kernel tells of a redirected connection."""
 
-from collections.abc import Callable
-
 import pytest
-from rig import Peer, Talk
+from tests.kit import Peer, Start, Talk
 
 from pymosn.api.upstream import Selection
 from pymosn.core.failure import CONNECT_REFUSED
 from pymosn.upstream import original_dst
 from pymosn.upstream.cluster import ClusterHost
 from pymosn.upstream.plan import LimitPlan, OriginalPlan
-
-Start = Callable[..., Talk]
 
 OK = b"HTTP/1.1 200 OK\r\nDate: today\r\nContent-Length: 2\r\n\r\nhi"
 

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-
 import pytest
-from rig import Talk
+from tests.kit import Start, Talk
 
 from pymosn.api import Exchange, StreamFilter
 from pymosn.api.routing import Route
@@ -14,8 +12,6 @@ from pymosn.proxy.retry import KEPT_BODY, pause_before
 from pymosn.routing.actions import Forward, ForwardOptions, RetryPolicy
 from pymosn.routing.matchers import AnyRequest
 from pymosn.upstream.plan import EjectionPlan, LimitPlan
-
-Start = Callable[..., Talk]
 
 GET = b"GET / HTTP/1.1\r\nHost: a\r\n\r\n"
 OK = b"HTTP/1.1 200 OK\r\nDate: today\r\nContent-Length: 2\r\n\r\nok"

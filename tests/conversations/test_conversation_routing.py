@@ -1,9 +1,7 @@
 """What routes change: paths, hosts, header fields, cookies, times; and where variables lead."""
 
-from collections.abc import Callable
-
 import msgspec
-from rig import DATE, Talk
+from tests.kit import DATE, Start
 
 from pymosn.api import Exchange, StreamFilter
 from pymosn.api.routing import Route
@@ -15,7 +13,6 @@ from pymosn.routing.matchers import AnyRequest, Prefix
 from pymosn.routing.rewrites import PrefixRewrite, RequestChanges
 from pymosn.routing.table import RouteTable
 
-Start = Callable[..., Talk]
 OK = b"HTTP/1.1 200 OK\r\nDate: today\r\nContent-Length: 2\r\n\r\nhi"
 
 

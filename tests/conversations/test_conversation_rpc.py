@@ -3,8 +3,9 @@
 import struct
 
 import pytest
-from bolt_rig import Start, begin
-from tests import bolt_frames as bolt
+from tests.kit import Start
+from tests.kit import bolt_frames as bolt
+from tests.kit.bolt_session import begin
 
 from pymosn.stream.rpc import server as server_module
 from pymosn.stream.rpc.options import RpcOptions

@@ -1,14 +1,10 @@
 """Peers that are slow on purpose, and too many of them: each is stopped by its own limit, with one entry in the log."""
 
-from collections.abc import Callable
-
 import pytest
-from rig import DATE, Talk
+from tests.kit import DATE, Start
 
 from pymosn.core.overload import NO_KEEP_ALIVE, NORMAL, SHED, OverloadState
 from pymosn.stream.http1.options import Http1Options
-
-Start = Callable[..., Talk]
 
 GET = b"GET / HTTP/1.1\r\nHost: a\r\n\r\n"
 POST = b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 1000000\r\n\r\n"

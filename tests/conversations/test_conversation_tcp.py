@@ -1,12 +1,11 @@
 """`tcp_proxy`: bytes both ways, ends and resets, hosts that cannot be connected to, and as the fallback behind `proxy`."""
 
-from collections.abc import Callable
 from ipaddress import ip_network
 from typing import Any
 
 import pytest
-from rig import Talk
-from tests import bolt_frames as bolt
+from tests.kit import Start
+from tests.kit import bolt_frames as bolt
 
 from pymosn.core.failure import CONNECT_REFUSED
 from pymosn.core.overload import NORMAL, SHED
@@ -14,7 +13,6 @@ from pymosn.network.connection import LINGER_TIME
 from pymosn.routing.by_address import AddressRoute, End
 from pymosn.upstream.plan import BalancingPlan, OriginalPlan
 
-Start = Callable[..., Talk]
 TCP: dict[str, Any] = {"tcp": {}}
 TWO = ["10.0.0.1:80", "10.0.0.2:80"]
 ANYWHERE = End([ip_network("0.0.0.0/0")], [(0, 65535)])

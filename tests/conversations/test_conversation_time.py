@@ -1,13 +1,9 @@
 """Deadlines: each kind of waiting has one, each has its own outcome."""
 
-from collections.abc import Callable
-
 import pytest
-from rig import DATE, Talk, forward
+from tests.kit import DATE, Start, forward
 
 from pymosn.stream.http1.options import Http1Options
-
-Start = Callable[..., Talk]
 
 GET = b"GET / HTTP/1.1\r\nHost: a\r\n\r\n"
 POST = b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 10\r\n\r\n"

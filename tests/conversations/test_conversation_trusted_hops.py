@@ -1,9 +1,7 @@
 """Who the client is, where other proxies of ours stand before us: `trusted_hops`."""
 
-from collections.abc import Callable
-
 import pytest
-from rig import Talk, forward
+from tests.kit import Start, Talk, forward
 
 from pymosn.api import Exchange, StreamFilter
 from pymosn.core.headers import headers_from
@@ -12,8 +10,6 @@ from pymosn.protocol.http1.policy import Http1Policy
 from pymosn.proxy.forwarding import forwarded_ip
 from pymosn.routing.hashing import HashSourceIp, hash_value
 from pymosn.stream.http1.options import Http1Options
-
-Start = Callable[..., Talk]
 
 PEER = "192.0.2.7"
 GET = b"GET / HTTP/1.1\r\nHost: a\r\n\r\n"

@@ -4,15 +4,13 @@ import asyncio
 from collections.abc import Callable
 
 import pytest
-from rig import DATE, Peer, Talk, forward
+from tests.kit import DATE, Peer, Start, Talk, forward
 
 from pymosn.api import Exchange, Reply, StreamFilter
 from pymosn.api.routing import Route
 from pymosn.routing.actions import DirectResponse
 from pymosn.routing.matchers import Path
 from pymosn.stream.http1.options import Http1Options
-
-Start = Callable[..., Talk]
 
 FIELDS = b"Sec-Key: k\r\n"
 ASK = b"GET /chat HTTP/1.1\r\nHost: a\r\nUpgrade: WebSocket\r\nConnection: Upgrade\r\n" + FIELDS + b"\r\n"

@@ -1,6 +1,6 @@
 """Fuzzing of the Bolt codec: it never fails but by ProtocolError, never depends on splits, and writes what it has read.
 
-The second opinion is `tests/bolt_frames.py`, which is written from the protocol's description.
+The second opinion is `tests/kit/bolt_frames.py`, which is written from the protocol's description.
 """
 
 from __future__ import annotations
@@ -9,8 +9,8 @@ from zlib import crc32
 
 import pytest
 from hypothesis import strategies as st
-from tests import bolt_frames as bolt
 from tests.fuzz.test_fuzz_http1 import CUTS, SECONDS, fuzz
+from tests.kit import bolt_frames as bolt
 from tests.unit.protocol.rpc_frames import built, encoded
 
 from pymosn.api.protocol import NEED_MORE, ONE_WAY, REPLY, REQUEST, ProtocolError

@@ -6,7 +6,7 @@ import socket
 import threading
 from collections.abc import Callable
 
-from tests import bolt_frames as bolt
+from tests.kit import bolt_frames as bolt
 from thread_server import ThreadServer
 
 

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 from pymosn_process import READY, Pymosn, TwoHops
-from tests.rpc_wires import WIRES, Chop, Consumer, Provider, carried, chopper, send
+from tests.kit.rpc_wires import WIRES, Chop, Consumer, Provider, carried, chopper, send
 
 Start = Callable[..., Pymosn]
 EXCHANGES = 400

@@ -16,7 +16,7 @@ from typing import Any
 import pytest
 from hostile_rpc import CONTENT, MIB, Answer, Attack, answers, attacks
 from pymosn_process import READY, Pymosn, eventually, free_ports, get
-from tests.rpc_wires import WIRES, Consumer, Provider, Wire, carried
+from tests.kit.rpc_wires import WIRES, Consumer, Provider, Wire, carried
 
 Start = Callable[..., Pymosn]
 #: Bytes that the worker may have grown by: the calls of one client (32 MiB), each as its frame and as its payload, and some.
