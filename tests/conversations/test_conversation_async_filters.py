@@ -206,9 +206,7 @@ def test_one_that_does_not_wait_sets_no_alarm(start: Start) -> None:
         timeout = 1.0
 
     talk = start(filters={"asks": Quick(passes)})
-    client = talk.connect()
-    client.sends(GET)
-    upstream = talk.expect_dial()
+    client, upstream = talk.opening(GET)
     upstream.takes()
     talk.advance(2.0)
     upstream.sends(OK)

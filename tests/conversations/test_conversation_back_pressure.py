@@ -14,10 +14,7 @@ BIG_POST = b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: %d\r\n\r\n" % BIG
 
 
 def test_full_client_pauses_the_upstream(start: Start) -> None:
-    talk = start()
-    client = talk.connect()
-    client.sends(GET)
-    upstream = talk.expect_dial()
+    client, upstream = start().opening(GET)
     upstream.takes()
     client.stalls()
     upstream.sends_whole(BIG_HEAD + b"x" * 300_000)
@@ -33,10 +30,7 @@ def test_full_client_pauses_the_upstream(start: Start) -> None:
 
 
 def test_full_client_again_and_again(start: Start) -> None:
-    talk = start()
-    client = talk.connect()
-    client.sends(GET)
-    upstream = talk.expect_dial()
+    client, upstream = start().opening(GET)
     upstream.takes()
     upstream.sends_whole(b"HTTP/1.1 200 OK\r\nDate: d\r\nContent-Length: 1500000\r\n\r\n")
     client.takes()
@@ -51,11 +45,7 @@ def test_full_client_again_and_again(start: Start) -> None:
 
 
 def test_full_upstream_pauses_the_client(start: Start) -> None:
-    talk = start()
-    client = talk.connect()
-    client.sends(BIG_POST)
-    upstream = talk.expect_dial()
-    upstream.receives(BIG_POST)
+    client, upstream = start().forwarded(BIG_POST)
     upstream.stalls()
     client.sends_whole(b"x" * 300_000)
     assert not client.is_read()
@@ -100,10 +90,7 @@ def test_upstream_that_is_full_with_what_was_held_while_dialing(start: Start) ->
 
 
 def test_both_full_at_once(start: Start) -> None:
-    talk = start()
-    client = talk.connect()
-    client.sends(BIG_POST)
-    upstream = talk.expect_dial()
+    client, upstream = start().opening(BIG_POST)
     upstream.takes()
     upstream.stalls()
     client.stalls()
@@ -125,9 +112,7 @@ def test_both_full_at_once(start: Start) -> None:
 
 def test_client_that_leaves_while_it_is_full(start: Start) -> None:
     talk = start()
-    client = talk.connect()
-    client.sends(GET)
-    upstream = talk.expect_dial()
+    client, upstream = talk.opening(GET)
     upstream.takes()
     client.stalls()
     upstream.sends_whole(BIG_HEAD + b"x" * 300_000)
@@ -137,10 +122,7 @@ def test_client_that_leaves_while_it_is_full(start: Start) -> None:
 
 
 def test_upstream_that_answers_early_while_it_is_full_is_not_used_again(start: Start) -> None:
-    talk = start()
-    client = talk.connect()
-    client.sends(BIG_POST)
-    upstream = talk.expect_dial()
+    client, upstream = start().opening(BIG_POST)
     upstream.takes()
     upstream.stalls()
     client.sends_whole(b"x" * 300_000)
@@ -155,9 +137,7 @@ def test_upstream_that_answers_early_while_it_is_full_is_not_used_again(start: S
 
 def test_request_that_is_buffered_when_its_reply_is_complete(start: Start) -> None:
     talk = start()
-    client = talk.connect()
-    client.sends(BIG_POST)
-    upstream = talk.expect_dial()
+    client, upstream = talk.opening(BIG_POST)
     upstream.takes()
     upstream.stalls()
     client.sends_whole(b"x" * 300_000)
@@ -181,10 +161,7 @@ def test_request_that_is_buffered_when_its_reply_is_complete(start: Start) -> No
 def test_full_client_gets_no_second_reply(start: Start) -> None:
     """Else what is buffered for it would be bounded by the number of its requests only."""
     talk = start()
-    client = talk.connect()
-    client.sends(GET)
-    upstream = talk.expect_dial()
-    upstream.receives(GET)
+    client, upstream = talk.forwarded(GET)
     client.stalls()
     upstream.sends_whole(BIG_HEAD + b"x" * BIG)
     assert talk.reasons() == ["ok"]
@@ -216,9 +193,7 @@ def test_pipelined_direct_responses_to_a_client_that_does_not_read(start: Start)
 
 def test_full_client_that_leaves_between_requests(start: Start) -> None:
     talk = start()
-    client = talk.connect()
-    client.sends(GET)
-    upstream = talk.expect_dial()
+    client, upstream = talk.opening(GET)
     upstream.takes()
     client.stalls()
     upstream.sends_whole(BIG_HEAD + b"x" * BIG)

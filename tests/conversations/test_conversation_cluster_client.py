@@ -45,10 +45,7 @@ def body(data: bytes) -> bytes:
 
 def test_a_filter_asks_a_cluster(start: Start) -> None:
     talk = begin(start, Asks())
-    client = talk.connect()
-    client.sends(GET)
-    upstream = talk.expect_dial(OTHER)
-    upstream.receives(CHECK)
+    client, upstream = talk.forwarded(GET, CHECK, address=OTHER)
     upstream.sends(YES + b"hello, filter")
     assert body(client.takes()) == b"200 alice hello, filter"
     counters = talk.upstream_counters("other")
@@ -65,10 +62,7 @@ def test_a_body_is_sent(start: Start) -> None:
             return Reply(200, (await self.clusters["other"].post("/p", "text", {"host": "h"})).text)
 
     talk = begin(start, Posts())
-    client = talk.connect()
-    client.sends(GET)
-    upstream = talk.expect_dial(OTHER)
-    upstream.receives(b"POST /p HTTP/1.1\r\nhost: h\r\ncontent-length: 4\r\n\r\ntext")
+    client, upstream = talk.forwarded(GET, b"POST /p HTTP/1.1\r\nhost: h\r\ncontent-length: 4\r\n\r\ntext", address=OTHER)
     upstream.sends(b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok")
     assert body(client.takes()) == b"ok"
 
@@ -84,42 +78,28 @@ def test_nobody_answers(start: Start) -> None:
 
 def test_a_late_answer(start: Start) -> None:
     talk = begin(start, Asks(timeout=2.0))
-    client = talk.connect()
-    client.sends(GET)
-    upstream = talk.expect_dial(OTHER)
-    upstream.receives(CHECK)
+    client, upstream = talk.forwarded(GET, CHECK, address=OTHER)
     talk.advance(2.5)
     assert body(client.takes()) == b"timeout: 10.0.1.1:80"
     assert upstream.is_reset()
 
 
 def test_an_answer_that_breaks_off(start: Start) -> None:
-    talk = begin(start, Asks())
-    client = talk.connect()
-    client.sends(GET)
-    upstream = talk.expect_dial(OTHER)
-    upstream.receives(CHECK)
+    client, upstream = begin(start, Asks()).forwarded(GET, CHECK, address=OTHER)
     upstream.sends(YES + b"hello")
     upstream.resets()
     assert body(client.takes()) == b"reset_after_response: 10.0.1.1:80"
 
 
 def test_an_answer_that_is_too_long(start: Start) -> None:
-    talk = begin(start, Asks(limit=5))
-    client = talk.connect()
-    client.sends(GET)
-    upstream = talk.expect_dial(OTHER)
-    upstream.receives(CHECK)
+    client, upstream = begin(start, Asks(limit=5)).forwarded(GET, CHECK, address=OTHER)
     upstream.sends(YES + b"hello, filter")
     assert body(client.takes()) == b"response_too_large: 10.0.1.1:80"
 
 
 def test_a_connection_that_was_closed_meanwhile_is_replaced(start: Start) -> None:
     talk = begin(start, Asks())
-    client = talk.connect()
-    client.sends(GET)
-    upstream = talk.expect_dial(OTHER)
-    upstream.receives(CHECK)
+    client, upstream = talk.forwarded(GET, CHECK, address=OTHER)
     upstream.sends(YES + b"hello, filter")
     assert body(client.takes()) == b"200 alice hello, filter"
     client.sends(GET)

@@ -11,10 +11,7 @@ LAST = b"HTTP/1.1 200 OK\r\nDate: today\r\nContent-Length: 2\r\nconnection: clos
 @pytest.mark.parametrize("seconds", [0, 10, 55])
 def test_request_in_flight_is_finished(start: Start, seconds: float) -> None:
     talk = start()
-    client = talk.connect()
-    client.sends(GET)
-    upstream = talk.expect_dial()
-    upstream.receives(GET)
+    client, upstream = talk.forwarded(GET)
     talk.advance(30)
     talk.drain()
     talk.advance(min(seconds, 25))
@@ -80,9 +77,7 @@ def test_body_that_is_being_sent_is_awaited(start: Start) -> None:
 def test_reply_that_is_being_sent_is_finished(start: Start) -> None:
     """Its head has promised to go on, so a further request may be on its way: it has the grace."""
     talk = start()
-    client = talk.connect()
-    client.sends(GET)
-    upstream = talk.expect_dial()
+    client, upstream = talk.opening(GET)
     upstream.takes()
     upstream.sends(OK[:-2])
     talk.drain()
@@ -101,10 +96,7 @@ def test_reply_that_is_being_sent_is_finished(start: Start) -> None:
 
 def test_request_pipelined_behind_a_reply_that_promised_to_go_on(start: Start) -> None:
     talk = start()
-    client = talk.connect()
-    client.sends(GET + GET)
-    upstream = talk.expect_dial()
-    upstream.receives(GET)
+    client, upstream = talk.forwarded(GET + GET, GET)
     upstream.sends(OK[:-2])
     talk.drain()
     upstream.sends(OK[-2:])
@@ -117,9 +109,7 @@ def test_request_pipelined_behind_a_reply_that_promised_to_go_on(start: Start) -
 
 def test_connections_that_do_not_end_are_ended(start: Start) -> None:
     talk = start()
-    client = talk.connect()
-    client.sends(GET)
-    upstream = talk.expect_dial()
+    client, upstream = talk.opening(GET)
     upstream.takes()
     talk.drain()
     assert talk.listener.connection_count == 1

@@ -121,10 +121,7 @@ class Chooses(Base):
 @pytest.mark.parametrize("phase", ["on_request", "on_route"])
 def test_a_filter_chooses_the_cluster(start: Start, phase: str) -> None:
     talk = start(filters={"f": Chooses(phase=phase, choice={"cluster": "other"})})
-    client = talk.connect()
-    client.sends(GET)
-    upstream = talk.expect_dial("10.0.1.1:80")
-    upstream.receives(b"GET / HTTP/1.1\r\nHost: a\r\n\r\n")
+    client, upstream = talk.forwarded(GET, b"GET / HTTP/1.1\r\nHost: a\r\n\r\n", address="10.0.1.1:80")
     upstream.sends(OK)
     client.receives(OK)
 
@@ -239,10 +236,7 @@ class Reads(Base):
 @pytest.mark.parametrize("request_bytes", [POST, CHUNKED])
 def test_a_request_body_is_read_and_passed_on(start: Start, request_bytes: bytes) -> None:
     reads = Reads()
-    talk = start(filters={"reads": reads})
-    client = talk.connect()
-    client.sends(request_bytes)
-    upstream = talk.expect_dial()
+    client, upstream = start(filters={"reads": reads}).opening(request_bytes)
     assert reads.body == b"hello"
     assert b"hello" in merge_chunks(upstream.takes())
     upstream.sends(OK)
@@ -252,10 +246,7 @@ def test_a_request_body_is_read_and_passed_on(start: Start, request_bytes: bytes
 @pytest.mark.parametrize("request_bytes", [POST, CHUNKED])
 @pytest.mark.parametrize("new", [b"", b"something longer"])
 def test_a_request_body_is_replaced(start: Start, request_bytes: bytes, new: bytes) -> None:
-    talk = start(filters={"reads": Reads(new=new)})
-    client = talk.connect()
-    client.sends(request_bytes)
-    upstream = talk.expect_dial()
+    client, upstream = start(filters={"reads": Reads(new=new)}).opening(request_bytes)
     head = b"POST / HTTP/1.1\r\nHost: a\r\ncontent-length: %d\r\n\r\n" % len(new)
     upstream.receives(head + new)
     upstream.sends(OK)
@@ -390,10 +381,7 @@ class Upper(Base):
 @pytest.mark.parametrize("request_bytes", [POST, CHUNKED])
 @pytest.mark.parametrize("tail", [b"", b"!"])
 def test_pieces_are_changed_both_ways(start: Start, request_bytes: bytes, tail: bytes) -> None:
-    talk = start(filters={"upper": Upper(tail=tail)})
-    client = talk.connect()
-    client.sends(request_bytes)
-    upstream = talk.expect_dial()
+    client, upstream = start(filters={"upper": Upper(tail=tail)}).opening(request_bytes)
     sent = upstream.takes()
     assert b"HELLO" + tail in merge_chunks(sent).replace(b"\r\n1\r\n", b"")
     assert (b"content-length" in sent.lower()) != (b"chunked" in sent.lower())

@@ -101,10 +101,7 @@ def tag_reply(header: str) -> Callable[[Exchange], None]:
 def test_requests_pass_in_order_and_replies_in_reverse(start: Start) -> None:
     first, second = Does(tag("1"), tag_reply("1")), Does(tag("2"), tag_reply("2"))
     talk = start(filters={"first": first, "second": second})
-    client = talk.connect()
-    client.sends(GET)
-    upstream = talk.expect_dial()
-    upstream.receives(b"GET / HTTP/1.1\r\nHost: a\r\nx-seen: 1\r\nx-seen: 2\r\n\r\n")
+    client, upstream = talk.forwarded(GET, b"GET / HTTP/1.1\r\nHost: a\r\nx-seen: 1\r\nx-seen: 2\r\n\r\n")
     upstream.sends(OK)
     client.receives(b"HTTP/1.1 200 OK\r\nDate: today\r\nContent-Length: 2\r\nx-seen: 2\r\nx-seen: 1\r\n\r\nhi")
 
@@ -170,9 +167,7 @@ def test_reply_in_the_response_phase_takes_the_place_of_the_upstreams(start: Sta
     inner = Does(None, lambda exchange: Reply(403, "no")) if not is_async else ResponseWaits(Reply(403, "no"))
     outer = Does()
     talk = start(filters={"outer": outer, "inner": inner})
-    client = talk.connect()
-    client.sends(GET)
-    upstream = talk.expect_dial()
+    client, upstream = talk.opening(GET)
     upstream.takes()
     upstream.sends(b"HTTP/1.1 200 OK\r\nDate: d\r\nContent-Length: 5\r\n\r\nab")
     if isinstance(inner, ResponseWaits):
@@ -292,9 +287,7 @@ def test_error_at_the_end_does_no_harm(start: Start) -> None:
 
     last = Recorder()
     talk = start(filters={"grumbles": Grumbles({}), "last": last})
-    client = talk.connect()
-    client.sends(GET)
-    upstream = talk.expect_dial()
+    client, upstream = talk.opening(GET)
     upstream.takes()
     upstream.sends(OK)
     client.receives(OK)
@@ -340,9 +333,7 @@ def test_trailers_that_come_while_a_filter_waits(start: Start) -> None:
 def test_reply_body_that_comes_while_a_filter_waits(start: Start) -> None:
     waiting = ResponseWaits()
     talk = start(filters={"waits": waiting})
-    client = talk.connect()
-    client.sends(GET)
-    upstream = talk.expect_dial()
+    client, upstream = talk.opening(GET)
     upstream.takes()
     head = b"HTTP/1.1 200 OK\r\nDate: d\r\nContent-Length: 6\r\n\r\n"
     upstream.sends_whole(head + b"ab")
@@ -361,9 +352,7 @@ def test_reply_body_that_comes_while_a_filter_waits(start: Start) -> None:
 def test_whole_reply_with_trailers_that_comes_while_a_filter_waits(start: Start) -> None:
     waiting = ResponseWaits()
     talk = start(filters={"waits": waiting})
-    client = talk.connect()
-    client.sends(b"GET / HTTP/1.1\r\nHost: a\r\nTE: trailers\r\n\r\n")
-    upstream = talk.expect_dial()
+    client, upstream = talk.opening(b"GET / HTTP/1.1\r\nHost: a\r\nTE: trailers\r\n\r\n")
     upstream.takes()
     upstream.sends_whole(b"HTTP/1.1 200 OK\r\nDate: d\r\nTransfer-Encoding: chunked\r\n\r\n2\r\nab\r\n0\r\nX-Sum: 1\r\n\r\n")
     talk.do(waiting.gate.set)
@@ -375,9 +364,7 @@ def test_whole_reply_with_trailers_that_comes_while_a_filter_waits(start: Start)
 def test_upstream_that_breaks_while_a_response_filter_waits(start: Start) -> None:
     waiting = ResponseWaits()
     talk = start(filters={"waits": waiting})
-    client = talk.connect()
-    client.sends(GET)
-    upstream = talk.expect_dial()
+    client, upstream = talk.opening(GET)
     upstream.takes()
     upstream.sends(b"HTTP/1.1 200 OK\r\nDate: d\r\nContent-Length: 6\r\n\r\n")
     upstream.resets()
@@ -454,10 +441,7 @@ def test_method_changed_from_head_to_get(start: Start) -> None:
         exchange.request.method = "GET"
 
     talk = start(filters={"change": Does(change)})
-    client = talk.connect()
-    client.sends(b"HEAD / HTTP/1.1\r\nHost: a\r\n\r\n")
-    upstream = talk.expect_dial()
-    upstream.receives(GET)
+    client, upstream = talk.forwarded(b"HEAD / HTTP/1.1\r\nHost: a\r\n\r\n", GET)
     upstream.sends(OK)
     client.receives(OK[:-2])
     assert client.is_open()
@@ -467,10 +451,7 @@ def test_method_changed_from_get_to_head(start: Start) -> None:
     def change(exchange: Exchange) -> None:
         exchange.request.method = "HEAD"
 
-    talk = start(filters={"change": Does(change)})
-    client = talk.connect()
-    client.sends(GET)
-    upstream = talk.expect_dial()
+    client, upstream = start(filters={"change": Does(change)}).opening(GET)
     upstream.takes()
     upstream.sends(OK[:-2])
     assert client.takes().startswith(b"HTTP/1.1 200 OK\r\n")
@@ -483,10 +464,7 @@ def test_status_changed_to_one_without_content(start: Start, rest: bytes) -> Non
         assert exchange.response is not None
         exchange.response.status = 204
 
-    talk = start(filters={"change": Does(None, change)})
-    client = talk.connect()
-    client.sends(GET)
-    upstream = talk.expect_dial()
+    client, upstream = start(filters={"change": Does(None, change)}).opening(GET)
     upstream.takes()
     upstream.sends(b"HTTP/1.1 200 OK\r\nDate: d\r\n" + rest)
     head = client.takes()
@@ -502,9 +480,7 @@ def test_status_changed_to_one_without_content(start: Start, rest: bytes) -> Non
 def test_on_complete_is_told_once_of_every_ending(start: Start) -> None:
     watcher = Recorder()
     talk = start(filters={"watcher": watcher}, hosts=["10.0.0.1:80"])
-    client = talk.connect()
-    client.sends(GET)
-    upstream = talk.expect_dial()
+    client, upstream = talk.opening(GET)
     upstream.takes()
     upstream.sends(OK)
     client.receives(OK)
@@ -533,9 +509,7 @@ def test_on_complete_is_told_once_of_every_ending(start: Start) -> None:
 def test_exchange_tells_what_happened(start: Start) -> None:
     watcher = Recorder()
     talk = start(filters={"watcher": watcher})
-    client = talk.connect("192.0.2.9")
-    client.sends(b"POST /x?y HTTP/1.1\r\nHost: A:8\r\nContent-Length: 3\r\n\r\nabc")
-    upstream = talk.expect_dial()
+    client, upstream = talk.opening(b"POST /x?y HTTP/1.1\r\nHost: A:8\r\nContent-Length: 3\r\n\r\nabc", ip="192.0.2.9")
     upstream.takes()
     talk.advance(2)
     upstream.sends(OK)

@@ -60,9 +60,7 @@ def test_requests_that_wait_for_a_dial_are_limited(start: Start) -> None:
 
 def test_a_connection_serves_as_many_requests_as_it_may(start: Start) -> None:
     talk = start(plan={"max_requests_per_connection": 2})
-    client = talk.connect()
-    client.sends(GET)
-    upstream = talk.expect_dial()
+    client, upstream = talk.opening(GET)
     for last in (False, True):
         upstream.receives(GET)
         upstream.sends(OK)
@@ -74,9 +72,7 @@ def test_a_connection_serves_as_many_requests_as_it_may(start: Start) -> None:
 
 def test_the_high_water_mark_of_upstream_connections(start: Start) -> None:
     talk = start(plan={"buffer_limit": 1000})
-    client = talk.connect()
-    client.sends(b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 5000\r\n\r\n")
-    upstream = talk.expect_dial()
+    client, upstream = talk.opening(b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 5000\r\n\r\n")
     upstream.stalls()
     client.sends_whole(b"x" * 2000)
     assert not client.is_read()

@@ -66,10 +66,7 @@ def test_a_request_for_a_tunnel_is_not_copied(start: Start) -> None:
 
 def test_the_reply_does_not_wait_for_the_copy(start: Start) -> None:
     talk = start(routes=mirrored())
-    client = talk.connect()
-    client.sends(GET)
-    upstream = talk.expect_dial(HOST)
-    upstream.receives(GET)
+    client, upstream = talk.forwarded(GET, address=HOST)
     dial = talk.hold_dial(OTHER)
     upstream.sends(OK)
     client.receives(OK)
@@ -101,10 +98,7 @@ def test_a_mirror_that_refuses_or_breaks_is_counted_and_nothing_else(start: Star
 
 def test_a_mirror_that_never_answers_is_given_up_after_the_routes_time(start: Start) -> None:
     talk = start(routes=mirrored(timeout=5.0))
-    client = talk.connect()
-    client.sends(GET)
-    upstream = talk.expect_dial(HOST)
-    upstream.receives(GET)
+    client, upstream = talk.forwarded(GET, address=HOST)
     other = talk.expect_dial(OTHER)
     other.receives(GET)
     upstream.sends(OK)
@@ -119,10 +113,7 @@ def test_a_mirror_that_never_answers_is_given_up_after_the_routes_time(start: St
 
 def test_a_mirror_of_no_percent_gets_nothing(start: Start) -> None:
     talk = start(routes=mirrored(Mirror("other", 0)))
-    client = talk.connect()
-    client.sends(GET)
-    upstream = talk.expect_dial(HOST)
-    upstream.receives(GET)
+    client, upstream = talk.forwarded(GET, address=HOST)
     upstream.sends(OK)
     client.receives(OK)
     assert talk.mirror_counters() == {}
@@ -166,9 +157,7 @@ def test_what_waits_for_the_mirrors_connection_is_bounded(start: Start) -> None:
     size = int(MIRROR_BUFFER) + 1
     head = b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: %d\r\n\r\n" % size
     talk = start(routes=mirrored())
-    client = talk.connect()
-    client.sends(head)
-    upstream = talk.expect_dial(HOST)
+    client, upstream = talk.opening(head, address=HOST)
     dial = talk.hold_dial(OTHER)
     client.sends_whole(b"x" * (size - 1))
     assert talk.mirror_counters() == {"mirrored": 1}
@@ -273,10 +262,7 @@ def test_sick_hosts_get_no_copies(start: Start) -> None:
 @pytest.mark.parametrize("cluster", ["nowhere", "other"])
 def test_a_mirror_without_hosts_is_a_failed_copy(start: Start, cluster: str) -> None:
     talk = start(routes=mirrored(Mirror(cluster, 100)), other_plan={"hosts": ()})
-    client = talk.connect()
-    client.sends(GET)
-    upstream = talk.expect_dial(HOST)
-    upstream.receives(GET)
+    client, upstream = talk.forwarded(GET, address=HOST)
     upstream.sends(OK)
     client.receives(OK)
     assert talk.mirror_counters(cluster) == {"mirrored": 1, "mirror_failed": 1}

@@ -39,10 +39,7 @@ def test_off_means_off(start: Start) -> None:
 
 def test_a_reset_is_tried_at_the_other_host(start: Start) -> None:
     talk = talk_with(start, RetryPolicy(True, 1))
-    client = talk.connect()
-    client.sends(GET)
-    first = talk.expect_dial(HOSTS[0])
-    first.receives(GET)
+    client, first = talk.forwarded(GET, address=HOSTS[0])
     first.resets()
     second = talk.expect_dial(HOSTS[1])
     second.receives(GET)
@@ -54,10 +51,7 @@ def test_a_reset_is_tried_at_the_other_host(start: Start) -> None:
 @pytest.mark.parametrize("codes", [frozenset(), frozenset({503})], ids=["any 5xx", "listed"])
 def test_a_status_is_tried_at_the_other_host(start: Start, codes: frozenset[int]) -> None:
     talk = talk_with(start, RetryPolicy(True, 1, 0.0, codes))
-    client = talk.connect()
-    client.sends(GET)
-    first = talk.expect_dial(HOSTS[0])
-    first.receives(GET)
+    client, first = talk.forwarded(GET, address=HOSTS[0])
     first.sends(BUSY)
     second = talk.expect_dial(HOSTS[1])
     second.receives(GET)
@@ -67,10 +61,7 @@ def test_a_status_is_tried_at_the_other_host(start: Start, codes: frozenset[int]
 
 def test_a_status_that_is_not_listed_is_the_answer(start: Start) -> None:
     talk = talk_with(start, RetryPolicy(True, 1, 0.0, frozenset({502})))
-    client = talk.connect()
-    client.sends(GET)
-    first = talk.expect_dial(HOSTS[0])
-    first.receives(GET)
+    client, first = talk.forwarded(GET, address=HOSTS[0])
     first.sends(BUSY)
     client.receives(BUSY)
     talk.expect_no_dial()
@@ -90,10 +81,7 @@ def test_the_last_answer_stands_when_the_number_is_used_up(start: Start) -> None
 
 def test_a_try_has_its_own_time(start: Start) -> None:
     talk = talk_with(start, RetryPolicy(True, 1, 2.0))
-    client = talk.connect()
-    client.sends(GET)
-    slow = talk.expect_dial(HOSTS[0])
-    slow.receives(GET)
+    client, slow = talk.forwarded(GET, address=HOSTS[0])
     talk.advance(2.1)
     other = talk.expect_dial(HOSTS[1])
     other.receives(GET)
@@ -139,10 +127,7 @@ def test_a_retry_needs_no_second_place_for_its_next_try(start: Start) -> None:
 def test_a_post_that_was_sent_is_not_sent_twice(start: Start) -> None:
     post = b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 2\r\n\r\nhi"
     talk = talk_with(start, RetryPolicy(True, 3))
-    client = talk.connect()
-    client.sends(post)
-    first = talk.expect_dial(HOSTS[0])
-    first.receives(post)
+    client, first = talk.forwarded(post, address=HOSTS[0])
     first.resets()
     assert client.takes().startswith(b"HTTP/1.1 502 ")
     talk.expect_no_dial()
@@ -151,10 +136,7 @@ def test_a_post_that_was_sent_is_not_sent_twice(start: Start) -> None:
 
 def test_a_reply_that_has_begun_is_not_tried_again(start: Start) -> None:
     talk = talk_with(start, RetryPolicy(True, 3))
-    client = talk.connect()
-    client.sends(GET)
-    first = talk.expect_dial(HOSTS[0])
-    first.receives(GET)
+    client, first = talk.forwarded(GET, address=HOSTS[0])
     first.sends(b"HTTP/1.1 200 OK\r\nDate: today\r\nContent-Length: 9\r\n\r\nhalf")
     first.resets()
     client.receives(b"HTTP/1.1 200 OK\r\nDate: today\r\nContent-Length: 9\r\n\r\nhalf")
@@ -169,10 +151,7 @@ def test_a_reply_that_has_begun_is_not_tried_again(start: Start) -> None:
 @pytest.mark.parametrize("ending", ["resets", "answers 503"])
 def test_off_means_off_after_the_request_was_sent(start: Start, ending: str) -> None:
     talk = talk_with(start, RetryPolicy(False, 3))
-    client = talk.connect()
-    client.sends(GET)
-    first = talk.expect_dial(HOSTS[0])
-    first.receives(GET)
+    client, first = talk.forwarded(GET, address=HOSTS[0])
     if ending == "resets":
         first.resets()
         assert client.takes().startswith(b"HTTP/1.1 502 ")
@@ -224,10 +203,7 @@ def test_the_only_healthy_host_is_tried_again(start: Start) -> None:
     cluster = talk.clusters.get("service")
     assert cluster is not None
     cluster.hosts[1].set_active_health(False)
-    client = talk.connect()
-    client.sends(GET)
-    first = talk.expect_dial(HOSTS[0])
-    first.receives(GET)
+    client, first = talk.forwarded(GET, address=HOSTS[0])
     first.resets()
     again = talk.expect_dial(HOSTS[0])
     again.receives(GET)
@@ -243,9 +219,7 @@ PUT = b"PUT / HTTP/1.1\r\nHost: a\r\nContent-Length: 6\r\n\r\n"
 
 def test_a_small_body_is_sent_again_whole(start: Start) -> None:
     talk = talk_with(start, RetryPolicy(True, 1))
-    client = talk.connect()
-    client.sends(PUT + b"abc")
-    first = talk.expect_dial(HOSTS[0])
+    client, first = talk.opening(PUT + b"abc", address=HOSTS[0])
     client.sends(b"def")
     first.receives(PUT + b"abcdef")
     first.resets()
@@ -261,9 +235,7 @@ def test_trailers_are_sent_again_too(start: Start) -> None:
         b"3\r\nabc\r\n0\r\nx-t: 1\r\n\r\n"
     )
     talk = talk_with(start, RetryPolicy(True, 1))
-    client = talk.connect()
-    client.sends(put[:-4])
-    first = talk.expect_dial(HOSTS[0])
+    client, first = talk.opening(put[:-4], address=HOSTS[0])
     client.sends(put[-4:])
     first.receives(put)
     first.resets()
@@ -275,10 +247,7 @@ def test_trailers_are_sent_again_too(start: Start) -> None:
 
 def test_a_body_that_has_not_come_whole_is_not_sent_again(start: Start) -> None:
     talk = talk_with(start, RetryPolicy(True, 3))
-    client = talk.connect()
-    client.sends(PUT + b"abc")
-    first = talk.expect_dial(HOSTS[0])
-    first.receives(PUT + b"abc")
+    client, first = talk.forwarded(PUT + b"abc", address=HOSTS[0])
     first.resets()
     assert client.takes().startswith(b"HTTP/1.1 502 ")
     talk.expect_no_dial()
@@ -288,9 +257,7 @@ def test_a_body_that_is_too_large_to_keep_is_not_sent_again(start: Start) -> Non
     size = int(KEPT_BODY) + 1
     head = b"PUT / HTTP/1.1\r\nHost: a\r\nContent-Length: %d\r\n\r\n" % size
     talk = talk_with(start, RetryPolicy(True, 3))
-    client = talk.connect()
-    client.sends(head)
-    first = talk.expect_dial(HOSTS[0])
+    client, first = talk.opening(head, address=HOSTS[0])
     client.sends_whole(b"x" * size)
     first.receives(head + b"x" * size)
     first.resets()
@@ -319,10 +286,7 @@ def test_a_body_that_was_never_sent_goes_to_the_next_host_whatever_its_size(star
 def test_a_post_is_sent_twice_when_that_is_asked(start: Start) -> None:
     post = b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 2\r\n\r\nhi"
     talk = talk_with(start, RetryPolicy(True, 1, non_idempotent=True))
-    client = talk.connect()
-    client.sends(post)
-    first = talk.expect_dial(HOSTS[0])
-    first.receives(post)
+    client, first = talk.forwarded(post, address=HOSTS[0])
     first.resets()
     second = talk.expect_dial(HOSTS[1])
     second.receives(post)
@@ -333,10 +297,7 @@ def test_a_post_is_sent_twice_when_that_is_asked(start: Start) -> None:
 def test_a_post_is_not_sent_again_for_a_status_either(start: Start) -> None:
     post = b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 2\r\n\r\nhi"
     talk = talk_with(start, RetryPolicy(True, 1))
-    client = talk.connect()
-    client.sends(post)
-    first = talk.expect_dial(HOSTS[0])
-    first.receives(post)
+    client, first = talk.forwarded(post, address=HOSTS[0])
     first.sends(BUSY)
     client.receives(BUSY)
     talk.expect_no_dial()
@@ -404,10 +365,7 @@ def test_the_reply_stands_when_no_other_host_is_left(start: Start) -> None:
     """The 503 itself makes the only host sick: the client gets it, and not a word about health."""
     ejection = EjectionPlan(1, 0.0, 1, 10.0, 30.0, 100.0)
     talk = talk_with(start, RetryPolicy(True, 3), HOSTS[:1], plan={"ejection": ejection})
-    client = talk.connect()
-    client.sends(GET)
-    first = talk.expect_dial(HOSTS[0])
-    first.receives(GET)
+    client, first = talk.forwarded(GET, address=HOSTS[0])
     first.sends(BUSY)
     client.receives(BUSY)
     talk.expect_no_dial()
@@ -418,10 +376,7 @@ def test_the_reply_stands_when_no_other_host_is_left(start: Start) -> None:
 def test_a_reply_that_is_tried_again_counts_for_its_host(start: Start) -> None:
     ejection = EjectionPlan(1, 0.0, 1, 10.0, 30.0, 50.0)
     talk = talk_with(start, RetryPolicy(True, 1), plan={"ejection": ejection})
-    client = talk.connect()
-    client.sends(GET)
-    first = talk.expect_dial(HOSTS[0])
-    first.receives(GET)
+    client, first = talk.forwarded(GET, address=HOSTS[0])
     first.sends(BUSY[:-2])
     second = talk.expect_dial(HOSTS[1])
     second.receives(GET)
@@ -435,9 +390,7 @@ def test_a_reply_that_is_tried_again_counts_for_its_host(start: Start) -> None:
 
 def test_the_time_of_a_try_begins_when_the_request_has_come(start: Start) -> None:
     talk = talk_with(start, RetryPolicy(True, 1, 2.0))
-    client = talk.connect()
-    client.sends(PUT + b"abc")
-    slow = talk.expect_dial(HOSTS[0])
+    client, slow = talk.opening(PUT + b"abc", address=HOSTS[0])
     talk.advance(3.0)
     assert slow.is_open()
     client.sends(b"def")

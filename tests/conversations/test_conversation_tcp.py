@@ -332,16 +332,10 @@ MIXED: dict[str, Any] = {"protocols": ["Http1", "bolt", "boltv2"], "tcp": {}}
 
 def test_unknown_bytes_go_to_it_with_those_read_before(start: Start) -> None:
     talk = start(**{**MIXED, "tcp": {"cluster": "other"}})
-    client = talk.connect()
-    client.sends(b"SSH-2.0-x\r\n")
-    upstream = talk.expect_dial("10.0.1.1:80")
-    upstream.receives(b"SSH-2.0-x\r\n")
+    client, upstream = talk.forwarded(b"SSH-2.0-x\r\n", address="10.0.1.1:80")
     upstream.sends(b"SSH-2.0-y\r\n")
     client.receives(b"SSH-2.0-y\r\n")
-    caller = talk.connect()
-    caller.sends(bolt.request(1))
-    rpc = talk.expect_dial()
-    rpc.receives(bolt.request(1))
+    caller, rpc = talk.forwarded(bolt.request(1))
     rpc.sends(bolt.response(1))
     caller.receives(bolt.response(1))
     client.shuts()

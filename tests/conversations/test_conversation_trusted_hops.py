@@ -73,9 +73,9 @@ def begin(start: Start, hops: int) -> tuple[Talk, Seen]:
 )
 def test_the_client(start: Start, hops: int, said: list[bytes], client: str, told: bytes) -> None:
     talk, seen = begin(start, hops)
-    peer = talk.connect(PEER)
-    peer.sends(b"GET / HTTP/1.1\r\nHost: a\r\n" + b"".join(b"X-Forwarded-For: %b\r\n" % line for line in said) + b"\r\n")
-    upstream = talk.expect_dial()
+    peer, upstream = talk.opening(
+        b"GET / HTTP/1.1\r\nHost: a\r\n" + b"".join(b"X-Forwarded-For: %b\r\n" % line for line in said) + b"\r\n", ip=PEER
+    )
     upstream.receives(b"GET / HTTP/1.1\r\nHost: a\r\nx-forwarded-for: " + told + b"\r\nx-forwarded-proto: http\r\n\r\n")
     assert seen.clients == [client]
     shown = f"[{client}]" if ":" in client else client
