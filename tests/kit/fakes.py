@@ -16,6 +16,10 @@ class Outcomes(AccessLog):
     def log(self, exchange: Exchange) -> None:
         self.exchanges.append(exchange)
 
+    def reasons(self) -> list[str]:
+        """The failure word of each exchange; `ok` for one that did not fail."""
+        return [exchange.failure.reason if exchange.failure else "ok" for exchange in self.exchanges]
+
 
 class Recorder(StreamFilter):
     """Records the exchanges that it was told are complete, to count how often."""

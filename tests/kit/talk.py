@@ -275,7 +275,7 @@ class Talk:
 
     def reasons(self) -> list[str]:
         """The failure word of each finished exchange; `ok` for one that did not fail."""
-        return [exchange.failure.reason if exchange.failure else "ok" for exchange in self.outcomes.exchanges]
+        return self.outcomes.reasons()
 
     # ---- the end
 
