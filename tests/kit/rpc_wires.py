@@ -14,8 +14,8 @@ import struct
 from collections.abc import Callable
 from typing import ClassVar
 
-from tests import dubbo_frames as dubbo
 from tests.kit import bolt_frames as bolt
+from tests.kit import dubbo_frames as dubbo
 
 #: Sizes of the pieces in which something is sent; None sends it whole.
 Chop = Callable[[], int] | None
