@@ -137,7 +137,7 @@ def called(talk: Talk, client: Peer) -> None:
     client.sends(bolt.request(7) + bolt.request(8, kind=2))
     caller = upstream(talk)
     first, _ = bolt.frames(caller.takes())
-    caller.sends(bolt.response(first.number))
+    caller.sends(bolt.response(first.request_id))
 
 
 def called_in_vain(talk: Talk, client: Peer) -> None:

@@ -298,7 +298,7 @@ def test_an_id_that_is_still_at_work_ends_the_connection(start: Start) -> None:
     again = talk.connect()
     for _ in range(3):  # one after the other is no fault
         again.sends(bolt.request(1))
-        number = bolt.frames(upstream.takes())[0].number
+        number = bolt.frames(upstream.takes())[0].request_id
         upstream.sends(bolt.response(number))
         again.receives(bolt.response(1))
 

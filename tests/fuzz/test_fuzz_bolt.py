@@ -117,7 +117,7 @@ def check_one(data: bytes) -> None:
     assert built(message, decoder.request_id, message.payload) == data
     message.headers.add("x-new", "1")
     (after,) = bolt.frames(encoded(message, 3, b"other"))
-    assert after == peer._replace(number=3, content=b"other", headers={**peer.headers, "x-new": "1"}, raw=after.raw)
+    assert after == peer._replace(request_id=3, content=b"other", headers={**peer.headers, "x-new": "1"}, raw=after.raw)
     if isinstance(message, RpcRequest):
         reply = message.local_reply(404, Headers(), b"")
         (answer,) = bolt.frames(encoded(reply, peer.request_id, reply.payload))

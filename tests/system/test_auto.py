@@ -76,7 +76,7 @@ async def hesitate(port: int, wire_name: str, dice: random.Random) -> None:
         piece = await asyncio.wait_for(reader.read(1000), 30)
         assert piece
         data += piece
-    assert wire.number(data) == 7
+    assert wire.request_id(data) == 7
     assert wire.content(data) == content
     writer.close()
 

@@ -57,7 +57,7 @@ class Evil:
                         self.frames.append(frame)
                         self.came.set()
                         if self.answer is not None:
-                            writer.write(self.answer.make(self._wire.number(frame)))
+                            writer.write(self.answer.make(self._wire.request_id(frame)))
                             await writer.drain()
                             if self.answer.closes:
                                 writer.close()
@@ -219,7 +219,7 @@ def test_hostile_servers(start: Start, name: str) -> None:
                 data += piece
             [frame], rest = wire.cut(data)
             assert rest == b"", answer.name
-            assert wire.number(frame) == 77
+            assert wire.request_id(frame) == 77
             assert wire.is_good(frame) == answer.good, answer.name
             writer.close()
         counters = await asyncio.to_thread(world.counters, "evil")
