@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 from tests.kit import Peer, Start, Talk
 
@@ -24,7 +26,7 @@ HOST, OTHER = "10.0.0.1:80", "10.0.1.1:80"
 TWO = {"hosts": (HostPlan("10.0.1.1:80"), HostPlan("10.0.1.2:80"))}
 
 
-def mirrored(*mirrors: Mirror, timeout: float = 60.0, **options: object) -> list[Route]:
+def mirrored(*mirrors: Mirror, timeout: float = 60.0, **options: Any) -> list[Route]:
     """Routes that send everything to `service`, with copies."""
     wanted = ForwardOptions(mirrors=list(mirrors) or [Mirror("other", 100)], **options)
     return [Route("all", AnyRequest(), Forward("service", timeout, wanted))]

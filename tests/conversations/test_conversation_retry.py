@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 from tests.kit import Start, Talk
 
@@ -23,8 +25,8 @@ def routes(policy: RetryPolicy | None) -> list[Route]:
     return [Route("all", AnyRequest(), Forward("service", 60.0, ForwardOptions(retry_policy=policy)))]
 
 
-def talk_with(start: Start, policy: RetryPolicy | None, hosts: list[str] | None = None, **plan: object) -> Talk:
-    return start(routes=routes(policy), hosts=HOSTS if hosts is None else hosts, **plan)
+def talk_with(start: Start, policy: RetryPolicy | None, hosts: list[str] | None = None, **options: Any) -> Talk:
+    return start(routes=routes(policy), hosts=HOSTS if hosts is None else hosts, **options)
 
 
 def test_off_means_off(start: Start) -> None:

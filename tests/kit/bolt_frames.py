@@ -8,7 +8,7 @@ from typing import NamedTuple
 
 REQUEST_CLASS = b"com.alipay.sofa.rpc.core.request.SofaRequest"
 RESPONSE_CLASS = b"com.alipay.sofa.rpc.core.response.SofaResponse"
-SERVICE = {"service": "testSofa"}
+SERVICE: dict[str, str | None] = {"service": "testSofa"}
 
 
 def block(headers: dict[str, str | None]) -> bytes:

@@ -124,10 +124,9 @@ class Dial:
         dialer = self._dialer
         peer = Peer(dialer.loop, f"upstream {self.address}", self.address.partition(":")[0], 80, dialer.one_byte)
         connection = dialer.open(self._filter)
-        peer.transport.protocol = connection
         peer.transport.is_stalled = stalled
         dialer.upstreams.append(peer)
-        dialer.loop.do(lambda: connection.connection_made(peer.transport))
+        peer.transport.carry(connection)
         if lost:
             peer.resets()
         if greeting:

@@ -107,7 +107,7 @@ class Bolt(Wire):
         if len(data) < head:
             return 0
         checksum = 4 if shift and data[1] == 2 and data[11] & 1 else 0
-        return head + sum(struct.unpack_from(">HHI", data, head - 8)) + checksum
+        return head + int(sum(struct.unpack_from(">HHI", data, head - 8))) + checksum
 
     def _parsed(self, frame: bytes) -> bolt.Parsed:
         [parsed] = bolt.frames(frame)

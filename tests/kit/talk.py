@@ -200,10 +200,8 @@ class Talk:
     def connect(self, ip: str = "192.0.2.7") -> Peer:
         """A client connects."""
         peer = Peer(self.loop, f"client {len(self.clients) + 1}", ip, 40000, self.one_byte)
-        connection = self.listener._accept()
-        peer.transport.protocol = connection
         self.clients.append(peer)
-        self.do(lambda: connection.connection_made(peer.transport))
+        peer.transport.carry(self.listener._accept())
         return peer
 
     def opening(self, request: bytes, address: str = HOST, ip: str = "192.0.2.7") -> tuple[Peer, Peer]:

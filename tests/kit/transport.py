@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections import deque
 from collections.abc import Callable
+from typing import cast
 
 from pymosn.network.connection import TcpConnection
 
@@ -72,6 +73,11 @@ class FakeTransport:
         self.is_closing = False
         self.is_aborted = False
         self.is_lost = False
+
+    def carry(self, connection: TcpConnection) -> None:
+        """Becomes the transport of `connection`."""
+        self.protocol = connection
+        self._loop.do(lambda: connection.connection_made(cast(asyncio.Transport, self)))
 
     # ---- called by the connection
 
