@@ -5,12 +5,10 @@ from collections.abc import Awaitable, Callable
 from typing import Any
 
 import pytest
-from tests.kit import DATE, Start
+from tests.kit import DATE, GET, OK, Start
 
 from pymosn.api import Exchange, Reply, StreamFilter
 
-GET = b"GET / HTTP/1.1\r\nHost: a\r\n\r\n"
-OK = b"HTTP/1.1 200 OK\r\nDate: today\r\nContent-Length: 2\r\n\r\nhi"
 NO = b"HTTP/1.1 403 Forbidden\r\ncontent-type: text/plain; charset=utf-8\r\ncontent-length: 2\r\n" + DATE + b"\r\nno"
 
 

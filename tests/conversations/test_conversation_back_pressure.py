@@ -1,13 +1,11 @@
 """Nobody is read faster than the other side takes."""
 
-from tests.kit import Start
+from tests.kit import GET, OK, Start
 
 from pymosn.api.routing import Route
 from pymosn.routing.actions import DirectResponse
 from pymosn.routing.matchers import AnyRequest
 
-GET = b"GET / HTTP/1.1\r\nHost: a\r\n\r\n"
-OK = b"HTTP/1.1 200 OK\r\nDate: today\r\nContent-Length: 2\r\n\r\nhi"
 BIG = 600_000
 BIG_HEAD = b"HTTP/1.1 200 OK\r\nDate: d\r\nContent-Length: %d\r\n\r\n" % BIG
 BIG_POST = b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: %d\r\n\r\n" % BIG

@@ -1,7 +1,7 @@
 """CONNECT: refused unless the listener allows it, then a TCP tunnel to the cluster's host, or passed on to another proxy."""
 
 import pytest
-from tests.kit import DATE, Peer, Start, Talk, forward
+from tests.kit import DATE, GET, OK, Peer, Start, Talk, forward
 
 from pymosn.api import Exchange, Reply, StreamFilter
 from pymosn.api.routing import Route
@@ -14,8 +14,6 @@ from pymosn.stream.http1.options import Http1Options
 ASK = b"CONNECT Db.example:5432 HTTP/1.1\r\nHost: db.example\r\nProxy-Authorization: x\r\nX-Own: 1\r\n\r\n"
 ASKED = b"CONNECT db.example:5432 HTTP/1.1\r\nHost: db.example:5432\r\nX-Own: 1\r\n\r\n"
 OPEN = b"HTTP/1.1 200 Connection established\r\n\r\n"
-GET = b"GET / HTTP/1.1\r\nHost: a\r\n\r\n"
-OK = b"HTTP/1.1 200 OK\r\nDate: today\r\nContent-Length: 2\r\n\r\nhi"
 HERE = Http1Options(connect=CONNECT_HERE)
 ON = Http1Options(connect=CONNECT)
 TEXT = b"content-type: text/plain; charset=utf-8\r\n"

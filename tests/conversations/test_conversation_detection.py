@@ -3,7 +3,7 @@
 from typing import Any
 
 import pytest
-from tests.kit import Start
+from tests.kit import GET, OK, Start
 from tests.kit import bolt_frames as bolt
 
 from pymosn.api.network import STOP, Connection, NetworkFilter, NetworkFilterFactory
@@ -12,8 +12,6 @@ from pymosn.proxy.options import ProxyOptions
 from pymosn.proxy.proxy import ProxyFactory
 
 ALL: dict[str, Any] = {"protocols": ["Http1", "bolt", "boltv2"]}
-GET = b"GET / HTTP/1.1\r\nHost: a\r\n\r\n"
-OK = b"HTTP/1.1 200 OK\r\nDate: today\r\nContent-Length: 2\r\n\r\nhi"
 
 
 def test_one_port_serves_several_protocols(start: Start) -> None:

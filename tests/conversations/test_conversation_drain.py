@@ -1,10 +1,8 @@
 """A worker that is about to stop: nothing in flight is lost."""
 
 import pytest
-from tests.kit import Start
+from tests.kit import GET, OK, Start
 
-GET = b"GET / HTTP/1.1\r\nHost: a\r\n\r\n"
-OK = b"HTTP/1.1 200 OK\r\nDate: today\r\nContent-Length: 2\r\n\r\nhi"
 LAST = b"HTTP/1.1 200 OK\r\nDate: today\r\nContent-Length: 2\r\nconnection: close\r\n\r\nhi"
 
 

@@ -3,14 +3,12 @@
 from collections.abc import Callable
 
 import pytest
-from tests.kit import DATE, Peer, Start, Talk
+from tests.kit import DATE, GET, OK, Peer, Start, Talk
 
 from pymosn.core.failure import CONNECT_REFUSED
 from pymosn.proxy.retry import KEPT_BODY
 
-GET = b"GET / HTTP/1.1\r\nHost: a\r\n\r\n"
 POST = b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 4\r\n\r\n"
-OK = b"HTTP/1.1 200 OK\r\nDate: today\r\nContent-Length: 2\r\n\r\nhi"
 TEXT = b"content-type: text/plain; charset=utf-8\r\n"
 BAD = b"HTTP/1.1 502 Bad Gateway\r\n" + TEXT + b"content-length: 16\r\n" + DATE
 SORRY = BAD + b"\r\n502 Bad Gateway\n"

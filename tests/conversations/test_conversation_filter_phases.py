@@ -5,7 +5,7 @@ from collections.abc import AsyncIterator, Callable, Iterator
 from typing import Any
 
 import pytest
-from tests.kit import DATE, Peer, Start, Talk, merge_chunks
+from tests.kit import DATE, GET, OK, Peer, Start, Talk, merge_chunks
 
 from pymosn.api import BodyTooLarge, Exchange, Reply, StreamFilter
 from pymosn.api.routing import Route
@@ -14,10 +14,8 @@ from pymosn.routing.actions import DirectResponse, Forward
 from pymosn.routing.matchers import AnyRequest, Prefix
 from pymosn.upstream.plan import HostPlan
 
-GET = b"GET / HTTP/1.1\r\nHost: a\r\n\r\n"
 POST = b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 5\r\n\r\nhello"
 CHUNKED = b"POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n3\r\nhel\r\n2\r\nlo\r\n0\r\n\r\n"
-OK = b"HTTP/1.1 200 OK\r\nDate: today\r\nContent-Length: 2\r\n\r\nhi"
 
 
 def dialled(talk: Talk, address: str = "10.0.0.1:80") -> Peer:

@@ -6,11 +6,10 @@ from collections.abc import AsyncIterator, Callable, Iterator
 from typing import Any
 
 import pytest
-from tests.kit import DATE, Start, Talk
+from tests.kit import DATE, GET, Start, Talk
 
 from pymosn.api import Exchange, Reply, StreamFilter
 
-GET = b"GET / HTTP/1.1\r\nHost: a\r\n\r\n"
 OK = b"HTTP/1.1 200 Fine\r\nDate: today\r\nContent-Length: 2\r\n\r\nhi"
 HERE = "test_conversation_filter_wrongs.py:"
 

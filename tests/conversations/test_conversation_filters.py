@@ -5,15 +5,13 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
-from tests.kit import DATE, Recorder, Start
+from tests.kit import DATE, GET, OK, Recorder, Start
 
 from pymosn.api import Exchange, Reply, StreamFilter
 from pymosn.api.routing import Route
 from pymosn.routing.actions import DirectResponse
 from pymosn.routing.matchers import AnyRequest
 
-GET = b"GET / HTTP/1.1\r\nHost: a\r\n\r\n"
-OK = b"HTTP/1.1 200 OK\r\nDate: today\r\nContent-Length: 2\r\n\r\nhi"
 TEXT = b"content-type: text/plain; charset=utf-8\r\n"
 BROKEN = (
     b"HTTP/1.1 500 Internal Server Error\r\n" + TEXT + b"content-length: 26\r\n" + DATE + b"\r\n500 Internal Server Error\n"

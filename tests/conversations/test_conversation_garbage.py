@@ -8,7 +8,7 @@ from collections import Counter
 from collections.abc import Callable
 
 import pytest
-from tests.kit import Peer, Talk
+from tests.kit import GET, Peer, Talk
 from tests.kit import bolt_frames as bolt
 
 from pymosn.api import Exchange, StreamFilter
@@ -19,7 +19,6 @@ from pymosn.routing.matchers import AnyRequest
 
 Act = Callable[[Talk, Peer], None]
 
-GET = b"GET / HTTP/1.1\r\nHost: a\r\n\r\n"
 POST = b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 2\r\n\r\nhi"
 OK = b"HTTP/1.1 200 OK\r\nDate: today\r\nContent-Length: 2\r\n\r\nok"
 CHUNKED = b"HTTP/1.1 200 OK\r\nDate: today\r\nTransfer-Encoding: chunked\r\n\r\n2\r\nok\r\n0\r\nt: 1\r\n\r\n"

@@ -1,7 +1,7 @@
 """What a cluster's limits, balancer and passive ejection do to real exchanges."""
 
 import pytest
-from tests.kit import Peer, Start, Talk
+from tests.kit import GET, OK, Peer, Start, Talk
 
 from pymosn.api.routing import Route
 from pymosn.api.upstream import criteria
@@ -10,8 +10,6 @@ from pymosn.routing.hashing import HashHeader
 from pymosn.routing.matchers import AnyRequest
 from pymosn.upstream.plan import BalancingPlan, EjectionPlan, HostPlan, LimitPlan, SubsetPlan
 
-GET = b"GET / HTTP/1.1\r\nHost: a\r\n\r\n"
-OK = b"HTTP/1.1 200 OK\r\nDate: today\r\nContent-Length: 2\r\n\r\nhi"
 ERROR = b"HTTP/1.1 500 Internal Server Error\r\nDate: today\r\nContent-Length: 2\r\n\r\nno"
 TWO = ["10.0.0.1:80", "10.0.0.2:80"]
 

@@ -1,7 +1,7 @@
 """Replies that the proxy makes itself, pipelining, and requests that it refuses."""
 
 import pytest
-from tests.kit import DATE, Start, forward
+from tests.kit import DATE, GET, OK, Start, forward
 
 from pymosn.api import Exchange, Reply, StreamFilter
 from pymosn.api.routing import Route
@@ -11,8 +11,6 @@ from pymosn.routing.matchers import AnyRequest, Path, Prefix
 from pymosn.routing.table import RouteTable, VirtualHost
 from pymosn.stream.http1.options import Http1Options
 
-GET = b"GET / HTTP/1.1\r\nHost: a\r\n\r\n"
-OK = b"HTTP/1.1 200 OK\r\nDate: today\r\nContent-Length: 2\r\n\r\nhi"
 TEXT = b"content-type: text/plain; charset=utf-8\r\n"
 HELLO = b"HTTP/1.1 200 OK\r\n" + TEXT + b"content-length: 5\r\n" + DATE + b"\r\nhello"
 

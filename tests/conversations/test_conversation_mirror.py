@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-from tests.kit import Peer, Start, Talk
+from tests.kit import GET, Peer, Start, Talk
 
 from pymosn.api.routing import Route
 from pymosn.config.schema.stream_filters import Mirror as MirrorSettings
@@ -19,7 +19,6 @@ from pymosn.routing.matchers import AnyRequest
 from pymosn.routing.rewrites import PrefixRewrite, RequestChanges
 from pymosn.upstream.plan import HostPlan, LimitPlan
 
-GET = b"GET / HTTP/1.1\r\nHost: a\r\n\r\n"
 OK = b"HTTP/1.1 200 OK\r\nDate: today\r\nContent-Length: 2\r\n\r\nok"
 EMPTY_OK = b"HTTP/1.1 200 OK\r\ncontent-length: 0\r\ndate: Sun, 06 Nov 1994 08:49:37 GMT\r\n\r\n"
 HOST, OTHER = "10.0.0.1:80", "10.0.1.1:80"

@@ -1,15 +1,13 @@
 """Clusters whose hosts are where the clients want to go: by a header, or as the kernel tells of a redirected connection."""
 
 import pytest
-from tests.kit import Peer, Start, Talk
+from tests.kit import OK, Peer, Start, Talk
 
 from pymosn.api.upstream import Selection
 from pymosn.core.failure import CONNECT_REFUSED
 from pymosn.upstream import original_dst
 from pymosn.upstream.cluster import ClusterHost
 from pymosn.upstream.plan import LimitPlan, OriginalPlan
-
-OK = b"HTTP/1.1 200 OK\r\nDate: today\r\nContent-Length: 2\r\n\r\nhi"
 
 
 def begin(start: Start, header: str = "", replace_local: bool = False, **plan: object) -> Talk:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-from tests.kit import Start, Talk
+from tests.kit import GET, Start, Talk
 
 from pymosn.api import Exchange, StreamFilter
 from pymosn.api.routing import Route
@@ -15,7 +15,6 @@ from pymosn.routing.actions import Forward, ForwardOptions, RetryPolicy
 from pymosn.routing.matchers import AnyRequest
 from pymosn.upstream.plan import EjectionPlan, LimitPlan
 
-GET = b"GET / HTTP/1.1\r\nHost: a\r\n\r\n"
 OK = b"HTTP/1.1 200 OK\r\nDate: today\r\nContent-Length: 2\r\n\r\nok"
 BUSY = b"HTTP/1.1 503 Service Unavailable\r\nDate: today\r\nContent-Length: 4\r\n\r\nbusy"
 HOSTS = ["10.0.0.1:80", "10.0.0.2:80"]

@@ -1,7 +1,7 @@
 """What routes change: paths, hosts, header fields, cookies, times; and where variables lead."""
 
 import msgspec
-from tests.kit import DATE, Start
+from tests.kit import DATE, OK, Start
 
 from pymosn.api import Exchange, StreamFilter
 from pymosn.api.routing import Route
@@ -12,8 +12,6 @@ from pymosn.routing.hashing import NO_HASH, HashCookie, HashHeader, HashSourceIp
 from pymosn.routing.matchers import AnyRequest, Prefix
 from pymosn.routing.rewrites import PrefixRewrite, RequestChanges
 from pymosn.routing.table import RouteTable
-
-OK = b"HTTP/1.1 200 OK\r\nDate: today\r\nContent-Length: 2\r\n\r\nhi"
 
 
 def table(*routes: dict[str, object], **level: object) -> RouteTable:

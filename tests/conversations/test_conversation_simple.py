@@ -1,13 +1,10 @@
 """Requests and replies that go well."""
 
 import pytest
-from tests.kit import DATE, Start
+from tests.kit import DATE, GET, OK, Start
 
 from pymosn.protocol.http1.policy import Http1Policy
 from pymosn.stream.http1.options import Http1Options
-
-GET = b"GET / HTTP/1.1\r\nHost: a\r\n\r\n"
-OK = b"HTTP/1.1 200 OK\r\nDate: today\r\nContent-Length: 2\r\n\r\nhi"
 
 
 def test_get(start: Start) -> None:

@@ -1,14 +1,12 @@
 """Peers that are slow on purpose, and too many of them: each is stopped by its own limit, with one entry in the log."""
 
 import pytest
-from tests.kit import DATE, Start
+from tests.kit import DATE, GET, OK, Start
 
 from pymosn.core.overload import NO_KEEP_ALIVE, NORMAL, SHED, OverloadState
 from pymosn.stream.http1.options import Http1Options
 
-GET = b"GET / HTTP/1.1\r\nHost: a\r\n\r\n"
 POST = b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 1000000\r\n\r\n"
-OK = b"HTTP/1.1 200 OK\r\nDate: today\r\nContent-Length: 2\r\n\r\nhi"
 LAST = b"HTTP/1.1 200 OK\r\nDate: today\r\nContent-Length: 2\r\nconnection: close\r\n\r\nhi"
 TEXT = b"content-type: text/plain; charset=utf-8\r\n"
 

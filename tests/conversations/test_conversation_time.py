@@ -1,13 +1,11 @@
 """Deadlines: each kind of waiting has one, each has its own outcome."""
 
 import pytest
-from tests.kit import DATE, Start, forward
+from tests.kit import DATE, GET, OK, Start, forward
 
 from pymosn.stream.http1.options import Http1Options
 
-GET = b"GET / HTTP/1.1\r\nHost: a\r\n\r\n"
 POST = b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 10\r\n\r\n"
-OK = b"HTTP/1.1 200 OK\r\nDate: today\r\nContent-Length: 2\r\n\r\nhi"
 TEXT = b"content-type: text/plain; charset=utf-8\r\n"
 TOO_LATE = b"HTTP/1.1 408 Request Timeout\r\n" + TEXT + b"content-length: 20\r\n" + DATE
 GATEWAY = b"HTTP/1.1 504 Gateway Timeout\r\n" + TEXT + b"content-length: 20\r\n" + DATE

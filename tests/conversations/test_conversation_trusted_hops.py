@@ -1,7 +1,7 @@
 """Who the client is, where other proxies of ours stand before us: `trusted_hops`."""
 
 import pytest
-from tests.kit import Start, Talk, forward
+from tests.kit import GET, Start, Talk, forward
 
 from pymosn.api import Exchange, StreamFilter
 from pymosn.core.headers import headers_from
@@ -12,7 +12,6 @@ from pymosn.routing.hashing import HashSourceIp, hash_value
 from pymosn.stream.http1.options import Http1Options
 
 PEER = "192.0.2.7"
-GET = b"GET / HTTP/1.1\r\nHost: a\r\n\r\n"
 OK = b"HTTP/1.1 200 OK\r\nDate: d\r\nContent-Length: 0\r\n\r\n"
 
 

@@ -4,7 +4,7 @@ import asyncio
 from collections.abc import Callable
 
 import pytest
-from tests.kit import DATE, Peer, Start, Talk, forward
+from tests.kit import DATE, GET, OK, Peer, Start, Talk, forward
 
 from pymosn.api import Exchange, Reply, StreamFilter
 from pymosn.api.routing import Route
@@ -18,8 +18,6 @@ ASKED = b"GET /chat HTTP/1.1\r\nHost: a\r\n" + FIELDS + b"connection: upgrade\r\
 NOT_ASKED = b"GET /chat HTTP/1.1\r\nHost: a\r\n" + FIELDS + b"\r\n"
 AGREE = b"HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\nSec-Accept: a\r\n\r\n"
 AGREED = b"HTTP/1.1 101 Switching Protocols\r\nSec-Accept: a\r\nconnection: upgrade\r\nupgrade: websocket\r\n\r\n"
-GET = b"GET / HTTP/1.1\r\nHost: a\r\n\r\n"
-OK = b"HTTP/1.1 200 OK\r\nDate: today\r\nContent-Length: 2\r\n\r\nhi"
 SORRY = b"HTTP/1.1 502 Bad Gateway\r\ncontent-type: text/plain; charset=utf-8\r\ncontent-length: 16\r\n" + DATE
 SORRY += b"\r\n502 Bad Gateway\n"
 

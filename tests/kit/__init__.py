@@ -13,12 +13,15 @@ fake_redis.py      a Redis server for recipes
 
 from tests.kit.chunks import merge_chunks
 from tests.kit.fakes import FakeClock, Lines, Outcomes, Recorder
+from tests.kit.messages import DATE, GET, OK, WALL
 from tests.kit.peers import Dial, Peer
 from tests.kit.starting import Start
-from tests.kit.talk import DATE, WALL, Talk, forward
+from tests.kit.talk import Talk, forward
 
 __all__ = [
     "DATE",
+    "GET",
+    "OK",
     "WALL",
     "Dial",
     "FakeClock",

@@ -13,6 +13,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from tests.kit.fakes import FakeClock, Lines, Outcomes
+from tests.kit.messages import WALL
 from tests.kit.peers import Dial, FakeDialer, Peer
 from tests.kit.transport import FakeLoop
 
@@ -41,10 +42,6 @@ from pymosn.stream.rpc.options import RpcOptions
 from pymosn.upstream.balancers import balancers
 from pymosn.upstream.cluster import Cluster, Clusters, PoolMaker, make_cluster
 from pymosn.upstream.plan import ClusterPlan, HostPlan, LimitPlan
-
-#: The fake wall clock always shows the example time of RFC 9110.
-WALL = 784111777.0
-DATE = b"date: Sun, 06 Nov 1994 08:49:37 GMT\r\n"
 
 #: The first host of the cluster `service`.
 HOST = "10.0.0.1:80"
