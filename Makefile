@@ -25,6 +25,7 @@ check: $(VENV)/ready             ## format, lint, types, layer arrows
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/mypy
+	MYPYPATH=. $(BIN)/mypy --explicit-package-bases -p tests.kit
 	$(BIN)/python -m pytest tests/unit/test_layers.py
 
 format: $(VENV)/ready

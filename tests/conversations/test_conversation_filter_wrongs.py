@@ -6,13 +6,10 @@ from collections.abc import AsyncIterator, Callable, Iterator
 from typing import Any
 
 import pytest
-from rig import DATE, Talk
+from tests.kit import DATE, GET, Start, Talk
 
 from pymosn.api import Exchange, Reply, StreamFilter
 
-Start = Callable[..., Talk]
-
-GET = b"GET / HTTP/1.1\r\nHost: a\r\n\r\n"
 OK = b"HTTP/1.1 200 Fine\r\nDate: today\r\nContent-Length: 2\r\n\r\nhi"
 HERE = "test_conversation_filter_wrongs.py:"
 
@@ -50,9 +47,7 @@ class Answers(StreamFilter):
 def reply_through(start: Start, stream_filter: StreamFilter) -> tuple[Talk, bytes]:
     """A conversation in which the upstream answered OK, and what the client got."""
     talk = start(filters={"bad": stream_filter})
-    client = talk.connect()
-    client.sends(GET)
-    upstream = talk.expect_dial()
+    client, upstream = talk.opening(GET)
     upstream.takes()
     upstream.sends(OK)
     return talk, client.takes()
@@ -119,9 +114,7 @@ def test_a_wrong_answer_is_placed_where_the_method_is(start: Start) -> None:
 )
 def test_a_bad_end_hurts_nobody(start: Start, end: Callable[[Exchange], Any], said: str) -> None:
     talk = start(filters={"bad": Ends(end)})
-    client = talk.connect()
-    client.sends(GET)
-    upstream = talk.expect_dial()
+    client, upstream = talk.opening(GET)
     for number in (1, 2):
         if number == 2:
             client.sends(GET)

@@ -1,9 +1,7 @@
 """Who the client is, where other proxies of ours stand before us: `trusted_hops`."""
 
-from collections.abc import Callable
-
 import pytest
-from rig import Talk, forward
+from tests.kit import GET, Start, Talk, forward
 
 from pymosn.api import Exchange, StreamFilter
 from pymosn.core.headers import headers_from
@@ -13,10 +11,7 @@ from pymosn.proxy.forwarding import forwarded_ip
 from pymosn.routing.hashing import HashSourceIp, hash_value
 from pymosn.stream.http1.options import Http1Options
 
-Start = Callable[..., Talk]
-
 PEER = "192.0.2.7"
-GET = b"GET / HTTP/1.1\r\nHost: a\r\n\r\n"
 OK = b"HTTP/1.1 200 OK\r\nDate: d\r\nContent-Length: 0\r\n\r\n"
 
 
@@ -77,9 +72,9 @@ def begin(start: Start, hops: int) -> tuple[Talk, Seen]:
 )
 def test_the_client(start: Start, hops: int, said: list[bytes], client: str, told: bytes) -> None:
     talk, seen = begin(start, hops)
-    peer = talk.connect(PEER)
-    peer.sends(b"GET / HTTP/1.1\r\nHost: a\r\n" + b"".join(b"X-Forwarded-For: %b\r\n" % line for line in said) + b"\r\n")
-    upstream = talk.expect_dial()
+    peer, upstream = talk.opening(
+        b"GET / HTTP/1.1\r\nHost: a\r\n" + b"".join(b"X-Forwarded-For: %b\r\n" % line for line in said) + b"\r\n", ip=PEER
+    )
     upstream.receives(b"GET / HTTP/1.1\r\nHost: a\r\nx-forwarded-for: " + told + b"\r\nx-forwarded-proto: http\r\n\r\n")
     assert seen.clients == [client]
     shown = f"[{client}]" if ":" in client else client

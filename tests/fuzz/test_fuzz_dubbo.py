@@ -1,7 +1,7 @@
 """Fuzzing of the codecs of Dubbo, dubbo-thrift and TARS: nothing but ProtocolError is raised, splits do not matter, what was
 read is written back, and what cannot be read is forwarded.
 
-The second opinion on hessian 2 is `tests/dubbo_frames.py`, which writes it from its description.
+The second opinion on hessian 2 is `tests/kit/dubbo_frames.py`, which writes it from its description.
 """
 
 from __future__ import annotations
@@ -11,8 +11,8 @@ from typing import Any
 
 import pytest
 from hypothesis import strategies as st
-from tests import dubbo_frames as dubbo
 from tests.fuzz.test_fuzz_http1 import CUTS, SECONDS, fuzz
+from tests.kit import dubbo_frames as dubbo
 from tests.unit.protocol.decoding import one_by_one, pieces
 from tests.unit.protocol.dubbo_messages import FRAMES
 from tests.unit.protocol.rpc_frames import built, decoded, encoded

@@ -7,7 +7,7 @@ import threading
 from collections.abc import Callable
 
 from plain_sockets import PATIENCE, connect
-from tests import bolt_frames as bolt
+from tests.kit import bolt_frames as bolt
 from thread_server import ThreadServer
 
 
@@ -59,8 +59,8 @@ class BoltServer(ThreadServer):
             self.one_ways.append(frame.content)
             return None
         if frame.command == 0:
-            return bolt.heartbeat_ack(frame.number, v2)
-        return bolt.response(frame.number, frame.content, {"via": frame.headers.get("via")}, v2=v2, crc=crc)
+            return bolt.heartbeat_ack(frame.request_id, v2)
+        return bolt.response(frame.request_id, frame.content, {"via": frame.headers.get("via")}, v2=v2, crc=crc)
 
     def close(self) -> None:
         self.gate.set()
@@ -115,7 +115,7 @@ class BoltClient:
         number, frame = self.request(content)
         self.send(frame)
         reply = self.receive()
-        assert reply.number == number
+        assert reply.request_id == number
         return reply
 
     def call_many(self, count: int, in_flight: int, chop: Callable[[], int] | None = None) -> dict[int, int]:
@@ -133,7 +133,7 @@ class BoltClient:
                 sent += 1
             self.send(batch, chop)
             reply = self.receive()
-            expected = waiting.pop(reply.number)
+            expected = waiting.pop(reply.request_id)
             if reply.status == 0:
                 assert reply.content == expected
             statuses[reply.status] = statuses.get(reply.status, 0) + 1

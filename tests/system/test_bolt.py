@@ -135,9 +135,9 @@ def test_drain_loses_no_reply(start: Start, server: BoltServer) -> None:
     number, late = client.request(b"late")  # sent before the goaway was read
     client.send(late)
     reply = client.receive()
-    assert (reply.number, reply.status, client.goaways) == (number, 0, 1)
+    assert (reply.request_id, reply.status, client.goaways) == (number, 0, 1)
     server.gate.set()
-    assert {client.receive().number for _ in range(20)} == numbers
+    assert {client.receive().request_id for _ in range(20)} == numbers
     assert client.ends()
     assert proxy.exit_code() == 0
 
@@ -154,7 +154,7 @@ def test_a_server_that_dies_and_comes_back(start: Start, server: BoltServer) -> 
     assert server.held.acquire(timeout=PATIENCE)
     server.connections[0].shutdown(socket.SHUT_RDWR)
     reply = client.receive()
-    assert (reply.number, reply.status) == (number, 6)
+    assert (reply.request_id, reply.status) == (number, 6)
     server.gate.set()
     assert client.call(b"two").content == b"two"
     assert len(server.connections) == 2

@@ -16,7 +16,7 @@ from typing import Any
 import pytest
 from hostile_rpc import CONTENT, MIB, Answer, Attack, answers, attacks
 from pymosn_process import PATIENCE, READY, Pymosn, eventually, free_ports, get
-from tests.rpc_wires import WIRES, Consumer, Provider, Wire, carried
+from tests.kit.rpc_wires import WIRES, Consumer, Provider, Wire, carried
 
 Start = Callable[..., Pymosn]
 #: Bytes that the worker may have grown by: the calls of one client (32 MiB), each as its frame and as its payload, and some.
@@ -59,7 +59,7 @@ class Evil:
                         self.frames.append(frame)
                         self.came.set()
                         if self.answer is not None:
-                            writer.write(self.answer.make(self._wire.number(frame)))
+                            writer.write(self.answer.make(self._wire.request_id(frame)))
                             await writer.drain()
                             if self.answer.closes:
                                 writer.close()
@@ -228,7 +228,7 @@ def test_hostile_servers(start: Start, name: str) -> None:
                 data += piece
             [frame], rest = wire.cut(data)
             assert rest == b"", answer.name
-            assert wire.number(frame) == 77
+            assert wire.request_id(frame) == 77
             assert wire.is_good(frame) == answer.good, answer.name
             writer.close()
         await world.counts("reason_bad_response", 5, "evil")

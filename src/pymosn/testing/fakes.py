@@ -50,23 +50,33 @@ def request_head(request: Request) -> RequestHead:
     return head
 
 
-class StandingClock(Clock):
-    """Moves when told."""
+class FakeClock(Clock):
+    """Moves only when a test changes `now`. The wall clock is the real one unless `wall_time` is set."""
+
+    def __init__(self, now: float = 1000.0, wall_time: float | None = None) -> None:
+        super().__init__()
+        self.now = now
+        self.wall_time = wall_time
 
     def tick(self) -> float:
         return self.now
 
+    def wall(self) -> float:
+        return super().wall() if self.wall_time is None else self.wall_time
+
 
 class Lines(Log):
-    """Keeps what is logged."""
+    """Records the lines of a process log of any level, and the alert key of each."""
 
-    def __init__(self, lines: list[str]) -> None:
+    def __init__(self) -> None:
         super().__init__()
         self.level = TRACE
-        self._lines = lines
+        self.lines: list[str] = []
+        self.alerts: list[str] = []
 
     def write(self, level: int, text: str, alert: str = "") -> None:
-        self._lines.append(text)
+        self.lines.append(text)
+        self.alerts.append(alert)
 
 
 class Ends(AccessLog):

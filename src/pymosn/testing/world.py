@@ -25,7 +25,7 @@ from pymosn.proxy.stream_filters import FilterHandle, StreamFilters
 from pymosn.routing.actions import Forward
 from pymosn.routing.matchers import AnyRequest
 from pymosn.routing.table import RouteTable, TableSlot, VirtualHost
-from pymosn.testing.fakes import PATIENCE, PROTOCOL, Client, Ends, Lines, Protocol, StandingClock, request_head, rounds
+from pymosn.testing.fakes import PATIENCE, PROTOCOL, Client, Ends, FakeClock, Lines, Protocol, request_head, rounds
 from pymosn.testing.messages import Request, Response, WithBody
 from pymosn.upstream.balancers import balancers
 from pymosn.upstream.cluster import Clusters, PoolMaker, make_cluster
@@ -84,9 +84,10 @@ class World:
         `workers`: how many there are said to be, of which this is the first.
         """
         self.filters = [filters] if isinstance(filters, StreamFilter) else list(filters)
+        self._log = Lines()
         #: Lines of the process log.
-        self.log: list[str] = []
-        self.clock = StandingClock()
+        self.log: list[str] = self._log.lines
+        self.clock = FakeClock()
         self.metrics = Metrics()
         self._answers: dict[str, Answer] = {SERVICE: upstream or Response(), **(clusters or {})}
         self._upstream: list[Request] = []
@@ -118,7 +119,7 @@ class World:
         assert kind is not None
         plans = [ClusterPlan(name, (HostPlan(f"{name}:80"),)) for name in self._answers]
         clusters.replace({plan.name: make_cluster(plan, kind, maker, self.metrics, None) for plan in plans})
-        return Runtime(self.clock, self._wheel, self.metrics, Lines(self.log), protocols, clusters)
+        return Runtime(self.clock, self._wheel, self.metrics, self._log, protocols, clusters)
 
     async def _answer(self, cluster: str, request: Request) -> Response:
         self._upstream.append(request)

@@ -2,12 +2,12 @@ import json
 import time
 
 import pytest
+from tests.kit import FakeClock
 
 from pymosn.api.exchange import Exchange
 from pymosn.api.network import Connection
 from pymosn.api.routing import Route, RouteAction, RouteMatcher
 from pymosn.api.variables import PREFIXES
-from pymosn.core.clock import Clock
 from pymosn.core.failure import CONNECT_REFUSED, FILTER_ERROR, NO_ROUTE
 from pymosn.core.headers import Headers
 from pymosn.core.message import RequestHead, ResponseHead
@@ -17,16 +17,6 @@ from pymosn.observe.variables import BOUND, TRACE, UNAVAILABLE, VARIABLES
 
 STARTED = 1000.0
 WALL = time.mktime((2026, 3, 4, 12, 0, 0, 0, 0, -1)) + 0.5
-
-
-class FakeClock(Clock):
-    """Half a second after the exchange started."""
-
-    def __init__(self) -> None:
-        self.now = STARTED + 0.5
-
-    def wall(self) -> float:
-        return WALL
 
 
 class Lines(Destination):
@@ -64,7 +54,7 @@ def exchange(request_lines: bytes = b"", response_lines: bytes = b"", query: byt
 
 
 def line(text: str, made: Exchange | None = None) -> str:
-    return compile_format(text).bind(FakeClock(), "clientListener", "egress")(made or exchange())
+    return compile_format(text).bind(FakeClock(STARTED + 0.5, WALL), "clientListener", "egress")(made or exchange())
 
 
 def test_the_default_format_is_mosns_to_the_letter() -> None:
@@ -190,7 +180,7 @@ def test_an_upstream_cannot_forge_a_line_either() -> None:
 
 def test_a_log_that_is_switched_off_makes_no_lines() -> None:
     lines = Lines()
-    log = AccessLogFile(lines, compile_format("%protocol% %bytes_sent%").bind(FakeClock()))
+    log = AccessLogFile(lines, compile_format("%protocol% %bytes_sent%").bind(FakeClock(STARTED + 0.5, WALL)))
     log.log(exchange())
     lines.enabled = False
     log.log(exchange())

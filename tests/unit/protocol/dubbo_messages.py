@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from tests.dubbo_frames import frame
+from tests.kit.dubbo_frames import frame
 from tests.unit.protocol.rpc_frames import Found, encoded, only, recorded
 
 from pymosn.api.rpc import RpcRequest, RpcResponse

@@ -3,7 +3,7 @@
 import zlib
 
 import pytest
-from tests import bolt_frames as bolt
+from tests.kit import bolt_frames as bolt
 from tests.unit.protocol.rpc_frames import encoded
 
 from pymosn.api.exchange import Exchange

@@ -3,9 +3,10 @@
 from typing import Any
 
 import pytest
+from tests.kit import WALL, FakeClock, Lines, Outcomes
 
 from pymosn.api import Exchange, StreamFilter
-from pymosn.api.exchange import AccessLog, Reply
+from pymosn.api.exchange import Reply
 from pymosn.api.network import STOP, Connection, Dialer
 from pymosn.api.protocol import MORE, NO, YES, ProtocolSpec
 from pymosn.api.stream import ConnectionPool, PoolTarget, ServerStreams, StreamHandler, StreamProtocol
@@ -13,7 +14,6 @@ from pymosn.core.clock import Clock
 from pymosn.core.counters import DownstreamStats, Metrics
 from pymosn.core.failure import CLOSED_BY_PEER, NO_ROUTE, Failure
 from pymosn.core.headers import HeaderError, Headers
-from pymosn.core.log import TRACE, Log
 from pymosn.core.message import RequestHead, ResponseHead
 from pymosn.core.registry import Registry
 from pymosn.core.timers import TimerWheel
@@ -26,16 +26,6 @@ from pymosn.proxy.stream_filters import FilterHandle, StreamFilters
 from pymosn.routing.table import TableSlot
 from pymosn.upstream.cluster import Clusters
 from pymosn.version import build
-
-
-class Lines(Log):
-    def __init__(self) -> None:
-        super().__init__()
-        self.level = TRACE
-        self.lines: list[str] = []
-
-    def write(self, level: int, text: str, alert: str = "") -> None:
-        self.lines.append(text)
 
 
 class Server(ServerStreams):
@@ -108,17 +98,6 @@ class Plug(Connection):
         self.is_closed, self.ending = True, "abort"
 
 
-class Outcomes(AccessLog):
-    """Keeps the reason of each entry."""
-
-    def __init__(self) -> None:
-        self.reasons: list[str] = []
-
-    def log(self, exchange: Exchange) -> None:
-        assert exchange.failure is not None
-        self.reasons.append(exchange.failure.reason)
-
-
 class Bench:
     def __init__(self, *names: str) -> None:
         clock = Clock()
@@ -167,7 +146,7 @@ def test_unknown_protocol_is_cut_off() -> None:
     bench = Bench("AB", "CD")
     bench.filter.on_data(b"AX\x00\x1b")
     assert bench.plug.ending == "abort"
-    assert bench.outcomes.reasons == ["protocol_unknown"]
+    assert bench.outcomes.reasons() == ["protocol_unknown"]
     assert "b'AX\\x00\\x1b'" in bench.log.lines[0]
 
 
@@ -180,7 +159,7 @@ def test_silence_and_eof_before_the_protocol_is_known(event: str, reason: str) -
     getattr(bench.filter, event)()
     bench.filter.on_close(CLOSED_BY_PEER)
     assert bench.plug.ending == "abort"
-    assert bench.outcomes.reasons == [reason]
+    assert bench.outcomes.reasons() == [reason]
 
 
 @pytest.mark.parametrize("event", ["on_idle", "on_eof"])
@@ -189,14 +168,14 @@ def test_who_never_said_anything_is_no_refusal(event: str) -> None:
     getattr(bench.filter, event)()
     bench.filter.on_close(CLOSED_BY_PEER)
     assert bench.plug.ending == "close"
-    assert bench.outcomes.reasons == []
+    assert bench.outcomes.reasons() == []
 
 
 def test_peer_that_leaves_before_the_protocol_is_known() -> None:
     bench = Bench("AB", "CD")
     bench.filter.on_data(b"A")
     bench.filter.on_close(CLOSED_BY_PEER)
-    assert bench.outcomes.reasons == ["protocol_unknown"]
+    assert bench.outcomes.reasons() == ["protocol_unknown"]
 
 
 def test_drain_before_the_protocol_is_known() -> None:
@@ -237,18 +216,11 @@ def test_only_filters_that_care_are_asked() -> None:
     assert [entry.named.name for entry in chain.on_complete] == ["OnlyEnd"]
 
 
-class HandClock(Clock):
-    seconds = 784111777.0
-
-    def wall(self) -> float:
-        return self.seconds
-
-
 def test_date_is_made_once_a_second() -> None:
-    clock = HandClock()
+    clock = FakeClock(wall_time=WALL)
     dates = HttpDates(clock)
     assert dates.line() == b"date: Sun, 06 Nov 1994 08:49:37 GMT\r\n"
-    clock.seconds += 1
+    clock.wall_time += 1
     assert dates.line().endswith(b":37 GMT\r\n")
     clock.now += 1.0
     assert dates.line().endswith(b":38 GMT\r\n")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 
 import pytest
-from tests import bolt_frames as bolt
+from tests.kit import bolt_frames as bolt
 
 from pymosn.api.network import Connection, NetworkFilter
 from pymosn.api.rpc import MAX_FRAME, RpcRequest, RpcResponse
