@@ -193,9 +193,9 @@ def test_a_filter_chooses_labels(start: Start) -> None:
     assert HostPlan("10.0.0.1:80").metadata == ()
     exchange = Exchange(Talk().connect().transport.protocol)  # type: ignore[arg-type]
     exchange.choose(subset={"b": "2", "a": "1"}, retries=2)
-    assert exchange.choices is not None
-    assert exchange.choices.subset == (("a", "1"), ("b", "2"))
-    assert exchange.choices.retries == 2
+    assert exchange.overrides is not None
+    assert exchange.overrides.subset == (("a", "1"), ("b", "2"))
+    assert exchange.overrides.retries == 2
 
 
 @pytest.mark.parametrize(
@@ -205,7 +205,7 @@ def test_a_choice_that_cannot_be_is_refused_whole(choice: dict[str, Any]) -> Non
     exchange = Exchange(Talk().connect().transport.protocol)  # type: ignore[arg-type]
     with pytest.raises(ValueError, match=f"{next(iter(choice))} is a number of"):
         exchange.choose(cluster="a", **choice)
-    assert exchange.choices is None
+    assert exchange.overrides is None
 
 
 # ---- whole bodies
