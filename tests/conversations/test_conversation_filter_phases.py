@@ -371,7 +371,7 @@ def test_a_plain_filter_cannot_read(start: Start) -> None:
     client = talk.connect()
     client.sends(POST)
     assert client.takes().startswith(b"HTTP/1.1 500")
-    assert "only an `async` method" in talk.log.lines[0]
+    assert "only be read in an `async` filter method" in talk.log.lines[0]
 
 
 # ---- pieces

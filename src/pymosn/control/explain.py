@@ -27,15 +27,24 @@ from pymosn.control.explain_hosts import choose_host
 from pymosn.control.plane import ClusterView
 from pymosn.core.counters import DownstreamStats, Metrics
 from pymosn.core.failure import BAD_REWRITE, CLUSTER_UNKNOWN, NO_ROUTE, NO_ROUTER, NO_VIRTUAL_HOST, Failure
-from pymosn.core.headers import HeaderError, Headers, encode_name, encode_value, to_text
+from pymosn.core.headers import (
+    HeaderError,
+    Headers,
+    HttpHeaders,
+    encode_name,
+    encode_value,
+    headers_from,
+    to_text,
+    wire_lines,
+)
 from pymosn.core.message import ResponseHead
+from pymosn.core.request_ids import RequestIds
 from pymosn.filters.stream.mirror import MirrorFilter
 from pymosn.protocol.http1.encoder import encode_request
 from pymosn.protocol.http1.request import RequestDecoder
-from pymosn.proxy.forwarding import add_forwarding_fields, change_request, change_response, forwarded_ip
+from pymosn.proxy.forwarding import change_request, change_response
 from pymosn.proxy.mirroring import EVERYBODY, copies_wanted
 from pymosn.proxy.options import ProxyOptions
-from pymosn.proxy.runtime import RequestIds
 from pymosn.proxy.stream_filters import StreamFilters
 from pymosn.routing.actions import DirectResponse, Forward, ForwardWeighted, Redirect, asked_timeouts
 from pymosn.routing.hashing import hash_value
@@ -163,15 +172,15 @@ def request_bytes(question: Question) -> bytes:
     """The request as a client sends it. Raises QuestionError."""
     parts = _split(question.url)
     try:
-        fields = Headers()
+        fields = HttpHeaders()
         for name, value in question.headers:
             fields.add_raw(encode_name(name), encode_value(name, value))  # a client may send two Hosts
         if fields.get("host") is None and parts.netloc:
-            fields.block = b"Host: " + parts.netloc.encode() + b"\r\n" + fields.block
+            fields.put_first(b"Host", parts.netloc.encode())
     except HeaderError as error:
         raise QuestionError(str(error)) from None
     target = (parts.path or "/") + (f"?{parts.query}" if "?" in question.url else "")
-    return f"{question.method} {target} HTTP/1.1\r\n".encode() + fields.block + b"\r\n"
+    return f"{question.method} {target} HTTP/1.1\r\n".encode() + wire_lines(fields) + b"\r\n"
 
 
 def _decode(question: Question, exchange: Exchange, http1: Http1Settings) -> Failure | None:
@@ -184,7 +193,7 @@ def _decode(question: Question, exchange: Exchange, http1: Http1Settings) -> Fai
         return error.failure
     exchange.request = decoder.head
     if http1.trusted_hops > 0:
-        exchange.forwarded_ip = forwarded_ip(decoder.head, http1.trusted_hops)
+        exchange.forwarded_ip = decoder.head.forwarded_ip(http1.trusted_hops)
     scheme = _split(question.url).scheme
     if scheme:
         exchange.request.scheme = scheme
@@ -248,18 +257,18 @@ def _explain_action(
     action = route.action
     answer["action"] = action.text()
     if isinstance(action, Redirect):
-        headers = Headers()
+        headers = headers_from(None)
         headers.set("location", action.location(exchange.request))
         answer["reply"] = _reply(action.status, headers, exchange)
     elif isinstance(action, DirectResponse):
-        answer["reply"] = {**_reply(action.status, Headers(), exchange), "body": action.body.decode()}
+        answer["reply"] = {**_reply(action.status, headers_from(None), exchange), "body": action.body.decode()}
     elif isinstance(action, Forward):
         _explain_forward(config, proxy, exchange, action, answer, live)
     return answer
 
 
 def _reply(status: int, headers: Headers, exchange: Exchange) -> dict[str, Any]:
-    exchange.response = ResponseHead(status, b"", headers)
+    exchange.response = ResponseHead(status, headers)
     change_response(exchange, headers)
     return {"status": status, "headers": headers.items()}
 
@@ -311,7 +320,7 @@ def _explain_forward(
     line, _, fields = b"".join(encode_request(head)).partition(b"\r\n")
     answer["upstream"] = {
         "line": line.decode("latin-1"),
-        "headers": Headers(fields[:-2]).items(),
+        "headers": HttpHeaders(fields[:-2]).items(),
         "host": head.host,
         "path": head.path,
     }
@@ -350,7 +359,9 @@ def _prepare(proxy: ProxyFilter, exchange: Exchange, action: Forward) -> bool:
         trusts_peer=believes_peer(http1),
         trusted_hops=http1.trusted_hops,
     )
-    add_forwarding_fields(exchange, options, RequestIds())
+    exchange.request.add_forwarding_fields(
+        options.forwarding, exchange.connection.remote_ip, exchange.upstream_address, False, RequestIds()
+    )
     if action.changes is not None and not change_request(exchange, action.changes):
         return False
     if action.uses_host_name and exchange.upstream_hostname:

@@ -9,11 +9,10 @@ from pymosn.api.upstream import NO_CONSTRAINTS, Host, Selection
 from pymosn.core.failure import BAD_REWRITE, NO_HOSTS, RESET_BEFORE_RESPONSE, STREAM_IDLE, UPSTREAM_TIMEOUT, Failure
 from pymosn.core.message import ResponseHead
 from pymosn.proxy.attempt import Attempt
-from pymosn.proxy.forwarding import add_forwarding_fields, change_request
+from pymosn.proxy.forwarding import change_request
 from pymosn.proxy.options import ProxyOptions
 from pymosn.proxy.overrides import PendingAttempt
 from pymosn.proxy.retry import (
-    IDEMPOTENT,
     UNASKED_TRIES,
     is_disabled,
     is_retriable,
@@ -106,7 +105,14 @@ class AttemptingExchange(TranscodingExchange):
     def _prepare_request(self) -> bool:
         """Makes the request what the upstream is to see; False when that cannot be, and the exchange has failed."""
         self._is_prepared = True
-        add_forwarding_fields(self, self._options, self._runtime.request_ids)
+        options = self._options
+        self.request.add_forwarding_fields(
+            options.forwarding,
+            self.connection.remote_ip,
+            self.upstream_address,
+            bool(options.filters.on_request),
+            self._runtime.request_ids,
+        )
         if self._options.filters.sees_requests:
             self._prepare_body()
             if self._upstream is None:
@@ -133,7 +139,7 @@ class AttemptingExchange(TranscodingExchange):
             rewrite_host(self, self.upstream_hostname.encode())
         if self.request.content_length != 0 and not self._keeps_body and not self._filters_request:
             # The host may just be closing a connection that was kept: then the request is sent once more.
-            self._keeps_body = not self.request.is_rpc and sender.is_reused() and self._may_repeat()
+            self._keeps_body = sender.is_reused() and self._may_replay()
         self.send_request(sender)
 
     # ---- what becomes of it
@@ -153,9 +159,11 @@ class AttemptingExchange(TranscodingExchange):
     def _may_repeat(self) -> bool:
         """Whether a host may get this request although another may have acted upon it already."""
         policy = self._retry_policy
-        if self.request.is_rpc:  # nothing tells what its method does: the policy decides
-            return policy is not None and not self.request.is_one_way
-        return self.request.raw_method in IDEMPOTENT or (policy is not None and policy.non_idempotent)
+        return self.request.may_repeat(policy is not None, policy is not None and policy.non_idempotent)
+
+    def _may_replay(self) -> bool:
+        policy = self._retry_policy
+        return self.request.may_replay(policy is not None and policy.non_idempotent)
 
     def _can_repeat(self) -> bool:
         """Whether what was sent of the request can be sent once more, and may be."""

@@ -22,12 +22,11 @@ from pymosn.core.failure import (
     OVERLOADED,
     Failure,
 )
-from pymosn.core.headers import Headers
-from pymosn.core.message import UNKNOWN_LENGTH, RequestHead, ResponseHead
+from pymosn.core.headers import headers_from
+from pymosn.core.message import RequestHead, ResponseHead
 from pymosn.core.overload import SHED
 from pymosn.proxy.attempting import AttemptingExchange
 from pymosn.proxy.bodies import RequestBody
-from pymosn.proxy.forwarding import forwarded_ip
 from pymosn.proxy.mirroring import draw_mirrors
 from pymosn.proxy.overrides import override_route, override_target
 from pymosn.proxy.stream_filters import HOST, REQUEST, ROUTE
@@ -52,7 +51,7 @@ class ProxyExchange(AttemptingExchange):
         if end:
             self.request_received = self.started
         if self._options.trusted_hops > 0:
-            self.forwarded_ip = forwarded_ip(head, self._options.trusted_hops)
+            self.forwarded_ip = head.forwarded_ip(self._options.trusted_hops)
         if self._runtime.overload.level >= SHED:
             self.fail(OVERLOADED, "")
             return
@@ -92,13 +91,9 @@ class ProxyExchange(AttemptingExchange):
         if head is None:
             self.fail(FILTER_ERROR, "a filter took the reply away")
             return
-        if head.status != i64(self._shown_status) and not self.request.is_rpc:
-            if head.status > 999:
-                self.fail(FILTER_ERROR, f"a filter made it {head.status}, which is no status")
-                return
-            head.raw_reason = b""  # that of the other status
-            if head.status == 204:
-                head.set_length(UNKNOWN_LENGTH)  # RFC 9110 section 8.6: no Content-Length
+        if head.status != i64(self._shown_status) and not head.accept_status():
+            self.fail(FILTER_ERROR, f"a filter made it {head.status}, which is no status")
+            return
         self._send_head()
 
     # ---- where it goes
@@ -137,11 +132,11 @@ class ProxyExchange(AttemptingExchange):
         if isinstance(action, Forward):
             self._forward(action)
         elif isinstance(action, Redirect):
-            headers = Headers()
+            headers = headers_from(None)
             headers.set("location", action.location(self.request))
             self._reply(action.status, headers, b"")
         elif isinstance(action, DirectResponse):
-            self._reply(action.status, Headers(), action.body)
+            self._reply(action.status, headers_from(None), action.body)
         else:
             self.fail(INTERNAL_ERROR, f"route {route.name} has no action")
 
@@ -229,6 +224,6 @@ class ProxyExchange(AttemptingExchange):
     def on_copies_sent(self, failure: Failure | None) -> None:
         self._forget_upstream()
         if failure is None:
-            self._reply(200, Headers(), b"")
+            self._reply(200, headers_from(None), b"")
         else:
             self.fail(failure, "copies only")

@@ -246,9 +246,9 @@ class Mirroring(RequestSender):
                     nobody = cluster.no_host_failure(NO_CONSTRAINTS)
             for host in hosts:
                 own_head = head
-                if self._action.uses_host_name and host.hostname and not head.is_rpc:
+                if self._action.uses_host_name and host.hostname:
                     own_head = head.copy()
-                    own_head.host = host.hostname
+                    own_head.rewrite_host(host.hostname.encode())
                 copy = MirrorCopy(host, self._runtime, stats, own_head, self._action.timeout)
                 self._copies.append(copy)
                 copy.start(exchange.protocol, data, end)

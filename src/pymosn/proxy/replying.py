@@ -10,17 +10,15 @@ from typing import Final
 from mypy_extensions import i16, i64
 
 from pymosn.api.exchange import Reply
-from pymosn.api.rpc import RpcRequest, RpcResponse
 from pymosn.api.stream import RequestSender, ResponseSender
 from pymosn.core.failure import CLIENT_GONE, CLIENT_WRITE_TIMEOUT, FILTER_ERROR, FILTER_TIMEOUT, RESPONSE_TOO_LARGE, Failure
-from pymosn.core.headers import Headers
+from pymosn.core.headers import Headers, headers_from
 from pymosn.core.log import DEBUG, WARN
 from pymosn.core.message import UNKNOWN_LENGTH, BodyTooLarge, ResponseHead
 from pymosn.core.overload import NORMAL
 from pymosn.proxy.attempt import Attempt, AttemptOwner
 from pymosn.proxy.bodies import Reading, ResponseBody
 from pymosn.proxy.forwarding import change_response
-from pymosn.proxy.local_reply import failure_reply, has_no_body, local_body, local_head
 from pymosn.proxy.mirroring import Mirroring
 from pymosn.proxy.options import ProxyOptions
 from pymosn.proxy.overrides import PendingAttempt
@@ -116,8 +114,7 @@ class ReplyingExchange(AttemptOwner):
         if head.status < 200 or self._tunnel is not None:
             self.open_tunnel(head)
             return
-        if not head.has_date and not self.request.is_rpc:
-            head.headers.block = head.headers.block + self._runtime.dates.line()
+        head.add_date(self._runtime.dates)
         if head.new_body is not None:
             self._replace_body(head, head.new_body)
         data = self._reply_data
@@ -148,15 +145,14 @@ class ReplyingExchange(AttemptOwner):
         """Puts what a filter made in the place of the reply's own body; what is still to come of that is not waited for."""
         self._cancel_attempt()
         self._stream = None
-        self._reply_data = local_body(self.request, head, body)
+        self._reply_data = body if self.request.has_response_body(head) else b""
         self._reply_end = True
         self._reply_trailers = None
-        if head.status != 204 and head.status != 304:
-            head.set_length(len(body))
+        head.replace_body(body)
 
     def _filter_first(self, head: ResponseHead, data: bytes, end: bool) -> bytes | None:
         """What body filters make of what came with the head; None when the exchange has failed for it."""
-        if self.failure in CHAIN_BROKE or has_no_body(self.request, head):
+        if self.failure in CHAIN_BROKE or not self.request.has_response_body(head):
             return data
         filters = self.body_filters(self._options.filters.response_body)
         if not filters:
@@ -291,8 +287,8 @@ class ReplyingExchange(AttemptOwner):
         if reply.stream is None:
             self.response = self._local_head(reply.status, reply.headers.copy(), reply.body)
         else:
-            self.response = ResponseHead(reply.status, b"", reply.headers.copy())
-            if not has_no_body(self.request, self.response):
+            self.response = self.request.streamed_reply(reply.status, reply.headers.copy())
+            if self.request.has_response_body(self.response):
                 self._stream = ReplyStream(reply.stream, named, self._runtime.clock)
         if phase == RESPONSE:
             self._send_local(reply.body)
@@ -306,15 +302,15 @@ class ReplyingExchange(AttemptOwner):
 
     def _local_head(self, status: int, headers: Headers, body: bytes) -> ResponseHead:
         if self._changes_reply:
-            self.response = ResponseHead(status, b"", headers)  # for `%response_code%`
+            self.response = ResponseHead(status, headers)  # for `%response_code%`
             change_response(self, headers)
-        return local_head(self.request, status, headers, body)
+        return self.request.local_reply(status, headers, body)
 
     def _take_local(self, body: bytes) -> None:
         """Puts a reply of our own, whose head is `response`, in the place of whatever had come of another."""
         head = self.response
         assert head is not None
-        self._reply_data = head.payload if isinstance(head, RpcResponse) else local_body(self.request, head, body)
+        self._reply_data = self.request.reply_body(head, body)
         self._reply_end = self._stream is None
         self._reply_trailers = None
         self._tunnel = None
@@ -359,8 +355,8 @@ class ReplyingExchange(AttemptOwner):
             self._sender.reset(failure)
             self._finish()
         else:
-            body = failure_reply(self.request, failure)
-            headers = Headers()
+            body = self.request.failure_body(failure)
+            headers = headers_from(None)
             if failure.retry_after > 0:
                 headers.set("retry-after", str(failure.retry_after))
             if self._options.reason_header:
@@ -372,12 +368,7 @@ class ReplyingExchange(AttemptOwner):
                 self._reply_local(body)
 
     def _describe(self, failure: Failure, detail: str) -> str:
-        head = self.request
-        if isinstance(head, RpcRequest):
-            # These may hold any character.
-            line = f"{self.protocol} {head.service()} {head.method}"[:512].encode("unicode_escape").decode("ascii")
-        else:
-            line = (head.raw_method + b" " + head.raw_host + head.raw_path)[:512].decode("latin-1")
+        line = self.request.describe(self.protocol)
         upstream = self.upstream_connection_id or "-"
         return f"[{self.connection_id},{upstream},-] {failure.status} {failure.reason} ({detail}): {line}"
 

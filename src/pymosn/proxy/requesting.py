@@ -9,7 +9,6 @@ from pymosn.core.message import CONNECT, UNKNOWN_LENGTH, BodyTooLarge, ResponseH
 from pymosn.proxy.bodies import Reading
 from pymosn.proxy.options import ProxyOptions
 from pymosn.proxy.replying import ReplyingExchange
-from pymosn.proxy.retry import KEPT_BODY
 from pymosn.proxy.runtime import Runtime
 from pymosn.proxy.stream_filters import any_changes_length
 
@@ -100,8 +99,7 @@ class RequestingExchange(ReplyingExchange):
         if not reading.done.done():
             self._request_reading = reading
             if head.expects_continue:
-                head.expects_continue = False
-                head.headers.remove_raw(b"expect")
+                head.continue_expected()
                 self._sender.send_informational(ResponseHead(100))
             self._release_client()
         try:
@@ -172,7 +170,7 @@ class RequestingExchange(ReplyingExchange):
 
     def _keep_body(self, data: bytes) -> None:
         """Keeps what is being sent of the body, until that is too much. That of RPC is there anyway, in its frame."""
-        if self.bytes_received > KEPT_BODY and not self.request.is_rpc:
+        if self.bytes_received > self.request.kept_body_limit():
             self._keeps_body = False
             self._held = None
         else:
@@ -186,14 +184,11 @@ class RequestingExchange(ReplyingExchange):
             if head.raw_method == CONNECT:
                 self.fail(FILTER_ERROR, "a filter gave a body to a CONNECT")
                 return
-            if not head.is_rpc:
-                head.raw_tunnel = b""  # a request with content asks for none
-                head.headers.remove_raw(b"expect")
+            head.replace_body(head.new_body)
             self._held = [head.new_body]
             self._drops_request = not self._request_ended
             self._request_ended = True
             self._trailers = None
-            head.set_length(len(head.new_body))
         elif filters and head.content_length == 0:
             return
         if filters:

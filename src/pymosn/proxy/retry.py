@@ -27,12 +27,6 @@ UNASKED_TRIES: Final[i64] = 3
 FIRST_PAUSE: Final = 0.025
 LONGEST_PAUSE: Final = 0.25
 
-#: Bytes of a request's body that are kept for another try, where a policy may want one.
-KEPT_BODY: Final[i64] = 64 * 1024
-
-#: Methods that may be sent twice (RFC 9110 section 9.2.2).
-IDEMPOTENT: Final = frozenset((b"GET", b"HEAD", b"OPTIONS", b"PUT", b"DELETE", b"TRACE"))
-
 
 def is_disabled(exchange: Exchange) -> bool:
     """Whether a filter has forbidden retries, with MOSN's variable for that."""

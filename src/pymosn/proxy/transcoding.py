@@ -19,7 +19,6 @@ from pymosn.core.failure import (
 )
 from pymosn.core.message import Refused, ResponseHead
 from pymosn.proxy.forwarding import change_request
-from pymosn.proxy.local_reply import local_body, local_head
 from pymosn.proxy.options import ProxyOptions
 from pymosn.proxy.runtime import Runtime
 from pymosn.proxy.stream_filters import FilterHandle, PhaseHandler
@@ -118,5 +117,5 @@ class TranscodingExchange(TunnellingExchange):
         except (Exception, SystemExit) as error:
             self._has_ended_in(named, error)
             return
-        http = local_head(self.request, made.status, made.headers.copy(), made.body)
-        self.take_reply(http, local_body(self.request, http, made.body), True)
+        http = self.request.local_reply(made.status, made.headers.copy(), made.body)
+        self.take_reply(http, self.request.reply_body(http, made.body), True)

@@ -13,7 +13,7 @@ from pymosn.api.stream import (
 )
 from pymosn.api.stream_filter import FilterContext, StreamFilter
 from pymosn.core.counters import DownstreamStats, Metrics
-from pymosn.core.headers import Headers
+from pymosn.core.headers import Headers, headers_from
 from pymosn.core.registry import Registry
 from pymosn.core.timers import TimerWheel
 from pymosn.filters.stream.python import typed_config
@@ -44,7 +44,7 @@ class Result(WithBody):
         super().__init__(sender.pieces)
         head = sender.head
         self.status: int = 0 if head is None else int(head.status)
-        self.headers: Headers = Headers() if head is None else head.headers
+        self.headers: Headers = headers_from(None) if head is None else head.headers
         self.trailers: Headers | None = sender.trailers
         #: Requests that upstreams got, in order, the filters' own among them.
         self.upstream = upstream

@@ -6,12 +6,12 @@ import msgspec
 import pytest
 
 from pymosn.api.exchange import Exchange
+from pymosn.api.http import HttpRequest
 from pymosn.api.network import Connection
 from pymosn.config.schema import Cluster
 from pymosn.control.explain_hosts import choose_host
 from pymosn.control.plane import ClusterView, HostView
 from pymosn.core.failure import ALL_UNHEALTHY, NO_HOSTS
-from pymosn.core.message import RequestHead
 
 ADDRESSES = ("10.0.0.1:80", "10.0.0.2:80")
 
@@ -41,7 +41,7 @@ def live(*hosts: HostView) -> dict[str, ClusterView]:
 
 def exchange(**headers: str) -> Exchange:
     found = Exchange(Connection())
-    found.request = RequestHead()
+    found.request = HttpRequest()
     for name, value in headers.items():
         found.request.headers.set(name, value)
     return found
