@@ -6,7 +6,7 @@ import pytest
 from rig import DATE, Peer, Talk
 
 from pymosn.core.failure import CONNECT_REFUSED
-from pymosn.proxy.retry import KEPT_BODY
+from pymosn.core.message import KEPT_BODY
 
 Start = Callable[..., Talk]
 

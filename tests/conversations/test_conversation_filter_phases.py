@@ -203,7 +203,7 @@ def test_a_filter_chooses_labels(start: Start) -> None:
 )
 def test_a_choice_that_cannot_be_is_refused_whole(choice: dict[str, Any]) -> None:
     exchange = Exchange(Talk().connect().transport.protocol)  # type: ignore[arg-type]
-    with pytest.raises(ValueError, match=f"{next(iter(choice))} is a number of"):
+    with pytest.raises(ValueError, match=f"{next(iter(choice))} must "):
         exchange.choose(cluster="a", **choice)
     assert exchange.overrides is None
 
@@ -371,7 +371,7 @@ def test_a_plain_filter_cannot_read(start: Start) -> None:
     client = talk.connect()
     client.sends(POST)
     assert client.takes().startswith(b"HTTP/1.1 500")
-    assert "only an `async` method" in talk.log.lines[0]
+    assert "only be read in an `async` filter method" in talk.log.lines[0]
 
 
 # ---- pieces

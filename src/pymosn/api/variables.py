@@ -11,7 +11,6 @@ from typing import Final
 from urllib.parse import unquote_plus
 
 from pymosn.api.record import ExchangeRecord
-from pymosn.api.rpc import RpcRequest
 from pymosn.core.durations import go_duration
 from pymosn.core.headers import lower_name, to_text
 
@@ -118,7 +117,7 @@ def request_length(exchange: ExchangeRecord) -> str:
     request = exchange.request
     target = len(request.raw_path) + (0 if request.raw_query is None else len(request.raw_query) + 1)
     line = len(request.raw_method) + target + len("  HTTP/1.1\r\n")
-    return str(line + len(request.headers.block) + len("\r\n") + exchange.bytes_received)
+    return str(line + request.headers.wire_size() + len("\r\n") + exchange.bytes_received)
 
 
 def request_header(name: str) -> Getter:
@@ -234,20 +233,17 @@ _REQUEST: Final[dict[str, Getter]] = {
 
 def request_method(exchange: ExchangeRecord) -> str | None:
     """The method."""
-    request = exchange.request
-    return (request.method if request.is_rpc else to_text(request.raw_method)) or None
+    return exchange.request.method_name() or None
 
 
 def rpc_service(exchange: ExchangeRecord) -> str | None:
     """The service that an RPC request calls."""
-    request = exchange.request
-    return (request.service() or None) if isinstance(request, RpcRequest) else None
+    return exchange.request.service() or None
 
 
 def rpc_method(exchange: ExchangeRecord) -> str | None:
     """The method that an RPC request calls."""
-    request = exchange.request
-    return (request.method or None) if request.is_rpc else None
+    return exchange.request.rpc_method() or None
 
 
 #: What a client, a server or the configuration chose: any text that a head may hold, and decoded query parameters.

@@ -9,12 +9,14 @@ An exchange is in exactly one `stage`, and moves forward only, but for a retry. 
 arrive in any of them. It is forwarded while there is an upstream and held in a `BodyFlow` while there is none. `EVENTS`
 lists what each event does in each stage; tests/unit/proxy/test_exchange_stages.py holds the table against the code.
 
-The parts: `decision` decides where a request goes and `dispatch` performs it; `forwarder` has the attempts, `attempts` decides
-"next host or stop"; `filtering` runs filters; `body_flow` holds bytes that wait; `responder` sends a response that does not
-simply stream through; `tunnel`, `transcoding` and `mirroring` wrap the upstream's sender.
+The parts: `decision` decides where a request goes and `dispatch` performs that; `forwarder` makes attempts, `attempts`
+decides "next host or stop"; `filtering` runs filters; `body_flow` holds bytes that wait; `responder` sends a response that
+does not simply stream through; `tunnel`, `transcoding` and `mirroring` wrap the upstream's sender.
 """
 
 from __future__ import annotations
+
+from typing import Final
 
 from mypy_extensions import i64
 
@@ -40,13 +42,38 @@ from pymosn.proxy.forwarder import Forwarder
 from pymosn.proxy.forwarding import change_response
 from pymosn.proxy.mirroring import Mirroring
 from pymosn.proxy.options import ProxyOptions
-from pymosn.proxy.owner import AWAITING, DONE, HOLDING, RESPONDING, TUNNELING
+from pymosn.proxy.owner import DONE, HOLDING, RESPONDING, TUNNELING
 from pymosn.proxy.reply_stream import ReplyStream
 from pymosn.proxy.responder import FILTER_FAILURES, Responder, ResponseBody
 from pymosn.proxy.runtime import Runtime
-from pymosn.proxy.stream_filters import HOST, REQUEST, RESPONSE, ROUTE, TRANSCODE, FilterHandle
+from pymosn.proxy.stream_filters import REQUEST, RESPONSE, ROUTE, TRANSCODE, FilterHandle
 from pymosn.proxy.transcoding import Transcoding
 from pymosn.proxy.tunnel import Tunnel, not_a_tunnel
+
+#: What each event does in each stage, and the stage afterwards where it changes. "-": cannot happen.
+#: "502" and "504" are local replies, as is "reply"; filters see them too, and may hold them again.
+EVENTS: Final[dict[str, tuple[str, ...]]] = {
+    #                   FILTERING            ATTEMPTING           AWAITING              HOLDING
+    #                   RESPONDING           TUNNELING            DONE
+    "request data":    ("hold",              "hold",              "forward",            "forward",
+                        "forward",           "forward",           "ignore"),
+    "filter passes":   ("route > ATTEMPTING", "acquire",          "-",                  "send > RESPONDING",
+                        "-",                 "-",                 "ignore"),
+    "filter replies":  ("reply > DONE",      "reply > DONE",      "-",                  "reply > DONE",
+                        "-",                 "-",                 "ignore"),
+    "stream ready":    ("-",                 "send > AWAITING",   "-",                  "-",
+                        "-",                 "-",                 "ignore"),
+    "attempt fails":   ("-",                 "retry or 502 > DONE", "retry or 502 > DONE", "502 > HOLDING",
+                        "reset > DONE",      "reset > DONE",      "ignore"),
+    "response head":   ("-",                 "-",                 "filter > HOLDING, else send > RESPONDING", "-",
+                        "-",                 "-",                 "ignore"),
+    "response data":   ("-",                 "-",                 "-",                  "hold",
+                        "send",              "send",              "ignore"),
+    "client gone":     ("cancel > DONE",     "cancel > DONE",     "cancel > DONE",      "cancel > DONE",
+                        "cancel > DONE",     "cancel > DONE",     "ignore"),
+    "timeout":         ("-",                 "504 > DONE",        "504 > DONE",         "504 > HOLDING",
+                        "reset > DONE",      "end > DONE",        "-"),
+}  # fmt: skip
 
 
 class ExchangeDriver(DispatchOwner):
@@ -78,8 +105,8 @@ class ExchangeDriver(DispatchOwner):
         if end:
             exchange.request_received = exchange.started
         options = self.options
-        if options.trusted_hops > 0:
-            exchange.forwarded_ip = head.forwarded_ip(options.trusted_hops)
+        if options.forwarding.trusted_hops > 0:
+            exchange.forwarded_ip = head.forwarded_ip(options.forwarding.trusted_hops)
         if self.runtime.overload.level >= SHED:
             self.fail(OVERLOADED, "")
             return
@@ -225,7 +252,7 @@ class ExchangeDriver(DispatchOwner):
         exchange.response = head
         exchange.response_received = self.runtime.clock.now
         if self.changes_response:
-            change_response(exchange, head)
+            change_response(exchange, head.headers)
         if head.raw_tunnel and self._forwarder is not None and not end:
             self._is_tunnel = True
             self.wrapper = Tunnel(self, self._forwarder)
@@ -306,9 +333,8 @@ class ExchangeDriver(DispatchOwner):
 
     def _local_head(self, status: int, headers: Headers, body: bytes) -> ResponseHead:
         if self.changes_response:
-            head = self.exchange.request.streamed_reply(status, headers)
-            self.exchange.response = head  # for `%response_code%`
-            change_response(self.exchange, head)
+            self.exchange.response = ResponseHead(status, headers)  # for `%response_code%`
+            change_response(self.exchange, headers)
         return self.exchange.request.local_reply(status, headers, body)
 
     def _reply_local(self, head: ResponseHead, body: bytes, stream: ReplyStream | None, is_filtered: bool) -> None:

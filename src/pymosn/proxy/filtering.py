@@ -154,9 +154,7 @@ def _on_answer(owner: FilterOwner, step: PhaseHandler, answer: object) -> Verdic
     return on_error(owner, step.handle, f"it returned {type(answer).__name__}, not a Reply or None", step.call)
 
 
-def on_error(
-    owner: FilterOwner, handle: FilterHandle, error: BaseException | str, method: object = None
-) -> Verdict | None:
+def on_error(owner: FilterOwner, handle: FilterHandle, error: BaseException | str, method: object = None) -> Verdict | None:
     """Handles a filter error; None when the exchange continues without the filter.
 
     `method`: the filter's method, for errors without a traceback.

@@ -17,9 +17,8 @@ from pymosn.proxy.attempt import Attempt, AttemptOwner, PendingAttempt
 from pymosn.proxy.attempts import REPLACE, RETRY, after_failure, after_response, has_retries_left, pause_before
 from pymosn.proxy.decision import own_plan
 from pymosn.proxy.filtering import Verdict, body_handlers, filter_chunk, filter_start
-from pymosn.proxy.forwarding import add_forwarding_fields, change_request
-from pymosn.proxy.responder import ResponseOwner
-from pymosn.proxy.sender_wrapper import SenderWrapper
+from pymosn.proxy.forwarding import change_request
+from pymosn.proxy.owner import ATTEMPTING, AWAITING, ExchangeOwner
 from pymosn.proxy.stream_filters import HOST, any_changes_length
 from pymosn.routing.actions import ForwardPlan
 from pymosn.routing.rewrites import rewrite_host
@@ -134,12 +133,21 @@ class Forwarder(AttemptOwner):
         """Applies rewrites and forwarding headers. Returns False if the exchange failed."""
         self._is_prepared = True
         owner = self.owner
-        add_forwarding_fields(owner.exchange, owner.options, owner.runtime.request_ids)
-        if owner.options.filters.sees_requests and not self._prepare_body():
+        options = owner.options
+        exchange = owner.exchange
+        was_filtered = bool(options.filters.on_request)
+        exchange.request.add_forwarding_fields(
+            options.forwarding,
+            exchange.connection.remote_ip,
+            exchange.upstream_address,
+            was_filtered,
+            owner.runtime.request_ids,
+        )
+        if options.filters.sees_requests and not self._prepare_body():
             return False
         changes = self.plan.changes
-        if (changes is not None or owner.exchange.own_variables is not None) and not change_request(owner.exchange, changes):
-            owner.fail(BAD_REWRITE, owner.exchange.request.path)
+        if (changes is not None or exchange.own_variables is not None) and not change_request(exchange, changes):
+            owner.fail(BAD_REWRITE, exchange.request.path)
             return False
         return True
 
@@ -188,8 +196,14 @@ class Forwarder(AttemptOwner):
 
     def send_copies(self, mirroring: RequestSender) -> None:
         """Sends the request to its copies alone."""
-        if self._prepare():
-            self.send(mirroring)
+        owner = self.owner
+        if not self._prepare():
+            return
+        if owner.exchange.request.expects_continue and not owner.request_ended:
+            owner.sender.send_informational(ResponseHead(100))
+        self.send(mirroring)
+        if not owner.is_over():
+            owner.arm_timeout()
 
     def send(self, upstream: RequestSender) -> None:
         """Sends the head, and what is held of the body, to `upstream`."""

@@ -17,8 +17,8 @@ from pymosn.core.counters import Metrics
 from pymosn.core.failure import CLUSTER_UNKNOWN, OVERFLOW, Failure
 from pymosn.core.headers import Headers
 from pymosn.core.message import RequestHead
-from pymosn.proxy.owner import ExchangeOwner
 from pymosn.proxy.internal_request import InternalRequest
+from pymosn.proxy.owner import ExchangeOwner
 from pymosn.proxy.runtime import Runtime
 from pymosn.proxy.sender_wrapper import SenderWrapper
 from pymosn.proxy.upstream_request import NO_VERDICT

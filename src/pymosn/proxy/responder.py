@@ -11,7 +11,7 @@ from typing import Final
 from mypy_extensions import i64
 
 from pymosn.api.stream import RequestSender
-from pymosn.core.failure import FILTER_ERROR, FILTER_TIMEOUT
+from pymosn.core.failure import FILTER_ERROR, FILTER_TIMEOUT, RESPONSE_TOO_LARGE
 from pymosn.core.headers import Headers
 from pymosn.core.message import UNKNOWN_LENGTH, BodySource, BodyTooLarge, ResponseHead
 from pymosn.proxy.body_flow import BodyFlow
@@ -71,8 +71,7 @@ class Responder(ChunkReceiver):
         """Replaces the response body with a filter's; the rest of the upstream body is cancelled."""
         self._drop_rest()
         self.flow.set_body(body if self._owner.exchange.request.has_response_body(head) else b"", True)
-        if head.status != 204 and head.status != 304:
-            head.set_length(len(body))
+        head.replace_body(body)
 
     def _filter_start(self, head: ResponseHead) -> bool:
         """Runs body filters on what is held; False when the exchange has failed for it."""

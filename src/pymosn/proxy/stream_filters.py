@@ -20,6 +20,7 @@ REQUEST: Final[i64] = 0
 ROUTE: Final[i64] = 1
 HOST: Final[i64] = 2
 RESPONSE: Final[i64] = 3
+TRANSCODE: Final[i64] = 4
 
 #: Of so many calls of a filter one is timed: reading the clock twice costs as much as a small filter.
 TIMED_ONE_IN: Final[i64] = 64
@@ -120,6 +121,8 @@ class StreamFilters:
         self.sees_requests: bool = bool(self.on_request or self.on_route or self.on_host or self.request_body)
         #: Whether one of them may read a whole body.
         self.may_read: bool = any(handle.may_wait for handle in filters)
+        #: Whether a response may be changed on its way to the client.
+        self.sees_responses: bool = bool(self.on_response or self.response_body or self.may_read)
         #: Exchanges that use it now.
         self.in_use: i64 = 0
         self._parts: dict[str, StreamFilters] = {}

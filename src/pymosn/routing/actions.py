@@ -13,14 +13,11 @@ from pymosn.api.upstream import NO_CONSTRAINTS, Criteria, Selection
 from pymosn.api.variables import Variable
 from pymosn.core.chars import decimal
 from pymosn.core.headers import lower_name, to_text
-from pymosn.core.message import RequestHead
+from pymosn.core.message import GLOBAL_TIMEOUT, TRY_TIMEOUT, RequestHead
 from pymosn.routing.hashing import HashPolicy
 from pymosn.routing.rewrites import RequestChanges
 
-#: Request headers that set the times for one request, in milliseconds.
-GLOBAL_TIMEOUT: Final = b"x-mosn-global-timeout"
-TRY_TIMEOUT: Final = b"x-mosn-try-timeout"
-#: The variables that do the same, for filters; they come last.
+#: Variables with which filters set the timeouts of a request; they override its header fields.
 GLOBAL_TIMEOUT_VARIABLE: Final = "proxy_global_timeout"
 TRY_TIMEOUT_VARIABLE: Final = "proxy_try_timeout"
 
