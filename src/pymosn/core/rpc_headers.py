@@ -58,7 +58,7 @@ class RpcHeaders(Headers):
         """Whether the frame contains field `name` (lower case), even with a null value. Override like `scan`."""
         return has_name(self.fields(), name)
 
-    def said_once(self) -> tuple[bytes, ...]:
+    def first_value_names(self) -> tuple[bytes, ...]:
         """Names (lower case) of which only the first value is authoritative."""
         return ()
 
@@ -90,7 +90,7 @@ class RpcHeaders(Headers):
 
     def get_all(self, name: str) -> list[str]:
         raw = lower_name(name)
-        if raw in self.said_once():
+        if raw in self.first_value_names():
             value = self.get_raw(raw)
             return [] if value is None else [to_text(value)]
         return [to_text(value) for key, value in self.fields() if value is not None and is_name(key, raw)]

@@ -122,7 +122,7 @@ class TarsHeaders(RpcHeaders):
             fields.append((key, value))
         return fields
 
-    def said_once(self) -> tuple[bytes, ...]:
+    def first_value_names(self) -> tuple[bytes, ...]:
         return _OUTSIDE if self._is_request else ()
 
     def remove_raw(self, name: bytes) -> bool:
