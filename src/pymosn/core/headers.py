@@ -189,11 +189,6 @@ def refuse_framing(lowered: bytes) -> None:
         raise HeaderError(f"header {lowered.decode()} is managed by the proxy because it controls message framing")
 
 
-def _require_name(name: str) -> None:
-    if not name:
-        raise HeaderError("a header needs a name")
-
-
 @mypyc_attr(allow_interpreted_subclasses=True)
 class Headers:
     """An ordered, case-insensitive multimap of header fields. How they are stored is up to each protocol.
@@ -225,14 +220,16 @@ class Headers:
 
     def set(self, name: str, value: str) -> None:
         """Makes `value` the only value of `name`. Raises HeaderError for names and values that cannot be sent."""
-        _require_name(name)
+        if not name:
+            raise HeaderError("a header needs a name")
         self.check_change(name)
         self.remove_raw(lower_name(name))
         self.add_raw(to_bytes(name), to_bytes(value))
 
     def add(self, name: str, value: str) -> None:
         """Adds a field. Raises HeaderError like `set`."""
-        _require_name(name)
+        if not name:
+            raise HeaderError("a header needs a name")
         self.check_change(name)
         self.add_raw(to_bytes(name), to_bytes(value))
 
@@ -303,8 +300,6 @@ class Headers:
     def copy(self) -> Headers:
         """An independent copy."""
         raise NotImplementedError
-
-    # ---- as wire lines
 
     def add_lines(self, lines: bytes) -> None:
         """Adds complete wire lines (`name: value` CR LF) that have been checked."""

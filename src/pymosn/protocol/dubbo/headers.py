@@ -12,9 +12,9 @@ from pymosn.protocol.dubbo.attachments import Attachments, ReplyBody, RequestBod
 from pymosn.protocol.dubbo.hessian2 import Hessian2Error
 from pymosn.protocol.dubbo.java_text import write_text
 
-#: Fields of a request that stand in front of its arguments, in this order.
+#: Fields of a request that precede its arguments, in this order.
 HEAD: Final = (b"dubbo", b"service", b"version", b"method")
-#: Attachments that repeat them, and that a provider goes by.
+#: Attachments that repeat them, and that a provider uses.
 _REPEATED: Final = {b"service": (b"path", b"interface"), b"version": (b"version",)}
 
 
@@ -22,11 +22,11 @@ _UNKNOWN: Final[i64] = -2
 
 
 class DubboHeaders(RpcHeaders):
-    """What both directions share: attachments that may not be there, or may be no hessian 2 that can be read.
+    """Base for both directions: attachments that may be missing, or unreadable hessian 2.
 
-    Where they cannot be read the message is forwarded as it is. Of a request `set`, `add` and `remove` say then why they
-    cannot change it. Of a reply, which may be an error without a place for attachments, the change is seen by whoever
-    looks later, and not sent.
+    A message with unreadable attachments is forwarded unchanged. For a request `set`, `add` and `remove` then raise a
+    HeaderError with the reason. For a response, which may be an error that cannot carry attachments, a change is visible to
+    later filters but not sent.
     """
 
     def __init__(self, is_request: bool, body: bytes) -> None:

@@ -33,30 +33,30 @@ SLASH: Final[i64] = 47
 DOT: Final[i64] = 46
 PERCENT: Final[i64] = 37
 QUESTION: Final[i64] = 63
-#: The longest method that is looked at; the longest registered one has 17 letters.
+#: The longest method that is accepted; the longest registered one has 17 letters.
 MAX_METHOD: Final[i64] = 32
 
 
 class RequestDecoder(Http1Decoder):
-    """Decodes the requests of one connection. After HEAD, `head` is the request's.
+    """Decodes the requests of one connection. After HEAD, `head` is the head of the request.
 
-    `raw_tunnel` of a head is any protocol that the client may ask to upgrade to: whether it gets it is not decided here.
+    `raw_tunnel` of a head is any protocol that the client may ask to upgrade to; the decoder does not decide about it.
     """
 
     def __init__(self, limits: Http1Limits, policy: Http1Policy = STRICT, connect: bytes = b"") -> None:
-        """`connect`: the `raw_tunnel` of a CONNECT; empty where none is allowed."""
+        """`connect`: the `raw_tunnel` of a CONNECT; empty where CONNECT is not allowed."""
         super().__init__(limits, policy)
         self._connect = connect
         self.head: HttpRequest = HttpRequest()
         self._has_host: bool = False
-        #: The target is a whole URI, so its authority is the host, whatever the Host field says (RFC 9112 section 3.2.2).
+        #: The target is a whole URI, so its authority is the host and overrides the Host field (RFC 9112 section 3.2.2).
         self._target_has_host: bool = False
         self._skipped_line: bool = False
-        #: Bytes of the request line once it has been read: it is not read again for each field line that comes by itself.
+        #: Bytes of the request line once it has been read, so that it is not read again when field lines arrive one by one.
         self._line_size: i64 = 0
 
     def has_begun(self) -> bool:
-        """Whether part of a message has come that is not complete."""
+        """Whether an incomplete message has begun."""
         return not self.is_between_messages()
 
     # ---- the head
@@ -69,7 +69,7 @@ class RequestDecoder(Http1Decoder):
             return NEED_MORE
         first: i64 = buffer[start]
         if first < SP and first in (CR, LF) and not self._skipped_line:
-            # One empty line before a request is forgiven (RFC 9112 section 2.2).
+            # One empty line before a request is allowed (RFC 9112 section 2.2).
             after_line: i64 = self._end_line(start, first)
             if after_line < 0:
                 return NEED_MORE
@@ -108,7 +108,7 @@ class RequestDecoder(Http1Decoder):
         return NEED_MORE
 
     def _scan_request_line(self, start: i64) -> i64:
-        """The offset behind the request line, or -1 when it is not complete."""
+        """The offset after the request line, or -1 when it is incomplete."""
         buffer = self._buffer
         size: i64 = len(buffer)
         head = self.head
@@ -143,7 +143,7 @@ class RequestDecoder(Http1Decoder):
         if i >= size:
             return -1
         if buffer[i] != SP or i == target:
-            # A line without a version is HTTP/0.9; anything else is a character that no target may hold.
+            # A line without a version is HTTP/0.9; anything else is a character that targets must not contain.
             raise ProtocolError(BAD_REQUEST if buffer[i] == CR else BAD_TARGET, "not a request target")
         self._take_target(target, query, i, odd)
         return self._scan_version(i + 1)
@@ -184,14 +184,14 @@ class RequestDecoder(Http1Decoder):
                 return
             path = self._take_absolute(path)
             if not path:
-                # RFC 9112 section 3.2.4: without path and query it is the server that is asked about.
+                # RFC 9112 section 3.2.4: without path and query the request is about the whole server.
                 path = b"*" if query < 0 and head.raw_method == b"OPTIONS" else b"/"
             else:
                 odd = True
         if odd and path != b"*":
             normal = normalize_path(path, self.policy)
             if normal is None:
-                raise ProtocolError(BAD_TARGET, "path has a broken escape, climbs above the root or can be read in two ways")
+                raise ProtocolError(BAD_TARGET, "path has an invalid percent-escape, escapes the root, or is ambiguous")
             path = normal
         head.raw_path = path
 
@@ -207,7 +207,7 @@ class RequestDecoder(Http1Decoder):
         return slash + path
 
     def _take_authority(self, target: bytes) -> None:
-        """The target of a CONNECT: host and port, whatever the Host field says (RFC 9112 section 3.2.3)."""
+        """Takes the target of a CONNECT: host and port, which override the Host field (RFC 9112 section 3.2.3)."""
         if not self._connect:
             raise ProtocolError(CONNECT_NOT_ALLOWED, "CONNECT is not allowed on this listener")
         if not is_host(target) or not is_digit(target[len(target) - 1]) or target.rfind(b":") <= target.rfind(b"]"):
@@ -231,7 +231,7 @@ class RequestDecoder(Http1Decoder):
             if not self._is_host(host):
                 raise ProtocolError(BAD_HOST, "not a host")
             if self._target_has_host:
-                return True  # `_finish_head` puts the target's in its place
+                return True  # `_finish_head` adds one for the target's host
             head.raw_host = host
             return False
         if kind == fields.X_FORWARDED_FOR:
@@ -291,10 +291,10 @@ class RequestDecoder(Http1Decoder):
         return self._begin_body(framing, self._length)
 
     def _take_upgrade(self, head: HttpRequest) -> None:
-        """Notes what the client may ask to upgrade to; anything else is an ordinary request (RFC 9110 section 7.8).
+        """Notes a protocol that the client may upgrade to; any other request is an ordinary one (RFC 9110 section 7.8).
 
-        No HTTP/1.0, no content, and no method for which a 101 would be no whole answer; WebSocket wants a GET (RFC 6455
-        section 4.1).
+        Not in HTTP/1.0, not with content, and only with methods for which a 101 is a complete answer; WebSocket requires a
+        GET (RFC 6455 section 4.1).
         """
         method = head.raw_method
         if self.minor_version == 0 or head.expects_continue or head.raw_tunnel:

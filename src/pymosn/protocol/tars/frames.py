@@ -17,7 +17,7 @@ from pymosn.core.headers import HeaderError, Headers, lower_name
 from pymosn.protocol.failure_text import failure_text
 from pymosn.protocol.tars.jce import write_bytes, write_integer, write_pairs, write_text
 
-#: Fields of a request that stand in the packet itself; the others are its context.
+#: Fields of a request that are part of the packet header; the others are its context.
 _OUTSIDE: Final = (b"service", b"method")
 
 #: The version of calls of its own RPC; 2 and 3 are TUP.
