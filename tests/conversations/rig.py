@@ -25,7 +25,7 @@ from pymosn.core.failure import CONNECT_REFUSED, CONNECT_TIMEOUT, Failure
 from pymosn.core.log import TRACE, Log
 from pymosn.core.timers import TimerWheel
 from pymosn.network.connection import ConnectionOwner, TcpConnection
-from pymosn.network.listener import ConnectionNumbers, Listener
+from pymosn.network.listener import ConnectionIds, Listener
 from pymosn.proxy.options import ProxyOptions
 from pymosn.proxy.proxy import ProxyFactory
 from pymosn.proxy.runtime import Runtime
@@ -336,7 +336,7 @@ class Talk:
         self.metrics = Metrics()
         self.log = Lines()
         self.outcomes = Outcomes()
-        self.numbers = ConnectionNumbers()
+        self.numbers = ConnectionIds()
         self.dials: list[Dial] = []
         self.clients: list[Peer] = []
         self.upstreams: list[Peer] = []

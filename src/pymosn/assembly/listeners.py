@@ -18,7 +18,7 @@ from pymosn.core.counters import DownstreamStats
 from pymosn.core.message import CONNECT, CONNECT_HERE
 from pymosn.filters.protocols import ProtocolLoadError, load_protocol
 from pymosn.network.admission import Admission
-from pymosn.network.listener import ConnectionNumbers, Listener, ListenerDirectory
+from pymosn.network.listener import ConnectionIds, Listener, ListenerDirectory
 from pymosn.network.original_dst import OriginalDst
 from pymosn.network.reject_all import RejectAllFactory
 from pymosn.observe.access_log import AccessLogFile, compile_format
@@ -110,7 +110,7 @@ class ListenerBuilder:
         runtime: Runtime,
         slots: Mapping[str, TableSlot],
         filters: FilterBuilder,
-        numbers: ConnectionNumbers,
+        numbers: ConnectionIds,
         directory: ListenerDirectory,
         base_dir: str,
         loop: asyncio.AbstractEventLoop,

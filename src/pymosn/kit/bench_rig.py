@@ -16,7 +16,7 @@ from pymosn.core.counters import DownstreamStats, Metrics
 from pymosn.core.log import Log
 from pymosn.core.timers import TimerWheel
 from pymosn.network.connection import ConnectionOwner, TcpConnection
-from pymosn.network.listener import ConnectionNumbers, Listener
+from pymosn.network.listener import ConnectionIds, Listener
 from pymosn.proxy.cluster_client import ClusterClients
 from pymosn.proxy.options import ProxyOptions
 from pymosn.proxy.proxy import ProxyFactory
@@ -111,7 +111,7 @@ class Line:
         self._request = request
         self._reply = reply
         self._wheel = TimerWheel(self.clock)
-        self._numbers = ConnectionNumbers()
+        self._numbers = ConnectionIds()
         runtime = self._make_runtime()
         clients = ClusterClients(runtime)
         named = []

@@ -12,7 +12,7 @@ from pymosn.core.failure import CONNECT_FAILED, CONNECT_REFUSED, CONNECT_TIMEOUT
 from pymosn.core.timers import TimerWheel
 from pymosn.network.admission import LACKS, Admission
 from pymosn.network.connection import ConnectionOwner, TcpConnection
-from pymosn.network.listener import ConnectionNumbers
+from pymosn.network.listener import ConnectionIds
 
 #: What the address of a host on a unix socket begins with; its path follows.
 UNIX: Final = "unix:"
@@ -27,7 +27,7 @@ class TcpDialer(Dialer):
     """Dials on the running event loop, TCP or (`unix:/path`) a unix socket."""
 
     def __init__(
-        self, numbers: ConnectionNumbers, clock: Clock, wheel: TimerWheel, admission: Admission | None = None
+        self, numbers: ConnectionIds, clock: Clock, wheel: TimerWheel, admission: Admission | None = None
     ) -> None:
         """`admission`: who is told when there is no descriptor for a dial."""
         self._admission = admission

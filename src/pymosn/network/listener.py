@@ -23,7 +23,7 @@ from pymosn.network.original_dst import OriginalDst, redirected_from
 BACKLOG: Final = 4096
 
 
-class ConnectionNumbers:
+class ConnectionIds:
     """Numbers the connections of one worker, downstream and upstream alike, for logs."""
 
     def __init__(self) -> None:
@@ -60,7 +60,7 @@ class Listener(Acceptor):
         address: str,
         factory: FilterChainFactory,
         stats: DownstreamStats,
-        numbers: ConnectionNumbers,
+        numbers: ConnectionIds,
         clock: Clock,
         wheel: TimerWheel,
         admission: Admission | None = None,

@@ -16,7 +16,7 @@ from pymosn.core.log import TRACE, Log
 from pymosn.core.timers import TimerWheel
 from pymosn.network.admission import Acceptor, Admission, free_descriptor
 from pymosn.network.dialer import TcpDialer
-from pymosn.network.listener import ConnectionNumbers
+from pymosn.network.listener import ConnectionIds
 
 
 class HandClock(Clock):
@@ -177,7 +177,7 @@ def test_a_dial_without_a_descriptor_pauses_accepting() -> None:
     async def test() -> None:
         desk = Desk()
         place = Place(Ears())
-        dialer = TcpDialer(ConnectionNumbers(), desk.clock, desk.wheel, desk.admission)
+        dialer = TcpDialer(ConnectionIds(), desk.clock, desk.wheel, desk.admission)
         answer = Answer()
         soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
         resource.setrlimit(resource.RLIMIT_NOFILE, (int(free_descriptor()), hard))
