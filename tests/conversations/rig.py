@@ -16,7 +16,8 @@ from typing import Any
 
 from pymosn.api import StreamFilter
 from pymosn.api.exchange import AccessLog, Exchange
-from pymosn.api.network import Dialer, DialReceiver, FilterChainFactory, NetworkFilter
+from pymosn.api.network import NO_CONNECTION, Connection, Dialer, DialReceiver, FilterChainFactory, NetworkFilter
+from pymosn.api.network import Peer as HostPeer
 from pymosn.api.routing import Route
 from pymosn.api.upstream import NO_CONSTRAINTS
 from pymosn.core.clock import Clock
@@ -26,18 +27,15 @@ from pymosn.core.log import TRACE, Log
 from pymosn.core.timers import TimerWheel
 from pymosn.network.connection import ConnectionOwner, TcpConnection
 from pymosn.network.listener import ConnectionIds, Listener
-from pymosn.proxy.options import ProxyOptions
 from pymosn.proxy.proxy import ProxyFactory
 from pymosn.proxy.runtime import Runtime
 from pymosn.proxy.stream_filters import FilterHandle, StreamFilters
-from pymosn.proxy.tcp_options import TcpOptions
 from pymosn.proxy.tcp_proxy import TcpFallback, TcpProxyFactory
 from pymosn.routing.actions import Forward
 from pymosn.routing.matchers import AnyRequest
 from pymosn.routing.table import RouteTable, TableSlot, VirtualHost
-from pymosn.stream.http1.options import Http1Options
 from pymosn.stream.registry import protocols
-from pymosn.stream.rpc.options import RpcOptions
+from pymosn.testing.options import http1_options, proxy_options, rpc_options, tcp_options
 from pymosn.upstream.balancers import balancers
 from pymosn.upstream.cluster import Cluster, Clusters, PoolMaker, make_cluster
 from pymosn.upstream.plan import ClusterPlan, HostPlan, LimitPlan
@@ -311,8 +309,8 @@ class FakeDialer(Dialer):
     def __init__(self, talk: Talk) -> None:
         self._talk = talk
 
-    def dial(self, address: str, timeout: float, network_filter: NetworkFilter, receiver: DialReceiver) -> None:
-        self._talk.dials.append(Dial(self._talk, address, timeout, network_filter, receiver))
+    def dial(self, peer: HostPeer, timeout: float, network_filter: NetworkFilter, receiver: DialReceiver) -> None:
+        self._talk.dials.append(Dial(self._talk, peer.address, timeout, network_filter, receiver))
 
 
 def forward(cluster: str = "service", timeout: float = 60.0) -> list[Route]:
@@ -364,32 +362,24 @@ class Talk:
         spoken = wishes.pop("protocols", ["Http1"])
         for extra in wishes.pop("extra_protocols", []):
             known.add(extra.spec.name, extra)
-        rpc = wishes.pop("rpc", None) or RpcOptions()
-        http1 = wishes.pop("http1", None) or Http1Options()
+        rpc = wishes.pop("rpc", None) or rpc_options()
+        http1 = wishes.pop("http1", None) or http1_options()
         fallback = wishes.pop("fallback", None)
-        options = ProxyOptions(
-            "l",
-            [known.get(name) for name in spoken],
-            {name: http1 if name == "Http1" else rpc for name in spoken},
-            self.slot,
-            StreamFilters(filters),
-            self.stats,
-            [self.outcomes],
-            wishes.pop("x_forwarded", False),
-            wishes.pop("x_request_id", False),
-            wishes.pop("reason_header", False),
-            wishes.pop("stream_idle_timeout", 300.0),
-            trusts_peer=wishes.pop("trusts_peer", False),
-            tunnel_idle_timeout=wishes.pop("tunnel_idle_timeout", 600.0),
-            trusted_hops=wishes.pop("trusted_hops", 0),
-            detection_timeout=wishes.pop("detection_timeout", 15.0),
-        )
         tcp = wishes.pop("tcp", None)
-        assert not wishes, f"unknown wishes {wishes}"
+        options = proxy_options(
+            listener_name="l",
+            protocols=[known.get(name) for name in spoken],
+            protocol_options={name: http1 if name == "Http1" else rpc for name in spoken},
+            slot=self.slot,
+            filters=StreamFilters(filters),
+            stats=self.stats,
+            access_logs=[self.outcomes],
+            **wishes,
+        )
         factory: FilterChainFactory = ProxyFactory(self.runtime, options, fallback)
         if tcp is not None:
-            bytes_options = TcpOptions(
-                "l", tcp.pop("cluster", "service"), tcp.pop("routes", []), self.stats, [self.outcomes], **tcp
+            bytes_options = tcp_options(
+                listener_name="l", stats=self.stats, access_logs=[self.outcomes], **{"cluster": "service", **tcp}
             )
             factory = TcpProxyFactory(self.runtime, bytes_options)
             if len(spoken) > 1:
@@ -542,6 +532,7 @@ class Talk:
             self.do(lambda: self.clusters.replace({}))
             self.advance(40.0)
             self._check_connections(clusters)
+            assert vars_of(NO_CONNECTION) == vars_of(Connection()), "something was written to NO_CONNECTION"
         finally:
             self._loop.close()
 
@@ -577,6 +568,12 @@ class Talk:
             limits = cluster.limits
             for limit in (limits.connections, limits.pending, limits.requests, limits.retries):
                 assert limit.active == 0, "a limit leaks"
+
+
+def vars_of(connection: Connection) -> dict[str, object]:
+    """The attributes of a connection, compiled or not."""
+    names = [name for name in dir(connection) if not name.startswith("__")]
+    return {name: value for name in names if not callable(value := getattr(connection, name))}
 
 
 def merge_chunks(data: bytes) -> bytes:

@@ -7,11 +7,10 @@ from rig import DATE, Talk, forward
 
 from pymosn.api import Exchange, Reply, StreamFilter
 from pymosn.api.routing import Route
-from pymosn.protocol.http1.decoder import Http1Limits
 from pymosn.routing.actions import DirectResponse, Forward, ForwardWeighted, Redirect, Target
 from pymosn.routing.matchers import AnyRequest, Path, Prefix
 from pymosn.routing.table import RouteTable, VirtualHost
-from pymosn.stream.http1.options import Http1Options
+from pymosn.testing.options import http1_limits, http1_options
 
 Start = Callable[..., Talk]
 
@@ -169,7 +168,7 @@ def test_reply_of_a_filter_while_the_body_is_unread(start: Start) -> None:
 
 # ---- requests that are refused
 
-LIMITS = Http1Options(Http1Limits(300, 10, 50))
+LIMITS = http1_options(limits=http1_limits(300, 10, 50))
 
 
 @pytest.mark.parametrize(

@@ -8,10 +8,9 @@ from rig import Talk, forward
 from pymosn.api import Exchange, StreamFilter
 from pymosn.core.headers import headers_from
 from pymosn.core.message import RequestHead
-from pymosn.protocol.http1.policy import Http1Policy
 from pymosn.proxy.forwarding import forwarded_ip
 from pymosn.routing.hashing import HashSourceIp, hash_value
-from pymosn.stream.http1.options import Http1Options
+from pymosn.testing.options import http1_options, http1_policy
 
 Start = Callable[..., Talk]
 
@@ -40,7 +39,7 @@ class Seen(StreamFilter):
 
 def begin(start: Start, hops: int) -> tuple[Talk, Seen]:
     seen = Seen()
-    http1 = Http1Options(policy=Http1Policy(trusts_peer=hops > 0))
+    http1 = http1_options(policy=http1_policy(trusts_peer=hops > 0))
     talk = start(
         x_forwarded=True, trusted_hops=hops, trusts_peer=hops > 0, http1=http1, filters={"seen": seen}, routes=forward()
     )

@@ -10,7 +10,7 @@ from pymosn.api import Exchange, Reply, StreamFilter
 from pymosn.api.routing import Route
 from pymosn.routing.actions import DirectResponse
 from pymosn.routing.matchers import Path
-from pymosn.stream.http1.options import Http1Options
+from pymosn.testing.options import http1_options
 
 Start = Callable[..., Talk]
 
@@ -470,7 +470,7 @@ def test_spellings_of_an_upgrade(start: Start, ask: bytes) -> None:
 
 @pytest.mark.parametrize("method", [b"GET", b"POST"])
 def test_another_protocol_where_it_is_allowed(start: Start, method: bytes) -> None:
-    talk = start(http1=Http1Options(upgrades=frozenset((b"spdy/3.1", b"websocket"))))
+    talk = start(http1=http1_options(upgrades=frozenset((b"spdy/3.1", b"websocket"))))
     client = talk.connect()
     client.sends(ASK.replace(b"GET", method).replace(b"WebSocket", b"SPDY/3.1"))
     upstream = talk.expect_dial()
@@ -482,7 +482,7 @@ def test_another_protocol_where_it_is_allowed(start: Start, method: bytes) -> No
 
 
 def test_no_upgrade_where_none_is_allowed(start: Start) -> None:
-    talk = start(http1=Http1Options(upgrades=frozenset()))
+    talk = start(http1=http1_options(upgrades=frozenset()))
     client = talk.connect()
     client.sends(ASK)
     talk.expect_dial().receives(NOT_ASKED)

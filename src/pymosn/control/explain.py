@@ -17,7 +17,7 @@ from pymosn.api.exchange import Exchange
 from pymosn.api.network import Connection
 from pymosn.api.protocol import ProtocolError
 from pymosn.api.routing import Route
-from pymosn.assembly.listeners import believes_peer, http1_limits, http1_policy
+from pymosn.api.stream import ListenerFacts
 from pymosn.assembly.routes import build_table
 from pymosn.config.schema import Listener, MosnConfig, ProxyFilter
 from pymosn.config.schema.network_filters import Http1Settings
@@ -29,6 +29,7 @@ from pymosn.core.counters import DownstreamStats, Metrics
 from pymosn.core.failure import BAD_REWRITE, CLUSTER_UNKNOWN, NO_ROUTE, NO_ROUTER, NO_VIRTUAL_HOST, Failure
 from pymosn.core.headers import HeaderError, Headers, encode_name, encode_value, to_text
 from pymosn.core.message import ResponseHead
+from pymosn.core.overload import OverloadState
 from pymosn.filters.stream.mirror import MirrorFilter
 from pymosn.protocol.http1.encoder import encode_request
 from pymosn.protocol.http1.request import RequestDecoder
@@ -41,6 +42,7 @@ from pymosn.routing.actions import DirectResponse, Forward, ForwardWeighted, Red
 from pymosn.routing.hashing import hash_value
 from pymosn.routing.rewrites import rewrite_host
 from pymosn.routing.table import RouteTable, TableSlot, VirtualHost
+from pymosn.stream.http1.options import read_http1_options, trusts_peer
 
 #: Virtual hosts and routes that lost are told of up to here, the nearest to the winner.
 MOST: Final = 100
@@ -174,9 +176,15 @@ def request_bytes(question: Question) -> bytes:
     return f"{question.method} {target} HTTP/1.1\r\n".encode() + fields.block + b"\r\n"
 
 
+def _decoder(http1: Http1Settings) -> RequestDecoder:
+    facts = ListenerFacts(idle_timeout=0.0, overload=OverloadState())
+    options = read_http1_options(msgspec.structs.asdict(http1), facts)
+    return RequestDecoder(options.limits, options.policy)
+
+
 def _decode(question: Question, exchange: Exchange, http1: Http1Settings) -> Failure | None:
     """Puts the request as the listener's codec gives it into the exchange."""
-    decoder = RequestDecoder(http1_limits(http1), http1_policy(http1))
+    decoder = _decoder(http1)
     decoder.feed(request_bytes(question))
     try:
         decoder.decode()
@@ -338,16 +346,21 @@ def _prepare(proxy: ProxyFilter, exchange: Exchange, action: Forward) -> bool:
     http1 = proxy.config.extend_config.Http1
     stats = DownstreamStats(Metrics().group("downstream", ("listener", "explain")))
     options = ProxyOptions(
-        "explain",
-        [],
-        {},
-        TableSlot(""),
-        StreamFilters([]),
-        stats,
-        [],
-        http1.x_forwarded,
-        http1.x_request_id,
-        trusts_peer=believes_peer(http1),
+        listener_name="explain",
+        protocols=[],
+        protocol_options={},
+        slot=TableSlot(""),
+        filters=StreamFilters([]),
+        stats=stats,
+        access_logs=[],
+        x_forwarded=http1.x_forwarded,
+        x_request_id=http1.x_request_id,
+        reason_header=http1.reason_header,
+        stream_idle_timeout=http1.stream_idle_timeout,
+        tunnel_idle_timeout=http1.tunnel_idle_timeout,
+        idle_timeout=0.0,
+        detection_timeout=0.0,
+        trusts_peer=trusts_peer(msgspec.structs.asdict(http1)),
         trusted_hops=http1.trusted_hops,
     )
     add_forwarding_fields(exchange, options, RequestIds())

@@ -10,6 +10,7 @@ from collections.abc import Callable
 import pytest
 from test_network_sockets import Answer, Ear, Ears, Place, run
 
+from pymosn.api.network import plain_peer
 from pymosn.core.clock import Clock
 from pymosn.core.failure import CLOSED_LOCALLY, CONNECT_FAILED
 from pymosn.core.log import TRACE, Log
@@ -94,7 +95,7 @@ def test_memory_and_descriptors_are_two_reasons() -> None:
     desk = Desk()
     desk.admission.descriptor_ceiling = 1 << 30
     desk.admission.set_memory(False)
-    desk.admission.on_lack()
+    desk.admission.on_shortage()
     desk.passes(0.3)
     assert [door.states for door in desk.doors] == [[False], [False]]
     late = Door()
@@ -114,15 +115,15 @@ def test_a_kernel_that_gives_no_socket(error: int, ceiling: int) -> None:
     answer = [7]
     desk = Desk(lambda: answer[0])
     desk.admission.descriptor_ceiling = ceiling
-    desk.admission.look()
+    desk.admission.check()
     assert desk.admission.is_accepting
     answer[0] = -error
-    desk.admission.look()
-    desk.admission.look()
+    desk.admission.check()
+    desk.admission.check()
     assert [door.states for door in desk.doors] == [[False], [False]]
     desk.passes(2.0)
     assert [door.states for door in desk.doors] == [[False], [False]]
-    assert all(line.startswith(f"{os.strerror(error)}: accepting pauses (1 times") for line in desk.log.lines)
+    assert all(line.startswith(f"{os.strerror(error)}: pausing accept (1 times") for line in desk.log.lines)
     assert 2 <= len(desk.log.lines) <= 4
     answer[0] = 7
     desk.passes(0.2)
@@ -182,7 +183,7 @@ def test_a_dial_without_a_descriptor_pauses_accepting() -> None:
         soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
         resource.setrlimit(resource.RLIMIT_NOFILE, (int(free_descriptor()), hard))
         try:
-            dialer.dial(place.address, 5.0, Ear(), answer)
+            dialer.dial(plain_peer(place.address), 5.0, Ear(), answer)
             failure = await answer.result
         finally:
             resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 import uvloop
 
-from pymosn.api.network import STOP, Connection, DialReceiver, FilterChainFactory, NetworkFilter
+from pymosn.api.network import STOP, Connection, DialReceiver, FilterChainFactory, NetworkFilter, plain_peer
 from pymosn.core.clock import Clock
 from pymosn.core.counters import DownstreamStats, Metrics
 from pymosn.core.failure import CLOSED_LOCALLY, Failure
@@ -91,7 +91,7 @@ class Place:
 
     async def dial(self, ear: Ear, address: str = "", timeout: float = 5.0) -> Connection | Failure:
         answer = Answer()
-        self.dialer.dial(address or self.address, timeout, ear, answer)
+        self.dialer.dial(plain_peer(address or self.address), timeout, ear, answer)
         return await answer.result
 
 

@@ -8,6 +8,7 @@ from itertools import pairwise
 
 import pytest
 
+from pymosn.api.network import plain_peer
 from pymosn.api.upstream import NO_CONSTRAINTS, Balancer, Host, Selection
 from pymosn.core.clock import Clock
 from pymosn.upstream.balancers import BalancerMaker, RoundRobin, balancers, make_balancer
@@ -29,7 +30,7 @@ class FakeClock(Clock):
 
 
 def hosts(count: int, *weights: int) -> list[Host]:
-    found = [Host(f"10.0.0.{number}:80", "", 1, 1.0, 1.0, 0) for number in range(count)]
+    found = [Host(plain_peer(f"10.0.0.{number}:80"), "", 1, 1.0, 1.0, 0) for number in range(count)]
     for host, weight in zip(found, weights, strict=False):
         host.weight = weight
     return found
