@@ -353,7 +353,7 @@ class Talk:
             "other": wishes.pop("other_plan", {}),
         }
         hosts = wishes.pop("hosts", ["10.0.0.1:80"])
-        self.clusters.replace({name: self._cluster(name, hosts if name == "service" else ["10.0.1.1:80"]) for name in names})
+        self.clusters.activate({name: self._cluster(name, hosts if name == "service" else ["10.0.1.1:80"]) for name in names})
         for cluster in self.clusters.by_name.values():
             while cluster.hosts and cluster.balancer.choose(NO_CONSTRAINTS) is not cluster.hosts[-1]:
                 pass  # the first host is the next
@@ -410,7 +410,7 @@ class Talk:
         kind = balancers().get(plan.balancing.lb_type)
         assert kind is not None
         cluster = make_cluster(plan, kind, self.maker, self.metrics, before)
-        self.do(lambda: self.clusters.replace({**self.clusters.by_name, name: cluster}))
+        self.do(lambda: self.clusters.activate({**self.clusters.by_name, name: cluster}))
 
     def _table(self, routes: list[Route]) -> RouteTable:
         table = RouteTable("table")
@@ -539,7 +539,7 @@ class Talk:
                 if not peer.transport.is_lost:
                     assert peer.transport.is_reading or peer.transport.is_closing, f"{peer.name} was left paused"
             clusters = list(self.clusters.by_name.values())
-            self.do(lambda: self.clusters.replace({}))
+            self.do(lambda: self.clusters.activate({}))
             self.advance(40.0)
             self._check_connections(clusters)
         finally:

@@ -78,7 +78,8 @@ def test_a_change_of_the_listener_while_a_connection_is_undecided(start: Start) 
     assert isinstance(factory, ProxyFactory)
     old = factory.options
     http = {"Http1": old.protocol_options["Http1"]}
-    factory.replace(ProxyOptions("l", old.protocols[:1], http, old.slot, old.filters, old.stats, old.access_logs))
+    new = ProxyOptions("l", old.protocols[:1], http, old.slot, old.filters, old.stats, old.access_logs)
+    factory.activate(new, factory.fallback)
     client.sends(bolt.request(1)[1:])
     upstream = talk.expect_dial()
     upstream.receives(bolt.request(1))

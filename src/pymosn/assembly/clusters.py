@@ -45,7 +45,7 @@ def build_clusters(
     before: Mapping[str, BuiltCluster] | None = None,
     worker: int = -1,
 ) -> dict[str, BuiltCluster]:
-    """All clusters by name, without effect until `Clusters.replace` puts them in force.
+    """All clusters by name, without effect until `Clusters.activate` puts them in force.
 
     `workers`: how many workers share each cluster's limits, `worker`: which of them this is. `before`: see `build_cluster`.
     """

@@ -83,7 +83,7 @@ class BuiltListener:
         factory = self.listener.factory
         self.listener.original_dst = self._original_dst
         if self._options is not None and isinstance(factory, ProxyFactory):
-            factory.change(self._options, self._fallback)
+            factory.activate(self._options, self._fallback)
         else:
             self.listener.factory = self._factory
 

@@ -267,11 +267,11 @@ class WorkerRuntime:
     async def aclose(self) -> None:
         """Stops the filters, closes the pools and writes out the logs."""
         await stop_filters([*self._filters.values(), *self._old_filters])
-        self.runtime.clusters.replace({})
+        self.runtime.clusters.activate({})
         self._logs.flush()
 
     def _publish(self, clusters: dict[str, Cluster]) -> None:
-        self.runtime.clusters.replace(clusters)
+        self.runtime.clusters.activate(clusters)
         for name in clusters:
             self._apply_health(name)
 

@@ -57,20 +57,16 @@ class ProxyFactory(FilterChainFactory):
         self._runtime = runtime
         self._options = options
         self._makers: dict[str, ExchangeMaker] = {}
-        self.replace(options)
+        self.activate(options, fallback)
 
     @property
     def options(self) -> ProxyOptions:
         """The options in force."""
         return self._options
 
-    def change(self, options: ProxyOptions, fallback: NetworkFilterFactory | None) -> None:
-        """The same for `fallback`, too."""
+    def activate(self, options: ProxyOptions, fallback: NetworkFilterFactory | None) -> None:
+        """Makes other options live: for new connections, and for the next exchange of each open one."""
         self.fallback = fallback
-        self.replace(options)
-
-    def replace(self, options: ProxyOptions) -> None:
-        """Puts other options in force: for new connections, and for the next exchange of each open one."""
         self._options = options
         for protocol in options.protocols:
             name = protocol.spec.name

@@ -117,7 +117,7 @@ class World:
         kind = balancers().get("LB_RANDOM")
         assert kind is not None
         plans = [ClusterPlan(name, (HostPlan(f"{name}:80"),)) for name in self._answers]
-        clusters.replace({plan.name: make_cluster(plan, kind, maker, self.metrics, None) for plan in plans})
+        clusters.activate({plan.name: make_cluster(plan, kind, maker, self.metrics, None) for plan in plans})
         return Runtime(self.clock, self._wheel, self.metrics, Lines(self.log), protocols, clusters)
 
     async def _answer(self, cluster: str, request: Request) -> Response:
