@@ -353,7 +353,9 @@ class Talk:
             "other": wishes.pop("other_plan", {}),
         }
         hosts = wishes.pop("hosts", ["10.0.0.1:80"])
-        self.clusters.activate({name: self._cluster(name, hosts if name == "service" else ["10.0.1.1:80"]) for name in names})
+        self.clusters.activate(
+            {name: self._cluster(name, hosts if name == "service" else ["10.0.1.1:80"]) for name in names}
+        )
         for cluster in self.clusters.by_name.values():
             while cluster.hosts and cluster.balancer.choose(NO_CONSTRAINTS) is not cluster.hosts[-1]:
                 pass  # the first host is the next

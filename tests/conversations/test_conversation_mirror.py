@@ -8,10 +8,10 @@ import pytest
 from rig import Peer, Talk
 
 from pymosn.api.routing import Route
-from pymosn.config.schema.stream_filters import Mirror as MirrorSettings
 from pymosn.config.typed import typed
 from pymosn.core.message import RequestHead
 from pymosn.filters.stream.mirror import MirrorFilter
+from pymosn.filters.stream.mirror import Settings as MirrorSettings
 from pymosn.network.connection import HIGH_WATER
 from pymosn.proxy.mirroring import MIRROR_BUFFER
 from pymosn.routing.actions import Forward, ForwardOptions, Mirror, RetryPolicy

@@ -1,4 +1,4 @@
-"""Router tables of the configuration as run-time tables."""
+"""Builds run-time router tables from the configuration."""
 
 from __future__ import annotations
 
@@ -12,9 +12,8 @@ from pymosn.config.schema import RouteAction as Action
 from pymosn.config.schema import RouteMatch, RouterConfiguration, VirtualHost
 from pymosn.config.schema.router import HashPolicy as HashPolicyConfig
 from pymosn.config.schema.router import HeaderToAdd, Metadata
-from pymosn.config.schema.stream_filters import ROUTE_SETTINGS
 from pymosn.config.typed import typed
-from pymosn.filters.stream.shipped import PER_ROUTE, route_settings
+from pymosn.filters.stream.shipped import SHIPPED, spec_of
 from pymosn.routing.actions import (
     DEFAULT_TIMEOUT,
     DirectResponse,
@@ -48,7 +47,7 @@ from pymosn.routing.rewrites import PathRewrite, PrefixRewrite, RegexRewrite, Re
 from pymosn.routing.table import RouteTable
 from pymosn.routing.table import VirtualHost as HostTable
 
-#: What can change header fields: a route's action, a virtual host, a table.
+#: A level of header changes: a route's action, a virtual host, a table.
 Level = TypeVar("Level", Action, VirtualHost, RouterConfiguration)
 
 
@@ -58,17 +57,17 @@ def build_table(config: RouterConfiguration) -> RouteTable:
 
 
 def build_in_steps(config: RouterConfiguration) -> Steps[RouteTable]:
-    """The same, with a stop at least after every hundred routes."""
+    """The same in steps, of at most a hundred routes each."""
     table = RouteTable(config.router_config_name)
     shared = _Changes(config)
-    for place, host in enumerate(config.virtual_hosts):
-        name = host.name or f"virtual_hosts[{place}]"
+    for i, host in enumerate(config.virtual_hosts):
+        name = host.name or f"virtual_hosts[{i}]"
         outer = shared.within(host)
         filters = _filter_settings(host.per_filter_config)
         routes: list[Route] = []
-        for number, route in enumerate(host.routers):
-            routes.append(_route(f"{config.router_config_name}/{name}/{number}", route, filters, outer))
-            if number % 100 == 99:
+        for j, route in enumerate(host.routers):
+            routes.append(_route(f"{config.router_config_name}/{name}/{j}", route, filters, outer))
+            if j % 100 == 99:
                 yield
         table.add(HostTable(name, host.domains, routes))
         yield
@@ -76,7 +75,7 @@ def build_in_steps(config: RouterConfiguration) -> Steps[RouteTable]:
 
 
 def clusters_in(config: RouterConfiguration) -> set[str]:
-    """The clusters that a table names, as targets and as mirrors."""
+    """The clusters that a table refers to, as targets and as mirrors."""
     names: set[str] = set()
     for host in config.virtual_hosts:
         for route in host.routers:
@@ -88,7 +87,7 @@ def clusters_in(config: RouterConfiguration) -> set[str]:
 
 
 class _Changes:
-    """The levels of header changes around a route, the innermost first."""
+    """The levels of header changes for a route, innermost first."""
 
     def __init__(self, config: Level, outer: _Changes | None = None) -> None:
         self._outer = outer
@@ -96,15 +95,15 @@ class _Changes:
         self._response = _level(config.response_headers_to_add, config.response_headers_to_remove)
 
     def within(self, config: Level) -> _Changes:
-        """With one more level inside."""
+        """The same with another level inside."""
         return _Changes(config, self)
 
     def request(self) -> HeaderChanges | None:
-        """What is done to requests, None for nothing."""
+        """The changes to requests; None if there are none."""
         return _joined([level._request for level in self._levels()])
 
     def response(self) -> HeaderChanges | None:
-        """What is done to replies, None for nothing."""
+        """The changes to responses; None if there are none."""
         return _joined([level._response for level in self._levels()])
 
     def _levels(self) -> list[_Changes]:
@@ -129,18 +128,20 @@ def _route(name: str, config: RouteConfig, filters: dict[str, object], outer: _C
 
 
 def _filter_settings(config: dict[str, object]) -> dict[str, object]:
-    """`per_filter_config`: for the filters that pymosn ships what they make of it, for others as it is."""
-    return {
-        name: route_settings(name, typed(value, ROUTE_SETTINGS[name])) if name in PER_ROUTE else value
-        for name, value in config.items()
-    }
+    """`per_filter_config`, with the settings of shipped filters in their run-time form."""
+    return {name: _route_setting(name, value) for name, value in config.items()}
+
+
+def _route_setting(name: str, value: object) -> object:
+    route = spec_of(name).route if name in SHIPPED else None
+    return value if route is None else route.make(typed(value, route.settings))
 
 
 # ---- conditions
 
 
 def _matcher(match: RouteMatch) -> RouteMatcher:
-    """Of the kinds that exclude each other the first given counts (key reference section 6.4); the rest besides."""
+    """Among mutually exclusive match kinds the first one wins (key reference 6.4); other conditions are ANDed."""
     conditions: list[RouteMatcher] = []
     if match.prefix:
         conditions.append(Prefix(match.prefix))
@@ -168,7 +169,7 @@ def _matcher(match: RouteMatch) -> RouteMatcher:
 
 
 def _action(route: RouteConfig, changes: _Changes) -> RouteAction:
-    """direct_response before redirect before route, as in MOSN."""
+    """The first of direct_response, redirect and route wins, as in MOSN."""
     direct = route.direct_response
     if direct is not None:
         return DirectResponse(direct.status, direct.body)
@@ -185,7 +186,7 @@ def _action(route: RouteConfig, changes: _Changes) -> RouteAction:
 def _forward(target: Action, options: ForwardOptions) -> Forward:
     timeout = target.timeout or DEFAULT_TIMEOUT
     if target.weighted_clusters:
-        # The drawn cluster's own labels replace the route's, also when it has none.
+        # The labels of the selected cluster replace those of the route, even if it has none.
         weights = [
             (Target(entry.cluster.name, _subset(entry.cluster.metadata_match)), entry.cluster.weight)
             for entry in target.weighted_clusters
@@ -224,7 +225,7 @@ def _options(route: RouteConfig, target: Action, changes: _Changes) -> ForwardOp
 
 
 def _path_rewrite(match: RouteMatch, target: Action) -> PathRewrite | None:
-    """prefix_rewrite needs a prefix or a path to replace; regex_rewrite works on any route, unless there is the other."""
+    """prefix_rewrite wins, and needs a prefix or a path to replace; regex_rewrite works on any route."""
     if target.prefix_rewrite:
         if match.prefix:
             return PrefixRewrite(path_text(match.prefix), target.prefix_rewrite)

@@ -29,13 +29,14 @@ from pymosn.config.schema import (
     TlsContext,
     VirtualHost,
 )
-from pymosn.config.schema.block import DURATION, NOTE, OWN, STATE, State
 from pymosn.config.schema.cluster import HealthCheck
 from pymosn.config.schema.extensions import EXTENDS
 from pymosn.config.schema.network_filters import StreamProxyConfig
 from pymosn.config.schema.observability import METRICS_SINKS, TRACE_DRIVERS, Metrics, Tracing
 from pymosn.config.schema.router import HeaderToAdd, Metadata
-from pymosn.config.schema.stream_filters import BUILT_STREAM_FILTERS, LISTENER_FILTERS, ROUTE_SETTINGS, STREAM_FILTERS
+from pymosn.config.schema.stream_filters import LISTENER_FILTERS, PLANNED
+from pymosn.filters.settings import DURATION, NOTE, OWN, STATE, State
+from pymosn.filters.stream.shipped import SHIPPED, spec_of
 
 PAGE: Final = Path("docs/compatibility.md")
 
@@ -53,9 +54,15 @@ Keys marked † are pymosn's own. Keys match in any case, as in MOSN. Unknown ke
 
 _TITLES: Final = {State.WORKS: "works", State.PLANNED: "planned", State.IGNORED: "no effect"}
 
+_SHIPPED: Final = tuple(spec_of(name) for name in SHIPPED)
+_STREAM_FILTERS: Final = (*((spec.name, State.WORKS, spec.note) for spec in _SHIPPED), *surface.OTHER_STREAM_FILTERS)
+_FILTER_DIFFERENCES: Final = (
+    *surface.FILTER_DIFFERENCES,
+    *((f"`{spec.name}`: {subject}", mosn, ours) for spec in _SHIPPED for subject, mosn, ours in spec.differences),
+)
 _SURFACE: Final[tuple[tuple[str, str, tuple[surface.Row, ...]], ...]] = (
     ("Network filters", "`type`", surface.NETWORK_FILTERS),
-    ("Stream filters", "`type`", surface.STREAM_FILTERS),
+    ("Stream filters", "`type`", _STREAM_FILTERS),
     ("Listener filters", "`type`", surface.LISTENER_FILTERS),
     ("Protocols", "`downstream_protocol`", surface.PROTOCOLS),
     ("Load balancers", "`lb_type`", surface.BALANCERS),
@@ -90,14 +97,17 @@ _SECTIONS: Final[dict[type, str]] = {
 }
 
 _BY_NAME: Final = (
-    ("Stream filter", STREAM_FILTERS),
+    ("Stream filter", {**{spec.name: spec.settings for spec in _SHIPPED}, **PLANNED}),
     ("Listener filter", LISTENER_FILTERS),
     ("Extension", EXTENDS),
     ("Metrics sink", METRICS_SINKS),
     ("Trace driver", TRACE_DRIVERS),
+    (
+        "Settings of a route for",
+        # Those that differ from the settings of a listener.
+        {spec.name: spec.route.settings for spec in _SHIPPED if spec.route and spec.route.settings is not spec.settings},
+    ),
 )
-#: Those that have other settings of a route's own than of a listener's.
-_ONLY_OF_ROUTES: Final = {name: block for name, block in ROUTE_SETTINGS.items() if block is not STREAM_FILTERS[name]}
 _DIFFERENCES_HEAD: Final = ("matter", "MOSN", "pymosn")
 _HEAD: Final = ("key", "type", "default", "state", "note")
 
@@ -108,12 +118,12 @@ def page() -> str:
     for title, head, surface_rows in _SURFACE:
         parts.append(f"## {title}\n\n" + _table((head, "state", "note"), _surface_rows(surface_rows)))
     parts.append("## Routing and retries: what differs on purpose\n\n" + _table(_DIFFERENCES_HEAD, surface.DIFFERENCES))
-    parts.append("## Stream filters: what differs on purpose\n\n" + _table(_DIFFERENCES_HEAD, surface.FILTER_DIFFERENCES))
+    parts.append("## Stream filters: what differs on purpose\n\n" + _table(_DIFFERENCES_HEAD, _FILTER_DIFFERENCES))
     parts.append("## Configuration keys\n\n`[]` stands for the entries of an array.\n")
     parts += _Sections().parts(MosnConfig)
-    for title, schemas in (*_BY_NAME, ("Settings of a route for", _ONLY_OF_ROUTES)):
+    for title, schemas in _BY_NAME:
         for name, schema in schemas.items():
-            state = State.WORKS if name in BUILT_STREAM_FILTERS else State.PLANNED
+            state = State.WORKS if name in SHIPPED else State.PLANNED
             sections = _Sections()
             rows = list(sections.rows(schema, "", state))
             if rows:

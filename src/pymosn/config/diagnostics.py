@@ -87,6 +87,11 @@ class Diagnostic(msgspec.Struct, frozen=True, kw_only=True):
         return {name: getattr(self, name) for name in self.__struct_fields__}
 
 
+def error_at(path: str, message: str) -> Diagnostic:
+    """An error at a path whose location in a file is not known yet; see `Diagnostic.placed`."""
+    return Diagnostic(severity="error", file="", line=0, column=0, path=path, message=message)
+
+
 class Diagnostics:
     """Collects faults. What is known to be bad is reported as an error once: no later check builds on it."""
 

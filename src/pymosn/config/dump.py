@@ -7,7 +7,7 @@ from msgspec import inspect
 
 from pymosn.config.diagnostics import REDACTED, is_secret
 from pymosn.config.duration import format_duration
-from pymosn.config.schema.block import DURATION, Block
+from pymosn.filters.settings import DURATION, Block
 
 
 def dump(block: Block, *, defaults: bool = False) -> dict[str, Any]:

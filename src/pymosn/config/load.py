@@ -13,8 +13,8 @@ from pymosn.config.json_nodes import parse_json
 from pymosn.config.nodes import Node, ParseError
 from pymosn.config.read import Reader
 from pymosn.config.schema import Cluster, MosnConfig, VirtualHost
-from pymosn.config.schema.block import Block
 from pymosn.config.yaml_nodes import parse_yaml
+from pymosn.filters.settings import Block
 
 B = TypeVar("B", bound=Block)
 

@@ -11,22 +11,22 @@ from pymosn.config.diagnostics import Diagnostics, Place
 from pymosn.config.duration import parse_duration
 from pymosn.config.guess import closest
 from pymosn.config.nodes import Entry, Node, plain
-from pymosn.config.schema.block import DURATION, NOTE, QUIET, STATE, Block, EnvoyBlock, State
 from pymosn.config.schema.extensions import EXTENDS, Extend
 from pymosn.config.schema.network_filters import ProtocolSettings, ProxyConfig
 from pymosn.config.schema.observability import METRICS_SINKS, TRACE_DRIVERS, MetricsSink, Tracing
 from pymosn.config.schema.server import ListenerFilter, StreamFilter
-from pymosn.config.schema.stream_filters import LISTENER_FILTERS, STREAM_FILTERS
+from pymosn.config.schema.stream_filters import LISTENER_FILTERS, stream_filter_settings
+from pymosn.filters.settings import DURATION, NOTE, QUIET, STATE, Block, EnvoyBlock, State
 
 B = TypeVar("B", bound=Block)
 
-# Blocks whose `config` has a schema chosen by another key: that key, and the schemas by its value.
-_BY_NAME: Final[dict[type[Block], tuple[str, dict[str, type[Block]]]]] = {
-    StreamFilter: ("type", STREAM_FILTERS),
-    ListenerFilter: ("type", LISTENER_FILTERS),
-    Extend: ("type", EXTENDS),
-    MetricsSink: ("type", METRICS_SINKS),
-    Tracing: ("driver", TRACE_DRIVERS),
+# Blocks whose `config` has a schema selected by another key: that key, and the lookup of its value.
+_BY_NAME: Final[dict[type[Block], tuple[str, Callable[[str], type[Block] | None]]]] = {
+    StreamFilter: ("type", stream_filter_settings),
+    ListenerFilter: ("type", LISTENER_FILTERS.get),
+    Extend: ("type", EXTENDS.get),
+    MetricsSink: ("type", METRICS_SINKS.get),
+    Tracing: ("driver", TRACE_DRIVERS.get),
 }
 _EXPECTED: Final = {
     inspect.StrType: "a string",
@@ -282,8 +282,8 @@ class Reader:
         """Check a `config` whose schema hangs on another key. The block keeps the values as they are."""
         if type(block) not in _BY_NAME:
             return
-        name_key, schemas = _BY_NAME[type(block)]
-        schema = schemas.get(getattr(block, name_key))
+        name_key, schema_of = _BY_NAME[type(block)]
+        schema = schema_of(getattr(block, name_key))
         entry = node.entry("config")
         if schema is not None and entry is not None and entry.node.kind != "null":
             self._value(entry.node, inspect.type_info(schema), f"{path}.config")

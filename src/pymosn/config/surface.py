@@ -5,7 +5,9 @@ Each row is a name, its state and a note.
 
 from typing import Final
 
-from pymosn.config.schema.block import State
+from pymosn.config.schema.stream_filters import PLANNED
+from pymosn.filters.settings import State
+from pymosn.filters.spec import Difference
 
 Row = tuple[str, State, str]
 
@@ -25,35 +27,10 @@ NETWORK_FILTERS: Final[tuple[Row, ...]] = (
     ("fault_inject", _P, f"not part of MOSN's own program; {_REFUSED}"),
 )
 
-STREAM_FILTERS: Final[tuple[Row, ...]] = (
-    ("python", _W, "pymosn's own: a filter in Python"),
-    ("mirror", _W, "how many copies, or broadcast; mirroring itself acts without it too"),
+#: Those that are not shipped; the rows of the others are in their own files (`filters/stream`).
+OTHER_STREAM_FILTERS: Final[tuple[Row, ...]] = (
     ("healthcheck", _I, "no such filter in MOSN either, but its samples name it"),
-    ("dubbo_stream", _W, "without MOSN's metrics per service and method"),
-    ("fault", _W, "delays and errors; also of a route"),
-    ("payload_limit", _W, "also of a route"),
-    ("gzip", _W, "also br and zstd"),
-    ("header_to_metadata", _W, ""),
-    ("ip_access", _W, ""),
-    ("flowControlFilter", _W, "Sentinel's rules of the file; no Nacos"),
-    ("jwt_authn", _W, "needs the extra pymosn[jwt]"),
-    ("rbac", _W, "in MOSN's tree, but not in its program"),
-    ("cors", _W, "pymosn's own"),
-    ("ext_authz", _W, "pymosn's own: asks a service by HTTP; also of a route"),
-    ("local_rate_limit", _W, "pymosn's own: token buckets; also of a route"),
-    ("transcoder", _W, "classes in Python (docs/protocols.md); those compiled into MOSN (`type`, `rules`) are refused"),
-    *(
-        (name, _P, _REFUSED)
-        for name in (
-            "dsl",
-            "fault_tolerance",
-            "grpc_metric",
-            "seata",
-            "proxywasm",
-            "mixer",
-            "istio.stats",
-        )
-    ),
+    *((name, _P, _REFUSED) for name in PLANNED),
 )
 
 LISTENER_FILTERS: Final[tuple[Row, ...]] = (("original_dst", _W, "acts with use_original_dst only"),)
@@ -149,7 +126,7 @@ ADMIN_PATHS: Final[tuple[Row, ...]] = (
 )
 
 #: What routing and retries do on purpose in another way: the matter, what MOSN does, what pymosn does.
-DIFFERENCES: Final[tuple[tuple[str, str, str], ...]] = (
+DIFFERENCES: Final[tuple[Difference, ...]] = (
     ("`Host: name:port` where only `name` is a domain", "falls to `*`", "`name` serves it, when nothing names the port"),
     ("request without a host", "404, unless `*` is the only domain", "goes to `*`"),
     ("one faulty entry in a router table", "the whole table is dropped: 404 for all", "the file is refused, with the place"),
@@ -240,44 +217,15 @@ DIFFERENCES: Final[tuple[tuple[str, str, str], ...]] = (
     ),
 )
 
-#: The same of the stream filters that pymosn ships (docs/shipped-filters.md).
-FILTER_DIFFERENCES: Final[tuple[tuple[str, str, str], ...]] = (
-    ("settings of a filter that are wrong", "the filter is left out, traffic flows without it", "the file is refused"),
-    ("variables and log of what a filter refused", "response flags", "the flags, and a reason word (`rate_limited`, ...)"),
-    ("`fault`: DelayInjected", "a response flag", "the counter `delayed`; the exchange is no failure"),
-    ("`payload_limit`: `max_entity_size` without a trailing space", "0: no limit", "the same key"),
+#: The same of stream filters in general; those of a single one are in its own file (docs/shipped-filters.md).
+FILTER_DIFFERENCES: Final[tuple[Difference, ...]] = (
+    ("invalid settings of a filter", "the filter is left out, traffic flows without it", "the file is refused"),
     (
-        "`payload_limit`: body of unknown length",
-        "whole in memory before it is looked at",
-        "streams; it is cut, and the request fails, where it grows too long",
+        "variables and log of a request denied by a filter",
+        "response flags",
+        "the flags, and a reason word (`rate_limited`, ...)",
     ),
-    ("`gzip`: Accept-Encoding", "six texts, exactly; `gzip, deflate, br` gets nothing", "lists, weights, `*`, `identity`"),
-    ("`gzip`: Vary, ETag, Accept-Ranges", "as the upstream said", "Vary is added, ETag weakened, Accept-Ranges removed"),
-    ("`gzip`: `content_types`", "with parameters, exactly", "parameters do not count unless they are in the list"),
-    ("`gzip`: 206, `no-transform`", "compressed", "never compressed"),
-    (
-        "`ip_access`: a list in `header`",
-        "no address: `default_action`",
-        "the last one, which the nearest proxy wrote, counts",
-    ),
-    ("`ip_access`: what is no address", "`default_action`", "403"),
-    ("`ip_access`: actions other than allow and deny", "allow", "the file is refused"),
-    ("`flowControlFilter`: rules", "of all listeners together", "of the filter; each worker has its part of a threshold"),
-    ("`flowControlFilter`: Nacos, callbacks, memory", "built in", "the file is refused"),
-    ("`flowControlFilter`: window", "two halves of a second", "ten parts of `statIntervalInMs`"),
-    ("`jwt_authn`: tokens in the query", "never found", "found, and removed unless `forward`"),
-    ("`jwt_authn`: `path` without `caseSensitive`", "a panic", "case-sensitive"),
-    ("`jwt_authn`: `forwardPayloadHeader` from the client", "passed on", "removed"),
-    (
-        "`jwt_authn`: a token of a key that is not there yet",
-        "401 until the set is old",
-        "the set is fetched anew, with a pause",
-    ),
-    ("`jwt_authn`, `rbac`: keys that are not built", "left out with a warning", "the file is refused"),
-    ("`rbac`: policies that are not supported", "left out: a DENY lets everybody in", "the file is refused"),
-    ("`rbac`: `remote_ip`", "the first in X-Forwarded-For, which clients write", "the socket, or `xff_num_trusted_hops`"),
-    ("`rbac`: `ignore_case`, regular expressions for `url_path`", "refused, exact only", "as in Envoy"),
-    ("`rbac`: an error in the filter", "the request passes", "500, unless `on_error: skip`"),
+    ("`jwt_authn`, `rbac`: unsupported keys", "left out with a warning", "the file is refused"),
 )
 
 EXAMPLES: Final[tuple[Row, ...]] = (

@@ -17,9 +17,9 @@ from pymosn.config.json_nodes import parse_json
 from pymosn.config.nodes import Node, ParseError
 from pymosn.config.read import Reader
 from pymosn.config.schema import Cluster, Host, Listener, MosnConfig, RouterConfiguration
-from pymosn.config.schema.block import Block
 from pymosn.config.schema.extensions import Extend
 from pymosn.config.schema.router import Route, VirtualHost
+from pymosn.filters.settings import Block
 
 B = TypeVar("B", bound=Block)
 

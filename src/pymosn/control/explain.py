@@ -21,7 +21,6 @@ from pymosn.assembly.listeners import believes_peer, http1_limits, http1_policy
 from pymosn.assembly.routes import build_table
 from pymosn.config.schema import Listener, MosnConfig, ProxyFilter
 from pymosn.config.schema.network_filters import Http1Settings
-from pymosn.config.schema.stream_filters import Mirror as MirrorSettings
 from pymosn.config.typed import typed
 from pymosn.control.explain_hosts import choose_host
 from pymosn.control.plane import ClusterView
@@ -30,6 +29,7 @@ from pymosn.core.failure import BAD_REWRITE, CLUSTER_UNKNOWN, NO_ROUTE, NO_ROUTE
 from pymosn.core.headers import HeaderError, Headers, encode_name, encode_value, to_text
 from pymosn.core.message import ResponseHead
 from pymosn.filters.stream.mirror import MirrorFilter
+from pymosn.filters.stream.mirror import Settings as MirrorSettings
 from pymosn.protocol.http1.encoder import encode_request
 from pymosn.protocol.http1.request import RequestDecoder
 from pymosn.proxy.forwarding import add_forwarding_fields, change_request, change_response, forwarded_ip

@@ -16,7 +16,7 @@ from pymosn.core.counters import DownstreamStats, Metrics
 from pymosn.core.headers import Headers
 from pymosn.core.registry import Registry
 from pymosn.core.timers import TimerWheel
-from pymosn.filters.stream.python import typed_config
+from pymosn.filters.typed_config import typed_config
 from pymosn.proxy.cluster_client import ClusterClients
 from pymosn.proxy.exchange import ProxyExchange
 from pymosn.proxy.options import ProxyOptions

@@ -84,9 +84,9 @@ def test_typed_settings_and_policy(folder: Path) -> None:
     loaded = load(folder)
     assert faults(folder, loaded) == []
     (built,) = builder(folder, loaded).new()
-    assert [(limit.name, limit.count) for limit in built.named.filter.config.limits] == [("a", 1), ("b", 2)]  # type: ignore[attr-defined]
-    assert (built.named.skips_errors, built.named.timeout) == (True, 2.5)
-    assert built.named.filter.context.name == "Typed"
+    assert [(limit.name, limit.count) for limit in built.handle.filter.config.limits] == [("a", 1), ("b", 2)]  # type: ignore[attr-defined]
+    assert (built.handle.skips_errors, built.handle.timeout) == (True, 2.5)
+    assert built.handle.filter.context.name == "Typed"
 
 
 def test_settings_that_do_not_fit_are_faults_with_their_place(folder: Path) -> None:
@@ -154,7 +154,7 @@ def test_a_transcoder_is_loaded_from_its_file(folder: Path) -> None:
     loaded = transcoder(folder, "Coder")
     assert faults(folder, loaded) == []
     (built,) = builder(folder, loaded).new()
-    assert built.named.name == "Coder"
+    assert built.handle.name == "Coder"
     (fault,) = faults(folder, transcoder(folder, "Typed"))
     assert "Typed is not a subclass of pymosn.api.Transcoder" in fault
 
@@ -212,4 +212,4 @@ def test_places_behind_the_keys_of_objects(folder: Path) -> None:
 
 def test_a_protocol_that_there_is_not(folder: Path) -> None:
     (fault,) = faults_of_keyed(folder, "limits: []", "Unseen")
-    assert fault[1].startswith("protocols: there is no protocol 'HTTP1'; there are Http1, ")
+    assert fault[1].startswith("protocols: unknown protocol 'HTTP1'; known: Http1, ")

@@ -17,15 +17,11 @@ from pymosn.config.schema import (
     StreamFilter,
 )
 from pymosn.config.schema.network_filters import PROTOCOLS, TcpProxyFilter, may_follow
-from pymosn.config.schema.stream_filters import (
-    BUILT_STREAM_FILTERS,
-    FILE_STREAM_FILTERS,
-    LISTENER_FILTERS,
-    NO_OP_STREAM_FILTERS,
-    STREAM_FILTERS,
-)
+from pymosn.config.schema.stream_filters import LISTENER_FILTERS, NO_OP_STREAM_FILTERS, PLANNED, STREAM_FILTERS
 from pymosn.core.headers import is_token
-from pymosn.filters.protocols import installed_protocols
+from pymosn.filters.loading import PROTOCOLS as PROTOCOL_ENTRY_POINTS
+from pymosn.filters.loading import installed
+from pymosn.filters.stream.shipped import FROM_FILES, SHIPPED
 from pymosn.stream.registry import protocols
 
 CONNECT_MODES: Final = ("off", "terminate", "forward")
@@ -124,7 +120,7 @@ def check_protocol(name: str, path: str, report: Report, has_others: bool = Fals
             report.warning(path, f"{name} is not built yet; connections that speak it are refused", name)
         else:
             report.error(path, f"this protocol is not built yet, only {', '.join(sorted(BUILT_PROTOCOLS))} are", name)
-    elif name not in installed_protocols():
+    elif name not in installed(PROTOCOL_ENTRY_POINTS):
         report.error(path, "unknown protocol", name, closest(name, PROTOCOLS))
 
 
@@ -138,15 +134,15 @@ def check_stream_filters(listener: Listener, path: str, report: Report, extra: C
             report.error(f"{inner}.on_error", "fail or skip", filter.on_error, closest(filter.on_error, ON_ERROR))
         if filter.go_plugin_config is not None:
             report.error(f"{inner}.go_plugin_config", "Go shared objects cannot be loaded into pymosn")
-        elif name in FILE_STREAM_FILTERS:
+        elif name in FROM_FILES:
             _check_file(filter, inner, report)
-        elif name in extra or name in BUILT_STREAM_FILTERS:
+        elif name in extra or name in SHIPPED:
             continue
         elif name in NO_OP_STREAM_FILTERS:
             report.warning(inner, "no such filter in MOSN either; skipped", name)
         elif not name:
             report.error(f"{inner}.type", 'a stream filter needs a "type"')
-        elif name in STREAM_FILTERS:
+        elif name in PLANNED:
             report.error(f"{inner}.type", _NOT_BUILT, name)
         else:
             message = "unknown stream filter; traffic must not pass without it"

@@ -2,11 +2,10 @@
 
 top  servers, admin, ...            server      listeners, logs        router      routes and virtual hosts
 cluster  clusters and hosts         tls         TLS contexts           network_filters  proxy, tcp_proxy, ...
-stream_filters  filter configs      extensions  extends, wasm, codecs  observability    metrics, tracing
-block  what a block is, and the state of a key: works, planned or ignored
+stream_filters  filters by name     extensions  extends, wasm, codecs  observability    metrics, tracing
+Blocks and the marks of keys (works, own, planned, ignored) are those of `filters/settings.py`.
 """
 
-from pymosn.config.schema.block import Block, State
 from pymosn.config.schema.cluster import CircuitBreaker, Cluster, ClusterManager, Host
 from pymosn.config.schema.network_filters import (
     ConnectionManagerFilter,
@@ -17,7 +16,6 @@ from pymosn.config.schema.network_filters import (
 )
 from pymosn.config.schema.router import (
     DirectResponse,
-    HeaderMatch,
     Redirect,
     Route,
     RouteAction,
@@ -30,6 +28,7 @@ from pymosn.config.schema.router import (
 from pymosn.config.schema.server import AccessLog, FilterChain, Listener, Overload, Server, StreamFilter, WorkerLimits
 from pymosn.config.schema.tls import TlsContext
 from pymosn.config.schema.top import Admin, MosnConfig
+from pymosn.filters.settings import Block, HeaderMatch, State
 
 __all__ = [
     "AccessLog",

@@ -2,7 +2,9 @@
 
 from typing import Annotated
 
-from pymosn.config.schema.block import (
+from pymosn.config.schema.router import Metadata
+from pymosn.config.schema.tls import TlsContext
+from pymosn.filters.settings import (
     Block,
     Duration,
     Percent,
@@ -14,8 +16,6 @@ from pymosn.config.schema.block import (
     planned_checked,
     works,
 )
-from pymosn.config.schema.router import Metadata
-from pymosn.config.schema.tls import TlsContext
 
 _SHARED = (
     "Each worker has a fixed share of the limit, at least 1. Together they never exceed the limit when it is at least the "

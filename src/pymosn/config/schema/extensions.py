@@ -2,8 +2,8 @@
 
 from typing import Annotated, Any
 
-from pymosn.config.schema.block import AnyMap, Block, Duration, Port, Unsigned, ignored, works
 from pymosn.config.schema.tls import TlsContext
+from pymosn.filters.settings import AnyMap, Block, Duration, Port, Unsigned, ignored, works
 
 
 class WasmVm(Block, kw_only=True):

@@ -7,7 +7,8 @@ from typing import Annotated, Any, Final, Literal, NamedTuple
 
 import msgspec
 
-from pymosn.config.schema.block import (
+from pymosn.config.schema.router import RouterConfiguration
+from pymosn.filters.settings import (
     AnyMap,
     Block,
     Duration,
@@ -19,7 +20,6 @@ from pymosn.config.schema.block import (
     planned,
     works,
 )
-from pymosn.config.schema.router import RouterConfiguration
 
 #: MOSN's names of protocols, whether built or not.
 PROTOCOLS: Final = ("Http1", "Http2", "bolt", "boltv2", "dubbo", "dubbo-thrift", "tars", "Auto", "X")

@@ -4,7 +4,7 @@ from typing import Annotated
 
 import msgspec
 
-from pymosn.config.schema.block import AnyMap, Block, Duration, Percent, Port, ignored
+from pymosn.filters.settings import AnyMap, Block, Duration, Percent, Port, ignored
 
 
 class PrometheusSink(Block, kw_only=True):

@@ -4,10 +4,11 @@ from typing import Annotated, Any
 
 import msgspec
 
-from pymosn.config.schema.block import (
+from pymosn.filters.settings import (
     AnyMap,
     Block,
     Duration,
+    HeaderMatch,
     Percent,
     Unsigned,
     ignored,
@@ -42,14 +43,6 @@ class Metadata(Block, kw_only=True):
     """Labels of a host, a route or a weighted cluster, for subset load balancing."""
 
     filter_metadata: FilterMetadata = msgspec.field(default_factory=FilterMetadata)
-
-
-class HeaderMatch(Block, kw_only=True):
-    """A condition on one value by its name: a request header (`method` stands for the request method), a query parameter."""
-
-    name: str = ""
-    value: str = ""
-    regex: bool = False
 
 
 class VariableMatch(Block, kw_only=True):

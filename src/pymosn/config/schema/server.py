@@ -4,7 +4,10 @@ from typing import Annotated
 
 import msgspec
 
-from pymosn.config.schema.block import (
+from pymosn.config.schema.network_filters import ActingFilters, ConnectionManagerFilter, NetworkFilter, acting_filters
+from pymosn.config.schema.router import RouterConfiguration
+from pymosn.config.schema.tls import TlsContext
+from pymosn.filters.settings import (
     AnyMap,
     Block,
     Duration,
@@ -15,9 +18,6 @@ from pymosn.config.schema.block import (
     planned_checked,
     works,
 )
-from pymosn.config.schema.network_filters import ActingFilters, ConnectionManagerFilter, NetworkFilter, acting_filters
-from pymosn.config.schema.router import RouterConfiguration
-from pymosn.config.schema.tls import TlsContext
 
 MemoryLimit = Annotated[int, msgspec.Meta(ge=-1)]
 Share = Annotated[float, msgspec.Meta(ge=0.0, le=1.0)]
@@ -91,8 +91,12 @@ class Listener(Block, kw_only=True):
     stream_filters: Annotated[list[StreamFilter], works("see the table of stream filters")] = []
     log_path: Annotated[str, ignored("MOSN does not use it either; see access_logs")] = ""
 
+    def known_name(self) -> str:
+        """The name under which the listener is known."""
+        return self.name or self.address
+
     def acting_filters(self) -> ActingFilters:
-        """Its network filters that get anything to do."""
+        """Its network filters that have an effect."""
         chain = [filter for chain in self.filter_chains for filter in chain.filters]
         return acting_filters(chain)
 
@@ -136,11 +140,8 @@ class Server(Block, kw_only=True):
     routers: Annotated[list[RouterConfiguration], works("of equal names the last one counts, as in MOSN")] = []
 
     def workers(self, cpus: int) -> int:
-        """How many workers `processor` asks for on a machine with `cpus` CPUs available."""
-        wanted = self.processor
-        if isinstance(wanted, str):
-            wanted = int(wanted) if wanted.isdecimal() and len(wanted) < 10 else 0
-        return int(wanted) if wanted >= 1 else cpus
+        """The number of workers that `processor` requests on a machine with `cpus` available CPUs."""
+        return count_of(self.processor) or cpus
 
     def router_tables(self) -> dict[str, RouterConfiguration]:
         """Router tables by name, those of `connection_manager` filters among them; later ones replace earlier ones."""
@@ -151,3 +152,11 @@ class Server(Block, kw_only=True):
                     if isinstance(filter, ConnectionManagerFilter):
                         tables[filter.config.router_config_name] = filter.config
         return tables
+
+
+def count_of(value: int | float | str | None) -> int:
+    """A number of workers; 0 for values below 1 or not numbers, which MOSN treats as not given."""
+    try:
+        return max(0, int(value or 0))
+    except (ValueError, OverflowError):
+        return 0

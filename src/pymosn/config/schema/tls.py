@@ -3,7 +3,7 @@
 
 from typing import Annotated, Any
 
-from pymosn.config.schema.block import AnyMap, Block, ignored
+from pymosn.filters.settings import AnyMap, Block, ignored
 
 
 class SecretSource(Block, kw_only=True):

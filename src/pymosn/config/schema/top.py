@@ -4,11 +4,11 @@ from typing import Annotated, Any
 
 import msgspec
 
-from pymosn.config.schema.block import Block, Port, ignored, planned, planned_checked, works
 from pymosn.config.schema.cluster import ClusterManager
 from pymosn.config.schema.extensions import Extend, ThirdPartCodecs, WasmPlugin
 from pymosn.config.schema.observability import Metrics, Tracing
 from pymosn.config.schema.server import Server
+from pymosn.filters.settings import Block, Port, ignored, planned, planned_checked, works
 
 
 class SocketAddress(Block, kw_only=True):

@@ -1,0 +1,32 @@
+"""`transcoder`: a transcoder in a Python file next to the configuration; `filters/loading.py` loads it."""
+
+from __future__ import annotations
+
+from typing import Annotated, ClassVar, Final
+
+import msgspec
+
+from pymosn.filters.settings import AnyMap, Block, own, planned_checked
+from pymosn.filters.spec import FilterSpec
+
+NAME: Final = "transcoder"
+_COMPILED_IN: Final = "refused: the transcoders that it names are compiled into MOSN"
+
+
+class Settings(Block, kw_only=True):
+    """`transcoder`: a class derived from `pymosn.api.Transcoder`. It receives this whole object."""
+
+    open_keys: ClassVar[bool] = True
+    path: Annotated[str, own("Python file; relative to the configuration file")] = ""
+    class_: Annotated[str, own("name of the class in that file")] = msgspec.field(default="", name="class")
+    type: Annotated[str, planned_checked(_COMPILED_IN)] = ""
+    trans: Annotated[AnyMap, planned_checked(_COMPILED_IN)] = {}
+    rules: Annotated[list[AnyMap], planned_checked(_COMPILED_IN)] = []
+
+
+SPEC: Final = FilterSpec(
+    NAME,
+    Settings,
+    None,
+    "classes in Python (docs/protocols.md); those compiled into MOSN (`type`, `rules`) are refused",
+)
