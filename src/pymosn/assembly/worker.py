@@ -35,8 +35,8 @@ from pymosn.upstream.cluster import Clusters, PoolMaker
 class WorkerRuntime:
     """Everything that one worker runs. `prepare` builds a configuration, `activate` makes it live.
 
-    The data path uses `runtime`. `active` has the objects of the live configuration, `retired` those of earlier ones that are
-    still in use.
+    The data path uses `runtime`. `active` has the objects of the live configuration, `retired` those of earlier ones while
+    they are still in use.
     """
 
     def __init__(self, workers: int, worker: int, loop: asyncio.AbstractEventLoop, logs: LogSet) -> None:

@@ -62,7 +62,7 @@ TYPES = '"type" must be one of listener, router, cluster, extend'
         ("config", '{"type": "cluster", "config": 5}', ["an object is expected, found a number"]),
         ("removal", "[]", ["the body is not an object"]),
         ("removal", '{"type": "cluster"}', ['"name" is missing']),
-        ("removal", '{"type": "cluster", "name": 5}', ['"name" must be a text']),
+        ("removal", '{"type": "cluster", "name": 5}', ['"name" must be a string']),
         ("removal", '{"type": "x", "name": "y"}', [TYPES]),
         ("hosts", '"a"', ["the body is not an object"]),
         ("hosts", '{"type": "set"}', ['"config" is missing']),

@@ -4,18 +4,7 @@ from typing import Annotated
 
 from pymosn.config.schema.router import Metadata
 from pymosn.config.schema.tls import TlsContext
-from pymosn.filters.settings import (
-    Block,
-    Duration,
-    Percent,
-    Port,
-    Unsigned,
-    ignored,
-    own,
-    planned,
-    planned_checked,
-    works,
-)
+from pymosn.filters.settings import Block, Duration, Percent, Port, Unsigned, ignored, own, planned, planned_checked, works
 
 _SHARED = (
     "Each worker has a fixed share of the limit, at least 1. Together they never exceed the limit when it is at least the "

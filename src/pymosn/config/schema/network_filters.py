@@ -8,18 +8,7 @@ from typing import Annotated, Any, Final, Literal, NamedTuple
 import msgspec
 
 from pymosn.config.schema.router import RouterConfiguration
-from pymosn.filters.settings import (
-    AnyMap,
-    Block,
-    Duration,
-    Percent,
-    Positive,
-    Unsigned,
-    ignored,
-    own,
-    planned,
-    works,
-)
+from pymosn.filters.settings import AnyMap, Block, Duration, Percent, Positive, Unsigned, ignored, own, planned, works
 
 #: MOSN's names of protocols, whether built or not.
 PROTOCOLS: Final = ("Http1", "Http2", "bolt", "boltv2", "dubbo", "dubbo-thrift", "tars", "Auto", "X")

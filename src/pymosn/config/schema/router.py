@@ -4,17 +4,7 @@ from typing import Annotated, Any
 
 import msgspec
 
-from pymosn.filters.settings import (
-    AnyMap,
-    Block,
-    Duration,
-    HeaderMatch,
-    Percent,
-    Unsigned,
-    ignored,
-    own,
-    works,
-)
+from pymosn.filters.settings import AnyMap, Block, Duration, HeaderMatch, Percent, Unsigned, ignored, own, works
 
 _ADD = "`%variable%` in a value may stand anywhere in it; MOSN: only alone"
 

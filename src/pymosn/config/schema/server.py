@@ -7,17 +7,7 @@ import msgspec
 from pymosn.config.schema.network_filters import ActingFilters, ConnectionManagerFilter, NetworkFilter, acting_filters
 from pymosn.config.schema.router import RouterConfiguration
 from pymosn.config.schema.tls import TlsContext
-from pymosn.filters.settings import (
-    AnyMap,
-    Block,
-    Duration,
-    Unsigned,
-    ignored,
-    own,
-    planned,
-    planned_checked,
-    works,
-)
+from pymosn.filters.settings import AnyMap, Block, Duration, Unsigned, ignored, own, planned, planned_checked, works
 
 MemoryLimit = Annotated[int, msgspec.Meta(ge=-1)]
 Share = Annotated[float, msgspec.Meta(ge=0.0, le=1.0)]
