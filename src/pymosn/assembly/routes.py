@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-from typing import TypeVar
-
 from pymosn.api.routing import HeaderChanges, Route, RouteAction, RouteMatcher
 from pymosn.api.upstream import Criteria, criteria
 from pymosn.assembly.steps import Steps, run_whole
 from pymosn.config.schema import Route as RouteConfig
 from pymosn.config.schema import RouteAction as Action
-from pymosn.config.schema import RouteMatch, RouterConfiguration, VirtualHost
+from pymosn.config.schema import RouteMatch, RouterConfiguration
 from pymosn.config.schema.router import HashPolicy as HashPolicyConfig
+from pymosn.config.schema.router import HeaderChanges as HeaderChangesConfig
 from pymosn.config.schema.router import HeaderToAdd, Metadata
 from pymosn.config.typed import typed
 from pymosn.filters.stream.shipped import SHIPPED, spec_of
@@ -46,9 +45,6 @@ from pymosn.routing.matchers import (
 from pymosn.routing.rewrites import PathRewrite, PrefixRewrite, RegexRewrite, RequestChanges
 from pymosn.routing.table import RouteTable
 from pymosn.routing.table import VirtualHost as HostTable
-
-#: A level of header changes: a route's action, a virtual host, a table.
-Level = TypeVar("Level", Action, VirtualHost, RouterConfiguration)
 
 
 def build_table(config: RouterConfiguration) -> RouteTable:
@@ -89,12 +85,12 @@ def clusters_in(config: RouterConfiguration) -> set[str]:
 class _Changes:
     """The levels of header changes for a route, innermost first."""
 
-    def __init__(self, config: Level, outer: _Changes | None = None) -> None:
+    def __init__(self, config: HeaderChangesConfig, outer: _Changes | None = None) -> None:
         self._outer = outer
         self._request = _level(config.request_headers_to_add, config.request_headers_to_remove)
         self._response = _level(config.response_headers_to_add, config.response_headers_to_remove)
 
-    def within(self, config: Level) -> _Changes:
+    def within(self, config: HeaderChangesConfig) -> _Changes:
         """The same with another level inside."""
         return _Changes(config, self)
 

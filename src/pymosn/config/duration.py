@@ -38,7 +38,7 @@ def parse_duration(text: str) -> float:
             raise ValueError(f'a duration needs a unit, such as "{body}s" or "{body}ms"')
         raise ValueError('not a duration; write for example "300ms", "15s" or "1h30m"')
     if seconds > _LARGEST:
-        raise ValueError("exceeds the maximum of about 292 years")
+        raise ValueError("exceeds the maximum duration of about 292 years")
     return sign * seconds
 
 

@@ -171,11 +171,7 @@ DIFFERENCES: Final[tuple[Difference, ...]] = (
     ("pause before a retry", "10 ms", "none before the first, then growing to 250 ms with full jitter"),
     ("host of a retry", "any", "one that was not tried; the one tried last only when no other is healthy"),
     ("POST and PATCH after they were sent", "sent again", "never, unless `retry_non_idempotent`"),
-    (
-        "body of a request that is sent again",
-        "always whole in memory",
-        "kept up to 64 KiB, of RPC all; beyond: not again",
-    ),
+    ("body of a request that is sent again", "always whole in memory", "kept up to 64 KiB, of RPC all; beyond: not again"),
     (
         "stale connection",
         "502, or a retry with `retry_on`",

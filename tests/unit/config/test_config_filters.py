@@ -133,7 +133,7 @@ def test_an_unknown_policy(folder: Path) -> None:
     text = CONFIG.format(name="Typed", count=1).replace("on_error: skip", "on_error: skp")
     loaded = load_text(text, "c.yaml", yaml=True, config_dir=str(folder))
     assert [fault.text() for fault in loaded.errors] == [
-        "c.yaml:9:17: error: servers[0].listeners[0].stream_filters[0].on_error: fail or skip "
+        "c.yaml:9:17: error: servers[0].listeners[0].stream_filters[0].on_error: must be fail or skip "
         '(value "skp"); did you mean "skip"?'
     ]
 
@@ -162,7 +162,7 @@ def test_a_transcoder_is_loaded_from_its_file(folder: Path) -> None:
 def test_transcoders_that_are_compiled_into_mosn_are_refused(folder: Path) -> None:
     loaded = transcoder(folder, "Coder", "        type: http2bolt_simple\n")
     (fault,) = [fault.text() for fault in loaded.errors]
-    assert "stream_filters[0].config.type: the transcoders compiled into MOSN are not here" in fault
+    assert "stream_filters[0].config.type: MOSN's built-in transcoders are not available" in fault
 
 
 KEYED = """

@@ -59,7 +59,7 @@ TYPES = '"type" must be one of listener, router, cluster, extend'
         ("config", '{"type": "nothing", "config": {}}', [TYPES]),
         ("config", '{"type": "cluster"}', ['"config" is missing']),
         ("config", '{"config": {}}', [TYPES]),
-        ("config", '{"type": "cluster", "config": 5}', ["an object is expected, found a number"]),
+        ("config", '{"type": "cluster", "config": 5}', ["expected an object, got a number"]),
         ("removal", "[]", ["the body is not an object"]),
         ("removal", '{"type": "cluster"}', ['"name" is missing']),
         ("removal", '{"type": "cluster", "name": 5}', ['"name" must be a string']),

@@ -79,7 +79,7 @@ def test_each_is_registered_everywhere() -> None:
         ("local_rate_limit", "{requests: 1, key: user}", "9:34", "key: must be one of"),
         ("rbac", "{rules: {policies: {a: {permissions: [{metadata: {}}]}}}}", "9:", "metadata: unknown or unsupported key"),
         ("rbac", "{rules: {actoin: DENY}}", "9:24", 'did you mean "action"?'),
-        ("jwt_authn", "{providers: {a: {payloadInMetadata: x}}}", "9:32", "payloadInMetadata: unknown key"),
+        ("jwt_authn", "{providers: {a: {payloadInMetadata: x}}}", "9:32", "payloadInMetadata: unknown or unsupported key"),
         (
             "jwt_authn",
             "{providers: {a: {remoteJwks: {httpUri: {uri: 'http://a/b', cluster: nope}}}}}",
@@ -101,7 +101,7 @@ def test_settings_of_routes_are_checked_too() -> None:
     assert "must be a status code" in fault
     (fault,) = faults("mirror", "{}", host="{local_rate_limit: {requests: many}}")
     assert fault.startswith("c.yaml:17:")
-    assert "per_filter_config.local_rate_limit.requests: a whole number is expected" in fault
+    assert "per_filter_config.local_rate_limit.requests: expected a whole number" in fault
     (fault,) = faults("mirror", "{}", route="{gzip: {gzip_level: 3}}")
     assert "warning" in fault
     assert "no settings per route" in fault

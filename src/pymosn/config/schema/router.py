@@ -23,6 +23,15 @@ class HeaderToAdd(Block, kw_only=True):
     append: bool = True
 
 
+class HeaderChanges(Block, kw_only=True):
+    """Changes to the headers of requests and responses: of a route, a virtual host or a table."""
+
+    request_headers_to_add: Annotated[list[HeaderToAdd], works(_ADD)] = []
+    request_headers_to_remove: list[str] = []
+    response_headers_to_add: Annotated[list[HeaderToAdd], works(_ADD)] = []
+    response_headers_to_remove: list[str] = []
+
+
 class FilterMetadata(Block, kw_only=True):
     """Metadata by owner; MOSN reads the owner `mosn.lb` only."""
 
@@ -132,7 +141,7 @@ class RegexRewrite(Block, kw_only=True):
     substitution: str = ""
 
 
-class RouteAction(Block, kw_only=True):
+class RouteAction(HeaderChanges, kw_only=True):
     """`route`: send the request to a cluster. A timeout of 0 means the 60 s default."""
 
     cluster_name: str = ""
@@ -156,10 +165,6 @@ class RouteAction(Block, kw_only=True):
     auto_host_rewrite: Annotated[bool, works("hosts with a `hostname`, in clusters of any type; MOSN: STRICT_DNS only")] = (
         False
     )
-    request_headers_to_add: Annotated[list[HeaderToAdd], works(_ADD)] = []
-    request_headers_to_remove: list[str] = []
-    response_headers_to_add: Annotated[list[HeaderToAdd], works(_ADD)] = []
-    response_headers_to_remove: list[str] = []
 
 
 class Redirect(Block, kw_only=True):
@@ -210,7 +215,7 @@ class Route(Block, kw_only=True):
         return policies if isinstance(policies, list) else [policies]
 
 
-class VirtualHost(Block, kw_only=True):
+class VirtualHost(HeaderChanges, kw_only=True):
     """The routes of a set of domains."""
 
     name: str = ""
@@ -220,19 +225,11 @@ class VirtualHost(Block, kw_only=True):
         AnyMap, works("for filters: `exchange.route_config(name)`, the route before the virtual host")
     ] = {}
     require_tls: Annotated[Any, ignored("MOSN does not use it either")] = None
-    request_headers_to_add: Annotated[list[HeaderToAdd], works(_ADD)] = []
-    request_headers_to_remove: list[str] = []
-    response_headers_to_add: Annotated[list[HeaderToAdd], works(_ADD)] = []
-    response_headers_to_remove: list[str] = []
 
 
-class RouterConfiguration(Block, kw_only=True):
+class RouterConfiguration(HeaderChanges, kw_only=True):
     """A router table, named so that `proxy` filters can refer to it."""
 
     router_config_name: str = ""
     virtual_hosts: list[VirtualHost] = []
     router_configs: Annotated[str, works("directory of one virtual host per JSON file, read at load")] = ""
-    request_headers_to_add: Annotated[list[HeaderToAdd], works(_ADD)] = []
-    request_headers_to_remove: list[str] = []
-    response_headers_to_add: Annotated[list[HeaderToAdd], works(_ADD)] = []
-    response_headers_to_remove: list[str] = []

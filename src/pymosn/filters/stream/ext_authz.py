@@ -22,20 +22,8 @@ LIMIT: Final = 64 * 1024
 #: Headers that a message has once (RFC 9110, RFC 9111); if the service repeats one, the first value counts.
 SINGLE: Final = frozenset(
     (
-        "age",
-        "authorization",
-        "content-location",
-        "content-type",
-        "date",
-        "etag",
-        "expires",
-        "host",
-        "last-modified",
-        "location",
-        "proxy-authorization",
-        "retry-after",
-        "server",
-        "user-agent",
+        *("age", "authorization", "content-location", "content-type", "date", "etag", "expires", "host", "last-modified"),
+        *("location", "proxy-authorization", "retry-after", "server", "user-agent"),
     )
 )
 

@@ -127,9 +127,5 @@ class LocalRateLimitFilter(StreamFilter):
 
 
 SPEC: Final = FilterSpec(
-    NAME,
-    Settings,
-    LocalRateLimitFilter,
-    "pymosn's own: token buckets; also of a route",
-    route=RouteSpec(Settings, Rate),
+    NAME, Settings, LocalRateLimitFilter, "pymosn's own: token buckets; also of a route", route=RouteSpec(Settings, Rate)
 )

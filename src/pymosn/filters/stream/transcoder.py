@@ -25,8 +25,5 @@ class Settings(Block, kw_only=True):
 
 
 SPEC: Final = FilterSpec(
-    NAME,
-    Settings,
-    None,
-    "classes in Python (docs/protocols.md); those compiled into MOSN (`type`, `rules`) are refused",
+    NAME, Settings, None, "classes in Python (docs/protocols.md); those compiled into MOSN (`type`, `rules`) are refused"
 )
