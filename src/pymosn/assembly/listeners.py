@@ -91,7 +91,7 @@ class BuiltListener:
 
 
 class WorkerNetwork:
-    """What the listeners of one worker share."""
+    """Objects that the listeners of one worker share."""
 
     def __init__(self, admission: Admission) -> None:
         self.admission = admission

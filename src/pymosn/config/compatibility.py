@@ -120,7 +120,7 @@ def page() -> str:
         parts.append(f"## {title}\n\n" + _table((head, "state", "note"), _surface_rows(surface_rows)))
     parts.append("## Routing and retries: what differs on purpose\n\n" + _table(_DIFFERENCES_HEAD, surface.DIFFERENCES))
     parts.append("## Stream filters: what differs on purpose\n\n" + _table(_DIFFERENCES_HEAD, _FILTER_DIFFERENCES))
-    parts.append("## Configuration keys\n\n`[]` stands for the entries of an array.\n")
+    parts.append("## Configuration keys\n\n`[]` means the entries of an array.\n")
     parts += _Sections().parts(MosnConfig)
     for title, schemas in _BY_NAME:
         for name, schema in schemas.items():

@@ -54,8 +54,8 @@ def nearest(places: Places, path: str) -> Place:
 class Diagnostic(msgspec.Struct, frozen=True, kw_only=True):
     """An error or warning about a configuration.
 
-    `path`: its path in MOSN's keys, such as `servers[0].listeners[1].address`. `value`: the offending value, if any, as short
-    JSON-like text. `suggestion`: the word that was probably meant, if any.
+    `path`: its path in MOSN's keys, such as `servers[0].listeners[1].address`. `value`: the offending value as short
+    JSON-like text, if any. `suggestion`: the word that was probably meant, if any.
     """
 
     severity: Severity

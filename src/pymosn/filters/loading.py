@@ -20,7 +20,7 @@ PROTOCOLS: Final = "pymosn.protocols"
 
 
 def entry_points_of(group: str) -> list[EntryPoint]:
-    """What installed packages offer in an entry-point group."""
+    """The entry points of installed packages in a group."""
     from importlib.metadata import entry_points  # 3 MB: only for configurations that need it
 
     return list(entry_points(group=group))

@@ -32,7 +32,7 @@ def typed_config(kind: Any, config: dict[str, object]) -> object:
 
 
 def _with_keys(kind: Any, config: object, path: str) -> str:
-    """`path` with the keys of objects in place of msgspec's `[...]`."""
+    """`path` with the keys of objects instead of msgspec's `[...]`."""
     whole = msgspec.json.decode(msgspec.json.encode(config))
     holder = whole
     raw = found = ""

@@ -13,10 +13,10 @@ Test = Callable[[str], bool]
 Condition = Callable[[Exchange], bool]
 
 _SIMPLE: Final[dict[str, Callable[[str, str], bool]]] = {
-    "exact": lambda wanted, text: text == wanted,
-    "prefix": lambda wanted, text: text.startswith(wanted),
-    "suffix": lambda wanted, text: text.endswith(wanted),
-    "contains": lambda wanted, text: wanted in text,
+    "exact": lambda expected, text: text == expected,
+    "prefix": lambda expected, text: text.startswith(expected),
+    "suffix": lambda expected, text: text.endswith(expected),
+    "contains": lambda expected, text: expected in text,
 }
 
 
@@ -89,13 +89,13 @@ def text_test(source: EnvoyObject) -> Test:
 def _text_test(source: EnvoyObject, ignores_case: bool) -> Test:
     for key, compare in _SIMPLE.items():
         if key in source:
-            wanted = source.take(key, str, "")
-            if key != "exact" and not wanted:
+            expected = source.take(key, str, "")
+            if key != "exact" and not expected:
                 source.problems.add(f"{source.path}.{key}", "must not be empty")
             if ignores_case:
-                folded = wanted.lower()
+                folded = expected.lower()
                 return lambda text: compare(folded, text.lower())
-            return lambda text: compare(wanted, text)
+            return lambda text: compare(expected, text)
     if "safe_regex" in source:
         if ignores_case:
             source.problems.add(f"{source.path}.ignore_case", "not valid with safe_regex; use (?i) in the expression")
@@ -121,9 +121,9 @@ def header_test(source: EnvoyObject) -> Condition:
     elif name not in (":path", ":method", ":authority"):
         source.problems.add(f"{source.path}.name", "must be :path, :method, :authority or a header")
     if "present_match" in source:
-        wanted = source.take("present_match", bool, True) is not inverts
+        expected = source.take("present_match", bool, True) is not inverts
         source.end()
-        return lambda exchange: (_value(exchange, name) is not None) is wanted
+        return lambda exchange: (_value(exchange, name) is not None) is expected
     test = _value_test(source)
     source.end()
     if test is None:  # only a name: the header must exist
@@ -140,8 +140,8 @@ def header_test(source: EnvoyObject) -> Condition:
 def _value_test(source: EnvoyObject) -> Test | None:
     for key, compare in _SIMPLE.items():
         if f"{key}_match" in source:
-            wanted = source.take(f"{key}_match", str, "")
-            return lambda text: compare(wanted, text)
+            expected = source.take(f"{key}_match", str, "")
+            return lambda text: compare(expected, text)
     if "safe_regex_match" in source:
         return regex_test(source.inner("safe_regex_match"))
     if "string_match" in source:

@@ -44,7 +44,7 @@ class Settings(Block, kw_only=True):
 
 
 class Faults:
-    """Which requests get which faults; percentages are whole numbers, `delay` is in seconds."""
+    """Faults and the requests that get them; percentages are whole numbers, `delay` is in seconds."""
 
     def __init__(self, settings: Settings) -> None:
         """Raises FilterConfigError."""

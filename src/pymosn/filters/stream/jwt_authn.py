@@ -162,10 +162,10 @@ def _path_test(value: object, path: str, problems: Problems) -> PathTest:
         if not is_exact_case:
             test = lambda text: text.lower().startswith(prefix.lower())  # noqa: E731
     elif "path" in source:
-        wanted = source.take("path", str, "/")
-        test = lambda text: text == wanted  # noqa: E731
+        expected = source.take("path", str, "/")
+        test = lambda text: text == expected  # noqa: E731
         if not is_exact_case:
-            test = lambda text: text.lower() == wanted.lower()  # noqa: E731
+            test = lambda text: text.lower() == expected.lower()  # noqa: E731
     elif "safe_regex" in source:
         test = regex_test(source.inner("safe_regex"))
     else:

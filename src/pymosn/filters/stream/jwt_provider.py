@@ -169,9 +169,9 @@ class Provider:
         claims = self._keys.verify(token, self._skew, now)
         if self._issuer and claims.get("iss") != self._issuer:
             raise TokenError("Jwt issuer is not configured")
-        wanted = self._audiences if audiences is None else audiences
+        expected = self._audiences if audiences is None else audiences
         given = claims.get("aud", [])
-        if wanted and wanted.isdisjoint([given] if isinstance(given, str) else map(str, given)):
+        if expected and expected.isdisjoint([given] if isinstance(given, str) else map(str, given)):
             raise TokenError("Audiences in Jwt are not allowed")
         return claims
 

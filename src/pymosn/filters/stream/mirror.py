@@ -18,7 +18,7 @@ class Settings(Block, kw_only=True):
 
     amplification: Annotated[Unsigned, works("copies for each mirror; 0 is none")] = 1
     broadcast: Annotated[
-        bool, works("a copy to every healthy host of the mirror's cluster and an empty 200 in place of the response")
+        bool, works("a copy to every healthy host of the mirror's cluster and an empty 200 instead of the response")
     ] = False
 
 
