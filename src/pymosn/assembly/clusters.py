@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Final
+from typing import Final, NamedTuple
 
 from pymosn.api.upstream import criteria
 from pymosn.assembly.share import WorkerShare
@@ -28,12 +28,11 @@ DEFAULT_BALANCER: Final = "LB_ROUNDROBIN"
 MAX_WEIGHT: Final = 128
 
 
-class BuiltCluster:
+class BuiltCluster(NamedTuple):
     """A run-time cluster, with the configuration that it was built from."""
 
-    def __init__(self, config: ClusterConfig, cluster: Cluster) -> None:
-        self.config = config
-        self.cluster = cluster
+    config: ClusterConfig
+    cluster: Cluster
 
 
 class WorkerClusters:

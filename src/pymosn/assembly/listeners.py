@@ -54,26 +54,13 @@ class BuiltListener:
     """
 
     def __init__(
-        self,
-        config: ListenerConfig,
-        filters: StreamFilters,
-        options: ProxyOptions | None,
-        factory: FilterChainFactory,
-        fallback: NetworkFilterFactory | None,
-        original_dst: OriginalDst | None,
-        max_connections: int,
+        self, config: ListenerConfig, filters: StreamFilters, factory: FilterChainFactory, max_connections: int
     ) -> None:
-        """`options`: of its `proxy` filter; None if `factory` makes other filters. `fallback`: of the filter after it.
-
-        `max_connections`: this worker's share of them.
-        """
+        """`max_connections`: this worker's share of them."""
         self.name = config.known_name()
         self.config = config
         self.filters = filters
-        self._options = options
         self._factory = factory
-        self._fallback = fallback
-        self._original_dst = original_dst
         self._max_connections = max_connections
         self.listener: Listener
 
@@ -82,12 +69,12 @@ class BuiltListener:
         self.listener.max_connections = self._max_connections
         self.listener.write_timeout = self.config.write_timeout
         self.listener.write_min_rate = float(self.config.write_min_rate)
-        factory = self.listener.factory
-        self.listener.original_dst = self._original_dst
-        if self._options is not None and isinstance(factory, ProxyFactory):
-            factory.activate(self._options, self._fallback)
+        self.listener.original_dst = original_dst(self.config)
+        live, new = self.listener.factory, self._factory
+        if isinstance(live, ProxyFactory) and isinstance(new, ProxyFactory):
+            live.activate(new.options, new.fallback)
         else:
-            self.listener.factory = self._factory
+            self.listener.factory = new
 
 
 class WorkerNetwork:
@@ -157,7 +144,6 @@ class ListenerBuilder:
         stats = DownstreamStats(runtime.metrics.group("downstream", ("listener", name)))
         acting = config.acting_filters()
         access_logs = self._access_logs(name, config, path)
-        options: ProxyOptions | None = None
         fallback: NetworkFilterFactory | None = None
         factory: FilterChainFactory = RejectAllFactory(stats)
         if acting.tcp is not None:
@@ -167,8 +153,7 @@ class ListenerBuilder:
         if acting.proxy is not None:
             options = self._options(name, config, acting.proxy, filters, stats, access_logs, path)
             factory = ProxyFactory(runtime, options, fallback)
-        share = self._share.of(config.max_connections)
-        built = BuiltListener(config, filters, options, factory, fallback, original_dst(config), share)
+        built = BuiltListener(config, filters, factory, self._share.of(config.max_connections))
         built.listener = Listener(
             name, config.address, factory, stats, network.numbers, runtime.clock, runtime.wheel, network.admission
         )

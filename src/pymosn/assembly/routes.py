@@ -58,7 +58,7 @@ def build_in_steps(config: RouterConfiguration) -> Steps[RouteTable]:
     shared = _Changes(config)
     for i, host in enumerate(config.virtual_hosts):
         name = host.name or f"virtual_hosts[{i}]"
-        outer = shared.within(host)
+        outer = _Changes(host, shared)
         filters = _filter_settings(host.per_filter_config)
         routes: list[Route] = []
         for j, route in enumerate(host.routers):
@@ -83,42 +83,35 @@ def clusters_in(config: RouterConfiguration) -> set[str]:
 
 
 class _Changes:
-    """The levels of header changes for a route, innermost first."""
+    """The header changes for a route: those of its action, its virtual host and its table, innermost first."""
 
     def __init__(self, config: HeaderChangesConfig, outer: _Changes | None = None) -> None:
-        self._outer = outer
-        self._request = _level(config.request_headers_to_add, config.request_headers_to_remove)
-        self._response = _level(config.response_headers_to_add, config.response_headers_to_remove)
-
-    def within(self, config: HeaderChangesConfig) -> _Changes:
-        """The same with another level inside."""
-        return _Changes(config, self)
+        requests, responses = (outer._requests, outer._responses) if outer is not None else ([], [])
+        self._requests: list[ChangeLevel] = _with_level(
+            config.request_headers_to_add, config.request_headers_to_remove, requests
+        )
+        self._responses: list[ChangeLevel] = _with_level(
+            config.response_headers_to_add, config.response_headers_to_remove, responses
+        )
 
     def request(self) -> HeaderChanges | None:
         """The changes to requests; None if there are none."""
-        return _joined([level._request for level in self._levels()])
+        return LevelChanges(self._requests) if self._requests else None
 
     def response(self) -> HeaderChanges | None:
         """The changes to responses; None if there are none."""
-        return _joined([level._response for level in self._levels()])
-
-    def _levels(self) -> list[_Changes]:
-        return [self, *(self._outer._levels() if self._outer is not None else [])]
+        return LevelChanges(self._responses) if self._responses else None
 
 
-def _level(to_add: list[HeaderToAdd], to_remove: list[str]) -> ChangeLevel | None:
+def _with_level(to_add: list[HeaderToAdd], to_remove: list[str], outer: list[ChangeLevel]) -> list[ChangeLevel]:
     if not to_add and not to_remove:
-        return None
-    return ChangeLevel([HeaderAddition(item.header.key, item.header.value, item.append) for item in to_add], to_remove)
-
-
-def _joined(levels: list[ChangeLevel | None]) -> HeaderChanges | None:
-    real = [level for level in levels if level is not None]
-    return LevelChanges(real) if real else None
+        return outer
+    additions = [HeaderAddition(item.header.key, item.header.value, item.append) for item in to_add]
+    return [ChangeLevel(additions, to_remove), *outer]
 
 
 def _route(name: str, config: RouteConfig, filters: dict[str, object], outer: _Changes) -> Route:
-    changes = outer.within(config.route) if config.route is not None else outer
+    changes = _Changes(config.route, outer) if config.route is not None else outer
     filters = {**filters, **_filter_settings(config.per_filter_config)}
     return Route(name, _matcher(config.match), _action(config, changes), changes.response(), filters or None)
 

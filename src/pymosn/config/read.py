@@ -204,9 +204,8 @@ class Reader:
         if kind.cls is ProxyConfig:
             _key_by_protocol(node)
         values: dict[str, Any] = {}
-        for key, entry in self._match_keys(node, kind, path):
-            field = self._fields_of(kind)[key.lower()]
-            inner = f"{path}.{key}" if path else key
+        for field, entry in self._match_keys(node, kind, path):
+            inner = f"{path}.{field.encode_name}" if path else field.encode_name
             effect = _effect(field)
             self._without_effect += bool(effect)
             value = self._value(entry.node, field.type, inner)
@@ -223,35 +222,29 @@ class Reader:
     def _fields_of(self, kind: inspect.StructType) -> dict[str, inspect.Field]:
         fields = self._fields.get(kind.cls)
         if fields is None:
-            fields = {field.encode_name.lower(): field for field in kind.fields}
+            fields = {_folded(field.encode_name, kind): field for field in kind.fields}
             self._fields[kind.cls] = fields
         return fields
 
-    def _match_keys(self, node: Node, kind: inspect.StructType, path: str) -> list[tuple[str, Entry]]:
-        """The entries with known keys, in the schema's spelling; unknown keys are reported."""
+    def _match_keys(self, node: Node, kind: inspect.StructType, path: str) -> list[tuple[inspect.Field, Entry]]:
+        """The entries with known keys; unknown keys are reported."""
         fields = self._fields_of(kind)
-        matched: dict[str, Entry] = {}
-        is_envoy = issubclass(kind.cls, EnvoyBlock)
+        matched: dict[str, tuple[inspect.Field, Entry]] = {}
         for entry in node.entries:
-            lowered = entry.key.strip().lower()
-            field = fields.get(lowered)
-            if field is None and is_envoy:
-                field = fields.get(lowered.replace("_", "")) or _without_underscores(fields, lowered)
+            folded = _folded(entry.key.strip(), kind)
+            field = fields.get(folded)
             if field is None:
-                if is_envoy or (lowered != kind.tag_field and not getattr(kind.cls, "open_keys", False)):
-                    self._report_unknown(entry, fields, path, is_envoy)
+                if folded != kind.tag_field and not getattr(kind.cls, "open_keys", False):
+                    self._report_unknown(entry, fields, path, issubclass(kind.cls, EnvoyBlock))
                 continue
             key = field.encode_name
-            other = matched.get(key)
+            other = matched[key][1] if key in matched else None
             if other is not None and other.key != entry.key:
-                self._faults.error(
-                    self.place(entry),
-                    f"{path}.{entry.key}" if path else entry.key,
-                    f'duplicate of key "{other.key}" on line {other.line}; keys match in any case',
-                )
+                message = f'duplicate of key "{other.key}" on line {other.line}; keys match in any case'
+                self._faults.error(self.place(entry), f"{path}.{entry.key}" if path else entry.key, message)
             if other is None or other.key != key or entry.key == key:
-                matched[key] = entry
-        return list(matched.items())
+                matched[key] = field, entry
+        return list(matched.values())
 
     def _report_unknown(self, entry: Entry, fields: dict[str, inspect.Field], path: str, is_envoy: bool) -> None:
         hint = closest(entry.key, [field.encode_name for field in fields.values()])
@@ -275,9 +268,9 @@ class Reader:
             self._value(entry.node, inspect.type_info(schema), f"{path}.config")
 
 
-def _without_underscores(fields: dict[str, inspect.Field], lowered: str) -> inspect.Field | None:
-    """The field `shadow_rules` for `shadowrules`."""
-    return next((field for name, field in fields.items() if name.replace("_", "") == lowered), None)
+def _folded(key: str, kind: inspect.StructType) -> str:
+    """Keys match in any case, and in Envoy's objects also with or without underscores."""
+    return key.lower().replace("_", "") if issubclass(kind.cls, EnvoyBlock) else key.lower()
 
 
 def _placeholder(kind: inspect.Type) -> Any:

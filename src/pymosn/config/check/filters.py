@@ -36,7 +36,7 @@ def check_chain(chain: FilterChain, path: str, report: Report, tables: Collectio
     has_bad = False
     for i, filter in enumerate(chain.filters):
         inner = f"{path}.filters[{i}]"
-        if report.is_bad(inner):
+        if report.faults.is_bad(inner):
             has_bad = True
         elif isinstance(filter, ProxyFilter | TcpProxyFilter):
             if isinstance(filter, ProxyFilter):

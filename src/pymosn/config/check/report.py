@@ -10,23 +10,15 @@ class Report:
 
     def __init__(self, places: dict[str, Place], faults: Diagnostics) -> None:
         self._places = places
-        self._faults = faults
+        self.faults = faults
 
     def error(self, path: str, message: str, value: Any = ..., suggestion: str | None = None) -> None:
         """Report an error at a path."""
-        self._faults.error(self.place(path), path, message, value, suggestion)
+        self.faults.error(self.place(path), path, message, value, suggestion)
 
     def warning(self, path: str, message: str, value: Any = ..., suggestion: str | None = None) -> None:
         """Report a warning at a path."""
-        self._faults.warning(self.place(path), path, message, value, suggestion)
-
-    def is_bad(self, path: str) -> bool:
-        """Whether there is an error at a path or in a block around it."""
-        return self._faults.is_bad(path)
-
-    def has_bad_within(self, path: str) -> bool:
-        """Whether there is an error below a path."""
-        return self._faults.has_bad_within(path)
+        self.faults.warning(self.place(path), path, message, value, suggestion)
 
     def place(self, path: str) -> Place:
         """The location of a value, or of the nearest block around it if it is missing."""

@@ -126,7 +126,7 @@ def _check_route(route: Route, path: str, report: Report, clusters: Collection[s
     _check_match(route.match, f"{path}.match", report)
     # In the order of precedence in MOSN.
     actions = [name for name in ("direct_response", "redirect", "route") if getattr(route, name) is not None]
-    if not actions and not report.has_bad_within(path):
+    if not actions and not report.faults.has_bad_within(path):
         report.error(path, "a route needs one of route, redirect and direct_response")
     for name in actions[1:]:
         report.warning(f"{path}.{name}", f"has no effect together with {actions[0]}")

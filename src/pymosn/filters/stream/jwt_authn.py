@@ -154,18 +154,14 @@ class _Check:
 def _path_test(value: object, path: str, problems: Problems) -> PathTest:
     """A RouteMatch; only its conditions on the path are supported."""
     source = EnvoyObject(value, path, problems)
-    is_exact_case = source.take("case_sensitive", bool, True)
+    fold: Callable[[str], str] = str if source.take("case_sensitive", bool, True) else str.lower
     test: PathTest = never
     if "prefix" in source:
-        prefix = source.take("prefix", str, "/")
-        test = lambda text: text.startswith(prefix)  # noqa: E731
-        if not is_exact_case:
-            test = lambda text: text.lower().startswith(prefix.lower())  # noqa: E731
+        prefix = fold(source.take("prefix", str, "/"))
+        test = lambda text: fold(text).startswith(prefix)  # noqa: E731
     elif "path" in source:
-        expected = source.take("path", str, "/")
-        test = lambda text: text == expected  # noqa: E731
-        if not is_exact_case:
-            test = lambda text: text.lower() == expected.lower()  # noqa: E731
+        exact = fold(source.take("path", str, "/"))
+        test = lambda text: fold(text) == exact  # noqa: E731
     elif "safe_regex" in source:
         test = regex_test(source.inner("safe_regex"))
     else:

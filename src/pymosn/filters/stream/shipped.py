@@ -1,4 +1,4 @@
-"""The registry of shipped stream filters: a new filter is one file in this folder and one line here."""
+"""The registry of shipped stream filters: a new filter is one file in this folder, and its name here."""
 
 from __future__ import annotations
 
@@ -7,25 +7,13 @@ from typing import Any, Final
 
 from pymosn.filters.spec import FilterSpec
 
-#: Modules by the filter's name, in the order of docs/compatibility.md. They are imported only where configured: memory is
-#: counted per worker.
-SHIPPED: Final[dict[str, str]] = {
-    "python": "python",
-    "fault": "fault",
-    "payload_limit": "payload_limit",
-    "gzip": "gzip",
-    "mirror": "mirror",
-    "header_to_metadata": "header_to_metadata",
-    "ip_access": "ip_access",
-    "flowControlFilter": "flow_control",
-    "transcoder": "transcoder",
-    "dubbo_stream": "dubbo_stream",
-    "jwt_authn": "jwt_authn",
-    "rbac": "rbac",
-    "cors": "cors",
-    "ext_authz": "ext_authz",
-    "local_rate_limit": "local_rate_limit",
-}
+_MODULES: Final = (
+    *("python", "fault", "payload_limit", "gzip", "mirror", "header_to_metadata", "ip_access", "flow_control"),
+    *("transcoder", "dubbo_stream", "jwt_authn", "rbac", "cors", "ext_authz", "local_rate_limit"),
+)
+
+#: Modules by the filter's name. They are imported only where configured: memory is counted per worker.
+SHIPPED: Final = {"flowControlFilter" if module == "flow_control" else module: module for module in _MODULES}
 
 #: Filters whose `config` names a class in a Python file.
 FROM_FILES: Final = frozenset({"python", "transcoder"})

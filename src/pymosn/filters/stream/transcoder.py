@@ -2,23 +2,19 @@
 
 from __future__ import annotations
 
-from typing import Annotated, ClassVar, Final
+from typing import Annotated, Final
 
-import msgspec
-
-from pymosn.filters.settings import AnyMap, Block, own, planned_checked
+from pymosn.filters.settings import AnyMap, planned_checked
 from pymosn.filters.spec import FilterSpec
+from pymosn.filters.stream.python import Settings as PythonSettings
 
 NAME: Final = "transcoder"
 _COMPILED_IN: Final = "refused: the transcoders that it names are compiled into MOSN"
 
 
-class Settings(Block, kw_only=True):
+class Settings(PythonSettings, kw_only=True):
     """`transcoder`: a class derived from `pymosn.api.Transcoder`. It receives this whole object."""
 
-    open_keys: ClassVar[bool] = True
-    path: Annotated[str, own("Python file; relative to the configuration file")] = ""
-    class_: Annotated[str, own("name of the class in that file")] = msgspec.field(default="", name="class")
     type: Annotated[str, planned_checked(_COMPILED_IN)] = ""
     trans: Annotated[AnyMap, planned_checked(_COMPILED_IN)] = {}
     rules: Annotated[list[AnyMap], planned_checked(_COMPILED_IN)] = []
