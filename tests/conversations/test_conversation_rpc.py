@@ -172,7 +172,7 @@ def test_a_pool_that_closes_lets_replies_come(start: Start) -> None:
     talk, client, upstream = begin(start)
     client.sends(bolt.request(2))
     upstream.receives(bolt.request(2))
-    talk.do(lambda: talk.clusters.replace({}))
+    talk.do(lambda: talk.clusters.activate({}))
     assert upstream.is_open()
     upstream.sends(bolt.response(2))
     client.receives(bolt.response(2))

@@ -16,7 +16,7 @@ from pymosn.api.protocol import REQUEST
 from pymosn.api.routing import Route
 from pymosn.api.rpc import RpcRequest, RpcResponse
 from pymosn.core.counters import Metrics
-from pymosn.filters.stream.python import load_file
+from pymosn.filters.loading import load_filter
 from pymosn.protocol.dubbo.calls import make_call
 from pymosn.protocol.dubbo.codec import DubboDecoder
 from pymosn.protocol.dubbo.hessian2 import Hessian2Reader
@@ -30,7 +30,7 @@ EXAMPLE = Path(__file__).parents[2] / "examples" / "transcoder" / "json_to_dubbo
 
 
 def example(**config: object) -> StreamFilter:
-    return load_file(EXAMPLE, "JsonToDubbo", config)
+    return load_filter(EXAMPLE, "JsonToDubbo", config)
 
 
 def begin(start: Start, transcoder: StreamFilter | None, **wishes: Any) -> tuple[Talk, Peer]:

@@ -252,7 +252,7 @@ def test_a_draining_worker_lets_tunnels_live(start: Start) -> None:
 def test_replaced_clusters_let_tunnels_live(start: Start) -> None:
     talk = start()
     client, upstream = tunnel(talk)
-    talk.do(lambda: talk.clusters.replace({}))
+    talk.do(lambda: talk.clusters.activate({}))
     client.sends(b"a")
     upstream.sends(b"b")
     assert (client.takes(), upstream.takes()) == (b"b", b"a")

@@ -159,7 +159,7 @@ class Talk:
 
     def _add_clusters(self, hosts: Sequence[str], plan: Mapping[str, Any], other_plan: Mapping[str, Any]) -> None:
         plans = [_plan("service", hosts)._replace(**plan), _plan("other", ["10.0.1.1:80"])._replace(**other_plan)]
-        self.clusters.replace({plan.name: self._cluster(plan, None) for plan in plans})
+        self.clusters.activate({plan.name: self._cluster(plan, None) for plan in plans})
         for cluster in self.clusters.by_name.values():
             while cluster.hosts and cluster.balancer.choose(NO_CONSTRAINTS) is not cluster.hosts[-1]:
                 pass  # the first host is the next
@@ -173,7 +173,7 @@ class Talk:
         """Activates another plan of a cluster, as a change at run time does; `keywords`: of ClusterPlan."""
         before = self.clusters.by_name[name]
         cluster = self._cluster(before.plan._replace(**keywords), before)
-        self.do(lambda: self.clusters.replace({**self.clusters.by_name, name: cluster}))
+        self.do(lambda: self.clusters.activate({**self.clusters.by_name, name: cluster}))
 
     # ---- the fake event loop
 
@@ -289,7 +289,7 @@ class Talk:
                 if not peer.transport.is_lost:
                     assert peer.transport.is_reading or peer.transport.is_closing, f"{peer.name} was left paused"
             clusters = list(self.clusters.by_name.values())
-            self.do(lambda: self.clusters.replace({}))
+            self.do(lambda: self.clusters.activate({}))
             self.advance(40.0)
             self._check_connections(clusters)
             assert _values(NO_CONNECTION) == _values(Connection()), "something was written to NO_CONNECTION"

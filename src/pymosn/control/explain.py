@@ -22,7 +22,6 @@ from pymosn.assembly.clusters import original_plan
 from pymosn.assembly.routes import build_table
 from pymosn.config.schema import Listener, MosnConfig, ProxyFilter
 from pymosn.config.schema.network_filters import Http1Settings
-from pymosn.config.schema.stream_filters import Mirror as MirrorSettings
 from pymosn.config.typed import typed
 from pymosn.control.explain_hosts import choose_host
 from pymosn.control.plane import ClusterView
@@ -41,6 +40,7 @@ from pymosn.core.message import ForwardingOptions, ResponseHead
 from pymosn.core.overload import OverloadState
 from pymosn.core.request_ids import RequestIds
 from pymosn.filters.stream.mirror import MirrorFilter
+from pymosn.filters.stream.mirror import Settings as MirrorSettings
 from pymosn.protocol.http1.encoder import encode_request
 from pymosn.protocol.http1.request import RequestDecoder
 from pymosn.proxy.decision import Rejection, choose_target, decide, plan_forward

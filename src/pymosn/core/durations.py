@@ -23,4 +23,4 @@ def go_duration(seconds: float) -> str:
 
 
 def _decimal(number: float) -> str:
-    return repr(number).removesuffix(".0")
+    return f"{number:.9f}".rstrip("0").rstrip(".")

@@ -12,7 +12,7 @@ import msgspec
 
 from pymosn.api.stream_filter import StreamFilter
 from pymosn.core.headers import HeaderError, headers_from, wire_lines
-from pymosn.filters.stream.python import load_file, load_installed
+from pymosn.filters.loading import load_filter, load_installed
 from pymosn.kit.bench_rig import BenchError, Line
 from pymosn.server.garbage import settle
 from pymosn.version import build
@@ -71,7 +71,7 @@ class Answer(msgspec.Struct, kw_only=True):
 def load(name: str, config: dict[str, Any]) -> StreamFilter:
     """The filter `FILE:CLASS` or an installed one. Raises FilterLoadError."""
     path, colon, class_name = name.rpartition(":")
-    return load_file(Path(path).resolve(), class_name, config) if colon else load_installed(name, config)
+    return load_filter(Path(path).resolve(), class_name, config) if colon else load_installed(name, config)
 
 
 def measure(question: Question) -> Answer:

@@ -153,7 +153,7 @@ class Line:
         assert kind is not None
         plan = ClusterPlan(SERVICE, (HostPlan("192.0.2.2:80"),), idle_timeout=60.0)
         maker = PoolMaker(known, OwnDialer(self), self._wheel)
-        clusters.replace({SERVICE: make_cluster(plan, kind, maker, self.metrics, None)})
+        clusters.activate({SERVICE: make_cluster(plan, kind, maker, self.metrics, None)})
         return runtime
 
     async def run(self, count: int) -> float:

@@ -86,7 +86,7 @@ def bench_filter(
 
     A filter is a class in a file, or one that an installed package offers; several make a chain.
     """
-    from pymosn.filters.stream.python import FilterLoadError, describe
+    from pymosn.filters.errors import FilterLoadError, describe
     from pymosn.kit.bench import Question, as_text, measure
     from pymosn.kit.bench_rig import BenchError
 

@@ -14,12 +14,13 @@ from pymosn.api.stream_filter import SKIP, StreamFilter
 from pymosn.assembly.filters import FilterBuilder, filter_name
 from pymosn.config.schema import MosnConfig
 from pymosn.config.schema import StreamFilter as FilterConfig
-from pymosn.config.schema.stream_filters import BUILT_STREAM_FILTERS, NO_OP_STREAM_FILTERS, STREAM_FILTERS
+from pymosn.config.schema.stream_filters import NO_OP_STREAM_FILTERS, PLANNED, stream_filter_settings
 from pymosn.core.counters import Metrics
 from pymosn.core.log import Log
-from pymosn.filters.stream.python import ENTRY_POINTS, describe
+from pymosn.filters.errors import describe
+from pymosn.filters.loading import FILTERS
 from pymosn.filters.stream.shipped import SHIPPED as SHIPPED_FILTERS
-from pymosn.filters.stream.shipped import shipped_class
+from pymosn.filters.stream.shipped import spec_of
 from pymosn.kit.schema import Field, Schema, config_schema, fields
 
 PHASES: Final = (
@@ -60,20 +61,20 @@ class FilterInfo(msgspec.Struct, kw_only=True, omit_defaults=True):
 def shipped() -> list[FilterInfo]:
     """The filters that come with pymosn, and MOSN's that do not yet."""
     found = []
-    for name, block in STREAM_FILTERS.items():
-        info = FilterInfo(name=name, origin=SHIPPED, schema=config_schema(block))
-        if name in SHIPPED_FILTERS:
-            info = structs.replace(_describe(info, shipped_class(name)), schema=info.schema)
-        else:
-            info.about = _first_line(block)
-            info.state = "works" if name in BUILT_STREAM_FILTERS else NOT_BUILT
-        found.append(info)
+    for spec in map(spec_of, SHIPPED_FILTERS):
+        info = FilterInfo(name=spec.name, origin=SHIPPED, about=_first_line(spec.settings))
+        if isinstance(spec.make, type):
+            info = _describe(info, spec.make)
+        found.append(structs.replace(info, schema=config_schema(spec.settings)))
+    for name, block in PLANNED.items():
+        schema = config_schema(block)
+        found.append(FilterInfo(name=name, origin=SHIPPED, about=_first_line(block), state=NOT_BUILT, schema=schema))
     return sorted(found, key=lambda info: (info.state != "works", info.name))
 
 
 def installed() -> list[FilterInfo]:
     """What installed packages offer."""
-    return [_installed(point) for point in sorted(entry_points(group=ENTRY_POINTS), key=lambda point: point.name)]
+    return [_installed(point) for point in sorted(entry_points(group=FILTERS), key=lambda point: point.name)]
 
 
 def _installed(point: EntryPoint) -> FilterInfo:
@@ -111,8 +112,8 @@ def _configured(builder: FilterBuilder, listener: Any, entry: FilterConfig, plac
         return structs.replace(info, state="; ".join(faults))
     named = chain.all[0]
     info = _describe(info, type(named.filter))
-    if info.schema is None and entry.type in STREAM_FILTERS and entry.type != "python":
-        info.schema = config_schema(STREAM_FILTERS[entry.type])
+    if info.schema is None and entry.type != "python":
+        info.schema = config_schema(stream_filter_settings(entry.type))
     return structs.replace(info, on_error=SKIP if named.skips_errors else "fail", timeout=named.timeout)
 
 

@@ -6,8 +6,8 @@ from pathlib import Path
 from typing import Final
 
 from pymosn.config.schema import MosnConfig
-from pymosn.config.schema.stream_filters import FILE_STREAM_FILTERS
 from pymosn.core.log import WARN, Log
+from pymosn.filters.stream.shipped import FROM_FILES
 
 #: Milliseconds without another change before an edit is taken to be complete.
 QUIET_TIME: Final = 100
@@ -31,7 +31,7 @@ class FilterWatch:
             Path(self._config_dir, str(entry.config.get("path", ""))).parent
             for listener in server.listeners
             for entry in listener.stream_filters
-            if entry.type in FILE_STREAM_FILTERS and server.watch_filters
+            if entry.type in FROM_FILES and server.watch_filters
         }
         if folders != self._folders:
             self.close()

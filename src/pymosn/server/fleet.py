@@ -4,7 +4,7 @@ import asyncio
 from collections.abc import Callable, Sequence
 from typing import Final, Protocol
 
-from pymosn.config.diagnostics import Diagnostic
+from pymosn.config.diagnostics import Diagnostic, error_at
 from pymosn.control.plane import WorkerInfo
 from pymosn.core.clock import Clock
 from pymosn.core.counters import GroupData
@@ -380,4 +380,4 @@ class Fleet(WorkerReceiver):
 
 
 def _objection(text: str) -> Diagnostic:
-    return Diagnostic(severity="error", file="", line=0, column=0, path="", message=text)
+    return error_at("", text)

@@ -39,7 +39,7 @@ class OverloadManager:
         self._runtime = runtime
         self._rss = rss or Statm().rss
         limit = cgroup_limit() if container_limit is None else container_limit
-        self._derived = share_of(limit, runtime.workers) if limit else 0
+        self._derived = share_of(limit, runtime.share.count) if limit else 0
         self._relieve = relieve
         self._looks = 0
         group = runtime.metrics.group("worker", ("worker", "all"))
@@ -94,11 +94,11 @@ class OverloadManager:
     @property
     def limit(self) -> int:
         """Bytes that this worker may use; 0 for no limit."""
-        configured = self._runtime.overload.memory_limit
+        configured = self._runtime.active.overload.memory_limit
         return self._derived if configured == 0 else max(0, configured)
 
     def _step(self, share: float) -> int:
-        overload = self._runtime.overload
+        overload = self._runtime.active.overload
         steps = ((STOP_ACCEPT, overload.stop_accept), (SHED, overload.shed), (NO_KEEP_ALIVE, overload.stop_keep_alive))
         return int(next((step for step, threshold in steps if share >= threshold), NORMAL))
 

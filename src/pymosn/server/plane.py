@@ -7,7 +7,6 @@ from pymosn.assembly.filters import filter_name
 from pymosn.config.check.clusters import is_original
 from pymosn.config.dump import dump
 from pymosn.config.schema import Cluster, Host, MosnConfig, StreamFilter
-from pymosn.config.schema.stream_filters import FILE_STREAM_FILTERS
 from pymosn.control.health import HealthChecks
 from pymosn.control.plane import (
     AllocationView,
@@ -20,6 +19,7 @@ from pymosn.control.plane import (
     WorkerInfo,
 )
 from pymosn.core.counters import GroupData
+from pymosn.filters.stream.shipped import FROM_FILES
 from pymosn.observe.logs import LogSet
 from pymosn.server.changes import Changes
 from pymosn.server.fleet import Fleet
@@ -141,7 +141,7 @@ class SupervisorPlane(ControlPlane):
             "name": name,
             "listener": listener,
             "type": entry.type,
-            "source": str(entry.config.get("path", "")) if entry.type in FILE_STREAM_FILTERS else "",
+            "source": str(entry.config.get("path", "")) if entry.type in FROM_FILES else "",
             "on_error": entry.on_error,
             "counters": dict(group["counters"]) if group is not None else {},
             "mean_us": round(time["sum"] / time["count"] * 1e6, 1) if time is not None and time["count"] else None,

@@ -3,6 +3,8 @@
 import os
 import resource
 
+from pymosn.config.schema.server import count_of
+
 
 def available_cpus() -> int:
     """CPUs that this process may run on."""
@@ -12,16 +14,9 @@ def available_cpus() -> int:
 def worker_count(option: int | None, gomaxprocs: str | None, processor: int | float | str, cpus: int) -> int:
     """Workers to run: the command line's `option`, or else GOMAXPROCS, or else the key `processor`, or else `cpus`.
 
-    As in MOSN a value that is no number or below 1 counts as not given.
+    As in MOSN a value below 1 or not a number counts as not given.
     """
-    for wish in (option, gomaxprocs, processor):
-        try:
-            count = int(wish) if wish is not None else 0
-        except (ValueError, OverflowError):
-            continue
-        if count >= 1:
-            return count
-    return max(1, cpus)
+    return count_of(option) or count_of(gomaxprocs) or count_of(processor) or max(1, cpus)
 
 
 def raise_open_file_limit() -> int:

@@ -5,10 +5,8 @@ Only what serving needs may be imported from here: memory is counted per worker.
 """
 
 import asyncio
-import contextlib
 import math
 import os
-import resource
 import signal
 import socket
 import sys
@@ -19,13 +17,13 @@ from typing import Any, Final
 import uvloop
 
 from pymosn.assembly.packed_config import PackedConfig, decode, decode_cluster
+from pymosn.assembly.prepared import BuildError, PreparedConfig
 from pymosn.assembly.steps import run_in_slices, run_whole
-from pymosn.assembly.worker import BuildError, Prepared, WorkerRuntime
-from pymosn.config.diagnostics import Diagnostic
+from pymosn.assembly.worker import WorkerRuntime
+from pymosn.config.diagnostics import Diagnostic, error_at
 from pymosn.core.log import ERROR, WARN
 from pymosn.network.listener import Listener
 from pymosn.observe.logs import LogSet
-from pymosn.server import messages
 from pymosn.server.allocations import trace_allocations
 from pymosn.server.channel import Channel
 from pymosn.server.garbage import GarbageCollection, settle
@@ -46,6 +44,7 @@ from pymosn.server.messages import (
     GetStats,
     HostHealth,
     Prepare,
+    Prepared,
     Ready,
     ReopenLogs,
     Retire,
@@ -58,6 +57,7 @@ from pymosn.server.messages import (
     TraceAllocations,
 )
 from pymosn.server.overload import OverloadManager
+from pymosn.server.sizing import raise_open_file_limit
 from pymosn.server.watchdog import Frame, Watchdog
 
 #: Seconds between two looks at the timer wheel, while something waits in it and while it is empty.
@@ -83,7 +83,7 @@ class Worker:
         self._sockets: dict[str, socket.socket] = {}
         self._runtime: WorkerRuntime | None = None
         self._vitals: OverloadManager | None = None
-        self._prepared: tuple[int, Prepared] | None = None
+        self._prepared: tuple[int, PreparedConfig] | None = None
         # The last change that was given up, perhaps while it was still being built.
         self._abandoned = 0
         self._garbage = GarbageCollection(loop)
@@ -141,14 +141,14 @@ class Worker:
             self._channel.send(Failed(error.faults))
             await self._exit(1)
             return
-        runtime.commit(made)
+        runtime.activate(made)
         self._vitals = OverloadManager(runtime)
         await self._start(runtime.listeners)
         settle()
         self._tick(runtime)
         self._watchdog.start()
         self._push_stats()
-        self._channel.send(Ready(len(runtime.drain_order)))
+        self._channel.send(Ready(len(runtime.active.drain_order)))
 
     async def _start(self, listeners: list[Listener]) -> None:
         """Starts those of the listeners that have got a socket."""
@@ -186,7 +186,7 @@ class Worker:
 
     async def _prepare(self, runtime: WorkerRuntime, order: Prepare) -> None:
         """Builds without effect, and tells what is wrong; requests are served meanwhile."""
-        self._channel.send(messages.Prepared(order.change, await self._build(runtime, order)))
+        self._channel.send(Prepared(order.change, await self._build(runtime, order)))
 
     async def _build(self, runtime: WorkerRuntime, order: Prepare) -> list[Diagnostic]:
         try:
@@ -198,28 +198,28 @@ class Worker:
         except Exception as error:
             # Whatever a configuration breaks here, the one in force goes on.
             self._on_exception(self._loop, {"message": "a change cannot be built", "exception": error})
-            return [Diagnostic(severity="error", file="", line=0, column=0, path="", message=f"cannot be built: {error!r}")]
+            return [error_at("", f"cannot be built: {error!r}")]
         if order.change <= self._abandoned:
             await made.stop_filters()
         else:
             self._prepared = (order.change, made)
         return []
 
-    async def _commit(self, runtime: WorkerRuntime, change: int, made: Prepared) -> None:
-        await self._start(runtime.commit(made))
-        self._channel.send(Committed(change, len(runtime.drain_order)))
+    async def _commit(self, runtime: WorkerRuntime, change: int, made: PreparedConfig) -> None:
+        await self._start(runtime.activate(made))
+        self._channel.send(Committed(change, len(runtime.active.drain_order)))
         self._garbage.after_change()
 
     async def _retire(self, runtime: WorkerRuntime, timeout: float) -> None:
         """Ends what was removed, and then drops what only that needed."""
-        listeners = list(runtime.retiring)
+        listeners = list(runtime.retired.listeners)
         deadline = self._loop.time() + timeout
         if listeners:
             await self._close_listeners(listeners, deadline)
-        runtime.retiring = [listener for listener in runtime.retiring if listener not in listeners]
-        while runtime.uses_old_filters and self._loop.time() < deadline:
+        runtime.retired.listeners = [listener for listener in runtime.retired.listeners if listener not in listeners]
+        while runtime.retired.uses_filters and self._loop.time() < deadline:
             await asyncio.sleep(DRAIN_PERIOD)
-        await runtime.stop_old_filters()
+        await runtime.retired.stop_filters()
         runtime.tidy()
 
     async def _close_listeners(self, listeners: list[Listener], deadline: float) -> None:
@@ -291,14 +291,14 @@ class Worker:
     async def _drain(self, group: int) -> None:
         if self._runtime is None:
             return
-        await self._close_listeners(self._runtime.drain_order[group], math.inf)
+        await self._close_listeners(self._runtime.active.drain_order[group], math.inf)
         self._channel.send(Drained(group))
 
     async def _stop(self, code: int) -> None:
         """Ends everything in bounded time; a second call does no harm."""
         runtime = self._runtime
         if runtime is not None:
-            for listener in [*runtime.listeners, *runtime.retiring]:
+            for listener in [*runtime.listeners, *runtime.retired.listeners]:
                 listener.stop_accepting()
                 listener.abort_all()
             try:
@@ -338,18 +338,10 @@ def ignore_signals() -> None:
     signal.pthread_sigmask(signal.SIG_UNBLOCK, held_back)
 
 
-def raise_descriptor_limit() -> None:
-    """To what the system allows, as Go does: the usual soft limit of 1024 is there for programs that use select()."""
-    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    if soft != hard:
-        with contextlib.suppress(OSError, ValueError):
-            resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
-
-
 def run(descriptor: int, stacks: int) -> int:
     """Serves on the channel `descriptor` until told to stop; returns the exit code."""
     ignore_signals()
-    raise_descriptor_limit()
+    raise_open_file_limit()
     loop = uvloop.new_event_loop()
     asyncio.set_event_loop(loop)
     worker = Worker(loop, socket.socket(fileno=descriptor), stacks)

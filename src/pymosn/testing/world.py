@@ -16,7 +16,7 @@ from pymosn.core.counters import DownstreamStats, Metrics
 from pymosn.core.headers import Headers, headers_from
 from pymosn.core.registry import Registry
 from pymosn.core.timers import TimerWheel
-from pymosn.filters.stream.python import typed_config
+from pymosn.filters.typed_config import typed_config
 from pymosn.proxy.cluster_client import ClusterClients
 from pymosn.proxy.exchange import ExchangeDriver
 from pymosn.proxy.runtime import Runtime
@@ -118,7 +118,7 @@ class World:
         kind = balancers().get("LB_RANDOM")
         assert kind is not None
         plans = [ClusterPlan(name, (HostPlan(f"{name}:80"),)) for name in self._answers]
-        clusters.replace({plan.name: make_cluster(plan, kind, maker, self.metrics, None) for plan in plans})
+        clusters.activate({plan.name: make_cluster(plan, kind, maker, self.metrics, None) for plan in plans})
         return Runtime(self.clock, self._wheel, self.metrics, self._log, protocols, clusters)
 
     async def _answer(self, cluster: str, request: Request) -> Response:

@@ -62,7 +62,7 @@ class ClusterHost(Host):
         self._pools: dict[str, ConnectionPool] = {}
         self._outcomes: Outcomes | None = None
         self._is_closed = False
-        self.open(plan, cluster, limits)
+        self.activate(plan, cluster, limits)
 
     def set_health_flag(self, flag: i64, on: bool, now: float) -> None:
         was_on = self.health_flags & flag != 0
@@ -72,7 +72,7 @@ class ClusterHost(Host):
                 gauge = stats.ejected if flag == EJECTED else stats.failed_active_check
                 gauge.value += 1 if on else -1
 
-    def open(self, plan: HostPlan, cluster: ClusterPlan, limits: Limits) -> None:
+    def activate(self, plan: HostPlan, cluster: ClusterPlan, limits: Limits) -> None:
         """Takes other settings, and is used anew if it was closed. Open connections keep what they were opened with."""
         if self._is_closed:
             self._is_closed = False
@@ -205,7 +205,7 @@ class ClusterHost(Host):
 class Cluster(HostSource):
     """Hosts that do the same work, and the balancer that chooses among them.
 
-    Made beside the one in force; `Clusters.replace` makes it act.
+    Made beside the one in force; `Clusters.activate` makes it act.
     """
 
     def __init__(
@@ -229,14 +229,14 @@ class Cluster(HostSource):
         self._maker = maker
         self._metrics = metrics
 
-    def enter(self, before: Cluster | None) -> None:
+    def activate(self, before: Cluster | None) -> None:
         """It is in force from now on, in place of `before`: hosts and limits that both have get its settings."""
         plan = self.plan
         if before is not None:
             self.limits = before.limits
         self.limits.change(plan.limits)
         if plan.original is not None:
-            self._enter_original(before, plan)
+            self._activate_original(before, plan)
             return
         known: dict[str, ClusterHost] = {}
         if before is not None:
@@ -246,7 +246,7 @@ class Cluster(HostSource):
         choices: list[Host] = list(self.hosts)
         ejector = Ejector(plan.ejection, choices) if plan.ejection is not None else None
         for host, host_plan in zip(self.hosts, plan.hosts, strict=True):
-            host.open(host_plan, plan, self.limits)
+            host.activate(host_plan, plan, self.limits)
             host.watch(ejector)
             if before is not None and host.address not in known:
                 host.healthy_since = self._maker.clock.now
@@ -255,7 +255,7 @@ class Cluster(HostSource):
         else:
             self.balancer = self._make_balancer(choices)
 
-    def _enter_original(self, before: Cluster | None, plan: ClusterPlan) -> None:
+    def _activate_original(self, before: Cluster | None, plan: ClusterPlan) -> None:
         kept = before.balancer if before is not None else None
         if before is None or not isinstance(kept, OriginalHosts):
             self.balancer = OriginalHosts(self, self._maker.clock, self._maker.wheel)
@@ -264,7 +264,7 @@ class Cluster(HostSource):
         self.balancer = kept
         self.hosts = before.hosts
         for host in self.hosts:
-            host.open(HostPlan(host.address, host.address), plan, self.limits)
+            host.activate(HostPlan(host.address, host.address), plan, self.limits)
 
     def new_host(self, address: str) -> Host:
         group = self._metrics.group("upstream", ("cluster", self.name), ("host", address))
@@ -364,13 +364,13 @@ class Clusters:
         """The cluster of that name."""
         return self.by_name.get(name)
 
-    def replace(self, by_name: dict[str, Cluster]) -> None:
+    def activate(self, by_name: dict[str, Cluster]) -> None:
         """Puts another set in place; hosts that stand in none of its clusters close their pools."""
         old = self.by_name
         for name, cluster in by_name.items():
             before = old.get(name)
             if before is not cluster:
-                cluster.enter(before)
+                cluster.activate(before)
         self.by_name = by_name
         kept = {id(host) for cluster in by_name.values() for host in cluster.hosts}
         for name, cluster in old.items():

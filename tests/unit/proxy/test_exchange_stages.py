@@ -135,7 +135,7 @@ class Scene(World):
         kind = balancers().get("LB_ROUNDROBIN")
         assert kind is not None
         plan = ClusterPlan(SERVICE, (HostPlan("a:80"), HostPlan("b:80")))
-        clusters.replace(
+        clusters.activate(
             {SERVICE: make_cluster(plan, kind, PoolMaker(protocols, Dialer(), self._wheel), self.metrics, None)}
         )
         return Runtime(self.clock, self._wheel, self.metrics, Log(), protocols, clusters)

@@ -9,7 +9,8 @@ from pathlib import Path
 import pytest
 from tests.kit import Lines
 
-from pymosn.assembly.worker import WorkerRuntime, descriptor_ceiling
+from pymosn.assembly.share import descriptor_ceiling
+from pymosn.assembly.worker import WorkerRuntime
 from pymosn.config.schema import Overload
 from pymosn.observe.logs import LogSet
 from pymosn.server.memory import Statm, cgroup_limit, descriptor_count, share_of
@@ -23,7 +24,7 @@ class Bench:
         self.loop = asyncio.new_event_loop()
         self.runtime = WorkerRuntime(workers, 0, self.loop, LogSet("stdout", "FATAL"))
         self.runtime.log = self.log = Lines()
-        self.runtime.overload = Overload(**keys)  # type: ignore[arg-type]
+        self.runtime.active.overload = Overload(**keys)  # type: ignore[arg-type]
         self.used = 0
         self.freed = 0
         self.relieved = 0

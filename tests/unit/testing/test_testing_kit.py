@@ -7,7 +7,7 @@ import msgspec
 import pytest
 
 from pymosn.api import ClientError, Exchange, HttpHeaders, Reply, StreamFilter
-from pymosn.filters.stream.python import FilterConfigError
+from pymosn.filters.errors import FilterConfigError
 from pymosn.testing import Down, Request, Response, World, make, run, send
 
 

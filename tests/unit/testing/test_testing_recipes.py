@@ -12,7 +12,8 @@ import pytest
 from tests.kit.fake_redis import FakeRedis
 
 from pymosn.api import StreamFilter
-from pymosn.filters.stream.python import FilterLoadError, load_file
+from pymosn.filters.errors import FilterLoadError
+from pymosn.filters.loading import load_filter
 from pymosn.testing import Down, Request, Response, Result, World, run
 
 RECIPES = Path(__file__).parents[3] / "examples" / "filters" / "recipes"
@@ -21,7 +22,7 @@ SECRET = "a secret of thirty-two letters or more"
 
 
 def recipe(name: str, class_name: str, **config: Any) -> Any:
-    return load_file(RECIPES / f"{name}.py", class_name, config)
+    return load_filter(RECIPES / f"{name}.py", class_name, config)
 
 
 def talk(recipe: StreamFilter, requests: list[Request], **wishes: Any) -> list[Result]:
