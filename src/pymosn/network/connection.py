@@ -187,7 +187,7 @@ class TcpConnection(Connection):
         if self._stage == _LINGERING:
             self._finish()
         elif self._stage == _OPEN:
-            rest = self._rest  # of the filter that is called: it may put others in its place
+            rest = self._rest  # read now: the filter may replace all of them
             self._filter.on_eof()
             if rest is not None:
                 for network_filter in rest:
@@ -418,7 +418,7 @@ class TcpConnection(Connection):
         sock = transport.get_extra_info("socket")
         if sock is not None:
             with contextlib.suppress(OSError):
-                # Without this the peer sees a FIN, which may look like the regular end of a body.
+                # Without this the peer sees a FIN, which may seem to be the regular end of a body.
                 sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, NO_LINGER)
         transport.abort()
 
