@@ -434,3 +434,16 @@ def test_echo_while_the_request_is_being_sent(start: Start) -> None:
     client.receives(b"23")
     assert client.is_lingering()
     assert upstream.is_open()
+
+
+def test_the_scheme_of_a_request_is_that_of_its_connection(start: Start) -> None:
+    talk = start(x_forwarded=True)
+    client = talk.connect()
+    assert client.transport.protocol is not None
+    client.transport.protocol.scheme = "https"
+    client.sends(b"GET / HTTP/1.1\r\nHost: a\r\n\r\n")
+    upstream = talk.expect_dial()
+    upstream.receives(b"GET / HTTP/1.1\r\nHost: a\r\nx-forwarded-for: 192.0.2.7\r\nx-forwarded-proto: https\r\n\r\n")
+    upstream.sends(b"HTTP/1.1 204 No Content\r\nDate: today\r\n\r\n")
+    client.receives(b"HTTP/1.1 204 No Content\r\nDate: today\r\n\r\n")
+    assert talk.outcomes.exchanges[0].request.scheme == "https"

@@ -52,12 +52,13 @@ class Connection(Alarm):
         #: Set by the transport.
         self.scheme: str = "http"
         self.alpn: str = ""
-        self.is_closed: bool = False
         #: Bytes transferred since the connection opened, and how many of them have already been counted (see `count_into`).
         self.bytes_read: i64 = 0
         self.bytes_written: i64 = 0
         self._counted_read: i64 = 0
         self._counted_written: i64 = 0
+        #: The last attribute, so that it shares a word with small ones of a subclass.
+        self.is_closed: bool = False
 
     def count_into(self, read: Counter, written: Counter) -> None:
         """Adds the bytes transferred since the last call to the two counters."""

@@ -1,18 +1,18 @@
 """The step between accepting a connection and choosing its filters: inspecting its first bytes.
 
-A listener that needs this step gives each new connection a `FirstBytesReader` as its only filter. The reader collects bytes
+A listener that needs this step makes a `FirstBytesReader` the only filter of each new connection. The reader collects bytes
 and runs the steps of its plan (`pymosn.api.network.FirstBytes`) in order. Each step sees everything that no step has
 consumed yet, again until it has enough, so a step keeps no buffer and no state. The last one sets the filters; the reader
-puts them in its place, passes on all remaining bytes, and is freed. From then on the connection is as fast as one that
+replaces itself with them, passes on all remaining bytes, and is freed. From then on the connection is as fast as one that
 was never inspected.
 
     waiting for the first byte -> waiting for more -> handed over to the chosen filters
                   |                      |
                   +----------------------+---------> refused (counted and logged), or closed if no byte ever came
 
-Time and ends are the same for all steps. A silent connection has `silence_timeout`, one that has begun `timeout`; a plan
-that serves undecided connections (with a fallback filter) instead asks its steps when `silence_timeout` is over, counted
-from the start, since there the server may have to speak first.
+Timeouts and half-closes are handled in the same way for all steps. A silent connection has `silence_timeout`, one that has
+begun `timeout`; a plan that serves undecided connections (with a fallback filter) instead asks its steps when
+`silence_timeout` is over, counted from the start, since there the server may have to speak first.
 """
 
 from __future__ import annotations

@@ -24,12 +24,12 @@ from pymosn.upstream.subset import SubsetBalancer, has_metadata
 
 
 class PoolMaker:
-    """What it takes to open pools; one per worker."""
+    """Factory for connection pools; one per worker."""
 
     def __init__(
         self, protocols: Registry[StreamProtocol], dialer: Dialer, wheel: TimerWheel, own: OwnAddresses | None = None
     ) -> None:
-        """`own`: where this process listens, which no client may name as its destination."""
+        """`own`: addresses this process listens on, which no client may name as its destination."""
         self.protocols = protocols
         self.dialer = dialer
         self.wheel = wheel
@@ -37,12 +37,12 @@ class PoolMaker:
         self.clock: Clock = wheel.clock
 
     def guarded(self) -> PoolMaker:
-        """The same for hosts that clients name."""
+        """The factory for hosts that clients name."""
         return PoolMaker(self.protocols, GuardedDialer(self.dialer, self.own), self.wheel, self.own)
 
 
 class ClusterHost(Host):
-    """A host with its pools, one per protocol that is spoken to it, and its counters."""
+    """A host with its counters and its pools, one per protocol."""
 
     def __init__(
         self,
@@ -73,7 +73,7 @@ class ClusterHost(Host):
                 gauge.value += 1 if on else -1
 
     def activate(self, plan: HostPlan, cluster: ClusterPlan, limits: Limits) -> None:
-        """Takes other settings, and is used anew if it was closed. Open connections keep what they were opened with."""
+        """Applies other settings, and reopens the host if it was closed. Open connections keep their settings."""
         if self._is_closed:
             self._is_closed = False
             self._pools = {}
@@ -111,19 +111,19 @@ class ClusterHost(Host):
     def pool(self, protocol: str) -> ConnectionPool:
         pool = self._pools.get(protocol)
         if pool is None:
-            spoken = self._maker.protocols.get(protocol)
-            if spoken is None:
+            found = self._maker.protocols.get(protocol)
+            if found is None:
                 raise KeyError(protocol)
-            pool = spoken.pool(self, self._maker.dialer, self._maker.wheel)
+            pool = found.pool(self, self._maker.dialer, self._maker.wheel)
             self._pools[protocol] = pool
         return pool
 
     def dial(self, network_filter: NetworkFilter, receiver: DialReceiver) -> None:
-        """Opens a connection that is in no pool; `try_connection` has given the place for it."""
+        """Opens a connection outside of the pools; `try_connection` has taken its permit."""
         self._maker.dialer.dial(self.peer, self.connect_timeout, network_filter, receiver)
 
     def count_bytes(self, connection: Connection) -> None:
-        """Adds what went over a connection to it, and that nobody has counted yet, to the counters of host and cluster."""
+        """Adds the bytes of a connection that are not counted yet to the counters of host and cluster."""
         stats = self.stats
         cluster = self.cluster_stats
         read = stats.bytes_read.value
@@ -145,7 +145,7 @@ class ClusterHost(Host):
         if not limits.connections.try_take():
             self._count_overflow()
             return False
-        # Each dial has one request that waits for it.
+        # Each dial has one request waiting for it.
         if not limits.pending.try_take():
             limits.connections.give_back()
             self._count_overflow()

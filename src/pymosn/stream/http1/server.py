@@ -20,11 +20,11 @@ What the bytes that arrive are is one state, `_reading`:
     REQUESTS -> TUNNEL                   a 101 or the 2xx to a CONNECT was sent
     REQUESTS, HEAD_PART -> BROKEN        malformed, too large or too slow
 
-Independent of that, `_is_last` means that no further request will be served: the client said close or half-closed, the
-bytes are broken, the connection has served its maximum, or the worker drains. If it is known in time, the response carries
-`connection: close`, and the connection ends after it even if further requests are buffered. `_has_eof` means that the
-client half-closed, and `_is_full` that it does not read its responses: no further response is started before the send
-buffer has drained.
+Independent of that, `_is_last` means that no further request will be served: the client sent `connection: close` or half-
+closed, the bytes are broken, the connection has served its maximum, or the worker drains. If it is known in time, the
+response carries `connection: close`, and the connection ends after it even if further requests are buffered. `_has_eof`
+means that the client half-closed, and `_is_full` that it does not read its responses: no further response is started before
+the send buffer has drained.
 
 The one alarm of the connection is, in turn: `idle_timeout` between requests, `header_timeout` in a head, `body_timeout`
 while a body is awaited, `EOF_GRACE` after a half-close, `DRAIN_GRACE` while draining. While a response is awaited it has no
@@ -61,7 +61,7 @@ from pymosn.stream.http1.options import Http1Options
 from pymosn.stream.http1.server_stream import Http1ServerStream, StreamOwner
 
 #: Grace period in seconds for starting the response after the client half-closed. The client may still be reading, or it may
-#: be gone; there is no way to tell, so short exchanges are finished and long ones are not continued for no one.
+#: be gone; there is no way to tell, so short exchanges are finished and long ones are not.
 EOF_GRACE: Final = 1.0
 
 #: The kinds of bytes that arrive; see the module's docstring.
@@ -347,8 +347,8 @@ class Http1Server(StreamOwner):
         elif self._reading == TUNNEL:
             connection.close(CLOSED_LOCALLY)
         elif not self._has_eof and (not stream.request_ended or stream.announced_close):
-            # More bytes may be on their way, even if the client itself said close. If the connection were closed at once,
-            # they would trigger a reset, which could destroy the part of the response that the client has not read yet.
+            # More bytes may be on their way, even if the client itself asked to close. They would trigger a reset if the
+            # connection were closed now, which could destroy the part of the response that the client has not read yet.
             connection.close_lingering(CLOSED_LOCALLY)
         elif stream.announced_close or (self._has_eof and not self._decoder.has_buffered()):
             connection.close(CLOSED_LOCALLY)
