@@ -178,7 +178,7 @@ def test_dubbo_stream_makes_hosts_of_services_and_subsets_of_attachments(start: 
 
     class Spy(StreamFilter):
         def on_request(self, exchange: Exchange) -> None:
-            chosen = None if exchange.choices is None else exchange.choices.subset
+            chosen = None if exchange.overrides is None else exchange.overrides.subset
             seen.append((exchange.request.host, exchange.variable("Dubbo_method"), chosen))
 
     routes = [Route("", Prefix("/"), Forward("service", 60.0))]

@@ -6,7 +6,7 @@ import pytest
 from tests.kit import DATE, GET, OK, Peer, Start, Talk
 
 from pymosn.core.failure import CONNECT_REFUSED
-from pymosn.proxy.retry import KEPT_BODY
+from pymosn.core.message import KEPT_BODY
 
 POST = b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 4\r\n\r\n"
 TEXT = b"content-type: text/plain; charset=utf-8\r\n"

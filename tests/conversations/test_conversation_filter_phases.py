@@ -186,9 +186,9 @@ def test_a_filter_chooses_labels(start: Start) -> None:
     assert HostPlan("10.0.0.1:80").metadata == ()
     exchange = Exchange(Talk().connect().transport.protocol)  # type: ignore[arg-type]
     exchange.choose(subset={"b": "2", "a": "1"}, retries=2)
-    assert exchange.choices is not None
-    assert exchange.choices.subset == (("a", "1"), ("b", "2"))
-    assert exchange.choices.retries == 2
+    assert exchange.overrides is not None
+    assert exchange.overrides.subset == (("a", "1"), ("b", "2"))
+    assert exchange.overrides.retries == 2
 
 
 @pytest.mark.parametrize(
@@ -196,9 +196,9 @@ def test_a_filter_chooses_labels(start: Start) -> None:
 )
 def test_a_choice_that_cannot_be_is_refused_whole(choice: dict[str, Any]) -> None:
     exchange = Exchange(Talk().connect().transport.protocol)  # type: ignore[arg-type]
-    with pytest.raises(ValueError, match=f"{next(iter(choice))} is a number of"):
+    with pytest.raises(ValueError, match=f"{next(iter(choice))} must "):
         exchange.choose(cluster="a", **choice)
-    assert exchange.choices is None
+    assert exchange.overrides is None
 
 
 # ---- whole bodies
@@ -358,7 +358,7 @@ def test_a_plain_filter_cannot_read(start: Start) -> None:
     client = talk.connect()
     client.sends(POST)
     assert client.takes().startswith(b"HTTP/1.1 500")
-    assert "only an `async` method" in talk.log.lines[0]
+    assert "only be read in an `async` filter method" in talk.log.lines[0]
 
 
 # ---- pieces

@@ -77,7 +77,10 @@ def test_a_reply_that_becomes_a_204_has_no_length(start: Start) -> None:
 
 @pytest.mark.parametrize(
     ("bad", "said"),
-    [(sets_status(1000), "1000, which is no status"), (Changes(takes_reply_away), "a filter took the reply away")],
+    [
+        (sets_status(1000), "a filter set an invalid status: 1000"),
+        (Changes(takes_reply_away), "a filter removed the response"),
+    ],
 )
 def test_a_reply_that_cannot_be_sent(start: Start, bad: StreamFilter, said: str) -> None:
     talk, got = reply_through(start, bad)
@@ -148,7 +151,7 @@ async def cancels_itself() -> AsyncIterator[bytes]:
 @pytest.mark.parametrize(
     ("pieces", "said"),
     [
-        (text, "a piece of its reply is str, not bytes"),
+        (text, "a chunk of its reply is str, not bytes"),
         (raises, f"LookupError: no more (at .*{HERE}.* in raises)"),
         (exits, f"SystemExit: 3 (at .*{HERE}.* in exits)"),
         (cancels_itself, "CancelledError"),

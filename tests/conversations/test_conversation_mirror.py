@@ -7,10 +7,10 @@ from typing import Any
 import pytest
 from tests.kit import GET, Peer, Start, Talk
 
+from pymosn.api.http import HttpRequest
 from pymosn.api.routing import Route
 from pymosn.config.schema.stream_filters import Mirror as MirrorSettings
 from pymosn.config.typed import typed
-from pymosn.core.message import RequestHead
 from pymosn.filters.stream.mirror import MirrorFilter
 from pymosn.network.connection import HIGH_WATER
 from pymosn.proxy.mirroring import MIRROR_BUFFER
@@ -396,7 +396,7 @@ def test_a_broadcast_request_that_stalls_is_given_up(start: Start) -> None:
 
 
 def test_a_copied_head_has_everything_and_is_its_own() -> None:
-    head = RequestHead()
+    head = HttpRequest()
     names = [name for name in dir(head) if not name.startswith("_") and not callable(getattr(head, name))]
     made_of_others = ("method", "path", "query", "host", "tunnel")
     of_the_body = ("trailers", "body_source", "new_body")

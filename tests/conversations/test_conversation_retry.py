@@ -10,7 +10,8 @@ from tests.kit import GET, Start, Talk
 from pymosn.api import Exchange, StreamFilter
 from pymosn.api.routing import Route
 from pymosn.core.failure import CONNECT_REFUSED, RESET_BEFORE_RESPONSE
-from pymosn.proxy.retry import KEPT_BODY, pause_before
+from pymosn.core.message import KEPT_BODY
+from pymosn.proxy.attempts import pause_before
 from pymosn.routing.actions import Forward, ForwardOptions, RetryPolicy
 from pymosn.routing.matchers import AnyRequest
 from pymosn.upstream.plan import EjectionPlan, LimitPlan

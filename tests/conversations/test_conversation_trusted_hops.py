@@ -4,10 +4,9 @@ import pytest
 from tests.kit import GET, Start, Talk, forward
 
 from pymosn.api import Exchange, StreamFilter
+from pymosn.api.http import HttpRequest
 from pymosn.core.headers import headers_from
-from pymosn.core.message import RequestHead
 from pymosn.protocol.http1.policy import Http1Policy
-from pymosn.proxy.forwarding import forwarded_ip
 from pymosn.routing.hashing import HashSourceIp, hash_value
 from pymosn.stream.http1.options import Http1Options
 
@@ -117,7 +116,7 @@ def test_a_look_alike_is_ignored(start: Start) -> None:
 
 
 def test_the_function_alone() -> None:
-    head = RequestHead(headers_from([("x-forwarded-for", "1.1.1.1, 2.2.2.2")]))
-    assert forwarded_ip(head, 1) == "", "the codec has seen no such field"
+    head = HttpRequest(headers_from([("x-forwarded-for", "1.1.1.1, 2.2.2.2")]))
+    assert head.forwarded_ip(1) == "", "the codec has seen no such field"
     head.has_forwarded_for = True
-    assert [forwarded_ip(head, hops) for hops in (1, 2, 3)] == ["2.2.2.2", "1.1.1.1", ""]
+    assert [head.forwarded_ip(hops) for hops in (1, 2, 3)] == ["2.2.2.2", "1.1.1.1", ""]

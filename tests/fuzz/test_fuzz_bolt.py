@@ -15,7 +15,7 @@ from tests.unit.protocol.rpc_frames import built, encoded
 
 from pymosn.api.protocol import NEED_MORE, ONE_WAY, REPLY, REQUEST, ProtocolError
 from pymosn.api.rpc import RpcRequest, RpcResponse
-from pymosn.core.headers import Headers
+from pymosn.core.headers import HttpHeaders
 from pymosn.protocol.bolt.codec import BoltDecoder
 from pymosn.protocol.bolt.spec import BoltSpec
 
@@ -119,7 +119,7 @@ def check_one(data: bytes) -> None:
     (after,) = bolt.frames(encoded(message, 3, b"other"))
     assert after == peer._replace(request_id=3, content=b"other", headers={**peer.headers, "x-new": "1"}, raw=after.raw)
     if isinstance(message, RpcRequest):
-        reply = message.local_reply(404, Headers(), b"")
+        reply = message.local_reply(404, HttpHeaders(), b"")
         (answer,) = bolt.frames(encoded(reply, peer.request_id, reply.payload))
         assert (answer.kind, answer.request_id, answer.status, answer.content) == (0, peer.request_id, 6, b"")
 

@@ -21,7 +21,7 @@ from tests.unit.protocol.test_tars_codec import FRAMES as TARS_FRAMES
 
 from pymosn.api.protocol import ONE_WAY, REPLY, REQUEST
 from pymosn.api.rpc import RpcSpec
-from pymosn.core.headers import HeaderError, Headers
+from pymosn.core.headers import HeaderError, HttpHeaders
 from pymosn.protocol.dubbo.spec import DubboSpec
 from pymosn.protocol.dubbothrift.spec import ThriftSpec
 from pymosn.protocol.tars.spec import TarsSpec
@@ -107,7 +107,7 @@ def check_stream(spec: RpcSpec, data: bytes, cuts: list[int]) -> None:
         again = decoded(spec, [encoded(message, 7, message.payload)], LIMIT)
         assert again.found[0].request_id == 7
         if found.request is not None:
-            made = found.request.local_reply(504, Headers(), b"")
+            made = found.request.local_reply(504, HttpHeaders(), b"")
             answer = decoded(spec, [encoded(made, found.request_id, made.payload)], LIMIT)
             assert not answer.reason
         with contextlib.suppress(HeaderError):

@@ -148,7 +148,7 @@ BODIES = ["on_request_body", "on_response_body"]
 KINDS = {
     "raise": "ValueError: wrong",
     "line-break": "HeaderError: header x-text: control character in value",
-    "framing": "HeaderError: header content-length is the proxy's own",
+    "framing": "HeaderError: header content-length is managed by the proxy",
     "exit": "SystemExit: 4",
 }
 NO_REPLY = "it returned str, not a Reply or None"

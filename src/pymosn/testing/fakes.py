@@ -5,6 +5,7 @@ from collections.abc import Awaitable, Callable
 from typing import Final
 
 from pymosn.api.exchange import AccessLog, Exchange
+from pymosn.api.http import HttpRequest, HttpResponse
 from pymosn.api.network import Connection, Dialer
 from pymosn.api.protocol import ProtocolSpec
 from pymosn.api.stream import (
@@ -36,7 +37,7 @@ async def rounds(count: int = 10) -> None:
 
 def request_head(request: Request) -> RequestHead:
     """The head of a request as a codec would give it."""
-    head = RequestHead()
+    head = HttpRequest()
     head.method = request.method
     head.path = request.path
     head.query = request.query
@@ -214,7 +215,7 @@ class UpstreamStream(RequestSender):
         except Down as down:
             self._receiver.on_reset(down.failure)
             return
-        head = ResponseHead(response.status, b"", response.headers.copy())
+        head = HttpResponse(response.status, b"", response.headers.copy())
         pieces = response.pieces if self._request.method != "HEAD" else []
         trailers = response.trailers if self._request.method != "HEAD" else None
         if response.is_sized and trailers is None:
