@@ -117,7 +117,7 @@ def test_routes_by_service(start: Start) -> None:
 
 
 @pytest.mark.parametrize("version", ["dubbo-2.7", "dubbo-3"])
-def test_routes_by_what_java_says_twice(start: Start, version: str) -> None:
+def test_routes_by_fields_that_java_sends_twice(start: Start, version: str) -> None:
     call = recorded(version)["attachment.request"]
     assert call.count(b"\x051.0.1") == 2  # in front, and as an attachment
     wanted: list[RouteMatcher] = [Header("service", "interop.EchoService"), Header("version", "1.0.1")]

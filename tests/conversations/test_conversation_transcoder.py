@@ -93,7 +93,7 @@ def test_a_call_and_its_value_on_connections_that_stay(start: Start) -> None:
     assert talk.outcomes.exchanges[0].variable("upstream_protocol") == "dubbo"
 
 
-def test_the_types_that_the_query_says(start: Start) -> None:
+def test_types_from_the_query(start: Start) -> None:
     talk, client = begin(start, example())
     client.sends(post("/S/m?types=long,double,java.lang.Integer", "[1, 2, null]"))
     upstream = talk.expect_dial()
@@ -147,7 +147,7 @@ def test_an_exception_as_java_writes_it(start: Start, version: str) -> None:
         ("/S/m?types=float", "[1e39]", "1e+39 is no float"),
     ],
 )
-def test_what_is_no_call_is_answered_at_once(start: Start, path: str, body: str, text: str) -> None:
+def test_a_request_that_is_not_a_call_is_answered_at_once(start: Start, path: str, body: str, text: str) -> None:
     talk, client = begin(start, example())
     client.sends(post(path, body))
     status, value = answered(client)
@@ -183,7 +183,7 @@ def test_without_a_transcoder_nothing_has_changed(start: Start) -> None:
     assert talk.reasons() == ["protocol_mismatch"]
 
 
-def test_a_tunnel_is_no_call(start: Start) -> None:
+def test_a_tunnel_is_not_a_call(start: Start) -> None:
     talk, client = begin(start, example())
     client.sends(b"GET / HTTP/1.1\r\nHost: a\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\r\n")
     status = answered(client)[0]
@@ -348,7 +348,7 @@ class Telling(Transcoder):
         return Reply(200, "ok", {"x-inner": "1", "x-dropped": "2"})
 
 
-def test_what_the_route_changes_is_changed_on_the_side_of_http(start: Start) -> None:
+def test_the_changes_of_a_route_apply_to_the_http_side(start: Start) -> None:
     adding = [HeaderAddition("tenant", "%request_header_who%", True), HeaderAddition("x-new", "1", False)]
     changes = RequestChanges(
         LevelChanges([ChangeLevel(adding, ["who"])]), PrefixRewrite(b"/api/", "/"), host="inner.example"
@@ -381,7 +381,7 @@ def test_what_the_route_changes_is_changed_on_the_side_of_http(start: Start) -> 
     assert exchange.original_path == b"/api/a.Service"
 
 
-def test_a_rewritten_path_that_is_none(start: Start) -> None:
+def test_a_rewritten_path_that_is_invalid(start: Start) -> None:
     changes = RequestChanges(path=PrefixRewrite(b"/api/", "/../"))
     talk, client = begin(start, Telling({}), action={"changes": changes})
     client.sends(b"GET /api/S HTTP/1.1\r\nHost: a\r\n\r\n")

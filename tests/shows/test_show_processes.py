@@ -5,8 +5,9 @@ import os
 import signal
 import time
 
+from process_fixtures import Start
 from pymosn_process import Stopwatch, TwoHops, eventually, is_stopped
-from showing import Start, clients_of, run, serving, sized, tell
+from showing import clients_of, run, serving, sized, tell
 
 from load_client import Load, bad, percentile, summary
 from show_upstream import ShowUpstream

@@ -12,12 +12,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from process_fixtures import Start
 from pymosn_process import PATIENCE, READY, Pymosn, TwoHops
 
 from load_client import Asked, Client, Load, bad, summary
 from show_upstream import ShowUpstream
-
-Start = Callable[..., Pymosn]
 
 FILTERS = """
 import asyncio, ctypes, os, sys, time

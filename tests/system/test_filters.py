@@ -4,12 +4,10 @@ import http.client
 import json
 import os
 import signal
-from collections.abc import Callable
 from pathlib import Path
 
-from pymosn_process import READY, Pymosn, TwoHops, Upstream, get
-
-Start = Callable[..., Pymosn]
+from process_fixtures import Start
+from pymosn_process import READY, TwoHops, Upstream, get
 
 FILTER = """
 import asyncio

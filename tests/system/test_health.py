@@ -5,15 +5,14 @@ import json
 import os
 import signal
 import threading
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 from plain_sockets import dead_sockets, port_of
-from pymosn_process import READY, Pymosn, TwoHops, Upstream, eventually
+from process_fixtures import Start
+from pymosn_process import READY, TwoHops, Upstream, eventually
 from tests.unit.control.dns_server import DnsServer
 
-Start = Callable[..., Pymosn]
 #: Timeout of a check, so that a host that is only slow, as on a busy machine, never fails one.
 LONG = "30s"
 

@@ -8,16 +8,15 @@ import signal
 import socket
 import subprocess
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
 import pytest
 from plain_sockets import PATIENCE, read_until, rejection
+from process_fixtures import Start
 from pymosn_process import READY, Pymosn, TwoHops, Upstream, eventually, get
-
-Start = Callable[..., Pymosn]
 
 REQUEST = b"GET /%d HTTP/1.1\r\nHost: a\r\n\r\n"
 

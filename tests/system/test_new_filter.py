@@ -5,13 +5,12 @@ import json
 import os
 import subprocess
 import sys
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from pymosn_process import PATIENCE, READY, Pymosn, TwoHops, Upstream
+from process_fixtures import Start
+from pymosn_process import PATIENCE, READY, TwoHops, Upstream
 
-Start = Callable[..., Pymosn]
 RECIPES = Path(__file__).parents[2] / "examples" / "filters"
 
 

@@ -8,14 +8,12 @@ import http.client
 import json
 import signal
 import socket
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
-from pymosn_process import READY, Pymosn, Upstream, _listener, _table, eventually, free_ports
-
-Start = Callable[..., Pymosn]
+from process_fixtures import Start
+from pymosn_process import READY, Upstream, _listener, _table, eventually, free_ports
 
 
 def can_be_transparent() -> bool:

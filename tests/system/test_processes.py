@@ -7,14 +7,12 @@ import socket
 import subprocess
 import sys
 import threading
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 from plain_sockets import PATIENCE, accepts
-from pymosn_process import READY, Pymosn, Stopwatch, TwoHops, Upstream, eventually, get, has_open, is_alive
-
-Start = Callable[..., Pymosn]
+from process_fixtures import Start
+from pymosn_process import READY, Stopwatch, TwoHops, Upstream, eventually, get, has_open, is_alive
 
 
 def test_it_serves_through_both_hops_and_sigterm_ends_it(start: Start, two_hops: TwoHops) -> None:

@@ -8,16 +8,14 @@ import signal
 import subprocess
 import sys
 import threading
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 from plain_sockets import PATIENCE, accepts
+from process_fixtures import Start
 from pymosn_process import READY, Pymosn, TwoHops, Upstream, _listener, _table, eventually, free_ports, get
 
 from pymosn.server.worker_process import worker_environment
-
-Start = Callable[..., Pymosn]
 
 
 class Load:

@@ -6,15 +6,15 @@ import os
 import signal
 import socket
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from http.server import ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
 import pytest
-from pymosn_process import PATIENCE, READY, Pymosn, Request, eventually, free_ports, is_alive
+from process_fixtures import Start
+from pymosn_process import PATIENCE, READY, Request, eventually, free_ports, is_alive
 
-Start = Callable[..., Pymosn]
 EXAMPLES = Path(__file__).parents[2] / "examples" / "uds"
 
 

@@ -46,7 +46,7 @@ def test_one_void_run_voids_the_case_for_that_peer() -> None:
     assert "VOID small of envoy: wrk counted errors: 3 read" in render(made, {}, {})
 
 
-def test_promises_are_judged_only_on_what_was_measured() -> None:
+def test_promises_are_checked_only_against_measurements() -> None:
     assert verdicts(results("small", nginx=[10])) == []
     made = results("small", pymosn=[12], nginx=[10], envoy=[20])
     made.filter_costs["filter1"] = [2.5, 1.0, 2.0]
@@ -82,7 +82,7 @@ def test_a_stream_case_is_compared_turn_by_turn() -> None:
     assert (verdict.limit, verdict.kept) == (1.02, True)
 
 
-def test_what_filters_add_has_a_table() -> None:
+def test_the_cost_of_filters_has_a_table() -> None:
     made = Results()
     made.filter_costs["async1"] = [3.0, 1.0, 2.0]
     made.bare_filter_costs["async1"] = 4.5

@@ -89,7 +89,7 @@ def test_typed_settings_and_policy(folder: Path) -> None:
     assert built.handle.filter.context.name == "Typed"
 
 
-def test_settings_that_do_not_fit_are_faults_with_their_place(folder: Path) -> None:
+def test_invalid_settings_are_faults_with_their_position(folder: Path) -> None:
     (fault,) = faults(folder, load(folder, count="two"))
     assert fault.startswith("c.yaml:15:18: error: servers[0].listeners[0].stream_filters[0].config.limits[1].count: ")
     assert "Expected `int`, got `str`" in fault
@@ -198,7 +198,7 @@ def faults_of_keyed(folder: Path, settings: str, name: str = "Typed") -> list[tu
     return [(fault.path.partition("stream_filters[0]")[2], fault.message) for fault in found]
 
 
-def test_places_behind_the_keys_of_objects(folder: Path) -> None:
+def test_positions_after_the_keys_of_objects(folder: Path) -> None:
     assert faults_of_keyed(folder, "by_path: {/a.b: {x: [{count: 1}], y z: [{count: 2}, {count: many}]}}") == [
         (".config.by_path./a.b.y z[1].count", "Expected `int`, got `str`")
     ]

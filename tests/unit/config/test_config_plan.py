@@ -22,7 +22,7 @@ def plan(**keys: object) -> ClusterPlan:
     return plan_cluster(msgspec.convert({"name": "c", **keys}, Cluster), WorkerShare(2, 0))
 
 
-def test_nothing_said() -> None:
+def test_defaults() -> None:
     assert plan() == ClusterPlan("c")
 
 

@@ -59,7 +59,7 @@ def parcel(**hosts_of: int) -> PackedConfig:
     return pack(msgspec.convert({"servers": [{"routers": routers}]}, MosnConfig))
 
 
-def test_a_table_is_in_force_only_when_it_is_whole(tmp_path: Path) -> None:
+def test_a_table_is_active_only_when_it_is_complete(tmp_path: Path) -> None:
     loop = asyncio.new_event_loop()
     runtime = WorkerRuntime(1, 0, loop, LogSet(str(tmp_path / "log")))
 

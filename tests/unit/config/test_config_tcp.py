@@ -82,7 +82,7 @@ def of(*filters: dict[str, Any]) -> list[tuple[str, str, str]]:
         [proxy(True, "Http1,bolt"), TCP],
     ],
 )
-def test_what_is_good(filters: list[dict[str, Any]]) -> None:
+def test_valid_settings(filters: list[dict[str, Any]]) -> None:
     assert of(*filters) == []
 
 
@@ -139,7 +139,7 @@ def test_what_is_good(filters: list[dict[str, Any]]) -> None:
         ([{"type": "udp_proxy", "config": {"cluster": "c"}}], "error", "[0].type", "not implemented"),
     ],
 )
-def test_what_is_not(filters: list[dict[str, Any]], severity: str, path: str, text: str) -> None:
+def test_invalid_settings(filters: list[dict[str, Any]], severity: str, path: str, text: str) -> None:
     [fault] = of(*filters)
     assert fault[:2] == (severity, path)
     assert text in fault[2]
@@ -164,7 +164,7 @@ def listener_of(config: MosnConfig | None) -> ListenerConfig:
     return config.servers[0].listeners[0]
 
 
-def test_what_is_built() -> None:
+def test_the_objects_that_are_built() -> None:
     settings = {"routes": [ROUTE], "max_connect_attempts": 2, "idle_timeout": 1_500_000_000}
     config = listener_of(loaded([{"type": "tcp_proxy", "config": settings}], connection_idle_timeout="30s")[0])
     acting = config.acting_filters()

@@ -80,7 +80,7 @@ def test_other_clusters_keep_their_names() -> None:
     asyncio.run(scenario())
 
 
-def test_changes_are_told_and_the_last_good_answer_stays() -> None:
+def test_changes_are_reported_and_the_last_good_answer_is_kept() -> None:
     async def scenario() -> None:
         names = Names(one=["10.0.0.1"])
         stage = Stage(names)
@@ -163,7 +163,7 @@ def test_the_time_to_live_is_respected_where_it_is_asked_for() -> None:
     assert asyncio.run(scenario(False)) == [3.0, 3.0]
 
 
-def test_failures_back_off_and_are_told_once() -> None:
+def test_failures_back_off_and_are_logged_once() -> None:
     async def scenario(known: bool) -> tuple[list[float], list[str]]:
         names = Names(**({"one": ["10.0.0.1"]} if known else {}))
         stage = Stage(names)
@@ -204,7 +204,7 @@ def test_an_answer_without_addresses_is_a_failure() -> None:
     asyncio.run(scenario())
 
 
-def test_many_names_that_change_together_are_told_once() -> None:
+def test_many_names_that_change_together_are_reported_once() -> None:
     async def scenario() -> None:
         count = 100
         names = Names(**{f"n{number}": ["10.0.0.1"] for number in range(count)})

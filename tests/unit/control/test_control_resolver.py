@@ -81,7 +81,7 @@ def test_a_silent_server_is_given_up_for_the_next_one() -> None:
     assert run(scenario).addresses == ["10.0.0.1"]
 
 
-def test_the_number_of_tries_is_bounded() -> None:
+def test_the_number_of_attempts_is_bounded() -> None:
     server = DnsServer(**{"a.test": ["30 A 10.0.0.1"]})
     server.is_silent = True
     with pytest.raises(OSError, match=r"timed out|lifetime"):
@@ -98,7 +98,7 @@ def test_the_servers_of_a_file(tmp_path: Path) -> None:
         ask(server, "a", addresses=(), file=str(tmp_path / "none"))
 
 
-def test_the_system_tells_no_time_to_live() -> None:
+def test_the_system_resolver_returns_no_time_to_live() -> None:
     async def scenario() -> Answer:
         return await look_up("localhost", Wish(socket.AF_INET, 5.0))
 
@@ -120,6 +120,6 @@ def test_the_system_tells_no_time_to_live() -> None:
         ),
     ],
 )
-def test_what_a_cluster_wishes(keys: dict[str, object], servers: Servers | None) -> None:
+def test_the_query_of_a_cluster(keys: dict[str, object], servers: Servers | None) -> None:
     wish = wish_of(msgspec.convert({"name": "c", "dns_lookup_family": "V6_ONLY", **keys}, Cluster))
     assert wish == Wish(socket.AF_INET6, 5.0, bool(keys.get("respect_dns_ttl")), servers)

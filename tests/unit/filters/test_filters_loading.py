@@ -42,7 +42,7 @@ def test_good(file: Path) -> None:
     assert list(file.parent.iterdir()) == [file], "no cache is left beside the file"
 
 
-def test_edited_file_stands_beside_its_old_self(file: Path) -> None:
+def test_an_edited_file_is_loaded_alongside_its_old_version(file: Path) -> None:
     """The edit keeps the size and the second: a cache by those would give the old one."""
     loaded = []
     for version in (1, 2, 3):
@@ -106,7 +106,7 @@ def test_bad_edit_leaves_the_old_one(file: Path) -> None:
     assert type(old)({"tenant": "again"}).settings.tenant == "again"  # type: ignore[attr-defined]
 
 
-def test_installed_filter_that_nobody_offers() -> None:
+def test_an_unknown_installed_filter() -> None:
     assert "not_there" not in installed(FILTERS)
     with pytest.raises(FilterLoadError, match="no installed package offers a stream filter 'not_there'"):
         load_installed("not_there", {})
@@ -157,7 +157,7 @@ class Three(Two):
 """
 
 
-def test_whose_line_it_is(file: Path) -> None:
+def test_the_filter_that_a_line_belongs_to(file: Path) -> None:
     file.write_text(TWO)
     one, two, three = (load_filter(file, name, {}) for name in ("One", "Two", "Three"))
     lines = {

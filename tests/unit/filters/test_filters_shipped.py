@@ -88,7 +88,7 @@ def test_each_is_registered_everywhere() -> None:
         ),
     ],
 )
-def test_settings_that_do_not_do_are_faults_with_their_place(name: str, config: str, place: str, text: str) -> None:
+def test_invalid_settings_are_faults_with_their_position(name: str, config: str, place: str, text: str) -> None:
     found = [fault for fault in faults(name, config) if text in fault]
     assert found, faults(name, config)
     assert found[0].startswith(f"c.yaml:{place}")

@@ -76,7 +76,7 @@ def test_every_request_is_served(file: Path, name: str) -> None:
     assert ask(file, name).statuses == {200: 300}
 
 
-def test_the_request_may_be_what_the_filter_wants(file: Path) -> None:
+def test_the_request_can_be_chosen(file: Path) -> None:
     configs = [{"header": "x-key"}]
     assert ask(file, "Asks", configs=configs).statuses == {401: 300}
     assert ask(file, "Asks", configs=configs, headers=[("x-key", "k")]).statuses == {200: 300}
@@ -85,7 +85,7 @@ def test_the_request_may_be_what_the_filter_wants(file: Path) -> None:
     assert ask(file, "Sees", body=b"hello").statuses == {200: 300}
 
 
-def test_what_people_read(file: Path) -> None:
+def test_the_text_output(file: Path) -> None:
     text = as_text(ask(file, "Breaks"))
     assert "filters.py:Breaks adds " in text
     assert f"({build()} data path)" in text
@@ -124,17 +124,17 @@ def test_a_chain(file: Path) -> None:
         (["Busy", "-H", "a b: 3"], "not a header name"),
     ],
 )
-def test_what_cannot_be_measured(file: Path, arguments: list[str], said: str) -> None:
+def test_filters_that_cannot_be_measured(file: Path, arguments: list[str], said: str) -> None:
     result = CliRunner().invoke(main, ["bench-filter", f"{file}:{arguments[0]}", *arguments[1:]])
     assert result.exit_code == 2
     assert said in result.stderr
 
 
-def test_a_filter_that_nobody_offers() -> None:
+def test_an_unknown_filter() -> None:
     result = CliRunner().invoke(main, ["bench-filter", "not_there"])
     assert (result.exit_code, "no installed package offers" in result.stderr) == (2, True)
 
 
-def test_a_request_that_is_none(file: Path) -> None:
+def test_an_invalid_request(file: Path) -> None:
     with pytest.raises(BenchError, match="is the request a good one"):
         ask(file, "Busy", path="/a b")

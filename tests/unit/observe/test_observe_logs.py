@@ -73,7 +73,7 @@ def test_the_ceiling_holds_for_later_changes_too(tmp_path: Path) -> None:
     assert open_set(tmp_path / "mosn.log", "INFO", "off").process_log.level == OFF
 
 
-def test_what_does_not_exist_is_named(tmp_path: Path) -> None:
+def test_unknown_paths_and_levels_are_named(tmp_path: Path) -> None:
     logs = open_set(tmp_path / "mosn.log")
     access = str(tmp_path / "access.log")
     logs.access_destination(access, Turns())
@@ -144,7 +144,7 @@ def test_reopen_follows_a_rename(tmp_path: Path) -> None:
     assert path.read_text().endswith("[INFO] new\n")
 
 
-def test_a_failed_reopen_keeps_the_old_file_and_says_so(tmp_path: Path) -> None:
+def test_a_failed_reopen_keeps_the_old_file_and_is_reported(tmp_path: Path) -> None:
     logs = open_set(tmp_path / "mosn.log")
     access = tmp_path / "sub" / "access.log"
     file = logs.access_destination(str(access), Turns())
@@ -158,7 +158,7 @@ def test_a_failed_reopen_keeps_the_old_file_and_says_so(tmp_path: Path) -> None:
     assert "cannot be opened anew" in (tmp_path / "mosn.log").read_text()
 
 
-def test_a_full_pipe_never_blocks_and_what_is_lost_is_counted(tmp_path: Path) -> None:
+def test_a_full_pipe_never_blocks_and_lost_lines_are_counted(tmp_path: Path) -> None:
     path = tmp_path / "pipe"
     os.mkfifo(path)
     reader = os.open(path, os.O_RDONLY | os.O_NONBLOCK)
@@ -179,7 +179,7 @@ def test_a_full_pipe_never_blocks_and_what_is_lost_is_counted(tmp_path: Path) ->
     file.close()
 
 
-def test_a_full_disk_is_told_once_and_bounded() -> None:
+def test_a_full_disk_is_reported_once_and_bounded() -> None:
     reports: list[str] = []
     file = LineFile("/dev/full", reports.append)
     for _ in range(MAX_WAITING // 10_000 + 10):

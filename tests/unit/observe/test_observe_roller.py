@@ -86,7 +86,7 @@ def test_a_new_day_sets_the_file_aside_under_the_old_days_name(tmp_path: Path) -
     assert names(tmp_path) == ["mosn.log.2026-03-02", "mosn.log.2026-03-03"]
 
 
-def test_what_an_earlier_process_wrote_yesterday_is_set_aside_at_once(tmp_path: Path) -> None:
+def test_a_file_that_an_earlier_process_wrote_yesterday_is_rotated_at_once(tmp_path: Path) -> None:
     log = put(tmp_path / "mosn.log", "yesterday\n", moment(2, 18))
     assert Roller(str(log), parse_roller("time=24"), moment(3, 9)).roll_if_due(moment(3, 9))
     assert names(tmp_path) == ["mosn.log.2026-03-02"]

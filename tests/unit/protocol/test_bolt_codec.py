@@ -184,14 +184,14 @@ def test_the_method_is_not_edited_here() -> None:
         the_request(bolt.request(1)).method = "other"
 
 
-def test_another_body_is_encoded_anew() -> None:
+def test_another_body_is_re_encoded() -> None:
     request = the_request(bolt.request(1, b"old", timeout=5))
     assert encoded(request, 2, b"longer than before") == bolt.request(2, b"longer than before", timeout=5)
     reply = the_reply(bolt.response(1, b"old", {"k": None}, 16, v2=True, crc=True))
     assert encoded(reply, 2, b"") == bolt.response(2, b"", {"k": None}, 16, v2=True, crc=True)
 
 
-def test_a_status_of_a_filter_is_encoded_anew() -> None:
+def test_a_status_set_by_a_filter_is_re_encoded() -> None:
     reply = the_reply(bolt.response(1, status=16))
     reply.status = 200
     assert encoded(reply, 2, reply.payload) == bolt.response(2)

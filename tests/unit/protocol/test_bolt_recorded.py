@@ -41,7 +41,7 @@ def test_a_recorded_frame(path: Path) -> None:
         assert decoder.answer == path.with_name("heartbeat.reply.bin").read_bytes()
 
 
-def test_what_routes_see_of_a_sofarpc_request() -> None:
+def test_headers_that_routes_see_of_a_sofarpc_request() -> None:
     decoder = BoltDecoder(MAX_FRAME)
     decoder.feed((FIXTURES / "sofarpc" / "echo.request.bin").read_bytes())
     assert decoder.decode() == REQUEST

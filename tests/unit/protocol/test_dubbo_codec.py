@@ -18,7 +18,7 @@ from pymosn.api.protocol import GOAWAY, HEARTBEAT, HEARTBEAT_ACK, IGNORE, MORE, 
 
 
 @pytest.mark.parametrize("name", REQUESTS)
-def test_a_recorded_request_says_whom_it_calls(name: str) -> None:
+def test_a_recorded_request_names_its_service(name: str) -> None:
     found = only(SPEC, REQUESTS[name])
     message = found.request
     assert message is not None
@@ -55,7 +55,7 @@ def test_a_recorded_frame_is_sent_on_with_another_id_only(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", [*REQUESTS, *REPLIES])
-def test_a_recorded_frame_made_anew_is_the_same(name: str) -> None:
+def test_a_recorded_frame_re_encoded_is_the_same(name: str) -> None:
     found = only(SPEC, FRAMES[name])
     found.message.headers.items()
     assert built(found.message, found.request_id, found.message.payload) == FRAMES[name]
@@ -162,7 +162,7 @@ def test_frames_that_are_refused(data: bytes, reason: str) -> None:
     assert not outcome.found
 
 
-def test_every_request_cut_inside_its_front_is_refused_and_cut_behind_it_is_forwarded() -> None:
+def test_a_request_truncated_within_its_first_fields_is_rejected_and_after_them_forwarded() -> None:
     raw = FRAMES["dubbo-3/mixed.request"]
     front = raw.index(b"\x05mixed") + 6
     for end in range(16, len(raw)):

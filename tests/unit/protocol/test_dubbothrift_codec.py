@@ -47,7 +47,7 @@ KINDS = {"one-way": ONE_WAY, "reply": REPLY, "exception": REPLY}
 
 
 @pytest.mark.parametrize("name", FRAMES)
-def test_a_frame_says_what_it_is(name: str) -> None:
+def test_the_facts_of_a_frame(name: str) -> None:
     found = only(SPEC, FRAMES[name])
     assert found.kind == KINDS.get(name, REQUEST)
     assert found.request_id == 5
@@ -65,7 +65,7 @@ def test_a_frame_says_what_it_is(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", FRAMES)
-def test_a_frame_is_sent_on_and_made_anew(name: str) -> None:
+def test_a_frame_is_forwarded_and_re_encoded(name: str) -> None:
     raw = FRAMES[name]
     found = only(SPEC, raw)
     assert built(found.message, 5, found.message.payload) == raw
@@ -77,7 +77,7 @@ def test_a_frame_is_sent_on_and_made_anew(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", ["call", "reply"])
-def test_the_version_stays_as_it_came(name: str) -> None:
+def test_the_version_stays_unchanged(name: str) -> None:
     raw = FRAMES[name][:12] + b"\x07" + FRAMES[name][13:]
     message = only(SPEC, raw).message
     assert built(message, 5, message.payload) == encoded(message, 5, message.payload) == raw

@@ -120,7 +120,7 @@ def test_a_value_that_is_cut_anywhere_is_refused(value: bytes) -> None:
         (b"C\x00\x90" * (MAX_CLASSES + 1) + b"N", "more than 10000 classes"),
     ],
 )
-def test_what_is_no_hessian_is_refused(value: bytes, says: str) -> None:
+def test_invalid_hessian_is_rejected(value: bytes, says: str) -> None:
     with pytest.raises(Hessian2Error, match=says):
         Hessian2Reader(value).skip(1)
 
@@ -203,7 +203,7 @@ def test_writing_strings(value: bytes | None, written: bytes) -> None:
 
 @given(st.text(max_size=40) | st.text("ab€😀", min_size=1000, max_size=1100))
 @settings(deadline=None)
-def test_what_is_written_is_read(text: str) -> None:
+def test_written_values_are_read_back(text: str) -> None:
     written = write_text(text.encode())
     reader = Hessian2Reader(written)
     assert reader.text() == text.encode()

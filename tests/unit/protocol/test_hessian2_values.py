@@ -31,13 +31,13 @@ def read(data: bytes) -> Any:
 
 @settings(max_examples=150, deadline=None)
 @given(PLAIN, st.booleans())
-def test_what_others_write_is_read(value: Any, wide: bool) -> None:
+def test_values_written_by_others_are_read(value: Any, wide: bool) -> None:
     assert read(dubbo.Hessian2(wide).write(value)) == value
 
 
 @settings(max_examples=150, deadline=None)
 @given(PLAIN)
-def test_what_is_written_is_read(value: Any) -> None:
+def test_written_values_are_read_back(value: Any) -> None:
     assert read(write_value(value)) == value
 
 
@@ -66,7 +66,7 @@ def test_other_forms(data: bytes, value: object) -> None:
     assert read(data) == value
 
 
-def test_objects_and_what_refers_to_them() -> None:
+def test_objects_and_references_to_them() -> None:
     writer = dubbo.Hessian2()
     point = ("a.Point", {"x": 1, "next": None})
     data = writer.write([point, ("a.Point", {"x": 2, "next": dubbo.Reference(1)})])
@@ -98,12 +98,12 @@ def test_an_exception_that_is_its_own_cause_has_none() -> None:
         (b"G", "no value begins"),
     ],
 )
-def test_what_is_refused(data: bytes, text: str) -> None:
+def test_invalid_values_are_rejected(data: bytes, text: str) -> None:
     with pytest.raises(Hessian2Error, match=text):
         read(data)
 
 
-def test_references_cannot_stand_for_much_more_than_was_sent() -> None:
+def test_references_cannot_expand_to_much_more_than_was_sent() -> None:
     # Each list holds the one before it seven times: 15 bytes a level, 7 ** 29 values when shown.
     data = b"X" + bytes((0x90 + 30,)) + b"\x79\x04" + b"abcd"
     for level in range(29):
@@ -112,7 +112,7 @@ def test_references_cannot_stand_for_much_more_than_was_sent() -> None:
         read(data)
 
 
-def test_what_cannot_be_written() -> None:
+def test_values_that_cannot_be_written() -> None:
     deep: list[object] = []
     for _ in range(200):
         deep = [deep]

@@ -51,7 +51,7 @@ FRAMES = {
 
 
 @pytest.mark.parametrize("name", FRAMES)
-def test_a_packet_says_what_it_is(name: str) -> None:
+def test_the_facts_of_a_packet(name: str) -> None:
     found = only(SPEC, FRAMES[name])
     assert found.request_id == 5
     assert found.message.payload == b"hi"
@@ -72,7 +72,7 @@ def test_a_packet_says_what_it_is(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", FRAMES)
-def test_a_packet_is_sent_on_and_made_anew(name: str) -> None:
+def test_a_packet_is_forwarded_and_re_encoded(name: str) -> None:
     raw = FRAMES[name]
     found = only(SPEC, raw)
     assert built(found.message, 5, found.message.payload) == raw
@@ -200,7 +200,7 @@ def test_the_context_changes_and_the_call_does_not() -> None:
         assert not call.headers.remove_raw(name.encode())
 
 
-def test_the_context_cannot_say_who_is_called() -> None:
+def test_the_context_cannot_change_the_called_service() -> None:
     call = only(SPEC, request(tail=b"\x98\x00\x01" + pair(b"Service", b"other") + b"\xa8\x0c")).message
     name = call.headers.get("service")
     assert name

@@ -108,7 +108,7 @@ def run(scenario: Coroutine[object, object, None]) -> None:
     asyncio.run(scenario)
 
 
-def test_a_change_that_all_can_build_is_put_in_force_by_all() -> None:
+def test_a_change_that_all_workers_can_build_is_activated_by_all() -> None:
     async def scenario() -> None:
         stage = Stage(willing, willing)
         wanted = in_force("127.0.0.1:0")
@@ -143,7 +143,7 @@ def test_when_one_cannot_build_it_nothing_changes(other: Callable[[Command], obj
     run(scenario())
 
 
-def test_a_worker_that_dies_meanwhile_is_replaced_with_the_configuration_in_force() -> None:
+def test_a_worker_that_dies_meanwhile_is_replaced_with_the_active_configuration() -> None:
     async def scenario() -> None:
         stage = Stage(willing, dying)
         await stage.apply(in_force("127.0.0.1:0"))
@@ -179,7 +179,7 @@ def test_a_taken_address_is_a_fault(tmp_path: Path) -> None:
     run(scenario())
 
 
-def test_what_only_a_new_start_changes_is_told() -> None:
+def test_settings_that_need_a_restart_are_reported() -> None:
     async def scenario() -> None:
         stage = Stage(willing)
         wanted = in_force()

@@ -84,7 +84,7 @@ def test_descriptors_come_with_the_message_that_carried_them() -> None:
     asyncio.run(scenario())
 
 
-def test_a_frame_larger_than_the_socket_buffer_is_sent_in_pieces() -> None:
+def test_a_frame_larger_than_the_socket_buffer_is_sent_in_parts() -> None:
     async def scenario() -> None:
         ends = Ends()
         sender = Channel(asyncio.get_running_loop(), ends.peer, COMMANDS, lambda m, d: None, lambda reason: None)
@@ -105,7 +105,7 @@ def test_a_frame_larger_than_the_socket_buffer_is_sent_in_pieces() -> None:
     asyncio.run(scenario())
 
 
-def test_what_the_peer_said_before_it_went_is_heard_before_the_end() -> None:
+def test_messages_sent_before_the_peer_closed_arrive_before_the_end() -> None:
     async def scenario() -> None:
         ends = Ends()
         ends.peer.send(frame(SwitchLog("a.log", False)))

@@ -110,7 +110,7 @@ def test_all_are_started_briefed_and_waited_for() -> None:
     assert stage.fleet.pids == [1001, 1002, 1003]
 
 
-def test_a_killed_worker_is_replaced_at_once_and_the_log_says_so() -> None:
+def test_a_killed_worker_is_replaced_at_once_and_logged() -> None:
     stage = Stage().all_ready()
     stage.spawned[1].exit(-9)
     assert stage.spawned[2].number == 2
@@ -145,7 +145,7 @@ def test_serving_for_a_while_makes_the_next_replacement_immediate() -> None:
     assert stage.scheduler.calls == []
 
 
-def test_a_death_during_the_first_start_fails_it_and_replaces_nobody() -> None:
+def test_a_death_during_the_first_start_fails_it_and_replaces_no_worker() -> None:
     stage = Stage()
     stage.spawned[0].ready()
     stage.spawned[1].exit(-11)

@@ -95,7 +95,7 @@ def test_a_jump_takes_all_steps_at_once(benches: list[Bench]) -> None:
     assert [bench.shown(f"overload_{step}") for step in ("no_keep_alive", "shed", "stop_accept")] == [0, 0, 0]
 
 
-def test_memory_is_given_back_before_anybody_is_turned_away(benches: list[Bench]) -> None:
+def test_memory_is_released_before_requests_are_rejected(benches: list[Bench]) -> None:
     bench = Bench(memory_limit=100 * MIB)
     benches.append(bench)
     bench.freed = 30 * MIB

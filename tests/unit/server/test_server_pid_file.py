@@ -20,7 +20,7 @@ def test_the_file_of_a_later_process_is_left_alone(tmp_path: Path) -> None:
     assert path.read_text() == "1\n"
 
 
-def test_a_link_at_its_place_is_not_followed(tmp_path: Path) -> None:
+def test_a_link_at_its_path_is_not_followed(tmp_path: Path) -> None:
     (tmp_path / "precious").write_text("text")
     path = tmp_path / "mosn.pid"
     path.symlink_to(tmp_path / "precious")

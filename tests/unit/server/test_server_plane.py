@@ -80,7 +80,7 @@ def test_access_logs_are_switched_where_they_are_written(tmp_path: Path) -> None
         asyncio.run(stage.plane.switch_log("stderr", False))
 
 
-def test_what_is_in_force_is_told_by_name(tmp_path: Path) -> None:
+def test_active_objects_are_found_by_name(tmp_path: Path) -> None:
     plane = Stage(tmp_path).plane
     assert list(plane.listeners()) == ["clientListener", "serverListener"]
     assert list(plane.clusters()) == ["clientCluster", "serverCluster"]
@@ -88,7 +88,7 @@ def test_what_is_in_force_is_told_by_name(tmp_path: Path) -> None:
     assert plane.config()["servers"][0]["mosn_server_name"] == "example"
 
 
-def test_workers_are_told_with_their_state(tmp_path: Path) -> None:
+def test_workers_are_listed_with_their_state(tmp_path: Path) -> None:
     stage = Stage(tmp_path)
     assert [(worker["pid"], worker["state"]) for worker in stage.plane.workers()] == [(7, "starting")]
     stage.fleet.on_report(stage.worker, Ready(1))

@@ -87,7 +87,7 @@ def test_a_configuration_may_name_it(note: Any) -> None:
     assert [fault.severity for fault in faults if "protocol" in fault.path] == ["error"]
 
 
-def test_what_a_package_offers_must_be_a_protocol(note: Any) -> None:
+def test_a_packages_entry_point_must_be_a_protocol(note: Any) -> None:
     known = protocols()
     assert known.get("note") is None
     assert isinstance(load_protocol("note"), StreamProtocol)

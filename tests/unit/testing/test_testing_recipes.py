@@ -269,7 +269,7 @@ def test_response_cache() -> None:
         ({"cache-control": "no-store"}, {"cache-control": "max-age=60"}),
     ],
 )
-def test_what_is_not_taken_from_the_cache(request_headers: dict[str, str], headers: dict[str, str]) -> None:
+def test_requests_that_bypass_the_cache(request_headers: dict[str, str], headers: dict[str, str]) -> None:
     cache = recipe("response_cache", "ResponseCache")
     requests = [Request(headers=request_headers), Request(headers=request_headers)]
     results = talk(cache, requests, upstream=Response(200, "x", headers))
