@@ -60,7 +60,7 @@ def test_a_new_worker_knows_who_is_down(start: Start, two_hops: TwoHops) -> None
     proxy.wait_for("fails its health check")
     (old,) = proxy.worker_pids()
     os.kill(old, signal.SIGKILL)
-    proxy.wait_for(r"worker 1 \(pid \d+\) serves")
+    proxy.wait_for(r"worker 1 \(pid \d+\) is ready")
     assert [two_hops.get()[0] for _ in range(10)] == [200] * 10
 
 
@@ -74,7 +74,7 @@ def test_http_checks_judge_by_status(start: Start, two_hops: TwoHops, upstream: 
         "check_config": {"http_check_config": probe},
     }
     proxy = start(two_hops.config)
-    proxy.wait_for("fails its health check: the answer is not the expected one")
+    proxy.wait_for("fails its health check: unexpected response")
     assert two_hops.get()[0] in (502, 503)
 
 

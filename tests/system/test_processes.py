@@ -43,7 +43,7 @@ def test_a_killed_worker_is_replaced_within_a_second_and_the_other_serves_on(sta
     victim, other = proxy.worker_pids()
     os.kill(victim, signal.SIGKILL)
     match = proxy.wait_for(rf"worker \d \(pid {victim}\) was killed by SIGKILL; replaced by pid (\d+)", timeout=1.0)
-    proxy.wait_for(rf"worker \d \(pid {match[1]}\) serves", timeout=5.0)
+    proxy.wait_for(rf"worker \d \(pid {match[1]}\) is ready", timeout=5.0)
     assert proxy.worker_pids() == sorted([other, int(match[1])])
     # The kernel spreads connections over both workers; each of these is a new one.
     assert [two_hops.get()[0] for _ in range(20)] == [200] * 20

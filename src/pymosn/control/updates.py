@@ -1,7 +1,7 @@
-"""Changes through the admin API (key reference section 15: MOSN's update shape), each checked like a file.
+"""Configuration changes through the admin API (key reference section 15), each checked like a configuration file.
 
-The answer is JSON: `applied`, the `version` in force, a `message`, and all `faults`. 200 when every worker has changed, 400
-when nothing has.
+The response is JSON: `applied`, the active `version`, a `message`, and all `faults`. Its status is 200 if the change was
+applied in every worker, 400 if nothing changed.
 """
 
 from __future__ import annotations
@@ -12,23 +12,38 @@ from typing import Final
 
 from starlette.requests import Request
 from starlette.responses import Response
+from starlette.routing import Route
 
 from pymosn.config.diagnostics import Diagnostic
 from pymosn.config.schema import MosnConfig
 from pymosn.config.update import Update
 from pymosn.control.guard import read_body
+from pymosn.control.handlers import get, post
 from pymosn.control.plane import Candidate, ChangeResult, ControlPlane
 
-#: Bytes of a configuration block.
+#: Maximum size of a configuration block in bytes.
 MAX_BLOCK: Final = 16 * 1024 * 1024
 
 Result = tuple[MosnConfig | None, list[Diagnostic]]
 Action = Callable[[Update, MosnConfig], Result]
 
 
-class Updates:
-    """The paths that change the configuration, and the one that tells of the last change."""
+def routes(plane: ControlPlane, stream_filters: Collection[str]) -> list[Route]:
+    """The paths that change the configuration, and the one that reports the last change."""
+    updates = _Updates(plane, stream_filters)
+    posts = {
+        "/api/v1/update_config": updates.config,
+        "/api/v1/update_route": updates.route,
+        "/api/v1/update_hosts": updates.hosts,
+        "/api/v1/remove_config": updates.removal,
+        "/api/v1/reload_filters": updates.filters,
+        "/debug/update_config": updates.config,
+        "/debug/update_route": updates.route,
+    }
+    return [get("/api/v1/last_change", updates.last_change), *(post(path, handler) for path, handler in posts.items())]
 
+
+class _Updates:
     def __init__(self, plane: ControlPlane, stream_filters: Collection[str]) -> None:
         self._plane = plane
         self._stream_filters = stream_filters
@@ -50,34 +65,34 @@ class Updates:
         return await self._change(request, Update.route)
 
     async def filters(self, request: Request) -> Response:
-        """Makes the Python filters anew whose files have changed."""
-        return _outcome(await self._plane.reload_filters(f"admin {request.url.path}"))
+        """Reloads the Python filters whose files have changed."""
+        return _result(await self._plane.reload_filters(f"admin {request.url.path}"))
 
     async def last_change(self, request: Request) -> Response:
-        """What became of the last change, from wherever."""
-        return _answer(self._plane.last_change(), 200)
+        """The result of the last change, whatever its source."""
+        return _json(self._plane.last_change(), 200)
 
     async def _change(self, request: Request, action: Action) -> Response:
         body = await read_body(request, MAX_BLOCK)
         text = body.decode("utf-8", "replace")
 
-        def edit(before: MosnConfig) -> Candidate:
-            return Candidate(*action(Update(text, self._stream_filters), before))
+        def edit(active: MosnConfig) -> Candidate:
+            return Candidate(*action(Update(text, self._stream_filters), active))
 
-        return _outcome(await self._plane.apply(f"admin {request.url.path}", edit))
-
-
-def _outcome(outcome: ChangeResult) -> Response:
-    return _answer(outcome, 200 if outcome.applied else 400)
+        return _result(await self._plane.apply(f"admin {request.url.path}", edit))
 
 
-def _answer(outcome: ChangeResult, status: int) -> Response:
+def _result(result: ChangeResult) -> Response:
+    return _json(result, 200 if result.applied else 400)
+
+
+def _json(result: ChangeResult, status: int) -> Response:
     value = {
-        "applied": outcome.applied,
-        "version": outcome.version,
-        "attempt": outcome.attempt,
-        "source": outcome.source,
-        "message": outcome.message,
-        "faults": [fault.as_dict() for fault in outcome.faults],
+        "applied": result.applied,
+        "version": result.version,
+        "attempt": result.attempt,
+        "source": result.source,
+        "message": result.message,
+        "faults": [fault.as_dict() for fault in result.faults],
     }
     return Response(json.dumps(value, indent=1), status, media_type="application/json")

@@ -1,25 +1,34 @@
-"""What is in force now, as JSON or, with `?format=text`, as text for people."""
+"""The active clusters and routes, as JSON or, with `?format=text`, as text for people."""
 
 from __future__ import annotations
 
 import asyncio
 import json
-from typing import Any
 
 import msgspec
 from starlette.requests import Request
 from starlette.responses import PlainTextResponse, Response
+from starlette.routing import Route as HttpRoute
 
 from pymosn.config.dump import dump
 from pymosn.config.schema import RouterConfiguration
 from pymosn.config.schema.router import Route
 from pymosn.control.guard import read_body
+from pymosn.control.handlers import get, json_response, post, wants_text
 from pymosn.control.plane import ClusterView, ControlPlane, health_text
 
 
-class Views:
+def routes(plane: ControlPlane) -> list[HttpRoute]:
     """`/api/v1/clusters`, `/api/v1/routes` and `/api/v1/explain`."""
+    views = _Views(plane)
+    return [
+        get("/api/v1/clusters", views.clusters),
+        get("/api/v1/routes", views.routes),
+        post("/api/v1/explain", views.explain),
+    ]
 
+
+class _Views:
     def __init__(self, plane: ControlPlane) -> None:
         self._plane = plane
 
@@ -32,7 +41,7 @@ class Views:
         return json_response(clusters)
 
     async def routes(self, request: Request) -> Response:
-        """All router tables as they are matched; `?name=` for one."""
+        """All router tables in the order in which they are matched; `?name=` for one."""
         name = request.query_params.get("name")
         tables = self._plane.current().servers[0].router_tables()
         found = [table for key, table in tables.items() if name in (None, key)]
@@ -41,8 +50,8 @@ class Views:
         return json_response([dump(table) for table in found])
 
     async def explain(self, request: Request) -> Response:
-        """Why a request would go where: the body is an `explain.Question` as JSON. It changes nothing."""
-        # Only who asks pays for the import; a table of thousands of routes must not hold up the supervisor.
+        """Explains how a request would be routed; the body is an `explain.Question` as JSON. It changes nothing."""
+        # Imported only here, and run in a thread: a table of thousands of routes must not block the supervisor.
         from pymosn.control.explain import Question, QuestionError, as_text, explain
 
         try:
@@ -52,16 +61,6 @@ class Views:
         except (msgspec.MsgspecError, QuestionError) as error:
             return json_response({"error": str(error)}, 400)
         return PlainTextResponse(as_text(answer)) if wants_text(request) else json_response(answer)
-
-
-def wants_text(request: Request) -> bool:
-    """Whether a person asks."""
-    return request.query_params.get("format") == "text"
-
-
-def json_response(value: Any, status: int = 200) -> Response:
-    """`value` as JSON that a person can read too."""
-    return Response(json.dumps(value, indent=1, ensure_ascii=False), status, media_type="application/json")
 
 
 def _cluster_text(cluster: ClusterView) -> str:
@@ -79,7 +78,7 @@ def _table_text(table: RouterConfiguration) -> str:
     lines = [table.router_config_name]
     for host in table.virtual_hosts:
         lines.append(f"  {host.name or '-'}: {', '.join(host.domains)}")
-        lines += [f"    {number}. {_route_text(route)}" for number, route in enumerate(host.routers)]
+        lines += [f"    {index}. {_route_text(route)}" for index, route in enumerate(host.routers)]
     return "\n".join([*lines, ""])
 
 

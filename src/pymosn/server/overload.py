@@ -56,8 +56,8 @@ class OverloadManager:
         self._rises = group.counter("overload_total")
         runtime.admission.pauses = group.counter("accept_pauses")
 
-    def look(self) -> None:
-        """Measures and acts; call it once a second."""
+    def check(self) -> None:
+        """Measures and acts; to be called once a second."""
         runtime = self._runtime
         rss = self._rss()
         self._memory.value = rss

@@ -45,7 +45,7 @@ class Bench:
 
     def stage(self, used: int) -> int:
         self.used = used
-        self.vitals.look()
+        self.vitals.check()
         return int(self.runtime.runtime.overload.level)
 
     def shown(self, key: str) -> int:

@@ -127,13 +127,13 @@ def test_the_socket_stays_over_changes_and_a_new_name_gets_the_same_one(tmp_path
     inode = os.stat(path).st_ino
     assert sockets.prepare([unix("a", path)], 1) == []
     assert sockets.handover_new(1) == [], "nothing is new"
-    close_all(sockets.commit())
+    close_all(sockets.activate())
     assert sockets.prepare([unix("b", path), unix("c", other)], 1) == []
-    close_all(sockets.commit())
+    close_all(sockets.activate())
     assert os.stat(path).st_ino == inode
     assert connects(path)
     assert sockets.prepare([unix("c", other)], 1) == []
-    close_all(sockets.commit())
+    close_all(sockets.activate())
     assert not os.path.exists(path)
     assert connects(other)
     sockets.close()

@@ -1,5 +1,6 @@
 """`servers[]`: the process log, the listeners and the router tables."""
 
+import math
 from typing import Annotated
 
 import msgspec
@@ -107,6 +108,13 @@ class WorkerLimits(Block, kw_only=True):
     descriptor_reserve: Annotated[Unsigned, own("descriptors that clients do not get; 0 means a quarter of all")] = 0
 
 
+def positive_count(value: int | float | str | None) -> int:
+    """`value` as a whole number, or 0 if it is not a number or below 1."""
+    if isinstance(value, str):
+        value = int(value) if value.isdecimal() and len(value) < 10 else 0
+    return int(value) if value is not None and 1 <= value < math.inf else 0
+
+
 class Overload(Block, kw_only=True):
     """`overload`: what a worker does when its memory runs out (not in MOSN). The steps are shares of the limit."""
 
@@ -136,11 +144,8 @@ class Server(Block, kw_only=True):
     routers: Annotated[list[RouterConfiguration], works("of equal names the last one counts, as in MOSN")] = []
 
     def workers(self, cpus: int) -> int:
-        """How many workers `processor` asks for on a machine with `cpus` CPUs available."""
-        wanted = self.processor
-        if isinstance(wanted, str):
-            wanted = int(wanted) if wanted.isdecimal() and len(wanted) < 10 else 0
-        return int(wanted) if wanted >= 1 else cpus
+        """The number of workers that `processor` requests on a machine with `cpus` CPUs available."""
+        return positive_count(self.processor) or cpus
 
     def router_tables(self) -> dict[str, RouterConfiguration]:
         """Router tables by name, those of `connection_manager` filters among them; later ones replace earlier ones."""

@@ -1,0 +1,33 @@
+"""Helpers for the handlers of the admin API."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Awaitable, Callable
+from typing import Any
+
+from starlette.requests import Request
+from starlette.responses import Response
+from starlette.routing import Route
+
+Handler = Callable[[Request], Awaitable[Response]]
+
+
+def get(path: str, handler: Handler) -> Route:
+    """A route that only reads."""
+    return Route(path, handler, methods=["GET"])
+
+
+def post(path: str, handler: Handler) -> Route:
+    """A route that may change something, or whose input is a body."""
+    return Route(path, handler, methods=["POST"])
+
+
+def wants_text(request: Request) -> bool:
+    """Whether the client asked for text instead of JSON."""
+    return request.query_params.get("format") == "text"
+
+
+def json_response(value: Any, status: int = 200) -> Response:
+    """`value` as JSON that people can read too."""
+    return Response(json.dumps(value, indent=1, ensure_ascii=False), status, media_type="application/json")
