@@ -295,7 +295,7 @@ def test_filters_that_hold_up_and_end_their_worker(start: Start, tmp_path: Path,
         if path == "/block":
             assert (status, kept) == (200, 2)
             where = f"filters.py:{line_of('time.sleep(1.3)')} in on_request"
-            line = await asyncio.to_thread(proxy.wait_for, "the loop stood still for about 1")
+            line = await asyncio.to_thread(proxy.wait_for, "event loop blocked for about 1")
             assert "in filter 'Ends': " in line.string
             assert where in line.string
             (view,) = await ask_json(hops.admin_port, "/api/v1/filters")
@@ -310,7 +310,7 @@ def test_filters_that_hold_up_and_end_their_worker(start: Start, tmp_path: Path,
             assert status in ((0, 500) if path == "/late-sys-exit" else (0,))
             assert kept == 1
             if path == "/hang":
-                line = await asyncio.to_thread(proxy.wait_for, "has not been heard of for 2 s and is killed")
+                line = await asyncio.to_thread(proxy.wait_for, "has not responded for 2 s; killing it")
                 assert f"filters.py:{line_of('time.sleep(60)')} in on_request" in line.string
 
     async def served(port: int) -> int:

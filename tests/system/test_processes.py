@@ -112,7 +112,7 @@ def test_the_graceful_timeout_bounds_the_drain(start: Start, two_hops: TwoHops, 
     assert upstream.arrived.wait(10)
     proxy.send(signal.SIGTERM)
     assert proxy.exit_code(5) == 0
-    assert "graceful timeout passed" in proxy.output
+    assert "graceful timeout expired" in proxy.output
     connection.close()
 
 

@@ -134,7 +134,7 @@ class Supervisor:
     def _announce(self) -> None:
         self._plane.stage = supervisor_plane.RUNNING
         pids = ", ".join(str(pid) for pid in self._fleet.pids)
-        self._log.write(INFO, f"ready: {self._worker_count} workers (pids {pids})")
+        self._log.write(INFO, f"ready: {self._worker_count} workers (pids {pids}) serve")
         for name, address in self._sockets.listeners.addresses().items():
             self._log.write(INFO, f"listener {name} on {address}")
         if self._sockets.admin:
