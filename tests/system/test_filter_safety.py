@@ -301,7 +301,7 @@ def test_filters_that_hold_up_and_end_their_worker(start: Start, tmp_path: Path,
             (view,) = await ask_json(hops.admin_port, "/api/v1/filters")
             assert view["counters"]["blocked"] == 1
             assert view["last_block"]["stack"][0].endswith(where)
-            assert "held up a worker for 1" in await ask_text(hops.admin_port, "/api/v1/filters?format=text")
+            assert "blocked a worker for 1" in await ask_text(hops.admin_port, "/api/v1/filters?format=text")
         elif path == "/sys-exit":
             assert (status, kept) == (500, 2)
             assert "filter 'Ends' failed: SystemExit: 4 " in proxy.output

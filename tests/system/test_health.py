@@ -122,7 +122,7 @@ def test_dns_servers_of_a_cluster_and_their_times_to_live(start: Start, two_hops
         both = {f"127.0.0.{last}:{upstream.port}": "unchecked" for last in (1, 9)}
         assert eventually(lambda: hosts(two_hops) == both), "a second after the time to live"
         del dns.server.records["backend.in.test"]
-        proxy.wait_for("backend cannot be looked up .*; its last answer stays")
+        proxy.wait_for("backend cannot be resolved .*; keeping the last addresses")
         assert hosts(two_hops) == both
         assert [two_hops.get()[0] for _ in range(4)] == [200] * 4, "the address that refuses is tried once, then the other"
     finally:

@@ -98,7 +98,7 @@ def test_a_unix_socket_that_somebody_serves_is_left_alone(tmp_path: Path) -> Non
 def test_a_file_that_is_no_socket_is_left_alone(tmp_path: Path) -> None:
     path = tmp_path / "precious"
     path.write_text("data")
-    with pytest.raises(BindError, match="there is a file that is not a socket"):
+    with pytest.raises(BindError, match="a file exists that is not a socket"):
         listen_unix("listener a", str(path))
     assert path.read_text() == "data"
     with pytest.raises(BindError, match="No such file"):
