@@ -3,9 +3,9 @@
 Start and end    supervisor        the parent process: its list of services, signals
                  services          starts services in order, informs them, stops them in reverse
                  run_options       options of a run, exit codes, how a start fails
-                 config_source     where the configuration comes from
+                 config_source     reads the configuration, at the start and at each reload
                  shutdown, sizing  shutdown signals; the number of workers and open files
-                 background        tasks that nobody awaits
+                 background        background tasks
 Services         process_sockets   binds all sockets; `listeners` and `sockets` do the work
                  changes           the active configuration, and the only way to change it
                  workers           starts, drains and stops the fleet

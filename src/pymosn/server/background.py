@@ -1,4 +1,4 @@
-"""Tasks that nobody awaits."""
+"""Background tasks."""
 
 import asyncio
 from collections.abc import Callable, Coroutine

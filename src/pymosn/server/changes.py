@@ -1,6 +1,6 @@
 """The active configuration, and the only way to change it.
 
-Every change takes the same path, whoever requests it (SIGHUP, the admin API, an edited filter file):
+Every change takes the same path, whatever its source (SIGHUP, the admin API, an edited filter file):
 
 1. *edit*: the requester turns the active configuration into a `Candidate`, which is checked and may be rejected here;
 2. names in STRICT_DNS clusters are resolved, and the sockets of new listeners are bound;

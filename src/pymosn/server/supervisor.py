@@ -99,9 +99,9 @@ class Supervisor:
         options = self._options
         app = create_app(self._plane, self._log, installed_filters())
         return [
-            # First of all, so that every address that is in use is reported at once, and nothing has to be undone.
+            # First, so that all addresses that are in use are reported together, and nothing has to be undone.
             self._sockets,
-            # Resolves the names of hosts, because workers need addresses.
+            # Resolves the names of hosts; before the workers start, because they need addresses.
             self._changes,
             self._health,
             FilterWatch(options.config_dir, self._on_filter_files, self._log),
