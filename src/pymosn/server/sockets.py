@@ -44,7 +44,7 @@ def listen(
     sockets: list[socket.socket] = []
     try:
         family, address = _resolve(host, port)
-        # With SO_REUSEPORT, another process of the same user would share the port unnoticed; a probe without it detects that.
+        # SO_REUSEPORT lets another process of the same user share the port unnoticed; a probe without it detects that.
         if not is_ours:
             with _new_socket(family) as probe:
                 probe.bind(address)
