@@ -102,4 +102,4 @@ def _length(head: bytes) -> int:
         name, _, value = line.partition(b":")
         if name.strip().lower() == b"content-length":
             return int(value)
-    raise Void("the reply has no content-length")
+    raise Void("the response has no content-length")

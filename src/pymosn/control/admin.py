@@ -49,9 +49,9 @@ def create_app(
     ]
     index = "".join(f"{path}\n" for path in sorted(["/", *(route.path for route in routes)]))
 
-    async def show_index(request: Request) -> Response:
+    async def show_index(plane: ControlPlane, request: Request) -> Response:
         return PlainTextResponse(index)
 
-    app = Starlette(routes=[get("/", show_index), *routes], middleware=[Middleware(Guard, log=log or Log())])
+    app = Starlette(routes=[get(plane, "/", show_index), *routes], middleware=[Middleware(Guard, log=log or Log())])
     app.router.redirect_slashes = False
     return app

@@ -15,14 +15,11 @@ from pymosn.control.plane import ControlPlane
 
 def routes(plane: ControlPlane) -> list[Route]:
     """`/api/v1/config_dump`: everything, or the part named by one parameter; `{}` for an unknown name."""
-
-    async def show(request: Request) -> Response:
-        return _config_dump(plane, request.query_params.multi_items())
-
-    return [get("/api/v1/config_dump", show)]
+    return [get(plane, "/api/v1/config_dump", _config_dump)]
 
 
-def _config_dump(plane: ControlPlane, parameters: list[tuple[str, str]]) -> Response:
+async def _config_dump(plane: ControlPlane, request: Request) -> Response:
+    parameters = request.query_params.multi_items()
     if not parameters:
         return json_response(_everything(plane))
     if len(parameters) > 1:

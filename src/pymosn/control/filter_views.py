@@ -18,34 +18,30 @@ LONGEST_TRACE: Final = 60.0
 
 def routes(plane: ControlPlane) -> list[Route]:
     """`/api/v1/filters` and `/api/v1/filters/allocations`."""
-    views = _FilterViews(plane)
-    return [get("/api/v1/filters", views.filters), post("/api/v1/filters/allocations", views.allocations)]
+    return [get(plane, "/api/v1/filters", _filters), post(plane, "/api/v1/filters/allocations", _allocations)]
 
 
-class _FilterViews:
-    def __init__(self, plane: ControlPlane) -> None:
-        self._plane = plane
+async def _filters(plane: ControlPlane, request: Request) -> Response:
+    """All filters with their counters."""
+    filters = await plane.filters()
+    if wants_text(request):
+        return PlainTextResponse("".join(_text(view) for view in filters) or "no stream filters\n")
+    return json_response(filters)
 
-    async def filters(self, request: Request) -> Response:
-        """All filters with their counters."""
-        filters = await self._plane.filters()
-        if wants_text(request):
-            return PlainTextResponse("".join(_text(view) for view in filters) or "no stream filters\n")
-        return json_response(filters)
 
-    async def allocations(self, request: Request) -> Response:
-        """Traces allocations; the body is a number of seconds, by default 5."""
-        body = (await read_body(request)).decode("utf-8", "replace").strip()
-        try:
-            seconds = float(body or "5")
-        except ValueError:
-            seconds = -1.0
-        if not 0.0 < seconds <= LONGEST_TRACE:
-            return PlainTextResponse(f"the body must be a number of seconds above 0 and at most {LONGEST_TRACE:g}\n", 400)
-        found = await self._plane.trace_allocations(seconds)
-        if wants_text(request):
-            return PlainTextResponse("".join(_line(view) for view in found) or "no allocated memory is still in use\n")
-        return json_response(found)
+async def _allocations(plane: ControlPlane, request: Request) -> Response:
+    """Traces allocations; the body is a number of seconds, by default 5."""
+    body = (await read_body(request)).decode("utf-8", "replace").strip()
+    try:
+        seconds = float(body or "5")
+    except ValueError:
+        seconds = -1.0
+    if not 0.0 < seconds <= LONGEST_TRACE:
+        return PlainTextResponse(f"the body must be a number of seconds above 0 and at most {LONGEST_TRACE:g}\n", 400)
+    found = await plane.trace_allocations(seconds)
+    if wants_text(request):
+        return PlainTextResponse("".join(_line(view) for view in found) or "no allocated memory is still in use\n")
+    return json_response(found)
 
 
 def _text(view: FilterView) -> str:

@@ -4,23 +4,26 @@ from __future__ import annotations
 
 import json
 from collections.abc import Awaitable, Callable
+from functools import partial
 from typing import Any
 
 from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
-Handler = Callable[[Request], Awaitable[Response]]
+from pymosn.control.plane import ControlPlane
+
+Handler = Callable[[ControlPlane, Request], Awaitable[Response]]
 
 
-def get(path: str, handler: Handler) -> Route:
+def get(plane: ControlPlane, path: str, handler: Handler) -> Route:
     """A route that only reads."""
-    return Route(path, handler, methods=["GET"])
+    return Route(path, partial(handler, plane), methods=["GET"])
 
 
-def post(path: str, handler: Handler) -> Route:
+def post(plane: ControlPlane, path: str, handler: Handler) -> Route:
     """A route that may change something, or whose input is a body."""
-    return Route(path, handler, methods=["POST"])
+    return Route(path, partial(handler, plane), methods=["POST"])
 
 
 def wants_text(request: Request) -> bool:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from functools import partial
 
 from starlette.requests import Request
 from starlette.responses import JSONResponse, PlainTextResponse, Response
@@ -15,44 +16,35 @@ from pymosn.control.plane import ControlPlane
 
 def routes(plane: ControlPlane) -> list[Route]:
     """MOSN's paths, one of them with MOSN's misspelling."""
-    levels = _LogLevels(plane)
     return [
-        get("/api/v1/get_loglevel", levels.show),
-        post("/api/v1/update_loglevel", levels.update),
-        post("/api/v1/enable_log", levels.enable),
-        post("/api/v1/disable_log", levels.disable),
-        post("/api/v1/disbale_log", levels.disable),
+        get(plane, "/api/v1/get_loglevel", _show),
+        post(plane, "/api/v1/update_loglevel", _update),
+        post(plane, "/api/v1/enable_log", partial(_switch, True)),
+        post(plane, "/api/v1/disable_log", partial(_switch, False)),
+        post(plane, "/api/v1/disbale_log", partial(_switch, False)),
     ]
 
 
-class _LogLevels:
-    def __init__(self, plane: ControlPlane) -> None:
-        self._plane = plane
+async def _show(plane: ControlPlane, request: Request) -> Response:
+    return JSONResponse(plane.log_levels())
 
-    async def show(self, request: Request) -> Response:
-        return JSONResponse(self._plane.log_levels())
 
-    async def update(self, request: Request) -> Response:
-        try:
-            path, level = _path_and_level(await read_body(request))
-            await self._plane.set_log_level(path, level)
-        except (KeyError, ValueError) as error:
-            return PlainTextResponse(f"update logger failed: {error.args[0]}", 400)
-        return PlainTextResponse("update logger success")
+async def _update(plane: ControlPlane, request: Request) -> Response:
+    try:
+        path, level = _path_and_level(await read_body(request))
+        await plane.set_log_level(path, level)
+    except (KeyError, ValueError) as error:
+        return PlainTextResponse(f"update logger failed: {error.args[0]}", 400)
+    return PlainTextResponse("update logger success")
 
-    async def enable(self, request: Request) -> Response:
-        return await self._switch(request, True)
 
-    async def disable(self, request: Request) -> Response:
-        return await self._switch(request, False)
-
-    async def _switch(self, request: Request, enabled: bool) -> Response:
-        what = "enable" if enabled else "disable"
-        try:
-            await self._plane.switch_log(_text(await read_body(request)), enabled)
-        except (KeyError, ValueError) as error:
-            return PlainTextResponse(f"{what} logger failed: {error.args[0]}", 400)
-        return PlainTextResponse(f"{what} logger success")
+async def _switch(enabled: bool, plane: ControlPlane, request: Request) -> Response:
+    what = "enable" if enabled else "disable"
+    try:
+        await plane.switch_log(_text(await read_body(request)), enabled)
+    except (KeyError, ValueError) as error:
+        return PlainTextResponse(f"{what} logger failed: {error.args[0]}", 400)
+    return PlainTextResponse(f"{what} logger success")
 
 
 def _text(body: bytes) -> str:

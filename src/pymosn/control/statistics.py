@@ -17,36 +17,34 @@ from pymosn.observe.totals import Totals, with_global
 
 def routes(plane: ControlPlane) -> list[Route]:
     """`/api/v1/stats`, `/api/v1/stats_glob` and `/metrics`."""
-    statistics = _Statistics(plane)
     return [
-        get("/api/v1/stats", statistics.stats),
-        get("/api/v1/stats_glob", statistics.stats_glob),
-        get("/metrics", statistics.metrics),
+        get(plane, "/api/v1/stats", _stats),
+        get(plane, "/api/v1/stats_glob", _stats_glob),
+        get(plane, "/metrics", _metrics),
     ]
 
 
-class _Statistics:
-    def __init__(self, plane: ControlPlane) -> None:
-        self._plane = plane
+async def _stats(plane: ControlPlane, request: Request) -> Response:
+    key = request.query_params.get("key", "")
+    stats = stats_json(await _groups(plane), key)
+    if stats is None:
+        return PlainTextResponse(f"no metrics key: {key}")
+    return Response(json.dumps(stats, indent="\t"), media_type="application/json")
 
-    async def stats(self, request: Request) -> Response:
-        key = request.query_params.get("key", "")
-        stats = stats_json(await self._groups(), key)
-        if stats is None:
-            return PlainTextResponse(f"no metrics key: {key}")
-        return Response(json.dumps(stats, indent="\t"), media_type="application/json")
 
-    async def stats_glob(self, request: Request) -> Response:
-        return PlainTextResponse(stats_glob(await self._groups()))
+async def _stats_glob(plane: ControlPlane, request: Request) -> Response:
+    return PlainTextResponse(stats_glob(await _groups(plane)))
 
-    async def metrics(self, request: Request) -> Response:
-        # Imported only when metrics are scraped.
-        from pymosn.observe.prometheus import exposition
 
-        text, content_type = exposition(await self._groups(), request.headers.get("accept", ""))
-        return Response(text, headers={"content-type": content_type})
+async def _metrics(plane: ControlPlane, request: Request) -> Response:
+    # Imported only when metrics are scraped.
+    from pymosn.observe.prometheus import exposition
 
-    async def _groups(self) -> list[GroupData]:
-        totals = Totals()
-        totals.add(await self._plane.stats())
-        return with_global(totals.groups())
+    text, content_type = exposition(await _groups(plane), request.headers.get("accept", ""))
+    return Response(text, headers={"content-type": content_type})
+
+
+async def _groups(plane: ControlPlane) -> list[GroupData]:
+    totals = Totals()
+    totals.add(await plane.stats())
+    return with_global(totals.groups())

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Collection
+from functools import partial
 from typing import Final
 
 from starlette.requests import Request
@@ -30,56 +31,37 @@ Action = Callable[[Update, MosnConfig], Result]
 
 def routes(plane: ControlPlane, stream_filters: Collection[str]) -> list[Route]:
     """The paths that change the configuration, and the one that reports the last change."""
-    updates = _Updates(plane, stream_filters)
-    posts = {
-        "/api/v1/update_config": updates.config,
-        "/api/v1/update_route": updates.route,
-        "/api/v1/update_hosts": updates.hosts,
-        "/api/v1/remove_config": updates.removal,
-        "/api/v1/reload_filters": updates.filters,
-        "/debug/update_config": updates.config,
-        "/debug/update_route": updates.route,
+    actions = {
+        "/api/v1/update_config": Update.config,
+        "/api/v1/update_route": Update.route,
+        "/api/v1/update_hosts": Update.hosts,
+        "/api/v1/remove_config": Update.removal,
+        "/debug/update_config": Update.config,
+        "/debug/update_route": Update.route,
     }
-    return [get("/api/v1/last_change", updates.last_change), *(post(path, handler) for path, handler in posts.items())]
+    return [
+        get(plane, "/api/v1/last_change", _last_change),
+        post(plane, "/api/v1/reload_filters", _reload_filters),
+        *(post(plane, path, partial(_change, action, stream_filters)) for path, action in actions.items()),
+    ]
 
 
-class _Updates:
-    def __init__(self, plane: ControlPlane, stream_filters: Collection[str]) -> None:
-        self._plane = plane
-        self._stream_filters = stream_filters
+async def _last_change(plane: ControlPlane, request: Request) -> Response:
+    return _json(plane.last_change(), 200)
 
-    async def config(self, request: Request) -> Response:
-        """Adds or replaces a listener, a router, a cluster or an extension."""
-        return await self._change(request, Update.config)
 
-    async def removal(self, request: Request) -> Response:
-        """Removes one of them."""
-        return await self._change(request, Update.removal)
+async def _reload_filters(plane: ControlPlane, request: Request) -> Response:
+    return _result(await plane.reload_filters(f"admin {request.url.path}"))
 
-    async def hosts(self, request: Request) -> Response:
-        """Changes the hosts of a cluster."""
-        return await self._change(request, Update.hosts)
 
-    async def route(self, request: Request) -> Response:
-        """Adds or removes routes."""
-        return await self._change(request, Update.route)
+async def _change(action: Action, stream_filters: Collection[str], plane: ControlPlane, request: Request) -> Response:
+    body = await read_body(request, MAX_BLOCK)
+    text = body.decode("utf-8", "replace")
 
-    async def filters(self, request: Request) -> Response:
-        """Reloads the Python filters whose files have changed."""
-        return _result(await self._plane.reload_filters(f"admin {request.url.path}"))
+    def edit(active: MosnConfig) -> Candidate:
+        return Candidate(*action(Update(text, stream_filters), active))
 
-    async def last_change(self, request: Request) -> Response:
-        """The result of the last change, whatever its source."""
-        return _json(self._plane.last_change(), 200)
-
-    async def _change(self, request: Request, action: Action) -> Response:
-        body = await read_body(request, MAX_BLOCK)
-        text = body.decode("utf-8", "replace")
-
-        def edit(active: MosnConfig) -> Candidate:
-            return Candidate(*action(Update(text, self._stream_filters), active))
-
-        return _result(await self._plane.apply(f"admin {request.url.path}", edit))
+    return _result(await plane.apply(f"admin {request.url.path}", edit))
 
 
 def _result(result: ChangeResult) -> Response:

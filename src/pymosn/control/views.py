@@ -20,47 +20,44 @@ from pymosn.control.plane import ClusterView, ControlPlane, health_text
 
 def routes(plane: ControlPlane) -> list[HttpRoute]:
     """`/api/v1/clusters`, `/api/v1/routes` and `/api/v1/explain`."""
-    views = _Views(plane)
     return [
-        get("/api/v1/clusters", views.clusters),
-        get("/api/v1/routes", views.routes),
-        post("/api/v1/explain", views.explain),
+        get(plane, "/api/v1/clusters", _clusters),
+        get(plane, "/api/v1/routes", _routes),
+        post(plane, "/api/v1/explain", _explain),
     ]
 
 
-class _Views:
-    def __init__(self, plane: ControlPlane) -> None:
-        self._plane = plane
+async def _clusters(plane: ControlPlane, request: Request) -> Response:
+    """All clusters with the state of their hosts; `?name=` for one."""
+    name = request.query_params.get("name")
+    clusters = [cluster for cluster in await plane.live_clusters() if name in (None, cluster["name"])]
+    if wants_text(request):
+        return PlainTextResponse("".join(_cluster_text(cluster) for cluster in clusters))
+    return json_response(clusters)
 
-    async def clusters(self, request: Request) -> Response:
-        """All clusters with the state of their hosts; `?name=` for one."""
-        name = request.query_params.get("name")
-        clusters = [cluster for cluster in await self._plane.live_clusters() if name in (None, cluster["name"])]
-        if wants_text(request):
-            return PlainTextResponse("".join(_cluster_text(cluster) for cluster in clusters))
-        return json_response(clusters)
 
-    async def routes(self, request: Request) -> Response:
-        """All router tables in the order in which they are matched; `?name=` for one."""
-        name = request.query_params.get("name")
-        tables = self._plane.current().servers[0].router_tables()
-        found = [table for key, table in tables.items() if name in (None, key)]
-        if wants_text(request):
-            return PlainTextResponse("".join(_table_text(table) for table in found))
-        return json_response([dump(table) for table in found])
+async def _routes(plane: ControlPlane, request: Request) -> Response:
+    """All router tables in the order in which they are matched; `?name=` for one."""
+    name = request.query_params.get("name")
+    tables = plane.current().servers[0].router_tables()
+    found = [table for key, table in tables.items() if name in (None, key)]
+    if wants_text(request):
+        return PlainTextResponse("".join(_table_text(table) for table in found))
+    return json_response([dump(table) for table in found])
 
-    async def explain(self, request: Request) -> Response:
-        """Explains how a request would be routed; the body is an `explain.Question` as JSON. It changes nothing."""
-        # Imported only here, and run in a thread: a table of thousands of routes must not block the supervisor.
-        from pymosn.control.explain import Question, QuestionError, as_text, explain
 
-        try:
-            question = msgspec.json.decode(await read_body(request), type=Question)
-            live = {cluster["name"]: cluster for cluster in await self._plane.live_clusters()}
-            answer = await asyncio.to_thread(explain, self._plane.current(), question, live)
-        except (msgspec.MsgspecError, QuestionError) as error:
-            return json_response({"error": str(error)}, 400)
-        return PlainTextResponse(as_text(answer)) if wants_text(request) else json_response(answer)
+async def _explain(plane: ControlPlane, request: Request) -> Response:
+    """Explains how a request would be routed; the body is an `explain.Question` as JSON. It changes nothing."""
+    # Imported only here, and run in a thread: a table of thousands of routes must not block the supervisor.
+    from pymosn.control.explain import Question, QuestionError, as_text, explain
+
+    try:
+        question = msgspec.json.decode(await read_body(request), type=Question)
+        live = {cluster["name"]: cluster for cluster in await plane.live_clusters()}
+        answer = await asyncio.to_thread(explain, plane.current(), question, live)
+    except (msgspec.MsgspecError, QuestionError) as error:
+        return json_response({"error": str(error)}, 400)
+    return PlainTextResponse(as_text(answer)) if wants_text(request) else json_response(answer)
 
 
 def _cluster_text(cluster: ClusterView) -> str:

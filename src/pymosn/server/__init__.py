@@ -5,7 +5,7 @@ Start and end    supervisor        the parent process: its list of services, sig
                  run_options       options of a run, exit codes, how a start fails
                  config_source     reads the configuration, at the start and at each reload
                  shutdown, sizing  shutdown signals; the number of workers and open files
-                 background        background tasks
+                 background        background tasks and delayed calls
 Services         process_sockets   binds all sockets; `listeners` and `sockets` do the work
                  changes           the active configuration, and the only way to change it
                  workers           starts, drains and stops the fleet

@@ -1,8 +1,15 @@
-"""Background tasks."""
+"""Background tasks and delayed calls."""
 
 import asyncio
 from collections.abc import Callable, Coroutine
-from typing import Any
+from typing import Any, Protocol
+
+
+class Scheduler(Protocol):
+    """The part of an event loop that delays calls."""
+
+    def call_later(self, delay: float, callback: Callable[..., object], *args: object) -> object:
+        """Calls `callback` in `delay` seconds."""
 
 
 class BackgroundTasks:

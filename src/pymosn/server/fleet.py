@@ -30,7 +30,7 @@ restarted from then on.
 
 import asyncio
 from collections.abc import Callable
-from typing import Final, Protocol
+from typing import Final
 
 from pymosn.config.diagnostics import Diagnostic
 from pymosn.control.plane import WorkerInfo
@@ -38,6 +38,7 @@ from pymosn.core.clock import Clock
 from pymosn.core.counters import GroupData
 from pymosn.core.log import ERROR, INFO, WARN, Log
 from pymosn.observe.totals import Totals
+from pymosn.server.background import Scheduler
 from pymosn.server.messages import (
     Abandon,
     Activate,
@@ -65,13 +66,6 @@ from pymosn.server.worker_process import WorkerHandle, WorkerReceiver, describe_
 STATS_TIME: Final = 1.0
 
 Spawn = Callable[[int, WorkerReceiver], WorkerHandle]
-
-
-class Scheduler(Protocol):
-    """The part of an event loop that a fleet needs."""
-
-    def call_later(self, delay: float, callback: Callable[..., object], *args: object) -> object:
-        """Calls `callback` in `delay` seconds."""
 
 
 class _Slot:

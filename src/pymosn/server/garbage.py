@@ -2,17 +2,12 @@
 
 import gc
 from collections.abc import Callable
-from typing import Final, Protocol
+from typing import Final
+
+from pymosn.server.background import Scheduler
 
 #: Seconds between a change and the collection of the objects that it replaced.
 GARBAGE_DELAY: Final = 1.0
-
-
-class Scheduler(Protocol):
-    """The part of an event loop that is used here."""
-
-    def call_later(self, delay: float, callback: Callable[[], object]) -> object:
-        """Calls `callback` in `delay` seconds."""
 
 
 def settle() -> None:
