@@ -15,9 +15,8 @@ from msgspec.structs import replace
 
 from pymosn.config.schema import Cluster, Host, MosnConfig
 from pymosn.control.resolver import Answer, Lookup, LookupOptions, look_up, lookup_options
-from pymosn.core.addresses import split_address
+from pymosn.core.addresses import UNIX, split_address
 from pymosn.core.log import INFO, WARN, Log
-from pymosn.network.dialer import UNIX
 
 #: Seconds that a start or a change waits for new names; they are resolved in the background afterwards.
 FIRST_TIME: Final = 5.0

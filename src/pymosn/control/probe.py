@@ -7,8 +7,7 @@ from collections.abc import Awaitable, Callable
 from typing import Final
 
 from pymosn.config.schema.cluster import HealthCheck, HttpProbe
-from pymosn.core.addresses import split_address
-from pymosn.network.dialer import UNIX, host_field
+from pymosn.core.addresses import UNIX, host_field, split_address
 
 #: Maximum length of a response's status line in bytes.
 LONGEST_LINE: Final = 8192

@@ -2,25 +2,14 @@ import asyncio
 import os
 from pathlib import Path
 
+from tests.kit import FakeClock, Lines
+
 from pymosn.config.schema import AccessLog, Listener, MosnConfig, Server
-from pymosn.core.clock import Clock
 from pymosn.core.log import Log
 from pymosn.observe.roller import Policy
 from pymosn.server.rolling import LogRolling
 
-
-class FakeClock(Clock):
-    def wall(self) -> float:
-        return 1_700_000_000.0
-
-
-class Lines(Log):
-    def __init__(self) -> None:
-        super().__init__()
-        self.lines: list[str] = []
-
-    def write(self, level: int, text: str, alert: str = "") -> None:
-        self.lines.append(text)
+NOW = 1_700_000_000.0
 
 
 def writing(*paths: str) -> MosnConfig:
@@ -36,7 +25,7 @@ def test_a_file_that_is_due_is_rotated_once_and_reopened_by_all(tmp_path: Path) 
     reopened: list[int] = []
     paths = [str(big), str(small), "stdout"]
     rolling = LogRolling(
-        writing(*paths), str(tmp_path), Policy(size=50, keep=3), lambda: reopened.append(1), FakeClock(), Log()
+        writing(*paths), str(tmp_path), Policy(size=50, keep=3), lambda: reopened.append(1), FakeClock(wall_time=NOW), Log()
     )
     asyncio.run(rolling.check())
     asyncio.run(rolling.check())
@@ -54,7 +43,7 @@ def test_trouble_is_logged_and_nothing_else_happens(tmp_path: Path) -> None:
     lines = Lines()
     reopened: list[int] = []
     config = writing(str(log / "not-a-folder"))
-    rolling = LogRolling(config, str(tmp_path), Policy(size=50), lambda: reopened.append(1), FakeClock(), lines)
+    rolling = LogRolling(config, str(tmp_path), Policy(size=50), lambda: reopened.append(1), FakeClock(wall_time=NOW), lines)
     asyncio.run(rolling.check())
     assert reopened == []
     assert lines.lines[0].startswith(f"log file {log}/not-a-folder cannot be rotated")
