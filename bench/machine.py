@@ -8,7 +8,7 @@ import socket
 from dataclasses import dataclass
 from pathlib import Path
 
-#: The ports that `free_port` has given.
+#: The ports that `free_port` has returned.
 _given: set[int] = set()
 
 
