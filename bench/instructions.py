@@ -74,9 +74,7 @@ def table(folders: Sequence[str], columns: Sequence[dict[str, float]]) -> str:
     """The figures; all columns but the first also as a change relative to the first."""
     width = max(14, *(len(folder) + 2 for folder in folders))
     lines = (
-        ["instructions per request"]
-        if len(folders) == 1
-        else ["instructions per request, and the change relative to the first"]
+        ["instructions per request"] if len(folders) == 1 else ["instructions per request, and the change from the first"]
     )
     lines.append(" " * 12 + "".join(f"{folder:>{width}}" + " " * 10 * (at > 0) for at, folder in enumerate(folders)))
     for case in columns[0]:
