@@ -4,7 +4,7 @@ import contextlib
 import os
 import resource
 
-from pymosn.config.schema.server import positive_count
+from pymosn.config.schema.server import count_of
 
 
 def available_cpus() -> int:
@@ -13,11 +13,11 @@ def available_cpus() -> int:
 
 
 def worker_count(option: int | None, gomaxprocs: str | None, processor: int | float | str, cpus: int) -> int:
-    """Workers to run: `option` of the command line, else GOMAXPROCS, else the key `processor`, else `cpus`.
+    """Workers to run: the command line's `option`, or else GOMAXPROCS, or else the key `processor`, or else `cpus`.
 
-    As in MOSN, a value that is not a number or below 1 counts as absent.
+    As in MOSN a value below 1 or not a number counts as not given.
     """
-    return positive_count(option) or positive_count(gomaxprocs) or positive_count(processor) or max(1, cpus)
+    return count_of(option) or count_of(gomaxprocs) or count_of(processor) or max(1, cpus)
 
 
 def raise_open_file_limit() -> None:

@@ -1,6 +1,5 @@
 """`servers[]`: the process log, the listeners and the router tables."""
 
-import math
 from typing import Annotated
 
 import msgspec
@@ -108,13 +107,6 @@ class WorkerLimits(Block, kw_only=True):
     descriptor_reserve: Annotated[Unsigned, own("descriptors that clients do not get; 0 means a quarter of all")] = 0
 
 
-def positive_count(value: int | float | str | None) -> int:
-    """`value` as a whole number, or 0 if it is not a number or below 1."""
-    if isinstance(value, str):
-        value = int(value) if value.isdecimal() and len(value) < 10 else 0
-    return int(value) if value is not None and 1 <= value < math.inf else 0
-
-
 class Overload(Block, kw_only=True):
     """`overload`: what a worker does when its memory runs out (not in MOSN). The steps are shares of the limit."""
 
@@ -144,8 +136,8 @@ class Server(Block, kw_only=True):
     routers: Annotated[list[RouterConfiguration], works("of equal names the last one counts, as in MOSN")] = []
 
     def workers(self, cpus: int) -> int:
-        """The number of workers that `processor` requests on a machine with `cpus` CPUs available."""
-        return positive_count(self.processor) or cpus
+        """The number of workers that `processor` requests on a machine with `cpus` available CPUs."""
+        return count_of(self.processor) or cpus
 
     def router_tables(self) -> dict[str, RouterConfiguration]:
         """Router tables by name, those of `connection_manager` filters among them; later ones replace earlier ones."""
@@ -156,3 +148,11 @@ class Server(Block, kw_only=True):
                     if isinstance(filter, ConnectionManagerFilter):
                         tables[filter.config.router_config_name] = filter.config
         return tables
+
+
+def count_of(value: int | float | str | None) -> int:
+    """A number of workers; 0 for values below 1 or not numbers, which MOSN treats as not given."""
+    try:
+        return max(0, int(value or 0))
+    except (ValueError, OverflowError):
+        return 0
