@@ -1,9 +1,7 @@
 """The `pymosn` command. Exit codes: 0 clean, 1 bad configuration, 2 any other fault."""
 
-import os
 import sys
 from collections.abc import Callable, Iterable
-from importlib.metadata import entry_points
 from typing import Any, Final
 
 import click
@@ -13,15 +11,11 @@ from rich.console import Console
 from rich.text import Text
 
 from pymosn.assembly.filters import check_filters
-from pymosn.config.default import DEFAULT_CONFIG, DEFAULT_NAME
 from pymosn.config.diagnostics import Diagnostic
-from pymosn.config.load import Loaded, load_file, load_text
 from pymosn.kit.commands import COMMANDS
-from pymosn.server.run_options import RunOptions, StartError
+from pymosn.server.config_source import ConfigSource
+from pymosn.server.run_options import BAD_CONFIGURATION, OTHER_FAULT, RunOptions, StartError
 from pymosn.version import VERSION, build
-
-BAD_CONFIGURATION: Final = 1
-OTHER_FAULT: Final = 2
 
 #: What MOSN's `--log-level` takes.
 LOG_LEVELS: Final = ("trace", "debug", "info", "warning", "error", "critical", "off")
@@ -99,7 +93,7 @@ def check(path: str, strict: bool, as_json: bool) -> None:
 
     Stream filters in Python are loaded and made, but not started.
     """
-    loaded = load_file(path, strict=strict, stream_filters=_installed_filters())
+    loaded = ConfigSource(path, strict).load()
     if loaded.config is not None:
         faults = check_filters(loaded.config.servers[0].listeners, loaded.config_dir)
         loaded = structs.replace(loaded, faults=[*loaded.faults, *(fault.placed(loaded.places, path) for fault in faults)])
@@ -137,30 +131,28 @@ def start(path: str | None, workers: int | None, strict: bool, log_level: str | 
     for name, value in mosn_flags.items():
         if value:
             click.echo(f"pymosn: warning: --{name.replace('_', '-')} has no effect in this version", err=True)
-    loaded = _load(path, strict)
+    source = ConfigSource(path, strict)
+    loaded = source.load()
     _print_faults(loaded.faults)
     if loaded.config is None:
-        click.echo(f"pymosn: {path or DEFAULT_NAME}: {_summary(loaded.faults)}; not started", err=True)
+        click.echo(f"pymosn: {source.name}: {_summary(loaded.faults)}; not started", err=True)
         sys.exit(BAD_CONFIGURATION)
     if loaded.faults:
-        click.echo(f"pymosn: {path or DEFAULT_NAME}: {_summary(loaded.faults)}", err=True)
-    what = RunOptions(
+        click.echo(f"pymosn: {source.name}: {_summary(loaded.faults)}", err=True)
+    options = RunOptions(
+        source=source,
         config=loaded.config,
-        name=path or DEFAULT_NAME,
         config_dir=loaded.config_dir,
         base_dir=loaded.base_dir,
+        places=loaded.places,
         workers=workers,
         log_ceiling=log_level,
-        is_demo=path is None,
-        reload=None if path is None else lambda: _load(path, strict),
-        stream_filters=_installed_filters(),
-        places=loaded.places,
     )
     # The admin server's libraries take most of the start-up time; `check` and `version` do without them.
     from pymosn.server.supervisor import run
 
     try:
-        code = run(what, _print_examples if what.is_demo else lambda: None)
+        code = run(options, _print_examples if options.is_demo else lambda: None)
     except StartError as error:
         _print_faults(error.faults)
         for line in error.lines:
@@ -184,7 +176,7 @@ def reload(path: str, timeout: float) -> None:
 
     The file is checked first; a bad one is not sent.
     """
-    loaded = _load(path, False)
+    loaded = ConfigSource(path).load()
     _print_faults(loaded.errors)
     if loaded.config is None:
         click.echo(f"pymosn: {path}: {_summary(loaded.faults)}; not reloaded", err=True)
@@ -192,13 +184,13 @@ def reload(path: str, timeout: float) -> None:
     from pymosn.server.reload import ReloadError, reload_running
 
     try:
-        outcome = reload_running(loaded.config, loaded.base_dir, timeout)
+        result = reload_running(loaded.config, loaded.base_dir, timeout)
     except ReloadError as error:
         click.echo(f"pymosn: error: {error}", err=True)
         sys.exit(OTHER_FAULT)
-    _print_faults(outcome.faults)
-    click.echo(f"pymosn: {outcome.message}", err=not outcome.applied)
-    sys.exit(0 if outcome.applied else BAD_CONFIGURATION)
+    _print_faults(result.faults)
+    click.echo(f"pymosn: {result.message}", err=not result.applied)
+    sys.exit(0 if result.applied else BAD_CONFIGURATION)
 
 
 @main.command(name="explain")
@@ -213,7 +205,7 @@ def explain_request(path: str, headers: tuple[str, ...], listener: str, as_json:
 
     Filters are not run.
     """
-    loaded = _load(path, False)
+    loaded = ConfigSource(path).load()
     _print_faults(loaded.errors)
     if loaded.config is None:
         sys.exit(BAD_CONFIGURATION)
@@ -238,20 +230,6 @@ def _header(text: str) -> tuple[str, str]:
 
 def _print_examples() -> None:
     click.echo(_EXAMPLES)
-
-
-def _load(path: str | None, strict: bool) -> Loaded:
-    filters = _installed_filters()
-    if path is None:
-        # Its logs, if any, belong into the current directory, not beside it.
-        return load_text(
-            DEFAULT_CONFIG, DEFAULT_NAME, strict=strict, stream_filters=filters, config_dir=os.path.join(".", "conf")
-        )
-    return load_file(path, strict=strict, stream_filters=filters)
-
-
-def _installed_filters() -> list[str]:
-    return [entry.name for entry in entry_points(group="pymosn.stream_filters")]
 
 
 def _print_faults(faults: Iterable[Diagnostic]) -> None:

@@ -58,11 +58,11 @@ class Diagnostic(msgspec.Struct, frozen=True, kw_only=True):
     JSON-like text, if any. `suggestion`: the word that was probably meant, if any.
     """
 
-    severity: Severity
-    file: str
-    line: int
-    column: int
-    path: str
+    severity: Severity = "error"
+    file: str = ""
+    line: int = 0
+    column: int = 0
+    path: str = ""
     message: str
     value: str | None = None
     suggestion: str | None = None

@@ -9,7 +9,7 @@ from typing import Any, Final, NoReturn
 import click
 import msgspec
 
-OTHER_FAULT: Final = 2
+from pymosn.server.run_options import OTHER_FAULT
 
 
 def _give_up(text: str, code: int = OTHER_FAULT) -> NoReturn:

@@ -1,5 +1,6 @@
-"""How many workers, how many open files."""
+"""The number of workers and of open files."""
 
+import contextlib
 import os
 import resource
 
@@ -19,12 +20,12 @@ def worker_count(option: int | None, gomaxprocs: str | None, processor: int | fl
     return count_of(option) or count_of(gomaxprocs) or count_of(processor) or max(1, cpus)
 
 
-def raise_open_file_limit() -> int:
-    """Raises the soft limit of open files to the hard one, as the Go runtime does, and returns it; children inherit it."""
+def raise_open_file_limit() -> None:
+    """Raises the soft limit of open files to the hard one, as Go does: the usual 1024 is for programs that use select().
+
+    Child processes inherit it.
+    """
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     if soft != hard:
-        try:
+        with contextlib.suppress(OSError, ValueError):
             resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
-        except (OSError, ValueError):
-            return soft
-    return hard
