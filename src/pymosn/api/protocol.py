@@ -20,7 +20,7 @@ DATA: Final[i64] = 2
 # Decoders of multiplexed RPC protocols (`pymosn.api.rpc`) find whole messages instead.
 REQUEST: Final[i64] = 3
 ONE_WAY: Final[i64] = 4
-REPLY: Final[i64] = 5
+RESPONSE: Final[i64] = 5
 HEARTBEAT: Final[i64] = 6
 HEARTBEAT_ACK: Final[i64] = 7
 #: The peer wants no further request on this connection; what is in flight goes on.

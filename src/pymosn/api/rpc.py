@@ -75,7 +75,7 @@ class RpcHeaders(Headers):
         """Whether the frame has a field `name` (lower case), be it null. A protocol may tell without taking all out."""
         return has_name(self.fields(), name)
 
-    def said_once(self) -> tuple[bytes, ...]:
+    def single_valued(self) -> tuple[bytes, ...]:
         """Names (lower case) whose first value is what the message says, whatever other fields of that name repeat."""
         return ()
 
@@ -107,7 +107,7 @@ class RpcHeaders(Headers):
 
     def get_all(self, name: str) -> list[str]:
         raw = lower_name(name)
-        if raw in self.said_once():
+        if raw in self.single_valued():
             value = self.get_raw(raw)
             return [] if value is None else [to_text(value)]
         return [to_text(value) for key, value in self.fields() if value is not None and is_name(key, raw)]
@@ -296,7 +296,7 @@ class RpcDecoder(Decoder):
 
     def __init__(self, max_frame: i64) -> None:
         """`max_frame`: bytes of the longest frame that is taken."""
-        #: Of the last frame: its id, and the message of a REQUEST, ONE_WAY or REPLY.
+        #: Of the last frame: its id, and the message of a REQUEST, ONE_WAY or RESPONSE.
         self.request_id: i64 = 0
         self.request: RpcRequest | None = None
         self.response: RpcResponse | None = None

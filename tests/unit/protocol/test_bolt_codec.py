@@ -16,8 +16,8 @@ from pymosn.api.protocol import (
     NEED_MORE,
     NO,
     ONE_WAY,
-    REPLY,
     REQUEST,
+    RESPONSE,
     YES,
     ProtocolError,
 )
@@ -26,7 +26,7 @@ from pymosn.api.variables import Variable
 from pymosn.core.headers import HeaderError, Headers
 from pymosn.core.message import RequestHead
 from pymosn.protocol.bolt.codec import BoltDecoder
-from pymosn.protocol.bolt.frames import BoltReply, BoltRequest, class_name
+from pymosn.protocol.bolt.frames import BoltRequest, BoltResponse, class_name
 from pymosn.protocol.bolt.spec import BoltSpec
 from pymosn.routing.matchers import Header
 
@@ -46,10 +46,10 @@ def the_request(data: bytes) -> BoltRequest:
     return decoder.request
 
 
-def the_reply(data: bytes) -> BoltReply:
+def the_reply(data: bytes) -> BoltResponse:
     kind, decoder = decoded(data)
-    assert kind == REPLY
-    assert isinstance(decoder.response, BoltReply)
+    assert kind == RESPONSE
+    assert isinstance(decoder.response, BoltResponse)
     return decoder.response
 
 

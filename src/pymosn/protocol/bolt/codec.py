@@ -6,7 +6,7 @@ import zlib
 
 from mypy_extensions import i64
 
-from pymosn.api.protocol import GOAWAY, HEARTBEAT, HEARTBEAT_ACK, ONE_WAY, REPLY, REQUEST, ProtocolError
+from pymosn.api.protocol import GOAWAY, HEARTBEAT, HEARTBEAT_ACK, ONE_WAY, REQUEST, RESPONSE, ProtocolError
 from pymosn.api.rpc import RpcDecoder
 from pymosn.core.failure import BAD_FRAME
 from pymosn.protocol.bolt.frames import (
@@ -20,8 +20,8 @@ from pymosn.protocol.bolt.frames import (
     V1,
     V2,
     BoltHeaders,
-    BoltReply,
     BoltRequest,
+    BoltResponse,
     bare_frame,
     is_header_block,
     put16,
@@ -78,8 +78,8 @@ class BoltDecoder(RpcDecoder):
         if kind == TYPE_RESPONSE:
             status: i64 = u16(data, at - 2)
             status = 200 if status == STATUS_SUCCESS else TO_HTTP.get(int(status), 500)
-            self.response = BoltReply(headers, status, front, payload, version)
-            return REPLY
+            self.response = BoltResponse(headers, status, front, payload, version)
+            return RESPONSE
         request = BoltRequest(headers, self.request_id, front, payload, kind == TYPE_ONE_WAY, version)
         self.request = request
         timeout: i64 = u32(data, at - 4)

@@ -259,7 +259,7 @@ class BoltRequest(RpcRequest):
     def method_name(self) -> str:
         return self.headers.get("sofa_head_method_name") or super().method_name()
 
-    def local_reply(self, status: i64, headers: Headers, body: bytes) -> BoltReply:
+    def local_reply(self, status: i64, headers: Headers, body: bytes) -> BoltResponse:
         """Of the request's own version and codec; a failure has a status and no content, which every client understands."""
         front = self.frame
         mine: i64 = STATUS_SUCCESS if 200 <= status < 300 else FROM_HTTP.get(int(status), 3)
@@ -267,7 +267,7 @@ class BoltRequest(RpcRequest):
             start = b"\x01\x00\x00\x02\x01\x00\x00\x00\x00" + front[9:10]
         else:
             start = front[:2] + b"\x00\x00\x02\x01\x00\x00\x00\x00" + front[10:12]
-        return BoltReply(headers, status, b"", body, self.version, start + put16(mine))
+        return BoltResponse(headers, status, b"", body, self.version, start + put16(mine))
 
 
 def class_name(front: bytes, size: i64) -> bytes:
@@ -276,7 +276,7 @@ def class_name(front: bytes, size: i64) -> bytes:
     return front[start : start + u16(front, size)]
 
 
-class BoltReply(RpcResponse):
+class BoltResponse(RpcResponse):
     """A response. `frame` is what stands in front of the content."""
 
     def __init__(

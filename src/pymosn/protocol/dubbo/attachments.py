@@ -255,7 +255,7 @@ def find_plain(body: bytes, start: i64, name: bytes) -> bytes | None:
     return None
 
 
-class ReplyBody:
+class ResponseBody:
     """The body of a reply whose status is OK, in hessian 2: what kind of result, the result, attachments."""
 
     def __init__(self, body: bytes) -> None:

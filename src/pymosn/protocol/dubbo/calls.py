@@ -15,8 +15,8 @@ from pymosn.protocol.dubbo.frames import (
     REQUEST_FLAG,
     SERIALIZATION,
     TWO_WAY_FLAG,
-    DubboReply,
     DubboRequest,
+    DubboResponse,
     make_header,
 )
 from pymosn.protocol.dubbo.headers import DubboRequestHeaders
@@ -61,7 +61,7 @@ class Result:
 
 def read_result(reply: RpcResponse) -> Result:
     """What `reply` says. Hessian2Error where that is no hessian 2."""
-    if not isinstance(reply, DubboReply) or reply.flags & SERIALIZATION != HESSIAN2 or len(reply.frame) < HEADER_SIZE:
+    if not isinstance(reply, DubboResponse) or reply.flags & SERIALIZATION != HESSIAN2 or len(reply.frame) < HEADER_SIZE:
         raise Hessian2Error("this is no reply in hessian 2")
     reader = Hessian2ValueReader(reply.payload)
     if reply.frame[3] != OK:

@@ -8,7 +8,7 @@ from typing import Final
 from librt.strings import read_i32_be, read_i64_be
 from mypy_extensions import i64
 
-from pymosn.api.protocol import GOAWAY, HEARTBEAT, HEARTBEAT_ACK, IGNORE, ONE_WAY, REPLY, REQUEST, ProtocolError
+from pymosn.api.protocol import GOAWAY, HEARTBEAT, HEARTBEAT_ACK, IGNORE, ONE_WAY, REQUEST, RESPONSE, ProtocolError
 from pymosn.api.rpc import RpcDecoder
 from pymosn.core.chars import decimal
 from pymosn.core.failure import BAD_FRAME
@@ -24,12 +24,12 @@ from pymosn.protocol.dubbo.frames import (
     REQUEST_FLAG,
     SERIALIZATION,
     TWO_WAY_FLAG,
-    DubboReply,
     DubboRequest,
+    DubboResponse,
     http_status,
     make_frame,
 )
-from pymosn.protocol.dubbo.headers import DubboHeaders, DubboReplyHeaders, DubboRequestHeaders, NoHeaders
+from pymosn.protocol.dubbo.headers import DubboHeaders, DubboRequestHeaders, DubboResponseHeaders, NoHeaders
 from pymosn.protocol.dubbo.hessian2 import Hessian2Error
 
 #: An attachment of Dubbo 3: the milliseconds that the consumer waits.
@@ -61,11 +61,11 @@ class DubboDecoder(RpcDecoder):
         status: i64 = header[3]
         headers: DubboHeaders
         if flags & SERIALIZATION == HESSIAN2 and status == OK:
-            headers = DubboReplyHeaders(payload)
+            headers = DubboResponseHeaders(payload)
         else:
             headers = NoHeaders(False, "it is an error, or not in hessian 2")
-        self.response = DubboReply(headers, http_status(status), header, payload, flags)
-        return REPLY
+        self.response = DubboResponse(headers, http_status(status), header, payload, flags)
+        return RESPONSE
 
     def _read_request(self, header: bytes, payload: bytes, flags: i64) -> i64:
         headers: DubboHeaders

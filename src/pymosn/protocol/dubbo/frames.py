@@ -13,7 +13,7 @@ from pymosn.api.rpc import Field, RpcRequest, RpcResponse, fields_of, is_changed
 from pymosn.core.frame_writer import FrameWriter
 from pymosn.core.headers import Headers
 from pymosn.protocol.dubbo.attachments import add_entry
-from pymosn.protocol.dubbo.headers import DubboHeaders, write_reply, write_request
+from pymosn.protocol.dubbo.headers import DubboHeaders, write_request, write_response
 from pymosn.protocol.dubbo.java_text import write_text
 
 HEADER_SIZE: Final[i64] = 16
@@ -179,7 +179,7 @@ def _local_body(status: i64, fields: list[Field], text: bytes) -> bytes:
     return b"".join(parts)
 
 
-class DubboReply(RpcResponse):
+class DubboResponse(RpcResponse):
     """A reply: a result, which may be an exception of the provider's, or an error text where the status is not OK.
 
     `frame` is its header.
@@ -204,7 +204,7 @@ class DubboReply(RpcResponse):
                 if isinstance(headers, DubboHeaders):
                     write_changed(headers, flags, status, request_id, payload, out)
                     return
-                body = write_reply(payload, fields_of(headers))
+                body = write_response(payload, fields_of(headers))
         elif payload is self.payload and (status == OK) != (self.frame[3] == OK):
             # A result is no error text, nor the reverse.
             body = [_local_body(self.status, [], b"")]

@@ -8,7 +8,7 @@ from mypy_extensions import i64
 
 from pymosn.api.rpc import Field, RpcHeaders, is_name
 from pymosn.core.headers import HeaderError, lower_name, to_bytes
-from pymosn.protocol.dubbo.attachments import Attachments, ReplyBody, RequestBody, RequestFront, add_entry, find_plain
+from pymosn.protocol.dubbo.attachments import Attachments, RequestBody, RequestFront, ResponseBody, add_entry, find_plain
 from pymosn.protocol.dubbo.hessian2 import Hessian2Error
 from pymosn.protocol.dubbo.java_text import write_text
 
@@ -153,7 +153,7 @@ class DubboRequestHeaders(DubboHeaders):
             return write_request(payload, self.fields())
         return _request(front, attachments, self.fields())
 
-    def said_once(self) -> tuple[bytes, ...]:
+    def single_valued(self) -> tuple[bytes, ...]:
         return HEAD
 
     def locate(self) -> Attachments:
@@ -220,7 +220,7 @@ class DubboRequestHeaders(DubboHeaders):
         return False if name in HEAD else super().remove_raw(name)
 
 
-class DubboReplyHeaders(DubboHeaders):
+class DubboResponseHeaders(DubboHeaders):
     """The attachments of a reply."""
 
     def __init__(self, body: bytes) -> None:
@@ -229,14 +229,14 @@ class DubboReplyHeaders(DubboHeaders):
     def rewritten(self, payload: bytes) -> list[bytes]:
         attachments = self.attachments()
         if attachments is None or payload is not attachments.body:
-            return write_reply(payload, self.fields())
+            return write_response(payload, self.fields())
         return _reply(attachments, self.fields())
 
     def locate(self) -> Attachments:
-        return ReplyBody(self._payload).attachments()
+        return ResponseBody(self._payload).attachments()
 
     def locate_plain(self) -> i64:
-        return ReplyBody(self._payload).plain_map()
+        return ResponseBody(self._payload).plain_map()
 
 
 class NoHeaders(DubboHeaders):
@@ -290,10 +290,10 @@ def _front(value: bytes | None, old: bytes | None, raw: bytes) -> bytes:
     return raw if value == old else write_text(value)
 
 
-def write_reply(body: bytes, fields: list[Field]) -> list[bytes]:
+def write_response(body: bytes, fields: list[Field]) -> list[bytes]:
     """`body` of a reply, in parts, with `fields` for its attachments; as it is where it cannot have any."""
     try:
-        attachments = ReplyBody(body).attachments()
+        attachments = ResponseBody(body).attachments()
     except Hessian2Error:
         return [body]
     return _reply(attachments, fields)

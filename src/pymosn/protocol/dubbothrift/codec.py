@@ -17,8 +17,8 @@ from pymosn.protocol.dubbothrift.frames import (
     STRINGS_AT,
     Message,
     ThriftHeaders,
-    ThriftReply,
     ThriftRequest,
+    ThriftResponse,
 )
 
 #: The least that a frame has behind its length: a header with an empty service, and an empty message's beginning.
@@ -69,8 +69,8 @@ class ThriftDecoder(RpcDecoder):
             self.request = ThriftRequest(headers, self.request_id, frame, id_at)
             return protocol.REQUEST if message.kind == CALL else protocol.ONE_WAY
         status: i64 = 200 if message.kind == REPLY else 500
-        self.response = ThriftReply(headers, status, frame, id_at, frame[STRINGS_AT:id_at], frame[header_end:])
-        return protocol.REPLY
+        self.response = ThriftResponse(headers, status, frame, id_at, frame[STRINGS_AT:id_at], frame[header_end:])
+        return protocol.RESPONSE
 
 
 def _string_end(frame: bytes, at: i64, end: i64) -> i64:

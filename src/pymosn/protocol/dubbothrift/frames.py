@@ -156,7 +156,9 @@ class ThriftRequest(RpcRequest):
         strings = self.frame[STRINGS_AT : self.id_at]
         kind: i64 = REPLY if 200 <= status < 300 else EXCEPTION
         message = Message(self._message.name, kind, self._message.sequence)
-        return ThriftReply(ThriftHeaders(b"", None, message, False), status, b"", 0, strings, _answer(message, status, body))
+        return ThriftResponse(
+            ThriftHeaders(b"", None, message, False), status, b"", 0, strings, _answer(message, status, body)
+        )
 
 
 def _answer(message: Message, status: i64, body: bytes) -> bytes:
@@ -170,7 +172,7 @@ def _answer(message: Message, status: i64, body: bytes) -> bytes:
     return b"".join([*begin, b"\x0b\x00\x01", string(text), b"\x08\x00\x02", kind, b"\x00"])
 
 
-class ThriftReply(RpcResponse):
+class ThriftResponse(RpcResponse):
     """A reply: a result, or Thrift's own exception. Its payload is the Thrift message."""
 
     def __init__(self, headers: ThriftHeaders, status: i64, raw: bytes, id_at: i64, strings: bytes, payload: bytes) -> None:

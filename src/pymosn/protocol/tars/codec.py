@@ -11,7 +11,7 @@ from pymosn.api.protocol import ProtocolError
 from pymosn.api.rpc import RpcDecoder
 from pymosn.core.chars import decimal
 from pymosn.core.failure import BAD_FRAME
-from pymosn.protocol.tars.frames import ONE_WAY, Packet, TarsHeaders, TarsReply, TarsRequest, http_status, is_tup
+from pymosn.protocol.tars.frames import ONE_WAY, Packet, TarsHeaders, TarsRequest, TarsResponse, http_status, is_tup
 from pymosn.protocol.tars.jce import STRING1, STRING4, JceError, JceReader
 
 #: A length and the version.
@@ -44,8 +44,8 @@ class TarsDecoder(RpcDecoder):
             self.request = TarsRequest(packet, frame)
             return protocol.ONE_WAY if packet.packet_type == ONE_WAY else protocol.REQUEST
         headers = TarsHeaders(packet, False)
-        self.response = TarsReply(headers, http_status(packet.result), frame, packet.buffer, packet, [])
-        return protocol.REPLY
+        self.response = TarsResponse(headers, http_status(packet.result), frame, packet.buffer, packet, [])
+        return protocol.RESPONSE
 
 
 def _read(frame: bytes, packet: Packet) -> bool:

@@ -122,7 +122,7 @@ class TarsHeaders(RpcHeaders):
             fields.append((key, value))
         return fields
 
-    def said_once(self) -> tuple[bytes, ...]:
+    def single_valued(self) -> tuple[bytes, ...]:
         return _OUTSIDE if self._is_request else ()
 
     def set(self, name: str, value: str) -> None:
@@ -215,10 +215,10 @@ class TarsRequest(RpcRequest):
 
         `body` is the text of a failure, or the buffer of a good reply. `headers` become the context.
         """
-        return TarsReply(TarsHeaders(Packet(), False), status, b"", body, self.packet, context_of(headers, False))
+        return TarsResponse(TarsHeaders(Packet(), False), status, b"", body, self.packet, context_of(headers, False))
 
 
-class TarsReply(RpcResponse):
+class TarsResponse(RpcResponse):
     """A reply. Its payload is the buffer: the result. `packet` is its own; that of the request in one of the proxy's."""
 
     def __init__(

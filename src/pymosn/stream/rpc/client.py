@@ -5,7 +5,7 @@ from __future__ import annotations
 from mypy_extensions import i64, mypyc_attr
 
 from pymosn.api.network import STOP, Connection, NetworkFilter
-from pymosn.api.protocol import GOAWAY, HEARTBEAT, NEED_MORE, ONE_WAY, REPLY, REQUEST, ProtocolError
+from pymosn.api.protocol import GOAWAY, HEARTBEAT, NEED_MORE, ONE_WAY, REQUEST, RESPONSE, ProtocolError
 from pymosn.api.rpc import RpcRequest, RpcResponse, RpcSpec
 from pymosn.api.stream import ConnectionPool, RequestSender, ResponseReceiver
 from pymosn.core.failure import (
@@ -166,7 +166,7 @@ class RpcClient(NetworkFilter):
             found: i64 = decoder.decode()
             if found == NEED_MORE:
                 break
-            if found == REPLY:
+            if found == RESPONSE:
                 reply = decoder.response
                 number = int(decoder.request_id)
                 stream = self._streams.get(number)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from mypy_extensions import i64
 
 from pymosn.api.network import DRAIN_GRACE, STOP, Connection
-from pymosn.api.protocol import HEARTBEAT, NEED_MORE, ONE_WAY, REPLY, REQUEST, ProtocolError
+from pymosn.api.protocol import HEARTBEAT, NEED_MORE, ONE_WAY, REQUEST, RESPONSE, ProtocolError
 from pymosn.api.rpc import RpcRequest, RpcResponse, RpcSpec
 from pymosn.api.stream import RequestReceiver, ResponseSender, ServerStreams, StreamHandler
 from pymosn.core.failure import (
@@ -147,7 +147,7 @@ class RpcServer(ServerStreams):
                     self._begin()
                 elif found == HEARTBEAT:
                     self._connection.batch_writer().write(decoder.answer)
-                elif found == REPLY:
+                elif found == RESPONSE:
                     self._listener.on_unexpected_message(UNASKED_REPLY)
         except ProtocolError as error:
             self._refuse(error.failure)
