@@ -28,7 +28,7 @@ class Pattern(NamedTuple):
     pages: int
 
 
-LOOKS = r"looks?|look(?:ed|ing) at|look-ups?|wish(?:es)?|wants|owed|be it|had from"
+LOOKS = r"look(?!-alike)s?|look(?:ed|ing) at|look-ups?|wish(?:es)?|wants|owed|be it|had from"
 PATTERNS = [
     Pattern("anew", r"anew", "again, re-create, restart, re-encode, reopen", 2, 1),
     Pattern("behind", r"behind|beside|in front of", "after, before, next to, alongside, in addition to", 10, 4),

@@ -1,4 +1,4 @@
-"""Writing requests and replies (RFC 9112). Framing is always the encoder's own, never the sender's word for it."""
+"""Encoding of requests and responses (RFC 9112). The encoder alone decides the framing."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ _STATUS_LINES: Final[dict[int, bytes]] = {
 
 
 def status_line(status: i64, reason: bytes) -> bytes:
-    """The status line; a reason phrase of the upstream's own is kept."""
+    """The status line; keeps a non-standard reason phrase of the upstream."""
     known = _STATUS_LINES.get(int(status))
     if known is not None and (not reason or known[13:-2] == reason):
         return known
@@ -27,7 +27,7 @@ def status_line(status: i64, reason: bytes) -> bytes:
 
 
 def encode_request(head: RequestHead) -> list[bytes]:
-    """The head of a request, up to and with the empty line, in parts."""
+    """The head of a request with its final empty line, in parts."""
     if head.raw_tunnel:
         return _encode_asking(head)
     parts = [head.raw_method, b" ", head.raw_path]
@@ -45,7 +45,7 @@ def encode_request(head: RequestHead) -> list[bytes]:
 
 
 def _encode_asking(head: RequestHead) -> list[bytes]:
-    """The head of a request for a tunnel. It has no content and wants no trailers."""
+    """The head of a request for a tunnel, which has no content and accepts no trailers."""
     if head.raw_tunnel == CONNECT:
         return [b"CONNECT ", head.raw_host, b" HTTP/1.1\r\n", head.headers.block, CRLF]
     target = head.raw_path if head.raw_query is None else head.raw_path + b"?" + head.raw_query
@@ -53,18 +53,18 @@ def _encode_asking(head: RequestHead) -> list[bytes]:
 
 
 def encode_agreement(head: ResponseHead) -> list[bytes]:
-    """The head of the reply that opens a tunnel: a 101, or the 2xx to a CONNECT, which says nothing of a body."""
+    """The head of a response that opens a tunnel: a 101, or the 2xx to a CONNECT; it declares no body."""
     fields = _switching(head.raw_tunnel) if head.status == 101 else b""
     return [status_line(head.status, head.raw_reason), head.headers.block, fields, CRLF]
 
 
 def _switching(protocol: bytes) -> bytes:
-    """The fields of this hop that ask to switch, and that agree to it (RFC 9110 section 7.8)."""
+    """The hop-by-hop fields that request or confirm a protocol switch (RFC 9110 section 7.8)."""
     return b"connection: upgrade\r\nupgrade: " + protocol + CRLF
 
 
 def encode_chunk(data: bytes, end: bool) -> list[bytes]:
-    """`data` (which may be empty) as a chunk, with the last chunk behind it when `end`."""
+    """Encodes `data` (which may be empty) as a chunk, followed by the last chunk if `end`."""
     parts: list[bytes] = []
     if data:
         parts.append(b"%x\r\n" % len(data))
@@ -76,12 +76,12 @@ def encode_chunk(data: bytes, end: bool) -> list[bytes]:
 
 
 def encode_trailers(trailers: Headers) -> bytes:
-    """The last chunk with trailers."""
+    """Encodes the last chunk with trailers."""
     return b"0\r\n" + trailers.block + CRLF
 
 
 def encode_response(head: ResponseHead, options: bytes) -> list[bytes]:
-    """The head of a reply, up to and with the empty line, in parts. `options`: field lines that the connection adds."""
+    """The head of a response with its final empty line, in parts. `options`: field lines that the connection adds."""
     if options:
         return [status_line(head.status, head.raw_reason), head.headers.block, options, CRLF]
     return [status_line(head.status, head.raw_reason), head.headers.block, CRLF]

@@ -1,7 +1,7 @@
-"""How a listener treats what is not plainly right: strict by default, and what a lenient one forgives.
+"""How tolerant a listener is of irregular requests: strict by default.
 
-Each leniency is one that RFC 9110, 9112 or 3986 allows, and each can be read otherwise by a server behind us: docs/http1.md
-says what is risked. Nothing that frames a body twice is ever forgiven.
+Each leniency is allowed by RFC 9110, 9112 or 3986, but upstream servers may interpret such a request differently;
+docs/http1.md describes the risks. Ambiguous body framing is never tolerated.
 """
 
 from __future__ import annotations
@@ -10,12 +10,12 @@ from typing import Final
 
 from mypy_extensions import i64
 
-#: What becomes of an encoded slash (`%2F`) or backslash (`%5C`) in a path.
+#: How an encoded slash (`%2F`) or backslash (`%5C`) in a path is treated.
 KEEP_SLASHES: Final[i64] = 0
 DECODE_SLASHES: Final[i64] = 1
 REFUSE_SLASHES: Final[i64] = 2
 
-#: What becomes of a field whose name has an underscore. Look-alikes of fields that mean something to us never pass.
+#: How a field name with an underscore is treated. Look-alikes of the fields in `fields.py` are never forwarded.
 PASS_UNDERSCORES: Final[i64] = 0
 DROP_UNDERSCORES: Final[i64] = 1
 REFUSE_UNDERSCORES: Final[i64] = 2
@@ -24,8 +24,8 @@ REFUSE_UNDERSCORES: Final[i64] = 2
 class Http1Policy:
     """Immutable; shared by all connections of a listener.
 
-    `is_strict`: forgive nothing. `trusts_peer`: believe X-Forwarded-*, X-Real-IP, Forwarded, x-mosn-* and x-envoy-* of
-    whoever connects. `merges_slashes`: make one slash of a run of them. `slashes` and `underscores`: constants above.
+    `is_strict`: tolerate nothing. `trusts_peer`: trust X-Forwarded-*, X-Real-IP, Forwarded, x-mosn-* and x-envoy-* from any
+    client. `merges_slashes`: merge repeated slashes. `slashes` and `underscores`: constants above.
     """
 
     def __init__(

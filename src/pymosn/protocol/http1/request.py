@@ -1,4 +1,4 @@
-"""Decoding requests (RFC 9112 sections 3 to 7)."""
+"""Request decoding (RFC 9112 sections 3 to 7)."""
 
 from __future__ import annotations
 
@@ -32,30 +32,30 @@ SLASH: Final[i64] = 47
 DOT: Final[i64] = 46
 PERCENT: Final[i64] = 37
 QUESTION: Final[i64] = 63
-#: The longest method that is looked at; the longest registered one has 17 letters.
+#: The longest accepted method; the longest registered one has 17 letters.
 MAX_METHOD: Final[i64] = 32
 
 
 class RequestDecoder(Http1Decoder):
-    """Decodes the requests of one connection. After HEAD, `head` is the request's.
+    """Decodes the requests of one connection. After HEAD, `head` is the current request.
 
-    `raw_tunnel` of a head is any protocol that the client may ask to upgrade to: whether it gets it is not decided here.
+    The head's `raw_tunnel` is any protocol to which the client may ask to upgrade; whether that is allowed is decided later.
     """
 
     def __init__(self, limits: Http1Limits, policy: Http1Policy = STRICT, connect: bytes = b"") -> None:
-        """`connect`: the `raw_tunnel` of a CONNECT; empty where none is allowed."""
+        """`connect`: the `raw_tunnel` of CONNECT requests; empty if CONNECT is not allowed."""
         super().__init__(limits, policy)
         self._connect = connect
         self.head: RequestHead = RequestHead()
         self._has_host: bool = False
-        #: The target is a whole URI, so its authority is the host, whatever the Host field says (RFC 9112 section 3.2.2).
+        #: The target is an absolute URI, so its authority overrides the Host field (RFC 9112 section 3.2.2).
         self._target_has_host: bool = False
         self._skipped_line: bool = False
-        #: Bytes of the request line once it has been read: it is not read again for each field line that comes by itself.
+        #: Length of the request line once it is complete, so that it is not scanned again for each further field line.
         self._line_size: i64 = 0
 
     def has_begun(self) -> bool:
-        """Whether part of a message has come that is not complete."""
+        """Whether an incomplete message has been received."""
         return not self.is_between_messages()
 
     # ---- the head
@@ -68,7 +68,7 @@ class RequestDecoder(Http1Decoder):
             return NEED_MORE
         first: i64 = buffer[start]
         if first < SP and first in (CR, LF) and not self._skipped_line:
-            # One empty line before a request is forgiven (RFC 9112 section 2.2).
+            # One empty line before a request is tolerated (RFC 9112 section 2.2).
             after_line: i64 = self._end_line(start, first)
             if after_line < 0:
                 return NEED_MORE
@@ -105,7 +105,7 @@ class RequestDecoder(Http1Decoder):
         return NEED_MORE
 
     def _scan_request_line(self, start: i64) -> i64:
-        """The offset behind the request line, or -1 when it is not complete."""
+        """Returns the offset after the request line, or -1 if it is incomplete."""
         buffer = self._buffer
         size: i64 = len(buffer)
         head = self.head
@@ -140,7 +140,7 @@ class RequestDecoder(Http1Decoder):
         if i >= size:
             return -1
         if buffer[i] != SP or i == target:
-            # A line without a version is HTTP/0.9; anything else is a character that no target may hold.
+            # A line without a version is HTTP/0.9; anything else is a character that is not allowed in a target.
             raise ProtocolError(BAD_REQUEST if buffer[i] == CR else BAD_TARGET, "not a request target")
         self._take_target(target, query, i, odd)
         return self._scan_version(i + 1)
@@ -181,19 +181,19 @@ class RequestDecoder(Http1Decoder):
                 return
             path = self._take_absolute(path)
             if not path:
-                # RFC 9112 section 3.2.4: without path and query it is the server that is asked about.
+                # RFC 9112 section 3.2.4: without path and query the request is about the server as a whole.
                 path = b"*" if query < 0 and head.raw_method == b"OPTIONS" else b"/"
             else:
                 odd = True
         if odd and path != b"*":
             normal = normalize_path(path, self.policy)
             if normal is None:
-                raise ProtocolError(BAD_TARGET, "path has a broken escape, climbs above the root or can be read in two ways")
+                raise ProtocolError(BAD_TARGET, "path has an invalid percent-escape, escapes the root, or is ambiguous")
             path = normal
         head.raw_path = path
 
     def _take_absolute(self, target: bytes) -> bytes:
-        """The path, perhaps empty, of an absolute-form target; its authority becomes the host (RFC 9112 section 3.2.2)."""
+        """The path, possibly empty, of an absolute-form target; its authority becomes the host (RFC 9112 section 3.2.2)."""
         if target[:7].lower() != b"http://":
             raise ProtocolError(BAD_TARGET, "target is neither a path nor an http URI")
         authority, slash, path = target[7:].partition(b"/")
@@ -204,7 +204,7 @@ class RequestDecoder(Http1Decoder):
         return slash + path
 
     def _take_authority(self, target: bytes) -> None:
-        """The target of a CONNECT: host and port, whatever the Host field says (RFC 9112 section 3.2.3)."""
+        """Reads the target of a CONNECT: host and port, which override the Host field (RFC 9112 section 3.2.3)."""
         if not self._connect:
             raise ProtocolError(CONNECT_NOT_ALLOWED, "CONNECT is not allowed on this listener")
         if not is_host(target) or not is_digit(target[len(target) - 1]) or target.rfind(b":") <= target.rfind(b"]"):
@@ -223,12 +223,12 @@ class RequestDecoder(Http1Decoder):
         if kind == fields.HOST:
             host = value.strip(b" \t").lower()
             if self._has_host:
-                raise ProtocolError(BAD_HOST, "two host fields")
+                raise ProtocolError(BAD_HOST, "more than one host field")
             self._has_host = True
             if not self._is_host(host):
                 raise ProtocolError(BAD_HOST, "not a host")
             if self._target_has_host:
-                return True  # `_finish_head` puts the target's in its place
+                return True  # `_finish_head` adds the target's host instead
             head.raw_host = host
             return False
         if kind == fields.X_FORWARDED_FOR:
@@ -272,7 +272,7 @@ class RequestDecoder(Http1Decoder):
         framing: i64 = NO_BODY
         if self._codings > 0:
             if self._length >= 0:
-                raise ProtocolError(BAD_FRAMING, "content-length beside transfer-encoding")
+                raise ProtocolError(BAD_FRAMING, "both content-length and transfer-encoding")
             if head.minor_version == 0:
                 raise ProtocolError(BAD_FRAMING, "transfer-encoding in an HTTP/1.0 request")
             head.content_length = UNKNOWN_LENGTH
@@ -288,10 +288,10 @@ class RequestDecoder(Http1Decoder):
         return self._begin_body(framing, self._length)
 
     def _take_upgrade(self, head: RequestHead) -> None:
-        """Notes what the client may ask to upgrade to; anything else is an ordinary request (RFC 9110 section 7.8).
+        """Records the protocol that the client may upgrade to (RFC 9110 section 7.8); any other Upgrade field is ignored.
 
-        No HTTP/1.0, no content, and no method for which a 101 would be no whole answer; WebSocket wants a GET (RFC 6455
-        section 4.1).
+        Not for HTTP/1.0, requests with content, or methods that a 101 cannot answer completely. WebSocket requires GET
+        (RFC 6455 section 4.1).
         """
         method = head.raw_method
         if head.minor_version == 0 or head.expects_continue or head.raw_tunnel:

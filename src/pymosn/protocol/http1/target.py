@@ -1,4 +1,4 @@
-"""Request targets and hosts: one normal form, which routes are matched on and which is sent upstream."""
+"""Request targets and hosts in one normal form, used both for route matching and upstream."""
 
 from __future__ import annotations
 
@@ -14,17 +14,17 @@ COLON: Final[i64] = 58
 SLASH: Final[i64] = 47
 BACKSLASH: Final[i64] = 92
 OPEN_BRACKET: Final[i64] = 91
-#: The longest name of the DNS, and a port.
+#: The longest DNS name plus a port.
 MAX_HOST: Final[i64] = 255 + 6
 
 
 def normalize_path(path: bytes, policy: Http1Policy = STRICT) -> bytes | None:
-    """The normal form of an absolute path (RFC 3986 section 6.2.2), or None for one that must be refused.
+    """The normal form of an absolute path (RFC 3986 section 6.2.2), or None if it must be rejected.
 
-    Percent-encoded unreserved characters are decoded, other escapes get upper-case digits and stay (`%2F` becomes a slash
-    only where `policy` says so), runs of slashes become one, `.` and `..` are resolved. Refused: encoded control
-    characters, and for a strict policy broken escapes, paths that climb above the root, and segments that are dots to a
-    server which cuts off path parameters or decodes slashes late (`..;a`, `..%2Fa`).
+    Decodes percent-encoded unreserved characters, keeps other escapes in upper case (`%2F` becomes a slash only where
+    `policy` allows it), merges repeated slashes and resolves `.` and `..`. Rejects encoded control characters; a strict
+    policy also rejects invalid escapes, paths that climb above the root, and segments that servers which strip path
+    parameters or decode slashes late would treat as dots (`..;a`, `..%2Fa`).
     """
     decoded = _decode_escapes(path, policy) if b"%" in path else path
     if decoded is None:
@@ -51,7 +51,7 @@ def normalize_path(path: bytes, policy: Http1Policy = STRICT) -> bytes | None:
 
 
 def _hides_dots(segment: bytes) -> bool:
-    """Whether some servers would see a dot segment in this one, which has none for RFC 3986."""
+    """Whether some servers treat this segment as a dot segment, which RFC 3986 does not."""
     if b"." not in segment or (b";" not in segment and b"%" not in segment):
         return False
     parts = segment.replace(b"%5C", b"%2F").split(b"%2F")
@@ -59,7 +59,7 @@ def _hides_dots(segment: bytes) -> bool:
 
 
 def _decode_escapes(path: bytes, policy: Http1Policy) -> bytes | None:
-    """`path` with those escapes decoded that mean nothing, the others with upper-case digits; None for a bad one."""
+    """Decodes escapes of unreserved characters and puts the others in upper case; None for an invalid escape."""
     size: i64 = len(path)
     parts: list[bytes] = []
     kept: i64 = 0
@@ -98,7 +98,7 @@ def is_host(value: bytes) -> bool:
 
 
 def is_lenient_host(value: bytes) -> bool:
-    """The same with all that RFC 3986 lets a name consist of: no userinfo, path, comma or space."""
+    """Like `is_host`, but accepts every character that RFC 3986 allows in a name: no userinfo, path, comma or space."""
     return _is_host_of(value, REG_NAME)
 
 
@@ -120,7 +120,7 @@ def _is_host_of(value: bytes, characters: bytes) -> bool:
 
 
 def _is_port(value: bytes, start: i64) -> bool:
-    """Whether `value` from `start` on is a port number."""
+    """Whether `value` from `start` to its end is a port number."""
     size: i64 = len(value)
     if size == start or size - start > 5:
         return False
@@ -143,16 +143,16 @@ def _is_ip_literal(value: bytes) -> bool:
 
 def _is_ipv6(text: bytes) -> bool:
     """IPv6address of RFC 3986 section 3.2.2: eight groups, or fewer around one `::`."""
-    before, gap, behind = text.partition(b"::")
+    before, gap, rest = text.partition(b"::")
     if not gap:
         return _count_groups(text, True) == 8
     left: i64 = _count_groups(before, False)
-    right: i64 = _count_groups(behind, True)
+    right: i64 = _count_groups(rest, True)
     return left >= 0 and right >= 0 and left + right <= 7
 
 
 def _count_groups(text: bytes, may_end_in_ipv4: bool) -> i64:
-    """How many groups of 16 bits stand in `text`, which may be empty; -1 when it is something else."""
+    """Number of 16-bit groups in `text`, which may be empty; -1 if it is malformed."""
     if not text:
         return 0
     parts = text.split(b":")
