@@ -141,7 +141,7 @@ def test_an_exception_as_java_writes_it(start: Start, version: str) -> None:
         ("/S/m?types=int", "[true]", "is no int"),
         ("/S/m?types=byte", "[128]", "128 is no byte"),
         ("/S/m?types=int,int", "[1]", "2 types for 1 arguments"),
-        ("/S/m", "[1e99, 18446744073709551616]", "longer than 64 bits"),
+        ("/S/m", "[1e99, 18446744073709551616]", "exceeds 64 bits"),
         ("/S/m", "[1e999]", "1e999 is no number that a double holds"),
         ("/S/m", '[{"a": NaN}]', "NaN is no number"),
         ("/S/m?types=double", f"[{'9' * 400}]", "is no double"),
