@@ -86,7 +86,7 @@ def test_what_does_not_exist_is_named(tmp_path: Path) -> None:
         logs.switch("/nowhere", False)
     with pytest.raises(KeyError, match="no log at"):
         logs.set_level("/nowhere", "INFO")
-    with pytest.raises(ValueError, match="unknown log level 'info'; one of TRACE DEBUG"):
+    with pytest.raises(ValueError, match="unknown log level 'info'; expected one of TRACE DEBUG"):
         logs.set_level(str(tmp_path / "mosn.log"), "info")
     with pytest.raises(ValueError, match="is an access log"):
         logs.set_level(access, "INFO")

@@ -200,7 +200,7 @@ def test_a_status_of_a_filter_is_encoded_anew() -> None:
 def test_headers_that_do_not_fit() -> None:
     request = the_request(bolt.request(1))
     request.headers.set("big", "x" * 70000)
-    with pytest.raises(HeaderError, match="exceeds? the limit of 65535"):
+    with pytest.raises(HeaderError, match="the limit of 65535"):
         encoded(request, 1, request.payload)
 
 

@@ -133,7 +133,7 @@ def test_service_and_path_change_and_nothing_else_does() -> None:
     call.headers.set("path", "o/p")
     assert encoded(call, 5, call.payload) == frame(message(1), service="other", path="o/p")
     call.headers.set("service", "s" * 0x10000)
-    with pytest.raises(HeaderError, match="exceeds? the limit of 65535"):
+    with pytest.raises(HeaderError, match="the limit of 65535"):
         encoded(call, 5, call.payload)
     call = only(SPEC, FRAMES["call"]).message
     for name in ("path", "method", "x"):

@@ -246,7 +246,7 @@ def test_response_cache() -> None:
     requests = [Request(headers=german), Request(headers=german), Request(headers=french), Request(headers=french)]
     cache = recipe("response_cache", "ResponseCache")
     first, second, third, fourth = talk(cache, requests, upstream=upstream)
-    assert first.pieces == [b"piece ", b"de"], "it streams through"
+    assert first.chunks == [b"piece ", b"de"], "it streams through"
     assert (first.headers.get("age"), second.headers["age"]) == (None, "0")
     assert (second.text, second.headers["etag"]) == ("piece de", '"1"')
     assert (third.text, fourth.text) == ("piece fr", "piece fr")
