@@ -91,7 +91,7 @@ def test_what_people_read(file: Path) -> None:
     assert f"({build()} data path)" in text
     assert "Not included: sockets and the kernel" in text
     assert "The filter failed 302 times" in text
-    assert "No request was served" in text
+    assert "Every request was rejected" in text
 
 
 def test_the_command(file: Path) -> None:
