@@ -308,11 +308,11 @@ class Cluster(HostSource):
 
     def no_host_failure(self, selection: Selection) -> Failure:
         """The failure to report when no host is available."""
-        wanted = selection.subset
+        criteria = selection.subset
         if self.original is not None:
             return OVERFLOW if selection.destination else NO_HOSTS
-        if wanted is not None and self.plan.balancing.subset is not None:
-            return ALL_UNHEALTHY if any(has_metadata(host, wanted) for host in self.hosts) else NO_HOSTS
+        if criteria is not None and self.plan.balancing.subset is not None:
+            return ALL_UNHEALTHY if any(has_metadata(host, criteria) for host in self.hosts) else NO_HOSTS
         return ALL_UNHEALTHY if self.hosts else NO_HOSTS
 
     def close(self) -> None:

@@ -32,30 +32,30 @@ DEFAULT_PORT: Final = 80
 
 def destination(plan: OriginalPlan, exchange: Exchange) -> str:
     """The destination of a request as an address to dial; empty if neither header nor connection specifies one."""
-    wanted = ""
+    target = ""
     if plan.header:
         raw = exchange.request.raw_host if plan.header == "host" else exchange.request.headers.get_raw(plan.header.encode())
         if raw:
             if not is_host(raw):
                 return ""
-            wanted = raw.decode("latin-1").lower()
-    if not wanted:
-        wanted = exchange.connection.original_destination
-    return _address(wanted, plan.replace_local)
+            target = raw.decode("latin-1").lower()
+    if not target:
+        target = exchange.connection.original_destination
+    return _address(target, plan.replace_local)
 
 
-def _address(wanted: str, replace_local: bool) -> str:
-    """`wanted`, a host with optional port, as `host:port`; empty if it cannot be dialed."""
-    if wanted.endswith("]") or ":" not in wanted:
-        wanted = f"{wanted}:{DEFAULT_PORT}"
+def _address(target: str, replace_local: bool) -> str:
+    """`target`, a host with optional port, as `host:port`; empty if it cannot be dialed."""
+    if target.endswith("]") or ":" not in target:
+        target = f"{target}:{DEFAULT_PORT}"
     try:
-        host, port = split_address(wanted)
+        host, port = split_address(target)
     except ValueError:
         return ""
     if replace_local:
         return f"127.0.0.1:{port}"
     # `unix:1` would be a socket's path to the dialer.
-    return "" if host in ("", "unix") or port == 0 else wanted
+    return "" if host in ("", "unix") or port == 0 else target
 
 
 @mypyc_attr(allow_interpreted_subclasses=True)

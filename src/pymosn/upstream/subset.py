@@ -37,16 +37,16 @@ class SubsetBalancer(Balancer):
         self._default_balancer: Balancer | None = None
 
     def choose(self, selection: Selection) -> Host | None:
-        wanted = selection.subset
-        if wanted is None or not wanted:
+        criteria = selection.subset
+        if criteria is None or not criteria:
             return self._whole.choose(selection)
-        balancer = self._balancers.get(wanted)
+        balancer = self._balancers.get(criteria)
         if balancer is None:
-            group = self._groups.get(wanted)
+            group = self._groups.get(criteria)
             if group is None:
                 return self._fall_back(selection)
             balancer = make_balancer(self._maker, group, self._options)
-            self._balancers[wanted] = balancer
+            self._balancers[criteria] = balancer
         return balancer.choose(selection)
 
     def _fall_back(self, selection: Selection) -> Host | None:
@@ -60,9 +60,9 @@ class SubsetBalancer(Balancer):
         return balancer.choose(selection)
 
 
-def has_metadata(host: Host, wanted: Criteria) -> bool:
-    """Whether the host's metadata contains all of `wanted`."""
-    return all(host.metadata.get(key) == value for key, value in wanted)
+def has_metadata(host: Host, criteria: Criteria) -> bool:
+    """Whether the host's metadata contains all of `criteria`."""
+    return all(host.metadata.get(key) == value for key, value in criteria)
 
 
 def _key(selector: tuple[str, ...], host: Host) -> Criteria | None:

@@ -160,12 +160,12 @@ class BoltHeaders(RpcHeaders):
     def _value_at(self, name: bytes, start: i64) -> i64:
         """The offset of the length of the next value of `name` (lower case) from the pair at `start`, or -1."""
         data = self._front
-        wanted: i64 = len(name)
+        length: i64 = len(name)
         at: i64 = start
         while at < self._end:
             size: i64 = u32(data, at)
             at += 4
-            if size == wanted and has_lowered(data, at, name):
+            if size == length and has_lowered(data, at, name):
                 return at + size
             if size != NULL:
                 at += size

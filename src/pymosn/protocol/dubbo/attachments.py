@@ -233,7 +233,7 @@ def plain_at(reader: Hessian2Reader) -> i64:
 
 def find_plain(body: bytes, start: i64, name: bytes) -> bytes | None:
     """The first value of `name` (lower case) in the plain map at `start`, or None."""
-    wanted: i64 = len(name)
+    length: i64 = len(name)
     end: i64 = len(body) - 1
     at: i64 = start + 1
     while at < end:
@@ -242,7 +242,7 @@ def find_plain(body: bytes, start: i64, name: bytes) -> bytes | None:
         if size >= 0x20:
             size = (size - 0x30) * 0x100 + body[at]
             at += 1
-        is_match = size == wanted and has_lowered(body, at, name)
+        is_match = size == length and has_lowered(body, at, name)
         at += size
         value_size: i64 = body[at]
         at += 1

@@ -40,7 +40,7 @@ SERVER_ERROR: Final[i64] = 80
 EXHAUSTED: Final[i64] = 100
 
 #: Consumers accept attachments in responses from this protocol version on.
-_REPLY_ATTACHMENTS: Final = b"2.0.2"
+_RESPONSE_ATTACHMENTS: Final = b"2.0.2"
 
 #: Failure texts, as in MOSN.
 _REASONS: Final[dict[int, bytes]] = {
@@ -159,7 +159,7 @@ class DubboRequest(RpcRequest):
 
     def local_reply(self, status: i64, headers: Headers, body: bytes) -> RpcResponse:
         """Always in hessian 2: each frame specifies its serialization, and all consumers read this one."""
-        return LocalReply(headers, status, body, self.headers.get_raw(b"dubbo") == _REPLY_ATTACHMENTS)
+        return LocalReply(headers, status, body, self.headers.get_raw(b"dubbo") == _RESPONSE_ATTACHMENTS)
 
 
 def _local_body(status: i64, fields: list[Field], text: bytes) -> bytes:

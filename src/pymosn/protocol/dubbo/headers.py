@@ -230,7 +230,7 @@ class DubboResponseHeaders(DubboHeaders):
         attachments = self.attachments()
         if attachments is None or payload is not attachments.body:
             return write_response(payload, self.fields())
-        return _reply(attachments, self.fields())
+        return _response(attachments, self.fields())
 
     def locate(self) -> Attachments:
         return ResponseBody(self._payload).attachments()
@@ -296,9 +296,9 @@ def write_response(body: bytes, fields: list[Field]) -> list[bytes]:
         attachments = ResponseBody(body).attachments()
     except Hessian2Error:
         return [body]
-    return _reply(attachments, fields)
+    return _response(attachments, fields)
 
 
-def _reply(attachments: Attachments, fields: list[Field]) -> list[bytes]:
+def _response(attachments: Attachments, fields: list[Field]) -> list[bytes]:
     body = attachments.body
     return [body[: attachments.start], *attachments.written(fields), body[attachments.end :]]

@@ -311,15 +311,15 @@ class Hessian2Reader:
         return self._count() if tag == _FIXED_LIST else tag - 0x70
 
     def _type(self) -> None:
-        """Reads the type of a list or map: a name, or the number of an earlier one."""
+        """Reads the type of a list or map: a name, or the index of an earlier one."""
         tag: i64 = self._take()
         if _is_string(tag):
             self._skip_string(tag)
             self._types += 1
             return
-        number: i64 = self._integer(tag)
-        if number < 0 or number >= self._types:
-            raise Hessian2Error(f"type {number} of {self._types}")
+        index: i64 = self._integer(tag)
+        if index < 0 or index >= self._types:
+            raise Hessian2Error(f"type {index} of {self._types}")
 
     def _define(self) -> None:
         """Reads a class definition: its name and those of its fields."""
@@ -336,11 +336,11 @@ class Hessian2Reader:
             raise Hessian2Error(f"0x{tag:02x} where a name is expected")
         self._skip_string(tag)
 
-    def _fields(self, number: i64) -> i64:
+    def _fields(self, index: i64) -> i64:
         classes = self._classes
-        if classes is None or number < 0 or number >= len(classes):
-            raise Hessian2Error(f"class {number} of {0 if classes is None else len(classes)}")
-        return classes[number]
+        if classes is None or index < 0 or index >= len(classes):
+            raise Hessian2Error(f"class {index} of {0 if classes is None else len(classes)}")
+        return classes[index]
 
     def _add_class(self, fields: i64) -> None:
         if self._classes is None:
@@ -350,9 +350,9 @@ class Hessian2Reader:
         self._classes.append(int(fields))
 
     def _refer(self) -> None:
-        number: i64 = self.integer()
-        if number < 0 or number >= self._objects:
-            raise Hessian2Error(f"reference {number} of {self._objects}")
+        index: i64 = self.integer()
+        if index < 0 or index >= self._objects:
+            raise Hessian2Error(f"reference {index} of {self._objects}")
 
     # ---- strings and binary
 

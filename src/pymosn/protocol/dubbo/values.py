@@ -125,39 +125,39 @@ class Hessian2ValueReader(Hessian2Reader):
 
     def _again(self) -> object:
         """Resolves a reference to an earlier value."""
-        number: i64 = self.integer()
-        if number < 0 or number >= len(self._made):
-            raise Hessian2Error(f"reference {number} of {len(self._made)}")
-        weight: i64 = self._weights[number]
+        index: i64 = self.integer()
+        if index < 0 or index >= len(self._made):
+            raise Hessian2Error(f"reference {index} of {len(self._made)}")
+        weight: i64 = self._weights[index]
         if weight < 0:
             raise Hessian2Error("recursive value")
         self._repeated += weight
         if self._repeated > MAX_REPEATED:
             raise Hessian2Error(f"values repeated by references exceed {MAX_REPEATED} bytes")
-        return self._made[number]
+        return self._made[index]
 
     def _container(self, tag: i64, depth: i64) -> object:
         if depth >= MAX_NESTING:
             raise Hessian2Error(f"nested more than {MAX_NESTING} levels deep")
         start: i64 = self.at
         repeated: i64 = self._repeated
-        number: i64 = len(self._made)
+        index: i64 = len(self._made)
         self._made.append(None)
         self._weights.append(-1)
         made: object
         if tag == 0x4F or 0x60 <= tag < 0x70:
-            made = self._object(self.integer() if tag == 0x4F else tag - 0x60, depth, number)
+            made = self._object(self.integer() if tag == 0x4F else tag - 0x60, depth, index)
         else:
             count: i64 = self._open(tag)
             made = self._entries(depth) if count == _MAP_KEY else self._items(count, depth)
-        self._made[number] = made
-        self._weights[number] = self.at - start + self._repeated - repeated + 1
+        self._made[index] = made
+        self._weights[index] = self.at - start + self._repeated - repeated + 1
         return made
 
-    def _object(self, number: i64, depth: i64, index: i64) -> dict[object, object]:
-        self._fields(number)
-        made: dict[object, object] = {"class": self._class_names[number]}
-        for name in self._field_names[number]:
+    def _object(self, class_index: i64, depth: i64, index: i64) -> dict[object, object]:
+        self._fields(class_index)
+        made: dict[object, object] = {"class": self._class_names[class_index]}
+        for name in self._field_names[class_index]:
             made[name] = None if name == "cause" and self._is_reference_to(index) else self._value(depth + 1)
         return made
 
@@ -231,8 +231,8 @@ def _write(value: object, parts: list[bytes], depth: i64) -> None:
         parts.append(write_text(value.encode("utf-8", "surrogatepass")))
     elif isinstance(value, bytes):
         for at in range(0, len(value), 0xFFFF):
-            piece = value[at : at + 0xFFFF]
-            parts.append(b"A" + len(piece).to_bytes(2, "big") + piece)
+            chunk = value[at : at + 0xFFFF]
+            parts.append(b"A" + len(chunk).to_bytes(2, "big") + chunk)
         parts.append(b"\x20")
     elif isinstance(value, list):
         size = len(value)
