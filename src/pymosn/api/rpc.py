@@ -75,7 +75,7 @@ class RpcHeaders(Headers):
         """Whether the frame has a field `name` (lower case), be it null. A protocol may tell without taking all out."""
         return has_name(self.fields(), name)
 
-    def single_valued(self) -> tuple[bytes, ...]:
+    def first_value_names(self) -> tuple[bytes, ...]:
         """Names (lower case) whose first value is what the message says, whatever other fields of that name repeat."""
         return ()
 
@@ -107,7 +107,7 @@ class RpcHeaders(Headers):
 
     def get_all(self, name: str) -> list[str]:
         raw = lower_name(name)
-        if raw in self.single_valued():
+        if raw in self.first_value_names():
             value = self.get_raw(raw)
             return [] if value is None else [to_text(value)]
         return [to_text(value) for key, value in self.fields() if value is not None and is_name(key, raw)]

@@ -153,7 +153,7 @@ class DubboRequestHeaders(DubboHeaders):
             return write_request(payload, self.fields())
         return _request(front, attachments, self.fields())
 
-    def single_valued(self) -> tuple[bytes, ...]:
+    def first_value_names(self) -> tuple[bytes, ...]:
         return HEAD
 
     def locate(self) -> Attachments:

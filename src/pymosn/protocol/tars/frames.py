@@ -122,7 +122,7 @@ class TarsHeaders(RpcHeaders):
             fields.append((key, value))
         return fields
 
-    def single_valued(self) -> tuple[bytes, ...]:
+    def first_value_names(self) -> tuple[bytes, ...]:
         return _OUTSIDE if self._is_request else ()
 
     def set(self, name: str, value: str) -> None:
