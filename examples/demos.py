@@ -43,7 +43,7 @@ def pymosn(config: str) -> Iterator[None]:
 
 def retry(call: Callable[[], T]) -> T:
     """The result of `call`, which is retried until its port is open."""
-    for _ in range(100):
+    for _ in range(300):
         try:
             return call()
         except ConnectionRefusedError:

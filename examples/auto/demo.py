@@ -23,7 +23,7 @@ def main() -> None:
     serve_http(options.http_port)
     with pymosn(options.config):
         print("\n".join(retry(lambda: call(options.port, 2))))
-        with urllib.request.urlopen(f"http://127.0.0.1:{options.port}/world", timeout=10) as response:
+        with urllib.request.urlopen(f"http://127.0.0.1:{options.port}/world", timeout=30) as response:
             print(response.read().decode())
 
 

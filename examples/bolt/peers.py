@@ -69,7 +69,7 @@ def serve(port: int) -> None:
 
 def call(port: int, count: int) -> list[str]:
     """Sends `count` requests at once on one connection; returns the responses in the order of the requests."""
-    with socket.create_connection(("127.0.0.1", port), timeout=10) as sock:
+    with socket.create_connection(("127.0.0.1", port), timeout=30) as sock:
         headers = {"service": "testSofa"}
         sock.sendall(b"".join(request(i, b"call %d" % i, headers) for i in range(1, count + 1)))
         responses: dict[int, str] = {}

@@ -26,7 +26,7 @@ def shout(listener: socket.socket) -> None:
 
 def exchange(port: int, text: str) -> str:
     """Sends `text`, which is in no known protocol, and returns the answer."""
-    with socket.create_connection(("127.0.0.1", port), timeout=10) as connection:
+    with socket.create_connection(("127.0.0.1", port), timeout=30) as connection:
         connection.sendall(text.encode())
         connection.shutdown(socket.SHUT_WR)
         answer = b""
@@ -46,7 +46,7 @@ def main() -> None:
     threading.Thread(target=shout, args=(socket.create_server(("127.0.0.1", options.tcp_port)),), daemon=True).start()
     with pymosn(options.config):
         print(retry(lambda: exchange(options.port, "what protocol is this?")))
-        with urllib.request.urlopen(f"http://127.0.0.1:{options.port}/world", timeout=10) as response:
+        with urllib.request.urlopen(f"http://127.0.0.1:{options.port}/world", timeout=30) as response:
             print(response.read().decode())
 
 

@@ -49,8 +49,6 @@ class Connection(Alarm):
         self.bytes_written: i64 = 0
         self._counted_read: i64 = 0
         self._counted_written: i64 = 0
-        #: Field lines that the proxy adds to each request of this connection; kept here to build them once.
-        self.forwarded_lines: bytes = b""
 
     def count_into(self, read: Counter, written: Counter) -> None:
         """Adds the bytes that no counter has yet."""

@@ -3,24 +3,15 @@
 from __future__ import annotations
 
 import asyncio
-from typing import Final
 
 from pymosn.api.network import Dialer, DialReceiver, NetworkFilter
-from pymosn.core.addresses import split_address
+from pymosn.core.addresses import UNIX, split_address
 from pymosn.core.clock import Clock
 from pymosn.core.failure import CONNECT_FAILED, CONNECT_REFUSED, CONNECT_TIMEOUT, Failure
 from pymosn.core.timers import TimerWheel
 from pymosn.network.admission import LACKS, Admission
 from pymosn.network.connection import ConnectionOwner, TcpConnection
 from pymosn.network.listener import ConnectionNumbers
-
-#: What the address of a host on a unix socket begins with; its path follows.
-UNIX: Final = "unix:"
-
-
-def host_field(address: str) -> str:
-    """What a Host field says where nobody else does: the address that is dialed; for a unix socket localhost."""
-    return "localhost" if address.startswith(UNIX) else address
 
 
 class TcpDialer(Dialer):

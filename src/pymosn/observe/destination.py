@@ -176,15 +176,6 @@ class LineFile(Destination):
             self._report(f"log {self._path}: recovered; {lost} lines were dropped")
 
 
-def open_destination(path: str, report: Report = report_to_stderr) -> Destination:
-    """Opens the destination of a configured log path. Raises OSError, or ValueError for an invalid syslog address."""
-    if is_file(path) or path in STANDARD_STREAMS:
-        return LineFile(path, report)
-    from pymosn.observe.syslog import Syslog  # imports logging, only in processes that use it
-
-    return Syslog(path)
-
-
 def _open(path: str) -> int:
     standard = STANDARD_STREAMS.get(path)
     if standard is not None:

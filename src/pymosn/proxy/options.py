@@ -5,6 +5,7 @@ from __future__ import annotations
 from pymosn.api.exchange import AccessLog
 from pymosn.api.stream import StreamProtocol
 from pymosn.core.counters import DownstreamStats
+from pymosn.core.message import ForwardingOptions
 from pymosn.proxy.stream_filters import StreamFilters
 from pymosn.routing.table import TableSlot
 
@@ -56,6 +57,7 @@ class ProxyOptions:
         self.trusts_peer = trusts_peer
         self.tunnel_idle_timeout = tunnel_idle_timeout
         self.trusted_hops = trusted_hops
+        self.forwarding = ForwardingOptions(x_forwarded, x_request_id, trusts_peer, trusted_hops)
 
     def for_protocol(self, name: str) -> ProxyOptions:
         """The same for the exchanges of one protocol: without the filters that do not want to see them."""

@@ -19,7 +19,7 @@ from pymosn.api.protocol import NO, YES
 from pymosn.api.stream import RequestReceiver, ResponseSender, ServerStreams, StreamHandler, StreamProtocol
 from pymosn.core.failure import CLOSED_BY_PEER, CLOSED_LOCALLY, DETECTION_TIMEOUT, IDLE_TIMEOUT, PROTOCOL_UNKNOWN, Failure
 from pymosn.core.log import WARN
-from pymosn.proxy.exchange import ProxyExchange
+from pymosn.proxy.exchange import ExchangeDriver
 from pymosn.proxy.options import ProxyOptions
 from pymosn.proxy.runtime import Runtime
 
@@ -40,9 +40,7 @@ class ExchangeMaker(StreamHandler):
         self._protocol = protocol
 
     def new_stream(self, sender: ResponseSender) -> RequestReceiver:
-        exchange = ProxyExchange(self._runtime, self.options, sender)
-        exchange.protocol = self._protocol
-        return exchange
+        return ExchangeDriver(self._runtime, self.options, sender, self._protocol)
 
     def on_unexpected_message(self, failure: Failure) -> None:
         self.options.stats.count_reason(failure.reason)

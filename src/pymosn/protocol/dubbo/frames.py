@@ -15,6 +15,7 @@ from pymosn.core.headers import Headers
 from pymosn.protocol.dubbo.attachments import add_entry
 from pymosn.protocol.dubbo.headers import DubboHeaders, write_request, write_response
 from pymosn.protocol.dubbo.java_text import write_text
+from pymosn.protocol.failure_text import failure_text
 
 HEADER_SIZE: Final[i64] = 16
 #: Offset of the id.
@@ -41,22 +42,6 @@ EXHAUSTED: Final[i64] = 100
 
 #: Consumers accept attachments in responses from this protocol version on.
 _RESPONSE_ATTACHMENTS: Final = b"2.0.2"
-
-#: Failure texts, as in MOSN.
-_REASONS: Final[dict[int, bytes]] = {
-    400: b"bad request",
-    403: b"permission denied",
-    404: b"router unavailable",
-    500: b"internal error",
-    502: b"no health upstream",
-    503: b"upstream overflow",
-    504: b"timeout",
-}
-
-
-def failure_text(status: i64) -> bytes:
-    """The text of a failure in a local reply: `404|router unavailable`."""
-    return b"%d|%s" % (status, _REASONS.get(status, b"unknown"))
 
 
 def http_status(status: i64) -> i64:

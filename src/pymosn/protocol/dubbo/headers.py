@@ -100,18 +100,6 @@ class DubboHeaders(RpcHeaders):
         attachments = self.attachments()
         return [] if attachments is None else attachments.fields()
 
-    def set(self, name: str, value: str) -> None:
-        self._require(name)
-        super().set(name, value)
-
-    def add(self, name: str, value: str) -> None:
-        self._require(name)
-        super().add(name, value)
-
-    def remove(self, name: str) -> bool:
-        self._require(name)
-        return super().remove(name)
-
     def remove_raw(self, name: bytes) -> bool:
         if self._is_held(name):
             return False
@@ -132,8 +120,7 @@ class DubboHeaders(RpcHeaders):
             return False
         return any(entry.is_fixed and is_name(entry.field[0], name) for entry in attachments.entries)
 
-    def _require(self, name: str) -> None:
-        """Raises HeaderError if attachment `name` cannot be changed."""
+    def check_change(self, name: str) -> None:
         if self._is_held(lower_name(name)):
             why = self._fault or "it is an object that others may refer to"
             raise HeaderError(f"attachment {name} cannot be changed: {why}")
@@ -193,7 +180,7 @@ class DubboRequestHeaders(DubboHeaders):
         if raw not in HEAD:
             super().set(name, value)
             return
-        self._require(name)
+        self.check_change(name)
         if raw not in _REPEATED:
             raise HeaderError(f"header {name} is read-only because it determines the argument types")
         index: i64 = HEAD.index(raw)

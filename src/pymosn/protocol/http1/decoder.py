@@ -21,7 +21,7 @@ from mypy_extensions import i64, mypyc_attr
 from pymosn.api.protocol import ProtocolError
 from pymosn.core.chars import FIELD_VALUE, NAME, TOKEN
 from pymosn.core.failure import BAD_FRAMING, BAD_REQUEST, HEADERS_TOO_LARGE
-from pymosn.core.headers import Headers, name_bit
+from pymosn.core.headers import Headers, HttpHeaders, name_bit
 from pymosn.protocol.http1 import fields
 from pymosn.protocol.http1.body import BodyDecoder, Http1Limits
 from pymosn.protocol.http1.fields import PROTECTED, classify, is_claim, is_look_alike
@@ -39,10 +39,13 @@ class Http1Decoder(BodyDecoder):
     def __init__(self, limits: Http1Limits, policy: Http1Policy) -> None:
         super().__init__(limits)
         self.policy = policy
+        #: Of the last head: the version HTTP/1.x, and whether another message may follow on the connection.
+        self.minor_version: i64 = 1
+        self.keep_alive: bool = True
         self._is_strict: bool = policy.is_strict
         # Values collected from the head's field lines.
-        self._length: i64 = -1
         self._rewrites_length: bool = False
+        self._length: i64 = -1
         self._codings: i64 = 0
         self._options: bytes = b""
         self._upgrade: bytes = b""
@@ -120,7 +123,7 @@ class Http1Decoder(BodyDecoder):
         if cut is not None:
             cut.append(block)
             block = b"".join(cut)
-        self._take_headers(Headers(block, bits))
+        self._take_headers(HttpHeaders(block, bits))
 
     def _end_name(self, start: i64, i: i64) -> i64:
         """Returns the offset of the colon after a name with an underscore, or -1. Scanned so far: `start` to `i`."""
@@ -194,30 +197,29 @@ class Http1Decoder(BodyDecoder):
         """Stores the field lines to be forwarded."""
         raise NotImplementedError
 
-    def _finish_fields(self, headers: Headers, minor_version: i64) -> bool:
-        """Returns whether another message may follow on the connection (RFC 9112 section 9.3).
+    def _finish_fields(self, headers: Headers) -> None:
+        """Decides whether another message may follow on the connection (RFC 9112 section 9.3).
 
         Fields named in `Connection` are hop-by-hop and are removed from `headers`.
         """
         if self._rewrites_length:
             headers.add_raw(b"content-length", b"%d" % self._length)
-        said = self._options
-        if said == b" keep-alive":
-            return True
-        if said == b" close":
-            return False
-        keeps = minor_version == 1
-        if said:
-            options = [option.strip(b" \t") for option in said.split(b",")]
-            named = set(options) - PROTECTED
-            headers.block = b"".join(
-                [line for line in headers.block.splitlines(True) if line.partition(b":")[0].lower() not in named]
-            )
+        listed = self._options
+        if listed == b" keep-alive":
+            self.keep_alive = True
+            return
+        if listed == b" close":
+            self.keep_alive = False
+            return
+        keeps = self.minor_version == 1
+        if listed:
+            options = [option.strip(b" \t") for option in listed.split(b",")]
+            headers.remove_named(frozenset(options) - PROTECTED)
             if b"close" in options:
                 keeps = False
             elif b"keep-alive" in options:
                 keeps = True
-        return keeps
+        self.keep_alive = keeps
 
 
 __all__ = ["Http1Decoder", "Http1Limits"]

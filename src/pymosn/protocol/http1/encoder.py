@@ -7,7 +7,8 @@ from typing import Final
 
 from mypy_extensions import i64
 
-from pymosn.core.headers import Headers
+from pymosn.api.http import HttpResponse
+from pymosn.core.headers import Headers, wire_lines
 from pymosn.core.message import CONNECT, RequestHead, ResponseHead
 
 LAST_CHUNK: Final = b"0\r\n\r\n"
@@ -26,6 +27,10 @@ def status_line(status: i64, reason: bytes) -> bytes:
     return b"HTTP/1.1 %d %s\r\n" % (status, reason)
 
 
+def _status_line_of(head: ResponseHead) -> bytes:
+    return status_line(head.status, head.raw_reason if isinstance(head, HttpResponse) else b"")
+
+
 def encode_request(head: RequestHead) -> list[bytes]:
     """The head of a request with its final empty line, in parts."""
     if head.raw_tunnel:
@@ -35,7 +40,7 @@ def encode_request(head: RequestHead) -> list[bytes]:
         parts.append(b"?")
         parts.append(head.raw_query)
     parts.append(b" HTTP/1.1\r\n")
-    parts.append(head.headers.block)
+    parts.append(wire_lines(head.headers))
     if head.accepts_trailers:
         parts.append(b"connection: te\r\nte: trailers\r\n")
     if head.content_length < 0:
@@ -47,15 +52,15 @@ def encode_request(head: RequestHead) -> list[bytes]:
 def _encode_asking(head: RequestHead) -> list[bytes]:
     """The head of a request for a tunnel, which has no content and accepts no trailers."""
     if head.raw_tunnel == CONNECT:
-        return [b"CONNECT ", head.raw_host, b" HTTP/1.1\r\n", head.headers.block, CRLF]
+        return [b"CONNECT ", head.raw_host, b" HTTP/1.1\r\n", wire_lines(head.headers), CRLF]
     target = head.raw_path if head.raw_query is None else head.raw_path + b"?" + head.raw_query
-    return [head.raw_method, b" ", target, b" HTTP/1.1\r\n", head.headers.block, _switching(head.raw_tunnel), CRLF]
+    return [head.raw_method, b" ", target, b" HTTP/1.1\r\n", wire_lines(head.headers), _switching(head.raw_tunnel), CRLF]
 
 
 def encode_agreement(head: ResponseHead) -> list[bytes]:
     """The head of a response that opens a tunnel: a 101, or the 2xx to a CONNECT; it declares no body."""
     fields = _switching(head.raw_tunnel) if head.status == 101 else b""
-    return [status_line(head.status, head.raw_reason), head.headers.block, fields, CRLF]
+    return [_status_line_of(head), wire_lines(head.headers), fields, CRLF]
 
 
 def _switching(protocol: bytes) -> bytes:
@@ -76,12 +81,12 @@ def encode_chunk(data: bytes, end: bool) -> list[bytes]:
 
 
 def encode_trailers(trailers: Headers) -> bytes:
-    """Encodes the last chunk with trailers."""
-    return b"0\r\n" + trailers.block + CRLF
+    """The last chunk with trailers."""
+    return b"0\r\n" + wire_lines(trailers) + CRLF
 
 
 def encode_response(head: ResponseHead, options: bytes) -> list[bytes]:
-    """The head of a response with its final empty line, in parts. `options`: field lines that the connection adds."""
+    """The head of a response, including the empty line, in parts. `options`: field lines that the connection adds."""
     if options:
-        return [status_line(head.status, head.raw_reason), head.headers.block, options, CRLF]
-    return [status_line(head.status, head.raw_reason), head.headers.block, CRLF]
+        return [_status_line_of(head), wire_lines(head.headers), options, CRLF]
+    return [_status_line_of(head), wire_lines(head.headers), CRLF]

@@ -10,22 +10,19 @@ from typing import Final
 
 from mypy_extensions import i64
 
-#: How an encoded slash (`%2F`) or backslash (`%5C`) in a path is treated.
-KEEP_SLASHES: Final[i64] = 0
-DECODE_SLASHES: Final[i64] = 1
-REFUSE_SLASHES: Final[i64] = 2
+from pymosn.core.uri import DECODE_SLASHES, KEEP_SLASHES, REFUSE_SLASHES, PathPolicy
 
-#: How a field name with an underscore is treated. Look-alikes of the fields in `fields.py` are never forwarded.
+#: What to do with a field whose name has an underscore. Look-alikes of fields that the proxy interprets never pass.
 PASS_UNDERSCORES: Final[i64] = 0
 DROP_UNDERSCORES: Final[i64] = 1
 REFUSE_UNDERSCORES: Final[i64] = 2
 
 
-class Http1Policy:
+class Http1Policy(PathPolicy):
     """Immutable; shared by all connections of a listener.
 
     `is_strict`: tolerate nothing. `trusts_peer`: trust X-Forwarded-*, X-Real-IP, Forwarded, x-mosn-* and x-envoy-* from any
-    client. `merges_slashes`: merge repeated slashes. `slashes` and `underscores`: constants above.
+    client. `merges_slashes` and `slashes`: see PathPolicy. `underscores`: a constant above.
     """
 
     def __init__(
@@ -36,11 +33,20 @@ class Http1Policy:
         slashes: i64 = KEEP_SLASHES,
         underscores: i64 = PASS_UNDERSCORES,
     ) -> None:
-        self.is_strict = is_strict
+        super().__init__(is_strict, merges_slashes, slashes)
         self.trusts_peer = trusts_peer
-        self.merges_slashes = merges_slashes
-        self.slashes: i64 = slashes
         self.underscores: i64 = underscores
 
 
 STRICT: Final = Http1Policy()
+
+__all__ = [
+    "DECODE_SLASHES",
+    "DROP_UNDERSCORES",
+    "KEEP_SLASHES",
+    "PASS_UNDERSCORES",
+    "REFUSE_SLASHES",
+    "REFUSE_UNDERSCORES",
+    "STRICT",
+    "Http1Policy",
+]

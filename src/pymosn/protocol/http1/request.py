@@ -6,8 +6,9 @@ from typing import Final
 
 from mypy_extensions import i64
 
+from pymosn.api.http import HttpRequest
 from pymosn.api.protocol import DATA, HEAD, NEED_MORE, ProtocolError
-from pymosn.core.chars import TARGET, TOKEN
+from pymosn.core.chars import TARGET, TOKEN, is_digit
 from pymosn.core.failure import (
     BAD_EXPECTATION,
     BAD_FRAMING,
@@ -20,13 +21,13 @@ from pymosn.core.failure import (
     TARGET_TOO_LONG,
 )
 from pymosn.core.headers import Headers
-from pymosn.core.message import CONNECT, UNKNOWN_LENGTH, RequestHead
+from pymosn.core.message import CONNECT, UNKNOWN_LENGTH
+from pymosn.core.uri import is_host, is_lenient_host, normalize_path
 from pymosn.protocol.http1 import fields
 from pymosn.protocol.http1.body import CHUNKED, LENGTH, NO_BODY, Http1Limits
 from pymosn.protocol.http1.decoder import Http1Decoder
 from pymosn.protocol.http1.policy import STRICT, Http1Policy
-from pymosn.protocol.http1.rules import CR, LF, SP, is_digit, upgrade_protocol
-from pymosn.protocol.http1.target import is_host, is_lenient_host, normalize_path
+from pymosn.protocol.http1.rules import CR, LF, SP, upgrade_protocol
 
 SLASH: Final[i64] = 47
 DOT: Final[i64] = 46
@@ -46,7 +47,7 @@ class RequestDecoder(Http1Decoder):
         """`connect`: the `raw_tunnel` of CONNECT requests; empty if CONNECT is not allowed."""
         super().__init__(limits, policy)
         self._connect = connect
-        self.head: RequestHead = RequestHead()
+        self.head: HttpRequest = HttpRequest()
         self._has_host: bool = False
         #: The target is an absolute URI, so its authority overrides the Host field (RFC 9112 section 3.2.2).
         self._target_has_host: bool = False
@@ -78,7 +79,9 @@ class RequestDecoder(Http1Decoder):
             return self._check_head_size(size - start)
         after: i64 = start + self._line_size
         if self._line_size == 0:
-            self.head = RequestHead()
+            lines = self.head.connection_lines
+            self.head = HttpRequest()
+            self.head.connection_lines = lines
             self._target_has_host = False
             after = self._scan_request_line(start)
             if after >= 0:
@@ -162,7 +165,7 @@ class RequestDecoder(Http1Decoder):
         minor: i64 = buffer[end - 1] - 48
         if after >= 0 and (buffer[end - 3] != 49 or minor > 1):
             raise ProtocolError(BAD_VERSION, "HTTP version is not 1.0 or 1.1")
-        self.head.minor_version = minor
+        self.minor_version = minor
         return after
 
     def _take_target(self, start: i64, query: i64, end: i64, odd: bool) -> None:
@@ -264,16 +267,16 @@ class RequestDecoder(Http1Decoder):
 
     def _finish_head(self) -> i64:
         head = self.head
-        if not self._has_host and head.minor_version == 1:
+        if not self._has_host and self.minor_version == 1:
             raise ProtocolError(BAD_HOST, "no host field")
         if self._target_has_host:
-            head.headers.block = b"Host: " + head.raw_host + b"\r\n" + head.headers.block
+            head.headers.put_first(b"Host", head.raw_host)
         self._take_options(head)
         framing: i64 = NO_BODY
         if self._codings > 0:
             if self._length >= 0:
                 raise ProtocolError(BAD_FRAMING, "both content-length and transfer-encoding")
-            if head.minor_version == 0:
+            if self.minor_version == 0:
                 raise ProtocolError(BAD_FRAMING, "transfer-encoding in an HTTP/1.0 request")
             head.content_length = UNKNOWN_LENGTH
             framing = CHUNKED
@@ -287,24 +290,23 @@ class RequestDecoder(Http1Decoder):
             self._take_upgrade(head)
         return self._begin_body(framing, self._length)
 
-    def _take_upgrade(self, head: RequestHead) -> None:
+    def _take_upgrade(self, head: HttpRequest) -> None:
         """Records the protocol that the client may upgrade to (RFC 9110 section 7.8); any other Upgrade field is ignored.
 
-        Not for HTTP/1.0, requests with content, or methods that a 101 cannot answer completely. WebSocket requires GET
-        (RFC 6455 section 4.1).
+        Not in HTTP/1.0, not with content, and only with methods for which a 101 is a complete answer; WebSocket requires a
+        GET (RFC 6455 section 4.1).
         """
         method = head.raw_method
-        if head.minor_version == 0 or head.expects_continue or head.raw_tunnel:
+        if self.minor_version == 0 or head.expects_continue or head.raw_tunnel:
             return
         protocol = upgrade_protocol(self._upgrade, self._options)
         if method == b"GET" or (method == b"POST" and protocol != b"websocket"):
             head.raw_tunnel = protocol
 
-    def _take_options(self, head: RequestHead) -> None:
-        head.keep_alive = self._finish_fields(head.headers, head.minor_version)
-        if head.minor_version == 0 and head.expects_continue:
-            head.expects_continue = False
-            head.headers.remove_raw(b"expect")
+    def _take_options(self, head: HttpRequest) -> None:
+        self._finish_fields(head.headers)
+        if self.minor_version == 0 and head.expects_continue:
+            head.continue_expected()
 
 
 __all__ = ["DATA", "HEAD", "NEED_MORE", "RequestDecoder"]

@@ -6,11 +6,12 @@ from typing import Final
 
 from mypy_extensions import i64
 
+from pymosn.api.http import HttpResponse
 from pymosn.api.protocol import DATA, HEAD, NEED_MORE, ProtocolError
 from pymosn.core.chars import FIELD_VALUE
 from pymosn.core.failure import BAD_RESPONSE
 from pymosn.core.headers import Headers
-from pymosn.core.message import CONNECT, ResponseHead
+from pymosn.core.message import CONNECT
 from pymosn.protocol.http1 import fields
 from pymosn.protocol.http1.body import AT_HEAD, CHUNKED, CLOSE, LENGTH, NO_BODY, UNTIL_CLOSE, Http1Limits
 from pymosn.protocol.http1.decoder import Http1Decoder
@@ -32,7 +33,7 @@ class ResponseDecoder(Http1Decoder):
 
     def __init__(self, limits: Http1Limits) -> None:
         super().__init__(limits, STRICT)
-        self.head: ResponseHead = ResponseHead()
+        self.head: HttpResponse = HttpResponse()
         self._to_head: bool = False
         self._tunnel: bytes = b""
         self._interim: i64 = 0
@@ -63,7 +64,7 @@ class ResponseDecoder(Http1Decoder):
             return NEED_MORE
         after: i64 = -1
         if self._needs_scan():
-            self.head = ResponseHead()
+            self.head = HttpResponse()
             self._reset_head()
             after = self._scan_status_line(start)
             if after >= 0:
@@ -113,7 +114,7 @@ class ResponseDecoder(Http1Decoder):
         if i + 1 >= size:
             return -1
         head = self.head
-        head.minor_version = minor
+        self.minor_version = minor
         head.status = status
         # Compiled code rejects a slice that ends before it begins, and the line may end right after the status code.
         head.raw_reason = buffer[start + 13 : i] if i > start + 13 else b""
@@ -130,16 +131,16 @@ class ResponseDecoder(Http1Decoder):
 
     def _finish_head(self) -> i64:
         head = self.head
-        head.keep_alive = self._finish_fields(head.headers, head.minor_version)
+        self._finish_fields(head.headers)
         if self._tunnel == CONNECT and 200 <= head.status < 300:
             return self._begin_tunnel(head)
-        if self._codings > 0 and (self._length >= 0 or head.minor_version == 0):
+        if self._codings > 0 and (self._length >= 0 or self.minor_version == 0):
             raise ProtocolError(BAD_RESPONSE, "transfer-encoding with content-length or in HTTP/1.0")
         if head.status < 200:
             return self._finish_interim(head)
         return self._begin_body(self._framing(head), self._length)
 
-    def _finish_interim(self, head: ResponseHead) -> i64:
+    def _finish_interim(self, head: HttpResponse) -> i64:
         self._interim += 1
         if self._interim > MAX_INTERIM or self._interim_size > MAX_INTERIM_SIZE:
             raise ProtocolError(BAD_RESPONSE, "too many interim responses")
@@ -149,26 +150,26 @@ class ResponseDecoder(Http1Decoder):
             head.headers.remove_raw(b"content-length")
         if head.status == 101:
             agreed = upgrade_protocol(self._upgrade, self._options)
-            if not self._tunnel or head.minor_version == 0 or agreed != self._tunnel:
+            if not self._tunnel or self.minor_version == 0 or agreed != self._tunnel:
                 raise ProtocolError(BAD_RESPONSE, "switch to a protocol that was not requested")
             return self._begin_tunnel(head)
         self._compact()
         return HEAD
 
-    def _begin_tunnel(self, head: ResponseHead) -> i64:
-        """Everything after this head is tunnelled data, whatever framing it declares (RFC 9110 sections 7.8 and 9.3.6)."""
+    def _begin_tunnel(self, head: HttpResponse) -> i64:
+        """All further bytes belong to the tunnel, even if the head announces a body (RFC 9110 sections 7.8 and 9.3.6)."""
         head.headers.remove_raw(b"content-length")
         head.raw_tunnel = self._tunnel
-        head.keep_alive = False
+        self.keep_alive = False
         return self._begin_body(CLOSE, 0)
 
-    def _framing(self, head: ResponseHead) -> i64:
+    def _framing(self, head: HttpResponse) -> i64:
         """How the body is framed (RFC 9112 section 6.3)."""
         if head.status == 204:
             if self._length >= 0:
                 head.headers.remove_raw(b"content-length")
             if self._length > 0 or self._codings > 0:
-                head.keep_alive = False
+                self.keep_alive = False
             head.content_length = 0
             return NO_BODY
         if self._to_head or head.status == 304:
@@ -177,7 +178,7 @@ class ResponseDecoder(Http1Decoder):
         if self._codings > 0:
             return CHUNKED
         if self._length < 0:
-            head.keep_alive = False
+            self.keep_alive = False
             return CLOSE
         head.content_length = self._length
         return LENGTH if self._length > 0 else NO_BODY

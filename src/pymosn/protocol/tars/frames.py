@@ -14,7 +14,7 @@ from mypy_extensions import i64
 from pymosn.api.rpc import Field, RpcHeaders, RpcRequest, RpcResponse, fields_of, is_changed
 from pymosn.core.frame_writer import FrameWriter
 from pymosn.core.headers import HeaderError, Headers, lower_name
-from pymosn.protocol.dubbo.frames import failure_text
+from pymosn.protocol.failure_text import failure_text
 from pymosn.protocol.tars.jce import write_bytes, write_integer, write_pairs, write_text
 
 #: Header fields that are part of the packet header; all others are entries of its context.
@@ -125,23 +125,10 @@ class TarsHeaders(RpcHeaders):
     def first_value_names(self) -> tuple[bytes, ...]:
         return _OUTSIDE if self._is_request else ()
 
-    def set(self, name: str, value: str) -> None:
-        self._require(name)
-        super().set(name, value)
-
-    def add(self, name: str, value: str) -> None:
-        self._require(name)
-        super().add(name, value)
-
-    def remove(self, name: str) -> bool:
-        self._require(name)
-        return super().remove(name)
-
     def remove_raw(self, name: bytes) -> bool:
         return False if self._is_request and name in _OUTSIDE else super().remove_raw(name)
 
-    def _require(self, name: str) -> None:
-        """Raises HeaderError for fields of the packet header."""
+    def check_change(self, name: str) -> None:
         if self._is_request and lower_name(name) in _OUTSIDE:
             raise HeaderError(f"header {name} is part of the packet header and cannot be changed")
 

@@ -6,7 +6,7 @@ from mypy_extensions import i64, mypyc_attr
 
 from pymosn.api.network import STOP, Connection, NetworkFilter
 from pymosn.api.protocol import GOAWAY, HEARTBEAT, NEED_MORE, ONE_WAY, REQUEST, RESPONSE, ProtocolError
-from pymosn.api.rpc import RpcRequest, RpcResponse, RpcSpec
+from pymosn.api.rpc import RpcHeaders, RpcRequest, RpcResponse, RpcSpec
 from pymosn.api.stream import ConnectionPool, RequestSender, ResponseReceiver
 from pymosn.core.failure import (
     BAD_RESPONSE,
@@ -17,7 +17,7 @@ from pymosn.core.failure import (
     RESET_BEFORE_RESPONSE,
     Failure,
 )
-from pymosn.core.headers import HeaderError, Headers
+from pymosn.core.headers import HeaderError, Headers, headers_from
 from pymosn.core.message import RequestHead
 from pymosn.stream.rpc.options import MUCH
 
@@ -115,7 +115,7 @@ class RpcClient(NetworkFilter):
             self._streams[int(number)] = stream
         if request.is_one_way:
             # There is nothing to wait for: sent is done.
-            stream.complete(RpcResponse(Headers(), 200, b"", b""))
+            stream.complete(RpcResponse(RpcHeaders(), 200, b"", b""))
             self.close_if_done()
 
     def send_heartbeat(self) -> None:
@@ -188,7 +188,7 @@ class RpcClient(NetworkFilter):
         self._owner.on_unexpected_message()
         request = self._decoder.request
         if request is not None and not is_one_way and self._may_answer():
-            reply = request.local_reply(NO_ROUTE.status, Headers(), b"")
+            reply = request.local_reply(NO_ROUTE.status, headers_from(None), b"")
             reply.encode(request.request_id, reply.payload, self.connection.batch_writer())
 
     def _may_answer(self) -> bool:

@@ -6,9 +6,7 @@ from typing import Final
 
 from mypy_extensions import i64
 
-from pymosn.core.chars import HOST, REG_NAME, UNRESERVED, decimal
-from pymosn.protocol.http1.policy import DECODE_SLASHES, REFUSE_SLASHES, STRICT, Http1Policy
-from pymosn.protocol.http1.rules import hex_digit, is_digit
+from pymosn.core.chars import HOST, REG_NAME, UNRESERVED, decimal, hex_digit, is_digit
 
 COLON: Final[i64] = 58
 SLASH: Final[i64] = 47
@@ -17,14 +15,34 @@ OPEN_BRACKET: Final[i64] = 91
 #: The longest DNS name plus a port.
 MAX_HOST: Final[i64] = 255 + 6
 
+#: What to do with an encoded slash (`%2F`) or backslash (`%5C`) in a path.
+KEEP_SLASHES: Final[i64] = 0
+DECODE_SLASHES: Final[i64] = 1
+REFUSE_SLASHES: Final[i64] = 2
 
-def normalize_path(path: bytes, policy: Http1Policy = STRICT) -> bytes | None:
-    """The normal form of an absolute path (RFC 3986 section 6.2.2), or None if it must be rejected.
 
-    Decodes percent-encoded unreserved characters, keeps other escapes in upper case (`%2F` becomes a slash only where
-    `policy` allows it), merges repeated slashes and resolves `.` and `..`. Rejects encoded control characters; a strict
-    policy also rejects invalid escapes, paths that climb above the root, and segments that servers which strip path
-    parameters or decode slashes late would treat as dots (`..;a`, `..%2Fa`).
+class PathPolicy:
+    """How paths are normalized. Immutable.
+
+    `is_strict`: refuse ambiguous paths. `merges_slashes`: replace a run of slashes by one. `slashes`: a constant above.
+    """
+
+    def __init__(self, is_strict: bool = True, merges_slashes: bool = True, slashes: i64 = KEEP_SLASHES) -> None:
+        self.is_strict = is_strict
+        self.merges_slashes = merges_slashes
+        self.slashes: i64 = slashes
+
+
+STRICT_PATHS: Final = PathPolicy()
+
+
+def normalize_path(path: bytes, policy: PathPolicy = STRICT_PATHS) -> bytes | None:
+    """The normal form of an absolute path (RFC 3986 section 6.2.2), or None for one that must be refused.
+
+    Percent-encoded unreserved characters are decoded, other escapes are kept with upper-case digits (`%2F` becomes a slash
+    only if `policy` decodes slashes), runs of slashes become one, `.` and `..` are resolved. Refused: encoded control
+    characters, and by a strict policy invalid escapes, paths that escape the root, and segments that are dot segments to a
+    server which cuts off path parameters or decodes slashes late (`..;a`, `..%2Fa`).
     """
     decoded = _decode_escapes(path, policy) if b"%" in path else path
     if decoded is None:
@@ -58,8 +76,8 @@ def _hides_dots(segment: bytes) -> bool:
     return any([part.partition(b";")[0] in (b".", b"..") for part in parts])  # noqa: C419 - no generator in compiled code
 
 
-def _decode_escapes(path: bytes, policy: Http1Policy) -> bytes | None:
-    """Decodes escapes of unreserved characters and puts the others in upper case; None for an invalid escape."""
+def _decode_escapes(path: bytes, policy: PathPolicy) -> bytes | None:
+    """`path` with escapes of unreserved characters decoded, other escapes in upper case; None for an invalid one."""
     size: i64 = len(path)
     parts: list[bytes] = []
     kept: i64 = 0
