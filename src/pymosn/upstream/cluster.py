@@ -230,7 +230,7 @@ class Cluster(HostSource):
         self._metrics = metrics
 
     def activate(self, before: Cluster | None) -> None:
-        """Activates this cluster in place of `before`, whose hosts and limits it reuses with new settings."""
+        """Activates this cluster instead of `before`, and reuses hosts and limits of that with new settings."""
         plan = self.plan
         if before is not None:
             self.limits = before.limits
