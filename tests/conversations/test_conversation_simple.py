@@ -3,8 +3,7 @@
 import pytest
 from tests.kit import DATE, GET, OK, Start
 
-from pymosn.protocol.http1.policy import Http1Policy
-from pymosn.stream.http1.options import Http1Options
+from pymosn.testing.options import http1_options, http1_policy
 
 
 def test_get(start: Start) -> None:
@@ -377,7 +376,7 @@ def test_forwarded_for(start: Start) -> None:
 
 
 def test_what_a_trusted_peer_claims_is_passed_on(start: Start) -> None:
-    talk = start(x_forwarded=True, trusts_peer=True, http1=Http1Options(policy=Http1Policy(trusts_peer=True)))
+    talk = start(x_forwarded=True, trusts_peer=True, http1=http1_options(policy=http1_policy(trusts_peer=True)))
     client = talk.connect("192.0.2.7")
     client.sends(b"GET / HTTP/1.1\r\nHost: a\r\nX-Forwarded-For: 1.1.1.1\r\n" + CLAIMS + b"\r\n")
     talk.expect_dial().receives(b"GET / HTTP/1.1\r\nHost: a\r\n" + CLAIMS + b"x-forwarded-for: 1.1.1.1, 192.0.2.7\r\n\r\n")

@@ -188,7 +188,7 @@ def test_accepting_pauses_when_descriptors_run_out(start: Start, gateway: Gatewa
     proxy.wait_for(READY)
     (worker,) = proxy.worker_pids()
     clients = [keep.enter_context(gateway.connect()) for _ in range(150)]
-    proxy.wait_for("descriptors for clients are in use: accepting pauses")
+    proxy.wait_for("descriptors for clients are in use: pausing accept")
     began, cpu = time.monotonic(), cpu_time(worker)
     for number in range(20):
         assert exchange(clients[number], number).startswith(b"HTTP/1.1 200 "), "there are descriptors for upstreams"
@@ -200,7 +200,7 @@ def test_accepting_pauses_when_descriptors_run_out(start: Start, gateway: Gatewa
     with pytest.raises(TimeoutError):
         waiting.recv(1)
     seconds = time.monotonic() - began
-    lines = [line for line in proxy.lines if "accepting pauses" in line]
+    lines = [line for line in proxy.lines if "pausing accept" in line]
     assert len(lines) <= seconds + 3
     for client in clients[:100]:
         client.close()
@@ -234,7 +234,7 @@ def test_accepting_pauses_when_the_kernel_gives_no_socket(
     known = keep.enter_context(gateway.connect())
     assert exchange(known, 1).startswith(b"HTTP/1.1 200 ")
     switch.touch()
-    proxy.wait_for(f"{os.strerror(error)}: accepting pauses")
+    proxy.wait_for(f"{os.strerror(error)}: pausing accept")
     waiting = keep.enter_context(gateway.connect())
     waiting.sendall(REQUEST % 2)
     cpu = cpu_time(worker)

@@ -7,6 +7,7 @@ from typing import Final
 
 from mypy_extensions import i64, mypyc_attr
 
+from pymosn.api.network import Peer
 from pymosn.api.stream import ConnectionPool, PoolTarget
 
 #: Reasons why a host is not used: bits of `Host.health_flags`, with MOSN's values.
@@ -67,7 +68,7 @@ class Host(PoolTarget):
 
     def __init__(
         self,
-        address: str,
+        peer: Peer,
         hostname: str,
         weight: i64,
         connect_timeout: float,
@@ -75,7 +76,7 @@ class Host(PoolTarget):
         max_connections: i64,
     ) -> None:
         """`weight`: 1 to 128. Times in seconds; 0 means no limit."""
-        super().__init__(address, connect_timeout, idle_timeout, max_connections)
+        super().__init__(peer, connect_timeout, idle_timeout, max_connections)
         self.hostname = hostname
         self.weight: i64 = weight
         #: Metadata for subset balancing.

@@ -8,31 +8,20 @@ from collections.abc import Mapping
 
 from pymosn.api.exchange import AccessLog
 from pymosn.api.network import FilterChainFactory, NetworkFilterFactory
-from pymosn.api.stream import StreamProtocol
+from pymosn.api.stream import ListenerFacts, StreamProtocol
 from pymosn.assembly.filters import FilterBuilder
 from pymosn.config.diagnostics import Diagnostic
-from pymosn.config.schema import Http1Settings, ProxyConfig
 from pymosn.config.schema import Listener as ListenerConfig
+from pymosn.config.schema import ProxyConfig
 from pymosn.config.schema.network_filters import PROTOCOLS, CidrRange, StreamProxyConfig, StreamRoute
 from pymosn.core.counters import DownstreamStats
-from pymosn.core.message import CONNECT, CONNECT_HERE
 from pymosn.filters.protocols import ProtocolLoadError, load_protocol
 from pymosn.network.admission import Admission
-from pymosn.network.listener import ConnectionNumbers, Listener, ListenerDirectory
+from pymosn.network.listener import ConnectionIds, Listener, ListenerDirectory
 from pymosn.network.original_dst import OriginalDst
 from pymosn.network.reject_all import RejectAllFactory
 from pymosn.observe.access_log import AccessLogFile, compile_format
 from pymosn.observe.logs import LogSet
-from pymosn.protocol.http1.decoder import Http1Limits
-from pymosn.protocol.http1.policy import (
-    DECODE_SLASHES,
-    DROP_UNDERSCORES,
-    KEEP_SLASHES,
-    PASS_UNDERSCORES,
-    REFUSE_SLASHES,
-    REFUSE_UNDERSCORES,
-    Http1Policy,
-)
 from pymosn.proxy.options import ProxyOptions
 from pymosn.proxy.proxy import ProxyFactory
 from pymosn.proxy.runtime import Runtime
@@ -41,7 +30,7 @@ from pymosn.proxy.tcp_options import TcpOptions
 from pymosn.proxy.tcp_proxy import TcpFallback, TcpProxyFactory
 from pymosn.routing.by_address import AddressRoute, End, address_range, port_ranges
 from pymosn.routing.table import TableSlot
-from pymosn.stream.http1.options import Http1Options
+from pymosn.stream.http1.options import trusts_peer
 from pymosn.stream.registry import built_protocols
 from pymosn.upstream.limits import worker_share
 
@@ -83,7 +72,7 @@ class BuiltListener:
         factory = self.listener.factory
         self.listener.original_dst = self._original_dst
         if self._options is not None and isinstance(factory, ProxyFactory):
-            factory.change(self._options, self._fallback)
+            factory.activate(self._options, self._fallback)
         else:
             self.listener.factory = self._factory
 
@@ -110,7 +99,7 @@ class ListenerBuilder:
         runtime: Runtime,
         slots: Mapping[str, TableSlot],
         filters: FilterBuilder,
-        numbers: ConnectionNumbers,
+        numbers: ConnectionIds,
         directory: ListenerDirectory,
         base_dir: str,
         loop: asyncio.AbstractEventLoop,
@@ -175,51 +164,39 @@ class ListenerBuilder:
         path: str,
     ) -> ProxyOptions:
         http1 = proxy.extend_config.Http1
-        spoken = self._protocols(proxy, path)
-        protocol_options: dict[str, object] = {}
-        for protocol in spoken:
-            spec = protocol.spec
-            if spec.name == "Http1":
-                protocol_options["Http1"] = self._http1(config, http1)
-            else:
-                try:
-                    protocol_options[spec.name] = protocol.options(
-                        proxy.extend_config.of(spec.name), config.connection_idle_timeout
-                    )
-                except ValueError as error:
-                    self._fault(path, f"settings of protocol {spec.name!r}: {error}")
+        protocols = self._protocols(proxy, path)
         return ProxyOptions(
-            name,
-            spoken,
-            protocol_options,
-            self._slots.get(proxy.router_config_name) or TableSlot(proxy.router_config_name),
-            filters,
-            stats,
-            access_logs,
-            http1.x_forwarded,
-            http1.x_request_id,
-            http1.reason_header,
-            http1.stream_idle_timeout,
-            config.connection_idle_timeout,
-            proxy.detection_timeout,
-            believes_peer(http1),
-            http1.tunnel_idle_timeout,
-            http1.trusted_hops,
+            listener_name=name,
+            protocols=protocols,
+            protocol_options=self._protocol_options(protocols, config, proxy, path),
+            slot=self._slots.get(proxy.router_config_name) or TableSlot(proxy.router_config_name),
+            filters=filters,
+            stats=stats,
+            access_logs=access_logs,
+            x_forwarded=http1.x_forwarded,
+            x_request_id=http1.x_request_id,
+            reason_header=http1.reason_header,
+            stream_idle_timeout=http1.stream_idle_timeout,
+            tunnel_idle_timeout=http1.tunnel_idle_timeout,
+            idle_timeout=config.connection_idle_timeout,
+            detection_timeout=proxy.detection_timeout,
+            trusts_peer=trusts_peer(proxy.extend_config.of("Http1")),
+            trusted_hops=http1.trusted_hops,
         )
 
-    def _http1(self, config: ListenerConfig, http1: Http1Settings) -> Http1Options:
-        return Http1Options(
-            http1_limits(http1),
-            config.connection_idle_timeout,
-            http1.header_timeout,
-            http1.body_timeout,
-            http1_policy(http1),
-            float(http1.body_min_rate),
-            http1.max_requests_per_connection,
-            self._runtime.overload,
-            frozenset([protocol.lower().encode() for protocol in http1.upgrades]),
-            {"terminate": CONNECT_HERE, "forward": CONNECT}.get(http1.connect, b""),
-        )
+    def _protocol_options(
+        self, protocols: list[StreamProtocol], config: ListenerConfig, proxy: ProxyConfig, path: str
+    ) -> dict[str, object]:
+        """The options of each protocol, by its name."""
+        facts = ListenerFacts(idle_timeout=config.connection_idle_timeout, overload=self._runtime.overload)
+        options: dict[str, object] = {}
+        for protocol in protocols:
+            name = protocol.spec.name
+            try:
+                options[name] = protocol.options(proxy.extend_config.of(name), facts)
+            except ValueError as error:
+                self._fault(path, f"settings of protocol {name!r}: {error}")
+        return options
 
     def _protocols(self, proxy: ProxyConfig, path: str) -> list[StreamProtocol]:
         """The protocols that are tried, in order. `Auto` is all that come with pymosn, in the order of the registry."""
@@ -262,13 +239,13 @@ def tcp_options(
 ) -> TcpOptions:
     """What a `tcp_proxy` was configured to do."""
     return TcpOptions(
-        name,
-        tcp.cluster,
-        [_address_route(route) for route in tcp.routes],
-        stats,
-        access_logs,
-        tcp.idle_timeout / 1e9 if tcp.idle_timeout > 0 else config.connection_idle_timeout,
-        tcp.max_connect_attempts,
+        listener_name=name,
+        cluster=tcp.cluster,
+        routes=[_address_route(route) for route in tcp.routes],
+        stats=stats,
+        access_logs=access_logs,
+        idle_timeout=tcp.idle_timeout / 1e9 if tcp.idle_timeout > 0 else config.connection_idle_timeout,
+        connect_attempts=tcp.max_connect_attempts,
     )
 
 
@@ -295,27 +272,6 @@ def original_dst(config: ListenerConfig) -> OriginalDst | None:
             fallback_to_local = bool(entry.config.get("fallback_to_local", False))
             break
     return OriginalDst(kind == "tproxy", fallback_to_local)
-
-
-def believes_peer(http1: Http1Settings) -> bool:
-    """Whether whoever connects is a proxy of ours, by either key that says so."""
-    return http1.trust_forwarded or http1.trusted_hops > 0
-
-
-def http1_limits(http1: Http1Settings) -> Http1Limits:
-    """What requests of a listener may have."""
-    return Http1Limits(http1.max_header_size, http1.max_header_count, http1.max_request_body_size)
-
-
-def http1_policy(http1: Http1Settings) -> Http1Policy:
-    """What a listener forgives, in the codec's terms."""
-    return Http1Policy(
-        http1.profile == "strict",
-        believes_peer(http1),
-        http1.merge_slashes,
-        {"keep": KEEP_SLASHES, "decode": DECODE_SLASHES, "refuse": REFUSE_SLASHES}[http1.encoded_slashes],
-        {"pass": PASS_UNDERSCORES, "drop": DROP_UNDERSCORES, "refuse": REFUSE_UNDERSCORES}[http1.underscores_in_headers],
-    )
 
 
 def has_same_socket(one: ListenerConfig, other: ListenerConfig) -> bool:

@@ -27,7 +27,7 @@ from pymosn.core.timers import TimerWheel
 from pymosn.filters.stream.python import describe, is_in_class, is_in_file, source_file
 from pymosn.network.admission import Admission
 from pymosn.network.dialer import TcpDialer
-from pymosn.network.listener import ConnectionNumbers, Listener, ListenerDirectory
+from pymosn.network.listener import ConnectionIds, Listener, ListenerDirectory
 from pymosn.network.original_dst import OwnAddresses
 from pymosn.observe.logs import LogSet
 from pymosn.proxy.cluster_client import ClusterClients
@@ -101,7 +101,7 @@ class WorkerRuntime:
         self._worker = worker
         self._loop = loop
         self._logs = logs
-        self._numbers = ConnectionNumbers()
+        self._numbers = ConnectionIds()
         self._directory = ListenerDirectory()
         self._own = OwnAddresses()
         spoken = protocols()

@@ -8,7 +8,7 @@ from collections.abc import Callable, Mapping
 from typing import Final
 
 from pymosn.api.exchange import AccessLog, Exchange
-from pymosn.api.network import Dialer, DialReceiver, NetworkFilter
+from pymosn.api.network import Dialer, DialReceiver, NetworkFilter, Peer
 from pymosn.api.routing import Route
 from pymosn.api.stream_filter import FilterContext, StreamFilter
 from pymosn.core.clock import Clock
@@ -16,17 +16,16 @@ from pymosn.core.counters import DownstreamStats, Metrics
 from pymosn.core.log import Log
 from pymosn.core.timers import TimerWheel
 from pymosn.network.connection import ConnectionOwner, TcpConnection
-from pymosn.network.listener import ConnectionNumbers, Listener
+from pymosn.network.listener import ConnectionIds, Listener
 from pymosn.proxy.cluster_client import ClusterClients
-from pymosn.proxy.options import ProxyOptions
 from pymosn.proxy.proxy import ProxyFactory
 from pymosn.proxy.runtime import Runtime
 from pymosn.proxy.stream_filters import FilterHandle, StreamFilters
 from pymosn.routing.actions import Forward
 from pymosn.routing.matchers import AnyRequest
 from pymosn.routing.table import RouteTable, TableSlot, VirtualHost
-from pymosn.stream.http1.options import Http1Options
 from pymosn.stream.registry import protocols
+from pymosn.testing.options import http1_options, proxy_options
 from pymosn.upstream.balancers import balancers
 from pymosn.upstream.cluster import Clusters, PoolMaker, make_cluster
 from pymosn.upstream.plan import ClusterPlan, HostPlan
@@ -97,7 +96,7 @@ class LineDialer(Dialer):
     def __init__(self, line: Line) -> None:
         self._line = line
 
-    def dial(self, address: str, timeout: float, network_filter: NetworkFilter, receiver: DialReceiver) -> None:
+    def dial(self, peer: Peer, timeout: float, network_filter: NetworkFilter, receiver: DialReceiver) -> None:
         self._line.on_dial(network_filter, receiver)
 
 
@@ -111,7 +110,7 @@ class Line:
         self._request = request
         self._response = response
         self._wheel = TimerWheel(self.clock)
-        self._numbers = ConnectionNumbers()
+        self._numbers = ConnectionIds()
         runtime = self._make_runtime()
         clients = ClusterClients(runtime)
         named = []
@@ -124,7 +123,15 @@ class Line:
         chain = StreamFilters(named)
         http1 = runtime.protocols.get("Http1")
         assert http1 is not None
-        options = ProxyOptions("bench", [http1], {"Http1": Http1Options()}, _slot(), chain, stats, [self.ends], False, False)
+        options = proxy_options(
+            listener_name="bench",
+            protocols=[http1],
+            protocol_options={"Http1": http1_options()},
+            slot=_slot(),
+            filters=chain,
+            stats=stats,
+            access_logs=[self.ends],
+        )
         listener = Listener("bench", "", ProxyFactory(runtime, options), stats, self._numbers, self.clock, self._wheel)
         self._client = listener._accept()
         self._upstream: TcpConnection | None = None

@@ -12,6 +12,7 @@ from mypy_extensions import i64
 
 from pymosn.api.exchange import Exchange
 from pymosn.api.network import (
+    NO_CONNECTION,
     STOP,
     Connection,
     DialReceiver,
@@ -92,7 +93,7 @@ class TcpProxy(NetworkFilter):
     def __init__(self, runtime: Runtime, options: TcpOptions) -> None:
         self._runtime = runtime
         self._options = options
-        self._connection = Connection()
+        self._connection: Connection = NO_CONNECTION
         self._exchange = Exchange(self._connection)
         self._cluster: Cluster | None = None
         self._selection = Selection()
@@ -333,7 +334,7 @@ class TcpUpstream(NetworkFilter):
     def __init__(self, owner: TcpProxy, host: ClusterHost, clock: Clock) -> None:
         """`try_connection` of `host` has given the place for it."""
         self.host = host
-        self.connection = Connection()
+        self.connection: Connection = NO_CONNECTION
         self._owner: TcpProxy | None = owner
         self._clock = clock
         self._started = clock.now

@@ -65,7 +65,7 @@ class OverloadManager:
         self._timers.value = len(runtime.wheel)
         self._connections.value = runtime.admission.open
         self._head_bytes.value = runtime.runtime.overload.head_bytes
-        runtime.admission.look()
+        runtime.admission.check()
         self._climb(rss)
 
     def _climb(self, rss: int) -> None:

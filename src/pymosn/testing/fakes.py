@@ -153,8 +153,8 @@ class Protocol(StreamProtocol):
         super().__init__(ProtocolSpec(PROTOCOL, "", False))
         self._ask = ask
 
-    def pool(self, upstream: PoolTarget, dialer: Dialer, wheel: TimerWheel) -> ConnectionPool:
-        return Pool(self._ask, upstream.address.partition(":")[0])
+    def pool(self, target: PoolTarget, dialer: Dialer, wheel: TimerWheel) -> ConnectionPool:
+        return Pool(self._ask, target.address.partition(":")[0])
 
 
 class Pool(ConnectionPool):

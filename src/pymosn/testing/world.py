@@ -17,7 +17,6 @@ from pymosn.core.timers import TimerWheel
 from pymosn.filters.stream.python import typed_config
 from pymosn.proxy.cluster_client import ClusterClients
 from pymosn.proxy.exchange import ExchangeDriver
-from pymosn.proxy.options import ProxyOptions
 from pymosn.proxy.runtime import Runtime
 from pymosn.proxy.stream_filters import FilterHandle, StreamFilters
 from pymosn.routing.actions import Forward
@@ -25,6 +24,7 @@ from pymosn.routing.matchers import AnyRequest
 from pymosn.routing.table import RouteTable, TableSlot, VirtualHost
 from pymosn.testing.fakes import PROTOCOL, TEST_TIMEOUT, Client, Ends, FakeClock, Lines, Protocol, request_head, rounds
 from pymosn.testing.messages import Request, Response, WithBody
+from pymosn.testing.options import proxy_options
 from pymosn.upstream.balancers import balancers
 from pymosn.upstream.cluster import Clusters, PoolMaker, make_cluster
 from pymosn.upstream.plan import ClusterPlan, HostPlan
@@ -105,7 +105,7 @@ class World:
         stats = DownstreamStats(self.metrics.group("downstream", ("listener", "test")))
         self._ends = Ends()
         chain = StreamFilters(named)
-        self._options = ProxyOptions("test", [], {}, slot, chain, stats, [self._ends], False, False)
+        self._options = proxy_options(slot=slot, filters=chain, stats=stats, access_logs=[self._ends])
 
     def _make_runtime(self) -> Runtime:
         protocols: Registry[StreamProtocol] = Registry("protocol")

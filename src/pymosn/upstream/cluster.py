@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from mypy_extensions import i64
 
-from pymosn.api.network import Connection, Dialer, DialReceiver, NetworkFilter
+from pymosn.api.network import Connection, Dialer, DialReceiver, NetworkFilter, plain_peer
 from pymosn.api.stream import ConnectionPool, StreamProtocol
 from pymosn.api.upstream import EJECTED, FAILED_ACTIVE_CHECK, Balancer, Host, Selection
 from pymosn.core.clock import Clock
@@ -53,7 +53,7 @@ class ClusterHost(Host):
         cluster_stats: UpstreamStats,
         maker: PoolMaker,
     ) -> None:
-        super().__init__(plan.address, "", 1, 0.0, 0.0, 0)
+        super().__init__(plain_peer(plan.address), "", 1, 0.0, 0.0, 0)
         self.stats = stats
         self.cluster_stats = cluster_stats
         self.limits = limits
@@ -120,7 +120,7 @@ class ClusterHost(Host):
 
     def dial(self, network_filter: NetworkFilter, receiver: DialReceiver) -> None:
         """Opens a connection outside of any pool; `try_connection` must have succeeded before."""
-        self._maker.dialer.dial(self.address, self.connect_timeout, network_filter, receiver)
+        self._maker.dialer.dial(self.peer, self.connect_timeout, network_filter, receiver)
 
     def count_bytes(self, connection: Connection) -> None:
         """Adds the connection's uncounted bytes to the counters of host and cluster."""

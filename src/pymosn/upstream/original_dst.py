@@ -11,7 +11,7 @@ from typing import Final
 from mypy_extensions import mypyc_attr
 
 from pymosn.api.exchange import Exchange
-from pymosn.api.network import Connection, Dialer, DialReceiver, NetworkFilter
+from pymosn.api.network import Connection, Dialer, DialReceiver, NetworkFilter, Peer
 from pymosn.api.upstream import Balancer, Host, Selection
 from pymosn.core.addresses import split_address
 from pymosn.core.clock import Clock
@@ -161,8 +161,8 @@ class GuardedDialer(Dialer):
         self._dialer = dialer
         self._own = own
 
-    def dial(self, address: str, timeout: float, network_filter: NetworkFilter, receiver: DialReceiver) -> None:
-        self._dialer.dial(address, timeout, network_filter, _Guard(receiver, self._own))
+    def dial(self, peer: Peer, timeout: float, network_filter: NetworkFilter, receiver: DialReceiver) -> None:
+        self._dialer.dial(peer, timeout, network_filter, _Guard(receiver, self._own))
 
 
 class _Guard(DialReceiver):

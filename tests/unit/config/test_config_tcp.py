@@ -14,7 +14,7 @@ from pymosn.config.schema import MosnConfig
 from pymosn.core.clock import Clock
 from pymosn.core.counters import DownstreamStats, Metrics
 from pymosn.core.timers import TimerWheel
-from pymosn.network.listener import ConnectionNumbers, Listener
+from pymosn.network.listener import ConnectionIds, Listener
 from pymosn.network.reject_all import RejectAllFactory
 
 FILTERS = "servers[0].listeners[0].filter_chains[0].filters"
@@ -190,7 +190,7 @@ def test_a_listener_that_others_reach_through_it_stops_last() -> None:
     config.servers[0].listeners.insert(0, behind)
     clock = Clock()
     listeners = [
-        Listener(one.name, one.address, RejectAllFactory(STATS), STATS, ConnectionNumbers(), clock, TimerWheel(clock))
+        Listener(one.name, one.address, RejectAllFactory(STATS), STATS, ConnectionIds(), clock, TimerWheel(clock))
         for one in config.servers[0].listeners
     ]
     assert [[one.name for one in group] for group in drain_order(config, listeners, {})] == [["l"], ["b"]]

@@ -13,7 +13,7 @@ from pymosn.core.addresses import host_field, split_address
 from pymosn.core.clock import Clock
 from pymosn.core.counters import DownstreamStats, Metrics
 from pymosn.core.timers import TimerWheel
-from pymosn.network.listener import ConnectionNumbers, Listener
+from pymosn.network.listener import ConnectionIds, Listener
 from pymosn.network.reject_all import RejectAllFactory
 
 
@@ -91,7 +91,7 @@ def groups(
     clock = Clock()
     stats = DownstreamStats(Metrics().group("downstream"))
     made = [
-        Listener(address, address, RejectAllFactory(stats), stats, ConnectionNumbers(), clock, TimerWheel(clock))
+        Listener(address, address, RejectAllFactory(stats), stats, ConnectionIds(), clock, TimerWheel(clock))
         for address, _ in listeners
     ]
     checked = msgspec.convert(config, MosnConfig)

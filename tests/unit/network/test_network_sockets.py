@@ -8,13 +8,13 @@ from pathlib import Path
 import pytest
 import uvloop
 
-from pymosn.api.network import STOP, Connection, DialReceiver, FilterChainFactory, NetworkFilter
+from pymosn.api.network import STOP, Connection, DialReceiver, FilterChainFactory, NetworkFilter, plain_peer
 from pymosn.core.clock import Clock
 from pymosn.core.counters import DownstreamStats, Metrics
 from pymosn.core.failure import CLOSED_LOCALLY, Failure
 from pymosn.core.timers import TimerWheel
 from pymosn.network.dialer import TcpDialer
-from pymosn.network.listener import ConnectionNumbers, Listener
+from pymosn.network.listener import ConnectionIds, Listener
 from pymosn.network.reject_all import RejectAllFactory
 
 
@@ -82,7 +82,7 @@ class Place:
         self.clock = Clock()
         self.wheel = TimerWheel(self.clock)
         self.stats = DownstreamStats(Metrics().group("downstream"))
-        numbers = ConnectionNumbers()
+        numbers = ConnectionIds()
         self.socket = socket.create_server(("127.0.0.1", 0))
         self.port = self.socket.getsockname()[1]
         self.address = f"127.0.0.1:{self.port}"
@@ -91,7 +91,7 @@ class Place:
 
     async def dial(self, ear: Ear, address: str = "", timeout: float = 5.0) -> Connection | Failure:
         answer = Answer()
-        self.dialer.dial(address or self.address, timeout, ear, answer)
+        self.dialer.dial(plain_peer(address or self.address), timeout, ear, answer)
         return await answer.result
 
 

@@ -10,8 +10,9 @@ from typing import Any
 import pytest
 from tests.kit import Talk
 
-from pymosn.api.stream import StreamProtocol
+from pymosn.api.stream import ListenerFacts, StreamProtocol
 from pymosn.config.load import load_text
+from pymosn.core.overload import OverloadState
 from pymosn.filters.protocols import ProtocolLoadError, as_protocol, installed_protocols, load_protocol
 from pymosn.stream.registry import protocols
 
@@ -109,4 +110,4 @@ def test_settings_are_checked(settings: dict[str, object], problem: str) -> None
     bolt = protocols().get("bolt")
     assert bolt is not None
     with pytest.raises(ValueError, match=problem):
-        bolt.options(settings, 90.0)
+        bolt.options(settings, ListenerFacts(idle_timeout=90.0, overload=OverloadState()))

@@ -104,7 +104,9 @@ class ProtocolSettings(Block, kw_only=True):
     installed: Annotated[dict[str, AnyMap], own("settings of protocols from installed packages, by their name")] = {}
 
     def of(self, protocol: str) -> dict[str, object]:
-        """The settings of one RPC protocol."""
+        """The settings of one protocol, complete."""
+        if protocol == "Http1":
+            return msgspec.structs.asdict(self.Http1)
         frames = {"dubbo": self.dubbo, "dubbo-thrift": self.dubbo_thrift, "tars": self.tars}.get(protocol)
         if frames is not None:
             return {"max_frame_size": frames.max_frame_size}

@@ -39,7 +39,7 @@ MAX_EXTENSIONS: Final[i64] = 16 * 1024
 class Http1Limits:
     """Limits of one side. Sizes in bytes; a `body` of 0 means no limit."""
 
-    def __init__(self, head: i64 = 8192, fields: i64 = 100, body: i64 = 0) -> None:
+    def __init__(self, *, head: i64, fields: i64, body: i64) -> None:
         self.head: i64 = head
         self.fields: i64 = fields
         self.body: i64 = body

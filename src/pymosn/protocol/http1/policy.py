@@ -27,18 +27,21 @@ class Http1Policy(PathPolicy):
 
     def __init__(
         self,
-        is_strict: bool = True,
-        trusts_peer: bool = False,
-        merges_slashes: bool = True,
-        slashes: i64 = KEEP_SLASHES,
-        underscores: i64 = PASS_UNDERSCORES,
+        *,
+        is_strict: bool,
+        trusts_peer: bool,
+        merges_slashes: bool,
+        slashes: i64,
+        underscores: i64,
     ) -> None:
         super().__init__(is_strict, merges_slashes, slashes)
         self.trusts_peer = trusts_peer
         self.underscores: i64 = underscores
 
 
-STRICT: Final = Http1Policy()
+STRICT: Final = Http1Policy(
+    is_strict=True, trusts_peer=False, merges_slashes=True, slashes=KEEP_SLASHES, underscores=PASS_UNDERSCORES
+)
 
 __all__ = [
     "DECODE_SLASHES",
