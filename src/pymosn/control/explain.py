@@ -209,10 +209,10 @@ def _decode(question: Question, exchange: Exchange, http1: Http1Settings) -> Fai
 
 
 def _explain_host(table: RouteTable, winner: VirtualHost | None, authority: bytes) -> dict[str, Any]:
-    matching = {host.name: [name for name in host.domains if _takes(name, authority)] for host in table.hosts}
+    matching = {host.name: [name for name in host.domains if _takes(name, authority)] for host in table.virtual_hosts}
     reasons = []
     silent = 0
-    for host in table.hosts:
+    for host in table.virtual_hosts:
         if host is winner:
             continue
         if matching[host.name]:

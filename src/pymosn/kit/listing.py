@@ -1,4 +1,4 @@
-"""Which stream filters there are: shipped, installed, and those of a configuration."""
+"""Lists the available stream filters: shipped, installed, and those of a configuration."""
 
 from __future__ import annotations
 
@@ -41,9 +41,9 @@ NOT_BUILT: Final = "not built"
 class FilterInfo(msgspec.Struct, kw_only=True, omit_defaults=True):
     """A stream filter. `state`: `works`, `not built`, or why it cannot be used.
 
-    `source`: where it is from. `phases`: the methods that it implements, with ` async` behind those that may wait.
-    `protocols`: those whose exchanges it sees; empty for all. `schema`: what its configuration takes, as JSON Schema; None
-    when it takes any object. `timeout` in seconds, 0 for none.
+    `source`: its file or package. `phases`: the methods that it implements; coroutines are followed by ` async`.
+    `protocols`: the protocols whose exchanges it handles; empty for all. `schema`: JSON Schema of its configuration; None
+    if it accepts any object. `timeout` in seconds, 0 for none.
     """
 
     name: str
@@ -59,7 +59,7 @@ class FilterInfo(msgspec.Struct, kw_only=True, omit_defaults=True):
 
 
 def shipped() -> list[FilterInfo]:
-    """The filters that come with pymosn, and MOSN's that do not yet."""
+    """The filters that come with pymosn, and those of MOSN that are not implemented yet."""
     found = []
     for spec in map(spec_of, SHIPPED_FILTERS):
         info = FilterInfo(name=spec.name, origin=SHIPPED, about=_first_line(spec.settings))
@@ -73,7 +73,7 @@ def shipped() -> list[FilterInfo]:
 
 
 def installed() -> list[FilterInfo]:
-    """What installed packages offer."""
+    """The filters of installed packages."""
     return [_installed(point) for point in sorted(entry_points(group=FILTERS), key=lambda point: point.name)]
 
 
@@ -90,20 +90,20 @@ def _installed(point: EntryPoint) -> FilterInfo:
 
 
 def configured(config: MosnConfig, config_dir: str) -> list[FilterInfo]:
-    """The filters of a configuration, listener by listener. Makes each of them, as `check` does, and forgets it."""
+    """The filters of a configuration, listener by listener. Creates each of them like `check`, without starting it."""
     found = []
     for listener in config.servers[0].listeners:
         builder = FilterBuilder(config_dir, Metrics(), Log(), {}, {})
-        for number, entry in enumerate(listener.stream_filters):
+        for index, entry in enumerate(listener.stream_filters):
             if entry.type not in NO_OP_STREAM_FILTERS:
                 alone = structs.replace(listener, stream_filters=[entry])
-                place = f"{listener.name or listener.address}, stream_filters[{number}]"
-                found.append(_configured(builder, alone, entry, place))
+                path = f"{listener.name or listener.address}, stream_filters[{index}]"
+                found.append(_configured(builder, alone, entry, path))
     return found
 
 
-def _configured(builder: FilterBuilder, listener: Any, entry: FilterConfig, place: str) -> FilterInfo:
-    source = f"{place}, {entry.config.get('path')}" if entry.type == "python" else f"{place}, type {entry.type}"
+def _configured(builder: FilterBuilder, listener: Any, entry: FilterConfig, path: str) -> FilterInfo:
+    source = f"{path}, {entry.config.get('path')}" if entry.type == "python" else f"{path}, type {entry.type}"
     info = FilterInfo(name=filter_name(entry), origin=CONFIGURED, source=source)
     known = len(builder.faults)
     chain = builder.chain(listener, "")
@@ -146,11 +146,11 @@ def _is_filter(value: object) -> bool:
 
 
 def as_text(found: Iterable[FilterInfo]) -> str:
-    """The filters for people."""
+    """A readable list of the filters."""
     known = list(found)
     missing = ", ".join(info.name for info in known if info.state == NOT_BUILT)
     texts = [_text(info) for info in known if info.state != NOT_BUILT]
-    return "\n\n".join([*texts, f"MOSN's filters that are not built yet: {missing}"] if missing else texts)
+    return "\n\n".join([*texts, f"MOSN's filters that are not implemented yet: {missing}"] if missing else texts)
 
 
 def _text(info: FilterInfo) -> str:
@@ -168,10 +168,10 @@ def _text(info: FilterInfo) -> str:
         timeout = f", timeout {info.timeout:g} s" if info.timeout else ""
         lines.append(f"  on error  {info.on_error}{timeout}")
     if info.schema is None:
-        lines.append("  config    any object; the filter itself looks at it")
+        lines.append("  config    any object, checked by the filter itself")
         return "\n".join(lines)
     keys = fields(info.schema)
-    lines.append("  config" if keys else "  config    no keys of its own")
+    lines.append("  config" if keys else "  config    no keys")
     return "\n".join([*lines, *(_field_text(key) for key in keys)])
 
 

@@ -29,12 +29,12 @@ from pymosn.control.plane import Candidate
 from pymosn.control.service import Service
 from pymosn.core.clock import Clock
 from pymosn.core.log import ERROR, INFO, WARN
+from pymosn.filters.loading import FILTERS, installed
 from pymosn.observe.logs import LogSet
 from pymosn.observe.roller import parse_roller
 from pymosn.server import supervisor_plane
 from pymosn.server.background import BackgroundTasks
 from pymosn.server.changes import Changes, ProcessInfo
-from pymosn.server.config_source import installed_filters
 from pymosn.server.filter_watch import FilterWatch
 from pymosn.server.fleet import Fleet
 from pymosn.server.hang_watch import HangWatch
@@ -97,7 +97,7 @@ class Supervisor:
     def _service_list(self) -> list[Service]:
         """All services in the order in which they start; they stop in reverse."""
         options = self._options
-        app = create_app(self._plane, self._log, installed_filters())
+        app = create_app(self._plane, self._log, installed(FILTERS))
         return [
             # First, so that all addresses that are in use are reported together, and nothing has to be undone.
             self._sockets,

@@ -77,7 +77,9 @@ def test_a_table_is_active_only_when_it_is_complete(tmp_path: Path) -> None:
     made = run_whole(steps)
     assert in_force("a") is first
     runtime.activate(made)
-    assert [len(in_force("a").hosts), in_force("b") is other] == [500, True], "what has not changed is not built anew"
+    assert [len(in_force("a").virtual_hosts), in_force("b") is other] == [500, True], (
+        "what has not changed is not built anew"
+    )
     loop.close()
 
 

@@ -107,7 +107,7 @@ def test_valid_settings(filters: list[dict[str, Any]]) -> None:
             [tcp(routes=[{**ROUTE, "SourcePort": "80-"}])],
             "error",
             "[0].config.routes[0].sourceport",
-            "is no port",
+            "is not a port",
         ),
         (
             [tcp(routes=[{**ROUTE, "DestinationPort": "9-8"}])],

@@ -34,11 +34,11 @@ def test_address(address: str, parts: tuple[str, int]) -> None:
 @pytest.mark.parametrize(
     ("address", "why"),
     [
-        *[(address, "a port is missing") for address in ("", "a")],
+        *[(address, "missing port") for address in ("", "a")],
         *[(f"a:{port}", "the port must be a number") for port in ("", "65536", "x", "-1", "٣", "+1", " 1")],
-        ("[]:80", "IPv6 addresses only"),
-        ("[::1:80", "the closing ]"),
-        ("::1:80", "needs brackets"),
+        ("[]:80", "only allowed around IPv6 addresses"),
+        ("[::1:80", "missing ]"),
+        ("::1:80", "requires brackets"),
     ],
 )
 def test_no_address(address: str, why: str) -> None:
