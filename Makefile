@@ -2,10 +2,10 @@
 PYTHON  ?= python3
 VENV    := .venv
 BIN     := $(VENV)/bin
-SOURCES := $(shell find src -name '*.py') setup.py pyproject.toml
+SOURCES := $(shell find src -name '*.py' | sort) setup.py build_compiled.py build_c_files.py pyproject.toml
 BUILT   := build/compiled
 
-.PHONY: run test test-interpreted test-compiled shows check format bench fuzz build docs clean hostile-page soak slow interop
+.PHONY: run test test-interpreted test-compiled shows check format bench fuzz build docs clean hostile-page soak slow interop instructions always
 
 run: build                       ## serve the two-hop example until Ctrl-C
 	PYTHONPATH=$(BUILT) $(BIN)/python -m pymosn start
@@ -25,6 +25,7 @@ check: $(VENV)/ready             ## format, lint, types, layer arrows
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/mypy
+	MYPYPATH=. $(BIN)/mypy --explicit-package-bases -p tests.kit
 	$(BIN)/python -m pytest tests/unit/test_layers.py
 
 format: $(VENV)/ready
@@ -33,6 +34,9 @@ format: $(VENV)/ready
 
 bench: build                     ## beside nginx, HAProxy and Envoy; see bench/
 	PYTHONPATH=$(BUILT) $(BIN)/python -m bench $(BENCH)
+
+instructions: $(if $(OF),$(VENV)/ready,build)  ## instructions per request, by callgrind; OF="FOLDER..." compares other builds
+	$(BIN)/python -m bench.instructions $(or $(OF),$(BUILT))
 
 fuzz: build                      ## ten minutes for each fuzzer
 	$(BIN)/pip install --quiet --disable-pip-version-check atheris || echo "no atheris here: its fuzzers are skipped"
@@ -56,11 +60,16 @@ docs: $(VENV)/ready              ## regenerate docs/compatibility.md from the sc
 	$(BIN)/python -m pymosn.config.compatibility --write
 
 # The working tree itself stays interpreted: the package is compiled into a directory of its own.
-$(BUILT)/build-kind: $(SOURCES) | $(VENV)/ready
-	rm -rf build
-	$(BIN)/pip install --quiet --no-deps --no-build-isolation --target $(BUILT) .
-	cd $(BUILT) && PYTHONPATH=. ../../$(BIN)/python -c "from pymosn.version import build; print(build())" > build-kind
+# Only what changed is compiled again, and build-kind is written last: without it the build is not finished.
+$(BUILT)/build-kind: $(SOURCES) build/sources | $(VENV)/ready
+	rm -f $@
+	$(BIN)/python setup.py --quiet build --build-lib $(BUILT)
+	cd $(BUILT) && kind=$$(PYTHONPATH=. $(abspath $(BIN))/python -c "from pymosn.version import build; print(build())") && echo $$kind > build-kind
 	@echo "pymosn is built: $$(cat $@)"
+
+# Its time is that of the last file that came or went.
+build/sources: always
+	@mkdir -p build && echo $(SOURCES) | cmp -s - $@ || echo $(SOURCES) > $@
 
 $(VENV)/ready: pyproject.toml
 	$(PYTHON) -c 'import sys; sys.exit("pymosn needs Python 3.11 or newer") if sys.version_info < (3, 11) else None'

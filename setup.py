@@ -1,4 +1,4 @@
-"""Hands the data path to mypyc. Everything else about the build is in pyproject.toml.
+"""Hands the data path to mypyc. Everything else about the build is in pyproject.toml and build_compiled.py.
 
 Without a C compiler the package installs interpreted and says so; PYMOSN_INTERPRETED=1 asks for that.
 """
@@ -10,23 +10,29 @@ from pathlib import Path
 
 from setuptools import setup
 
+sys.path.insert(0, str(Path(__file__).parent))  # an isolated build does not look here
+from build_compiled import commands, placeholder
+
 COMPILED = ("core", "api", "network", "protocol", "stream", "proxy", "routing", "upstream")
 #: A line of the access log is made per request; the rest of `observe` is not on the data path.
 ALSO_COMPILED = ("access_log", "destination", "text", "variables")
 
 
-def extensions():
-    """The compiled modules, or none with the reason on standard error."""
+def is_compiled():
+    """Whether the data path is compiled; if not, standard error has the reason."""
     if os.environ.get("PYMOSN_INTERPRETED"):
-        return []
+        return False
     if not any(shutil.which(name) for name in (os.environ.get("CC", "cc"), "gcc", "clang")):
         print(
             "pymosn: no C compiler found: installing the interpreted build (slower; the behaviour is the same)",
             file=sys.stderr,
         )
-        return []
-    from mypyc.build import mypycify
+        return False
+    return True
 
+
+def modules():
+    """The files that are compiled."""
     # A package's __init__ only re-exports; compiling it gains nothing and hides the package from static tools.
     paths = [
         str(path)
@@ -34,13 +40,7 @@ def extensions():
         for path in sorted(Path("src/pymosn", folder).rglob("*.py"))
         if path.name != "__init__.py"
     ]
-    paths += [f"src/pymosn/observe/{name}.py" for name in ALSO_COMPILED]
-    made = mypycify(["--strict", *paths], opt_level="3", debug_level="1")
-    if os.name == "posix":
-        for extension in made:
-            # Only these modules call their functions, so the compiler may inline them and call them directly.
-            extension.extra_compile_args += ["-fvisibility=hidden", "-fno-semantic-interposition"]
-    return made
+    return paths + [f"src/pymosn/observe/{name}.py" for name in ALSO_COMPILED]
 
 
-setup(ext_modules=extensions())
+setup(ext_modules=[placeholder()] if is_compiled() else [], cmdclass=commands(modules))

@@ -8,6 +8,9 @@ import socket
 from dataclasses import dataclass
 from pathlib import Path
 
+#: The ports that `free_port` has given.
+_given: set[int] = set()
+
 
 @dataclass(frozen=True)
 class Cores:
@@ -24,14 +27,20 @@ def choose_cores() -> Cores:
 
 
 def free_port() -> int:
-    """A TCP port that is free on all addresses, below the ephemeral range: no outgoing connection takes it meanwhile."""
+    """A TCP port that is free on all addresses, below the ephemeral range: no outgoing connection takes it meanwhile.
+
+    This process is not given it again, whether anything listens on it by then or not.
+    """
     for _ in range(1000):
         port = random.randrange(20000, 32000)
+        if port in _given:
+            continue
         with socket.socket() as probe:
             try:
                 probe.bind(("", port))
             except OSError:
                 continue
+            _given.add(port)
             return port
     raise OSError("no free port between 20000 and 32000")
 

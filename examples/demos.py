@@ -43,7 +43,7 @@ def pymosn(config: str) -> Iterator[None]:
 
 def patiently(call: Callable[[], T]) -> T:
     """What `call` gives, once somebody listens where it connects to."""
-    for _ in range(100):
+    for _ in range(300):
         try:
             return call()
         except ConnectionRefusedError:

@@ -26,10 +26,10 @@ def _calls(relay: Relay, cut: Cut, names: list[str]) -> Frames:
                 name = next(steps)
                 frames[f"{name}.request"] = frame.raw
                 if not frame.one_way:
-                    called[frame.number] = name
+                    called[frame.request_id] = name
         for frame in cut(bytes(connection.received)):
             if not frame.request and not frame.event:
-                frames[f"{called.pop(frame.number)}.reply"] = frame.raw
+                frames[f"{called.pop(frame.request_id)}.reply"] = frame.raw
         assert not called, f"no reply to {called}"
     assert next(steps, None) is None, "fewer requests than steps"
     return frames

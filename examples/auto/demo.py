@@ -23,7 +23,7 @@ def main() -> None:
     serve_http(asked.http_port)
     with pymosn(asked.config):
         print("\n".join(patiently(lambda: call(asked.port, 2))))
-        with urllib.request.urlopen(f"http://127.0.0.1:{asked.port}/world", timeout=10) as reply:
+        with urllib.request.urlopen(f"http://127.0.0.1:{asked.port}/world", timeout=30) as reply:
             print(reply.read().decode())
 
 

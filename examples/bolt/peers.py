@@ -69,7 +69,7 @@ def serve(port: int) -> None:
 
 def call(port: int, count: int) -> list[str]:
     """Sends `count` requests at once on one connection; what came back, in the order of the requests."""
-    with socket.create_connection(("127.0.0.1", port), timeout=10) as sock:
+    with socket.create_connection(("127.0.0.1", port), timeout=30) as sock:
         headers = {"service": "testSofa"}
         sock.sendall(b"".join(request(number, b"call %d" % number, headers) for number in range(1, count + 1)))
         replies: dict[int, str] = {}

@@ -26,7 +26,7 @@ def shout(listener: socket.socket) -> None:
 
 def say(port: int, text: str) -> str:
     """Says `text`, which is no protocol's, and gives the answer."""
-    with socket.create_connection(("127.0.0.1", port), timeout=10) as connection:
+    with socket.create_connection(("127.0.0.1", port), timeout=30) as connection:
         connection.sendall(text.encode())
         connection.shutdown(socket.SHUT_WR)
         answer = b""
@@ -46,7 +46,7 @@ def main() -> None:
     threading.Thread(target=shout, args=(socket.create_server(("127.0.0.1", asked.tcp_port)),), daemon=True).start()
     with pymosn(asked.config):
         print(patiently(lambda: say(asked.port, "what protocol is this?")))
-        with urllib.request.urlopen(f"http://127.0.0.1:{asked.port}/world", timeout=10) as reply:
+        with urllib.request.urlopen(f"http://127.0.0.1:{asked.port}/world", timeout=30) as reply:
             print(reply.read().decode())
 
 

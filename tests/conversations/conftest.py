@@ -1,14 +1,13 @@
 """Every conversation is held twice: with whole segments, and one byte at a time."""
 
-from collections.abc import Callable, Iterator
-from typing import Any
+from collections.abc import Iterator
 
 import pytest
-from rig import Talk
+from tests.kit import Start
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    config.addinivalue_line("markers", "whole_only: what happens depends on how the input is cut")
+    config.addinivalue_line("markers", "whole_only: the outcome depends on how the input is cut")
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
@@ -20,14 +19,8 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
 
 
 @pytest.fixture
-def start(one_byte: bool) -> Iterator[Callable[..., Talk]]:
-    """Begins a talk; when the test is over, everybody leaves and nothing may have leaked."""
-    talks: list[Talk] = []
-
-    def begin(**wishes: Any) -> Talk:
-        talks.append(Talk(one_byte, **wishes))
-        return talks[-1]
-
-    yield begin
-    for talk in talks:
-        talk.end()
+def start(one_byte: bool) -> Iterator[Start]:
+    """Begins talks; after the test all peers leave, and nothing may have leaked."""
+    start = Start(one_byte)
+    yield start
+    start.end()

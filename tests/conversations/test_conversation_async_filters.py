@@ -5,14 +5,10 @@ from collections.abc import Awaitable, Callable
 from typing import Any
 
 import pytest
-from rig import DATE, Talk
+from tests.kit import DATE, GET, OK, Start
 
 from pymosn.api import Exchange, Reply, StreamFilter
 
-Start = Callable[..., Talk]
-
-GET = b"GET / HTTP/1.1\r\nHost: a\r\n\r\n"
-OK = b"HTTP/1.1 200 OK\r\nDate: today\r\nContent-Length: 2\r\n\r\nhi"
 NO = b"HTTP/1.1 403 Forbidden\r\ncontent-type: text/plain; charset=utf-8\r\ncontent-length: 2\r\n" + DATE + b"\r\nno"
 
 
@@ -208,9 +204,7 @@ def test_one_that_does_not_wait_sets_no_alarm(start: Start) -> None:
         timeout = 1.0
 
     talk = start(filters={"asks": Quick(passes)})
-    client = talk.connect()
-    client.sends(GET)
-    upstream = talk.expect_dial()
+    client, upstream = talk.opening(GET)
     upstream.takes()
     talk.advance(2.0)
     upstream.sends(OK)

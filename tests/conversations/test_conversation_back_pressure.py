@@ -1,27 +1,18 @@
 """Nobody is read faster than the other side takes."""
 
-from collections.abc import Callable
-
-from rig import Talk
+from tests.kit import GET, OK, Start
 
 from pymosn.api.routing import Route
 from pymosn.routing.actions import DirectResponse
 from pymosn.routing.matchers import AnyRequest
 
-Start = Callable[..., Talk]
-
-GET = b"GET / HTTP/1.1\r\nHost: a\r\n\r\n"
-OK = b"HTTP/1.1 200 OK\r\nDate: today\r\nContent-Length: 2\r\n\r\nhi"
 BIG = 600_000
 BIG_HEAD = b"HTTP/1.1 200 OK\r\nDate: d\r\nContent-Length: %d\r\n\r\n" % BIG
 BIG_POST = b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: %d\r\n\r\n" % BIG
 
 
 def test_full_client_pauses_the_upstream(start: Start) -> None:
-    talk = start()
-    client = talk.connect()
-    client.sends(GET)
-    upstream = talk.expect_dial()
+    client, upstream = start().opening(GET)
     upstream.takes()
     client.stalls()
     upstream.sends_whole(BIG_HEAD + b"x" * 300_000)
@@ -37,10 +28,7 @@ def test_full_client_pauses_the_upstream(start: Start) -> None:
 
 
 def test_full_client_again_and_again(start: Start) -> None:
-    talk = start()
-    client = talk.connect()
-    client.sends(GET)
-    upstream = talk.expect_dial()
+    client, upstream = start().opening(GET)
     upstream.takes()
     upstream.sends_whole(b"HTTP/1.1 200 OK\r\nDate: d\r\nContent-Length: 1500000\r\n\r\n")
     client.takes()
@@ -55,11 +43,7 @@ def test_full_client_again_and_again(start: Start) -> None:
 
 
 def test_full_upstream_pauses_the_client(start: Start) -> None:
-    talk = start()
-    client = talk.connect()
-    client.sends(BIG_POST)
-    upstream = talk.expect_dial()
-    upstream.receives(BIG_POST)
+    client, upstream = start().forwarded(BIG_POST)
     upstream.stalls()
     client.sends_whole(b"x" * 300_000)
     assert not client.is_read()
@@ -104,10 +88,7 @@ def test_upstream_that_is_full_with_what_was_held_while_dialing(start: Start) ->
 
 
 def test_both_full_at_once(start: Start) -> None:
-    talk = start()
-    client = talk.connect()
-    client.sends(BIG_POST)
-    upstream = talk.expect_dial()
+    client, upstream = start().opening(BIG_POST)
     upstream.takes()
     upstream.stalls()
     client.stalls()
@@ -129,9 +110,7 @@ def test_both_full_at_once(start: Start) -> None:
 
 def test_client_that_leaves_while_it_is_full(start: Start) -> None:
     talk = start()
-    client = talk.connect()
-    client.sends(GET)
-    upstream = talk.expect_dial()
+    client, upstream = talk.opening(GET)
     upstream.takes()
     client.stalls()
     upstream.sends_whole(BIG_HEAD + b"x" * 300_000)
@@ -141,10 +120,7 @@ def test_client_that_leaves_while_it_is_full(start: Start) -> None:
 
 
 def test_upstream_that_answers_early_while_it_is_full_is_not_used_again(start: Start) -> None:
-    talk = start()
-    client = talk.connect()
-    client.sends(BIG_POST)
-    upstream = talk.expect_dial()
+    client, upstream = start().opening(BIG_POST)
     upstream.takes()
     upstream.stalls()
     client.sends_whole(b"x" * 300_000)
@@ -159,9 +135,7 @@ def test_upstream_that_answers_early_while_it_is_full_is_not_used_again(start: S
 
 def test_request_that_is_buffered_when_its_reply_is_complete(start: Start) -> None:
     talk = start()
-    client = talk.connect()
-    client.sends(BIG_POST)
-    upstream = talk.expect_dial()
+    client, upstream = talk.opening(BIG_POST)
     upstream.takes()
     upstream.stalls()
     client.sends_whole(b"x" * 300_000)
@@ -185,10 +159,7 @@ def test_request_that_is_buffered_when_its_reply_is_complete(start: Start) -> No
 def test_full_client_gets_no_second_reply(start: Start) -> None:
     """Else what is buffered for it would be bounded by the number of its requests only."""
     talk = start()
-    client = talk.connect()
-    client.sends(GET)
-    upstream = talk.expect_dial()
-    upstream.receives(GET)
+    client, upstream = talk.forwarded(GET)
     client.stalls()
     upstream.sends_whole(BIG_HEAD + b"x" * BIG)
     assert talk.reasons() == ["ok"]
@@ -220,9 +191,7 @@ def test_pipelined_direct_responses_to_a_client_that_does_not_read(start: Start)
 
 def test_full_client_that_leaves_between_requests(start: Start) -> None:
     talk = start()
-    client = talk.connect()
-    client.sends(GET)
-    upstream = talk.expect_dial()
+    client, upstream = talk.opening(GET)
     upstream.takes()
     client.stalls()
     upstream.sends_whole(BIG_HEAD + b"x" * BIG)

@@ -4,8 +4,9 @@ from collections.abc import AsyncIterator
 from typing import Any
 
 import pytest
-from bolt_rig import BOLT, Start, begin
-from tests import bolt_frames as bolt
+from tests.kit import Start
+from tests.kit import bolt_frames as bolt
+from tests.kit.bolt_session import BOLT, begin
 
 from pymosn.api import Exchange, Reply, StreamFilter
 from pymosn.api.routing import Route
@@ -18,9 +19,7 @@ from pymosn.routing.matchers import AnyRequest, Prefix, Service
 def test_a_frame_that_nobody_changes_gets_another_id_and_nothing_else(start: Start, v2: bool, crc: bool) -> None:
     headers = {"Service": "a.B:1.0", "sofa_head_method_name": "call", "nothing": None, "text": "\u4e2d"}
     talk = start(**BOLT)
-    client = talk.connect()
-    client.sends(bolt.request(0xFFFFFFFE, b"\x00\xff" * 50, headers, 3000, v2=v2, crc=crc))
-    upstream = talk.expect_dial()
+    client, upstream = talk.opening(bolt.request(0xFFFFFFFE, b"\x00\xff" * 50, headers, 3000, v2=v2, crc=crc))
     upstream.receives(bolt.request(1, b"\x00\xff" * 50, headers, 3000, v2=v2, crc=crc))
     upstream.sends(bolt.response(1, b"answer", {"k": "v", "n": None}, v2=v2, crc=crc))
     client.receives(bolt.response(0xFFFFFFFE, b"answer", {"k": "v", "n": None}, v2=v2, crc=crc))
@@ -140,11 +139,7 @@ def test_a_filter_changes_the_status(start: Start) -> None:
             assert exchange.response.status == 500
             exchange.response.status = 503
 
-    talk = start(**BOLT, filters={"softener": Softener({})})
-    client = talk.connect()
-    client.sends(bolt.request(1))
-    upstream = talk.expect_dial()
-    upstream.receives(bolt.request(1))
+    client, upstream = start(**BOLT, filters={"softener": Softener({})}).forwarded(bolt.request(1))
     upstream.sends(bolt.response(1, status=2))
     client.receives(bolt.response(1, status=4))
 
@@ -154,10 +149,7 @@ def test_a_filter_says_which_protocols_it_serves(start: Start) -> None:
         protocols = ("Http1",)
 
     talk = start(protocols=["Http1", "bolt"], filters={"guard": OnlyHttp({})})
-    client = talk.connect()
-    client.sends(bolt.request(1, headers={"ask": "403"}))
-    upstream = talk.expect_dial()
-    upstream.receives(bolt.request(1, headers={"ask": "403"}))
+    client, upstream = talk.forwarded(bolt.request(1, headers={"ask": "403"}))
     upstream.sends(bolt.response(1))
     client.receives(bolt.response(1))
     browser = talk.connect()
@@ -261,10 +253,7 @@ def test_the_time_in_the_frame(start: Start) -> None:
 
 def test_minus_one_in_the_frame_is_the_routes_time(start: Start) -> None:
     talk = start(**BOLT, routes=[Route("all", AnyRequest(), Forward("service", 5.0))])
-    client = talk.connect()
-    client.sends(bolt.request(2, timeout=-1))
-    upstream = talk.expect_dial()
-    upstream.receives(bolt.request(1, timeout=-1))
+    client, _ = talk.forwarded(bolt.request(2, timeout=-1), bolt.request(1, timeout=-1))
     talk.advance(5.1)
     client.receives(bolt.failure(2, 7))
 
@@ -288,10 +277,7 @@ def with_policy(**policy: Any) -> list[Route]:
 
 def test_retries_where_the_policy_allows(start: Start) -> None:
     talk = start(**BOLT, hosts=["10.0.0.1:80", "10.0.0.2:80"], routes=with_policy())
-    client = talk.connect()
-    client.sends(bolt.request(1, b"again"))
-    first = talk.expect_dial("10.0.0.1:80")
-    first.receives(bolt.request(1, b"again"))
+    client, first = talk.forwarded(bolt.request(1, b"again"), address="10.0.0.1:80")
     first.sends(bolt.response(1, status=4))
     second = talk.expect_dial("10.0.0.2:80")
     second.receives(bolt.request(1, b"again"))
@@ -330,10 +316,7 @@ def test_a_one_way_call_is_never_tried_again(start: Start) -> None:
 
 def test_an_error_of_the_service_is_no_failure_of_the_host_without_policy(start: Start) -> None:
     talk = start(**BOLT)
-    client = talk.connect()
-    client.sends(bolt.request(1))
-    upstream = talk.expect_dial()
-    upstream.receives(bolt.request(1))
+    client, upstream = talk.forwarded(bolt.request(1))
     upstream.sends(bolt.response(1, b"exception", status=2))
     client.receives(bolt.response(1, b"exception", status=2))
     assert talk.reasons() == ["ok"]
@@ -365,9 +348,7 @@ class Upper(StreamFilter):
 
 def test_filters_see_the_payload(start: Start) -> None:
     talk = start(**BOLT, filters={"upper": Upper({})})
-    client = talk.connect()
-    client.sends(bolt.request(5, b"body", v2=True, crc=True))
-    upstream = talk.expect_dial()
+    client, upstream = talk.opening(bolt.request(5, b"body", v2=True, crc=True))
     upstream.receives(bolt.request(1, b"BODY", v2=True, crc=True))
     upstream.sends(bolt.response(1, b"reply", v2=True, crc=True))
     client.receives(bolt.response(5, b"reply!", v2=True, crc=True))
@@ -386,10 +367,7 @@ class Reader(StreamFilter):
 
 def test_filters_read_the_payload(start: Start) -> None:
     talk = start(**BOLT, filters={"reader": Reader({})})
-    client = talk.connect()
-    client.sends(bolt.request(5, b"body", {}))
-    upstream = talk.expect_dial()
-    upstream.receives(bolt.request(1, b"body", {"size": "4"}))
+    client, upstream = talk.forwarded(bolt.request(5, b"body", {}), bolt.request(1, b"body", {"size": "4"}))
     upstream.sends(bolt.response(1, b"reply"))
     client.receives(bolt.response(5, b"made of reply"))
 
@@ -400,9 +378,7 @@ def test_headers_that_do_not_fit_are_an_error_of_the_request(start: Start) -> No
             exchange.request.headers["big"] = "x" * 70_000
 
     talk = start(**BOLT, filters={"stuffer": Stuffer({})})
-    client = talk.connect()
-    client.sends(bolt.request(5))
-    upstream = talk.expect_dial()
+    client, upstream = talk.opening(bolt.request(5))
     upstream.receives_nothing()
     client.receives(bolt.failure(5, 3))
     assert talk.reasons() == ["bad_rewrite"]
@@ -442,9 +418,7 @@ def test_headers_that_do_not_fit_are_an_error_of_the_reply(start: Start, whose: 
 def test_copies_for_another_cluster(start: Start, kind: int) -> None:
     options = ForwardOptions(mirrors=[Mirror("other", 100)])
     talk = start(**BOLT, routes=[Route("all", AnyRequest(), Forward("service", 60.0, options))])
-    client = talk.connect()
-    client.sends(bolt.request(5, b"body", kind=kind))
-    upstream = talk.expect_dial("10.0.0.1:80")
+    client, upstream = talk.opening(bolt.request(5, b"body", kind=kind), address="10.0.0.1:80")
     other = talk.expect_dial("10.0.1.1:80")
     upstream.receives(bolt.request(1, b"body", kind=kind))
     other.receives(bolt.request(1, b"body", kind=kind))

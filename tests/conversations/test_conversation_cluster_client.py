@@ -1,19 +1,15 @@
 """Filters that ask a cluster by themselves: the same pools, limits and failures as the proxy's own requests."""
 
-from collections.abc import Callable
 from typing import Any
 
 import pytest
-from rig import Talk
+from tests.kit import GET, Start, Talk
 
 from pymosn.api import ClientError, Exchange, Reply, StreamFilter
 from pymosn.api.stream_filter import FilterContext
 from pymosn.core.log import Log
 from pymosn.proxy.cluster_client import ClusterClients
 
-Start = Callable[..., Talk]
-
-GET = b"GET / HTTP/1.1\r\nHost: a\r\n\r\n"
 CHECK = b"GET /check?x=1 HTTP/1.1\r\nx-key: k\r\nhost: 10.0.1.1:80\r\n\r\n"
 YES = b"HTTP/1.1 200 OK\r\nX-User: alice\r\nContent-Length: 13\r\n\r\n"
 OTHER = "10.0.1.1:80"
@@ -48,10 +44,7 @@ def body(data: bytes) -> bytes:
 
 def test_a_filter_asks_a_cluster(start: Start) -> None:
     talk = begin(start, Asks())
-    client = talk.connect()
-    client.sends(GET)
-    upstream = talk.expect_dial(OTHER)
-    upstream.receives(CHECK)
+    client, upstream = talk.forwarded(GET, CHECK, address=OTHER)
     upstream.sends(YES + b"hello, filter")
     assert body(client.takes()) == b"200 alice hello, filter"
     counters = talk.upstream_counters("other")
@@ -68,10 +61,7 @@ def test_a_body_is_sent(start: Start) -> None:
             return Reply(200, (await self.clusters["other"].post("/p", "text", {"host": "h"})).text)
 
     talk = begin(start, Posts())
-    client = talk.connect()
-    client.sends(GET)
-    upstream = talk.expect_dial(OTHER)
-    upstream.receives(b"POST /p HTTP/1.1\r\nhost: h\r\ncontent-length: 4\r\n\r\ntext")
+    client, upstream = talk.forwarded(GET, b"POST /p HTTP/1.1\r\nhost: h\r\ncontent-length: 4\r\n\r\ntext", address=OTHER)
     upstream.sends(b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok")
     assert body(client.takes()) == b"ok"
 
@@ -87,42 +77,28 @@ def test_nobody_answers(start: Start) -> None:
 
 def test_a_late_answer(start: Start) -> None:
     talk = begin(start, Asks(timeout=2.0))
-    client = talk.connect()
-    client.sends(GET)
-    upstream = talk.expect_dial(OTHER)
-    upstream.receives(CHECK)
+    client, upstream = talk.forwarded(GET, CHECK, address=OTHER)
     talk.advance(2.5)
     assert body(client.takes()) == b"timeout: 10.0.1.1:80"
     assert upstream.is_reset()
 
 
 def test_an_answer_that_breaks_off(start: Start) -> None:
-    talk = begin(start, Asks())
-    client = talk.connect()
-    client.sends(GET)
-    upstream = talk.expect_dial(OTHER)
-    upstream.receives(CHECK)
+    client, upstream = begin(start, Asks()).forwarded(GET, CHECK, address=OTHER)
     upstream.sends(YES + b"hello")
     upstream.resets()
     assert body(client.takes()) == b"reset_after_response: 10.0.1.1:80"
 
 
 def test_an_answer_that_is_too_long(start: Start) -> None:
-    talk = begin(start, Asks(limit=5))
-    client = talk.connect()
-    client.sends(GET)
-    upstream = talk.expect_dial(OTHER)
-    upstream.receives(CHECK)
+    client, upstream = begin(start, Asks(limit=5)).forwarded(GET, CHECK, address=OTHER)
     upstream.sends(YES + b"hello, filter")
     assert body(client.takes()) == b"response_too_large: 10.0.1.1:80"
 
 
 def test_a_connection_that_was_closed_meanwhile_is_replaced(start: Start) -> None:
     talk = begin(start, Asks())
-    client = talk.connect()
-    client.sends(GET)
-    upstream = talk.expect_dial(OTHER)
-    upstream.receives(CHECK)
+    client, upstream = talk.forwarded(GET, CHECK, address=OTHER)
     upstream.sends(YES + b"hello, filter")
     assert body(client.takes()) == b"200 alice hello, filter"
     client.sends(GET)

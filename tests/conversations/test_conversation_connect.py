@@ -1,9 +1,7 @@
 """CONNECT: refused unless the listener allows it, then a TCP tunnel to the cluster's host, or passed on to another proxy."""
 
-from collections.abc import Callable
-
 import pytest
-from rig import DATE, Peer, Talk, forward
+from tests.kit import DATE, GET, OK, Peer, Start, Talk, forward
 
 from pymosn.api import Exchange, Reply, StreamFilter
 from pymosn.api.routing import Route
@@ -14,13 +12,9 @@ from pymosn.routing.table import RouteTable, VirtualHost
 from pymosn.stream.http1.options import Http1Options
 from pymosn.testing.options import http1_options
 
-Start = Callable[..., Talk]
-
 ASK = b"CONNECT Db.example:5432 HTTP/1.1\r\nHost: db.example\r\nProxy-Authorization: x\r\nX-Own: 1\r\n\r\n"
 ASKED = b"CONNECT db.example:5432 HTTP/1.1\r\nHost: db.example:5432\r\nX-Own: 1\r\n\r\n"
 OPEN = b"HTTP/1.1 200 Connection established\r\n\r\n"
-GET = b"GET / HTTP/1.1\r\nHost: a\r\n\r\n"
-OK = b"HTTP/1.1 200 OK\r\nDate: today\r\nContent-Length: 2\r\n\r\nhi"
 HERE = http1_options(connect=CONNECT_HERE)
 ON = http1_options(connect=CONNECT)
 TEXT = b"content-type: text/plain; charset=utf-8\r\n"
@@ -37,9 +31,7 @@ def refusal(status: bytes) -> bytes:
 
 def test_tcp_tunnel(start: Start) -> None:
     talk = start(http1=HERE)
-    client = talk.connect()
-    client.sends(ASK)
-    upstream = talk.expect_dial()
+    client, upstream = talk.opening(ASK)
     client.receives(OPEN)
     upstream.receives_nothing()
     client.sends(b"\x00\x01")
@@ -102,15 +94,10 @@ def test_early_bytes_wait_for_the_connection(start: Start) -> None:
 
 def test_pooled_connections_carry_no_tunnel(start: Start) -> None:
     talk = start(http1=HERE)
-    first = talk.connect()
-    first.sends(GET)
-    pooled = talk.expect_dial()
-    pooled.receives(GET)
+    first, pooled = talk.forwarded(GET)
     pooled.sends(OK)
     first.receives(OK)
-    client = talk.connect()
-    client.sends(ASK)
-    upstream = talk.expect_dial()
+    client, upstream = talk.opening(ASK)
     client.receives(OPEN)
     client.sends(b"x")
     assert upstream.takes() == b"x"
@@ -142,10 +129,7 @@ def test_nobody_to_connect_to(start: Start) -> None:
 
 @pytest.mark.parametrize("leaver", ["client", "upstream"])
 def test_resets(start: Start, leaver: str) -> None:
-    talk = start(http1=HERE)
-    client = talk.connect()
-    client.sends(ASK)
-    upstream = talk.expect_dial()
+    client, upstream = start(http1=HERE).opening(ASK)
     client.receives(OPEN)
     (client if leaver == "client" else upstream).resets()
     assert (upstream if leaver == "client" else client).is_reset()
@@ -169,9 +153,7 @@ def test_routed_by_its_target_and_not_by_its_host_field(start: Start) -> None:
     table.add(VirtualHost("db", ["db.example:5432"], [Route("db", AnyRequest(), Forward("other", 60.0))]))
     table.add(VirtualHost("rest", ["*"], [Route("rest", AnyRequest(), DirectResponse(403, "no"))]))
     talk = start(http1=HERE, table=table)
-    client = talk.connect()
-    client.sends(ASK)
-    upstream = talk.expect_dial("10.0.1.1:80")
+    client, upstream = talk.opening(ASK, address="10.0.1.1:80")
     client.receives(OPEN)
     assert upstream.is_open()
     second = talk.connect()
@@ -207,9 +189,7 @@ class Body(StreamFilter):
 @pytest.mark.parametrize("options", [HERE, ON])
 def test_a_filter_cannot_give_it_a_body(start: Start, options: Http1Options) -> None:
     talk = start(http1=options, filters={"body": Body({})})
-    client = talk.connect()
-    client.sends(ASK)
-    upstream = talk.expect_dial()
+    client, upstream = talk.opening(ASK)
     client.receives(refusal(b"500 Internal Server Error"))
     upstream.receives_nothing()
     assert talk.reasons() == ["filter_error"]
@@ -249,10 +229,7 @@ def test_refused_by_default(start: Start) -> None:
 
 
 def passed_on(talk: Talk) -> tuple[Peer, Peer]:
-    client = talk.connect()
-    client.sends(ASK)
-    upstream = talk.expect_dial()
-    upstream.receives(ASKED)
+    client, upstream = talk.forwarded(ASK, ASKED)
     return client, upstream
 
 
@@ -283,10 +260,7 @@ def test_agreement_of_another_proxy(start: Start, status: bytes, fields: bytes) 
 
 def test_refusal_of_another_proxy(start: Start) -> None:
     talk = start(http1=ON)
-    client = talk.connect()
-    client.sends(ASK + GET)
-    upstream = talk.expect_dial()
-    upstream.receives(ASKED)
+    client, upstream = talk.forwarded(ASK + GET, ASKED)
     upstream.sends(b"HTTP/1.1 403 Forbidden\r\nDate: d\r\nContent-Length: 2\r\n\r\nno")
     client.receives(b"HTTP/1.1 403 Forbidden\r\nDate: d\r\nContent-Length: 2\r\nconnection: close\r\n\r\nno")
     assert client.is_lingering()
@@ -305,9 +279,7 @@ def test_nonsense_of_another_proxy(start: Start, reply: bytes) -> None:
 
 def test_a_post_to_the_same_routes_goes_on_as_ever(start: Start) -> None:
     talk = start(http1=HERE, routes=forward())
-    client = talk.connect()
-    client.sends(b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 2\r\n\r\nhi")
-    upstream = talk.expect_dial()
+    client, upstream = talk.opening(b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 2\r\n\r\nhi")
     upstream.takes()
     upstream.sends(OK)
     client.receives(OK)

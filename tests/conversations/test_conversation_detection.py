@@ -1,21 +1,17 @@
 """Which protocol a connection speaks: lists, hesitant peers, the fallback."""
 
-from collections.abc import Callable
 from typing import Any
 
 import pytest
-from rig import Talk
-from tests import bolt_frames as bolt
+from tests.kit import GET, OK, Start
+from tests.kit import bolt_frames as bolt
 
 from pymosn.api.network import STOP, Connection, NetworkFilter, NetworkFilterFactory
 from pymosn.core.failure import CLOSED_LOCALLY, Failure
 from pymosn.proxy.proxy import ProxyFactory
 from pymosn.testing.options import proxy_options
 
-Start = Callable[..., Talk]
 ALL: dict[str, Any] = {"protocols": ["Http1", "bolt", "boltv2"]}
-GET = b"GET / HTTP/1.1\r\nHost: a\r\n\r\n"
-OK = b"HTTP/1.1 200 OK\r\nDate: today\r\nContent-Length: 2\r\n\r\nhi"
 
 
 def test_one_port_serves_several_protocols(start: Start) -> None:
@@ -27,10 +23,7 @@ def test_one_port_serves_several_protocols(start: Start) -> None:
     caller.sends(bolt.request(1))
     rpc = talk.expect_dial()
     rpc.receives(bolt.request(1))
-    modern = talk.connect()
-    modern.sends(bolt.request(1, v2=True))
-    rpc_v2 = talk.expect_dial()
-    rpc_v2.receives(bolt.request(1, v2=True))
+    modern, rpc_v2 = talk.forwarded(bolt.request(1, v2=True))
     http.sends(OK)
     rpc.sends(bolt.response(1))
     rpc_v2.sends(bolt.response(1, v2=True))

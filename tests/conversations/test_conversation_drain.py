@@ -1,24 +1,15 @@
 """A worker that is about to stop: nothing in flight is lost."""
 
-from collections.abc import Callable
-
 import pytest
-from rig import Talk
+from tests.kit import GET, OK, Start
 
-Start = Callable[..., Talk]
-
-GET = b"GET / HTTP/1.1\r\nHost: a\r\n\r\n"
-OK = b"HTTP/1.1 200 OK\r\nDate: today\r\nContent-Length: 2\r\n\r\nhi"
 LAST = b"HTTP/1.1 200 OK\r\nDate: today\r\nContent-Length: 2\r\nconnection: close\r\n\r\nhi"
 
 
 @pytest.mark.parametrize("seconds", [0, 10, 55])
 def test_request_in_flight_is_finished(start: Start, seconds: float) -> None:
     talk = start()
-    client = talk.connect()
-    client.sends(GET)
-    upstream = talk.expect_dial()
-    upstream.receives(GET)
+    client, upstream = talk.forwarded(GET)
     talk.advance(30)
     talk.drain()
     talk.advance(min(seconds, 25))
@@ -84,9 +75,7 @@ def test_body_that_is_being_sent_is_awaited(start: Start) -> None:
 def test_reply_that_is_being_sent_is_finished(start: Start) -> None:
     """Its head has promised to go on, so a further request may be on its way: it has the grace."""
     talk = start()
-    client = talk.connect()
-    client.sends(GET)
-    upstream = talk.expect_dial()
+    client, upstream = talk.opening(GET)
     upstream.takes()
     upstream.sends(OK[:-2])
     talk.drain()
@@ -105,10 +94,7 @@ def test_reply_that_is_being_sent_is_finished(start: Start) -> None:
 
 def test_request_pipelined_behind_a_reply_that_promised_to_go_on(start: Start) -> None:
     talk = start()
-    client = talk.connect()
-    client.sends(GET + GET)
-    upstream = talk.expect_dial()
-    upstream.receives(GET)
+    client, upstream = talk.forwarded(GET + GET, GET)
     upstream.sends(OK[:-2])
     talk.drain()
     upstream.sends(OK[-2:])
@@ -121,9 +107,7 @@ def test_request_pipelined_behind_a_reply_that_promised_to_go_on(start: Start) -
 
 def test_connections_that_do_not_end_are_ended(start: Start) -> None:
     talk = start()
-    client = talk.connect()
-    client.sends(GET)
-    upstream = talk.expect_dial()
+    client, upstream = talk.opening(GET)
     upstream.takes()
     talk.drain()
     assert talk.listener.connection_count == 1

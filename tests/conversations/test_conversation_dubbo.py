@@ -1,11 +1,10 @@
 """Dubbo, dubbo-thrift and TARS through layers 2 to 4: ids, events, failures, time-outs, filters, subsets."""
 
-from collections.abc import Callable
 from typing import Any
 
 import pytest
-from rig import Peer, Talk, forward
-from tests import dubbo_frames as dubbo
+from tests.kit import Peer, Start, Talk, forward
+from tests.kit import dubbo_frames as dubbo
 from tests.unit.protocol.rpc_frames import recorded
 from tests.unit.protocol.test_dubbothrift_codec import FRAMES as THRIFT
 from tests.unit.protocol.test_dubbothrift_codec import exception
@@ -23,7 +22,6 @@ from pymosn.filters.stream.shipped import make_shipped
 from pymosn.routing.actions import Forward
 from pymosn.routing.matchers import AllOf, Header, Prefix, RouteMatcher, Service
 
-Start = Callable[..., Talk]
 DUBBO: dict[str, Any] = {"protocols": ["dubbo"]}
 FIRST = 2**63 - 1
 
@@ -31,10 +29,7 @@ FIRST = 2**63 - 1
 def talk_to_upstream(start: Start, **wishes: Any) -> tuple[Talk, Peer, Peer]:
     """A client whose first call has been answered, and the connection that it went through; its id there was 1."""
     talk = start(**{**DUBBO, **wishes})
-    client = talk.connect()
-    client.sends(dubbo.call(-5))
-    upstream = talk.expect_dial()
-    upstream.receives(dubbo.call(1))
+    client, upstream = talk.forwarded(dubbo.call(-5), dubbo.call(1))
     upstream.sends(dubbo.result(1))
     client.receives(dubbo.result(-5))
     return talk, client, upstream
@@ -44,9 +39,7 @@ def talk_to_upstream(start: Start, **wishes: Any) -> tuple[Talk, Peer, Peer]:
 def test_a_call_gets_another_id_and_nothing_else(start: Start, number: int) -> None:
     arguments = ("text", 7, {"a": [1, None]}, ("a.B", {"x": dubbo.Reference(1)}))
     talk = start(**DUBBO)
-    client = talk.connect()
-    client.sends(dubbo.call(number, arguments=arguments, attachments={"group": "g"}))
-    upstream = talk.expect_dial()
+    client, upstream = talk.opening(dubbo.call(number, arguments=arguments, attachments={"group": "g"}))
     upstream.receives(dubbo.call(1, arguments=arguments, attachments={"group": "g"}))
     upstream.sends(dubbo.result(1, "answer", {"dubbo": "2.0.2"}))
     client.receives(dubbo.result(number, "answer", {"dubbo": "2.0.2"}))
@@ -153,9 +146,7 @@ class Marker(StreamFilter):
 
 def test_a_filter_sees_and_changes_attachments(start: Start) -> None:
     talk = start(filters={"marker": Marker({})}, **DUBBO)
-    client = talk.connect()
-    client.sends(dubbo.call(1, arguments=("a",), attachments={"group": "g"}))
-    upstream = talk.expect_dial()
+    client, upstream = talk.opening(dubbo.call(1, arguments=("a",), attachments={"group": "g"}))
     upstream.receives(dubbo.call(1, arguments=("a",), attachments={"group": "g", "seen": "yes"}))
     upstream.sends(dubbo.result(1, "b", {"dubbo": "2.0.2"}))
     client.receives(dubbo.result(1, "b", {"dubbo": "2.0.2", "seen": "too"}))
@@ -187,7 +178,7 @@ def test_dubbo_stream_makes_hosts_of_services_and_subsets_of_attachments(start: 
 
     class Spy(StreamFilter):
         def on_request(self, exchange: Exchange) -> None:
-            chosen = None if exchange.choices is None else exchange.choices.subset
+            chosen = None if exchange.overrides is None else exchange.overrides.subset
             seen.append((exchange.request.host, exchange.variable("Dubbo_method"), chosen))
 
     routes = [Route("", Prefix("/"), Forward("service", 60.0))]
@@ -199,20 +190,14 @@ def test_dubbo_stream_makes_hosts_of_services_and_subsets_of_attachments(start: 
         },
         **DUBBO,
     )
-    client = talk.connect()
-    client.sends(dubbo.call(1, service="a.B", attachments={"group": "g"}))
-    upstream = talk.expect_dial()
-    upstream.receives(dubbo.call(1, service="a.B", attachments={"group": "g"}))
+    client, upstream = talk.forwarded(dubbo.call(1, service="a.B", attachments={"group": "g"}))
     client.sends(dubbo.call(2, service="a.B"))
     upstream.receives(dubbo.call(2, service="a.B"))
     assert seen == [("a.b", "m", (("group", "g"),)), ("a.b", "m", None)]
 
 
 def test_dubbo_thrift(start: Start) -> None:
-    talk = start(protocols=["dubbo-thrift"])
-    client = talk.connect()
-    client.sends(THRIFT["call"] + THRIFT["one-way"])
-    upstream = talk.expect_dial()
+    client, upstream = start(protocols=["dubbo-thrift"]).opening(THRIFT["call"] + THRIFT["one-way"])
     upstream.receives(THRIFT["call"].replace(b"\x00" * 7 + b"\x05", b"\x00" * 7 + b"\x01") + _numbered(THRIFT["one-way"], 2))
     upstream.sends(_numbered(THRIFT["reply"], 1))
     client.receives(THRIFT["reply"])
@@ -228,10 +213,7 @@ def _numbered(raw: bytes, number: int) -> bytes:
 
 def test_tars(start: Start) -> None:
     talk = start(protocols=["tars"])
-    client = talk.connect()
-    client.sends(TARS["request"])
-    upstream = talk.expect_dial()
-    upstream.receives(tars_request(b"\x40\x01"))
+    client, upstream = talk.forwarded(TARS["request"], tars_request(b"\x40\x01"))
     upstream.sends(tars_reply(number=b"\x30\x01"))
     client.receives(TARS["reply"])
     client.sends(TARS["tup"])

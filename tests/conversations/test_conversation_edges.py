@@ -26,7 +26,7 @@ import asyncio
 from collections.abc import Callable, Iterator
 
 import pytest
-from rig import DATE, Dial, Peer, Talk, forward
+from tests.kit import DATE, GET, Dial, Peer, Start, Talk, forward
 
 from pymosn.api import Exchange, Reply, StreamFilter
 from pymosn.api.routing import Route
@@ -34,8 +34,6 @@ from pymosn.core.failure import CONNECT_REFUSED
 from pymosn.routing.actions import DirectResponse
 from pymosn.routing.matchers import AnyRequest
 from pymosn.testing.options import http1_limits, http1_options
-
-Start = Callable[..., Talk]
 
 TABLE = """
 request           reply             client: resets  shuts  and waits   upstream: resets  shuts  nonsense   time   drain
@@ -79,7 +77,6 @@ a second POST     nothing                   gone    last   gone                 
 """
 
 HEAD = b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 4\r\n\r\n"
-GET = b"GET / HTTP/1.1\r\nHost: a\r\n\r\n"
 OK = b"HTTP/1.1 200 OK\r\nDate: d\r\nContent-Length: 2\r\n\r\nhi"
 HINT = b"HTTP/1.1 103 Early Hints\r\nLink: x\r\n\r\n"
 

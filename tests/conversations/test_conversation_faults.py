@@ -3,16 +3,12 @@
 from collections.abc import Callable
 
 import pytest
-from rig import DATE, Peer, Talk
+from tests.kit import DATE, GET, OK, Peer, Start, Talk
 
 from pymosn.core.failure import CONNECT_REFUSED
-from pymosn.proxy.retry import KEPT_BODY
+from pymosn.core.message import KEPT_BODY
 
-Start = Callable[..., Talk]
-
-GET = b"GET / HTTP/1.1\r\nHost: a\r\n\r\n"
 POST = b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 4\r\n\r\n"
-OK = b"HTTP/1.1 200 OK\r\nDate: today\r\nContent-Length: 2\r\n\r\nhi"
 TEXT = b"content-type: text/plain; charset=utf-8\r\n"
 BAD = b"HTTP/1.1 502 Bad Gateway\r\n" + TEXT + b"content-length: 16\r\n" + DATE
 SORRY = BAD + b"\r\n502 Bad Gateway\n"
@@ -75,10 +71,7 @@ def test_connection_that_is_closed_as_soon_as_it_is_open(start: Start) -> None:
 
 
 def with_used_connection(talk: Talk) -> tuple[Peer, Peer]:
-    client = talk.connect()
-    client.sends(GET)
-    upstream = talk.expect_dial()
-    upstream.receives(GET)
+    client, upstream = talk.forwarded(GET)
     upstream.sends(OK)
     client.receives(OK)
     return client, upstream
@@ -179,10 +172,7 @@ def test_unsolicited_bytes_on_an_idle_connection(start: Start) -> None:
 @pytest.mark.whole_only
 def test_bytes_behind_a_complete_reply(start: Start) -> None:
     talk = start()
-    client = talk.connect()
-    client.sends(GET + GET)
-    upstream = talk.expect_dial()
-    upstream.receives(GET)
+    client, upstream = talk.forwarded(GET + GET, GET)
     upstream.sends(OK + b"HTTP/1.1 200 OK\r\nContent-Length: 6\r\n\r\npoison")
     client.receives(OK)
     assert upstream.is_closed()
@@ -195,10 +185,7 @@ def test_bytes_behind_a_complete_reply(start: Start) -> None:
 @pytest.mark.whole_only
 @pytest.mark.parametrize("method", [b"HEAD", b"GET"])
 def test_body_where_none_may_be(start: Start, method: bytes) -> None:
-    talk = start()
-    client = talk.connect()
-    client.sends(method + b" / HTTP/1.1\r\nHost: a\r\n\r\n")
-    upstream = talk.expect_dial()
+    client, upstream = start().opening(method + b" / HTTP/1.1\r\nHost: a\r\n\r\n")
     upstream.takes()
     head = b"HTTP/1.1 304 Not Modified\r\nDate: d\r\nContent-Length: 4\r\n\r\n"
     upstream.sends(head + b"body")
@@ -240,10 +227,7 @@ STAGES: dict[str, tuple[bytes, bytes, bytes]] = {
 
 def at(talk: Talk, stage: str) -> tuple[Peer, Peer]:
     request, reply, relayed = STAGES[stage]
-    client = talk.connect()
-    client.sends(request)
-    upstream = talk.expect_dial()
-    upstream.receives(request)
+    client, upstream = talk.forwarded(request)
     if reply:
         upstream.sends(reply)
     client.receives(relayed)
@@ -302,9 +286,7 @@ def test_only_a_reply_without_a_length_is_cut_off_by_a_reset(
 ) -> None:
     """E4. HTTP/1.0 knows no chunks: of a reply that ends with the connection, nothing else says that it is not whole."""
     talk = start()
-    client = talk.connect()
-    client.sends(b"GET / HTTP/1.0\r\nHost: a\r\n\r\n")
-    upstream = talk.expect_dial()
+    client, upstream = talk.opening(b"GET / HTTP/1.0\r\nHost: a\r\n\r\n")
     upstream.takes()
     framing = b"Content-Length: 9\r\n\r\n" if is_sized else b"Transfer-Encoding: chunked\r\n\r\n9\r\n"
     upstream.sends(b"HTTP/1.1 200 OK\r\nDate: d\r\n" + framing + b"abc")
@@ -429,9 +411,7 @@ def test_clusters_replaced_during_an_exchange(start: Start) -> None:
 
 def test_success_is_told_by_the_status(start: Start) -> None:
     talk = start()
-    client = talk.connect()
-    client.sends(GET)
-    upstream = talk.expect_dial()
+    client, upstream = talk.opening(GET)
     upstream.takes()
     reply = b"HTTP/1.1 503 Service Unavailable\r\nDate: d\r\nContent-Length: 4\r\n\r\n"
     upstream.sends(reply)

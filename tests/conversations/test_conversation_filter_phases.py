@@ -5,7 +5,7 @@ from collections.abc import AsyncIterator, Callable, Iterator
 from typing import Any
 
 import pytest
-from rig import DATE, Peer, Talk, merge_chunks
+from tests.kit import DATE, GET, OK, Peer, Start, Talk, merge_chunks
 
 from pymosn.api import BodyTooLarge, Exchange, Reply, StreamFilter
 from pymosn.api.routing import Route
@@ -14,12 +14,8 @@ from pymosn.routing.actions import DirectResponse, Forward
 from pymosn.routing.matchers import AnyRequest, Prefix
 from pymosn.upstream.plan import HostPlan
 
-Start = Callable[..., Talk]
-
-GET = b"GET / HTTP/1.1\r\nHost: a\r\n\r\n"
 POST = b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 5\r\n\r\nhello"
 CHUNKED = b"POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n3\r\nhel\r\n2\r\nlo\r\n0\r\n\r\n"
-OK = b"HTTP/1.1 200 OK\r\nDate: today\r\nContent-Length: 2\r\n\r\nhi"
 
 
 def dialled(talk: Talk, address: str = "10.0.0.1:80") -> Peer:
@@ -123,10 +119,7 @@ class Chooses(Base):
 @pytest.mark.parametrize("phase", ["on_request", "on_route"])
 def test_a_filter_chooses_the_cluster(start: Start, phase: str) -> None:
     talk = start(filters={"f": Chooses(phase=phase, choice={"cluster": "other"})})
-    client = talk.connect()
-    client.sends(GET)
-    upstream = talk.expect_dial("10.0.1.1:80")
-    upstream.receives(b"GET / HTTP/1.1\r\nHost: a\r\n\r\n")
+    client, upstream = talk.forwarded(GET, b"GET / HTTP/1.1\r\nHost: a\r\n\r\n", address="10.0.1.1:80")
     upstream.sends(OK)
     client.receives(OK)
 
@@ -193,9 +186,9 @@ def test_a_filter_chooses_labels(start: Start) -> None:
     assert HostPlan("10.0.0.1:80").metadata == ()
     exchange = Exchange(Talk().connect().transport.protocol)  # type: ignore[arg-type]
     exchange.choose(subset={"b": "2", "a": "1"}, retries=2)
-    assert exchange.choices is not None
-    assert exchange.choices.subset == (("a", "1"), ("b", "2"))
-    assert exchange.choices.retries == 2
+    assert exchange.overrides is not None
+    assert exchange.overrides.subset == (("a", "1"), ("b", "2"))
+    assert exchange.overrides.retries == 2
 
 
 @pytest.mark.parametrize(
@@ -203,9 +196,9 @@ def test_a_filter_chooses_labels(start: Start) -> None:
 )
 def test_a_choice_that_cannot_be_is_refused_whole(choice: dict[str, Any]) -> None:
     exchange = Exchange(Talk().connect().transport.protocol)  # type: ignore[arg-type]
-    with pytest.raises(ValueError, match=f"{next(iter(choice))} is a number of"):
+    with pytest.raises(ValueError, match=f"{next(iter(choice))} must "):
         exchange.choose(cluster="a", **choice)
-    assert exchange.choices is None
+    assert exchange.overrides is None
 
 
 # ---- whole bodies
@@ -241,10 +234,7 @@ class Reads(Base):
 @pytest.mark.parametrize("request_bytes", [POST, CHUNKED])
 def test_a_request_body_is_read_and_passed_on(start: Start, request_bytes: bytes) -> None:
     reads = Reads()
-    talk = start(filters={"reads": reads})
-    client = talk.connect()
-    client.sends(request_bytes)
-    upstream = talk.expect_dial()
+    client, upstream = start(filters={"reads": reads}).opening(request_bytes)
     assert reads.body == b"hello"
     assert b"hello" in merge_chunks(upstream.takes())
     upstream.sends(OK)
@@ -254,10 +244,7 @@ def test_a_request_body_is_read_and_passed_on(start: Start, request_bytes: bytes
 @pytest.mark.parametrize("request_bytes", [POST, CHUNKED])
 @pytest.mark.parametrize("new", [b"", b"something longer"])
 def test_a_request_body_is_replaced(start: Start, request_bytes: bytes, new: bytes) -> None:
-    talk = start(filters={"reads": Reads(new=new)})
-    client = talk.connect()
-    client.sends(request_bytes)
-    upstream = talk.expect_dial()
+    client, upstream = start(filters={"reads": Reads(new=new)}).opening(request_bytes)
     head = b"POST / HTTP/1.1\r\nHost: a\r\ncontent-length: %d\r\n\r\n" % len(new)
     upstream.receives(head + new)
     upstream.sends(OK)
@@ -371,7 +358,7 @@ def test_a_plain_filter_cannot_read(start: Start) -> None:
     client = talk.connect()
     client.sends(POST)
     assert client.takes().startswith(b"HTTP/1.1 500")
-    assert "only an `async` method" in talk.log.lines[0]
+    assert "only be read in an `async` filter method" in talk.log.lines[0]
 
 
 # ---- pieces
@@ -392,10 +379,7 @@ class Upper(Base):
 @pytest.mark.parametrize("request_bytes", [POST, CHUNKED])
 @pytest.mark.parametrize("tail", [b"", b"!"])
 def test_pieces_are_changed_both_ways(start: Start, request_bytes: bytes, tail: bytes) -> None:
-    talk = start(filters={"upper": Upper(tail=tail)})
-    client = talk.connect()
-    client.sends(request_bytes)
-    upstream = talk.expect_dial()
+    client, upstream = start(filters={"upper": Upper(tail=tail)}).opening(request_bytes)
     sent = upstream.takes()
     assert b"HELLO" + tail in merge_chunks(sent).replace(b"\r\n1\r\n", b"")
     assert (b"content-length" in sent.lower()) != (b"chunked" in sent.lower())

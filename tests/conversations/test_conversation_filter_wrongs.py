@@ -6,13 +6,10 @@ from collections.abc import AsyncIterator, Callable, Iterator
 from typing import Any
 
 import pytest
-from rig import DATE, Talk
+from tests.kit import DATE, GET, Start, Talk
 
 from pymosn.api import Exchange, Reply, StreamFilter
 
-Start = Callable[..., Talk]
-
-GET = b"GET / HTTP/1.1\r\nHost: a\r\n\r\n"
 OK = b"HTTP/1.1 200 Fine\r\nDate: today\r\nContent-Length: 2\r\n\r\nhi"
 HERE = "test_conversation_filter_wrongs.py:"
 
@@ -50,9 +47,7 @@ class Answers(StreamFilter):
 def reply_through(start: Start, stream_filter: StreamFilter) -> tuple[Talk, bytes]:
     """A conversation in which the upstream answered OK, and what the client got."""
     talk = start(filters={"bad": stream_filter})
-    client = talk.connect()
-    client.sends(GET)
-    upstream = talk.expect_dial()
+    client, upstream = talk.opening(GET)
     upstream.takes()
     upstream.sends(OK)
     return talk, client.takes()
@@ -82,7 +77,10 @@ def test_a_reply_that_becomes_a_204_has_no_length(start: Start) -> None:
 
 @pytest.mark.parametrize(
     ("bad", "said"),
-    [(sets_status(1000), "1000, which is no status"), (Changes(takes_reply_away), "a filter took the reply away")],
+    [
+        (sets_status(1000), "a filter set an invalid status: 1000"),
+        (Changes(takes_reply_away), "a filter removed the response"),
+    ],
 )
 def test_a_reply_that_cannot_be_sent(start: Start, bad: StreamFilter, said: str) -> None:
     talk, got = reply_through(start, bad)
@@ -119,9 +117,7 @@ def test_a_wrong_answer_is_placed_where_the_method_is(start: Start) -> None:
 )
 def test_a_bad_end_hurts_nobody(start: Start, end: Callable[[Exchange], Any], said: str) -> None:
     talk = start(filters={"bad": Ends(end)})
-    client = talk.connect()
-    client.sends(GET)
-    upstream = talk.expect_dial()
+    client, upstream = talk.opening(GET)
     for number in (1, 2):
         if number == 2:
             client.sends(GET)
@@ -155,7 +151,7 @@ async def cancels_itself() -> AsyncIterator[bytes]:
 @pytest.mark.parametrize(
     ("pieces", "said"),
     [
-        (text, "a piece of its reply is str, not bytes"),
+        (text, "a chunk of its reply is str, not bytes"),
         (raises, f"LookupError: no more (at .*{HERE}.* in raises)"),
         (exits, f"SystemExit: 3 (at .*{HERE}.* in exits)"),
         (cancels_itself, "CancelledError"),

@@ -5,17 +5,13 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
-from rig import DATE, Recorder, Talk
+from tests.kit import DATE, GET, OK, Recorder, Start
 
 from pymosn.api import Exchange, Reply, StreamFilter
 from pymosn.api.routing import Route
 from pymosn.routing.actions import DirectResponse
 from pymosn.routing.matchers import AnyRequest
 
-Start = Callable[..., Talk]
-
-GET = b"GET / HTTP/1.1\r\nHost: a\r\n\r\n"
-OK = b"HTTP/1.1 200 OK\r\nDate: today\r\nContent-Length: 2\r\n\r\nhi"
 TEXT = b"content-type: text/plain; charset=utf-8\r\n"
 BROKEN = (
     b"HTTP/1.1 500 Internal Server Error\r\n" + TEXT + b"content-length: 26\r\n" + DATE + b"\r\n500 Internal Server Error\n"
@@ -103,10 +99,7 @@ def tag_reply(header: str) -> Callable[[Exchange], None]:
 def test_requests_pass_in_order_and_replies_in_reverse(start: Start) -> None:
     first, second = Does(tag("1"), tag_reply("1")), Does(tag("2"), tag_reply("2"))
     talk = start(filters={"first": first, "second": second})
-    client = talk.connect()
-    client.sends(GET)
-    upstream = talk.expect_dial()
-    upstream.receives(b"GET / HTTP/1.1\r\nHost: a\r\nx-seen: 1\r\nx-seen: 2\r\n\r\n")
+    client, upstream = talk.forwarded(GET, b"GET / HTTP/1.1\r\nHost: a\r\nx-seen: 1\r\nx-seen: 2\r\n\r\n")
     upstream.sends(OK)
     client.receives(b"HTTP/1.1 200 OK\r\nDate: today\r\nContent-Length: 2\r\nx-seen: 2\r\nx-seen: 1\r\n\r\nhi")
 
@@ -172,9 +165,7 @@ def test_reply_in_the_response_phase_takes_the_place_of_the_upstreams(start: Sta
     inner = Does(None, lambda exchange: Reply(403, "no")) if not is_async else ResponseWaits(Reply(403, "no"))
     outer = Does()
     talk = start(filters={"outer": outer, "inner": inner})
-    client = talk.connect()
-    client.sends(GET)
-    upstream = talk.expect_dial()
+    client, upstream = talk.opening(GET)
     upstream.takes()
     upstream.sends(b"HTTP/1.1 200 OK\r\nDate: d\r\nContent-Length: 5\r\n\r\nab")
     if isinstance(inner, ResponseWaits):
@@ -229,8 +220,8 @@ def frames(exchange: Exchange) -> None:
         (lambda exchange: 403, "it returned int, not a Reply or None"),
         (lambda exchange: Reply(99), "ValueError"),
         (breaks_out, "control character"),
-        (frames, "content-length is the proxy's own"),
-        (lambda exchange: Reply(200, "", {"Transfer-Encoding": "chunked"}), "transfer-encoding is the proxy's own"),
+        (frames, "content-length is managed by the proxy"),
+        (lambda exchange: Reply(200, "", {"Transfer-Encoding": "chunked"}), "transfer-encoding is managed by the proxy"),
         (lambda exchange: Reply(200, "", {"X": "a\nb"}), "control character"),
         (cancels_itself, "the filter cancelled itself"),
     ],
@@ -294,9 +285,7 @@ def test_error_at_the_end_does_no_harm(start: Start) -> None:
 
     last = Recorder()
     talk = start(filters={"grumbles": Grumbles({}), "last": last})
-    client = talk.connect()
-    client.sends(GET)
-    upstream = talk.expect_dial()
+    client, upstream = talk.opening(GET)
     upstream.takes()
     upstream.sends(OK)
     client.receives(OK)
@@ -342,9 +331,7 @@ def test_trailers_that_come_while_a_filter_waits(start: Start) -> None:
 def test_reply_body_that_comes_while_a_filter_waits(start: Start) -> None:
     waiting = ResponseWaits()
     talk = start(filters={"waits": waiting})
-    client = talk.connect()
-    client.sends(GET)
-    upstream = talk.expect_dial()
+    client, upstream = talk.opening(GET)
     upstream.takes()
     head = b"HTTP/1.1 200 OK\r\nDate: d\r\nContent-Length: 6\r\n\r\n"
     upstream.sends_whole(head + b"ab")
@@ -363,9 +350,7 @@ def test_reply_body_that_comes_while_a_filter_waits(start: Start) -> None:
 def test_whole_reply_with_trailers_that_comes_while_a_filter_waits(start: Start) -> None:
     waiting = ResponseWaits()
     talk = start(filters={"waits": waiting})
-    client = talk.connect()
-    client.sends(b"GET / HTTP/1.1\r\nHost: a\r\nTE: trailers\r\n\r\n")
-    upstream = talk.expect_dial()
+    client, upstream = talk.opening(b"GET / HTTP/1.1\r\nHost: a\r\nTE: trailers\r\n\r\n")
     upstream.takes()
     upstream.sends_whole(b"HTTP/1.1 200 OK\r\nDate: d\r\nTransfer-Encoding: chunked\r\n\r\n2\r\nab\r\n0\r\nX-Sum: 1\r\n\r\n")
     talk.do(waiting.gate.set)
@@ -377,9 +362,7 @@ def test_whole_reply_with_trailers_that_comes_while_a_filter_waits(start: Start)
 def test_upstream_that_breaks_while_a_response_filter_waits(start: Start) -> None:
     waiting = ResponseWaits()
     talk = start(filters={"waits": waiting})
-    client = talk.connect()
-    client.sends(GET)
-    upstream = talk.expect_dial()
+    client, upstream = talk.opening(GET)
     upstream.takes()
     upstream.sends(b"HTTP/1.1 200 OK\r\nDate: d\r\nContent-Length: 6\r\n\r\n")
     upstream.resets()
@@ -456,10 +439,7 @@ def test_method_changed_from_head_to_get(start: Start) -> None:
         exchange.request.method = "GET"
 
     talk = start(filters={"change": Does(change)})
-    client = talk.connect()
-    client.sends(b"HEAD / HTTP/1.1\r\nHost: a\r\n\r\n")
-    upstream = talk.expect_dial()
-    upstream.receives(GET)
+    client, upstream = talk.forwarded(b"HEAD / HTTP/1.1\r\nHost: a\r\n\r\n", GET)
     upstream.sends(OK)
     client.receives(OK[:-2])
     assert client.is_open()
@@ -469,10 +449,7 @@ def test_method_changed_from_get_to_head(start: Start) -> None:
     def change(exchange: Exchange) -> None:
         exchange.request.method = "HEAD"
 
-    talk = start(filters={"change": Does(change)})
-    client = talk.connect()
-    client.sends(GET)
-    upstream = talk.expect_dial()
+    client, upstream = start(filters={"change": Does(change)}).opening(GET)
     upstream.takes()
     upstream.sends(OK[:-2])
     assert client.takes().startswith(b"HTTP/1.1 200 OK\r\n")
@@ -485,10 +462,7 @@ def test_status_changed_to_one_without_content(start: Start, rest: bytes) -> Non
         assert exchange.response is not None
         exchange.response.status = 204
 
-    talk = start(filters={"change": Does(None, change)})
-    client = talk.connect()
-    client.sends(GET)
-    upstream = talk.expect_dial()
+    client, upstream = start(filters={"change": Does(None, change)}).opening(GET)
     upstream.takes()
     upstream.sends(b"HTTP/1.1 200 OK\r\nDate: d\r\n" + rest)
     head = client.takes()
@@ -504,9 +478,7 @@ def test_status_changed_to_one_without_content(start: Start, rest: bytes) -> Non
 def test_on_complete_is_told_once_of_every_ending(start: Start) -> None:
     watcher = Recorder()
     talk = start(filters={"watcher": watcher}, hosts=["10.0.0.1:80"])
-    client = talk.connect()
-    client.sends(GET)
-    upstream = talk.expect_dial()
+    client, upstream = talk.opening(GET)
     upstream.takes()
     upstream.sends(OK)
     client.receives(OK)
@@ -535,9 +507,7 @@ def test_on_complete_is_told_once_of_every_ending(start: Start) -> None:
 def test_exchange_tells_what_happened(start: Start) -> None:
     watcher = Recorder()
     talk = start(filters={"watcher": watcher})
-    client = talk.connect("192.0.2.9")
-    client.sends(b"POST /x?y HTTP/1.1\r\nHost: A:8\r\nContent-Length: 3\r\n\r\nabc")
-    upstream = talk.expect_dial()
+    client, upstream = talk.opening(b"POST /x?y HTTP/1.1\r\nHost: A:8\r\nContent-Length: 3\r\n\r\nabc", ip="192.0.2.9")
     upstream.takes()
     talk.advance(2)
     upstream.sends(OK)

@@ -8,8 +8,8 @@ from collections import Counter
 from collections.abc import Callable
 
 import pytest
-from rig import Peer, Talk
-from tests import bolt_frames as bolt
+from tests.kit import GET, Peer, Talk
+from tests.kit import bolt_frames as bolt
 
 from pymosn.api import Exchange, StreamFilter
 from pymosn.api.routing import Route
@@ -19,7 +19,6 @@ from pymosn.routing.matchers import AnyRequest
 
 Act = Callable[[Talk, Peer], None]
 
-GET = b"GET / HTTP/1.1\r\nHost: a\r\n\r\n"
 POST = b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 2\r\n\r\nhi"
 OK = b"HTTP/1.1 200 OK\r\nDate: today\r\nContent-Length: 2\r\n\r\nok"
 CHUNKED = b"HTTP/1.1 200 OK\r\nDate: today\r\nTransfer-Encoding: chunked\r\n\r\n2\r\nok\r\n0\r\nt: 1\r\n\r\n"
@@ -137,7 +136,7 @@ def called(talk: Talk, client: Peer) -> None:
     client.sends(bolt.request(7) + bolt.request(8, kind=2))
     caller = upstream(talk)
     first, _ = bolt.frames(caller.takes())
-    caller.sends(bolt.response(first.number))
+    caller.sends(bolt.response(first.request_id))
 
 
 def called_in_vain(talk: Talk, client: Peer) -> None:

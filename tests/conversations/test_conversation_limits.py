@@ -1,9 +1,7 @@
 """What a cluster's limits, balancer and passive ejection do to real exchanges."""
 
-from collections.abc import Callable
-
 import pytest
-from rig import Peer, Talk
+from tests.kit import GET, OK, Peer, Start, Talk
 
 from pymosn.api.routing import Route
 from pymosn.api.upstream import criteria
@@ -12,10 +10,6 @@ from pymosn.routing.hashing import HashHeader
 from pymosn.routing.matchers import AnyRequest
 from pymosn.upstream.plan import BalancingPlan, EjectionPlan, HostPlan, LimitPlan, SubsetPlan
 
-Start = Callable[..., Talk]
-
-GET = b"GET / HTTP/1.1\r\nHost: a\r\n\r\n"
-OK = b"HTTP/1.1 200 OK\r\nDate: today\r\nContent-Length: 2\r\n\r\nhi"
 ERROR = b"HTTP/1.1 500 Internal Server Error\r\nDate: today\r\nContent-Length: 2\r\n\r\nno"
 TWO = ["10.0.0.1:80", "10.0.0.2:80"]
 
@@ -64,9 +58,7 @@ def test_requests_that_wait_for_a_dial_are_limited(start: Start) -> None:
 
 def test_a_connection_serves_as_many_requests_as_it_may(start: Start) -> None:
     talk = start(plan={"max_requests_per_connection": 2})
-    client = talk.connect()
-    client.sends(GET)
-    upstream = talk.expect_dial()
+    client, upstream = talk.opening(GET)
     for last in (False, True):
         upstream.receives(GET)
         upstream.sends(OK)
@@ -78,9 +70,7 @@ def test_a_connection_serves_as_many_requests_as_it_may(start: Start) -> None:
 
 def test_the_high_water_mark_of_upstream_connections(start: Start) -> None:
     talk = start(plan={"buffer_limit": 1000})
-    client = talk.connect()
-    client.sends(b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 5000\r\n\r\n")
-    upstream = talk.expect_dial()
+    client, upstream = talk.opening(b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 5000\r\n\r\n")
     upstream.stalls()
     client.sends_whole(b"x" * 2000)
     assert not client.is_read()

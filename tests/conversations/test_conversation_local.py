@@ -1,9 +1,7 @@
 """Replies that the proxy makes itself, pipelining, and requests that it refuses."""
 
-from collections.abc import Callable
-
 import pytest
-from rig import DATE, Talk, forward
+from tests.kit import DATE, GET, OK, Start, forward
 
 from pymosn.api import Exchange, Reply, StreamFilter
 from pymosn.api.routing import Route
@@ -12,10 +10,6 @@ from pymosn.routing.matchers import AnyRequest, Path, Prefix
 from pymosn.routing.table import RouteTable, VirtualHost
 from pymosn.testing.options import http1_limits, http1_options
 
-Start = Callable[..., Talk]
-
-GET = b"GET / HTTP/1.1\r\nHost: a\r\n\r\n"
-OK = b"HTTP/1.1 200 OK\r\nDate: today\r\nContent-Length: 2\r\n\r\nhi"
 TEXT = b"content-type: text/plain; charset=utf-8\r\n"
 HELLO = b"HTTP/1.1 200 OK\r\n" + TEXT + b"content-length: 5\r\n" + DATE + b"\r\nhello"
 
@@ -69,9 +63,7 @@ def test_redirect_keeps_the_query(start: Start) -> None:
 
 def test_pipelined_requests_are_answered_in_order(start: Start) -> None:
     talk = start(routes=routes())
-    client = talk.connect()
-    client.sends(ask(b"/one") + ask(b"/direct") + ask(b"/two") + ask(b"/nothing") + ask(b"/direct"))
-    upstream = talk.expect_dial()
+    client, upstream = talk.opening(ask(b"/one") + ask(b"/direct") + ask(b"/two") + ask(b"/nothing") + ask(b"/direct"))
     upstream.receives(ask(b"/one"))
     client.receives_nothing()
     assert not client.is_read(), "pipelined bytes wait in the client's socket"
@@ -224,9 +216,7 @@ def test_refusal(start: Start, request_bytes: bytes, status: bytes, reason: str)
 )
 def test_body_that_breaks_while_the_upstream_waits(start: Start, rest: bytes, status: bytes, reason: str) -> None:
     talk = start(http1=LIMITS)
-    client = talk.connect()
-    client.sends(b"POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n")
-    upstream = talk.expect_dial()
+    client, upstream = talk.opening(b"POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n")
     upstream.receives(b"POST / HTTP/1.1\r\nHost: a\r\ntransfer-encoding: chunked\r\n\r\n")
     client.sends(rest)
     assert b"\r\n0\r\n" not in upstream.takes(), "the upstream must not see a clean end"
@@ -238,9 +228,7 @@ def test_body_that_breaks_while_the_upstream_waits(start: Start, rest: bytes, st
 
 def test_body_that_breaks_after_the_reply_began(start: Start) -> None:
     talk = start()
-    client = talk.connect()
-    client.sends(b"POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n")
-    upstream = talk.expect_dial()
+    client, upstream = talk.opening(b"POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n")
     upstream.takes()
     upstream.sends(b"HTTP/1.1 200 OK\r\nDate: d\r\nContent-Length: 5\r\n\r\nab")
     client.takes()
@@ -297,10 +285,7 @@ def test_unhealthy_hosts_are_not_asked(start: Start) -> None:
 
 def test_weighted_clusters(start: Start) -> None:
     talk = start(routes=[Route("w", AnyRequest(), ForwardWeighted([(Target("service"), 0), (Target("other"), 7)], 60.0))])
-    client = talk.connect()
-    client.sends(GET)
-    upstream = talk.expect_dial("10.0.1.1:80")
-    upstream.receives(GET)
+    client, upstream = talk.forwarded(GET, address="10.0.1.1:80")
     upstream.sends(OK)
     client.receives(OK)
 

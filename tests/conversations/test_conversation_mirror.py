@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from typing import Any
 
 import pytest
-from rig import Peer, Talk
+from tests.kit import GET, Peer, Start, Talk
 
+from pymosn.api.http import HttpRequest
 from pymosn.api.routing import Route
 from pymosn.config.schema.stream_filters import Mirror as MirrorSettings
 from pymosn.config.typed import typed
-from pymosn.core.message import RequestHead
 from pymosn.filters.stream.mirror import MirrorFilter
 from pymosn.network.connection import HIGH_WATER
 from pymosn.proxy.mirroring import MIRROR_BUFFER
@@ -19,16 +19,13 @@ from pymosn.routing.matchers import AnyRequest
 from pymosn.routing.rewrites import PrefixRewrite, RequestChanges
 from pymosn.upstream.plan import HostPlan, LimitPlan
 
-Start = Callable[..., Talk]
-
-GET = b"GET / HTTP/1.1\r\nHost: a\r\n\r\n"
 OK = b"HTTP/1.1 200 OK\r\nDate: today\r\nContent-Length: 2\r\n\r\nok"
 EMPTY_OK = b"HTTP/1.1 200 OK\r\ncontent-length: 0\r\ndate: Sun, 06 Nov 1994 08:49:37 GMT\r\n\r\n"
 HOST, OTHER = "10.0.0.1:80", "10.0.1.1:80"
 TWO = {"hosts": (HostPlan("10.0.1.1:80"), HostPlan("10.0.1.2:80"))}
 
 
-def mirrored(*mirrors: Mirror, timeout: float = 60.0, **options: object) -> list[Route]:
+def mirrored(*mirrors: Mirror, timeout: float = 60.0, **options: Any) -> list[Route]:
     """Routes that send everything to `service`, with copies."""
     wanted = ForwardOptions(mirrors=list(mirrors) or [Mirror("other", 100)], **options)
     return [Route("all", AnyRequest(), Forward("service", timeout, wanted))]
@@ -70,10 +67,7 @@ def test_a_request_for_a_tunnel_is_not_copied(start: Start) -> None:
 
 def test_the_reply_does_not_wait_for_the_copy(start: Start) -> None:
     talk = start(routes=mirrored())
-    client = talk.connect()
-    client.sends(GET)
-    upstream = talk.expect_dial(HOST)
-    upstream.receives(GET)
+    client, upstream = talk.forwarded(GET, address=HOST)
     dial = talk.hold_dial(OTHER)
     upstream.sends(OK)
     client.receives(OK)
@@ -105,10 +99,7 @@ def test_a_mirror_that_refuses_or_breaks_is_counted_and_nothing_else(start: Star
 
 def test_a_mirror_that_never_answers_is_given_up_after_the_routes_time(start: Start) -> None:
     talk = start(routes=mirrored(timeout=5.0))
-    client = talk.connect()
-    client.sends(GET)
-    upstream = talk.expect_dial(HOST)
-    upstream.receives(GET)
+    client, upstream = talk.forwarded(GET, address=HOST)
     other = talk.expect_dial(OTHER)
     other.receives(GET)
     upstream.sends(OK)
@@ -123,10 +114,7 @@ def test_a_mirror_that_never_answers_is_given_up_after_the_routes_time(start: St
 
 def test_a_mirror_of_no_percent_gets_nothing(start: Start) -> None:
     talk = start(routes=mirrored(Mirror("other", 0)))
-    client = talk.connect()
-    client.sends(GET)
-    upstream = talk.expect_dial(HOST)
-    upstream.receives(GET)
+    client, upstream = talk.forwarded(GET, address=HOST)
     upstream.sends(OK)
     client.receives(OK)
     assert talk.mirror_counters() == {}
@@ -170,9 +158,7 @@ def test_what_waits_for_the_mirrors_connection_is_bounded(start: Start) -> None:
     size = int(MIRROR_BUFFER) + 1
     head = b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: %d\r\n\r\n" % size
     talk = start(routes=mirrored())
-    client = talk.connect()
-    client.sends(head)
-    upstream = talk.expect_dial(HOST)
+    client, upstream = talk.opening(head, address=HOST)
     dial = talk.hold_dial(OTHER)
     client.sends_whole(b"x" * (size - 1))
     assert talk.mirror_counters() == {"mirrored": 1}
@@ -277,10 +263,7 @@ def test_sick_hosts_get_no_copies(start: Start) -> None:
 @pytest.mark.parametrize("cluster", ["nowhere", "other"])
 def test_a_mirror_without_hosts_is_a_failed_copy(start: Start, cluster: str) -> None:
     talk = start(routes=mirrored(Mirror(cluster, 100)), other_plan={"hosts": ()})
-    client = talk.connect()
-    client.sends(GET)
-    upstream = talk.expect_dial(HOST)
-    upstream.receives(GET)
+    client, upstream = talk.forwarded(GET, address=HOST)
     upstream.sends(OK)
     client.receives(OK)
     assert talk.mirror_counters(cluster) == {"mirrored": 1, "mirror_failed": 1}
@@ -413,7 +396,7 @@ def test_a_broadcast_request_that_stalls_is_given_up(start: Start) -> None:
 
 
 def test_a_copied_head_has_everything_and_is_its_own() -> None:
-    head = RequestHead()
+    head = HttpRequest()
     names = [name for name in dir(head) if not name.startswith("_") and not callable(getattr(head, name))]
     made_of_others = ("method", "path", "query", "host", "tunnel")
     of_the_body = ("trailers", "body_source", "new_body")

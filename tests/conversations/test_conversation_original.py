@@ -1,19 +1,13 @@
 """Clusters whose hosts are where the clients want to go: by a header, or as the kernel tells of a redirected connection."""
 
-from collections.abc import Callable
-
 import pytest
-from rig import Peer, Talk
+from tests.kit import OK, Peer, Start, Talk
 
 from pymosn.api.upstream import Selection
 from pymosn.core.failure import CONNECT_REFUSED
 from pymosn.upstream import original_dst
 from pymosn.upstream.cluster import ClusterHost
 from pymosn.upstream.plan import LimitPlan, OriginalPlan
-
-Start = Callable[..., Talk]
-
-OK = b"HTTP/1.1 200 OK\r\nDate: today\r\nContent-Length: 2\r\n\r\nhi"
 
 
 def begin(start: Start, header: str = "", replace_local: bool = False, **plan: object) -> Talk:
@@ -83,10 +77,7 @@ def test_a_header_that_names_no_address_is_no_destination(start: Start, value: b
 
 def test_the_host_header_and_this_machine(start: Start) -> None:
     talk = begin(start, "host", replace_local=True)
-    client = talk.connect()
-    client.sends(get(b"Host: www.test:8081"))
-    upstream = talk.expect_dial("127.0.0.1:8081")
-    upstream.receives(get(b"Host: www.test:8081"))
+    talk.forwarded(get(b"Host: www.test:8081"), address="127.0.0.1:8081")
 
 
 def test_nothing_tells_where_to(start: Start) -> None:
@@ -124,16 +115,12 @@ def test_there_is_no_other_host_to_try(start: Start) -> None:
 
 def test_idle_hosts_are_forgotten_with_their_counters_and_connections(start: Start) -> None:
     talk = begin(start, "host")
-    client = talk.connect()
-    client.sends(get(b"Host: a.test"))
-    upstream = talk.expect_dial("a.test:80")
+    client, upstream = talk.opening(get(b"Host: a.test"), address="a.test:80")
     upstream.takes()
     upstream.sends(OK)
     client.receives(OK)
     talk.advance(25)
-    busy = talk.connect()
-    busy.sends(get(b"Host: b.test"))
-    waiting = talk.expect_dial("b.test:80")
+    busy, waiting = talk.opening(get(b"Host: b.test"), address="b.test:80")
     waiting.takes()
     assert upstream.is_open()
     assert addresses(talk) == ["a.test:80", "b.test:80"]
@@ -184,9 +171,7 @@ def test_the_number_of_hosts_is_bounded(start: Start) -> None:
 
 def test_a_change_of_the_cluster_keeps_its_hosts_and_gives_them_its_settings(start: Start) -> None:
     talk = begin(start, "host")
-    client = talk.connect()
-    client.sends(get(b"Host: a.test"))
-    upstream = talk.expect_dial("a.test:80")
+    client, upstream = talk.opening(get(b"Host: a.test"), address="a.test:80")
     upstream.takes()
     upstream.sends(OK)
     client.receives(OK)

@@ -2,22 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from typing import Any
 
 import pytest
-from rig import Talk
+from tests.kit import GET, Start, Talk
 
 from pymosn.api import Exchange, StreamFilter
 from pymosn.api.routing import Route
 from pymosn.core.failure import CONNECT_REFUSED, RESET_BEFORE_RESPONSE
-from pymosn.proxy.retry import KEPT_BODY, pause_before
+from pymosn.core.message import KEPT_BODY
+from pymosn.proxy.attempts import pause_before
 from pymosn.routing.actions import Forward, ForwardOptions, RetryPolicy
 from pymosn.routing.matchers import AnyRequest
 from pymosn.upstream.plan import EjectionPlan, LimitPlan
 
-Start = Callable[..., Talk]
-
-GET = b"GET / HTTP/1.1\r\nHost: a\r\n\r\n"
 OK = b"HTTP/1.1 200 OK\r\nDate: today\r\nContent-Length: 2\r\n\r\nok"
 BUSY = b"HTTP/1.1 503 Service Unavailable\r\nDate: today\r\nContent-Length: 4\r\n\r\nbusy"
 HOSTS = ["10.0.0.1:80", "10.0.0.2:80"]
@@ -27,8 +25,8 @@ def routes(policy: RetryPolicy | None) -> list[Route]:
     return [Route("all", AnyRequest(), Forward("service", 60.0, ForwardOptions(retry_policy=policy)))]
 
 
-def talk_with(start: Start, policy: RetryPolicy | None, hosts: list[str] | None = None, **plan: object) -> Talk:
-    return start(routes=routes(policy), hosts=HOSTS if hosts is None else hosts, **plan)
+def talk_with(start: Start, policy: RetryPolicy | None, hosts: list[str] | None = None, **options: Any) -> Talk:
+    return start(routes=routes(policy), hosts=HOSTS if hosts is None else hosts, **options)
 
 
 def test_off_means_off(start: Start) -> None:
@@ -43,10 +41,7 @@ def test_off_means_off(start: Start) -> None:
 
 def test_a_reset_is_tried_at_the_other_host(start: Start) -> None:
     talk = talk_with(start, RetryPolicy(True, 1))
-    client = talk.connect()
-    client.sends(GET)
-    first = talk.expect_dial(HOSTS[0])
-    first.receives(GET)
+    client, first = talk.forwarded(GET, address=HOSTS[0])
     first.resets()
     second = talk.expect_dial(HOSTS[1])
     second.receives(GET)
@@ -58,10 +53,7 @@ def test_a_reset_is_tried_at_the_other_host(start: Start) -> None:
 @pytest.mark.parametrize("codes", [frozenset(), frozenset({503})], ids=["any 5xx", "listed"])
 def test_a_status_is_tried_at_the_other_host(start: Start, codes: frozenset[int]) -> None:
     talk = talk_with(start, RetryPolicy(True, 1, 0.0, codes))
-    client = talk.connect()
-    client.sends(GET)
-    first = talk.expect_dial(HOSTS[0])
-    first.receives(GET)
+    client, first = talk.forwarded(GET, address=HOSTS[0])
     first.sends(BUSY)
     second = talk.expect_dial(HOSTS[1])
     second.receives(GET)
@@ -71,10 +63,7 @@ def test_a_status_is_tried_at_the_other_host(start: Start, codes: frozenset[int]
 
 def test_a_status_that_is_not_listed_is_the_answer(start: Start) -> None:
     talk = talk_with(start, RetryPolicy(True, 1, 0.0, frozenset({502})))
-    client = talk.connect()
-    client.sends(GET)
-    first = talk.expect_dial(HOSTS[0])
-    first.receives(GET)
+    client, first = talk.forwarded(GET, address=HOSTS[0])
     first.sends(BUSY)
     client.receives(BUSY)
     talk.expect_no_dial()
@@ -94,10 +83,7 @@ def test_the_last_answer_stands_when_the_number_is_used_up(start: Start) -> None
 
 def test_a_try_has_its_own_time(start: Start) -> None:
     talk = talk_with(start, RetryPolicy(True, 1, 2.0))
-    client = talk.connect()
-    client.sends(GET)
-    slow = talk.expect_dial(HOSTS[0])
-    slow.receives(GET)
+    client, slow = talk.forwarded(GET, address=HOSTS[0])
     talk.advance(2.1)
     other = talk.expect_dial(HOSTS[1])
     other.receives(GET)
@@ -143,10 +129,7 @@ def test_a_retry_needs_no_second_place_for_its_next_try(start: Start) -> None:
 def test_a_post_that_was_sent_is_not_sent_twice(start: Start) -> None:
     post = b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 2\r\n\r\nhi"
     talk = talk_with(start, RetryPolicy(True, 3))
-    client = talk.connect()
-    client.sends(post)
-    first = talk.expect_dial(HOSTS[0])
-    first.receives(post)
+    client, first = talk.forwarded(post, address=HOSTS[0])
     first.resets()
     assert client.takes().startswith(b"HTTP/1.1 502 ")
     talk.expect_no_dial()
@@ -155,10 +138,7 @@ def test_a_post_that_was_sent_is_not_sent_twice(start: Start) -> None:
 
 def test_a_reply_that_has_begun_is_not_tried_again(start: Start) -> None:
     talk = talk_with(start, RetryPolicy(True, 3))
-    client = talk.connect()
-    client.sends(GET)
-    first = talk.expect_dial(HOSTS[0])
-    first.receives(GET)
+    client, first = talk.forwarded(GET, address=HOSTS[0])
     first.sends(b"HTTP/1.1 200 OK\r\nDate: today\r\nContent-Length: 9\r\n\r\nhalf")
     first.resets()
     client.receives(b"HTTP/1.1 200 OK\r\nDate: today\r\nContent-Length: 9\r\n\r\nhalf")
@@ -173,10 +153,7 @@ def test_a_reply_that_has_begun_is_not_tried_again(start: Start) -> None:
 @pytest.mark.parametrize("ending", ["resets", "answers 503"])
 def test_off_means_off_after_the_request_was_sent(start: Start, ending: str) -> None:
     talk = talk_with(start, RetryPolicy(False, 3))
-    client = talk.connect()
-    client.sends(GET)
-    first = talk.expect_dial(HOSTS[0])
-    first.receives(GET)
+    client, first = talk.forwarded(GET, address=HOSTS[0])
     if ending == "resets":
         first.resets()
         assert client.takes().startswith(b"HTTP/1.1 502 ")
@@ -228,10 +205,7 @@ def test_the_only_healthy_host_is_tried_again(start: Start) -> None:
     cluster = talk.clusters.get("service")
     assert cluster is not None
     cluster.hosts[1].set_active_health(False)
-    client = talk.connect()
-    client.sends(GET)
-    first = talk.expect_dial(HOSTS[0])
-    first.receives(GET)
+    client, first = talk.forwarded(GET, address=HOSTS[0])
     first.resets()
     again = talk.expect_dial(HOSTS[0])
     again.receives(GET)
@@ -247,9 +221,7 @@ PUT = b"PUT / HTTP/1.1\r\nHost: a\r\nContent-Length: 6\r\n\r\n"
 
 def test_a_small_body_is_sent_again_whole(start: Start) -> None:
     talk = talk_with(start, RetryPolicy(True, 1))
-    client = talk.connect()
-    client.sends(PUT + b"abc")
-    first = talk.expect_dial(HOSTS[0])
+    client, first = talk.opening(PUT + b"abc", address=HOSTS[0])
     client.sends(b"def")
     first.receives(PUT + b"abcdef")
     first.resets()
@@ -265,9 +237,7 @@ def test_trailers_are_sent_again_too(start: Start) -> None:
         b"3\r\nabc\r\n0\r\nx-t: 1\r\n\r\n"
     )
     talk = talk_with(start, RetryPolicy(True, 1))
-    client = talk.connect()
-    client.sends(put[:-4])
-    first = talk.expect_dial(HOSTS[0])
+    client, first = talk.opening(put[:-4], address=HOSTS[0])
     client.sends(put[-4:])
     first.receives(put)
     first.resets()
@@ -279,10 +249,7 @@ def test_trailers_are_sent_again_too(start: Start) -> None:
 
 def test_a_body_that_has_not_come_whole_is_not_sent_again(start: Start) -> None:
     talk = talk_with(start, RetryPolicy(True, 3))
-    client = talk.connect()
-    client.sends(PUT + b"abc")
-    first = talk.expect_dial(HOSTS[0])
-    first.receives(PUT + b"abc")
+    client, first = talk.forwarded(PUT + b"abc", address=HOSTS[0])
     first.resets()
     assert client.takes().startswith(b"HTTP/1.1 502 ")
     talk.expect_no_dial()
@@ -292,9 +259,7 @@ def test_a_body_that_is_too_large_to_keep_is_not_sent_again(start: Start) -> Non
     size = int(KEPT_BODY) + 1
     head = b"PUT / HTTP/1.1\r\nHost: a\r\nContent-Length: %d\r\n\r\n" % size
     talk = talk_with(start, RetryPolicy(True, 3))
-    client = talk.connect()
-    client.sends(head)
-    first = talk.expect_dial(HOSTS[0])
+    client, first = talk.opening(head, address=HOSTS[0])
     client.sends_whole(b"x" * size)
     first.receives(head + b"x" * size)
     first.resets()
@@ -323,10 +288,7 @@ def test_a_body_that_was_never_sent_goes_to_the_next_host_whatever_its_size(star
 def test_a_post_is_sent_twice_when_that_is_asked(start: Start) -> None:
     post = b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 2\r\n\r\nhi"
     talk = talk_with(start, RetryPolicy(True, 1, non_idempotent=True))
-    client = talk.connect()
-    client.sends(post)
-    first = talk.expect_dial(HOSTS[0])
-    first.receives(post)
+    client, first = talk.forwarded(post, address=HOSTS[0])
     first.resets()
     second = talk.expect_dial(HOSTS[1])
     second.receives(post)
@@ -337,10 +299,7 @@ def test_a_post_is_sent_twice_when_that_is_asked(start: Start) -> None:
 def test_a_post_is_not_sent_again_for_a_status_either(start: Start) -> None:
     post = b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 2\r\n\r\nhi"
     talk = talk_with(start, RetryPolicy(True, 1))
-    client = talk.connect()
-    client.sends(post)
-    first = talk.expect_dial(HOSTS[0])
-    first.receives(post)
+    client, first = talk.forwarded(post, address=HOSTS[0])
     first.sends(BUSY)
     client.receives(BUSY)
     talk.expect_no_dial()
@@ -408,10 +367,7 @@ def test_the_reply_stands_when_no_other_host_is_left(start: Start) -> None:
     """The 503 itself makes the only host sick: the client gets it, and not a word about health."""
     ejection = EjectionPlan(1, 0.0, 1, 10.0, 30.0, 100.0)
     talk = talk_with(start, RetryPolicy(True, 3), HOSTS[:1], plan={"ejection": ejection})
-    client = talk.connect()
-    client.sends(GET)
-    first = talk.expect_dial(HOSTS[0])
-    first.receives(GET)
+    client, first = talk.forwarded(GET, address=HOSTS[0])
     first.sends(BUSY)
     client.receives(BUSY)
     talk.expect_no_dial()
@@ -422,10 +378,7 @@ def test_the_reply_stands_when_no_other_host_is_left(start: Start) -> None:
 def test_a_reply_that_is_tried_again_counts_for_its_host(start: Start) -> None:
     ejection = EjectionPlan(1, 0.0, 1, 10.0, 30.0, 50.0)
     talk = talk_with(start, RetryPolicy(True, 1), plan={"ejection": ejection})
-    client = talk.connect()
-    client.sends(GET)
-    first = talk.expect_dial(HOSTS[0])
-    first.receives(GET)
+    client, first = talk.forwarded(GET, address=HOSTS[0])
     first.sends(BUSY[:-2])
     second = talk.expect_dial(HOSTS[1])
     second.receives(GET)
@@ -439,9 +392,7 @@ def test_a_reply_that_is_tried_again_counts_for_its_host(start: Start) -> None:
 
 def test_the_time_of_a_try_begins_when_the_request_has_come(start: Start) -> None:
     talk = talk_with(start, RetryPolicy(True, 1, 2.0))
-    client = talk.connect()
-    client.sends(PUT + b"abc")
-    slow = talk.expect_dial(HOSTS[0])
+    client, slow = talk.opening(PUT + b"abc", address=HOSTS[0])
     talk.advance(3.0)
     assert slow.is_open()
     client.sends(b"def")

@@ -1,9 +1,7 @@
 """What routes change: paths, hosts, header fields, cookies, times; and where variables lead."""
 
-from collections.abc import Callable
-
 import msgspec
-from rig import DATE, Talk
+from tests.kit import DATE, OK, Start
 
 from pymosn.api import Exchange, StreamFilter
 from pymosn.api.routing import Route
@@ -14,9 +12,6 @@ from pymosn.routing.hashing import NO_HASH, HashCookie, HashHeader, HashSourceIp
 from pymosn.routing.matchers import AnyRequest, Prefix
 from pymosn.routing.rewrites import PrefixRewrite, RequestChanges
 from pymosn.routing.table import RouteTable
-
-Start = Callable[..., Talk]
-OK = b"HTTP/1.1 200 OK\r\nDate: today\r\nContent-Length: 2\r\n\r\nhi"
 
 
 def table(*routes: dict[str, object], **level: object) -> RouteTable:
@@ -35,9 +30,7 @@ def add(name: str, value: str, append: bool = True) -> dict[str, object]:
 def test_a_rewritten_request(start: Start) -> None:
     route = {"match": {"prefix": "/api/"}, **to_service(prefix_rewrite="/", host_rewrite="inner")}
     talk = start(table=table(route, request_headers_to_add=[add("x-from", "%downstream_remote_ip%")]))
-    client = talk.connect()
-    client.sends(b"GET /api/x?q=1 HTTP/1.1\r\nHost: a\r\n\r\n")
-    upstream = talk.expect_dial()
+    client, upstream = talk.opening(b"GET /api/x?q=1 HTTP/1.1\r\nHost: a\r\n\r\n")
     upstream.receives(b"GET /x?q=1 HTTP/1.1\r\nHost: inner\r\nx-from: 192.0.2.7\r\nx-mosn-original-path: /api/x\r\n\r\n")
     upstream.sends(OK)
     client.receives(OK)
@@ -102,10 +95,7 @@ def test_variables_of_a_filter(start: Start) -> None:
     }
     director = Director()
     talk = start(table=table({"match": {"path": "/no"}, **to_service()}, route), filters={"d": director})
-    client = talk.connect()
-    client.sends(b"GET /old HTTP/1.1\r\nHost: a\r\n\r\n")
-    upstream = talk.expect_dial()
-    upstream.receives(b"GET /new HTTP/1.1\r\nHost: inner\r\n\r\n")
+    client, _ = talk.forwarded(b"GET /old HTTP/1.1\r\nHost: a\r\n\r\n", b"GET /new HTTP/1.1\r\nHost: inner\r\n\r\n")
     talk.advance(2.5)
     assert client.takes().startswith(b"HTTP/1.1 504 ")
     assert director.seen == [{"level": "route"}, None, None]
@@ -137,9 +127,7 @@ def test_cluster_by_header(start: Start) -> None:
 def test_a_cookie_is_made_once(start: Start) -> None:
     options = ForwardOptions(hash_policies=[HashCookie("sticky", "/", 60.0, True)])
     talk = start(routes=[Route("c", AnyRequest(), Forward("service", 60.0, options))])
-    client = talk.connect()
-    client.sends(b"GET / HTTP/1.1\r\nHost: a\r\n\r\n")
-    upstream = talk.expect_dial()
+    client, upstream = talk.opening(b"GET / HTTP/1.1\r\nHost: a\r\n\r\n")
     upstream.takes()
     upstream.sends(OK)
     reply = client.takes()
@@ -156,9 +144,7 @@ def test_a_cookie_is_made_once(start: Start) -> None:
 
 def test_all_hash_policies_count(start: Start) -> None:
     talk = start()
-    client = talk.connect()
-    client.sends(b"GET / HTTP/1.1\r\nHost: a\r\nX-A: 1\r\nX-B: 2\r\n\r\n")
-    upstream = talk.expect_dial()
+    client, upstream = talk.opening(b"GET / HTTP/1.1\r\nHost: a\r\nX-A: 1\r\nX-B: 2\r\n\r\n")
     upstream.takes()
     upstream.sends(OK)
     client.receives(OK)

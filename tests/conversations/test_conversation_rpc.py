@@ -3,8 +3,9 @@
 import struct
 
 import pytest
-from bolt_rig import Start, begin
-from tests import bolt_frames as bolt
+from tests.kit import Start
+from tests.kit import bolt_frames as bolt
+from tests.kit.bolt_session import begin
 
 from pymosn.stream.rpc import server as server_module
 from pymosn.testing.options import rpc_options
@@ -297,7 +298,7 @@ def test_an_id_that_is_still_at_work_ends_the_connection(start: Start) -> None:
     again = talk.connect()
     for _ in range(3):  # one after the other is no fault
         again.sends(bolt.request(1))
-        number = bolt.frames(upstream.takes())[0].number
+        number = bolt.frames(upstream.takes())[0].request_id
         upstream.sends(bolt.response(number))
         again.receives(bolt.response(1))
 

@@ -1,24 +1,16 @@
 """Requests and replies that go well."""
 
-from collections.abc import Callable
-
 import pytest
-from rig import DATE, Talk
+from tests.kit import DATE, GET, OK, Start
 
 from pymosn.testing.options import http1_options, http1_policy
-
-Start = Callable[..., Talk]
-
-GET = b"GET / HTTP/1.1\r\nHost: a\r\n\r\n"
-OK = b"HTTP/1.1 200 OK\r\nDate: today\r\nContent-Length: 2\r\n\r\nhi"
 
 
 def test_get(start: Start) -> None:
     talk = start()
-    client = talk.connect()
-    client.sends(b"GET /x?y=1 HTTP/1.1\r\nHost: a.example\r\nAccept: */*\r\n\r\n")
-    upstream = talk.expect_dial("10.0.0.1:80")
-    upstream.receives(b"GET /x?y=1 HTTP/1.1\r\nHost: a.example\r\nAccept: */*\r\n\r\n")
+    client, upstream = talk.forwarded(
+        b"GET /x?y=1 HTTP/1.1\r\nHost: a.example\r\nAccept: */*\r\n\r\n", address="10.0.0.1:80"
+    )
     upstream.sends(b"HTTP/1.1 200 OK\r\nServer: u\r\nContent-Length: 5\r\n\r\nhello")
     client.receives(b"HTTP/1.1 200 OK\r\nServer: u\r\nContent-Length: 5\r\n" + DATE + b"\r\nhello")
     assert client.is_open()
@@ -30,9 +22,7 @@ def test_get(start: Start) -> None:
 
 def test_upstream_connection_is_used_again(start: Start) -> None:
     talk = start()
-    client = talk.connect()
-    client.sends(GET)
-    upstream = talk.expect_dial()
+    client, upstream = talk.opening(GET)
     for _ in range(3):
         upstream.receives(GET)
         upstream.sends(OK)
@@ -61,10 +51,7 @@ def test_two_clients_at_once_use_two_connections(start: Start) -> None:
 
 
 def test_post_with_length(start: Start) -> None:
-    talk = start()
-    client = talk.connect()
-    client.sends(b"POST /a HTTP/1.1\r\nHost: a\r\nContent-Length: 10\r\n\r\n01234")
-    upstream = talk.expect_dial()
+    client, upstream = start().opening(b"POST /a HTTP/1.1\r\nHost: a\r\nContent-Length: 10\r\n\r\n01234")
     client.sends(b"56789")
     upstream.receives(b"POST /a HTTP/1.1\r\nHost: a\r\nContent-Length: 10\r\n\r\n0123456789")
     upstream.sends(OK)
@@ -75,9 +62,7 @@ def test_post_with_length(start: Start) -> None:
 
 def test_post_in_chunks(start: Start) -> None:
     talk = start()
-    client = talk.connect()
-    client.sends(b"POST /a HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: Chunked\r\n\r\n3;x=y\r\nabc\r\n")
-    upstream = talk.expect_dial()
+    client, upstream = talk.opening(b"POST /a HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: Chunked\r\n\r\n3;x=y\r\nabc\r\n")
     upstream.receives(b"POST /a HTTP/1.1\r\nHost: a\r\ntransfer-encoding: chunked\r\n\r\n3\r\nabc\r\n")
     client.sends(b"2\r\nde\r\n0\r\n\r\n")
     if not talk.one_byte:
@@ -91,11 +76,7 @@ def test_post_in_chunks(start: Start) -> None:
 
 
 def test_reply_in_chunks(start: Start) -> None:
-    talk = start()
-    client = talk.connect()
-    client.sends(GET)
-    upstream = talk.expect_dial()
-    upstream.receives(GET)
+    client, upstream = start().forwarded(GET)
     upstream.sends(b"HTTP/1.1 200 OK\r\nDate: d\r\nTransfer-Encoding: chunked\r\n\r\n3\r\nabc\r\n2\r\n")
     upstream.sends(b"de\r\n0\r\n\r\n")
     client.receives(b"HTTP/1.1 200 OK\r\nDate: d\r\ntransfer-encoding: chunked\r\n\r\n3\r\nabc\r\n2\r\nde\r\n0\r\n\r\n")
@@ -107,10 +88,7 @@ def test_reply_in_chunks(start: Start) -> None:
 @pytest.mark.parametrize("version", [b"HTTP/1.1", b"HTTP/1.0"])
 def test_reply_in_chunks_that_is_here_at_once_gets_a_length(start: Start, version: bytes) -> None:
     talk = start()
-    client = talk.connect()
-    client.sends(b"GET / " + version + b"\r\nHost: a\r\nConnection: keep-alive\r\n\r\n")
-    upstream = talk.expect_dial()
-    upstream.receives(GET)
+    client, upstream = talk.forwarded(b"GET / " + version + b"\r\nHost: a\r\nConnection: keep-alive\r\n\r\n", GET)
     upstream.sends(b"HTTP/1.1 200 OK\r\nDate: d\r\nTransfer-Encoding: chunked\r\n\r\n3\r\nabc\r\n2\r\nde\r\n0\r\n\r\n")
     keeps = b"connection: keep-alive\r\n" if version == b"HTTP/1.0" else b""
     client.receives(b"HTTP/1.1 200 OK\r\nDate: d\r\ncontent-length: 5\r\n" + keeps + b"\r\nabcde")
@@ -133,10 +111,7 @@ def test_head(start: Start) -> None:
 
 
 def test_head_with_chunked_reply_head(start: Start) -> None:
-    talk = start()
-    client = talk.connect()
-    client.sends(b"HEAD / HTTP/1.1\r\nHost: a\r\n\r\n")
-    upstream = talk.expect_dial()
+    client, upstream = start().opening(b"HEAD / HTTP/1.1\r\nHost: a\r\n\r\n")
     upstream.takes()
     upstream.sends(b"HTTP/1.1 200 OK\r\nDate: d\r\nTransfer-Encoding: chunked\r\n\r\n")
     client.receives(b"HTTP/1.1 200 OK\r\nDate: d\r\n\r\n")
@@ -156,11 +131,7 @@ def test_head_with_chunked_reply_head(start: Start) -> None:
     ],
 )
 def test_reply_without_body(start: Start, reply: bytes, relayed: bytes) -> None:
-    talk = start()
-    client = talk.connect()
-    client.sends(GET + GET)
-    upstream = talk.expect_dial()
-    upstream.receives(GET)
+    client, upstream = start().forwarded(GET + GET, GET)
     upstream.sends(reply)
     client.receives(relayed)
     upstream.receives(GET)
@@ -169,11 +140,7 @@ def test_reply_without_body(start: Start, reply: bytes, relayed: bytes) -> None:
 
 
 def test_interim_replies_are_relayed(start: Start) -> None:
-    talk = start()
-    client = talk.connect()
-    client.sends(GET)
-    upstream = talk.expect_dial()
-    upstream.receives(GET)
+    client, upstream = start().forwarded(GET)
     upstream.sends(b"HTTP/1.1 103 Early Hints\r\nLink: x\r\n\r\n")
     client.receives(b"HTTP/1.1 103 Early Hints\r\nLink: x\r\n\r\n")
     upstream.sends(b"HTTP/1.1 102 Processing\r\n\r\n" + OK)
@@ -182,11 +149,7 @@ def test_interim_replies_are_relayed(start: Start) -> None:
 
 
 def test_interim_replies_do_not_go_to_http_1_0(start: Start) -> None:
-    talk = start()
-    client = talk.connect()
-    client.sends(b"GET / HTTP/1.0\r\nHost: a\r\n\r\n")
-    upstream = talk.expect_dial()
-    upstream.receives(GET)
+    client, upstream = start().forwarded(b"GET / HTTP/1.0\r\nHost: a\r\n\r\n", GET)
     upstream.sends(b"HTTP/1.1 103 Early Hints\r\nLink: x\r\n\r\n" + OK)
     client.receives(b"HTTP/1.1 200 OK\r\nDate: today\r\nContent-Length: 2\r\nconnection: close\r\n\r\nhi")
     assert client.is_lingering()
@@ -194,9 +157,7 @@ def test_interim_replies_do_not_go_to_http_1_0(start: Start) -> None:
 
 def test_flood_of_interim_replies_is_cut(start: Start) -> None:
     talk = start()
-    client = talk.connect()
-    client.sends(GET)
-    upstream = talk.expect_dial()
+    client, upstream = talk.opening(GET)
     upstream.takes()
     upstream.sends(b"HTTP/1.1 103 Early Hints\r\n\r\n" * 101)
     assert client.takes().count(b"HTTP/1.1 103 ") == 100
@@ -223,9 +184,7 @@ def test_expect_continue(start: Start) -> None:
 
 def test_expect_continue_refused_by_upstream(start: Start) -> None:
     talk = start()
-    client = talk.connect()
-    client.sends(b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 3\r\nExpect: 100-continue\r\n\r\n")
-    upstream = talk.expect_dial()
+    client, upstream = talk.opening(b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 3\r\nExpect: 100-continue\r\n\r\n")
     upstream.takes()
     upstream.sends(b"HTTP/1.1 401 Unauthorized\r\nDate: d\r\nContent-Length: 0\r\n\r\n")
     client.receives(b"HTTP/1.1 401 Unauthorized\r\nDate: d\r\nContent-Length: 0\r\nconnection: close\r\n\r\n")
@@ -252,9 +211,9 @@ def test_trailers_of_the_request(start: Start) -> None:
 
 def test_trailers_of_a_request_that_does_not_speak_of_them(start: Start) -> None:
     talk = start()
-    client = talk.connect()
-    client.sends(b"POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n3\r\nabc\r\n0\r\nX-Sum: 9\r\n\r\n")
-    upstream = talk.expect_dial()
+    client, upstream = talk.opening(
+        b"POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n3\r\nabc\r\n0\r\nX-Sum: 9\r\n\r\n"
+    )
     upstream.receives(b"POST / HTTP/1.1\r\nHost: a\r\ntransfer-encoding: chunked\r\n\r\n3\r\nabc\r\n0\r\n\r\n")
     upstream.sends(b"HTTP/1.1 200 OK\r\nDate: d\r\nTransfer-Encoding: chunked\r\n\r\n2\r\nhi\r\n0\r\nX-Sum: 1\r\n\r\n")
     client.receives(b"HTTP/1.1 200 OK\r\nDate: d\r\ntransfer-encoding: chunked\r\n\r\n2\r\nhi\r\n0\r\n\r\n")
@@ -264,9 +223,9 @@ def test_trailers_of_a_request_that_does_not_speak_of_them(start: Start) -> None
 
 def test_trailers_of_the_request_come_after_the_dial(start: Start) -> None:
     talk = start()
-    client = talk.connect()
-    client.sends(b"POST / HTTP/1.1\r\nHost: a\r\nTE: trailers\r\nTransfer-Encoding: chunked\r\n\r\n3\r\nabc\r\n")
-    upstream = talk.expect_dial()
+    client, upstream = talk.opening(
+        b"POST / HTTP/1.1\r\nHost: a\r\nTE: trailers\r\nTransfer-Encoding: chunked\r\n\r\n3\r\nabc\r\n"
+    )
     client.sends(b"0\r\nX-Sum: 9\r\nHost: evil\r\n\r\n")
     upstream.receives(TAKES_TRAILERS + b"3\r\nabc\r\n0\r\nX-Sum: 9\r\n\r\n")
     upstream.sends(OK)
@@ -275,10 +234,7 @@ def test_trailers_of_the_request_come_after_the_dial(start: Start) -> None:
 
 
 def test_trailers_of_the_reply(start: Start) -> None:
-    talk = start()
-    client = talk.connect()
-    client.sends(b"GET / HTTP/1.1\r\nHost: a\r\nTE: trailers\r\n\r\n")
-    upstream = talk.expect_dial()
+    client, upstream = start().opening(b"GET / HTTP/1.1\r\nHost: a\r\nTE: trailers\r\n\r\n")
     upstream.receives(b"GET / HTTP/1.1\r\nHost: a\r\nconnection: te\r\nte: trailers\r\n\r\n")
     upstream.sends(
         b"HTTP/1.1 200 OK\r\nDate: d\r\nTransfer-Encoding: chunked\r\n\r\n2\r\nhi\r\n0\r\nX-Sum: 1\r\nAge: 7\r\n\r\n"
@@ -289,11 +245,7 @@ def test_trailers_of_the_reply(start: Start) -> None:
 
 
 def test_http_1_0_client(start: Start) -> None:
-    talk = start()
-    client = talk.connect()
-    client.sends(b"GET / HTTP/1.0\r\nHost: a\r\n\r\n")
-    upstream = talk.expect_dial()
-    upstream.receives(GET)
+    client, upstream = start().forwarded(b"GET / HTTP/1.0\r\nHost: a\r\n\r\n", GET)
     upstream.sends(OK)
     client.receives(b"HTTP/1.1 200 OK\r\nDate: today\r\nContent-Length: 2\r\nconnection: close\r\n\r\nhi")
     assert client.is_lingering()
@@ -321,20 +273,13 @@ def test_http_1_0_client_that_keeps_alive(start: Start) -> None:
 def test_http_1_0_client_without_host_gets_one(start: Start) -> None:
     """A proxy speaks 1.1 to its upstreams, and a 1.1 request has a host (RFC 9112 section 3.2)."""
     talk = start()
-    client = talk.connect()
-    client.sends(b"GET / HTTP/1.0\r\n\r\n")
-    upstream = talk.expect_dial()
-    upstream.receives(b"GET / HTTP/1.1\r\nhost: 10.0.0.1:80\r\n\r\n")
+    client, upstream = talk.forwarded(b"GET / HTTP/1.0\r\n\r\n", b"GET / HTTP/1.1\r\nhost: 10.0.0.1:80\r\n\r\n")
     upstream.sends(OK)
     assert client.takes().endswith(b"hi")
 
 
 def test_chunked_reply_to_http_1_0_ends_with_the_connection(start: Start) -> None:
-    talk = start()
-    client = talk.connect()
-    client.sends(b"GET / HTTP/1.0\r\nHost: a\r\nConnection: keep-alive\r\n\r\n")
-    upstream = talk.expect_dial()
-    upstream.receives(GET)
+    client, upstream = start().forwarded(b"GET / HTTP/1.0\r\nHost: a\r\nConnection: keep-alive\r\n\r\n", GET)
     upstream.sends(b"HTTP/1.1 200 OK\r\nDate: d\r\nTransfer-Encoding: chunked\r\n\r\n3\r\nabc\r\n")
     upstream.sends(b"2\r\nde\r\n0\r\nX-Sum: 1\r\n\r\n")
     client.receives(b"HTTP/1.1 200 OK\r\nDate: d\r\nconnection: close\r\n\r\nabcde")
@@ -344,10 +289,7 @@ def test_chunked_reply_to_http_1_0_ends_with_the_connection(start: Start) -> Non
 
 def test_reply_that_ends_with_the_connection(start: Start) -> None:
     talk = start()
-    client = talk.connect()
-    client.sends(GET)
-    upstream = talk.expect_dial()
-    upstream.receives(GET)
+    client, upstream = talk.forwarded(GET)
     upstream.sends(b"HTTP/1.0 200 OK\r\nDate: d\r\n\r\nab")
     upstream.sends(b"cde")
     upstream.shuts()
@@ -360,11 +302,7 @@ def test_reply_that_ends_with_the_connection(start: Start) -> None:
 
 
 def test_reply_that_ends_with_the_connection_to_http_1_0(start: Start) -> None:
-    talk = start()
-    client = talk.connect()
-    client.sends(b"GET / HTTP/1.0\r\nHost: a\r\n\r\n")
-    upstream = talk.expect_dial()
-    upstream.receives(GET)
+    client, upstream = start().forwarded(b"GET / HTTP/1.0\r\nHost: a\r\n\r\n", GET)
     upstream.sends(b"HTTP/1.0 200 OK\r\nDate: d\r\n\r\nab")
     upstream.shuts()
     client.receives(b"HTTP/1.1 200 OK\r\nDate: d\r\nconnection: close\r\n\r\nab")
@@ -373,10 +311,7 @@ def test_reply_that_ends_with_the_connection_to_http_1_0(start: Start) -> None:
 
 def test_upstream_says_close(start: Start) -> None:
     talk = start()
-    client = talk.connect()
-    client.sends(GET)
-    upstream = talk.expect_dial()
-    upstream.receives(GET)
+    client, upstream = talk.forwarded(GET)
     upstream.sends(b"HTTP/1.1 200 OK\r\nDate: d\r\nConnection: close\r\nContent-Length: 2\r\n\r\nhi")
     client.receives(b"HTTP/1.1 200 OK\r\nDate: d\r\nContent-Length: 2\r\n\r\nhi")
     assert upstream.is_closed()
@@ -385,11 +320,7 @@ def test_upstream_says_close(start: Start) -> None:
 
 
 def test_client_says_close(start: Start) -> None:
-    talk = start()
-    client = talk.connect()
-    client.sends(b"GET / HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n")
-    upstream = talk.expect_dial()
-    upstream.receives(GET)
+    client, upstream = start().forwarded(b"GET / HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n", GET)
     upstream.sends(OK)
     client.receives(b"HTTP/1.1 200 OK\r\nDate: today\r\nContent-Length: 2\r\nconnection: close\r\n\r\nhi")
     assert client.is_lingering()
@@ -399,11 +330,7 @@ def test_client_says_close(start: Start) -> None:
 
 
 def test_what_follows_a_close_is_read_and_dropped(start: Start) -> None:
-    talk = start()
-    client = talk.connect()
-    client.sends(b"GET / HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n")
-    upstream = talk.expect_dial()
-    upstream.receives(GET)
+    client, upstream = start().forwarded(b"GET / HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n", GET)
     upstream.sends(OK)
     client.receives(b"HTTP/1.1 200 OK\r\nDate: today\r\nContent-Length: 2\r\nconnection: close\r\n\r\nhi")
     client.sends(GET)
@@ -416,13 +343,11 @@ def test_what_follows_a_close_is_read_and_dropped(start: Start) -> None:
 
 def test_fields_of_one_hop_are_not_passed_on(start: Start) -> None:
     talk = start()
-    client = talk.connect()
-    client.sends(
+    client, upstream = talk.opening(
         b"GET / HTTP/1.1\r\nHost: a\r\nKeep-Alive: timeout=5\r\nProxy-Connection: keep-alive\r\nX-Own: 1\r\nUpgrade: h2c\r\n"
         b"HTTP2-Settings: AAA\r\nProxy-Authorization: x\r\nConnection: x-own, Upgrade, Authorization, keep-alive\r\n"
         b"TE: gzip\r\nTrailer: x\r\nAuthorization: b\r\nX-Kept: 2\r\n\r\n"
     )
-    upstream = talk.expect_dial()
     upstream.receives(b"GET / HTTP/1.1\r\nHost: a\r\nAuthorization: b\r\nX-Kept: 2\r\n\r\n")
     upstream.sends(
         b"HTTP/1.1 200 OK\r\nDate: d\r\nKeep-Alive: timeout=5\r\nX-Own: 1\r\nConnection: X-Own\r\nContent-Length: 0\r\n"
@@ -440,10 +365,7 @@ CLAIMS = (
 
 
 def test_forwarded_for(start: Start) -> None:
-    talk = start(x_forwarded=True)
-    client = talk.connect("192.0.2.7")
-    client.sends(GET)
-    upstream = talk.expect_dial()
+    client, upstream = start(x_forwarded=True).opening(GET, ip="192.0.2.7")
     upstream.receives(b"GET / HTTP/1.1\r\nHost: a\r\nx-forwarded-for: 192.0.2.7\r\nx-forwarded-proto: http\r\n\r\n")
     upstream.sends(OK)
     client.receives(OK)
@@ -470,10 +392,7 @@ def test_forwarded_for_cannot_be_taken_away_by_a_connection_option(start: Start)
 
 
 def test_request_id_is_made_once_and_kept_when_given(start: Start) -> None:
-    talk = start(x_request_id=True)
-    client = talk.connect()
-    client.sends(GET)
-    upstream = talk.expect_dial()
+    client, upstream = start(x_request_id=True).opening(GET)
     first = upstream.takes()
     upstream.sends(OK)
     client.receives(OK)
@@ -492,9 +411,7 @@ def test_request_id_is_made_once_and_kept_when_given(start: Start) -> None:
 def test_reply_before_the_request_is_complete(start: Start) -> None:
     """The reply is relayed, and neither connection is used again: the rest of the body would be read as a request."""
     talk = start()
-    client = talk.connect()
-    client.sends(b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 10\r\n\r\n0123")
-    upstream = talk.expect_dial()
+    client, upstream = talk.opening(b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 10\r\n\r\n0123")
     upstream.takes()
     upstream.sends(b"HTTP/1.1 413 Content Too Large\r\nDate: d\r\nContent-Length: 2\r\n\r\nno")
     client.receives(b"HTTP/1.1 413 Content Too Large\r\nDate: d\r\nContent-Length: 2\r\nconnection: close\r\n\r\nno")
@@ -508,11 +425,7 @@ def test_reply_before_the_request_is_complete(start: Start) -> None:
 
 
 def test_echo_while_the_request_is_being_sent(start: Start) -> None:
-    talk = start()
-    client = talk.connect()
-    client.sends(b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 4\r\n\r\n01")
-    upstream = talk.expect_dial()
-    upstream.receives(b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 4\r\n\r\n01")
+    client, upstream = start().forwarded(b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 4\r\n\r\n01")
     upstream.sends(b"HTTP/1.1 200 OK\r\nDate: d\r\nContent-Length: 4\r\n\r\n01")
     client.receives(b"HTTP/1.1 200 OK\r\nDate: d\r\nContent-Length: 4\r\nconnection: close\r\n\r\n01")
     client.sends(b"23")

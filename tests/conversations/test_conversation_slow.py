@@ -1,18 +1,12 @@
 """Peers that are slow on purpose, and too many of them: each is stopped by its own limit, with one entry in the log."""
 
-from collections.abc import Callable
-
 import pytest
-from rig import DATE, Talk
+from tests.kit import DATE, GET, OK, Start
 
 from pymosn.core.overload import NO_KEEP_ALIVE, NORMAL, SHED, OverloadState
 from pymosn.testing.options import http1_options
 
-Start = Callable[..., Talk]
-
-GET = b"GET / HTTP/1.1\r\nHost: a\r\n\r\n"
 POST = b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 1000000\r\n\r\n"
-OK = b"HTTP/1.1 200 OK\r\nDate: today\r\nContent-Length: 2\r\n\r\nhi"
 LAST = b"HTTP/1.1 200 OK\r\nDate: today\r\nContent-Length: 2\r\nconnection: close\r\n\r\nhi"
 TEXT = b"content-type: text/plain; charset=utf-8\r\n"
 
@@ -35,10 +29,7 @@ BUSY = refusal(b"503 Service Unavailable", b"503 Service Unavailable\n", b"retry
 
 def test_body_that_drips(start: Start) -> None:
     talk = start(http1=http1_options(body_timeout=30.0, body_min_rate=10.0))
-    client = talk.connect()
-    client.sends(POST)
-    upstream = talk.expect_dial()
-    upstream.receives(POST)
+    client, upstream = talk.forwarded(POST)
     for _ in range(3):
         talk.advance(9)
         client.sends(b"x")
@@ -54,10 +45,7 @@ def test_body_that_drips(start: Start) -> None:
 
 def test_body_that_is_slow_but_not_too_slow(start: Start) -> None:
     talk = start(http1=http1_options(body_timeout=30.0, body_min_rate=10.0))
-    client = talk.connect()
-    client.sends(POST)
-    upstream = talk.expect_dial()
-    upstream.receives(POST)
+    client, upstream = talk.forwarded(POST)
     for _ in range(12):
         talk.advance(9)
         client.sends_whole(b"x" * 100)
@@ -67,10 +55,7 @@ def test_body_that_is_slow_but_not_too_slow(start: Start) -> None:
 
 def test_time_in_which_we_do_not_read_is_not_the_clients(start: Start) -> None:
     talk = start(http1=http1_options(body_timeout=30.0, body_min_rate=10.0), stream_idle_timeout=1000.0)
-    client = talk.connect()
-    client.sends(POST)
-    upstream = talk.expect_dial()
-    upstream.receives(POST)
+    client, upstream = talk.forwarded(POST)
     upstream.stalls()
     client.sends_whole(b"x" * 300000)
     assert not client.is_read()
@@ -85,9 +70,7 @@ def test_time_in_which_we_do_not_read_is_not_the_clients(start: Start) -> None:
 
 def test_talk_in_both_directions_has_no_least_rate(start: Start) -> None:
     talk = start(http1=http1_options(body_timeout=30.0, body_min_rate=10.0))
-    client = talk.connect()
-    client.sends(b"POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n")
-    upstream = talk.expect_dial()
+    client, upstream = talk.opening(b"POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n")
     upstream.takes()
     upstream.sends(b"HTTP/1.1 200 OK\r\nDate: today\r\nContent-Length: 1000\r\n\r\n")
     for _ in range(20):
@@ -103,9 +86,7 @@ def test_talk_in_both_directions_has_no_least_rate(start: Start) -> None:
 def test_reply_that_is_read_too_slowly(start: Start, rate: int, survives: bool) -> None:
     talk = start()
     talk.listener.write_timeout, talk.listener.write_min_rate = 20.0, float(rate)
-    client = talk.connect()
-    client.sends(GET)
-    upstream = talk.expect_dial()
+    client, upstream = talk.opening(GET)
     upstream.takes()
     client.stalls()
     upstream.sends(b"HTTP/1.1 200 OK\r\nDate: d\r\nContent-Length: 600000\r\n\r\n" + b"x" * 300000)
@@ -145,9 +126,7 @@ def test_reply_that_is_not_read_at_all(start: Start) -> None:
 def test_client_that_reads_in_time_is_not_cut_later(start: Start) -> None:
     talk = start()
     talk.listener.write_timeout = 20.0
-    client = talk.connect()
-    client.sends(GET)
-    upstream = talk.expect_dial()
+    client, upstream = talk.opening(GET)
     upstream.takes()
     client.stalls()
     upstream.sends_whole(b"HTTP/1.1 200 OK\r\nDate: d\r\nContent-Length: 600000\r\n\r\n" + b"x" * 300000)
@@ -214,10 +193,7 @@ def test_heads_in_part_share_a_budget(start: Start) -> None:
 
 
 def test_a_connection_serves_as_many_requests_as_it_may(start: Start) -> None:
-    talk = start(http1=http1_options(max_requests=3))
-    client = talk.connect()
-    client.sends(GET)
-    upstream = talk.expect_dial()
+    client, upstream = start(http1=http1_options(max_requests=3)).opening(GET)
     for reply in (OK, OK, LAST):
         upstream.receives(GET)
         upstream.sends(OK)
@@ -258,10 +234,7 @@ def test_connections_over_the_workers_cap(start: Start) -> None:
 def test_the_ladder_seen_by_a_client(start: Start) -> None:
     talk = start()
     overload = talk.runtime.overload
-    client = talk.connect()
-    client.sends(GET)
-    upstream = talk.expect_dial()
-    upstream.receives(GET)
+    client, upstream = talk.forwarded(GET)
     overload.level = NO_KEEP_ALIVE
     upstream.sends(OK)
     client.receives(LAST)
@@ -299,9 +272,7 @@ def test_hosts_and_paths_do_not_make_metrics(start: Start) -> None:
         upstream.sends_whole(b"HTTP/1.1 %d Odd\r\nDate: d\r\nContent-Length: 0\r\n\r\n" % (200 + number % 700))
         client.takes()
 
-    client = talk.connect()
-    client.sends(GET)
-    upstream = talk.expect_dial()
+    client, upstream = talk.opening(GET)
     upstream.takes()
     upstream.sends(OK)
     client.receives(OK)
@@ -315,9 +286,7 @@ def test_hosts_and_paths_do_not_make_metrics(start: Start) -> None:
 @pytest.mark.parametrize("ends", ["time", "fin", "reset", "bad"])
 def test_a_refused_head_is_not_logged_as_the_request_before_it(start: Start, ends: str) -> None:
     talk = start()
-    client = talk.connect()
-    client.sends(b"GET /one HTTP/1.1\r\nHost: a\r\n\r\n")
-    upstream = talk.expect_dial()
+    client, upstream = talk.opening(b"GET /one HTTP/1.1\r\nHost: a\r\n\r\n")
     upstream.takes()
     upstream.sends(OK)
     client.receives(OK)
@@ -338,11 +307,7 @@ def test_a_refused_head_is_not_logged_as_the_request_before_it(start: Start, end
 @pytest.mark.parametrize("late", [GET, b"\x00"])
 def test_what_comes_behind_the_last_reply_does_not_destroy_it(start: Start, late: bytes) -> None:
     """RFC 9112 section 9.6: a client that did not ask for the end may have sent more, and a reset would take the reply."""
-    talk = start(http1=http1_options(max_requests=1))
-    client = talk.connect()
-    client.sends(GET)
-    upstream = talk.expect_dial()
-    upstream.receives(GET)
+    client, upstream = start(http1=http1_options(max_requests=1)).forwarded(GET)
     upstream.sends(OK)
     client.receives(LAST)
     client.sends(late)

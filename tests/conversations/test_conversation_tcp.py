@@ -1,12 +1,11 @@
 """`tcp_proxy`: bytes both ways, ends and resets, hosts that cannot be connected to, and as the fallback behind `proxy`."""
 
-from collections.abc import Callable
 from ipaddress import ip_network
 from typing import Any
 
 import pytest
-from rig import Talk
-from tests import bolt_frames as bolt
+from tests.kit import Start
+from tests.kit import bolt_frames as bolt
 
 from pymosn.core.failure import CONNECT_REFUSED
 from pymosn.core.overload import NORMAL, SHED
@@ -14,7 +13,6 @@ from pymosn.network.connection import LINGER_TIME
 from pymosn.routing.by_address import AddressRoute, End
 from pymosn.upstream.plan import BalancingPlan, OriginalPlan
 
-Start = Callable[..., Talk]
 TCP: dict[str, Any] = {"tcp": {}}
 TWO = ["10.0.0.1:80", "10.0.0.2:80"]
 ANYWHERE = End([ip_network("0.0.0.0/0")], [(0, 65535)])
@@ -334,16 +332,10 @@ MIXED: dict[str, Any] = {"protocols": ["Http1", "bolt", "boltv2"], "tcp": {}}
 
 def test_unknown_bytes_go_to_it_with_those_read_before(start: Start) -> None:
     talk = start(**{**MIXED, "tcp": {"cluster": "other"}})
-    client = talk.connect()
-    client.sends(b"SSH-2.0-x\r\n")
-    upstream = talk.expect_dial("10.0.1.1:80")
-    upstream.receives(b"SSH-2.0-x\r\n")
+    client, upstream = talk.forwarded(b"SSH-2.0-x\r\n", address="10.0.1.1:80")
     upstream.sends(b"SSH-2.0-y\r\n")
     client.receives(b"SSH-2.0-y\r\n")
-    caller = talk.connect()
-    caller.sends(bolt.request(1))
-    rpc = talk.expect_dial()
-    rpc.receives(bolt.request(1))
+    caller, rpc = talk.forwarded(bolt.request(1))
     rpc.sends(bolt.response(1))
     caller.receives(bolt.response(1))
     client.shuts()

@@ -1,18 +1,12 @@
 """Deadlines: each kind of waiting has one, each has its own outcome."""
 
-from collections.abc import Callable
-
 import pytest
-from rig import DATE, Talk, forward
+from tests.kit import DATE, GET, OK, Start, forward
 
 from pymosn.stream.http1.options import Http1Options
 from pymosn.testing.options import http1_options
 
-Start = Callable[..., Talk]
-
-GET = b"GET / HTTP/1.1\r\nHost: a\r\n\r\n"
 POST = b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 10\r\n\r\n"
-OK = b"HTTP/1.1 200 OK\r\nDate: today\r\nContent-Length: 2\r\n\r\nhi"
 TEXT = b"content-type: text/plain; charset=utf-8\r\n"
 TOO_LATE = b"HTTP/1.1 408 Request Timeout\r\n" + TEXT + b"content-length: 20\r\n" + DATE
 GATEWAY = b"HTTP/1.1 504 Gateway Timeout\r\n" + TEXT + b"content-length: 20\r\n" + DATE
@@ -86,10 +80,7 @@ def test_header_timeout_of_a_second_request(start: Start) -> None:
 
 def test_body_timeout_is_the_longest_silence(start: Start) -> None:
     talk = start(http1=times())
-    client = talk.connect()
-    client.sends(POST)
-    upstream = talk.expect_dial()
-    upstream.receives(POST)
+    client, upstream = talk.forwarded(POST)
     for digit in (b"0", b"1", b"2"):
         talk.advance(25)
         client.sends(digit)
@@ -119,10 +110,7 @@ def test_body_timeout_does_not_run_while_we_hold_the_client(start: Start) -> Non
 @pytest.mark.parametrize("timeout", [1.0, 60.0, 3600.0])
 def test_route_timeout(start: Start, timeout: float) -> None:
     talk = start(routes=forward(timeout=timeout))
-    client = talk.connect()
-    client.sends(GET)
-    upstream = talk.expect_dial()
-    upstream.receives(GET)
+    client, upstream = talk.forwarded(GET)
     talk.advance(timeout - 0.1)
     client.receives_nothing()
     talk.advance(0.2)
@@ -184,10 +172,7 @@ def test_route_timeout_while_dialing(start: Start) -> None:
 
 def test_route_timeout_longer_than_the_idle_time_of_a_client_that_says_close(start: Start) -> None:
     talk = start(routes=forward(timeout=120.0), http1=times(idle=10.0))
-    client = talk.connect()
-    client.sends(b"GET / HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n")
-    upstream = talk.expect_dial()
-    upstream.receives(GET)
+    client, upstream = talk.forwarded(b"GET / HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n", GET)
     talk.advance(100)
     upstream.sends(OK)
     client.receives(b"HTTP/1.1 200 OK\r\nDate: today\r\nContent-Length: 2\r\nconnection: close\r\n\r\nhi")
@@ -196,9 +181,7 @@ def test_route_timeout_longer_than_the_idle_time_of_a_client_that_says_close(sta
 
 def test_route_timeout_counts_from_the_end_of_the_request(start: Start) -> None:
     talk = start(routes=forward(timeout=5.0))
-    client = talk.connect()
-    client.sends(POST)
-    upstream = talk.expect_dial()
+    client, upstream = talk.opening(POST)
     for _ in range(2):
         talk.advance(10)
         client.sends(b"01234")
@@ -211,9 +194,7 @@ def test_route_timeout_counts_from_the_end_of_the_request(start: Start) -> None:
 
 def test_interim_reply_does_not_extend_the_route_timeout(start: Start) -> None:
     talk = start(routes=forward(timeout=5.0))
-    client = talk.connect()
-    client.sends(GET)
-    upstream = talk.expect_dial()
+    client, upstream = talk.opening(GET)
     upstream.takes()
     talk.advance(4)
     upstream.sends(b"HTTP/1.1 102 Processing\r\n\r\n")
@@ -223,9 +204,7 @@ def test_interim_reply_does_not_extend_the_route_timeout(start: Start) -> None:
 
 def test_stream_idle_after_the_reply_began(start: Start) -> None:
     talk = start(stream_idle_timeout=30.0)
-    client = talk.connect()
-    client.sends(GET)
-    upstream = talk.expect_dial()
+    client, upstream = talk.opening(GET)
     upstream.takes()
     upstream.sends(b"HTTP/1.1 200 OK\r\nDate: d\r\nContent-Length: 5\r\n\r\nab")
     for byte in (b"c", b"d"):
@@ -241,9 +220,7 @@ def test_stream_idle_after_the_reply_began(start: Start) -> None:
 
 def test_client_that_does_not_read_is_given_up(start: Start) -> None:
     talk = start(stream_idle_timeout=30.0)
-    client = talk.connect()
-    client.sends(GET)
-    upstream = talk.expect_dial()
+    client, upstream = talk.opening(GET)
     upstream.takes()
     client.stalls()
     upstream.sends_whole(b"HTTP/1.1 200 OK\r\nDate: d\r\nContent-Length: 600000\r\n\r\n" + b"x" * 300000)
@@ -271,9 +248,7 @@ def test_client_that_does_not_take_the_last_bytes_is_cut_after_a_while(start: St
 
 def test_idle_upstream_connection_is_closed(start: Start) -> None:
     talk = start()
-    client = talk.connect()
-    client.sends(GET)
-    upstream = talk.expect_dial()
+    client, upstream = talk.opening(GET)
     upstream.takes()
     upstream.sends(OK)
     client.receives(OK)

@@ -7,8 +7,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from rig import Peer, Talk
-from tests import dubbo_frames as dubbo
+from tests.kit import Peer, Start, Talk
+from tests.kit import dubbo_frames as dubbo
 from tests.unit.protocol.rpc_frames import recorded
 
 from pymosn.api import Exchange, Reply, StreamFilter, Transcoder
@@ -26,7 +26,6 @@ from pymosn.routing.changes import ChangeLevel, HeaderAddition, LevelChanges
 from pymosn.routing.matchers import AnyRequest
 from pymosn.routing.rewrites import PrefixRewrite, RequestChanges
 
-Start = Callable[..., Talk]
 EXAMPLE = Path(__file__).parents[2] / "examples" / "transcoder" / "json_to_dubbo.py"
 
 

@@ -1,21 +1,15 @@
 """Who the client is, where other proxies of ours stand before us: `trusted_hops`."""
 
-from collections.abc import Callable
-
 import pytest
-from rig import Talk, forward
+from tests.kit import GET, Start, Talk, forward
 
 from pymosn.api import Exchange, StreamFilter
+from pymosn.api.http import HttpRequest
 from pymosn.core.headers import headers_from
-from pymosn.core.message import RequestHead
-from pymosn.proxy.forwarding import forwarded_ip
 from pymosn.routing.hashing import HashSourceIp, hash_value
 from pymosn.testing.options import http1_options, http1_policy
 
-Start = Callable[..., Talk]
-
 PEER = "192.0.2.7"
-GET = b"GET / HTTP/1.1\r\nHost: a\r\n\r\n"
 OK = b"HTTP/1.1 200 OK\r\nDate: d\r\nContent-Length: 0\r\n\r\n"
 
 
@@ -76,9 +70,9 @@ def begin(start: Start, hops: int) -> tuple[Talk, Seen]:
 )
 def test_the_client(start: Start, hops: int, said: list[bytes], client: str, told: bytes) -> None:
     talk, seen = begin(start, hops)
-    peer = talk.connect(PEER)
-    peer.sends(b"GET / HTTP/1.1\r\nHost: a\r\n" + b"".join(b"X-Forwarded-For: %b\r\n" % line for line in said) + b"\r\n")
-    upstream = talk.expect_dial()
+    peer, upstream = talk.opening(
+        b"GET / HTTP/1.1\r\nHost: a\r\n" + b"".join(b"X-Forwarded-For: %b\r\n" % line for line in said) + b"\r\n", ip=PEER
+    )
     upstream.receives(b"GET / HTTP/1.1\r\nHost: a\r\nx-forwarded-for: " + told + b"\r\nx-forwarded-proto: http\r\n\r\n")
     assert seen.clients == [client]
     shown = f"[{client}]" if ":" in client else client
@@ -121,7 +115,7 @@ def test_a_look_alike_says_nothing(start: Start) -> None:
 
 
 def test_the_function_by_itself() -> None:
-    head = RequestHead(headers_from([("x-forwarded-for", "1.1.1.1, 2.2.2.2")]))
-    assert forwarded_ip(head, 1) == "", "the codec has seen no such field"
+    head = HttpRequest(headers_from([("x-forwarded-for", "1.1.1.1, 2.2.2.2")]))
+    assert head.forwarded_ip(1) == "", "the codec has seen no such field"
     head.has_forwarded_for = True
-    assert [forwarded_ip(head, hops) for hops in (1, 2, 3)] == ["2.2.2.2", "1.1.1.1", ""]
+    assert [head.forwarded_ip(hops) for hops in (1, 2, 3)] == ["2.2.2.2", "1.1.1.1", ""]

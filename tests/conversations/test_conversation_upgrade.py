@@ -4,7 +4,7 @@ import asyncio
 from collections.abc import Callable
 
 import pytest
-from rig import DATE, Peer, Talk, forward
+from tests.kit import DATE, GET, OK, Peer, Start, Talk, forward
 
 from pymosn.api import Exchange, Reply, StreamFilter
 from pymosn.api.routing import Route
@@ -12,26 +12,19 @@ from pymosn.routing.actions import DirectResponse
 from pymosn.routing.matchers import Path
 from pymosn.testing.options import http1_options
 
-Start = Callable[..., Talk]
-
 FIELDS = b"Sec-Key: k\r\n"
 ASK = b"GET /chat HTTP/1.1\r\nHost: a\r\nUpgrade: WebSocket\r\nConnection: Upgrade\r\n" + FIELDS + b"\r\n"
 ASKED = b"GET /chat HTTP/1.1\r\nHost: a\r\n" + FIELDS + b"connection: upgrade\r\nupgrade: websocket\r\n\r\n"
 NOT_ASKED = b"GET /chat HTTP/1.1\r\nHost: a\r\n" + FIELDS + b"\r\n"
 AGREE = b"HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\nSec-Accept: a\r\n\r\n"
 AGREED = b"HTTP/1.1 101 Switching Protocols\r\nSec-Accept: a\r\nconnection: upgrade\r\nupgrade: websocket\r\n\r\n"
-GET = b"GET / HTTP/1.1\r\nHost: a\r\n\r\n"
-OK = b"HTTP/1.1 200 OK\r\nDate: today\r\nContent-Length: 2\r\n\r\nhi"
 SORRY = b"HTTP/1.1 502 Bad Gateway\r\ncontent-type: text/plain; charset=utf-8\r\ncontent-length: 16\r\n" + DATE
 SORRY += b"\r\n502 Bad Gateway\n"
 
 
 def asked(talk: Talk) -> tuple[Peer, Peer]:
     """A client has asked, and the upstream thinks about it."""
-    client = talk.connect()
-    client.sends(ASK)
-    upstream = talk.expect_dial()
-    upstream.receives(ASKED)
+    client, upstream = talk.forwarded(ASK, ASKED)
     return client, upstream
 
 
@@ -69,11 +62,7 @@ def test_what_comes_with_the_agreement(start: Start) -> None:
 
 
 def test_early_bytes_wait_for_the_agreement(start: Start) -> None:
-    talk = start()
-    client = talk.connect()
-    client.sends(ASK + GET + b"\x00\x01")
-    upstream = talk.expect_dial()
-    upstream.receives(ASKED)
+    client, upstream = start().forwarded(ASK + GET + b"\x00\x01", ASKED)
     assert not client.is_read()
     upstream.sends(AGREE)
     client.receives(AGREED)
@@ -85,10 +74,7 @@ def test_early_bytes_wait_for_the_agreement(start: Start) -> None:
 
 def test_agreement_on_a_pooled_connection_which_never_goes_back(start: Start) -> None:
     talk = start()
-    client = talk.connect()
-    client.sends(GET)
-    upstream = talk.expect_dial()
-    upstream.receives(GET)
+    client, upstream = talk.forwarded(GET)
     upstream.sends(OK)
     client.receives(OK)
     client.sends(ASK)
@@ -110,9 +96,7 @@ def test_agreement_on_a_pooled_connection_which_never_goes_back(start: Start) ->
 
 def test_stale_pooled_connection_is_replaced(start: Start) -> None:
     talk = start()
-    client = talk.connect()
-    client.sends(GET)
-    upstream = talk.expect_dial()
+    client, upstream = talk.opening(GET)
     upstream.takes()
     upstream.sends(OK)
     client.takes()
@@ -260,10 +244,7 @@ def test_a_draining_worker_lets_tunnels_live(start: Start) -> None:
     client.sends(b"a")
     upstream.sends(b"b")
     assert (client.takes(), upstream.takes()) == (b"b", b"a")
-    late = talk.connect()
-    late.sends(ASK)
-    second = talk.expect_dial()
-    second.receives(ASKED)
+    late, second = talk.forwarded(ASK, ASKED)
     second.sends(AGREE)
     late.receives(AGREED)
 
@@ -356,10 +337,7 @@ def test_counters_and_access_log(start: Start) -> None:
 def test_bytes_behind_a_refused_upgrade_are_requests(start: Start, status: bytes) -> None:
     """CVE-2026-2833: they would be tunnelled past every rule."""
     talk = start(routes=[Route("private", Path("/private"), DirectResponse(403, "no")), *forward()])
-    client = talk.connect()
-    client.sends(ASK + b"GET /private HTTP/1.1\r\nHost: a\r\n\r\n" + GET)
-    upstream = talk.expect_dial()
-    upstream.receives(ASKED)
+    client, upstream = talk.forwarded(ASK + b"GET /private HTTP/1.1\r\nHost: a\r\n\r\n" + GET, ASKED)
     reply = b"HTTP/1.1 " + status + b"\r\nDate: d\r\nContent-Length: 2\r\n\r\nno"
     upstream.sends(reply)
     upstream.receives(GET)
@@ -370,11 +348,7 @@ def test_bytes_behind_a_refused_upgrade_are_requests(start: Start, status: bytes
 
 
 def test_frames_behind_a_refused_upgrade_go_nowhere(start: Start) -> None:
-    talk = start()
-    client = talk.connect()
-    client.sends(ASK + b"\x81\x85\x00\x00\x00\x00hello")
-    upstream = talk.expect_dial()
-    upstream.receives(ASKED)
+    client, upstream = start().forwarded(ASK + b"\x81\x85\x00\x00\x00\x00hello", ASKED)
     upstream.sends(OK)
     assert client.takes().startswith(OK + b"HTTP/1.1 400 Bad Request\r\n")
     assert client.is_closed() or client.is_lingering()
@@ -408,9 +382,7 @@ def test_agreement_to_something_else(start: Start, reply: bytes) -> None:
 @pytest.mark.parametrize("request_bytes", [GET, ASK.replace(b"WebSocket", b"h2c")])
 def test_agreement_that_nobody_asked_for(start: Start, request_bytes: bytes, agreement: bytes) -> None:
     talk = start()
-    client = talk.connect()
-    client.sends(request_bytes)
-    upstream = talk.expect_dial()
+    client, upstream = talk.opening(request_bytes)
     assert b"pgrade" not in upstream.takes()
     upstream.sends(agreement + b"poison")
     client.receives(SORRY)
@@ -446,10 +418,7 @@ CONTENT = b"Content-Length: 2\r\nSec"
 )  # fmt: skip
 def test_request_that_cannot_or_may_not_upgrade(start: Start, request_bytes: bytes, forwarded: bytes) -> None:
     """It is served as if it had not asked."""
-    talk = start()
-    client = talk.connect()
-    client.sends(request_bytes)
-    upstream = talk.expect_dial()
+    client, upstream = start().opening(request_bytes)
     assert upstream.takes() == forwarded
     upstream.sends(OK)
     assert client.takes().startswith(b"HTTP/1.1 200 OK\r\n")
@@ -458,9 +427,7 @@ def test_request_that_cannot_or_may_not_upgrade(start: Start, request_bytes: byt
 @pytest.mark.parametrize("ask", [b"Connection: keep-alive, Upgrade", b"Connection: x\r\nConnection: UPGRADE,close"])
 def test_spellings_of_an_upgrade(start: Start, ask: bytes) -> None:
     talk = start()
-    client = talk.connect()
-    client.sends(ASK.replace(b"Connection: Upgrade", ask).replace(b"WebSocket", b"  websocket\t"))
-    upstream = talk.expect_dial()
+    client, upstream = talk.opening(ASK.replace(b"Connection: Upgrade", ask).replace(b"WebSocket", b"  websocket\t"))
     upstream.receives(ASKED)
     upstream.sends(AGREE.replace(b"websocket", b"WebSocket").replace(b"n: U", b"n: keep-alive , u"))
     client.receives(AGREED)
@@ -471,9 +438,7 @@ def test_spellings_of_an_upgrade(start: Start, ask: bytes) -> None:
 @pytest.mark.parametrize("method", [b"GET", b"POST"])
 def test_another_protocol_where_it_is_allowed(start: Start, method: bytes) -> None:
     talk = start(http1=http1_options(upgrades=frozenset((b"spdy/3.1", b"websocket"))))
-    client = talk.connect()
-    client.sends(ASK.replace(b"GET", method).replace(b"WebSocket", b"SPDY/3.1"))
-    upstream = talk.expect_dial()
+    client, upstream = talk.opening(ASK.replace(b"GET", method).replace(b"WebSocket", b"SPDY/3.1"))
     upstream.receives(ASKED.replace(b"GET", method).replace(b"websocket", b"spdy/3.1"))
     upstream.sends(AGREE.replace(b"websocket", b"SPDY/3.1"))
     client.receives(AGREED.replace(b"websocket", b"spdy/3.1"))
@@ -531,10 +496,7 @@ def test_filters_see_the_agreement(start: Start) -> None:
 
 def test_a_filter_refuses_what_the_upstream_agreed_to(start: Start) -> None:
     talk = start(filters={"see": Sees(lambda exchange: Reply(403, "no", {"content-type": "text/plain"}))})
-    client = talk.connect()
-    client.sends(ASK + GET)
-    upstream = talk.expect_dial()
-    upstream.receives(ASKED)
+    client, upstream = talk.forwarded(ASK + GET, ASKED)
     upstream.sends(AGREE + b"secret")
     forbidden = b"HTTP/1.1 403 Forbidden\r\ncontent-type: text/plain\r\ncontent-length: 2\r\n" + DATE + b"\r\nno"
     client.receives(forbidden)
@@ -626,10 +588,7 @@ def test_a_tunnel_is_no_body(start: Start) -> None:
 
 
 def test_a_request_that_a_filter_gives_a_body_asks_for_no_tunnel(start: Start) -> None:
-    talk = start(filters={"bodies": Bodies(b"body", None)})
-    client = talk.connect()
-    client.sends(ASK)
-    upstream = talk.expect_dial()
+    client, upstream = start(filters={"bodies": Bodies(b"body", None)}).opening(ASK)
     assert upstream.takes() == NOT_ASKED[:-2] + b"content-length: 4\r\n\r\nbody"
     upstream.sends(AGREE)
     assert client.takes().startswith(b"HTTP/1.1 502 Bad Gateway\r\n")

@@ -14,7 +14,7 @@ from tests.fuzz.second_opinion import Fields, Seen, View
 from tests.unit.protocol.decoding import Message, Outcome
 
 from pymosn.core.message import RequestHead
-from pymosn.protocol.http1.target import normalize_path
+from pymosn.core.uri import normalize_path
 
 #: Written out again on purpose: the codec's own tables would agree with themselves.
 HOP_BY_HOP = {
@@ -114,7 +114,7 @@ def requests_differ(ours: Outcome, view: View) -> str:
         assert isinstance(message.head, RequestHead)
         theirs = view.messages[number]
         ours_form = (*message.start[:3], message.fields)
-        theirs_form = expected_request(theirs, int(message.head.minor_version))
+        theirs_form = expected_request(theirs, message.minor_version)
         if ours_form != theirs_form:
             return f"request {number}: {ours_form} is {theirs_form} for them"
         found = _bodies_differ(message, theirs)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from hypothesis import strategies as st
 
-from pymosn.protocol.http1.target import normalize_path
+from pymosn.core.uri import normalize_path
 
 METHODS = [b"GET", b"POST", b"HEAD", b"PUT", b"OPTIONS", b"DELETE", b"PATCH"]
 TARGETS = [

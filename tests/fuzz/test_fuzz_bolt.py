@@ -1,6 +1,6 @@
 """Fuzzing of the Bolt codec: it never fails but by ProtocolError, never depends on splits, and writes what it has read.
 
-The second opinion is `tests/bolt_frames.py`, which is written from the protocol's description.
+The second opinion is `tests/kit/bolt_frames.py`, which is written from the protocol's description.
 """
 
 from __future__ import annotations
@@ -9,13 +9,13 @@ from zlib import crc32
 
 import pytest
 from hypothesis import strategies as st
-from tests import bolt_frames as bolt
 from tests.fuzz.test_fuzz_http1 import CUTS, SECONDS, fuzz
+from tests.kit import bolt_frames as bolt
 from tests.unit.protocol.rpc_frames import built, encoded
 
 from pymosn.api.protocol import NEED_MORE, ONE_WAY, REPLY, REQUEST, ProtocolError
 from pymosn.api.rpc import RpcRequest, RpcResponse
-from pymosn.core.headers import Headers
+from pymosn.core.headers import HttpHeaders
 from pymosn.protocol.bolt.codec import BoltDecoder
 from pymosn.protocol.bolt.spec import BoltSpec
 
@@ -117,9 +117,9 @@ def check_one(data: bytes) -> None:
     assert built(message, decoder.request_id, message.payload) == data
     message.headers.add("x-new", "1")
     (after,) = bolt.frames(encoded(message, 3, b"other"))
-    assert after == peer._replace(number=3, content=b"other", headers={**peer.headers, "x-new": "1"}, raw=after.raw)
+    assert after == peer._replace(request_id=3, content=b"other", headers={**peer.headers, "x-new": "1"}, raw=after.raw)
     if isinstance(message, RpcRequest):
-        reply = message.local_reply(404, Headers(), b"")
+        reply = message.local_reply(404, HttpHeaders(), b"")
         (answer,) = bolt.frames(encoded(reply, peer.request_id, reply.payload))
         assert (answer.kind, answer.request_id, answer.status, answer.content) == (0, peer.request_id, 6, b"")
 

@@ -1,7 +1,7 @@
 """Fuzzing of the codecs of Dubbo, dubbo-thrift and TARS: nothing but ProtocolError is raised, splits do not matter, what was
 read is written back, and what cannot be read is forwarded.
 
-The second opinion on hessian 2 is `tests/dubbo_frames.py`, which writes it from its description.
+The second opinion on hessian 2 is `tests/kit/dubbo_frames.py`, which writes it from its description.
 """
 
 from __future__ import annotations
@@ -11,8 +11,8 @@ from typing import Any
 
 import pytest
 from hypothesis import strategies as st
-from tests import dubbo_frames as dubbo
 from tests.fuzz.test_fuzz_http1 import CUTS, SECONDS, fuzz
+from tests.kit import dubbo_frames as dubbo
 from tests.unit.protocol.decoding import one_by_one, pieces
 from tests.unit.protocol.dubbo_messages import FRAMES
 from tests.unit.protocol.rpc_frames import built, decoded, encoded
@@ -21,7 +21,7 @@ from tests.unit.protocol.test_tars_codec import FRAMES as TARS_FRAMES
 
 from pymosn.api.protocol import ONE_WAY, REPLY, REQUEST
 from pymosn.api.rpc import RpcSpec
-from pymosn.core.headers import HeaderError, Headers
+from pymosn.core.headers import HeaderError, HttpHeaders
 from pymosn.protocol.dubbo.spec import DubboSpec
 from pymosn.protocol.dubbothrift.spec import ThriftSpec
 from pymosn.protocol.tars.spec import TarsSpec
@@ -107,7 +107,7 @@ def check_stream(spec: RpcSpec, data: bytes, cuts: list[int]) -> None:
         again = decoded(spec, [encoded(message, 7, message.payload)], LIMIT)
         assert again.found[0].request_id == 7
         if found.request is not None:
-            made = found.request.local_reply(504, Headers(), b"")
+            made = found.request.local_reply(504, HttpHeaders(), b"")
             answer = decoded(spec, [encoded(made, found.request_id, made.payload)], LIMIT)
             assert not answer.reason
         with contextlib.suppress(HeaderError):

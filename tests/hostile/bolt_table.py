@@ -6,7 +6,7 @@ import struct
 import zlib
 from typing import NamedTuple
 
-from tests import bolt_frames as bolt
+from tests.kit import bolt_frames as bolt
 
 
 class BoltCase(NamedTuple):

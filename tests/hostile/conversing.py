@@ -39,7 +39,7 @@ async def converse(directory: Path, trials: list[Trial], replies: list[ReplyTria
         await run_requests(trials, program.port, recorder)
         await run_replies(replies, program.port, recorder)
         lines = sum(len(trial.visit.answers) for trial in trials) + 2 * len(replies)
-        await asyncio.to_thread(eventually, lambda: program.count_lines("one", "two") >= lines, 5.0)
+        await asyncio.to_thread(eventually, lambda: program.count_lines("one", "two") >= lines)
         logs = {1: program.logs("one"), 2: program.logs("two")}
         inner = program.logs("inner")
     await recorder.stop()

@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from tests.system.plain_sockets import dead_sockets, port_of
 from tests.system.pymosn_process import READY, Pymosn, _cluster, free_ports
 
 #: The last three are what a client chooses: whatever it says, one request is one line.
@@ -23,18 +24,20 @@ EVIL_PATTERNS = ("^/evil/(a+)+$", "^/evil/([a-zA-Z]+)*$", "^/evil/(a|aa)+$", "^/
 class Program:
     """A running pymosn. `one_hop` and `two_hops` are ports, `worker` a process id; `logs()` what was logged, by client.
 
-    `http1`: settings of the listeners that clients connect to, `inner` those of the second hop. `server`: further keys.
+    `dead`: a port that refuses. `http1`: settings of the listeners that clients connect to, `inner` those of the second
+    hop. `server`: further keys.
     """
 
     def __init__(
         self,
         directory: Path,
         upstream_port: int,
+        dead: int,
         http1: dict[str, Any] | None = None,
         inner: dict[str, Any] | None = None,
         server: dict[str, Any] | None = None,
     ) -> None:
-        self.one_hop, self.two_hops, self._inner, dead = free_ports(4)
+        self.one_hop, self.two_hops, self._inner = free_ports(3)
         self.worker = 0
         self._directory = directory
         routes = [_direct("/direct", 200, "direct"), _direct("/denied", 401, "no")]
@@ -109,14 +112,15 @@ def running(
     ready: str = READY,
 ) -> Iterator[Program]:
     """Starts the program, waits until it says `ready`, and ends it."""
-    program = Program(directory, upstream_port, http1, inner, server)
-    path = directory / "mosn.json"
-    path.write_text(json.dumps(program.config))
-    process = Pymosn(["-c", str(path)], directory, {})
-    try:
-        process.wait_for(READY)
-        process.wait_for(ready)
-        program.worker = process.worker_pids()[0]
-        yield program
-    finally:
-        process.end()
+    with dead_sockets(1) as (dead,):
+        program = Program(directory, upstream_port, port_of(dead), http1, inner, server)
+        path = directory / "mosn.json"
+        path.write_text(json.dumps(program.config))
+        process = Pymosn(["-c", str(path)], directory, {})
+        try:
+            process.wait_for(READY)
+            process.wait_for(ready)
+            program.worker = process.worker_pids()[0]
+            yield program
+        finally:
+            process.end()

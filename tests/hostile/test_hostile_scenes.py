@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 from tests.hostile.program import Program, running
+from tests.system.plain_sockets import connect, read_until
 
 SIZE = 48 << 20
 GET = b"GET %b HTTP/1.1\r\nHost: a\r\n\r\n"
@@ -109,7 +110,7 @@ def receive(client: socket.socket, end: bytes) -> bytes:
 @pytest.mark.parametrize("hops", [1, 2])
 def test_connections_that_close_at_their_reuse_cost_no_get(program: Program, path: bytes, hops: int) -> None:
     """E8."""
-    with socket.create_connection(("127.0.0.1", program.port(hops)), 20) as client:
+    with connect(program.port(hops)) as client:
         for _ in range(200):
             client.sendall(GET % path)
             assert receive(client, b"\r\n\r\nok").startswith(b"HTTP/1.1 200 ")
@@ -121,7 +122,7 @@ def test_a_reply_that_a_reset_follows_is_relayed(unlimited: Program, method: byt
     """E5: the upstream has read the head alone, and refuses; the proxy's next write finds the connection gone."""
     body = bytes(4 << 20)
     for _ in range(10):
-        with socket.create_connection(("127.0.0.1", unlimited.port(hops)), 20) as client:
+        with connect(unlimited.port(hops)) as client:
             head = method + b" /full HTTP/1.1\r\nHost: a\r\nContent-Length: %d\r\n\r\n" % len(body)
             with contextlib.suppress(OSError):
                 client.sendall(head + body)
@@ -136,10 +137,9 @@ def test_a_slow_reader_costs_no_memory(program: Program, hops: int) -> None:
         return int(Path(f"/proc/{program.worker}/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
 
     before = memory()
-    with socket.create_connection(("127.0.0.1", program.port(hops)), 20) as client:
+    with connect(program.port(hops)) as client:
         client.sendall(GET % b"/flood")
-        head = client.recv(4096).partition(b"\r\n\r\n")
-        got = len(head[2])
+        got = len(read_until(client, b"\r\n\r\n").partition(b"\r\n\r\n")[2])
         # The whole time in which the client reads slowly: each piece waits for the next.
         largest = 0
         while got < SIZE:
@@ -158,7 +158,7 @@ def test_a_body_over_the_limit(program: Program, upstream: Upstream) -> None:
         (b"Content-Length: 1000", b"x" * 1000),
         (b"Transfer-Encoding: chunked", b"80\r\n" + b"x" * 128 + b"\r\n0\r\n\r\n"),
     ):
-        with socket.create_connection(("127.0.0.1", program.one_hop), 20) as client:
+        with connect(program.one_hop) as client:
             client.sendall(b"POST /limit HTTP/1.1\r\nHost: a\r\n" + framing + b"\r\n\r\n" + body + GET % b"/smuggled")
             data = receive(client, b"never")
         assert data.startswith(b"HTTP/1.1 413 ")

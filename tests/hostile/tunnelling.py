@@ -22,7 +22,7 @@ ADDED = re.compile(rb"(?i)\r\n(x-forwarded-for|x-forwarded-proto|x-request-id): 
 #: What the side that did not end the tunnel still says behind the other's FIN.
 LAST_WORD = b"goodbye\x00\r\n\r\n"
 OK = b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n"
-PATIENCE = 15.0
+PATIENCE = 40.0
 
 
 @dataclass

@@ -11,7 +11,7 @@ STATUS = re.compile(rb"HTTP/1\.1 ([0-9]{3}) [^\r\n]*\r\n")
 LENGTH = re.compile(rb"(?im)^content-length:[ \t]*([0-9]+)[ \t]*\r$")
 CHUNKED = re.compile(rb"(?im)^transfer-encoding:[ \t]*chunked[ \t]*\r$")
 #: Seconds after which a conversation is given up.
-PATIENCE = 20.0
+PATIENCE = 40.0
 
 
 @dataclass
@@ -104,10 +104,10 @@ async def visit(
     try:
         async with asyncio.timeout(patience):
             await _receive(made, reader, writer, methods, wanted, half_close)
-    except (ConnectionError, OSError):
-        made.end = "reset"
-    except TimeoutError:
+    except TimeoutError:  # an OSError too
         made.end = "open"
+    except OSError:
+        made.end = "reset"
     except ValueError as fault:
         made.end = f"garbled ({fault})"
     finally:

@@ -23,7 +23,7 @@ ACTORS: Final = 24
 WARM_UP: Final = 4.0
 WARM_UP_SHARE: Final = 0.05
 #: Seconds after the traffic in which everything must come to rest; more than any timeout of the configuration.
-REST: Final = 9.0
+REST: Final = 30.0
 
 #: What must be nothing when nobody talks, by type of group.
 NOTHING_LEFT: Final = {
@@ -93,14 +93,14 @@ class Soak:
         path.write_text(json.dumps(configuration(self._port, self._admin, ports, self._access_log)))
         proxy = Pymosn(["-c", str(path)], self._directory, {})
         try:
-            if not await asyncio.to_thread(eventually, self._serves, 20.0):
+            if not await asyncio.to_thread(eventually, self._serves):
                 raise RuntimeError(f"pymosn does not start:\n{proxy.output}")
             workers = proxy.worker_pids()
             warm_up = max(WARM_UP, seconds * WARM_UP_SHARE)
             await self._traffic(warm_up, warm_up / 10)
-            before = await self._at_rest()
+            before = await self._at_rest(1 << 20)
             outcomes = await self._traffic(seconds, min(10.0, seconds / 10))
-            after = await self._at_rest()
+            after = await self._at_rest(before["descriptors"])
             if proxy.worker_pids() != workers:
                 self.faults.append("a worker was replaced")
             if errors := [line for line in proxy.lines if "[ERROR]" in line]:
@@ -132,8 +132,11 @@ class Soak:
                 await asyncio.sleep(period / 2)
                 await upstream.turn()
 
-    async def _at_rest(self) -> dict[str, int]:
-        """The state when nothing is left of the traffic, or as it is after REST."""
+    async def _at_rest(self, descriptors: int) -> dict[str, int]:
+        """The state when nothing is left of the traffic and a worker has as few descriptors, or as it is after REST.
+
+        A worker counts its descriptors once a second: connections that it has closed since are among them still.
+        """
         deadline = time.monotonic() + REST
         while True:
             await asyncio.sleep(1.1)  # workers measure once a second
@@ -143,9 +146,10 @@ class Soak:
                 for kind, keys in NOTHING_LEFT.items()
                 for key in keys
             }
-            if not any(found.values()) or time.monotonic() > deadline:
+            worker = stats["worker"]["worker.all"]
+            is_at_rest = not any(found.values()) and int(worker["descriptors"]) <= descriptors
+            if is_at_rest or time.monotonic() > deadline:
                 break
-        worker = stats["worker"]["worker.all"]
         return {**found, "descriptors": int(worker["descriptors"]), "rss": int(worker["memory_rss"])}
 
     def _judge(self, before: dict[str, int], after: dict[str, int], outcomes: Counter[str]) -> None:

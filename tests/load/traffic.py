@@ -10,7 +10,7 @@ from tests.load.upstreams import read_body, reset
 Talk = Callable[["Traffic", asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]]
 
 #: Seconds that any one talk may take, whatever the proxy does; none should come near.
-PATIENCE = 20.0
+PATIENCE = 40.0
 
 
 class Traffic:

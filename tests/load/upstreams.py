@@ -6,6 +6,8 @@ import socket
 import struct
 from typing import Final, NoReturn
 
+from bench.machine import free_port
+
 MODES: Final = ("well", "down", "well", "resets", "says 502", "well", "says 504", "stalls", "cuts short", "slow")
 
 NO_LINGER: Final = struct.pack("ii", 1, 0)
@@ -25,9 +27,9 @@ class MoodyUpstream:
         self._writers: set[asyncio.StreamWriter] = set()
 
     async def open(self) -> None:
-        """Listens, always on the same port."""
+        """Listens, always on the same port, which nothing else is given while it is down."""
+        self.port = self.port or free_port()
         self._server = await asyncio.start_server(self._serve, "127.0.0.1", self.port, backlog=1024)
-        self.port = self._server.sockets[0].getsockname()[1]
 
     async def close(self) -> None:
         """Is down: refuses connections and resets those that are open."""

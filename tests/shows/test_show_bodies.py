@@ -97,14 +97,14 @@ def test_large_bodies_arrive_whole_and_leave_memory_flat(start: Start, framing: 
     run(scenario())
 
 
-@sized("seconds", 1, 60)
+@sized("seconds", 3, 60)
 def test_a_slow_reader_leaves_memory_flat(start: Start, seconds: int) -> None:
     async def scenario() -> None:
         async with ShowUpstream() as upstream:
             hops = TwoHops(upstream.port)
             proxy = await serving(start, hops, "--workers", "2")
+            assert (await Client(hops.client_port).ask()).is_good
             client = Client(hops.client_port, patience=seconds)
-            assert (await client.ask()).is_good
             taken = 0
 
             async def take(piece: bytes) -> None:

@@ -21,7 +21,7 @@ def limited(address: str, breaker: dict[str, int], route: dict[str, Any] | None 
     hops.server["routers"][1]["virtual_hosts"][0]["routers"][0]["route"] |= route or {}
     hops.config["cluster_manager"]["clusters"][1] |= {
         "hosts": [{"address": address}],
-        "connect_timeout": "2s",
+        "connect_timeout": "5s",  # longer than it takes until all have asked
         "circuit_breakers": [breaker],
     }
     return hops

@@ -16,7 +16,7 @@ from typing import Any
 import pytest
 from pymosn_process import Pymosn, TwoHops
 from showing import Start, run, serving, sized, tell
-from tests.rpc_wires import WIRES, Consumer, Provider
+from tests.kit.rpc_wires import WIRES, Consumer, Provider
 
 CONNECTIONS, IN_FLIGHT = 8, 8
 RETRIES = {"retry_on": True, "num_retries": 3}

@@ -6,7 +6,8 @@ import socket
 import threading
 from collections.abc import Callable
 
-from tests import bolt_frames as bolt
+from plain_sockets import PATIENCE, connect
+from tests.kit import bolt_frames as bolt
 from thread_server import ThreadServer
 
 
@@ -45,7 +46,7 @@ class BoltServer(ThreadServer):
             pass
 
     def _answer_later(self, sock: socket.socket, lock: threading.Lock, frame: bolt.Parsed) -> None:
-        self.gate.wait(20)
+        self.gate.wait(PATIENCE)
         reply = self._answer(frame)
         assert reply is not None
         with lock, contextlib.suppress(OSError):
@@ -58,8 +59,8 @@ class BoltServer(ThreadServer):
             self.one_ways.append(frame.content)
             return None
         if frame.command == 0:
-            return bolt.heartbeat_ack(frame.number, v2)
-        return bolt.response(frame.number, frame.content, {"via": frame.headers.get("via")}, v2=v2, crc=crc)
+            return bolt.heartbeat_ack(frame.request_id, v2)
+        return bolt.response(frame.request_id, frame.content, {"via": frame.headers.get("via")}, v2=v2, crc=crc)
 
     def close(self) -> None:
         self.gate.set()
@@ -72,7 +73,7 @@ class BoltClient:
     """Calls with many requests in flight on one connection."""
 
     def __init__(self, port: int, v2: bool = False) -> None:
-        self._socket = socket.create_connection(("127.0.0.1", port), timeout=20)
+        self._socket = connect(port)
         self._v2 = v2
         self._rest = b""
         self._last = random.randrange(1 << 31)
@@ -82,7 +83,7 @@ class BoltClient:
     def request(self, content: bytes, kind: int = 1) -> tuple[int, bytes]:
         """The id and the frame of a new request."""
         self._last += 1
-        return self._last, bolt.request(self._last, content, timeout=15_000, kind=kind, v2=self._v2, crc=self._v2)
+        return self._last, bolt.request(self._last, content, timeout=60_000, kind=kind, v2=self._v2, crc=self._v2)
 
     def send(self, data: bytes, chop: Callable[[], int] | None = None) -> None:
         """Sends `data`, in pieces of `chop()` bytes if given."""
@@ -114,7 +115,7 @@ class BoltClient:
         number, frame = self.request(content)
         self.send(frame)
         reply = self.receive()
-        assert reply.number == number
+        assert reply.request_id == number
         return reply
 
     def call_many(self, count: int, in_flight: int, chop: Callable[[], int] | None = None) -> dict[int, int]:
@@ -132,7 +133,7 @@ class BoltClient:
                 sent += 1
             self.send(batch, chop)
             reply = self.receive()
-            expected = waiting.pop(reply.number)
+            expected = waiting.pop(reply.request_id)
             if reply.status == 0:
                 assert reply.content == expected
             statuses[reply.status] = statuses.get(reply.status, 0) + 1

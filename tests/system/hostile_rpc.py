@@ -6,10 +6,10 @@ import struct
 from collections.abc import Callable, Iterator
 from typing import NamedTuple
 
-from tests import bolt_frames as bolt
-from tests import dubbo_frames as dubbo
 from tests.hostile.bolt_table import TABLE as BOLT_TABLE
-from tests.rpc_wires import Wire, carried
+from tests.kit import bolt_frames as bolt
+from tests.kit import dubbo_frames as dubbo
+from tests.kit.rpc_wires import Wire, carried
 from tests.unit.protocol.test_tars_codec import packet, pair
 from tests.unit.protocol.test_tars_codec import request as tars_request
 

@@ -8,7 +8,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
@@ -18,6 +18,8 @@ from bench.machine import free_port
 from pymosn.server.worker_process import worker_environment
 
 READY = r"ready: .* serve"
+#: Seconds to wait for what must come; other load on the machine may slow it down. A test that needs them all has failed.
+PATIENCE = 40.0
 
 
 class Pymosn:
@@ -54,7 +56,7 @@ class Pymosn:
     def output(self) -> str:
         return "\n".join(self.lines)
 
-    def wait_for(self, pattern: str, timeout: float = 20.0) -> "re.Match[str]":
+    def wait_for(self, pattern: str, timeout: float = PATIENCE) -> "re.Match[str]":
         """The first line that matches, once it is there."""
         found: list[re.Match[str]] = []
 
@@ -74,9 +76,9 @@ class Pymosn:
     def send(self, number: signal.Signals) -> None:
         self.process.send_signal(number)
 
-    def exit_code(self, timeout: float = 20.0) -> int:
+    def exit_code(self, timeout: float = PATIENCE) -> int:
         code = self.process.wait(timeout)
-        self._reader.join(5)
+        self._reader.join(timeout)  # what it said is looked at next: all of it
         return code
 
     def end(self) -> None:
@@ -104,14 +106,35 @@ def children(parent: int, word: str) -> list[int]:
     return sorted(found)
 
 
-def is_alive(pid: int) -> bool:
+def state(pid: int) -> str:
+    """The letter for the state of a process in /proc: `T` is stopped by a signal; `X` as well when it is gone."""
     try:
-        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] not in "ZX"
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
     except OSError:
-        return False
+        return "X"
 
 
-def eventually(condition: Callable[[], bool], timeout: float = 10.0) -> bool:
+def is_alive(pid: int) -> bool:
+    return state(pid) not in "ZX"
+
+
+def is_stopped(pid: int) -> bool:
+    """Whether SIGSTOP has reached every thread of a process."""
+    return all(state(int(task.name)) == "T" for task in Path(f"/proc/{pid}/task").iterdir())
+
+
+def has_open(pid: int, path: Path) -> bool:
+    """Whether a process has a file open."""
+    for entry in Path(f"/proc/{pid}/fd").iterdir():
+        try:
+            if os.readlink(entry) == str(path):
+                return True
+        except OSError:
+            pass  # closed meanwhile
+    return False
+
+
+def eventually(condition: Callable[[], bool], timeout: float = PATIENCE) -> bool:
     """Polls something of another process that no event tells of."""
     deadline = time.monotonic() + timeout
     while not condition():
@@ -119,6 +142,35 @@ def eventually(condition: Callable[[], bool], timeout: float = 10.0) -> bool:
             return False
         threading.Event().wait(0.02)
     return True
+
+
+class Stopwatch:
+    """Seconds since it was made, without those for which processes that must act in turn waited for a core.
+
+    What other load on the machine takes is not their slowness. Of each group of processes, which act at the same time, the
+    longest wait counts; the test's own process is one more group.
+    """
+
+    def __init__(self, *groups: Sequence[int]) -> None:
+        self._groups = [[os.getpid()], *groups]
+        self._waited = self._waits()
+        self._began = time.monotonic()
+
+    def _waits(self) -> list[list[float]]:
+        return [[kept_waiting(pid) for pid in group] for group in self._groups]
+
+    def seconds(self) -> float:
+        elapsed = time.monotonic() - self._began
+        groups = zip(self._waited, self._waits(), strict=True)
+        return elapsed - sum(max(0.0, *(after - before for before, after in zip(*group, strict=True))) for group in groups)
+
+
+def kept_waiting(pid: int) -> float:
+    """Seconds for which the main thread of a process was ready to run and had no core; 0 when it is gone, or unknown."""
+    try:
+        return int(Path(f"/proc/{pid}/schedstat").read_text().split()[1]) / 1e9
+    except OSError:
+        return 0.0
 
 
 class Request(BaseHTTPRequestHandler):
@@ -131,7 +183,7 @@ class Request(BaseHTTPRequestHandler):
     def do_GET(self) -> None:
         if self.path == "/slow":
             self.arrived.set()
-            self.gate.wait(20)
+            self.gate.wait(PATIENCE + 20)  # longer than a test waits for an end that must come before
         body = f"hello from upstream, {self.path}\n".encode()
         self.send_response(200)
         self.send_header("content-length", str(len(body)))
@@ -185,7 +237,7 @@ class TwoHops:
             "servers": [
                 {
                     "default_log_path": "stdout",
-                    "graceful_timeout": "10s",
+                    "graceful_timeout": "60s",  # longer than PATIENCE: no end that a test waits for is a cut
                     "processor": 2,
                     "routers": [_table("client_router", "client"), _table("server_router", "server")],
                     "listeners": [
@@ -230,7 +282,7 @@ def _cluster(name: str, port: int) -> dict[str, Any]:
 
 
 def get(port: int, path: str) -> tuple[int, str]:
-    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=20)
+    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=PATIENCE)
     try:
         connection.request("GET", path)
         response = connection.getresponse()

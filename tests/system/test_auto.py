@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 from pymosn_process import READY, Pymosn, TwoHops
-from tests.rpc_wires import WIRES, Chop, Consumer, Provider, carried, chopper, send
+from tests.kit.rpc_wires import WIRES, Chop, Consumer, Provider, carried, chopper, send
 
 Start = Callable[..., Pymosn]
 EXCHANGES = 400
@@ -76,7 +76,7 @@ async def hesitate(port: int, wire_name: str, dice: random.Random) -> None:
         piece = await asyncio.wait_for(reader.read(1000), 30)
         assert piece
         data += piece
-    assert wire.number(data) == 7
+    assert wire.request_id(data) == 7
     assert wire.content(data) == content
     writer.close()
 

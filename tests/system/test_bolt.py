@@ -1,6 +1,5 @@
 """The real program between Bolt clients and a Bolt server: two hops, every protocol on one port, drain, a lost server."""
 
-import contextlib
 import os
 import random
 import signal
@@ -15,6 +14,7 @@ from typing import Any
 
 import pytest
 from bolt_peers import BoltClient, BoltServer
+from plain_sockets import PATIENCE, accepts, connect, rejection
 from pymosn_process import READY, Pymosn, TwoHops, Upstream, eventually, free_ports, get
 
 from pymosn.config.load import load_file
@@ -109,7 +109,7 @@ def test_all_protocols_on_one_port(start: Start, server: BoltServer, upstream: U
 
 
 def get_byte_by_byte(port: int) -> bytes:
-    with socket.create_connection(("127.0.0.1", port), timeout=20) as sock:
+    with connect(port) as sock:
         sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         for byte in b"GET /bytes HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n":
             sock.sendall(bytes([byte]))
@@ -128,26 +128,18 @@ def test_drain_loses_no_reply(start: Start, server: BoltServer) -> None:
         numbers.add(number)
         client.send(frame)
     for _ in range(20):
-        assert server.held.acquire(timeout=10)
+        assert server.held.acquire(timeout=PATIENCE)
     proxy.send(signal.SIGTERM)
     proxy.wait_for("drain|stopping|stops")
-    assert eventually(lambda: not listens(two_hops.client_port))
+    assert eventually(lambda: not accepts(two_hops.client_port))
     number, late = client.request(b"late")  # sent before the goaway was read
     client.send(late)
     reply = client.receive()
-    assert (reply.number, reply.status, client.goaways) == (number, 0, 1)
+    assert (reply.request_id, reply.status, client.goaways) == (number, 0, 1)
     server.gate.set()
-    assert {client.receive().number for _ in range(20)} == numbers
+    assert {client.receive().request_id for _ in range(20)} == numbers
     assert client.ends()
     assert proxy.exit_code() == 0
-
-
-def listens(port: int) -> bool:
-    try:
-        socket.create_connection(("127.0.0.1", port), timeout=5).close()
-    except OSError:
-        return False
-    return True
 
 
 def test_a_server_that_dies_and_comes_back(start: Start, server: BoltServer) -> None:
@@ -159,10 +151,10 @@ def test_a_server_that_dies_and_comes_back(start: Start, server: BoltServer) -> 
     server.gate.clear()
     number, frame = client.request(b"slow")
     client.send(frame)
-    assert server.held.acquire(timeout=10)
+    assert server.held.acquire(timeout=PATIENCE)
     server.connections[0].shutdown(socket.SHUT_RDWR)
     reply = client.receive()
-    assert (reply.number, reply.status) == (number, 6)
+    assert (reply.request_id, reply.status) == (number, 6)
     server.gate.set()
     assert client.call(b"two").content == b"two"
     assert len(server.connections) == 2
@@ -177,14 +169,12 @@ def test_bytes_that_are_no_frames_hurt_nobody_else(start: Start, server: BoltSer
 
     def attack() -> int:
         count = 0
-        while not stop.is_set():
+        while True:
             for data in (b"\xff" * 100, b"\x01\x01\x00\x01\x01" + b"\xff" * 17, b"GET / HTTP/1.1\r\n\r\n"):
-                with socket.create_connection(("127.0.0.1", two_hops.client_port), timeout=20) as sock:
-                    sock.sendall(data)
-                    with contextlib.suppress(ConnectionResetError):
-                        assert sock.recv(100) == b""
-                    count += 1
-        return count
+                rejection(two_hops.client_port, data)
+                count += 1
+            if stop.is_set():
+                return count
 
     with ThreadPoolExecutor(1) as pool:
         attacks = pool.submit(attack)
@@ -233,6 +223,6 @@ def test_the_demos_run(tmp_path: Path, demo: str, config: str, ports: dict[int, 
     (tmp_path / "config.json").write_text(text)
     command = [sys.executable, str(EXAMPLES / demo), *arguments]
     done = subprocess.run(
-        command, cwd=tmp_path, env=worker_environment(os.environ), capture_output=True, text=True, timeout=60, check=False
+        command, cwd=tmp_path, env=worker_environment(os.environ), capture_output=True, text=True, timeout=100, check=False
     )
     assert done.stdout.replace("echo: ", "").splitlines() == expected, done.stderr

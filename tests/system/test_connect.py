@@ -8,6 +8,7 @@ import socket
 import subprocess
 from collections.abc import Callable
 
+from plain_sockets import connect, read_until
 from pymosn_process import READY, Pymosn, TwoHops, Upstream, eventually
 
 Start = Callable[..., Pymosn]
@@ -51,21 +52,17 @@ def test_a_server_that_speaks_first(start: Start) -> None:
         allow(hops)
         start(hops.config).wait_for(READY)
         for _ in range(20):
-            with socket.create_connection(("127.0.0.1", hops.client_port), 20) as client:
+            with connect(hops.client_port) as client:
                 client.sendall(b"CONNECT ssh.example:22 HTTP/1.1\r\nHost: ssh.example:22\r\n\r\n")
                 server, _ = listening.accept()
                 with server:
                     server.sendall(b"SSH-2.0-greeting\r\n")
-                    data = b""
-                    while not data.endswith(b"greeting\r\n"):
-                        more = client.recv(4096)
-                        assert more, data
-                        data += more
+                    data = read_until(client, b"greeting\r\n")
                     assert data == b"HTTP/1.1 200 Connection established\r\n\r\nSSH-2.0-greeting\r\n"
 
 
 def test_off_by_default(start: Start, two_hops: TwoHops) -> None:
     start(two_hops.config).wait_for(READY)
-    with socket.create_connection(("127.0.0.1", two_hops.client_port), 20) as client:
+    with connect(two_hops.client_port) as client:
         client.sendall(b"CONNECT a.example:443 HTTP/1.1\r\nHost: a.example:443\r\n\r\n")
-        assert client.recv(4096).startswith(b"HTTP/1.1 405 ")
+        assert read_until(client, b"\r\n").startswith(b"HTTP/1.1 405 ")

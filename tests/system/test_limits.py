@@ -9,11 +9,12 @@ import socket
 import subprocess
 import time
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, suppress
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
 import pytest
+from plain_sockets import PATIENCE, read_until, rejection
 from pymosn_process import READY, Pymosn, TwoHops, Upstream, eventually, get
 
 Start = Callable[..., Pymosn]
@@ -52,6 +53,10 @@ class Gateway(TwoHops):
         """Whether exactly these lines come."""
         return eventually(lambda: len(self.log()) >= len(lines)) and self.log() == list(lines)
 
+    def logs_in_any_order(self, *lines: str) -> bool:
+        """The same of lines that nothing puts in order."""
+        return eventually(lambda: len(self.log()) >= len(lines)) and sorted(self.log()) == sorted(lines)
+
     def stats(self, group: str, name: str) -> dict[str, int]:
         return {key: int(value) for key, value in json.loads(self.admin("/api/v1/stats"))[group][name].items()}
 
@@ -59,7 +64,7 @@ class Gateway(TwoHops):
         sock = socket.socket()
         if receive_buffer:
             sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, receive_buffer)
-        sock.settimeout(10)
+        sock.settimeout(PATIENCE)
         sock.connect(("127.0.0.1", self.client_port))
         return sock
 
@@ -95,15 +100,12 @@ def read_all(sock: socket.socket) -> bytes:
 
 def exchange(sock: socket.socket, number: int) -> bytes:
     sock.sendall(REQUEST % number)
-    reply = sock.recv(65536)
-    while b"upstream, /%d\n" % number not in reply:
-        reply += sock.recv(65536)
-    return reply
+    return read_until(sock, b"upstream, /%d\n" % number)
 
 
 def test_each_kind_of_slowness_has_its_limit(start: Start, gateway: Gateway, keep: ExitStack) -> None:
-    gateway.listener["connection_idle_timeout"] = "900ms"
-    settings = {"header_timeout": "400ms", "body_timeout": "400ms", "body_min_rate": 1000}
+    gateway.listener["connection_idle_timeout"] = "2s"
+    settings = {"header_timeout": "1s", "body_timeout": "1s", "body_min_rate": 1000}
     gateway.proxy["extend_config"] = settings
     proxy = start(gateway.config)
     proxy.wait_for(READY)
@@ -113,7 +115,7 @@ def test_each_kind_of_slowness_has_its_limit(start: Start, gateway: Gateway, kee
     drips.sendall(b"POST /drips HTTP/1.1\r\nHost: a\r\nContent-Length: 1000\r\n\r\n1234")
     exchange(idle, 1)
     began = time.monotonic()
-    while time.monotonic() - began < 3.0:
+    while time.monotonic() - began < PATIENCE:
         try:
             drips.sendall(b"x")
         except OSError:
@@ -125,13 +127,9 @@ def test_each_kind_of_slowness_has_its_limit(start: Start, gateway: Gateway, kee
     assert read_all(slow_post).startswith(b"HTTP/1.1 408 ")
     assert read_all(drips).startswith(b"HTTP/1.1 408 ")
     assert read_all(silent) == read_all(idle) == b""
-    assert time.monotonic() - began < 3.0
-    assert sorted(gateway.log()) == [
-        "- 200 /1",
-        "body_too_slow 408 /drips",
-        "request_timeout 408 /half",
-        "request_timeout 408 /silent",
-    ]
+    assert time.monotonic() - began < PATIENCE, "by default each of them has a minute or more"
+    lines = ("- 200 /1", "body_too_slow 408 /drips", "request_timeout 408 /half", "request_timeout 408 /silent")
+    assert gateway.logs_in_any_order(*lines)
     assert get(gateway.client_port, "/others")[0] == 200
     stats = gateway.stats("downstream", "listener.clientListener")
     assert (stats["reason_body_too_slow"], stats["reason_request_timeout"]) == (1, 2)
@@ -146,7 +144,7 @@ def test_a_client_that_does_not_read_is_cut(start: Start, gateway: Gateway, keep
     client = keep.enter_context(gateway.connect(4096))
     client.sendall(REQUEST % 1)
     upstream = keep.enter_context(server.accept()[0])
-    upstream.settimeout(10)
+    upstream.settimeout(PATIENCE)
     upstream.recv(4096)
     upstream.sendall(b"HTTP/1.1 200 OK\r\nContent-Length: 100000000\r\n\r\n")
     with pytest.raises(ConnectionError):
@@ -162,9 +160,7 @@ def test_connections_over_the_cap(start: Start, gateway: Gateway, keep: ExitStac
     held = [keep.enter_context(gateway.connect()) for _ in range(3)]
     for number, sock in enumerate(held):
         exchange(sock, number)
-    # It is reset, which the client may see while it still connects.
-    with suppress(ConnectionResetError), gateway.connect() as over:
-        assert read_all(over) == b""
+    assert rejection(gateway.client_port)
     assert gateway.logs("- 200 /0", "- 200 /1", "- 200 /2", "listener_full 0 -")
     held[0].close()
     assert eventually(lambda: gateway.stats("downstream", "listener.clientListener")["connection_active"] == 2)
@@ -208,8 +204,8 @@ def test_accepting_pauses_when_descriptors_run_out(start: Start, gateway: Gatewa
     assert len(lines) <= seconds + 3
     for client in clients[:100]:
         client.close()
-    waiting.settimeout(10)
-    assert waiting.recv(65536).startswith(b"HTTP/1.1 200 ")
+    waiting.settimeout(PATIENCE)
+    assert read_until(waiting, b"/149\n").startswith(b"HTTP/1.1 200 ")
     assert get(gateway.client_port, "/after")[0] == 200
     assert eventually(lambda: gateway.stats("worker", "worker.all")["accept_pauses"] >= 1)
     assert proxy.worker_pids() == [worker]
@@ -246,7 +242,7 @@ def test_accepting_pauses_when_the_kernel_gives_no_socket(
     time.sleep(1.0)
     assert cpu_time(worker) - cpu < 0.3, "it spins"
     switch.unlink()
-    assert waiting.recv(65536).startswith(b"HTTP/1.1 200 ")
+    assert read_until(waiting, b"/2\n").startswith(b"HTTP/1.1 200 ")
     assert get(gateway.client_port, "/after")[0] == 200
     assert proxy.worker_pids() == [worker]
 
@@ -280,6 +276,6 @@ def test_the_memory_ladder(start: Start, gateway: Gateway, keep: ExitStack) -> N
     overload["memory_limit"] = -1
     gateway.reload(proxy)
     proxy.wait_for("all is served again")
-    third.settimeout(10)
-    assert third.recv(65536).startswith(b"HTTP/1.1 200 ")
+    third.settimeout(PATIENCE)
+    assert read_until(third, b"/3\n").startswith(b"HTTP/1.1 200 ")
     assert gateway.logs("- 200 /1", "overloaded 503 /2", "- 200 /3")

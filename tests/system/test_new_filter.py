@@ -8,7 +8,8 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
-from pymosn_process import READY, Pymosn, TwoHops, Upstream
+import pytest
+from pymosn_process import PATIENCE, READY, Pymosn, TwoHops, Upstream
 
 Start = Callable[..., Pymosn]
 RECIPES = Path(__file__).parents[2] / "examples" / "filters"
@@ -19,12 +20,13 @@ def run(folder: Path, *arguments: str, python_path: str = "") -> str:
     paths = [path for path in (python_path, os.environ.get("PYTHONPATH", "")) if path]
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join(os.path.abspath(path) for path in paths)}
     done = subprocess.run(
-        [sys.executable, "-m", *arguments], cwd=folder, env=environment, capture_output=True, text=True, timeout=100
+        [sys.executable, "-m", *arguments], cwd=folder, env=environment, capture_output=True, text=True, timeout=300
     )
     assert done.returncode == 0, done.stdout + done.stderr
     return done.stdout
 
 
+@pytest.mark.timeout(600)  # mypy checks our types without a cache, which takes its time
 def test_a_new_filter_from_nothing_to_traffic(start: Start, upstream: Upstream, tmp_path: Path) -> None:
     run(tmp_path, "pymosn", "new-filter", "key_check")
     package = tmp_path / "key_check"
@@ -53,7 +55,7 @@ def test_a_new_filter_from_nothing_to_traffic(start: Start, upstream: Upstream, 
     running = start(hops.config, PYTHONPATH=os.pathsep.join([target, os.environ.get("PYTHONPATH", "")]).rstrip(os.pathsep))
     running.wait_for(READY)
     assert hops.get("/") == (401, "no key")
-    connection = http.client.HTTPConnection("127.0.0.1", hops.client_port, timeout=20)
+    connection = http.client.HTTPConnection("127.0.0.1", hops.client_port, timeout=PATIENCE)
     connection.request("GET", "/", headers={"x-api-key": "k"})
     response = connection.getresponse()
     assert (response.status, response.headers["x-request-number"]) == (200, "1")

@@ -12,7 +12,7 @@ import jwt
 import pytest
 from pymosn_process import READY, Pymosn, eventually, free_ports
 from recipe_upstream import RecipeUpstream
-from tests.fake_redis import FakeRedis
+from tests.kit.fake_redis import FakeRedis
 
 from pymosn.filters.stream.python import load_file
 

@@ -4,6 +4,7 @@ import contextlib
 import hashlib
 import json
 import os
+import queue
 import random
 import signal
 import socket
@@ -15,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from plain_sockets import PATIENCE, connect, dead_sockets, port_of, read_all, rejection
 from pymosn_process import READY, Pymosn, TwoHops, eventually, free_ports, get
 from thread_server import ThreadServer
 
@@ -38,17 +40,6 @@ def serve() -> Iterator[Callable[[Callable[[socket.socket], None]], int]]:
     yield begin
     for server in servers:
         server.close()
-
-
-def read_all(sock: socket.socket) -> bytes:
-    parts = []
-    while data := sock.recv(1 << 18):
-        parts.append(data)
-    return b"".join(parts)
-
-
-def connect(port: int) -> socket.socket:
-    return socket.create_connection(("127.0.0.1", port), timeout=30)
 
 
 class TcpWorld:
@@ -133,30 +124,30 @@ def resident(proxy: Pymosn) -> int:
 
 def test_each_direction_ends_by_itself(start: Start, serve: Callable[..., int]) -> None:
     def speaks_first(sock: socket.socket) -> None:
+        reached.put("first")
         sock.sendall(b"220 hello")
         sock.shutdown(socket.SHUT_WR)
         heard.append(read_all(sock))
 
     def speaks_last(sock: socket.socket) -> None:
+        reached.put("last")
         sock.sendall(read_all(sock)[::-1])
 
     heard: list[bytes] = []
+    reached: queue.Queue[str] = queue.Queue()
     world = TcpWorld(serve(speaks_first), serve(speaks_last))
     proxy = start(world.config)
     proxy.wait_for(READY)
-    answers = set()
+    answers = {}
     for _ in range(2):
         with connect(world.port) as client:
-            client.settimeout(0.5)
-            try:
-                first = read_all(client)  # until the server's end, while ours is open
-            except TimeoutError:
-                first = b""
-            client.settimeout(30)
+            server = reached.get(timeout=PATIENCE)
+            # The one that speaks first ends while our side is open.
+            first = read_all(client) if server == "first" else b""
             client.sendall(b"olleh")
             client.shutdown(socket.SHUT_WR)
-            answers.add(first or read_all(client))
-    assert answers == {b"220 hello", b"hello"}
+            answers[server] = first + read_all(client)
+    assert answers == {"first": b"220 hello", "last": b"hello"}
     assert eventually(lambda: heard == [b"olleh"])
 
 
@@ -164,27 +155,22 @@ def test_servers_that_are_not_there(start: Start, serve: Callable[..., int]) -> 
     def answer(sock: socket.socket) -> None:
         sock.sendall(b"alive")
 
-    dead_sockets = [socket.socket(), socket.socket()]
-    for sock in dead_sockets:
-        sock.bind(("127.0.0.1", 0))  # nobody else gets these ports, and nobody listens on them
-    dead, other_dead = (sock.getsockname()[1] for sock in dead_sockets)
-    world = TcpWorld(dead, serve(answer))
-    proxy = start(world.config)
-    proxy.wait_for(READY)
-    for _ in range(4):
-        with connect(world.port) as client:
-            client.shutdown(socket.SHUT_WR)
-            assert read_all(client) == b"alive"
-    again = TcpWorld(dead, other_dead)
-    proxy = start(again.config)
-    proxy.wait_for(READY)
-    with connect(again.port) as client, pytest.raises(ConnectionResetError):
-        client.recv(1)
-    proxy.wait_for(r"LOG tcp 0 0 127\.0\.0\.1:\d+ connect_refused")
-    proxy.wait_for(r"tcp_proxy bytes to server: connect_refused")
-    assert stats(again.admin_port)["reason_connect_refused"] == "1"
-    for sock in dead_sockets:
-        sock.close()
+    with dead_sockets(2) as sockets:
+        dead, other_dead = map(port_of, sockets)
+        world = TcpWorld(dead, serve(answer))
+        proxy = start(world.config)
+        proxy.wait_for(READY)
+        for _ in range(4):
+            with connect(world.port) as client:
+                client.shutdown(socket.SHUT_WR)
+                assert read_all(client) == b"alive"
+        again = TcpWorld(dead, other_dead)
+        proxy = start(again.config)
+        proxy.wait_for(READY)
+        assert rejection(again.port) == "reset"
+        proxy.wait_for(r"LOG tcp 0 0 127\.0\.0\.1:\d+ connect_refused")
+        proxy.wait_for(r"tcp_proxy bytes to server: connect_refused")
+        assert stats(again.admin_port)["reason_connect_refused"] == "1"
 
 
 def stats(admin_port: int) -> dict[str, str]:
@@ -208,6 +194,7 @@ def test_a_reader_that_takes_nothing_costs_a_bounded_buffer(start: Start, serve:
                 sock.sendall(bytes(MIB))
         except TimeoutError:
             stuck.release()
+        sock.settimeout(PATIENCE)
         with contextlib.suppress(OSError):
             sock.recv(1)  # until the other side is gone
 
@@ -217,23 +204,32 @@ def test_a_reader_that_takes_nothing_costs_a_bounded_buffer(start: Start, serve:
     before = resident(proxy)
     clients = [connect(world.port) for _ in range(8)]
     for _ in clients:
-        assert stuck.acquire(timeout=20), "the server could send everything"
+        assert stuck.acquire(timeout=PATIENCE), "the server could send everything"
     assert resident(proxy) - before < 8 * MIB
     for client in clients:
         client.close()
     assert eventually(lambda: stats(world.admin_port)["tcp_active"] == "0")
 
 
-def test_silence_and_the_end_of_the_program(start: Start, serve: Callable[..., int]) -> None:
-    world = TcpWorld(serve(lambda sock: sock.sendall(read_all(sock))), idle_timeout=300_000_000)
+def test_silence(start: Start, serve: Callable[..., int]) -> None:
+    world = TcpWorld(serve(read_all), idle_timeout=300_000_000)
     proxy = start(world.config)
     proxy.wait_for(READY)
     with connect(world.port) as client:
         assert read_all(client) == b""
     proxy.wait_for(r"LOG tcp 0 0 \S+ idle_timeout")
+
+
+def test_the_end_of_the_program(start: Start, serve: Callable[..., int]) -> None:
+    world = TcpWorld(serve(lambda sock: sock.sendall(read_all(sock))))
+    world.config["servers"][0]["graceful_timeout"] = "60s"
+    proxy = start(world.config)
+    proxy.wait_for(READY)
     with connect(world.port) as client:
         client.sendall(b"x")
+        assert eventually(lambda: stats(world.admin_port)["tcp_active"] == "1")
         proxy.send(signal.SIGTERM)
+        proxy.wait_for("draining")
         client.shutdown(socket.SHUT_WR)
         assert read_all(client) == b"x"
     assert proxy.exit_code() == 0
@@ -335,6 +331,6 @@ def test_the_demo_runs(tmp_path: Path) -> None:
     (tmp_path / "config.json").write_text(text)
     command = [sys.executable, str(EXAMPLES / "demo.py"), *arguments]
     done = subprocess.run(
-        command, cwd=tmp_path, env=worker_environment(os.environ), capture_output=True, text=True, timeout=60, check=False
+        command, cwd=tmp_path, env=worker_environment(os.environ), capture_output=True, text=True, timeout=100, check=False
     )
     assert done.stdout.splitlines() == ["WHAT PROTOCOL IS THIS?", "hello /world"], done.stderr

@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 from pymosn_process import READY, Pymosn, free_ports
-from tests import dubbo_frames as dubbo
+from tests.kit import dubbo_frames as dubbo
 from thread_server import ThreadServer
 
 Start = Callable[..., Pymosn]

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from pymosn_process import READY, Pymosn, Request, eventually, free_ports, is_alive
+from pymosn_process import PATIENCE, READY, Pymosn, Request, eventually, free_ports, is_alive
 
 Start = Callable[..., Pymosn]
 EXAMPLES = Path(__file__).parents[2] / "examples" / "uds"
@@ -34,12 +34,12 @@ class UnixServer(ThreadingHTTPServer):
 
 class UnixClient(http.client.HTTPConnection):
     def __init__(self, path: str) -> None:
-        super().__init__("localhost", timeout=20)
+        super().__init__("localhost", timeout=PATIENCE)
         self._path = path
 
     def connect(self) -> None:
         self.sock = socket.socket(socket.AF_UNIX)
-        self.sock.settimeout(20)
+        self.sock.settimeout(PATIENCE)
         self.sock.connect(self._path)
 
 
@@ -164,7 +164,7 @@ def test_active_checks_of_a_host_on_a_unix_socket(start: Start, tmp_path: Path, 
     cluster = config["cluster_manager"]["clusters"][0]
     cluster["hosts"].append({"address": f"unix:{tmp_path / 'nobody.sock'}"})
     probe = {"protocol": "http", "check_config": {"http_check_config": {"path": "/up"}}}
-    cluster["health_check"] = {"interval": "50ms", "initial_delay_seconds": "10ms", **probe}
+    cluster["health_check"] = {"interval": "50ms", "timeout": "30s", "initial_delay_seconds": "10ms", **probe}
     proxy = start(config, "--workers", "1")
     proxy.wait_for(READY)
     proxy.wait_for(r"nobody.sock fails its health check")

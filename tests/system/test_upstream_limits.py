@@ -10,7 +10,7 @@ from contextlib import ExitStack, contextmanager
 from typing import Any
 
 import pytest
-from pymosn_process import READY, Pymosn, TwoHops, eventually, get
+from pymosn_process import PATIENCE, READY, Pymosn, TwoHops, eventually, get
 
 Start = Callable[..., Pymosn]
 
@@ -108,7 +108,7 @@ def test_an_idle_connection_is_closed_in_its_time_and_not_before(start: Start, t
     began = time.monotonic()
     assert two_hops.get()[0] == 200
     assert eventually(lambda: 0 in raw.ended)
-    assert 0.35 < raw.ended[0] - began < 3
+    assert 0.35 < raw.ended[0] - began < PATIENCE, "by default it stays open"
     assert two_hops.get()[0] == 200
     assert len(raw.counts) == 2
 
@@ -118,7 +118,7 @@ def test_connections_that_the_upstream_closes_while_they_are_idle_cost_no_error(
 ) -> None:
     raw.closes_after = 0.02
     begin(start, two_hops, raw)
-    connection = http.client.HTTPConnection("127.0.0.1", two_hops.client_port, timeout=20)
+    connection = http.client.HTTPConnection("127.0.0.1", two_hops.client_port, timeout=PATIENCE)
     found = []
     for number in range(40):
         connection.request("GET", "/")
@@ -135,14 +135,14 @@ def test_a_host_that_answers_no_connection_is_given_up_in_time(start: Start, two
         begin(start, two_hops, raw, hosts=hosts, connect_timeout="300ms")
         began = time.monotonic()
         assert two_hops.get()[0] == 502
-        assert 0.25 < time.monotonic() - began < 3
+        assert 0.25 < time.monotonic() - began < 10, "by default a connection has 10 s"
     assert stats(two_hops, "connection_con_fail") == 1
 
 
 def test_requests_that_wait_for_a_connection_are_bounded(start: Start, two_hops: TwoHops, raw: RawUpstream) -> None:
     with deaf_host() as hosts:
         limits = [{"max_pending_requests": 2}]
-        begin(start, two_hops, raw, hosts=hosts, connect_timeout="1s", circuit_breakers=limits)
+        begin(start, two_hops, raw, hosts=hosts, connect_timeout="5s", circuit_breakers=limits)
         found: list[tuple[int, float]] = []
 
         def client() -> None:
@@ -156,7 +156,8 @@ def test_requests_that_wait_for_a_connection_are_bounded(start: Start, two_hops:
         for thread in clients:
             thread.join()
     assert sorted(status for status, _ in found) == [502, 502, 503, 503, 503, 503]
-    assert max(seconds for status, seconds in found if status == 503) < 0.9, "refused at once, not after the dial"
+    slowest = {status: max(seconds for found_status, seconds in found if found_status == status) for status in (502, 503)}
+    assert slowest[503] < slowest[502] / 2, "refused at once, not after the dial"
     assert stats(two_hops, "request_pending_overflow") == 4
 
 
@@ -183,7 +184,7 @@ def test_an_ejection_is_told_with_how_many_workers_eject(start: Start, two_hops:
     assert seen == {0, 1, 2}
     assert host()["health"] == "ejected"
     assert "ejected by 2 of 2 workers" in two_hops.admin("/api/v1/clusters?name=server&format=text")
-    connection = http.client.HTTPConnection("127.0.0.1", two_hops.admin_port, timeout=20)
+    connection = http.client.HTTPConnection("127.0.0.1", two_hops.admin_port, timeout=PATIENCE)
     connection.request("POST", "/api/v1/explain", json.dumps({"url": f"http://127.0.0.1:{two_hops.server_port}/"}))
     answer = json.loads(connection.getresponse().read())
     connection.close()

@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from plain_sockets import PATIENCE, read_exactly
 from pymosn_process import READY, Pymosn, TwoHops, eventually
 from web_sockets import ASK, BINARY, CLOSE, PING, PONG, TEXT, Echo, FrameEcho, RawClient, frame
 from websockets.exceptions import ConnectionClosed, ConnectionClosedError, InvalidStatus
@@ -55,7 +56,7 @@ def running(port: int, directory: Path) -> Iterator[TwoHops]:
 
 
 def open_socket(hops: TwoHops, path: str = "/echo", **options: Any) -> ClientConnection:
-    options = {"max_size": None, "ping_interval": None, "close_timeout": 2, **options}
+    options = {"max_size": None, "ping_interval": None, "close_timeout": PATIENCE, "open_timeout": PATIENCE, **options}
     return connect(f"ws://127.0.0.1:{hops.client_port}{path}", **options)
 
 
@@ -86,7 +87,7 @@ def test_fragments_pings_and_compression(hops: TwoHops) -> None:
         client.send(["zip " * 50_000, "zap " * 50_000])
         assert list(client.recv_streaming())
         for payload in (b"", b"p" * 125):
-            assert client.ping(payload).wait(10)
+            assert client.ping(payload).wait(PATIENCE)
 
 
 #: Autobahn's 12.x: what is compressed, by how well it can be; and 13.x: what the two sides agree about windows.
@@ -259,7 +260,7 @@ def test_no_tunnel_of_all_these_is_left(frame_hops: TwoHops) -> None:
 def test_reset_by_the_client_reaches_the_server(hops: TwoHops, echo: Echo) -> None:
     client = RawClient(hops.client_port, ASK.replace(b"/echo", b"/left"))
     client.sock.sendall(frame(TEXT, b"x"))
-    assert client.sock.recv(100) == b"\x81\x01x"
+    assert read_exactly(client.sock, 3) == b"\x81\x01x"
     client.reset()
     assert eventually(lambda: ("/left", CloseCode.ABNORMAL_CLOSURE) in echo.ends)
     assert eventually(lambda: tunnels(hops) == 0)
@@ -267,16 +268,17 @@ def test_reset_by_the_client_reaches_the_server(hops: TwoHops, echo: Echo) -> No
 
 def test_reset_by_the_server_reaches_the_client(hops: TwoHops, echo: Echo) -> None:
     with open_socket(hops, "/reset") as client:
+        assert eventually(lambda: echo.serves("/reset"))
         echo.abort_all()
         with pytest.raises(ConnectionClosedError):
-            client.recv(timeout=10)
+            client.recv(timeout=PATIENCE)
         assert client.close_code == CloseCode.ABNORMAL_CLOSURE
 
 
 def test_half_close_of_a_client_ends_the_server(hops: TwoHops, echo: Echo) -> None:
     client = RawClient(hops.client_port, ASK.replace(b"/echo", b"/half"))
     client.sock.sendall(frame(TEXT, b"x"))
-    assert client.sock.recv(100) == b"\x81\x01x"
+    assert read_exactly(client.sock, 3) == b"\x81\x01x"
     client.sock.shutdown(socket.SHUT_WR)
     client.talk([])
     assert eventually(lambda: any(path == "/half" for path, _ in echo.ends))
@@ -301,7 +303,7 @@ def test_server_is_not_read_faster_than_the_client_reads(start: Start) -> None:
             counts.append(echo.sent)
             return len(counts) > 5 and counts[-1] > 0 and len(set(counts[-5:])) == 1
 
-        assert eventually(stands_still, 20)
+        assert eventually(stands_still)
         assert echo.sent < 128, "32 MB of buffers between two idle ends would be no back-pressure"
         assert memory(pids) - before < 16 * 1024 * 1024
         got = len(client.data)
@@ -331,7 +333,7 @@ def test_sockets_live_through_reloads_and_until_the_graceful_timeout(start: Star
 
 def live_through_all(stack: ExitStack, start: Start, tmp_path: Path, echo: Echo) -> None:
     hops = TwoHops(echo.port)
-    hops.server["graceful_timeout"] = "2s"
+    hops.server["graceful_timeout"] = "6s"
     proxy = start(hops.config)
     proxy.wait_for(READY)
     clients = [stack.enter_context(open_socket(hops)) for _ in range(8)]
@@ -346,16 +348,16 @@ def live_through_all(stack: ExitStack, start: Start, tmp_path: Path, echo: Echo)
         assert eventually(lambda body=f"turn {turn}": hops.get("/new") == (200, body))  # type: ignore[misc]
         for client in clients:
             client.send(f"turn {turn}")
-            assert client.recv(timeout=10) == f"turn {turn}"
+            assert client.recv(timeout=PATIENCE) == f"turn {turn}"
     assert tunnels(hops) == 16
     assert tunnels(hops, "tunnel_total") == 16
     proxy.send(signal.SIGTERM)
     for client in clients[:2]:
         client.send("still here")
-        assert client.recv(timeout=10) == "still here"
+        assert client.recv(timeout=PATIENCE) == "still here"
         client.close(1000)
         assert client.close_code == 1000
     for client in clients[2:]:
         with pytest.raises(ConnectionClosedError):
-            client.recv(timeout=20)
+            client.recv(timeout=PATIENCE)
     assert proxy.exit_code() == 0

@@ -11,6 +11,7 @@ import threading
 from collections.abc import Callable, Coroutine
 from typing import Any
 
+from plain_sockets import PATIENCE, connect, read_until
 from websockets.asyncio.server import Server, ServerConnection, serve
 from websockets.exceptions import ConnectionClosed
 from websockets.frames import CloseCode, Frame, Opcode
@@ -55,11 +56,17 @@ class Echo:
         self.port: int = next(iter(self._server.sockets)).getsockname()[1]
 
     def run(self, work: Coroutine[Any, Any, Any]) -> Any:
-        return asyncio.run_coroutine_threadsafe(work, self._loop).result(20)
+        return asyncio.run_coroutine_threadsafe(work, self._loop).result(PATIENCE)
 
     async def _start(self) -> Server:
         return await serve(
-            self._serve, "127.0.0.1", 0, process_request=self._consider, max_size=None, ping_interval=None, close_timeout=2
+            self._serve,
+            "127.0.0.1",
+            0,
+            process_request=self._consider,
+            max_size=None,
+            ping_interval=None,
+            close_timeout=PATIENCE,
         )
 
     def _consider(self, connection: ServerConnection, request: Any) -> Any:
@@ -81,6 +88,10 @@ class Echo:
                 await connection.send(message)
         await connection.wait_closed()
         self.ends.append((path, connection.close_code or 0))
+
+    def serves(self, path: str) -> bool:
+        """Whether a connection for `path` has come so far that it is served; its client may know of it before."""
+        return any(connection.request is not None and connection.request.path == path for connection in self.connections)
 
     def abort_all(self) -> None:
         """Resets every connection."""
@@ -128,7 +139,7 @@ class FrameEcho:
         is_text = False
         data = b""
         with sock, contextlib.suppress(OSError):
-            sock.settimeout(20)
+            sock.settimeout(PATIENCE)
             while more := sock.recv(1 << 20):
                 data += more
                 while size := unit(data, protocol.state is State.CONNECTING):
@@ -181,15 +192,9 @@ class RawClient:
     """A socket whose upgrade has been agreed to."""
 
     def __init__(self, port: int, ask: bytes = ASK, behind: bytes = b"") -> None:
-        self.sock = socket.create_connection(("127.0.0.1", port), 20)
-        self.sock.settimeout(20)
+        self.sock = connect(port)
         self.sock.sendall(ask + behind)
-        data = b""
-        while b"\r\n\r\n" not in data:
-            more = self.sock.recv(65536)
-            assert more, f"no agreement but {data!r}"
-            data += more
-        self.head, _, self.data = data.partition(b"\r\n\r\n")
+        self.head, _, self.data = read_until(self.sock, b"\r\n\r\n").partition(b"\r\n\r\n")
 
     def talk(self, pieces: list[bytes]) -> bytes:
         """Sends `pieces` one after the other, and a close; gives all that comes until the end."""

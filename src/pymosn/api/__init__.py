@@ -7,7 +7,17 @@
 from pymosn.api.exchange import Exchange, Reply
 from pymosn.api.stream_filter import ClientError, ClientResponse, StreamFilter
 from pymosn.api.transcoder import Transcoder
-from pymosn.core.headers import Headers
+from pymosn.core.headers import Headers, HttpHeaders
 from pymosn.core.message import BodyTooLarge
 
-__all__ = ["BodyTooLarge", "ClientError", "ClientResponse", "Exchange", "Headers", "Reply", "StreamFilter", "Transcoder"]
+__all__ = [
+    "BodyTooLarge",
+    "ClientError",
+    "ClientResponse",
+    "Exchange",
+    "Headers",
+    "HttpHeaders",
+    "Reply",
+    "StreamFilter",
+    "Transcoder",
+]

@@ -1,27 +1,25 @@
 """LAYER 4: streams <-> streams. One exchange as filters see it, and the reply that a filter may make.
 
-What a filter may implement is in `stream_filter`.
+`stream_filter` has what a filter may implement.
 """
 
 from __future__ import annotations
 
 from collections.abc import AsyncIterable, Iterable, Mapping
-from typing import Final, cast
+from typing import cast
 
-from mypy_extensions import i64, mypyc_attr
+from mypy_extensions import mypyc_attr
 
-from pymosn.api.network import Connection, join_address
-from pymosn.api.routing import Route
-from pymosn.api.stream import RequestReceiver
-from pymosn.api.upstream import Criteria, criteria
+from pymosn.api.network import Connection
+from pymosn.api.record import ExchangeRecord, RouteOverrides
+from pymosn.api.upstream import criteria
 from pymosn.api.variables import Variable, set_variable
-from pymosn.core.failure import Failure
 from pymosn.core.headers import Headers, headers_from
-from pymosn.core.message import RequestHead, ResponseHead
+from pymosn.core.message import ResponseHead
 
 
 class Reply:
-    """An answer made by a filter, in place of the upstream's.
+    """A filter's answer to a request, in place of the upstream's response.
 
     Raises HeaderError for header names or values that may not be sent, ValueError for a status outside 200 to 599.
     """
@@ -32,9 +30,9 @@ class Reply:
         body: str | bytes | Iterable[bytes] | AsyncIterable[bytes] = b"",
         headers: Mapping[str, str] | list[tuple[str, str]] | None = None,
     ) -> None:
-        """`body`: text is sent as UTF-8; what can be iterated over is sent piece by piece, as fast as the client reads."""
+        """`body`: text is sent as UTF-8; an iterable of bytes is streamed, as fast as the client reads."""
         if not 200 <= status <= 599:
-            raise ValueError(f"a reply's status is 200 to 599, not {status}")
+            raise ValueError(f"reply status must be between 200 and 599, got {status}")
         self.status = status
         self.body: bytes = b""
         self.stream: Iterable[bytes] | AsyncIterable[bytes] | None = None
@@ -45,103 +43,50 @@ class Reply:
         elif isinstance(body, (Iterable, AsyncIterable)):
             self.stream = cast("Iterable[bytes] | AsyncIterable[bytes]", body)
         else:
-            raise TypeError(f"a reply's body is text, bytes or an iterable of bytes, not {type(body).__name__}")
+            raise TypeError(f"reply body must be text, bytes or an iterable of bytes, got {type(body).__name__}")
         self.headers: Headers = headers_from(headers if isinstance(headers, list) else dict(headers or {}))
 
 
-class RouteOverrides:
-    """What filters want done with a request, in place of what its route says. None: as the route says."""
-
-    def __init__(self) -> None:
-        self.route: str | None = None
-        self.cluster: str | None = None
-        self.host: str | None = None
-        self.subset: Criteria | None = None
-        self.timeout: float | None = None
-        self.try_timeout: float | None = None
-        self.retries: int | None = None
-
-
-#: What an exchange has for a request until that is there.
-NO_REQUEST: Final = RequestHead()
-
-
 @mypyc_attr(allow_interpreted_subclasses=True)
-class Exchange(RequestReceiver):
-    """One request and all that is done for it, as filters and logs see it.
-
-    Times are those of `Clock.now`; 0.0 is "not yet". The methods that it inherits are how the stream layer drives it;
-    filters use the attributes.
-    """
+class Exchange(ExchangeRecord):
+    """One request with its response and everything that happens in between; what filters and logs see."""
 
     def __init__(self, connection: Connection) -> None:
-        super().__init__()
-        self.request: RequestHead = NO_REQUEST
-        self.response: ResponseHead | None = None
-        self.route: Route | None = None
-        self.failure: Failure | None = None
-        self.failure_detail: str = ""
-        self.protocol: str = ""
-        self.cluster_name: str = ""
-        self.upstream_address: str = ""
-        self.upstream_hostname: str = ""
-        self.connection: Connection = connection
-        #: The client's IP address as the trusted proxies before us wrote it; empty: it is that of the socket.
-        self.forwarded_ip: str = ""
-        self.upstream_connection_id: i64 = 0
-        self.started: float = 0.0
-        self.request_received: float = 0.0
-        self.response_received: float = 0.0
-        self.finished: float = 0.0
-        self.bytes_received: i64 = 0
-        self.bytes_sent: i64 = 0
-        self.attempts: i64 = 0
-        #: Path and host as they came, when the route rewrote them.
-        self.original_path: bytes = b""
-        self.original_host: bytes = b""
-        #: What filters set with `set_variable`.
-        self.own_variables: dict[str, str] | None = None
-        #: The value of a Set-Cookie that the route's hash policy makes.
-        self.set_cookie: bytes = b""
-        #: What filters chose with `choose`.
-        self.choices: RouteOverrides | None = None
+        super().__init__(connection)
+        #: Filters that skip the bodies of this exchange; see `skip_body`.
+        self.body_skipped_by: list[object] | None = None
+        #: Whether a filter ended the response after the current chunk; see `end_response`.
+        self.response_ended: bool = False
         self._state: dict[str, object] | None = None
-        # Filters that are not shown the bodies of this exchange.
-        self._without_body: list[object] | None = None
-        self._ends_response: bool = False
 
     @property
     def state(self) -> dict[str, object]:
-        """A place for filters to keep what belongs to this request."""
+        """Per-request storage for filters."""
         if self._state is None:
             self._state = {}
         return self._state
 
     @property
     def response_head(self) -> ResponseHead:
-        """The reply's head where there must be one, as in `on_response`. RuntimeError when there is none."""
+        """The response's head in phases that have one, such as `on_response`. RuntimeError in earlier phases."""
         if self.response is None:
-            raise RuntimeError("there is no reply yet; on_response is the first phase that has one")
+            raise RuntimeError("no response yet; the first phase with a response is on_response")
         return self.response
 
     def variable(self, name: str) -> str | None:
-        """The value of a variable (key reference section 12); None when it has none."""
+        """The value of a variable (key reference section 12), or None."""
         return Variable(name).value(self)
 
     def set_variable(self, name: str, value: str) -> None:
-        """Sets a variable: one of MOSN's control variables, or any name of your own.
+        """Sets one of MOSN's control variables, or a variable with any other name.
 
         `x-mosn-path`, `x-mosn-querystring`, `x-mosn-method`, `x-mosn-host` and `x-mosn-scheme` change the request.
-        Raises ValueError for a name that only the proxy sets, and for a value that the request cannot have.
+        Raises ValueError for read-only variables, and for a value that is invalid in a request.
         """
         set_variable(self, name, value)
 
-    def upstream_protocol(self) -> str:
-        """The protocol in which the request goes to the upstream: the client's, unless it is transcoded."""
-        return self.protocol
-
     def route_config(self, name: str) -> object | None:
-        """What `per_filter_config` of the route, or else of its virtual host, says for the filter `name`."""
+        """The `per_filter_config` for filter `name`, of the route or else of its virtual host."""
         route = self.route
         return None if route is None or route.filter_configs is None else route.filter_configs.get(name)
 
@@ -156,79 +101,52 @@ class Exchange(RequestReceiver):
         try_timeout: float | None = None,
         retries: int | None = None,
     ) -> None:
-        """Decides in place of the route: a route of the virtual host by its name, a cluster, one of its hosts by
-        address, labels that the host must have, seconds for the reply and for each attempt, and further attempts.
+        """Overrides the route's decisions: a route of the virtual host by name, a cluster, one of its hosts by
+        address, labels that the host must have, seconds for the response and for each attempt, and the number of retries.
 
-        `route` counts in `on_request`, the others until `on_route`, and `host` also in `on_host`. Raises ValueError for
-        a `timeout` that is not above 0, and for the other numbers below it; a `try_timeout` of 0 is none.
+        `route` takes effect in `on_request`, `host` up to `on_host`, the others up to `on_route`. Raises ValueError
+        for a `timeout` that is not positive and for a negative `try_timeout` (0 disables it) or `retries`.
         """
         if timeout is not None and not timeout > 0:
-            raise ValueError(f"timeout is a number of seconds above 0, not {timeout}")
+            raise ValueError(f"timeout must be a positive number of seconds, got {timeout}")
         if try_timeout is not None and not try_timeout >= 0:
-            raise ValueError(f"try_timeout is a number of seconds, not {try_timeout}")
+            raise ValueError(f"try_timeout must not be negative, got {try_timeout}")
         if retries is not None and retries < 0:
-            raise ValueError(f"retries is a number of attempts, not {retries}")
-        choices = self.choices
-        if choices is None:
-            choices = RouteOverrides()
-            self.choices = choices
+            raise ValueError(f"retries must not be negative, got {retries}")
+        overrides = self.overrides
+        if overrides is None:
+            overrides = RouteOverrides()
+            self.overrides = overrides
         if route is not None:
-            choices.route = route
+            overrides.route = route
         if cluster is not None:
-            choices.cluster = cluster
+            overrides.cluster = cluster
         if host is not None:
-            choices.host = host
+            overrides.host = host
         if subset is not None:
-            choices.subset = criteria(subset)
+            overrides.subset = criteria(subset)
         if timeout is not None:
-            choices.timeout = timeout
+            overrides.timeout = timeout
         if try_timeout is not None:
-            choices.try_timeout = try_timeout
+            overrides.try_timeout = try_timeout
         if retries is not None:
-            choices.retries = retries
+            overrides.retries = retries
 
     def skip_body(self, stream_filter: object) -> None:
-        """`stream_filter` does not look at the bodies of this exchange: without others they go on as they come.
+        """Opts `stream_filter` out of this exchange's body callbacks.
 
-        For `on_request` and `on_response`; a filter calls it with itself.
+        A filter calls it with itself, in `on_request` or `on_response`. Bodies no filter wants are streamed unchanged.
         """
-        if self._without_body is None:
-            self._without_body = []
-        self._without_body.append(stream_filter)
+        if self.body_skipped_by is None:
+            self.body_skipped_by = []
+        self.body_skipped_by.append(stream_filter)
 
     def end_response(self) -> None:
-        """Ends the reply behind the piece of its body that is in hand; for `on_response_body`.
+        """Ends the response after the current chunk; call from `on_response_body`.
 
-        A reply of known length, which a filter that says `changes_length = False` leaves one, is broken off.
+        Responses with a declared Content-Length, as left by a filter with `changes_length = False`, are aborted instead.
         """
-        self._ends_response = True
-
-    @property
-    def remote_address(self) -> str:
-        """The client's address, `ip:port`; behind trusted proxies (`trusted_hops`) its port is not known and 0."""
-        if self.forwarded_ip:
-            return join_address(self.forwarded_ip, 0)
-        return self.direct_remote_address
-
-    @property
-    def direct_remote_address(self) -> str:
-        """The address of the socket's other end, `ip:port`, whoever that is."""
-        return join_address(self.connection.remote_ip, self.connection.remote_port)
-
-    @property
-    def local_address(self) -> str:
-        """The address on which the client's connection was accepted."""
-        return join_address(self.connection.local_ip, self.connection.local_port)
-
-    @property
-    def remote_ip(self) -> str:
-        """The client's IP address: that of its socket, or what the trusted proxies before us say (`trusted_hops`)."""
-        return self.forwarded_ip or self.connection.remote_ip
-
-    @property
-    def connection_id(self) -> int:
-        """The number of the client's connection in its worker."""
-        return int(self.connection.id)
+        self.response_ended = True
 
 
 @mypyc_attr(allow_interpreted_subclasses=True)
@@ -236,5 +154,5 @@ class AccessLog:
     """Writes one line per exchange."""
 
     def log(self, exchange: Exchange) -> None:
-        """The exchange is over."""
+        """Called once, when the exchange is over."""
         raise NotImplementedError

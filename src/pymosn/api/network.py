@@ -57,8 +57,6 @@ class Connection(Alarm):
         self.bytes_written: i64 = 0
         self._counted_read: i64 = 0
         self._counted_written: i64 = 0
-        #: Field lines that the proxy adds to each request of this connection; kept here to build them once.
-        self.forwarded_lines: bytes = b""
         #: The last attribute, so that it shares a word with small ones of a subclass.
         self.is_closed: bool = False
 

@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import TYPE_CHECKING
 
 from mypy_extensions import mypyc_attr
 
+from pymosn.api.exchange import Exchange
+from pymosn.api.record import RouteInfo
 from pymosn.core.headers import Headers
-
-if TYPE_CHECKING:
-    from pymosn.api.exchange import Exchange
 
 
 @mypyc_attr(allow_interpreted_subclasses=True)
@@ -48,7 +46,7 @@ class HeaderChanges:
         raise NotImplementedError
 
 
-class Route:
+class Route(RouteInfo):
     """One entry of a virtual host; immutable once built."""
 
     def __init__(
@@ -64,8 +62,7 @@ class Route:
         `response_changes`: made on every reply, also on our own. `filter_configs`: `per_filter_config` of the route and of
         its virtual host, by filter name.
         """
-        self.name = name
+        super().__init__(name, filter_configs)
         self.matcher = matcher
         self.action = action
         self.response_changes = response_changes
-        self.filter_configs = filter_configs

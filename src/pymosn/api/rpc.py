@@ -1,10 +1,11 @@
-"""LAYER 2 for multiplexed RPC: what a protocol of whole, numbered messages supplies. `docs/protocols.md` builds one.
+"""LAYER 2 for multiplexed RPC: what a protocol of whole messages with request ids supplies. `docs/protocols.md` builds one.
 
 A protocol is three classes and a few bytes: an `RpcSpec` (its name, its first bytes, its heartbeat), an `RpcDecoder`
-(how long is a frame, and what is it), and the messages `RpcRequest` and `RpcResponse`, which keep the frame that came: a
-message that nobody changes is sent on as it is, with another id. Layers 3 and 4 know nothing more of it.
+(the length and the meaning of a frame), and the messages `RpcRequest` and `RpcResponse`, which keep the received frame: an
+unmodified message is forwarded with another id and otherwise unchanged. Layers 3 and 4 know nothing more about it.
 
-Frames are written to a `FrameWriter`, which copies short ones together and keeps a long body as it is.
+Frames are written to a `FrameWriter`, which coalesces short ones and keeps a long body as it is. `RpcHeaders` are decoded on
+demand.
 """
 
 from __future__ import annotations
@@ -14,172 +15,27 @@ from typing import Final
 from mypy_extensions import i64, mypyc_attr
 
 from pymosn.api.protocol import IGNORE, NEED_MORE, Decoder, ProtocolError, ProtocolSpec
-from pymosn.core.chars import has_lowered
 from pymosn.core.failure import FRAME_TOO_LARGE
 from pymosn.core.frame_writer import FrameWriter
-from pymosn.core.headers import HeaderError, Headers, lower_name, to_bytes, to_text
-from pymosn.core.message import RequestHead, ResponseHead
+from pymosn.core.headers import HeaderError, Headers
+from pymosn.core.message import UNLIMITED, RequestHead, ResponseHead
+from pymosn.core.rpc_headers import Field, RpcHeaders, fields_of, is_changed, is_name
 
-#: Bytes of the longest frame that is taken, unless the configuration says otherwise.
+#: Default limit in bytes for a frame.
 MAX_FRAME: Final[i64] = 16 * 1024 * 1024
 
-
-def is_name(key: bytes, name: bytes) -> bool:
-    """Whether `key` is `name`, which is in lower case, but for the case of ASCII letters."""
-    return len(key) == len(name) and has_lowered(key, 0, name)
-
-
-#: One header field: the name as it came, and the value; None where the protocol knows a null.
-Field = tuple[bytes, bytes | None]
-
-
-def first(fields: list[Field], name: bytes) -> bytes | None:
-    """The first value of `name` (lower case) that is not null."""
-    for key, value in fields:
-        if value is not None and is_name(key, name):
-            return value
-    return None
-
-
-def has_name(fields: list[Field], name: bytes) -> bool:
-    """Whether a field is called `name` (lower case)."""
-    return any(is_name(field[0], name) for field in fields)
-
-
-@mypyc_attr(allow_interpreted_subclasses=True)
-class RpcHeaders(Headers):
-    """The header fields of an RPC message, taken out of the frame when somebody asks.
-
-    Names are looked up in any case and keep the one they came with. Values are any bytes; text is UTF-8 with surrogate
-    escapes. A field whose value is null counts as absent, but is not lost when the message is encoded anew.
-
-    Fields that are new go behind those of the frame, which need not be taken out for that: see `additions`.
-    """
-
-    def __init__(self) -> None:
-        super().__init__()
-        #: Whether somebody changed a field.
-        self.is_changed = False
-        self._fields: list[Field] | None = None
-        self._added: list[Field] | None = None
-
-    def read(self) -> list[Field]:
-        """Takes all fields out of the frame, into a list of its own. The decoder has seen that they are well formed."""
-        return []
-
-    def scan(self, name: bytes) -> bytes | None:
-        """The first value of `name` (lower case) in the frame. A protocol may do this without taking all fields out."""
-        return first(self.fields(), name)
-
-    def holds(self, name: bytes) -> bool:
-        """Whether the frame has a field `name` (lower case), be it null. A protocol may tell without taking all out."""
-        return has_name(self.fields(), name)
-
-    def said_once(self) -> tuple[bytes, ...]:
-        """Names (lower case) whose first value is what the message says, whatever other fields of that name repeat."""
-        return ()
-
-    def fields(self) -> list[Field]:
-        """All fields as they are now, in order, nulls included; not to be changed by others."""
-        fields = self._fields
-        if fields is None:
-            fields = self.read()
-            self._fields = fields
-            if self._added is not None:
-                fields += self._added
-                self._added = None
-        return fields
-
-    def additions(self) -> list[Field] | None:
-        """The fields to be written behind those of the frame, which are as they came; None where they may not be."""
-        return self._added
-
-    def _put(self, name: bytes, value: bytes) -> None:
-        self.is_changed = True
-        if self._fields is not None:
-            self._fields.append((name, value))
-        elif self._added is None:
-            self._added = [(name, value)]
-        else:
-            self._added.append((name, value))
-
-    # ---- the str view
-
-    def get_all(self, name: str) -> list[str]:
-        raw = lower_name(name)
-        if raw in self.said_once():
-            value = self.get_raw(raw)
-            return [] if value is None else [to_text(value)]
-        return [to_text(value) for key, value in self.fields() if value is not None and is_name(key, raw)]
-
-    def set(self, name: str, value: str) -> None:
-        """Makes `value` the only value of `name`. HeaderError for an empty name; RPC headers may hold any other text."""
-        if not name:
-            raise HeaderError("a header needs a name")
-        self.remove_raw(lower_name(name))
-        self._put(to_bytes(name), to_bytes(value))
-
-    def add(self, name: str, value: str) -> None:
-        if not name:
-            raise HeaderError("a header needs a name")
-        self._put(to_bytes(name), to_bytes(value))
-
-    def remove(self, name: str) -> bool:
-        return self.remove_raw(lower_name(name))
-
-    def __len__(self) -> int:
-        return len(self.items_raw())
-
-    # ---- the bytes view
-
-    def has_raw(self, name: bytes) -> bool:
-        return self.get_raw(name) is not None
-
-    def get_raw(self, name: bytes) -> bytes | None:
-        if self._fields is not None:
-            return first(self._fields, name)
-        value = self.scan(name)
-        if value is None and self._added is not None:
-            value = first(self._added, name)
-        return value
-
-    def add_raw(self, name: bytes, value: bytes) -> None:
-        self._put(name, value)
-
-    def remove_raw(self, name: bytes) -> bool:
-        if self._fields is None and not self.holds(name) and (self._added is None or not has_name(self._added, name)):
-            return False
-        fields = self.fields()
-        kept = [field for field in fields if not is_name(field[0], name)]
-        if len(kept) == len(fields):
-            return False
-        self._fields = kept
-        self.is_changed = True
-        return True
-
-    def items_raw(self) -> list[tuple[bytes, bytes]]:
-        return [(key.lower(), value) for key, value in self.fields() if value is not None]
-
-    def copy(self) -> Headers:
-        copied = RpcHeaders()
-        copied._fields = list(self.fields())
-        copied.is_changed = True
-        return copied
-
-
-def fields_of(headers: Headers) -> list[Field]:
-    """The fields of any headers, for encoding."""
-    if isinstance(headers, RpcHeaders):
-        return headers.fields()
-    fields: list[Field] = []
-    for name, value in headers.items_raw():
-        fields.append((name, value))
-    return fields
-
-
-def is_changed(headers: Headers) -> bool:
-    """Whether headers are no longer those of the frame."""
-    return not isinstance(headers, RpcHeaders) or headers.is_changed
+__all__ = [
+    "MAX_FRAME",
+    "Field",
+    "RpcDecoder",
+    "RpcHeaders",
+    "RpcRequest",
+    "RpcResponse",
+    "RpcSpec",
+    "fields_of",
+    "is_changed",
+    "is_name",
+]
 
 
 @mypyc_attr(allow_interpreted_subclasses=True)
@@ -187,23 +43,18 @@ class RpcRequest(RequestHead):
     """One request. It has no path and no host, so routes find it by its headers (`service`, `method`, ...)."""
 
     def __init__(self, headers: Headers, request_id: i64, frame: bytes, payload: bytes, is_one_way: bool) -> None:
-        """`request_id`: the client's id for it. `frame`: as it came. `payload`: its body as filters see it.
+        """`request_id`: the client's. `frame`: the received bytes. `payload`: its body as filters see it.
 
-        Where the payload ends the frame, `frame` may be what stands in front of it.
+        If the payload ends the frame, `frame` may hold only what precedes it.
         """
         super().__init__(headers)
         self.request_id: i64 = request_id
         self.frame = frame
         self.payload = payload
-        #: Bytes that are kept of it, about.
+        #: Approximate size in memory, in bytes.
         self.size: i64 = len(frame) + len(payload)
         self.content_length = len(payload)
-        self.is_rpc = True
         self.is_one_way = is_one_way
-
-    def set_length(self, length: i64) -> None:
-        """The frame says its length by itself."""
-        self.content_length = length
 
     def encode(self, request_id: i64, payload: bytes, out: FrameWriter) -> None:
         """Writes the frame with the id `request_id` and with `payload` as its body. HeaderError: nothing is written."""
@@ -213,62 +64,59 @@ class RpcRequest(RequestHead):
             self.build(request_id, payload, out)
 
     def with_request_id(self, request_id: i64, out: FrameWriter) -> None:
-        """Writes the frame as it came, with another id."""
+        """Writes the received frame with another id."""
         raise NotImplementedError
 
     def build(self, request_id: i64, payload: bytes, out: FrameWriter) -> None:
-        """Writes the frame made anew, with the headers as they are now; it must say what the old one said.
+        """Re-encodes the frame with the current headers, preserving everything else that the original frame contained.
 
         HeaderError for headers that cannot be sent, before anything is written.
         """
         raise NotImplementedError
 
     def local_reply(self, status: i64, headers: Headers, body: bytes) -> RpcResponse:
-        """An answer by the proxy that the caller's library understands; the proxy encodes it with the id of the request.
+        """A response by the proxy that the caller's library understands; the proxy encodes it with the id of the request.
 
-        `status` is HTTP's, to be mapped. `body` and `headers`: what a filter or a route gives; both are empty for a failure.
+        `status` is HTTP's, to be mapped. `body` and `headers` come from a filter or a route; both are empty for a failure.
         """
         raise NotImplementedError
 
     def copy(self) -> RequestHead:
-        """The request itself: once it is sent nobody changes it any more, and a frame is encoded for each connection."""
+        """Returns self: a sent request is never modified, and each connection encodes its own frame."""
         return self
 
     def service(self) -> str:
-        """The service that is called, for variables and traces; empty when it is not known."""
         return self.headers.get("service") or ""
 
     def method_name(self) -> str:
-        """The method that is called; empty when it is not known."""
         return self.headers.get("method") or ""
 
-    @property
-    def method(self) -> str:
-        """What `method_name` says."""
+    def rpc_method(self) -> str:
         return self.method_name()
 
-    @method.setter
-    def method(self, value: str) -> None:
-        raise HeaderError("the method of an RPC request cannot be changed here: its message may say it elsewhere too")
+    def set_method(self, value: str) -> None:
+        raise HeaderError("the method of an RPC request is read-only: the payload may repeat it")
+
+    def kept_body_limit(self) -> i64:
+        """No limit: the frame is in memory anyway."""
+        return UNLIMITED
+
+    def reply_body(self, head: ResponseHead, body: bytes) -> bytes:
+        return head.payload if isinstance(head, RpcResponse) else body
 
 
 @mypyc_attr(allow_interpreted_subclasses=True)
 class RpcResponse(ResponseHead):
-    """One reply. `status` is the HTTP status that corresponds to the protocol's own, for retries, metrics and filters."""
+    """One response. `status` is the HTTP status that corresponds to the protocol's own, for retries, metrics and filters."""
 
     def __init__(self, headers: Headers, status: i64, frame: bytes, payload: bytes) -> None:
-        """`frame`: as it came, or what stands in front of `payload`; empty for a reply of the proxy's own."""
-        super().__init__(status, b"", headers)
+        """`frame`: the received bytes, or what precedes `payload` in them; empty for a local reply."""
+        super().__init__(status, headers)
         self.frame = frame
         self.payload = payload
-        #: The status that the frame says.
+        #: The status in the frame.
         self.frame_status: i64 = status
         self.content_length = len(payload)
-        self.has_date = True  # that is HTTP's
-
-    def set_length(self, length: i64) -> None:
-        """The frame says its length by itself."""
-        self.content_length = length
 
     def encode(self, request_id: i64, payload: bytes, out: FrameWriter) -> None:
         """Writes the frame with the id `request_id` and with `payload` as its body. HeaderError: nothing is written."""
@@ -278,56 +126,56 @@ class RpcResponse(ResponseHead):
             self.build(request_id, payload, out)
 
     def with_request_id(self, request_id: i64, out: FrameWriter) -> None:
-        """Writes the frame as it came, with another id."""
+        """Writes the received frame with another id."""
         raise NotImplementedError
 
     def build(self, request_id: i64, payload: bytes, out: FrameWriter) -> None:
-        """As of a request; where `status` is not `frame_status`, a filter wants another one."""
+        """As for a request; if `status` differs from `frame_status`, a filter has changed it."""
         raise NotImplementedError
 
 
 @mypyc_attr(allow_interpreted_subclasses=True)
 class RpcDecoder(Decoder):
-    """Cuts frames out of a stream of bytes, and bounds them; a protocol says how long a frame is and reads it.
+    """Cuts frames out of a stream of bytes and limits their size; a protocol supplies `frame_size` and `read`.
 
-    Frames are pulled with `decode`, which returns one of the kinds in `api.protocol` and leaves what it found in the
-    attributes. It is linear in the bytes however they are cut.
+    Frames are pulled with `decode`, which returns one of the kinds in `api.protocol` and leaves the result in the
+    attributes. It takes linear time however the bytes are split.
     """
 
     def __init__(self, max_frame: i64) -> None:
-        """`max_frame`: bytes of the longest frame that is taken."""
-        #: Of the last frame: its id, and the message of a REQUEST, ONE_WAY or REPLY.
+        """`max_frame`: the limit in bytes for a frame."""
+        #: The id of the last frame, and its message if it is a REQUEST, ONE_WAY or REPLY.
         self.request_id: i64 = 0
         self.request: RpcRequest | None = None
         self.response: RpcResponse | None = None
-        #: The frame that answers a HEARTBEAT; empty where the protocol wants no answer.
+        #: The response to a HEARTBEAT; empty where the protocol has none.
         self.answer: bytes = b""
-        #: Whether it reads what an upstream sends: for a protocol whose frames alone do not tell a reply from a request.
+        #: Whether it decodes bytes of an upstream: for a protocol whose frames do not distinguish responses from requests.
         self.is_client = False
         self._max_frame: i64 = max_frame
         self._buffer: bytes = b""
         self._at: i64 = 0
-        # A frame that is not whole yet. Bytes are added to it in place, so that cutting a frame fine costs no copies.
+        # An incomplete frame. Bytes are added in place, so that a finely split frame costs no copies.
         self._partial: bytearray | None = None
         self._wanted: i64 = 0
 
     # ---- what a protocol supplies
 
     def frame_size(self, data: bytes, start: i64, end: i64) -> i64:
-        """The size of the frame that begins at `start` of `data`, as far as it is here, up to `end`; 0 while unknown.
+        """The size of the frame that begins at `start` of `data`, whose bytes so far end at `end`; 0 while unknown.
 
-        Raises ProtocolError for bytes that begin no frame. A size beyond the limit is refused by the caller.
+        Raises ProtocolError for bytes that cannot begin a frame. The caller refuses a size beyond the limit.
         """
         raise NotImplementedError
 
     def read(self, data: bytes, start: i64, end: i64) -> i64:
-        """What the whole frame `data[start:end]` is: sets `request_id`, and `request`, `reply` or `answer`.
+        """Reads the complete frame `data[start:end]`: sets `request_id`, and `request`, `response` or `answer`.
 
-        What is kept of it is cut out, since `data` may be much longer. Raises ProtocolError.
+        Copies whatever it keeps, since `data` may be much longer. Raises ProtocolError.
         """
         raise NotImplementedError
 
-    # ---- what is the same for all
+    # ---- what all have in common
 
     def feed(self, data: bytes) -> None:
         partial = self._partial
@@ -355,7 +203,7 @@ class RpcDecoder(Decoder):
                 return NEED_MORE
             size: i64 = self.frame_size(data, start, end)
             if size > self._max_frame or (size <= 0 and end - start >= self._max_frame):
-                raise ProtocolError(FRAME_TOO_LARGE, f"a frame of {size or '?'} bytes; {self._max_frame} are allowed")
+                raise ProtocolError(FRAME_TOO_LARGE, f"frame of {size or '?'} bytes exceeds the limit of {self._max_frame}")
             if size <= 0 or end - start < size:
                 self._partial = bytearray(data[start:])
                 self._wanted = size if size > 0 else end - start + 1
@@ -368,13 +216,13 @@ class RpcDecoder(Decoder):
                 return found
 
     def has_buffered(self) -> bool:
-        """Whether there are bytes that no frame was made of yet."""
+        """Whether there are bytes that have not been decoded."""
         return self._partial is not None or self._at < len(self._buffer)
 
 
 @mypyc_attr(allow_interpreted_subclasses=True)
 class RpcSpec(ProtocolSpec):
-    """An RPC protocol: its name, how its connections begin, and the frames that the proxy sends by itself."""
+    """An RPC protocol: its name, how its connections begin, and the frames that the proxy originates."""
 
     def __init__(self, name: str, max_request_id: i64) -> None:
         """`max_request_id`: the highest id that fits into a frame; ids wrap around to 1 after it."""
@@ -386,9 +234,9 @@ class RpcSpec(ProtocolSpec):
         raise NotImplementedError
 
     def heartbeat(self, request_id: i64) -> bytes:
-        """A heartbeat to be sent on an idle connection; empty for a protocol without."""
+        """A heartbeat for an idle connection; empty for a protocol without heartbeats."""
         return b""
 
     def goaway(self, request_id: i64) -> bytes:
-        """What asks a client to send no more on this connection; empty for a protocol without."""
+        """The frame that asks a client to send no further requests; empty for a protocol without one."""
         return b""

@@ -1,4 +1,4 @@
-"""What a transcoder implements: an HTTP/1 request made into a call of an RPC protocol, and the reply back."""
+"""What a transcoder implements: it converts an HTTP/1 request to a call of an RPC protocol, and the response back."""
 
 from __future__ import annotations
 
@@ -9,35 +9,56 @@ from mypy_extensions import mypyc_attr
 from pymosn.api.exchange import Exchange, Reply
 from pymosn.api.rpc import RpcRequest, RpcResponse
 from pymosn.api.stream_filter import StreamFilter
+from pymosn.core.message import ResponseHead
 
 
 @mypyc_attr(allow_interpreted_subclasses=True)
 class Transcoder(StreamFilter):
     """A stream filter that also serves the routes whose `upstream_protocol` is its own.
 
-    It works behind all filters that see the request and behind what the route changes about it, and before all that see
-    the reply, so these see HTTP only, and so does the client where no reply comes. Bodies are whole, and
-    `exchange.request` stays the HTTP request. Both methods are plain; what must be waited for belongs into an `async`
-    method of a filter, such as its own `on_route`.
+    It runs after all filters that see the request and after the route's changes to it, and before all that see the
+    response, so these see HTTP only, and so does the client when there is no response. Bodies are complete, and
+    `exchange.request` stays the HTTP request. Both methods are plain; anything that waits belongs in an `async` method of
+    a filter, such as the transcoder's own `on_route`.
     """
 
     #: Only requests of this protocol can be transcoded.
     protocols: ClassVar[tuple[str, ...]] = ("Http1",)
-    #: The RPC protocol that it makes calls of: `dubbo`, `bolt`, ...
+    #: The RPC protocol of the calls: `dubbo`, `bolt`, ...
     upstream_protocol: ClassVar[str] = ""
-    #: Bytes of the longest body of a request (beyond: 413) and of a reply (beyond: 502).
+    #: Maximum body size in bytes of a request (beyond: 413) and of a response (beyond: 502).
     limit: ClassVar[int] = 1024 * 1024
 
     def request(self, exchange: Exchange, body: bytes) -> RpcRequest | Reply:
-        """The call that `exchange.request` with `body` stands for, or a Reply that answers it at once.
+        """Converts `exchange.request` with `body` to an RPC call, or returns a Reply to answer immediately.
 
-        Raise ValueError, whose text is logged, for a request that stands for none: 400, `untranslatable_request`.
+        Raise ValueError (its text is logged) if the request cannot be converted: 400, `untranslatable_request`.
         """
         raise NotImplementedError
 
     def response(self, exchange: Exchange, reply: RpcResponse) -> Reply:
-        """What the client gets for `reply`; its body is `reply.payload`. A streamed Reply is not possible here.
+        """The client's response for `reply`, whose body is `reply.payload`. A streamed Reply is not possible here.
 
-        Raise ValueError, whose text is logged, for a reply that HTTP cannot show: 502, `untranslatable_reply`.
+        Raise ValueError (its text is logged) if the response cannot be converted: 502, `untranslatable_reply`.
         """
         raise NotImplementedError
+
+
+def checked_call(made: object) -> RpcRequest | Reply:
+    """What `Transcoder.request` returned. Raises TypeError for anything but an RpcRequest or a Reply."""
+    if not isinstance(made, (RpcRequest, Reply)):
+        raise TypeError(f"request() returned {type(made).__name__}, not an RpcRequest or a Reply")
+    return made
+
+
+def checked_reply(transcoder: Transcoder, exchange: Exchange, head: ResponseHead) -> Reply | None:
+    """Converts a response; None for one that is not of an RPC protocol.
+
+    Raises like `Transcoder.response`, and TypeError when that returns anything but a Reply with a complete body.
+    """
+    if not isinstance(head, RpcResponse):
+        return None
+    made = transcoder.response(exchange, head)
+    if not isinstance(made, Reply) or made.stream is not None:
+        raise TypeError("response() must return a Reply with a complete (non-streaming) body")
+    return made

@@ -7,38 +7,35 @@ What a filter sets with `Exchange.set_variable` comes before what a getter says.
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Final
+from typing import Final
 from urllib.parse import unquote_plus
 
-from pymosn.api.rpc import RpcRequest
+from pymosn.api.record import ExchangeRecord
 from pymosn.core.durations import go_duration
 from pymosn.core.headers import lower_name, to_text
 
-if TYPE_CHECKING:
-    from pymosn.api.exchange import Exchange
-
-Getter = Callable[["Exchange"], "str | None"]
+Getter = Callable[[ExchangeRecord], str | None]
 
 
 # ---- times, sizes, outcome
 
 
-def duration(exchange: Exchange) -> str:
+def duration(exchange: ExchangeRecord) -> str:
     """From the request's head to the end of the exchange."""
     return go_duration(exchange.finished - exchange.started)
 
 
-def request_received_duration(exchange: Exchange) -> str:
+def request_received_duration(exchange: ExchangeRecord) -> str:
     """Until the request had come whole; `0s` when it never had."""
     return go_duration(exchange.request_received - exchange.started)
 
 
-def response_received_duration(exchange: Exchange) -> str:
+def response_received_duration(exchange: ExchangeRecord) -> str:
     """Until the reply's head came; `0s` when none did."""
     return go_duration(exchange.response_received - exchange.started)
 
 
-def process_time_duration(exchange: Exchange) -> str:
+def process_time_duration(exchange: ExchangeRecord) -> str:
     """All but the wait for the upstream between the request's end and the reply's head."""
     waited = 0.0
     if exchange.request_received and exchange.response_received:
@@ -46,22 +43,22 @@ def process_time_duration(exchange: Exchange) -> str:
     return go_duration(exchange.finished - exchange.started - waited)
 
 
-def response_code(exchange: Exchange) -> str:
+def response_code(exchange: ExchangeRecord) -> str:
     """The status sent to the client; 0 when there was none."""
     return "0" if exchange.response is None else str(exchange.response.status)
 
 
-def response_flag(exchange: Exchange) -> str:
+def response_flag(exchange: ExchangeRecord) -> str:
     """Whether any of MOSN's response flags is set."""
     return "true" if exchange.failure is not None and exchange.failure.flag else "false"
 
 
-def response_flag_bits(exchange: Exchange) -> str:
+def response_flag_bits(exchange: ExchangeRecord) -> str:
     """MOSN's response flags as `0x<hex>`."""
     return "0x0" if exchange.failure is None else f"{exchange.failure.flag:#x}"
 
 
-def reason(exchange: Exchange) -> str | None:
+def reason(exchange: ExchangeRecord) -> str | None:
     """pymosn's own word for what went wrong (`pymosn.core.failure`)."""
     return None if exchange.failure is None else exchange.failure.reason
 
@@ -69,17 +66,17 @@ def reason(exchange: Exchange) -> str | None:
 # ---- who and where
 
 
-def upstream_connection_id(exchange: Exchange) -> str | None:
+def upstream_connection_id(exchange: ExchangeRecord) -> str | None:
     """The upstream connection's number in its worker."""
     return str(exchange.upstream_connection_id) if exchange.upstream_connection_id else None
 
 
-def upstream_protocol(exchange: Exchange) -> str | None:
+def upstream_protocol(exchange: ExchangeRecord) -> str | None:
     """The protocol spoken to the upstream, when there was one."""
     return exchange.upstream_protocol() if exchange.upstream_address else None
 
 
-def route_name(exchange: Exchange) -> str | None:
+def route_name(exchange: ExchangeRecord) -> str | None:
     """Table, virtual host and place of the route."""
     return None if exchange.route is None else exchange.route.name
 
@@ -87,47 +84,47 @@ def route_name(exchange: Exchange) -> str | None:
 # ---- the request's head
 
 
-def request_path(exchange: Exchange) -> str | None:
+def request_path(exchange: ExchangeRecord) -> str | None:
     """The path as it was routed on."""
     return to_text(exchange.original_path or exchange.request.raw_path)
 
 
-def original_path(exchange: Exchange) -> str | None:
+def original_path(exchange: ExchangeRecord) -> str | None:
     """The path before the route rewrote it; None when it did not."""
     return to_text(exchange.original_path) if exchange.original_path else None
 
 
-def request_query(exchange: Exchange) -> str | None:
+def request_query(exchange: ExchangeRecord) -> str | None:
     """The query without its question mark."""
     query = exchange.request.raw_query
     return None if query is None else to_text(query)
 
 
-def request_uri(exchange: Exchange) -> str:
+def request_uri(exchange: ExchangeRecord) -> str:
     """Path and query as they came."""
     path = exchange.original_path or exchange.request.raw_path
     query = exchange.request.raw_query
     return to_text(path if query is None else path + b"?" + query)
 
 
-def request_host(exchange: Exchange) -> str | None:
+def request_host(exchange: ExchangeRecord) -> str | None:
     """The host asked for."""
     return to_text(exchange.original_host or exchange.request.raw_host) or None
 
 
-def request_length(exchange: Exchange) -> str:
+def request_length(exchange: ExchangeRecord) -> str:
     """Bytes of the head as it is sent on and of the body."""
     request = exchange.request
     target = len(request.raw_path) + (0 if request.raw_query is None else len(request.raw_query) + 1)
     line = len(request.raw_method) + target + len("  HTTP/1.1\r\n")
-    return str(line + len(request.headers.block) + len("\r\n") + exchange.bytes_received)
+    return str(line + request.headers.wire_size() + len("\r\n") + exchange.bytes_received)
 
 
 def request_header(name: str) -> Getter:
     """The first value of that request header."""
     raw = lower_name(name)
 
-    def get(exchange: Exchange) -> str | None:
+    def get(exchange: ExchangeRecord) -> str | None:
         value = exchange.request.headers.get_raw(raw)
         return None if value is None else to_text(value)
 
@@ -138,7 +135,7 @@ def response_header(name: str) -> Getter:
     """The first value of that response header."""
     raw = lower_name(name)
 
-    def get(exchange: Exchange) -> str | None:
+    def get(exchange: ExchangeRecord) -> str | None:
         response = exchange.response
         value = None if response is None else response.headers.get_raw(raw)
         return None if value is None else to_text(value)
@@ -149,7 +146,7 @@ def response_header(name: str) -> Getter:
 def request_arg(name: str) -> Getter:
     """The first value of that query parameter, decoded."""
 
-    def get(exchange: Exchange) -> str | None:
+    def get(exchange: ExchangeRecord) -> str | None:
         return query_argument(exchange.request.raw_query, name)
 
     return get
@@ -170,7 +167,7 @@ def cookie(name: str) -> Getter:
     """The first value of that cookie."""
     raw = name.encode()
 
-    def get(exchange: Exchange) -> str | None:
+    def get(exchange: ExchangeRecord) -> str | None:
         value = cookie_value(exchange.request.headers.get_raw(b"cookie"), raw)
         return None if value is None else to_text(value)
 
@@ -234,22 +231,19 @@ _REQUEST: Final[dict[str, Getter]] = {
 }
 
 
-def request_method(exchange: Exchange) -> str | None:
+def request_method(exchange: ExchangeRecord) -> str | None:
     """The method."""
-    request = exchange.request
-    return (request.method if request.is_rpc else to_text(request.raw_method)) or None
+    return exchange.request.method_name() or None
 
 
-def rpc_service(exchange: Exchange) -> str | None:
+def rpc_service(exchange: ExchangeRecord) -> str | None:
     """The service that an RPC request calls."""
-    request = exchange.request
-    return (request.service() or None) if isinstance(request, RpcRequest) else None
+    return exchange.request.service() or None
 
 
-def rpc_method(exchange: Exchange) -> str | None:
+def rpc_method(exchange: ExchangeRecord) -> str | None:
     """The method that an RPC request calls."""
-    request = exchange.request
-    return (request.method or None) if request.is_rpc else None
+    return exchange.request.rpc_method() or None
 
 
 #: What a client, a server or the configuration chose: any text that a head may hold, and decoded query parameters.
@@ -325,7 +319,7 @@ class Variable:
         self.name = name
         self._get: Getter | None = getter(name)
 
-    def value(self, exchange: Exchange) -> str | None:
+    def value(self, exchange: ExchangeRecord) -> str | None:
         """Its value in an exchange, None when it has none."""
         own = exchange.own_variables
         if own is not None:
@@ -336,7 +330,7 @@ class Variable:
         return None if get is None else get(exchange)
 
 
-def set_variable(exchange: Exchange, name: str, value: str) -> None:
+def set_variable(exchange: ExchangeRecord, name: str, value: str) -> None:
     """Sets a variable; see `Exchange.set_variable`."""
     request = exchange.request
     if name == "x-mosn-path":

@@ -6,8 +6,7 @@ from collections.abc import Collection, Mapping
 
 from pymosn.config.schema import Listener as ListenerConfig
 from pymosn.config.schema import MosnConfig
-from pymosn.core.addresses import split_address
-from pymosn.network.dialer import UNIX
+from pymosn.core.addresses import UNIX, split_address
 from pymosn.network.listener import Listener
 
 

@@ -15,9 +15,8 @@ from msgspec.structs import replace
 
 from pymosn.config.schema import Cluster, Host, MosnConfig
 from pymosn.control.resolver import Answer, Lookup, Wish, look_up, wish_of
-from pymosn.core.addresses import split_address
+from pymosn.core.addresses import UNIX, split_address
 from pymosn.core.log import INFO, WARN, Log
-from pymosn.network.dialer import UNIX
 
 #: Seconds that a start or a change waits for names that were never looked up before; they follow later.
 FIRST_TIME: Final = 5.0

@@ -18,6 +18,8 @@ from pymosn.api.network import Connection
 from pymosn.api.protocol import ProtocolError
 from pymosn.api.routing import Route
 from pymosn.api.stream import ListenerFacts
+from pymosn.assembly.clusters import original_plan
+from pymosn.assembly.listeners import forwarding_options
 from pymosn.assembly.routes import build_table
 from pymosn.config.schema import Listener, MosnConfig, ProxyFilter
 from pymosn.config.schema.network_filters import Http1Settings
@@ -25,24 +27,30 @@ from pymosn.config.schema.stream_filters import Mirror as MirrorSettings
 from pymosn.config.typed import typed
 from pymosn.control.explain_hosts import choose_host
 from pymosn.control.plane import ClusterView
-from pymosn.core.counters import DownstreamStats, Metrics
-from pymosn.core.failure import BAD_REWRITE, CLUSTER_UNKNOWN, NO_ROUTE, NO_ROUTER, NO_VIRTUAL_HOST, Failure
-from pymosn.core.headers import HeaderError, Headers, encode_name, encode_value, to_text
+from pymosn.core.failure import BAD_REWRITE, CLUSTER_UNKNOWN, NO_ROUTER, Failure
+from pymosn.core.headers import (
+    HeaderError,
+    Headers,
+    HttpHeaders,
+    encode_name,
+    encode_value,
+    headers_from,
+    to_text,
+    wire_lines,
+)
 from pymosn.core.message import ResponseHead
 from pymosn.core.overload import OverloadState
+from pymosn.core.request_ids import RequestIds
 from pymosn.filters.stream.mirror import MirrorFilter
 from pymosn.protocol.http1.encoder import encode_request
 from pymosn.protocol.http1.request import RequestDecoder
-from pymosn.proxy.forwarding import add_forwarding_fields, change_request, change_response, forwarded_ip
-from pymosn.proxy.mirroring import EVERYBODY, copies_wanted
-from pymosn.proxy.options import ProxyOptions
-from pymosn.proxy.runtime import RequestIds
-from pymosn.proxy.stream_filters import StreamFilters
-from pymosn.routing.actions import DirectResponse, Forward, ForwardWeighted, Redirect, asked_timeouts
-from pymosn.routing.hashing import hash_value
+from pymosn.proxy.decision import Rejection, choose_target, decide, plan_forward
+from pymosn.proxy.forwarding import change_request, change_response
+from pymosn.proxy.mirroring import EACH_HEALTHY_HOST, copies_wanted
+from pymosn.routing.actions import DirectResponse, Forward, ForwardPlan, ForwardWeighted, Redirect
 from pymosn.routing.rewrites import rewrite_host
-from pymosn.routing.table import RouteTable, TableSlot, VirtualHost
-from pymosn.stream.http1.options import read_http1_options, trusts_peer
+from pymosn.routing.table import RouteTable, VirtualHost
+from pymosn.stream.http1.options import read_http1_options
 
 #: Virtual hosts and routes that lost are told of up to here, the nearest to the winner.
 MOST: Final = 100
@@ -86,13 +94,12 @@ def explain(config: MosnConfig, question: Question, live: Mapping[str, ClusterVi
     table = build_table(config_table)
     host = table.find_virtual_host(head.raw_host)
     answer["virtual_host"] = _explain_host(table, host, head.raw_host)
-    if host is None:
-        return _failed(answer, NO_VIRTUAL_HOST, f"no domain matches {head.host!r}")
-    route = host.find(exchange)
-    answer["route"] = _explain_route(host, route, exchange)
-    if route is None:
-        return _failed(answer, NO_ROUTE, f"no route of {host.name} matches")
-    exchange.route = route
+    route = decide(exchange, table, table.name)
+    if host is not None:
+        answer["route"] = _explain_route(host, route if isinstance(route, Route) else None, exchange)
+    if isinstance(route, Rejection):
+        detail = f"no domain matches {head.host!r}" if host is None else f"no route of {host.name} matches"
+        return _failed(answer, route.failure, detail)
     for entry in listener.stream_filters:
         if entry.type == "mirror":
             MirrorFilter(typed(entry.config, MirrorSettings)).on_request(exchange)
@@ -165,15 +172,15 @@ def request_bytes(question: Question) -> bytes:
     """The request as a client sends it. Raises QuestionError."""
     parts = _split(question.url)
     try:
-        fields = Headers()
+        fields = HttpHeaders()
         for name, value in question.headers:
             fields.add_raw(encode_name(name), encode_value(name, value))  # a client may send two Hosts
         if fields.get("host") is None and parts.netloc:
-            fields.block = b"Host: " + parts.netloc.encode() + b"\r\n" + fields.block
+            fields.put_first(b"Host", parts.netloc.encode())
     except HeaderError as error:
         raise QuestionError(str(error)) from None
     target = (parts.path or "/") + (f"?{parts.query}" if "?" in question.url else "")
-    return f"{question.method} {target} HTTP/1.1\r\n".encode() + fields.block + b"\r\n"
+    return f"{question.method} {target} HTTP/1.1\r\n".encode() + wire_lines(fields) + b"\r\n"
 
 
 def _decoder(http1: Http1Settings) -> RequestDecoder:
@@ -192,7 +199,7 @@ def _decode(question: Question, exchange: Exchange, http1: Http1Settings) -> Fai
         return error.failure
     exchange.request = decoder.head
     if http1.trusted_hops > 0:
-        exchange.forwarded_ip = forwarded_ip(decoder.head, http1.trusted_hops)
+        exchange.forwarded_ip = decoder.head.forwarded_ip(http1.trusted_hops)
     scheme = _split(question.url).scheme
     if scheme:
         exchange.request.scheme = scheme
@@ -256,18 +263,18 @@ def _explain_action(
     action = route.action
     answer["action"] = action.text()
     if isinstance(action, Redirect):
-        headers = Headers()
+        headers = headers_from(None)
         headers.set("location", action.location(exchange.request))
         answer["reply"] = _reply(action.status, headers, exchange)
     elif isinstance(action, DirectResponse):
-        answer["reply"] = {**_reply(action.status, Headers(), exchange), "body": action.body.decode()}
+        answer["reply"] = {**_reply(action.status, headers_from(None), exchange), "body": action.body.decode()}
     elif isinstance(action, Forward):
         _explain_forward(config, proxy, exchange, action, answer, live)
     return answer
 
 
 def _reply(status: int, headers: Headers, exchange: Exchange) -> dict[str, Any]:
-    exchange.response = ResponseHead(status, b"", headers)
+    exchange.response = ResponseHead(status, headers)
     change_response(exchange, headers)
     return {"status": status, "headers": headers.items()}
 
@@ -280,25 +287,22 @@ def _explain_forward(
     answer: dict[str, Any],
     live: Mapping[str, ClusterView] | None,
 ) -> None:
-    target = action.choose(exchange)
+    target = choose_target(exchange, action, action.choose(exchange))
     if isinstance(action, ForwardWeighted):
         answer["clusters"] = [{"cluster": name, "weight": weight} for name, weight in action.shares()]
-    if target is None:
-        _failed(answer, CLUSTER_UNKNOWN, f"{action.text()}, but there is none")
+    if isinstance(target, Rejection):
+        _failed(answer, target.failure, target.detail)
         return
-    exchange.cluster_name = target.cluster
     cluster = {cluster.name: cluster for cluster in config.cluster_manager.clusters}.get(target.cluster)
     if cluster is None:
         _failed(answer, CLUSTER_UNKNOWN, f"there is no cluster {target.cluster!r}")
         return
     if action.mirrors:
         answer["mirrors"] = _mirrors(config, exchange, action)
-    if action.hash_policies:
-        hash_value(action.hash_policies, exchange)
-        if exchange.set_cookie:
-            answer["set_cookie"] = to_text(exchange.set_cookie)
-    timeout, per_try = asked_timeouts(action, exchange)
-    choice = choose_host(cluster, target.subset, exchange, live)
+    plan = plan_forward(exchange, action, target, bool(action.hash_policies), original_plan(cluster), True)
+    if exchange.set_cookie:
+        answer["set_cookie"] = to_text(exchange.set_cookie)
+    choice = choose_host(cluster, plan.selection, live)
     answer["cluster"] = {
         "name": cluster.name,
         "lb_type": cluster.lb_type or "LB_ROUNDROBIN",
@@ -306,20 +310,20 @@ def _explain_forward(
         "health": "assumed" if live is None else "live",
         "hosts": choice.hosts,
     }
-    answer["timeouts"] = {"request": timeout, "try": per_try}
+    answer["timeouts"] = {"request": plan.timeout, "try": plan.try_timeout}
     if choice.failure is not None:
         _failed(answer, choice.failure, choice.detail)
         return
     exchange.upstream_address = choice.address
     exchange.upstream_hostname = choice.hostname
-    if not _prepare(proxy, exchange, action):
-        _failed(answer, BAD_REWRITE, "the rewritten path climbs above the root")
+    if not _prepare(proxy, exchange, plan):
+        _failed(answer, BAD_REWRITE, "the rewritten path escapes the root")
         return
     head = exchange.request
     line, _, fields = b"".join(encode_request(head)).partition(b"\r\n")
     answer["upstream"] = {
         "line": line.decode("latin-1"),
-        "headers": Headers(fields[:-2]).items(),
+        "headers": HttpHeaders(fields[:-2]).items(),
         "host": head.host,
         "path": head.path,
     }
@@ -333,40 +337,22 @@ def _mirrors(config: MosnConfig, exchange: Exchange, action: Forward) -> list[di
         {
             "cluster": mirror.cluster,
             "percent": mirror.percent,
-            "copies": "each healthy host" if copies == EVERYBODY else copies,
-            "instead_of_request": copies == EVERYBODY,
+            "copies": "each healthy host" if copies == EACH_HEALTHY_HOST else copies,
+            "instead_of_request": copies == EACH_HEALTHY_HOST,
             "exists": mirror.cluster in known,
         }
         for mirror in action.mirrors
     ]
 
 
-def _prepare(proxy: ProxyFilter, exchange: Exchange, action: Forward) -> bool:
-    """Does to the request what the proxy does before it sends it; a made-up request id stands for the next one."""
-    http1 = proxy.config.extend_config.Http1
-    stats = DownstreamStats(Metrics().group("downstream", ("listener", "explain")))
-    options = ProxyOptions(
-        listener_name="explain",
-        protocols=[],
-        protocol_options={},
-        slot=TableSlot(""),
-        filters=StreamFilters([]),
-        stats=stats,
-        access_logs=[],
-        x_forwarded=http1.x_forwarded,
-        x_request_id=http1.x_request_id,
-        reason_header=http1.reason_header,
-        stream_idle_timeout=http1.stream_idle_timeout,
-        tunnel_idle_timeout=http1.tunnel_idle_timeout,
-        idle_timeout=0.0,
-        detection_timeout=0.0,
-        trusts_peer=trusts_peer(msgspec.structs.asdict(http1)),
-        trusted_hops=http1.trusted_hops,
-    )
-    add_forwarding_fields(exchange, options, RequestIds())
-    if action.changes is not None and not change_request(exchange, action.changes):
+def _prepare(proxy: ProxyFilter, exchange: Exchange, plan: ForwardPlan) -> bool:
+    """Prepares the request as the proxy does before it sends it; the request id is made up."""
+    forwarding = forwarding_options(proxy.config.extend_config.Http1)
+    remote_ip = exchange.connection.remote_ip
+    exchange.request.add_forwarding_fields(forwarding, remote_ip, exchange.upstream_address, False, RequestIds())
+    if not change_request(exchange, plan.changes):
         return False
-    if action.uses_host_name and exchange.upstream_hostname:
+    if plan.uses_host_name and exchange.upstream_hostname:
         rewrite_host(exchange, exchange.upstream_hostname.encode())
     return True
 

@@ -5,13 +5,11 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
-from pymosn.api.exchange import Exchange
-from pymosn.api.upstream import Criteria
+from pymosn.api.upstream import Criteria, Selection
 from pymosn.assembly.clusters import original_plan
 from pymosn.config.schema import Cluster, Host
 from pymosn.control.plane import ClusterView, HostView, health_text
 from pymosn.core.failure import ALL_UNHEALTHY, NO_HOSTS, Failure
-from pymosn.upstream.original_dst import destination
 
 
 class Choice(NamedTuple):
@@ -24,15 +22,13 @@ class Choice(NamedTuple):
     detail: str = ""
 
 
-def choose_host(
-    cluster: Cluster, subset: Criteria | None, exchange: Exchange, live: Mapping[str, ClusterView] | None
-) -> Choice:
-    """Who may get a request of `exchange`; `live`: see `explain`."""
+def choose_host(cluster: Cluster, selection: Selection, live: Mapping[str, ClusterView] | None) -> Choice:
+    """The hosts that may get a request with that `selection`; `live`: see `explain`."""
+    subset = selection.subset
     view = live.get(cluster.name) if live is not None else None
-    original = original_plan(cluster)
-    if original is not None:
+    if original_plan(cluster) is not None:
         hosts = [_live_host(host, view["workers"]) for host in view["hosts"]] if view is not None else []
-        address = destination(original, exchange)
+        address = selection.destination
         if not address:
             return Choice(hosts, failure=NO_HOSTS, detail="neither a header nor the connection tells where to")
         return Choice(hosts, address, address)

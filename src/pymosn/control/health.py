@@ -17,7 +17,8 @@ from pymosn.control.probe import Probe, probe
 from pymosn.core.clock import Clock
 from pymosn.core.counters import MetricGroup, Metrics
 from pymosn.core.log import INFO, WARN, Log
-from pymosn.observe.destination import Destination, open_destination
+from pymosn.observe.destination import Destination
+from pymosn.observe.logs import open_destination
 
 Sleep = Callable[[float], Awaitable[None]]
 #: Cluster and address.

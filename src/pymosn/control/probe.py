@@ -7,8 +7,7 @@ from collections.abc import Awaitable, Callable
 from typing import Final
 
 from pymosn.config.schema.cluster import HealthCheck, HttpProbe
-from pymosn.core.addresses import split_address
-from pymosn.network.dialer import UNIX, host_field
+from pymosn.core.addresses import UNIX, host_field, split_address
 
 #: Bytes of a reply's head that a probe reads for its status line.
 LONGEST_LINE: Final = 8192

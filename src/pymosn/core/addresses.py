@@ -10,6 +10,9 @@ MAPPED: Final = "::ffff:"
 
 HIGHEST_PORT: Final = 65535
 
+#: Prefix of the address of a host on a unix socket; its path follows.
+UNIX: Final = "unix:"
+
 
 def split_address(address: str) -> tuple[str, int]:
     """Host (without brackets) and port. ValueError with a message fit for the user."""
@@ -46,3 +49,8 @@ def normal_ip(text: str) -> str:
     except (OSError, ValueError):
         return ""
     return normal.removeprefix(MAPPED) if "." in normal else normal
+
+
+def host_field(address: str) -> str:
+    """The Host field for a request that names no host: the dialed address; localhost for a unix socket."""
+    return "localhost" if address.startswith(UNIX) else address

@@ -63,3 +63,19 @@ def decimal(text: bytes) -> i64:
         value = value * 10 + digit
         i += 1
     return value
+
+
+def is_digit(byte: i64) -> bool:
+    """Whether `byte` is a decimal digit."""
+    return 48 <= byte <= 57
+
+
+def hex_digit(byte: i64) -> i64:
+    """The value of a hexadecimal digit, or -1."""
+    if 48 <= byte <= 57:
+        return byte - 48
+    if 97 <= byte <= 102:
+        return byte - 87
+    if 65 <= byte <= 70:
+        return byte - 55
+    return -1

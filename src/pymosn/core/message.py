@@ -1,4 +1,8 @@
-"""The heads of a request and of a reply, as every protocol gives them to the proxy; those of RPC are in `api.rpc`."""
+"""The heads of requests and responses, independent of the protocol.
+
+A protocol derives its own classes, which answer whatever depends on it: `api.http` has those of HTTP, `api.rpc` those of
+RPC. Layer 4 asks a head and never which protocol it belongs to; a further protocol is a further pair of classes.
+"""
 
 from __future__ import annotations
 
@@ -9,24 +13,33 @@ from typing import Any, Final
 from mypy_extensions import i64, mypyc_attr
 
 from pymosn.core.chars import HOST, TARGET
+from pymosn.core.dates import HttpDates
 from pymosn.core.failure import Failure
-from pymosn.core.headers import HeaderError, Headers, is_token, to_bytes
+from pymosn.core.headers import HeaderError, Headers, HttpHeaders, to_text
+from pymosn.core.request_ids import RequestIds
 
-#: `content_length` of a message whose length only its end will tell (chunked, HTTP/2 without content-length).
+#: `content_length` of a message whose length is only known at its end (chunked, HTTP/2 without content-length).
 UNKNOWN_LENGTH: Final[i64] = -1
 
-#: `raw_tunnel` of a CONNECT that is sent on to another proxy, and of one that ends here: its bytes go to the host as such.
-#: Names of protocols to upgrade to are in lower case, so they are never one of these.
+#: `raw_tunnel` of a CONNECT that is forwarded to another proxy, and of one that ends here: its bytes go to the host as such.
+#: Names of protocols to upgrade to are in lower case, so they never equal one of these.
 CONNECT: Final = b"CONNECT"
 CONNECT_HERE: Final = b"TCP"
 
+#: Header fields with which a client sets timeouts, in milliseconds: for the whole request, and for each attempt.
+GLOBAL_TIMEOUT: Final = b"x-mosn-global-timeout"
+TRY_TIMEOUT: Final = b"x-mosn-try-timeout"
 
-#: Bytes of a body that a filter gets at most, unless it asks for more.
+#: Default limit in bytes for a body that a filter reads.
 BODY_LIMIT: Final[i64] = 1024 * 1024
+
+#: Bytes of a request body that are kept for a further attempt, by default, and where there is no limit.
+KEPT_BODY: Final[i64] = 64 * 1024
+UNLIMITED: Final[i64] = 1 << 62
 
 
 class Refused(Exception):
-    """A filter cannot take a message. That is no fault of the filter, and is answered by `failure`."""
+    """Raised by a filter to reject a message; the client gets `failure`, and it does not count as a filter error."""
 
     def __init__(self, failure: Failure, detail: str) -> None:
         super().__init__(detail)
@@ -34,7 +47,7 @@ class Refused(Exception):
 
 
 class BodyTooLarge(Refused):
-    """A body is longer than a filter wants to read. A filter may catch it."""
+    """The body is longer than a filter accepts. A filter may catch it."""
 
     def __init__(self, failure: Failure, limit: int) -> None:
         super().__init__(failure, f"the body is longer than {limit} bytes")
@@ -42,126 +55,205 @@ class BodyTooLarge(Refused):
 
 @mypyc_attr(allow_interpreted_subclasses=True)
 class BodySource:
-    """Where the body of a message is had from as a whole."""
+    """Source for reading a complete message body."""
 
     def read(self, limit: int) -> Awaitable[bytes]:
         """The whole body. Raises BodyTooLarge."""
         raise NotImplementedError
 
 
+class ForwardingOptions:
+    """What a listener adds to requests about the client. Immutable; shared by all connections.
+
+    `x_forwarded`: X-Forwarded-For and -Proto. `x_request_id`: X-Request-Id. `trusts_peer`: forward the timeouts that the
+    client set. `trusted_hops`: how many proxies before this one are trusted.
+    """
+
+    def __init__(self, *, x_forwarded: bool, x_request_id: bool, trusts_peer: bool, trusted_hops: i64) -> None:
+        self.x_forwarded = x_forwarded
+        self.x_request_id = x_request_id
+        self.trusts_peer = trusts_peer
+        self.trusted_hops: i64 = trusted_hops
+
+
 @mypyc_attr(allow_interpreted_subclasses=True)
 class MessageHead:
-    """What the heads of requests and replies have in common."""
+    """The common part of request and response heads."""
 
     def __init__(self, headers: Headers, content_length: i64) -> None:
         self.headers: Headers = headers
         self.content_length: i64 = content_length
-        #: Fields behind the body; there before the last piece of a body is shown to a filter.
+        #: Fields after the body; set before the last chunk of a body is shown to a filter.
         self.trailers: Headers | None = None
         #: Set for exchanges with filters that may wait.
         self.body_source: BodySource | None = None
-        #: What a filter puts in place of the body.
+        #: The body that a filter set in place of the original one.
         self.new_body: bytes | None = None
 
     def read(self, limit: int = int(BODY_LIMIT)) -> Awaitable[bytes]:
-        """The whole body; for `async` filters, before it is sent on. Raises BodyTooLarge when it is over `limit` bytes."""
+        """The whole body; for `async` filters, before it is forwarded. Raises BodyTooLarge when it exceeds `limit` bytes."""
         if self.body_source is None:
-            raise RuntimeError("only an `async` method of a filter can read a body, before it is sent on")
+            raise RuntimeError("the body can only be read in an `async` filter method, before it has been forwarded")
         return self.body_source.read(limit)
 
     async def json(self, limit: int = int(BODY_LIMIT)) -> Any:
-        """The whole body as JSON. Raises like `read`, and ValueError for what is no JSON."""
+        """The whole body as JSON. Raises like `read`, and ValueError for invalid JSON."""
         return json.loads(await self.read(limit))
 
     def set_body(self, body: bytes | str) -> None:
-        """Sends `body` (text as UTF-8) in place of the message's own, whether that was read or not."""
+        """Sends `body` (text as UTF-8) in place of the original one, whether that was read or not."""
         self.new_body = body.encode() if isinstance(body, str) else bytes(body)
 
     def set_json(self, value: object) -> None:
-        """Sends `value` as JSON. Raises TypeError for what JSON does not know."""
+        """Sends `value` as JSON. Raises TypeError for values that JSON cannot represent."""
         self.set_body(json.dumps(value, separators=(",", ":")))
 
     def set_length(self, length: i64) -> None:
-        """Frames the body anew; UNKNOWN_LENGTH when only its end will tell."""
-        self.headers.remove_raw(b"content-length")
+        """Changes the length of the body; UNKNOWN_LENGTH when it is only known at the end."""
         self.content_length = length
-        if length >= 0:
-            self.headers.add_raw(b"content-length", b"%d" % length)
 
 
 @mypyc_attr(allow_interpreted_subclasses=True)
 class RequestHead(MessageHead):
     """The head of one request.
 
-    `path` and `query` are the target in the normal form that routes are matched on and that is sent upstream.
-    `content_length` is the body's length in bytes, 0 for no body, UNKNOWN_LENGTH when it is not known beforehand.
-    `is_rpc`: it is a `RpcRequest`, whose message nothing of HTTP's own concerns. `is_one_way`: nobody waits for a reply.
-    `timeout`: the seconds that the message itself gives its receiver, 0 for none.
-    `raw_tunnel`: what the connection shall carry both ways once the reply agrees: the protocol to upgrade to, CONNECT or
-    CONNECT_HERE; empty for an ordinary request.
+    `path` and `query` are the target in the normal form that routes match on and that is sent upstream; a protocol without
+    paths leaves them empty. `content_length` is the body's length in bytes, 0 for no body, UNKNOWN_LENGTH when it is not
+    known in advance. `is_one_way`: no response is expected. `timeout`: the timeout in seconds that the message itself
+    carries, 0 for none; `has_timeout`: the message, or its header fields, may set timeouts.
+    `raw_tunnel`: what the connection is to carry in both directions once the response agrees: the protocol to upgrade to,
+    CONNECT or CONNECT_HERE; empty for an ordinary request.
     """
 
     def __init__(self, headers: Headers | None = None) -> None:
-        super().__init__(Headers() if headers is None else headers, 0)
+        super().__init__(HttpHeaders() if headers is None else headers, 0)
         self.raw_method: bytes = b""
         self.raw_path: bytes = b""
         self.raw_query: bytes | None = None
         self.raw_host: bytes = b""
         self.scheme: str = "http"
-        self.minor_version: i64 = 1
-        self.keep_alive: bool = True
+        self.raw_tunnel: bytes = b""
+        self.timeout: float = 0.0
+        # The flags come last: subclasses add theirs to the same word.
+        self.has_timeout: bool = False
+        self.is_one_way: bool = False
         self.expects_continue: bool = False
         self.accepts_trailers: bool = False
-        self.has_forwarded_for: bool = False
-        self.has_forwarded_proto: bool = False
-        self.has_request_id: bool = False
-        self.has_timeout: bool = False
-        self.is_rpc: bool = False
-        self.is_one_way: bool = False
-        self.timeout: float = 0.0
-        self.raw_tunnel: bytes = b""
 
     def copy(self) -> RequestHead:
-        """A copy of the head that can be edited by itself; what filters do with the body does not concern it."""
-        head = RequestHead()
-        head.raw_method = self.raw_method
-        head.raw_path = self.raw_path
-        head.raw_query = self.raw_query
-        head.raw_host = self.raw_host
-        head.scheme = self.scheme
-        head.headers = self.headers.copy()
-        head.content_length = self.content_length
-        head.minor_version = self.minor_version
-        head.keep_alive = self.keep_alive
-        head.expects_continue = self.expects_continue
-        head.accepts_trailers = self.accepts_trailers
-        head.has_forwarded_for = self.has_forwarded_for
-        head.has_forwarded_proto = self.has_forwarded_proto
-        head.has_request_id = self.has_request_id
-        head.has_timeout = self.has_timeout
-        head.is_rpc = self.is_rpc
-        head.is_one_way = self.is_one_way
-        head.timeout = self.timeout
-        head.raw_tunnel = self.raw_tunnel
-        return head
+        """A copy of the head that can be sent to another host; it does not share what filters do with the body."""
+        raise NotImplementedError
+
+    # ---- what the request asks for
+
+    def method_name(self) -> str:
+        """The method, for routes and logs; empty when it is not known."""
+        return to_text(self.raw_method)
+
+    def service(self) -> str:
+        """The service that an RPC request calls; empty for other requests, and when it is not known."""
+        return ""
+
+    def rpc_method(self) -> str:
+        """The method that an RPC request calls; empty like `service`."""
+        return ""
+
+    def describe(self, protocol: str) -> str:
+        """The request in a log line about a failure: printable ASCII. `protocol`: the name of its protocol."""
+        line = f"{protocol} {self.service()} {self.method_name()}"[:512]
+        return line.encode("unicode_escape").decode("ascii")
+
+    # ---- what may be done with it
+
+    def may_repeat(self, has_policy: bool, non_idempotent: bool) -> bool:
+        """Whether a host may get this request although another one may have acted upon it.
+
+        `has_policy`: the route has a retry policy; `non_idempotent`: which also covers methods that are not idempotent.
+        """
+        return has_policy and not self.is_one_way
+
+    def may_replay(self, non_idempotent: bool) -> bool:
+        """Whether to send it again when its host closes a reused connection before the response."""
+        return False
+
+    def kept_body_limit(self) -> i64:
+        """Bytes of its body that may be kept for a further attempt."""
+        return KEPT_BODY
+
+    def replace_body(self, body: bytes) -> None:
+        """Prepares the head for `body`, which a filter set in place of the original one."""
+        self.set_length(len(body))
+
+    def continue_expected(self) -> None:
+        """The client gets its 100 (Continue) from the proxy, and the upstream is not asked for one."""
+        self.expects_continue = False
+
+    def rewrite_host(self, host: bytes) -> bool:
+        """Makes `host` the host of the request; returns False, and does nothing, where it cannot be."""
+        return False
+
+    def add_forwarding_fields(
+        self, options: ForwardingOptions, remote_ip: str, upstream_address: str, was_filtered: bool, ids: RequestIds
+    ) -> None:
+        """Adds the fields about the client that `options` asks for, where the protocol has such fields.
+
+        `remote_ip`: the other end of the client's connection. `was_filtered`: filters may have changed the headers.
+        """
+
+    def forwarded_ip(self, hops: i64) -> str:
+        """The client's IP address according to `hops` trusted proxies before this one; empty when they do not name it."""
+        return ""
+
+    # ---- local replies
+
+    def local_reply(self, status: i64, headers: Headers, body: bytes) -> ResponseHead:
+        """The head of a local reply with a complete `body`; `status` is HTTP's. `headers` may be kept and changed.
+
+        What is sent as its body is `reply_body`.
+        """
+        raise NotImplementedError
+
+    def streamed_reply(self, status: i64, headers: Headers) -> ResponseHead:
+        """The head of a local reply whose body follows in chunks."""
+        return ResponseHead(status, headers)
+
+    def reply_body(self, head: ResponseHead, body: bytes) -> bytes:
+        """The bytes to send after `head`, which `local_reply` made for `body` or `streamed_reply` made."""
+        return body
+
+    def failure_body(self, failure: Failure) -> bytes:
+        """The body of a local reply about a failure. The reason word is for the operator, not for the client."""
+        return b""
+
+    def has_response_body(self, head: ResponseHead) -> bool:
+        """Whether a response with `head` to this request has a body, even an empty one."""
+        return True
+
+    def add_cookie(self, headers: Headers, cookie: bytes) -> None:
+        """Adds a cookie to the `headers` of the response, where the protocol has cookies."""
+
+    # ---- the str view, for filters
+
+    def set_method(self, value: str) -> None:
+        """Changes the method. Raises HeaderError for an invalid one, and where the protocol does not allow it."""
+        raise HeaderError("the method of this request is read-only")
+
+    def set_host(self, host: bytes) -> None:
+        """Changes the host to a well-formed one."""
+        self.raw_host = host.lower()
 
     @property
     def method(self) -> str:
-        """The request method, case-sensitive."""
-        return self.raw_method.decode("ascii")
+        """The method, case-sensitive."""
+        return self.method_name()
 
     @method.setter
     def method(self, value: str) -> None:
-        raw = to_bytes(value)
-        if not is_token(raw):
-            raise HeaderError(f"not a request method: {value!r}")
-        if raw == CONNECT:
-            raise HeaderError("a request cannot be made a CONNECT: its reply would be no reply to what the client asked")
-        self.raw_method = raw
+        self.set_method(value)
 
     @property
     def tunnel(self) -> str:
-        """The protocol that the client asks to upgrade to (`websocket`), `CONNECT` or `TCP` for a CONNECT; mostly empty."""
+        """The protocol that the client asks to upgrade to (`websocket`), `CONNECT` or `TCP` for a CONNECT; usually empty."""
         return self.raw_tunnel.decode("ascii")
 
     @property
@@ -190,7 +282,7 @@ class RequestHead(MessageHead):
 
     @property
     def host(self) -> str:
-        """The host asked for, in lower case, with its port when one was given."""
+        """The requested host, in lower case, with its port if one was given."""
         return self.raw_host.decode("ascii")
 
     @host.setter
@@ -198,25 +290,29 @@ class RequestHead(MessageHead):
         raw = value.encode("ascii", "replace")
         if not raw or not all(HOST[byte] or byte in b":[]" for byte in raw):
             raise HeaderError(f"not a host: {value!r}")
-        self.raw_host = raw.lower()
-        self.headers.remove_raw(b"host")
-        self.headers.block = b"Host: " + raw + b"\r\n" + self.headers.block
+        self.set_host(raw)
 
 
 @mypyc_attr(allow_interpreted_subclasses=True)
 class ResponseHead(MessageHead):
-    """The head of one reply.
+    """The head of one response. `status` is HTTP's; another protocol maps its own to it.
 
-    `content_length` as in RequestHead; in the reply to a HEAD it is the length that a GET would have told.
-    `keep_alive` is what the upstream said of its own connection. `raw_tunnel` as in RequestHead: not empty in the reply that
-    agrees to it, behind which there is no body but the tunnel.
+    `content_length` as in RequestHead; in the response to a HEAD it is the length that a GET would have returned.
+    `raw_tunnel` as in RequestHead: not empty in the response that agrees to it, after which there is no body but the tunnel.
     """
 
-    def __init__(self, status: i64 = 200, reason: bytes = b"", headers: Headers | None = None) -> None:
-        super().__init__(Headers() if headers is None else headers, UNKNOWN_LENGTH)
+    def __init__(self, status: i64 = 200, headers: Headers | None = None) -> None:
+        super().__init__(HttpHeaders() if headers is None else headers, UNKNOWN_LENGTH)
         self.status: i64 = status
-        self.raw_reason: bytes = reason
-        self.minor_version: i64 = 1
-        self.keep_alive: bool = True
-        self.has_date: bool = False
         self.raw_tunnel: bytes = b""
+
+    def replace_body(self, body: bytes) -> None:
+        """Prepares the head for `body`, which a filter set in place of the original one."""
+        self.set_length(len(body))
+
+    def add_date(self, dates: HttpDates) -> None:
+        """Adds the date where the protocol wants one and there is none."""
+
+    def accept_status(self) -> bool:
+        """Adapts the head to a `status` that a filter set; returns False for one that cannot be sent."""
+        return True

@@ -11,7 +11,7 @@ from typing import Any, Final
 import msgspec
 
 from pymosn.api.stream_filter import StreamFilter
-from pymosn.core.headers import HeaderError, headers_from
+from pymosn.core.headers import HeaderError, headers_from, wire_lines
 from pymosn.filters.stream.python import load_file, load_installed
 from pymosn.kit.bench_rig import BenchError, Line
 from pymosn.server.garbage import settle
@@ -131,7 +131,7 @@ def _request(question: Question) -> bytes:
     method = b"POST" if question.body else b"GET"
     if question.body:
         headers.add_raw(b"Content-Length", b"%d" % len(question.body))
-    return method + b" " + question.path.encode() + b" HTTP/1.1\r\n" + headers.block + b"\r\n" + question.body
+    return method + b" " + question.path.encode() + b" HTTP/1.1\r\n" + wire_lines(headers) + b"\r\n" + question.body
 
 
 def as_text(answer: Answer) -> str:

@@ -13,24 +13,15 @@ nothing above will know.
 from __future__ import annotations
 
 import asyncio
-from typing import Final
 
 from pymosn.api.network import Dialer, DialReceiver, NetworkFilter, Peer, PlainTransport
-from pymosn.core.addresses import split_address
+from pymosn.core.addresses import UNIX, split_address
 from pymosn.core.clock import Clock
 from pymosn.core.failure import CONNECT_FAILED, CONNECT_REFUSED, CONNECT_TIMEOUT, Failure
 from pymosn.core.timers import TimerWheel
 from pymosn.network.admission import SHORTAGES, Admission
 from pymosn.network.connection import ConnectionOwner, TcpConnection
 from pymosn.network.listener import ConnectionIds
-
-#: The prefix of the address of a host on a unix socket; its path follows.
-UNIX: Final = "unix:"
-
-
-def host_field(address: str) -> str:
-    """The default Host field: the address that is dialed, or localhost for a unix socket."""
-    return "localhost" if address.startswith(UNIX) else address
 
 
 class TcpDialer(Dialer):

@@ -174,15 +174,6 @@ class LineFile(Destination):
             self._report(f"log {self._path}: is written again, {lost} lines were dropped")
 
 
-def open_destination(path: str, report: Report = report_to_stderr) -> Destination:
-    """The destination that a log path of the configuration names. OSError, or ValueError for a bad syslog address."""
-    if is_file(path) or path in STANDARD_STREAMS:
-        return LineFile(path, report)
-    from pymosn.observe.syslog import Syslog  # logging and what it imports: only for processes that use it
-
-    return Syslog(path)
-
-
 def _open(path: str) -> int:
     standard = STANDARD_STREAMS.get(path)
     if standard is not None:

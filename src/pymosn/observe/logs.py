@@ -4,8 +4,25 @@ from __future__ import annotations
 
 from pymosn.core.clock import Clock
 from pymosn.core.log import ERROR, TRACE, Log
-from pymosn.observe.destination import Destination, Schedule, is_file, open_destination
+from pymosn.observe.destination import (
+    STANDARD_STREAMS,
+    Destination,
+    LineFile,
+    Report,
+    Schedule,
+    is_file,
+    report_to_stderr,
+)
 from pymosn.observe.process_log import CEILINGS, NAMES, ProcessLog, level_of
+
+
+def open_destination(path: str, report: Report = report_to_stderr) -> Destination:
+    """Opens the destination that a log path of the configuration names. OSError, or ValueError for a bad syslog address."""
+    if is_file(path) or path in STANDARD_STREAMS:
+        return LineFile(path, report)
+    from pymosn.observe.syslog import Syslog  # logging and what it imports: only for processes that use it
+
+    return Syslog(path)
 
 
 class LogSet:

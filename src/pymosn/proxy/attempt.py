@@ -1,78 +1,90 @@
-"""One try at one host."""
+"""One attempt to send a request to one host."""
 
 from __future__ import annotations
 
-from mypy_extensions import i64
+from mypy_extensions import i64, mypyc_attr
 
 from pymosn.api.stream import RequestSender
 from pymosn.core.clock import Clock
 from pymosn.core.failure import OVERFLOW, UPSTREAM_TIMEOUT, Failure
 from pymosn.core.headers import Headers
-from pymosn.core.message import CONNECT_HERE, ResponseHead
+from pymosn.core.message import ResponseHead
 from pymosn.core.timers import TimerWheel
-from pymosn.proxy.filtering import FilteredExchange
 from pymosn.proxy.upstream_request import BROKEN, NO_VERDICT, UpstreamRequest
 from pymosn.upstream.cluster import ClusterHost
 from pymosn.upstream.limits import Limits
 
 
-class AttemptOwner(FilteredExchange):
-    """Hears what becomes of an attempt: the exchange."""
+@mypyc_attr(allow_interpreted_subclasses=True)
+class AttemptOwner:
+    """Receives what comes of an attempt. After a call with `end`, a failure or trailers the attempt is over."""
 
-    def on_attempt_sender(self, attempt: Attempt, sender: RequestSender) -> None:
-        """There is a stream: send the request."""
+    def on_attempt_sender(self, sender: RequestSender) -> None:
+        """A stream is ready: send the request to `sender`."""
         raise NotImplementedError
 
-    def on_attempt_failed(self, attempt: Attempt, failure: Failure) -> None:
-        """The attempt is over without a complete reply."""
+    def on_attempt_failed(self, host: ClusterHost, failure: Failure) -> None:
+        """The attempt is over without a complete response."""
         raise NotImplementedError
 
     def on_attempt_informational(self, head: ResponseHead) -> None:
-        """A 1xx reply came."""
+        """A 1xx response arrived."""
         raise NotImplementedError
 
-    def on_attempt_response(self, head: ResponseHead, data: bytes, end: bool) -> None:
-        """The reply's head came."""
+    def on_attempt_response(self, host: ClusterHost, head: ResponseHead, data: bytes, end: bool) -> None:
+        """The response's head arrived."""
         raise NotImplementedError
 
     def on_attempt_data(self, data: bytes, end: bool) -> None:
-        """A piece of the reply's body came."""
+        """A chunk of the response's body arrived."""
         raise NotImplementedError
 
     def on_attempt_trailers(self, trailers: Headers) -> None:
-        """The reply's trailers came."""
+        """The response's trailers arrived."""
         raise NotImplementedError
 
     def on_attempt_writable(self, writable: bool) -> None:
-        """The upstream can take no more for now, or can again."""
+        """False: the upstream's send buffer is full; True: it has drained."""
         raise NotImplementedError
 
-    def on_copies_sent(self, failure: Failure | None) -> None:
-        """The copies that take the place of the request have all of it; or nobody was there to get one."""
-        raise NotImplementedError
+
+class PendingAttempt:
+    """An attempt that waits while filters of the host phase run."""
+
+    def __init__(self, host: ClusterHost, fresh: bool, retries: Limits | None, pause: float) -> None:
+        """The arguments of the attempt; `retries`: the limit that a retry counts against."""
+        self.host = host
+        self.fresh = fresh
+        self.retries = retries
+        self.pause = pause
+
+    def give_back(self) -> None:
+        """Returns the retry permit: the attempt will not be made."""
+        if self.retries is not None:
+            self.retries.end_retry()
+            self.retries = None
 
 
 class Attempt(UpstreamRequest):
-    """Takes a stream from the host's pool and passes on what comes back, until it ends, fails or is cancelled."""
+    """Acquires a stream from the host's pool and reports to its owner, until it ends, fails or is cancelled."""
 
-    def __init__(self, exchange: AttemptOwner, host: ClusterHost, clock: Clock, wheel: TimerWheel) -> None:
+    def __init__(self, owner: AttemptOwner, host: ClusterHost, clock: Clock, wheel: TimerWheel) -> None:
         super().__init__(host, clock, wheel)
-        self._exchange: AttemptOwner | None = exchange
+        #: Never to reuse a connection.
+        self.needs_fresh = False
+        self._owner: AttemptOwner | None = owner
         self._timeout = 0.0
         self._waits_for = ""
         self._retries: Limits | None = None
 
     def start(self, protocol: str, fresh: bool, timeout: float) -> None:
-        """Asks the pool for a stream. `fresh`: on a new connection; `timeout`: seconds until the reply's head, 0 is none."""
+        """Acquires a stream. `fresh`: on a new connection; `timeout`: seconds until the response's head, 0 for none."""
         if timeout > 0.0:
             self.limit_time(timeout)
-        exchange = self._exchange
-        if exchange is not None and exchange.request.raw_tunnel == CONNECT_HERE:
-            fresh = True  # it is to carry no HTTP at all
-        self._take_stream(protocol, fresh)
+        self._take_stream(protocol, fresh or self.needs_fresh)
 
     def start_again(self, protocol: str, timeout: float, retries: Limits, pause: float) -> None:
-        """The same for a retry, which was taken from `retries`, after `pause` seconds."""
+        """Like `start`, for a retry after `pause` seconds; `retries`: the limit it counts against."""
         self._retries = retries
         if pause > 0.0:
             self._timeout = timeout
@@ -82,7 +94,7 @@ class Attempt(UpstreamRequest):
             self.start(protocol, False, timeout)
 
     def limit_time(self, timeout: float) -> None:
-        """The reply's head must come within `timeout` seconds from now."""
+        """Sets the per-try timeout: the response's head must arrive within `timeout` seconds."""
         self._timeout = timeout
         self._wheel.set(self, timeout)
 
@@ -90,45 +102,45 @@ class Attempt(UpstreamRequest):
         protocol = self._waits_for
         if protocol:
             self._waits_for = ""
-            self._started = self._clock.now  # the pause says nothing about the host
+            self._started = self._clock.now  # the pause is not the host's latency
             self.start(protocol, False, self._timeout)
             return
-        exchange = self._exchange
-        if exchange is not None:
+        owner = self._owner
+        if owner is not None:
             self.on_timeout(True)
             self.cancel()
-            exchange.on_attempt_failed(self, UPSTREAM_TIMEOUT)
+            owner.on_attempt_failed(self.host, UPSTREAM_TIMEOUT)
 
     def cancel(self) -> None:
-        """The exchange does not want it any more."""
+        """The attempt is no longer needed."""
         self._leave(self._status if self._status == BROKEN else NO_VERDICT)
 
     def is_retry(self) -> bool:
-        """Whether it is counted among the retries of its cluster."""
+        """Whether it counts against the retry limit of its cluster."""
         return self._retries is not None
 
     def discard(self, passes_on: bool) -> None:
-        """The exchange does not want the reply that came, which counts for the host all the same.
+        """Drops an attempt whose response is retried; the response still counts for the host.
 
-        `passes_on`: the next try gets its place among the retries.
+        `passes_on`: the next attempt inherits its retry permit.
         """
         if passes_on:
             self._retries = None
         self._leave(self._status)
 
     def _leave(self, status: i64) -> None:
-        if self._exchange is not None:
+        if self._owner is not None:
             self._end(status)
             self._leave_stream()
 
     def on_timeout(self, is_host_late: bool) -> None:
-        """The time is over, because the host does not answer or for other reasons; `cancel` follows."""
+        """Counts a timeout; `cancel` follows. `is_host_late`: the host is to blame."""
         if is_host_late:
             self._status = BROKEN
         self._count_timeout()
 
     def _end(self, status: i64) -> None:
-        self._exchange = None
+        self._owner = None
         if self._timeout > 0.0 or self._waits_for:
             self._wheel.clear(self)
         if self._retries is not None:
@@ -137,7 +149,7 @@ class Attempt(UpstreamRequest):
         self._count_end(status)
 
     def finish_tunnel(self) -> None:
-        """Both sides of the tunnel have ended."""
+        """Ends an attempt whose tunnel has ended in both directions."""
         self._end(self._status)
         sender = self.sender
         if sender is not None:
@@ -148,26 +160,26 @@ class Attempt(UpstreamRequest):
 
     def on_sender(self, sender: RequestSender) -> None:
         self.sender = sender
-        exchange = self._exchange
-        if exchange is None:
+        owner = self._owner
+        if owner is None:
             sender.cancel()
         else:
-            exchange.on_attempt_sender(self, sender)
+            owner.on_attempt_sender(sender)
 
     def on_no_sender(self, failure: Failure) -> None:
-        exchange = self._exchange
-        if exchange is not None:
+        owner = self._owner
+        if owner is not None:
             self._end(NO_VERDICT if failure is OVERFLOW else BROKEN)
-            exchange.on_attempt_failed(self, failure)
+            owner.on_attempt_failed(self.host, failure)
 
     def on_informational(self, head: ResponseHead) -> None:
-        exchange = self._exchange
-        if exchange is not None:
-            exchange.on_attempt_informational(head)
+        owner = self._owner
+        if owner is not None:
+            owner.on_attempt_informational(head)
 
     def on_response(self, head: ResponseHead, data: bytes, end: bool) -> None:
-        exchange = self._exchange
-        if exchange is not None:
+        owner = self._owner
+        if owner is not None:
             self._status = head.status
             if self._timeout > 0.0:
                 self._wheel.clear(self)
@@ -175,28 +187,28 @@ class Attempt(UpstreamRequest):
                 self._end(self._status)
             elif head.raw_tunnel:
                 self._tunnel_after = self._clock.now - self._started
-            exchange.on_attempt_response(head, data, end)
+            owner.on_attempt_response(self.host, head, data, end)
 
     def on_data(self, data: bytes, end: bool) -> None:
-        exchange = self._exchange
-        if exchange is not None:
+        owner = self._owner
+        if owner is not None:
             if end and self._tunnel_after < 0.0:
                 self._end(self._status)
-            exchange.on_attempt_data(data, end)
+            owner.on_attempt_data(data, end)
 
     def on_trailers(self, trailers: Headers) -> None:
-        exchange = self._exchange
-        if exchange is not None:
+        owner = self._owner
+        if owner is not None:
             self._end(self._status)
-            exchange.on_attempt_trailers(trailers)
+            owner.on_attempt_trailers(trailers)
 
     def on_reset(self, failure: Failure) -> None:
-        exchange = self._exchange
-        if exchange is not None:
+        owner = self._owner
+        if owner is not None:
             self._end(self._count_reset(failure))
-            exchange.on_attempt_failed(self, failure)
+            owner.on_attempt_failed(self.host, failure)
 
     def on_writable(self, writable: bool) -> None:
-        exchange = self._exchange
-        if exchange is not None:
-            exchange.on_attempt_writable(writable)
+        owner = self._owner
+        if owner is not None:
+            owner.on_attempt_writable(writable)

@@ -1,51 +1,30 @@
-"""Whole bodies for filters that ask for them: what of a message waits until it has ended or grown too long."""
+"""Complete bodies for filters that ask for them: what `request.read()` and `response.read()` return."""
 
 from __future__ import annotations
 
-import asyncio
-from collections.abc import Awaitable
-
-from mypy_extensions import i64
-
-from pymosn.core.failure import Failure
-from pymosn.core.message import BodySource, BodyTooLarge
-from pymosn.proxy.filtering import FilteredExchange
+from pymosn.core.failure import BODY_TOO_LARGE
+from pymosn.core.message import BodySource, BodyTooLarge, ResponseHead
+from pymosn.proxy.owner import ExchangeOwner
 
 
 class RequestBody(BodySource):
     """The body of an exchange's request."""
 
-    def __init__(self, exchange: FilteredExchange) -> None:
-        self._exchange = exchange
+    def __init__(self, owner: ExchangeOwner) -> None:
+        self._owner = owner
 
-    def read(self, limit: int) -> Awaitable[bytes]:
-        return self._exchange.read_request(limit)
-
-
-class ResponseBody(BodySource):
-    """The body of an exchange's reply."""
-
-    def __init__(self, exchange: FilteredExchange) -> None:
-        self._exchange = exchange
-
-    def read(self, limit: int) -> Awaitable[bytes]:
-        return self._exchange.read_response(limit)
-
-
-class Reading:
-    """A filter that waits for the end of a body."""
-
-    def __init__(self, limit: int, failure: Failure) -> None:
-        """`failure`: of an exchange whose filter does not care for a body of more than `limit` bytes."""
-        self._limit: i64 = limit
-        self._failure = failure
-        self.done: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-
-    def on_size(self, size: i64, ended: bool) -> None:
-        """So much of the body is here now."""
-        if self.done.done():
-            return
-        if size > self._limit:
-            self.done.set_exception(BodyTooLarge(self._failure, int(self._limit)))
-        elif ended:
-            self.done.set_result(None)
+    async def read(self, limit: int) -> bytes:
+        """The whole body. Raises BodyTooLarge, and RuntimeError once it has been forwarded."""
+        owner = self._owner
+        head = owner.exchange.request
+        if head.new_body is not None:
+            return head.new_body
+        if owner.is_request_sent():
+            raise RuntimeError("the request body has already been forwarded")
+        if head.content_length > limit:
+            raise BodyTooLarge(BODY_TOO_LARGE, limit)
+        flow = owner.held_request()
+        if head.expects_continue and not flow.ended and flow.size <= limit:
+            head.continue_expected()
+            owner.sender.send_informational(ResponseHead(100))
+        return await flow.read(limit, BODY_TOO_LARGE)

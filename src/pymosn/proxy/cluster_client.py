@@ -8,6 +8,7 @@ from typing import Final
 
 from mypy_extensions import i64
 
+from pymosn.api.http import HttpRequest
 from pymosn.api.stream import RequestSender
 from pymosn.api.stream_filter import ClientError, ClientResponse, ClusterClient, Fields
 from pymosn.api.upstream import Selection
@@ -15,7 +16,6 @@ from pymosn.core.failure import RESET_BEFORE_RESPONSE, RESPONSE_TOO_LARGE, Failu
 from pymosn.core.headers import headers_from
 from pymosn.core.message import RequestHead, ResponseHead
 from pymosn.proxy.internal_request import InternalRequest
-from pymosn.proxy.retry import IDEMPOTENT
 from pymosn.proxy.runtime import Runtime
 from pymosn.proxy.upstream_request import NO_VERDICT
 from pymosn.upstream.cluster import Cluster, ClusterHost
@@ -94,7 +94,7 @@ def _choose(cluster: Cluster, selection: Selection) -> ClusterHost:
 
 def _head(method: str, path: str, headers: Fields | None, length: int, host: ClusterHost) -> RequestHead:
     """The head of a request. Raises HeaderError for what cannot be sent."""
-    head = RequestHead()
+    head = HttpRequest()
     head.method = method
     bare, question, query = path.partition("?")
     head.path = bare
@@ -144,7 +144,7 @@ class Call(InternalRequest):
         if failure is None:
             return False
         if self._was_sent:
-            return self.was_stale and self._head.raw_method in IDEMPOTENT
+            return self.was_stale and self._head.may_repeat(False, False)
         return failure.may_retry
 
     def on_head(self, head: ResponseHead) -> None:

@@ -1,234 +1,419 @@
-"""One request and all that is done for it: filters, route, host, attempts, reply.
+"""The exchange driver: conducts one request and its response.
 
-The life of an exchange reads from top to bottom, and on in other files: here the request comes (`on_request`) and is routed;
-in `attempting` it goes to a host, and perhaps to another one, until a reply comes. How the request's body gets to the
-upstream is in `requesting`; how the reply is sent, and how an exchange ends, in `replying`; what follows a
-reply that opens a tunnel in `tunnelling`.
+Theory of operation. The stream layer feeds the request into an `ExchangeDriver`, attempts feed the response, filters run in
+between. All facts are in `driver.exchange`, which filters and logs get; the driver keeps only what it needs to continue.
+Everything happens in one synchronous call stack. The exchange waits in three cases only: an `async` filter is at work, an
+attempt has no stream yet, or a peer has to send something.
+
+An exchange is in exactly one `stage`, and moves forward only, but for a retry. The request's body has no stage: it may
+arrive in any of them. It is forwarded while there is an upstream and held in a `BodyFlow` while there is none. `EVENTS`
+lists what each event does in each stage; tests/unit/proxy/test_exchange_stages.py holds the table against the code.
+
+The parts: `decision` decides where a request goes and `dispatch` performs that; `forwarder` makes attempts, `attempts`
+decides "next host or stop"; `filtering` runs filters; `body_flow` holds bytes that wait; `responder` sends a response that
+does not simply stream through; `tunnel`, `transcoding` and `mirroring` wrap the upstream's sender.
 """
 
 from __future__ import annotations
 
+from typing import Final
+
 from mypy_extensions import i64
 
-from pymosn.api.exchange import RouteOverrides
+from pymosn.api.exchange import Reply
+from pymosn.api.stream import ResponseSender
 from pymosn.core.failure import (
-    CLUSTER_UNKNOWN,
+    CLIENT_GONE,
+    CLIENT_WRITE_TIMEOUT,
     FILTER_ERROR,
-    INTERNAL_ERROR,
-    NO_HOSTS,
-    NO_ROUTE,
-    NO_ROUTER,
-    NO_VIRTUAL_HOST,
     OVERLOADED,
+    STREAM_IDLE,
+    UPSTREAM_TIMEOUT,
     Failure,
 )
-from pymosn.core.headers import Headers
-from pymosn.core.message import UNKNOWN_LENGTH, RequestHead, ResponseHead
+from pymosn.core.headers import Headers, headers_from
+from pymosn.core.message import RequestHead, ResponseHead
 from pymosn.core.overload import SHED
-from pymosn.proxy.attempting import AttemptingExchange
+from pymosn.proxy.accounting import count, log_failure
 from pymosn.proxy.bodies import RequestBody
-from pymosn.proxy.forwarding import forwarded_ip
-from pymosn.proxy.mirroring import draw_mirrors
-from pymosn.proxy.overrides import override_route, override_target
-from pymosn.proxy.stream_filters import HOST, REQUEST, ROUTE
-from pymosn.proxy.transcoding import TRANSCODE
-from pymosn.routing.actions import DirectResponse, Forward, Redirect, RetryPolicy, Target, asked_timeouts
-from pymosn.routing.hashing import NO_HASH, hash_value
-from pymosn.upstream.cluster import Cluster
-from pymosn.upstream.original_dst import destination
+from pymosn.proxy.dispatch import DispatchOwner, act, on_transcoded, route_request
+from pymosn.proxy.filtering import WAITING, Verdict, run_completion
+from pymosn.proxy.forwarder import Forwarder
+from pymosn.proxy.forwarding import change_response
+from pymosn.proxy.mirroring import Mirroring
+from pymosn.proxy.options import ProxyOptions
+from pymosn.proxy.owner import DONE, HOLDING, RESPONDING, TUNNELING
+from pymosn.proxy.reply_stream import ReplyStream
+from pymosn.proxy.responder import FILTER_FAILURES, Responder, ResponseBody
+from pymosn.proxy.runtime import Runtime
+from pymosn.proxy.stream_filters import REQUEST, RESPONSE, ROUTE, TRANSCODE, FilterHandle
+from pymosn.proxy.transcoding import Transcoding
+from pymosn.proxy.tunnel import Tunnel, not_a_tunnel
+
+#: What each event does in each stage, and the stage afterwards where it changes. "-": cannot happen.
+#: "502" and "504" are local replies, as is "reply"; filters see them too, and may hold them again.
+EVENTS: Final[dict[str, tuple[str, ...]]] = {
+    #                   FILTERING            ATTEMPTING           AWAITING              HOLDING
+    #                   RESPONDING           TUNNELING            DONE
+    "request data":    ("hold",              "hold",              "forward",            "forward",
+                        "forward",           "forward",           "ignore"),
+    "filter passes":   ("route > ATTEMPTING", "acquire",          "-",                  "send > RESPONDING",
+                        "-",                 "-",                 "ignore"),
+    "filter replies":  ("reply > DONE",      "reply > DONE",      "-",                  "reply > DONE",
+                        "-",                 "-",                 "ignore"),
+    "stream ready":    ("-",                 "send > AWAITING",   "-",                  "-",
+                        "-",                 "-",                 "ignore"),
+    "attempt fails":   ("-",                 "retry or 502 > DONE", "retry or 502 > DONE", "502 > HOLDING",
+                        "reset > DONE",      "reset > DONE",      "ignore"),
+    "response head":   ("-",                 "-",                 "filter > HOLDING, else send > RESPONDING", "-",
+                        "-",                 "-",                 "ignore"),
+    "response data":   ("-",                 "-",                 "-",                  "hold",
+                        "send",              "send",              "ignore"),
+    "client gone":     ("cancel > DONE",     "cancel > DONE",     "cancel > DONE",      "cancel > DONE",
+                        "cancel > DONE",     "cancel > DONE",     "ignore"),
+    "timeout":         ("-",                 "504 > DONE",        "504 > DONE",         "504 > HOLDING",
+                        "reset > DONE",      "end > DONE",        "-"),
+}  # fmt: skip
 
 
-class ProxyExchange(AttemptingExchange):
-    """See the module's text."""
+class ExchangeDriver(DispatchOwner):
+    """Drives one request through filters, routing, attempts and the response."""
 
-    # ---- the request comes
+    def __init__(self, runtime: Runtime, options: ProxyOptions, sender: ResponseSender, protocol: str) -> None:
+        super().__init__(runtime, options, sender)
+        self._forwarder: Forwarder | None = None
+        self._responder: Responder | None = None
+        self._drops_request = False
+        self._is_tunnel = False
+
+        exchange = self.exchange
+        exchange.protocol = protocol
+        exchange.started = runtime.clock.now
+        options.stats.request_total.value += 1
+        options.stats.request_active.value += 1
+        options.filters.in_use += 1
+
+    # ---- the request
 
     def on_request(self, head: RequestHead, data: bytes, end: bool) -> None:
-        self.request = head
+        exchange = self.exchange
+        exchange.request = head
+        self.request_ended = end
         if data:
-            self.bytes_received = len(data)
-            self._held = [data]
-        self._request_ended = end
+            exchange.bytes_received = len(data)
+            self.held_request().hold(data, end)
         if end:
-            self.request_received = self.started
-        if self._options.trusted_hops > 0:
-            self.forwarded_ip = forwarded_ip(head, self._options.trusted_hops)
-        if self._runtime.overload.level >= SHED:
+            exchange.request_received = exchange.started
+        options = self.options
+        if options.forwarding.trusted_hops > 0:
+            exchange.forwarded_ip = head.forwarded_ip(options.forwarding.trusted_hops)
+        if self.runtime.overload.level >= SHED:
             self.fail(OVERLOADED, "")
             return
-        filters = self._options.filters
+        filters = options.filters
         if filters.may_read:
             head.body_source = RequestBody(self)
-        if filters.on_request:
-            self.run_filters(filters.on_request, REQUEST, 0)
-        else:
-            self._route()
-
-    def on_filtered(self, phase: i64) -> None:
-        if self._is_over:
-            return
-        if phase == REQUEST:
-            self._route()
-        elif phase == ROUTE:
-            self._act()
-        elif phase == HOST:
-            self._go()
-        elif phase == TRANSCODE:
-            self._act()
-        else:
-            self._send_filtered()
+        if not filters.on_request or self.passes(filters.on_request, REQUEST):
+            route_request(self)
 
     def on_refused(self, head: RequestHead, failure: Failure) -> None:
-        self.request = head
-        self._request_ended = True
+        self.exchange.request = head
+        self.request_ended = True
         self.fail(failure, "")
 
     def on_reset(self, failure: Failure) -> None:
         self.fail(failure, "")
 
-    def _send_filtered(self) -> None:
-        """Every filter of the reply's head let it pass, as it is now."""
-        head = self.response
-        if head is None:
-            self.fail(FILTER_ERROR, "a filter took the reply away")
+    def on_data(self, data: bytes, end: bool) -> None:
+        if self.stage == DONE or self._drops_request:
             return
-        if head.status != i64(self._shown_status) and not self.request.is_rpc:
-            if head.status > 999:
-                self.fail(FILTER_ERROR, f"a filter made it {head.status}, which is no status")
-                return
-            head.raw_reason = b""  # that of the other status
-            if head.status == 204:
-                head.set_length(UNKNOWN_LENGTH)  # RFC 9110 section 8.6: no Content-Length
-        self._send_head()
-
-    # ---- where it goes
-
-    def _route(self) -> None:
-        table = self._options.slot.table
-        if table is None:
-            self.fail(NO_ROUTER, self._options.slot.name)
+        if self._is_tunnel and self.wrapper is not None:
+            self.wrapper.send_data(data, end)
             return
-        host = table.find_virtual_host(self.request.raw_host)
-        if host is None:
-            self.fail(NO_VIRTUAL_HOST, self.request.host)
-            return
-        route = host.find(self) if self.choices is None else override_route(self, self.choices, host)
-        if route is None:
-            self.fail(NO_ROUTE, host.name)
-            return
-        self.route = route
-        self._changes_reply = route.response_changes is not None
-        action = route.action
-        if isinstance(action, Forward):
-            self._target = action.choose(self)
-            if self._target is not None:
-                self.cluster_name = self._target.cluster
-        filters = self._options.filters.on_route
-        if filters:
-            self.run_filters(filters, ROUTE, 0)
+        self.exchange.bytes_received += len(data)
+        if end:
+            self._end_request()
+        forwarder = self._forwarder
+        upstream = None if forwarder is None else forwarder.upstream
+        if forwarder is None or upstream is None:
+            self.held_request().add(data, end)
         else:
-            self._act()
+            forwarder.send_data(upstream, data, end)
 
-    def _act(self) -> None:
-        """Does what the route says."""
-        route = self.route
-        assert route is not None
-        action = route.action
-        if isinstance(action, Forward):
-            self._forward(action)
-        elif isinstance(action, Redirect):
-            headers = Headers()
-            headers.set("location", action.location(self.request))
-            self._reply(action.status, headers, b"")
-        elif isinstance(action, DirectResponse):
-            self._reply(action.status, Headers(), action.body)
+    def on_trailers(self, trailers: Headers) -> None:
+        if self.stage == DONE or self._drops_request:
+            return
+        self._end_request()
+        self.exchange.request.trailers = trailers
+        forwarder = self._forwarder
+        upstream = None if forwarder is None else forwarder.upstream
+        if forwarder is None or upstream is None:
+            self.held_request().add_trailers(trailers)
         else:
-            self.fail(INTERNAL_ERROR, f"route {route.name} has no action")
+            forwarder.send_trailers(upstream, trailers)
 
-    def _forward(self, action: Forward) -> None:
-        target = self._target if self.choices is None else override_target(self.choices, self._target)
-        if target is None:
-            self.fail(CLUSTER_UNKNOWN, f"{action.text()}, but there is none")
+    def _end_request(self) -> None:
+        self.request_ended = True
+        self.exchange.request_received = self.runtime.clock.now
+
+    def replace_request_body(self, body: bytes) -> None:
+        self.held_request().set_body(body, True)
+        self._drops_request = not self.request_ended
+        self.request_ended = True
+
+    def on_writable(self, writable: bool) -> None:
+        self.client_is_full = not writable
+        upstream = None if self._forwarder is None else self._forwarder.upstream
+        responder = self._responder
+        if upstream is not None:
+            if writable:
+                upstream.resume()
+            else:
+                upstream.pause()
+        elif responder is not None and responder.stream is not None:
+            responder.stream.on_writable(writable)
+
+    def is_request_sent(self) -> bool:
+        return self._forwarder is not None and self._forwarder.is_sent
+
+    # ---- filters
+
+    def on_passed(self, phase: i64) -> None:
+        if phase == REQUEST:
+            route_request(self)
+        elif phase == ROUTE:
+            act(self)
+        elif phase == TRANSCODE:
+            on_transcoded(self)
+        elif phase == RESPONSE:
+            self._send_filtered()
+        elif self._forwarder is not None:
+            self._forwarder.start_pending()
+
+    def apply(self, verdict: Verdict) -> None:
+        if verdict is WAITING or self.stage == DONE:
             return
-        name = target.cluster
-        self.cluster_name = name
-        cluster = self._runtime.clusters.get(name)
-        if cluster is None:
-            self.fail(CLUSTER_UNKNOWN, name)
-            return
-        self._cluster = cluster
-        wanted = action.upstream_protocol
-        if wanted and self._transcoded is None and wanted not in (self.protocol, "Auto"):
-            self.transcode(wanted)
-            return
-        self._timeout = action.timeout
-        if not action.is_plain or target.subset is not None or cluster.balancer.uses_hash:
-            self._prepare_for(action, target, cluster)
-        if cluster.original is not None:
-            self.own_selection().destination = destination(cluster.original, self)
-        if self.request.has_timeout or self._options.filters.sees_requests:
-            self._timeout, self._try_timeout = asked_timeouts(action, self)
-        if self.choices is not None:
-            self._choose_times(self.choices)
-        policy = self._retry_policy
-        if policy is not None:
-            self._keeps_body = policy.retry_on and self._may_repeat()
-        if self._mirroring is not None and self._mirroring.replaces_request:
-            self._send_copies_only()
-            return
-        self._await_reply()
-        host = self._choose_host(cluster)
-        if host is None and self.choices is not None and self.choices.host is not None:
-            self.fail(NO_HOSTS, self.choices.host)
-        elif host is None:
-            self.fail(cluster.no_host_failure(self._selection), cluster.name)
+        if verdict.failure is not None:
+            self.fail(verdict.failure, verdict.detail)
+        elif verdict.reply is not None and verdict.handle is not None:
+            self._reply_from_filter(verdict.reply, verdict.handle)
+
+    # ---- timeouts
+
+    def arm_timeout(self) -> None:
+        """Arms the timeout for the next event: more of the request, or the response's head."""
+        forwarder = self._forwarder
+        if forwarder is None or self.stage >= RESPONDING or not self.request_ended:
+            self.runtime.wheel.set(self, self.options.stream_idle_timeout)
         else:
-            self._try(cluster, host, False, None, 0.0)
+            self.runtime.wheel.set(self, forwarder.plan.timeout)
 
-    def _choose_times(self, choices: RouteOverrides) -> None:
-        """What filters chose about times and retries."""
-        if choices.timeout is not None:
-            self._timeout = choices.timeout
-        if choices.try_timeout is not None:
-            self._try_timeout = choices.try_timeout
-        if choices.retries is not None:
-            self._retry_policy = RetryPolicy(choices.retries > 0, choices.retries, self._try_timeout)
-
-    def _prepare_for(self, action: Forward, target: Target, cluster: Cluster) -> None:
-        """Notes what the route wants done to this request."""
-        self._changes = action.changes
-        self._uses_host_name = action.uses_host_name
-        policy = action.retry_policy
-        if policy is not None:
-            self._retry_policy = policy
-            self._try_timeout = policy.per_try_timeout
-        if action.mirrors and self._transcoded is None and not self.request.raw_tunnel:
-            self._mirroring = draw_mirrors(action, self, self._runtime)
-        if target.subset is not None:
-            self.own_selection().subset = target.subset
-        if action.hash_policies or cluster.balancer.uses_hash:
-            value: i64 = hash_value(action.hash_policies, self)
-            if value != NO_HASH:
-                self.own_selection().set_hash(value)
-            if self.set_cookie:
-                self._changes_reply = True
-
-    def _send_copies_only(self) -> None:
-        """Copies take the place of the request, which is answered when it has come whole: see `on_copies_sent`."""
-        mirroring = self._mirroring
-        assert mirroring is not None
-        self._upstream = mirroring
-        if not self._prepare_request():
+    def on_alarm(self) -> None:
+        if self.stage == TUNNELING:
+            tunnel = self.wrapper
+            assert isinstance(tunnel, Tunnel)
+            tunnel.on_idle()
             return
-        if self.request.expects_continue and not self._request_ended:
-            self._sender.send_informational(ResponseHead(100))
-        self.send_request(mirroring)
-        if not self._is_over:
-            self._await_reply()
+        is_host_late = self.request_ended and self.stage < RESPONDING
+        if self._forwarder is not None:
+            self._forwarder.on_timeout(is_host_late)
+        self.fail(UPSTREAM_TIMEOUT if is_host_late else STREAM_IDLE, self.exchange.upstream_address)
+
+    # ---- the upstream
+
+    def start_forwarding(self, forwarder: Forwarder, mirroring: Mirroring | None) -> None:
+        self._forwarder = forwarder
+        if mirroring is not None and mirroring.replaces_request:
+            forwarder.send_copies(mirroring)
+        else:
+            self.arm_timeout()
+            forwarder.start()
 
     def on_copies_sent(self, failure: Failure | None) -> None:
-        self._forget_upstream()
         if failure is None:
-            self._reply(200, Headers(), b"")
+            self.reply(200, headers_from(None), b"")
         else:
-            self.fail(failure, "copies only")
+            self.fail(failure, "mirror broadcast")
+
+    def on_informational(self, head: ResponseHead) -> None:
+        if self.stage < RESPONDING:
+            self.sender.send_informational(head)
+
+    def on_response(self, head: ResponseHead, data: bytes, end: bool) -> None:
+        exchange = self.exchange
+        wrapper = self.wrapper
+        if isinstance(wrapper, Transcoding):
+            made = wrapper.response(exchange, head)
+            if isinstance(made, Verdict):
+                self.apply(made)
+                return
+            head = exchange.request.local_reply(made.status, made.headers.copy(), made.body)
+            data = exchange.request.reply_body(head, made.body)
+        exchange.response = head
+        exchange.response_received = self.runtime.clock.now
+        if self.changes_response:
+            change_response(exchange, head.headers)
+        if head.raw_tunnel and self._forwarder is not None and not end:
+            self._is_tunnel = True
+            self.wrapper = Tunnel(self, self._forwarder)
+        self._respond(head, data, end, None)
+
+    def _respond(self, head: ResponseHead, data: bytes, end: bool, stream: ReplyStream | None) -> None:
+        """Sends a response, through its filters if there are any."""
+        filters = self.options.filters
+        if not filters.sees_responses and stream is None and head.status >= 200 and not self._is_tunnel:
+            head.add_date(self.runtime.dates)
+            self.send_head(head, data, end, None)
+            return
+        responder = self._hold(head, data, end, stream)
+        if filters.may_read:
+            head.body_source = ResponseBody(responder, self, self._is_tunnel)
+        if not filters.on_response or self.exchange.request.is_one_way or self.passes(filters.on_response, RESPONSE):
+            self._send_filtered()
+
+    def _hold(self, head: ResponseHead, data: bytes, end: bool, stream: ReplyStream | None) -> Responder:
+        self.stage = HOLDING
+        responder = Responder(self, head, None if self._forwarder is None else self._forwarder.upstream)
+        responder.flow.hold(data, end)
+        responder.stream = stream
+        self._responder = responder
+        return responder
+
+    def _send_filtered(self) -> None:
+        """Sends the response as filters left it."""
+        responder = self._responder
+        tunnel = self.wrapper
+        assert responder is not None
+        head = responder.check_head()
+        if head is None:
+            return
+        if self._is_tunnel and isinstance(tunnel, Tunnel):
+            tunnel.open(head, responder.flow)
+        elif head.status < 200:
+            self.fail(FILTER_ERROR, not_a_tunnel(head))
+        else:
+            responder.send(head)
+
+    def on_response_data(self, data: bytes, end: bool) -> None:
+        tunnel = self.wrapper
+        if self.stage == TUNNELING and isinstance(tunnel, Tunnel):
+            tunnel.deliver(data, end)
+        elif self._responder is not None:
+            self._responder.on_data(data, end)
+        else:
+            self.send_chunk(data, end)
+
+    def on_response_trailers(self, trailers: Headers) -> None:
+        response = self.exchange.response
+        if response is not None:
+            response.trailers = trailers
+        if self._responder is not None:
+            self._responder.on_trailers(trailers)
+        else:
+            self.sender.send_trailers(trailers)
+            self.finish()
+
+    # ---- local replies
+
+    def _reply_from_filter(self, reply: Reply, handle: FilterHandle) -> None:
+        was_holding = self.stage == HOLDING
+        self.cancel_attempt()
+        request = self.exchange.request
+        stream: ReplyStream | None = None
+        if reply.stream is None:
+            head = self._local_head(reply.status, reply.headers.copy(), reply.body)
+        else:
+            head = request.streamed_reply(reply.status, reply.headers.copy())
+            if request.has_response_body(head):
+                stream = ReplyStream(reply.stream, handle, self.runtime.clock)
+        self._reply_local(head, reply.body, stream, not was_holding)
+
+    def reply(self, status: int, headers: Headers, body: bytes) -> None:
+        self._reply_local(self._local_head(status, headers, body), body, None, True)
+
+    def _local_head(self, status: int, headers: Headers, body: bytes) -> ResponseHead:
+        if self.changes_response:
+            self.exchange.response = ResponseHead(status, headers)  # for `%response_code%`
+            change_response(self.exchange, headers)
+        return self.exchange.request.local_reply(status, headers, body)
+
+    def _reply_local(self, head: ResponseHead, body: bytes, stream: ReplyStream | None, is_filtered: bool) -> None:
+        """Sends a local reply in place of anything that has arrived of a response.
+
+        `is_filtered`: the filters of the response see it.
+        """
+        self.cancel_attempt()
+        self._is_tunnel = False
+        self.exchange.response = head
+        data = self.exchange.request.reply_body(head, body)
+        if is_filtered:
+            self._respond(head, data, stream is None, stream)
+        else:
+            self._hold(head, data, stream is None, stream)
+            self._send_filtered()
+
+    # ---- the end
+
+    def fail(self, failure: Failure, detail: str) -> None:
+        if self.stage == DONE:
+            return
+        exchange = self.exchange
+        had_failed = exchange.failure is not None
+        exchange.failure = failure
+        exchange.failure_detail = detail
+        self.cancel_attempt()
+        self.cancel_filter()
+        if self._responder is not None:
+            self._responder.cancel()
+        log_failure(self.runtime.log, exchange, failure, detail)
+        head_sent = self.stage >= RESPONDING
+        if head_sent or failure is CLIENT_GONE or failure is CLIENT_WRITE_TIMEOUT:
+            if not head_sent:
+                exchange.response = None
+            self.options.stats.request_reset.value += 1
+            self.sender.reset(failure)
+            self.finish()
+            return
+        headers = headers_from(None)
+        if failure.retry_after > 0:
+            headers.set("retry-after", str(failure.retry_after))
+        if self.options.reason_header:
+            headers.set("x-pymosn-reason", failure.reason)
+        body = exchange.request.failure_body(failure)
+        head = self._local_head(failure.status, headers, body)
+        self._reply_local(head, body, None, not had_failed and failure not in FILTER_FAILURES)
+
+    def cancel_attempt(self) -> None:
+        if self._forwarder is not None:
+            self._forwarder.cancel()
+
+    def finish(self) -> None:
+        if self.stage == DONE:
+            return
+        was_tunnel = self.stage == TUNNELING
+        self.stage = DONE
+        runtime = self.runtime
+        runtime.wheel.clear(self)
+        self.cancel_attempt()
+        if self._responder is not None:
+            self._responder.cancel()
+        if self.wrapper is not None:
+            self.wrapper.abandon()
+        exchange = self.exchange
+        exchange.finished = runtime.clock.now
+        count(exchange, self.options.stats, was_tunnel)
+        for access_log in self.options.access_logs:
+            access_log.log(exchange)
+        filters = self.options.filters
+        if filters.on_complete:
+            run_completion(self, filters.on_complete)
+        filters.in_use -= 1
+        # Each of these refers to the driver: without this only the garbage collector would free them.
+        self.wrapper = None
+        self._forwarder = None
+        self._responder = None
+        if filters.may_read:
+            exchange.request.body_source = None
+            if exchange.response is not None:
+                exchange.response.body_source = None
+        self.sender.release()

@@ -1,4 +1,8 @@
-"""Running an exchange through its filters: plain methods at once, `async` ones in a task while the exchange waits."""
+"""Runs an exchange through its filters: plain methods at once, `async` ones in a task while the exchange waits.
+
+The functions here decide nothing about the exchange. They return a `Verdict` when a phase ends before its last filter,
+and the exchange acts on it.
+"""
 
 from __future__ import annotations
 
@@ -6,285 +10,315 @@ import asyncio
 import time
 from collections.abc import Coroutine
 from types import CoroutineType
-from typing import Any, cast
+from typing import Any, Final, cast
 
 from mypy_extensions import i64
 
 from pymosn.api.exchange import Exchange, Reply
-from pymosn.api.stream import ResponseSender
+from pymosn.api.network import Connection
+from pymosn.api.stream import RequestReceiver
 from pymosn.core.failure import FILTER_ERROR, FILTER_TIMEOUT, Failure
 from pymosn.core.message import Refused
 from pymosn.core.timers import Alarm
-from pymosn.proxy.options import ProxyOptions
 from pymosn.proxy.runtime import Runtime
 from pymosn.proxy.stream_filters import TIMED_ONE_IN, BodyHandler, FilterHandle, PhaseHandler, report_error
 
 
-class FilteredExchange(Exchange):
-    """The part of an exchange that deals with stream filters."""
+class Verdict:
+    """Why a phase ended early: a filter replied, failed, or is waiting."""
 
-    def __init__(self, runtime: Runtime, options: ProxyOptions, sender: ResponseSender) -> None:
-        super().__init__(sender.connection())
-        self._is_over = False
-        self._runtime = runtime
-        self._options = options
-        self._sender: ResponseSender = sender
-        self._task: FilterTask | None = None
+    def __init__(self, handle: FilterHandle | None, reply: Reply | None, failure: Failure | None, detail: str) -> None:
+        """One of `reply` and `failure` is set, or neither while a filter is waiting."""
+        self.handle = handle
+        self.reply = reply
+        self.failure = failure
+        self.detail = detail
 
-    # ---- what the exchange does next
 
-    def on_filtered(self, phase: i64) -> None:
-        """Every filter of `phase` let the exchange pass."""
+#: An `async` filter is waiting; `FilterOwner.on_filter_done` is called when it returns.
+WAITING: Final = Verdict(None, None, None, "")
+
+
+class FilterOwner(RequestReceiver):
+    """The part of an exchange that its filters need."""
+
+    def __init__(self, runtime: Runtime, connection: Connection) -> None:
+        super().__init__()
+        self.exchange = Exchange(connection)
+        self.runtime = runtime
+        #: The filter that is waiting, if any.
+        self.filter_task: FilterTask | None = None
+
+    def is_over(self) -> bool:
+        """Whether the exchange has ended."""
         raise NotImplementedError
 
-    def reply_from_filter(self, reply: Reply, phase: i64, named: FilterHandle) -> None:
-        """A filter answers in place of the upstream."""
+    def on_passed(self, phase: i64) -> None:
+        """All filters of a phase let the exchange pass, after one of them had waited."""
         raise NotImplementedError
 
-    def fail(self, failure: Failure, detail: str) -> None:
-        """The exchange ends in a failure."""
+    def apply(self, verdict: Verdict) -> None:
+        """Acts on the verdict of a filter."""
         raise NotImplementedError
 
-    async def read_request(self, limit: int) -> bytes:
-        """The whole body of the request. Raises BodyTooLarge."""
-        raise NotImplementedError
+    def passes(self, chain: list[PhaseHandler], phase: i64) -> bool:
+        """Runs the filters of a phase. False when the exchange waits for one of them or has taken another turn."""
+        verdict = run_phase(self, chain, phase, 0)
+        if verdict is None:
+            return not self.is_over()
+        self.apply(verdict)
+        return False
 
-    async def read_response(self, limit: int) -> bytes:
-        """The whole body of the reply. Raises BodyTooLarge."""
-        raise NotImplementedError
+    def on_filter_done(self, task: FilterTask) -> None:
+        """An `async` filter that had waited returned or raised."""
+        runtime = self.runtime
+        runtime.wheel.clear(task)
+        runtime.clock.tick()
+        task.handle.time.record(runtime.clock.now - task.started)
+        self._resume(task, verdict_of(self, task))
 
-    def on_piece(self, data: bytes, end: bool) -> None:
-        """The next piece of a reply that a filter streams."""
-        raise NotImplementedError
+    def on_filter_timeout(self, task: FilterTask) -> None:
+        """An `async` filter exceeded its timeout."""
+        self.cancel_filter()
+        self._resume(task, on_timeout(task))
 
-    def on_stream_broken(self, named: FilterHandle, error: BaseException | str) -> None:
-        """A reply that a filter streams ends in `error`."""
-        raise NotImplementedError
-
-    # ---- heads
-
-    def run_filters(self, chain: list[PhaseHandler], phase: i64, start: i64) -> None:
-        """Asks the filters of `chain` from `start` on."""
-        place: i64 = start
-        count: i64 = len(chain)
-        while place < count:
-            step = chain[place]
-            place += 1
-            named = step.named
-            named.calls.value += 1
-            started = time.perf_counter() if named.calls.value & (TIMED_ONE_IN - 1) == 0 else 0.0
-            try:
-                answer = step.ask(self)
-            except BaseException as error:  # `sys.exit`, and panics of extensions in Rust, are no Exception
-                if self._has_ended_in(named, error):
-                    return
-                continue
-            waiting: FilterTask | None = None
-            if answer is not None and not isinstance(answer, Reply) and is_coroutine(answer):
-                waiting = FilterTask(self, chain, place, phase)
-                if not waiting.start(cast("Coroutine[Any, Any, object]", answer)):
-                    return
-            if started > 0.0:
-                named.time.record(time.perf_counter() - started)
-            if waiting is not None:
-                if self._has_ended_after(waiting):
-                    return
-            elif answer is not None and self._is_answered(step, answer, phase):
-                return
-        self.on_filtered(phase)
+    def _resume(self, task: FilterTask, verdict: Verdict | None) -> None:
+        if verdict is None:
+            verdict = run_phase(self, task.chain, task.phase, task.index)
+        if verdict is not None:
+            self.apply(verdict)
+        elif not self.is_over():
+            self.on_passed(task.phase)
 
     def cancel_filter(self) -> None:
-        """The exchange is over: an `async` filter at work for it is cancelled."""
-        task = self._task
+        """Cancels the waiting filter, if any."""
+        task = self.filter_task
         if task is not None:
-            self._task = None
-            self._runtime.wheel.clear(task)
+            self.filter_task = None
+            self.runtime.wheel.clear(task)
             task.cancel()
 
-    def on_filter_done(self, done: FilterTask) -> None:
-        """An `async` filter that had waited returned, or raised."""
-        self._runtime.wheel.clear(done)
-        self._runtime.clock.tick()
-        done.named.time.record(self._runtime.clock.now - done.started)
-        if not self._has_ended_after(done):
-            self.run_filters(done.chain, done.phase, done.place)
 
-    def _has_ended_after(self, done: FilterTask) -> bool:
-        """What comes of an `async` filter: whether the exchange has its answer or has failed, or goes on."""
-        self._task = None
-        error = done.error()
-        if error is not None:
-            return self._has_ended_in(done.named, error)
-        answer = done.answer()
-        return answer is not None and self._is_answered(done.chain[done.place - 1], answer, done.phase)
+# ---- phases
 
-    def _is_answered(self, step: PhaseHandler, answer: object, phase: i64) -> bool:
-        """Whether what a filter returned ends the exchange, or it goes on."""
-        if isinstance(answer, Reply):
-            self.reply_from_filter(answer, phase, step.named)
-            return True
-        return self._has_ended_in(step.named, f"it returned {type(answer).__name__}, not a Reply or None", step.ask)
 
-    def on_filter_late(self, late: FilterTask) -> None:
-        """An `async` filter took too long."""
-        self.cancel_filter()
-        named = late.named
-        named.timeouts.value += 1
-        if named.skips_errors:
-            named.skipped.value += 1
-            self.run_filters(late.chain, late.phase, late.place)
+def run_phase(owner: FilterOwner, chain: list[PhaseHandler], phase: i64, start: i64) -> Verdict | None:
+    """Calls the filters of `chain` from index `start` on; None when all of them let the exchange pass."""
+    exchange = owner.exchange
+    index: i64 = start
+    count: i64 = len(chain)
+    while index < count:
+        step = chain[index]
+        index += 1
+        handle = step.handle
+        handle.calls.value += 1
+        started = time.perf_counter() if handle.calls.value & (TIMED_ONE_IN - 1) == 0 else 0.0
+        try:
+            answer = step.call(exchange)
+        except BaseException as error:  # `sys.exit` and panics of Rust extensions are not Exceptions
+            verdict = on_error(owner, handle, error)
+            if verdict is not None:
+                return verdict
+            continue
+        task: FilterTask | None = None
+        if answer is not None and not isinstance(answer, Reply) and is_coroutine(answer):
+            task = FilterTask(owner, chain, index, phase)
+            if not task.start(cast("Coroutine[Any, Any, object]", answer)):
+                return WAITING
+        if started > 0.0:
+            handle.time.record(time.perf_counter() - started)
+        if task is not None:
+            verdict = verdict_of(owner, task)
+        elif answer is not None:
+            verdict = _on_answer(owner, step, answer)
         else:
-            self.fail(FILTER_TIMEOUT, f"filter {named.name}")
+            continue
+        if verdict is not None:
+            return verdict
+    return None
 
-    def _has_ended_in(self, named: FilterHandle, error: BaseException | str, method: object = None) -> bool:
-        """A filter did something wrong: whether the exchange has failed for that, or goes on without the filter.
 
-        `method`: which of its own, where no exception tells.
-        """
-        if isinstance(error, Refused):
-            self.fail(error.failure, f"filter {named.name}: {error}")
-            return True
-        report_error(self._runtime.log, named, self, error, method)
-        if named.skips_errors:
-            named.skipped.value += 1
-            return False
-        self.fail(FILTER_ERROR, f"filter {named.name}")
-        return True
+def verdict_of(owner: FilterOwner, task: FilterTask) -> Verdict | None:
+    """The outcome of an `async` filter that has returned or raised; None when it let the exchange pass."""
+    owner.filter_task = None
+    error = task.error()
+    if error is not None:
+        return on_error(owner, task.handle, error)
+    answer = task.answer()
+    return None if answer is None else _on_answer(owner, task.chain[task.index - 1], answer)
 
-    def run_completion(self, chain: list[PhaseHandler]) -> None:
-        """Tells the filters of `chain` that the exchange is over; nothing that they do changes that."""
-        for step in chain:
-            try:
-                answer: object = step.ask(self)
-            except BaseException as error:
-                report_error(self._runtime.log, step.named, self, error)
-                continue
-            if answer is not None:
-                wrong = f"it returned {type(answer).__name__}, not None"
-                report_error(self._runtime.log, step.named, self, wrong, step.ask)
 
-    # ---- bodies
+def _on_answer(owner: FilterOwner, step: PhaseHandler, answer: object) -> Verdict | None:
+    if isinstance(answer, Reply):
+        return Verdict(step.handle, answer, None, "")
+    return on_error(owner, step.handle, f"it returned {type(answer).__name__}, not a Reply or None", step.call)
 
-    def body_filters(self, chain: list[BodyHandler]) -> list[BodyHandler]:
-        """Those of `chain` that look at the body."""
-        left = self._without_body
-        return chain if left is None else [step for step in chain if step.named.filter not in left]
 
-    def filter_beginning(self, chain: list[BodyHandler], data: bytes, ended: bool, has_trailers: bool) -> bytes | None:
-        """What the filters of `chain` make of what is here of a body when its head goes on; otherwise like `filter_body`.
+def on_error(owner: FilterOwner, handle: FilterHandle, error: BaseException | str, method: object = None) -> Verdict | None:
+    """Handles a filter error; None when the exchange continues without the filter.
 
-        `ended`: no more of it will come, so that the last piece, empty when trailers follow, is among it.
-        """
-        filtered = self.filter_body(chain, data, ended and not has_trailers)
-        if filtered is not None and ended and has_trailers:
-            rest = self.filter_body(chain, b"", True)
-            filtered = None if rest is None else filtered + rest
+    `method`: the filter's method, for errors without a traceback.
+    """
+    if isinstance(error, Refused):
+        return Verdict(handle, None, error.failure, f"filter {handle.name}: {error}")
+    report_error(owner.runtime.log, handle, owner.exchange, error, method)
+    if handle.skips_errors:
+        handle.skipped.value += 1
+        return None
+    return Verdict(handle, None, FILTER_ERROR, f"filter {handle.name}")
+
+
+def on_timeout(task: FilterTask) -> Verdict | None:
+    """Handles a filter's timeout; None when the exchange continues without the filter."""
+    handle = task.handle
+    handle.timeouts.value += 1
+    if handle.skips_errors:
+        handle.skipped.value += 1
+        return None
+    return Verdict(handle, None, FILTER_TIMEOUT, f"filter {handle.name}")
+
+
+def run_completion(owner: FilterOwner, chain: list[PhaseHandler]) -> None:
+    """Calls `on_complete` of the filters; errors are only reported."""
+    for step in chain:
+        try:
+            answer: object = step.call(owner.exchange)
+        except BaseException as error:
+            report_error(owner.runtime.log, step.handle, owner.exchange, error)
+            continue
+        if answer is not None:
+            wrong = f"it returned {type(answer).__name__}, not None"
+            report_error(owner.runtime.log, step.handle, owner.exchange, wrong, step.call)
+
+
+# ---- bodies
+
+
+def body_handlers(exchange: Exchange, chain: list[BodyHandler]) -> list[BodyHandler]:
+    """The handlers of `chain` whose filters did not opt out of this exchange's bodies."""
+    skipped = exchange.body_skipped_by
+    return chain if skipped is None else [step for step in chain if step.handle.filter not in skipped]
+
+
+def filter_start(
+    owner: FilterOwner, chain: list[BodyHandler], data: bytes, ended: bool, has_trailers: bool
+) -> bytes | Verdict:
+    """Like `filter_chunk`, for the part of a body that is sent along with its head.
+
+    `ended`: no more of the body follows. With trailers the last chunk is a separate, empty one.
+    """
+    filtered = filter_chunk(owner, chain, data, ended and not has_trailers)
+    if not (ended and has_trailers) or isinstance(filtered, Verdict):
         return filtered
+    rest = filter_chunk(owner, chain, b"", True)
+    return rest if isinstance(rest, Verdict) else filtered + rest
 
-    def filter_body(self, chain: list[BodyHandler], data: bytes, last: bool) -> bytes | None:
-        """What the filters of `chain` make of a piece of a body; None when the exchange has failed for it."""
-        for step in chain:
-            named = step.named
-            if self._without_body is not None and named.filter in self._without_body:
+
+def filter_chunk(owner: FilterOwner, chain: list[BodyHandler], data: bytes, last: bool) -> bytes | Verdict:
+    """The chunk as changed by the filters of `chain`, or the verdict of a filter error."""
+    exchange = owner.exchange
+    for step in chain:
+        handle = step.handle
+        if exchange.body_skipped_by is not None and handle.filter in exchange.body_skipped_by:
+            continue
+        handle.calls.value += 1
+        error: BaseException | str
+        try:
+            answer = step.call(exchange, data, last)
+        except BaseException as raised:
+            error = raised
+        else:
+            if answer is None:
                 continue
-            named.calls.value += 1
-            error: BaseException | str
-            try:
-                answer = step.ask(self, data, last)
-            except BaseException as raised:
-                error = raised
-            else:
-                if answer is None:
-                    continue
-                if isinstance(answer, bytes) and (named.changes_length or len(answer) == len(data)):
-                    data = answer
-                    continue
-                error = _wrong_piece(answer, len(data))
-            self.skip_body(named.filter)
-            if self._has_ended_in(named, error, step.ask):
-                return None
-        return data
+            if isinstance(answer, bytes) and (handle.changes_length or len(answer) == len(data)):
+                data = answer
+                continue
+            error = _wrong_chunk(answer, len(data))
+        exchange.skip_body(handle.filter)
+        verdict = on_error(owner, handle, error, step.call)
+        if verdict is not None:
+            return verdict
+    return data
 
 
-def _wrong_piece(answer: object, size: i64) -> str:
-    """What is wrong with what a filter returned for a piece of `size` bytes."""
+def _wrong_chunk(answer: object, size: i64) -> str:
     if isinstance(answer, bytes):
-        return f"it returned {len(answer)} bytes for {size} and says it does not change the length"
+        return f"it returned {len(answer)} bytes for {size} although it declares changes_length = False"
     return f"it returned {type(answer).__name__}, not bytes or None"
 
 
+# ---- tasks
+
+
 def is_coroutine(answer: object) -> bool:
-    """Whether a filter's method was `async`; looks for Python's own kind first, the others take longer."""
+    """Whether a filter's method was `async`. Tests for Python's own coroutines first: the general test is slower."""
     return isinstance(answer, CoroutineType) or asyncio.iscoroutine(answer)
 
 
 class FilterTask(Alarm):
-    """An `async` filter at work for one exchange: the only thing in an exchange that costs a task.
+    """An `async` filter at work: the only part of an exchange that costs a task. Its alarm is the filter's timeout."""
 
-    The alarm is the filter's time, once it waits.
-    """
-
-    def __init__(self, exchange: FilteredExchange, chain: list[PhaseHandler], place: i64, phase: i64) -> None:
-        """`place`: where in `chain` to go on afterwards."""
+    def __init__(self, owner: FilterOwner, chain: list[PhaseHandler], index: i64, phase: i64) -> None:
+        """`index`: of the next filter in `chain`."""
         super().__init__()
         self.chain = chain
-        self.named: FilterHandle = chain[place - 1].named
-        self.place: i64 = place
+        self.handle: FilterHandle = chain[index - 1].handle
+        self.index: i64 = index
         self.phase: i64 = phase
-        self.started: float = exchange._runtime.clock.now
-        self._exchange: FilteredExchange | None = exchange
-        # Of objects: what a filter really returns is looked at by the exchange, not by the compiler.
+        self.started: float = owner.runtime.clock.now
+        self._owner: FilterOwner | None = owner
+        # Typed `object` because filter return values are validated at run time.
         self._task: asyncio.Task[object] | None = None
 
     def start(self, coroutine: Coroutine[Any, Any, object]) -> bool:
-        """Begins, up to where it waits for something. Whether it waits for nothing, and `answer` or `error` are there.
+        """Runs the filter up to its first wait. True when it is done already and `answer` or `error` is available.
 
-        Otherwise the exchange hears of its end by `on_filter_done`, unless it is over by then.
+        Otherwise the owner's `on_filter_done` is called later, unless the exchange is over by then.
         """
-        exchange = self._exchange
-        assert exchange is not None
-        exchange._task = self
-        runtime = exchange._runtime
-        task = runtime.tasks.start(coroutine, self.named.name)
+        owner = self._owner
+        assert owner is not None
+        owner.filter_task = self
+        runtime = owner.runtime
+        task = runtime.tasks.start(coroutine, self.handle.name)
         self._task = task
         if task.done():
-            if self._exchange is None:
-                self.error()  # an exception that nobody looks at is logged by the loop
+            if self._owner is None:
+                self.error()  # the loop logs exceptions that are never retrieved
                 return False
             return True
         task.add_done_callback(self._on_done)
-        if self._exchange is None:  # what it did before it waits ended the exchange
+        if self._owner is None:  # the exchange ended during the first step
             task.cancel()
-        elif self.named.timeout > 0.0:
-            runtime.wheel.set(self, self.named.timeout)
+        elif self.handle.timeout > 0.0:
+            runtime.wheel.set(self, self.handle.timeout)
         return False
 
     def answer(self) -> object:
-        """What it returned."""
+        """The filter's return value."""
         assert self._task is not None
         return self._task.result()
 
     def error(self) -> BaseException | None:
-        """What it raised."""
+        """The filter's exception, if any."""
         task = self._task
         assert task is not None
         return asyncio.CancelledError("the filter cancelled itself") if task.cancelled() else task.exception()
 
     def cancel(self) -> None:
-        """Cancels the filter; the exchange will not hear of it."""
-        self._exchange = None
+        """Cancels the filter; the owner is not notified."""
+        self._owner = None
         if self._task is not None:
             self._task.cancel()
 
     def on_alarm(self) -> None:
-        exchange = self._exchange
-        if exchange is not None:
-            exchange.on_filter_late(self)
+        owner = self._owner
+        if owner is not None:
+            owner.on_filter_timeout(self)
 
     def _on_done(self, task: asyncio.Task[object]) -> None:
-        exchange = self._exchange
-        self._exchange = None
-        if exchange is not None:
-            exchange.on_filter_done(self)
+        owner = self._owner
+        self._owner = None
+        if owner is not None:
+            owner.on_filter_done(self)
         elif not task.cancelled():
-            task.exception()  # an exception that nobody looks at is logged by the loop
+            task.exception()  # the loop logs exceptions that are never retrieved

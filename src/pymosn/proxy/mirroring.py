@@ -11,16 +11,16 @@ from typing import Final
 from mypy_extensions import i64
 
 from pymosn.api.exchange import Exchange
-from pymosn.api.network import Connection
 from pymosn.api.stream import RequestSender
 from pymosn.api.upstream import NO_CONSTRAINTS, Selection
 from pymosn.core.counters import Metrics
 from pymosn.core.failure import CLUSTER_UNKNOWN, OVERFLOW, Failure
 from pymosn.core.headers import Headers
 from pymosn.core.message import RequestHead
-from pymosn.proxy.attempt import AttemptOwner
 from pymosn.proxy.internal_request import InternalRequest
+from pymosn.proxy.owner import ExchangeOwner
 from pymosn.proxy.runtime import Runtime
+from pymosn.proxy.sender_wrapper import SenderWrapper
 from pymosn.proxy.upstream_request import NO_VERDICT
 from pymosn.routing.actions import Forward, Mirror
 from pymosn.routing.hashing import NO_HASH, hash_value
@@ -35,7 +35,7 @@ AMPLIFICATION: Final = "mirror_amplification"
 BROADCAST: Final = "mirror_broadcast"
 
 #: In place of a number of copies: one to each healthy host, which take the place of the request.
-EVERYBODY: Final = -1
+EACH_HEALTHY_HOST: Final = -1
 
 
 class MirrorStats:
@@ -157,102 +157,71 @@ class MirrorCopy(InternalRequest):
                 sender.send_trailers(self._trailers)
 
 
-class Mirroring(RequestSender):
-    """The copies of one request: a sender that stands before the upstream's own, or in its place."""
+class Mirroring(SenderWrapper):
+    """The copies of one request: sent alongside the request, or in its place."""
 
-    def __init__(self, mirrors: list[Mirror], action: Forward, exchange: AttemptOwner, runtime: Runtime) -> None:
-        """`mirrors`: those of the `action` that are to have this request."""
-        self._count = copies_wanted(exchange)
-        #: Whether the copies take the place of the request itself.
-        self.replaces_request: bool = self._count == EVERYBODY
+    def __init__(self, mirrors: list[Mirror], action: Forward, owner: ExchangeOwner) -> None:
+        """`mirrors`: those of the `action` that copy this request."""
+        super().__init__()
+        self._count = copies_wanted(owner.exchange)
+        #: Whether the copies replace the request itself.
+        self.replaces_request: bool = self._count == EACH_HEALTHY_HOST
         self._mirrors = mirrors
         self._action = action
-        self._exchange = exchange
-        self._runtime = runtime
-        self._main: RequestSender | None = None
+        self._owner = owner
         self._copies: list[MirrorCopy] = []
 
-    def beside(self, main: RequestSender) -> RequestSender:
-        """What to send the request to, in place of `main`, so that it reaches both."""
-        self._main = main
-        return self
-
     def abandon(self) -> None:
-        """The exchange is over: copies that have the whole request go on by themselves, the others are given up."""
+        """The exchange is over: copies that have the whole request continue, the others are dropped."""
         for copy in self._copies:
             copy.abandon()
 
-    # ---- what the exchange sends
-
-    def connection(self) -> Connection:
-        main = self._main
-        assert main is not None
-        return main.connection()
-
-    def is_reused(self) -> bool:
-        return self._main is not None and self._main.is_reused()
-
     def send_request(self, head: RequestHead, data: bytes, end: bool) -> None:
-        if self._main is not None:
-            self._main.send_request(head, data, end)
-        failure = self._begin(head.copy(), data, end)
+        super().send_request(head, data, end)
+        failure = self._start(head.copy(), data, end)
         if self.replaces_request and (failure is not None or end):
-            self._exchange.on_copies_sent(failure)
+            self._owner.on_copies_sent(failure)
 
     def send_data(self, data: bytes, end: bool) -> None:
-        if self._main is not None:
-            self._main.send_data(data, end)
+        super().send_data(data, end)
         for copy in self._copies:
             copy.add(data, end)
         if end and self.replaces_request:
-            self._exchange.on_copies_sent(None)
+            self._owner.on_copies_sent(None)
 
     def send_trailers(self, trailers: Headers) -> None:
-        if self._main is not None:
-            self._main.send_trailers(trailers)
+        super().send_trailers(trailers)
         for copy in self._copies:
             copy.add_trailers(trailers)
         if self.replaces_request:
-            self._exchange.on_copies_sent(None)
-
-    def pause(self) -> None:
-        if self._main is not None:
-            self._main.pause()
-
-    def resume(self) -> None:
-        if self._main is not None:
-            self._main.resume()
-
-    def cancel(self) -> None:
-        if self._main is not None:
-            self._main.cancel()
+            self._owner.on_copies_sent(None)
 
     # ---- the copies
 
-    def _begin(self, head: RequestHead, data: bytes, end: bool) -> Failure | None:
-        """Sends the copies on their way; the failure when nobody is there to get one."""
-        exchange = self._exchange
-        nobody: Failure | None = CLUSTER_UNKNOWN
+    def _start(self, head: RequestHead, data: bytes, end: bool) -> Failure | None:
+        """Starts the copies; the failure when there is no host for any."""
+        runtime = self._owner.runtime
+        no_host: Failure | None = CLUSTER_UNKNOWN
         for mirror in self._mirrors:
-            stats = MirrorStats(self._runtime.metrics, mirror.cluster)
-            cluster = self._runtime.clusters.get(mirror.cluster)
+            stats = MirrorStats(runtime.metrics, mirror.cluster)
+            cluster = runtime.clusters.get(mirror.cluster)
             hosts = [] if cluster is None else self._hosts(cluster)
             if hosts:
-                nobody = None
+                no_host = None
             else:
                 stats.mirrored.value += 1
                 stats.failed.value += 1
-                if cluster is not None and nobody is not None:
-                    nobody = cluster.no_host_failure(NO_CONSTRAINTS)
+                if cluster is not None and no_host is not None:
+                    no_host = cluster.no_host_failure(NO_CONSTRAINTS)
             for host in hosts:
                 own_head = head
-                if self._action.uses_host_name and host.hostname and not head.is_rpc:
+                if self._action.uses_host_name and host.hostname:
                     own_head = head.copy()
-                    own_head.host = host.hostname
-                copy = MirrorCopy(host, self._runtime, stats, own_head, self._action.timeout)
+                    own_head.rewrite_host(host.hostname.encode())
+                copy = MirrorCopy(host, runtime, stats, own_head, self._action.timeout)
                 self._copies.append(copy)
-                copy.start(exchange.protocol, data, end)
-        return nobody
+                copy.start(self._owner.exchange.protocol, data, end)
+        return no_host
 
     def _hosts(self, cluster: Cluster) -> list[ClusterHost]:
         """Who gets a copy: those that the balancer chooses one after the other, or everybody who is healthy."""
@@ -260,7 +229,7 @@ class Mirroring(RequestSender):
             return [host for host in cluster.hosts if host.is_healthy]
         selection = Selection()
         if cluster.balancer.uses_hash:
-            value: i64 = hash_value(self._action.hash_policies, self._exchange)
+            value: i64 = hash_value(self._action.hash_policies, self._owner.exchange)
             if value != NO_HASH:
                 selection.set_hash(value)
         chosen: list[ClusterHost] = []
@@ -274,18 +243,18 @@ class Mirroring(RequestSender):
         return chosen
 
 
-def draw_mirrors(action: Forward, exchange: AttemptOwner, runtime: Runtime) -> Mirroring | None:
-    """The copies that this request is to have, by the mirrors' shares; None for none."""
+def draw_mirrors(action: Forward, owner: ExchangeOwner) -> Mirroring | None:
+    """Draws, by the mirrors' percentages, which copies of this request are made; None for none."""
     drawn = [mirror for mirror in action.mirrors if mirror.wants_one()]
-    return Mirroring(drawn, action, exchange, runtime) if drawn and copies_wanted(exchange) != 0 else None
+    return Mirroring(drawn, action, owner) if drawn and copies_wanted(owner.exchange) != 0 else None
 
 
 def copies_wanted(exchange: Exchange) -> int:
-    """How many copies each mirror gets of a request, by what filters said, or EVERYBODY."""
+    """How many copies each mirror gets of a request, by what filters said, or EACH_HEALTHY_HOST."""
     own = exchange.own_variables
     if own is None:
         return 1
     if own.get(BROADCAST) == "true":
-        return EVERYBODY
+        return EACH_HEALTHY_HOST
     text = own.get(AMPLIFICATION, "")
     return int(text) if text.isascii() and text.isdigit() and len(text) < 6 else 1

@@ -23,7 +23,7 @@ from pymosn.api.stream import RequestReceiver, ResponseSender, ServerStreams, St
 from pymosn.core.failure import Failure
 from pymosn.core.log import WARN, Log
 from pymosn.network.first_bytes import FirstBytesPlan, FirstBytesReader
-from pymosn.proxy.exchange import ProxyExchange
+from pymosn.proxy.exchange import ExchangeDriver
 from pymosn.proxy.options import ProxyOptions
 from pymosn.proxy.runtime import Runtime
 
@@ -44,9 +44,7 @@ class ExchangeMaker(StreamHandler):
         self._protocol = protocol
 
     def new_stream(self, sender: ResponseSender) -> RequestReceiver:
-        exchange = ProxyExchange(self._runtime, self.options, sender)
-        exchange.protocol = self._protocol
-        return exchange
+        return ExchangeDriver(self._runtime, self.options, sender, self._protocol)
 
     def on_unexpected_message(self, failure: Failure) -> None:
         self.options.stats.count_reason(failure.reason)

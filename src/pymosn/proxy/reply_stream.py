@@ -1,4 +1,4 @@
-"""A reply that a filter makes piece by piece: sent as it comes, as fast as the client takes it."""
+"""A reply that a filter streams: sent chunk by chunk, as fast as the client reads."""
 
 from __future__ import annotations
 
@@ -6,69 +6,83 @@ import asyncio
 from collections.abc import AsyncIterable, Iterable
 from typing import cast
 
+from mypy_extensions import mypyc_attr
+
 from pymosn.core.clock import Clock
-from pymosn.proxy.filtering import FilteredExchange
 from pymosn.proxy.stream_filters import FilterHandle
 
 
-class ReplyStream:
-    """Pulls the pieces of one reply in a task of its own."""
+@mypyc_attr(allow_interpreted_subclasses=True)
+class ChunkReceiver:
+    """Receives the chunks of a streamed reply."""
 
-    def __init__(self, pieces: Iterable[bytes] | AsyncIterable[bytes], named: FilterHandle, clock: Clock) -> None:
-        """`named`: the filter that makes them."""
-        # Of objects: what a filter really makes is looked at here, not by the compiler.
-        self._pieces = cast("Iterable[object] | AsyncIterable[object]", pieces)
-        self._named = named
+    def on_chunk(self, data: bytes, end: bool) -> None:
+        """The next chunk."""
+        raise NotImplementedError
+
+    def on_stream_error(self, handle: FilterHandle, error: BaseException | str) -> None:
+        """The filter's stream failed."""
+        raise NotImplementedError
+
+
+class ReplyStream:
+    """Pulls the chunks of one reply in a task."""
+
+    def __init__(self, chunks: Iterable[bytes] | AsyncIterable[bytes], handle: FilterHandle, clock: Clock) -> None:
+        """`handle`: the filter that streams."""
+        # Typed `object` because chunks are validated at run time.
+        self._chunks = cast("Iterable[object] | AsyncIterable[object]", chunks)
+        self._handle = handle
         self._clock = clock
         self._task: asyncio.Task[None] | None = None
         self._is_cancelled = False
-        self._may_go_on = asyncio.Event()
-        self._may_go_on.set()
+        self._is_writable = asyncio.Event()
+        self._is_writable.set()
 
-    def start(self, exchange: FilteredExchange) -> None:
-        """Begins; `exchange` hears of each piece."""
-        self._task = asyncio.get_running_loop().create_task(self._run(exchange))
+    def start(self, receiver: ChunkReceiver) -> None:
+        """Starts streaming to `receiver`."""
+        self._task = asyncio.get_running_loop().create_task(self._run(receiver))
 
     def on_writable(self, writable: bool) -> None:
-        """Whether the client takes more."""
+        """False: the client's buffer is full; True: it has drained."""
         if writable:
-            self._may_go_on.set()
+            self._is_writable.set()
         else:
-            self._may_go_on.clear()
+            self._is_writable.clear()
 
     def cancel(self) -> None:
-        """Nobody wants it any more."""
+        """Stops: the rest is not needed."""
         self._is_cancelled = True
         if self._task is not None:
             self._task.cancel()
 
-    async def _run(self, exchange: FilteredExchange) -> None:
+    async def _run(self, receiver: ChunkReceiver) -> None:
         try:
-            if isinstance(self._pieces, AsyncIterable):
-                async for piece in self._pieces:
-                    if not await self._is_sent(exchange, piece):
+            if isinstance(self._chunks, AsyncIterable):
+                async for chunk in self._chunks:
+                    if not await self._is_sent(receiver, chunk):
                         return
             else:
-                for piece in self._pieces:
-                    if not await self._is_sent(exchange, piece):
+                for chunk in self._chunks:
+                    if not await self._is_sent(receiver, chunk):
                         return
-                    await asyncio.sleep(0)  # others have their turn, however much there is to send
+                    await asyncio.sleep(0)  # a long reply must not starve other exchanges
         except BaseException as error:
             if self._is_cancelled or isinstance(error, GeneratorExit):
                 raise
             self._clock.tick()
-            exchange.on_stream_broken(self._named, error)
+            receiver.on_stream_error(self._handle, error)
             return
         self._clock.tick()
-        exchange.on_piece(b"", True)
+        receiver.on_chunk(b"", True)
 
-    async def _is_sent(self, exchange: FilteredExchange, piece: object) -> bool:
-        """Sends a piece when the client takes it; whether it is one."""
-        if not isinstance(piece, bytes):
+    async def _is_sent(self, receiver: ChunkReceiver, chunk: object) -> bool:
+        """Sends a chunk once the client is ready; False for an invalid chunk."""
+        if not isinstance(chunk, bytes):
             self._clock.tick()
-            exchange.on_stream_broken(self._named, f"a piece of its reply is {type(piece).__name__}, not bytes")
+            receiver.on_stream_error(self._handle, f"a chunk of its reply is {type(chunk).__name__}, not bytes")
             return False
-        await self._may_go_on.wait()
+        await self._is_writable.wait()
         self._clock.tick()
-        exchange.on_piece(piece, False)
+        receiver.on_chunk(chunk, False)
         return True

@@ -20,6 +20,7 @@ REQUEST: Final[i64] = 0
 ROUTE: Final[i64] = 1
 HOST: Final[i64] = 2
 RESPONSE: Final[i64] = 3
+TRANSCODE: Final[i64] = 4
 
 #: Of so many calls of a filter one is timed: reading the clock twice costs as much as a small filter.
 TIMED_ONE_IN: Final[i64] = 64
@@ -28,7 +29,7 @@ _WAITING: Final = ("on_request", "on_route", "on_host", "on_response")
 _PLAIN: Final = ("on_request_body", "on_response_body", "on_complete")
 _TRANSCODING: Final = ("request", "response")
 
-Ask = Callable[[Exchange], Reply | Awaitable[Reply | None] | None]
+PhaseCall = Callable[[Exchange], Reply | Awaitable[Reply | None] | None]
 #: Of an object: what a filter really returns is looked at by the exchange, not by the compiler.
 BodyCall = Callable[[Exchange, bytes, bool], object]
 
@@ -63,7 +64,7 @@ class FilterHandle:
             plain = _PLAIN + _TRANSCODING
             if self.skips_errors:
                 raise TypeError("a request cannot go on without its transcoder: on_error can only be fail")
-            if not stream_filter.upstream_protocol or stream_filter.protocols != ("Http1",):
+            if not stream_filter.upstream_protocol or stream_filter.protocols != Transcoder.protocols:
                 raise TypeError("a transcoder needs an upstream_protocol of its own, and serves Http1 only")
         for method in plain:
             if inspect.iscoroutinefunction(getattr(stream_filter, method)):
@@ -79,17 +80,17 @@ class FilterHandle:
 class PhaseHandler:
     """One method of a filter, looked up once: that costs as much as a small filter does."""
 
-    def __init__(self, named: FilterHandle, ask: Ask) -> None:
-        self.named = named
-        self.ask = ask
+    def __init__(self, handle: FilterHandle, call: PhaseCall) -> None:
+        self.handle = handle
+        self.call = call
 
 
 class BodyHandler:
     """The same for a method that looks at pieces of a body."""
 
-    def __init__(self, named: FilterHandle, ask: BodyCall) -> None:
-        self.named = named
-        self.ask = ask
+    def __init__(self, handle: FilterHandle, call: BodyCall) -> None:
+        self.handle = handle
+        self.call = call
 
 
 class StreamFilters:
@@ -112,14 +113,16 @@ class StreamFilters:
         self.on_complete = [PhaseHandler(n, n.filter.on_complete) for n in filters if _overrides(n, "on_complete")]
         #: By the protocol that they make calls of; the first of several for the same.
         self.transcoders: dict[str, FilterHandle] = {}
-        for named in backwards:
-            stream_filter = named.filter
+        for handle in backwards:
+            stream_filter = handle.filter
             if isinstance(stream_filter, Transcoder):
-                self.transcoders[stream_filter.upstream_protocol] = named
+                self.transcoders[stream_filter.upstream_protocol] = handle
         #: Whether a request may be changed on its way to the upstream.
         self.sees_requests: bool = bool(self.on_request or self.on_route or self.on_host or self.request_body)
         #: Whether one of them may read a whole body.
-        self.may_read: bool = any(named.may_wait for named in filters)
+        self.may_read: bool = any(handle.may_wait for handle in filters)
+        #: Whether a response may be changed on its way to the client.
+        self.sees_responses: bool = bool(self.on_response or self.response_body or self.may_read)
         #: Exchanges that use it now.
         self.in_use: i64 = 0
         self._parts: dict[str, StreamFilters] = {}
@@ -128,7 +131,7 @@ class StreamFilters:
         """The part of the chain that wants to see exchanges of that protocol; always the same object."""
         part = self._parts.get(name)
         if part is None:
-            wanted = [named for named in self.all if not named.filter.protocols or name in named.filter.protocols]
+            wanted = [handle for handle in self.all if not handle.filter.protocols or name in handle.filter.protocols]
             part = self if len(wanted) == len(self.all) else StreamFilters(wanted)
             self._parts[name] = part
         return part
@@ -140,11 +143,11 @@ class StreamFilters:
 
 def any_changes_length(chain: list[BodyHandler]) -> bool:
     """Whether the length of a body is open until the chain has seen all of it."""
-    return any(step.named.changes_length for step in chain)
+    return any(step.handle.changes_length for step in chain)
 
 
-def _overrides(named: FilterHandle, method: str) -> bool:
-    return getattr(type(named.filter), method) is not getattr(StreamFilter, method)
+def _overrides(handle: FilterHandle, method: str) -> bool:
+    return getattr(type(handle.filter), method) is not getattr(StreamFilter, method)
 
 
 def _check_settings(stream_filter: StreamFilter) -> None:
@@ -183,13 +186,13 @@ def _check_methods(stream_filter: StreamFilter) -> None:
 
 
 def report_error(
-    log: Log, named: FilterHandle, exchange: Exchange, error: BaseException | str, method: object = None
+    log: Log, handle: FilterHandle, exchange: Exchange, error: BaseException | str, method: object = None
 ) -> None:
     """Counts and logs what a filter did wrong; in which of its methods, where no exception tells."""
-    named.errors.value += 1
+    handle.errors.value += 1
     text = error if isinstance(error, str) else f"{type(error).__name__}: {error}"
-    place = _place_of(method) if isinstance(error, str) else _place(error, type(named.filter).__module__)
-    log.write(ERROR, f"[{exchange.connection_id},-,-] filter {named.name!r} failed: {text}{place}", "pymosn.filter.error")
+    place = _place_of(method) if isinstance(error, str) else _place(error, type(handle.filter).__module__)
+    log.write(ERROR, f"[{exchange.connection_id},-,-] filter {handle.name!r} failed: {text}{place}", "pymosn.filter.error")
 
 
 def _place_of(method: object) -> str:

@@ -37,7 +37,7 @@ from pymosn.core.failure import (
 )
 from pymosn.core.log import WARN
 from pymosn.core.overload import SHED
-from pymosn.proxy.retry import UNASKED_TRIES
+from pymosn.proxy.attempts import UNASKED_ATTEMPTS
 from pymosn.proxy.runtime import Runtime
 from pymosn.proxy.tcp_options import TcpOptions
 from pymosn.proxy.upstream_request import BROKEN
@@ -175,7 +175,7 @@ class TcpProxy(NetworkFilter):
             return
         limit = self._options.connect_attempts
         if limit == 0:
-            limit = min(UNASKED_TRIES, cluster.choices())
+            limit = min(UNASKED_ATTEMPTS, cluster.choices())
         if not failure.may_retry or self._exchange.attempts >= limit:
             self.fail(failure, f"{upstream.host.address}: {detail}")
             return

@@ -1,15 +1,13 @@
-"""An HTTP request that goes to its upstream in an RPC protocol, and the reply that comes back from there."""
+"""An HTTP request that is sent to its upstream in an RPC protocol.
+
+The request is converted once, before a host is chosen; each attempt then sends the call in place of the request.
+"""
 
 from __future__ import annotations
 
-from typing import Final
-
-from mypy_extensions import i64
-
 from pymosn.api.exchange import Exchange, Reply
-from pymosn.api.rpc import RpcRequest, RpcResponse
-from pymosn.api.stream import RequestSender, ResponseSender
-from pymosn.api.transcoder import Transcoder
+from pymosn.api.rpc import RpcRequest
+from pymosn.api.transcoder import Transcoder, checked_call, checked_reply
 from pymosn.core.failure import (
     BAD_REWRITE,
     PROTOCOL_MISMATCH,
@@ -17,106 +15,96 @@ from pymosn.core.failure import (
     UNTRANSLATABLE_REPLY,
     UNTRANSLATABLE_REQUEST,
 )
-from pymosn.core.message import Refused, ResponseHead
+from pymosn.core.headers import Headers
+from pymosn.core.message import BodySource, Refused, RequestHead, ResponseHead
+from pymosn.proxy.filtering import FilterOwner, Verdict, body_handlers, filter_chunk, on_error
 from pymosn.proxy.forwarding import change_request
-from pymosn.proxy.local_reply import local_body, local_head
-from pymosn.proxy.options import ProxyOptions
-from pymosn.proxy.runtime import Runtime
-from pymosn.proxy.stream_filters import FilterHandle, PhaseHandler
-from pymosn.proxy.tunnelling import TunnellingExchange
-from pymosn.routing.actions import Forward
-
-#: The phase of filters in which the request is transcoded, beside those in `filter_chain`.
-TRANSCODE: Final[i64] = 4
+from pymosn.proxy.sender_wrapper import SenderWrapper
+from pymosn.proxy.stream_filters import BodyHandler, FilterHandle
+from pymosn.routing.rewrites import RequestChanges
 
 
-class Transcoded:
-    """The call that goes to the upstream in place of the client's request."""
+class Transcoding(SenderWrapper):
+    """The call that is sent in place of the client's request."""
 
-    def __init__(self, named: FilterHandle, transcoder: Transcoder, request: RpcRequest) -> None:
-        self.named = named
-        self.transcoder = transcoder
-        self.request = request
-
-
-class TranscodingExchange(TunnellingExchange):
-    """The part of an exchange that deals with an upstream of another protocol than the client's."""
-
-    def __init__(self, runtime: Runtime, options: ProxyOptions, sender: ResponseSender) -> None:
-        super().__init__(runtime, options, sender)
-        self._transcoded: Transcoded | None = None
-
-    def upstream_protocol(self) -> str:
-        transcoded = self._transcoded
-        return self.protocol if transcoded is None else transcoded.transcoder.upstream_protocol
+    def __init__(
+        self,
+        handle: FilterHandle,
+        owner: FilterOwner,
+        source: BodySource,
+        handlers: list[BodyHandler],
+        changes: RequestChanges | None,
+    ) -> None:
+        """`source`: the body of the request. `handlers`: see it first. `changes`: those of the route."""
+        super().__init__()
+        self.wraps_retries = True
+        transcoder = handle.filter
+        assert isinstance(transcoder, Transcoder)
+        self.verdict: Verdict | None = None
+        self._handle = handle
+        self._transcoder: Transcoder = transcoder
+        self._owner = owner
+        self._source = source
+        self._handlers = handlers
+        self._changes = changes
+        self._call: RpcRequest | None = None
 
     # ---- the request
 
-    def transcode(self, protocol: str) -> None:
-        """Makes the request a call of `protocol`; `on_filtered` hears when that is done."""
-        named = self._options.filters.transcoders.get(protocol)
-        if named is None or self.request.raw_tunnel:  # no call is a tunnel
-            self.fail(PROTOCOL_MISMATCH, f"{self.protocol} to {protocol}")
-        else:
-            self.run_filters([PhaseHandler(named, self._make_call)], TRANSCODE, 0)
+    async def convert(self, exchange: Exchange) -> Reply | None:
+        """Converts the request; runs like a phase of the transcoder. A Reply answers the request at once.
 
-    async def _make_call(self, exchange: Exchange) -> Reply | None:
-        route = self.route
-        assert route is not None
-        assert isinstance(route.action, Forward)
-        named = self._options.filters.transcoders[route.action.upstream_protocol]
-        transcoder = named.filter
-        assert isinstance(transcoder, Transcoder)
-        body = await self.read_request(transcoder.limit)
-        filters = self.body_filters(self._options.filters.request_body)
-        if filters and body:
-            filtered = self.filter_body(filters, body, True)
-            if filtered is None:
-                return None  # the exchange has failed for it
+        Sets `verdict` when a body filter failed.
+        """
+        body = await self._source.read(self._transcoder.limit)
+        handlers = body_handlers(exchange, self._handlers)
+        if handlers and body:
+            filtered = filter_chunk(self._owner, handlers, body, True)
+            if isinstance(filtered, Verdict):
+                self.verdict = filtered
+                return None
             body = filtered
-        if not change_request(self, route.action.changes):
-            raise Refused(BAD_REWRITE, self.request.path)
+        if not change_request(exchange, self._changes):
+            raise Refused(BAD_REWRITE, exchange.request.path)
         try:
-            made = transcoder.request(exchange, body)
+            made = checked_call(self._transcoder.request(exchange, body))
         except ValueError as error:
             raise Refused(UNTRANSLATABLE_REQUEST, str(error)) from error
         if isinstance(made, Reply):
             return made
-        if not isinstance(made, RpcRequest):
-            raise TypeError(f"request() returned {type(made).__name__}, not an RpcRequest or a Reply")
-        self._transcoded = Transcoded(named, transcoder, made)
+        self._call = made
+        exchange.transcoded_to = self._transcoder.upstream_protocol
         return None
 
-    def send_call(self, transcoded: Transcoded, upstream: RequestSender) -> None:
-        """Sends the call in place of the client's request."""
-        self._is_sent = True
-        self._held = None
-        # A body that a filter has put in place of the client's: what still comes of that goes nowhere.
-        self._drops_request = not self._request_ended
-        self._request_ended = True
-        self._release_client()
-        upstream.send_request(transcoded.request, transcoded.request.payload, True)
+    # ---- the response
 
-    # ---- the reply
-
-    def take_rpc_reply(self, transcoded: Transcoded, head: ResponseHead) -> None:
-        """The upstream's reply, which comes whole, is made one that the client understands."""
-        named = transcoded.named
-        if not isinstance(head, RpcResponse):
-            self.fail(PROTOCOL_MISMATCH, f"a reply that is not of {self.upstream_protocol()}")
-            return
-        if len(head.payload) > transcoded.transcoder.limit:
-            self.fail(RESPONSE_TOO_LARGE, f"filter {named.name}: {len(head.payload)} bytes")
-            return
+    def response(self, exchange: Exchange, head: ResponseHead) -> Reply | Verdict:
+        """The upstream's response, which is complete, converted for the client."""
+        handle = self._handle
+        limit = self._transcoder.limit
+        if head.content_length > limit:
+            return Verdict(handle, None, RESPONSE_TOO_LARGE, f"filter {handle.name}: {head.content_length} bytes")
         try:
-            made = transcoded.transcoder.response(self, head)
-            if not isinstance(made, Reply) or made.stream is not None:
-                raise TypeError("response() returned no Reply with a whole body")
+            made = checked_reply(self._transcoder, exchange, head)
         except ValueError as error:
-            self.fail(UNTRANSLATABLE_REPLY, f"filter {named.name}: {error}")
-            return
+            return Verdict(handle, None, UNTRANSLATABLE_REPLY, f"filter {handle.name}: {error}")
         except (Exception, SystemExit) as error:
-            self._has_ended_in(named, error)
-            return
-        http = local_head(self.request, made.status, made.headers.copy(), made.body)
-        self.take_reply(http, local_body(self.request, http, made.body), True)
+            failed = on_error(self._owner, handle, error)
+            assert failed is not None  # a transcoder's errors are never skipped
+            return failed
+        if made is None:
+            return Verdict(handle, None, PROTOCOL_MISMATCH, f"a response that is not of {exchange.upstream_protocol()}")
+        return made
+
+    # ---- towards the upstream: the client's request has been read
+
+    def send_request(self, head: RequestHead, data: bytes, end: bool) -> None:
+        call = self._call
+        assert call is not None
+        super().send_request(call, call.payload, True)
+
+    def send_data(self, data: bytes, end: bool) -> None:
+        """Nothing to send: the call is complete."""
+
+    def send_trailers(self, trailers: Headers) -> None:
+        """Nothing to send: the call is complete."""

@@ -9,22 +9,21 @@ from mypy_extensions import i64
 
 from pymosn.api.exchange import Exchange
 from pymosn.api.routing import RouteAction
-from pymosn.api.upstream import Criteria
+from pymosn.api.upstream import NO_CONSTRAINTS, Criteria, Selection
 from pymosn.api.variables import Variable
 from pymosn.core.chars import decimal
 from pymosn.core.headers import lower_name, to_text
-from pymosn.core.message import RequestHead
+from pymosn.core.message import GLOBAL_TIMEOUT, TRY_TIMEOUT, RequestHead
 from pymosn.routing.hashing import HashPolicy
 from pymosn.routing.rewrites import RequestChanges
 
-#: Request headers that set the times for one request, in milliseconds.
-GLOBAL_TIMEOUT: Final = b"x-mosn-global-timeout"
-TRY_TIMEOUT: Final = b"x-mosn-try-timeout"
-#: The variables that do the same, for filters; they come last.
+#: Variables with which filters set the timeouts of a request; they override its header fields.
 GLOBAL_TIMEOUT_VARIABLE: Final = "proxy_global_timeout"
 TRY_TIMEOUT_VARIABLE: Final = "proxy_try_timeout"
 
-#: Seconds for a route that says 0, as in MOSN.
+#: The `upstream_protocol` of a route that keeps the client's protocol.
+ANY_PROTOCOL: Final = "Auto"
+#: Timeout in seconds of a route with timeout 0, as in MOSN.
 DEFAULT_TIMEOUT: Final = 60.0
 
 
@@ -56,6 +55,19 @@ class RetryPolicy:
         self.per_try_timeout = per_try_timeout
         self.status_codes = status_codes
         self.non_idempotent = non_idempotent
+
+
+class ForwardPlan:
+    """How one request is forwarded: seconds for the response and for each attempt (0: no limit), retries, constraints."""
+
+    def __init__(self, timeout: float) -> None:
+        self.timeout = timeout
+        self.try_timeout = 0.0
+        self.retry_policy: RetryPolicy | None = None
+        self.changes: RequestChanges | None = None
+        self.uses_host_name = False
+        #: Shared unless this request has constraints; see `pymosn.proxy.decision.own_plan`.
+        self.selection: Selection = NO_CONSTRAINTS
 
 
 class Mirror:
@@ -115,7 +127,14 @@ class Forward(RouteAction):
             and not self.mirrors
             and options.retry_policy is None
         )
+        #: The plan of all requests without constraints; must not be changed.
+        self.plain_plan: ForwardPlan = ForwardPlan(timeout)
         self._target: Target = Target(cluster, options.subset)
+
+    def needs_transcoder(self, protocol: str) -> bool:
+        """Whether a request of `protocol` must be transcoded for the upstream."""
+        wanted = self.upstream_protocol
+        return bool(wanted) and wanted not in (protocol, ANY_PROTOCOL)
 
     def choose(self, exchange: Exchange) -> Target | None:
         """Where one request goes; asked once per request. None when what should name the cluster is not there."""

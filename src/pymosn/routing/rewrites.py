@@ -1,4 +1,4 @@
-"""What a route changes about a request before it goes upstream (key reference section 6.5): path, host, header fields."""
+"""Changes of a route to a request (key reference section 6.5): path, host, header fields."""
 
 from __future__ import annotations
 
@@ -9,11 +9,11 @@ from pymosn.api.routing import HeaderChanges
 from pymosn.core.chars import TARGET
 from pymosn.core.headers import lower_name
 from pymosn.core.message import RequestHead
-from pymosn.protocol.http1.target import is_host, normalize_path
+from pymosn.core.uri import normalize_path
 from pymosn.routing.matchers import path_text
 from pymosn.routing.regex import Replacement
 
-#: Where the path that came is told to the upstream.
+#: The field with the original path, for the upstream.
 ORIGINAL_PATH: Final = b"x-mosn-original-path"
 
 QUESTION_MARK: Final = 63
@@ -21,7 +21,7 @@ PERCENT: Final = 37
 
 
 class PathRewrite:
-    """Another path for a request."""
+    """Changes the path of a request."""
 
     def apply(self, path: bytes) -> bytes:
         """The new path for a path in normal form."""
@@ -29,10 +29,10 @@ class PathRewrite:
 
 
 class PrefixRewrite(PathRewrite):
-    """Another text in place of the matched prefix."""
+    """Replaces the matched prefix."""
 
     def __init__(self, prefix: bytes, replacement: str) -> None:
-        """`prefix`: as matched; empty for a path match, where the whole path is replaced."""
+        """`prefix`: the one in the match; empty for a path match, which replaces the whole path."""
         self._size = len(prefix)
         self._is_whole = not prefix
         self._replacement: bytes = path_text(replacement)
@@ -42,7 +42,7 @@ class PrefixRewrite(PathRewrite):
 
 
 class RegexRewrite(PathRewrite):
-    """A replacement of every match of an expression."""
+    """Replaces every match of an expression."""
 
     def __init__(self, pattern: str, substitution: str) -> None:
         """Raises PatternError."""
@@ -53,7 +53,7 @@ class RegexRewrite(PathRewrite):
 
 
 def normal_form(path: bytes) -> bytes | None:
-    """A rewritten path as requests have it: rooted, escaped, without double slashes; None if it climbs above the root."""
+    """The normal form of a rewritten path: rooted, escaped, without double slashes; None if it escapes the root."""
     if not path.startswith(b"/"):
         path = b"/" + path
     clean = True
@@ -66,7 +66,7 @@ def normal_form(path: bytes) -> bytes | None:
 
 
 class RequestChanges:
-    """All that a route changes about a request: header fields first, then the host, then the path."""
+    """The changes of a route to a request: header fields first, then the host, then the path."""
 
     def __init__(
         self,
@@ -75,14 +75,14 @@ class RequestChanges:
         host: str = "",
         host_header: str = "",
     ) -> None:
-        """`host` goes before `host_header`, the request header that names the host."""
+        """`host` takes precedence over `host_header`, the request header that names the host."""
         self.headers = headers
         self.path = path
         self.host = host
         self.host_header: bytes = lower_name(host_header)
 
     def apply(self, exchange: Exchange) -> bool:
-        """Changes the request; False when the rewritten path is none."""
+        """Changes the request; False for an invalid rewritten path."""
         head = exchange.request
         headers = self.headers
         if headers is not None:
@@ -99,7 +99,7 @@ class RequestChanges:
 
 def _rewrite_path(exchange: Exchange, head: RequestHead, rewrite: PathRewrite) -> bool:
     old = head.raw_path
-    if old == b"*" or head.is_rpc:
+    if old == b"*" or not old:  # not every protocol has paths
         return True
     changed = rewrite.apply(old)
     if changed == old:
@@ -116,9 +116,8 @@ def _rewrite_path(exchange: Exchange, head: RequestHead, rewrite: PathRewrite) -
 
 
 def rewrite_host(exchange: Exchange, host: bytes) -> None:
-    """Makes `host` the host that the upstream is asked for; nothing happens when it is no host, or for RPC."""
+    """Makes `host` the host of the request, if it is valid and the protocol has hosts, and notes the original one."""
     head = exchange.request
-    if not head.is_rpc and is_host(host):
-        if not exchange.original_host:
-            exchange.original_host = head.raw_host
-        head.host = host.decode("ascii")
+    before = head.raw_host
+    if head.rewrite_host(host) and not exchange.original_host:
+        exchange.original_host = before

@@ -5,6 +5,7 @@ from collections.abc import Awaitable, Callable
 from typing import Final
 
 from pymosn.api.exchange import AccessLog, Exchange
+from pymosn.api.http import HttpRequest, HttpResponse
 from pymosn.api.network import Connection, Dialer
 from pymosn.api.protocol import ProtocolSpec
 from pymosn.api.stream import (
@@ -36,7 +37,7 @@ async def rounds(count: int = 10) -> None:
 
 def request_head(request: Request) -> RequestHead:
     """The head of a request as a codec would give it."""
-    head = RequestHead()
+    head = HttpRequest()
     head.method = request.method
     head.path = request.path
     head.query = request.query
@@ -50,23 +51,33 @@ def request_head(request: Request) -> RequestHead:
     return head
 
 
-class StandingClock(Clock):
-    """Moves when told."""
+class FakeClock(Clock):
+    """Moves only when a test changes `now`. The wall clock is the real one unless `wall_time` is set."""
+
+    def __init__(self, now: float = 1000.0, wall_time: float | None = None) -> None:
+        super().__init__()
+        self.now = now
+        self.wall_time = wall_time
 
     def tick(self) -> float:
         return self.now
 
+    def wall(self) -> float:
+        return super().wall() if self.wall_time is None else self.wall_time
+
 
 class Lines(Log):
-    """Keeps what is logged."""
+    """Records the lines of a process log of any level, and the alert key of each."""
 
-    def __init__(self, lines: list[str]) -> None:
+    def __init__(self) -> None:
         super().__init__()
         self.level = TRACE
-        self._lines = lines
+        self.lines: list[str] = []
+        self.alerts: list[str] = []
 
     def write(self, level: int, text: str, alert: str = "") -> None:
-        self._lines.append(text)
+        self.lines.append(text)
+        self.alerts.append(alert)
 
 
 class Ends(AccessLog):
@@ -204,7 +215,7 @@ class UpstreamStream(RequestSender):
         except Down as down:
             self._receiver.on_reset(down.failure)
             return
-        head = ResponseHead(response.status, b"", response.headers.copy())
+        head = HttpResponse(response.status, b"", response.headers.copy())
         pieces = response.pieces if self._request.method != "HEAD" else []
         trailers = response.trailers if self._request.method != "HEAD" else None
         if response.is_sized and trailers is None:

@@ -13,18 +13,18 @@ from pymosn.api.stream import (
 )
 from pymosn.api.stream_filter import FilterContext, StreamFilter
 from pymosn.core.counters import DownstreamStats, Metrics
-from pymosn.core.headers import Headers
+from pymosn.core.headers import Headers, headers_from
 from pymosn.core.registry import Registry
 from pymosn.core.timers import TimerWheel
 from pymosn.filters.stream.python import typed_config
 from pymosn.proxy.cluster_client import ClusterClients
-from pymosn.proxy.exchange import ProxyExchange
+from pymosn.proxy.exchange import ExchangeDriver
 from pymosn.proxy.runtime import Runtime
 from pymosn.proxy.stream_filters import FilterHandle, StreamFilters
 from pymosn.routing.actions import Forward
 from pymosn.routing.matchers import AnyRequest
 from pymosn.routing.table import RouteTable, TableSlot, VirtualHost
-from pymosn.testing.fakes import PATIENCE, PROTOCOL, Client, Ends, Lines, Protocol, StandingClock, request_head, rounds
+from pymosn.testing.fakes import PATIENCE, PROTOCOL, Client, Ends, FakeClock, Lines, Protocol, request_head, rounds
 from pymosn.testing.messages import Request, Response, WithBody
 from pymosn.testing.options import proxy_options
 from pymosn.upstream.balancers import balancers
@@ -44,7 +44,7 @@ class Result(WithBody):
         super().__init__(sender.pieces)
         head = sender.head
         self.status: int = 0 if head is None else int(head.status)
-        self.headers: Headers = Headers() if head is None else head.headers
+        self.headers: Headers = headers_from(None) if head is None else head.headers
         self.trailers: Headers | None = sender.trailers
         #: Requests that upstreams got, in order, the filters' own among them.
         self.upstream = upstream
@@ -84,9 +84,10 @@ class World:
         `workers`: how many there are said to be, of which this is the first.
         """
         self.filters = [filters] if isinstance(filters, StreamFilter) else list(filters)
+        self._log = Lines()
         #: Lines of the process log.
-        self.log: list[str] = []
-        self.clock = StandingClock()
+        self.log: list[str] = self._log.lines
+        self.clock = FakeClock()
         self.metrics = Metrics()
         self._answers: dict[str, Answer] = {SERVICE: upstream or Response(), **(clusters or {})}
         self._upstream: list[Request] = []
@@ -118,7 +119,7 @@ class World:
         assert kind is not None
         plans = [ClusterPlan(name, (HostPlan(f"{name}:80"),)) for name in self._answers]
         clusters.replace({plan.name: make_cluster(plan, kind, maker, self.metrics, None) for plan in plans})
-        return Runtime(self.clock, self._wheel, self.metrics, Lines(self.log), protocols, clusters)
+        return Runtime(self.clock, self._wheel, self.metrics, self._log, protocols, clusters)
 
     async def _answer(self, cluster: str, request: Request) -> Response:
         self._upstream.append(request)
@@ -143,19 +144,18 @@ class World:
         """Sends a request and waits for the end of the exchange. TimeoutError when that does not come."""
         self._upstream = []
         client = Client(self._client_ip, request.method)
-        exchange = ProxyExchange(self._runtime, self._options, client)
-        exchange.protocol = PROTOCOL
+        driver = ExchangeDriver(self._runtime, self._options, client, PROTOCOL)
         pieces = request.pieces
-        exchange.on_request(request_head(request), b"", not pieces and request.trailers is None)
+        driver.on_request(request_head(request), b"", not pieces and request.trailers is None)
         for number, piece in enumerate(pieces):
             await client.may_go_on()
             if not client.is_over.is_set():
-                exchange.on_data(piece, number == len(pieces) - 1 and request.trailers is None)
+                driver.on_data(piece, number == len(pieces) - 1 and request.trailers is None)
         if request.trailers is not None and not client.is_over.is_set():
-            exchange.on_trailers(request.trailers.copy())
+            driver.on_trailers(request.trailers.copy())
         async with asyncio.timeout(PATIENCE):
             await client.is_over.wait()
-        return Result(client, self._upstream, exchange, self.log)
+        return Result(client, self._upstream, driver.exchange, self.log)
 
     async def advance(self, seconds: float) -> None:
         """Lets time pass for timeouts; what waits for the event loop has its turn too."""

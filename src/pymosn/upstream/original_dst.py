@@ -17,8 +17,8 @@ from pymosn.core.addresses import split_address
 from pymosn.core.clock import Clock
 from pymosn.core.failure import LOOP, Failure
 from pymosn.core.timers import Alarm, TimerWheel
+from pymosn.core.uri import is_host
 from pymosn.network.original_dst import OwnAddresses
-from pymosn.protocol.http1.target import is_host
 from pymosn.upstream.plan import OriginalPlan
 
 #: Hosts of one cluster that a worker keeps. A client that may name any destination must not fill its memory.

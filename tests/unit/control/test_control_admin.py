@@ -2,6 +2,7 @@ import json
 from typing import Any
 
 import pytest
+from tests.kit import Lines
 from tests.unit.control.asgi_client import AsgiClient
 
 from pymosn.config.default import DEFAULT_CONFIG, DEFAULT_NAME
@@ -20,7 +21,6 @@ from pymosn.control.plane import (
     WorkerInfo,
 )
 from pymosn.core.counters import DownstreamStats, GroupData, Metrics
-from pymosn.core.log import Log
 from pymosn.observe.process_log import level_of
 
 PATH = "/logs/mosn.log"
@@ -139,15 +139,6 @@ class FakePlane(ControlPlane):
 
     def workers(self) -> list[WorkerInfo]:
         return [{"pid": 43, "state": "ready", "started": 1.5}]
-
-
-class Lines(Log):
-    def __init__(self) -> None:
-        super().__init__()
-        self.lines: list[tuple[str, str]] = []
-
-    def write(self, level: int, text: str, alert: str = "") -> None:
-        self.lines.append((alert, text))
 
 
 @pytest.fixture
@@ -335,7 +326,7 @@ def test_an_error_is_logged_and_not_shown(client: AsgiClient, plane: FakePlane, 
     answer = client.get("/api/v1/stats")
     assert answer.status == 500
     assert "workers" not in answer.text
-    assert log.lines == [
+    assert list(zip(log.alerts, log.lines, strict=True)) == [
         ("mosn.admin.admin_failed", "GET /api/v1/stats failed: RuntimeError('workers do not answer')"),
     ]
 

@@ -1,6 +1,8 @@
 import asyncio
 import socket
 
+from tests.kit import Lines
+
 from pymosn.config.schema import Cluster, MosnConfig
 from pymosn.config.schema.cluster import ClusterManager, Host
 from pymosn.control.discovery import Discovery
@@ -21,17 +23,6 @@ class Names:
         if name not in self.answers:
             raise socket.gaierror("no such name")
         return Answer(self.answers[name], self.ttl)
-
-
-class Lines(Log):
-    """Keeps what was logged."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.lines: list[str] = []
-
-    def write(self, level: int, text: str, alert: str = "") -> None:
-        self.lines.append(text)
 
 
 class Stage:

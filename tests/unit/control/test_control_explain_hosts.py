@@ -5,13 +5,11 @@ from typing import Any
 import msgspec
 import pytest
 
-from pymosn.api.exchange import Exchange
-from pymosn.api.network import Connection
+from pymosn.api.upstream import NO_CONSTRAINTS, Selection
 from pymosn.config.schema import Cluster
 from pymosn.control.explain_hosts import choose_host
 from pymosn.control.plane import ClusterView, HostView
 from pymosn.core.failure import ALL_UNHEALTHY, NO_HOSTS
-from pymosn.core.message import RequestHead
 
 ADDRESSES = ("10.0.0.1:80", "10.0.0.2:80")
 
@@ -39,12 +37,10 @@ def live(*hosts: HostView) -> dict[str, ClusterView]:
     return {"c": {"name": "c", "workers": 2, "type": "SIMPLE", "lb_type": "", "hosts": list(hosts)}}
 
 
-def exchange(**headers: str) -> Exchange:
-    found = Exchange(Connection())
-    found.request = RequestHead()
-    for name, value in headers.items():
-        found.request.headers.set(name, value)
-    return found
+def destined(address: str) -> Selection:
+    selection = Selection()
+    selection.destination = address
+    return selection
 
 
 @pytest.mark.parametrize(
@@ -60,7 +56,7 @@ def exchange(**headers: str) -> Exchange:
 )
 def test_the_health_of_now_counts(states: list[tuple[str, int]], keys: dict[str, Any], address: str) -> None:
     views = [state(host, *found) for host, found in zip(ADDRESSES, states, strict=True)]
-    choice = choose_host(cluster(**keys), None, exchange(), live(*views))
+    choice = choose_host(cluster(**keys), NO_CONSTRAINTS, live(*views))
     assert choice.address == address
     assert choice.failure is (None if address else ALL_UNHEALTHY)
     assert len(choice.hosts) == 2
@@ -68,15 +64,15 @@ def test_the_health_of_now_counts(states: list[tuple[str, int]], keys: dict[str,
 
 
 def test_without_live_health_every_host_counts_as_healthy() -> None:
-    choice = choose_host(cluster(), None, exchange(), None)
+    choice = choose_host(cluster(), NO_CONSTRAINTS, None)
     assert choice.address == ADDRESSES[0]
     assert all("health" not in host for host in choice.hosts)
-    assert choose_host(cluster(hosts=[]), None, exchange(), None).failure is NO_HOSTS
+    assert choose_host(cluster(hosts=[]), NO_CONSTRAINTS, None).failure is NO_HOSTS
 
 
 def test_where_a_client_wants_to_go() -> None:
     original = cluster(type="ORIGINAL_DST", hosts=[], original_dst_lb_config={"use_header": True, "header_name": "X-To"})
-    choice = choose_host(original, None, exchange(**{"x-to": "10.9.9.9:81"}), live(state("10.1.1.1:80", "unchecked")))
+    choice = choose_host(original, destined("10.9.9.9:81"), live(state("10.1.1.1:80", "unchecked")))
     assert (choice.address, choice.failure) == ("10.9.9.9:81", None)
     assert [host["address"] for host in choice.hosts] == ["10.1.1.1:80"]
-    assert choose_host(original, None, exchange(), None).failure is NO_HOSTS
+    assert choose_host(original, destined(""), None).failure is NO_HOSTS

@@ -2,11 +2,11 @@
 
 import pytest
 
+from pymosn.api.http import HttpRequest
 from pymosn.core import failure
 from pymosn.core.counters import BUCKET_BOUNDS, DownstreamStats, Histogram, Metrics, UpstreamStats
 from pymosn.core.failure import Failure
-from pymosn.core.headers import HeaderError
-from pymosn.core.message import RequestHead
+from pymosn.core.headers import HeaderError, wire_lines
 from pymosn.core.registry import Registry
 
 FAILURES = {name: value for name, value in vars(failure).items() if isinstance(value, Failure)}
@@ -96,10 +96,10 @@ def test_status_is_counted_by_mosns_keys(status: int, key: str) -> None:
 
 
 def test_request_head_setters() -> None:
-    head = RequestHead()
+    head = HttpRequest()
     head.method, head.path, head.query, head.host = "PUT", "/a%20b", "x=1", "Ex.AMPLE:8"
     assert (head.raw_method, head.raw_path, head.raw_query, head.raw_host) == (b"PUT", b"/a%20b", b"x=1", b"ex.ample:8")
-    assert head.headers.block == b"Host: Ex.AMPLE:8\r\n"
+    assert wire_lines(head.headers) == b"Host: Ex.AMPLE:8\r\n"
     head.host = "b"
     assert head.headers.items() == [("host", "b")]
     head.query = ""
@@ -125,6 +125,6 @@ def test_request_head_setters() -> None:
     ],
 )
 def test_request_head_refuses(attribute: str, value: str) -> None:
-    head = RequestHead()
+    head = HttpRequest()
     with pytest.raises(HeaderError):
         setattr(head, attribute, value)

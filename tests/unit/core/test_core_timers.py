@@ -3,20 +3,12 @@
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from tests.kit import FakeClock
 
 from pymosn.core.clock import Clock
 from pymosn.core.timers import NEVER, SLOTS, Alarm, TimerWheel
 
 RESOLUTION = 0.02
-
-
-class HandClock(Clock):
-    def __init__(self, now: float = 1000.0) -> None:
-        super().__init__()
-        self.now = now
-
-    def tick(self) -> float:
-        return self.now
 
 
 class Bell(Alarm):
@@ -47,7 +39,7 @@ steps = st.lists(
 @settings(max_examples=120, deadline=None)
 @given(st.floats(0.0, 1e6), steps)
 def test_never_early_and_at_most_a_slot_late(start: float, script: list[tuple[str, int, float]]) -> None:
-    clock = HandClock(start)
+    clock = FakeClock(start)
     wheel = TimerWheel(clock, RESOLUTION)
     bells = [Bell(clock) for _ in range(5)]
     deadlines: dict[int, float] = {}
@@ -72,7 +64,7 @@ def test_never_early_and_at_most_a_slot_late(start: float, script: list[tuple[st
 
 
 def test_long_stop_rings_everything_once() -> None:
-    clock = HandClock()
+    clock = FakeClock()
     wheel = TimerWheel(clock, RESOLUTION)
     bells = [Bell(clock) for _ in range(2000)]
     for place, bell in enumerate(bells):
@@ -84,7 +76,7 @@ def test_long_stop_rings_everything_once() -> None:
 
 
 def test_alarm_may_set_itself_and_clear_others() -> None:
-    clock = HandClock()
+    clock = FakeClock()
     wheel = TimerWheel(clock, RESOLUTION)
     other = Bell(clock)
 
@@ -114,7 +106,7 @@ class Broken(Bell):
 
 
 def test_an_alarm_that_fails_delays_no_other() -> None:
-    clock = HandClock()
+    clock = FakeClock()
     wheel = TimerWheel(clock, RESOLUTION)
     bells = [Bell(clock), Broken(clock), Bell(clock)]
     later = Bell(clock)
@@ -130,7 +122,7 @@ def test_an_alarm_that_fails_delays_no_other() -> None:
 
 
 def test_all_failures_of_alarms_are_told() -> None:
-    clock = HandClock()
+    clock = FakeClock()
     wheel = TimerWheel(clock, RESOLUTION)
     for _ in range(2):
         wheel.set(Broken(clock), 0.05)
@@ -141,7 +133,7 @@ def test_all_failures_of_alarms_are_told() -> None:
 
 
 def test_alarm_set_to_now_from_an_alarm_does_not_ring_forever() -> None:
-    clock = HandClock()
+    clock = FakeClock()
     wheel = TimerWheel(clock, RESOLUTION)
 
     class Eager(Bell):
@@ -159,7 +151,7 @@ def test_alarm_set_to_now_from_an_alarm_does_not_ring_forever() -> None:
 
 @pytest.mark.parametrize("round_trips", [0.5, 1, 1.5, 7])
 def test_deadlines_beyond_one_round(round_trips: float) -> None:
-    clock = HandClock()
+    clock = FakeClock()
     wheel = TimerWheel(clock, RESOLUTION)
     bell = Bell(clock)
     delay = round_trips * int(SLOTS) * RESOLUTION
@@ -173,7 +165,7 @@ def test_deadlines_beyond_one_round(round_trips: float) -> None:
 
 
 def test_moving_a_deadline_nearer() -> None:
-    clock = HandClock()
+    clock = FakeClock()
     wheel = TimerWheel(clock, RESOLUTION)
     bell = Bell(clock)
     wheel.set(bell, 100.0)

@@ -33,7 +33,7 @@ RULES: dict[str, Any] = {
 )
 def test_labels(headers: dict[str, str], labels: dict[str, str]) -> None:
     result = run(shipped("header_to_metadata", RULES), Request("GET", "/", headers))
-    choices = result.exchange.choices
+    choices = result.exchange.overrides
     assert choices is not None
     assert dict(choices.subset or ()) == labels
     if result.upstream:
@@ -48,8 +48,8 @@ class Chooses(StreamFilter):
 
 def test_labels_of_filters_before_stay() -> None:
     result = run([Chooses({}), shipped("header_to_metadata", RULES)], Request())
-    assert result.exchange.choices is not None
-    assert dict(result.exchange.choices.subset or ()) == {"app": "shop", "zone": "default"}
+    assert result.exchange.overrides is not None
+    assert dict(result.exchange.overrides.subset or ()) == {"app": "shop", "zone": "default"}
 
 
 def test_faults() -> None:

@@ -120,7 +120,7 @@ def test_a_chain(file: Path) -> None:
         (["Nobody"], "has no class 'Nobody'"),
         (["Fails"], "the filter does not start: "),
         (["Asks", "--config", "[]"], "not a JSON object"),
-        (["Busy", "-H", "content-length: 3"], "the proxy's own"),
+        (["Busy", "-H", "content-length: 3"], "managed by the proxy"),
         (["Busy", "-H", "a b: 3"], "not a header name"),
     ],
 )

@@ -9,11 +9,10 @@ from pymosn.api.network import join_address
 from pymosn.assembly.drain_order import drain_order
 from pymosn.assembly.routes import clusters_in
 from pymosn.config.schema import MosnConfig
-from pymosn.core.addresses import split_address
+from pymosn.core.addresses import host_field, split_address
 from pymosn.core.clock import Clock
 from pymosn.core.counters import DownstreamStats, Metrics
 from pymosn.core.timers import TimerWheel
-from pymosn.network.dialer import host_field
 from pymosn.network.listener import ConnectionIds, Listener
 from pymosn.network.reject_all import RejectAllFactory
 

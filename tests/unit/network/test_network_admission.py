@@ -9,30 +9,14 @@ from collections.abc import Callable
 
 import pytest
 from test_network_sockets import Answer, Ear, Ears, Place, run
+from tests.kit import FakeClock, Lines
 
 from pymosn.api.network import plain_peer
-from pymosn.core.clock import Clock
 from pymosn.core.failure import CLOSED_LOCALLY, CONNECT_FAILED
-from pymosn.core.log import TRACE, Log
 from pymosn.core.timers import TimerWheel
 from pymosn.network.admission import Acceptor, Admission, free_descriptor
 from pymosn.network.dialer import TcpDialer
 from pymosn.network.listener import ConnectionIds
-
-
-class HandClock(Clock):
-    def tick(self) -> float:
-        return self.now
-
-
-class Lines(Log):
-    def __init__(self) -> None:
-        super().__init__()
-        self.level = TRACE
-        self.lines: list[str] = []
-
-    def write(self, level: int, text: str, alert: str = "") -> None:
-        self.lines.append(text)
 
 
 class Door(Acceptor):
@@ -46,7 +30,7 @@ class Door(Acceptor):
 
 class Desk:
     def __init__(self, probe: Callable[[], int] | None = None) -> None:
-        self.clock = HandClock()
+        self.clock = FakeClock()
         self.wheel = TimerWheel(self.clock)
         self.log = Lines()
         self.admission = Admission(self.wheel, self.log, probe)

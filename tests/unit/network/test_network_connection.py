@@ -6,17 +6,12 @@ import socket
 import weakref
 
 import pytest
+from tests.kit import FakeClock
 
 from pymosn.api.network import CONTINUE, STOP, Connection, NetworkFilter
-from pymosn.core.clock import Clock
 from pymosn.core.failure import CLOSED_LOCALLY, IDLE_TIMEOUT, Failure
 from pymosn.core.timers import TimerWheel
 from pymosn.network.connection import BATCH_LIMIT, FLUSH_TIME, JOIN_LIMIT, LINGER_TIME, ConnectionOwner, TcpConnection
-
-
-class HandClock(Clock):
-    def tick(self) -> float:
-        return self.now
 
 
 class HandTransport:
@@ -90,7 +85,7 @@ class Notes(NetworkFilter):
 class Bench:
     def __init__(self, *answers: bool, peer: object = ("192.0.2.1", 1234)) -> None:
         self.owner = ConnectionOwner()
-        self.clock = HandClock()
+        self.clock = FakeClock()
         self.wheel = TimerWheel(self.clock)
         self.logs: list[list[object]] = [[] for _ in answers or (CONTINUE,)]
         filters: list[NetworkFilter] = [
@@ -128,7 +123,7 @@ def test_a_connection_that_is_gone_leaves_no_garbage() -> None:
         def on_connection(self, connection: Connection) -> None:
             self.connection = connection
 
-    clock = HandClock()
+    clock = FakeClock()
     keeper = Keeper()
     connection = TcpConnection(7, [keeper], ConnectionOwner(), clock, TimerWheel(clock))
     connection.connection_made(HandTransport())

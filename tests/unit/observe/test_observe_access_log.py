@@ -2,31 +2,21 @@ import json
 import time
 
 import pytest
+from tests.kit import FakeClock
 
 from pymosn.api.exchange import Exchange
+from pymosn.api.http import HttpRequest, HttpResponse
 from pymosn.api.network import Connection
 from pymosn.api.routing import Route, RouteAction, RouteMatcher
 from pymosn.api.variables import PREFIXES
-from pymosn.core.clock import Clock
 from pymosn.core.failure import CONNECT_REFUSED, FILTER_ERROR, NO_ROUTE
-from pymosn.core.headers import Headers
-from pymosn.core.message import RequestHead, ResponseHead
+from pymosn.core.headers import HttpHeaders
 from pymosn.observe.access_log import DEFAULT_FORMAT, AccessLogFile, compile_format
 from pymosn.observe.destination import Destination
 from pymosn.observe.variables import BOUND, TRACE, UNAVAILABLE, VARIABLES
 
 STARTED = 1000.0
 WALL = time.mktime((2026, 3, 4, 12, 0, 0, 0, 0, -1)) + 0.5
-
-
-class FakeClock(Clock):
-    """Half a second after the exchange started."""
-
-    def __init__(self) -> None:
-        self.now = STARTED + 0.5
-
-    def wall(self) -> float:
-        return WALL
 
 
 class Lines(Destination):
@@ -44,10 +34,10 @@ def exchange(request_lines: bytes = b"", response_lines: bytes = b"", query: byt
     connection.remote_ip, connection.remote_port = "10.0.0.9", 4711
     connection.local_ip, connection.local_port = "::1", 2045
     made = Exchange(connection)
-    request = made.request = RequestHead()
+    request = made.request = HttpRequest()
     request.raw_method, request.raw_path, request.raw_query, request.raw_host = b"GET", b"/p", query, b"example.com"
-    request.headers = Headers(request_lines)
-    made.response = ResponseHead(200, b"OK", Headers(response_lines))
+    request.headers = HttpHeaders(request_lines)
+    made.response = HttpResponse(200, b"OK", HttpHeaders(response_lines))
     made.protocol = "Http1"
     made.cluster_name = "backend"
     made.upstream_address = "10.1.1.1:8080"
@@ -64,7 +54,7 @@ def exchange(request_lines: bytes = b"", response_lines: bytes = b"", query: byt
 
 
 def line(text: str, made: Exchange | None = None) -> str:
-    return compile_format(text).bind(FakeClock(), "clientListener", "egress")(made or exchange())
+    return compile_format(text).bind(FakeClock(STARTED + 0.5, WALL), "clientListener", "egress")(made or exchange())
 
 
 def test_the_default_format_is_mosns_to_the_letter() -> None:
@@ -135,7 +125,7 @@ def test_failures_show_mosns_flags_and_our_word() -> None:
     text = "%response_code% %response_flag% %response_flags% %upstream_transport_failure_reason% %reason%"
     made = exchange()
     made.failure = CONNECT_REFUSED
-    made.response = ResponseHead(502)
+    made.response = HttpResponse(502)
     assert line(text, made) == "502 true true 0x20 connect_refused"
     made.failure = FILTER_ERROR
     assert line(text, made) == "502 false false 0x0 filter_error"
@@ -190,7 +180,7 @@ def test_an_upstream_cannot_forge_a_line_either() -> None:
 
 def test_a_log_that_is_switched_off_makes_no_lines() -> None:
     lines = Lines()
-    log = AccessLogFile(lines, compile_format("%protocol% %bytes_sent%").bind(FakeClock()))
+    log = AccessLogFile(lines, compile_format("%protocol% %bytes_sent%").bind(FakeClock(STARTED + 0.5, WALL)))
     log.log(exchange())
     lines.enabled = False
     log.log(exchange())

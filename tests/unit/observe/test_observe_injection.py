@@ -9,7 +9,7 @@ from test_observe_access_log import Lines, exchange, line
 from pymosn.api.exchange import Exchange
 from pymosn.api.variables import FOREIGN, OWN, PREFIXES, SETTABLE
 from pymosn.core.clock import Clock
-from pymosn.core.headers import Headers
+from pymosn.core.headers import HttpHeaders
 from pymosn.core.log import INFO, TRACE
 from pymosn.observe.process_log import ProcessLog
 
@@ -47,9 +47,9 @@ def poisoned(nasty: bytes) -> Exchange:
     request.raw_method, request.raw_path, request.raw_host = nasty, b"/" + nasty, nasty
     made.original_path, made.original_host = b"/" + nasty, nasty
     lines = b"x: " + nasty.replace(b"\n", b"\x0b") + b"\r\ncookie: x=" + nasty.replace(b"\n", b"\x0b") + b"\r\n"
-    request.headers = Headers(lines)
+    request.headers = HttpHeaders(lines)
     assert made.response is not None
-    made.response.headers = Headers(lines)
+    made.response.headers = HttpHeaders(lines)
     made.upstream_hostname = made.cluster_name = text
     made.own_variables = {name: text for name in NAMES if name not in OWN}
     return made

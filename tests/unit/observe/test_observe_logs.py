@@ -6,19 +6,14 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from tests.kit import FakeClock
 
-from pymosn.core.clock import Clock
 from pymosn.core.log import DEBUG, ERROR, INFO, OFF, WARN
 from pymosn.observe.destination import MAX_WAITING, WRITE_SIZE, LineFile, is_file
 from pymosn.observe.logs import LogSet
 from pymosn.observe.syslog import Syslog
 
 NOON = time.mktime((2026, 3, 4, 12, 0, 0, 0, 0, -1)) + 0.125
-
-
-class FakeClock(Clock):
-    def wall(self) -> float:
-        return NOON
 
 
 class Turns:
@@ -37,7 +32,7 @@ class Turns:
 
 
 def open_set(path: Path, level: str = "INFO", ceiling: str | None = None) -> LogSet:
-    return LogSet(str(path), level, ceiling, FakeClock())
+    return LogSet(str(path), level, ceiling, FakeClock(wall_time=NOON))
 
 
 def test_lines_are_in_mosns_format_and_directories_are_made(tmp_path: Path) -> None:
@@ -196,7 +191,7 @@ def test_a_full_disk_is_told_once_and_bounded() -> None:
 
 @pytest.mark.parametrize("name", ["stdout", "/dev/stdout"])
 def test_standard_output_stays_open(name: str, capfd: pytest.CaptureFixture[str]) -> None:
-    logs = LogSet(name, "INFO", None, FakeClock())
+    logs = LogSet(name, "INFO", None, FakeClock(wall_time=NOON))
     logs.process_log.write(INFO, "grüße \udcff")
     logs.reopen()
     logs.close()
@@ -208,7 +203,7 @@ def test_lines_for_syslog_carry_the_priority() -> None:
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as server:
         server.bind(("127.0.0.1", 0))
         server.settimeout(5)
-        logs = LogSet(f"syslog+udp://127.0.0.1:{server.getsockname()[1]}", "INFO", None, FakeClock())
+        logs = LogSet(f"syslog+udp://127.0.0.1:{server.getsockname()[1]}", "INFO", None, FakeClock(wall_time=NOON))
         logs.process_log.write(WARN, "careful")
         text = server.recv(1000).decode()
         logs.close()

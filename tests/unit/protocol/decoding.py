@@ -6,10 +6,10 @@ import itertools
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 
+from pymosn.api.http import HttpRequest, HttpResponse
 from pymosn.api.protocol import DATA, HEAD, NEED_MORE, ProtocolError
 from pymosn.core.failure import Failure
-from pymosn.core.headers import Headers
-from pymosn.core.message import RequestHead, ResponseHead
+from pymosn.core.headers import HttpHeaders
 from pymosn.protocol.http1.decoder import Http1Limits
 from pymosn.protocol.http1.encoder import encode_chunk, encode_request, encode_trailers
 from pymosn.protocol.http1.policy import STRICT, Http1Policy
@@ -24,12 +24,14 @@ Fields = list[tuple[bytes, bytes]]
 class Message:
     """One message with all of its body that came."""
 
-    head: RequestHead | ResponseHead = field(compare=False)
+    head: HttpRequest | HttpResponse = field(compare=False)
     start: tuple[object, ...] = ()
     fields: Fields = field(default_factory=list)
     body: bytes = b""
     trailers: Fields = field(default_factory=list)
     ended: bool = False
+    minor_version: int = 1
+    keep_alive: bool = True
 
     def __getitem__(self, name: bytes) -> bytes:
         return dict(self.fields)[name]
@@ -67,22 +69,24 @@ def one_by_one(data: bytes) -> list[bytes]:
     return [data[i : i + 1] for i in range(len(data))]
 
 
-def request_start(head: RequestHead) -> tuple[object, ...]:
+def request_start(decoder: RequestDecoder) -> tuple[object, ...]:
+    head = decoder.head
     return (
         head.raw_method,
         head.raw_path,
         head.raw_query,
         head.raw_host,
-        head.minor_version,
-        head.keep_alive,
+        decoder.minor_version,
+        decoder.keep_alive,
         head.content_length,
         head.expects_continue,
         head.accepts_trailers,
     )
 
 
-def response_start(head: ResponseHead) -> tuple[object, ...]:
-    return (head.status, head.raw_reason, head.minor_version, head.keep_alive, head.content_length, head.has_date)
+def response_start(decoder: ResponseDecoder) -> tuple[object, ...]:
+    head = decoder.head
+    return (head.status, head.raw_reason, decoder.minor_version, decoder.keep_alive, head.content_length, head.has_date)
 
 
 def requests(feeds: Iterable[bytes], limits: Http1Limits | None = None, policy: Http1Policy = STRICT) -> Outcome:
@@ -105,12 +109,12 @@ def replies(feeds: Iterable[bytes], method: bytes = b"GET", limits: Http1Limits 
 def forwarded(message: Message) -> bytes:
     """What would go to the upstream."""
     head = message.head
-    assert isinstance(head, RequestHead)
+    assert isinstance(head, HttpRequest)
     out = b"".join(encode_request(head))
     if head.content_length >= 0:
         return out + message.body
     out += b"".join(encode_chunk(message.body, False))
-    return out + encode_trailers(Headers(b"".join(b"%s: %s\r\n" % field for field in message.trailers)))
+    return out + encode_trailers(HttpHeaders(b"".join(b"%s: %s\r\n" % field for field in message.trailers)))
 
 
 def _drive(decoder: RequestDecoder | ResponseDecoder, feeds: Iterable[bytes], methods: list[bytes]) -> Outcome:
@@ -140,8 +144,10 @@ def _drive(decoder: RequestDecoder | ResponseDecoder, feeds: Iterable[bytes], me
 def _note(outcome: Outcome, decoder: RequestDecoder | ResponseDecoder, found: int) -> None:
     if found == HEAD:
         head = decoder.head
-        start = request_start(head) if isinstance(head, RequestHead) else response_start(head)
-        outcome.messages.append(Message(head, start, head.headers.items_raw()))
+        start = request_start(decoder) if isinstance(decoder, RequestDecoder) else response_start(decoder)
+        message = Message(head, start, head.headers.items_raw())
+        message.minor_version, message.keep_alive = int(decoder.minor_version), decoder.keep_alive
+        outcome.messages.append(message)
     else:
         assert found == DATA
         assert decoder.data or decoder.end, "a frame without anything in it"

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from tests.dubbo_frames import frame
+from tests.kit.dubbo_frames import frame
 from tests.unit.protocol.rpc_frames import Found, encoded, only, recorded
 
 from pymosn.api.rpc import RpcRequest, RpcResponse
-from pymosn.core.headers import Headers
+from pymosn.core.headers import Headers, HttpHeaders
 from pymosn.protocol.dubbo.spec import DubboSpec
 
 SPEC = DubboSpec()
@@ -31,6 +31,6 @@ def reply(body: bytes, status: int = 20) -> RpcResponse:
 
 def local(call: Found, status: int, headers: Headers | None = None, body: bytes = b"") -> bytes:
     assert call.request is not None
-    made = call.request.local_reply(status, headers or Headers(), body)
+    made = call.request.local_reply(status, headers or HttpHeaders(), body)
     assert made.status == status
     return encoded(made, call.request_id, made.payload)

@@ -3,10 +3,11 @@
 import zlib
 
 import pytest
-from tests import bolt_frames as bolt
+from tests.kit import bolt_frames as bolt
 from tests.unit.protocol.rpc_frames import encoded
 
 from pymosn.api.exchange import Exchange
+from pymosn.api.http import HttpRequest
 from pymosn.api.network import Connection
 from pymosn.api.protocol import (
     GOAWAY,
@@ -23,8 +24,7 @@ from pymosn.api.protocol import (
 )
 from pymosn.api.rpc import MAX_FRAME
 from pymosn.api.variables import Variable
-from pymosn.core.headers import HeaderError, Headers
-from pymosn.core.message import RequestHead
+from pymosn.core.headers import HeaderError, HttpHeaders
 from pymosn.protocol.bolt.codec import BoltDecoder
 from pymosn.protocol.bolt.frames import BoltReply, BoltRequest, class_name
 from pymosn.protocol.bolt.spec import BoltSpec
@@ -115,7 +115,7 @@ def test_the_status_of_a_reply(status: int, http: int) -> None:
     ("http", "status"), [(200, 0), (204, 0), (403, 2), (404, 6), (502, 6), (503, 4), (504, 7), (500, 3), (400, 3), (413, 3)]
 )
 def test_the_status_of_our_own_replies(http: int, status: int) -> None:
-    reply = the_request(bolt.request(1)).local_reply(http, Headers(), b"")
+    reply = the_request(bolt.request(1)).local_reply(http, HttpHeaders(), b"")
     assert encoded(reply, 9, b"") == bolt.failure(9, status)
 
 
@@ -170,7 +170,7 @@ def test_names_beyond_ascii_are_themselves(name: str) -> None:
         assert name.lower() not in headers
     matcher = Header(name, "1")
     exchange = Exchange(Connection())
-    exchange.request = RequestHead(headers)
+    exchange.request = HttpRequest(headers)
     assert matcher.matches(exchange)
     assert Variable(f"request_header_{name}").value(exchange) == "1"
     headers.set(name, "4")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from tests.dubbo_frames import frame
+from tests.kit.dubbo_frames import frame
 from tests.unit.protocol.dubbo_messages import CALL, FRAMES, SPEC, request
 from tests.unit.protocol.rpc_frames import encoded, only
 

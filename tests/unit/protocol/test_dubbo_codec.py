@@ -7,7 +7,7 @@ import struct
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from tests.dubbo_frames import frame
+from tests.kit.dubbo_frames import frame
 from tests.unit.protocol.decoding import one_by_one, pieces
 from tests.unit.protocol.dubbo_messages import CALL, FRAMES, REPLIES, REQUESTS, SPEC, VERSIONS
 from tests.unit.protocol.rpc_frames import built, decoded, encoded, only, recorded

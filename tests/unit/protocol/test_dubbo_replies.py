@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import pytest
-from tests.dubbo_frames import frame
+from tests.kit.dubbo_frames import frame
 from tests.unit.protocol.dubbo_messages import FRAMES, SPEC, local, reply
 from tests.unit.protocol.rpc_frames import built, encoded, only
 
-from pymosn.core.headers import Headers, headers_from
+from pymosn.core.headers import HttpHeaders, headers_from
 from pymosn.protocol.dubbo.java_text import write_text
 
 # ---- replies
@@ -98,7 +98,7 @@ def test_a_result_of_a_filter() -> None:
     assert local(call, 200, fields, b"hi") == frame(2, 20, b"\x94\x02hiH\x01a\x01bZ", call.request_id)
     assert local(call, 200, fields) == frame(2, 20, b"\x95H\x01a\x01bZ", call.request_id)
     assert call.request is not None
-    made = call.request.local_reply(200, Headers(), b"hi")
+    made = call.request.local_reply(200, HttpHeaders(), b"hi")
     made.headers.add("a", "b")
     assert encoded(made, call.request_id, made.payload) == frame(2, 20, b"\x94\x02hiH\x01a\x01bZ", call.request_id)
     made.status = 503

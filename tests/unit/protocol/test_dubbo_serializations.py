@@ -5,7 +5,7 @@ from __future__ import annotations
 import struct
 
 import pytest
-from tests.dubbo_frames import frame
+from tests.kit.dubbo_frames import frame
 from tests.unit.protocol.dubbo_messages import SPEC, local
 from tests.unit.protocol.rpc_frames import encoded, only, recorded
 

@@ -9,7 +9,7 @@ from tests.unit.protocol.decoding import one_by_one, pieces
 from tests.unit.protocol.rpc_frames import Found, built, decoded, encoded, only
 
 from pymosn.api.protocol import MORE, NO, ONE_WAY, REPLY, REQUEST, YES
-from pymosn.core.headers import HeaderError, Headers
+from pymosn.core.headers import HeaderError, HttpHeaders
 from pymosn.protocol.dubbothrift.spec import ThriftSpec
 
 SPEC = ThriftSpec()
@@ -150,7 +150,7 @@ def test_service_and_path_change_and_nothing_else_does() -> None:
 
 def local(found: Found, status: int, body: bytes = b"") -> bytes:
     assert found.request is not None
-    made = found.request.local_reply(status, Headers(), body)
+    made = found.request.local_reply(status, HttpHeaders(), body)
     return encoded(made, found.request_id, made.payload)
 
 

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from tests import dubbo_frames as dubbo
+from tests.kit import dubbo_frames as dubbo
 
 from pymosn.protocol.dubbo import values
 from pymosn.protocol.dubbo.hessian2 import Hessian2Error

@@ -9,7 +9,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from tests.unit.protocol.decoding import replies, requests
 
-from pymosn.core.headers import Headers
+from pymosn.api.http import HttpRequest, HttpResponse
+from pymosn.core.headers import HttpHeaders
 from pymosn.core.message import RequestHead, ResponseHead
 from pymosn.protocol.http1 import fields
 from pymosn.protocol.http1.encoder import (
@@ -23,11 +24,11 @@ from pymosn.protocol.http1.fields import classify
 
 
 def request(query: bytes | None = None, length: int = 0) -> RequestHead:
-    head = RequestHead()
+    head = HttpRequest()
     head.raw_method = b"PUT"
     head.raw_path = b"/a"
     head.raw_query = query
-    head.headers = Headers(b"Host: a\r\n")
+    head.headers = HttpHeaders(b"Host: a\r\n")
     head.content_length = length
     return head
 
@@ -59,7 +60,7 @@ def test_unknown_status() -> None:
 
 
 def test_responses() -> None:
-    head = ResponseHead(200, b"", Headers(b"Server: a\r\n"))
+    head = HttpResponse(200, b"", HttpHeaders(b"Server: a\r\n"))
     assert b"".join(encode_response(head, b"")) == b"HTTP/1.1 200 OK\r\nServer: a\r\n\r\n"
     assert b"".join(encode_response(head, b"connection: close\r\n")).endswith(b"Server: a\r\nconnection: close\r\n\r\n")
 
@@ -67,7 +68,7 @@ def test_responses() -> None:
 @given(st.lists(st.binary(max_size=300), max_size=5), st.booleans())
 def test_chunks_are_read_back(pieces: list[bytes], with_trailers: bool) -> None:
     sent = b"".join(b"".join(encode_chunk(piece, False)) for piece in pieces)
-    end = encode_trailers(Headers(b"x: 1\r\n")) if with_trailers else b"".join(encode_chunk(b"", True))
+    end = encode_trailers(HttpHeaders(b"x: 1\r\n")) if with_trailers else b"".join(encode_chunk(b"", True))
     head = b"".join(encode_request(request(None, -1)))
     message = requests([head + sent + end]).messages[0]
     assert (message.body, message.ended) == (b"".join(pieces), True)

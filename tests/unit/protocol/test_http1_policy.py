@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 from tests.unit.protocol.decoding import Outcome, forwarded, requests
 
+from pymosn.core.uri import normalize_path
 from pymosn.protocol.http1.policy import (
     DECODE_SLASHES,
     DROP_UNDERSCORES,
@@ -13,7 +14,6 @@ from pymosn.protocol.http1.policy import (
     STRICT,
     Http1Policy,
 )
-from pymosn.protocol.http1.target import normalize_path
 from pymosn.testing.options import http1_policy
 
 COMPATIBLE = http1_policy(is_strict=False)

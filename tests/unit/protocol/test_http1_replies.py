@@ -81,7 +81,7 @@ def test_replies_without_a_body(method: bytes, status: int, fields: bytes, keep:
     outcome = replies([b"HTTP/1.1 %d \r\n" % status + fields + b"\r\nhello"], method)
     message = outcome.messages[0]
     assert (message.ended, message.body, outcome.left) == (True, b"", 5)
-    assert (head_of(message).keep_alive, head_of(message).content_length) == (keep, length)
+    assert (message.keep_alive, head_of(message).content_length) == (keep, length)
     assert message.has(b"content-length") == (status != 204 and length >= 0)
 
 
@@ -104,7 +104,7 @@ def test_a_body_without_a_length_ends_with_the_connection(minor: int) -> None:
     data = b"HTTP/1.%d 200 OK\r\nConnection: keep-alive\r\n\r\nhello" % minor
     assert not replies([data]).messages[0].ended
     message = replies([data], eof=True).messages[0]
-    assert (message.ended, message.body, head_of(message).keep_alive) == (True, b"hello", False)
+    assert (message.ended, message.body, message.keep_alive) == (True, b"hello", False)
 
 
 @pytest.mark.parametrize(
@@ -128,7 +128,7 @@ def test_a_reply_that_is_cut_off_is_not_complete(data: bytes) -> None:
 def test_keep_alive(minor: int, value: bytes, keeps: bool) -> None:
     fields = b"Connection: " + value + b"\r\n" if value else b""
     outcome = replies([b"HTTP/1.%d 200 OK\r\nContent-Length: 0\r\n" % minor + fields + b"\r\n"])
-    assert head_of(outcome.messages[0]).keep_alive is keeps
+    assert outcome.messages[0].keep_alive is keeps
 
 
 def test_interim_replies_come_before_the_final_one() -> None:

@@ -90,7 +90,7 @@ def test_agreement_and_what_follows() -> None:
     behind = b"HTTP/1.1 200 OK\r\n\r\n\x00"
     decoder, got = reply(AGREE + behind, b"GET", b"foo/2")
     assert got == behind
-    assert not decoder.head.keep_alive
+    assert not decoder.keep_alive
     assert b"".join(encode_agreement(decoder.head)) == (
         b"HTTP/1.1 101 Fine\r\nX: 1\r\nconnection: upgrade\r\nupgrade: foo/2\r\n\r\n"
     )

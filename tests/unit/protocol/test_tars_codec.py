@@ -9,7 +9,7 @@ from tests.unit.protocol.decoding import one_by_one, pieces
 from tests.unit.protocol.rpc_frames import Found, built, decoded, encoded, only
 
 from pymosn.api.protocol import MORE, NO, ONE_WAY, REPLY, REQUEST, YES
-from pymosn.core.headers import HeaderError, Headers, headers_from
+from pymosn.core.headers import HeaderError, Headers, HttpHeaders, headers_from
 from pymosn.protocol.tars.codec import TarsDecoder
 from pymosn.protocol.tars.jce import MAX_DEPTH, MAX_PAIRS, JceError, JceReader, write_integer, write_text
 from pymosn.protocol.tars.spec import TarsSpec
@@ -217,7 +217,7 @@ def test_another_buffer() -> None:
 
 def local(found: Found, status: int, body: bytes = b"", headers: Headers | None = None) -> bytes:
     assert found.request is not None
-    made = found.request.local_reply(status, headers or Headers(), body)
+    made = found.request.local_reply(status, headers or HttpHeaders(), body)
     return encoded(made, found.request_id, made.payload)
 
 

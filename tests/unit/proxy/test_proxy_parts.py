@@ -3,38 +3,29 @@
 from typing import Any
 
 import pytest
+from tests.kit import WALL, FakeClock, Lines, Outcomes
 
 from pymosn.api import Exchange, StreamFilter
-from pymosn.api.exchange import AccessLog, Reply
+from pymosn.api.exchange import Reply
+from pymosn.api.http import HttpRequest, HttpResponse
 from pymosn.api.network import STOP, Connection, Dialer, NetworkFilter
 from pymosn.api.protocol import MORE, NO, YES, ProtocolSpec
 from pymosn.api.stream import ConnectionPool, PoolTarget, ServerStreams, StreamHandler, StreamProtocol
 from pymosn.core.clock import Clock
 from pymosn.core.counters import Metrics
+from pymosn.core.dates import HttpDates
 from pymosn.core.failure import CLOSED_BY_PEER, NO_ROUTE, Failure
-from pymosn.core.headers import HeaderError, Headers
-from pymosn.core.log import TRACE, Log
-from pymosn.core.message import RequestHead, ResponseHead
+from pymosn.core.headers import HeaderError, HttpHeaders
 from pymosn.core.registry import Registry
+from pymosn.core.request_ids import RequestIds
 from pymosn.core.timers import TimerWheel
-from pymosn.proxy.exchange import ProxyExchange
-from pymosn.proxy.local_reply import failure_reply, local_body, local_head
+from pymosn.proxy.exchange import ExchangeDriver
 from pymosn.proxy.proxy import ProxyFactory
-from pymosn.proxy.runtime import HttpDates, RequestIds, Runtime
+from pymosn.proxy.runtime import Runtime
 from pymosn.proxy.stream_filters import FilterHandle, StreamFilters
 from pymosn.testing.options import proxy_options
 from pymosn.upstream.cluster import Clusters
 from pymosn.version import build
-
-
-class Lines(Log):
-    def __init__(self) -> None:
-        super().__init__()
-        self.level = TRACE
-        self.lines: list[str] = []
-
-    def write(self, level: int, text: str, alert: str = "") -> None:
-        self.lines.append(text)
 
 
 class Server(ServerStreams):
@@ -111,17 +102,6 @@ class Plug(Connection):
         self.is_closed, self.ending = True, "abort"
 
 
-class Outcomes(AccessLog):
-    """Keeps the reason of each entry."""
-
-    def __init__(self) -> None:
-        self.reasons: list[str] = []
-
-    def log(self, exchange: Exchange) -> None:
-        assert exchange.failure is not None
-        self.reasons.append(exchange.failure.reason)
-
-
 class Bench:
     def __init__(self, *names: str) -> None:
         clock = Clock()
@@ -172,7 +152,7 @@ def test_unknown_protocol_is_cut_off() -> None:
     bench = Bench("AB", "CD")
     bench.filter.on_data(b"AX\x00\x1b")
     assert bench.plug.ending == "abort"
-    assert bench.outcomes.reasons == ["protocol_unknown"]
+    assert bench.outcomes.reasons() == ["protocol_unknown"]
     assert "b'AX\\x00\\x1b'" in bench.log.lines[0]
 
 
@@ -185,7 +165,7 @@ def test_silence_and_eof_before_the_protocol_is_known(event: str, reason: str) -
     getattr(bench.filter, event)()
     bench.filter.on_close(CLOSED_BY_PEER)
     assert bench.plug.ending == "abort"
-    assert bench.outcomes.reasons == [reason]
+    assert bench.outcomes.reasons() == [reason]
 
 
 @pytest.mark.parametrize("event", ["on_idle", "on_eof"])
@@ -194,14 +174,14 @@ def test_who_never_said_anything_is_no_refusal(event: str) -> None:
     getattr(bench.filter, event)()
     bench.filter.on_close(CLOSED_BY_PEER)
     assert bench.plug.ending == "close"
-    assert bench.outcomes.reasons == []
+    assert bench.outcomes.reasons() == []
 
 
 def test_peer_that_leaves_before_the_protocol_is_known() -> None:
     bench = Bench("AB", "CD")
     bench.filter.on_data(b"A")
     bench.filter.on_close(CLOSED_BY_PEER)
-    assert bench.outcomes.reasons == ["protocol_unknown"]
+    assert bench.outcomes.reasons() == ["protocol_unknown"]
 
 
 def test_drain_before_the_protocol_is_known() -> None:
@@ -237,23 +217,16 @@ def test_only_filters_that_care_are_asked() -> None:
     metrics = Metrics()
     named = [FilterHandle(kind.__name__, kind({}), metrics) for kind in (OnlyRequest, OnlyEnd, Inherits, StreamFilter)]
     chain = StreamFilters(named)
-    assert [step.named.name for step in chain.on_request] == ["OnlyRequest", "Inherits"]
-    assert [step.named.name for step in chain.on_response] == ["Inherits"]
-    assert [entry.named.name for entry in chain.on_complete] == ["OnlyEnd"]
-
-
-class HandClock(Clock):
-    seconds = 784111777.0
-
-    def wall(self) -> float:
-        return self.seconds
+    assert [step.handle.name for step in chain.on_request] == ["OnlyRequest", "Inherits"]
+    assert [step.handle.name for step in chain.on_response] == ["Inherits"]
+    assert [entry.handle.name for entry in chain.on_complete] == ["OnlyEnd"]
 
 
 def test_date_is_made_once_a_second() -> None:
-    clock = HandClock()
+    clock = FakeClock(wall_time=WALL)
     dates = HttpDates(clock)
     assert dates.line() == b"date: Sun, 06 Nov 1994 08:49:37 GMT\r\n"
-    clock.seconds += 1
+    clock.wall_time += 1
     assert dates.line().endswith(b":37 GMT\r\n")
     clock.now += 1.0
     assert dates.line().endswith(b":38 GMT\r\n")
@@ -281,21 +254,21 @@ def test_request_ids_look_like_uuids_and_differ() -> None:
     ],
 )
 def test_local_reply(status: int, method: bytes, body: bytes, length: int | None) -> None:
-    request = RequestHead()
+    request = HttpRequest()
     request.raw_method = method
-    head = local_head(request, status, Headers(), b"hi")
-    assert local_body(request, ResponseHead(status), b"hi") == body
+    head = request.local_reply(status, HttpHeaders(), b"hi")
+    assert request.reply_body(HttpResponse(status), b"hi") == body
     assert head.headers.get("content-length") == (None if length is None else str(length))
     assert ("content-type" in head.headers) == (length is not None)
 
 
 def test_own_content_type_is_kept() -> None:
-    head = local_head(RequestHead(), 200, Headers(b"Content-Type: a/b\r\n"), b"hi")
+    head = HttpRequest().local_reply(200, HttpHeaders(b"Content-Type: a/b\r\n"), b"hi")
     assert head.headers.get_all("content-type") == ["a/b"]
 
 
 def test_failure_text_tells_the_client_nothing_of_us() -> None:
-    assert failure_reply(RequestHead(), NO_ROUTE) == b"404 Not Found\n"
+    assert HttpRequest().failure_body(NO_ROUTE) == b"404 Not Found\n"
 
 
 def test_reply_of_a_filter() -> None:
@@ -303,7 +276,7 @@ def test_reply_of_a_filter() -> None:
     assert reply.body == "ü".encode()
     assert Reply(200, b"x", [("A", "1"), ("a", "2")]).headers.get_all("a") == ["1", "2"]
     for status in (0, 101, 199, 600):
-        with pytest.raises(ValueError, match="200 to 599"):
+        with pytest.raises(ValueError, match="between 200 and 599"):
             Reply(status)
     with pytest.raises(HeaderError):
         Reply(200, "", {"Content-Length": "1"})
@@ -391,4 +364,4 @@ def test_methods_of_its_own() -> None:
 @pytest.mark.skipif(build() != "compiled", reason="of the compiled object's layout")
 def test_an_exchange_is_small_enough_for_pythons_own_allocator() -> None:
     collected = 16  # what the garbage collector puts in front
-    assert ProxyExchange.__basicsize__ + collected <= 512
+    assert ExchangeDriver.__basicsize__ + collected <= 512

@@ -4,10 +4,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pymosn.api.exchange import Exchange
+from pymosn.api.http import HttpRequest
 from pymosn.api.network import Connection
 from pymosn.api.routing import Route, RouteMatcher
-from pymosn.core.headers import Headers
-from pymosn.core.message import RequestHead
+from pymosn.core.headers import HttpHeaders
 from pymosn.routing.actions import DirectResponse
 from pymosn.routing.index import RouteIndex
 from pymosn.routing.matchers import AllOf, AnyRequest, Header, Method, Path, PathRegex, Prefix, Service
@@ -30,10 +30,10 @@ MATCHERS: st.SearchStrategy[RouteMatcher] = st.one_of(
 
 def asking(path: str, method: bytes = b"GET", headers: bytes = b"") -> Exchange:
     exchange = Exchange(Connection())
-    exchange.request = RequestHead()
+    exchange.request = HttpRequest()
     exchange.request.raw_path = path.encode()
     exchange.request.raw_method = method
-    exchange.request.headers = Headers(headers)
+    exchange.request.headers = HttpHeaders(headers)
     return exchange
 
 

@@ -5,9 +5,10 @@ import random
 import pytest
 
 from pymosn.api.exchange import Exchange
+from pymosn.api.http import HttpRequest
 from pymosn.api.network import Connection
 from pymosn.api.routing import RouteMatcher
-from pymosn.core.headers import Headers
+from pymosn.core.headers import HttpHeaders
 from pymosn.core.message import RequestHead
 from pymosn.routing.actions import Forward, ForwardWeighted, Redirect, Target
 from pymosn.routing.matchers import (
@@ -32,8 +33,14 @@ def exchange_of(head: RequestHead) -> Exchange:
 def request(
     path: bytes = b"/", method: bytes = b"GET", headers: bytes = b"", host: bytes = b"a", query: bytes | None = None
 ) -> RequestHead:
-    head = RequestHead()
-    head.raw_path, head.raw_method, head.headers, head.raw_host, head.raw_query = path, method, Headers(headers), host, query
+    head = HttpRequest()
+    head.raw_path, head.raw_method, head.headers, head.raw_host, head.raw_query = (
+        path,
+        method,
+        HttpHeaders(headers),
+        host,
+        query,
+    )
     return head
 
 

@@ -3,9 +3,9 @@
 import pytest
 
 from pymosn.api.exchange import Exchange
+from pymosn.api.http import HttpRequest
 from pymosn.api.network import Connection
 from pymosn.api.routing import Route
-from pymosn.core.message import RequestHead
 from pymosn.routing.actions import DirectResponse
 from pymosn.routing.matchers import AnyRequest, Path
 from pymosn.routing.table import RouteTable, VirtualHost, split_port
@@ -139,7 +139,7 @@ def test_one_virtual_host_may_have_many_domains() -> None:
 
 def test_first_route_that_matches() -> None:
     exchange = Exchange(Connection())
-    exchange.request = RequestHead()
+    exchange.request = HttpRequest()
     exchange.request.raw_path = b"/x"
     action = DirectResponse(200, "")
     first, second = Route("1", Path("/x"), action), Route("2", AnyRequest(), action)

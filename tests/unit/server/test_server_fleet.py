@@ -1,10 +1,10 @@
 import asyncio
 from collections.abc import Callable, Coroutine, Sequence
 
+from tests.kit import FakeClock, Lines
+
 from pymosn.config.diagnostics import Diagnostic
-from pymosn.core.clock import Clock
 from pymosn.core.counters import GroupData
-from pymosn.core.log import Log
 from pymosn.server.fleet import Fleet
 from pymosn.server.messages import (
     Command,
@@ -27,14 +27,6 @@ REQUESTS: list[GroupData] = [
 ]
 
 
-class FakeClock(Clock):
-    def __init__(self) -> None:
-        self.now = 100.0
-
-    def tick(self) -> float:
-        return self.now
-
-
 class FakeScheduler:
     def __init__(self) -> None:
         self.calls: list[tuple[float, Callable[..., object], tuple[object, ...]]] = []
@@ -46,15 +38,6 @@ class FakeScheduler:
         delay, callback, args = self.calls.pop(0)
         callback(*args)
         return delay
-
-
-class Lines(Log):
-    def __init__(self) -> None:
-        super().__init__()
-        self.lines: list[str] = []
-
-    def write(self, level: int, text: str, alert: str = "") -> None:
-        self.lines.append(text)
 
 
 class FakeWorker(WorkerHandle):
@@ -85,7 +68,7 @@ class Stage:
     """A fleet over fake processes; pids count from 1001."""
 
     def __init__(self, size: int = 2) -> None:
-        self.clock = FakeClock()
+        self.clock = FakeClock(100.0)
         self.scheduler = FakeScheduler()
         self.log = Lines()
         self.spawned: list[FakeWorker] = []

@@ -7,25 +7,15 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from tests.kit import Lines
 
 from pymosn.assembly.worker import WorkerRuntime, descriptor_ceiling
 from pymosn.config.schema import Overload
-from pymosn.core.log import TRACE, Log
 from pymosn.observe.logs import LogSet
 from pymosn.server.memory import Statm, cgroup_limit, descriptor_count, share_of
 from pymosn.server.overload import OverloadManager
 
 MIB = 1 << 20
-
-
-class Lines(Log):
-    def __init__(self) -> None:
-        super().__init__()
-        self.level = TRACE
-        self.lines: list[str] = []
-
-    def write(self, level: int, text: str, alert: str = "") -> None:
-        self.lines.append(text)
 
 
 class Bench:

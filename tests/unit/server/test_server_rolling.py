@@ -2,24 +2,13 @@ import asyncio
 import os
 from pathlib import Path
 
-from pymosn.core.clock import Clock
+from tests.kit import FakeClock, Lines
+
 from pymosn.core.log import Log
 from pymosn.observe.roller import Policy
 from pymosn.server.rolling import LogRolling
 
-
-class FakeClock(Clock):
-    def wall(self) -> float:
-        return 1_700_000_000.0
-
-
-class Lines(Log):
-    def __init__(self) -> None:
-        super().__init__()
-        self.lines: list[str] = []
-
-    def write(self, level: int, text: str, alert: str = "") -> None:
-        self.lines.append(text)
+NOW = 1_700_000_000.0
 
 
 def test_a_file_that_is_due_is_set_aside_once_and_reopened_by_all(tmp_path: Path) -> None:
@@ -28,7 +17,7 @@ def test_a_file_that_is_due_is_set_aside_once_and_reopened_by_all(tmp_path: Path
     small.write_text("x")
     reopened: list[int] = []
     paths = [str(big), str(small), "stdout"]
-    rolling = LogRolling(paths, Policy(size=50, keep=3), lambda: reopened.append(1), FakeClock(), Log())
+    rolling = LogRolling(paths, Policy(size=50, keep=3), lambda: reopened.append(1), FakeClock(wall_time=NOW), Log())
     asyncio.run(rolling.look())
     asyncio.run(rolling.look())
     assert reopened == [1]
@@ -44,7 +33,8 @@ def test_trouble_is_logged_and_nothing_else_happens(tmp_path: Path) -> None:
     log.write_text("x" * 100)
     lines = Lines()
     reopened: list[int] = []
-    rolling = LogRolling([str(log / "not-a-folder")], Policy(size=50), lambda: reopened.append(1), FakeClock(), lines)
+    clock = FakeClock(wall_time=NOW)
+    rolling = LogRolling([str(log / "not-a-folder")], Policy(size=50), lambda: reopened.append(1), clock, lines)
     asyncio.run(rolling.look())
     assert reopened == []
     assert lines.lines[0].startswith(f"log file {log}/not-a-folder cannot be set aside")

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from tests.conversations.rig import Talk
+from tests.kit import Talk
 
 from pymosn.api.stream import ListenerFacts, StreamProtocol
 from pymosn.config.load import load_text
@@ -43,10 +43,10 @@ def note(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
 @pytest.mark.parametrize("one_byte", [False, True])
 def test_the_protocol_of_the_page_works(note: Any, one_byte: bool) -> None:
     protocol = load_protocol("note")
-    talk = Talk(one_byte, protocols=["Http1", "note"], extra_protocols=[protocol])
-    client = talk.connect()
-    client.sends(note.frame(b"q", 77, 0, b"weather", b"sun?") + note.frame(b"q", 78, 0, b"weather", b"rain?"))
-    upstream = talk.expect_dial()
+    talk = Talk(one_byte=one_byte, protocols=["Http1", "note"], extra_protocols=[protocol])
+    client, upstream = talk.opening(
+        note.frame(b"q", 77, 0, b"weather", b"sun?") + note.frame(b"q", 78, 0, b"weather", b"rain?")
+    )
     upstream.receives(note.frame(b"q", 1, 0, b"weather", b"sun?") + note.frame(b"q", 2, 0, b"weather", b"rain?"))
     upstream.sends(note.frame(b"r", 2, 1, b"", b"no") + note.frame(b"r", 1, 0, b"", b"yes"))
     client.receives(note.frame(b"r", 78, 1, b"", b"no") + note.frame(b"r", 77, 0, b"", b"yes"))

@@ -1,9 +1,10 @@
 """The pool of upstream connections: what conversations cannot show."""
 
+from pymosn.api.http import HttpRequest
 from pymosn.api.network import Connection, Dialer, DialReceiver, NetworkFilter, Peer, plain_peer
 from pymosn.api.stream import PoolTarget, RequestSender, ResponseReceiver
 from pymosn.core.failure import CONNECT_REFUSED, Failure
-from pymosn.core.headers import Headers
+from pymosn.core.headers import Headers, HttpHeaders
 from pymosn.core.message import RequestHead, ResponseHead
 from pymosn.stream.http1.client import MAX_IDLE, Http1Pool
 from pymosn.stream.registry import protocols
@@ -114,7 +115,7 @@ class Caller(ResponseReceiver):
 
 
 def get() -> RequestHead:
-    head = RequestHead()
+    head = HttpRequest()
     head.raw_method, head.raw_path = b"GET", b"/"
     return head
 
@@ -253,7 +254,7 @@ def test_sender_that_is_over_sends_nothing() -> None:
     assert caller.sender is not None
     caller.sender.send_request(get(), b"x", True)
     caller.sender.send_data(b"x", True)
-    caller.sender.send_trailers(Headers(b"a: b\r\n"))
+    caller.sender.send_trailers(HttpHeaders(b"a: b\r\n"))
     caller.sender.cancel()
     assert plug.sent == sent
     assert plug.ending == ""

@@ -5,13 +5,13 @@ from __future__ import annotations
 import contextlib
 
 import pytest
-from tests import bolt_frames as bolt
+from tests.kit import bolt_frames as bolt
 
 from pymosn.api.network import Connection, NetworkFilter
 from pymosn.api.rpc import MAX_FRAME, RpcRequest, RpcResponse
 from pymosn.api.stream import RequestReceiver, ResponseReceiver, ResponseSender, StreamHandler
 from pymosn.core.frame_writer import FrameWriter
-from pymosn.core.headers import HeaderError, Headers
+from pymosn.core.headers import HeaderError, HttpHeaders
 from pymosn.core.message import RequestHead
 from pymosn.protocol.bolt.spec import BoltSpec
 from pymosn.stream.rpc.client import RpcClient
@@ -92,7 +92,7 @@ class HalfRequest(RpcRequest):
     """Of a package whose code fails in the middle of a frame."""
 
     def __init__(self, error: Exception) -> None:
-        super().__init__(Headers(), 1, b"", b"", False)
+        super().__init__(HttpHeaders(), 1, b"", b"", False)
         self.error = error
 
     def build(self, number: int, payload: bytes, out: FrameWriter) -> None:
@@ -129,5 +129,5 @@ def test_half_a_reply_is_not_sent() -> None:
     size = downstream.out.size()
     assert size > 0
     with pytest.raises(KeyError):
-        server.send(HalfRequest(KeyError()), HalfReply(Headers(), 200, b"", b""), b"")
+        server.send(HalfRequest(KeyError()), HalfReply(HttpHeaders(), 200, b"", b""), b"")
     assert downstream.out.size() == size

@@ -6,7 +6,7 @@ from typing import Any
 import msgspec
 import pytest
 
-from pymosn.api import ClientError, Exchange, Headers, Reply, StreamFilter
+from pymosn.api import ClientError, Exchange, HttpHeaders, Reply, StreamFilter
 from pymosn.filters.stream.python import FilterConfigError
 from pymosn.testing import Down, Request, Response, World, make, run, send
 
@@ -176,12 +176,12 @@ def test_trailers(body: Any) -> None:
         assert request.text == "".join(body)
         assert "content-length" not in request.headers
         response = Response(200, body)
-        response.trailers = Headers()
+        response.trailers = HttpHeaders()
         response.trailers["x-b"] = "2"
         return response
 
     request = Request("POST", "/", None, body)
-    request.trailers = Headers()
+    request.trailers = HttpHeaders()
     request.trailers["x-a"] = "1"
     result = run(SumsUp({}), request, upstream=upstream)
     assert (result.status, result.text) == (200, "".join(body))
@@ -214,4 +214,4 @@ def test_made_filters_have_their_own_type() -> None:
     made = make(Counted)
     run(made, Request())
     assert made.passed == 1
-    assert Headers().get("x-a", "none").upper() == "NONE"
+    assert HttpHeaders().get("x-a", "none").upper() == "NONE"

@@ -9,7 +9,7 @@ from typing import Any
 
 import jwt
 import pytest
-from tests.fake_redis import FakeRedis
+from tests.kit.fake_redis import FakeRedis
 
 from pymosn.api import StreamFilter
 from pymosn.filters.stream.python import FilterLoadError, load_file

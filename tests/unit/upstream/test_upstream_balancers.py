@@ -7,10 +7,10 @@ from collections.abc import Callable
 from itertools import pairwise
 
 import pytest
+from tests.kit import FakeClock
 
 from pymosn.api.network import plain_peer
 from pymosn.api.upstream import NO_CONSTRAINTS, Balancer, Host, Selection
-from pymosn.core.clock import Clock
 from pymosn.upstream.balancers import BalancerMaker, RoundRobin, balancers, make_balancer
 from pymosn.upstream.maglev import SIZE, maglev_table
 from pymosn.upstream.selection import BalancerOptions
@@ -19,14 +19,6 @@ from pymosn.upstream.slow_start import SlowStart
 ALL = balancers().names()
 HASHING = ["LB_MAGLEV", "LB_RING_HASH"]
 WEIGHING = ["LB_WEIGHTED_ROUNDROBIN", "LB_LEAST_REQUEST", "LB_LEAST_CONNECTION", *HASHING]
-
-
-class FakeClock(Clock):
-    """Moves when told."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.now = 1000.0
 
 
 def hosts(count: int, *weights: int) -> list[Host]:

@@ -3,12 +3,12 @@
 from typing import Any
 
 import pytest
+from tests.kit import FakeClock
 
 from pymosn.api.network import Dialer
 from pymosn.api.protocol import ProtocolSpec
 from pymosn.api.stream import ConnectionPool, PoolTarget, StreamProtocol
 from pymosn.api.upstream import LONG_AGO, NO_CONSTRAINTS, Selection, criteria
-from pymosn.core.clock import Clock
 from pymosn.core.counters import Metrics
 from pymosn.core.failure import ALL_UNHEALTHY, NO_HOSTS
 from pymosn.core.registry import Registry
@@ -21,14 +21,6 @@ from pymosn.upstream.plan import BalancingPlan, ClusterPlan, EjectionPlan, HostP
 
 class NoDialer(Dialer):
     """Nobody dials in these tests."""
-
-
-class FakeClock(Clock):
-    """Moves when told."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.now = 1000.0
 
 
 class Pool(ConnectionPool):

@@ -5,8 +5,7 @@ import os
 import re
 from typing import Final
 
-from pymosn.core.addresses import split_address
-from pymosn.network.dialer import UNIX
+from pymosn.core.addresses import UNIX, split_address
 
 #: Bytes of `sun_path` without its closing NUL (unix(7)).
 LONGEST_PATH: Final = 107

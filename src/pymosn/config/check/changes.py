@@ -5,7 +5,7 @@ import re
 from pymosn.config.check.report import Report
 from pymosn.config.schema import RouteAction, RouteMatch, RouterConfiguration, VirtualHost
 from pymosn.core.headers import HeaderError
-from pymosn.protocol.http1.target import is_host
+from pymosn.core.uri import is_host
 from pymosn.routing.changes import ChangeLevel, HeaderAddition
 from pymosn.routing.regex import PatternError, Replacement
 

@@ -6,7 +6,7 @@ from typing import Any, ClassVar
 
 from pymosn.api.exchange import Exchange, Reply
 from pymosn.api.stream_filter import StreamFilter
-from pymosn.core.headers import Headers
+from pymosn.core.headers import Headers, headers_from
 from pymosn.filters.stream.problems import Problems
 from pymosn.filters.stream.vary import add_vary
 from pymosn.routing.regex import Regex
@@ -54,7 +54,7 @@ class CorsFilter(StreamFilter):
         origin = request.headers.get("origin")
         if origin is None or request.raw_method != b"OPTIONS" or "access-control-request-method" not in request.headers:
             return None
-        headers = Headers()
+        headers = headers_from(None)
         if not self._allows(origin):
             self.context.counter("denied").value += 1
             return Reply(403, b"", [("vary", "Origin")])

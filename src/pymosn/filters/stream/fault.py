@@ -51,7 +51,7 @@ class Faults:
 
 def cluster_of(exchange: Exchange) -> str:
     """The cluster that a request is on its way to, as filters chose it and else as the route did."""
-    choices = exchange.choices
+    choices = exchange.overrides
     return exchange.cluster_name if choices is None or choices.cluster is None else choices.cluster
 
 

@@ -53,7 +53,7 @@ class HeaderToMetadataFilter(StreamFilter):
             if rule.removes and value is not None:
                 headers.remove(rule.header)
         if labels:
-            choices = exchange.choices
+            choices = exchange.overrides
             before = {} if choices is None or choices.subset is None else dict(choices.subset)
             exchange.choose(subset={**before, **labels})
 

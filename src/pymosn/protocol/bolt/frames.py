@@ -232,7 +232,7 @@ def write_frame(
 def bare_frame(prefix: bytes, version: i64, request_id: i64) -> bytes:
     """A frame without class, headers and content."""
     out = FrameWriter()
-    write_frame(prefix, version, request_id, b"", Headers(), b"", out)
+    write_frame(prefix, version, request_id, b"", RpcHeaders(), b"", out)
     return b"".join(out.take())
 
 

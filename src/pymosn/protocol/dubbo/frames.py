@@ -15,6 +15,7 @@ from pymosn.core.headers import Headers
 from pymosn.protocol.dubbo.attachments import add_entry
 from pymosn.protocol.dubbo.headers import DubboHeaders, write_reply, write_request
 from pymosn.protocol.dubbo.java_text import write_text
+from pymosn.protocol.failure_text import failure_text
 
 HEADER_SIZE: Final[i64] = 16
 #: Where the id stands.
@@ -41,22 +42,6 @@ EXHAUSTED: Final[i64] = 100
 
 #: The protocol version from which on a consumer takes attachments in replies.
 _REPLY_ATTACHMENTS: Final = b"2.0.2"
-
-#: What the text of a failure says behind its status, as MOSN's does.
-_REASONS: Final[dict[int, bytes]] = {
-    400: b"bad request",
-    403: b"permission denied",
-    404: b"router unavailable",
-    500: b"internal error",
-    502: b"no health upstream",
-    503: b"upstream overflow",
-    504: b"timeout",
-}
-
-
-def failure_text(status: i64) -> bytes:
-    """What a local reply says of a failure: `404|router unavailable`."""
-    return b"%d|%s" % (status, _REASONS.get(status, b"unknown"))
 
 
 def http_status(status: i64) -> i64:

@@ -12,9 +12,9 @@ from pymosn.protocol.dubbo.attachments import Attachments, ReplyBody, RequestBod
 from pymosn.protocol.dubbo.hessian2 import Hessian2Error
 from pymosn.protocol.dubbo.java_text import write_text
 
-#: Fields of a request that stand in front of its arguments, in this order.
+#: Fields of a request that precede its arguments, in this order.
 HEAD: Final = (b"dubbo", b"service", b"version", b"method")
-#: Attachments that repeat them, and that a provider goes by.
+#: Attachments that repeat them, and that a provider uses.
 _REPEATED: Final = {b"service": (b"path", b"interface"), b"version": (b"version",)}
 
 
@@ -22,11 +22,11 @@ _UNKNOWN: Final[i64] = -2
 
 
 class DubboHeaders(RpcHeaders):
-    """What both directions share: attachments that may not be there, or may be no hessian 2 that can be read.
+    """Base for both directions: attachments that may be missing, or unreadable hessian 2.
 
-    Where they cannot be read the message is forwarded as it is. Of a request `set`, `add` and `remove` say then why they
-    cannot change it. Of a reply, which may be an error without a place for attachments, the change is seen by whoever
-    looks later, and not sent.
+    A message with unreadable attachments is forwarded unchanged. For a request `set`, `add` and `remove` then raise a
+    HeaderError with the reason. For a response, which may be an error that cannot carry attachments, a change is visible to
+    later filters but not sent.
     """
 
     def __init__(self, is_request: bool, body: bytes) -> None:
@@ -100,18 +100,6 @@ class DubboHeaders(RpcHeaders):
         attachments = self.attachments()
         return [] if attachments is None else attachments.fields()
 
-    def set(self, name: str, value: str) -> None:
-        self._require(name)
-        super().set(name, value)
-
-    def add(self, name: str, value: str) -> None:
-        self._require(name)
-        super().add(name, value)
-
-    def remove(self, name: str) -> bool:
-        self._require(name)
-        return super().remove(name)
-
     def remove_raw(self, name: bytes) -> bool:
         if self._is_held(name):
             return False
@@ -132,8 +120,7 @@ class DubboHeaders(RpcHeaders):
             return False
         return any(entry.is_fixed and is_name(entry.field[0], name) for entry in attachments.entries)
 
-    def _require(self, name: str) -> None:
-        """Raises HeaderError where attachment `name` cannot be changed."""
+    def check_change(self, name: str) -> None:
         if self._is_held(lower_name(name)):
             why = self._fault or "it is an object, which others may refer to"
             raise HeaderError(f"attachment {name} cannot be changed: {why}")
@@ -153,7 +140,7 @@ class DubboRequestHeaders(DubboHeaders):
             return write_request(payload, self.fields())
         return _request(front, attachments, self.fields())
 
-    def said_once(self) -> tuple[bytes, ...]:
+    def first_value_names(self) -> tuple[bytes, ...]:
         return HEAD
 
     def locate(self) -> Attachments:
@@ -193,9 +180,9 @@ class DubboRequestHeaders(DubboHeaders):
         if raw not in HEAD:
             super().set(name, value)
             return
-        self._require(name)
+        self.check_change(name)
         if raw not in _REPEATED:
-            raise HeaderError(f"header {name} says what the arguments mean; it cannot be changed")
+            raise HeaderError(f"header {name} is read-only because it determines the argument types")
         place: i64 = HEAD.index(raw)
         fields: list[Field] = []
         for number, field in enumerate(self.fields()):
@@ -208,12 +195,12 @@ class DubboRequestHeaders(DubboHeaders):
 
     def add(self, name: str, value: str) -> None:
         if lower_name(name) in HEAD:
-            raise HeaderError(f"header {name} can be there only once")
+            raise HeaderError(f"header {name} can occur only once")
         super().add(name, value)
 
     def remove(self, name: str) -> bool:
         if lower_name(name) in HEAD:
-            raise HeaderError(f"header {name} has to be there")
+            raise HeaderError(f"header {name} is required and cannot be removed")
         return super().remove(name)
 
     def remove_raw(self, name: bytes) -> bool:

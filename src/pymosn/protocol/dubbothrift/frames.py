@@ -13,8 +13,8 @@ from mypy_extensions import i64
 
 from pymosn.api.rpc import Field, RpcHeaders, RpcRequest, RpcResponse
 from pymosn.core.frame_writer import FrameWriter
-from pymosn.core.headers import HeaderError, Headers, lower_name
-from pymosn.protocol.dubbo.frames import failure_text
+from pymosn.core.headers import HeaderError, Headers, lower_name, to_bytes
+from pymosn.protocol.failure_text import failure_text
 
 MAGIC: Final = b"\xda\xbc"
 #: Where the strings of the header begin.
@@ -103,10 +103,14 @@ class ThriftHeaders(RpcHeaders):
 
     def set(self, name: str, value: str) -> None:
         """Changes service or path. HeaderError for any other name of a request: the protocol has no place for it."""
+        if not self._is_request:
+            super().set(name, value)
+            return
         raw = lower_name(name)
         if raw != b"service" and (raw != b"path" or self.path is None):
             self._refuse(name)
-        super().set(name, value)
+        self.remove_raw(raw)
+        self._put(to_bytes(name), to_bytes(value))
 
     def add(self, name: str, value: str) -> None:
         self._refuse(name)

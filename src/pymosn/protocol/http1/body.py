@@ -10,10 +10,10 @@ from typing import Final
 from mypy_extensions import i64, mypyc_attr
 
 from pymosn.api.protocol import DATA, HEAD, NEED_MORE, Decoder, ProtocolError
-from pymosn.core.chars import FIELD_VALUE
+from pymosn.core.chars import FIELD_VALUE, hex_digit
 from pymosn.core.failure import BAD_BODY, BODY_TOO_LARGE, HEADERS_TOO_LARGE
 from pymosn.core.headers import Headers
-from pymosn.protocol.http1.rules import CR, LF, SEMICOLON, check_extensions, hex_digit, passable_trailers, scan_line
+from pymosn.protocol.http1.rules import CR, LF, SEMICOLON, check_extensions, passable_trailers, scan_line
 
 # How the body is framed; CLOSE is for replies only.
 NO_BODY: Final[i64] = 0

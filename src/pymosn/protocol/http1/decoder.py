@@ -1,6 +1,6 @@
-"""What the heads of requests and replies have in common: field lines, framing, and what they say of the connection.
+"""The common part of request and response heads: field lines, framing, and facts about the connection.
 
-Strict: whatever two parsers could read in two ways is refused. Incremental: any split of the input gives the same frames.
+Strict: whatever two parsers could read differently is refused. Incremental: any split of the input gives the same frames.
 """
 
 from __future__ import annotations
@@ -12,28 +12,31 @@ from mypy_extensions import i64, mypyc_attr
 from pymosn.api.protocol import ProtocolError
 from pymosn.core.chars import FIELD_VALUE, NAME, TOKEN
 from pymosn.core.failure import BAD_FRAMING, BAD_REQUEST, HEADERS_TOO_LARGE
-from pymosn.core.headers import Headers, name_bit
+from pymosn.core.headers import Headers, HttpHeaders, name_bit
 from pymosn.protocol.http1 import fields
 from pymosn.protocol.http1.body import BodyDecoder, Http1Limits
 from pymosn.protocol.http1.fields import PROTECTED, classify, is_claim, is_look_alike
 from pymosn.protocol.http1.policy import REFUSE_UNDERSCORES, Http1Policy
 from pymosn.protocol.http1.rules import COLON, CR, LF, check_coding, parse_length, parse_lengths
 
-#: `x`, once bit 5 is set: the fields that claim something about the client begin with it.
+#: `x`, once bit 5 is set: the first letter of fields with claims about the client.
 LOWER_X: Final[i64] = 120
 
 
 @mypyc_attr(allow_interpreted_subclasses=True)
 class Http1Decoder(BodyDecoder):
-    """Shared half of RequestDecoder and ResponseDecoder."""
+    """Base of RequestDecoder and ResponseDecoder."""
 
     def __init__(self, limits: Http1Limits, policy: Http1Policy) -> None:
         super().__init__(limits)
         self.policy = policy
+        #: Of the last head: the version HTTP/1.x, and whether another message may follow on the connection.
+        self.minor_version: i64 = 1
+        self.keep_alive: bool = True
         self._is_strict: bool = policy.is_strict
-        # What the field lines of the head said.
-        self._length: i64 = -1
+        # From the field lines of the head.
         self._rewrites_length: bool = False
+        self._length: i64 = -1
         self._codings: i64 = 0
         self._options: bytes = b""
         self._upgrade: bytes = b""
@@ -48,7 +51,7 @@ class Http1Decoder(BodyDecoder):
     # ---- the field section
 
     def _scan_fields(self, start: i64) -> i64:
-        """Scans field lines from `start`: the offset behind the empty line that ends them, or -1 when it has not come.
+        """Scans field lines from `start`: the offset after the empty line that ends them, or -1 if it is not here yet.
 
         Raises ProtocolError at the first byte that cannot be part of a field section.
         """
@@ -107,14 +110,14 @@ class Http1Decoder(BodyDecoder):
         return -1
 
     def _take_block(self, cut: list[bytes] | None, block: bytes, bits: i64) -> None:
-        """The field lines that are passed on: `block`, behind those between which lines were `cut` out."""
+        """Takes the field lines to forward: those in `cut`, between which lines were left out, then `block`."""
         if cut is not None:
             cut.append(block)
             block = b"".join(cut)
-        self._take_headers(Headers(block, bits))
+        self._take_headers(HttpHeaders(block, bits))
 
     def _end_name(self, start: i64, i: i64) -> i64:
-        """The offset of the colon behind a name with an underscore, which begins at `start` and is read up to `i`; or -1."""
+        """The offset of the colon after a name with an underscore, which begins at `start` and is read up to `i`; or -1."""
         buffer = self._buffer
         size: i64 = len(buffer)
         while i < size and TOKEN[buffer[i]] != 0:
@@ -126,7 +129,7 @@ class Http1Decoder(BodyDecoder):
         return i
 
     def _end_line(self, end: i64, byte: i64) -> i64:
-        """The offset behind the line that ends at `end` with `byte`, or -1 when the LF has not come."""
+        """The offset after the line that ends at `end` with `byte`, or -1 if the LF is not here yet."""
         buffer = self._buffer
         if byte == CR:
             if end + 1 >= len(buffer):
@@ -150,10 +153,10 @@ class Http1Decoder(BodyDecoder):
         return fields.OTHER
 
     def _take_field(self, kind: i64, value: bytes) -> bool:
-        """Notes one of the known fields; says whether its line is not passed on as it is."""
+        """Notes one of the known fields; returns whether its line is left out of what is forwarded."""
         if kind >= fields.HOP_BY_HOP:
             if kind == fields.UPGRADE:
-                # A second line makes a list, and a list is no one protocol.
+                # A second line makes a list, and a list does not name one protocol.
                 self._upgrade = self._upgrade + b"," + value if self._upgrade else value
             return True
         if kind == fields.CONTENT_LENGTH:
@@ -182,33 +185,32 @@ class Http1Decoder(BodyDecoder):
         return False
 
     def _take_headers(self, headers: Headers) -> None:
-        """The field lines that are passed on."""
+        """Takes the field lines to forward."""
         raise NotImplementedError
 
-    def _finish_fields(self, headers: Headers, minor_version: i64) -> bool:
-        """What the head says about the connection (RFC 9112 section 9.3): whether another message may follow on it.
+    def _finish_fields(self, headers: Headers) -> None:
+        """Decides whether another message may follow on the connection (RFC 9112 section 9.3).
 
         Fields that `Connection` names are removed from `headers`: they were meant for this hop.
         """
         if self._rewrites_length:
             headers.add_raw(b"content-length", b"%d" % self._length)
-        said = self._options
-        if said == b" keep-alive":
-            return True
-        if said == b" close":
-            return False
-        keeps = minor_version == 1
-        if said:
-            options = [option.strip(b" \t") for option in said.split(b",")]
-            named = set(options) - PROTECTED
-            headers.block = b"".join(
-                [line for line in headers.block.splitlines(True) if line.partition(b":")[0].lower() not in named]
-            )
+        listed = self._options
+        if listed == b" keep-alive":
+            self.keep_alive = True
+            return
+        if listed == b" close":
+            self.keep_alive = False
+            return
+        keeps = self.minor_version == 1
+        if listed:
+            options = [option.strip(b" \t") for option in listed.split(b",")]
+            headers.remove_named(frozenset(options) - PROTECTED)
             if b"close" in options:
                 keeps = False
             elif b"keep-alive" in options:
                 keeps = True
-        return keeps
+        self.keep_alive = keeps
 
 
 __all__ = ["Http1Decoder", "Http1Limits"]

@@ -1,4 +1,4 @@
-"""Writing requests and replies (RFC 9112). Framing is always the encoder's own, never the sender's word for it."""
+"""Writing requests and responses (RFC 9112). The encoder determines the framing, never the received fields."""
 
 from __future__ import annotations
 
@@ -7,7 +7,8 @@ from typing import Final
 
 from mypy_extensions import i64
 
-from pymosn.core.headers import Headers
+from pymosn.api.http import HttpResponse
+from pymosn.core.headers import Headers, wire_lines
 from pymosn.core.message import CONNECT, RequestHead, ResponseHead
 
 LAST_CHUNK: Final = b"0\r\n\r\n"
@@ -19,15 +20,19 @@ _STATUS_LINES: Final[dict[int, bytes]] = {
 
 
 def status_line(status: i64, reason: bytes) -> bytes:
-    """The status line; a reason phrase of the upstream's own is kept."""
+    """The status line; the upstream's reason phrase is kept."""
     known = _STATUS_LINES.get(int(status))
     if known is not None and (not reason or known[13:-2] == reason):
         return known
     return b"HTTP/1.1 %d %s\r\n" % (status, reason)
 
 
+def _status_line_of(head: ResponseHead) -> bytes:
+    return status_line(head.status, head.raw_reason if isinstance(head, HttpResponse) else b"")
+
+
 def encode_request(head: RequestHead) -> list[bytes]:
-    """The head of a request, up to and with the empty line, in parts."""
+    """The head of a request, including the empty line, in parts."""
     if head.raw_tunnel:
         return _encode_asking(head)
     parts = [head.raw_method, b" ", head.raw_path]
@@ -35,7 +40,7 @@ def encode_request(head: RequestHead) -> list[bytes]:
         parts.append(b"?")
         parts.append(head.raw_query)
     parts.append(b" HTTP/1.1\r\n")
-    parts.append(head.headers.block)
+    parts.append(wire_lines(head.headers))
     if head.accepts_trailers:
         parts.append(b"connection: te\r\nte: trailers\r\n")
     if head.content_length < 0:
@@ -45,26 +50,26 @@ def encode_request(head: RequestHead) -> list[bytes]:
 
 
 def _encode_asking(head: RequestHead) -> list[bytes]:
-    """The head of a request for a tunnel. It has no content and wants no trailers."""
+    """The head of a request for a tunnel. It has no content and accepts no trailers."""
     if head.raw_tunnel == CONNECT:
-        return [b"CONNECT ", head.raw_host, b" HTTP/1.1\r\n", head.headers.block, CRLF]
+        return [b"CONNECT ", head.raw_host, b" HTTP/1.1\r\n", wire_lines(head.headers), CRLF]
     target = head.raw_path if head.raw_query is None else head.raw_path + b"?" + head.raw_query
-    return [head.raw_method, b" ", target, b" HTTP/1.1\r\n", head.headers.block, _switching(head.raw_tunnel), CRLF]
+    return [head.raw_method, b" ", target, b" HTTP/1.1\r\n", wire_lines(head.headers), _switching(head.raw_tunnel), CRLF]
 
 
 def encode_agreement(head: ResponseHead) -> list[bytes]:
-    """The head of the reply that opens a tunnel: a 101, or the 2xx to a CONNECT, which says nothing of a body."""
+    """The head of the response that opens a tunnel: a 101, or the 2xx to a CONNECT, without fields about a body."""
     fields = _switching(head.raw_tunnel) if head.status == 101 else b""
-    return [status_line(head.status, head.raw_reason), head.headers.block, fields, CRLF]
+    return [_status_line_of(head), wire_lines(head.headers), fields, CRLF]
 
 
 def _switching(protocol: bytes) -> bytes:
-    """The fields of this hop that ask to switch, and that agree to it (RFC 9110 section 7.8)."""
+    """The fields for this hop that ask for the switch, and that agree to it (RFC 9110 section 7.8)."""
     return b"connection: upgrade\r\nupgrade: " + protocol + CRLF
 
 
 def encode_chunk(data: bytes, end: bool) -> list[bytes]:
-    """`data` (which may be empty) as a chunk, with the last chunk behind it when `end`."""
+    """`data` (which may be empty) as a chunk, followed by the last chunk when `end`."""
     parts: list[bytes] = []
     if data:
         parts.append(b"%x\r\n" % len(data))
@@ -77,11 +82,11 @@ def encode_chunk(data: bytes, end: bool) -> list[bytes]:
 
 def encode_trailers(trailers: Headers) -> bytes:
     """The last chunk with trailers."""
-    return b"0\r\n" + trailers.block + CRLF
+    return b"0\r\n" + wire_lines(trailers) + CRLF
 
 
 def encode_response(head: ResponseHead, options: bytes) -> list[bytes]:
-    """The head of a reply, up to and with the empty line, in parts. `options`: field lines that the connection adds."""
+    """The head of a response, including the empty line, in parts. `options`: field lines that the connection adds."""
     if options:
-        return [status_line(head.status, head.raw_reason), head.headers.block, options, CRLF]
-    return [status_line(head.status, head.raw_reason), head.headers.block, CRLF]
+        return [_status_line_of(head), wire_lines(head.headers), options, CRLF]
+    return [_status_line_of(head), wire_lines(head.headers), CRLF]

@@ -1,7 +1,7 @@
-"""How a listener treats what is not plainly right: strict by default, and what a lenient one forgives.
+"""How a listener treats doubtful requests: strict by default, and what a lenient listener forgives.
 
-Each leniency is one that RFC 9110, 9112 or 3986 allows, and each can be read otherwise by a server behind us: docs/http1.md
-says what is risked. Nothing that frames a body twice is ever forgiven.
+RFC 9110, 9112 or 3986 allows each leniency, and an upstream may read each differently: docs/http1.md describes the risks.
+Ambiguous framing of a body is never forgiven.
 """
 
 from __future__ import annotations
@@ -10,22 +10,19 @@ from typing import Final
 
 from mypy_extensions import i64
 
-#: What becomes of an encoded slash (`%2F`) or backslash (`%5C`) in a path.
-KEEP_SLASHES: Final[i64] = 0
-DECODE_SLASHES: Final[i64] = 1
-REFUSE_SLASHES: Final[i64] = 2
+from pymosn.core.uri import DECODE_SLASHES, KEEP_SLASHES, REFUSE_SLASHES, PathPolicy
 
-#: What becomes of a field whose name has an underscore. Look-alikes of fields that mean something to us never pass.
+#: What to do with a field whose name has an underscore. Look-alikes of fields that the proxy interprets never pass.
 PASS_UNDERSCORES: Final[i64] = 0
 DROP_UNDERSCORES: Final[i64] = 1
 REFUSE_UNDERSCORES: Final[i64] = 2
 
 
-class Http1Policy:
+class Http1Policy(PathPolicy):
     """Immutable; shared by all connections of a listener.
 
     `is_strict`: forgive nothing. `trusts_peer`: believe X-Forwarded-*, X-Real-IP, Forwarded, x-mosn-* and x-envoy-* of
-    whoever connects. `merges_slashes`: make one slash of a run of them. `slashes` and `underscores`: constants above.
+    any client. `merges_slashes` and `slashes`: see PathPolicy. `underscores`: a constant above.
     """
 
     def __init__(
@@ -37,13 +34,22 @@ class Http1Policy:
         slashes: i64,
         underscores: i64,
     ) -> None:
-        self.is_strict = is_strict
+        super().__init__(is_strict, merges_slashes, slashes)
         self.trusts_peer = trusts_peer
-        self.merges_slashes = merges_slashes
-        self.slashes: i64 = slashes
         self.underscores: i64 = underscores
 
 
 STRICT: Final = Http1Policy(
     is_strict=True, trusts_peer=False, merges_slashes=True, slashes=KEEP_SLASHES, underscores=PASS_UNDERSCORES
 )
+
+__all__ = [
+    "DECODE_SLASHES",
+    "DROP_UNDERSCORES",
+    "KEEP_SLASHES",
+    "PASS_UNDERSCORES",
+    "REFUSE_SLASHES",
+    "REFUSE_UNDERSCORES",
+    "STRICT",
+    "Http1Policy",
+]

@@ -6,8 +6,9 @@ from typing import Final
 
 from mypy_extensions import i64
 
+from pymosn.api.http import HttpRequest
 from pymosn.api.protocol import DATA, HEAD, NEED_MORE, ProtocolError
-from pymosn.core.chars import TARGET, TOKEN
+from pymosn.core.chars import TARGET, TOKEN, is_digit
 from pymosn.core.failure import (
     BAD_EXPECTATION,
     BAD_FRAMING,
@@ -20,42 +21,42 @@ from pymosn.core.failure import (
     TARGET_TOO_LONG,
 )
 from pymosn.core.headers import Headers
-from pymosn.core.message import CONNECT, UNKNOWN_LENGTH, RequestHead
+from pymosn.core.message import CONNECT, UNKNOWN_LENGTH
+from pymosn.core.uri import is_host, is_lenient_host, normalize_path
 from pymosn.protocol.http1 import fields
 from pymosn.protocol.http1.body import CHUNKED, LENGTH, NO_BODY, Http1Limits
 from pymosn.protocol.http1.decoder import Http1Decoder
 from pymosn.protocol.http1.policy import STRICT, Http1Policy
-from pymosn.protocol.http1.rules import CR, LF, SP, is_digit, upgrade_protocol
-from pymosn.protocol.http1.target import is_host, is_lenient_host, normalize_path
+from pymosn.protocol.http1.rules import CR, LF, SP, upgrade_protocol
 
 SLASH: Final[i64] = 47
 DOT: Final[i64] = 46
 PERCENT: Final[i64] = 37
 QUESTION: Final[i64] = 63
-#: The longest method that is looked at; the longest registered one has 17 letters.
+#: The longest method that is accepted; the longest registered one has 17 letters.
 MAX_METHOD: Final[i64] = 32
 
 
 class RequestDecoder(Http1Decoder):
-    """Decodes the requests of one connection. After HEAD, `head` is the request's.
+    """Decodes the requests of one connection. After HEAD, `head` is the head of the request.
 
-    `raw_tunnel` of a head is any protocol that the client may ask to upgrade to: whether it gets it is not decided here.
+    `raw_tunnel` of a head is any protocol that the client may ask to upgrade to; the decoder does not decide about it.
     """
 
     def __init__(self, limits: Http1Limits, policy: Http1Policy = STRICT, connect: bytes = b"") -> None:
-        """`connect`: the `raw_tunnel` of a CONNECT; empty where none is allowed."""
+        """`connect`: the `raw_tunnel` of a CONNECT; empty where CONNECT is not allowed."""
         super().__init__(limits, policy)
         self._connect = connect
-        self.head: RequestHead = RequestHead()
+        self.head: HttpRequest = HttpRequest()
         self._has_host: bool = False
-        #: The target is a whole URI, so its authority is the host, whatever the Host field says (RFC 9112 section 3.2.2).
+        #: The target is a whole URI, so its authority is the host and overrides the Host field (RFC 9112 section 3.2.2).
         self._target_has_host: bool = False
         self._skipped_line: bool = False
-        #: Bytes of the request line once it has been read: it is not read again for each field line that comes by itself.
+        #: Bytes of the request line once it has been read, so that it is not read again when field lines arrive one by one.
         self._line_size: i64 = 0
 
     def has_begun(self) -> bool:
-        """Whether part of a message has come that is not complete."""
+        """Whether an incomplete message has begun."""
         return not self.is_between_messages()
 
     # ---- the head
@@ -68,7 +69,7 @@ class RequestDecoder(Http1Decoder):
             return NEED_MORE
         first: i64 = buffer[start]
         if first < SP and first in (CR, LF) and not self._skipped_line:
-            # One empty line before a request is forgiven (RFC 9112 section 2.2).
+            # One empty line before a request is allowed (RFC 9112 section 2.2).
             after_line: i64 = self._end_line(start, first)
             if after_line < 0:
                 return NEED_MORE
@@ -78,7 +79,9 @@ class RequestDecoder(Http1Decoder):
             return self._check_head_size(size - start)
         after: i64 = start + self._line_size
         if self._line_size == 0:
-            self.head = RequestHead()
+            lines = self.head.connection_lines
+            self.head = HttpRequest()
+            self.head.connection_lines = lines
             self._target_has_host = False
             after = self._scan_request_line(start)
             if after >= 0:
@@ -105,7 +108,7 @@ class RequestDecoder(Http1Decoder):
         return NEED_MORE
 
     def _scan_request_line(self, start: i64) -> i64:
-        """The offset behind the request line, or -1 when it is not complete."""
+        """The offset after the request line, or -1 when it is incomplete."""
         buffer = self._buffer
         size: i64 = len(buffer)
         head = self.head
@@ -140,7 +143,7 @@ class RequestDecoder(Http1Decoder):
         if i >= size:
             return -1
         if buffer[i] != SP or i == target:
-            # A line without a version is HTTP/0.9; anything else is a character that no target may hold.
+            # A line without a version is HTTP/0.9; anything else is a character that targets must not contain.
             raise ProtocolError(BAD_REQUEST if buffer[i] == CR else BAD_TARGET, "not a request target")
         self._take_target(target, query, i, odd)
         return self._scan_version(i + 1)
@@ -162,7 +165,7 @@ class RequestDecoder(Http1Decoder):
         minor: i64 = buffer[end - 1] - 48
         if after >= 0 and (buffer[end - 3] != 49 or minor > 1):
             raise ProtocolError(BAD_VERSION, "HTTP version is not 1.0 or 1.1")
-        self.head.minor_version = minor
+        self.minor_version = minor
         return after
 
     def _take_target(self, start: i64, query: i64, end: i64, odd: bool) -> None:
@@ -181,14 +184,14 @@ class RequestDecoder(Http1Decoder):
                 return
             path = self._take_absolute(path)
             if not path:
-                # RFC 9112 section 3.2.4: without path and query it is the server that is asked about.
+                # RFC 9112 section 3.2.4: without path and query the request is about the whole server.
                 path = b"*" if query < 0 and head.raw_method == b"OPTIONS" else b"/"
             else:
                 odd = True
         if odd and path != b"*":
             normal = normalize_path(path, self.policy)
             if normal is None:
-                raise ProtocolError(BAD_TARGET, "path has a broken escape, climbs above the root or can be read in two ways")
+                raise ProtocolError(BAD_TARGET, "path has an invalid percent-escape, escapes the root, or is ambiguous")
             path = normal
         head.raw_path = path
 
@@ -204,7 +207,7 @@ class RequestDecoder(Http1Decoder):
         return slash + path
 
     def _take_authority(self, target: bytes) -> None:
-        """The target of a CONNECT: host and port, whatever the Host field says (RFC 9112 section 3.2.3)."""
+        """Takes the target of a CONNECT: host and port, which override the Host field (RFC 9112 section 3.2.3)."""
         if not self._connect:
             raise ProtocolError(CONNECT_NOT_ALLOWED, "CONNECT is not allowed on this listener")
         if not is_host(target) or not is_digit(target[len(target) - 1]) or target.rfind(b":") <= target.rfind(b"]"):
@@ -228,7 +231,7 @@ class RequestDecoder(Http1Decoder):
             if not self._is_host(host):
                 raise ProtocolError(BAD_HOST, "not a host")
             if self._target_has_host:
-                return True  # `_finish_head` puts the target's in its place
+                return True  # `_finish_head` adds one for the target's host
             head.raw_host = host
             return False
         if kind == fields.X_FORWARDED_FOR:
@@ -264,16 +267,16 @@ class RequestDecoder(Http1Decoder):
 
     def _finish_head(self) -> i64:
         head = self.head
-        if not self._has_host and head.minor_version == 1:
+        if not self._has_host and self.minor_version == 1:
             raise ProtocolError(BAD_HOST, "no host field")
         if self._target_has_host:
-            head.headers.block = b"Host: " + head.raw_host + b"\r\n" + head.headers.block
+            head.headers.put_first(b"Host", head.raw_host)
         self._take_options(head)
         framing: i64 = NO_BODY
         if self._codings > 0:
             if self._length >= 0:
                 raise ProtocolError(BAD_FRAMING, "content-length beside transfer-encoding")
-            if head.minor_version == 0:
+            if self.minor_version == 0:
                 raise ProtocolError(BAD_FRAMING, "transfer-encoding in an HTTP/1.0 request")
             head.content_length = UNKNOWN_LENGTH
             framing = CHUNKED
@@ -287,24 +290,23 @@ class RequestDecoder(Http1Decoder):
             self._take_upgrade(head)
         return self._begin_body(framing, self._length)
 
-    def _take_upgrade(self, head: RequestHead) -> None:
-        """Notes what the client may ask to upgrade to; anything else is an ordinary request (RFC 9110 section 7.8).
+    def _take_upgrade(self, head: HttpRequest) -> None:
+        """Notes a protocol that the client may upgrade to; any other request is an ordinary one (RFC 9110 section 7.8).
 
-        No HTTP/1.0, no content, and no method for which a 101 would be no whole answer; WebSocket wants a GET (RFC 6455
-        section 4.1).
+        Not in HTTP/1.0, not with content, and only with methods for which a 101 is a complete answer; WebSocket requires a
+        GET (RFC 6455 section 4.1).
         """
         method = head.raw_method
-        if head.minor_version == 0 or head.expects_continue or head.raw_tunnel:
+        if self.minor_version == 0 or head.expects_continue or head.raw_tunnel:
             return
         protocol = upgrade_protocol(self._upgrade, self._options)
         if method == b"GET" or (method == b"POST" and protocol != b"websocket"):
             head.raw_tunnel = protocol
 
-    def _take_options(self, head: RequestHead) -> None:
-        head.keep_alive = self._finish_fields(head.headers, head.minor_version)
-        if head.minor_version == 0 and head.expects_continue:
-            head.expects_continue = False
-            head.headers.remove_raw(b"expect")
+    def _take_options(self, head: HttpRequest) -> None:
+        self._finish_fields(head.headers)
+        if self.minor_version == 0 and head.expects_continue:
+            head.continue_expected()
 
 
 __all__ = ["DATA", "HEAD", "NEED_MORE", "RequestDecoder"]

@@ -1,4 +1,4 @@
-"""Decoding replies (RFC 9112 sections 4 to 7). An upstream is trusted as little as a client."""
+"""Decoding responses (RFC 9112 sections 4 to 7). An upstream is trusted as little as a client."""
 
 from __future__ import annotations
 
@@ -6,51 +6,52 @@ from typing import Final
 
 from mypy_extensions import i64
 
+from pymosn.api.http import HttpResponse
 from pymosn.api.protocol import DATA, HEAD, NEED_MORE, ProtocolError
 from pymosn.core.chars import FIELD_VALUE
 from pymosn.core.failure import BAD_RESPONSE
 from pymosn.core.headers import Headers
-from pymosn.core.message import CONNECT, ResponseHead
+from pymosn.core.message import CONNECT
 from pymosn.protocol.http1 import fields
 from pymosn.protocol.http1.body import AT_HEAD, CHUNKED, CLOSE, LENGTH, NO_BODY, UNTIL_CLOSE, Http1Limits
 from pymosn.protocol.http1.decoder import Http1Decoder
 from pymosn.protocol.http1.policy import STRICT
 from pymosn.protocol.http1.rules import CR, LF, SP, upgrade_protocol
 
-#: Interim replies that one request may get; an upstream that sends more is refused.
+#: The limit for interim responses to one request; an upstream that sends more is refused.
 MAX_INTERIM: Final[i64] = 100
-#: Bytes that they may have together.
+#: The limit for their bytes together.
 MAX_INTERIM_SIZE: Final[i64] = 64 * 1024
 
 
 class ResponseDecoder(Http1Decoder):
-    """Decodes the replies of one upstream connection.
+    """Decodes the responses of one upstream connection.
 
-    `expect` must be called for each request that is sent. After HEAD with a 1xx `head`, the same message goes on. After one
-    with a `raw_tunnel`, DATA is what came through the tunnel, which has no end of its own.
+    `expect` must be called for each request that is sent. After HEAD with a 1xx `head`, the same message continues. After
+    one with a `raw_tunnel`, DATA is the bytes of the tunnel, which have no end that the decoder could see.
     """
 
     def __init__(self, limits: Http1Limits) -> None:
         super().__init__(limits, STRICT)
-        self.head: ResponseHead = ResponseHead()
+        self.head: HttpResponse = HttpResponse()
         self._to_head: bool = False
         self._tunnel: bytes = b""
         self._interim: i64 = 0
         self._interim_size: i64 = 0
 
     def expect(self, method: bytes, tunnel: bytes = b"") -> None:
-        """The next reply answers a request with `method`, which asked for `tunnel` (`RequestHead.raw_tunnel`)."""
+        """The next response answers a request with `method` and `tunnel` (`RequestHead.raw_tunnel`)."""
         self._to_head = method == b"HEAD"
         self._tunnel = tunnel
         self._interim = 0
         self._interim_size = 0
 
     def begin_tunnel(self) -> None:
-        """Nothing is asked: what comes is a tunnel's from the first byte on."""
+        """No request is sent: all bytes belong to a tunnel, from the first one on."""
         self._stage = UNTIL_CLOSE
 
     def finish(self) -> bool:
-        """The upstream closed: whether that completes the reply (only a body that ends with the connection)."""
+        """The upstream closed: whether that completes the response (only a body that ends with the connection)."""
         if self._stage == UNTIL_CLOSE:
             self._stage = AT_HEAD
             return True
@@ -63,7 +64,7 @@ class ResponseDecoder(Http1Decoder):
             return NEED_MORE
         after: i64 = -1
         if self._needs_scan():
-            self.head = ResponseHead()
+            self.head = HttpResponse()
             self._reset_head()
             after = self._scan_status_line(start)
             if after >= 0:
@@ -71,10 +72,10 @@ class ResponseDecoder(Http1Decoder):
         if after < 0:
             self._scanned = size
             if size - start > self.limits.head:
-                raise ProtocolError(BAD_RESPONSE, "head of the reply is too large")
+                raise ProtocolError(BAD_RESPONSE, "head of the response is too large")
             return NEED_MORE
         if after - start > self.limits.head:
-            raise ProtocolError(BAD_RESPONSE, "head of the reply is too large")
+            raise ProtocolError(BAD_RESPONSE, "head of the response is too large")
         self._at = after
         self._scanned = 0
         if self.head.status < 200:
@@ -82,7 +83,7 @@ class ResponseDecoder(Http1Decoder):
         return self._finish_head()
 
     def _scan_status_line(self, start: i64) -> i64:
-        """The offset behind the status line, or -1 when it is not complete."""
+        """The offset after the status line, or -1 when it is incomplete."""
         buffer = self._buffer
         size: i64 = len(buffer)
         if size - start < 12:
@@ -113,9 +114,9 @@ class ResponseDecoder(Http1Decoder):
         if i + 1 >= size:
             return -1
         head = self.head
-        head.minor_version = minor
+        self.minor_version = minor
         head.status = status
-        # A slice that ends before it begins is an error in compiled code: the line may end behind the code.
+        # A slice that ends before it begins is an error in compiled code: the line may end after the code.
         head.raw_reason = buffer[start + 13 : i] if i > start + 13 else b""
         return i + 2
 
@@ -130,45 +131,45 @@ class ResponseDecoder(Http1Decoder):
 
     def _finish_head(self) -> i64:
         head = self.head
-        head.keep_alive = self._finish_fields(head.headers, head.minor_version)
+        self._finish_fields(head.headers)
         if self._tunnel == CONNECT and 200 <= head.status < 300:
             return self._begin_tunnel(head)
-        if self._codings > 0 and (self._length >= 0 or head.minor_version == 0):
+        if self._codings > 0 and (self._length >= 0 or self.minor_version == 0):
             raise ProtocolError(BAD_RESPONSE, "transfer-encoding beside content-length or in HTTP/1.0")
         if head.status < 200:
             return self._finish_interim(head)
         return self._begin_body(self._framing(head), self._length)
 
-    def _finish_interim(self, head: ResponseHead) -> i64:
+    def _finish_interim(self, head: HttpResponse) -> i64:
         self._interim += 1
         if self._interim > MAX_INTERIM or self._interim_size > MAX_INTERIM_SIZE:
-            raise ProtocolError(BAD_RESPONSE, "too many interim replies")
+            raise ProtocolError(BAD_RESPONSE, "too many interim responses")
         if self._codings > 0 or self._length > 0:
-            raise ProtocolError(BAD_RESPONSE, "interim reply with a body")
+            raise ProtocolError(BAD_RESPONSE, "interim response with a body")
         if self._length == 0:
             head.headers.remove_raw(b"content-length")
         if head.status == 101:
             agreed = upgrade_protocol(self._upgrade, self._options)
-            if not self._tunnel or head.minor_version == 0 or agreed != self._tunnel:
-                raise ProtocolError(BAD_RESPONSE, "switching to this protocol was not asked for")
+            if not self._tunnel or self.minor_version == 0 or agreed != self._tunnel:
+                raise ProtocolError(BAD_RESPONSE, "switching to this protocol was not requested")
             return self._begin_tunnel(head)
         self._compact()
         return HEAD
 
-    def _begin_tunnel(self, head: ResponseHead) -> i64:
-        """All that follows is the tunnel's, whatever the head says of a body (RFC 9110 sections 7.8 and 9.3.6)."""
+    def _begin_tunnel(self, head: HttpResponse) -> i64:
+        """All further bytes belong to the tunnel, even if the head announces a body (RFC 9110 sections 7.8 and 9.3.6)."""
         head.headers.remove_raw(b"content-length")
         head.raw_tunnel = self._tunnel
-        head.keep_alive = False
+        self.keep_alive = False
         return self._begin_body(CLOSE, 0)
 
-    def _framing(self, head: ResponseHead) -> i64:
+    def _framing(self, head: HttpResponse) -> i64:
         """How the body is framed (RFC 9112 section 6.3)."""
         if head.status == 204:
             if self._length >= 0:
                 head.headers.remove_raw(b"content-length")
             if self._length > 0 or self._codings > 0:
-                head.keep_alive = False
+                self.keep_alive = False
             head.content_length = 0
             return NO_BODY
         if self._to_head or head.status == 304:
@@ -177,7 +178,7 @@ class ResponseDecoder(Http1Decoder):
         if self._codings > 0:
             return CHUNKED
         if self._length < 0:
-            head.keep_alive = False
+            self.keep_alive = False
             return CLOSE
         head.content_length = self._length
         return LENGTH if self._length > 0 else NO_BODY

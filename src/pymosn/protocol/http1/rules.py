@@ -9,7 +9,7 @@ from mypy_extensions import i64
 from pymosn.api.protocol import ProtocolError
 from pymosn.core.chars import FIELD_VALUE, TOKEN
 from pymosn.core.failure import BAD_BODY, BAD_FRAMING, UNKNOWN_TRANSFER_CODING, Failure
-from pymosn.core.headers import Headers, is_token
+from pymosn.core.headers import Headers, HttpHeaders, is_token
 from pymosn.protocol.http1.fields import may_trail
 
 CR: Final[i64] = 13
@@ -66,11 +66,6 @@ def check_coding(value: bytes) -> None:
     raise ProtocolError(failure, "transfer-encoding is not chunked")
 
 
-def is_digit(byte: i64) -> bool:
-    """Whether `byte` is a decimal digit."""
-    return 48 <= byte <= 57
-
-
 def upgrade_protocol(value: bytes, options: bytes) -> bytes:
     """The one protocol that an Upgrade field names and the Connection fields' `options` confirm, in lower case; or empty.
 
@@ -81,17 +76,6 @@ def upgrade_protocol(value: bytes, options: bytes) -> bytes:
         return b""
     name, slash, version = protocol.partition(b"/")
     return protocol if is_token(name) and (not slash or is_token(version)) else b""
-
-
-def hex_digit(byte: i64) -> i64:
-    """The value of a hexadecimal digit, or -1."""
-    if 48 <= byte <= 57:
-        return byte - 48
-    if 97 <= byte <= 102:
-        return byte - 87
-    if 65 <= byte <= 70:
-        return byte - 55
-    return -1
 
 
 def check_extensions(text: bytes) -> None:
@@ -148,4 +132,4 @@ def scan_line(buffer: bytes, start: i64) -> i64:
 def passable_trailers(lines: list[bytes]) -> Headers | None:
     """The trailers that may be passed on (RFC 9110 section 6.5.1), or None when none is left."""
     kept = [line for line in lines if may_trail(line.partition(b":")[0])]
-    return Headers(b"".join(kept)) if kept else None
+    return HttpHeaders(b"".join(kept)) if kept else None

@@ -14,10 +14,10 @@ from mypy_extensions import i64
 from pymosn.api.rpc import Field, RpcHeaders, RpcRequest, RpcResponse, fields_of, is_changed
 from pymosn.core.frame_writer import FrameWriter
 from pymosn.core.headers import HeaderError, Headers, lower_name
-from pymosn.protocol.dubbo.frames import failure_text
+from pymosn.protocol.failure_text import failure_text
 from pymosn.protocol.tars.jce import write_bytes, write_integer, write_pairs, write_text
 
-#: Fields of a request that stand in the packet itself; the others are its context.
+#: Fields of a request that are part of the packet header; the others are its context.
 _OUTSIDE: Final = (b"service", b"method")
 
 #: The version of calls of its own RPC; 2 and 3 are TUP.
@@ -122,28 +122,15 @@ class TarsHeaders(RpcHeaders):
             fields.append((key, value))
         return fields
 
-    def said_once(self) -> tuple[bytes, ...]:
+    def first_value_names(self) -> tuple[bytes, ...]:
         return _OUTSIDE if self._is_request else ()
-
-    def set(self, name: str, value: str) -> None:
-        self._require(name)
-        super().set(name, value)
-
-    def add(self, name: str, value: str) -> None:
-        self._require(name)
-        super().add(name, value)
-
-    def remove(self, name: str) -> bool:
-        self._require(name)
-        return super().remove(name)
 
     def remove_raw(self, name: bytes) -> bool:
         return False if self._is_request and name in _OUTSIDE else super().remove_raw(name)
 
-    def _require(self, name: str) -> None:
-        """Raises HeaderError for what stands outside of the context."""
+    def check_change(self, name: str) -> None:
         if self._is_request and lower_name(name) in _OUTSIDE:
-            raise HeaderError(f"header {name} stands in the packet itself and cannot be changed")
+            raise HeaderError(f"header {name} is part of the packet header and cannot be changed")
 
 
 def context_of(headers: Headers, is_request: bool) -> list[tuple[bytes, bytes]]:

@@ -20,6 +20,7 @@ from typing import Final
 
 from mypy_extensions import i64
 
+from pymosn.api.http import HttpResponse
 from pymosn.api.network import NO_CONNECTION, STOP, Connection, Dialer, DialReceiver, NetworkFilter
 from pymosn.api.protocol import HEAD, NEED_MORE, ProtocolError
 from pymosn.api.stream import ConnectionPool, PoolTarget, RequestSender, ResponseReceiver
@@ -33,7 +34,7 @@ from pymosn.core.failure import (
     Failure,
 )
 from pymosn.core.headers import Headers
-from pymosn.core.message import CONNECT_HERE, RequestHead, ResponseHead
+from pymosn.core.message import CONNECT_HERE, RequestHead
 from pymosn.protocol.http1.decoder import Http1Limits
 from pymosn.protocol.http1.encoder import LAST_CHUNK, encode_chunk, encode_request, encode_trailers
 from pymosn.protocol.http1.response import ResponseDecoder
@@ -83,7 +84,7 @@ class Http1Client(NetworkFilter):
 
     def begin_tunnel(self, stream: Http1ClientStream) -> None:
         """The connection, which has carried nothing yet, is the tunnel of a CONNECT that ends here."""
-        head = ResponseHead(200, b"Connection established")
+        head = HttpResponse(200, b"Connection established")
         head.raw_tunnel = CONNECT_HERE
         self._decoder.begin_tunnel()
         stream.begin_tunnel()
@@ -125,7 +126,7 @@ class Http1Client(NetworkFilter):
                     receiver.on_informational(head)
                     continue
                 stream.response_began = True
-                stream.keeps_alive = head.keep_alive
+                stream.keeps_alive = decoder.keep_alive
                 end = decoder.end
                 trailers = decoder.trailers
                 if end:

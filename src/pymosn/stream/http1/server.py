@@ -190,7 +190,7 @@ class Http1Server(StreamOwner):
     def _start_request(self) -> None:
         decoder = self._decoder
         head = decoder.head
-        stream = Http1ServerStream(self, self._connection, head.minor_version, head.raw_method)
+        stream = Http1ServerStream(self, self._connection, decoder.minor_version, head.raw_method)
         stream.passes_trailers = head.accepts_trailers
         self._stream = stream
         self._reading = REQUESTS
@@ -198,7 +198,7 @@ class Http1Server(StreamOwner):
             self._set_head_size(0)
         head.scheme = self._connection.scheme
         self._requests += 1
-        if not head.keep_alive or self._requests == self._options.max_requests:
+        if not decoder.keep_alive or self._requests == self._options.max_requests:
             self._is_last = True
         if head.raw_tunnel:
             self._check_tunnel(head)

@@ -15,7 +15,7 @@ from mypy_extensions import i64
 
 from pymosn.api.network import STOP, Connection, Dialer
 from pymosn.api.protocol import GOAWAY, HEARTBEAT, NEED_MORE, ONE_WAY, REPLY, REQUEST, ProtocolError
-from pymosn.api.rpc import RpcRequest, RpcResponse, RpcSpec
+from pymosn.api.rpc import RpcHeaders, RpcRequest, RpcResponse, RpcSpec
 from pymosn.api.stream import PoolTarget, RequestSender, ResponseReceiver
 from pymosn.core.clock import Clock
 from pymosn.core.failure import (
@@ -27,7 +27,7 @@ from pymosn.core.failure import (
     RESET_BEFORE_RESPONSE,
     Failure,
 )
-from pymosn.core.headers import HeaderError, Headers
+from pymosn.core.headers import HeaderError, Headers, headers_from
 from pymosn.core.message import RequestHead
 from pymosn.stream.rpc.options import YIELD_SIZE
 from pymosn.stream.shared import SharedConnection, SharedConnectionOwner, SharedPool
@@ -91,7 +91,7 @@ class RpcClient(SharedConnection):
             return
         if request.is_one_way:
             # There is no response to wait for.
-            stream.complete(RpcResponse(Headers(), 200, b"", b""))
+            stream.complete(RpcResponse(RpcHeaders(), 200, b"", b""))
             self.close_if_done()
         else:
             stream.request_id = request_id
@@ -149,7 +149,7 @@ class RpcClient(SharedConnection):
         self._owner.on_unexpected_message()
         request = self._decoder.request
         if request is not None and not is_one_way and self._may_answer():
-            response = request.local_reply(NO_ROUTE.status, Headers(), b"")
+            response = request.local_reply(NO_ROUTE.status, headers_from(None), b"")
             response.encode(request.request_id, response.payload, self.connection.batch_writer())
 
     def _may_answer(self) -> bool:

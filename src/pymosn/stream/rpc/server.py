@@ -22,7 +22,7 @@ from mypy_extensions import i64
 
 from pymosn.api.network import DRAIN_GRACE, NO_CONNECTION, STOP, Connection
 from pymosn.api.protocol import HEARTBEAT, NEED_MORE, ONE_WAY, REPLY, REQUEST, ProtocolError
-from pymosn.api.rpc import RpcRequest, RpcResponse, RpcSpec
+from pymosn.api.rpc import RpcHeaders, RpcRequest, RpcResponse, RpcSpec
 from pymosn.api.stream import RequestReceiver, ResponseSender, ServerStreams, StreamHandler
 from pymosn.core.failure import (
     CLIENT_GONE,
@@ -37,7 +37,7 @@ from pymosn.core.failure import (
     UNASKED_REPLY,
     Failure,
 )
-from pymosn.core.headers import HeaderError, Headers
+from pymosn.core.headers import HeaderError, Headers, headers_from
 from pymosn.core.message import ResponseHead
 from pymosn.stream.rpc.options import (
     EOF_GRACE,
@@ -231,7 +231,7 @@ class RpcServer(ServerStreams):
 
     def send_failure(self, request: RpcRequest, failure: Failure) -> None:
         """Sends an error response."""
-        response = request.local_reply(failure.status, Headers(), b"")
+        response = request.local_reply(failure.status, headers_from(None), b"")
         self.send(request, response, response.payload)
 
     def on_release(self, stream: RpcServerStream) -> None:
@@ -334,7 +334,7 @@ class _Rejected(RpcRequest):
     """Represents bytes that are not a request. It is never answered."""
 
     def __init__(self) -> None:
-        super().__init__(Headers(), 0, b"", b"", True)
+        super().__init__(RpcHeaders(), 0, b"", b"", True)
 
     def local_reply(self, status: i64, headers: Headers, body: bytes) -> RpcResponse:
         return RpcResponse(headers, status, b"", body)

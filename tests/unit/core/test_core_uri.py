@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from tests.unit.protocol.decoding import requests
 
 from pymosn.core.chars import TARGET
-from pymosn.protocol.http1.target import is_host, normalize_path
+from pymosn.core.uri import is_host, normalize_path
 
 SEGMENTS = st.lists(
     st.sampled_from(

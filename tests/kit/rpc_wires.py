@@ -14,8 +14,9 @@ import struct
 from collections.abc import Callable
 from typing import ClassVar
 
-from tests import bolt_frames as bolt
-from tests import dubbo_frames as dubbo
+from bench.machine import free_port
+from tests.kit import bolt_frames as bolt
+from tests.kit import dubbo_frames as dubbo
 
 #: Sizes of the pieces in which something is sent; None sends it whole.
 Chop = Callable[[], int] | None
@@ -35,15 +36,15 @@ class Wire:
 
     name: ClassVar[str] = ""
 
-    def request(self, number: int, content: bytes, one_way: bool = False) -> bytes:
+    def request(self, request_id: int, content: bytes, one_way: bool = False) -> bytes:
         """A call with that id."""
         raise NotImplementedError
 
-    def reply(self, number: int, content: bytes) -> bytes:
+    def reply(self, request_id: int, content: bytes) -> bytes:
         """The good reply to it."""
         raise NotImplementedError
 
-    def heartbeat(self, number: int) -> bytes:
+    def heartbeat(self, request_id: int) -> bytes:
         """A heartbeat that asks for an answer; empty where the protocol has none."""
         return b""
 
@@ -51,7 +52,7 @@ class Wire:
         """How long the frame at the start of `data` is; 0 while that is not known."""
         raise NotImplementedError
 
-    def number(self, frame: bytes) -> int:
+    def request_id(self, frame: bytes) -> int:
         """The id in a frame."""
         raise NotImplementedError
 
@@ -88,16 +89,16 @@ class Bolt(Wire):
         self.v2 = v2
         self.name = "boltv2" if v2 else "bolt"  # type: ignore[misc]
 
-    def request(self, number: int, content: bytes, one_way: bool = False) -> bytes:
+    def request(self, request_id: int, content: bytes, one_way: bool = False) -> bytes:
         kind = 2 if one_way else 1
         headers: dict[str, str | None] = {"service": self.name}
-        return bolt.request(number, content, headers, 30_000, kind, v2=self.v2, crc=self.v2)
+        return bolt.request(request_id, content, headers, 30_000, kind, v2=self.v2, crc=self.v2)
 
-    def reply(self, number: int, content: bytes) -> bytes:
-        return bolt.response(number, content, v2=self.v2, crc=self.v2)
+    def reply(self, request_id: int, content: bytes) -> bytes:
+        return bolt.response(request_id, content, v2=self.v2, crc=self.v2)
 
-    def heartbeat(self, number: int) -> bytes:
-        return bolt.heartbeat(number, self.v2)
+    def heartbeat(self, request_id: int) -> bytes:
+        return bolt.heartbeat(request_id, self.v2)
 
     def size(self, data: bytes) -> int:
         shift = int(data[:1] == b"\x02")
@@ -107,13 +108,13 @@ class Bolt(Wire):
         if len(data) < head:
             return 0
         checksum = 4 if shift and data[1] == 2 and data[11] & 1 else 0
-        return head + sum(struct.unpack_from(">HHI", data, head - 8)) + checksum
+        return head + int(sum(struct.unpack_from(">HHI", data, head - 8))) + checksum
 
     def _parsed(self, frame: bytes) -> bolt.Parsed:
         [parsed] = bolt.frames(frame)
         return parsed
 
-    def number(self, frame: bytes) -> int:
+    def request_id(self, frame: bytes) -> int:
         return self._parsed(frame).request_id
 
     def is_heartbeat(self, frame: bytes) -> bool:
@@ -132,19 +133,19 @@ class Dubbo(Wire):
 
     name = "dubbo"
 
-    def request(self, number: int, content: bytes, one_way: bool = False) -> bytes:
-        return dubbo.call(number, self.name, "echo", None, (content,), {"a": "b"}, one_way)
+    def request(self, request_id: int, content: bytes, one_way: bool = False) -> bytes:
+        return dubbo.call(request_id, self.name, "echo", None, (content,), {"a": "b"}, one_way)
 
-    def reply(self, number: int, content: bytes) -> bytes:
-        return dubbo.result(number, content)
+    def reply(self, request_id: int, content: bytes) -> bytes:
+        return dubbo.result(request_id, content)
 
-    def heartbeat(self, number: int) -> bytes:
-        return dubbo.heartbeat(number)
+    def heartbeat(self, request_id: int) -> bytes:
+        return dubbo.heartbeat(request_id)
 
     def size(self, data: bytes) -> int:
         return 16 + int(struct.unpack_from(">I", data, 12)[0]) if len(data) >= 16 else 0
 
-    def number(self, frame: bytes) -> int:
+    def request_id(self, frame: bytes) -> int:
         return int(struct.unpack_from(">q", frame, 4)[0])
 
     def is_heartbeat(self, frame: bytes) -> bool:
@@ -162,20 +163,20 @@ class Thrift(Wire):
 
     name = "dubbo-thrift"
 
-    def _frame(self, kind: int, number: int, content: bytes) -> bytes:
+    def _frame(self, kind: int, request_id: int, content: bytes) -> bytes:
         name, service = b"echo", self.name.encode()
         message = struct.pack(">HBBI", 0x8001, 0, kind, len(name)) + name + struct.pack(">i", 1)
         message += b"\x0b\x00\x00" + struct.pack(">I", len(content)) + content + b"\x00"
         header = 9 + 4 + len(service) + 8
         size = header + len(message)
         front = struct.pack(">IHIHBI", size, 0xDABC, size, header, 1, len(service))
-        return front + service + struct.pack(">q", number) + message
+        return front + service + struct.pack(">q", request_id) + message
 
-    def request(self, number: int, content: bytes, one_way: bool = False) -> bytes:
-        return self._frame(4 if one_way else 1, number, content)
+    def request(self, request_id: int, content: bytes, one_way: bool = False) -> bytes:
+        return self._frame(4 if one_way else 1, request_id, content)
 
-    def reply(self, number: int, content: bytes) -> bytes:
-        return self._frame(2, number, content)
+    def reply(self, request_id: int, content: bytes) -> bytes:
+        return self._frame(2, request_id, content)
 
     def size(self, data: bytes) -> int:
         return 4 + int(struct.unpack_from(">I", data)[0]) if len(data) >= 4 else 0
@@ -183,7 +184,7 @@ class Thrift(Wire):
     def _message(self, frame: bytes) -> int:
         return 4 + int(struct.unpack_from(">H", frame, 10)[0])
 
-    def number(self, frame: bytes) -> int:
+    def request_id(self, frame: bytes) -> int:
         return int(struct.unpack_from(">q", frame, self._message(frame) - 8)[0])
 
     def _kind(self, frame: bytes) -> int:
@@ -208,14 +209,14 @@ class Tars(Wire):
     def _buffer(self, tag: int, content: bytes) -> bytes:
         return bytes((tag << 4 | 13, 0, 2)) + struct.pack(">i", len(content)) + content
 
-    def request(self, number: int, content: bytes, one_way: bool = False) -> bytes:
+    def request(self, request_id: int, content: bytes, one_way: bool = False) -> bytes:
         kind = b"\x20\x01" if one_way else b"\x2c"
         names = bytes((0x56, len(self.name))) + self.name.encode() + b"\x66\x04echo"
         rest = self._buffer(7, content) + b"\x82" + struct.pack(">i", 30_000) + b"\x98\x0c\xa8\x0c"
-        return self._packet(b"\x10\x01", kind, b"\x3c\x42", struct.pack(">i", number), names, rest)
+        return self._packet(b"\x10\x01", kind, b"\x3c\x42", struct.pack(">i", request_id), names, rest)
 
-    def reply(self, number: int, content: bytes) -> bytes:
-        front = b"\x10\x01\x2c\x32" + struct.pack(">i", number) + b"\x4c\x5c"
+    def reply(self, request_id: int, content: bytes) -> bytes:
+        front = b"\x10\x01\x2c\x32" + struct.pack(">i", request_id) + b"\x4c\x5c"
         return self._packet(front, self._buffer(6, content), b"\x78\x0c")
 
     def size(self, data: bytes) -> int:
@@ -231,7 +232,7 @@ class Tars(Wire):
             at += 1 + width
         return found
 
-    def number(self, frame: bytes) -> int:
+    def request_id(self, frame: bytes) -> int:
         found = self._integers(frame)
         return found[4] if 4 in found and b"\x66\x04echo" in frame else found[3]
 
@@ -278,9 +279,9 @@ class Provider:
         self._writers: set[asyncio.StreamWriter] = set()
 
     async def start(self) -> Provider:
-        """Listens, on the port that it had before if there was one."""
+        """Listens, on the port that it had before if there was one; nothing else is given it meanwhile."""
+        self.port = self.port or free_port()
         self._server = await asyncio.start_server(self._serve, "127.0.0.1", self.port)
-        self.port = int(self._server.sockets[0].getsockname()[1])
         return self
 
     @property

@@ -12,7 +12,7 @@ class Reference:
     """The value that is the container of this number in the message."""
 
     def __init__(self, number: int) -> None:
-        self.request_id = number
+        self.number = number
 
 
 class Hessian2:
@@ -35,7 +35,7 @@ class Hessian2:
         if isinstance(value, bytes):
             return self.binary(value)
         if isinstance(value, Reference):
-            return b"Q" + self.integer(value.request_id)
+            return b"Q" + self.integer(value.number)
         if isinstance(value, list):
             return self.sequence(value)
         if isinstance(value, dict):
@@ -85,13 +85,13 @@ def _java(units: str) -> bytes:
     return units.encode("utf-8", "surrogatepass")
 
 
-def frame(flags: int, status: int, body: bytes, number: int = 1) -> bytes:
+def frame(flags: int, status: int, body: bytes, request_id: int = 1) -> bytes:
     """A frame with any flags."""
-    return struct.pack(">HBBqI", 0xDABB, flags, status, number, len(body)) + body
+    return struct.pack(">HBBqI", 0xDABB, flags, status, request_id, len(body)) + body
 
 
 def call(
-    number: int = 1,
+    request_id: int = 1,
     service: str = "S",
     method: str = "m",
     version: str | None = None,
@@ -104,29 +104,29 @@ def call(
     writer = Hessian2(wide)
     front = (writer.write(value) for value in ("2.0.2", service, version, method, "Ljava/lang/Object;" * len(arguments)))
     body = b"".join([*front, *map(writer.write, arguments), writer.write(attachments)])
-    return frame(0x80 + (0 if one_way else 0x40) + HESSIAN2, 0, body, number)
+    return frame(0x80 + (0 if one_way else 0x40) + HESSIAN2, 0, body, request_id)
 
 
-def result(number: int = 1, value: Any = None, attachments: dict[str, Any] | None = None, wide: bool = False) -> bytes:
+def result(request_id: int = 1, value: Any = None, attachments: dict[str, Any] | None = None, wide: bool = False) -> bytes:
     """A reply whose status is OK; with attachments unless they are None."""
     writer = Hessian2(wide)
     kind = (1 if value is not None else 2) + (0 if attachments is None else 3)
     body = writer.write(kind) + (b"" if value is None else writer.write(value))
-    return frame(HESSIAN2, 20, body + (b"" if attachments is None else writer.write(attachments)), number)
+    return frame(HESSIAN2, 20, body + (b"" if attachments is None else writer.write(attachments)), request_id)
 
 
-def error(number: int = 1, status: int = 70, text: str = "no") -> bytes:
+def error(request_id: int = 1, status: int = 70, text: str = "no") -> bytes:
     """A reply with an error."""
-    return frame(HESSIAN2, status, Hessian2().write(text), number)
+    return frame(HESSIAN2, status, Hessian2().write(text), request_id)
 
 
-def heartbeat(number: int = 1) -> bytes:
-    return frame(0xE0 + HESSIAN2, 0, b"N", number)
+def heartbeat(request_id: int = 1) -> bytes:
+    return frame(0xE0 + HESSIAN2, 0, b"N", request_id)
 
 
-def heartbeat_ack(number: int = 1) -> bytes:
-    return frame(0x20 + HESSIAN2, 20, b"N", number)
+def heartbeat_ack(request_id: int = 1) -> bytes:
+    return frame(0x20 + HESSIAN2, 20, b"N", request_id)
 
 
-def readonly(number: int = 0) -> bytes:
-    return frame(0xA0 + HESSIAN2, 0, b"\x01R", number)
+def readonly(request_id: int = 0) -> bytes:
+    return frame(0xA0 + HESSIAN2, 0, b"\x01R", request_id)

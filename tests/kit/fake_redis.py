@@ -2,7 +2,7 @@
 
 import socketserver
 import threading
-from typing import BinaryIO
+from io import BufferedIOBase
 
 
 class FakeRedis:
@@ -47,7 +47,7 @@ class FakeRedis:
         self._server.server_close()
 
 
-def read_command(stream: BinaryIO) -> list[bytes] | None:
+def read_command(stream: BufferedIOBase) -> list[bytes] | None:
     """An array of bulk strings; None at the end."""
     line = stream.readline()
     if not line:

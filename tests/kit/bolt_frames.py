@@ -8,7 +8,7 @@ from typing import NamedTuple
 
 REQUEST_CLASS = b"com.alipay.sofa.rpc.core.request.SofaRequest"
 RESPONSE_CLASS = b"com.alipay.sofa.rpc.core.response.SofaResponse"
-SERVICE = {"service": "testSofa"}
+SERVICE: dict[str, str | None] = {"service": "testSofa"}
 
 
 def block(headers: dict[str, str | None]) -> bytes:
@@ -25,7 +25,7 @@ def _rest(class_name: bytes, headers: bytes, content: bytes) -> bytes:
 
 
 def request(
-    number: int,
+    request_id: int,
     content: bytes = b"ping",
     headers: dict[str, str | None] | None = None,
     timeout: int = -1,
@@ -38,13 +38,13 @@ def request(
     """A request; `kind` 2 is one-way."""
     tail = _rest(class_name, block(SERVICE if headers is None else headers), content)
     if not v2:
-        return struct.pack(">BBHBIBi", 1, kind, command, 1, number, 1, timeout) + tail
-    frame = struct.pack(">BBBHBIBBi", 2, 2 if crc else 1, kind, command, 1, number, 1, int(crc), timeout) + tail
+        return struct.pack(">BBHBIBi", 1, kind, command, 1, request_id, 1, timeout) + tail
+    frame = struct.pack(">BBBHBIBBi", 2, 2 if crc else 1, kind, command, 1, request_id, 1, int(crc), timeout) + tail
     return frame + struct.pack(">I", zlib.crc32(frame)) if crc else frame
 
 
 def response(
-    number: int,
+    request_id: int,
     content: bytes = b"pong",
     headers: dict[str, str | None] | None = None,
     status: int = 0,
@@ -56,26 +56,26 @@ def response(
     """A response."""
     tail = _rest(class_name, block(headers or {}), content)
     if not v2:
-        return struct.pack(">BBHBIBH", 1, 0, command, 1, number, 1, status) + tail
-    frame = struct.pack(">BBBHBIBBH", 2, 2 if crc else 1, 0, command, 1, number, 1, int(crc), status) + tail
+        return struct.pack(">BBHBIBH", 1, 0, command, 1, request_id, 1, status) + tail
+    frame = struct.pack(">BBBHBIBBH", 2, 2 if crc else 1, 0, command, 1, request_id, 1, int(crc), status) + tail
     return frame + struct.pack(">I", zlib.crc32(frame)) if crc else frame
 
 
-def failure(number: int, status: int, v2: bool = False, crc: bool = False) -> bytes:
+def failure(request_id: int, status: int, v2: bool = False, crc: bool = False) -> bytes:
     """What the proxy answers by itself."""
-    return response(number, b"", {}, status, class_name=b"", v2=v2, crc=crc)
+    return response(request_id, b"", {}, status, class_name=b"", v2=v2, crc=crc)
 
 
-def heartbeat(number: int, v2: bool = False) -> bytes:
-    return request(number, b"", {}, command=0, class_name=b"", v2=v2)
+def heartbeat(request_id: int, v2: bool = False) -> bytes:
+    return request(request_id, b"", {}, command=0, class_name=b"", v2=v2)
 
 
-def heartbeat_ack(number: int, v2: bool = False) -> bytes:
-    return response(number, b"", {}, command=0, class_name=b"", v2=v2)
+def heartbeat_ack(request_id: int, v2: bool = False) -> bytes:
+    return response(request_id, b"", {}, command=0, class_name=b"", v2=v2)
 
 
-def goaway(number: int) -> bytes:
-    return request(number, b"", {}, command=100, class_name=b"")
+def goaway(request_id: int) -> bytes:
+    return request(request_id, b"", {}, command=100, class_name=b"")
 
 
 class Parsed(NamedTuple):
@@ -83,7 +83,7 @@ class Parsed(NamedTuple):
 
     kind: int
     command: int
-    number: int
+    request_id: int
     status: int
     timeout: int
     class_name: bytes
@@ -112,13 +112,13 @@ def parse(data: bytes) -> tuple[Parsed | None, bytes]:
     if crc:
         assert zlib.crc32(data[: size - 4]) == struct.unpack_from(">I", data, size - 4)[0], "the CRC is wrong"
     at = 10 + 2 * shift
-    command, _, number = struct.unpack_from(">HBI", data, 2 + shift)
+    command, _, request_id = struct.unpack_from(">HBI", data, 2 + shift)
     status = struct.unpack_from(">H", data, at)[0] if kind == 0 else 0
     timeout = struct.unpack_from(">i", data, at)[0] if kind != 0 else 0
     class_name = data[head : head + class_size]
     headers = _headers(data[head + class_size : head + class_size + header_size])
     content = data[head + class_size + header_size : head + class_size + header_size + content_size]
-    return Parsed(kind, command, number, status, timeout, class_name, headers, content, data[:size]), data[size:]
+    return Parsed(kind, command, request_id, status, timeout, class_name, headers, content, data[:size]), data[size:]
 
 
 def _headers(data: bytes) -> dict[str, str | None]:

@@ -1,4 +1,4 @@
-"""Request targets and hosts: one normal form, which routes are matched on and which is sent upstream."""
+"""Paths and hosts of requests: one normal form, on which routes match and which is sent upstream."""
 
 from __future__ import annotations
 
@@ -6,9 +6,7 @@ from typing import Final
 
 from mypy_extensions import i64
 
-from pymosn.core.chars import HOST, REG_NAME, UNRESERVED, decimal
-from pymosn.protocol.http1.policy import DECODE_SLASHES, REFUSE_SLASHES, STRICT, Http1Policy
-from pymosn.protocol.http1.rules import hex_digit, is_digit
+from pymosn.core.chars import HOST, REG_NAME, UNRESERVED, decimal, hex_digit, is_digit
 
 COLON: Final[i64] = 58
 SLASH: Final[i64] = 47
@@ -17,13 +15,33 @@ OPEN_BRACKET: Final[i64] = 91
 #: The longest name of the DNS, and a port.
 MAX_HOST: Final[i64] = 255 + 6
 
+#: What to do with an encoded slash (`%2F`) or backslash (`%5C`) in a path.
+KEEP_SLASHES: Final[i64] = 0
+DECODE_SLASHES: Final[i64] = 1
+REFUSE_SLASHES: Final[i64] = 2
 
-def normalize_path(path: bytes, policy: Http1Policy = STRICT) -> bytes | None:
+
+class PathPolicy:
+    """How paths are normalized. Immutable.
+
+    `is_strict`: refuse ambiguous paths. `merges_slashes`: replace a run of slashes by one. `slashes`: a constant above.
+    """
+
+    def __init__(self, is_strict: bool = True, merges_slashes: bool = True, slashes: i64 = KEEP_SLASHES) -> None:
+        self.is_strict = is_strict
+        self.merges_slashes = merges_slashes
+        self.slashes: i64 = slashes
+
+
+STRICT_PATHS: Final = PathPolicy()
+
+
+def normalize_path(path: bytes, policy: PathPolicy = STRICT_PATHS) -> bytes | None:
     """The normal form of an absolute path (RFC 3986 section 6.2.2), or None for one that must be refused.
 
-    Percent-encoded unreserved characters are decoded, other escapes get upper-case digits and stay (`%2F` becomes a slash
-    only where `policy` says so), runs of slashes become one, `.` and `..` are resolved. Refused: encoded control
-    characters, and for a strict policy broken escapes, paths that climb above the root, and segments that are dots to a
+    Percent-encoded unreserved characters are decoded, other escapes are kept with upper-case digits (`%2F` becomes a slash
+    only if `policy` decodes slashes), runs of slashes become one, `.` and `..` are resolved. Refused: encoded control
+    characters, and by a strict policy invalid escapes, paths that escape the root, and segments that are dot segments to a
     server which cuts off path parameters or decodes slashes late (`..;a`, `..%2Fa`).
     """
     decoded = _decode_escapes(path, policy) if b"%" in path else path
@@ -51,15 +69,15 @@ def normalize_path(path: bytes, policy: Http1Policy = STRICT) -> bytes | None:
 
 
 def _hides_dots(segment: bytes) -> bool:
-    """Whether some servers would see a dot segment in this one, which has none for RFC 3986."""
+    """Whether some servers would read this segment as a dot segment, although RFC 3986 does not."""
     if b"." not in segment or (b";" not in segment and b"%" not in segment):
         return False
     parts = segment.replace(b"%5C", b"%2F").split(b"%2F")
     return any([part.partition(b";")[0] in (b".", b"..") for part in parts])  # noqa: C419 - no generator in compiled code
 
 
-def _decode_escapes(path: bytes, policy: Http1Policy) -> bytes | None:
-    """`path` with those escapes decoded that mean nothing, the others with upper-case digits; None for a bad one."""
+def _decode_escapes(path: bytes, policy: PathPolicy) -> bytes | None:
+    """`path` with escapes of unreserved characters decoded, other escapes in upper case; None for an invalid one."""
     size: i64 = len(path)
     parts: list[bytes] = []
     kept: i64 = 0
@@ -98,7 +116,7 @@ def is_host(value: bytes) -> bool:
 
 
 def is_lenient_host(value: bytes) -> bool:
-    """The same with all that RFC 3986 lets a name consist of: no userinfo, path, comma or space."""
+    """The same with every character that RFC 3986 allows in a name: no userinfo, path, comma or space."""
     return _is_host_of(value, REG_NAME)
 
 
@@ -143,16 +161,16 @@ def _is_ip_literal(value: bytes) -> bool:
 
 def _is_ipv6(text: bytes) -> bool:
     """IPv6address of RFC 3986 section 3.2.2: eight groups, or fewer around one `::`."""
-    before, gap, behind = text.partition(b"::")
+    before, gap, after = text.partition(b"::")
     if not gap:
         return _count_groups(text, True) == 8
     left: i64 = _count_groups(before, False)
-    right: i64 = _count_groups(behind, True)
+    right: i64 = _count_groups(after, True)
     return left >= 0 and right >= 0 and left + right <= 7
 
 
 def _count_groups(text: bytes, may_end_in_ipv4: bool) -> i64:
-    """How many groups of 16 bits stand in `text`, which may be empty; -1 when it is something else."""
+    """The number of groups of 16 bits in `text`, which may be empty; -1 when it is something else."""
     if not text:
         return 0
     parts = text.split(b":")

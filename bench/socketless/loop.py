@@ -1,0 +1,193 @@
+"""The event loop of a worker whose connections have no sockets.
+
+Listeners and dials get transports that keep what is written. Once all listeners are there, the loop plays the client and the
+upstream of each case, first to warm up and then for the count, and leaves the result to `bench.instructions`. All it knows
+of pymosn is that a worker calls `create_server` and `create_connection` with factories of protocols.
+"""
+
+import asyncio
+import faulthandler
+import gc
+import json
+import os
+import socket
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from bench.socketless.cases import CASES, Case
+
+#: Rounds of the event loop within which a dial must have happened.
+DIAL_ROUNDS = 200
+#: Seconds for the worker to finish its start.
+SETTLE_TIME = 0.5
+
+
+class Transport:
+    """The event loop's end of a connection."""
+
+    def __init__(self, ip: str, port: int) -> None:
+        self.written: list[bytes] = []
+        #: One C call each: what is counted is to be the proxy.
+        self.write = self.written.append
+        self.writelines = self.written.extend
+        self._peer = (ip, port)
+        self._socket = socket.socket()
+
+    def get_extra_info(self, name: str, default: Any = None) -> Any:
+        return {"peername": self._peer, "sockname": ("127.0.0.1", 80), "socket": self._socket}.get(name, default)
+
+    def get_write_buffer_size(self) -> int:
+        return 0
+
+    def set_write_buffer_limits(self, high: int | None = None, low: int | None = None) -> None:
+        pass
+
+    def pause_reading(self) -> None:
+        pass
+
+    def resume_reading(self) -> None:
+        pass
+
+    def is_closing(self) -> bool:
+        return False
+
+    def write_eof(self) -> None:
+        raise RuntimeError("the proxy closes a connection that it should keep")
+
+    close = abort = write_eof
+
+
+class Server:
+    """What a listener gets for its socket."""
+
+    def close(self) -> None:
+        pass
+
+
+class SocketlessLoop(asyncio.SelectorEventLoop):
+    """Connects without sockets, and counts when everything is there."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._factories: dict[int, Callable[[], Any]] = {}
+        self._upstreams: list[tuple[Any, Transport]] = []
+        self._count: asyncio.Task[None] | None = None
+        # While it counts, what is to be called in the next round of the loop.
+        self._next_round: list[tuple[Callable[..., Any], tuple[Any, ...]]] | None = None
+        # A loop that counts stands still for long.
+        faulthandler.dump_traceback_later = lambda *_, **__: None
+
+    async def create_server(self, protocol_factory: Any, *_: Any, sock: Any = None, **__: Any) -> Any:
+        self._factories[sock.getsockname()[1]] = protocol_factory
+        if len(self._factories) == len(ports()):
+            self._count = self.create_task(self._count_all())
+        return Server()
+
+    async def create_connection(self, protocol_factory: Any, host: Any = None, port: Any = None, **_: Any) -> Any:
+        protocol, transport = protocol_factory(), Transport(host, port)
+        protocol.connection_made(transport)
+        self._upstreams.append((protocol, transport))
+        return transport, protocol
+
+    def call_soon(self, callback: Any, *args: Any, context: Any = None) -> Any:
+        if self._next_round is None:
+            return super().call_soon(callback, *args, context=context)
+        self._next_round.append((callback, args))
+        return None
+
+    def run_round(self) -> None:
+        """Calls what waits for the next round, while counting."""
+        while self._next_round:
+            callback, args = self._next_round.pop(0)
+            callback(*args)
+
+    async def _count_all(self) -> None:
+        try:
+            await asyncio.sleep(SETTLE_TIME)
+            outcome: Any = [await self._count_case(case) for case in CASES]
+        except BaseException as error:
+            outcome = repr(error)
+        done = Path(os.environ["PYMOSN_COUNT_DONE"])
+        unfinished = done.with_suffix(".unfinished")
+        unfinished.write_text(json.dumps(outcome))
+        unfinished.replace(done)
+
+    async def _count_case(self, case: Case) -> int:
+        """The number of the dump."""
+        client, transport = self._factories[ports()[case.name]](), Transport("192.0.2.1", 50000)
+        client.connection_made(transport)
+        del self._upstreams[:]
+        client.data_received(case.request())
+        for _ in range(DIAL_ROUNDS):
+            if self._upstreams:
+                break
+            await asyncio.sleep(0)
+        await asyncio.sleep(0)
+        upstream, to_upstream = self._upstreams[0]
+        talk = Talk(case, client, transport.written, upstream, to_upstream.written, self.run_round)
+        gc.disable()
+        self._next_round = []
+        try:
+            talk.answer()
+            talk.run(case.count)
+            return call_counted(lambda: talk.run(case.count), Path(os.environ["PYMOSN_COUNT_DONE"]).parent)
+        finally:
+            self._next_round = None
+            gc.enable()
+
+
+class Talk:
+    """A client and an upstream that take turns."""
+
+    def __init__(
+        self,
+        case: Case,
+        client: Any,
+        to_client: list[bytes],
+        upstream: Any,
+        to_upstream: list[bytes],
+        run_round: Callable[[], None],
+    ) -> None:
+        self._case = case
+        self._run_round = run_round
+        self._client = client
+        self._to_client = to_client
+        self._upstream = upstream
+        self._to_upstream = to_upstream
+
+    def run(self, count: int) -> None:
+        """Raises RuntimeError when a reply is not the one that was asked for."""
+        for _ in range(count):
+            self._client.data_received(self._case.request())
+            self._run_round()
+            self.answer()
+
+    def answer(self) -> None:
+        """The upstream answers what it has got."""
+        if not self._to_upstream:
+            raise RuntimeError(f"{self._case.name}: nothing reached the upstream")
+        request = b"".join(self._to_upstream)
+        self._to_upstream.clear()
+        for chunk in self._case.response(request):
+            self._upstream.data_received(chunk)
+            self._run_round()
+        size = sum(map(len, self._to_client))
+        if size < self._case.body_size:
+            raise RuntimeError(f"{self._case.name}: {size} bytes reached the client: {b''.join(self._to_client)[:500]!r}")
+        self._to_client.clear()
+
+
+def ports() -> dict[str, int]:
+    """The listeners' ports, by the names of the cases."""
+    found: dict[str, int] = json.loads(os.environ["PYMOSN_COUNT_PORTS"])
+    return found
+
+
+def call_counted(work: Callable[[], None], folder: Path) -> int:
+    """Calls `work` by way of `PyRun_StringFlags`; the number of the dump in `folder` that callgrind made of it.
+
+    callgrind counts while that C function runs, and makes a dump when it returns.
+    """
+    exec("work()", {"work": work})
+    return max((int(path.suffix[1:]) for path in folder.glob("out.*")), default=0)

@@ -1,0 +1,243 @@
+"""Requests and responses of HTTP, of any version: what RFC 9110 says about them, without the framing of a connection."""
+
+from __future__ import annotations
+
+from http import HTTPStatus
+from typing import Final
+
+from mypy_extensions import i64, mypyc_attr
+
+from pymosn.core.addresses import host_field, normal_ip
+from pymosn.core.dates import HttpDates
+from pymosn.core.failure import Failure
+from pymosn.core.headers import HeaderError, Headers, is_token, to_bytes
+from pymosn.core.message import (
+    CONNECT,
+    GLOBAL_TIMEOUT,
+    TRY_TIMEOUT,
+    UNKNOWN_LENGTH,
+    ForwardingOptions,
+    MessageHead,
+    RequestHead,
+    ResponseHead,
+)
+from pymosn.core.request_ids import RequestIds
+from pymosn.core.uri import is_host
+
+#: Methods that may be sent twice (RFC 9110 section 9.2.2).
+IDEMPOTENT: Final = frozenset((b"GET", b"HEAD", b"OPTIONS", b"PUT", b"DELETE", b"TRACE"))
+#: The highest status that fits a status line.
+MAX_STATUS: Final[i64] = 999
+
+_PHRASES: Final[dict[int, str]] = {int(status): status.phrase for status in HTTPStatus}
+
+
+def _set_length(head: MessageHead, length: i64) -> None:
+    """Changes the length of the body and its Content-Length."""
+    head.headers.remove_raw(b"content-length")
+    head.content_length = length
+    if length >= 0:
+        head.headers.add_raw(b"content-length", b"%d" % length)
+
+
+@mypyc_attr(allow_interpreted_subclasses=True)
+class HttpRequest(RequestHead):
+    """The head of an HTTP request.
+
+    `connection_lines`: the X-Forwarded-For and -Proto lines of all requests of a connection. They are built for its first
+    request; the codec copies them to each further one.
+    """
+
+    def __init__(self, headers: Headers | None = None) -> None:
+        super().__init__(headers)
+        self.has_forwarded_for: bool = False
+        self.has_forwarded_proto: bool = False
+        self.has_request_id: bool = False
+        self.connection_lines: bytes = b""
+
+    def copy(self) -> RequestHead:
+        head = HttpRequest(self.headers.copy())
+        head.raw_method = self.raw_method
+        head.raw_path = self.raw_path
+        head.raw_query = self.raw_query
+        head.raw_host = self.raw_host
+        head.scheme = self.scheme
+        head.content_length = self.content_length
+        head.expects_continue = self.expects_continue
+        head.accepts_trailers = self.accepts_trailers
+        head.has_forwarded_for = self.has_forwarded_for
+        head.has_forwarded_proto = self.has_forwarded_proto
+        head.has_request_id = self.has_request_id
+        head.connection_lines = self.connection_lines
+        head.has_timeout = self.has_timeout
+        head.is_one_way = self.is_one_way
+        head.timeout = self.timeout
+        head.raw_tunnel = self.raw_tunnel
+        return head
+
+    def set_length(self, length: i64) -> None:
+        _set_length(self, length)
+
+    def describe(self, protocol: str) -> str:
+        return (self.raw_method + b" " + self.raw_host + self.raw_path)[:512].decode("latin-1")
+
+    # ---- what may be done with it
+
+    def may_repeat(self, has_policy: bool, non_idempotent: bool) -> bool:
+        return self.raw_method in IDEMPOTENT or non_idempotent
+
+    def may_replay(self, non_idempotent: bool) -> bool:
+        return self.raw_method in IDEMPOTENT or non_idempotent
+
+    def replace_body(self, body: bytes) -> None:
+        self.raw_tunnel = b""  # a request with content cannot ask for one
+        self.headers.remove_raw(b"expect")
+        _set_length(self, len(body))
+
+    def continue_expected(self) -> None:
+        self.expects_continue = False
+        self.headers.remove_raw(b"expect")
+
+    def rewrite_host(self, host: bytes) -> bool:
+        if not is_host(host):
+            return False
+        self.set_host(host)
+        return True
+
+    def set_method(self, value: str) -> None:
+        raw = to_bytes(value)
+        if not is_token(raw):
+            raise HeaderError(f"not a request method: {value!r}")
+        if raw == CONNECT:
+            raise HeaderError("the method cannot be changed to CONNECT: the response would not answer the client's request")
+        self.raw_method = raw
+
+    def set_host(self, host: bytes) -> None:
+        self.raw_host = host.lower()
+        self.headers.remove_raw(b"host")
+        self.headers.put_first(b"Host", host)
+
+    # ---- fields about the client
+
+    def add_forwarding_fields(
+        self, options: ForwardingOptions, remote_ip: str, upstream_address: str, was_filtered: bool, ids: RequestIds
+    ) -> None:
+        headers = self.headers
+        if was_filtered:
+            # What the codec saw in the request may no longer be true.
+            self.has_forwarded_for = headers.has_raw(b"x-forwarded-for")
+            self.has_forwarded_proto = headers.has_raw(b"x-forwarded-proto")
+            self.has_request_id = headers.has_raw(b"x-request-id")
+        if self.has_timeout and not options.trusts_peer:
+            # Honoured, as in MOSN, but not forwarded: the next hop would trust it.
+            headers.remove_raw(GLOBAL_TIMEOUT)
+            headers.remove_raw(TRY_TIMEOUT)
+        lines = b""
+        if not self.raw_host and headers.get_raw(b"host") is None:
+            # Optional in HTTP/1.0, required in HTTP/1.1.
+            lines = b"host: " + host_field(upstream_address).encode() + b"\r\n"
+        if options.x_forwarded:
+            if self.has_forwarded_for or self.has_forwarded_proto:
+                lines = lines + self._extended_lines(remote_ip, options.trusted_hops)
+            else:
+                if not self.connection_lines:
+                    self.connection_lines = self._client_lines(remote_ip)
+                lines = lines + self.connection_lines
+        if options.x_request_id and not self.has_request_id:
+            lines = lines + b"x-request-id: " + ids.next() + b"\r\n"
+        if lines:
+            headers.add_lines(lines)
+
+    def _client_lines(self, remote_ip: str) -> bytes:
+        lines = b"x-forwarded-proto: " + self.scheme.encode() + b"\r\n"
+        if remote_ip:  # a client on a unix socket has none
+            lines = b"x-forwarded-for: " + remote_ip.encode() + b"\r\n" + lines
+        return lines
+
+    def _extended_lines(self, remote_ip: str, hops: i64) -> bytes:
+        """The lines for a request that has some of them: X-Forwarded-For is removed and gets the client's address."""
+        chain = remote_ip
+        if self.has_forwarded_for:
+            entries = self._trusted_entries(hops) if hops > 0 else self.headers.get_all("x-forwarded-for")
+            chain = ", ".join([*entries, *([chain] if chain else [])])
+            self.headers.remove_raw(b"x-forwarded-for")
+        lines = b"x-forwarded-for: " + chain.encode("utf-8", "surrogateescape") + b"\r\n" if chain else b""
+        if not self.has_forwarded_proto:
+            lines += b"x-forwarded-proto: " + self.scheme.encode() + b"\r\n"
+        return lines
+
+    def forwarded_ip(self, hops: i64) -> str:
+        """The client's IP address according to `hops` trusted proxies, each of which appended its peer's address.
+
+        That is the entry of X-Forwarded-For that is `hops` from the right: the nearest proxy wrote the last one, and entries
+        to the left of it are client-supplied. Empty when there are fewer, or when it is not an IP address: then the request
+        bypassed the proxies, and only the socket's address is certain.
+        """
+        entries = self._trusted_entries(hops)
+        return normal_ip(entries[0]) if entries else ""
+
+    def _trusted_entries(self, hops: i64) -> list[str]:
+        """The entries of X-Forwarded-For that trusted proxies wrote; none when they cannot all have done so."""
+        if not self.has_forwarded_for:
+            return []
+        parts = ",".join(self.headers.get_all("x-forwarded-for")).split(",")
+        entries = [text for part in parts if (text := part.strip(" \t"))][-int(hops) :]
+        return entries if len(entries) == hops and normal_ip(entries[0]) else []
+
+    # ---- local replies; they repeat nothing of the request (MOSN echoes its headers)
+
+    def local_reply(self, status: i64, headers: Headers, body: bytes) -> ResponseHead:
+        if body and status != 204 and status != 304 and headers.get_raw(b"content-type") is None:
+            headers.add_raw(b"content-type", b"text/plain; charset=utf-8")
+        head = HttpResponse(status, b"", headers)
+        if status == 204:
+            head.content_length = 0
+        elif status != 304:
+            head.content_length = len(body)
+            headers.add_raw(b"content-length", b"%d" % len(body))
+        return head
+
+    def streamed_reply(self, status: i64, headers: Headers) -> ResponseHead:
+        return HttpResponse(status, b"", headers)
+
+    def reply_body(self, head: ResponseHead, body: bytes) -> bytes:
+        return body if self.has_response_body(head) else b""
+
+    def failure_body(self, failure: Failure) -> bytes:
+        return f"{failure.status} {_PHRASES.get(failure.status, 'Error')}\n".encode()
+
+    def has_response_body(self, head: ResponseHead) -> bool:
+        """Not for a HEAD, nor with a status that has no content (RFC 9110 section 6.4.1)."""
+        return self.raw_method != b"HEAD" and head.status != 204 and head.status != 304
+
+    def add_cookie(self, headers: Headers, cookie: bytes) -> None:
+        headers.add_raw(b"set-cookie", cookie)
+
+
+@mypyc_attr(allow_interpreted_subclasses=True)
+class HttpResponse(ResponseHead):
+    """The head of an HTTP response. `raw_reason`: the upstream's reason phrase; empty for the usual one."""
+
+    def __init__(self, status: i64 = 200, reason: bytes = b"", headers: Headers | None = None) -> None:
+        super().__init__(status, headers)
+        self.raw_reason: bytes = reason
+        self.has_date: bool = False
+
+    def set_length(self, length: i64) -> None:
+        _set_length(self, length)
+
+    def replace_body(self, body: bytes) -> None:
+        if self.status != 204 and self.status != 304:
+            _set_length(self, len(body))
+
+    def add_date(self, dates: HttpDates) -> None:
+        if not self.has_date:
+            self.headers.add_lines(dates.line())
+
+    def accept_status(self) -> bool:
+        if self.status > MAX_STATUS:
+            return False
+        self.raw_reason = b""  # it belonged to the other status
+        if self.status == 204:
+            _set_length(self, UNKNOWN_LENGTH)  # RFC 9110 section 8.6: no Content-Length
+        return True

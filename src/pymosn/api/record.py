@@ -1,0 +1,108 @@
+"""What is known of one request and its response: the facts that logs, variables, routes and filters read."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Final
+
+from mypy_extensions import i64, mypyc_attr
+
+from pymosn.api.network import Connection, join_address
+from pymosn.api.upstream import Criteria
+from pymosn.core.failure import Failure
+from pymosn.core.message import RequestHead, ResponseHead
+
+#: Placeholder until the request has been received.
+NO_REQUEST: Final = RequestHead()
+
+
+@mypyc_attr(allow_interpreted_subclasses=True)
+class RouteInfo:
+    """What the record of an exchange keeps of its route; `pymosn.api.routing.Route` has the rest."""
+
+    def __init__(self, name: str, filter_configs: Mapping[str, object] | None = None) -> None:
+        """`name`: table, virtual host and index. `filter_configs`: `per_filter_config` by filter name."""
+        self.name = name
+        self.filter_configs = filter_configs
+
+
+class RouteOverrides:
+    """Filter overrides for the route's decisions. None means "use the route's value"."""
+
+    def __init__(self) -> None:
+        self.route: str | None = None
+        self.cluster: str | None = None
+        self.host: str | None = None
+        self.subset: Criteria | None = None
+        self.timeout: float | None = None
+        self.try_timeout: float | None = None
+        self.retries: int | None = None
+
+
+@mypyc_attr(allow_interpreted_subclasses=True)
+class ExchangeRecord:
+    """The facts of one exchange. Times are those of `Clock.now`; 0.0 means "not yet"."""
+
+    def __init__(self, connection: Connection) -> None:
+        self.request: RequestHead = NO_REQUEST
+        self.response: ResponseHead | None = None
+        self.route: RouteInfo | None = None
+        self.failure: Failure | None = None
+        self.failure_detail: str = ""
+        self.protocol: str = ""
+        #: The protocol that a transcoder translates the request to; empty when it is not transcoded.
+        self.transcoded_to: str = ""
+        self.cluster_name: str = ""
+        self.upstream_address: str = ""
+        self.upstream_hostname: str = ""
+        self.connection: Connection = connection
+        #: The client's IP address as reported by trusted proxies; empty: the address of the socket counts.
+        self.forwarded_ip: str = ""
+        self.upstream_connection_id: i64 = 0
+        self.started: float = 0.0
+        self.request_received: float = 0.0
+        self.response_received: float = 0.0
+        self.finished: float = 0.0
+        self.bytes_received: i64 = 0
+        self.bytes_sent: i64 = 0
+        self.attempts: i64 = 0
+        #: Path and host as received, when the route rewrote them.
+        self.original_path: bytes = b""
+        self.original_host: bytes = b""
+        #: Variables set with `Exchange.set_variable`.
+        self.own_variables: dict[str, str] | None = None
+        #: The value of a Set-Cookie that the route's hash policy generates.
+        self.set_cookie: bytes = b""
+        #: Overrides set with `Exchange.choose`.
+        self.overrides: RouteOverrides | None = None
+
+    def upstream_protocol(self) -> str:
+        """The protocol spoken to the upstream: the client's, unless the request is transcoded."""
+        return self.transcoded_to or self.protocol
+
+    @property
+    def remote_address(self) -> str:
+        """The client's address, `ip:port`; behind trusted proxies (`trusted_hops`) the port is unknown and 0."""
+        if self.forwarded_ip:
+            return join_address(self.forwarded_ip, 0)
+        return self.direct_remote_address
+
+    @property
+    def direct_remote_address(self) -> str:
+        """The address of the socket's other end, `ip:port`: the client or the last proxy."""
+        return join_address(self.connection.remote_ip, self.connection.remote_port)
+
+    @property
+    def local_address(self) -> str:
+        """The address on which the client's connection was accepted."""
+        return join_address(self.connection.local_ip, self.connection.local_port)
+
+    @property
+    def remote_ip(self) -> str:
+        """The client's IP address: the socket's, or the one reported by trusted proxies (`trusted_hops`)."""
+        return self.forwarded_ip or self.connection.remote_ip
+
+    @property
+    def connection_id(self) -> int:
+        """The id of the client's connection, unique within its worker."""
+        return int(self.connection.id)

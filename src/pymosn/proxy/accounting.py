@@ -1,0 +1,39 @@
+"""What an exchange leaves behind: counters, access-log lines, and a line in the process log for a failure."""
+
+from __future__ import annotations
+
+from pymosn.api.exchange import Exchange
+from pymosn.core.counters import DownstreamStats
+from pymosn.core.failure import Failure
+from pymosn.core.log import DEBUG, WARN, Log
+
+
+def log_failure(log: Log, exchange: Exchange, failure: Failure, detail: str) -> None:
+    """Logs a failure: as a warning for server errors. Failures that come in crowds (`retry_after`) only for debugging."""
+    level = WARN if failure.status >= 500 and failure.retry_after == 0 else DEBUG
+    if log.level > level:
+        level = DEBUG
+    if log.level <= level:
+        upstream = exchange.upstream_connection_id or "-"
+        request = exchange.request.describe(exchange.protocol)
+        text = f"[{exchange.connection_id},{upstream},-] {failure.status} {failure.reason} ({detail}): {request}"
+        log.write(level, text)
+
+
+def count(exchange: Exchange, stats: DownstreamStats, was_tunnel: bool) -> None:
+    """Adds a finished exchange to the listener's counters."""
+    stats.request_active.value -= 1
+    exchange.connection.count_into(stats.bytes_read, stats.bytes_written)
+    if was_tunnel:
+        stats.tunnel_active.value -= 1
+        stats.request_time.record(exchange.response_received - exchange.started)
+    else:
+        stats.request_time.record(exchange.finished - exchange.started)
+    failure = exchange.failure
+    if exchange.response is not None:
+        stats.count_status(exchange.response.status)
+    elif failure is not None:
+        stats.count_status(failure.status)
+    if failure is not None:
+        stats.request_failed.value += 1
+        stats.count_reason(failure.reason)

@@ -1,0 +1,81 @@
+"""Next host or stop: whether, and when, a request is sent again. Pure decisions; the exchange acts on them.
+
+Without a `retry_policy` a request is sent to another host only if no connection could be established, as in MOSN: no byte
+of it was sent. `retry_on: false` disables that too. `retry_on: true` adds resets, per-try timeouts and the policy's status
+codes. An attempt on a kept connection that its host had closed is replaced in any case: that is no verdict on the host.
+"""
+
+from __future__ import annotations
+
+import random
+from typing import Final
+
+from mypy_extensions import i64
+
+from pymosn.api.exchange import Exchange
+from pymosn.core.failure import BAD_RESPONSE, RESET_BEFORE_RESPONSE, UPSTREAM_TIMEOUT, Failure
+from pymosn.routing.actions import RetryPolicy
+
+#: Answers of `after_failure` and `after_response`.
+STOP: Final[i64] = 0
+#: Retry, if possible at another host.
+RETRY: Final[i64] = 1
+#: Replace the attempt by one on a fresh connection, without counting it.
+REPLACE: Final[i64] = 2
+
+#: The variable with which a filter disables retries.
+DISABLE_RETRY: Final = "proxy_disable_retry"
+
+#: Retries of a policy without a number (MOSN's minimum).
+DEFAULT_RETRIES: Final[i64] = 3
+#: Hosts that are dialed at most without a policy, as in MOSN; and attempts that are replaced at most.
+UNASKED_ATTEMPTS: Final[i64] = 3
+#: Seconds before the second retry; doubled for each further one, up to the longest.
+FIRST_PAUSE: Final = 0.025
+LONGEST_PAUSE: Final = 0.25
+
+
+def after_failure(policy: RetryPolicy | None, failure: Failure, is_stale: bool, replaced: i64) -> i64:
+    """What to do about an attempt that failed before its response.
+
+    `is_stale`: it was repeatable and on a kept connection. `replaced`: attempts that have been replaced so far.
+    """
+    if is_stale and failure is RESET_BEFORE_RESPONSE and replaced < UNASKED_ATTEMPTS:
+        return REPLACE
+    if policy is None:
+        return RETRY if failure.may_retry else STOP
+    if not policy.retry_on:
+        return STOP
+    return RETRY if failure.may_retry or failure in (RESET_BEFORE_RESPONSE, BAD_RESPONSE, UPSTREAM_TIMEOUT) else STOP
+
+
+def after_response(policy: RetryPolicy | None, status: i64) -> i64:
+    """What to do about a response with `status`: RETRY when the policy rejects it."""
+    if policy is None or not policy.retry_on:
+        return STOP
+    rejected = int(status) in policy.status_codes if policy.status_codes else status >= 500
+    return RETRY if rejected else STOP
+
+
+def has_retries_left(exchange: Exchange, policy: RetryPolicy | None, attempts: i64, hosts: i64) -> bool:
+    """Whether one more attempt is within the limits; without a policy each host is tried at most once."""
+    own = exchange.own_variables
+    if exchange.request.is_one_way or (own is not None and own.get(DISABLE_RETRY, "").lower() == "true"):
+        return False
+    if policy is None:
+        return attempts < hosts and attempts < UNASKED_ATTEMPTS
+    if not policy.retry_on:
+        return False
+    return attempts <= (policy.num_retries if policy.num_retries > 0 else DEFAULT_RETRIES)
+
+
+def pause_before(failure: Failure, attempts: i64, hosts: i64) -> float:
+    """Seconds to wait after `attempts` attempts at `hosts` hosts, with full jitter.
+
+    0.0 before the first retry, and while undialed hosts are left after connection failures; then increasing.
+    """
+    immediate: i64 = hosts if failure.may_retry and hosts > 2 else 2
+    if attempts < immediate:
+        return 0.0
+    longest: float = FIRST_PAUSE * float(1 << int(attempts - immediate)) if attempts - immediate < 4 else LONGEST_PAUSE
+    return random.random() * longest

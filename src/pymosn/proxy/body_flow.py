@@ -1,0 +1,129 @@
+"""One direction of an exchange's body while its bytes must wait.
+
+A body normally streams through without touching this file. It waits while no upstream has accepted the request yet, while
+filters process a response's head, while a filter reads the whole body, and while the sink is full. A `BodyFlow` serves
+either direction and does not know which: `source` is the sender whose `pause` stops the bytes from arriving.
+"""
+
+from __future__ import annotations
+
+import asyncio
+
+from mypy_extensions import i64
+
+from pymosn.api.stream import StreamSender
+from pymosn.core.failure import Failure
+from pymosn.core.headers import Headers
+from pymosn.core.message import BodyTooLarge
+
+
+class Reading:
+    """A filter that waits for a whole body."""
+
+    def __init__(self, limit: int, failure: Failure) -> None:
+        """`limit`: maximum size in bytes. `failure`: reported when a larger body is not handled by the filter."""
+        self._limit: i64 = limit
+        self._failure = failure
+        self.done: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+
+    def on_size(self, size: i64, ended: bool) -> None:
+        """`size` bytes of the body have arrived; `ended`: no more will."""
+        if self.done.done():
+            return
+        if size > self._limit:
+            self.done.set_exception(BodyTooLarge(self._failure, int(self._limit)))
+        elif ended:
+            self.done.set_result(None)
+
+
+class BodyFlow:
+    """Held chunks, trailers and back-pressure of one body."""
+
+    def __init__(self, source: StreamSender | None) -> None:
+        """`source`: None when the body is complete."""
+        self.source = source
+        self.size: i64 = 0
+        self.ended = False
+        self.trailers: Headers | None = None
+        self._chunks: list[bytes] = []
+        self._reading: Reading | None = None
+        self._is_paused = False
+
+    # ---- chunks
+
+    def hold(self, data: bytes, end: bool) -> None:
+        """Holds the next chunk."""
+        if data:
+            self._chunks.append(data)
+            self.size += len(data)
+        self.ended = end
+
+    def add(self, data: bytes, end: bool) -> None:
+        """Holds the next chunk and pauses the source, unless a filter reads the body as a whole."""
+        self.hold(data, end)
+        if self._reading is not None:
+            self._reading.on_size(self.size, end)
+        else:
+            self.pause()
+
+    def add_trailers(self, trailers: Headers) -> None:
+        """Holds the trailers, which end the body."""
+        self.trailers = trailers
+        self.ended = True
+        if self._reading is not None:
+            self._reading.on_size(self.size, True)
+
+    def set_body(self, data: bytes, ended: bool) -> None:
+        """Replaces everything that is held."""
+        self._chunks = [data] if data else []
+        self.size = len(data)
+        self.ended = ended
+        self.trailers = None
+
+    def body(self) -> bytes:
+        """The held bytes, which stay held."""
+        chunks = self._chunks
+        if len(chunks) > 1:
+            self._chunks = [b"".join(chunks)]
+        return self._chunks[0] if self._chunks else b""
+
+    def take(self) -> bytes:
+        """The held bytes, which are no longer held."""
+        data = self.body()
+        self.clear()
+        return data
+
+    def clear(self) -> None:
+        """Drops the held bytes; trailers stay."""
+        self._chunks = []
+        self.size = 0
+
+    # ---- back-pressure
+
+    def pause(self) -> None:
+        """Stops the source, once."""
+        if not self._is_paused and self.source is not None:
+            self._is_paused = True
+            self.source.pause()
+
+    def release(self) -> None:
+        """Takes the pause back."""
+        if self._is_paused:
+            self._is_paused = False
+            if self.source is not None:
+                self.source.resume()
+
+    # ---- reading as a whole
+
+    async def read(self, limit: int, failure: Failure) -> bytes:
+        """The whole body, which stays held. Raises BodyTooLarge with `failure` above `limit` bytes."""
+        reading = Reading(limit, failure)
+        reading.on_size(self.size, self.ended)
+        if not reading.done.done():
+            self._reading = reading
+            self.release()
+        try:
+            await reading.done
+        finally:
+            self._reading = None
+        return self.body()

@@ -1,0 +1,158 @@
+"""Decides where a request goes: its route, its cluster, and how it is forwarded.
+
+The exchange decides in two steps, because filters may run between them and override what follows: `decide` finds the
+route and the target, `plan_forward` the timeouts, retries, hash and subset. `explain` calls the same functions.
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+from mypy_extensions import i64
+
+from pymosn.api.exchange import Exchange
+from pymosn.api.record import RouteOverrides
+from pymosn.api.routing import Route, RouteMatcher
+from pymosn.api.upstream import NO_CONSTRAINTS, Selection, criteria
+from pymosn.core.failure import CLUSTER_UNKNOWN, NO_ROUTE, NO_ROUTER, NO_VIRTUAL_HOST, Failure
+from pymosn.routing.actions import DEFAULT_TIMEOUT, Forward, ForwardPlan, RetryPolicy, Target, asked_timeouts
+from pymosn.routing.hashing import NO_HASH, hash_value
+from pymosn.routing.table import RouteTable, VirtualHost
+from pymosn.upstream.original_dst import destination
+from pymosn.upstream.plan import OriginalPlan
+
+#: The name of the route of a request that matches none, but whose cluster a filter has chosen.
+CHOSEN_BY_FILTER: Final = "chosen by a filter"
+
+
+class Rejection:
+    """Why a request cannot be routed or forwarded."""
+
+    def __init__(self, failure: Failure, detail: str) -> None:
+        self.failure = failure
+        self.detail = detail
+
+
+def decide(exchange: Exchange, table: RouteTable | None, router: str) -> Route | Rejection:
+    """Finds the route of a request and records it in the exchange. `router`: the name of `table`."""
+    if table is None:
+        return Rejection(NO_ROUTER, router)
+    host = table.find_virtual_host(exchange.request.raw_host)
+    if host is None:
+        return Rejection(NO_VIRTUAL_HOST, exchange.request.host)
+    overrides = exchange.overrides
+    route = host.find(exchange) if overrides is None else _overridden_route(exchange, overrides, host)
+    if route is None:
+        return Rejection(NO_ROUTE, host.name)
+    exchange.route = route
+    return route
+
+
+def _overridden_route(exchange: Exchange, overrides: RouteOverrides, host: VirtualHost) -> Route | None:
+    """The route that a filter named, else the one that matches, else one to the cluster that a filter named."""
+    if overrides.route is not None:
+        for route in host.routes:
+            if route.name == overrides.route:
+                return route
+        return None
+    found = host.find(exchange)
+    if found is None and overrides.cluster is not None:
+        return Route(CHOSEN_BY_FILTER, RouteMatcher(), Forward(overrides.cluster, DEFAULT_TIMEOUT))
+    return found
+
+
+def choose_target(exchange: Exchange, action: Forward, target: Target | None) -> Target | Rejection:
+    """The final target of a request that is forwarded, with the overrides of filters; recorded in the exchange.
+
+    `target`: what `action.choose` returned, which is called once per request.
+    """
+    overrides = exchange.overrides
+    if overrides is not None:
+        target = _overridden_target(overrides, target)
+    if target is None:
+        return Rejection(CLUSTER_UNKNOWN, f"{action.text()}: no cluster name found")
+    exchange.cluster_name = target.cluster
+    return target
+
+
+def _overridden_target(overrides: RouteOverrides, target: Target | None) -> Target | None:
+    """Cluster and labels: those of filters, else those of the route."""
+    subset = overrides.subset
+    cluster = overrides.cluster
+    if cluster is None:
+        if target is None or subset is None:
+            return target
+        cluster = target.cluster
+    if target is not None and target.subset is not None:
+        subset = criteria({**dict(target.subset), **dict(subset or ())})
+    return Target(cluster, subset)
+
+
+def plan_forward(
+    exchange: Exchange,
+    action: Forward,
+    target: Target,
+    uses_hash: bool,
+    original: OriginalPlan | None,
+    reads_timeouts: bool,
+) -> ForwardPlan:
+    """Timeouts, retries and host constraints of a request. A plain request shares its route's plan.
+
+    `uses_hash`, `original`: of the cluster. `reads_timeouts`: whether the request or a filter may set timeouts.
+    """
+    overrides = exchange.overrides
+    is_plain = action.is_plain and target.subset is None and not uses_hash and original is None
+    if is_plain and overrides is None and not reads_timeouts:
+        return action.plain_plan
+    plan = ForwardPlan(action.timeout)
+    if not is_plain:
+        plan.selection = _selection(exchange, action, target, uses_hash, original)
+        plan.changes = action.changes
+        plan.uses_host_name = action.uses_host_name
+        policy = action.retry_policy
+        if policy is not None:
+            plan.retry_policy = policy
+            plan.try_timeout = policy.per_try_timeout
+    if reads_timeouts:
+        plan.timeout, plan.try_timeout = asked_timeouts(action, exchange)
+    if overrides is not None:
+        _override_times(plan, overrides)
+    return plan
+
+
+def _selection(
+    exchange: Exchange, action: Forward, target: Target, uses_hash: bool, original: OriginalPlan | None
+) -> Selection:
+    """What the balancer must respect."""
+    selection = Selection()
+    selection.subset = target.subset
+    if action.hash_policies or uses_hash:
+        value: i64 = hash_value(action.hash_policies, exchange)
+        if value != NO_HASH:
+            selection.set_hash(value)
+    if original is not None:
+        selection.destination = destination(original, exchange)
+    return selection
+
+
+def _override_times(plan: ForwardPlan, overrides: RouteOverrides) -> None:
+    """Timeouts and retries chosen by filters."""
+    if overrides.timeout is not None:
+        plan.timeout = overrides.timeout
+    if overrides.try_timeout is not None:
+        plan.try_timeout = overrides.try_timeout
+    if overrides.retries is not None:
+        plan.retry_policy = RetryPolicy(overrides.retries > 0, overrides.retries, plan.try_timeout)
+
+
+def own_plan(plan: ForwardPlan) -> ForwardPlan:
+    """`plan`, or a copy of a shared one, with a selection that one request may change."""
+    if plan.selection is not NO_CONSTRAINTS:
+        return plan
+    own = ForwardPlan(plan.timeout)
+    own.try_timeout = plan.try_timeout
+    own.retry_policy = plan.retry_policy
+    own.changes = plan.changes
+    own.uses_host_name = plan.uses_host_name
+    own.selection = Selection()
+    return own

@@ -1,0 +1,116 @@
+"""Performs what `decision` decides: forwards a request, has it transcoded first, redirects or answers it."""
+
+from __future__ import annotations
+
+from pymosn.api.routing import Route
+from pymosn.core.failure import CLUSTER_UNKNOWN, INTERNAL_ERROR, PROTOCOL_MISMATCH
+from pymosn.core.headers import headers_from
+from pymosn.proxy.bodies import RequestBody
+from pymosn.proxy.decision import Rejection, choose_target, decide, plan_forward
+from pymosn.proxy.forwarder import Forwarder
+from pymosn.proxy.mirroring import Mirroring, draw_mirrors
+from pymosn.proxy.owner import ExchangeOwner
+from pymosn.proxy.stream_filters import ROUTE, TRANSCODE, PhaseHandler
+from pymosn.proxy.transcoding import Transcoding
+from pymosn.routing.actions import DirectResponse, Forward, Redirect, Target
+from pymosn.upstream.cluster import Cluster
+
+
+class DispatchOwner(ExchangeOwner):
+    """The exchange as these functions see it."""
+
+    def start_forwarding(self, forwarder: Forwarder, mirroring: Mirroring | None) -> None:
+        """Starts `forwarder`; `mirroring`: the request's copies."""
+        raise NotImplementedError
+
+
+def route_request(owner: DispatchOwner) -> None:
+    """Finds the route, and performs its action unless a filter of the route phase objects or waits."""
+    exchange = owner.exchange
+    slot = owner.options.slot
+    route = decide(exchange, slot.table, slot.name)
+    if isinstance(route, Rejection):
+        owner.fail(route.failure, route.detail)
+        return
+    owner.changes_response = route.response_changes is not None
+    action = route.action
+    if isinstance(action, Forward):
+        target = action.choose(exchange)
+        owner.target = target
+        if target is not None:
+            exchange.cluster_name = target.cluster
+    filters = owner.options.filters.on_route
+    if not filters or owner.passes(filters, ROUTE):
+        act(owner)
+
+
+def act(owner: DispatchOwner) -> None:
+    """Performs the action of the route."""
+    route = owner.exchange.route
+    assert isinstance(route, Route)
+    action = route.action
+    if isinstance(action, Forward):
+        _forward(owner, action)
+    elif isinstance(action, Redirect):
+        headers = headers_from(None)
+        headers.set("location", action.location(owner.exchange.request))
+        owner.reply(action.status, headers, b"")
+    elif isinstance(action, DirectResponse):
+        owner.reply(action.status, headers_from(None), action.body)
+    else:
+        owner.fail(INTERNAL_ERROR, f"route {route.name} has no action")
+
+
+def _forward(owner: DispatchOwner, action: Forward) -> None:
+    exchange = owner.exchange
+    target = choose_target(exchange, action, owner.target)
+    if isinstance(target, Rejection):
+        owner.fail(target.failure, target.detail)
+        return
+    cluster = owner.runtime.clusters.get(target.cluster)
+    if cluster is None:
+        owner.fail(CLUSTER_UNKNOWN, target.cluster)
+    elif not exchange.transcoded_to and action.needs_transcoder(exchange.protocol):
+        _transcode(owner, action)
+    else:
+        _start(owner, action, target, cluster)
+
+
+def _transcode(owner: DispatchOwner, action: Forward) -> None:
+    """Converts the request to a call of the route's protocol."""
+    exchange = owner.exchange
+    filters = owner.options.filters
+    handle = filters.transcoders.get(action.upstream_protocol)
+    if handle is None or exchange.request.raw_tunnel:  # a call cannot open a tunnel
+        owner.fail(PROTOCOL_MISMATCH, f"{exchange.protocol} to {action.upstream_protocol}")
+        return
+    transcoding = Transcoding(handle, owner, RequestBody(owner), filters.request_body, action.changes)
+    owner.wrapper = transcoding
+    if owner.passes([PhaseHandler(handle, transcoding.convert)], TRANSCODE):
+        on_transcoded(owner)
+
+
+def on_transcoded(owner: DispatchOwner) -> None:
+    """Continues with the call that has been made of the request."""
+    transcoding = owner.wrapper
+    assert isinstance(transcoding, Transcoding)
+    if transcoding.verdict is not None:
+        owner.apply(transcoding.verdict)
+        return
+    owner.replace_request_body(b"")  # the call contains it
+    owner.held_request().release()
+    act(owner)
+
+
+def _start(owner: DispatchOwner, action: Forward, target: Target, cluster: Cluster) -> None:
+    exchange = owner.exchange
+    request = exchange.request
+    reads_timeouts = request.has_timeout or owner.options.filters.sees_requests
+    plan = plan_forward(exchange, action, target, cluster.balancer.uses_hash, cluster.original, reads_timeouts)
+    if exchange.set_cookie:
+        owner.changes_response = True
+    mirroring: Mirroring | None = None
+    if action.mirrors and owner.wrapper is None and not request.raw_tunnel:
+        mirroring = draw_mirrors(action, owner)
+        owner.wrapper = mirroring
+    owner.start_forwarding(Forwarder(owner, cluster, plan), mirroring)

@@ -1,0 +1,412 @@
+"""Sends a request to a host of its cluster, and again to another one where a retry is possible.
+
+A `Forwarder` is the `AttemptOwner`: it has one attempt at a time. Once a response begins, it only passes it on to its
+driver, and what is left of the request to the upstream.
+"""
+
+from __future__ import annotations
+
+from mypy_extensions import i16, i64
+
+from pymosn.api.stream import RequestSender
+from pymosn.api.upstream import Host
+from pymosn.core.failure import BAD_REWRITE, FILTER_ERROR, NO_HOSTS, RESET_BEFORE_RESPONSE, Failure
+from pymosn.core.headers import Headers
+from pymosn.core.message import CONNECT, CONNECT_HERE, UNKNOWN_LENGTH, ResponseHead
+from pymosn.proxy.attempt import Attempt, AttemptOwner, PendingAttempt
+from pymosn.proxy.attempts import REPLACE, RETRY, after_failure, after_response, has_retries_left, pause_before
+from pymosn.proxy.decision import own_plan
+from pymosn.proxy.filtering import Verdict, body_handlers, filter_chunk, filter_start
+from pymosn.proxy.forwarding import change_request
+from pymosn.proxy.owner import ATTEMPTING, AWAITING, ExchangeOwner
+from pymosn.proxy.stream_filters import HOST, any_changes_length
+from pymosn.routing.actions import ForwardPlan
+from pymosn.routing.rewrites import rewrite_host
+from pymosn.upstream.cluster import Cluster, ClusterHost
+from pymosn.upstream.limits import Limits
+
+
+class Forwarder(AttemptOwner):
+    """The way of one request to its upstream."""
+
+    def __init__(self, owner: ExchangeOwner, cluster: Cluster, plan: ForwardPlan) -> None:
+        self.owner = owner
+        #: Where the request goes while an attempt has a stream.
+        self.upstream: RequestSender | None = None
+        self._cluster = cluster
+        self.plan = plan
+        self._attempt: Attempt | None = None
+        self._pending: PendingAttempt | None = None
+        self._replaced: i16 = 0
+        self.is_sent = False
+        self._is_prepared = bool(owner.exchange.transcoded_to)  # a call is sent as it was made
+        # Whether the body is retained for another attempt, and whether filters see its chunks.
+        self._keeps_body = False
+        self._has_handlers = False
+        self._is_tunnel = False
+        policy = plan.retry_policy
+        if policy is not None:
+            self._keeps_body = policy.retry_on and owner.exchange.request.may_repeat(True, policy.non_idempotent)
+
+    # ---- host and attempt
+
+    def start(self) -> None:
+        """Sends the request to the first host."""
+        owner = self.owner
+        host = self._choose_host()
+        if host is not None:
+            self._try(host, False, None, 0.0)
+            return
+        overrides = owner.exchange.overrides
+        if overrides is not None and overrides.host is not None:
+            owner.fail(NO_HOSTS, overrides.host)
+        else:
+            owner.fail(self._cluster.no_host_failure(self.plan.selection), self._cluster.name)
+
+    def _choose_host(self) -> ClusterHost | None:
+        """The host that a filter or the balancer chooses, if any."""
+        overrides = self.owner.exchange.overrides
+        host: Host | None
+        if overrides is None or overrides.host is None:
+            host = self._cluster.balancer.choose(self.plan.selection)
+        else:
+            host = self._cluster.find(overrides.host)
+        assert host is None or isinstance(host, ClusterHost)
+        return host
+
+    def _try(self, host: ClusterHost, fresh: bool, retries: Limits | None, pause: float) -> None:
+        """Makes an attempt at `host`. `retries`: the limit that a retry counts against."""
+        owner = self.owner
+        exchange = owner.exchange
+        exchange.attempts += 1
+        exchange.upstream_address = host.address
+        exchange.upstream_hostname = host.hostname
+        self.is_sent = False
+        owner.stage = ATTEMPTING
+        filters = owner.options.filters.on_host
+        if not filters:
+            self._start(host, fresh, retries, pause)
+            return
+        self._pending = PendingAttempt(host, fresh, retries, pause)
+        if owner.passes(filters, HOST):
+            self.start_pending()
+
+    def start_pending(self) -> None:
+        """The filters let the host pass, or have chosen another one."""
+        pending = self._pending
+        assert pending is not None
+        self._pending = None
+        host = pending.host
+        exchange = self.owner.exchange
+        overrides = exchange.overrides
+        if overrides is not None and overrides.host is not None and overrides.host != host.address:
+            chosen = self._cluster.find(overrides.host)
+            if chosen is None:
+                pending.give_back()
+                self.owner.fail(NO_HOSTS, overrides.host)
+                return
+            host = chosen
+            exchange.upstream_address = host.address
+            exchange.upstream_hostname = host.hostname
+        self._start(host, pending.fresh, pending.retries, pending.pause)
+
+    def _start(self, host: ClusterHost, fresh: bool, retries: Limits | None, pause: float) -> None:
+        runtime = self.owner.runtime
+        attempt = Attempt(self, host, runtime.clock, runtime.wheel)
+        if self.owner.exchange.request.raw_tunnel == CONNECT_HERE:
+            attempt.needs_fresh = True  # this connection will carry no HTTP
+        self._attempt = attempt
+        protocol = self.owner.exchange.upstream_protocol()
+        if retries is None:
+            attempt.start(protocol, fresh, self._try_timeout())
+        else:
+            attempt.start_again(protocol, self._try_timeout(), retries, pause)
+
+    def _try_timeout(self) -> float:
+        """Seconds for one attempt; 0.0 when the whole timeout is shorter, or the request has not ended."""
+        plan = self.plan
+        return plan.try_timeout if 0.0 < plan.try_timeout < plan.timeout and self.owner.request_ended else 0.0
+
+    # ---- the request
+
+    def _prepare(self) -> bool:
+        """Applies rewrites and forwarding headers. Returns False if the exchange failed."""
+        self._is_prepared = True
+        owner = self.owner
+        options = owner.options
+        exchange = owner.exchange
+        was_filtered = bool(options.filters.on_request)
+        exchange.request.add_forwarding_fields(
+            options.forwarding,
+            exchange.connection.remote_ip,
+            exchange.upstream_address,
+            was_filtered,
+            owner.runtime.request_ids,
+        )
+        if options.filters.sees_requests and not self._prepare_body():
+            return False
+        changes = self.plan.changes
+        if (changes is not None or exchange.own_variables is not None) and not change_request(exchange, changes):
+            owner.fail(BAD_REWRITE, exchange.request.path)
+            return False
+        return True
+
+    def _prepare_body(self) -> bool:
+        """Applies what filters did to the body. Returns False if the exchange failed."""
+        owner = self.owner
+        head = owner.exchange.request
+        handlers = body_handlers(owner.exchange, owner.options.filters.request_body)
+        if head.new_body is not None:
+            if head.raw_method == CONNECT:
+                owner.fail(FILTER_ERROR, "a filter gave a body to a CONNECT")
+                return False
+            head.replace_body(head.new_body)
+            owner.replace_request_body(head.new_body)
+        elif handlers and head.content_length == 0:
+            return True
+        if handlers:
+            self._has_handlers = True
+            self._keeps_body = False
+            if any_changes_length(handlers):
+                head.set_length(UNKNOWN_LENGTH)
+        return True
+
+    def on_attempt_sender(self, sender: RequestSender) -> None:
+        owner = self.owner
+        exchange = owner.exchange
+        exchange.upstream_connection_id = sender.connection().id
+        is_first = not self._is_prepared
+        self.upstream = sender
+        if is_first and not self._prepare():
+            return
+        wrapper = owner.wrapper
+        if wrapper is not None and (is_first or wrapper.wraps_retries):
+            sender = wrapper.wrap(sender)
+            self.upstream = sender
+        plan = self.plan
+        if plan.uses_host_name and exchange.upstream_hostname and not exchange.transcoded_to:
+            rewrite_host(exchange, exchange.upstream_hostname.encode())
+        request = exchange.request
+        if request.content_length != 0 and not self._keeps_body and not self._has_handlers and not exchange.transcoded_to:
+            # The host may just be closing a kept connection: then the request is sent once more.
+            policy = plan.retry_policy
+            non_idempotent = policy is not None and policy.non_idempotent
+            self._keeps_body = sender.is_reused() and request.may_replay(non_idempotent)
+        self.send(sender)
+
+    def send_copies(self, mirroring: RequestSender) -> None:
+        """Sends the request to its copies alone."""
+        owner = self.owner
+        if not self._prepare():
+            return
+        if owner.exchange.request.expects_continue and not owner.request_ended:
+            owner.sender.send_informational(ResponseHead(100))
+        self.send(mirroring)
+        if not owner.is_over():
+            owner.arm_timeout()
+
+    def send(self, upstream: RequestSender) -> None:
+        """Sends the head, and what is held of the body, to `upstream`."""
+        owner = self.owner
+        exchange = owner.exchange
+        self.upstream = upstream
+        if owner.client_is_full:
+            upstream.pause()
+        self.is_sent = True
+        owner.stage = AWAITING
+        flow = owner.request_flow
+        data = b""
+        trailers: Headers | None = None
+        if flow is not None:
+            data = flow.body()
+            trailers = flow.trailers
+        if self._has_handlers:
+            handlers = owner.options.filters.request_body
+            filtered = filter_start(owner, handlers, data, owner.request_ended, trailers is not None)
+            if isinstance(filtered, Verdict):
+                owner.apply(filtered)
+                return
+            data = filtered
+            if owner.request_ended and trailers is None:
+                exchange.request.set_length(len(data))
+        if flow is not None:
+            if not self._keeps_body or exchange.bytes_received > exchange.request.kept_body_limit():
+                self._keeps_body = self._keeps_body and not data
+                flow.clear()
+            flow.release()  # first: sending may fill the upstream, which pauses the client again
+        upstream.send_request(exchange.request, data, owner.request_ended and trailers is None)
+        if trailers is not None:
+            upstream.send_trailers(trailers)
+
+    def send_data(self, upstream: RequestSender, data: bytes, end: bool) -> None:
+        """Sends the next chunk of the request's body."""
+        owner = self.owner
+        if self._has_handlers:
+            filtered = filter_chunk(owner, owner.options.filters.request_body, data, end)
+            if isinstance(filtered, Verdict):
+                owner.apply(filtered)
+                return
+            data = filtered
+        elif self._keeps_body:
+            flow = owner.held_request()
+            if owner.exchange.bytes_received > owner.exchange.request.kept_body_limit():
+                self._keeps_body = False
+                flow.clear()
+            else:
+                flow.hold(data, end)
+        upstream.send_data(data, end)
+        self._rearm()
+
+    def send_trailers(self, upstream: RequestSender, trailers: Headers) -> None:
+        """Sends the trailers, which end the request."""
+        owner = self.owner
+        if self._has_handlers:
+            rest = filter_chunk(owner, owner.options.filters.request_body, b"", True)
+            if isinstance(rest, Verdict):
+                owner.apply(rest)
+                return
+            if rest:
+                upstream.send_data(rest, False)
+        owner.held_request().trailers = trailers  # for another attempt
+        upstream.send_trailers(trailers)
+        self._rearm()
+
+    def _rearm(self) -> None:
+        """Restarts the timeouts after a part of the request was sent."""
+        owner = self.owner
+        if owner.is_over():
+            return
+        owner.arm_timeout()
+        attempt = self._attempt
+        if attempt is not None and owner.exchange.response is None and self._try_timeout() > 0.0:
+            attempt.limit_time(self._try_timeout())
+
+    # ---- next host or stop
+
+    def _can_repeat(self) -> bool:
+        """Whether the sent part of the request may be sent again, and is still there."""
+        request = self.owner.exchange.request
+        policy = self.plan.retry_policy
+        has_body = self.owner.exchange.bytes_received > 0 or request.new_body is not None
+        if not self.owner.request_ended or (has_body and not self._keeps_body):
+            return False
+        return request.may_repeat(policy is not None, policy is not None and policy.non_idempotent)
+
+    def on_attempt_failed(self, host: ClusterHost, failure: Failure) -> None:
+        was_reused = self.upstream is not None and self.upstream.is_reused()
+        self.forget()
+        step: i64 = 0
+        if self.owner.exchange.response is None:
+            is_stale = was_reused and self._can_repeat()
+            step = after_failure(self.plan.retry_policy, failure, is_stale, i64(self._replaced))
+        if step == REPLACE:
+            self._replace(failure)
+        elif step != RETRY or not self._retry(host, failure):
+            self.owner.fail(failure, host.address)
+
+    def _replace(self, failure: Failure) -> None:
+        """Retries on a fresh connection after a stale keep-alive connection was closed by the host."""
+        host = self._choose_host()
+        if host is None:
+            self.owner.fail(failure, self._cluster.name)
+            return
+        self._cluster.stats.request_retry.value += 1
+        self._replaced += 1
+        self._try(host, True, None, 0.0)
+
+    def _retry(self, host: ClusterHost, failure: Failure) -> bool:
+        """Retries, if possible not at `host`; False when limits, the request's state or a lack of hosts forbid it."""
+        cluster = self._cluster
+        attempts: i64 = self.owner.exchange.attempts - i64(self._replaced)
+        if not has_retries_left(self.owner.exchange, self.plan.retry_policy, attempts, cluster.choices()):
+            return False
+        if self.is_sent and not self._can_repeat():
+            return False
+        before = self._attempt
+        has_permit = before is not None and before.is_retry()
+        if not has_permit and not cluster.limits.try_retry():
+            cluster.stats.request_retry_overflow.value += 1
+            return False
+        self.plan = own_plan(self.plan)
+        self.plan.selection.add_tried(host)
+        chosen = self._choose_host()
+        if chosen is None:
+            if not has_permit:
+                cluster.limits.end_retry()
+            return False
+        if before is not None:
+            self.forget()
+            before.discard(has_permit)
+        cluster.stats.request_retry.value += 1
+        self._try(chosen, False, cluster.limits, pause_before(failure, attempts, cluster.choices()))
+        return True
+
+    # ---- the response
+
+    def on_attempt_informational(self, head: ResponseHead) -> None:
+        self.owner.on_informational(head)
+
+    def on_attempt_response(self, host: ClusterHost, head: ResponseHead, data: bytes, end: bool) -> None:
+        retries = after_response(self.plan.retry_policy, head.status) == RETRY
+        if retries and self._retry(host, RESET_BEFORE_RESPONSE):
+            return
+        if self._keeps_body:
+            self._keeps_body = False
+            flow = self.owner.request_flow
+            if flow is not None:
+                flow.clear()
+        if end:
+            self.forget()
+        self._is_tunnel = bool(head.raw_tunnel)
+        self.owner.on_response(head, data, end)
+
+    def on_attempt_data(self, data: bytes, end: bool) -> None:
+        if end and not self._is_tunnel:
+            self.forget()
+        self.owner.on_response_data(data, end)
+
+    def on_attempt_trailers(self, trailers: Headers) -> None:
+        self.forget()
+        self.owner.on_response_trailers(trailers)
+
+    def on_attempt_writable(self, writable: bool) -> None:
+        if writable:
+            flow = self.owner.request_flow
+            if flow is not None:
+                flow.release()
+        elif not self.owner.is_over():
+            self.owner.held_request().pause()
+
+    # ---- the end
+
+    def forget(self) -> None:
+        """The attempt is complete; its connection may already serve another exchange."""
+        self._attempt = None
+        self.upstream = None
+
+    def on_timeout(self, is_host_late: bool) -> None:
+        """The exchange timed out; `cancel` follows."""
+        if self._attempt is not None:
+            self._attempt.on_timeout(is_host_late)
+
+    def cancel(self) -> None:
+        """Nothing further is needed from the upstream."""
+        attempt = self._attempt
+        self.forget()
+        if attempt is not None:
+            attempt.cancel()
+        elif self._pending is not None:
+            self._pending.give_back()
+            self._pending = None
+
+    def count_bytes(self) -> None:
+        """Adds the bytes of a tunnel to the counters of host and cluster."""
+        if self._attempt is not None:
+            self._attempt.count_bytes()
+
+    def finish_tunnel(self) -> None:
+        """Both directions of the tunnel have ended."""
+        attempt = self._attempt
+        self.forget()
+        if attempt is not None:
+            attempt.finish_tunnel()

@@ -1,0 +1,196 @@
+"""Sends a response that does not simply stream through: it is filtered, replaced, streamed by a filter, or made here.
+
+A plain response of an upstream needs no `Responder`: its head and chunks go straight to `ExchangeOwner.send_head` and
+`send_chunk`, which every response uses in the end.
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+from mypy_extensions import i64
+
+from pymosn.api.stream import RequestSender
+from pymosn.core.failure import FILTER_ERROR, FILTER_TIMEOUT, RESPONSE_TOO_LARGE
+from pymosn.core.headers import Headers
+from pymosn.core.message import UNKNOWN_LENGTH, BodySource, BodyTooLarge, ResponseHead
+from pymosn.proxy.body_flow import BodyFlow
+from pymosn.proxy.filtering import Verdict, body_handlers, filter_chunk, filter_start
+from pymosn.proxy.owner import ExchangeOwner
+from pymosn.proxy.reply_stream import ChunkReceiver, ReplyStream
+from pymosn.proxy.stream_filters import FilterHandle, any_changes_length, report_error
+
+#: Failures caused by a filter: the chain is not run again for them.
+FILTER_FAILURES: Final = (FILTER_ERROR, FILTER_TIMEOUT)
+
+
+class Responder(ChunkReceiver):
+    """One response on its way through filters to the client."""
+
+    def __init__(self, owner: ExchangeOwner, head: ResponseHead, source: RequestSender | None) -> None:
+        """`source`: the upstream's sender while more of the body may arrive."""
+        self.flow = BodyFlow(source)
+        #: A reply that a filter streams.
+        self.stream: ReplyStream | None = None
+        self.head_sent = False
+        self._owner = owner
+        self._shown_status: i64 = head.status
+        self._has_handlers = False
+
+    # ---- the head
+
+    def check_head(self) -> ResponseHead | None:
+        """The head as filters left it; None when they made it invalid, and the exchange has failed."""
+        owner = self._owner
+        head = owner.exchange.response
+        if head is None:
+            owner.fail(FILTER_ERROR, "a filter removed the response")
+            return None
+        if head.status != self._shown_status and not head.accept_status():
+            owner.fail(FILTER_ERROR, f"a filter set an invalid status: {head.status}")
+            return None
+        return head
+
+    def send(self, head: ResponseHead) -> None:
+        """Sends the head, and what is held of the body."""
+        owner = self._owner
+        flow = self.flow
+        head.add_date(owner.runtime.dates)
+        if head.new_body is not None:
+            self._replace_body(head, head.new_body)
+        if owner.options.filters.response_body and not self._filter_start(head):
+            return
+        data = flow.take()
+        self.head_sent = True
+        owner.send_head(head, data, flow.ended, flow.trailers)
+        if not flow.ended and self.stream is not None:
+            self.stream.start(self)
+        flow.release()
+
+    def _replace_body(self, head: ResponseHead, body: bytes) -> None:
+        """Replaces the response body with a filter's; the rest of the upstream body is cancelled."""
+        self._drop_rest()
+        self.flow.set_body(body if self._owner.exchange.request.has_response_body(head) else b"", True)
+        head.replace_body(body)
+
+    def _filter_start(self, head: ResponseHead) -> bool:
+        """Runs body filters on what is held; False when the exchange has failed for it."""
+        owner = self._owner
+        exchange = owner.exchange
+        if exchange.failure in FILTER_FAILURES or not exchange.request.has_response_body(head):
+            return True
+        handlers = body_handlers(exchange, owner.options.filters.response_body)
+        if not handlers:
+            return True
+        self._has_handlers = True
+        flow = self.flow
+        filtered = filter_start(owner, handlers, flow.take(), flow.ended, flow.trailers is not None)
+        if isinstance(filtered, Verdict):
+            owner.apply(filtered)
+            return False
+        is_whole = flow.ended and flow.trailers is None
+        if exchange.response_ended and not is_whole:
+            self._drop_rest()
+            flow.set_body(filtered, True)
+            is_whole = True
+        else:
+            flow.hold(filtered, flow.ended)
+        if any_changes_length(handlers):
+            head.set_length(len(filtered) if is_whole else UNKNOWN_LENGTH)
+        return True
+
+    def _drop_rest(self) -> None:
+        self._owner.cancel_attempt()
+        self.flow.source = None
+        self.stream = None
+
+    # ---- the body
+
+    def on_data(self, data: bytes, end: bool) -> None:
+        """The next chunk of the upstream's body."""
+        if end:
+            self.flow.source = None  # its connection may already serve another exchange
+        if self.head_sent:
+            self.on_chunk(data, end)
+        else:
+            self.flow.add(data, end)
+
+    def on_chunk(self, data: bytes, end: bool) -> None:
+        owner = self._owner
+        if owner.is_over():
+            return
+        if self._has_handlers:
+            filtered = filter_chunk(owner, owner.options.filters.response_body, data, end)
+            if isinstance(filtered, Verdict):
+                owner.apply(filtered)
+                return
+            data = filtered
+            if owner.exchange.response_ended and not end:
+                self._end_early(data)
+                return
+        owner.send_chunk(data, end)
+
+    def _end_early(self, data: bytes) -> None:
+        """A filter ended the response after `data`."""
+        owner = self._owner
+        head = owner.exchange.response
+        if head is not None and head.content_length >= 0:
+            owner.fail(FILTER_ERROR, "a filter ended a response with a declared Content-Length")
+            return
+        owner.cancel_attempt()
+        owner.send_chunk(data, True)
+
+    def on_trailers(self, trailers: Headers) -> None:
+        """The trailers, which end the response."""
+        owner = self._owner
+        self.flow.source = None
+        if not self.head_sent:
+            self.flow.add_trailers(trailers)
+            return
+        if self._has_handlers:
+            rest = filter_chunk(owner, owner.options.filters.response_body, b"", True)
+            if isinstance(rest, Verdict):
+                owner.apply(rest)
+                return
+            if rest:
+                owner.exchange.bytes_sent += len(rest)
+                owner.sender.send_data(rest, False)
+        owner.sender.send_trailers(trailers)
+        owner.finish()
+
+    def on_stream_error(self, handle: FilterHandle, error: BaseException | str) -> None:
+        owner = self._owner
+        if not owner.is_over():
+            report_error(owner.runtime.log, handle, owner.exchange, error)
+            owner.fail(FILTER_ERROR, f"filter {handle.name}: a streamed reply")
+
+    def cancel(self) -> None:
+        """The exchange is over."""
+        stream = self.stream
+        if stream is not None:
+            self.stream = None
+            stream.cancel()
+
+
+class ResponseBody(BodySource):
+    """The body of a response, for a filter."""
+
+    def __init__(self, responder: Responder, owner: ExchangeOwner, is_tunnel: bool) -> None:
+        self._responder = responder
+        self._owner = owner
+        self._is_tunnel = is_tunnel
+
+    async def read(self, limit: int) -> bytes:
+        """The whole body. Raises BodyTooLarge, and RuntimeError once it is being sent."""
+        head = self._owner.exchange.response
+        responder = self._responder
+        if head is not None and head.new_body is not None:
+            return head.new_body
+        if self._is_tunnel:
+            return b""
+        if responder.head_sent or responder.stream is not None:
+            raise RuntimeError("the response body cannot be buffered: it is already being streamed")
+        flow = responder.flow
+        if head is not None and head.content_length > limit and not flow.ended:
+            raise BodyTooLarge(RESPONSE_TOO_LARGE, limit)
+        return await flow.read(limit, RESPONSE_TOO_LARGE)

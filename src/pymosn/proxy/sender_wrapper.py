@@ -1,0 +1,60 @@
+"""A sender in front of an upstream's own: mirroring, transcoding and tunnels change what is sent without the exchange."""
+
+from __future__ import annotations
+
+from mypy_extensions import mypyc_attr
+
+from pymosn.api.network import Connection
+from pymosn.api.stream import RequestSender
+from pymosn.core.headers import Headers
+from pymosn.core.message import RequestHead
+
+
+@mypyc_attr(allow_interpreted_subclasses=True)
+class SenderWrapper(RequestSender):
+    """Passes everything on to the wrapped sender; subclasses override what they change."""
+
+    def __init__(self) -> None:
+        #: The upstream's sender; None where the wrapper replaces it.
+        self.wrapped: RequestSender | None = None
+        #: Whether the senders of further attempts are wrapped, too.
+        self.wraps_retries = False
+
+    def wrap(self, sender: RequestSender) -> RequestSender:
+        """The sender to use in place of `sender`."""
+        self.wrapped = sender
+        return self
+
+    def abandon(self) -> None:
+        """The exchange is over."""
+
+    def connection(self) -> Connection:
+        assert self.wrapped is not None
+        return self.wrapped.connection()
+
+    def is_reused(self) -> bool:
+        return self.wrapped is not None and self.wrapped.is_reused()
+
+    def send_request(self, head: RequestHead, data: bytes, end: bool) -> None:
+        if self.wrapped is not None:
+            self.wrapped.send_request(head, data, end)
+
+    def send_data(self, data: bytes, end: bool) -> None:
+        if self.wrapped is not None:
+            self.wrapped.send_data(data, end)
+
+    def send_trailers(self, trailers: Headers) -> None:
+        if self.wrapped is not None:
+            self.wrapped.send_trailers(trailers)
+
+    def pause(self) -> None:
+        if self.wrapped is not None:
+            self.wrapped.pause()
+
+    def resume(self) -> None:
+        if self.wrapped is not None:
+            self.wrapped.resume()
+
+    def cancel(self) -> None:
+        if self.wrapped is not None:
+            self.wrapped.cancel()

@@ -1,0 +1,36 @@
+"""The kit of the tests: the fakes and rigs that several of them share.
+
+talk.py            Talk: layers 2 to 4 of one worker between fake peers, on a fake clock
+starting.py        Start: the type of the fixture `start`, which begins a Talk
+peers.py           Peer, Dial: a client or an upstream, and a connection that the proxy asked for
+transport.py       FakeTransport, FakeLoop: what stands in for the event loop
+chunks.py          merge_chunks: messages that differ only in how their chunks are cut
+fakes.py           FakeClock, Lines, Outcomes, Recorder: clock, log, access log and filter
+bolt_session.py    a Bolt connection whose first request has been answered
+bolt_frames.py, dubbo_frames.py, rpc_wires.py    RPC frames, written from the protocols' descriptions
+fake_redis.py      a Redis server for recipes
+"""
+
+from tests.kit.chunks import merge_chunks
+from tests.kit.fakes import FakeClock, Lines, Outcomes, Recorder
+from tests.kit.messages import DATE, GET, OK, WALL
+from tests.kit.peers import Dial, Peer
+from tests.kit.starting import Start
+from tests.kit.talk import Talk, forward
+
+__all__ = [
+    "DATE",
+    "GET",
+    "OK",
+    "WALL",
+    "Dial",
+    "FakeClock",
+    "Lines",
+    "Outcomes",
+    "Peer",
+    "Recorder",
+    "Start",
+    "Talk",
+    "forward",
+    "merge_chunks",
+]

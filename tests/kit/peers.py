@@ -1,0 +1,159 @@
+"""The fake peers of the proxy: clients, upstreams, and the dials that lead to upstreams."""
+
+from __future__ import annotations
+
+from tests.kit.chunks import merge_chunks
+from tests.kit.transport import FakeLoop, FakeTransport
+
+from pymosn.api.network import Dialer, DialReceiver, NetworkFilter
+from pymosn.api.network import Peer as HostPeer
+from pymosn.core.clock import Clock
+from pymosn.core.failure import Failure
+from pymosn.core.timers import TimerWheel
+from pymosn.network.connection import ConnectionOwner, TcpConnection
+from pymosn.network.listener import ConnectionIds
+
+
+class Peer:
+    """One end of a conversation: a client or an upstream."""
+
+    def __init__(self, loop: FakeLoop, name: str, ip: str, port: int, one_byte: bool) -> None:
+        self.name = name
+        self._loop = loop
+        self._one_byte = one_byte
+        self.transport = FakeTransport(loop, ip, port)
+
+    # ---- what the peer does
+
+    def sends(self, data: bytes) -> None:
+        """The bytes arrive at the proxy: all at once, or one by one in `one_byte` mode."""
+        chunks = [data[at : at + 1] for at in range(len(data))] if self._one_byte else [data]
+        self.transport.incoming.extend(chunks)
+        self._loop.do(self.transport.pump)
+
+    def sends_whole(self, data: bytes) -> None:
+        """The bytes arrive at once in either mode."""
+        self.transport.incoming.append(data)
+        self._loop.do(self.transport.pump)
+
+    def shuts(self) -> None:
+        """Sends a FIN: no more bytes, but it still reads."""
+        self.transport.has_eof = True
+        self._loop.do(self.transport.pump)
+
+    def resets(self) -> None:
+        """The connection is lost at once."""
+        self._loop.do(self._lose)
+
+    def _lose(self) -> None:
+        self.transport.lose(ConnectionResetError(104, "Connection reset by peer"))
+
+    def stalls(self) -> None:
+        """Stops reading."""
+        self.transport.is_stalled = True
+
+    def reads(self, size: int) -> None:
+        """Reads `size` of the waiting bytes."""
+        transport = self.transport
+        transport.received += transport.waiting[:size]
+        transport.waiting = transport.waiting[size:]
+
+    def reads_on(self) -> None:
+        """Reads everything that waits, and whatever comes from now on."""
+        self._loop.do(self.transport.drain)
+
+    # ---- what the peer sees
+
+    def receives(self, expected: bytes) -> None:
+        """Exactly these bytes have arrived since the last call."""
+        found, self.transport.received = self.transport.received, b""
+        if self._one_byte:
+            found, expected = merge_chunks(found), merge_chunks(expected)
+        assert found == expected, f"{self.name} received\n{found!r}\nnot\n{expected!r}"
+
+    def receives_nothing(self) -> None:
+        self.receives(b"")
+
+    def takes(self) -> bytes:
+        """Returns whatever has arrived since the last call."""
+        found, self.transport.received = self.transport.received, b""
+        return found
+
+    def is_closed(self) -> bool:
+        """Whether the proxy closed after sending everything."""
+        transport = self.transport
+        return transport.is_lost and not transport.is_aborted
+
+    def is_lingering(self) -> bool:
+        """Whether the proxy sent a FIN and still reads."""
+        return self.transport.sent_eof and not self.transport.is_closing
+
+    def has_fin(self) -> bool:
+        """Whether the proxy half-closed: it sends no more, and keeps the connection."""
+        return self.transport.sent_eof and not self.transport.is_closing
+
+    def is_reset(self) -> bool:
+        """Whether the proxy reset the connection."""
+        return self.transport.is_aborted
+
+    def is_open(self) -> bool:
+        """Whether the proxy keeps the connection."""
+        return not self.transport.is_closing and not self.transport.sent_eof
+
+    def is_read(self) -> bool:
+        """Whether the proxy reads from this peer."""
+        return self.transport.is_reading
+
+
+class Dial:
+    """A connection that the proxy asked for."""
+
+    def __init__(
+        self, dialer: FakeDialer, address: str, timeout: float, network_filter: NetworkFilter, receiver: DialReceiver
+    ) -> None:
+        self.address = address
+        self.timeout = timeout
+        self._dialer = dialer
+        self._filter = network_filter
+        self._receiver = receiver
+
+    def connects(self, stalled: bool = False, lost: bool = False, greeting: bytes = b"") -> Peer:
+        """The connection is open.
+
+        `stalled`: the upstream reads nothing. Before the proxy learns that it is open: it is `lost`, or brings a `greeting`.
+        """
+        dialer = self._dialer
+        peer = Peer(dialer.loop, f"upstream {self.address}", self.address.partition(":")[0], 80, dialer.one_byte)
+        connection = dialer.open(self._filter)
+        peer.transport.is_stalled = stalled
+        dialer.upstreams.append(peer)
+        peer.transport.carry(connection)
+        if lost:
+            peer.resets()
+        if greeting:
+            peer.sends_whole(greeting)
+        dialer.loop.do(lambda: self._receiver.on_dialed(connection))
+        return peer
+
+    def fails(self, failure: Failure) -> None:
+        self._dialer.loop.do(lambda: self._receiver.on_dial_failed(failure, "as the test wishes"))
+
+
+class FakeDialer(Dialer):
+    """Keeps dials until the test answers them."""
+
+    def __init__(self, loop: FakeLoop, numbers: ConnectionIds, clock: Clock, wheel: TimerWheel, one_byte: bool) -> None:
+        self.loop = loop
+        self.one_byte = one_byte
+        self.dials: list[Dial] = []
+        self.upstreams: list[Peer] = []
+        self._numbers = numbers
+        self._clock = clock
+        self._wheel = wheel
+
+    def dial(self, peer: HostPeer, timeout: float, network_filter: NetworkFilter, receiver: DialReceiver) -> None:
+        self.dials.append(Dial(self, peer.address, timeout, network_filter, receiver))
+
+    def open(self, network_filter: NetworkFilter) -> TcpConnection:
+        """The proxy's side of an upstream connection."""
+        return TcpConnection(self._numbers.next(), [network_filter], ConnectionOwner(), self._clock, self._wheel)

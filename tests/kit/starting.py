@@ -1,0 +1,37 @@
+"""The fixture `start` and its type."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, Concatenate, ParamSpec, TypeVar
+
+from tests.kit.talk import Talk
+
+P = ParamSpec("P")
+R = TypeVar("R")
+
+
+def _with_parameters_of(
+    model: Callable[P, Any],
+) -> Callable[[Callable[..., R]], Callable[Concatenate[Any, P], R]]:
+    """Gives a method the parameters of `model`, so that type checkers and editors know them."""
+    return lambda method: method
+
+
+class Start:
+    """Begins talks for one test: `start(...)` takes the keywords of `Talk`."""
+
+    def __init__(self, one_byte: bool) -> None:
+        self._one_byte = one_byte
+        self._talks: list[Talk] = []
+
+    @_with_parameters_of(Talk)
+    def __call__(self, *args: Any, **options: Any) -> Talk:
+        talk = Talk(*args, one_byte=self._one_byte, **options)
+        self._talks.append(talk)
+        return talk
+
+    def end(self) -> None:
+        """Ends each talk: nothing may have leaked."""
+        for talk in self._talks:
+            talk.end()

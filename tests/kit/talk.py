@@ -1,0 +1,346 @@
+"""The conversation rig: the real layers 2 to 4 between fake peers, on a fake clock.
+
+A test reads as the talk: a client sends, a dial is expected, the upstream answers, the client receives. Every byte that a
+peer received must be asked for by the test; bytes left over fail it, and so does anything that leaks (`Talk.end`).
+
+In `one_byte` mode everything that a peer sends arrives byte by byte. The bytes that come out must be the same, except that
+chunks are cut differently; `merge_chunks` makes both sides comparable.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+from tests.kit.fakes import FakeClock, Lines, Outcomes
+from tests.kit.messages import WALL
+from tests.kit.peers import Dial, FakeDialer, Peer
+from tests.kit.transport import FakeLoop
+
+from pymosn.api import StreamFilter
+from pymosn.api.network import NO_CONNECTION, Connection, FilterChainFactory, NetworkFilterFactory
+from pymosn.api.routing import Route
+from pymosn.api.stream import StreamProtocol
+from pymosn.api.upstream import NO_CONSTRAINTS
+from pymosn.core.counters import DownstreamStats, Metrics
+from pymosn.core.failure import CONNECT_REFUSED, CONNECT_TIMEOUT
+from pymosn.core.registry import Registry
+from pymosn.core.timers import TimerWheel
+from pymosn.network.listener import ConnectionIds, Listener
+from pymosn.proxy.options import ProxyOptions
+from pymosn.proxy.proxy import ProxyFactory
+from pymosn.proxy.runtime import Runtime
+from pymosn.proxy.stream_filters import FilterHandle, StreamFilters
+from pymosn.proxy.tcp_proxy import TcpFallback, TcpProxyFactory
+from pymosn.routing.actions import Forward
+from pymosn.routing.matchers import AnyRequest
+from pymosn.routing.table import RouteTable, TableSlot, VirtualHost
+from pymosn.stream.http1.options import Http1Options
+from pymosn.stream.registry import protocols as known_protocols
+from pymosn.stream.rpc.options import RpcOptions
+from pymosn.testing.options import http1_options, proxy_options, rpc_options, tcp_options
+from pymosn.upstream.balancers import balancers
+from pymosn.upstream.cluster import Cluster, Clusters, PoolMaker, make_cluster
+from pymosn.upstream.plan import ClusterPlan, HostPlan, LimitPlan
+
+#: The first host of the cluster `service`.
+HOST = "10.0.0.1:80"
+
+
+def forward(cluster: str = "service", timeout: float = 60.0) -> list[Route]:
+    """Routes that send everything to one cluster."""
+    return [Route("all", AnyRequest(), Forward(cluster, timeout))]
+
+
+def table_of(routes: Sequence[Route]) -> RouteTable:
+    """A table with one virtual host for every name."""
+    table = RouteTable("table")
+    table.add(VirtualHost("everything", ["*"], list(routes)))
+    return table
+
+
+class Talk:
+    """One worker's data path with all its peers."""
+
+    def __init__(
+        self,
+        *,
+        one_byte: bool = False,
+        routes: Sequence[Route] | None = None,
+        table: RouteTable | None = None,
+        hosts: Sequence[str] = (HOST,),
+        max_connections: int = 0,
+        plan: Mapping[str, Any] | None = None,
+        other_plan: Mapping[str, Any] | None = None,
+        filters: Mapping[str, StreamFilter] | None = None,
+        protocols: Sequence[str] = ("Http1",),
+        extra_protocols: Sequence[StreamProtocol] = (),
+        http1: Http1Options | None = None,
+        rpc: RpcOptions | None = None,
+        tcp: Mapping[str, Any] | None = None,
+        fallback: NetworkFilterFactory | None = None,
+        x_forwarded: bool = False,
+        x_request_id: bool = False,
+        reason_header: bool = False,
+        trusts_peer: bool = False,
+        trusted_hops: int = 0,
+        stream_idle_timeout: float = 300.0,
+        tunnel_idle_timeout: float = 600.0,
+        detection_timeout: float = 15.0,
+    ) -> None:
+        """`routes`: all to the cluster `service` unless given; `table`: a whole table in their place.
+
+        `hosts`, `max_connections`: of the cluster `service`. `plan`, `other_plan`: keywords of the ClusterPlan of `service`
+        and of `other`. `filters`: by name. `protocols`: names, in the order in which they are detected; `extra_protocols`:
+        ones that are not built in.
+
+        `tcp`: keywords of TcpOptions for a listener with only `tcp_proxy`; with several protocols, for `tcp_proxy` as their
+        fallback. `fallback`: another network filter for connections in no known protocol.
+
+        The others are keywords of ProxyOptions.
+        """
+        self.one_byte = one_byte
+        self.loop = FakeLoop()
+        self.clock = FakeClock(wall_time=WALL)
+        self.wheel = TimerWheel(self.clock)
+        self.metrics = Metrics()
+        self.log = Lines()
+        self.outcomes = Outcomes()
+        self.numbers = ConnectionIds()
+        dialer = FakeDialer(self.loop, self.numbers, self.clock, self.wheel, one_byte)
+        self.dials: list[Dial] = dialer.dials
+        self.upstreams: list[Peer] = dialer.upstreams
+        self.clients: list[Peer] = []
+        known = known_protocols()
+        for extra in extra_protocols:
+            known.add(extra.spec.name, extra)
+        self.clusters = Clusters()
+        self.runtime = Runtime(self.clock, self.wheel, self.metrics, self.log, known, self.clusters)
+        self.maker = PoolMaker(known, dialer, self.wheel)
+        self._add_clusters(hosts, {"limits": LimitPlan(connections=max_connections), **(plan or {})}, other_plan or {})
+        self.slot = TableSlot("table")
+        self.slot.table = table or table_of(routes or forward())
+        self.stats = DownstreamStats(self.metrics.group("downstream", ("listener", "l")))
+        options = proxy_options(
+            listener_name="l",
+            protocols=[_protocol(known, name) for name in protocols],
+            protocol_options={
+                name: (http1 or http1_options()) if name == "Http1" else (rpc or rpc_options()) for name in protocols
+            },
+            slot=self.slot,
+            filters=StreamFilters([FilterHandle(name, entry, self.metrics) for name, entry in (filters or {}).items()]),
+            stats=self.stats,
+            access_logs=[self.outcomes],
+            x_forwarded=x_forwarded,
+            x_request_id=x_request_id,
+            reason_header=reason_header,
+            stream_idle_timeout=stream_idle_timeout,
+            trusts_peer=trusts_peer,
+            tunnel_idle_timeout=tunnel_idle_timeout,
+            trusted_hops=trusted_hops,
+            detection_timeout=detection_timeout,
+        )
+        factory = self._factory(options, fallback, tcp)
+        self.listener = Listener("l", "", factory, self.stats, self.numbers, self.clock, self.wheel)
+
+    def _factory(
+        self, options: ProxyOptions, fallback: NetworkFilterFactory | None, tcp: Mapping[str, Any] | None
+    ) -> FilterChainFactory:
+        """What makes the network filters of the listener's connections."""
+        if tcp is None:
+            return ProxyFactory(self.runtime, options, fallback)
+        rest = {"cluster": "service", "routes": [], **tcp}
+        bytes_options = tcp_options(listener_name="l", stats=self.stats, access_logs=[self.outcomes], **rest)
+        if len(options.protocols) == 1:
+            return TcpProxyFactory(self.runtime, bytes_options)
+        return ProxyFactory(self.runtime, options, TcpFallback(self.runtime, bytes_options))
+
+    # ---- clusters
+
+    def _add_clusters(self, hosts: Sequence[str], plan: Mapping[str, Any], other_plan: Mapping[str, Any]) -> None:
+        plans = [_plan("service", hosts)._replace(**plan), _plan("other", ["10.0.1.1:80"])._replace(**other_plan)]
+        self.clusters.replace({plan.name: self._cluster(plan, None) for plan in plans})
+        for cluster in self.clusters.by_name.values():
+            while cluster.hosts and cluster.balancer.choose(NO_CONSTRAINTS) is not cluster.hosts[-1]:
+                pass  # the first host is the next
+
+    def _cluster(self, plan: ClusterPlan, before: Cluster | None) -> Cluster:
+        kind = balancers().get(plan.balancing.lb_type)
+        assert kind is not None
+        return make_cluster(plan, kind, self.maker, self.metrics, before)
+
+    def change(self, name: str, **keywords: Any) -> None:
+        """Activates another plan of a cluster, as a change at run time does; `keywords`: of ClusterPlan."""
+        before = self.clusters.by_name[name]
+        cluster = self._cluster(before.plan._replace(**keywords), before)
+        self.do(lambda: self.clusters.replace({**self.clusters.by_name, name: cluster}))
+
+    # ---- the fake event loop
+
+    def do(self, action: Callable[[], None]) -> None:
+        """Lets one thing happen, and everything that follows from it."""
+        self.loop.do(action)
+
+    def later(self, callback: Callable[[], None]) -> None:
+        """Calls `callback` in the loop's next iteration."""
+        self.loop.later(callback)
+
+    def run_later(self) -> None:
+        """Runs the loop's next iteration now."""
+        self.loop.run_later()
+
+    def pass_rounds(self, count: int) -> None:
+        """Lets tasks continue for some iterations of the loop."""
+        for _ in range(count):
+            self.do(lambda: None)
+
+    # ---- the peers
+
+    def connect(self, ip: str = "192.0.2.7") -> Peer:
+        """A client connects."""
+        peer = Peer(self.loop, f"client {len(self.clients) + 1}", ip, 40000, self.one_byte)
+        self.clients.append(peer)
+        peer.transport.carry(self.listener._accept())
+        return peer
+
+    def opening(self, request: bytes, address: str = HOST, ip: str = "192.0.2.7") -> tuple[Peer, Peer]:
+        """A client connects and sends `request`, for which the proxy dials `address`. Returns client and upstream."""
+        client = self.connect(ip)
+        client.sends(request)
+        return client, self.expect_dial(address)
+
+    def forwarded(
+        self, request: bytes, received: bytes | None = None, address: str = HOST, ip: str = "192.0.2.7"
+    ) -> tuple[Peer, Peer]:
+        """An `opening` whose upstream receives exactly `received`: the request unchanged unless given."""
+        client, upstream = self.opening(request, address, ip)
+        upstream.receives(request if received is None else received)
+        return client, upstream
+
+    def expect_dial(self, address: str = HOST) -> Peer:
+        """The proxy dials `address`, and the connection opens."""
+        return self.hold_dial(address).connects()
+
+    def hold_dial(self, address: str = HOST) -> Dial:
+        """The proxy dials `address`; the test answers the dial later."""
+        assert self.dials, f"no dial to {address}"
+        dial = self.dials.pop(0)
+        assert dial.address == address
+        return dial
+
+    def refuse_dial(self, address: str = HOST) -> None:
+        self.hold_dial(address).fails(CONNECT_REFUSED)
+
+    def time_out_dial(self, address: str = HOST) -> None:
+        self.hold_dial(address).fails(CONNECT_TIMEOUT)
+
+    def expect_no_dial(self) -> None:
+        assert not self.dials, f"unexpected dial to {self.dials[0].address}"
+
+    def advance(self, seconds: float) -> None:
+        """Time passes, in steps of at most half a second."""
+        left = seconds
+        while left > 0.0:
+            step = min(left, 0.5)
+            left -= step
+            self.clock.now += step
+            self.do(self.wheel.advance)
+        self.clock.now += 0.04  # the wheel may be a slot late
+        self.do(self.wheel.advance)
+
+    def drain(self) -> None:
+        """The worker is about to stop."""
+        self.do(self.listener.drain)
+
+    # ---- counters and outcomes
+
+    def counters(self) -> dict[str, int]:
+        """The listener's counters and gauges that are not 0."""
+        data = self.metrics.group("downstream", ("listener", "l")).data()
+        return {key: value for key, value in {**data["counters"], **data["gauges"]}.items() if value}
+
+    def upstream_counters(self, cluster: str = "service") -> dict[str, int]:
+        data = self.metrics.group("upstream", ("cluster", cluster)).data()
+        return {key: value for key, value in {**data["counters"], **data["gauges"]}.items() if value}
+
+    def mirror_counters(self, cluster: str = "other") -> dict[str, int]:
+        """The counters of mirrored requests to a cluster that are not 0."""
+        return {key: value for key, value in self.upstream_counters(cluster).items() if key.startswith("mirror")}
+
+    def filter_errors(self, name: str) -> int:
+        return int(self.metrics.group("filter", ("filter", name)).counter("errors").value)
+
+    def reasons(self) -> list[str]:
+        """The failure word of each finished exchange; `ok` for one that did not fail."""
+        return self.outcomes.reasons()
+
+    # ---- the end
+
+    def end(self) -> None:
+        """All peers leave: nothing may be left over, unexpected, or counted wrong."""
+        try:
+            for peer in self.clients + self.upstreams:
+                assert peer.transport.received == b"", f"{peer.name} received, unasked for: {peer.transport.received!r}"
+            self.expect_no_dial()
+            for peer in self.clients:
+                peer.resets()
+            self._check_exchanges()
+            for peer in self.upstreams:
+                if not peer.transport.is_lost:
+                    assert peer.transport.is_reading or peer.transport.is_closing, f"{peer.name} was left paused"
+            clusters = list(self.clusters.by_name.values())
+            self.do(lambda: self.clusters.replace({}))
+            self.advance(40.0)
+            self._check_connections(clusters)
+            assert _attributes(NO_CONNECTION) == _attributes(Connection()), "something was written to NO_CONNECTION"
+        finally:
+            self.loop.close()
+
+    def forget(self) -> None:
+        """Replaces `end`: all peers leave, and the rig keeps no reference to them."""
+        for peer in self.clients + self.upstreams:
+            peer.resets()
+        for known in (self.clients, self.upstreams, self.outcomes.exchanges):
+            known.clear()
+        self.loop.close()
+
+    def _check_exchanges(self) -> None:
+        counters = self.counters()
+        assert "request_active" not in counters
+        assert "tcp_active" not in counters
+        ended = sum(counters.get(name, 0) for name in ("request_total", "connection_refused", "tcp_total"))
+        assert ended == len(self.outcomes.exchanges), "an exchange has not ended exactly once"
+        for cluster in ("service", "other"):
+            assert "request_active" not in self.upstream_counters(cluster), "an attempt leaks"
+        # Each open upstream connection has one, and so has a cluster that forgets idle hosts.
+        timers = len([peer for peer in self.upstreams if not peer.transport.is_lost])
+        timers += len([cluster for cluster in self.clusters.by_name.values() if cluster.original is not None])
+        assert len(self.wheel) <= timers, "a timer leaks"
+
+    def _check_connections(self, clusters: list[Cluster]) -> None:
+        for peer in self.upstreams:
+            assert peer.transport.is_lost, f"{peer.name} is still open"
+        assert "connection_active" not in self.counters()
+        for name in ("service", "other"):
+            assert "connection_active" not in self.upstream_counters(name)
+        assert len(self.wheel) == 0
+        for cluster in clusters:
+            limits = cluster.limits
+            for limit in (limits.connections, limits.pending, limits.requests, limits.retries):
+                assert limit.active == 0, "a limit leaks"
+
+
+def _protocol(known: Registry[StreamProtocol], name: str) -> StreamProtocol:
+    protocol = known.get(name)
+    assert protocol is not None, f"unknown protocol {name}"
+    return protocol
+
+
+def _plan(name: str, addresses: Sequence[str]) -> ClusterPlan:
+    return ClusterPlan(name, tuple(HostPlan(address) for address in addresses), idle_timeout=60.0)
+
+
+def _attributes(connection: Connection) -> dict[str, object]:
+    """The attributes of a connection, compiled or not."""
+    names = [name for name in dir(connection) if not name.startswith("__")]
+    return {name: value for name in names if not callable(value := getattr(connection, name))}
