@@ -335,8 +335,8 @@ class LineProtocol(StreamProtocol):
     def __init__(self) -> None:
         super().__init__(LineSpec())
 
-    def server(self, listener: StreamHandler, options: object) -> ServerStreams:
-        return LineServer(listener)
+    def server(self, handler: StreamHandler, options: object) -> ServerStreams:
+        return LineServer(handler)
 
-    def pool(self, upstream: PoolTarget, dialer: Dialer, wheel: TimerWheel) -> ConnectionPool:
-        return LinePool(upstream, dialer)
+    def pool(self, target: PoolTarget, dialer: Dialer, wheel: TimerWheel) -> ConnectionPool:
+        return LinePool(target, dialer)

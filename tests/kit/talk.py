@@ -149,11 +149,11 @@ class Talk:
         """What makes the network filters of the listener's connections."""
         if tcp is None:
             return ProxyFactory(self.runtime, options, fallback)
-        rest = {"cluster": "service", **tcp}
-        options_of_tcp = tcp_options(listener_name="l", stats=self.stats, access_logs=[self.outcomes], **rest)
+        rest = {"cluster": "service", "routes": [], **tcp}
+        bytes_options = tcp_options(listener_name="l", stats=self.stats, access_logs=[self.outcomes], **rest)
         if len(options.protocols) == 1:
-            return TcpProxyFactory(self.runtime, options_of_tcp)
-        return ProxyFactory(self.runtime, options, TcpFallback(self.runtime, options_of_tcp))
+            return TcpProxyFactory(self.runtime, bytes_options)
+        return ProxyFactory(self.runtime, options, TcpFallback(self.runtime, bytes_options))
 
     # ---- clusters
 
@@ -292,7 +292,7 @@ class Talk:
             self.do(lambda: self.clusters.activate({}))
             self.advance(40.0)
             self._check_connections(clusters)
-            assert _values(NO_CONNECTION) == _values(Connection()), "something was written to NO_CONNECTION"
+            assert _attributes(NO_CONNECTION) == _attributes(Connection()), "something was written to NO_CONNECTION"
         finally:
             self.loop.close()
 
@@ -340,7 +340,7 @@ def _plan(name: str, addresses: Sequence[str]) -> ClusterPlan:
     return ClusterPlan(name, tuple(HostPlan(address) for address in addresses), idle_timeout=60.0)
 
 
-def _values(connection: Connection) -> dict[str, object]:
+def _attributes(connection: Connection) -> dict[str, object]:
     """The attributes of a connection, compiled or not."""
     names = [name for name in dir(connection) if not name.startswith("__")]
     return {name: value for name in names if not callable(value := getattr(connection, name))}

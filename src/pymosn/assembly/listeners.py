@@ -6,6 +6,8 @@ import asyncio
 import os
 from collections.abc import Mapping
 
+import msgspec
+
 from pymosn.api.exchange import AccessLog
 from pymosn.api.network import FilterChainFactory, NetworkFilterFactory, join_address
 from pymosn.api.stream import ListenerFacts, StreamProtocol
@@ -13,11 +15,12 @@ from pymosn.assembly.filters import FilterBuilder
 from pymosn.assembly.protocols import ProtocolLoadError, load_protocol
 from pymosn.assembly.share import WorkerShare
 from pymosn.config.diagnostics import Diagnostic, error_at
+from pymosn.config.schema import Http1Settings, ProxyConfig
 from pymosn.config.schema import Listener as ListenerConfig
-from pymosn.config.schema import ProxyConfig
 from pymosn.config.schema.network_filters import PROTOCOLS, CidrRange, StreamProxyConfig, StreamRoute
 from pymosn.core.addresses import split_address
 from pymosn.core.counters import DownstreamStats
+from pymosn.core.message import ForwardingOptions
 from pymosn.network.admission import Admission
 from pymosn.network.listener import ConnectionIds, Listener, ListenerDirectory
 from pymosn.network.original_dst import OriginalDst, OwnAddresses
@@ -169,15 +172,12 @@ class ListenerBuilder:
             filters=filters,
             stats=stats,
             access_logs=access_logs,
-            x_forwarded=http1.x_forwarded,
-            x_request_id=http1.x_request_id,
+            forwarding=forwarding_options(http1),
             reason_header=http1.reason_header,
             stream_idle_timeout=http1.stream_idle_timeout,
             tunnel_idle_timeout=http1.tunnel_idle_timeout,
             idle_timeout=config.connection_idle_timeout,
             detection_timeout=proxy.detection_timeout,
-            trusts_peer=trusts_peer(proxy.extend_config.of("Http1")),
-            trusted_hops=http1.trusted_hops,
         )
 
     def _protocol_options(
@@ -242,6 +242,16 @@ def tcp_options(
         access_logs=access_logs,
         idle_timeout=tcp.idle_timeout / 1e9 if tcp.idle_timeout > 0 else config.connection_idle_timeout,
         connect_attempts=tcp.max_connect_attempts,
+    )
+
+
+def forwarding_options(http1: Http1Settings) -> ForwardingOptions:
+    """What a listener adds to requests about the client."""
+    return ForwardingOptions(
+        x_forwarded=http1.x_forwarded,
+        x_request_id=http1.x_request_id,
+        trusts_peer=trusts_peer(msgspec.structs.asdict(http1)),
+        trusted_hops=http1.trusted_hops,
     )
 
 

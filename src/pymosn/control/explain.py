@@ -19,6 +19,7 @@ from pymosn.api.protocol import ProtocolError
 from pymosn.api.routing import Route
 from pymosn.api.stream import ListenerFacts
 from pymosn.assembly.clusters import original_plan
+from pymosn.assembly.listeners import forwarding_options
 from pymosn.assembly.routes import build_table
 from pymosn.config.schema import Listener, MosnConfig, ProxyFilter
 from pymosn.config.schema.network_filters import Http1Settings
@@ -36,7 +37,7 @@ from pymosn.core.headers import (
     to_text,
     wire_lines,
 )
-from pymosn.core.message import ForwardingOptions, ResponseHead
+from pymosn.core.message import ResponseHead
 from pymosn.core.overload import OverloadState
 from pymosn.core.request_ids import RequestIds
 from pymosn.filters.stream.mirror import MirrorFilter
@@ -49,7 +50,7 @@ from pymosn.proxy.mirroring import EACH_HEALTHY_HOST, copies_wanted
 from pymosn.routing.actions import DirectResponse, Forward, ForwardPlan, ForwardWeighted, Redirect
 from pymosn.routing.rewrites import rewrite_host
 from pymosn.routing.table import RouteTable, VirtualHost
-from pymosn.stream.http1.options import read_http1_options, trusts_peer
+from pymosn.stream.http1.options import read_http1_options
 
 #: Virtual hosts and routes that lost are told of up to here, the nearest to the winner.
 MOST: Final = 100
@@ -346,13 +347,7 @@ def _mirrors(config: MosnConfig, exchange: Exchange, action: Forward) -> list[di
 
 def _prepare(proxy: ProxyFilter, exchange: Exchange, plan: ForwardPlan) -> bool:
     """Prepares the request as the proxy does before it sends it; the request id is made up."""
-    http1 = proxy.config.extend_config.Http1
-    forwarding = ForwardingOptions(
-        x_forwarded=http1.x_forwarded,
-        x_request_id=http1.x_request_id,
-        trusts_peer=trusts_peer(msgspec.structs.asdict(http1)),
-        trusted_hops=http1.trusted_hops,
-    )
+    forwarding = forwarding_options(proxy.config.extend_config.Http1)
     remote_ip = exchange.connection.remote_ip
     exchange.request.add_forwarding_fields(forwarding, remote_ip, exchange.upstream_address, False, RequestIds())
     if not change_request(exchange, plan.changes):

@@ -69,9 +69,7 @@ class ForwardingOptions:
     client set. `trusted_hops`: how many proxies before this one are trusted.
     """
 
-    def __init__(
-        self, x_forwarded: bool = True, x_request_id: bool = True, trusts_peer: bool = False, trusted_hops: i64 = 0
-    ) -> None:
+    def __init__(self, *, x_forwarded: bool, x_request_id: bool, trusts_peer: bool, trusted_hops: i64) -> None:
         self.x_forwarded = x_forwarded
         self.x_request_id = x_request_id
         self.trusts_peer = trusts_peer

@@ -23,24 +23,20 @@ class ProxyOptions:
         filters: StreamFilters,
         stats: DownstreamStats,
         access_logs: list[AccessLog],
-        x_forwarded: bool,
-        x_request_id: bool,
+        forwarding: ForwardingOptions,
         reason_header: bool,
         stream_idle_timeout: float,
         tunnel_idle_timeout: float,
         idle_timeout: float,
         detection_timeout: float,
-        trusts_peer: bool,
-        trusted_hops: int,
     ) -> None:
-        """`protocols`: in the order in which they are tried; `protocol_options`: by protocol name.
+        """`protocols`: in the order in which they are detected; `protocol_options`: by protocol name.
 
         `idle_timeout`: seconds until the first byte of a connection; `detection_timeout`: from then on until the protocol is
         known; 0 disables them. Both matter only with several protocols.
 
         `stream_idle_timeout`: seconds without a byte in either direction after which an exchange whose response has begun is
-        aborted; `tunnel_idle_timeout`: the same for a tunnel. `trusts_peer`: whether a client's x-mosn-* fields are
-        forwarded. `trusted_hops`: the number of trusted proxies before this one.
+        aborted; `tunnel_idle_timeout`: the same for a tunnel.
         """
         self.listener_name = listener_name
         self.protocols = protocols
@@ -49,16 +45,12 @@ class ProxyOptions:
         self.filters = filters
         self.stats = stats
         self.access_logs = access_logs
-        self.x_forwarded = x_forwarded
-        self.x_request_id = x_request_id
+        self.forwarding = forwarding
         self.reason_header = reason_header
         self.stream_idle_timeout = stream_idle_timeout
         self.tunnel_idle_timeout = tunnel_idle_timeout
         self.idle_timeout = idle_timeout
         self.detection_timeout = detection_timeout
-        self.trusts_peer = trusts_peer
-        self.trusted_hops = trusted_hops
-        self.forwarding = ForwardingOptions(x_forwarded, x_request_id, trusts_peer, trusted_hops)
 
     def for_protocol(self, name: str) -> ProxyOptions:
         """The options for exchanges of one protocol: without the filters that opt out of it."""
@@ -79,13 +71,10 @@ class ProxyOptions:
             filters=self.filters,
             stats=self.stats,
             access_logs=self.access_logs,
-            x_forwarded=self.x_forwarded,
-            x_request_id=self.x_request_id,
+            forwarding=self.forwarding,
             reason_header=self.reason_header,
             stream_idle_timeout=self.stream_idle_timeout,
             tunnel_idle_timeout=self.tunnel_idle_timeout,
             idle_timeout=self.idle_timeout,
             detection_timeout=self.detection_timeout,
-            trusts_peer=self.trusts_peer,
-            trusted_hops=self.trusted_hops,
         )

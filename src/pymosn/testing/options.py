@@ -8,6 +8,7 @@ from pymosn.api.exchange import AccessLog
 from pymosn.api.rpc import MAX_FRAME
 from pymosn.api.stream import StreamProtocol
 from pymosn.core.counters import DownstreamStats, Metrics
+from pymosn.core.message import ForwardingOptions
 from pymosn.core.overload import OverloadState
 from pymosn.protocol.http1.decoder import Http1Limits
 from pymosn.protocol.http1.policy import KEEP_SLASHES, PASS_UNDERSCORES, STRICT, Http1Policy
@@ -111,15 +112,14 @@ def proxy_options(
         filters=StreamFilters([]) if filters is None else filters,
         stats=_stats(listener_name) if stats is None else stats,
         access_logs=access_logs or [],
-        x_forwarded=x_forwarded,
-        x_request_id=x_request_id,
+        forwarding=ForwardingOptions(
+            x_forwarded=x_forwarded, x_request_id=x_request_id, trusts_peer=trusts_peer, trusted_hops=trusted_hops
+        ),
         reason_header=reason_header,
         stream_idle_timeout=stream_idle_timeout,
         tunnel_idle_timeout=tunnel_idle_timeout,
         idle_timeout=idle_timeout,
         detection_timeout=detection_timeout,
-        trusts_peer=trusts_peer,
-        trusted_hops=trusted_hops,
     )
 
 

@@ -1,7 +1,8 @@
 """The step between accepting a connection and choosing its filters, over a real connection and steps of the test."""
 
 import pytest
-from test_network_connection import HandClock, HandTransport, Notes
+from test_network_connection import HandTransport, Notes
+from tests.kit import FakeClock
 
 from pymosn.api.network import (
     DONE,
@@ -91,7 +92,7 @@ class Bench:
             timeout=timeout,
             serves_undecided=serves_undecided,
         )
-        self.clock = HandClock()
+        self.clock = FakeClock()
         self.wheel = TimerWheel(self.clock)
         self.connection = TcpConnection(7, [FirstBytesReader(plan)], ConnectionOwner(), self.clock, self.wheel)
         self.transport = HandTransport()
