@@ -1,4 +1,4 @@
-"""Loading filters from files: what is wrong is told with file and line."""
+"""Loading filters from files: errors are reported with file and line."""
 
 import os
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""What a multiplexed connection does beside its conversations (see tests/conversations)."""
+"""Multiplexed connections: what tests/conversations does not cover."""
 
 from __future__ import annotations
 
@@ -59,7 +59,7 @@ class Calls(StreamHandler):
 
 
 class Strays(ClientOwner):
-    """Counts the replies that nobody asked for."""
+    """Counts unexpected replies."""
 
     def __init__(self) -> None:
         self.count = 0
