@@ -1,4 +1,4 @@
-"""`async` filters up to their first wait, which runs in the same call as the plain ones, and behind it."""
+"""`async` filters up to their first wait, which runs in the same call as the plain ones, and after it."""
 
 import asyncio
 from collections.abc import Awaitable, Callable

@@ -113,7 +113,7 @@ def test_changed_headers_are_re_encoded_and_the_rest_stays(start: Start, v2: boo
 
 
 class Guard(StreamFilter):
-    """Answers in place of the upstream."""
+    """Replies instead of the upstream."""
 
     def on_request(self, exchange: Exchange) -> Reply | None:
         asked = exchange.request.headers.get("ask") or ""
@@ -222,7 +222,7 @@ def test_a_lost_connection_fails_all_that_wait_on_it(start: Start) -> None:
     upstream.resets()
     client.receives(bolt.failure(2, 6) + bolt.failure(3, 6))
     assert talk.reasons()[1:] == ["reset_before_response", "reset_before_response"]
-    talk.expect_no_dial()  # they may have been acted upon, and nobody said that they may be sent twice
+    talk.expect_no_dial()  # they may have been processed, and the route does not allow sending them twice
 
 
 def test_an_upstream_that_breaks_the_protocol(start: Start) -> None:
@@ -335,7 +335,7 @@ def test_without_a_policy_another_host_is_asked_only_for_a_connection(start: Sta
 
 
 class Upper(StreamFilter):
-    """Changes both bodies, each in one piece."""
+    """Changes both bodies, each read as a whole."""
 
     def on_request_body(self, exchange: Exchange, data: bytes, last: bool) -> bytes:
         assert last

@@ -63,7 +63,7 @@ def test_a_server_that_sends_before_the_dial_is_reported(start: Start) -> None:
 
 @pytest.mark.parametrize("leaves", [False, True])
 def test_http_server_that_speaks_first(start: Start, leaves: bool) -> None:
-    """E3: what it says is no reply to anybody, nor to the next one."""
+    """E3: its bytes are not a response to this request, nor to the next one."""
     talk = start()
     client = talk.connect()
     client.sends(GET)
@@ -116,7 +116,7 @@ def test_next_host_when_one_cannot_be_connected_to(start: Start) -> None:
 
 
 def test_no_host_to_connect_to(start: Start) -> None:
-    """What was sent for the tunnel is no request."""
+    """Bytes sent for the tunnel are not a request."""
     talk = start(http1=HERE)
     client = talk.connect()
     client.sends(ASK + GET)
@@ -244,7 +244,7 @@ def passed_on(talk: Talk) -> tuple[Peer, Peer]:
 )
 @pytest.mark.parametrize("status", [b"200 OK", b"204 No Content"])
 def test_agreement_of_another_proxy(start: Start, status: bytes, fields: bytes) -> None:
-    """RFC 9110 section 9.3.6: what it says of a body is ignored, and not passed on."""
+    """RFC 9110 section 9.3.6: its body fields are ignored, and not forwarded."""
     talk = start(http1=ON)
     client, upstream = passed_on(talk)
     upstream.sends(b"HTTP/1.1 " + status + b"\r\nVia: p\r\n" + fields + b"\r\n" + b"0\r\n\r\nhello")

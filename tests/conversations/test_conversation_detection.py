@@ -88,7 +88,7 @@ def test_a_change_of_the_listener_while_a_connection_is_undecided(start: Start) 
 
 
 class Other(NetworkFilter):
-    """Stands for a filter behind the proxy: says what it hears."""
+    """Takes the place of a filter after the proxy: records what it receives."""
 
     def __init__(self, heard: list[object]) -> None:
         self._heard = heard

@@ -73,7 +73,7 @@ def test_body_that_is_being_sent_is_awaited(start: Start) -> None:
 
 
 def test_reply_that_is_being_sent_is_finished(start: Start) -> None:
-    """Its head has promised to go on, so a further request may be on its way: it has the grace."""
+    """Its head promised keep-alive, so a further request may be on its way: the grace period applies."""
     talk = start()
     client, upstream = talk.opening(GET)
     upstream.takes()

@@ -216,7 +216,7 @@ def test_tars(start: Start) -> None:
     client.receives(TARS["reply"])
     client.sends(TARS["tup"])
     upstream.receives(tars_request(b"\x40\x02", version=3))
-    upstream.sends(tars_request(b"\x40\x02", version=3))  # as TUP's replies look
+    upstream.sends(tars_request(b"\x40\x02", version=3))  # the form of TUP's responses
     client.receives(TARS["tup"])
     client.sends(TARS["request"])
     upstream.takes()

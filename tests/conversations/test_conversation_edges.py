@@ -1,23 +1,23 @@
-"""Where an exchange can break, times what had been sent by then: one right outcome each.
+"""Every event that can break an exchange, at every point of it: one right outcome each.
 
-The tables below are the expectation: a row says what had been sent and what of a reply had come, a column what happens
-then, a cell what becomes of it. Each is held whole and one byte at a time. Bytes are compared exactly on both sides, and
-after each one another client shows whether the upstream connection is used again: only where nothing of it is in doubt.
+The tables below are the expectation: a row is what had been sent of the request and received of the reply, a column the
+event, a cell the outcome. Each is run whole and one byte at a time. Bytes are compared exactly on both sides, and after
+each one another client shows whether the upstream connection is reused: only where its state is certain.
 
-    on      nothing breaks: the rest of request and reply arrive, and both connections go on
-    last    the same, and the client's connection ends behind it
-    again   the request is sent once more on a fresh connection, and the client sees nothing of that
-    whole   what happened is the end of the reply: it is whole
-    whole!  the same, and the client's connection ends behind it
-    502     a reply of our own with that status; the client's connection goes on
-    502!    the same, and the client's connection ends behind it
-    cut     the reply is broken off by a reset, so that nobody takes it for whole; the upstream's side too
+    on      nothing breaks: the rest of request and reply arrive, and both connections stay open
+    last    the same, and the client's connection ends after it
+    again   the request is sent once more on a fresh connection, and the client does not notice
+    whole   the event is the end of the reply: it is complete
+    whole!  the same, and the client's connection ends after it
+    502     a local reply with that status; the client's connection stays open
+    502!    the same, and the client's connection ends after it
+    cut     the reply is aborted by a reset, so that it cannot be taken for complete; the upstream's side too
     gone    the client has left: nothing is sent, the upstream connection is reset
     kept    the client has left before anything was sent to the upstream: the connection is there for the next request
     over    the exchange was over already: nothing is sent, and the client's connection ends
-    idle    the exchange was over already: nothing is sent, and the client's connection goes on
+    idle    the exchange was over already: nothing is sent, and the client's connection stays open
     shut    there is no exchange: the client's connection ends
-    -       cannot happen, or is nothing to break: any bytes are a body
+    -       cannot happen, or breaks nothing: any bytes are a body
 """
 
 from __future__ import annotations
@@ -140,7 +140,7 @@ class Scene:
     """A conversation that has come to some point."""
 
     def __init__(self, talk: Talk, request: str, reply: str, is_held: bool = False) -> None:
-        """`is_held`: nothing of the reply goes on to the client yet."""
+        """`is_held`: nothing of the reply is forwarded to the client yet."""
         self.talk = talk
         self.reply = reply
         self.sent, self.unsent = REQUESTS[request]
@@ -202,14 +202,14 @@ class Scene:
         self.talk.drain()
         self.talk.advance(1.1)
 
-    # ---- how it goes on
+    # ---- how it continues
 
     def up(self) -> Peer:
         assert self.upstream is not None
         return self.upstream
 
     def finish(self, is_last: bool) -> None:
-        """Nothing broke: everybody sends what is left."""
+        """Nothing broke: both peers send what is left."""
         self.client.sends(self.unsent)
         if self.upstream is None:
             self.upstream = self.talk.expect_dial() if self.dial is None else self.dial.connects()
@@ -358,7 +358,7 @@ response filter     403!   403!               403    403!
 
 CHUNKED = b"POST / HTTP/1.1\r\nHost: a\r\ntransfer-encoding: chunked\r\n\r\n"
 REQUESTS["chunked"] = (CHUNKED + b"4\r\nping\r\n", b"0\r\n\r\n")
-#: What a body may look like to somebody who has lost count.
+#: Bodies that look like messages to a decoder that has lost count.
 EVIL = b"GET /evil HTTP/1.1\r\nHost: a\r\n\r\n"
 
 
@@ -396,7 +396,7 @@ def own_cells() -> Iterator[tuple[str, str, str]]:
 
 @pytest.mark.parametrize(("answered_by", "request_sent", "word"), list(own_cells()))
 def test_reply_of_our_own(start: Start, answered_by: str, request_sent: str, word: str) -> None:
-    """What the client still sends of its body is never a request; on a connection that goes on, the next one is."""
+    """The rest of the client's body is never taken for a request; on a connection that stays open, the next are one."""
     routes = [Route("no", AnyRequest(), DirectResponse(403, "403 Forbidden\n"))] if answered_by == "route" else forward()
     refuses = RefusesLater(answered_by) if answered_by == "slow filter" else Refuses(answered_by)
     talk = start(routes=routes, filters={} if answered_by == "route" else {"refuses": refuses})
@@ -514,7 +514,7 @@ def test_edge_while_a_filter_thinks(start: Start, reply: str, event: Callable[[S
     event(scene)
     if word == "on":
         talk.do(lambda: gate.set_result(None))
-        whole = STATUS + b"content-length: 2\r\n\r\npo"  # all of it is here, so its length is known
+        whole = STATUS + b"content-length: 2\r\n\r\npo"  # it is complete, so its length is known
         scene.client.receives(whole if reply == "until close" else SIZED + b"\r\npong")
     else:
         assert gate.cancelled()

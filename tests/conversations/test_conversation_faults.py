@@ -194,7 +194,7 @@ def test_body_where_none_may_be(start: Start, method: bytes) -> None:
     assert client.is_open()
 
 
-# ---- every place where it can break, by everything that can break it
+# ---- every point at which it can break, by every event that can break it
 
 #: What the client sent, what the upstream answered so far, and what of it the client has got.
 STAGES: dict[str, tuple[bytes, bytes, bytes]] = {
@@ -284,7 +284,7 @@ def test_upstream_breaks(
 def test_only_a_reply_without_a_length_is_cut_off_by_a_reset(
     start: Start, breaks: Callable[[Peer], None], is_sized: bool
 ) -> None:
-    """E4. HTTP/1.0 knows no chunks: of a reply that ends with the connection, nothing else says that it is not whole."""
+    """E4. HTTP/1.0 has no chunks: only the reset shows that a reply that ends with the connection is incomplete."""
     talk = start()
     client, upstream = talk.opening(b"GET / HTTP/1.0\r\nHost: a\r\n\r\n")
     upstream.takes()

@@ -1,4 +1,4 @@
-"""Stream filters beyond heads: phases after routing, choices, whole bodies, pieces of bodies, streamed replies, policy."""
+"""Stream filters beyond heads: phases after routing, overrides, whole bodies, chunks, streamed replies, policy."""
 
 import asyncio
 from collections.abc import AsyncIterator, Callable, Iterator
@@ -361,7 +361,7 @@ def test_a_plain_filter_cannot_read(start: Start) -> None:
     assert "only be read in an `async` filter method" in talk.log.lines[0]
 
 
-# ---- pieces
+# ---- chunks
 
 
 class Upper(Base):
@@ -651,7 +651,7 @@ def test_a_filter_that_leaves_the_body_alone(start: Start) -> None:
 
 
 class Gives(Upper):
-    """Gives a GET a body, and looks at its pieces."""
+    """Gives a GET a body, and reads its chunks."""
 
     def on_request(self, exchange: Exchange) -> None:
         exchange.request.set_body(b"made")

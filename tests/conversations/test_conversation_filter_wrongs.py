@@ -1,4 +1,4 @@
-"""What filters may do wrong beside raising: replies that cannot be sent, streams that break, bad ends."""
+"""Errors of filters other than raising: replies that cannot be sent, streams that break, errors in on_complete."""
 
 import asyncio
 import sys

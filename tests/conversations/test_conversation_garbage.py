@@ -1,4 +1,4 @@
-"""What an exchange and a connection leave behind: nothing for the garbage collector, which would stop the worker."""
+"""An exchange and a connection leave no cycles for the garbage collector, which would stop the worker."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Clusters whose hosts are where the clients want to go: by a header, or as the kernel tells of a redirected connection."""
+"""Clusters whose hosts are where the clients want to go: from a header, or from the kernel for a redirected connection."""
 
 import pytest
 from tests.kit import OK, Peer, Start, Talk

@@ -1,4 +1,4 @@
-"""Requests that are tried again: what for, how often, and what the client sees of it."""
+"""Retries: for which failures, how often, and what the client sees of them."""
 
 from __future__ import annotations
 
@@ -105,7 +105,7 @@ def test_a_second_retry_waits_a_little(start: Start) -> None:
     third.receives(GET)
     third.sends(OK)
     client.receives(OK)
-    # The pause is no time of the host's.
+    # The pause does not count as the host's time.
     cluster = talk.clusters.get("service")
     assert cluster is not None
     assert [host.stats.request_duration.max < 0.1 for host in cluster.hosts] == [True, True]
@@ -187,7 +187,7 @@ def test_the_host_of_the_last_attempt_is_the_last_resort(start: Start) -> None:
     client.sends(GET)
     for turn in range(6):
         upstream = talk.expect_dial(HOSTS[turn % 2])
-        # Meanwhile somebody else has the next turn, which the balancer must not give to this request by order alone.
+        # Meanwhile another request has the next turn, which the balancer must not give to this one by order alone.
         other = talk.connect()
         other.sends(GET)
         elsewhere = talk.upstreams[-1] if not talk.dials else talk.expect_dial(talk.dials[0].address)

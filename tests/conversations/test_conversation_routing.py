@@ -71,7 +71,7 @@ def test_a_rewrite_to_nowhere(start: Start) -> None:
 
 
 class Director(StreamFilter):
-    """Sets variables that the routes look at, and reads what the route says for it."""
+    """Sets variables that the routes match, and reads its settings from the route."""
 
     def __init__(self) -> None:
         super().__init__({})

@@ -296,7 +296,7 @@ def test_an_id_that_is_still_at_work_ends_the_connection(start: Start) -> None:
     assert client.is_closed()
     assert talk.reasons() == ["ok", "id_reused", "client_gone"]
     again = talk.connect()
-    for _ in range(3):  # one after the other is no fault
+    for _ in range(3):  # in sequence they are allowed
         again.sends(bolt.request(1))
         number = bolt.frames(upstream.takes())[0].request_id
         upstream.sends(bolt.response(number))

@@ -1,4 +1,4 @@
-"""`tcp_proxy`: bytes both ways, ends and resets, hosts that cannot be connected to, and as the fallback behind `proxy`."""
+"""`tcp_proxy`: bytes both ways, ends and resets, hosts that cannot be connected to, and as the fallback of `proxy`."""
 
 from ipaddress import ip_network
 from typing import Any

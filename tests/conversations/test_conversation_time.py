@@ -127,7 +127,7 @@ def test_route_timeout(start: Start, timeout: float) -> None:
         (b"2000", 2.0),
         (b"0002000", 2.0),
         (b"000090000", 90.0),
-        # Not 1 to 9 plain digits: not heard, and the route's own time counts. 0 is MOSN's default of a minute.
+        # Not 1 to 9 plain digits: ignored, and the route's own timeout applies. 0 is MOSN's default of a minute.
         (b"0", 60.0),
         (b"", 20.0),
         (b"9999999999", 20.0),

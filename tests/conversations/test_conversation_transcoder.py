@@ -195,7 +195,7 @@ def test_a_tunnel_is_not_a_call(start: Start) -> None:
 
 
 class Small(Transcoder):
-    """Calls `S.m`; takes little, and does what it is told."""
+    """Calls `S.m`; limits the body it accepts, and replies as configured."""
 
     upstream_protocol = "dubbo"
     limit = 40

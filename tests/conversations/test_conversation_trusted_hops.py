@@ -1,4 +1,4 @@
-"""Who the client is, where other proxies of ours stand before us: `trusted_hops`."""
+"""The client's address behind other trusted proxies: `trusted_hops`."""
 
 import pytest
 from tests.kit import GET, Start, Talk, forward
@@ -53,7 +53,7 @@ def begin(start: Start, hops: int) -> tuple[Talk, Seen]:
         (1, [b"::ffff:9.9.9.9"], "9.9.9.9", b"::ffff:9.9.9.9, 192.0.2.7"),
         (2, [b"8.8.8.8, 9.9.9.9, 10.0.0.1"], "9.9.9.9", b"9.9.9.9, 10.0.0.1, 192.0.2.7"),
         (2, [b"9.9.9.9, whatever"], "9.9.9.9", b"9.9.9.9, whatever, 192.0.2.7"),
-        # Fewer than there are proxies, or no address: nobody that we trust has written it.
+        # Fewer than there are proxies, or not an address: no trusted proxy has written it.
         (2, [b"9.9.9.9"], PEER, b"192.0.2.7"),
         (1, [b""], PEER, b"192.0.2.7"),
         (1, [b",,"], PEER, b"192.0.2.7"),

@@ -1,4 +1,4 @@
-"""WebSocket and other upgrades: a tunnel after the upstream's 101 only, and never for bytes that nobody agreed to."""
+"""WebSocket and other upgrades: a tunnel only after the upstream's 101, and never for bytes without an agreement."""
 
 import asyncio
 from collections.abc import Callable
@@ -465,7 +465,7 @@ def test_time_without_an_answer(start: Start) -> None:
 
 
 class Sees(StreamFilter):
-    """Notes what it sees, and does to the reply what the test wishes."""
+    """Records what it sees, and changes the reply as the test requires."""
 
     def __init__(self, change: Callable[[Exchange], Reply | None]) -> None:
         super().__init__({})
@@ -550,7 +550,7 @@ def test_upstream_that_ends_at_once_while_a_filter_thinks(start: Start) -> None:
 
 
 class Bodies(StreamFilter):
-    """Gives bodies to a request or a reply, and shows which pieces of bodies it saw."""
+    """Gives bodies to a request or a reply, and records the chunks it saw."""
 
     changes_length = True
 

@@ -23,6 +23,9 @@ ADDED = re.compile(rb"(?i)\r\n(x-forwarded-for|x-forwarded-proto|x-request-id): 
 LAST_WORD = b"goodbye\x00\r\n\r\n"
 OK = b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n"
 PATIENCE = 40.0
+#: A reset overtakes bytes that wait in a socket because the next one is full; up to this many never wait, however busy the
+#: machine is.
+WINDOW = 32 * 1024
 
 
 @dataclass
@@ -41,6 +44,7 @@ class TunnelTrial:
     server_end: str = "open"
     fault: str = ""
     server_done: asyncio.Event = field(default_factory=asyncio.Event)
+    client_has_all: asyncio.Event = field(default_factory=asyncio.Event)
 
     @property
     def expected_up(self) -> bytes:
@@ -98,6 +102,8 @@ class TunnelServer:
             while len(data) < len(trial.expected_up) and (piece := await reader.read(1 << 16)):
                 data += piece
             if case.ends == SERVER_RESETS:
+                if len(case.down) > WINDOW:
+                    await trial.client_has_all.wait()
                 _reset(writer)
                 return
             if case.ends == SERVER_ENDS:
@@ -184,6 +190,7 @@ async def _talk(
                 await sending
                 writer.write(case.up)
             if said and len(got) >= got.index(case.agreed) + len(case.agreed + case.down):
+                trial.client_has_all.set()
                 if case.ends == CLIENT_RESETS:
                     _reset(writer)
                     trial.client_end = "own"

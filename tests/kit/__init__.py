@@ -3,7 +3,7 @@
 talk.py            Talk: layers 2 to 4 of one worker between fake peers, on a fake clock
 starting.py        Start: the type of the fixture `start`, which begins a Talk
 peers.py           Peer, Dial: a client or an upstream, and a connection that the proxy asked for
-transport.py       FakeTransport, FakeLoop: what stands in for the event loop
+transport.py       FakeTransport, FakeLoop: the event loop's side of connections
 chunks.py          merge_chunks: messages that differ only in how their chunks are cut
 messages.py        GET, OK, DATE: bytes that most conversations need
 fakes.py           FakeClock, Lines, Outcomes, Recorder: clock, log, access log and filter

@@ -62,7 +62,7 @@ def response(
 
 
 def failure(request_id: int, status: int, v2: bool = False, crc: bool = False) -> bytes:
-    """What the proxy answers by itself."""
+    """The proxy's local reply."""
     return response(request_id, b"", {}, status, class_name=b"", v2=v2, crc=crc)
 
 

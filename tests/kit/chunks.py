@@ -2,7 +2,7 @@
 
 
 def merge_chunks(data: bytes) -> bytes:
-    """The same messages with the chunks of each chunked body made one; what is no complete message stays as it is."""
+    """The same messages with the chunks of each chunked body joined; an incomplete message is left unchanged."""
     out = b""
     while data:
         head, separator, rest = data.partition(b"\r\n\r\n")

@@ -1,4 +1,4 @@
-"""A Redis server as far as the tests need one: RESP over a socket, and counters. It lives in threads of its own."""
+"""A minimal Redis server: RESP over a socket, and counters. It runs in separate threads."""
 
 import socketserver
 import threading
@@ -6,7 +6,7 @@ from io import BufferedIOBase
 
 
 class FakeRedis:
-    """Listens on a port of its own until it is closed."""
+    """Listens on a free port until it is closed."""
 
     def __init__(self) -> None:
         self.counters: dict[bytes, int] = {}

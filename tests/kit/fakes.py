@@ -22,7 +22,7 @@ class Outcomes(AccessLog):
 
 
 class Recorder(StreamFilter):
-    """Records the exchanges that it was told are complete, to count how often."""
+    """Records the exchanges of `on_complete`, to count how often each was reported."""
 
     def __init__(self) -> None:
         super().__init__({})

@@ -1,7 +1,7 @@
 """RPC frames that carry a text, in every protocol that is built, as peers write and read them; and peers that speak them.
 
 Nothing here knows pymosn's codecs. A content is what `carried` makes, and is found in a frame by its marks. A service is
-called like its protocol, so that routes can tell.
+named like its protocol, so that routes can match it.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from bench.machine import free_port
 from tests.kit import bolt_frames as bolt
 from tests.kit import dubbo_frames as dubbo
 
-#: Sizes of the pieces in which something is sent; None sends it whole.
+#: Sizes of the parts in which something is sent; None sends it whole.
 Chop = Callable[[], int] | None
 
 
@@ -69,7 +69,7 @@ class Wire:
         raise NotImplementedError
 
     def content(self, frame: bytes) -> bytes:
-        """What a frame carries; empty where there is none."""
+        """The content of a frame; empty if it has none."""
         first, last = frame.find(FIRST), frame.rfind(LAST)
         return frame[first : last + len(LAST)] if first >= 0 else b""
 
@@ -247,12 +247,12 @@ WIRES: dict[str, Wire] = {wire.name: wire for wire in (Bolt(False), Bolt(True), 
 
 
 def chopper(dice: random.Random) -> Callable[[], int]:
-    """Sizes of pieces, many of them small."""
+    """Sizes of parts, many of them small."""
     return lambda: dice.choice((1, 1, 2, 3, 5, 16, 60, 200, 1000))
 
 
 async def send(writer: asyncio.StreamWriter, data: bytes, chop: Chop) -> None:
-    """Sends `data` in pieces, each of which has its chance to arrive alone."""
+    """Sends `data` in parts, each of which may arrive alone."""
     while data:
         size = len(data) if chop is None else chop()
         writer.write(data[:size])
@@ -305,7 +305,7 @@ class Provider:
 
     def _answer(self, frame: bytes) -> bytes:
         if self.wire.is_heartbeat(frame):
-            return b""  # any byte is answer enough, and there is none to come while nobody calls
+            return b""  # any byte is enough of an answer, and none is due while no call is pending
         content = self.wire.content(frame)
         self.calls += 1
         if not self.wire.wants_reply(frame):

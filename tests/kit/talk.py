@@ -88,7 +88,7 @@ class Talk:
         tunnel_idle_timeout: float = 600.0,
         detection_timeout: float = 15.0,
     ) -> None:
-        """`routes`: all to the cluster `service` unless given; `table`: a whole table in their place.
+        """`routes`: all to the cluster `service` unless given; `table`: a whole table instead.
 
         `hosts`, `max_connections`: of the cluster `service`. `plan`, `other_plan`: keywords of the ClusterPlan of `service`
         and of `other`. `filters`: by name. `protocols`: names, in the order in which they are detected; `extra_protocols`:

@@ -1,4 +1,4 @@
-"""Stream filters of a configuration: typed settings, shared while unchanged, refused with the place of the fault."""
+"""Stream filters of a configuration: typed settings, shared while unchanged, rejected with the position of the fault."""
 
 from pathlib import Path
 
@@ -115,7 +115,7 @@ def test_an_unchanged_filter_is_the_same_object(folder: Path) -> None:
 
 
 def test_pydantic_models_too(folder: Path) -> None:
-    """The interface alone: the package itself is no dependency."""
+    """The interface alone: the package itself is not a dependency."""
     text = MODULE + (
         "\nclass Error(ValueError):\n"
         "    def errors(self):\n        return [{'loc': ('limits', 0, 'name'), 'msg': 'too short'}]\n"

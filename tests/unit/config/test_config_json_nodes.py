@@ -1,4 +1,4 @@
-"""JSON is read strictly, and every key and value keeps its place."""
+"""JSON is read strictly, and every key and value keeps its position."""
 
 import json
 

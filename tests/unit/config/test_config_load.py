@@ -1,4 +1,4 @@
-"""Loading: every fault at once, each with its place."""
+"""Loading: every fault at once, each with its position."""
 
 import json
 from pathlib import Path

@@ -107,7 +107,7 @@ def test_where_clients_want_to_go(keys: dict[str, object], expected: OriginalPla
         ({"listener_filters": [{"type": "original_dst"}]}, None),
         ({"use_original_dst": "redirect"}, (False, False)),
         ({"use_original_dst": "tproxy"}, (True, False)),
-        # The filter says how, as in MOSN.
+        # The filter decides how, as in MOSN.
         ({"use_original_dst": "tproxy", "listener_filters": [{"type": "original_dst"}]}, (False, False)),
         (
             {

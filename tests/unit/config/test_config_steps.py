@@ -1,4 +1,4 @@
-"""Building in steps: other work goes on in between, and nobody sees half of it."""
+"""Building in steps: other work continues in between, and a half-built configuration is never visible."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ def test_the_loop_goes_round_between_slices() -> None:
         return between, rounds - between
 
     between, in_one_slice = asyncio.run(scenario())
-    assert between >= 25  # the clock may stand still for a step
+    assert between >= 25  # the clock may not move during a step
     assert in_one_slice == 0
     assert run_whole(counting(3)) == 3
 

@@ -1,4 +1,4 @@
-"""YAML gives the same nodes as JSON, with its own places."""
+"""YAML gives the same nodes as JSON, with its own positions."""
 
 import json
 from typing import Any

@@ -33,7 +33,7 @@ class AsgiClient:
         return asyncio.run(self._exchange("GET", target, [b""], {}))
 
     def post(self, target: str, body: Sequence[bytes] = (b"",), headers: Mapping[str, str] | None = None) -> Answer:
-        """`body`: in the pieces in which it comes."""
+        """`body`: in the chunks in which it arrives."""
         return asyncio.run(self._exchange("POST", target, body, headers or {}))
 
     async def _exchange(self, method: str, target: str, body: Sequence[bytes], headers: Mapping[str, str]) -> Answer:

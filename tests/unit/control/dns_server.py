@@ -31,7 +31,7 @@ class DnsServer(asyncio.DatagramProtocol):
             try:
                 self._server = await asyncio.start_server(self._serve, "127.0.0.1", self.port)
             except OSError:
-                transport.close()  # somebody has the port for TCP: another one
+                transport.close()  # the port is in use for TCP: another one
             else:
                 self._transport = transport
         return self

@@ -11,7 +11,7 @@ from pymosn.core.log import Log
 
 
 class Names:
-    """A resolver whose answers are a table; a name that is not in it cannot be looked up."""
+    """A resolver whose answers are a table; a name that is not in it cannot be resolved."""
 
     def __init__(self, **answers: list[str]) -> None:
         self.answers = answers

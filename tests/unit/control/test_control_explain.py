@@ -1,4 +1,4 @@
-"""What `explain` says beside the route, which tests/golden holds against the router: mirrors and the text for people."""
+"""What `explain` reports in addition to the route, which tests/golden checks: mirrors, and the text output."""
 
 from __future__ import annotations
 
@@ -59,7 +59,7 @@ def test_broadcast_replaces_the_request() -> None:
 
 
 def asked(listener: dict[str, Any], url: str, *headers: tuple[str, str]) -> dict[str, Any]:
-    """What is said of a request to a listener with these settings of HTTP/1."""
+    """The report for a request to a listener with these HTTP/1 settings."""
     config = configuration()
     proxy = config.servers[0].listeners[0].filter_chains[0].filters[0]
     assert isinstance(proxy, ProxyFilter)

@@ -19,7 +19,7 @@ def config(*addresses: str, **check: object) -> MosnConfig:
 
 
 class Stage:
-    """Checks over a fake probe and a time that passes at once: `sleeps` tells how much, and ends all after some rounds."""
+    """Checks with a fake probe and no real waiting: `sleeps` records the delays; they end after some rounds."""
 
     def __init__(self, answers: Callable[[str, int], bool], rounds: int, chance: float = 0.5) -> None:
         self.sleeps: list[float] = []

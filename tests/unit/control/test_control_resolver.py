@@ -14,7 +14,7 @@ from pymosn.control.resolver import Answer, LookupOptions, Servers, look_up, loo
 
 
 def ask(server: DnsServer, name: str, family: socket.AddressFamily = socket.AF_INET, **servers: object) -> Answer:
-    """What `server` says of a name; `servers` are keys of `Servers`."""
+    """The answer of `server` for a name; `servers` are keys of `Servers`."""
 
     async def scenario() -> Answer:
         async with server:

@@ -16,7 +16,7 @@ values = st.one_of(
 
 
 class HeadersBesideAList(RuleBasedStateMachine):
-    """The same edits on both; they must look the same after each."""
+    """The same edits on both; they must be equal after each."""
 
     def __init__(self) -> None:
         super().__init__()

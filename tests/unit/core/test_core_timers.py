@@ -1,4 +1,4 @@
-"""The timer wheel against a sorted list, on a clock that moves when told."""
+"""The timer wheel against a sorted list, on a fake clock."""
 
 import pytest
 from hypothesis import given, settings

@@ -1,4 +1,4 @@
-"""`gzip`: negotiation, what is compressed, what the head says then, pieces as they come."""
+"""`gzip`: negotiation, what is compressed, the fields of the head, chunks as they arrive."""
 
 from __future__ import annotations
 

@@ -51,7 +51,7 @@ def test_the_first_list_decides(ip: str, status: int) -> None:
         (["10.1.2.4, 10.1.2.3"], 403),
         (["10.1.2.3, 10.1.2.4"], 200),
         (["10.1.2.4", "10.1.2.3"], 403),
-        # No address is no reason to let anybody in.
+        # Without an address, access is denied.
         (["unknown"], 403),
         (["10.1.2.4,"], 403),
         (["10.1.2.4:99999"], 403),

@@ -1,4 +1,4 @@
-"""`jwt_authn`: tokens and their places, keys here and elsewhere, requirements."""
+"""`jwt_authn`: tokens and where they are read from, local and remote keys, requirements."""
 
 from __future__ import annotations
 

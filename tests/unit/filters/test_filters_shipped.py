@@ -1,4 +1,4 @@
-"""What all shipped filters have in common: they are registered, described by the schema, and refuse with a place."""
+"""What all shipped filters have in common: registered, described by the schema, settings rejected with a position."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a filter costs: measured in the real data path, and told with what it leaves out."""
+"""The cost of a filter: measured in the real data path, and reported with what it leaves out."""
 
 import json
 from pathlib import Path
@@ -80,7 +80,7 @@ def test_the_request_can_be_chosen(file: Path) -> None:
     configs = [{"header": "x-key"}]
     assert ask(file, "Asks", configs=configs).statuses == {401: 300}
     assert ask(file, "Asks", configs=configs, headers=[("x-key", "k")]).statuses == {200: 300}
-    own_host = [("x-key", "k"), ("host", "other.example")]  # in the place of the one that it has
+    own_host = [("x-key", "k"), ("host", "other.example")]  # instead of the default one
     assert ask(file, "Asks", configs=configs, headers=own_host).statuses == {200: 300}
     assert ask(file, "Sees", body=b"hello").statuses == {200: 300}
 

@@ -103,7 +103,7 @@ def groups(
 @pytest.mark.parametrize(
     ("listeners", "clusters", "expected"),
     [
-        # MOSN's example: the first hop sends to the second, whatever stands first
+        # MOSN's example: the first hop sends to the second, in any order
         (
             [("0.0.0.0:2045", "next"), ("0.0.0.0:2046", "app")],
             {"next": ["127.0.0.1:2046"], "app": ["127.0.0.1:8080"]},

@@ -95,7 +95,7 @@ def test_memory_and_descriptors_are_two_reasons() -> None:
 @pytest.mark.parametrize("ceiling", [0, 100])
 @pytest.mark.parametrize("error", [errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM])
 def test_a_kernel_that_gives_no_socket(error: int, ceiling: int) -> None:
-    """No accept tells of it: a look each second does, and looks ten times a second find when it is over."""
+    """No accept fails for it: a check each second finds it, and ten checks a second find its end."""
     answer = [7]
     desk = Desk(lambda: answer[0])
     desk.admission.descriptor_ceiling = ceiling

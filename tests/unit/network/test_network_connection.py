@@ -333,7 +333,7 @@ def test_small_writes_are_batched_until_the_next_iteration() -> None:
         assert calls == []
         await asyncio.sleep(0)
         assert calls == [b"abc"]
-        connection.batch_writer().write(b"x" * BATCH_LIMIT)  # enough for a system call of its own
+        connection.batch_writer().write(b"x" * BATCH_LIMIT)  # enough for a separate system call
         connection.batch_writer().write(b"la")
         assert len(calls) == 2
         connection.batch_writer().write(b"st")

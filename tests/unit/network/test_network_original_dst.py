@@ -1,4 +1,4 @@
-"""Where redirected clients wanted to go: what the kernel tells, and which listener takes them."""
+"""The original destinations of redirected clients: from the kernel, and the listener that accepts them."""
 
 import asyncio
 import socket
@@ -57,7 +57,7 @@ def test_a_connection_that_was_not_redirected() -> None:
     with socket.create_server(("127.0.0.1", 0)) as server, socket.create_connection(server.getsockname()):
         accepted, _ = server.accept()
         with accepted:
-            # Without connection tracking the kernel knows nothing; with it, it tells the address itself.
+            # Without connection tracking the kernel knows nothing; with it, it returns the address itself.
             assert redirected_from(accepted) in (None, server.getsockname())
 
 
@@ -84,7 +84,7 @@ def test_connections_that_end_here(remote: str, port: int, local: str, is_own: b
 
 
 class Says(FilterChainFactory):
-    """Filters that say their listener's name and where the client wanted to go."""
+    """Filters that send their listener's name and the original destination."""
 
     def __init__(self, name: bytes) -> None:
         self._name = name

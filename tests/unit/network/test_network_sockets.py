@@ -29,7 +29,7 @@ from pymosn.network.reject_all import RejectAllFactory
 
 
 class Ear(NetworkFilter):
-    """Tells a test what it hears."""
+    """Records what it receives for a test."""
 
     def __init__(self, on_bytes: Callable[[Connection, bytes], None] | None = None) -> None:
         self.connection = Connection()
@@ -250,7 +250,7 @@ def test_dials_that_fail() -> None:
             failed = await place.dial(Ear(), address)
             assert isinstance(failed, Failure)
             assert failed.reason == "connect_failed"
-        # The backlog of a socket that nobody accepts on fills up; after that, connecting takes forever.
+        # Without accept the backlog of a socket fills up; after that, connecting takes forever.
         full = socket.create_server(("127.0.0.1", 0), backlog=0)
         address = f"127.0.0.1:{full.getsockname()[1]}"
         held = [await place.dial(Ear(), address, 0.2) for _ in range(4)]

@@ -60,7 +60,7 @@ class Outcome:
 
 
 def pieces(data: bytes, cuts: Iterable[int]) -> list[bytes]:
-    """`data` cut at each of `cuts`; never an empty piece."""
+    """`data` cut at each of `cuts`; never an empty part."""
     edges = [0, *sorted({cut for cut in cuts if 0 < cut < len(data)}), len(data)]
     return [data[start:end] for start, end in itertools.pairwise(edges) if end > start]
 
@@ -123,7 +123,7 @@ def _drive(decoder: RequestDecoder | ResponseDecoder, feeds: Iterable[bytes], me
     for feed in feeds:
         decoder.feed(feed)
         outcome.largest = max(outcome.largest, len(decoder._buffer) - len(feed))
-        # Each frame takes at least one byte, but for the one that is refused or says that more is needed.
+        # Each frame takes at least one byte, except the one that is rejected or needs more bytes.
         steps = len(decoder._buffer) + 2
         while not answered:
             steps -= 1

@@ -26,14 +26,14 @@ def encoded(message: RpcRequest | RpcResponse, number: int, payload: bytes) -> b
 
 
 def built(message: RpcRequest | RpcResponse, number: int, payload: bytes) -> bytes:
-    """The frame made anew."""
+    """The re-encoded frame."""
     out = FrameWriter()
     message.build(number, payload, out)
     return b"".join(out.take())
 
 
 def facts(message: RpcRequest | RpcResponse) -> tuple[object, ...]:
-    """What a message says."""
+    """The facts of a message."""
     return (message.frame, message.payload, message.headers.items())
 
 

@@ -55,7 +55,7 @@ def test_a_map_of_ascii_strings_reads_like_any_other(size: int, behind: bytes) -
     plain = request(CALL + b"\x00H" + entries + b"Z" + behind)
     typed = request(CALL + b"\x00M\x01t" + entries + b"Z" + behind)
     for message in (plain, typed):
-        assert message.headers.get("a") == "b"  # sought in the map, without taking out all of it
+        assert message.headers.get("a") == "b"  # found in the map, without decoding all of it
         assert message.headers.get("K" * (size or 1)) == value.decode()
         assert message.headers.get("b") is None
         message.headers["x"] = "y"

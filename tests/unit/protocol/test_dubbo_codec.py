@@ -1,4 +1,4 @@
-"""The Dubbo codec, on frames that Apache Dubbo 2.7 and 3 sent each other and on such that nobody should send."""
+"""The Dubbo codec, on frames that Apache Dubbo 2.7 and 3 sent each other, and on invalid ones."""
 
 from __future__ import annotations
 

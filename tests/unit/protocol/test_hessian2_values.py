@@ -79,7 +79,7 @@ def test_an_exception_that_is_its_own_cause_has_none() -> None:
     data = dubbo.Hessian2().write(("a.Bad", {"cause": inner, "detailMessage": "outer"}))
     found = {"class": "a.Bad", "cause": None, "detailMessage": "inner"}
     assert read(data) == {"class": "a.Bad", "cause": found, "detailMessage": "outer"}
-    with pytest.raises(Hessian2Error, match="recursive value"):  # a circle is none of that
+    with pytest.raises(Hessian2Error, match="recursive value"):  # a circle does not expand
         read(data.replace(b"Q\x91", b"Q\x90"))
 
 

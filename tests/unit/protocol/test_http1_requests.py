@@ -133,7 +133,7 @@ def test_http_10_may_name_its_host_in_the_target_alone() -> None:
 
 
 def test_http_10_may_name_no_host() -> None:
-    """The proxy then tells the upstream its own address: see the conversations."""
+    """The proxy then sends the upstream its own address: see the conversations."""
     message = only(get(b"X: 1\r\n", b"GET / HTTP/1.0"))
     assert message.start[3] == b""
     assert message.fields == [(b"x", b"1")]

@@ -62,7 +62,7 @@ def test_requests_cut_anywhere(data: bytes, cuts: list[int]) -> None:
 
 
 class Watched(bytes):
-    """Bytes that count how often one of them is looked at."""
+    """Bytes that count how often one of them is read."""
 
     looks = 0
 
@@ -72,7 +72,7 @@ class Watched(bytes):
 
 
 def looks_at(decoder: RequestDecoder | ResponseDecoder, data: bytes) -> int:
-    """How many bytes `decoder` looks at while `data` comes one byte at a time."""
+    """The number of bytes that `decoder` reads while `data` arrives one byte at a time."""
     Watched.looks = 0
     for piece in one_by_one(data):
         decoder.feed(piece)

@@ -69,7 +69,7 @@ def test_a_filter_cannot_make_a_connect() -> None:
 
 
 def reply(data: bytes, method: bytes, tunnel: bytes) -> tuple[ResponseDecoder, bytes]:
-    """The decoder behind the head of the reply, and what it said of the tunnel by then: byte by byte and whole the same."""
+    """The decoder after the head of the response, and its tunnel state: the same byte by byte and whole."""
     outcomes = []
     for feeds in ([data], one_by_one(data)):
         decoder = ResponseDecoder(http1_limits(64 * 1024, 256))

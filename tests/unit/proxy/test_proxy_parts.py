@@ -298,7 +298,7 @@ class TakesNoEnd(StreamFilter):
 
 
 class Helpers(StreamFilter):
-    """Methods and attributes of its own, and what passes all arguments on."""
+    """Its own methods and attributes, and a method that passes all arguments on."""
 
     on_requests = 3
 

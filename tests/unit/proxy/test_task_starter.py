@@ -1,4 +1,4 @@
-"""Tasks whose first step runs at once: whatever works in a task works in them, before their first wait and behind it."""
+"""Tasks whose first step runs at once: whatever works in a task works in them, before and after their first wait."""
 
 import asyncio
 import contextvars

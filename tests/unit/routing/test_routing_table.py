@@ -12,7 +12,7 @@ from pymosn.routing.table import RouteTable, VirtualHost, split_port
 
 
 def table(*domains: str) -> RouteTable:
-    """Each domain is a virtual host of its own name."""
+    """Each domain is a virtual host of that name."""
     made = RouteTable("t")
     for domain in domains:
         made.add(VirtualHost(domain, [domain], []))
@@ -58,7 +58,7 @@ ALL = (
         ("z.net", "*.net:*"),
         # beyond MOSN, once more
         ("x.a.com:1", "*.a.com"),
-        # a star stands for at least one character
+        # a star matches at least one character
         (".com", "*"),
         ("-x.a.com", "*.a.com"),
         # IPv6

@@ -36,7 +36,7 @@ FAULT = Diagnostic(severity="error", file="", line=0, column=0, path="p", messag
 
 
 class FakeWorker(WorkerHandle):
-    """Answers at once, as `answer` says."""
+    """Answers at once with `answer`."""
 
     def __init__(self, worker_id: int, pid: int, receiver: WorkerReceiver, answer: Callable[[Command], object]) -> None:
         super().__init__(worker_id, pid)

@@ -12,7 +12,7 @@ from pymosn.server.messages import COMMANDS, Drain, Message, Sockets, Stop, Swit
 
 
 class Ends:
-    """A channel under test, the bare socket of its peer, and what the channel said."""
+    """A channel under test, the bare socket of its peer, and what the channel reported."""
 
     def __init__(self) -> None:
         ours, self.peer = socket.socketpair(socket.AF_UNIX, socket.SOCK_STREAM)
@@ -110,7 +110,7 @@ def test_messages_sent_before_the_peer_closed_arrive_before_the_end() -> None:
         ends = Ends()
         ends.peer.send(frame(SwitchLog("a.log", False)))
         ends.peer.close()
-        ends.channel.send(Stop())  # finds nobody, and must not hide what is unread
+        ends.channel.send(Stop())  # finds no peer, and must not hide unread messages
         await ends.until(lambda: bool(ends.closed))
         assert ends.messages == [SwitchLog("a.log", False)]
         assert ends.closed == ["closed by the peer"]

@@ -214,7 +214,7 @@ def test_all_workers_drain_one_group_before_any_begins_the_next() -> None:
         two.exit(-9)
         one.receiver.on_report(one, Drained(1))
         assert await drain
-        assert len(stage.spawned) == 2  # nobody is replaced while ending
+        assert len(stage.spawned) == 2  # no worker is replaced during shutdown
 
     run(scenario())
 

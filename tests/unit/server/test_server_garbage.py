@@ -1,4 +1,4 @@
-"""When a worker looks for garbage."""
+"""When a worker collects garbage."""
 
 from collections.abc import Callable
 

@@ -1,4 +1,4 @@
-"""The watchdog: a loop that stands still is noticed, with the place where it stood."""
+"""The watchdog: a blocked loop is detected, with the line where it is blocked."""
 
 import asyncio
 import os

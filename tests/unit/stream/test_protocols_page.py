@@ -1,4 +1,4 @@
-"""The protocol that docs/protocols.md builds, built from that page, in a package of its own, and put to work."""
+"""The protocol that docs/protocols.md builds, built from that page in a separate package, and used."""
 
 import json
 import re
@@ -22,7 +22,7 @@ PAGE = Path(__file__).parents[3] / "docs" / "protocols.md"
 
 @pytest.fixture
 def note(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
-    """The module, installed as the page says."""
+    """The module, installed as the page describes."""
     page = PAGE.read_text()
     steps = page.partition("## Step by step")[2].partition("\n## ")[0]
     blocks = re.findall(r"```python\n(.*?)```", steps, re.DOTALL)

@@ -1,4 +1,4 @@
-"""What a multiplexed connection does beside its conversations (see tests/conversations)."""
+"""Multiplexed connections: what tests/conversations does not cover."""
 
 from __future__ import annotations
 
@@ -61,7 +61,7 @@ class Calls(StreamHandler):
 
 
 class Strays(SharedConnectionOwner):
-    """Counts the replies that nobody asked for."""
+    """Counts unexpected replies."""
 
     def __init__(self) -> None:
         self.count = 0

@@ -152,7 +152,7 @@ def redis() -> Iterator[FakeRedis]:
 
 def test_redis_limit(redis: FakeRedis) -> None:
     limit = recipe("redis_limit", "RedisLimit", url=redis.url, limit=2, seconds=1_000_000_000)
-    limit.timeout = 0.0  # the fake clock of the kit stands still anyway
+    limit.timeout = 0.0  # the fake clock does not move anyway
     requests = [Request(headers={"x-api-key": key}) for key in ("a", "a", "b", "a")]
     results = talk(limit, requests)
     assert [result.status for result in results] == [200, 200, 200, 429]

@@ -297,7 +297,7 @@ def test_90_to_10(name: str) -> None:
     group = hosts(2, 90, 10)
     balancer = make(name, group)
     counts = Counter(balancer.choose(NO_CONSTRAINTS) for _ in range(100_000))
-    bound = 3000 if name == "LB_RING_HASH" else 1000  # a ring is a draw of its own
+    bound = 3000 if name == "LB_RING_HASH" else 1000  # each ring is a separate draw
     assert counts[group[0]] == pytest.approx(90_000, abs=bound)
 
 

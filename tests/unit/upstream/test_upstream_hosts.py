@@ -59,7 +59,7 @@ class Worker:
         self.maker = PoolMaker(known, NoDialer(), self.wheel)
 
     def put(self, *hosts: str | HostPlan, name: str = "c", **wishes: Any) -> Cluster:
-        """Puts a cluster in force, in place of the one of its name."""
+        """Activates a cluster, replacing the one of its name."""
         plans = tuple(HostPlan(host) if isinstance(host, str) else host for host in hosts)
         plan = ClusterPlan(name, plans, **wishes)
         kind = balancers().get(plan.balancing.lb_type)
