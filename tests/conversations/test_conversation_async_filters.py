@@ -136,7 +136,7 @@ def test_filters_that_do_not_wait_are_asked_in_one_call(start: Start) -> None:
 
 @pytest.mark.parametrize("answer", [None, Reply(403, "no"), ValueError("late")])
 @ROUNDS
-def test_what_it_does_before_its_first_wait_ends_the_exchange(start: Start, answer: Any, rounds: int) -> None:
+def test_the_exchange_can_end_before_the_filters_first_wait(start: Start, answer: Any, rounds: int) -> None:
     ended: list[str] = []
 
     async def ends(exchange: Exchange) -> Any:

@@ -72,7 +72,7 @@ def test_client_is_paused_while_dialing(start: Start) -> None:
     upstream.receives(BIG_POST + b"x" * BIG)
 
 
-def test_upstream_that_is_full_with_what_was_held_while_dialing(start: Start) -> None:
+def test_an_upstream_that_is_full_with_bytes_held_while_dialing(start: Start) -> None:
     talk = start()
     client = talk.connect()
     client.sends_whole(BIG_POST)

@@ -16,7 +16,7 @@ from pymosn.routing.matchers import AnyRequest, Prefix, Service
 
 
 @pytest.mark.parametrize(("v2", "crc"), [(False, False), (True, False), (True, True)])
-def test_a_frame_that_nobody_changes_gets_another_id_and_nothing_else(start: Start, v2: bool, crc: bool) -> None:
+def test_an_unmodified_frame_gets_another_id_and_nothing_else(start: Start, v2: bool, crc: bool) -> None:
     headers = {"Service": "a.B:1.0", "sofa_head_method_name": "call", "nothing": None, "text": "\u4e2d"}
     talk = start(**BOLT)
     client, upstream = talk.opening(bolt.request(0xFFFFFFFE, b"\x00\xff" * 50, headers, 3000, v2=v2, crc=crc))
@@ -55,7 +55,7 @@ def test_requests_wait_together_for_the_first_connection(start: Start) -> None:
     assert talk.reasons() == ["client_gone", "client_gone"]
 
 
-def test_as_many_connections_as_the_cluster_says(start: Start) -> None:
+def test_as_many_connections_as_configured(start: Start) -> None:
     talk, client, first = begin(start, max_connections=2)
     client.sends(bolt.request(2, b"a"))
     first.receives(bolt.request(2, b"a"))
@@ -100,7 +100,7 @@ class Editor(StreamFilter):
 
 
 @pytest.mark.parametrize(("v2", "crc"), [(False, False), (True, True)])
-def test_changed_headers_are_encoded_anew_and_all_else_stays(start: Start, v2: bool, crc: bool) -> None:
+def test_changed_headers_are_re_encoded_and_the_rest_stays(start: Start, v2: bool, crc: bool) -> None:
     talk = start(**BOLT, filters={"editor": Editor({})})
     client = talk.connect()
     headers = {"service": "testSofa", "x-gone": "1", "Case": "Kept", "null": None}
@@ -144,7 +144,7 @@ def test_a_filter_changes_the_status(start: Start) -> None:
     client.receives(bolt.response(1, status=4))
 
 
-def test_a_filter_says_which_protocols_it_serves(start: Start) -> None:
+def test_a_filter_lists_the_protocols_it_serves(start: Start) -> None:
     class OnlyHttp(Guard):
         protocols = ("Http1",)
 
@@ -170,7 +170,7 @@ def test_one_way_requests_are_sent_and_over(start: Start) -> None:
     assert talk.upstream_counters()["response_stray"] == 1
 
 
-def test_one_way_requests_are_never_tried_twice_nor_answered(start: Start) -> None:
+def test_one_way_requests_are_neither_retried_nor_answered(start: Start) -> None:
     talk = start(**BOLT, hosts=["10.0.0.1:80", "10.0.0.2:80"], routes=with_policy())
     client = talk.connect()
     client.sends(bolt.request(2, kind=2))
@@ -291,7 +291,7 @@ def test_retries_where_the_policy_allows(start: Start) -> None:
 
 
 @pytest.mark.whole_only
-def test_a_long_call_is_tried_again_too(start: Start) -> None:
+def test_a_long_call_is_retried_too(start: Start) -> None:
     talk = start(**BOLT, hosts=["10.0.0.1:80", "10.0.0.2:80"], routes=with_policy())
     client = talk.connect()
     long = bolt.request(1, b"x" * 1_000_000)
@@ -305,7 +305,7 @@ def test_a_long_call_is_tried_again_too(start: Start) -> None:
     client.receives(bolt.response(1))
 
 
-def test_a_one_way_call_is_never_tried_again(start: Start) -> None:
+def test_a_one_way_call_is_never_retried(start: Start) -> None:
     talk = start(**BOLT, hosts=["10.0.0.1:80", "10.0.0.2:80"], routes=with_policy())
     client = talk.connect()
     client.sends(bolt.request(1, kind=2))
@@ -314,7 +314,7 @@ def test_a_one_way_call_is_never_tried_again(start: Start) -> None:
     assert talk.reasons() == ["connect_refused"]
 
 
-def test_an_error_of_the_service_is_no_failure_of_the_host_without_policy(start: Start) -> None:
+def test_a_service_error_is_not_a_host_failure_without_a_policy(start: Start) -> None:
     talk = start(**BOLT)
     client, upstream = talk.forwarded(bolt.request(1))
     upstream.sends(bolt.response(1, b"exception", status=2))

@@ -66,7 +66,7 @@ def test_a_body_is_sent(start: Start) -> None:
     assert body(client.takes()) == b"ok"
 
 
-def test_nobody_answers(start: Start) -> None:
+def test_no_response(start: Start) -> None:
     talk = begin(start, Asks())
     client = talk.connect()
     client.sends(GET)

@@ -51,7 +51,7 @@ def test_tcp_tunnel(start: Start) -> None:
 
 
 @pytest.mark.whole_only
-def test_server_that_speaks_before_the_dial_is_told_of(start: Start) -> None:
+def test_a_server_that_sends_before_the_dial_is_reported(start: Start) -> None:
     talk = start(http1=HERE)
     client = talk.connect()
     client.sends(ASK)
@@ -115,7 +115,7 @@ def test_next_host_when_one_cannot_be_connected_to(start: Start) -> None:
     assert upstream.takes() == b"x"
 
 
-def test_nobody_to_connect_to(start: Start) -> None:
+def test_no_host_to_connect_to(start: Start) -> None:
     """What was sent for the tunnel is no request."""
     talk = start(http1=HERE)
     client = talk.connect()
@@ -209,7 +209,7 @@ def test_a_filter_cannot_give_it_a_body(start: Start, options: Http1Options) -> 
         (ASK.replace(b"X-Own", b"Transfer-Encoding: chunked\r\nX-Own") + b"0\r\n\r\n", b"400 Bad Request"),
     ],
 )
-def test_what_is_no_connect(start: Start, request_bytes: bytes, status: bytes) -> None:
+def test_requests_that_are_not_a_valid_connect(start: Start, request_bytes: bytes, status: bytes) -> None:
     talk = start(http1=HERE)
     client = talk.connect()
     client.sends(request_bytes)
@@ -277,7 +277,7 @@ def test_nonsense_of_another_proxy(start: Start, reply: bytes) -> None:
     assert upstream.is_reset()
 
 
-def test_a_post_to_the_same_routes_goes_on_as_ever(start: Start) -> None:
+def test_a_post_to_the_same_routes_is_forwarded_as_before(start: Start) -> None:
     talk = start(http1=HERE, routes=forward())
     client, upstream = talk.opening(b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 2\r\n\r\nhi")
     upstream.takes()

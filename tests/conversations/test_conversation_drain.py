@@ -92,7 +92,7 @@ def test_reply_that_is_being_sent_is_finished(start: Start) -> None:
     assert talk.reasons() == ["ok", "ok"]
 
 
-def test_request_pipelined_behind_a_reply_that_promised_to_go_on(start: Start) -> None:
+def test_request_pipelined_after_a_reply_that_promised_to_continue(start: Start) -> None:
     talk = start()
     client, upstream = talk.forwarded(GET + GET, GET)
     upstream.sends(OK[:-2])

@@ -15,10 +15,8 @@ from tests.unit.protocol.test_tars_codec import request as tars_request
 
 from pymosn.api import Exchange, Reply, StreamFilter
 from pymosn.api.routing import Route
-from pymosn.config.schema.stream_filters import STREAM_FILTERS
-from pymosn.config.typed import typed
 from pymosn.core.failure import CONNECT_REFUSED
-from pymosn.filters.stream.shipped import make_shipped
+from pymosn.filters.stream.dubbo_stream import DubboStreamFilter, Settings
 from pymosn.routing.actions import Forward
 from pymosn.routing.matchers import AllOf, Header, Prefix, RouteMatcher, Service
 
@@ -119,7 +117,7 @@ def test_routes_by_service(start: Start) -> None:
 
 
 @pytest.mark.parametrize("version", ["dubbo-2.7", "dubbo-3"])
-def test_routes_by_what_java_says_twice(start: Start, version: str) -> None:
+def test_routes_by_fields_that_java_sends_twice(start: Start, version: str) -> None:
     call = recorded(version)["attachment.request"]
     assert call.count(b"\x051.0.1") == 2  # in front, and as an attachment
     wanted: list[RouteMatcher] = [Header("service", "interop.EchoService"), Header("version", "1.0.1")]
@@ -185,7 +183,7 @@ def test_dubbo_stream_makes_hosts_of_services_and_subsets_of_attachments(start: 
     talk = start(
         routes=routes,
         filters={
-            "dubbo_stream": make_shipped("dubbo_stream", typed({"subset": "group"}, STREAM_FILTERS["dubbo_stream"])),
+            "dubbo_stream": DubboStreamFilter(Settings(subset="group")),
             "spy": Spy({}),
         },
         **DUBBO,

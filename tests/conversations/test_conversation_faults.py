@@ -170,7 +170,7 @@ def test_unsolicited_bytes_on_an_idle_connection(start: Start) -> None:
 
 
 @pytest.mark.whole_only
-def test_bytes_behind_a_complete_reply(start: Start) -> None:
+def test_bytes_after_a_complete_response(start: Start) -> None:
     talk = start()
     client, upstream = talk.forwarded(GET + GET, GET)
     upstream.sends(OK + b"HTTP/1.1 200 OK\r\nContent-Length: 6\r\n\r\npoison")
@@ -400,7 +400,7 @@ def test_client_gone_while_dialing_in_vain(start: Start) -> None:
 def test_clusters_replaced_during_an_exchange(start: Start) -> None:
     talk = start()
     client, upstream = at(talk, "in a length")
-    talk.do(lambda: talk.clusters.replace({}))
+    talk.do(lambda: talk.clusters.activate({}))
     upstream.sends(b"cd")
     client.receives(b"cd")
     assert upstream.is_closed(), "its pool is closed"
@@ -409,7 +409,7 @@ def test_clusters_replaced_during_an_exchange(start: Start) -> None:
     assert talk.reasons() == ["ok", "cluster_unknown"]
 
 
-def test_success_is_told_by_the_status(start: Start) -> None:
+def test_success_depends_on_the_status(start: Start) -> None:
     talk = start()
     client, upstream = talk.opening(GET)
     upstream.takes()
@@ -421,7 +421,7 @@ def test_success_is_told_by_the_status(start: Start) -> None:
     assert "response_success" not in talk.upstream_counters()
 
 
-def test_a_failure_that_is_answered_is_no_reset(start: Start) -> None:
+def test_a_failure_with_a_reply_is_not_a_reset(start: Start) -> None:
     talk = start()
     client = talk.connect()
     client.sends(GET)

@@ -378,7 +378,7 @@ class Upper(Base):
 
 @pytest.mark.parametrize("request_bytes", [POST, CHUNKED])
 @pytest.mark.parametrize("tail", [b"", b"!"])
-def test_pieces_are_changed_both_ways(start: Start, request_bytes: bytes, tail: bytes) -> None:
+def test_chunks_are_changed_both_ways(start: Start, request_bytes: bytes, tail: bytes) -> None:
     client, upstream = start(filters={"upper": Upper(tail=tail)}).opening(request_bytes)
     sent = upstream.takes()
     assert b"HELLO" + tail in merge_chunks(sent).replace(b"\r\n1\r\n", b"")
@@ -407,7 +407,7 @@ def test_a_filter_that_keeps_the_length(start: Start) -> None:
     assert counts.seen == 2
 
 
-def test_trailers_are_there_with_the_last_piece(start: Start) -> None:
+def test_trailers_are_available_with_the_last_chunk(start: Start) -> None:
     class Sees(Base):
         trailer: str | None = None
 
@@ -451,7 +451,7 @@ def test_a_filter_ends_the_reply(start: Start) -> None:
     assert merge_chunks(client.takes()).startswith(b"HTTP/1.1 200")
 
 
-def test_a_broken_piece_breaks_the_reply_off(start: Start) -> None:
+def test_an_error_in_a_chunk_aborts_the_reply(start: Start) -> None:
     class Breaks(Base):
         def on_response_body(self, exchange: Exchange, data: bytes, last: bool) -> Any:
             if data == b"b":
@@ -471,7 +471,7 @@ def test_a_broken_piece_breaks_the_reply_off(start: Start) -> None:
     assert talk.reasons() == ["filter_error"]
 
 
-def test_a_skipping_filter_is_left_out_after_a_broken_piece(start: Start) -> None:
+def test_a_skipping_filter_is_left_out_after_an_error_in_a_chunk(start: Start) -> None:
     class Breaks(Base):
         on_error = SKIP
 
@@ -505,7 +505,7 @@ def at_once(pieces: list[bytes]) -> Iterator[bytes]:
 
 
 @pytest.mark.parametrize("make", [later, at_once])
-def test_a_reply_made_piece_by_piece(start: Start, make: Callable[[list[bytes]], Any]) -> None:
+def test_a_reply_made_chunk_by_chunk(start: Start, make: Callable[[list[bytes]], Any]) -> None:
     class Streams(Base):
         def on_request(self, exchange: Exchange) -> Reply:
             return Reply(200, make([b"a", b"b", b"c"]), {"content-type": "text/event-stream"})

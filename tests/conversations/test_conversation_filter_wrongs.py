@@ -93,14 +93,14 @@ def raises_panic(exchange: Exchange) -> None:
     raise Panic("index out of bounds")
 
 
-def test_what_is_no_exception_fails_the_exchange_alone(start: Start) -> None:
+def test_a_base_exception_fails_only_its_exchange(start: Start) -> None:
     talk, got = reply_through(start, Changes(raises_panic))
     assert got.startswith(b"HTTP/1.1 500 ")
     assert talk.filter_errors("bad") == 1
     assert [line for line in talk.log.lines if "Panic: index out of bounds" in line and HERE in line]
 
 
-def test_a_wrong_answer_is_placed_where_the_method_is(start: Start) -> None:
+def test_a_wrong_return_value_is_reported_with_the_methods_line(start: Start) -> None:
     talk, _ = reply_through(start, Changes(lambda exchange: 5))
     (line,) = [line for line in talk.log.lines if "it returned int" in line]
     assert HERE in line
@@ -115,7 +115,7 @@ def test_a_wrong_answer_is_placed_where_the_method_is(start: Start) -> None:
         (lambda exchange: 5, "it returned int, not None"),
     ],
 )
-def test_a_bad_end_hurts_nobody(start: Start, end: Callable[[Exchange], Any], said: str) -> None:
+def test_an_error_in_on_complete_harms_no_exchange(start: Start, end: Callable[[Exchange], Any], said: str) -> None:
     talk = start(filters={"bad": Ends(end)})
     client, upstream = talk.opening(GET)
     for number in (1, 2):
@@ -157,7 +157,7 @@ async def cancels_itself() -> AsyncIterator[bytes]:
         (cancels_itself, "CancelledError"),
     ],
 )
-def test_a_stream_that_breaks_is_its_filters_fault(start: Start, pieces: Callable[[], Any], said: str) -> None:
+def test_an_error_in_a_streamed_body_is_its_filters_error(start: Start, pieces: Callable[[], Any], said: str) -> None:
     talk = start(filters={"bad": Answers(pieces)})
     client = talk.connect()
     client.sends(GET)

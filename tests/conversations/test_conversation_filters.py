@@ -161,7 +161,7 @@ def test_reply_in_the_request_phase_passes_the_response_filters(start: Start, is
 
 
 @pytest.mark.parametrize("is_async", [False, True])
-def test_reply_in_the_response_phase_takes_the_place_of_the_upstreams(start: Start, is_async: bool) -> None:
+def test_a_reply_in_the_response_phase_replaces_the_upstreams(start: Start, is_async: bool) -> None:
     inner = Does(None, lambda exchange: Reply(403, "no")) if not is_async else ResponseWaits(Reply(403, "no"))
     outer = Does()
     talk = start(filters={"outer": outer, "inner": inner})
@@ -268,7 +268,7 @@ def test_async_filter_that_does_wrong(start: Start, kind: Callable[[Any], Any], 
     assert talk.reasons() == ["filter_error"]
 
 
-def test_place_of_the_error_is_logged(start: Start) -> None:
+def test_the_line_of_an_error_is_logged(start: Start) -> None:
     talk = start(filters={"bad": Does(raises)})
     client = talk.connect()
     client.sends(GET)
@@ -403,7 +403,7 @@ def test_body_that_breaks_while_a_filter_waits(start: Start) -> None:
     talk.expect_no_dial()
 
 
-def test_bytes_behind_a_refusal_are_not_read_while_a_filter_looks_at_it(start: Start) -> None:
+def test_bytes_after_a_refused_request_are_not_read_while_a_filter_handles_it(start: Start) -> None:
     waiting = ResponseWaits()
     talk = start(filters={"waits": waiting})
     client = talk.connect()
@@ -415,7 +415,7 @@ def test_bytes_behind_a_refusal_are_not_read_while_a_filter_looks_at_it(start: S
     assert talk.reasons() == ["bad_version"]
 
 
-def test_request_pipelined_behind_one_that_a_filter_holds(start: Start) -> None:
+def test_a_request_pipelined_after_one_that_a_filter_holds(start: Start) -> None:
     waiting = RequestWaits()
     talk = start(filters={"waits": waiting})
     client = talk.connect()
@@ -475,7 +475,7 @@ def test_status_changed_to_one_without_content(start: Start, rest: bytes) -> Non
 # ---- the end
 
 
-def test_on_complete_is_told_once_of_every_ending(start: Start) -> None:
+def test_on_complete_is_called_once_for_every_ending(start: Start) -> None:
     watcher = Recorder()
     talk = start(filters={"watcher": watcher}, hosts=["10.0.0.1:80"])
     client, upstream = talk.opening(GET)
@@ -504,7 +504,7 @@ def test_on_complete_is_told_once_of_every_ending(start: Start) -> None:
     ]
 
 
-def test_exchange_tells_what_happened(start: Start) -> None:
+def test_the_exchange_reports_what_happened(start: Start) -> None:
     watcher = Recorder()
     talk = start(filters={"watcher": watcher})
     client, upstream = talk.opening(b"POST /x?y HTTP/1.1\r\nHost: A:8\r\nContent-Length: 3\r\n\r\nabc", ip="192.0.2.9")

@@ -242,7 +242,7 @@ def test_body_that_breaks_after_the_reply_began(start: Start) -> None:
 # ---- routing
 
 
-def test_nobody_to_send_it_to(start: Start) -> None:
+def test_no_host_to_send_it_to(start: Start) -> None:
     talk = start(
         routes=[Route("x", Path("/x"), Forward("gone", 1.0)), Route("y", Path("/y"), Forward("service", 1.0))], hosts=[]
     )

@@ -9,9 +9,9 @@ from tests.kit import GET, Peer, Start, Talk
 
 from pymosn.api.http import HttpRequest
 from pymosn.api.routing import Route
-from pymosn.config.schema.stream_filters import Mirror as MirrorSettings
 from pymosn.config.typed import typed
 from pymosn.filters.stream.mirror import MirrorFilter
+from pymosn.filters.stream.mirror import Settings as MirrorSettings
 from pymosn.network.connection import HIGH_WATER
 from pymosn.proxy.mirroring import MIRROR_BUFFER
 from pymosn.routing.actions import Forward, ForwardOptions, Mirror, RetryPolicy
@@ -37,7 +37,7 @@ def answer(other: Peer, request: bytes) -> None:
     other.sends(OK)
 
 
-def test_a_copy_goes_beside_the_request_and_its_reply_is_forgotten(start: Start) -> None:
+def test_a_copy_is_sent_with_the_request_and_its_response_is_dropped(start: Start) -> None:
     talk = start(routes=mirrored())
     client = talk.connect()
     for turn in range(2):
@@ -154,7 +154,7 @@ def test_chunks_and_trailers_reach_the_copy_too(start: Start) -> None:
     client.receives(OK)
 
 
-def test_what_waits_for_the_mirrors_connection_is_bounded(start: Start) -> None:
+def test_bytes_waiting_for_the_mirrors_connection_are_bounded(start: Start) -> None:
     size = int(MIRROR_BUFFER) + 1
     head = b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: %d\r\n\r\n" % size
     talk = start(routes=mirrored())
@@ -170,7 +170,7 @@ def test_what_waits_for_the_mirrors_connection_is_bounded(start: Start) -> None:
     assert dial.connects().transport.received == b"", "the connection goes to the pool unused"
 
 
-def test_a_mirror_that_takes_nothing_is_dropped_and_holds_nobody_up(start: Start) -> None:
+def test_a_mirror_that_reads_nothing_is_dropped_and_delays_nothing(start: Start) -> None:
     piece = b"x" * 65536
     count = int(MIRROR_BUFFER + HIGH_WATER) // len(piece) + 2
     head = b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: %d\r\n\r\n" % (count * len(piece))
@@ -288,7 +288,7 @@ def test_retries_do_not_mirror_again(start: Start) -> None:
     assert talk.mirror_counters() == {"mirrored": 1}
 
 
-def test_copies_are_what_the_route_made_of_the_request(start: Start) -> None:
+def test_copies_have_the_changes_of_the_route(start: Start) -> None:
     changes = RequestChanges(None, PrefixRewrite(b"/old", "/new"), "changed")
     talk = start(routes=mirrored(changes=changes))
     client = talk.connect()
@@ -324,7 +324,7 @@ def test_several_mirrors_and_several_copies(start: Start) -> None:
     assert talk.mirror_counters() == talk.mirror_counters("service") == {"mirrored": 3}
 
 
-def test_no_copies_when_the_filter_says_none(start: Start) -> None:
+def test_no_copies_when_the_filter_disables_them(start: Start) -> None:
     talk = start(routes=mirrored(), filters={"mirror": MirrorFilter(typed({"amplification": 0}, MirrorSettings))})
     client = talk.connect()
     client.sends(GET)
@@ -371,7 +371,7 @@ def test_broadcast_answers_when_the_body_has_come(start: Start) -> None:
         answer(other, head + b"abcdef")
 
 
-def test_broadcast_to_nobody_fails(start: Start) -> None:
+def test_broadcast_without_hosts_fails(start: Start) -> None:
     talk = broadcast(start, hosts=())
     client = talk.connect()
     client.sends(GET)

@@ -55,7 +55,7 @@ def test_each_connection_goes_where_its_client_wanted_to(start: Start) -> None:
         (b"[2001:db8::1]:81", "[2001:db8::1]:81"),
     ],
 )
-def test_a_header_says_where_before_the_connection_does(start: Start, value: bytes, address: str) -> None:
+def test_a_header_overrides_the_connections_destination(start: Start, value: bytes, address: str) -> None:
     talk = begin(start, "x-to")
     client = redirected(talk, "192.0.2.1:80")
     client.sends(get(b"Host: any", b"X-To: " + value))
@@ -66,7 +66,7 @@ def test_a_header_says_where_before_the_connection_does(start: Start, value: byt
 
 
 @pytest.mark.parametrize("value", [b"a b", b"a,b", b"/etc/x", b"unix:/run/x", b"unix:80", b"a:0", b"user@a:80", b"a:b:80"])
-def test_a_header_that_names_no_address_is_no_destination(start: Start, value: bytes) -> None:
+def test_a_header_without_an_address_is_not_a_destination(start: Start, value: bytes) -> None:
     talk = begin(start, "x-to")
     client = redirected(talk, "192.0.2.1:80")
     client.sends(get(b"Host: any", b"X-To: " + value))
@@ -80,7 +80,7 @@ def test_the_host_header_and_this_machine(start: Start) -> None:
     talk.forwarded(get(b"Host: www.test:8081"), address="127.0.0.1:8081")
 
 
-def test_nothing_tells_where_to(start: Start) -> None:
+def test_no_destination(start: Start) -> None:
     talk = begin(start)
     client = talk.connect()
     client.sends(get(b"Host: any"))
@@ -103,7 +103,7 @@ def test_a_request_does_not_come_back_to_this_proxy(start: Start) -> None:
     talk.expect_dial("localhost:80").takes()
 
 
-def test_there_is_no_other_host_to_try(start: Start) -> None:
+def test_there_is_no_other_host_to_retry_at(start: Start) -> None:
     talk = begin(start, "host")
     for host in (b"a.test", b"b.test"):
         client = talk.connect()

@@ -39,7 +39,7 @@ def test_off_means_off(start: Start) -> None:
     assert talk.reasons() == ["connect_refused"]
 
 
-def test_a_reset_is_tried_at_the_other_host(start: Start) -> None:
+def test_a_reset_is_retried_at_the_other_host(start: Start) -> None:
     talk = talk_with(start, RetryPolicy(True, 1))
     client, first = talk.forwarded(GET, address=HOSTS[0])
     first.resets()
@@ -51,7 +51,7 @@ def test_a_reset_is_tried_at_the_other_host(start: Start) -> None:
 
 
 @pytest.mark.parametrize("codes", [frozenset(), frozenset({503})], ids=["any 5xx", "listed"])
-def test_a_status_is_tried_at_the_other_host(start: Start, codes: frozenset[int]) -> None:
+def test_a_status_is_retried_at_the_other_host(start: Start, codes: frozenset[int]) -> None:
     talk = talk_with(start, RetryPolicy(True, 1, 0.0, codes))
     client, first = talk.forwarded(GET, address=HOSTS[0])
     first.sends(BUSY)
@@ -61,7 +61,7 @@ def test_a_status_is_tried_at_the_other_host(start: Start, codes: frozenset[int]
     client.receives(OK)
 
 
-def test_a_status_that_is_not_listed_is_the_answer(start: Start) -> None:
+def test_a_status_that_is_not_listed_is_forwarded(start: Start) -> None:
     talk = talk_with(start, RetryPolicy(True, 1, 0.0, frozenset({502})))
     client, first = talk.forwarded(GET, address=HOSTS[0])
     first.sends(BUSY)
@@ -69,7 +69,7 @@ def test_a_status_that_is_not_listed_is_the_answer(start: Start) -> None:
     talk.expect_no_dial()
 
 
-def test_the_last_answer_stands_when_the_number_is_used_up(start: Start) -> None:
+def test_the_last_response_is_forwarded_when_no_retries_are_left(start: Start) -> None:
     talk = talk_with(start, RetryPolicy(True, 1))
     client = talk.connect()
     client.sends(GET)
@@ -81,7 +81,7 @@ def test_the_last_answer_stands_when_the_number_is_used_up(start: Start) -> None
     talk.expect_no_dial()
 
 
-def test_a_try_has_its_own_time(start: Start) -> None:
+def test_an_attempt_has_its_own_timeout(start: Start) -> None:
     talk = talk_with(start, RetryPolicy(True, 1, 2.0))
     client, slow = talk.forwarded(GET, address=HOSTS[0])
     talk.advance(2.1)
@@ -111,7 +111,7 @@ def test_a_second_retry_waits_a_little(start: Start) -> None:
     assert [host.stats.request_duration.max < 0.1 for host in cluster.hosts] == [True, True]
 
 
-def test_a_retry_needs_no_second_place_for_its_next_try(start: Start) -> None:
+def test_a_retry_needs_no_second_permit_for_its_next_attempt(start: Start) -> None:
     talk = talk_with(start, RetryPolicy(True, 2), plan={"limits": LimitPlan(retries=1)})
     client = talk.connect()
     client.sends(GET)
@@ -136,7 +136,7 @@ def test_a_post_that_was_sent_is_not_sent_twice(start: Start) -> None:
     assert talk.reasons() == ["reset_before_response"]
 
 
-def test_a_reply_that_has_begun_is_not_tried_again(start: Start) -> None:
+def test_a_response_that_has_begun_is_not_retried(start: Start) -> None:
     talk = talk_with(start, RetryPolicy(True, 3))
     client, first = talk.forwarded(GET, address=HOSTS[0])
     first.sends(b"HTTP/1.1 200 OK\r\nDate: today\r\nContent-Length: 9\r\n\r\nhalf")
@@ -181,7 +181,7 @@ def test_a_filter_can_forbid_retries(start: Start) -> None:
 # ---- never the host just tried while another one is healthy
 
 
-def test_the_host_just_tried_is_the_last_resort(start: Start) -> None:
+def test_the_host_of_the_last_attempt_is_the_last_resort(start: Start) -> None:
     talk = talk_with(start, RetryPolicy(True, 5))
     client = talk.connect()
     client.sends(GET)
@@ -200,7 +200,7 @@ def test_the_host_just_tried_is_the_last_resort(start: Start) -> None:
     assert client.takes().startswith(b"HTTP/1.1 502 ")
 
 
-def test_the_only_healthy_host_is_tried_again(start: Start) -> None:
+def test_the_only_healthy_host_is_used_again(start: Start) -> None:
     talk = talk_with(start, RetryPolicy(True, 1))
     cluster = talk.clusters.get("service")
     assert cluster is not None
@@ -339,7 +339,7 @@ def test_the_cluster_bounds_how_many_requests_are_on_a_retry(start: Start) -> No
     clients[0].receives(OK)
 
 
-def test_a_stale_connection_costs_neither_a_try_nor_the_budget(start: Start) -> None:
+def test_a_stale_connection_costs_neither_an_attempt_nor_the_budget(start: Start) -> None:
     talk = talk_with(start, None, plan={"limits": LimitPlan(retries=1)})
     client = talk.connect()
     for host in HOSTS:
@@ -363,7 +363,7 @@ def test_a_stale_connection_costs_neither_a_try_nor_the_budget(start: Start) -> 
 
 
 @pytest.mark.whole_only
-def test_the_reply_stands_when_no_other_host_is_left(start: Start) -> None:
+def test_the_response_is_forwarded_when_no_other_host_is_left(start: Start) -> None:
     """The 503 itself makes the only host sick: the client gets it, and not a word about health."""
     ejection = EjectionPlan(1, 0.0, 1, 10.0, 30.0, 100.0)
     talk = talk_with(start, RetryPolicy(True, 3), HOSTS[:1], plan={"ejection": ejection})
@@ -375,7 +375,7 @@ def test_the_reply_stands_when_no_other_host_is_left(start: Start) -> None:
     talk.advance(31.0)  # it is let in again
 
 
-def test_a_reply_that_is_tried_again_counts_for_its_host(start: Start) -> None:
+def test_a_response_that_is_retried_counts_for_its_host(start: Start) -> None:
     ejection = EjectionPlan(1, 0.0, 1, 10.0, 30.0, 50.0)
     talk = talk_with(start, RetryPolicy(True, 1), plan={"ejection": ejection})
     client, first = talk.forwarded(GET, address=HOSTS[0])
@@ -390,7 +390,7 @@ def test_a_reply_that_is_tried_again_counts_for_its_host(start: Start) -> None:
     talk.advance(31.0)  # it is let in again
 
 
-def test_the_time_of_a_try_begins_when_the_request_has_come(start: Start) -> None:
+def test_the_timeout_of_an_attempt_starts_when_the_request_is_complete(start: Start) -> None:
     talk = talk_with(start, RetryPolicy(True, 1, 2.0))
     client, slow = talk.opening(PUT + b"abc", address=HOSTS[0])
     talk.advance(3.0)

@@ -44,7 +44,7 @@ def test_a_quiet_connection_is_asked_whether_it_lives(start: Start) -> None:
     client.receives(bolt.failure(2, 6))
 
 
-def test_heartbeats_as_the_cluster_says(start: Start) -> None:
+def test_heartbeats_as_configured(start: Start) -> None:
     heartbeats = HeartbeatPlan(interval=5.0, timeout=2.0, failures=1)
     talk, _client, upstream = begin(start, plan={"idle_timeout": 0.0, "heartbeats": heartbeats})
     talk.advance(5.1)
@@ -172,7 +172,7 @@ def test_a_pool_that_closes_lets_replies_come(start: Start) -> None:
     talk, client, upstream = begin(start)
     client.sends(bolt.request(2))
     upstream.receives(bolt.request(2))
-    talk.do(lambda: talk.clusters.replace({}))
+    talk.do(lambda: talk.clusters.activate({}))
     assert upstream.is_open()
     upstream.sends(bolt.response(2))
     client.receives(bolt.response(2))
@@ -226,7 +226,7 @@ def test_a_client_may_have_only_so_many_requests_at_work(start: Start) -> None:
 
 
 @pytest.mark.whole_only
-def test_a_client_that_takes_no_replies_holds_up_nobody_and_is_cut_off(start: Start) -> None:
+def test_a_client_that_reads_no_replies_delays_nothing_and_is_cut_off(start: Start) -> None:
     talk, slow, upstream = begin(start)
     other = talk.connect()
     slow.stalls()
@@ -245,7 +245,7 @@ def test_a_client_that_takes_no_replies_holds_up_nobody_and_is_cut_off(start: St
 
 
 @pytest.mark.whole_only
-def test_a_client_that_takes_no_replies_is_told_of_though_all_are_sent(start: Start) -> None:
+def test_a_client_that_reads_no_replies_is_logged_though_all_are_sent(start: Start) -> None:
     talk, _, upstream = begin(start)
     talk.listener.write_timeout = 10.0
     client = talk.connect()
@@ -303,7 +303,7 @@ def test_an_id_that_is_still_at_work_ends_the_connection(start: Start) -> None:
         again.receives(bolt.response(1))
 
 
-def test_replies_that_nobody_asked_for(start: Start) -> None:
+def test_unexpected_replies(start: Start) -> None:
     talk, client, upstream = begin(start)
     client.sends(bolt.response(1))
     upstream.sends(bolt.response(1) + bolt.response(12345))
@@ -313,7 +313,7 @@ def test_replies_that_nobody_asked_for(start: Start) -> None:
     assert talk.upstream_counters()["response_stray"] == 2
 
 
-def test_a_server_that_calls_its_client_is_told_that_nobody_is_there(start: Start) -> None:
+def test_a_server_that_calls_its_client_gets_an_error(start: Start) -> None:
     talk, client, upstream = begin(start)
     upstream.sends(bolt.request(9) + bolt.request(10, kind=2))
     upstream.receives(bolt.failure(9, 6))

@@ -309,7 +309,7 @@ def test_reply_that_ends_with_the_connection_to_http_1_0(start: Start) -> None:
     assert client.is_lingering()
 
 
-def test_upstream_says_close(start: Start) -> None:
+def test_upstream_sends_close(start: Start) -> None:
     talk = start()
     client, upstream = talk.forwarded(GET)
     upstream.sends(b"HTTP/1.1 200 OK\r\nDate: d\r\nConnection: close\r\nContent-Length: 2\r\n\r\nhi")
@@ -319,7 +319,7 @@ def test_upstream_says_close(start: Start) -> None:
     talk.expect_dial().receives(GET)
 
 
-def test_client_says_close(start: Start) -> None:
+def test_client_sends_close(start: Start) -> None:
     client, upstream = start().forwarded(b"GET / HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n", GET)
     upstream.sends(OK)
     client.receives(b"HTTP/1.1 200 OK\r\nDate: today\r\nContent-Length: 2\r\nconnection: close\r\n\r\nhi")
@@ -329,7 +329,7 @@ def test_client_says_close(start: Start) -> None:
     assert client.is_closed()
 
 
-def test_what_follows_a_close_is_read_and_dropped(start: Start) -> None:
+def test_bytes_after_a_close_are_read_and_dropped(start: Start) -> None:
     client, upstream = start().forwarded(b"GET / HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n", GET)
     upstream.sends(OK)
     client.receives(b"HTTP/1.1 200 OK\r\nDate: today\r\nContent-Length: 2\r\nconnection: close\r\n\r\nhi")
@@ -375,7 +375,7 @@ def test_forwarded_for(start: Start) -> None:
     )
 
 
-def test_what_a_trusted_peer_claims_is_passed_on(start: Start) -> None:
+def test_fields_of_a_trusted_peer_are_forwarded(start: Start) -> None:
     talk = start(x_forwarded=True, trusts_peer=True, http1=http1_options(policy=http1_policy(trusts_peer=True)))
     client = talk.connect("192.0.2.7")
     client.sends(b"GET / HTTP/1.1\r\nHost: a\r\nX-Forwarded-For: 1.1.1.1\r\n" + CLAIMS + b"\r\n")

@@ -158,7 +158,7 @@ def test_head_that_breaks_off_with_a_reset(start: Start) -> None:
     assert talk.reasons() == ["client_gone"]
 
 
-def test_connection_without_a_byte_is_no_refusal(start: Start) -> None:
+def test_a_connection_without_a_byte_is_not_refused(start: Start) -> None:
     talk = start()
     talk.connect().shuts()
     talk.connect().resets()
@@ -305,7 +305,7 @@ def test_a_refused_head_is_not_logged_as_the_request_before_it(start: Start, end
 
 
 @pytest.mark.parametrize("late", [GET, b"\x00"])
-def test_what_comes_behind_the_last_reply_does_not_destroy_it(start: Start, late: bytes) -> None:
+def test_bytes_after_the_last_reply_do_not_destroy_it(start: Start, late: bytes) -> None:
     """RFC 9112 section 9.6: a client that did not ask for the end may have sent more, and a reset would take the reply."""
     client, upstream = start(http1=http1_options(max_requests=1)).forwarded(GET)
     upstream.sends(OK)

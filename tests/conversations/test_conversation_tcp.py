@@ -111,14 +111,14 @@ def test_as_many_attempts_as_configured(start: Start) -> None:
     ],
     ids=lambda value: value if isinstance(value, str) else "",
 )
-def test_nobody_to_connect_to(start: Start, wishes: dict[str, Any], reason: str) -> None:
+def test_no_host_to_connect_to(start: Start, wishes: dict[str, Any], reason: str) -> None:
     talk = start(**{**wishes, "tcp": dict(wishes["tcp"])})
     assert talk.connect().is_reset()
     assert talk.reasons() == [reason]
     assert talk.counters()[f"reason_{reason}"] == 1
 
 
-def test_a_worker_without_memory_takes_nobody(start: Start) -> None:
+def test_a_worker_without_memory_accepts_no_connection(start: Start) -> None:
     talk = start(tcp={})
     talk.runtime.overload.level = SHED
     assert talk.connect().is_reset()
@@ -182,7 +182,7 @@ def test_a_host_that_leaves_as_soon_as_it_is_there(start: Start) -> None:
     assert talk.reasons() == ["reset_before_response"]
 
 
-def test_what_a_client_sent_before_it_left_arrives(start: Start) -> None:
+def test_bytes_sent_before_a_client_left_arrive(start: Start) -> None:
     talk = start(tcp={})
     client = talk.connect()
     upstream = talk.expect_dial()
@@ -195,7 +195,7 @@ def test_what_a_client_sent_before_it_left_arrives(start: Start) -> None:
     assert upstream.is_closed()
 
 
-def test_what_a_host_said_before_it_left_arrives(start: Start) -> None:
+def test_bytes_sent_before_a_host_left_arrive(start: Start) -> None:
     talk = start(tcp={})
     client = talk.connect()
     upstream = talk.expect_dial()

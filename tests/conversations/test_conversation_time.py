@@ -28,7 +28,7 @@ def test_idle_connection_is_closed(start: Start, idle: float) -> None:
     assert talk.reasons() == []
 
 
-def test_idle_time_begins_anew_after_each_reply(start: Start) -> None:
+def test_idle_time_restarts_after_each_reply(start: Start) -> None:
     talk = start(http1=times(idle=50.0))
     client = talk.connect()
     talk.advance(45)
@@ -170,7 +170,7 @@ def test_route_timeout_while_dialing(start: Start) -> None:
     client.receives(OK)
 
 
-def test_route_timeout_longer_than_the_idle_time_of_a_client_that_says_close(start: Start) -> None:
+def test_route_timeout_longer_than_the_idle_time_of_a_client_that_sends_close(start: Start) -> None:
     talk = start(routes=forward(timeout=120.0), http1=times(idle=10.0))
     client, upstream = talk.forwarded(b"GET / HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n", GET)
     talk.advance(100)
@@ -260,7 +260,7 @@ def test_idle_upstream_connection_is_closed(start: Start) -> None:
     talk.expect_dial().receives(GET)
 
 
-def test_lingering_ends_when_the_client_goes_on_forever(start: Start) -> None:
+def test_lingering_ends_when_the_client_never_stops_sending(start: Start) -> None:
     talk = start(http1=times())
     client = talk.connect()
     client.sends(b"BAD\x01\r\n\r\n")

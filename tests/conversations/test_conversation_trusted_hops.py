@@ -106,7 +106,7 @@ def test_no_field_at_all_is_the_socket(start: Start) -> None:
     assert seen.clients == [PEER]
 
 
-def test_a_look_alike_says_nothing(start: Start) -> None:
+def test_a_look_alike_is_ignored(start: Start) -> None:
     talk, seen = begin(start, 1)
     peer = talk.connect(PEER)
     peer.sends(b"GET / HTTP/1.1\r\nHost: a\r\nX_Forwarded_For: 9.9.9.9\r\n\r\n")
@@ -114,7 +114,7 @@ def test_a_look_alike_says_nothing(start: Start) -> None:
     assert seen.clients == [PEER]
 
 
-def test_the_function_by_itself() -> None:
+def test_the_function_alone() -> None:
     head = HttpRequest(headers_from([("x-forwarded-for", "1.1.1.1, 2.2.2.2")]))
     assert head.forwarded_ip(1) == "", "the codec has seen no such field"
     head.has_forwarded_for = True

@@ -40,7 +40,7 @@ def tunnel(talk: Talk) -> tuple[Peer, Peer]:
 # ---- bytes both ways
 
 
-def test_bytes_go_both_ways_as_they_are(start: Start) -> None:
+def test_bytes_are_forwarded_unchanged_both_ways(start: Start) -> None:
     talk = start()
     client, upstream = tunnel(talk)
     for data in (b"\x81\x02hi", GET, bytes(range(256)) * 3, b"0\r\n\r\n"):
@@ -52,7 +52,7 @@ def test_bytes_go_both_ways_as_they_are(start: Start) -> None:
     assert talk.reasons() == []
 
 
-def test_what_comes_with_the_agreement(start: Start) -> None:
+def test_bytes_that_arrive_with_the_agreement(start: Start) -> None:
     talk = start()
     client, upstream = asked(talk)
     upstream.sends(AGREE + b"\x81\x05hello")
@@ -252,7 +252,7 @@ def test_a_draining_worker_lets_tunnels_live(start: Start) -> None:
 def test_replaced_clusters_let_tunnels_live(start: Start) -> None:
     talk = start()
     client, upstream = tunnel(talk)
-    talk.do(lambda: talk.clusters.replace({}))
+    talk.do(lambda: talk.clusters.activate({}))
     client.sends(b"a")
     upstream.sends(b"b")
     assert (client.takes(), upstream.takes()) == (b"b", b"a")
@@ -334,7 +334,7 @@ def test_counters_and_access_log(start: Start) -> None:
 
 
 @pytest.mark.parametrize("status", [b"200 OK", b"400 Bad Request", b"426 Upgrade Required"])
-def test_bytes_behind_a_refused_upgrade_are_requests(start: Start, status: bytes) -> None:
+def test_bytes_after_a_refused_upgrade_are_requests(start: Start, status: bytes) -> None:
     """CVE-2026-2833: they would be tunnelled past every rule."""
     talk = start(routes=[Route("private", Path("/private"), DirectResponse(403, "no")), *forward()])
     client, upstream = talk.forwarded(ASK + b"GET /private HTTP/1.1\r\nHost: a\r\n\r\n" + GET, ASKED)
@@ -347,7 +347,7 @@ def test_bytes_behind_a_refused_upgrade_are_requests(start: Start, status: bytes
     assert got.endswith(OK)
 
 
-def test_frames_behind_a_refused_upgrade_go_nowhere(start: Start) -> None:
+def test_frames_after_a_refused_upgrade_are_not_forwarded(start: Start) -> None:
     client, upstream = start().forwarded(ASK + b"\x81\x85\x00\x00\x00\x00hello", ASKED)
     upstream.sends(OK)
     assert client.takes().startswith(OK + b"HTTP/1.1 400 Bad Request\r\n")
@@ -380,7 +380,7 @@ def test_agreement_to_something_else(start: Start, reply: bytes) -> None:
 
 @pytest.mark.parametrize("agreement", [AGREE, b"HTTP/1.1 101 Switching Protocols\r\n\r\n"])
 @pytest.mark.parametrize("request_bytes", [GET, ASK.replace(b"WebSocket", b"h2c")])
-def test_agreement_that_nobody_asked_for(start: Start, request_bytes: bytes, agreement: bytes) -> None:
+def test_agreement_that_was_not_requested(start: Start, request_bytes: bytes, agreement: bytes) -> None:
     talk = start()
     client, upstream = talk.opening(request_bytes)
     assert b"pgrade" not in upstream.takes()
@@ -494,7 +494,7 @@ def test_filters_see_the_agreement(start: Start) -> None:
     assert upstream.takes() == b"x"
 
 
-def test_a_filter_refuses_what_the_upstream_agreed_to(start: Start) -> None:
+def test_a_filter_refuses_an_upgrade_that_the_upstream_accepted(start: Start) -> None:
     talk = start(filters={"see": Sees(lambda exchange: Reply(403, "no", {"content-type": "text/plain"}))})
     client, upstream = talk.forwarded(ASK + GET, ASKED)
     upstream.sends(AGREE + b"secret")
@@ -577,7 +577,7 @@ class Bodies(StreamFilter):
         return data
 
 
-def test_a_tunnel_is_no_body(start: Start) -> None:
+def test_a_tunnel_is_not_a_body(start: Start) -> None:
     bodies = Bodies(None, None)
     talk = start(filters={"bodies": bodies})
     client, upstream = tunnel(talk)

@@ -5,6 +5,7 @@ starting.py        Start: the type of the fixture `start`, which begins a Talk
 peers.py           Peer, Dial: a client or an upstream, and a connection that the proxy asked for
 transport.py       FakeTransport, FakeLoop: what stands in for the event loop
 chunks.py          merge_chunks: messages that differ only in how their chunks are cut
+messages.py        GET, OK, DATE: bytes that most conversations need
 fakes.py           FakeClock, Lines, Outcomes, Recorder: clock, log, access log and filter
 bolt_session.py    a Bolt connection whose first request has been answered
 bolt_frames.py, dubbo_frames.py, rpc_wires.py    RPC frames, written from the protocols' descriptions

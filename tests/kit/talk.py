@@ -149,17 +149,17 @@ class Talk:
         """What makes the network filters of the listener's connections."""
         if tcp is None:
             return ProxyFactory(self.runtime, options, fallback)
-        rest = {"cluster": "service", "routes": [], **tcp}
-        bytes_options = tcp_options(listener_name="l", stats=self.stats, access_logs=[self.outcomes], **rest)
+        rest = {"cluster": "service", **tcp}
+        options_of_tcp = tcp_options(listener_name="l", stats=self.stats, access_logs=[self.outcomes], **rest)
         if len(options.protocols) == 1:
-            return TcpProxyFactory(self.runtime, bytes_options)
-        return ProxyFactory(self.runtime, options, TcpFallback(self.runtime, bytes_options))
+            return TcpProxyFactory(self.runtime, options_of_tcp)
+        return ProxyFactory(self.runtime, options, TcpFallback(self.runtime, options_of_tcp))
 
     # ---- clusters
 
     def _add_clusters(self, hosts: Sequence[str], plan: Mapping[str, Any], other_plan: Mapping[str, Any]) -> None:
         plans = [_plan("service", hosts)._replace(**plan), _plan("other", ["10.0.1.1:80"])._replace(**other_plan)]
-        self.clusters.replace({plan.name: self._cluster(plan, None) for plan in plans})
+        self.clusters.activate({plan.name: self._cluster(plan, None) for plan in plans})
         for cluster in self.clusters.by_name.values():
             while cluster.hosts and cluster.balancer.choose(NO_CONSTRAINTS) is not cluster.hosts[-1]:
                 pass  # the first host is the next
@@ -173,7 +173,7 @@ class Talk:
         """Activates another plan of a cluster, as a change at run time does; `keywords`: of ClusterPlan."""
         before = self.clusters.by_name[name]
         cluster = self._cluster(before.plan._replace(**keywords), before)
-        self.do(lambda: self.clusters.replace({**self.clusters.by_name, name: cluster}))
+        self.do(lambda: self.clusters.activate({**self.clusters.by_name, name: cluster}))
 
     # ---- the fake event loop
 
@@ -289,10 +289,10 @@ class Talk:
                 if not peer.transport.is_lost:
                     assert peer.transport.is_reading or peer.transport.is_closing, f"{peer.name} was left paused"
             clusters = list(self.clusters.by_name.values())
-            self.do(lambda: self.clusters.replace({}))
+            self.do(lambda: self.clusters.activate({}))
             self.advance(40.0)
             self._check_connections(clusters)
-            assert _attributes(NO_CONNECTION) == _attributes(Connection()), "something was written to NO_CONNECTION"
+            assert _values(NO_CONNECTION) == _values(Connection()), "something was written to NO_CONNECTION"
         finally:
             self.loop.close()
 
@@ -340,7 +340,7 @@ def _plan(name: str, addresses: Sequence[str]) -> ClusterPlan:
     return ClusterPlan(name, tuple(HostPlan(address) for address in addresses), idle_timeout=60.0)
 
 
-def _attributes(connection: Connection) -> dict[str, object]:
+def _values(connection: Connection) -> dict[str, object]:
     """The attributes of a connection, compiled or not."""
     names = [name for name in dir(connection) if not name.startswith("__")]
     return {name: value for name in names if not callable(value := getattr(connection, name))}

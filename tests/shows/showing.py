@@ -3,15 +3,14 @@
 import asyncio
 import os
 import socket
-from collections.abc import Callable, Coroutine
+from collections.abc import Coroutine
 from pathlib import Path
 from typing import Any
 
 import pytest
 import uvloop
+from process_fixtures import Start
 from pymosn_process import READY, Pymosn, TwoHops
-
-Start = Callable[..., Pymosn]
 
 
 def sized(name: str, small: Any, full: Any) -> pytest.MarkDecorator:

@@ -2,8 +2,9 @@
 
 from contextlib import AsyncExitStack
 
+from process_fixtures import Start
 from pymosn_process import TwoHops
-from showing import Start, run, serving, sized, tell
+from showing import run, serving, sized, tell
 
 from load_client import Load, bad, percentile
 from show_upstream import ShowUpstream

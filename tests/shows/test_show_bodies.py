@@ -6,8 +6,9 @@ import time
 from collections.abc import AsyncIterator
 
 import pytest
+from process_fixtures import Start
 from pymosn_process import TwoHops
-from showing import Start, mib, resident, run, serving, sized, tell
+from showing import mib, resident, run, serving, sized, tell
 
 from load_client import Asked, Client
 from show_upstream import BLOCK, ShowUpstream

@@ -8,8 +8,9 @@ from typing import Any
 
 import pytest
 from plain_sockets import dead_sockets, port_of
+from process_fixtures import Start
 from pymosn_process import TwoHops, eventually
-from showing import BlackHole, Start, run, serving, sized, tell
+from showing import BlackHole, run, serving, sized, tell
 
 from load_client import Load, bad, percentile, summary
 from show_upstream import ShowUpstream

@@ -7,8 +7,9 @@ import re
 from pathlib import Path
 from typing import Any
 
+from process_fixtures import Start
 from pymosn_process import PATIENCE, Pymosn, Stopwatch, TwoHops
-from showing import Start, run, serving, sized, tell
+from showing import run, serving, sized, tell
 
 from load_client import Client, Load, bad, percentile, summary
 from show_upstream import ShowUpstream

@@ -6,8 +6,9 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
+from process_fixtures import Start
 from pymosn_process import TwoHops
-from showing import BlackHole, Start, run, serving, sized, tell
+from showing import BlackHole, run, serving, sized, tell
 
 from load_client import PATIENCE, Asked, Client, bad, percentile, summary
 from show_upstream import ShowUpstream

@@ -12,8 +12,9 @@ from contextlib import AsyncExitStack
 from pathlib import Path
 from typing import Any
 
+from process_fixtures import Start
 from pymosn_process import Pymosn, TwoHops
-from showing import Start, mib, resident, run, serving, sized, tell
+from showing import mib, resident, run, serving, sized, tell
 
 from load_client import Client, Load, bad, percentile, summary
 from pymosn.server.worker_process import worker_environment

@@ -14,8 +14,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from process_fixtures import Start
 from pymosn_process import Pymosn, TwoHops
-from showing import Start, run, serving, sized, tell
+from showing import run, serving, sized, tell
 from tests.kit.rpc_wires import WIRES, Consumer, Provider
 
 CONNECTIONS, IN_FLIGHT = 8, 8

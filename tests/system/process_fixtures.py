@@ -1,7 +1,7 @@
 """Fixtures that start real processes and end each of them. A `conftest.py` imports them where they are wanted."""
 
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -16,25 +16,37 @@ def upstream() -> Iterator[Upstream]:
     server.close()
 
 
-@pytest.fixture
-def start(tmp_path: Path) -> Iterator[Callable[..., Pymosn]]:
-    """Starts `pymosn start` with a configuration (none: the built-in example) and ends it after the test."""
-    running: list[Pymosn] = []
+class Start:
+    """Starts `pymosn start` for one test: `start(config)`."""
 
-    def start_pymosn(
-        config: dict[str, Any] | None, *arguments: str, descriptors: int | None = None, **environment: str
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+        self._running: list[Pymosn] = []
+
+    def __call__(
+        self, config: dict[str, Any] | None, *arguments: str, descriptors: int | None = None, **environment: str
     ) -> Pymosn:
+        """`config`: written to a file (None: the built-in example); `descriptors`: RLIMIT_NOFILE of each process."""
         if config is not None:
-            path = tmp_path / "conf" / "mosn.json"
+            path = self._folder / "conf" / "mosn.json"
             path.parent.mkdir(exist_ok=True)
             path.write_text(json.dumps(config, indent=1))
             arguments = ("-c", str(path), *arguments)
-        running.append(Pymosn(list(arguments), tmp_path, environment, descriptors))
-        return running[-1]
+        self._running.append(Pymosn(list(arguments), self._folder, environment, descriptors))
+        return self._running[-1]
 
-    yield start_pymosn
-    for proxy in running:
-        proxy.end()
+    def end(self) -> None:
+        """Ends all of them."""
+        for proxy in self._running:
+            proxy.end()
+
+
+@pytest.fixture
+def start(tmp_path: Path) -> Iterator[Start]:
+    """Starts processes, and ends them after the test."""
+    start = Start(tmp_path)
+    yield start
+    start.end()
 
 
 @pytest.fixture

@@ -2,15 +2,14 @@
 
 import asyncio
 import random
-from collections.abc import Callable
 from contextlib import AsyncExitStack
 from typing import Any
 
 import pytest
-from pymosn_process import READY, Pymosn, TwoHops
+from process_fixtures import Start
+from pymosn_process import READY, TwoHops
 from tests.kit.rpc_wires import WIRES, Chop, Consumer, Provider, carried, chopper, send
 
-Start = Callable[..., Pymosn]
 EXCHANGES = 400
 
 

@@ -15,12 +15,12 @@ from typing import Any
 import pytest
 from bolt_peers import BoltClient, BoltServer
 from plain_sockets import PATIENCE, accepts, connect, rejection
-from pymosn_process import READY, Pymosn, TwoHops, Upstream, eventually, free_ports, get
+from process_fixtures import Start
+from pymosn_process import READY, TwoHops, Upstream, eventually, free_ports, get
 
 from pymosn.config.load import load_file
 from pymosn.server.worker_process import worker_environment
 
-Start = Callable[..., Pymosn]
 EXAMPLES = Path(__file__).parents[2] / "examples"
 
 

@@ -6,12 +6,10 @@ import http.client
 import json
 import socket
 import subprocess
-from collections.abc import Callable
 
 from plain_sockets import connect, read_until
-from pymosn_process import READY, Pymosn, TwoHops, Upstream, eventually
-
-Start = Callable[..., Pymosn]
+from process_fixtures import Start
+from pymosn_process import READY, TwoHops, Upstream, eventually
 
 
 def allow(hops: TwoHops) -> None:

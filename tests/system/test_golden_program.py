@@ -8,12 +8,12 @@ from __future__ import annotations
 import http.client
 import signal
 import socket
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import yaml
-from pymosn_process import READY, Pymosn, free_ports
+from process_fixtures import Start
+from pymosn_process import READY, free_ports
 from recorder import Recorder
 from tests.golden.golden_cases import CLIENT, GOLDEN, all_clusters, configuration, meets, question, wanted
 
@@ -71,7 +71,7 @@ def _unmet(expected: dict[str, Any], reply: Reply) -> list[str]:
     return [f"{key}: {found[key]!r}" for key in found if key in expected and not meets(found[key], expected[key])]
 
 
-def test_the_program_does_what_explain_says(start: Callable[..., Pymosn], tmp_path: Path) -> None:
+def test_the_program_does_what_explain_says(start: Start, tmp_path: Path) -> None:
     recorder = Recorder(sorted(all_clusters()))
     ports = dict(zip([golden.name for golden in GOLDEN], free_ports(len(GOLDEN)), strict=True))
     content = configuration(

@@ -8,16 +8,15 @@ import signal
 import socket
 import subprocess
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
 import pytest
 from plain_sockets import PATIENCE, read_until, rejection
+from process_fixtures import Start
 from pymosn_process import READY, Pymosn, TwoHops, Upstream, eventually, get
-
-Start = Callable[..., Pymosn]
 
 REQUEST = b"GET /%d HTTP/1.1\r\nHost: a\r\n\r\n"
 
@@ -251,13 +250,13 @@ def test_the_memory_ladder(start: Start, gateway: Gateway, keep: ExitStack) -> N
     overload = {"memory_limit": 1 << 30, "stop_keep_alive": 0.001, "shed": 1.0, "stop_accept": 1.0}
     gateway.server["overload"] = overload
     proxy = start(gateway.config)
-    proxy.wait_for("replies end their connections")
+    proxy.wait_for("disabling keep-alive")
     first = keep.enter_context(gateway.connect())
     first.sendall(REQUEST % 1)
     assert b"connection: close" in read_all(first)
     overload["shed"] = 0.002
     gateway.reload(proxy)
-    proxy.wait_for("requests are turned away with 503")
+    proxy.wait_for("rejecting requests with 503")
     second = keep.enter_context(gateway.connect())
     second.sendall(REQUEST % 2)
     reply = read_all(second)
@@ -265,7 +264,7 @@ def test_the_memory_ladder(start: Start, gateway: Gateway, keep: ExitStack) -> N
     assert b"retry-after: 5\r\n" in reply
     overload["stop_accept"] = 0.003
     gateway.reload(proxy)
-    proxy.wait_for("accepting stops")
+    proxy.wait_for("no longer accepting connections")
     third = keep.enter_context(gateway.connect())
     third.sendall(REQUEST % 3)
     third.settimeout(0.3)
@@ -275,7 +274,7 @@ def test_the_memory_ladder(start: Start, gateway: Gateway, keep: ExitStack) -> N
     assert stats["overload_stop_accept"] == stats["overload_shed"] == stats["overload_no_keep_alive"] == 1
     overload["memory_limit"] = -1
     gateway.reload(proxy)
-    proxy.wait_for("all is served again")
+    proxy.wait_for("normal operation resumed")
     third.settimeout(PATIENCE)
     assert read_until(third, b"/3\n").startswith(b"HTTP/1.1 200 ")
     assert gateway.logs("- 200 /1", "overloaded 503 /2", "- 200 /3")

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from typing import Any
 
 import pytest
-from pymosn_process import READY, Pymosn, eventually, free_ports, get
+from process_fixtures import Start
+from pymosn_process import READY, eventually, free_ports, get
 from recorder import Recorder
-
-Start = Callable[..., Pymosn]
 
 
 @pytest.fixture

@@ -8,14 +8,12 @@ import http.client
 import json
 import signal
 import socket
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
-from pymosn_process import READY, Pymosn, Upstream, _listener, _table, eventually, free_ports
-
-Start = Callable[..., Pymosn]
+from process_fixtures import Start
+from pymosn_process import READY, Upstream, _listener, _table, eventually, free_ports
 
 
 def can_be_transparent() -> bool:
@@ -88,7 +86,7 @@ def test_the_header_says_where_and_the_admin_api_shows_it(start: Start, upstream
     site.config["cluster_manager"]["clusters"][0]["connect_timeout"] = "1s"
     (tmp_path / "conf" / "mosn.json").write_text(json.dumps(site.config))
     proxy.send(signal.SIGHUP)
-    proxy.wait_for("version 2 is in force")
+    proxy.wait_for("version 2 is active")
     assert f"127.0.0.1:{upstream.port}" in [host["address"] for host in site.view()["hosts"]]
     assert get("127.0.0.1", site.port, f"127.0.0.1:{upstream.port}")[0] == 200
 

@@ -17,13 +17,13 @@ from typing import Any
 
 import pytest
 from plain_sockets import PATIENCE, connect, dead_sockets, port_of, read_all, rejection
+from process_fixtures import Start
 from pymosn_process import READY, Pymosn, TwoHops, eventually, free_ports, get
 from thread_server import ThreadServer
 
 from pymosn.config.load import load_file
 from pymosn.server.worker_process import worker_environment
 
-Start = Callable[..., Pymosn]
 EXAMPLES = Path(__file__).parents[2] / "examples" / "tcp"
 MIB = 1 << 20
 

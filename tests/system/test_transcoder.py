@@ -4,17 +4,17 @@ import http.client
 import json
 import socket
 import struct
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
 import pytest
-from pymosn_process import READY, Pymosn, free_ports
+from process_fixtures import Start
+from pymosn_process import READY, free_ports
 from tests.kit import dubbo_frames as dubbo
 from thread_server import ThreadServer
 
-Start = Callable[..., Pymosn]
 EXAMPLE = Path(__file__).parents[2] / "examples" / "transcoder"
 
 

@@ -6,15 +6,15 @@ import os
 import signal
 import socket
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from http.server import ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
 import pytest
-from pymosn_process import PATIENCE, READY, Pymosn, Request, eventually, free_ports, is_alive
+from process_fixtures import Start
+from pymosn_process import PATIENCE, READY, Request, eventually, free_ports, is_alive
 
-Start = Callable[..., Pymosn]
 EXAMPLES = Path(__file__).parents[2] / "examples" / "uds"
 
 
@@ -145,7 +145,7 @@ def test_the_socket_outlives_reloads_and_workers(start: Start, tmp_path: Path, s
     routes.insert(0, {"match": {"prefix": "/new"}, "direct_response": {"status": 200, "body": "new"}})
     (tmp_path / "conf" / "mosn.json").write_text(json.dumps(config))
     proxy.send(signal.SIGHUP)
-    proxy.wait_for("version 2 is in force")
+    proxy.wait_for("version 2 is active")
     assert client.stat().st_ino == inode
     kept.request("GET", "/new")
     assert kept.getresponse().read() == b"new"

@@ -5,14 +5,13 @@ import json
 import socket
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from typing import Any
 
 import pytest
+from process_fixtures import Start
 from pymosn_process import PATIENCE, READY, Pymosn, TwoHops, eventually, get
-
-Start = Callable[..., Pymosn]
 
 REPLY = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nhi"
 

@@ -21,14 +21,13 @@ from typing import Any
 
 import pytest
 from plain_sockets import PATIENCE, read_exactly
+from process_fixtures import Start
 from pymosn_process import READY, Pymosn, TwoHops, eventually
 from web_sockets import ASK, BINARY, CLOSE, PING, PONG, TEXT, Echo, FrameEcho, RawClient, frame
 from websockets.exceptions import ConnectionClosed, ConnectionClosedError, InvalidStatus
 from websockets.extensions.permessage_deflate import ClientPerMessageDeflateFactory, PerMessageDeflate
 from websockets.frames import CloseCode
 from websockets.sync.client import ClientConnection, connect
-
-Start = Callable[..., Pymosn]
 
 
 @pytest.fixture(scope="module")

@@ -23,7 +23,6 @@ from pymosn.assembly.listeners import forwarding_options
 from pymosn.assembly.routes import build_table
 from pymosn.config.schema import Listener, MosnConfig, ProxyFilter
 from pymosn.config.schema.network_filters import Http1Settings
-from pymosn.config.schema.stream_filters import Mirror as MirrorSettings
 from pymosn.config.typed import typed
 from pymosn.control.explain_hosts import choose_host
 from pymosn.control.plane import ClusterView
@@ -42,6 +41,7 @@ from pymosn.core.message import ResponseHead
 from pymosn.core.overload import OverloadState
 from pymosn.core.request_ids import RequestIds
 from pymosn.filters.stream.mirror import MirrorFilter
+from pymosn.filters.stream.mirror import Settings as MirrorSettings
 from pymosn.protocol.http1.encoder import encode_request
 from pymosn.protocol.http1.request import RequestDecoder
 from pymosn.proxy.decision import Rejection, choose_target, decide, plan_forward
@@ -210,10 +210,10 @@ def _decode(question: Question, exchange: Exchange, http1: Http1Settings) -> Fai
 
 
 def _explain_host(table: RouteTable, winner: VirtualHost | None, authority: bytes) -> dict[str, Any]:
-    matching = {host.name: [name for name in host.domains if _takes(name, authority)] for host in table.hosts}
+    matching = {host.name: [name for name in host.domains if _takes(name, authority)] for host in table.virtual_hosts}
     reasons = []
     silent = 0
-    for host in table.hosts:
+    for host in table.virtual_hosts:
         if host is winner:
             continue
         if matching[host.name]:

@@ -55,6 +55,7 @@ class ProxyFactory(FilterChainFactory):
 
     def __init__(self, runtime: Runtime, options: ProxyOptions, fallback: NetworkFilterFactory | None = None) -> None:
         """`fallback`: takes over connections in none of the protocols (`fallback_for_unknown_protocol`)."""
+        self.fallback = fallback
         self._runtime = runtime
         self._options = options
         self._makers: dict[str, ExchangeMaker] = {}
@@ -68,6 +69,7 @@ class ProxyFactory(FilterChainFactory):
 
     def activate(self, options: ProxyOptions, fallback: NetworkFilterFactory | None = None) -> None:
         """Activates other options: for new connections, and for the next exchange of each open one."""
+        self.fallback = fallback
         self._options = options
         for protocol in options.protocols:
             name = protocol.spec.name

@@ -7,7 +7,7 @@ from mypy_extensions import i64
 from pymosn.api.exchange import AccessLog
 from pymosn.api.network import Connection
 from pymosn.core.counters import DownstreamStats
-from pymosn.routing.by_address import AddressRoute, wanted_end
+from pymosn.routing.by_address import AddressRoute, destination_of
 
 
 class TcpOptions:
@@ -42,7 +42,7 @@ class TcpOptions:
         if self.cluster:
             return self.cluster
         source = (connection.remote_ip, int(connection.remote_port))
-        target = wanted_end(connection.original_destination, connection.local_ip, int(connection.local_port))
+        target = destination_of(connection.original_destination, connection.local_ip, int(connection.local_port))
         for route in self.routes:
             if route.matches(source, target):
                 return route.cluster

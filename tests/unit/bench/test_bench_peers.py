@@ -92,7 +92,7 @@ def test_a_server_in_python_is_asked_about_heads_only(monkeypatch: pytest.Monkey
     assert endpoint["address"]["socket_address"]["port_value"] == 20004
 
 
-def test_who_takes_which_case(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_cases_of_each_peer(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("bench.peers.envoy.envoy_program", lambda: "envoy")
     monkeypatch.setattr("bench.peers.ext_proc.pip_install", lambda _: None)
     cases = [case_named("small"), case_named("filter3"), case_named("async1"), *STREAM_CASES]

@@ -264,7 +264,7 @@ def test_a_route_needs_an_action_and_redirects_a_known_code() -> None:
     assert severity_at(ROUTE, {"direct_response": {"status": 200, "body": "ok"}}) is None
 
 
-def test_a_faulty_entry_does_not_shift_the_places_of_the_next() -> None:
+def test_a_faulty_entry_does_not_shift_the_positions_of_the_next() -> None:
     config = json.loads(DEFAULT_CONFIG)
     config["servers"][0]["listeners"].insert(0, 5)
     config["servers"][0]["listeners"][2]["address"] = "nowhere"
@@ -355,7 +355,7 @@ def test_several_changes(changes: list[tuple[str, Any]], expected: list[tuple[st
     assert sorted(faults_of(*changes)) == sorted(expected)
 
 
-def test_asking_dns_servers_without_the_library_is_an_error_with_its_place(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_dns_servers_without_the_library_are_an_error_with_its_position(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("pymosn.config.check.clusters.find_spec", lambda name: None)
     config = with_change(f"{CLUSTER}.type", "STRICT_DNS")
     config["cluster_manager"]["clusters"][0]["respect_dns_ttl"] = True

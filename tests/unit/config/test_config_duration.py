@@ -74,7 +74,7 @@ def test_writes(seconds: float, text: str) -> None:
 
 @given(st.integers(min_value=-(10**15), max_value=10**15))
 @example(288780915505837)
-def test_what_is_written_is_read_back(microseconds: int) -> None:
+def test_written_durations_are_read_back(microseconds: int) -> None:
     seconds = microseconds / 1e6
     # A float of nine years of seconds is exact to 60 ns only.
     assert parse_duration(format_duration(seconds)) == pytest.approx(seconds, rel=1e-15, abs=1e-9)

@@ -36,7 +36,7 @@ def test_any_document_reads_as_the_standard_library_reads_it(
 
 @given(st.text(alphabet='{}[]",:0123456789.eE+-truefalsn\\u \t\n/\x00\u00e9', max_size=40))
 @settings(max_examples=400)
-def test_what_the_standard_library_refuses_is_refused(text: str) -> None:
+def test_documents_that_the_standard_library_rejects_are_rejected(text: str) -> None:
     assert _agree(text), text
 
 
@@ -57,7 +57,7 @@ def _agree(text: str) -> bool:
     return found == expected or ("\\u" in text and expected is not _REFUSED)
 
 
-def test_places_count_from_one() -> None:
+def test_positions_count_from_one() -> None:
     root, _ = parse_json('{\n\t"a": [1,\n  {"b": "x"}]\n}')
     a = root.entries[0]
     assert (root.line, root.column) == (1, 1)
@@ -71,18 +71,18 @@ def test_places_count_from_one() -> None:
     ("text", "line", "column", "word"),
     [
         ("", 0, 0, "empty"),
-        ("{", 1, 2, "ends"),
+        ("{", 1, 2, "unexpected end"),
         ('{"a": 1,}', 1, 9, "comma"),
         ("[1,]", 1, 4, "comma"),
         ("[1 2]", 1, 4, "expected"),
         ('{"a" 1}', 1, 6, '":"'),
         ("{'a': 1}", 1, 2, "double quotes"),
         ('{\n "a": tru\n}', 2, 7, "not a JSON value"),
-        ('{"a": "x\n"}', 1, 7, "closing quote"),
+        ('{"a": "x\n"}', 1, 7, "unterminated string"),
         ('"\\x"', 1, 2, "escape"),
         ('"\\u12"', 1, 2, "four"),
         ("// c\n{}", 1, 1, "comments"),
-        ("{} {}", 1, 4, "only one"),
+        ("{} {}", 1, 4, "unexpected text after"),
         ("[01]", 1, 2, "not a JSON value"),
         ("[1e999]", 1, 2, "too large"),
         ("[NaN]", 1, 2, "not a JSON value"),
@@ -95,7 +95,7 @@ def test_faults_say_where_and_what(text: str, line: int, column: int, word: str)
     assert (caught.value.line, caught.value.column) == (line, column)
 
 
-def test_a_key_that_stands_twice_is_reported() -> None:
+def test_a_duplicate_key_is_reported() -> None:
     _, repeated = parse_json('{"a": 1,\n "b": 2,\n "a": 3}')
     assert [(key.key, key.line, key.column, key.first_line) for key in repeated] == [("a", 3, 2, 1)]
 

@@ -34,7 +34,7 @@ def shown(loaded: Loaded) -> list[tuple[str, int, int, str]]:
     return [(fault.severity, fault.line, fault.column, fault.path) for fault in loaded.faults]
 
 
-def test_five_different_faults_are_all_reported_with_their_places() -> None:
+def test_five_different_faults_are_all_reported_with_their_positions() -> None:
     loaded = load_text(FIVE_FAULTS, "conf.json")
     config = "servers[0].listeners[0].filter_chains[0].filters[0].config"
     assert loaded.config is None
@@ -48,11 +48,11 @@ def test_five_different_faults_are_all_reported_with_their_places() -> None:
     assert loaded.faults[2].suggestion == "ip_access"
 
 
-def test_the_text_of_a_fault_is_what_editors_read() -> None:
+def test_the_text_of_a_fault_has_the_form_that_editors_read() -> None:
     fault = load_text(FIVE_FAULTS, "conf.json").faults[1]
     assert fault.text() == (
         "conf.json:6:65: error: servers[0].listeners[0].filter_chains[0].filters[0].config.router_config_name: "
-        'there is no router table of this name; MOSN would answer 404 (value "rooter"); did you mean "router"?'
+        'unknown router table (MOSN would answer 404) (value "rooter"); did you mean "router"?'
     )
     assert json.loads(json.dumps(fault.as_dict()))["line"] == 6
 
@@ -99,10 +99,10 @@ def test_a_repeated_key_is_an_error() -> None:
 @pytest.mark.parametrize(
     ("server", "path", "words"),
     [
-        ({"default_log_path": 5}, "default_log_path", "a string is expected, found a number"),
-        ({"listeners": {}}, "listeners", "an array is expected, found an object"),
-        ({"use_netpoll_mode": "yes"}, "use_netpoll_mode", "true or false is expected"),
-        ({"processor": True}, "processor", "a number or a string is expected"),
+        ({"default_log_path": 5}, "default_log_path", "expected a string, got a number"),
+        ({"listeners": {}}, "listeners", "expected an array, got an object"),
+        ({"use_netpoll_mode": "yes"}, "use_netpoll_mode", "expected true or false"),
+        ({"processor": True}, "processor", "expected a number or a string"),
         ({"graceful_timeout": "soon"}, "graceful_timeout", "not a duration"),
         ({"graceful_timeout": "-1s"}, "graceful_timeout", "must not be negative"),
         ({"graceful_timeout": []}, "graceful_timeout", "a duration such as"),
@@ -110,7 +110,7 @@ def test_a_repeated_key_is_an_error() -> None:
         ({"listeners": [{"default_read_buffer_size": 1.5}]}, "listeners[0].default_read_buffer_size", "a whole number"),
     ],
 )
-def test_wrong_types_say_what_was_expected(server: dict[str, Any], path: str, words: str) -> None:
+def test_wrong_types_report_the_expected_one(server: dict[str, Any], path: str, words: str) -> None:
     loaded = load_text(json.dumps({"servers": [server]}), "f")
     assert any(fault.path == f"servers[0].{path}" and words in fault.message for fault in loaded.errors)
 
@@ -191,7 +191,7 @@ def test_directories_of_clusters_and_virtual_hosts(tmp_path: Path) -> None:
     assert loaded.base_dir == str(tmp_path.parent)
 
 
-def test_a_directory_beside_an_inline_list_is_an_error(tmp_path: Path) -> None:
+def test_a_directory_in_addition_to_an_inline_list_is_an_error(tmp_path: Path) -> None:
     manager = {"clusters_configs": str(tmp_path), "clusters": [{"name": "a"}]}
     loaded = load_text(json.dumps({"servers": [{}], "cluster_manager": manager}), "f")
     assert [fault.path for fault in loaded.errors] == ["cluster_manager.clusters_configs"]
@@ -213,7 +213,7 @@ def test_a_byte_order_mark_is_tolerated(tmp_path: Path) -> None:
     assert load_file(str(file)).faults == []
 
 
-def test_secrets_do_not_stand_in_faults() -> None:
+def test_secrets_do_not_appear_in_faults() -> None:
     text = '{"servers": [{}], "cluster_manager": {"tls_context": {"private_key": 12345}}}'
     assert "12345" not in load_text(text, "f").faults[0].text()
 

@@ -82,7 +82,7 @@ def of(*filters: dict[str, Any]) -> list[tuple[str, str, str]]:
         [proxy(True, "Http1,bolt"), TCP],
     ],
 )
-def test_what_is_good(filters: list[dict[str, Any]]) -> None:
+def test_valid_settings(filters: list[dict[str, Any]]) -> None:
     assert of(*filters) == []
 
 
@@ -90,7 +90,7 @@ def test_what_is_good(filters: list[dict[str, Any]]) -> None:
     ("filters", "severity", "path", "text"),
     [
         ([{"type": "tcp_proxy"}], "error", "[0].config.cluster", "needs a cluster"),
-        ([tcp(cluster="d")], "error", "[0].config.cluster", "no cluster of this name"),
+        ([tcp(cluster="d")], "error", "[0].config.cluster", "unknown cluster"),
         (
             [tcp(routes=[{**ROUTE, "cluster": ""}])],
             "error",
@@ -107,7 +107,7 @@ def test_what_is_good(filters: list[dict[str, Any]]) -> None:
             [tcp(routes=[{**ROUTE, "SourcePort": "80-"}])],
             "error",
             "[0].config.routes[0].sourceport",
-            "is no port",
+            "is not a port",
         ),
         (
             [tcp(routes=[{**ROUTE, "DestinationPort": "9-8"}])],
@@ -128,18 +128,18 @@ def test_what_is_good(filters: list[dict[str, Any]]) -> None:
         ),
         ([proxy(False), TCP], "warning", "[1]", "the proxy before it takes all bytes"),
         ([TCP, proxy(True)], "warning", "[1]", "the tcp_proxy before it takes all bytes"),
-        ([proxy(True), TCP, TCP], "warning", "[2]", "the first tcp_proxy behind the proxy takes over"),
-        ([proxy(True)], "warning", "[0].config.fallback_for_unknown_protocol", "no tcp_proxy behind the proxy"),
+        ([proxy(True), TCP, TCP], "warning", "[2]", "only the first tcp_proxy after the proxy is used"),
+        ([proxy(True)], "warning", "[0].config.fallback_for_unknown_protocol", "no tcp_proxy follows the proxy filter"),
         (
             [proxy(True, "bolt"), TCP],
             "warning",
             "[0].config.fallback_for_unknown_protocol",
             "with bolt alone",
         ),
-        ([{"type": "udp_proxy", "config": {"cluster": "c"}}], "error", "[0].type", "not built"),
+        ([{"type": "udp_proxy", "config": {"cluster": "c"}}], "error", "[0].type", "not implemented"),
     ],
 )
-def test_what_is_not(filters: list[dict[str, Any]], severity: str, path: str, text: str) -> None:
+def test_invalid_settings(filters: list[dict[str, Any]], severity: str, path: str, text: str) -> None:
     [fault] = of(*filters)
     assert fault[:2] == (severity, path)
     assert text in fault[2]
@@ -149,7 +149,7 @@ def test_stream_filters_see_no_bytes() -> None:
     _, faults = loaded([TCP], stream_filters=[{"type": "ip_access", "config": {"default_action": "allow"}}])
     [(severity, path, text)] = faults
     assert (severity, path) == ("warning", "servers[0].listeners[0].stream_filters")
-    assert "tcp_proxy knows none" in text
+    assert "tcp_proxy has no requests" in text
 
 
 def connection(source: str, target: str) -> Connection:
@@ -164,7 +164,7 @@ def listener_of(config: MosnConfig | None) -> ListenerConfig:
     return config.servers[0].listeners[0]
 
 
-def test_what_is_built() -> None:
+def test_the_objects_that_are_built() -> None:
     settings = {"routes": [ROUTE], "max_connect_attempts": 2, "idle_timeout": 1_500_000_000}
     config = listener_of(loaded([{"type": "tcp_proxy", "config": settings}], connection_idle_timeout="30s")[0])
     acting = config.acting_filters()

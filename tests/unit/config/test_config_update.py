@@ -37,7 +37,7 @@ def test_a_cluster_of_a_new_name_is_added_and_of_a_known_one_replaced(before: Mo
     assert len(before.cluster_manager.clusters) == 2
 
 
-def test_every_fault_has_its_place_in_the_body(before: MosnConfig) -> None:
+def test_every_fault_has_its_position_in_the_body(before: MosnConfig) -> None:
     text = '{"type": "cluster",\n "config": {"name": "c",\n  "connect_timeout": "1",\n  "hosts": [{"address": "x"}]}}'
     config, faults = Update(text).config(before)
     assert config is None
@@ -59,10 +59,10 @@ TYPES = '"type" must be one of listener, router, cluster, extend'
         ("config", '{"type": "nothing", "config": {}}', [TYPES]),
         ("config", '{"type": "cluster"}', ['"config" is missing']),
         ("config", '{"config": {}}', [TYPES]),
-        ("config", '{"type": "cluster", "config": 5}', ["an object is expected, found a number"]),
+        ("config", '{"type": "cluster", "config": 5}', ["expected an object, got a number"]),
         ("removal", "[]", ["the body is not an object"]),
         ("removal", '{"type": "cluster"}', ['"name" is missing']),
-        ("removal", '{"type": "cluster", "name": 5}', ['"name" must be a text']),
+        ("removal", '{"type": "cluster", "name": 5}', ['"name" must be a string']),
         ("removal", '{"type": "x", "name": "y"}', [TYPES]),
         ("hosts", '"a"', ["the body is not an object"]),
         ("hosts", '{"type": "set"}', ['"config" is missing']),
@@ -71,11 +71,11 @@ TYPES = '"type" must be one of listener, router, cluster, extend'
         ("route", '{"type": "add", "config": {}}', ["there is no router '' in servers[0].routers"]),
     ],
 )
-def test_what_is_no_update_is_told_once(action: str, text: str, messages: list[str], before: MosnConfig) -> None:
+def test_an_invalid_update_is_reported_once(action: str, text: str, messages: list[str], before: MosnConfig) -> None:
     assert update(action, text, before) == (None, messages)
 
 
-def test_what_is_referred_to_cannot_be_removed(before: MosnConfig) -> None:
+def test_referenced_objects_cannot_be_removed(before: MosnConfig) -> None:
     assert update("removal", {"type": "cluster", "name": "serverCluster"}, before)[0] is None
     assert update("removal", {"type": "cluster", "name": "nobody"}, before) == (None, ["there is no cluster 'nobody'"])
     gone, errors = update("removal", {"type": "listener", "name": "clientListener"}, before)
@@ -101,7 +101,7 @@ def test_hosts(action: str, addresses: list[str], result: list[str], before: Mos
     assert [host.address for host in config.cluster_manager.clusters[1].hosts] == result
 
 
-def test_routes_are_added_behind_the_others_and_removed_by_their_match(before: MosnConfig) -> None:
+def test_routes_are_added_after_the_others_and_removed_by_their_match(before: MosnConfig) -> None:
     wanted = {"router_config_name": "client_router", "domain": "*", "route": ROUTE}
     added, errors = update("route", {"type": "add", "config": wanted}, before)
     assert added is not None

@@ -46,11 +46,11 @@ def test_json_is_yaml() -> None:
     assert plain(parse_yaml(json.dumps(document))[0]) == document
 
 
-def test_keys_are_text_whatever_they_look_like() -> None:
+def test_keys_are_always_text() -> None:
     assert plain(parse_yaml("on: 1\n5: 2\n~: 3")[0]) == {"on": 1, "5": 2, "~": 3}
 
 
-def test_places_count_from_one() -> None:
+def test_positions_count_from_one() -> None:
     root, _ = parse_yaml("a:\n  - b: x\n    c: 5\n")
     entry = root.entries[0].node.items[0].entries[1]
     assert (entry.line, entry.column, entry.node.line, entry.node.column) == (3, 5, 3, 8)
@@ -76,7 +76,7 @@ def test_nested_aliases_are_bounded() -> None:
         ("a: b: c", "mapping values"),
         ("!!python/object/apply:os.system ['true']", "not supported"),
         ("a: !!binary aGk=", "not supported"),
-        ("? [1]\n: 2", "plain text"),
+        ("? [1]\n: 2", "plain string"),
         ("a: &x [*x]", "nested"),
         ("[" * 2000, "nested"),
         ("--- 1\n--- 2", "single document"),
@@ -91,6 +91,6 @@ def test_faults(text: str, word: str) -> None:
         parse_yaml(text)
 
 
-def test_a_key_that_stands_twice_is_reported() -> None:
+def test_a_duplicate_key_is_reported() -> None:
     _, repeated = parse_yaml("a: 1\nb: 2\na: 3")
     assert [(key.key, key.line, key.first_line) for key in repeated] == [("a", 3, 1)]

@@ -241,13 +241,13 @@ def test_levels_are_changed_by_post(client: AsgiClient, plane: FakePlane) -> Non
         (b"[" * 60_000, "the body is not JSON"),
         (b"[]", "the body is not an object"),
         (b'{"log_level": "INFO"}', "log_path is missing"),
-        (b'{"log_path": 1, "log_level": "INFO"}', "log_path is not a text"),
+        (b'{"log_path": 1, "log_level": "INFO"}', "log_path is not a string"),
         (b'{"log_path": "/logs/mosn.log"}', "log_level is missing"),
         (b'{"log_path": "/logs/mosn.log", "log_level": "debug"}', "unknown log level 'debug'"),
         (b'{"log_path": "/x", "log_level": "INFO"}', "no log at '/x'"),
     ],
 )
-def test_what_is_wrong_with_a_level_is_named(client: AsgiClient, plane: FakePlane, body: bytes, message: str) -> None:
+def test_faults_of_a_level_are_named(client: AsgiClient, plane: FakePlane, body: bytes, message: str) -> None:
     answer = client.post("/api/v1/update_loglevel", [body])
     assert answer.status == 400
     assert answer.text.startswith(f"update logger failed: {message}")
@@ -274,7 +274,7 @@ def test_reading_changes_nothing(client: AsgiClient, plane: FakePlane, path: str
 
 
 @pytest.mark.parametrize("path", ["config_dump", "stats", "states", "env", "get_loglevel", "features"])
-def test_what_is_read_is_not_posted_to(client: AsgiClient, path: str) -> None:
+def test_read_only_paths_reject_post(client: AsgiClient, path: str) -> None:
     answer = client.post(f"/api/v1/{path}")
     assert answer.status == 405
     assert "GET" in answer.headers["allow"]
@@ -331,7 +331,7 @@ def test_an_error_is_logged_and_not_shown(client: AsgiClient, plane: FakePlane, 
     ]
 
 
-def test_a_change_is_applied_or_all_its_faults_are_told(client: AsgiClient, plane: FakePlane) -> None:
+def test_a_change_is_applied_or_all_its_faults_are_reported(client: AsgiClient, plane: FakePlane) -> None:
     cluster = {"type": "cluster", "config": {"name": "new", "hosts": [{"address": "127.0.0.1:1"}]}}
     answer = client.post("/api/v1/update_config", [json.dumps(cluster).encode()])
     assert (answer.status, answer.json()["applied"]) == (200, True)
@@ -363,7 +363,7 @@ def test_live_views_for_programs_and_for_people(client: AsgiClient) -> None:
     assert '0. prefix "/" -> cluster clientCluster' in client.get("/api/v1/routes?name=client_router&format=text").text
 
 
-def test_explain_answers_from_what_is_in_force(client: AsgiClient) -> None:
+def test_explain_uses_the_active_configuration(client: AsgiClient) -> None:
     question = {"method": "GET", "url": "http://127.0.0.1:2045/x"}
     answer = client.post("/api/v1/explain", [json.dumps(question).encode()])
     assert answer.status == 200
@@ -381,7 +381,7 @@ def test_filters_for_programs_and_for_people(client: AsgiClient) -> None:
     assert (view["name"], view["counters"]) == ("Tenant", {"calls": 3, "errors": 0})
     text = client.get("/api/v1/filters?format=text").text
     assert "l: Tenant (filters.py): calls 3, errors 0, 1.5 us a call\n" in text
-    assert "  held up a worker for 2.5 s:\n    filters.py:7 in on_request\n" in text
+    assert "  blocked a worker for 2.5 s:\n    filters.py:7 in on_request\n" in text
 
 
 @pytest.mark.parametrize(
@@ -394,6 +394,6 @@ def test_allocations_are_traced_for_some_seconds(client: AsgiClient, body: str, 
         assert answer.json() == [{"line": f"filters.py:{body or 5}", "bytes": 64, "blocks": 2}]
 
 
-def test_filters_are_made_anew_by_post(client: AsgiClient) -> None:
+def test_post_re_creates_filters(client: AsgiClient) -> None:
     assert client.post("/api/v1/reload_filters").json()["applied"] is True
     assert client.get("/api/v1/reload_filters").status == 405

@@ -9,7 +9,7 @@ def client() -> AsgiClient:
     return AsgiClient(create_demo())
 
 
-def test_the_echo_shows_what_came(client: AsgiClient) -> None:
+def test_the_echo_shows_the_request(client: AsgiClient) -> None:
     answer = client.post("/any/p%61th?q=1", [b"123", b"45"], {"X-Request-Id": "abc"})
     assert answer.headers["content-type"].startswith("text/plain")
     assert "POST /any/p%61th?q=1 HTTP/1.1\n" in answer.text

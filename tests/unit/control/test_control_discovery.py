@@ -6,7 +6,7 @@ from tests.kit import Lines
 from pymosn.config.schema import Cluster, MosnConfig
 from pymosn.config.schema.cluster import ClusterManager, Host
 from pymosn.control.discovery import Discovery
-from pymosn.control.resolver import Answer, Wish
+from pymosn.control.resolver import Answer, LookupOptions
 from pymosn.core.log import Log
 
 
@@ -18,7 +18,7 @@ class Names:
         self.ttl: int | None = None
         self.families: list[socket.AddressFamily] = []
 
-    async def look_up(self, name: str, wish: Wish) -> Answer:
+    async def look_up(self, name: str, wish: LookupOptions) -> Answer:
         self.families.append(wish.family)
         if name not in self.answers:
             raise socket.gaierror("no such name")
@@ -80,7 +80,7 @@ def test_other_clusters_keep_their_names() -> None:
     asyncio.run(scenario())
 
 
-def test_changes_are_told_and_the_last_good_answer_stays() -> None:
+def test_changes_are_reported_and_the_last_good_answer_is_kept() -> None:
     async def scenario() -> None:
         names = Names(one=["10.0.0.1"])
         stage = Stage(names)
@@ -163,7 +163,7 @@ def test_the_time_to_live_is_respected_where_it_is_asked_for() -> None:
     assert asyncio.run(scenario(False)) == [3.0, 3.0]
 
 
-def test_failures_back_off_and_are_told_once() -> None:
+def test_failures_back_off_and_are_logged_once() -> None:
     async def scenario(known: bool) -> tuple[list[float], list[str]]:
         names = Names(**({"one": ["10.0.0.1"]} if known else {}))
         stage = Stage(names)
@@ -181,8 +181,8 @@ def test_failures_back_off_and_are_told_once() -> None:
     sleeps, lines = asyncio.run(scenario(True))
     assert sleeps == [3, 3, 6, 12, 24, 48, 60, 60, 60, 3]
     assert lines == [
-        "cluster c: one cannot be looked up (no such name); its last answer stays",
-        "cluster c: one is looked up again",
+        "cluster c: one cannot be resolved (no such name); keeping the last addresses",
+        "cluster c: one is resolved again",
     ]
     sleeps, lines = asyncio.run(scenario(False))
     assert sleeps == [1, 2, 4, 8, 16, 32, 60, 60, 60, 3]
@@ -204,7 +204,7 @@ def test_an_answer_without_addresses_is_a_failure() -> None:
     asyncio.run(scenario())
 
 
-def test_many_names_that_change_together_are_told_once() -> None:
+def test_many_names_that_change_together_are_reported_once() -> None:
     async def scenario() -> None:
         count = 100
         names = Names(**{f"n{number}": ["10.0.0.1"] for number in range(count)})

@@ -46,13 +46,13 @@ def test_mirrors_are_named() -> None:
     assert lines == ["mirror        cluster next, 10 % of requests", "mirror        cluster audit, 100 % of requests"]
 
 
-def test_the_filter_says_how_many() -> None:
+def test_the_filter_sets_the_number_of_copies() -> None:
     told, lines = mirrors(configuration({"type": "mirror", "config": {"amplification": 3}}))
     assert [mirror["copies"] for mirror in told] == [3, 3]
     assert lines[0] == "mirror        cluster next 3 times, 10 % of requests"
 
 
-def test_broadcast_takes_the_place_of_the_request() -> None:
+def test_broadcast_replaces_the_request() -> None:
     told, lines = mirrors(configuration({"type": "mirror", "config": {"broadcast": True}}))
     assert all(mirror["instead_of_request"] for mirror in told)
     assert lines[1].startswith("mirror        every healthy host of cluster audit, and 200 in place of the reply")
@@ -82,7 +82,7 @@ def test_the_listeners_own_rules_are_applied() -> None:
     assert asked({"max_header_count": 2}, "http://h/", ("a", "1"), ("b", "1"))["reply"]["reason"] == "headers_too_large"
 
 
-def test_what_a_trusted_proxy_says_is_sent_on() -> None:
+def test_fields_of_a_trusted_proxy_are_forwarded() -> None:
     fields = (("x-forwarded-for", "1.1.1.1, 9.9.9.9"), ("x-real-ip", "9.9.9.9"))
     told = as_text(asked({}, "http://h/", *fields))
     assert "x-forwarded-for: 1.1.1.1, 9.9.9.9, 127.0.0.1" in told

@@ -54,11 +54,11 @@ def test_thresholds_count_results_in_a_row() -> None:
     check = HealthCheck(healthy_threshold=2, unhealthy_threshold=3)
     state = HostState()
     results = [False, False, True, False, False, False, True, False, True, True]
-    assert [state.take(passed, check) for passed in results] == [False] * 5 + [True] + [False] * 3 + [True]
+    assert [state.add(passed, check) for passed in results] == [False] * 5 + [True] + [False] * 3 + [True]
     assert state.is_healthy
 
 
-def test_a_host_that_fails_is_told_once_and_again_when_it_is_back() -> None:
+def test_a_failing_host_is_reported_once_and_again_on_recovery() -> None:
     stage = Stage(lambda address, number: number not in (2, 3), rounds=5)
     asyncio.run(stage.run(config("a:1")))
     assert stage.changes == [("c", "a:1", False), ("c", "a:1", True)]
@@ -85,7 +85,7 @@ def test_the_first_probe_waits_and_the_others_keep_the_interval_with_its_jitter(
     assert stage.sleeps == [1.0, 6.0, 6.0, 6.0]
 
 
-def test_a_change_keeps_what_is_known_and_forgets_who_is_gone() -> None:
+def test_a_change_keeps_known_states_and_drops_removed_hosts() -> None:
     async def scenario() -> None:
         stage = await Stage(lambda address, number: False, rounds=4).run(config("a:1", "b:1"))
         assert stage.checks.unhealthy() == {"c": {"a:1": False, "b:1": False}}

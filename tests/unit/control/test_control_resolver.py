@@ -10,7 +10,7 @@ import uvloop
 from dns_server import DnsServer
 
 from pymosn.config.schema import Cluster
-from pymosn.control.resolver import Answer, Servers, Wish, look_up, wish_of
+from pymosn.control.resolver import Answer, LookupOptions, Servers, look_up, lookup_options
 
 
 def ask(server: DnsServer, name: str, family: socket.AddressFamily = socket.AF_INET, **servers: object) -> Answer:
@@ -18,7 +18,7 @@ def ask(server: DnsServer, name: str, family: socket.AddressFamily = socket.AF_I
 
     async def scenario() -> Answer:
         async with server:
-            wish = Wish(family, 5.0, servers=Servers(("127.0.0.1",), port=server.port)._replace(**servers))
+            wish = LookupOptions(family, 5.0, servers=Servers(("127.0.0.1",), port=server.port)._replace(**servers))
             return await look_up(name, wish)
 
     return run(scenario)
@@ -76,12 +76,12 @@ def test_a_silent_server_is_given_up_for_the_next_one() -> None:
             async with server:
                 silent.bind(("127.0.0.2", server.port))
                 servers = Servers(("127.0.0.2", "127.0.0.1"), port=server.port, timeout=1)
-                return await look_up("a.test", Wish(socket.AF_INET, 5.0, servers=servers))
+                return await look_up("a.test", LookupOptions(socket.AF_INET, 5.0, servers=servers))
 
     assert run(scenario).addresses == ["10.0.0.1"]
 
 
-def test_the_number_of_tries_is_bounded() -> None:
+def test_the_number_of_attempts_is_bounded() -> None:
     server = DnsServer(**{"a.test": ["30 A 10.0.0.1"]})
     server.is_silent = True
     with pytest.raises(OSError, match=r"timed out|lifetime"):
@@ -98,9 +98,9 @@ def test_the_servers_of_a_file(tmp_path: Path) -> None:
         ask(server, "a", addresses=(), file=str(tmp_path / "none"))
 
 
-def test_the_system_tells_no_time_to_live() -> None:
+def test_the_system_resolver_returns_no_time_to_live() -> None:
     async def scenario() -> Answer:
-        return await look_up("localhost", Wish(socket.AF_INET, 5.0))
+        return await look_up("localhost", LookupOptions(socket.AF_INET, 5.0))
 
     assert run(scenario) == Answer(["127.0.0.1"], None)
 
@@ -120,6 +120,6 @@ def test_the_system_tells_no_time_to_live() -> None:
         ),
     ],
 )
-def test_what_a_cluster_wishes(keys: dict[str, object], servers: Servers | None) -> None:
-    wish = wish_of(msgspec.convert({"name": "c", "dns_lookup_family": "V6_ONLY", **keys}, Cluster))
-    assert wish == Wish(socket.AF_INET6, 5.0, bool(keys.get("respect_dns_ttl")), servers)
+def test_the_query_of_a_cluster(keys: dict[str, object], servers: Servers | None) -> None:
+    wish = lookup_options(msgspec.convert({"name": "c", "dns_lookup_family": "V6_ONLY", **keys}, Cluster))
+    assert wish == LookupOptions(socket.AF_INET6, 5.0, bool(keys.get("respect_dns_ttl")), servers)

@@ -71,7 +71,7 @@ TestHeadersBesideAList.settings = settings(max_examples=40, stateful_step_count=
 
 
 @given(st.text(max_size=20))
-def test_whatever_name_is_accepted_stands_on_one_line(name: str) -> None:
+def test_an_accepted_name_stays_on_one_line(name: str) -> None:
     headers = HttpHeaders(b"First: 1\r\n")
     try:
         headers.add(name, "v")
@@ -82,7 +82,7 @@ def test_whatever_name_is_accepted_stands_on_one_line(name: str) -> None:
 
 
 @given(st.text(max_size=20))
-def test_whatever_value_is_accepted_stands_on_one_line(value: str) -> None:
+def test_an_accepted_value_stays_on_one_line(value: str) -> None:
     headers = HttpHeaders()
     try:
         headers.add("a", value)
@@ -159,7 +159,7 @@ def test_the_bit_of_a_name_does_not_mind_its_case(name: str) -> None:
     assert len(bits) == 1
 
 
-def test_names_that_differ_in_their_last_letter_are_told_apart() -> None:
+def test_names_that_differ_in_their_last_letter_are_distinguished() -> None:
     headers = HttpHeaders(b"", 0)
     for number in range(1, 4):
         assert not headers.has_raw(b"x-name-%d" % number)

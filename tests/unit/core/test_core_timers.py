@@ -121,7 +121,7 @@ def test_an_alarm_that_fails_delays_no_other() -> None:
     wheel.advance()
 
 
-def test_all_failures_of_alarms_are_told() -> None:
+def test_all_failures_of_alarms_are_reported() -> None:
     clock = FakeClock()
     wheel = TimerWheel(clock, RESOLUTION)
     for _ in range(2):

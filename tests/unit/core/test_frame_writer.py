@@ -7,7 +7,7 @@ import pytest
 from pymosn.core.frame_writer import KEPT, LONG, FrameWriter
 
 
-def test_short_pieces_are_copied_together_and_long_ones_kept() -> None:
+def test_short_chunks_are_joined_and_long_ones_kept() -> None:
     out = FrameWriter()
     long = b"x" * LONG
     for piece in (b"a", b"", b"bc", long, b"d", b"e", long, long):
@@ -22,7 +22,7 @@ def test_short_pieces_are_copied_together_and_long_ones_kept() -> None:
 @pytest.mark.parametrize("number", [0, 1, 0x01020304, 0x7FFFFFFF, -1, -(2**31)])
 @pytest.mark.parametrize("width", [4, 8])
 @pytest.mark.parametrize("size", [0, 9, LONG])
-def test_a_number_is_written_over_what_stood_there(number: int, width: int, size: int) -> None:
+def test_a_number_overwrites_the_bytes_at_its_offset(number: int, width: int, size: int) -> None:
     out = FrameWriter()
     out.write(b"before")
     rest = b"#" * size
@@ -44,7 +44,7 @@ def test_a_number_of_all_its_bits() -> None:
 
 
 @pytest.mark.parametrize("size", [0, 1, 5, LONG - 1])
-def test_the_front_of_a_piece(size: int) -> None:
+def test_the_start_of_a_chunk(size: int) -> None:
     for data in (b"x" * (LONG - 1), b"x" * LONG):
         out = FrameWriter()
         out.write(b"before")

@@ -57,7 +57,7 @@ def test_a_refusal_with_several_cookies() -> None:
     assert result.headers.get_all("location") == ["/one"]
 
 
-def test_a_client_cannot_say_what_the_service_should() -> None:
+def test_a_client_cannot_send_the_services_fields() -> None:
     assert "x-user" not in ask(Response(204, b"")).upstream[1].headers
     assert "x-user" not in ask(Response(500, b""), failure_mode_allow=True).upstream[1].headers
 

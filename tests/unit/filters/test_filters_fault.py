@@ -29,7 +29,7 @@ def test_abort() -> None:
         ({"headers": [{"name": "x-user", "value": "a"}, {"name": "method", "value": "PUT"}]}, False),
     ],
 )
-def test_who_is_meant(config: dict[str, Any], aborted: bool) -> None:
+def test_affected_requests(config: dict[str, Any], aborted: bool) -> None:
     result = run(shipped("fault", {**ABORT, **config}), Request("GET", "/", {"x-user": "a"}))
     assert (result.status == 418) is aborted
 

@@ -75,12 +75,12 @@ def test_a_compressed_reply(coding: str) -> None:
     assert "content-md5" not in result.headers
 
 
-def test_pieces_can_be_read_as_they_come() -> None:
+def test_chunks_can_be_read_as_they_arrive() -> None:
     pieces = [b"<p>one</p>", b"<p>two</p>", b"<p>three</p>"]
     result = ask("gzip", Response(200, pieces, HTML))
     assert "content-length" not in result.headers
     stream = zlib.decompressobj(31)
-    read = [stream.decompress(piece) for piece in result.pieces]
+    read = [stream.decompress(piece) for piece in result.chunks]
     assert read[: len(pieces) - 1] == pieces[:-1]
     assert b"".join(read) + stream.flush() == b"".join(pieces)
 
@@ -99,10 +99,10 @@ def test_pieces_can_be_read_as_they_come() -> None:
     ],
     ids=["type", "no type", "compressed", "range", "no content", "not modified", "empty", "no-transform"],
 )
-def test_what_is_left_alone(response: Response, vary: str | None) -> None:
+def test_responses_that_are_not_compressed(response: Response, vary: str | None) -> None:
     before = response.headers.items()
     result = ask("gzip", response)
-    assert result.body == response.pieces[0] if response.pieces else result.body == b""
+    assert result.body == response.chunks[0] if response.chunks else result.body == b""
     assert result.headers.get("vary") == vary
     assert [item for item in before if item[0] != "content-length"] == [
         item for item in result.headers.items() if item[0] not in ("date", "content-length")
@@ -115,7 +115,7 @@ def test_vary_also_where_the_client_wants_it_plain(accept: str | None) -> None:
     assert (result.body, result.headers["vary"], result.headers["etag"]) == (PAGE, "Cookie, Accept-Encoding", '"1"')
 
 
-def test_vary_is_not_said_twice() -> None:
+def test_vary_is_not_repeated() -> None:
     assert ask("gzip", Response(200, PAGE, {**HTML, "vary": "accept-encoding"})).headers["vary"] == "accept-encoding"
     assert ask("gzip", Response(200, PAGE, {**HTML, "vary": "*"})).headers["vary"] == "*"
 

@@ -64,7 +64,7 @@ def test_the_header(values: list[str], status: int) -> None:
     assert run(filters, request, client_ip="192.0.2.1").status == status
 
 
-def test_what_is_no_address_is_not_let_in_by_default() -> None:
+def test_invalid_addresses_are_denied_by_default() -> None:
     filters = shipped("ip_access", {"header": "x-real-ip", "ips": [{"action": "deny", "addrs": ["10.0.0.0/8"]}]})
     assert run(filters, Request("GET", "/", {"x-real-ip": "10.0.0.1, 10.0.0.2"})).status == 403
     assert run(filters, Request("GET", "/", {"x-real-ip": "nonsense"})).status == 403
@@ -81,7 +81,7 @@ async def remembered() -> None:
     assert len(filters._known) == 11  # type: ignore[attr-defined]
 
 
-def test_what_is_remembered_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_cache_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
     import asyncio
 
     monkeypatch.setattr(ip_access, "REMEMBERED", 64)
@@ -97,7 +97,7 @@ def test_faults() -> None:
     assert problems("ip_access", config) == [
         ".header: not a header name: 'a b'",
         ".default_action: must be allow or deny, not 'Deny'",
-        ".ips[0].addrs: at least one address is needed",
+        ".ips[0].addrs: at least one address is required",
         ".ips[0].action: must be allow or deny, not ''",
         ".ips[1].addrs[0]: not an IP address or network: 'x'",
     ]

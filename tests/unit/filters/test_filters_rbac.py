@@ -167,7 +167,7 @@ def test_log_only_logs() -> None:
     ],
     ids=str,
 )
-def test_what_is_not_built_is_refused(permissions: Any, principals: Any, path: str) -> None:
+def test_unsupported_settings_are_rejected(permissions: Any, principals: Any, path: str) -> None:
     config = {"rules": {"action": "DENY", "policies": {"p": {"permissions": permissions, "principals": principals}}}}
     found = [fault.partition(": ")[0] for fault in problems("rbac", config)]
     assert f".rules.policies.p{path}" in found or any(fault.startswith(f".rules.policies.p{path}") for fault in found)

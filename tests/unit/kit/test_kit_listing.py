@@ -111,7 +111,7 @@ def listed(*arguments: str) -> list[dict[str, Any]]:
     return found
 
 
-def test_what_is_shipped() -> None:
+def test_shipped_filters_are_listed() -> None:
     found = {info["name"]: info for info in listed()}
     mirror = found["mirror"]
     assert (mirror["origin"], mirror["phases"], mirror["on_error"]) == ("shipped", ["on_request"], "fail")
@@ -135,7 +135,7 @@ def test_filters_of_a_configuration(config: Path) -> None:
     assert (mirror["name"], mirror["source"]) == ("mirror", "front, stream_filters[2], type mirror")
 
 
-def test_what_people_read(config: Path) -> None:
+def test_the_text_output(config: Path) -> None:
     text = CliRunner().invoke(main, ["filters", "-c", str(config)]).stdout
     assert (
         "Limits: configured (front, stream_filters[0], filters.py)\n"
@@ -147,7 +147,7 @@ def test_what_people_read(config: Path) -> None:
         "    limit: integer, required\n"
         "    names: list of string = []\n"
     ) in text
-    assert "MOSN's filters that are not built yet: " in text
+    assert "MOSN's filters that are not implemented yet: " in text
 
 
 def test_a_configuration_with_faults(tmp_path: Path) -> None:

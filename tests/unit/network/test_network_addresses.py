@@ -34,11 +34,11 @@ def test_address(address: str, parts: tuple[str, int]) -> None:
 @pytest.mark.parametrize(
     ("address", "why"),
     [
-        *[(address, "a port is missing") for address in ("", "a")],
+        *[(address, "missing port") for address in ("", "a")],
         *[(f"a:{port}", "the port must be a number") for port in ("", "65536", "x", "-1", "٣", "+1", " 1")],
-        ("[]:80", "IPv6 addresses only"),
-        ("[::1:80", "the closing ]"),
-        ("::1:80", "needs brackets"),
+        ("[]:80", "only allowed around IPv6 addresses"),
+        ("[::1:80", "missing ]"),
+        ("::1:80", "requires brackets"),
     ],
 )
 def test_no_address(address: str, why: str) -> None:
@@ -145,7 +145,7 @@ def test_drain_order(listeners: list[tuple[str, str]], clusters: dict[str, list[
     assert groups(listeners, clusters) == expected
 
 
-def test_a_listener_that_takes_what_another_accepts_drains_after_it() -> None:
+def test_a_listener_that_is_handed_connections_drains_after_the_one_that_accepts() -> None:
     listeners = [("10.0.0.1:80", "app"), ("0.0.0.0:15001", "app")]
     assert groups(listeners, {}, virtual=("10.0.0.1:80",)) == [["0.0.0.0:15001"], ["10.0.0.1:80"]]
 
@@ -154,5 +154,5 @@ def test_a_listener_that_takes_what_another_accepts_drains_after_it() -> None:
     ("address", "field"),
     [("10.0.0.1:80", "10.0.0.1:80"), ("[::1]:80", "[::1]:80"), ("unix:/run/a", "localhost")],
 )
-def test_what_a_host_field_says_when_nobody_does(address: str, field: str) -> None:
+def test_the_default_host_field(address: str, field: str) -> None:
     assert host_field(address) == field

@@ -65,7 +65,7 @@ def test_a_high_descriptor_pauses_every_listener_until_a_low_one_is_free() -> No
     assert len(desk.wheel) == 0
 
 
-def test_pausing_often_is_told_once_a_second() -> None:
+def test_frequent_pauses_are_logged_once_a_second() -> None:
     desk = Desk()
     desk.admission.descriptor_ceiling = 1 << 30
     for _ in range(50):
@@ -115,7 +115,7 @@ def test_a_kernel_that_gives_no_socket(error: int, ceiling: int) -> None:
     assert len(desk.wheel) == 0
 
 
-def test_what_the_kernel_says_when_it_gives_no_socket() -> None:
+def test_errors_of_accept() -> None:
     number = free_descriptor()
     assert number > 0
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)

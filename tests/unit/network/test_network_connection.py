@@ -101,7 +101,7 @@ class Bench:
         self.wheel.advance()
 
 
-def test_every_filter_hears_everything_in_order() -> None:
+def test_every_filter_receives_everything_in_order() -> None:
     bench = Bench(CONTINUE, CONTINUE)
     connection = bench.connection
     connection.data_received(b"x")
@@ -267,7 +267,7 @@ def test_nothing_after_the_connection_is_lost() -> None:
         (True, ConnectionResetError(), "aborted", ["closed_locally"]),
     ],
 )
-def test_what_an_upstream_said_before_it_reset_is_heard(
+def test_bytes_that_an_upstream_sent_before_its_reset_are_delivered(
     hears: bool, error: Exception | None, ends: str, heard: list[object]
 ) -> None:
     ours, theirs = socket.socketpair()
@@ -295,7 +295,7 @@ def test_idle_time_of_zero_is_never() -> None:
     assert bench.logs[0] == ["open"]
 
 
-def test_connection_that_opens_during_a_drain_is_told() -> None:
+def test_a_connection_that_opens_during_a_drain_is_notified() -> None:
     bench = Bench()
     owner = ConnectionOwner()
     owner.is_draining = True
@@ -324,7 +324,7 @@ def test_a_connection_gives_way_for_one_turn_of_the_loop() -> None:
     asyncio.run(talk())
 
 
-def test_small_writes_are_gathered_until_the_loop_goes_on() -> None:
+def test_small_writes_are_batched_until_the_next_iteration() -> None:
     async def talk() -> None:
         bench = Bench()
         connection, calls = bench.connection, bench.transport.calls

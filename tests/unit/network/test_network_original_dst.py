@@ -49,11 +49,11 @@ def sockaddr(ip: str, port: int) -> bytes:
         ({"v4": b"short"}, None),
     ],
 )
-def test_what_the_kernel_tells(options: dict[str, bytes], expected: tuple[str, int] | None) -> None:
+def test_the_destination_from_the_kernel(options: dict[str, bytes], expected: tuple[str, int] | None) -> None:
     assert redirected_from(FakeSocket(**options)) == expected
 
 
-def test_a_connection_that_nobody_redirected() -> None:
+def test_a_connection_that_was_not_redirected() -> None:
     with socket.create_server(("127.0.0.1", 0)) as server, socket.create_connection(server.getsockname()):
         accepted, _ = server.accept()
         with accepted:
@@ -166,7 +166,7 @@ def test_the_one_on_loopback_where_that_is_asked_for() -> None:
     run(OriginalDst(is_transparent=True, fallback_to_local=True), test)
 
 
-def test_a_listener_that_does_not_look_keeps_everything() -> None:
+def test_a_listener_without_original_destinations_keeps_everything() -> None:
     async def test(site: Site) -> None:
         site.listener("exact", "127.0.0.2:PORT")
         assert await site.ask("127.0.0.2") == b"main "
@@ -174,7 +174,7 @@ def test_a_listener_that_does_not_look_keeps_everything() -> None:
     run(None, test)
 
 
-def test_a_listener_that_drains_tells_what_it_is_given() -> None:
+def test_a_draining_listener_notifies_the_connections_that_it_is_handed() -> None:
     drained: list[str] = []
 
     class Drains(NetworkFilter):

@@ -339,7 +339,7 @@ def test_drain_and_abort_reach_every_connection() -> None:
     run(test)
 
 
-def test_half_a_close_sends_all_and_goes_on_reading() -> None:
+def test_half_close_sends_everything_and_continues_reading() -> None:
     async def test() -> None:
         ears = Ears()
         place = Place(ears)

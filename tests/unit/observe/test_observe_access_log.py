@@ -108,16 +108,16 @@ def test_text_that_looks_like_a_python_format_is_text() -> None:
         ("a\nb", r"control character '\\n' at character 2"),
     ],
 )
-def test_faults_name_the_place(text: str, message: str) -> None:
+def test_faults_name_the_position(text: str, message: str) -> None:
     with pytest.raises(ValueError, match=message):
         compile_format(text)
 
 
-def test_what_will_always_read_nothing_is_warned_of_once() -> None:
+def test_variables_that_are_always_empty_are_warned_of_once() -> None:
     assert compile_format("%durration% %durration% %stream_id% %protocol% %request_header_%").warnings == [
-        "%durration% is no variable and always -; did you mean %duration%?",
-        "%stream_id% is not available here and always -",
-        "%request_header_% is no variable and always -; it lacks a name at its end",
+        "%durration% is not a known variable; it is always logged as -; did you mean %duration%?",
+        "%stream_id% is not available here; it is always logged as -",
+        "%request_header_% lacks the name at its end; it is always logged as -",
     ]
 
 

@@ -71,7 +71,7 @@ def test_every_variable_stays_within_its_field(nasty: bytes, sets_variables: boo
         assert is_safe(text), f"%{name}% became {text[:100]!r}"
 
 
-def test_what_is_poisoned_is_really_shown() -> None:
+def test_poisoned_values_are_really_shown() -> None:
     made = poisoned(NASTY["crlf"])
     made.own_variables = None
     shown = {name for name in NAMES if "\\n" in line(f"%{name}%", made) or "\\u000b" in line(f"%{name}%", made)}

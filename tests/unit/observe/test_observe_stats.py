@@ -100,7 +100,7 @@ def test_prometheus_can_read_what_it_scrapes() -> None:
     assert families["upstream_request_active"].type == "gauge"
 
 
-def test_open_metrics_is_given_to_who_asks() -> None:
+def test_open_metrics_is_sent_on_request() -> None:
     text, content_type = exposition(summed(worker(1)), "application/openmetrics-text; version=1.0.0")
     assert content_type.startswith("application/openmetrics-text")
     assert text.endswith(b"# EOF\n")

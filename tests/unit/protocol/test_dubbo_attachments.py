@@ -49,7 +49,7 @@ def test_attachments_are_read(raw: bytes, fields: list[tuple[str, str]]) -> None
 
 @pytest.mark.parametrize("size", [0, 1, 31, 32, 255, 256, 1023, 1024])
 @pytest.mark.parametrize("behind", [b"", b"\x90"])
-def test_a_map_of_ascii_strings_says_what_any_other_does(size: int, behind: bytes) -> None:
+def test_a_map_of_ascii_strings_reads_like_any_other(size: int, behind: bytes) -> None:
     name, value = b"k" * (size or 1), b"v" * size
     entries = b"\x01a\x01b" + write_text(name) + write_text(value) + b"\x01A\x01c"
     plain = request(CALL + b"\x00H" + entries + b"Z" + behind)
@@ -108,7 +108,7 @@ UNREADABLE = {
 
 
 @pytest.mark.parametrize("tail", UNREADABLE.values(), ids=UNREADABLE)
-def test_what_cannot_be_read_is_forwarded_and_cannot_be_changed(tail: bytes) -> None:
+def test_unreadable_attachments_are_forwarded_and_cannot_be_changed(tail: bytes) -> None:
     message = request(CALL + tail)
     assert message.headers.items() == [("dubbo", "2.0.2"), ("service", "S"), ("method", "m")]
     assert message.headers.get("group") is None
@@ -125,7 +125,7 @@ def test_what_cannot_be_read_is_forwarded_and_cannot_be_changed(tail: bytes) -> 
     assert encoded(message, 3, message.payload) == frame(0xC2, 0, CALL + tail, 3)
 
 
-def test_the_service_changes_wherever_it_stands() -> None:
+def test_the_service_changes_wherever_it_appears() -> None:
     message = request(CALL + b"\x00H\x04path\x01S\x09interface\x01S\x07version\x01v\x01x\x01yZ")
     message.headers.set("service", "T")
     message.headers.set("Version", "2")
@@ -135,7 +135,7 @@ def test_the_service_changes_wherever_it_stands() -> None:
     assert encoded(message, 1, message.payload) == frame(0xC2, 0, body)
 
 
-def test_what_stands_in_front_cannot_be_lost() -> None:
+def test_the_fields_before_the_attachments_cannot_be_lost() -> None:
     headers = attachments(b"H\x07version\x01vZ")
     for name in ("method", "dubbo"):
         with pytest.raises(HeaderError):
@@ -168,7 +168,7 @@ def test_a_null_map_gets_its_first_attachment() -> None:
     assert encoded(message, 1, message.payload) == frame(0xC2, 0, CALL + b"\x00H\x01a\x01bZ")
 
 
-def test_a_copy_of_the_headers_says_the_same() -> None:
+def test_a_copy_of_the_headers_is_equal() -> None:
     raw = FRAMES["dubbo-2.7/mixed.request"]
     found = only(SPEC, raw)
     found.message.headers = found.message.headers.copy()

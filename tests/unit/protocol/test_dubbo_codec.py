@@ -12,13 +12,13 @@ from tests.unit.protocol.decoding import one_by_one, pieces
 from tests.unit.protocol.dubbo_messages import CALL, FRAMES, REPLIES, REQUESTS, SPEC, VERSIONS
 from tests.unit.protocol.rpc_frames import built, decoded, encoded, only, recorded
 
-from pymosn.api.protocol import GOAWAY, HEARTBEAT, HEARTBEAT_ACK, IGNORE, MORE, NO, ONE_WAY, REPLY, REQUEST, YES
+from pymosn.api.protocol import GOAWAY, HEARTBEAT, HEARTBEAT_ACK, IGNORE, MORE, NO, ONE_WAY, REQUEST, RESPONSE, YES
 
 # ---- recorded frames
 
 
 @pytest.mark.parametrize("name", REQUESTS)
-def test_a_recorded_request_says_whom_it_calls(name: str) -> None:
+def test_a_recorded_request_names_its_service(name: str) -> None:
     found = only(SPEC, REQUESTS[name])
     message = found.request
     assert message is not None
@@ -41,7 +41,7 @@ def test_a_recorded_request_says_whom_it_calls(name: str) -> None:
 @pytest.mark.parametrize("name", REPLIES)
 def test_a_recorded_reply_is_ok_and_has_its_attachments(name: str) -> None:
     found = only(SPEC, REPLIES[name])
-    assert found.kind == REPLY
+    assert found.kind == RESPONSE
     assert found.message.status == 200
     assert found.message.headers.items() == [("dubbo", "2.0.2")]
 
@@ -55,7 +55,7 @@ def test_a_recorded_frame_is_sent_on_with_another_id_only(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", [*REQUESTS, *REPLIES])
-def test_a_recorded_frame_made_anew_is_the_same(name: str) -> None:
+def test_a_recorded_frame_re_encoded_is_the_same(name: str) -> None:
     found = only(SPEC, FRAMES[name])
     found.message.headers.items()
     assert built(found.message, found.request_id, found.message.payload) == FRAMES[name]
@@ -162,7 +162,7 @@ def test_frames_that_are_refused(data: bytes, reason: str) -> None:
     assert not outcome.found
 
 
-def test_every_request_cut_inside_its_front_is_refused_and_cut_behind_it_is_forwarded() -> None:
+def test_a_request_truncated_within_its_first_fields_is_rejected_and_after_them_forwarded() -> None:
     raw = FRAMES["dubbo-3/mixed.request"]
     front = raw.index(b"\x05mixed") + 6
     for end in range(16, len(raw)):

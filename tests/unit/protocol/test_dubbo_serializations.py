@@ -33,7 +33,7 @@ FASTJSON2 = recorded("dubbo-3-fastjson2")
 
 
 @pytest.mark.parametrize("name", [name for name in FASTJSON2 if name.endswith("request") and FASTJSON2[name][2] & 0x20 == 0])
-def test_a_recorded_request_in_fastjson2_says_whom_it_calls(name: str) -> None:
+def test_a_recorded_request_in_fastjson2_names_its_service(name: str) -> None:
     raw = FASTJSON2[name]
     found = only(SPEC, raw)
     assert found.request is not None

@@ -8,7 +8,7 @@ import pytest
 from tests.unit.protocol.decoding import one_by_one, pieces
 from tests.unit.protocol.rpc_frames import Found, built, decoded, encoded, only
 
-from pymosn.api.protocol import MORE, NO, ONE_WAY, REPLY, REQUEST, YES
+from pymosn.api.protocol import MORE, NO, ONE_WAY, REQUEST, RESPONSE, YES
 from pymosn.core.headers import HeaderError, HttpHeaders
 from pymosn.protocol.dubbothrift.spec import ThriftSpec
 
@@ -43,11 +43,11 @@ FRAMES = {
     "exception": frame(message(3, b"\x0b\x00\x01\x00\x00\x00\x02no\x08\x00\x02\x00\x00\x00\x06\x00")),
     "no names": frame(message(1, name=""), service=""),
 }
-KINDS = {"one-way": ONE_WAY, "reply": REPLY, "exception": REPLY}
+KINDS = {"one-way": ONE_WAY, "reply": RESPONSE, "exception": RESPONSE}
 
 
 @pytest.mark.parametrize("name", FRAMES)
-def test_a_frame_says_what_it_is(name: str) -> None:
+def test_the_facts_of_a_frame(name: str) -> None:
     found = only(SPEC, FRAMES[name])
     assert found.kind == KINDS.get(name, REQUEST)
     assert found.request_id == 5
@@ -65,7 +65,7 @@ def test_a_frame_says_what_it_is(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", FRAMES)
-def test_a_frame_is_sent_on_and_made_anew(name: str) -> None:
+def test_a_frame_is_forwarded_and_re_encoded(name: str) -> None:
     raw = FRAMES[name]
     found = only(SPEC, raw)
     assert built(found.message, 5, found.message.payload) == raw
@@ -77,7 +77,7 @@ def test_a_frame_is_sent_on_and_made_anew(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", ["call", "reply"])
-def test_the_version_stays_as_it_came(name: str) -> None:
+def test_the_version_stays_unchanged(name: str) -> None:
     raw = FRAMES[name][:12] + b"\x07" + FRAMES[name][13:]
     message = only(SPEC, raw).message
     assert built(message, 5, message.payload) == encoded(message, 5, message.payload) == raw
@@ -133,7 +133,7 @@ def test_service_and_path_change_and_nothing_else_does() -> None:
     call.headers.set("path", "o/p")
     assert encoded(call, 5, call.payload) == frame(message(1), service="other", path="o/p")
     call.headers.set("service", "s" * 0x10000)
-    with pytest.raises(HeaderError, match="65535 fit"):
+    with pytest.raises(HeaderError, match="the limit of 65535"):
         encoded(call, 5, call.payload)
     call = only(SPEC, FRAMES["call"]).message
     for name in ("path", "method", "x"):

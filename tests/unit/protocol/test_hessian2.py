@@ -88,16 +88,16 @@ def test_a_value_that_is_cut_anywhere_is_refused(value: bytes) -> None:
 @pytest.mark.parametrize(
     ("value", "says"),
     [
-        (b"\x40", "no value begins with 0x40"),
-        (b"\x45", "no value begins with 0x45"),
-        (b"\x47", "no value begins with 0x47"),
-        (b"\x50", "no value begins with 0x50"),
-        (b"Z", "no value begins with 0x5a"),
-        (b"H\x01aZ", "ends behind a key"),
+        (b"\x40", "invalid value 0x40"),
+        (b"\x45", "invalid value 0x45"),
+        (b"\x47", "invalid value 0x47"),
+        (b"\x50", "invalid value 0x50"),
+        (b"Z", "invalid value 0x5a"),
+        (b"H\x01aZ", "map ends after a key without a value"),
         (b"\x60", "class 0 of 0"),
         (POINT + b"\x61NN", "class 1 of 1"),
         (POINT + b"O\x8fNN", "class -1 of 1"),
-        (b"O\x01a", "no int"),
+        (b"O\x01a", "where an int is expected"),
         (b"\x51\x90", "reference 0 of 0"),
         (b"\x79\x51\x91", "reference 1 of 1"),
         (b"\x79\x51\x8f", "reference -1 of 1"),
@@ -106,21 +106,21 @@ def test_a_value_that_is_cut_anywhere_is_refused(value: bytes) -> None:
         (b"XI\x7f\xff\xff\xff" + b"N" * 10, "2147483647 values in 10 bytes"),
         (b"XI\xff\xff\xff\xff" + b"N" * 10, "-1 values"),
         (b"C\x01aI\x7f\xff\xff\xff\x01b", "values in 2 bytes"),
-        (b"C\x90\x90", "no name"),
-        (b"C\x01a\x91\x90", "no name"),
-        (b"\x01\xff", "no character begins with 0xff"),
-        (b"\x02\xf0\x9f\x98\x80", "no character begins with 0xf0"),
-        (b"\x02a\xc3", "cut off"),
-        (b"R\x00\x01aN", "no string goes on with 0x4e"),
-        (b"A\x00\x01a\x01b", "no binary goes on with 0x01"),
-        (b"S\xff\xffabc", "cut off"),
-        (b"B\xff\xffabc", "cut off"),
+        (b"C\x90\x90", "where a name is expected"),
+        (b"C\x01a\x91\x90", "where a name is expected"),
+        (b"\x01\xff", "invalid UTF-8 0xff"),
+        (b"\x02\xf0\x9f\x98\x80", "invalid UTF-8 0xf0"),
+        (b"\x02a\xc3", "truncated"),
+        (b"R\x00\x01aN", "invalid string chunk 0x4e"),
+        (b"A\x00\x01a\x01b", "invalid binary chunk 0x01"),
+        (b"S\xff\xffabc", "truncated"),
+        (b"B\xff\xffabc", "truncated"),
         (b"\x79" * (MAX_DEPTH + 2) + b"N", "nested more than"),
         (b"H" * 3 + b"H\x90" * MAX_DEPTH, "nested more than"),
         (b"C\x00\x90" * (MAX_CLASSES + 1) + b"N", "more than 10000 classes"),
     ],
 )
-def test_what_is_no_hessian_is_refused(value: bytes, says: str) -> None:
+def test_invalid_hessian_is_rejected(value: bytes, says: str) -> None:
     with pytest.raises(Hessian2Error, match=says):
         Hessian2Reader(value).skip(1)
 
@@ -203,7 +203,7 @@ def test_writing_strings(value: bytes | None, written: bytes) -> None:
 
 @given(st.text(max_size=40) | st.text("ab€😀", min_size=1000, max_size=1100))
 @settings(deadline=None)
-def test_what_is_written_is_read(text: str) -> None:
+def test_written_values_are_read_back(text: str) -> None:
     written = write_text(text.encode())
     reader = Hessian2Reader(written)
     assert reader.text() == text.encode()

@@ -31,13 +31,13 @@ def read(data: bytes) -> Any:
 
 @settings(max_examples=150, deadline=None)
 @given(PLAIN, st.booleans())
-def test_what_others_write_is_read(value: Any, wide: bool) -> None:
+def test_values_written_by_others_are_read(value: Any, wide: bool) -> None:
     assert read(dubbo.Hessian2(wide).write(value)) == value
 
 
 @settings(max_examples=150, deadline=None)
 @given(PLAIN)
-def test_what_is_written_is_read(value: Any) -> None:
+def test_written_values_are_read_back(value: Any) -> None:
     assert read(write_value(value)) == value
 
 
@@ -66,7 +66,7 @@ def test_other_forms(data: bytes, value: object) -> None:
     assert read(data) == value
 
 
-def test_objects_and_what_refers_to_them() -> None:
+def test_objects_and_references_to_them() -> None:
     writer = dubbo.Hessian2()
     point = ("a.Point", {"x": 1, "next": None})
     data = writer.write([point, ("a.Point", {"x": 2, "next": dubbo.Reference(1)})])
@@ -79,7 +79,7 @@ def test_an_exception_that_is_its_own_cause_has_none() -> None:
     data = dubbo.Hessian2().write(("a.Bad", {"cause": inner, "detailMessage": "outer"}))
     found = {"class": "a.Bad", "cause": None, "detailMessage": "inner"}
     assert read(data) == {"class": "a.Bad", "cause": found, "detailMessage": "outer"}
-    with pytest.raises(Hessian2Error, match="part of itself"):  # a circle is none of that
+    with pytest.raises(Hessian2Error, match="recursive value"):  # a circle is none of that
         read(data.replace(b"Q\x91", b"Q\x90"))
 
 
@@ -87,32 +87,32 @@ def test_an_exception_that_is_its_own_cause_has_none() -> None:
     ("data", "text"),
     [
         (b"", "missing"),
-        (b"\x79\x51\x90", "part of itself"),
+        (b"\x79\x51\x90", "recursive value"),
         (b"Q\x90", "reference 0 of 0"),
         (b"H\x78\x90Z", "the key of a map"),
         (b"\x60", "class 0 of 0"),
         (b"\x79" * 200 + b"\x78", "nested more than"),
-        (b"D\x00", "cut off"),
+        (b"D\x00", "truncated"),
         (b"X\xbf\x90", "47 values"),
-        (b"A\x00\x01ab", "no binary goes on"),
-        (b"G", "no value begins"),
+        (b"A\x00\x01ab", "invalid binary chunk"),
+        (b"G", "invalid value"),
     ],
 )
-def test_what_is_refused(data: bytes, text: str) -> None:
+def test_invalid_values_are_rejected(data: bytes, text: str) -> None:
     with pytest.raises(Hessian2Error, match=text):
         read(data)
 
 
-def test_references_cannot_stand_for_much_more_than_was_sent() -> None:
+def test_references_cannot_expand_to_much_more_than_was_sent() -> None:
     # Each list holds the one before it seven times: 15 bytes a level, 7 ** 29 values when shown.
     data = b"X" + bytes((0x90 + 30,)) + b"\x79\x04" + b"abcd"
     for level in range(29):
         data += b"\x7f" + (b"\x51" + bytes((0x90 + level + 1,))) * 7
-    with pytest.raises(Hessian2Error, match=f"more than {values.MAX_REPEATED} bytes"):
+    with pytest.raises(Hessian2Error, match=f"exceed {values.MAX_REPEATED} bytes"):
         read(data)
 
 
-def test_what_cannot_be_written() -> None:
+def test_values_that_cannot_be_written() -> None:
     deep: list[object] = []
     for _ in range(200):
         deep = [deep]

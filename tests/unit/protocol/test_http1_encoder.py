@@ -41,7 +41,7 @@ def test_requests() -> None:
     assert b"".join(encode_request(request(None, -1))) == chunked
 
 
-def test_te_is_said_anew_for_the_next_hop() -> None:
+def test_te_is_rewritten_for_the_next_hop() -> None:
     head = request()
     head.accepts_trailers = True
     assert b"".join(encode_request(head)).endswith(b"\r\nconnection: te\r\nte: trailers\r\n\r\n")
@@ -75,7 +75,7 @@ def test_chunks_are_read_back(pieces: list[bytes], with_trailers: bool) -> None:
     assert message.trailers == ([(b"x", b"1")] if with_trailers else [])
 
 
-def test_the_last_piece_takes_the_last_chunk_along() -> None:
+def test_the_final_data_is_written_with_the_last_chunk() -> None:
     assert b"".join(encode_chunk(b"a" * 16, True)) == b"10\r\n" + b"a" * 16 + b"\r\n0\r\n\r\n"
     assert encode_chunk(b"", False) == []
 

@@ -85,7 +85,7 @@ def test_replies_without_a_body(method: bytes, status: int, fields: bytes, keep:
     assert message.has(b"content-length") == (status != 204 and length >= 0)
 
 
-def test_a_body_ends_where_its_length_says() -> None:
+def test_a_body_ends_at_its_length() -> None:
     outcome = replies([b"HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\nhelloHTTP/1.1 200 OK\r\n"])
     assert outcome.messages[0].body == b"hello"
     assert outcome.left == 17
@@ -159,7 +159,7 @@ def test_an_interim_reply_has_no_body(fields: bytes) -> None:
     assert replies([b"HTTP/1.1 103 \r\n" + fields + b"\r\n"]).reason == "bad_response"
 
 
-def test_nobody_asked_to_switch_protocols() -> None:
+def test_a_101_without_an_upgrade_request() -> None:
     assert replies([b"HTTP/1.1 101 Switching\r\nUpgrade: x\r\nConnection: upgrade\r\n\r\n"]).reason == "bad_response"
 
 

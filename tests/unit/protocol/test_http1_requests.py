@@ -165,7 +165,7 @@ def test_values_pass_unchanged() -> None:
     assert message.fields[1:] == [(b"x", odd), (b"empty", b""), (b"blank", b""), (b"x", b"again")]
 
 
-def test_a_message_without_oddities_is_passed_on_as_it_came() -> None:
+def test_a_message_without_oddities_is_forwarded_unchanged() -> None:
     fields = HOST + b"uSer-AGENT:  x \r\nCookie: a=b;c\r\nContent-Length: 0\r\n"
     assert wire_lines(head_of(only(get(fields))).headers) == fields
 
@@ -245,7 +245,7 @@ def test_te(value: bytes, accepts: bool) -> None:
     assert head_of(only(get(HOST + b"TE: " + value + b"\r\n"))).accepts_trailers is accepts
 
 
-def test_what_the_proxy_itself_would_add_is_noted() -> None:
+def test_fields_that_the_proxy_would_add_are_noted() -> None:
     wire = HOST + b"X-Forwarded-For: 1\r\nx-forwarded-proto: https\r\nX-REQUEST-ID: 7\r\n"
     head = head_of(only(requests([b"GET / HTTP/1.1\r\n" + wire + b"\r\n"], policy=http1_policy(trusts_peer=True))))
     assert (head.has_forwarded_for, head.has_forwarded_proto, head.has_request_id) == (True, True, True)
@@ -345,7 +345,7 @@ def test_one_empty_line_is_forgiven_before_each_request() -> None:
         assert requests([start + one[2:]]).reason == "bad_request"
 
 
-def test_a_decoder_between_messages_says_so() -> None:
+def test_a_decoder_between_messages_reports_it() -> None:
     decoder = RequestDecoder(http1_limits())
     assert decoder.is_between_messages()
     decoder.feed(b"\r\n")

@@ -123,7 +123,7 @@ def test_a_chunked_body_byte_by_byte_is_not_scanned_for_each_byte(data: bytes, f
     assert looks_at(decoder, data) < factor * len(data)
 
 
-def test_many_tiny_chunks_in_one_read_become_one_piece() -> None:
+def test_many_tiny_chunks_in_one_read_become_one_chunk() -> None:
     body = b"1\r\na\r\n" * 5000
     outcome = requests([b"POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n" + body + b"0\r\n\r\n"])
     assert outcome.messages[0].body == b"a" * 5000
@@ -136,7 +136,7 @@ def test_many_tiny_chunks_in_one_read_become_one_piece() -> None:
     assert decoder.decode() == NEED_MORE
 
 
-def test_thousands_of_connection_options_are_looked_up_in_one_pass() -> None:
+def test_thousands_of_connection_options_are_checked_in_one_pass() -> None:
     options = b",".join(b"o%d" % i for i in range(8000))
     fields = b"".join(b"o%d: 1\r\nkeep%d: 1\r\n" % (i, i) for i in range(2000))
     head = b"GET / HTTP/1.1\r\nHost: a\r\nConnection: " + options + b"\r\n" + fields + b"\r\n"
@@ -155,7 +155,7 @@ def test_thousands_of_connection_options_are_looked_up_in_one_pass() -> None:
         b"POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n" + b"1;aaaaaaaa\r\na\r\n" * 3000,
     ],
 )
-def test_what_is_kept_of_an_endless_input_is_bounded(data: bytes) -> None:
+def test_an_endless_input_is_buffered_within_a_bound(data: bytes) -> None:
     outcome = requests(pieces(data, range(0, len(data), 100)))
     assert outcome.failure is not None
     assert outcome.largest <= 16 * 1024 + 100

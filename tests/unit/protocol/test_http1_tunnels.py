@@ -35,11 +35,11 @@ def test_the_protocol_asked_for() -> None:
 
 
 @pytest.mark.parametrize("value", [b"foo/", b"/2", b"foo/2/3", b"foo bar", b"foo;q=1", b"foo,bar", b"", b"\xc3\xa9"])
-def test_what_is_no_protocol(value: bytes) -> None:
+def test_invalid_protocol_names(value: bytes) -> None:
     assert ask(ASK.replace(b"Foo/2", value)).raw_tunnel == b""
 
 
-def test_each_request_asks_anew() -> None:
+def test_each_request_asks_again() -> None:
     decoder = RequestDecoder(http1_limits())
     decoder.feed(ASK + b"GET / HTTP/1.1\r\nHost: a\r\nConnection: upgrade\r\n\r\n" + b"GET / HTTP/1.1\r\nHost: a\r\n\r\n")
     found = []
@@ -86,7 +86,7 @@ def reply(data: bytes, method: bytes, tunnel: bytes) -> tuple[ResponseDecoder, b
     return outcomes[0]
 
 
-def test_agreement_and_what_follows() -> None:
+def test_agreement_and_the_bytes_that_follow() -> None:
     behind = b"HTTP/1.1 200 OK\r\n\r\n\x00"
     decoder, got = reply(AGREE + behind, b"GET", b"foo/2")
     assert got == behind
@@ -116,7 +116,7 @@ def refused(data: bytes, tunnel: bytes) -> str:
 
 
 @pytest.mark.parametrize("tunnel", [b"", b"foo", b"websocket", CONNECT])
-def test_agreement_to_what_was_not_asked(tunnel: bytes) -> None:
+def test_agreement_that_was_not_requested(tunnel: bytes) -> None:
     assert refused(AGREE, tunnel) == "bad_response"
 
 

@@ -8,7 +8,7 @@ import pytest
 from tests.unit.protocol.decoding import one_by_one, pieces
 from tests.unit.protocol.rpc_frames import Found, built, decoded, encoded, only
 
-from pymosn.api.protocol import MORE, NO, ONE_WAY, REPLY, REQUEST, YES
+from pymosn.api.protocol import MORE, NO, ONE_WAY, REQUEST, RESPONSE, YES
 from pymosn.core.headers import HeaderError, Headers, HttpHeaders, headers_from
 from pymosn.protocol.tars.codec import TarsDecoder
 from pymosn.protocol.tars.jce import MAX_DEPTH, MAX_PAIRS, JceError, JceReader, write_integer, write_text
@@ -51,12 +51,12 @@ FRAMES = {
 
 
 @pytest.mark.parametrize("name", FRAMES)
-def test_a_packet_says_what_it_is(name: str) -> None:
+def test_the_facts_of_a_packet(name: str) -> None:
     found = only(SPEC, FRAMES[name])
     assert found.request_id == 5
     assert found.message.payload == b"hi"
     if name.startswith("reply"):
-        assert found.kind == REPLY
+        assert found.kind == RESPONSE
         assert found.message.status == (404 if name == "reply with all" else 200)
         return
     assert found.kind == (ONE_WAY if name == "one-way" else REQUEST)
@@ -72,7 +72,7 @@ def test_a_packet_says_what_it_is(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", FRAMES)
-def test_a_packet_is_sent_on_and_made_anew(name: str) -> None:
+def test_a_packet_is_forwarded_and_re_encoded(name: str) -> None:
     raw = FRAMES[name]
     found = only(SPEC, raw)
     assert built(found.message, 5, found.message.payload) == raw
@@ -200,7 +200,7 @@ def test_the_context_changes_and_the_call_does_not() -> None:
         assert not call.headers.remove_raw(name.encode())
 
 
-def test_the_context_cannot_say_who_is_called() -> None:
+def test_the_context_cannot_change_the_called_service() -> None:
     call = only(SPEC, request(tail=b"\x98\x00\x01" + pair(b"Service", b"other") + b"\xa8\x0c")).message
     name = call.headers.get("service")
     assert name
@@ -247,7 +247,7 @@ def test_a_failure_in_tup_is_read_by_a_client() -> None:
     decoder = TarsDecoder(1 << 20)
     decoder.is_client = True
     decoder.feed(made)
-    assert decoder.decode() == REPLY
+    assert decoder.decode() == RESPONSE
     assert decoder.request_id == 5
     assert decoder.response is not None
     assert decoder.response.status == 504

@@ -169,7 +169,7 @@ def test_silence_and_eof_before_the_protocol_is_known(event: str, reason: str) -
 
 
 @pytest.mark.parametrize("event", ["on_idle", "on_eof"])
-def test_who_never_said_anything_is_no_refusal(event: str) -> None:
+def test_a_silent_connection_is_not_counted_as_refused(event: str) -> None:
     bench = Bench("AB", "CD")
     getattr(bench.filter, event)()
     bench.filter.on_close(CLOSED_BY_PEER)
@@ -267,7 +267,7 @@ def test_own_content_type_is_kept() -> None:
     assert head.headers.get_all("content-type") == ["a/b"]
 
 
-def test_failure_text_tells_the_client_nothing_of_us() -> None:
+def test_failure_text_reveals_nothing_internal() -> None:
     assert HttpRequest().failure_body(NO_ROUTE) == b"404 Not Found\n"
 
 
@@ -350,13 +350,13 @@ class OneName(StreamFilter):
         (TakesNoEnd, "on_response_body is called with (exchange, data, last): too many positional arguments"),
     ],
 )
-def test_methods_that_nobody_could_call(kind: type[StreamFilter], said: str) -> None:
+def test_methods_that_are_never_called(kind: type[StreamFilter], said: str) -> None:
     with pytest.raises(TypeError) as caught:
         FilterHandle("f", kind({}), Metrics())
     assert str(caught.value) == said
 
 
-def test_methods_of_its_own() -> None:
+def test_a_filters_own_methods_are_ignored() -> None:
     chain = StreamFilters([FilterHandle("f", Helpers({}), Metrics())])
     assert len(chain.on_request) == 1
 

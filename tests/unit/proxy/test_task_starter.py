@@ -54,7 +54,7 @@ async def _gather(task: asyncio.Task[object]) -> list[object]:
 # ---- it does not wait
 
 
-def test_what_does_not_wait_is_done_at_once(loop: asyncio.AbstractEventLoop) -> None:
+def test_a_coroutine_that_does_not_wait_finishes_at_once(loop: asyncio.AbstractEventLoop) -> None:
     async def work() -> str:
         return "answer"
 
@@ -64,7 +64,7 @@ def test_what_does_not_wait_is_done_at_once(loop: asyncio.AbstractEventLoop) -> 
 
 
 @pytest.mark.parametrize("error", [ValueError("no"), SystemExit(3), asyncio.CancelledError()])
-def test_what_it_raises_is_kept(loop: asyncio.AbstractEventLoop, error: BaseException) -> None:
+def test_its_exception_is_kept(loop: asyncio.AbstractEventLoop, error: BaseException) -> None:
     async def work() -> None:
         raise error
 
@@ -338,7 +338,7 @@ def test_a_timeout_around_a_cancelled_wait_does_not_hide_that(loop: asyncio.Abst
     assert isinstance(outcome(loop, task), asyncio.CancelledError)
 
 
-def test_a_task_that_it_starts_is_no_part_of_it(loop: asyncio.AbstractEventLoop) -> None:
+def test_a_task_that_it_starts_is_independent(loop: asyncio.AbstractEventLoop) -> None:
     async def work() -> asyncio.Task[object]:
         return asyncio.get_running_loop().create_task(asyncio.sleep(0, "child"))
 

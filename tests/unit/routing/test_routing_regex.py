@@ -6,7 +6,7 @@ from pymosn.routing.regex import PatternError, Regex, RegexSet, Replacement
 
 
 @pytest.mark.parametrize("pattern", ["(", "(?=a)", "(?<!a)b", r"(a)\1", "a{2000}", "[z-a]", "*"])
-def test_what_go_refuses_is_refused(pattern: str) -> None:
+def test_expressions_that_go_rejects_are_rejected(pattern: str) -> None:
     with pytest.raises(PatternError):
         Regex(pattern)
 
@@ -31,7 +31,7 @@ def test_an_evil_pattern_takes_linear_time(pattern: str) -> None:
     assert not Regex(pattern).found_in(b"a" * 50_000 + b"!")
 
 
-def test_set_tells_which() -> None:
+def test_a_set_returns_the_expression_that_matches() -> None:
     assert sorted(RegexSet(["a", "b", "^c"]).find(b"ba")) == [0, 1]
     assert RegexSet(["a", "b"]).find(b"x") == []
 

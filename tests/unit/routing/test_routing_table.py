@@ -87,7 +87,7 @@ def test_without_a_default_nothing_may_match() -> None:
 
 
 @pytest.mark.parametrize("default", ["*", "*:*"])
-def test_only_a_default_does_not_look_at_the_host(default: str) -> None:
+def test_only_a_default_ignores_the_host(default: str) -> None:
     made = table(default)
     for authority in (b"", b"a", b"a:1"):
         found = made.find_virtual_host(authority)

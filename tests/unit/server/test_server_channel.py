@@ -84,7 +84,7 @@ def test_descriptors_come_with_the_message_that_carried_them() -> None:
     asyncio.run(scenario())
 
 
-def test_a_frame_larger_than_the_socket_buffer_is_sent_in_pieces() -> None:
+def test_a_frame_larger_than_the_socket_buffer_is_sent_in_parts() -> None:
     async def scenario() -> None:
         ends = Ends()
         sender = Channel(asyncio.get_running_loop(), ends.peer, COMMANDS, lambda m, d: None, lambda reason: None)
@@ -105,7 +105,7 @@ def test_a_frame_larger_than_the_socket_buffer_is_sent_in_pieces() -> None:
     asyncio.run(scenario())
 
 
-def test_what_the_peer_said_before_it_went_is_heard_before_the_end() -> None:
+def test_messages_sent_before_the_peer_closed_arrive_before_the_end() -> None:
     async def scenario() -> None:
         ends = Ends()
         ends.peer.send(frame(SwitchLog("a.log", False)))
@@ -122,8 +122,8 @@ def test_what_the_peer_said_before_it_went_is_heard_before_the_end() -> None:
     ("data", "reason"),
     [
         (struct.pack("!IB", MAX_FRAME + 1, 0), f"frame of {MAX_FRAME + 1} bytes is too large"),
-        (frame({"type": "Nonsense"}), "not a message"),
-        (frame(Stop(), descriptors=2), "a message came without its descriptors"),
+        (frame({"type": "Nonsense"}), "invalid message"),
+        (frame(Stop(), descriptors=2), "a message arrived without its descriptors"),
     ],
 )
 def test_a_broken_peer_closes_the_channel(data: bytes, reason: str) -> None:

@@ -28,7 +28,7 @@ def bad(tmp_path: Path) -> Path:
 
 
 @pytest.mark.parametrize("arguments", [["version"], ["--version"]])
-def test_version_says_which_build(arguments: list[str]) -> None:
+def test_version_reports_the_build(arguments: list[str]) -> None:
     result = CliRunner().invoke(main, arguments)
     assert result.output == f"pymosn {VERSION} ({build()})\n"
     assert result.exit_code == 0
@@ -39,7 +39,7 @@ def test_a_good_configuration(good: Path) -> None:
     assert (result.exit_code, result.stdout, result.stderr) == (0, f"{good}: no faults\n", "")
 
 
-def test_every_fault_stands_on_a_line_of_its_own_before_a_summary(bad: Path) -> None:
+def test_every_fault_has_its_own_line_before_a_summary(bad: Path) -> None:
     result = CliRunner().invoke(main, ["check", "-c", str(bad)])
     *faults, summary = result.stderr.splitlines()
     assert result.exit_code == 1
@@ -92,10 +92,10 @@ def test_worker_counts_below_one_are_refused(good: Path) -> None:
 
 
 @pytest.mark.parametrize("header", ["no colon", ": no name"])
-def test_explain_refuses_what_is_no_header(good: Path, header: str) -> None:
+def test_explain_rejects_an_invalid_header(good: Path, header: str) -> None:
     result = CliRunner().invoke(main, ["explain", "-c", str(good), "GET", "/", "-H", header])
     assert result.exit_code == 2
-    assert f"{header!r} is not of the form 'K: V'" in result.stderr
+    assert f"{header!r} must have the form 'Name: value'" in result.stderr
 
 
 def test_explain_names_the_listeners_when_the_one_asked_for_is_not_there(good: Path) -> None:

@@ -17,7 +17,7 @@ from pymosn.server.sizing import worker_count
         (None, None, float("inf"), 4),
     ],
 )
-def test_who_decides_how_many_workers(
+def test_the_number_of_workers(
     option: int | None, gomaxprocs: str | None, processor: int | float | str, expected: int
 ) -> None:
     assert worker_count(option, gomaxprocs, processor, cpus=4) == expected

@@ -24,12 +24,12 @@ def test_addresses(text: str, expected: tuple[str, int]) -> None:
 
 
 @pytest.mark.parametrize("text", ["127.0.0.1", "127.0.0.1:", "127.0.0.1:http", "::1:80", "1.2.3.4:70000", "", "a:-1"])
-def test_what_is_no_address(text: str) -> None:
+def test_invalid_addresses(text: str) -> None:
     with pytest.raises(ValueError, match=r"address|brackets"):
         parse_address(text)
 
 
-def test_every_worker_has_a_listening_socket_of_its_own_on_one_port() -> None:
+def test_every_worker_has_its_own_listening_socket_on_one_port() -> None:
     sockets = listen("listener a", "127.0.0.1", 0, 3)
     assert len(sockets) == 3
     (address,) = {sock.getsockname() for sock in sockets}
@@ -78,7 +78,7 @@ def connects(path: str) -> bool:
         return True
 
 
-def test_a_socket_file_that_nobody_listens_on_is_replaced(tmp_path: Path) -> None:
+def test_a_socket_file_without_a_listener_is_replaced(tmp_path: Path) -> None:
     path = str(tmp_path / "s")
     with socket.socket(socket.AF_UNIX) as old:
         old.bind(path)
@@ -87,7 +87,7 @@ def test_a_socket_file_that_nobody_listens_on_is_replaced(tmp_path: Path) -> Non
         assert connects(path)
 
 
-def test_a_unix_socket_that_somebody_serves_is_left_alone(tmp_path: Path) -> None:
+def test_a_unix_socket_in_use_is_left_alone(tmp_path: Path) -> None:
     path = str(tmp_path / "s")
     with listen_unix("listener a", path):
         with pytest.raises(BindError, match=rf"listener b: cannot listen on {path}: the address is in use"):
@@ -95,10 +95,10 @@ def test_a_unix_socket_that_somebody_serves_is_left_alone(tmp_path: Path) -> Non
         assert connects(path)
 
 
-def test_a_file_that_is_no_socket_is_left_alone(tmp_path: Path) -> None:
+def test_a_file_that_is_not_a_socket_is_left_alone(tmp_path: Path) -> None:
     path = tmp_path / "precious"
     path.write_text("data")
-    with pytest.raises(BindError, match="there is a file that is not a socket"):
+    with pytest.raises(BindError, match="a file exists that is not a socket"):
         listen_unix("listener a", str(path))
     assert path.read_text() == "data"
     with pytest.raises(BindError, match="No such file"):
@@ -127,13 +127,13 @@ def test_the_socket_stays_over_changes_and_a_new_name_gets_the_same_one(tmp_path
     inode = os.stat(path).st_ino
     assert sockets.prepare([unix("a", path)], 1) == []
     assert sockets.handover_new(1) == [], "nothing is new"
-    close_all(sockets.commit())
+    close_all(sockets.activate())
     assert sockets.prepare([unix("b", path), unix("c", other)], 1) == []
-    close_all(sockets.commit())
+    close_all(sockets.activate())
     assert os.stat(path).st_ino == inode
     assert connects(path)
     assert sockets.prepare([unix("c", other)], 1) == []
-    close_all(sockets.commit())
+    close_all(sockets.activate())
     assert not os.path.exists(path)
     assert connects(other)
     sockets.close()
@@ -153,7 +153,7 @@ def test_a_change_that_is_given_up_leaves_no_socket_file_and_takes_none_away(tmp
     sockets.close()
 
 
-def test_a_socket_file_of_somebody_else_is_not_taken_away(tmp_path: Path) -> None:
+def test_a_socket_file_of_another_process_is_not_removed(tmp_path: Path) -> None:
     path = str(tmp_path / "s")
     sockets = ListenerSockets()
     assert sockets.bind([unix("a", path)], 1) == []

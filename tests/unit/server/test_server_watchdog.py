@@ -52,7 +52,7 @@ def holds_up(seconds: float) -> None:
         pass
 
 
-def test_a_loop_that_stands_still(descriptor: int) -> None:
+def test_a_blocked_loop(descriptor: int) -> None:
     seen: list[tuple[float, list[Frame]]] = []
     told = asyncio.Event()
 

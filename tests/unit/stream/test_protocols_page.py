@@ -11,9 +11,10 @@ import pytest
 from tests.kit import Talk
 
 from pymosn.api.stream import ListenerFacts, StreamProtocol
+from pymosn.assembly.protocols import ProtocolLoadError, as_protocol, load_protocol
 from pymosn.config.load import load_text
 from pymosn.core.overload import OverloadState
-from pymosn.filters.protocols import ProtocolLoadError, as_protocol, installed_protocols, load_protocol
+from pymosn.filters.loading import PROTOCOLS, installed
 from pymosn.stream.registry import protocols
 
 PAGE = Path(__file__).parents[3] / "docs" / "protocols.md"
@@ -80,13 +81,13 @@ def test_a_configuration_may_name_it(note: Any) -> None:
         ],
     }
     text = json.dumps({"servers": [server]})
-    assert "note" in installed_protocols()
+    assert "note" in installed(PROTOCOLS)
     assert [fault.text() for fault in load_text(text, "f").faults if "protocol" in fault.path] == []
     faults = load_text(text.replace("note", "nose"), "f").faults
     assert [fault.severity for fault in faults if "protocol" in fault.path] == ["error"]
 
 
-def test_what_a_package_offers_must_be_a_protocol(note: Any) -> None:
+def test_a_packages_entry_point_must_be_a_protocol(note: Any) -> None:
     known = protocols()
     assert known.get("note") is None
     assert isinstance(load_protocol("note"), StreamProtocol)
@@ -94,7 +95,7 @@ def test_what_a_package_offers_must_be_a_protocol(note: Any) -> None:
         load_protocol("nothing")
     with pytest.raises(ProtocolLoadError, match="x:y makes a dict, not"):
         as_protocol("note", {}, "x:y")
-    with pytest.raises(ProtocolLoadError, match="offered as 'other' and calls itself 'note'"):
+    with pytest.raises(ProtocolLoadError, match="offered as 'other' but its spec is named 'note'"):
         as_protocol("other", note.NoteSpec(), "x:y")
 
 

@@ -155,7 +155,7 @@ def test_last_used_first() -> None:
     assert used[-1][1].idle == 0.0
 
 
-def test_fresh_is_a_new_connection_in_place_of_the_oldest_idle_one() -> None:
+def test_fresh_replaces_the_oldest_idle_connection() -> None:
     bench = Bench(limit=2)
     used = [bench.use(), bench.use()]
     for _, _, network_filter in used:
@@ -178,7 +178,7 @@ def test_idle_connections_are_bounded() -> None:
     assert bench.target.open == MAX_IDLE
 
 
-def test_place_is_given_back_exactly_once() -> None:
+def test_a_connection_is_released_exactly_once() -> None:
     bench = Bench(limit=1)
     caller, _, network_filter = bench.use()
     assert bench.call().events == ["overflow"]
@@ -216,7 +216,7 @@ def test_dial_that_fails() -> None:
     assert bench.target.failed == 2
 
 
-def test_closed_pool_closes_what_becomes_free() -> None:
+def test_a_closed_pool_closes_released_connections() -> None:
     bench = Bench()
     _, busy_plug, busy = bench.use()
     _, idle_plug, idle = bench.use()
@@ -260,7 +260,7 @@ def test_sender_that_is_over_sends_nothing() -> None:
     assert plug.ending == ""
 
 
-def test_pieces_and_trailers() -> None:
+def test_chunks_and_trailers() -> None:
     bench = Bench()
     caller, _, network_filter = bench.use()
     network_filter.on_data(b"HTTP/1.1 100 Continue\r\n\r\nHTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n1\r\na")

@@ -7,7 +7,7 @@ import msgspec
 import pytest
 
 from pymosn.api import ClientError, Exchange, HttpHeaders, Reply, StreamFilter
-from pymosn.filters.stream.python import FilterConfigError
+from pymosn.filters.errors import FilterConfigError
 from pymosn.testing import Down, Request, Response, World, make, run, send
 
 
@@ -82,7 +82,7 @@ class Late(StreamFilter):
         await asyncio.Event().wait()
 
 
-def test_time_passes_when_told() -> None:
+def test_time_passes_on_demand() -> None:
     async def talk() -> int:
         world = World(Late({}))
         sending = asyncio.create_task(world.send(Request()))
@@ -106,14 +106,14 @@ def test_policy_of_a_world() -> None:
     assert run(Breaks({}), Request(), on_error="skip").status == 200
 
 
-def test_pieces_both_ways() -> None:
+def test_chunks_in_both_directions() -> None:
     class Counts(StreamFilter):
         def on_response_body(self, exchange: Exchange, data: bytes, last: bool) -> bytes | None:
             exchange.state["size"] = exchange.state.get("size", 0) + len(data)  # type: ignore[operator]
             return data + b"|%d" % exchange.state["size"] if last else None
 
     result = run(Counts({}), Request(), upstream=Response(200, [b"ab", b"c"]))
-    assert result.pieces == [b"ab", b"c", b"|3"]
+    assert result.chunks == [b"ab", b"c", b"|3"]
 
 
 def test_life_cycle() -> None:
@@ -197,7 +197,7 @@ class Empties(StreamFilter):
         exchange.response_head.status = 204
 
 
-def test_what_has_no_body_brings_none() -> None:
+def test_a_response_without_a_body() -> None:
     assert run(Empties({}), Request()).body == b""
     assert run(Empties({}), Request()).headers.get("content-length") is None
 

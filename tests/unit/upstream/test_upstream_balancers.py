@@ -51,7 +51,7 @@ def tried(*group: Host) -> Selection:
 
 
 @pytest.mark.parametrize("name", ALL)
-def test_sick_and_tried_hosts_are_left_out(name: str) -> None:
+def test_unhealthy_and_attempted_hosts_are_excluded(name: str) -> None:
     group = hosts(4)
     for sick in (0, 2):
         group[sick].is_healthy = False
@@ -68,7 +68,7 @@ def test_sick_and_tried_hosts_are_left_out(name: str) -> None:
 
 @pytest.mark.parametrize("name", ALL)
 @pytest.mark.parametrize("weights", [(), (1, 2, 5)], ids=["equal", "weighted"])
-def test_when_all_were_tried_the_last_one_is_the_last_resort(name: str, weights: tuple[int, ...]) -> None:
+def test_when_all_were_attempted_the_last_one_is_the_last_resort(name: str, weights: tuple[int, ...]) -> None:
     group = hosts(3, *weights)
     balancer = make(name, group)
     for last in (0, 1, 2, 0, 2, 1):
@@ -83,7 +83,7 @@ def test_when_all_were_tried_the_last_one_is_the_last_resort(name: str, weights:
 
 
 @pytest.mark.parametrize("name", ALL)
-def test_nobody_there(name: str) -> None:
+def test_no_hosts(name: str) -> None:
     assert make(name, []).choose(NO_CONSTRAINTS) is None
     assert make(name, []).choose(hashed(7)) is None
 
@@ -232,7 +232,7 @@ def test_round_robin_takes_turns_from_anywhere() -> None:
     assert chosen == [group[(start + place) % 4] for place in range(9)]
 
 
-def test_random_is_even_also_beside_a_sick_host() -> None:
+def test_random_stays_even_next_to_an_unhealthy_host() -> None:
     random.seed(5)
     group = hosts(5)
     group[1].is_healthy = False
@@ -241,7 +241,7 @@ def test_random_is_even_also_beside_a_sick_host() -> None:
     assert all(counts[host] == pytest.approx(2000, rel=0.1) for host in group if host.is_healthy)
 
 
-def test_request_round_robin_starts_anew_for_each_request() -> None:
+def test_request_round_robin_restarts_for_each_request() -> None:
     group = hosts(3)
     balancer = make("LB_REQUEST_ROUNDROBIN", group)
     assert [balancer.choose(NO_CONSTRAINTS) for _ in range(3)] == [group[0]] * 3
@@ -409,7 +409,7 @@ def test_least_request_of_two() -> None:
     assert {balancer.choose(NO_CONSTRAINTS) for _ in range(40)} == {group[0]}, "MOSN would take the sick one"
 
 
-def test_least_connection_goes_by_connections() -> None:
+def test_least_connection_is_based_on_connections() -> None:
     group = hosts(2)
     group[0].active_requests = 9
     group[1].active_connections = 1

@@ -14,7 +14,7 @@ from __future__ import annotations
 from mypy_extensions import i64
 
 from pymosn.api.network import STOP, Connection, Dialer
-from pymosn.api.protocol import GOAWAY, HEARTBEAT, NEED_MORE, ONE_WAY, REPLY, REQUEST, ProtocolError
+from pymosn.api.protocol import GOAWAY, HEARTBEAT, NEED_MORE, ONE_WAY, REQUEST, RESPONSE, ProtocolError
 from pymosn.api.rpc import RpcHeaders, RpcRequest, RpcResponse, RpcSpec
 from pymosn.api.stream import PoolTarget, RequestSender, ResponseReceiver
 from pymosn.core.clock import Clock
@@ -127,7 +127,7 @@ class RpcClient(SharedConnection):
             found: i64 = decoder.decode()
             if found == NEED_MORE:
                 break
-            if found == REPLY:
+            if found == RESPONSE:
                 response = decoder.response
                 request_id = int(decoder.request_id)
                 stream = self._streams.get(request_id)

@@ -21,7 +21,7 @@ from __future__ import annotations
 from mypy_extensions import i64
 
 from pymosn.api.network import DRAIN_GRACE, NO_CONNECTION, STOP, Connection
-from pymosn.api.protocol import HEARTBEAT, NEED_MORE, ONE_WAY, REPLY, REQUEST, ProtocolError
+from pymosn.api.protocol import HEARTBEAT, NEED_MORE, ONE_WAY, REQUEST, RESPONSE, ProtocolError
 from pymosn.api.rpc import RpcHeaders, RpcRequest, RpcResponse, RpcSpec
 from pymosn.api.stream import RequestReceiver, ResponseSender, ServerStreams, StreamHandler
 from pymosn.core.failure import (
@@ -159,7 +159,7 @@ class RpcServer(ServerStreams):
                     self._start_request()
                 elif found == HEARTBEAT:
                     self._connection.batch_writer().write(decoder.answer)
-                elif found == REPLY:
+                elif found == RESPONSE:
                     self._handler.on_unexpected_message(UNASKED_REPLY)
         except ProtocolError as error:
             self._reject(error.failure)
