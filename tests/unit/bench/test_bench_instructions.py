@@ -21,7 +21,7 @@ def test_a_second_build_is_compared_with_the_first() -> None:
 
 
 def test_a_folder_without_the_package_is_void(tmp_path: Path) -> None:
-    with pytest.raises(Void, match="no package pymosn"):
+    with pytest.raises(Void, match="does not contain the package pymosn"):
         count(tmp_path)
 
 
