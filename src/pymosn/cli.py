@@ -13,8 +13,7 @@ from rich.text import Text
 from pymosn.assembly.filters import check_filters
 from pymosn.config.diagnostics import Diagnostic
 from pymosn.kit.commands import COMMANDS
-from pymosn.server.config_source import ConfigSource
-from pymosn.server.run_options import BAD_CONFIGURATION, OTHER_FAULT, RunOptions, StartError
+from pymosn.server.run_options import BAD_CONFIGURATION, OTHER_FAULT, ConfigSource, RunOptions, StartError
 from pymosn.version import VERSION, build
 
 #: Values of MOSN's `--log-level`.

@@ -38,13 +38,11 @@ class Configure(Message, frozen=True):
 class Prepare(Message, frozen=True):
     """Build this configuration next to the active one, without effect yet; answered with `Prepared` for the same change.
 
-    The sockets of new listeners are sent before it. Its keys are those of `Configure`.
+    The sockets of new listeners are sent before it.
     """
 
     change: int
     config: bytes
-    config_dir: str
-    base_dir: str
 
 
 class Activate(Message, frozen=True):

@@ -2,8 +2,14 @@
 
 import os
 
+from pymosn.config.schema import MosnConfig
 from pymosn.control.service import Service
 from pymosn.core.log import WARN, Log
+
+
+def pid_path(config: MosnConfig, base_dir: str) -> str:
+    """The path of the file, by default `<base_dir>/logs/mosn.pid`."""
+    return config.pid or os.path.join(base_dir, "logs", "mosn.pid")
 
 
 class PidFile(Service):

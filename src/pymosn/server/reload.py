@@ -11,6 +11,7 @@ import msgspec
 from pymosn.config.schema import MosnConfig
 from pymosn.control.plane import ChangeResult
 from pymosn.server.logs import process_log_path
+from pymosn.server.pid_file import pid_path
 
 #: Seconds between two requests to the admin API.
 PERIOD: Final = 0.05
@@ -27,7 +28,7 @@ def reload_running(config: MosnConfig, base_dir: str, timeout: float) -> ChangeR
 
     Without an admin port the result only refers to the process log.
     """
-    pid = _running(config.pid or os.path.join(base_dir, "logs", "mosn.pid"))
+    pid = _running(pid_path(config, base_dir))
     endpoint = config.admin.endpoint() if config.admin is not None else None
     before = _last_change(endpoint).attempt if endpoint is not None else 0
     _signal(pid, signal.SIGHUP)

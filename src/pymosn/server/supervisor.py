@@ -34,13 +34,13 @@ from pymosn.observe.logs import LogSet
 from pymosn.observe.roller import parse_roller
 from pymosn.server import supervisor_plane
 from pymosn.server.background import BackgroundTasks
-from pymosn.server.changes import Changes, ProcessInfo
+from pymosn.server.changes import Changes
 from pymosn.server.filter_watch import FilterWatch
 from pymosn.server.fleet import Fleet
 from pymosn.server.hang_watch import HangWatch
 from pymosn.server.logs import open_logs
 from pymosn.server.messages import Command, HostHealth, ReopenLogs
-from pymosn.server.pid_file import PidFile
+from pymosn.server.pid_file import PidFile, pid_path
 from pymosn.server.process_sockets import ProcessSockets
 from pymosn.server.rolling import LogRolling
 from pymosn.server.run_options import CLEAN, RunOptions, StartError
@@ -71,17 +71,9 @@ class Supervisor:
         self._fleet = Fleet(self._worker_count, self._spawn, self._initial_commands, loop, clock, self._log)
         self._workers = Workers(self._fleet, self._signals, options, self._log)
         self._health = HealthChecks(self._on_health, clock, self._log)
-        process = ProcessInfo(
-            name=options.source.name,
-            config_dir=options.config_dir,
-            base_dir=options.base_dir,
-            workers=self._worker_count,
-            log_ceiling=options.log_ceiling,
-        )
         self._changes = Changes(
-            options.config,
-            options.places,
-            process,
+            options,
+            self._worker_count,
             self._fleet,
             self._sockets.listeners,
             Discovery(self._on_hosts, self._log),
@@ -107,7 +99,7 @@ class Supervisor:
             FilterWatch(options.config_dir, self._on_filter_files, self._log),
             self._workers,
             # The file and the admin API announce a process that works; they disappear before the workers stop.
-            *([] if options.is_demo else [PidFile(options.pid_path, self._log)]),
+            *([] if options.is_demo else [PidFile(pid_path(options.config, options.base_dir), self._log)]),
             HttpServer(create_demo(), self._sockets.demo, "demo upstream"),
             HttpServer(app, self._sockets.admin, "admin API"),
             # They need running workers: to make them reopen their logs, and to see them respond.

@@ -83,6 +83,8 @@ class Worker:
         self._loop = loop
         self._sockets: dict[str, socket.socket] = {}
         self._runtime: WorkerRuntime | None = None
+        # The directories that relative paths of filters and of logs start from.
+        self._folders = ("", "")
         self._overload: OverloadManager | None = None
         self._prepared: tuple[int, PreparedConfig] | None = None
         # The last change that was abandoned, perhaps while it was still being built.
@@ -123,11 +125,12 @@ class Worker:
         packed = decode(command.config)
         self._logs = open_logs(packed.rest, command.base_dir, command.log_ceiling)
         self._runtime = WorkerRuntime(command.workers, command.worker_index, self._loop, self._logs)
-        self._tasks.begin(self._serve(self._runtime, packed, command))
+        self._folders = (command.config_dir, command.base_dir)
+        self._tasks.begin(self._serve(self._runtime, packed))
 
-    async def _serve(self, runtime: WorkerRuntime, packed: PackedConfig, command: Configure) -> None:
+    async def _serve(self, runtime: WorkerRuntime, packed: PackedConfig) -> None:
         try:
-            prepared = run_whole(runtime.prepare(packed, command.config_dir, command.base_dir))
+            prepared = run_whole(runtime.prepare(packed, *self._folders))
             await prepared.start_filters()
         except BuildError as error:
             self._channel.send(Failed(error.faults))
@@ -182,7 +185,7 @@ class Worker:
 
     async def _build(self, runtime: WorkerRuntime, command: Prepare) -> list[Diagnostic]:
         try:
-            steps = runtime.prepare(decode(command.config), command.config_dir, command.base_dir)
+            steps = runtime.prepare(decode(command.config), *self._folders)
             prepared = await run_in_slices(steps, BUILD_SLICE)
             await prepared.start_filters()
         except BuildError as error:
