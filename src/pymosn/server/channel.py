@@ -128,28 +128,25 @@ class Channel(Generic[M]):
         start = 0
         while self._open and len(self._incoming) - start >= _HEADER.size:
             size, count = _HEADER.unpack_from(self._incoming, start)
+            end = start + _HEADER.size + size
             if size > MAX_FRAME:
                 self._fail(f"frame of {size} bytes is too large")
-                return
-            end = start + _HEADER.size + size
-            if len(self._incoming) < end:
+            elif len(self._incoming) < end:
                 break
-            payload = bytes(self._incoming[start + _HEADER.size : end])
-            start = end
-            if count > len(self._descriptors):
+            elif count > len(self._descriptors):
                 self._fail("a message arrived without its descriptors")
-                return
-            self._deliver(payload, [self._descriptors.popleft() for _ in range(count)])
+            else:
+                self._deliver(bytes(self._incoming[start + _HEADER.size : end]), count)
+            start = end
         del self._incoming[:start]
 
-    def _deliver(self, payload: bytes, descriptors: list[int]) -> None:
+    def _deliver(self, payload: bytes, descriptor_count: int) -> None:
         try:
             message = self._decoder.decode(payload)
         except msgspec.MsgspecError as error:
-            self._descriptors.extendleft(descriptors)
             self._fail(f"invalid message: {error}")
             return
-        self._on_message(message, descriptors)
+        self._on_message(message, [self._descriptors.popleft() for _ in range(descriptor_count)])
 
     def _fail(self, reason: str) -> None:
         if self._open:

@@ -45,6 +45,8 @@ from pymosn.server.worker_process import WorkerHandle, WorkerReceiver, describe_
 
 #: Seconds to wait for the workers' metrics; the last known ones are used for a worker that does not answer.
 STATS_TIME: Final = 1.0
+#: Seconds between two checks for workers whose event loop hangs.
+HANG_PERIOD: Final = 1.0
 #: A worker that served for at least so many seconds before it died is replaced immediately.
 STABLE_TIME: Final = 5.0
 #: Seconds before the second consecutive attempt; doubled for each further one, up to LONGEST_DELAY.
@@ -216,11 +218,11 @@ class Fleet(WorkerReceiver):
                     sums[line] = (before[0] + size, before[1] + count)
         return sorted(((line, *both) for line, both in sums.items()), key=lambda entry: -entry[1])
 
-    def end_hung(self, limit: float, period: float) -> None:
-        """Kills workers that have not responded for `limit` seconds; they are replaced. To be called each `period`."""
+    def end_hung(self, limit: float) -> None:
+        """Kills workers that have not responded for `limit` seconds; they are replaced. Call it each HANG_PERIOD."""
         now = self._clock.tick()
         # This process itself was blocked, and could not receive reports.
-        is_late = now - self._last_hang_check > 2.0 * period
+        is_late = now - self._last_hang_check > 2.0 * HANG_PERIOD
         self._last_hang_check = now
         for process in self._live:
             if process.ready_since is None or is_late:

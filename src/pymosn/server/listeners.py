@@ -1,15 +1,22 @@
-"""The sockets of all listeners for all workers."""
+"""All sockets that the process listens on: one per listener and worker, and those of the supervisor."""
 
 import contextlib
 import os
 import socket
 from collections.abc import Iterable, Sequence
-from typing import NamedTuple
+from typing import Final, NamedTuple
 
+from pymosn.api.network import join_address
 from pymosn.config.schema import Listener
+from pymosn.control.service import Service
+from pymosn.core.addresses import split_address
 from pymosn.server.channel import MAX_DESCRIPTORS
 from pymosn.server.messages import Command, Sockets
-from pymosn.server.sockets import BindError, close_all, listen, listen_unix, parse_address
+from pymosn.server.run_options import RunOptions, StartError
+from pymosn.server.sockets import BindError, close_all, listen, listen_unix
+
+#: Address of the built-in example's demo upstream.
+DEMO_ADDRESS: Final = ("127.0.0.1", 8080)
 
 
 class Binding(NamedTuple):
@@ -18,16 +25,6 @@ class Binding(NamedTuple):
     network: str
     address: str
     is_transparent: bool
-
-    def has_address_of(self, other: "Binding") -> bool:
-        """Whether both have the same address."""
-        return (self.network, self.address) == (other.network, other.address)
-
-
-def binding_of(listener: Listener) -> Binding:
-    """The binding that `listener` requires."""
-    network = listener.network.lower() or "tcp"
-    return Binding(network, listener.address, listener.use_original_dst == "tproxy")
 
 
 class ListenerSockets:
@@ -56,7 +53,11 @@ class ListenerSockets:
         Must be followed by `activate` or `abandon`.
         """
         self._next = {
-            listener.name or listener.address: binding_of(listener) for listener in listeners if listener.bind_port
+            listener.known_name(): Binding(
+                listener.network.lower() or "tcp", listener.address, listener.use_original_dst == "tproxy"
+            )
+            for listener in listeners
+            if listener.bind_port
         }
         faults = []
         for name, binding in self._next.items():
@@ -72,11 +73,11 @@ class ListenerSockets:
 
     def _listen(self, name: str, binding: Binding, workers: int) -> list[socket.socket]:
         """Sockets for all workers. Another listener of this process may already have the address."""
-        ours = [name for name, other in self._configured.items() if other.has_address_of(binding)]
+        ours = [name for name, other in self._configured.items() if other[:2] == binding[:2]]
         if binding.network == "unix":
             shared = self._sockets[ours[0]][0].dup() if ours else listen_unix(f"listener {name}", binding.address)
             return [shared] * workers
-        host, port = parse_address(binding.address)
+        host, port = split_address(binding.address)
         return listen(f"listener {name}", host, port, workers, port > 0 and bool(ours), binding.is_transparent)
 
     def abandon(self) -> None:
@@ -132,9 +133,8 @@ class ListenerSockets:
         for name, (first, *_) in self._sockets.items():
             if first.family == socket.AF_UNIX:
                 found[name] = f"unix:{first.getsockname()}"
-                continue
-            host, port = first.getsockname()[:2]
-            found[name] = f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+            else:
+                found[name] = join_address(*first.getsockname()[:2])
         return found
 
 
@@ -154,3 +154,35 @@ def _commands(sockets: dict[str, list[socket.socket]], worker_id: int) -> list[t
         part = names[start : start + MAX_DESCRIPTORS]
         commands.append((Sockets(part), [sockets[name][worker_id - 1].fileno() for name in part]))
     return commands
+
+
+class ProcessSockets(Service):
+    """Binds the sockets of all listeners, of the admin API and of the demo upstream; the last two may have none."""
+
+    name = "sockets"
+
+    def __init__(self, options: RunOptions, workers: int) -> None:
+        self.listeners = ListenerSockets()
+        self.admin: list[socket.socket] = []
+        self.demo: list[socket.socket] = []
+        self._options = options
+        self._workers = workers
+
+    async def start(self) -> None:
+        """StartError with all addresses that cannot be bound."""
+        lines = self.listeners.bind(self._options.config.servers[0].listeners, self._workers)
+        admin = self._options.config.admin
+        endpoint = admin.endpoint() if admin is not None else None
+        demo = DEMO_ADDRESS if self._options.is_demo else None
+        for owner, address, sockets in (("admin", endpoint, self.admin), ("demo upstream", demo, self.demo)):
+            try:
+                if address is not None:
+                    sockets += listen(owner, *address, 1)
+            except BindError as error:
+                lines.append(str(error))
+        if lines:
+            raise StartError(lines=lines)
+
+    async def stop(self) -> None:
+        self.listeners.close()
+        close_all([*self.admin, *self.demo])

@@ -26,6 +26,6 @@ def log_paths(config: MosnConfig, base_dir: str) -> list[str]:
     """The paths of the process log and of all access logs, without duplicates."""
     paths = [process_log_path(config, base_dir)]
     for listener in config.servers[0].listeners:
-        default = os.path.join(base_dir, "logs", f"{listener.name or listener.address}_access.log")
+        default = os.path.join(base_dir, "logs", f"{listener.known_name()}_access.log")
         paths += [access_log.log_path or default for access_log in listener.access_logs]
     return list(dict.fromkeys(paths))

@@ -171,14 +171,12 @@ class Allocations(Message, frozen=True):
     lines: list[tuple[str, int, int]]
 
 
-ChangeCommand = Prepare | Activate | Abandon | Retire | SetHosts | HostHealth
-Command = (
-    Sockets | Configure | ChangeCommand | GetStats | SetLogLevel | SwitchLog | ReopenLogs | TraceAllocations | Drain | Stop
-)
-Report = Ready | Failed | Prepared | Activated | Stats | Drained | Blocked | Allocations
-
 #: Commands that change logs; workers that start later get them too.
 LogCommand = SetLogLevel | SwitchLog
+Command = (Sockets | Configure | Prepare | Activate | Abandon | Retire | SetHosts | HostHealth) | (
+    LogCommand | ReopenLogs | GetStats | TraceAllocations | Drain | Stop
+)
+Report = Ready | Failed | Prepared | Activated | Stats | Drained | Blocked | Allocations
 
 #: Commands with the descriptors sent along with each, for the worker with the given id.
 CommandsFor = Callable[[int], Sequence[tuple[Command, Sequence[int]]]]

@@ -1,15 +1,9 @@
 """The number of workers and of open files."""
 
 import contextlib
-import os
 import resource
 
 from pymosn.config.schema.server import count_of
-
-
-def available_cpus() -> int:
-    """CPUs that this process may run on."""
-    return len(os.sched_getaffinity(0))
 
 
 def worker_count(option: int | None, gomaxprocs: str | None, processor: int | float | str, cpus: int) -> int:

@@ -2,8 +2,8 @@
 
 It handles no traffic. It binds all sockets and keeps them, so that a worker that is replaced loses no connection in the
 backlog; it holds the active configuration (`changes.py`) and the workers (`fleet.py`). Everything else is a service
-(`control/service.py`) with three operations: start, follow the active configuration, stop. `_service_list` is the one place
-that determines the order: the services are started from top to bottom and stopped from bottom to top. If one fails to start,
+(`control/service.py`) with three operations: start, follow the active configuration, stop. `_service_list` alone
+determines the order: the services are started from top to bottom and stopped from bottom to top. If one fails to start,
 the ones before it are stopped and the process ends.
 
 A run has these stages: start the services; serve until a signal requests a shutdown; reject further changes; drain the
@@ -16,6 +16,7 @@ import contextlib
 import os
 import signal
 from collections.abc import Callable, Sequence
+from functools import partial
 
 import uvloop
 
@@ -37,17 +38,16 @@ from pymosn.server.background import BackgroundTasks
 from pymosn.server.changes import Changes
 from pymosn.server.filter_watch import FilterWatch
 from pymosn.server.fleet import Fleet
-from pymosn.server.hang_watch import HangWatch
+from pymosn.server.listeners import ProcessSockets
 from pymosn.server.logs import open_logs
 from pymosn.server.messages import Command, HostHealth, ReopenLogs
 from pymosn.server.pid_file import PidFile, pid_path
-from pymosn.server.process_sockets import ProcessSockets
 from pymosn.server.rolling import LogRolling
 from pymosn.server.run_options import CLEAN, RunOptions, StartError
 from pymosn.server.services import Services
 from pymosn.server.shutdown import ShutdownSignals
-from pymosn.server.sizing import available_cpus, raise_open_file_limit, worker_count
-from pymosn.server.worker_process import WorkerHandle, WorkerProcess, WorkerReceiver
+from pymosn.server.sizing import raise_open_file_limit, worker_count
+from pymosn.server.worker_process import WorkerProcess
 from pymosn.server.workers import ShutdownRequested, Workers
 
 
@@ -60,7 +60,8 @@ class Supervisor:
         self._on_ready = on_ready
         self._loop = loop
         server = options.config.servers[0]
-        self._worker_count = worker_count(options.workers, os.environ.get("GOMAXPROCS"), server.processor, available_cpus())
+        cpus = len(os.sched_getaffinity(0))
+        self._worker_count = worker_count(options.workers, os.environ.get("GOMAXPROCS"), server.processor, cpus)
         self._logs = _open_logs(options)
         self._log = self._logs.process_log
         clock = Clock()
@@ -68,7 +69,8 @@ class Supervisor:
         self._signals = ShutdownSignals()
         self._services = Services(self._log)
         self._sockets = ProcessSockets(options, self._worker_count)
-        self._fleet = Fleet(self._worker_count, self._spawn, self._initial_commands, loop, clock, self._log)
+        spawn = partial(WorkerProcess, loop)
+        self._fleet = Fleet(self._worker_count, spawn, self._initial_commands, loop, clock, self._log)
         self._workers = Workers(self._fleet, self._signals, options, self._log)
         self._health = HealthChecks(self._on_health, clock, self._log)
         self._changes = Changes(
@@ -102,9 +104,8 @@ class Supervisor:
             *([] if options.is_demo else [PidFile(pid_path(options.config, options.base_dir), self._log)]),
             HttpServer(create_demo(), self._sockets.demo, "demo upstream"),
             HttpServer(app, self._sockets.admin, "admin API"),
-            # They need running workers: to make them reopen their logs, and to see them respond.
+            # It needs running workers, to make them reopen their logs.
             self._rolling,
-            HangWatch(self._fleet),
         ]
 
     async def run(self) -> int:
@@ -140,9 +141,6 @@ class Supervisor:
         if not self._signals.now.is_set():
             self._plane.stage = supervisor_plane.GRACEFUL_STOPPING
             await self._workers.drain(self._changes.config.servers[0].graceful_timeout)
-
-    def _spawn(self, worker_id: int, receiver: WorkerReceiver) -> WorkerHandle:
-        return WorkerProcess(self._loop, worker_id, receiver)
 
     def _initial_commands(self, worker_id: int) -> list[tuple[Command, Sequence[int]]]:
         health = [(HostHealth(cluster, hosts), ()) for cluster, hosts in self._health.unhealthy().items()]

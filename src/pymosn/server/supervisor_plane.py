@@ -67,7 +67,7 @@ class SupervisorPlane(ControlPlane):
         return dump(self._changes.config)
 
     def listeners(self) -> dict[str, Any]:
-        return {listener.name or listener.address: dump(listener) for listener in self._changes.config.servers[0].listeners}
+        return {listener.known_name(): dump(listener) for listener in self._changes.config.servers[0].listeners}
 
     def clusters(self) -> dict[str, Any]:
         return {cluster.name: dump(cluster) for cluster in self._changes.config.cluster_manager.clusters}
@@ -129,7 +129,7 @@ class SupervisorPlane(ControlPlane):
         views: list[FilterView] = []
         for listener in self._changes.config.servers[0].listeners:
             for entry in listener.stream_filters:
-                views.append(self._filter(listener.name or listener.address, entry, groups))
+                views.append(self._filter(listener.known_name(), entry, groups))
         return views
 
     def _filter(self, listener: str, entry: StreamFilter, groups: dict[str, GroupData]) -> FilterView:

@@ -106,11 +106,7 @@ class WorkerProcess(WorkerHandle):
 
     def _on_process_exit(self, code: int) -> None:
         self._exit_code = code
-        self._loop.call_later(LAST_REPORTS_TIME, self._give_up_channel)
-        self._finish()
-
-    def _give_up_channel(self) -> None:
-        self._channel_open = False
+        self._loop.call_later(LAST_REPORTS_TIME, self._on_channel_closed, "not read any longer")
         self._finish()
 
     def _finish(self) -> None:
