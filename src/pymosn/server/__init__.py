@@ -2,8 +2,8 @@
 
 Start and end    supervisor        the parent process: its list of services, signals
                  services          starts services in order, informs them, stops them in reverse
-                 run_options       options of a run, source of the configuration, exit codes, how a start fails
-                 shutdown, sizing  shutdown signals; the number of workers and open files
+                 run_options       options, source of the configuration, number of workers, how a start fails
+                 shutdown          shutdown signals
                  background        background tasks and delayed calls
 Services         listeners         binds all sockets and hands them to workers; `sockets` makes them
                  changes           the active configuration, and the only way to change it
@@ -13,7 +13,7 @@ Workers          fleet             all workers as a unit; replaces those that di
                  worker_process    the supervisor's side of one worker
                  channel, messages frames with descriptors; commands down, reports up
 In a worker      worker            the child process: executes commands, serves
-                 overload, memory  overload state; use of memory, when to collect garbage, traces of allocations
+                 overload          overload state; `resources`: memory, garbage, open files
                  watchdog          finds what blocks the event loop
 Others           supervisor_plane  what the admin API can query and change
                  logs              log paths, opening logs

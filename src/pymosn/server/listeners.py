@@ -61,32 +61,31 @@ class ListenerSockets:
         }
         faults = []
         for name, binding in self._next.items():
-            if self._configured.get(name) == binding:
-                continue
             try:
-                self._new[name] = self._listen(name, binding, workers)
+                if self._configured.get(name) != binding:
+                    self._new[name] = self._listen(f"listener {name}", binding, workers)
             except (BindError, ValueError) as error:
                 faults.append(str(error))
         if faults:
             self.abandon()
         return faults
 
-    def _listen(self, name: str, binding: Binding, workers: int) -> list[socket.socket]:
+    def _listen(self, owner: str, binding: Binding, workers: int) -> list[socket.socket]:
         """Sockets for all workers. Another listener of this process may already have the address."""
         ours = [name for name, other in self._configured.items() if other[:2] == binding[:2]]
-        if binding.network == "unix":
-            shared = self._sockets[ours[0]][0].dup() if ours else listen_unix(f"listener {name}", binding.address)
-            return [shared] * workers
-        host, port = split_address(binding.address)
-        return listen(f"listener {name}", host, port, workers, port > 0 and bool(ours), binding.is_transparent)
+        if binding.network != "unix":
+            host, port = split_address(binding.address)
+            return listen(owner, host, port, workers, port > 0 and bool(ours), binding.is_transparent)
+        if ours:
+            return [self._sockets[ours[0]][0].dup()] * workers
+        shared = listen_unix(owner, binding.address)
+        self._files[binding.address] = _inode(binding.address)
+        return [shared] * workers
 
     def abandon(self) -> None:
         """Closes the sockets that `prepare` has bound."""
-        for name, sockets in self._new.items():
-            binding = self._next[name]
-            if binding.network == "unix" and binding.address not in self._files:
-                with contextlib.suppress(OSError):
-                    os.unlink(binding.address)
+        self._remove_files()
+        for sockets in self._new.values():
             close_all(sockets)
         self._new = {}
 
@@ -96,17 +95,14 @@ class ListenerSockets:
         unneeded = [sock for name in gone for sock in self._sockets.pop(name)]
         self._sockets.update(self._new)
         self._configured, self._new = self._next, {}
-        paths = {binding.address for binding in self._configured.values() if binding.network == "unix"}
-        for path in paths - self._files.keys():
-            self._files[path] = _inode(path)
-        self._remove_files(self._files.keys() - paths)
+        self._remove_files()
         return unneeded
 
-    def _remove_files(self, paths: Iterable[str]) -> None:
-        """Removes our socket files, unless another process has replaced them."""
-        for path in list(paths):
-            inode = self._files.pop(path)
-            if inode is not None and _inode(path) == inode:
+    def _remove_files(self) -> None:
+        """Removes our socket files that are not configured, unless another process has replaced them."""
+        configured = {binding.address for binding in self._configured.values() if binding.network == "unix"}
+        for path in self._files.keys() - configured:
+            if self._files.pop(path) == _inode(path):
                 with contextlib.suppress(OSError):
                     os.unlink(path)
 
@@ -120,12 +116,11 @@ class ListenerSockets:
 
     def close(self) -> None:
         """Closes this process's copies and removes unix sockets from the file system; the workers' copies stay open."""
-        self._remove_files(self._files)
+        self._configured = {}
+        self.abandon()
         for sockets in self._sockets.values():
             close_all(sockets)
         self._sockets.clear()
-        self._configured = {}
-        self.abandon()
 
     def addresses(self) -> dict[str, str]:
         """The actual address of each listener, which differs from the configured one if the port is 0 or the host a name."""
@@ -140,11 +135,10 @@ class ListenerSockets:
 
 def _inode(path: str) -> tuple[int, int] | None:
     """Device and inode of a file; None if it is gone."""
-    try:
+    with contextlib.suppress(OSError):
         found = os.lstat(path)
-    except OSError:
-        return None
-    return found.st_dev, found.st_ino
+        return found.st_dev, found.st_ino
+    return None
 
 
 def _commands(sockets: dict[str, list[socket.socket]], worker_id: int) -> list[tuple[Command, Sequence[int]]]:

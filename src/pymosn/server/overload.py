@@ -10,13 +10,15 @@ from typing import Final
 from pymosn.assembly.worker import WorkerRuntime
 from pymosn.core.log import INFO, WARN
 from pymosn.core.overload import NO_KEEP_ALIVE, NORMAL, SHED, STOP_ACCEPT
-from pymosn.server.memory import Statm, cgroup_limit, descriptor_count, give_back, share_of
+from pymosn.server.resources import Statm, cgroup_limit, descriptor_count, give_back, share_of
 
 #: A level is left when memory is below its threshold by this share of the limit: hysteresis, so that it does not flap.
 MARGIN: Final = 0.03
 #: Checks between two attempts to return memory to the system while it is short.
 GIVE_BACK_EVERY: Final = 5
 
+#: Gauges of the resources measured at each check.
+MEASURED: Final = ("memory_rss", "descriptors", "timers", "connections", "head_bytes")
 MEANING: Final = {
     int(NORMAL): "normal operation resumed",
     int(NO_KEEP_ALIVE): "disabling keep-alive",
@@ -43,11 +45,7 @@ class OverloadManager:
         self._relieve = relieve
         self._checks = 0
         group = runtime.metrics.group("worker", ("worker", "all"))
-        self._memory = group.gauge("memory_rss")
-        self._descriptors = group.gauge("descriptors")
-        self._timers = group.gauge("timers")
-        self._connections = group.gauge("connections")
-        self._head_bytes = group.gauge("head_bytes")
+        self._measured = [group.gauge(name) for name in MEASURED]
         self._gauges = {
             NO_KEEP_ALIVE: group.gauge("overload_no_keep_alive"),
             SHED: group.gauge("overload_shed"),
@@ -60,11 +58,10 @@ class OverloadManager:
         """Measures and acts; to be called once a second."""
         runtime = self._runtime
         rss = self._rss()
-        self._memory.value = rss
-        self._descriptors.value = descriptor_count()
-        self._timers.value = len(runtime.wheel)
-        self._connections.value = runtime.admission.open
-        self._head_bytes.value = runtime.runtime.overload.head_bytes
+        head_bytes = int(runtime.runtime.overload.head_bytes)
+        values = (rss, descriptor_count(), len(runtime.wheel), runtime.admission.open, head_bytes)
+        for gauge, value in zip(self._measured, values, strict=True):
+            gauge.value = value
         runtime.admission.check()
         self._set_level(rss)
 

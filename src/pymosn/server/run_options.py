@@ -9,6 +9,7 @@ from pymosn.config.default import DEFAULT_CONFIG, DEFAULT_NAME
 from pymosn.config.diagnostics import Diagnostic, Places
 from pymosn.config.load import Loaded, load_file, load_text
 from pymosn.config.schema import MosnConfig
+from pymosn.config.schema.server import count_of
 from pymosn.filters.loading import FILTERS, installed
 
 #: The exit codes of all commands.
@@ -74,3 +75,11 @@ class StartError(Exception):
     def exit_code(self) -> int:
         """1 for an invalid configuration, 2 for anything else."""
         return BAD_CONFIGURATION if self.faults else OTHER_FAULT
+
+
+def worker_count(option: int | None, gomaxprocs: str | None, processor: int | float | str, cpus: int) -> int:
+    """Workers to run: the command line's `option`, or else GOMAXPROCS, or else the key `processor`, or else `cpus`.
+
+    As in MOSN a value below 1 or not a number counts as not given.
+    """
+    return count_of(option) or count_of(gomaxprocs) or count_of(processor) or max(1, cpus)

@@ -42,11 +42,11 @@ from pymosn.server.listeners import ProcessSockets
 from pymosn.server.logs import open_logs
 from pymosn.server.messages import Command, HostHealth, ReopenLogs
 from pymosn.server.pid_file import PidFile, pid_path
+from pymosn.server.resources import raise_open_file_limit
 from pymosn.server.rolling import LogRolling
-from pymosn.server.run_options import CLEAN, RunOptions, StartError
+from pymosn.server.run_options import CLEAN, RunOptions, StartError, worker_count
 from pymosn.server.services import Services
 from pymosn.server.shutdown import ShutdownSignals
-from pymosn.server.sizing import raise_open_file_limit, worker_count
 from pymosn.server.worker_process import WorkerProcess
 from pymosn.server.workers import ShutdownRequested, Workers
 

@@ -39,6 +39,8 @@ FEATURE_GATES: Final = ("auto_config", "XdsMtlsEnable", "PayLoadLimitEnable", "M
 #: The labels of a metric group.
 Labels = frozenset[tuple[str, str]]
 
+#: Stands in for the metrics of an object that no worker has counted yet.
+_NO_GROUP: Final[GroupData] = {"type": "", "labels": [], "counters": {}, "gauges": {}, "histograms": {}}
 _HEALTH: Final = {None: "unchecked", True: "healthy", False: "failed_active_check"}
 
 
@@ -103,13 +105,15 @@ class SupervisorPlane(ControlPlane):
             "type": cluster.type or "SIMPLE",
             "lb_type": "LB_ORIGINAL_DST" if is_original(cluster) else cluster.lb_type,
             "hosts": [
-                self._host(cluster.name, host, groups.get(Labels([("cluster", cluster.name), ("host", host.address)])))
+                self._host(
+                    cluster.name, host, groups.get(Labels([("cluster", cluster.name), ("host", host.address)]), _NO_GROUP)
+                )
                 for host in hosts
             ],
         }
 
-    def _host(self, cluster: str, host: Host, group: GroupData | None) -> HostView:
-        gauges, counters = (group["gauges"], group["counters"]) if group is not None else ({}, {})
+    def _host(self, cluster: str, host: Host, group: GroupData) -> HostView:
+        gauges = group["gauges"]
         health = _HEALTH[self._health.state(cluster, host.address)]
         ejected = gauges.get("ejected", 0)
         return {
@@ -120,22 +124,21 @@ class SupervisorPlane(ControlPlane):
             "failed_active_check": gauges.get("failed_active_check", 0),
             "ejected": ejected,
             "requests_active": gauges.get("request_active", 0),
-            "requests_total": counters.get("request_total", 0),
+            "requests_total": group["counters"].get("request_total", 0),
             "connections_active": gauges.get("connection_active", 0),
         }
 
     async def filters(self) -> list[FilterView]:
         groups = {group["labels"][0][1]: group for group in await self._fleet.stats() if group["type"] == "filter"}
-        views: list[FilterView] = []
-        for listener in self._changes.config.servers[0].listeners:
-            for entry in listener.stream_filters:
-                views.append(self._filter(listener.known_name(), entry, groups))
-        return views
+        return [
+            self._filter(listener.known_name(), entry, groups.get(filter_name(entry), _NO_GROUP))
+            for listener in self._changes.config.servers[0].listeners
+            for entry in listener.stream_filters
+        ]
 
-    def _filter(self, listener: str, entry: StreamFilter, groups: dict[str, GroupData]) -> FilterView:
+    def _filter(self, listener: str, entry: StreamFilter, group: GroupData) -> FilterView:
         name = filter_name(entry)
-        group = groups.get(name)
-        time = group["histograms"].get("time") if group is not None else None
+        time = group["histograms"].get("time")
         block = self._fleet.blocks.get(name)
         return {
             "name": name,
@@ -143,7 +146,7 @@ class SupervisorPlane(ControlPlane):
             "type": entry.type,
             "source": str(entry.config.get("path", "")) if entry.type in FROM_FILES else "",
             "on_error": entry.on_error,
-            "counters": dict(group["counters"]) if group is not None else {},
+            "counters": dict(group["counters"]),
             "mean_us": round(time["sum"] / time["count"] * 1e6, 1) if time is not None and time["count"] else None,
             "last_block": None if block is None else {"seconds": round(block.seconds, 2), "stack": block.stack},
         }

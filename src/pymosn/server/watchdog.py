@@ -60,7 +60,6 @@ class Watchdog:
 
     def start(self) -> None:
         """Starts watching."""
-        self._last = self._loop.time()
         self._beat()
 
     def stop(self) -> None:

@@ -27,11 +27,10 @@ from pymosn.server import messages
 from pymosn.server.background import BackgroundTasks
 from pymosn.server.channel import Channel
 from pymosn.server.logs import open_logs
-from pymosn.server.memory import GarbageCollection, settle, trace_allocations
 from pymosn.server.messages import Command, LogCommand
 from pymosn.server.overload import OverloadManager
+from pymosn.server.resources import GarbageCollection, raise_open_file_limit, settle, trace_allocations
 from pymosn.server.shutdown import SUPERVISOR_SIGNALS
-from pymosn.server.sizing import raise_open_file_limit
 from pymosn.server.watchdog import Frame, Watchdog
 
 #: Seconds between two ticks of the timer wheel, while it has timers and while it is empty.

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable
 
-from pymosn.server.memory import GARBAGE_DELAY, GarbageCollection
+from pymosn.server.resources import GARBAGE_DELAY, GarbageCollection
 
 
 class Later:

@@ -1,10 +1,11 @@
-"""Memory of this process: its use and its limit, when garbage is collected, and who allocates."""
+"""Resources of this process: memory and its limit, garbage, open files."""
 
 import asyncio
 import contextlib
 import ctypes
 import gc
 import os
+import resource
 from collections.abc import Callable, Collection
 from pathlib import Path
 from typing import Final
@@ -89,6 +90,17 @@ def descriptor_count() -> int:
         return os.stat("/proc/self/fd").st_size or len(os.listdir("/proc/self/fd")) - 1
     except OSError:
         return 0
+
+
+def raise_open_file_limit() -> None:
+    """Raises the soft limit of open files to the hard one, as Go does: the usual 1024 is for programs that use select().
+
+    Child processes inherit it.
+    """
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if soft != hard:
+        with contextlib.suppress(OSError, ValueError):
+            resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
 
 
 def settle() -> None:
