@@ -48,7 +48,6 @@ class Channel(Generic[M]):
         self._descriptors: deque[int] = deque()
         self._outgoing: deque[tuple[memoryview, Sequence[int]]] = deque()
         self._open = True
-        self._peer_reads = True
         sock.setblocking(False)
         loop.add_reader(sock.fileno(), self._read)
 
@@ -65,12 +64,11 @@ class Channel(Generic[M]):
         payload = msgspec.msgpack.encode(message)
         if len(payload) > MAX_FRAME or len(descriptors) > MAX_DESCRIPTORS:
             raise ValueError(f"message of {len(payload)} bytes and {len(descriptors)} descriptors is too large")
-        if not self._open or not self._peer_reads:
+        if not self._open:
             return
-        waiting = bool(self._outgoing)
         self._outgoing.append((memoryview(_HEADER.pack(len(payload), len(descriptors)) + payload), descriptors))
-        if not waiting and not self._write():
-            self._loop.add_writer(self._sock.fileno(), self._resume_writing)
+        if len(self._outgoing) == 1:
+            self._write()
 
     def close(self) -> None:
         """Closes this end and the descriptors that were received but not delivered."""
@@ -84,28 +82,24 @@ class Channel(Generic[M]):
         while self._descriptors:
             os.close(self._descriptors.popleft())
 
-    def _resume_writing(self) -> None:
-        if self._write():
-            self._loop.remove_writer(self._sock.fileno())
-
-    def _write(self) -> bool:
-        """Writes as much as the kernel accepts; True if nothing is left."""
+    def _write(self) -> None:
+        """Writes as much as the kernel accepts, and the rest when it accepts more."""
         while self._outgoing:
             data, descriptors = self._outgoing[0]
             try:
                 sent = socket.send_fds(self._sock, [data], descriptors) if descriptors else self._sock.send(data)
             except (BlockingIOError, InterruptedError):
-                return False
+                self._loop.add_writer(self._sock.fileno(), self._write)
+                return
             except OSError:
                 # The peer is gone, but its last messages may still be unread: `_read` detects the end.
-                self._peer_reads = False
                 self._outgoing.clear()
                 break
             if sent == len(data):
                 self._outgoing.popleft()
             else:
                 self._outgoing[0] = (data[sent:], ())
-        return True
+        self._loop.remove_writer(self._sock.fileno())
 
     def _read(self) -> None:
         try:

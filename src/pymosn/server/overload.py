@@ -17,8 +17,6 @@ MARGIN: Final = 0.03
 #: Checks between two attempts to return memory to the system while it is short.
 GIVE_BACK_EVERY: Final = 5
 
-#: Gauges of the resources measured at each check.
-MEASURED: Final = ("memory_rss", "descriptors", "timers", "connections", "head_bytes")
 MEANING: Final = {
     int(NORMAL): "normal operation resumed",
     int(NO_KEEP_ALIVE): "disabling keep-alive",
@@ -45,7 +43,11 @@ class OverloadManager:
         self._relieve = relieve
         self._checks = 0
         group = runtime.metrics.group("worker", ("worker", "all"))
-        self._measured = [group.gauge(name) for name in MEASURED]
+        self._memory = group.gauge("memory_rss")
+        self._descriptors = group.gauge("descriptors")
+        self._timers = group.gauge("timers")
+        self._connections = group.gauge("connections")
+        self._head_bytes = group.gauge("head_bytes")
         self._gauges = {
             NO_KEEP_ALIVE: group.gauge("overload_no_keep_alive"),
             SHED: group.gauge("overload_shed"),
@@ -58,10 +60,11 @@ class OverloadManager:
         """Measures and acts; to be called once a second."""
         runtime = self._runtime
         rss = self._rss()
-        head_bytes = int(runtime.runtime.overload.head_bytes)
-        values = (rss, descriptor_count(), len(runtime.wheel), runtime.admission.open, head_bytes)
-        for gauge, value in zip(self._measured, values, strict=True):
-            gauge.value = value
+        self._memory.value = rss
+        self._descriptors.value = descriptor_count()
+        self._timers.value = len(runtime.wheel)
+        self._connections.value = runtime.admission.open
+        self._head_bytes.value = runtime.runtime.overload.head_bytes
         runtime.admission.check()
         self._set_level(rss)
 

@@ -104,15 +104,11 @@ class SupervisorPlane(ControlPlane):
             "workers": len(self._fleet.workers()),
             "type": cluster.type or "SIMPLE",
             "lb_type": "LB_ORIGINAL_DST" if is_original(cluster) else cluster.lb_type,
-            "hosts": [
-                self._host(
-                    cluster.name, host, groups.get(Labels([("cluster", cluster.name), ("host", host.address)]), _NO_GROUP)
-                )
-                for host in hosts
-            ],
+            "hosts": [self._host(cluster.name, host, groups) for host in hosts],
         }
 
-    def _host(self, cluster: str, host: Host, group: GroupData) -> HostView:
+    def _host(self, cluster: str, host: Host, groups: dict[Labels, GroupData]) -> HostView:
+        group = groups.get(Labels([("cluster", cluster), ("host", host.address)]), _NO_GROUP)
         gauges = group["gauges"]
         health = _HEALTH[self._health.state(cluster, host.address)]
         ejected = gauges.get("ejected", 0)
