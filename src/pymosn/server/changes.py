@@ -46,20 +46,18 @@ class Changes(Service):
     def __init__(
         self,
         options: RunOptions,
-        workers: int,
         fleet: Fleet,
         listeners: ListenerSockets,
         discovery: Discovery,
         follow_all: Callable[[MosnConfig], None],
         log: Log,
     ) -> None:
-        """`workers`: their number. `follow_all` is called with the effective configuration whenever it has changed."""
+        """`follow_all` is called with the effective configuration whenever it has changed."""
         self.config = self.effective = options.config
         self.version = 1
         self.last = ChangeResult(attempt=0, source="start", applied=True, version=1, message="", faults=[])
         self._options = options
         self._places = options.places
-        self._workers = workers
         self._fleet = fleet
         self._listeners = listeners
         self._discovery = discovery
@@ -80,9 +78,8 @@ class Changes(Service):
     def configure(self, worker_id: int) -> Command:
         """The command that configures a new worker."""
         options = self._options
-        return Configure(
-            self._encoded, options.config_dir, options.base_dir, self._workers, options.log_ceiling, worker_id - 1
-        )
+        size, index = self._fleet.size, worker_id - 1
+        return Configure(self._encoded, options.config_dir, options.base_dir, size, options.log_ceiling, index)
 
     async def apply(self, source: str, edit: Edit) -> ChangeResult:
         """Activates the configuration that `edit` makes of the active one; if there is any error, nothing changes.
@@ -132,7 +129,7 @@ class Changes(Service):
         if self._is_shutting_down:
             return [Diagnostic(message="the process is shutting down")]
         await self._discovery.prepare(config)
-        lines = self._listeners.prepare(config.servers[0].listeners, self._workers)
+        lines = self._listeners.prepare(config.servers[0].listeners, self._fleet.size)
         if lines:
             return [Diagnostic(message=line) for line in lines]
         prepare = Prepare(change, encode(self._discovery.expand(config)))

@@ -37,18 +37,16 @@ class FilterWatch(Service):
             if entry.type in FROM_FILES and server.watch_filters
         }
         if folders != self._folders:
-            self._cancel()
-            self._folders = folders
-            if folders:
-                self._task = asyncio.get_running_loop().create_task(self._watch(folders))
+            self._watch_only(folders)
 
     async def stop(self) -> None:
-        self._cancel()
+        self._watch_only(set())
 
-    def _cancel(self) -> None:
+    def _watch_only(self, folders: set[Path]) -> None:
         if self._task is not None:
             self._task.cancel()
-            self._task = None
+        self._folders = folders
+        self._task = asyncio.get_running_loop().create_task(self._watch(folders)) if folders else None
 
     async def _watch(self, folders: set[Path]) -> None:
         from watchfiles import PythonFilter, awatch  # imported only when there are such filters

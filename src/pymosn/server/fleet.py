@@ -6,26 +6,20 @@
                            |                    |
                            +------- exit -------+--->  empty, and soon started again
 
-*starting*: the process runs, has its sockets and its configuration, but accepts nothing yet. *running*: it has reported
-`Ready`. *draining*: the fleet is shutting down. Until all workers have been ready once, the first exit or `Failed` report is
-a failed start (`start_failure`): nothing is restarted, and the supervisor gives up.
+*starting*: has its sockets and its configuration, but accepts nothing yet. *draining*: the fleet is shutting down. Until all
+workers have been ready once, the first exit or `Failed` report is a failed start (`start_failure`): the supervisor gives up.
 
-**Who gets which commands.** A new worker first gets its initial commands: sockets, `Configure`, known health. Then it gets
-the log commands sent to the fleet so far, because they are not part of the configuration. `send` reaches every live worker,
-whatever its state. Reports carry no id of their own: the channel that they arrive on identifies the worker, and a report or
-exit of a process that has been replaced is ignored.
+**Commands.** A new worker first gets its initial commands (sockets, `Configure`, known health) and the log commands sent so
+far, which are not part of the configuration. `send` reaches every live worker, whatever its state. Reports carry no worker
+id, because the channel identifies the worker; a report or exit of a process that has been replaced is ignored.
 
-**Changes** (see `changes.py`): `prepare` sends each worker its commands and waits for `Prepared`, a death or the timeout;
-`activate` or `abandon` follows. A worker that dies in between is restarted only afterwards (`_held`), because until then
-it is undecided which configuration it should get. A worker that does not confirm `Activate` in time is killed: workers must
-never run different configurations.
+**Changes** (`changes.py`). A worker that dies between `prepare` and `activate` or `abandon` is restarted only afterwards
+(`_held`), because until then it is undecided which configuration it should get. A worker that does not confirm `Activate` in
+time is killed: workers must never run different configurations.
 
 **Replacement.** A worker that dies is restarted immediately the first time; if it keeps dying soon after its start, with
-growing delays (`RestartPolicy`). Hung workers are killed (`end_hung`) and then replaced like dead ones. The metrics of dead
-workers are kept in `_retired`, so that counters never decrease.
-
-**Shutdown.** `drain` sends `Drain` for one group of listeners after the other; `stop` ends all processes. Nothing is
-restarted from then on.
+growing delays (`RestartPolicy`). Hung workers are killed and then replaced like dead ones. The metrics of dead workers are
+kept in `_retired`, so that counters never decrease. Nothing is restarted after `drain` or `stop` was called.
 """
 
 import asyncio

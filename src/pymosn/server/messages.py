@@ -36,10 +36,7 @@ class Configure(Message, frozen=True):
 
 
 class Prepare(Message, frozen=True):
-    """Build this configuration next to the active one, without effect yet; answered with `Prepared` for the same change.
-
-    The sockets of new listeners are sent before it.
-    """
+    """Build this configuration, whose new sockets have been sent, next to the active one; answered with `Prepared`."""
 
     change: int
     config: bytes

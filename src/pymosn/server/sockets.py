@@ -84,14 +84,10 @@ def _remove_stale(path: str) -> None:
         raise OSError(errno.EEXIST, "")
     with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as probe:
         probe.setblocking(False)  # a full backlog also means that a process listens
-        try:
-            probe.connect(path)
-        except ConnectionRefusedError:
-            os.unlink(path)
-            return
-        except BlockingIOError:
-            pass
-    raise OSError(errno.EADDRINUSE, "")
+        result = probe.connect_ex(path)
+    if result != errno.ECONNREFUSED:
+        raise OSError(errno.EADDRINUSE if result in (0, errno.EAGAIN) else result, "")
+    os.unlink(path)
 
 
 def close_all(sockets: Iterable[socket.socket]) -> None:

@@ -33,7 +33,6 @@ from pymosn.core.log import ERROR, INFO, WARN
 from pymosn.filters.loading import FILTERS, installed
 from pymosn.observe.logs import LogSet
 from pymosn.observe.roller import parse_roller
-from pymosn.server import supervisor_plane
 from pymosn.server.background import BackgroundTasks
 from pymosn.server.changes import Changes
 from pymosn.server.filter_watch import FilterWatch
@@ -47,6 +46,7 @@ from pymosn.server.rolling import LogRolling
 from pymosn.server.run_options import CLEAN, RunOptions, StartError, worker_count
 from pymosn.server.services import Services
 from pymosn.server.shutdown import ShutdownSignals
+from pymosn.server.supervisor_plane import GRACEFUL_STOPPING, RUNNING, STARTING, STOPPING, SupervisorPlane
 from pymosn.server.worker_process import WorkerProcess
 from pymosn.server.workers import ShutdownRequested, Workers
 
@@ -61,32 +61,23 @@ class Supervisor:
         self._loop = loop
         server = options.config.servers[0]
         cpus = len(os.sched_getaffinity(0))
-        self._worker_count = worker_count(options.workers, os.environ.get("GOMAXPROCS"), server.processor, cpus)
+        workers = worker_count(options.workers, os.environ.get("GOMAXPROCS"), server.processor, cpus)
         self._logs = _open_logs(options)
         self._log = self._logs.process_log
         clock = Clock()
-        self._tasks = BackgroundTasks(loop, self._on_task_error)
+        self._tasks = BackgroundTasks(loop, lambda error: self._log.write(ERROR, f"a change failed: {error!r}"))
         self._signals = ShutdownSignals()
         self._services = Services(self._log)
-        self._sockets = ProcessSockets(options, self._worker_count)
-        spawn = partial(WorkerProcess, loop)
-        self._fleet = Fleet(self._worker_count, spawn, self._initial_commands, loop, clock, self._log)
+        self._sockets = ProcessSockets(options, workers)
+        self._fleet = Fleet(workers, partial(WorkerProcess, loop), self._initial_commands, loop, clock, self._log)
         self._workers = Workers(self._fleet, self._signals, options, self._log)
         self._health = HealthChecks(self._on_health, clock, self._log)
-        self._changes = Changes(
-            options,
-            self._worker_count,
-            self._fleet,
-            self._sockets.listeners,
-            Discovery(self._on_hosts, self._log),
-            self._services.follow,
-            self._log,
-        )
+        discovery = Discovery(lambda cluster: self._tasks.begin(self._changes.push_hosts(cluster)), self._log)
+        listeners = self._sockets.listeners
+        self._changes = Changes(options, self._fleet, listeners, discovery, self._services.follow, self._log)
         policy = parse_roller(server.global_log_roller)
         self._rolling = LogRolling(options.config, options.base_dir, policy, self._reopen_logs, clock, self._log)
-        self._plane = supervisor_plane.SupervisorPlane(
-            self._changes, self._fleet, self._health, self._logs, self._rolling.paths
-        )
+        self._plane = SupervisorPlane(self._changes, self._fleet, self._health, self._logs, self._rolling.paths)
 
     def _service_list(self) -> list[Service]:
         """All services in the order in which they start; they stop in reverse."""
@@ -113,7 +104,7 @@ class Supervisor:
         self._signals.listen(self._loop)
         self._loop.add_signal_handler(signal.SIGUSR1, self._reopen_logs)
         self._loop.add_signal_handler(signal.SIGHUP, self._reload)
-        self._plane.stage = supervisor_plane.STARTING
+        self._plane.stage = STARTING
         with contextlib.closing(self._logs), contextlib.suppress(ShutdownRequested):
             async with self._services.running(self._service_list()):
                 self._announce()
@@ -121,13 +112,13 @@ class Supervisor:
                 await self._signals.requested.wait()
                 self._changes.reject_all()
                 await self._drain()
-                self._plane.stage = supervisor_plane.STOPPING
+                self._plane.stage = STOPPING
         return CLEAN
 
     def _announce(self) -> None:
-        self._plane.stage = supervisor_plane.RUNNING
+        self._plane.stage = RUNNING
         pids = ", ".join(str(pid) for pid in self._fleet.pids)
-        self._log.write(INFO, f"ready: {self._worker_count} workers (pids {pids}) serve")
+        self._log.write(INFO, f"ready: {self._fleet.size} workers (pids {pids}) serve")
         for name, address in self._sockets.listeners.addresses().items():
             self._log.write(INFO, f"listener {name} on {address}")
         if self._sockets.admin:
@@ -139,7 +130,7 @@ class Supervisor:
         # A socket is open until its last copy is closed: the workers must hold the last one to refuse new connections.
         self._sockets.listeners.close()
         if not self._signals.now.is_set():
-            self._plane.stage = supervisor_plane.GRACEFUL_STOPPING
+            self._plane.stage = GRACEFUL_STOPPING
             await self._workers.drain(self._changes.config.servers[0].graceful_timeout)
 
     def _initial_commands(self, worker_id: int) -> list[tuple[Command, Sequence[int]]]:
@@ -167,14 +158,8 @@ class Supervisor:
     def _on_filter_files(self, names: list[str]) -> None:
         self._tasks.begin(self._changes.reload_filters(f"edit of {', '.join(names)}"))
 
-    def _on_hosts(self, cluster: str) -> None:
-        self._tasks.begin(self._changes.push_hosts(cluster))
-
     def _on_health(self, cluster: str, address: str, healthy: bool) -> None:
         self._fleet.send(HostHealth(cluster, {address: healthy}))
-
-    def _on_task_error(self, error: BaseException) -> None:
-        self._log.write(ERROR, f"a change failed: {error!r}")
 
 
 def _open_logs(options: RunOptions) -> LogSet:

@@ -98,7 +98,7 @@ class Stage:
         options = RunOptions(source=ConfigSource("f.json"), config=in_force(), config_dir="/conf", base_dir="/")
         discovery = Discovery(lambda cluster: None, Log())
         self.followed: list[MosnConfig] = []
-        self.changes = Changes(options, len(answers), self.fleet, self.listeners, discovery, self.followed.append, Log())
+        self.changes = Changes(options, self.fleet, self.listeners, discovery, self.followed.append, Log())
         self.fleet.start()
         for worker in list(self.workers):
             self.fleet.on_report(worker, Ready(1))

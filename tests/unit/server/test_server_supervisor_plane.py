@@ -49,7 +49,7 @@ class Stage:
         logs = open_logs(loaded.config, str(folder))
         options = RunOptions(source=ConfigSource("c"), config=loaded.config, config_dir="/conf", base_dir="/")
         discovery = Discovery(lambda cluster: None, Log())
-        changes = Changes(options, 1, self.fleet, ListenerSockets(), discovery, lambda config: None, Log())
+        changes = Changes(options, self.fleet, ListenerSockets(), discovery, lambda config: None, Log())
         health = HealthChecks(lambda cluster, address, healthy: None, Clock(), Log())
         self.plane = SupervisorPlane(changes, self.fleet, health, logs, log_paths(loaded.config, str(folder)))
         self.fleet.start()
