@@ -67,31 +67,6 @@ class RestartPolicy:
         return min(LONGEST_DELAY, FIRST_DELAY * 2.0 ** min(self._early_deaths - 2, 16))
 
 
-class _Process:
-    """One process of a worker, and what it has reported."""
-
-    def __init__(self, handle: WorkerHandle, started: float) -> None:
-        self.handle = handle
-        self.started = started
-        self.has_exited = False
-        #: Times on the monotonic clock.
-        self.ready_since: float | None = None
-        self.last_report = 0.0
-        #: Metrics, and the last ticket that they answered.
-        self.stats: list[GroupData] = []
-        self.ticket = 0
-        self.allocations = messages.Allocations(0, [])
-        #: The last changes that it has prepared, with the errors, and activated.
-        self.prepared = 0
-        self.errors: list[Diagnostic] = []
-        self.activated = 0
-        self.drained = -1
-
-    def text(self) -> str:
-        """`worker 1 (pid 4711)`."""
-        return f"worker {self.handle.worker_id} (pid {self.handle.pid})"
-
-
 class Fleet(WorkerReceiver):
     """Workers with the ids 1 to `size`.
 
@@ -110,8 +85,8 @@ class Fleet(WorkerReceiver):
         #: The last block of the event loop caused by each filter, by name; empty name: not caused by a filter.
         self.blocks: dict[str, messages.Blocked] = {}
         self._policies = {worker_id: RestartPolicy() for worker_id in range(1, size + 1)}
-        #: The live processes by worker id.
-        self._processes: dict[int, _Process] = {}
+        #: The live workers by id.
+        self._workers: dict[int, WorkerHandle] = {}
         #: Workers that died during a change; restarted after it.
         self._held: set[int] = set()
         self._spawn = spawn
@@ -129,21 +104,21 @@ class Fleet(WorkerReceiver):
         self._changed = asyncio.Event()
 
     @property
-    def _live(self) -> list[_Process]:
-        """The live processes in the order of their worker ids."""
-        return [self._processes[worker_id] for worker_id in sorted(self._processes)]
+    def _live(self) -> list[WorkerHandle]:
+        """The live workers in the order of their ids."""
+        return [self._workers[worker_id] for worker_id in sorted(self._workers)]
 
     @property
     def pids(self) -> list[int]:
         """Process ids of the live workers."""
-        return [process.handle.pid for process in self._live]
+        return [worker.pid for worker in self._live]
 
     def workers(self) -> list[WorkerInfo]:
         """The live workers, for the admin API."""
         found: list[WorkerInfo] = []
-        for process in self._live:
-            state = "starting" if process.ready_since is None else "draining" if self._ending else "running"
-            found.append({"pid": process.handle.pid, "state": state, "started": process.started})
+        for worker in self._live:
+            state = "starting" if worker.ready_since is None else "draining" if self._ending else "running"
+            found.append({"pid": worker.pid, "state": state, "started": worker.started})
         return found
 
     @property
@@ -151,8 +126,8 @@ class Fleet(WorkerReceiver):
         """Whether every worker is serving."""
         return len(self._ready()) == self.size
 
-    def _ready(self) -> list[_Process]:
-        return [process for process in self._live if process.ready_since is not None]
+    def _ready(self) -> list[WorkerHandle]:
+        return [worker for worker in self._live if worker.ready_since is not None]
 
     def start(self) -> None:
         """Starts all workers; then wait for `all_ready` or `start_failure`."""
@@ -164,8 +139,8 @@ class Fleet(WorkerReceiver):
         """Sends a command to all live workers, and log commands to later ones too."""
         if isinstance(command, LogCommand):
             self._log_commands[type(command), command.path] = command
-        for process in self._live:
-            process.handle.send(command)
+        for worker in self._live:
+            worker.send(command)
 
     async def wait_for(self, condition: Callable[[], bool], timeout: float) -> bool:
         """Waits until `condition` holds, checking it after each event of a worker; False after `timeout` seconds."""
@@ -179,22 +154,20 @@ class Fleet(WorkerReceiver):
         return True
 
     async def _wait_for_each(
-        self, asked: Sequence[_Process], answered: Callable[[_Process], int], number: int, timeout: float
+        self, asked: Sequence[WorkerHandle], answered: Callable[[WorkerHandle], int], number: int, timeout: float
     ) -> bool:
-        """Waits until each of the `asked` processes has `answered` the command with a `number`, or has exited."""
-        return await self.wait_for(
-            lambda: all(process.has_exited or answered(process) >= number for process in asked), timeout
-        )
+        """Waits until each of the workers `asked` has `answered` the command with a `number`, or has exited."""
+        return await self.wait_for(lambda: all(worker.has_exited or answered(worker) >= number for worker in asked), timeout)
 
     async def stats(self) -> list[GroupData]:
         """The sum of all workers' metrics, including those of workers that have died."""
         self._last_ticket += 1
         self.send(messages.GetStats(self._last_ticket))
-        await self._wait_for_each(self._ready(), lambda process: process.ticket, self._last_ticket, STATS_TIME)
+        await self._wait_for_each(self._ready(), lambda worker: worker.ticket, self._last_ticket, STATS_TIME)
         totals = Totals()
         totals.add(self._retired.groups())
-        for process in self._live:
-            totals.add(process.stats)
+        for worker in self._live:
+            totals.add(worker.stats)
         return totals.groups()
 
     async def trace_allocations(self, seconds: float) -> list[tuple[str, int, int]]:
@@ -203,11 +176,11 @@ class Fleet(WorkerReceiver):
         ticket = self._last_ticket
         asked = self._ready()
         self.send(messages.TraceAllocations(ticket, seconds))
-        await self._wait_for_each(asked, lambda process: process.allocations.ticket, ticket, seconds + STATS_TIME)
+        await self._wait_for_each(asked, lambda worker: worker.allocations.ticket, ticket, seconds + STATS_TIME)
         sums: dict[str, tuple[int, int]] = {}
-        for process in asked:
-            if process.allocations.ticket == ticket:
-                for line, size, count in process.allocations.lines:
+        for worker in asked:
+            if worker.allocations.ticket == ticket:
+                for line, size, count in worker.allocations.lines:
                     before = sums.get(line, (0, 0))
                     sums[line] = (before[0] + size, before[1] + count)
         return sorted(((line, *both) for line, both in sums.items()), key=lambda entry: -entry[1])
@@ -218,15 +191,15 @@ class Fleet(WorkerReceiver):
         # This process itself was blocked, and could not receive reports.
         is_late = now - self._last_hang_check > 2.0 * HANG_PERIOD
         self._last_hang_check = now
-        for process in self._live:
-            if process.ready_since is None or is_late:
-                process.last_report = now
-            elif now - process.last_report > limit > 0.0:
-                process.last_report = now
-                where = " < ".join(process.handle.take_stack()[:8]) or "unknown"
-                text = f"{process.text()} has not responded for {limit:g} s; killing it, blocked at: {where}"
+        for worker in self._live:
+            if worker.ready_since is None or is_late:
+                worker.last_report = now
+            elif now - worker.last_report > limit > 0.0:
+                worker.last_report = now
+                where = " < ".join(worker.take_stack()[:8]) or "unknown"
+                text = f"{worker.text()} has not responded for {limit:g} s; killing it, blocked at: {where}"
                 self._log.write(ERROR, text, "pymosn.worker.hung")
-                process.handle.kill()
+                worker.kill()
 
     async def prepare(self, change: int, commands: CommandsFor, timeout: float) -> list[Diagnostic]:
         """Sends every worker its commands to prepare a change, and waits for the results; returns the errors.
@@ -235,18 +208,17 @@ class Fleet(WorkerReceiver):
         """
         self._changing = True
         asked = self._live
-        for process in asked:
-            self._send_all(process, commands)
-        await self._wait_for_each(asked, lambda process: process.prepared, change, timeout)
+        for worker in asked:
+            self._send_all(worker, commands)
+        await self._wait_for_each(asked, lambda worker: worker.prepared, change, timeout)
         errors: list[Diagnostic] = []
-        for process in asked:
-            worker = f"worker {process.handle.worker_id}"
-            if process.has_exited:
-                errors.append(Diagnostic(message=f"{worker} crashed while building the configuration"))
-            elif process.prepared < change:
-                errors.append(Diagnostic(message=f"{worker} did not answer within {timeout:g} s"))
+        for worker in asked:
+            if worker.has_exited:
+                errors.append(Diagnostic(message=f"worker {worker.worker_id} crashed while building the configuration"))
+            elif worker.prepared < change:
+                errors.append(Diagnostic(message=f"worker {worker.worker_id} did not answer within {timeout:g} s"))
             else:
-                errors += [error for error in process.errors if error not in errors]
+                errors += [error for error in worker.errors if error not in errors]
         return errors
 
     def abandon(self, change: int) -> None:
@@ -259,14 +231,14 @@ class Fleet(WorkerReceiver):
 
         The initial commands of new workers must already be those of the new configuration.
         """
-        asked = [process for process in self._live if process.prepared >= change]
+        asked = [worker for worker in self._live if worker.prepared >= change]
         self.send(messages.Activate(change))
         self._end_change()
-        await self._wait_for_each(asked, lambda process: process.activated, change, timeout)
-        for process in asked:
-            if not process.has_exited and process.activated < change:
-                self._log.write(ERROR, f"{process.text()} did not apply the new configuration; killing it")
-                process.handle.kill()
+        await self._wait_for_each(asked, lambda worker: worker.activated, change, timeout)
+        for worker in asked:
+            if not worker.has_exited and worker.activated < change:
+                self._log.write(ERROR, f"{worker.text()} did not apply the new configuration; killing it")
+                worker.kill()
 
     def _end_change(self) -> None:
         self._changing = False
@@ -281,13 +253,13 @@ class Fleet(WorkerReceiver):
         """
         self._ending = True
         deadline = self._clock.tick() + timeout
-        for process in self._live:
-            if process.ready_since is None:
-                process.handle.kill()  # has accepted nothing yet
+        for worker in self._live:
+            if worker.ready_since is None:
+                worker.kill()  # has accepted nothing yet
         for group in range(self.drain_groups):
             self.send(messages.Drain(group))
             left = max(0.0, deadline - self._clock.tick())
-            if not await self._wait_for_each(self._live, lambda process: process.drained, group, left):
+            if not await self._wait_for_each(self._live, lambda worker: worker.drained, group, left):
                 return False
         return True
 
@@ -295,60 +267,54 @@ class Fleet(WorkerReceiver):
         """Ends all workers immediately; kills those that have not exited after `timeout` seconds."""
         self._ending = True
         self.send(messages.Stop())
-        if not await self.wait_for(lambda: not self._processes, timeout):
-            for process in self._live:
-                self._log.write(WARN, f"{process.text()} does not stop; killing it")
-                process.handle.kill()
-            await self.wait_for(lambda: not self._processes, timeout)
-
-    def _process_of(self, worker: WorkerHandle) -> _Process | None:
-        process = self._processes.get(worker.worker_id)
-        return process if process is not None and process.handle is worker else None
+        if not await self.wait_for(lambda: not self._workers, timeout):
+            for worker in self._live:
+                self._log.write(WARN, f"{worker.text()} does not stop; killing it")
+                worker.kill()
+            await self.wait_for(lambda: not self._workers, timeout)
 
     def on_report(self, worker: WorkerHandle, report: messages.Report) -> None:
-        process = self._process_of(worker)
-        if process is None:
+        if worker.has_exited:
             return
-        process.last_report = self._clock.tick()
+        worker.last_report = self._clock.tick()
         match report:
             case messages.Stats():
-                process.stats = report.groups
-                process.ticket = max(process.ticket, report.ticket)
+                worker.stats = report.groups
+                worker.ticket = max(worker.ticket, report.ticket)
             case messages.Drained():
-                process.drained = report.group
+                worker.drained = report.group
             case messages.Failed():
                 self._on_failed(worker.worker_id, report.faults)
             case messages.Prepared():
-                process.prepared = report.change
-                process.errors = report.faults
+                worker.prepared = report.change
+                worker.errors = report.faults
             case messages.Activated():
-                process.activated = report.change
+                worker.activated = report.change
                 self.drain_groups = report.drain_groups
             case messages.Ready():
-                process.ready_since = process.last_report
+                worker.ready_since = worker.last_report
                 self.drain_groups = report.drain_groups
                 if self._started:
-                    self._log.write(INFO, f"{process.text()} is ready")
+                    self._log.write(INFO, f"{worker.text()} is ready")
                 self._started = self._started or self.all_ready
             case messages.Blocked():
                 self.blocks[report.filter] = report
             case messages.Allocations():
-                process.allocations = report
+                worker.allocations = report
         self._changed.set()
 
     def on_exit(self, worker: WorkerHandle, code: int) -> None:
-        process = self._process_of(worker)
-        if process is None:
+        if worker.has_exited:
             return
-        what = f"{process.text()} {describe_exit(code)}"
-        process.has_exited = True
-        del self._processes[worker.worker_id]
-        self._retired.add(process.stats, gauges=False)
+        what = f"{worker.text()} {describe_exit(code)}"
+        worker.has_exited = True
+        del self._workers[worker.worker_id]
+        self._retired.add(worker.stats, gauges=False)
         if self._ending:
             if code != 0:
                 self._log.write(WARN, what)
         elif self._started:
-            served = 0.0 if process.ready_since is None else self._clock.tick() - process.ready_since
+            served = 0.0 if worker.ready_since is None else self._clock.tick() - worker.ready_since
             self._replace(worker.worker_id, what, self._policies[worker.worker_id].delay(served))
         else:
             self.start_failure = self.start_failure or what
@@ -369,11 +335,11 @@ class Fleet(WorkerReceiver):
             self._scheduler.call_later(delay, self._restart, worker_id)
             return
         self._restart(worker_id)
-        new = self._processes.get(worker_id)
-        self._log.write(ERROR, what if new is None else f"{what}; replaced by pid {new.handle.pid}")
+        new = self._workers.get(worker_id)
+        self._log.write(ERROR, what if new is None else f"{what}; replaced by pid {new.pid}")
 
     def _restart(self, worker_id: int) -> None:
-        if self._ending or worker_id in self._processes:
+        if self._ending or worker_id in self._workers:
             return
         if self._changing:
             self._held.add(worker_id)
@@ -392,11 +358,12 @@ class Fleet(WorkerReceiver):
             else:
                 self.start_failure = self.start_failure or what
             return
-        process = self._processes[worker_id] = _Process(worker, self._clock.wall())
-        self._send_all(process, self._initial_commands)
+        self._workers[worker_id] = worker
+        worker.started = self._clock.wall()
+        self._send_all(worker, self._initial_commands)
         for log_command in self._log_commands.values():
             worker.send(log_command)
 
-    def _send_all(self, process: _Process, commands: CommandsFor) -> None:
-        for command, descriptors in commands(process.handle.worker_id):
-            process.handle.send(command, descriptors)
+    def _send_all(self, worker: WorkerHandle, commands: CommandsFor) -> None:
+        for command, descriptors in commands(worker.worker_id):
+            worker.send(command, descriptors)
