@@ -35,11 +35,7 @@ ACTIVATE_TIME: Final = 10.0
 
 
 class Changes(Service):
-    """Applies one change at a time; others wait.
-
-    `config` is the active configuration as it was written; in `effective`, the addresses found by DNS replace the names in
-    STRICT_DNS clusters.
-    """
+    """Applies one change at a time. `config`: as it was written; `effective`: with addresses for names in STRICT_DNS."""
 
     name = "configuration"
 
@@ -54,7 +50,6 @@ class Changes(Service):
     ) -> None:
         """`follow_all` is called with the effective configuration whenever it has changed."""
         self.config = self.effective = options.config
-        self.version = 1
         self.last = ChangeResult(attempt=0, source="start", applied=True, version=1, message="", faults=[])
         self._options = options
         self._places = options.places
@@ -82,10 +77,7 @@ class Changes(Service):
         return Configure(self._encoded, options.config_dir, options.base_dir, size, options.log_ceiling, index)
 
     async def apply(self, source: str, edit: Edit) -> ChangeResult:
-        """Activates the configuration that `edit` makes of the active one; if there is any error, nothing changes.
-
-        `source` names the requester in the log.
-        """
+        """Activates the configuration that `edit` makes of the active one, or none. `source`: the requester, for the log."""
         async with self._lock:
             attempt = self.last.attempt + 1
             candidate = edit(self.config)
@@ -97,11 +89,11 @@ class Changes(Service):
                 faults += [error.placed(candidate.places, self._options.source.name) for error in errors]
                 applied = not errors
             if applied:
-                self.version += 1
                 self._places = candidate.places
-            message = f"version {self.version} is active" if applied else "rejected; nothing changed"
+            version = self.last.version + int(applied)
+            message = f"version {version} is active" if applied else "rejected; nothing changed"
             self.last = ChangeResult(
-                attempt=attempt, source=source, applied=applied, version=self.version, message=message, faults=faults
+                attempt=attempt, source=source, applied=applied, version=version, message=message, faults=faults
             )
             self._log.write(INFO if applied else ERROR, f"change from {source}: {message}")
             for fault in faults:

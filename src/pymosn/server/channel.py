@@ -19,7 +19,8 @@ MAX_FRAME: Final = 64 * 1024 * 1024
 MAX_DESCRIPTORS: Final = 200
 
 _READ_SIZE: Final = 256 * 1024
-_ANCILLARY_SIZE: Final = socket.CMSG_LEN(MAX_DESCRIPTORS * array("i").itemsize)
+_DESCRIPTOR_SIZE: Final = array("i").itemsize
+_ANCILLARY_SIZE: Final = socket.CMSG_LEN(MAX_DESCRIPTORS * _DESCRIPTOR_SIZE)
 # Payload length, number of descriptors.
 _HEADER: Final = struct.Struct("!IB")
 
@@ -102,15 +103,18 @@ class Channel(Generic[M]):
         self._loop.remove_writer(self._sock.fileno())
 
     def _read(self) -> None:
+        # In Python 3.11, socket.recv_fds ignores its `flags`.
         try:
-            data, descriptors, is_truncated = _receive(self._sock)
+            data, ancillary, flags, _ = self._sock.recvmsg(_READ_SIZE, _ANCILLARY_SIZE, socket.MSG_CMSG_CLOEXEC)
         except (BlockingIOError, InterruptedError):
             return
         except OSError as error:
             self._fail(str(error))
             return
-        self._descriptors.extend(descriptors)
-        if is_truncated:
+        for level, kind, content in ancillary:
+            if level == socket.SOL_SOCKET and kind == socket.SCM_RIGHTS:
+                self._descriptors.extend(array("i", content[: len(content) - len(content) % _DESCRIPTOR_SIZE]))
+        if flags & socket.MSG_CTRUNC:
             self._fail("file descriptors were lost (too many open files?)")
         elif not data:
             self._fail("closed by the peer")
@@ -146,13 +150,3 @@ class Channel(Generic[M]):
         if self._open:
             self.close()
             self._on_closed(reason)
-
-
-def _receive(sock: socket.socket) -> tuple[bytes, list[int], bool]:
-    """Bytes, descriptors, and whether descriptors were lost. In Python 3.11, socket.recv_fds ignores its `flags`."""
-    data, ancillary, flags, _ = sock.recvmsg(_READ_SIZE, _ANCILLARY_SIZE, socket.MSG_CMSG_CLOEXEC)
-    descriptors = array("i")
-    for level, kind, content in ancillary:
-        if level == socket.SOL_SOCKET and kind == socket.SCM_RIGHTS:
-            descriptors.frombytes(content[: len(content) - len(content) % descriptors.itemsize])
-    return data, list(descriptors), bool(flags & socket.MSG_CTRUNC)

@@ -68,11 +68,7 @@ class RestartPolicy:
 
 
 class Fleet(WorkerReceiver):
-    """Workers with the ids 1 to `size`.
-
-    `spawn(worker_id, receiver)` starts a process (OSError if it cannot); `initial_commands(worker_id)` returns the first
-    commands of a new worker.
-    """
+    """Workers with the ids 1 to `size`. `spawn` starts a process, with OSError if it cannot."""
 
     def __init__(
         self, size: int, spawn: Spawn, initial_commands: CommandsFor, scheduler: Scheduler, clock: Clock, log: Log

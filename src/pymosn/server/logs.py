@@ -8,10 +8,7 @@ from pymosn.observe.process_log import LEVELS
 
 
 def open_logs(config: MosnConfig, base_dir: str, ceiling: str | None = None) -> LogSet:
-    """Opens the process log. `ceiling`: the lowest level allowed, named as for `--log-level`.
-
-    OSError if it cannot be opened.
-    """
+    """Opens the process log; OSError if it cannot. `ceiling`: the lowest level allowed, named as for `--log-level`."""
     level = config.servers[0].default_log_level
     # MOSN treats an unknown level as INFO; a warning was reported when the configuration was loaded.
     return LogSet(process_log_path(config, base_dir), level if level in LEVELS else "INFO", ceiling)

@@ -22,9 +22,8 @@ class Sockets(Message, frozen=True):
 class Configure(Message, frozen=True):
     """Build this configuration (`assembly.packed_config`) and serve; sent once, after all sockets.
 
-    `config_dir`: base of the filters' relative paths. `base_dir`: the directory that contains `logs/`. `workers`: how many
-    workers share the limits. `worker_index`: this worker's index among them, from 0. `log_ceiling`: the lowest level that
-    the process log may have.
+    `config_dir`, `base_dir`, `log_ceiling`: as in `RunOptions`. `workers`: how many share the limits. `worker_index`: this
+    worker's index among them, from 0.
     """
 
     config: bytes

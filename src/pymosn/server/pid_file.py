@@ -15,10 +15,7 @@ def pid_path(config: MosnConfig, base_dir: str) -> str:
 
 
 class PidFile(Service):
-    """Contains the process id while the process runs. Mode 0644, the folder is created if absent, as in MOSN.
-
-    A file that cannot be written is only logged.
-    """
+    """Exists while the process runs, with mode 0644 and in a new folder if needed, as in MOSN. Failures are only logged."""
 
     name = "pid file"
 

@@ -93,10 +93,7 @@ def descriptor_count() -> int:
 
 
 def raise_open_file_limit() -> None:
-    """Raises the soft limit of open files to the hard one, as Go does: the usual 1024 is for programs that use select().
-
-    Child processes inherit it.
-    """
+    """Raises the soft limit of open files to the hard one, as Go does: the usual 1024 is for programs that use select()."""
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     if soft != hard:
         with contextlib.suppress(OSError, ValueError):
@@ -135,11 +132,8 @@ class GarbageCollection:
 
 
 async def trace_allocations(seconds: float, files: Collection[str]) -> list[tuple[str, int, int]]:
-    """Traces for `seconds`; returns `file:line`, bytes and blocks allocated in `files` meanwhile and still in use.
-
-    It is expensive: only on demand, and for a few seconds.
-    """
-    import tracemalloc  # imported only on demand
+    """Traces for `seconds`; returns `file:line`, bytes and blocks allocated in `files` meanwhile and still in use."""
+    import tracemalloc  # only on demand, as tracing is: it is expensive
 
     if tracemalloc.is_tracing():
         return []

@@ -19,10 +19,7 @@ OTHER_FAULT: Final = 2
 
 
 class ConfigSource(msgspec.Struct, frozen=True):
-    """The configuration, read at the start and at each reload: a file, or the built-in example if `path` is None.
-
-    `strict`: treat unknown keys as errors.
-    """
+    """A configuration file, or the built-in example if `path` is None. `strict`: treat unknown keys as errors."""
 
     path: str | None
     strict: bool = False

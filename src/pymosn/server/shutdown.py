@@ -11,12 +11,10 @@ SUPERVISOR_SIGNALS: Final = (signal.SIGINT, signal.SIGTERM, signal.SIGQUIT, sign
 class ShutdownSignals:
     """`requested`: the process must stop; `now`: without waiting for requests in flight."""
 
-    def __init__(self) -> None:
+    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
+        """Handles SIGTERM (drain; a second one: stop now), SIGINT and SIGQUIT (stop now)."""
         self.requested = asyncio.Event()
         self.now = asyncio.Event()
-
-    def listen(self, loop: asyncio.AbstractEventLoop) -> None:
-        """Handles SIGTERM (drain; a second one: stop now), SIGINT and SIGQUIT (stop now)."""
         loop.add_signal_handler(signal.SIGTERM, self.request_drain)
         loop.add_signal_handler(signal.SIGINT, self.request_stop)
         loop.add_signal_handler(signal.SIGQUIT, self.request_stop)

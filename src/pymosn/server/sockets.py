@@ -1,7 +1,4 @@
-"""Listening sockets, all bound before anything starts: one with SO_REUSEPORT for each TCP listener and worker.
-
-A unix socket cannot be bound twice, so all workers share one.
-"""
+"""Listening sockets: one with SO_REUSEPORT per TCP listener and worker, one in all per unix listener."""
 
 import errno
 import os

@@ -66,7 +66,7 @@ class Supervisor:
         self._log = self._logs.process_log
         clock = Clock()
         self._tasks = BackgroundTasks(loop, lambda error: self._log.write(ERROR, f"a change failed: {error!r}"))
-        self._signals = ShutdownSignals()
+        self._signals = ShutdownSignals(loop)
         self._services = Services(self._log)
         self._sockets = ProcessSockets(options, workers)
         self._fleet = Fleet(workers, partial(WorkerProcess, loop), self._initial_commands, loop, clock, self._log)
@@ -101,7 +101,6 @@ class Supervisor:
 
     async def run(self) -> int:
         """Serves until a signal arrives; returns the exit code. StartError if it cannot start; then nothing is left."""
-        self._signals.listen(self._loop)
         self._loop.add_signal_handler(signal.SIGUSR1, self._reopen_logs)
         self._loop.add_signal_handler(signal.SIGHUP, self._reload)
         self._plane.stage = STARTING
@@ -170,10 +169,7 @@ def _open_logs(options: RunOptions) -> LogSet:
 
 
 def run(options: RunOptions, on_ready: Callable[[], None]) -> int:
-    """Runs the proxy in the foreground; returns the exit code. `on_ready` is called when all workers are serving.
-
-    StartError if it cannot start.
-    """
+    """Runs the proxy; returns the exit code. `on_ready` is called when all workers serve. StartError if it cannot start."""
     raise_open_file_limit()
     loop = uvloop.new_event_loop()
     asyncio.set_event_loop(loop)

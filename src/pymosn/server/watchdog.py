@@ -45,10 +45,8 @@ class Watchdog:
         on_blocked: Callable[[float, list[Frame]], None],
         limit: float = LIMIT,
     ) -> None:
-        """`descriptor`: a file used only for stacks.
-
-        `on_blocked` is called when the loop continues after it was blocked for more than `limit` seconds: with the number
-        of seconds and the recorded stack, innermost call first.
+        """`descriptor`: a file used only for stacks. `on_blocked(seconds, stack)` is called when the loop continues after it
+        was blocked for more than `limit` seconds, with the recorded stack, innermost call first.
         """
         self._loop = loop
         self._descriptor = descriptor

@@ -25,10 +25,7 @@ LAST_REPORTS_TIME: Final = 1.0
 
 
 class WorkerHandle:
-    """One process of a worker, and what it has reported to the fleet.
-
-    `worker_id`: from 1; a replacement has the id of its predecessor.
-    """
+    """One process, and what it has reported. `worker_id`: from 1; a replacement has the id of its predecessor."""
 
     def __init__(self, worker_id: int, pid: int) -> None:
         self.worker_id = worker_id
