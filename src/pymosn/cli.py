@@ -151,14 +151,13 @@ def start(path: str | None, workers: int | None, strict: bool, log_level: str | 
     from pymosn.server.supervisor import run
 
     try:
-        code = run(options, _print_examples if options.is_demo else lambda: None)
+        run(options, _print_examples if options.is_demo else lambda: None)
     except StartError as error:
         _print_faults(error.faults)
         for line in error.lines:
             click.echo(f"pymosn: error: {line}", err=True)
         click.echo("pymosn: not started", err=True)
-        code = error.exit_code
-    sys.exit(code)
+        sys.exit(BAD_CONFIGURATION if error.faults else OTHER_FAULT)
 
 
 @main.command()

@@ -23,6 +23,7 @@ kept in `_retired`, so that counters never decrease. Nothing is restarted after 
 """
 
 import asyncio
+import contextlib
 from collections.abc import Callable, Sequence
 from typing import Final
 
@@ -140,14 +141,12 @@ class Fleet(WorkerReceiver):
 
     async def wait_for(self, condition: Callable[[], bool], timeout: float) -> bool:
         """Waits until `condition` holds, checking it after each event of a worker; False after `timeout` seconds."""
-        try:
+        with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(timeout):
                 while not condition():
                     self._changed.clear()
                     await self._changed.wait()
-        except TimeoutError:
-            return condition()
-        return True
+        return condition()
 
     async def _wait_for_each(
         self, asked: Sequence[WorkerHandle], answered: Callable[[WorkerHandle], int], number: int, timeout: float

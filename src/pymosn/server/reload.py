@@ -4,6 +4,7 @@ import http.client
 import os
 import signal
 import time
+from pathlib import Path
 from typing import Final
 
 import msgspec
@@ -28,7 +29,12 @@ def reload_running(config: MosnConfig, base_dir: str, timeout: float) -> ChangeR
 
     Without an admin port the result only refers to the process log.
     """
-    pid = _running(pid_path(config, base_dir))
+    path = pid_path(config, base_dir)
+    try:
+        pid = int(Path(path).read_text())
+    except (OSError, ValueError) as error:
+        raise ReloadError(f"no process found: pid file {path}: {error}") from error
+    _signal(pid, 0)
     endpoint = config.admin.endpoint() if config.admin is not None else None
     before = _last_change(endpoint).attempt if endpoint is not None else 0
     _signal(pid, signal.SIGHUP)
@@ -42,16 +48,6 @@ def reload_running(config: MosnConfig, base_dir: str, timeout: float) -> ChangeR
             return result
         time.sleep(PERIOD)
     raise ReloadError(f"no result within {timeout:g} s; see {process_log_path(config, base_dir)}")
-
-
-def _running(path: str) -> int:
-    try:
-        with open(path) as file:
-            pid = int(file.read())
-    except (OSError, ValueError) as error:
-        raise ReloadError(f"no process found: pid file {path}: {error}") from error
-    _signal(pid, 0)
-    return pid
 
 
 def _signal(pid: int, signum: int) -> None:

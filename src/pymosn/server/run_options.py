@@ -12,8 +12,7 @@ from pymosn.config.schema import MosnConfig
 from pymosn.config.schema.server import count_of
 from pymosn.filters.loading import FILTERS, installed
 
-#: The exit codes of all commands.
-CLEAN: Final = 0
+#: The exit codes of all commands, besides 0.
 BAD_CONFIGURATION: Final = 1
 OTHER_FAULT: Final = 2
 
@@ -67,11 +66,6 @@ class StartError(Exception):
         super().__init__("cannot start")
         self.faults = faults or []
         self.lines = lines or []
-
-    @property
-    def exit_code(self) -> int:
-        """1 for an invalid configuration, 2 for anything else."""
-        return BAD_CONFIGURATION if self.faults else OTHER_FAULT
 
 
 def worker_count(option: int | None, gomaxprocs: str | None, processor: int | float | str, cpus: int) -> int:

@@ -3,12 +3,11 @@
 It handles no traffic. It binds all sockets and keeps them, so that a worker that is replaced loses no connection in the
 backlog; it holds the active configuration (`changes.py`) and the workers (`fleet.py`). Everything else is a service
 (`control/service.py`) with three operations: start, follow the active configuration, stop. `_service_list` alone
-determines the order: the services are started from top to bottom and stopped from bottom to top. If one fails to start,
-the ones before it are stopped and the process ends.
+determines the order: they start from top to bottom and stop from bottom to top, also if one of them fails to start.
 
-A run has these stages: start the services; serve until a signal requests a shutdown; reject further changes; drain the
-workers, unless an immediate stop was requested; stop the services. Signals: SIGTERM, SIGINT and SIGQUIT see `shutdown.py`,
-SIGHUP reloads the configuration, SIGUSR1 reopens the logs.
+A run has these stages: start the services; serve until a signal requests a shutdown (`shutdown.py`); reject further changes;
+drain the workers, unless an immediate stop was requested; stop the services. SIGHUP reloads the configuration, SIGUSR1
+reopens the logs.
 """
 
 import asyncio
@@ -43,7 +42,7 @@ from pymosn.server.messages import Command, HostHealth, ReopenLogs
 from pymosn.server.pid_file import PidFile, pid_path
 from pymosn.server.resources import raise_open_file_limit
 from pymosn.server.rolling import LogRolling
-from pymosn.server.run_options import CLEAN, RunOptions, StartError, worker_count
+from pymosn.server.run_options import RunOptions, StartError, worker_count
 from pymosn.server.services import Services
 from pymosn.server.shutdown import ShutdownSignals
 from pymosn.server.supervisor_plane import GRACEFUL_STOPPING, RUNNING, STARTING, STOPPING, SupervisorPlane
@@ -54,16 +53,17 @@ from pymosn.server.workers import ShutdownRequested, Workers
 class Supervisor:
     """One run of the proxy, from the first socket to the exit of the last worker. `run` may be called once."""
 
-    def __init__(self, options: RunOptions, loop: asyncio.AbstractEventLoop, on_ready: Callable[[], None]) -> None:
-        """`on_ready` is called when all workers are serving."""
+    def __init__(
+        self, options: RunOptions, logs: LogSet, loop: asyncio.AbstractEventLoop, on_ready: Callable[[], None]
+    ) -> None:
         self._options = options
         self._on_ready = on_ready
         self._loop = loop
         server = options.config.servers[0]
         cpus = len(os.sched_getaffinity(0))
         workers = worker_count(options.workers, os.environ.get("GOMAXPROCS"), server.processor, cpus)
-        self._logs = _open_logs(options)
-        self._log = self._logs.process_log
+        self._logs = logs
+        self._log = logs.process_log
         clock = Clock()
         self._tasks = BackgroundTasks(loop, lambda error: self._log.write(ERROR, f"a change failed: {error!r}"))
         self._signals = ShutdownSignals(loop)
@@ -99,8 +99,8 @@ class Supervisor:
             self._rolling,
         ]
 
-    async def run(self) -> int:
-        """Serves until a signal arrives; returns the exit code. StartError if it cannot start; then nothing is left."""
+    async def run(self) -> None:
+        """Serves until a signal arrives. StartError if it cannot start; then nothing is left."""
         self._loop.add_signal_handler(signal.SIGUSR1, self._reopen_logs)
         self._loop.add_signal_handler(signal.SIGHUP, self._reload)
         self._plane.stage = STARTING
@@ -112,7 +112,6 @@ class Supervisor:
                 self._changes.reject_all()
                 await self._drain()
                 self._plane.stage = STOPPING
-        return CLEAN
 
     def _announce(self) -> None:
         self._plane.stage = RUNNING
@@ -161,19 +160,16 @@ class Supervisor:
         self._fleet.send(HostHealth(cluster, {address: healthy}))
 
 
-def _open_logs(options: RunOptions) -> LogSet:
+def run(options: RunOptions, on_ready: Callable[[], None]) -> None:
+    """Runs the proxy until a signal ends it. `on_ready` is called when all workers serve. StartError if it cannot start."""
+    raise_open_file_limit()
     try:
-        return open_logs(options.config, options.base_dir, options.log_ceiling)
+        logs = open_logs(options.config, options.base_dir, options.log_ceiling)
     except OSError as error:
         raise StartError(lines=[f"the process log cannot be opened: {error}"]) from error
-
-
-def run(options: RunOptions, on_ready: Callable[[], None]) -> int:
-    """Runs the proxy; returns the exit code. `on_ready` is called when all workers serve. StartError if it cannot start."""
-    raise_open_file_limit()
     loop = uvloop.new_event_loop()
     asyncio.set_event_loop(loop)
     try:
-        return loop.run_until_complete(Supervisor(options, loop, on_ready).run())
+        loop.run_until_complete(Supervisor(options, logs, loop, on_ready).run())
     finally:
         loop.close()
