@@ -4,7 +4,7 @@ Start and end    supervisor        the parent process: its list of services, sig
                  services          starts services in order, informs them, stops them in reverse
                  run_options       options, source of the configuration, number of workers, how a start fails
                  shutdown          shutdown signals
-                 background        background tasks and delayed calls
+                 background        background tasks
 Services         listeners         binds all sockets and hands them to workers; `sockets` makes them
                  changes           the active configuration, and the only way to change it
                  workers           starts, drains and stops the fleet; replaces workers that hang

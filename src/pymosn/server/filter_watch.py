@@ -19,8 +19,8 @@ class FilterWatch(Service):
 
     name = "filter watch"
 
-    def __init__(self, config_dir: str, on_change: Callable[[list[str]], None], log: Log) -> None:
-        """`on_change` is called with the names of the files that were edited, added or removed."""
+    def __init__(self, config_dir: str, on_change: Callable[[str], None], log: Log) -> None:
+        """`on_change` is called with a text that names the files that were edited, added or removed."""
         self._config_dir = config_dir
         self._on_change = on_change
         self._log = log
@@ -53,6 +53,6 @@ class FilterWatch(Service):
 
         try:
             async for changes in awatch(*folders, watch_filter=PythonFilter(), step=QUIET_TIME, recursive=False):
-                self._on_change(sorted({Path(name).name for _, name in changes}))
+                self._on_change(f"edit of {', '.join(sorted({Path(name).name for _, name in changes}))}")
         except (OSError, RuntimeError) as error:
             self._log.write(WARN, f"filter files are no longer watched: {error}; run `pymosn reload` after an edit")

@@ -24,6 +24,7 @@ kept in `_retired`, so that counters never decrease. Nothing is restarted after 
 
 import asyncio
 import contextlib
+from collections import Counter
 from collections.abc import Callable, Sequence
 from typing import Final
 
@@ -34,7 +35,6 @@ from pymosn.core.counters import GroupData
 from pymosn.core.log import ERROR, INFO, WARN, Log
 from pymosn.observe.totals import Totals
 from pymosn.server import messages
-from pymosn.server.background import Scheduler
 from pymosn.server.messages import Command, CommandsFor, LogCommand
 from pymosn.server.worker_process import WorkerHandle, WorkerReceiver, describe_exit
 
@@ -49,6 +49,8 @@ FIRST_DELAY: Final = 0.5
 LONGEST_DELAY: Final = 30.0
 
 Spawn = Callable[[int, WorkerReceiver], WorkerHandle]
+#: `call_later` of an event loop.
+CallLater = Callable[..., object]
 
 
 class RestartPolicy:
@@ -72,7 +74,7 @@ class Fleet(WorkerReceiver):
     """Workers with the ids 1 to `size`. `spawn` starts a process, with OSError if it cannot."""
 
     def __init__(
-        self, size: int, spawn: Spawn, initial_commands: CommandsFor, scheduler: Scheduler, clock: Clock, log: Log
+        self, size: int, spawn: Spawn, initial_commands: CommandsFor, call_later: CallLater, clock: Clock, log: Log
     ) -> None:
         self.size = size
         self.faults: list[Diagnostic] = []
@@ -88,7 +90,7 @@ class Fleet(WorkerReceiver):
         self._held: set[int] = set()
         self._spawn = spawn
         self._initial_commands = initial_commands
-        self._scheduler = scheduler
+        self._call_later = call_later
         self._clock = clock
         self._log = log
         self._started = False
@@ -172,13 +174,14 @@ class Fleet(WorkerReceiver):
         asked = self._ready()
         self.send(messages.TraceAllocations(ticket, seconds))
         await self._wait_for_each(asked, lambda worker: worker.allocations.ticket, ticket, seconds + STATS_TIME)
-        sums: dict[str, tuple[int, int]] = {}
+        sizes: Counter[str] = Counter()
+        counts: Counter[str] = Counter()
         for worker in asked:
             if worker.allocations.ticket == ticket:
                 for line, size, count in worker.allocations.lines:
-                    before = sums.get(line, (0, 0))
-                    sums[line] = (before[0] + size, before[1] + count)
-        return sorted(((line, *both) for line, both in sums.items()), key=lambda entry: -entry[1])
+                    sizes[line] += size
+                    counts[line] += count
+        return [(line, size, counts[line]) for line, size in sizes.most_common()]
 
     def end_hung(self, limit: float) -> None:
         """Kills workers that have not responded for `limit` seconds; they are replaced. Call it each HANG_PERIOD."""
@@ -327,7 +330,7 @@ class Fleet(WorkerReceiver):
     def _replace(self, worker_id: int, what: str, delay: float) -> None:
         if delay > 0.0:
             self._log.write(ERROR, f"{what}; keeps crashing; restarting in {delay:g} s")
-            self._scheduler.call_later(delay, self._restart, worker_id)
+            self._call_later(delay, self._restart, worker_id)
             return
         self._restart(worker_id)
         new = self._workers.get(worker_id)
@@ -349,7 +352,7 @@ class Fleet(WorkerReceiver):
             if self._started:
                 delay = max(1.0, self._policies[worker_id].delay(0.0))
                 self._log.write(ERROR, f"{what}; next attempt in {delay:g} s")
-                self._scheduler.call_later(delay, self._restart, worker_id)
+                self._call_later(delay, self._restart, worker_id)
             else:
                 self.start_failure = self.start_failure or what
             return

@@ -4,7 +4,7 @@ import contextlib
 import os
 import socket
 from collections.abc import Iterable, Sequence
-from typing import Final, NamedTuple
+from typing import NamedTuple
 
 from pymosn.api.network import join_address
 from pymosn.config.schema import Listener
@@ -14,9 +14,6 @@ from pymosn.server.channel import MAX_DESCRIPTORS
 from pymosn.server.messages import Command, Sockets
 from pymosn.server.run_options import RunOptions, StartError
 from pymosn.server.sockets import BindError, close_all, listen, listen_unix
-
-#: Address of the built-in example's demo upstream.
-DEMO_ADDRESS: Final = ("127.0.0.1", 8080)
 
 
 class Binding(NamedTuple):
@@ -167,7 +164,7 @@ class ProcessSockets(Service):
         lines = self.listeners.bind(self._options.config.servers[0].listeners, self._workers)
         admin = self._options.config.admin
         endpoint = admin.endpoint() if admin is not None else None
-        demo = DEMO_ADDRESS if self._options.is_demo else None
+        demo = ("127.0.0.1", 8080) if self._options.is_demo else None
         for owner, address, sockets in (("admin", endpoint, self.admin), ("demo upstream", demo, self.demo)):
             try:
                 if address is not None:

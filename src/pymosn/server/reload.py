@@ -14,8 +14,6 @@ from pymosn.control.plane import ChangeResult
 from pymosn.server.logs import process_log_path
 from pymosn.server.pid_file import pid_path
 
-#: Seconds between two requests to the admin API.
-PERIOD: Final = 0.05
 #: Wildcard addresses, to which one cannot connect, with the loopback address to use instead.
 _WILDCARDS: Final = {"0.0.0.0": "127.0.0.1", "::": "::1"}
 
@@ -46,7 +44,7 @@ def reload_running(config: MosnConfig, base_dir: str, timeout: float) -> ChangeR
         result = _last_change(endpoint)
         if result.attempt > before:
             return result
-        time.sleep(PERIOD)
+        time.sleep(0.05)
     raise ReloadError(f"no result within {timeout:g} s; see {process_log_path(config, base_dir)}")
 
 

@@ -10,17 +10,10 @@ from collections.abc import Callable, Collection
 from pathlib import Path
 from typing import Final
 
-from pymosn.server.background import Scheduler
-
-PAGE: Final = os.sysconf("SC_PAGE_SIZE")
 #: Memory reserved for the supervisor.
 SUPERVISOR: Final = 64 << 20
-#: A cgroup of version 1 without a limit reports a number near 2^63.
-NO_LIMIT: Final = 1 << 60
 #: Seconds between a change and the collection of the objects that it replaced.
 GARBAGE_DELAY: Final = 1.0
-#: Number of lines in a trace of allocations, those with the most bytes first.
-MOST_LINES: Final = 20
 
 
 class Statm:
@@ -36,7 +29,7 @@ class Statm:
         """The resident set size in bytes."""
         if self._descriptor < 0:
             return 0
-        return int(os.pread(self._descriptor, 128, 0).split()[1]) * PAGE
+        return int(os.pread(self._descriptor, 128, 0).split()[1]) * os.sysconf("SC_PAGE_SIZE")
 
 
 def cgroup_limit(root: Path = Path("/sys/fs/cgroup"), own: Path = Path("/proc/self/cgroup")) -> int:
@@ -52,7 +45,8 @@ def cgroup_limit(root: Path = Path("/sys/fs/cgroup"), own: Path = Path("/proc/se
             found += _limits(root, path, "memory.max")
         elif "memory" in controllers.split(","):
             found += _limits(root / "memory", path, "memory.limit_in_bytes")
-    return min((limit for limit in found if limit < NO_LIMIT), default=0)
+    # A cgroup of version 1 without a limit reports a number near 2^63.
+    return min((limit for limit in found if 0 <= limit < 1 << 60), default=0)
 
 
 def _limits(root: Path, path: str, name: str) -> list[int]:
@@ -60,12 +54,8 @@ def _limits(root: Path, path: str, name: str) -> list[int]:
     found = []
     group = root / path.strip("/")
     for folder in (group, *group.parents):
-        try:
-            text = (folder / name).read_text().strip()
-        except OSError:
-            text = ""
-        if text.isascii() and text.isdecimal():
-            found.append(int(text))
+        with contextlib.suppress(OSError, ValueError):  # "max": no limit
+            found.append(int((folder / name).read_text()))
         if folder == root:
             break
     return found
@@ -115,8 +105,8 @@ def settle() -> None:
 class GarbageCollection:
     """Collects once after a burst of changes, because each collection blocks the worker for some milliseconds."""
 
-    def __init__(self, scheduler: Scheduler, collect: Callable[[], None] = settle) -> None:
-        self._scheduler = scheduler
+    def __init__(self, call_later: Callable[..., object], collect: Callable[[], None] = settle) -> None:
+        self._call_later = call_later
         self._collect = collect
         self._is_due = False
 
@@ -124,7 +114,7 @@ class GarbageCollection:
         """Schedules a collection, because objects have been replaced."""
         if not self._is_due:
             self._is_due = True
-            self._scheduler.call_later(GARBAGE_DELAY, self._run)
+            self._call_later(GARBAGE_DELAY, self._run)
 
     def _run(self) -> None:
         self._is_due = False
@@ -144,5 +134,5 @@ async def trace_allocations(seconds: float, files: Collection[str]) -> list[tupl
     finally:
         tracemalloc.stop()
     snapshot = snapshot.filter_traces([tracemalloc.Filter(True, file) for file in files] or [tracemalloc.Filter(False, "*")])
-    found = snapshot.statistics("lineno")[:MOST_LINES]
+    found = snapshot.statistics("lineno")[:20]  # those with the most bytes
     return [(f"{line.traceback[0].filename}:{line.traceback[0].lineno}", line.size, line.count) for line in found]

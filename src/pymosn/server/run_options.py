@@ -1,6 +1,5 @@
 """Options of one run of the proxy, the source of its configuration, and how a start fails."""
 
-import os
 from typing import Final
 
 import msgspec
@@ -34,8 +33,7 @@ class ConfigSource(msgspec.Struct, frozen=True):
         if self.path is not None:
             return load_file(self.path, strict=self.strict, stream_filters=filters)
         # Its `base_dir` is the current directory, so that `logs/` is created there and not next to it.
-        config_dir = os.path.join(".", "conf")
-        return load_text(DEFAULT_CONFIG, DEFAULT_NAME, strict=self.strict, stream_filters=filters, config_dir=config_dir)
+        return load_text(DEFAULT_CONFIG, DEFAULT_NAME, strict=self.strict, stream_filters=filters, config_dir="./conf")
 
 
 class RunOptions(msgspec.Struct, frozen=True, kw_only=True):

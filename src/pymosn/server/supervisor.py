@@ -45,7 +45,7 @@ from pymosn.server.rolling import LogRolling
 from pymosn.server.run_options import RunOptions, StartError, worker_count
 from pymosn.server.services import Services
 from pymosn.server.shutdown import ShutdownSignals
-from pymosn.server.supervisor_plane import GRACEFUL_STOPPING, RUNNING, STARTING, STOPPING, SupervisorPlane
+from pymosn.server.supervisor_plane import GRACEFUL_STOPPING, RUNNING, STOPPING, SupervisorPlane
 from pymosn.server.worker_process import WorkerProcess
 from pymosn.server.workers import ShutdownRequested, Workers
 
@@ -69,7 +69,7 @@ class Supervisor:
         self._signals = ShutdownSignals(loop)
         self._services = Services(self._log)
         self._sockets = ProcessSockets(options, workers)
-        self._fleet = Fleet(workers, partial(WorkerProcess, loop), self._initial_commands, loop, clock, self._log)
+        self._fleet = Fleet(workers, partial(WorkerProcess, loop), self._initial_commands, loop.call_later, clock, self._log)
         self._workers = Workers(self._fleet, self._signals, options, self._log)
         self._health = HealthChecks(self._on_health, clock, self._log)
         discovery = Discovery(lambda cluster: self._tasks.begin(self._changes.push_hosts(cluster)), self._log)
@@ -89,7 +89,7 @@ class Supervisor:
             # Resolves the names of hosts; before the workers start, because they need addresses.
             self._changes,
             self._health,
-            FilterWatch(options.config_dir, self._on_filter_files, self._log),
+            FilterWatch(options.config_dir, self._reload_filters, self._log),
             self._workers,
             # The file and the admin API announce a process that works; they disappear before the workers stop.
             *([] if options.is_demo else [PidFile(pid_path(options.config, options.base_dir), self._log)]),
@@ -103,7 +103,6 @@ class Supervisor:
         """Serves until a signal arrives. StartError if it cannot start; then nothing is left."""
         self._loop.add_signal_handler(signal.SIGUSR1, self._reopen_logs)
         self._loop.add_signal_handler(signal.SIGHUP, self._reload)
-        self._plane.stage = STARTING
         with contextlib.closing(self._logs), contextlib.suppress(ShutdownRequested):
             async with self._services.running(self._service_list()):
                 self._announce()
@@ -140,6 +139,9 @@ class Supervisor:
         self._health.reopen_logs()
         self._fleet.send(ReopenLogs())
 
+    def _reload_filters(self, source: str) -> None:
+        self._tasks.begin(self._changes.reload_filters(source))
+
     def _reload(self) -> None:
         """Reads the configuration again and activates it."""
         source = self._options.source
@@ -152,9 +154,6 @@ class Supervisor:
             return Candidate(loaded.config, loaded.faults, loaded.places)
 
         self._tasks.begin(self._changes.apply("SIGHUP", edit))
-
-    def _on_filter_files(self, names: list[str]) -> None:
-        self._tasks.begin(self._changes.reload_filters(f"edit of {', '.join(names)}"))
 
     def _on_health(self, cluster: str, address: str, healthy: bool) -> None:
         self._fleet.send(HostHealth(cluster, {address: healthy}))

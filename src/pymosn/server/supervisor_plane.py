@@ -27,14 +27,10 @@ from pymosn.server.messages import SetLogLevel, SwitchLog
 from pymosn.version import VERSION
 
 # The stages of a process, with MOSN's numbers (key reference section 15).
-INITING: Final = 2
 STARTING: Final = 4
 RUNNING: Final = 6
 GRACEFUL_STOPPING: Final = 8
 STOPPING: Final = 9
-
-#: MOSN's feature gates; none of these features is implemented.
-FEATURE_GATES: Final = ("auto_config", "XdsMtlsEnable", "PayLoadLimitEnable", "MultiTenantMode")
 
 #: The labels of a metric group.
 Labels = frozenset[tuple[str, str]]
@@ -49,7 +45,7 @@ class SupervisorPlane(ControlPlane):
 
     def __init__(self, changes: Changes, fleet: Fleet, health: HealthChecks, logs: LogSet, log_paths: list[str]) -> None:
         """`log_paths`: the configured paths of all processes' logs; `logs`: the logs of this process."""
-        self.stage = INITING
+        self.stage = STARTING
         self._changes = changes
         self._health = health
         self._fleet = fleet
@@ -169,7 +165,8 @@ class SupervisorPlane(ControlPlane):
         self._fleet.send(SwitchLog(path, enabled))
 
     def features(self) -> dict[str, bool]:
-        return dict.fromkeys(FEATURE_GATES, False)
+        # MOSN's gates; none of these features is implemented.
+        return dict.fromkeys(("auto_config", "XdsMtlsEnable", "PayLoadLimitEnable", "MultiTenantMode"), False)
 
     def workers(self) -> list[WorkerInfo]:
         return self._fleet.workers()

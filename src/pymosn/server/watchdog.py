@@ -17,8 +17,6 @@ from typing import Final, NamedTuple
 
 #: Seconds for which a loop may be blocked before its stack is recorded.
 LIMIT: Final = 1.0
-#: Maximum bytes that are read of a stack.
-MAX_STACK: Final = 64 * 1024
 
 _FRAME: Final = re.compile(r'  File "(.*)", line (\d+) in (.*)')
 
@@ -82,7 +80,7 @@ def take_stack(descriptor: int) -> str:
     size = os.fstat(descriptor).st_size
     if size == 0:
         return ""
-    text = os.pread(descriptor, min(size, MAX_STACK), 0).decode("utf-8", "replace")
+    text = os.pread(descriptor, min(size, 64 * 1024), 0).decode("utf-8", "replace")
     os.ftruncate(descriptor, 0)
     os.lseek(descriptor, 0, os.SEEK_SET)
     return text

@@ -61,7 +61,7 @@ class Worker:
         self._prepared: tuple[int, PreparedConfig] | None = None
         # The last change that was abandoned, perhaps while it was still being built.
         self._abandoned = 0
-        self._garbage = GarbageCollection(loop)
+        self._garbage = GarbageCollection(loop.call_later)
         self._tasks = BackgroundTasks(loop, self._on_command_failed)
         self._channel: Channel[Command] = Channel(loop, sock, messages.COMMANDS, self._execute, self._on_orphaned)
         loop.set_exception_handler(self._on_exception)

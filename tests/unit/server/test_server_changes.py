@@ -94,7 +94,7 @@ class Stage:
         self.workers: list[FakeWorker] = []
         self._answers = list(answers)
         self.listeners = ListenerSockets()
-        self.fleet = Fleet(len(answers), self._spawn, self._initial_commands, NoScheduler(), Clock(), Log())
+        self.fleet = Fleet(len(answers), self._spawn, self._initial_commands, NoScheduler().call_later, Clock(), Log())
         options = RunOptions(source=ConfigSource("f.json"), config=in_force(), config_dir="/conf", base_dir="/")
         discovery = Discovery(lambda cluster: None, Log())
         self.followed: list[MosnConfig] = []

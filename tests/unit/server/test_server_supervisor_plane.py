@@ -45,7 +45,7 @@ class Stage:
         assert loaded.config is not None
         self.log_path = f"{folder}/mosn.log"
         self.worker = FakeWorker(1)
-        self.fleet = Fleet(1, self._spawn, lambda worker_id: (), NoScheduler(), Clock(), Log())
+        self.fleet = Fleet(1, self._spawn, lambda worker_id: (), NoScheduler().call_later, Clock(), Log())
         logs = open_logs(loaded.config, str(folder))
         options = RunOptions(source=ConfigSource("c"), config=loaded.config, config_dir="/conf", base_dir="/")
         discovery = Discovery(lambda cluster: None, Log())
