@@ -49,7 +49,6 @@ FIRST_DELAY: Final = 0.5
 LONGEST_DELAY: Final = 30.0
 
 Spawn = Callable[[int, WorkerReceiver], WorkerHandle]
-#: `call_later` of an event loop.
 CallLater = Callable[..., object]
 
 

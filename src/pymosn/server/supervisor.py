@@ -53,12 +53,8 @@ from pymosn.server.workers import ShutdownRequested, Workers
 class Supervisor:
     """One run of the proxy, from the first socket to the exit of the last worker. `run` may be called once."""
 
-    def __init__(
-        self, options: RunOptions, logs: LogSet, loop: asyncio.AbstractEventLoop, on_ready: Callable[[], None]
-    ) -> None:
+    def __init__(self, options: RunOptions, logs: LogSet, loop: asyncio.AbstractEventLoop) -> None:
         self._options = options
-        self._on_ready = on_ready
-        self._loop = loop
         server = options.config.servers[0]
         cpus = len(os.sched_getaffinity(0))
         workers = worker_count(options.workers, os.environ.get("GOMAXPROCS"), server.processor, cpus)
@@ -78,6 +74,8 @@ class Supervisor:
         policy = parse_roller(server.global_log_roller)
         self._rolling = LogRolling(options.config, options.base_dir, policy, self._reopen_logs, clock, self._log)
         self._plane = SupervisorPlane(self._changes, self._fleet, self._health, self._logs, self._rolling.paths)
+        loop.add_signal_handler(signal.SIGUSR1, self._reopen_logs)
+        loop.add_signal_handler(signal.SIGHUP, self._reload)
 
     def _service_list(self) -> list[Service]:
         """All services in the order in which they start; they stop in reverse."""
@@ -99,14 +97,12 @@ class Supervisor:
             self._rolling,
         ]
 
-    async def run(self) -> None:
-        """Serves until a signal arrives. StartError if it cannot start; then nothing is left."""
-        self._loop.add_signal_handler(signal.SIGUSR1, self._reopen_logs)
-        self._loop.add_signal_handler(signal.SIGHUP, self._reload)
+    async def run(self, on_ready: Callable[[], None]) -> None:
+        """Serves until a signal arrives; calls `on_ready` when all workers are serving. StartError if it cannot start."""
         with contextlib.closing(self._logs), contextlib.suppress(ShutdownRequested):
             async with self._services.running(self._service_list()):
                 self._announce()
-                self._on_ready()
+                on_ready()
                 await self._signals.requested.wait()
                 self._changes.reject_all()
                 await self._drain()
@@ -160,7 +156,7 @@ class Supervisor:
 
 
 def run(options: RunOptions, on_ready: Callable[[], None]) -> None:
-    """Runs the proxy until a signal ends it. `on_ready` is called when all workers serve. StartError if it cannot start."""
+    """Runs the proxy in the foreground: see `Supervisor.run`."""
     raise_open_file_limit()
     try:
         logs = open_logs(options.config, options.base_dir, options.log_ceiling)
@@ -169,6 +165,6 @@ def run(options: RunOptions, on_ready: Callable[[], None]) -> None:
     loop = uvloop.new_event_loop()
     asyncio.set_event_loop(loop)
     try:
-        loop.run_until_complete(Supervisor(options, logs, loop, on_ready).run())
+        loop.run_until_complete(Supervisor(options, logs, loop).run(on_ready))
     finally:
         loop.close()

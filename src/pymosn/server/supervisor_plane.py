@@ -32,10 +32,9 @@ RUNNING: Final = 6
 GRACEFUL_STOPPING: Final = 8
 STOPPING: Final = 9
 
-#: The labels of a metric group.
 Labels = frozenset[tuple[str, str]]
 
-#: Stands in for the metrics of an object that no worker has counted yet.
+#: The metrics of an object that no worker has counted yet.
 _NO_GROUP: Final[GroupData] = {"type": "", "labels": [], "counters": {}, "gauges": {}, "histograms": {}}
 _HEALTH: Final = {None: "unchecked", True: "healthy", False: "failed_active_check"}
 

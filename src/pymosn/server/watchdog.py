@@ -43,8 +43,8 @@ class Watchdog:
         on_blocked: Callable[[float, list[Frame]], None],
         limit: float = LIMIT,
     ) -> None:
-        """`descriptor`: a file used only for stacks. `on_blocked(seconds, stack)` is called when the loop continues after it
-        was blocked for more than `limit` seconds, with the recorded stack, innermost call first.
+        """`descriptor`: a file used only for stacks. `on_blocked` is called with the seconds and the stack, innermost call
+        first, when the loop continues after it was blocked for more than `limit` seconds.
         """
         self._loop = loop
         self._descriptor = descriptor

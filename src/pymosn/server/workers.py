@@ -38,12 +38,12 @@ class Workers(Service):
     async def start(self) -> None:
         """Returns when all workers are ready. StartError if one fails, ShutdownRequested after a signal."""
         fleet, requested = self._fleet, self._signals.requested
-        what = f"{fleet.size} workers for {self._options.source.name}"
-        self._log.write(INFO, f"pymosn {VERSION} ({build()}) starts {what}")
+        name = self._options.source.name
+        self._log.write(INFO, f"pymosn {VERSION} ({build()}) starts {fleet.size} workers for {name}")
         fleet.start()
         await _until(requested, fleet.wait_for(lambda: fleet.all_ready or bool(fleet.start_failure), START_TIME))
         if fleet.start_failure:
-            faults = [fault.placed(self._options.places, self._options.source.name) for fault in fleet.faults]
+            faults = [fault.placed(self._options.places, name) for fault in fleet.faults]
             raise StartError(faults=faults, lines=[] if faults else [fleet.start_failure])
         if requested.is_set():
             raise ShutdownRequested
