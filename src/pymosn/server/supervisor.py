@@ -56,8 +56,7 @@ class Supervisor:
     def __init__(self, options: RunOptions, logs: LogSet, loop: asyncio.AbstractEventLoop) -> None:
         self._options = options
         server = options.config.servers[0]
-        cpus = len(os.sched_getaffinity(0))
-        workers = worker_count(options.workers, os.environ.get("GOMAXPROCS"), server.processor, cpus)
+        workers = worker_count(options.workers, os.environ.get("GOMAXPROCS"), server.processor, len(os.sched_getaffinity(0)))
         self._logs = logs
         self._log = logs.process_log
         clock = Clock()
