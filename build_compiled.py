@@ -220,7 +220,8 @@ class BuildCompiled(build_ext):
         print(f"pymosn: mypyc took {time.monotonic() - started:.0f} s", flush=True)
         if os.name == "posix":
             for extension in self.extensions:
-                extension.extra_compile_args += DIRECT_CALLS
+                # Not in place: mypyc gives all extensions the same list.
+                extension.extra_compile_args = [*extension.extra_compile_args, *DIRECT_CALLS]
 
     def build_extensions(self) -> None:
         if self.compiler.compiler_type != "unix":

@@ -1,8 +1,9 @@
-"""The benchmark: pymosn beside nginx, HAProxy, Envoy and a bare byte relay, in one run. `python -m bench --help`.
+"""The benchmark: compares pymosn with nginx, HAProxy, Envoy and a byte relay in one run. `python -m bench --help`.
 
-The figure is CPU time per request, because it does not depend on how fast the load generator is. The proxy has one
-core to itself; load generator and upstream share the other.
+The metric is CPU time per request, because it does not depend on the speed of the load generator. The proxy has one
+core to itself; load generator and upstream share another.
 
-`cases` what is asked, `peers/` who is asked, `upstream` who answers, `load` and `memory` the asking, `verify` whether
-the answers are right, `measure` what it cost, `report` and `plot` the outcome, `targets` what pymosn has promised.
+`cases` defines the requests, `peers/` the proxies, `upstream` the server they forward to; `load` and `memory` generate
+load, `verify` checks the responses, `measure` reads CPU time and memory; `report` and `plot` show the results, `targets`
+checks them against pymosn's targets.
 """

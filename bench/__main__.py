@@ -1,4 +1,4 @@
-"""`python -m bench`: pymosn beside nginx, HAProxy, Envoy and a byte relay. Exit code 1: a run is void or a peer missing."""
+"""`python -m bench`: compares pymosn with other proxies. Exit code 1: a run is void, or a peer is missing."""
 
 import argparse
 import signal
@@ -20,14 +20,14 @@ RESULTS = Path(__file__).with_name("results")
 
 
 def arguments(argv: list[str]) -> argparse.Namespace:
-    """The command line, read. Exits on a bad one."""
+    """Parses the command line; exits if it is invalid."""
     parser = argparse.ArgumentParser(prog="python -m bench", description=__doc__)
     parser.add_argument("--quick", action="store_true", help="one round of one second: a smoke test, not a figure")
     parser.add_argument("--case", nargs="+", choices=CASE_NAMES, default=list(CASE_NAMES), metavar="NAME")
     parser.add_argument("--peers", nargs="+", choices=PEER_NAMES, default=list(DEFAULT_PEERS), metavar="NAME")
     parser.add_argument("--seconds", type=int, help="length of a run, default 2")
-    parser.add_argument("--rounds", type=int, help="how often each case is run, default 5")
-    parser.add_argument("--out", type=Path, default=RESULTS, help="where results.json, table.txt and plot.svg go")
+    parser.add_argument("--rounds", type=int, help="number of runs of each case, default 5")
+    parser.add_argument("--out", type=Path, default=RESULTS, help="directory for results.json, table.txt and plot.svg")
     parser.add_argument("--python", default=sys.executable, help="the interpreter that runs the peer pymosn")
     parser.add_argument("--baseline", type=Path, help="source directory of the peer pymosn-baseline")
     parser.epilog = f"cases: {', '.join(CASE_NAMES)}; peers: {', '.join(PEER_NAMES)}"
@@ -35,12 +35,12 @@ def arguments(argv: list[str]) -> argparse.Namespace:
     given.seconds = given.seconds or (1 if given.quick else 2)
     given.rounds = given.rounds or (1 if given.quick else 5)
     if given.seconds < 1 or given.rounds < 1:
-        parser.error("--seconds and --rounds are at least 1")
+        parser.error("--seconds and --rounds must be at least 1")
     return given
 
 
 def find_peers(given: argparse.Namespace) -> tuple[list[Peer], dict[str, str]]:
-    """The peers that can be had here, and the versions of all; a missing one is named and left out."""
+    """The available peers, and the versions of all; missing peers are reported and omitted."""
     peers: list[Peer] = []
     versions: dict[str, str] = {}
     for name in given.peers:
@@ -48,7 +48,7 @@ def find_peers(given: argparse.Namespace) -> tuple[list[Peer], dict[str, str]]:
             peer = make_peer(name, given.python, given.baseline)
             versions[name] = peer.version()
         except (Unavailable, OSError) as fault:
-            print(f"going on without {name}: {fault}", flush=True)
+            print(f"continuing without {name}: {fault}", flush=True)
             versions[name] = f"not measured: {fault}"
         else:
             peers.append(peer)
@@ -56,7 +56,7 @@ def find_peers(given: argparse.Namespace) -> tuple[list[Peer], dict[str, str]]:
 
 
 def write(out: Path, results: Results, machine: dict[str, str], versions: dict[str, str]) -> None:
-    """Prints the table; writes it, the JSON and the plot into `out`."""
+    """Prints the table; writes the table, JSON and plots to `out`."""
     text = render(results, machine, versions)
     print("\n" + text)
     out.mkdir(parents=True, exist_ok=True)
@@ -67,17 +67,17 @@ def write(out: Path, results: Results, machine: dict[str, str], versions: dict[s
             write_plot(out / name, results)
     except Unavailable as fault:
         print(f"no plot: {fault}")
-    print(f"\nwritten to {out}")
+    print(f"\nresults written to {out}")
 
 
 def main(argv: list[str]) -> int:
-    """Measures and reports. Returns the exit code."""
+    """Measures and reports; returns the exit code."""
     given = arguments(argv)
     machine = facts()
     raise_file_limit()
     cores = choose_cores()
     if cores.proxy == cores.load:
-        print("only one core: proxy, load and upstream share it, and the figures are worth little")
+        print("only one core, shared by proxy, load and upstream: the figures are not meaningful")
     try:
         peers, versions = find_peers(given)
         with (
@@ -93,8 +93,8 @@ def main(argv: list[str]) -> int:
     return 0 if complete else 1
 
 
-def _end(number: int, frame: object) -> None:
-    sys.exit(128 + number)
+def _end(signum: int, frame: object) -> None:
+    sys.exit(128 + signum)
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""What is asked of every peer."""
+"""The kinds of load that every peer is measured with."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -6,14 +6,15 @@ from pathlib import Path
 SMALL_BODY = b"The upstream says: all is well, and this sentence is padded so that it is one hundred bytes long..\r\n"
 LARGE_SIZE = 1 << 20
 
-#: What a filter is: it sets headers; the same as a coroutine that does not wait; or looks at each piece of the reply, too.
+#: Kinds of filters: one that sets headers; the same as a coroutine that does not wait; one that also reads each chunk of
+#: the response.
 HEADER, ASYNC, CHUNK = "header", "async", "chunk"
 
-#: Server-sent events: so many streams at the same time, and so many chunks on each, 10,000 in all.
+#: Server-sent events: concurrent streams, and chunks per stream; 10,000 chunks in total.
 STREAMS = 200
 CHUNKS_EACH = 50
 
-#: The fields a request carries besides Host. `x-user` is the one that the header filters read.
+#: Header fields of a request in addition to Host. The header filters read `x-user`.
 REQUEST_FIELDS = {"User-Agent": "bench", "Accept": "*/*", "X-User": "alice"}
 
 
@@ -21,11 +22,11 @@ REQUEST_FIELDS = {"User-Agent": "bench", "Accept": "*/*", "X-User": "alice"}
 class Case:
     """One kind of load.
 
-    `filters`: how many filters the proxy runs, each of `kind`. `connections`: kept busy at the same time, each with one
-    request in flight. `new_connections`: whether every request comes on a connection of its own. `hosts`: virtual hosts,
-    of which the request asks for the last; 0 is one for all. `routes`: of the virtual host, of which it meets the last.
-    `rounds`: in how many rounds at most it is measured; 0 is all. `streams`: it is not requests that are counted but chunks,
-    on so many replies at the same time.
+    `filters`: number of filters in the proxy, each of `kind`. `connections`: concurrent connections, each with one request
+    in flight. `new_connections`: whether every request uses a new connection. `hosts`: number of virtual hosts, of which
+    the request matches the last; 0 means one for all domains. `routes`: number of routes of the virtual host, of which the
+    request matches the last. `rounds`: maximum number of rounds; 0 means all. `streams`: number of concurrent responses,
+    whose chunks are counted instead of requests.
     """
 
     name: str
@@ -42,27 +43,27 @@ class Case:
 
     @property
     def fields(self) -> dict[str, str]:
-        """The request's header fields; without a Host among them it is the proxy's own address."""
+        """The request's header fields; without Host, the proxy's address is used for it."""
         host = {"Host": host_name(self.hosts - 1)} if self.hosts else {}
         close = {"Connection": "close"} if self.new_connections else {}
         return {**host, **REQUEST_FIELDS, **close}
 
     @property
     def setup(self) -> tuple[int, str, int, int]:
-        """What a proxy must be configured for; cases with the same share a process."""
+        """The parameters of a proxy's configuration; cases that have them in common share a process."""
         return self.filters, self.kind, self.hosts, self.routes
 
 
-def host_name(number: int) -> str:
+def host_name(index: int) -> str:
     """The domain of a virtual host."""
-    return f"h{number}.bench"
+    return f"h{index}.bench"
 
 
 def route_kinds(count: int) -> list[tuple[str, str]]:
-    """The routes of a virtual host as kind (prefix, path, header) and value; only the last, prefix `/`, is for `/small`."""
+    """The routes of a virtual host as kind (prefix, path, header) and value; only the last, prefix `/`, matches `/small`."""
     kinds = ("prefix", "path", "header")
     values = {"prefix": "/p{}/", "path": "/e{}", "header": "{}"}
-    routes = [(kinds[number % 3], values[kinds[number % 3]].format(number)) for number in range(count - 1)]
+    routes = [(kinds[index % 3], values[kinds[index % 3]].format(index)) for index in range(count - 1)]
     return [*routes, ("prefix", "/")]
 
 
@@ -82,16 +83,16 @@ LOAD_CASES = (
         for count in (10, 1_000)
     ),
 )
-#: Measured by turns, since they are about small differences.
+#: Measured alternately, because their differences are small.
 STREAM_CASES = (
     Case("sse", f"{STREAMS * CHUNKS_EACH:,} SSE chunks over {STREAMS} streams, CPU per chunk", "/events", streams=STREAMS),
     Case("sse-header", "the same through 1 header filter", "/events", filters=1, streams=STREAMS),
     Case("sse-chunk", "the same through 1 filter that sees each chunk", "/events", 1, CHUNK, streams=STREAMS),
 )
-#: What the filters of these cases add to `small` is measured by pairs of short runs, and without sockets.
+#: The costs that the filters of these cases add to `small` are measured in pairs of short runs, and without sockets.
 FILTER_CASES = ("filter1", "filter3", "async1")
 MEMORY = "memory"
-#: Cases of `bench.rpc`, for pymosn and the relay alone.
+#: Cases of `bench.rpc`, only for pymosn and the relay.
 RPC_CASES = ("bolt", "dubbo")
 CASE_NAMES = (*(case.name for case in (*LOAD_CASES, *STREAM_CASES)), *RPC_CASES, MEMORY)
 
@@ -102,8 +103,8 @@ def case_named(name: str) -> Case:
 
 
 def large_body() -> bytes:
-    """1 MiB in which every 256-byte block differs from the others, so that a lost or doubled piece shows."""
-    return b"".join(number.to_bytes(4, "big") * 64 for number in range(LARGE_SIZE // 256))
+    """1 MiB in which all 256-byte blocks differ, so that a lost or duplicated block is detected."""
+    return b"".join(index.to_bytes(4, "big") * 64 for index in range(LARGE_SIZE // 256))
 
 
 def write_large_body(path: Path) -> None:

@@ -1,6 +1,6 @@
 """`python -m bench.ext_proc PORT`: the header filter as an external processor of Envoy, on `grpcio.aio`.
 
-It does what `bench.filters.HeaderFilter` does; the metadata `number` tells the filters of one listener apart.
+It does the same as `bench.filters.HeaderFilter`; the metadata `number` distinguishes the filters of one listener.
 """
 
 import asyncio
@@ -15,17 +15,17 @@ from envoy.service.ext_proc.v3 import external_processor_pb2_grpc as services
 
 
 class HeaderProcessor(services.ExternalProcessorServicer):  # type: ignore[misc]
-    """Answers the heads of one request on one stream."""
+    """Processes the request and response headers of one exchange per stream."""
 
     async def Process(self, requests: AsyncIterator[Any], context: Any) -> AsyncIterator[Any]:  # noqa: N802
-        """One request: its head, and the head of its reply."""
+        """One exchange: the request headers, then the response headers."""
         number = dict(context.invocation_metadata())["number"]
-        async for asked in requests:
-            if asked.HasField("request_headers"):
-                user = next((h.raw_value for h in asked.request_headers.headers.headers if h.key == "x-user"), None)
+        async for message in requests:
+            if message.HasField("request_headers"):
+                user = next((h.raw_value for h in message.request_headers.headers.headers if h.key == "x-user"), None)
                 changed = _setting(f"x-bench-{number}", user) if user is not None else messages.HeadersResponse()
                 yield messages.ProcessingResponse(request_headers=changed)
-            elif asked.HasField("response_headers"):
+            elif message.HasField("response_headers"):
                 yield messages.ProcessingResponse(response_headers=_setting(f"x-served-{number}", b"bench"))
 
 
@@ -38,7 +38,7 @@ def _setting(name: str, value: bytes) -> Any:
 
 
 async def serve(port: int) -> None:
-    """Serves until it is ended."""
+    """Serves until the process is ended."""
     server = grpc.aio.server()
     services.add_ExternalProcessorServicer_to_server(HeaderProcessor(), server)
     server.add_insecure_port(f"127.0.0.1:{port}")

@@ -1,4 +1,4 @@
-"""What the filters of a case add to a request, without sockets: `pymosn bench-filter` in the peer's own build."""
+"""The cost that the filters of a case add to a request, without sockets: `pymosn bench-filter` in the peer's build."""
 
 import json
 import subprocess
@@ -10,7 +10,7 @@ from bench.void import Unavailable
 
 
 def cost_without_sockets(peer: Pymosn, case: Case, core: int) -> float:
-    """Microseconds of CPU. Raises Unavailable, with what it wrote, when it cannot be measured."""
+    """Microseconds of CPU. Raises Unavailable, with the program's output, if it cannot be measured."""
     command = [peer.python, "-m", "pymosn", "bench-filter", "--json", "-H", f"x-user: {REQUEST_FIELDS['X-User']}"]
     for number in range(1, case.filters + 1):
         command += ["--config", json.dumps({"number": number})]

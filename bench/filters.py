@@ -1,4 +1,4 @@
-"""The filters of the filter cases, as pymosn's user would write them."""
+"""The filters of the filter cases, written as a user of pymosn would."""
 
 from pymosn.api import Exchange, StreamFilter
 
@@ -6,7 +6,7 @@ from pymosn.api import Exchange, StreamFilter
 class HeaderFilter(StreamFilter):
     """Reads one request header, sets one on the request and one on the response.
 
-    Config: `number`, which tells the filters of one listener apart.
+    Config: `number`, which distinguishes the filters of one listener.
     """
 
     def __init__(self, config: dict[str, object]) -> None:
@@ -24,7 +24,7 @@ class HeaderFilter(StreamFilter):
 
 
 class AsyncHeaderFilter(HeaderFilter):
-    """The same, with a coroutine that could wait and does not."""
+    """The same as a coroutine that could wait, but does not."""
 
     async def on_request(self, exchange: Exchange) -> None:  # type: ignore[override]
         user = exchange.request.headers.get("x-user")
@@ -33,7 +33,7 @@ class AsyncHeaderFilter(HeaderFilter):
 
 
 class ChunkFilter(HeaderFilter):
-    """The header filter, which also counts the bytes of the reply."""
+    """A header filter that also counts the bytes of the response."""
 
     def __init__(self, config: dict[str, object]) -> None:
         super().__init__(config)

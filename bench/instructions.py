@@ -1,9 +1,9 @@
-"""`python -m bench.instructions FOLDER...`: instructions per request, of the pymosn in each folder (`build/compiled`).
+"""`python -m bench.instructions FOLDER...`: instructions per request for the pymosn in each folder (`build/compiled`).
 
-A figure that does not depend on what else the machine does. valgrind's callgrind counts the instructions of a real worker,
-started by the real supervisor from a configuration, whose event loop hands it bytes without sockets (`bench/socketless/`).
-Not in it: the kernel, uvloop, the garbage collector, waiting for memory. So it tells what a change to the code costs, and
-`python -m bench` what a request costs.
+This metric does not depend on other activity of the machine. valgrind's callgrind counts the instructions of a real worker,
+started by the real supervisor from a configuration, whose event loop passes bytes without sockets (`bench/socketless/`).
+It does not include the kernel, uvloop, the garbage collector and cache misses. So it measures the cost of a change to the
+code, while `python -m bench` measures the cost of a request.
 """
 
 import contextlib
@@ -26,7 +26,7 @@ from bench.void import Void
 ROOT = Path(__file__).resolve().parents[1]
 #: Seconds for one build; valgrind makes a worker about fifty times slower.
 PATIENCE = 300.0
-#: What `bench.socketless.loop.call_counted` calls.
+#: The C function that `bench.socketless.loop.call_counted` calls.
 _COUNTED = "PyRun_StringFlags"
 _CALLGRIND = (
     "--tool=callgrind",
@@ -38,7 +38,7 @@ _CALLGRIND = (
 
 
 def main(folders: Sequence[str]) -> int:
-    """Prints a row for each case and a column for each folder."""
+    """Prints a row per case and a column per folder."""
     if shutil.which("valgrind") is None:
         print("the instructions cannot be counted: valgrind is not installed", file=sys.stderr)
         return 1
@@ -54,7 +54,7 @@ def main(folders: Sequence[str]) -> int:
 def count(folder: Path) -> dict[str, float]:
     """Instructions per request of each case. Raises Void."""
     if not (folder / "pymosn").is_dir():
-        raise Void(f"{folder} has no package pymosn")
+        raise Void(f"{folder} does not contain the package pymosn")
     with tempfile.TemporaryDirectory(prefix="pymosn-instructions-") as name:
         directory = Path(name)
         dumps = _run(folder, directory)
@@ -63,15 +63,15 @@ def count(folder: Path) -> dict[str, float]:
 
 
 def read_total(dump: str) -> int:
-    """The number of instructions in a dump of callgrind's."""
+    """The number of instructions in a dump of callgrind."""
     for line in dump.splitlines():
         if line.startswith("totals:"):
             return int(line.split()[1])
-    raise Void("callgrind left no total")
+    raise Void("callgrind wrote no total")
 
 
 def table(folders: Sequence[str], columns: Sequence[dict[str, float]]) -> str:
-    """The figures; each column but the first also as a change from the first."""
+    """The figures; all columns but the first also as a change relative to the first."""
     width = max(14, *(len(folder) + 2 for folder in folders))
     lines = (
         ["instructions per request"] if len(folders) == 1 else ["instructions per request, and the change from the first"]
@@ -89,7 +89,7 @@ def table(folders: Sequence[str], columns: Sequence[dict[str, float]]) -> str:
 
 
 def _run(folder: Path, directory: Path) -> list[int]:
-    """Runs the proxy of a folder until its worker has counted; the number of the dump for each case."""
+    """Runs the proxy of a folder until its worker has counted; returns the number of the dump for each case."""
     valgrind = " ".join([*_CALLGRIND, f"--callgrind-out-file={directory}/out"])
     wrapper = directory / "python"
     wrapper.write_text(f'#!/bin/sh\nexec valgrind {valgrind} "{sys.executable}" "$@"\n')
@@ -125,13 +125,13 @@ def _await(process: "subprocess.Popen[bytes]", done: Path) -> Any:
         if done.exists():
             return json.loads(done.read_text())
         if process.poll() is not None:
-            return f"pymosn ended with {process.returncode}"
+            return f"pymosn exited with {process.returncode}"
         time.sleep(0.1)
-    return f"no count within {PATIENCE:g} s"
+    return f"no result within {PATIENCE:g} s"
 
 
 def configuration(ports: dict[str, int], admin_port: int) -> dict[str, object]:
-    """A listener and a cluster for each case."""
+    """A configuration with a listener and a cluster for each case."""
     listeners, routers, clusters = [], [], []
     for case in CASES:
         name = case.name

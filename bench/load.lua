@@ -1,4 +1,4 @@
--- wrk calls this once, after the run: exact totals as one line of JSON, where wrk's own text rounds them.
+-- wrk calls this once, after the run: prints exact totals as one line of JSON, because wrk's text rounds them.
 function done(summary, latency, requests)
   local e = summary.errors
   io.write(string.format(

@@ -1,4 +1,4 @@
-"""The asking: wrk, a closed loop of connections with one request in flight on each."""
+"""The load generator: wrk, a closed loop of connections with one request in flight on each."""
 
 import json
 import signal
@@ -18,7 +18,7 @@ SCRIPT = Path(__file__).with_name("load.lua")
 
 @dataclass(frozen=True)
 class LoadResult:
-    """What wrk saw. Latencies are microseconds, from sending a request to the end of its reply."""
+    """The figures of wrk. Latencies are microseconds, from sending a request to the end of its response."""
 
     requests: int
     bytes: int
@@ -31,12 +31,12 @@ class Wrk:
     """Debian's wrk on the load core."""
 
     def __init__(self, core: int) -> None:
-        """Raises Unavailable when wrk cannot be had."""
+        """Raises Unavailable if wrk cannot be found or installed."""
         self.program = debian_tool("wrk")
         self.core = core
 
     def run(self, port: int, case: Case, seconds: int) -> LoadResult:
-        """Loads the proxy at `port`. Raises Void when any request fails."""
+        """Loads the proxy at `port`. Raises Void if any request fails."""
         with on_core(self.core):
             process = subprocess.Popen(
                 self._command(port, case, seconds),
@@ -52,7 +52,7 @@ class Wrk:
         return parse(output)
 
     def warm_up(self, port: int, case: Case, seconds: float) -> None:
-        """The same load for a moment, not counted. Raises Void when any request fails."""
+        """Applies the same load for a moment, without counting. Raises Void if any request fails."""
         with on_core(self.core):
             process = subprocess.Popen(
                 self._command(port, case, 60), stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
@@ -84,19 +84,19 @@ class Wrk:
 
 
 def parse(output: str) -> LoadResult:
-    """Reads what `load.lua` printed. Raises Void when it is missing or tells of an error."""
+    """Parses the output of `load.lua`. Raises Void if it is missing or contains errors."""
     result = result_of(output, "wrk")
     errors = {kind: count for kind, count in result["errors"].items() if count}
     if errors:
-        said = ", ".join(f"{count} {kind}" for kind, count in errors.items())
-        raise Void(f"wrk counted errors: {said}, beside {result['requests']} completed requests")
+        text = ", ".join(f"{count} {kind}" for kind, count in errors.items())
+        raise Void(f"wrk counted errors: {text}, in addition to {result['requests']} completed requests")
     return LoadResult(result["requests"], result["bytes"], result["microseconds"] / 1e6, result["p50"], result["p99"])
 
 
 def result_of(output: str, program: str) -> dict[str, Any]:
-    """The object behind `result ` in what a load generator printed. Raises Void when there is none."""
+    """The object after `result ` in the output of a load generator. Raises Void if there is none."""
     for line in output.splitlines():
         if line.startswith("result "):
             found: dict[str, Any] = json.loads(line.removeprefix("result "))
             return found
-    raise Void(f"{program} gave no result: {output.strip()[-300:] or 'no output'}")
+    raise Void(f"{program} printed no result: {output.strip()[-300:] or 'no output'}")

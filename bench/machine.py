@@ -1,4 +1,4 @@
-"""The machine: its cores, free ports, limits, and the facts to print beside the figures."""
+"""The machine: its cores, free ports, limits, and the facts to print with the figures."""
 
 import os
 import platform
@@ -8,28 +8,28 @@ import socket
 from dataclasses import dataclass
 from pathlib import Path
 
-#: The ports that `free_port` has given.
+#: The ports that `free_port` has returned.
 _given: set[int] = set()
 
 
 @dataclass(frozen=True)
 class Cores:
-    """Which core the proxy has, and which one load generator and upstream share."""
+    """The core of the proxy, and the one that load generator and upstream share."""
 
     proxy: int
     load: int
 
 
 def choose_cores() -> Cores:
-    """The first two cores that this process may use; the same one twice when there is only one."""
+    """The first two cores that this process may use; the same one twice if there is only one."""
     allowed = sorted(os.sched_getaffinity(0))
     return Cores(allowed[0], allowed[1] if len(allowed) > 1 else allowed[0])
 
 
 def free_port() -> int:
-    """A TCP port that is free on all addresses, below the ephemeral range: no outgoing connection takes it meanwhile.
+    """A TCP port that is free on all addresses, below the ephemeral range: no outgoing connection can take it.
 
-    This process is not given it again, whether anything listens on it by then or not.
+    It is not returned again in this process, even if nothing listens on it.
     """
     for _ in range(1000):
         port = random.randrange(20000, 32000)
@@ -46,7 +46,7 @@ def free_port() -> int:
 
 
 def raise_file_limit(wanted: int = 20000) -> int:
-    """Raises the soft limit of open files, which children inherit, towards `wanted`; returns what it is now."""
+    """Raises the soft limit of open files, which children inherit, towards `wanted`; returns the new limit."""
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     best = wanted if hard == resource.RLIM_INFINITY else min(wanted, hard)
     if soft < best:
@@ -55,7 +55,7 @@ def raise_file_limit(wanted: int = 20000) -> int:
 
 
 def facts() -> dict[str, str]:
-    """What a reader must know to compare two runs."""
+    """The facts that a reader needs for comparing two runs."""
     return {
         "cpu": _first_value(Path("/proc/cpuinfo"), "model name"),
         "cores": str(len(os.sched_getaffinity(0))),

@@ -1,4 +1,4 @@
-"""CPU time and memory of processes, as the kernel counts them (proc(5))."""
+"""CPU time and memory of processes, as counted by the kernel (proc(5))."""
 
 import os
 from collections.abc import Iterable
@@ -10,14 +10,14 @@ PROC = Path("/proc")
 
 @dataclass(frozen=True)
 class Cpu:
-    """CPU seconds. `total` comes from the scheduler in nanoseconds; user and system in clock ticks give its split."""
+    """CPU seconds. `total` is measured by the scheduler in nanoseconds; user and system, in clock ticks, give its split."""
 
     total: float
     user: float
     system: float
 
     def since(self, before: "Cpu") -> "Cpu":
-        """What was spent between `before` and this reading, with user and system scaled to add up to the total."""
+        """The CPU time used between `before` and this reading, with user and system scaled to add up to the total."""
         total = self.total - before.total
         user, system = self.user - before.user, self.system - before.system
         ticks = user + system
@@ -38,7 +38,7 @@ def read_cpu(pids: Iterable[int], proc: Path = PROC) -> Cpu:
     total, user, system = 0, 0, 0
     tick = os.sysconf("SC_CLK_TCK")
     for pid in pids:
-        # schedstat of the process itself covers its first thread only.
+        # The schedstat of a process covers only its first thread.
         for thread in (proc / str(pid) / "task").iterdir():
             total += int((thread / "schedstat").read_text().split()[0])
         fields = stat_fields((proc / str(pid) / "stat").read_text())
@@ -57,7 +57,7 @@ def read_memory(pid: int, proc: Path = PROC) -> Memory:
 
 
 def stolen_seconds(core: int, proc: Path = PROC) -> float:
-    """How long the hypervisor kept `core` from this machine so far: CPU times include it, so it is noise."""
+    """The time for which the hypervisor withheld `core` so far: noise, because CPU times include it."""
     for line in (proc / "stat").read_text().splitlines():
         fields = line.split()
         if fields[0] == f"cpu{core}":
@@ -80,7 +80,7 @@ def children(pid: int, proc: Path = PROC) -> list[int]:
 
 
 def command_line(pid: int, proc: Path = PROC) -> str:
-    """The arguments of a process, joined by spaces; empty when it is gone."""
+    """The arguments of a process, joined by spaces; empty if it is gone."""
     try:
         return (proc / str(pid) / "cmdline").read_bytes().replace(b"\0", b" ").decode(errors="replace").strip()
     except (FileNotFoundError, ProcessLookupError):
@@ -88,5 +88,5 @@ def command_line(pid: int, proc: Path = PROC) -> str:
 
 
 def stat_fields(text: str) -> list[str]:
-    """The fields of /proc/PID/stat from the third (state) on; the second, the name, may hold spaces and brackets."""
+    """The fields of /proc/PID/stat from the third (state) on; the second, the name, may contain spaces and parentheses."""
     return text.rpartition(")")[2].split()

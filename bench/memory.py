@@ -1,4 +1,4 @@
-"""Idle memory: what a worker takes at rest, and what each idle keep-alive connection adds."""
+"""Idle memory: the memory of a worker at rest, and the memory that each idle keep-alive connection adds."""
 
 import socket
 import time
@@ -18,7 +18,7 @@ WARM_UP_REQUESTS = 200
 
 @dataclass(frozen=True)
 class MemoryResult:
-    """Bytes. `rest` and `loaded` are the worker's, before and with `connections` idle ones; `helpers` the others'."""
+    """Memory of the worker at `rest` and `loaded` with idle `connections`, and of the peer's `helpers`."""
 
     rest: Memory
     loaded: Memory
@@ -31,14 +31,14 @@ class MemoryResult:
         return (self.loaded.rss - self.rest.rss) / self.connections
 
     def to_json(self) -> dict[str, object]:
-        """The figures, with the derived one."""
+        """The figures, including the derived one."""
         return {**asdict(self), "per_connection": self.per_connection}
 
 
 def measure_memory(running: Running) -> MemoryResult:
-    """Opens the connections to a freshly started peer, lets each do one request, and leaves them idle.
+    """Opens connections to a freshly started peer, sends one request on each, and leaves them idle.
 
-    Raises Void when a request fails or a connection does not stay open.
+    Raises Void if a request fails or a connection does not stay open.
     """
     port = running.plan.port
     with socket.create_connection(("127.0.0.1", port), 10) as first:
@@ -73,7 +73,7 @@ def _check_open(connections: list[socket.socket]) -> None:
             data = connection.recv(1)
         except BlockingIOError:
             continue
-        raise Void(f"an idle connection {'got stray bytes' if data else 'was closed'}")
+        raise Void(f"an idle connection {'received unexpected bytes' if data else 'was closed'}")
 
 
 def _sum(pids: Iterable[int]) -> Memory:
@@ -82,4 +82,4 @@ def _sum(pids: Iterable[int]) -> Memory:
 
 
 def _settle() -> None:
-    time.sleep(0.3)  # closing and freeing happen behind the last reply
+    time.sleep(0.3)  # connections are closed and memory is freed after the last response

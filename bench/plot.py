@@ -1,4 +1,4 @@
-"""The outcome as a picture: one panel a case, one bar a peer."""
+"""The results as a plot: one panel per case, one bar per peer."""
 
 from pathlib import Path
 
@@ -11,7 +11,7 @@ USER_COLOUR, SYSTEM_COLOUR, MEMORY_COLOUR = "#3566a8", "#a9c4e6", "#6b8f5a"
 
 
 def write_plot(path: Path, results: Results) -> None:
-    """Draws to `path`, in the format of its suffix. Raises Unavailable without matplotlib."""
+    """Draws to `path`, in the format of its suffix. Raises Unavailable if matplotlib is missing."""
     try:
         import matplotlib
     except ImportError:
@@ -23,7 +23,7 @@ def write_plot(path: Path, results: Results) -> None:
     cases = [case for case in LOAD_CASES if results.load.get(case.name)]
     panels = len(cases) + bool(results.memory)
     if panels == 0:
-        raise Unavailable("nothing to draw: no run counted")
+        raise Unavailable("nothing to draw: there is no valid run")
     figure, grid = pyplot.subplots((panels + 1) // 2, 2, figsize=(12, 2.6 * ((panels + 1) // 2)), squeeze=False)
     axes = list(grid.flat)
     for axis, case in zip(axes, cases, strict=False):
@@ -41,7 +41,7 @@ def write_plot(path: Path, results: Results) -> None:
         axis = axes[len(cases)]
         sizes = [memory.per_connection / 1024 for memory in results.memory.values()]
         axis.barh(list(results.memory), sizes, color=MEMORY_COLOUR)
-        axis.set_title("worker memory for an idle keep-alive connection", fontsize=10)
+        axis.set_title("worker memory per idle keep-alive connection", fontsize=10)
         axis.set_xlabel("KiB", fontsize=8)
     for axis in axes[:panels]:
         axis.invert_yaxis()

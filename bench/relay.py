@@ -1,6 +1,6 @@
-"""`python -m bench.relay PORT UPSTREAM_PORT`: copies bytes both ways between each client and an upstream connection.
+"""`python -m bench.relay PORT UPSTREAM_PORT`: copies bytes in both directions between a client and an upstream connection.
 
-This is what a proxy on uvloop costs before it understands anything: the floor for pymosn.
+This is the cost of a proxy on uvloop that does not parse anything: the lower bound for pymosn.
 """
 
 import asyncio
@@ -11,14 +11,14 @@ import uvloop
 
 
 class Half(asyncio.Protocol):
-    """One side of a relayed connection: what it receives is written to the other side."""
+    """One side of a relayed connection: received data is written to the other side."""
 
     def __init__(self) -> None:
         self.transport: asyncio.Transport | None = None
         self.other: Half | None = None
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        # uvloop's transports do everything that asyncio.Transport does, but do not derive from it.
+        # uvloop's transports implement asyncio.Transport, but do not derive from it.
         self.transport = cast(asyncio.Transport, transport)
 
     def data_received(self, data: bytes) -> None:
@@ -42,7 +42,7 @@ class Half(asyncio.Protocol):
 
 
 class Client(Half):
-    """The client's side: dials the upstream, and holds what the client sends until that has answered."""
+    """The client's side: dials the upstream, and buffers the client's data until it is connected."""
 
     def __init__(self, upstream_port: int) -> None:
         super().__init__()
@@ -61,7 +61,7 @@ class Client(Half):
             super().data_received(data)
 
     async def dial(self) -> None:
-        """Joins this side to a fresh upstream connection, or closes it when there is none."""
+        """Connects this side to a new upstream connection, or closes it if that fails."""
         loop = asyncio.get_running_loop()
         assert self.transport is not None
         try:

@@ -1,4 +1,4 @@
-"""The outcome as a text table and as JSON."""
+"""The results as text tables and as JSON."""
 
 import json
 from collections.abc import Sequence
@@ -10,43 +10,43 @@ from bench.samples import Results, Sample, middle
 from bench.targets import verdicts
 
 COMPARED = ("nginx", "haproxy", "envoy", "envoy-ext-proc", "relay")
-NOTES = """CPU: of the worker process, user and system, microseconds per completed request; the median of the rounds, with
-the least and the most. "x nginx" and the like: CPU as a multiple of that peer's. busy: the worker's share of its core;
-below 100% the load core was the limit, so compare CPU, not requests per second. p50, p99: closed loop, microseconds.
-Header filters: Python in pymosn, Lua in Envoy, a Python server behind ext_proc in envoy-ext-proc, where Envoy's time and
-the server's count; nginx and haproxy use built-in directives, for reference. In the sse cases everything is per chunk,
-p50 and p99 those of a chunk that goes to all streams."""
+NOTES = """CPU: user and system time of the worker process, microseconds per completed request; median, minimum and maximum
+of the rounds. "x nginx" etc.: CPU as a multiple of that peer's. busy: the worker's share of its core; below 100% the load
+core was the limit, so compare CPU, not requests per second. p50, p99: closed loop, microseconds. Header filters: Python in
+pymosn, Lua in Envoy, a Python server called through ext_proc in envoy-ext-proc (CPU of both processes); nginx and haproxy
+use built-in directives, for reference. In the sse cases everything is per chunk; p50 and p99 are the time for sending one
+chunk on all streams."""
 
 
 def render(results: Results, facts: dict[str, str], versions: dict[str, str]) -> str:
-    """The whole report as text."""
+    """The complete report as text."""
     parts = ["\n".join(f"{name:18} {value}" for name, value in {**facts, **versions}.items())]
     for case in (*LOAD_CASES, *STREAM_CASES):
         if results.load.get(case.name):
             parts.append(f"{case.name}: {case.title}\n{_load_table(results, case.name)}")
     if results.filter_costs:
-        parts.append(f"what filters add to a small GET of pymosn\n{_filter_table(results)}")
+        parts.append(f"cost that filters add to a small GET in pymosn\n{_filter_table(results)}")
     if results.rpc:
         parts.append(f"RPC: 1 KiB echoed, 64 calls in flight on 8 connections\n{_rpc_table(results)}")
     if results.memory:
         parts.append(f"memory: idle worker and idle keep-alive connections\n{_memory_table(results)}")
     judged = verdicts(results)
     if judged:
-        lines = [f"{v.promise:57} {v.figure:6.2f}   at most {v.limit:g}: {'ok' if v.kept else 'MISSED'}" for v in judged]
+        lines = [f"{v.target:57} {v.figure:6.2f}   at most {v.limit:g}: {'ok' if v.met else 'MISSED'}" for v in judged]
         parts.append("targets (for the compiled build)\n" + "\n".join(lines))
     parts += [f"VOID {case} of {peer}: {reason}" for (case, peer), reason in results.void.items()]
     return "\n\n".join([*parts, NOTES])
 
 
 def write_json(path: Path, results: Results, facts: dict[str, str], versions: dict[str, str]) -> None:
-    """Writes everything that was measured."""
-    targets = [{"promise": v.promise, "figure": v.figure, "limit": v.limit, "kept": v.kept} for v in verdicts(results)]
+    """Writes all measurements."""
+    targets = [{"target": v.target, "figure": v.figure, "limit": v.limit, "met": v.met} for v in verdicts(results)]
     document = {"machine": facts, "versions": versions, **results.to_json(), "targets": targets}
     path.write_text(json.dumps(document, indent=1) + "\n")
 
 
 def table(rows: Sequence[Sequence[str]]) -> str:
-    """Columns as wide as their widest cell; the first to the left, the others to the right."""
+    """Aligned columns; the first is left-aligned, the others are right-aligned."""
     widths = [max(len(row[i]) for row in rows) for i in range(len(rows[0]))]
     lines = []
     for row in rows:
@@ -58,7 +58,7 @@ def table(rows: Sequence[Sequence[str]]) -> str:
 def _load_table(results: Results, case: str) -> str:
     peers = results.load[case]
     compared = [peer for peer in COMPARED if peer in peers]
-    header = ["", "CPU us", "least-most", "user", "system", *(f"x {peer}" for peer in compared)]
+    header = ["", "CPU us", "min-max", "user", "system", *(f"x {peer}" for peer in compared)]
     rows = [[*header, "other us", "req/s", "busy", "p50", "p99"]]
     for peer, samples in peers.items():
         rows.append([peer, *_cpu_cells(samples), *(_ratio_cell(results, case, peer, to) for to in compared)])
@@ -70,8 +70,8 @@ def _cpu_cells(samples: list[Sample]) -> list[str]:
     costs = [sample.cpu for sample in samples]
     user = middle(samples, lambda sample: sample.user)
     system = middle(samples, lambda sample: sample.system)
-    least_most = f"{min(costs):.1f}-{max(costs):.1f}"
-    return [f"{middle(samples, lambda sample: sample.cpu):.1f}", least_most, f"{user:.1f}", f"{system:.1f}"]
+    min_max = f"{min(costs):.1f}-{max(costs):.1f}"
+    return [f"{middle(samples, lambda sample: sample.cpu):.1f}", min_max, f"{user:.1f}", f"{system:.1f}"]
 
 
 def _speed_cells(samples: list[Sample]) -> list[str]:
@@ -88,7 +88,7 @@ def _ratio_cell(results: Results, case: str, peer: str, to: str) -> str:
 
 
 def _filter_table(results: Results) -> str:
-    rows = [["", "user us, by turns", "least-most", "us without sockets"]]
+    rows = [["", "user us, alternating", "min-max", "us without sockets"]]
     for case, costs in results.filter_costs.items():
         bare = results.bare_filter_costs.get(case)
         row = [case, f"{median(costs):.2f}", f"{min(costs):.2f}-{max(costs):.2f}", "" if bare is None else f"{bare:.2f}"]
@@ -97,12 +97,12 @@ def _filter_table(results: Results) -> str:
 
 
 def _rpc_table(results: Results) -> str:
-    rows = [["", "CPU us a call", "least-most", "x relay"]]
+    rows = [["", "CPU us per call", "min-max", "x relay"]]
     for protocol, figures in results.rpc.items():
         for row, costs in figures.items():
             ratio = results.rpc_ratio(protocol, row)
-            least_most = f"{min(costs):.2f}-{max(costs):.2f}"
-            rows.append([f"{protocol}, {row}", f"{median(costs):.2f}", least_most, f"{ratio:.2f}"])
+            min_max = f"{min(costs):.2f}-{max(costs):.2f}"
+            rows.append([f"{protocol}, {row}", f"{median(costs):.2f}", min_max, f"{ratio:.2f}"])
     return table(rows)
 
 

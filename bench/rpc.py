@@ -1,9 +1,9 @@
-"""`python -m bench.rpc bolt` or `dubbo`: CPU per request of pymosn beside the byte relay: 1 KiB echoed, 64 in flight on 8
-connections.
+"""`python -m bench.rpc bolt` or `dubbo`: CPU per request of pymosn and of the byte relay, for echoed bodies of 1 KiB with 64
+requests in flight on 8 connections.
 
-Rows: the relay (the floor), frames forwarded as they came, frames encoded anew because the route adds a header, and the
-same by a Python filter. Load and upstream share the other core. `serve PORT` and `load PORT SECONDS`, behind the protocol,
-are its own child processes.
+Rows: the relay (the lower bound), frames forwarded unchanged, frames re-encoded because the route adds a header, and the
+same by a Python filter. Load and upstream share the other core. With `serve PORT` or `load PORT SECONDS` after the protocol,
+it is one of its child processes.
 """
 
 import argparse
@@ -24,13 +24,13 @@ from bench.rpc_frames import WIRES, Wire
 from bench.void import Unavailable, Void
 
 CONNECTIONS, IN_FLIGHT = 8, 8
-#: The byte relay; pymosn with frames that go on as they came, with a header that the route adds both ways, and with one
-#: that a Python filter adds both ways.
-RELAY, AS_IT_CAME, ANEW, FILTERED = ROWS = ("relay", "as it came", "encoded anew", "Python filter")
+#: The byte relay; pymosn forwarding frames unchanged, with a header that the route adds in both directions, and with one
+#: that a Python filter adds in both directions.
+RELAY, UNCHANGED, RE_ENCODED, FILTERED = ROWS = ("relay", "unchanged", "re-encoded", "Python filter")
 
 
 class Framed(asyncio.Protocol):
-    """Cuts frames out of what comes; all that one read brought is answered with one write."""
+    """Splits received data into frames; all frames of one read are answered with one write."""
 
     def __init__(self, wire: Wire, is_server: bool) -> None:
         self.wire = wire
@@ -56,13 +56,13 @@ class Framed(asyncio.Protocol):
         if out and self.transport is not None:
             self.transport.write(b"".join(out))
 
-    def answer(self, number: bytes) -> bytes:
-        """What is sent back for a frame with that id."""
-        return self.wire.reply(number)
+    def answer(self, request_id: bytes) -> bytes:
+        """The data to send back for a frame with that id."""
+        return self.wire.response(request_id)
 
 
 class Caller(Framed):
-    """Keeps IN_FLIGHT requests under way, and counts the replies."""
+    """Keeps IN_FLIGHT requests in flight, and counts the responses."""
 
     done = 0
     ends = 0.0
@@ -81,8 +81,8 @@ class Caller(Framed):
         self.waiting.add(self.last.to_bytes(self.wire.id_size, "big"))
         return self.wire.request(self.last)
 
-    def answer(self, number: bytes) -> bytes:
-        self.waiting.remove(number)  # KeyError: a reply that was not asked for
+    def answer(self, request_id: bytes) -> bytes:
+        self.waiting.remove(request_id)  # KeyError: an unexpected response
         Caller.done += 1
         return self.next() if time.monotonic() < Caller.ends else b""
 
@@ -95,23 +95,23 @@ async def serve(wire: Wire, port: int) -> None:
 
 
 async def load(wire: Wire, port: int, seconds: float) -> None:
-    """The load; prints how many requests were answered. All of them must be."""
+    """The load; prints the number of requests that were answered, which must be all."""
     Caller.ends = time.monotonic() + seconds
     loop = asyncio.get_running_loop()
-    made = [await loop.create_connection(lambda: Caller(wire), "127.0.0.1", port) for _ in range(CONNECTIONS)]
-    callers = [caller for _, caller in made]
+    connected = [await loop.create_connection(lambda: Caller(wire), "127.0.0.1", port) for _ in range(CONNECTIONS)]
+    callers = [caller for _, caller in connected]
     while any(caller.waiting for caller in callers):
         await asyncio.sleep(0.01)
     print(Caller.done)
 
 
 def configuration(protocol: str, port: int, upstream: int, row: str) -> dict[str, object]:
-    """pymosn's, for one of the rows."""
+    """The configuration of pymosn for one of the rows."""
     proxy = {"type": "proxy", "config": {"downstream_protocol": protocol, "router_config_name": "r"}}
     action: dict[str, object] = {"cluster_name": "c"}
-    if row == ANEW:
-        for way in ("request", "response"):
-            action[f"{way}_headers_to_add"] = [{"header": {"key": f"x-bench-{way}", "value": "alice"}}]
+    if row == RE_ENCODED:
+        for kind in ("request", "response"):
+            action[f"{kind}_headers_to_add"] = [{"header": {"key": f"x-bench-{kind}", "value": "alice"}}]
     route = {"match": {"headers": [{"name": "service", "value": ".*"}]}, "route": action}
     path = str(Path(__file__).with_name("filters.py"))
     header_filter = {"type": "python", "config": {"path": path, "class": "HeaderFilter", "number": 1}}
@@ -129,7 +129,7 @@ def configuration(protocol: str, port: int, upstream: int, row: str) -> dict[str
 
 
 def measure_rows(protocol: str, processes: Processes, cores: Cores, rounds: int, seconds: float) -> dict[str, list[float]]:
-    """Microseconds of CPU a call of each row, round by round: the rows take turns. Raises Unavailable, Void."""
+    """Microseconds of CPU per call for each row and round; the rows alternate. Raises Unavailable, Void."""
     upstream = free_port()
     serving = processes.start(f"{protocol}-upstream", [*command_of(protocol), "serve", str(upstream)], cores.load)
     processes.wait_for_port(f"{protocol}-upstream", serving, upstream)
@@ -167,12 +167,12 @@ def main() -> int:
         figures = measure_rows(given.protocol, processes, choose_cores(), given.rounds, given.seconds)
     floor = median(figures[RELAY])
     for row, costs in figures.items():
-        print(f"{row:14} {median(costs):6.2f} us CPU a call, {median(costs) / floor:5.2f} x the relay")
+        print(f"{row:14} {median(costs):6.2f} us CPU per call, {median(costs) / floor:5.2f} x the relay")
     return 0
 
 
 def workers(pid: int) -> list[int]:
-    """The workers of a pymosn, which has bound its ports already."""
+    """The workers of a pymosn process that has already bound its ports."""
     deadline = time.monotonic() + 30
     while not (found := measure.children(pid)):
         if time.monotonic() > deadline:
@@ -182,12 +182,12 @@ def workers(pid: int) -> list[int]:
 
 
 def command_of(protocol: str) -> list[str]:
-    """This program for one protocol, as a child process."""
+    """The command that runs this program for one protocol as a child process."""
     return [sys.executable, "-m", "bench.rpc", protocol]
 
 
 def cost(processes: Processes, protocol: str, core: int, port: int, pids: list[int], seconds: float) -> float:
-    """Microseconds of CPU of `pids` for each request of one run."""
+    """Microseconds of CPU of `pids` per request in one run."""
     before = measure.read_cpu(pids)
     command = [*command_of(protocol), "load", str(port), str(seconds)]
     process = processes.start("load", command, core)

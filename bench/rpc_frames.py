@@ -1,4 +1,4 @@
-"""The frames of the RPC benchmark: 1 KiB echoed, with the header fields or attachments that real callers send."""
+"""The frames of the RPC benchmark: bodies of 1 KiB, with the header fields or attachments that real clients send."""
 
 import struct
 from typing import ClassVar
@@ -24,27 +24,27 @@ ATTACHMENTS = {
 
 
 class Wire:
-    """How a protocol's frames are cut, and what a request and its reply are: an id stands between two constant parts."""
+    """The frames of a protocol. Requests and responses consist of an id between two constant parts."""
 
     id_size: ClassVar[int]
-    #: Where the id stands, and bytes of the head of a request and of a reply.
+    #: Offset of the id, and sizes of the fixed headers of a request and of a response.
     id_at: ClassVar[int]
     heads: ClassVar[tuple[int, int]]
 
     def __init__(self) -> None:
         self.request_parts: tuple[bytes, bytes] = (b"", b"")
-        self.reply_parts: tuple[bytes, bytes] = (b"", b"")
+        self.response_parts: tuple[bytes, bytes] = (b"", b"")
 
-    def request(self, number: int) -> bytes:
+    def request(self, request_id: int) -> bytes:
         """A request with that id."""
-        return self.request_parts[0] + number.to_bytes(self.id_size, "big") + self.request_parts[1]
+        return self.request_parts[0] + request_id.to_bytes(self.id_size, "big") + self.request_parts[1]
 
-    def reply(self, number: bytes) -> bytes:
-        """The reply to the request with that id."""
-        return self.reply_parts[0] + number + self.reply_parts[1]
+    def response(self, request_id: bytes) -> bytes:
+        """The response to the request with that id."""
+        return self.response_parts[0] + request_id + self.response_parts[1]
 
     def size(self, data: bytes, at: int, head: int) -> int:
-        """Bytes of the frame at `at`, whose head is here."""
+        """Size in bytes of the frame at `at`, whose fixed header has been received."""
         raise NotImplementedError
 
 
@@ -60,8 +60,8 @@ class Bolt(Wire):
         block = b"".join(struct.pack(">I", len(text)) + text for text in texts)
         request = b"\x01\xff\xff\xff\xff" + struct.pack(">HHI", len(name), len(block), BODY) + name + block + bytes(BODY)
         self.request_parts = (b"\x01\x01\x00\x01\x01", request)
-        reply = b"\x01\x00\x00" + struct.pack(">HHI", len(name), 0, BODY) + name + bytes(BODY)
-        self.reply_parts = (b"\x01\x00\x00\x02\x01", reply)
+        response = b"\x01\x00\x00" + struct.pack(">HHI", len(name), 0, BODY) + name + bytes(BODY)
+        self.response_parts = (b"\x01\x00\x00\x02\x01", response)
 
     def size(self, data: bytes, at: int, head: int) -> int:
         return head + sum(struct.unpack_from(">HHI", data, at + head - 8))
@@ -74,7 +74,7 @@ def text(value: str) -> bytes:
 
 
 class Dubbo(Wire):
-    """Dubbo with hessian 2, as a consumer of Dubbo 3 sends it."""
+    """Dubbo with hessian 2, as sent by a consumer of Dubbo 3."""
 
     id_size, id_at, heads = 8, 4, (16, 16)
 
@@ -84,7 +84,7 @@ class Dubbo(Wire):
         argument = b"S" + struct.pack(">H", BODY) + b"x" * BODY
         pairs = b"".join(text(name) + text(value) for name, value in ATTACHMENTS.items())
         self.request_parts = (b"\xda\xbb\xc2\x00", self._body(front + argument + b"H" + pairs + b"Z"))
-        self.reply_parts = (
+        self.response_parts = (
             b"\xda\xbb\x02\x14",
             self._body(b"\x94" + argument + b"H" + text("dubbo") + text("2.0.2") + b"Z"),
         )

@@ -1,4 +1,4 @@
-"""One whole measurement: every case, every peer, in alternating rounds."""
+"""One complete measurement: every case with every peer, in alternating rounds."""
 
 from collections.abc import Sequence
 from statistics import median
@@ -21,17 +21,17 @@ from bench.verify import check_totals, check_work, probe
 from bench.void import Unavailable, Void
 
 WARM_UP_SECONDS = 0.3
-#: For each round of the other cases: turns of one second, without a filter and with those of each filter case; and turns
-#: of the stream cases, each 10,000 chunks.
+#: Per round of the other cases: turns of one second, each without filters and with those of each filter case; and turns of
+#: the stream cases, each with 10,000 chunks.
 FILTER_TURNS = 2
 STREAM_TURNS = 3
 
 
 class Run:
-    """Keeps a started peer for the later rounds: one process for each setup."""
+    """Measures peers. A peer keeps running for later rounds: one process for each setup."""
 
     def __init__(self, peers: Sequence[Peer], processes: Processes, cores: Cores, seconds: int) -> None:
-        """`seconds`: how long each counted run lasts. Raises Unavailable without upstream or load generator."""
+        """`seconds`: duration of each counted run. Raises Unavailable if the upstream or load generator is missing."""
         self.peers = peers
         self.processes = processes
         self.cores = cores
@@ -43,17 +43,17 @@ class Run:
         self._started: dict[tuple[str, tuple[int, str, int, int], bool], Running] = {}
 
     def rounds(self, cases: Sequence[str], count: int) -> Results:
-        """Measures `cases`: memory once, the others `count` times, the peers taking turns within each round."""
+        """Measures `cases`: memory once, the others `count` times, with the peers alternating within each round."""
         if MEMORY in cases:
             for peer in self.peers:
                 self._memory(peer)
-        for number in range(1, count + 1):
+        for round_number in range(1, count + 1):
             for case in LOAD_CASES:
-                if case.name in cases and not 0 < case.rounds < number:
-                    # Each round starts with another peer, so that none always runs behind the same neighbour.
-                    turn = number % max(1, len(self.peers))
-                    for peer in [*self.peers[turn:], *self.peers[:turn]]:
-                        self._load(case, peer, f"round {number}/{count}")
+                if case.name in cases and not 0 < case.rounds < round_number:
+                    # Each round starts with another peer, so that none always runs after the same one.
+                    first = round_number % max(1, len(self.peers))
+                    for peer in [*self.peers[first:], *self.peers[:first]]:
+                        self._load(case, peer, f"round {round_number}/{count}")
         for peer in self.peers:
             streams = [case for case in STREAM_CASES if case.name in cases and peer.takes(case)]
             self._streams(streams, peer, count * STREAM_TURNS)
@@ -68,25 +68,25 @@ class Run:
             try:
                 rows = measure_rows(protocol, self.processes, self.cores, count, float(self.seconds))
             except (Void, Unavailable, OSError) as fault:
-                self.results.refuse(protocol, OWN, str(fault))
+                self.results.mark_void(protocol, OWN, str(fault))
                 print(f"{protocol:10} {OWN:18} VOID: {fault}", flush=True)
                 continue
             self.results.rpc[protocol] = rows
             for row, costs in rows.items():
-                print(f"{protocol:10} {row:18} {median(costs):8.2f} us CPU a call", flush=True)
+                print(f"{protocol:10} {row:18} {median(costs):8.2f} us CPU per call", flush=True)
 
     def _filter_costs(self, peer: Pymosn, cases: Sequence[Case], turns: int) -> None:
-        """What filters add: short runs without and with them by turns, so that all see the same machine.
+        """The costs that filters add: short runs with and without them alternate, so that conditions are the same.
 
-        The difference of two cases that were measured a minute apart is mostly the machine's. Only user time counts: a
-        header filter makes no system call, and the kernel's part varies by more than the filter costs. What they add
+        The difference between two cases measured a minute apart would mostly be due to the machine. Only user time counts:
+        a header filter makes no system calls, and system time varies by more than the filter costs. The cost measured
         without sockets is more exact.
         """
         costs = self.results.filter_costs
         try:
-            for number in range(turns if cases else 0):
+            for turn in range(turns if cases else 0):
                 order = [case_named("small"), *cases]
-                if number % 2:
+                if turn % 2:
                     order.reverse()
                 user = {case.name: self._sample(case, self._running(peer, case), 1).user for case in order}
                 for case in cases:
@@ -100,22 +100,22 @@ class Run:
             print(f"cost of filters: VOID: {fault}", flush=True)
 
     def _streams(self, cases: Sequence[Case], peer: Peer, turns: int) -> None:
-        """Chunks on many streams at the same time, the cases by turns."""
+        """Measures chunks on many concurrent streams, with the cases alternating."""
         failed: set[str] = set()
-        for number in range(turns):
-            for case in cases if number % 2 else reversed(cases):
+        for turn in range(turns):
+            for case in cases if turn % 2 else reversed(cases):
                 if case.name in failed:
                     continue
                 try:
                     self.results.add(case.name, peer.name, self._stream_sample(case, self._running(peer, case)))
                 except (Void, Unavailable, OSError) as fault:
                     failed.add(case.name)
-                    self.results.refuse(case.name, peer.name, str(fault))
+                    self.results.mark_void(case.name, peer.name, str(fault))
                     print(f"{case.name:10} {peer.name:18} VOID: {fault}", flush=True)
         for case in cases:
             cost = self.results.cpu(case.name, peer.name)
             if cost is not None:
-                print(f"{case.name:10} {peer.name:18} {cost:8.2f} us CPU a chunk", flush=True)
+                print(f"{case.name:10} {peer.name:18} {cost:8.2f} us CPU per chunk", flush=True)
 
     def _stream_sample(self, case: Case, running: Running) -> Sample:
         plan = running.plan
@@ -133,15 +133,15 @@ class Run:
         try:
             sample = self._sample(case, self._running(peer, case), self.seconds)
         except (Void, Unavailable, OSError) as fault:  # OSError: a process of the peer is gone from /proc
-            self.results.refuse(case.name, peer.name, str(fault))
+            self.results.mark_void(case.name, peer.name, str(fault))
             print(f"{label}  {case.name:8} {peer.name:18} VOID: {fault}", flush=True)
             return
         self.results.add(case.name, peer.name, sample)
-        print(f"{label}  {case.name:8} {peer.name:18} {sample.cpu:8.1f} us CPU a request", flush=True)
+        print(f"{label}  {case.name:8} {peer.name:18} {sample.cpu:8.1f} us CPU per request", flush=True)
 
     def _sample(self, case: Case, running: Running, seconds: int) -> Sample:
         port = running.plan.port
-        reply_size = probe(port, case)
+        response_size = probe(port, case)
         arrived = self.upstream.requests()
         stolen = measure.stolen_seconds(self.cores.proxy)
         before = measure.read_cpu(running.workers), measure.read_cpu(running.helpers)
@@ -150,8 +150,8 @@ class Run:
         helpers = measure.read_cpu(running.helpers).since(before[1])
         stolen = measure.stolen_seconds(self.cores.proxy) - stolen
         arrived = self.upstream.requests() - arrived - 1
-        # In flight when the load stopped: one for each connection, now and in the warm-up before.
-        check_totals(case, load.requests, load.bytes, reply_size, arrived, spare=2 * case.connections)
+        # In flight when the load stopped: one per connection, now and in the preceding warm-up.
+        check_totals(case, load.requests, load.bytes, response_size, arrived, spare=2 * case.connections)
         probe(port, case)
         return _as_sample(load, worker, helpers, stolen)
 
@@ -178,11 +178,11 @@ class Run:
             finally:
                 self.processes.stop(running.process)
         except (Void, Unavailable, OSError) as fault:
-            self.results.refuse(MEMORY, peer.name, str(fault))
+            self.results.mark_void(MEMORY, peer.name, str(fault))
             print(f"memory {peer.name:18} VOID: {fault}", flush=True)
             return
         size = self.results.memory[peer.name].per_connection / 1024
-        print(f"memory {peer.name:18} {size:8.1f} KiB an idle connection", flush=True)
+        print(f"memory {peer.name:18} {size:8.1f} KiB per idle connection", flush=True)
 
     def _start(self, peer: Peer, case: Case, name: str) -> Running:
         directory = self.processes.directory / name

@@ -1,4 +1,4 @@
-"""The outcome of the runs, and what is derived from it."""
+"""The results of all runs, and figures derived from them."""
 
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, field
@@ -9,10 +9,10 @@ from bench.memory import MemoryResult
 
 @dataclass(frozen=True)
 class Sample:
-    """One counted run. CPU times are the worker's, in microseconds per request; latencies in microseconds.
+    """One counted run. CPU times are those of the worker, in microseconds per request; latencies are in microseconds.
 
-    `helper_cpu`: what the peer's other processes used. `busy`: the worker's share of its core. `stolen`: the share of
-    that core which the hypervisor withheld.
+    `helper_cpu`: CPU time of the peer's other processes. `busy`: the worker's share of its core. `stolen`: the share of
+    that core that the hypervisor withheld.
     """
 
     requests: int
@@ -29,50 +29,49 @@ class Sample:
 
 @dataclass
 class Results:
-    """Everything measured. `load` by case and peer; `void` names the runs that do not count and why."""
+    """All measurements. `load`: by case and peer; `void`: reasons why a case is void for a peer."""
 
     load: dict[str, dict[str, list[Sample]]] = field(default_factory=dict)
     memory: dict[str, MemoryResult] = field(default_factory=dict)
     void: dict[tuple[str, str], str] = field(default_factory=dict)
-    #: User microseconds per request that the filters of a case added to `small`, turn by turn; and what they add
-    #: without sockets.
+    #: User microseconds per request that the filters of a case added to `small` in each turn, and the same without sockets.
     filter_costs: dict[str, list[float]] = field(default_factory=dict)
     bare_filter_costs: dict[str, float] = field(default_factory=dict)
-    #: CPU microseconds a call, round by round, by protocol and row (see `bench.rpc`).
+    #: CPU microseconds per call in each round, by protocol and row (see `bench.rpc`).
     rpc: dict[str, dict[str, list[float]]] = field(default_factory=dict)
 
     def add(self, case: str, peer: str, sample: Sample) -> None:
         """Adds one run."""
         self.load.setdefault(case, {}).setdefault(peer, []).append(sample)
 
-    def refuse(self, case: str, peer: str, reason: str) -> None:
-        """Voids the whole of `case` for `peer`, also the rounds that went well."""
+    def mark_void(self, case: str, peer: str, reason: str) -> None:
+        """Marks `case` as void for `peer`, including the rounds that succeeded."""
         self.void.setdefault((case, peer), reason)
         self.load.get(case, {}).pop(peer, None)
 
     def cpu(self, case: str, peer: str) -> float | None:
-        """The median CPU microseconds per request, if that was measured."""
+        """The median CPU microseconds per request; None if not measured."""
         samples = self.load.get(case, {}).get(peer)
         return middle(samples, lambda sample: sample.cpu) if samples else None
 
     def ratio(self, case: str, peer: str, to: str) -> float | None:
-        """CPU per request of `peer` as a multiple of that of the peer `to`."""
+        """CPU per request of `peer` as a multiple of that of peer `to`."""
         own, other = self.cpu(case, peer), self.cpu(case, to)
         return own / other if own is not None and other else None
 
     def rpc_ratio(self, protocol: str, row: str) -> float | None:
-        """CPU a call as a multiple of the relay's."""
+        """CPU per call as a multiple of the relay's."""
         rows = self.rpc.get(protocol)
         return median(rows[row]) / median(rows["relay"]) if rows else None
 
     def paired_ratio(self, case: str, to: str, peer: str) -> float | None:
-        """CPU of a stream case as a multiple of that of the case `to`: the median over the turns, each by itself."""
+        """CPU of a stream case as a multiple of that of case `to`: the median of the ratios in each turn."""
         own, other = (self.load.get(name, {}).get(peer, []) for name in (case, to))
         ratios = [a.cpu / b.cpu for a, b in zip(own, other, strict=False)]
         return median(ratios) if ratios else None
 
     def to_json(self) -> dict[str, object]:
-        """Medians, ratios and every single run."""
+        """Medians, ratios and all individual runs."""
         return {
             "load": {
                 case: {

@@ -1,7 +1,7 @@
 """`python -m bench.sse PROXY UPSTREAM STREAMS CHUNKS`: server-sent events through the proxy, both ends in one process.
 
-Each chunk is sent on all streams, and the next one when all clients have it: so no two chunks ever come in one read, and
-every proxy has the same to do. It ends with a line of JSON, or with a line that says what was wrong.
+Each chunk is sent on all streams, and the next one when all clients have received it: so no two chunks ever arrive in one
+read, and every proxy does the same work. The last line of output is JSON, or an error message.
 """
 
 import asyncio
@@ -18,12 +18,12 @@ PATIENCE = 30.0
 
 
 def event(number: int) -> bytes:
-    """The event of one round, of the size of one token in the reply of a language model's server."""
+    """The event of one round, as large as one token in the response of a language model server."""
     return b'data: {"id": "chatcmpl-bench", "choices": [{"delta": {"content": "token %06d"}}]}\n\n' % number
 
 
 class Streams:
-    """All streams, and the round that they are in."""
+    """All streams and their current round."""
 
     def __init__(self, proxy: int, upstream: int, count: int) -> None:
         self._proxy = proxy
@@ -34,11 +34,11 @@ class Streams:
         self._received = 0
         self._round_is_over = asyncio.Event()
         self.bytes = 0
-        #: Of one of the replies.
+        #: The head of one of the responses.
         self.head = ""
 
     async def run(self, chunks: int) -> dict[str, object]:
-        """Sends `chunks` on each stream. Returns the figures; ConnectionError, ValueError for a stream that broke."""
+        """Sends `chunks` on each stream; returns the figures. ConnectionError or ValueError if a stream is broken."""
         server = await asyncio.start_server(self._serve, "127.0.0.1", self._upstream, backlog=self._count)
         async with server, asyncio.timeout(PATIENCE), asyncio.TaskGroup() as clients:
             for _ in range(self._count):
@@ -81,7 +81,7 @@ class Streams:
         writer.write(f"GET /events HTTP/1.1\r\nHost: 127.0.0.1\r\n{fields}\r\n".encode())
         head = await reader.readuntil(b"\r\n\r\n")
         if not head.startswith(b"HTTP/1.1 200"):
-            raise ValueError(f"the reply to a stream is {head[:60]!r}")
+            raise ValueError(f"the response of a stream is {head[:60]!r}")
         self.head = head.decode("latin-1")
         self._received += 1
         if self._received == self._count:
@@ -95,7 +95,7 @@ class Streams:
             if self._received == self._count:
                 self._round_is_over.set()
         if await _chunk(reader):
-            raise ValueError("there is more than was sent")
+            raise ValueError("received more than was sent")
         writer.close()
 
 
@@ -105,7 +105,7 @@ async def _chunk(reader: asyncio.StreamReader) -> bytes:
 
 
 def main(arguments: list[str]) -> int:
-    """Runs one load; the exit code."""
+    """Runs one load; returns the exit code."""
     proxy, upstream, streams, chunks = map(int, arguments)
     try:
         with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:

@@ -10,9 +10,9 @@ from bench.void import Void
 
 
 def run_streams(proxy: int, upstream: int, case: Case, chunks: int, core: int) -> LoadResult:
-    """Sends `chunks` on each of the case's streams. Raises Void when one of them breaks, or no filter was there.
+    """Sends `chunks` on each of the case's streams. Raises Void if one of them breaks, or a filter did not run.
 
-    Latencies are those from sending a chunk on all streams until all clients have it.
+    Latencies are measured from sending a chunk on all streams until all clients have received it.
     """
     arguments = [str(number) for number in (proxy, upstream, case.streams, chunks)]
     with on_core(core):
@@ -29,5 +29,5 @@ def run_streams(proxy: int, upstream: int, case: Case, chunks: int, core: int) -
         raise Void(f"{result['chunks']} chunks instead of {case.streams * chunks}")
     for k in range(1, case.filters + 1):
         if f"\r\nx-served-{k}: bench\r\n" not in result["head"].lower():
-            raise Void(f"the reply has no x-served-{k}: filter {k} did not run")
+            raise Void(f"the response has no x-served-{k}: filter {k} did not run")
     return LoadResult(result["chunks"], result["bytes"], result["seconds"], result["p50"], result["p99"])

@@ -1,4 +1,4 @@
-"""What pymosn, compiled, has promised; each is checked when what it needs was measured."""
+"""The targets of the compiled pymosn; each is checked if the required figures were measured."""
 
 from dataclasses import dataclass
 from statistics import median
@@ -10,20 +10,20 @@ OWN = "pymosn"
 
 @dataclass(frozen=True)
 class Verdict:
-    """One promise, the figure that was measured, and the most it may be."""
+    """One target, the figure that was measured, and its limit."""
 
-    promise: str
+    target: str
     figure: float
     limit: float
 
     @property
-    def kept(self) -> bool:
+    def met(self) -> bool:
         """Whether the figure is within the limit."""
         return self.figure <= self.limit
 
 
 def verdicts(results: Results) -> list[Verdict]:
-    """The promises that these results can judge."""
+    """The targets that these results can be checked against."""
     memory = results.memory.get(OWN)
     costs = results.filter_costs.get("filter1")
     candidates = (
@@ -35,8 +35,8 @@ def verdicts(results: Results) -> list[Verdict]:
         ("without sockets: three add, us", results.bare_filter_costs.get("filter3"), 2.5),
         ("without sockets: an async one adds, us", results.bare_filter_costs.get("async1"), 4.0),
         ("SSE chunks: a header filter, CPU as a multiple", results.paired_ratio("sse-header", "sse", OWN), 1.02),
-        ("Bolt frame as it came: CPU as a multiple of the relay's", results.rpc_ratio("bolt", "as it came"), 1.6),
-        ("Dubbo frame as it came: CPU as a multiple of the relay's", results.rpc_ratio("dubbo", "as it came"), 1.6),
+        ("unchanged Bolt frame: CPU as a multiple of the relay's", results.rpc_ratio("bolt", "unchanged"), 1.6),
+        ("unchanged Dubbo frame: CPU as a multiple of the relay's", results.rpc_ratio("dubbo", "unchanged"), 1.6),
         ("an idle keep-alive connection takes, KiB", memory.per_connection / 1024 if memory else None, 6.0),
     )
-    return [Verdict(promise, figure, limit) for promise, figure, limit in candidates if figure is not None]
+    return [Verdict(target, figure, limit) for target, figure, limit in candidates if figure is not None]

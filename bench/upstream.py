@@ -1,4 +1,4 @@
-"""Who answers: one nginx worker on the load core, the cheapest steady HTTP server to be had from Debian."""
+"""The upstream: one nginx worker on the load core, the HTTP server in Debian with the lowest and steadiest cost."""
 
 import re
 from pathlib import Path
@@ -35,7 +35,7 @@ http {{
 }}
 """
 
-#: `/seen` answers with the fields that reached the upstream, one `name=value` a line.
+#: `/seen` returns the header fields that reached the upstream, one `name=value` per line.
 SEEN_FIELDS = (
     "host",
     "x-forwarded-for",
@@ -51,7 +51,7 @@ class Upstream:
     """Serves `/small`, `/large` and `/seen`, and counts the requests that reach it."""
 
     def __init__(self, processes: Processes, core: int) -> None:
-        """Raises Unavailable when nginx cannot be had or does not start."""
+        """Raises Unavailable if nginx cannot be found, installed or started."""
         directory = processes.directory / "upstream"
         directory.mkdir()
         self.port = free_port()
@@ -60,7 +60,7 @@ class Upstream:
         processes.wait_for_port("upstream", process, self.port)
 
     def requests(self) -> int:
-        """How many requests arrived so far; asking counts as one."""
+        """The number of requests received so far, including this query."""
         _, body = fetch(self.port, "/status", {"Connection": "close"})
         found = re.search(rb"\n\s*\d+ \d+ (\d+)", body)
         assert found is not None, body

@@ -1,22 +1,22 @@
-"""Whether the answers are right, byte for byte, and whether every peer does the work that the others do."""
+"""Checks that responses are correct byte for byte, and that all peers do the same work."""
 
 import socket
 
 from bench.cases import SMALL_BODY, Case, large_body
 from bench.void import Void
 
-#: How much one reply's size may differ from the probe's: peers write small numbers into header fields.
+#: Allowed difference between the sizes of a response and of the probe's: peers write small numbers into header fields.
 SIZE_TOLERANCE = 16
 
 
 def fetch(port: int, path: str, fields: dict[str, str]) -> tuple[bytes, bytes]:
-    """One GET on a fresh loopback connection: the reply's head and body. Raises Void unless it is a 200 with a length."""
+    """One GET on a new loopback connection; returns head and body. Raises Void unless it is a 200 with Content-Length."""
     with socket.create_connection(("127.0.0.1", port), 10) as connection:
         return exchange(connection, port, path, fields)
 
 
 def exchange(connection: socket.socket, port: int, path: str, fields: dict[str, str]) -> tuple[bytes, bytes]:
-    """One GET on `connection`, which stays open. Raises Void like `fetch`."""
+    """One GET on `connection`, which stays open. Otherwise like `fetch`."""
     lines = [
         f"GET {path} HTTP/1.1",
         *(f"{name}: {value}" for name, value in {"Host": f"127.0.0.1:{port}", **fields}.items()),
@@ -28,18 +28,18 @@ def exchange(connection: socket.socket, port: int, path: str, fields: dict[str, 
             data += _receive(connection)
         head, _, body = data.partition(b"\r\n\r\n")
         length = _length(head)
-        pieces = [body]
+        chunks = [body]
         missing = length - len(body)
         while missing > 0:
-            pieces.append(_receive(connection))
-            missing -= len(pieces[-1])
+            chunks.append(_receive(connection))
+            missing -= len(chunks[-1])
     except OSError as fault:
         raise Void(f"GET {path}: {fault}") from None
-    return head + b"\r\n\r\n", b"".join(pieces)
+    return head + b"\r\n\r\n", b"".join(chunks)
 
 
 def probe(port: int, case: Case, times: int = 3) -> int:
-    """Asks for the case's path a few times and compares the bodies. Returns the size of the reply, head and body."""
+    """Requests the case's path a few times and compares the bodies. Returns the size of a response, head and body."""
     expected = large_body() if case.path == "/large" else SMALL_BODY
     size = 0
     for _ in range(times):
@@ -51,7 +51,7 @@ def probe(port: int, case: Case, times: int = 3) -> int:
 
 
 def check_work(port: int, case: Case) -> None:
-    """Raises Void unless the proxy at `port` adds the fields that all peers are set to add, and runs its filters."""
+    """Raises Void unless the proxy at `port` adds the header fields that all peers must add, and runs its filters."""
     filters = case.filters
     head, body = fetch(port, "/seen", case.fields)
     seen = dict(line.split("=", 1) for line in body.decode().splitlines())
@@ -59,30 +59,30 @@ def check_work(port: int, case: Case) -> None:
     expected |= {f"x-bench-{k}": "alice" if k <= filters else "" for k in (1, 2, 3)}
     for name, value in expected.items():
         if seen[name] != value:
-            raise Void(f"the upstream saw {name}: {seen[name]!r} instead of {value!r}")
-    # Not always 127.0.0.1: for a client on loopback Envoy writes an address of the machine instead.
+            raise Void(f"the upstream received {name}: {seen[name]!r} instead of {value!r}")
+    # Not always 127.0.0.1: for a client on loopback, Envoy uses an address of the machine instead.
     for name in ("x-forwarded-for", "x-request-id"):
         if not seen[name]:
-            raise Void(f"the upstream saw no {name}")
-    replied = head.lower()
+            raise Void(f"the upstream received no {name}")
+    response = head.lower()
     for k in range(1, filters + 1):
-        if f"\r\nx-served-{k}: bench\r\n".encode() not in replied:
-            raise Void(f"the reply has no x-served-{k}: header filter {k} did not run")
+        if f"\r\nx-served-{k}: bench\r\n".encode() not in response:
+            raise Void(f"the response has no x-served-{k}: header filter {k} did not run")
 
 
-def check_totals(case: Case, requests: int, received: int, reply_size: int, arrived: int, spare: int) -> None:
-    """Raises Void when a run's totals do not add up.
+def check_totals(case: Case, requests: int, received: int, response_size: int, arrived: int, spare: int) -> None:
+    """Raises Void if the totals of a run are inconsistent.
 
-    `received`: bytes that the load generator read. `arrived`: requests that the upstream counted. `spare`: how many
-    requests the upstream may have counted beyond: those in flight when the load stopped.
+    `received`: bytes that the load generator read. `arrived`: requests that the upstream counted. `spare`: additional
+    requests that the upstream may have counted, because they were in flight when the load stopped.
     """
     if requests == 0:
         raise Void("no request completed")
     slack = requests * SIZE_TOLERANCE
-    least = requests * reply_size - slack
-    most = (requests + case.connections) * reply_size + slack
+    least = requests * response_size - slack
+    most = (requests + case.connections) * response_size + slack
     if not least <= received <= most:
-        raise Void(f"{requests} replies of {reply_size} bytes make no {received} bytes: some differ from the probe's")
+        raise Void(f"{requests} responses of {response_size} bytes are not {received} bytes: some differ from the probe's")
     if not requests <= arrived <= requests + spare:
         raise Void(f"{requests} requests completed but {arrived} reached the upstream")
 
@@ -102,4 +102,4 @@ def _length(head: bytes) -> int:
         name, _, value = line.partition(b":")
         if name.strip().lower() == b"content-length":
             return int(value)
-    raise Void("the reply has no content-length")
+    raise Void("the response has no content-length")

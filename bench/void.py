@@ -1,9 +1,9 @@
-"""The two ways in which a measurement fails."""
+"""The errors with which a measurement can fail."""
 
 
 class Void(Exception):
-    """A run that must not be counted: a request failed, or an answer was not the expected one."""
+    """A run that must not be counted: a request failed, or a response was not the expected one."""
 
 
 class Unavailable(Exception):
-    """A peer or a tool that cannot be had on this machine."""
+    """A peer or a tool that is not available on this machine."""

@@ -1,4 +1,4 @@
-"""What the demos share: an HTTP server, pymosn beside it, and patience until it listens."""
+"""Shared by the demos: an HTTP server, a pymosn process, and a retry until it listens."""
 
 import subprocess
 import sys
@@ -13,7 +13,7 @@ T = TypeVar("T")
 
 
 class Hello(BaseHTTPRequestHandler):
-    """Says hello, and what it was asked for."""
+    """Answers with a greeting and the requested path."""
 
     def do_GET(self) -> None:
         self.send_response(200)
@@ -25,14 +25,14 @@ class Hello(BaseHTTPRequestHandler):
 
 
 def serve_http(port: int) -> None:
-    """Says hello for as long as the process lives."""
+    """Serves in a background thread until the process ends."""
     server = HTTPServer(("127.0.0.1", port), Hello)
     threading.Thread(target=server.serve_forever, daemon=True).start()
 
 
 @contextmanager
 def pymosn(config: str) -> Iterator[None]:
-    """pymosn with a configuration, until the block ends."""
+    """Runs pymosn with a configuration until the block ends."""
     proxy = subprocess.Popen([sys.executable, "-m", "pymosn", "start", "-c", config], stdout=subprocess.DEVNULL)
     try:
         yield
@@ -41,11 +41,11 @@ def pymosn(config: str) -> Iterator[None]:
         proxy.wait(20)
 
 
-def patiently(call: Callable[[], T]) -> T:
-    """What `call` gives, once somebody listens where it connects to."""
+def retry(call: Callable[[], T]) -> T:
+    """The result of `call`, which is retried until its port is open."""
     for _ in range(300):
         try:
             return call()
         except ConnectionRefusedError:
             time.sleep(0.1)
-    raise SystemExit("nobody listens")
+    raise SystemExit("the port is not open")

@@ -1,1 +1,1 @@
-"""Real peers: Apache Dubbo and SOFARPC from Maven Central, run against each other and against pymosn. `make interop`."""
+"""Interoperability tests with Apache Dubbo and SOFARPC from Maven Central, directly and through pymosn. `make interop`."""

@@ -1,4 +1,4 @@
-"""Builds the Java peers once for all tests here, or skips them where that cannot be."""
+"""Builds the Java peers once for all tests of this folder, or skips the tests where that is not possible."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from interop import peers
 
 @pytest.fixture(scope="session")
 def java() -> None:
-    """The Java peers are built."""
+    """Builds the Java peers."""
     try:
         peers.build()
     except peers.NotServed as reason:

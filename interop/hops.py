@@ -14,10 +14,10 @@ Config = dict[str, Any]
 
 
 class Hops:
-    """consumer -> `port` -> second listener -> the providers, whose ports are given. Both listeners speak `protocol`."""
+    """consumer -> `port` -> second listener -> providers. Both listeners speak `protocol`."""
 
     def __init__(self, protocol: str, providers: list[int], extra: Config | None = None) -> None:
-        """`extra` is laid over the second listener."""
+        """`providers`: their ports. `extra`: keys to set in the second listener."""
         self.port, second, self.admin_port = free_ports(3)
         server = _listener("serverListener", second, protocol, "server_router")
         server.update(extra or {})
@@ -42,20 +42,20 @@ class Hops:
         return routes
 
     def start(self, directory: Path) -> None:
-        """Starts pymosn and returns when it serves."""
+        """Starts pymosn and returns when it is ready."""
         path = directory / "mosn.json"
         path.write_text(json.dumps(self.config, indent=1))
-        wanted = {name: os.environ[name] for name in ("PYTHONPATH",) if name in os.environ}
-        self.process = Pymosn(["-c", str(path)], directory, wanted)
+        environment = {name: os.environ[name] for name in ("PYTHONPATH",) if name in os.environ}
+        self.process = Pymosn(["-c", str(path)], directory, environment)
         self.process.wait_for(READY)
 
     def hosts(self, action: str, ports: list[int]) -> None:
-        """Adds providers to, or removes them from, the second hop's cluster."""
+        """Adds providers to the second hop's cluster, or removes them."""
         hosts = [{"address": f"127.0.0.1:{port}"} for port in ports]
         self.post("/api/v1/update_hosts", {"type": action, "config": {"cluster": "serverCluster", "hosts": hosts}})
 
     def serve_only(self, service: str) -> None:
-        """Takes all routes of the second hop away but one for `service`."""
+        """Replaces all routes of the second hop by one for `service`."""
         where: Config = {"router_config_name": "server_router", "domain": "*"}
         self.post("/api/v1/update_route", {"type": "remove", "config": where})
         match = {"headers": [{"name": "service", "value": service}]}
@@ -63,7 +63,7 @@ class Hops:
         self.post("/api/v1/update_route", {"type": "add", "config": {**where, "route": route}})
 
     def post(self, path: str, value: Config) -> None:
-        """A change through the admin API, which must succeed."""
+        """Applies a change through the admin API; it must succeed."""
         connection = http.client.HTTPConnection("127.0.0.1", self.admin_port, timeout=40)
         connection.request("POST", path, json.dumps(value))
         response = connection.getresponse()
@@ -72,7 +72,7 @@ class Hops:
         assert response.status == 200, text
 
     def stats(self) -> str:
-        """All counters, as Prometheus shows them."""
+        """All metrics as JSON."""
         connection = http.client.HTTPConnection("127.0.0.1", self.admin_port, timeout=40)
         connection.request("GET", "/api/v1/stats")
         text = connection.getresponse().read().decode()

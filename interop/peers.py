@@ -1,4 +1,4 @@
-"""The Java programs of the suite: built once by Maven, started as child processes, spoken to in lines."""
+"""The Java programs of the suite: built once by Maven, run as child processes, controlled through lines of text."""
 
 from __future__ import annotations
 
@@ -12,9 +12,9 @@ import threading
 from pathlib import Path
 
 JAVA = Path(__file__).parent / "java"
-#: What Maven says when it has no network, or its repository does not serve something.
+#: Messages of Maven without network access, or if its repository lacks an artifact.
 NOT_SERVED = ("Could not transfer", "Could not resolve", "Could not find artifact", "Non-resolvable", "Unknown host")
-#: Dubbo 2.7 reaches into the JDK, which newer JDKs forbid unless told otherwise.
+#: Dubbo 2.7 accesses internals of the JDK, which newer JDKs forbid by default.
 JVM = (
     "-Xmx256m",
     "-XX:TieredStopAtLevel=1",
@@ -27,16 +27,16 @@ JVM = (
     "-Ddubbo.application.qos-enable=false",
     "-Ddubbo.service.shutdown.wait=500",
 )
-#: Dubbo takes 127.0.0.1 and localhost for the machine's outer address. This number, the same address, it leaves alone.
+#: Dubbo replaces 127.0.0.1 and localhost by the machine's external address, but not this number for the same address.
 LOOPBACK = str(0x7F000001)
 
 
 class NotServed(Exception):
-    """The Java side cannot be had on this machine; the text says why."""
+    """The Java peers cannot be built on this machine; the text is the reason."""
 
 
 def build() -> None:
-    """Builds all peers. Raises NotServed where Maven or its repository is not there; a compile error is a RuntimeError."""
+    """Builds all peers. Raises NotServed if Maven or its repository is not available, RuntimeError for a compile error."""
     for tool in ("mvn", "java", "javac"):
         if shutil.which(tool) is None:
             raise NotServed(f"{tool} is not installed")
@@ -50,7 +50,7 @@ def build() -> None:
 
 
 def provider_ports(count: int) -> list[int]:
-    """Ports that nobody listens on, and that the system gives to no outgoing connection while the provider starts."""
+    """Free ports outside the ephemeral range, so that no outgoing connection takes them while the provider starts."""
     found: list[int] = []
     for port in random.sample(range(15000, 32000), 500):
         with socket.socket() as probe, contextlib.suppress(OSError):
@@ -62,7 +62,7 @@ def provider_ports(count: int) -> list[int]:
 
 
 class Peer:
-    """One Java program. It ends by itself when its standard input is closed."""
+    """One Java program, which exits when its standard input is closed."""
 
     def __init__(self, module: str, main: str, *arguments: str, options: tuple[str, ...] = ()) -> None:
         """`module`: dubbo2, dubbo3 or sofa; `main`: the class in it, such as dubbo.Provider."""
@@ -82,20 +82,20 @@ class Peer:
         self._queue.put(None)
 
     def expect(self, start: str, seconds: float = 60) -> str:
-        """The next line that begins with `start`; fails with all that was printed when there is none in time."""
+        """The next line that begins with `start`; fails, with the output so far, if there is none in time."""
         while True:
             try:
                 line = self._queue.get(timeout=seconds)
             except queue.Empty:
                 line = None
             if line is None:
-                raise AssertionError(f"no line {start!r} came:\n" + "\n".join(self.lines[-60:]))
+                raise AssertionError(f"no line {start!r} received:\n" + "\n".join(self.lines[-60:]))
             self.lines.append(line)
             if line.startswith(start):
                 return line
 
     def finish(self, seconds: float = 60) -> list[str]:
-        """Closes standard input, waits for the end, and gives all lines."""
+        """Closes standard input, waits for the exit, and returns all lines."""
         assert self.process.stdin is not None
         self.process.stdin.close()
         self.process.wait(seconds)
@@ -104,7 +104,7 @@ class Peer:
         return self.lines
 
     def kill(self) -> None:
-        """Ends it at once, as a crash would."""
+        """Kills the process, to simulate a crash."""
         self.process.kill()
         self.process.wait()
 
@@ -117,7 +117,7 @@ class Peer:
 
 
 def steps_of(lines: list[str]) -> list[str]:
-    """The names of the steps that a consumer ran; fails when one of them ended wrong."""
+    """The names of the steps that a consumer ran; fails if one of them had a wrong result."""
     wrong = [line for line in lines if line.startswith("WRONG ")]
     assert not wrong, wrong
     return [line.removeprefix("STEP ") for line in lines if line.startswith("STEP ")]

@@ -1,4 +1,4 @@
-"""Runs the Java peers against each other through a relay and makes named frames of what passed."""
+"""Runs the Java peers against each other through a relay, and extracts named frames from the recorded bytes."""
 
 from __future__ import annotations
 
@@ -12,35 +12,35 @@ from interop.relay import Relay
 
 FIXTURES = Path(__file__).parent.parent / "tests" / "fixtures"
 Frames = dict[str, bytes]
-Cut = Callable[[bytes], list[Frame]]
+Split = Callable[[bytes], list[Frame]]
 
 
-def _calls(relay: Relay, cut: Cut, names: list[str]) -> Frames:
-    """The frames of the calls, named by the steps in their order."""
+def _calls(relay: Relay, split: Split, names: list[str]) -> Frames:
+    """The frames of the calls, named after the steps in order."""
     frames: Frames = {}
     steps = iter(names)
     for connection in relay.connections:
         called: dict[int, str] = {}
-        for frame in cut(bytes(connection.sent)):
+        for frame in split(bytes(connection.sent)):
             if frame.request and not frame.event:
                 name = next(steps)
                 frames[f"{name}.request"] = frame.raw
                 if not frame.one_way:
                     called[frame.request_id] = name
-        for frame in cut(bytes(connection.received)):
+        for frame in split(bytes(connection.received)):
             if not frame.request and not frame.event:
                 frames[f"{called.pop(frame.request_id)}.reply"] = frame.raw
-        assert not called, f"no reply to {called}"
+        assert not called, f"no response to {called}"
     assert next(steps, None) is None, "fewer requests than steps"
     return frames
 
 
-def _events(relay: Relay, cut: Cut) -> Frames:
-    """The first event of each kind: who sent it, and whether it asks or answers."""
+def _events(relay: Relay, split: Split) -> Frames:
+    """The first event of each kind, named after its sender and direction."""
     frames: Frames = {}
     for connection in relay.connections:
         for side, data in (("client", connection.sent), ("server", connection.received)):
-            for frame in cut(bytes(data)):
+            for frame in split(bytes(data)):
                 if frame.event:
                     frames.setdefault(f"{side}-event.{'request' if frame.request else 'reply'}", frame.raw)
     return frames
@@ -71,7 +71,7 @@ def _dubbo_events(module: str, port: int, provider: Peer, options: str) -> Frame
         before = len(relay.connections[0].received)
         provider.finish()
         closing = [frame for frame in dubbo(bytes(relay.connections[0].received[before:])) if frame.event and frame.request]
-        assert closing, "the provider said nothing when it closed"
+        assert closing, "the provider sent nothing when it closed"
         return {
             "heartbeat.request": frames["client-event.request"],
             "heartbeat.reply": frames["server-event.reply"],
@@ -90,7 +90,7 @@ def record_sofa() -> Frames:
 
 
 def record_bolt(protocol: str) -> Frames:
-    """Calls and heartbeats of plain SOFABolt. `protocol`: as in its addresses."""
+    """Calls and heartbeats of plain SOFABolt. `protocol`: in the syntax of its addresses."""
     [port] = provider_ports(1)
     options = ("-Dbolt.tcp.heartbeat.interval=500",)
     with Peer("sofa", "sofa.BoltServer", str(port)) as server, Relay(port) as relay:
@@ -106,21 +106,21 @@ def record_bolt(protocol: str) -> Frames:
     return frames
 
 
-#: What is recorded, by the folder under tests/fixtures that keeps it.
+#: All recordings, by their folder under tests/fixtures.
 RECORDINGS: dict[str, Callable[[], Frames]] = {
     "dubbo-2.7": lambda: record_dubbo("dubbo2"),
     "dubbo-3": lambda: record_dubbo("dubbo3"),
     "dubbo-3-fastjson2": lambda: record_dubbo("dubbo3", "fastjson2"),
     "sofarpc": record_sofa,
     "bolt-v1": lambda: record_bolt("_PROTOCOL=1"),
-    # In the first version of v2 the switch of the checksum is on, and there is no checksum.
+    # In the first version of v2 the checksum switch is on, but there is no checksum.
     "bolt-v2.1": lambda: record_bolt("_PROTOCOL=2&_VERSION=1"),
     "bolt-v2.2": lambda: record_bolt("_PROTOCOL=2&_VERSION=2"),
 }
 
 
 def keep(folder: str, frames: Frames) -> None:
-    """Writes the frames, one file each, in place of those that were there."""
+    """Writes the frames to one file each, replacing previous ones."""
     path = FIXTURES / folder
     path.mkdir(parents=True, exist_ok=True)
     for old in path.glob("*.bin"):
@@ -130,5 +130,5 @@ def keep(folder: str, frames: Frames) -> None:
 
 
 def kept(folder: str) -> Frames:
-    """The frames that the repository has."""
+    """The frames in the repository."""
     return {path.stem: path.read_bytes() for path in sorted((FIXTURES / folder).glob("*.bin"))}

@@ -1,4 +1,4 @@
-"""A TCP relay on the loopback that keeps what passes, per connection and direction."""
+"""A TCP relay on loopback that records the data of each connection and direction."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from collections.abc import Callable
 
 
 class Relayed:
-    """What one connection carried: bytes of the client, bytes of the server."""
+    """The bytes that one connection's client `sent` and `received`."""
 
     def __init__(self) -> None:
         self.sent = bytearray()
@@ -54,9 +54,9 @@ class Relay:
             sink.shutdown(socket.SHUT_WR)
 
     def wait(self, condition: Callable[[], bool], seconds: float = 30) -> None:
-        """Returns when `condition` holds; it is asked after each piece that passed."""
+        """Waits until `condition` holds, checking it after each chunk that passes."""
         with self._changed:
-            assert self._changed.wait_for(condition, seconds), "the relay did not see what was waited for"
+            assert self._changed.wait_for(condition, seconds), "the expected data did not pass the relay"
 
     def __enter__(self) -> Relay:
         return self

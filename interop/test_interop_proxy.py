@@ -20,13 +20,13 @@ class World:
     """The peers of one protocol."""
 
     def __init__(self, protocol: str, provider: str, consumer: str) -> None:
-        """Peers by module: dubbo2, dubbo3 or sofa."""
+        """`provider`, `consumer`: modules of the peers (dubbo2, dubbo3 or sofa)."""
         self.protocol = protocol
         self._provider = provider
         self._consumer = consumer
 
     def provider(self, port: int) -> Peer:
-        """A provider that serves."""
+        """A provider that is ready."""
         if self._provider == "sofa":
             peer = Peer("sofa", "sofa.Provider", str(port))
         else:
@@ -35,7 +35,7 @@ class World:
         return peer
 
     def consumer(self, port: int, *what: str, group: str = "blue") -> Peer:
-        """A consumer that does `what`."""
+        """A consumer that runs the command `what`."""
         if self._consumer == "sofa":
             return Peer("sofa", "sofa.Consumer", f"bolt://127.0.0.1:{port}", *what)
         return Peer(self._consumer, "dubbo.Consumer", f"dubbo://{LOOPBACK}:{port}", group, "1.0.1", *what)
@@ -62,8 +62,8 @@ def test_every_kind_of_call(name: str, downstream: str, tmp_path: Path) -> None:
             assert steps_of(consumer.finish())
 
 
-#: What a route may say of retries, and how many of the calls that are at work may fail when a provider dies. Without a
-#: policy a call that was sent is not sent again, since its method may have run. With one it is, and none is left to fail.
+#: The retry policy of a route, and the number of calls in flight that may fail when a provider dies. Without a policy a call
+#: that has been sent is not retried, because its method may have run. With one it is retried, and no call may fail.
 POLICIES: dict[str, tuple[Config | None, int]] = {
     "no policy": (None, THREADS),
     "retries": ({"retry_on": True, "num_retries": 2}, 0),
@@ -120,14 +120,14 @@ def test_a_provider_that_is_taken_out_and_then_stopped_loses_no_call(name: str, 
 
 
 def failure(world: World, hops: Hops, milliseconds: int, group: str = "blue") -> str:
-    """How one call ended: the kind of the exception, and the proxy's words."""
+    """The result of one call: the kind of the exception, and the proxy's message."""
     with world.consumer(hops.port, "once", str(milliseconds), group=group) as consumer:
-        [ended] = [line for line in consumer.finish() if line.startswith(("REPLY ", "FAILED "))]
-        return ended
+        [result] = [line for line in consumer.finish() if line.startswith(("REPLY ", "FAILED "))]
+        return result
 
 
-#: What the libraries make of "no host" and of "no route", and the words that they show. Dubbo's code 1 is a network error,
-#: which its clusters retry.
+#: The kind of exception that the libraries raise if there is no host or no route, and its texts. Dubbo's code 1 is a network
+#: error, which its clusters retry.
 KINDS = {
     "dubbo 2.7": ("rpc1", "502|no health upstream", "404|router unavailable"),
     "dubbo 3": ("rpc1", "502|no health upstream", "404|router unavailable"),
@@ -144,7 +144,7 @@ def test_the_caller_understands_the_replies_of_the_proxy(name: str, tmp_path: Pa
         routes[0]["route"]["timeout"] = "400ms"
         hops.start(tmp_path)
         ended = failure(world, hops, 3000)
-        # Dubbo 3 and SOFARPC say their own time in the call, which counts before the route's.
+        # Dubbo 3 and SOFARPC send their own timeout in the call, which takes precedence over the route's.
         if name == "dubbo 2.7":
             assert ended.startswith("FAILED rpc2")
             assert "504|timeout" in ended

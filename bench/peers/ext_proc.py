@@ -1,4 +1,4 @@
-"""Envoy with its filters in Python, in a process of their own: what there is for Python in Envoy today."""
+"""Envoy with filters in a separate Python process, which is how Envoy supports Python today."""
 
 import importlib.util
 import sys
@@ -19,14 +19,14 @@ CLUSTER = "ext_proc"
 
 
 class EnvoyExtProc(Envoy):
-    """Envoy and a gRPC server on `grpcio.aio`, which is asked about each head. The CPU time of both counts."""
+    """Envoy and a gRPC server on `grpcio.aio` that is called for the headers of each message. Both count as workers."""
 
     name = "envoy-ext-proc"
 
     def __init__(self) -> None:
         super().__init__()
         for module, package in (("grpc", "grpcio"), ("envoy.service.ext_proc", "xds-protos")):
-            if not _is_there(module):
+            if not _is_installed(module):
                 pip_install(package)
         self._ports: dict[int, int] = {}
 
@@ -74,7 +74,7 @@ def _filter(number: int) -> dict[str, Any]:
     }
 
 
-def _is_there(module: str) -> bool:
+def _is_installed(module: str) -> bool:
     try:
         return importlib.util.find_spec(module) is not None
     except ModuleNotFoundError:

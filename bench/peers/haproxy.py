@@ -29,7 +29,7 @@ backend back
 
 
 class Haproxy(Peer):
-    """Debian's HAProxy. Its header rules stand in for filters: a reference, no scripting."""
+    """Debian's HAProxy. Header rules replace the filters: a reference without scripting."""
 
     name = "haproxy"
 

@@ -49,7 +49,7 @@ SERVER = """
 
 
 class Nginx(Peer):
-    """Debian's nginx. Its header directives stand in for filters: a reference, no scripting."""
+    """Debian's nginx. Header directives replace the filters: a reference without scripting."""
 
     name = "nginx"
     takes_hosts = True
@@ -64,13 +64,13 @@ class Nginx(Peer):
         filters = "\n".join(
             f"  proxy_set_header X-Bench-{k} $http_x_user; add_header X-Served-{k} bench;" for k in plan.filter_numbers
         )
-        names = [host_name(number) for number in range(plan.hosts)] or ["_"]
+        names = [host_name(index) for index in range(plan.hosts)] or ["_"]
         servers = "".join(SERVER.format(port=plan.port, name=name) for name in names)
         text = CONFIG.format(user=user_line(), upstream_port=plan.upstream_port, filters=filters, servers=servers)
         return nginx_command(self.program, plan.directory, text)
 
     def split(self, process: subprocess.Popen[bytes]) -> tuple[list[int], list[int]]:
-        # The socket is open before the worker is there: with thousands of servers noticeably so.
+        # The socket is open before the worker exists, with thousands of servers considerably earlier.
         deadline = time.monotonic() + 10
         workers = measure.children(process.pid)
         while not workers and time.monotonic() < deadline:
@@ -82,12 +82,12 @@ class Nginx(Peer):
 
 
 def nginx_command(program: str, directory: Path, config: str) -> list[str]:
-    """Writes `config`; returns the command that runs nginx on it with all its files below `directory`."""
+    """Writes `config`; returns the command that runs nginx with it and with all its files in `directory`."""
     path = directory / "nginx.conf"
     path.write_text(config)
     return [program, "-p", str(directory), "-c", str(path), "-e", "stderr"]
 
 
 def user_line() -> str:
-    """Keeps the worker at this process's own user; nginx takes the directive from root only."""
+    """The directive that keeps the user of this process for the worker; nginx accepts it only from root."""
     return f"user {pwd.getpwuid(0).pw_name};" if os.geteuid() == 0 else ""

@@ -23,7 +23,7 @@ FILTER_CLASSES = {HEADER: "HeaderFilter", ASYNC: "AsyncHeaderFilter", CHUNK: "Ch
 
 
 class Pymosn(Peer):
-    """pymosn as `python` imports it; from this repository's `src` when it is not installed there."""
+    """The pymosn that `python` imports, or that of this repository's `src` if it is not installed there."""
 
     name = "pymosn"
     takes_hosts = True
@@ -94,13 +94,13 @@ class Interpreted(Pymosn):
 
 
 class Baseline(Pymosn):
-    """pymosn from another source tree, such as a checkout of an older version."""
+    """The pymosn of another source tree, such as a checkout of an older version."""
 
     name = "pymosn-baseline"
 
     def __init__(self, python: str, source: Path | None) -> None:
         if source is None or not (source / "pymosn").is_dir():
-            raise Unavailable(f"{self.name}: --baseline must name a directory that holds the package pymosn")
+            raise Unavailable(f"{self.name}: --baseline must be a directory that contains the package pymosn")
         self.python = python
         self.source = source.resolve()
         self.build = self._build()
@@ -125,7 +125,7 @@ def configuration(plan: Plan, admin_port: int) -> dict[str, Any]:
         ],
         "filter_chains": [{"filters": [proxy]}],
     }
-    names = [host_name(number) for number in range(plan.hosts)] or ["*"]
+    names = [host_name(index) for index in range(plan.hosts)] or ["*"]
     routes = [{"match": _match(kind, value), "route": {"cluster_name": "up"}} for kind, value in route_kinds(plan.routes)]
     router = {
         "router_config_name": "router",

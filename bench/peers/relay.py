@@ -1,4 +1,4 @@
-"""The floor: bytes copied by uvloop, nothing understood."""
+"""The lower bound: uvloop copies bytes without parsing them."""
 
 import sys
 from importlib.metadata import version
@@ -7,7 +7,7 @@ from bench.peers.base import Peer, Plan
 
 
 class Relay(Peer):
-    """`bench.relay`. It dials the upstream once for each client connection, so it has no connection pool."""
+    """`bench.relay`. It dials the upstream for each client connection and has no connection pool."""
 
     name = "relay"
     http = False

@@ -1,1 +1,1 @@
-"""What stands in for the sockets of a worker while `bench.instructions` counts."""
+"""Replaces the sockets of a worker while `bench.instructions` counts."""

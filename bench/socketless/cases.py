@@ -1,4 +1,4 @@
-"""What is counted: a small GET, an RPC, and a body of 1 MiB."""
+"""The counted requests: a small GET, an RPC call, and a body of 1 MiB."""
 
 from collections.abc import Mapping, Sequence
 
@@ -8,31 +8,31 @@ _FIELDS = (
     b"Host: bench.example\r\nUser-Agent: pymosn-bench\r\nAccept: */*\r\nAccept-Encoding: gzip, deflate\r\nX-User: alice\r\n"
 )
 _MIB = 1 << 20
-#: Bytes of a body that come with one read.
+#: Bytes of a body that arrive in one read.
 _READ = 1 << 16
 
 
 class Case:
-    """One kind of request, `count` times on one connection. `protocol`: as a listener names it; `match`: of the route."""
+    """One kind of request, sent `count` times on one connection. `protocol`: of the listener; `match`: of the route."""
 
     name = ""
     protocol = "Http1"
     match: Mapping[str, object] = {"prefix": "/"}
     count = 1000
-    #: A reply has at least as many bytes.
+    #: Minimum size of a response in bytes.
     body_size = 0
 
     def request(self) -> bytes:
-        """What the client sends."""
+        """The data that the client sends."""
         raise NotImplementedError
 
     def response(self, request: bytes) -> Sequence[bytes]:
-        """What the upstream sends, read by read, for what came to it."""
+        """The data that the upstream sends in response to `request`, one item per read."""
         raise NotImplementedError
 
 
 class SmallGet(Case):
-    """Five fields, and a body of 100 bytes."""
+    """Five header fields, and a response body of 100 bytes."""
 
     name = "small GET"
     body_size = 100
@@ -47,7 +47,7 @@ class SmallGet(Case):
 
 
 class BoltCall(Case):
-    """1 KiB echoed."""
+    """An echoed body of 1 KiB."""
 
     name = "Bolt call"
     protocol = "bolt"
@@ -64,11 +64,11 @@ class BoltCall(Case):
 
     def response(self, request: bytes) -> Sequence[bytes]:
         at = self._wire.id_at
-        return (self._wire.reply(request[at : at + self._wire.id_size]),)
+        return (self._wire.response(request[at : at + self._wire.id_size]),)
 
 
 class MiB(SmallGet):
-    """A body of 1 MiB, which comes in reads of 64 KiB."""
+    """A response body of 1 MiB, which arrives in reads of 64 KiB."""
 
     name = "1 MiB"
     count = 200

@@ -1,8 +1,8 @@
 """The event loop of a worker whose connections have no sockets.
 
-Listeners and dials get transports that keep what is written. Once all listeners are there, the loop plays the client and the
-upstream of each case, first to warm up and then for the count, and leaves the result to `bench.instructions`. All it knows
-of pymosn is that a worker calls `create_server` and `create_connection` with factories of protocols.
+Listeners and dials get transports that store written data. When all listeners exist, the loop acts as client and upstream of
+each case, first to warm up and then to count, and writes the result for `bench.instructions`. It only assumes that a worker
+calls `create_server` and `create_connection` with protocol factories.
 """
 
 import asyncio
@@ -17,9 +17,9 @@ from typing import Any
 
 from bench.socketless.cases import CASES, Case
 
-#: Rounds of the event loop within which a dial must have happened.
+#: Maximum iterations of the event loop until a connection has been dialed.
 DIAL_ROUNDS = 200
-#: Seconds for the worker to finish its start.
+#: Seconds for the worker to complete its start.
 SETTLE_TIME = 0.5
 
 
@@ -28,7 +28,7 @@ class Transport:
 
     def __init__(self, ip: str, port: int) -> None:
         self.written: list[bytes] = []
-        #: One C call each: what is counted is to be the proxy.
+        #: One C call each, so that the proxy is counted and not this class.
         self.write = self.written.append
         self.writelines = self.written.extend
         self._peer = (ip, port)
@@ -53,29 +53,29 @@ class Transport:
         return False
 
     def write_eof(self) -> None:
-        raise RuntimeError("the proxy closes a connection that it should keep")
+        raise RuntimeError("the proxy closed a connection that it should keep open")
 
     close = abort = write_eof
 
 
 class Server:
-    """What a listener gets for its socket."""
+    """The result of `create_server` for a listener."""
 
     def close(self) -> None:
         pass
 
 
 class SocketlessLoop(asyncio.SelectorEventLoop):
-    """Connects without sockets, and counts when everything is there."""
+    """Connects without sockets, and counts when all listeners exist."""
 
     def __init__(self) -> None:
         super().__init__()
         self._factories: dict[int, Callable[[], Any]] = {}
         self._upstreams: list[tuple[Any, Transport]] = []
         self._count: asyncio.Task[None] | None = None
-        # While it counts, what is to be called in the next round of the loop.
+        # While counting: the calls scheduled for the next iteration of the loop.
         self._next_round: list[tuple[Callable[..., Any], tuple[Any, ...]]] | None = None
-        # A loop that counts stands still for long.
+        # Counting blocks the loop for a long time, which the watchdog must not report.
         faulthandler.dump_traceback_later = lambda *_, **__: None
 
     async def create_server(self, protocol_factory: Any, *_: Any, sock: Any = None, **__: Any) -> Any:
@@ -97,7 +97,7 @@ class SocketlessLoop(asyncio.SelectorEventLoop):
         return None
 
     def run_round(self) -> None:
-        """Calls what waits for the next round, while counting."""
+        """Runs the calls scheduled for the next iteration, while counting."""
         while self._next_round:
             callback, args = self._next_round.pop(0)
             callback(*args)
@@ -114,7 +114,7 @@ class SocketlessLoop(asyncio.SelectorEventLoop):
         unfinished.replace(done)
 
     async def _count_case(self, case: Case) -> int:
-        """The number of the dump."""
+        """Counts one case; returns the number of the dump."""
         client, transport = self._factories[ports()[case.name]](), Transport("192.0.2.1", 50000)
         client.connection_made(transport)
         del self._upstreams[:]
@@ -138,7 +138,7 @@ class SocketlessLoop(asyncio.SelectorEventLoop):
 
 
 class Talk:
-    """A client and an upstream that take turns."""
+    """A client and an upstream that act alternately."""
 
     def __init__(
         self,
@@ -157,14 +157,14 @@ class Talk:
         self._to_upstream = to_upstream
 
     def run(self, count: int) -> None:
-        """Raises RuntimeError when a reply is not the one that was asked for."""
+        """Sends `count` requests. Raises RuntimeError if a response is too short."""
         for _ in range(count):
             self._client.data_received(self._case.request())
             self._run_round()
             self.answer()
 
     def answer(self) -> None:
-        """The upstream answers what it has got."""
+        """Sends the upstream's response to the received request."""
         if not self._to_upstream:
             raise RuntimeError(f"{self._case.name}: nothing reached the upstream")
         request = b"".join(self._to_upstream)
@@ -185,9 +185,9 @@ def ports() -> dict[str, int]:
 
 
 def call_counted(work: Callable[[], None], folder: Path) -> int:
-    """Calls `work` by way of `PyRun_StringFlags`; the number of the dump in `folder` that callgrind made of it.
+    """Calls `work` through `PyRun_StringFlags`; returns the number of the dump that callgrind wrote to `folder`.
 
-    callgrind counts while that C function runs, and makes a dump when it returns.
+    callgrind counts while that C function runs, and writes a dump when it returns.
     """
     exec("work()", {"work": work})
     return max((int(path.suffix[1:]) for path in folder.glob("out.*")), default=0)

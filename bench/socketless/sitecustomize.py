@@ -1,10 +1,10 @@
-"""Python imports this at its start where `bench.instructions` asks for it; see there."""
+"""Imported by Python at start-up in the processes of `bench.instructions`; see there."""
 
 import os
 import sys
 
 if os.environ.get("PYMOSN_COUNT_WRAPPER"):
-    # The supervisor. It starts its workers with this.
+    # In the supervisor, which starts its workers with this.
     sys.executable = os.environ.pop("PYMOSN_COUNT_WRAPPER")
 elif os.environ.get("PYMOSN_COUNT_DONE"):
     import uvloop

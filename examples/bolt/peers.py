@@ -1,4 +1,4 @@
-"""A Bolt server that echoes, and a Bolt client: just enough of SOFA Bolt version 1 to see a proxy at work."""
+"""A Bolt server that echoes, and a Bolt client: a minimal implementation of SOFA Bolt version 1."""
 
 import socket
 import struct
@@ -6,24 +6,24 @@ import threading
 
 
 def block(headers: dict[str, str]) -> bytes:
-    """A header map as Bolt writes it."""
+    """Encodes headers as a Bolt header block."""
     texts = [text.encode() for pair in headers.items() for text in pair]
     return b"".join(struct.pack(">I", len(text)) + text for text in texts)
 
 
-def request(number: int, content: bytes, headers: dict[str, str]) -> bytes:
-    """A request with a time of 3 seconds."""
+def request(request_id: int, content: bytes, headers: dict[str, str]) -> bytes:
+    """A request with a timeout of 3 seconds."""
     fields = block(headers)
-    return struct.pack(">BBHBIBiHHI", 1, 1, 1, 1, number, 1, 3000, 0, len(fields), len(content)) + fields + content
+    return struct.pack(">BBHBIBiHHI", 1, 1, 1, 1, request_id, 1, 3000, 0, len(fields), len(content)) + fields + content
 
 
-def response(number: int, content: bytes) -> bytes:
-    """A reply with status 0, success."""
-    return struct.pack(">BBHBIBHHHI", 1, 0, 2, 1, number, 1, 0, 0, 0, len(content)) + content
+def response(request_id: int, content: bytes) -> bytes:
+    """A response with status 0, success."""
+    return struct.pack(">BBHBIBHHHI", 1, 0, 2, 1, request_id, 1, 0, 0, 0, len(content)) + content
 
 
 def read_exactly(sock: socket.socket, size: int) -> bytes:
-    """So many bytes; EOFError when the peer closes before."""
+    """Reads `size` bytes. Raises EOFError if the peer closes earlier."""
     data = b""
     while len(data) < size:
         more = sock.recv(size - len(data))
@@ -34,8 +34,8 @@ def read_exactly(sock: socket.socket, size: int) -> bytes:
 
 
 def read_frame(sock: socket.socket) -> tuple[int, int, int, int, bytes]:
-    """Type, command, id, status (of a reply) and content of the next frame."""
-    _, kind, command, _, number, _ = struct.unpack(">BBHBIB", read_exactly(sock, 10))
+    """Type, command, id, status (of a response) and content of the next frame."""
+    _, kind, command, _, request_id, _ = struct.unpack(">BBHBIB", read_exactly(sock, 10))
     status = 0
     if kind == 0:
         (status,) = struct.unpack(">H", read_exactly(sock, 2))
@@ -43,20 +43,20 @@ def read_frame(sock: socket.socket) -> tuple[int, int, int, int, bytes]:
         read_exactly(sock, 4)
     class_size, header_size, content_size = struct.unpack(">HHI", read_exactly(sock, 8))
     read_exactly(sock, class_size + header_size)
-    return kind, command, number, status, read_exactly(sock, content_size)
+    return kind, command, request_id, status, read_exactly(sock, content_size)
 
 
 def serve(port: int) -> None:
-    """Echoes the content of every request, for as long as the process lives."""
+    """Echoes the content of every request, until the process ends."""
     listener = socket.create_server(("127.0.0.1", port))
 
     def answer(sock: socket.socket) -> None:
         try:
             while True:
-                kind, command, number, _, content = read_frame(sock)
+                kind, command, request_id, _, content = read_frame(sock)
                 if kind == 1:
-                    ack = struct.pack(">BBHBIBHHHI", 1, 0, 0, 1, number, 1, 0, 0, 0, 0)
-                    sock.sendall(ack if command == 0 else response(number, b"echo: " + content))
+                    ack = struct.pack(">BBHBIBHHHI", 1, 0, 0, 1, request_id, 1, 0, 0, 0, 0)
+                    sock.sendall(ack if command == 0 else response(request_id, b"echo: " + content))
         except (EOFError, OSError):
             sock.close()
 
@@ -68,12 +68,12 @@ def serve(port: int) -> None:
 
 
 def call(port: int, count: int) -> list[str]:
-    """Sends `count` requests at once on one connection; what came back, in the order of the requests."""
+    """Sends `count` requests at once on one connection; returns the responses in the order of the requests."""
     with socket.create_connection(("127.0.0.1", port), timeout=30) as sock:
         headers = {"service": "testSofa"}
-        sock.sendall(b"".join(request(number, b"call %d" % number, headers) for number in range(1, count + 1)))
-        replies: dict[int, str] = {}
+        sock.sendall(b"".join(request(i, b"call %d" % i, headers) for i in range(1, count + 1)))
+        responses: dict[int, str] = {}
         for _ in range(count):
-            _, _, number, status, content = read_frame(sock)
-            replies[number] = content.decode() if status == 0 else f"status {status}"
-    return [replies[number] for number in sorted(replies)]
+            _, _, request_id, status, content = read_frame(sock)
+            responses[request_id] = content.decode() if status == 0 else f"status {status}"
+    return [responses[request_id] for request_id in sorted(responses)]

@@ -1,6 +1,6 @@
-"""The whole example with one command: `python examples/dubbo/demo.py` (needs Maven; `-h` tells more).
+"""Runs the whole example: `python examples/dubbo/demo.py` (requires Maven; see `-h`).
 
-A Dubbo 3 consumer calls 2045, pymosn passes the call on to 2046, pymosn there to the provider on 20880.
+A Dubbo 3 consumer calls pymosn on 2045, which forwards to pymosn on 2046, which forwards to the provider on 20880.
 """
 
 from __future__ import annotations
@@ -18,10 +18,10 @@ from interop.peers import LOOPBACK, NotServed, Peer, build  # noqa: E402
 
 
 def main() -> int:
-    """Builds the Java peers, starts all four programs, makes the calls, and ends everything."""
+    """Builds the Java peers, starts all four programs, makes the calls, and stops everything."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--dubbo", choices=["2", "3"], default="3", help="the version of consumer and provider")
-    parser.add_argument("--calls", type=int, default=10, help="how many calls are made")
+    parser.add_argument("--calls", type=int, default=10, help="number of calls")
     options = parser.parse_args()
     try:
         build()
@@ -36,12 +36,12 @@ def main() -> int:
         url = f"dubbo://{LOOPBACK}:2045"
         consumer = stack.enter_context(Peer(module, "dubbo.Consumer", url, "blue", "1.0.1", "load", str(options.calls), "1"))
         _, ok, wrong, failed, *kinds = consumer.expect("RESULT ").split()
-    print(f"{ok} calls went well, {wrong} were mixed up, {failed} failed {' '.join(kinds)}")
+    print(f"{ok} calls succeeded, {wrong} got a wrong response, {failed} failed {' '.join(kinds)}")
     return 0 if int(ok) == options.calls else 1
 
 
 def start(side: str) -> subprocess.Popen[str]:
-    """One pymosn, which serves when this returns; its access log goes to standard output."""
+    """Starts a pymosn and waits until it is ready; its access log goes to standard output."""
     command = [sys.executable, "-m", "pymosn", "start", "-c", str(HERE / f"{side}_config.json")]
     process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
     assert process.stdout is not None
@@ -53,7 +53,7 @@ def start(side: str) -> subprocess.Popen[str]:
 
 
 def end(process: subprocess.Popen[str]) -> None:
-    """Lets it drain, and shows what it still said."""
+    """Drains and stops a process, and prints its remaining output."""
     process.terminate()
     rest, _ = process.communicate(timeout=60)
     print(rest, end="")

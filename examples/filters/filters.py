@@ -1,4 +1,4 @@
-"""The filter of the README: a tenant from an API key."""
+"""The filter of the README: derives a tenant from the API key."""
 
 from typing import Any
 
@@ -6,7 +6,7 @@ from pymosn.api import Exchange, Reply, StreamFilter
 
 
 class Tenant(StreamFilter):
-    """Refuses requests without an API key and tells the upstream whose key it is."""
+    """Rejects requests without an API key, and adds the tenant's name for the upstream."""
 
     def __init__(self, config: dict[str, Any]) -> None:
         self.header: str = config.get("header", "x-tenant")

@@ -1,4 +1,4 @@
-"""HTTP and bytes of any other kind through one port: starts both servers and pymosn. Run `python examples/tcp/demo.py`."""
+"""HTTP and other protocols through one port: starts both servers and pymosn. Run `python examples/tcp/demo.py`."""
 
 import argparse
 import socket
@@ -10,22 +10,22 @@ from pathlib import Path
 HERE = Path(__file__).parent
 sys.path.insert(0, str(HERE.parent))
 
-from demos import patiently, pymosn, serve_http  # noqa: E402
+from demos import pymosn, retry, serve_http  # noqa: E402
 
 
 def shout(listener: socket.socket) -> None:
-    """The other server: gives back what it gets, in capitals, when the client has said everything."""
+    """The TCP server: returns each connection's data in upper case once the client has half-closed."""
     while True:
         connection, _ = listener.accept()
         with connection:
-            said = b""
+            received = b""
             while data := connection.recv(65536):
-                said += data
-            connection.sendall(said.upper())
+                received += data
+            connection.sendall(received.upper())
 
 
-def say(port: int, text: str) -> str:
-    """Says `text`, which is no protocol's, and gives the answer."""
+def exchange(port: int, text: str) -> str:
+    """Sends `text`, which is in no known protocol, and returns the answer."""
     with socket.create_connection(("127.0.0.1", port), timeout=30) as connection:
         connection.sendall(text.encode())
         connection.shutdown(socket.SHUT_WR)
@@ -41,13 +41,13 @@ def main() -> None:
     arguments.add_argument("--port", type=int, default=2046)
     arguments.add_argument("--http-port", type=int, default=8080)
     arguments.add_argument("--tcp-port", type=int, default=9090)
-    asked = arguments.parse_args()
-    serve_http(asked.http_port)
-    threading.Thread(target=shout, args=(socket.create_server(("127.0.0.1", asked.tcp_port)),), daemon=True).start()
-    with pymosn(asked.config):
-        print(patiently(lambda: say(asked.port, "what protocol is this?")))
-        with urllib.request.urlopen(f"http://127.0.0.1:{asked.port}/world", timeout=30) as reply:
-            print(reply.read().decode())
+    options = arguments.parse_args()
+    serve_http(options.http_port)
+    threading.Thread(target=shout, args=(socket.create_server(("127.0.0.1", options.tcp_port)),), daemon=True).start()
+    with pymosn(options.config):
+        print(retry(lambda: exchange(options.port, "what protocol is this?")))
+        with urllib.request.urlopen(f"http://127.0.0.1:{options.port}/world", timeout=30) as response:
+            print(response.read().decode())
 
 
 if __name__ == "__main__":

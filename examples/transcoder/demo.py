@@ -1,4 +1,4 @@
-"""Starts a Dubbo provider and pymosn, calls the one through the other as curl would, and ends everything.
+"""Starts a Dubbo provider and pymosn, calls the provider through pymosn as curl would, and stops both.
 
 Run `python examples/transcoder/demo.py`.
 """
@@ -29,18 +29,18 @@ def main() -> None:
     arguments.add_argument("--config", default=str(HERE / "config.json"))
     arguments.add_argument("--port", type=int, default=2045)
     arguments.add_argument("--provider-port", type=int, default=20880)
-    asked = arguments.parse_args()
-    provider = Provider(asked.provider_port)
-    command = [sys.executable, "-m", "pymosn", "start", "-c", asked.config]
+    options = arguments.parse_args()
+    provider = Provider(options.provider_port)
+    command = [sys.executable, "-m", "pymosn", "start", "-c", options.config]
     proxy = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
     try:
         assert proxy.stdout is not None
-        # The lines that the program writes, until it serves; their end where it cannot.
+        # Reads the program's output until it is ready; it ends if the program cannot start.
         if not any("ready:" in line for line in proxy.stdout):
             raise SystemExit("pymosn did not start")
         for path, body in CALLS:
-            print(f"curl -d '{body}' 'http://127.0.0.1:{asked.port}{path}'")
-            print("  ", *call(asked.port, path, body))
+            print(f"curl -d '{body}' 'http://127.0.0.1:{options.port}{path}'")
+            print("  ", *call(options.port, path, body))
     finally:
         proxy.terminate()
         proxy.communicate(timeout=60)
@@ -49,12 +49,12 @@ def main() -> None:
 
 
 def call(port: int, path: str, body: str) -> tuple[int, str]:
-    """Status and body of the reply to one request."""
+    """Status and body of the response to one request."""
     connection = http.client.HTTPConnection("127.0.0.1", port, timeout=20)
     try:
         connection.request("POST", path, body)
-        reply = connection.getresponse()
-        return reply.status, reply.read().decode()
+        response = connection.getresponse()
+        return response.status, response.read().decode()
     finally:
         connection.close()
 

@@ -1,8 +1,8 @@
-"""Dubbo for who speaks HTTP and JSON: `POST /{service}/{method}` with a JSON array of arguments calls a Dubbo provider.
+"""Calls Dubbo providers over HTTP and JSON: `POST /{service}/{method}` with a JSON array of arguments.
 
-Dubbo finds a method by its parameters' types. They are those of the values (`boolean`, `int` or `long`, `double`, `String`,
-`List`, `Map`, `Object` for null) unless the query says them: `?types=long,java.lang.String`. It may also say `version` and
-`group` of the service.
+Dubbo identifies a method by its parameter types. By default they are derived from the values (`boolean`, `int` or `long`,
+`double`, `String`, `List`, `Map`, `Object` for null); the query can override them: `?types=long,java.lang.String`. It can
+also set the service's `version` and `group`.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from pymosn.api.rpc import RpcRequest, RpcResponse
 from pymosn.protocol.dubbo.calls import make_call, read_result
 from pymosn.protocol.dubbo.values import write_long, write_value
 
-#: Java's types that a parameter may have: the descriptor, and what JSON must bring.
+#: Supported Java types: the descriptor, and the matching Python types of JSON values.
 TYPES: Final[dict[str, tuple[str, type | tuple[type, ...]]]] = {
     "boolean": ("Z", bool),
     "byte": ("B", int),
@@ -45,12 +45,12 @@ BITS: Final = {"B": 8, "S": 16, "I": 32, "Ljava/lang/Integer;": 32}
 
 
 class JsonToDubbo(Transcoder):
-    """The module's text says what it takes. `limit` and the time of a call are the base's and the route's."""
+    """See the module docstring. The body limit and the timeout are those of the base class and the route."""
 
     upstream_protocol = "dubbo"
 
     class Config(msgspec.Struct, forbid_unknown_fields=True):
-        """Of services whose requests do not say it."""
+        """Defaults for requests that do not specify them."""
 
         version: str = ""
         group: str = ""
@@ -68,17 +68,17 @@ class JsonToDubbo(Transcoder):
             if not service or not method or "/" in service:
                 raise ValueError("the path of a call is /{service}/{method}")
             arguments = arguments_of(body)
-            asked = {name: values[-1] for name, values in parse_qs(head.query).items()}
-            names = asked["types"].split(",") if "types" in asked else [type_of(value) for value in arguments]
+            query = {name: values[-1] for name, values in parse_qs(head.query).items()}
+            names = query["types"].split(",") if "types" in query else [type_of(value) for value in arguments]
             if len(names) != len(arguments):
                 raise ValueError(f"{len(names)} types for {len(arguments)} arguments")
             written = [write_argument(value, name.strip()) for value, name in zip(arguments, names, strict=True)]
         except ValueError as error:
             return answer(400, {"error": str(error)})
         types = "".join(TYPES[name.strip()][0] for name in names)
-        group = asked.get("group", self.config.group)
+        group = query.get("group", self.config.group)
         attachments = {"group": group} if group else {}
-        return make_call(service, method, types, written, asked.get("version", self.config.version), attachments)
+        return make_call(service, method, types, written, query.get("version", self.config.version), attachments)
 
     def response(self, exchange: Exchange, reply: RpcResponse) -> Reply:
         result = read_result(reply)
@@ -91,7 +91,7 @@ class JsonToDubbo(Transcoder):
 
 
 def answer(status: int, value: object) -> Reply:
-    """A reply in JSON. ValueError for what JSON does not know."""
+    """A JSON response. Raises ValueError for values that JSON cannot represent."""
     try:
         body = json.dumps(value, allow_nan=False, default=in_base64, ensure_ascii=True)
     except TypeError as error:
@@ -100,33 +100,33 @@ def answer(status: int, value: object) -> Reply:
 
 
 def in_base64(value: object) -> str:
-    """What JSON shows of binary."""
+    """Binary as base64 text."""
     if isinstance(value, bytes):
         return base64.b64encode(value).decode()
-    raise TypeError(f"JSON has nothing for {type(value).__name__}")
+    raise TypeError(f"{type(value).__name__} cannot be represented in JSON")
 
 
 def arguments_of(body: bytes) -> list[Any]:
-    """The arguments that a request's body says; none for no body."""
+    """The arguments in a request's body; none if it is empty."""
     try:
         found = json.loads(body, parse_float=finite, parse_constant=finite) if body else []
     except (ValueError, RecursionError) as error:
-        raise ValueError(f"the body is no JSON: {error}") from None
+        raise ValueError(f"the body is not JSON: {error}") from None
     if not isinstance(found, list):
-        raise ValueError("the body must be a JSON array: the arguments")
+        raise ValueError("the body must be a JSON array of arguments")
     return found
 
 
 def finite(text: str) -> float:
-    """A number with a point or an exponent. ValueError for one that no double holds, and for NaN and Infinity."""
+    """Parses a number with a point or an exponent. Raises ValueError beyond the range of a double, for NaN and Infinity."""
     number = float(text)
     if not math.isfinite(number):
-        raise ValueError(f"{text[:80]} is no number that a double holds")
+        raise ValueError(f"{text[:80]} is not in the range of a double")
     return number
 
 
 def type_of(value: object) -> str:
-    """The Java type of a parameter that gets `value`, where nobody says another one."""
+    """The default Java type of a parameter with `value`."""
     if isinstance(value, bool):
         return "boolean"
     if isinstance(value, int):
@@ -136,21 +136,21 @@ def type_of(value: object) -> str:
 
 
 def write_argument(value: Any, name: str) -> bytes:
-    """`value` as a parameter of the Java type `name`. ValueError where it does not fit."""
+    """Encodes `value` as a parameter of the Java type `name`. Raises ValueError if it does not match."""
     if name not in TYPES:
-        raise ValueError(f"unknown type {name!r}; known are {', '.join(TYPES)}")
-    descriptor, wanted = TYPES[name]
+        raise ValueError(f"unknown type {name!r}; supported: {', '.join(TYPES)}")
+    descriptor, kinds = TYPES[name]
     if value is None and len(descriptor) > 1:
         return write_value(None)
-    fits = isinstance(value, wanted)
-    if not fits or (isinstance(value, bool) and wanted not in (bool, object)):
-        raise ValueError(f"{json.dumps(value)[:80]} is no {name}")
+    fits = isinstance(value, kinds)
+    if not fits or (isinstance(value, bool) and kinds not in (bool, object)):
+        raise ValueError(f"{json.dumps(value)[:80]} is not a valid {name}")
     if descriptor in BITS and not -(1 << BITS[descriptor] - 1) <= value < 1 << BITS[descriptor] - 1:
-        raise ValueError(f"{value} is no {name}")
+        raise ValueError(f"{value} is not a valid {name}")
     if descriptor in ("J", "Ljava/lang/Long;"):
         return write_long(value)
     if descriptor in LARGEST:
         if not -LARGEST[descriptor] <= value <= LARGEST[descriptor]:
-            raise ValueError(f"{json.dumps(value)[:80]} is no {name}")
+            raise ValueError(f"{json.dumps(value)[:80]} is not a valid {name}")
         return write_value(float(value))
     return write_value(value)

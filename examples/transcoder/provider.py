@@ -1,4 +1,4 @@
-"""A small Dubbo provider for the demo, in place of one in Java: `demo.Greeter` with `hello`, `sum`, `nothing` and `fail`."""
+"""A small Dubbo provider for the demo, written in Python: `demo.Greeter` with `hello`, `sum`, `nothing` and `fail`."""
 
 from __future__ import annotations
 
@@ -44,11 +44,11 @@ class Caller(socketserver.BaseRequestHandler):
                     self.request.sendall(decoder.answer)
                 elif found == REQUEST and decoder.request is not None:
                     status, body = result(decoder.request.payload)
-                    self.request.sendall(make_frame(HESSIAN2, status, decoder.number, body))
+                    self.request.sendall(make_frame(HESSIAN2, status, decoder.request_id, body))
 
 
 def result(body: bytes) -> tuple[int, bytes]:
-    """Status and body of the reply to the call `body`."""
+    """Status and body of the response to the call `body`."""
     reader = Hessian2ValueReader(body)
     _, service, _, method, types = (reader.value() for _ in range(5))
     arguments = [reader.value() for _ in range(argument_count(str(types).encode()))]

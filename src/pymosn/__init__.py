@@ -1,1 +1,1 @@
-"""pymosn: MOSN's network proxy in Python. `docs/architecture.md` follows one request through the four layers."""
+"""pymosn: MOSN reimplemented in Python. `docs/architecture.md` follows one request through the four layers."""

@@ -1,9 +1,7 @@
-"""The `pymosn` command. Exit codes: 0 clean, 1 bad configuration, 2 any other fault."""
+"""The `pymosn` command. Exit codes: 0 success, 1 invalid configuration, 2 any other error."""
 
-import os
 import sys
 from collections.abc import Callable, Iterable
-from importlib.metadata import entry_points
 from typing import Any, Final
 
 import click
@@ -13,20 +11,16 @@ from rich.console import Console
 from rich.text import Text
 
 from pymosn.assembly.filters import check_filters
-from pymosn.config.default import DEFAULT_CONFIG, DEFAULT_NAME
 from pymosn.config.diagnostics import Diagnostic
-from pymosn.config.load import Loaded, load_file, load_text
 from pymosn.kit.commands import COMMANDS
-from pymosn.server.run_options import RunOptions, StartError
+from pymosn.server.config_source import ConfigSource
+from pymosn.server.run_options import BAD_CONFIGURATION, OTHER_FAULT, RunOptions, StartError
 from pymosn.version import VERSION, build
 
-BAD_CONFIGURATION: Final = 1
-OTHER_FAULT: Final = 2
-
-#: What MOSN's `--log-level` takes.
+#: Values of MOSN's `--log-level`.
 LOG_LEVELS: Final = ("trace", "debug", "info", "warning", "error", "critical", "off")
 
-# Flags of `mosn start` without effect here, so that its command lines keep working (key reference, section 16).
+# Flags of `mosn start` that are accepted without effect, for compatibility (key reference, section 16).
 _XDS_FLAGS: Final = (
     ("--service-cluster", "-s"),
     ("--service-node", "-n"),
@@ -57,18 +51,18 @@ _EXAMPLES: Final = """
   pymosn serves MOSN's two-hop HTTP example: client -> :2045 -> :2046 -> a demo upstream at :8080.  Try:
 
     curl http://127.0.0.1:2045/hello             through both listeners
-    curl http://127.0.0.1:2046/hello             through the second one alone
-    curl http://127.0.0.1:34901/                 what the admin API offers
-    curl http://127.0.0.1:34901/api/v1/stats     what has been counted
+    curl http://127.0.0.1:2046/hello             through the second one only
+    curl http://127.0.0.1:34901/                 paths of the admin API
+    curl http://127.0.0.1:34901/api/v1/stats     metrics
 
-  Ctrl-C ends it.  Your own configuration: pymosn start -c FILE
+  Ctrl-C stops it.  Your own configuration: pymosn start -c FILE
 """
 
 Command = Callable[..., Any]
 
 
 def _mosn_flags(command: Command) -> Command:
-    """Adds MOSN's flags that have no effect; they arrive in the keyword arguments."""
+    """Adds MOSN's flags without effect, which are passed as keyword arguments."""
     for names in reversed(_XDS_FLAGS + _UNUSED_FLAGS):
         command = click.option(*names, multiple=True, hidden=True, metavar="TEXT")(command)
     return click.option("--disable-hot-restart", is_flag=True, hidden=True)(command)
@@ -77,7 +71,7 @@ def _mosn_flags(command: Command) -> Command:
 @click.group(context_settings={"help_option_names": ["-h", "--help"]})
 @click.version_option(VERSION, "--version", message=f"pymosn %(version)s ({build()})")
 def main() -> None:
-    """MOSN's network proxy in Python."""
+    """A network proxy: MOSN's configuration and architecture, reimplemented in Python."""
 
 
 for _command in COMMANDS:
@@ -86,20 +80,20 @@ for _command in COMMANDS:
 
 @main.command()
 def version() -> None:
-    """Print the version and which build runs."""
+    """Print the version and the kind of build."""
     click.echo(f"pymosn {VERSION} ({build()})")
 
 
 @main.command()
 @click.option("--config", "-c", "path", required=True, metavar="FILE", help="Configuration, JSON or YAML.")
-@click.option("--strict", is_flag=True, help="Unknown keys are errors.")
-@click.option("--json", "as_json", is_flag=True, help="Print the faults as JSON on standard output.")
+@click.option("--strict", is_flag=True, help="Treat unknown keys as errors.")
+@click.option("--json", "as_json", is_flag=True, help="Print the report as JSON on standard output.")
 def check(path: str, strict: bool, as_json: bool) -> None:
     """Check a configuration and report every fault.
 
-    Stream filters in Python are loaded and made, but not started.
+    Python stream filters are imported and created, but not started.
     """
-    loaded = load_file(path, strict=strict, stream_filters=_installed_filters())
+    loaded = ConfigSource(path, strict).load()
     if loaded.config is not None:
         faults = check_filters(loaded.config.servers[0].listeners, loaded.config_dir)
         loaded = structs.replace(loaded, faults=[*loaded.faults, *(fault.placed(loaded.places, path) for fault in faults)])
@@ -120,47 +114,45 @@ def check(path: str, strict: bool, as_json: bool) -> None:
 @main.command()
 @click.option("--config", "-c", "path", envvar="MOSN_CONFIG", metavar="FILE", help="Configuration, JSON or YAML.")
 @click.option("--workers", type=click.IntRange(min=1), metavar="N", help="Worker processes; default: key `processor`.")
-@click.option("--strict", is_flag=True, help="Unknown keys are errors.")
+@click.option("--strict", is_flag=True, help="Treat unknown keys as errors.")
 @click.option(
     "--log-level",
     "-l",
     type=click.Choice(LOG_LEVELS, case_sensitive=False),
     envvar="LOG_LEVEL",
-    help="Write nothing below this level to the process log, whatever the configuration says.",
+    help="Minimum level for the process log; overrides the configuration.",
 )
 @_mosn_flags
 def start(path: str | None, workers: int | None, strict: bool, log_level: str | None, **mosn_flags: Any) -> None:
-    """Run in the foreground until SIGTERM (drains) or SIGINT (stops now).
+    """Run in the foreground until SIGTERM (drains first) or SIGINT (stops immediately).
 
-    Without a configuration: MOSN's two-hop HTTP example with a small demo upstream.
+    Without a configuration, runs MOSN's two-hop HTTP example with a small demo upstream.
     """
     for name, value in mosn_flags.items():
         if value:
             click.echo(f"pymosn: warning: --{name.replace('_', '-')} has no effect in this version", err=True)
-    loaded = _load(path, strict)
+    source = ConfigSource(path, strict)
+    loaded = source.load()
     _print_faults(loaded.faults)
     if loaded.config is None:
-        click.echo(f"pymosn: {path or DEFAULT_NAME}: {_summary(loaded.faults)}; not started", err=True)
+        click.echo(f"pymosn: {source.name}: {_summary(loaded.faults)}; not started", err=True)
         sys.exit(BAD_CONFIGURATION)
     if loaded.faults:
-        click.echo(f"pymosn: {path or DEFAULT_NAME}: {_summary(loaded.faults)}", err=True)
-    what = RunOptions(
+        click.echo(f"pymosn: {source.name}: {_summary(loaded.faults)}", err=True)
+    options = RunOptions(
+        source=source,
         config=loaded.config,
-        name=path or DEFAULT_NAME,
         config_dir=loaded.config_dir,
         base_dir=loaded.base_dir,
+        places=loaded.places,
         workers=workers,
         log_ceiling=log_level,
-        is_demo=path is None,
-        reload=None if path is None else lambda: _load(path, strict),
-        stream_filters=_installed_filters(),
-        places=loaded.places,
     )
-    # The admin server's libraries take most of the start-up time; `check` and `version` do without them.
+    # The admin server's libraries take most of the start-up time; `check` and `version` do not need them.
     from pymosn.server.supervisor import run
 
     try:
-        code = run(what, _print_examples if what.is_demo else lambda: None)
+        code = run(options, _print_examples if options.is_demo else lambda: None)
     except StartError as error:
         _print_faults(error.faults)
         for line in error.lines:
@@ -171,7 +163,15 @@ def start(path: str | None, workers: int | None, strict: bool, log_level: str | 
 
 
 @main.command()
-@click.option("--config", "-c", "path", required=True, envvar="MOSN_CONFIG", metavar="FILE", help="The file it runs with.")
+@click.option(
+    "--config",
+    "-c",
+    "path",
+    required=True,
+    envvar="MOSN_CONFIG",
+    metavar="FILE",
+    help="Configuration file the running process was started with.",
+)
 @click.option(
     "--timeout",
     type=click.FloatRange(min=0, min_open=True),
@@ -180,11 +180,11 @@ def start(path: str | None, workers: int | None, strict: bool, log_level: str | 
     help="Seconds to wait for the result.",
 )
 def reload(path: str, timeout: float) -> None:
-    """Let the running pymosn read its file again, and tell what became of it.
+    """Make a running pymosn reload its configuration file, and report the result.
 
-    The file is checked first; a bad one is not sent.
+    The file is validated first; an invalid file is not applied.
     """
-    loaded = _load(path, False)
+    loaded = ConfigSource(path).load()
     _print_faults(loaded.errors)
     if loaded.config is None:
         click.echo(f"pymosn: {path}: {_summary(loaded.faults)}; not reloaded", err=True)
@@ -192,28 +192,28 @@ def reload(path: str, timeout: float) -> None:
     from pymosn.server.reload import ReloadError, reload_running
 
     try:
-        outcome = reload_running(loaded.config, loaded.base_dir, timeout)
+        result = reload_running(loaded.config, loaded.base_dir, timeout)
     except ReloadError as error:
         click.echo(f"pymosn: error: {error}", err=True)
         sys.exit(OTHER_FAULT)
-    _print_faults(outcome.faults)
-    click.echo(f"pymosn: {outcome.message}", err=not outcome.applied)
-    sys.exit(0 if outcome.applied else BAD_CONFIGURATION)
+    _print_faults(result.faults)
+    click.echo(f"pymosn: {result.message}", err=not result.applied)
+    sys.exit(0 if result.applied else BAD_CONFIGURATION)
 
 
 @main.command(name="explain")
 @click.option("--config", "-c", "path", required=True, envvar="MOSN_CONFIG", metavar="FILE", help="JSON or YAML.")
-@click.option("--header", "-H", "headers", multiple=True, metavar="'K: V'", help="A request header; may be given often.")
-@click.option("--listener", default="", metavar="NAME", help="The listener, when the port of the URL does not tell.")
+@click.option("--header", "-H", "headers", multiple=True, metavar="'K: V'", help="Request header; repeatable.")
+@click.option("--listener", default="", metavar="NAME", help="Listener to use when the URL's port is ambiguous.")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 @click.argument("method")
 @click.argument("url")
 def explain_request(path: str, headers: tuple[str, ...], listener: str, as_json: bool, method: str, url: str) -> None:
-    """Tell which listener, virtual host and route take a request, and what would be sent upstream.
+    """Show which listener, virtual host and route a request would match, and the request that would be sent upstream.
 
     Filters are not run.
     """
-    loaded = _load(path, False)
+    loaded = ConfigSource(path).load()
     _print_faults(loaded.errors)
     if loaded.config is None:
         sys.exit(BAD_CONFIGURATION)
@@ -229,10 +229,10 @@ def explain_request(path: str, headers: tuple[str, ...], listener: str, as_json:
 
 
 def _header(text: str) -> tuple[str, str]:
-    """Name and value of `K: V`."""
+    """Splits `Name: value`."""
     name, colon, value = text.partition(":")
     if not colon or not name.strip():
-        raise click.BadParameter(f"{text!r} is not of the form 'K: V'", param_hint="'--header' / '-H'")
+        raise click.BadParameter(f"{text!r} must have the form 'Name: value'", param_hint="'--header' / '-H'")
     return name.strip(), value.strip()
 
 
@@ -240,22 +240,8 @@ def _print_examples() -> None:
     click.echo(_EXAMPLES)
 
 
-def _load(path: str | None, strict: bool) -> Loaded:
-    filters = _installed_filters()
-    if path is None:
-        # Its logs, if any, belong into the current directory, not beside it.
-        return load_text(
-            DEFAULT_CONFIG, DEFAULT_NAME, strict=strict, stream_filters=filters, config_dir=os.path.join(".", "conf")
-        )
-    return load_file(path, strict=strict, stream_filters=filters)
-
-
-def _installed_filters() -> list[str]:
-    return [entry.name for entry in entry_points(group="pymosn.stream_filters")]
-
-
 def _print_faults(faults: Iterable[Diagnostic]) -> None:
-    """One line a fault on standard error, as compilers write them; coloured when a person looks."""
+    """Prints one line per fault to standard error, like a compiler; in colour on a terminal."""
     console = Console(stderr=True, highlight=False, soft_wrap=True)
     for fault in faults:
         text = Text(fault.text())

@@ -1,10 +1,10 @@
-"""The version, and which build of the data path runs."""
+"""The version, and the kind of build of the data path."""
 
 VERSION = "0.1.0"
 
 
 def build() -> str:
-    """`compiled` when the data path is mypyc's, `interpreted` when it is plain Python."""
+    """`compiled` if the data path was compiled by mypyc, else `interpreted`."""
     from pymosn.core import headers
 
     return "interpreted" if str(headers.__file__).endswith(".py") else "compiled"

@@ -308,7 +308,7 @@ class LinePool(ConnectionPool):
         else:
             client = LineClient(self, receiver)
             self._all.append(client)
-            self._dialer.dial(self.target.address, self.target.connect_timeout, client, client)
+            self._dialer.dial(self.target.peer, self.target.connect_timeout, client, client)
 
     def withdraw(self, receiver: ResponseReceiver) -> None:
         for client in self._all:

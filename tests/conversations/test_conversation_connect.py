@@ -10,12 +10,13 @@ from pymosn.routing.actions import DirectResponse, Forward
 from pymosn.routing.matchers import AnyRequest
 from pymosn.routing.table import RouteTable, VirtualHost
 from pymosn.stream.http1.options import Http1Options
+from pymosn.testing.options import http1_options
 
 ASK = b"CONNECT Db.example:5432 HTTP/1.1\r\nHost: db.example\r\nProxy-Authorization: x\r\nX-Own: 1\r\n\r\n"
 ASKED = b"CONNECT db.example:5432 HTTP/1.1\r\nHost: db.example:5432\r\nX-Own: 1\r\n\r\n"
 OPEN = b"HTTP/1.1 200 Connection established\r\n\r\n"
-HERE = Http1Options(connect=CONNECT_HERE)
-ON = Http1Options(connect=CONNECT)
+HERE = http1_options(connect=CONNECT_HERE)
+ON = http1_options(connect=CONNECT)
 TEXT = b"content-type: text/plain; charset=utf-8\r\n"
 
 

@@ -8,8 +8,8 @@ from tests.kit import bolt_frames as bolt
 
 from pymosn.api.network import STOP, Connection, NetworkFilter, NetworkFilterFactory
 from pymosn.core.failure import CLOSED_LOCALLY, Failure
-from pymosn.proxy.options import ProxyOptions
 from pymosn.proxy.proxy import ProxyFactory
+from pymosn.testing.options import proxy_options
 
 ALL: dict[str, Any] = {"protocols": ["Http1", "bolt", "boltv2"]}
 
@@ -71,7 +71,15 @@ def test_a_change_of_the_listener_while_a_connection_is_undecided(start: Start) 
     assert isinstance(factory, ProxyFactory)
     old = factory.options
     http = {"Http1": old.protocol_options["Http1"]}
-    factory.replace(ProxyOptions("l", old.protocols[:1], http, old.slot, old.filters, old.stats, old.access_logs))
+    options = proxy_options(
+        protocols=old.protocols[:1],
+        protocol_options=http,
+        slot=old.slot,
+        filters=old.filters,
+        stats=old.stats,
+        access_logs=old.access_logs,
+    )
+    factory.activate(options)
     client.sends(bolt.request(1)[1:])
     upstream = talk.expect_dial()
     upstream.receives(bolt.request(1))

@@ -15,10 +15,8 @@ from tests.unit.protocol.test_tars_codec import request as tars_request
 
 from pymosn.api import Exchange, Reply, StreamFilter
 from pymosn.api.routing import Route
-from pymosn.config.schema.stream_filters import STREAM_FILTERS
-from pymosn.config.typed import typed
 from pymosn.core.failure import CONNECT_REFUSED
-from pymosn.filters.stream.shipped import make_shipped
+from pymosn.filters.stream.dubbo_stream import DubboStreamFilter, Settings
 from pymosn.routing.actions import Forward
 from pymosn.routing.matchers import AllOf, Header, Prefix, RouteMatcher, Service
 
@@ -185,7 +183,7 @@ def test_dubbo_stream_makes_hosts_of_services_and_subsets_of_attachments(start: 
     talk = start(
         routes=routes,
         filters={
-            "dubbo_stream": make_shipped("dubbo_stream", typed({"subset": "group"}, STREAM_FILTERS["dubbo_stream"])),
+            "dubbo_stream": DubboStreamFilter(Settings(subset="group")),
             "spy": Spy({}),
         },
         **DUBBO,

@@ -31,10 +31,9 @@ from tests.kit import DATE, GET, Dial, Peer, Start, Talk, forward
 from pymosn.api import Exchange, Reply, StreamFilter
 from pymosn.api.routing import Route
 from pymosn.core.failure import CONNECT_REFUSED
-from pymosn.protocol.http1.decoder import Http1Limits
 from pymosn.routing.actions import DirectResponse
 from pymosn.routing.matchers import AnyRequest
-from pymosn.stream.http1.options import Http1Options
+from pymosn.testing.options import http1_limits, http1_options
 
 TABLE = """
 request           reply             client: resets  shuts  and waits   upstream: resets  shuts  nonsense   time   drain
@@ -455,7 +454,7 @@ def test_upstream_that_refuses_a_body_early(start: Start, status: bytes, expects
 
 @pytest.mark.parametrize("request_sent", ["head", "part of the body"])
 def test_body_that_is_too_large(start: Start, request_sent: str) -> None:
-    talk = start(http1=Http1Options(Http1Limits(body=3)))
+    talk = start(http1=http1_options(limits=http1_limits(body=3)))
     client = talk.connect()
     client.sends(REQUESTS[request_sent][0])
     client.receives(own_reply("413!"))

@@ -400,7 +400,7 @@ def test_client_gone_while_dialing_in_vain(start: Start) -> None:
 def test_clusters_replaced_during_an_exchange(start: Start) -> None:
     talk = start()
     client, upstream = at(talk, "in a length")
-    talk.do(lambda: talk.clusters.replace({}))
+    talk.do(lambda: talk.clusters.activate({}))
     upstream.sends(b"cd")
     client.receives(b"cd")
     assert upstream.is_closed(), "its pool is closed"

@@ -5,11 +5,10 @@ from tests.kit import DATE, GET, OK, Start, forward
 
 from pymosn.api import Exchange, Reply, StreamFilter
 from pymosn.api.routing import Route
-from pymosn.protocol.http1.decoder import Http1Limits
 from pymosn.routing.actions import DirectResponse, Forward, ForwardWeighted, Redirect, Target
 from pymosn.routing.matchers import AnyRequest, Path, Prefix
 from pymosn.routing.table import RouteTable, VirtualHost
-from pymosn.stream.http1.options import Http1Options
+from pymosn.testing.options import http1_limits, http1_options
 
 TEXT = b"content-type: text/plain; charset=utf-8\r\n"
 HELLO = b"HTTP/1.1 200 OK\r\n" + TEXT + b"content-length: 5\r\n" + DATE + b"\r\nhello"
@@ -161,7 +160,7 @@ def test_reply_of_a_filter_while_the_body_is_unread(start: Start) -> None:
 
 # ---- requests that are refused
 
-LIMITS = Http1Options(Http1Limits(300, 10, 50))
+LIMITS = http1_options(limits=http1_limits(300, 10, 50))
 
 
 @pytest.mark.parametrize(

@@ -9,9 +9,9 @@ from tests.kit import GET, Peer, Start, Talk
 
 from pymosn.api.http import HttpRequest
 from pymosn.api.routing import Route
-from pymosn.config.schema.stream_filters import Mirror as MirrorSettings
 from pymosn.config.typed import typed
 from pymosn.filters.stream.mirror import MirrorFilter
+from pymosn.filters.stream.mirror import Settings as MirrorSettings
 from pymosn.network.connection import HIGH_WATER
 from pymosn.proxy.mirroring import MIRROR_BUFFER
 from pymosn.routing.actions import Forward, ForwardOptions, Mirror, RetryPolicy

@@ -8,7 +8,7 @@ from tests.kit import bolt_frames as bolt
 from tests.kit.bolt_session import begin
 
 from pymosn.stream.rpc import server as server_module
-from pymosn.stream.rpc.options import RpcOptions
+from pymosn.testing.options import rpc_options
 from pymosn.upstream.plan import HeartbeatPlan
 
 # ---- heartbeats
@@ -25,7 +25,7 @@ def test_heartbeats_are_answered_here(start: Start, v2: bool) -> None:
 
 
 def test_a_quiet_connection_is_asked_whether_it_lives(start: Start) -> None:
-    talk, client, upstream = begin(start, plan={"idle_timeout": 0.0}, rpc=RpcOptions(idle_timeout=0.0))
+    talk, client, upstream = begin(start, plan={"idle_timeout": 0.0}, rpc=rpc_options(idle_timeout=0.0))
     talk.advance(14.5)
     upstream.receives_nothing()
     talk.advance(0.6)
@@ -77,7 +77,7 @@ def test_an_unused_connection_is_closed_in_spite_of_heartbeats(start: Start) -> 
 
 
 def test_a_silent_client_is_closed_but_not_while_it_waits(start: Start) -> None:
-    talk, client, upstream = begin(start, rpc=RpcOptions(idle_timeout=30.0), plan={"idle_timeout": 0.0})
+    talk, client, upstream = begin(start, rpc=rpc_options(idle_timeout=30.0), plan={"idle_timeout": 0.0})
     client.sends(bolt.request(2, timeout=100_000))
     upstream.receives(bolt.request(2, timeout=100_000))
     talk.advance(50.0)
@@ -125,7 +125,7 @@ def test_goaway_loses_no_reply(start: Start) -> None:
 
 @pytest.mark.parametrize("goaway", [False, True])
 def test_drain_loses_no_request(start: Start, goaway: bool) -> None:
-    talk, client, upstream = begin(start, rpc=RpcOptions(goaway=goaway))
+    talk, client, upstream = begin(start, rpc=rpc_options(goaway=goaway))
     client.sends(bolt.request(2))
     upstream.receives(bolt.request(2))
     talk.drain()
@@ -172,7 +172,7 @@ def test_a_pool_that_closes_lets_replies_come(start: Start) -> None:
     talk, client, upstream = begin(start)
     client.sends(bolt.request(2))
     upstream.receives(bolt.request(2))
-    talk.do(lambda: talk.clusters.replace({}))
+    talk.do(lambda: talk.clusters.activate({}))
     assert upstream.is_open()
     upstream.sends(bolt.response(2))
     client.receives(bolt.response(2))

@@ -3,8 +3,7 @@
 import pytest
 from tests.kit import DATE, GET, OK, Start
 
-from pymosn.protocol.http1.policy import Http1Policy
-from pymosn.stream.http1.options import Http1Options
+from pymosn.testing.options import http1_options, http1_policy
 
 
 def test_get(start: Start) -> None:
@@ -377,7 +376,7 @@ def test_forwarded_for(start: Start) -> None:
 
 
 def test_fields_of_a_trusted_peer_are_forwarded(start: Start) -> None:
-    talk = start(x_forwarded=True, trusts_peer=True, http1=Http1Options(policy=Http1Policy(trusts_peer=True)))
+    talk = start(x_forwarded=True, trusts_peer=True, http1=http1_options(policy=http1_policy(trusts_peer=True)))
     client = talk.connect("192.0.2.7")
     client.sends(b"GET / HTTP/1.1\r\nHost: a\r\nX-Forwarded-For: 1.1.1.1\r\n" + CLAIMS + b"\r\n")
     talk.expect_dial().receives(b"GET / HTTP/1.1\r\nHost: a\r\n" + CLAIMS + b"x-forwarded-for: 1.1.1.1, 192.0.2.7\r\n\r\n")
@@ -435,3 +434,16 @@ def test_echo_while_the_request_is_being_sent(start: Start) -> None:
     client.receives(b"23")
     assert client.is_lingering()
     assert upstream.is_open()
+
+
+def test_the_scheme_of_a_request_is_that_of_its_connection(start: Start) -> None:
+    talk = start(x_forwarded=True)
+    client = talk.connect()
+    assert client.transport.protocol is not None
+    client.transport.protocol.scheme = "https"
+    client.sends(b"GET / HTTP/1.1\r\nHost: a\r\n\r\n")
+    upstream = talk.expect_dial()
+    upstream.receives(b"GET / HTTP/1.1\r\nHost: a\r\nx-forwarded-for: 192.0.2.7\r\nx-forwarded-proto: https\r\n\r\n")
+    upstream.sends(b"HTTP/1.1 204 No Content\r\nDate: today\r\n\r\n")
+    client.receives(b"HTTP/1.1 204 No Content\r\nDate: today\r\n\r\n")
+    assert talk.outcomes.exchanges[0].request.scheme == "https"

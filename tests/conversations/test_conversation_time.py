@@ -4,6 +4,7 @@ import pytest
 from tests.kit import DATE, GET, OK, Start, forward
 
 from pymosn.stream.http1.options import Http1Options
+from pymosn.testing.options import http1_options
 
 POST = b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 10\r\n\r\n"
 TEXT = b"content-type: text/plain; charset=utf-8\r\n"
@@ -12,7 +13,7 @@ GATEWAY = b"HTTP/1.1 504 Gateway Timeout\r\n" + TEXT + b"content-length: 20\r\n"
 
 
 def times(idle: float = 90.0, header: float = 20.0, body: float = 30.0) -> Http1Options:
-    return Http1Options(idle_timeout=idle, header_timeout=header, body_timeout=body, body_min_rate=0.0)
+    return http1_options(idle_timeout=idle, header_timeout=header, body_timeout=body, body_min_rate=0.0)
 
 
 @pytest.mark.parametrize("idle", [0.5, 7.0, 90.0, 4000.0])

@@ -16,7 +16,7 @@ from pymosn.api.protocol import REQUEST
 from pymosn.api.routing import Route
 from pymosn.api.rpc import RpcRequest, RpcResponse
 from pymosn.core.counters import Metrics
-from pymosn.filters.stream.python import load_file
+from pymosn.filters.loading import load_filter
 from pymosn.protocol.dubbo.calls import make_call
 from pymosn.protocol.dubbo.codec import DubboDecoder
 from pymosn.protocol.dubbo.hessian2 import Hessian2Reader
@@ -30,7 +30,7 @@ EXAMPLE = Path(__file__).parents[2] / "examples" / "transcoder" / "json_to_dubbo
 
 
 def example(**config: object) -> StreamFilter:
-    return load_file(EXAMPLE, "JsonToDubbo", config)
+    return load_filter(EXAMPLE, "JsonToDubbo", config)
 
 
 def begin(start: Start, transcoder: StreamFilter | None, **wishes: Any) -> tuple[Talk, Peer]:
@@ -131,20 +131,20 @@ def test_an_exception_as_java_writes_it(start: Start, version: str) -> None:
 @pytest.mark.parametrize(
     ("path", "body", "text"),
     [
-        ("/S/m", '["a"', "no JSON"),
-        ("/S/m", "[" * 20_000, "no JSON"),
+        ("/S/m", '["a"', "not JSON"),
+        ("/S/m", "[" * 20_000, "not JSON"),
         ("/S/m", "{}", "must be a JSON array"),
         ("/m", "[]", "the path of a call"),
         ("/S/m?types=strng", '["a"]', "unknown type 'strng'"),
-        ("/S/m?types=int", '["a"]', "is no int"),
-        ("/S/m?types=int", "[true]", "is no int"),
-        ("/S/m?types=byte", "[128]", "128 is no byte"),
+        ("/S/m?types=int", '["a"]', "is not a valid int"),
+        ("/S/m?types=int", "[true]", "is not a valid int"),
+        ("/S/m?types=byte", "[128]", "128 is not a valid byte"),
         ("/S/m?types=int,int", "[1]", "2 types for 1 arguments"),
-        ("/S/m", "[1e99, 18446744073709551616]", "longer than 64 bits"),
-        ("/S/m", "[1e999]", "1e999 is no number that a double holds"),
-        ("/S/m", '[{"a": NaN}]', "NaN is no number"),
-        ("/S/m?types=double", f"[{'9' * 400}]", "is no double"),
-        ("/S/m?types=float", "[1e39]", "1e+39 is no float"),
+        ("/S/m", "[1e99, 18446744073709551616]", "exceeds 64 bits"),
+        ("/S/m", "[1e999]", "1e999 is not in the range of a double"),
+        ("/S/m", '[{"a": NaN}]', "NaN is not in the range of a double"),
+        ("/S/m?types=double", f"[{'9' * 400}]", "is not a valid double"),
+        ("/S/m?types=float", "[1e39]", "1e+39 is not a valid float"),
     ],
 )
 def test_a_request_that_is_not_a_call_is_answered_at_once(start: Start, path: str, body: str, text: str) -> None:

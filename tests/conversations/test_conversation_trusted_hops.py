@@ -6,9 +6,8 @@ from tests.kit import GET, Start, Talk, forward
 from pymosn.api import Exchange, StreamFilter
 from pymosn.api.http import HttpRequest
 from pymosn.core.headers import headers_from
-from pymosn.protocol.http1.policy import Http1Policy
 from pymosn.routing.hashing import HashSourceIp, hash_value
-from pymosn.stream.http1.options import Http1Options
+from pymosn.testing.options import http1_options, http1_policy
 
 PEER = "192.0.2.7"
 OK = b"HTTP/1.1 200 OK\r\nDate: d\r\nContent-Length: 0\r\n\r\n"
@@ -34,7 +33,7 @@ class Seen(StreamFilter):
 
 def begin(start: Start, hops: int) -> tuple[Talk, Seen]:
     seen = Seen()
-    http1 = Http1Options(policy=Http1Policy(trusts_peer=hops > 0))
+    http1 = http1_options(policy=http1_policy(trusts_peer=hops > 0))
     talk = start(
         x_forwarded=True, trusted_hops=hops, trusts_peer=hops > 0, http1=http1, filters={"seen": seen}, routes=forward()
     )

@@ -10,7 +10,7 @@ from pymosn.api import Exchange, Reply, StreamFilter
 from pymosn.api.routing import Route
 from pymosn.routing.actions import DirectResponse
 from pymosn.routing.matchers import Path
-from pymosn.stream.http1.options import Http1Options
+from pymosn.testing.options import http1_options
 
 FIELDS = b"Sec-Key: k\r\n"
 ASK = b"GET /chat HTTP/1.1\r\nHost: a\r\nUpgrade: WebSocket\r\nConnection: Upgrade\r\n" + FIELDS + b"\r\n"
@@ -252,7 +252,7 @@ def test_a_draining_worker_lets_tunnels_live(start: Start) -> None:
 def test_replaced_clusters_let_tunnels_live(start: Start) -> None:
     talk = start()
     client, upstream = tunnel(talk)
-    talk.do(lambda: talk.clusters.replace({}))
+    talk.do(lambda: talk.clusters.activate({}))
     client.sends(b"a")
     upstream.sends(b"b")
     assert (client.takes(), upstream.takes()) == (b"b", b"a")
@@ -437,7 +437,7 @@ def test_spellings_of_an_upgrade(start: Start, ask: bytes) -> None:
 
 @pytest.mark.parametrize("method", [b"GET", b"POST"])
 def test_another_protocol_where_it_is_allowed(start: Start, method: bytes) -> None:
-    talk = start(http1=Http1Options(upgrades=frozenset((b"spdy/3.1", b"websocket"))))
+    talk = start(http1=http1_options(upgrades=frozenset((b"spdy/3.1", b"websocket"))))
     client, upstream = talk.opening(ASK.replace(b"GET", method).replace(b"WebSocket", b"SPDY/3.1"))
     upstream.receives(ASKED.replace(b"GET", method).replace(b"websocket", b"spdy/3.1"))
     upstream.sends(AGREE.replace(b"websocket", b"SPDY/3.1"))
@@ -447,7 +447,7 @@ def test_another_protocol_where_it_is_allowed(start: Start, method: bytes) -> No
 
 
 def test_no_upgrade_where_none_is_allowed(start: Start) -> None:
-    talk = start(http1=Http1Options(upgrades=frozenset()))
+    talk = start(http1=http1_options(upgrades=frozenset()))
     client = talk.connect()
     client.sends(ASK)
     talk.expect_dial().receives(NOT_ASKED)

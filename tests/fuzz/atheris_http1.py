@@ -15,8 +15,8 @@ import atheris
 with atheris.instrument_imports(include=["pymosn.protocol", "pymosn.core.headers", "h11"]):
     from tests.fuzz.checks import COMPATIBLE, SMALL, check_forwarded, check_reply, check_requests, check_splits
 
-    from pymosn.protocol.http1.decoder import Http1Limits
     from pymosn.protocol.http1.policy import STRICT
+    from pymosn.testing.options import http1_limits
 
 from tests.hostile.tables import REPLIES, REQUESTS
 
@@ -31,14 +31,14 @@ def one_request(data: bytes) -> None:
     check_forwarded(data, STRICT)
     check_forwarded(data, COMPATIBLE)
     if data:
-        check_splits(data, [data[0] % len(data), len(data) // 2], SMALL if data[-1] & 1 else Http1Limits())
+        check_splits(data, [data[0] % len(data), len(data) // 2], SMALL if data[-1] & 1 else http1_limits())
 
 
 def one_reply(data: bytes) -> None:
     """Everything that must hold for bytes from an upstream."""
     check_reply(data, b"HEAD" if data[-1:] == b"H" else b"GET")
     if data:
-        check_splits(data, [data[0] % len(data), len(data) // 2], SMALL if data[-1] & 1 else Http1Limits())
+        check_splits(data, [data[0] % len(data), len(data) // 2], SMALL if data[-1] & 1 else http1_limits())
 
 
 def write_seeds(folder: Path, kind: str) -> None:

@@ -10,10 +10,11 @@ from tests.unit.protocol.decoding import Outcome, assert_same, forwarded, one_by
 
 from pymosn.protocol.http1.decoder import Http1Limits
 from pymosn.protocol.http1.policy import DECODE_SLASHES, Http1Policy
+from pymosn.testing.options import http1_limits, http1_policy
 
-SMALL = Http1Limits(512, 8, 64)
+SMALL = http1_limits(512, 8, 64)
 #: Everything forgiven, and the other choices made as well.
-COMPATIBLE = Http1Policy(False, True, False, DECODE_SLASHES)
+COMPATIBLE = http1_policy(is_strict=False, trusts_peer=True, merges_slashes=False, slashes=DECODE_SLASHES)
 
 
 def lenient_requests(feeds: Iterable[bytes], limits: Http1Limits | None = None) -> Outcome:
@@ -58,7 +59,9 @@ def check_forwarded(data: bytes, policy: Http1Policy) -> None:
             continue  # without a host: the proxy adds the upstream's own
         wire = forwarded(message)
         # The next hop is as strict as can be, but for what a path may look like on the way to it.
-        again = requests([wire], Http1Limits(64 * 1024, 200), Http1Policy(True, True, False) if policy.is_strict else policy)
+        again = requests(
+            [wire], http1_limits(64 * 1024, 200), http1_policy(True, True, False) if policy.is_strict else policy
+        )
         assert again.failure is None, (again.detail, wire)
         assert len(again.complete) == 1, wire
         second = again.complete[0]

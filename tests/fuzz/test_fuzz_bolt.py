@@ -13,7 +13,7 @@ from tests.fuzz.test_fuzz_http1 import CUTS, SECONDS, fuzz
 from tests.kit import bolt_frames as bolt
 from tests.unit.protocol.rpc_frames import built, encoded
 
-from pymosn.api.protocol import NEED_MORE, ONE_WAY, REPLY, REQUEST, ProtocolError
+from pymosn.api.protocol import NEED_MORE, ONE_WAY, REQUEST, RESPONSE, ProtocolError
 from pymosn.api.rpc import RpcRequest, RpcResponse
 from pymosn.core.headers import HttpHeaders
 from pymosn.protocol.bolt.codec import BoltDecoder
@@ -73,8 +73,8 @@ def seen(feeds: list[bytes]) -> list[object]:
 
 def facts(decoder: BoltDecoder, kind: int) -> object:
     """Everything about the message of a frame, after its invariants have been checked."""
-    message: RpcRequest | RpcResponse | None = decoder.response if kind == REPLY else decoder.request
-    if kind not in (REQUEST, ONE_WAY, REPLY) or message is None:
+    message: RpcRequest | RpcResponse | None = decoder.response if kind == RESPONSE else decoder.request
+    if kind not in (REQUEST, ONE_WAY, RESPONSE) or message is None:
         return None
     check_message(message, decoder.request_id)
     return (message.frame, message.payload, message.headers.items_raw(), message.headers.get("a"))
@@ -105,7 +105,7 @@ def check_one(data: bytes) -> None:
     decoder = BoltDecoder(LIMIT)
     decoder.feed(data)
     kind = decoder.decode()
-    message: RpcRequest | RpcResponse | None = decoder.response if kind == REPLY else decoder.request
+    message: RpcRequest | RpcResponse | None = decoder.response if kind == RESPONSE else decoder.request
     assert message is not None
     (peer,) = bolt.frames(data)
     assert (decoder.request_id, message.payload) == (peer.request_id, peer.content)

@@ -19,7 +19,7 @@ from tests.unit.protocol.rpc_frames import built, decoded, encoded
 from tests.unit.protocol.test_dubbothrift_codec import FRAMES as THRIFT_FRAMES
 from tests.unit.protocol.test_tars_codec import FRAMES as TARS_FRAMES
 
-from pymosn.api.protocol import ONE_WAY, REPLY, REQUEST
+from pymosn.api.protocol import ONE_WAY, REQUEST, RESPONSE
 from pymosn.api.rpc import RpcSpec
 from pymosn.core.headers import HeaderError, HttpHeaders
 from pymosn.protocol.dubbo.spec import DubboSpec
@@ -100,7 +100,7 @@ def check_stream(spec: RpcSpec, data: bytes, cuts: list[int]) -> None:
         assert [found.key() for found in split.found] == [found.key() for found in whole.found]
         assert split.reason == whole.reason
     for found in whole.found:
-        if found.kind not in (REQUEST, ONE_WAY, REPLY):
+        if found.kind not in (REQUEST, ONE_WAY, RESPONSE):
             continue
         message = found.message
         assert built(message, found.request_id, message.payload) == encoded(message, found.request_id, message.payload)

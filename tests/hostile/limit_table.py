@@ -195,7 +195,7 @@ GROUPS = [
     Group("small", SMALL, {"http1": {"max_header_size": 512, "max_header_count": 10, "max_request_body_size": 64}}),
     Group("few", FEW, {"http1": {"max_requests_per_connection": 2}}),
     Group("parts", PARTS, {"server": {"limits": {"max_head_bytes": 100}}}),
-    Group("shed", SHED, {"server": {"overload": {**MEMORY, "shed": 0.002}}, "ready": "requests are turned away with 503"}),
+    Group("shed", SHED, {"server": {"overload": {**MEMORY, "shed": 0.002}}, "ready": "rejecting requests with 503"}),
     Group("trusted", TRUSTED, {"http1": {"trusted_hops": 1}, "inner": {"trust_forwarded": True}}),
-    Group("last", LAST_ONE, {"server": {"overload": MEMORY}, "ready": "replies end their connections"}),
+    Group("last", LAST_ONE, {"server": {"overload": MEMORY}, "ready": "disabling keep-alive"}),
 ]

@@ -6,11 +6,12 @@ from tests.kit.chunks import merge_chunks
 from tests.kit.transport import FakeLoop, FakeTransport
 
 from pymosn.api.network import Dialer, DialReceiver, NetworkFilter
+from pymosn.api.network import Peer as HostPeer
 from pymosn.core.clock import Clock
 from pymosn.core.failure import Failure
 from pymosn.core.timers import TimerWheel
 from pymosn.network.connection import ConnectionOwner, TcpConnection
-from pymosn.network.listener import ConnectionNumbers
+from pymosn.network.listener import ConnectionIds
 
 
 class Peer:
@@ -141,7 +142,7 @@ class Dial:
 class FakeDialer(Dialer):
     """Keeps dials until the test answers them."""
 
-    def __init__(self, loop: FakeLoop, numbers: ConnectionNumbers, clock: Clock, wheel: TimerWheel, one_byte: bool) -> None:
+    def __init__(self, loop: FakeLoop, numbers: ConnectionIds, clock: Clock, wheel: TimerWheel, one_byte: bool) -> None:
         self.loop = loop
         self.one_byte = one_byte
         self.dials: list[Dial] = []
@@ -150,8 +151,8 @@ class FakeDialer(Dialer):
         self._clock = clock
         self._wheel = wheel
 
-    def dial(self, address: str, timeout: float, network_filter: NetworkFilter, receiver: DialReceiver) -> None:
-        self.dials.append(Dial(self, address, timeout, network_filter, receiver))
+    def dial(self, peer: HostPeer, timeout: float, network_filter: NetworkFilter, receiver: DialReceiver) -> None:
+        self.dials.append(Dial(self, peer.address, timeout, network_filter, receiver))
 
     def open(self, network_filter: NetworkFilter) -> TcpConnection:
         """The proxy's side of an upstream connection."""

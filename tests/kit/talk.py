@@ -18,7 +18,7 @@ from tests.kit.peers import Dial, FakeDialer, Peer
 from tests.kit.transport import FakeLoop
 
 from pymosn.api import StreamFilter
-from pymosn.api.network import FilterChainFactory, NetworkFilterFactory
+from pymosn.api.network import NO_CONNECTION, Connection, FilterChainFactory, NetworkFilterFactory
 from pymosn.api.routing import Route
 from pymosn.api.stream import StreamProtocol
 from pymosn.api.upstream import NO_CONSTRAINTS
@@ -26,12 +26,11 @@ from pymosn.core.counters import DownstreamStats, Metrics
 from pymosn.core.failure import CONNECT_REFUSED, CONNECT_TIMEOUT
 from pymosn.core.registry import Registry
 from pymosn.core.timers import TimerWheel
-from pymosn.network.listener import ConnectionNumbers, Listener
+from pymosn.network.listener import ConnectionIds, Listener
 from pymosn.proxy.options import ProxyOptions
 from pymosn.proxy.proxy import ProxyFactory
 from pymosn.proxy.runtime import Runtime
 from pymosn.proxy.stream_filters import FilterHandle, StreamFilters
-from pymosn.proxy.tcp_options import TcpOptions
 from pymosn.proxy.tcp_proxy import TcpFallback, TcpProxyFactory
 from pymosn.routing.actions import Forward
 from pymosn.routing.matchers import AnyRequest
@@ -39,6 +38,7 @@ from pymosn.routing.table import RouteTable, TableSlot, VirtualHost
 from pymosn.stream.http1.options import Http1Options
 from pymosn.stream.registry import protocols as known_protocols
 from pymosn.stream.rpc.options import RpcOptions
+from pymosn.testing.options import http1_options, proxy_options, rpc_options, tcp_options
 from pymosn.upstream.balancers import balancers
 from pymosn.upstream.cluster import Cluster, Clusters, PoolMaker, make_cluster
 from pymosn.upstream.plan import ClusterPlan, HostPlan, LimitPlan
@@ -106,7 +106,7 @@ class Talk:
         self.metrics = Metrics()
         self.log = Lines()
         self.outcomes = Outcomes()
-        self.numbers = ConnectionNumbers()
+        self.numbers = ConnectionIds()
         dialer = FakeDialer(self.loop, self.numbers, self.clock, self.wheel, one_byte)
         self.dials: list[Dial] = dialer.dials
         self.upstreams: list[Peer] = dialer.upstreams
@@ -121,18 +121,20 @@ class Talk:
         self.slot = TableSlot("table")
         self.slot.table = table or table_of(routes or forward())
         self.stats = DownstreamStats(self.metrics.group("downstream", ("listener", "l")))
-        options = ProxyOptions(
-            "l",
-            [_protocol(known, name) for name in protocols],
-            {name: (http1 or Http1Options()) if name == "Http1" else (rpc or RpcOptions()) for name in protocols},
-            self.slot,
-            StreamFilters([FilterHandle(name, entry, self.metrics) for name, entry in (filters or {}).items()]),
-            self.stats,
-            [self.outcomes],
-            x_forwarded,
-            x_request_id,
-            reason_header,
-            stream_idle_timeout,
+        options = proxy_options(
+            listener_name="l",
+            protocols=[_protocol(known, name) for name in protocols],
+            protocol_options={
+                name: (http1 or http1_options()) if name == "Http1" else (rpc or rpc_options()) for name in protocols
+            },
+            slot=self.slot,
+            filters=StreamFilters([FilterHandle(name, entry, self.metrics) for name, entry in (filters or {}).items()]),
+            stats=self.stats,
+            access_logs=[self.outcomes],
+            x_forwarded=x_forwarded,
+            x_request_id=x_request_id,
+            reason_header=reason_header,
+            stream_idle_timeout=stream_idle_timeout,
             trusts_peer=trusts_peer,
             tunnel_idle_timeout=tunnel_idle_timeout,
             trusted_hops=trusted_hops,
@@ -147,17 +149,17 @@ class Talk:
         """What makes the network filters of the listener's connections."""
         if tcp is None:
             return ProxyFactory(self.runtime, options, fallback)
-        rest = {"cluster": "service", "routes": [], **tcp}
-        tcp_options = TcpOptions("l", stats=self.stats, access_logs=[self.outcomes], **rest)
+        rest = {"cluster": "service", **tcp}
+        options_of_tcp = tcp_options(listener_name="l", stats=self.stats, access_logs=[self.outcomes], **rest)
         if len(options.protocols) == 1:
-            return TcpProxyFactory(self.runtime, tcp_options)
-        return ProxyFactory(self.runtime, options, TcpFallback(self.runtime, tcp_options))
+            return TcpProxyFactory(self.runtime, options_of_tcp)
+        return ProxyFactory(self.runtime, options, TcpFallback(self.runtime, options_of_tcp))
 
     # ---- clusters
 
     def _add_clusters(self, hosts: Sequence[str], plan: Mapping[str, Any], other_plan: Mapping[str, Any]) -> None:
         plans = [_plan("service", hosts)._replace(**plan), _plan("other", ["10.0.1.1:80"])._replace(**other_plan)]
-        self.clusters.replace({plan.name: self._cluster(plan, None) for plan in plans})
+        self.clusters.activate({plan.name: self._cluster(plan, None) for plan in plans})
         for cluster in self.clusters.by_name.values():
             while cluster.hosts and cluster.balancer.choose(NO_CONSTRAINTS) is not cluster.hosts[-1]:
                 pass  # the first host is the next
@@ -171,7 +173,7 @@ class Talk:
         """Activates another plan of a cluster, as a change at run time does; `keywords`: of ClusterPlan."""
         before = self.clusters.by_name[name]
         cluster = self._cluster(before.plan._replace(**keywords), before)
-        self.do(lambda: self.clusters.replace({**self.clusters.by_name, name: cluster}))
+        self.do(lambda: self.clusters.activate({**self.clusters.by_name, name: cluster}))
 
     # ---- the fake event loop
 
@@ -287,9 +289,10 @@ class Talk:
                 if not peer.transport.is_lost:
                     assert peer.transport.is_reading or peer.transport.is_closing, f"{peer.name} was left paused"
             clusters = list(self.clusters.by_name.values())
-            self.do(lambda: self.clusters.replace({}))
+            self.do(lambda: self.clusters.activate({}))
             self.advance(40.0)
             self._check_connections(clusters)
+            assert _values(NO_CONNECTION) == _values(Connection()), "something was written to NO_CONNECTION"
         finally:
             self.loop.close()
 
@@ -335,3 +338,9 @@ def _protocol(known: Registry[StreamProtocol], name: str) -> StreamProtocol:
 
 def _plan(name: str, addresses: Sequence[str]) -> ClusterPlan:
     return ClusterPlan(name, tuple(HostPlan(address) for address in addresses), idle_timeout=60.0)
+
+
+def _values(connection: Connection) -> dict[str, object]:
+    """The attributes of a connection, compiled or not."""
+    names = [name for name in dir(connection) if not name.startswith("__")]
+    return {name: value for name in names if not callable(value := getattr(connection, name))}

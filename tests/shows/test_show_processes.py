@@ -33,7 +33,7 @@ def test_only_requests_in_flight_on_a_killed_worker_fail(start: Start, count: in
             os.kill(victim, signal.SIGKILL)
             match = await asyncio.to_thread(proxy.wait_for, rf"pid {victim}\) was killed by SIGKILL; replaced by pid (\d+)")
             replaced = watch.seconds()
-            await asyncio.to_thread(proxy.wait_for, rf"pid {match[1]}\) serves")
+            await asyncio.to_thread(proxy.wait_for, rf"pid {match[1]}\) is ready")
             serves = time.perf_counter()
             await load.reaches(count)
             before_drain = len(load.asked)

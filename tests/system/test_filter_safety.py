@@ -295,7 +295,7 @@ def test_filters_that_hold_up_and_end_their_worker(start: Start, tmp_path: Path,
         if path == "/block":
             assert (status, kept) == (200, 2)
             where = f"filters.py:{line_of('time.sleep(1.3)')} in on_request"
-            line = await asyncio.to_thread(proxy.wait_for, r"the loop stood still for about (\d+\.\d) s")
+            line = await asyncio.to_thread(proxy.wait_for, r"event loop blocked for about (\d+\.\d) s")
             # It is measured between two beats, half a second apart.
             assert 1.3 <= float(line[1]) <= asked.ended - asked.began + 1.0
             assert "in filter 'Ends': " in line.string
@@ -304,7 +304,7 @@ def test_filters_that_hold_up_and_end_their_worker(start: Start, tmp_path: Path,
             assert view["counters"]["blocked"] == 1
             assert view["last_block"]["stack"][0].endswith(where)
             text = await ask_text(hops.admin_port, "/api/v1/filters?format=text")
-            assert f"held up a worker for {view['last_block']['seconds']:g} s" in text
+            assert f"blocked a worker for {view['last_block']['seconds']:g} s" in text
         elif path == "/sys-exit":
             assert (status, kept) == (500, 2)
             assert "filter 'Ends' failed: SystemExit: 4 " in proxy.output
@@ -313,7 +313,7 @@ def test_filters_that_hold_up_and_end_their_worker(start: Start, tmp_path: Path,
             assert status in ((0, 500) if path == "/late-sys-exit" else (0,))
             assert kept == 1
             if path == "/hang":
-                line = await asyncio.to_thread(proxy.wait_for, "has not been heard of for 6 s and is killed")
+                line = await asyncio.to_thread(proxy.wait_for, "has not responded for 6 s; killing it")
                 assert f"filters.py:{line_of('time.sleep(60)')} in on_request" in line.string
 
     async def served(port: int) -> int:

@@ -57,7 +57,7 @@ def test_life_of_a_filter_over_reloads(start: Start, upstream: Upstream, tmp_pat
     assert get(hops.client_port, "/who") == (200, "1: 200 hello from upstream, /inner\n")
 
     (tmp_path / "filters.py").write_text(FILTER.replace("VERSION", "2"))
-    running.wait_for("change from edit of filters.py: version 2 is in force")
+    running.wait_for("change from edit of filters.py: version 2 is active")
     assert get(hops.client_port, "/who")[1].startswith("2: 200")
     running.wait_for("task ends 1")
     running.wait_for("stops 1")

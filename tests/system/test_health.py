@@ -62,7 +62,7 @@ def test_a_new_worker_knows_who_is_down(start: Start, two_hops: TwoHops) -> None
         proxy.wait_for("fails its health check")
         (old,) = proxy.worker_pids()
         os.kill(old, signal.SIGKILL)
-        proxy.wait_for(rf"worker 1 \(pid (?!{old}\))\d+\) serves")
+        proxy.wait_for(rf"worker 1 \(pid (?!{old}\))\d+\) is ready")
         assert [two_hops.get()[0] for _ in range(10)] == [200] * 10
 
 
@@ -77,7 +77,7 @@ def test_http_checks_judge_by_status(start: Start, two_hops: TwoHops, upstream: 
         "check_config": {"http_check_config": probe},
     }
     proxy = start(two_hops.config)
-    proxy.wait_for("fails its health check: the answer is not the expected one")
+    proxy.wait_for("fails its health check: unexpected response")
     assert two_hops.get()[0] in (502, 503)
 
 
@@ -125,7 +125,7 @@ def test_dns_servers_of_a_cluster_and_their_times_to_live(start: Start, two_hops
         both = {f"127.0.0.{last}:{upstream.port}": "unchecked" for last in (1, 9)}
         assert eventually(lambda: hosts(two_hops) == both), "a second after the time to live"
         del dns.server.records["backend.in.test"]
-        proxy.wait_for("backend cannot be looked up .*; its last answer stays")
+        proxy.wait_for("backend cannot be resolved .*; keeping the last addresses")
         assert hosts(two_hops) == both
         assert [two_hops.get()[0] for _ in range(4)] == [200] * 4, "the address that refuses is tried once, then the other"
     finally:

@@ -187,7 +187,7 @@ def test_accepting_pauses_when_descriptors_run_out(start: Start, gateway: Gatewa
     proxy.wait_for(READY)
     (worker,) = proxy.worker_pids()
     clients = [keep.enter_context(gateway.connect()) for _ in range(150)]
-    proxy.wait_for("descriptors for clients are in use: accepting pauses")
+    proxy.wait_for("descriptors for clients are in use: pausing accept")
     began, cpu = time.monotonic(), cpu_time(worker)
     for number in range(20):
         assert exchange(clients[number], number).startswith(b"HTTP/1.1 200 "), "there are descriptors for upstreams"
@@ -199,7 +199,7 @@ def test_accepting_pauses_when_descriptors_run_out(start: Start, gateway: Gatewa
     with pytest.raises(TimeoutError):
         waiting.recv(1)
     seconds = time.monotonic() - began
-    lines = [line for line in proxy.lines if "accepting pauses" in line]
+    lines = [line for line in proxy.lines if "pausing accept" in line]
     assert len(lines) <= seconds + 3
     for client in clients[:100]:
         client.close()
@@ -233,7 +233,7 @@ def test_accepting_pauses_when_the_kernel_gives_no_socket(
     known = keep.enter_context(gateway.connect())
     assert exchange(known, 1).startswith(b"HTTP/1.1 200 ")
     switch.touch()
-    proxy.wait_for(f"{os.strerror(error)}: accepting pauses")
+    proxy.wait_for(f"{os.strerror(error)}: pausing accept")
     waiting = keep.enter_context(gateway.connect())
     waiting.sendall(REQUEST % 2)
     cpu = cpu_time(worker)
@@ -250,13 +250,13 @@ def test_the_memory_ladder(start: Start, gateway: Gateway, keep: ExitStack) -> N
     overload = {"memory_limit": 1 << 30, "stop_keep_alive": 0.001, "shed": 1.0, "stop_accept": 1.0}
     gateway.server["overload"] = overload
     proxy = start(gateway.config)
-    proxy.wait_for("replies end their connections")
+    proxy.wait_for("disabling keep-alive")
     first = keep.enter_context(gateway.connect())
     first.sendall(REQUEST % 1)
     assert b"connection: close" in read_all(first)
     overload["shed"] = 0.002
     gateway.reload(proxy)
-    proxy.wait_for("requests are turned away with 503")
+    proxy.wait_for("rejecting requests with 503")
     second = keep.enter_context(gateway.connect())
     second.sendall(REQUEST % 2)
     reply = read_all(second)
@@ -264,7 +264,7 @@ def test_the_memory_ladder(start: Start, gateway: Gateway, keep: ExitStack) -> N
     assert b"retry-after: 5\r\n" in reply
     overload["stop_accept"] = 0.003
     gateway.reload(proxy)
-    proxy.wait_for("accepting stops")
+    proxy.wait_for("no longer accepting connections")
     third = keep.enter_context(gateway.connect())
     third.sendall(REQUEST % 3)
     third.settimeout(0.3)
@@ -274,7 +274,7 @@ def test_the_memory_ladder(start: Start, gateway: Gateway, keep: ExitStack) -> N
     assert stats["overload_stop_accept"] == stats["overload_shed"] == stats["overload_no_keep_alive"] == 1
     overload["memory_limit"] = -1
     gateway.reload(proxy)
-    proxy.wait_for("all is served again")
+    proxy.wait_for("normal operation resumed")
     third.settimeout(PATIENCE)
     assert read_until(third, b"/3\n").startswith(b"HTTP/1.1 200 ")
     assert gateway.logs("- 200 /1", "overloaded 503 /2", "- 200 /3")

@@ -42,7 +42,7 @@ def test_a_new_filter_from_nothing_to_traffic(start: Start, upstream: Upstream, 
     listed = json.loads(run(tmp_path, "pymosn", "filters", "--json", python_path=target))
     (found,) = [info for info in listed if info["name"] == "key_check"]
     assert (found["origin"], found["source"]) == ("installed", "key-check 0.1.0, key_check:KeyCheck")
-    assert found["about"] == "Refuses requests without a header, and numbers the others."
+    assert found["about"] == "Rejects requests without a header, and numbers the others."
     assert found["phases"] == ["on_request", "on_response"]
     measured = json.loads(
         run(tmp_path, "pymosn", "bench-filter", "key_check", "--json", "--requests", "5", python_path=target)

@@ -86,7 +86,7 @@ def test_the_header_says_where_and_the_admin_api_shows_it(start: Start, upstream
     site.config["cluster_manager"]["clusters"][0]["connect_timeout"] = "1s"
     (tmp_path / "conf" / "mosn.json").write_text(json.dumps(site.config))
     proxy.send(signal.SIGHUP)
-    proxy.wait_for("version 2 is in force")
+    proxy.wait_for("version 2 is active")
     assert f"127.0.0.1:{upstream.port}" in [host["address"] for host in site.view()["hosts"]]
     assert get("127.0.0.1", site.port, f"127.0.0.1:{upstream.port}")[0] == 200
 

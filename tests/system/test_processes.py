@@ -43,7 +43,7 @@ def test_a_killed_worker_is_replaced_within_a_second_and_the_other_serves_on(sta
     os.kill(victim, signal.SIGKILL)
     match = proxy.wait_for(rf"worker \d \(pid {victim}\) was killed by SIGKILL; replaced by pid (\d+)")
     assert watch.seconds() < 1.0
-    proxy.wait_for(rf"worker \d \(pid {match[1]}\) serves")
+    proxy.wait_for(rf"worker \d \(pid {match[1]}\) is ready")
     assert proxy.worker_pids() == sorted([other, int(match[1])])
     # The kernel spreads connections over both workers; each of these is a new one.
     assert [two_hops.get()[0] for _ in range(20)] == [200] * 20
@@ -110,7 +110,7 @@ def test_the_graceful_timeout_bounds_the_drain(start: Start, two_hops: TwoHops, 
     assert upstream.arrived.wait(PATIENCE)
     proxy.send(signal.SIGTERM)
     assert proxy.exit_code() == 0
-    assert "graceful timeout passed" in proxy.output
+    assert "graceful timeout expired" in proxy.output
     connection.close()
 
 

@@ -14,7 +14,7 @@ from pymosn_process import READY, Pymosn, eventually, free_ports
 from recipe_upstream import RecipeUpstream
 from tests.kit.fake_redis import FakeRedis
 
-from pymosn.filters.stream.python import load_file
+from pymosn.filters.loading import load_filter
 
 RECIPES = Path(__file__).parents[2] / "examples" / "filters" / "recipes"
 SECRET = "a secret of thirty-two letters or more"
@@ -192,7 +192,7 @@ def test_token_budget(recipes: Recipes) -> None:
 
 def test_prefix_hash(recipes: Recipes) -> None:
     replicas = [recipes.service, recipes.other]
-    made: Any = load_file(RECIPES / "prefix_hash.py", "PrefixHash", {"hosts": [upstream.address for upstream in replicas]})
+    made: Any = load_filter(RECIPES / "prefix_hash.py", "PrefixHash", {"hosts": [upstream.address for upstream in replicas]})
     prefixes = [f"{number:03} long instructions, the same for many questions." for number in range(100)]
     for upstream, name in zip(replicas, ("service", "other"), strict=True):
         prefix = next(text for text in prefixes if made.order(text[:50])[0] == upstream.address)

@@ -225,7 +225,7 @@ def test_the_reload_command_tells_what_became_of_it(start: Start, two_hops: TwoH
     config["servers"][0]["routers"][0]["virtual_hosts"][0]["routers"] = [direct(200, "by command")]
     write(tmp_path, config)
     done = _command(tmp_path)
-    assert (done.returncode, "version 2 is in force" in done.stdout) == (0, True), done
+    assert (done.returncode, "version 2 is active" in done.stdout) == (0, True), done
     assert two_hops.get("/new") == (200, "by command")
     config["servers"][0]["listeners"][0]["address"] = "nowhere"
     write(tmp_path, config)

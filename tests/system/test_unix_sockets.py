@@ -145,7 +145,7 @@ def test_the_socket_outlives_reloads_and_workers(start: Start, tmp_path: Path, s
     routes.insert(0, {"match": {"prefix": "/new"}, "direct_response": {"status": 200, "body": "new"}})
     (tmp_path / "conf" / "mosn.json").write_text(json.dumps(config))
     proxy.send(signal.SIGHUP)
-    proxy.wait_for("version 2 is in force")
+    proxy.wait_for("version 2 is active")
     assert client.stat().st_ino == inode
     kept.request("GET", "/new")
     assert kept.getresponse().read() == b"new"

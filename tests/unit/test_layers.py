@@ -27,7 +27,7 @@ ARROWS = {
     "assembly": ("config",),
     "control": ("assembly", "observe"),
     "server": ("control", "observe"),
-    "kit": ("server",),
+    "kit": ("server", "testing"),
     "cli": ("kit",),
 }
 #: Modules at the root that any layer may use.

@@ -1,4 +1,4 @@
-"""Only clients with a known API key pass; the upstream is told whose key it is."""
+"""Requires a known API key, and adds its owner's name for the upstream."""
 
 import hashlib
 
@@ -8,7 +8,7 @@ from pymosn.api import Exchange, Reply, StreamFilter
 
 
 class Settings(msgspec.Struct, forbid_unknown_fields=True):
-    """`keys`: SHA-256 of each key in hex, and the name of its owner; the keys themselves stand in no file."""
+    """`keys`: maps the SHA-256 of each key (hex) to its owner, so that the keys themselves are in no file."""
 
     keys: dict[str, str]
     header: str = "x-api-key"
@@ -16,7 +16,7 @@ class Settings(msgspec.Struct, forbid_unknown_fields=True):
 
 
 class ApiKeys(StreamFilter):
-    """Answers 401 to requests without a known API key, and names the owner of the key to the upstream."""
+    """Answers 401 to requests without a known API key, and adds the owner of the key for the upstream."""
 
     Config = Settings
 
@@ -27,11 +27,11 @@ class ApiKeys(StreamFilter):
     def on_request(self, exchange: Exchange) -> Reply | None:
         headers = exchange.request.headers
         key = headers.get(self.config.header)
-        # A look-up by digest tells nothing of a key by its time.
+        # Looking up a digest reveals nothing about a key through timing.
         digest = hashlib.sha256(key.encode("utf-8", "surrogateescape")).hexdigest() if key else ""
         owner = self.config.keys.get(digest)
         if owner is None:
             return Reply(401, "a valid API key is needed\n", {"content-type": "text/plain", "www-authenticate": "ApiKey"})
         headers.remove(self.config.header)
-        headers[self.config.owner_header] = owner  # in place of what the client may have sent
+        headers[self.config.owner_header] = owner  # replaces any value that the client sent
         return None

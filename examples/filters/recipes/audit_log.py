@@ -1,4 +1,4 @@
-"""One JSON line for each exchange, written by a thread of its own: the event loop never waits for the disk."""
+"""Writes one JSON line per exchange in a background thread, so that the event loop never waits for the disk."""
 
 import asyncio
 import os
@@ -10,12 +10,9 @@ import msgspec
 
 from pymosn.api import Exchange, StreamFilter
 
-#: Put behind the last line. Another object than any line.
-END = b""
-
 
 class Settings(msgspec.Struct, forbid_unknown_fields=True):
-    """`waiting`: lines that may wait for the disk; further ones are dropped and counted."""
+    """`waiting`: maximum lines waiting for the disk; further ones are dropped and counted."""
 
     file: str
     waiting: int = 10_000
@@ -23,7 +20,7 @@ class Settings(msgspec.Struct, forbid_unknown_fields=True):
 
 
 class AuditLog(StreamFilter):
-    """Writes who asked for what, and what became of it, as JSON lines."""
+    """Writes each request and its outcome as a JSON line."""
 
     Config = Settings
 
@@ -37,7 +34,7 @@ class AuditLog(StreamFilter):
         self._descriptor = -1
 
     async def start(self) -> None:
-        # Opened here, so that a file that cannot be written refuses the start.
+        # Opened here, so that an unwritable file prevents the start.
         self._descriptor = os.open(self.config.file, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o640)
         self._thread = threading.Thread(target=self._write_lines, name="audit log", daemon=True)
         self._thread.start()
@@ -75,7 +72,7 @@ class AuditLog(StreamFilter):
     def _write_lines(self) -> None:
         while (line := self._lines.get()) is not None:
             try:
-                # Whole lines in one write: workers that share the file do not mix theirs.
+                # Whole lines in one write, so that workers that share the file do not mix theirs.
                 os.write(self._descriptor, line)
             except OSError:
                 self.dropped += 1

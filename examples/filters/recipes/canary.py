@@ -1,4 +1,4 @@
-"""Some clients see the next version, and stay with it: a cookie remembers."""
+"""Sends some clients to the next version; a cookie keeps them there."""
 
 import random
 from typing import Annotated
@@ -12,7 +12,7 @@ NO = "no"
 
 
 class Settings(msgspec.Struct, forbid_unknown_fields=True):
-    """`cluster`: where the next version runs. `percent`: of the clients that have no cookie yet."""
+    """`cluster`: the next version. `percent`: share of the clients that have no cookie yet."""
 
     cluster: str
     percent: Annotated[float, msgspec.Meta(ge=0, le=100)] = 5.0
@@ -21,7 +21,7 @@ class Settings(msgspec.Struct, forbid_unknown_fields=True):
 
 
 class Canary(StreamFilter):
-    """Sends a share of the clients to another cluster; a cookie keeps each of them where it is."""
+    """Sends a share of the clients to another cluster; a cookie keeps each client's choice."""
 
     Config = Settings
 

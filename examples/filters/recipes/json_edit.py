@@ -1,4 +1,4 @@
-"""JSON bodies are edited: something is added to requests, and something is left out of replies."""
+"""Edits JSON bodies: adds keys to requests, and removes keys from responses."""
 
 import json
 from typing import Any
@@ -9,7 +9,7 @@ from pymosn.api import Exchange, Reply, StreamFilter
 
 
 class Settings(msgspec.Struct, forbid_unknown_fields=True):
-    """`add`: keys for the object of each request. `hide`: keys that no reply shows, at any depth. `limit`: bytes."""
+    """`add`: keys for the object of each request. `hide`: keys to remove from responses, at any depth. `limit`: bytes."""
 
     add: dict[str, Any] = {}
     hide: tuple[str, ...] = ("password",)
@@ -17,7 +17,7 @@ class Settings(msgspec.Struct, forbid_unknown_fields=True):
 
 
 class JsonEdit(StreamFilter):
-    """Adds keys to JSON objects on their way to the upstream, and takes keys out of those that come back."""
+    """Adds keys to the JSON objects of requests, and removes keys from those of responses."""
 
     Config = Settings
     timeout = 30.0
@@ -29,13 +29,13 @@ class JsonEdit(StreamFilter):
 
     async def on_request(self, exchange: Exchange) -> Reply | None:
         request = exchange.request
-        request.headers.remove("accept-encoding")  # a compressed reply could not be edited
+        request.headers.remove("accept-encoding")  # a compressed response could not be edited
         if not self.config.add or not is_json(request.headers.get("content-type")):
             return None
         try:
             value = await request.json(self.config.limit)
         except ValueError:
-            return Reply(400, "the body is no JSON\n")
+            return Reply(400, "the body is not JSON\n")
         if isinstance(value, dict):
             request.set_json({**value, **self.config.add})
         return None
@@ -50,7 +50,7 @@ class JsonEdit(StreamFilter):
         try:
             response.set_json(self._without(json.loads(body)))
         except ValueError:
-            return Reply(502, "the reply is no JSON\n")  # what cannot be looked through is not shown
+            return Reply(502, "the response is not JSON\n")  # it may contain hidden keys
         return None
 
     def _without(self, value: Any) -> Any:
@@ -60,6 +60,6 @@ class JsonEdit(StreamFilter):
 
 
 def is_json(content_type: str | None) -> bool:
-    """Whether a Content-Type says JSON: `application/json`, `application/problem+json`, with parameters or without."""
+    """Whether a Content-Type is JSON: `application/json` or `application/problem+json`, with or without parameters."""
     kind = (content_type or "").partition(";")[0].strip().lower()
     return kind == "application/json" or kind.endswith("+json")

@@ -1,4 +1,4 @@
-"""Only requests with a valid JSON Web Token pass. Needs PyJWT (`pip install 'PyJWT[crypto]'`)."""
+"""Requires a valid JSON Web Token. Needs PyJWT (`pip install 'PyJWT[crypto]'`)."""
 
 import jwt
 import msgspec
@@ -7,7 +7,7 @@ from pymosn.api import Exchange, Reply, StreamFilter
 
 
 class Settings(msgspec.Struct, forbid_unknown_fields=True):
-    """`key`: a shared secret, or a public key in PEM. `claims`: which claims go into which headers."""
+    """`key`: a shared secret, or a public key in PEM. `claims`: maps claims to headers."""
 
     key: str
     algorithms: tuple[str, ...] = ("RS256", "ES256")
@@ -18,14 +18,14 @@ class Settings(msgspec.Struct, forbid_unknown_fields=True):
 
 
 class JwtBearer(StreamFilter):
-    """Answers 401 to requests without a valid bearer token, and puts claims of the others into headers."""
+    """Answers 401 to requests without a valid bearer token, and adds claims of valid ones as headers."""
 
     Config = Settings
 
     def __init__(self, config: Settings) -> None:
         super().__init__(config)
         if not config.algorithms or "none" in config.algorithms:
-            raise ValueError("algorithms must be named, and `none` is none")
+            raise ValueError("algorithms must not be empty or contain `none`")
         self.config = config
 
     def on_request(self, exchange: Exchange) -> Reply | None:
@@ -33,7 +33,7 @@ class JwtBearer(StreamFilter):
         headers = exchange.request.headers
         scheme, _, token = (headers.get("authorization") or "").partition(" ")
         if scheme.lower() != "bearer":
-            return self._refuse("")
+            return self._reject("")
         try:
             claims = jwt.decode(
                 token.strip(),
@@ -45,12 +45,12 @@ class JwtBearer(StreamFilter):
                 options={"require": ["exp"]},
             )
         except jwt.InvalidTokenError:
-            return self._refuse(', error="invalid_token"')
+            return self._reject(', error="invalid_token"')
         for claim, header in config.claims.items():
-            headers.remove(header)  # what the client says of itself does not count
+            headers.remove(header)  # never trust a value from the client
             if claim in claims:
                 headers[header] = str(claims[claim])
         return None
 
-    def _refuse(self, error: str) -> Reply:
+    def _reject(self, error: str) -> Reply:
         return Reply(401, "a valid token is needed\n", {"www-authenticate": f'Bearer realm="pymosn"{error}'})

@@ -1,4 +1,4 @@
-"""Requests to model replicas go by the beginning of the prompt, so that its cached prefix is used again."""
+"""Sends requests to model replicas by the beginning of the prompt, so that cached prefixes are reused."""
 
 import hashlib
 import json
@@ -10,7 +10,7 @@ from pymosn.api import BodyTooLarge, Exchange, StreamFilter
 
 
 class Settings(msgspec.Struct, forbid_unknown_fields=True):
-    """`hosts`: addresses of the replicas, as they stand in the cluster. `prefix`: characters that count. `limit`: bytes."""
+    """`hosts`: the replicas' addresses in the cluster. `prefix`: number of characters used. `limit`: bytes."""
 
     hosts: list[str]
     prefix: int = 1024
@@ -18,7 +18,7 @@ class Settings(msgspec.Struct, forbid_unknown_fields=True):
 
 
 class PrefixHash(StreamFilter):
-    """Chooses the replica by a hash of the prompt's beginning; each replica that fails has another one behind it."""
+    """Selects the replica by a hash of the prompt's beginning; retries go to the next replica in the prompt's order."""
 
     Config = Settings
 
@@ -34,7 +34,7 @@ class PrefixHash(StreamFilter):
         try:
             prompt = prompt_of(await exchange.request.json(self.config.limit))
         except (ValueError, BodyTooLarge):
-            return  # the balancer chooses, and the upstream says what is wrong
+            return  # use the balancer; the upstream will report the error
         if prompt:
             exchange.state["replicas"] = self.order(prompt[: self.config.prefix])
 
@@ -45,7 +45,7 @@ class PrefixHash(StreamFilter):
             exchange.choose(host=replicas[(exchange.attempts - 1) % len(replicas)])
 
     def order(self, prefix: str) -> list[str]:
-        """The replicas for `prefix`, the best first. Without one of them only the prompts move that were its own."""
+        """The replicas for `prefix`, the best first. Removing a replica only moves the prompts that it served."""
         raw = prefix.encode("utf-8", "surrogatepass")
         return sorted(
             self.config.hosts, key=lambda host: hashlib.blake2b(raw, digest_size=8, key=host.encode()[:64]).digest()
@@ -53,7 +53,7 @@ class PrefixHash(StreamFilter):
 
 
 def prompt_of(body: Any) -> str:
-    """The text that a model is asked: `prompt`, or the messages one after another."""
+    """The text for the model: `prompt`, or the messages as JSON."""
     if not isinstance(body, dict):
         return ""
     if isinstance(body.get("prompt"), str):

@@ -1,4 +1,4 @@
-"""A rate limit for each key, shared by all workers and machines through Redis. Needs redis (`pip install redis`)."""
+"""A rate limit per key, shared by all workers and machines through Redis. Needs redis (`pip install redis`)."""
 
 import time
 from typing import Annotated
@@ -10,7 +10,7 @@ from pymosn.api import Exchange, Reply, StreamFilter
 
 
 class Settings(msgspec.Struct, forbid_unknown_fields=True):
-    """`limit` requests in each window of `seconds`, for each value of `header`, or else for each client address."""
+    """`limit` requests in each window of `seconds`, per value of `header`, or per client address without it."""
 
     url: str = "redis://127.0.0.1:6379/0"
     limit: Annotated[int, msgspec.Meta(ge=1)] = 100
@@ -20,10 +20,10 @@ class Settings(msgspec.Struct, forbid_unknown_fields=True):
 
 
 class RedisLimit(StreamFilter):
-    """Answers 429 to a key that has asked too often; Redis counts."""
+    """Answers 429 to keys with too many requests, which are counted in Redis."""
 
     Config = Settings
-    # When Redis does not answer, requests pass: `"on_error": "fail"` in the configuration would refuse them.
+    # Without Redis, requests pass: `"on_error": "fail"` in the configuration would reject them.
     on_error = "skip"
     timeout = 0.25
 

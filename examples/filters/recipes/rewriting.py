@@ -1,4 +1,4 @@
-"""Requests are rewritten: path, query, host and headers."""
+"""Rewrites path, query, host and headers of requests."""
 
 import re
 from urllib.parse import parse_qsl, urlencode
@@ -9,14 +9,14 @@ from pymosn.api import Exchange, StreamFilter
 
 
 class Rule(msgspec.Struct, forbid_unknown_fields=True):
-    """`path`: a regular expression for the whole path; `to`: what takes its place, with groups as `\\1`."""
+    """`path`: a regular expression for the whole path; `to`: its replacement, with groups as `\\1`."""
 
     path: str
     to: str
 
 
 class Settings(msgspec.Struct, forbid_unknown_fields=True):
-    """The first rule that fits is taken. `without`: query parameters that the upstream does not get."""
+    """The first matching rule is applied. `without`: query parameters to remove."""
 
     rules: list[Rule] = []
     host: str | None = None
@@ -25,14 +25,14 @@ class Settings(msgspec.Struct, forbid_unknown_fields=True):
 
 
 class Rewriting(StreamFilter):
-    """Rewrites path, query, host and headers of requests, before they are routed."""
+    """Rewrites path, query, host and headers of requests before routing."""
 
     Config = Settings
 
     def __init__(self, config: Settings) -> None:
         super().__init__(config)
         self.config = config
-        # A pattern that is none refuses the start, with the place in the configuration.
+        # An invalid pattern prevents the start, with its line in the configuration.
         self.rules = [(re.compile(rule.path), rule.to) for rule in config.rules]
 
     def on_request(self, exchange: Exchange) -> None:

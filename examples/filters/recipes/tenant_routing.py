@@ -1,4 +1,4 @@
-"""The cluster goes by a header: each tenant has its own."""
+"""Selects the cluster by a header: each tenant has its own."""
 
 import msgspec
 
@@ -6,7 +6,7 @@ from pymosn.api import Exchange, Reply, StreamFilter
 
 
 class Settings(msgspec.Struct, forbid_unknown_fields=True):
-    """`tenants`: the cluster of each tenant. `default`: of all others; without it they are refused."""
+    """`tenants`: maps tenants to clusters. `default`: cluster of all others; without it they are rejected."""
 
     tenants: dict[str, str]
     default: str | None = None

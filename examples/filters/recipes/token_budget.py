@@ -1,4 +1,4 @@
-"""Tokens of streamed model replies are counted, and a reply ends when its client's budget is used up."""
+"""Counts the tokens of streamed model responses, and ends a response when its client's budget is used up."""
 
 import re
 import time
@@ -8,9 +8,9 @@ import msgspec
 
 from pymosn.api import Exchange, Reply, StreamFilter
 
-#: Server-sent events end at an empty line.
+#: Server-sent events end with an empty line.
 END_OF_EVENT = re.compile(rb"\r?\n\r?\n")
-#: Bytes of an event that are held back at most.
+#: Maximum bytes of an incomplete event that are held back.
 LONGEST_EVENT = 64 * 1024
 LAST = (
     b'data: {"object":"chat.completion.chunk","choices":[{"index":0,"delta":{},"finish_reason":"length"}]}\n\n'
@@ -19,7 +19,7 @@ LAST = (
 
 
 class Settings(msgspec.Struct, forbid_unknown_fields=True):
-    """`tokens` for each client (a value of `header`) in each period of `seconds`, counted by this worker."""
+    """`tokens` per client (a value of `header`) in each period of `seconds`, counted per worker."""
 
     tokens: Annotated[int, msgspec.Meta(ge=1)]
     seconds: Annotated[float, msgspec.Meta(gt=0)] = 3600.0
@@ -28,32 +28,32 @@ class Settings(msgspec.Struct, forbid_unknown_fields=True):
 
 
 class Delta(msgspec.Struct):
-    """What a chunk adds to the text."""
+    """The text that a chunk adds."""
 
     content: str | None = None
 
 
 class Choice(msgspec.Struct):
-    """One of the texts that are written."""
+    """One of the generated texts."""
 
     delta: Delta = msgspec.field(default_factory=Delta)
 
 
 class Usage(msgspec.Struct):
-    """What the model itself counted: in the last chunk, when the client asked for it."""
+    """The model's own count: in the last chunk, on request of the client."""
 
     completion_tokens: int = 0
 
 
 class Chunk(msgspec.Struct):
-    """One event of a stream, as far as it matters here."""
+    """The relevant part of one event."""
 
     choices: list[Choice] = []
     usage: Usage | None = None
 
 
 class Stream:
-    """A reply on its way: what has come of the event that is not whole yet, and what was counted."""
+    """A response in progress: its incomplete event, and the tokens counted so far."""
 
     def __init__(self, client: str) -> None:
         self.client = client
@@ -76,7 +76,7 @@ class TokenBudget(StreamFilter):
     def on_request(self, exchange: Exchange) -> Reply | None:
         client = exchange.request.headers.get(self.config.header)
         if client is None:
-            return Reply(401, "who asks?\n")
+            return Reply(401, "missing API key\n")
         now = time.monotonic()
         if now >= self.period_ends or len(self.used) > self.config.most_clients:
             self.used.clear()
@@ -84,7 +84,7 @@ class TokenBudget(StreamFilter):
         if self.used.get(client, 0) >= self.config.tokens:
             return Reply(429, "the token budget is used up\n", {"retry-after": str(int(self.period_ends - now) + 1)})
         exchange.state["stream"] = Stream(client)
-        exchange.request.headers.remove("accept-encoding")  # events must be readable here
+        exchange.request.headers.remove("accept-encoding")  # events must be uncompressed
         return None
 
     def on_response(self, exchange: Exchange) -> Reply | None:
@@ -92,7 +92,7 @@ class TokenBudget(StreamFilter):
         if "stream" not in exchange.state or not (headers.get("content-type") or "").startswith("text/event-stream"):
             exchange.skip_body(self)
         elif "content-encoding" in headers:
-            return Reply(502, "the model's reply is compressed, unasked\n")  # its tokens could not be counted
+            return Reply(502, "the model's response is compressed\n")  # its tokens could not be counted
         return None
 
     def on_response_body(self, exchange: Exchange, data: bytes, last: bool) -> bytes:
@@ -108,7 +108,7 @@ class TokenBudget(StreamFilter):
                 return data[:done] + LAST
         if last or len(data) - done > LONGEST_EVENT:
             done = len(data)
-        stream.rest = data[done:]  # half an event waits for its other half
+        stream.rest = data[done:]  # an incomplete event waits for its rest
         return data[:done]
 
     def _count(self, stream: Stream, event: bytes) -> None:
@@ -118,15 +118,15 @@ class TokenBudget(StreamFilter):
                 try:
                     chunk = self.decoder.decode(line[5:])
                 except msgspec.DecodeError:
-                    continue  # `[DONE]`, or nothing of ours
+                    continue  # `[DONE]`, or another format
                 new = sum(estimate(choice.delta.content) for choice in chunk.choices)
                 if chunk.usage is not None:
-                    new = chunk.usage.completion_tokens - stream.tokens  # it knows better
+                    new = chunk.usage.completion_tokens - stream.tokens  # the model's count is exact
                 stream.tokens += new
                 used += new
         self.used[stream.client] = used
 
 
 def estimate(text: str | None) -> int:
-    """About how many tokens a piece of text is: servers send one token a chunk, or some; four letters are about one."""
+    """Estimates the tokens of a text: about one per four letters; servers send one or several tokens per chunk."""
     return (len(text) + 3) // 4 if text else 0

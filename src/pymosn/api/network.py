@@ -1,4 +1,4 @@
-"""LAYER 1: sockets <-> bytes. What a connection offers, and what a network filter may implement."""
+"""LAYER 1: sockets <-> bytes. The contracts of connections, network filters, first-bytes steps and dialers."""
 
 from __future__ import annotations
 
@@ -7,13 +7,18 @@ from typing import Final
 from mypy_extensions import i64, mypyc_attr
 
 from pymosn.core.counters import Counter
-from pymosn.core.failure import Failure
+from pymosn.core.failure import PROTOCOL_UNKNOWN, Failure
 from pymosn.core.frame_writer import FrameWriter
 from pymosn.core.timers import Alarm
 
-#: Answers of `NetworkFilter.on_data`: give the same bytes to the next filter, or do not.
+#: Answers of `NetworkFilter.on_data`: pass the same bytes to the next filter, or stop here.
 CONTINUE: Final = True
 STOP: Final = False
+
+#: Answers of `FirstBytes.on_first_bytes`: this step is done, it needs more bytes, or the connection is refused.
+DONE: Final[i64] = 0
+MORE_BYTES: Final[i64] = 1
+REFUSE: Final[i64] = 2
 
 #: Seconds that an idle connection stays open when its worker drains, for a request that is already on its way.
 DRAIN_GRACE: Final = 1.0
@@ -30,7 +35,7 @@ def join_address(ip: str, port: i64) -> str:
 class Connection(Alarm):
     """One open connection, downstream or upstream.
 
-    All calls are synchronous and none raises: after a close, writes are dropped and `is_closed` says so.
+    All calls are synchronous and none raises: after a close, writes are dropped and `is_closed` is True.
     """
 
     def __init__(self) -> None:
@@ -41,28 +46,40 @@ class Connection(Alarm):
         self.remote_port: i64 = 0
         self.local_ip: str = ""
         self.local_port: i64 = 0
-        #: Where a redirected client wanted to go, `ip:port`; only on listeners with `use_original_dst`.
+        #: A redirected client's original destination, `ip:port`; only on listeners with `use_original_dst`.
         self.original_destination: str = ""
-        self.is_closed: bool = False
-        #: Bytes since the connection was opened, and how many of them have been added to somebody's counters.
+        #: The URI scheme of requests on this connection, and the protocol negotiated by ALPN ("" without negotiation).
+        #: Set by the transport.
+        self.scheme: str = "http"
+        self.alpn: str = ""
+        #: Bytes transferred since the connection opened, and how many of them have already been counted (see `count_into`).
         self.bytes_read: i64 = 0
         self.bytes_written: i64 = 0
         self._counted_read: i64 = 0
         self._counted_written: i64 = 0
+        #: The last attribute, so that it shares a word with small ones of a subclass.
+        self.is_closed: bool = False
 
     def count_into(self, read: Counter, written: Counter) -> None:
-        """Adds the bytes that no counter has yet."""
+        """Adds the bytes transferred since the last call to the two counters."""
         read.value += self.bytes_read - self._counted_read
         written.value += self.bytes_written - self._counted_written
         self._counted_read = self.bytes_read
         self._counted_written = self.bytes_written
+
+    def replace_filters(self, filters: list[NetworkFilter]) -> None:
+        """Directs all further events to `filters`, which must not be empty.
+
+        Nothing is called here: the filter that gives up the connection passes on `on_connection` and the bytes it holds.
+        """
+        raise NotImplementedError
 
     def write(self, data: bytes) -> None:
         """Sends `data`, buffering what the socket does not take."""
         raise NotImplementedError
 
     def write_parts(self, parts: list[bytes]) -> None:
-        """Sends `parts` one after the other, in one system call where that fits."""
+        """Sends `parts` in order, in one system call where that fits."""
         raise NotImplementedError
 
     def now(self) -> float:
@@ -70,9 +87,9 @@ class Connection(Alarm):
         raise NotImplementedError
 
     def batch_writer(self) -> FrameWriter:
-        """Where to write what is to be sent before the event loop goes on, together with what others write there.
+        """The batch writer: everything written to it during this event-loop iteration is sent in one write.
 
-        For connections that many write to; these write nothing in another way. To be asked for anew for each frame.
+        For shared connections; do not mix with `write`. Fetch it again for every frame: it may have been flushed.
         """
         raise NotImplementedError
 
@@ -81,74 +98,78 @@ class Connection(Alarm):
         raise NotImplementedError
 
     def resume_reading(self) -> None:
-        """Takes back one pause."""
+        """Reverts one pause."""
         raise NotImplementedError
 
     def yield_reading(self) -> None:
-        """Reads nothing more before the event loop has seen to other connections: for a peer that sent much at once."""
+        """Yields: stops reading until the next event-loop iteration, so that one busy peer cannot starve the others."""
         raise NotImplementedError
 
     def set_buffer_limit(self, limit: i64) -> None:
-        """Above `limit` unsent bytes the connection says that it is not writable."""
+        """Sets the high-water mark in bytes; above it `on_writable(False)` is called."""
         raise NotImplementedError
 
     def set_idle(self, seconds: float) -> None:
-        """Calls the filters' `on_idle` after that time unless set anew; 0 is never."""
+        """Sets the idle timeout in seconds (0 disables it); each call restarts it. `on_idle` is called when it expires."""
         raise NotImplementedError
 
     def write_eof(self) -> None:
-        """Sends what is buffered and a FIN; the peer may go on sending. Nothing may be written afterwards."""
+        """Flushes the buffer and sends a FIN; the peer may continue to send. Later writes are not allowed."""
         raise NotImplementedError
 
     def close(self, failure: Failure) -> None:
-        """Closes after what is buffered has been sent."""
+        """Closes once the buffer has been flushed."""
         raise NotImplementedError
 
     def close_lingering(self, failure: Failure) -> None:
-        """Closes after a reply while the peer may still be sending.
+        """Closes after a response while the peer may still be sending.
 
-        Sends what is buffered and a FIN, then reads and forgets for a short bounded time, so that a reset does not destroy
-        the reply on its way (RFC 9112 section 9.6).
+        Flushes the buffer and sends a FIN, then reads and discards for a short bounded time, so that a reset cannot destroy
+        the response on its way (RFC 9112 section 9.6).
         """
         raise NotImplementedError
 
     def abort(self, failure: Failure) -> None:
-        """Closes at once with a reset, dropping what is buffered."""
+        """Closes at once with a reset, discarding the buffer."""
         raise NotImplementedError
+
+
+#: The value of a connection attribute before `on_connection`: shared, never written to.
+NO_CONNECTION: Final = Connection()
 
 
 @mypyc_attr(allow_interpreted_subclasses=True)
 class NetworkFilter:
-    """Sees the bytes of one connection. One object per connection; calls come in the order of the chain."""
+    """Sees the bytes of one connection. One object per connection; calls are made in the order of the chain."""
 
     def on_connection(self, connection: Connection) -> None:
         """The connection is open."""
 
     def on_data(self, data: bytes) -> bool:
-        """Bytes were read. CONTINUE hands them to the next filter, STOP keeps them here."""
+        """Bytes were read. CONTINUE passes them to the next filter, STOP does not."""
         return CONTINUE
 
     def on_eof(self) -> None:
         """The peer will send no more; it may still read."""
 
     def on_writable(self, writable: bool) -> None:
-        """False: what is buffered for the peer passed the high-water mark, send no more for now. True: it drained."""
+        """False: the send buffer exceeds the high-water mark, stop sending for now. True: it has drained."""
 
     def on_idle(self) -> None:
-        """The time of `Connection.set_idle` passed."""
+        """The timeout of `Connection.set_idle` expired."""
 
     def on_drain(self) -> None:
-        """The worker is about to stop: end the connection at the next good moment."""
+        """The worker is about to stop: finish and close as soon as nothing is in flight."""
 
     def on_close(self, failure: Failure) -> None:
-        """The connection is gone; `failure` says why."""
+        """The connection is closed; `failure` is the reason."""
 
 
 @mypyc_attr(allow_interpreted_subclasses=True)
 class NetworkFilterFactory:
     """Makes the network filter that takes a connection over from another one, such as `tcp_proxy` from `proxy`.
 
-    The new filter hears `on_connection`, then all bytes that came before as one `on_data`, and everything from then on.
+    `on_connection` of the new filter is called, then `on_data` with all bytes read so far, then the further events.
     """
 
     def create(self) -> NetworkFilter:
@@ -165,38 +186,105 @@ class FilterChainFactory:
         raise NotImplementedError
 
     def on_refused(self, connection: Connection, failure: Failure) -> None:
-        """A connection was refused and its filters never heard of it: the place to log that."""
+        """A connection was refused before its filters were called; for logging."""
+
+
+class Accepted:
+    """An accepted connection whose filters have not been chosen yet, as the steps of `FirstBytes` see it."""
+
+    def __init__(self, connection: Connection) -> None:
+        self.connection = connection
+        #: The filters that get the connection after the last step; a step sets them.
+        self.filters: list[NetworkFilter] = []
+        #: Bytes at the front of the data that a step has used up, such as a PROXY protocol header: neither later steps nor
+        #: the filters see them. A step sets this before it returns DONE.
+        self.consumed: i64 = 0
+        #: The reason when a step returns REFUSE.
+        self.failure: Failure = PROTOCOL_UNKNOWN
+
+
+@mypyc_attr(allow_interpreted_subclasses=True)
+class FirstBytes:
+    """One step that inspects the first bytes of accepted connections before their filters are chosen.
+
+    Protocol detection is one; TLS inspection and the PROXY protocol are others (planned). One object serves all connections
+    of a listener: what it finds out about one of them goes into `Accepted` or into the connection.
+    """
+
+    def on_first_bytes(self, accepted: Accepted, data: bytes) -> i64:
+        """DONE, MORE_BYTES or REFUSE.
+
+        `data` is never empty: all bytes so far that no step has consumed, including those of an earlier call.
+        """
+        raise NotImplementedError
+
+    def on_undecided(self, accepted: Accepted) -> i64:
+        """Called when MORE_BYTES was answered but the time is over or the client half-closed: DONE or REFUSE."""
+        return REFUSE
+
+
+@mypyc_attr(allow_interpreted_subclasses=True)
+class Transport:
+    """How bytes travel between a connection and its socket. Immutable and shared.
+
+    `PlainTransport` is the only implementation; TLS will be the second. A dialer refuses every kind that it does not know.
+    """
+
+    def __init__(self, *, scheme: str) -> None:
+        """`scheme`: of the requests on such connections."""
+        self.scheme = scheme
+
+
+class PlainTransport(Transport):
+    """Bytes as they are, over TCP or a unix socket."""
+
+    def __init__(self) -> None:
+        super().__init__(scheme="http")
+
+
+PLAIN: Final = PlainTransport()
+
+
+class Peer:
+    """The other end of an outgoing connection. Immutable, built once per host."""
+
+    def __init__(self, address: str, *, transport: Transport, server_name: str, bind: str) -> None:
+        """`address`: "ip:port", "[v6]:port", "name:port" or "unix:/path".
+
+        `server_name`: the name that a TLS handshake sends and verifies; a plain transport has no use for it.
+        `bind`: the local IP address to connect from; empty for the system's choice.
+        """
+        self.address = address
+        self.transport = transport
+        self.server_name = server_name
+        self.bind = bind
+
+
+def plain_peer(address: str) -> Peer:
+    """The peer at `address`, without TLS."""
+    return Peer(address, transport=PLAIN, server_name="", bind="")
 
 
 @mypyc_attr(allow_interpreted_subclasses=True)
 class DialReceiver:
-    """Who asked for an outgoing connection."""
+    """Receives the result of `Dialer.dial`."""
 
     def on_dialed(self, connection: Connection) -> None:
         """The connection is open."""
         raise NotImplementedError
 
     def on_dial_failed(self, failure: Failure, detail: str) -> None:
-        """It could not be opened; `detail` is the system's own word."""
+        """The connection could not be opened; `detail` is the operating system's error message."""
         raise NotImplementedError
 
 
 @mypyc_attr(allow_interpreted_subclasses=True)
 class Dialer:
-    """Opens outgoing connections."""
+    """Opens outgoing connections. Only the dialer and the listener know about transports."""
 
-    def dial(self, address: str, timeout: float, network_filter: NetworkFilter, receiver: DialReceiver) -> None:
-        """Connects to `address` ("ip:port", "[v6]:port", "name:port", "unix:/path") within `timeout` seconds.
+    def dial(self, peer: Peer, timeout: float, network_filter: NetworkFilter, receiver: DialReceiver) -> None:
+        """Connects to `peer` within `timeout` seconds, including what its transport needs before the first byte.
 
         `network_filter` becomes the one filter of the connection. Exactly one method of `receiver` is called, later.
         """
         raise NotImplementedError
-
-
-@mypyc_attr(allow_interpreted_subclasses=True)
-class ListenerFilter:
-    """Looks at a connection before its filter chain is chosen (original destination, TLS inspection)."""
-
-    def on_accept(self, connection: Connection) -> bool:
-        """CONTINUE to go on, STOP when the filter took the connection over."""
-        return CONTINUE

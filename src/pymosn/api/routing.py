@@ -20,12 +20,12 @@ class RouteMatcher:
         raise NotImplementedError
 
     def text(self) -> str:
-        """The condition in words, for people: `the path begins with /a`."""
+        """The condition in words, for people: `path prefix is /a`."""
         return type(self).__name__
 
     def why_not(self, exchange: Exchange) -> str:
         """The condition, or the part of it, that the request does not meet, in words; only for one that does not match."""
-        return f"not so: {self.text()}"
+        return f"does not match: {self.text()}"
 
 
 @mypyc_attr(allow_interpreted_subclasses=True)

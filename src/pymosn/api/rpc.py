@@ -144,7 +144,7 @@ class RpcDecoder(Decoder):
 
     def __init__(self, max_frame: i64) -> None:
         """`max_frame`: the limit in bytes for a frame."""
-        #: The id of the last frame, and its message if it is a REQUEST, ONE_WAY or REPLY.
+        #: The id of the last frame, and its message if it is a REQUEST, ONE_WAY or RESPONSE.
         self.request_id: i64 = 0
         self.request: RpcRequest | None = None
         self.response: RpcResponse | None = None

@@ -1,14 +1,14 @@
-"""What a stream filter may implement: the extension point for policy in Python.
+"""The interface of stream filters: the extension point for policy in Python.
 
-The phases of an exchange, in order; each is a method, and only those that a filter overrides are called:
+The phases of an exchange, in order. Each is a method; only overridden methods are called.
 
-    on_request         the head is here, no route is chosen yet
-    on_route           the route is chosen
-    on_host            the host is chosen; once for each attempt
-    on_request_body    each piece of the request's body, on its way to the host
-    on_response        the reply's head is about to be sent
-    on_response_body   each piece of the reply's body, on its way to the client
-    on_complete        the exchange is over, well or badly
+    on_request         the request head has been received; no route is selected yet
+    on_route           the route is selected
+    on_host            the host is selected; called for each attempt
+    on_request_body    a chunk of the request body is about to be forwarded
+    on_response        the response head is about to be sent
+    on_response_body   a chunk of the response body is about to be sent
+    on_complete        the exchange has ended, successfully or not
 """
 
 from __future__ import annotations
@@ -26,17 +26,17 @@ from pymosn.core.counters import Counter, MetricGroup
 from pymosn.core.headers import Headers
 from pymosn.core.log import ERROR, INFO, Log
 
-#: Values of `on_error`: what becomes of an exchange whose filter raised, timed out or answered nonsense.
+#: `on_error` policies: what to do when a filter raises, times out or returns an invalid value.
 FAIL: Final = "fail"
 SKIP: Final = "skip"
 
-#: Header fields of a request: a dict, or pairs when a name comes more than once.
+#: Header fields of a request: a dict, or pairs if a name occurs more than once.
 Fields = Mapping[str, str] | list[tuple[str, str]]
 
 
 @mypyc_attr(allow_interpreted_subclasses=True)
 class ClusterClient:
-    """Asks the hosts of one of the proxy's clusters, through their pools, limits and health."""
+    """Sends requests to one of the proxy's clusters, using its pools, limits and host health."""
 
     async def request(
         self,
@@ -47,25 +47,25 @@ class ClusterClient:
         timeout: float = 5.0,
         limit: int = 1024 * 1024,
     ) -> ClientResponse:
-        """Sends a request and waits for its whole reply, of at most `limit` bytes, for at most `timeout` seconds.
+        """Sends a request and waits for the complete response: at most `limit` bytes within `timeout` seconds.
 
-        Raises ClientError when there is no complete reply; a reply of any status is one.
+        Raises ClientError if there is none; a response with an error status is returned.
         """
         raise NotImplementedError
 
     async def get(self, path: str, headers: Fields | None = None, timeout: float = 5.0) -> ClientResponse:
-        """A GET; see `request`."""
+        """Sends a GET; see `request`."""
         return await self.request("GET", path, headers, b"", timeout)
 
     async def post(
         self, path: str, body: bytes | str, headers: Fields | None = None, timeout: float = 5.0
     ) -> ClientResponse:
-        """A POST; see `request`."""
+        """Sends a POST; see `request`."""
         return await self.request("POST", path, headers, body, timeout)
 
 
 class ClientResponse:
-    """What a cluster answered to a filter."""
+    """A cluster's response to a filter's request."""
 
     def __init__(self, status: int, headers: Headers, body: bytes) -> None:
         self.status = status
@@ -83,7 +83,10 @@ class ClientResponse:
 
 
 class ClientError(Exception):
-    """A cluster gave no complete reply. `reason` is a word of the failure table: `connect_refused`, `timeout`, ..."""
+    """The request to the cluster failed before a complete response was received.
+
+    `reason`: a reason word of the failure table: `connect_refused`, `timeout`, ...
+    """
 
     def __init__(self, reason: str, detail: str) -> None:
         super().__init__(f"{reason}: {detail}")
@@ -91,7 +94,7 @@ class ClientError(Exception):
 
 
 class FilterContext:
-    """What a worker gives to one filter: its name, log, clusters, clock and counters, and a place for its tasks."""
+    """Per-worker services for one filter: logging, clusters, clock, metrics and background tasks."""
 
     def __init__(
         self,
@@ -103,7 +106,7 @@ class FilterContext:
         workers: int = 1,
         worker: int = 0,
     ) -> None:
-        """`workers`: how many there are, each with a filter of its own. `worker`: which of them this is, from 0."""
+        """`workers`: number of workers, each with its own filter object. `worker`: index of this worker, from 0."""
         self.name = name
         self.clusters = clusters
         self.clock = Clock() if clock is None else clock
@@ -114,16 +117,16 @@ class FilterContext:
         self._tasks: set[asyncio.Task[Any]] = set()
 
     def write(self, text: str, level: int = INFO) -> None:
-        """A line in the process log."""
+        """Writes a line to the process log."""
         if self._log.level <= level:
             self._log.write(level, f"filter {self.name!r}: {text}", "pymosn.filter")
 
     def counter(self, key: str) -> Counter:
-        """A counter of the filter's own, made when absent; it stands beside `calls` and `errors` in the statistics."""
+        """Returns a custom counter, creating it on first use; reported next to `calls` and `errors`."""
         return self._metrics.counter(key)
 
     def create_task(self, work: Coroutine[Any, Any, Any]) -> asyncio.Task[Any]:
-        """Runs `work` beside the exchanges until it ends or the filter does; what it raises is logged."""
+        """Runs `work` in the background until it ends or the filter stops; exceptions are logged."""
         task = asyncio.get_running_loop().create_task(work)
         self._tasks.add(task)
         task.add_done_callback(self._on_done)
@@ -133,10 +136,10 @@ class FilterContext:
         self._tasks.discard(task)
         error = None if task.cancelled() else task.exception()
         if error is not None:
-            self.write(f"a task of its own failed: {type(error).__name__}: {error}", ERROR)
+            self.write(f"background task failed: {type(error).__name__}: {error}", ERROR)
 
     async def end_tasks(self) -> None:
-        """Cancels what still runs, and waits for it."""
+        """Cancels running tasks and waits for them."""
         tasks = list(self._tasks)
         for task in tasks:
             task.cancel()
@@ -145,66 +148,66 @@ class FilterContext:
 
 @mypyc_attr(allow_interpreted_subclasses=True)
 class StreamFilter:
-    """Base of stream filters. Override what is wanted; the phases on heads may be plain methods or `async def`.
+    """Base of stream filters. The phases on heads may be plain methods or `async def`.
 
-    One object serves all requests of a listener in a worker; what belongs to a request goes into `exchange.state`.
+    One object serves all requests of a listener in a worker; keep per-request data in `exchange.state`.
     """
 
-    #: A msgspec.Struct or pydantic model; `config` then is an instance of it, and what does not fit refuses the start.
+    #: A msgspec.Struct or pydantic model; `config` is then an instance of it, and invalid settings prevent the start.
     Config: ClassVar[Any] = None
-    #: `fail` answers 500, `skip` goes on without this filter; the configuration may say otherwise.
+    #: `fail` responds with 500, `skip` continues without this filter; the configuration can override it.
     on_error: ClassVar[str] = FAIL
-    #: Seconds for each wait of an `async` method; 0 is no limit. The configuration may say otherwise.
+    #: Seconds for each wait in an `async` method; 0 means no limit. The configuration can override it.
     timeout: ClassVar[float] = 0.0
-    #: Names of the protocols whose exchanges it wants to see, as in `exchange.protocol`; empty for all.
+    #: Protocols whose exchanges the filter handles, as in `exchange.protocol`; empty for all.
     protocols: ClassVar[tuple[str, ...]] = ()
-    #: Whether the body methods may return more or fewer bytes than they got.
+    #: Whether body methods may return more or fewer bytes than they received.
     changes_length: ClassVar[bool] = True
 
     def __init__(self, config: Any) -> None:
-        """`config`: the filter's own object from the configuration, without `path` and `class`."""
+        """`config`: the filter's configuration object, without `path` and `class`."""
         self.context: FilterContext = NO_CONTEXT
 
     @property
     def clusters(self) -> Mapping[str, ClusterClient]:
-        """Clients of the proxy's clusters, by name; from `start` on. KeyError for one that is not configured."""
+        """Clients of the proxy's clusters by name, available from `start` on. Raises KeyError for unknown clusters."""
         return self.context.clusters
 
     async def start(self) -> None:
-        """The filter is about to be put in force in this worker. Raise to refuse that."""
+        """Called before the filter goes live in this worker. Raise to reject the configuration."""
 
     async def stop(self) -> None:
-        """The filter is not in force any more, and no exchange uses it."""
+        """Called when the filter is no longer active and no exchange uses it."""
 
     def on_request(self, exchange: Exchange) -> Reply | Awaitable[Reply | None] | None:
-        """The request's head is here, its route is not chosen yet. A Reply answers it; None lets it pass."""
+        """Called with the request head, before routing. Return a Reply to answer immediately, None to continue."""
         return None
 
     def on_route(self, exchange: Exchange) -> Reply | Awaitable[Reply | None] | None:
-        """`exchange.route` is chosen, and `cluster_name` if it leads to one; `exchange.choose` may change that."""
+        """Called with `exchange.route` and, if the route has one, `cluster_name`; `exchange.choose` can change it."""
         return None
 
     def on_host(self, exchange: Exchange) -> Reply | Awaitable[Reply | None] | None:
-        """`exchange.upstream_address` is chosen; once for each attempt."""
+        """Called with `exchange.upstream_address`, once for each attempt."""
         return None
 
     def on_request_body(self, exchange: Exchange, data: bytes, last: bool) -> bytes | None:
-        """A piece of the request's body, which may be empty when it is the last. None passes it as it is.
+        """Called for each chunk of the request body; the last one may be empty. Return None to forward it unchanged.
 
-        Not called for requests without a body. Must be a plain method; so must `on_response_body`.
+        Not called for requests without a body. Must be a plain method, like `on_response_body`.
         """
         return None
 
     def on_response(self, exchange: Exchange) -> Reply | Awaitable[Reply | None] | None:
-        """The reply's head is about to be sent (`exchange.response`). A Reply takes its place."""
+        """Called before the response head (`exchange.response`) is sent. Return a Reply to send that instead."""
         return None
 
     def on_response_body(self, exchange: Exchange, data: bytes, last: bool) -> bytes | None:
-        """A piece of the reply's body; otherwise like `on_request_body`. See also `exchange.end_response`."""
+        """Called for each chunk of the response body; like `on_request_body`. See also `exchange.end_response`."""
         return None
 
     def on_complete(self, exchange: Exchange) -> None:
-        """The exchange is over, well or badly (`exchange.failure`)."""
+        """Called at the end of the exchange, whether successful or not (`exchange.failure`)."""
 
 
 NO_CONTEXT: Final = FilterContext("", Log(), {})

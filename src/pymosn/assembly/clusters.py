@@ -1,18 +1,17 @@
-"""Clusters of the configuration as run-time clusters."""
+"""Builds run-time clusters from the configuration."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Final
+from typing import Final, NamedTuple
 
 from pymosn.api.upstream import criteria
+from pymosn.assembly.share import WorkerShare
 from pymosn.config.schema import Cluster as ClusterConfig
 from pymosn.config.schema import MosnConfig
 from pymosn.config.schema.cluster import BalancerConfig, CircuitBreaker, Host, OriginalDstConfig
-from pymosn.core.counters import Metrics
+from pymosn.core.counters import Labels, Metrics
 from pymosn.upstream.balancers import balancers
-from pymosn.upstream.cluster import Cluster, PoolMaker, make_cluster
-from pymosn.upstream.limits import worker_share
+from pymosn.upstream.cluster import Cluster, Clusters, PoolMaker, make_cluster
 from pymosn.upstream.plan import (
     BalancingPlan,
     ClusterPlan,
@@ -29,61 +28,100 @@ DEFAULT_BALANCER: Final = "LB_ROUNDROBIN"
 MAX_WEIGHT: Final = 128
 
 
-class BuiltCluster:
-    """A run-time cluster and the configuration that it was built from."""
+class BuiltCluster(NamedTuple):
+    """A run-time cluster, with the configuration that it was built from."""
 
-    def __init__(self, config: ClusterConfig, cluster: Cluster) -> None:
-        self.config = config
-        self.cluster = cluster
+    config: ClusterConfig
+    cluster: Cluster
 
 
-def build_clusters(
-    config: MosnConfig,
-    maker: PoolMaker,
-    metrics: Metrics,
-    workers: int,
-    before: Mapping[str, BuiltCluster] | None = None,
-    worker: int = -1,
-) -> dict[str, BuiltCluster]:
-    """All clusters by name, without effect until `Clusters.replace` puts them in force.
+class WorkerClusters:
+    """The clusters of one worker: built next to the live ones, activated together, with the health of their hosts."""
 
-    `workers`: how many workers share each cluster's limits, `worker`: which of them this is. `before`: see `build_cluster`.
-    """
-    known = before or {}
-    return {
-        cluster.name: build_cluster(cluster, maker, metrics, workers, known.get(cluster.name), worker)
-        for cluster in config.cluster_manager.clusters
-    }
+    def __init__(self, live: Clusters, maker: PoolMaker, metrics: Metrics, share: WorkerShare) -> None:
+        """`live`: the clusters that the data path uses."""
+        self._live = live
+        self._maker = maker
+        self._metrics = metrics
+        self._share = share
+        self._active: dict[str, BuiltCluster] = {}
+        # Cluster and address of hosts that failed their active checks.
+        self._unhealthy: set[tuple[str, str]] = set()
+
+    def build(self, config: MosnConfig) -> dict[str, BuiltCluster]:
+        """All clusters of a configuration by name, without effect until `activate`."""
+        return {cluster.name: self._build(cluster) for cluster in config.cluster_manager.clusters}
+
+    def _build(self, config: ClusterConfig) -> BuiltCluster:
+        return build_cluster(config, self._maker, self._metrics, self._share, self._active.get(config.name))
+
+    def activate(self, clusters: dict[str, BuiltCluster]) -> None:
+        """Makes built clusters live; removed ones stay reachable until `tidy`."""
+        self._active = clusters
+        self._activate({**self._live.by_name, **_objects(clusters)})
+
+    def set_hosts(self, config: ClusterConfig) -> None:
+        """Replaces the hosts of a cluster; `config` is its whole new configuration."""
+        built = self._build(config)
+        self._active = {**self._active, config.name: built}
+        self._activate({**self._live.by_name, config.name: built.cluster})
+
+    def set_health(self, name: str, hosts: dict[str, bool]) -> None:
+        """Applies results of the active health check, also for hosts that are added later."""
+        for address, healthy in hosts.items():
+            (self._unhealthy.discard if healthy else self._unhealthy.add)((name, address))
+        self._apply_health(name)
+
+    def tidy(self) -> None:
+        """Drops removed clusters."""
+        self._activate(_objects(self._active))
+        self._unhealthy &= {(name, host.address) for name, built in self._active.items() for host in built.cluster.hosts}
+
+    def has(self, labels: Labels) -> bool:
+        """Whether the cluster or host of a metric group still exists."""
+        names = dict(labels)
+        built = self._active.get(names.get("cluster", ""))
+        if built is None:
+            return False
+        return "host" not in names or any(host.address == names["host"] for host in built.cluster.hosts)
+
+    def _activate(self, clusters: dict[str, Cluster]) -> None:
+        self._live.activate(clusters)
+        for name in clusters:
+            self._apply_health(name)
+
+    def _apply_health(self, name: str) -> None:
+        cluster = self._live.get(name)
+        for host in cluster.hosts if cluster is not None else ():
+            host.set_active_health((name, host.address) not in self._unhealthy)
+
+
+def _objects(clusters: dict[str, BuiltCluster]) -> dict[str, Cluster]:
+    return {name: built.cluster for name, built in clusters.items()}
 
 
 def build_cluster(
-    config: ClusterConfig,
-    maker: PoolMaker,
-    metrics: Metrics,
-    workers: int,
-    before: BuiltCluster | None = None,
-    worker: int = -1,
+    config: ClusterConfig, maker: PoolMaker, metrics: Metrics, share: WorkerShare, before: BuiltCluster | None = None
 ) -> BuiltCluster:
-    """One cluster. Of `before`, the cluster of that name in force, what has not changed is taken over.
+    """One cluster. `before`: the active one of that name, whose unchanged parts are reused.
 
-    That is the whole object when nothing has changed, otherwise each host of the same address, with its pools, its health
-    and its counters, and what is in use of the limits.
+    That is the whole object if nothing has changed; otherwise hosts with the same address, with their pools, health and
+    counters, and the current use of the limits.
     """
     if before is not None and before.config == config:
         return before
     kind = balancers().get(config.lb_type) or balancers().get(DEFAULT_BALANCER)
     assert kind is not None
-    plan = plan_cluster(config, workers, worker)
     old = before.cluster if before is not None else None
-    return BuiltCluster(config, make_cluster(plan, kind, maker, metrics, old))
+    return BuiltCluster(config, make_cluster(plan_cluster(config, share), kind, maker, metrics, old))
 
 
-def plan_cluster(config: ClusterConfig, workers: int, worker: int = -1) -> ClusterPlan:
-    """What the cluster is to be, as plain values."""
+def plan_cluster(config: ClusterConfig, share: WorkerShare) -> ClusterPlan:
+    """The settings of a cluster as plain values."""
     limits = config.circuit_breakers[0] if config.circuit_breakers else CircuitBreaker()
     hosts: dict[str, HostPlan] = {}
     for host in config.hosts:
-        # Of equal addresses the first counts, as in MOSN.
+        # The first of equal addresses wins, as in MOSN.
         hosts.setdefault(host.address, _host(host))
     original = original_plan(config)
     return ClusterPlan(
@@ -91,10 +129,10 @@ def plan_cluster(config: ClusterConfig, workers: int, worker: int = -1) -> Clust
         hosts=tuple(hosts.values()) if original is None else (),
         balancing=_balancing(config),
         limits=LimitPlan(
-            worker_share(limits.max_connections, workers, worker),
-            worker_share(limits.max_pending_requests, workers, worker),
-            worker_share(limits.max_requests, workers, worker),
-            worker_share(limits.max_retries, workers, worker),
+            share.of(limits.max_connections),
+            share.of(limits.max_pending_requests),
+            share.of(limits.max_requests),
+            share.of(limits.max_retries),
         ),
         ejection=_ejection(config) if original is None else None,
         connect_timeout=config.connect_timeout,
@@ -107,15 +145,14 @@ def plan_cluster(config: ClusterConfig, workers: int, worker: int = -1) -> Clust
 
 
 def _heartbeats(config: ClusterConfig) -> HeartbeatPlan:
-    asked = config.keepalive
-    if asked is None:
-        return HeartbeatPlan()
-    usual = HeartbeatPlan()
-    return HeartbeatPlan(asked.interval or usual.interval, asked.timeout or usual.timeout, asked.failures)
+    defaults, block = HeartbeatPlan(), config.keepalive
+    if block is None:
+        return defaults
+    return HeartbeatPlan(block.interval or defaults.interval, block.timeout or defaults.timeout, block.failures)
 
 
 def original_plan(config: ClusterConfig) -> OriginalPlan | None:
-    """How an ORIGINAL_DST cluster finds its hosts; None for a cluster of another type."""
+    """How an ORIGINAL_DST cluster finds its hosts; None for other types."""
     if config.type != "ORIGINAL_DST" and config.lb_type != "LB_ORIGINAL_DST":
         return None
     block = config.original_dst_lb_config or OriginalDstConfig()

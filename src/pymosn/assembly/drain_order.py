@@ -1,4 +1,4 @@
-"""In which order the listeners of a process may stop accepting."""
+"""The order in which the listeners of a process may stop accepting."""
 
 from __future__ import annotations
 
@@ -13,32 +13,32 @@ from pymosn.network.listener import Listener
 def drain_order(
     config: MosnConfig, listeners: list[Listener], clusters_of: Mapping[str, Collection[str]]
 ) -> list[list[Listener]]:
-    """Groups of listeners; one that others of this process send requests to stands in a later group than those.
+    """Groups of listeners: a listener comes in a later group than the listeners that send requests to it.
 
-    `clusters_of`: the clusters that each router table names.
+    `clusters_of`: the clusters that each router table refers to.
 
-    In MOSN's own example the first hop's upstream is the second hop: were both closed at once, requests in flight on the
-    first would find the second gone. Listeners that send to each other in a circle share the last group.
+    In MOSN's own example the upstream of the first hop is the second hop: if both closed together, requests in flight on the
+    first would fail. Listeners that form a cycle share the last group.
     """
     server = config.servers[0]
     hosts = {cluster.name: [host.address for host in cluster.hosts] for cluster in config.cluster_manager.clusters}
     targets = {
-        place: {
+        i: {
             other
             for name in _clusters_of(listener, clusters_of)
             for address in hosts.get(name, [])
             for other, candidate in enumerate(server.listeners)
-            if other != place and _same_address(candidate, address)
+            if other != i and _same_address(candidate, address)
         }
-        | _hand_overs(place, server.listeners)
-        for place, listener in enumerate(server.listeners)
+        | _handover_targets(i, server.listeners)
+        for i, listener in enumerate(server.listeners)
     }
     groups: list[list[Listener]] = []
     left = set(targets)
     while left:
-        wanted = set().union(*(targets[place] for place in left))
-        free = (left - wanted) or left
-        groups.append([listeners[place] for place in sorted(free)])
+        targeted = set().union(*(targets[i] for i in left))
+        free = (left - targeted) or left
+        groups.append([listeners[i] for i in sorted(free)])
         left -= free
     return groups
 
@@ -54,11 +54,11 @@ def _clusters_of(listener: ListenerConfig, clusters_of: Mapping[str, Collection[
     return names
 
 
-def _hand_overs(place: int, listeners: list[ListenerConfig]) -> set[int]:
-    """The listeners without a socket that the one at `place` may give connections to."""
-    if not listeners[place].use_original_dst:
+def _handover_targets(index: int, listeners: list[ListenerConfig]) -> set[int]:
+    """The listeners without a socket to which the one at `index` may hand over connections."""
+    if not listeners[index].use_original_dst:
         return set()
-    return {other for other, candidate in enumerate(listeners) if other != place and not candidate.bind_port}
+    return {other for other, candidate in enumerate(listeners) if other != index and not candidate.bind_port}
 
 
 def _same_address(listener: ListenerConfig, dialed: str) -> bool:
@@ -68,11 +68,10 @@ def _same_address(listener: ListenerConfig, dialed: str) -> bool:
         return dialed == UNIX + listening
     try:
         dialed_host, dialed_port = split_address(dialed)
-        host, _, port = listening.rpartition(":")
-        if int(port) != dialed_port:
-            return False
+        host, port = split_address(listening)
     except ValueError:
         return False
-    wildcard = host.strip("[]") in ("", "0.0.0.0", "::")
+    if port != dialed_port:
+        return False
     loopback = ("127.0.0.1", "localhost", "::1")
-    return wildcard or host.strip("[]") == dialed_host or (host in loopback and dialed_host in loopback)
+    return host in ("", "0.0.0.0", "::", dialed_host) or (host in loopback and dialed_host in loopback)

@@ -1,4 +1,4 @@
-"""The stream filters of the configuration as objects of one worker: made, checked, and shared where nothing changed."""
+"""Builds the stream filters of one worker from the configuration; unchanged filters are reused."""
 
 from __future__ import annotations
 
@@ -10,42 +10,42 @@ import msgspec
 
 from pymosn.api.stream_filter import ClusterClient, FilterContext, StreamFilter
 from pymosn.api.transcoder import Transcoder
-from pymosn.config.diagnostics import Diagnostic
+from pymosn.assembly.share import WorkerShare
+from pymosn.config.diagnostics import Diagnostic, error_at
 from pymosn.config.schema import Listener as ListenerConfig
 from pymosn.config.schema import StreamFilter as FilterConfig
 from pymosn.config.schema.network_filters import PROTOCOLS
-from pymosn.config.schema.stream_filters import FILE_STREAM_FILTERS, NO_OP_STREAM_FILTERS, STREAM_FILTERS
+from pymosn.config.schema.stream_filters import NO_OP_STREAM_FILTERS
 from pymosn.config.typed import typed
 from pymosn.core.clock import Clock
 from pymosn.core.counters import Metrics
 from pymosn.core.log import Log
-from pymosn.filters.protocols import installed_protocols
-from pymosn.filters.stream.python import FilterConfigError, FilterLoadError, load_file, load_installed, source_digest
-from pymosn.filters.stream.shipped import SHIPPED, make_shipped
+from pymosn.filters.errors import FilterConfigError, FilterLoadError
+from pymosn.filters.loading import PROTOCOLS as PROTOCOL_ENTRY_POINTS
+from pymosn.filters.loading import installed, load_filter, load_installed
+from pymosn.filters.modules import source_digest
+from pymosn.filters.stream.shipped import FROM_FILES, SHIPPED, spec_of
 from pymosn.proxy.stream_filters import FilterHandle, StreamFilters
 from pymosn.stream.registry import protocols
 
 BUILT_PROTOCOLS: Final = frozenset(protocols().names())
 
-#: What tells a filter from any other: its listener, its place there, its configuration, and its file's content.
+#: The identity of a filter: its listener, its index there, its configuration, and a digest of its file.
 FilterKey = tuple[str, int, bytes, bytes]
 
 
 class BuiltFilter:
-    """A filter, and where in the configuration it stands."""
+    """A filter, with its path in the configuration."""
 
-    def __init__(self, named: FilterHandle, path: str) -> None:
-        self.named = named
+    def __init__(self, handle: FilterHandle, path: str) -> None:
+        self.handle = handle
         self.path = path
-        #: Whether its `start` has succeeded and its `stop` is owed.
+        #: Whether its `start` has succeeded, so that `stop` must be called.
         self.is_started = False
 
 
 class FilterBuilder:
-    """Makes the filters of one configuration. What is wrong is collected in `faults`.
-
-    A filter of which nothing has changed is the object that it was before.
-    """
+    """Builds the filters of one configuration; collects errors in `faults`. Unchanged filters stay the same objects."""
 
     def __init__(
         self,
@@ -55,13 +55,9 @@ class FilterBuilder:
         clusters: Mapping[str, ClusterClient],
         before: Mapping[FilterKey, BuiltFilter],
         clock: Clock | None = None,
-        workers: int = 1,
-        worker: int = 0,
+        share: WorkerShare | None = None,
     ) -> None:
-        """`config_dir`: what paths are relative to. `before`: the filters in force.
-
-        `workers`, `worker`: how many share what the filters count, and which of them this is.
-        """
+        """`config_dir`: directory for relative paths. `before`: the active filters."""
         self.faults: list[Diagnostic] = []
         self.built: dict[FilterKey, BuiltFilter] = {}
         self._config_dir = config_dir
@@ -70,35 +66,33 @@ class FilterBuilder:
         self._clusters = clusters
         self._before = before
         self._clock = Clock() if clock is None else clock
-        self._workers = workers
-        self._worker = worker
+        self._share = WorkerShare() if share is None else share
 
     def chain(self, config: ListenerConfig, path: str) -> StreamFilters:
-        """The chain of a listener, which stands at `path`."""
+        """The filters of the listener at `path`."""
         made: list[FilterHandle] = []
-        for number, entry in enumerate(config.stream_filters):
+        for i, entry in enumerate(config.stream_filters):
             if entry.type not in NO_OP_STREAM_FILTERS:
-                place = f"{path}.stream_filters[{number}]"
-                built = self._get(config.name or config.address, number, entry, place)
+                built = self._get(config.known_name(), i, entry, f"{path}.stream_filters[{i}]")
                 if built is not None:
-                    made.append(built.named)
+                    made.append(built.handle)
         return StreamFilters(made)
 
-    def _get(self, listener: str, number: int, entry: FilterConfig, place: str) -> BuiltFilter | None:
+    def _get(self, listener: str, index: int, entry: FilterConfig, path: str) -> BuiltFilter | None:
         settings = msgspec.json.encode(entry)
-        built = self._before.get((listener, number, settings, self.file_digest(entry))) or self._build(entry, place)
+        built = self._before.get((listener, index, settings, self.file_digest(entry))) or self._build(entry, path)
         if built is not None:
-            # Making it may have imported more of its files.
-            self.built[listener, number, settings, self.file_digest(entry)] = built
+            # The digest again, because building it may have imported neighbours.
+            self.built[listener, index, settings, self.file_digest(entry)] = built
         return built
 
     def new(self) -> list[BuiltFilter]:
-        """Those that were not there before."""
+        """The filters that were not reused."""
         return [built for key, built in self.built.items() if key not in self._before]
 
     def file_digest(self, entry: FilterConfig) -> bytes:
-        """What tells whether the files of a filter are still the same; empty when it has none."""
-        if entry.type not in FILE_STREAM_FILTERS:
+        """A digest of the files of a filter; empty if it has none."""
+        if entry.type not in FROM_FILES:
             return b""
         return source_digest(self._file(entry))
 
@@ -107,27 +101,27 @@ class FilterBuilder:
             stream_filter = self._load(entry)
             name = filter_name(entry)
             timeout = -1.0 if entry.timeout is None else entry.timeout
-            named = FilterHandle(name, stream_filter, self._metrics, entry.on_error, timeout)
+            handle = FilterHandle(name, stream_filter, self._metrics, entry.on_error, timeout)
             _check_protocols(stream_filter)
         except FilterConfigError as error:
-            for where, text in error.problems:
-                self._fault(f"{path}.config{where}", text)
+            self.faults += [error_at(f"{path}.config{inner}", text) for inner, text in error.problems]
             return None
         except (FilterLoadError, TypeError) as error:
-            self._fault(path, str(error))
+            self.faults.append(error_at(path, str(error)))
             return None
         group = self._metrics.group("filter", ("filter", name))
-        context = FilterContext(name, self._log, self._clusters, self._clock, group, self._workers, self._worker)
-        stream_filter.context = context
-        return BuiltFilter(named, path)
+        count, index = self._share.count, self._share.index
+        stream_filter.context = FilterContext(name, self._log, self._clusters, self._clock, group, count, index)
+        return BuiltFilter(handle, path)
 
     def _load(self, entry: FilterConfig) -> StreamFilter:
-        if entry.type in SHIPPED:
-            return make_shipped(entry.type, typed(entry.config, STREAM_FILTERS[entry.type]))
-        if entry.type not in FILE_STREAM_FILTERS:
+        if entry.type not in SHIPPED:
             return load_installed(entry.type, dict(entry.config))
+        spec = spec_of(entry.type)
+        if spec.make is not None:
+            return spec.make(typed(entry.config, spec.settings))
         settings = {key: value for key, value in entry.config.items() if key not in ("path", "class")}
-        made = load_file(self._file(entry), str(entry.config["class"]), settings)
+        made = load_filter(self._file(entry), str(entry.config["class"]), settings)
         if entry.type == "transcoder" and not isinstance(made, Transcoder):
             raise FilterLoadError(f"{entry.config['class']} is not a subclass of pymosn.api.Transcoder")
         return made
@@ -135,30 +129,27 @@ class FilterBuilder:
     def _file(self, entry: FilterConfig) -> Path:
         return Path(self._config_dir, str(entry.config.get("path", "")))
 
-    def _fault(self, path: str, message: str) -> None:
-        self.faults.append(Diagnostic(severity="error", file="", line=0, column=0, path=path, message=message))
-
 
 def _check_protocols(stream_filter: StreamFilter) -> None:
-    """Raises TypeError for the name of a protocol that is none: exchanges would pass by the filter unseen."""
+    """Raises TypeError for an unknown protocol name: the filter would silently never run."""
     unknown = [name for name in stream_filter.protocols if name not in PROTOCOLS and name not in BUILT_PROTOCOLS]
-    unknown = [name for name in unknown if name not in installed_protocols()]
+    unknown = [name for name in unknown if name not in installed(PROTOCOL_ENTRY_POINTS)]
     if unknown:
         known = ", ".join(sorted({*PROTOCOLS, *BUILT_PROTOCOLS} - {"Auto", "X"}))
-        raise TypeError(f"protocols: there is no protocol {unknown[0]!r}; there are {known}")
+        raise TypeError(f"protocols: unknown protocol {unknown[0]!r}; known: {known}")
 
 
 def filter_name(entry: FilterConfig) -> str:
-    """Under which name a filter is counted and logged: its class, or its type."""
-    return str(entry.config.get("class", entry.type)) if entry.type in FILE_STREAM_FILTERS else entry.type
+    """The name of a filter in counters and logs: its class, or its type."""
+    return str(entry.config.get("class", entry.type)) if entry.type in FROM_FILES else entry.type
 
 
 def check_filters(listeners: list[ListenerConfig], config_dir: str) -> list[Diagnostic]:
-    """Makes the filters of a checked configuration and forgets them; what is wrong with them.
+    """Builds the filters of a checked configuration, and returns the errors.
 
     This runs the filters' modules and constructors, but not `start`.
     """
     builder = FilterBuilder(config_dir, Metrics(), Log(), {}, {})
-    for number, listener in enumerate(listeners):
-        builder.chain(listener, f"servers[0].listeners[{number}]")
+    for i, listener in enumerate(listeners):
+        builder.chain(listener, f"servers[0].listeners[{i}]")
     return builder.faults

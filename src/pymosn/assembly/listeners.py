@@ -1,4 +1,4 @@
-"""Listeners of the configuration as run-time objects of one worker."""
+"""Builds the listeners of one worker from the configuration."""
 
 from __future__ import annotations
 
@@ -7,32 +7,23 @@ import os
 from collections.abc import Mapping
 
 from pymosn.api.exchange import AccessLog
-from pymosn.api.network import FilterChainFactory, NetworkFilterFactory
-from pymosn.api.stream import StreamProtocol
+from pymosn.api.network import FilterChainFactory, NetworkFilterFactory, join_address
+from pymosn.api.stream import ListenerFacts, StreamProtocol
 from pymosn.assembly.filters import FilterBuilder
-from pymosn.config.diagnostics import Diagnostic
-from pymosn.config.schema import Http1Settings, ProxyConfig
+from pymosn.assembly.protocols import ProtocolLoadError, load_protocol
+from pymosn.assembly.share import WorkerShare
+from pymosn.config.diagnostics import Diagnostic, error_at
 from pymosn.config.schema import Listener as ListenerConfig
+from pymosn.config.schema import ProxyConfig
 from pymosn.config.schema.network_filters import PROTOCOLS, CidrRange, StreamProxyConfig, StreamRoute
+from pymosn.core.addresses import split_address
 from pymosn.core.counters import DownstreamStats
-from pymosn.core.message import CONNECT, CONNECT_HERE
-from pymosn.filters.protocols import ProtocolLoadError, load_protocol
 from pymosn.network.admission import Admission
-from pymosn.network.listener import ConnectionNumbers, Listener, ListenerDirectory
-from pymosn.network.original_dst import OriginalDst
+from pymosn.network.listener import ConnectionIds, Listener, ListenerDirectory
+from pymosn.network.original_dst import OriginalDst, OwnAddresses
 from pymosn.network.reject_all import RejectAllFactory
 from pymosn.observe.access_log import AccessLogFile, compile_format
 from pymosn.observe.logs import LogSet
-from pymosn.protocol.http1.decoder import Http1Limits
-from pymosn.protocol.http1.policy import (
-    DECODE_SLASHES,
-    DROP_UNDERSCORES,
-    KEEP_SLASHES,
-    PASS_UNDERSCORES,
-    REFUSE_SLASHES,
-    REFUSE_UNDERSCORES,
-    Http1Policy,
-)
 from pymosn.proxy.options import ProxyOptions
 from pymosn.proxy.proxy import ProxyFactory
 from pymosn.proxy.runtime import Runtime
@@ -41,127 +32,121 @@ from pymosn.proxy.tcp_options import TcpOptions
 from pymosn.proxy.tcp_proxy import TcpFallback, TcpProxyFactory
 from pymosn.routing.by_address import AddressRoute, End, address_range, port_ranges
 from pymosn.routing.table import TableSlot
-from pymosn.stream.http1.options import Http1Options
+from pymosn.stream.http1.options import trusts_peer
 from pymosn.stream.registry import built_protocols
-from pymosn.upstream.limits import worker_share
 
 
 class BuiltListener:
-    """A listener, the configuration that it is built from, and its filters.
+    """A listener, with the configuration that it was built from and its filters.
 
-    `listener` may be one in force with an older configuration, until `activate`.
+    Until `activate`, `listener` may still be live with an older configuration.
     """
 
     def __init__(
-        self,
-        config: ListenerConfig,
-        filters: StreamFilters,
-        options: ProxyOptions | None,
-        factory: FilterChainFactory,
-        fallback: NetworkFilterFactory | None,
-        original_dst: OriginalDst | None,
-        max_connections: int,
+        self, config: ListenerConfig, filters: StreamFilters, factory: FilterChainFactory, max_connections: int
     ) -> None:
-        """`options`: of its `proxy` filter, None when that is not what `factory` makes; `fallback`: of the filter behind it.
-
-        `max_connections`: this worker's share of them.
-        """
+        """`max_connections`: this worker's share of them."""
+        self.name = config.known_name()
         self.config = config
         self.filters = filters
-        self._options = options
         self._factory = factory
-        self._fallback = fallback
-        self._original_dst = original_dst
         self._max_connections = max_connections
         self.listener: Listener
 
     def activate(self) -> None:
-        """Lets the listener work as configured: its new connections, and the next exchange of each open one."""
+        """Makes the configuration live: for new connections, and for the next exchange of each open one."""
         self.listener.max_connections = self._max_connections
         self.listener.write_timeout = self.config.write_timeout
         self.listener.write_min_rate = float(self.config.write_min_rate)
-        factory = self.listener.factory
-        self.listener.original_dst = self._original_dst
-        if self._options is not None and isinstance(factory, ProxyFactory):
-            factory.change(self._options, self._fallback)
+        self.listener.original_dst = original_dst(self.config)
+        live, new = self.listener.factory, self._factory
+        if isinstance(live, ProxyFactory) and isinstance(new, ProxyFactory):
+            live.activate(new.options, new.fallback)
         else:
-            self.listener.factory = self._factory
+            self.listener.factory = new
 
 
-class WorkerShares:
-    """What a worker's listeners have in common: the worker's admission, and its share of limits of the whole process."""
+class WorkerNetwork:
+    """Objects that the listeners of one worker share."""
 
-    def __init__(self, admission: Admission, workers: int, worker: int) -> None:
-        """`workers`: how many share; `worker`: which of them this is, from 0; -1 when it does not know."""
+    def __init__(self, admission: Admission) -> None:
         self.admission = admission
-        self._workers = workers
-        self._worker = worker
+        self.ids = ConnectionIds()
+        self.directory = ListenerDirectory()
+        self.own_addresses = OwnAddresses()
 
-    def of(self, limit: int) -> int:
-        """This worker's share of `limit`; 0 is no limit."""
-        return worker_share(limit, self._workers, self._worker)
+    def activate_addresses(self, listeners: list[BuiltListener]) -> None:
+        """Makes listeners reachable for redirected connections, and prevents requests from looping back to this process."""
+        self.directory.by_address, own = {}, []
+        for built in listeners:
+            if built.config.network.lower() == "unix":
+                continue
+            host, port = split_address(built.config.address)
+            self.directory.by_address[join_address(host or "0.0.0.0", port)] = built.listener
+            if built.config.bind_port:
+                own.append((host, port))
+        self.own_addresses.replace(own)
 
 
 class ListenerBuilder:
-    """Builds the listeners of one configuration. What is wrong is collected in `faults`."""
+    """Builds the listeners of one configuration; collects errors in `faults`."""
 
     def __init__(
         self,
         runtime: Runtime,
         slots: Mapping[str, TableSlot],
         filters: FilterBuilder,
-        numbers: ConnectionNumbers,
-        directory: ListenerDirectory,
+        network: WorkerNetwork,
+        share: WorkerShare,
         base_dir: str,
         loop: asyncio.AbstractEventLoop,
         logs: LogSet,
-        shares: WorkerShares,
     ) -> None:
+        """`base_dir`: parent of `logs/`."""
         self.faults: list[Diagnostic] = []
         self._runtime = runtime
         self._slots = slots
         self._filters = filters
-        self._numbers = numbers
-        self._directory = directory
+        self._network = network
+        self._share = share
         self._base_dir = base_dir
         self._loop = loop
         self._logs = logs
-        self._shares = shares
 
-    def listener(self, place: int, config: ListenerConfig, before: BuiltListener | None) -> BuiltListener:
-        """The listener at `place` of the configuration, not started.
+    def listener(self, index: int, config: ListenerConfig, before: BuiltListener | None) -> BuiltListener:
+        """A listener of the configuration, not started.
 
-        `before`, the listener of that name in force, is returned when nothing has changed. When it has but the address has
-        not, the result has the same `Listener`, to be changed by `activate`.
+        `before`, the active listener of that name, is returned if nothing has changed. If its address has not changed, the
+        result has the same `Listener`, which `activate` will update.
         """
-        path = f"servers[0].listeners[{place}]"
+        path = f"servers[0].listeners[{index}]"
         filters = self._filters.chain(config, path)
         if before is not None and before.config == config and before.filters.all == filters.all:
             return before
-        name = config.name or config.address
-        stats = DownstreamStats(self._runtime.metrics.group("downstream", ("listener", name)))
+        built = self._build(config, filters, path)
+        if before is not None and has_same_socket(before.config, config):
+            built.listener = before.listener
+        return built
+
+    def _build(self, config: ListenerConfig, filters: StreamFilters, path: str) -> BuiltListener:
+        name, runtime, network = config.known_name(), self._runtime, self._network
+        stats = DownstreamStats(runtime.metrics.group("downstream", ("listener", name)))
         acting = config.acting_filters()
         access_logs = self._access_logs(name, config, path)
-        options: ProxyOptions | None = None
         fallback: NetworkFilterFactory | None = None
         factory: FilterChainFactory = RejectAllFactory(stats)
         if acting.tcp is not None:
             tcp = tcp_options(name, config, acting.tcp, stats, access_logs)
-            fallback = TcpFallback(self._runtime, tcp)
-            factory = TcpProxyFactory(self._runtime, tcp)
+            fallback = TcpFallback(runtime, tcp)
+            factory = TcpProxyFactory(runtime, tcp)
         if acting.proxy is not None:
             options = self._options(name, config, acting.proxy, filters, stats, access_logs, path)
-            factory = ProxyFactory(self._runtime, options, fallback)
-        share = self._shares.of(config.max_connections)
-        built = BuiltListener(config, filters, options, factory, fallback, original_dst(config), share)
-        if before is not None and has_same_socket(before.config, config):
-            built.listener = before.listener
-        else:
-            clock, wheel = self._runtime.clock, self._runtime.wheel
-            built.listener = Listener(
-                name, config.address, factory, stats, self._numbers, clock, wheel, self._shares.admission
-            )
-            built.listener.directory = self._directory
+            factory = ProxyFactory(runtime, options, fallback)
+        built = BuiltListener(config, filters, factory, self._share.of(config.max_connections))
+        built.listener = Listener(
+            name, config.address, factory, stats, network.ids, runtime.clock, runtime.wheel, network.admission
+        )
+        built.listener.directory = network.directory
         return built
 
     def _options(
@@ -175,61 +160,49 @@ class ListenerBuilder:
         path: str,
     ) -> ProxyOptions:
         http1 = proxy.extend_config.Http1
-        spoken = self._protocols(proxy, path)
-        protocol_options: dict[str, object] = {}
-        for protocol in spoken:
-            spec = protocol.spec
-            if spec.name == "Http1":
-                protocol_options["Http1"] = self._http1(config, http1)
-            else:
-                try:
-                    protocol_options[spec.name] = protocol.options(
-                        proxy.extend_config.of(spec.name), config.connection_idle_timeout
-                    )
-                except ValueError as error:
-                    self._fault(path, f"settings of protocol {spec.name!r}: {error}")
+        protocols = self._protocols(proxy, path)
         return ProxyOptions(
-            name,
-            spoken,
-            protocol_options,
-            self._slots.get(proxy.router_config_name) or TableSlot(proxy.router_config_name),
-            filters,
-            stats,
-            access_logs,
-            http1.x_forwarded,
-            http1.x_request_id,
-            http1.reason_header,
-            http1.stream_idle_timeout,
-            config.connection_idle_timeout,
-            proxy.detection_timeout,
-            believes_peer(http1),
-            http1.tunnel_idle_timeout,
-            http1.trusted_hops,
+            listener_name=name,
+            protocols=protocols,
+            protocol_options=self._protocol_options(protocols, config, proxy, path),
+            slot=self._slots.get(proxy.router_config_name) or TableSlot(proxy.router_config_name),
+            filters=filters,
+            stats=stats,
+            access_logs=access_logs,
+            x_forwarded=http1.x_forwarded,
+            x_request_id=http1.x_request_id,
+            reason_header=http1.reason_header,
+            stream_idle_timeout=http1.stream_idle_timeout,
+            tunnel_idle_timeout=http1.tunnel_idle_timeout,
+            idle_timeout=config.connection_idle_timeout,
+            detection_timeout=proxy.detection_timeout,
+            trusts_peer=trusts_peer(proxy.extend_config.of("Http1")),
+            trusted_hops=http1.trusted_hops,
         )
 
-    def _http1(self, config: ListenerConfig, http1: Http1Settings) -> Http1Options:
-        return Http1Options(
-            http1_limits(http1),
-            config.connection_idle_timeout,
-            http1.header_timeout,
-            http1.body_timeout,
-            http1_policy(http1),
-            float(http1.body_min_rate),
-            http1.max_requests_per_connection,
-            self._runtime.overload,
-            frozenset([protocol.lower().encode() for protocol in http1.upgrades]),
-            {"terminate": CONNECT_HERE, "forward": CONNECT}.get(http1.connect, b""),
-        )
+    def _protocol_options(
+        self, protocols: list[StreamProtocol], config: ListenerConfig, proxy: ProxyConfig, path: str
+    ) -> dict[str, object]:
+        """The options of each protocol, by its name."""
+        facts = ListenerFacts(idle_timeout=config.connection_idle_timeout, overload=self._runtime.overload)
+        options: dict[str, object] = {}
+        for protocol in protocols:
+            name = protocol.spec.name
+            try:
+                options[name] = protocol.options(proxy.extend_config.of(name), facts)
+            except ValueError as error:
+                self._fault(path, f"settings of protocol {name!r}: {error}")
+        return options
 
     def _protocols(self, proxy: ProxyConfig, path: str) -> list[StreamProtocol]:
-        """The protocols that are tried, in order. `Auto` is all that come with pymosn, in the order of the registry."""
+        """The protocols to try, in order. `Auto` means all built-in ones, in the order of the registry."""
         known = self._runtime.protocols
         spoken: list[StreamProtocol] = []
         names = proxy.protocols()
         for name in [built.spec.name for built in built_protocols()] if names == ["Auto"] else names:
             protocol = known.get(name)
             if protocol is None and name in PROTOCOLS:
-                continue  # not built: the check has said so
+                continue  # not implemented: reported by the check
             if protocol is None:
                 try:
                     protocol = load_protocol(name)
@@ -242,33 +215,33 @@ class ListenerBuilder:
 
     def _access_logs(self, name: str, config: ListenerConfig, path: str) -> list[AccessLog]:
         made: list[AccessLog] = []
-        for number, entry in enumerate(config.access_logs):
+        for i, entry in enumerate(config.access_logs):
             log_path = entry.log_path or os.path.join(self._base_dir, "logs", f"{name}_access.log")
             try:
                 destination = self._logs.access_destination(log_path, self._loop.call_soon)
                 line = compile_format(entry.log_format).bind(self._runtime.clock, name, config.type)
             except (OSError, ValueError) as error:
-                self._fault(f"{path}.access_logs[{number}]", str(error))
+                self._fault(f"{path}.access_logs[{i}]", str(error))
                 continue
             made.append(AccessLogFile(destination, line))
         return made
 
     def _fault(self, path: str, message: str) -> None:
-        self.faults.append(Diagnostic(severity="error", file="", line=0, column=0, path=path, message=message))
+        self.faults.append(error_at(path, message))
 
 
 def tcp_options(
     name: str, config: ListenerConfig, tcp: StreamProxyConfig, stats: DownstreamStats, access_logs: list[AccessLog]
 ) -> TcpOptions:
-    """What a `tcp_proxy` was configured to do."""
+    """The run-time options of a `tcp_proxy`."""
     return TcpOptions(
-        name,
-        tcp.cluster,
-        [_address_route(route) for route in tcp.routes],
-        stats,
-        access_logs,
-        tcp.idle_timeout / 1e9 if tcp.idle_timeout > 0 else config.connection_idle_timeout,
-        tcp.max_connect_attempts,
+        listener_name=name,
+        cluster=tcp.cluster,
+        routes=[_address_route(route) for route in tcp.routes],
+        stats=stats,
+        access_logs=access_logs,
+        idle_timeout=tcp.idle_timeout / 1e9 if tcp.idle_timeout > 0 else config.connection_idle_timeout,
+        connect_attempts=tcp.max_connect_attempts,
     )
 
 
@@ -282,9 +255,9 @@ def _end(networks: list[CidrRange], ports: str) -> End:
 
 
 def original_dst(config: ListenerConfig) -> OriginalDst | None:
-    """How the listener finds where redirected clients wanted to go; None when it does not look.
+    """How the listener finds the original destination of redirected clients; None if it does not.
 
-    The `original_dst` filter, when there is one, says how, and `use_original_dst` whether at all, as in MOSN.
+    `use_original_dst` enables this, and the `original_dst` filter, if present, selects the method, as in MOSN.
     """
     if config.use_original_dst not in ("redirect", "tproxy"):
         return None
@@ -297,29 +270,8 @@ def original_dst(config: ListenerConfig) -> OriginalDst | None:
     return OriginalDst(kind == "tproxy", fallback_to_local)
 
 
-def believes_peer(http1: Http1Settings) -> bool:
-    """Whether whoever connects is a proxy of ours, by either key that says so."""
-    return http1.trust_forwarded or http1.trusted_hops > 0
-
-
-def http1_limits(http1: Http1Settings) -> Http1Limits:
-    """What requests of a listener may have."""
-    return Http1Limits(http1.max_header_size, http1.max_header_count, http1.max_request_body_size)
-
-
-def http1_policy(http1: Http1Settings) -> Http1Policy:
-    """What a listener forgives, in the codec's terms."""
-    return Http1Policy(
-        http1.profile == "strict",
-        believes_peer(http1),
-        http1.merge_slashes,
-        {"keep": KEEP_SLASHES, "decode": DECODE_SLASHES, "refuse": REFUSE_SLASHES}[http1.encoded_slashes],
-        {"pass": PASS_UNDERSCORES, "drop": DROP_UNDERSCORES, "refuse": REFUSE_UNDERSCORES}[http1.underscores_in_headers],
-    )
-
-
 def has_same_socket(one: ListenerConfig, other: ListenerConfig) -> bool:
-    """Whether a listener can pass from one configuration to the other without another socket."""
+    """Whether a listener can change from one configuration to the other with the same socket."""
     return _socket(one) == _socket(other)
 
 

@@ -1,4 +1,4 @@
-"""A checked configuration as bytes, for the way from the supervisor to its workers."""
+"""A checked configuration as bytes, as the supervisor sends it to its workers."""
 
 import msgspec
 from msgspec.structs import replace
@@ -7,10 +7,10 @@ from pymosn.config.schema import Cluster, MosnConfig, RouterConfiguration
 
 
 class PackedConfig(msgspec.Struct, array_like=True, frozen=True):
-    """A configuration as workers get it.
+    """A configuration as workers receive it.
 
-    `tables`: the router tables by name, each packed by itself, so that a worker looks only into those that have changed.
-    `rest`: everything else; it has no `routers`.
+    `tables`: the packed router tables by name; a worker unpacks only those that changed. `rest`: everything else, without
+    `routers`.
     """
 
     rest: MosnConfig
@@ -18,24 +18,24 @@ class PackedConfig(msgspec.Struct, array_like=True, frozen=True):
 
 
 def pack(config: MosnConfig) -> PackedConfig:
-    """The parcel of a checked configuration."""
+    """Packs a checked configuration."""
     server = config.servers[0]
     tables = {name: msgspec.msgpack.encode(table) for name, table in server.router_tables().items()}
     return PackedConfig(replace(config, servers=[replace(server, routers=[])]), tables)
 
 
 def unpack_table(data: bytes) -> RouterConfiguration:
-    """One table of a parcel."""
+    """Unpacks one router table."""
     return msgspec.msgpack.decode(data, type=RouterConfiguration)
 
 
 def encode(config: MosnConfig) -> bytes:
-    """The configuration's parcel as MessagePack."""
+    """A packed configuration as MessagePack."""
     return msgspec.msgpack.encode(pack(config))
 
 
 def decode(data: bytes) -> PackedConfig:
-    """The parcel that `encode` made. msgspec.DecodeError on anything else."""
+    """Reverses `encode`. Raises msgspec.DecodeError."""
     return msgspec.msgpack.decode(data, type=PackedConfig)
 
 
@@ -45,5 +45,5 @@ def encode_cluster(cluster: Cluster) -> bytes:
 
 
 def decode_cluster(data: bytes) -> Cluster:
-    """The cluster that `encode_cluster` packed. msgspec.DecodeError on anything else."""
+    """Reverses `encode_cluster`. Raises msgspec.DecodeError."""
     return msgspec.msgpack.decode(data, type=Cluster)

@@ -1,20 +1,18 @@
-"""Router tables of the configuration as run-time tables."""
+"""Builds run-time router tables from the configuration."""
 
 from __future__ import annotations
-
-from typing import TypeVar
 
 from pymosn.api.routing import HeaderChanges, Route, RouteAction, RouteMatcher
 from pymosn.api.upstream import Criteria, criteria
 from pymosn.assembly.steps import Steps, run_whole
 from pymosn.config.schema import Route as RouteConfig
 from pymosn.config.schema import RouteAction as Action
-from pymosn.config.schema import RouteMatch, RouterConfiguration, VirtualHost
+from pymosn.config.schema import RouteMatch, RouterConfiguration
 from pymosn.config.schema.router import HashPolicy as HashPolicyConfig
+from pymosn.config.schema.router import HeaderChanges as HeaderChangesConfig
 from pymosn.config.schema.router import HeaderToAdd, Metadata
-from pymosn.config.schema.stream_filters import ROUTE_SETTINGS
 from pymosn.config.typed import typed
-from pymosn.filters.stream.shipped import PER_ROUTE, route_settings
+from pymosn.filters.stream.shipped import SHIPPED, spec_of
 from pymosn.routing.actions import (
     DEFAULT_TIMEOUT,
     DirectResponse,
@@ -48,9 +46,6 @@ from pymosn.routing.rewrites import PathRewrite, PrefixRewrite, RegexRewrite, Re
 from pymosn.routing.table import RouteTable
 from pymosn.routing.table import VirtualHost as HostTable
 
-#: What can change header fields: a route's action, a virtual host, a table.
-Level = TypeVar("Level", Action, VirtualHost, RouterConfiguration)
-
 
 def build_table(config: RouterConfiguration) -> RouteTable:
     """The run-time form of a checked router table."""
@@ -58,17 +53,17 @@ def build_table(config: RouterConfiguration) -> RouteTable:
 
 
 def build_in_steps(config: RouterConfiguration) -> Steps[RouteTable]:
-    """The same, with a stop at least after every hundred routes."""
+    """The same in steps, of at most a hundred routes each."""
     table = RouteTable(config.router_config_name)
     shared = _Changes(config)
-    for place, host in enumerate(config.virtual_hosts):
-        name = host.name or f"virtual_hosts[{place}]"
-        outer = shared.within(host)
+    for i, host in enumerate(config.virtual_hosts):
+        name = host.name or f"virtual_hosts[{i}]"
+        outer = _Changes(host, shared)
         filters = _filter_settings(host.per_filter_config)
         routes: list[Route] = []
-        for number, route in enumerate(host.routers):
-            routes.append(_route(f"{config.router_config_name}/{name}/{number}", route, filters, outer))
-            if number % 100 == 99:
+        for j, route in enumerate(host.routers):
+            routes.append(_route(f"{config.router_config_name}/{name}/{j}", route, filters, outer))
+            if j % 100 == 99:
                 yield
         table.add(HostTable(name, host.domains, routes))
         yield
@@ -76,7 +71,7 @@ def build_in_steps(config: RouterConfiguration) -> Steps[RouteTable]:
 
 
 def clusters_in(config: RouterConfiguration) -> set[str]:
-    """The clusters that a table names, as targets and as mirrors."""
+    """The clusters that a table refers to, as targets and as mirrors."""
     names: set[str] = set()
     for host in config.virtual_hosts:
         for route in host.routers:
@@ -88,59 +83,54 @@ def clusters_in(config: RouterConfiguration) -> set[str]:
 
 
 class _Changes:
-    """The levels of header changes around a route, the innermost first."""
+    """The header changes for a route: those of its action, its virtual host and its table, innermost first."""
 
-    def __init__(self, config: Level, outer: _Changes | None = None) -> None:
-        self._outer = outer
-        self._request = _level(config.request_headers_to_add, config.request_headers_to_remove)
-        self._response = _level(config.response_headers_to_add, config.response_headers_to_remove)
-
-    def within(self, config: Level) -> _Changes:
-        """With one more level inside."""
-        return _Changes(config, self)
+    def __init__(self, config: HeaderChangesConfig, outer: _Changes | None = None) -> None:
+        requests, responses = (outer._requests, outer._responses) if outer is not None else ([], [])
+        self._requests: list[ChangeLevel] = _with_level(
+            config.request_headers_to_add, config.request_headers_to_remove, requests
+        )
+        self._responses: list[ChangeLevel] = _with_level(
+            config.response_headers_to_add, config.response_headers_to_remove, responses
+        )
 
     def request(self) -> HeaderChanges | None:
-        """What is done to requests, None for nothing."""
-        return _joined([level._request for level in self._levels()])
+        """The changes to requests; None if there are none."""
+        return LevelChanges(self._requests) if self._requests else None
 
     def response(self) -> HeaderChanges | None:
-        """What is done to replies, None for nothing."""
-        return _joined([level._response for level in self._levels()])
-
-    def _levels(self) -> list[_Changes]:
-        return [self, *(self._outer._levels() if self._outer is not None else [])]
+        """The changes to responses; None if there are none."""
+        return LevelChanges(self._responses) if self._responses else None
 
 
-def _level(to_add: list[HeaderToAdd], to_remove: list[str]) -> ChangeLevel | None:
+def _with_level(to_add: list[HeaderToAdd], to_remove: list[str], outer: list[ChangeLevel]) -> list[ChangeLevel]:
     if not to_add and not to_remove:
-        return None
-    return ChangeLevel([HeaderAddition(item.header.key, item.header.value, item.append) for item in to_add], to_remove)
-
-
-def _joined(levels: list[ChangeLevel | None]) -> HeaderChanges | None:
-    real = [level for level in levels if level is not None]
-    return LevelChanges(real) if real else None
+        return outer
+    additions = [HeaderAddition(item.header.key, item.header.value, item.append) for item in to_add]
+    return [ChangeLevel(additions, to_remove), *outer]
 
 
 def _route(name: str, config: RouteConfig, filters: dict[str, object], outer: _Changes) -> Route:
-    changes = outer.within(config.route) if config.route is not None else outer
+    changes = _Changes(config.route, outer) if config.route is not None else outer
     filters = {**filters, **_filter_settings(config.per_filter_config)}
     return Route(name, _matcher(config.match), _action(config, changes), changes.response(), filters or None)
 
 
 def _filter_settings(config: dict[str, object]) -> dict[str, object]:
-    """`per_filter_config`: for the filters that pymosn ships what they make of it, for others as it is."""
-    return {
-        name: route_settings(name, typed(value, ROUTE_SETTINGS[name])) if name in PER_ROUTE else value
-        for name, value in config.items()
-    }
+    """`per_filter_config`, with the settings of shipped filters in their run-time form."""
+    return {name: _route_setting(name, value) for name, value in config.items()}
+
+
+def _route_setting(name: str, value: object) -> object:
+    route = spec_of(name).route if name in SHIPPED else None
+    return value if route is None else route.make(typed(value, route.settings))
 
 
 # ---- conditions
 
 
 def _matcher(match: RouteMatch) -> RouteMatcher:
-    """Of the kinds that exclude each other the first given counts (key reference section 6.4); the rest besides."""
+    """Among mutually exclusive match kinds the first one wins (key reference 6.4); other conditions are ANDed."""
     conditions: list[RouteMatcher] = []
     if match.prefix:
         conditions.append(Prefix(match.prefix))
@@ -168,7 +158,7 @@ def _matcher(match: RouteMatch) -> RouteMatcher:
 
 
 def _action(route: RouteConfig, changes: _Changes) -> RouteAction:
-    """direct_response before redirect before route, as in MOSN."""
+    """The first of direct_response, redirect and route wins, as in MOSN."""
     direct = route.direct_response
     if direct is not None:
         return DirectResponse(direct.status, direct.body)
@@ -185,7 +175,7 @@ def _action(route: RouteConfig, changes: _Changes) -> RouteAction:
 def _forward(target: Action, options: ForwardOptions) -> Forward:
     timeout = target.timeout or DEFAULT_TIMEOUT
     if target.weighted_clusters:
-        # The drawn cluster's own labels replace the route's, also when it has none.
+        # The labels of the selected cluster replace those of the route, even if it has none.
         weights = [
             (Target(entry.cluster.name, _subset(entry.cluster.metadata_match)), entry.cluster.weight)
             for entry in target.weighted_clusters
@@ -224,7 +214,7 @@ def _options(route: RouteConfig, target: Action, changes: _Changes) -> ForwardOp
 
 
 def _path_rewrite(match: RouteMatch, target: Action) -> PathRewrite | None:
-    """prefix_rewrite needs a prefix or a path to replace; regex_rewrite works on any route, unless there is the other."""
+    """prefix_rewrite wins, and needs a prefix or a path to replace; regex_rewrite works on any route."""
     if target.prefix_rewrite:
         if match.prefix:
             return PrefixRewrite(path_text(match.prefix), target.prefix_rewrite)

@@ -1,4 +1,4 @@
-"""Long work in steps, so that an event loop can serve in between."""
+"""Long work in steps, so that the event loop can run in between."""
 
 from __future__ import annotations
 
@@ -8,12 +8,12 @@ from typing import TypeVar
 
 T = TypeVar("T")
 
-#: Work that yields wherever it may be interrupted, and returns its result.
+#: Work that yields where it may be interrupted, and returns its result.
 Steps = Generator[None, None, T]
 
 
 def run_whole(steps: Steps[T]) -> T:
-    """Does all of it at once."""
+    """Runs all steps."""
     while True:
         try:
             next(steps)
@@ -23,7 +23,7 @@ def run_whole(steps: Steps[T]) -> T:
 
 
 async def run_in_slices(steps: Steps[T], seconds: float) -> T:
-    """Does it in slices of about `seconds`, with a round of the event loop after each."""
+    """Runs the steps in slices of about `seconds`, with an event-loop iteration after each."""
     loop = asyncio.get_running_loop()
     until = loop.time() + seconds
     while True:

@@ -1,11 +1,13 @@
-"""What may be said: the MOSN configuration schema, and the way from a text to a checked configuration.
+"""MOSN's configuration schema, and the pipeline from text to a validated configuration.
 
-    text -> nodes (json_nodes, yaml_nodes)  values with their line and column
-         -> schema (read)                   typed blocks; unknown keys, wrong types and keys without effect are faults
-         -> check/                          what one key alone cannot tell: references, duplicates, addresses
-         -> build                           run-time objects for the data path
+    text -> nodes (json_nodes, yaml_nodes)  values with line and column
+         -> schema (read)                   typed blocks; unknown keys, wrong types and keys without effect are reported
+         -> check/                          cross-field validation: references, duplicates, addresses
 
-`load` walks the first three steps and reports every fault at once. `transport` carries a checked configuration to the
-workers, `dump` turns it back into MOSN's own shape with the secrets taken out. A worker needs `schema`, `transport`
-and `build` only, so nothing here imports the parsers on its own.
+`load` runs these steps for a file, `update` for a body of the admin API; both report all errors at once. `dump` converts a
+configuration back to MOSN's shape, without secrets. `typed` reads parts that were kept untyped. `diagnostics` has the errors
+and warnings, `compatibility` and `surface` make docs/compatibility.md.
+
+`assembly` builds run-time objects from the result. A worker only needs `schema` and `typed`, so nothing here imports the
+parsers at import time.
 """

@@ -1,4 +1,4 @@
-"""The configuration that `pymosn start` serves without a file: MOSN's two-hop HTTP example."""
+"""The configuration of `pymosn start` without a file: MOSN's two-hop HTTP example."""
 
 from typing import Final
 

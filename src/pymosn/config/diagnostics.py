@@ -1,4 +1,4 @@
-"""One thing wrong with a configuration, with its place, and the list that collects them."""
+"""Errors and warnings about a configuration, with their location, and the list that collects them."""
 
 from collections.abc import Mapping
 from typing import Any, Final, Literal
@@ -25,13 +25,13 @@ LONGEST_VALUE: Final = 60
 
 
 def is_secret(key: str) -> bool:
-    """True when a key's name says that its value must not be shown."""
+    """Whether the value of a key must not be shown, according to its name."""
     lowered = key.lower()
     return any(word in lowered for word in SECRET_WORDS)
 
 
 class Place(msgspec.Struct, frozen=True):
-    """Where a key or value stands. Line and column count from 1; 0 means the file as a whole."""
+    """The location of a key or value. Line and column start at 1; 0 means the whole file."""
 
     file: str
     line: int = 0
@@ -42,7 +42,7 @@ Places = Mapping[str, Place]
 
 
 def nearest(places: Places, path: str) -> Place:
-    """The place of the value at `path`; when it is not there, that of the block that should have it."""
+    """The location of the value at `path`, or of the nearest block around it if it is missing."""
     while path:
         place = places.get(path)
         if place is not None:
@@ -52,23 +52,23 @@ def nearest(places: Places, path: str) -> Place:
 
 
 class Diagnostic(msgspec.Struct, frozen=True, kw_only=True):
-    """A fault in a configuration.
+    """An error or warning about a configuration.
 
-    `path` is the way to it in MOSN's keys, such as `servers[0].listeners[1].address`; `value` is the offending value as
-    short JSON-like text, None when there is none to show; `suggestion` is a likely intended word, None without a guess.
+    `path`: its path in MOSN's keys, such as `servers[0].listeners[1].address`. `value`: the offending value as short
+    JSON-like text, if any. `suggestion`: the word that was probably meant, if any.
     """
 
-    severity: Severity
-    file: str
-    line: int
-    column: int
-    path: str
+    severity: Severity = "error"
+    file: str = ""
+    line: int = 0
+    column: int = 0
+    path: str = ""
     message: str
     value: str | None = None
     suggestion: str | None = None
 
     def text(self) -> str:
-        """The fault as one line that editors and CI systems recognise: `file:line:column: error: path: message`."""
+        """One line in the format that editors and CI systems recognise: `file:line:column: error: path: message`."""
         place = f"{self.file}:{self.line}:{self.column}" if self.line else self.file
         path = f"{self.path}: " if self.path else ""
         value = f" (value {self.value})" if self.value is not None else ""
@@ -76,48 +76,53 @@ class Diagnostic(msgspec.Struct, frozen=True, kw_only=True):
         return f"{place}: {self.severity}: {path}{self.message}{value}{hint}"
 
     def placed(self, places: Places, file: str) -> "Diagnostic":
-        """The same fault with the place that its path has; `file` stands in where nothing is known."""
+        """The same with the location of its path; `file` is the default."""
         if self.file:
             return self
         place = nearest(places, self.path) if self.path else Place("")
         return msgspec.structs.replace(self, file=place.file or file, line=place.line, column=place.column)
 
     def as_dict(self) -> dict[str, str | int | None]:
-        """The fault as the object that `pymosn check --json` prints."""
+        """The object that `pymosn check --json` prints."""
         return {name: getattr(self, name) for name in self.__struct_fields__}
 
 
+def error_at(path: str, message: str) -> Diagnostic:
+    """An error at a path whose location in a file is not known yet; see `Diagnostic.placed`."""
+    return Diagnostic(severity="error", file="", line=0, column=0, path=path, message=message)
+
+
 class Diagnostics:
-    """Collects faults. What is known to be bad is reported as an error once: no later check builds on it."""
+    """Collects errors and warnings. A path with an error is reported once; later checks skip it."""
 
     def __init__(self) -> None:
         self.items: list[Diagnostic] = []
         self._bad_paths: set[str] = set()
 
     def error(self, place: Place, path: str, message: str, value: Any = ..., suggestion: str | None = None) -> None:
-        """Report an error. `value` is the offending value itself; leave it out when the key alone is wrong."""
+        """Report an error. `value`: the offending value; omit it if only the key is wrong."""
         if self.is_bad(path):
             return
         self.mark_bad(path)
         self._add("error", place, path, message, value, suggestion)
 
     def warning(self, place: Place, path: str, message: str, value: Any = ..., suggestion: str | None = None) -> None:
-        """Report something that is accepted although it does not do what it says."""
+        """Report something that is accepted, but not with the expected effect."""
         if self.is_bad(path):
             return
         self._add("warning", place, path, message, value, suggestion)
 
     def mark_bad(self, path: str) -> None:
-        """Let no more errors be reported at a path and below it."""
+        """Suppress further reports at a path and below."""
         if path:
             self._bad_paths.add(path)
 
     def has_bad_within(self, path: str) -> bool:
-        """True when something below a path is known to be bad."""
+        """Whether there is an error below a path."""
         return any(bad.startswith((f"{path}.", f"{path}[")) for bad in self._bad_paths)
 
     def is_bad(self, path: str) -> bool:
-        """True when a path, or something around it, is known to be bad."""
+        """Whether there is an error at a path or in a block around it."""
         while path:
             if path in self._bad_paths:
                 return True
@@ -129,7 +134,7 @@ class Diagnostics:
         return any(fault.severity == "error" for fault in self.items)
 
     def in_order(self) -> list[Diagnostic]:
-        """All faults, sorted by file, line and column."""
+        """All entries, sorted by file, line and column."""
         return sorted(self.items, key=lambda fault: (fault.file, fault.line, fault.column))
 
     def _add(self, severity: Severity, place: Place, path: str, message: str, value: Any, suggestion: str | None) -> None:
@@ -149,7 +154,7 @@ class Diagnostics:
 
 
 def short(value: Any, path: str = "") -> str:
-    """A value as one short line of JSON, redacted when the last key of its path names a secret."""
+    """A value as one short line of JSON, redacted if the last key of its path names a secret."""
     if is_secret(path.rpartition(".")[2]):
         return REDACTED
     try:

@@ -1,4 +1,4 @@
-"""A configuration back in MOSN's own shape, with the secrets taken out."""
+"""Converts a configuration back to MOSN's shape, without secrets."""
 
 from typing import Any
 
@@ -7,14 +7,14 @@ from msgspec import inspect
 
 from pymosn.config.diagnostics import REDACTED, is_secret
 from pymosn.config.duration import format_duration
-from pymosn.config.schema.block import DURATION, Block
+from pymosn.filters.settings import DURATION, Block
 
 
 def dump(block: Block, *, defaults: bool = False) -> dict[str, Any]:
     """A block, such as a `MosnConfig`, a `Listener` or a `Cluster`, as JSON-like values with MOSN's keys.
 
-    Durations are Go's text (`1m0s`); private keys, and values anywhere whose key names a secret, are redacted. Keys
-    that have their default are left out unless `defaults` asks for them.
+    Durations are in Go's format (`1m0s`); values whose key names a secret are redacted. Keys with their default value are
+    omitted unless `defaults` is set.
     """
     kind = inspect.type_info(type(block))
     assert isinstance(kind, inspect.StructType)
@@ -58,7 +58,7 @@ def _value(value: Any, kind: inspect.Type, defaults: bool) -> Any:
 
 
 def _member(value: Any, union: inspect.UnionType) -> inspect.Type:
-    """The member of a union that a value is of."""
+    """The member of a union to which a value belongs."""
     for member in union.types:
         if isinstance(member, inspect.StructType) and type(value) is member.cls:
             return member
@@ -66,7 +66,7 @@ def _member(value: Any, union: inspect.UnionType) -> inspect.Type:
 
 
 def redacted(value: Any) -> Any:
-    """JSON-like values with everything redacted whose key names a secret."""
+    """JSON-like values, redacted where the key names a secret."""
     if isinstance(value, dict):
         return {key: REDACTED if _hidden(str(key), item) else redacted(item) for key, item in value.items()}
     if isinstance(value, list):

@@ -3,6 +3,8 @@
 import re
 from typing import Final
 
+from pymosn.core.durations import go_duration
+
 _UNITS: Final = {
     "ns": 1e-9,
     "us": 1e-6,
@@ -21,8 +23,7 @@ _LARGEST: Final = (2**63 - 1) / 1e9
 def parse_duration(text: str) -> float:
     """Seconds of a Go duration string (time.ParseDuration of Go's standard library).
 
-    ValueError with a message fit for the user when the text is not a duration, among them a number without a unit,
-    except "0".
+    Raises ValueError, with a message for the user, for anything else; numbers other than "0" need a unit.
     """
     sign, body = (-1.0, text[1:]) if text.startswith("-") else (1.0, text.removeprefix("+"))
     if body == "0":
@@ -37,31 +38,10 @@ def parse_duration(text: str) -> float:
             raise ValueError(f'a duration needs a unit, such as "{body}s" or "{body}ms"')
         raise ValueError('not a duration; write for example "300ms", "15s" or "1h30m"')
     if seconds > _LARGEST:
-        raise ValueError("longer than a duration can be (about 292 years)")
+        raise ValueError("exceeds the maximum duration of about 292 years")
     return sign * seconds
 
 
 def format_duration(seconds: float) -> str:
     """A duration as Go prints it: `0s`, `300ms`, `15s`, `1m0s`, `1h30m0s`."""
-    sign = "-" if seconds < 0 else ""
-    nanoseconds = round(abs(seconds) * 1e9)
-    if nanoseconds == 0:
-        return "0s"
-    for unit, size in (("ns", 1), ("\u00b5s", 1_000), ("ms", 1_000_000)):
-        if nanoseconds < size * 1_000 and nanoseconds < 1_000_000_000:
-            return f"{sign}{_decimal(nanoseconds, size)}{unit}"
-    minutes, rest = divmod(nanoseconds, 60_000_000_000)
-    hours, minutes = divmod(minutes, 60)
-    text = f"{_decimal(rest, 1_000_000_000)}s"
-    if hours:
-        text = f"{hours}h{minutes}m{text}"
-    elif minutes:
-        text = f"{minutes}m{text}"
-    return sign + text
-
-
-def _decimal(count: int, size: int) -> str:
-    whole, rest = divmod(count, size)
-    if rest == 0:
-        return str(whole)
-    return f"{whole}.{str(rest).rjust(len(str(size)) - 1, '0').rstrip('0')}"
+    return f"-{go_duration(-seconds)}" if seconds < 0 else go_duration(seconds)

@@ -1,15 +1,15 @@
-"""Guessing what was meant."""
+"""Suggestions for misspelled words."""
 
 import difflib
 from collections.abc import Iterable
 from typing import Final
 
-# Comparing takes time in the square of the length.
+# Comparison is quadratic in the length.
 _LONGEST_WORD: Final = 80
 
 
 def closest(word: str, known: Iterable[str]) -> str | None:
-    """The known word that `word` is probably a misspelling of, None without a good guess."""
+    """The known word that was probably meant by `word`; None without a good match."""
     if len(word) > _LONGEST_WORD:
         return None
     by_lower = {name.lower(): name for name in known}

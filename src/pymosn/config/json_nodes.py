@@ -1,6 +1,6 @@
-"""A strict JSON parser (RFC 8259) that keeps the place of every key and value.
+"""A strict JSON parser (RFC 8259) that keeps the location of every key and value.
 
-The standard library's parser tells where a syntax error is but not where a value was.
+The standard library's parser has locations of syntax errors only.
 """
 
 import bisect
@@ -14,23 +14,14 @@ _NUMBER: Final = re.compile(r"-?(?:0|[1-9][0-9]*)(\.[0-9]+)?([eE][+-]?[0-9]+)?")
 _PLAIN: Final = re.compile(r'[^"\\\x00-\x1f]*')
 _WORD: Final = re.compile(r"[^\s,:\[\]{}\"]+")
 _HEX: Final = re.compile(r"[0-9a-fA-F]{4}")
-_ESCAPES: Final = {
-    '"': '"',
-    "\\": "\\",
-    "/": "/",
-    "b": "\b",
-    "f": "\f",
-    "n": "\n",
-    "r": "\r",
-    "t": "\t",
-}
+_ESCAPES: Final = {'"': '"', "\\": "\\", "/": "/", "b": "\b", "f": "\f", "n": "\n", "r": "\r", "t": "\t"}
 _WORDS: Final[dict[str, Scalar]] = {"true": True, "false": False, "null": None}
-# A lone half of a surrogate pair is no character; Go puts the replacement character.
+# A lone surrogate is not a character; like Go, replace it.
 _REPLACEMENT: Final = "\ufffd"
 
 
 def parse_json(text: str) -> tuple[Node, list[Repeated]]:
-    """The node tree of a JSON text, and the keys that stand twice in one object. ParseError when it is not JSON."""
+    """The node tree of a JSON text, and the duplicate keys of its objects. Raises ParseError."""
     return _Parser(text).document()
 
 
@@ -49,7 +40,7 @@ class _Parser:
         node = self._value()
         self._skip_space()
         if self._at < len(self._text):
-            raise self._error("only one JSON value is allowed, but more text follows it")
+            raise self._error("unexpected text after the JSON value")
         return node, self._repeated
 
     def _place(self, at: int) -> tuple[int, int]:
@@ -97,7 +88,7 @@ class _Parser:
                     self._repeated.append(Repeated(key, line, column, lines[key]))
                 lines[key] = line
                 if self._peek() != ":":
-                    raise self._error(f'":" expected after the key "{key}"')
+                    raise self._error(f'expected ":" after the key "{key}"')
                 self._at += 1
                 node.entries.append(Entry(key, line, column, self._value()))
                 if not self._comma("}"):
@@ -107,17 +98,17 @@ class _Parser:
     def _key_expected(self, after_comma: bool) -> str:
         char = self._peek()
         if not char:
-            return 'the file ends inside an object; "}" is missing'
+            return 'unexpected end of file in an object; expected "}"'
         if char == "}" and after_comma:
-            return 'a comma stands before "}"; JSON allows none there'
-        return "a key in double quotes is expected"
+            return 'trailing comma before "}"'
+        return "expected a key in double quotes"
 
     def _array(self, node: Node) -> Node:
         self._enter()
         if self._peek() != "]":
             while True:
                 if self._peek() == "]":
-                    raise self._error('a comma stands before "]"; JSON allows none there')
+                    raise self._error('trailing comma before "]"')
                 node.items.append(self._value())
                 if not self._comma("]"):
                     break
@@ -136,20 +127,20 @@ class _Parser:
         if char == end:
             return False
         if not char:
-            raise self._error(f'the file ends too early; "{end}" is missing')
-        raise self._error(f'"," or "{end}" is expected')
+            raise self._error(f'unexpected end of file; expected "{end}"')
+        raise self._error(f'expected "," or "{end}"')
 
     def _number_or_word(self, char: str) -> Scalar:
         start = self._at
         if not char:
-            raise self._error("the file ends where a value is expected")
+            raise self._error("unexpected end of file; expected a value")
         if char in "/#":
-            raise self._error("JSON has no comments")
+            raise self._error("comments are not allowed in JSON")
         if char == "'":
-            raise self._error("JSON strings stand in double quotes")
+            raise self._error("strings must be in double quotes")
         match = _WORD.match(self._text, start)
         if match is None:
-            raise self._error("a value is expected")
+            raise self._error("expected a value")
         word = match[0]
         if word in _WORDS:
             self._at = match.end()
@@ -182,15 +173,15 @@ class _Parser:
             if char == "\\":
                 parts.append(self._escape())
             elif char in ("", "\n", "\r"):
-                raise self._error("the string has no closing quote", start)
+                raise self._error("unterminated string", start)
             else:
-                raise self._error(f"the control character {char!a} must be written as an escape")
+                raise self._error(f"the control character {char!a} must be escaped")
 
     def _escape(self) -> str:
         letter = self._text[self._at + 1 : self._at + 2]
         if letter != "u":
             if letter not in _ESCAPES:  # also at the end of the text
-                raise self._error(f"\\{letter} is not an escape of JSON")
+                raise self._error(f"invalid escape \\{letter}")
             self._at += 2
             return _ESCAPES[letter]
         high = self._hex()
@@ -205,6 +196,6 @@ class _Parser:
     def _hex(self) -> int:
         match = _HEX.match(self._text, self._at + 2)
         if match is None:
-            raise self._error("\\u needs four hexadecimal digits")
+            raise self._error("\\u must be followed by four hexadecimal digits")
         self._at = match.end()
         return int(match[0], 16)

@@ -1,4 +1,4 @@
-"""From a file or a text to a checked configuration, with every fault at once."""
+"""Loads and checks a configuration from a file or a text; reports all errors at once."""
 
 import os
 from collections.abc import Collection
@@ -13,17 +13,17 @@ from pymosn.config.json_nodes import parse_json
 from pymosn.config.nodes import Node, ParseError
 from pymosn.config.read import Reader
 from pymosn.config.schema import Cluster, MosnConfig, VirtualHost
-from pymosn.config.schema.block import Block
 from pymosn.config.yaml_nodes import parse_yaml
+from pymosn.filters.settings import Block
 
 B = TypeVar("B", bound=Block)
 
 
 class Loaded(msgspec.Struct, frozen=True, kw_only=True):
-    """What loading gave.
+    """The result of loading.
 
-    `config` is None when one of the faults is an error. `config_dir` is the directory of the file; `base_dir` its
-    parent, under which MOSN keeps `logs/`. `places`: where each value stands, by its path, for what is found out later.
+    `config` is None if one of the faults is an error. `config_dir`: the directory of the file. `base_dir`: its parent, where
+    MOSN keeps `logs/`. `places`: the location of each value by its path, for errors that are found later.
     """
 
     config: MosnConfig | None
@@ -44,8 +44,8 @@ class Loaded(msgspec.Struct, frozen=True, kw_only=True):
 def load_file(path: str, *, strict: bool = False, stream_filters: Collection[str] = ()) -> Loaded:
     """Load and check a configuration file: YAML for .yaml and .yml, JSON for any other name.
 
-    `strict` makes unknown keys errors. `stream_filters` are the names of stream filters that installed packages offer
-    (entry-point group `pymosn.stream_filters`). Never raises; what is wrong is in the faults.
+    `strict` makes unknown keys errors. `stream_filters`: names of stream filters of installed packages (entry-point group
+    `pymosn.stream_filters`). Never raises; errors are in the result.
     """
     loading = _Loading(strict, stream_filters, os.path.dirname(os.path.abspath(path)))
     text = loading.read_text(path)
@@ -61,7 +61,7 @@ def load_text(
     stream_filters: Collection[str] = (),
     config_dir: str = ".",
 ) -> Loaded:
-    """Load and check a configuration text; `file_name` stands in the faults. Never raises."""
+    """Load and check a configuration text; `file_name` is used in errors. Never raises."""
     return _Loading(strict, stream_filters, os.path.abspath(config_dir)).run(text, file_name, yaml)
 
 
@@ -89,7 +89,7 @@ class _Loading:
         )
 
     def read_text(self, path: str) -> str | None:
-        """The text of a file; a fault and None when it cannot be read or is not UTF-8."""
+        """The text of a file; None, with an error, if it cannot be read or is not UTF-8."""
         try:
             with open(path, "rb") as file:
                 data = file.read()
@@ -116,12 +116,12 @@ class _Loading:
             self._faults.error(Place(file, error.line, error.column), "", error.message)
             return None
         for key in repeated:
-            message = f'the key "{key.key}" stands in line {key.first_line} already; only one of them would count'
+            message = f'duplicate key "{key.key}"; first defined on line {key.first_line}'
             self._faults.error(Place(file, key.line, key.column), "", message)
         return node
 
     def _read_directories(self, config: MosnConfig) -> None:
-        """Read `clusters_configs` and `router_configs` into the places of the inline lists."""
+        """Read `clusters_configs` and `router_configs` into the inline lists."""
         manager = config.cluster_manager
         manager.clusters += self._directory(
             manager.clusters_configs, manager.clusters, Cluster, "cluster_manager", "clusters"
@@ -137,21 +137,21 @@ class _Loading:
     def _directory(self, name: str, inline: list[B], cls: type[B], path: str, key: str) -> list[B]:
         """One block of each `*.json` file of a directory.
 
-        The directory's name is relative to the current directory, as in MOSN, or else to the configuration file's.
+        The name is relative to the current directory, as in MOSN, or else to that of the configuration file.
         """
         if not name:
             return []
         dir_key = "clusters_configs" if cls is Cluster else "router_configs"
         place = self._places.get(f"{path}.{dir_key}", Place(""))
         if inline:
-            message = f'"{key}" and "{dir_key}" exclude each other'
+            message = f'"{key}" and "{dir_key}" are mutually exclusive'
             self._faults.error(place, f"{path}.{dir_key}", message, name)
             return []
         directory = name if os.path.isdir(name) else os.path.join(self._config_dir, name)
         try:
             names = sorted(file for file in os.listdir(directory) if file.endswith(".json"))
         except (OSError, ValueError):
-            self._faults.error(place, f"{path}.{dir_key}", "is not a readable directory", name)
+            self._faults.error(place, f"{path}.{dir_key}", "not a readable directory", name)
             return []
         blocks: list[B] = []
         for file in (os.path.join(directory, file) for file in names):

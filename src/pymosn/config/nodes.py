@@ -1,19 +1,16 @@
-"""Values with their places: what the JSON and the YAML parser make, and what the schema is read from."""
+"""Values with their locations: the result of the JSON and YAML parsers, from which the schema is read."""
 
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 Scalar = str | int | float | bool | None
 
-# Deeper nesting than any configuration has; it keeps recursion away from the interpreter's own limit.
+# More than any configuration needs, and below the interpreter's recursion limit.
 DEEPEST: Final = 100
 _INT64: Final = range(-(2**63), 2**64)
 
 
 class Node:
-    """A value and where it starts (line and column from 1).
-
-    `value` is a scalar, a list of nodes for an array, or a list of entries (kind `object`).
-    """
+    """A value with its location: a scalar `value`, the `items` of an array, or the `entries` of an object."""
 
     __slots__ = ("column", "entries", "items", "kind", "line", "value")
 
@@ -26,7 +23,7 @@ class Node:
         self.entries: list[Entry] = []
 
     def entry(self, key: str) -> "Entry | None":
-        """The last entry of an object whose key is `key` in any case; an exact match is preferred."""
+        """The last entry with this key in any case; an exact match takes precedence."""
         found = None
         for entry in self.entries:
             if entry.key == key or (entry.key.lower() == key.lower() and (found is None or found.key != key)):
@@ -35,7 +32,7 @@ class Node:
 
 
 class Entry:
-    """One key of an object, with its own place, and its value."""
+    """A key of an object with its location, and its value."""
 
     __slots__ = ("column", "key", "line", "node")
 
@@ -47,7 +44,7 @@ class Entry:
 
 
 class ParseError(Exception):
-    """The text is not JSON or not YAML. Carries the place, from 1; line 0 means the text as a whole."""
+    """The text is not valid JSON or YAML. Line and column start at 1; line 0 means the whole text."""
 
     def __init__(self, message: str, line: int = 0, column: int = 0) -> None:
         super().__init__(message)
@@ -56,20 +53,17 @@ class ParseError(Exception):
         self.column = column
 
 
-class Repeated:
-    """A key that stands twice in one object."""
+class Repeated(NamedTuple):
+    """A duplicate key of an object."""
 
-    __slots__ = ("column", "first_line", "key", "line")
-
-    def __init__(self, key: str, line: int, column: int, first_line: int) -> None:
-        self.key = key
-        self.line = line
-        self.column = column
-        self.first_line = first_line
+    key: str
+    line: int
+    column: int
+    first_line: int
 
 
 def kind_of(value: Scalar) -> str:
-    """The word of JSON for a scalar's type."""
+    """JSON's name of a scalar's type."""
     if value is None:
         return "null"
     if isinstance(value, bool):
@@ -80,7 +74,7 @@ def kind_of(value: Scalar) -> str:
 
 
 def plain(node: Node) -> Any:
-    """The value without places, as `json.loads` gives it. Integers beyond 64 bits become floats, as in Go."""
+    """The value without locations, as from `json.loads`. Integers beyond 64 bits become floats, as in Go."""
     if node.kind == "object":
         return {entry.key: plain(entry.node) for entry in node.entries}
     if node.kind == "array":

@@ -1,4 +1,4 @@
-"""Nodes to schema blocks. What does not fit is a fault; the rest of the file is read all the same."""
+"""Reads nodes as schema blocks. Invalid values are reported, and the rest of the file is read nevertheless."""
 
 import math
 from collections.abc import Callable
@@ -11,43 +11,40 @@ from pymosn.config.diagnostics import Diagnostics, Place
 from pymosn.config.duration import parse_duration
 from pymosn.config.guess import closest
 from pymosn.config.nodes import Entry, Node, plain
-from pymosn.config.schema.block import DURATION, NOTE, QUIET, STATE, Block, EnvoyBlock, State
 from pymosn.config.schema.extensions import EXTENDS, Extend
 from pymosn.config.schema.network_filters import ProtocolSettings, ProxyConfig
 from pymosn.config.schema.observability import METRICS_SINKS, TRACE_DRIVERS, MetricsSink, Tracing
 from pymosn.config.schema.server import ListenerFilter, StreamFilter
-from pymosn.config.schema.stream_filters import LISTENER_FILTERS, STREAM_FILTERS
+from pymosn.config.schema.stream_filters import LISTENER_FILTERS, stream_filter_settings
+from pymosn.filters.settings import DURATION, NOTE, QUIET, STATE, Block, EnvoyBlock, State
 
 B = TypeVar("B", bound=Block)
 
-# Blocks whose `config` has a schema chosen by another key: that key, and the schemas by its value.
-_BY_NAME: Final[dict[type[Block], tuple[str, dict[str, type[Block]]]]] = {
-    StreamFilter: ("type", STREAM_FILTERS),
-    ListenerFilter: ("type", LISTENER_FILTERS),
-    Extend: ("type", EXTENDS),
-    MetricsSink: ("type", METRICS_SINKS),
-    Tracing: ("driver", TRACE_DRIVERS),
+# Blocks whose `config` has a schema selected by another key: that key, and the lookup of its value.
+_BY_NAME: Final[dict[type[Block], tuple[str, Callable[[str], type[Block] | None]]]] = {
+    StreamFilter: ("type", stream_filter_settings),
+    ListenerFilter: ("type", LISTENER_FILTERS.get),
+    Extend: ("type", EXTENDS.get),
+    MetricsSink: ("type", METRICS_SINKS.get),
+    Tracing: ("driver", TRACE_DRIVERS.get),
 }
 _EXPECTED: Final = {
     inspect.StrType: "a string",
     inspect.BoolType: "true or false",
     inspect.IntType: "a whole number",
     inspect.FloatType: "a number",
-    inspect.ListType: "an array",
-    inspect.DictType: "an object",
-    inspect.StructType: "an object",
 }
 
 
 class _Unset:
-    """What a faulty value reads as: the block keeps the key's default."""
+    """The result for an invalid value: the block keeps the key's default."""
 
 
 _UNSET: Final = _Unset()
 
 
 class Reader:
-    """Reads the nodes of one file. Collects the place of every value that it reads, by path, in `places`."""
+    """Reads the nodes of one file. Collects the location of every value by its path in `places`."""
 
     def __init__(self, file: str, faults: Diagnostics, places: dict[str, Place], strict: bool) -> None:
         self._file = file
@@ -55,16 +52,16 @@ class Reader:
         self._places = places
         self._unknown_key: Callable[..., None] = faults.error if strict else faults.warning
         self._fields: dict[type, dict[str, inspect.Field]] = {}
-        # Inside a key that has no effect as a whole, the keys in it need no warning each.
+        # Depth inside keys without effect, where the inner keys need no further warnings.
         self._without_effect = 0
 
     def block(self, node: Node, cls: type[B], path: str) -> B:
-        """The block of class `cls` in `node`; defaults stand for what is faulty."""
+        """The block of class `cls` in `node`; invalid values get their defaults."""
         block = self._value(node, inspect.type_info(cls), path)
         return block if isinstance(block, cls) else cls()
 
     def place(self, at: Node | Entry) -> Place:
-        """The place of a node or of a key."""
+        """The location of a node or key."""
         return Place(self._file, at.line, at.column)
 
     def _value(self, node: Node, kind: inspect.Type, path: str) -> Any:
@@ -73,7 +70,7 @@ class Reader:
         if isinstance(kind, inspect.Metadata):
             extra, kind = kind.extra or {}, kind.type
         if node.kind == "null":
-            # Go leaves a key alone whose value is null.
+            # Go ignores a key whose value is null.
             return _UNSET
         if extra.get(DURATION):
             return self._duration(node, path)
@@ -91,12 +88,14 @@ class Reader:
             return self._dict(node, kind, path)
         return self._scalar(node, kind, path)
 
-    def _wrong_type(self, node: Node, kind: inspect.Type, path: str) -> _Unset:
-        expected = _EXPECTED.get(type(kind), "another type")
-        found = {"object": "an object", "array": "an array", "boolean": "a boolean"}.get(node.kind, f"a {node.kind}")
+    def _error(self, node: Node, path: str, message: str, suggestion: str | None = None) -> _Unset:
         value = node.value if node.kind not in ("object", "array") else ...
-        self._faults.error(self.place(node), path, f"{expected} is expected, found {found}", value)
+        self._faults.error(self.place(node), path, message, value, suggestion)
         return _UNSET
+
+    def _wrong_type(self, node: Node, expected: str, path: str) -> _Unset:
+        article = "an" if node.kind in ("object", "array") else "a"
+        return self._error(node, path, f"expected {expected}, got {article} {node.kind}")
 
     def _scalar(self, node: Node, kind: inspect.Type, path: str) -> Any:
         value = node.value
@@ -108,15 +107,12 @@ class Reader:
             return self._bounded(node, float(value), kind, path)
         if isinstance(kind, inspect.IntType) and node.kind == "number" and isinstance(value, int):
             return self._bounded(node, value, kind, path)
-        return self._wrong_type(node, kind, path)
+        return self._wrong_type(node, _EXPECTED.get(type(kind), "another type"), path)
 
     def _word(self, node: Node, words: list[str], path: str) -> Any:
         if node.value in words:
             return node.value
-        message = f"must be one of {', '.join(words)}"
-        value = node.value if node.kind not in ("object", "array") else ...
-        self._faults.error(self.place(node), path, message, value, closest(str(node.value), words))
-        return _UNSET
+        return self._error(node, path, f"must be one of {', '.join(words)}", closest(str(node.value), words))
 
     def _bounded(self, node: Node, value: float, kind: inspect.IntType | inspect.FloatType, path: str) -> Any:
         low, high = (-(2**63), 2**63 - 1) if isinstance(kind, inspect.IntType) else (-math.inf, math.inf)
@@ -124,9 +120,7 @@ class Reader:
         high = high if kind.le is None else kind.le
         if low <= value <= high:
             return value
-        limits = f"must be {low} or more" if value < low else f"must be {high} or less"
-        self._faults.error(self.place(node), path, limits, value)
-        return _UNSET
+        return self._error(node, path, f"must be {low} or more" if value < low else f"must be {high} or less")
 
     def _duration(self, node: Node, path: str) -> Any:
         if node.kind == "number":
@@ -143,10 +137,8 @@ class Reader:
                     return seconds
                 message = "must not be negative"
         else:
-            message = f'a duration such as "15s" is expected, found {node.kind}'
-        value = node.value if node.kind not in ("object", "array") else ...
-        self._faults.error(self.place(node), path, message, value)
-        return _UNSET
+            return self._wrong_type(node, 'a duration such as "15s"', path)
+        return self._error(node, path, message)
 
     def _union(self, node: Node, kind: inspect.UnionType, path: str) -> Any:
         members = [member for member in kind.types if not isinstance(member, inspect.NoneType)]
@@ -160,38 +152,33 @@ class Reader:
         tagged = {member.tag: member for member in members if isinstance(member, inspect.StructType)}
         if tagged:
             return self._tagged(node, tagged, path)
-        # Only `processor` is left: a number or a string.
-        if node.kind in ("number", "string"):
-            return node.value
-        self._faults.error(self.place(node), path, f"a number or a string is expected, found {node.kind}", node.value)
-        return _UNSET
+        # The remaining case is `processor`: a number or a string.
+        return node.value if node.kind in ("number", "string") else self._wrong_type(node, "a number or a string", path)
 
     def _tagged(self, node: Node, tagged: dict[Any, inspect.StructType], path: str) -> Any:
         if node.kind != "object":
-            return self._wrong_type(node, next(iter(tagged.values())), path)
+            return self._wrong_type(node, "an object", path)
         entry = node.entry("type")
         if entry is None:
-            self._faults.error(self.place(node), path, 'a network filter needs a "type"')
-            return _UNSET
+            return self._error(node, path, 'a network filter needs a "type"')
         name = entry.node.value
         if name in tagged:
             return self._struct(node, tagged[name], path)
-        hint = closest(str(name), tagged)
-        message = "unknown network filter; traffic must not pass without it"
-        self._faults.error(self.place(entry.node), f"{path}.type", message, name, hint)
+        message = "unknown network filter; rejected, because traffic must not pass without it"
+        self._error(entry.node, f"{path}.type", message, closest(str(name), tagged))
         self._faults.mark_bad(path)
         return _UNSET
 
     def _list(self, node: Node, kind: inspect.ListType, path: str) -> Any:
         if node.kind != "array":
-            return self._wrong_type(node, kind, path)
+            return self._wrong_type(node, "an array", path)
         values = [self._value(item, kind.item_type, f"{path}[{i}]") for i, item in enumerate(node.items)]
-        # A faulty entry keeps its place, so that the paths of those after it stay right.
+        # An invalid entry keeps its index, so that the paths of the following ones stay correct.
         return [_placeholder(kind.item_type) if value is _UNSET else value for value in values]
 
     def _dict(self, node: Node, kind: inspect.DictType, path: str) -> Any:
         if node.kind != "object":
-            return self._wrong_type(node, kind, path)
+            return self._wrong_type(node, "an object", path)
         values = {}
         for entry in node.entries:
             if isinstance(kind.value_type, inspect.AnyType):
@@ -204,22 +191,21 @@ class Reader:
         return values
 
     def _note_places(self, node: Node, path: str) -> None:
-        """Notes where everything stands in a value that is taken as it is: whoever reads it may find faults in it."""
+        """Records the locations inside an untyped value, for errors that are found in it later."""
         self._places[path] = self.place(node)
         for entry in node.entries:
             self._note_places(entry.node, f"{path}.{entry.key}")
-        for number, item in enumerate(node.items):
-            self._note_places(item, f"{path}[{number}]")
+        for i, item in enumerate(node.items):
+            self._note_places(item, f"{path}[{i}]")
 
     def _struct(self, node: Node, kind: inspect.StructType, path: str) -> Any:
         if node.kind != "object":
-            return self._wrong_type(node, kind, path)
+            return self._wrong_type(node, "an object", path)
         if kind.cls is ProxyConfig:
             _key_by_protocol(node)
         values: dict[str, Any] = {}
-        for key, entry in self._match_keys(node, kind, path):
-            field = self._fields_of(kind)[key.lower()]
-            inner = f"{path}.{key}" if path else key
+        for field, entry in self._match_keys(node, kind, path):
+            inner = f"{path}.{field.encode_name}" if path else field.encode_name
             effect = _effect(field)
             self._without_effect += bool(effect)
             value = self._value(entry.node, field.type, inner)
@@ -227,7 +213,7 @@ class Reader:
             if value is _UNSET:
                 continue
             values[field.name] = value
-            if effect and not self._without_effect and _says_something(field, value):
+            if effect and not self._without_effect and _is_significant(field, value):
                 self._faults.warning(self.place(entry), inner, effect)
         block = kind.cls(**values)
         self._read_config_by_name(node, block, path)
@@ -236,66 +222,59 @@ class Reader:
     def _fields_of(self, kind: inspect.StructType) -> dict[str, inspect.Field]:
         fields = self._fields.get(kind.cls)
         if fields is None:
-            fields = {field.encode_name.lower(): field for field in kind.fields}
+            fields = {_folded(field.encode_name, kind): field for field in kind.fields}
             self._fields[kind.cls] = fields
         return fields
 
-    def _match_keys(self, node: Node, kind: inspect.StructType, path: str) -> list[tuple[str, Entry]]:
-        """The entries that are keys of the schema, by the schema's spelling of the key; the others are reported."""
+    def _match_keys(self, node: Node, kind: inspect.StructType, path: str) -> list[tuple[inspect.Field, Entry]]:
+        """The entries with known keys; unknown keys are reported."""
         fields = self._fields_of(kind)
-        matched: dict[str, Entry] = {}
-        is_envoy = issubclass(kind.cls, EnvoyBlock)
+        matched: dict[str, tuple[inspect.Field, Entry]] = {}
         for entry in node.entries:
-            lowered = entry.key.strip().lower()
-            field = fields.get(lowered)
-            if field is None and is_envoy:
-                field = fields.get(lowered.replace("_", "")) or _without_underscores(fields, lowered)
+            folded = _folded(entry.key.strip(), kind)
+            field = fields.get(folded)
             if field is None:
-                if is_envoy:
-                    self._refuse_unknown(entry, fields, path)
-                elif lowered != kind.tag_field and not getattr(kind.cls, "open_keys", False):
-                    self._report_unknown(entry, fields, path)
+                if folded != kind.tag_field and not getattr(kind.cls, "open_keys", False):
+                    self._report_unknown(entry, fields, path, issubclass(kind.cls, EnvoyBlock))
                 continue
             key = field.encode_name
-            other = matched.get(key)
+            other = matched[key][1] if key in matched else None
             if other is not None and other.key != entry.key:
-                self._faults.error(
-                    self.place(entry),
-                    f"{path}.{entry.key}" if path else entry.key,
-                    f'the same key as "{other.key}" in line {other.line}; keys match in any case',
-                )
+                message = f'duplicate of key "{other.key}" on line {other.line}; keys match in any case'
+                self._faults.error(self.place(entry), f"{path}.{entry.key}" if path else entry.key, message)
             if other is None or other.key != key or entry.key == key:
-                matched[key] = entry
-        return list(matched.items())
+                matched[key] = field, entry
+        return list(matched.values())
 
-    def _refuse_unknown(self, entry: Entry, fields: dict[str, inspect.Field], path: str) -> None:
+    def _report_unknown(self, entry: Entry, fields: dict[str, inspect.Field], path: str, is_envoy: bool) -> None:
         hint = closest(entry.key, [field.encode_name for field in fields.values()])
-        message = "unknown key, or one that is not built: refused, for it might keep somebody out"
-        self._faults.error(self.place(entry), f"{path}.{entry.key}" if path else entry.key, message, suggestion=hint)
-
-    def _report_unknown(self, entry: Entry, fields: dict[str, inspect.Field], path: str) -> None:
-        names = [field.encode_name for field in fields.values()]
-        key = f"{path}.{entry.key}" if path else entry.key
-        self._unknown_key(self.place(entry), key, "unknown key, ignored", suggestion=closest(entry.key, names))
+        report = self._faults.error if is_envoy else self._unknown_key
+        message = "unknown or unsupported key; rejected, because ignoring it could grant access"
+        report(
+            self.place(entry),
+            f"{path}.{entry.key}" if path else entry.key,
+            message if is_envoy else "unknown key, ignored",
+            suggestion=hint,
+        )
 
     def _read_config_by_name(self, node: Node, block: Any, path: str) -> None:
-        """Check a `config` whose schema hangs on another key. The block keeps the values as they are."""
+        """Checks a `config` whose schema depends on another key. The block keeps the untyped values."""
         if type(block) not in _BY_NAME:
             return
-        name_key, schemas = _BY_NAME[type(block)]
-        schema = schemas.get(getattr(block, name_key))
+        name_key, schema_of = _BY_NAME[type(block)]
+        schema = schema_of(getattr(block, name_key))
         entry = node.entry("config")
         if schema is not None and entry is not None and entry.node.kind != "null":
             self._value(entry.node, inspect.type_info(schema), f"{path}.config")
 
 
-def _without_underscores(fields: dict[str, inspect.Field], lowered: str) -> inspect.Field | None:
-    """The field `shadow_rules` for `shadowrules`."""
-    return next((field for name, field in fields.items() if name.replace("_", "") == lowered), None)
+def _folded(key: str, kind: inspect.StructType) -> str:
+    """Keys match in any case, and in Envoy's objects also with or without underscores."""
+    return key.lower().replace("_", "") if issubclass(kind.cls, EnvoyBlock) else key.lower()
 
 
 def _placeholder(kind: inspect.Type) -> Any:
-    """What stands for an entry of an array that is null or faulty."""
+    """The substitute for an entry of an array that is null or invalid."""
     if isinstance(kind, inspect.Metadata):
         kind = kind.type
     if isinstance(kind, inspect.UnionType):
@@ -307,7 +286,7 @@ def _placeholder(kind: inspect.Type) -> Any:
 
 
 def _effect(field: inspect.Field) -> str:
-    """What to say about a key that does nothing, empty for the others."""
+    """The warning about a key without effect; empty for others."""
     extra = (field.type.extra or {}) if isinstance(field.type, inspect.Metadata) else {}
     state = extra.get(STATE, State.WORKS)
     if state is State.WORKS or extra.get(QUIET):
@@ -316,15 +295,15 @@ def _effect(field: inspect.Field) -> str:
     return ("has no effect in this version yet" if state is State.PLANNED else "has no effect") + note
 
 
-def _says_something(field: inspect.Field, value: Any) -> bool:
-    """False when a key is there but asks for what happens without it."""
+def _is_significant(field: inspect.Field, value: Any) -> bool:
+    """Whether a value differs from an omitted key."""
     if value in ("", 0, False) or value == [] or value == {} or value == field.default:
         return False
     return not (isinstance(value, Block) and msgspec.to_builtins(value) == {})
 
 
 def _key_by_protocol(node: Node) -> None:
-    """Put a flat `extend_config` under its protocol's name (one protocol other than Auto may be written flat)."""
+    """Moves a flat `extend_config` below its protocol's name (allowed for one protocol other than Auto)."""
     protocol = node.entry("downstream_protocol")
     extend = node.entry("extend_config")
     if protocol is None or extend is None or extend.node.kind != "object":

@@ -1,4 +1,4 @@
-"""Values of the configuration as blocks of the schema, once more: for whoever gets a part of it that was kept as it is."""
+"""Converts raw (untyped) values of the configuration to schema blocks."""
 
 from __future__ import annotations
 
@@ -7,15 +7,15 @@ from typing import Any, TypeVar
 from pymosn.config.diagnostics import Diagnostics
 from pymosn.config.nodes import Entry, Node, kind_of
 from pymosn.config.read import Reader
-from pymosn.config.schema.block import Block
+from pymosn.filters.settings import Block
 
 B = TypeVar("B", bound=Block)
 
 
 def typed(value: object, cls: type[B], faults: Diagnostics | None = None) -> B:
-    """`value`, as JSON gives it, as a block: keys match in any case, durations are seconds, defaults stand for the rest.
+    """A JSON value as a block: keys match in any case, durations become seconds, missing keys get their defaults.
 
-    What does not fit is added to `faults`, by its path within `value`; loading has reported it in most cases.
+    Errors are added to `faults`, by their path within `value`; loading has reported them in most cases.
     """
     return Reader("", Diagnostics() if faults is None else faults, {}, False).block(_node(value), cls, "")
 

@@ -1,13 +1,13 @@
-"""Changes to a checked configuration, block by block: what the admin API takes, in MOSN's update shape.
+"""Changes to a checked configuration, block by block: the bodies of the admin API, in the shape of MOSN's updates.
 
-Each text is read like a file, and the whole configuration that results is checked like one; faults have the place in the
-text. Errors anywhere forbid the change; warnings are told for the changed block alone.
+Each body is read like a file, and the resulting configuration is checked as a whole; errors have their location in the body.
+Any error rejects the change; warnings are reported only for the changed block.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Collection
-from typing import Final, TypeVar
+from typing import Any, Final, Generic, TypeVar
 
 from msgspec.structs import replace
 
@@ -17,15 +17,18 @@ from pymosn.config.json_nodes import parse_json
 from pymosn.config.nodes import Node, ParseError
 from pymosn.config.read import Reader
 from pymosn.config.schema import Cluster, Host, Listener, MosnConfig, RouterConfiguration
-from pymosn.config.schema.block import Block
 from pymosn.config.schema.extensions import Extend
 from pymosn.config.schema.router import Route, VirtualHost
+from pymosn.filters.settings import Block
 
 B = TypeVar("B", bound=Block)
+T = TypeVar("T")
 
-#: How the text is called in faults.
+#: The file name in diagnostics.
 BODY: Final = "body"
-TYPES: Final = ("listener", "router", "cluster", "extend")
+
+#: The new configuration, None if there are errors, and the diagnostics.
+Outcome = tuple[MosnConfig | None, list[Diagnostic]]
 
 
 class Hosts(Block, kw_only=True):
@@ -36,15 +39,34 @@ class Hosts(Block, kw_only=True):
 
 
 class RouteUpdate(Block, kw_only=True):
-    """MOSN's update of one route. `domain`: of the virtual host, exactly; empty for `*`."""
+    """MOSN's update of one route. `domain`: an exact domain of the virtual host; empty for `*`."""
 
     router_config_name: str = ""
     domain: str = ""
     route: Route | None = None
 
 
+class _Kind(Generic[B]):
+    """A kind of named blocks: their class, the path of their list, and the name of one."""
+
+    def __init__(self, cls: type[B], path: str, name: Callable[[B], str]) -> None:
+        self.cls = cls
+        self.path = path
+        self.name = name
+
+
+_ROUTERS: Final = "servers[0].routers"
+_CLUSTERS: Final = "cluster_manager.clusters"
+_KINDS: Final[dict[str, _Kind[Any]]] = {
+    "listener": _Kind(Listener, "servers[0].listeners", Listener.known_name),
+    "router": _Kind(RouterConfiguration, _ROUTERS, lambda table: table.router_config_name),
+    "cluster": _Kind(Cluster, _CLUSTERS, lambda cluster: cluster.name),
+    "extend": _Kind(Extend, "extends", lambda extend: extend.type),
+}
+
+
 class Update:
-    """One text from the admin API, and what it makes of a configuration. `faults` tells what is wrong with either."""
+    """One body from the admin API, to be applied to a configuration; errors of both are in `faults`."""
 
     def __init__(self, text: str, stream_filters: Collection[str] = ()) -> None:
         """`stream_filters`: as for `load_file`."""
@@ -54,87 +76,69 @@ class Update:
         self._reader = Reader(BODY, self.faults, self._places, False)
         self._top = self._parse(text)
 
-    def config(self, before: MosnConfig) -> tuple[MosnConfig | None, list[Diagnostic]]:
-        """`update_config`: puts a block in the place of the one of its name, or adds it."""
-        kind = self._begin(TYPES, "config")
-        if kind == "listener":
-            return self._finish(*self._put_listener(before))
-        if kind == "router":
-            return self._finish(*self._put_router(before))
-        if kind == "cluster":
-            return self._finish(*self._put_cluster(before))
-        if kind == "extend":
-            return self._finish(*self._put_extend(before))
-        return None, self.faults.in_order()
-
-    def removal(self, before: MosnConfig) -> tuple[MosnConfig | None, list[Diagnostic]]:
-        """`remove_config`: takes out the block of a name."""
-        kind, name = self._begin(TYPES, "name"), self._word("name")
-        if not kind or not name:
+    def config(self, before: MosnConfig) -> Outcome:
+        """`update_config`: adds a block, or replaces the one of its name."""
+        kind = self._kind("config")
+        if kind is None:
             return None, self.faults.in_order()
-        server, manager = before.servers[0], before.cluster_manager
-        after = before
-        if kind == "listener":
-            kept = [listener for listener in server.listeners if name != (listener.name or listener.address)]
-            after = _with_server(before, listeners=kept)
-        elif kind == "router":
-            kept_tables = [table for table in server.routers if table.router_config_name != name]
-            after = _with_server(before, routers=kept_tables)
-        elif kind == "cluster":
-            kept_clusters = [cluster for cluster in manager.clusters if cluster.name != name]
-            after = replace(before, cluster_manager=replace(manager, clusters=kept_clusters))
-        elif kind == "extend":
-            after = replace(before, extends=[extend for extend in before.extends if extend.type != name])
+        blocks = _blocks(before, kind.path)
+        name = kind.name(self._block("config", kind.cls))
+        index = next((i for i, block in enumerate(blocks) if kind.name(block) == name), len(blocks))
+        path = f"{kind.path}[{index}]"
+        blocks = _with(blocks, index, self._block("config", kind.cls, path))
+        return self._finish(_with_blocks(before, kind.path, blocks), path)
+
+    def removal(self, before: MosnConfig) -> Outcome:
+        """`remove_config`: removes the block of a name."""
+        kind, name = self._kind("name"), self._word("name")
+        if kind is None or not name:
+            return None, self.faults.in_order()
+        kept = [block for block in _blocks(before, kind.path) if kind.name(block) != name]
+        after = _with_blocks(before, kind.path, kept)
         if after == before:
-            self._error(f"there is no {kind} {name!r}")
+            self._error(f"there is no {self._word('type')} {name!r}")
         return self._finish(after, "")
 
-    def hosts(self, before: MosnConfig) -> tuple[MosnConfig | None, list[Diagnostic]]:
+    def hosts(self, before: MosnConfig) -> Outcome:
         """`update_hosts`: changes the hosts of a cluster."""
         action = self._begin(("set", "add", "remove"), "config")
         if not action:
             return None, self.faults.in_order()
-        manager = before.cluster_manager
-        wanted = self._block("config", Hosts, "hosts")
-        place = _find(manager.clusters, lambda cluster: cluster.name == wanted.cluster)
-        if place is None:
-            self._error(f"there is no cluster {wanted.cluster!r}")
-            return None, self.faults.in_order()
-        path = f"cluster_manager.clusters[{place}]"
-        wanted = self._block("config", Hosts, path)
-        cluster = manager.clusters[place]
-        named = {host.address for host in wanted.hosts}
-        others = [] if action == "set" else [host for host in cluster.hosts if host.address not in named]
-        hosts = others if action == "remove" else [*wanted.hosts, *others]
-        clusters = _with(manager.clusters, place, replace(cluster, hosts=hosts))
-        return self._finish(replace(before, cluster_manager=replace(manager, clusters=clusters)), path)
+        clusters = before.cluster_manager.clusters
+        name = self._block("config", Hosts).cluster
+        index = _find(clusters, lambda cluster: cluster.name == name)
+        if index is None:
+            return self._fail(f"there is no cluster {name!r}")
+        path = f"{_CLUSTERS}[{index}]"
+        given = self._block("config", Hosts, path).hosts
+        addresses = {host.address for host in given}
+        others = [] if action == "set" else [host for host in clusters[index].hosts if host.address not in addresses]
+        hosts = others if action == "remove" else [*given, *others]
+        return self._finish(
+            _with_blocks(before, _CLUSTERS, _with(clusters, index, replace(clusters[index], hosts=hosts))), path
+        )
 
-    def route(self, before: MosnConfig) -> tuple[MosnConfig | None, list[Diagnostic]]:
-        """`update_route`: adds a route behind the others of a virtual host, or removes routes.
+    def route(self, before: MosnConfig) -> Outcome:
+        """`update_route`: appends a route to those of a virtual host, or removes routes.
 
-        `remove` without a route empties the virtual host, as in MOSN; with one, it removes those with the same match.
+        `remove` without a route empties the virtual host, as in MOSN; otherwise it removes the routes with the same match.
         """
         action = self._begin(("add", "remove"), "config")
         if not action:
             return None, self.faults.in_order()
         tables = before.servers[0].routers
-        wanted = self._block("config", RouteUpdate, "config")
-        place = _find(tables, lambda table: table.router_config_name == wanted.router_config_name)
-        if place is None:
-            self._error(f"there is no router {wanted.router_config_name!r} in servers[0].routers")
-            return None, self.faults.in_order()
-        table = tables[place]
-        domain = wanted.domain or "*"
-        inner = _find(table.virtual_hosts, lambda host: domain in host.domains)
-        if inner is None:
-            self._error(f"router {table.router_config_name!r} has no virtual host with the domain {domain!r}")
-            return None, self.faults.in_order()
-        host = table.virtual_hosts[inner]
-        path = f"servers[0].routers[{place}].virtual_hosts[{inner}]"
-        routes = self._routes(action, wanted.route, host, path)
-        hosts = _with(table.virtual_hosts, inner, replace(host, routers=routes))
-        routers = _with(tables, place, replace(table, virtual_hosts=hosts))
-        return self._finish(_with_server(before, routers=routers), path)
+        given = self._block("config", RouteUpdate)
+        i = _find(tables, lambda table: table.router_config_name == given.router_config_name)
+        if i is None:
+            return self._fail(f"there is no router {given.router_config_name!r} in servers[0].routers")
+        hosts, domain = tables[i].virtual_hosts, given.domain or "*"
+        j = _find(hosts, lambda host: domain in host.domains)
+        if j is None:
+            return self._fail(f"router {given.router_config_name!r} has no virtual host with the domain {domain!r}")
+        path = f"{_ROUTERS}[{i}].virtual_hosts[{j}]"
+        routes = self._routes(action, given.route, hosts[j], path)
+        table = replace(tables[i], virtual_hosts=_with(hosts, j, replace(hosts[j], routers=routes)))
+        return self._finish(_with_blocks(before, _ROUTERS, _with(tables, i, table)), path)
 
     def _routes(self, action: str, route: Route | None, host: VirtualHost, path: str) -> list[Route]:
         if action == "add":
@@ -142,9 +146,9 @@ class Update:
                 self._error("a route is missing")
                 return host.routers
             config = self._top.entry("config")
-            node = config.node.entry("route") if config is not None else None
-            if node is not None:
-                route = self._reader.block(node.node, Route, f"{path}.routers[{len(host.routers)}]")
+            entry = config.node.entry("route") if config is not None else None
+            if entry is not None:
+                route = self._reader.block(entry.node, Route, f"{path}.routers[{len(host.routers)}]")
             return [*host.routers, route]
         if route is None:
             return []
@@ -152,36 +156,6 @@ class Update:
         if len(left) == len(host.routers):
             self._error("no route has this match")
         return left
-
-    def _put_listener(self, before: MosnConfig) -> tuple[MosnConfig, str]:
-        listeners = before.servers[0].listeners
-        new = self._block("config", Listener, "config")
-        name = new.name or new.address
-        place = _place(listeners, lambda listener: (listener.name or listener.address) == name)
-        path = f"servers[0].listeners[{place}]"
-        block = self._block("config", Listener, path)
-        return _with_server(before, listeners=_with(listeners, place, block)), path
-
-    def _put_router(self, before: MosnConfig) -> tuple[MosnConfig, str]:
-        tables = before.servers[0].routers
-        new = self._block("config", RouterConfiguration, "config")
-        place = _place(tables, lambda table: table.router_config_name == new.router_config_name)
-        path = f"servers[0].routers[{place}]"
-        return _with_server(before, routers=_with(tables, place, self._block("config", RouterConfiguration, path))), path
-
-    def _put_cluster(self, before: MosnConfig) -> tuple[MosnConfig, str]:
-        manager = before.cluster_manager
-        new = self._block("config", Cluster, "config")
-        place = _place(manager.clusters, lambda cluster: cluster.name == new.name)
-        path = f"cluster_manager.clusters[{place}]"
-        clusters = _with(manager.clusters, place, self._block("config", Cluster, path))
-        return replace(before, cluster_manager=replace(manager, clusters=clusters)), path
-
-    def _put_extend(self, before: MosnConfig) -> tuple[MosnConfig, str]:
-        new = self._block("config", Extend, "config")
-        place = _place(before.extends, lambda extend: extend.type == new.type)
-        path = f"extends[{place}]"
-        return replace(before, extends=_with(before.extends, place, self._block("config", Extend, path))), path
 
     # ---- reading
 
@@ -195,18 +169,21 @@ class Update:
             self.faults.error(Place(BODY, error.line, error.column), "", error.message)
             return Node("object", 0, 0)
         for key in repeated:
-            self._error(f'the key "{key.key}" stands twice', Place(BODY, key.line, key.column))
+            self._error(f'duplicate key "{key.key}"', Place(BODY, key.line, key.column))
         if top.kind != "object":
             self._error("the body is not an object")
         return top
 
-    def _begin(self, allowed: tuple[str, ...], beside: str) -> str:
-        """The `type`, if the body is an object that has one of those and the key `beside`; else empty, and told why."""
+    def _kind(self, required: str) -> _Kind[Any] | None:
+        return _KINDS.get(self._begin(tuple(_KINDS), required))
+
+    def _begin(self, allowed: tuple[str, ...], required: str) -> str:
+        """The `type`, if it is one of `allowed` and the key `required` is present; else empty, with an error."""
         if self.faults.has_errors:
             return ""
         kind = self._word("type", allowed)
-        if self._top.entry(beside) is None:
-            self._error(f'"{beside}" is missing')
+        if self._top.entry(required) is None:
+            self._error(f'"{required}" is missing')
             return ""
         return kind
 
@@ -216,47 +193,56 @@ class Update:
         if isinstance(value, str) and value and (not allowed or value in allowed):
             return value
         if not self.faults.has_errors:
-            wish = f"one of {', '.join(allowed)}" if allowed else "a text"
-            self._error(f'"{key}" must be {wish}')
+            expected = f"one of {', '.join(allowed)}" if allowed else "a string"
+            self._error(f'"{key}" must be {expected}')
         return ""
 
-    def _block(self, key: str, cls: type[B], path: str) -> B:
-        """The block under a key. It is read once to learn its name and once at its path: each fault is told once."""
+    def _block(self, key: str, cls: type[B], path: str = "") -> B:
+        """The block under a key. Without `path`, only to learn its name: errors are not reported."""
         entry = self._top.entry(key)
         assert entry is not None
-        if "[" not in path:
-            return Reader(BODY, Diagnostics(), {}, False).block(entry.node, cls, path)
-        return self._reader.block(entry.node, cls, path)
+        reader = self._reader if path else Reader(BODY, Diagnostics(), {}, False)
+        return reader.block(entry.node, cls, path)
 
     def _error(self, message: str, place: Place | None = None) -> None:
         if not any(item.message == message for item in self.faults.items):
             self.faults.error(place or Place(BODY), "", message)
 
-    def _finish(self, after: MosnConfig, path: str) -> tuple[MosnConfig | None, list[Diagnostic]]:
+    def _fail(self, message: str) -> Outcome:
+        self._error(message)
+        return None, self.faults.in_order()
+
+    def _finish(self, after: MosnConfig, path: str) -> Outcome:
         if path or not self.faults.has_errors:
             check(after, self._places, self.faults, self._stream_filters)
-        told = [
-            fault for fault in self.faults.in_order() if fault.severity == "error" or (path and fault.path.startswith(path))
-        ]
-        return (None if self.faults.has_errors else after), told
+        faults = self.faults.in_order()
+        reported = [fault for fault in faults if fault.severity == "error" or (path and fault.path.startswith(path))]
+        return (None if self.faults.has_errors else after), reported
 
 
-T = TypeVar("T")
+def _find(items: list[T], matches: Callable[[T], bool]) -> int | None:
+    return next((i for i, item in enumerate(items) if matches(item)), None)
 
 
-def _find(items: list[T], wanted: Callable[[T], bool]) -> int | None:
-    return next((place for place, item in enumerate(items) if wanted(item)), None)
+def _with(items: list[T], index: int, item: T) -> list[T]:
+    return [*items[:index], item, *items[index + 1 :]]
 
 
-def _place(items: list[T], wanted: Callable[[T], bool]) -> int:
-    """The place of the wanted item, or the one behind the last."""
-    place = _find(items, wanted)
-    return len(items) if place is None else place
+def _blocks(config: MosnConfig, path: str) -> list[Any]:
+    """The list of blocks at a path of `_KINDS`."""
+    holder, _, key = path.rpartition(".")
+    blocks: list[Any] = getattr(_holder(config, holder), key)
+    return blocks
 
 
-def _with(items: list[T], place: int, item: T) -> list[T]:
-    return [*items[:place], item, *items[place + 1 :]]
+def _holder(config: MosnConfig, path: str) -> Block:
+    return {"servers[0]": config.servers[0], "cluster_manager": config.cluster_manager}.get(path, config)
 
 
-def _with_server(config: MosnConfig, **changes: object) -> MosnConfig:
-    return replace(config, servers=[replace(config.servers[0], **changes)])
+def _with_blocks(config: MosnConfig, path: str, blocks: list[Any]) -> MosnConfig:
+    """The configuration with another list at a path of `_KINDS`."""
+    holder, _, key = path.rpartition(".")
+    changed = replace(_holder(config, holder), **{key: blocks})
+    if isinstance(changed, MosnConfig):
+        return changed
+    return replace(config, servers=[changed]) if holder == "servers[0]" else replace(config, cluster_manager=changed)

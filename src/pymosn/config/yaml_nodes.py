@@ -1,7 +1,7 @@
-"""YAML to the same nodes as JSON: PyYAML finds the structure, the plain values are read here.
+"""Converts YAML to the same nodes as JSON: PyYAML parses the structure, plain values are read here.
 
-Plain words mean what they mean to MOSN's reader (ghodss/yaml over go-yaml v2): YAML 1.1 booleans, `0x10` and `1e3` are
-numbers, `12:30` and dates stay text, every key is text.
+Plain values are interpreted as in MOSN (ghodss/yaml over go-yaml v2): YAML 1.1 booleans; `0x10` and `1e3` are numbers;
+`12:30` and dates stay strings; all keys are strings.
 """
 
 import re
@@ -12,8 +12,8 @@ import yaml
 
 from pymosn.config.nodes import DEEPEST, Entry, Node, ParseError, Repeated, Scalar, kind_of
 
-# A few lines of nested aliases ("billion laughs") can ask for any number of values; a text that is meant to be read
-# has fewer values than characters.
+# A few lines of nested aliases ("billion laughs") can expand to any number of values; a regular text has fewer values than
+# characters.
 _MOST_NODES_PER_CHARACTER: Final = 10
 _TRUE: Final = frozenset({"true", "True", "TRUE", "yes", "Yes", "YES", "on", "On", "ON"})
 _FALSE: Final = frozenset({"false", "False", "FALSE", "no", "No", "NO", "off", "Off", "OFF"})
@@ -25,7 +25,7 @@ _PREFIX: Final = "tag:yaml.org,2002:"
 
 
 def parse_yaml(text: str) -> tuple[Node, list[Repeated]]:
-    """The node tree of a YAML text, and the keys that stand twice in one mapping. ParseError when it is not YAML."""
+    """The node tree of a YAML text, and the duplicate keys of its mappings. Raises ParseError."""
     try:
         root = yaml.compose(text, Loader=yaml.SafeLoader)
     except yaml.MarkedYAMLError as error:
@@ -78,7 +78,7 @@ class _Builder:
         if kind not in _SCALAR_TAGS:
             raise ParseError(f"the tag {source.tag} is not supported", *_place(source))
         if kind == "str" and (source.style is not None or self._looks_like(text) != source.tag):
-            # Quoted, or tagged as text although it looks like something else.
+            # Quoted, or tagged as a string although it looks like another type.
             return text
         try:
             return _plain(text)
@@ -100,7 +100,7 @@ class _Builder:
                         merged.setdefault(entry.key, entry)
                 continue
             if not isinstance(key_node, yaml.ScalarNode):
-                raise ParseError("a key must be plain text", line, column)
+                raise ParseError("a key must be a plain string", line, column)
             key = key_node.value
             if key in own:
                 self.repeated.append(Repeated(key, line, column, own[key].line))
@@ -109,11 +109,11 @@ class _Builder:
         return node
 
     def _bases(self, source: yaml.Node, depth: int) -> Iterator[Node]:
-        """The mappings that a merge key (`<<`) brings in."""
+        """The mappings of a merge key (`<<`)."""
         sources = source.value if isinstance(source, yaml.SequenceNode) else [source]
         for base in sources:
             if not isinstance(base, yaml.MappingNode):
-                raise ParseError("`<<` takes a mapping or a list of mappings", *_place(base))
+                raise ParseError("`<<` requires a mapping or a list of mappings", *_place(base))
             yield self.node(base, depth)
 
 
@@ -138,7 +138,7 @@ def _plain(text: str) -> Scalar:
         try:
             return _integer(digits)
         except ValueError:
-            # "0x" or thousands of digits: text to Go too.
+            # "0x" or thousands of digits: a string in Go too.
             return text
     if _FLOAT.fullmatch(text):
         value = float(digits)
@@ -153,6 +153,6 @@ def _integer(digits: str) -> int:
     if len(body) > 1 and body[0] == "0" and body[1] in "01234567":
         return sign * int(body, 8)
     value = int(body, 0)
-    # Raises OverflowError for what no number of Go can hold.
+    # Raises OverflowError for numbers beyond the range of Go.
     float(value)
     return sign * value

@@ -1,8 +1,8 @@
-"""Who may say it: the admin API; and what the supervisor finds out: health, addresses (xDS comes later).
+"""The control plane: admin API, health checks and service discovery (xDS planned).
 
-`updates` changes and `views` what is in force, on the admin API; `explain` and `explain_hosts` why a request goes where;
-`health` and `probe` active checks; `discovery` STRICT_DNS, with `resolver` for the looking up;
-`plane` what the API asks of the process, `admin` MOSN's paths on it, `guard` what every request to it must pass, `dump`
-the answers of `/api/v1/config_dump`; `http_server` runs an app in the supervisor's event loop; `demo` is the upstream of
-the built-in example.
+`service` is the contract of everything that the supervisor runs; `plane` is the admin API's view of the process.
+`admin` combines the API from the routes of its modules: `process_views`, `statistics`, `log_levels`, `config_dump`, `views`,
+`filter_views` and `updates`, with `handlers` (helpers) and `guard` (checks for every request). `explain` and `explain_hosts`
+explain how a request would be routed. `health` and `probe` are the active checks; `discovery` is STRICT_DNS, with `resolver`
+for the lookups. `http_server` runs an ASGI app in the supervisor's event loop; `demo` is the built-in example's upstream.
 """

@@ -1,4 +1,4 @@
-"""The upstream of the built-in example: says what reached it."""
+"""The upstream of the built-in example: echoes requests."""
 
 from __future__ import annotations
 
@@ -13,13 +13,13 @@ from starlette.routing import Route
 
 METHODS: Final = ["GET", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"]
 CHUNK: Final = b"pymosn demo.... " * 4096
-#: The most that `/bytes/N` and `/slow/SECONDS` give.
+#: Limits of `/bytes/N` and `/slow/SECONDS`.
 MAX_BYTES: Final = 100 * 1024**3
 MAX_SECONDS: Final = 600.0
 
 
 def create_demo() -> Starlette:
-    """`/bytes/N` streams N bytes, `/slow/SECONDS` answers late, `/status/NNN` with that status, all else with an echo."""
+    """`/bytes/N` streams N bytes, `/slow/SECONDS` responds late, `/status/NNN` with that status; other paths echo."""
     return Starlette(
         routes=[
             Route("/bytes/{count:int}", _bytes, methods=METHODS),
@@ -53,7 +53,7 @@ async def _slow(request: Request) -> Response:
 async def _status(request: Request) -> Response:
     status = int(request.path_params["status"])
     if not 200 <= status <= 599:
-        return PlainTextResponse("a status is 200 to 599\n", 400)
+        return PlainTextResponse("the status must be between 200 and 599\n", 400)
     if status in (204, 304):
         return Response(status_code=status)
     return PlainTextResponse(f"status {status}\n", status)
@@ -61,13 +61,13 @@ async def _status(request: Request) -> Response:
 
 async def _chunks(count: int) -> AsyncIterator[bytes]:
     while count > 0:
-        piece = CHUNK[:count]
-        count -= len(piece)
-        yield piece
+        chunk = CHUNK[:count]
+        count -= len(chunk)
+        yield chunk
 
 
 async def _describe(request: Request) -> str:
-    """The request as it came: its line, its headers, the length of its body."""
+    """The received request: its request line, its headers, the length of its body."""
     length = 0
     async for chunk in request.stream():
         length += len(chunk)

@@ -17,12 +17,11 @@ from pymosn.api.exchange import Exchange
 from pymosn.api.network import Connection
 from pymosn.api.protocol import ProtocolError
 from pymosn.api.routing import Route
+from pymosn.api.stream import ListenerFacts
 from pymosn.assembly.clusters import original_plan
-from pymosn.assembly.listeners import believes_peer, http1_limits, http1_policy
 from pymosn.assembly.routes import build_table
 from pymosn.config.schema import Listener, MosnConfig, ProxyFilter
 from pymosn.config.schema.network_filters import Http1Settings
-from pymosn.config.schema.stream_filters import Mirror as MirrorSettings
 from pymosn.config.typed import typed
 from pymosn.control.explain_hosts import choose_host
 from pymosn.control.plane import ClusterView
@@ -38,8 +37,10 @@ from pymosn.core.headers import (
     wire_lines,
 )
 from pymosn.core.message import ForwardingOptions, ResponseHead
+from pymosn.core.overload import OverloadState
 from pymosn.core.request_ids import RequestIds
 from pymosn.filters.stream.mirror import MirrorFilter
+from pymosn.filters.stream.mirror import Settings as MirrorSettings
 from pymosn.protocol.http1.encoder import encode_request
 from pymosn.protocol.http1.request import RequestDecoder
 from pymosn.proxy.decision import Rejection, choose_target, decide, plan_forward
@@ -48,6 +49,7 @@ from pymosn.proxy.mirroring import EACH_HEALTHY_HOST, copies_wanted
 from pymosn.routing.actions import DirectResponse, Forward, ForwardPlan, ForwardWeighted, Redirect
 from pymosn.routing.rewrites import rewrite_host
 from pymosn.routing.table import RouteTable, VirtualHost
+from pymosn.stream.http1.options import read_http1_options, trusts_peer
 
 #: Virtual hosts and routes that lost are told of up to here, the nearest to the winner.
 MOST: Final = 100
@@ -180,9 +182,15 @@ def request_bytes(question: Question) -> bytes:
     return f"{question.method} {target} HTTP/1.1\r\n".encode() + wire_lines(fields) + b"\r\n"
 
 
+def _decoder(http1: Http1Settings) -> RequestDecoder:
+    facts = ListenerFacts(idle_timeout=0.0, overload=OverloadState())
+    options = read_http1_options(msgspec.structs.asdict(http1), facts)
+    return RequestDecoder(options.limits, options.policy)
+
+
 def _decode(question: Question, exchange: Exchange, http1: Http1Settings) -> Failure | None:
     """Puts the request as the listener's codec gives it into the exchange."""
-    decoder = RequestDecoder(http1_limits(http1), http1_policy(http1))
+    decoder = _decoder(http1)
     decoder.feed(request_bytes(question))
     try:
         decoder.decode()
@@ -201,10 +209,10 @@ def _decode(question: Question, exchange: Exchange, http1: Http1Settings) -> Fai
 
 
 def _explain_host(table: RouteTable, winner: VirtualHost | None, authority: bytes) -> dict[str, Any]:
-    matching = {host.name: [name for name in host.domains if _takes(name, authority)] for host in table.hosts}
+    matching = {host.name: [name for name in host.domains if _takes(name, authority)] for host in table.virtual_hosts}
     reasons = []
     silent = 0
-    for host in table.hosts:
+    for host in table.virtual_hosts:
         if host is winner:
             continue
         if matching[host.name]:
@@ -342,7 +350,7 @@ def _prepare(proxy: ProxyFilter, exchange: Exchange, plan: ForwardPlan) -> bool:
     forwarding = ForwardingOptions(
         x_forwarded=http1.x_forwarded,
         x_request_id=http1.x_request_id,
-        trusts_peer=believes_peer(http1),
+        trusts_peer=trusts_peer(msgspec.structs.asdict(http1)),
         trusted_hops=http1.trusted_hops,
     )
     remote_ip = exchange.connection.remote_ip

@@ -1,4 +1,4 @@
-"""Stream filters as they are now, and what they allocate, as JSON or with `?format=text` as text for people."""
+"""The active stream filters and the memory they allocate, as JSON or, with `?format=text`, as text for people."""
 
 from __future__ import annotations
 
@@ -6,41 +6,42 @@ from typing import Final
 
 from starlette.requests import Request
 from starlette.responses import PlainTextResponse, Response
+from starlette.routing import Route
 
 from pymosn.control.guard import read_body
+from pymosn.control.handlers import get, json_response, post, wants_text
 from pymosn.control.plane import AllocationView, ControlPlane, FilterView
-from pymosn.control.views import json_response, wants_text
 
-#: Seconds for which allocations are traced at most: meanwhile the workers are slow.
+#: Maximum seconds for tracing allocations, which slows the workers down.
 LONGEST_TRACE: Final = 60.0
 
 
-class FilterViews:
+def routes(plane: ControlPlane) -> list[Route]:
     """`/api/v1/filters` and `/api/v1/filters/allocations`."""
+    return [get(plane, "/api/v1/filters", _filters), post(plane, "/api/v1/filters/allocations", _allocations)]
 
-    def __init__(self, plane: ControlPlane) -> None:
-        self._plane = plane
 
-    async def filters(self, request: Request) -> Response:
-        """All filters with their counters."""
-        filters = await self._plane.filters()
-        if wants_text(request):
-            return PlainTextResponse("".join(_text(view) for view in filters) or "no stream filters\n")
-        return json_response(filters)
+async def _filters(plane: ControlPlane, request: Request) -> Response:
+    """All filters with their counters."""
+    filters = await plane.filters()
+    if wants_text(request):
+        return PlainTextResponse("".join(_text(view) for view in filters) or "no stream filters\n")
+    return json_response(filters)
 
-    async def allocations(self, request: Request) -> Response:
-        """Traces allocations; the body is the number of seconds, default 5."""
-        body = (await read_body(request)).decode("utf-8", "replace").strip()
-        try:
-            seconds = float(body or "5")
-        except ValueError:
-            seconds = -1.0
-        if not 0.0 < seconds <= LONGEST_TRACE:
-            return PlainTextResponse(f"the body is a number of seconds, more than 0 and at most {LONGEST_TRACE:g}\n", 400)
-        found = await self._plane.trace_allocations(seconds)
-        if wants_text(request):
-            return PlainTextResponse("".join(_line(view) for view in found) or "nothing was kept\n")
-        return json_response(found)
+
+async def _allocations(plane: ControlPlane, request: Request) -> Response:
+    """Traces allocations; the body is a number of seconds, by default 5."""
+    body = (await read_body(request)).decode("utf-8", "replace").strip()
+    try:
+        seconds = float(body or "5")
+    except ValueError:
+        seconds = -1.0
+    if not 0.0 < seconds <= LONGEST_TRACE:
+        return PlainTextResponse(f"the body must be a number of seconds above 0 and at most {LONGEST_TRACE:g}\n", 400)
+    found = await plane.trace_allocations(seconds)
+    if wants_text(request):
+        return PlainTextResponse("".join(_line(view) for view in found) or "no allocated memory is still in use\n")
+    return json_response(found)
 
 
 def _text(view: FilterView) -> str:
@@ -50,7 +51,7 @@ def _text(view: FilterView) -> str:
     lines = [f"{view['listener']}: {view['name']}{source}: {counters}{mean}"]
     block = view["last_block"]
     if block is not None:
-        lines.append(f"  held up a worker for {block['seconds']:g} s:")
+        lines.append(f"  blocked a worker for {block['seconds']:g} s:")
         lines += [f"    {frame}" for frame in block["stack"]]
     return "\n".join([*lines, ""])
 

@@ -1,7 +1,7 @@
-"""Active health checks (key reference section 8.4): run once for the whole process, by the supervisor.
+"""Active health checks (key reference section 8.4), run by the supervisor once for all workers.
 
-A cluster is checked when its `health_check` says anything. MOSN wants a `service_name` besides; here that only names the
-counters, and the cluster's own name stands in for it. Hosts begin healthy, and each cluster judges its hosts for itself.
+A cluster is checked if its `health_check` is not empty. MOSN also requires a `service_name`; here it only names the
+counters, and defaults to the cluster's name. Hosts are initially healthy. A host in several clusters is checked in each.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ from typing import Final
 from pymosn.config.schema import Cluster, MosnConfig
 from pymosn.config.schema.cluster import HealthCheck
 from pymosn.control.probe import Probe, probe
+from pymosn.control.service import Service
 from pymosn.core.clock import Clock
 from pymosn.core.counters import MetricGroup, Metrics
 from pymosn.core.log import INFO, WARN, Log
@@ -21,35 +22,41 @@ from pymosn.observe.destination import Destination
 from pymosn.observe.logs import open_destination
 
 Sleep = Callable[[float], Awaitable[None]]
-#: Cluster and address.
+#: Cluster name and address.
 Key = tuple[str, str]
 
-#: The shortest time in seconds between two probes of a host.
+#: Minimum number of seconds between two probes of a host.
 SHORTEST_INTERVAL: Final = 0.01
 
 
 class HostState:
-    """What the checks of one host have found so far."""
+    """The state of one host according to its checks."""
 
     def __init__(self) -> None:
         self.is_healthy = True
-        self._run = 0
+        # Consecutive results that contradict the state.
+        self._streak = 0
 
-    def take(self, passed: bool, check: HealthCheck) -> bool:
-        """Adds a result; True when it changes the state."""
+    def add(self, passed: bool, check: HealthCheck) -> bool:
+        """Adds a result; True if it changes the state."""
         if passed == self.is_healthy:
-            self._run = 0
+            self._streak = 0
             return False
-        self._run += 1
-        if self._run < max(1, check.healthy_threshold if passed else check.unhealthy_threshold):
+        self._streak += 1
+        if self._streak < max(1, check.healthy_threshold if passed else check.unhealthy_threshold):
             return False
-        self._run = 0
+        self._streak = 0
         self.is_healthy = passed
         return True
 
 
-class HealthChecks:
-    """Checks the hosts of all clusters that ask for it. `on_change(cluster, address, healthy)` hears of each change."""
+class HealthChecks(Service):
+    """Checks the hosts of all clusters that have a health check.
+
+    `on_change(cluster, address, healthy)` is called when the state of a host changes.
+    """
+
+    name = "health checks"
 
     def __init__(
         self,
@@ -73,7 +80,7 @@ class HealthChecks:
         self._event_logs: dict[str, Destination | None] = {}
 
     def follow(self, config: MosnConfig) -> None:
-        """Checks the hosts of this configuration from now on, and no others; what is known of those that stay is kept."""
+        """Checks exactly the hosts of `config` from now on; hosts that remain keep their state."""
         wanted = {
             (cluster.name, host.address): check
             for cluster in config.cluster_manager.clusters
@@ -84,7 +91,7 @@ class HealthChecks:
             self._tasks.pop(key).cancel()
             del self._checks[key]
             if key not in wanted and not self._states.pop(key).is_healthy:
-                self._on_change(*key, True)  # nobody checks it any more
+                self._on_change(*key, True)  # unchecked hosts are healthy
         for key, check in wanted.items():
             if key not in self._checks:
                 self._checks[key] = check
@@ -93,7 +100,7 @@ class HealthChecks:
         self._count_healthy()
 
     def unhealthy(self) -> dict[str, dict[str, bool]]:
-        """The hosts that fail, as `messages.HostHealth` takes them: cluster -> address -> False."""
+        """The unhealthy hosts, in the form of `messages.HostHealth`: cluster -> address -> False."""
         found: dict[str, dict[str, bool]] = {}
         for (cluster, address), state in self._states.items():
             if not state.is_healthy:
@@ -101,12 +108,11 @@ class HealthChecks:
         return found
 
     def state(self, cluster: str, address: str) -> bool | None:
-        """Whether a host passes; None when nobody checks it."""
+        """Whether a host is healthy; None if it is not checked."""
         state = self._states.get((cluster, address))
         return None if state is None else state.is_healthy
 
-    def close(self) -> None:
-        """Checks nothing any more and closes the event logs."""
+    async def stop(self) -> None:
         for task in self._tasks.values():
             task.cancel()
         self._tasks.clear()
@@ -116,7 +122,7 @@ class HealthChecks:
         self._event_logs.clear()
 
     def reopen_logs(self) -> None:
-        """Opens the event logs anew, after somebody renamed them."""
+        """Reopens the event logs after they were renamed."""
         for log in self._event_logs.values():
             if log is not None:
                 log.reopen()
@@ -124,16 +130,16 @@ class HealthChecks:
     async def _watch(self, key: Key, check: HealthCheck) -> None:
         await self._sleep(check.initial_delay_seconds)
         while True:
-            await self._look(key, check)
+            await self._check(key, check)
             await self._sleep(max(check.interval, SHORTEST_INTERVAL) + self._chance() * check.interval_jitter)
 
-    async def _look(self, key: Key, check: HealthCheck) -> None:
+    async def _check(self, key: Key, check: HealthCheck) -> None:
         cluster, address = key
         group = self._group(cluster, check)
         group.counter("attempt").value += 1
         try:
             passed = await self._probe(address, check)
-            why = "" if passed else "the answer is not the expected one"
+            why = "" if passed else "unexpected response"
         except (OSError, TimeoutError, ValueError) as error:
             passed, why = False, str(error) or f"no answer within {check.timeout:g} s"
             group.counter("network_failure").value += 1
@@ -141,7 +147,7 @@ class HealthChecks:
         if not passed:
             group.counter("active_failure").value += 1
         state = self._states[key]
-        changed = state.take(passed, check)
+        changed = state.add(passed, check)
         self._record(check, address, state.is_healthy, passed, changed)
         if changed:
             level, what = (INFO, "is healthy again") if passed else (WARN, f"fails its health check: {why}")
@@ -179,6 +185,6 @@ class HealthChecks:
 
 
 def active_check(cluster: Cluster) -> HealthCheck | None:
-    """The cluster's check, None when it has none or an empty one."""
+    """The cluster's health check; None if it has none or an empty one."""
     check = cluster.health_check
     return check if check is not None and check != HealthCheck() else None

@@ -6,27 +6,29 @@ import asyncio
 import socket
 from collections.abc import Iterator
 from contextlib import contextmanager
-from types import TracebackType
-from typing import Final, Self
+from typing import Final
 
 import uvicorn
 from starlette.types import ASGIApp
 
-#: Connections at the same time; the next one is answered 503.
+from pymosn.control.service import Service
+
+#: Concurrent connections; further ones are answered with 503.
 MAX_CONNECTIONS: Final = 100
-#: Seconds that an idle connection is kept.
+#: Seconds after which an idle connection is closed.
 KEEP_ALIVE: Final = 5
 #: Seconds that requests in flight get when the server stops.
 STOP_TIME: Final = 1
 
 
-class HttpServer:
-    """Serves `app` on `sock`, a bound TCP socket that belongs to it from `start` on.
+class HttpServer(Service):
+    """Serves `app` on `sockets`, bound TCP sockets that it owns from `start` on. Without any it does nothing.
 
-    An asynchronous context manager, or `start` and `stop`. Signals stay with the process.
+    Unlike uvicorn's own runner it does not handle signals.
     """
 
-    def __init__(self, app: ASGIApp, sock: socket.socket) -> None:
+    def __init__(self, app: ASGIApp, sockets: list[socket.socket], name: str = "HTTP server") -> None:
+        self.name = name
         config = uvicorn.Config(
             app,
             http="h11",
@@ -40,13 +42,15 @@ class HttpServer:
             timeout_keep_alive=KEEP_ALIVE,
             timeout_graceful_shutdown=STOP_TIME,
         )
-        self._sock = sock
+        self._sockets = sockets
         self._server = _Server(config)
         self._task: asyncio.Task[None] | None = None
 
     async def start(self) -> None:
-        """Accepts connections from now on. OSError when the socket cannot be served."""
-        self._task = asyncio.get_running_loop().create_task(self._server.serve(sockets=[self._sock]))
+        """Starts accepting connections. OSError if a socket cannot be served."""
+        if not self._sockets:
+            return
+        self._task = asyncio.get_running_loop().create_task(self._server.serve(sockets=self._sockets))
         listening = asyncio.ensure_future(self._server.listening.wait())
         await asyncio.wait((self._task, listening), return_when=asyncio.FIRST_COMPLETED)
         if not listening.done():
@@ -54,19 +58,10 @@ class HttpServer:
             await self._task
 
     async def stop(self) -> None:
-        """Ends within about STOP_TIME seconds and closes the socket."""
+        """Stops within about STOP_TIME seconds and closes the sockets."""
         self._server.should_exit = True
         if self._task is not None:
             await self._task
-
-    async def __aenter__(self) -> Self:
-        await self.start()
-        return self
-
-    async def __aexit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        await self.stop()
 
 
 class _Server(uvicorn.Server):

@@ -1,4 +1,4 @@
-"""What the admin API asks of the process. The supervisor implements it."""
+"""The admin API's view of the process, implemented by the supervisor."""
 
 from __future__ import annotations
 
@@ -22,9 +22,9 @@ class WorkerInfo(TypedDict):
 
 
 class Candidate(msgspec.Struct, frozen=True):
-    """A configuration that is to come in force; None when the faults, which may be warnings only, forbid it.
+    """A configuration to be activated; None if one of the faults is an error.
 
-    `places`: where its values stand, for faults that are found later.
+    `places`: positions of its values in their source, for faults that are found later.
     """
 
     config: MosnConfig | None
@@ -32,14 +32,14 @@ class Candidate(msgspec.Struct, frozen=True):
     places: Places = {}
 
 
-#: Makes the next configuration of the one in force.
+#: Makes a candidate of the active configuration.
 Edit = Callable[[MosnConfig], Candidate]
 
 
 class ChangeResult(msgspec.Struct, frozen=True, kw_only=True):
-    """What became of a change. `attempt` counts changes, `version` those that were applied, from 1 for the start.
+    """The result of a change. `attempt` counts all changes; `version` counts applied ones and is 1 after the start.
 
-    `source`: who asked for it. When it was not `applied` nothing has changed anywhere.
+    `source`: the requester. Unless it was `applied`, nothing has changed anywhere.
     """
 
     attempt: int
@@ -51,10 +51,10 @@ class ChangeResult(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class HostView(TypedDict):
-    """One host: its counters are sums over the workers.
+    """One host; its counters are sums over all workers.
 
-    `health`: `unchecked` (nobody checks it), `healthy`, `failed_active_check`, or `ejected` when any worker leaves it out
-    for what became of its requests. `failed_active_check`, `ejected`: how many workers leave it out for that.
+    `health`: `unchecked` (no active checks), `healthy`, `failed_active_check`, or `ejected` if at least one worker ejected
+    it because of failed requests. `failed_active_check`, `ejected`: number of workers that exclude it for that reason.
     """
 
     address: str
@@ -77,7 +77,7 @@ def health_text(host: HostView, workers: int) -> str:
 
 
 class ClusterView(TypedDict):
-    """One cluster as it is now, in all of the `workers`."""
+    """The current state of one cluster in all workers; `workers` is their number."""
 
     name: str
     workers: int
@@ -87,16 +87,16 @@ class ClusterView(TypedDict):
 
 
 class BlockView(TypedDict):
-    """A filter's last standstill: it held up the loop of a worker for `seconds`; `stack`: the innermost call first."""
+    """The last time a filter blocked the event loop of a worker, for `seconds`; `stack`: innermost call first."""
 
     seconds: float
     stack: list[str]
 
 
 class FilterView(TypedDict):
-    """A stream filter with its counters, summed over the workers. Filters of one name share them.
+    """A stream filter with its counters, summed over the workers. Filters with the same name share counters.
 
-    `mean_us`: of the calls that were timed, one in 64, and of all that waited; None before there is one.
+    `mean_us`: mean duration of the timed calls, which are one in 64 and all that waited; None before the first of them.
     """
 
     name: str
@@ -110,7 +110,7 @@ class FilterView(TypedDict):
 
 
 class AllocationView(TypedDict):
-    """What was allocated in a line of a filter's file while it was traced, and is still there."""
+    """Memory allocated by one line of a filter's file during a trace and still in use."""
 
     line: str
     bytes: int
@@ -118,11 +118,11 @@ class AllocationView(TypedDict):
 
 
 class ControlPlane(ABC):
-    """Asynchronous where workers must be asked. Configurations are in MOSN's keys, with the secrets taken out."""
+    """Methods that query workers are asynchronous. Configurations have MOSN's keys, and their secrets are removed."""
 
     @abstractmethod
     def state(self) -> int:
-        """The stage of the process by MOSN's numbers: 6 is running, 8 is draining."""
+        """The stage of the process as MOSN's number: 6 is running, 8 is draining."""
 
     @abstractmethod
     def pid(self) -> int:
@@ -134,63 +134,63 @@ class ControlPlane(ABC):
 
     @abstractmethod
     def config(self) -> dict[str, Any]:
-        """The configuration in force."""
+        """The active configuration."""
 
     @abstractmethod
     def listeners(self) -> dict[str, Any]:
-        """The listeners in force by name."""
+        """The active listeners by name."""
 
     @abstractmethod
     def clusters(self) -> dict[str, Any]:
-        """The clusters in force by name."""
+        """The active clusters by name."""
 
     @abstractmethod
     def routers(self) -> dict[str, Any]:
-        """The router tables in force by name."""
+        """The active router tables by name."""
 
     @abstractmethod
     async def apply(self, source: str, edit: Edit) -> ChangeResult:
-        """Changes the configuration: in every worker, or nowhere."""
+        """Changes the configuration in every worker, or nowhere."""
 
     @abstractmethod
     async def reload_filters(self, source: str) -> ChangeResult:
-        """Makes the Python filters anew whose files have changed."""
+        """Reloads the Python filters whose files have changed."""
 
     @abstractmethod
     def last_change(self) -> ChangeResult:
-        """What became of the last change."""
+        """The result of the last change."""
 
     @abstractmethod
     async def live_clusters(self) -> list[ClusterView]:
-        """The clusters with their hosts as they are now."""
+        """The clusters with the current state of their hosts."""
 
     @abstractmethod
     async def filters(self) -> list[FilterView]:
-        """The stream filters in force."""
+        """The active stream filters."""
 
     @abstractmethod
     async def trace_allocations(self, seconds: float) -> list[AllocationView]:
-        """Traces for `seconds` what filters allocate and keep, in all workers."""
+        """Traces for `seconds` the memory that filters allocate and keep, in all workers."""
 
     @abstractmethod
     def current(self) -> MosnConfig:
-        """The configuration in force with the addresses that were looked up, secrets and all: not to be shown."""
+        """The active configuration with resolved addresses. It contains secrets and must not be shown."""
 
     @abstractmethod
     async def stats(self) -> list[GroupData]:
-        """The metrics of all workers, added up or one worker's behind the other's."""
+        """The metrics of all workers, summed or concatenated."""
 
     @abstractmethod
     def log_levels(self) -> dict[str, str]:
-        """The level of each log that has one, by path."""
+        """The levels of the logs that have one, by path."""
 
     @abstractmethod
     async def set_log_level(self, path: str, level: str) -> None:
-        """Changes a level in every process. KeyError for an unknown path, ValueError for a bad level."""
+        """Changes a level in every process. KeyError for an unknown path, ValueError for an invalid level."""
 
     @abstractmethod
     async def switch_log(self, path: str, enabled: bool) -> None:
-        """Switches a log on or off in every process. KeyError for an unknown path."""
+        """Enables or disables a log in every process. KeyError for an unknown path."""
 
     @abstractmethod
     def features(self) -> dict[str, bool]:
@@ -198,4 +198,4 @@ class ControlPlane(ABC):
 
     @abstractmethod
     def workers(self) -> list[WorkerInfo]:
-        """The workers alive."""
+        """The live workers."""

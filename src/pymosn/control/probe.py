@@ -1,4 +1,4 @@
-"""One look at whether a host works: a TCP connection, or an HTTP request over one."""
+"""One health check of a host: a TCP connection, or an HTTP request over one."""
 
 from __future__ import annotations
 
@@ -9,17 +9,17 @@ from typing import Final
 from pymosn.config.schema.cluster import HealthCheck, HttpProbe
 from pymosn.core.addresses import UNIX, host_field, split_address
 
-#: Bytes of a reply's head that a probe reads for its status line.
+#: Maximum length of a response's status line in bytes.
 LONGEST_LINE: Final = 8192
 
-#: Whether the host at an address passes. OSError and TimeoutError mean that it could not be asked, which is no.
+#: Whether the host at an address passes. OSError and TimeoutError: it could not be reached, and so does not pass.
 Probe = Callable[[str, HealthCheck], Awaitable[bool]]
 
 
 def http_settings(check: HealthCheck) -> HttpProbe | None:
-    """The HTTP part of a check that asks by HTTP, None for one that only connects.
+    """The HTTP settings of a check that sends a request; None for one that only connects.
 
-    HTTP needs `http_check_config`, and a `protocol` of `Http1` or `http`, in any case of letters; all else connects.
+    HTTP requires `http_check_config` and a `protocol` of `Http1` or `http` (ignoring case); anything else only connects.
     """
     if check.protocol.lower() not in ("http", "http1") or check.check_config is None:
         return None
@@ -27,7 +27,7 @@ def http_settings(check: HealthCheck) -> HttpProbe | None:
 
 
 async def probe(address: str, check: HealthCheck) -> bool:
-    """Asks the host at `address` (`host:port` or `unix:/path`) once; see `Probe`."""
+    """Checks the host at `address` (`host:port` or `unix:/path`) once; see `Probe`."""
     settings = http_settings(check)
     if settings is None:
         async with asyncio.timeout(check.timeout):
@@ -42,7 +42,7 @@ async def probe(address: str, check: HealthCheck) -> bool:
 
 
 async def _connect(address: str, port: int) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
-    """A connection to `address`, or, when `port` is not 0, to that port of its host; a unix socket has none."""
+    """Connects to `address`, or to another `port` of the same host unless it is 0 or `address` is a unix socket."""
     if address.startswith(UNIX):
         return await asyncio.open_unix_connection(address.removeprefix(UNIX), limit=LONGEST_LINE)
     host, own_port = split_address(address)
@@ -50,7 +50,7 @@ async def _connect(address: str, port: int) -> tuple[asyncio.StreamReader, async
 
 
 async def _status(settings: HttpProbe, address: str) -> int:
-    """The status of the reply, 0 when it is no HTTP."""
+    """The status of the response; 0 if it is not HTTP."""
     reader, writer = await _connect(address, settings.port)
     try:
         target = settings.path if settings.path.startswith("/") else f"/{settings.path}"

@@ -1,8 +1,9 @@
-"""Looking up host names for the supervisor: by the system, or by asking DNS servers, which also tell how long answers hold.
+"""Host name lookups for the supervisor, through the system's resolver or directly from DNS servers.
 
-The system's way is the default: it knows /etc/hosts and whatever else the machine is set up to ask, but no time to live. A
-cluster with `respect_dns_ttl` or resolvers of its own is asked for over DNS, by dnspython (the extra `dns`). c-ares would be
-smaller, but keeps answers for their whole time to live, so that `dns_refresh_rate` would mean nothing.
+The system's resolver is the default: it uses /etc/hosts and everything else that the machine is configured for, but does not
+report a time to live. For clusters with `respect_dns_ttl` or their own resolvers, DNS servers are queried with dnspython,
+the optional dependency `dns`. c-ares would be smaller, but caches answers for their whole time to live, so that
+`dns_refresh_rate` would have no effect.
 """
 
 from __future__ import annotations
@@ -17,9 +18,9 @@ from pymosn.config.schema.cluster import Cluster
 if TYPE_CHECKING:
     from dns.asyncresolver import Resolver
 
-#: Seconds for one look-up, as in MOSN.
+#: Seconds for one lookup, as in MOSN.
 LOOKUP_TIME: Final = 20.0
-#: What resolv.conf(5) takes by default: seconds for one server, rounds over all of them, dots of an absolute name.
+#: Defaults of resolv.conf(5): seconds per server, rounds over all servers, dots in an absolute name.
 DEFAULT_TIMEOUT: Final = 5
 DEFAULT_ATTEMPTS: Final = 2
 DEFAULT_NDOTS: Final = 1
@@ -27,7 +28,7 @@ DEFAULT_FILE: Final = "/etc/resolv.conf"
 
 
 class Servers(NamedTuple):
-    """Which DNS servers are asked, and how; without `addresses` those of `file` (resolv.conf(5)). 0 is the default."""
+    """DNS servers and how to query them; without `addresses`, those of `file` (resolv.conf(5)). 0 means the default."""
 
     addresses: tuple[str, ...] = ()
     search: tuple[str, ...] = ()
@@ -38,8 +39,8 @@ class Servers(NamedTuple):
     file: str = DEFAULT_FILE
 
 
-class Wish(NamedTuple):
-    """How the names of a cluster are looked up. `servers`: None for the system's own way. `rate`: seconds."""
+class LookupOptions(NamedTuple):
+    """Options for looking up the names of a cluster. `servers`: None for the system's resolver. `rate`: seconds."""
 
     family: socket.AddressFamily
     rate: float
@@ -48,20 +49,20 @@ class Wish(NamedTuple):
 
 
 class Answer(NamedTuple):
-    """The addresses of a name, each once, in a stable order. `ttl`: seconds for which they hold; None when nobody says."""
+    """The addresses of a name, sorted and without duplicates. `ttl`: their time to live in seconds; None if unknown."""
 
     addresses: list[str]
     ttl: int | None = None
 
 
-#: What a name has; OSError or TimeoutError when there is no answer.
-Lookup = Callable[[str, Wish], Awaitable[Answer]]
+#: Looks up a name; OSError or TimeoutError if there is no answer.
+Lookup = Callable[[str, LookupOptions], Awaitable[Answer]]
 
 
-def wish_of(cluster: Cluster) -> Wish:
-    """What the cluster's configuration asks for."""
+def lookup_options(cluster: Cluster) -> LookupOptions:
+    """The options that the cluster's configuration requires."""
     family = socket.AF_INET6 if cluster.dns_lookup_family == "V6_ONLY" else socket.AF_INET
-    return Wish(family, cluster.dns_refresh_rate, cluster.respect_dns_ttl, _servers(cluster))
+    return LookupOptions(family, cluster.dns_refresh_rate, cluster.respect_dns_ttl, _servers(cluster))
 
 
 def _servers(cluster: Cluster) -> Servers | None:
@@ -80,17 +81,17 @@ def _servers(cluster: Cluster) -> Servers | None:
     return None
 
 
-async def look_up(name: str, wish: Wish) -> Answer:
-    """Asks the system or, if the wish names servers, these; see `Lookup`."""
+async def look_up(name: str, options: LookupOptions) -> Answer:
+    """Uses the DNS servers in `options`, or the system's resolver if there are none; see `Lookup`."""
     async with asyncio.timeout(LOOKUP_TIME):
-        if wish.servers is None:
-            found = await asyncio.get_running_loop().getaddrinfo(name, None, family=wish.family, type=socket.SOCK_STREAM)
+        if options.servers is None:
+            found = await asyncio.get_running_loop().getaddrinfo(name, None, family=options.family, type=socket.SOCK_STREAM)
             return Answer(sorted({str(entry[4][0]) for entry in found}))
-        return await _ask(name, wish.family, wish.servers)
+        return await _query(name, options.family, options.servers)
 
 
-async def _ask(name: str, family: socket.AddressFamily, servers: Servers) -> Answer:
-    # Only who asks DNS servers pays for the library.
+async def _query(name: str, family: socket.AddressFamily, servers: Servers) -> Answer:
+    # Imported only when DNS servers are queried.
     from dns.exception import DNSException
 
     try:
@@ -98,13 +99,13 @@ async def _ask(name: str, family: socket.AddressFamily, servers: Servers) -> Ans
         answer = await resolver.resolve(name, "AAAA" if family == socket.AF_INET6 else "A", search=True)
     except DNSException as error:
         raise OSError(str(error) or type(error).__name__) from error
-    # The shortest time of all records on the way, aliases among them.
+    # The shortest time to live of all records in the chain, including aliases.
     ttl = int(answer.chaining_result.minimum_ttl)
     return Answer(sorted({str(record.address) for record in answer}), ttl)
 
 
 def _resolver(servers: Servers) -> Resolver:
-    """A resolver that remembers nothing: how often a name is asked for is decided elsewhere."""
+    """A resolver without a cache, because the refresh rate is controlled by `Discovery`."""
     from dns.asyncresolver import Resolver
     from dns.name import from_text
 
@@ -119,6 +120,6 @@ def _resolver(servers: Servers) -> Resolver:
     resolver.port = servers.port
     rounds = (servers.attempts or DEFAULT_ATTEMPTS) * max(1, len(resolver.nameservers))
     resolver.lifetime = min(resolver.timeout * rounds, LOOKUP_TIME)
-    # Room for a hundred addresses in one datagram of the usual size; what does not fit is asked for again over TCP.
+    # Room for a hundred addresses in one datagram of the usual size; longer answers are requested again over TCP.
     resolver.use_edns(0, 0, 1232)
     return resolver

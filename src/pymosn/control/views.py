@@ -1,67 +1,63 @@
-"""What is in force now, as JSON or, with `?format=text`, as text for people."""
+"""The active clusters and routes, as JSON or, with `?format=text`, as text for people."""
 
 from __future__ import annotations
 
 import asyncio
 import json
-from typing import Any
 
 import msgspec
 from starlette.requests import Request
 from starlette.responses import PlainTextResponse, Response
+from starlette.routing import Route as HttpRoute
 
 from pymosn.config.dump import dump
 from pymosn.config.schema import RouterConfiguration
 from pymosn.config.schema.router import Route
 from pymosn.control.guard import read_body
+from pymosn.control.handlers import get, json_response, post, wants_text
 from pymosn.control.plane import ClusterView, ControlPlane, health_text
 
 
-class Views:
+def routes(plane: ControlPlane) -> list[HttpRoute]:
     """`/api/v1/clusters`, `/api/v1/routes` and `/api/v1/explain`."""
-
-    def __init__(self, plane: ControlPlane) -> None:
-        self._plane = plane
-
-    async def clusters(self, request: Request) -> Response:
-        """All clusters with the state of their hosts; `?name=` for one."""
-        name = request.query_params.get("name")
-        clusters = [cluster for cluster in await self._plane.live_clusters() if name in (None, cluster["name"])]
-        if wants_text(request):
-            return PlainTextResponse("".join(_cluster_text(cluster) for cluster in clusters))
-        return json_response(clusters)
-
-    async def routes(self, request: Request) -> Response:
-        """All router tables as they are matched; `?name=` for one."""
-        name = request.query_params.get("name")
-        tables = self._plane.current().servers[0].router_tables()
-        found = [table for key, table in tables.items() if name in (None, key)]
-        if wants_text(request):
-            return PlainTextResponse("".join(_table_text(table) for table in found))
-        return json_response([dump(table) for table in found])
-
-    async def explain(self, request: Request) -> Response:
-        """Why a request would go where: the body is an `explain.Question` as JSON. It changes nothing."""
-        # Only who asks pays for the import; a table of thousands of routes must not hold up the supervisor.
-        from pymosn.control.explain import Question, QuestionError, as_text, explain
-
-        try:
-            question = msgspec.json.decode(await read_body(request), type=Question)
-            live = {cluster["name"]: cluster for cluster in await self._plane.live_clusters()}
-            answer = await asyncio.to_thread(explain, self._plane.current(), question, live)
-        except (msgspec.MsgspecError, QuestionError) as error:
-            return json_response({"error": str(error)}, 400)
-        return PlainTextResponse(as_text(answer)) if wants_text(request) else json_response(answer)
+    return [
+        get(plane, "/api/v1/clusters", _clusters),
+        get(plane, "/api/v1/routes", _routes),
+        post(plane, "/api/v1/explain", _explain),
+    ]
 
 
-def wants_text(request: Request) -> bool:
-    """Whether a person asks."""
-    return request.query_params.get("format") == "text"
+async def _clusters(plane: ControlPlane, request: Request) -> Response:
+    """All clusters with the state of their hosts; `?name=` for one."""
+    name = request.query_params.get("name")
+    clusters = [cluster for cluster in await plane.live_clusters() if name in (None, cluster["name"])]
+    if wants_text(request):
+        return PlainTextResponse("".join(_cluster_text(cluster) for cluster in clusters))
+    return json_response(clusters)
 
 
-def json_response(value: Any, status: int = 200) -> Response:
-    """`value` as JSON that a person can read too."""
-    return Response(json.dumps(value, indent=1, ensure_ascii=False), status, media_type="application/json")
+async def _routes(plane: ControlPlane, request: Request) -> Response:
+    """All router tables in the order in which they are matched; `?name=` for one."""
+    name = request.query_params.get("name")
+    tables = plane.current().servers[0].router_tables()
+    found = [table for key, table in tables.items() if name in (None, key)]
+    if wants_text(request):
+        return PlainTextResponse("".join(_table_text(table) for table in found))
+    return json_response([dump(table) for table in found])
+
+
+async def _explain(plane: ControlPlane, request: Request) -> Response:
+    """Explains how a request would be routed; the body is an `explain.Question` as JSON. It changes nothing."""
+    # Imported only here, and run in a thread: a table of thousands of routes must not block the supervisor.
+    from pymosn.control.explain import Question, QuestionError, as_text, explain
+
+    try:
+        question = msgspec.json.decode(await read_body(request), type=Question)
+        live = {cluster["name"]: cluster for cluster in await plane.live_clusters()}
+        answer = await asyncio.to_thread(explain, plane.current(), question, live)
+    except (msgspec.MsgspecError, QuestionError) as error:
+        return json_response({"error": str(error)}, 400)
+    return PlainTextResponse(as_text(answer)) if wants_text(request) else json_response(answer)
 
 
 def _cluster_text(cluster: ClusterView) -> str:
@@ -79,7 +75,7 @@ def _table_text(table: RouterConfiguration) -> str:
     lines = [table.router_config_name]
     for host in table.virtual_hosts:
         lines.append(f"  {host.name or '-'}: {', '.join(host.domains)}")
-        lines += [f"    {number}. {_route_text(route)}" for number, route in enumerate(host.routers)]
+        lines += [f"    {index}. {_route_text(route)}" for index, route in enumerate(host.routers)]
     return "\n".join([*lines, ""])
 
 

@@ -1,4 +1,4 @@
-"""Leaves that any layer may use: headers, message heads, failure table, clock, timers, counters, registry.
+"""Utilities for every layer: headers, message heads, failure table, clock, timers, counters, registry.
 
-Nothing here does I/O, and nothing here imports another pymosn package.
+Nothing here does I/O or imports other pymosn packages.
 """

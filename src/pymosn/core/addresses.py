@@ -1,11 +1,11 @@
-"""Addresses as MOSN writes them: `127.0.0.1:80`, `[::1]:80`, `:80`, `name:80`; of hosts also `unix:/path`."""
+"""Addresses in MOSN's form: `127.0.0.1:80`, `[::1]:80`, `:80`, `name:80`; for hosts also `unix:/path`."""
 
 from __future__ import annotations
 
 import socket
 from typing import Final
 
-#: How a socket of both families shows an IPv4 address (RFC 4291 section 2.5.5.2).
+#: Prefix of IPv4 addresses on dual-stack sockets (RFC 4291 section 2.5.5.2).
 MAPPED: Final = "::ffff:"
 
 HIGHEST_PORT: Final = 65535
@@ -15,18 +15,18 @@ UNIX: Final = "unix:"
 
 
 def split_address(address: str) -> tuple[str, int]:
-    """Host (without brackets) and port. ValueError with a message fit for the user."""
+    """Splits an address into host (without brackets) and port. Raises ValueError with a message for the user."""
     host, colon, port_text = address.rpartition(":")
     if not colon:
-        raise ValueError("a port is missing; write host:port")
+        raise ValueError("missing port; expected host:port")
     if host.startswith("["):
         if not host.endswith("]"):
-            raise ValueError("the closing ] of an IPv6 address is missing")
+            raise ValueError("missing ] after an IPv6 address")
         host = host[1:-1]
         if ":" not in host:
-            raise ValueError("[ ] stand around IPv6 addresses only")
+            raise ValueError("square brackets are only allowed around IPv6 addresses")
     elif ":" in host:
-        raise ValueError("an IPv6 address needs brackets, such as [::1]:80")
+        raise ValueError("an IPv6 address requires brackets, such as [::1]:80")
     port = port_number(port_text)
     if port < 0:
         raise ValueError(f"the port must be a number from 0 to {HIGHEST_PORT}")
@@ -34,7 +34,7 @@ def split_address(address: str) -> tuple[str, int]:
 
 
 def port_number(text: str) -> int:
-    """The port that plain digits say; -1 for anything else."""
+    """Parses a port in plain digits; -1 for anything else."""
     if not (text.isascii() and text.isdigit() and len(text) <= 5):
         return -1
     port = int(text)
@@ -42,7 +42,7 @@ def port_number(text: str) -> int:
 
 
 def normal_ip(text: str) -> str:
-    """An IP address in its one normal form, a mapped IPv4 address as IPv4; empty for anything else."""
+    """The normal form of an IP address, with mapped IPv4 addresses as IPv4; empty for anything else."""
     family = socket.AF_INET6 if ":" in text else socket.AF_INET
     try:
         normal = socket.inet_ntop(family, socket.inet_pton(family, text))

@@ -1,4 +1,4 @@
-"""Character classes of HTTP as 256-byte tables: `TABLE[byte]` is 0 for a byte that is not in the class."""
+"""Character classes of HTTP as 256-byte tables: `TABLE[byte]` is 0 if the byte is not in the class."""
 
 from __future__ import annotations
 
@@ -11,37 +11,37 @@ _ALPHA: Final = b"abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ"
 
 
 def table(members: bytes) -> bytes:
-    """A table that is 1 at each of `members`."""
+    """A table that is 1 for each of `members`."""
     return bytes([1 if byte in members else 0 for byte in range(256)])
 
 
 #: token of RFC 9110 section 5.6.2: methods and field names.
 TOKEN: Final = table(b"!#$%&'*+-.^_`|~" + _DIGITS + _ALPHA)
 
-#: The same without the underscore, which some servers take for a dash.
+#: TOKEN without the underscore, which some servers treat as a dash.
 NAME: Final = table(b"!#$%&'*+-.^`|~" + _DIGITS + _ALPHA)
 
 #: Bytes allowed in a field value: tab, visible ASCII, space and obs-text (RFC 9110 section 5.5).
 FIELD_VALUE: Final = table(b"\t" + bytes(range(32, 127)) + bytes(range(128, 256)))
 
-#: Bytes of a request target (RFC 3986) and the few that browsers send bare; no space, control, `#`, `\` or 8-bit byte.
+#: Bytes of a request target (RFC 3986) and some that browsers send unescaped; no space, control, `#`, `\` or 8-bit byte.
 TARGET: Final = table(b"-._~:/?[]@!$&'()*+,;=%" + b'|{}^`"<>' + _DIGITS + _ALPHA)
 
-#: Bytes of a host name: what is unreserved in RFC 3986 section 3.2.2.
+#: Bytes of a host name: unreserved characters of RFC 3986 section 3.2.2.
 HOST: Final = table(b"-._~" + _DIGITS + _ALPHA)
 
-#: All that a reg-name of RFC 3986 may hold, without the comma; no colon, bracket or `@`.
+#: Bytes of a reg-name in RFC 3986, except for the comma; no colon, bracket or `@`.
 REG_NAME: Final = table(b"-._~!$&'()*+;=%" + _DIGITS + _ALPHA)
 
 #: ASCII upper case folded to lower case, every other byte itself.
 LOWER: Final = bytes([byte + 32 if 65 <= byte <= 90 else byte for byte in range(256)])
 
-#: Bytes that RFC 3986 section 2.3 calls unreserved: their percent-encoding means nothing.
+#: Unreserved characters (RFC 3986 section 2.3): percent-encoding them does not change their meaning.
 UNRESERVED: Final = table(b"-._~" + _DIGITS + _ALPHA)
 
 
 def has_lowered(data: bytes, at: i64, name: bytes) -> bool:
-    """Whether `name`, which is in lower case, stands at `at` of `data`, but for the case of ASCII letters. It must fit."""
+    """Whether `data` contains the lower-case `name` at offset `at`, ignoring ASCII case. The data must be long enough."""
     size: i64 = len(name)
     i: i64 = 0
     while i < size and LOWER[data[at + i]] == name[i]:
@@ -50,7 +50,7 @@ def has_lowered(data: bytes, at: i64, name: bytes) -> bool:
 
 
 def decimal(text: bytes) -> i64:
-    """The number that 1 to 9 ASCII digits say; -1 for anything else."""
+    """Parses 1 to 9 ASCII digits; -1 for anything else."""
     size: i64 = len(text)
     if size < 1 or size > 9:
         return -1

@@ -1,7 +1,7 @@
 """Counters, gauges and histograms of one worker.
 
-Hot code holds the `Counter` itself and adds to `value`; names are looked up only when it is built. A snapshot is plain
-data, so that the supervisor can add up what its workers say.
+Hot code holds a `Counter` and adds to its `value`; names are looked up only at creation. A snapshot is plain data, which
+the supervisor adds up over its workers.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from mypy_extensions import i64
 
 Labels = tuple[tuple[str, str], ...]
 
-#: Upper bounds of the histogram buckets in seconds: powers of two from 16 us to about 134 s; one more catches the rest.
+#: Upper bounds of the histogram buckets in seconds: powers of two from 16 us to about 134 s; one more bucket is unbounded.
 BUCKET_BOUNDS: Final[list[float]] = [0.000016 * 2.0**n for n in range(24)]
 
 
@@ -38,7 +38,7 @@ class GroupData(TypedDict):
 
 
 class Counter:
-    """A number that hot code adds to; used for gauges too."""
+    """A number that hot code adds to; also used for gauges."""
 
     def __init__(self) -> None:
         self.value: i64 = 0
@@ -55,7 +55,7 @@ class Histogram:
         self._buckets: list[Counter] = [Counter() for _ in range(len(BUCKET_BOUNDS) + 1)]
 
     def record(self, seconds: float) -> None:
-        """Adds one duration."""
+        """Records one duration."""
         if self.count == 0 or seconds < self.min:
             self.min = seconds
         if seconds > self.max:
@@ -81,7 +81,7 @@ class Histogram:
 
 
 class MetricGroup:
-    """The metrics of one thing: a type ("downstream", "upstream"), labels, and keys."""
+    """The metrics of one object: a type ("downstream", "upstream"), labels, and keys."""
 
     def __init__(self, type_name: str, labels: Labels) -> None:
         self.type_name = type_name
@@ -91,15 +91,15 @@ class MetricGroup:
         self._histograms: dict[str, Histogram] = {}
 
     def counter(self, key: str) -> Counter:
-        """The counter `key`, made when absent."""
+        """Returns the counter `key`, creating it on first use."""
         return self._counters.setdefault(key, Counter())
 
     def gauge(self, key: str) -> Counter:
-        """The gauge `key`, made when absent."""
+        """Returns the gauge `key`, creating it on first use."""
         return self._gauges.setdefault(key, Counter())
 
     def histogram(self, key: str) -> Histogram:
-        """The histogram `key`, made when absent."""
+        """Returns the histogram `key`, creating it on first use."""
         return self._histograms.setdefault(key, Histogram())
 
     def data(self) -> GroupData:
@@ -120,7 +120,7 @@ class Metrics:
         self._groups: dict[tuple[str, Labels], MetricGroup] = {}
 
     def group(self, type_name: str, *labels: tuple[str, str]) -> MetricGroup:
-        """The group of that type and those labels, made when absent."""
+        """Returns the group of that type and those labels, creating it on first use."""
         key = (type_name, labels)
         group = self._groups.get(key)
         if group is None:
@@ -128,21 +128,21 @@ class Metrics:
             self._groups[key] = group
         return group
 
-    def keep(self, wanted: Callable[[str, Labels], bool]) -> None:
-        """Forgets the groups of which `wanted(type, labels)` says no; who holds their counters may still count."""
-        self._groups = {key: group for key, group in self._groups.items() if wanted(key[0], key[1])}
+    def keep(self, is_kept: Callable[[str, Labels], bool]) -> None:
+        """Removes groups for which `is_kept(type, labels)` is false; existing references to their counters stay usable."""
+        self._groups = {key: group for key, group in self._groups.items() if is_kept(key[0], key[1])}
 
     def drop(self, type_name: str, *labels: tuple[str, str]) -> None:
-        """Forgets one group."""
+        """Removes one group."""
         self._groups.pop((type_name, labels), None)
 
     def snapshot(self) -> list[GroupData]:
-        """Everything as plain data."""
+        """All groups as plain data."""
         return [group.data() for group in self._groups.values()]
 
 
 class DownstreamStats:
-    """What is counted for a listener, by MOSN's keys (key reference section 10)."""
+    """The metrics of a listener, with MOSN's keys (key reference section 10)."""
 
     def __init__(self, group: MetricGroup) -> None:
         self._group = group
@@ -157,10 +157,10 @@ class DownstreamStats:
         self.request_reset = group.counter("request_reset")
         self.request_failed = group.counter("request_failed")
         self.request_time = group.histogram("request_time")
-        #: Exchanges that became tunnels (WebSocket, CONNECT); in `request_time` they have the time until their reply.
+        #: Exchanges that became tunnels (WebSocket, CONNECT); their `request_time` ends with the response head.
         self.tunnel_total = group.counter("tunnel_total")
         self.tunnel_active = group.gauge("tunnel_active")
-        #: Connections that `tcp_proxy` took.
+        #: Connections handled by `tcp_proxy`.
         self.tcp_total = group.counter("tcp_total")
         self.tcp_active = group.gauge("tcp_active")
         self._status: dict[int, Counter] = {
@@ -187,7 +187,7 @@ class DownstreamStats:
 
 
 class UpstreamStats:
-    """What is counted for a cluster and for each of its hosts, by MOSN's keys."""
+    """The metrics of a cluster and of each of its hosts, with MOSN's keys."""
 
     def __init__(self, group: MetricGroup) -> None:
         self.connection_total = group.counter("connection_total")
@@ -207,8 +207,8 @@ class UpstreamStats:
         self.request_duration = group.histogram("request_duration_time")
         self.response_success = group.counter("response_success")
         self.response_failed = group.counter("response_failed")
-        #: Hosts that this worker leaves out for that reason: of one host 0 or 1.
+        #: Hosts that this worker does not use for that reason; 0 or 1 for a single host.
         self.ejected = group.gauge("ejected")
         self.failed_active_check = group.gauge("failed_active_check")
-        #: Messages of multiplexed connections that answered no request that still waited. pymosn's own.
+        #: Messages on multiplexed connections that match no pending request. Specific to pymosn.
         self.response_stray = group.counter("response_stray")

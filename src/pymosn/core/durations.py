@@ -4,7 +4,7 @@ from __future__ import annotations
 
 
 def go_duration(seconds: float) -> str:
-    """A duration as Go's `time.Duration` prints it: `0s`, `1.5µs`, `1.234ms`, `2s`, `1m0.5s`, `1h0m0s`."""
+    """Formats a duration like Go's `time.Duration`: `0s`, `1.5µs`, `1.234ms`, `2s`, `1m0.5s`, `1h0m0s`."""
     nanoseconds = round(seconds * 1e9)
     if nanoseconds <= 0:
         return "0s"
@@ -23,4 +23,4 @@ def go_duration(seconds: float) -> str:
 
 
 def _decimal(number: float) -> str:
-    return repr(number).removesuffix(".0")
+    return f"{number:.9f}".rstrip("0").rstrip(".")

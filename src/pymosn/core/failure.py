@@ -1,7 +1,7 @@
-"""The one table of what can go wrong with an exchange, and what each kind means to everybody who asks.
+"""The one table of everything that can go wrong with an exchange, and of its consequences.
 
-A failure is a value: the same object answers the client (`status`), the access log and counters (`reason`), MOSN's
-response flags (`flag`) and the retry policy (`may_retry`: nothing of the request can have been acted upon).
+A failure is a value, used for the response to the client (`status`), the access log and counters (`reason`), MOSN's
+response flags (`flag`) and the retry policy (`may_retry`: the host cannot have processed any of the request).
 """
 
 from __future__ import annotations
@@ -26,10 +26,10 @@ FLAG_DOWNSTREAM_TERMINATE: Final = 0x2000
 class Failure:
     """One kind of failure.
 
-    `reason`: the word for logs, counters and the reason header. `status`: the HTTP status for the client; RPC protocols
-    map it to their own. `flag`: MOSN's response flag bits. `may_retry`: whether another host may be tried unasked.
-    `retry_after`: seconds after which the client may try again, 0 for no such word; such failures come in crowds, so they
-    are in the access log and the counters but not each in the process log.
+    `reason`: the word in logs, counters and the reason header. `status`: the HTTP status for the client; RPC protocols map
+    it to their own. `flag`: MOSN's response flag bits. `may_retry`: whether another host may be tried by default.
+    `retry_after`: seconds for the Retry-After header, 0 for none. Failures with it are frequent, and are therefore
+    not in the process log, only in the access log and the counters.
     """
 
     def __init__(self, reason: str, status: int, flag: int = 0, may_retry: bool = False, retry_after: int = 0) -> None:
@@ -43,7 +43,7 @@ class Failure:
         return f"<Failure {self.reason} {self.status}>"
 
 
-# ---- the request cannot be understood or is too much
+# ---- malformed or oversized requests
 BAD_REQUEST: Final = Failure("bad_request", 400)
 BAD_FRAMING: Final = Failure("bad_framing", 400)
 BAD_HOST: Final = Failure("bad_host", 400)
@@ -66,7 +66,7 @@ TRUNCATED_FRAME: Final = Failure("truncated_frame", 400, FLAG_DOWNSTREAM_TERMINA
 ID_REUSED: Final = Failure("id_reused", 400)
 UNASKED_REPLY: Final = Failure("unasked_reply", 400)
 
-# ---- nobody to send it to
+# ---- no upstream
 NO_ROUTER: Final = Failure("no_router", 404, FLAG_NO_ROUTE)
 NO_VIRTUAL_HOST: Final = Failure("no_virtual_host", 404, FLAG_NO_ROUTE)
 NO_ROUTE: Final = Failure("no_route", 404, FLAG_NO_ROUTE)
@@ -74,7 +74,7 @@ CLUSTER_UNKNOWN: Final = Failure("cluster_unknown", 404, FLAG_NO_ROUTE)
 NO_HOSTS: Final = Failure("no_hosts", 502, FLAG_NO_HEALTHY_UPSTREAM)
 ALL_UNHEALTHY: Final = Failure("all_unhealthy", 502, FLAG_NO_HEALTHY_UPSTREAM)
 
-# ---- the upstream side broke
+# ---- upstream failures
 OVERFLOW: Final = Failure("overflow", 503, FLAG_UPSTREAM_OVERFLOW)
 CONNECT_REFUSED: Final = Failure("connect_refused", 502, FLAG_UPSTREAM_CONNECTION_FAILURE, may_retry=True)
 CONNECT_TIMEOUT: Final = Failure("connect_timeout", 502, FLAG_UPSTREAM_CONNECTION_FAILURE, may_retry=True)
@@ -87,7 +87,7 @@ STREAM_IDLE: Final = Failure("stream_idle_timeout", 504, FLAG_UPSTREAM_TIMEOUT)
 TUNNEL_IDLE: Final = Failure("tunnel_idle_timeout", 504, FLAG_UPSTREAM_TIMEOUT)
 LOOP: Final = Failure("loop", 502, FLAG_UPSTREAM_CONNECTION_FAILURE)
 
-# ---- our own side
+# ---- failures of the proxy
 FILTER_ERROR: Final = Failure("filter_error", 500)
 FILTER_TIMEOUT: Final = Failure("filter_timeout", 504)
 RESPONSE_TOO_LARGE: Final = Failure("response_too_large", 502, FLAG_TOO_LARGE)
@@ -100,25 +100,25 @@ DRAINING: Final = Failure("draining", 503)
 OVERLOADED: Final = Failure("overloaded", 503, retry_after=5)
 HEADS_FULL: Final = Failure("heads_full", 503, retry_after=5)
 
-# ---- connections that are refused before there is a request; there is nobody whom a status would reach
+# ---- connections that are rejected before a request, so that no status can be sent
 PROTOCOL_UNKNOWN: Final = Failure("protocol_unknown", 0)
 DETECTION_TIMEOUT: Final = Failure("detection_timeout", 0)
 LISTENER_FULL: Final = Failure("listener_full", 0)
 WORKER_FULL: Final = Failure("worker_full", 0)
 NO_FILTER_CHAIN: Final = Failure("no_filter_chain", 0)
 
-# ---- a filter of ours does not let it pass; the filter's configuration may say another status
+# ---- rejected by a shipped filter; its configuration may set another status
 ACCESS_DENIED: Final = Failure("access_denied", 403)
 UNAUTHORIZED: Final = Failure("unauthorized", 401)
 AUTHORIZATION_FAILED: Final = Failure("authorization_failed", 403)
 RATE_LIMITED: Final = Failure("rate_limited", 429, FLAG_RATE_LIMITED)
 FAULT_INJECTED: Final = Failure("fault_injected", 503, FLAG_FAULT_INJECTED)
 
-# ---- the client went away; nobody is left to answer
+# ---- the client has disconnected; no response is possible
 CLIENT_GONE: Final = Failure("client_gone", 499, FLAG_DOWNSTREAM_TERMINATE)
 CLIENT_WRITE_TIMEOUT: Final = Failure("client_write_timeout", 499, FLAG_DOWNSTREAM_TERMINATE)
 
-# ---- endings of a connection that are nobody's fault
+# ---- normal ends of a connection
 IDLE_TIMEOUT: Final = Failure("idle_timeout", 0)
 CLOSED_BY_PEER: Final = Failure("closed_by_peer", 0)
 CLOSED_LOCALLY: Final = Failure("closed_locally", 0)

@@ -1,4 +1,4 @@
-"""The process log as the data path sees it: a level to test and a line to write."""
+"""The data path's interface to the process log: a level to compare and a method to write."""
 
 from __future__ import annotations
 
@@ -17,10 +17,10 @@ OFF: Final = 100
 
 @mypyc_attr(allow_interpreted_subclasses=True)
 class Log:
-    """Drops everything; `observe` implements it. Ask `level` before building a text that costs something."""
+    """Discards everything; `observe` implements it. Check `level` before building an expensive text."""
 
     def __init__(self) -> None:
         self.level: int = OFF
 
     def write(self, level: int, text: str, alert: str = "") -> None:
-        """Writes one line when `level` is at least the log's; `alert`: MOSN's alert key (key reference section 2.1)."""
+        """Writes a line if `level` is at least the log's; `alert`: MOSN's alert key (key reference section 2.1)."""

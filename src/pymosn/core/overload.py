@@ -1,4 +1,4 @@
-"""How close a worker is to its limits: what the data path asks before it takes on more."""
+"""Overload state of a worker, read by the data path."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from typing import Final
 
 from mypy_extensions import i64
 
-# The steps of the ladder; each includes those before it.
+# Overload levels; each includes those before it.
 NORMAL: Final[i64] = 0
 NO_KEEP_ALIVE: Final[i64] = 1
 SHED: Final[i64] = 2
@@ -14,11 +14,11 @@ STOP_ACCEPT: Final[i64] = 3
 
 
 class OverloadState:
-    """One per worker: who measures writes it, the data path reads it."""
+    """One per worker. Written by the overload manager, read by the data path."""
 
     def __init__(self) -> None:
-        #: The step that the worker's memory has come to.
+        #: The level for the worker's memory use.
         self.level: i64 = NORMAL
-        #: Bytes of request heads that have come in part, on all connections, and how many there may be; 0 is no limit.
+        #: Bytes of incomplete request heads on all connections, and their limit; 0 means unlimited.
         self.head_bytes: i64 = 0
         self.max_head_bytes: i64 = 0

@@ -1,4 +1,4 @@
-"""Names and what they stand for: protocols, filters, balancers."""
+"""Registries of protocols, filters and balancers by name."""
 
 from __future__ import annotations
 
@@ -9,21 +9,21 @@ T = TypeVar("T")
 
 
 class Registry(Generic[T]):
-    """A table from a name in the configuration to what implements it. It belongs to whoever builds, never to a module."""
+    """Maps configured names to implementations. Owned by the code that creates it; never global."""
 
     def __init__(self, kind: str) -> None:
-        """`kind`: what the names name, for messages: "protocol", "stream filter"."""
+        """`kind`: what the names are, for messages: "protocol", "stream filter"."""
         self.kind = kind
         self._entries: dict[str, T] = {}
 
     def add(self, name: str, entry: T) -> None:
-        """Registers `entry`. Raises ValueError when the name is taken."""
+        """Registers `entry`. Raises ValueError if the name is already registered."""
         if name in self._entries:
-            raise ValueError(f"{self.kind} {name!r} is registered twice")
+            raise ValueError(f"{self.kind} {name!r} is already registered")
         self._entries[name] = entry
 
     def get(self, name: str) -> T | None:
-        """What `name` stands for, or None."""
+        """The entry of `name`, or None."""
         return self._entries.get(name)
 
     def names(self) -> list[str]:
@@ -31,7 +31,7 @@ class Registry(Generic[T]):
         return list(self._entries)
 
     def explain_unknown(self, name: str) -> str:
-        """A message for a name that is not here, with the nearest one that is."""
+        """A message for an unknown name, with the most similar known one."""
         near = difflib.get_close_matches(name, self._entries, n=1)
         hint = f", did you mean {near[0]!r}?" if near else f" (known: {', '.join(self._entries) or 'none'})"
         return f"unknown {self.kind} {name!r}{hint}"

@@ -1,4 +1,4 @@
-"""Deadlines on a coarse timer wheel: one loop timer for a whole worker, whatever the number of connections."""
+"""Deadlines on a coarse timer wheel: one event-loop timer per worker, whatever the number of connections."""
 
 from __future__ import annotations
 
@@ -14,9 +14,9 @@ SLOTS: Final[i64] = 512
 
 @mypyc_attr(allow_interpreted_subclasses=True)
 class Alarm:
-    """Base of what waits for a deadline: a connection, an exchange, an attempt.
+    """Base of objects with a deadline: a connection, an exchange, an attempt.
 
-    An alarm is its own list node, so setting and clearing one allocates nothing.
+    An alarm is its own list node, so setting and clearing it allocates nothing.
     """
 
     def __init__(self) -> None:
@@ -26,7 +26,7 @@ class Alarm:
         self._after: Alarm | None = None
 
     def on_alarm(self) -> None:
-        """The deadline has passed. It is not set any more; `TimerWheel.set` may set it again."""
+        """Called after the deadline, which is cleared; `TimerWheel.set` may set it again."""
         raise NotImplementedError
 
 
@@ -44,10 +44,10 @@ class TimerWheel:
         return int(self._size)
 
     def set(self, alarm: Alarm, delay: float) -> None:
-        """Asks for `alarm.on_alarm` after `delay` seconds, in place of what was asked before.
+        """Schedules `alarm.on_alarm` in `delay` seconds, replacing an earlier deadline.
 
-        Moving a deadline further away, which is what every request does to its connection's idle time, only notes the new
-        one: the alarm is put into its later slot when its old one comes round.
+        Moving a deadline further away, as every request does with its connection's idle timeout, only records it: the alarm
+        is moved to its new slot when the old one is due.
         """
         deadline = self.clock.now + delay
         alarm.alarm_deadline = deadline
@@ -59,20 +59,20 @@ class TimerWheel:
         self._link(alarm, due)
 
     def clear(self, alarm: Alarm) -> None:
-        """Forgets `alarm`. Nothing of the wheel refers to it afterwards."""
+        """Cancels `alarm`; the wheel keeps no reference to it."""
         alarm.alarm_deadline = NEVER
         if alarm._before is not None:
             self._unlink(alarm)
 
     def advance(self) -> None:
-        """Fires what is due at the clock's time. Call it about once per resolution.
+        """Fires all due alarms. Call it about once per resolution.
 
-        An exception of an alarm hinders no other one; what they raised comes out at the end, several of them as a group.
+        An exception in one alarm does not affect the others; it is raised at the end, several of them as a group.
         """
         errors: list[Exception] = []
         target: i64 = i64(self.clock.now / self._resolution)
         if target - self._tick > SLOTS:
-            self._tick = target - SLOTS  # after a long stop every slot is visited once, not once per missed round
+            self._tick = target - SLOTS  # after a long pause, visit every slot only once
         while self._tick < target:
             self._tick += 1
             self._visit(self._slots[self._tick % SLOTS], self._tick, errors)
@@ -89,7 +89,7 @@ class TimerWheel:
         now = self.clock.now
         for alarm in due:
             if alarm._before is None:
-                continue  # cleared by one that fired before it
+                continue  # cleared by an alarm that fired before it
             self._unlink(alarm)
             if alarm.alarm_deadline > now:
                 if alarm.alarm_deadline < NEVER:

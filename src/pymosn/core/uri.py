@@ -1,4 +1,4 @@
-"""Paths and hosts of requests: one normal form, on which routes match and which is sent upstream."""
+"""Request targets and hosts in one normal form, used both for route matching and upstream."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ COLON: Final[i64] = 58
 SLASH: Final[i64] = 47
 BACKSLASH: Final[i64] = 92
 OPEN_BRACKET: Final[i64] = 91
-#: The longest name of the DNS, and a port.
+#: The longest DNS name plus a port.
 MAX_HOST: Final[i64] = 255 + 6
 
 #: What to do with an encoded slash (`%2F`) or backslash (`%5C`) in a path.
@@ -69,7 +69,7 @@ def normalize_path(path: bytes, policy: PathPolicy = STRICT_PATHS) -> bytes | No
 
 
 def _hides_dots(segment: bytes) -> bool:
-    """Whether some servers would read this segment as a dot segment, although RFC 3986 does not."""
+    """Whether some servers treat this segment as a dot segment, which RFC 3986 does not."""
     if b"." not in segment or (b";" not in segment and b"%" not in segment):
         return False
     parts = segment.replace(b"%5C", b"%2F").split(b"%2F")
@@ -116,7 +116,7 @@ def is_host(value: bytes) -> bool:
 
 
 def is_lenient_host(value: bytes) -> bool:
-    """The same with every character that RFC 3986 allows in a name: no userinfo, path, comma or space."""
+    """Like `is_host`, but accepts every character that RFC 3986 allows in a name: no userinfo, path, comma or space."""
     return _is_host_of(value, REG_NAME)
 
 
@@ -138,7 +138,7 @@ def _is_host_of(value: bytes, characters: bytes) -> bool:
 
 
 def _is_port(value: bytes, start: i64) -> bool:
-    """Whether `value` from `start` on is a port number."""
+    """Whether `value` from `start` to its end is a port number."""
     size: i64 = len(value)
     if size == start or size - start > 5:
         return False
@@ -161,16 +161,16 @@ def _is_ip_literal(value: bytes) -> bool:
 
 def _is_ipv6(text: bytes) -> bool:
     """IPv6address of RFC 3986 section 3.2.2: eight groups, or fewer around one `::`."""
-    before, gap, after = text.partition(b"::")
+    before, gap, rest = text.partition(b"::")
     if not gap:
         return _count_groups(text, True) == 8
     left: i64 = _count_groups(before, False)
-    right: i64 = _count_groups(after, True)
+    right: i64 = _count_groups(rest, True)
     return left >= 0 and right >= 0 and left + right <= 7
 
 
 def _count_groups(text: bytes, may_end_in_ipv4: bool) -> i64:
-    """The number of groups of 16 bits in `text`, which may be empty; -1 when it is something else."""
+    """Number of 16-bit groups in `text`, which may be empty; -1 if it is malformed."""
     if not text:
         return 0
     parts = text.split(b":")

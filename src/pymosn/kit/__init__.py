@@ -1,7 +1,7 @@
-"""What helps to write filters: the commands `new-filter`, `filters` and `bench-filter`.
+"""Tools for filter authors: the commands `new-filter`, `filters` and `bench-filter`.
 
-new_filter  a package to begin with      templates  its files
-listing     which filters there are      schema     what their `Config` takes
-bench       what a filter costs          bench_rig  the data path that it is measured in
+new_filter  creates a package            templates  its files
+listing     lists available filters      schema     describes their `Config`
+bench       measures filters             bench_rig  the data path for it
 commands    the commands themselves
 """

@@ -1,4 +1,4 @@
-"""One worker's data path in this process: a client, the real layers 2 to 4, an upstream, and no socket."""
+"""One worker's data path within this process: a client, the real layers 2 to 4, an upstream, and no sockets."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from collections.abc import Callable, Mapping
 from typing import Final
 
 from pymosn.api.exchange import AccessLog, Exchange
-from pymosn.api.network import Dialer, DialReceiver, NetworkFilter
+from pymosn.api.network import Dialer, DialReceiver, NetworkFilter, Peer
 from pymosn.api.routing import Route
 from pymosn.api.stream_filter import FilterContext, StreamFilter
 from pymosn.core.clock import Clock
@@ -16,33 +16,32 @@ from pymosn.core.counters import DownstreamStats, Metrics
 from pymosn.core.log import Log
 from pymosn.core.timers import TimerWheel
 from pymosn.network.connection import ConnectionOwner, TcpConnection
-from pymosn.network.listener import ConnectionNumbers, Listener
+from pymosn.network.listener import ConnectionIds, Listener
 from pymosn.proxy.cluster_client import ClusterClients
-from pymosn.proxy.options import ProxyOptions
 from pymosn.proxy.proxy import ProxyFactory
 from pymosn.proxy.runtime import Runtime
 from pymosn.proxy.stream_filters import FilterHandle, StreamFilters
 from pymosn.routing.actions import Forward
 from pymosn.routing.matchers import AnyRequest
 from pymosn.routing.table import RouteTable, TableSlot, VirtualHost
-from pymosn.stream.http1.options import Http1Options
 from pymosn.stream.registry import protocols
+from pymosn.testing.options import http1_options, proxy_options
 from pymosn.upstream.balancers import balancers
 from pymosn.upstream.cluster import Clusters, PoolMaker, make_cluster
 from pymosn.upstream.plan import ClusterPlan, HostPlan
 
-#: The one cluster.
+#: Name of the only cluster.
 SERVICE: Final = "service"
-#: Seconds after which a round that does not end is given up.
-PATIENCE: Final = 60.0
+#: Timeout of a round, in seconds.
+ROUND_TIMEOUT: Final = 60.0
 
 
 class BenchError(Exception):
-    """A measurement that cannot be made; the text says why."""
+    """The measurement is impossible; the text is the reason."""
 
 
 class Transport:
-    """The event loop's end of a connection. It tells of what is written, and that it was closed."""
+    """The event loop's side of a connection. Reports writes and the close."""
 
     def __init__(self, ip: str, on_write: Callable[[], None], on_close: Callable[[], None]) -> None:
         self._peer = (ip, 50000)
@@ -78,11 +77,11 @@ class Transport:
 
 
 class Ends(AccessLog):
-    """Hears of the end of each exchange."""
+    """Reports the end of each exchange."""
 
     def __init__(self, on_end: Callable[[], None]) -> None:
         self._on_end = on_end
-        #: How many there were of each status; 0 for those without a reply.
+        #: Number of exchanges by status; 0 for those without a response.
         self.statuses: dict[int, int] = {}
 
     def log(self, exchange: Exchange) -> None:
@@ -91,27 +90,27 @@ class Ends(AccessLog):
         self._on_end()
 
 
-class OwnDialer(Dialer):
-    """Connects at once."""
+class LineDialer(Dialer):
+    """Connects immediately."""
 
     def __init__(self, line: Line) -> None:
         self._line = line
 
-    def dial(self, address: str, timeout: float, network_filter: NetworkFilter, receiver: DialReceiver) -> None:
+    def dial(self, peer: Peer, timeout: float, network_filter: NetworkFilter, receiver: DialReceiver) -> None:
         self._line.on_dial(network_filter, receiver)
 
 
 class Line:
-    """A client with one connection, a chain of filters, and an upstream with one connection; one request after another."""
+    """A client with one connection, a chain of filters, and an upstream with one connection; sequential requests."""
 
-    def __init__(self, filters: Mapping[str, StreamFilter], request: bytes, reply: bytes) -> None:
-        """`request`, `reply`: the bytes that the client and the upstream send each time."""
+    def __init__(self, filters: Mapping[str, StreamFilter], request: bytes, response: bytes) -> None:
+        """`request`, `response`: the bytes that the client and the upstream send each time."""
         self.clock = Clock()
         self.metrics = Metrics()
         self._request = request
-        self._reply = reply
+        self._response = response
         self._wheel = TimerWheel(self.clock)
-        self._numbers = ConnectionNumbers()
+        self._numbers = ConnectionIds()
         runtime = self._make_runtime()
         clients = ClusterClients(runtime)
         named = []
@@ -124,12 +123,20 @@ class Line:
         chain = StreamFilters(named)
         http1 = runtime.protocols.get("Http1")
         assert http1 is not None
-        options = ProxyOptions("bench", [http1], {"Http1": Http1Options()}, _slot(), chain, stats, [self.ends], False, False)
+        options = proxy_options(
+            listener_name="bench",
+            protocols=[http1],
+            protocol_options={"Http1": http1_options()},
+            slot=_slot(),
+            filters=chain,
+            stats=stats,
+            access_logs=[self.ends],
+        )
         listener = Listener("bench", "", ProxyFactory(runtime, options), stats, self._numbers, self.clock, self._wheel)
         self._client = listener._accept()
         self._upstream: TcpConnection | None = None
         self._left = 0
-        # Whose turn it is: the upstream's, or the client's.
+        # Whose turn it is: the upstream's or the client's.
         self._upstream_is_next = False
         self._client_is_next = True
         self._is_answered = False
@@ -145,33 +152,35 @@ class Line:
         kind = balancers().get("LB_ROUNDROBIN")
         assert kind is not None
         plan = ClusterPlan(SERVICE, (HostPlan("192.0.2.2:80"),), idle_timeout=60.0)
-        maker = PoolMaker(known, OwnDialer(self), self._wheel)
-        clusters.replace({SERVICE: make_cluster(plan, kind, maker, self.metrics, None)})
+        maker = PoolMaker(known, LineDialer(self), self._wheel)
+        clusters.activate({SERVICE: make_cluster(plan, kind, maker, self.metrics, None)})
         return runtime
 
     async def run(self, count: int) -> float:
-        """Sends `count` requests one after another and waits for the replies; seconds of CPU for each. Raises BenchError."""
+        """Sends `count` sequential requests and returns the seconds of CPU per request. Raises BenchError."""
         self._left = count
         self._end = asyncio.get_running_loop().create_future()
         started = time.process_time()
-        self._go_on()
+        self._pump()
         try:
-            async with asyncio.timeout(PATIENCE):
+            async with asyncio.timeout(ROUND_TIMEOUT):
                 await self._end
         except TimeoutError:
-            raise BenchError(f"no reply within {PATIENCE:g} s: a filter waits for what does not come here") from None
+            raise BenchError(
+                f"no response within {ROUND_TIMEOUT:g} s: a filter waits for an event that cannot occur here"
+            ) from None
         seconds = time.process_time() - started
         self._wheel.advance()
         return seconds / count
 
-    def _go_on(self) -> None:
-        """Moves bytes until somebody waits for the event loop, as an `async` filter does, or all is done."""
+    def _pump(self) -> None:
+        """Moves bytes until all requests are done, or the event loop is needed, as for an `async` filter."""
         self._is_running = True
         while True:
             if self._upstream_is_next:
                 self._upstream_is_next = False
                 assert self._upstream is not None
-                self._upstream.data_received(self._reply)
+                self._upstream.data_received(self._response)
             elif self._client_is_next and self._left > 0:
                 self._left -= 1
                 self._client_is_next = self._is_answered = False
@@ -185,7 +194,7 @@ class Line:
     def _wake(self) -> None:
         if not self._is_running:
             self._is_running = True
-            asyncio.get_running_loop().call_soon(self._go_on)
+            asyncio.get_running_loop().call_soon(self._pump)
 
     def _on_end(self) -> None:
         self._client_is_next = True
@@ -193,12 +202,12 @@ class Line:
 
     def _on_client_closed(self) -> None:
         if self._end is not None and not self._end.done():
-            self._end.set_exception(BenchError("the proxy closes the client's connection: is the request a good one?"))
+            self._end.set_exception(BenchError("the proxy closed the client's connection: is the request valid?"))
 
     # ---- the upstream
 
     def on_dial(self, network_filter: NetworkFilter, receiver: DialReceiver) -> None:
-        """The proxy wants a connection, and has it."""
+        """Answers the proxy's dial with a connection."""
         connection = TcpConnection(self._numbers.next(), [network_filter], ConnectionOwner(), self.clock, self._wheel)
         self._upstream = connection
         transport = Transport("192.0.2.2", self._on_upstream_bytes, lambda: self._lose(connection))
@@ -206,7 +215,7 @@ class Line:
         receiver.on_dialed(connection)
 
     def _on_upstream_bytes(self) -> None:
-        # What the client sends is here at once, so the first bytes are followed by the others before it is its turn.
+        # The client's bytes all arrive in this iteration: the first ones schedule the response, which follows the last.
         if not self._is_answered:
             self._is_answered = self._upstream_is_next = True
             self._wake()

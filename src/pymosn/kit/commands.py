@@ -9,44 +9,44 @@ from typing import Any, Final, NoReturn
 import click
 import msgspec
 
-OTHER_FAULT: Final = 2
+from pymosn.server.run_options import OTHER_FAULT
 
 
-def _give_up(text: str, code: int = OTHER_FAULT) -> NoReturn:
+def _fail(text: str, code: int = OTHER_FAULT) -> NoReturn:
     click.echo(f"pymosn: error: {text}", err=True)
     sys.exit(code)
 
 
 @click.command(name="new-filter")
 @click.option(
-    "--directory", "-d", default=".", metavar="D", help="Where the package's folder is made; default: the current directory."
+    "--directory", "-d", default=".", metavar="D", help="Parent of the package's folder; default: the current directory."
 )
 @click.argument("name")
 def new_filter(directory: str, name: str) -> None:
-    """Write a package with a stream filter called NAME: typed, tested, ready for pip.
+    """Create an installable package with a stream filter called NAME, including types and tests.
 
-    Nothing that exists is written over.
+    Existing files are never overwritten.
     """
     from pymosn.kit.new_filter import NewFilterError, write_package
 
     try:
         folder = write_package(name, Path(directory))
     except NewFilterError as error:
-        _give_up(str(error))
+        _fail(str(error))
     except OSError as error:
-        _give_up(f"cannot write {error.filename}: {error.strerror}")
-    click.echo(f"{folder} is written. Next:")
+        _fail(f"cannot write {error.filename}: {error.strerror}")
+    click.echo(f"{folder} created. Next steps:")
     click.echo(f"  cd {folder}")
     click.echo("  pip install -e '.[dev]' && python -m pytest && mypy")
 
 
 @click.command(name="filters")
-@click.option("--config", "-c", "path", metavar="FILE", help="Tell of the filters of this configuration too.")
+@click.option("--config", "-c", "path", metavar="FILE", help="Also list the filters configured in this file.")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON, with each configuration as JSON Schema.")
 def list_filters(path: str | None, as_json: bool) -> None:
     """List the stream filters that come with pymosn, those of installed packages, and those of a configuration.
 
-    Like `check`, this loads their code, and makes (but does not start) those of a configuration.
+    Like `check`, this imports their code, and creates (but does not start) the configured ones.
     """
     from pymosn.kit.listing import as_text, configured, installed, shipped
 
@@ -58,19 +58,25 @@ def list_filters(path: str | None, as_json: bool) -> None:
         if loaded.config is None:
             for fault in loaded.errors:
                 click.echo(fault.text(), err=True)
-            _give_up(f"{path} has faults; `pymosn check -c {path}` tells all", 1)
+            _fail(f"{path} has errors; run `pymosn check -c {path}` for details", 1)
         found += configured(loaded.config, loaded.config_dir)
     click.echo(msgspec.json.format(msgspec.json.encode(found)).decode() if as_json else as_text(found))
 
 
 @click.command(name="bench-filter")
-@click.option("--config", "configs", multiple=True, metavar="JSON", help="A filter's configuration; of several in order.")
 @click.option(
-    "--requests", type=click.IntRange(min=1), default=1000, show_default=True, metavar="N", help="Requests of each round."
+    "--config",
+    "configs",
+    multiple=True,
+    metavar="JSON",
+    help="Filter configuration as JSON; repeat once per filter, in order.",
 )
-@click.option("--path", default="/", show_default=True, metavar="PATH", help="What is asked for, with its query.")
-@click.option("--header", "-H", "headers", multiple=True, metavar="'K: V'", help="A request header; may be given often.")
-@click.option("--data", default="", metavar="TEXT", help="The body of the request, which then is a POST.")
+@click.option(
+    "--requests", type=click.IntRange(min=1), default=1000, show_default=True, metavar="N", help="Requests per round."
+)
+@click.option("--path", default="/", show_default=True, metavar="PATH", help="Request target (path and query).")
+@click.option("--header", "-H", "headers", multiple=True, metavar="'K: V'", help="Request header; repeatable.")
+@click.option("--data", default="", metavar="TEXT", help="Request body; the method is then POST.")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 @click.argument("names", metavar="FILE:CLASS|NAME...", nargs=-1, required=True)
 def bench_filter(
@@ -84,13 +90,13 @@ def bench_filter(
 ) -> None:
     """Measure the microseconds that stream filters add to a request on this machine.
 
-    A filter is a class in a file, or one that an installed package offers; several make a chain.
+    A filter is a class in a file, or the name of an installed filter; several filters form a chain.
     """
-    from pymosn.filters.stream.python import FilterLoadError, describe
-    from pymosn.kit.bench import Question, as_text, measure
+    from pymosn.filters.errors import FilterLoadError, describe
+    from pymosn.kit.bench import Benchmark, as_text, measure
     from pymosn.kit.bench_rig import BenchError
 
-    question = Question(
+    benchmark = Benchmark(
         filters=names,
         configs=[_json_object(text) for text in configs],
         requests=requests,
@@ -99,12 +105,12 @@ def bench_filter(
         body=data.encode(),
     )
     try:
-        answer = measure(question)
+        result = measure(benchmark)
     except (FilterLoadError, BenchError) as error:
-        _give_up(str(error))
+        _fail(str(error))
     except Exception as error:
-        _give_up(f"the filter does not start: {describe(error)}")
-    click.echo(msgspec.json.format(msgspec.json.encode(answer)).decode() if as_json else as_text(answer))
+        _fail(f"the filter failed to start: {describe(error)}")
+    click.echo(msgspec.json.format(msgspec.json.encode(result)).decode() if as_json else as_text(result))
 
 
 def _json_object(text: str) -> dict[str, Any]:

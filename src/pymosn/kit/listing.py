@@ -1,4 +1,4 @@
-"""Which stream filters there are: shipped, installed, and those of a configuration."""
+"""Lists the available stream filters: shipped, installed, and those of a configuration."""
 
 from __future__ import annotations
 
@@ -14,12 +14,13 @@ from pymosn.api.stream_filter import SKIP, StreamFilter
 from pymosn.assembly.filters import FilterBuilder, filter_name
 from pymosn.config.schema import MosnConfig
 from pymosn.config.schema import StreamFilter as FilterConfig
-from pymosn.config.schema.stream_filters import BUILT_STREAM_FILTERS, NO_OP_STREAM_FILTERS, STREAM_FILTERS
+from pymosn.config.schema.stream_filters import NO_OP_STREAM_FILTERS, PLANNED, stream_filter_settings
 from pymosn.core.counters import Metrics
 from pymosn.core.log import Log
-from pymosn.filters.stream.python import ENTRY_POINTS, describe
+from pymosn.filters.errors import describe
+from pymosn.filters.loading import FILTERS
 from pymosn.filters.stream.shipped import SHIPPED as SHIPPED_FILTERS
-from pymosn.filters.stream.shipped import shipped_class
+from pymosn.filters.stream.shipped import spec_of
 from pymosn.kit.schema import Field, Schema, config_schema, fields
 
 PHASES: Final = (
@@ -40,9 +41,9 @@ NOT_BUILT: Final = "not built"
 class FilterInfo(msgspec.Struct, kw_only=True, omit_defaults=True):
     """A stream filter. `state`: `works`, `not built`, or why it cannot be used.
 
-    `source`: where it is from. `phases`: the methods that it implements, with ` async` behind those that may wait.
-    `protocols`: those whose exchanges it sees; empty for all. `schema`: what its configuration takes, as JSON Schema; None
-    when it takes any object. `timeout` in seconds, 0 for none.
+    `source`: its file or package. `phases`: the methods that it implements; coroutines are followed by ` async`.
+    `protocols`: the protocols whose exchanges it handles; empty for all. `schema`: JSON Schema of its configuration; None
+    if it accepts any object. `timeout` in seconds, 0 for none.
     """
 
     name: str
@@ -58,22 +59,22 @@ class FilterInfo(msgspec.Struct, kw_only=True, omit_defaults=True):
 
 
 def shipped() -> list[FilterInfo]:
-    """The filters that come with pymosn, and MOSN's that do not yet."""
+    """The filters that come with pymosn, and those of MOSN that are not implemented yet."""
     found = []
-    for name, block in STREAM_FILTERS.items():
-        info = FilterInfo(name=name, origin=SHIPPED, schema=config_schema(block))
-        if name in SHIPPED_FILTERS:
-            info = structs.replace(_describe(info, shipped_class(name)), schema=info.schema)
-        else:
-            info.about = _first_line(block)
-            info.state = "works" if name in BUILT_STREAM_FILTERS else NOT_BUILT
-        found.append(info)
+    for spec in map(spec_of, SHIPPED_FILTERS):
+        info = FilterInfo(name=spec.name, origin=SHIPPED, about=_first_line(spec.settings))
+        if isinstance(spec.make, type):
+            info = _describe(info, spec.make)
+        found.append(structs.replace(info, schema=config_schema(spec.settings)))
+    for name, block in PLANNED.items():
+        schema = config_schema(block)
+        found.append(FilterInfo(name=name, origin=SHIPPED, about=_first_line(block), state=NOT_BUILT, schema=schema))
     return sorted(found, key=lambda info: (info.state != "works", info.name))
 
 
 def installed() -> list[FilterInfo]:
-    """What installed packages offer."""
-    return [_installed(point) for point in sorted(entry_points(group=ENTRY_POINTS), key=lambda point: point.name)]
+    """The filters of installed packages."""
+    return [_installed(point) for point in sorted(entry_points(group=FILTERS), key=lambda point: point.name)]
 
 
 def _installed(point: EntryPoint) -> FilterInfo:
@@ -89,20 +90,20 @@ def _installed(point: EntryPoint) -> FilterInfo:
 
 
 def configured(config: MosnConfig, config_dir: str) -> list[FilterInfo]:
-    """The filters of a configuration, listener by listener. Makes each of them, as `check` does, and forgets it."""
+    """The filters of a configuration, listener by listener. Creates each of them like `check`, without starting it."""
     found = []
     for listener in config.servers[0].listeners:
         builder = FilterBuilder(config_dir, Metrics(), Log(), {}, {})
-        for number, entry in enumerate(listener.stream_filters):
+        for index, entry in enumerate(listener.stream_filters):
             if entry.type not in NO_OP_STREAM_FILTERS:
                 alone = structs.replace(listener, stream_filters=[entry])
-                place = f"{listener.name or listener.address}, stream_filters[{number}]"
-                found.append(_configured(builder, alone, entry, place))
+                path = f"{listener.name or listener.address}, stream_filters[{index}]"
+                found.append(_configured(builder, alone, entry, path))
     return found
 
 
-def _configured(builder: FilterBuilder, listener: Any, entry: FilterConfig, place: str) -> FilterInfo:
-    source = f"{place}, {entry.config.get('path')}" if entry.type == "python" else f"{place}, type {entry.type}"
+def _configured(builder: FilterBuilder, listener: Any, entry: FilterConfig, path: str) -> FilterInfo:
+    source = f"{path}, {entry.config.get('path')}" if entry.type == "python" else f"{path}, type {entry.type}"
     info = FilterInfo(name=filter_name(entry), origin=CONFIGURED, source=source)
     known = len(builder.faults)
     chain = builder.chain(listener, "")
@@ -111,8 +112,8 @@ def _configured(builder: FilterBuilder, listener: Any, entry: FilterConfig, plac
         return structs.replace(info, state="; ".join(faults))
     named = chain.all[0]
     info = _describe(info, type(named.filter))
-    if info.schema is None and entry.type in STREAM_FILTERS and entry.type != "python":
-        info.schema = config_schema(STREAM_FILTERS[entry.type])
+    if info.schema is None and entry.type != "python":
+        info.schema = config_schema(stream_filter_settings(entry.type))
     return structs.replace(info, on_error=SKIP if named.skips_errors else "fail", timeout=named.timeout)
 
 
@@ -145,11 +146,11 @@ def _is_filter(value: object) -> bool:
 
 
 def as_text(found: Iterable[FilterInfo]) -> str:
-    """The filters for people."""
+    """A readable list of the filters."""
     known = list(found)
     missing = ", ".join(info.name for info in known if info.state == NOT_BUILT)
     texts = [_text(info) for info in known if info.state != NOT_BUILT]
-    return "\n\n".join([*texts, f"MOSN's filters that are not built yet: {missing}"] if missing else texts)
+    return "\n\n".join([*texts, f"MOSN's filters that are not implemented yet: {missing}"] if missing else texts)
 
 
 def _text(info: FilterInfo) -> str:
@@ -167,10 +168,10 @@ def _text(info: FilterInfo) -> str:
         timeout = f", timeout {info.timeout:g} s" if info.timeout else ""
         lines.append(f"  on error  {info.on_error}{timeout}")
     if info.schema is None:
-        lines.append("  config    any object; the filter itself looks at it")
+        lines.append("  config    any object, checked by the filter itself")
         return "\n".join(lines)
     keys = fields(info.schema)
-    lines.append("  config" if keys else "  config    no keys of its own")
+    lines.append("  config" if keys else "  config    no keys")
     return "\n".join([*lines, *(_field_text(key) for key in keys)])
 
 

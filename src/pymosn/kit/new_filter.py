@@ -1,4 +1,4 @@
-"""`pymosn new-filter`: a package with a filter, to begin with."""
+"""`pymosn new-filter`: creates a package with a filter as a starting point."""
 
 from __future__ import annotations
 
@@ -16,13 +16,13 @@ _NAME = re.compile(r"[a-z][a-z0-9]*([-_][a-z0-9]+)*")
 
 
 class NewFilterError(Exception):
-    """The package cannot be written; the text says why."""
+    """The package cannot be created; the text is the reason."""
 
 
 def write_package(name: str, directory: Path) -> Path:
-    """Writes the package `name` into a new folder of that name in `directory`, and returns it.
+    """Creates the package `name` in a new folder of that name in `directory`, and returns the folder.
 
-    Raises NewFilterError for a name that will not do or a folder that is there already, OSError when it cannot be written.
+    Raises NewFilterError for an invalid name or an existing folder, OSError if it cannot be written.
     """
     module = module_name(name)
     folder = directory / name
@@ -35,7 +35,7 @@ def write_package(name: str, directory: Path) -> Path:
     try:
         folder.mkdir()
     except FileExistsError:
-        raise NewFilterError(f"{folder} is there already; nothing is written over") from None
+        raise NewFilterError(f"{folder} already exists and is not overwritten") from None
     for path, text in FILES.items():
         file = folder / Template(path).substitute(values)
         file.parent.mkdir(parents=True, exist_ok=True)
@@ -44,16 +44,16 @@ def write_package(name: str, directory: Path) -> Path:
 
 
 def module_name(name: str) -> str:
-    """`name` as the name of a module. Raises NewFilterError."""
+    """Converts `name` to a module name. Raises NewFilterError."""
     if not _NAME.fullmatch(name):
         raise NewFilterError(
-            f"{name!r} will not do: small letters a to z, digits, and single - or _ between them, as in key_check"
+            f"{name!r} is invalid: use lower-case letters a to z, digits, and single - or _ between them, as in key_check"
         )
     module = name.replace("-", "_")
     if keyword.iskeyword(module) or keyword.issoftkeyword(module):
-        raise NewFilterError(f"{name!r} will not do: it is a word of the Python language")
+        raise NewFilterError(f"{name!r} is invalid: it is a Python keyword")
     if module in sys.stdlib_module_names or find_spec(module) is not None:
-        raise NewFilterError(f"{name!r} will not do: there is a module {module} already")
+        raise NewFilterError(f"{name!r} is invalid: a module {module} already exists")
     if module in STREAM_FILTERS or module in NO_OP_STREAM_FILTERS:
-        raise NewFilterError(f"{name!r} will not do: MOSN has a stream filter of that name")
+        raise NewFilterError(f"{name!r} is invalid: MOSN has a stream filter of that name")
     return module

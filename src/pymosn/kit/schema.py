@@ -1,4 +1,4 @@
-"""What the `Config` of a filter takes, as JSON Schema and in words."""
+"""Describes the `Config` of a filter, as JSON Schema and in words."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ Schema = dict[str, Any]
 
 
 class Field(msgspec.Struct, kw_only=True):
-    """One key of a configuration. `default`: as JSON; empty for a key that must be there."""
+    """One key of a configuration. `default`: as JSON; empty for a required key."""
 
     name: str
     type: str
@@ -21,9 +21,9 @@ class Field(msgspec.Struct, kw_only=True):
 
 
 def config_schema(kind: Any) -> Schema | None:
-    """JSON Schema of a msgspec.Struct, a dataclass, a TypedDict or a pydantic model; None for no `Config`.
+    """JSON Schema of a msgspec.Struct, a dataclass, a TypedDict or a pydantic model; None if there is no `Config`.
 
-    Raises TypeError for what is none of these.
+    Raises TypeError for any other type.
     """
     if kind is None:
         return None
@@ -34,7 +34,7 @@ def config_schema(kind: Any) -> Schema | None:
 
 
 def fields(schema: Schema) -> list[Field]:
-    """The keys of an object's schema, those that must be there first."""
+    """The keys of an object's schema, required keys first."""
     named: Mapping[str, Schema] = schema.get("$defs", {})
     top = _resolved(schema, named)
     required = set(top.get("required", ()))
@@ -58,11 +58,11 @@ def _resolved(schema: Schema, named: Mapping[str, Schema]) -> Schema:
 
 
 def _default(entry: Schema) -> str:
-    return json.dumps(entry["default"]) if "default" in entry else "made by the filter"
+    return json.dumps(entry["default"]) if "default" in entry else "computed by the filter"
 
 
 def type_text(schema: Schema, named: Mapping[str, Schema]) -> str:
-    """A type in words: `integer, at least 1`, `list of string`, `"a" or "b"`."""
+    """A description of a type: `integer, at least 1`, `list of string`, `"a" or "b"`."""
     if "$ref" in schema:
         target = _resolved(schema, named)
         name = str(schema["$ref"]).rpartition("/")[2]

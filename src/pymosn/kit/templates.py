@@ -1,4 +1,4 @@
-"""The files of a new filter's package. `$name` is its name as a module, `$project` as a package, `$Class` as a class."""
+"""The files of a new filter's package. `$name`: its module name, `$project`: its package name, `$Class`: its class."""
 
 from typing import Final
 
@@ -50,16 +50,16 @@ __all__ = ["$Class", "Settings"]
 
 
 class Settings(msgspec.Struct, forbid_unknown_fields=True):
-    """What stands in the configuration. What does not fit refuses the start, with its place in the file."""
+    """The filter's configuration. Invalid settings prevent the start, and are reported with their line in the file."""
 
     #: The header that a request must have.
     header: str = "x-api-key"
-    #: What is said to those without it.
-    message: str = "a key is needed\\n"
+    #: The text of the response to requests without it.
+    message: str = "missing key\\n"
 
 
 class $Class(StreamFilter):
-    """Refuses requests without a header, and numbers the others."""
+    """Rejects requests without a header, and numbers the others."""
 
     Config = Settings
 
@@ -90,7 +90,7 @@ from pymosn.testing import Request, World, make, run
 from $name import $Class
 
 
-def test_a_request_without_the_header_is_refused() -> None:
+def test_a_request_without_the_header_is_rejected() -> None:
     result = run(make($Class, {"message": "no"}), Request("GET", "/"))
     assert (result.status, result.text) == (401, "no")
     assert result.upstream == []
@@ -119,13 +119,13 @@ def test_a_configuration_that_does_not_fit() -> None:
 README: Final = """\
 # $project
 
-A stream filter for pymosn: refuses requests without a header and numbers the others.
+A stream filter for pymosn: rejects requests without a header and numbers the others.
 
     pip install -e '.[dev]'
     python -m pytest
     mypy
     pymosn filters                     # lists it as `$name`
-    pymosn bench-filter $name          # what it costs
+    pymosn bench-filter $name          # measures its cost
 
 In a listener of the configuration:
 
@@ -141,7 +141,7 @@ build/
 dist/
 """
 
-#: Path in the package's folder: text.
+#: Maps paths in the package's folder to contents.
 FILES: Final = {
     "pyproject.toml": PROJECT,
     "README.md": README,

@@ -1,4 +1,31 @@
-"""One TCP connection on the event loop, downstream or upstream."""
+"""One TCP (or unix) connection on the event loop, downstream or upstream.
+
+The event loop calls `TcpConnection` from below (`connection_made`, `data_received`, `eof_received`, `pause_writing`,
+`resume_writing`, `connection_lost`); each call reads the clock once and passes the event to the network filters in order.
+The filters call it from above (`write`, `pause_reading`, `close`, ...). Nothing here waits, so a filter may call back from
+inside its own event, and one that closes the connection gets no further event except `on_close`, which comes exactly once
+and always last, from `connection_lost`.
+
+A connection passes through these stages, forward only:
+
+    OPEN         bytes go both ways
+    LINGERING    `close_lingering`: our FIN is sent, bytes are read and discarded for LINGER_TIME, then CLOSING. A peer that
+                 is still sending would otherwise trigger a reset, which destroys the response on its way
+    CLOSING      `close` or `abort`: nothing is read or written any more, the event loop flushes the buffer. A peer that
+                 takes none of it for FLUSH_TIME is reset
+    (lost)       `_transport` is None: the socket is gone
+
+`is_closed` is True from the end of OPEN on; the first failure passed to `close` and its relatives is the one that `on_close`
+gets. A connection has one alarm, used for the filters' idle timeout while OPEN and for LINGER_TIME or FLUSH_TIME afterwards.
+
+Three kinds of back-pressure meet here. `pause_reading` stops reading and is counted, since several parts of the proxy may
+each have a reason. `on_writable(False)` asks the filters to stop sending while the send buffer exceeds its high-water mark.
+And a peer whose buffer stays full has the owner's `write_timeout` to read some of it (`WriteTimeout`), because otherwise a
+few clients that do not read could hold any amount of memory.
+
+Writes are grouped in two ways. `write_parts` sends one message, head and body, in one system call. `batch_writer` is for
+connections that many streams share: it collects frames until the event loop has delivered what was readable.
+"""
 
 from __future__ import annotations
 
@@ -11,7 +38,7 @@ import struct
 import termios
 from typing import Any, Final
 
-from mypy_extensions import i64, mypyc_attr
+from mypy_extensions import i16, i32, i64, mypyc_attr
 
 from pymosn.api.network import Connection, NetworkFilter
 from pymosn.core.addresses import MAPPED
@@ -20,93 +47,94 @@ from pymosn.core.failure import CLIENT_WRITE_TIMEOUT, CLOSED_BY_PEER, Failure
 from pymosn.core.frame_writer import FrameWriter
 from pymosn.core.timers import Alarm, TimerWheel
 
-#: Seconds in which the peer of a closing connection must take some of its last bytes.
+#: Seconds in which the peer of a closing connection must take some of the remaining bytes.
 FLUSH_TIME: Final[float] = 30.0
-#: Seconds for which a connection closed under a sending peer is still read (RFC 9112 section 9.6).
+#: Seconds for which a connection closed while its peer was sending is still read (RFC 9112 section 9.6).
 LINGER_TIME: Final[float] = 5.0
 #: Bytes buffered for a peer above which its source is asked to pause.
 HIGH_WATER: Final = 256 * 1024
 #: Writes below this size are joined into one; above it, copying costs more than a second buffer.
 JOIN_LIMIT: Final[i64] = 32 * 1024
-#: What `batch_writer` gathers before it is sent, the rest of the turn or not.
-SOON_LIMIT: Final[i64] = 96 * 1024
-#: Writers that are kept for the next turn: one that must grow anew each time costs more than what it saves.
+#: Maximum batched bytes before an early flush.
+BATCH_LIMIT: Final[i64] = 96 * 1024
+#: Idle batch writers that an owner keeps: a new one has to grow again, which costs more than batching saves.
 SPARE_WRITERS: Final[i64] = 8
+#: Maximum bytes read from the socket of a connection that the peer has reset.
+DRAIN_LIMIT: Final[i64] = 256 * 1024
 
-#: Bytes that are still read of what a peer sent before it reset the connection.
-LAST_WORDS: Final[i64] = 256 * 1024
-
-#: SO_LINGER on, for no time: closing resets.
+#: SO_LINGER on, with a time of 0: closing resets.
 NO_LINGER: Final = struct.pack("ii", 1, 0)
 
-#: The filter of a connection that is gone.
-NOBODY: Final = NetworkFilter()
+#: The filter of a connection that has none any more.
+NO_FILTER: Final = NetworkFilter()
 
-_OPEN: Final[i64] = 0
-_LINGERING: Final[i64] = 1
-_CLOSING: Final[i64] = 2
+_OPEN: Final[i16] = 0
+_LINGERING: Final[i16] = 1
+_CLOSING: Final[i16] = 2
 
 
 @mypyc_attr(allow_interpreted_subclasses=True)
 class ConnectionOwner:
-    """Who keeps count of connections: a listener or a dialer."""
+    """Owner of connections, notified of open and close: a listener or a dialer."""
 
     def __init__(self) -> None:
-        #: Connections that open from now on are told at once that they are to end.
+        #: Whether connections that open from now on are drained at once.
         self.is_draining = False
-        #: Seconds in which a peer must take some of what is buffered for it (0 is never), and bytes per second.
+        #: Seconds in which a peer must take some of its buffered bytes (0 disables this), and bytes per second.
         self.write_timeout = 0.0
         self.write_min_rate = 0.0
-        #: Of its connections, for `batch_writer`; those that are not in use.
+        #: Spare batch writers, shared by its connections.
         self.writers: list[FrameWriter] = []
-        #: Whether what a peer sent before it reset the connection is still of use, as the reply of an upstream is. It is
-        #: read from the bare socket.
+        #: Whether to drain data received before a reset (useful for upstream responses). It is read directly from the
+        #: socket.
         self.drains_after_reset = False
 
     def on_open(self, connection: TcpConnection) -> bool:
-        """The connection is open and its filters are about to hear so; False: it was refused, and they will hear nothing."""
+        """The connection is open, before its filters are called. False: it was refused, and they will not be called."""
         return True
 
     def on_end(self, connection: TcpConnection) -> None:
-        """The connection is gone and its filters have heard so."""
+        """The connection is gone, after its filters have been called."""
 
 
 class WriteTimeout(Alarm):
-    """The time of a peer that was told too much: it must take some of it before the next alarm."""
+    """Write timeout for a peer with a full send buffer: it must read some of it before the alarm fires."""
 
     def __init__(self, connection: TcpConnection) -> None:
         super().__init__()
         self._connection = connection
 
     def on_alarm(self) -> None:
-        self._connection.on_stall()
+        self._connection.on_write_timeout()
 
 
 class TcpConnection(Connection):
-    """The event loop's protocol object: turns its callbacks into calls of the network filters."""
+    """The event loop's protocol object. The module's docstring describes its stages."""
 
     def __init__(
-        self, number: i64, filters: list[NetworkFilter], owner: ConnectionOwner, clock: Clock, wheel: TimerWheel
+        self, connection_id: i64, filters: list[NetworkFilter], owner: ConnectionOwner, clock: Clock, wheel: TimerWheel
     ) -> None:
         """`filters` must not be empty."""
         super().__init__()
-        self.id = number
+        # Small and first, to share a word with `is_closed`: memory per idle connection matters.
+        self._stage: i16 = _OPEN
+        self._pauses: i32 = 0
+        self.id = connection_id
         self._filter: NetworkFilter = filters[0]
         self._rest: list[NetworkFilter] | None = filters[1:] if len(filters) > 1 else None
         self._owner = owner
         self._clock = clock
         self._wheel = wheel
         self._transport: asyncio.Transport | None = None
-        self._pauses: i64 = 0
-        self._stage: i64 = _OPEN
         self._failure: Failure | None = None
-        # Only for a peer that does not read as fast as it is written to.
-        self._stall: WriteTimeout | None = None
-        self._taken: i64 = 0
-        #: What is to be sent before the loop goes on; None when nothing was written.
+        # Made when the send buffer first fills up.
+        self._write_alarm: WriteTimeout | None = None
+        # Bytes that the peer had acknowledged at the last check.
+        self._acknowledged: i64 = 0
+        # Frames to send at the end of this iteration of the event loop; None when there are none.
         self._batch: FrameWriter | None = None
 
-    # ---- what the event loop calls
+    # ---- called by the event loop
 
     def connection_made(self, transport: asyncio.Transport) -> None:
         self._clock.tick()
@@ -121,7 +149,7 @@ class TcpConnection(Connection):
             self.local_ip = local[0].removeprefix(MAPPED)
             self.local_port = local[1]
         if not self._owner.on_open(self):
-            self._filter = NOBODY
+            self._filter = NO_FILTER
             self._rest = None
             return
         self._filter.on_connection(self)
@@ -132,8 +160,11 @@ class TcpConnection(Connection):
             self.drain()
 
     def hand_over(self, owner: ConnectionOwner, filters: list[NetworkFilter]) -> None:
-        """Gives it to another owner and other filters, before any of them has heard of it."""
+        """Changes owner and filters, before any filter has been called."""
         self._owner = owner
+        self.replace_filters(filters)
+
+    def replace_filters(self, filters: list[NetworkFilter]) -> None:
         self._filter = filters[0]
         self._rest = filters[1:] if len(filters) > 1 else None
 
@@ -156,9 +187,10 @@ class TcpConnection(Connection):
         if self._stage == _LINGERING:
             self._finish()
         elif self._stage == _OPEN:
+            rest = self._rest  # read now: the filter may replace all of them
             self._filter.on_eof()
-            if self._rest is not None:
-                for network_filter in self._rest:
+            if rest is not None:
+                for network_filter in rest:
                     network_filter.on_eof()
         return True
 
@@ -168,9 +200,9 @@ class TcpConnection(Connection):
         sock = self.transport_socket() if error is not None and self._owner.drains_after_reset else None
         self._transport = None
         self._wheel.clear(self)
-        if self._stall is not None:
-            self._wheel.clear(self._stall)
-            self._stall = None  # each holds the other
+        if self._write_alarm is not None:
+            self._wheel.clear(self._write_alarm)
+            self._write_alarm = None  # each holds the other
         if sock is not None:
             self._drain_after_reset(int(sock.fileno()))
         failure = self._failure
@@ -181,17 +213,17 @@ class TcpConnection(Connection):
             for network_filter in self._rest:
                 network_filter.on_close(failure)
             self._rest = None
-        # The filter knows its connection: without this only the garbage collector would free the two.
-        self._filter = NOBODY
+        # The filter refers to its connection: without this only the garbage collector would free the two.
+        self._filter = NO_FILTER
         self._owner.on_end(self)
 
     def _drain_after_reset(self, descriptor: int) -> None:
-        """Reads what the peer sent before it reset the connection.
+        """Reads the bytes that the peer sent before it reset the connection.
 
-        Who answers before it has read the whole request, and closes, resets. When our next write fails of that, the event
-        loop gives up the socket with the answer in it.
+        A peer that responds early and closes sends a RST. When our next write then fails, the event loop gives up the
+        socket with the response still in it.
         """
-        left: i64 = LAST_WORDS
+        left: i64 = DRAIN_LIMIT
         with contextlib.suppress(OSError):
             while left > 0 and self._pauses == 0 and self._stage == _OPEN:
                 data = os.read(descriptor, int(left))
@@ -203,37 +235,37 @@ class TcpConnection(Connection):
     def pause_writing(self) -> None:
         period = self._owner.write_timeout
         if period > 0.0 and self._stage == _OPEN:
-            if self._stall is None:
-                self._stall = WriteTimeout(self)
-            self._taken = self._count_taken()
-            self._wheel.set(self._stall, period)
-        self._tell_writable(False)
+            if self._write_alarm is None:
+                self._write_alarm = WriteTimeout(self)
+            self._acknowledged = self._count_acknowledged()
+            self._wheel.set(self._write_alarm, period)
+        self._notify_writable(False)
 
     def resume_writing(self) -> None:
         self._clock.tick()
-        if self._stall is not None:
-            self._wheel.clear(self._stall)
-        self._tell_writable(True)
+        if self._write_alarm is not None:
+            self._wheel.clear(self._write_alarm)
+        self._notify_writable(True)
 
-    def on_stall(self) -> None:
-        """The buffer has been full for the owner's `write_timeout`, or for that time since the last look."""
-        stall = self._stall
-        if self._stage != _OPEN or stall is None:
+    def on_write_timeout(self) -> None:
+        """The buffer has been full for the owner's `write_timeout`, or for that time since the last check."""
+        alarm = self._write_alarm
+        if self._stage != _OPEN or alarm is None:
             return
         period = self._owner.write_timeout
         if self._takes_enough(period):
-            self._wheel.set(stall, period)
+            self._wheel.set(alarm, period)
         else:
             self.abort(CLIENT_WRITE_TIMEOUT)
 
     def _takes_enough(self, seconds: float) -> bool:
-        """Whether the peer took enough of what is written to it since the last look, `seconds` ago."""
-        before = self._taken
-        self._taken = self._count_taken()
-        return self._taken - before >= max(1, i64(self._owner.write_min_rate * seconds))
+        """Whether the peer took enough of the written bytes since the last check, `seconds` ago."""
+        before = self._acknowledged
+        self._acknowledged = self._count_acknowledged()
+        return self._acknowledged - before >= max(1, i64(self._owner.write_min_rate * seconds))
 
-    def _count_taken(self) -> i64:
-        """Bytes that the peer has acknowledged: neither our buffer nor the kernel's has them any more."""
+    def _count_acknowledged(self) -> i64:
+        """Bytes that the peer has acknowledged: no longer in our buffer or in the kernel's."""
         transport = self._transport
         if transport is None:
             return self.bytes_written
@@ -241,24 +273,24 @@ class TcpConnection(Connection):
         sock = transport.get_extra_info("socket")
         if sock is not None:
             with contextlib.suppress(OSError):
-                # Without the kernel's share a slow peer would seem to take nothing for minutes, and then megabytes.
+                # Without the kernel's buffer a slow peer would seem to take nothing for minutes, and then megabytes.
                 waiting += int.from_bytes(fcntl.ioctl(sock.fileno(), termios.TIOCOUTQ, bytes(4)), "little")
         return self.bytes_written - waiting
 
-    def _tell_writable(self, writable: bool) -> None:
+    def _notify_writable(self, writable: bool) -> None:
         if self._stage == _OPEN:
             self._filter.on_writable(writable)
             if self._rest is not None:
                 for network_filter in self._rest:
                     network_filter.on_writable(writable)
 
-    # ---- what filters call
+    # ---- called by filters
 
     def now(self) -> float:
         return self._clock.now
 
     def descriptor(self) -> i64:
-        """The number of its descriptor; -1 when it has none."""
+        """The file descriptor of the socket; -1 when there is none."""
         sock = self.transport_socket()
         return -1 if sock is None else int(sock.fileno())
 
@@ -272,46 +304,47 @@ class TcpConnection(Connection):
         size: i64 = 0
         for part in parts:
             size += len(part)
+        self._send(parts, size)
+
+    def _send(self, parts: list[bytes], size: i64) -> None:
+        """Sends `parts`, which have `size` bytes, in one system call."""
         transport = self._transport
-        if transport is not None and self._stage == _OPEN:
-            self.bytes_written += size
-            if size < JOIN_LIMIT:
-                transport.write(b"".join(parts))
-            else:
-                transport.writelines(parts)
-
-    def batch_writer(self) -> FrameWriter:
-        if self._transport is None or self._stage != _OPEN:
-            return FrameWriter()  # nobody reads it
-        soon = self._batch
-        if soon is None:
-            soon = self._owner.writers.pop() if self._owner.writers else FrameWriter()
-            self._batch = soon
-            asyncio.get_running_loop().call_soon(self._flush)
-        elif soon.size() >= SOON_LIMIT:
-            self._write_batch(soon)
-        return soon
-
-    def _flush(self) -> None:
-        """Sends what was written to `batch_writer`."""
-        soon = self._batch
-        if soon is not None:
-            self._batch = None
-            self._write_batch(soon)
-            if len(self._owner.writers) < SPARE_WRITERS:
-                self._owner.writers.append(soon)
-
-    def _write_batch(self, soon: FrameWriter) -> None:
-        size: i64 = soon.size()
-        parts = soon.take()
-        transport = self._transport
-        if transport is None or self._stage != _OPEN or size == 0:
+        if transport is None or self._stage != _OPEN:
             return
         self.bytes_written += size
-        if len(parts) == 1:
+        if size < JOIN_LIMIT:
+            transport.write(b"".join(parts))
+        elif len(parts) == 1:
             transport.write(parts[0])
         else:
             transport.writelines(parts)
+
+    def batch_writer(self) -> FrameWriter:
+        if self._transport is None or self._stage != _OPEN:
+            return FrameWriter()  # what is written to it is dropped
+        batch = self._batch
+        if batch is None:
+            batch = self._owner.writers.pop() if self._owner.writers else FrameWriter()
+            self._batch = batch
+            asyncio.get_running_loop().call_soon(self._flush)
+        else:
+            size: i64 = batch.size()
+            if size >= BATCH_LIMIT:
+                self._send(batch.take(), size)
+        return batch
+
+    def _flush(self) -> None:
+        """Sends the batch."""
+        batch = self._batch
+        if batch is None:
+            return
+        self._batch = None
+        size: i64 = batch.size()
+        parts = batch.take()
+        if size > 0:
+            self._send(parts, size)
+        if len(self._owner.writers) < SPARE_WRITERS:
+            self._owner.writers.append(batch)
 
     def pause_reading(self) -> None:
         self._pauses += 1
@@ -341,9 +374,10 @@ class TcpConnection(Connection):
 
     def on_alarm(self) -> None:
         if self._stage == _OPEN:
+            rest = self._rest  # as in `eof_received`
             self._filter.on_idle()
-            if self._rest is not None:
-                for network_filter in self._rest:
+            if rest is not None:
+                for network_filter in rest:
                     network_filter.on_idle()
         elif self._stage == _LINGERING:
             self._finish()
@@ -384,7 +418,7 @@ class TcpConnection(Connection):
         sock = transport.get_extra_info("socket")
         if sock is not None:
             with contextlib.suppress(OSError):
-                # Without this the peer sees a FIN, which to it may be the proper end of a body.
+                # Without this the peer sees a FIN, which may seem to be the regular end of a body.
                 sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, NO_LINGER)
         transport.abort()
 
@@ -395,17 +429,17 @@ class TcpConnection(Connection):
             self._failure = failure
 
     def _finish(self) -> None:
-        """Closes once the buffer is flushed, and without that when the peer stops taking it."""
+        """Closes once the buffer is flushed, or without that when the peer stops reading."""
         self._stage = _CLOSING
         transport = self._transport
         if transport is not None:
             if transport.get_write_buffer_size() > 0:
-                self._taken = self._count_taken()
+                self._acknowledged = self._count_acknowledged()
             self._wheel.set(self, FLUSH_TIME)
             transport.close()
 
     def drain(self) -> None:
-        """Tells the filters that the worker is about to stop."""
+        """Notifies the filters that the worker is about to stop."""
         if self._stage == _OPEN:
             self._filter.on_drain()
             if self._rest is not None:

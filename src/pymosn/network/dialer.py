@@ -1,28 +1,36 @@
-"""Opens outgoing connections. A dial is the one place on the data path that costs a task."""
+"""Opens outgoing connections. A dial is the one step of the data path that costs a task.
+
+`TcpDialer.dial` returns at once. Its task makes the `TcpConnection` with the caller's filter, so that bytes which arrive
+together with the connection find their filter (`on_connection` and even `on_data` may be called before `on_dialed`), and
+then calls the receiver exactly once: `on_dialed`, or `on_dial_failed` with a failure that determines whether another host
+may be tried. A dial cannot be cancelled; a caller that has lost interest closes the connection, or keeps it for another
+request.
+
+The dialer is where `Peer.transport` counts: a TLS dial will wrap the socket and finish the handshake before `on_dialed`, and
+nothing above will know.
+"""
 
 from __future__ import annotations
 
 import asyncio
 
-from pymosn.api.network import Dialer, DialReceiver, NetworkFilter
+from pymosn.api.network import Dialer, DialReceiver, NetworkFilter, Peer, PlainTransport
 from pymosn.core.addresses import UNIX, split_address
 from pymosn.core.clock import Clock
 from pymosn.core.failure import CONNECT_FAILED, CONNECT_REFUSED, CONNECT_TIMEOUT, Failure
 from pymosn.core.timers import TimerWheel
-from pymosn.network.admission import LACKS, Admission
+from pymosn.network.admission import SHORTAGES, Admission
 from pymosn.network.connection import ConnectionOwner, TcpConnection
-from pymosn.network.listener import ConnectionNumbers
+from pymosn.network.listener import ConnectionIds
 
 
 class TcpDialer(Dialer):
-    """Dials on the running event loop, TCP or (`unix:/path`) a unix socket."""
+    """Dials on the running event loop, over TCP or (`unix:/path`) a unix socket."""
 
-    def __init__(
-        self, numbers: ConnectionNumbers, clock: Clock, wheel: TimerWheel, admission: Admission | None = None
-    ) -> None:
-        """`admission`: who is told when there is no descriptor for a dial."""
+    def __init__(self, ids: ConnectionIds, clock: Clock, wheel: TimerWheel, admission: Admission | None = None) -> None:
+        """`admission`: notified when there is no file descriptor for a dial."""
         self._admission = admission
-        self._numbers = numbers
+        self._ids = ids
         self._clock = clock
         self._wheel = wheel
         self._owner = ConnectionOwner()
@@ -30,25 +38,25 @@ class TcpDialer(Dialer):
         # The loop keeps only weak references to tasks.
         self._tasks: set[asyncio.Task[None]] = set()
 
-    def dial(self, address: str, timeout: float, network_filter: NetworkFilter, receiver: DialReceiver) -> None:
-        task = asyncio.get_running_loop().create_task(self._dial(address, timeout, network_filter, receiver))
+    def dial(self, peer: Peer, timeout: float, network_filter: NetworkFilter, receiver: DialReceiver) -> None:
+        task = asyncio.get_running_loop().create_task(self._dial(peer, timeout, network_filter, receiver))
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
 
-    async def _dial(self, address: str, timeout: float, network_filter: NetworkFilter, receiver: DialReceiver) -> None:
-        connection = TcpConnection(self._numbers.next(), [network_filter], self._owner, self._clock, self._wheel)
+    async def _dial(self, peer: Peer, timeout: float, network_filter: NetworkFilter, receiver: DialReceiver) -> None:
+        connection = TcpConnection(self._ids.next(), [network_filter], self._owner, self._clock, self._wheel)
         failure: Failure
         try:
             async with asyncio.timeout(timeout):
-                await self._connect(address, connection)
+                await self._connect(peer, connection)
         except TimeoutError:
             failure, detail = CONNECT_TIMEOUT, f"no connection within {timeout:g} s"
         except ConnectionRefusedError as error:
             failure, detail = CONNECT_REFUSED, str(error)
         except (OSError, ValueError) as error:
             failure, detail = CONNECT_FAILED, str(error)
-            if isinstance(error, OSError) and error.errno in LACKS and self._admission is not None:
-                self._admission.on_lack(error.errno or 0)
+            if isinstance(error, OSError) and error.errno in SHORTAGES and self._admission is not None:
+                self._admission.on_shortage(error.errno or 0)
         else:
             self._clock.tick()
             receiver.on_dialed(connection)
@@ -56,12 +64,17 @@ class TcpDialer(Dialer):
         self._clock.tick()
         receiver.on_dial_failed(failure, detail)
 
-    async def _connect(self, address: str, connection: TcpConnection) -> None:
+    async def _connect(self, peer: Peer, connection: TcpConnection) -> None:
+        if not isinstance(peer.transport, PlainTransport):
+            raise ValueError(f"unsupported transport for {peer.address!r}: only plain connections are implemented")
+        connection.scheme = peer.transport.scheme
         loop = asyncio.get_running_loop()
-        if address.startswith(UNIX):
-            await loop.create_unix_connection(lambda: connection, address.removeprefix(UNIX))  # type: ignore[type-var]
-        else:
-            host, port = split_address(address)
-            if not host or port == 0:
-                raise ValueError(f"nothing to connect to: {address!r}")
-            await loop.create_connection(lambda: connection, host, port)  # type: ignore[type-var]
+        if peer.address.startswith(UNIX):
+            path = peer.address.removeprefix(UNIX)
+            await loop.create_unix_connection(lambda: connection, path)  # type: ignore[type-var]
+            return
+        host, port = split_address(peer.address)
+        if not host or port == 0:
+            raise ValueError(f"invalid address: {peer.address!r}")
+        local = (peer.bind, 0) if peer.bind else None
+        await loop.create_connection(lambda: connection, host, port, local_addr=local)  # type: ignore[type-var]

@@ -1,4 +1,4 @@
-"""A listener: accepts connections on a socket that somebody else bound."""
+"""A listener: accepts connections on a socket bound by the supervisor."""
 
 from __future__ import annotations
 
@@ -23,26 +23,26 @@ from pymosn.network.original_dst import OriginalDst, redirected_from
 BACKLOG: Final = 4096
 
 
-class ConnectionNumbers:
-    """Numbers the connections of one worker, downstream and upstream alike, for logs."""
+class ConnectionIds:
+    """Connection ids of one worker, shared by downstream and upstream connections; for logs."""
 
     def __init__(self) -> None:
         self._last: i64 = 0
 
     def next(self) -> i64:
-        """The next number."""
+        """The next id."""
         self._last += 1
         return self._last
 
 
 class ListenerDirectory:
-    """The listeners of a worker by `ip:port`, those without a socket among them; replaced whole by a change."""
+    """The listeners of a worker by `ip:port`, including those without a socket; replaced as a whole by a change."""
 
     def __init__(self) -> None:
         self.by_address: dict[str, Listener] = {}
 
     def find(self, ip: str, port: i64, original: OriginalDst) -> Listener | None:
-        """The listener with exactly that address, else the one that takes the port for all; None when there is none."""
+        """The listener with exactly that address, else the one for this port on any address; None if there is neither."""
         exact = self.by_address.get(join_address(ip, port))
         if exact is not None:
             return exact
@@ -60,32 +60,32 @@ class Listener(Acceptor):
         address: str,
         factory: FilterChainFactory,
         stats: DownstreamStats,
-        numbers: ConnectionNumbers,
+        ids: ConnectionIds,
         clock: Clock,
         wheel: TimerWheel,
         admission: Admission | None = None,
     ) -> None:
-        """`admission`: the worker's; without one there is no limit but the listener's own."""
+        """`admission`: the worker's; without it only the listener's own limit applies."""
         super().__init__()
         self.name = name
         self.address = address
         self.stats = stats
-        #: Makes the filters of new connections; may be replaced.
+        #: Makes the filters of new connections; a configuration change may replace it.
         self.factory = factory
-        #: How it finds where redirected clients wanted to go; None when nobody redirects to it.
+        #: How to find the original destination of redirected clients; None when connections are not redirected here.
         self.original_dst: OriginalDst | None = None
-        #: Where it finds who takes them.
+        #: Where to find the listener for that destination.
         self.directory: ListenerDirectory | None = None
         #: Connections that may be open at once; 0 is no limit.
         self.max_connections: i64 = 0
         self._admission = admission or Admission(wheel, Log())
-        self._numbers = numbers
+        self._ids = ids
         self._clock = clock
         self._wheel = wheel
         self._connections: set[TcpConnection] = set()
         self._server: asyncio.Server | None = None
         self._socket: socket.socket | None = None
-        self._wants_server = False
+        self._is_enabled = False
         self._is_opening = False
         self._tasks: set[asyncio.Task[None]] = set()
 
@@ -95,33 +95,33 @@ class Listener(Acceptor):
         return len(self._connections)
 
     async def start(self, sock: socket.socket) -> None:
-        """Accepts on `sock`, which is bound and listening."""
+        """Starts accepting on `sock`, which is bound and listening."""
         sock.setblocking(False)
         self._socket = sock
-        self._wants_server = True
+        self._is_enabled = True
         await self._open_server()
         self._admission.add(self)
 
     async def _open_server(self) -> None:
-        """Accepts by a copy of the socket: the loop closes what it is given, and the queue of waiting peers must stay."""
-        if self._socket is None or self._server is not None or self._is_opening or not self._wants_server:
+        """Accepts on a copy of the socket: the loop closes the one that it is given, and the backlog must survive that."""
+        if self._socket is None or self._server is not None or self._is_opening or not self._is_enabled:
             return
         self._is_opening = True
         try:
             copy = self._socket.dup()
             loop = asyncio.get_running_loop()
-            # uvloop calls listen() again, with a backlog of 100 unless told otherwise.
+            # uvloop calls listen() again, by default with a backlog of 100.
             self._server = await loop.create_server(self._accept, sock=copy, backlog=BACKLOG)  # type: ignore[arg-type]
         finally:
             self._is_opening = False
-        if not self._wants_server:  # it was told to stop meanwhile
+        if not self._is_enabled:  # it was stopped meanwhile
             self._close_server()
 
     async def _open_server_again(self) -> None:
         try:
             await self._open_server()
         except OSError:
-            self._admission.on_lack()  # the last descriptor went to somebody else
+            self._admission.on_shortage()  # another part of the process took the last descriptor
 
     def _close_server(self) -> None:
         if self._server is not None:
@@ -131,53 +131,53 @@ class Listener(Acceptor):
     def set_accepting(self, accepting: bool) -> None:
         if self._socket is None:
             return
-        self._wants_server = accepting
+        self._is_enabled = accepting
         if accepting:
-            self._begin(self._open_server_again())
+            self._start_task(self._open_server_again())
         else:
             self._close_server()
 
-    def _begin(self, work: Coroutine[Any, Any, None]) -> None:
+    def _start_task(self, work: Coroutine[Any, Any, None]) -> None:
         task = asyncio.get_running_loop().create_task(work)
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
 
     def _accept(self) -> TcpConnection:
-        return TcpConnection(self._numbers.next(), self.factory.create(), self, self._clock, self._wheel)
+        return TcpConnection(self._ids.next(), self.factory.create(), self, self._clock, self._wheel)
 
     def stop_accepting(self) -> None:
-        """Closes the listening socket of this worker; open connections go on.
+        """Closes the listening socket of this worker; open connections continue.
 
-        Connections that the kernel has accepted already are taken first: closing the socket would reset them.
+        Connections in the backlog are accepted first: closing the socket would reset them.
         """
         if self._socket is None:
             return
         self._admission.remove(self)
-        self._wants_server = False
+        self._is_enabled = False
         waiting: list[socket.socket] = []
         try:
             while True:
                 waiting.append(self._socket.accept()[0])
         except OSError:
-            pass  # nobody waits any more
+            pass  # the backlog is empty
         self._close_server()
         self._socket.close()
         self._socket = None
         for accepted in waiting:
             accepted.setblocking(False)
-            self._begin(self._take(accepted))
+            self._start_task(self._connect(accepted))
 
-    async def _take(self, accepted: socket.socket) -> None:
+    async def _connect(self, accepted: socket.socket) -> None:
         await asyncio.get_running_loop().connect_accepted_socket(self._accept, accepted)  # type: ignore[type-var]
 
     def drain(self) -> None:
-        """Asks every connection, open or about to be, to end at its next good moment."""
+        """Asks every connection, also those that open later, to finish and close as soon as nothing is in flight."""
         self.is_draining = True
         for connection in list(self._connections):
             connection.drain()
 
     def abort_all(self) -> None:
-        """Ends every open connection now."""
+        """Aborts all open connections."""
         for connection in list(self._connections):
             connection.abort(DRAINING)
 
@@ -186,14 +186,14 @@ class Listener(Acceptor):
             self._admission.on_descriptor(connection.descriptor())
         original = self.original_dst
         if original is not None:
-            taker = self._target_listener(connection, original)
-            if taker is not self:
-                connection.hand_over(taker, taker.factory.create())
-                return taker.register(connection)
+            target = self._target_listener(connection, original)
+            if target is not self:
+                connection.hand_over(target, target.factory.create())
+                return target.register(connection)
         return self.register(connection)
 
     def _target_listener(self, connection: TcpConnection, original: OriginalDst) -> Listener:
-        """The listener for which a connection was meant; notes at the connection where its client wanted to go."""
+        """The listener for the original destination of a connection, which is noted on the connection."""
         if original.is_transparent:
             found: tuple[str, int] | None = (connection.local_ip, int(connection.local_port))
         else:
@@ -202,11 +202,11 @@ class Listener(Acceptor):
             return self
         ip, port = found
         connection.original_destination = join_address(ip, port)
-        taker = self.directory.find(ip, port, original) if self.directory is not None else None
-        return self if taker is None else taker
+        target = self.directory.find(ip, port, original) if self.directory is not None else None
+        return self if target is None else target
 
     def register(self, connection: TcpConnection) -> bool:
-        """The connection is this listener's, unless there are too many: then it is refused."""
+        """Registers the connection, or refuses it when a connection limit is reached."""
         if 0 < self.max_connections <= len(self._connections):
             self._refuse(connection, LISTENER_FULL)
             return False
@@ -220,7 +220,7 @@ class Listener(Acceptor):
         return True
 
     def _refuse(self, connection: TcpConnection, failure: Failure) -> None:
-        """Resets it: closing would leave a socket in TIME_WAIT for each, which is what a flood would want."""
+        """Resets it: closing would leave a socket in TIME_WAIT for each, which would help a flood."""
         self.stats.connection_refused.value += 1
         self.stats.count_reason(failure.reason)
         self.factory.on_refused(connection, failure)

@@ -1,7 +1,7 @@
-"""Where a client wanted to go whose connection the kernel brought here instead, and which listener takes it.
+"""The original destination of connections that the kernel redirected to this proxy.
 
-`iptables -j REDIRECT` rewrites the destination and remembers it (SO_ORIGINAL_DST); `-j TPROXY` leaves it as it was, so the
-socket's own address is it.
+`iptables -j REDIRECT` rewrites the destination and remembers it (SO_ORIGINAL_DST); `-j TPROXY` leaves it unchanged, so it is
+the socket's own address.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ ANY: Final = ("", "0.0.0.0", "::")
 
 
 def redirected_from(sock: Any) -> tuple[str, int] | None:
-    """IP address and port before a REDIRECT; None when there was none. `sock`: has getsockopt as a `socket.socket` has."""
+    """IP address and port before a REDIRECT; None without one. `sock`: an object with `socket.socket.getsockopt`."""
     try:
         _, port, raw = SOCKADDR_IN.unpack(sock.getsockopt(socket.SOL_IP, SO_ORIGINAL_DST, SOCKADDR_IN.size))
         return socket.inet_ntop(socket.AF_INET, raw), int.from_bytes(port, "big")
@@ -37,25 +37,25 @@ def redirected_from(sock: Any) -> tuple[str, int] | None:
 
 
 class OriginalDst:
-    """How a listener finds where clients wanted to go, and who takes a connection when no listener has that address."""
+    """How a listener finds the original destination, and the listener for it when no one has exactly that address."""
 
     def __init__(self, is_transparent: bool = False, fallback_to_local: bool = False) -> None:
         """`is_transparent`: by TPROXY, not REDIRECT.
 
-        `fallback_to_local`: the listener on 127.0.0.1 with the port that was wanted, not the one on 0.0.0.0.
+        `fallback_to_local`: use the listener on 127.0.0.1 with the destination port, not the one on 0.0.0.0.
         """
         self.is_transparent = is_transparent
         self.fallback_to_local = fallback_to_local
 
 
 class OwnAddresses:
-    """Where this process listens: a request whose destination is found at run time must not come back to it."""
+    """The addresses this process listens on: a destination named by a client must not lead back to it."""
 
     def __init__(self) -> None:
         self._by_port: dict[int, set[str]] = {}
 
     def replace(self, addresses: list[tuple[str, int]]) -> None:
-        """Takes other addresses; a host of "", `0.0.0.0` or `::` is every one of this machine."""
+        """Replaces the addresses; a host of "", `0.0.0.0` or `::` means all addresses of this machine."""
         by_port: dict[int, set[str]] = {}
         for ip, port in addresses:
             by_port.setdefault(port, set()).add(ip)
@@ -69,6 +69,6 @@ class OwnAddresses:
         ip = connection.remote_ip
         if ip in listening:
             return True
-        # Both ends of a connection to an address of this machine have that address.
+        # A connection to an address of this machine has that address at both ends.
         is_local = ip == connection.local_ip or ip.startswith("127.")
         return is_local and not listening.isdisjoint(ANY)

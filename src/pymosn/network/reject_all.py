@@ -20,7 +20,7 @@ class RejectAll(NetworkFilter):
 
 
 class RejectAllFactory(FilterChainFactory):
-    """The chain of a listener that has none."""
+    """The filter chain of a listener that has no network filters."""
 
     def __init__(self, stats: DownstreamStats) -> None:
         self._stats = stats

@@ -14,8 +14,8 @@ from pymosn.observe.destination import Destination
 from pymosn.observe.text import TimeStamps, field
 from pymosn.observe.variables import BOUND, NOTHING, TRACE, UNAVAILABLE, VARIABLES, Getter, getter
 
-#: MOSN's, to the letter: two spaces after the trace id, and the response code twice. Where no other format is given, the
-#: line of a failure has its reason word behind that: every refusal is to be told apart from others without a setting.
+#: Exactly MOSN's: two spaces after the trace id, and the response code twice. Without a configured format, lines of failed
+#: exchanges end with the reason word, so that failures can be distinguished by default.
 DEFAULT_FORMAT: Final = (
     "%start_time% %trace_id%  %connection_id% %upstream_connection_id% %request_received_duration% "
     "%response_received_duration% %bytes_sent% %bytes_received% %protocol% %response_code% %duration% "
@@ -23,27 +23,27 @@ DEFAULT_FORMAT: Final = (
     "%downstream_remote_address% %upstream_host%"
 )
 
-# A `%` behind a backslash is text, and so is the backslash.
+# A `%` after a backslash is literal text, like the backslash itself.
 _PERCENT: Final = re.compile(r"(?<!\\)%")
 
 LineMaker = Callable[[Exchange], str]
 
 
 class Format:
-    """A compiled format: texts and variable names in turn, beginning and ending with a text.
+    """A compiled format: texts and variable names alternately, beginning and ending with a text.
 
-    `warnings`: what is valid but will always read `-`, each as a sentence.
+    `warnings`: one sentence for each variable that will always be `-`.
     """
 
-    def __init__(self, parts: list[str], tells_reason: bool) -> None:
-        """`tells_reason`: lines of exchanges that failed end with the reason word."""
+    def __init__(self, parts: list[str], adds_reason: bool) -> None:
+        """`adds_reason`: lines of failed exchanges end with the reason word."""
         self._texts = parts[0::2]
         self._names = parts[1::2]
-        self._tells_reason = tells_reason
+        self._adds_reason = adds_reason
         self.warnings = [text for name in dict.fromkeys(self._names) if (text := _warning(name))]
 
     def bind(self, clock: Clock, listener_name: str = "", listener_type: str = "") -> LineMaker:
-        """What makes the line, without its end, of an exchange on that listener."""
+        """The function that formats the line, without its end, of an exchange on that listener."""
         constants = {"listener_name": field(listener_name), "listener_type": field(listener_type)}
         getters: list[Getter] = []
         template = self._texts[0].replace("%", "%%")
@@ -56,20 +56,20 @@ class Format:
                 getters.append(get)
             template += text.replace("%", "%%")
 
-        tells_reason = self._tells_reason
+        adds_reason = self._adds_reason
 
         def make_line(exchange: Exchange) -> str:
             line = template % tuple([get(exchange) or NOTHING for get in getters])
             failure = exchange.failure
-            return f"{line} {failure.reason}" if tells_reason and failure is not None else line
+            return f"{line} {failure.reason}" if adds_reason and failure is not None else line
 
         return make_line
 
 
 def compile_format(text: str = "") -> Format:
-    """The format of `text`; for an empty one MOSN's default and, of a failure, its reason word.
+    """Compiles a format; an empty text means MOSN's default, with the reason word added for failures.
 
-    ValueError names what is wrong and where.
+    Raises ValueError with the error and its position.
     """
     is_default = not text
     if is_default:
@@ -89,7 +89,7 @@ def compile_format(text: str = "") -> Format:
 
 
 class AccessLogFile(AccessLog):
-    """An access log of one listener. Its destination gathers the lines and never blocks the event loop."""
+    """The access log of one listener. Its destination batches lines and never blocks the event loop."""
 
     def __init__(self, destination: Destination, make_line: LineMaker) -> None:
         self._destination = destination
@@ -109,9 +109,9 @@ def _warning(name: str) -> str:
     if name in TRACE or name in BOUND or getter(name) is not None:
         return ""
     if name in UNAVAILABLE:
-        return f"%{name}% is not available here and always -"
+        return f"%{name}% is not available here; it is always logged as -"
     if name in PREFIXES:
-        return f"%{name}% is no variable and always -; it lacks a name at its end"
+        return f"%{name}% lacks the name at its end; it is always logged as -"
     near = difflib.get_close_matches(name, [*VARIABLES, *BOUND, *PREFIXES], n=1)
     hint = f"; did you mean %{near[0]}%?" if near else ""
-    return f"%{name}% is no variable and always -{hint}"
+    return f"%{name}% is not a known variable; it is always logged as -{hint}"

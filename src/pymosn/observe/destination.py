@@ -1,7 +1,7 @@
-"""Where the lines of a log go: a file, stdout or stderr, or syslog.
+"""Destinations of log lines: a file, stdout or stderr, or syslog.
 
-Writing never blocks for long and never raises: what cannot be written waits in a bounded buffer, and beyond it lines are
-dropped and counted.
+Writing never blocks for long and never raises: unwritten lines wait in a bounded buffer; if it is full, lines are dropped
+and counted.
 """
 
 from __future__ import annotations
@@ -17,12 +17,14 @@ from mypy_extensions import mypyc_attr
 
 from pymosn.core.log import ERROR, INFO
 
-#: Characters that are gathered before they are written, even in the middle of an event-loop turn.
+#: Characters to collect before they are written even within an event-loop iteration.
 WRITE_SIZE: Final = 64 * 1024
-#: Characters that wait at most for a destination that takes none; lines beyond it are dropped.
+#: Maximum characters waiting for a blocked destination; further lines are dropped.
 MAX_WAITING: Final = 1024 * 1024
-#: What a pipe takes in one piece without blocking once it says that it is writable (POSIX's PIPE_BUF on Linux).
+#: Bytes that a writable pipe accepts without blocking (POSIX's PIPE_BUF on Linux).
 PIPE_SIZE: Final = 4096
+#: State of a destination that accepts no more bytes for now.
+BLOCKED: Final = "blocked"
 
 STANDARD_STREAMS: Final = {"": 2, "stdout": 1, "/dev/stdout": 1, "stderr": 2, "/dev/stderr": 2}
 
@@ -31,48 +33,48 @@ Report = Callable[[str], None]
 
 
 def is_file(path: str) -> bool:
-    """Whether a log path of the configuration names a file, rather than a standard stream or syslog."""
+    """Whether a configured log path is a file, not a standard stream or syslog."""
     return path not in STANDARD_STREAMS and path != "syslog" and not path.startswith(("syslog://", "syslog+"))
 
 
 def report_to_stderr(text: str) -> None:
-    """Where troubles of a log are told when there is no other log for them."""
+    """Fallback for reporting log errors when no other log is available."""
     print(text, file=sys.stderr, flush=True)
 
 
 @mypyc_attr(allow_interpreted_subclasses=True)
 class Destination:
-    """Takes the lines of one or more logs. `dropped` counts the lines that were lost."""
+    """Receives the lines of one or more logs. `dropped` counts lost lines."""
 
     def __init__(self) -> None:
         self.enabled = True
         self.dropped = 0
 
     def write(self, line: str, level: int = INFO) -> None:
-        """Takes one line without its end; drops it while not `enabled`. `level` matters to syslog."""
+        """Accepts a line without its end, or drops it if not `enabled`. Only syslog uses `level`."""
         raise NotImplementedError
 
     def gather(self, schedule: Schedule) -> None:
-        """From now on writes once per turn of the event loop; `schedule` calls back in the next one."""
+        """Enables batching: one write per event-loop iteration. `schedule` calls back in the next one."""
 
     def flush(self) -> None:
-        """Writes what waits, as far as it is taken."""
+        """Writes waiting lines as far as possible."""
 
     def reopen(self) -> None:
-        """Opens the file of that name anew, after somebody renamed it."""
+        """Reopens the file after it was renamed."""
 
     def close(self) -> None:
-        """Writes what waits and closes."""
+        """Writes waiting lines and closes."""
 
 
 class LineFile(Destination):
-    """A file or a standard stream to which several processes may append; whole lines go out in one write."""
+    """A file or standard stream to which several processes may append; whole lines are written at once."""
 
     def __init__(self, path: str, report: Report = report_to_stderr) -> None:
-        """Each line is written at once until `gather` is called, and from ERROR on also then.
+        """Writes each line immediately until `gather` is called; afterwards only lines of level ERROR and above.
 
-        `report` hears of troubles once when they begin and once when they end. OSError when the file cannot be opened;
-        missing directories are made.
+        `report` is called when errors begin and when they end. Creates missing directories; raises OSError if the file
+        cannot be opened.
         """
         super().__init__()
         self._path = path
@@ -84,7 +86,7 @@ class LineFile(Destination):
         self._waiting = bytearray()
         self._size = 0
         self._scheduled = False
-        self._trouble = ""
+        self._error = ""
         self._dropped_before = 0
 
     def write(self, line: str, level: int = INFO) -> None:
@@ -113,11 +115,11 @@ class LineFile(Destination):
             self._waiting += "\n".join(self._lines).encode("utf-8", "backslashreplace")
             self._lines.clear()
         try:
-            trouble = "" if self._send() else "takes no more"
+            error_text = "" if self._send() else BLOCKED
         except OSError as error:
-            trouble = error.strerror or str(error)
+            error_text = error.strerror or str(error)
         self._size = len(self._waiting)
-        self._note(trouble)
+        self._note(error_text)
 
     def reopen(self) -> None:
         self.flush()
@@ -126,7 +128,7 @@ class LineFile(Destination):
         try:
             descriptor = _open(self._path)
         except OSError as error:
-            self._report(f"log {self._path} cannot be opened anew: {error.strerror}; going on with the old file")
+            self._report(f"log {self._path} cannot be reopened: {error.strerror}; still writing to the old file")
             return
         os.close(self._descriptor)
         self._descriptor = descriptor
@@ -144,34 +146,34 @@ class LineFile(Destination):
             self.flush()
 
     def _send(self) -> bool:
-        """Writes what waits; False when the destination took only a part."""
+        """Writes waiting lines; returns False if the destination is blocked."""
         while self._waiting:
             if self._is_regular:
-                piece = self._waiting
+                chunk = self._waiting
             else:
                 if not _takes_more(self._descriptor):
                     return False
-                # Ending at a line's end keeps the lines of several processes whole.
+                # Chunks that end with a line keep the lines of several processes whole.
                 end = self._waiting.rfind(b"\n", 0, PIPE_SIZE) + 1
-                piece = self._waiting[: end or PIPE_SIZE]
+                chunk = self._waiting[: end or PIPE_SIZE]
             try:
-                del self._waiting[: os.write(self._descriptor, piece)]
+                del self._waiting[: os.write(self._descriptor, chunk)]
             except BlockingIOError:
                 return False
         return True
 
-    def _note(self, trouble: str) -> None:
-        """Tells of the first line that could not be written, and of the first that could again after losses."""
-        # A full pipe is nothing unusual; it is told only when it costs lines.
-        is_bad = trouble not in ("", "takes no more") or self._size > MAX_WAITING
-        if is_bad and not self._trouble:
-            self._trouble = trouble
-            self._report(f"log {self._path}: {trouble}; lines are kept up to {MAX_WAITING} bytes, then dropped")
-        elif not trouble and self._trouble:
+    def _note(self, error_text: str) -> None:
+        """Reports the first error, and the first successful write after it."""
+        # A full pipe is normal; it is reported only if lines are lost.
+        is_bad = error_text not in ("", BLOCKED) or self._size > MAX_WAITING
+        if is_bad and not self._error:
+            self._error = error_text
+            self._report(f"log {self._path}: {error_text}; keeping up to {MAX_WAITING} bytes of lines, dropping the rest")
+        elif not error_text and self._error:
             lost = self.dropped - self._dropped_before
-            self._trouble = ""
+            self._error = ""
             self._dropped_before = self.dropped
-            self._report(f"log {self._path}: is written again, {lost} lines were dropped")
+            self._report(f"log {self._path}: recovered; {lost} lines were dropped")
 
 
 def _open(path: str) -> int:
@@ -181,7 +183,7 @@ def _open(path: str) -> int:
     directory = os.path.dirname(path)
     if directory:
         os.makedirs(directory, mode=0o755, exist_ok=True)
-    # O_NONBLOCK: a named pipe without a reader must not hold the process; it changes nothing for files.
+    # O_NONBLOCK: a named pipe without a reader must not block the process; no effect on files.
     return os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC | os.O_NONBLOCK, 0o644)
 
 

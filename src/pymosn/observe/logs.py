@@ -1,4 +1,4 @@
-"""All logs of one process, by the path that the configuration gives them."""
+"""All logs of one process, by their configured path."""
 
 from __future__ import annotations
 
@@ -26,26 +26,25 @@ def open_destination(path: str, report: Report = report_to_stderr) -> Destinatio
 
 
 class LogSet:
-    """The process log and the access logs of one process; logs of equal paths share one destination."""
+    """The process log and the access logs of one process; logs with the same path share a destination."""
 
     def __init__(self, path: str, level: str = "INFO", ceiling: str | None = None, clock: Clock | None = None) -> None:
-        """`path`, `level`: of the process log; `ceiling`: the most talkative level allowed, as `--log-level` names it.
+        """`path`, `level`: of the process log; `ceiling`: its minimum level, as in `--log-level`.
 
-        ValueError for unknown levels and bad syslog addresses, OSError when the log cannot be opened.
+        Raises ValueError for unknown levels and invalid syslog addresses, OSError if the log cannot be opened.
         """
         self._path = path
         self._destinations: dict[str, Destination] = {path: open_destination(path)}
         limit = TRACE if ceiling is None else CEILINGS.get(ceiling.lower())
         if limit is None:
-            raise ValueError(f"unknown log level {ceiling!r}; one of {' '.join(CEILINGS)}")
+            raise ValueError(f"unknown log level {ceiling!r}; expected one of {' '.join(CEILINGS)}")
         self._process_log = ProcessLog(self._destinations[path], clock or Clock(), level_of(level), limit)
         self.process_log: Log = self._process_log
 
     def access_destination(self, path: str, schedule: Schedule) -> Destination:
-        """Where access logs at `path` go; one for all listeners that name it.
+        """The destination of access logs at `path`, shared by all listeners.
 
-        `schedule` calls back in the next turn of the event loop: what a turn logs is written at once. OSError, ValueError
-        as for the process log.
+        `schedule` calls back in the next event-loop iteration, so that lines are batched. Raises like `__init__`.
         """
         found = self._destinations.get(path)
         if found is None:
@@ -59,39 +58,39 @@ class LogSet:
         return [path for path in self._destinations if is_file(path)]
 
     def dropped(self) -> dict[str, int]:
-        """How many lines each log has lost, by path."""
+        """Number of lines that each log has lost, by path."""
         return {path: destination.dropped for path, destination in self._destinations.items()}
 
     def levels(self) -> dict[str, str]:
         """The level of each log that has one, by path; access logs have none."""
-        return {self._path: NAMES[self._process_log.wanted_level]}
+        return {self._path: NAMES[self._process_log.configured_level]}
 
     def set_level(self, path: str, level: str) -> None:
-        """Changes a level. KeyError for an unknown path, ValueError for an unknown level or a log without one."""
+        """Changes a level. Raises KeyError for an unknown path, ValueError for an unknown level or a log without levels."""
         number = level_of(level)
         self._find(path)
         if path != self._path:
-            raise ValueError(f"{path!r} is an access log: it has no level, only on and off")
+            raise ValueError(f"{path!r} is an access log: it has no levels and can only be switched on or off")
         self._process_log.set_level(number)
 
     def switch(self, path: str, enabled: bool) -> None:
-        """Switches everything that is logged to `path` on or off. KeyError for an unknown path."""
+        """Enables or disables all logging to `path`. Raises KeyError for an unknown path."""
         self._find(path).enabled = enabled
         if path == self._path:
             self._process_log.switch(enabled)
 
     def reopen(self) -> None:
-        """Opens all files anew, after somebody renamed them (SIGUSR1). What cannot be opened goes on in the old file."""
+        """Reopens all files after they were renamed (SIGUSR1). If one cannot be opened, its old file stays in use."""
         for destination in self._destinations.values():
             destination.reopen()
 
     def flush(self) -> None:
-        """Writes what waits."""
+        """Writes waiting lines."""
         for destination in self._destinations.values():
             destination.flush()
 
     def close(self) -> None:
-        """Writes what waits and closes all logs; nothing may be logged after it."""
+        """Writes waiting lines and closes all logs; nothing may be logged afterwards."""
         self._process_log.switch(False)
         for destination in self._destinations.values():
             destination.close()
@@ -99,7 +98,7 @@ class LogSet:
     def _find(self, path: str) -> Destination:
         found = self._destinations.get(path)
         if found is None:
-            raise KeyError(f"no log at {path!r}; there are {', '.join(map(repr, self._destinations))}")
+            raise KeyError(f"no log at {path!r}; logs: {', '.join(map(repr, self._destinations))}")
         return found
 
     def _report(self, text: str) -> None:

@@ -10,7 +10,7 @@ from pymosn.observe.destination import Destination
 from pymosn.observe.text import TimeStamps, one_line
 
 LEVELS: Final = {"TRACE": TRACE, "DEBUG": DEBUG, "INFO": INFO, "WARN": WARN, "ERROR": ERROR, "FATAL": FATAL}
-#: What the command line's `--log-level` says instead (key reference section 16).
+#: Level names of `--log-level` (key reference section 16).
 CEILINGS: Final = {
     "trace": TRACE,
     "debug": DEBUG,
@@ -24,48 +24,48 @@ NAMES: Final = {level: name for name, level in LEVELS.items()} | {OFF: "OFF"}
 
 
 def level_of(name: str) -> int:
-    """The level that MOSN calls `name` ("INFO"). ValueError when there is none."""
+    """The level of a name in MOSN ("INFO"). Raises ValueError if it is unknown."""
     level = LEVELS.get(name)
     if level is None:
-        raise ValueError(f"unknown log level {name!r}; one of {' '.join(LEVELS)}")
+        raise ValueError(f"unknown log level {name!r}; expected one of {' '.join(LEVELS)}")
     return level
 
 
 class ProcessLog(Log):
-    """Lines `YYYY-MM-DD hh:mm:ss,mmm [LEVEL] [alert] text` in local time; one line per entry, whatever the text holds."""
+    """Lines `YYYY-MM-DD hh:mm:ss,mmm [LEVEL] [alert] text` in local time; each entry is one line, whatever its text."""
 
     def __init__(self, destination: Destination, clock: Clock, level: int, ceiling: int = TRACE) -> None:
-        """`ceiling`: the most talkative level that `set_level` can bring about."""
+        """`ceiling`: minimum level, which `set_level` cannot lower."""
         super().__init__()
         self._destination = destination
         self._clock = clock
         self._ceiling = ceiling
-        self._wanted = level
+        self._configured = level
         self._enabled = True
         self._stamps = TimeStamps("%Y-%m-%d %H:%M:%S", ",")
-        self._settle()
+        self._update()
 
     @property
-    def wanted_level(self) -> int:
-        """The level when the log is switched on."""
-        return max(self._wanted, self._ceiling)
+    def configured_level(self) -> int:
+        """The level while the log is enabled."""
+        return max(self._configured, self._ceiling)
 
     def set_level(self, level: int) -> None:
         """Changes the level at run time."""
-        self._wanted = level
-        self._settle()
+        self._configured = level
+        self._update()
 
     def switch(self, enabled: bool) -> None:
-        """Switches the log on or off without forgetting its level."""
+        """Enables or disables the log; its level is kept."""
         self._enabled = enabled
-        self._settle()
+        self._update()
 
     def write(self, level: int, text: str, alert: str = "") -> None:
         if level < self.level:
             return
         stamp = self._stamps.text(self._clock.wall())
-        place = f"[{alert}] " if alert else ""
-        self._destination.write(f"{stamp} [{NAMES.get(level, level)}] {place}{one_line(text)}", level)
+        tag = f"[{alert}] " if alert else ""
+        self._destination.write(f"{stamp} [{NAMES.get(level, level)}] {tag}{one_line(text)}", level)
 
-    def _settle(self) -> None:
-        self.level = self.wanted_level if self._enabled else OFF
+    def _update(self) -> None:
+        self.level = self.configured_level if self._enabled else OFF

@@ -1,4 +1,4 @@
-"""Metrics for Prometheus: counters, gauges, and durations as histograms in seconds."""
+"""Prometheus metrics: counters, gauges, and durations as histograms in seconds."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ _NOT_IN_NAMES: Final = re.compile(r"[^A-Za-z0-9_:]")
 
 
 def exposition(groups: Iterable[GroupData], accept: str) -> tuple[bytes, str]:
-    """The text that a scrape gets and its content type; `accept`: the request's `Accept` (OpenMetrics when it asks)."""
+    """The body of a scrape's response and its content type; `accept`: the request's `Accept` (OpenMetrics on request)."""
     registry = CollectorRegistry(auto_describe=False)
     registry.register(MetricsCollector(groups))
     encode, content_type = choose_encoder(accept)
@@ -25,13 +25,13 @@ def exposition(groups: Iterable[GroupData], accept: str) -> tuple[bytes, str]:
 
 
 class MetricsCollector(Collector):
-    """Metric groups as Prometheus families `<type>_<key>`, labelled as MOSN labels them."""
+    """Metric groups as Prometheus families `<type>_<key>` with MOSN's labels."""
 
     def __init__(self, groups: Iterable[GroupData]) -> None:
         self._groups = list(groups)
 
     def collect(self) -> Iterator[Metric]:
-        """All families, each once."""
+        """All metric families."""
         families: dict[str, Metric] = {}
         for group in self._groups:
             labels = dict(group["labels"])

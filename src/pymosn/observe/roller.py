@@ -1,6 +1,6 @@
-"""When a log file is set aside, and what becomes of the old ones (key reference section 2.1).
+"""Rotation of log files, and the retention of old ones (key reference section 2.1).
 
-Several processes append to one file; one of them rolls it and then tells all of them to reopen theirs.
+Several processes append to one file; one of them rotates it and makes the others reopen theirs.
 """
 
 from __future__ import annotations
@@ -20,10 +20,10 @@ _NAME_END: Final = r"\.\d{4}-\d\d-\d\d(_\d\d)?(\.\d+)?(\.gz)?"
 
 
 class Policy:
-    """When to roll and what to keep; 0 switches a rule off.
+    """When to rotate and what to keep; 0 disables a rule.
 
-    `hours`: a new file at each multiple of it since local midnight. `size`: a new file beyond that many bytes. Of the old
-    ones those of the last `age` days stay, but at most `keep`; `compress`: with gzip.
+    `hours`: a new file at each multiple of it since local midnight. `size`: a new file beyond that many bytes. Old files are
+    kept for `age` days, but at most `keep` of them; `compress`: with gzip.
     """
 
     def __init__(self, hours: int = 0, size: int = 0, age: int = 0, keep: int = 0, compress: bool = False) -> None:
@@ -40,32 +40,34 @@ class Policy:
         return f"Policy({', '.join(f'{key}={value!r}' for key, value in vars(self).items())})"
 
     def is_due(self, size: int, begun: float, now: float) -> bool:
-        """Whether a file of `size` bytes whose first line is of `begun` is to be set aside. Times since 1970."""
+        """Whether a file of `size` bytes whose first line was written at `begun` must be rotated. Times since 1970."""
         if self.size:
             return size > self.size
         return size > 0 and self.hours > 0 and period_start(begun, self.hours) < period_start(now, self.hours)
 
 
 def parse_roller(text: str) -> Policy:
-    """The policy that `global_log_roller` means; an empty text means a new file each day.
+    """Parses `global_log_roller`; an empty text means a new file each day.
 
-    ValueError for what is none: MOSN's keys are `time` (hours), `size` (MB), `age` (days), `keep` (files), `compress`.
+    MOSN's keys are `time` (hours), `size` (MB), `age` (days), `keep` (files), `compress`. Raises ValueError for others.
     """
     given: dict[str, str] = {}
     for word in text.split():
         key, mark, value = word.partition("=")
         if key not in ("time", "size", "age", "keep", "compress") or not mark:
-            raise ValueError(f"log roller: {word!r} is none of time=HOURS size=MB age=DAYS keep=FILES compress=on|off")
+            raise ValueError(
+                f"log roller: invalid item {word!r}; expected time=HOURS size=MB age=DAYS keep=FILES compress=on|off"
+            )
         if key in given:
-            raise ValueError(f"log roller: {key} is given twice")
+            raise ValueError(f"log roller: duplicate {key}")
         given[key] = value
     numbers = {key: _number(key, value) for key, value in given.items() if key != "compress"}
     compress = given.get("compress", "off")
     if compress not in ("on", "off"):
-        raise ValueError(f"log roller: compress is on or off, not {compress!r}")
+        raise ValueError(f"log roller: compress must be on or off, got {compress!r}")
     if "time" in numbers:
         if numbers["time"] > 24:
-            raise ValueError(f"log roller: time is at most 24 hours, not {numbers['time']}")
+            raise ValueError(f"log roller: time must be at most 24 hours, got {numbers['time']}")
         return Policy(hours=numbers["time"])
     if not given:
         return Policy(hours=24)
@@ -75,29 +77,29 @@ def parse_roller(text: str) -> Policy:
 
 def _number(key: str, value: str) -> int:
     if not value.isdecimal() or len(value) > 9 or int(value) == 0:
-        raise ValueError(f"log roller: {key} is a whole number above 0, not {value!r}")
+        raise ValueError(f"log roller: {key} must be a positive integer, got {value!r}")
     return int(value)
 
 
 def period_start(moment: float, hours: int) -> float:
-    """The start of the period of `hours` hours, counted from local midnight, that `moment` lies in."""
+    """The start of the period containing `moment`. Periods have `hours` hours and start at local midnight."""
     local = time.localtime(moment)
     hour = local.tm_hour - local.tm_hour % hours
     return time.mktime((local.tm_year, local.tm_mon, local.tm_mday, hour, 0, 0, 0, 0, -1))
 
 
 class Roller:
-    """Rolls one log file. `roll_if_due` is quick; `tidy` may take long and belongs into a thread."""
+    """Rotates one log file. `roll_if_due` is fast; `tidy` may be slow and belongs into a thread."""
 
     def __init__(self, path: str, policy: Policy, now: float) -> None:
-        """`now`: seconds since 1970, as everywhere here."""
+        """`now`: seconds since 1970, as in all methods."""
         self._path = Path(path)
         self._policy = policy
-        # What is there already was last written then, maybe by a process before this one.
+        # An existing file's last write time is the best estimate; a previous process may have written it.
         self._begun = self._written(now)
 
     def roll_if_due(self, now: float) -> bool:
-        """Sets the file aside if it is time. True: every process has to reopen its logs. OSError when it cannot."""
+        """Rotates the file if it is due. True: every process must reopen its logs. Raises OSError on failure."""
         try:
             size = self._path.stat().st_size
         except FileNotFoundError:
@@ -112,15 +114,15 @@ class Roller:
         return True
 
     def tidy(self, now: float) -> None:
-        """Compresses and deletes old files as the policy says. Call it when nobody has them open any more.
+        """Compresses and deletes old files as configured. Call it when no process has them open any more.
 
-        OSError when it cannot.
+        Raises OSError on failure.
         """
         old = sorted(self._old_files(), key=lambda path: path.stat().st_mtime, reverse=True)
         policy = self._policy
         oldest = now - policy.age * DAY if policy.age else 0.0
-        for place, path in enumerate(old):
-            if (policy.keep and place >= policy.keep) or path.stat().st_mtime < oldest:
+        for index, path in enumerate(old):
+            if (policy.keep and index >= policy.keep) or path.stat().st_mtime < oldest:
                 path.unlink()
             elif policy.compress and path.suffix != ".gz":
                 _compress(path)
@@ -132,7 +134,7 @@ class Roller:
             return now
 
     def _free_name(self) -> Path:
-        """`<file>.YYYY-MM-DD` for days, `<file>.YYYY-MM-DD_HH` otherwise, with `.1`, `.2`, ... when that is taken."""
+        """`<file>.YYYY-MM-DD` for days, `<file>.YYYY-MM-DD_HH` otherwise, with `.1`, `.2`, ... if that name exists."""
         hours = self._policy.hours
         start = time.localtime(period_start(self._begun, hours or 1))
         name = f"{self._path.name}.{time.strftime('%Y-%m-%d' if hours == 24 else '%Y-%m-%d_%H', start)}"
@@ -149,7 +151,7 @@ class Roller:
 
 
 def _compress(path: Path) -> None:
-    """Replaces a file by its gzip form, with the same time and rights; a half-made one is never left under that name."""
+    """Replaces a file by its gzip form with the same time and permissions; never leaves a partial file under that name."""
     target = path.with_name(path.name + ".gz")
     partial = path.with_name(path.name + ".gz.part")
     with path.open("rb") as source, gzip.open(partial, "wb") as packed:

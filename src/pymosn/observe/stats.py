@@ -1,4 +1,4 @@
-"""Metrics in the shapes of MOSN's admin API: JSON with strings for numbers, times in nanoseconds."""
+"""Metrics in the formats of MOSN's admin API: JSON with numbers as strings, times in nanoseconds."""
 
 from __future__ import annotations
 
@@ -13,9 +13,9 @@ PERCENTILES: Final = (50, 95, 99)
 
 
 def stats_json(groups: Iterable[GroupData], key: str = "") -> Stats | None:
-    """Type -> `label.value...` -> metric -> number as text; with `key` (`type.label.value...`) that group alone.
+    """Type -> `label.value...` -> metric -> number as text; with `key` (`type.label.value...`) only that group.
 
-    None when there is no group of that key. Histograms give MOSN's `_min`, `_max` and `_total`, and `_count`, `_sum`
+    Returns None if there is no group with that key. Histograms have MOSN's `_min`, `_max` and `_total`, and `_count`, `_sum`
     and `_p50`, `_p95`, `_p99`, estimated from buckets of doubling width; all times in nanoseconds.
     """
     found: Stats = {}
@@ -34,19 +34,19 @@ def stats_glob(groups: Iterable[GroupData]) -> str:
 
 
 def group_name(group: GroupData) -> str:
-    """The labels of a group as MOSN writes them, `cluster.a.host.10.0.0.1:80`: sorted by name."""
+    """The labels of a group in MOSN's form, `cluster.a.host.10.0.0.1:80`, sorted by name."""
     return ".".join([part for label in sorted(group["labels"]) for part in label])
 
 
 def percentile(histogram: HistogramData, percent: float) -> float:
-    """The value in seconds below which `percent` of all lie, interpolated within its bucket."""
-    wanted = histogram["count"] * percent / 100.0
+    """The value in seconds below which `percent` of all values are, interpolated within its bucket."""
+    rank = histogram["count"] * percent / 100.0
     below = 0
-    for place, inside in enumerate(histogram["buckets"]):
-        if inside and below + inside >= wanted:
-            start = BUCKET_BOUNDS[place - 1] if place > 0 else 0.0
-            end = BUCKET_BOUNDS[place] if place < len(BUCKET_BOUNDS) else histogram["max"]
-            estimate = start + (end - start) * (wanted - below) / inside
+    for index, inside in enumerate(histogram["buckets"]):
+        if inside and below + inside >= rank:
+            start = BUCKET_BOUNDS[index - 1] if index > 0 else 0.0
+            end = BUCKET_BOUNDS[index] if index < len(BUCKET_BOUNDS) else histogram["max"]
+            estimate = start + (end - start) * (rank - below) / inside
             return min(max(estimate, histogram["min"]), histogram["max"])
         below += inside
     return 0.0

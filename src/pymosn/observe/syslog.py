@@ -1,4 +1,4 @@
-"""Logs to syslog, local or over the network, through the standard library's handler."""
+"""Logging to syslog, local or remote, through the standard library's handler."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from urllib.parse import urlsplit
 from pymosn.core.log import ERROR, FATAL, INFO, WARN
 from pymosn.observe.destination import Destination, report_to_stderr
 
-#: Seconds that one line may wait for a syslog server over TCP.
+#: Maximum seconds that a line may block for a syslog server over TCP.
 SYSLOG_TIMEOUT: Final = 0.2
 SYSLOG_PORT: Final = 514
 
@@ -24,7 +24,7 @@ class Syslog(Destination):
     def __init__(self, path: str) -> None:
         """`path`: `syslog`, `syslog://host:port`, `syslog+udp://host:port`, `syslog+tcp://host:port`.
 
-        ValueError for another form, OSError when the server cannot be reached.
+        Raises ValueError for another form, OSError if the server cannot be reached.
         """
         super().__init__()
         self._path = path
@@ -41,7 +41,7 @@ class Syslog(Destination):
         try:
             handler = _syslog_handler(self._path)
         except OSError as error:
-            report_to_stderr(f"log {self._path} cannot be reached anew: {error}")
+            report_to_stderr(f"log {self._path} cannot be reconnected: {error}")
             return
         handler.failed = self._handler.failed
         self._handler.close()
@@ -71,7 +71,7 @@ class _SyslogHandler(logging.handlers.SysLogHandler):
 
     def handleError(self, record: logging.LogRecord) -> None:  # noqa: N802
         self.failed += 1
-        # A stream that broke in the middle of a line is of no more use; the next line connects anew.
+        # A stream that broke within a line is unusable; the next line reconnects.
         if self.socktype == socket.SOCK_STREAM and self.socket is not None:
             self.socket.close()
             self.socket = None
@@ -83,8 +83,8 @@ def _syslog_handler(path: str) -> _SyslogHandler:
     url = urlsplit(path)
     kind = {"syslog": socket.SOCK_DGRAM, "syslog+udp": socket.SOCK_DGRAM, "syslog+tcp": socket.SOCK_STREAM}.get(url.scheme)
     if kind is None or not url.hostname or url.path not in ("", "/"):
-        raise ValueError(f"not a syslog address: {path!r}; write syslog, syslog://host:port or syslog+tcp://host:port")
-    # Resolved once, not for each line.
+        raise ValueError(f"not a syslog address: {path!r}; expected syslog, syslog://host:port or syslog+tcp://host:port")
+    # Resolved once instead of for each line.
     address = socket.getaddrinfo(url.hostname, url.port or SYSLOG_PORT, 0, kind)[0][4]
     ending = "\n" if kind == socket.SOCK_STREAM else ""
     return _SyslogHandler((str(address[0]), int(address[1])), kind, ending)

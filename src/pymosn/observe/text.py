@@ -1,4 +1,4 @@
-"""Pieces of log lines: escaped text, Go's durations, time stamps."""
+"""Parts of log lines: escaped text and time stamps."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ _MILLISECONDS: Final = [f"{number:03d}" for number in range(1000)]
 
 
 def one_line(text: str) -> str:
-    """`text` with everything escaped that could break out of its line or command a terminal."""
+    """Escapes everything in `text` that could break the line or control a terminal."""
     if text.isprintable():
         return text
     return "".join([char if char.isprintable() else _escaped(char) for char in text])
@@ -21,25 +21,25 @@ def _escaped(char: str) -> str:
 
 
 def field(text: str) -> str:
-    """`text` as the inside of a JSON string in ASCII; `-` when it is empty.
+    """Escapes `text` like the inside of an ASCII JSON string; `-` if it is empty.
 
-    For what a client or a server chose: neither a line, nor a quoted field, nor a JSON object around it can be broken.
+    Needed for values chosen by clients or servers: they cannot break the line, a quoted field or a JSON object.
     """
     return encode_basestring_ascii(text)[1:-1] or "-"
 
 
 class TimeStamps:
-    """Local time as text with milliseconds; the part down to the second is kept, it is the same for many lines."""
+    """Local time with milliseconds as text. The part down to the second is cached."""
 
     def __init__(self, pattern: str, point: str) -> None:
-        """`pattern`: of `time.strftime`; `point`: what stands before the milliseconds."""
+        """`pattern`: of `time.strftime`; `point`: the separator before the milliseconds."""
         self._pattern = pattern
         self._point = point
         self._second = -1
         self._text = ""
 
     def text(self, wall: float) -> str:
-        """The time stamp of `wall`, seconds since 1970."""
+        """The time stamp for `wall`, seconds since 1970."""
         second = int(wall)
         if second != self._second:
             self._second = second

@@ -1,4 +1,4 @@
-"""Adding up what workers count."""
+"""Adds up the workers' metrics."""
 
 from __future__ import annotations
 
@@ -10,19 +10,19 @@ GLOBAL_LABELS: Labels = (("proxy", "global"),)
 
 
 class Totals:
-    """Sums of metric groups of equal type and labels, in the order in which they first came."""
+    """Sums of metric groups of equal type and labels, in the order of their first appearance."""
 
     def __init__(self) -> None:
         self._groups: dict[tuple[str, Labels], GroupData] = {}
 
     def add(self, groups: Iterable[GroupData], *, gauges: bool = True) -> None:
-        """Adds one worker's snapshot; without `gauges` for a worker that is gone, whose connections are gone too."""
+        """Adds a worker's snapshot; without `gauges` for a worker that has ended, and its connections with it."""
         for group in groups:
             labels = tuple((name, value) for name, value in group["labels"])
             _add(self._group(group["type"], labels), group, gauges)
 
     def groups(self) -> list[GroupData]:
-        """The sums."""
+        """The summed groups."""
         return list(self._groups.values())
 
     def _group(self, kind: str, labels: Labels) -> GroupData:
@@ -31,7 +31,7 @@ class Totals:
 
 
 def with_global(groups: Iterable[GroupData]) -> list[GroupData]:
-    """`groups`, and MOSN's downstream group `{proxy: global}` as the sum over the listeners."""
+    """`groups` with MOSN's downstream group `{proxy: global}`, the sum over all listeners."""
     given = list(groups)
     downstream = [group for group in given if group["type"] == "downstream"]
     if not downstream or any(dict(group["labels"]).get("proxy") == "global" for group in downstream):

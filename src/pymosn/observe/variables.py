@@ -1,6 +1,6 @@
-"""What an access-log format may name: the variables of `pymosn.api.variables`, made safe for a line.
+"""Variables of access-log formats: those of `pymosn.api.variables`, escaped for a line.
 
-What a client or a server chose passes `field`, so that it cannot break out of its line. `-` stands for what is not known.
+Values chosen by clients or servers pass through `field`, so that they cannot break the line. Unknown values are `-`.
 """
 
 from __future__ import annotations
@@ -16,13 +16,13 @@ Getter = Callable[[Exchange], "str | None"]
 
 NOTHING: Final = "-"
 
-#: Known when the log is built: the clock's and the listener's.
+#: Constant for a log: the clock and the listener.
 BOUND: Final = frozenset(("start_time", "listener_name", "listener_type"))
 
-#: `-` until tracing is built, as in MOSN with tracing switched off; MOSN's default format names it.
+#: `-` until tracing is implemented, as in MOSN without tracing; part of MOSN's default format.
 TRACE: Final = frozenset(("trace_id",))
 
-#: MOSN's, but always `-` here.
+#: MOSN's variables that are always `-` here.
 UNAVAILABLE: Final = frozenset(
     (
         *("stream_id", "requested_server_name", "connection", "connection_pool_index", "conn_default_read_buffer_size"),
@@ -33,12 +33,12 @@ UNAVAILABLE: Final = frozenset(
     )
 )
 
-#: Every name that can be written in a format and is no prefix.
+#: Every variable name that is complete without a suffix.
 VARIABLES: Final = frozenset((*OWN, *FOREIGN, *SETTABLE))
 
 
 def getter(name: str) -> Getter | None:
-    """What gives the text of a variable, None or empty for `-`; None for a name that has no value or is BOUND."""
+    """The function that returns a variable's text (None or empty: `-`); None for an unknown name or one in BOUND."""
     own = OWN.get(name)
     if own is not None:
         return own

@@ -1,1 +1,1 @@
-"""LAYER 2: bytes <-> frames: pure codecs, no I/O, no clock."""
+"""LAYER 2: bytes <-> frames. Pure codecs, without I/O or clock."""

@@ -1,4 +1,4 @@
-"""What the `proxy` network filter of one listener was configured to do, as run-time objects."""
+"""The options of one listener's `proxy` network filter."""
 
 from __future__ import annotations
 
@@ -11,10 +11,11 @@ from pymosn.routing.table import TableSlot
 
 
 class ProxyOptions:
-    """Shared by all connections of a listener; immutable."""
+    """The options of a listener. Immutable once made, shared by all its connections."""
 
     def __init__(
         self,
+        *,
         listener_name: str,
         protocols: list[StreamProtocol],
         protocol_options: dict[str, object],
@@ -22,24 +23,24 @@ class ProxyOptions:
         filters: StreamFilters,
         stats: DownstreamStats,
         access_logs: list[AccessLog],
-        x_forwarded: bool = True,
-        x_request_id: bool = True,
-        reason_header: bool = False,
-        stream_idle_timeout: float = 300.0,
-        idle_timeout: float = 90.0,
-        detection_timeout: float = 15.0,
-        trusts_peer: bool = False,
-        tunnel_idle_timeout: float = 600.0,
-        trusted_hops: int = 0,
+        x_forwarded: bool,
+        x_request_id: bool,
+        reason_header: bool,
+        stream_idle_timeout: float,
+        tunnel_idle_timeout: float,
+        idle_timeout: float,
+        detection_timeout: float,
+        trusts_peer: bool,
+        trusted_hops: int,
     ) -> None:
         """`protocols`: in the order in which they are tried; `protocol_options`: by protocol name.
 
-        `idle_timeout`: seconds for the first byte of a connection; `detection_timeout`: from then on until the protocol is
-        known; 0 is never. Both only matter with several protocols.
+        `idle_timeout`: seconds until the first byte of a connection; `detection_timeout`: from then on until the protocol is
+        known; 0 disables them. Both matter only with several protocols.
 
-        `stream_idle_timeout`: seconds without a byte either way after which an exchange whose reply has begun is given up.
-        `trusts_peer`: whether a client's x-mosn-* fields are passed on.
-        `tunnel_idle_timeout`: the same for a tunnel. `trusted_hops`: proxies before us that are believed.
+        `stream_idle_timeout`: seconds without a byte in either direction after which an exchange whose response has begun is
+        aborted; `tunnel_idle_timeout`: the same for a tunnel. `trusts_peer`: whether a client's x-mosn-* fields are
+        forwarded. `trusted_hops`: the number of trusted proxies before this one.
         """
         self.listener_name = listener_name
         self.protocols = protocols
@@ -52,33 +53,39 @@ class ProxyOptions:
         self.x_request_id = x_request_id
         self.reason_header = reason_header
         self.stream_idle_timeout = stream_idle_timeout
+        self.tunnel_idle_timeout = tunnel_idle_timeout
         self.idle_timeout = idle_timeout
         self.detection_timeout = detection_timeout
         self.trusts_peer = trusts_peer
-        self.tunnel_idle_timeout = tunnel_idle_timeout
         self.trusted_hops = trusted_hops
         self.forwarding = ForwardingOptions(x_forwarded, x_request_id, trusts_peer, trusted_hops)
 
     def for_protocol(self, name: str) -> ProxyOptions:
-        """The same for the exchanges of one protocol: without the filters that do not want to see them."""
+        """The options for exchanges of one protocol: without the filters that opt out of it."""
         filters = self.filters.for_protocol(name)
         if filters is self.filters:
             return self
+        options = self.copy()
+        options.filters = filters
+        return options
+
+    def copy(self) -> ProxyOptions:
+        """A copy, to be changed before it is used."""
         return ProxyOptions(
-            self.listener_name,
-            self.protocols,
-            self.protocol_options,
-            self.slot,
-            filters,
-            self.stats,
-            self.access_logs,
-            self.x_forwarded,
-            self.x_request_id,
-            self.reason_header,
-            self.stream_idle_timeout,
-            self.idle_timeout,
-            self.detection_timeout,
-            self.trusts_peer,
-            self.tunnel_idle_timeout,
-            self.trusted_hops,
+            listener_name=self.listener_name,
+            protocols=self.protocols,
+            protocol_options=self.protocol_options,
+            slot=self.slot,
+            filters=self.filters,
+            stats=self.stats,
+            access_logs=self.access_logs,
+            x_forwarded=self.x_forwarded,
+            x_request_id=self.x_request_id,
+            reason_header=self.reason_header,
+            stream_idle_timeout=self.stream_idle_timeout,
+            tunnel_idle_timeout=self.tunnel_idle_timeout,
+            idle_timeout=self.idle_timeout,
+            detection_timeout=self.detection_timeout,
+            trusts_peer=self.trusts_peer,
+            trusted_hops=self.trusted_hops,
         )

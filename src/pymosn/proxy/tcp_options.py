@@ -1,4 +1,4 @@
-"""What one `tcp_proxy` was configured to do."""
+"""The options of one `tcp_proxy`."""
 
 from __future__ import annotations
 
@@ -7,26 +7,27 @@ from mypy_extensions import i64
 from pymosn.api.exchange import AccessLog
 from pymosn.api.network import Connection
 from pymosn.core.counters import DownstreamStats
-from pymosn.routing.by_address import AddressRoute, wanted_end
+from pymosn.routing.by_address import AddressRoute, destination_of
 
 
 class TcpOptions:
-    """Of one listener; shared by its connections, immutable."""
+    """The options of one listener's `tcp_proxy`. Immutable, shared by its connections."""
 
     def __init__(
         self,
+        *,
         listener_name: str,
         cluster: str,
         routes: list[AddressRoute],
         stats: DownstreamStats,
         access_logs: list[AccessLog],
-        idle_timeout: float = 90.0,
-        connect_attempts: i64 = 0,
+        idle_timeout: float,
+        connect_attempts: i64,
     ) -> None:
-        """`cluster`: for all connections, or empty: then `routes` decide, the first that matches.
+        """`cluster`: for all connections; if it is empty, the first matching one of `routes` decides.
 
-        `idle_timeout`: seconds without a byte from either side; 0 is never. `connect_attempts`: 0 is one for each host and
-        three at most, as in MOSN.
+        `idle_timeout`: seconds without a byte from either side; 0 means none. `connect_attempts`: 0 means one per host and
+        at most three, as in MOSN.
         """
         self.listener_name = listener_name
         self.cluster = cluster
@@ -37,11 +38,11 @@ class TcpOptions:
         self.connect_attempts: i64 = connect_attempts
 
     def cluster_for(self, connection: Connection) -> str:
-        """The cluster that takes a connection; empty when no route does."""
+        """The cluster for a connection; empty when no route matches."""
         if self.cluster:
             return self.cluster
         source = (connection.remote_ip, int(connection.remote_port))
-        target = wanted_end(connection.original_destination, connection.local_ip, int(connection.local_port))
+        target = destination_of(connection.original_destination, connection.local_ip, int(connection.local_port))
         for route in self.routes:
             if route.matches(source, target):
                 return route.cluster

@@ -1,7 +1,7 @@
-"""The `tcp_proxy` network filter: the bytes of a connection go to a host as they come, and its bytes back.
+"""The `tcp_proxy` network filter: forwards the bytes of a connection to a host, and the host's bytes back.
 
-The client is not read until a host is connected to. From then on each side is read as fast as the other one takes it, an end
-of one direction is passed on while the other goes on, and a reset of one side resets the other.
+The client is not read until a host is connected. From then on each side is read as fast as the other one accepts it, the end
+of one direction is passed on while the other continues, and a reset of one side resets the other.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ from mypy_extensions import i64
 
 from pymosn.api.exchange import Exchange
 from pymosn.api.network import (
+    NO_CONNECTION,
     STOP,
     Connection,
     DialReceiver,
@@ -44,9 +45,9 @@ from pymosn.routing.hashing import hash_value
 from pymosn.upstream.cluster import Cluster, ClusterHost
 from pymosn.upstream.original_dst import destination
 
-#: Bytes that may wait for one side before the other is not read any more.
+#: Bytes buffered for one side above which the other is not read.
 BUFFER_LIMIT: Final[i64] = 64 * 1024
-#: What the access log says as protocol.
+#: The protocol in the access log.
 PROTOCOL: Final = "tcp"
 
 
@@ -69,7 +70,7 @@ class TcpProxyFactory(FilterChainFactory):
 
 
 class TcpFallback(NetworkFilterFactory):
-    """Takes over what `proxy` finds to be none of its protocols."""
+    """Takes over connections that are in none of the protocols of `proxy`."""
 
     def __init__(self, runtime: Runtime, options: TcpOptions) -> None:
         self._runtime = runtime
@@ -77,6 +78,10 @@ class TcpFallback(NetworkFilterFactory):
 
     def create(self) -> NetworkFilter:
         return TcpProxy(self._runtime, self._options)
+
+
+#: The exchange of a `TcpProxy` before `on_connection`: shared, never written to.
+_NO_EXCHANGE: Final = Exchange(NO_CONNECTION)
 
 
 def _exchange(connection: Connection) -> Exchange:
@@ -87,18 +92,18 @@ def _exchange(connection: Connection) -> Exchange:
 
 
 class TcpProxy(NetworkFilter):
-    """One connection of a client, until both directions have ended. For the log it is one exchange."""
+    """One client connection, until both directions have ended. For the access log it is one exchange."""
 
     def __init__(self, runtime: Runtime, options: TcpOptions) -> None:
         self._runtime = runtime
         self._options = options
-        self._connection = Connection()
-        self._exchange = Exchange(self._connection)
+        self._connection: Connection = NO_CONNECTION
+        self._exchange: Exchange = _NO_EXCHANGE
         self._cluster: Cluster | None = None
         self._selection = Selection()
         self._upstream: TcpUpstream | None = None
         self._is_connected = False
-        # What another filter had read before this one took over.
+        # Bytes that were read before the host was connected.
         self._held: list[bytes] = []
         self._client_ended = False
         self._upstream_ended = False
@@ -130,9 +135,9 @@ class TcpProxy(NetworkFilter):
             self._selection.set_hash(hash_value([], self._exchange))
         if cluster.original is not None:
             self._selection.destination = destination(cluster.original, self._exchange)
-        self._try(cluster)
+        self._connect(cluster)
 
-    def _try(self, cluster: Cluster) -> None:
+    def _connect(self, cluster: Cluster) -> None:
         exchange = self._exchange
         host = cluster.balancer.choose(self._selection)
         if host is None:
@@ -149,7 +154,7 @@ class TcpProxy(NetworkFilter):
         self._upstream.dial()
 
     def on_connected(self, upstream: TcpUpstream) -> None:
-        """A host has accepted: what came before goes there, and both sides are read."""
+        """The host is connected: it gets the bytes held so far, and both sides are read."""
         self._is_connected = True
         self._exchange.upstream_connection_id = upstream.connection.id
         self._connection.set_buffer_limit(BUFFER_LIMIT)
@@ -163,7 +168,7 @@ class TcpProxy(NetworkFilter):
         self._connection.resume_reading()
 
     def on_not_connected(self, upstream: TcpUpstream, failure: Failure, detail: str) -> None:
-        """A host could not be connected to: another one is tried, as long as that is allowed."""
+        """The host could not be connected: tries another one, within the limit of attempts."""
         self._upstream = None
         cluster = self._cluster
         if self._is_over or cluster is None:
@@ -176,9 +181,9 @@ class TcpProxy(NetworkFilter):
             return
         cluster.stats.request_retry.value += 1
         self._selection.add_tried(upstream.host)
-        self._try(cluster)
+        self._connect(cluster)
 
-    # ---- from the client
+    # ---- called by the client's connection
 
     def on_data(self, data: bytes) -> bool:
         if self._is_over:
@@ -217,7 +222,7 @@ class TcpProxy(NetworkFilter):
             self._end()
 
     def on_drain(self) -> None:
-        """Nobody but its two ends knows when a good moment is: it goes on until `graceful_timeout`."""
+        """There is no safe point to close an opaque byte stream; it continues until `graceful_timeout`."""
 
     def on_close(self, failure: Failure) -> None:
         if self._is_over:
@@ -229,11 +234,11 @@ class TcpProxy(NetworkFilter):
         if upstream is None:
             return
         if self._client_ended and self._is_connected:
-            upstream.connection.close(failure)  # it had said that this is all: the host gets all of it
+            upstream.connection.close(failure)  # client had half-closed: flush everything to the host
         else:
             upstream.leave(failure)
 
-    # ---- from the host
+    # ---- called by the host's connection
 
     def on_upstream_data(self, data: bytes) -> None:
         """The host sent `data`."""
@@ -258,7 +263,7 @@ class TcpProxy(NetworkFilter):
             self._touch()
 
     def on_upstream_writable(self, writable: bool) -> None:
-        """The host takes no more for now, or does again."""
+        """Back-pressure from the host: False asks to stop sending, True allows it again."""
         if self._is_over:
             return
         if writable:
@@ -267,11 +272,11 @@ class TcpProxy(NetworkFilter):
             self._connection.pause_reading()
 
     def on_upstream_lost(self) -> None:
-        """The connection to the host broke off."""
+        """The connection to the host was lost."""
         if self._is_over:
             return
         if self._upstream_ended:
-            # It has said all that it had to say, and does not want to hear more.
+            # The host has sent everything, and does not want the rest of the client's bytes.
             self._finish()
             self._connection.close_lingering(CLOSED_LOCALLY)
         else:
@@ -283,7 +288,7 @@ class TcpProxy(NetworkFilter):
         return self._exchange.upstream_address
 
     def _touch(self) -> None:
-        """Something came: the idle time begins anew, and the counters get it."""
+        """Bytes have arrived: restarts the idle timeout and updates the counters."""
         stats = self._options.stats
         connection = self._connection
         connection.set_idle(self._options.idle_timeout)
@@ -293,7 +298,7 @@ class TcpProxy(NetworkFilter):
             upstream.host.count_bytes(upstream.connection)
 
     def fail(self, failure: Failure, detail: str) -> None:
-        """It cannot go on: the client sees a reset."""
+        """Ends the exchange with a failure: the client's connection is reset."""
         exchange = self._exchange
         exchange.failure = failure
         exchange.failure_detail = detail
@@ -306,7 +311,7 @@ class TcpProxy(NetworkFilter):
         self._connection.abort(failure)
 
     def _end(self) -> None:
-        """Both directions are over, or nothing comes any more: each side gets what waits for it, and an end."""
+        """Both directions are over, or idle: flushes and closes both sides."""
         upstream = self._upstream
         self._finish()
         if upstream is not None:
@@ -328,12 +333,12 @@ class TcpProxy(NetworkFilter):
 
 
 class TcpUpstream(NetworkFilter):
-    """The connection to a host, or the attempt at one. It counts as a connection, and for balancers as a request at work."""
+    """The connection to a host, or the attempt at one. For balancers it counts as a connection and as an active request."""
 
     def __init__(self, owner: TcpProxy, host: ClusterHost, clock: Clock) -> None:
-        """`try_connection` of `host` has given the place for it."""
+        """`try_connection` of `host` has taken the permit for it."""
         self.host = host
-        self.connection = Connection()
+        self.connection: Connection = NO_CONNECTION
         self._owner: TcpProxy | None = owner
         self._clock = clock
         self._started = clock.now
@@ -341,11 +346,11 @@ class TcpUpstream(NetworkFilter):
         host.active_requests += 1
 
     def dial(self) -> None:
-        """Connects; the owner hears what becomes of that."""
+        """Connects; the owner is notified of the result."""
         self.host.dial(self, _Dial(self))
 
     def on_dialed(self, connection: Connection) -> None:
-        """The host has accepted."""
+        """The connection is open."""
         self.host.on_connection()
         self.host.record_outcome(self._clock.now - self._started, 200)
         self._is_open = True
@@ -361,7 +366,7 @@ class TcpUpstream(NetworkFilter):
             connection.resume_reading()
 
     def on_dial_failed(self, failure: Failure, detail: str) -> None:
-        """The host did not accept."""
+        """The connection could not be opened."""
         self.host.active_requests -= 1
         self.host.on_connection_end(False)
         self.host.record_outcome(self._clock.now - self._started, BROKEN)
@@ -371,24 +376,24 @@ class TcpUpstream(NetworkFilter):
             owner.on_not_connected(self, failure, detail)
 
     def leave(self, failure: Failure) -> None:
-        """The client broke off: the host gets a reset, as soon as there is a connection."""
+        """The client is gone: the host gets a reset, as soon as there is a connection."""
         self._owner = None
         if self._is_open:
             self.connection.abort(failure)
 
     def _forget(self) -> None:
-        """Gives back its place, once."""
+        """Returns its permit, once."""
         if self._is_open:
             self._is_open = False
             self.host.count_bytes(self.connection)
             self.host.active_requests -= 1
             self.host.on_connection_end(True)
 
-    # ---- from the connection
+    # ---- called by the connection
 
     def on_connection(self, connection: Connection) -> None:
         self.connection = connection
-        connection.pause_reading()  # until it is known whether it may be used
+        connection.pause_reading()  # until `on_dialed` has decided whether it is used
 
     def on_data(self, data: bytes) -> bool:
         if self._owner is not None:
@@ -406,7 +411,7 @@ class TcpUpstream(NetworkFilter):
     def on_close(self, failure: Failure) -> None:
         owner = self._owner
         if not self._is_open:
-            return  # `on_dialed` sees it
+            return  # `on_dialed` handles it
         self._owner = None
         self._forget()
         if owner is not None:
@@ -414,7 +419,7 @@ class TcpUpstream(NetworkFilter):
 
 
 class _Dial(DialReceiver):
-    """A connection on its way."""
+    """A dial in progress."""
 
     def __init__(self, upstream: TcpUpstream) -> None:
         self._upstream = upstream

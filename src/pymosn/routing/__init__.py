@@ -1,1 +1,1 @@
-"""Which cluster?"""
+"""Routing: selects a request's cluster. Immutable tables, replaced as a whole."""

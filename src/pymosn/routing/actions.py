@@ -1,4 +1,4 @@
-"""What a route does with a request (key reference section 6.5)."""
+"""Route actions (key reference section 6.5)."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ DEFAULT_TIMEOUT: Final = 60.0
 
 
 class Target:
-    """A cluster and the labels that its host must have."""
+    """A cluster and the metadata that its host must have."""
 
     def __init__(self, cluster: str, subset: Criteria | None = None) -> None:
         self.cluster = cluster
@@ -36,10 +36,10 @@ class Target:
 
 
 class RetryPolicy:
-    """When and how often a request is tried again.
+    """When and how often a request is retried.
 
-    `per_try_timeout`: seconds, 0 for none. `status_codes`: answers that are tried again; empty means 500 and above.
-    `non_idempotent`: also when the host may have acted upon a request whose method promises nothing, such as POST.
+    `per_try_timeout`: seconds, 0 for none. `status_codes`: response statuses that are retried; empty means 500 and above.
+    `non_idempotent`: also retry methods such as POST when the host may have processed the request.
     """
 
     def __init__(
@@ -71,19 +71,19 @@ class ForwardPlan:
 
 
 class Mirror:
-    """Copies of `percent` of the requests for another cluster."""
+    """Mirrors `percent` of the requests to another cluster."""
 
     def __init__(self, cluster: str, percent: int) -> None:
         self.cluster = cluster
         self.percent = percent
 
     def wants_one(self) -> bool:
-        """Draws whether one request is copied."""
+        """Decides at random whether a request is mirrored."""
         return random.random() * 100.0 < float(self.percent)
 
 
 class ForwardOptions:
-    """What a route may ask for beside a cluster and a time."""
+    """Optional settings of a route, in addition to cluster and timeout."""
 
     def __init__(
         self,
@@ -95,7 +95,7 @@ class ForwardOptions:
         upstream_protocol: str = "",
         uses_host_name: bool = False,
     ) -> None:
-        """`uses_host_name`: the upstream is asked for the name of the chosen host, not for the one in the request."""
+        """`uses_host_name`: set the Host header to the name of the selected host."""
         self.subset = subset
         self.changes = changes
         self.retry_policy = retry_policy
@@ -106,7 +106,7 @@ class ForwardOptions:
 
 
 class Forward(RouteAction):
-    """Sends the request to a cluster; the reply's head must come within `timeout` seconds of the request's end."""
+    """Forwards to a cluster. `timeout`: seconds from the end of the request to the response head."""
 
     def __init__(self, cluster: str, timeout: float, options: ForwardOptions | None = None) -> None:
         options = ForwardOptions() if options is None else options
@@ -119,7 +119,7 @@ class Forward(RouteAction):
         self.mirrors = options.mirrors
         self.upstream_protocol = options.upstream_protocol
         self.uses_host_name = options.uses_host_name
-        #: Whether the request goes on as it is, to any host of the cluster, once.
+        #: Whether requests are forwarded unchanged, to any host of the cluster, without retries.
         self.is_plain: bool = (
             options.changes is None
             and not options.uses_host_name
@@ -137,7 +137,7 @@ class Forward(RouteAction):
         return bool(wanted) and wanted not in (protocol, ANY_PROTOCOL)
 
     def choose(self, exchange: Exchange) -> Target | None:
-        """Where one request goes; asked once per request. None when what should name the cluster is not there."""
+        """Selects a request's target; called once per request. Returns None if the cluster's name is missing."""
         return self._target
 
     def text(self) -> str:
@@ -145,10 +145,10 @@ class Forward(RouteAction):
 
 
 class ForwardWeighted(Forward):
-    """Draws one of several clusters, in proportion to their weights; one of weight 0 is never drawn."""
+    """Selects one of several clusters at random, in proportion to their weights."""
 
     def __init__(self, clusters: list[tuple[Target, int]], timeout: float, options: ForwardOptions | None = None) -> None:
-        """Raises ValueError when no cluster has a weight."""
+        """Raises ValueError if all weights are 0."""
         self._bounds: list[int] = []
         self._targets: list[Target] = []
         self._total = 0
@@ -163,13 +163,13 @@ class ForwardWeighted(Forward):
 
     def choose(self, exchange: Exchange) -> Target | None:
         draw = int(random.random() * self._total)
-        for place, bound in enumerate(self._bounds):
+        for index, bound in enumerate(self._bounds):
             if draw < bound:
-                return self._targets[place]
+                return self._targets[index]
         return self._targets[-1]
 
     def shares(self) -> list[tuple[str, int]]:
-        """The clusters that can be drawn, with their weights."""
+        """The clusters with a weight, and their weights."""
         bounds = [0, *self._bounds]
         return [(target.cluster, bounds[at + 1] - bounds[at]) for at, target in enumerate(self._targets)]
 
@@ -179,7 +179,7 @@ class ForwardWeighted(Forward):
 
 
 class ForwardByVariable(Forward):
-    """The cluster's name is the value of a variable."""
+    """The value of a variable is the cluster's name."""
 
     def __init__(self, name: str, timeout: float, options: ForwardOptions | None = None) -> None:
         super().__init__("", timeout, options)
@@ -194,7 +194,7 @@ class ForwardByVariable(Forward):
 
 
 class ForwardByHeader(Forward):
-    """The cluster's name is the value of a request header (MOSN reads this key and never uses it)."""
+    """The value of a request header is the cluster's name (MOSN reads this key but ignores it)."""
 
     def __init__(self, name: str, timeout: float, options: ForwardOptions | None = None) -> None:
         super().__init__("", timeout, options)
@@ -209,32 +209,32 @@ class ForwardByHeader(Forward):
 
 
 def asked_timeouts(action: Forward, exchange: Exchange) -> tuple[float, float]:
-    """Seconds for the whole request and for each try (0: none), as request headers and variables ask; 0 means the default.
+    """Timeouts of the whole request and of each attempt in seconds (0: none) from request, headers and variables.
 
-    As in MOSN a client may ask for any time, and what is not a number of milliseconds is not heard; the time in an RPC
-    message comes before that in a header. A time per try that is not shorter than the whole has no effect.
+    As in MOSN clients may request any timeout, and values that are not milliseconds are ignored. The timeout in an RPC
+    message takes precedence over the header. A timeout per attempt that is not shorter than the whole has no effect.
     """
     request = exchange.request
     headers = request.headers
     total = request.timeout or _milliseconds(headers.get_raw(GLOBAL_TIMEOUT), action.timeout)
     policy = action.retry_policy
-    per_try = _milliseconds(headers.get_raw(TRY_TIMEOUT), 0.0 if policy is None else policy.per_try_timeout)
-    own = exchange.own_variables
-    if own is not None:
-        total = _milliseconds(own.get(GLOBAL_TIMEOUT_VARIABLE, "").encode(), total)
-        per_try = _milliseconds(own.get(TRY_TIMEOUT_VARIABLE, "").encode(), per_try)
+    per_attempt = _milliseconds(headers.get_raw(TRY_TIMEOUT), 0.0 if policy is None else policy.per_try_timeout)
+    overrides = exchange.own_variables
+    if overrides is not None:
+        total = _milliseconds(overrides.get(GLOBAL_TIMEOUT_VARIABLE, "").encode(), total)
+        per_attempt = _milliseconds(overrides.get(TRY_TIMEOUT_VARIABLE, "").encode(), per_attempt)
     total = total or DEFAULT_TIMEOUT
-    return total, per_try if per_try < total else 0.0
+    return total, per_attempt if per_attempt < total else 0.0
 
 
 def _milliseconds(value: bytes | None, default: float) -> float:
-    """The seconds in 1 to 9 plain digits of milliseconds; `default` for anything else."""
+    """Converts 1 to 9 digits of milliseconds to seconds; `default` for any other value."""
     count: i64 = -1 if value is None else decimal(value)
     return default if count < 0 else float(count) / 1000.0
 
 
 class Redirect(RouteAction):
-    """Answers with another location; parts that are not given are the request's own, and the query is kept."""
+    """Redirects to another location; missing parts and the query come from the request."""
 
     def __init__(self, status: int, scheme: str, host: str, path: str) -> None:
         self.status = status
@@ -255,11 +255,11 @@ class Redirect(RouteAction):
                 host = host[: -len(old_port)]
         query = "" if head.raw_query is None else f"?{head.query}"
         target = f"{self._path or head.path}{query}"
-        return f"{scheme}://{host}{target}" if host else target  # an HTTP/1.0 request may name no host
+        return f"{scheme}://{host}{target}" if host else target  # HTTP/1.0 requests may have no host
 
 
 class DirectResponse(RouteAction):
-    """Answers by itself."""
+    """Answers with a fixed response."""
 
     def __init__(self, status: int, body: str) -> None:
         self.status = status

@@ -1,4 +1,4 @@
-"""Routes of `tcp_proxy` (key reference section 4.2): a cluster by where a connection comes from and where it went."""
+"""Routes of `tcp_proxy` (key reference section 4.2): the cluster by the addresses of both ends of a connection."""
 
 from __future__ import annotations
 
@@ -8,12 +8,12 @@ from pymosn.core.addresses import HIGHEST_PORT, port_number, split_address
 
 
 def address_range(address: str, length: int) -> IPv4Network | IPv6Network:
-    """The network of `length` bits that `address` is in. ValueError with a message fit for the user."""
+    """The network with a prefix of `length` bits that contains `address`. Raises ValueError with a message for the user."""
     return ip_network(f"{address}/{length}", strict=False)
 
 
 def port_ranges(text: str) -> list[tuple[int, int]]:
-    """The ranges of `80,100-200`; none for an empty text. ValueError with a message fit for the user."""
+    """Parses ranges such as `80,100-200`; empty for an empty text. Raises ValueError with a message for the user."""
     ranges: list[tuple[int, int]] = []
     for part in text.split(",") if text.strip() else []:
         first, _, last = part.partition("-")
@@ -29,19 +29,19 @@ def _port(text: str) -> int:
     word = text.strip()
     port = port_number(word)
     if port < 0:
-        raise ValueError(f"{word!r} is no port: write numbers from 0 to {HIGHEST_PORT}, as in 80,100-200")
+        raise ValueError(f"{word!r} is not a port: expected 0 to {HIGHEST_PORT}, as in 80,100-200")
     return port
 
 
 class End:
-    """What one end of a connection must be: in one of the networks, and on one of the ports. An empty list is nobody."""
+    """Condition on one end of a connection: in one of the networks, and on one of the ports. Empty lists match nothing."""
 
     def __init__(self, networks: list[IPv4Network | IPv6Network], ports: list[tuple[int, int]]) -> None:
         self._networks = networks
         self._ports = ports
 
     def matches(self, ip: str, port: int) -> bool:
-        """Whether the end is such a one; that of a unix socket, which has no address, never is."""
+        """Whether the end matches; never for a unix socket, which has no address."""
         try:
             address: IPv4Address | IPv6Address = ip_address(ip)
         except ValueError:
@@ -52,7 +52,7 @@ class End:
 
 
 class AddressRoute:
-    """One route."""
+    """A route by source and destination."""
 
     def __init__(self, cluster: str, source: End, target: End) -> None:
         self.cluster = cluster
@@ -60,10 +60,10 @@ class AddressRoute:
         self._target = target
 
     def matches(self, source: tuple[str, int], target: tuple[str, int]) -> bool:
-        """Whether a connection between these two, IP address and port each, takes it."""
+        """Whether a connection between these two ends, IP address and port each, uses this route."""
         return self._source.matches(source[0], source[1]) and self._target.matches(target[0], target[1])
 
 
-def wanted_end(original: str, ip: str, port: int) -> tuple[str, int]:
-    """Where a connection went: to where it was redirected from, else to the address that it was accepted on."""
+def destination_of(original: str, ip: str, port: int) -> tuple[str, int]:
+    """The destination of a connection: the original one if it was redirected, else the local address."""
     return split_address(original) if original else (ip, port)

@@ -1,4 +1,4 @@
-"""Changes that routes make to header fields (key reference section 6.5)."""
+"""Changes of header fields by routes (key reference section 6.5)."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ from pymosn.api.variables import Variable, is_known
 from pymosn.core.headers import Headers, encode_name, encode_value, is_field_value, to_bytes, to_text
 
 _VARIABLE: Final = re.compile(r"%([A-Za-z0-9_.-]+)%")
-#: What may not stand in a field value: decoded query parameters can hold anything.
+#: Characters that are invalid in a field value; decoded query parameters may contain them.
 _CONTROLS: Final = bytes([*range(9), *range(10, 32), 127])
 
 
 class Template:
-    """Text with `%variable%` in it; one without a value is empty, and what names no variable stays as it is written."""
+    """Text with `%variable%` in it. A variable without a value is empty; unknown names stay as literal text."""
 
     def __init__(self, text: str) -> None:
         self._texts: list[str] = []
@@ -31,7 +31,7 @@ class Template:
         self._constant: bytes = b"" if self._variables else to_bytes(text)
 
     def value(self, exchange: Exchange) -> bytes:
-        """The text for one exchange, without what cannot stand in a field."""
+        """The text for one exchange, without characters that are invalid in a field."""
         if not self._variables:
             return self._constant
         parts: list[str] = []
@@ -44,17 +44,17 @@ class Template:
 
 
 class HeaderAddition:
-    """One field to add to, or to set in, a message."""
+    """A field to add to a message, or to set in it."""
 
     def __init__(self, name: str, value: str, append: bool) -> None:
-        """Raises HeaderError for a name or value that may not be sent."""
+        """Raises HeaderError if the name or value must not be sent."""
         self.name: bytes = encode_name(name).lower()
         encode_value(to_text(self.name), value)
         self._append = append
         self._template = Template(value)
 
     def apply(self, headers: Headers, exchange: Exchange) -> None:
-        """Appending joins with a comma, as in MOSN; a Set-Cookie, which cannot be joined, becomes one more line."""
+        """Applies it. Appending joins values with commas, as in MOSN, except for Set-Cookie, which gets another line."""
         value = self._template.value(exchange)
         name = self.name
         if name == b"set-cookie":
@@ -68,10 +68,10 @@ class HeaderAddition:
 
 
 class ChangeLevel:
-    """What one level (route, virtual host, table) adds and then removes."""
+    """The fields that one level (route, virtual host, table) adds and then removes."""
 
     def __init__(self, additions: list[HeaderAddition], removals: list[str]) -> None:
-        """Raises HeaderError for a name that may not be removed."""
+        """Raises HeaderError for a name that must not be removed."""
         self.additions = additions
         self.removals: list[bytes] = [encode_name(name).lower() for name in removals]
 

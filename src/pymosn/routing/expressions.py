@@ -1,8 +1,8 @@
-"""Conditions in CEL, the Common Expression Language, over the attributes that MOSN's expressions know.
+"""Conditions in CEL, the Common Expression Language, over the attributes that MOSN provides.
 
 `request.path`, `.url_path`, `.method`, `.host`, `.scheme`, `.query`, `.headers` and `.query_params` (maps), `.size`,
 `.useragent`, `.referer`, `.id`; `source.ip`, `source.port`; `destination.ip`, `destination.port`; `connection.id`;
-`context.protocol`. The library is an extra, `pymosn[cel]`, imported where an expression is configured.
+`context.protocol`. The library is an optional extra, `pymosn[cel]`, imported only if an expression is configured.
 """
 
 from __future__ import annotations
@@ -15,11 +15,11 @@ from pymosn.api.routing import RouteMatcher
 
 
 class ExpressionError(ValueError):
-    """Not an expression, or the library for them is missing."""
+    """Not a valid expression, or the CEL library is missing."""
 
 
 class Expression(RouteMatcher):
-    """An expression is true; one that cannot be evaluated, as for a missing header, is not."""
+    """An expression is true. If it cannot be evaluated, for example because of a missing header, it does not match."""
 
     def __init__(self, source: str) -> None:
         """Raises ExpressionError."""
@@ -48,7 +48,7 @@ class Expression(RouteMatcher):
 
 
 def attributes(exchange: Exchange) -> dict[str, object]:
-    """What expressions see of an exchange."""
+    """The attributes of an exchange for expressions."""
     head = exchange.request
     headers: dict[str, str] = {}
     for name, value in head.headers.items():

@@ -1,6 +1,6 @@
-"""What consistent-hash balancers look at (key reference section 6.5, `hash_policy`).
+"""The hash of a request for consistent-hash balancers (key reference section 6.5, `hash_policy`).
 
-All entries count, in order, and the same client gets the same number from every worker and after every restart.
+All policies are combined, in order. A client gets the same hash from every worker and after every restart.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from pymosn.api.exchange import Exchange
 from pymosn.api.variables import cookie_value
 from pymosn.core.headers import lower_text
 
-#: What `hash_value` gives when there is nothing to go by: any host will do.
+#: Result of `hash_value` if no policy has a value: any host can be selected.
 NO_HASH: Final[i64] = 0
 
 _FOUND: Final = b"\x01"
@@ -23,15 +23,15 @@ _MISSING: Final = b"\x00"
 
 
 class HashPolicy:
-    """One thing that the hash is made of."""
+    """One component of the hash."""
 
     def part(self, exchange: Exchange) -> bytes | None:
-        """Its value in an exchange, None when there is none."""
+        """Its value in an exchange, or None."""
         raise NotImplementedError
 
 
 class HashHeader(HashPolicy):
-    """A request header; several fields of one name count together."""
+    """A request header; several fields with one name are combined."""
 
     def __init__(self, name: str) -> None:
         self._name = lower_text(name)
@@ -42,10 +42,10 @@ class HashHeader(HashPolicy):
 
 
 class HashCookie(HashPolicy):
-    """A cookie. With `generate`, a client that has none gets one with the reply."""
+    """A cookie. With `generate`, the response sets it for clients that have none."""
 
     def __init__(self, name: str, path: str, ttl: float, generate: bool) -> None:
-        """`ttl`: seconds; 0 is a cookie for the session."""
+        """`ttl`: in seconds; 0 for a session cookie."""
         self._name: bytes = name.encode()
         self._generate = generate
         attributes = f"; Path={path}" if path else ""
@@ -71,7 +71,7 @@ class HashSourceIp(HashPolicy):
 
 
 def hash_value(policies: list[HashPolicy], exchange: Exchange) -> i64:
-    """A positive number made of all policies; NO_HASH when none of them has a value. Without policies: the source IP."""
+    """A positive hash of all policies, by default of the source IP; NO_HASH if no policy has a value."""
     hasher = hashlib.blake2b(digest_size=8)
     if not policies:
         hasher.update(exchange.remote_ip.encode())

@@ -1,9 +1,9 @@
-"""Finding the first matching route of a long list without asking each.
+"""Finds the first matching route of a long list without evaluating every route.
 
-The winner is the same as in a walk from top to bottom: conditions have no effects, so the order in which they are asked
-does not matter, only the place of those that hold. A route whose first condition is a path or a prefix is asked when that
-is met, which a look-up tells; regular expressions are searched for all in one pass. Where the path says little, a header
-with a fixed value is looked up. Every other route is asked, as long as no earlier one matched.
+The result is that of a scan from top to bottom: conditions have no side effects, so only the position of matching routes
+matters, not the order of evaluation. A route whose first condition is a path or prefix is evaluated only if a lookup finds
+that condition true; all regular expressions are searched for in one pass. Routes without a specific path are looked up by
+a header with a fixed value. All others are evaluated unless an earlier route matches.
 """
 
 from __future__ import annotations
@@ -17,19 +17,19 @@ from pymosn.api.routing import Route, RouteMatcher
 from pymosn.routing.matchers import ANY_SERVICE, AllOf, Header, Path, PathRegex, Prefix, Service
 from pymosn.routing.regex import PatternError, RegexSet
 
-#: Walking fewer routes than this costs less than the look-ups; regular expressions are searched for together from here on.
+#: A scan of fewer routes is faster than the lookups; from FEW_REGEXES on, regular expressions are searched for together.
 FEW_ROUTES: Final[i64] = 12
 FEW_REGEXES: Final[i64] = 3
 
 
 def is_worthwhile(routes: list[Route]) -> bool:
-    """Whether an index over the routes is quicker than a walk."""
+    """Whether an index over the routes is faster than a scan."""
     regexes = len([route for route in routes if isinstance(first_condition(route.matcher), PathRegex)])
     return len(routes) >= FEW_ROUTES or regexes >= FEW_REGEXES
 
 
 def first_condition(matcher: RouteMatcher) -> RouteMatcher:
-    """The condition that a route is indexed by."""
+    """The condition by which a route is indexed."""
     return matcher.matchers[0] if isinstance(matcher, AllOf) else matcher
 
 
@@ -38,40 +38,40 @@ class RouteIndex:
 
     def __init__(self, routes: list[Route]) -> None:
         self._routes = routes
-        # Lists of places, each in rising order.
+        # Lists of route positions in ascending order.
         self._paths: dict[bytes, list[int]] = {}
         self._prefixes: dict[bytes, list[int]] = {}
-        # By the name of a header, and then by its value; `_services` by what is the value for `Service`.
+        # By header name and value; `_services` by the value for `Service`.
         self._headers: dict[str, dict[str, list[int]]] = {}
         self._services: dict[str, list[int]] = {}
         self._others: list[int] = []
-        self._regex_places: list[int] = []
+        self._regex_positions: list[int] = []
         patterns: list[str] = []
-        for place, route in enumerate(routes):
+        for position, route in enumerate(routes):
             first = first_condition(route.matcher)
             if isinstance(first, Path):
-                self._paths.setdefault(first.folded, []).append(place)
+                self._paths.setdefault(first.folded, []).append(position)
             elif isinstance(first, Prefix) and len(first.prefix) > 1:
-                self._prefixes.setdefault(first.prefix, []).append(place)
+                self._prefixes.setdefault(first.prefix, []).append(position)
             elif isinstance(first, PathRegex):
-                self._regex_places.append(place)
+                self._regex_positions.append(position)
                 patterns.append(first.regex.pattern)
-            elif not self._add_by_header(place, route.matcher):
-                self._others.append(place)
+            elif not self._add_by_header(position, route.matcher):
+                self._others.append(position)
         self._lengths: list[int] = sorted({len(prefix) for prefix in self._prefixes})
         self._regexes: RegexSet | None = self._regex_set(patterns)
 
-    def _add_by_header(self, place: int, matcher: RouteMatcher) -> bool:
-        """Indexes a route by a header that must have one certain value; False when it asks for none."""
+    def _add_by_header(self, position: int, matcher: RouteMatcher) -> bool:
+        """Indexes a route by a header that must have a fixed value; returns False if it has no such condition."""
         if isinstance(matcher, Service):
             if matcher.value != ANY_SERVICE:
-                self._services.setdefault(matcher.value, []).append(place)
+                self._services.setdefault(matcher.value, []).append(position)
             return matcher.value != ANY_SERVICE
         for condition in matcher.matchers if isinstance(matcher, AllOf) else [matcher]:
             if isinstance(condition, Header):
-                value = condition.wanted.exact()
+                value = condition.expected.exact()
                 if value is not None:
-                    self._headers.setdefault(condition.name, {}).setdefault(value, []).append(place)
+                    self._headers.setdefault(condition.name, {}).setdefault(value, []).append(position)
                     return True
         return False
 
@@ -79,34 +79,34 @@ class RouteIndex:
         if len(patterns) > 1:
             try:
                 return RegexSet(patterns)
-            except PatternError:  # each is good by itself: together they are too large
+            except PatternError:  # together they are too large
                 pass
-        self._others = sorted(self._others + self._regex_places)
-        self._regex_places = []
+        self._others = sorted(self._others + self._regex_positions)
+        self._regex_positions = []
         return None
 
     def find(self, exchange: Exchange) -> Route | None:
-        """The first route that matches."""
+        """The first matching route."""
         path = exchange.request.raw_path
         best: i64 = len(self._routes)
         if self._paths:
-            places = self._paths.get(path.lower())
-            if places is not None:
-                best = self._first(places, best, exchange)
+            positions = self._paths.get(path.lower())
+            if positions is not None:
+                best = self._first(positions, best, exchange)
         size: i64 = len(path)
         for length in self._lengths:
             if length > size:
                 break
-            places = self._prefixes.get(path[:length])
-            if places is not None:
-                best = self._first(places, best, exchange)
+            positions = self._prefixes.get(path[:length])
+            if positions is not None:
+                best = self._first(positions, best, exchange)
         if self._headers or self._services:
             best = self._first_by_header(best, exchange)
         best = self._first(self._others, best, exchange)
         regexes = self._regexes
-        if regexes is not None and self._regex_places[0] < best:
-            places = [self._regex_places[at] for at in sorted(regexes.find(path))]
-            best = self._first(places, best, exchange)
+        if regexes is not None and self._regex_positions[0] < best:
+            positions = [self._regex_positions[at] for at in sorted(regexes.find(path))]
+            best = self._first(positions, best, exchange)
         return self._routes[best] if best < len(self._routes) else None
 
     def _first_by_header(self, best: i64, exchange: Exchange) -> i64:
@@ -114,20 +114,20 @@ class RouteIndex:
         for name, by_value in self._headers.items():
             values = headers.get_all(name)
             if values:
-                places = by_value.get(",".join(values))
-                if places is not None:
-                    best = self._first(places, best, exchange)
+                positions = by_value.get(",".join(values))
+                if positions is not None:
+                    best = self._first(positions, best, exchange)
         if self._services:
-            places = self._services.get(headers.get("service") or "")
-            if places is not None:
-                best = self._first(places, best, exchange)
+            positions = self._services.get(headers.get("service") or "")
+            if positions is not None:
+                best = self._first(positions, best, exchange)
         return best
 
-    def _first(self, places: list[int], best: i64, exchange: Exchange) -> i64:
-        """The first of `places` that matches, or `best` when none before it does."""
-        for place in places:
-            if place >= best:
+    def _first(self, positions: list[int], best: i64, exchange: Exchange) -> i64:
+        """The first of `positions` that matches, or `best` if none before it does."""
+        for position in positions:
+            if position >= best:
                 break
-            if self._routes[place].matcher.matches(exchange):
-                return place
+            if self._routes[position].matcher.matches(exchange):
+                return position
         return best

@@ -1,44 +1,44 @@
-"""Regular expressions with RE2 semantics, as in MOSN: time is linear in the text, whatever the pattern."""
+"""Regular expressions with RE2 semantics, as in MOSN: linear time whatever the pattern."""
 
 from __future__ import annotations
 
 from contextlib import suppress
 from typing import Any, Final
 
-#: Bytes that a pattern and its automaton may take; the automaton's cache starts small and is emptied when it is full.
+#: Maximum memory of a pattern and its automaton, whose cache starts small and is cleared when full.
 _MEMORY: Final = 8 << 20
-#: The same per pattern of a set.
+#: Additional memory per pattern of a set.
 _SET_MEMORY: Final = 64 << 10
 
 
 class PatternError(ValueError):
-    """Not a regular expression of RE2."""
+    """Not a valid RE2 regular expression."""
 
 
 class Regex:
-    """One expression, searched for anywhere in a text (UTF-8 bytes)."""
+    """A regular expression, searched for anywhere in a text (UTF-8 bytes)."""
 
     def __init__(self, pattern: str) -> None:
         """Raises PatternError."""
         self.pattern = pattern
         self._regex: Any = compiled(pattern)
         self._set: RegexSet | None = None
-        # A set of one answers in half the time, for it makes no match object; but not every expression fits into one.
+        # A set of one is twice as fast, because it creates no match object, but some expressions do not fit into a set.
         with suppress(PatternError):
             self._set = RegexSet([pattern])
 
     def found_in(self, text: bytes) -> bool:
-        """Whether some part of `text` matches."""
+        """Whether a part of `text` matches."""
         regexes = self._set
         return self._regex.search(text) is not None if regexes is None else bool(regexes.find(text))
 
 
 class RegexSet:
-    """Many expressions, searched for in one pass."""
+    """Several expressions, searched for in one pass."""
 
     def __init__(self, patterns: list[str]) -> None:
-        """Raises PatternError, also when the set is too large."""
-        import re2  # 4 MB and 20 ms, for those who use regular expressions
+        """Raises PatternError, also if the set is too large."""
+        import re2  # takes 4 MB and 20 ms, only where regular expressions are used
 
         self._set: Any = re2.Set.SearchSet(_options(re2, _MEMORY + _SET_MEMORY * len(patterns)))
         try:
@@ -49,7 +49,7 @@ class RegexSet:
             raise PatternError(_message(error)) from None
 
     def find(self, text: bytes) -> list[int]:
-        """The places of the expressions that match some part of `text`, in no certain order."""
+        """The indexes of the expressions that match a part of `text`, in no particular order."""
         found: list[int] | None = self._set.Match(text)
         return found or []
 
@@ -57,22 +57,22 @@ class RegexSet:
 class Replacement:
     """Replaces every match of an expression.
 
-    The template may name groups as Go does (`$1`, `${1}`, `${name}`; `$$` is a dollar sign) and as Envoy does (`\\1`).
+    The template may refer to groups in Go's syntax (`$1`, `${1}`, `${name}`; `$$` is a dollar sign) and in Envoy's (`\\1`).
     """
 
     def __init__(self, pattern: str, template: str) -> None:
-        """Raises PatternError, also for a group that the expression has not."""
+        """Raises PatternError, also for an unknown group."""
         self._regex: Any = compiled(pattern)
         names: dict[bytes, int] = self._regex.groupindex
         self._parts = template_parts(template, int(self._regex.groups), {name.decode(): at for name, at in names.items()})
 
     def apply(self, text: bytes) -> bytes:
-        """`text` with all matches replaced; the same object when there is none."""
+        """Returns `text` with all matches replaced; the same object if there is no match."""
         out: list[bytes] = []
         end = 0
         for match in self._regex.finditer(text):
             if match.start() == match.end() == end and end > 0:
-                continue  # Go: no empty match right behind another match
+                continue  # as in Go: no empty match directly after another match
             out.append(text[end : match.start()])
             for part in self._parts:
                 out.append(part if isinstance(part, bytes) else match.group(part) or b"")
@@ -81,7 +81,7 @@ class Replacement:
 
 
 def compiled(pattern: str) -> Any:
-    """A compiled expression of RE2 for bytes. Raises PatternError."""
+    """Compiles an RE2 expression for bytes. Raises PatternError."""
     import re2
 
     try:
@@ -91,7 +91,7 @@ def compiled(pattern: str) -> Any:
 
 
 def template_parts(template: str, groups: int, names: dict[str, int]) -> list[bytes | int]:
-    """Literal text and group numbers of a replacement template. Raises PatternError for a group that is not there."""
+    """Literal text and group numbers of a replacement template. Raises PatternError for an unknown group."""
     parts: list[bytes | int] = []
     at = 0
     while at < len(template):
@@ -113,7 +113,7 @@ def template_parts(template: str, groups: int, names: dict[str, int]) -> list[by
 
 
 def _group_name(template: str, at: int) -> str:
-    """The `name` or `{name}` that stands at `at`; empty when there is none."""
+    """The `name` or `{name}` at offset `at`, or an empty text."""
     if template[at : at + 1] == "{":
         end = template.find("}", at)
         return template[at : end + 1] if end > at + 1 else ""

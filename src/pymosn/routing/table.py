@@ -1,4 +1,4 @@
-"""Route tables: from a host to a virtual host, from there to a route. Immutable; a change makes a new one."""
+"""Route tables map a host to a virtual host and a request to a route. Immutable; changes create new tables."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from pymosn.routing.index import RouteIndex, is_worthwhile
 
 
 class VirtualHost:
-    """Routes for some domains; the first that matches wins."""
+    """Routes for some domains; the first match is used."""
 
     def __init__(self, name: str, domains: list[str], routes: list[Route]) -> None:
         self.name = name
@@ -19,7 +19,7 @@ class VirtualHost:
         self._index: RouteIndex | None = RouteIndex(routes) if is_worthwhile(routes) else None
 
     def find(self, exchange: Exchange) -> Route | None:
-        """The first route that matches the exchange's request."""
+        """The first route that matches the exchange's request, or None."""
         index = self._index
         if index is not None:
             return index.find(exchange)
@@ -30,7 +30,7 @@ class VirtualHost:
 
 
 class _Suffixes:
-    """Wildcard domains: the longest suffix wins, and it must leave at least one character for the star."""
+    """Wildcard domains: the longest suffix is used; the star must match at least one character."""
 
     def __init__(self) -> None:
         self._hosts: dict[bytes, VirtualHost] = {}
@@ -56,15 +56,15 @@ class _Suffixes:
 class RouteTable:
     """One router of the configuration.
 
-    Domains are tried in MOSN's order (key reference section 6.3): exact host and port, exact host with any port, wildcard
-    with port, wildcard with any port, default. Beyond MOSN, a domain without a port also serves that host on any port when
-    nothing names the port, and a request without a host gets the default.
+    Domains are matched in MOSN's order (key reference section 6.3): exact host and port, exact host with any port, wildcard
+    with port, wildcard with any port, default. Unlike in MOSN, a domain without a port also matches that host on any port if
+    no other domain specifies the port, and a request without a host uses the default.
     """
 
     def __init__(self, name: str) -> None:
         self.name = name
         #: In the order of the configuration.
-        self.hosts: list[VirtualHost] = []
+        self.virtual_hosts: list[VirtualHost] = []
         self._exact: dict[bytes, VirtualHost] = {}
         self._any_port: dict[bytes, VirtualHost] = {}
         self._suffix: dict[bytes, _Suffixes] = {}
@@ -72,36 +72,36 @@ class RouteTable:
         self._default: VirtualHost | None = None
         self._only_default = True
 
-    def add(self, host: VirtualHost) -> None:
-        """Adds a virtual host. Raises ValueError for a domain that is taken or malformed."""
-        self.hosts.append(host)
-        for domain in host.domains:
-            self._add_domain(domain.lower().encode(), host)
+    def add(self, virtual_host: VirtualHost) -> None:
+        """Adds a virtual host. Raises ValueError for a duplicate or malformed domain."""
+        self.virtual_hosts.append(virtual_host)
+        for domain in virtual_host.domains:
+            self._add_domain(domain.lower().encode(), virtual_host)
 
-    def _add_domain(self, domain: bytes, host: VirtualHost) -> None:
+    def _add_domain(self, domain: bytes, virtual_host: VirtualHost) -> None:
         if domain in (b"*", b"*:*"):
             if self._default is not None:
                 raise ValueError("two virtual hosts have the default domain *")
-            self._default = host
+            self._default = virtual_host
             return
         self._only_default = False
         name, port = split_port(domain)
         if b"*" in name[1:] or not name:
-            raise ValueError(f"domain {domain.decode()!r}: a star may only stand first")
+            raise ValueError(f"domain {domain.decode()!r}: `*` is only allowed at the start")
         if name.startswith(b"*"):
             if port == b"*":
-                self._suffix_any_port.add(name[1:], host)
+                self._suffix_any_port.add(name[1:], virtual_host)
             else:
-                self._suffix.setdefault(port, _Suffixes()).add(name[1:], host)
+                self._suffix.setdefault(port, _Suffixes()).add(name[1:], virtual_host)
             return
         table = self._any_port if port == b"*" else self._exact
         key = name if port == b"*" else domain
         if key in table:
             raise ValueError(f"two virtual hosts have the domain {domain.decode()!r}")
-        table[key] = host
+        table[key] = virtual_host
 
     def find_virtual_host(self, authority: bytes) -> VirtualHost | None:
-        """The virtual host for a lower-case `authority` (host and optional port)."""
+        """The virtual host for a lower-case `authority` (host with optional port), or None."""
         if self._only_default:
             return self._default
         found = self._exact.get(authority)
@@ -125,7 +125,7 @@ class RouteTable:
 
 
 def split_port(authority: bytes) -> tuple[bytes, bytes]:
-    """Host and port of `host`, `host:port`, `host:*` or `[v6]:port`; the port is empty when there is none."""
+    """Splits `host`, `host:port`, `host:*` or `[v6]:port` into host and port, which may be empty."""
     name, colon, port = authority.rpartition(b":")
     if not colon or b"]" in port:
         return authority, b""
@@ -133,7 +133,7 @@ def split_port(authority: bytes) -> tuple[bytes, bytes]:
 
 
 class TableSlot:
-    """The place where listeners look for the table of a name; a change of configuration puts another table in."""
+    """The current table of a name, which listeners refer to; a configuration change replaces the table."""
 
     def __init__(self, name: str) -> None:
         self.name = name

@@ -1,16 +1,16 @@
-"""What filters allocate and keep, line by line: tracing costs much, so it is done on demand and for some seconds only."""
+"""Traces the memory that filters allocate and keep, per line. It is expensive: only on demand, and for a few seconds."""
 
 import asyncio
 from collections.abc import Collection
 from typing import Final
 
-#: Lines that are told, those with the most bytes first.
+#: Number of lines that are reported, those with the most bytes first.
 MOST_LINES: Final = 20
 
 
 async def trace_allocations(seconds: float, files: Collection[str]) -> list[tuple[str, int, int]]:
-    """Traces for `seconds`; `file:line`, bytes and blocks that were allocated in `files` meanwhile and are still there."""
-    import tracemalloc  # only who asks pays for it
+    """Traces for `seconds`; returns `file:line`, bytes and blocks allocated in `files` meanwhile and still in use."""
+    import tracemalloc  # imported only on demand
 
     if tracemalloc.is_tracing():
         return []

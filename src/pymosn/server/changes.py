@@ -1,4 +1,16 @@
-"""Change at run time. A change goes one way, whoever sends it: checked, bound, built by every worker, in force in all."""
+"""The active configuration, and the only way to change it.
+
+Every change takes the same path, whatever its source (SIGHUP, the admin API, an edited filter file):
+
+1. *edit*: the requester turns the active configuration into a `Candidate`, which is checked and may be rejected here;
+2. names in STRICT_DNS clusters are resolved, and the sockets of new listeners are bound;
+3. `Prepare`: every worker builds the configuration next to the active one and reports the faults it found;
+4. `Activate`: if no worker reported any, all of them switch, and so do the services of this process; otherwise `Abandon`;
+5. `Retire`: the workers drain the listeners that are no longer configured.
+
+Nothing has any effect before step 4, so a change is applied everywhere or nowhere. A worker that fails after it has
+prepared is killed and replaced, and its successor starts with the new configuration.
+"""
 
 import asyncio
 from collections.abc import Callable, Sequence
@@ -7,23 +19,24 @@ from typing import Final
 import msgspec
 
 from pymosn.assembly.packed_config import encode, encode_cluster
-from pymosn.config.diagnostics import Diagnostic, Places, Severity
+from pymosn.config.diagnostics import Diagnostic, Places
 from pymosn.config.schema import MosnConfig
 from pymosn.control.discovery import Discovery
 from pymosn.control.plane import Candidate, ChangeResult, Edit
+from pymosn.control.service import Service
 from pymosn.core.log import ERROR, INFO, WARN, Log
 from pymosn.server.fleet import Fleet
 from pymosn.server.listeners import ListenerSockets
 from pymosn.server.messages import Command, Configure, Prepare, Retire, SetHosts
 from pymosn.server.sockets import close_all
 
-#: Seconds that workers get for building a configuration, and for putting it in force.
+#: Seconds that workers get for building a configuration, and for activating it.
 PREPARE_TIME: Final = 30.0
-COMMIT_TIME: Final = 10.0
+ACTIVATE_TIME: Final = 10.0
 
 
 class ProcessInfo(msgspec.Struct, frozen=True, kw_only=True):
-    """What does not change while the process runs; see `launch.Launch`."""
+    """Facts that stay the same while the process runs; see `RunOptions`."""
 
     name: str
     config_dir: str
@@ -32,152 +45,150 @@ class ProcessInfo(msgspec.Struct, frozen=True, kw_only=True):
     log_ceiling: str | None
 
 
-class Changes:
-    """The configuration in force, and the only way to another one. One change at a time; later ones wait.
+class Changes(Service):
+    """Applies one change at a time; others wait.
 
-    `config` is as it was given, `effective` has the addresses of STRICT_DNS clusters for their names. Each of `followers`
-    is called with the effective configuration after it has changed.
+    `config` is the active configuration as it was written; in `effective`, the addresses found by DNS replace the names in
+    STRICT_DNS clusters.
     """
+
+    name = "configuration"
 
     def __init__(
         self,
         config: MosnConfig,
         places: Places,
-        site: ProcessInfo,
+        process: ProcessInfo,
         fleet: Fleet,
         listeners: ListenerSockets,
         discovery: Discovery,
+        follow_all: Callable[[MosnConfig], None],
         log: Log,
     ) -> None:
-        """`places`: where the values of `config` stand, for faults that workers find."""
+        """`places`: positions of the values of `config`, for faults found by workers.
+
+        `follow_all` is called with the effective configuration whenever it has changed.
+        """
         self.config = config
         self.effective = config
         self.version = 1
         self.last = ChangeResult(attempt=0, source="start", applied=True, version=1, message="", faults=[])
-        self.followers: list[Callable[[MosnConfig], None]] = []
         self._places = places
-        self._site = site
+        self._process = process
         self._fleet = fleet
         self._listeners = listeners
         self._discovery = discovery
+        self._follow_all = follow_all
         self._log = log
         self._lock = asyncio.Lock()
-        self._is_closed = False
+        self._is_shutting_down = False
         self._encoded = encode(config)
 
-    async def begin(self) -> None:
-        """Looks up the names of the first configuration; call it before workers start."""
+    async def start(self) -> None:
+        """Resolves the names in the first configuration and activates it in this process."""
         await self._discovery.prepare(self.config)
-        self._put(self.config)
+        self._activate(self.config)
 
-    def briefing(self, number: int) -> Command:
-        """What the new worker `number` (from 1) is told."""
-        site = self._site
-        return Configure(self._encoded, site.config_dir, site.base_dir, site.workers, site.log_ceiling, number - 1)
+    async def stop(self) -> None:
+        self._discovery.close()
+
+    def configure(self, worker_id: int) -> Command:
+        """The command that configures a new worker."""
+        process = self._process
+        return Configure(
+            self._encoded, process.config_dir, process.base_dir, process.workers, process.log_ceiling, worker_id - 1
+        )
 
     async def apply(self, source: str, edit: Edit) -> ChangeResult:
-        """Puts in force what `edit` makes of the configuration in force. When anything is against it, nothing changes.
+        """Activates the configuration that `edit` makes of the active one; if there is any error, nothing changes.
 
-        `source` names where it comes from, for the log.
+        `source` names the requester in the log.
         """
         async with self._lock:
-            number = self.last.attempt + 1
-            edited = edit(self.config)
-            faults = list(edited.faults)
-            objections = _errors(faults)
-            if edited.config is not None and not objections:
-                faults += _only_at_start(self.config, edited.config)
-                objections = await self._try(number, edited.config)
-                objections = [fault.placed(edited.places, self._site.name) for fault in objections]
-                faults += objections
-            applied = edited.config is not None and not objections
+            attempt = self.last.attempt + 1
+            candidate = edit(self.config)
+            faults = list(candidate.faults)
+            errors = [fault for fault in faults if fault.severity == "error"]
+            if candidate.config is not None and not errors:
+                faults += _only_at_start(self.config, candidate.config)
+                errors = await self._apply(attempt, candidate.config)
+                errors = [fault.placed(candidate.places, self._process.name) for fault in errors]
+                faults += errors
+            applied = candidate.config is not None and not errors
             if applied:
                 self.version += 1
-                self._places = edited.places
-            message = f"version {self.version} is in force" if applied else "refused; nothing has changed"
+                self._places = candidate.places
+            message = f"version {self.version} is active" if applied else "rejected; nothing changed"
             self.last = ChangeResult(
-                attempt=number, source=source, applied=applied, version=self.version, message=message, faults=faults
+                attempt=attempt, source=source, applied=applied, version=self.version, message=message, faults=faults
             )
-            self._tell(self.last)
+            self._log_result(self.last)
             return self.last
 
     async def reload_filters(self, source: str) -> ChangeResult:
-        """Puts the configuration in force once more, so that filters are made anew whose files have changed."""
-        return await self.apply(source, lambda before: Candidate(before, [], self._places))
+        """Activates the same configuration again, which reloads the filters whose files have changed."""
+        return await self.apply(source, lambda active: Candidate(active, [], self._places))
 
     async def push_hosts(self, name: str) -> None:
-        """Gives the workers the hosts that discovery has found for a cluster."""
+        """Sends the workers the hosts that discovery has found for a cluster."""
         async with self._lock:
-            self._put(self.config)
+            self._activate(self.config)
             for cluster in self.effective.cluster_manager.clusters:
                 if cluster.name == name:
-                    self._fleet.order(SetHosts(encode_cluster(cluster)))
+                    self._fleet.send(SetHosts(encode_cluster(cluster)))
 
-    def close(self) -> None:
-        """From now on nothing changes any more."""
-        self._is_closed = True
+    def reject_all(self) -> None:
+        """Rejects all changes from now on, because the process is shutting down."""
+        self._is_shutting_down = True
 
-    async def _try(self, number: int, config: MosnConfig) -> list[Diagnostic]:
-        """Puts a checked configuration in force everywhere, or nowhere: then returns why."""
-        if self._is_closed:
-            return [_fault("the process is ending")]
+    async def _apply(self, change: int, config: MosnConfig) -> list[Diagnostic]:
+        """Activates a valid configuration everywhere, or nowhere; then returns the reasons."""
+        if self._is_shutting_down:
+            return [Diagnostic(message="the process is shutting down")]
         await self._discovery.prepare(config)
-        lines = self._listeners.prepare(config.servers[0].listeners, self._site.workers)
+        lines = self._listeners.prepare(config.servers[0].listeners, self._process.workers)
         if lines:
-            return [_fault(line) for line in lines]
+            return [Diagnostic(message=line) for line in lines]
         encoded = encode(self._discovery.expand(config))
-        prepare = Prepare(number, encoded, self._site.config_dir, self._site.base_dir)
+        prepare = Prepare(change, encoded, self._process.config_dir, self._process.base_dir)
 
-        def orders(worker: int) -> list[tuple[Command, Sequence[int]]]:
-            return [*self._listeners.handover_new(worker), (prepare, ())]
+        def commands(worker_id: int) -> list[tuple[Command, Sequence[int]]]:
+            return [*self._listeners.handover_new(worker_id), (prepare, ())]
 
-        objections = await self._fleet.prepare(number, orders, PREPARE_TIME)
-        if self._is_closed:
-            objections.append(_fault("the process is ending"))
-        if objections:
-            self._fleet.abandon(number)
+        errors = await self._fleet.prepare(change, commands, PREPARE_TIME)
+        if self._is_shutting_down:
+            errors.append(Diagnostic(message="the process is shutting down"))
+        if errors:
+            self._fleet.abandon(change)
             self._listeners.abandon()
-            return objections
-        unneeded = self._listeners.commit()
-        self._put(config)
-        await self._fleet.commit(number, COMMIT_TIME)
-        # Each worker must hold the last copy of its socket: connections to one that is open but not served would wait.
+            return errors
+        unneeded = self._listeners.activate()
+        self._activate(config)
+        await self._fleet.activate(change, ACTIVATE_TIME)
+        # Closed only now: each worker must hold the last copy of its socket, because clients that connect to an open socket
+        # that is not served would wait.
         close_all(unneeded)
-        self._fleet.order(Retire(config.servers[0].graceful_timeout))
+        self._fleet.send(Retire(config.servers[0].graceful_timeout))
         return []
 
-    def _put(self, config: MosnConfig) -> None:
+    def _activate(self, config: MosnConfig) -> None:
         self.config = config
         self._discovery.follow(config)
         self.effective = self._discovery.expand(config)
         self._encoded = encode(self.effective)
-        for follower in self.followers:
-            follower(self.effective)
+        self._follow_all(self.effective)
 
-    def _tell(self, outcome: ChangeResult) -> None:
-        self._log.write(INFO if outcome.applied else ERROR, f"change from {outcome.source}: {outcome.message}")
-        for fault in outcome.faults:
-            self._log.write(WARN if fault.severity == "warning" else ERROR, f"change from {outcome.source}: {fault.text()}")
-
-
-def _errors(faults: list[Diagnostic]) -> list[Diagnostic]:
-    return [fault for fault in faults if fault.severity == "error"]
-
-
-def _fault(text: str, severity: Severity = "error", path: str = "") -> Diagnostic:
-    return Diagnostic(severity=severity, file="", line=0, column=0, path=path, message=text)
+    def _log_result(self, result: ChangeResult) -> None:
+        self._log.write(INFO if result.applied else ERROR, f"change from {result.source}: {result.message}")
+        for fault in result.faults:
+            self._log.write(WARN if fault.severity == "warning" else ERROR, f"change from {result.source}: {fault.text()}")
 
 
 def _only_at_start(old: MosnConfig, new: MosnConfig) -> list[Diagnostic]:
-    """A warning for each change that only a new start puts in force."""
-    one, other = old.servers[0], new.servers[0]
-    pairs = {
-        "admin": (old.admin, new.admin),
-        "pid": (old.pid, new.pid),
-        "servers[0].processor": (one.processor, other.processor),
-        "servers[0].default_log_path": (one.default_log_path, other.default_log_path),
-        "servers[0].default_log_level": (one.default_log_level, other.default_log_level),
-        "servers[0].global_log_roller": (one.global_log_roller, other.global_log_roller),
-    }
-    text = "has changed, which takes effect at the next start"
-    return [_fault(text, "warning", path) for path, (before, after) in pairs.items() if before != after]
+    """A warning for each change that requires a restart."""
+    old_server, new_server = old.servers[0], new.servers[0]
+    keys = ("processor", "default_log_path", "default_log_level", "global_log_roller")
+    changed = [key for key in ("admin", "pid") if getattr(old, key) != getattr(new, key)]
+    changed += [f"servers[0].{key}" for key in keys if getattr(old_server, key) != getattr(new_server, key)]
+    text = "changed; takes effect after a restart"
+    return [Diagnostic(severity="warning", path=path, message=text) for path in changed]

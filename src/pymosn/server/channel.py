@@ -1,4 +1,4 @@
-"""Framed messages, with file descriptors beside them, over one end of an AF_UNIX stream socket pair."""
+"""Framed messages, along with file descriptors, over one end of an AF_UNIX stream socket pair."""
 
 import asyncio
 import os
@@ -13,9 +13,9 @@ import msgspec
 
 M = TypeVar("M")
 
-#: Largest payload in bytes; a longer one means that the peer is broken.
+#: Maximum payload in bytes; a longer one means that the peer is broken.
 MAX_FRAME: Final = 64 * 1024 * 1024
-#: Descriptors in one message; the kernel takes at most 253 (SCM_MAX_FD).
+#: Maximum number of descriptors in one message; the kernel accepts at most 253 (SCM_MAX_FD).
 MAX_DESCRIPTORS: Final = 200
 
 _READ_SIZE: Final = 256 * 1024
@@ -28,7 +28,7 @@ class Channel(Generic[M]):
     """One end of a channel: sends any message, receives messages of type M.
 
     `on_message(message, descriptors)` owns the descriptors it gets. `on_closed(reason)` is called once, when the peer is
-    gone or has sent something that is no message; not after `close`.
+    gone or has sent an invalid message; not after `close`.
     """
 
     def __init__(
@@ -54,13 +54,13 @@ class Channel(Generic[M]):
 
     @property
     def is_flushed(self) -> bool:
-        """True when everything sent has reached the kernel."""
+        """Whether everything sent has reached the kernel."""
         return not self._outgoing
 
     def send(self, message: object, descriptors: Sequence[int] = ()) -> None:
-        """Sends a message; the descriptors must stay open until `is_flushed`. Dropped when the peer is gone.
+        """Sends a message; the descriptors must stay open until `is_flushed`. Dropped if the peer is gone.
 
-        ValueError when the message or the number of descriptors is too large.
+        ValueError if the message is too large or has too many descriptors.
         """
         payload = msgspec.msgpack.encode(message)
         if len(payload) > MAX_FRAME or len(descriptors) > MAX_DESCRIPTORS:
@@ -73,7 +73,7 @@ class Channel(Generic[M]):
             self._loop.add_writer(self._sock.fileno(), self._resume_writing)
 
     def close(self) -> None:
-        """Closes this end and the descriptors that nobody took."""
+        """Closes this end and the descriptors that were received but not delivered."""
         if not self._open:
             return
         self._open = False
@@ -89,7 +89,7 @@ class Channel(Generic[M]):
             self._loop.remove_writer(self._sock.fileno())
 
     def _write(self) -> bool:
-        """Writes what the kernel takes; True when nothing is left."""
+        """Writes as much as the kernel accepts; True if nothing is left."""
         while self._outgoing:
             data, descriptors = self._outgoing[0]
             try:
@@ -97,7 +97,7 @@ class Channel(Generic[M]):
             except (BlockingIOError, InterruptedError):
                 return False
             except OSError:
-                # The peer is gone, but what it said before may still be unread: `_read` finds the end.
+                # The peer is gone, but its last messages may still be unread: `_read` detects the end.
                 self._peer_reads = False
                 self._outgoing.clear()
                 break
@@ -109,22 +109,22 @@ class Channel(Generic[M]):
 
     def _read(self) -> None:
         try:
-            data, descriptors, is_cut = _receive(self._sock)
+            data, descriptors, is_truncated = _receive(self._sock)
         except (BlockingIOError, InterruptedError):
             return
         except OSError as error:
             self._fail(str(error))
             return
         self._descriptors.extend(descriptors)
-        if is_cut:
+        if is_truncated:
             self._fail("file descriptors were lost (too many open files?)")
         elif not data:
             self._fail("closed by the peer")
         else:
             self._incoming += data
-            self._take_frames()
+            self._decode_frames()
 
-    def _take_frames(self) -> None:
+    def _decode_frames(self) -> None:
         start = 0
         while self._open and len(self._incoming) - start >= _HEADER.size:
             size, count = _HEADER.unpack_from(self._incoming, start)
@@ -137,7 +137,7 @@ class Channel(Generic[M]):
             payload = bytes(self._incoming[start + _HEADER.size : end])
             start = end
             if count > len(self._descriptors):
-                self._fail("a message came without its descriptors")
+                self._fail("a message arrived without its descriptors")
                 return
             self._deliver(payload, [self._descriptors.popleft() for _ in range(count)])
         del self._incoming[:start]
@@ -147,7 +147,7 @@ class Channel(Generic[M]):
             message = self._decoder.decode(payload)
         except msgspec.MsgspecError as error:
             self._descriptors.extendleft(descriptors)
-            self._fail(f"not a message: {error}")
+            self._fail(f"invalid message: {error}")
             return
         self._on_message(message, descriptors)
 
@@ -158,7 +158,7 @@ class Channel(Generic[M]):
 
 
 def _receive(sock: socket.socket) -> tuple[bytes, list[int], bool]:
-    """Bytes, descriptors, and whether descriptors were lost. socket.recv_fds of Python 3.11 drops its `flags`."""
+    """Bytes, descriptors, and whether descriptors were lost. In Python 3.11, socket.recv_fds ignores its `flags`."""
     data, ancillary, flags, _ = sock.recvmsg(_READ_SIZE, _ANCILLARY_SIZE, socket.MSG_CMSG_CLOEXEC)
     descriptors = array("i")
     for level, kind, content in ancillary:

@@ -1,8 +1,36 @@
-"""The workers of one process: started together, replaced when they die, ordered and counted as one."""
+"""The workers of one process as a unit: started together, given commands together, replaced when they die.
+
+**States of a worker.** A slot belongs to one worker id and outlives the processes that fill it:
+
+    empty  --start-->  starting  --Ready-->  running  --drain-->  draining  --exit-->  empty
+                           |                    |
+                           +------- exit -------+--->  empty, and soon started again
+
+*starting*: the process runs, has its sockets and its configuration, but accepts nothing yet. *running*: it has reported
+`Ready`. *draining*: the fleet is shutting down. Until all workers have been ready once, the first exit or `Failed` report is
+a failed start (`start_failure`): nothing is restarted, and the supervisor gives up.
+
+**Who gets which commands.** A new worker first gets its initial commands: sockets, `Configure`, known health. Then it gets
+the log commands sent to the fleet so far, because they are not part of the configuration. `send` reaches every live worker,
+whatever its state. Reports carry no id of their own: the channel that they arrive on identifies the worker, and a report or
+exit of a process that no longer fills its slot is ignored.
+
+**Changes** (see `changes.py`): `prepare` sends each worker its commands and waits for `Prepared`, a death or the timeout;
+`activate` or `abandon` follows. A worker that dies in between is restarted only afterwards (`is_held`), because until then
+it is undecided which configuration it should get. A worker that does not confirm `Activate` in time is killed: workers must
+never run different configurations.
+
+**Replacement.** A worker that dies is restarted immediately the first time; if it keeps dying soon after its start, with
+growing delays (`restart.py`). Hung workers are killed (`end_hung`) and then replaced like dead ones. The metrics of dead
+workers are kept in `_retired`, so that counters never decrease.
+
+**Shutdown.** `drain` sends `Drain` for one group of listeners after the other; `stop` ends all processes. Nothing is
+restarted from then on.
+"""
 
 import asyncio
-from collections.abc import Callable, Sequence
-from typing import Final, Protocol
+from collections.abc import Callable
+from typing import Final
 
 from pymosn.config.diagnostics import Diagnostic
 from pymosn.control.plane import WorkerInfo
@@ -10,13 +38,15 @@ from pymosn.core.clock import Clock
 from pymosn.core.counters import GroupData
 from pymosn.core.log import ERROR, INFO, WARN, Log
 from pymosn.observe.totals import Totals
+from pymosn.server.background import Scheduler
 from pymosn.server.messages import (
     Abandon,
+    Activate,
+    Activated,
     Allocations,
     Blocked,
     Command,
-    Commit,
-    Committed,
+    CommandsFor,
     Drain,
     Drained,
     Failed,
@@ -32,25 +62,17 @@ from pymosn.server.messages import (
 from pymosn.server.restart import RestartPolicy
 from pymosn.server.worker_process import WorkerHandle, WorkerReceiver, describe_exit
 
-#: Seconds to wait for the workers' numbers; of one that does not answer, its last ones count.
+#: Seconds to wait for the workers' metrics; the last known ones are used for a worker that does not answer.
 STATS_TIME: Final = 1.0
 
 Spawn = Callable[[int, WorkerReceiver], WorkerHandle]
-Briefing = Callable[[int], Sequence[tuple[Command, Sequence[int]]]]
-
-
-class Scheduler(Protocol):
-    """The part of an event loop that a fleet needs."""
-
-    def call_later(self, delay: float, callback: Callable[..., object], *args: object) -> object:
-        """Calls `callback` in `delay` seconds."""
 
 
 class _Slot:
-    """The place of one worker, whoever fills it at the moment."""
+    """The state of one worker id."""
 
-    def __init__(self, number: int) -> None:
-        self.number = number
+    def __init__(self, worker_id: int) -> None:
+        self.worker_id = worker_id
         self.worker: WorkerHandle | None = None
         self.ready_since: float | None = None
         self.policy = RestartPolicy()
@@ -58,42 +80,50 @@ class _Slot:
         self.ticket = 0
         self.drained = -1
         self.started = 0.0
+        #: Died during a change; restarted after it.
         self.is_held = False
+        #: The last changes that the worker has prepared and activated.
         self.prepared = 0
-        self.committed = 0
-        self.objections: list[Diagnostic] = []
-        #: When it was last heard of, on the monotonic clock.
-        self.heard = 0.0
+        self.activated = 0
+        self.errors: list[Diagnostic] = []
+        #: Time of the last report, on the monotonic clock.
+        self.last_report = 0.0
         self.allocations: Allocations | None = None
+
+    def text(self) -> str:
+        """`worker 1 (pid 4711)`."""
+        return f"worker {self.worker_id}" if self.worker is None else f"worker {self.worker_id} (pid {self.worker.pid})"
 
 
 class Fleet(WorkerReceiver):
-    """Workers 1 to `size`.
+    """Workers with the ids 1 to `size`.
 
-    `spawn(number, receiver)` starts a process (OSError when it cannot); `briefing(number)` gives the orders that a new
-    worker gets first, with their descriptors.
+    `spawn(worker_id, receiver)` starts a process (OSError if it cannot); `initial_commands(worker_id)` returns the first
+    commands of a new worker.
     """
 
-    def __init__(self, size: int, spawn: Spawn, briefing: Briefing, scheduler: Scheduler, clock: Clock, log: Log) -> None:
+    def __init__(
+        self, size: int, spawn: Spawn, initial_commands: CommandsFor, scheduler: Scheduler, clock: Clock, log: Log
+    ) -> None:
+        self.size = size
         self.faults: list[Diagnostic] = []
-        #: Why the first start failed, beside `faults`; empty when it did not.
+        #: Why the first start failed, in addition to `faults`; empty if it did not.
         self.start_failure = ""
         self.drain_groups = 0
-        self._slots = [_Slot(number) for number in range(1, size + 1)]
+        self._slots = [_Slot(worker_id) for worker_id in range(1, size + 1)]
         self._spawn = spawn
-        self._briefing = briefing
+        self._initial_commands = initial_commands
         self._scheduler = scheduler
         self._clock = clock
         self._log = log
         self._started = False
         self._ending = False
-        # A worker that dies during a change is replaced after it.
         self._changing = False
         self._retired = Totals()
-        self._log_orders: dict[tuple[type, str], LogCommand] = {}
+        self._log_commands: dict[tuple[type, str], LogCommand] = {}
         self._last_ticket = 0
-        self._looked = 0.0
-        #: The last standstill that each filter caused; by its name, empty for those of nobody's filter.
+        self._last_hang_check = 0.0
+        #: The last block of the event loop caused by each filter, by name; empty name: not caused by a filter.
         self.blocks: dict[str, Blocked] = {}
         self._changed = asyncio.Event()
 
@@ -113,25 +143,25 @@ class Fleet(WorkerReceiver):
 
     @property
     def all_ready(self) -> bool:
-        """Every worker serves."""
+        """Whether every worker is serving."""
         return all(slot.ready_since is not None for slot in self._slots)
 
     def start(self) -> None:
-        """Starts all workers. Wait for `all_ready` or `start_failure`."""
+        """Starts all workers; then wait for `all_ready` or `start_failure`."""
         for slot in self._slots:
             if not self.start_failure:
                 self._start_worker(slot)
 
-    def order(self, order: Command) -> None:
-        """Gives an order to all live workers. What it says of logs holds for later ones too."""
-        if isinstance(order, LogCommand):
-            self._log_orders[type(order), order.path] = order
+    def send(self, command: Command) -> None:
+        """Sends a command to all live workers, and log commands to later ones too."""
+        if isinstance(command, LogCommand):
+            self._log_commands[type(command), command.path] = command
         for slot in self._slots:
             if slot.worker is not None:
-                slot.worker.send(order)
+                slot.worker.send(command)
 
     async def wait_for(self, condition: Callable[[], bool], timeout: float) -> bool:
-        """Waits until `condition` holds, checked whenever something happens to a worker; False after `timeout` seconds."""
+        """Waits until `condition` holds, checking it after each event of a worker; False after `timeout` seconds."""
         try:
             async with asyncio.timeout(timeout):
                 while not condition():
@@ -142,22 +172,26 @@ class Fleet(WorkerReceiver):
         return True
 
     async def stats(self) -> list[GroupData]:
-        """The metrics of all workers added up, those of workers that have died included."""
+        """The sum of all workers' metrics, including those of workers that have died."""
         self._last_ticket += 1
         ticket = self._last_ticket
-        self.order(GetStats(ticket))
+        self.send(GetStats(ticket))
         await self.wait_for(
             lambda: all(slot.worker is None or slot.ready_since is None or slot.ticket >= ticket for slot in self._slots),
             STATS_TIME,
         )
-        return self.last_stats()
+        totals = Totals()
+        totals.add(self._retired.groups())
+        for slot in self._slots:
+            totals.add(slot.stats)
+        return totals.groups()
 
     async def trace_allocations(self, seconds: float) -> list[tuple[str, int, int]]:
-        """What filters allocate within `seconds` and keep, in all workers: `file:line`, bytes, blocks."""
+        """Memory that filters allocate within `seconds` and keep, in all workers: `file:line`, bytes, blocks."""
         self._last_ticket += 1
         ticket = self._last_ticket
         asked = [slot for slot in self._slots if slot.ready_since is not None]
-        self.order(TraceAllocations(ticket, seconds))
+        self.send(TraceAllocations(ticket, seconds))
 
         def is_answered(slot: _Slot) -> bool:
             return slot.worker is None or (slot.allocations is not None and slot.allocations.ticket == ticket)
@@ -172,71 +206,64 @@ class Fleet(WorkerReceiver):
         return sorted(((line, *both) for line, both in sums.items()), key=lambda entry: -entry[1])
 
     def end_hung(self, limit: float, period: float) -> None:
-        """Kills workers that have not been heard of for `limit` seconds; they are replaced. Call it every `period`."""
+        """Kills workers that have not responded for `limit` seconds; they are replaced. To be called each `period`."""
         now = self._clock.tick()
-        is_late = now - self._looked > 2.0 * period  # this process itself stood still: nobody could be heard
-        self._looked = now
+        # This process itself was blocked, and could not receive reports.
+        is_late = now - self._last_hang_check > 2.0 * period
+        self._last_hang_check = now
         for slot in self._slots:
             worker = slot.worker
             if worker is None or slot.ready_since is None or is_late:
-                slot.heard = now
-            elif now - slot.heard > limit > 0.0:
-                slot.heard = now
+                slot.last_report = now
+            elif now - slot.last_report > limit > 0.0:
+                slot.last_report = now
                 where = " < ".join(worker.take_stack()[:8]) or "unknown"
-                what = f"worker {slot.number} (pid {worker.pid}) has not been heard of for {limit:g} s"
-                self._log.write(ERROR, f"{what} and is killed; it stands at: {where}", "pymosn.worker.hung")
+                text = f"{slot.text()} has not responded for {limit:g} s; killing it, blocked at: {where}"
+                self._log.write(ERROR, text, "pymosn.worker.hung")
                 worker.kill()
 
-    def last_stats(self) -> list[GroupData]:
-        """The same from what the workers said last, at most about a second ago."""
-        totals = Totals()
-        totals.add(self._retired.groups())
-        for slot in self._slots:
-            totals.add(slot.stats)
-        return totals.groups()
+    async def prepare(self, change: int, commands: CommandsFor, timeout: float) -> list[Diagnostic]:
+        """Sends every worker its commands to prepare a change, and waits for the results; returns the errors.
 
-    async def prepare(self, change: int, orders: Briefing, timeout: float) -> list[Diagnostic]:
-        """Gives every worker the orders that make it prepare a change, and waits; returns what is against it.
-
-        Call `commit` or `abandon` afterwards. Until then nobody is replaced.
+        Must be followed by `activate` or `abandon`. No worker is replaced in between.
         """
         self._changing = True
         asked = {slot: slot.worker for slot in self._slots if slot.worker is not None}
         for slot, worker in asked.items():
-            for order, descriptors in orders(slot.number):
-                worker.send(order, descriptors)
+            for command, descriptors in commands(slot.worker_id):
+                worker.send(command, descriptors)
         await self.wait_for(
             lambda: all(slot.prepared >= change or slot.worker is not asked[slot] for slot in asked), timeout
         )
-        faults: list[Diagnostic] = []
+        errors: list[Diagnostic] = []
         for slot, worker in asked.items():
             if slot.worker is not worker:
-                faults.append(_objection(f"worker {slot.number} died when it built the configuration"))
+                errors.append(Diagnostic(message=f"worker {slot.worker_id} crashed while building the configuration"))
             elif slot.prepared < change:
-                faults.append(_objection(f"worker {slot.number} did not answer within {timeout:g} s"))
+                errors.append(Diagnostic(message=f"worker {slot.worker_id} did not answer within {timeout:g} s"))
             else:
-                faults += [fault for fault in slot.objections if fault not in faults]
-        return faults
+                errors += [error for error in slot.errors if error not in errors]
+        return errors
 
     def abandon(self, change: int) -> None:
-        """Lets the workers forget what they prepared."""
-        self.order(Abandon(change))
+        """Makes the workers discard the configuration that they prepared."""
+        self.send(Abandon(change))
         self._end_change()
 
-    async def commit(self, change: int, timeout: float) -> None:
-        """Puts in force what all workers have prepared. One that does not answer in time is killed, and then replaced.
+    async def activate(self, change: int, timeout: float) -> None:
+        """Activates the configuration that all workers have prepared; kills and replaces workers that do not in time.
 
-        The briefing of new workers must be that of the change already.
+        The initial commands of new workers must already be those of the new configuration.
         """
-        self.order(Commit(change))
+        self.send(Activate(change))
         self._end_change()
         asked = {slot: slot.worker for slot in self._slots if slot.worker is not None and slot.prepared >= change}
         await self.wait_for(
-            lambda: all(slot.committed >= change or slot.worker is not asked[slot] for slot in asked), timeout
+            lambda: all(slot.activated >= change or slot.worker is not asked[slot] for slot in asked), timeout
         )
         for slot, worker in asked.items():
-            if slot.worker is worker and slot.committed < change:
-                self._log.write(ERROR, f"worker {slot.number} (pid {worker.pid}) does not change; killing it")
+            if slot.worker is worker and slot.activated < change:
+                self._log.write(ERROR, f"{slot.text()} did not apply the new configuration; killing it")
                 worker.kill()
 
     def _end_change(self) -> None:
@@ -247,9 +274,9 @@ class Fleet(WorkerReceiver):
                 self._start_again(slot)
 
     async def drain(self, timeout: float) -> bool:
-        """Lets the workers end their connections; False when some were left after `timeout` seconds. Nobody is replaced.
+        """Lets the workers finish their connections; False if some were left after `timeout` seconds.
 
-        All workers drain one group before any of them begins the next: a later group serves what an earlier one still needs.
+        All workers drain one group before any of them begins the next: a later group may serve requests of an earlier one.
         """
         self._ending = True
         deadline = self._clock.tick() + timeout
@@ -257,7 +284,7 @@ class Fleet(WorkerReceiver):
             if slot.worker is not None and slot.ready_since is None:
                 slot.worker.kill()  # has accepted nothing yet
         for group in range(self.drain_groups):
-            self.order(Drain(group))
+            self.send(Drain(group))
 
             def is_drained(group: int = group) -> bool:
                 return all(slot.worker is None or slot.drained >= group for slot in self._slots)
@@ -267,18 +294,18 @@ class Fleet(WorkerReceiver):
         return True
 
     async def stop(self, timeout: float) -> None:
-        """Ends all workers now; one that does not obey within `timeout` seconds is killed."""
+        """Ends all workers immediately; kills those that have not exited after `timeout` seconds."""
         self._ending = True
-        self.order(Stop())
+        self.send(Stop())
         if not await self.wait_for(lambda: not self.pids, timeout):
             for slot in self._slots:
                 if slot.worker is not None:
-                    self._log.write(WARN, f"worker {slot.number} (pid {slot.worker.pid}) does not stop; killing it")
+                    self._log.write(WARN, f"{slot.text()} does not stop; killing it")
                     slot.worker.kill()
             await self.wait_for(lambda: not self.pids, timeout)
 
     def on_report(self, worker: WorkerHandle, report: Report) -> None:
-        slot = self._slots[worker.number - 1]
+        slot = self._slots[worker.worker_id - 1]
         if slot.worker is not worker:
             return
         match report:
@@ -291,33 +318,33 @@ class Fleet(WorkerReceiver):
                 self._on_failed(slot, report.faults)
             case Prepared():
                 slot.prepared = report.change
-                slot.objections = report.faults
-            case Committed():
-                slot.committed = report.change
+                slot.errors = report.faults
+            case Activated():
+                slot.activated = report.change
                 self.drain_groups = report.drain_groups
             case Ready():
                 slot.ready_since = self._clock.tick()
                 self.drain_groups = report.drain_groups
                 if self._started:
-                    self._log.write(INFO, f"worker {slot.number} (pid {worker.pid}) serves")
+                    self._log.write(INFO, f"{slot.text()} is ready")
                 self._started = self._started or self.all_ready
             case Blocked():
                 self.blocks[report.filter] = report
             case Allocations():
                 slot.allocations = report
-        slot.heard = self._clock.tick()
+        slot.last_report = self._clock.tick()
         self._changed.set()
 
     def on_exit(self, worker: WorkerHandle, code: int) -> None:
-        slot = self._slots[worker.number - 1]
+        slot = self._slots[worker.worker_id - 1]
         if slot.worker is not worker:
             return
         served = 0.0 if slot.ready_since is None else self._clock.tick() - slot.ready_since
+        what = f"{slot.text()} {describe_exit(code)}"
         slot.worker = None
         slot.ready_since = None
         self._retired.add(slot.stats, gauges=False)
         slot.stats = []
-        what = f"worker {slot.number} (pid {worker.pid}) {describe_exit(code)}"
         if self._ending:
             if code != 0:
                 self._log.write(WARN, what)
@@ -328,16 +355,17 @@ class Fleet(WorkerReceiver):
         self._changed.set()
 
     def _on_failed(self, slot: _Slot, faults: list[Diagnostic]) -> None:
+        what = f"worker {slot.worker_id} cannot build the configuration"
         if self._started:
             for fault in faults:
-                self._log.write(ERROR, f"worker {slot.number} cannot build the configuration: {fault.text()}")
+                self._log.write(ERROR, f"{what}: {fault.text()}")
             return
-        self.start_failure = f"worker {slot.number} cannot build the configuration"
+        self.start_failure = what
         self.faults += [fault for fault in faults if fault not in self.faults]
 
     def _replace(self, slot: _Slot, what: str, delay: float) -> None:
         if delay > 0.0:
-            self._log.write(ERROR, f"{what}; it keeps dying, next start in {delay:g} s")
+            self._log.write(ERROR, f"{what}; keeps crashing; restarting in {delay:g} s")
             self._scheduler.call_later(delay, self._start_again, slot)
             return
         self._start_again(slot)
@@ -356,28 +384,24 @@ class Fleet(WorkerReceiver):
 
     def _start_worker(self, slot: _Slot) -> None:
         slot.drained = -1
-        slot.prepared = slot.committed = 0
+        slot.prepared = slot.activated = 0
         try:
-            worker = self._spawn(slot.number, self)
+            worker = self._spawn(slot.worker_id, self)
         except OSError as error:
             self._on_spawn_failed(slot, error)
             return
         slot.worker = worker
         slot.started = self._clock.wall()
-        for order, descriptors in self._briefing(slot.number):
-            worker.send(order, descriptors)
-        for order in self._log_orders.values():
-            worker.send(order)
+        for command, descriptors in self._initial_commands(slot.worker_id):
+            worker.send(command, descriptors)
+        for log_command in self._log_commands.values():
+            worker.send(log_command)
 
     def _on_spawn_failed(self, slot: _Slot, error: OSError) -> None:
-        what = f"worker {slot.number} cannot be started: {error}"
+        what = f"worker {slot.worker_id} cannot be started: {error}"
         if self._started:
             delay = max(1.0, slot.policy.delay(0.0))
-            self._log.write(ERROR, f"{what}; next try in {delay:g} s")
+            self._log.write(ERROR, f"{what}; next attempt in {delay:g} s")
             self._scheduler.call_later(delay, self._start_again, slot)
         else:
             self.start_failure = self.start_failure or what
-
-
-def _objection(text: str) -> Diagnostic:
-    return Diagnostic(severity="error", file="", line=0, column=0, path="", message=text)

@@ -13,47 +13,47 @@ from pymosn.server.sockets import BindError, close_all, listen, listen_unix, par
 
 
 class Binding(NamedTuple):
-    """Where and how a listener listens: what a socket cannot change. `address`: of a unix socket its path."""
+    """The address and kind of a listening socket, which cannot be changed later. `address`: the path of a unix socket."""
 
     network: str
     address: str
     is_transparent: bool
 
-    def is_beside(self, other: "Binding") -> bool:
+    def has_address_of(self, other: "Binding") -> bool:
         """Whether both have the same address."""
         return (self.network, self.address) == (other.network, other.address)
 
 
 def binding_of(listener: Listener) -> Binding:
-    """Where `listener` listens."""
+    """The binding that `listener` requires."""
     network = listener.network.lower() or "tcp"
     return Binding(network, listener.address, listener.use_original_dst == "tproxy")
 
 
 class ListenerSockets:
-    """Kept by the supervisor, so that a worker that is replaced loses no connection that waits to be accepted."""
+    """The supervisor's copies, so that a worker that is replaced loses no connection in the backlog."""
 
     def __init__(self) -> None:
         # For each listener one socket per worker.
         self._sockets: dict[str, list[socket.socket]] = {}
         self._configured: dict[str, Binding] = {}
-        # Device and inode of the socket files that this process has made, by path.
+        # Device and inode of the socket files that this process has created, by path.
         self._files: dict[str, tuple[int, int] | None] = {}
-        # Of a change that is not decided yet.
+        # Sockets and bindings of a change in preparation.
         self._new: dict[str, list[socket.socket]] = {}
         self._next: dict[str, Binding] = {}
 
     def bind(self, listeners: Iterable[Listener], workers: int) -> list[str]:
-        """Listens for every listener that has a socket; returns what is wrong, and then nothing is left open."""
+        """Binds the sockets of all listeners; returns the errors, and then nothing is left open."""
         faults = self.prepare(listeners, workers)
         if not faults:
-            self.commit()
+            self.activate()
         return faults
 
     def prepare(self, listeners: Iterable[Listener], workers: int) -> list[str]:
-        """Binds what another set of listeners needs beside what is there; returns what is wrong, and then does nothing.
+        """Binds the additional sockets that another set of listeners requires; returns the errors, and then undoes it.
 
-        Followed by `commit` or `abandon`.
+        Must be followed by `activate` or `abandon`.
         """
         self._next = {
             listener.name or listener.address: binding_of(listener) for listener in listeners if listener.bind_port
@@ -71,8 +71,8 @@ class ListenerSockets:
         return faults
 
     def _listen(self, name: str, binding: Binding, workers: int) -> list[socket.socket]:
-        """Sockets for all workers at a place that is new, or that a listener of another name or kind has now."""
-        ours = [name for name, other in self._configured.items() if other.is_beside(binding)]
+        """Sockets for all workers. Another listener of this process may already have the address."""
+        ours = [name for name, other in self._configured.items() if other.has_address_of(binding)]
         if binding.network == "unix":
             shared = self._sockets[ours[0]][0].dup() if ours else listen_unix(f"listener {name}", binding.address)
             return [shared] * workers
@@ -80,7 +80,7 @@ class ListenerSockets:
         return listen(f"listener {name}", host, port, workers, port > 0 and bool(ours), binding.is_transparent)
 
     def abandon(self) -> None:
-        """Closes what `prepare` has bound."""
+        """Closes the sockets that `prepare` has bound."""
         for name, sockets in self._new.items():
             binding = self._next[name]
             if binding.network == "unix" and binding.address not in self._files:
@@ -89,8 +89,8 @@ class ListenerSockets:
             close_all(sockets)
         self._new = {}
 
-    def commit(self) -> list[socket.socket]:
-        """Takes over what `prepare` has bound; returns the sockets that are not needed any more, still open."""
+    def activate(self) -> list[socket.socket]:
+        """Adopts the sockets that `prepare` has bound; returns those that are no longer needed, still open."""
         gone = [name for name, binding in self._configured.items() if self._next.get(name) != binding]
         unneeded = [sock for name in gone for sock in self._sockets.pop(name)]
         self._sockets.update(self._new)
@@ -102,23 +102,23 @@ class ListenerSockets:
         return unneeded
 
     def _remove_files(self, paths: Iterable[str]) -> None:
-        """Removes those of our socket files that nobody has replaced."""
+        """Removes our socket files, unless another process has replaced them."""
         for path in list(paths):
             inode = self._files.pop(path)
             if inode is not None and _inode(path) == inode:
                 with contextlib.suppress(OSError):
                     os.unlink(path)
 
-    def handover(self, number: int) -> list[tuple[Command, Sequence[int]]]:
-        """The orders that give worker `number` (from 1) its sockets."""
-        return _orders(self._sockets, number)
+    def handover(self, worker_id: int) -> list[tuple[Command, Sequence[int]]]:
+        """The commands that give a worker its sockets."""
+        return _commands(self._sockets, worker_id)
 
-    def handover_new(self, number: int) -> list[tuple[Command, Sequence[int]]]:
-        """The orders that give worker `number` those of a change that is not decided yet."""
-        return _orders(self._new, number)
+    def handover_new(self, worker_id: int) -> list[tuple[Command, Sequence[int]]]:
+        """The commands that give a worker the sockets of a change in preparation."""
+        return _commands(self._new, worker_id)
 
     def close(self) -> None:
-        """Closes this process's copies; those of the workers stay open. Nobody finds the unix ones any more."""
+        """Closes this process's copies and removes unix sockets from the file system; the workers' copies stay open."""
         self._remove_files(self._files)
         for sockets in self._sockets.values():
             close_all(sockets)
@@ -127,7 +127,7 @@ class ListenerSockets:
         self.abandon()
 
     def addresses(self) -> dict[str, str]:
-        """The address that each listener really has, which differs where the port is 0 or the host a name."""
+        """The actual address of each listener, which differs from the configured one if the port is 0 or the host a name."""
         found = {}
         for name, (first, *_) in self._sockets.items():
             if first.family == socket.AF_UNIX:
@@ -139,7 +139,7 @@ class ListenerSockets:
 
 
 def _inode(path: str) -> tuple[int, int] | None:
-    """Device and inode of a file; None when it is gone."""
+    """Device and inode of a file; None if it is gone."""
     try:
         found = os.lstat(path)
     except OSError:
@@ -147,10 +147,10 @@ def _inode(path: str) -> tuple[int, int] | None:
     return found.st_dev, found.st_ino
 
 
-def _orders(sockets: dict[str, list[socket.socket]], number: int) -> list[tuple[Command, Sequence[int]]]:
+def _commands(sockets: dict[str, list[socket.socket]], worker_id: int) -> list[tuple[Command, Sequence[int]]]:
     names = list(sockets)
-    orders: list[tuple[Command, Sequence[int]]] = []
+    commands: list[tuple[Command, Sequence[int]]] = []
     for start in range(0, len(names), MAX_DESCRIPTORS):
         part = names[start : start + MAX_DESCRIPTORS]
-        orders.append((Sockets(part), [sockets[name][number - 1].fileno() for name in part]))
-    return orders
+        commands.append((Sockets(part), [sockets[name][worker_id - 1].fileno() for name in part]))
+    return commands

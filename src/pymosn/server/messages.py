@@ -1,5 +1,6 @@
-"""What the supervisor and a worker say to each other: orders go down, reports come up."""
+"""Messages between supervisor and workers: commands down, reports up."""
 
+from collections.abc import Callable, Sequence
 from typing import Final
 
 import msgspec
@@ -13,16 +14,17 @@ class Message(msgspec.Struct, tag=True, frozen=True):
 
 
 class Sockets(Message, frozen=True):
-    """Listening sockets, as descriptors beside the message, in the order of `listeners` (their names)."""
+    """Listening sockets, sent as descriptors with this message; `listeners` has their names in the same order."""
 
     listeners: list[str]
 
 
 class Configure(Message, frozen=True):
-    """Build this configuration (`config.transport`) and serve; sent once, after all sockets.
+    """Build this configuration (`assembly.packed_config`) and serve; sent once, after all sockets.
 
-    `config_dir`: what filters' paths are relative to. `base_dir`: where `logs/` is. `workers`: how many share the limits,
-    `worker`: which of them this is, from 0. `log_ceiling`: the most talkative level allowed in the process log.
+    `config_dir`: base of the filters' relative paths. `base_dir`: the directory that contains `logs/`. `workers`: how many
+    workers share the limits. `worker_index`: this worker's index among them, from 0. `log_ceiling`: the lowest level that
+    the process log may have.
     """
 
     config: bytes
@@ -30,13 +32,13 @@ class Configure(Message, frozen=True):
     base_dir: str
     workers: int
     log_ceiling: str | None = None
-    worker: int = -1
+    worker_index: int = -1
 
 
 class Prepare(Message, frozen=True):
-    """Build this configuration beside the one in force, without effect yet; answered with `Prepared` of the same number.
+    """Build this configuration next to the active one, without effect yet; answered with `Prepared` for the same change.
 
-    Sockets of listeners that are new come before it. Its keys are those of `Configure`.
+    The sockets of new listeners are sent before it. Its keys are those of `Configure`.
     """
 
     change: int
@@ -45,112 +47,112 @@ class Prepare(Message, frozen=True):
     base_dir: str
 
 
-class Commit(Message, frozen=True):
-    """Put the prepared configuration in force; answered with `Committed`."""
+class Activate(Message, frozen=True):
+    """Activate the prepared configuration; answered with `Activated`."""
 
     change: int
 
 
 class Abandon(Message, frozen=True):
-    """Forget what was prepared."""
+    """Discard the prepared configuration."""
 
     change: int
 
 
 class Retire(Message, frozen=True):
-    """Stop accepting on listeners that the last change removed; cut what is left of them after `timeout` seconds."""
+    """Stop accepting on listeners that the last change removed; abort their last connections after `timeout` seconds."""
 
     timeout: float
 
 
 class SetHosts(Message, frozen=True):
-    """The hosts of one cluster have changed; `cluster` is its whole new configuration (`config.transport`)."""
+    """The hosts of one cluster have changed; `cluster` is its complete new configuration (`assembly.packed_config`)."""
 
     cluster: bytes
 
 
 class HostHealth(Message, frozen=True):
-    """What the active checks say of hosts of a cluster: address -> healthy. Hosts not named keep their state."""
+    """Results of active health checks in one cluster: address -> healthy. Hosts not listed keep their state."""
 
     cluster: str
     hosts: dict[str, bool]
 
 
 class GetStats(Message, frozen=True):
-    """Answer with `Stats` of the same ticket."""
+    """Answer with `Stats` that carry the same ticket."""
 
     ticket: int
 
 
 class SetLogLevel(Message, frozen=True):
-    """Changes the level ("INFO") of the log at a path."""
+    """Set the level ("INFO") of the log at a path."""
 
     path: str
     level: str
 
 
 class SwitchLog(Message, frozen=True):
-    """Switches the log at a path on or off."""
+    """Enable or disable the log at a path."""
 
     path: str
     enabled: bool
 
 
 class ReopenLogs(Message, frozen=True):
-    """Opens all log files anew, after somebody renamed them."""
+    """Reopen all log files after they were renamed."""
 
 
 class Drain(Message, frozen=True):
-    """Stop accepting on one group of listeners and let their connections end; answered with `Drained`."""
+    """Stop accepting on one group of listeners and let their connections finish; answered with `Drained`."""
 
     group: int
 
 
 class Stop(Message, frozen=True):
-    """End every connection, send the last `Stats` and exit with 0."""
+    """Close every connection, send the last `Stats` and exit with 0."""
 
 
 class Ready(Message, frozen=True):
-    """The worker serves. `drain_groups`: how many `Drain` orders empty it."""
+    """The worker is serving. `drain_groups`: number of `Drain` commands that empty it."""
 
     drain_groups: int
 
 
 class Failed(Message, frozen=True):
-    """The configuration cannot be built here; the worker exits with 1."""
+    """The first configuration cannot be built in this worker, which exits with 1."""
 
     faults: list[Diagnostic]
 
 
 class Prepared(Message, frozen=True):
-    """The configuration was built, or cannot be for these faults."""
+    """The configuration has been built, or cannot be built because of `faults`."""
 
     change: int
     faults: list[Diagnostic]
 
 
-class Committed(Message, frozen=True):
-    """The prepared configuration is in force. `drain_groups`: as in `Ready`."""
+class Activated(Message, frozen=True):
+    """The prepared configuration is active. `drain_groups`: as in `Ready`."""
 
     change: int
     drain_groups: int
 
 
 class Stats(Message, frozen=True):
-    """All metrics of the worker. `ticket`: of the `GetStats` it answers, 0 when sent unasked."""
+    """All metrics of the worker. `ticket`: that of the `GetStats` it answers, 0 for a periodic report."""
 
     ticket: int
     groups: list[GroupData]
 
 
 class Drained(Message, frozen=True):
-    """No connection of that group is left."""
+    """The listeners of this group have no connections left."""
 
     group: int
 
 
 class Blocked(Message, frozen=True):
-    """The worker's loop stood still. `stack`: where, the innermost call first; `filter`: whose code that is."""
+    """The worker's event loop was blocked. `stack`: where, innermost call first; `filter`: the filter whose code that is."""
 
     seconds: float
     filter: str
@@ -158,27 +160,30 @@ class Blocked(Message, frozen=True):
 
 
 class TraceAllocations(Message, frozen=True):
-    """Trace for `seconds` what filters allocate and keep; answered with `Allocations` of the same ticket."""
+    """Trace memory allocated by filters for `seconds`; answered with `Allocations` that carry the same ticket."""
 
     ticket: int
     seconds: float
 
 
 class Allocations(Message, frozen=True):
-    """What was allocated in each line of filters' files, and is still there: `file:line`, bytes, blocks."""
+    """Memory allocated per line of the filters' files and still in use: `file:line`, bytes, blocks."""
 
     ticket: int
     lines: list[tuple[str, int, int]]
 
 
-ChangeCommand = Prepare | Commit | Abandon | Retire | SetHosts | HostHealth
+ChangeCommand = Prepare | Activate | Abandon | Retire | SetHosts | HostHealth
 Command = (
     Sockets | Configure | ChangeCommand | GetStats | SetLogLevel | SwitchLog | ReopenLogs | TraceAllocations | Drain | Stop
 )
-Report = Ready | Failed | Prepared | Committed | Stats | Drained | Blocked | Allocations
+Report = Ready | Failed | Prepared | Activated | Stats | Drained | Blocked | Allocations
 
-#: Orders for logs; a worker that starts later gets them too.
+#: Commands that change logs; workers that start later get them too.
 LogCommand = SetLogLevel | SwitchLog
+
+#: Commands with the descriptors sent along with each, for the worker with the given id.
+CommandsFor = Callable[[int], Sequence[tuple[Command, Sequence[int]]]]
 
 COMMANDS: Final[msgspec.msgpack.Decoder[Command]] = msgspec.msgpack.Decoder(Command)
 REPORTS: Final[msgspec.msgpack.Decoder[Report]] = msgspec.msgpack.Decoder(Report)

@@ -1,7 +1,7 @@
-"""A worker's own state: measured once a second, shown in the metrics, and kept within bounds.
+"""Overload protection of a worker: measures its resources once a second, reports them as metrics, and sheds load.
 
-The ladder: as memory runs out, replies first end their connections, then requests are turned away with 503 and Retry-After,
-then accepting stops. Each step includes those before it; all of it goes back by itself.
+As memory runs out, a worker first disables keep-alive, then rejects requests with 503 and Retry-After, and finally stops
+accepting connections. Each level includes the lower ones, and is left again when memory becomes available.
 """
 
 from collections.abc import Callable
@@ -12,21 +12,21 @@ from pymosn.core.log import INFO, WARN
 from pymosn.core.overload import NO_KEEP_ALIVE, NORMAL, SHED, STOP_ACCEPT
 from pymosn.server.memory import Statm, cgroup_limit, descriptor_count, give_back, share_of
 
-#: A step is left when memory is below its threshold by this share of the limit: no step forth and back each second.
+#: A level is left when memory is below its threshold by this share of the limit: hysteresis, so that it does not flap.
 MARGIN: Final = 0.03
-#: Looks between two attempts to give memory back while it is short.
+#: Checks between two attempts to return memory to the system while it is short.
 GIVE_BACK_EVERY: Final = 5
 
 MEANING: Final = {
-    int(NORMAL): "all is served again",
-    int(NO_KEEP_ALIVE): "replies end their connections",
-    int(SHED): "requests are turned away with 503",
-    int(STOP_ACCEPT): "accepting stops",
+    int(NORMAL): "normal operation resumed",
+    int(NO_KEEP_ALIVE): "disabling keep-alive",
+    int(SHED): "rejecting requests with 503",
+    int(STOP_ACCEPT): "no longer accepting connections",
 }
 
 
 class OverloadManager:
-    """Looks after one worker."""
+    """Measures one worker and sets its overload level."""
 
     def __init__(
         self,
@@ -35,20 +35,20 @@ class OverloadManager:
         container_limit: int | None = None,
         relieve: Callable[[], None] = give_back,
     ) -> None:
-        """`rss`: measures memory in bytes. `container_limit`: bytes for the whole process, 0 for none, None to find out."""
+        """`rss`: measures memory in bytes. `container_limit`: bytes for all processes, 0 for no limit, None to detect it."""
         self._runtime = runtime
         self._rss = rss or Statm().rss
         limit = cgroup_limit() if container_limit is None else container_limit
-        self._derived = share_of(limit, runtime.workers) if limit else 0
+        self._derived = share_of(limit, runtime.share.count) if limit else 0
         self._relieve = relieve
-        self._looks = 0
+        self._checks = 0
         group = runtime.metrics.group("worker", ("worker", "all"))
         self._memory = group.gauge("memory_rss")
         self._descriptors = group.gauge("descriptors")
         self._timers = group.gauge("timers")
         self._connections = group.gauge("connections")
         self._head_bytes = group.gauge("head_bytes")
-        self._steps = {
+        self._gauges = {
             NO_KEEP_ALIVE: group.gauge("overload_no_keep_alive"),
             SHED: group.gauge("overload_shed"),
             STOP_ACCEPT: group.gauge("overload_stop_accept"),
@@ -56,8 +56,8 @@ class OverloadManager:
         self._rises = group.counter("overload_total")
         runtime.admission.pauses = group.counter("accept_pauses")
 
-    def look(self) -> None:
-        """Measures and acts; call it once a second."""
+    def check(self) -> None:
+        """Measures and acts; to be called once a second."""
         runtime = self._runtime
         rss = self._rss()
         self._memory.value = rss
@@ -65,45 +65,45 @@ class OverloadManager:
         self._timers.value = len(runtime.wheel)
         self._connections.value = runtime.admission.open
         self._head_bytes.value = runtime.runtime.overload.head_bytes
-        runtime.admission.look()
-        self._climb(rss)
+        runtime.admission.check()
+        self._set_level(rss)
 
-    def _climb(self, rss: int) -> None:
+    def _set_level(self, rss: int) -> None:
         state = self._runtime.runtime.overload
-        stage = self._stage(rss, int(state.level))
-        self._looks += 1
-        if stage > state.level or (stage > NORMAL and self._looks % GIVE_BACK_EVERY == 0):
+        level = self._level(rss, int(state.level))
+        self._checks += 1
+        if level > state.level or (level > NORMAL and self._checks % GIVE_BACK_EVERY == 0):
             self._relieve()
             rss = self._rss()
-            stage = self._stage(rss, int(state.level))
-        if stage == state.level:
+            level = self._level(rss, int(state.level))
+        if level == state.level:
             return
-        self._tell(rss, stage, stage > state.level)
-        state.level = stage
-        for step, gauge in self._steps.items():
-            gauge.value = int(stage >= step)
-        self._runtime.admission.set_memory(stage < STOP_ACCEPT)
+        self._log_level(rss, level, level > state.level)
+        state.level = level
+        for threshold_level, gauge in self._gauges.items():
+            gauge.value = int(level >= threshold_level)
+        self._runtime.admission.set_memory(level < STOP_ACCEPT)
 
-    def _stage(self, rss: int, before: int) -> int:
+    def _level(self, rss: int, before: int) -> int:
         limit = self.limit
         if limit <= 0:
             return int(NORMAL)
         share = rss / limit
-        return max(self._step(share), min(before, self._step(share + MARGIN)))
+        return max(self._level_at(share), min(before, self._level_at(share + MARGIN)))
 
     @property
     def limit(self) -> int:
         """Bytes that this worker may use; 0 for no limit."""
-        configured = self._runtime.overload.memory_limit
+        configured = self._runtime.active.overload.memory_limit
         return self._derived if configured == 0 else max(0, configured)
 
-    def _step(self, share: float) -> int:
-        overload = self._runtime.overload
-        steps = ((STOP_ACCEPT, overload.stop_accept), (SHED, overload.shed), (NO_KEEP_ALIVE, overload.stop_keep_alive))
-        return int(next((step for step, threshold in steps if share >= threshold), NORMAL))
+    def _level_at(self, share: float) -> int:
+        overload = self._runtime.active.overload
+        levels = ((STOP_ACCEPT, overload.stop_accept), (SHED, overload.shed), (NO_KEEP_ALIVE, overload.stop_keep_alive))
+        return int(next((level for level, threshold in levels if share >= threshold), NORMAL))
 
-    def _tell(self, rss: int, stage: int, rises: bool) -> None:
+    def _log_level(self, rss: int, level: int, rises: bool) -> None:
         if rises:
             self._rises.value += 1
-        text = f"memory {rss >> 20} MiB of {self.limit >> 20} MiB: {MEANING[stage]}"
+        text = f"memory {rss >> 20} MiB of {self.limit >> 20} MiB: {MEANING[level]}"
         self._runtime.log.write(WARN if rises else INFO, text, "mosn.proxy.overload")

@@ -1,34 +1,45 @@
-"""The file with the process id, which `stop` and service managers read."""
+"""The file with the process id, which `pymosn reload` and service managers read."""
 
 import os
-from types import TracebackType
+
+from pymosn.control.service import Service
+from pymosn.core.log import WARN, Log
 
 
-class PidFile:
-    """Holds the process id while the `with` block runs.
+class PidFile(Service):
+    """Contains the process id while the process runs. Mode 0644, the folder is created if absent, as in MOSN.
 
-    OSError on entry when the file cannot be written. Mode 0644, the folder made when absent, as in MOSN.
+    A file that cannot be written is only logged.
     """
 
-    def __init__(self, path: str) -> None:
-        self.path = path
+    name = "pid file"
+
+    def __init__(self, path: str, log: Log) -> None:
+        self._path = path
+        self._log = log
         self._text = f"{os.getpid()}\n"
 
-    def __enter__(self) -> "PidFile":
-        os.makedirs(os.path.dirname(os.path.abspath(self.path)), exist_ok=True)
-        # Written aside and renamed: a reader never sees half a number, and a symbolic link is replaced, not followed.
-        aside = f"{self.path}.{os.getpid()}"
-        descriptor = os.open(aside, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW, 0o644)
+    async def start(self) -> None:
+        try:
+            self._write()
+        except OSError as error:
+            self._log.write(WARN, f"no pid file: {self._path}: {error.strerror}")
+
+    def _write(self) -> None:
+        os.makedirs(os.path.dirname(os.path.abspath(self._path)), exist_ok=True)
+        # Written under another name and renamed: a reader never sees half a number, and a symbolic link is replaced, not
+        # followed.
+        temporary = f"{self._path}.{os.getpid()}"
+        descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW, 0o644)
         with open(descriptor, "w") as file:
             file.write(self._text)
-        os.replace(aside, self.path)
-        return self
+        os.replace(temporary, self._path)
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+    async def stop(self) -> None:
         try:
-            with open(self.path) as file:
+            with open(self._path) as file:
                 is_ours = file.read() == self._text
             if is_ours:
-                os.unlink(self.path)
+                os.unlink(self._path)
         except OSError:
-            pass  # already gone, or of a process that started since
+            pass  # already removed

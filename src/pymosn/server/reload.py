@@ -1,4 +1,4 @@
-"""The other side of `pymosn reload`: a signal to the running process, and its answer through the admin API."""
+"""The client side of `pymosn reload`: signals the running process and gets the result through the admin API."""
 
 import http.client
 import os
@@ -12,33 +12,33 @@ from pymosn.config.schema import MosnConfig
 from pymosn.control.plane import ChangeResult
 from pymosn.server.logs import process_log_path
 
-#: Seconds between two looks at the admin API.
+#: Seconds between two requests to the admin API.
 PERIOD: Final = 0.05
-#: Addresses that mean all of this machine's, at which nobody can be reached.
-_ALL: Final = {"0.0.0.0": "127.0.0.1", "::": "::1"}
+#: Wildcard addresses, to which one cannot connect, with the loopback address to use instead.
+_WILDCARDS: Final = {"0.0.0.0": "127.0.0.1", "::": "::1"}
 
 
 class ReloadError(Exception):
-    """Nobody could be asked, or nobody answered; the text says why."""
+    """The process cannot be reached or does not answer; the text is the reason."""
 
 
 def reload_running(config: MosnConfig, base_dir: str, timeout: float) -> ChangeResult:
-    """Sends SIGHUP to the process of the configuration's pid file and waits for the outcome, `timeout` seconds at most.
+    """Sends SIGHUP to the process of the configuration's pid file and waits for the result, at most `timeout` seconds.
 
-    Without an admin port the outcome only says where to look.
+    Without an admin port the result only refers to the process log.
     """
     pid = _running(config.pid or os.path.join(base_dir, "logs", "mosn.pid"))
     endpoint = config.admin.endpoint() if config.admin is not None else None
     before = _last_change(endpoint).attempt if endpoint is not None else 0
     _signal(pid, signal.SIGHUP)
     if endpoint is None:
-        message = f"signal sent to {pid}; without an admin port, {process_log_path(config, base_dir)} tells the result"
+        message = f"signal sent to {pid}; no admin port: see {process_log_path(config, base_dir)} for the result"
         return ChangeResult(attempt=0, source="SIGHUP", applied=True, version=0, message=message, faults=[])
     deadline = time.monotonic() + timeout
     while time.monotonic() < deadline:
-        outcome = _last_change(endpoint)
-        if outcome.attempt > before:
-            return outcome
+        result = _last_change(endpoint)
+        if result.attempt > before:
+            return result
         time.sleep(PERIOD)
     raise ReloadError(f"no result within {timeout:g} s; see {process_log_path(config, base_dir)}")
 
@@ -53,16 +53,16 @@ def _running(path: str) -> int:
     return pid
 
 
-def _signal(pid: int, number: int) -> None:
+def _signal(pid: int, signum: int) -> None:
     try:
-        os.kill(pid, number)
+        os.kill(pid, signum)
     except OSError as error:
         raise ReloadError(f"process {pid}: {error.strerror}") from error
 
 
 def _last_change(endpoint: tuple[str, int]) -> ChangeResult:
     host, port = endpoint
-    connection = http.client.HTTPConnection(_ALL.get(host, host), port, timeout=5.0)
+    connection = http.client.HTTPConnection(_WILDCARDS.get(host, host), port, timeout=5.0)
     try:
         connection.request("GET", "/api/v1/last_change")
         return msgspec.json.decode(connection.getresponse().read(), type=ChangeResult)

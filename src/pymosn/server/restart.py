@@ -1,22 +1,22 @@
-"""When a worker that died is started again."""
+"""Restart delays for workers that died."""
 
 from typing import Final
 
-#: A worker that served for so many seconds before it died is replaced at once.
+#: A worker that served for at least so many seconds before it died is replaced immediately.
 STABLE_TIME: Final = 5.0
-#: Seconds to wait before the second try in a row; doubled for each further one, up to LONGEST_DELAY.
+#: Seconds before the second consecutive attempt; doubled for each further one, up to LONGEST_DELAY.
 FIRST_DELAY: Final = 0.5
 LONGEST_DELAY: Final = 30.0
 
 
 class RestartPolicy:
-    """Decides for one worker: at once the first time, more and more slowly while it keeps dying soon after its start."""
+    """Back-off for one worker: immediate the first time, then with growing delays while it dies soon after its start."""
 
     def __init__(self) -> None:
         self._early_deaths = 0
 
     def delay(self, served_seconds: float) -> float:
-        """Seconds to wait before the next start, for a worker that died after serving so long (0: never ready)."""
+        """Seconds to wait before the next start of a worker that served for `served_seconds` (0: never ready)."""
         if served_seconds >= STABLE_TIME:
             self._early_deaths = 0
         self._early_deaths += 1

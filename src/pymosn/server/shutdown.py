@@ -1,34 +1,36 @@
-"""What signals have asked of the supervisor."""
+"""Shutdown requests received as signals."""
 
 import asyncio
 import signal
 from typing import Final
 
-_GENTLE: Final = (signal.SIGTERM,)
-_AT_ONCE: Final = (signal.SIGINT, signal.SIGQUIT)
+#: Signals that the supervisor handles; Ctrl-C in a terminal reaches the workers too, which must ignore them.
+SUPERVISOR_SIGNALS: Final = (signal.SIGINT, signal.SIGTERM, signal.SIGQUIT, signal.SIGHUP, signal.SIGUSR1)
+_GRACEFUL: Final = (signal.SIGTERM,)
+_IMMEDIATE: Final = (signal.SIGINT, signal.SIGQUIT)
 
 
 class ShutdownSignals:
-    """`asked`: the process shall stop; `now`: without waiting for what is in flight."""
+    """`requested`: the process must stop; `now`: without waiting for requests in flight."""
 
     def __init__(self) -> None:
-        self.asked = asyncio.Event()
+        self.requested = asyncio.Event()
         self.now = asyncio.Event()
 
     def listen(self, loop: asyncio.AbstractEventLoop) -> None:
-        """Takes over SIGTERM (drain; a second one: now), SIGINT and SIGQUIT (now)."""
-        for number in _GENTLE:
-            loop.add_signal_handler(number, self.gently)
-        for number in _AT_ONCE:
-            loop.add_signal_handler(number, self.at_once)
+        """Handles SIGTERM (drain; a second one: stop now), SIGINT and SIGQUIT (stop now)."""
+        for signum in _GRACEFUL:
+            loop.add_signal_handler(signum, self.request_drain)
+        for signum in _IMMEDIATE:
+            loop.add_signal_handler(signum, self.request_stop)
 
-    def gently(self) -> None:
-        """Asks for a drain the first time, for the end the second time."""
-        if self.asked.is_set():
+    def request_drain(self) -> None:
+        """Requests a drain the first time, an immediate stop the second time."""
+        if self.requested.is_set():
             self.now.set()
-        self.asked.set()
+        self.requested.set()
 
-    def at_once(self) -> None:
-        """Asks for the end."""
-        self.asked.set()
+    def request_stop(self) -> None:
+        """Requests an immediate stop."""
+        self.requested.set()
         self.now.set()

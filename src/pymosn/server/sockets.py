@@ -10,14 +10,14 @@ import stat
 from collections.abc import Iterable
 from typing import Final
 
-#: Connections that may wait to be accepted; the kernel cuts it to net.core.somaxconn.
+#: Maximum connections waiting to be accepted; the kernel limits it to net.core.somaxconn.
 BACKLOG: Final = 4096
 #: linux/in6.h
 IPV6_TRANSPARENT: Final = 75
 
 
 class BindError(Exception):
-    """An address cannot be listened on; the text names whose address it is and why."""
+    """A socket cannot be bound; the text names its owner, its address and the reason."""
 
 
 def parse_address(text: str) -> tuple[str, int]:
@@ -26,26 +26,25 @@ def parse_address(text: str) -> tuple[str, int]:
     if host.startswith("[") and host.endswith("]"):
         host = host[1:-1]
     elif ":" in host:
-        raise ValueError(f"IPv6 addresses are written in brackets: [{host}]:{port}")
+        raise ValueError(f"IPv6 addresses must be in brackets: [{host}]:{port}")
     if not colon or not (port.isascii() and port.isdigit()) or int(port) > 65535:
-        raise ValueError(f"{text!r} is not an address such as 127.0.0.1:2045")
+        raise ValueError(f"{text!r} is not an address like 127.0.0.1:2045")
     return host, int(port)
 
 
 def listen(
     owner: str, host: str, port: int, count: int, is_ours: bool = False, transparent: bool = False
 ) -> list[socket.socket]:
-    """`count` listening TCP sockets that share one address; port 0 is chosen once.
+    """Returns `count` listening TCP sockets that share one address; for port 0, one free port is chosen for all.
 
-    `is_ours`: this process listens there already, and the new sockets shall stand beside those. `transparent`: they also
-    accept what the kernel hands over for addresses of others (TPROXY), which takes CAP_NET_ADMIN.
-    `owner` names whose address it is ("listener clientListener"). BindError when it is taken or not of this machine;
-    then none of them is left open.
+    `is_ours`: this process already listens there, and the new sockets are added. `transparent`: they also accept
+    connections to foreign addresses that the kernel redirects (TPROXY), which requires CAP_NET_ADMIN. `owner` is named in
+    errors ("listener clientListener"). BindError if the address is in use or not local; then none is left open.
     """
     sockets: list[socket.socket] = []
     try:
         family, address = _resolve(host, port)
-        # SO_REUSEPORT lets a second process of the same user share the port unnoticed: a socket without it finds out.
+        # SO_REUSEPORT lets another process of the same user share the port unnoticed; a probe without it detects that.
         if not is_ours:
             with _new_socket(family) as probe:
                 probe.bind(address)
@@ -67,9 +66,9 @@ def listen(
 
 
 def listen_unix(owner: str, path: str) -> socket.socket:
-    """A listening unix socket at `path`. A socket file that nobody listens on any more is removed first.
+    """Returns a listening unix socket at `path`. A stale socket file is removed first.
 
-    `owner`: as in `listen`. BindError when the path is taken, by a process that answers or by something that is no socket.
+    `owner`: as in `listen`. BindError if another process listens on the path, or it is not a socket.
     """
     sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
     try:
@@ -85,11 +84,11 @@ def listen_unix(owner: str, path: str) -> socket.socket:
 
 
 def _remove_stale(path: str) -> None:
-    """Removes a socket file that nobody listens on; OSError when there is something else."""
+    """Removes a socket file on which no process listens; OSError if it is anything else."""
     if not stat.S_ISSOCK(os.lstat(path).st_mode):
         raise OSError(errno.EEXIST, "")
     with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as probe:
-        probe.setblocking(False)  # a full backlog, too, means that somebody listens
+        probe.setblocking(False)  # a full backlog also means that a process listens
         try:
             probe.connect(path)
         except ConnectionRefusedError:
@@ -101,17 +100,17 @@ def _remove_stale(path: str) -> None:
 
 
 def close_all(sockets: Iterable[socket.socket]) -> None:
-    """Closes all of them."""
+    """Closes all `sockets`."""
     for sock in sockets:
         sock.close()
 
 
 def _resolve(host: str, port: int) -> tuple[socket.AddressFamily, tuple[str, int]]:
     if not host:
-        # Go's ":port" means IPv4 and IPv6.
+        # As in Go, ":port" means IPv4 and IPv6.
         return (socket.AF_INET6, ("::", port)) if socket.has_dualstack_ipv6() else (socket.AF_INET, ("0.0.0.0", port))
     found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
-    # A name such as localhost may have both; IPv4 is what Go takes then.
+    # A name such as localhost may have both; like Go, prefer IPv4.
     family, _, _, _, address = min(found, key=lambda entry: entry[0] != socket.AF_INET)
     return family, (str(address[0]), port)
 
@@ -137,7 +136,7 @@ def _reason(error: OSError) -> str:
     if error.errno == errno.EADDRINUSE:
         return "the address is in use by another process"
     if error.errno == errno.EEXIST:
-        return "there is a file that is not a socket"
+        return "a file exists that is not a socket"
     if error.errno == errno.EADDRNOTAVAIL:
         return "the address does not belong to this machine"
     return os.strerror(error.errno) if error.errno else str(error)

@@ -1,8 +1,8 @@
-"""Names what stands in the way of a worker's loop.
+"""Finds the code that blocks a worker's event loop.
 
-A filter that computes, sleeps or waits in a plain method holds up every connection of its worker. A thread of
-faulthandler's, which needs no interpreter lock, then writes down where the loop's thread is; the worker reads that when it
-goes on, and the supervisor when it does not.
+A filter that computes, sleeps or waits in a plain method blocks every connection of its worker. A thread of faulthandler,
+which does not need the interpreter lock, then writes the stack of the event loop's thread to a file. The worker reads it
+when the loop continues, the supervisor if it does not.
 """
 
 from __future__ import annotations
@@ -15,16 +15,16 @@ import threading
 from collections.abc import Callable
 from typing import Final, NamedTuple
 
-#: Seconds for which a loop may stand still before its stack is written down.
+#: Seconds for which a loop may be blocked before its stack is recorded.
 LIMIT: Final = 1.0
-#: Bytes of a stack that are read.
+#: Maximum bytes that are read of a stack.
 MAX_STACK: Final = 64 * 1024
 
 _FRAME: Final = re.compile(r'  File "(.*)", line (\d+) in (.*)')
 
 
 class Frame(NamedTuple):
-    """One call of a stack."""
+    """One call on a stack."""
 
     file: str
     line: int
@@ -36,7 +36,7 @@ class Frame(NamedTuple):
 
 
 class Watchdog:
-    """Watches the loop of this thread."""
+    """Watches the event loop of the current thread."""
 
     def __init__(
         self,
@@ -45,10 +45,10 @@ class Watchdog:
         on_blocked: Callable[[float, list[Frame]], None],
         limit: float = LIMIT,
     ) -> None:
-        """`descriptor`: a file of its own for stacks.
+        """`descriptor`: a file used only for stacks.
 
-        `on_blocked` is called when the loop goes on after more than `limit` seconds, with these and where it stood, the
-        innermost call first.
+        `on_blocked` is called when the loop continues after it was blocked for more than `limit` seconds: with the number
+        of seconds and the recorded stack, innermost call first.
         """
         self._loop = loop
         self._descriptor = descriptor
@@ -59,12 +59,12 @@ class Watchdog:
         self._handle: asyncio.TimerHandle | None = None
 
     def start(self) -> None:
-        """Watches from now on."""
+        """Starts watching."""
         self._last = self._loop.time()
         self._beat()
 
     def stop(self) -> None:
-        """Watches no more."""
+        """Stops watching."""
         faulthandler.cancel_dump_traceback_later()
         if self._handle is not None:
             self._handle.cancel()
@@ -81,7 +81,7 @@ class Watchdog:
 
 
 def take_stack(descriptor: int) -> str:
-    """What has been written down since the last time; empty when that is nothing."""
+    """The stacks recorded since the last call; empty if there are none."""
     size = os.fstat(descriptor).st_size
     if size == 0:
         return ""
@@ -92,7 +92,7 @@ def take_stack(descriptor: int) -> str:
 
 
 def frames(text: str, thread: int | None = None) -> list[Frame]:
-    """The calls of `thread` in what faulthandler wrote, the innermost first; without one, those of the last thread."""
+    """The calls of `thread` in the output of faulthandler, innermost first; if it is None, those of the last thread."""
     found: list[Frame] = []
     is_wanted = False
     for line in text.splitlines():

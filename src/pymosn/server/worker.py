@@ -1,44 +1,42 @@
-"""One worker: an event loop that serves, under the orders of its supervisor.
+"""One worker process: an event loop that serves, controlled by commands from the supervisor.
 
 Run as `python -m pymosn.server.worker CHANNEL STACKS`, both file descriptors.
-Only what serving needs may be imported from here: memory is counted per worker.
+Import only what serving requires: every import costs memory in each worker.
 """
 
 import asyncio
-import contextlib
 import math
 import os
-import resource
 import signal
 import socket
 import sys
 import traceback
-from collections.abc import Coroutine
 from typing import Any, Final
 
 import uvloop
 
 from pymosn.assembly.packed_config import PackedConfig, decode, decode_cluster
+from pymosn.assembly.prepared import BuildError, PreparedConfig
 from pymosn.assembly.steps import run_in_slices, run_whole
-from pymosn.assembly.worker import BuildError, Prepared, WorkerRuntime
-from pymosn.config.diagnostics import Diagnostic
+from pymosn.assembly.worker import WorkerRuntime
+from pymosn.config.diagnostics import Diagnostic, error_at
 from pymosn.core.log import ERROR, WARN
 from pymosn.network.listener import Listener
 from pymosn.observe.logs import LogSet
-from pymosn.server import messages
 from pymosn.server.allocations import trace_allocations
+from pymosn.server.background import BackgroundTasks
 from pymosn.server.channel import Channel
 from pymosn.server.garbage import GarbageCollection, settle
 from pymosn.server.logs import open_logs
 from pymosn.server.messages import (
     COMMANDS,
     Abandon,
+    Activate,
+    Activated,
     Allocations,
     Blocked,
     ChangeCommand,
     Command,
-    Commit,
-    Committed,
     Configure,
     Drain,
     Drained,
@@ -46,6 +44,7 @@ from pymosn.server.messages import (
     GetStats,
     HostHealth,
     Prepare,
+    Prepared,
     Ready,
     ReopenLogs,
     Retire,
@@ -58,100 +57,93 @@ from pymosn.server.messages import (
     TraceAllocations,
 )
 from pymosn.server.overload import OverloadManager
+from pymosn.server.shutdown import SUPERVISOR_SIGNALS
+from pymosn.server.sizing import raise_open_file_limit
 from pymosn.server.watchdog import Frame, Watchdog
 
-#: Seconds between two looks at the timer wheel, while something waits in it and while it is empty.
+#: Seconds between two ticks of the timer wheel, while it has timers and while it is empty.
 BUSY_PERIOD: Final = 0.02
 EMPTY_PERIOD: Final = 0.2
-#: Seconds between two unasked reports of the metrics.
+#: Seconds between two periodic reports of the metrics.
 STATS_PERIOD: Final = 1.0
-#: Seconds for closing pools and filters, and for the last report, before the process ends regardless.
+#: Seconds for closing pools and filters, and for the last report, before the process exits regardless.
 CLOSE_TIME: Final = 1.0
-#: Seconds for which a worker builds a change before it looks after its connections again.
+#: Seconds for which a worker builds a change before it serves its connections again.
 BUILD_SLICE: Final = 0.005
-#: Seconds between two looks at how many connections are left while draining.
+#: Seconds between two checks for remaining connections while draining.
 DRAIN_PERIOD: Final = 0.02
 
 
 class Worker:
-    """Obeys the orders that come over the channel until told to stop; `exit_code` is set then and the loop stopped."""
+    """Executes the commands received over the channel. On `Stop` it sets `exit_code` and stops the event loop."""
 
     def __init__(self, loop: asyncio.AbstractEventLoop, sock: socket.socket, stacks: int) -> None:
-        """`sock`: the channel to the supervisor. `stacks`: a file that the watchdog shares with it."""
+        """`sock`: the channel to the supervisor. `stacks`: a file shared with the supervisor, for the watchdog's stacks."""
         self.exit_code = 0
         self._loop = loop
         self._sockets: dict[str, socket.socket] = {}
         self._runtime: WorkerRuntime | None = None
-        self._vitals: OverloadManager | None = None
-        self._prepared: tuple[int, Prepared] | None = None
-        # The last change that was given up, perhaps while it was still being built.
+        self._overload: OverloadManager | None = None
+        self._prepared: tuple[int, PreparedConfig] | None = None
+        # The last change that was abandoned, perhaps while it was still being built.
         self._abandoned = 0
         self._garbage = GarbageCollection(loop)
         self._logs: LogSet | None = None
-        # The loop itself holds tasks only weakly.
-        self._tasks: set[asyncio.Task[None]] = set()
+        self._tasks = BackgroundTasks(loop, self._on_command_failed)
         self._watchdog = Watchdog(loop, stacks, self._on_blocked)
-        self._channel: Channel[Command] = Channel(loop, sock, COMMANDS, self._obey, self._on_orphaned)
+        self._channel: Channel[Command] = Channel(loop, sock, COMMANDS, self._execute, self._on_orphaned)
         loop.set_exception_handler(self._on_exception)
 
-    def _obey(self, order: Command, descriptors: list[int]) -> None:
-        match order:
+    def _execute(self, command: Command, descriptors: list[int]) -> None:
+        match command:
             case Sockets():
-                for name, descriptor in zip(order.listeners, descriptors, strict=True):
+                for name, descriptor in zip(command.listeners, descriptors, strict=True):
                     self._sockets[name] = socket.socket(fileno=descriptor)
             case Configure():
-                self._configure(order)
-            case Prepare() | Commit() | Abandon() | Retire() | SetHosts() | HostHealth():
-                self._obey_change(order)
+                self._configure(command)
+            case Prepare() | Activate() | Abandon() | Retire() | SetHosts() | HostHealth():
+                self._execute_change(command)
             case GetStats():
-                self._send_stats(order.ticket)
+                self._send_stats(command.ticket)
             case TraceAllocations():
-                self._begin(self._trace(order))
+                self._tasks.begin(self._trace(command))
             case Drain():
-                self._begin(self._drain(order.group))
+                self._tasks.begin(self._drain(command.group))
             case Stop():
-                self._begin(self._stop(0))
+                self._tasks.begin(self._stop(0))
             case _:
-                self._obey_log_order(order)
+                self._execute_log_command(command)
 
-    def _begin(self, work: Coroutine[Any, Any, None]) -> None:
-        task = self._loop.create_task(work)
-        self._tasks.add(task)
-        task.add_done_callback(self._on_task_done)
+    def _on_command_failed(self, error: BaseException) -> None:
+        self._on_exception(self._loop, {"message": "a command failed", "exception": error})
+        self.exit_code = 1
+        self._loop.stop()
 
-    def _on_task_done(self, task: asyncio.Task[None]) -> None:
-        self._tasks.discard(task)
-        error = None if task.cancelled() else task.exception()
-        if error is not None:
-            self._on_exception(self._loop, {"message": "a worker's order failed", "exception": error})
-            self.exit_code = 1
-            self._loop.stop()
+    def _configure(self, command: Configure) -> None:
+        packed = decode(command.config)
+        self._logs = open_logs(packed.rest, command.base_dir, command.log_ceiling)
+        self._runtime = WorkerRuntime(command.workers, command.worker_index, self._loop, self._logs)
+        self._tasks.begin(self._serve(self._runtime, packed, command))
 
-    def _configure(self, order: Configure) -> None:
-        parcel = decode(order.config)
-        self._logs = open_logs(parcel.rest, order.base_dir, order.log_ceiling)
-        self._runtime = WorkerRuntime(order.workers, order.worker, self._loop, self._logs)
-        self._begin(self._serve(self._runtime, parcel, order))
-
-    async def _serve(self, runtime: WorkerRuntime, parcel: PackedConfig, order: Configure) -> None:
+    async def _serve(self, runtime: WorkerRuntime, packed: PackedConfig, command: Configure) -> None:
         try:
-            made = run_whole(runtime.prepare(parcel, order.config_dir, order.base_dir))
-            await made.start_filters()
+            prepared = run_whole(runtime.prepare(packed, command.config_dir, command.base_dir))
+            await prepared.start_filters()
         except BuildError as error:
             self._channel.send(Failed(error.faults))
             await self._exit(1)
             return
-        runtime.commit(made)
-        self._vitals = OverloadManager(runtime)
+        runtime.activate(prepared)
+        self._overload = OverloadManager(runtime)
         await self._start(runtime.listeners)
         settle()
         self._tick(runtime)
         self._watchdog.start()
         self._push_stats()
-        self._channel.send(Ready(len(runtime.drain_order)))
+        self._channel.send(Ready(len(runtime.active.drain_order)))
 
     async def _start(self, listeners: list[Listener]) -> None:
-        """Starts those of the listeners that have got a socket."""
+        """Starts the listeners for which a socket was received."""
         for listener in listeners:
             sock = self._sockets.pop(listener.name, None)
             if sock is not None:
@@ -159,77 +151,77 @@ class Worker:
 
     # ---- change
 
-    def _obey_change(self, order: ChangeCommand) -> None:
+    def _execute_change(self, command: ChangeCommand) -> None:
         runtime = self._runtime
         if runtime is None:
             return
-        match order:
+        match command:
             case Prepare():
-                self._begin(self._prepare(runtime, order))
-            case Commit():
-                if self._prepared is not None and self._prepared[0] == order.change:
-                    self._begin(self._commit(runtime, *self._prepared))
+                self._tasks.begin(self._prepare(runtime, command))
+            case Activate():
+                if self._prepared is not None and self._prepared[0] == command.change:
+                    self._tasks.begin(self._activate(runtime, *self._prepared))
                 self._prepared = None
             case Abandon():
-                self._abandoned = order.change
+                self._abandoned = command.change
                 if self._prepared is not None:
-                    self._begin(self._prepared[1].stop_filters())
+                    self._tasks.begin(self._prepared[1].stop_filters())
                 self._prepared = None
                 while self._sockets:
                     self._sockets.popitem()[1].close()
             case Retire():
-                self._begin(self._retire(runtime, order.timeout))
+                self._tasks.begin(self._retire(runtime, command.timeout))
             case SetHosts():
-                runtime.set_hosts(decode_cluster(order.cluster))
+                runtime.set_hosts(decode_cluster(command.cluster))
             case HostHealth():
-                runtime.set_health(order.cluster, order.hosts)
+                runtime.set_health(command.cluster, command.hosts)
 
-    async def _prepare(self, runtime: WorkerRuntime, order: Prepare) -> None:
-        """Builds without effect, and tells what is wrong; requests are served meanwhile."""
-        self._channel.send(messages.Prepared(order.change, await self._build(runtime, order)))
+    async def _prepare(self, runtime: WorkerRuntime, command: Prepare) -> None:
+        """Builds a configuration without effect, and reports the faults; requests are served meanwhile."""
+        self._channel.send(Prepared(command.change, await self._build(runtime, command)))
 
-    async def _build(self, runtime: WorkerRuntime, order: Prepare) -> list[Diagnostic]:
+    async def _build(self, runtime: WorkerRuntime, command: Prepare) -> list[Diagnostic]:
         try:
-            steps = runtime.prepare(decode(order.config), order.config_dir, order.base_dir)
-            made = await run_in_slices(steps, BUILD_SLICE)
-            await made.start_filters()
+            steps = runtime.prepare(decode(command.config), command.config_dir, command.base_dir)
+            prepared = await run_in_slices(steps, BUILD_SLICE)
+            await prepared.start_filters()
         except BuildError as error:
             return error.faults
         except Exception as error:
-            # Whatever a configuration breaks here, the one in force goes on.
+            # Whatever a new configuration breaks here must not affect the active one.
             self._on_exception(self._loop, {"message": "a change cannot be built", "exception": error})
-            return [Diagnostic(severity="error", file="", line=0, column=0, path="", message=f"cannot be built: {error!r}")]
-        if order.change <= self._abandoned:
-            await made.stop_filters()
+            return [error_at("", f"cannot be built: {error!r}")]
+        if command.change <= self._abandoned:
+            await prepared.stop_filters()
         else:
-            self._prepared = (order.change, made)
+            self._prepared = (command.change, prepared)
         return []
 
-    async def _commit(self, runtime: WorkerRuntime, change: int, made: Prepared) -> None:
-        await self._start(runtime.commit(made))
-        self._channel.send(Committed(change, len(runtime.drain_order)))
+    async def _activate(self, runtime: WorkerRuntime, change: int, prepared: PreparedConfig) -> None:
+        await self._start(runtime.activate(prepared))
+        self._channel.send(Activated(change, len(runtime.active.drain_order)))
         self._garbage.after_change()
 
     async def _retire(self, runtime: WorkerRuntime, timeout: float) -> None:
-        """Ends what was removed, and then drops what only that needed."""
-        listeners = list(runtime.retiring)
+        """Drains removed listeners, then stops replaced filters and discards the clusters that only they used."""
+        listeners = list(runtime.retired.listeners)
         deadline = self._loop.time() + timeout
         if listeners:
             await self._close_listeners(listeners, deadline)
-        runtime.retiring = [listener for listener in runtime.retiring if listener not in listeners]
-        while runtime.uses_old_filters and self._loop.time() < deadline:
+        runtime.retired.listeners = [listener for listener in runtime.retired.listeners if listener not in listeners]
+        while runtime.retired.uses_filters and self._loop.time() < deadline:
             await asyncio.sleep(DRAIN_PERIOD)
-        await runtime.stop_old_filters()
+        await runtime.retired.stop_filters()
         runtime.tidy()
 
     async def _close_listeners(self, listeners: list[Listener], deadline: float) -> None:
-        """Stops accepting and waits until no connection is left; at the deadline cuts those that are."""
-        # One round of the loop accepts what waits in the backlog; closing the socket would reset it.
+        """Stops accepting and waits until no connection is left; at the deadline aborts the remaining ones."""
+        # One iteration of the event loop accepts the connections in the backlog; closing the socket would reset them.
         await asyncio.sleep(0)
         for listener in listeners:
             listener.stop_accepting()
             listener.drain()
-        # What was accepted just now becomes a connection in the next round of the loop, and must be told too.
+        # Sockets accepted just now become connections in the next iteration, and must be drained too.
         await asyncio.sleep(DRAIN_PERIOD)
         for listener in listeners:
             listener.drain()
@@ -245,7 +237,7 @@ class Worker:
         runtime.wheel.advance()
 
     def _on_blocked(self, seconds: float, stack: list[Frame]) -> None:
-        """The loop stood still."""
+        """The event loop was blocked."""
         runtime = self._runtime
         lines = [frame.text() for frame in stack]
         named = runtime.filter_at([(frame.file, frame.line) for frame in stack]) if runtime is not None else None
@@ -253,15 +245,15 @@ class Worker:
             named.blocked.value += 1
         if runtime is not None:
             whose = "" if named is None else f" in filter {named.name!r}"
-            text = f"the loop stood still for about {seconds:.1f} s{whose}: {' < '.join(lines[:8]) or 'no Python code'}"
+            text = f"event loop blocked for about {seconds:.1f} s{whose}: {' < '.join(lines[:8]) or 'no Python code'}"
             runtime.log.write(ERROR, text, "pymosn.filter.blocked")
         self._channel.send(Blocked(seconds, "" if named is None else named.name, lines))
 
     def _push_stats(self) -> None:
         self._loop.call_later(STATS_PERIOD, self._push_stats)
-        if self._vitals is not None:
-            self._vitals.look()
-        # A supervisor that does not read gets no second report behind the first.
+        if self._overload is not None:
+            self._overload.check()
+        # Reports must not pile up for a supervisor that does not read.
         if self._channel.is_flushed:
             self._send_stats(0)
 
@@ -269,36 +261,36 @@ class Worker:
         if self._runtime is not None:
             self._channel.send(Stats(ticket, self._runtime.metrics.snapshot()))
 
-    def _obey_log_order(self, order: Command) -> None:
+    def _execute_log_command(self, command: Command) -> None:
         logs = self._logs
         if logs is None:
             return
         try:
-            match order:
+            match command:
                 case SetLogLevel():
-                    logs.set_level(order.path, order.level)
+                    logs.set_level(command.path, command.level)
                 case SwitchLog():
-                    logs.switch(order.path, order.enabled)
+                    logs.switch(command.path, command.enabled)
                 case ReopenLogs():
                     logs.reopen()
         except (KeyError, ValueError) as error:
-            logs.process_log.write(WARN, f"log order without effect: {error}")
+            logs.process_log.write(WARN, f"ignored log command: {error}")
 
-    async def _trace(self, order: TraceAllocations) -> None:
-        lines = await trace_allocations(order.seconds, [] if self._runtime is None else self._runtime.filter_files())
-        self._channel.send(Allocations(order.ticket, lines))
+    async def _trace(self, command: TraceAllocations) -> None:
+        lines = await trace_allocations(command.seconds, [] if self._runtime is None else self._runtime.filter_files())
+        self._channel.send(Allocations(command.ticket, lines))
 
     async def _drain(self, group: int) -> None:
         if self._runtime is None:
             return
-        await self._close_listeners(self._runtime.drain_order[group], math.inf)
+        await self._close_listeners(self._runtime.active.drain_order[group], math.inf)
         self._channel.send(Drained(group))
 
     async def _stop(self, code: int) -> None:
-        """Ends everything in bounded time; a second call does no harm."""
+        """Closes everything in bounded time; a second call does no harm."""
         runtime = self._runtime
         if runtime is not None:
-            for listener in [*runtime.listeners, *runtime.retiring]:
+            for listener in [*runtime.listeners, *runtime.retired.listeners]:
                 listener.stop_accepting()
                 listener.abort_all()
             try:
@@ -316,7 +308,7 @@ class Worker:
         self._loop.stop()
 
     def _on_orphaned(self, reason: str) -> None:
-        """The supervisor is gone: nobody could drain, replace or count this worker any more."""
+        """Exits, because without its supervisor a worker can no longer be drained or replaced."""
         self.exit_code = 1
         self._loop.stop()
 
@@ -331,25 +323,16 @@ class Worker:
 
 
 def ignore_signals() -> None:
-    """Leaves it to the supervisor what a signal means; it blocked them when it spawned this process."""
-    held_back = (signal.SIGINT, signal.SIGTERM, signal.SIGQUIT, signal.SIGHUP, signal.SIGUSR1)
-    for number in held_back:
-        signal.signal(number, signal.SIG_IGN)
-    signal.pthread_sigmask(signal.SIG_UNBLOCK, held_back)
-
-
-def raise_descriptor_limit() -> None:
-    """To what the system allows, as Go does: the usual soft limit of 1024 is there for programs that use select()."""
-    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    if soft != hard:
-        with contextlib.suppress(OSError, ValueError):
-            resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+    """Leaves signals to the supervisor, which blocked them when it started this process."""
+    for signum in SUPERVISOR_SIGNALS:
+        signal.signal(signum, signal.SIG_IGN)
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, SUPERVISOR_SIGNALS)
 
 
 def run(descriptor: int, stacks: int) -> int:
-    """Serves on the channel `descriptor` until told to stop; returns the exit code."""
+    """Serves until `Stop` is received on the channel `descriptor`; returns the exit code."""
     ignore_signals()
-    raise_descriptor_limit()
+    raise_open_file_limit()
     loop = uvloop.new_event_loop()
     asyncio.set_event_loop(loop)
     worker = Worker(loop, socket.socket(fileno=descriptor), stacks)
@@ -361,5 +344,5 @@ if __name__ == "__main__":
     code = run(int(sys.argv[1]), int(sys.argv[2]))
     sys.stdout.flush()
     sys.stderr.flush()
-    # Threads that a filter left running must not keep the process.
+    # Threads that a filter left running must not keep the process alive.
     os._exit(code)

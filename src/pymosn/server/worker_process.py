@@ -15,52 +15,50 @@ from typing import Final
 import pymosn
 from pymosn.server.channel import Channel
 from pymosn.server.messages import REPORTS, Command, Report
+from pymosn.server.shutdown import SUPERVISOR_SIGNALS
 from pymosn.server.watchdog import frames, take_stack
 
-#: Seconds in which the channel of a dead worker is read to its end; a process forked by a filter may hold it open.
-LAST_WORDS_TIME: Final = 1.0
-
-# The supervisor decides what a signal means: Ctrl-C in a terminal goes to the workers too.
-_HELD_BACK: Final = (signal.SIGINT, signal.SIGTERM, signal.SIGQUIT, signal.SIGHUP, signal.SIGUSR1)
+#: Seconds for reading the channel of a dead worker to its end; a process forked by a filter may keep it open.
+LAST_REPORTS_TIME: Final = 1.0
 
 
 class WorkerHandle:
-    """A worker as its fleet sees it."""
+    """The fleet's view of a worker. `worker_id`: from 1; a replacement has the id of its predecessor."""
 
-    def __init__(self, number: int, pid: int) -> None:
-        self.number = number
+    def __init__(self, worker_id: int, pid: int) -> None:
+        self.worker_id = worker_id
         self.pid = pid
 
-    def send(self, order: Command, descriptors: Sequence[int] = ()) -> None:
-        """Sends an order; dropped when the worker is gone."""
+    def send(self, command: Command, descriptors: Sequence[int] = ()) -> None:
+        """Sends a command; dropped if the worker is gone."""
         raise NotImplementedError
 
     def take_stack(self) -> list[str]:
-        """Where the worker's loop stands still, the innermost call first; empty when it does not, as far as it is known."""
+        """Where the worker's event loop is blocked, innermost call first; empty if it is not known to be blocked."""
         raise NotImplementedError
 
     def kill(self) -> None:
-        """Ends the process at once (SIGKILL)."""
+        """Kills the process (SIGKILL)."""
         raise NotImplementedError
 
 
 class WorkerReceiver:
-    """Who hears from workers."""
+    """Callbacks for messages from workers."""
 
     def on_report(self, worker: WorkerHandle, report: Report) -> None:
-        """The worker said something."""
+        """The worker sent a report."""
         raise NotImplementedError
 
     def on_exit(self, worker: WorkerHandle, code: int) -> None:
-        """The process has ended; the last thing heard of it. `code`: exit code, or minus the signal that killed it."""
+        """The process has ended; the last call for it. `code`: exit code, or minus the signal that killed it."""
         raise NotImplementedError
 
 
 class WorkerProcess(WorkerHandle):
     """A child process running `pymosn.server.worker`, and the supervisor's end of its channel."""
 
-    def __init__(self, loop: asyncio.AbstractEventLoop, number: int, receiver: WorkerReceiver) -> None:
-        """Starts the process; OSError when the system refuses."""
+    def __init__(self, loop: asyncio.AbstractEventLoop, worker_id: int, receiver: WorkerReceiver) -> None:
+        """Starts the process; OSError if the system refuses."""
         self._loop = loop
         self._receiver = receiver
         self._exit_code: int | None = None
@@ -75,12 +73,12 @@ class WorkerProcess(WorkerHandle):
                 ours.close()
                 os.close(self._stacks)
                 raise
-        super().__init__(number, self._process.pid)
+        super().__init__(worker_id, self._process.pid)
         self._channel: Channel[Report] = Channel(loop, ours, REPORTS, self._on_report, self._on_channel_closed)
-        threading.Thread(target=self._wait, name=f"worker {number} watch", daemon=True).start()
+        threading.Thread(target=self._wait, name=f"worker {worker_id} watch", daemon=True).start()
 
-    def send(self, order: Command, descriptors: Sequence[int] = ()) -> None:
-        self._channel.send(order, descriptors)
+    def send(self, command: Command, descriptors: Sequence[int] = ()) -> None:
+        self._channel.send(command, descriptors)
 
     def kill(self) -> None:
         self._process.kill()
@@ -89,26 +87,26 @@ class WorkerProcess(WorkerHandle):
         return [] if self._gone else [frame.text() for frame in frames(take_stack(self._stacks))]
 
     def _wait(self) -> None:
-        """Runs in a thread of its own: there is no portable way to wait for a process on an event loop."""
+        """Runs in a thread, because an event loop has no portable way to wait for a process."""
         code = self._process.wait()
         if not self._loop.is_closed():
             self._loop.call_soon_threadsafe(self._on_process_exit, code)
 
     def _on_report(self, report: Report, descriptors: list[int]) -> None:
         for descriptor in descriptors:
-            os.close(descriptor)  # workers send none; a broken one must not leak them here
+            os.close(descriptor)  # workers send none, but a broken one must not leak them
         self._receiver.on_report(self, report)
 
     def _on_channel_closed(self, reason: str) -> None:
         self._channel_open = False
         if self._exit_code is None:
-            # It is about to exit, or nobody can reach it any more.
-            self._loop.call_later(LAST_WORDS_TIME, self.kill)
+            # It is about to exit, or it can no longer be controlled.
+            self._loop.call_later(LAST_REPORTS_TIME, self.kill)
         self._finish()
 
     def _on_process_exit(self, code: int) -> None:
         self._exit_code = code
-        self._loop.call_later(LAST_WORDS_TIME, self._give_up_channel)
+        self._loop.call_later(LAST_REPORTS_TIME, self._give_up_channel)
         self._finish()
 
     def _give_up_channel(self) -> None:
@@ -116,7 +114,7 @@ class WorkerProcess(WorkerHandle):
         self._finish()
 
     def _finish(self) -> None:
-        """Reports the exit once the process has ended and everything it said has been read."""
+        """Reports the exit when the process has ended and all its reports have been read."""
         if self._gone or self._channel_open or self._exit_code is None:
             return
         self._gone = True
@@ -136,10 +134,10 @@ def describe_exit(code: int) -> str:
 
 
 def _spawn(descriptor: int, stacks: int) -> "subprocess.Popen[bytes]":
-    # -P: a file in the current directory must not stand in for a module of the worker.
+    # -P: a file in the current directory must not shadow a module of the worker.
     command = [sys.executable, "-P", "-m", "pymosn.server.worker", str(descriptor), str(stacks)]
-    # Blocked, not ignored: the mask is in force from the first instruction on, before the worker can say what it ignores.
-    before = signal.pthread_sigmask(signal.SIG_BLOCK, _HELD_BACK)
+    # Blocked, not ignored: the mask is inherited, and so applies before the worker can set up its own handling.
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, SUPERVISOR_SIGNALS)
     try:
         return subprocess.Popen(
             command, pass_fds=[descriptor, stacks], stdin=subprocess.DEVNULL, env=worker_environment(os.environ)
@@ -149,10 +147,10 @@ def _spawn(descriptor: int, stacks: int) -> "subprocess.Popen[bytes]":
 
 
 def worker_environment(environment: Mapping[str, str]) -> dict[str, str]:
-    """The environment for workers: with it they import the same pymosn as this process."""
+    """The environment for workers, which makes them import the same pymosn as this process."""
     result = dict(environment)
     root = str(Path(pymosn.__file__).resolve().parent.parent)
-    # An installed package is found anyway; naming its folder would put it before the standard library.
+    # An installed package is found anyway; adding its folder would put it before the standard library.
     if root not in (sysconfig.get_path("purelib"), sysconfig.get_path("platlib")):
         result["PYTHONPATH"] = os.pathsep.join(filter(None, [root, environment.get("PYTHONPATH", "")]))
     return result

@@ -1,4 +1,4 @@
-"""The protocols that are built, in the order in which `Auto` tries them. A new one is one line here."""
+"""The built-in protocols, in the order in which `Auto` tries them. A new one is one line here."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def built_protocols() -> list[StreamProtocol]:
 
 
 def protocols() -> Registry[StreamProtocol]:
-    """A new table of all protocols, by the names that configurations use; those of installed packages may be added."""
+    """A new table of all protocols by their configured names; those of installed packages may be added."""
     registry: Registry[StreamProtocol] = Registry("protocol")
     for protocol in built_protocols():
         registry.add(protocol.spec.name, protocol)

@@ -1,4 +1,4 @@
-"""Driving stream filters without a server: the proxy's own exchange between a client and upstreams that are made up.
+"""Tests stream filters without a server: the proxy's real exchange between a simulated client and simulated upstreams.
 
     from pymosn.testing import Request, Response, send
 
@@ -7,7 +7,7 @@
         assert result.status == 200
         assert result.upstream[0].headers["x-tenant"] == "acme"
 
-`run` does the same from a plain test. A `World` keeps filters, clusters and clock over several requests.
+`run` does the same in a synchronous test. A `World` keeps filters, clusters and clock for several requests.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""What stands in for the rest of the proxy: clock, log, client and upstreams."""
+"""Substitutes for the rest of the proxy: clock, log, client and upstreams."""
 
 import asyncio
 from collections.abc import Awaitable, Callable
@@ -25,18 +25,18 @@ from pymosn.core.timers import TimerWheel
 from pymosn.testing.messages import Down, Request, Response
 
 PROTOCOL: Final = "Http1"
-#: Seconds of real time after which a test that waits is given up.
-PATIENCE: Final = 10.0
+#: Seconds of real time after which a waiting test fails.
+TEST_TIMEOUT: Final = 10.0
 
 
 async def rounds(count: int = 10) -> None:
-    """Lets the event loop go round."""
+    """Runs the event loop for `count` iterations."""
     for _ in range(count):
         await asyncio.sleep(0)
 
 
 def request_head(request: Request) -> RequestHead:
-    """The head of a request as a codec would give it."""
+    """The request's head, as a codec would decode it."""
     head = HttpRequest()
     head.method = request.method
     head.path = request.path
@@ -46,7 +46,7 @@ def request_head(request: Request) -> RequestHead:
     head.content_length = len(request.body)
     if request.trailers is not None:
         head.set_length(UNKNOWN_LENGTH)
-    elif request.pieces:
+    elif request.chunks:
         head.set_length(len(request.body) if request.is_sized else UNKNOWN_LENGTH)
     return head
 
@@ -67,7 +67,7 @@ class FakeClock(Clock):
 
 
 class Lines(Log):
-    """Records the lines of a process log of any level, and the alert key of each."""
+    """A log that keeps its lines."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -81,19 +81,19 @@ class Lines(Log):
 
 
 class Ends(AccessLog):
-    """Writes nothing."""
+    """An access log that writes nothing."""
 
     def log(self, exchange: Exchange) -> None:
         pass
 
 
 class Client(ResponseSender):
-    """The client's end."""
+    """The client's side of the exchange."""
 
     def __init__(self, ip: str, method: str = "GET") -> None:
         self._method = method
         self.head: ResponseHead | None = None
-        self.pieces: list[bytes] = []
+        self.chunks: list[bytes] = []
         self.trailers: Headers | None = None
         self.was_reset = False
         self._is_without_body = False
@@ -105,10 +105,10 @@ class Client(ResponseSender):
         self._connection.local_ip = "192.0.2.2"
         self._connection.local_port = 80
 
-    async def may_go_on(self) -> None:
-        """Waits as long as the proxy wants no more of the body."""
+    async def wait_until_resumed(self) -> None:
+        """Waits while the proxy has paused the body."""
         await asyncio.sleep(0)
-        async with asyncio.timeout(PATIENCE):
+        async with asyncio.timeout(TEST_TIMEOUT):
             while self._pauses > 0 and not self.is_over.is_set():
                 await asyncio.sleep(0)
 
@@ -125,7 +125,7 @@ class Client(ResponseSender):
 
     def send_data(self, data: bytes, end: bool) -> None:
         if data and not self._is_without_body:
-            self.pieces.append(data)
+            self.chunks.append(data)
 
     def send_trailers(self, trailers: Headers) -> None:
         self.trailers = trailers
@@ -147,18 +147,18 @@ Ask = Callable[[str, Request], Awaitable[Response]]
 
 
 class Protocol(StreamProtocol):
-    """Pools whose connections are made-up hosts."""
+    """A protocol whose pools lead to simulated hosts."""
 
     def __init__(self, ask: Ask) -> None:
         super().__init__(ProtocolSpec(PROTOCOL, "", False))
         self._ask = ask
 
-    def pool(self, upstream: PoolTarget, dialer: Dialer, wheel: TimerWheel) -> ConnectionPool:
-        return Pool(self._ask, upstream.address.partition(":")[0])
+    def pool(self, target: PoolTarget, dialer: Dialer, wheel: TimerWheel) -> ConnectionPool:
+        return Pool(self._ask, target.address.partition(":")[0])
 
 
 class Pool(ConnectionPool):
-    """Gives a stream to whoever asks."""
+    """Grants every request a stream."""
 
     def __init__(self, ask: Ask, cluster: str) -> None:
         self._ask = ask
@@ -175,7 +175,7 @@ class Pool(ConnectionPool):
 
 
 class UpstreamStream(RequestSender):
-    """One request at a made-up host."""
+    """One request to a simulated host."""
 
     def __init__(self, ask: Ask, cluster: str, receiver: ResponseReceiver) -> None:
         self._ask = ask
@@ -184,8 +184,8 @@ class UpstreamStream(RequestSender):
         self._connection = Connection()
         self._request = Request()
         self._task: asyncio.Task[None] | None = None
-        self._may_go_on = asyncio.Event()
-        self._may_go_on.set()
+        self._resumed = asyncio.Event()
+        self._resumed.set()
 
     def connection(self) -> Connection:
         return self._connection
@@ -201,41 +201,41 @@ class UpstreamStream(RequestSender):
 
     def send_data(self, data: bytes, end: bool) -> None:
         if data:
-            self._request.pieces.append(data)
+            self._request.chunks.append(data)
         if end:
-            self._task = asyncio.get_running_loop().create_task(self._reply())
+            self._task = asyncio.get_running_loop().create_task(self._respond())
 
     def send_trailers(self, trailers: Headers) -> None:
         self._request.trailers = trailers
         self.send_data(b"", True)
 
-    async def _reply(self) -> None:
+    async def _respond(self) -> None:
         try:
             response = await self._ask(self._cluster, self._request)
         except Down as down:
             self._receiver.on_reset(down.failure)
             return
         head = HttpResponse(response.status, b"", response.headers.copy())
-        pieces = response.pieces if self._request.method != "HEAD" else []
+        chunks = response.chunks if self._request.method != "HEAD" else []
         trailers = response.trailers if self._request.method != "HEAD" else None
         if response.is_sized and trailers is None:
-            head.set_length(sum(len(piece) for piece in pieces))
-        whole = len(pieces) <= 1 and response.is_sized and trailers is None
-        self._receiver.on_response(head, pieces[0] if whole and pieces else b"", whole)
-        for piece in [] if whole else pieces:
-            await self._may_go_on.wait()
+            head.set_length(sum(len(chunk) for chunk in chunks))
+        whole = len(chunks) <= 1 and response.is_sized and trailers is None
+        self._receiver.on_response(head, chunks[0] if whole and chunks else b"", whole)
+        for chunk in [] if whole else chunks:
+            await self._resumed.wait()
             await asyncio.sleep(0)
-            self._receiver.on_data(piece, False)
+            self._receiver.on_data(chunk, False)
         if trailers is not None:
             self._receiver.on_trailers(trailers.copy())
         elif not whole:
             self._receiver.on_data(b"", True)
 
     def pause(self) -> None:
-        self._may_go_on.clear()
+        self._resumed.clear()
 
     def resume(self) -> None:
-        self._may_go_on.set()
+        self._resumed.set()
 
     def cancel(self) -> None:
         if self._task is not None:

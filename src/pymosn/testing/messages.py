@@ -1,4 +1,4 @@
-"""What a client of a test sends, and what its upstreams answer."""
+"""Requests of a test's client, and responses of its upstreams."""
 
 import json
 from collections.abc import Iterable
@@ -16,15 +16,15 @@ Body = bytes | str | Iterable[bytes | str]
 
 
 class WithBody:
-    """The body of a message, in `pieces` as it comes."""
+    """The body of a message, in `chunks` as it is sent or received."""
 
-    def __init__(self, pieces: list[bytes]) -> None:
-        self.pieces = pieces
+    def __init__(self, chunks: list[bytes]) -> None:
+        self.chunks = chunks
 
     @property
     def body(self) -> bytes:
         """The whole body."""
-        return b"".join(self.pieces)
+        return b"".join(self.chunks)
 
     @property
     def text(self) -> str:
@@ -37,17 +37,17 @@ class WithBody:
 
 
 class Request(WithBody):
-    """A request, from the client or as an upstream gets it."""
+    """A request, sent by the client or received by an upstream."""
 
     def __init__(self, method: str = "GET", target: str = "/", headers: Fields | None = None, body: Body = b"") -> None:
-        """`target`: path and query. `body`: in pieces when it is iterable. Without a Host field it is `test.example`."""
-        super().__init__(_pieces(body))
+        """`target`: path and query. `body`: in chunks if it is iterable. The default Host is `test.example`."""
+        super().__init__(_chunks(body))
         self.method = method
         self.path, _, self.query = target.partition("?")
         self.headers: Headers = headers_from(headers if isinstance(headers, list) else dict(headers or {}))
-        #: Whether its length is told beforehand; False is as with chunks.
+        #: Whether it has a Content-Length; otherwise the body is chunked.
         self.is_sized = True
-        #: Fields behind the body; a message that has them is as with chunks.
+        #: Trailers; a message with trailers is chunked.
         self.trailers: Headers | None = None
 
     def __repr__(self) -> str:
@@ -56,30 +56,30 @@ class Request(WithBody):
 
 
 class Response(WithBody):
-    """What an upstream answers. `body`: in pieces when it is iterable."""
+    """An upstream's response. `body`: in chunks if it is iterable."""
 
     def __init__(self, status: int = 200, body: Body = b"ok", headers: Fields | None = None) -> None:
-        super().__init__(_pieces(body))
+        super().__init__(_chunks(body))
         self.status = status
         self.headers: Headers = headers_from(headers if isinstance(headers, list) else dict(headers or {}))
-        #: Whether its length is told beforehand; a body in pieces has none.
+        #: Whether it has a Content-Length, which a body in chunks does not.
         self.is_sized = isinstance(body, (bytes, str))
-        #: Fields behind the body; a message that has them is as with chunks.
+        #: Trailers; a message with trailers is chunked.
         self.trailers: Headers | None = None
 
 
 class Down(Exception):
-    """Raised by an upstream of a test that does not answer: `connect_refused`, `reset_before_response`, ..."""
+    """Raised by a test's upstream that fails: `connect_refused`, `reset_before_response`, ..."""
 
     def __init__(self, reason: str = "connect_refused") -> None:
-        """`reason`: a word of the failure table. KeyError for another one."""
+        """`reason`: a reason word of the failure table. Raises KeyError for any other."""
         super().__init__(reason)
         self.failure = _FAILURES[reason]
 
 
-def _pieces(body: Body) -> list[bytes]:
+def _chunks(body: Body) -> list[bytes]:
     if isinstance(body, str):
         body = body.encode()
     if isinstance(body, bytes):
         return [body] if body else []
-    return [piece.encode() if isinstance(piece, str) else piece for piece in body]
+    return [chunk.encode() if isinstance(chunk, str) else chunk for chunk in body]

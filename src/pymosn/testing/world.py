@@ -1,4 +1,4 @@
-"""Filters, clusters and a clock for tests, and the ways to send requests through them."""
+"""Filters, clusters and a clock for tests, and functions that send requests through them."""
 
 import asyncio
 import inspect
@@ -8,49 +8,47 @@ from typing import Final, TypedDict, TypeVar, Unpack
 from pymosn.api.exchange import Exchange
 from pymosn.api.network import Dialer
 from pymosn.api.routing import Route
-from pymosn.api.stream import (
-    StreamProtocol,
-)
+from pymosn.api.stream import StreamProtocol
 from pymosn.api.stream_filter import FilterContext, StreamFilter
 from pymosn.core.counters import DownstreamStats, Metrics
 from pymosn.core.headers import Headers, headers_from
 from pymosn.core.registry import Registry
 from pymosn.core.timers import TimerWheel
-from pymosn.filters.stream.python import typed_config
+from pymosn.filters.typed_config import typed_config
 from pymosn.proxy.cluster_client import ClusterClients
 from pymosn.proxy.exchange import ExchangeDriver
-from pymosn.proxy.options import ProxyOptions
 from pymosn.proxy.runtime import Runtime
 from pymosn.proxy.stream_filters import FilterHandle, StreamFilters
 from pymosn.routing.actions import Forward
 from pymosn.routing.matchers import AnyRequest
 from pymosn.routing.table import RouteTable, TableSlot, VirtualHost
-from pymosn.testing.fakes import PATIENCE, PROTOCOL, Client, Ends, FakeClock, Lines, Protocol, request_head, rounds
+from pymosn.testing.fakes import PROTOCOL, TEST_TIMEOUT, Client, Ends, FakeClock, Lines, Protocol, request_head, rounds
 from pymosn.testing.messages import Request, Response, WithBody
+from pymosn.testing.options import proxy_options
 from pymosn.upstream.balancers import balancers
 from pymosn.upstream.cluster import Clusters, PoolMaker, make_cluster
 from pymosn.upstream.plan import ClusterPlan, HostPlan
 
-#: The cluster that requests go to unless a filter chooses another.
+#: The cluster of all requests for which no filter selects another.
 SERVICE: Final = "service"
 
 Made = TypeVar("Made", bound=StreamFilter)
 
 
 class Result(WithBody):
-    """What became of a request: the reply, what went upstream, and how it ended."""
+    """The outcome of a request: the response, the upstream requests, and the failure if any."""
 
     def __init__(self, sender: Client, upstream: list[Request], exchange: Exchange, log: list[str]) -> None:
-        super().__init__(sender.pieces)
+        super().__init__(sender.chunks)
         head = sender.head
         self.status: int = 0 if head is None else int(head.status)
         self.headers: Headers = headers_from(None) if head is None else head.headers
         self.trailers: Headers | None = sender.trailers
-        #: Requests that upstreams got, in order, the filters' own among them.
+        #: Requests that the upstreams received, in order, including the filters' subrequests.
         self.upstream = upstream
-        #: The word of the failure that ended it; empty when none did.
+        #: The reason word of the failure that ended it; empty if there was none.
         self.reason: str = "" if exchange.failure is None else exchange.failure.reason
-        #: Whether the reply broke off before its end.
+        #: Whether the response was aborted.
         self.was_reset: bool = sender.was_reset
         self.exchange = exchange
         #: Lines of the process log.
@@ -64,7 +62,7 @@ Answer = Response | Callable[[Request], Response | Awaitable[Response]]
 
 
 class World:
-    """Filters in a chain, clusters of made-up hosts, and a clock that moves when told."""
+    """A chain of filters, clusters of simulated hosts, and a clock that only `advance` moves."""
 
     def __init__(
         self,
@@ -77,11 +75,10 @@ class World:
         timeout: float = -1.0,
         workers: int = 1,
     ) -> None:
-        """`upstream`: what the cluster `service` answers, where all requests go. `clusters`: others, by name.
+        """`upstream`: response of the cluster `service`, the default for all requests. `clusters`: others, by name.
 
-        `route_config`: `per_filter_config` of the route. `on_error`, `timeout`: of all filters, in place of their own.
-
-        `workers`: how many there are said to be, of which this is the first.
+        `route_config`: `per_filter_config` of the route. `on_error`, `timeout`: override those of all filters. `workers`:
+        the apparent number of workers, of which this is the first.
         """
         self.filters = [filters] if isinstance(filters, StreamFilter) else list(filters)
         self._log = Lines()
@@ -108,7 +105,7 @@ class World:
         stats = DownstreamStats(self.metrics.group("downstream", ("listener", "test")))
         self._ends = Ends()
         chain = StreamFilters(named)
-        self._options = ProxyOptions("test", [], {}, slot, chain, stats, [self._ends], False, False)
+        self._options = proxy_options(slot=slot, filters=chain, stats=stats, access_logs=[self._ends])
 
     def _make_runtime(self) -> Runtime:
         protocols: Registry[StreamProtocol] = Registry("protocol")
@@ -118,7 +115,7 @@ class World:
         kind = balancers().get("LB_RANDOM")
         assert kind is not None
         plans = [ClusterPlan(name, (HostPlan(f"{name}:80"),)) for name in self._answers]
-        clusters.replace({plan.name: make_cluster(plan, kind, maker, self.metrics, None) for plan in plans})
+        clusters.activate({plan.name: make_cluster(plan, kind, maker, self.metrics, None) for plan in plans})
         return Runtime(self.clock, self._wheel, self.metrics, self._log, protocols, clusters)
 
     async def _answer(self, cluster: str, request: Request) -> Response:
@@ -135,42 +132,42 @@ class World:
             await entry.start()
 
     async def stop(self) -> None:
-        """Ends their tasks and calls `stop`."""
+        """Ends the filters' tasks and calls `stop`."""
         for entry in self.filters:
             await entry.context.end_tasks()
             await entry.stop()
 
     async def send(self, request: Request) -> Result:
-        """Sends a request and waits for the end of the exchange. TimeoutError when that does not come."""
+        """Sends a request and waits for the end of the exchange. Raises TimeoutError if it does not end."""
         self._upstream = []
         client = Client(self._client_ip, request.method)
         driver = ExchangeDriver(self._runtime, self._options, client, PROTOCOL)
-        pieces = request.pieces
-        driver.on_request(request_head(request), b"", not pieces and request.trailers is None)
-        for number, piece in enumerate(pieces):
-            await client.may_go_on()
+        chunks = request.chunks
+        driver.on_request(request_head(request), b"", not chunks and request.trailers is None)
+        for index, chunk in enumerate(chunks):
+            await client.wait_until_resumed()
             if not client.is_over.is_set():
-                driver.on_data(piece, number == len(pieces) - 1 and request.trailers is None)
+                driver.on_data(chunk, index == len(chunks) - 1 and request.trailers is None)
         if request.trailers is not None and not client.is_over.is_set():
             driver.on_trailers(request.trailers.copy())
-        async with asyncio.timeout(PATIENCE):
+        async with asyncio.timeout(TEST_TIMEOUT):
             await client.is_over.wait()
         return Result(client, self._upstream, driver.exchange, self.log)
 
     async def advance(self, seconds: float) -> None:
-        """Lets time pass for timeouts; what waits for the event loop has its turn too."""
+        """Advances the clock for timeouts, and lets the event loop run."""
         await rounds()
         self.clock.now += seconds + 0.05
         self._wheel.advance()
         await rounds()
 
     def counter(self, filter_name: str, key: str) -> int:
-        """A counter of a filter: `calls`, `errors`, `skipped`, `timeouts`, or one of its own."""
+        """A filter's counter: `calls`, `errors`, `skipped`, `timeouts`, or a custom one."""
         return int(self.metrics.group("filter", ("filter", filter_name)).counter(key).value)
 
 
-class Wishes(TypedDict, total=False):
-    """What `World` takes beside the filters."""
+class WorldOptions(TypedDict, total=False):
+    """Options of `World`."""
 
     upstream: Answer | None
     clusters: Mapping[str, Answer] | None
@@ -181,9 +178,9 @@ class Wishes(TypedDict, total=False):
     workers: int
 
 
-async def send(filters: StreamFilter | Sequence[StreamFilter], request: Request, **wishes: Unpack[Wishes]) -> Result:
-    """Sends one request through filters; starts and stops them. `wishes`: as `World` takes them."""
-    world = World(filters, **wishes)
+async def send(filters: StreamFilter | Sequence[StreamFilter], request: Request, **options: Unpack[WorldOptions]) -> Result:
+    """Sends one request through filters, which are started and stopped. `options`: see `World`."""
+    world = World(filters, **options)
     await world.start()
     try:
         return await world.send(request)
@@ -191,11 +188,11 @@ async def send(filters: StreamFilter | Sequence[StreamFilter], request: Request,
         await world.stop()
 
 
-def run(filters: StreamFilter | Sequence[StreamFilter], request: Request, **wishes: Unpack[Wishes]) -> Result:
-    """`send` for tests that are no coroutines."""
-    return asyncio.run(send(filters, request, **wishes))
+def run(filters: StreamFilter | Sequence[StreamFilter], request: Request, **options: Unpack[WorldOptions]) -> Result:
+    """Like `send`, for tests that are not coroutines."""
+    return asyncio.run(send(filters, request, **options))
 
 
 def make(kind: type[Made], config: Mapping[str, object] | None = None) -> Made:
-    """A filter made as the proxy makes it: with its `Config`. Raises FilterConfigError for one that does not fit."""
+    """Creates a filter with its `Config`, as the proxy does. Raises FilterConfigError for an invalid configuration."""
     return kind(typed_config(kind.Config, dict(config or {})))

@@ -1,1 +1,1 @@
-"""Which host?"""
+"""Clusters and hosts: selects the host for each attempt. Immutable snapshots, replaced as a whole."""

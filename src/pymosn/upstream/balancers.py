@@ -1,4 +1,4 @@
-"""Choosing a host (key reference section 8.3): the simple ways, and the table of all of them."""
+"""Host selection (key reference section 8.3): the simple balancers, and the registry of all of them."""
 
 from __future__ import annotations
 
@@ -16,12 +16,12 @@ from pymosn.upstream.ring_hash import RingHash
 from pymosn.upstream.selection import BalancerOptions, draw, scan
 from pymosn.upstream.weighted import WeightedRoundRobin
 
-#: Random picks that may fail before the list is walked: with half of the hosts sick, 1 of 250 walks.
+#: Random picks that may fail before the list is scanned: with half of the hosts unhealthy, 1 of 250 requests scans it.
 REDRAWS: Final[i64] = 8
 
 
 class RoundRobin(Balancer):
-    """Each host in turn, from a random start; unhealthy ones and those just tried are stepped over."""
+    """Each host in turn, from a random start; skips unhealthy hosts and those just tried."""
 
     def __init__(self, hosts: list[Host]) -> None:
         super().__init__(hosts)
@@ -37,7 +37,7 @@ class RoundRobin(Balancer):
 
 
 class Random(Balancer):
-    """Any host that will do with equal chance."""
+    """Any eligible host with equal probability."""
 
     def choose(self, selection: Selection) -> Host | None:
         hosts = self.hosts
@@ -69,10 +69,10 @@ class RequestRoundRobin(Balancer):
 
 @mypyc_attr(allow_interpreted_subclasses=True)
 class BalancerMaker:
-    """Makes one kind of balancer."""
+    """Factory of one kind of balancer."""
 
     def make(self, hosts: list[Host], options: BalancerOptions) -> Balancer:
-        """A balancer for `hosts`."""
+        """Creates a balancer for `hosts`."""
         raise NotImplementedError
 
 
@@ -105,7 +105,7 @@ class _PeakEwma(BalancerMaker):
 
 
 def balancers() -> Registry[BalancerMaker]:
-    """A new table of all balancers, by `lb_type`."""
+    """Creates the registry of all balancers by `lb_type`."""
     registry: Registry[BalancerMaker] = Registry("balancer")
     registry.add("LB_ROUNDROBIN", _Simple(RoundRobin))
     registry.add("LB_RANDOM", _Simple(Random))
@@ -120,6 +120,6 @@ def balancers() -> Registry[BalancerMaker]:
 
 
 def make_balancer(maker: BalancerMaker, hosts: list[Host], options: BalancerOptions) -> Balancer:
-    """A balancer of that kind for `hosts`, which forgets about health when too few of them are healthy."""
+    """Creates a balancer for `hosts`, with panic mode if configured."""
     balancer = maker.make(hosts, options)
     return Panic(balancer, options) if options.panic_threshold > 0.0 else balancer

@@ -1,10 +1,10 @@
-"""Clusters and their hosts, as one worker knows them. A change makes a new cluster object, which keeps what it can."""
+"""One worker's clusters and hosts. A change creates a new cluster, which keeps the hosts, limits and balancer it can."""
 
 from __future__ import annotations
 
 from mypy_extensions import i64
 
-from pymosn.api.network import Connection, Dialer, DialReceiver, NetworkFilter
+from pymosn.api.network import Connection, Dialer, DialReceiver, NetworkFilter, plain_peer
 from pymosn.api.stream import ConnectionPool, StreamProtocol
 from pymosn.api.upstream import EJECTED, FAILED_ACTIVE_CHECK, Balancer, Host, Selection
 from pymosn.core.clock import Clock
@@ -24,12 +24,12 @@ from pymosn.upstream.subset import SubsetBalancer, has_metadata
 
 
 class PoolMaker:
-    """What it takes to open pools; one per worker."""
+    """Factory for connection pools; one per worker."""
 
     def __init__(
         self, protocols: Registry[StreamProtocol], dialer: Dialer, wheel: TimerWheel, own: OwnAddresses | None = None
     ) -> None:
-        """`own`: where this process listens, which no client may name as its destination."""
+        """`own`: this process's listeners, which must not be a client's destination."""
         self.protocols = protocols
         self.dialer = dialer
         self.wheel = wheel
@@ -37,12 +37,12 @@ class PoolMaker:
         self.clock: Clock = wheel.clock
 
     def guarded(self) -> PoolMaker:
-        """The same for hosts that clients name."""
+        """A copy for hosts that clients choose, which rejects connections to this process."""
         return PoolMaker(self.protocols, GuardedDialer(self.dialer, self.own), self.wheel, self.own)
 
 
 class ClusterHost(Host):
-    """A host with its pools, one per protocol that is spoken to it, and its counters."""
+    """A host with its counters and its pools, one per protocol."""
 
     def __init__(
         self,
@@ -53,7 +53,7 @@ class ClusterHost(Host):
         cluster_stats: UpstreamStats,
         maker: PoolMaker,
     ) -> None:
-        super().__init__(plan.address, "", 1, 0.0, 0.0, 0)
+        super().__init__(plain_peer(plan.address), "", 1, 0.0, 0.0, 0)
         self.stats = stats
         self.cluster_stats = cluster_stats
         self.limits = limits
@@ -62,7 +62,7 @@ class ClusterHost(Host):
         self._pools: dict[str, ConnectionPool] = {}
         self._outcomes: Outcomes | None = None
         self._is_closed = False
-        self.open(plan, cluster, limits)
+        self.activate(plan, cluster, limits)
 
     def set_health_flag(self, flag: i64, on: bool, now: float) -> None:
         was_on = self.health_flags & flag != 0
@@ -72,8 +72,8 @@ class ClusterHost(Host):
                 gauge = stats.ejected if flag == EJECTED else stats.failed_active_check
                 gauge.value += 1 if on else -1
 
-    def open(self, plan: HostPlan, cluster: ClusterPlan, limits: Limits) -> None:
-        """Takes other settings, and is used anew if it was closed. Open connections keep what they were opened with."""
+    def activate(self, plan: HostPlan, cluster: ClusterPlan, limits: Limits) -> None:
+        """Applies new settings, reopening a closed host. Open connections keep their settings."""
         if self._is_closed:
             self._is_closed = False
             self._pools = {}
@@ -90,8 +90,8 @@ class ClusterHost(Host):
         self.heartbeat_timeout = cluster.heartbeats.timeout
         self.heartbeat_failures = cluster.heartbeats.failures
 
-    def watch(self, ejector: Ejector | None) -> None:
-        """What becomes of its requests counts by this rule from now on; None is not at all."""
+    def set_ejector(self, ejector: Ejector | None) -> None:
+        """Sets the passive health rule for further requests; None disables it."""
         outcomes = self._outcomes
         if ejector is None:
             self._outcomes = None
@@ -103,7 +103,7 @@ class ClusterHost(Host):
             outcomes.ejector = ejector
 
     def set_active_health(self, healthy: bool) -> None:
-        """What the active health check says of it."""
+        """Records the result of the active health check."""
         self.set_health_flag(FAILED_ACTIVE_CHECK, not healthy, self._clock.now)
 
     # ---- connections
@@ -111,19 +111,19 @@ class ClusterHost(Host):
     def pool(self, protocol: str) -> ConnectionPool:
         pool = self._pools.get(protocol)
         if pool is None:
-            spoken = self._maker.protocols.get(protocol)
-            if spoken is None:
+            found = self._maker.protocols.get(protocol)
+            if found is None:
                 raise KeyError(protocol)
-            pool = spoken.pool(self, self._maker.dialer, self._maker.wheel)
+            pool = found.pool(self, self._maker.dialer, self._maker.wheel)
             self._pools[protocol] = pool
         return pool
 
     def dial(self, network_filter: NetworkFilter, receiver: DialReceiver) -> None:
-        """Opens a connection that is in no pool; `try_connection` has given the place for it."""
-        self._maker.dialer.dial(self.address, self.connect_timeout, network_filter, receiver)
+        """Opens a connection outside of any pool; `try_connection` must have succeeded before."""
+        self._maker.dialer.dial(self.peer, self.connect_timeout, network_filter, receiver)
 
     def count_bytes(self, connection: Connection) -> None:
-        """Adds what went over a connection to it, and that nobody has counted yet, to the counters of host and cluster."""
+        """Adds the connection's uncounted bytes to the counters of host and cluster."""
         stats = self.stats
         cluster = self.cluster_stats
         read = stats.bytes_read.value
@@ -135,35 +135,35 @@ class ClusterHost(Host):
     def close(self) -> None:
         """Closes the pools; requests in flight keep their connections."""
         self._is_closed = True
-        self.watch(None)
+        self.set_ejector(None)
         self.set_active_health(True)
         for pool in self._pools.values():
             pool.close()
 
     def try_connection(self) -> bool:
         limits = self.limits
-        if not limits.connections.try_take():
+        if not limits.connections.try_acquire():
             self._count_overflow()
             return False
-        # Each dial has one request that waits for it.
-        if not limits.pending.try_take():
-            limits.connections.give_back()
+        # Each dial has one waiting request.
+        if not limits.pending.try_acquire():
+            limits.connections.release()
             self._count_overflow()
             return False
         self.active_connections += 1
         return True
 
     def on_connection(self) -> None:
-        self.limits.pending.give_back()
+        self.limits.pending.release()
         for stats in (self.stats, self.cluster_stats):
             stats.connection_total.value += 1
             stats.connection_active.value += 1
 
     def on_connection_end(self, opened: bool) -> None:
-        self.limits.connections.give_back()
+        self.limits.connections.release()
         self.active_connections -= 1
         if not opened:
-            self.limits.pending.give_back()
+            self.limits.pending.release()
         for stats in (self.stats, self.cluster_stats):
             if opened:
                 stats.connection_close.value += 1
@@ -178,20 +178,20 @@ class ClusterHost(Host):
     # ---- requests
 
     def try_request(self) -> bool:
-        """Takes one of the requests that the cluster may have at once; False when there is none left."""
-        if not self.limits.requests.try_take():
+        """Acquires one of the cluster's concurrent requests; returns False if the limit is reached."""
+        if not self.limits.requests.try_acquire():
             self._count_overflow()
             return False
         self.active_requests += 1
         return True
 
     def end_request(self) -> None:
-        """One that `try_request` gave is over."""
-        self.limits.requests.give_back()
+        """Releases a request that `try_request` acquired."""
+        self.limits.requests.release()
         self.active_requests -= 1
 
     def record_outcome(self, seconds: float, status: int) -> None:
-        """A request was answered with `status` after `seconds`, or failed by the host's fault: then `status` is -1."""
+        """Records the outcome of a request: `status` after `seconds`, or status -1 if the host failed."""
         if self.latency is not None:
             self.latency.record(self._clock.now, seconds, status)
         if self._outcomes is not None:
@@ -203,9 +203,9 @@ class ClusterHost(Host):
 
 
 class Cluster(HostSource):
-    """Hosts that do the same work, and the balancer that chooses among them.
+    """Equivalent hosts and the balancer that selects among them.
 
-    Made beside the one in force; `Clusters.replace` makes it act.
+    Created inactive, next to the active one; `Clusters.activate` activates it.
     """
 
     def __init__(
@@ -223,39 +223,39 @@ class Cluster(HostSource):
         self.stats = UpstreamStats(metrics.group("upstream", ("cluster", plan.name)))
         self.limits = limits
         self.balancer: Balancer = RoundRobin([])
-        #: Set when its hosts are where the clients want to go.
+        #: Set if the hosts are the clients' original destinations.
         self.original = plan.original
         self._kind = kind
         self._maker = maker
         self._metrics = metrics
 
-    def enter(self, before: Cluster | None) -> None:
-        """It is in force from now on, in place of `before`: hosts and limits that both have get its settings."""
+    def activate(self, before: Cluster | None) -> None:
+        """Activates this cluster instead of `before`, and reuses hosts and limits of that with new settings."""
         plan = self.plan
         if before is not None:
             self.limits = before.limits
-        self.limits.change(plan.limits)
+        self.limits.activate(plan.limits)
         if plan.original is not None:
-            self._enter_original(before, plan)
+            self._activate_original(before, plan)
             return
         known: dict[str, ClusterHost] = {}
         if before is not None:
-            # Another change may have come in between, so what is in force now counts, not what was when this was made.
+            # Uses the hosts of `before` rather than those known at creation: another change may have been activated since.
             known = _known_hosts(before, plan)
             self.hosts = [known.get(host.address, host) for host in self.hosts]
         choices: list[Host] = list(self.hosts)
         ejector = Ejector(plan.ejection, choices) if plan.ejection is not None else None
         for host, host_plan in zip(self.hosts, plan.hosts, strict=True):
-            host.open(host_plan, plan, self.limits)
-            host.watch(ejector)
+            host.activate(host_plan, plan, self.limits)
+            host.set_ejector(ejector)
             if before is not None and host.address not in known:
                 host.healthy_since = self._maker.clock.now
-        if before is not None and _chooses_alike(before.plan, plan):
+        if before is not None and _can_share_balancer(before.plan, plan):
             self.balancer = before.balancer
         else:
             self.balancer = self._make_balancer(choices)
 
-    def _enter_original(self, before: Cluster | None, plan: ClusterPlan) -> None:
+    def _activate_original(self, before: Cluster | None, plan: ClusterPlan) -> None:
         kept = before.balancer if before is not None else None
         if before is None or not isinstance(kept, OriginalHosts):
             self.balancer = OriginalHosts(self, self._maker.clock, self._maker.wheel)
@@ -264,7 +264,7 @@ class Cluster(HostSource):
         self.balancer = kept
         self.hosts = before.hosts
         for host in self.hosts:
-            host.open(HostPlan(host.address, host.address), plan, self.limits)
+            host.activate(HostPlan(host.address, host.address), plan, self.limits)
 
     def new_host(self, address: str) -> Host:
         group = self._metrics.group("upstream", ("cluster", self.name), ("host", address))
@@ -280,7 +280,7 @@ class Cluster(HostSource):
         self._metrics.drop("upstream", ("cluster", self.name), ("host", host.address))
 
     def choices(self) -> i64:
-        """How many hosts there are for a request."""
+        """Number of hosts that a request can be sent to."""
         return 1 if self.original is not None else len(self.hosts)
 
     def _make_balancer(self, choices: list[Host]) -> Balancer:
@@ -300,19 +300,19 @@ class Cluster(HostSource):
         return make_balancer(self._kind, choices, options)
 
     def find(self, address: str) -> ClusterHost | None:
-        """The host at `address`, however healthy it is."""
+        """The host at `address`, whatever its health."""
         for host in self.hosts:
             if host.address == address:
                 return host
         return None
 
     def no_host_failure(self, selection: Selection) -> Failure:
-        """What to say when the balancer found no host."""
-        wanted = selection.subset
+        """The failure to report when no host is available."""
+        criteria = selection.subset
         if self.original is not None:
             return OVERFLOW if selection.destination else NO_HOSTS
-        if wanted is not None and self.plan.balancing.subset is not None:
-            return ALL_UNHEALTHY if any(has_metadata(host, wanted) for host in self.hosts) else NO_HOSTS
+        if criteria is not None and self.plan.balancing.subset is not None:
+            return ALL_UNHEALTHY if any(has_metadata(host, criteria) for host in self.hosts) else NO_HOSTS
         return ALL_UNHEALTHY if self.hosts else NO_HOSTS
 
     def close(self) -> None:
@@ -324,10 +324,9 @@ class Cluster(HostSource):
 def make_cluster(
     plan: ClusterPlan, kind: BalancerMaker, maker: PoolMaker, metrics: Metrics, before: Cluster | None
 ) -> Cluster:
-    """A cluster as `plan` says, without effect yet.
+    """Creates an inactive cluster for `plan`.
 
-    Hosts of the same address as in `before`, the cluster of that name in force, are the same objects: they keep pools,
-    health and what they have to do.
+    Hosts with an address that the active cluster `before` has are reused, with their pools, health and active requests.
     """
     stats = UpstreamStats(metrics.group("upstream", ("cluster", plan.name)))
     limits = before.limits if before is not None else Limits(plan.limits)
@@ -342,35 +341,35 @@ def make_cluster(
     return Cluster(plan, hosts, kind, maker, metrics, limits)
 
 
-def _chooses_alike(before: ClusterPlan, after: ClusterPlan) -> bool:
-    """Whether a balancer made for one plan does for the other."""
+def _can_share_balancer(before: ClusterPlan, after: ClusterPlan) -> bool:
+    """Whether a balancer created for one plan is valid for the other."""
     return before.original is None and before.hosts == after.hosts and before.balancing == after.balancing
 
 
 def _known_hosts(before: Cluster, plan: ClusterPlan) -> dict[str, ClusterHost]:
-    """The hosts of the cluster in force that one with `plan` may go on with, by address."""
+    """The hosts of the active cluster that a cluster with `plan` may reuse, by address."""
     if before.original is not None or plan.original is not None:
         return {}
     return {host.address: host for host in before.hosts}
 
 
 class Clusters:
-    """All clusters of a worker by name. The dict is replaced, never changed."""
+    """All clusters of a worker by name. The dict is replaced as a whole, never changed."""
 
     def __init__(self) -> None:
         self.by_name: dict[str, Cluster] = {}
 
     def get(self, name: str) -> Cluster | None:
-        """The cluster of that name."""
+        """Returns the cluster of that name, or None."""
         return self.by_name.get(name)
 
-    def replace(self, by_name: dict[str, Cluster]) -> None:
-        """Puts another set in place; hosts that stand in none of its clusters close their pools."""
+    def activate(self, by_name: dict[str, Cluster]) -> None:
+        """Activates another set of clusters; hosts that are in none of them close their pools."""
         old = self.by_name
         for name, cluster in by_name.items():
             before = old.get(name)
             if before is not cluster:
-                cluster.enter(before)
+                cluster.activate(before)
         self.by_name = by_name
         kept = {id(host) for cluster in by_name.values() for host in cluster.hosts}
         for name, cluster in old.items():

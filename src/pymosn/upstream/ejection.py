@@ -1,4 +1,4 @@
-"""Passive health: a host whose requests go wrong is left out for a while, in this worker."""
+"""Passive health checks: a host with failing requests is ejected for a while, in this worker only."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from pymosn.upstream.plan import EjectionPlan
 
 
 class Ejector:
-    """The rule of one cluster, for one snapshot of its hosts."""
+    """The ejection rule of one cluster, for one snapshot of its hosts."""
 
     def __init__(self, plan: EjectionPlan, hosts: list[Host]) -> None:
         self.plan = plan
@@ -22,18 +22,18 @@ class Ejector:
         self._hosts = hosts
 
     def may_eject(self) -> bool:
-        """Whether one more host may be left out."""
+        """Whether one more host may be ejected."""
         ejected = sum(1 for host in self._hosts if host.health_flags & EJECTED)
         return (ejected + 1) * 100 <= self.plan.max_ejection_percent * len(self._hosts)
 
 
 class Outcomes(Alarm):
-    """What became of the last requests to one host. The alarm is the end of its ejection."""
+    """The outcomes of a host's recent requests. The alarm ends its ejection."""
 
     def __init__(self, host: Host, ejector: Ejector, clock: Clock, wheel: TimerWheel) -> None:
         super().__init__()
         self.ejector = ejector
-        #: How often it was ejected lately; each time lasts longer, and is forgotten after as long an interval without.
+        #: Number of recent ejections: each lasts longer. One is forgotten after each interval without ejection.
         self.times_ejected: i64 = 0
         self._host = host
         self._clock = clock
@@ -45,7 +45,7 @@ class Outcomes(Alarm):
         self._returned = 0.0
 
     def record(self, is_error: bool) -> None:
-        """A request ended: with a reply that is no server error, or not."""
+        """Records the end of a request. `is_error`: no response, or a server error."""
         ejector = self.ejector
         now = self._clock.now
         if now - self._window_start >= ejector.interval:
@@ -59,7 +59,7 @@ class Outcomes(Alarm):
         self._errors += 1
         self._consecutive += 1
         if self._host.health_flags & EJECTED:
-            return  # a request that was under way
+            return  # a request from before the ejection
         too_many = 0 < ejector.consecutive_errors <= self._consecutive
         if not too_many and ejector.error_rate > 0.0 and self._requests >= ejector.minimum_requests:
             too_many = float(self._errors) * 100.0 >= ejector.error_rate * float(self._requests)
@@ -84,7 +84,7 @@ class Outcomes(Alarm):
         self._host.set_health_flag(EJECTED, False, self._clock.now)
 
     def end(self) -> None:
-        """The host is not watched any more."""
+        """Ends the monitoring of the host."""
         self._wheel.clear(self)
         if self._host.health_flags & EJECTED:
             self._host.set_health_flag(EJECTED, False, self._clock.now)

@@ -1,4 +1,4 @@
-"""Hashes that are the same in every process, and what hash balancers share."""
+"""Hashes that are the same in every process, for the hash balancers."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from mypy_extensions import i64
 from pymosn.api.upstream import Selection
 from pymosn.upstream.selection import draw
 
-#: Everything is kept below 2**63, where machine numbers and Python's own agree.
+#: All values stay below 2**63, where machine integers and Python's agree.
 MASK: Final[i64] = 0x7FFFFFFFFFFFFFFF
 FIRST_FACTOR: Final[i64] = 0x3F58476D1CE4E5B9
 SECOND_FACTOR: Final[i64] = 0x14D049BB133111EB
@@ -18,7 +18,7 @@ STEP: Final[i64] = 0x1E3779B97F4A7C15
 
 
 def mix(value: i64) -> i64:
-    """Spreads `value` over 0 to 2**63 - 1, so that near values end far apart."""
+    """Spreads `value` over 0 to 2**63 - 1, so that close values end up far apart."""
     mixed = value & MASK
     mixed = ((mixed ^ (mixed >> 30)) * FIRST_FACTOR) & MASK
     mixed = ((mixed ^ (mixed >> 27)) * SECOND_FACTOR) & MASK
@@ -26,14 +26,14 @@ def mix(value: i64) -> i64:
 
 
 def request_hash(selection: Selection) -> i64:
-    """The request's own hash, well mixed; a random one when there was nothing to make one of."""
+    """The request's hash, well mixed; random if it has none."""
     if selection.has_hash:
         return mix(selection.hash_value)
-    # Without one every request would go to the same host.
+    # With a constant, every request without a hash would go to the same host.
     return mix(draw(MASK >> 10))
 
 
 def digest(text: str) -> list[int]:
-    """Eight well spread numbers from 0 to 2**63 - 1 for a text."""
+    """Eight evenly distributed numbers from 0 to 2**63 - 1 for a text."""
     data = hashlib.blake2b(text.encode()).digest()
     return [int.from_bytes(data[at : at + 8], "big") >> 1 for at in range(0, 64, 8)]

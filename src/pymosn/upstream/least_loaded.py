@@ -1,4 +1,4 @@
-"""The host with the least to do: power of a few choices, or weighted turns where weights differ."""
+"""The least loaded host: power of a few choices, or weighted turns if weights differ."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ from pymosn.upstream.weighted import EarliestDeadline
 
 
 class LeastLoaded(EarliestDeadline):
-    """Base of the balancers that look at how much each host has to do.
+    """Base of balancers that select by load.
 
-    With equal weights the best of `choice_count` random healthy hosts is taken. With different weights, or while hosts
-    start slowly, each host gets turns by weight / (load + 1) ** bias.
+    With equal weights the best of `choice_count` random healthy hosts is selected. With different weights, or during slow
+    start, hosts get turns in proportion to weight / (load + 1) ** bias.
     """
 
     def __init__(self, hosts: list[Host], options: BalancerOptions) -> None:
@@ -25,14 +25,14 @@ class LeastLoaded(EarliestDeadline):
         self._takes_turns = False
 
     def take_turns(self, options: BalancerOptions) -> None:
-        """Goes by turns where hosts differ in weight, or may come to."""
+        """Uses weighted turns if the hosts' weights differ or may differ later."""
         hosts = self.hosts
         self._takes_turns = options.slow_start is not None or any(host.weight != hosts[0].weight for host in hosts)
         if self._takes_turns:
             self.fill()
 
     def load(self, host: Host) -> float:
-        """How much `host` has to do."""
+        """The load of `host`."""
         raise NotImplementedError
 
     def weight(self, host: Host) -> float:
@@ -44,31 +44,31 @@ class LeastLoaded(EarliestDeadline):
         return best_of(self, self.hosts, self._choices, selection)
 
 
-def best_of(judge: LeastLoaded, hosts: list[Host], choices: i64, selection: Selection) -> Host | None:
-    """The one with the least `judge.load` of `choices` different random hosts that will do."""
+def best_of(balancer: LeastLoaded, hosts: list[Host], choices: i64, selection: Selection) -> Host | None:
+    """The host with the least `balancer.load` of `choices` distinct random hosts that are eligible."""
     count: i64 = len(hosts)
     if count == 0:
         return None
     best: Host | None = None
     least = 0.0
     at = draw(count)
-    looks: i64 = 0
+    checked: i64 = 0
     seen: i64 = 0
-    # With few hosts all are looked at in turn; otherwise sick ones are redrawn a few times.
-    looks_at_all = count <= choices
-    bound = count if looks_at_all else choices + 6
-    while looks < bound and seen < choices:
+    # With few hosts all are checked in turn; otherwise unhealthy ones are redrawn a few times.
+    checks_all = count <= choices
+    bound = count if checks_all else choices + 6
+    while checked < bound and seen < choices:
         host = hosts[at]
         if selection.allows(host):
-            load = judge.load(host)
+            load = balancer.load(host)
             if best is None or load < least:
                 best = host
                 least = load
             seen += 1
-        at += 1 if looks_at_all else 1 + draw(count - 1)
+        at += 1 if checks_all else 1 + draw(count - 1)
         if at >= count:
             at -= count
-        looks += 1
+        checked += 1
     if best is None:
         at = scan(hosts, at, selection)
         if at >= 0:
@@ -77,7 +77,7 @@ def best_of(judge: LeastLoaded, hosts: list[Host], choices: i64, selection: Sele
 
 
 class LeastRequest(LeastLoaded):
-    """Goes by active requests."""
+    """By active requests."""
 
     def __init__(self, hosts: list[Host], options: BalancerOptions) -> None:
         super().__init__(hosts, options)
@@ -88,7 +88,7 @@ class LeastRequest(LeastLoaded):
 
 
 class LeastConnection(LeastLoaded):
-    """Goes by open connections."""
+    """By open connections."""
 
     def __init__(self, hosts: list[Host], options: BalancerOptions) -> None:
         super().__init__(hosts, options)

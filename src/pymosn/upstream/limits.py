@@ -1,4 +1,4 @@
-"""What a cluster may use at once, in one worker (`circuit_breakers`, key reference section 8.2)."""
+"""One worker's limits on what a cluster uses at the same time (`circuit_breakers`, key reference section 8.2)."""
 
 from __future__ import annotations
 
@@ -8,26 +8,26 @@ from pymosn.upstream.plan import LimitPlan
 
 
 class Limit:
-    """How many of one thing there may be at once; a `limit` of 0 is none."""
+    """The maximum number of concurrent uses of a resource; a `limit` of 0 means unlimited."""
 
     def __init__(self, limit: i64) -> None:
         self.limit: i64 = limit
         self.active: i64 = 0
 
-    def try_take(self) -> bool:
-        """Takes one; False when there is none left."""
+    def try_acquire(self) -> bool:
+        """Acquires one use; returns False if the limit is reached."""
         if self.limit > 0 and self.active >= self.limit:
             return False
         self.active += 1
         return True
 
-    def give_back(self) -> None:
-        """One that `try_take` gave is free again."""
+    def release(self) -> None:
+        """Releases one use that `try_acquire` granted."""
         self.active -= 1
 
 
 class Limits:
-    """The limits of one cluster. They outlive its snapshots, so that what is in use stays counted when numbers change."""
+    """The limits of one cluster. They outlive its snapshots, so that current uses stay counted when the limits change."""
 
     def __init__(self, plan: LimitPlan) -> None:
         self.connections = Limit(plan.connections)
@@ -35,27 +35,27 @@ class Limits:
         self.requests = Limit(plan.requests)
         self.retries = Limit(plan.retries)
 
-    def change(self, plan: LimitPlan) -> None:
-        """Sets other numbers; what is in use beyond them is let finish."""
+    def activate(self, plan: LimitPlan) -> None:
+        """Applies new limits; uses that exceed them may finish."""
         self.connections.limit = plan.connections
         self.pending.limit = plan.pending
         self.requests.limit = plan.requests
         self.retries.limit = plan.retries
 
     def try_retry(self) -> bool:
-        """Whether one more request may be on its second or later attempt; `end_retry` when it is not any more."""
-        return self.retries.try_take()
+        """Whether one more request may be in its second or later attempt; release it with `end_retry`."""
+        return self.retries.try_acquire()
 
     def end_retry(self) -> None:
-        """A retried request is over."""
-        self.retries.give_back()
+        """Releases what `try_retry` granted."""
+        self.retries.release()
 
 
 def worker_share(limit: int, workers: int, worker: int = -1) -> int:
-    """One worker's part of a limit.
+    """One worker's share of a limit.
 
-    Together the parts are the limit, or one for each worker where there are more workers than that. `worker` is its number
-    from 0; a worker that does not know its number leaves the remainder of the division to nobody.
+    The shares add up to the limit, or to one per worker if that is more. `worker`: index from 0; a worker without an index
+    gets no part of the remainder.
     """
     if limit <= 0:
         return 0

@@ -1,4 +1,4 @@
-"""Maglev hashing: a look-up table in which each host has its share of places (Eisenbud et al., NSDI 2016, section 3.4)."""
+"""Maglev hashing: a lookup table in which each host has its share of slots (Eisenbud et al., NSDI 2016, section 3.4)."""
 
 from __future__ import annotations
 
@@ -10,20 +10,20 @@ from pymosn.api.upstream import Balancer, Host, Selection
 from pymosn.upstream.hashing import STEP, digest, mix, request_hash
 from pymosn.upstream.selection import scan
 
-#: Places in the table: primes. The second is for clusters of at least MANY hosts.
+#: Slots of the table, a prime number. The second is for clusters of at least MANY hosts.
 SIZE: Final[i64] = 65537
 LARGE_SIZE: Final[i64] = 655373
 MANY: Final[i64] = 30000
 
-#: Places that are tried for a request whose host is sick before the list is walked.
+#: Slots tried for a request whose host is not eligible, before the list is scanned.
 MAX_REHASHES: Final[i64] = 32
 
 
 class Maglev(Balancer):
-    """A request goes where others with its hash go, and few requests move when hosts come or go.
+    """Sends requests with the same hash to the same host; few requests move when hosts are added or removed.
 
-    Each host has places in proportion to its weight. A request whose host is sick is hashed again, so that the requests of
-    a sick host are spread over all others, always in the same way.
+    Each host has slots in proportion to its weight. If a host is not eligible the request is hashed again, which spreads the
+    host's requests over all others, always in the same way.
     """
 
     def __init__(self, hosts: list[Host]) -> None:
@@ -49,9 +49,9 @@ class Maglev(Balancer):
 
 
 def maglev_table(hosts: list[Host], size: i64) -> list[Host]:
-    """The table: in each round a host takes the next free place of its own permutation of all places.
+    """Builds the table: in each round a host takes the next free slot of its own permutation of all slots.
 
-    A host of less than the greatest weight sits out a part of the rounds. The order of `hosts` does not matter.
+    Hosts with less than the maximum weight skip some of the rounds. The order of `hosts` does not matter.
     """
     ordered = sorted(hosts, key=_address)
     offsets: list[int] = []
@@ -62,7 +62,7 @@ def maglev_table(hosts: list[Host], size: i64) -> list[Host]:
         skips.append(numbers[1] % (size - 1) + 1)
     greatest: i64 = max(host.weight for host in ordered)
     credits = [0] * len(ordered)
-    places: list[Host | None] = [None] * int(size)
+    slots: list[Host | None] = [None] * int(size)
     filled: i64 = 0
     while filled < size:
         for index, host in enumerate(ordered):
@@ -71,17 +71,17 @@ def maglev_table(hosts: list[Host], size: i64) -> list[Host]:
                 credit -= greatest
                 skip: i64 = skips[index]
                 at: i64 = offsets[index]
-                while places[at] is not None:
+                while slots[at] is not None:
                     at += skip
                     if at >= size:
                         at -= size
-                places[at] = host
+                slots[at] = host
                 offsets[index] = at
                 filled += 1
                 if filled == size:
                     break
             credits[index] = credit
-    return [host for host in places if host is not None]
+    return [host for host in slots if host is not None]
 
 
 def _address(host: Host) -> str:

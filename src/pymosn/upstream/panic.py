@@ -1,4 +1,4 @@
-"""When most hosts seem sick, the few healthy ones must not get everything."""
+"""Panic mode: ignore health when too few hosts are healthy, so that they are not overloaded."""
 
 from __future__ import annotations
 
@@ -13,18 +13,18 @@ from pymosn.upstream.selection import BalancerOptions
 COUNT_PERIOD: Final[float] = 0.1
 
 
-def _anyone() -> Selection:
+def _ignoring_health() -> Selection:
     selection = Selection()
     selection.ignores_health = True
     return selection
 
 
-#: A request without wishes in a panic.
-IGNORE_HEALTH: Final = _anyone()
+#: The default selection in panic mode.
+IGNORE_HEALTH: Final = _ignoring_health()
 
 
 class Panic(Balancer):
-    """Asks another balancer, and tells it not to look at health while fewer than the threshold are healthy."""
+    """Wraps another balancer, and makes it ignore health while too few hosts are healthy."""
 
     def __init__(self, balancer: Balancer, options: BalancerOptions) -> None:
         super().__init__(balancer.hosts)

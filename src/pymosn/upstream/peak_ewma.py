@@ -1,4 +1,4 @@
-"""The host that promises the quickest reply: recent latency times what is under way."""
+"""The host with the lowest expected latency: recent latency times active requests."""
 
 from __future__ import annotations
 
@@ -10,16 +10,16 @@ from pymosn.api.upstream import Host, LatencyAverage, Selection
 from pymosn.upstream.least_loaded import LeastLoaded, best_of
 from pymosn.upstream.selection import BalancerOptions
 
-#: What a second request costs at a host of which nothing is known yet: one is enough to find out.
+#: Cost of a second request at a host without measurements: one is enough to measure it.
 UNKNOWN: Final[float] = 1e9
-#: The load of a host that takes no part in this choice: it is taken only when no other does.
+#: Load of a host that is left out of this choice; it is selected only if all are.
 SITTING_OUT: Final[float] = 1e18
 
 
 class PeakEwma(LeastLoaded):
-    """The best of `choice_count` hosts by latency x (active + 1) ** bias / (share of success x weight).
+    """Selects the best of `choice_count` hosts by latency x (active + 1) ** bias / (share of success x weight).
 
-    A host in slow start takes part in a growing share of the choices only.
+    A host in slow start takes part in a growing share of the choices.
     """
 
     def __init__(self, hosts: list[Host], options: BalancerOptions) -> None:

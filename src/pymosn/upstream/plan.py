@@ -1,4 +1,4 @@
-"""What a cluster is to be: plain values that compare equal when nothing has changed. `config` makes them of its blocks."""
+"""Settings of a cluster as plain values, which compare equal if nothing has changed. Created by the assembly."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from pymosn.api.upstream import Criteria
 
 
 class HostPlan(NamedTuple):
-    """One host. `weight`: 1 to 128; `metadata` is what subset balancing goes by, sorted by key."""
+    """One host. `weight`: 1 to 128; `metadata`: the criteria of subset balancing, sorted by key."""
 
     address: str
     hostname: str = ""
@@ -17,7 +17,7 @@ class HostPlan(NamedTuple):
 
 
 class LimitPlan(NamedTuple):
-    """One worker's share of a cluster's limits; 0 is no limit."""
+    """One worker's share of a cluster's limits; 0 means unlimited."""
 
     connections: int = 0
     pending: int = 0
@@ -34,7 +34,7 @@ class SubsetPlan(NamedTuple):
 
 
 class SlowStartPlan(NamedTuple):
-    """Seconds, and how the weight grows within them."""
+    """`duration` in seconds, and how the weight grows during it."""
 
     duration: float
     aggression: float = 1.0
@@ -42,7 +42,7 @@ class SlowStartPlan(NamedTuple):
 
 
 class BalancingPlan(NamedTuple):
-    """How a host is chosen. `panic_threshold` in percent."""
+    """How a host is selected. `panic_threshold` in percent."""
 
     lb_type: str = "LB_ROUNDROBIN"
     choice_count: int = 2
@@ -55,7 +55,7 @@ class BalancingPlan(NamedTuple):
 
 
 class EjectionPlan(NamedTuple):
-    """When a host is taken out for what became of its requests. Times in seconds, rates in percent; 0 is off."""
+    """When a host is ejected for its failing requests. Times in seconds, rates in percent; 0 disables a rule."""
 
     consecutive_errors: int = 5
     error_rate: float = 0.0
@@ -66,10 +66,10 @@ class EjectionPlan(NamedTuple):
 
 
 class OriginalPlan(NamedTuple):
-    """A cluster whose hosts are where clients wanted to go (key reference section 8.7).
+    """A cluster whose hosts are the clients' original destinations (key reference section 8.7).
 
-    `header`: the request header (lower case) that says where before the connection does, empty for none. `replace_local`:
-    to this machine, with the port that was wanted.
+    `header`: request header (lower case) that overrides the connection's destination; empty for none. `replace_local`:
+    connect to this machine, at the destination's port.
     """
 
     header: str = ""
@@ -77,7 +77,7 @@ class OriginalPlan(NamedTuple):
 
 
 class HeartbeatPlan(NamedTuple):
-    """Heartbeats on multiplexed connections, in seconds; `failures` in a row close one, 0 is never."""
+    """Heartbeats on multiplexed connections, in seconds; `failures` in a row close one, 0 disables that."""
 
     interval: float = 15.0
     timeout: float = 1.0
@@ -85,7 +85,7 @@ class HeartbeatPlan(NamedTuple):
 
 
 class ClusterPlan(NamedTuple):
-    """A whole cluster."""
+    """A complete cluster."""
 
     name: str
     hosts: tuple[HostPlan, ...] = ()

@@ -11,24 +11,24 @@ from pymosn.api.upstream import Balancer, Host, Selection
 from pymosn.upstream.hashing import digest, request_hash
 from pymosn.upstream.selection import scan
 
-#: Points of a host per unit of weight, halved as often as it takes to stay within MAX_POINTS.
+#: Points of a host per unit of weight, halved until all fit into MAX_POINTS.
 POINTS_PER_WEIGHT: Final[i64] = 160
 MAX_POINTS: Final[i64] = 32768
 
-#: How many bits of an entry of the ring say whose point it is.
-PLACE_BITS: Final = 20
-PLACE_MASK: Final = (1 << PLACE_BITS) - 1
+#: Low bits of a ring entry that hold the index of its host.
+INDEX_BITS: Final = 20
+INDEX_MASK: Final = (1 << INDEX_BITS) - 1
 
 
 class RingHash(Balancer):
-    """A request goes to the host of the first point after its hash; from a sick host on to the next point of another."""
+    """Sends a request to the host of the first point after its hash, or of the next point with an eligible host."""
 
     def __init__(self, hosts: list[Host]) -> None:
         super().__init__(hosts)
         self.uses_hash = True
         ring = _ring(hosts)
-        self._points: list[int] = [entry >> PLACE_BITS for entry in ring]
-        self._owners: list[Host] = [hosts[entry & PLACE_MASK] for entry in ring]
+        self._points: list[int] = [entry >> INDEX_BITS for entry in ring]
+        self._owners: list[Host] = [hosts[entry & INDEX_MASK] for entry in ring]
 
     def choose(self, selection: Selection) -> Host | None:
         owners = self._owners
@@ -42,7 +42,7 @@ class RingHash(Balancer):
         host = owners[at]
         if selection.allows(host):
             return host
-        # The walk may be long: first see whether it leads anywhere.
+        # The walk along the ring may be long: first check whether there is an eligible host.
         second = scan(self.hosts, value % len(self.hosts), selection)
         if second < 0:
             return None
@@ -57,17 +57,17 @@ class RingHash(Balancer):
 
 
 def _ring(hosts: list[Host]) -> list[int]:
-    """All points in order, each with the place of its host in the low bits: numbers sort faster than pairs."""
+    """All points in order, each with the index of its host in the low bits: numbers sort faster than pairs."""
     total: i64 = sum(host.weight for host in hosts)
     per_weight = POINTS_PER_WEIGHT
     while total * per_weight > MAX_POINTS and per_weight > 1:
         per_weight //= 2
     ring: list[int] = []
-    for place, host in enumerate(hosts):
+    for index, host in enumerate(hosts):
         points: list[int] = []
         count = int(host.weight * per_weight)
         while len(points) < count:
             points += digest(f"{host.address}_{len(points)}")
-        ring += [point << PLACE_BITS | place for point in points[:count]]
+        ring += [point << INDEX_BITS | index for point in points[:count]]
     ring.sort()
     return ring

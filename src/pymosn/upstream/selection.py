@@ -1,4 +1,4 @@
-"""What balancers share: their numbers, and the search for a host that will do."""
+"""Shared by the balancers: their options, and the scan for an eligible host."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from pymosn.upstream.slow_start import SlowStart
 
 
 class BalancerOptions:
-    """The numbers of `lbconfig`, `slow_start` and `panic_threshold`, and the clock that they go by."""
+    """The options of `lbconfig`, `slow_start` and `panic_threshold`, and the clock."""
 
     def __init__(
         self,
@@ -24,7 +24,7 @@ class BalancerOptions:
         slow_start: SlowStart | None = None,
         panic_threshold: float = 0.0,
     ) -> None:
-        """`panic_threshold`: percent of healthy hosts below which health is not looked at; 0 is never."""
+        """`panic_threshold`: percentage of healthy hosts below which health is ignored; 0 disables this."""
         self.clock = clock
         self.choice_count: i64 = max(1, choice_count)
         self.active_request_bias = active_request_bias
@@ -35,9 +35,9 @@ class BalancerOptions:
 
 
 def scan(hosts: list[Host], start: i64, selection: Selection) -> i64:
-    """The place of the first host from `start` on, round the list, that will do; -1 when there is none.
+    """The index of the first eligible host from `start` on, wrapping around; -1 if there is none.
 
-    One that was tried already will do only when there is no other, and the one tried last only when it is alone.
+    A host that was tried is used only if there is no other, and the one tried last only if it is the only one.
     """
     count: i64 = len(hosts)
     second: i64 = -1
@@ -57,5 +57,5 @@ def scan(hosts: list[Host], start: i64, selection: Selection) -> i64:
 
 
 def draw(bound: i64) -> i64:
-    """A random number from 0 to `bound` - 1; a tenth of what `random.randrange` costs."""
+    """A random number from 0 to `bound` - 1, ten times as fast as `random.randrange`."""
     return i64(random.random() * float(bound))

@@ -9,14 +9,14 @@ from pymosn.upstream.balancers import BalancerMaker, make_balancer
 from pymosn.upstream.plan import SubsetPlan
 from pymosn.upstream.selection import BalancerOptions
 
-#: What happens to a request whose criteria no subset meets: `fall_back_policy`.
+#: `fall_back_policy`: the host of a request whose criteria match no subset.
 NO_FALLBACK: Final = 0
 ANY_HOST: Final = 1
 DEFAULT_SUBSET: Final = 2
 
 
 class SubsetBalancer(Balancer):
-    """Asks the balancer of the subset that the request's criteria name; without criteria, that of the whole cluster."""
+    """Uses the balancer of the subset that matches the request's criteria; without criteria, that of the whole cluster."""
 
     def __init__(self, plan: SubsetPlan, maker: BalancerMaker, hosts: list[Host], options: BalancerOptions) -> None:
         super().__init__(hosts)
@@ -32,21 +32,21 @@ class SubsetBalancer(Balancer):
         self._default = [host for host in hosts if has_metadata(host, plan.default)]
         self._whole = make_balancer(maker, hosts, options)
         self.uses_hash = self._whole.uses_hash
-        # A table for each subset may be large; many are never asked for.
+        # Created on demand: the table of a subset may be large, and many subsets are never requested.
         self._balancers: dict[Criteria, Balancer] = {}
         self._default_balancer: Balancer | None = None
 
     def choose(self, selection: Selection) -> Host | None:
-        wanted = selection.subset
-        if wanted is None or not wanted:
+        criteria = selection.subset
+        if criteria is None or not criteria:
             return self._whole.choose(selection)
-        balancer = self._balancers.get(wanted)
+        balancer = self._balancers.get(criteria)
         if balancer is None:
-            group = self._groups.get(wanted)
+            group = self._groups.get(criteria)
             if group is None:
                 return self._fall_back(selection)
             balancer = make_balancer(self._maker, group, self._options)
-            self._balancers[wanted] = balancer
+            self._balancers[criteria] = balancer
         return balancer.choose(selection)
 
     def _fall_back(self, selection: Selection) -> Host | None:
@@ -60,13 +60,13 @@ class SubsetBalancer(Balancer):
         return balancer.choose(selection)
 
 
-def has_metadata(host: Host, wanted: Criteria) -> bool:
-    """Whether the host's metadata has all of `wanted`."""
-    return all(host.metadata.get(key) == value for key, value in wanted)
+def has_metadata(host: Host, criteria: Criteria) -> bool:
+    """Whether the host's metadata contains all of `criteria`."""
+    return all(host.metadata.get(key) == value for key, value in criteria)
 
 
 def _key(selector: tuple[str, ...], host: Host) -> Criteria | None:
-    """The subset of `selector` that `host` belongs to; None when it lacks one of the keys."""
+    """The subset of `selector` that `host` belongs to; None if it lacks one of the keys."""
     if not all(key in host.metadata for key in selector):
         return None
     return tuple((key, host.metadata[key]) for key in selector)

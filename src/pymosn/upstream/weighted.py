@@ -10,14 +10,14 @@ from mypy_extensions import i64
 from pymosn.api.upstream import NO_CONSTRAINTS, Balancer, Host, Selection
 from pymosn.upstream.selection import BalancerOptions, draw
 
-#: Picks that are made in advance, at most, so that workers do not all begin with the heaviest host.
+#: Maximum initial picks, so that not all workers start with the heaviest host.
 MAX_OFFSET: Final[i64] = 256
 
 
 class _Entry:
-    """A host's place in the schedule: its n-th turn since `_start` is due at `_start` + n / weight.
+    """A host's position in the schedule: its n-th turn since `_start` is due at `_start` + n / weight.
 
-    Counting turns, not adding up fractions, makes the turns of one cycle exactly as many as the weights say.
+    Counting turns instead of adding fractions makes the number of turns in a cycle match the weights exactly.
     """
 
     def __init__(self, host: Host, order: i64) -> None:
@@ -29,7 +29,7 @@ class _Entry:
         self._weight: float = 0.0
 
     def advance(self, weight: float) -> None:
-        """Its turn is over; the next one comes by `weight`."""
+        """Ends the turn and schedules the next one according to `weight`."""
         if weight != self._weight:
             self._start = self.due
             self._turns = 0
@@ -43,7 +43,7 @@ class _Entry:
             self.due = self._start + float(self._turns) / weight
 
     def skip_to(self, now: float) -> None:
-        """The turn is lost; the next one comes as if this one had been taken at `now`."""
+        """Skips the turn and schedules the next one as if this one had been taken at `now`."""
         self.due = now
         weight = self._weight
         self._weight = 0.0
@@ -60,7 +60,7 @@ class EarliestDeadline(Balancer):
         self._heap: list[tuple[float, int, _Entry]] = []
 
     def fill(self) -> None:
-        """Puts all hosts into the schedule, and goes some way into it."""
+        """Schedules all hosts and advances by a random number of turns."""
         total: i64 = 0
         for order, host in enumerate(self.hosts):
             entry = _Entry(host, order)
@@ -72,7 +72,7 @@ class EarliestDeadline(Balancer):
             self.choose(NO_CONSTRAINTS)
 
     def weight(self, host: Host) -> float:
-        """What `host` weighs now."""
+        """The current weight of `host`."""
         slow_start = self._slow_start
         if slow_start is None:
             return float(host.weight)
@@ -91,7 +91,7 @@ class EarliestDeadline(Balancer):
         return self._choose_later(selection)
 
     def _choose_later(self, selection: Selection) -> Host | None:
-        """The host whose turn it is will not do: the next one that will."""
+        """Returns the next eligible host in the schedule, when the first one is not eligible."""
         heap = self._heap
         passed: list[_Entry] = []
         chosen: _Entry | None = None
@@ -104,7 +104,7 @@ class EarliestDeadline(Balancer):
         if chosen is None:
             chosen = self._second_choice(passed, selection)
         for entry in passed:
-            # A sick host's turn is lost, or it would get all of them at once later. One that was tried keeps its turn.
+            # An unhealthy host loses its turn, or it would get them all at once later. A host that was tried keeps its turn.
             if chosen is not None and not selection.can_use(entry.host):
                 entry.skip_to(chosen.due)
             heapq.heappush(heap, (entry.due, int(entry.order), entry))
@@ -115,18 +115,18 @@ class EarliestDeadline(Balancer):
         return chosen.host
 
     def _second_choice(self, passed: list[_Entry], selection: Selection) -> _Entry | None:
-        """Of the hosts that were tried the one whose turn it is, but the one tried last only when it is alone."""
+        """Removes the next of the hosts that were tried; the one tried last only if it is the only one."""
         second: i64 = -1
-        for place, entry in enumerate(passed):
+        for index, entry in enumerate(passed):
             if selection.can_use(entry.host):
                 if not selection.was_last(entry.host):
-                    return passed.pop(place)
-                second = place
+                    return passed.pop(index)
+                second = index
         return passed.pop(second) if second >= 0 else None
 
 
 class WeightedRoundRobin(EarliestDeadline):
-    """Turns in proportion to the hosts' weights: exactly so within each cycle while all are healthy."""
+    """Turns in proportion to the hosts' weights: exact within each cycle while all are healthy."""
 
     def __init__(self, hosts: list[Host], options: BalancerOptions) -> None:
         super().__init__(hosts, options)

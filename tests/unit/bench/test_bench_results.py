@@ -40,7 +40,7 @@ def test_the_figure_is_the_median_of_the_rounds() -> None:
 
 def test_one_void_run_voids_the_case_for_that_peer() -> None:
     made = results("small", nginx=[10], envoy=[20])
-    made.refuse("small", "envoy", "wrk counted errors: 3 read")
+    made.mark_void("small", "envoy", "wrk counted errors: 3 read")
     assert made.cpu("small", "envoy") is None
     assert made.cpu("small", "nginx") == 10
     assert "VOID small of envoy: wrk counted errors: 3 read" in render(made, {}, {})
@@ -52,9 +52,9 @@ def test_promises_are_checked_only_against_measurements() -> None:
     made.filter_costs["filter1"] = [2.5, 1.0, 2.0]
     rest = Memory(1000, 1000)
     made.memory["pymosn"] = MemoryResult(rest, Memory(1000 + 2000 * 5 * 1024, 0), Memory(0, 0), 2000)
-    judged = {verdict.promise: verdict for verdict in verdicts(made)}
+    judged = {verdict.target: verdict for verdict in verdicts(made)}
     assert [round(verdict.figure, 2) for verdict in judged.values()] == [0.6, 1.2, 2.0, 5.0]
-    assert [verdict.kept for verdict in judged.values()] == [True, True, False, True]
+    assert [verdict.met for verdict in judged.values()] == [True, True, False, True]
 
 
 def test_json_holds_the_ratios_and_each_run() -> None:
@@ -79,7 +79,7 @@ def test_a_stream_case_is_compared_turn_by_turn() -> None:
     assert made.paired_ratio("sse-header", "sse", "pymosn") == pytest.approx(1.01)
     assert made.paired_ratio("sse-header", "sse", "envoy") is None
     (verdict,) = verdicts(made)
-    assert (verdict.limit, verdict.kept) == (1.02, True)
+    assert (verdict.limit, verdict.met) == (1.02, True)
 
 
 def test_the_cost_of_filters_has_a_table() -> None:
@@ -88,4 +88,4 @@ def test_the_cost_of_filters_has_a_table() -> None:
     made.bare_filter_costs["async1"] = 4.5
     rows = [line.split() for line in render(made, {}, {}).splitlines()]
     assert ["async1", "2.00", "1.00-3.00", "4.50"] in rows
-    assert [(verdict.figure, verdict.kept) for verdict in verdicts(made)] == [(4.5, False)]
+    assert [(verdict.figure, verdict.met) for verdict in verdicts(made)] == [(4.5, False)]

@@ -41,7 +41,7 @@ def test_a_load_generator_that_failed_voids() -> None:
 
 
 def test_totals_that_add_up_pass() -> None:
-    check_totals(SMALL, requests=1000, received=250_000 + 64 * 250, reply_size=250, arrived=1064, spare=128)
+    check_totals(SMALL, requests=1000, received=250_000 + 64 * 250, response_size=250, arrived=1064, spare=128)
 
 
 @pytest.mark.parametrize(
@@ -56,7 +56,7 @@ def test_totals_that_add_up_pass() -> None:
 )
 def test_totals_that_do_not_add_up_void(requests: int, received: int, arrived: int, message: str) -> None:
     with pytest.raises(Void, match=message):
-        check_totals(SMALL, requests, received, reply_size=250, arrived=arrived, spare=128)
+        check_totals(SMALL, requests, received, response_size=250, arrived=arrived, spare=128)
 
 
 def test_a_reply_is_read_whole() -> None:

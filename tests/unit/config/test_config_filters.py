@@ -84,9 +84,9 @@ def test_typed_settings_and_policy(folder: Path) -> None:
     loaded = load(folder)
     assert faults(folder, loaded) == []
     (built,) = builder(folder, loaded).new()
-    assert [(limit.name, limit.count) for limit in built.named.filter.config.limits] == [("a", 1), ("b", 2)]  # type: ignore[attr-defined]
-    assert (built.named.skips_errors, built.named.timeout) == (True, 2.5)
-    assert built.named.filter.context.name == "Typed"
+    assert [(limit.name, limit.count) for limit in built.handle.filter.config.limits] == [("a", 1), ("b", 2)]  # type: ignore[attr-defined]
+    assert (built.handle.skips_errors, built.handle.timeout) == (True, 2.5)
+    assert built.handle.filter.context.name == "Typed"
 
 
 def test_invalid_settings_are_faults_with_their_position(folder: Path) -> None:
@@ -133,7 +133,7 @@ def test_an_unknown_policy(folder: Path) -> None:
     text = CONFIG.format(name="Typed", count=1).replace("on_error: skip", "on_error: skp")
     loaded = load_text(text, "c.yaml", yaml=True, config_dir=str(folder))
     assert [fault.text() for fault in loaded.errors] == [
-        "c.yaml:9:17: error: servers[0].listeners[0].stream_filters[0].on_error: fail or skip "
+        "c.yaml:9:17: error: servers[0].listeners[0].stream_filters[0].on_error: must be fail or skip "
         '(value "skp"); did you mean "skip"?'
     ]
 
@@ -154,7 +154,7 @@ def test_a_transcoder_is_loaded_from_its_file(folder: Path) -> None:
     loaded = transcoder(folder, "Coder")
     assert faults(folder, loaded) == []
     (built,) = builder(folder, loaded).new()
-    assert built.named.name == "Coder"
+    assert built.handle.name == "Coder"
     (fault,) = faults(folder, transcoder(folder, "Typed"))
     assert "Typed is not a subclass of pymosn.api.Transcoder" in fault
 
@@ -162,7 +162,7 @@ def test_a_transcoder_is_loaded_from_its_file(folder: Path) -> None:
 def test_transcoders_that_are_compiled_into_mosn_are_refused(folder: Path) -> None:
     loaded = transcoder(folder, "Coder", "        type: http2bolt_simple\n")
     (fault,) = [fault.text() for fault in loaded.errors]
-    assert "stream_filters[0].config.type: the transcoders compiled into MOSN are not here" in fault
+    assert "stream_filters[0].config.type: MOSN's built-in transcoders are not available" in fault
 
 
 KEYED = """
@@ -212,4 +212,4 @@ def test_positions_after_the_keys_of_objects(folder: Path) -> None:
 
 def test_a_protocol_that_there_is_not(folder: Path) -> None:
     (fault,) = faults_of_keyed(folder, "limits: []", "Unseen")
-    assert fault[1].startswith("protocols: there is no protocol 'HTTP1'; there are Http1, ")
+    assert fault[1].startswith("protocols: unknown protocol 'HTTP1'; known: Http1, ")

@@ -52,7 +52,7 @@ def test_the_text_of_a_fault_has_the_form_that_editors_read() -> None:
     fault = load_text(FIVE_FAULTS, "conf.json").faults[1]
     assert fault.text() == (
         "conf.json:6:65: error: servers[0].listeners[0].filter_chains[0].filters[0].config.router_config_name: "
-        'there is no router table of this name; MOSN would answer 404 (value "rooter"); did you mean "router"?'
+        'unknown router table (MOSN would answer 404) (value "rooter"); did you mean "router"?'
     )
     assert json.loads(json.dumps(fault.as_dict()))["line"] == 6
 
@@ -99,10 +99,10 @@ def test_a_repeated_key_is_an_error() -> None:
 @pytest.mark.parametrize(
     ("server", "path", "words"),
     [
-        ({"default_log_path": 5}, "default_log_path", "a string is expected, found a number"),
-        ({"listeners": {}}, "listeners", "an array is expected, found an object"),
-        ({"use_netpoll_mode": "yes"}, "use_netpoll_mode", "true or false is expected"),
-        ({"processor": True}, "processor", "a number or a string is expected"),
+        ({"default_log_path": 5}, "default_log_path", "expected a string, got a number"),
+        ({"listeners": {}}, "listeners", "expected an array, got an object"),
+        ({"use_netpoll_mode": "yes"}, "use_netpoll_mode", "expected true or false"),
+        ({"processor": True}, "processor", "expected a number or a string"),
         ({"graceful_timeout": "soon"}, "graceful_timeout", "not a duration"),
         ({"graceful_timeout": "-1s"}, "graceful_timeout", "must not be negative"),
         ({"graceful_timeout": []}, "graceful_timeout", "a duration such as"),

@@ -5,6 +5,7 @@ import pytest
 
 from pymosn.assembly.clusters import plan_cluster
 from pymosn.assembly.listeners import original_dst
+from pymosn.assembly.share import WorkerShare
 from pymosn.config.schema import Cluster, Listener
 from pymosn.upstream.plan import (
     BalancingPlan,
@@ -18,7 +19,7 @@ from pymosn.upstream.plan import (
 
 
 def plan(**keys: object) -> ClusterPlan:
-    return plan_cluster(msgspec.convert({"name": "c", **keys}, Cluster), 2, 0)
+    return plan_cluster(msgspec.convert({"name": "c", **keys}, Cluster), WorkerShare(2, 0))
 
 
 def test_defaults() -> None:

@@ -68,7 +68,7 @@ def test_a_table_is_active_only_when_it_is_complete(tmp_path: Path) -> None:
         assert table is not None
         return table
 
-    runtime.commit(run_whole(runtime.prepare(parcel(a=3, b=1), "", "")))
+    runtime.activate(run_whole(runtime.prepare(parcel(a=3, b=1), "", "")))
     first, other = in_force("a"), in_force("b")
     steps = runtime.prepare(parcel(a=500, b=1), "", "")
     for _ in range(250):
@@ -76,8 +76,10 @@ def test_a_table_is_active_only_when_it_is_complete(tmp_path: Path) -> None:
         assert in_force("a") is first
     made = run_whole(steps)
     assert in_force("a") is first
-    runtime.commit(made)
-    assert [len(in_force("a").hosts), in_force("b") is other] == [500, True], "what has not changed is not built anew"
+    runtime.activate(made)
+    assert [len(in_force("a").virtual_hosts), in_force("b") is other] == [500, True], (
+        "what has not changed is not built anew"
+    )
     loop.close()
 
 

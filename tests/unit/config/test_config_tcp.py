@@ -14,7 +14,7 @@ from pymosn.config.schema import MosnConfig
 from pymosn.core.clock import Clock
 from pymosn.core.counters import DownstreamStats, Metrics
 from pymosn.core.timers import TimerWheel
-from pymosn.network.listener import ConnectionNumbers, Listener
+from pymosn.network.listener import ConnectionIds, Listener
 from pymosn.network.reject_all import RejectAllFactory
 
 FILTERS = "servers[0].listeners[0].filter_chains[0].filters"
@@ -90,7 +90,7 @@ def test_valid_settings(filters: list[dict[str, Any]]) -> None:
     ("filters", "severity", "path", "text"),
     [
         ([{"type": "tcp_proxy"}], "error", "[0].config.cluster", "needs a cluster"),
-        ([tcp(cluster="d")], "error", "[0].config.cluster", "no cluster of this name"),
+        ([tcp(cluster="d")], "error", "[0].config.cluster", "unknown cluster"),
         (
             [tcp(routes=[{**ROUTE, "cluster": ""}])],
             "error",
@@ -107,7 +107,7 @@ def test_valid_settings(filters: list[dict[str, Any]]) -> None:
             [tcp(routes=[{**ROUTE, "SourcePort": "80-"}])],
             "error",
             "[0].config.routes[0].sourceport",
-            "is no port",
+            "is not a port",
         ),
         (
             [tcp(routes=[{**ROUTE, "DestinationPort": "9-8"}])],
@@ -128,15 +128,15 @@ def test_valid_settings(filters: list[dict[str, Any]]) -> None:
         ),
         ([proxy(False), TCP], "warning", "[1]", "the proxy before it takes all bytes"),
         ([TCP, proxy(True)], "warning", "[1]", "the tcp_proxy before it takes all bytes"),
-        ([proxy(True), TCP, TCP], "warning", "[2]", "the first tcp_proxy behind the proxy takes over"),
-        ([proxy(True)], "warning", "[0].config.fallback_for_unknown_protocol", "no tcp_proxy behind the proxy"),
+        ([proxy(True), TCP, TCP], "warning", "[2]", "only the first tcp_proxy after the proxy is used"),
+        ([proxy(True)], "warning", "[0].config.fallback_for_unknown_protocol", "no tcp_proxy follows the proxy filter"),
         (
             [proxy(True, "bolt"), TCP],
             "warning",
             "[0].config.fallback_for_unknown_protocol",
             "with bolt alone",
         ),
-        ([{"type": "udp_proxy", "config": {"cluster": "c"}}], "error", "[0].type", "not built"),
+        ([{"type": "udp_proxy", "config": {"cluster": "c"}}], "error", "[0].type", "not implemented"),
     ],
 )
 def test_invalid_settings(filters: list[dict[str, Any]], severity: str, path: str, text: str) -> None:
@@ -149,7 +149,7 @@ def test_stream_filters_see_no_bytes() -> None:
     _, faults = loaded([TCP], stream_filters=[{"type": "ip_access", "config": {"default_action": "allow"}}])
     [(severity, path, text)] = faults
     assert (severity, path) == ("warning", "servers[0].listeners[0].stream_filters")
-    assert "tcp_proxy knows none" in text
+    assert "tcp_proxy has no requests" in text
 
 
 def connection(source: str, target: str) -> Connection:
@@ -190,7 +190,7 @@ def test_a_listener_that_others_reach_through_it_stops_last() -> None:
     config.servers[0].listeners.insert(0, behind)
     clock = Clock()
     listeners = [
-        Listener(one.name, one.address, RejectAllFactory(STATS), STATS, ConnectionNumbers(), clock, TimerWheel(clock))
+        Listener(one.name, one.address, RejectAllFactory(STATS), STATS, ConnectionIds(), clock, TimerWheel(clock))
         for one in config.servers[0].listeners
     ]
     assert [[one.name for one in group] for group in drain_order(config, listeners, {})] == [["l"], ["b"]]

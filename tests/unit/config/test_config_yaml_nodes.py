@@ -76,7 +76,7 @@ def test_nested_aliases_are_bounded() -> None:
         ("a: b: c", "mapping values"),
         ("!!python/object/apply:os.system ['true']", "not supported"),
         ("a: !!binary aGk=", "not supported"),
-        ("? [1]\n: 2", "plain text"),
+        ("? [1]\n: 2", "plain string"),
         ("a: &x [*x]", "nested"),
         ("[" * 2000, "nested"),
         ("--- 1\n--- 2", "single document"),

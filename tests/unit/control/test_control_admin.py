@@ -241,7 +241,7 @@ def test_levels_are_changed_by_post(client: AsgiClient, plane: FakePlane) -> Non
         (b"[" * 60_000, "the body is not JSON"),
         (b"[]", "the body is not an object"),
         (b'{"log_level": "INFO"}', "log_path is missing"),
-        (b'{"log_path": 1, "log_level": "INFO"}', "log_path is not a text"),
+        (b'{"log_path": 1, "log_level": "INFO"}', "log_path is not a string"),
         (b'{"log_path": "/logs/mosn.log"}', "log_level is missing"),
         (b'{"log_path": "/logs/mosn.log", "log_level": "debug"}', "unknown log level 'debug'"),
         (b'{"log_path": "/x", "log_level": "INFO"}', "no log at '/x'"),
@@ -381,7 +381,7 @@ def test_filters_for_programs_and_for_people(client: AsgiClient) -> None:
     assert (view["name"], view["counters"]) == ("Tenant", {"calls": 3, "errors": 0})
     text = client.get("/api/v1/filters?format=text").text
     assert "l: Tenant (filters.py): calls 3, errors 0, 1.5 us a call\n" in text
-    assert "  held up a worker for 2.5 s:\n    filters.py:7 in on_request\n" in text
+    assert "  blocked a worker for 2.5 s:\n    filters.py:7 in on_request\n" in text
 
 
 @pytest.mark.parametrize(

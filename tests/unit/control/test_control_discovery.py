@@ -6,7 +6,7 @@ from tests.kit import Lines
 from pymosn.config.schema import Cluster, MosnConfig
 from pymosn.config.schema.cluster import ClusterManager, Host
 from pymosn.control.discovery import Discovery
-from pymosn.control.resolver import Answer, Wish
+from pymosn.control.resolver import Answer, LookupOptions
 from pymosn.core.log import Log
 
 
@@ -18,7 +18,7 @@ class Names:
         self.ttl: int | None = None
         self.families: list[socket.AddressFamily] = []
 
-    async def look_up(self, name: str, wish: Wish) -> Answer:
+    async def look_up(self, name: str, wish: LookupOptions) -> Answer:
         self.families.append(wish.family)
         if name not in self.answers:
             raise socket.gaierror("no such name")
@@ -181,8 +181,8 @@ def test_failures_back_off_and_are_logged_once() -> None:
     sleeps, lines = asyncio.run(scenario(True))
     assert sleeps == [3, 3, 6, 12, 24, 48, 60, 60, 60, 3]
     assert lines == [
-        "cluster c: one cannot be looked up (no such name); its last answer stays",
-        "cluster c: one is looked up again",
+        "cluster c: one cannot be resolved (no such name); keeping the last addresses",
+        "cluster c: one is resolved again",
     ]
     sleeps, lines = asyncio.run(scenario(False))
     assert sleeps == [1, 2, 4, 8, 16, 32, 60, 60, 60, 3]

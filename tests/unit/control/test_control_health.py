@@ -54,7 +54,7 @@ def test_thresholds_count_results_in_a_row() -> None:
     check = HealthCheck(healthy_threshold=2, unhealthy_threshold=3)
     state = HostState()
     results = [False, False, True, False, False, False, True, False, True, True]
-    assert [state.take(passed, check) for passed in results] == [False] * 5 + [True] + [False] * 3 + [True]
+    assert [state.add(passed, check) for passed in results] == [False] * 5 + [True] + [False] * 3 + [True]
     assert state.is_healthy
 
 

@@ -26,9 +26,11 @@ def test_it_serves_until_it_is_stopped_and_leaves_signals_alone() -> None:
         sock = bound()
         port = sock.getsockname()[1]
         before = signal.getsignal(signal.SIGTERM), signal.getsignal(signal.SIGINT)
-        async with HttpServer(create_demo(), sock):
-            assert (signal.getsignal(signal.SIGTERM), signal.getsignal(signal.SIGINT)) == before
-            answer = await get(port)
+        server = HttpServer(create_demo(), [sock])
+        await server.start()
+        assert (signal.getsignal(signal.SIGTERM), signal.getsignal(signal.SIGINT)) == before
+        answer = await get(port)
+        await server.stop()
         with socket.socket() as probe:
             assert probe.connect_ex(("127.0.0.1", port)) != 0
         return answer
@@ -40,7 +42,7 @@ def test_a_request_that_hangs_does_not_hold_the_stop() -> None:
     async def talk() -> float:
         sock = bound()
         loop = asyncio.get_running_loop()
-        server = HttpServer(create_demo(), sock)
+        server = HttpServer(create_demo(), [sock])
         await server.start()
         _, writer = await asyncio.open_connection(*sock.getsockname())
         writer.write(b"GET /slow/500 HTTP/1.1\r\nHost: a\r\n\r\n")

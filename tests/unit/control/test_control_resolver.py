@@ -10,7 +10,7 @@ import uvloop
 from dns_server import DnsServer
 
 from pymosn.config.schema import Cluster
-from pymosn.control.resolver import Answer, Servers, Wish, look_up, wish_of
+from pymosn.control.resolver import Answer, LookupOptions, Servers, look_up, lookup_options
 
 
 def ask(server: DnsServer, name: str, family: socket.AddressFamily = socket.AF_INET, **servers: object) -> Answer:
@@ -18,7 +18,7 @@ def ask(server: DnsServer, name: str, family: socket.AddressFamily = socket.AF_I
 
     async def scenario() -> Answer:
         async with server:
-            wish = Wish(family, 5.0, servers=Servers(("127.0.0.1",), port=server.port)._replace(**servers))
+            wish = LookupOptions(family, 5.0, servers=Servers(("127.0.0.1",), port=server.port)._replace(**servers))
             return await look_up(name, wish)
 
     return run(scenario)
@@ -76,7 +76,7 @@ def test_a_silent_server_is_given_up_for_the_next_one() -> None:
             async with server:
                 silent.bind(("127.0.0.2", server.port))
                 servers = Servers(("127.0.0.2", "127.0.0.1"), port=server.port, timeout=1)
-                return await look_up("a.test", Wish(socket.AF_INET, 5.0, servers=servers))
+                return await look_up("a.test", LookupOptions(socket.AF_INET, 5.0, servers=servers))
 
     assert run(scenario).addresses == ["10.0.0.1"]
 
@@ -100,7 +100,7 @@ def test_the_servers_of_a_file(tmp_path: Path) -> None:
 
 def test_the_system_resolver_returns_no_time_to_live() -> None:
     async def scenario() -> Answer:
-        return await look_up("localhost", Wish(socket.AF_INET, 5.0))
+        return await look_up("localhost", LookupOptions(socket.AF_INET, 5.0))
 
     assert run(scenario) == Answer(["127.0.0.1"], None)
 
@@ -121,5 +121,5 @@ def test_the_system_resolver_returns_no_time_to_live() -> None:
     ],
 )
 def test_the_query_of_a_cluster(keys: dict[str, object], servers: Servers | None) -> None:
-    wish = wish_of(msgspec.convert({"name": "c", "dns_lookup_family": "V6_ONLY", **keys}, Cluster))
-    assert wish == Wish(socket.AF_INET6, 5.0, bool(keys.get("respect_dns_ttl")), servers)
+    wish = lookup_options(msgspec.convert({"name": "c", "dns_lookup_family": "V6_ONLY", **keys}, Cluster))
+    assert wish == LookupOptions(socket.AF_INET6, 5.0, bool(keys.get("respect_dns_ttl")), servers)

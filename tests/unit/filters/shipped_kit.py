@@ -7,19 +7,22 @@ from typing import Any
 import pytest
 
 from pymosn.api import StreamFilter
-from pymosn.config.schema.stream_filters import ROUTE_SETTINGS, STREAM_FILTERS
 from pymosn.config.typed import typed
-from pymosn.filters.stream.python import FilterConfigError
-from pymosn.filters.stream.shipped import make_shipped, route_settings
+from pymosn.filters.errors import FilterConfigError
+from pymosn.filters.stream.shipped import spec_of
 
 
 def shipped(name: str, config: dict[str, Any]) -> StreamFilter:
-    return make_shipped(name, typed(config, STREAM_FILTERS[name]))
+    spec = spec_of(name)
+    assert spec.make is not None
+    return spec.make(typed(config, spec.settings))
 
 
 def of_route(name: str, config: dict[str, Any]) -> dict[str, object]:
     """What `route_config` of a World is to be."""
-    return {name: route_settings(name, typed(config, ROUTE_SETTINGS[name]))}
+    route = spec_of(name).route
+    assert route is not None
+    return {name: route.make(typed(config, route.settings))}
 
 
 def problems(name: str, config: dict[str, Any]) -> list[str]:

@@ -79,7 +79,7 @@ def test_other_options_requests_go_on() -> None:
 
 
 def test_faults() -> None:
-    assert problems("cors", {}) == [".allow_origins: at least one origin is needed, or * for all"]
+    assert problems("cors", {}) == [".allow_origins: must not be empty; use * to allow every origin"]
     found = problems(
         "cors", {"allow_origins": ["*", "https://*.a"], "allow_credentials": True, "allow_origin_regexes": ["("]}
     )

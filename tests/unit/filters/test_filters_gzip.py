@@ -80,7 +80,7 @@ def test_chunks_can_be_read_as_they_arrive() -> None:
     result = ask("gzip", Response(200, pieces, HTML))
     assert "content-length" not in result.headers
     stream = zlib.decompressobj(31)
-    read = [stream.decompress(piece) for piece in result.pieces]
+    read = [stream.decompress(piece) for piece in result.chunks]
     assert read[: len(pieces) - 1] == pieces[:-1]
     assert b"".join(read) + stream.flush() == b"".join(pieces)
 
@@ -102,7 +102,7 @@ def test_chunks_can_be_read_as_they_arrive() -> None:
 def test_responses_that_are_not_compressed(response: Response, vary: str | None) -> None:
     before = response.headers.items()
     result = ask("gzip", response)
-    assert result.body == response.pieces[0] if response.pieces else result.body == b""
+    assert result.body == response.chunks[0] if response.chunks else result.body == b""
     assert result.headers.get("vary") == vary
     assert [item for item in before if item[0] != "content-length"] == [
         item for item in result.headers.items() if item[0] not in ("date", "content-length")

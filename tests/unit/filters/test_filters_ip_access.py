@@ -97,7 +97,7 @@ def test_faults() -> None:
     assert problems("ip_access", config) == [
         ".header: not a header name: 'a b'",
         ".default_action: must be allow or deny, not 'Deny'",
-        ".ips[0].addrs: at least one address is needed",
+        ".ips[0].addrs: at least one address is required",
         ".ips[0].action: must be allow or deny, not ''",
         ".ips[1].addrs[0]: not an IP address or network: 'x'",
     ]

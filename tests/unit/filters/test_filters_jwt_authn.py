@@ -295,7 +295,7 @@ def test_keys_that_cannot_be_had() -> None:
         world = remote(server)
         result = await world.send(Request("GET", "/", {"authorization": f"Bearer {token()}"}))
         assert (result.status, result.text) == (401, "Jwks remote fetch is failed")
-        assert any("the keys of 'p' cannot be had" in line for line in result.log)
+        assert any("the keys of 'p' cannot be fetched" in line for line in result.log)
         asked = len(server.asked)
         assert await statuses(world, token()) == [401]
         assert len(server.asked) == asked

@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+from importlib import import_module
+from pkgutil import iter_modules
+
 import pytest
 from shipped_kit import shipped
 
 from pymosn.api import StreamFilter
 from pymosn.assembly.filters import check_filters
 from pymosn.config.load import load_text
-from pymosn.config.schema.stream_filters import BUILT_STREAM_FILTERS, ROUTE_SETTINGS, STREAM_FILTERS
-from pymosn.filters.stream.shipped import PER_ROUTE, SHIPPED, shipped_class
+from pymosn.config.schema.stream_filters import stream_filter_settings
+from pymosn.filters import stream
+from pymosn.filters.spec import FilterSpec
+from pymosn.filters.stream.shipped import FROM_FILES, SHIPPED, spec_of
 from pymosn.testing import Request, run
 
 CONFIG = """
@@ -46,12 +51,16 @@ def faults(name: str, config: str, host: str = "{}", route: str = "{}") -> list[
 
 
 def test_each_is_registered_everywhere() -> None:
-    assert set(SHIPPED) | {"python", "transcoder"} == BUILT_STREAM_FILTERS
-    assert set(ROUTE_SETTINGS) == PER_ROUTE
+    modules = [import_module(f"{stream.__name__}.{info.name}") for info in iter_modules(stream.__path__)]
+    assert {module.SPEC.name for module in modules if hasattr(module, "SPEC")} == set(SHIPPED)
     for name in SHIPPED:
-        assert issubclass(shipped_class(name), StreamFilter)
-        assert name in STREAM_FILTERS
-    assert all(hasattr(shipped_class(name), "for_route") for name in PER_ROUTE)
+        spec = spec_of(name)
+        assert isinstance(spec, FilterSpec)
+        assert spec.name == name
+        assert stream_filter_settings(name) is spec.settings
+        assert (spec.make is None) == (name in FROM_FILES)
+        assert spec.make is None or (isinstance(spec.make, type) and issubclass(spec.make, StreamFilter))
+    assert {name for name in SHIPPED if spec_of(name).route} == {"ext_authz", "fault", "local_rate_limit", "payload_limit"}
 
 
 @pytest.mark.parametrize(
@@ -66,16 +75,16 @@ def test_each_is_registered_everywhere() -> None:
         ("header_to_metadata", "{}", "9:15", "request_rules: at least one rule"),
         ("flowControlFilter", "{limit_key_type: HOST}", "9:32", "limit_key_type: must be one of"),
         ("cors", "{allow_origins: [app.example]}", "9:32", "allow_origins[0]: an origin is scheme://host"),
-        ("ext_authz", "{cluster: nope}", "9:25", "cluster: there is no cluster of this name"),
+        ("ext_authz", "{cluster: nope}", "9:25", "cluster: unknown cluster"),
         ("local_rate_limit", "{requests: 1, key: user}", "9:34", "key: must be one of"),
-        ("rbac", "{rules: {policies: {a: {permissions: [{metadata: {}}]}}}}", "9:", "metadata: unknown here"),
+        ("rbac", "{rules: {policies: {a: {permissions: [{metadata: {}}]}}}}", "9:", "metadata: unknown or unsupported key"),
         ("rbac", "{rules: {actoin: DENY}}", "9:24", 'did you mean "action"?'),
-        ("jwt_authn", "{providers: {a: {payloadInMetadata: x}}}", "9:32", "payloadInMetadata: unknown key"),
+        ("jwt_authn", "{providers: {a: {payloadInMetadata: x}}}", "9:32", "payloadInMetadata: unknown or unsupported key"),
         (
             "jwt_authn",
             "{providers: {a: {remoteJwks: {httpUri: {uri: 'http://a/b', cluster: nope}}}}}",
             "9:83",
-            "providers.a.remoteJwks.httpUri.cluster: there is no cluster of this name",
+            "providers.a.remoteJwks.httpUri.cluster: unknown cluster",
         ),
     ],
 )
@@ -92,10 +101,10 @@ def test_settings_of_routes_are_checked_too() -> None:
     assert "must be a status code" in fault
     (fault,) = faults("mirror", "{}", host="{local_rate_limit: {requests: many}}")
     assert fault.startswith("c.yaml:17:")
-    assert "per_filter_config.local_rate_limit.requests: a whole number is expected" in fault
+    assert "per_filter_config.local_rate_limit.requests: expected a whole number" in fault
     (fault,) = faults("mirror", "{}", route="{gzip: {gzip_level: 3}}")
     assert "warning" in fault
-    assert "no settings of a route's own" in fault
+    assert "no settings per route" in fault
     assert faults("mirror", "{}", route="{mine: {anything: 3}}") == []
 
 

@@ -7,7 +7,7 @@ import pytest
 from click.testing import CliRunner
 
 from pymosn.cli import main
-from pymosn.kit.bench import Answer, Question, as_text, measure
+from pymosn.kit.bench import Benchmark, Measurement, as_text, measure
 from pymosn.kit.bench_rig import BenchError
 from pymosn.version import build
 
@@ -61,8 +61,8 @@ def file(tmp_path: Path) -> Path:
     return path
 
 
-def ask(file: Path, name: str, **wishes: object) -> Answer:
-    return measure(Question(filters=[f"{file}:{name}"], requests=20, **wishes))  # type: ignore[arg-type]
+def ask(file: Path, name: str, **wishes: object) -> Measurement:
+    return measure(Benchmark(filters=[f"{file}:{name}"], requests=20, **wishes))  # type: ignore[arg-type]
 
 
 def test_work_is_seen(file: Path) -> None:
@@ -89,9 +89,9 @@ def test_the_text_output(file: Path) -> None:
     text = as_text(ask(file, "Breaks"))
     assert "filters.py:Breaks adds " in text
     assert f"({build()} data path)" in text
-    assert "Not in it: sockets and the kernel" in text
+    assert "Not included: sockets and the kernel" in text
     assert "The filter failed 302 times" in text
-    assert "No request was served" in text
+    assert "Every request was rejected" in text
 
 
 def test_the_command(file: Path) -> None:
@@ -107,10 +107,10 @@ def test_a_chain(file: Path) -> None:
     names = [f"{file}:Asks", f"{file}:Asks"]
     configs = [{"header": "a"}, {"header": "b"}]
     both = [("a", "1"), ("b", "2")]
-    assert measure(Question(filters=names, configs=configs, headers=both, requests=5)).statuses == {200: 75}
-    assert measure(Question(filters=names, configs=configs, headers=both[:1], requests=5)).statuses == {401: 75}
+    assert measure(Benchmark(filters=names, configs=configs, headers=both, requests=5)).statuses == {200: 75}
+    assert measure(Benchmark(filters=names, configs=configs, headers=both[:1], requests=5)).statuses == {401: 75}
     with pytest.raises(BenchError, match="3 configurations for 2 filters"):
-        measure(Question(filters=names, configs=[*configs, {}]))
+        measure(Benchmark(filters=names, configs=[*configs, {}]))
 
 
 @pytest.mark.parametrize(
@@ -118,7 +118,7 @@ def test_a_chain(file: Path) -> None:
     [
         (["Asks"], "KeyError: 'header'"),
         (["Nobody"], "has no class 'Nobody'"),
-        (["Fails"], "the filter does not start: "),
+        (["Fails"], "the filter failed to start: "),
         (["Asks", "--config", "[]"], "not a JSON object"),
         (["Busy", "-H", "content-length: 3"], "managed by the proxy"),
         (["Busy", "-H", "a b: 3"], "not a header name"),
@@ -136,5 +136,5 @@ def test_an_unknown_filter() -> None:
 
 
 def test_an_invalid_request(file: Path) -> None:
-    with pytest.raises(BenchError, match="is the request a good one"):
+    with pytest.raises(BenchError, match="is the request valid"):
         ask(file, "Busy", path="/a b")

@@ -147,7 +147,7 @@ def test_the_text_output(config: Path) -> None:
         "    limit: integer, required\n"
         "    names: list of string = []\n"
     ) in text
-    assert "MOSN's filters that are not built yet: " in text
+    assert "MOSN's filters that are not implemented yet: " in text
 
 
 def test_a_configuration_with_faults(tmp_path: Path) -> None:

@@ -12,17 +12,17 @@ from pymosn.kit.new_filter import NewFilterError, module_name, write_package
 @pytest.mark.parametrize(
     ("name", "said"),
     [
-        ("", "will not do: small letters"),
-        ("Key", "will not do: small letters"),
-        ("key.check", "will not do: small letters"),
-        ("../key", "will not do: small letters"),
-        ("key--check", "will not do: small letters"),
-        ("7key", "will not do: small letters"),
-        ("kéy", "will not do: small letters"),
-        ("class", "a word of the Python language"),
-        ("match", "a word of the Python language"),
-        ("json", "there is a module json already"),
-        ("msgspec", "there is a module msgspec already"),
+        ("", "is invalid: use lower-case letters"),
+        ("Key", "is invalid: use lower-case letters"),
+        ("key.check", "is invalid: use lower-case letters"),
+        ("../key", "is invalid: use lower-case letters"),
+        ("key--check", "is invalid: use lower-case letters"),
+        ("7key", "is invalid: use lower-case letters"),
+        ("kéy", "is invalid: use lower-case letters"),
+        ("class", "a Python keyword"),
+        ("match", "a Python keyword"),
+        ("json", "a module json already exists"),
+        ("msgspec", "a module msgspec already exists"),
         ("fault", "MOSN has a stream filter of that name"),
     ],
 )
@@ -57,7 +57,7 @@ def test_nothing_is_written_over(tmp_path: Path) -> None:
     (tmp_path / "key_check").mkdir()
     result = CliRunner().invoke(main, ["new-filter", "-d", str(tmp_path), "key_check"])
     assert result.exit_code == 2
-    assert result.stderr == f"pymosn: error: {tmp_path}/key_check is there already; nothing is written over\n"
+    assert result.stderr == f"pymosn: error: {tmp_path}/key_check already exists and is not overwritten\n"
     assert list((tmp_path / "key_check").iterdir()) == []
 
 

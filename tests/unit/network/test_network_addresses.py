@@ -13,7 +13,7 @@ from pymosn.core.addresses import host_field, split_address
 from pymosn.core.clock import Clock
 from pymosn.core.counters import DownstreamStats, Metrics
 from pymosn.core.timers import TimerWheel
-from pymosn.network.listener import ConnectionNumbers, Listener
+from pymosn.network.listener import ConnectionIds, Listener
 from pymosn.network.reject_all import RejectAllFactory
 
 
@@ -34,11 +34,11 @@ def test_address(address: str, parts: tuple[str, int]) -> None:
 @pytest.mark.parametrize(
     ("address", "why"),
     [
-        *[(address, "a port is missing") for address in ("", "a")],
+        *[(address, "missing port") for address in ("", "a")],
         *[(f"a:{port}", "the port must be a number") for port in ("", "65536", "x", "-1", "٣", "+1", " 1")],
-        ("[]:80", "IPv6 addresses only"),
-        ("[::1:80", "the closing ]"),
-        ("::1:80", "needs brackets"),
+        ("[]:80", "only allowed around IPv6 addresses"),
+        ("[::1:80", "missing ]"),
+        ("::1:80", "requires brackets"),
     ],
 )
 def test_no_address(address: str, why: str) -> None:
@@ -91,7 +91,7 @@ def groups(
     clock = Clock()
     stats = DownstreamStats(Metrics().group("downstream"))
     made = [
-        Listener(address, address, RejectAllFactory(stats), stats, ConnectionNumbers(), clock, TimerWheel(clock))
+        Listener(address, address, RejectAllFactory(stats), stats, ConnectionIds(), clock, TimerWheel(clock))
         for address, _ in listeners
     ]
     checked = msgspec.convert(config, MosnConfig)

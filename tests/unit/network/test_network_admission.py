@@ -11,11 +11,12 @@ import pytest
 from test_network_sockets import Answer, Ear, Ears, Place, run
 from tests.kit import FakeClock, Lines
 
+from pymosn.api.network import plain_peer
 from pymosn.core.failure import CLOSED_LOCALLY, CONNECT_FAILED
 from pymosn.core.timers import TimerWheel
 from pymosn.network.admission import Acceptor, Admission, free_descriptor
 from pymosn.network.dialer import TcpDialer
-from pymosn.network.listener import ConnectionNumbers
+from pymosn.network.listener import ConnectionIds
 
 
 class Door(Acceptor):
@@ -78,7 +79,7 @@ def test_memory_and_descriptors_are_two_reasons() -> None:
     desk = Desk()
     desk.admission.descriptor_ceiling = 1 << 30
     desk.admission.set_memory(False)
-    desk.admission.on_lack()
+    desk.admission.on_shortage()
     desk.passes(0.3)
     assert [door.states for door in desk.doors] == [[False], [False]]
     late = Door()
@@ -98,15 +99,15 @@ def test_a_kernel_that_gives_no_socket(error: int, ceiling: int) -> None:
     answer = [7]
     desk = Desk(lambda: answer[0])
     desk.admission.descriptor_ceiling = ceiling
-    desk.admission.look()
+    desk.admission.check()
     assert desk.admission.is_accepting
     answer[0] = -error
-    desk.admission.look()
-    desk.admission.look()
+    desk.admission.check()
+    desk.admission.check()
     assert [door.states for door in desk.doors] == [[False], [False]]
     desk.passes(2.0)
     assert [door.states for door in desk.doors] == [[False], [False]]
-    assert all(line.startswith(f"{os.strerror(error)}: accepting pauses (1 times") for line in desk.log.lines)
+    assert all(line.startswith(f"{os.strerror(error)}: pausing accept (1 times") for line in desk.log.lines)
     assert 2 <= len(desk.log.lines) <= 4
     answer[0] = 7
     desk.passes(0.2)
@@ -161,12 +162,12 @@ def test_a_dial_without_a_descriptor_pauses_accepting() -> None:
     async def test() -> None:
         desk = Desk()
         place = Place(Ears())
-        dialer = TcpDialer(ConnectionNumbers(), desk.clock, desk.wheel, desk.admission)
+        dialer = TcpDialer(ConnectionIds(), desk.clock, desk.wheel, desk.admission)
         answer = Answer()
         soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
         resource.setrlimit(resource.RLIMIT_NOFILE, (int(free_descriptor()), hard))
         try:
-            dialer.dial(place.address, 5.0, Ear(), answer)
+            dialer.dial(plain_peer(place.address), 5.0, Ear(), answer)
             failure = await answer.result
         finally:
             resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))

@@ -11,7 +11,7 @@ from tests.kit import FakeClock
 from pymosn.api.network import CONTINUE, STOP, Connection, NetworkFilter
 from pymosn.core.failure import CLOSED_LOCALLY, IDLE_TIMEOUT, Failure
 from pymosn.core.timers import TimerWheel
-from pymosn.network.connection import FLUSH_TIME, JOIN_LIMIT, LINGER_TIME, SOON_LIMIT, ConnectionOwner, TcpConnection
+from pymosn.network.connection import BATCH_LIMIT, FLUSH_TIME, JOIN_LIMIT, LINGER_TIME, ConnectionOwner, TcpConnection
 
 
 class HandTransport:
@@ -333,7 +333,7 @@ def test_small_writes_are_batched_until_the_next_iteration() -> None:
         assert calls == []
         await asyncio.sleep(0)
         assert calls == [b"abc"]
-        connection.batch_writer().write(b"x" * SOON_LIMIT)  # enough for a separate system call
+        connection.batch_writer().write(b"x" * BATCH_LIMIT)  # enough for a separate system call
         connection.batch_writer().write(b"la")
         assert len(calls) == 2
         connection.batch_writer().write(b"st")
@@ -341,6 +341,6 @@ def test_small_writes_are_batched_until_the_next_iteration() -> None:
         connection.batch_writer().write(b"dropped")
         await asyncio.sleep(0)
         assert calls[2:] == [b"last", "close"]
-        assert connection.bytes_written == 3 + SOON_LIMIT + 4
+        assert connection.bytes_written == 3 + BATCH_LIMIT + 4
 
     asyncio.run(talk())

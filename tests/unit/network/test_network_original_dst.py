@@ -13,7 +13,7 @@ from pymosn.core.clock import Clock
 from pymosn.core.counters import DownstreamStats, Metrics
 from pymosn.core.failure import CLOSED_LOCALLY
 from pymosn.core.timers import TimerWheel
-from pymosn.network.listener import ConnectionNumbers, Listener, ListenerDirectory
+from pymosn.network.listener import ConnectionIds, Listener, ListenerDirectory
 from pymosn.network.original_dst import OriginalDst, OwnAddresses, redirected_from
 
 
@@ -108,7 +108,7 @@ class Site:
     def __init__(self, original: OriginalDst | None) -> None:
         self.clock = Clock()
         self.wheel = TimerWheel(self.clock)
-        self.numbers = ConnectionNumbers()
+        self.numbers = ConnectionIds()
         self.directory = ListenerDirectory()
         self.stats: dict[str, DownstreamStats] = {}
         self.socket = socket.create_server(("0.0.0.0", 0))

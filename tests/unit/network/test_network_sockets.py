@@ -8,13 +8,23 @@ from pathlib import Path
 import pytest
 import uvloop
 
-from pymosn.api.network import STOP, Connection, DialReceiver, FilterChainFactory, NetworkFilter
+from pymosn.api.network import (
+    PLAIN,
+    STOP,
+    Connection,
+    DialReceiver,
+    FilterChainFactory,
+    NetworkFilter,
+    Peer,
+    Transport,
+    plain_peer,
+)
 from pymosn.core.clock import Clock
 from pymosn.core.counters import DownstreamStats, Metrics
-from pymosn.core.failure import CLOSED_LOCALLY, Failure
+from pymosn.core.failure import CLOSED_LOCALLY, CONNECT_FAILED, Failure
 from pymosn.core.timers import TimerWheel
 from pymosn.network.dialer import TcpDialer
-from pymosn.network.listener import ConnectionNumbers, Listener
+from pymosn.network.listener import ConnectionIds, Listener
 from pymosn.network.reject_all import RejectAllFactory
 
 
@@ -82,7 +92,7 @@ class Place:
         self.clock = Clock()
         self.wheel = TimerWheel(self.clock)
         self.stats = DownstreamStats(Metrics().group("downstream"))
-        numbers = ConnectionNumbers()
+        numbers = ConnectionIds()
         self.socket = socket.create_server(("127.0.0.1", 0))
         self.port = self.socket.getsockname()[1]
         self.address = f"127.0.0.1:{self.port}"
@@ -91,7 +101,7 @@ class Place:
 
     async def dial(self, ear: Ear, address: str = "", timeout: float = 5.0) -> Connection | Failure:
         answer = Answer()
-        self.dialer.dial(address or self.address, timeout, ear, answer)
+        self.dialer.dial(plain_peer(address or self.address), timeout, ear, answer)
         return await answer.result
 
 
@@ -352,5 +362,41 @@ def test_half_close_sends_everything_and_continues_reading() -> None:
         served.close(CLOSED_LOCALLY)
         await ears.made[0].closed.wait()
         place.listener.stop_accepting()
+
+    run(test)
+
+
+def test_a_peer_may_bind_the_local_address() -> None:
+    async def test() -> None:
+        ears = Ears()
+        place = Place(ears)
+        await place.listener.start(place.socket)
+        answer = Answer()
+        peer = Peer(place.address, transport=PLAIN, server_name="", bind="127.0.0.2")
+        place.dialer.dial(peer, 5.0, Ear(), answer)
+        connection = await answer.result
+        assert isinstance(connection, Connection)
+        assert (connection.local_ip, connection.scheme) == ("127.0.0.2", "http")
+        while not ears.made or ears.made[0].events == []:
+            await asyncio.sleep(0)
+        assert ears.made[0].connection.remote_ip == "127.0.0.2"
+        connection.close(CLOSED_LOCALLY)
+        place.listener.stop_accepting()
+        await ears.made[0].heard.wait()
+        ears.made[0].connection.close(CLOSED_LOCALLY)
+        await ears.made[0].closed.wait()
+
+    run(test)
+
+
+def test_a_transport_that_is_not_implemented_fails_the_dial() -> None:
+    async def test() -> None:
+        place = Place(Ears())
+        answer = Answer()
+        peer = Peer(place.address, transport=Transport(scheme="https"), server_name="a.example", bind="")
+        place.dialer.dial(peer, 5.0, Ear(), answer)
+        assert await answer.result is CONNECT_FAILED
+        assert "unsupported transport" in answer.detail
+        place.socket.close()
 
     run(test)

@@ -115,9 +115,9 @@ def test_faults_name_the_position(text: str, message: str) -> None:
 
 def test_variables_that_are_always_empty_are_warned_of_once() -> None:
     assert compile_format("%durration% %durration% %stream_id% %protocol% %request_header_%").warnings == [
-        "%durration% is no variable and always -; did you mean %duration%?",
-        "%stream_id% is not available here and always -",
-        "%request_header_% is no variable and always -; it lacks a name at its end",
+        "%durration% is not a known variable; it is always logged as -; did you mean %duration%?",
+        "%stream_id% is not available here; it is always logged as -",
+        "%request_header_% lacks the name at its end; it is always logged as -",
     ]
 
 

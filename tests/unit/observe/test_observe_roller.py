@@ -42,14 +42,14 @@ def test_policies(text: str, policy: Policy) -> None:
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("time=25", "time is at most 24 hours, not 25"),
-        ("time=0", "time is a whole number above 0, not '0'"),
-        ("size=10MB", "size is a whole number above 0, not '10MB'"),
-        ("size=-1", "size is a whole number"),
-        ("sise=1", "'sise=1' is none of"),
-        ("size", "'size' is none of"),
-        ("size=1 size=2", "size is given twice"),
-        ("compress=yes", "compress is on or off, not 'yes'"),
+        ("time=25", "time must be at most 24 hours, got 25"),
+        ("time=0", "time must be a positive integer, got '0'"),
+        ("size=10MB", "size must be a positive integer, got '10MB'"),
+        ("size=-1", "size must be a positive integer"),
+        ("sise=1", "invalid item 'sise=1'"),
+        ("size", "invalid item 'size'"),
+        ("size=1 size=2", "duplicate size"),
+        ("compress=yes", "compress must be on or off, got 'yes'"),
     ],
 )
 def test_bad_policies(text: str, message: str) -> None:

@@ -15,6 +15,7 @@ from pymosn.protocol.http1.encoder import encode_chunk, encode_request, encode_t
 from pymosn.protocol.http1.policy import STRICT, Http1Policy
 from pymosn.protocol.http1.request import RequestDecoder
 from pymosn.protocol.http1.response import ResponseDecoder
+from pymosn.testing.options import http1_limits
 
 Fields = list[tuple[bytes, bytes]]
 
@@ -90,14 +91,14 @@ def response_start(decoder: ResponseDecoder) -> tuple[object, ...]:
 
 def requests(feeds: Iterable[bytes], limits: Http1Limits | None = None, policy: Http1Policy = STRICT) -> Outcome:
     """What a RequestDecoder makes of `feeds`, one message after the other."""
-    limits = limits or Http1Limits()
+    limits = limits or http1_limits()
     decoder = RequestDecoder(limits, policy)
     return _drive(decoder, feeds, [])
 
 
 def replies(feeds: Iterable[bytes], method: bytes = b"GET", limits: Http1Limits | None = None, eof: bool = False) -> Outcome:
     """What a ResponseDecoder makes of `feeds` as the reply to one request; what follows that reply is left."""
-    decoder = ResponseDecoder(limits or Http1Limits(64 * 1024, 256))
+    decoder = ResponseDecoder(limits or http1_limits(64 * 1024, 256))
     decoder.expect(method)
     outcome = _drive(decoder, feeds, [method])
     if eof and outcome.failure is None and outcome.messages and decoder.finish():

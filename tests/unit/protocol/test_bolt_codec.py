@@ -17,8 +17,8 @@ from pymosn.api.protocol import (
     NEED_MORE,
     NO,
     ONE_WAY,
-    REPLY,
     REQUEST,
+    RESPONSE,
     YES,
     ProtocolError,
 )
@@ -26,7 +26,7 @@ from pymosn.api.rpc import MAX_FRAME
 from pymosn.api.variables import Variable
 from pymosn.core.headers import HeaderError, HttpHeaders
 from pymosn.protocol.bolt.codec import BoltDecoder
-from pymosn.protocol.bolt.frames import BoltReply, BoltRequest, class_name
+from pymosn.protocol.bolt.frames import BoltRequest, BoltResponse, class_name
 from pymosn.protocol.bolt.spec import BoltSpec
 from pymosn.routing.matchers import Header
 
@@ -46,10 +46,10 @@ def the_request(data: bytes) -> BoltRequest:
     return decoder.request
 
 
-def the_reply(data: bytes) -> BoltReply:
+def the_reply(data: bytes) -> BoltResponse:
     kind, decoder = decoded(data)
-    assert kind == REPLY
-    assert isinstance(decoder.response, BoltReply)
+    assert kind == RESPONSE
+    assert isinstance(decoder.response, BoltResponse)
     return decoder.response
 
 
@@ -200,7 +200,7 @@ def test_a_status_set_by_a_filter_is_re_encoded() -> None:
 def test_headers_that_do_not_fit() -> None:
     request = the_request(bolt.request(1))
     request.headers.set("big", "x" * 70000)
-    with pytest.raises(HeaderError, match="65535 fit"):
+    with pytest.raises(HeaderError, match="the limit of 65535"):
         encoded(request, 1, request.payload)
 
 

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 from tests.unit.protocol.rpc_frames import built, encoded
 
-from pymosn.api.protocol import HEARTBEAT, HEARTBEAT_ACK, ONE_WAY, REPLY, REQUEST, YES
+from pymosn.api.protocol import HEARTBEAT, HEARTBEAT_ACK, ONE_WAY, REQUEST, RESPONSE, YES
 from pymosn.api.rpc import MAX_FRAME
 from pymosn.protocol.bolt.codec import BoltDecoder
 from pymosn.protocol.bolt.spec import BoltSpec
@@ -29,7 +29,7 @@ def test_a_recorded_frame(path: Path) -> None:
     decoder.feed(data)
     kind = decoder.decode()
     is_reply = path.stem.endswith(".reply")
-    assert kind == KINDS.get(path.stem, REPLY if is_reply else REQUEST)
+    assert kind == KINDS.get(path.stem, RESPONSE if is_reply else REQUEST)
     assert not decoder.has_buffered()
     if not is_reply:
         assert BoltSpec(data[0]).match(data) == YES
@@ -56,6 +56,6 @@ def test_a_service_that_fails_is_an_error() -> None:
     for folder, name, status in (("bolt-v1", "fail", 500), ("bolt-v1", "unknown", 500), ("bolt-v1", "echo", 200)):
         decoder = BoltDecoder(MAX_FRAME)
         decoder.feed((FIXTURES / folder / f"{name}.reply.bin").read_bytes())
-        assert decoder.decode() == REPLY
+        assert decoder.decode() == RESPONSE
         assert decoder.response is not None
         assert decoder.response.status == status

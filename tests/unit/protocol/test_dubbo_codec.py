@@ -12,7 +12,7 @@ from tests.unit.protocol.decoding import one_by_one, pieces
 from tests.unit.protocol.dubbo_messages import CALL, FRAMES, REPLIES, REQUESTS, SPEC, VERSIONS
 from tests.unit.protocol.rpc_frames import built, decoded, encoded, only, recorded
 
-from pymosn.api.protocol import GOAWAY, HEARTBEAT, HEARTBEAT_ACK, IGNORE, MORE, NO, ONE_WAY, REPLY, REQUEST, YES
+from pymosn.api.protocol import GOAWAY, HEARTBEAT, HEARTBEAT_ACK, IGNORE, MORE, NO, ONE_WAY, REQUEST, RESPONSE, YES
 
 # ---- recorded frames
 
@@ -41,7 +41,7 @@ def test_a_recorded_request_names_its_service(name: str) -> None:
 @pytest.mark.parametrize("name", REPLIES)
 def test_a_recorded_reply_is_ok_and_has_its_attachments(name: str) -> None:
     found = only(SPEC, REPLIES[name])
-    assert found.kind == REPLY
+    assert found.kind == RESPONSE
     assert found.message.status == 200
     assert found.message.headers.items() == [("dubbo", "2.0.2")]
 

@@ -8,7 +8,7 @@ import pytest
 from tests.unit.protocol.decoding import one_by_one, pieces
 from tests.unit.protocol.rpc_frames import Found, built, decoded, encoded, only
 
-from pymosn.api.protocol import MORE, NO, ONE_WAY, REPLY, REQUEST, YES
+from pymosn.api.protocol import MORE, NO, ONE_WAY, REQUEST, RESPONSE, YES
 from pymosn.core.headers import HeaderError, HttpHeaders
 from pymosn.protocol.dubbothrift.spec import ThriftSpec
 
@@ -43,7 +43,7 @@ FRAMES = {
     "exception": frame(message(3, b"\x0b\x00\x01\x00\x00\x00\x02no\x08\x00\x02\x00\x00\x00\x06\x00")),
     "no names": frame(message(1, name=""), service=""),
 }
-KINDS = {"one-way": ONE_WAY, "reply": REPLY, "exception": REPLY}
+KINDS = {"one-way": ONE_WAY, "reply": RESPONSE, "exception": RESPONSE}
 
 
 @pytest.mark.parametrize("name", FRAMES)
@@ -133,7 +133,7 @@ def test_service_and_path_change_and_nothing_else_does() -> None:
     call.headers.set("path", "o/p")
     assert encoded(call, 5, call.payload) == frame(message(1), service="other", path="o/p")
     call.headers.set("service", "s" * 0x10000)
-    with pytest.raises(HeaderError, match="65535 fit"):
+    with pytest.raises(HeaderError, match="the limit of 65535"):
         encoded(call, 5, call.payload)
     call = only(SPEC, FRAMES["call"]).message
     for name in ("path", "method", "x"):

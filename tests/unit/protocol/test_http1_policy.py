@@ -14,11 +14,12 @@ from pymosn.protocol.http1.policy import (
     STRICT,
     Http1Policy,
 )
+from pymosn.testing.options import http1_policy
 
-COMPATIBLE = Http1Policy(is_strict=False)
-UNMERGED = Http1Policy(merges_slashes=False)
-DECODING = Http1Policy(slashes=DECODE_SLASHES)
-REFUSING = Http1Policy(slashes=REFUSE_SLASHES)
+COMPATIBLE = http1_policy(is_strict=False)
+UNMERGED = http1_policy(merges_slashes=False)
+DECODING = http1_policy(slashes=DECODE_SLASHES)
+REFUSING = http1_policy(slashes=REFUSE_SLASHES)
 
 
 @pytest.mark.parametrize(
@@ -60,17 +61,17 @@ def head(fields: bytes, policy: Http1Policy) -> Outcome:
 def test_underscores() -> None:
     fields = b"X_Mine: 1\r\nX_Forwarded_For: 2\r\nX-Other: 3\r\n"
     assert [name for name, _ in head(fields, STRICT).messages[0].fields] == [b"host", b"x_mine", b"x-other"]
-    assert [name for name, _ in head(fields, Http1Policy(underscores=DROP_UNDERSCORES)).messages[0].fields] == [
+    assert [name for name, _ in head(fields, http1_policy(underscores=DROP_UNDERSCORES)).messages[0].fields] == [
         b"host",
         b"x-other",
     ]
-    assert head(fields, Http1Policy(underscores=REFUSE_UNDERSCORES)).reason == "bad_request"
-    assert head(b"X-Other: 3\r\n", Http1Policy(underscores=REFUSE_UNDERSCORES)).failure is None
+    assert head(fields, http1_policy(underscores=REFUSE_UNDERSCORES)).reason == "bad_request"
+    assert head(b"X-Other: 3\r\n", http1_policy(underscores=REFUSE_UNDERSCORES)).failure is None
 
 
 def test_a_trusted_peer_cannot_send_look_alikes_either() -> None:
     fields = b"X-Real-IP: 1\r\nX_Real_IP: 2\r\nForwarded: 3\r\nx-envoy-a: 4\r\n"
-    found = head(fields, Http1Policy(trusts_peer=True)).messages[0].fields
+    found = head(fields, http1_policy(trusts_peer=True)).messages[0].fields
     assert found == [(b"host", b"a"), (b"x-real-ip", b"1"), (b"forwarded", b"3"), (b"x-envoy-a", b"4")]
     assert head(fields, STRICT).messages[0].fields == [(b"host", b"a")]
 

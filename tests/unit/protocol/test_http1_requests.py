@@ -9,8 +9,8 @@ from pymosn.api.http import HttpRequest
 from pymosn.core.chars import TOKEN
 from pymosn.core.headers import wire_lines
 from pymosn.protocol.http1.decoder import Http1Limits
-from pymosn.protocol.http1.policy import Http1Policy
 from pymosn.protocol.http1.request import RequestDecoder
+from pymosn.testing.options import http1_limits, http1_policy
 
 HOST = b"Host: a.example\r\n"
 
@@ -247,7 +247,7 @@ def test_te(value: bytes, accepts: bool) -> None:
 
 def test_fields_that_the_proxy_would_add_are_noted() -> None:
     wire = HOST + b"X-Forwarded-For: 1\r\nx-forwarded-proto: https\r\nX-REQUEST-ID: 7\r\n"
-    head = head_of(only(requests([b"GET / HTTP/1.1\r\n" + wire + b"\r\n"], policy=Http1Policy(trusts_peer=True))))
+    head = head_of(only(requests([b"GET / HTTP/1.1\r\n" + wire + b"\r\n"], policy=http1_policy(trusts_peer=True))))
     assert (head.has_forwarded_for, head.has_forwarded_proto, head.has_request_id) == (True, True, True)
     head = head_of(only(get(wire)))
     assert (head.has_forwarded_for, head.has_forwarded_proto, head.has_request_id) == (True, False, True)
@@ -346,7 +346,7 @@ def test_one_empty_line_is_forgiven_before_each_request() -> None:
 
 
 def test_a_decoder_between_messages_reports_it() -> None:
-    decoder = RequestDecoder(Http1Limits())
+    decoder = RequestDecoder(http1_limits())
     assert decoder.is_between_messages()
     decoder.feed(b"\r\n")
     decoder.decode()
@@ -369,8 +369,8 @@ def test_head_size() -> None:
     start = b"GET / HTTP/1.1\r\nHost: a\r\nX: "
     for size, reason in ((200, ""), (201, "headers_too_large")):
         head = start + b"a" * (size - len(start) - 4) + b"\r\n\r\n"
-        assert requests([head], Http1Limits(200)).reason == reason
-        assert requests([head[:-4]], Http1Limits(196)).reason == reason
+        assert requests([head], http1_limits(200)).reason == reason
+        assert requests([head[:-4]], http1_limits(196)).reason == reason
 
 
 def test_request_line_size() -> None:
@@ -388,7 +388,7 @@ def test_field_count() -> None:
 
 
 def test_body_size() -> None:
-    limits = Http1Limits(body=10)
+    limits = http1_limits(body=10)
     assert post(b"Content-Length: 10\r\n", b"a" * 10, limits).reason == ""
     assert post(b"Content-Length: 11\r\n", b"", limits).reason == "body_too_large"
     chunked = b"Transfer-Encoding: chunked\r\n"
@@ -409,7 +409,7 @@ def test_extensions_are_counted_over_the_whole_body() -> None:
 
 def test_trailer_limits() -> None:
     chunked = b"Transfer-Encoding: chunked\r\n"
-    limits = Http1Limits(200, 5)
+    limits = http1_limits(200, 5)
     assert post(chunked, b"0\r\n" + b"x: 1\r\n" * 5 + b"\r\n", limits).reason == ""
     assert post(chunked, b"0\r\n" + b"x: 1\r\n" * 6 + b"\r\n", limits).reason == "headers_too_large"
     assert post(chunked, b"0\r\nx: " + b"a" * 200 + b"\r\n\r\n", limits).reason == "headers_too_large"

@@ -8,9 +8,9 @@ from hypothesis import strategies as st
 from tests.unit.protocol.decoding import assert_same, one_by_one, pieces, replies, requests
 
 from pymosn.api.protocol import HEAD, NEED_MORE
-from pymosn.protocol.http1.decoder import Http1Limits
 from pymosn.protocol.http1.request import RequestDecoder
 from pymosn.protocol.http1.response import ResponseDecoder
+from pymosn.testing.options import http1_limits
 
 GET = b"GET /a/../b?c=d HTTP/1.1\r\nHost: a.example\r\nConnection: keep-alive, x-hop\r\nX-Hop: 1\r\n\r\n"
 POST = b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 11\r\n\r\nhello world"
@@ -91,12 +91,12 @@ def looks_at(decoder: RequestDecoder | ResponseDecoder, data: bytes) -> int:
     ],
 )
 def test_a_head_byte_by_byte_is_not_scanned_for_each_byte(data: bytes, factor: int) -> None:
-    assert looks_at(RequestDecoder(Http1Limits()), data) < factor * len(data)
+    assert looks_at(RequestDecoder(http1_limits()), data) < factor * len(data)
 
 
 def test_a_request_line_is_read_once_however_the_fields_come() -> None:
     Watched.looks = 0
-    decoder = RequestDecoder(Http1Limits())
+    decoder = RequestDecoder(http1_limits())
     line = b"GET http://a/" + b"%2f" * 2000 + b" HTTP/1.1\r\n"
     for piece in (line, *[b"Host: a\r\n"], *[b"X: 1\r\n"] * 90):
         decoder.feed(piece)
@@ -117,7 +117,7 @@ def test_a_request_line_is_read_once_however_the_fields_come() -> None:
     ],
 )
 def test_a_chunked_body_byte_by_byte_is_not_scanned_for_each_byte(data: bytes, factor: int) -> None:
-    decoder = RequestDecoder(Http1Limits())
+    decoder = RequestDecoder(http1_limits())
     decoder.feed(b"POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n")
     decoder.decode()
     assert looks_at(decoder, data) < factor * len(data)
@@ -127,7 +127,7 @@ def test_many_tiny_chunks_in_one_read_become_one_chunk() -> None:
     body = b"1\r\na\r\n" * 5000
     outcome = requests([b"POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n" + body + b"0\r\n\r\n"])
     assert outcome.messages[0].body == b"a" * 5000
-    decoder = RequestDecoder(Http1Limits())
+    decoder = RequestDecoder(http1_limits())
     decoder.feed(b"POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n")
     decoder.decode()
     decoder.feed(body)
@@ -140,7 +140,7 @@ def test_thousands_of_connection_options_are_checked_in_one_pass() -> None:
     options = b",".join(b"o%d" % i for i in range(8000))
     fields = b"".join(b"o%d: 1\r\nkeep%d: 1\r\n" % (i, i) for i in range(2000))
     head = b"GET / HTTP/1.1\r\nHost: a\r\nConnection: " + options + b"\r\n" + fields + b"\r\n"
-    outcome = requests([head], Http1Limits(len(head), 5000))
+    outcome = requests([head], http1_limits(len(head), 5000))
     names = [name for name, _ in outcome.messages[0].fields]
     assert names == [b"host", *(b"keep%d" % i for i in range(2000))]
 

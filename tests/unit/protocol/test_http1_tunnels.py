@@ -8,17 +8,17 @@ from tests.unit.protocol.decoding import one_by_one
 from pymosn.api.protocol import DATA, HEAD, NEED_MORE, ProtocolError
 from pymosn.core.headers import HeaderError
 from pymosn.core.message import CONNECT, CONNECT_HERE, RequestHead
-from pymosn.protocol.http1.decoder import Http1Limits
 from pymosn.protocol.http1.encoder import encode_agreement, encode_request
 from pymosn.protocol.http1.request import RequestDecoder
 from pymosn.protocol.http1.response import MAX_INTERIM_SIZE, ResponseDecoder
+from pymosn.testing.options import http1_limits
 
 ASK = b"GET /x?y HTTP/1.1\r\nHost: a\r\nUpgrade: Foo/2\r\nConnection: upgrade\r\n\r\n"
 AGREE = b"HTTP/1.1 101 Fine\r\nUpgrade: foo/2\r\nConnection: upgrade\r\nX: 1\r\n\r\n"
 
 
 def ask(data: bytes, connect: bytes = b"") -> RequestHead:
-    decoder = RequestDecoder(Http1Limits(), connect=connect)
+    decoder = RequestDecoder(http1_limits(), connect=connect)
     decoder.feed(data)
     assert decoder.decode() == HEAD
     assert decoder.end
@@ -40,7 +40,7 @@ def test_invalid_protocol_names(value: bytes) -> None:
 
 
 def test_each_request_asks_again() -> None:
-    decoder = RequestDecoder(Http1Limits())
+    decoder = RequestDecoder(http1_limits())
     decoder.feed(ASK + b"GET / HTTP/1.1\r\nHost: a\r\nConnection: upgrade\r\n\r\n" + b"GET / HTTP/1.1\r\nHost: a\r\n\r\n")
     found = []
     while decoder.decode() == HEAD:
@@ -72,7 +72,7 @@ def reply(data: bytes, method: bytes, tunnel: bytes) -> tuple[ResponseDecoder, b
     """The decoder after the head of the response, and its tunnel state: the same byte by byte and whole."""
     outcomes = []
     for feeds in ([data], one_by_one(data)):
-        decoder = ResponseDecoder(Http1Limits(64 * 1024, 256))
+        decoder = ResponseDecoder(http1_limits(64 * 1024, 256))
         decoder.expect(method, tunnel)
         got = b""
         for feed in feeds:
@@ -104,7 +104,7 @@ def test_agreement_to_connect() -> None:
 
 
 def refused(data: bytes, tunnel: bytes) -> str:
-    decoder = ResponseDecoder(Http1Limits(64 * 1024, 256))
+    decoder = ResponseDecoder(http1_limits(64 * 1024, 256))
     decoder.expect(b"GET", tunnel)
     decoder.feed(data)
     try:
@@ -121,7 +121,7 @@ def test_agreement_that_was_not_requested(tunnel: bytes) -> None:
 
 
 def test_the_next_request_of_a_connection_has_not_asked() -> None:
-    decoder = ResponseDecoder(Http1Limits())
+    decoder = ResponseDecoder(http1_limits())
     decoder.expect(b"GET", b"foo/2")
     decoder.feed(b"HTTP/1.1 204 No\r\n\r\n")
     assert decoder.decode() == HEAD
@@ -135,7 +135,7 @@ def test_interim_replies_are_bounded_in_bytes() -> None:
     hint = b"HTTP/1.1 103 \r\nlink: " + b"x" * 8000 + b"\r\n\r\n"
     assert len(hint) * 9 > MAX_INTERIM_SIZE
     assert refused(hint * 9, b"") == "bad_response"
-    decoder = ResponseDecoder(Http1Limits(64 * 1024, 256))
+    decoder = ResponseDecoder(http1_limits(64 * 1024, 256))
     decoder.expect(b"GET")
     decoder.feed(hint * 8 + b"HTTP/1.1 204 No\r\n\r\n")
     assert [decoder.decode() for _ in range(9)] == [HEAD] * 9

@@ -8,7 +8,7 @@ import pytest
 from tests.unit.protocol.decoding import one_by_one, pieces
 from tests.unit.protocol.rpc_frames import Found, built, decoded, encoded, only
 
-from pymosn.api.protocol import MORE, NO, ONE_WAY, REPLY, REQUEST, YES
+from pymosn.api.protocol import MORE, NO, ONE_WAY, REQUEST, RESPONSE, YES
 from pymosn.core.headers import HeaderError, Headers, HttpHeaders, headers_from
 from pymosn.protocol.tars.codec import TarsDecoder
 from pymosn.protocol.tars.jce import MAX_DEPTH, MAX_PAIRS, JceError, JceReader, write_integer, write_text
@@ -56,7 +56,7 @@ def test_the_facts_of_a_packet(name: str) -> None:
     assert found.request_id == 5
     assert found.message.payload == b"hi"
     if name.startswith("reply"):
-        assert found.kind == REPLY
+        assert found.kind == RESPONSE
         assert found.message.status == (404 if name == "reply with all" else 200)
         return
     assert found.kind == (ONE_WAY if name == "one-way" else REQUEST)
@@ -247,7 +247,7 @@ def test_a_failure_in_tup_is_read_by_a_client() -> None:
     decoder = TarsDecoder(1 << 20)
     decoder.is_client = True
     decoder.feed(made)
-    assert decoder.decode() == REPLY
+    assert decoder.decode() == RESPONSE
     assert decoder.request_id == 5
     assert decoder.response is not None
     assert decoder.response.status == 504

@@ -135,7 +135,7 @@ class Scene(World):
         kind = balancers().get("LB_ROUNDROBIN")
         assert kind is not None
         plan = ClusterPlan(SERVICE, (HostPlan("a:80"), HostPlan("b:80")))
-        clusters.replace(
+        clusters.activate(
             {SERVICE: make_cluster(plan, kind, PoolMaker(protocols, Dialer(), self._wheel), self.metrics, None)}
         )
         return Runtime(self.clock, self._wheel, self.metrics, Log(), protocols, clusters)
@@ -264,7 +264,7 @@ def effect(scene: Scene, before: Snapshot) -> str:
     """What an event did, in the words of the table. `before`: chunks sent upstream, the client's body, attempts."""
     sent, body, attempts = before
     client = scene.client
-    new_body = b"".join(client.pieces)[len(body) :]
+    new_body = b"".join(client.chunks)[len(body) :]
     status = 0 if client.head is None else int(client.head.status)
     if scene.sender.sent[sent:] == [b"END"]:
         return "end"
@@ -288,7 +288,7 @@ def effect(scene: Scene, before: Snapshot) -> str:
 
 
 def snapshot(scene: Scene) -> Snapshot:
-    return len(scene.sender.sent), b"".join(scene.client.pieces), int(scene.driver.exchange.attempts)
+    return len(scene.sender.sent), b"".join(scene.client.chunks), int(scene.driver.exchange.attempts)
 
 
 CELLS = [(event, stage) for event, cells in EVENTS.items() for stage in STAGES if cells[STAGES.index(stage)] != "-"]

@@ -8,11 +8,11 @@ from tests.kit import WALL, FakeClock, Lines, Outcomes
 from pymosn.api import Exchange, StreamFilter
 from pymosn.api.exchange import Reply
 from pymosn.api.http import HttpRequest, HttpResponse
-from pymosn.api.network import STOP, Connection, Dialer
+from pymosn.api.network import STOP, Connection, Dialer, NetworkFilter
 from pymosn.api.protocol import MORE, NO, YES, ProtocolSpec
 from pymosn.api.stream import ConnectionPool, PoolTarget, ServerStreams, StreamHandler, StreamProtocol
 from pymosn.core.clock import Clock
-from pymosn.core.counters import DownstreamStats, Metrics
+from pymosn.core.counters import Metrics
 from pymosn.core.dates import HttpDates
 from pymosn.core.failure import CLOSED_BY_PEER, NO_ROUTE, Failure
 from pymosn.core.headers import HeaderError, HttpHeaders
@@ -20,11 +20,10 @@ from pymosn.core.registry import Registry
 from pymosn.core.request_ids import RequestIds
 from pymosn.core.timers import TimerWheel
 from pymosn.proxy.exchange import ExchangeDriver
-from pymosn.proxy.options import ProxyOptions
 from pymosn.proxy.proxy import ProxyFactory
 from pymosn.proxy.runtime import Runtime
 from pymosn.proxy.stream_filters import FilterHandle, StreamFilters
-from pymosn.routing.table import TableSlot
+from pymosn.testing.options import proxy_options
 from pymosn.upstream.cluster import Clusters
 from pymosn.version import build
 
@@ -71,12 +70,12 @@ class Made(StreamProtocol):
         super().__init__(Spec(name, "", False))
         self.made: list[Server] = []
 
-    def server(self, listener: StreamHandler, options: object) -> ServerStreams:
+    def server(self, handler: StreamHandler, options: object) -> ServerStreams:
         assert options == f"options of {self.spec.name}"
         self.made.append(Server())
         return self.made[-1]
 
-    def pool(self, upstream: PoolTarget, dialer: Dialer, wheel: TimerWheel) -> ConnectionPool:
+    def pool(self, target: PoolTarget, dialer: Dialer, wheel: TimerWheel) -> ConnectionPool:
         raise AssertionError("nobody dials here")
 
 
@@ -85,6 +84,10 @@ class Plug(Connection):
         super().__init__()
         self.idle = -1.0
         self.ending = ""
+        self.filters: list[NetworkFilter] = []
+
+    def replace_filters(self, filters: list[NetworkFilter]) -> None:
+        self.filters = filters
 
     def set_idle(self, seconds: float) -> None:
         self.idle = seconds
@@ -106,18 +109,20 @@ class Bench:
         self.outcomes = Outcomes()
         runtime = Runtime(clock, TimerWheel(clock), Metrics(), self.log, Registry("protocol"), Clusters())
         self.protocols = [Made(name) for name in names]
-        options = ProxyOptions(
-            "l",
-            list(self.protocols),
-            {name: f"options of {name}" for name in names},
-            TableSlot("t"),
-            StreamFilters([]),
-            DownstreamStats(runtime.metrics.group("downstream")),
-            [self.outcomes],
+        options = proxy_options(
+            protocols=list(self.protocols),
+            protocol_options={name: f"options of {name}" for name in names},
+            access_logs=[self.outcomes],
         )
-        self.filter = ProxyFactory(runtime, options).create()[0]
         self.plug = Plug()
+        self.plug.filters = ProxyFactory(runtime, options).create()
         self.filter.on_connection(self.plug)
+
+    @property
+    def filter(self) -> NetworkFilter:
+        """The one filter that the connection has now."""
+        (only,) = self.plug.filters
+        return only
 
 
 @pytest.mark.parametrize("cuts", [[b"AB1 rest"], [b"A", b"B", b"1 rest"], [b"AB1", b" rest"]])

@@ -18,7 +18,18 @@ from pymosn.core.log import Log
 from pymosn.server.changes import Changes, ProcessInfo
 from pymosn.server.fleet import Fleet
 from pymosn.server.listeners import ListenerSockets
-from pymosn.server.messages import Abandon, Command, Commit, Committed, Configure, Prepare, Prepared, Ready, Retire, Sockets
+from pymosn.server.messages import (
+    Abandon,
+    Activate,
+    Activated,
+    Command,
+    Configure,
+    Prepare,
+    Prepared,
+    Ready,
+    Retire,
+    Sockets,
+)
 from pymosn.server.worker_process import WorkerHandle, WorkerReceiver
 
 FAULT = Diagnostic(severity="error", file="", line=0, column=0, path="p", message="does not build")
@@ -27,16 +38,16 @@ FAULT = Diagnostic(severity="error", file="", line=0, column=0, path="p", messag
 class FakeWorker(WorkerHandle):
     """Answers at once with `answer`."""
 
-    def __init__(self, number: int, pid: int, receiver: WorkerReceiver, answer: Callable[[Command], object]) -> None:
-        super().__init__(number, pid)
-        self.orders: list[Command] = []
+    def __init__(self, worker_id: int, pid: int, receiver: WorkerReceiver, answer: Callable[[Command], object]) -> None:
+        super().__init__(worker_id, pid)
+        self.commands: list[Command] = []
         self._receiver = receiver
         self._answer = answer
 
-    def send(self, order: Command, descriptors: Sequence[int] = ()) -> None:
-        self.orders.append(order)
-        answer = self._answer(order)
-        if isinstance(answer, (Prepared, Committed)):
+    def send(self, command: Command, descriptors: Sequence[int] = ()) -> None:
+        self.commands.append(command)
+        answer = self._answer(command)
+        if isinstance(answer, (Prepared, Activated)):
             self._receiver.on_report(self, answer)
         elif answer == "die":
             self._receiver.on_exit(self, 1)
@@ -48,21 +59,21 @@ class FakeWorker(WorkerHandle):
         self._receiver.on_exit(self, -9)
 
     def said(self, kind: type[Command]) -> int:
-        return sum(isinstance(order, kind) for order in self.orders)
+        return sum(isinstance(command, kind) for command in self.commands)
 
 
-def willing(order: Command) -> object:
-    if isinstance(order, Prepare):
-        return Prepared(order.change, [])
-    return Committed(order.change, 1) if isinstance(order, Commit) else None
+def willing(command: Command) -> object:
+    if isinstance(command, Prepare):
+        return Prepared(command.change, [])
+    return Activated(command.change, 1) if isinstance(command, Activate) else None
 
 
-def unwilling(order: Command) -> object:
-    return Prepared(order.change, [FAULT]) if isinstance(order, Prepare) else None
+def unwilling(command: Command) -> object:
+    return Prepared(command.change, [FAULT]) if isinstance(command, Prepare) else None
 
 
-def dying(order: Command) -> object:
-    return "die" if isinstance(order, Prepare) else None
+def dying(command: Command) -> object:
+    return "die" if isinstance(command, Prepare) else None
 
 
 class NoScheduler:
@@ -82,23 +93,22 @@ class Stage:
         self.workers: list[FakeWorker] = []
         self._answers = list(answers)
         self.listeners = ListenerSockets()
-        self.fleet = Fleet(len(answers), self._spawn, self._briefing, NoScheduler(), Clock(), Log())
-        site = ProcessInfo(name="f.json", config_dir="/conf", base_dir="/", workers=len(answers), log_ceiling=None)
+        self.fleet = Fleet(len(answers), self._spawn, self._initial_commands, NoScheduler(), Clock(), Log())
+        process = ProcessInfo(name="f.json", config_dir="/conf", base_dir="/", workers=len(answers), log_ceiling=None)
         discovery = Discovery(lambda cluster: None, Log())
-        self.changes = Changes(in_force(), {}, site, self.fleet, self.listeners, discovery, Log())
         self.followed: list[MosnConfig] = []
-        self.changes.followers.append(self.followed.append)
+        self.changes = Changes(in_force(), {}, process, self.fleet, self.listeners, discovery, self.followed.append, Log())
         self.fleet.start()
         for worker in list(self.workers):
             self.fleet.on_report(worker, Ready(1))
 
-    def _spawn(self, number: int, receiver: WorkerReceiver) -> WorkerHandle:
-        answer = self._answers[number - 1] if len(self.workers) < len(self._answers) else willing
-        self.workers.append(FakeWorker(number, 100 + len(self.workers), receiver, answer))
+    def _spawn(self, worker_id: int, receiver: WorkerReceiver) -> WorkerHandle:
+        answer = self._answers[worker_id - 1] if len(self.workers) < len(self._answers) else willing
+        self.workers.append(FakeWorker(worker_id, 100 + len(self.workers), receiver, answer))
         return self.workers[-1]
 
-    def _briefing(self, number: int) -> list[tuple[Command, Sequence[int]]]:
-        return [*self.listeners.handover(number), (self.changes.briefing(number), ())]
+    def _initial_commands(self, worker_id: int) -> list[tuple[Command, Sequence[int]]]:
+        return [*self.listeners.handover(worker_id), (self.changes.configure(worker_id), ())]
 
     async def apply(self, config: MosnConfig | None, *faults: Diagnostic) -> ChangeResult:
         return await self.changes.apply("test", lambda before: Candidate(config, list(faults)))
@@ -115,8 +125,8 @@ def test_a_change_that_all_workers_can_build_is_activated_by_all() -> None:
         outcome = await stage.apply(wanted)
         assert (outcome.applied, outcome.version, outcome.attempt, outcome.faults) == (True, 2, 1, [])
         for worker in stage.workers:
-            kinds = [type(order) for order in worker.orders]
-            assert kinds == [Configure, Sockets, Prepare, Commit, Retire]
+            kinds = [type(command) for command in worker.commands]
+            assert kinds == [Configure, Sockets, Prepare, Activate, Retire]
         assert stage.changes.config is wanted
         assert stage.followed == [wanted]
         assert list(stage.listeners.addresses()) == ["l0"]
@@ -135,7 +145,7 @@ def test_when_one_cannot_build_it_nothing_changes(other: Callable[[Command], obj
         assert outcome.version == 1
         assert len(outcome.faults) == 1
         assert stage.workers[0].said(Abandon) == 1
-        assert stage.workers[0].said(Commit) == 0
+        assert stage.workers[0].said(Activate) == 0
         assert stage.changes.config is before
         assert stage.listeners.addresses() == {}
         assert len(stage.fleet.pids) == 2
@@ -147,10 +157,10 @@ def test_a_worker_that_dies_meanwhile_is_replaced_with_the_active_configuration(
     async def scenario() -> None:
         stage = Stage(willing, dying)
         await stage.apply(in_force("127.0.0.1:0"))
-        (order,) = stage.workers[2].orders
-        assert isinstance(order, Configure)
-        assert decode(order.config).rest.servers[0].listeners == []
-        assert (stage.workers[2].number, order.worker) == (2, 1)
+        (command,) = stage.workers[2].commands
+        assert isinstance(command, Configure)
+        assert decode(command.config).rest.servers[0].listeners == []
+        assert (stage.workers[2].worker_id, command.worker_index) == (2, 1)
 
     run(scenario())
 
@@ -160,7 +170,7 @@ def test_faults_of_the_file_go_no_further() -> None:
         stage = Stage(willing)
         outcome = await stage.apply(None, FAULT)
         assert (outcome.applied, outcome.faults) == (False, [FAULT])
-        assert [type(order) for order in stage.workers[0].orders] == [Configure]
+        assert [type(command) for command in stage.workers[0].commands] == [Configure]
         assert stage.changes.last is outcome
 
     run(scenario())
@@ -193,7 +203,7 @@ def test_settings_that_need_a_restart_are_reported() -> None:
 def test_nothing_changes_once_the_end_has_begun() -> None:
     async def scenario() -> None:
         stage = Stage(willing)
-        stage.changes.close()
+        stage.changes.reject_all()
         assert not (await stage.apply(in_force())).applied
 
     run(scenario())
@@ -206,9 +216,9 @@ def test_listeners_keep_their_sockets_and_unneeded_ones_are_given_back() -> None
     kept = sockets.addresses()["a"]
     third = msgspec.structs.replace(first[0], name="c")
     assert sockets.prepare([first[0], third], 2) == []
-    ((order, descriptors),) = sockets.handover_new(1)
-    assert (order, len(descriptors)) == (Sockets(["c"]), 1)
-    unneeded = sockets.commit()
+    ((command, descriptors),) = sockets.handover_new(1)
+    assert (command, len(descriptors)) == (Sockets(["c"]), 1)
+    unneeded = sockets.activate()
     assert len(unneeded) == 2
     assert list(sockets.addresses()) == ["a", "c"]
     assert sockets.addresses()["a"] == kept

@@ -122,8 +122,8 @@ def test_messages_sent_before_the_peer_closed_arrive_before_the_end() -> None:
     ("data", "reason"),
     [
         (struct.pack("!IB", MAX_FRAME + 1, 0), f"frame of {MAX_FRAME + 1} bytes is too large"),
-        (frame({"type": "Nonsense"}), "not a message"),
-        (frame(Stop(), descriptors=2), "a message came without its descriptors"),
+        (frame({"type": "Nonsense"}), "invalid message"),
+        (frame(Stop(), descriptors=2), "a message arrived without its descriptors"),
     ],
 )
 def test_a_broken_peer_closes_the_channel(data: bytes, reason: str) -> None:

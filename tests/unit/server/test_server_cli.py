@@ -95,7 +95,7 @@ def test_worker_counts_below_one_are_refused(good: Path) -> None:
 def test_explain_rejects_an_invalid_header(good: Path, header: str) -> None:
     result = CliRunner().invoke(main, ["explain", "-c", str(good), "GET", "/", "-H", header])
     assert result.exit_code == 2
-    assert f"{header!r} is not of the form 'K: V'" in result.stderr
+    assert f"{header!r} must have the form 'Name: value'" in result.stderr
 
 
 def test_explain_names_the_listeners_when_the_one_asked_for_is_not_there(good: Path) -> None:

@@ -41,17 +41,17 @@ class FakeScheduler:
 
 
 class FakeWorker(WorkerHandle):
-    def __init__(self, number: int, pid: int, receiver: WorkerReceiver) -> None:
-        super().__init__(number, pid)
+    def __init__(self, worker_id: int, pid: int, receiver: WorkerReceiver) -> None:
+        super().__init__(worker_id, pid)
         self.receiver = receiver
-        self.orders: list[Command] = []
+        self.commands: list[Command] = []
         self.is_killed = False
 
     def take_stack(self) -> list[str]:
         return ["filters.py:7 in on_request"]
 
-    def send(self, order: Command, descriptors: Sequence[int] = ()) -> None:
-        self.orders.append(order)
+    def send(self, command: Command, descriptors: Sequence[int] = ()) -> None:
+        self.commands.append(command)
 
     def kill(self) -> None:
         self.is_killed = True
@@ -73,13 +73,13 @@ class Stage:
         self.log = Lines()
         self.spawned: list[FakeWorker] = []
         self.spawn_error: OSError | None = None
-        self.fleet = Fleet(size, self._spawn, lambda number: [(CONFIGURE, ())], self.scheduler, self.clock, self.log)
+        self.fleet = Fleet(size, self._spawn, lambda worker_id: [(CONFIGURE, ())], self.scheduler, self.clock, self.log)
         self.fleet.start()
 
-    def _spawn(self, number: int, receiver: WorkerReceiver) -> WorkerHandle:
+    def _spawn(self, worker_id: int, receiver: WorkerReceiver) -> WorkerHandle:
         if self.spawn_error is not None:
             raise self.spawn_error
-        worker = FakeWorker(number, 1001 + len(self.spawned), receiver)
+        worker = FakeWorker(worker_id, 1001 + len(self.spawned), receiver)
         self.spawned.append(worker)
         return worker
 
@@ -101,8 +101,8 @@ def run(scenario: Coroutine[object, object, None]) -> None:
 
 def test_all_are_started_briefed_and_waited_for() -> None:
     stage = Stage(size=3)
-    assert [worker.number for worker in stage.spawned] == [1, 2, 3]
-    assert all(worker.orders == [CONFIGURE] for worker in stage.spawned)
+    assert [worker.worker_id for worker in stage.spawned] == [1, 2, 3]
+    assert all(worker.commands == [CONFIGURE] for worker in stage.spawned)
     stage.spawned[0].ready()
     assert not stage.fleet.all_ready
     stage.all_ready()
@@ -113,13 +113,13 @@ def test_all_are_started_briefed_and_waited_for() -> None:
 def test_a_killed_worker_is_replaced_at_once_and_logged() -> None:
     stage = Stage().all_ready()
     stage.spawned[1].exit(-9)
-    assert stage.spawned[2].number == 2
-    assert stage.spawned[2].orders == [CONFIGURE]
+    assert stage.spawned[2].worker_id == 2
+    assert stage.spawned[2].commands == [CONFIGURE]
     assert stage.log.lines == ["worker 2 (pid 1002) was killed by SIGKILL; replaced by pid 1003"]
     assert not stage.fleet.all_ready
     stage.spawned[2].ready()
     assert stage.fleet.all_ready
-    assert stage.log.lines[-1] == "worker 2 (pid 1003) serves"
+    assert stage.log.lines[-1] == "worker 2 (pid 1003) is ready"
 
 
 def test_one_that_keeps_dying_at_start_is_started_more_and_more_slowly() -> None:
@@ -132,7 +132,7 @@ def test_one_that_keeps_dying_at_start_is_started_more_and_more_slowly() -> None
         delays.append(stage.scheduler.run_next())
         assert len(stage.fleet.pids) == 1
     assert delays == [0.5, 1.0, 2.0, 4.0]
-    assert stage.log.lines[-1] == "worker 1 (pid 1005) exited with 1; it keeps dying, next start in 4 s"
+    assert stage.log.lines[-1] == "worker 1 (pid 1005) exited with 1; keeps crashing; restarting in 4 s"
 
 
 def test_serving_for_a_while_makes_the_next_replacement_immediate() -> None:
@@ -173,13 +173,13 @@ def test_a_system_that_refuses_processes_is_asked_again() -> None:
     assert stage.fleet.pids == [1002]
 
 
-def test_log_orders_hold_for_later_workers_the_last_one_counts() -> None:
+def test_log_commands_hold_for_later_workers_the_last_one_counts() -> None:
     stage = Stage().all_ready()
-    stage.fleet.order(SetLogLevel("mosn.log", "DEBUG"))
-    stage.fleet.order(SetLogLevel("mosn.log", "ERROR"))
-    stage.fleet.order(SwitchLog("access.log", False))
+    stage.fleet.send(SetLogLevel("mosn.log", "DEBUG"))
+    stage.fleet.send(SetLogLevel("mosn.log", "ERROR"))
+    stage.fleet.send(SwitchLog("access.log", False))
     stage.spawned[0].exit(-9)
-    assert stage.spawned[2].orders == [CONFIGURE, SetLogLevel("mosn.log", "ERROR"), SwitchLog("access.log", False)]
+    assert stage.spawned[2].commands == [CONFIGURE, SetLogLevel("mosn.log", "ERROR"), SwitchLog("access.log", False)]
 
 
 def test_stats_are_those_of_the_living_and_the_counters_of_the_dead() -> None:
@@ -190,7 +190,7 @@ def test_stats_are_those_of_the_living_and_the_counters_of_the_dead() -> None:
         asked = asyncio.ensure_future(stage.fleet.stats())
         await settle()
         living = stage.spawned[1]
-        assert living.orders[-1] == GetStats(1)
+        assert living.commands[-1] == GetStats(1)
         living.receiver.on_report(living, Stats(1, REQUESTS))
         (group,) = await asked  # the new worker, not ready yet, is not waited for
         assert group["counters"] == {"n": 6}
@@ -207,10 +207,10 @@ def test_all_workers_drain_one_group_before_any_begins_the_next() -> None:
         await settle()
         one.receiver.on_report(one, Drained(0))
         await settle()
-        assert one.orders[-1] == Drain(0)
+        assert one.commands[-1] == Drain(0)
         two.receiver.on_report(two, Drained(0))
         await settle()
-        assert one.orders[-1] == two.orders[-1] == Drain(1)
+        assert one.commands[-1] == two.commands[-1] == Drain(1)
         two.exit(-9)
         one.receiver.on_report(one, Drained(1))
         assert await drain
@@ -231,9 +231,9 @@ def test_a_worker_that_does_not_stop_is_killed() -> None:
     async def scenario() -> None:
         stage = Stage().all_ready()
         stop = asyncio.ensure_future(stage.fleet.stop(0.0))
-        assert stage.spawned[0].orders[-1] != Stop()
+        assert stage.spawned[0].commands[-1] != Stop()
         await stop
-        assert all(worker.orders[-1] == Stop() and worker.is_killed for worker in stage.spawned)
+        assert all(worker.commands[-1] == Stop() and worker.is_killed for worker in stage.spawned)
         assert stage.fleet.pids == []
 
     run(scenario())

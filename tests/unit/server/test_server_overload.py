@@ -9,7 +9,8 @@ from pathlib import Path
 import pytest
 from tests.kit import Lines
 
-from pymosn.assembly.worker import WorkerRuntime, descriptor_ceiling
+from pymosn.assembly.share import descriptor_ceiling
+from pymosn.assembly.worker import WorkerRuntime
 from pymosn.config.schema import Overload
 from pymosn.observe.logs import LogSet
 from pymosn.server.memory import Statm, cgroup_limit, descriptor_count, share_of
@@ -23,7 +24,7 @@ class Bench:
         self.loop = asyncio.new_event_loop()
         self.runtime = WorkerRuntime(workers, 0, self.loop, LogSet("stdout", "FATAL"))
         self.runtime.log = self.log = Lines()
-        self.runtime.overload = Overload(**keys)  # type: ignore[arg-type]
+        self.runtime.active.overload = Overload(**keys)  # type: ignore[arg-type]
         self.used = 0
         self.freed = 0
         self.relieved = 0
@@ -35,7 +36,7 @@ class Bench:
 
     def stage(self, used: int) -> int:
         self.used = used
-        self.vitals.look()
+        self.vitals.check()
         return int(self.runtime.runtime.overload.level)
 
     def shown(self, key: str) -> int:
@@ -72,12 +73,12 @@ def test_up_and_down_the_ladder(benches: list[Bench]) -> None:
     assert [bench.stage(used * MIB) for used, _ in steps] == [stage for _, stage in steps]
     assert bench.runtime.admission.is_accepting
     assert bench.log.lines == [
-        "memory 80 MiB of 100 MiB: replies end their connections",
-        "memory 90 MiB of 100 MiB: requests are turned away with 503",
-        "memory 95 MiB of 100 MiB: accepting stops",
-        "memory 91 MiB of 100 MiB: requests are turned away with 503",
-        "memory 86 MiB of 100 MiB: replies end their connections",
-        "memory 76 MiB of 100 MiB: all is served again",
+        "memory 80 MiB of 100 MiB: disabling keep-alive",
+        "memory 90 MiB of 100 MiB: rejecting requests with 503",
+        "memory 95 MiB of 100 MiB: no longer accepting connections",
+        "memory 91 MiB of 100 MiB: rejecting requests with 503",
+        "memory 86 MiB of 100 MiB: disabling keep-alive",
+        "memory 76 MiB of 100 MiB: normal operation resumed",
     ]
     assert bench.shown("overload_total") == 3
     assert bench.shown("accept_pauses") == 1

@@ -1,12 +1,24 @@
+import asyncio
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
+from pymosn.core.log import Log
 from pymosn.server.pid_file import PidFile
+
+
+@contextmanager
+def running(path: Path) -> Iterator[None]:
+    pid_file = PidFile(str(path), Log())
+    asyncio.run(pid_file.start())
+    yield
+    asyncio.run(pid_file.stop())
 
 
 def test_it_holds_the_pid_while_the_process_runs(tmp_path: Path) -> None:
     path = tmp_path / "logs" / "mosn.pid"
-    with PidFile(str(path)):
+    with running(path):
         assert path.read_text() == f"{os.getpid()}\n"
         assert path.stat().st_mode & 0o777 == 0o644
         assert os.listdir(path.parent) == ["mosn.pid"]
@@ -15,7 +27,7 @@ def test_it_holds_the_pid_while_the_process_runs(tmp_path: Path) -> None:
 
 def test_the_file_of_a_later_process_is_left_alone(tmp_path: Path) -> None:
     path = tmp_path / "mosn.pid"
-    with PidFile(str(path)):
+    with running(path):
         path.write_text("1\n")
     assert path.read_text() == "1\n"
 
@@ -24,6 +36,6 @@ def test_a_link_at_its_path_is_not_followed(tmp_path: Path) -> None:
     (tmp_path / "precious").write_text("text")
     path = tmp_path / "mosn.pid"
     path.symlink_to(tmp_path / "precious")
-    with PidFile(str(path)):
+    with running(path):
         assert path.read_text() == f"{os.getpid()}\n"
     assert (tmp_path / "precious").read_text() == "text"

@@ -98,7 +98,7 @@ def test_a_unix_socket_in_use_is_left_alone(tmp_path: Path) -> None:
 def test_a_file_that_is_not_a_socket_is_left_alone(tmp_path: Path) -> None:
     path = tmp_path / "precious"
     path.write_text("data")
-    with pytest.raises(BindError, match="there is a file that is not a socket"):
+    with pytest.raises(BindError, match="a file exists that is not a socket"):
         listen_unix("listener a", str(path))
     assert path.read_text() == "data"
     with pytest.raises(BindError, match="No such file"):
@@ -127,13 +127,13 @@ def test_the_socket_stays_over_changes_and_a_new_name_gets_the_same_one(tmp_path
     inode = os.stat(path).st_ino
     assert sockets.prepare([unix("a", path)], 1) == []
     assert sockets.handover_new(1) == [], "nothing is new"
-    close_all(sockets.commit())
+    close_all(sockets.activate())
     assert sockets.prepare([unix("b", path), unix("c", other)], 1) == []
-    close_all(sockets.commit())
+    close_all(sockets.activate())
     assert os.stat(path).st_ino == inode
     assert connects(path)
     assert sockets.prepare([unix("c", other)], 1) == []
-    close_all(sockets.commit())
+    close_all(sockets.activate())
     assert not os.path.exists(path)
     assert connects(other)
     sockets.close()

@@ -10,9 +10,11 @@ from typing import Any
 import pytest
 from tests.kit import Talk
 
-from pymosn.api.stream import StreamProtocol
+from pymosn.api.stream import ListenerFacts, StreamProtocol
+from pymosn.assembly.protocols import ProtocolLoadError, as_protocol, load_protocol
 from pymosn.config.load import load_text
-from pymosn.filters.protocols import ProtocolLoadError, as_protocol, installed_protocols, load_protocol
+from pymosn.core.overload import OverloadState
+from pymosn.filters.loading import PROTOCOLS, installed
 from pymosn.stream.registry import protocols
 
 PAGE = Path(__file__).parents[3] / "docs" / "protocols.md"
@@ -79,7 +81,7 @@ def test_a_configuration_may_name_it(note: Any) -> None:
         ],
     }
     text = json.dumps({"servers": [server]})
-    assert "note" in installed_protocols()
+    assert "note" in installed(PROTOCOLS)
     assert [fault.text() for fault in load_text(text, "f").faults if "protocol" in fault.path] == []
     faults = load_text(text.replace("note", "nose"), "f").faults
     assert [fault.severity for fault in faults if "protocol" in fault.path] == ["error"]
@@ -93,7 +95,7 @@ def test_a_packages_entry_point_must_be_a_protocol(note: Any) -> None:
         load_protocol("nothing")
     with pytest.raises(ProtocolLoadError, match="x:y makes a dict, not"):
         as_protocol("note", {}, "x:y")
-    with pytest.raises(ProtocolLoadError, match="offered as 'other' and calls itself 'note'"):
+    with pytest.raises(ProtocolLoadError, match="offered as 'other' but its spec is named 'note'"):
         as_protocol("other", note.NoteSpec(), "x:y")
 
 
@@ -109,4 +111,4 @@ def test_settings_are_checked(settings: dict[str, object], problem: str) -> None
     bolt = protocols().get("bolt")
     assert bolt is not None
     with pytest.raises(ValueError, match=problem):
-        bolt.options(settings, 90.0)
+        bolt.options(settings, ListenerFacts(idle_timeout=90.0, overload=OverloadState()))

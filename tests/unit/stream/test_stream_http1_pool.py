@@ -1,7 +1,7 @@
 """The pool of upstream connections: what conversations cannot show."""
 
 from pymosn.api.http import HttpRequest
-from pymosn.api.network import Connection, Dialer, DialReceiver, NetworkFilter
+from pymosn.api.network import Connection, Dialer, DialReceiver, NetworkFilter, Peer, plain_peer
 from pymosn.api.stream import PoolTarget, RequestSender, ResponseReceiver
 from pymosn.core.failure import CONNECT_REFUSED, Failure
 from pymosn.core.headers import Headers, HttpHeaders
@@ -48,7 +48,7 @@ class HandDialer(Dialer):
     def __init__(self) -> None:
         self.dials: list[tuple[NetworkFilter, DialReceiver]] = []
 
-    def dial(self, address: str, timeout: float, network_filter: NetworkFilter, receiver: DialReceiver) -> None:
+    def dial(self, peer: Peer, timeout: float, network_filter: NetworkFilter, receiver: DialReceiver) -> None:
         self.dials.append((network_filter, receiver))
 
     def answer(self) -> tuple[Plug, NetworkFilter]:
@@ -63,7 +63,7 @@ class Target(PoolTarget):
     """Counts like a host of a cluster."""
 
     def __init__(self, limit: int = 0) -> None:
-        super().__init__("10.0.0.1:80", 1.0, 30.0, 0)
+        super().__init__(plain_peer("10.0.0.1:80"), 1.0, 30.0, 0)
         self.limit = limit
         self.open = 0
         self.failed = 0

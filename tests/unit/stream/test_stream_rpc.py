@@ -14,9 +14,11 @@ from pymosn.core.frame_writer import FrameWriter
 from pymosn.core.headers import HeaderError, HttpHeaders
 from pymosn.core.message import RequestHead
 from pymosn.protocol.bolt.spec import BoltSpec
-from pymosn.stream.rpc.client import ClientOwner, RpcClient
-from pymosn.stream.rpc.options import MUCH, RpcOptions
+from pymosn.stream.rpc.client import RpcClient
+from pymosn.stream.rpc.options import YIELD_SIZE
 from pymosn.stream.rpc.server import RpcServer
+from pymosn.stream.shared import SharedConnectionOwner
+from pymosn.testing.options import rpc_options
 
 
 class Peer(Connection):
@@ -58,7 +60,7 @@ class Calls(StreamHandler):
         return Done(sender)
 
 
-class Strays(ClientOwner):
+class Strays(SharedConnectionOwner):
     """Counts unexpected replies."""
 
     def __init__(self) -> None:
@@ -76,12 +78,12 @@ REPLY = bolt.response(1)
 def test_a_peer_that_sends_much_at_once_lets_others_have_their_turn(much: bool) -> None:
     calls, strays, downstream, upstream = Calls(), Strays(), Peer(), Peer()
     halves: list[tuple[NetworkFilter, Peer, bytes, Calls | Strays]] = [
-        (RpcServer(BoltSpec(1), calls, RpcOptions()), downstream, ONE_WAY, calls),
+        (RpcServer(BoltSpec(1), calls, rpc_options()), downstream, ONE_WAY, calls),
         (RpcClient(strays, BoltSpec(1), MAX_FRAME), upstream, REPLY, strays),
     ]
     for half, peer, frame, counted in halves:
         half.on_connection(peer)
-        count = int(MUCH) // len(frame) + (1 if much else 0)
+        count = int(YIELD_SIZE) // len(frame) + (1 if much else 0)
         half.on_data(frame * count)
         assert (counted.count, peer.turns_given) == (count, 1 if much else 0)
 
@@ -111,17 +113,17 @@ def test_half_a_request_is_not_sent(error: Exception) -> None:
     upstream = Peer()
     client = RpcClient(Strays(), BoltSpec(1), MAX_FRAME)
     client.on_connection(upstream)
-    client.send_heartbeat()
+    client.probe()
     size = upstream.out.size()
     stream = client.open_stream(ResponseReceiver())
     with contextlib.suppress(KeyError, NotImplementedError):
         stream.send_request(HalfRequest(error), b"", True)
-    assert (upstream.out.size(), client.load) == (size, 0)
+    assert (upstream.out.size(), client.load()) == (size, 0)
 
 
 def test_half_a_reply_is_not_sent() -> None:
     downstream = Peer()
-    server = RpcServer(BoltSpec(1), Calls(), RpcOptions())
+    server = RpcServer(BoltSpec(1), Calls(), rpc_options())
     server.on_connection(downstream)
     server.on_data(bolt.request(1, command=0))  # a heartbeat: its answer is to stay
     size = downstream.out.size()

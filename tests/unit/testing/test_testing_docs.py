@@ -12,7 +12,7 @@ import pytest
 import yaml
 
 from pymosn.api import StreamFilter
-from pymosn.filters.stream.python import load_file
+from pymosn.filters.loading import load_filter
 from pymosn.testing import Request, Response, make, run
 
 DOCS = Path(__file__).parents[3] / "docs"
@@ -55,7 +55,7 @@ def test_configurations_of_recipes() -> None:
         named = re.search(r"`(\w+)\.py`, class `(\w+)`", section)
         assert named is not None, section
         block = "\n".join(line for line in section.splitlines() if line.startswith("    "))
-        found[named[1]] = load_file(RECIPES / f"{named[1]}.py", named[2], yaml.safe_load(block))
+        found[named[1]] = load_filter(RECIPES / f"{named[1]}.py", named[2], yaml.safe_load(block))
     assert set(found) == {path.stem for path in RECIPES.glob("*.py")}
 
 

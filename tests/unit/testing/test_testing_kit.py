@@ -7,7 +7,7 @@ import msgspec
 import pytest
 
 from pymosn.api import ClientError, Exchange, HttpHeaders, Reply, StreamFilter
-from pymosn.filters.stream.python import FilterConfigError
+from pymosn.filters.errors import FilterConfigError
 from pymosn.testing import Down, Request, Response, World, make, run, send
 
 
@@ -113,7 +113,7 @@ def test_chunks_in_both_directions() -> None:
             return data + b"|%d" % exchange.state["size"] if last else None
 
     result = run(Counts({}), Request(), upstream=Response(200, [b"ab", b"c"]))
-    assert result.pieces == [b"ab", b"c", b"|3"]
+    assert result.chunks == [b"ab", b"c", b"|3"]
 
 
 def test_life_cycle() -> None:

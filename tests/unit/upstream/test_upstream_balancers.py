@@ -9,6 +9,7 @@ from itertools import pairwise
 import pytest
 from tests.kit import FakeClock
 
+from pymosn.api.network import plain_peer
 from pymosn.api.upstream import NO_CONSTRAINTS, Balancer, Host, Selection
 from pymosn.upstream.balancers import BalancerMaker, RoundRobin, balancers, make_balancer
 from pymosn.upstream.maglev import SIZE, maglev_table
@@ -21,7 +22,7 @@ WEIGHING = ["LB_WEIGHTED_ROUNDROBIN", "LB_LEAST_REQUEST", "LB_LEAST_CONNECTION",
 
 
 def hosts(count: int, *weights: int) -> list[Host]:
-    found = [Host(f"10.0.0.{number}:80", "", 1, 1.0, 1.0, 0) for number in range(count)]
+    found = [Host(plain_peer(f"10.0.0.{number}:80"), "", 1, 1.0, 1.0, 0) for number in range(count)]
     for host, weight in zip(found, weights, strict=False):
         host.weight = weight
     return found

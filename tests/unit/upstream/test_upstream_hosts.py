@@ -65,7 +65,7 @@ class Worker:
         kind = balancers().get(plan.balancing.lb_type)
         assert kind is not None
         cluster = make_cluster(plan, kind, self.maker, self.metrics, self.clusters.get(name))
-        self.clusters.replace({**self.clusters.by_name, name: cluster})
+        self.clusters.activate({**self.clusters.by_name, name: cluster})
         return cluster
 
     def advance(self, seconds: float) -> None:
@@ -174,7 +174,7 @@ def test_clusters_that_are_gone_are_closed_and_others_are_not() -> None:
     kept, gone = worker.put("a:1", name="kept"), worker.put("b:1", name="gone")
     for cluster in (kept, gone):
         cluster.hosts[0].pool("P")
-    worker.clusters.replace({"kept": kept})
+    worker.clusters.activate({"kept": kept})
     assert worker.closed == ["b:1"]
     assert worker.clusters.get("kept") is kept
     assert worker.clusters.get("gone") is None
@@ -208,7 +208,7 @@ def test_a_cluster_that_is_only_prepared_has_no_effect() -> None:
     plan = ClusterPlan("c", (HostPlan("a:1", weight=9), HostPlan("b:1")), limits=LimitPlan(requests=1))
     prepared = make_cluster(plan, kind, worker.maker, worker.metrics, before)
     assert (before.hosts[0].weight, before.limits.requests.limit) == (2, 0)
-    worker.clusters.replace({"c": prepared})
+    worker.clusters.activate({"c": prepared})
     assert (before.hosts[0].weight, before.limits.requests.limit) == (9, 1)
 
 
@@ -222,7 +222,7 @@ def test_changes_that_cross_each_other() -> None:
     closed = first.hosts[1].pool("P")
     between = worker.put("a:1", "c:1", limits=LimitPlan(connections=1))
     assert between.hosts[1].try_connection()
-    worker.clusters.replace({"c": late})
+    worker.clusters.activate({"c": late})
     assert [host.address for host in late.hosts] == ["a:1", "b:1", "c:1"]
     assert late.hosts[0] is first.hosts[0]
     assert late.hosts[2] is between.hosts[1]

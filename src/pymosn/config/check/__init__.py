@@ -1,8 +1,10 @@
-"""What one key alone cannot tell: references, duplicates, addresses, and what is not built in this version.
+"""Cross-field validation: references, duplicates, addresses, and features that are not implemented in this version.
 
-report     reports by path; finds the place     addresses  addresses of listeners and hosts
-listeners  listeners and access logs            filters    network, stream and listener filters
-routes     router tables                        clusters   clusters and hosts
+report     reports by path                      addresses        addresses of listeners and hosts
+listeners  listeners and access logs            filters          network, stream and listener filters
+routes     router tables                        filter_settings  settings of shipped filters outside the filter
+changes    rewrites and headers of routes       clusters         clusters and hosts
+tcp        `tcp_proxy`
 """
 
 from collections.abc import Collection
@@ -17,9 +19,9 @@ from pymosn.config.schema import MosnConfig
 
 
 def check(config: MosnConfig, places: dict[str, Place], faults: Diagnostics, stream_filters: Collection[str] = ()) -> None:
-    """Add everything wrong with `config` to `faults`.
+    """Adds all errors of `config` to `faults`.
 
-    `places` are the places of values by their path; `stream_filters` the names of filters from installed packages.
+    `places`: the locations of values by path. `stream_filters`: the names of filters of installed packages.
     """
     report = Report(places, faults)
     _check_server_count(config, report)
@@ -38,16 +40,16 @@ def check(config: MosnConfig, places: dict[str, Place], faults: Diagnostics, str
 def _check_server_count(config: MosnConfig, report: Report) -> None:
     xds = config.dynamic_resources is not None and config.static_resources is not None
     if xds:
-        report.error("dynamic_resources", "configuration by xDS is not built yet")
+        report.error("dynamic_resources", "configuration by xDS is not implemented yet")
     elif config.dynamic_resources is not None or config.static_resources is not None:
         key = "static_resources" if config.dynamic_resources is None else "dynamic_resources"
         report.warning(key, "has no effect: xDS needs both dynamic_resources and static_resources")
     if len(config.servers) > 1:
         report.error("servers[1]", "only one server is supported, as in MOSN")
     elif not config.servers and not xds:
-        report.error("servers", "exactly one server is needed")
+        report.error("servers", "exactly one server is required")
 
 
 def _check_admin(config: MosnConfig, report: Report) -> None:
     if config.admin is not None and config.admin.endpoint() is None:
-        report.warning("admin", "no address.socket_address.port_value, so there is no admin port")
+        report.warning("admin", "no address.socket_address.port_value: there is no admin port")

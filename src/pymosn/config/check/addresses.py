@@ -1,4 +1,4 @@
-"""What is wrong with the addresses of a configuration."""
+"""Checks the addresses of a configuration."""
 
 import ipaddress
 import os
@@ -13,32 +13,38 @@ LONGEST_PATH: Final = 107
 _NAME: Final = re.compile(r"[A-Za-z0-9_]([A-Za-z0-9_.-]*[A-Za-z0-9_.])?")
 
 
+def is_ip(text: str) -> bool:
+    """Whether a text is an IP address, without brackets."""
+    try:
+        ipaddress.ip_address(text)
+    except ValueError:
+        return False
+    return True
+
+
 def listen_fault(address: str) -> str | None:
-    """What is wrong with an address to listen on, None when it is good. An empty host means all addresses."""
+    """The error of an address to listen on, None if it is valid. An empty host means all addresses."""
     try:
         host, _ = split_address(address)
-        if host and host != "localhost":
-            ipaddress.ip_address(host)
     except ValueError as error:
-        text = str(error)
-        return "the host must be an IP address" if "does not appear" in text else text
-    return None
+        return str(error)
+    return None if host in ("", "localhost") or is_ip(host) else "the host must be an IP address"
 
 
 def path_fault(path: str) -> str | None:
-    """What is wrong with the path of a unix socket, None when it is good."""
+    """The error of the path of a unix socket, None if it is valid."""
     if not path:
         return "the path of the unix socket is missing"
     if "\0" in path or path.startswith("@"):
         return "abstract unix sockets are not supported; write a path"
     size = len(os.fsencode(path))
     if size > LONGEST_PATH:
-        return f"the path of a unix socket has at most {LONGEST_PATH} bytes; this one has {size}"
+        return f"the path of a unix socket can have at most {LONGEST_PATH} bytes; this one has {size}"
     return None
 
 
 def host_fault(address: str) -> str | None:
-    """What is wrong with the address of an upstream host, None when it is good. Names are allowed."""
+    """The error of the address of an upstream host, None if it is valid. Names are allowed."""
     if address.startswith(UNIX):
         return path_fault(address.removeprefix(UNIX))
     try:
@@ -50,10 +56,7 @@ def host_fault(address: str) -> str | None:
     if not host:
         return "the host is missing"
     if re.fullmatch(r"[0-9.]+", host) or ":" in host:
-        try:
-            ipaddress.ip_address(host)
-        except ValueError:
-            return "not an IP address"
-    elif not _NAME.fullmatch(host):
+        return None if is_ip(host) else "not an IP address"
+    if not _NAME.fullmatch(host):
         return "not an IP address or a host name"
     return None

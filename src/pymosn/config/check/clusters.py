@@ -1,31 +1,31 @@
-"""Clusters and their hosts."""
+"""Checks clusters and their hosts."""
 
-import ipaddress
 import re
 from collections.abc import Collection
 from importlib.util import find_spec
 from typing import Final
 
-from pymosn.config.check.addresses import host_fault
+from pymosn.config.check.addresses import host_fault, is_ip
 from pymosn.config.check.report import Report, Seen
 from pymosn.config.guess import closest
 from pymosn.config.schema import Cluster, ClusterManager, TlsContext
+from pymosn.core.addresses import port_number
 from pymosn.upstream.balancers import balancers
 
 MAX_WEIGHT: Final = 128
 TYPES: Final = frozenset({"SIMPLE", "STATIC", "DYNAMIC", "EDS", "STRICT_DNS", "ORIGINAL_DST"})
 ORIGINAL_BALANCER: Final = "LB_ORIGINAL_DST"
 BALANCERS: Final = frozenset({*balancers().names(), ORIGINAL_BALANCER})
-#: Values of `health_check.protocol` that mean something, in lower case; only the first two ask for more than a connection.
+#: Known values of `health_check.protocol`, in lower case; only the first two do more than connect.
 PROBES: Final = ("http1", "http", "tcp", "http2", "bolt", "boltv2", "sofarpc", "dubbo", "tars", "x")
 FAMILIES: Final = ("V4_ONLY", "V6_ONLY")
 _TOKEN: Final = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
 
 
 def check_clusters(manager: ClusterManager, report: Report, redirects: bool) -> None:
-    """Check all clusters and how they stand to each other.
+    """Check all clusters.
 
-    `redirects`: some listener finds out where redirected clients wanted to go.
+    `redirects`: whether a listener determines the original destination of redirected clients.
     """
     refuse_tls(manager.tls_context, "cluster_manager.tls_context", report)
     seen = Seen()
@@ -40,15 +40,15 @@ def check_clusters(manager: ClusterManager, report: Report, redirects: bool) -> 
 
 
 def refuse_tls(context: TlsContext | None, path: str, report: Report) -> None:
-    """TLS that is asked for is refused: serving plain text instead would be dangerous."""
+    """Reject enabled TLS, because serving plain text instead would be dangerous."""
     if context is not None and context.status:
-        report.error(f"{path}.status", "TLS is not built yet: refusing to pass plain text instead", True)
+        report.error(f"{path}.status", "TLS is not implemented yet; refusing to fall back to plain text", True)
 
 
 def _check_cluster(cluster: Cluster, path: str, report: Report, redirects: bool) -> None:
     refuse_tls(cluster.tls_context, f"{path}.tls_context", report)
     if cluster.cluster_manager_tls:
-        report.error(f"{path}.cluster_manager_tls", "TLS is not built yet: refusing to pass plain text instead", True)
+        report.error(f"{path}.cluster_manager_tls", "TLS is not implemented yet; refusing to fall back to plain text", True)
     _check_names(cluster, path, report)
     _check_probe(cluster, path, report)
     _check_dns(cluster, path, report)
@@ -65,12 +65,12 @@ def _check_cluster(cluster: Cluster, path: str, report: Report, redirects: bool)
         if fault := host_fault(host.address):
             report.error(host_path, fault, host.address)
         elif earlier := seen.first(host.address, host_path):
-            message = f"has no effect: the same address stands in {report.line(earlier)}"
+            message = f"duplicate address, already used in {report.line(earlier)}"
             report.warning(host_path, message, host.address)
 
 
 def is_original(cluster: Cluster) -> bool:
-    """Whether the cluster's hosts are where its clients want to go."""
+    """Whether the cluster's hosts are the original destinations of its clients."""
     return cluster.type == "ORIGINAL_DST" or cluster.lb_type == ORIGINAL_BALANCER
 
 
@@ -80,27 +80,28 @@ def _check_original(cluster: Cluster, path: str, report: Report, redirects: bool
         message = "no listener has use_original_dst, and use_header is not set: requests for this cluster are answered 502"
         report.warning(f"{path}.type", message, cluster.type)
     if block is not None and block.use_header and not _TOKEN.fullmatch(block.header_name or "host"):
-        report.error(f"{path}.original_dst_lb_config.header_name", "not the name of a header", block.header_name)
+        report.error(f"{path}.original_dst_lb_config.header_name", "not a header name", block.header_name)
+    message = "has no effect in an ORIGINAL_DST cluster: the hosts are the clients' original destinations"
     for key in ("hosts", "health_check", "outlier_detection", "lb_subset_config", "slow_start"):
         if getattr(cluster, key):
-            report.warning(f"{path}.{key}", "has no effect: the hosts are where the clients want to go")
+            report.warning(f"{path}.{key}", message)
 
 
 def _check_names(cluster: Cluster, path: str, report: Report) -> None:
     if cluster.type and cluster.type not in TYPES:
         hint = closest(cluster.type, TYPES)
-        report.warning(f"{path}.type", "unknown cluster type, taken as SIMPLE as in MOSN", cluster.type, hint)
+        report.warning(f"{path}.type", "unknown cluster type; using SIMPLE, as MOSN does", cluster.type, hint)
     if cluster.lb_type and cluster.lb_type not in BALANCERS:
         hint = closest(cluster.lb_type, BALANCERS)
-        report.warning(f"{path}.lb_type", "unknown load balancer, LB_ROUNDROBIN is used as in MOSN", cluster.lb_type, hint)
+        report.warning(f"{path}.lb_type", "unknown load balancer; using LB_ROUNDROBIN, as MOSN does", cluster.lb_type, hint)
     elif cluster.type == "ORIGINAL_DST" and cluster.lb_type not in ("", "LB_ROUNDROBIN", ORIGINAL_BALANCER):
         report.warning(
-            f"{path}.lb_type", f"has no effect: ORIGINAL_DST has {ORIGINAL_BALANCER}, as in MOSN", cluster.lb_type
+            f"{path}.lb_type", f"has no effect: ORIGINAL_DST uses {ORIGINAL_BALANCER}, as in MOSN", cluster.lb_type
         )
 
 
 def _check_probe(cluster: Cluster, path: str, report: Report) -> None:
-    """What kind of probe the health check comes to."""
+    """Check which kind of probe the health check results in."""
     check = cluster.health_check
     if check is None or not check.protocol:
         return
@@ -111,56 +112,56 @@ def _check_probe(cluster: Cluster, path: str, report: Report) -> None:
             inner, "unknown; the check only opens a connection, as in MOSN", check.protocol, closest(name, PROBES)
         )
     elif name in ("http1", "http") and not has_settings:
-        message = "the check only opens a connection: an HTTP one needs check_config.http_check_config"
+        message = "the check only opens a connection: an HTTP check needs check_config.http_check_config"
         report.warning(inner, message, check.protocol)
 
 
 def _check_dns(cluster: Cluster, path: str, report: Report) -> None:
     if cluster.dns_lookup_family not in ("", *FAMILIES):
         hint = closest(cluster.dns_lookup_family, FAMILIES)
-        report.warning(f"{path}.dns_lookup_family", "unknown, taken as V4_ONLY as in MOSN", cluster.dns_lookup_family, hint)
+        report.warning(f"{path}.dns_lookup_family", "unknown; using V4_ONLY, as MOSN does", cluster.dns_lookup_family, hint)
     block = cluster.dns_resolvers
-    wanted = cluster.server_keys()
-    if wanted and cluster.type != "STRICT_DNS":
-        report.warning(f"{path}.{wanted[0]}", "has no effect: only STRICT_DNS clusters look names up again", cluster.type)
+    keys = cluster.server_keys()
+    if keys and cluster.type != "STRICT_DNS":
+        report.warning(f"{path}.{keys[0]}", "has no effect: only STRICT_DNS clusters use it", cluster.type)
         return
-    if wanted and find_spec("dns") is None:
-        report.error(f"{path}.{wanted[0]}", "asking DNS servers needs the extra `dns`: pip install 'pymosn[dns]'")
+    if keys and find_spec("dns") is None:
+        report.error(
+            f"{path}.{keys[0]}", "custom DNS servers require the optional dependency `dns`: pip install 'pymosn[dns]'"
+        )
     for i, server in enumerate(block.servers if block is not None else ()):
-        try:
-            ipaddress.ip_address(server)
-        except ValueError:
-            report.error(f"{path}.dns_resolvers.servers[{i}]", "a DNS server is given by its IP address", server)
+        if not is_ip(server):
+            report.error(f"{path}.dns_resolvers.servers[{i}]", "not an IP address", server)
     ports = {"dns_resolver_port": cluster.dns_resolver_port}
     if block is not None:
         ports["dns_resolvers.port"] = block.port
     for key, port in ports.items():
-        if port and not (port.isascii() and port.isdecimal() and len(port) < 6 and 0 < int(port) < 65536):
+        if port and port_number(port) < 1:
             report.error(f"{path}.{key}", "not a port", port)
 
 
 def _check_balancing(cluster: Cluster, path: str, report: Report) -> None:
     for i, host in enumerate(cluster.hosts):
         if not 1 <= host.weight <= MAX_WEIGHT:
-            message = f"is taken as {min(max(host.weight, 1), MAX_WEIGHT)}, as in MOSN"
+            message = f"out of range; using {min(max(host.weight, 1), MAX_WEIGHT)}, as MOSN does"
             report.warning(f"{path}.hosts[{i}].weight", message, host.weight)
     subset = cluster.lb_subset_config
     if subset is not None and subset.fall_back_policy > 2:
-        message = "is no policy (0 none, 1 any host, 2 default_subset); taken as 0, as in MOSN"
+        message = "invalid policy (expected 0 none, 1 any host, 2 default_subset); using 0, as MOSN does"
         report.warning(f"{path}.lb_subset_config.fall_back_policy", message, subset.fall_back_policy)
     slow = cluster.slow_start
     if slow is not None and slow.mode and slow.mode != "duration":
-        report.warning(f"{path}.slow_start.mode", "is not known: no slow start", slow.mode, "duration")
+        report.warning(f"{path}.slow_start.mode", "unknown mode: no slow start", slow.mode, "duration")
     ejection = cluster.outlier_detection
     count = len({host.address for host in cluster.hosts})
     if ejection is not None and count and ejection.max_ejection_percent * count < 100:
-        message = f"has no effect with {count} host{'s' if count > 1 else ''}: one of them is more than that share"
+        message = f"has no effect with {count} host{'s' if count > 1 else ''}: a single host already exceeds that percentage"
         report.warning(f"{path}.outlier_detection.max_ejection_percent", message, ejection.max_ejection_percent)
 
 
 def check_cluster_name(name: str, path: str, report: Report, clusters: Collection[str], fate: str) -> None:
-    """Check that something names a cluster that there is; `fate`: what MOSN would do otherwise."""
+    """Check that a cluster exists; `fate`: what MOSN would do otherwise."""
     if not name:
-        report.error(path, "the name of a cluster is missing")
+        report.error(path, "missing cluster name")
     elif name not in clusters:
-        report.error(path, f"there is no cluster of this name; MOSN would {fate}", name, closest(name, clusters))
+        report.error(path, f"unknown cluster (MOSN would {fate})", name, closest(name, clusters))

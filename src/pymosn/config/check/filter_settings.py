@@ -1,59 +1,53 @@
-"""Settings of the stream filters that pymosn ships, as far as they lie outside the filter or name something elsewhere."""
+"""Settings of shipped stream filters outside the filter's own block: those of routes, and references to clusters."""
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator
+from collections.abc import Collection
+from typing import Any
 
 from pymosn.config.check.report import Report
 from pymosn.config.diagnostics import Diagnostics
 from pymosn.config.guess import closest
 from pymosn.config.schema import Listener
-from pymosn.config.schema.envoy_filters import JwtAuthn
-from pymosn.config.schema.server import StreamFilter
-from pymosn.config.schema.stream_filters import ROUTE_SETTINGS, ExtAuthz
 from pymosn.config.typed import typed
-from pymosn.filters.stream.python import FilterConfigError
-from pymosn.filters.stream.shipped import PER_ROUTE, SHIPPED, route_settings
+from pymosn.filters.errors import FilterConfigError
+from pymosn.filters.spec import RouteSpec
+from pymosn.filters.stream.shipped import FROM_FILES, SHIPPED, spec_of
 
 
 def check_route_settings(config: dict[str, object], path: str, report: Report) -> None:
-    """Check a `per_filter_config`; what it says for filters in Python is theirs."""
+    """Check a `per_filter_config`; settings of other filters are not known here."""
     for name, value in config.items():
-        inner = f"{path}.{name}"
-        if name in PER_ROUTE:
-            _check_settings(name, value, inner, report)
-        elif name in SHIPPED:
-            report.warning(inner, "has no effect: this filter has no settings of a route's own")
+        if name in SHIPPED:
+            route = spec_of(name).route
+            if route is not None:
+                _check_settings(route, value, f"{path}.{name}", report)
+            elif name not in FROM_FILES:
+                report.warning(f"{path}.{name}", "has no effect: this filter has no settings per route")
 
 
-def _check_settings(name: str, value: object, path: str, report: Report) -> None:
+def _check_settings(route: RouteSpec[Any], value: object, path: str, report: Report) -> None:
     faults = Diagnostics()
-    settings = typed(value, ROUTE_SETTINGS[name], faults)
+    settings = typed(value, route.settings, faults)
     for fault in faults.items:
-        place = f"{path}.{fault.path}" if fault.path else path
-        (report.error if fault.severity == "error" else report.warning)(place, fault.message, suggestion=fault.suggestion)
+        inner = f"{path}.{fault.path}" if fault.path else path
+        (report.error if fault.severity == "error" else report.warning)(inner, fault.message, suggestion=fault.suggestion)
     if faults.has_errors:
         return
     try:
-        route_settings(name, settings)
+        route.make(settings)
     except FilterConfigError as error:
-        for where, text in error.problems:
-            report.error(f"{path}{where}", text)
+        for inner, text in error.problems:
+            report.error(f"{path}{inner}", text)
 
 
 def check_filter_clusters(listener: Listener, path: str, report: Report, clusters: Collection[str]) -> None:
-    """The clusters that stream filters ask must be there."""
+    """Check that the clusters exist that stream filters refer to."""
     for i, entry in enumerate(listener.stream_filters):
-        for key, cluster in _clusters_of(entry):
+        spec = spec_of(entry.type) if entry.type in SHIPPED else None
+        if spec is None or spec.clusters is None:
+            continue
+        for key, cluster in spec.clusters(typed(entry.config, spec.settings)):
             if cluster and cluster not in clusters:
-                place = f"{path}.stream_filters[{i}].config.{key}"
-                report.error(place, "there is no cluster of this name", cluster, closest(cluster, clusters))
-
-
-def _clusters_of(entry: StreamFilter) -> Iterator[tuple[str, str]]:
-    if entry.type == "ext_authz":
-        yield "cluster", typed(entry.config, ExtAuthz).cluster
-    elif entry.type == "jwt_authn":
-        for name, provider in typed(entry.config, JwtAuthn).providers.items():
-            if provider.remoteJwks is not None:
-                yield f"providers.{name}.remoteJwks.httpUri.cluster", provider.remoteJwks.httpUri.cluster
+                inner = f"{path}.stream_filters[{i}].config.{key}"
+                report.error(inner, "unknown cluster", cluster, closest(cluster, clusters))

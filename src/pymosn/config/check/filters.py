@@ -1,4 +1,4 @@
-"""Network, stream and listener filters: what is unknown or not built is refused, for traffic must not pass without it."""
+"""Checks network, stream and listener filters. Unknown and unsupported ones are rejected: traffic must not bypass them."""
 
 from collections.abc import Collection
 from typing import Final
@@ -17,21 +17,17 @@ from pymosn.config.schema import (
     StreamFilter,
 )
 from pymosn.config.schema.network_filters import PROTOCOLS, TcpProxyFilter, may_follow
-from pymosn.config.schema.stream_filters import (
-    BUILT_STREAM_FILTERS,
-    FILE_STREAM_FILTERS,
-    LISTENER_FILTERS,
-    NO_OP_STREAM_FILTERS,
-    STREAM_FILTERS,
-)
+from pymosn.config.schema.stream_filters import LISTENER_FILTERS, NO_OP_STREAM_FILTERS, PLANNED, STREAM_FILTERS
 from pymosn.core.headers import is_token
-from pymosn.filters.protocols import installed_protocols
+from pymosn.filters.loading import PROTOCOLS as PROTOCOL_ENTRY_POINTS
+from pymosn.filters.loading import installed
+from pymosn.filters.stream.shipped import FROM_FILES, SHIPPED
 from pymosn.stream.registry import protocols
 
 CONNECT_MODES: Final = ("off", "terminate", "forward")
 ON_ERROR: Final = (FAIL, SKIP)
 BUILT_PROTOCOLS: Final = frozenset(protocols().names())
-_NOT_BUILT: Final = "known MOSN filter, not built in pymosn yet: refusing to let traffic pass without it"
+_NOT_BUILT: Final = "MOSN filter that is not implemented yet; rejected, because traffic must not pass without it"
 
 
 def check_chain(chain: FilterChain, path: str, report: Report, tables: Collection[str], clusters: Collection[str]) -> None:
@@ -40,7 +36,7 @@ def check_chain(chain: FilterChain, path: str, report: Report, tables: Collectio
     has_bad = False
     for i, filter in enumerate(chain.filters):
         inner = f"{path}.filters[{i}]"
-        if report.is_bad(inner):
+        if report.faults.is_bad(inner):
             has_bad = True
         elif isinstance(filter, ProxyFilter | TcpProxyFilter):
             if isinstance(filter, ProxyFilter):
@@ -54,29 +50,29 @@ def check_chain(chain: FilterChain, path: str, report: Report, tables: Collectio
             has_bad = True
             report.error(f"{inner}.type", _NOT_BUILT, filter.__struct_config__.tag)
     if not before and not has_bad:
-        report.warning(path, "no network filter: connections are closed as soon as they are accepted")
+        report.warning(path, "no network filter: connections are closed immediately")
     first = before[0] if before else None
     if isinstance(first, ProxyFilter) and first.config.fallback_for_unknown_protocol:
-        place = next(i for i, filter in enumerate(chain.filters) if filter is first)
-        _check_fallback(first.config, before[1:], f"{path}.filters[{place}].config", report)
+        index = next(i for i, filter in enumerate(chain.filters) if filter is first)
+        _check_fallback(first.config, before[1:], f"{path}.filters[{index}].config", report)
 
 
 def _why_idle(before: list[ProxyFilter | TcpProxyFilter]) -> str:
     if isinstance(before[0], TcpProxyFilter):
         return "has no effect: the tcp_proxy before it takes all bytes"
     if len(before) > 1:
-        return "has no effect: the first tcp_proxy behind the proxy takes over"
+        return "has no effect: only the first tcp_proxy after the proxy is used"
     return "has no effect: the proxy before it takes all bytes"
 
 
-def _check_fallback(proxy: ProxyConfig, behind: list[ProxyFilter | TcpProxyFilter], path: str, report: Report) -> None:
-    """What takes over connections in no known protocol."""
-    place = f"{path}.fallback_for_unknown_protocol"
+def _check_fallback(proxy: ProxyConfig, after: list[ProxyFilter | TcpProxyFilter], path: str, report: Report) -> None:
+    """Check the fallback for connections in no known protocol."""
+    key = f"{path}.fallback_for_unknown_protocol"
     names = proxy.protocols()
-    if not any(isinstance(filter, TcpProxyFilter) for filter in behind):
-        report.warning(place, "has no effect: there is no tcp_proxy behind the proxy that could take over")
+    if not any(isinstance(filter, TcpProxyFilter) for filter in after):
+        report.warning(key, "has no effect: no tcp_proxy follows the proxy filter to fall back to")
     elif len(names) == 1 and names != ["Auto"]:
-        report.warning(place, f"has no effect: with {names[0]} alone nothing is detected, as in MOSN")
+        report.warning(key, f"has no effect: with {names[0]} alone there is no detection, as in MOSN")
 
 
 def _check_proxy(proxy: ProxyConfig, path: str, report: Report, tables: Collection[str]) -> None:
@@ -84,9 +80,9 @@ def _check_proxy(proxy: ProxyConfig, path: str, report: Report, tables: Collecti
     _check_tunnels(proxy.extend_config.Http1, f"{path}.extend_config.Http1", report)
     name = proxy.router_config_name
     if not name:
-        report.error(f"{path}.router_config_name", "a proxy needs a router table; MOSN would answer 404")
+        report.error(f"{path}.router_config_name", "missing router table (MOSN would answer 404)")
     elif name not in tables:
-        message = "there is no router table of this name; MOSN would answer 404"
+        message = "unknown router table (MOSN would answer 404)"
         report.error(f"{path}.router_config_name", message, name, closest(name, tables))
 
 
@@ -94,10 +90,10 @@ def _check_tunnels(http1: Http1Settings, path: str, report: Report) -> None:
     for i, name in enumerate(http1.upgrades):
         protocol, slash, version = name.encode().partition(b"/")
         if name.lower() in ("h2c", "h2", "http") or name.lower().startswith("http/"):
-            message = "HTTP in a tunnel would pass the proxy's routes and filters by"
+            message = "HTTP in a tunnel would bypass routes and filters"
             report.error(f"{path}.upgrades[{i}]", message, name)
         elif not is_token(protocol) or (slash and not is_token(version)):
-            report.error(f"{path}.upgrades[{i}]", "not the name of a protocol, such as websocket", name)
+            report.error(f"{path}.upgrades[{i}]", "not a protocol name, such as websocket", name)
     if http1.connect not in CONNECT_MODES:
         hint = closest(http1.connect, CONNECT_MODES)
         report.error(f"{path}.connect", f"must be one of {', '.join(CONNECT_MODES)}", http1.connect, hint)
@@ -116,40 +112,40 @@ def _check_protocols(proxy: ProxyConfig, path: str, report: Report) -> None:
 
 
 def check_protocol(name: str, path: str, report: Report, has_others: bool = False) -> None:
-    """Check the name of one protocol that is to be spoken; `has_others`: beside others that are."""
+    """Check the name of a protocol. `has_others`: whether the listener also has implemented ones."""
     if name in BUILT_PROTOCOLS or name == "Auto":
         return
     if name in PROTOCOLS and name != "X":
         if has_others:
-            report.warning(path, f"{name} is not built yet; connections that speak it are refused", name)
+            report.warning(path, f"{name} is not implemented yet; its connections are rejected", name)
         else:
-            report.error(path, f"this protocol is not built yet, only {', '.join(sorted(BUILT_PROTOCOLS))} are", name)
-    elif name not in installed_protocols():
+            report.error(path, f"protocol not implemented; supported: {', '.join(sorted(BUILT_PROTOCOLS))}", name)
+    elif name not in installed(PROTOCOL_ENTRY_POINTS):
         report.error(path, "unknown protocol", name, closest(name, PROTOCOLS))
 
 
 def check_stream_filters(listener: Listener, path: str, report: Report, extra: Collection[str]) -> None:
-    """Check the stream filters of a listener. `extra` are the names that installed packages offer."""
+    """Check the stream filters of a listener. `extra`: the names of filters of installed packages."""
     known = {*STREAM_FILTERS, *NO_OP_STREAM_FILTERS, *extra}
     for i, filter in enumerate(listener.stream_filters):
         inner = f"{path}.stream_filters[{i}]"
         name = filter.type
         if filter.on_error not in ("", *ON_ERROR):
-            report.error(f"{inner}.on_error", "fail or skip", filter.on_error, closest(filter.on_error, ON_ERROR))
+            report.error(f"{inner}.on_error", "must be fail or skip", filter.on_error, closest(filter.on_error, ON_ERROR))
         if filter.go_plugin_config is not None:
             report.error(f"{inner}.go_plugin_config", "Go shared objects cannot be loaded into pymosn")
-        elif name in FILE_STREAM_FILTERS:
+        elif name in FROM_FILES:
             _check_file(filter, inner, report)
-        elif name in extra or name in BUILT_STREAM_FILTERS:
+        elif name in extra or name in SHIPPED:
             continue
         elif name in NO_OP_STREAM_FILTERS:
-            report.warning(inner, "no such filter in MOSN either; skipped", name)
+            report.warning(inner, "MOSN has no such filter either; skipped", name)
         elif not name:
             report.error(f"{inner}.type", 'a stream filter needs a "type"')
-        elif name in STREAM_FILTERS:
+        elif name in PLANNED:
             report.error(f"{inner}.type", _NOT_BUILT, name)
         else:
-            message = "unknown stream filter; traffic must not pass without it"
+            message = "unknown stream filter; rejected, because traffic must not pass without it"
             report.error(f"{inner}.type", message, name, closest(name, known))
 
 
@@ -157,7 +153,9 @@ def _check_file(filter: StreamFilter, path: str, report: Report) -> None:
     if filter.type == "transcoder":
         for key in ("type", "trans", "rules"):
             if filter.config.get(key):
-                problem = "the transcoders compiled into MOSN are not here: name one in Python by path and class"
+                problem = (
+                    "MOSN's built-in transcoders are not available; configure a Python transcoder with `path` and `class`"
+                )
                 report.error(f"{path}.config.{key}", problem)
                 return
     for key, meaning in (("path", "path of a Python file"), ("class", "name of a class in it")):
@@ -166,11 +164,11 @@ def _check_file(filter: StreamFilter, path: str, report: Report) -> None:
             report.error(f"{path}.config.{key}", f"a {filter.type} filter needs the {meaning}")
     name = filter.config.get("class")
     if isinstance(name, str) and name and not name.isidentifier():
-        report.error(f"{path}.config.class", "not the name of a class", name)
+        report.error(f"{path}.config.class", "not a class name", name)
 
 
 def check_listener_filters(listener: Listener, path: str, report: Report) -> None:
-    """Check the listener filters: the one that MOSN has acts with use_original_dst only."""
+    """Check the listener filters: MOSN's only one acts only with use_original_dst."""
     for i, filter in enumerate(listener.listener_filters):
         inner = f"{path}.listener_filters[{i}]"
         if filter.type not in LISTENER_FILTERS:

@@ -1,4 +1,4 @@
-"""The server, its logs and its listeners."""
+"""Checks the server, its logs and its listeners."""
 
 from collections.abc import Collection
 from itertools import pairwise
@@ -14,7 +14,7 @@ from pymosn.observe.access_log import compile_format
 from pymosn.observe.roller import parse_roller
 
 LEVELS: Final = ("TRACE", "DEBUG", "INFO", "WARN", "ERROR", "FATAL")
-# More workers than this is a slip of the pen, and every one is a process.
+# A larger number is probably a typo, and every worker is a process.
 MOST_WORKERS: Final = 1024
 #: Values of `use_original_dst`.
 ORIGINAL_DST: Final = ("redirect", "tproxy")
@@ -34,16 +34,16 @@ def check_server(
         inner = f"{path}.listeners[{i}]"
         _check_address(listener, inner, report, addresses, hands_over)
         _check_original_dst(listener, inner, report)
-        name = listener.name or listener.address
+        name = listener.known_name()
         if name and (earlier := names.first(name, inner)):
-            report.error(f"{inner}.name", f"a listener in {report.line(earlier)} has the same name", listener.name)
+            report.error(f"{inner}.name", f"duplicate name, already used in {report.line(earlier)}", listener.name)
         for j, log in enumerate(listener.access_logs):
             _check_access_log(log, f"{inner}.access_logs[{j}]", report)
         _check_chains(listener, inner, report, tables, clusters)
         check_stream_filters(listener, inner, report, stream_filters)
         acting = listener.acting_filters()
         if listener.stream_filters and acting.proxy is None and acting.tcp is not None:
-            report.warning(f"{inner}.stream_filters", "have no effect: they see requests, and tcp_proxy knows none")
+            report.warning(f"{inner}.stream_filters", "have no effect: tcp_proxy has no requests")
         check_listener_filters(listener, inner, report)
 
 
@@ -51,7 +51,7 @@ def _check_log(server: Server, path: str, report: Report) -> None:
     level = server.default_log_level
     if level and level not in LEVELS:
         hint = closest(level, LEVELS)
-        report.warning(f"{path}.default_log_level", "unknown level, INFO is used as in MOSN", level, hint)
+        report.warning(f"{path}.default_log_level", "unknown level; using INFO, as MOSN does", level, hint)
     try:
         parse_roller(server.global_log_roller)
     except ValueError as error:
@@ -62,7 +62,7 @@ def _check_processor(server: Server, path: str, report: Report) -> None:
     value = server.processor
     if isinstance(value, str) and value and value != "auto" and not value.isdecimal():
         hint = closest(value, ["auto"])
-        report.warning(f"{path}.processor", 'neither a number nor "auto", all CPUs are used as in MOSN', value, hint)
+        report.warning(f"{path}.processor", 'neither a number nor "auto"; using all CPUs, as MOSN does', value, hint)
     elif server.workers(1) > MOST_WORKERS:
         report.error(f"{path}.processor", f"must be {MOST_WORKERS} or less", value)
 
@@ -72,14 +72,14 @@ def _check_overload(overload: Overload, path: str, report: Report) -> None:
     for before, step in pairwise(steps):
         share = getattr(overload, step)
         if share < getattr(overload, before):
-            report.error(f"{path}.{step}", f"must not be below {before}: the steps are taken in turn", share)
+            report.error(f"{path}.{step}", f"must not be below {before}: the steps must be in ascending order", share)
 
 
 def _check_address(listener: Listener, path: str, report: Report, addresses: Seen, hands_over: bool) -> None:
-    """`hands_over`: some listener of the server gives connections to others, so that these need no socket."""
+    """`hands_over`: whether a listener of the server hands connections over to others, which then need no socket."""
     network = (listener.network or "tcp").lower()
     if network == "udp":
-        report.error(f"{path}.network", "udp listeners are not built yet", listener.network)
+        report.error(f"{path}.network", "udp listeners are not implemented yet", listener.network)
         return
     if network not in ("tcp", "unix"):
         hint = closest(network, ["tcp", "udp", "unix"])
@@ -91,18 +91,18 @@ def _check_address(listener: Listener, path: str, report: Report, addresses: See
     elif fault := find_fault(listener.address):
         report.error(f"{path}.address", fault, listener.address)
     elif listener.bind_port and (earlier := addresses.first((network, listener.address), path)):
-        report.error(f"{path}.address", f"a listener in {report.line(earlier)} has the same address", listener.address)
+        report.error(f"{path}.address", f"duplicate address, already used in {report.line(earlier)}", listener.address)
     if not listener.bind_port and not hands_over:
         report.warning(f"{path}.bind_port", "false: nothing listens on this address")
 
 
 def _check_original_dst(listener: Listener, path: str, report: Report) -> None:
-    """How the listener finds out where redirected clients wanted to go."""
+    """Check how the listener determines the original destination of redirected clients."""
     kind = listener.use_original_dst
     if not kind:
         return
     if kind not in ORIGINAL_DST:
-        report.warning(f"{path}.use_original_dst", "unknown, taken as off as in MOSN", kind, closest(kind, ORIGINAL_DST))
+        report.warning(f"{path}.use_original_dst", "unknown; disabled, as in MOSN", kind, closest(kind, ORIGINAL_DST))
     elif (listener.network or "tcp").lower() == "unix":
         report.error(f"{path}.use_original_dst", "connections to a unix socket have no original destination", kind)
 
@@ -125,7 +125,7 @@ def _check_chains(listener: Listener, path: str, report: Report, tables: Collect
     for i, chain in enumerate(listener.filter_chains):
         inner = f"{path}.filter_chains[{i}]"
         if chain.tls_context is not None and chain.tls_context_set:
-            report.error(f"{inner}.tls_context_set", "tls_context and tls_context_set exclude each other")
+            report.error(f"{inner}.tls_context_set", "tls_context and tls_context_set are mutually exclusive")
         refuse_tls(chain.tls_context, f"{inner}.tls_context", report)
         for j, context in enumerate(chain.tls_context_set):
             refuse_tls(context, f"{inner}.tls_context_set[{j}]", report)

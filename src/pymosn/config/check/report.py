@@ -1,4 +1,4 @@
-"""Reporting by path."""
+"""Reports errors and warnings by path."""
 
 from typing import Any
 
@@ -6,45 +6,37 @@ from pymosn.config.diagnostics import Diagnostics, Place, nearest
 
 
 class Report:
-    """Puts faults into the list under the place of the value, or of the nearest block around it."""
+    """Adds entries to the list with the location of the value, or of the nearest block around it."""
 
     def __init__(self, places: dict[str, Place], faults: Diagnostics) -> None:
         self._places = places
-        self._faults = faults
+        self.faults = faults
 
     def error(self, path: str, message: str, value: Any = ..., suggestion: str | None = None) -> None:
         """Report an error at a path."""
-        self._faults.error(self.place(path), path, message, value, suggestion)
+        self.faults.error(self.place(path), path, message, value, suggestion)
 
     def warning(self, path: str, message: str, value: Any = ..., suggestion: str | None = None) -> None:
         """Report a warning at a path."""
-        self._faults.warning(self.place(path), path, message, value, suggestion)
-
-    def is_bad(self, path: str) -> bool:
-        """True when a path, or something around it, could not be read."""
-        return self._faults.is_bad(path)
-
-    def has_bad_within(self, path: str) -> bool:
-        """True when something below a path could not be read."""
-        return self._faults.has_bad_within(path)
+        self.faults.warning(self.place(path), path, message, value, suggestion)
 
     def place(self, path: str) -> Place:
-        """The place of a value; when the key is absent that of the block that should have it."""
+        """The location of a value, or of the nearest block around it if it is missing."""
         return nearest(self._places, path)
 
     def line(self, path: str) -> str:
-        """Where something else stands, for the text of a message."""
+        """The line of another value, for messages."""
         return f"line {self.place(path).line}"
 
 
 class Seen:
-    """Finds what occurs twice: the path of the first of equal keys."""
+    """Finds duplicates: the path of the first of equal keys."""
 
     def __init__(self) -> None:
         self._first: dict[Any, str] = {}
 
     def first(self, key: Any, path: str) -> str | None:
-        """The path where `key` was seen before, None (and remembered) when it is new."""
+        """The path of an earlier `key`; None if it is new, and then recorded."""
         earlier = self._first.get(key)
         if earlier is None:
             self._first[key] = path

@@ -1,4 +1,4 @@
-"""Router tables: domains, matches, actions and the clusters that they name."""
+"""Checks router tables: domains, matches, actions and references to clusters."""
 
 import re
 from collections.abc import Collection
@@ -22,6 +22,7 @@ from pymosn.config.schema import (
     VirtualHost,
 )
 from pymosn.config.schema.router import VariableMatch
+from pymosn.core.addresses import port_number
 from pymosn.routing.expressions import Expression, ExpressionError
 from pymosn.routing.regex import PatternError, Regex
 
@@ -30,7 +31,7 @@ _FATE = "answer 404"
 
 
 def check_tables(server: Server, path: str, report: Report, clusters: Collection[str]) -> None:
-    """Check every router table of a server, those in `connection_manager` filters among them."""
+    """Check all router tables of a server, including those in `connection_manager` filters."""
     seen = Seen()
     for table_path, table in all_tables(server, path):
         name = table.router_config_name
@@ -44,7 +45,7 @@ def check_tables(server: Server, path: str, report: Report, clusters: Collection
 
 
 def _protocols_of(server: Server, table: str) -> set[str]:
-    """What the clients of a router table speak."""
+    """The protocols of the clients of a router table."""
     filters = [listener.acting_filters().proxy for listener in server.listeners]
     return {
         name for proxy in filters if proxy is not None and proxy.router_config_name == table for name in proxy.protocols()
@@ -52,31 +53,30 @@ def _protocols_of(server: Server, table: str) -> set[str]:
 
 
 def _check_transcoded(table: RouterConfiguration, path: str, report: Report, spoken: Collection[str]) -> None:
-    """What a route asks for that requests which go on in another protocol do not get."""
+    """Check for options of a route that do not apply to transcoded requests."""
     for i, host in enumerate(table.virtual_hosts):
         for j, route in enumerate(host.routers):
             action = route.route
-            wanted = action.upstream_protocol if action is not None else ""
-            if action is None or wanted in ("", "Auto") or set(spoken) <= {wanted}:
+            protocol = action.upstream_protocol if action is not None else ""
+            if action is None or protocol in ("", "Auto") or set(spoken) <= {protocol}:
                 continue
             inner = f"{path}.virtual_hosts[{i}].routers[{j}]"
             if any(policy.cluster and policy.percent for policy in route.mirror_policies()):
-                message = f"no copies of requests that are transcoded to {wanted}: that is not built"
+                message = f"requests that are transcoded to {protocol} are not mirrored: not implemented"
                 report.warning(f"{inner}.request_mirror_policies", message)
             if action.auto_host_rewrite:
-                message = f"has no effect on requests that are transcoded to {wanted}"
+                message = f"has no effect on requests that are transcoded to {protocol}"
                 report.warning(f"{inner}.route.auto_host_rewrite", message)
 
 
 def all_tables(server: Server, path: str) -> list[tuple[str, RouterConfiguration]]:
-    """All router tables of a server with their paths, in the order in which later ones replace earlier ones."""
+    """All router tables of a server with their paths; later ones replace earlier ones."""
     tables = [(f"{path}.routers[{i}]", table) for i, table in enumerate(server.routers)]
     for i, listener in enumerate(server.listeners):
         for j, chain in enumerate(listener.filter_chains):
             for k, filter in enumerate(chain.filters):
                 if isinstance(filter, ConnectionManagerFilter):
-                    place = f"{path}.listeners[{i}].filter_chains[{j}].filters[{k}].config"
-                    tables.append((place, filter.config))
+                    tables.append((f"{path}.listeners[{i}].filter_chains[{j}].filters[{k}].config", filter.config))
     return tables
 
 
@@ -94,7 +94,7 @@ def _check_table(table: RouterConfiguration, path: str, report: Report, clusters
 
 def _check_domains(host: VirtualHost, path: str, report: Report, seen: Seen) -> None:
     if not host.domains:
-        report.warning(f"{path}.domains", "no domains: nothing ever matches this virtual host")
+        report.warning(f"{path}.domains", "no domains: this virtual host never matches")
     for i, domain in enumerate(host.domains):
         inner = f"{path}.domains[{i}]"
         if fault := domain_fault(domain):
@@ -103,33 +103,33 @@ def _check_domains(host: VirtualHost, path: str, report: Report, seen: Seen) -> 
         lowered = domain.lower()
         key = "*" if lowered in ("*", "*:*") else lowered
         if earlier := seen.first(key, inner):
-            what = "a second default domain" if key == "*" else "the same domain"
-            report.error(inner, f"{what}; the first is in {report.line(earlier)}", domain)
+            what = "default domain" if key == "*" else "domain"
+            report.error(inner, f"duplicate {what}; first defined in {report.line(earlier)}", domain)
 
 
 def domain_fault(domain: str) -> str | None:
-    """What is wrong with a domain of a virtual host, None when it is good."""
+    """The error of a domain of a virtual host, None if it is valid."""
     host, _, port = domain.rpartition(":")
     if not host or domain.endswith("]"):
         host, port = domain, "*"
     if not host:
         return "a domain must not be empty"
-    if port != "*" and not (port.isascii() and port.isdigit() and int(port[:6]) <= 65535):
-        return "the port of a domain is a number or *"
+    if port != "*" and port_number(port) < 0:
+        return "the port of a domain must be a number or *"
     if "*" in host[1:]:
-        return "a * may only stand at the start of a domain"
+        return "`*` is only allowed at the start of a domain"
     return None
 
 
 def _check_route(route: Route, path: str, report: Report, clusters: Collection[str]) -> None:
     check_route_settings(route.per_filter_config, f"{path}.per_filter_config", report)
     _check_match(route.match, f"{path}.match", report)
-    # The order in which MOSN looks for the action.
+    # In the order of precedence in MOSN.
     actions = [name for name in ("direct_response", "redirect", "route") if getattr(route, name) is not None]
-    if not actions and not report.has_bad_within(path):
+    if not actions and not report.faults.has_bad_within(path):
         report.error(path, "a route needs one of route, redirect and direct_response")
     for name in actions[1:]:
-        report.warning(f"{path}.{name}", f"has no effect beside {actions[0]}")
+        report.warning(f"{path}.{name}", f"has no effect together with {actions[0]}")
     if route.redirect is not None:
         _check_redirect(route.redirect, f"{path}.redirect", report)
     if route.direct_response is not None and not 200 <= route.direct_response.status <= 599:
@@ -143,15 +143,15 @@ def _check_route(route: Route, path: str, report: Report, clusters: Collection[s
 def _check_mirrors(route: Route, path: str, report: Report, clusters: Collection[str]) -> None:
     many = isinstance(route.request_mirror_policies, list)
     for i, policy in enumerate(route.mirror_policies()):
-        place = f"{path}[{i}]" if many else path
+        inner = f"{path}[{i}]" if many else path
         if policy.cluster or policy.percent:
-            check_cluster_name(policy.cluster, f"{place}.cluster", report, clusters, "log that for each request")
+            check_cluster_name(policy.cluster, f"{inner}.cluster", report, clusters, "log an error per request")
 
 
 def _check_match(match: RouteMatch, path: str, report: Report) -> None:
     kinds = [name for name in ("prefix", "path", "regex", "variables", "dsl_expressions") if getattr(match, name)]
     for name in kinds[1:]:
-        report.warning(f"{path}.{name}", f"has no effect beside {kinds[0]}, as in MOSN")
+        report.warning(f"{path}.{name}", f"has no effect together with {kinds[0]}, as in MOSN")
     if match.regex:
         _check_regex(match.regex, f"{path}.regex", report)
     _check_values(match.headers, f"{path}.headers", "a header match", report)
@@ -180,16 +180,16 @@ def _check_variable(match: VariableMatch, path: str, report: Report) -> None:
     if match.regex:
         _check_regex(match.regex, f"{path}.regex", report)
         if match.value:
-            report.warning(f"{path}.value", "has no effect beside regex, as in MOSN")
+            report.warning(f"{path}.value", "has no effect together with regex, as in MOSN")
 
 
 def check_variable_name(name: str, path: str, report: Report) -> None:
-    """A variable needs a name; one that nobody knows may still be set by a filter."""
+    """Check the name of a variable; an unknown one may still be set by a filter."""
     if not name:
-        report.error(path, "the name of a variable is missing")
+        report.error(path, "missing variable name")
     elif not is_known(name):
         hint = closest(name, [*OWN, *FOREIGN, *SETTABLE, *PREFIXES])
-        report.warning(path, "no variable of this name is known: it has a value only where a filter sets it", name, hint)
+        report.warning(path, "unknown variable: it has a value only if a filter sets it", name, hint)
 
 
 def _check_regex(pattern: str, path: str, report: Report) -> None:
@@ -226,7 +226,7 @@ def _check_target(route: Route, action: RouteAction, path: str, report: Report, 
 
 def _check_weighted(action: RouteAction, path: str, report: Report, clusters: Collection[str]) -> None:
     if action.cluster_name:
-        report.warning(f"{path}.cluster_name", "has no effect beside weighted_clusters, as in MOSN")
+        report.warning(f"{path}.cluster_name", "has no effect together with weighted_clusters, as in MOSN")
     for i, entry in enumerate(action.weighted_clusters):
         inner = f"{path}.weighted_clusters[{i}].cluster.name"
         check_cluster_name(entry.cluster.name, inner, report, clusters, _FATE)

@@ -1,4 +1,4 @@
-"""The network filter `tcp_proxy`, alone or behind a `proxy`."""
+"""Checks the network filter `tcp_proxy`, alone or after a `proxy`."""
 
 from collections.abc import Callable, Collection
 from typing import Final
@@ -15,9 +15,9 @@ def check_tcp(config: StreamProxyConfig, path: str, report: Report, clusters: Co
     """Check the settings of a `tcp_proxy`."""
     if config.cluster:
         check_cluster_name(config.cluster, f"{path}.cluster", report, clusters, _FATE)
-        return  # MOSN's own sample has routes beside it
+        return  # MOSN's own sample has routes too
     if not config.routes:
-        report.error(f"{path}.cluster", "a tcp_proxy needs a cluster, or routes; MOSN would close every connection")
+        report.error(f"{path}.cluster", "a tcp_proxy needs a cluster or routes (MOSN would close every connection)")
     for i, route in enumerate(config.routes):
         inner = f"{path}.routes[{i}]"
         check_cluster_name(route.cluster, f"{inner}.cluster", report, clusters, _FATE)

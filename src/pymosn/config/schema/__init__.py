@@ -1,52 +1,30 @@
-"""The whole MOSN configuration schema as typed blocks, one file per part of it.
+"""The MOSN configuration schema as typed blocks, one file per part.
 
 top  servers, admin, ...            server      listeners, logs        router      routes and virtual hosts
 cluster  clusters and hosts         tls         TLS contexts           network_filters  proxy, tcp_proxy, ...
-stream_filters  filter configs      extensions  extends, wasm, codecs  observability    metrics, tracing
-block  what a block is, and the state of a key: works, planned or ignored
+stream_filters  filters by name     extensions  extends, wasm, codecs  observability    metrics, tracing
+Blocks and the marks of keys (works, own, planned, ignored) are those of `filters/settings.py`.
 """
 
-from pymosn.config.schema.block import Block, State
-from pymosn.config.schema.cluster import CircuitBreaker, Cluster, ClusterManager, Host
-from pymosn.config.schema.network_filters import (
-    ConnectionManagerFilter,
-    Http1Settings,
-    NetworkFilter,
-    ProxyConfig,
-    ProxyFilter,
-)
-from pymosn.config.schema.router import (
-    DirectResponse,
-    HeaderMatch,
-    Redirect,
-    Route,
-    RouteAction,
-    RouteMatch,
-    RouterConfiguration,
-    VirtualHost,
-    WeightedCluster,
-    WeightedTarget,
-)
+from pymosn.config.schema.cluster import Cluster, ClusterManager, Host
+from pymosn.config.schema.network_filters import ConnectionManagerFilter, Http1Settings, ProxyConfig, ProxyFilter
+from pymosn.config.schema.router import Redirect, Route, RouteAction, RouteMatch, RouterConfiguration, VirtualHost
 from pymosn.config.schema.server import AccessLog, FilterChain, Listener, Overload, Server, StreamFilter, WorkerLimits
 from pymosn.config.schema.tls import TlsContext
-from pymosn.config.schema.top import Admin, MosnConfig
+from pymosn.config.schema.top import MosnConfig
+from pymosn.filters.settings import HeaderMatch
 
 __all__ = [
     "AccessLog",
-    "Admin",
-    "Block",
-    "CircuitBreaker",
     "Cluster",
     "ClusterManager",
     "ConnectionManagerFilter",
-    "DirectResponse",
     "FilterChain",
     "HeaderMatch",
     "Host",
     "Http1Settings",
     "Listener",
     "MosnConfig",
-    "NetworkFilter",
     "Overload",
     "ProxyConfig",
     "ProxyFilter",
@@ -56,11 +34,8 @@ __all__ = [
     "RouteMatch",
     "RouterConfiguration",
     "Server",
-    "State",
     "StreamFilter",
     "TlsContext",
     "VirtualHost",
-    "WeightedCluster",
-    "WeightedTarget",
     "WorkerLimits",
 ]

@@ -2,24 +2,13 @@
 
 from typing import Annotated
 
-from pymosn.config.schema.block import (
-    Block,
-    Duration,
-    Percent,
-    Port,
-    Unsigned,
-    ignored,
-    own,
-    planned,
-    planned_checked,
-    works,
-)
 from pymosn.config.schema.router import Metadata
 from pymosn.config.schema.tls import TlsContext
+from pymosn.filters.settings import Block, Duration, Percent, Port, Unsigned, ignored, own, planned, planned_checked, works
 
 _SHARED = (
     "Each worker has a fixed share of the limit, at least 1. Together they never exceed the limit when it is at least the "
-    "number of workers; one worker may refuse while another has room"
+    "number of workers; one worker may reject while another has capacity"
 )
 _DNS = "STRICT_DNS only; needs the extra `dns`"
 _ORIGINAL = "for ORIGINAL_DST clusters"
@@ -30,22 +19,22 @@ class Host(Block, kw_only=True):
 
     address: str = ""
     hostname: str = ""
-    weight: Annotated[Unsigned, works("taken as 1 to 128; random and the round robins without weights ignore it")] = 1
+    weight: Annotated[Unsigned, works("limited to 1 to 128; ignored by random and the unweighted round robins")] = 1
     metadata: Annotated[Metadata | None, works("owner `mosn.lb`; for subsets")] = None
     tls_disable: Annotated[bool, planned("no upstream TLS yet")] = False
 
 
 class CircuitBreaker(Block, kw_only=True):
-    """Limits of a cluster; 0 means none. What is above them is answered 503 with the reason `overflow` at once."""
+    """Limits of a cluster; 0 means none. Requests above a limit get 503 with the reason `overflow` immediately."""
 
     max_connections: Annotated[Unsigned, works(_SHARED)] = 0
     max_pending_requests: Annotated[Unsigned, works(f"requests that wait for a new connection. {_SHARED}")] = 0
-    max_requests: Annotated[Unsigned, works(f"from the first attempt to the end of the upstream's reply. {_SHARED}")] = 0
+    max_requests: Annotated[Unsigned, works(f"from the first attempt to the end of the response. {_SHARED}")] = 0
     max_retries: Annotated[Unsigned, works(f"requests on a second or later attempt. {_SHARED}")] = 0
 
 
 class StatusRange(Block, kw_only=True):
-    """Status codes that a health probe takes as healthy."""
+    """A range of status codes that count as healthy."""
 
     Start: int = 0
     End: int = 0
@@ -64,7 +53,7 @@ class HttpProbe(Block, kw_only=True):
 
 
 class ProbeConfig(Block, kw_only=True):
-    """The protocol's own part of a health check."""
+    """The protocol-specific part of a health check."""
 
     http_check_config: HttpProbe | None = None
 
@@ -74,10 +63,7 @@ class HealthCheck(Block, kw_only=True):
 
     service_name: str = ""
     protocol: Annotated[
-        str,
-        works(
-            "Http1 or http with an `http_check_config`; all else connects only, a name that is no protocol with a warning"
-        ),
+        str, works("Http1 or http with an `http_check_config`; others only connect, unknown names with a warning")
     ] = ""
     timeout: Duration = 1.0
     interval: Duration = 15.0
@@ -91,14 +77,14 @@ class HealthCheck(Block, kw_only=True):
 
 
 class Subscription(Block, kw_only=True):
-    """A service that a registry is asked for."""
+    """A service to look up in a registry."""
 
     subscriber: str = ""
     service_name: str = ""
 
 
 class ClusterSpec(Block, kw_only=True):
-    """Where a registry finds the hosts."""
+    """The registry entries with the hosts."""
 
     subscribe: list[Subscription] = []
 
@@ -114,23 +100,25 @@ class SubsetConfig(Block, kw_only=True):
 class OriginalDstConfig(Block, kw_only=True):
     """How an ORIGINAL_DST cluster finds the destination."""
 
-    use_header: Annotated[bool, works("a value without a port means port 80; without the header the connection tells")] = (
-        False
-    )
+    use_header: Annotated[
+        bool, works("a value without a port means port 80; without the header the connection's destination is used")
+    ] = False
     header_name: str = "host"
-    replace_local: Annotated[bool, works("127.0.0.1 with the port that was wanted")] = False
+    replace_local: Annotated[bool, works("127.0.0.1 with the original port")] = False
 
 
 class Keepalive(Block, kw_only=True):
     """Protocol heartbeats on multiplexed upstream connections."""
 
-    interval: Annotated[Duration, works("silence before a heartbeat; 0 means MOSN's 15 seconds")] = 0.0
-    timeout: Annotated[Duration, works("time for any byte in return")] = 1.0
-    failures: Annotated[Unsigned, own("so many heartbeats in a row without one close the connection; 0 is never")] = 6
+    interval: Annotated[Duration, works("idle time before a heartbeat; 0 means MOSN's 15 seconds")] = 0.0
+    timeout: Annotated[Duration, works("time limit for a response of any kind")] = 1.0
+    failures: Annotated[
+        Unsigned, own("consecutive heartbeats without a response that close the connection; 0 disables this")
+    ] = 6
 
 
 class BalancerConfig(Block, kw_only=True):
-    """Numbers for the load-aware balancers."""
+    """Parameters of the load-aware balancers."""
 
     choice_count: Unsigned = 2
     active_request_bias: float = 1.0
@@ -139,36 +127,36 @@ class BalancerConfig(Block, kw_only=True):
 
 
 class SlowStart(Block, kw_only=True):
-    """Growing weight for hosts that have just become healthy."""
+    """Gradually increasing weight for hosts that just became healthy."""
 
-    mode: Annotated[str, works("`duration` is the only one; anything else is off")] = ""
+    mode: Annotated[str, works("`duration`; any other value disables it")] = ""
     slow_start_duration: Duration = 0.0
     aggression: float = 1.0
     min_weight_percent: float = 0.1
 
 
 class OutlierDetection(Block, kw_only=True):
-    """Passive health: a host whose requests go wrong is left out for a while. Each worker judges by what it sees."""
+    """Passive health checks: hosts with failing requests are ejected for a while, by each worker independently."""
 
     consecutive_errors: Annotated[
-        Unsigned, own("replies of 500 or more, failed connections, resets and timeouts in a row; 0 is off")
+        Unsigned, own("consecutive responses of 500 or more, connect failures, resets and timeouts; 0 disables this")
     ] = 5
-    error_rate: Annotated[Percent, own("percent of the requests of one `interval`; 0 is off")] = 0
-    minimum_requests: Annotated[Unsigned, own("requests in an `interval` before `error_rate` counts")] = 20
-    interval: Annotated[Duration, own("window of `error_rate`; so long without ejection makes the next one shorter")] = 10.0
-    base_ejection_time: Annotated[Duration, own("times how often the host was ejected lately")] = 30.0
-    max_ejection_percent: Annotated[Percent, own("of the cluster's hosts, never more")] = 10
+    error_rate: Annotated[Percent, own("percentage of the requests of one `interval`; 0 disables this")] = 0
+    minimum_requests: Annotated[Unsigned, own("minimum requests in an `interval` for `error_rate`")] = 20
+    interval: Annotated[Duration, own("window of `error_rate`; each one without ejection shortens the next ejection")] = 10.0
+    base_ejection_time: Annotated[Duration, own("multiplied by the number of recent ejections of the host")] = 30.0
+    max_ejection_percent: Annotated[Percent, own("upper limit, of the cluster's hosts")] = 10
 
 
 class DnsResolvers(Block, kw_only=True):
     """A cluster's own DNS resolvers."""
 
     servers: Annotated[list[str], works("IP addresses")] = []
-    search: Annotated[list[str], works("domains that are put behind names with fewer than `ndots` dots")] = []
+    search: Annotated[list[str], works("domains appended to names with fewer than `ndots` dots")] = []
     port: str = "53"
     ndots: Annotated[Unsigned, works("0 is 1, as in resolv.conf")] = 0
-    timeout: Annotated[Unsigned, works("seconds for each try; 0 is 5")] = 0
-    attempts: Annotated[Unsigned, works("rounds over all servers; 0 is 2. A look-up ends after 20 s, as in MOSN")] = 0
+    timeout: Annotated[Unsigned, works("seconds per attempt; 0 is 5")] = 0
+    attempts: Annotated[Unsigned, works("rounds over all servers; 0 is 2. A lookup ends after 20 s, as in MOSN")] = 0
 
 
 class Cluster(Block, kw_only=True):
@@ -180,7 +168,7 @@ class Cluster(Block, kw_only=True):
     lb_type: Annotated[str, works("see the table of load balancers")] = "LB_ROUNDROBIN"
     max_request_per_conn: Annotated[Unsigned, works("enforced when given; MOSN does not enforce its default of 1024")] = 0
     conn_buffer_limit_bytes: Annotated[
-        Unsigned, works("unsent bytes above which the client is not read; 256 KiB when not given. MOSN does not enforce it")
+        Unsigned, works("unsent bytes above which reading from the client pauses; default 256 KiB. MOSN does not enforce it")
     ] = 0
     mark: Annotated[Unsigned, planned("SO_MARK on upstream sockets")] = 0
     circuit_breakers: Annotated[list[CircuitBreaker], works("the first entry counts, as in MOSN")] = []
@@ -188,12 +176,12 @@ class Cluster(Block, kw_only=True):
     spec: Annotated[ClusterSpec | None, planned("dubbo registry")] = None
     lb_subset_config: Annotated[SubsetConfig | None, works("subsets of any load balancer")] = None
     original_dst_lb_config: Annotated[OriginalDstConfig | None, works(_ORIGINAL)] = None
-    cluster_manager_tls: Annotated[bool, planned_checked("refused until upstream TLS is built")] = False
-    tls_context: Annotated[TlsContext | None, planned_checked("`status: true` is refused until TLS is built")] = None
+    cluster_manager_tls: Annotated[bool, planned_checked("refused until upstream TLS is implemented")] = False
+    tls_context: Annotated[TlsContext | None, planned_checked("`status: true` is refused until TLS is implemented")] = None
     hosts: list[Host] = []
     connect_timeout: Duration = 10.0
     idle_timeout: Annotated[Duration, works("exact, not MOSN's 15 s steps; 0 means none")] = 0.0
-    keepalive: Annotated[Keepalive | None, works("multiplexed protocols that know heartbeats")] = None
+    keepalive: Annotated[Keepalive | None, works("multiplexed protocols with heartbeats")] = None
     lbconfig: Annotated[BalancerConfig | None, works("load-aware balancers")] = None
     slow_start: Annotated[
         SlowStart | None,
@@ -201,10 +189,10 @@ class Cluster(Block, kw_only=True):
     ] = None
     outlier_detection: Annotated[OutlierDetection | None, own("passive ejection of hosts")] = None
     panic_threshold: Annotated[
-        Percent, own("when fewer percent of the hosts are healthy, health is not looked at; 0 is never, as in MOSN")
+        Percent, own("if fewer percent of the hosts are healthy, health is ignored; 0 is never, as in MOSN")
     ] = 0
     dns_refresh_rate: Annotated[Duration, works("STRICT_DNS only")] = 5.0
-    respect_dns_ttl: Annotated[bool, works(f"the time to live and one second, in place of `dns_refresh_rate`. {_DNS}")] = (
+    respect_dns_ttl: Annotated[bool, works(f"the time to live plus one second, instead of `dns_refresh_rate`. {_DNS}")] = (
         False
     )
     dns_lookup_family: Annotated[str, works("STRICT_DNS only; V4_ONLY or V6_ONLY")] = "V4_ONLY"
@@ -214,7 +202,7 @@ class Cluster(Block, kw_only=True):
     cluster_pool_enable: Annotated[bool, ignored("pools always belong to one cluster")] = False
 
     def server_keys(self) -> list[str]:
-        """The keys that ask for DNS servers in place of the system's way of looking up names."""
+        """The keys that select DNS servers instead of the system's resolver."""
         keys = ("respect_dns_ttl", "dns_resolvers", "dns_resolver_file", "dns_resolver_port")
         return [key for key in keys if getattr(self, key) not in (False, None, "", "53")]
 
@@ -224,5 +212,5 @@ class ClusterManager(Block, kw_only=True):
 
     clusters: list[Cluster] = []
     clusters_configs: Annotated[str, works("directory of one cluster per JSON file, read at load")] = ""
-    tls_context: Annotated[TlsContext | None, planned_checked("`status: true` is refused until TLS is built")] = None
+    tls_context: Annotated[TlsContext | None, planned_checked("`status: true` is refused until TLS is implemented")] = None
     cluster_pool_enable: Annotated[bool, ignored("pools always belong to one cluster")] = False

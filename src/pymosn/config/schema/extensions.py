@@ -2,8 +2,8 @@
 
 from typing import Annotated, Any
 
-from pymosn.config.schema.block import AnyMap, Block, Duration, Port, Unsigned, ignored, works
 from pymosn.config.schema.tls import TlsContext
+from pymosn.filters.settings import AnyMap, Block, Duration, Port, Unsigned, ignored, works
 
 
 class WasmVm(Block, kw_only=True):
@@ -11,7 +11,7 @@ class WasmVm(Block, kw_only=True):
 
     engine: str = ""
     path: str = ""
-    url: Annotated[str, ignored("not built in MOSN either")] = ""
+    url: Annotated[str, ignored("not implemented in MOSN either")] = ""
     md5: str = ""
     cpu: Annotated[int, ignored("MOSN does not use it either")] = 0
     mem: Annotated[int, ignored("MOSN does not use it either")] = 0
@@ -36,7 +36,7 @@ class Codec(Block, kw_only=True):
 
 
 class ThirdPartCodecs(Block, kw_only=True):
-    """Protocols from outside."""
+    """External protocols."""
 
     codecs: list[Codec] = []
 
@@ -63,7 +63,7 @@ class TunnelAgent(Block, kw_only=True):
     hosting_listener: str = ""
     server_list: list[str] = []
     dynamic_server_list_config: DynamicServers | None = None
-    connect_retry_times: Annotated[Unsigned, works("0 means for ever")] = 0
+    connect_retry_times: Annotated[Unsigned, works("0 means unlimited")] = 0
     reconnect_base_duration: Duration = 3.0
     connect_timeout_duration: Duration = 15.0
     credential_policy: str = ""

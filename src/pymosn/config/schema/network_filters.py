@@ -1,70 +1,56 @@
-"""Network filters: the entries of `filter_chains[0].filters`, told apart by their `type`.
-
-A class attribute `tag` is the `type`; `isinstance` tells the filters apart in a checked configuration.
-"""
+"""Network filters: the entries of `filter_chains[0].filters`, distinguished by their `type`, the `tag` of the class."""
 
 from typing import Annotated, Any, Final, Literal, NamedTuple
 
 import msgspec
 
-from pymosn.config.schema.block import (
-    AnyMap,
-    Block,
-    Duration,
-    Percent,
-    Positive,
-    Unsigned,
-    ignored,
-    own,
-    planned,
-    works,
-)
 from pymosn.config.schema.router import RouterConfiguration
+from pymosn.filters.settings import AnyMap, Block, Duration, Percent, Positive, Unsigned, ignored, own, planned, works
 
-#: MOSN's names of protocols, whether built or not.
+#: MOSN's protocol names, implemented or not.
 PROTOCOLS: Final = ("Http1", "Http2", "bolt", "boltv2", "dubbo", "dubbo-thrift", "tars", "Auto", "X")
 
 
 class Http1Settings(Block, kw_only=True):
-    """`proxy.extend_config.Http1`: limits and habits of HTTP/1.1 on a listener. Sizes are bytes."""
+    """`proxy.extend_config.Http1`: limits and behaviour of HTTP/1.1 on a listener. Sizes are bytes."""
 
     max_header_size: Annotated[Positive, works("whole request head; beyond it 431")] = 8192
     max_request_body_size: Annotated[Unsigned, works("0 means no limit; beyond it 413")] = 0
     max_header_count: Annotated[Positive, own("header fields of one request; beyond it 431")] = 100
     header_timeout: Annotated[Duration, own("time for a request head to arrive; then 408")] = 60.0
-    body_timeout: Annotated[Duration, own("longest silence while a request body is awaited")] = 60.0
+    body_timeout: Annotated[Duration, own("longest pause in a request body")] = 60.0
     body_min_rate: Annotated[
         Unsigned, own("bytes per second of a request body, on average over `body_timeout`; then 408")
     ] = 100
-    max_requests_per_connection: Annotated[Unsigned, own("0 means no limit; the last reply says `connection: close`")] = 0
+    max_requests_per_connection: Annotated[Unsigned, own("0 means no limit; the last response has `connection: close`")] = 0
     stream_idle_timeout: Annotated[Duration, own("longest time without progress of an exchange")] = 300.0
-    upgrades: Annotated[
-        list[str], own("protocols that clients may upgrade to; a request for any other is served as if it had not asked")
-    ] = msgspec.field(default_factory=lambda: ["websocket"])
+    upgrades: Annotated[list[str], own("allowed protocols of upgrades; other upgrade headers are ignored")] = msgspec.field(
+        default_factory=lambda: ["websocket"]
+    )
     connect: Annotated[
-        str, own("CONNECT: `off` is 405, `terminate` a TCP tunnel to the cluster's host, `forward` passes it on to a proxy")
+        str, own("CONNECT: `off` is 405, `terminate` a TCP tunnel to the cluster's host, `forward` forwards it to a proxy")
     ] = "off"
-    tunnel_idle_timeout: Annotated[Duration, own("longest silence of an upgraded connection or a CONNECT")] = 600.0
+    tunnel_idle_timeout: Annotated[Duration, own("idle timeout of an upgraded connection or a CONNECT")] = 600.0
     x_forwarded: Annotated[bool, own("append X-Forwarded-For and set X-Forwarded-Proto")] = True
-    x_request_id: Annotated[bool, own("make X-Request-Id when the request has none")] = True
-    reason_header: Annotated[bool, own("put the fault's word into x-pymosn-reason of local replies")] = False
+    x_request_id: Annotated[bool, own("add X-Request-Id if the request has none")] = True
+    reason_header: Annotated[bool, own("add the failure's reason word to local replies as x-pymosn-reason")] = False
     profile: Annotated[
-        Literal["strict", "compatible"], own("compatible forgives what docs/http1.md lists, with the risk of each")
+        Literal["strict", "compatible"], own("compatible accepts the deviations in docs/http1.md, each with its risk")
     ] = "strict"
     trust_forwarded: Annotated[
-        bool, own("believe X-Forwarded-*, X-Real-IP, Forwarded, x-mosn-* and x-envoy-* of whoever connects")
+        bool, own("trust X-Forwarded-*, X-Real-IP, Forwarded, x-mosn-* and x-envoy-* of every client")
     ] = False
     trusted_hops: Annotated[
         Unsigned,
-        own("trusted proxies before this one: the client is this entry of X-Forwarded-For from the right; 0: the socket"),
+        own("trusted proxies before this one: position of the client in X-Forwarded-For from the right; 0: the socket"),
     ] = 0
-    merge_slashes: Annotated[bool, own("make one slash of a run of them in a path")] = True
+    merge_slashes: Annotated[bool, own("merge consecutive slashes in a path")] = True
     encoded_slashes: Annotated[
-        Literal["keep", "decode", "refuse"], own("what becomes of %2F in a path; refuse covers %5C too")
+        Literal["keep", "decode", "refuse"], own("handling of %2F in a path; refuse includes %5C")
     ] = "keep"
     underscores_in_headers: Annotated[
         Literal["pass", "drop", "refuse"],
-        own("names with an underscore; look-alikes of the proxy's own fields are dropped even with pass"),
+        own("names with an underscore; variants of the proxy's own headers are dropped even with pass"),
     ] = "pass"
 
 
@@ -80,31 +66,33 @@ FrameSize = Annotated[int, msgspec.Meta(ge=64, le=0x7FFFFFFF)]
 class BoltSettings(Block, kw_only=True):
     """`proxy.extend_config.bolt` and `boltv2`."""
 
-    enable_bolt_goaway: Annotated[bool, works("a goaway frame to each client when the worker drains")] = False
-    max_frame_size: Annotated[FrameSize, own("bytes of one request; beyond it the connection is closed")] = 16 * 1024 * 1024
+    enable_bolt_goaway: Annotated[bool, works("send a goaway frame to each client when the worker drains")] = False
+    max_frame_size: Annotated[FrameSize, own("bytes of one request; larger ones close the connection")] = 16 * 1024 * 1024
 
 
 class FrameSettings(Block, kw_only=True):
     """`proxy.extend_config.dubbo`, `dubbo-thrift` and `tars`."""
 
-    max_frame_size: Annotated[FrameSize, own("bytes of one request; beyond it the connection is closed")] = 16 * 1024 * 1024
+    max_frame_size: Annotated[FrameSize, own("bytes of one request; larger ones close the connection")] = 16 * 1024 * 1024
 
 
 class ProtocolSettings(Block, kw_only=True):
-    """Settings by protocol name. For a single protocol MOSN also takes them flat; reading makes both the same."""
+    """Settings by protocol name. For a single protocol MOSN also accepts them flat; the reader converts these."""
 
     Http1: Http1Settings = msgspec.field(default_factory=Http1Settings)
-    Http2: Annotated[Http2Settings | None, planned("HTTP/2 is not built yet")] = None
+    Http2: Annotated[Http2Settings | None, planned("HTTP/2 is not implemented yet")] = None
     bolt: BoltSettings = msgspec.field(default_factory=BoltSettings)
     boltv2: BoltSettings = msgspec.field(default_factory=BoltSettings)
     dubbo: FrameSettings = msgspec.field(default_factory=FrameSettings)
     dubbo_thrift: FrameSettings = msgspec.field(default_factory=FrameSettings, name="dubbo-thrift")
     tars: FrameSettings = msgspec.field(default_factory=FrameSettings)
-    sub_protocol: Annotated[str, works("one name or a comma list; counts where downstream_protocol is X")] = ""
+    sub_protocol: Annotated[str, works("one name or a comma-separated list; used if downstream_protocol is X")] = ""
     installed: Annotated[dict[str, AnyMap], own("settings of protocols from installed packages, by their name")] = {}
 
     def of(self, protocol: str) -> dict[str, object]:
-        """The settings of one RPC protocol."""
+        """The settings of one protocol, complete."""
+        if protocol == "Http1":
+            return msgspec.structs.asdict(self.Http1)
         frames = {"dubbo": self.dubbo, "dubbo-thrift": self.dubbo_thrift, "tars": self.tars}.get(protocol)
         if frames is not None:
             return {"max_frame_size": frames.max_frame_size}
@@ -118,24 +106,22 @@ class ProxyConfig(Block, kw_only=True):
     """The layer-7 proxy."""
 
     name: str = ""
-    downstream_protocol: Annotated[str, works("one name, a comma list (tried in its order; spaces do no harm), or Auto")] = (
-        ""
-    )
+    downstream_protocol: Annotated[str, works("one name, a comma-separated list (tried in order), or Auto")] = ""
     upstream_protocol: Annotated[str, ignored("MOSN does not use it either")] = ""
     router_config_name: str = ""
     router_handler_name: Annotated[str, planned("the default handler is used")] = ""
     fallback_for_unknown_protocol: Annotated[
-        bool, works("to the tcp_proxy behind it: unknown bytes, and connections undecided after 15 s")
+        bool, works("to the tcp_proxy after it: unknown protocols, and connections undecided after 15 s")
     ] = False
     validate_clusters: Annotated[Any, ignored("pymosn always checks references")] = None
     concurrency_num: Annotated[int, ignored("tuning of Go's worker pools")] = 0
     detection_timeout: Annotated[
-        Duration, own("from the first byte until the protocol is known; then the fallback, or reset")
+        Duration, own("from the first byte until the protocol is known; then fallback or reset")
     ] = 15.0
     extend_config: ProtocolSettings = msgspec.field(default_factory=ProtocolSettings)
 
     def protocols(self) -> list[str]:
-        """The names in `downstream_protocol`, or for X in `sub_protocol`; beside others `Auto` says nothing, as in MOSN."""
+        """The names in `downstream_protocol`, or for X in `sub_protocol`; `Auto` with others is ignored, as in MOSN."""
         text = self.downstream_protocol
         if text.strip() == "X":
             text = self.extend_config.sub_protocol
@@ -154,9 +140,9 @@ class StreamRoute(Block, kw_only=True):
     """A route of `tcp_proxy` and `udp_proxy` by addresses and ports."""
 
     cluster: str = ""
-    sourceaddrs: Annotated[list[CidrRange], works("the client's address is in one of them; none never matches")] = []
+    sourceaddrs: Annotated[list[CidrRange], works("the client's address is in one of them; empty never matches")] = []
     destinationaddrs: Annotated[
-        list[CidrRange], works("the address that the client connected to, before any redirect; none never matches")
+        list[CidrRange], works("the address that the client connected to, before any redirect; empty never matches")
     ] = []
     sourceport: Annotated[str, works("`80,100-200`; empty never matches")] = ""
     destinationport: Annotated[str, works("`80,100-200`; empty never matches")] = ""
@@ -165,12 +151,12 @@ class StreamRoute(Block, kw_only=True):
 class StreamProxyConfig(Block, kw_only=True):
     """The layer-4 proxies."""
 
-    cluster: Annotated[str, works("wins over routes")] = ""
-    routes: Annotated[list[StreamRoute], works("the first that matches; without one the connection is reset")] = []
+    cluster: Annotated[str, works("takes precedence over routes")] = ""
+    routes: Annotated[list[StreamRoute], works("the first match wins; without one the connection is reset")] = []
     idle_timeout: Annotated[int, works("nanoseconds, also for TCP; 0 is the listener's connection_idle_timeout")] = 0
     stat_prefix: Annotated[str, ignored("MOSN does not use it either")] = ""
     max_connect_attempts: Annotated[
-        Unsigned, works("hosts that are tried; 0 is each, and 3 at most, which is what MOSN always does")
+        Unsigned, works("maximum number of hosts to try; 0 is all, up to 3, as MOSN always does")
     ] = 0
 
 
@@ -183,7 +169,7 @@ class GrpcServerConfig(Block, kw_only=True):
 
 
 class FaultInjectConfig(Block, kw_only=True):
-    """Delays on the bytes of a connection (not part of MOSN's shipped program)."""
+    """Delays of a connection's data (not part of MOSN's shipped program)."""
 
     delay_percent: Percent = 0
     delay_duration: Duration = 0.0
@@ -200,7 +186,7 @@ class ProxyFilter(Block, kw_only=True, tag_field="type", tag="proxy"):
 
 
 class ConnectionManagerFilter(Block, kw_only=True, tag_field="type", tag="connection_manager"):
-    """`{"type": "connection_manager"}`: no filter at all but a router table in an old place."""
+    """`{"type": "connection_manager"}`: not a filter but an old form of a router table."""
 
     config: RouterConfiguration = msgspec.field(default_factory=RouterConfiguration)
 
@@ -241,14 +227,14 @@ NetworkFilter = (
 
 
 class ActingFilters(NamedTuple):
-    """What takes the connections of a listener; with both, `tcp` takes what is in no protocol of `proxy`."""
+    """The filters that handle a listener's connections; `tcp` is the fallback for unknown protocols if there are both."""
 
     proxy: ProxyConfig | None
     tcp: StreamProxyConfig | None
 
 
 def acting_filters(chain: list[NetworkFilter]) -> ActingFilters:
-    """Those filters of a chain that get anything to do."""
+    """The filters of a chain that have an effect."""
     acting: list[ProxyFilter | TcpProxyFilter] = []
     for filter in chain:
         if isinstance(filter, ProxyFilter | TcpProxyFilter) and (not acting or may_follow(acting, filter)):
@@ -258,7 +244,7 @@ def acting_filters(chain: list[NetworkFilter]) -> ActingFilters:
 
 
 def may_follow(before: list[ProxyFilter | TcpProxyFilter], filter: ProxyFilter | TcpProxyFilter) -> bool:
-    """Whether `filter` gets anything to do behind those: only the first tcp_proxy behind a proxy that falls back does."""
+    """Whether `filter` has an effect after those: only the first tcp_proxy after a proxy with fallback does."""
     return (
         len(before) == 1
         and isinstance(before[0], ProxyFilter)

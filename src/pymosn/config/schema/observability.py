@@ -1,10 +1,10 @@
-"""Metrics and tracing (both planned: read and checked, without effect so far)."""
+"""Metrics and tracing (planned: read and checked, without effect yet)."""
 
 from typing import Annotated
 
 import msgspec
 
-from pymosn.config.schema.block import AnyMap, Block, Duration, Percent, Port, ignored
+from pymosn.filters.settings import AnyMap, Block, Duration, Percent, Port, ignored
 
 
 class PrometheusSink(Block, kw_only=True):
@@ -19,14 +19,14 @@ class PrometheusSink(Block, kw_only=True):
 
 
 class MetricsSink(Block, kw_only=True):
-    """Where metrics can be fetched."""
+    """A destination of metrics."""
 
     type: str = ""
     config: AnyMap = {}
 
 
 class StatsMatcher(Block, kw_only=True):
-    """Which metrics are not recorded."""
+    """Metrics that are not recorded."""
 
     reject_all: bool = False
     exclusion_labels: list[str] = []
@@ -137,12 +137,12 @@ class PluginDriver(Block, kw_only=True):
 
 
 class Tracing(Block, kw_only=True):
-    """`tracing`; what `config` holds depends on the driver."""
+    """`tracing`; the schema of `config` depends on the driver."""
 
     enable: bool = False
     driver: str = ""
     config: AnyMap = {}
-    tracer: Annotated[str, ignored("MOSN does not use it any more either")] = ""
+    tracer: Annotated[str, ignored("MOSN does not use it any more")] = ""
 
 
 METRICS_SINKS: dict[str, type[Block]] = {"prometheus": PrometheusSink}

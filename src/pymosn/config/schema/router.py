@@ -4,18 +4,9 @@ from typing import Annotated, Any
 
 import msgspec
 
-from pymosn.config.schema.block import (
-    AnyMap,
-    Block,
-    Duration,
-    Percent,
-    Unsigned,
-    ignored,
-    own,
-    works,
-)
+from pymosn.filters.settings import AnyMap, Block, Duration, HeaderMatch, Percent, Unsigned, ignored, own, works
 
-_ADD = "`%variable%` in a value may stand anywhere in it; MOSN: only alone"
+_ADD = "`%variable%` may be part of a value; in MOSN only the whole value"
 
 
 class HeaderPair(Block, kw_only=True):
@@ -32,6 +23,15 @@ class HeaderToAdd(Block, kw_only=True):
     append: bool = True
 
 
+class HeaderChanges(Block, kw_only=True):
+    """Changes to the headers of requests and responses: of a route, a virtual host or a table."""
+
+    request_headers_to_add: Annotated[list[HeaderToAdd], works(_ADD)] = []
+    request_headers_to_remove: list[str] = []
+    response_headers_to_add: Annotated[list[HeaderToAdd], works(_ADD)] = []
+    response_headers_to_remove: list[str] = []
+
+
 class FilterMetadata(Block, kw_only=True):
     """Metadata by owner; MOSN reads the owner `mosn.lb` only."""
 
@@ -42,14 +42,6 @@ class Metadata(Block, kw_only=True):
     """Labels of a host, a route or a weighted cluster, for subset load balancing."""
 
     filter_metadata: FilterMetadata = msgspec.field(default_factory=FilterMetadata)
-
-
-class HeaderMatch(Block, kw_only=True):
-    """A condition on one value by its name: a request header (`method` stands for the request method), a query parameter."""
-
-    name: str = ""
-    value: str = ""
-    regex: bool = False
 
 
 class VariableMatch(Block, kw_only=True):
@@ -68,16 +60,20 @@ class DslExpression(Block, kw_only=True):
 
 
 class RouteMatch(Block, kw_only=True):
-    """Which requests a route takes. The first non-empty of prefix, path, regex, ... decides the kind."""
+    """The requests that a route matches. The first non-empty of prefix, path, regex, ... decides the kind."""
 
     prefix: Annotated[str, works("case-sensitive")] = ""
     path: Annotated[str, works("compared case-insensitively, as MOSN does")] = ""
     regex: Annotated[str, works("RE2, searched anywhere in the path")] = ""
-    headers: Annotated[list[HeaderMatch], works("beside any other kind; a single `service` alone is MOSN's RPC rule")] = []
+    headers: Annotated[
+        list[HeaderMatch], works("in addition to any other kind; a single `service` alone is MOSN's RPC rule")
+    ] = []
     query_parameters: Annotated[list[HeaderMatch], own("conditions on the query, as `headers`; values are decoded")] = []
-    variables: Annotated[list[VariableMatch], works("left to right, without precedence; what filters set counts too")] = []
+    variables: Annotated[
+        list[VariableMatch], works("left to right, without precedence; including those set by filters")
+    ] = []
     dsl_expressions: Annotated[
-        list[DslExpression], works("CEL, with the extra pymosn[cel]; of MOSN's own dialect what is also CEL")
+        list[DslExpression], works("CEL, with the extra pymosn[cel]; MOSN's own dialect only as far as it is CEL")
     ] = []
 
 
@@ -86,11 +82,11 @@ class WeightedTarget(Block, kw_only=True):
 
     name: str = ""
     weight: Unsigned = 0
-    metadata_match: Annotated[Metadata | None, works("belongs to the cluster that was drawn")] = None
+    metadata_match: Annotated[Metadata | None, works("of the selected cluster")] = None
 
 
 class WeightedCluster(Block, kw_only=True):
-    """The wrapper that MOSN puts around a weighted target."""
+    """MOSN's wrapper of a weighted target."""
 
     cluster: WeightedTarget = msgspec.field(default_factory=WeightedTarget)
 
@@ -105,12 +101,12 @@ class HashCookie(Block, kw_only=True):
     """Hash over one cookie."""
 
     name: str = ""
-    path: Annotated[str, works("with it or `ttl` a client without the cookie gets one; MOSN makes none")] = ""
-    ttl: Annotated[Duration, works("how long a cookie that is made lasts; 0: the session")] = 0.0
+    path: Annotated[str, works("with it or `ttl` a client without the cookie gets one; never in MOSN")] = ""
+    ttl: Annotated[Duration, works("lifetime of a new cookie; 0: the session")] = 0.0
 
 
 class HashPolicy(Block, kw_only=True):
-    """What a consistent-hash balancer looks at."""
+    """The input of consistent-hash balancers."""
 
     header: HashHeader | None = None
     cookie: HashCookie | None = None
@@ -118,14 +114,14 @@ class HashPolicy(Block, kw_only=True):
 
 
 class RetryPolicy(Block, kw_only=True):
-    """When and how often a request is tried again."""
+    """When and how often a request is retried."""
 
     retry_on: bool = False
-    retry_timeout: Annotated[Duration, works("time of each try, from the request's end to the reply's head")] = 0.0
-    num_retries: Annotated[Unsigned, works("0: 3; MOSN tries three times again at least")] = 0
+    retry_timeout: Annotated[Duration, works("timeout per attempt, from the request's end to the response's head")] = 0.0
+    num_retries: Annotated[Unsigned, works("0: 3; in MOSN at least 3")] = 0
     status_codes: list[Unsigned] = []
     retry_non_idempotent: Annotated[
-        bool, own("also POST, PATCH and the like when a host may have acted upon them; MOSN does so unasked")
+        bool, own("also POST, PATCH and the like if a host may have processed them; MOSN always does")
     ] = False
 
 
@@ -149,38 +145,34 @@ class RegexRewrite(Block, kw_only=True):
     substitution: str = ""
 
 
-class RouteAction(Block, kw_only=True):
+class RouteAction(HeaderChanges, kw_only=True):
     """`route`: send the request to a cluster. A timeout of 0 means the 60 s default."""
 
     cluster_name: str = ""
-    cluster_variable: Annotated[str, works("a request for which it has no value is answered 404")] = ""
-    cluster_header: Annotated[str, works("used when nothing else names the cluster; MOSN reads it and never uses it")] = ""
-    weighted_clusters: Annotated[list[WeightedCluster], works("drawn once per request, without MOSN's bias")] = []
+    cluster_variable: Annotated[str, works("a request without a value gets 404")] = ""
+    cluster_header: Annotated[str, works("used if no other key has the cluster; MOSN never uses it")] = ""
+    weighted_clusters: Annotated[list[WeightedCluster], works("selected once per request, without MOSN's bias")] = []
     upstream_protocol: Annotated[
-        str, works("the downstream's own, Auto, or one that a transcoder of the listener makes calls of; without that 502")
+        str, works("the downstream's protocol, Auto, or the target of a transcoder of the listener; without one 502")
     ] = ""
-    metadata_match: Annotated[Metadata | None, works("which hosts of the cluster may be chosen")] = None
-    hash_policy: Annotated[list[HashPolicy], works("all entries count, in order; MOSN reads the first")] = []
-    timeout: Annotated[Duration, works("`x-mosn-global-timeout` of a request goes before it, in milliseconds")] = 60.0
+    metadata_match: Annotated[Metadata | None, works("the eligible hosts of the cluster")] = None
+    hash_policy: Annotated[list[HashPolicy], works("all entries are used, in order; in MOSN only the first")] = []
+    timeout: Annotated[Duration, works("the request header `x-mosn-global-timeout` (milliseconds) takes precedence")] = 60.0
     retry_policy: Annotated[
         RetryPolicy | None,
-        works("`retry_on: false` is off; without a policy another host is tried when one cannot be connected to"),
+        works("`retry_on: false` disables retries; without a policy only connect failures are retried, on other hosts"),
     ] = None
-    prefix_rewrite: Annotated[str, works("prefix and path matches; goes before regex_rewrite")] = ""
+    prefix_rewrite: Annotated[str, works("prefix and path matches; takes precedence over regex_rewrite")] = ""
     regex_rewrite: Annotated[RegexRewrite | None, works("on any route")] = None
-    host_rewrite: Annotated[str, works("goes before the two below")] = ""
-    auto_host_rewrite_header: Annotated[str, works("a value that is no host is not used")] = ""
+    host_rewrite: Annotated[str, works("takes precedence over the next two")] = ""
+    auto_host_rewrite_header: Annotated[str, works("an invalid host is ignored")] = ""
     auto_host_rewrite: Annotated[bool, works("hosts with a `hostname`, in clusters of any type; MOSN: STRICT_DNS only")] = (
         False
     )
-    request_headers_to_add: Annotated[list[HeaderToAdd], works(_ADD)] = []
-    request_headers_to_remove: list[str] = []
-    response_headers_to_add: Annotated[list[HeaderToAdd], works(_ADD)] = []
-    response_headers_to_remove: list[str] = []
 
 
 class Redirect(Block, kw_only=True):
-    """`redirect`: answer with a Location; parts that are not given come from the request."""
+    """`redirect`: respond with a Location; missing parts are those of the request."""
 
     response_code: int = 301
     path_redirect: str = ""
@@ -189,14 +181,14 @@ class Redirect(Block, kw_only=True):
 
 
 class DirectResponse(Block, kw_only=True):
-    """`direct_response`: answer here and now."""
+    """`direct_response`: respond without an upstream."""
 
     status: int = 0
     body: str = ""
 
 
 class MirrorPolicy(Block, kw_only=True):
-    """Copies of requests for another cluster."""
+    """Copies of requests to another cluster."""
 
     cluster: str = ""
     percent: Percent = 0
@@ -204,7 +196,7 @@ class MirrorPolicy(Block, kw_only=True):
 
 
 class Route(Block, kw_only=True):
-    """One entry of `routers`: a match and one action. Routes are tried from top to bottom."""
+    """One entry of `routers`: a match and one action. The first match wins."""
 
     match: RouteMatch = msgspec.field(default_factory=RouteMatch)
     route: RouteAction | None = None
@@ -212,11 +204,11 @@ class Route(Block, kw_only=True):
     direct_response: DirectResponse | None = None
     metadata: Annotated[Metadata | None, ignored("metadata_match selects hosts")] = None
     per_filter_config: Annotated[
-        AnyMap, works("for filters: `exchange.route_config(name)`, the route before the virtual host")
+        AnyMap, works("for filters: `exchange.route_config(name)`; the route takes precedence over the virtual host")
     ] = {}
     request_mirror_policies: Annotated[
         MirrorPolicy | list[MirrorPolicy] | None,
-        works("acts without the `mirror` filter too; an array of several is pymosn's own; see docs/operations.md"),
+        works("also without the `mirror` filter; an array is pymosn's own; see docs/operations.md"),
     ] = None
 
     def mirror_policies(self) -> list[MirrorPolicy]:
@@ -227,29 +219,21 @@ class Route(Block, kw_only=True):
         return policies if isinstance(policies, list) else [policies]
 
 
-class VirtualHost(Block, kw_only=True):
+class VirtualHost(HeaderChanges, kw_only=True):
     """The routes of a set of domains."""
 
     name: str = ""
     domains: list[str] = []
     routers: list[Route] = []
     per_filter_config: Annotated[
-        AnyMap, works("for filters: `exchange.route_config(name)`, the route before the virtual host")
+        AnyMap, works("for filters: `exchange.route_config(name)`; the route takes precedence over the virtual host")
     ] = {}
     require_tls: Annotated[Any, ignored("MOSN does not use it either")] = None
-    request_headers_to_add: Annotated[list[HeaderToAdd], works(_ADD)] = []
-    request_headers_to_remove: list[str] = []
-    response_headers_to_add: Annotated[list[HeaderToAdd], works(_ADD)] = []
-    response_headers_to_remove: list[str] = []
 
 
-class RouterConfiguration(Block, kw_only=True):
-    """A router table, named so that `proxy` filters can refer to it."""
+class RouterConfiguration(HeaderChanges, kw_only=True):
+    """A router table; `proxy` filters refer to it by name."""
 
     router_config_name: str = ""
     virtual_hosts: list[VirtualHost] = []
     router_configs: Annotated[str, works("directory of one virtual host per JSON file, read at load")] = ""
-    request_headers_to_add: Annotated[list[HeaderToAdd], works(_ADD)] = []
-    request_headers_to_remove: list[str] = []
-    response_headers_to_add: Annotated[list[HeaderToAdd], works(_ADD)] = []
-    response_headers_to_remove: list[str] = []

@@ -4,20 +4,10 @@ from typing import Annotated
 
 import msgspec
 
-from pymosn.config.schema.block import (
-    AnyMap,
-    Block,
-    Duration,
-    Unsigned,
-    ignored,
-    own,
-    planned,
-    planned_checked,
-    works,
-)
 from pymosn.config.schema.network_filters import ActingFilters, ConnectionManagerFilter, NetworkFilter, acting_filters
 from pymosn.config.schema.router import RouterConfiguration
 from pymosn.config.schema.tls import TlsContext
+from pymosn.filters.settings import AnyMap, Block, Duration, Unsigned, ignored, own, planned, planned_checked, works
 
 MemoryLimit = Annotated[int, msgspec.Meta(ge=-1)]
 Share = Annotated[float, msgspec.Meta(ge=0.0, le=1.0)]
@@ -38,19 +28,23 @@ class GoPlugin(Block, kw_only=True):
 
 
 class ListenerFilter(Block, kw_only=True):
-    """A filter that sees a connection before any byte of it."""
+    """A filter on connections, before any data."""
 
     type: str = ""
     config: AnyMap = {}
 
 
 class StreamFilter(Block, kw_only=True):
-    """A filter on requests and replies. `config` is handed to the filter as it is."""
+    """A filter on requests and responses. The filter gets `config` unchanged."""
 
     type: str = ""
     config: AnyMap = {}
-    on_error: Annotated[str, own("when the filter breaks: `fail` (answer 500) or `skip` it; default: its own")] = ""
-    timeout: Annotated[Duration | None, own("for each wait of an `async` filter; default: its own, else none")] = None
+    on_error: Annotated[
+        str, own("on an error of the filter: `fail` (respond 500) or `skip` it; default: the filter's own")
+    ] = ""
+    timeout: Annotated[Duration | None, own("for each call of an `async` filter; default: the filter's own, else none")] = (
+        None
+    )
     go_plugin_config: Annotated[GoPlugin | None, planned_checked("Go shared objects cannot be loaded; refused")] = None
 
 
@@ -58,32 +52,32 @@ class FilterChain(Block, kw_only=True):
     """The network filters of a listener, in order."""
 
     match: Annotated[str, ignored("MOSN does not use it either")] = ""
-    tls_context: Annotated[TlsContext | None, planned_checked("`status: true` is refused until TLS is built")] = None
-    tls_context_set: Annotated[list[TlsContext], planned_checked("`status: true` is refused until TLS is built")] = []
+    tls_context: Annotated[TlsContext | None, planned_checked("`status: true` is refused until TLS is implemented")] = None
+    tls_context_set: Annotated[list[TlsContext], planned_checked("`status: true` is refused until TLS is implemented")] = []
     filters: list[NetworkFilter] = []
 
 
 class Listener(Block, kw_only=True):
-    """An address that is listened on, and what happens with its connections."""
+    """An address to listen on, and the handling of its connections."""
 
     name: Annotated[str, works("default: the address")] = ""
-    type: Annotated[str, works("ingress or egress; recorded only")] = ""
+    type: Annotated[str, works("ingress or egress; informational")] = ""
     address: Annotated[str, works("`ip:port` or `[ip6]:port`; with `network` unix a path")] = ""
     bind_port: Annotated[
-        bool, works("false: the listener has no socket; one with `use_original_dst` may hand over to it")
+        bool, works("false: no socket; listeners with `use_original_dst` may hand over connections to it")
     ] = False
-    network: Annotated[str, works("tcp or unix; udp is planned and refused so far")] = "tcp"
+    network: Annotated[str, works("tcp or unix; udp is refused until it is implemented")] = "tcp"
     reuseport: Annotated[
         bool, ignored("every TCP listener has one SO_REUSEPORT socket per worker; a unix one is shared by all")
     ] = False
     use_original_dst: Annotated[str, works("redirect or tproxy, IPv4 and IPv6; see docs/operations.md")] = ""
     inspector: Annotated[bool, planned("TLS and plain text on one port")] = False
     connection_idle_timeout: Annotated[Duration, works("exact, not MOSN's 15 s steps; 0 means never")] = 90.0
-    max_connections: Annotated[Unsigned, own("of all workers together; more are reset at once; 0 means no limit")] = 0
-    write_timeout: Annotated[Duration, own("time in which a client must take some of what waits for it; 0 means never")] = (
-        60.0
-    )
-    write_min_rate: Annotated[Unsigned, own("bytes per second that it must take, on average over `write_timeout`")] = 100
+    max_connections: Annotated[
+        Unsigned, own("of all workers together; further ones are reset immediately; 0 means no limit")
+    ] = 0
+    write_timeout: Annotated[Duration, own("time limit for a client to read some of the pending data; 0 means none")] = 60.0
+    write_min_rate: Annotated[Unsigned, own("bytes per second that it must read, on average over `write_timeout`")] = 100
     default_read_buffer_size: Annotated[Unsigned, ignored("tuning of Go's read buffers")] = 0
     access_logs: list[AccessLog] = []
     listener_filters: Annotated[list[ListenerFilter], works("see the table of listener filters")] = []
@@ -91,31 +85,35 @@ class Listener(Block, kw_only=True):
     stream_filters: Annotated[list[StreamFilter], works("see the table of stream filters")] = []
     log_path: Annotated[str, ignored("MOSN does not use it either; see access_logs")] = ""
 
+    def known_name(self) -> str:
+        """The name under which the listener is known."""
+        return self.name or self.address
+
     def acting_filters(self) -> ActingFilters:
-        """Its network filters that get anything to do."""
+        """Its network filters that have an effect."""
         chain = [filter for chain in self.filter_chains for filter in chain.filters]
         return acting_filters(chain)
 
 
 class WorkerLimits(Block, kw_only=True):
-    """`limits`: caps of each worker, over all its listeners (not in MOSN)."""
+    """`limits`: limits per worker, for all its listeners (not in MOSN)."""
 
-    max_connections: Annotated[Unsigned, own("client connections; more are reset at once; 0 means no limit")] = 0
-    max_head_bytes: Annotated[Unsigned, own("bytes of request heads that came in part; then 503; 0 means no limit")] = (
-        64 << 20
-    )
-    descriptor_reserve: Annotated[Unsigned, own("descriptors that clients do not get; 0 means a quarter of all")] = 0
+    max_connections: Annotated[Unsigned, own("client connections; further ones are reset immediately; 0 means no limit")] = 0
+    max_head_bytes: Annotated[Unsigned, own("bytes of incomplete request heads; then 503; 0 means no limit")] = 64 << 20
+    descriptor_reserve: Annotated[
+        Unsigned, own("descriptors reserved for other uses than clients; 0 means a quarter of all")
+    ] = 0
 
 
 class Overload(Block, kw_only=True):
-    """`overload`: what a worker does when its memory runs out (not in MOSN). The steps are shares of the limit."""
+    """`overload`: the reaction of a worker to low memory (not in MOSN). The thresholds are fractions of the limit."""
 
     memory_limit: Annotated[
         MemoryLimit, own("RSS in bytes of one worker; 0: its share of the cgroup's limit; -1: never")
     ] = 0
-    stop_keep_alive: Annotated[Share, own("from here on replies say `connection: close`")] = 0.8
-    shed: Annotated[Share, own("from here on requests get 503 with Retry-After")] = 0.9
-    stop_accept: Annotated[Share, own("from here on new connections wait in the kernel's queue")] = 0.95
+    stop_keep_alive: Annotated[Share, own("above it responses have `connection: close`")] = 0.8
+    shed: Annotated[Share, own("above it requests get 503 with Retry-After")] = 0.9
+    stop_accept: Annotated[Share, own("above it new connections wait in the kernel's backlog")] = 0.95
 
 
 class Server(Block, kw_only=True):
@@ -127,23 +125,22 @@ class Server(Block, kw_only=True):
     global_log_roller: Annotated[str, works("such as `size=100 keep=3` or `time=24`")] = ""
     use_netpoll_mode: Annotated[bool, ignored("pymosn always uses an event loop")] = False
     graceful_timeout: Duration = 30.0
-    worker_hang_limit: Annotated[Duration, own("a worker that is not heard of for so long is replaced; 0 is never")] = 10.0
-    watch_filters: Annotated[bool, own("put an edited file of a Python filter in force at once")] = True
+    worker_hang_limit: Annotated[
+        Duration, own("a worker that does not respond for this long is replaced; 0 disables this")
+    ] = 10.0
+    watch_filters: Annotated[bool, own("activate an edited file of a Python filter immediately")] = True
     processor: Annotated[int | float | str, works("number of workers; `auto` or below 1: the CPUs available")] = 0
     limits: WorkerLimits = msgspec.field(default_factory=WorkerLimits)
     overload: Overload = msgspec.field(default_factory=Overload)
     listeners: list[Listener] = []
-    routers: Annotated[list[RouterConfiguration], works("of equal names the last one counts, as in MOSN")] = []
+    routers: Annotated[list[RouterConfiguration], works("the last of equal names wins, as in MOSN")] = []
 
     def workers(self, cpus: int) -> int:
-        """How many workers `processor` asks for on a machine with `cpus` CPUs available."""
-        wanted = self.processor
-        if isinstance(wanted, str):
-            wanted = int(wanted) if wanted.isdecimal() and len(wanted) < 10 else 0
-        return int(wanted) if wanted >= 1 else cpus
+        """The number of workers that `processor` requests on a machine with `cpus` available CPUs."""
+        return count_of(self.processor) or cpus
 
     def router_tables(self) -> dict[str, RouterConfiguration]:
-        """Router tables by name, those of `connection_manager` filters among them; later ones replace earlier ones."""
+        """Router tables by name, including those of `connection_manager` filters; later ones replace earlier ones."""
         tables = {table.router_config_name: table for table in self.routers}
         for listener in self.listeners:
             for chain in listener.filter_chains:
@@ -151,3 +148,11 @@ class Server(Block, kw_only=True):
                     if isinstance(filter, ConnectionManagerFilter):
                         tables[filter.config.router_config_name] = filter.config
         return tables
+
+
+def count_of(value: int | float | str | None) -> int:
+    """A number of workers; 0 for values below 1 or not numbers, which MOSN treats as not given."""
+    try:
+        return max(0, int(value or 0))
+    except (ValueError, OverflowError):
+        return 0

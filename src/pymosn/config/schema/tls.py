@@ -1,27 +1,27 @@
 # ruff: noqa: N815 - attribute names are MOSN's keys
-"""TLS contexts of listeners and clusters: planned, so a context with `status: true` is refused."""
+"""TLS contexts of listeners and clusters: planned; a context with `status: true` is refused."""
 
 from typing import Annotated, Any
 
-from pymosn.config.schema.block import AnyMap, Block, ignored
+from pymosn.filters.settings import AnyMap, Block, ignored
 
 
 class SecretSource(Block, kw_only=True):
-    """One secret to be fetched over SDS."""
+    """One secret from SDS."""
 
     name: str = ""
     sdsConfig: Any = None
 
 
 class SecretSources(Block, kw_only=True):
-    """Where certificate and trusted CA come from when they are not in files."""
+    """The sources of certificate and trusted CA if they are not in files."""
 
     CertificateConfig: SecretSource | None = None
     ValidationConfig: SecretSource | None = None
 
 
 class TlsContext(Block, kw_only=True):
-    """`tls_context`: the TLS side of a listener or of a cluster."""
+    """`tls_context`: TLS of a listener or a cluster."""
 
     status: bool = False
     type: str = ""

@@ -4,11 +4,11 @@ from typing import Annotated, Any
 
 import msgspec
 
-from pymosn.config.schema.block import Block, Port, ignored, planned, planned_checked, works
 from pymosn.config.schema.cluster import ClusterManager
 from pymosn.config.schema.extensions import Extend, ThirdPartCodecs, WasmPlugin
 from pymosn.config.schema.observability import Metrics, Tracing
 from pymosn.config.schema.server import Server
+from pymosn.filters.settings import Block, Port, ignored, planned, planned_checked, works
 
 
 class SocketAddress(Block, kw_only=True):
@@ -25,12 +25,12 @@ class Address(Block, kw_only=True):
 
 
 class Admin(Block, kw_only=True):
-    """The admin port; without a port number there is none."""
+    """The admin API; without a port number it is disabled."""
 
     address: Address = msgspec.field(default_factory=Address)
 
     def endpoint(self) -> tuple[str, int] | None:
-        """Host and port to listen on, None when no port is given. An empty host means loopback."""
+        """Host and port to listen on; None without a port. An empty host means loopback."""
         socket = self.address.socket_address
         return (socket.address or "127.0.0.1", socket.port_value) if socket.port_value else None
 
@@ -56,9 +56,9 @@ class MosnConfig(Block, kw_only=True):
     cluster_manager: ClusterManager = msgspec.field(default_factory=ClusterManager)
     admin: Admin | None = None
     pid: Annotated[str, works("pid file; default `<base>/logs/mosn.pid`")] = ""
-    dynamic_resources: Annotated[Any, planned_checked("xDS is not built yet")] = None
-    static_resources: Annotated[Any, planned_checked("xDS is not built yet")] = None
-    node: Annotated[Any, planned("xDS is not built yet")] = None
+    dynamic_resources: Annotated[Any, planned_checked("xDS is not implemented yet")] = None
+    static_resources: Annotated[Any, planned_checked("xDS is not implemented yet")] = None
+    node: Annotated[Any, planned("xDS is not implemented yet")] = None
     pprof: Annotated[Pprof | None, planned("Go's profiler; use py-spy or perf")] = None
     tracing: Annotated[Tracing | None, planned("no traces are recorded")] = None
     metrics: Annotated[Metrics | None, planned("counters are at the admin port, /api/v1/stats")] = None
@@ -67,7 +67,7 @@ class MosnConfig(Block, kw_only=True):
     close_graceful: Annotated[bool, works("old name of disable_upgrade")] = False
     inherit_old_mosnconfig: Annotated[bool, planned("smooth upgrade")] = False
     plugin: Annotated[Plugin | None, planned("sub-process plugins")] = None
-    third_part_codec: Annotated[ThirdPartCodecs | None, planned("codecs from outside")] = None
+    third_part_codec: Annotated[ThirdPartCodecs | None, planned("external codecs")] = None
     wasm_global_plugins: Annotated[list[WasmPlugin], planned("proxy-wasm")] = []
-    extends: Annotated[list[Extend], planned("none of the extensions is built yet")] = []
+    extends: Annotated[list[Extend], planned("no extension is implemented yet")] = []
     stream_filters: Annotated[list[Any], ignored("used by MOSN-on-Envoy only")] = []

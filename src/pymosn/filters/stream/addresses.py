@@ -1,4 +1,4 @@
-"""Lists of addresses and networks, for the filters that go by them."""
+"""Parses addresses and networks, for filters that decide by them."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ Network = IPv4Network | IPv6Network
 
 
 def parse_network(text: str) -> Network:
-    """An address or a network (`10.0.0.0/8`); bits behind the prefix do not count. Raises ValueError."""
+    """An address or a network (`10.0.0.0/8`); bits after the prefix are ignored. Raises ValueError."""
     network = ip_network(text, strict=False)
     if isinstance(network, IPv6Network) and network.prefixlen >= 96 and network.network_address.ipv4_mapped is not None:
         return IPv4Network((int(network.network_address) & 0xFFFFFFFF, network.prefixlen - 96))
@@ -19,7 +19,7 @@ def parse_network(text: str) -> Network:
 
 
 def parse_ip(text: str) -> Address | None:
-    """An address, with or without a port or brackets; an IPv4 address in IPv6 is the IPv4 address. None for no address."""
+    """An address, with or without a port or brackets, mapped IPv4 addresses as IPv4; None if invalid."""
     text = text.strip()
     try:
         if text.startswith("[") and text.endswith("]"):

@@ -1,4 +1,4 @@
-"""The content codings that `gzip` speaks, and which of them a client wants (RFC 9110 section 12.5.3)."""
+"""The content codings of `gzip`, and which of them a client prefers (RFC 9110 section 12.5.3)."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import importlib.util
 import zlib
 from typing import Any, Final
 
-#: Codings by preference of the server, with the module that each needs.
+#: Codings in the server's order of preference, with the module that each needs.
 CODINGS: Final[dict[str, str]] = {"zstd": "zstandard", "br": "brotli", "gzip": "zlib"}
 BROTLI_QUALITY: Final = 4
 ZSTD_LEVEL: Final = 3
@@ -21,11 +21,11 @@ class Compressor:
     """Compresses one body."""
 
     def add(self, data: bytes, flush: bool) -> bytes:
-        """What there is to send for `data`; with `flush` all of it can be read at the other end."""
+        """The compressed bytes available so far; with `flush` the client can decompress all of `data`."""
         raise NotImplementedError
 
     def end(self) -> bytes:
-        """The rest."""
+        """The remaining bytes."""
         raise NotImplementedError
 
 
@@ -80,7 +80,7 @@ def make_compressor(coding: str, gzip_level: int) -> Compressor:
 
 
 def best_coding(accepted: list[str], offered: list[str]) -> str:
-    """The coding of `offered`, in order of preference, that Accept-Encoding fields want most; empty for none."""
+    """The coding of `offered` (in order of preference) with the highest weight in Accept-Encoding; empty for none."""
     weights = _weights(",".join(accepted))
     rest = weights.get("*", 0.0)
     best = ""
@@ -93,7 +93,7 @@ def best_coding(accepted: list[str], offered: list[str]) -> str:
 
 
 def _weights(field: str) -> dict[str, float]:
-    """The codings of an Accept-Encoding field with their weights; what is no weight counts as 0."""
+    """The codings of an Accept-Encoding field with their weights; an invalid weight counts as 0."""
     found: dict[str, float] = {}
     for item in field.split(","):
         coding, *parameters = item.split(";")

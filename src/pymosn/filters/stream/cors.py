@@ -1,52 +1,68 @@
-"""`cors`, pymosn's own: says to browsers which pages of other origins may use what is behind the proxy (WHATWG Fetch)."""
+"""`cors`, pymosn's own: tells browsers which pages of other origins may use the upstream (WHATWG Fetch)."""
 
 from __future__ import annotations
 
-from typing import Any, ClassVar
+from typing import Annotated, ClassVar, Final
+
+import msgspec
 
 from pymosn.api.exchange import Exchange, Reply
 from pymosn.api.stream_filter import StreamFilter
 from pymosn.core.headers import Headers, headers_from
+from pymosn.filters.settings import Block, Duration, own
+from pymosn.filters.spec import FilterSpec
 from pymosn.filters.stream.problems import Problems
 from pymosn.filters.stream.vary import add_vary
 from pymosn.routing.regex import Regex
 
-ANY = "*"
+NAME: Final = "cors"
+ANY: Final = "*"
+
+
+class Settings(Block, kw_only=True):
+    """`cors`: which pages of other origins may use the upstream."""
+
+    allow_origins: Annotated[list[str], own("`https://app.example`, exactly; `*` is every origin")] = []
+    allow_origin_regexes: Annotated[list[str], own("RE2, for the whole origin")] = []
+    allow_methods: Annotated[list[str], own("")] = msgspec.field(default_factory=lambda: ["GET", "HEAD", "POST"])
+    allow_headers: Annotated[list[str], own("request headers in addition to those that are always allowed")] = []
+    expose_headers: Annotated[list[str], own("response headers that pages may read")] = []
+    max_age: Annotated[Duration, own("how long a browser remembers the answer to a preflight request")] = 600.0
+    allow_credentials: Annotated[bool, own("cookies and the like; not with the origin `*`")] = False
 
 
 class CorsFilter(StreamFilter):
-    """Answers preflight requests by itself, and puts the fields on the replies to others.
+    """Answers preflight requests, and adds the CORS headers to all other responses.
 
-    Per request: one look-up in the headers; without an Origin field only Vary is added to the reply.
+    Cost per request: one header lookup; without an Origin header only Vary is added to the response.
     """
 
     protocols: ClassVar[tuple[str, ...]] = ("Http1", "Http2")
 
-    def __init__(self, config: Any) -> None:
-        super().__init__(config)
+    def __init__(self, settings: Settings) -> None:
+        super().__init__(settings)
         problems = Problems()
-        if not config.allow_origins and not config.allow_origin_regexes:
-            problems.add(".allow_origins", "at least one origin is needed, or * for all")
-        self._any: bool = ANY in config.allow_origins
-        self._origins: frozenset[str] = frozenset(origin.lower() for origin in config.allow_origins)
-        for place, origin in enumerate(config.allow_origins):
+        if not settings.allow_origins and not settings.allow_origin_regexes:
+            problems.add(".allow_origins", "must not be empty; use * to allow every origin")
+        self._any = ANY in settings.allow_origins
+        self._origins = frozenset(origin.lower() for origin in settings.allow_origins)
+        for i, origin in enumerate(settings.allow_origins):
             if origin != ANY and ("://" not in origin or origin.endswith("/") or "*" in origin):
-                problems.add(f".allow_origins[{place}]", f"an origin is scheme://host or scheme://host:port, not {origin!r}")
+                problems.add(f".allow_origins[{i}]", f"an origin is scheme://host or scheme://host:port, not {origin!r}")
         self._regexes: list[Regex] = []
-        for place, pattern in enumerate(config.allow_origin_regexes):
-            regex = problems.regex(f".allow_origin_regexes[{place}]", pattern)
+        for i, pattern in enumerate(settings.allow_origin_regexes):
+            regex = problems.regex(f".allow_origin_regexes[{i}]", pattern)
             if regex is not None:
                 self._regexes.append(regex)
-        self._credentials: bool = config.allow_credentials
+        self._credentials = settings.allow_credentials
         if self._credentials and self._any:
             problems.add(".allow_credentials", "not for every origin (*): any page could act in its visitors' names")
-        self._methods = ", ".join(config.allow_methods)
-        self._headers = ", ".join(config.allow_headers)
-        self._exposed = ", ".join(config.expose_headers)
-        self._max_age = str(int(config.max_age))
-        for key in ("allow_headers", "expose_headers"):
-            for place, name in enumerate(getattr(config, key)):
-                problems.header(f".{key}[{place}]", name)
+        self._methods = ", ".join(settings.allow_methods)
+        self._headers = ", ".join(settings.allow_headers)
+        self._exposed = ", ".join(settings.expose_headers)
+        self._max_age = str(int(settings.max_age))
+        problems.headers(".allow_headers", settings.allow_headers)
+        problems.headers(".expose_headers", settings.expose_headers)
         problems.end()
 
     def on_request(self, exchange: Exchange) -> Reply | None:
@@ -60,8 +76,8 @@ class CorsFilter(StreamFilter):
             return Reply(403, b"", [("vary", "Origin")])
         self._mark(headers, origin)
         headers.set("access-control-allow-methods", self._methods)
-        asked = request.headers.get("access-control-request-headers", "")
-        if self._headers or asked:
+        requested = request.headers.get("access-control-request-headers", "")
+        if self._headers or requested:
             headers.set("access-control-allow-headers", self._headers)
         headers.set("access-control-max-age", self._max_age)
         return Reply(204, b"", headers.items())
@@ -71,7 +87,7 @@ class CorsFilter(StreamFilter):
         assert response is not None
         request = exchange.request
         if request.raw_method == b"OPTIONS" and "access-control-request-method" in request.headers:
-            return  # the answer of `on_request`, or no preflight of a browser
+            return  # the reply of `on_request`, or not a browser's preflight request
         origin = request.headers.get("origin")
         for name in ("access-control-allow-origin", "access-control-allow-credentials", "access-control-expose-headers"):
             response.headers.remove(name)
@@ -94,3 +110,6 @@ class CorsFilter(StreamFilter):
             add_vary(headers, "Origin")
         if self._credentials:
             headers.set("access-control-allow-credentials", "true")
+
+
+SPEC: Final = FilterSpec(NAME, Settings, CorsFilter, "pymosn's own")

@@ -1,12 +1,22 @@
-"""MOSN's `dubbo_stream`: Dubbo calls go to virtual hosts by their service, and to subsets by an attachment."""
+"""MOSN's `dubbo_stream`: routes Dubbo calls to virtual hosts by their service, and to subsets by an attachment."""
 
 from __future__ import annotations
 
-from typing import Any, ClassVar
+from typing import Annotated, ClassVar, Final
 
 from pymosn.api.exchange import Exchange
 from pymosn.api.rpc import RpcRequest
 from pymosn.api.stream_filter import StreamFilter
+from pymosn.filters.settings import Block, works
+from pymosn.filters.spec import FilterSpec
+
+NAME: Final = "dubbo_stream"
+
+
+class Settings(Block, kw_only=True):
+    """`dubbo_stream`: virtual hosts by service, subsets by an attachment."""
+
+    subset: Annotated[str, works("a header or attachment whose value the host's metadata must have")] = ""
 
 
 class DubboStreamFilter(StreamFilter):
@@ -14,10 +24,9 @@ class DubboStreamFilter(StreamFilter):
 
     protocols: ClassVar[tuple[str, ...]] = ("dubbo", "dubbo-thrift")
 
-    def __init__(self, config: Any) -> None:
-        """`config`: `subset`, the name of the header or attachment that subset balancing goes by; empty for none."""
-        super().__init__(config)
-        self._subset: str = config.subset
+    def __init__(self, settings: Settings) -> None:
+        super().__init__(settings)
+        self._subset = settings.subset
 
     def on_request(self, exchange: Exchange) -> None:
         request = exchange.request
@@ -31,3 +40,6 @@ class DubboStreamFilter(StreamFilter):
             value = request.headers.get(self._subset)
             if value is not None:
                 exchange.choose(subset={self._subset: value})
+
+
+SPEC: Final = FilterSpec(NAME, Settings, DubboStreamFilter, "without MOSN's metrics per service and method")

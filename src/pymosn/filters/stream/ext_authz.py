@@ -1,93 +1,92 @@
-"""`ext_authz`, pymosn's own: a service behind one of the proxy's clusters says by HTTP whether a request may pass."""
+"""`ext_authz`, pymosn's own: an HTTP service in one of the proxy's clusters decides whether a request is allowed."""
 
 from __future__ import annotations
 
 from collections.abc import Awaitable
-from typing import Any, Final
+from typing import Annotated, Final
+
+import msgspec
 
 from pymosn.api.exchange import Exchange, Reply
 from pymosn.api.stream_filter import ClientError, ClientResponse, StreamFilter
 from pymosn.core.failure import ACCESS_DENIED, AUTHORIZATION_FAILED
 from pymosn.core.headers import HeaderError
 from pymosn.core.log import WARN
+from pymosn.filters.settings import Block, Duration, own
+from pymosn.filters.spec import FilterSpec, RouteSpec
 from pymosn.filters.stream.problems import Problems
 
 NAME: Final = "ext_authz"
-#: Bytes that the service's reply may have.
+#: Maximum size of the service's response body, in bytes.
 LIMIT: Final = 64 * 1024
-#: Fields of which a message has one (RFC 9110, RFC 9111); of what the service says more than once, the first counts.
+#: Headers that a message has once (RFC 9110, RFC 9111); if the service repeats one, the first value counts.
 SINGLE: Final = frozenset(
     (
-        "age",
-        "authorization",
-        "content-location",
-        "content-type",
-        "date",
-        "etag",
-        "expires",
-        "host",
-        "last-modified",
-        "location",
-        "proxy-authorization",
-        "retry-after",
-        "server",
-        "user-agent",
+        *("age", "authorization", "content-location", "content-type", "date", "etag", "expires", "host", "last-modified"),
+        *("location", "proxy-authorization", "retry-after", "server", "user-agent"),
     )
 )
 
 
-class RouteSettings:
-    """`per_filter_config.ext_authz`: whether requests of the route pass unasked."""
+class Settings(Block, kw_only=True):
+    """`ext_authz`: a service decides by HTTP whether a request is allowed."""
 
-    def __init__(self, config: Any) -> None:
-        self.disabled: bool = config.disabled
+    cluster: Annotated[str, own("the cluster of the service")] = ""
+    path: Annotated[str, own("path of the GET to the service; empty: the request's own path and query")] = ""
+    timeout: Annotated[Duration, own("")] = 2.0
+    failure_mode_allow: Annotated[bool, own("let requests pass when the service does not answer or answers 5xx")] = False
+    status_on_error: Annotated[int, own("otherwise the client's status then")] = 403
+    request_headers: Annotated[list[str], own("of the request, for the service")] = msgspec.field(
+        default_factory=lambda: ["authorization", "cookie"]
+    )
+    headers_to_upstream: Annotated[list[str], own("of a 2xx answer, for the upstream; the client's own are removed")] = []
+    headers_to_client: Annotated[list[str], own("of another answer, for the client")] = msgspec.field(
+        default_factory=lambda: ["content-type", "location", "set-cookie", "www-authenticate"]
+    )
+
+
+class RouteSettings(Block, kw_only=True):
+    """`per_filter_config.ext_authz`."""
+
+    disabled: Annotated[bool, own("requests of this route pass without authorization")] = False
 
 
 class ExtAuthzFilter(StreamFilter):
-    """Asks for each request, and goes by the status: 2xx lets it pass, 5xx is no answer, any other is the client's reply.
+    """Sends a request to the service for each exchange: 2xx allows it, 5xx is an error, any other response denies it.
 
-    The request's body is not sent. Per request: a task and a request to the service.
+    A denial is sent to the client; the request's body is not sent to the service. Cost per request: a task and a request.
     """
 
-    def __init__(self, config: Any) -> None:
-        super().__init__(config)
+    def __init__(self, settings: Settings) -> None:
+        super().__init__(settings)
         problems = Problems()
-        if not config.cluster:
+        if not settings.cluster:
             problems.add(".cluster", "the cluster of the service is missing")
-        if config.path and not config.path.startswith("/"):
-            problems.add(".path", f"must begin with /, not {config.path!r}")
-        if config.timeout <= 0:
-            problems.add(".timeout", "must be more than 0")
-        problems.status(".status_on_error", config.status_on_error, 400)
-        for key in ("request_headers", "headers_to_upstream", "headers_to_client"):
-            for place, name in enumerate(getattr(config, key)):
-                problems.header(f".{key}[{place}]", name)
+        if settings.path and not settings.path.startswith("/"):
+            problems.add(".path", f"must start with /, not {settings.path!r}")
+        if settings.timeout <= 0:
+            problems.add(".timeout", "must be greater than 0")
+        problems.status(".status_on_error", settings.status_on_error, 400)
+        problems.headers(".request_headers", settings.request_headers)
+        problems.headers(".headers_to_upstream", settings.headers_to_upstream)
+        problems.headers(".headers_to_client", settings.headers_to_client)
         problems.end()
-        self._cluster: str = config.cluster
-        self._path: str = config.path
-        self._timeout: float = config.timeout
-        self._fails_open: bool = config.failure_mode_allow
-        self._status: int = config.status_on_error
-        self._asked: list[str] = [name.lower() for name in config.request_headers]
-        self._to_upstream: list[str] = [name.lower() for name in config.headers_to_upstream]
-        self._to_client: list[str] = [name.lower() for name in config.headers_to_client]
-
-    @staticmethod
-    def for_route(config: Any) -> RouteSettings:
-        """`per_filter_config.ext_authz` as the filter wants it."""
-        return RouteSettings(config)
+        self._settings = settings
+        self._forwarded = [name.lower() for name in settings.request_headers]
+        self._to_upstream = [name.lower() for name in settings.headers_to_upstream]
+        self._to_client = [name.lower() for name in settings.headers_to_client]
 
     def on_route(self, exchange: Exchange) -> Awaitable[Reply | None] | None:
-        own = exchange.route_config(NAME)
-        if isinstance(own, RouteSettings) and own.disabled:
+        of_route = exchange.route_config(NAME)
+        if isinstance(of_route, RouteSettings) and of_route.disabled:
             return None
-        return self._ask(exchange)
+        return self._authorize(exchange)
 
-    async def _ask(self, exchange: Exchange) -> Reply | None:
+    async def _authorize(self, exchange: Exchange) -> Reply | None:
         request = exchange.request
         target = f"{request.path}?{request.query}" if request.query else request.path
-        # As often as they came: what the upstream will see, the service must have seen.
-        fields = [(name, value) for name in self._asked for value in request.headers.get_all(name)]
+        # Repeated headers stay repeated: the service must see everything that the upstream will see.
+        fields = [(name, value) for name in self._forwarded for value in request.headers.get_all(name)]
         fields += [
             ("x-forwarded-method", request.method),
             ("x-forwarded-proto", request.scheme),
@@ -95,24 +94,25 @@ class ExtAuthzFilter(StreamFilter):
             ("x-forwarded-uri", target),
             ("x-forwarded-for", exchange.remote_ip),
         ]
+        settings = self._settings
         try:
-            client = self.clusters[self._cluster]
-            answer = await client.request("GET", self._path or target, fields, b"", self._timeout, LIMIT)
+            client = self.clusters[settings.cluster]
+            answer = await client.request("GET", settings.path or target, fields, b"", settings.timeout, LIMIT)
         except (ClientError, KeyError, HeaderError) as error:
             return self._on_failed(exchange, str(error))
         if answer.status >= 500:
             return self._on_failed(exchange, f"status {answer.status}")
         if 200 <= answer.status < 300:
-            self._let_pass(exchange, answer)
+            self._allow(exchange, answer)
             return None
         self.context.counter("denied").value += 1
         exchange.failure = ACCESS_DENIED
         if answer.status < 200 or answer.status == 304:
-            return Reply(403)  # no answer for this client
+            return Reply(403)  # not a status for this client
         return Reply(answer.status, answer.body, _chosen(answer, self._to_client))
 
-    def _let_pass(self, exchange: Exchange, answer: ClientResponse) -> None:
-        """What the service says about the client is known to come from it: the client's own words are removed."""
+    def _allow(self, exchange: Exchange, answer: ClientResponse) -> None:
+        """Adds the service's headers; those of the client are removed, so that the upstream can trust what it gets."""
         headers = exchange.request.headers
         for name in self._to_upstream:
             headers.remove(name)
@@ -121,14 +121,14 @@ class ExtAuthzFilter(StreamFilter):
 
     def _on_failed(self, exchange: Exchange, detail: str) -> Reply | None:
         self.context.counter("failed").value += 1
-        self.context.write(f"no answer from cluster {self._cluster!r}: {detail}", WARN)
-        if self._fails_open:
+        self.context.write(f"no answer from cluster {self._settings.cluster!r}: {detail}", WARN)
+        if self._settings.failure_mode_allow:
             for name in self._to_upstream:
                 exchange.request.headers.remove(name)
             return None
         exchange.failure = AUTHORIZATION_FAILED
         exchange.failure_detail = detail
-        return Reply(self._status)
+        return Reply(self._settings.status_on_error)
 
 
 def _chosen(answer: ClientResponse, names: list[str]) -> list[tuple[str, str]]:
@@ -137,3 +137,13 @@ def _chosen(answer: ClientResponse, names: list[str]) -> list[tuple[str, str]]:
         values = answer.headers.get_all(name)
         chosen += [(name, value) for value in (values[:1] if name in SINGLE else values)]
     return chosen
+
+
+SPEC: Final = FilterSpec(
+    NAME,
+    Settings,
+    ExtAuthzFilter,
+    "pymosn's own: asks a service by HTTP; also of a route",
+    route=RouteSpec(RouteSettings, lambda settings: settings),
+    clusters=lambda settings: [("cluster", settings.cluster)],
+)

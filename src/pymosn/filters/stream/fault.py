@@ -1,56 +1,82 @@
-"""MOSN's `fault`: delays and errors for some of the requests, to see what a system makes of them (section 13)."""
+"""MOSN's `fault`: delays and errors for some of the requests, to test how a system copes with them (section 13)."""
 
 from __future__ import annotations
 
 import asyncio
 import random
 from collections.abc import Awaitable
-from typing import Any
+from typing import Annotated, Final
 
 from pymosn.api.exchange import Exchange, Reply
 from pymosn.api.routing import RouteMatcher
 from pymosn.api.stream_filter import StreamFilter
 from pymosn.core.failure import FAULT_INJECTED
+from pymosn.filters.settings import Block, Duration, HeaderMatch, Percent, works
+from pymosn.filters.spec import FilterSpec, RouteSpec
 from pymosn.filters.stream.problems import Problems
 from pymosn.routing.matchers import header_condition
 from pymosn.routing.regex import PatternError
 
-NAME = "fault"
+NAME: Final = "fault"
+
+
+class Delay(Block, kw_only=True):
+    """A delay for some of the requests."""
+
+    percentage: Percent = 0
+    fixed_delay: Duration = 0.0
+
+
+class Abort(Block, kw_only=True):
+    """An error for some of the requests."""
+
+    percentage: Percent = 0
+    status: int = 0
+
+
+class Settings(Block, kw_only=True):
+    """`fault`."""
+
+    delay: Annotated[Delay | None, works("before `abort`")] = None
+    abort: Abort | None = None
+    upstream_cluster: Annotated[str, works("only requests that go to this cluster")] = ""
+    headers: Annotated[list[HeaderMatch], works("only requests that meet all of them")] = []
 
 
 class Faults:
-    """What is done to whom; percentages in whole numbers, `delay` in seconds."""
+    """Faults and the requests that get them; percentages are whole numbers, `delay` is in seconds."""
 
-    def __init__(self, config: Any) -> None:
+    def __init__(self, settings: Settings) -> None:
         """Raises FilterConfigError."""
         problems = Problems()
-        self._cluster: str = config.upstream_cluster
+        self._cluster = settings.upstream_cluster
         self._conditions: list[RouteMatcher] = []
-        for place, match in enumerate(config.headers):
-            path = f".headers[{place}]"
+        for i, match in enumerate(settings.headers):
+            path = f".headers[{i}]"
             if not match.name:
                 problems.add(f"{path}.name", "a header match needs a name")
             try:
                 self._conditions.append(header_condition(match.name, match.value, match.regex))
             except PatternError as error:
                 problems.add(f"{path}.value", f"not a regular expression (RE2): {error}")
-        self.delay: float = 0.0 if config.delay is None else config.delay.fixed_delay
-        self.delay_percentage: int = 0 if config.delay is None or not self.delay else config.delay.percentage
-        self.status: int = 0 if config.abort is None else config.abort.status
-        self.abort_percentage: int = 0 if config.abort is None else config.abort.percentage
+        delay, abort = settings.delay or Delay(), settings.abort or Abort()
+        self.delay = delay.fixed_delay
+        self.delay_percentage = delay.percentage if delay.fixed_delay else 0
+        self.status = abort.status
+        self.abort_percentage = abort.percentage
         if self.abort_percentage:
             problems.status(".abort.status", self.status)
         problems.end()
 
-    def concern(self, exchange: Exchange) -> bool:
-        """Whether a request is one of those meant."""
+    def apply_to(self, exchange: Exchange) -> bool:
+        """Whether the request meets the conditions."""
         if self._cluster and self._cluster != cluster_of(exchange):
             return False
         return all(condition.matches(exchange) for condition in self._conditions)
 
 
 def cluster_of(exchange: Exchange) -> str:
-    """The cluster that a request is on its way to, as filters chose it and else as the route did."""
+    """The cluster of a request: a filter's choice, or else the route's."""
     choices = exchange.overrides
     return exchange.cluster_name if choices is None or choices.cluster is None else choices.cluster
 
@@ -60,25 +86,20 @@ def _drawn(percentage: int) -> bool:
 
 
 class FaultFilter(StreamFilter):
-    """Delays first and then, drawn by itself, aborts. A route's own settings take the place of the listener's.
+    """Delays and then, drawn independently, aborts. The settings of a route replace those of the listener.
 
-    Per request: two random numbers; headers are looked at only when they decide. A delay costs a task.
+    Cost per request: two random numbers, and header lookups only where conditions exist. A delay costs a task.
     """
 
-    def __init__(self, config: Any) -> None:
-        super().__init__(config)
-        self._faults = Faults(config)
-
-    @staticmethod
-    def for_route(config: Any) -> Faults:
-        """`per_filter_config.fault` as the filter wants it. Raises FilterConfigError."""
-        return Faults(config)
+    def __init__(self, settings: Settings) -> None:
+        super().__init__(settings)
+        self._faults = Faults(settings)
 
     def on_route(self, exchange: Exchange) -> Reply | Awaitable[Reply | None] | None:
         faults = exchange.route_config(NAME)
         if not isinstance(faults, Faults):
             faults = self._faults
-        if not faults.concern(exchange):
+        if not faults.apply_to(exchange):
             return None
         if _drawn(faults.delay_percentage):
             return self._delay(exchange, faults)
@@ -95,3 +116,13 @@ class FaultFilter(StreamFilter):
         self.context.counter("aborted").value += 1
         exchange.failure = FAULT_INJECTED
         return Reply(faults.status)
+
+
+SPEC: Final = FilterSpec(
+    NAME,
+    Settings,
+    FaultFilter,
+    "delays and errors; also of a route",
+    (("DelayInjected", "a response flag", "the counter `delayed`; the exchange is not a failure"),),
+    RouteSpec(Settings, Faults),
+)

@@ -4,98 +4,120 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable
-from typing import Any, Final
+from typing import Annotated, Final
 
 from pymosn.api.exchange import Exchange, Reply
 from pymosn.api.stream_filter import StreamFilter
 from pymosn.core.failure import RATE_LIMITED
-from pymosn.filters.stream.flow_rules import ASSOCIATED, BLOCKED, THROTTLE, Rule, Windows, check_rule
+from pymosn.filters.settings import AnyMap, Block, ignored, planned_checked, works
+from pymosn.filters.spec import FilterSpec
+from pymosn.filters.stream.flow_rules import ASSOCIATED, BLOCKED, THROTTLE, FlowRule, Rule, Windows, check_rule
 from pymosn.filters.stream.problems import Problems
 from pymosn.routing.matchers import path_text
 from pymosn.upstream.limits import worker_share
 
+NAME: Final = "flowControlFilter"
 KEY_TYPES: Final = ("PATH", "ARG", "URI")
+_NOT_WRITTEN: Final = "Sentinel's own logs are not written; counts are in the metrics"
+
+
+class FlowAction(Block, kw_only=True):
+    """The reply to a limited request."""
+
+    status: int = 509
+    body: str = "current request is limited"
+
+
+class Settings(Block, kw_only=True):
+    """`flowControlFilter`; the rules are Sentinel's."""
+
+    app_name: Annotated[str, ignored(_NOT_WRITTEN)] = "unknown"
+    log_path: Annotated[str, ignored(_NOT_WRITTEN)] = "/tmp/sentinel"
+    global_switch: Annotated[bool, works("false: the rules do nothing")] = False
+    monitor: Annotated[bool, works("count what would be limited, and let it pass")] = False
+    limit_key_type: Annotated[str, works("PATH, ARG (the query) or URI (both)")] = "PATH"
+    action: FlowAction | None = None
+    rules: list[FlowRule] = []
+    dynamic_data_resources: Annotated[list[AnyMap], planned_checked("rules from Nacos: refused")] = []
+    callback_name: Annotated[str, planned_checked("callbacks are compiled into MOSN: refused")] = ""
 
 
 class FlowControlFilter(StreamFilter):
-    """Requests for a resource that has rules pass when all of them allow it, at once or after a wait.
+    """Passes a request when all rules of its resource allow it, immediately or after a wait.
 
-    Each worker has its part of each threshold. Per request: one look-up in a dict; for a resource with rules the sum of ten
-    numbers for each. Throttling costs a task for each request that waits.
+    Each worker has its share of each threshold. Cost per request: one dict lookup; for a resource with rules the sum of ten
+    numbers per rule. Throttling costs a task for each request that waits.
     """
 
-    def __init__(self, config: Any) -> None:
-        super().__init__(config)
+    def __init__(self, settings: Settings) -> None:
+        super().__init__(settings)
         problems = Problems()
-        if config.limit_key_type not in KEY_TYPES:
-            problems.add(".limit_key_type", f"must be one of {', '.join(KEY_TYPES)}, not {config.limit_key_type!r}")
-        if config.callback_name:
-            problems.add(".callback_name", "callbacks compiled into MOSN are not here; write a filter in Python")
-        if config.dynamic_data_resources:
-            problems.add(".dynamic_data_resources", "rules from Nacos are not built")
-        if config.action is not None:
-            problems.status(".action.status", config.action.status)
-        for place, rule in enumerate(config.rules):
-            check_rule(rule, f".rules[{place}]", problems)
+        if settings.limit_key_type not in KEY_TYPES:
+            problems.add(".limit_key_type", f"must be one of {', '.join(KEY_TYPES)}, not {settings.limit_key_type!r}")
+        if settings.callback_name:
+            text = "MOSN's compiled-in callbacks are not available; write a Python filter instead"
+            problems.add(".callback_name", text)
+        if settings.dynamic_data_resources:
+            problems.add(".dynamic_data_resources", "rules from Nacos are not supported")
+        self._action = settings.action or FlowAction()
+        problems.status(".action.status", self._action.status)
+        for i, rule in enumerate(settings.rules):
+            check_rule(rule, f".rules[{i}]", problems)
         problems.end()
-        self._config = config
-        self._key_type: str = config.limit_key_type
-        self._is_on: bool = config.global_switch
-        self._only_counts: bool = config.monitor
-        self._status: int = 509 if config.action is None else config.action.status
-        self._body: str = "current request is limited" if config.action is None else config.action.body
+        self._settings = settings
         self._windows = Windows()
         self._rules: dict[bytes, list[Rule]] | None = None
 
     def on_route(self, exchange: Exchange) -> Reply | Awaitable[Reply | None] | None:
-        if not self._is_on:
+        if not self._settings.global_switch:
             return None
         if self._rules is None:
             self._rules = self._make_rules()
         key = self._key(exchange)
         now = self.context.clock.now
-        wait = 0.0
+        longest = 0.0
         for rule in self._rules.get(key, ()):
-            own = rule.wait(now)
-            if own == BLOCKED:
+            wait = rule.wait(now)
+            if wait == BLOCKED:
                 self.context.counter("limited").value += 1
-                if self._only_counts:
+                if self._settings.monitor:
                     break
                 exchange.failure = RATE_LIMITED
-                return Reply(self._status, self._body)
-            wait = max(wait, own)
+                return Reply(self._action.status, self._action.body)
+            longest = max(longest, wait)
         self._windows.count(key, now)
-        if wait > 0.0 and not self._only_counts:
+        if longest > 0.0 and not self._settings.monitor:
             self.context.counter("queued").value += 1
-            return _pause(wait)
+            return _pause(longest)
         return None
 
     def _key(self, exchange: Exchange) -> bytes:
         request = exchange.request
-        if self._key_type == "PATH":
+        if self._settings.limit_key_type == "PATH":
             return request.raw_path
         query = request.raw_query
-        if self._key_type == "ARG":
+        if self._settings.limit_key_type == "ARG":
             return query or b""
         return request.raw_path if query is None else request.raw_path + b"?" + query
 
     def _make_rules(self) -> dict[bytes, list[Rule]]:
         rules: dict[bytes, list[Rule]] = {}
         context = self.context
-        for config in self._config.rules:
-            threshold: float = config.threshold
-            if config.controlBehavior == THROTTLE:
+        for flow_rule in self._settings.rules:
+            threshold = flow_rule.threshold
+            if flow_rule.controlBehavior == THROTTLE:
                 threshold /= context.workers
-            elif threshold >= 1.0:  # requests are counted whole: the parts are whole numbers that add up to it
+            elif threshold >= 1.0:  # requests are whole numbers, so the shares must be whole and add up to the threshold
                 threshold = float(worker_share(int(threshold), context.workers, context.worker))
-            resource = self._resource(config.resource)
-            counted = self._resource(config.refResource) if config.relationStrategy == ASSOCIATED else resource
-            rules.setdefault(resource, []).append(Rule(config, resource, counted, threshold, self._windows))
+            resource = self._resource(flow_rule.resource)
+            is_associated = flow_rule.relationStrategy == ASSOCIATED
+            counted = self._resource(flow_rule.refResource) if is_associated else resource
+            rules.setdefault(resource, []).append(Rule(flow_rule, resource, counted, threshold, self._windows))
         return rules
 
     def _resource(self, text: str) -> bytes:
-        """A resource in the form that keys have."""
-        if self._key_type == "ARG":
+        """A resource in the form of the keys."""
+        if self._settings.limit_key_type == "ARG":
             return text.encode()
         path, question, query = text.partition("?")
         return path_text(path) + (question + query).encode()
@@ -103,3 +125,16 @@ class FlowControlFilter(StreamFilter):
 
 async def _pause(seconds: float) -> None:
     await asyncio.sleep(seconds)
+
+
+SPEC: Final = FilterSpec(
+    NAME,
+    Settings,
+    FlowControlFilter,
+    "Sentinel's rules of the file; no Nacos",
+    (
+        ("rules", "of all listeners together", "of the filter; each worker has its share of a threshold"),
+        ("Nacos, callbacks, memory", "built in", "the file is refused"),
+        ("window", "two halves of a second", "ten parts of `statIntervalInMs`"),
+    ),
+)

@@ -1,9 +1,11 @@
-"""Sentinel's flow rules: how many requests for a resource pass in a time, and what becomes of the others."""
+# ruff: noqa: N815 - attribute names are Sentinel's keys
+"""Sentinel's flow rules: how many requests for a resource pass in an interval, and what happens to the others."""
 
 from __future__ import annotations
 
-from typing import Any, Final
+from typing import Annotated, Any, Final
 
+from pymosn.filters.settings import Block, Unsigned, ignored, works
 from pymosn.filters.stream.problems import Problems
 
 #: `tokenCalculateStrategy`.
@@ -14,14 +16,40 @@ REJECT: Final = 0
 THROTTLE: Final = 1
 #: `relationStrategy`.
 ASSOCIATED: Final = 1
-#: Answer of `Rule.wait`: the request does not pass.
+#: Result of `Rule.wait`: the request does not pass.
 BLOCKED: Final = -1.0
 
 BUCKETS: Final = 10
 
+_OF_MEMORY: Final = "of tokenCalculateStrategy 2, which is refused"
+_OLD_SENTINEL: Final = "of an older Sentinel; MOSN does not read it either"
+
+
+class FlowRule(Block, kw_only=True):
+    """Sentinel's flow rule. Keys of older versions of it are accepted without effect, as in MOSN."""
+
+    id: Annotated[Any, ignored("a name for people")] = None
+    resource: Annotated[str, works("the exact value of the request's `limit_key_type`")] = ""
+    tokenCalculateStrategy: Annotated[int, works("0 direct, 1 warm-up; 2 (memory) is refused")] = 0
+    controlBehavior: Annotated[int, works("0 reject, 1 throttling")] = 0
+    threshold: Annotated[float, works("requests in `statIntervalInMs`; each worker has its share")] = 0.0
+    statIntervalInMs: Annotated[Unsigned, works("0: 1000")] = 0
+    relationStrategy: Annotated[int, works("0 the resource itself, 1 what passes for `refResource` counts")] = 0
+    refResource: str = ""
+    maxQueueingTimeMs: Annotated[Unsigned, works("the longest wait with throttling")] = 0
+    warmUpPeriodSec: Unsigned = 0
+    warmUpColdFactor: Annotated[Unsigned, works("0: 3")] = 0
+    lowMemUsageThreshold: Annotated[Any, ignored(_OF_MEMORY)] = None
+    highMemUsageThreshold: Annotated[Any, ignored(_OF_MEMORY)] = None
+    memLowWaterMarkBytes: Annotated[Any, ignored(_OF_MEMORY)] = None
+    memHighWaterMarkBytes: Annotated[Any, ignored(_OF_MEMORY)] = None
+    limitApp: Annotated[Any, ignored(_OLD_SENTINEL)] = None
+    grade: Annotated[Any, ignored(_OLD_SENTINEL)] = None
+    strategy: Annotated[Any, ignored(_OLD_SENTINEL)] = None
+
 
 class Window:
-    """Counts what happened in the last `interval` seconds, in tenths of it that move on with the time."""
+    """A sliding window: counts events of the last `interval` seconds, in ten buckets."""
 
     def __init__(self, interval: float) -> None:
         self._width = interval / BUCKETS
@@ -29,12 +57,12 @@ class Window:
         self._last = -1
 
     def add(self, now: float) -> None:
-        """One more."""
+        """Counts one event."""
         self._move(now)
         self._counts[self._last % BUCKETS] += 1
 
     def total(self, now: float) -> int:
-        """How many."""
+        """The number of events in the window."""
         self._move(now)
         return sum(self._counts)
 
@@ -42,8 +70,8 @@ class Window:
         current = int(now / self._width)
         if current <= self._last:
             return
-        for number in range(max(self._last + 1, current - BUCKETS + 1), current + 1):
-            self._counts[number % BUCKETS] = 0
+        for bucket in range(max(self._last + 1, current - BUCKETS + 1), current + 1):
+            self._counts[bucket % BUCKETS] = 0
         self._last = current
 
 
@@ -54,19 +82,19 @@ class Windows:
         self._of: dict[bytes, dict[float, Window]] = {}
 
     def window(self, resource: bytes, interval: float) -> Window:
-        """The window of a resource, made when absent."""
+        """The window of a resource, created on first use."""
         return self._of.setdefault(resource, {}).setdefault(interval, Window(interval))
 
     def count(self, resource: bytes, now: float) -> None:
-        """A request for `resource` passes."""
+        """Counts a request for `resource` that passes."""
         for window in self._of.get(resource, {}).values():
             window.add(now)
 
 
 class WarmUp:
-    """How much may pass while what is behind is cold: a part at first, all of it when it has been in use for a while.
+    """The limit while the upstream warms up: a fraction at first, the whole threshold after it has been in use for a while.
 
-    Sentinel's reckoning, which is Guava's: tokens gather while little passes; the more there are, the slower it goes.
+    Sentinel's algorithm, which is Guava's: tokens accumulate at low load; the more there are, the lower the limit.
     """
 
     def __init__(self, threshold: float, period: float, cold_factor: int) -> None:
@@ -79,7 +107,7 @@ class WarmUp:
         self._filled = -1
 
     def allowed(self, passed: float, now: float) -> float:
-        """How many may pass in a second; `passed`: how many did in the last one."""
+        """The limit per second; `passed`: the requests of the last second."""
         second = int(now)
         if second > self._filled:
             if self._filled >= 0:
@@ -93,24 +121,24 @@ class WarmUp:
 
 
 class Rule:
-    """One rule, with one worker's part of its threshold."""
+    """One rule, with one worker's share of its threshold."""
 
-    def __init__(self, config: Any, resource: bytes, counted: bytes, threshold: float, windows: Windows) -> None:
-        """`counted`: the resource whose requests are counted, which may be another one."""
+    def __init__(self, config: FlowRule, resource: bytes, counted: bytes, threshold: float, windows: Windows) -> None:
+        """`counted`: the resource whose requests are counted; it may be another one than `resource`."""
         self._threshold = threshold
-        self._interval: float = (config.statIntervalInMs or 1000) / 1000.0
-        self._throttles: bool = config.controlBehavior == THROTTLE
-        self._most_wait: float = config.maxQueueingTimeMs / 1000.0
+        self._interval = (config.statIntervalInMs or 1000) / 1000.0
+        self._throttles = config.controlBehavior == THROTTLE
+        self._longest_wait = config.maxQueueingTimeMs / 1000.0
         self._window = windows.window(counted, self._interval)
         self._warm_up: WarmUp | None = None
         if config.tokenCalculateStrategy == WARM_UP and threshold > 0:
             self._warm_up = WarmUp(threshold, config.warmUpPeriodSec, config.warmUpColdFactor or 3)
             self._per_second = windows.window(resource, 1.0)
-        # When the last request that was let through may go on.
+        # The time at which the last accepted request continues.
         self._last = float("-inf")
 
     def wait(self, now: float) -> float:
-        """Seconds that a request must wait, or BLOCKED. Whoever waits has got its place."""
+        """Seconds that a request must wait, or BLOCKED. A wait reserves the slot: the request will pass."""
         allowed = self._threshold
         if self._warm_up is not None:
             allowed = self._warm_up.allowed(self._per_second.total(now), now)
@@ -119,20 +147,20 @@ class Rule:
         if not self._throttles:
             return BLOCKED if self._window.total(now) + 1 > allowed else 0.0
         turn = max(now, self._last + self._interval / allowed)
-        if turn - now > self._most_wait:
+        if turn - now > self._longest_wait:
             return BLOCKED
         self._last = turn
         return turn - now
 
 
-def check_rule(rule: Any, path: str, problems: Problems) -> None:
-    """Adds what is wrong with a rule of the configuration, and what of Sentinel is not built."""
+def check_rule(rule: FlowRule, path: str, problems: Problems) -> None:
+    """Reports invalid settings of a rule, and features of Sentinel that are not supported."""
     if not rule.resource:
         problems.add(f"{path}.resource", "a rule needs a resource")
     if rule.threshold < 0:
         problems.add(f"{path}.threshold", "must be 0 or more")
     if rule.tokenCalculateStrategy not in (DIRECT, WARM_UP):
-        problems.add(f"{path}.tokenCalculateStrategy", "only 0 (direct) and 1 (warm-up) are built")
+        problems.add(f"{path}.tokenCalculateStrategy", "only 0 (direct) and 1 (warm-up) are supported")
     if rule.controlBehavior not in (REJECT, THROTTLE):
         problems.add(f"{path}.controlBehavior", "must be 0 (reject) or 1 (throttling)")
     if rule.relationStrategy not in (0, ASSOCIATED):

@@ -1,58 +1,72 @@
-"""MOSN's `gzip`: replies are compressed for clients that understand it (section 13); also Brotli and Zstandard."""
+"""MOSN's `gzip`: compresses responses for clients that support it (section 13); also Brotli and Zstandard."""
 
 from __future__ import annotations
 
-from typing import Any, ClassVar, Final
+from typing import Annotated, ClassVar, Final
 
 from pymosn.api.exchange import Exchange
 from pymosn.api.stream_filter import StreamFilter
 from pymosn.core.headers import Headers
 from pymosn.core.message import ResponseHead
+from pymosn.filters.settings import Block, Unsigned, own, works
+from pymosn.filters.spec import FilterSpec
 from pymosn.filters.stream.compressors import CODINGS, Compressor, best_coding, is_available, make_compressor
 from pymosn.filters.stream.problems import Problems
 from pymosn.filters.stream.vary import add_vary
 
+NAME: Final = "gzip"
 SWITCH: Final = "proxy_gzip_switch"
-#: Fields about the bytes of a body that is not sent as it was.
-_OF_OTHER_BYTES: Final = ("accept-ranges", "content-md5", "digest", "content-digest", "repr-digest")
+#: Headers that describe the uncompressed bytes.
+_OF_ORIGINAL_BYTES: Final = ("accept-ranges", "content-md5", "digest", "content-digest", "repr-digest")
+
+
+class Settings(Block, kw_only=True):
+    """`gzip`."""
+
+    gzip_level: Annotated[Unsigned, works("1 to 9; 0: 6")] = 0
+    content_length: Annotated[Unsigned, works("minimum size of a compressed body; one of unknown length always is")] = 0
+    content_types: Annotated[list[str], works("without parameters, any; empty: text/html")] = []
+    encodings: Annotated[
+        list[str], own("of gzip, br and zstd, the preferred one first; default: zstd, br (pymosn[compress]), gzip")
+    ] = []
 
 
 class _Body:
-    """A body that is being compressed, and the head that says so."""
+    """A body that is being compressed, with its head."""
 
     def __init__(self, head: ResponseHead, compressor: Compressor) -> None:
         self.head = head
         self.compressor = compressor
-        #: A body that nobody has the length of may be a live one: each piece is sent at once.
+        #: A body of unknown length may be a live stream: each chunk is sent immediately.
         self.flushes = head.content_length < 0
 
 
 class GzipFilter(StreamFilter):
-    """Compresses replies of the right type and length that are not compressed yet.
+    """Compresses responses of suitable type and length that are not compressed yet.
 
-    Per request: a look-up or three in the headers; for what is compressed the compression, piece by piece (gzip at level 6:
-    about 5 us for each KiB, br as much, zstd 4). Others' bodies are not looked at.
+    Cost per request: up to three header lookups, and the compression of suitable bodies, chunk by chunk (gzip at level 6 and
+    br about 5 us per KiB, zstd 4). Other bodies are not touched.
     """
 
     protocols: ClassVar[tuple[str, ...]] = ("Http1", "Http2")
 
-    def __init__(self, config: Any) -> None:
-        super().__init__(config)
+    def __init__(self, settings: Settings) -> None:
+        super().__init__(settings)
         problems = Problems()
-        self._level: int = config.gzip_level or 6
+        self._level = settings.gzip_level or 6
         if self._level > 9:
             problems.add(".gzip_level", f"must be 1 to 9, not {self._level}")
-        self._minimum: int = config.content_length
-        self._types = frozenset(_spaceless(name) for name in config.content_types or ["text/html"])
-        for place, coding in enumerate(config.encodings):
+        self._minimum = settings.content_length
+        self._types = frozenset(_spaceless(name) for name in settings.content_types or ["text/html"])
+        for i, coding in enumerate(settings.encodings):
             if coding not in CODINGS:
-                problems.add(f".encodings[{place}]", f"must be one of {', '.join(CODINGS)}, not {coding!r}")
+                problems.add(f".encodings[{i}]", f"must be one of {', '.join(CODINGS)}, not {coding!r}")
             elif not is_available(coding):
-                problems.add(f".encodings[{place}]", f"{coding} needs the package {CODINGS[coding]}: pymosn[compress]")
+                problems.add(f".encodings[{i}]", f"{coding} needs the package {CODINGS[coding]}: pymosn[compress]")
         problems.end()
-        # Of this filter's own: there may be two of them.
+        # Unique per filter, because a listener may have two of them.
         self._key = f"gzip {id(self)}"
-        self._offered: list[str] = config.encodings or [coding for coding in CODINGS if is_available(coding)]
+        self._offered = settings.encodings or [coding for coding in CODINGS if is_available(coding)]
 
     def on_response(self, exchange: Exchange) -> None:
         head = exchange.response
@@ -73,7 +87,7 @@ class GzipFilter(StreamFilter):
     def on_response_body(self, exchange: Exchange, data: bytes, last: bool) -> bytes | None:
         body = exchange.state.get(self._key)
         if not isinstance(body, _Body) or body.head is not exchange.response:
-            return None  # another filter has put its own reply in the place of the one that was to be compressed
+            return None  # another filter has replaced the response that was to be compressed
         out = body.compressor.add(data, body.flushes and not last) if data else b""
         return out + body.compressor.end() if last else out
 
@@ -97,10 +111,24 @@ def _spaceless(text: str) -> str:
 
 
 def _declare(headers: Headers, coding: str) -> None:
-    """What the head says when the body is sent in a coding (RFC 9110 sections 8.4 and 8.8.3.3)."""
+    """Adapts the head to a body in a content coding (RFC 9110 sections 8.4 and 8.8.3.3)."""
     headers.set("Content-Encoding", coding)
     etag = headers.get("etag")
     if etag is not None and not etag.startswith("W/"):
         headers.set("ETag", f"W/{etag}")
-    for name in _OF_OTHER_BYTES:
+    for name in _OF_ORIGINAL_BYTES:
         headers.remove(name)
+
+
+SPEC: Final = FilterSpec(
+    NAME,
+    Settings,
+    GzipFilter,
+    "also br and zstd",
+    (
+        ("Accept-Encoding", "six texts, exactly; `gzip, deflate, br` gets nothing", "lists, weights, `*`, `identity`"),
+        ("Vary, ETag, Accept-Ranges", "unchanged", "Vary is added, ETag weakened, Accept-Ranges removed"),
+        ("`content_types`", "with parameters, exactly", "parameters do not count unless they are in the list"),
+        ("206, `no-transform`", "compressed", "never compressed"),
+    ),
+)

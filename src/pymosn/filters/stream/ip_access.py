@@ -1,47 +1,65 @@
-"""MOSN's `ip_access`: clients are let in or not by their address (section 13)."""
+"""MOSN's `ip_access`: allows or denies clients by their address (section 13)."""
 
 from __future__ import annotations
 
-from typing import Any, Final
+from typing import Annotated, Final
 
 from pymosn.api.exchange import Exchange, Reply
 from pymosn.api.stream_filter import StreamFilter
 from pymosn.core.failure import ACCESS_DENIED
+from pymosn.filters.settings import Block, works
+from pymosn.filters.spec import FilterSpec
 from pymosn.filters.stream.addresses import Network, parse_ip, parse_network
 from pymosn.filters.stream.problems import Problems
 
+NAME: Final = "ip_access"
 ALLOW: Final = "allow"
 DENY: Final = "deny"
-#: Addresses whose answer is remembered.
+#: Number of addresses whose result is cached.
 REMEMBERED: Final = 4096
 
 
-class IpAccessFilter(StreamFilter):
-    """The first list that has the client's address decides, else `default_action`; who may not come in gets 403.
+class IpRule(Block, kw_only=True):
+    """A list of addresses, and the action for them."""
 
-    With `header` its value is the client's address; of several in a row the last, which the nearest proxy wrote. What is no
-    address is not let in. Per request: one look-up in a dict; the lists are searched for addresses that are not in it.
+    action: str = ""
+    addrs: list[str] = []
+
+
+class Settings(Block, kw_only=True):
+    """`ip_access`."""
+
+    default_action: Annotated[str, works("allow or deny; anything else is refused")] = "allow"
+    header: Annotated[str, works("a header with the client's address; of a list the last one counts")] = ""
+    ips: Annotated[list[IpRule], works("the first list with the address decides")] = []
+
+
+class IpAccessFilter(StreamFilter):
+    """The first list with the client's address decides, else `default_action`; denied requests get 403.
+
+    With `header`, its value is the client's address; of a list the last one, which the nearest proxy added. Invalid
+    addresses are denied. Cost per request: one dict lookup; the lists are searched for addresses that are not cached.
     """
 
-    def __init__(self, config: Any) -> None:
-        super().__init__(config)
+    def __init__(self, settings: Settings) -> None:
+        super().__init__(settings)
         problems = Problems()
-        self._header: str = config.header
+        self._header = settings.header
         if self._header:
             problems.header(".header", self._header)
-        self._default = _is_allowing(config.default_action or ALLOW, ".default_action", problems)
+        self._default = _is_allowing(settings.default_action or ALLOW, ".default_action", problems)
         self._lists: list[tuple[bool, list[Network]]] = []
-        for place, entry in enumerate(config.ips):
-            path = f".ips[{place}]"
+        for i, rule in enumerate(settings.ips):
+            path = f".ips[{i}]"
             networks: list[Network] = []
-            if not entry.addrs:
-                problems.add(f"{path}.addrs", "at least one address is needed")
-            for number, text in enumerate(entry.addrs):
+            if not rule.addrs:
+                problems.add(f"{path}.addrs", "at least one address is required")
+            for j, text in enumerate(rule.addrs):
                 try:
                     networks.append(parse_network(text))
                 except ValueError:
-                    problems.add(f"{path}.addrs[{number}]", f"not an IP address or network: {text!r}")
-            self._lists.append((_is_allowing(entry.action, f"{path}.action", problems), networks))
+                    problems.add(f"{path}.addrs[{j}]", f"not an IP address or network: {text!r}")
+            self._lists.append((_is_allowing(rule.action, f"{path}.action", problems), networks))
         problems.end()
         self._known: dict[str, bool] = {}
 
@@ -53,7 +71,7 @@ class IpAccessFilter(StreamFilter):
                 address = values[-1].rpartition(",")[2]
         allowed = self._known.get(address)
         if allowed is None:
-            allowed = self._lets_in(address)
+            allowed = self._allows(address)
             if len(self._known) >= REMEMBERED:
                 self._known.clear()
             self._known[address] = allowed
@@ -63,7 +81,7 @@ class IpAccessFilter(StreamFilter):
         exchange.failure = ACCESS_DENIED
         return Reply(403)
 
-    def _lets_in(self, text: str) -> bool:
+    def _allows(self, text: str) -> bool:
         address = parse_ip(text)
         if address is None:
             return False
@@ -77,3 +95,16 @@ def _is_allowing(action: str, path: str, problems: Problems) -> bool:
     if action not in (ALLOW, DENY):
         problems.add(path, f"must be allow or deny, not {action!r}")
     return action == ALLOW
+
+
+SPEC: Final = FilterSpec(
+    NAME,
+    Settings,
+    IpAccessFilter,
+    "",
+    (
+        ("a list in `header`", "no address: `default_action`", "the last one, which the nearest proxy wrote, counts"),
+        ("an invalid address", "`default_action`", "403"),
+        ("actions other than allow and deny", "allow", "the file is refused"),
+    ),
+)

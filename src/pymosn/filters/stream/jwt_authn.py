@@ -1,41 +1,65 @@
-"""`jwt_authn`: requests need tokens that a known issuer has signed, by Envoy's rules (key reference section 13)."""
+"""`jwt_authn`: requires tokens signed by known issuers, by Envoy's rules (key reference section 13)."""
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
-from typing import Any, Final
+from collections.abc import Awaitable, Callable, Iterator
+from typing import Annotated, Any, Final
 
 from pymosn.api.exchange import Exchange, Reply
 from pymosn.api.stream_filter import StreamFilter
 from pymosn.core.failure import UNAUTHORIZED
-from pymosn.filters.stream.envoy_match import Fields, never, regex_test
+from pymosn.filters.settings import AnyMap, EnvoyBlock, works
+from pymosn.filters.spec import FilterSpec
+from pymosn.filters.stream.envoy_match import EnvoyObject, never, regex_test
 from pymosn.filters.stream.jwt_keys import TokenError, UnknownKey
-from pymosn.filters.stream.jwt_provider import Provider, check_package
+from pymosn.filters.stream.jwt_provider import JwtProvider, Provider, TokenSource, check_package
 from pymosn.filters.stream.jwt_requirements import MISSING, OK, Outcome, Requirement, read_requirement
 from pymosn.filters.stream.problems import Problems
 
 NAME: Final = "jwt_authn"
 PathTest = Callable[[str], bool]
+#: The tokens of a request by provider, with their sources.
+Tokens = dict[str, list[tuple[str, TokenSource]]]
+
+
+class JwtRule(EnvoyBlock, kw_only=True):
+    """The requirement for requests to some paths."""
+
+    match: Annotated[AnyMap, works("`prefix`, `path` or `safeRegex`, and `caseSensitive`")] = {}
+    requires: Annotated[
+        AnyMap | None,
+        works(
+            "`providerName`, `providerAndAudiences`, `requiresAny`, `requiresAll`, `allowMissing`, `allowMissingOrFailed`; "
+            "none: nothing"
+        ),
+    ] = None
+
+
+class Settings(EnvoyBlock, kw_only=True):
+    """`jwt_authn`."""
+
+    providers: dict[str, JwtProvider] = {}
+    rules: list[JwtRule] = []
 
 
 class JwtAuthnFilter(StreamFilter):
-    """The first rule whose match fits says what a request needs; without one it passes. Others get 401.
+    """Applies the requirement of the first matching rule; a request without one passes. Denied requests get 401.
 
-    The claims of good tokens are in `exchange.state["jwt_authn"]`, by provider. Per request: a few look-ups and, for a token
-    that was seen before, one in a dict; a new one costs its verification (RS256: about 60 us). A wait for keys costs a task.
+    The claims of valid tokens are in `exchange.state["jwt_authn"]`, by provider. Cost per request: a few header lookups, and
+    one dict lookup for a known token; the verification of a new one (RS256: about 60 us). Waiting for keys costs a task.
     """
 
-    def __init__(self, config: Any) -> None:
-        super().__init__(config)
+    def __init__(self, settings: Settings) -> None:
+        super().__init__(settings)
         problems = Problems()
         self._providers: dict[str, Provider] = {}
         if check_package(problems):
-            for name, provider in config.providers.items():
+            for name, provider in settings.providers.items():
                 self._providers[name] = Provider(name, provider, f".providers.{name}", problems)
         problems.end()
         self._rules: list[tuple[PathTest, Requirement | None]] = []
-        for place, rule in enumerate(config.rules):
-            path = f".rules[{place}]"
+        for i, rule in enumerate(settings.rules):
+            path = f".rules[{i}]"
             requirement = None
             if rule.requires is not None:
                 requirement = read_requirement(rule.requires, f"{path}.requires", list(self._providers), problems)
@@ -46,7 +70,7 @@ class JwtAuthnFilter(StreamFilter):
         headers = exchange.request.headers
         for provider in self._providers.values():
             if provider.payload_header:
-                headers.remove(provider.payload_header)  # only a verified token may say what is in it
+                headers.remove(provider.payload_header)  # it may only come from a verified token
         path = exchange.request.path or "/"  # RPC calls have none
         for matches, requirement in self._rules:
             if matches(path):
@@ -65,7 +89,7 @@ class JwtAuthnFilter(StreamFilter):
         return self._fetch_first(exchange, requirement, used)
 
     async def _fetch_first(self, exchange: Exchange, requirement: Requirement, used: list[Provider]) -> Reply | None:
-        """The keys may have to be fetched, and fetched again for a token that names a new one."""
+        """Fetches missing or outdated keys, and fetches again if a token names an unknown one."""
         for provider in used:
             await provider.refresh(self.context)
         found = {name: provider.find(exchange) for name, provider in self._providers.items()}
@@ -94,20 +118,20 @@ class JwtAuthnFilter(StreamFilter):
 class _Check:
     """The verification of one request's tokens."""
 
-    def __init__(self, exchange: Exchange, providers: dict[str, Provider], found: dict[str, Any], now: float) -> None:
-        """`found`: the tokens of each provider, with their places. `now`: seconds since 1970."""
+    def __init__(self, exchange: Exchange, providers: dict[str, Provider], found: Tokens, now: float) -> None:
+        """`found`: the tokens by provider. `now`: seconds since 1970."""
         self._now = now
         self.exchange = exchange
         self.unknown_keys: list[tuple[Provider, UnknownKey]] = []
         self._providers = providers
         self._found = found
-        self._good: dict[str, tuple[Any, dict[str, Any]]] = {}
+        self._valid: dict[str, tuple[TokenSource, dict[str, Any]]] = {}
 
     def verify(self, name: str, audiences: frozenset[str] | None) -> Outcome:
-        """Whether the request has a good token of a provider."""
+        """Whether the request has a valid token of a provider."""
         provider = self._providers[name]
         outcome = Outcome(MISSING, "Jwt is missing")
-        for token, place in self._found[name]:
+        for token, source in self._found[name]:
             try:
                 claims = provider.verify(token, audiences, self._now)
             except TokenError as error:
@@ -115,36 +139,53 @@ class _Check:
                 if isinstance(error, UnknownKey) and provider.is_remote:
                     self.unknown_keys.append((provider, error))
                 continue
-            self._good[name] = place, claims
+            self._valid[name] = source, claims
             return Outcome(OK, "")
         return outcome
 
     def accept(self) -> None:
-        """What the good tokens do to the request."""
-        for name, (place, claims) in self._good.items():
-            self._providers[name].accept(self.exchange, place, claims)
-        if self._good:
-            self.exchange.state[NAME] = {name: claims for name, (_, claims) in self._good.items()}
+        """Applies the valid tokens to the request."""
+        for name, (source, claims) in self._valid.items():
+            self._providers[name].accept(self.exchange, source, claims)
+        if self._valid:
+            self.exchange.state[NAME] = {name: claims for name, (_, claims) in self._valid.items()}
 
 
 def _path_test(value: object, path: str, problems: Problems) -> PathTest:
-    """A RouteMatch, as far as it goes by the path."""
-    fields = Fields(value, path, problems)
-    is_exact_case = fields.take("case_sensitive", bool, True)
+    """A RouteMatch; only its conditions on the path are supported."""
+    source = EnvoyObject(value, path, problems)
+    fold: Callable[[str], str] = str if source.take("case_sensitive", bool, True) else str.lower
     test: PathTest = never
-    if "prefix" in fields:
-        prefix = fields.take("prefix", str, "/")
-        test = lambda text: text.startswith(prefix)  # noqa: E731
-        if not is_exact_case:
-            test = lambda text: text.lower().startswith(prefix.lower())  # noqa: E731
-    elif "path" in fields:
-        wanted = fields.take("path", str, "/")
-        test = lambda text: text == wanted  # noqa: E731
-        if not is_exact_case:
-            test = lambda text: text.lower() == wanted.lower()  # noqa: E731
-    elif "safe_regex" in fields:
-        test = regex_test(fields.inner("safe_regex"))
+    if "prefix" in source:
+        prefix = fold(source.take("prefix", str, "/"))
+        test = lambda text: fold(text).startswith(prefix)  # noqa: E731
+    elif "path" in source:
+        exact = fold(source.take("path", str, "/"))
+        test = lambda text: fold(text) == exact  # noqa: E731
+    elif "safe_regex" in source:
+        test = regex_test(source.inner("safe_regex"))
     else:
-        problems.add(path, "one of prefix, path and safeRegex is needed")
-    fields.end()
+        problems.add(path, "expected one of prefix, path, safeRegex")
+    source.end()
     return test
+
+
+def _clusters(settings: Settings) -> Iterator[tuple[str, str]]:
+    for name, provider in settings.providers.items():
+        if provider.remoteJwks is not None:
+            yield f"providers.{name}.remoteJwks.httpUri.cluster", provider.remoteJwks.httpUri.cluster
+
+
+SPEC: Final = FilterSpec(
+    NAME,
+    Settings,
+    JwtAuthnFilter,
+    "needs the extra pymosn[jwt]",
+    (
+        ("tokens in the query", "never found", "found, and removed unless `forward`"),
+        ("`path` without `caseSensitive`", "a panic", "case-sensitive"),
+        ("`forwardPayloadHeader` from the client", "forwarded", "removed"),
+        ("a token whose key is not in the set yet", "401 until the set is old", "the set is fetched again, with a pause"),
+    ),
+    clusters=_clusters,
+)

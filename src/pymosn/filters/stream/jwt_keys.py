@@ -1,11 +1,11 @@
-"""Key sets (RFC 7517) and what a token (RFC 7519) signed with one of their keys says, by PyJWT."""
+"""Key sets (RFC 7517), and the verification of tokens (RFC 7519) with them, by PyJWT."""
 
 from __future__ import annotations
 
 import json
 from typing import Any, Final
 
-#: Algorithms by the kind of a key that does not name one. A token's own word is never enough.
+#: Algorithms by type of key, for keys that name none. The algorithm in a token is never trusted alone.
 _BY_KIND: Final[dict[str, tuple[str, ...]]] = {
     "RSA": ("RS256", "RS384", "RS512", "PS256", "PS384", "PS512"),
     "P-256": ("ES256",),
@@ -16,26 +16,26 @@ _BY_KIND: Final[dict[str, tuple[str, ...]]] = {
     "Ed448": ("EdDSA",),
     "oct": ("HS256", "HS384", "HS512"),
 }
-#: Tokens whose signatures are remembered as good, by key set.
+#: Number of verified tokens that are cached per key set.
 REMEMBERED: Final = 1024
 
 
 class TokenError(Exception):
-    """A token is not good; the text says why, for the client."""
+    """A token is invalid; the text is the reason, for the client."""
 
 
 class UnknownKey(TokenError):
-    """No key of the set is the one that the token names: perhaps there is a newer set."""
+    """The token names a key that is not in the set; a newer set may have it."""
 
 
 class _Key:
-    """One key. Raises ValueError for one that cannot be used."""
+    """One key. Raises ValueError if it cannot be used."""
 
     def __init__(self, jwk: Any) -> None:
         import jwt
 
         if not isinstance(jwk, dict):
-            raise ValueError("a key is an object")
+            raise ValueError("a key must be an object")
         self.id = str(jwk.get("kid", ""))
         kind = str(jwk.get("crv") or jwk.get("kty"))
         named = jwk.get("alg")
@@ -43,7 +43,7 @@ class _Key:
         if named is not None:
             self.algorithms = tuple(name for name in self.algorithms if name == named)
         if not self.algorithms or jwk.get("use", "sig") != "sig":
-            raise ValueError(f"not a key for signatures that is known here: {kind}, {named}")
+            raise ValueError(f"not a supported signature key: {kind}, {named}")
         try:
             self.key: Any = jwt.PyJWK(jwk, algorithm=self.algorithms[0]).key
         except (jwt.PyJWTError, ValueError, TypeError) as error:
@@ -54,11 +54,11 @@ class KeySet:
     """The keys of one provider."""
 
     def __init__(self, text: str | bytes) -> None:
-        """`text`: a JWKS; keys of kinds that are not known are left out. Raises ValueError when none is left."""
+        """`text`: a JWKS; unsupported keys are skipped. Raises ValueError if none is left."""
         value = json.loads(text)
         keys = value.get("keys") if isinstance(value, dict) else None
         if not isinstance(keys, list):
-            raise ValueError('a JWKS is an object with an array "keys"')
+            raise ValueError('a JWKS must be an object with an array "keys"')
         self._keys: list[_Key] = []
         problems: list[str] = []
         for jwk in keys:
@@ -68,16 +68,16 @@ class KeySet:
                 problems.append(str(error))
         if not self._keys:
             raise ValueError("; ".join(problems) or "no keys")
-        self._good: dict[str, dict[str, Any]] = {}
+        self._verified: dict[str, dict[str, Any]] = {}
 
     def verify(self, token: str, leeway: float, now: float) -> dict[str, Any]:
-        """The claims of a token whose signature and times are good. `now`: seconds since 1970. Raises TokenError."""
-        claims = self._good.get(token)
+        """The claims of a token with a valid signature and valid times. `now`: seconds since 1970. Raises TokenError."""
+        claims = self._verified.get(token)
         if claims is None:
             claims = self._verify(token)
-            if len(self._good) >= REMEMBERED:
-                self._good.clear()
-            self._good[token] = claims
+            if len(self._verified) >= REMEMBERED:
+                self._verified.clear()
+            self._verified[token] = claims
         _check_times(claims, leeway, now)
         return claims
 
@@ -95,7 +95,7 @@ class KeySet:
         candidates = [key for key in named if algorithm in key.algorithms]
         if not candidates:
             raise TokenError("Jwks doesn't have key to match kid or alg from Jwt")
-        # Of the claims, the times are checked each time, and the rest by the provider.
+        # The times are checked on each use of the token, other claims by the provider.
         options: Any = {f"verify_{claim}": False for claim in ("aud", "exp", "iat", "iss", "jti", "nbf", "sub")}
         for key in candidates:
             try:

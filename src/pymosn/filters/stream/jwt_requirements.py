@@ -1,11 +1,11 @@
-"""What a rule of `jwt_authn` requires: tokens of certain providers, any or all of several, or none at all."""
+"""Requirements of `jwt_authn` rules: tokens of certain providers, any or all of several, or none."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from typing import Final
 
-from pymosn.filters.stream.envoy_match import Fields
+from pymosn.filters.stream.envoy_match import EnvoyObject
 from pymosn.filters.stream.problems import Problems
 
 OK: Final = 0
@@ -14,7 +14,7 @@ FAILED: Final = 2
 
 
 class Outcome:
-    """Whether a requirement is met (`status`), and else why not."""
+    """Whether a requirement is met (`status`), and the reason if not."""
 
     def __init__(self, status: int, text: str) -> None:
         self.status = status
@@ -22,7 +22,7 @@ class Outcome:
 
     @staticmethod
     def failed(text: str) -> Outcome:
-        """A token is there and is not good."""
+        """The request has a token, but an invalid one."""
         return Outcome(FAILED, text)
 
 
@@ -31,7 +31,7 @@ Verify = Callable[[str, "frozenset[str] | None"], Outcome]
 
 
 class Requirement:
-    """`providers`: those whose tokens it looks at."""
+    """`providers`: those whose tokens it checks."""
 
     def __init__(self, providers: list[str]) -> None:
         self.providers = providers
@@ -51,7 +51,7 @@ class _OfProvider(Requirement):
 
 
 class _Optional(Requirement):
-    """`allowMissing`: no token, or only good ones; `allowMissingOrFailed`: whatever there is."""
+    """`allowMissing`: no token, or only valid ones; `allowMissingOrFailed`: any request."""
 
     def __init__(self, providers: list[str], allows_failed: bool) -> None:
         super().__init__(providers)
@@ -65,7 +65,7 @@ class _Optional(Requirement):
 
 
 class _Any(Requirement):
-    """One of several. `allowMissing` among them counts for the tokens that the others look for."""
+    """One of several. `allowMissing` among them applies to the tokens that the others check."""
 
     def __init__(self, parts: list[Requirement]) -> None:
         super().__init__([name for part in parts for name in part.providers])
@@ -73,7 +73,7 @@ class _Any(Requirement):
         optional = [part for part in parts if isinstance(part, _Optional)]
         self._allows_missing = bool(optional)
         self._allows_failed = any(part.allows_failed for part in optional)
-        # With nothing else in it, it is what it would be alone.
+        # Without other requirements it acts as if it were alone.
         self._alone = optional[0] if optional and not self._parts else None
 
     def evaluate(self, verify: Verify) -> Outcome:
@@ -102,36 +102,36 @@ class _All(Requirement):
 
 
 def read_requirement(value: object, path: str, providers: list[str], problems: Problems) -> Requirement:
-    """A JwtRequirement; `providers`: the names there are."""
-    fields = Fields(value, path, problems)
-    requirement = _read(fields, providers, problems)
-    fields.end()
+    """A JwtRequirement; `providers`: the known names."""
+    source = EnvoyObject(value, path, problems)
+    requirement = _read(source, providers, problems)
+    source.end()
     return requirement
 
 
-def _read(fields: Fields, providers: list[str], problems: Problems) -> Requirement:
-    if "provider_name" in fields:
-        return _OfProvider(_name(fields, providers), None)
-    if "provider_and_audiences" in fields:
-        inner = fields.inner("provider_and_audiences")
+def _read(source: EnvoyObject, providers: list[str], problems: Problems) -> Requirement:
+    if "provider_name" in source:
+        return _OfProvider(_name(source, providers), None)
+    if "provider_and_audiences" in source:
+        inner = source.inner("provider_and_audiences")
         audiences = inner.take("audiences", list, [])
         requirement = _OfProvider(_name(inner, providers), frozenset(map(str, audiences)))
         inner.end()
         return requirement
     for key, kind in (("requires_any", _Any), ("requires_all", _All)):
-        if key in fields:
-            parts = [read_requirement(*part, providers, problems) for part in fields.items(key, "requirements")]
+        if key in source:
+            parts = [read_requirement(*part, providers, problems) for part in source.items(key, "requirements")]
             return kind(parts)
     for key in ("allow_missing", "allow_missing_or_failed"):
-        if key in fields:
-            fields.inner(key).end()
+        if key in source:
+            source.inner(key).end()
             return _Optional(providers, key == "allow_missing_or_failed")
-    problems.add(fields.path, "no requirement that is built; see docs/shipped-filters.md")
+    problems.add(source.path, "no supported requirement; see docs/shipped-filters.md")
     return _All([])
 
 
-def _name(fields: Fields, providers: list[str]) -> str:
-    name: str = fields.take("provider_name", str, "")
+def _name(source: EnvoyObject, providers: list[str]) -> str:
+    name: str = source.take("provider_name", str, "")
     if name not in providers:
-        fields.problems.add(f"{fields.path}.providerName", f"there is no provider {name!r}")
+        source.problems.add(f"{source.path}.providerName", f"unknown provider {name!r}")
     return name

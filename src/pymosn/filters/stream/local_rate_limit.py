@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import math
 from collections import OrderedDict
-from typing import Any, Final
+from typing import Annotated, Final
 from weakref import WeakKeyDictionary
 
 from pymosn.api.exchange import Exchange, Reply
 from pymosn.api.stream_filter import StreamFilter
 from pymosn.core.failure import RATE_LIMITED
+from pymosn.filters.settings import Block, Duration, Unsigned, own
+from pymosn.filters.spec import FilterSpec, RouteSpec
 from pymosn.filters.stream.problems import Problems
 from pymosn.upstream.limits import worker_share
 
@@ -21,61 +23,71 @@ HEADER: Final = "header"
 KEYS: Final = (ALL, CLIENT, PATH, HEADER)
 
 
-class Rate:
-    """So many requests in so many seconds, and how many of them at once."""
+class Settings(Block, kw_only=True):
+    """`local_rate_limit`: a token bucket for all requests, or for each client, path or value of a header."""
 
-    def __init__(self, config: Any) -> None:
+    requests: Annotated[int, own("how many in `per`; each worker has its share")] = 0
+    per: Annotated[Duration, own("")] = 1.0
+    burst: Annotated[Unsigned, own("how many at once; 0: `requests`")] = 0
+    key: Annotated[str, own("all, client (the socket's address), path or header")] = "all"
+    header: Annotated[str, own("with key `header`: which; requests without it share a bucket")] = ""
+    max_keys: Annotated[int, own("buckets in a worker; the least recently used one is dropped")] = 10000
+    status: Annotated[int, own("")] = 429
+    body: Annotated[str, own("")] = ""
+
+
+class Rate:
+    """Checked settings: a number of requests in a period, and how many of them at once."""
+
+    def __init__(self, settings: Settings) -> None:
         """Raises FilterConfigError."""
         problems = Problems()
-        self.requests: int = config.requests
-        self.period: float = config.per
-        self.burst: int = config.burst or config.requests
-        self.key: str = config.key
-        self.header: str = config.header.lower()
-        self.max_keys: int = config.max_keys
-        self.status: int = config.status
-        self.body: str = config.body
-        if self.requests < 1:
+        self.settings = settings
+        self.burst = settings.burst or settings.requests
+        self._key = settings.key
+        self._header = settings.header.lower()
+        if settings.requests < 1:
             problems.add(".requests", "must be 1 or more")
-        if self.period <= 0:
-            problems.add(".per", "must be more than 0")
-        if self.max_keys < 1:
+        if settings.per <= 0:
+            problems.add(".per", "must be greater than 0")
+        if settings.max_keys < 1:
             problems.add(".max_keys", "must be 1 or more")
-        if self.key not in KEYS:
-            problems.add(".key", f"must be one of {', '.join(KEYS)}, not {self.key!r}")
-        elif self.key == HEADER:
-            problems.header(".header", self.header)
-        elif self.header:
-            problems.add(".header", "has a meaning with key: header only")
-        problems.status(".status", self.status, 400)
+        if self._key not in KEYS:
+            problems.add(".key", f"must be one of {', '.join(KEYS)}, not {self._key!r}")
+        elif self._key == HEADER:
+            problems.header(".header", self._header)
+        elif self._header:
+            problems.add(".header", "only valid with `key: header`")
+        problems.status(".status", settings.status, 400)
         problems.end()
 
     def key_of(self, exchange: Exchange) -> str:
-        """Whose bucket a request takes from; those without the header share one."""
-        if self.key == CLIENT:
+        """The key of a request's bucket; requests without the header share one."""
+        if self._key == CLIENT:
             return exchange.remote_ip
-        if self.key == PATH:
+        if self._key == PATH:
             return exchange.request.path
-        if self.key == HEADER:
-            return exchange.request.headers.get(self.header, "") or ""
+        if self._key == HEADER:
+            return exchange.request.headers.get(self._header, "") or ""
         return ""
 
 
 class Buckets:
-    """One worker's buckets of a rate: the tokens of each, and when they were counted."""
+    """One worker's buckets of a rate: for each key its tokens, and the time when they were counted."""
 
     def __init__(self, rate: Rate, workers: int, worker: int) -> None:
-        self._max_keys = rate.max_keys
-        self._per_second = worker_share(rate.requests, workers, worker) / rate.period
+        settings = rate.settings
+        self._max_keys = settings.max_keys
+        self._per_second = worker_share(settings.requests, workers, worker) / settings.per
         self._burst = float(worker_share(rate.burst, workers, worker))
-        # The one used last is at the end. The first has been filling for the longest time, so it is the one to forget.
+        # The most recently used one is last. The first has refilled for the longest time, so it can be dropped.
         self._buckets: OrderedDict[str, tuple[float, float]] = OrderedDict()
 
     def __len__(self) -> int:
         return len(self._buckets)
 
     def wait_for(self, key: str, now: float) -> float:
-        """Takes a token: 0.0, or the seconds until there will be one."""
+        """Takes a token and returns 0.0, or returns the seconds until there is one."""
         tokens, then = self._buckets.pop(key, (self._burst, now))
         tokens = min(self._burst, tokens + max(0.0, now - then) * self._per_second)
         wait = 0.0
@@ -90,24 +102,19 @@ class Buckets:
 
 
 class LocalRateLimitFilter(StreamFilter):
-    """Answers requests for which there is no token. Each worker has its part of the numbers.
+    """Rejects requests for which there is no token. Each worker has its share of the limits.
 
-    Per request: two operations on a dict. A key takes about 250 bytes; there are never more than `max_keys`.
+    Cost per request: two dict operations. A key takes about 250 bytes; there are never more than `max_keys`.
     """
 
-    def __init__(self, config: Any) -> None:
-        super().__init__(config)
-        self._rate = Rate(config)
+    def __init__(self, settings: Settings) -> None:
+        super().__init__(settings)
+        self._rate = Rate(settings)
         self._buckets: WeakKeyDictionary[Rate, Buckets] = WeakKeyDictionary()
 
-    @staticmethod
-    def for_route(config: Any) -> Rate:
-        """`per_filter_config.local_rate_limit` as the filter wants it. Raises FilterConfigError."""
-        return Rate(config)
-
     def on_route(self, exchange: Exchange) -> Reply | None:
-        own = exchange.route_config(NAME)
-        rate = own if isinstance(own, Rate) else self._rate
+        of_route = exchange.route_config(NAME)
+        rate = of_route if isinstance(of_route, Rate) else self._rate
         buckets = self._buckets.get(rate)
         if buckets is None:
             buckets = self._buckets[rate] = Buckets(rate, self.context.workers, self.context.worker)
@@ -116,4 +123,9 @@ class LocalRateLimitFilter(StreamFilter):
             return None
         self.context.counter("limited").value += 1
         exchange.failure = RATE_LIMITED
-        return Reply(rate.status, rate.body, {"retry-after": str(math.ceil(wait))})
+        return Reply(rate.settings.status, rate.settings.body, {"retry-after": str(math.ceil(wait))})
+
+
+SPEC: Final = FilterSpec(
+    NAME, Settings, LocalRateLimitFilter, "pymosn's own: token buckets; also of a route", route=RouteSpec(Settings, Rate)
+)

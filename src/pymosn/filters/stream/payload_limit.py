@@ -1,26 +1,35 @@
-"""MOSN's `payload_limit`: requests whose body is too long are refused (section 13)."""
+"""MOSN's `payload_limit`: rejects requests with too long a body (section 13)."""
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Annotated, Final
 
 from pymosn.api.exchange import Exchange
 from pymosn.api.stream_filter import StreamFilter
 from pymosn.core.failure import BODY_TOO_LARGE, Failure
 from pymosn.core.message import UNKNOWN_LENGTH, BodyTooLarge
+from pymosn.filters.settings import Block, works
+from pymosn.filters.spec import FilterSpec, RouteSpec
 from pymosn.filters.stream.problems import Problems
 
-NAME = "payload_limit"
+NAME: Final = "payload_limit"
+
+
+class Settings(Block, kw_only=True):
+    """`payload_limit`; MOSN's own spelling of the key ends in a space."""
+
+    max_entity_size: Annotated[int, works("bytes; with or without MOSN's trailing space in the key; 0 is no limit")] = 0
+    http_status: Annotated[int, works("0: 413")] = 0
 
 
 class Limit:
-    """At most `size` bytes, 0 for no limit; `failure` is what a longer body leads to."""
+    """A limit of `size` bytes (0: no limit); `failure` is reported for longer bodies."""
 
-    def __init__(self, config: Any) -> None:
+    def __init__(self, settings: Settings) -> None:
         """Raises FilterConfigError."""
         problems = Problems()
-        self.size: int = config.max_entity_size
-        status: int = config.http_status or BODY_TOO_LARGE.status
+        self.size = settings.max_entity_size
+        status = settings.http_status or BODY_TOO_LARGE.status
         if self.size < 0:
             problems.add(".max_entity_size", "must be 0 or more")
         problems.status(".http_status", status)
@@ -29,21 +38,16 @@ class Limit:
 
 
 class PayloadLimitFilter(StreamFilter):
-    """A body whose length is announced is refused before it is read; another one when it has grown too long.
+    """Rejects a body with a declared length before it is read, any other when it exceeds the limit.
 
-    Per request: one comparison; for a body of unknown length one more for each piece. Nothing is kept in memory.
+    Cost per request: one comparison, and one per chunk of a body of unknown length. Nothing is buffered.
     """
 
     changes_length = False
 
-    def __init__(self, config: Any) -> None:
-        super().__init__(config)
-        self._limit = Limit(config)
-
-    @staticmethod
-    def for_route(config: Any) -> Limit:
-        """`per_filter_config.payload_limit` as the filter wants it. Raises FilterConfigError."""
-        return Limit(config)
+    def __init__(self, settings: Settings) -> None:
+        super().__init__(settings)
+        self._limit = Limit(settings)
 
     def on_route(self, exchange: Exchange) -> None:
         limit = self._limit_for(exchange)
@@ -59,5 +63,22 @@ class PayloadLimitFilter(StreamFilter):
             raise BodyTooLarge(limit.failure, limit.size)
 
     def _limit_for(self, exchange: Exchange) -> Limit:
-        own = exchange.route_config(NAME)
-        return own if isinstance(own, Limit) else self._limit
+        of_route = exchange.route_config(NAME)
+        return of_route if isinstance(of_route, Limit) else self._limit
+
+
+SPEC: Final = FilterSpec(
+    NAME,
+    Settings,
+    PayloadLimitFilter,
+    "also of a route",
+    (
+        ("`max_entity_size` without a trailing space", "0: no limit", "the same key"),
+        (
+            "body of unknown length",
+            "buffered as a whole before it is checked",
+            "streams; it is cut, and the request fails, where it grows too long",
+        ),
+    ),
+    RouteSpec(Settings, Limit),
+)

@@ -1,64 +1,98 @@
-"""`rbac`: who may do what, by Envoy's policies (envoy.extensions.filters.http.rbac.v3; key reference section 13)."""
+"""`rbac`: access control by Envoy's policies (envoy.extensions.filters.http.rbac.v3; key reference section 13)."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from ipaddress import ip_network
-from typing import Any, Final
+from typing import Annotated, Final
 
 from pymosn.api.exchange import Exchange, Reply
 from pymosn.api.stream_filter import StreamFilter
 from pymosn.core.failure import ACCESS_DENIED
 from pymosn.core.log import INFO
+from pymosn.filters.settings import AnyMap, EnvoyBlock, Unsigned, own, works
+from pymosn.filters.spec import FilterSpec
 from pymosn.filters.stream.addresses import parse_ip
-from pymosn.filters.stream.envoy_match import Condition, Fields, header_test, never, text_test
+from pymosn.filters.stream.envoy_match import Condition, EnvoyObject, header_test, never, text_test
 from pymosn.filters.stream.problems import Problems
 
+NAME: Final = "rbac"
 ACTIONS: Final = ("ALLOW", "DENY", "LOG")
 Read = Callable[[object, str, Problems], Condition]
 
 
-class _Policies:
-    """The policies of one set of rules. `action`: what becomes of a request that one of them is about."""
+class Policy(EnvoyBlock, kw_only=True):
+    """Permitted actions of certain clients."""
 
-    def __init__(self, config: Any, path: str, hops: int, problems: Problems) -> None:
-        self.action: str = config.action or "ALLOW"
+    permissions: Annotated[
+        list[AnyMap],
+        works("any, destination_ip, destination_port, header, url_path, and_rules, or_rules, not_rule; others are refused"),
+    ] = []
+    principals: Annotated[
+        list[AnyMap],
+        works("any, direct_remote_ip, source_ip, remote_ip, header, url_path, and_ids, or_ids, not_id; others are refused"),
+    ] = []
+
+
+class Rules(EnvoyBlock, kw_only=True):
+    """Policies by name, and the action for requests that match one."""
+
+    action: Annotated[str, works("ALLOW, DENY or LOG")] = "ALLOW"
+    policies: dict[str, Policy] = {}
+
+
+class Settings(EnvoyBlock, kw_only=True):
+    """`rbac`."""
+
+    version: Annotated[str, works("not used; MOSN requires it")] = ""
+    rules: Rules | None = None
+    shadow_rules: Annotated[Rules | None, works("counted only")] = None
+    xff_num_trusted_hops: Annotated[
+        Unsigned, own("trusted proxies before this one, whose X-Forwarded-For decides on `remote_ip`; 0: the socket counts")
+    ] = 0
+
+
+class _Policies:
+    """The policies of one set of rules. `action`: for requests that match one of them."""
+
+    def __init__(self, config: Rules, path: str, hops: int, problems: Problems) -> None:
+        self.action = config.action or "ALLOW"
         if self.action not in ACTIONS:
             problems.add(f"{path}.action", f"must be one of {', '.join(ACTIONS)}, not {self.action!r}")
         reader = _Reader(hops)
         self._policies: list[tuple[str, list[Condition], list[Condition]]] = []
         for name, policy in config.policies.items():
-            place = f"{path}.policies.{name}"
-            permissions = _read_all(policy.permissions, f"{place}.permissions", reader.permission, problems)
-            principals = _read_all(policy.principals, f"{place}.principals", reader.principal, problems)
+            inner = f"{path}.policies.{name}"
+            permissions = _read_all(policy.permissions, f"{inner}.permissions", reader.permission, problems)
+            principals = _read_all(policy.principals, f"{inner}.principals", reader.principal, problems)
             self._policies.append((name, permissions, principals))
 
     def find(self, exchange: Exchange) -> str | None:
-        """The name of the first policy that is about a request."""
+        """The name of the first policy that matches a request."""
         for name, permissions, principals in self._policies:
             if _any(permissions, exchange) and _any(principals, exchange):
                 return name
         return None
 
-    def lets_in(self, found: str | None) -> bool:
-        """Whether a request may pass that the policy `found` is about, or none."""
+    def allows(self, found: str | None) -> bool:
+        """Whether a request that matches the policy `found`, or none, is allowed."""
         if self.action == "LOG":
             return True
         return (found is not None) is (self.action == "ALLOW")
 
 
 class RbacFilter(StreamFilter):
-    """Requests that the rules do not let in get 403. `shadow_rules` are only counted and logged.
+    """Requests that the rules do not allow get 403. `shadow_rules` are only counted.
 
-    Per request: the conditions of the policies until one is met: about 0.4 us for each policy that is not; addresses more.
+    Cost per request: the conditions of the policies up to the first match, about 0.4 us per policy; more for addresses.
     """
 
-    def __init__(self, config: Any) -> None:
-        super().__init__(config)
+    def __init__(self, settings: Settings) -> None:
+        super().__init__(settings)
         problems = Problems()
-        hops: int = config.xff_num_trusted_hops
-        self._rules = None if config.rules is None else _Policies(config.rules, ".rules", hops, problems)
-        shadow = config.shadow_rules
+        hops = settings.xff_num_trusted_hops
+        self._rules = None if settings.rules is None else _Policies(settings.rules, ".rules", hops, problems)
+        shadow = settings.shadow_rules
         self._shadow = None if shadow is None else _Policies(shadow, ".shadow_rules", hops, problems)
         problems.end()
 
@@ -66,15 +100,15 @@ class RbacFilter(StreamFilter):
         shadow = self._shadow
         if shadow is not None:
             found = shadow.find(exchange)
-            lets_in = shadow.lets_in(found)
-            self.context.counter("shadow_allowed" if lets_in else "shadow_denied").value += 1
+            allows = shadow.allows(found)
+            self.context.counter("shadow_allowed" if allows else "shadow_denied").value += 1
         rules = self._rules
         if rules is None:
             return None
         found = rules.find(exchange)
         if rules.action == "LOG" and found is not None:
             self.context.write(f"{exchange.request.method} {exchange.request.path}: policy {found}", INFO)
-        if rules.lets_in(found):
+        if rules.allows(found):
             self.context.counter("allowed").value += 1
             return None
         self.context.counter("denied").value += 1
@@ -83,10 +117,10 @@ class RbacFilter(StreamFilter):
         return Reply(403, "RBAC: access denied")
 
 
-def _read_all(values: list[Any], path: str, read: Read, problems: Problems) -> list[Condition]:
+def _read_all(values: list[AnyMap], path: str, read: Read, problems: Problems) -> list[Condition]:
     if not values:
-        problems.add(path, "at least one is needed")
-    return [read(value, f"{path}[{place}]", problems) for place, value in enumerate(values)]
+        problems.add(path, "must not be empty")
+    return [read(value, f"{path}[{i}]", problems) for i, value in enumerate(values)]
 
 
 def _any(conditions: list[Condition], exchange: Exchange) -> bool:
@@ -101,38 +135,38 @@ class _Reader:
     """Reads principals and permissions, which are trees of conditions."""
 
     def __init__(self, hops: int) -> None:
-        """`hops`: how many proxies before this one are trusted to add to X-Forwarded-For."""
+        """`hops`: the number of trusted proxies before this one, which append to X-Forwarded-For."""
         self._hops = hops
 
     def principal(self, value: object, path: str, problems: Problems) -> Condition:
-        """Who."""
-        fields = Fields(value, path, problems)
-        condition = self._who(fields, problems)
-        fields.end()
+        """A principal: a condition on the client."""
+        source = EnvoyObject(value, path, problems)
+        condition = self._client(source, problems)
+        source.end()
         return condition
 
-    def _who(self, fields: Fields, problems: Problems) -> Condition:
+    def _client(self, source: EnvoyObject, problems: Problems) -> Condition:
         for key in ("direct_remote_ip", "source_ip"):
-            if key in fields:
-                return _network_test(fields.inner(key), lambda exchange: exchange.connection.remote_ip)
-        if "remote_ip" in fields:
-            return _network_test(fields.inner("remote_ip"), self._remote_ip)
-        return _combined(fields, problems, "ids", "id", self.principal) or _common(fields, problems, "principal")
+            if key in source:
+                return _network_test(source.inner(key), lambda exchange: exchange.connection.remote_ip)
+        if "remote_ip" in source:
+            return _network_test(source.inner("remote_ip"), self._remote_ip)
+        return _combined(source, problems, "ids", "id", self.principal) or _common(source, problems, "principal")
 
     def permission(self, value: object, path: str, problems: Problems) -> Condition:
-        """What."""
-        fields = Fields(value, path, problems)
-        condition = self._what(fields, problems)
-        fields.end()
+        """A permission: a condition on the request."""
+        source = EnvoyObject(value, path, problems)
+        condition = self._request(source, problems)
+        source.end()
         return condition
 
-    def _what(self, fields: Fields, problems: Problems) -> Condition:
-        if "destination_ip" in fields:
-            return _network_test(fields.inner("destination_ip"), lambda exchange: exchange.connection.local_ip)
-        if "destination_port" in fields:
-            port = fields.take("destination_port", int, -1)
+    def _request(self, source: EnvoyObject, problems: Problems) -> Condition:
+        if "destination_ip" in source:
+            return _network_test(source.inner("destination_ip"), lambda exchange: exchange.connection.local_ip)
+        if "destination_port" in source:
+            port = source.take("destination_port", int, -1)
             return lambda exchange: exchange.connection.local_port == port
-        return _combined(fields, problems, "rules", "rule", self.permission) or _common(fields, problems, "permission")
+        return _combined(source, problems, "rules", "rule", self.permission) or _common(source, problems, "permission")
 
     def _remote_ip(self, exchange: Exchange) -> str:
         if self._hops <= 0:
@@ -141,49 +175,49 @@ class _Reader:
         return entries[-self._hops].strip() if len(entries) >= self._hops else exchange.connection.remote_ip
 
 
-def _combined(fields: Fields, problems: Problems, many: str, one: str, read: Read) -> Condition | None:
+def _combined(source: EnvoyObject, problems: Problems, many: str, one: str, read: Read) -> Condition | None:
     """`and_ids`, `or_rules`, `not_id` and the like."""
     for word, join in (("and", _all), ("or", _any)):
-        if f"{word}_{many}" in fields:
-            conditions = [read(value, path, problems) for value, path in fields.items(f"{word}_{many}", many)]
+        if f"{word}_{many}" in source:
+            conditions = [read(value, path, problems) for value, path in source.items(f"{word}_{many}", many)]
             return lambda exchange: join(conditions, exchange)
-    if f"not_{one}" in fields:
-        denied = read(*fields.value(f"not_{one}"), problems)
+    if f"not_{one}" in source:
+        denied = read(*source.value(f"not_{one}"), problems)
         return lambda exchange: not denied(exchange)
     return None
 
 
-def _common(fields: Fields, problems: Problems, what: str) -> Condition:
-    """What principals and permissions have in common."""
-    if "any" in fields:
-        if not fields.take("any", bool, True):
-            problems.add(f"{fields.path}.any", "must be true")
+def _common(source: EnvoyObject, problems: Problems, what: str) -> Condition:
+    """The conditions that principals and permissions have in common."""
+    if "any" in source:
+        if not source.take("any", bool, True):
+            problems.add(f"{source.path}.any", "must be true")
         return lambda exchange: True
-    if "header" in fields:
-        return header_test(fields.inner("header"))
-    if "url_path" in fields:
-        outer = fields.inner("url_path")
+    if "header" in source:
+        return header_test(source.inner("header"))
+    if "url_path" in source:
+        outer = source.inner("url_path")
         if "path" not in outer:
             problems.add(outer.path, "needs a path")
             return never
         test = text_test(outer.inner("path"))
         outer.end()
         return lambda exchange: test(exchange.request.path or "/")  # RPC calls have none
-    problems.add(fields.path, f"no {what} that is built; see docs/shipped-filters.md")
+    problems.add(source.path, f"no supported {what}; see docs/shipped-filters.md")
     return never
 
 
-def _network_test(fields: Fields, address_of: Callable[[Exchange], str]) -> Condition:
+def _network_test(source: EnvoyObject, address_of: Callable[[Exchange], str]) -> Condition:
     """A CidrRange."""
-    if "prefix_len" not in fields:
-        fields.problems.add(fields.path, "prefix_len is missing; Envoy would take it for 0, which is every address")
-    text = fields.take("address_prefix", str, "")
-    length = fields.take("prefix_len", int, 0)
-    fields.end()
+    if "prefix_len" not in source:
+        source.problems.add(source.path, "prefix_len is missing; Envoy would use 0, which is every address")
+    text = source.take("address_prefix", str, "")
+    length = source.take("prefix_len", int, 0)
+    source.end()
     try:
         network = ip_network(f"{text}/{length}", strict=False)
     except ValueError:
-        fields.problems.add(fields.path, f"not a network: {text!r} with {length} bits")
+        source.problems.add(source.path, f"not a network: {text!r} with {length} bits")
         return never
 
     def is_within(exchange: Exchange) -> bool:
@@ -191,3 +225,17 @@ def _network_test(fields: Fields, address_of: Callable[[Exchange], str]) -> Cond
         return address is not None and address in network
 
     return is_within
+
+
+SPEC: Final = FilterSpec(
+    NAME,
+    Settings,
+    RbacFilter,
+    "in MOSN's tree, but not in its program",
+    (
+        ("policies that are not supported", "left out: a DENY allows everything", "the file is refused"),
+        ("`remote_ip`", "the first in X-Forwarded-For, which clients write", "the socket, or `xff_num_trusted_hops`"),
+        ("`ignore_case`, regular expressions for `url_path`", "refused, exact only", "as in Envoy"),
+        ("an error in the filter", "the request passes", "500, unless `on_error: skip`"),
+    ),
+)

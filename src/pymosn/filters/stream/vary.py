@@ -6,7 +6,7 @@ from pymosn.core.headers import Headers
 
 
 def add_vary(headers: Headers, name: str) -> None:
-    """Says that the reply depends on the request's field `name`, unless it says so already."""
+    """Adds the request header `name` to Vary, unless it is there already."""
     values = headers.get_all("vary")
     if not values:
         headers.set("Vary", name)

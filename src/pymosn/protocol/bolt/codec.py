@@ -1,4 +1,4 @@
-"""Bytes to Bolt frames. One connection may carry both versions, as in MOSN."""
+"""Decoding of Bolt frames. One connection may carry both versions, as in MOSN."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import zlib
 
 from mypy_extensions import i64
 
-from pymosn.api.protocol import GOAWAY, HEARTBEAT, HEARTBEAT_ACK, ONE_WAY, REPLY, REQUEST, ProtocolError
+from pymosn.api.protocol import GOAWAY, HEARTBEAT, HEARTBEAT_ACK, ONE_WAY, REQUEST, RESPONSE, ProtocolError
 from pymosn.api.rpc import RpcDecoder
 from pymosn.core.failure import BAD_FRAME
 from pymosn.protocol.bolt.frames import (
@@ -20,8 +20,8 @@ from pymosn.protocol.bolt.frames import (
     V1,
     V2,
     BoltHeaders,
-    BoltReply,
     BoltRequest,
+    BoltResponse,
     bare_frame,
     is_header_block,
     put16,
@@ -36,15 +36,15 @@ class BoltDecoder(RpcDecoder):
     def frame_size(self, data: bytes, start: i64, end: i64) -> i64:
         version: i64 = data[start]
         if version != V1 and version != V2:
-            raise ProtocolError(BAD_FRAME, f"a frame of Bolt version {version}")
+            raise ProtocolError(BAD_FRAME, f"unsupported Bolt version {version}")
         if end - start <= version:
             return 0
         kind: i64 = data[start + version]
         if kind > TYPE_ONE_WAY:
-            raise ProtocolError(BAD_FRAME, f"a command of type {kind}")
+            raise ProtocolError(BAD_FRAME, f"invalid command type {kind}")
         if version == V2 and not 1 <= data[start + 1] <= 2:
-            raise ProtocolError(BAD_FRAME, f"a version 2 frame with header version {data[start + 1]}")
-        # Where the three lengths stand.
+            raise ProtocolError(BAD_FRAME, f"invalid header version {data[start + 1]} in a version 2 frame")
+        # The offset of the three lengths.
         at: i64 = start + 2 * version + (10 if kind == TYPE_RESPONSE else 12)
         if at + 8 > end:
             return 0
@@ -59,9 +59,9 @@ class BoltDecoder(RpcDecoder):
         front_end: i64 = header_start + u16(data, at + 2)
         payload_end: i64 = front_end + u32(data, at + 4)
         if payload_end != end and zlib.crc32(data[start:payload_end]) != u32(data, payload_end):
-            raise ProtocolError(BAD_FRAME, "the CRC is wrong")
+            raise ProtocolError(BAD_FRAME, "CRC mismatch")
         if not is_header_block(data, header_start, front_end):
-            raise ProtocolError(BAD_FRAME, "the header block is no list of pairs")
+            raise ProtocolError(BAD_FRAME, "malformed header block (odd number of strings)")
         self.request_id = u32(data, start + 4 + version)
         command: i64 = u16(data, start + 1 + version)
         front = data[start:front_end]
@@ -78,8 +78,8 @@ class BoltDecoder(RpcDecoder):
         if kind == TYPE_RESPONSE:
             status: i64 = u16(data, at - 2)
             status = 200 if status == STATUS_SUCCESS else TO_HTTP.get(int(status), 500)
-            self.response = BoltReply(headers, status, front, payload, version)
-            return REPLY
+            self.response = BoltResponse(headers, status, front, payload, version)
+            return RESPONSE
         request = BoltRequest(headers, self.request_id, front, payload, kind == TYPE_ONE_WAY, version)
         self.request = request
         timeout: i64 = u32(data, at - 4)

@@ -3,9 +3,9 @@
     version 1: 1, type, command (2), 1, id (4), codec
     version 2: 2, version of the header, type, command (2), 1, id (4), codec, switches
     then a request: timeout in ms (4, signed); a response: status (2)
-    then: length of class (2), of headers (2), of content (4); class, headers, content; with switch bit 0 the CRC32 of it all
+    then: lengths of class (2), headers (2) and content (4); class, headers, content; with switch bit 0 a CRC32 of everything
 
-Version 2 only shifts what version 1 says: by one byte up to the codec, by two after it.
+Version 2 has the fields of version 1, shifted by one byte up to the codec and by two after it.
 """
 
 from __future__ import annotations
@@ -44,42 +44,42 @@ STATUS_NO_PROCESSOR: Final[i64] = 6
 STATUS_TIMEOUT: Final[i64] = 7
 STATUS_CONNECTION_CLOSED: Final[i64] = 16
 
-#: What an HTTP status of the proxy's own replies is in Bolt; others are STATUS_UNKNOWN.
+#: HTTP statuses of local replies as Bolt statuses; others are STATUS_UNKNOWN.
 FROM_HTTP: Final[dict[int, int]] = {403: 2, 404: 6, 502: 6, 503: 4, 504: 7}
 #: The reverse, for retries and metrics; others are 500.
 TO_HTTP: Final[dict[int, int]] = {0: 200, 4: 503, 7: 504, 16: 502}
 
-#: The length that stands for a null.
+#: The length of a null string.
 NULL: Final[i64] = 0xFFFFFFFF
 MAX_U16: Final = 0xFFFF
 
 
 def u16(data: bytes, at: i64) -> i64:
-    """The 16-bit number at `at`."""
+    """The unsigned 16-bit number at offset `at`."""
     return i64(read_i16_be(data, at)) & 0xFFFF
 
 
 def u32(data: bytes, at: i64) -> i64:
-    """The 32-bit number at `at`."""
+    """The unsigned 32-bit number at offset `at`."""
     return i64(read_i32_be(data, at)) & 0xFFFFFFFF
 
 
-#: Small numbers as they are sent: most lengths are.
+#: Small numbers, encoded: most lengths are small.
 _SHORT: Final = [number.to_bytes(4, "big") for number in range(512)]
 
 
-def put16(request_id: i64) -> bytes:
-    """A 16-bit number as it is sent."""
-    return int(request_id).to_bytes(2, "big")
+def put16(number: i64) -> bytes:
+    """Encodes a 16-bit number."""
+    return int(number).to_bytes(2, "big")
 
 
 def put32(number: i64) -> bytes:
-    """A 32-bit number as it is sent."""
+    """Encodes a 32-bit number."""
     return _SHORT[number] if number < 512 else int(number).to_bytes(4, "big")
 
 
 def is_header_block(data: bytes, start: i64, end: i64) -> bool:
-    """Whether a header block is made of whole pairs."""
+    """Whether a header block consists of complete pairs."""
     at: i64 = start
     texts: i64 = 0
     while at < end:
@@ -96,7 +96,7 @@ def is_header_block(data: bytes, start: i64, end: i64) -> bool:
 
 
 def encode_fields(fields: list[Field]) -> bytes:
-    """Fields as a header block has them."""
+    """Encodes fields as a header block."""
     parts: list[bytes] = []
     for name, value in fields:
         parts.append(put32(len(name)))
@@ -110,10 +110,10 @@ def encode_fields(fields: list[Field]) -> bytes:
 
 
 class BoltHeaders(RpcHeaders):
-    """The header map of a frame."""
+    """The headers of a frame."""
 
     def __init__(self, front: bytes, start: i64, end: i64) -> None:
-        """The block is `front[start:end]`, and well formed."""
+        """The block is `front[start:end]`, and is well formed."""
         super().__init__()
         self._front = front
         self._start: i64 = start
@@ -136,36 +136,36 @@ class BoltHeaders(RpcHeaders):
             if size != NULL:
                 value = data[at : at + size]
                 at += size
-            if name is not None:  # a null name names nothing; Java's reader drops it too
+            if name is not None:  # Java's reader drops a null name too
                 found.append((name, value))
         return found
 
     def scan(self, name: bytes) -> bytes | None:
-        at: i64 = self._place(name, self._start)
+        at: i64 = self._value_at(name, self._start)
         data = self._front
         while at >= 0:
             size: i64 = u32(data, at)
             if size != NULL:
                 return data[at + 4 : at + 4 + size]
-            at = self._place(name, at + 4)
+            at = self._value_at(name, at + 4)
         return None
 
     def holds(self, name: bytes) -> bool:
-        return self._place(name, self._start) >= 0
+        return self._value_at(name, self._start) >= 0
 
     def raw_fields(self) -> bytes:
-        """The fields as they came."""
+        """The encoded fields, unchanged."""
         return self._front[self._start : self._end]
 
-    def _place(self, name: bytes, start: i64) -> i64:
-        """Where the size of the next value of `name` (lower case) stands, from the pair at `start` on; -1 for none."""
+    def _value_at(self, name: bytes, start: i64) -> i64:
+        """The offset of the length of the next value of `name` (lower case) from the pair at `start`, or -1."""
         data = self._front
-        wanted: i64 = len(name)
+        length: i64 = len(name)
         at: i64 = start
         while at < self._end:
             size: i64 = u32(data, at)
             at += 4
-            if size == wanted and has_lowered(data, at, name):
+            if size == length and has_lowered(data, at, name):
                 return at + size
             if size != NULL:
                 at += size
@@ -177,12 +177,12 @@ class BoltHeaders(RpcHeaders):
 
 
 def has_crc(version: i64, front: bytes) -> bool:
-    """Whether a frame that begins like this ends with a CRC."""
+    """Whether a frame with this `front` ends with a CRC."""
     return version == V2 and front[1] == 2 and front[11] & 1 == 1
 
 
 def write_crc(frame: FrameWriter, out: FrameWriter) -> None:
-    """Writes a frame, and the CRC that ends it."""
+    """Writes a frame followed by its CRC."""
     crc = 0
     for part in frame.take():
         crc = zlib.crc32(part, crc)
@@ -191,7 +191,7 @@ def write_crc(frame: FrameWriter, out: FrameWriter) -> None:
 
 
 def write_renumbered(front: bytes, version: i64, request_id: i64, payload: bytes, out: FrameWriter) -> None:
-    """Writes a frame with another id."""
+    """Writes an unchanged frame with another request id."""
     frame = FrameWriter() if has_crc(version, front) else out
     frame.write_numbered(front, 4 + version, 4, request_id)
     frame.write(payload)
@@ -202,9 +202,9 @@ def write_renumbered(front: bytes, version: i64, request_id: i64, payload: bytes
 def write_frame(
     prefix: bytes, version: i64, request_id: i64, class_name: bytes, headers: Headers, payload: bytes, out: FrameWriter
 ) -> None:
-    """Writes a frame; `prefix` is all that stands before the length of the class, with any id.
+    """Writes a frame. `prefix`: everything before the length of the class, with any request id.
 
-    Raises HeaderError for headers that do not fit their 16-bit length.
+    Raises HeaderError if the headers do not fit their 16-bit length.
     """
     old = b""
     added = headers.additions() if isinstance(headers, BoltHeaders) else None
@@ -215,7 +215,7 @@ def write_frame(
         block = encode_fields(fields_of(headers))
     size: i64 = len(old) + len(block)
     if size > MAX_U16:
-        raise HeaderError(f"bolt headers of {size} bytes; {MAX_U16} fit")
+        raise HeaderError(f"bolt headers of {size} bytes exceed the limit of {MAX_U16}")
     frame = FrameWriter() if has_crc(version, prefix) else out
     frame.write_numbered(prefix, 4 + version, 4, request_id)
     frame.write_number(len(class_name), 2)
@@ -237,7 +237,7 @@ def bare_frame(prefix: bytes, version: i64, request_id: i64) -> bytes:
 
 
 class BoltRequest(RpcRequest):
-    """A request or a one-way request. `frame` is what stands in front of the content."""
+    """A request or one-way request. `frame` is everything before the content."""
 
     def __init__(
         self, headers: BoltHeaders, request_id: i64, front: bytes, payload: bytes, is_one_way: bool, version: i64
@@ -259,30 +259,30 @@ class BoltRequest(RpcRequest):
     def method_name(self) -> str:
         return self.headers.get("sofa_head_method_name") or super().method_name()
 
-    def local_reply(self, status: i64, headers: Headers, body: bytes) -> BoltReply:
-        """Of the request's own version and codec; a failure has a status and no content, which every client understands."""
+    def local_reply(self, status: i64, headers: Headers, body: bytes) -> BoltResponse:
+        """Uses the request's version and codec. A failure has a status and no content, which every client understands."""
         front = self.frame
         mine: i64 = STATUS_SUCCESS if 200 <= status < 300 else FROM_HTTP.get(int(status), 3)
         if self.version == V1:
             start = b"\x01\x00\x00\x02\x01\x00\x00\x00\x00" + front[9:10]
         else:
             start = front[:2] + b"\x00\x00\x02\x01\x00\x00\x00\x00" + front[10:12]
-        return BoltReply(headers, status, b"", body, self.version, start + put16(mine))
+        return BoltResponse(headers, status, b"", body, self.version, start + put16(mine))
 
 
 def class_name(front: bytes, size: i64) -> bytes:
-    """The Java class of the content, such as `com.alipay.sofa.rpc.core.request.SofaRequest`; its length stands at `size`."""
+    """The Java class of the content, such as `com.alipay.sofa.rpc.core.request.SofaRequest`. Its length is at `size`."""
     start: i64 = size + 8
     return front[start : start + u16(front, size)]
 
 
-class BoltReply(RpcResponse):
-    """A response. `frame` is what stands in front of the content."""
+class BoltResponse(RpcResponse):
+    """A response. `frame` is everything before the content."""
 
     def __init__(
         self, headers: Headers, status: i64, front: bytes, payload: bytes, version: i64, prefix: bytes = b""
     ) -> None:
-        """`prefix`: what stands before the length of the class, of a reply that did not come as a frame."""
+        """`prefix`: everything before the length of the class, for a response that was not decoded from a frame."""
         super().__init__(headers, status, front, payload)
         self.version: i64 = version
         self._prefix = prefix

@@ -1,4 +1,4 @@
-"""SOFA Bolt as a protocol among others."""
+"""SOFA Bolt as an `RpcSpec`."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ from pymosn.api.rpc import RpcDecoder, RpcSpec
 from pymosn.protocol.bolt.codec import BoltDecoder
 from pymosn.protocol.bolt.frames import COMMAND_GOAWAY, COMMAND_HEARTBEAT, HESSIAN2, V1, V2, bare_frame, put16
 
-#: A request that wants no time of its own.
+#: The timeout of a request that specifies none.
 NO_TIMEOUT: Final = b"\xff\xff\xff\xff"
 
 
 class BoltSpec(RpcSpec):
-    """Bolt of one version: what a connection begins with and what the proxy sends by itself. It reads both versions."""
+    """One version of Bolt: for detection, and for what the proxy originates. Both versions are decoded."""
 
     def __init__(self, version: i64) -> None:
         """`version`: 1 ("bolt") or 2 ("boltv2")."""
@@ -24,9 +24,9 @@ class BoltSpec(RpcSpec):
         self._version: i64 = version
 
     def match(self, data: bytes) -> i64:
-        """A connection begins with a request: version, header version (2 only), type 1 or 2, command 0, 1 or 100.
+        """Matches a request: version, header version (2 only), type 1 or 2, command 0, 1 or 100.
 
-        MOSN looks at the first byte alone and takes other binary protocols for Bolt.
+        Connections begin with a request. MOSN checks the first byte only and mistakes other binary protocols for Bolt.
         """
         version: i64 = self._version
         size: i64 = len(data)

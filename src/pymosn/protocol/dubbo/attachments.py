@@ -1,4 +1,4 @@
-"""The map of attachments at the end of a body: taken out when somebody asks, written back with all else byte by byte."""
+"""The attachments at the end of a body, read on demand and rewritten without changing any other byte."""
 
 from __future__ import annotations
 
@@ -14,24 +14,24 @@ from pymosn.protocol.dubbo.java_text import write_text
 #: Letters of Java's primitive types in a descriptor.
 _PRIMITIVE: Final = table(b"VZBCDFIJS")
 
-#: Attachments of one message that are looked at; with more of them none is.
+#: Maximum attachments of a message; with more of them, none can be read.
 MAX_ATTACHMENTS: Final[i64] = 4096
 
 
 def add_entry(parts: list[bytes], field: Field) -> None:
-    """Writes name and value of one attachment behind `parts`."""
+    """Appends the name and value of an attachment to `parts`."""
     parts.append(write_text(field[0]))
     parts.append(write_text(field[1]))
 
 
 class Entry:
-    """One attachment: as a field, and where its bytes are.
+    """One attachment: its field and the position of its bytes.
 
-    The value is None for null and for what no header can show: dates, binary, containers.
+    The value is None for null and for values that cannot be a header: dates, binary, containers.
     """
 
     def __init__(self, field: Field, start: i64, end: i64, is_fixed: bool) -> None:
-        """`is_fixed`: other values may refer to something in it, so it has to stay where it is."""
+        """`is_fixed`: other values may refer to something in it, so it must stay at its position."""
         self.field = field
         self.start: i64 = start
         self.end: i64 = end
@@ -39,13 +39,13 @@ class Entry:
 
 
 class Attachments:
-    """The attachments of `body`, which begin where `reader` stands. Hessian2Error when they cannot be read."""
+    """The attachments of `body` at the position of `reader`. Raises Hessian2Error if they cannot be read."""
 
     def __init__(self, body: bytes, reader: Hessian2Reader) -> None:
         self.body = body
         self.entries: list[Entry] = []
         self.has_fixed = False
-        #: Where the map begins, where its entries do, and where they end.
+        #: Offsets of the map, of its first entry, and of its end.
         self.start: i64 = reader.at
         self.is_null = not reader.open_map()
         self.first: i64 = reader.at
@@ -69,43 +69,43 @@ class Attachments:
                 self.entries.append(Entry((name, value), start, reader.at, is_fixed))
 
     def fields(self) -> list[Field]:
-        """Name and value of each, in order."""
+        """Name and value of each attachment, in order."""
         return [entry.field for entry in self.entries]
 
     def written(self, fields: list[Field]) -> list[bytes]:
-        """The map with `fields` as its entries, in parts. An entry still there, in the old order, keeps its bytes."""
+        """The map with `fields` as its entries, in parts. Unchanged entries in the old order keep their bytes."""
         body = self.body
         if self.is_null:
             parts = [b"H" if fields else b"N"]
         else:
             parts = [body[self.start : self.first]]
-        # Entries that follow each other are written in one piece: those from `first` up to `place`.
+        # Entries `first` to `next_entry` are consecutive and are written together.
         first: i64 = 0
-        place: i64 = 0
+        next_entry: i64 = 0
         for field in fields:
-            found: i64 = self._place(field, place)
-            if found == place:
-                place += 1
+            found: i64 = self._entry_of(field, next_entry)
+            if found == next_entry:
+                next_entry += 1
                 continue
-            self._write(first, place, parts)
+            self._write(first, next_entry, parts)
             if found < 0:
                 add_entry(parts, field)
-                first = place
+                first = next_entry
             else:
                 first = found
-                place = found + 1
-        self._write(first, place, parts)
+                next_entry = found + 1
+        self._write(first, next_entry, parts)
         if fields or not self.is_null:
             parts.append(b"Z")
         return parts
 
-    def _write(self, first: i64, place: i64, parts: list[bytes]) -> None:
-        """Adds the bytes of the entries from `first` up to `place`."""
-        if first < place:
-            parts.append(self.body[self.entries[first].start : self.entries[place - 1].end])
+    def _write(self, first: i64, stop: i64, parts: list[bytes]) -> None:
+        """Adds the bytes of the entries from `first` up to `stop`."""
+        if first < stop:
+            parts.append(self.body[self.entries[first].start : self.entries[stop - 1].end])
 
-    def _place(self, field: Field, start: i64) -> i64:
-        """Which entry from `start` on says the same as `field`; -1 for none."""
+    def _entry_of(self, field: Field, start: i64) -> i64:
+        """The index of the entry that equals `field`, searching from `start`; -1 if there is none."""
         i: i64 = start
         while i < len(self.entries):
             old = self.entries[i].field
@@ -116,7 +116,7 @@ class Attachments:
 
 
 def argument_count(types: bytes) -> i64:
-    """How many arguments a parameter type descriptor names, such as `Ljava/lang/String;[I`. Hessian2Error if it is none."""
+    """The number of parameters in a descriptor such as `Ljava/lang/String;[I`. Raises Hessian2Error if it is invalid."""
     count: i64 = 0
     i: i64 = 0
     size: i64 = len(types)
@@ -126,18 +126,18 @@ def argument_count(types: bytes) -> i64:
             while i < size and types[i] != 0x3B:
                 i += 1
             if i == size:
-                raise Hessian2Error("an argument type has no end")
+                raise Hessian2Error("unterminated argument type")
             count += 1
         elif _PRIMITIVE[kind] != 0:
             count += 1
-        elif kind != 0x5B:  # [ only says that one dimension more follows
-            raise Hessian2Error(f"no argument type begins with 0x{kind:02x}")
+        elif kind != 0x5B:  # [ adds a dimension to the following type
+            raise Hessian2Error(f"invalid argument type 0x{kind:02x}")
         i += 1
     return count
 
 
 class RequestFront:
-    """What a request says in front of its arguments: the protocol's version, and who is called."""
+    """The part of a request before its arguments: the protocol version, and the called service and method."""
 
     def __init__(self) -> None:
         self.dubbo: bytes | None = None
@@ -146,25 +146,25 @@ class RequestFront:
         self.method: bytes | None = None
 
     def attachments(self) -> Attachments:
-        """Reads the attachments behind the arguments, once and as the last thing. Hessian2Error when they cannot be read."""
+        """Reads the attachments; nothing can be read after them. Raises Hessian2Error if they cannot be read."""
         raise NotImplementedError
 
     def plain_map(self) -> i64:
-        """Where the attachments begin if they are plain, see `plain_at`; -1 if not. Hessian2Error as for `attachments`."""
+        """The offset of plain attachments, see `plain_at`, or -1. Raises Hessian2Error like `attachments`."""
         raise NotImplementedError
 
 
 class RequestBody(RequestFront):
-    """The body of a request in hessian 2: the strings in front, the arguments, which are skipped, and the attachments."""
+    """The body of a request in hessian 2: method, arguments, which are skipped, and attachments."""
 
     def __init__(self, body: bytes) -> None:
-        """Reads the strings in front. Hessian2Error when they are not there."""
+        """Reads the strings before the arguments. Raises Hessian2Error if they are malformed."""
         super().__init__()
         reader = Hessian2Reader(body)
         self.body = body
-        # It stands at the parameter types and, once the attachments have been sought, at them, if there is no fault.
+        # Positioned at the parameter types, and at the attachments once they have been located without a fault.
         self._reader = reader
-        #: Whether all of it is ASCII: then the attachments are found without looking at the strings in front of them.
+        #: Whether the body is ASCII: the attachments are then found without checking the strings before them.
         self.is_ascii = reader.is_ascii
         self._is_sought = False
         self._fault = ""
@@ -175,7 +175,7 @@ class RequestBody(RequestFront):
         self.version = reader.text()
         self.method_at: i64 = reader.at
         self.method = reader.text()
-        #: Where the parameter types begin.
+        #: Offset of the parameter types.
         self.types_at: i64 = reader.at
 
     def attachments(self) -> Attachments:
@@ -185,7 +185,7 @@ class RequestBody(RequestFront):
         return plain_at(self._at_map())
 
     def _at_map(self) -> Hessian2Reader:
-        """The reader at the attachments. The first time it walks over all that is in front of them."""
+        """The reader, positioned at the attachments. The first call skips everything before them."""
         reader = self._reader
         if not self._is_sought:
             self._is_sought = True
@@ -203,14 +203,14 @@ class RequestBody(RequestFront):
         if types is not None:
             reader.skip(argument_count(types))
         if reader.at == reader.end:
-            raise Hessian2Error("there are no attachments")
+            raise Hessian2Error("no attachments")
 
 
 def plain_at(reader: Hessian2Reader) -> i64:
-    """Where `reader` stands if a map of short ASCII strings begins there and ends the body, else -1: it is left there.
+    """The position of `reader` if the rest of the body is a map of short ASCII strings, else -1. Does not move the reader.
 
-    That is how Java writes attachments. All of such a map is ASCII, the bytes that say the sizes too, so that they are
-    the bytes of the strings.
+    Java writes attachments in this form. Every byte of such a map is ASCII, including the lengths, so that lengths in
+    characters are lengths in bytes.
     """
     body = reader.data
     start: i64 = reader.at
@@ -232,8 +232,8 @@ def plain_at(reader: Hessian2Reader) -> i64:
 
 
 def find_plain(body: bytes, start: i64, name: bytes) -> bytes | None:
-    """The first value of `name` (lower case) in the plain map at `start`."""
-    wanted: i64 = len(name)
+    """The first value of `name` (lower case) in the plain map at `start`, or None."""
+    length: i64 = len(name)
     end: i64 = len(body) - 1
     at: i64 = start + 1
     while at < end:
@@ -242,38 +242,38 @@ def find_plain(body: bytes, start: i64, name: bytes) -> bytes | None:
         if size >= 0x20:
             size = (size - 0x30) * 0x100 + body[at]
             at += 1
-        is_it = size == wanted and has_lowered(body, at, name)
+        is_match = size == length and has_lowered(body, at, name)
         at += size
         value_size: i64 = body[at]
         at += 1
         if value_size >= 0x20:
             value_size = (value_size - 0x30) * 0x100 + body[at]
             at += 1
-        if is_it:
+        if is_match:
             return body[at : at + value_size]
         at += value_size
     return None
 
 
-class ReplyBody:
-    """The body of a reply whose status is OK, in hessian 2: what kind of result, the result, attachments."""
+class ResponseBody:
+    """The body of a response with status OK, in hessian 2: the kind of result, the result, the attachments."""
 
     def __init__(self, body: bytes) -> None:
-        """Reads the kind. Hessian2Error when it is none."""
+        """Reads the kind. Raises Hessian2Error if it is invalid."""
         self.body = body
         self._reader = Hessian2Reader(body)
         #: 0 exception, 1 value, 2 null; 3 to 5 the same with attachments.
         self.kind: i64 = self._reader.integer()
         if self.kind < 0 or self.kind > 5:
-            raise Hessian2Error(f"no result is of kind {self.kind}")
+            raise Hessian2Error(f"invalid result kind {self.kind}")
 
     def attachments(self) -> Attachments:
-        """Skips the result and reads the attachments. To be called once. Hessian2Error when there are none to be read."""
+        """Skips the result and reads the attachments. Call it only once. Raises Hessian2Error if they cannot be read."""
         self._skip_result()
         return Attachments(self.body, self._reader)
 
     def plain_map(self) -> i64:
-        """Where the attachments begin if they are plain, see `plain_at`; -1 if not. As `attachments`."""
+        """The offset of plain attachments, see `plain_at`, or -1. Otherwise like `attachments`."""
         self._skip_result()
         return plain_at(self._reader)
 

@@ -1,4 +1,4 @@
-"""Calls and results of Dubbo for who makes and reads them himself: transcoders."""
+"""Making Dubbo calls and reading their results, for transcoders."""
 
 from __future__ import annotations
 
@@ -15,8 +15,8 @@ from pymosn.protocol.dubbo.frames import (
     REQUEST_FLAG,
     SERIALIZATION,
     TWO_WAY_FLAG,
-    DubboReply,
     DubboRequest,
+    DubboResponse,
     make_header,
 )
 from pymosn.protocol.dubbo.headers import DubboRequestHeaders
@@ -34,23 +34,23 @@ def make_call(
     version: str = "",
     attachments: dict[str, str] | None = None,
 ) -> DubboRequest:
-    """A call of `method` of the interface `service`.
+    """Creates a call of `method` of the interface `service`.
 
     `types`: the descriptor of its parameters, such as `Ljava/lang/String;I`. `arguments`: a hessian 2 value for each.
-    Hessian2Error where these do not fit each other.
+    Raises Hessian2Error if these do not match.
     """
     if argument_count(types.encode()) != len(arguments):
         raise Hessian2Error(f"{len(arguments)} arguments for the parameters {types!r}")
-    notes = {"path": service, "interface": service, **({"version": version} if version else {}), **(attachments or {})}
+    entries = {"path": service, "interface": service, **({"version": version} if version else {}), **(attachments or {})}
     front = [write_value(text) for text in ("2.0.2", service, version, method, types)]
-    body = b"".join([*front, *arguments, write_value(notes)])
+    body = b"".join([*front, *arguments, write_value(entries)])
     return DubboRequest(DubboRequestHeaders(RequestBody(body), body), 0, make_header(_FLAGS, 0, 0, len(body)), body, _FLAGS)
 
 
 class Result:
-    """What a provider answered: a `value`, None for null and void; or an exception, which is an object (a dict) then.
+    """A provider's result: a `value`, None for null and void, or an exception, which is an object (a dict).
 
-    Where the frame itself says an error, such as a service that is not there, `error` is its text, and else empty.
+    `error`: the text of an error status, such as an unknown service; otherwise empty.
     """
 
     def __init__(self, value: object, is_exception: bool, error: str) -> None:
@@ -59,17 +59,18 @@ class Result:
         self.error = error
 
 
-def read_result(reply: RpcResponse) -> Result:
-    """What `reply` says. Hessian2Error where that is no hessian 2."""
-    if not isinstance(reply, DubboReply) or reply.flags & SERIALIZATION != HESSIAN2 or len(reply.frame) < HEADER_SIZE:
-        raise Hessian2Error("this is no reply in hessian 2")
-    reader = Hessian2ValueReader(reply.payload)
-    if reply.frame[3] != OK:
+def read_result(response: RpcResponse) -> Result:
+    """Reads the result in `response`. Raises Hessian2Error if it is not in hessian 2."""
+    is_hessian2 = isinstance(response, DubboResponse) and response.flags & SERIALIZATION == HESSIAN2
+    if not is_hessian2 or len(response.frame) < HEADER_SIZE:
+        raise Hessian2Error("not a response in hessian 2")
+    reader = Hessian2ValueReader(response.payload)
+    if response.frame[3] != OK:
         text = reader.value()
-        return Result(None, False, text if isinstance(text, str) and text else f"status {reply.frame[3]}")
+        return Result(None, False, text if isinstance(text, str) and text else f"status {response.frame[3]}")
     kind = reader.integer()
     if kind < 0 or kind > 5:
-        raise Hessian2Error(f"no result is of kind {kind}")
+        raise Hessian2Error(f"invalid result kind {kind}")
     if kind in (2, 5):
         return Result(None, False, "")
     return Result(reader.value(), kind in (0, 3), "")

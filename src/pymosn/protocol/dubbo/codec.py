@@ -1,4 +1,4 @@
-"""Cutting and reading the frames of Dubbo, of either direction."""
+"""Decoding of Dubbo frames, in both directions."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import Final
 from librt.strings import read_i32_be, read_i64_be
 from mypy_extensions import i64
 
-from pymosn.api.protocol import GOAWAY, HEARTBEAT, HEARTBEAT_ACK, IGNORE, ONE_WAY, REPLY, REQUEST, ProtocolError
+from pymosn.api.protocol import GOAWAY, HEARTBEAT, HEARTBEAT_ACK, IGNORE, ONE_WAY, REQUEST, RESPONSE, ProtocolError
 from pymosn.api.rpc import RpcDecoder
 from pymosn.core.chars import decimal
 from pymosn.core.failure import BAD_FRAME
@@ -24,27 +24,27 @@ from pymosn.protocol.dubbo.frames import (
     REQUEST_FLAG,
     SERIALIZATION,
     TWO_WAY_FLAG,
-    DubboReply,
     DubboRequest,
+    DubboResponse,
     http_status,
     make_frame,
 )
-from pymosn.protocol.dubbo.headers import DubboHeaders, DubboReplyHeaders, DubboRequestHeaders, NoHeaders
+from pymosn.protocol.dubbo.headers import DubboHeaders, DubboRequestHeaders, DubboResponseHeaders, NoHeaders
 from pymosn.protocol.dubbo.hessian2 import Hessian2Error
 
-#: An attachment of Dubbo 3: the milliseconds that the consumer waits.
+#: An attachment of Dubbo 3: the consumer's timeout in milliseconds.
 _TIMEOUT: Final = b"timeout"
 
 
 class DubboDecoder(RpcDecoder):
-    """Decodes either direction. A request in hessian 2 is read as far as its method; no more, until somebody asks.
+    """Decodes both directions. A hessian 2 request is read up to its method; the rest only on demand.
 
-    Its attachments are looked at when they seem to hold a time-out. What cannot be read there is forwarded unread.
+    Its attachments are searched if they seem to contain a timeout. If they are unreadable, the call is forwarded anyway.
     """
 
     def frame_size(self, data: bytes, start: i64, end: i64) -> i64:
         if data[start] != 0xDA or (start + 1 < end and data[start + 1] != 0xBB):
-            raise ProtocolError(BAD_FRAME, "no frame of Dubbo begins so")
+            raise ProtocolError(BAD_FRAME, "not a Dubbo frame (bad magic)")
         if end - start < HEADER_SIZE:
             return 0
         return HEADER_SIZE + (i64(read_i32_be(data, start + 12)) & 0xFFFFFFFF)
@@ -61,11 +61,11 @@ class DubboDecoder(RpcDecoder):
         status: i64 = header[3]
         headers: DubboHeaders
         if flags & SERIALIZATION == HESSIAN2 and status == OK:
-            headers = DubboReplyHeaders(payload)
+            headers = DubboResponseHeaders(payload)
         else:
-            headers = NoHeaders(False, "it is an error, or not in hessian 2")
-        self.response = DubboReply(headers, http_status(status), header, payload, flags)
-        return REPLY
+            headers = NoHeaders(False, "it is an error or not in hessian 2")
+        self.response = DubboResponse(headers, http_status(status), header, payload, flags)
+        return RESPONSE
 
     def _read_request(self, header: bytes, payload: bytes, flags: i64) -> i64:
         headers: DubboHeaders
@@ -76,11 +76,12 @@ class DubboDecoder(RpcDecoder):
                 is_cheap = front.is_ascii
                 headers = DubboRequestHeaders(front, payload)
             except Hessian2Error as error:
-                raise ProtocolError(BAD_FRAME, f"request {self.request_id} does not say whom it calls: {error}") from None
+                detail = f"request {self.request_id} has no readable service or method: {error}"
+                raise ProtocolError(BAD_FRAME, detail) from None
         else:
             headers = _opaque(payload, flags & SERIALIZATION)
         request = DubboRequest(headers, self.request_id, header, payload, flags)
-        if is_cheap or payload.rfind(_TIMEOUT) >= 0:  # it stands near the end
+        if is_cheap or payload.rfind(_TIMEOUT) >= 0:  # it is usually near the end
             text = headers.scan(_TIMEOUT)
             milliseconds: i64 = -1 if text is None else decimal(text)
             if milliseconds > 0:
@@ -93,15 +94,15 @@ class DubboDecoder(RpcDecoder):
         if flags & REQUEST_FLAG == 0:
             return HEARTBEAT_ACK
         if flags & TWO_WAY_FLAG != 0:
-            # Its body is null, in whatever serialization, and so is that of the answer.
+            # Its body is null, in any serialization, and so is that of the acknowledgement.
             self.answer = make_frame(flags - REQUEST_FLAG - TWO_WAY_FLAG, OK, self.request_id, body)
             return HEARTBEAT
-        # "R": the provider takes no more calls; "W": it does again. Short strings end so in every serialization.
+        # "R": the provider accepts no more calls; "W": it does again. Short strings end like this in every serialization.
         return GOAWAY if body.endswith(b"R") else IGNORE
 
 
 def _opaque(payload: bytes, serialization: i64) -> DubboHeaders:
-    """The headers of a request that is not in hessian 2: what stands in front where that is known, or none."""
+    """The headers of a request that is not in hessian 2: the fields before its arguments if they can be read, or none."""
     if serialization == FASTJSON2:
         with contextlib.suppress(ValueError):
             return DubboRequestHeaders(Fastjson2Body(payload), payload)

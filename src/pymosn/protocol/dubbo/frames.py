@@ -1,4 +1,4 @@
-"""The messages of Dubbo: a header of 16 bytes, and a body that the header's serialization says how to read.
+"""The frames of Dubbo: a header of 16 bytes, and a body in the serialization that the header specifies.
 
 0xdabb | flags | status | id (8) | length of the body (4) | body
 """
@@ -13,16 +13,16 @@ from pymosn.api.rpc import Field, RpcRequest, RpcResponse, fields_of, is_changed
 from pymosn.core.frame_writer import FrameWriter
 from pymosn.core.headers import Headers
 from pymosn.protocol.dubbo.attachments import add_entry
-from pymosn.protocol.dubbo.headers import DubboHeaders, write_reply, write_request
+from pymosn.protocol.dubbo.headers import DubboHeaders, write_request, write_response
 from pymosn.protocol.dubbo.java_text import write_text
 from pymosn.protocol.failure_text import failure_text
 
 HEADER_SIZE: Final[i64] = 16
-#: Where the id stands.
+#: Offset of the id.
 ID_AT: Final[i64] = 4
 MAGIC: Final = b"\xda\xbb"
 
-# Flags; the five bits below are the serialization.
+# Flags; the lower five bits are the serialization.
 REQUEST_FLAG: Final[i64] = 0x80
 TWO_WAY_FLAG: Final[i64] = 0x40
 EVENT_FLAG: Final[i64] = 0x20
@@ -40,12 +40,12 @@ SERVICE_ERROR: Final[i64] = 70
 SERVER_ERROR: Final[i64] = 80
 EXHAUSTED: Final[i64] = 100
 
-#: The protocol version from which on a consumer takes attachments in replies.
-_REPLY_ATTACHMENTS: Final = b"2.0.2"
+#: Consumers accept attachments in responses from this protocol version on.
+_RESPONSE_ATTACHMENTS: Final = b"2.0.2"
 
 
 def http_status(status: i64) -> i64:
-    """The HTTP status that corresponds to one of Dubbo's."""
+    """The HTTP status for a Dubbo status."""
     if status == OK:
         return 200
     if status in (CLIENT_TIMEOUT, SERVER_TIMEOUT):
@@ -60,7 +60,7 @@ def http_status(status: i64) -> i64:
 
 
 def dubbo_status(status: i64) -> i64:
-    """Dubbo's status for an HTTP one. A consumer makes a time-out of 31, and an error that it may retry of the others."""
+    """The Dubbo status for an HTTP status. Consumers treat 31 as a timeout and other failures as retryable errors."""
     if 200 <= status < 300:
         return OK
     if status in (504, 408):
@@ -75,7 +75,7 @@ def dubbo_status(status: i64) -> i64:
 
 
 def write_header(flags: i64, status: i64, request_id: i64, size: i64, out: FrameWriter) -> None:
-    """Writes the header of a frame with a body of `size` bytes."""
+    """Writes the header of a frame whose body has `size` bytes."""
     out.write(MAGIC)
     out.write_number(flags, 1)
     out.write_number(status, 1)
@@ -84,19 +84,19 @@ def write_header(flags: i64, status: i64, request_id: i64, size: i64, out: Frame
 
 
 def make_header(flags: i64, status: i64, request_id: i64, size: i64) -> bytes:
-    """What `write_header` writes."""
+    """The header that `write_header` writes."""
     out = FrameWriter()
     write_header(flags, status, request_id, size, out)
     return b"".join(out.take())
 
 
 def make_frame(flags: i64, status: i64, request_id: i64, body: bytes) -> bytes:
-    """A whole frame."""
+    """A complete frame."""
     return make_header(flags, status, request_id, len(body)) + body
 
 
 def write_frame(flags: i64, status: i64, request_id: i64, body: list[bytes], out: FrameWriter) -> None:
-    """Writes a whole frame; its body is in parts."""
+    """Writes a complete frame whose body is in parts."""
     size: i64 = 0
     for part in body:
         size += len(part)
@@ -106,7 +106,7 @@ def write_frame(flags: i64, status: i64, request_id: i64, body: list[bytes], out
 
 
 def write_changed(headers: DubboHeaders, flags: i64, status: i64, request_id: i64, payload: bytes, out: FrameWriter) -> None:
-    """Writes a whole frame whose body is `payload`, but for its attachments, which are those of `headers`."""
+    """Writes a complete frame: `payload` with its attachments replaced by those of `headers`."""
     tail = headers.tail(payload)
     if tail is None:
         write_frame(flags, status, request_id, headers.rewritten(payload), out)
@@ -122,7 +122,7 @@ def write_changed(headers: DubboHeaders, flags: i64, status: i64, request_id: i6
 
 
 class DubboRequest(RpcRequest):
-    """A call. `frame` is its header, the payload is the body: the fields in front, the arguments and the attachments."""
+    """A call. `frame` is its header; the payload is the body: the method's fields, the arguments and the attachments."""
 
     def __init__(self, headers: DubboHeaders, request_id: i64, header: bytes, payload: bytes, flags: i64) -> None:
         super().__init__(headers, request_id, header, payload, flags & TWO_WAY_FLAG == 0)
@@ -143,8 +143,8 @@ class DubboRequest(RpcRequest):
             write_frame(self.flags, status, request_id, write_request(payload, fields_of(headers)), out)
 
     def local_reply(self, status: i64, headers: Headers, body: bytes) -> RpcResponse:
-        """In hessian 2 whatever the call was in: each frame says its own, and all consumers read this one."""
-        return LocalReply(headers, status, body, self.headers.get_raw(b"dubbo") == _REPLY_ATTACHMENTS)
+        """Always in hessian 2: each frame specifies its serialization, and all consumers read this one."""
+        return LocalReply(headers, status, body, self.headers.get_raw(b"dubbo") == _RESPONSE_ATTACHMENTS)
 
 
 def _local_body(status: i64, fields: list[Field], text: bytes) -> bytes:
@@ -164,8 +164,8 @@ def _local_body(status: i64, fields: list[Field], text: bytes) -> bytes:
     return b"".join(parts)
 
 
-class DubboReply(RpcResponse):
-    """A reply: a result, which may be an exception of the provider's, or an error text where the status is not OK.
+class DubboResponse(RpcResponse):
+    """A response: a result, possibly an exception of the provider, or an error text if the status is not OK.
 
     `frame` is its header.
     """
@@ -189,19 +189,19 @@ class DubboReply(RpcResponse):
                 if isinstance(headers, DubboHeaders):
                     write_changed(headers, flags, status, request_id, payload, out)
                     return
-                body = write_reply(payload, fields_of(headers))
+                body = write_response(payload, fields_of(headers))
         elif payload is self.payload and (status == OK) != (self.frame[3] == OK):
-            # A result is no error text, nor the reverse.
+            # A result cannot serve as an error text, or the reverse.
             body = [_local_body(self.status, [], b"")]
             flags = flags - (flags & SERIALIZATION) + HESSIAN2
         write_frame(flags, status, request_id, body, out)
 
 
 class LocalReply(RpcResponse):
-    """A reply of the proxy's own: an error text, or a result that is a string (null where there is no text)."""
+    """A local reply: an error text, or a result that is a string (null if there is no text)."""
 
     def __init__(self, headers: Headers, status: i64, text: bytes, takes_attachments: bool) -> None:
-        """`takes_attachments`: whether the consumer knows replies that have some; `headers` are sent only then."""
+        """`takes_attachments`: whether the consumer accepts attachments in responses; `headers` are sent only then."""
         fields = fields_of(headers) if takes_attachments else []
         super().__init__(headers, status, b"", _local_body(status, fields, text))
         self._text = text

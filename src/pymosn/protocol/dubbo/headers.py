@@ -1,4 +1,4 @@
-"""The header view of Dubbo messages: who is called, then the attachments."""
+"""Dubbo messages as headers: the called method, then the attachments."""
 
 from __future__ import annotations
 
@@ -8,13 +8,13 @@ from mypy_extensions import i64
 
 from pymosn.api.rpc import Field, RpcHeaders, is_name
 from pymosn.core.headers import HeaderError, lower_name, to_bytes
-from pymosn.protocol.dubbo.attachments import Attachments, ReplyBody, RequestBody, RequestFront, add_entry, find_plain
+from pymosn.protocol.dubbo.attachments import Attachments, RequestBody, RequestFront, ResponseBody, add_entry, find_plain
 from pymosn.protocol.dubbo.hessian2 import Hessian2Error
 from pymosn.protocol.dubbo.java_text import write_text
 
-#: Fields of a request that precede its arguments, in this order.
+#: Fields of a request before its arguments, in wire order.
 HEAD: Final = (b"dubbo", b"service", b"version", b"method")
-#: Attachments that repeat them, and that a provider uses.
+#: Attachments that repeat them, and that providers use.
 _REPEATED: Final = {b"service": (b"path", b"interface"), b"version": (b"version",)}
 
 
@@ -22,15 +22,15 @@ _UNKNOWN: Final[i64] = -2
 
 
 class DubboHeaders(RpcHeaders):
-    """Base for both directions: attachments that may be missing, or unreadable hessian 2.
+    """Common part of both directions: attachments, which may be missing or unreadable.
 
-    A message with unreadable attachments is forwarded unchanged. For a request `set`, `add` and `remove` then raise a
-    HeaderError with the reason. For a response, which may be an error that cannot carry attachments, a change is visible to
-    later filters but not sent.
+    A message whose attachments cannot be read is forwarded unchanged. `set`, `add` and `remove` then raise HeaderError for a
+    request. For a response, which may be an error that cannot carry attachments, changes are visible to later readers, but
+    are not sent.
     """
 
     def __init__(self, is_request: bool, body: bytes) -> None:
-        """`body`: that of the message."""
+        """`body`: the body of the message."""
         super().__init__()
         self._is_request = is_request
         self._payload = body
@@ -40,15 +40,15 @@ class DubboHeaders(RpcHeaders):
         self._fault = ""
 
     def locate(self) -> Attachments:
-        """Finds the attachments. Called at most once. Hessian2Error when they cannot be read."""
+        """Locates the attachments. Called at most once. Raises Hessian2Error if they cannot be read."""
         raise NotImplementedError
 
     def locate_plain(self) -> i64:
-        """Where the attachments begin if they are plain, see `plain_at`; -1 if not. Hessian2Error as for `locate`."""
+        """The offset of plain attachments, see `plain_at`, or -1. Raises Hessian2Error like `locate`."""
         raise NotImplementedError
 
     def tail(self, payload: bytes) -> list[bytes] | None:
-        """What is to be written in the place of the last byte of `payload`; None where only `rewritten` knows how."""
+        """The bytes that replace the last byte of `payload`, or None if `rewritten` must be used."""
         added = self.additions()
         if added is None or payload is not self._payload or self._plain() < 0:
             return None
@@ -59,11 +59,11 @@ class DubboHeaders(RpcHeaders):
         return parts
 
     def rewritten(self, payload: bytes) -> list[bytes]:
-        """The body `payload`, in parts, with the fields as they are now for its own; as it is where that cannot be."""
+        """The body `payload`, in parts, with the current fields; unchanged if they cannot be written."""
         return [payload]
 
     def _plain(self) -> i64:
-        """Where plain attachments begin, -1 where there are none."""
+        """The offset of plain attachments, or -1."""
         if self._plain_at == _UNKNOWN:
             try:
                 self._plain_at = self.locate_plain()
@@ -72,7 +72,7 @@ class DubboHeaders(RpcHeaders):
         return self._plain_at
 
     def attachments(self) -> Attachments | None:
-        """The attachments as they came; None when they cannot be read."""
+        """The received attachments, or None if they cannot be read."""
         if not self._is_sought:
             self._is_sought = True
             try:
@@ -110,7 +110,7 @@ class DubboHeaders(RpcHeaders):
             super()._put(name, value)
 
     def _is_held(self, name: bytes) -> bool:
-        """Whether attachment `name` has to stay as it is."""
+        """Whether attachment `name` must stay unchanged."""
         if self._plain() >= 0:
             return False
         attachments = self.attachments()
@@ -122,7 +122,7 @@ class DubboHeaders(RpcHeaders):
 
     def check_change(self, name: str) -> None:
         if self._is_held(lower_name(name)):
-            why = self._fault or "it is an object, which others may refer to"
+            why = self._fault or "it is an object that others may refer to"
             raise HeaderError(f"attachment {name} cannot be changed: {why}")
 
 
@@ -175,7 +175,7 @@ class DubboRequestHeaders(DubboHeaders):
         return head + super().read()
 
     def set(self, name: str, value: str) -> None:
-        """As elsewhere; `service` and `version` change in front and in the attachments that repeat them."""
+        """Sets a header. `service` and `version` are also changed in the attachments that repeat them."""
         raw = lower_name(name)
         if raw not in HEAD:
             super().set(name, value)
@@ -183,10 +183,10 @@ class DubboRequestHeaders(DubboHeaders):
         self.check_change(name)
         if raw not in _REPEATED:
             raise HeaderError(f"header {name} is read-only because it determines the argument types")
-        place: i64 = HEAD.index(raw)
+        index: i64 = HEAD.index(raw)
         fields: list[Field] = []
-        for number, field in enumerate(self.fields()):
-            if number == place or (number >= len(HEAD) and field[0] in _REPEATED[raw]):
+        for i, field in enumerate(self.fields()):
+            if i == index or (i >= len(HEAD) and field[0] in _REPEATED[raw]):
                 fields.append((field[0], to_bytes(value)))
             else:
                 fields.append(field)
@@ -207,8 +207,8 @@ class DubboRequestHeaders(DubboHeaders):
         return False if name in HEAD else super().remove_raw(name)
 
 
-class DubboReplyHeaders(DubboHeaders):
-    """The attachments of a reply."""
+class DubboResponseHeaders(DubboHeaders):
+    """The attachments of a response."""
 
     def __init__(self, body: bytes) -> None:
         super().__init__(False, body)
@@ -216,18 +216,18 @@ class DubboReplyHeaders(DubboHeaders):
     def rewritten(self, payload: bytes) -> list[bytes]:
         attachments = self.attachments()
         if attachments is None or payload is not attachments.body:
-            return write_reply(payload, self.fields())
-        return _reply(attachments, self.fields())
+            return write_response(payload, self.fields())
+        return _response(attachments, self.fields())
 
     def locate(self) -> Attachments:
-        return ReplyBody(self._payload).attachments()
+        return ResponseBody(self._payload).attachments()
 
     def locate_plain(self) -> i64:
-        return ReplyBody(self._payload).plain_map()
+        return ResponseBody(self._payload).plain_map()
 
 
 class NoHeaders(DubboHeaders):
-    """Of a message that is not in hessian 2, or that has no attachments: nothing is known."""
+    """Headers of a message that is not in hessian 2 or has no attachments: none."""
 
     def __init__(self, is_request: bool, reason: str) -> None:
         super().__init__(is_request, b"")
@@ -241,9 +241,9 @@ class NoHeaders(DubboHeaders):
 
 
 def write_request(body: bytes, fields: list[Field]) -> list[bytes]:
-    """`body`, in parts, with `fields` for its own; as it is where it cannot be read.
+    """`body`, in parts, with `fields` as its headers; unchanged if it cannot be read.
 
-    The first field of each name in HEAD stands in front of the arguments.
+    The first field of each name in HEAD is written before the arguments.
     """
     try:
         old = RequestBody(body)
@@ -277,15 +277,15 @@ def _front(value: bytes | None, old: bytes | None, raw: bytes) -> bytes:
     return raw if value == old else write_text(value)
 
 
-def write_reply(body: bytes, fields: list[Field]) -> list[bytes]:
-    """`body` of a reply, in parts, with `fields` for its attachments; as it is where it cannot have any."""
+def write_response(body: bytes, fields: list[Field]) -> list[bytes]:
+    """`body` of a response, in parts, with `fields` as its attachments; unchanged if it cannot have any."""
     try:
-        attachments = ReplyBody(body).attachments()
+        attachments = ResponseBody(body).attachments()
     except Hessian2Error:
         return [body]
-    return _reply(attachments, fields)
+    return _response(attachments, fields)
 
 
-def _reply(attachments: Attachments, fields: list[Field]) -> list[bytes]:
+def _response(attachments: Attachments, fields: list[Field]) -> list[bytes]:
     body = attachments.body
     return [body[: attachments.start], *attachments.written(fields), body[attachments.end :]]

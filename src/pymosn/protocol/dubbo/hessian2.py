@@ -1,8 +1,8 @@
 """Hessian 2 (http://hessian.caucho.com/doc/hessian-serialization.html), as far as a proxy needs it.
 
-The reader walks over values without making objects of them; it keeps count of what later values may refer to. It is
-linear in the bytes, whatever they claim: every value costs its sender a byte, references are not followed, and nesting is
-a list of numbers with a bound. Strings are Java's, see `java_text`.
+The reader skips values without creating objects and counts what later values may refer to. It is linear in the input,
+whatever lengths it claims: every value takes at least one byte, references are not followed, and nesting is a bounded list
+of numbers. Strings are Java's, see `java_text`.
 """
 
 from __future__ import annotations
@@ -13,9 +13,9 @@ from mypy_extensions import i64
 
 from pymosn.protocol.dubbo.java_text import to_utf8
 
-#: Values inside values, as deep as any are followed; Java's own reader overflows its stack before that.
+#: Maximum nesting; Java's own reader overflows its stack earlier.
 MAX_DEPTH: Final[i64] = 10_000
-#: Class definitions of one message.
+#: Maximum class definitions in one message.
 MAX_CLASSES: Final[i64] = 10_000
 
 _NULL: Final[i64] = 0x4E
@@ -40,14 +40,14 @@ _INT: Final[i64] = 0x49
 _LONG: Final[i64] = 0x4C
 _LONG_AS_INT: Final[i64] = 0x59
 
-# How many values are left of a container that says no number: a list, a map before a key, a map before a value.
+# The number of remaining values of a container without a length: a list, a map before a key, a map before a value.
 _LIST: Final[i64] = -1
 _KEY: Final[i64] = -2
 _VALUE: Final[i64] = -3
 
 
 def _sizes() -> bytes:
-    """Bytes of a whole value, by its first byte, where that says it; 0 where more must be read."""
+    """The size of a whole value by its first byte; 0 if more must be read."""
     sizes = bytearray(256)
     spans = (
         (0x20, 0x30, 0),  # short binary, below
@@ -86,42 +86,42 @@ _HOLDERS: Final = bytes([1 if tag in b"CHMOUVWX" or 0x60 <= tag < 0x80 else 0 fo
 
 
 class Hessian2Error(ValueError):
-    """Bytes that are no hessian 2, or more of it than is allowed."""
+    """Malformed hessian 2, or values that exceed a limit."""
 
 
 class Hessian2Reader:
-    """Reads and skips the values of one message, in order: `at` is where it stands."""
+    """Reads and skips the values of one message in order, starting at offset `at`."""
 
     def __init__(self, data: bytes) -> None:
         self.data = data
         self.at: i64 = 0
         self.end: i64 = len(data)
-        #: Whether all of it is ASCII: then no string needs to be looked at to know its bytes.
+        #: Whether all input is ASCII: strings then have as many bytes as characters.
         self.is_ascii: bool = data.isascii()
-        # What later values may refer to: fields of each class defined, containers, type names.
+        # Targets of later references: field counts of the defined classes, number of containers and of type names.
         self._classes: list[int] | None = None
         self._objects: i64 = 0
         self._types: i64 = 0
 
     def _next(self) -> i64:
-        """The first byte of the next value, which stays unread. Hessian2Error at the end."""
+        """Peeks at the first byte of the next value. Raises Hessian2Error at the end."""
         if self.at >= self.end:
-            raise Hessian2Error("a value is missing")
+            raise Hessian2Error("missing value")
         return self.data[self.at]
 
     def holds(self) -> bool:
-        """Whether the next value can define or be something that other values refer to: a class, a type, a container."""
+        """Whether later values may refer to the next value: a class, a type or a container."""
         return _HOLDERS[self._next()] != 0
 
     def at_end(self) -> bool:
-        """Whether the map that `open_map` began ends here; its end is read then."""
+        """Whether the map of the last `open_map` ends here; if so, reads its end."""
         if self._next() != _END:
             return False
         self.at += 1
         return True
 
     def text(self) -> bytes | None:
-        """Reads a string, as UTF-8; None for null."""
+        """Reads a string as UTF-8; returns None for null."""
         data = self.data
         tag: i64 = self._take()
         start: i64 = self.at
@@ -146,11 +146,11 @@ class Hessian2Reader:
         return to_utf8(b"".join(parts))
 
     def integer(self) -> i64:
-        """Reads an int of 32 bits."""
+        """Reads a 32-bit int."""
         return self._integer(self._take())
 
     def scalar(self) -> bytes | None:
-        """Reads a string, a whole number or a boolean, as text; skips anything else and gives None for it."""
+        """Reads a string, integer or boolean as text; skips any other value and returns None."""
         tag: i64 = self._next()
         if _is_string(tag):
             return self.text()
@@ -166,19 +166,19 @@ class Hessian2Reader:
         return None
 
     def open_map(self) -> bool:
-        """Reads the beginning of a map; False for null. The entries follow, until `at_end`."""
+        """Reads the beginning of a map; returns False for null. The entries follow, until `at_end`."""
         tag: i64 = self._take()
         if tag == _NULL:
             return False
         if tag == _TYPED_MAP:
             self._type()
         elif tag != _MAP:
-            raise Hessian2Error(f"no map but 0x{tag:02x}")
+            raise Hessian2Error(f"0x{tag:02x} where a map is expected")
         self._objects += 1
         return True
 
     def skip(self, count: i64) -> None:
-        """Skips `count` values, with all that is in them."""
+        """Skips `count` values with everything nested in them."""
         outer: list[int] | None = None
         left: i64 = count
         while True:
@@ -195,7 +195,7 @@ class Hessian2Reader:
                 left -= 1
             elif tag == _END:
                 if left == _VALUE:
-                    raise Hessian2Error("a map ends behind a key")
+                    raise Hessian2Error("map ends after a key without a value")
                 left = 0
                 continue
             elif left != _LIST:
@@ -212,22 +212,22 @@ class Hessian2Reader:
                 if outer is None:
                     outer = []
                 if len(outer) >= MAX_DEPTH:
-                    raise Hessian2Error(f"nested more than {MAX_DEPTH} deep")
+                    raise Hessian2Error(f"nested more than {MAX_DEPTH} levels deep")
                 outer.append(left)
                 left = inside
 
-    # ---- one step
+    # ---- steps
 
     def _take(self) -> i64:
         at: i64 = self.at
         if at >= self.end:
-            raise Hessian2Error("a value is missing")
+            raise Hessian2Error("missing value")
         self.at = at + 1
         return self.data[at]
 
     def _forward(self, size: i64) -> None:
         if size > self.end - self.at:
-            raise Hessian2Error("a value is cut off")
+            raise Hessian2Error("truncated value")
         self.at += size
 
     def _big_endian(self, size: i64) -> i64:
@@ -249,7 +249,7 @@ class Hessian2Reader:
             return (tag - 0xD4) * 0x10000 + self._big_endian(2)
         if tag == _INT:
             return _signed_32(self._big_endian(4))
-        raise Hessian2Error(f"no int but 0x{tag:02x}")
+        raise Hessian2Error(f"0x{tag:02x} where an int is expected")
 
     def _long(self, tag: i64) -> i64:
         if tag == _LONG_AS_INT:
@@ -264,7 +264,7 @@ class Hessian2Reader:
         return (tag - 0xF8) * 0x100 + self._big_endian(1)
 
     def _count(self) -> i64:
-        """The number of values that follow; each has at least one byte."""
+        """Reads a number of following values; each has at least one byte."""
         count: i64 = self.integer()
         if count < 0 or count > self.end - self.at:
             raise Hessian2Error(f"{count} values in {self.end - self.at} bytes")
@@ -273,7 +273,7 @@ class Hessian2Reader:
     # ---- containers
 
     def _open(self, tag: i64) -> i64:
-        """What follows `tag`: the number of values in a container, or how it ends; 0 when the value is read."""
+        """Opens the value of `tag`: returns the number of values in a container, or how it ends; 0 if it was skipped."""
         if _is_string(tag):
             self._skip_string(tag)
             return 0
@@ -304,25 +304,25 @@ class Hessian2Reader:
         if 0x78 <= tag < 0x80:
             return tag - 0x78
         if tag != _OPEN_LIST and tag != _FIXED_LIST and (tag < 0x70 or tag >= 0x78):
-            raise Hessian2Error(f"no value begins with 0x{tag:02x}")
+            raise Hessian2Error(f"invalid value 0x{tag:02x}")
         self._type()
         if tag == _OPEN_LIST:
             return _LIST
         return self._count() if tag == _FIXED_LIST else tag - 0x70
 
     def _type(self) -> None:
-        """The type of a list or map: a name, or the number of one that came before."""
+        """Reads the type of a list or map: a name, or the index of an earlier one."""
         tag: i64 = self._take()
         if _is_string(tag):
             self._skip_string(tag)
             self._types += 1
             return
-        number: i64 = self._integer(tag)
-        if number < 0 or number >= self._types:
-            raise Hessian2Error(f"type {number} of {self._types}")
+        index: i64 = self._integer(tag)
+        if index < 0 or index >= self._types:
+            raise Hessian2Error(f"type {index} of {self._types}")
 
     def _define(self) -> None:
-        """A class: its name and those of its fields."""
+        """Reads a class definition: its name and those of its fields."""
         self._name()
         fields: i64 = self._count()
         self._add_class(fields)
@@ -333,14 +333,14 @@ class Hessian2Reader:
     def _name(self) -> None:
         tag: i64 = self._take()
         if not _is_string(tag):
-            raise Hessian2Error(f"no name but 0x{tag:02x}")
+            raise Hessian2Error(f"0x{tag:02x} where a name is expected")
         self._skip_string(tag)
 
-    def _fields(self, number: i64) -> i64:
+    def _fields(self, index: i64) -> i64:
         classes = self._classes
-        if classes is None or number < 0 or number >= len(classes):
-            raise Hessian2Error(f"class {number} of {0 if classes is None else len(classes)}")
-        return classes[number]
+        if classes is None or index < 0 or index >= len(classes):
+            raise Hessian2Error(f"class {index} of {0 if classes is None else len(classes)}")
+        return classes[index]
 
     def _add_class(self, fields: i64) -> None:
         if self._classes is None:
@@ -350,9 +350,9 @@ class Hessian2Reader:
         self._classes.append(int(fields))
 
     def _refer(self) -> None:
-        number: i64 = self.integer()
-        if number < 0 or number >= self._objects:
-            raise Hessian2Error(f"reference {number} of {self._objects}")
+        index: i64 = self.integer()
+        if index < 0 or index >= self._objects:
+            raise Hessian2Error(f"reference {index} of {self._objects}")
 
     # ---- strings and binary
 
@@ -367,10 +367,10 @@ class Hessian2Reader:
         elif 0x30 <= tag < 0x34:
             self._chars((tag - 0x30) * 0x100 + self._big_endian(1))
         else:
-            raise Hessian2Error(f"no string goes on with 0x{tag:02x}")
+            raise Hessian2Error(f"invalid string chunk 0x{tag:02x}")
 
     def _skip_ascii(self, size: i64) -> bool:
-        """Skips so many bytes if they are here and all are ASCII."""
+        """Skips `size` bytes if they are available and ASCII; otherwise returns False."""
         data = self.data
         at: i64 = self.at
         stop: i64 = at + size
@@ -388,14 +388,14 @@ class Hessian2Reader:
         return True
 
     def _chars(self, units: i64) -> None:
-        """Skips so many UTF-16 units."""
+        """Skips characters of this many UTF-16 units."""
         if self._skip_ascii(units):
             return
         data = self.data
         end: i64 = self.end
         at: i64 = self.at
         if units > end - at:
-            raise Hessian2Error("a string is cut off")
+            raise Hessian2Error("truncated string")
         while units > 0 and at < end:
             lead: i64 = data[at]
             if lead < 0x80:
@@ -405,10 +405,10 @@ class Hessian2Reader:
             elif lead & 0xF0 == 0xE0:
                 at += 3
             else:
-                raise Hessian2Error(f"no character begins with 0x{lead:02x}")
+                raise Hessian2Error(f"invalid UTF-8 0x{lead:02x}")
             units -= 1
         if units > 0 or at > end:
-            raise Hessian2Error("a string is cut off")
+            raise Hessian2Error("truncated string")
         self.at = at
 
     def _skip_binary(self, tag: i64) -> None:
@@ -422,7 +422,7 @@ class Hessian2Reader:
         elif 0x34 <= tag < 0x38:
             self._forward((tag - 0x34) * 0x100 + self._big_endian(1))
         else:
-            raise Hessian2Error(f"no binary goes on with 0x{tag:02x}")
+            raise Hessian2Error(f"invalid binary chunk 0x{tag:02x}")
 
 
 def _is_string(tag: i64) -> bool:
@@ -430,7 +430,7 @@ def _is_string(tag: i64) -> bool:
 
 
 def _length_bytes(tag: i64) -> i64:
-    """Bytes of length behind the tag of a string's last chunk."""
+    """The number of length bytes after the tag of a string's last chunk."""
     if tag < 0x20:
         return 0
     return 2 if tag == _STRING else 1

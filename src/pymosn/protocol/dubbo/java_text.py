@@ -1,4 +1,4 @@
-"""Strings of hessian 2 as Java has them: lengths in UTF-16 units, each unit by itself in UTF-8, surrogates too."""
+"""Strings of hessian 2 as Java writes them: lengths in UTF-16 units, each unit encoded in UTF-8, surrogates too."""
 
 from __future__ import annotations
 
@@ -6,15 +6,15 @@ from typing import Final
 
 from mypy_extensions import i64
 
-#: Units of one chunk of a long string, as Java writes them.
+#: UTF-16 units per chunk of a long string, as in Java.
 _CHUNK: Final[i64] = 0x8000
-#: Lengths of short strings as they are written.
+#: Encoded lengths of short strings.
 _SHORT: Final = [bytes((size,)) for size in range(0x20)]
 
 
 def to_utf8(raw: bytes) -> bytes:
-    """Java's form of a string as UTF-8; bytes that no string can have stay as they are."""
-    if raw.find(b"\xed") < 0:  # "in" would first try the bytes as a number, at ten times the cost
+    """Converts Java's form of a string to UTF-8; bytes that are invalid in any string stay unchanged."""
+    if raw.find(b"\xed") < 0:  # ten times as fast as "in", which first tries the bytes as a number
         return raw
     try:
         units = raw.decode("utf-8", "surrogatepass").encode("utf-16-le", "surrogatepass")
@@ -24,7 +24,7 @@ def to_utf8(raw: bytes) -> bytes:
 
 
 def write_text(value: bytes | None) -> bytes:
-    """A string of UTF-8 `value` as Java writes it, or null. Bytes that are no UTF-8 become U+FFFD."""
+    """Encodes a UTF-8 string, or null, as Java does. Invalid UTF-8 becomes U+FFFD."""
     if value is None:
         return b"N"
     if len(value) < 0x20 and value.isascii():
@@ -40,7 +40,7 @@ def write_text(value: bytes | None) -> bytes:
     while len(units) - start > _CHUNK:
         stop: i64 = start + _CHUNK
         if 0xD800 <= units[stop - 1] < 0xDC00:
-            stop -= 1  # a pair stays in one chunk
+            stop -= 1  # a surrogate pair stays in one chunk
         parts.append(b"R" + _length(stop - start))
         parts.append(_characters(units[start:stop]))
         start = stop

@@ -1,4 +1,4 @@
-"""Dubbo as a protocol among others."""
+"""Dubbo as an `RpcSpec`."""
 
 from __future__ import annotations
 
@@ -29,9 +29,9 @@ class DubboSpec(RpcSpec):
         return DubboDecoder(max_frame)
 
     def heartbeat(self, request_id: i64) -> bytes:
-        """An event that is null and wants an answer."""
+        """A null event that requests an acknowledgement."""
         return make_frame(REQUEST_FLAG + TWO_WAY_FLAG + EVENT_FLAG + HESSIAN2, 0, request_id, b"N")
 
     def goaway(self, request_id: i64) -> bytes:
-        """The readonly event, which Dubbo's providers send when they close."""
+        """The readonly event that Dubbo's providers send when they close."""
         return make_frame(REQUEST_FLAG + EVENT_FLAG + HESSIAN2, 0, request_id, b"\x01R")

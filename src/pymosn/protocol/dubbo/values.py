@@ -1,6 +1,6 @@
-"""Whole values of hessian 2, for who makes calls or shows results: transcoders. Forwarding needs none of it.
+"""Complete hessian 2 values, for transcoders that make calls or show results. Not used for forwarding.
 
-| hessian 2 | here |
+| hessian 2 | Python |
 |---|---|
 | null, boolean, int, long, double, string | None, bool, int, int, float, str |
 | date | int: milliseconds since 1970 |
@@ -19,22 +19,22 @@ from mypy_extensions import i64
 from pymosn.protocol.dubbo.hessian2 import Hessian2Error, Hessian2Reader
 from pymosn.protocol.dubbo.java_text import write_text
 
-#: Values inside values, as deep as they are made into objects.
+#: Maximum nesting of values.
 MAX_NESTING: Final[i64] = 100
-#: Bytes that references may stand for, all together: a value that is named again is there once more when it is shown.
+#: Maximum bytes of all values that are repeated by references: each repetition appears in the result again.
 MAX_REPEATED: Final[i64] = 16 * 1024 * 1024
 
 _MAP_KEY: Final[i64] = -2
 
 
 class Hessian2ValueReader(Hessian2Reader):
-    """Reads the values of one message as objects. Hessian2Error for what is wrong, too deep, or part of itself."""
+    """Reads the values of a message as Python objects. Raises Hessian2Error for malformed, too deep or recursive values."""
 
     def __init__(self, data: bytes) -> None:
         super().__init__(data)
         self._class_names: list[str] = []
         self._field_names: list[list[str]] = []
-        # Containers so far, with the bytes that each stands for; -1 while one is open.
+        # Containers read so far, with their sizes in bytes; -1 while one is incomplete.
         self._made: list[object] = []
         self._weights: list[int] = []
         self._repeated: i64 = 0
@@ -45,7 +45,7 @@ class Hessian2ValueReader(Hessian2Reader):
 
     def _value(self, depth: i64) -> object:
         tag: i64 = self._take()
-        while tag == 0x43:  # C: a class, and then the value
+        while tag == 0x43:  # C: a class definition before the value
             self._define()
             tag = self._take()
         if tag < 0x20 or 0x30 <= tag < 0x34 or tag == 0x52 or tag == 0x53:
@@ -74,11 +74,11 @@ class Hessian2ValueReader(Hessian2Reader):
     def _text(self) -> str:
         raw = self.text()
         if raw is None:
-            raise Hessian2Error("a name is null")
+            raise Hessian2Error("null as a name")
         try:
             return raw.decode("utf-8", "surrogatepass")
         except UnicodeDecodeError:
-            raise Hessian2Error("a string is no text") from None
+            raise Hessian2Error("invalid string") from None
 
     def _binary(self, tag: i64) -> bytes:
         parts: list[bytes] = []
@@ -90,7 +90,7 @@ class Hessian2ValueReader(Hessian2Reader):
             elif tag == 0x41 or tag == 0x42:
                 size = self._big_endian(2)
             else:
-                raise Hessian2Error(f"no binary goes on with 0x{tag:02x}")
+                raise Hessian2Error(f"invalid binary chunk 0x{tag:02x}")
             start: i64 = self.at
             self._forward(size)
             parts.append(self.data[start : self.at])
@@ -108,7 +108,7 @@ class Hessian2ValueReader(Hessian2Reader):
         if tag == 0x44:
             return float(struct.unpack(">d", raw)[0])
         number = float(int.from_bytes(raw, "big", signed=True))
-        return number / 1000 if tag == 0x5F else number  # thousandths, as Java writes them
+        return number / 1000 if tag == 0x5F else number  # in thousandths, as Java writes them
 
     # ---- containers
 
@@ -124,49 +124,49 @@ class Hessian2ValueReader(Hessian2Reader):
         self._field_names.append(fields)
 
     def _again(self) -> object:
-        """A value that was there before."""
-        number: i64 = self.integer()
-        if number < 0 or number >= len(self._made):
-            raise Hessian2Error(f"reference {number} of {len(self._made)}")
-        weight: i64 = self._weights[number]
+        """Resolves a reference to an earlier value."""
+        index: i64 = self.integer()
+        if index < 0 or index >= len(self._made):
+            raise Hessian2Error(f"reference {index} of {len(self._made)}")
+        weight: i64 = self._weights[index]
         if weight < 0:
-            raise Hessian2Error("a value is part of itself")
+            raise Hessian2Error("recursive value")
         self._repeated += weight
         if self._repeated > MAX_REPEATED:
-            raise Hessian2Error(f"references stand for more than {MAX_REPEATED} bytes")
-        return self._made[number]
+            raise Hessian2Error(f"values repeated by references exceed {MAX_REPEATED} bytes")
+        return self._made[index]
 
     def _container(self, tag: i64, depth: i64) -> object:
         if depth >= MAX_NESTING:
-            raise Hessian2Error(f"nested more than {MAX_NESTING} deep")
+            raise Hessian2Error(f"nested more than {MAX_NESTING} levels deep")
         start: i64 = self.at
         repeated: i64 = self._repeated
-        number: i64 = len(self._made)
+        index: i64 = len(self._made)
         self._made.append(None)
         self._weights.append(-1)
         made: object
         if tag == 0x4F or 0x60 <= tag < 0x70:
-            made = self._object(self.integer() if tag == 0x4F else tag - 0x60, depth, number)
+            made = self._object(self.integer() if tag == 0x4F else tag - 0x60, depth, index)
         else:
             count: i64 = self._open(tag)
             made = self._entries(depth) if count == _MAP_KEY else self._items(count, depth)
-        self._made[number] = made
-        self._weights[number] = self.at - start + self._repeated - repeated + 1
+        self._made[index] = made
+        self._weights[index] = self.at - start + self._repeated - repeated + 1
         return made
 
-    def _object(self, number: i64, depth: i64, place: i64) -> dict[object, object]:
-        self._fields(number)
-        made: dict[object, object] = {"class": self._class_names[number]}
-        for name in self._field_names[number]:
-            made[name] = None if name == "cause" and self._is_reference_to(place) else self._value(depth + 1)
+    def _object(self, class_index: i64, depth: i64, index: i64) -> dict[object, object]:
+        self._fields(class_index)
+        made: dict[object, object] = {"class": self._class_names[class_index]}
+        for name in self._field_names[class_index]:
+            made[name] = None if name == "cause" and self._is_reference_to(index) else self._value(depth + 1)
         return made
 
-    def _is_reference_to(self, place: i64) -> bool:
-        """Reads a reference to container `place` if that is what comes: Java writes an exception without a cause so."""
+    def _is_reference_to(self, index: i64) -> bool:
+        """Skips a reference to container `index`, if one follows: Java writes an exception without a cause like this."""
         start: i64 = self.at
         if self._next() == 0x51:
             self.at += 1
-            if self.integer() == place:
+            if self.integer() == index:
                 return True
             self.at = start
         return False
@@ -176,7 +176,7 @@ class Hessian2ValueReader(Hessian2Reader):
         while not self.at_end():
             key = self._value(depth + 1)
             if isinstance(key, (list, dict)):
-                raise Hessian2Error("the key of a map is a list, a map or an object")
+                raise Hessian2Error("a list, map or object as the key of a map")
             made[key] = self._value(depth + 1)
         return made
 
@@ -193,9 +193,10 @@ class Hessian2ValueReader(Hessian2Reader):
 
 
 def write_value(value: object) -> bytes:
-    """A value as Java's own writer has it: an int that fits 32 bits is an Integer, others are Longs.
+    """Encodes a value as Java does: an int of up to 32 bits is an Integer, others are Longs.
 
-    None, bool, int, float, str, bytes, lists, and dicts of these. Hessian2Error for others and for what is too deep.
+    `value`: None, bool, int, float, str, bytes, or lists and dicts of these. Raises Hessian2Error for others and for values
+    nested too deeply.
     """
     parts: list[bytes] = []
     _write(value, parts, 0)
@@ -203,9 +204,9 @@ def write_value(value: object) -> bytes:
 
 
 def write_long(value: int) -> bytes:
-    """A Long, however small. Hessian2Error beyond 64 bits."""
+    """Encodes a Long, however small. Raises Hessian2Error beyond 64 bits."""
     if not -(2**63) <= value < 2**63:
-        raise Hessian2Error("a number is longer than 64 bits")
+        raise Hessian2Error("number exceeds 64 bits")
     return b"L" + value.to_bytes(8, "big", signed=True)
 
 
@@ -217,7 +218,7 @@ def _write_int(value: int) -> bytes:
 
 def _write(value: object, parts: list[bytes], depth: i64) -> None:
     if depth > MAX_NESTING:
-        raise Hessian2Error(f"nested more than {MAX_NESTING} deep")
+        raise Hessian2Error(f"nested more than {MAX_NESTING} levels deep")
     if value is None:
         parts.append(b"N")
     elif isinstance(value, bool):
@@ -230,8 +231,8 @@ def _write(value: object, parts: list[bytes], depth: i64) -> None:
         parts.append(write_text(value.encode("utf-8", "surrogatepass")))
     elif isinstance(value, bytes):
         for at in range(0, len(value), 0xFFFF):
-            piece = value[at : at + 0xFFFF]
-            parts.append(b"A" + len(piece).to_bytes(2, "big") + piece)
+            chunk = value[at : at + 0xFFFF]
+            parts.append(b"A" + len(chunk).to_bytes(2, "big") + chunk)
         parts.append(b"\x20")
     elif isinstance(value, list):
         size = len(value)
@@ -245,4 +246,4 @@ def _write(value: object, parts: list[bytes], depth: i64) -> None:
             _write(item, parts, depth + 1)
         parts.append(b"Z")
     else:
-        raise Hessian2Error(f"hessian 2 has nothing for {type(value).__name__}")
+        raise Hessian2Error(f"{type(value).__name__} cannot be encoded in hessian 2")

@@ -1,8 +1,8 @@
-"""The messages of dubbo-thrift: a header that says service and id, and a message of Thrift's binary protocol.
+"""The messages of dubbo-thrift: a header with service and id, then a message of Thrift's binary protocol.
 
     length (4) | 0xdabc | length again (4) | length of the header (2) | 1 | service [| path] | id (8) | message
 
-The header begins with the magic. A string has its length in front (4). Later versions of Dubbo write the path as well.
+The header begins with the magic. A string is preceded by its length (4). Later versions of Dubbo add the path.
 """
 
 from __future__ import annotations
@@ -17,12 +17,12 @@ from pymosn.core.headers import HeaderError, Headers, lower_name, to_bytes
 from pymosn.protocol.failure_text import failure_text
 
 MAGIC: Final = b"\xda\xbc"
-#: Where the strings of the header begin.
+#: Offset of the header's strings.
 STRINGS_AT: Final[i64] = 13
-#: Bytes of the longest header: two of them say its size.
+#: Maximum header size, which is a 16-bit number.
 MAX_HEADER: Final[i64] = 0xFFFF
 
-# Message types of Thrift.
+# Thrift message types.
 CALL: Final[i64] = 1
 REPLY: Final[i64] = 2
 EXCEPTION: Final[i64] = 3
@@ -36,7 +36,7 @@ _PROTOCOL_ERROR: Final[i64] = 7
 
 
 def exception_type(status: i64) -> i64:
-    """The type of Thrift's exception for an HTTP status, as MOSN chooses it."""
+    """The type of Thrift's exception for an HTTP status, as in MOSN."""
     if status == 404:
         return _UNKNOWN_METHOD
     if status == 400:
@@ -45,15 +45,15 @@ def exception_type(status: i64) -> i64:
 
 
 def string(value: bytes) -> bytes:
-    """A string with its length."""
+    """Encodes a string with its length."""
     return len(value).to_bytes(4, "big") + value
 
 
 def write_frame(strings: bytes, request_id: i64, message: bytes, version: bytes, out: FrameWriter) -> None:
-    """Writes a whole frame. `strings`: service, and path where there is one. HeaderError when they are too long for it."""
+    """Writes a frame. `strings`: service and, if present, path. Raises HeaderError if they are too long."""
     header_size: i64 = STRINGS_AT - 4 + len(strings) + 8
     if header_size > MAX_HEADER:
-        raise HeaderError(f"a dubbo-thrift header of {header_size} bytes; {MAX_HEADER} fit")
+        raise HeaderError(f"dubbo-thrift header of {header_size} bytes exceeds the limit of {MAX_HEADER}")
     size: i64 = header_size + len(message)
     out.write_number(size, 4)
     out.write(MAGIC)
@@ -75,9 +75,9 @@ class Message:
 
 
 class ThriftHeaders(RpcHeaders):
-    """`service`, `path` where there is one, `method`, `seqId` and `messageType`. Only the first two can be changed.
+    """`service`, `path` if present, `method`, `seqId` and `messageType`. Only the first two can be changed.
 
-    Of a reply a change is seen by whoever looks later, and not sent.
+    Changes to a response are visible to later readers, but are not sent.
     """
 
     def __init__(self, service: bytes, path: bytes | None, message: Message, is_request: bool) -> None:
@@ -102,7 +102,7 @@ class ThriftHeaders(RpcHeaders):
         return fields
 
     def set(self, name: str, value: str) -> None:
-        """Changes service or path. HeaderError for any other name of a request: the protocol has no place for it."""
+        """Changes service or path. Raises HeaderError for other names of a request, which the protocol cannot carry."""
         if not self._is_request:
             super().set(name, value)
             return
@@ -121,23 +121,23 @@ class ThriftHeaders(RpcHeaders):
         return super().remove(name)
 
     def add_raw(self, name: bytes, value: bytes) -> None:
-        """Of a request there is no place for it."""
+        """Ignored for a request, which cannot carry further headers."""
         if not self._is_request:
             super().add_raw(name, value)
 
     def _refuse(self, name: str) -> None:
         if self._is_request:
-            raise HeaderError(f"header {name}: dubbo-thrift has no place for it")
+            raise HeaderError(f"header {name} cannot be sent in dubbo-thrift")
 
 
 def strings_of(headers: Headers, has_path: bool) -> bytes:
-    """The strings of the header as the fields are now."""
+    """Encodes the header's strings from the current fields."""
     service = headers.get_raw(b"service") or b""
     return string(service) + string(headers.get_raw(b"path") or b"") if has_path else string(service)
 
 
 class ThriftRequest(RpcRequest):
-    """A call. Its payload is the Thrift message."""
+    """A call. The payload is the Thrift message."""
 
     def __init__(self, headers: ThriftHeaders, request_id: i64, raw: bytes, id_at: i64) -> None:
         super().__init__(headers, request_id, raw, raw[id_at + 8 :], headers.message.kind == ONE_WAY)
@@ -153,14 +153,16 @@ class ThriftRequest(RpcRequest):
         write_frame(strings, request_id, payload, self.frame[STRINGS_AT - 1 : STRINGS_AT], out)
 
     def local_reply(self, status: i64, headers: Headers, body: bytes) -> RpcResponse:
-        """Thrift's TApplicationException; for a good status a result, which is a string, or void where `body` is empty.
+        """A TApplicationException; for a successful status a result, which is a string, or void if `body` is empty.
 
-        There is no place for `headers`. The header repeats that of the call: who writes a path there reads one, too.
+        `headers` cannot be sent. The header is that of the call, so that it has a path only if the client knows paths.
         """
         strings = self.frame[STRINGS_AT : self.id_at]
         kind: i64 = REPLY if 200 <= status < 300 else EXCEPTION
         message = Message(self._message.name, kind, self._message.sequence)
-        return ThriftReply(ThriftHeaders(b"", None, message, False), status, b"", 0, strings, _answer(message, status, body))
+        return ThriftResponse(
+            ThriftHeaders(b"", None, message, False), status, b"", 0, strings, _answer(message, status, body)
+        )
 
 
 def _answer(message: Message, status: i64, body: bytes) -> bytes:
@@ -174,8 +176,8 @@ def _answer(message: Message, status: i64, body: bytes) -> bytes:
     return b"".join([*begin, b"\x0b\x00\x01", string(text), b"\x08\x00\x02", kind, b"\x00"])
 
 
-class ThriftReply(RpcResponse):
-    """A reply: a result, or Thrift's own exception. Its payload is the Thrift message."""
+class ThriftResponse(RpcResponse):
+    """A response: a result, or an exception of Thrift itself. The payload is the Thrift message."""
 
     def __init__(self, headers: ThriftHeaders, status: i64, raw: bytes, id_at: i64, strings: bytes, payload: bytes) -> None:
         super().__init__(headers, status, raw, payload)

@@ -1,4 +1,4 @@
-"""Dubbo-thrift as a protocol among others."""
+"""Dubbo-thrift as an `RpcSpec`."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ from pymosn.api.rpc import RpcDecoder, RpcSpec
 from pymosn.protocol.dubbothrift.codec import ThriftDecoder
 
 _MAX_NUMBER: Final[i64] = 0x7FFFFFFFFFFFFFFF
-#: The first byte of a length that no frame has: 256 MiB and more.
+#: First byte of lengths that are too large for any frame: 256 MiB and more.
 _NO_LENGTH: Final[i64] = 0x10
 
 
 class ThriftSpec(RpcSpec):
-    """Recognised by the magic behind a length. The protocol has no heartbeat: neither Dubbo nor Thrift would answer one."""
+    """Recognised by the magic after a length. There are no heartbeats: neither Dubbo nor Thrift would answer one."""
 
     def __init__(self) -> None:
         super().__init__("dubbo-thrift", _MAX_NUMBER)

@@ -1,6 +1,6 @@
-"""The body of a message: by length, in chunks, until the end of the connection; and its trailers (RFC 9112 sections 6, 7).
+"""Message bodies by length, chunked or ended by the connection's close, and their trailers (RFC 9112 sections 6 and 7).
 
-Incremental: any split of the input gives the same frames, and no byte is looked at more than a few times.
+Incremental: any split of the input yields the same data, and no byte is scanned more than a few times.
 """
 
 from __future__ import annotations
@@ -15,13 +15,13 @@ from pymosn.core.failure import BAD_BODY, BODY_TOO_LARGE, HEADERS_TOO_LARGE
 from pymosn.core.headers import Headers
 from pymosn.protocol.http1.rules import CR, LF, SEMICOLON, check_extensions, passable_trailers, scan_line
 
-# How the body is framed; CLOSE is for replies only.
+# How the body is framed; CLOSE is for responses only.
 NO_BODY: Final[i64] = 0
 LENGTH: Final[i64] = 1
 CHUNKED: Final[i64] = 2
 CLOSE: Final[i64] = 3
 
-# Where in the message the decoder is.
+# The decoder's position in the message.
 AT_HEAD: Final[i64] = 0
 IN_LENGTH: Final[i64] = 1
 IN_CHUNK_SIZE: Final[i64] = 2
@@ -30,16 +30,16 @@ AFTER_CHUNK: Final[i64] = 4
 IN_TRAILERS: Final[i64] = 5
 UNTIL_CLOSE: Final[i64] = 6
 
-#: Digits of a chunk size: 15 hexadecimal ones stay below 2^60.
+#: Maximum hexadecimal digits of a chunk size: 15 stay below 2^60.
 MAX_SIZE_DIGITS: Final[i64] = 15
-#: Bytes of chunk extensions that one body may carry; they are read and forgotten.
+#: Maximum bytes of chunk extensions in one body; they are parsed and discarded.
 MAX_EXTENSIONS: Final[i64] = 16 * 1024
 
 
 class Http1Limits:
-    """Limits of one side. Sizes in bytes; a `body` of 0 is no limit."""
+    """Limits of one side. Sizes in bytes; a `body` of 0 means no limit."""
 
-    def __init__(self, head: i64 = 8192, fields: i64 = 100, body: i64 = 0) -> None:
+    def __init__(self, *, head: i64, fields: i64, body: i64) -> None:
         self.head: i64 = head
         self.fields: i64 = fields
         self.body: i64 = body
@@ -47,10 +47,10 @@ class Http1Limits:
 
 @mypyc_attr(allow_interpreted_subclasses=True)
 class BodyDecoder(Decoder):
-    """The half of a decoder that keeps the buffer and takes bodies from it.
+    """The part of a decoder that owns the buffer and reads bodies from it.
 
-    After `decode` said HEAD or DATA: `data` holds body bytes, `end` whether the message is complete, `trailers` its
-    trailers if it had any. The next message is decoded by the next call after an `end`.
+    After `decode` returned HEAD or DATA: `data` holds body bytes, `end` whether the message is complete, `trailers` its
+    trailers, if any. After an `end`, the next call decodes the next message.
     """
 
     def __init__(self, limits: Http1Limits) -> None:
@@ -74,7 +74,7 @@ class BodyDecoder(Decoder):
         return self._decode_body()
 
     def _decode_head(self) -> i64:
-        """HEAD, or NEED_MORE; a head that is complete goes on to `_begin_body`."""
+        """Returns HEAD or NEED_MORE; calls `_begin_body` once the head is complete."""
         raise NotImplementedError
 
     # ---- the buffer
@@ -89,25 +89,25 @@ class BodyDecoder(Decoder):
         self._at = 0
 
     def has_buffered(self) -> bool:
-        """Whether bytes are waiting that no frame has taken."""
+        """Whether there are undecoded bytes."""
         return self._at < len(self._buffer)
 
     def buffered_size(self) -> i64:
-        """How many bytes are waiting that no frame has taken."""
+        """Number of undecoded bytes."""
         return len(self._buffer) - self._at
 
     def is_between_messages(self) -> bool:
-        """Whether the last message is complete and no byte of a next one has come."""
+        """Whether the last message is complete and no byte of a next one has been received."""
         return self._stage == AT_HEAD and self._at >= len(self._buffer)
 
     def unread(self) -> bytes:
-        """What is buffered, which is no HTTP: the connection carries something else from here on."""
+        """Removes and returns the undecoded bytes, when the connection switches to another protocol."""
         rest = self._buffer[self._at :]
         self.discard()
         return rest
 
     def discard(self) -> None:
-        """Forgets what is buffered, to free its memory."""
+        """Drops the undecoded bytes and frees their memory."""
         self._buffer = b""
         self._at = 0
         self._scanned = 0
@@ -117,9 +117,9 @@ class BodyDecoder(Decoder):
             self.discard()
 
     def _needs_scan(self) -> bool:
-        """Whether bytes that came since the last scan can have completed a line, or broken it by a control character.
+        """Whether the bytes received since the last scan can complete a line or contain a control character.
 
-        Without this a head that comes byte by byte would be scanned once per byte.
+        Without this check a head that arrives byte by byte would be rescanned for every byte.
         """
         if self._scanned == 0:
             return True
@@ -138,7 +138,7 @@ class BodyDecoder(Decoder):
     # ---- the body
 
     def _begin_body(self, framing: i64, length: i64) -> i64:
-        """Takes what is here of the body that follows a head, and says HEAD. `length`: in bytes, for LENGTH."""
+        """Starts the body after a head, decodes what is buffered of it, and returns HEAD. `length`: in bytes, for LENGTH."""
         self._body_size = 0
         self._extensions = 0
         self.trailers = None
@@ -161,7 +161,7 @@ class BodyDecoder(Decoder):
         return HEAD
 
     def _decode_body(self) -> i64:
-        """DATA with what is here of the body, or NEED_MORE."""
+        """Returns DATA with the buffered part of the body, or NEED_MORE."""
         if self._stage == IN_LENGTH:
             return self._decode_length()
         if self._stage == UNTIL_CLOSE:
@@ -189,7 +189,7 @@ class BodyDecoder(Decoder):
         return DATA
 
     def _decode_chunked(self) -> i64:
-        pieces: list[bytes] = []
+        parts: list[bytes] = []
         size: i64 = len(self._buffer)
         while True:
             if self._stage == IN_CHUNK:
@@ -198,7 +198,7 @@ class BodyDecoder(Decoder):
                     break
                 if here > self._left:
                     here = self._left
-                pieces.append(self._buffer[self._at : self._at + here])
+                parts.append(self._buffer[self._at : self._at + here])
                 self._at += here
                 self._left -= here
                 if self._left > 0:
@@ -211,10 +211,10 @@ class BodyDecoder(Decoder):
             if self._stage == IN_TRAILERS:
                 self._take_trailers()
                 break
-        if not pieces:
+        if not parts:
             self._compact()
             return DATA if self.end else NEED_MORE
-        self.data = pieces[0] if len(pieces) == 1 else b"".join(pieces)
+        self.data = parts[0] if len(parts) == 1 else b"".join(parts)
         self._compact()
         return DATA
 
@@ -230,7 +230,7 @@ class BodyDecoder(Decoder):
         return True
 
     def _take_chunk_size(self) -> bool:
-        """Reads a chunk-size line; False when it is not complete."""
+        """Reads a chunk-size line; returns False if it is incomplete."""
         buffer = self._buffer
         end: i64 = len(buffer)
         i: i64 = self._at
@@ -250,7 +250,7 @@ class BodyDecoder(Decoder):
         if i + 1 >= end:
             return False
         if buffer[i + 1] != LF:
-            raise ProtocolError(BAD_BODY, "CR without LF behind a chunk size")
+            raise ProtocolError(BAD_BODY, "CR without LF after chunk size")
         self._at = i + 2
         if size == 0:
             self._stage = IN_TRAILERS
@@ -262,7 +262,7 @@ class BodyDecoder(Decoder):
         return True
 
     def _skip_extensions(self, start: i64) -> i64:
-        """The offset of the CR behind chunk extensions, or the end of what is here (RFC 9112 section 7.1.1)."""
+        """Returns the offset of the CR after chunk extensions, or the end of the buffer (RFC 9112 section 7.1.1)."""
         buffer = self._buffer
         end: i64 = len(buffer)
         i: i64 = start if self._scanned < start else self._scanned

@@ -1,6 +1,15 @@
-"""The common part of request and response heads: field lines, framing, and facts about the connection.
+"""What request and response heads share: field lines, framing, and the state of the connection.
 
-Strict: whatever two parsers could read differently is refused. Incremental: any split of the input gives the same frames.
+A decoder is one object with one buffer, built up in three steps: `BodyDecoder` owns the buffer and reads bodies,
+`Http1Decoder` scans field lines, and `RequestDecoder` or `ResponseDecoder` reads the first line and decides what the fields
+mean. The caller feeds bytes and pulls: each `decode` returns HEAD, DATA or NEED_MORE, so any split of the input gives the
+same result.
+
+A head is checked in one pass over its bytes. No field is copied during that pass: `classify` recognises the few names that
+matter to a proxy, `_take_field` records their values and decides whether the line is forwarded, and the lines between those
+that are cut form the block of the head's `Headers`. An incomplete head is scanned again only when `_needs_scan` finds that
+the new bytes can complete a line. A head that two parsers could read differently is rejected, except for what
+`Http1Policy` permits.
 """
 
 from __future__ import annotations
@@ -19,13 +28,13 @@ from pymosn.protocol.http1.fields import PROTECTED, classify, is_claim, is_look_
 from pymosn.protocol.http1.policy import REFUSE_UNDERSCORES, Http1Policy
 from pymosn.protocol.http1.rules import COLON, CR, LF, check_coding, parse_length, parse_lengths
 
-#: `x`, once bit 5 is set: the first letter of fields with claims about the client.
+#: `x` with bit 5 set: the first letter of all fields with claims about the client.
 LOWER_X: Final[i64] = 120
 
 
 @mypyc_attr(allow_interpreted_subclasses=True)
 class Http1Decoder(BodyDecoder):
-    """Base of RequestDecoder and ResponseDecoder."""
+    """Base of RequestDecoder and ResponseDecoder: scans the field section of a head."""
 
     def __init__(self, limits: Http1Limits, policy: Http1Policy) -> None:
         super().__init__(limits)
@@ -34,7 +43,7 @@ class Http1Decoder(BodyDecoder):
         self.minor_version: i64 = 1
         self.keep_alive: bool = True
         self._is_strict: bool = policy.is_strict
-        # From the field lines of the head.
+        # Values collected from the head's field lines.
         self._rewrites_length: bool = False
         self._length: i64 = -1
         self._codings: i64 = 0
@@ -51,7 +60,7 @@ class Http1Decoder(BodyDecoder):
     # ---- the field section
 
     def _scan_fields(self, start: i64) -> i64:
-        """Scans field lines from `start`: the offset after the empty line that ends them, or -1 if it is not here yet.
+        """Scans field lines from `start`. Returns the offset after the empty line that ends them, or -1 if it is incomplete.
 
         Raises ProtocolError at the first byte that cannot be part of a field section.
         """
@@ -110,14 +119,14 @@ class Http1Decoder(BodyDecoder):
         return -1
 
     def _take_block(self, cut: list[bytes] | None, block: bytes, bits: i64) -> None:
-        """Takes the field lines to forward: those in `cut`, between which lines were left out, then `block`."""
+        """Passes on the lines to be forwarded: those between the lines that were `cut`, then `block`."""
         if cut is not None:
             cut.append(block)
             block = b"".join(cut)
         self._take_headers(HttpHeaders(block, bits))
 
     def _end_name(self, start: i64, i: i64) -> i64:
-        """The offset of the colon after a name with an underscore, which begins at `start` and is read up to `i`; or -1."""
+        """Returns the offset of the colon after a name with an underscore, or -1. Scanned so far: `start` to `i`."""
         buffer = self._buffer
         size: i64 = len(buffer)
         while i < size and TOKEN[buffer[i]] != 0:
@@ -129,7 +138,7 @@ class Http1Decoder(BodyDecoder):
         return i
 
     def _end_line(self, end: i64, byte: i64) -> i64:
-        """The offset after the line that ends at `end` with `byte`, or -1 if the LF is not here yet."""
+        """Returns the offset after the line that ends at `end` with `byte`, or -1 if its LF is missing."""
         buffer = self._buffer
         if byte == CR:
             if end + 1 >= len(buffer):
@@ -144,7 +153,7 @@ class Http1Decoder(BodyDecoder):
         return end + 1
 
     def _kind_of(self, start: i64, end: i64) -> i64:
-        """The kind of a name with an underscore (hostile case C14)."""
+        """The kind of a field name with an underscore (hostile case C14)."""
         policy = self.policy
         if policy.underscores == REFUSE_UNDERSCORES:
             raise ProtocolError(BAD_REQUEST, "underscore in a header field name")
@@ -153,28 +162,28 @@ class Http1Decoder(BodyDecoder):
         return fields.OTHER
 
     def _take_field(self, kind: i64, value: bytes) -> bool:
-        """Notes one of the known fields; returns whether its line is left out of what is forwarded."""
+        """Records a known field. Returns whether its line must not be forwarded unchanged."""
         if kind >= fields.HOP_BY_HOP:
             if kind == fields.UPGRADE:
-                # A second line makes a list, and a list does not name one protocol.
+                # A second line makes it a list, which is never confirmed as an upgrade.
                 self._upgrade = self._upgrade + b"," + value if self._upgrade else value
             return True
         if kind == fields.CONTENT_LENGTH:
             if self._is_strict:
                 if self._length >= 0:
-                    raise ProtocolError(BAD_FRAMING, "two content-length fields")
+                    raise ProtocolError(BAD_FRAMING, "more than one content-length field")
                 self._length = parse_length(value)
             else:
                 length: i64 = parse_lengths(value)
                 if self._length >= 0 and self._length != length:
-                    raise ProtocolError(BAD_FRAMING, "two different content-length fields")
+                    raise ProtocolError(BAD_FRAMING, "conflicting Content-Length values")
                 self._length = length
                 self._rewrites_length = True
                 return True
         elif kind == fields.TRANSFER_ENCODING:
             self._codings += 1
             if self._codings > 1:
-                raise ProtocolError(BAD_FRAMING, "two transfer-encoding fields")
+                raise ProtocolError(BAD_FRAMING, "more than one transfer-encoding field")
             check_coding(value if self._is_strict else value.strip(b" \t"))
             return True
         elif kind == fields.CONNECTION:
@@ -185,13 +194,13 @@ class Http1Decoder(BodyDecoder):
         return False
 
     def _take_headers(self, headers: Headers) -> None:
-        """Takes the field lines to forward."""
+        """Stores the field lines to be forwarded."""
         raise NotImplementedError
 
     def _finish_fields(self, headers: Headers) -> None:
         """Decides whether another message may follow on the connection (RFC 9112 section 9.3).
 
-        Fields that `Connection` names are removed from `headers`: they were meant for this hop.
+        Fields named in `Connection` are hop-by-hop and are removed from `headers`.
         """
         if self._rewrites_length:
             headers.add_raw(b"content-length", b"%d" % self._length)

@@ -1,4 +1,4 @@
-"""Writing requests and responses (RFC 9112). The encoder determines the framing, never the received fields."""
+"""Encoding of requests and responses (RFC 9112). The encoder alone decides the framing."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ _STATUS_LINES: Final[dict[int, bytes]] = {
 
 
 def status_line(status: i64, reason: bytes) -> bytes:
-    """The status line; the upstream's reason phrase is kept."""
+    """The status line; keeps a non-standard reason phrase of the upstream."""
     known = _STATUS_LINES.get(int(status))
     if known is not None and (not reason or known[13:-2] == reason):
         return known
@@ -32,7 +32,7 @@ def _status_line_of(head: ResponseHead) -> bytes:
 
 
 def encode_request(head: RequestHead) -> list[bytes]:
-    """The head of a request, including the empty line, in parts."""
+    """The head of a request with its final empty line, in parts."""
     if head.raw_tunnel:
         return _encode_asking(head)
     parts = [head.raw_method, b" ", head.raw_path]
@@ -50,7 +50,7 @@ def encode_request(head: RequestHead) -> list[bytes]:
 
 
 def _encode_asking(head: RequestHead) -> list[bytes]:
-    """The head of a request for a tunnel. It has no content and accepts no trailers."""
+    """The head of a request for a tunnel, which has no content and accepts no trailers."""
     if head.raw_tunnel == CONNECT:
         return [b"CONNECT ", head.raw_host, b" HTTP/1.1\r\n", wire_lines(head.headers), CRLF]
     target = head.raw_path if head.raw_query is None else head.raw_path + b"?" + head.raw_query
@@ -58,18 +58,18 @@ def _encode_asking(head: RequestHead) -> list[bytes]:
 
 
 def encode_agreement(head: ResponseHead) -> list[bytes]:
-    """The head of the response that opens a tunnel: a 101, or the 2xx to a CONNECT, without fields about a body."""
+    """The head of a response that opens a tunnel: a 101, or the 2xx to a CONNECT; it declares no body."""
     fields = _switching(head.raw_tunnel) if head.status == 101 else b""
     return [_status_line_of(head), wire_lines(head.headers), fields, CRLF]
 
 
 def _switching(protocol: bytes) -> bytes:
-    """The fields for this hop that ask for the switch, and that agree to it (RFC 9110 section 7.8)."""
+    """The hop-by-hop fields that request or confirm a protocol switch (RFC 9110 section 7.8)."""
     return b"connection: upgrade\r\nupgrade: " + protocol + CRLF
 
 
 def encode_chunk(data: bytes, end: bool) -> list[bytes]:
-    """`data` (which may be empty) as a chunk, followed by the last chunk when `end`."""
+    """Encodes `data` (which may be empty) as a chunk, followed by the last chunk if `end`."""
     parts: list[bytes] = []
     if data:
         parts.append(b"%x\r\n" % len(data))

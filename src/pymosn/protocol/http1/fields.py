@@ -1,4 +1,4 @@
-"""The header fields that mean something to the proxy itself, recognised while a head is scanned."""
+"""The header fields that the proxy itself uses, recognised while a head is scanned."""
 
 from __future__ import annotations
 
@@ -21,9 +21,9 @@ X_REQUEST_ID: Final[i64] = 9
 DATE: Final[i64] = 10
 GLOBAL_TIMEOUT: Final[i64] = 11
 TRY_TIMEOUT: Final[i64] = 12
-#: What a client says about itself and the way that it came: passed on only for a peer that is trusted (hostile case C15).
+#: Claims about the client and its request: forwarded only for a trusted peer (hostile case C15).
 CLAIM: Final[i64] = 13
-#: Numbers from here on: fields of this hop alone, which are not forwarded (RFC 9110 section 7.6.1).
+#: Kinds from here on are hop-by-hop fields, which are not forwarded (RFC 9110 section 7.6.1).
 HOP_BY_HOP: Final[i64] = 14
 UPGRADE: Final[i64] = 15
 
@@ -49,26 +49,26 @@ _NAMES: Final[list[bytes]] = [
     b"proxy-authorization",
     b"http2-settings",
 ]
-#: A name that some servers would take for one of these, underscores being dashes to them (hostile case C14): not forwarded.
+#: A name that matches one of these on servers that treat underscores as dashes (hostile case C14): not forwarded.
 LOOK_ALIKE: Final[i64] = 20
 
-#: Names that begin so, and `x-real-ip`, claim something too.
+#: Prefixes of further claims, and `x-real-ip`.
 _CLAIMS: Final = (b"x-forwarded-", b"x-mosn-", b"x-envoy-", b"x-real-ip")
 _DASH: Final[i64] = 45
 
 
 def _index() -> bytes:
-    """From length and first letter to the one name that has both: one look-up dismisses nearly every other field."""
+    """Maps length and first letter to the one name that has both, so that one lookup rules out nearly every other field."""
     index = bytearray(1024)
-    for number, name in enumerate(_NAMES):
+    for kind, name in enumerate(_NAMES):
         if name:
-            index[len(name) * 32 + (name[0] & 31)] = number
+            index[len(name) * 32 + (name[0] & 31)] = kind
     return bytes(index)
 
 
 _INDEX: Final[bytes] = _index()
 
-#: Fields that a `Connection` option can never take away: they carry the request's meaning (hostile case C16).
+#: Fields that a `Connection` option can never remove: they carry the request's meaning (hostile case C16).
 PROTECTED: Final = frozenset(
     (
         b"host",
@@ -88,24 +88,24 @@ _KNOWN: Final = PROTECTED | frozenset(_NAMES[1:])
 
 
 def classify(buffer: bytes, start: i64, end: i64) -> i64:
-    """Which of the fields above is named by `buffer[start:end]`; OTHER for none. The name is not empty."""
+    """The kind of the field name `buffer[start:end]`, which is not empty; OTHER if unknown."""
     size: i64 = end - start
     if size > 31:
         return OTHER
-    number: i64 = _INDEX[size * 32 + (buffer[start] & 31)]
-    if number == OTHER:
+    kind: i64 = _INDEX[size * 32 + (buffer[start] & 31)]
+    if kind == OTHER:
         return OTHER
-    name = _NAMES[number]
+    name = _NAMES[kind]
     k: i64 = 0
     while k < size:
         if LOWER[buffer[start + k]] != name[k]:
             return OTHER
         k += 1
-    return number
+    return kind
 
 
 def is_claim(buffer: bytes, start: i64, end: i64) -> bool:
-    """Whether `buffer[start:end]`, which begins with an x and is none of the names above, claims something."""
+    """Whether `buffer[start:end]`, which begins with an x and is not in `_NAMES`, is a claim."""
     if end - start < 8 or buffer[start + 1] != _DASH:
         return False
     name = buffer[start:end].lower()
@@ -113,12 +113,12 @@ def is_claim(buffer: bytes, start: i64, end: i64) -> bool:
 
 
 def is_look_alike(name: bytes) -> bool:
-    """Whether a name with underscores would, with dashes in their place, be one that means something to us."""
+    """Whether a name with underscores would be a known field or a claim if they were dashes."""
     dashed = name.lower().replace(b"_", b"-")
     return dashed in _KNOWN or dashed.startswith(_CLAIMS)
 
 
-#: Fields that may not come in a trailer section (RFC 9110 section 6.5.1): framing, routing, authentication, content.
+#: Fields that are not allowed in trailers (RFC 9110 section 6.5.1): framing, routing, authentication, content.
 FORBIDDEN_TRAILERS: Final = (
     frozenset(_NAMES[1:])
     | PROTECTED
@@ -148,6 +148,6 @@ FORBIDDEN_TRAILERS: Final = (
 
 
 def may_trail(name: bytes) -> bool:
-    """Whether a field called `name`, in any case, may be passed on in a trailer section."""
+    """Whether a field called `name`, in any case, may be forwarded in a trailer section."""
     dashed = name.lower().replace(b"_", b"-")
     return dashed not in FORBIDDEN_TRAILERS and not dashed.startswith(_CLAIMS)

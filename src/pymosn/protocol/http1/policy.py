@@ -1,7 +1,7 @@
-"""How a listener treats doubtful requests: strict by default, and what a lenient listener forgives.
+"""How tolerant a listener is of irregular requests: strict by default.
 
-RFC 9110, 9112 or 3986 allows each leniency, and an upstream may read each differently: docs/http1.md describes the risks.
-Ambiguous framing of a body is never forgiven.
+Each leniency is allowed by RFC 9110, 9112 or 3986, but upstream servers may interpret such a request differently;
+docs/http1.md describes the risks. Ambiguous body framing is never tolerated.
 """
 
 from __future__ import annotations
@@ -21,24 +21,27 @@ REFUSE_UNDERSCORES: Final[i64] = 2
 class Http1Policy(PathPolicy):
     """Immutable; shared by all connections of a listener.
 
-    `is_strict`: forgive nothing. `trusts_peer`: believe X-Forwarded-*, X-Real-IP, Forwarded, x-mosn-* and x-envoy-* of
-    any client. `merges_slashes` and `slashes`: see PathPolicy. `underscores`: a constant above.
+    `is_strict`: tolerate nothing. `trusts_peer`: trust X-Forwarded-*, X-Real-IP, Forwarded, x-mosn-* and x-envoy-* from any
+    client. `merges_slashes` and `slashes`: see PathPolicy. `underscores`: a constant above.
     """
 
     def __init__(
         self,
-        is_strict: bool = True,
-        trusts_peer: bool = False,
-        merges_slashes: bool = True,
-        slashes: i64 = KEEP_SLASHES,
-        underscores: i64 = PASS_UNDERSCORES,
+        *,
+        is_strict: bool,
+        trusts_peer: bool,
+        merges_slashes: bool,
+        slashes: i64,
+        underscores: i64,
     ) -> None:
         super().__init__(is_strict, merges_slashes, slashes)
         self.trusts_peer = trusts_peer
         self.underscores: i64 = underscores
 
 
-STRICT: Final = Http1Policy()
+STRICT: Final = Http1Policy(
+    is_strict=True, trusts_peer=False, merges_slashes=True, slashes=KEEP_SLASHES, underscores=PASS_UNDERSCORES
+)
 
 __all__ = [
     "DECODE_SLASHES",

@@ -1,4 +1,4 @@
-"""Decoding requests (RFC 9112 sections 3 to 7)."""
+"""Request decoding (RFC 9112 sections 3 to 7)."""
 
 from __future__ import annotations
 
@@ -33,30 +33,30 @@ SLASH: Final[i64] = 47
 DOT: Final[i64] = 46
 PERCENT: Final[i64] = 37
 QUESTION: Final[i64] = 63
-#: The longest method that is accepted; the longest registered one has 17 letters.
+#: The longest accepted method; the longest registered one has 17 letters.
 MAX_METHOD: Final[i64] = 32
 
 
 class RequestDecoder(Http1Decoder):
-    """Decodes the requests of one connection. After HEAD, `head` is the head of the request.
+    """Decodes the requests of one connection. After HEAD, `head` is the current request.
 
-    `raw_tunnel` of a head is any protocol that the client may ask to upgrade to; the decoder does not decide about it.
+    The head's `raw_tunnel` is any protocol to which the client may ask to upgrade; whether that is allowed is decided later.
     """
 
     def __init__(self, limits: Http1Limits, policy: Http1Policy = STRICT, connect: bytes = b"") -> None:
-        """`connect`: the `raw_tunnel` of a CONNECT; empty where CONNECT is not allowed."""
+        """`connect`: the `raw_tunnel` of CONNECT requests; empty if CONNECT is not allowed."""
         super().__init__(limits, policy)
         self._connect = connect
         self.head: HttpRequest = HttpRequest()
         self._has_host: bool = False
-        #: The target is a whole URI, so its authority is the host and overrides the Host field (RFC 9112 section 3.2.2).
+        #: The target is an absolute URI, so its authority overrides the Host field (RFC 9112 section 3.2.2).
         self._target_has_host: bool = False
         self._skipped_line: bool = False
-        #: Bytes of the request line once it has been read, so that it is not read again when field lines arrive one by one.
+        #: Length of the request line once it is complete, so that it is not scanned again for each further field line.
         self._line_size: i64 = 0
 
     def has_begun(self) -> bool:
-        """Whether an incomplete message has begun."""
+        """Whether an incomplete message has been received."""
         return not self.is_between_messages()
 
     # ---- the head
@@ -69,7 +69,7 @@ class RequestDecoder(Http1Decoder):
             return NEED_MORE
         first: i64 = buffer[start]
         if first < SP and first in (CR, LF) and not self._skipped_line:
-            # One empty line before a request is allowed (RFC 9112 section 2.2).
+            # One empty line before a request is tolerated (RFC 9112 section 2.2).
             after_line: i64 = self._end_line(start, first)
             if after_line < 0:
                 return NEED_MORE
@@ -108,7 +108,7 @@ class RequestDecoder(Http1Decoder):
         return NEED_MORE
 
     def _scan_request_line(self, start: i64) -> i64:
-        """The offset after the request line, or -1 when it is incomplete."""
+        """Returns the offset after the request line, or -1 if it is incomplete."""
         buffer = self._buffer
         size: i64 = len(buffer)
         head = self.head
@@ -143,7 +143,7 @@ class RequestDecoder(Http1Decoder):
         if i >= size:
             return -1
         if buffer[i] != SP or i == target:
-            # A line without a version is HTTP/0.9; anything else is a character that targets must not contain.
+            # A line without a version is HTTP/0.9; anything else is a character that is not allowed in a target.
             raise ProtocolError(BAD_REQUEST if buffer[i] == CR else BAD_TARGET, "not a request target")
         self._take_target(target, query, i, odd)
         return self._scan_version(i + 1)
@@ -184,7 +184,7 @@ class RequestDecoder(Http1Decoder):
                 return
             path = self._take_absolute(path)
             if not path:
-                # RFC 9112 section 3.2.4: without path and query the request is about the whole server.
+                # RFC 9112 section 3.2.4: without path and query the request is about the server as a whole.
                 path = b"*" if query < 0 and head.raw_method == b"OPTIONS" else b"/"
             else:
                 odd = True
@@ -196,7 +196,7 @@ class RequestDecoder(Http1Decoder):
         head.raw_path = path
 
     def _take_absolute(self, target: bytes) -> bytes:
-        """The path, perhaps empty, of an absolute-form target; its authority becomes the host (RFC 9112 section 3.2.2)."""
+        """The path, possibly empty, of an absolute-form target; its authority becomes the host (RFC 9112 section 3.2.2)."""
         if target[:7].lower() != b"http://":
             raise ProtocolError(BAD_TARGET, "target is neither a path nor an http URI")
         authority, slash, path = target[7:].partition(b"/")
@@ -207,7 +207,7 @@ class RequestDecoder(Http1Decoder):
         return slash + path
 
     def _take_authority(self, target: bytes) -> None:
-        """Takes the target of a CONNECT: host and port, which override the Host field (RFC 9112 section 3.2.3)."""
+        """Reads the target of a CONNECT: host and port, which override the Host field (RFC 9112 section 3.2.3)."""
         if not self._connect:
             raise ProtocolError(CONNECT_NOT_ALLOWED, "CONNECT is not allowed on this listener")
         if not is_host(target) or not is_digit(target[len(target) - 1]) or target.rfind(b":") <= target.rfind(b"]"):
@@ -226,12 +226,12 @@ class RequestDecoder(Http1Decoder):
         if kind == fields.HOST:
             host = value.strip(b" \t").lower()
             if self._has_host:
-                raise ProtocolError(BAD_HOST, "two host fields")
+                raise ProtocolError(BAD_HOST, "more than one host field")
             self._has_host = True
             if not self._is_host(host):
                 raise ProtocolError(BAD_HOST, "not a host")
             if self._target_has_host:
-                return True  # `_finish_head` adds one for the target's host
+                return True  # `_finish_head` adds the target's host instead
             head.raw_host = host
             return False
         if kind == fields.X_FORWARDED_FOR:
@@ -275,7 +275,7 @@ class RequestDecoder(Http1Decoder):
         framing: i64 = NO_BODY
         if self._codings > 0:
             if self._length >= 0:
-                raise ProtocolError(BAD_FRAMING, "content-length beside transfer-encoding")
+                raise ProtocolError(BAD_FRAMING, "both content-length and transfer-encoding")
             if self.minor_version == 0:
                 raise ProtocolError(BAD_FRAMING, "transfer-encoding in an HTTP/1.0 request")
             head.content_length = UNKNOWN_LENGTH
@@ -291,7 +291,7 @@ class RequestDecoder(Http1Decoder):
         return self._begin_body(framing, self._length)
 
     def _take_upgrade(self, head: HttpRequest) -> None:
-        """Notes a protocol that the client may upgrade to; any other request is an ordinary one (RFC 9110 section 7.8).
+        """Records the protocol that the client may upgrade to (RFC 9110 section 7.8); any other Upgrade field is ignored.
 
         Not in HTTP/1.0, not with content, and only with methods for which a 101 is a complete answer; WebSocket requires a
         GET (RFC 6455 section 4.1).

@@ -1,4 +1,4 @@
-"""Decoding responses (RFC 9112 sections 4 to 7). An upstream is trusted as little as a client."""
+"""Response decoding (RFC 9112 sections 4 to 7). An upstream is trusted as little as a client."""
 
 from __future__ import annotations
 
@@ -18,17 +18,17 @@ from pymosn.protocol.http1.decoder import Http1Decoder
 from pymosn.protocol.http1.policy import STRICT
 from pymosn.protocol.http1.rules import CR, LF, SP, upgrade_protocol
 
-#: The limit for interim responses to one request; an upstream that sends more is refused.
+#: Maximum interim responses to one request.
 MAX_INTERIM: Final[i64] = 100
-#: The limit for their bytes together.
+#: Maximum total size of their heads, in bytes.
 MAX_INTERIM_SIZE: Final[i64] = 64 * 1024
 
 
 class ResponseDecoder(Http1Decoder):
     """Decodes the responses of one upstream connection.
 
-    `expect` must be called for each request that is sent. After HEAD with a 1xx `head`, the same message continues. After
-    one with a `raw_tunnel`, DATA is the bytes of the tunnel, which have no end that the decoder could see.
+    Call `expect` for each request that is sent. After HEAD with a 1xx status, decoding continues with the same response.
+    After a head with `raw_tunnel`, DATA is tunnelled data and never ends.
     """
 
     def __init__(self, limits: Http1Limits) -> None:
@@ -40,18 +40,18 @@ class ResponseDecoder(Http1Decoder):
         self._interim_size: i64 = 0
 
     def expect(self, method: bytes, tunnel: bytes = b"") -> None:
-        """The next response answers a request with `method` and `tunnel` (`RequestHead.raw_tunnel`)."""
+        """Prepares for the response to a request with `method` and `tunnel` (`RequestHead.raw_tunnel`)."""
         self._to_head = method == b"HEAD"
         self._tunnel = tunnel
         self._interim = 0
         self._interim_size = 0
 
     def begin_tunnel(self) -> None:
-        """No request is sent: all bytes belong to a tunnel, from the first one on."""
+        """Treats all input as tunnelled data, without a request and response."""
         self._stage = UNTIL_CLOSE
 
     def finish(self) -> bool:
-        """The upstream closed: whether that completes the response (only a body that ends with the connection)."""
+        """The upstream closed. Returns whether that completes the response, which is so only for a close-delimited body."""
         if self._stage == UNTIL_CLOSE:
             self._stage = AT_HEAD
             return True
@@ -72,10 +72,10 @@ class ResponseDecoder(Http1Decoder):
         if after < 0:
             self._scanned = size
             if size - start > self.limits.head:
-                raise ProtocolError(BAD_RESPONSE, "head of the response is too large")
+                raise ProtocolError(BAD_RESPONSE, "response head is too large")
             return NEED_MORE
         if after - start > self.limits.head:
-            raise ProtocolError(BAD_RESPONSE, "head of the response is too large")
+            raise ProtocolError(BAD_RESPONSE, "response head is too large")
         self._at = after
         self._scanned = 0
         if self.head.status < 200:
@@ -83,7 +83,7 @@ class ResponseDecoder(Http1Decoder):
         return self._finish_head()
 
     def _scan_status_line(self, start: i64) -> i64:
-        """The offset after the status line, or -1 when it is incomplete."""
+        """Returns the offset after the status line, or -1 if it is incomplete."""
         buffer = self._buffer
         size: i64 = len(buffer)
         if size - start < 12:
@@ -116,7 +116,7 @@ class ResponseDecoder(Http1Decoder):
         head = self.head
         self.minor_version = minor
         head.status = status
-        # A slice that ends before it begins is an error in compiled code: the line may end after the code.
+        # Compiled code rejects a slice that ends before it begins, and the line may end right after the status code.
         head.raw_reason = buffer[start + 13 : i] if i > start + 13 else b""
         return i + 2
 
@@ -135,7 +135,7 @@ class ResponseDecoder(Http1Decoder):
         if self._tunnel == CONNECT and 200 <= head.status < 300:
             return self._begin_tunnel(head)
         if self._codings > 0 and (self._length >= 0 or self.minor_version == 0):
-            raise ProtocolError(BAD_RESPONSE, "transfer-encoding beside content-length or in HTTP/1.0")
+            raise ProtocolError(BAD_RESPONSE, "transfer-encoding with content-length or in HTTP/1.0")
         if head.status < 200:
             return self._finish_interim(head)
         return self._begin_body(self._framing(head), self._length)
@@ -151,7 +151,7 @@ class ResponseDecoder(Http1Decoder):
         if head.status == 101:
             agreed = upgrade_protocol(self._upgrade, self._options)
             if not self._tunnel or self.minor_version == 0 or agreed != self._tunnel:
-                raise ProtocolError(BAD_RESPONSE, "switching to this protocol was not requested")
+                raise ProtocolError(BAD_RESPONSE, "switch to a protocol that was not requested")
             return self._begin_tunnel(head)
         self._compact()
         return HEAD

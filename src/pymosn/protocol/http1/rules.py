@@ -1,4 +1,4 @@
-"""Small rules of the grammar: lengths, transfer codings, chunk extensions, trailer lines (RFC 9112 sections 6 and 7)."""
+"""Small grammar rules: lengths, transfer codings, chunk extensions, trailer lines (RFC 9112 sections 6 and 7)."""
 
 from __future__ import annotations
 
@@ -18,12 +18,12 @@ SP: Final[i64] = 32
 COLON: Final[i64] = 58
 SEMICOLON: Final[i64] = 59
 
-#: Digits of a content-length: 18 decimal ones stay below 2^63.
+#: Maximum digits of a content-length: 18 stay below 2^63.
 MAX_LENGTH_DIGITS: Final[i64] = 18
 
 
 def parse_length(value: bytes) -> i64:
-    """A content-length (RFC 9110 section 8.6). Raises ProtocolError for anything but plain digits behind spaces."""
+    """Parses a content-length (RFC 9110 section 8.6). Raises ProtocolError for anything but digits after spaces."""
     size: i64 = len(value)
     i: i64 = 0
     while i < size and value[i] == SP:
@@ -44,14 +44,14 @@ def parse_length(value: bytes) -> i64:
 
 
 def parse_lengths(value: bytes) -> i64:
-    """The same for a lenient listener: leading zeros, white space on both sides, and one number said several times."""
+    """Parses a content-length leniently: allows leading zeros, surrounding white space and a list of equal values."""
     length: i64 = -1
     for text in value.split(b","):
         digits = text.strip(b" \t")
-        said: i64 = parse_length(digits.lstrip(b"0") or digits[-1:])
-        if length >= 0 and said != length:
-            raise ProtocolError(BAD_FRAMING, "content-length is two different numbers")
-        length = said
+        number: i64 = parse_length(digits.lstrip(b"0") or digits[-1:])
+        if length >= 0 and number != length:
+            raise ProtocolError(BAD_FRAMING, "conflicting Content-Length values")
+        length = number
     return length
 
 
@@ -67,9 +67,9 @@ def check_coding(value: bytes) -> None:
 
 
 def upgrade_protocol(value: bytes, options: bytes) -> bytes:
-    """The one protocol that an Upgrade field names and the Connection fields' `options` confirm, in lower case; or empty.
+    """The lower-case protocol of an Upgrade field (RFC 9110 section 7.8); empty unless the Connection `options` confirm it.
 
-    RFC 9110 section 7.8. Lists are not taken up: their first name may be one that nobody here allows.
+    A list is ignored: its first protocol may be one that is not allowed here.
     """
     protocol = value.strip(b" \t").lower()
     if b"upgrade" not in [option.strip(b" \t") for option in options.split(b",")]:
@@ -113,7 +113,7 @@ def _extension_value(text: bytes, start: i64) -> i64:
 
 
 def scan_line(buffer: bytes, start: i64) -> i64:
-    """The offset behind the field line (or empty line) at `start`, or -1 when it is not complete."""
+    """Returns the offset after the field line (or empty line) at `start`, or -1 if it is incomplete."""
     size: i64 = len(buffer)
     i: i64 = start
     if i < size and buffer[i] != CR:
@@ -130,6 +130,6 @@ def scan_line(buffer: bytes, start: i64) -> i64:
 
 
 def passable_trailers(lines: list[bytes]) -> Headers | None:
-    """The trailers that may be passed on (RFC 9110 section 6.5.1), or None when none is left."""
+    """The trailers that may be forwarded (RFC 9110 section 6.5.1), or None."""
     kept = [line for line in lines if may_trail(line.partition(b":")[0])]
     return HttpHeaders(b"".join(kept)) if kept else None

@@ -1,4 +1,4 @@
-"""HTTP/1 as a protocol among others."""
+"""HTTP/1 as a `ProtocolSpec`."""
 
 from __future__ import annotations
 

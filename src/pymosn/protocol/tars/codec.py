@@ -1,4 +1,4 @@
-"""Cutting and reading the packets of TARS, of either direction."""
+"""Decoding of TARS packets, in both directions."""
 
 from __future__ import annotations
 
@@ -11,17 +11,17 @@ from pymosn.api.protocol import ProtocolError
 from pymosn.api.rpc import RpcDecoder
 from pymosn.core.chars import decimal
 from pymosn.core.failure import BAD_FRAME
-from pymosn.protocol.tars.frames import ONE_WAY, Packet, TarsHeaders, TarsReply, TarsRequest, http_status, is_tup
+from pymosn.protocol.tars.frames import ONE_WAY, Packet, TarsHeaders, TarsRequest, TarsResponse, http_status, is_tup
 from pymosn.protocol.tars.jce import STRING1, STRING4, JceError, JceReader
 
-#: A length and the version.
+#: Minimum size of a packet: its length and version.
 _LEAST: Final[i64] = 6
 
 
 class TarsDecoder(RpcDecoder):
-    """Decodes either direction. The fifth field tells a request, which has its servant there, from a reply, with a result.
+    """Decodes both directions. The fifth field of a request is a string (servant), that of a response a number (result).
 
-    The replies of TUP look like requests; from an upstream they are replies.
+    Responses of the TUP versions have the form of requests; from an upstream they are decoded as responses.
     """
 
     def frame_size(self, data: bytes, start: i64, end: i64) -> i64:
@@ -29,7 +29,7 @@ class TarsDecoder(RpcDecoder):
             return 0
         size: i64 = data[start] * 0x1000000 + data[start + 1] * 0x10000 + data[start + 2] * 0x100 + data[start + 3]
         if size < _LEAST or (end - start > 4 and data[start + 4] != 0x10):
-            raise ProtocolError(BAD_FRAME, "no packet of TARS begins so")
+            raise ProtocolError(BAD_FRAME, "not a TARS packet")
         return size if end - start > 4 else 0
 
     def read(self, data: bytes, start: i64, end: i64) -> i64:
@@ -38,22 +38,22 @@ class TarsDecoder(RpcDecoder):
             packet = Packet()
             is_request = _read(frame, packet)
         except JceError as error:
-            raise ProtocolError(BAD_FRAME, f"a packet of TARS cannot be read: {error}") from None
+            raise ProtocolError(BAD_FRAME, f"malformed TARS packet: {error}") from None
         self.request_id = packet.request_id
         if is_request and not (self.is_client and is_tup(packet.version)):
             self.request = TarsRequest(packet, frame)
             return protocol.ONE_WAY if packet.packet_type == ONE_WAY else protocol.REQUEST
         headers = TarsHeaders(packet, False)
-        self.response = TarsReply(headers, http_status(packet.result), frame, packet.buffer, packet, [])
-        return protocol.REPLY
+        self.response = TarsResponse(headers, http_status(packet.result), frame, packet.buffer, packet, [])
+        return protocol.RESPONSE
 
 
 def _read(frame: bytes, packet: Packet) -> bool:
-    """Walks over all fields. Whether they are those of a request."""
+    """Reads all fields. Returns whether they are those of a request."""
     reader = JceReader(frame, 4)
     packet.version = _integer(reader, 1)
     if packet.version < 1 or packet.version > 3:
-        raise JceError(f"there is no version {packet.version}")
+        raise JceError(f"invalid version {packet.version}")
     packet.packet_type = _integer(reader, 2)
     third_start: i64 = reader.at
     third: i64 = _integer(reader, 3)
@@ -96,14 +96,14 @@ def _read_buffer(reader: JceReader, packet: Packet, tag: i64) -> None:
 
 
 def _read_rest(reader: JceReader, packet: Packet, is_request: bool) -> None:
-    """What follows the buffer, and may be missing: time-out or status, description, context."""
+    """Reads the optional fields after the buffer: timeout or status, description, context."""
     packet.context_start = reader.end
     packet.context_end = reader.end
     last: i64 = packet.buffer_tag
     start: i64 = reader.at
     while reader.head():
         if reader.tag <= last:
-            raise JceError(f"field {reader.tag} behind field {last}")
+            raise JceError(f"field {reader.tag} after field {last}")
         last = reader.tag
         if last > 9 and packet.context_start == reader.end:
             packet.context_start = packet.context_end = start
@@ -121,7 +121,7 @@ def _read_rest(reader: JceReader, packet: Packet, is_request: bool) -> None:
 
 
 def _read_status(reader: JceReader, packet: Packet) -> None:
-    """The result of a reply of TUP."""
+    """Reads the result of a TUP response."""
     for key, value in reader.pairs():
         if key == b"STATUS_RESULT_CODE":
             packet.result = -decimal(value[1:]) if value.startswith(b"-") else decimal(value)
@@ -136,5 +136,5 @@ def _integer(reader: JceReader, tag: i64) -> i64:
     _expect(reader, tag)
     value: i64 = reader.integer()
     if value < -0x80000000 or value > 0x7FFFFFFF:
-        raise JceError(f"field {tag} has more than 32 bits")
+        raise JceError(f"field {tag} exceeds 32 bits")
     return value

@@ -1,8 +1,8 @@
-"""The packets of TARS: a length, then fields. Which they are depends on the direction and on the version.
+"""The packets of TARS: a length, then fields, which depend on the direction and on the version.
 
-A request, and the reply of the TUP versions 2 and 3: 1 version, 2 packet type, 3 message type, 4 id, 5 servant, 6 function,
-7 buffer, 8 time-out, 9 context, 10 status. Any other reply: 1 version, 2 packet type, 3 id, 4 message type, 5 result,
-6 buffer, 7 status, 8 description, 9 context. The maps may be missing.
+A request, or a response of the TUP versions 2 and 3: 1 version, 2 packet type, 3 message type, 4 id, 5 servant,
+6 function, 7 buffer, 8 timeout, 9 context, 10 status. Any other response: 1 version, 2 packet type, 3 id, 4 message type,
+5 result, 6 buffer, 7 status, 8 description, 9 context. The maps are optional.
 """
 
 from __future__ import annotations
@@ -17,15 +17,15 @@ from pymosn.core.headers import HeaderError, Headers, lower_name
 from pymosn.protocol.failure_text import failure_text
 from pymosn.protocol.tars.jce import write_bytes, write_integer, write_pairs, write_text
 
-#: Fields of a request that are part of the packet header; the others are its context.
+#: Header fields that are part of the packet header; all others are entries of its context.
 _OUTSIDE: Final = (b"service", b"method")
 
-#: The version of calls of its own RPC; 2 and 3 are TUP.
+#: The version of TARS' own RPC; 2 and 3 are TUP.
 RPC_VERSION: Final[i64] = 1
-#: The packet type of a call that nobody answers.
+#: The packet type of a call without a response.
 ONE_WAY: Final[i64] = 1
 
-# Results of its replies.
+# Results in responses.
 SUCCESS: Final[i64] = 0
 DECODE_ERROR: Final[i64] = -1
 NO_FUNCTION: Final[i64] = -3
@@ -38,12 +38,12 @@ UNKNOWN: Final[i64] = -99
 
 
 def is_tup(version: i64) -> bool:
-    """Whether replies of this version look like requests."""
+    """Whether responses of this version have the form of requests."""
     return version in (2, 3)
 
 
 def http_status(result: i64) -> i64:
-    """The HTTP status that corresponds to the result of a reply."""
+    """The HTTP status for the result of a response."""
     if result == SUCCESS:
         return 200
     if result in (NO_FUNCTION, NO_SERVANT):
@@ -73,7 +73,7 @@ def tars_result(status: i64) -> i64:
 
 
 class Packet:
-    """Where the fields of a packet are: each from the head of its tag on."""
+    """The decoded fields of a packet, and the offsets of those that may be rewritten (from the head of the tag)."""
 
     def __init__(self) -> None:
         self.version: i64 = 0
@@ -92,7 +92,7 @@ class Packet:
         self.buffer_end: i64 = 0
         self.buffer: bytes = b""
         self.context: list[tuple[bytes, bytes]] = []
-        # Of the context, tag 9 in every packet; at the end when it is missing.
+        # The context has tag 9 in every packet; if absent, both are the offset where it would be added.
         self.context_start: i64 = 0
         self.context_end: i64 = 0
 
@@ -134,7 +134,7 @@ class TarsHeaders(RpcHeaders):
 
 
 def context_of(headers: Headers, is_request: bool) -> list[tuple[bytes, bytes]]:
-    """The entries of the context: all fields but the first `service` and `method` of a request."""
+    """The entries of the context: all fields except the first `service` and `method` of a request."""
     outside: list[bytes] = list(_OUTSIDE) if is_request else []
     pairs: list[tuple[bytes, bytes]] = []
     for name, value in fields_of(headers):
@@ -146,19 +146,19 @@ def context_of(headers: Headers, is_request: bool) -> list[tuple[bytes, bytes]]:
 
 
 def with_length(parts: list[bytes]) -> bytes:
-    """A packet of these parts."""
+    """A packet consisting of `parts`, with its length."""
     body = b"".join(parts)
     return int(len(body) + 4).to_bytes(4, "big") + body
 
 
 def renumbered(packet: Packet, raw: bytes, request_id: i64) -> bytes:
-    """The packet `raw` with another id."""
-    number_field = write_integer(packet.id_tag, request_id)
-    return with_length([raw[4 : packet.id_start], number_field, raw[packet.id_end :]])
+    """The packet `raw` with another request id."""
+    id_field = write_integer(packet.id_tag, request_id)
+    return with_length([raw[4 : packet.id_start], id_field, raw[packet.id_end :]])
 
 
 def rebuilt(packet: Packet, raw: bytes, request_id: i64, buffer: bytes, context: bytes | None) -> bytes:
-    """The packet `raw` with another id, buffer, and context (None: as it is)."""
+    """The packet `raw` with another request id, buffer and context (None: unchanged)."""
     if context is None:
         context = raw[packet.context_start : packet.context_end]
     return with_length(
@@ -166,7 +166,7 @@ def rebuilt(packet: Packet, raw: bytes, request_id: i64, buffer: bytes, context:
             raw[4 : packet.id_start],
             write_integer(packet.id_tag, request_id),
             raw[packet.id_end : packet.buffer_start],
-            # Lengths can be written in several ways: what nobody changed stays as it is.
+            # Lengths have several encodings: an unchanged buffer keeps its own.
             raw[packet.buffer_start : packet.buffer_end]
             if buffer == packet.buffer
             else write_bytes(packet.buffer_tag, buffer),
@@ -178,7 +178,7 @@ def rebuilt(packet: Packet, raw: bytes, request_id: i64, buffer: bytes, context:
 
 
 class TarsRequest(RpcRequest):
-    """A call. Its payload is the buffer: the arguments."""
+    """A call. The payload is the buffer with the arguments."""
 
     def __init__(self, packet: Packet, raw: bytes) -> None:
         super().__init__(TarsHeaders(packet, True), packet.request_id, raw, packet.buffer, packet.packet_type == ONE_WAY)
@@ -198,15 +198,15 @@ class TarsRequest(RpcRequest):
         out.write(rebuilt(self.packet, self.frame, request_id, payload, context))
 
     def local_reply(self, status: i64, headers: Headers, body: bytes) -> RpcResponse:
-        """A result with its description; in the TUP versions both stand in the status, as TARS' own servers do it.
+        """A result with its description; the TUP versions carry both in the status map, as TARS' own servers do.
 
-        `body` is the text of a failure, or the buffer of a good reply. `headers` become the context.
+        `body` is the text of a failure, or the buffer of a successful response. `headers` become the context.
         """
-        return TarsReply(TarsHeaders(Packet(), False), status, b"", body, self.packet, context_of(headers, False))
+        return TarsResponse(TarsHeaders(Packet(), False), status, b"", body, self.packet, context_of(headers, False))
 
 
-class TarsReply(RpcResponse):
-    """A reply. Its payload is the buffer: the result. `packet` is its own; that of the request in one of the proxy's."""
+class TarsResponse(RpcResponse):
+    """A response. The payload is the buffer with the result. `packet`: its own, or the request's for a local reply."""
 
     def __init__(
         self,

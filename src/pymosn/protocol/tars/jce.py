@@ -1,6 +1,6 @@
-"""TARS' own encoding (JCE), as far as a proxy needs it: fields with a tag and a type in front.
+"""TARS' own encoding (JCE), as far as a proxy needs it: fields, each preceded by its tag and type.
 
-The reader walks over fields without making objects of them. It is linear in the bytes: every element costs one.
+The reader skips fields without creating objects. It is linear in the input: every element takes at least one byte.
 """
 
 from __future__ import annotations
@@ -9,7 +9,7 @@ from typing import Final
 
 from mypy_extensions import i64
 
-# Types.
+# Field types.
 INT8: Final[i64] = 0
 INT16: Final[i64] = 1
 INT32: Final[i64] = 2
@@ -25,19 +25,19 @@ END: Final[i64] = 11
 ZERO: Final[i64] = 12
 BYTES: Final[i64] = 13
 
-#: Bytes behind the head of a field of each type; -1 where more must be read.
+#: Bytes after the head of a field of each type; -1 if more must be read.
 _SIZES: Final = (1, 2, 4, 8, 4, 8, -1, -1, -1, -1, -1, 0, 0, -1, -1, -1)
 
-#: Containers inside containers, as deep as any are followed.
+#: Maximum nesting of containers.
 MAX_DEPTH: Final[i64] = 1000
-#: Entries of one map of strings: four bytes of a packet would make some hundred of memory.
+#: Maximum entries of a string map, which take about a hundred bytes of memory for four bytes of input.
 MAX_PAIRS: Final[i64] = 4096
-#: How many fields are left of a struct, which only its end tells.
+#: Number of remaining fields of a struct, which only its end determines.
 _STRUCT: Final[i64] = -1
 
 
 class JceError(ValueError):
-    """Bytes that are no JCE."""
+    """Malformed JCE."""
 
 
 class JceReader:
@@ -47,12 +47,12 @@ class JceReader:
         self.data = data
         self.at: i64 = at
         self.end: i64 = len(data)
-        #: Of the field whose head was read last.
+        #: Tag and type of the last head read.
         self.tag: i64 = 0
         self.type: i64 = 0
 
     def head(self) -> bool:
-        """Reads the head of the next field: its tag and type. False at the end of the message."""
+        """Reads the head of the next field: its tag and type. Returns False at the end of the message."""
         if self.at >= self.end:
             return False
         first: i64 = self.data[self.at]
@@ -64,38 +64,38 @@ class JceReader:
         return True
 
     def integer(self) -> i64:
-        """The whole number whose head was read."""
+        """Reads the value of an integer field."""
         kind: i64 = self.type
         if kind == ZERO:
             return 0
         if kind > INT64:
-            raise JceError(f"no whole number is of type {kind}")
+            raise JceError(f"type {kind} where an integer is expected")
         size: i64 = 1 << kind
         start: i64 = self.at
         self._forward(size)
         return int.from_bytes(self.data[start : self.at], "big", signed=True)
 
     def text(self) -> bytes:
-        """The string whose head was read."""
+        """Reads the value of a string field."""
         size: i64 = self._string_size()
         start: i64 = self.at
         self._forward(size)
         return self.data[start : self.at]
 
     def bytes_size(self) -> i64:
-        """The number of bytes that follow, of the byte vector whose head was read."""
+        """Reads the length of a byte-vector field, whose bytes follow."""
         if self.type != BYTES:
-            raise JceError(f"no vector of bytes is of type {self.type}")
+            raise JceError(f"type {self.type} where a byte vector is expected")
         self._require(INT8)
         return self._count()
 
     def pairs(self) -> list[tuple[bytes, bytes]]:
-        """The map of strings whose head was read."""
+        """Reads the value of a string-map field."""
         if self.type != MAP:
-            raise JceError(f"no map is of type {self.type}")
+            raise JceError(f"type {self.type} where a map is expected")
         left: i64 = self._count()
         if left > MAX_PAIRS:
-            raise JceError(f"a map of {left} strings; {MAX_PAIRS} are allowed")
+            raise JceError(f"a map of {left} strings exceeds the limit of {MAX_PAIRS}")
         found: list[tuple[bytes, bytes]] = []
         while left > 0:
             self._part(0)
@@ -106,14 +106,14 @@ class JceReader:
         return found
 
     def skip(self) -> None:
-        """Skips the value whose head was read, with all that is in it."""
+        """Skips the value of a field with everything nested in it."""
         outer: list[int] = []
         left: i64 = 0
         while True:
             inside: i64 = self._open()
             if inside != 0:
                 if len(outer) >= MAX_DEPTH:
-                    raise JceError(f"nested more than {MAX_DEPTH} deep")
+                    raise JceError(f"nested more than {MAX_DEPTH} levels deep")
                 outer.append(left)
                 left = inside
             while True:
@@ -131,11 +131,11 @@ class JceReader:
                 break
 
     def _open(self) -> i64:
-        """Skips a value without parts and gives 0, or how many parts the value has whose head was read."""
+        """Skips a value without parts and returns 0, or reads the head of a container and returns its number of parts."""
         kind: i64 = self.type
         size: i64 = _SIZES[kind]
         if kind == END or kind > BYTES:
-            raise JceError(f"no value is of type {kind}")
+            raise JceError(f"invalid type {kind}")
         if size >= 0:
             self._forward(size)
             return 0
@@ -153,10 +153,10 @@ class JceReader:
             return self._big_endian(1)
         if self.type == STRING4:
             return self._big_endian(4)
-        raise JceError(f"no string is of type {self.type}")
+        raise JceError(f"type {self.type} where a string is expected")
 
     def _count(self) -> i64:
-        """A number of parts, which is a field of its own; each part has at least one byte."""
+        """Reads a number of parts, which is a field itself; each part has at least one byte."""
         self._part(0)
         count: i64 = self.integer()
         if count < 0 or count > self.end - self.at:
@@ -168,19 +168,19 @@ class JceReader:
             raise JceError("a field is missing")
 
     def _part(self, tag: i64) -> None:
-        """The head of a part of a value, which has to be `tag`: TARS' own readers find no other."""
+        """Reads the head of a container's part. Its tag must be `tag`: TARS' own readers accept no other."""
         self._head()
         if self.tag != tag:
-            raise JceError(f"part {self.tag} where {tag} has to be")
+            raise JceError(f"tag {self.tag} where {tag} is expected")
 
     def _require(self, kind: i64) -> None:
         self._head()
         if self.type != kind:
-            raise JceError(f"type {self.type} where {kind} has to be")
+            raise JceError(f"type {self.type} where {kind} is expected")
 
     def _forward(self, size: i64) -> None:
         if size > self.end - self.at:
-            raise JceError("a value is cut off")
+            raise JceError("truncated value")
         self.at += size
 
     def _big_endian(self, size: i64) -> i64:
@@ -194,7 +194,7 @@ class JceReader:
 
 
 def write_integer(tag: i64, value: i64) -> bytes:
-    """A field with a number of at most 32 bits, in the shortest form; `tag` is less than 15."""
+    """Encodes an integer field of at most 32 bits in the shortest form; `tag` is less than 15."""
     head: i64 = tag << 4
     if value == 0:
         return bytes((head + ZERO,))
@@ -206,7 +206,7 @@ def write_integer(tag: i64, value: i64) -> bytes:
 
 
 def write_text(tag: i64, value: bytes) -> bytes:
-    """A field with a string."""
+    """Encodes a string field."""
     size: i64 = len(value)
     if size < 0x100:
         return bytes(((tag << 4) + STRING1, size)) + value
@@ -214,12 +214,12 @@ def write_text(tag: i64, value: bytes) -> bytes:
 
 
 def write_bytes(tag: i64, value: bytes) -> bytes:
-    """A field with a vector of bytes."""
+    """Encodes a byte-vector field."""
     return bytes(((tag << 4) + BYTES, INT8)) + write_integer(0, len(value)) + value
 
 
 def write_pairs(tag: i64, pairs: list[tuple[bytes, bytes]]) -> bytes:
-    """A field with a map of strings."""
+    """Encodes a string-map field."""
     parts = [bytes(((tag << 4) + MAP,)), write_integer(0, len(pairs))]
     for key, value in pairs:
         parts.append(write_text(0, key))

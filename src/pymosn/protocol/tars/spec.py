@@ -1,4 +1,4 @@
-"""TARS as a protocol among others."""
+"""TARS as an `RpcSpec`."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ from pymosn.api.rpc import RpcDecoder, RpcSpec
 from pymosn.protocol.tars.codec import TarsDecoder
 
 _MAX_NUMBER: Final[i64] = 0x7FFFFFFF
-#: The first byte of a length that no packet has: 256 MiB and more.
+#: First byte of lengths that are too large for any packet: 256 MiB and more.
 _NO_LENGTH: Final[i64] = 0x10
 
 
 class TarsSpec(RpcSpec):
-    """Recognised by the field behind the length: number 1, a small number, which is a version (1 to 3)."""
+    """Recognised by the field after the length: tag 1 with a version from 1 to 3."""
 
     def __init__(self) -> None:
         super().__init__("tars", _MAX_NUMBER)

@@ -1,4 +1,18 @@
-"""The client half of an HTTP/1 connection: one request at a time, and the pool that keeps connections between them."""
+"""The client half of an HTTP/1 connection, and the pool that keeps idle connections.
+
+A connection serves one request at a time. From the pool's point of view it is
+
+    dialing   counted by the cluster; belongs to the receiver that asked, or to the pool if that has withdrawn
+    busy      `_stream` is set; the pool does not know it
+    idle      in the pool, with the idle timeout running
+    gone      `forget` was called: its permit is free, so that a new connection can replace it before its socket is closed
+
+A busy connection becomes idle when the response is complete and nothing about the connection is in doubt: both messages have
+ended, the host did not ask to close, nothing is unsent or unread, and it has not served its maximum. Otherwise it is closed.
+
+A stream lets go of its connection (`detach`) before the receiver gets the last event, because the receiver may start the
+next request from inside that event, on the same connection.
+"""
 
 from __future__ import annotations
 
@@ -7,7 +21,7 @@ from typing import Final
 from mypy_extensions import i64
 
 from pymosn.api.http import HttpResponse
-from pymosn.api.network import STOP, Connection, Dialer, DialReceiver, NetworkFilter
+from pymosn.api.network import NO_CONNECTION, STOP, Connection, Dialer, DialReceiver, NetworkFilter
 from pymosn.api.protocol import HEAD, NEED_MORE, ProtocolError
 from pymosn.api.stream import ConnectionPool, PoolTarget, RequestSender, ResponseReceiver
 from pymosn.core.failure import (
@@ -25,14 +39,14 @@ from pymosn.protocol.http1.decoder import Http1Limits
 from pymosn.protocol.http1.encoder import LAST_CHUNK, encode_chunk, encode_request, encode_trailers
 from pymosn.protocol.http1.response import ResponseDecoder
 
-#: Idle connections that one worker keeps to one host.
+#: Maximum idle connections of one worker to one host.
 MAX_IDLE: Final = 512
 
-#: Limits for replies: generous, since an upstream's cookies and policies are long, but limits.
-RESPONSE_LIMITS: Final = Http1Limits(64 * 1024, 256, 0)
+#: Limits for responses: generous, since an upstream's cookies and policies are long.
+RESPONSE_LIMITS: Final = Http1Limits(head=64 * 1024, fields=256, body=0)
 
-#: The receiver of a stream that is over.
-NOBODY: Final = ResponseReceiver()
+#: The receiver of a stream that is over; it gets no more events.
+NO_RESPONSE_RECEIVER: Final = ResponseReceiver()
 
 
 class Http1Client(NetworkFilter):
@@ -41,7 +55,7 @@ class Http1Client(NetworkFilter):
     def __init__(self, pool: Http1Pool) -> None:
         self._pool = pool
         self._decoder = ResponseDecoder(RESPONSE_LIMITS)
-        self.connection: Connection = Connection()
+        self.connection: Connection = NO_CONNECTION
         self._stream: Http1ClientStream | None = None
         self._is_full = False
         self.served: i64 = 0
@@ -56,16 +70,16 @@ class Http1Client(NetworkFilter):
         return stream
 
     def refuse_early_bytes(self) -> None:
-        """What came before anything was asked is a tunnel's, or else nothing that can be answered with."""
+        """Aborts a connection on which bytes arrived before the first request, unless they belong to a tunnel."""
         if self._decoder.has_buffered():
-            self._break_off(BAD_RESPONSE, "bytes before the request")
+            self._abort(BAD_RESPONSE, "bytes before the request")
 
     def expect(self, method: bytes) -> None:
         """A request with `method` is being sent."""
         self._decoder.expect(method)
 
     def expect_tunnel(self, head: RequestHead) -> None:
-        """A request that asks for a tunnel is being sent."""
+        """A request for a tunnel is being sent."""
         self._decoder.expect(head.raw_method, head.raw_tunnel)
 
     def begin_tunnel(self, stream: Http1ClientStream) -> None:
@@ -81,16 +95,16 @@ class Http1Client(NetworkFilter):
 
     def on_data(self, data: bytes) -> bool:
         if self._stream is None and self.is_counted:
-            # Nobody asked: a reply to nothing would become the reply to the next request.
+            # Unsolicited bytes; they would be mistaken for the response to the next request.
             self._pool.forget(self)
             self.connection.abort(BAD_RESPONSE)
             return STOP
-        # The dial may not have been told of yet: a server that speaks first, behind a CONNECT, must be heard.
+        # The dial may not have been reported yet: a server that speaks first, after a CONNECT, must not lose these bytes.
         self._decoder.feed(data)
         try:
             self._pull()
         except ProtocolError as error:
-            self._break_off(BAD_RESPONSE, error.detail)
+            self._abort(BAD_RESPONSE, error.detail)
         return STOP
 
     def _pull(self) -> None:
@@ -108,10 +122,10 @@ class Http1Client(NetworkFilter):
                 if head.raw_tunnel:
                     stream.begin_tunnel()
                 elif head.status < 200:
-                    stream.is_heard = True
+                    stream.has_bytes = True
                     receiver.on_informational(head)
                     continue
-                stream.reply_began = True
+                stream.response_began = True
                 stream.keeps_alive = decoder.keep_alive
                 end = decoder.end
                 trailers = decoder.trailers
@@ -130,7 +144,7 @@ class Http1Client(NetworkFilter):
                 receiver.on_trailers(trailers)
 
     def _complete(self, stream: Http1ClientStream) -> None:
-        """The reply is complete: the connection goes back to the pool when nothing about it is in doubt."""
+        """The response is complete: returns the connection to the pool if it is reusable."""
         self._stream = None
         stream.detach()
         is_usable = stream.keeps_alive and stream.request_ended and not self._is_full
@@ -140,7 +154,7 @@ class Http1Client(NetworkFilter):
             self._pool.forget(self)
             self.connection.close(CLOSED_LOCALLY)
 
-    def _break_off(self, failure: Failure, detail: str) -> None:
+    def _abort(self, failure: Failure, detail: str) -> None:
         stream = self._stream
         self._stream = None
         self._pool.forget(self)
@@ -149,7 +163,7 @@ class Http1Client(NetworkFilter):
             stream.detach().on_reset(failure)
 
     def cancel(self, stream: Http1ClientStream) -> None:
-        """The exchange of `stream` is over: before its reply is, or with its tunnel."""
+        """The exchange of `stream` is over before its response is complete, or with its tunnel."""
         if self._stream is stream:
             self._stream = None
             self._pool.forget(self)
@@ -171,17 +185,17 @@ class Http1Client(NetworkFilter):
         self._pool.forget(self)
         self._on_end(False)
 
-    def _on_end(self, completes_reply: bool) -> None:
+    def _on_end(self, completes_response: bool) -> None:
         stream = self._stream
         if stream is None:
             return
         self._stream = None
         if self._decoder.has_buffered():
-            stream.is_heard = True
+            stream.has_bytes = True
         receiver = stream.detach()
-        if completes_reply:
+        if completes_response:
             receiver.on_data(b"", True)
-        elif stream.reply_began:
+        elif stream.response_began:
             receiver.on_reset(RESET_AFTER_RESPONSE)
         else:
             receiver.on_reset(RESET_BEFORE_RESPONSE)
@@ -198,36 +212,36 @@ class Http1Client(NetworkFilter):
 
 
 class Http1ClientStream(RequestSender):
-    """One request's use of an upstream connection."""
+    """One request on an upstream connection."""
 
     def __init__(self, client: Http1Client, receiver: ResponseReceiver, is_reused: bool) -> None:
         self.receiver = receiver
-        self.reply_began = False
+        self.response_began = False
         self.keeps_alive = True
         self.request_ended = False
         self.is_tunnel = False
-        #: The upstream has begun to answer, be it with a 1xx: it has the request.
-        self.is_heard = False
+        #: Whether any byte of a response has arrived, even of a 1xx: the upstream has the request.
+        self.has_bytes = False
         self._client: Http1Client = client
         self._connection: Connection = client.connection
         self._is_reused = is_reused
         self._is_chunked = False
-        #: Whether trailers are spoken of at all: who says `TE: trailers` knows them, and the next server is told so.
+        #: Whether trailers may be forwarded (the client sent `TE: trailers`).
         self._passes_trailers = False
         self._is_attached = True
         self._pauses: i64 = 0
 
     def begin_tunnel(self) -> None:
-        """The connection carries no HTTP any more, and what is sent from here on is the tunnel's."""
+        """The connection carries no HTTP any more; everything sent from here on belongs to the tunnel."""
         self.is_tunnel = True
-        self.reply_began = True
+        self.response_began = True
         self.request_ended = False
 
     def detach(self) -> ResponseReceiver:
-        """The reply is complete or broken off: the connection is no longer this stream's. Gives who is to hear the last."""
+        """The response is complete or aborted: lets go of the connection. Returns the receiver of the last event."""
         receiver = self.receiver
-        # It knows its stream: without this only the garbage collector would free the two.
-        self.receiver = NOBODY
+        # It refers to its stream: without this only the garbage collector would free the two.
+        self.receiver = NO_RESPONSE_RECEIVER
         self._is_attached = False
         while self._pauses > 0:
             self._pauses -= 1
@@ -238,13 +252,13 @@ class Http1ClientStream(RequestSender):
         return self._connection
 
     def is_reused(self) -> bool:
-        return self._is_reused and not self.is_heard
+        return self._is_reused and not self.has_bytes
 
     def send_request(self, head: RequestHead, data: bytes, end: bool) -> None:
         if not self._is_attached:
             return
         if head.raw_tunnel:
-            self._ask(head)
+            self._request_tunnel(head)
             return
         self._client.expect(head.raw_method)
         self._is_chunked = head.content_length < 0
@@ -257,8 +271,8 @@ class Http1ClientStream(RequestSender):
             parts.append(data)
         self._connection.write_parts(parts)
 
-    def _ask(self, head: RequestHead) -> None:
-        """Asks for a tunnel; no content comes with that."""
+    def _request_tunnel(self, head: RequestHead) -> None:
+        """Sends a request for a tunnel, which has no content."""
         self.request_ended = True
         if head.raw_tunnel == CONNECT_HERE:
             self._client.begin_tunnel(self)
@@ -301,7 +315,7 @@ class Http1ClientStream(RequestSender):
 
 
 class _Dial(DialReceiver):
-    """One connection on its way, for one receiver or, when that withdrew, for the pool."""
+    """A dial in progress, for one receiver or, if that has withdrawn, for the pool."""
 
     def __init__(self, pool: Http1Pool, client: Http1Client, receiver: ResponseReceiver) -> None:
         self._pool = pool
@@ -316,10 +330,10 @@ class _Dial(DialReceiver):
 
 
 class Http1Pool(ConnectionPool):
-    """Idle connections to one host, the last used first."""
+    """Idle connections to one host, most recently used first. The module's docstring describes their life."""
 
-    def __init__(self, upstream: PoolTarget, dialer: Dialer) -> None:
-        self._upstream = upstream
+    def __init__(self, target: PoolTarget, dialer: Dialer) -> None:
+        self._target = target
         self._dialer = dialer
         self._idle: list[Http1Client] = []
         self._dials: list[_Dial] = []
@@ -334,15 +348,15 @@ class Http1Pool(ConnectionPool):
                 receiver.on_sender(client.open_stream(receiver))
                 return
         if fresh and idle:
-            # It takes the place of one that may be as stale as the one that just failed.
+            # Replaces an idle connection that is probably stale as well.
             self.drop(idle[0])
-        if not self._upstream.try_connection():
+        if not self._target.try_connection():
             receiver.on_no_sender(OVERFLOW)
             return
         client = Http1Client(self)
         dial = _Dial(self, client, receiver)
         self._dials.append(dial)
-        self._dialer.dial(self._upstream.address, self._upstream.connect_timeout, client, dial)
+        self._dialer.dial(self._target.peer, self._target.connect_timeout, client, dial)
 
     def withdraw(self, receiver: ResponseReceiver) -> None:
         for dial in self._dials:
@@ -352,10 +366,10 @@ class Http1Pool(ConnectionPool):
     def on_dialed(self, dial: _Dial, client: Http1Client) -> None:
         """A connection is open."""
         self._dials.remove(dial)
-        self._upstream.on_connection()
+        self._target.on_connection()
         client.is_counted = True
-        if self._upstream.buffer_limit > 0:
-            client.connection.set_buffer_limit(self._upstream.buffer_limit)
+        if self._target.buffer_limit > 0:
+            client.connection.set_buffer_limit(self._target.buffer_limit)
         receiver = dial.receiver
         if client.connection.is_closed:
             self.forget(client)
@@ -370,7 +384,7 @@ class Http1Pool(ConnectionPool):
     def on_dial_failed(self, dial: _Dial, failure: Failure) -> None:
         """A connection could not be opened."""
         self._dials.remove(dial)
-        self._upstream.on_connection_end(False)
+        self._target.on_connection_end(False)
         if dial.receiver is not None:
             dial.receiver.on_no_sender(failure)
 
@@ -380,23 +394,23 @@ class Http1Pool(ConnectionPool):
             self.drop(client)
         elif not client.connection.is_closed:
             self._idle.append(client)
-            client.connection.set_idle(self._upstream.idle_timeout)
+            client.connection.set_idle(self._target.idle_timeout)
 
     def is_spent(self, client: Http1Client) -> bool:
-        """Whether the connection has served as many requests as it may."""
-        limit = self._upstream.max_requests_per_connection
+        """Whether the connection has served its maximum of requests."""
+        limit = self._target.max_requests_per_connection
         return limit > 0 and client.served >= limit
 
     def forget(self, client: Http1Client) -> None:
-        """The connection must not be used again; another may take its place before its socket is gone."""
+        """Removes the connection from the pool; its permit is free at once, before the socket closes."""
         if client in self._idle:
             self._idle.remove(client)
         if client.is_counted:
             client.is_counted = False
-            self._upstream.on_connection_end(True)
+            self._target.on_connection_end(True)
 
     def drop(self, client: Http1Client) -> None:
-        """Closes a connection that nobody uses."""
+        """Closes an unused connection."""
         self.forget(client)
         client.connection.close(CLOSED_LOCALLY)
 

@@ -1,44 +1,110 @@
-"""What may be set for HTTP/1 on a listener."""
+"""The options of HTTP/1 on a listener."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from typing import Final
+
 from mypy_extensions import i64
 
+from pymosn.api.stream import ListenerFacts
+from pymosn.core.message import CONNECT, CONNECT_HERE
 from pymosn.core.overload import OverloadState
 from pymosn.protocol.http1.decoder import Http1Limits
-from pymosn.protocol.http1.policy import STRICT, Http1Policy
+from pymosn.protocol.http1.policy import (
+    DECODE_SLASHES,
+    DROP_UNDERSCORES,
+    KEEP_SLASHES,
+    PASS_UNDERSCORES,
+    REFUSE_SLASHES,
+    REFUSE_UNDERSCORES,
+    Http1Policy,
+)
+from pymosn.stream.settings import choice, flag, number, seconds, texts
+
+#: The largest number of bytes, fields, requests or hops that may be set.
+MOST: Final = 2**63 - 1
+
+#: The words of settings, with the values that they mean.
+_PROFILES: Final = ["compatible", "strict"]
+_SLASHES: Final = ["keep", "decode", "refuse"]
+_SLASH_VALUES: Final = [KEEP_SLASHES, DECODE_SLASHES, REFUSE_SLASHES]
+_UNDERSCORES: Final = ["pass", "drop", "refuse"]
+_UNDERSCORE_VALUES: Final = [PASS_UNDERSCORES, DROP_UNDERSCORES, REFUSE_UNDERSCORES]
+_CONNECT: Final = ["off", "terminate", "forward"]
+_CONNECT_VALUES: Final = [b"", CONNECT_HERE, CONNECT]
 
 
 class Http1Options:
-    """Limits of requests, and times in seconds (0 is never).
+    """Limits and times of HTTP/1 on a listener. Immutable, shared by its connections. Times in seconds; 0 disables them.
 
-    `idle_timeout`: between requests. `header_timeout`: from the first byte of a head to its end. `body_timeout`: the longest
-    silence while a request body is awaited. `body_min_rate`: bytes per second that must come of a body, on average over each
-    `body_timeout`; 0 is no such limit. `max_requests`: of one connection; 0 is no limit. `load`: the worker's.
-    `policy`: what is forgiven. `upgrades`: protocols, in lower case, that a client may upgrade to; a request for any other
-    is served as if it had not asked. `connect`: the `raw_tunnel` of a CONNECT, empty where none is allowed.
+    `limits`: of requests. `policy`: what is tolerated. `idle_timeout`: between requests. `header_timeout`: from the first
+    byte of a head to its end. `body_timeout`: the longest silence while a request body is awaited. `body_min_rate`: bytes
+    per second of a body, on average over each `body_timeout`; 0 means no limit. `max_requests`: of one connection; 0 means
+    no limit. `overload`: the worker's. `upgrades`: protocols, in lower case, that a client may upgrade to; a request for any
+    other is served as if it had not asked. `connect`: the `raw_tunnel` of a CONNECT, empty where none is allowed.
     """
 
     def __init__(
         self,
-        limits: Http1Limits | None = None,
-        idle_timeout: float = 90.0,
-        header_timeout: float = 60.0,
-        body_timeout: float = 60.0,
-        policy: Http1Policy = STRICT,
-        body_min_rate: float = 100.0,
-        max_requests: i64 = 0,
-        overload: OverloadState | None = None,
-        upgrades: frozenset[bytes] = frozenset((b"websocket",)),
-        connect: bytes = b"",
+        *,
+        limits: Http1Limits,
+        policy: Http1Policy,
+        idle_timeout: float,
+        header_timeout: float,
+        body_timeout: float,
+        body_min_rate: float,
+        max_requests: i64,
+        overload: OverloadState,
+        upgrades: frozenset[bytes],
+        connect: bytes,
     ) -> None:
-        self.limits = Http1Limits() if limits is None else limits
+        self.limits = limits
         self.policy = policy
         self.idle_timeout = idle_timeout
         self.header_timeout = header_timeout
         self.body_timeout = body_timeout
         self.body_min_rate = body_min_rate
         self.max_requests: i64 = max_requests
-        self.overload = OverloadState() if overload is None else overload
+        self.overload = overload
         self.upgrades = upgrades
         self.connect = connect
+
+
+def read_http1_options(settings: Mapping[str, object], facts: ListenerFacts) -> Http1Options:
+    """The options made of `extend_config.Http1`, which must be complete. Raises ValueError naming the key."""
+    return Http1Options(
+        limits=_limits(settings),
+        policy=_policy(settings),
+        idle_timeout=facts.idle_timeout,
+        header_timeout=seconds(settings, "header_timeout"),
+        body_timeout=seconds(settings, "body_timeout"),
+        body_min_rate=float(number(settings, "body_min_rate", "bytes per second", 0, MOST)),
+        max_requests=number(settings, "max_requests_per_connection", "requests", 0, MOST),
+        overload=facts.overload,
+        upgrades=frozenset([protocol.lower().encode() for protocol in texts(settings, "upgrades")]),
+        connect=_CONNECT_VALUES[choice(settings, "connect", _CONNECT)],
+    )
+
+
+def trusts_peer(settings: Mapping[str, object]) -> bool:
+    """Whether every client is one of our own proxies: two keys of `extend_config.Http1` mean that."""
+    return flag(settings, "trust_forwarded") or number(settings, "trusted_hops", "hops", 0, MOST) > 0
+
+
+def _limits(settings: Mapping[str, object]) -> Http1Limits:
+    return Http1Limits(
+        head=number(settings, "max_header_size", "bytes", 1, MOST),
+        fields=number(settings, "max_header_count", "fields", 1, MOST),
+        body=number(settings, "max_request_body_size", "bytes", 0, MOST),
+    )
+
+
+def _policy(settings: Mapping[str, object]) -> Http1Policy:
+    return Http1Policy(
+        is_strict=choice(settings, "profile", _PROFILES) == 1,
+        trusts_peer=trusts_peer(settings),
+        merges_slashes=flag(settings, "merge_slashes"),
+        slashes=_SLASH_VALUES[choice(settings, "encoded_slashes", _SLASHES)],
+        underscores=_UNDERSCORE_VALUES[choice(settings, "underscores_in_headers", _UNDERSCORES)],
+    )

@@ -1,13 +1,15 @@
-"""HTTP/1's entry in the table of protocols."""
+"""HTTP/1 as an entry in the table of protocols."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 from pymosn.api.network import Dialer
-from pymosn.api.stream import ConnectionPool, PoolTarget, ServerStreams, StreamHandler, StreamProtocol
+from pymosn.api.stream import ConnectionPool, ListenerFacts, PoolTarget, ServerStreams, StreamHandler, StreamProtocol
 from pymosn.core.timers import TimerWheel
 from pymosn.protocol.http1.spec import Http1Spec
 from pymosn.stream.http1.client import Http1Pool
-from pymosn.stream.http1.options import Http1Options
+from pymosn.stream.http1.options import Http1Options, read_http1_options
 from pymosn.stream.http1.server import Http1Server
 
 
@@ -17,9 +19,12 @@ class Http1Protocol(StreamProtocol):
     def __init__(self) -> None:
         super().__init__(Http1Spec())
 
-    def server(self, listener: StreamHandler, options: object) -> ServerStreams:
-        assert isinstance(options, Http1Options)
-        return Http1Server(listener, options)
+    def options(self, settings: Mapping[str, object], facts: ListenerFacts) -> object:
+        return read_http1_options(settings, facts)
 
-    def pool(self, upstream: PoolTarget, dialer: Dialer, wheel: TimerWheel) -> ConnectionPool:
-        return Http1Pool(upstream, dialer)
+    def server(self, handler: StreamHandler, options: object) -> ServerStreams:
+        assert isinstance(options, Http1Options)
+        return Http1Server(handler, options)
+
+    def pool(self, target: PoolTarget, dialer: Dialer, wheel: TimerWheel) -> ConnectionPool:
+        return Http1Pool(target, dialer)

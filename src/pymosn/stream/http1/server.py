@@ -1,12 +1,43 @@
-"""The server half of an HTTP/1 connection: one request at a time, replies in order, keep-alive, limits in time."""
+"""The server half of an HTTP/1 connection: one request at a time, responses in order, keep-alive, timeouts.
+
+The connection calls `Http1Server` with bytes; it feeds the decoder and pulls frames from it (`_pull`), which it passes to
+the receiver of the current stream (`Http1ServerStream`). The exchange sends the response through that stream, whose calls
+come back here (`StreamOwner`) where they concern the connection. Everything runs in one call stack, so an exchange may
+answer and release its stream while `_pull` is still delivering the request; the guard `_pulling` keeps that from decoding
+the next request inside the current one.
+
+There is at most one stream. Bytes of a pipelined request are decoded only after the stream has been released: until then
+they wait in the decoder, and reading is paused (`_is_paused`), so that a client cannot make us buffer more than one read.
+
+What the bytes that arrive are is one state, `_reading`:
+
+    REQUESTS   heads and bodies; no part of a head is waiting
+    HEAD_PART  part of a head has arrived, and `header_timeout` runs
+    TUNNEL     not HTTP any more: they belong to the current stream until both directions have ended
+    BROKEN     they cannot be parsed; the connection ends with the current response
+
+    REQUESTS -> HEAD_PART -> REQUESTS    a head arrives in parts
+    REQUESTS -> TUNNEL                   a 101 or the 2xx to a CONNECT was sent
+    REQUESTS, HEAD_PART -> BROKEN        malformed, too large or too slow
+
+Independent of that, `_is_last` means that no further request will be served: the client sent `connection: close` or half-
+closed, the bytes are broken, the connection has served its maximum, or the worker drains. If it is known in time, the
+response carries `connection: close`, and the connection ends after it even if further requests are buffered. `_has_eof`
+means that the client half-closed, and `_is_full` that it does not read its responses: no further response is started before
+the send buffer has drained.
+
+The one alarm of the connection is, in turn: `idle_timeout` between requests, `header_timeout` in a head, `body_timeout`
+while a body is awaited, `EOF_GRACE` after a half-close, `DRAIN_GRACE` while draining. While a response is awaited it has no
+effect; that time belongs to the exchange.
+"""
 
 from __future__ import annotations
 
 from typing import Final
 
-from mypy_extensions import i64
+from mypy_extensions import i64, u8
 
-from pymosn.api.network import DRAIN_GRACE, STOP, Connection
+from pymosn.api.network import DRAIN_GRACE, NO_CONNECTION, STOP, Connection
 from pymosn.api.protocol import HEAD, NEED_MORE, ProtocolError
 from pymosn.api.stream import StreamHandler
 from pymosn.core.failure import (
@@ -29,44 +60,44 @@ from pymosn.protocol.http1.request import RequestDecoder
 from pymosn.stream.http1.options import Http1Options
 from pymosn.stream.http1.server_stream import Http1ServerStream, StreamOwner
 
-#: Seconds that a client which closed its sending half has to get the head of its reply. It may only have closed that half,
-#: or it may be gone; there is no way to tell, so short exchanges are finished and long ones are not worked on for nobody.
+#: Grace period in seconds for starting the response after the client half-closed. The client may still be reading, or it may
+#: be gone; there is no way to tell, so short exchanges are finished and long ones are not.
 EOF_GRACE: Final = 1.0
+
+#: The kinds of bytes that arrive; see the module's docstring.
+REQUESTS: Final[u8] = 0
+HEAD_PART: Final[u8] = 1
+TUNNEL: Final[u8] = 2
+BROKEN: Final[u8] = 3
 
 
 class Http1Server(StreamOwner):
-    """Makes one stream after the other of the bytes of a downstream connection."""
+    """One downstream connection. The module's docstring describes its states."""
 
-    def __init__(self, listener: StreamHandler, options: Http1Options) -> None:
-        self._listener = listener
+    def __init__(self, handler: StreamHandler, options: Http1Options) -> None:
+        self._handler = handler
         self._options = options
         self._decoder = RequestDecoder(options.limits, options.policy, options.connect)
-        self._connection: Connection = Connection()
+        self._connection: Connection = NO_CONNECTION
         self._stream: Http1ServerStream | None = None
+        self._reading: u8 = REQUESTS
         self._pulling = False
-        self._held = False
-        self._in_head = False
-        #: Bytes of a head in part that are counted in the worker's load.
-        self._head_size: i64 = 0
-        self._requests: i64 = 0
-        #: The next reply announces the end: the client said close or EOF, broke the protocol, or the worker drains.
+        self._is_paused = False
         self._is_last = False
         self._has_eof = False
-        #: What is buffered cannot be read any more.
-        self._is_broken = False
-        #: The client does not take what it gets: it gets no further reply before it does.
         self._is_full = False
-        #: The connection carries no HTTP any more: its last stream has all that comes.
-        self._is_tunnel = False
+        #: Bytes of an incomplete head that are counted in the worker's overload state.
+        self._head_size: i64 = 0
+        self._requests: i64 = 0
 
-    # ---- from the connection
+    # ---- called by the connection
 
     def on_connection(self, connection: Connection) -> None:
         self._connection = connection
         connection.set_idle(self._options.idle_timeout)
 
     def on_data(self, data: bytes) -> bool:
-        if self._is_tunnel:
+        if self._reading == TUNNEL:
             self._on_tunnel_data(data, False)
             return STOP
         self._decoder.feed(data)
@@ -78,11 +109,11 @@ class Http1Server(StreamOwner):
         self._is_last = True
         self._has_eof = True
         if stream is None:
-            if self._decoder.has_begun() and not self._is_broken:
-                self._refuse(TRUNCATED_HEAD)
+            if self._decoder.has_begun() and self._reading != BROKEN:
+                self._reject(TRUNCATED_HEAD)
             else:
                 self._connection.close(CLOSED_LOCALLY)
-        elif self._is_tunnel:
+        elif self._reading == TUNNEL:
             self._on_tunnel_data(b"", True)
         elif not stream.request_ended:
             stream.request_ended = True
@@ -94,83 +125,84 @@ class Http1Server(StreamOwner):
         self._is_full = not writable
         if self._stream is not None:
             self._stream.receiver.on_writable(writable)
-        elif writable and self._held:
-            self._go_on()
+        elif writable and self._is_paused:
+            self._resume()
 
     def on_idle(self) -> None:
         stream = self._stream
         if stream is None:
-            if self._in_head:
-                self._refuse(REQUEST_TIMEOUT)
+            if self._reading == HEAD_PART:
+                self._reject(REQUEST_TIMEOUT)
             else:
                 self._connection.close(IDLE_TIMEOUT)
         elif not stream.request_ended:
             if stream.pauses > 0:
-                self._connection.set_idle(self._options.body_timeout)  # the silence is our own doing
+                self._connection.set_idle(self._options.body_timeout)  # the silence is due to our own pause
             else:
-                self._break_off(stream, REQUEST_TIMEOUT)
+                self._reset_request(stream, REQUEST_TIMEOUT)
         elif self._has_eof and not stream.head_sent:
             stream.receiver.on_reset(CLIENT_GONE)
 
     def on_drain(self) -> None:
         self._is_last = True
-        if self._stream is None and not self._in_head:
-            # Not at once: a request may be on its way, and it would be lost.
+        if self._stream is None and self._reading != HEAD_PART:
+            # Not at once: a request that is already on its way would be lost.
             self._connection.set_idle(DRAIN_GRACE)
 
     def on_close(self, failure: Failure) -> None:
         stream = self._stream
         if stream is not None:
             stream.request_ended = True
-            stream.reply_ended = True
-            is_told = failure is CLIENT_WRITE_TIMEOUT or (failure is DRAINING and stream.head_sent)
-            stream.receiver.on_reset(failure if is_told else CLIENT_GONE)
-        elif self._in_head and failure is CLOSED_BY_PEER:
-            self._refuse(CLIENT_GONE)
+            stream.response_ended = True
+            is_ours = failure is CLIENT_WRITE_TIMEOUT or (failure is DRAINING and stream.head_sent)
+            stream.receiver.on_reset(failure if is_ours else CLIENT_GONE)
+        elif self._reading == HEAD_PART and failure is CLOSED_BY_PEER:
+            self._reject(CLIENT_GONE)
         self._set_head_size(0)
 
     # ---- requests
 
     def _pull(self) -> None:
-        """Takes frames from the decoder as far as the current request allows."""
+        """Takes frames from the decoder, up to the end of the current request."""
         if self._pulling:
             return
         self._pulling = True
         decoder = self._decoder
         try:
-            while not self._connection.is_closed and not self._is_broken:
+            while not self._connection.is_closed and self._reading != BROKEN:
                 stream = self._stream
                 if (stream is None and self._is_full) or (stream is not None and stream.request_ended):
-                    self._hold()
+                    self._pause()
                     break
                 found: i64 = decoder.decode()
                 if found == NEED_MORE:
-                    self._wait(stream)
+                    self._await_more(stream)
                     break
                 if found == HEAD:
-                    self._begin()
+                    self._start_request()
                 elif stream is not None:
                     stream.deliver(decoder.data, decoder.end, decoder.trailers)
         except ProtocolError as error:
-            self._refuse_bytes(error)
+            self._on_protocol_error(error)
         finally:
             self._pulling = False
 
-    def _begin(self) -> None:
+    def _start_request(self) -> None:
         decoder = self._decoder
         head = decoder.head
         stream = Http1ServerStream(self, self._connection, decoder.minor_version, head.raw_method)
         stream.passes_trailers = head.accepts_trailers
         self._stream = stream
-        self._in_head = False
+        self._reading = REQUESTS
         if self._head_size > 0:
             self._set_head_size(0)
+        head.scheme = self._connection.scheme
         self._requests += 1
         if not decoder.keep_alive or self._requests == self._options.max_requests:
             self._is_last = True
         if head.raw_tunnel:
-            self._consider(head)
-        receiver = self._listener.new_stream(stream)
+            self._check_tunnel(head)
+        receiver = self._handler.new_stream(stream)
         stream.receiver = receiver
         stream.request_ended = decoder.end
         if not decoder.end:
@@ -179,32 +211,32 @@ class Http1Server(StreamOwner):
         if decoder.end and decoder.trailers is not None and self._stream is stream:
             receiver.on_trailers(decoder.trailers)
 
-    def _consider(self, head: RequestHead) -> None:
-        """A request for a tunnel: only what is allowed is asked for upstream."""
+    def _check_tunnel(self, head: RequestHead) -> None:
+        """Forwards a request for a tunnel as such only if the listener allows it."""
         if head.raw_tunnel == self._options.connect:
-            # If it is refused, what the client has sent for its tunnel must not be taken for a request.
+            # If it is rejected, the bytes that the client sent for its tunnel must not be taken for a request.
             self._is_last = True
         elif head.raw_tunnel not in self._options.upgrades:
             head.raw_tunnel = b""
 
-    def _wait(self, stream: Http1ServerStream | None) -> None:
-        """Sets the time that the client has for what is missing."""
+    def _await_more(self, stream: Http1ServerStream | None) -> None:
+        """Sets the client's time for the missing bytes of a head or body."""
         if stream is not None:
             if self._is_too_slow(stream):
-                self._break_off(stream, BODY_TOO_SLOW)
+                self._reset_request(stream, BODY_TOO_SLOW)
             else:
                 self._connection.set_idle(self._options.body_timeout)
         elif not self._decoder.has_begun():
             if self._has_eof:
                 self._connection.close(CLOSED_LOCALLY)
         elif self._has_eof:
-            self._refuse(TRUNCATED_HEAD)
+            self._reject(TRUNCATED_HEAD)
         else:
             self._set_head_size(self._decoder.buffered_size())
             if 0 < self._options.overload.max_head_bytes < self._options.overload.head_bytes:
-                self._refuse(HEADS_FULL)
-            elif not self._in_head:
-                self._in_head = True
+                self._reject(HEADS_FULL)
+            elif self._reading != HEAD_PART:
+                self._reading = HEAD_PART
                 self._connection.set_idle(self._options.header_timeout)
 
     def _set_head_size(self, size: i64) -> None:
@@ -212,9 +244,10 @@ class Http1Server(StreamOwner):
         self._head_size = size
 
     def _is_too_slow(self, stream: Http1ServerStream) -> bool:
-        """Whether less of the body came in the last `body_timeout` than must.
+        """Whether less of the body arrived in the last `body_timeout` than `body_min_rate` requires.
 
-        Not while we do not read, and not once the reply has begun: in a talk the client may have nothing to say.
+        Not while we do not read, and not once the response has begun: in bidirectional streaming the client may be
+        legitimately silent.
         """
         options = self._options
         if options.body_min_rate == 0.0 or stream.pauses > 0 or stream.head_sent:
@@ -228,52 +261,51 @@ class Http1Server(StreamOwner):
         stream.slice_goal = self._connection.bytes_read + i64(options.body_min_rate * options.body_timeout)
         return is_slow
 
-    def _hold(self) -> None:
-        """Stops reading while pipelined bytes wait for their turn."""
-        if not self._held and self._decoder.has_buffered():
-            self._held = True
+    def _pause(self) -> None:
+        """Stops reading while pipelined bytes are waiting."""
+        if not self._is_paused and self._decoder.has_buffered():
+            self._is_paused = True
             self._connection.pause_reading()
 
-    def _go_on(self) -> None:
-        """Takes up what was held."""
-        self._held = False
+    def _resume(self) -> None:
+        """Resumes reading after a pause."""
+        self._is_paused = False
         self._connection.resume_reading()
         self._pull()
 
-    def _refuse_bytes(self, error: ProtocolError) -> None:
+    def _on_protocol_error(self, error: ProtocolError) -> None:
         stream = self._stream
         if stream is None:
-            self._refuse(error.failure)
+            self._reject(error.failure)
         else:
-            self._break_off(stream, error.failure)
+            self._reset_request(stream, error.failure)
 
-    def _refuse(self, failure: Failure) -> None:
-        """Answers something that is no acceptable request; it still becomes an exchange, which counts and logs it."""
+    def _reject(self, failure: Failure) -> None:
+        """Rejects an unacceptable request. It still becomes an exchange, which answers, counts and logs it."""
         self._is_last = True
-        self._is_broken = True
-        self._in_head = False
+        self._reading = BROKEN
         self._set_head_size(0)
         head = self._decoder.head
         stream = Http1ServerStream(self, self._connection, 1, head.raw_method)
         self._stream = stream
-        stream.receiver = self._listener.new_stream(stream)
+        stream.receiver = self._handler.new_stream(stream)
         stream.receiver.on_refused(head, failure)
 
-    def _break_off(self, stream: Http1ServerStream, failure: Failure) -> None:
+    def _reset_request(self, stream: Http1ServerStream, failure: Failure) -> None:
         """The body cannot be read to its end."""
         self._is_last = True
-        self._is_broken = True
+        self._reading = BROKEN
         stream.receiver.on_reset(failure)
 
     # ---- a tunnel
 
     def begin_tunnel(self, stream: Http1ServerStream) -> None:
-        self._is_tunnel = True
+        self._reading = TUNNEL
         stream.request_ended = False
         self._connection.set_idle(0.0)
         rest = self._decoder.unread()
-        if self._held:
-            self._held = False
+        if self._is_paused:
+            self._is_paused = False
             self._connection.resume_reading()
         if rest:
             self._on_tunnel_data(rest, False)
@@ -286,7 +318,7 @@ class Http1Server(StreamOwner):
             stream.request_ended = end
             stream.receiver.on_data(data, end)
 
-    # ---- from the stream
+    # ---- called by the stream
 
     def keeps_alive(self, request_ended: bool) -> bool:
         return request_ended and not self._is_last
@@ -294,8 +326,8 @@ class Http1Server(StreamOwner):
     def end_keep_alive(self) -> None:
         self._is_last = True
 
-    def cut_off(self, failure: Failure) -> None:
-        # Not by a reset, which would take from the client what it has not read yet (hostile case E4).
+    def abort_response(self, failure: Failure) -> None:
+        # Not by a reset, which could destroy bytes that the client has not read yet (hostile case E4).
         if self._is_full and failure is STREAM_IDLE:
             self._connection.abort(failure)  # it does not read
         elif self._has_eof:
@@ -310,18 +342,18 @@ class Http1Server(StreamOwner):
         connection = self._connection
         if connection.is_closed:
             return
-        if not stream.reply_ended:
+        if not stream.response_ended:
             connection.abort(CLOSED_LOCALLY)
-        elif self._is_tunnel:
+        elif self._reading == TUNNEL:
             connection.close(CLOSED_LOCALLY)
         elif not self._has_eof and (not stream.request_ended or stream.announced_close):
-            # Bytes may be on their way behind the request, even if the client itself said close: closed at once, they would
-            # be answered by a reset, and that takes from the client what it has not read of its reply.
+            # More bytes may be on their way, even if the client itself asked to close. They would trigger a reset if the
+            # connection were closed now, which could destroy the part of the response that the client has not read yet.
             connection.close_lingering(CLOSED_LOCALLY)
         elif stream.announced_close or (self._has_eof and not self._decoder.has_buffered()):
             connection.close(CLOSED_LOCALLY)
         else:
-            # The last one without having said so: the worker began to drain after this reply's head was sent.
+            # Last response, although no `connection: close` was sent: the worker began to drain after its head was sent.
             connection.set_idle(DRAIN_GRACE if self._is_last else self._options.idle_timeout)
-            if self._held and not self._is_full:
-                self._go_on()
+            if self._is_paused and not self._is_full:
+                self._resume()

@@ -1,4 +1,4 @@
-"""One stream of the server half of an HTTP/1 connection: a request's place for its reply, or for its tunnel."""
+"""One stream of the server half of an HTTP/1 connection: a request with its response or its tunnel."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ EMPTY_LINE: Final = b"content-length: 0\r\n"
 
 
 class StreamOwner(ServerStreams):
-    """What a stream asks and tells its connection's server half."""
+    """The server half of the connection, as its stream sees it."""
 
     def keeps_alive(self, request_ended: bool) -> bool:
         """Whether another request may follow the current one."""
@@ -30,12 +30,12 @@ class StreamOwner(ServerStreams):
         """The current request is the last one."""
         raise NotImplementedError
 
-    def cut_off(self, failure: Failure) -> None:
-        """The current reply is broken off in a place where the client sees that it is."""
+    def abort_response(self, failure: Failure) -> None:
+        """Ends the connection within a response whose truncation the client detects."""
         raise NotImplementedError
 
     def begin_tunnel(self, stream: Http1ServerStream) -> None:
-        """The reply that agrees has been sent: hands over what the client sent behind its request, and all that follows."""
+        """Called once the 101/2xx has been sent: delivers the bytes buffered after the request, and all later ones."""
         raise NotImplementedError
 
     def on_release(self, stream: Http1ServerStream) -> None:
@@ -44,18 +44,18 @@ class StreamOwner(ServerStreams):
 
 
 class Http1ServerStream(ResponseSender):
-    """One request's place for its reply."""
+    """One request and its response."""
 
     def __init__(self, server: StreamOwner, connection: Connection, minor_version: i64, method: bytes) -> None:
-        self.receiver: RequestReceiver = NOBODY
+        self.receiver: RequestReceiver = NO_REQUEST_RECEIVER
         self.request_ended = False
-        self.reply_ended = False
+        self.response_ended = False
         self.head_sent = False
         self.announced_close = False
-        #: Whether the client said that it wants them (RFC 9110 section 6.5.1).
+        #: Whether the client accepts trailers (RFC 9110 section 6.5.1).
         self.passes_trailers = False
         self.pauses: i64 = 0
-        #: Until when the connection must have read up to `slice_goal` for the body not to be too slow.
+        #: By this time the connection must have read `slice_goal` bytes, or the body is too slow.
         self.slice_end = 0.0
         self.slice_goal: i64 = 0
         self._server = server
@@ -64,12 +64,12 @@ class Http1ServerStream(ResponseSender):
         self.method = method
         self._is_chunked = False
         self._is_bodyless = False
-        #: Whether the client is told a length, or waits for a last chunk: it sees by itself that a reply was cut off.
-        self._shows_cut = False
+        #: Whether the framing (length or chunked) lets the client detect truncation.
+        self._has_framing = False
         self._is_tunnel = False
 
     def deliver(self, data: bytes, end: bool, trailers: Headers | None) -> None:
-        """Hands on a piece of the request body."""
+        """Passes on a chunk of the request body."""
         self.request_ended = end
         if end and trailers is not None:
             if data:
@@ -82,20 +82,20 @@ class Http1ServerStream(ResponseSender):
         return self._connection
 
     def send_informational(self, head: ResponseHead) -> None:
-        if self._minor_version == 1 and not self.head_sent and not self.reply_ended:
+        if self._minor_version == 1 and not self.head_sent and not self.response_ended:
             self._connection.write_parts(encode_response(head, b""))
 
     def send_response(self, head: ResponseHead, data: bytes, end: bool) -> None:
-        if self.head_sent or self.reply_ended:
+        if self.head_sent or self.response_ended:
             return
         self.head_sent = True
         if head.raw_tunnel:
-            self._agree(head, data)
+            self._open_tunnel(head, data)
             return
         options = b""
         is_sized = head.content_length >= 0
         if self.method == b"HEAD" or head.status == 304 or head.status == 204:
-            # Not even when a filter changed the method or the status: the client would take it for the next reply.
+            # Even if a filter has changed the method or the status: the client would take a body for the next response.
             self._is_bodyless = True
             data = b""
         elif end and is_sized and head.content_length != len(data):
@@ -111,7 +111,7 @@ class Http1ServerStream(ResponseSender):
                 options = CHUNKED_LINE
             else:
                 self._server.end_keep_alive()
-        self._shows_cut = is_sized or self._is_chunked
+        self._has_framing = is_sized or self._is_chunked
         if not self._server.keeps_alive(self.request_ended):
             self._server.end_keep_alive()
             self.announced_close = True
@@ -123,11 +123,11 @@ class Http1ServerStream(ResponseSender):
             parts.extend(encode_chunk(data, end))
         elif data:
             parts.append(data)
-        self.reply_ended = end
+        self.response_ended = end
         self._connection.write_parts(parts)
 
-    def _agree(self, head: ResponseHead, data: bytes) -> None:
-        """Sends the reply that opens a tunnel, with what has come through it already."""
+    def _open_tunnel(self, head: ResponseHead, data: bytes) -> None:
+        """Sends the response that opens a tunnel, with the bytes that have already come through it."""
         self._is_tunnel = True
         parts = encode_agreement(head)
         if data:
@@ -136,9 +136,9 @@ class Http1ServerStream(ResponseSender):
         self._server.begin_tunnel(self)
 
     def send_data(self, data: bytes, end: bool) -> None:
-        if self.reply_ended:
+        if self.response_ended:
             return
-        self.reply_ended = end
+        self.response_ended = end
         if self._is_chunked:
             self._connection.write_parts(encode_chunk(data, end))
         elif data and not self._is_bodyless:
@@ -147,9 +147,9 @@ class Http1ServerStream(ResponseSender):
             self._connection.write_eof()
 
     def send_trailers(self, trailers: Headers) -> None:
-        if self.reply_ended:
+        if self.response_ended:
             return
-        self.reply_ended = True
+        self.response_ended = True
         if self._is_chunked:
             self._connection.write(encode_trailers(trailers) if self.passes_trailers else LAST_CHUNK)
 
@@ -157,22 +157,22 @@ class Http1ServerStream(ResponseSender):
         self._server.end_keep_alive()
 
     def reset(self, failure: Failure) -> None:
-        if self.reply_ended:
+        if self.response_ended:
             return
-        if self._shows_cut:
-            self._server.cut_off(failure)
+        if self._has_framing:
+            self._server.abort_response(failure)
         else:
             self._connection.abort(failure)
 
     def release(self) -> None:
         while self.pauses > 0:
             self.resume()
-        self.receiver = NOBODY
+        self.receiver = NO_REQUEST_RECEIVER
         self._server.on_release(self)
 
     def pause(self) -> None:
         self.pauses += 1
-        self.slice_end = 0.0  # the time in which we do not read is not the client's
+        self.slice_end = 0.0  # while we do not read, the client cannot be too slow
         self._connection.pause_reading()
 
     def resume(self) -> None:
@@ -181,8 +181,8 @@ class Http1ServerStream(ResponseSender):
             self._connection.resume_reading()
 
 
-class _Nobody(RequestReceiver):
-    """Hears what comes before an exchange is there or after it is over, and does nothing."""
+class _NoRequestReceiver(RequestReceiver):
+    """Ignores the events before an exchange is there and after it is over."""
 
     def on_data(self, data: bytes, end: bool) -> None:
         pass
@@ -197,4 +197,4 @@ class _Nobody(RequestReceiver):
         pass
 
 
-NOBODY: Final[RequestReceiver] = _Nobody()
+NO_REQUEST_RECEIVER: Final[RequestReceiver] = _NoRequestReceiver()

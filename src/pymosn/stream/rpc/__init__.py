@@ -1,1 +1,1 @@
-"""RPC streams: many at once on each connection, told apart by the ids of their frames."""
+"""RPC streams: many at once on each connection, distinguished by the ids of their frames."""

@@ -1,13 +1,23 @@
-"""The client half of a multiplexed connection: requests of many exchanges at once, with ids of the connection's own."""
+"""The client half of an RPC connection: the requests of many exchanges at once.
+
+A frame arrives with its client's id, and two clients may use the same one. So `RpcClient` gives each request an id that is
+unique on this connection (`next_request_id`) and keeps the stream under it until the response with that id arrives, which is
+sent on with the client's id again by the server half. A stream needs no named state: before its request is
+sent it is in no table, afterwards it is in `_streams`, and once it has no receiver it is over.
+
+A response that finds no stream is late (its request was cancelled) or a mistake of the peer; it is counted and discarded.
+The pool and the supervision of the connection are in `stream/shared.py`.
+"""
 
 from __future__ import annotations
 
-from mypy_extensions import i64, mypyc_attr
+from mypy_extensions import i64
 
-from pymosn.api.network import STOP, Connection, NetworkFilter
-from pymosn.api.protocol import GOAWAY, HEARTBEAT, NEED_MORE, ONE_WAY, REPLY, REQUEST, ProtocolError
+from pymosn.api.network import STOP, Connection, Dialer
+from pymosn.api.protocol import GOAWAY, HEARTBEAT, NEED_MORE, ONE_WAY, REQUEST, RESPONSE, ProtocolError
 from pymosn.api.rpc import RpcHeaders, RpcRequest, RpcResponse, RpcSpec
-from pymosn.api.stream import ConnectionPool, RequestSender, ResponseReceiver
+from pymosn.api.stream import PoolTarget, RequestSender, ResponseReceiver
+from pymosn.core.clock import Clock
 from pymosn.core.failure import (
     BAD_RESPONSE,
     BAD_REWRITE,
@@ -19,144 +29,95 @@ from pymosn.core.failure import (
 )
 from pymosn.core.headers import HeaderError, Headers, headers_from
 from pymosn.core.message import RequestHead
-from pymosn.stream.rpc.options import MUCH
+from pymosn.stream.rpc.options import YIELD_SIZE
+from pymosn.stream.shared import SharedConnection, SharedConnectionOwner, SharedPool
 
 
-@mypyc_attr(allow_interpreted_subclasses=True)
-class ClientOwner(ConnectionPool):
-    """What a pool hears of its connections."""
+class RpcPool(SharedPool):
+    """The connections to one host for one RPC protocol."""
 
-    def on_unexpected_message(self) -> None:
-        """A message was dropped that answers nothing."""
-        raise NotImplementedError
+    def __init__(self, spec: RpcSpec, target: PoolTarget, dialer: Dialer, clock: Clock, max_frame: i64) -> None:
+        super().__init__(target, dialer, clock, bool(spec.heartbeat(1)))
+        self._spec = spec
+        self._max_frame: i64 = max_frame
 
-    def on_quiet(self, client: RpcClient) -> None:
-        """Nothing came for as long as `watch` asked for."""
-        raise NotImplementedError
-
-    def on_room(self, client: RpcClient) -> None:
-        """The connection takes bytes again."""
-        raise NotImplementedError
-
-    def forget(self, client: RpcClient) -> None:
-        """The connection must not get another request."""
-        raise NotImplementedError
+    def new_connection(self) -> SharedConnection:
+        return RpcClient(self, self._spec, self._max_frame)
 
 
-class RpcClient(NetworkFilter):
+class RpcClient(SharedConnection):
     """One upstream connection."""
 
-    def __init__(self, owner: ClientOwner, spec: RpcSpec, max_frame: i64) -> None:
-        self._owner = owner
+    def __init__(self, owner: SharedConnectionOwner, spec: RpcSpec, max_frame: i64) -> None:
+        super().__init__(owner)
         self._spec = spec
         self._decoder = spec.decoder(max_frame)
         self._decoder.is_client = True
-        self.connection: Connection = Connection()
-        #: Whether it is counted among the connections of its host.
-        self.is_counted = False
-        #: It holds more unsent bytes than it should.
-        self.is_full = False
-        #: It gets no further request and is closed when the last one is answered.
-        self.is_retired = False
-        #: Requests that it was given.
-        self.served: i64 = 0
-        #: When it was given the last one, by `Clock.now`.
-        self.last_used = 0.0
-        #: Whether a heartbeat waits for its answer, and how many in a row got none.
-        self.is_asked = False
-        self.unanswered: i64 = 0
         self._streams: dict[int, RpcClientStream] = {}
-        self._last: i64 = 0
+        self._last_id: i64 = 0
         self._max_request_id: i64 = spec.max_request_id
         self._has_wrapped = False
-        self._watch = 0.0
 
-    @property
     def load(self) -> i64:
-        """Requests that wait for their reply."""
         return len(self._streams)
 
-    def watch(self, seconds: float) -> None:
-        """Asks for `on_quiet` after so many seconds in which nothing comes, now and whenever something came; 0 is never."""
-        self._watch = seconds
-        self.connection.set_idle(seconds)
-
-    def open_stream(self, receiver: ResponseReceiver) -> RpcClientStream:
-        """A stream for one request."""
+    def open_stream(self, receiver: ResponseReceiver) -> RequestSender:
         self.served += 1
         return RpcClientStream(self, receiver, self.served > 1 and not self._streams)
 
     def next_request_id(self) -> i64:
-        """An id that no request at work has."""
+        """An id that no pending request has."""
         while True:
-            if self._last < self._max_request_id:
-                self._last += 1
+            if self._last_id < self._max_request_id:
+                self._last_id += 1
             else:
-                self._last = 1
+                self._last_id = 1
                 self._has_wrapped = True
-            if not self._has_wrapped or int(self._last) not in self._streams:
-                return self._last
+            if not self._has_wrapped or int(self._last_id) not in self._streams:
+                return self._last_id
 
     def send(self, stream: RpcClientStream, request: RpcRequest, data: bytes) -> None:
         """Sends the whole request of `stream`."""
-        number: i64 = self.next_request_id()
+        request_id: i64 = self.next_request_id()
         out = self.connection.batch_writer()
         before: i64 = out.size()
         try:
-            request.encode(number, data, out)
+            request.encode(request_id, data, out)
         except Exception as error:
-            out.truncate(before)  # half a frame would garble those of others
+            out.truncate(before)  # half a frame would garble the frames of others
             if not isinstance(error, HeaderError):
                 raise
             stream.break_off(BAD_REWRITE)
             return
-        if not request.is_one_way:
-            stream.request_id = number
-            self._streams[int(number)] = stream
         if request.is_one_way:
-            # There is nothing to wait for: sent is done.
+            # There is no response to wait for.
             stream.complete(RpcResponse(RpcHeaders(), 200, b"", b""))
             self.close_if_done()
+        else:
+            stream.request_id = request_id
+            self._streams[int(request_id)] = stream
 
-    def send_heartbeat(self) -> None:
-        """Asks the peer whether it lives."""
-        self.is_asked = True
+    def probe(self) -> None:
         self.connection.batch_writer().write(self._spec.heartbeat(self.next_request_id()))
 
-    def retire(self) -> None:
-        """The connection gets no further request."""
-        self.is_retired = True
-        self._owner.forget(self)
-        self.close_if_done()
-
-    def close_if_done(self) -> None:
-        """Closes a retired connection that nobody waits for."""
-        if self.is_retired and not self._streams:
-            self.connection.close(CLOSED_LOCALLY)
-
     def on_cancel(self, stream: RpcClientStream) -> None:
-        """Nobody waits for the reply of `stream` any more; when it comes it is a stray."""
-        number = int(stream.request_id)
-        if self._streams.get(number) is stream:
-            del self._streams[number]
+        """The response of `stream` is no longer needed; if it arrives it is unexpected."""
+        request_id = int(stream.request_id)
+        if self._streams.get(request_id) is stream:
+            del self._streams[request_id]
             self.close_if_done()
 
-    # ---- from the connection
-
-    def on_connection(self, connection: Connection) -> None:
-        self.connection = connection
+    # ---- called by the connection
 
     def on_data(self, data: bytes) -> bool:
-        self.is_asked = False
-        self.unanswered = 0
         self._decoder.feed(data)
         try:
             self._pull()
         except ProtocolError:
             self.break_off(BAD_RESPONSE)
-        self.connection.set_idle(self._watch)
+        self.on_activity()
         self.close_if_done()
-        if len(data) >= MUCH:
+        if len(data) >= YIELD_SIZE:
             self.connection.yield_reading()
         return STOP
 
@@ -166,57 +127,49 @@ class RpcClient(NetworkFilter):
             found: i64 = decoder.decode()
             if found == NEED_MORE:
                 break
-            if found == REPLY:
-                reply = decoder.response
-                number = int(decoder.request_id)
-                stream = self._streams.get(number)
-                if stream is None or reply is None:
+            if found == RESPONSE:
+                response = decoder.response
+                request_id = int(decoder.request_id)
+                stream = self._streams.get(request_id)
+                if stream is None or response is None:
                     self._owner.on_unexpected_message()
                 else:
-                    del self._streams[number]
-                    stream.complete(reply)
+                    del self._streams[request_id]
+                    stream.complete(response)
             elif found == HEARTBEAT:
                 if self._may_answer():
                     self.connection.batch_writer().write(decoder.answer)
             elif found == GOAWAY:
                 self.retire()
             elif found in (REQUEST, ONE_WAY):
-                self._turn_down(found == ONE_WAY)
+                self._reject(found == ONE_WAY)
 
-    def _turn_down(self, is_one_way: bool) -> None:
-        """A server that calls its client: there is none behind us that could answer."""
+    def _reject(self, is_one_way: bool) -> None:
+        """Rejects a server-initiated request: it cannot be routed to any client."""
         self._owner.on_unexpected_message()
         request = self._decoder.request
         if request is not None and not is_one_way and self._may_answer():
-            reply = request.local_reply(NO_ROUTE.status, headers_from(None), b"")
-            reply.encode(request.request_id, reply.payload, self.connection.batch_writer())
+            response = request.local_reply(NO_ROUTE.status, headers_from(None), b"")
+            response.encode(request.request_id, response.payload, self.connection.batch_writer())
 
     def _may_answer(self) -> bool:
-        """Whether to answer what the peer asks of us; one that does not read gets no answers: they would have no end."""
+        """Whether to answer heartbeats and requests from the peer; never while its receive side is blocked, or the buffer
+        would grow without bound."""
         return not self.is_full
 
     def on_eof(self) -> None:
-        self._lose(RESET_BEFORE_RESPONSE)
+        self._reset_streams(RESET_BEFORE_RESPONSE)
         self.connection.close(CLOSED_LOCALLY)
 
     def on_close(self, failure: Failure) -> None:
-        self._lose(RESET_BEFORE_RESPONSE)
-
-    def on_idle(self) -> None:
-        self._owner.on_quiet(self)
-
-    def on_writable(self, writable: bool) -> None:
-        self.is_full = not writable
-        if writable:
-            self._owner.on_room(self)
+        self._reset_streams(RESET_BEFORE_RESPONSE)
 
     def break_off(self, failure: Failure) -> None:
-        """The connection is of no use any more, nor to those who wait for a reply."""
         self._owner.forget(self)
         self.connection.abort(failure)
-        self._lose(failure)
+        self._reset_streams(failure)
 
-    def _lose(self, failure: Failure) -> None:
+    def _reset_streams(self, failure: Failure) -> None:
         self._owner.forget(self)
         lost = self._streams
         self._streams = {}
@@ -225,26 +178,26 @@ class RpcClient(NetworkFilter):
 
 
 class RpcClientStream(RequestSender):
-    """One request's use of a shared upstream connection."""
+    """One request on a shared upstream connection."""
 
     def __init__(self, client: RpcClient, receiver: ResponseReceiver, is_reused: bool) -> None:
         self.request_id: i64 = 0
         self._client = client
         self._receiver: ResponseReceiver | None = receiver
         self._is_reused = is_reused
-        # A request that does not come in one piece: from another protocol.
+        # For a request that arrives in parts: one from another protocol.
         self._head: RequestHead | None = None
         self._parts: list[bytes] | None = None
 
-    def complete(self, reply: RpcResponse) -> None:
-        """The reply is here."""
+    def complete(self, response: RpcResponse) -> None:
+        """The response has arrived."""
         receiver = self._receiver
         self._receiver = None
         if receiver is not None:
-            receiver.on_response(reply, reply.payload, True)
+            receiver.on_response(response, response.payload, True)
 
     def break_off(self, failure: Failure) -> None:
-        """There will be no reply."""
+        """There will be no response."""
         receiver = self._receiver
         self._receiver = None
         if receiver is not None:
@@ -286,10 +239,10 @@ class RpcClientStream(RequestSender):
             self.break_off(PROTOCOL_MISMATCH)
 
     def pause(self) -> None:
-        """The reply comes whole, and those behind it are not to wait for it."""
+        """Does nothing: the response arrives whole, and those after it must not wait for it."""
 
     def resume(self) -> None:
-        """Nothing was paused."""
+        """Does nothing, as `pause`."""
 
     def cancel(self) -> None:
         if self._receiver is not None:

@@ -1,44 +1,58 @@
-"""What may be set for a multiplexed protocol on a listener, and the bounds that may not."""
+"""The options of a multiplexed RPC protocol on a listener, and the fixed limits."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Final
 
 from mypy_extensions import i64
 
 from pymosn.api.rpc import MAX_FRAME
+from pymosn.api.stream import ListenerFacts
+from pymosn.stream.settings import flag, number
 
-#: Requests of one client connection that may be at work at once, and the bytes of their frames. A client that has more
-#: is not read until some of them are done.
+#: Maximum requests of one client connection that may be in flight at once, and the bytes of their frames. A client that
+#: exceeds them is not read until some of them are done.
 MAX_STREAMS: Final[i64] = 4096
 MAX_STREAM_BYTES: Final[i64] = 32 * 1024 * 1024
-#: Bytes of replies that are kept for a client that does not read; beyond them it is cut off. To pause instead would mean
-#: not to read the upstream, whose connection other clients share.
+#: Maximum bytes of responses buffered for a client that does not read; beyond them its connection is aborted. Pausing
+#: instead would mean not to read the upstream, whose connection other clients share.
 MAX_UNSENT: Final[i64] = 32 * 1024 * 1024
-#: Requests that wait for a connection to one host, in one worker.
-MAX_WAITING: Final[i64] = 4096
-#: Bytes of one read after which other connections have their turn. The event loop would go on with one that keeps sending,
-#: and this much may be thousands of frames.
-MUCH: Final[i64] = 128 * 1024
-#: Seconds that a client which closed its sending half has to get its replies.
+#: Bytes of one read after which other connections get their turn. The event loop would continue with one that keeps
+#: sending, and this many bytes may be thousands of frames.
+YIELD_SIZE: Final[i64] = 128 * 1024
+#: Grace period in seconds for the responses after the client half-closed.
 EOF_GRACE: Final = 1.0
+
+#: Bounds of `max_frame_size`, and the longest silence inside a frame, in seconds.
+LEAST_FRAME: Final = 64
+MOST_FRAME: Final = 0x7FFFFFFF
+FRAME_TIMEOUT: Final = 60.0
 
 
 class RpcOptions:
-    """Limits of a listener: bytes, and seconds (0 is never).
+    """Limits of a listener, in bytes and seconds (0 disables a time). Immutable, shared by its connections.
 
-    `idle_timeout`: without a byte and without a request at work. `frame_timeout`: the longest silence inside a frame.
-    `goaway`: a client is asked to go when the worker drains, where the protocol has a frame for that.
+    `idle_timeout`: without a byte and without a request in flight. `frame_timeout`: the longest silence inside a frame.
+    `goaway`: clients are asked to go when the worker drains, if the protocol has a frame for that.
     """
 
-    def __init__(
-        self,
-        max_frame: i64 = MAX_FRAME,
-        idle_timeout: float = 90.0,
-        frame_timeout: float = 60.0,
-        goaway: bool = False,
-    ) -> None:
+    def __init__(self, *, max_frame: i64, idle_timeout: float, frame_timeout: float, goaway: bool) -> None:
         self.max_frame: i64 = max_frame
         self.idle_timeout = idle_timeout
         self.frame_timeout = frame_timeout
         self.goaway = goaway
+
+
+def read_rpc_options(settings: Mapping[str, object], facts: ListenerFacts) -> RpcOptions:
+    """The options made of `extend_config.<protocol>`: `max_frame_size` in bytes and `enable_goaway`, both optional.
+
+    Raises ValueError naming the key.
+    """
+    complete: dict[str, object] = {"max_frame_size": int(MAX_FRAME), "enable_goaway": False, **settings}
+    return RpcOptions(
+        max_frame=number(complete, "max_frame_size", "bytes", LEAST_FRAME, MOST_FRAME),
+        idle_timeout=facts.idle_timeout,
+        frame_timeout=FRAME_TIMEOUT,
+        goaway=flag(complete, "enable_goaway"),
+    )

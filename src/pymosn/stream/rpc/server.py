@@ -1,11 +1,27 @@
-"""The server half of a multiplexed connection: many requests at once, replies in any order."""
+"""The server half of an RPC connection: many requests at once, responses in any order.
+
+`RpcServer` feeds the decoder and makes an `RpcServerStream` of each request frame. A frame is a whole message, so a stream
+has only two states: it waits for its response (`_is_done` is False), or it does not, because the response was sent, the
+client is gone, or the request was one-way. It stays in `_streams` until the exchange releases it, since the client must not
+use the same id for another request before that.
+
+No stream waits for another one, so back-pressure cannot be applied per stream. Instead the connection as a whole is bounded:
+
+    too many requests in flight, or too many of their bytes       the client is not read (`_is_paused`) until some are done
+    the client does not read its responses                        no further request is decoded (`_is_full`), responses in
+                                                                  flight are buffered up to MAX_UNSENT, then it is aborted
+
+`_is_broken` means that the bytes are no frames: nothing more is decoded, and the connection closes. `_has_eof` means that
+the client half-closed: requests in flight have EOF_GRACE. While draining, the connection closes once nothing is in flight
+and DRAIN_GRACE has passed. `_pulling` keeps `_pull` from being entered again by an exchange that answers at once.
+"""
 
 from __future__ import annotations
 
 from mypy_extensions import i64
 
-from pymosn.api.network import DRAIN_GRACE, STOP, Connection
-from pymosn.api.protocol import HEARTBEAT, NEED_MORE, ONE_WAY, REPLY, REQUEST, ProtocolError
+from pymosn.api.network import DRAIN_GRACE, NO_CONNECTION, STOP, Connection
+from pymosn.api.protocol import HEARTBEAT, NEED_MORE, ONE_WAY, REQUEST, RESPONSE, ProtocolError
 from pymosn.api.rpc import RpcHeaders, RpcRequest, RpcResponse, RpcSpec
 from pymosn.api.stream import RequestReceiver, ResponseSender, ServerStreams, StreamHandler
 from pymosn.core.failure import (
@@ -28,37 +44,33 @@ from pymosn.stream.rpc.options import (
     MAX_STREAM_BYTES,
     MAX_STREAMS,
     MAX_UNSENT,
-    MUCH,
+    YIELD_SIZE,
     RpcOptions,
 )
 
 
 class RpcServer(ServerStreams):
-    """Makes a stream of each request on a downstream connection.
+    """One downstream connection. The module's docstring describes its states."""
 
-    No stream holds up another: what bounds a client is the number and size of its requests at work, and of the replies
-    that it does not take.
-    """
-
-    def __init__(self, spec: RpcSpec, listener: StreamHandler, options: RpcOptions) -> None:
+    def __init__(self, spec: RpcSpec, handler: StreamHandler, options: RpcOptions) -> None:
         self._spec = spec
-        self._listener = listener
+        self._handler = handler
         self._options = options
         self._decoder = spec.decoder(options.max_frame)
-        self._connection: Connection = Connection()
-        # Those that wait for a reply, by the client's id. One-way requests are only counted.
+        self._connection: Connection = NO_CONNECTION
+        # By the client's id. One-way requests are only counted.
         self._streams: dict[int, RpcServerStream] = {}
         self._active: i64 = 0
         self._active_bytes: i64 = 0
         self._unsent: i64 = 0
         self._pulling = False
-        self._held = False
+        self._is_paused = False
         self._is_full = False
         self._is_broken = False
         self._has_eof = False
         self._is_draining = False
 
-    # ---- from the connection
+    # ---- called by the connection
 
     def on_connection(self, connection: Connection) -> None:
         self._connection = connection
@@ -68,13 +80,13 @@ class RpcServer(ServerStreams):
         self._decoder.feed(data)
         self._pull()
         self._set_idle()
-        if len(data) >= MUCH:
+        if len(data) >= YIELD_SIZE:
             self._connection.yield_reading()
         return STOP
 
     def on_eof(self) -> None:
         self._has_eof = True
-        self._end_frames()
+        self._check_truncation()
         if self._active == 0:
             self._connection.close(CLOSED_LOCALLY)
         else:
@@ -84,13 +96,13 @@ class RpcServer(ServerStreams):
         self._is_full = not writable
         if writable:
             self._unsent = 0
-            self._go_on()
+            self._resume()
 
     def on_idle(self) -> None:
         if self._has_eof:
             self._connection.abort(CLIENT_GONE)
-        elif self._decoder.has_buffered() and not self._held:
-            self._refuse(REQUEST_TIMEOUT)
+        elif self._decoder.has_buffered() and not self._is_paused:
+            self._reject(REQUEST_TIMEOUT)
         elif self._active == 0:
             self._connection.close(CLOSED_LOCALLY if self._is_draining else IDLE_TIMEOUT)
         else:
@@ -104,21 +116,21 @@ class RpcServer(ServerStreams):
             frame = self._spec.goaway(0)
             if frame:
                 self._connection.batch_writer().write(frame)
-        # Not at once: a request may be on its way, and it would be lost.
+        # Not at once: a request that is already on its way would be lost.
         self._set_idle()
 
     def on_close(self, failure: Failure) -> None:
         reason = failure if failure is CLIENT_WRITE_TIMEOUT else CLIENT_GONE
         is_cut = failure is CLOSED_BY_PEER and not self._is_broken and self._decoder.has_buffered()
         if not self._streams and (is_cut or reason is failure):
-            self._record(reason)  # no exchange is left that could tell it
+            self._record(reason)  # no exchange is left to log it
         for stream in list(self._streams.values()):
             stream.lose(reason)
 
     def _set_idle(self) -> None:
         if self._has_eof:
             return
-        if self._decoder.has_buffered() and not self._held:
+        if self._decoder.has_buffered() and not self._is_paused:
             self._connection.set_idle(self._options.frame_timeout)
         elif self._is_draining:
             self._connection.set_idle(DRAIN_GRACE)
@@ -128,89 +140,89 @@ class RpcServer(ServerStreams):
     # ---- frames
 
     def _pull(self) -> None:
-        """Takes frames as long as the client may have more requests at work."""
+        """Takes frames from the decoder while the client may have more requests in flight."""
         if self._pulling:
             return
         self._pulling = True
         decoder = self._decoder
         try:
             while not self._connection.is_closed and not self._is_broken:
-                if self._is_loaded():
-                    if not self._held:
-                        self._held = True
+                if self._is_at_limit():
+                    if not self._is_paused:
+                        self._is_paused = True
                         self._connection.pause_reading()
                     break
                 found: i64 = decoder.decode()
                 if found == NEED_MORE:
                     break
                 if found in (REQUEST, ONE_WAY):
-                    self._begin()
+                    self._start_request()
                 elif found == HEARTBEAT:
                     self._connection.batch_writer().write(decoder.answer)
-                elif found == REPLY:
-                    self._listener.on_unexpected_message(UNASKED_REPLY)
+                elif found == RESPONSE:
+                    self._handler.on_unexpected_message(UNASKED_REPLY)
         except ProtocolError as error:
-            self._refuse(error.failure)
+            self._reject(error.failure)
         finally:
             self._pulling = False
 
-    def _is_loaded(self) -> bool:
+    def _is_at_limit(self) -> bool:
         return self._is_full or self._active >= MAX_STREAMS or self._active_bytes >= MAX_STREAM_BYTES
 
-    def _go_on(self) -> None:
-        """Takes up what was held, if the time has come."""
-        if self._held and not self._is_loaded() and not self._connection.is_closed:
-            self._held = False
+    def _resume(self) -> None:
+        """Resumes reading after a pause, unless a limit is still reached."""
+        if self._is_paused and not self._is_at_limit() and not self._connection.is_closed:
+            self._is_paused = False
             self._connection.resume_reading()
             self._pull()
-            self._end_frames()
+            self._check_truncation()
 
-    def _begin(self) -> None:
+    def _start_request(self) -> None:
         request = self._decoder.request
         assert request is not None
         stream = RpcServerStream(self, self._connection, request)
         if not request.is_one_way:
-            number = int(request.request_id)
-            if number in self._streams:
-                # Two replies with one id: nobody could tell whose is whose.
-                raise ProtocolError(ID_REUSED, f"request {number} is still at work")
-            self._streams[number] = stream
+            request_id = int(request.request_id)
+            if request_id in self._streams:
+                # Responses could not be told apart.
+                raise ProtocolError(ID_REUSED, f"request {request_id} is still in flight")
+            self._streams[request_id] = stream
         self._active += 1
         self._active_bytes += request.size
-        receiver = self._listener.new_stream(stream)
+        receiver = self._handler.new_stream(stream)
         stream.receiver = receiver
         receiver.on_request(request, request.payload, True)
 
-    def _end_frames(self) -> None:
-        """After the client's last byte: what is left begins a frame that has no end. What came before is still answered."""
-        if self._has_eof and not self._held and not self._is_broken and self._decoder.has_buffered():
+    def _check_truncation(self) -> None:
+        """After the client's last byte: the rest is a truncated frame. The requests before it are still answered."""
+        if self._has_eof and not self._is_paused and not self._is_broken and self._decoder.has_buffered():
             self._record(TRUNCATED_FRAME)
 
-    def _refuse(self, failure: Failure) -> None:
-        """Ends the connection for bytes that are no frames."""
+    def _reject(self, failure: Failure) -> None:
+        """Closes the connection because of bytes that are not a frame."""
         self._record(failure)
         self._connection.close(failure)
 
     def _record(self, failure: Failure) -> None:
-        """Bytes that are no frames still become an exchange, which counts and logs them. No further ones are read."""
+        """Makes an exchange of bytes that are not a frame, which counts and logs them. Nothing more is decoded."""
         self._is_broken = True
         self._active += 1
-        head = _Refused()
+        head = _Rejected()
         stream = RpcServerStream(self, self._connection, head)
-        receiver = self._listener.new_stream(stream)
+        receiver = self._handler.new_stream(stream)
         stream.receiver = receiver
         receiver.on_refused(head, failure)
 
-    # ---- from the streams
+    # ---- called by the streams
 
-    def send(self, request: RpcRequest, reply: RpcResponse, payload: bytes) -> None:
-        """Sends the reply to `request`. HeaderError: it has headers that cannot be sent, and nothing is."""
+    def send(self, request: RpcRequest, response: RpcResponse, payload: bytes) -> None:
+        """Sends the response to `request`. Raises HeaderError, and sends nothing, if its headers cannot be encoded."""
         out = self._connection.batch_writer()
         before: i64 = out.size()
         try:
-            reply.encode(request.request_id, payload, out)
+            response.encode(request.request_id, payload, out)
         except Exception:
-            out.truncate(before)  # half a frame would garble those of others
+            out.truncate(before)  # half a frame would garble the frames of others
             raise
         if self._is_full:
             self._unsent += out.size() - before
@@ -218,9 +230,9 @@ class RpcServer(ServerStreams):
                 self._connection.abort(CLIENT_WRITE_TIMEOUT)
 
     def send_failure(self, request: RpcRequest, failure: Failure) -> None:
-        """Sends an error in place of a reply."""
-        reply = request.local_reply(failure.status, headers_from(None), b"")
-        self.send(request, reply, reply.payload)
+        """Sends an error response."""
+        response = request.local_reply(failure.status, headers_from(None), b"")
+        self.send(request, response, response.payload)
 
     def on_release(self, stream: RpcServerStream) -> None:
         """The exchange of `stream` is over."""
@@ -229,8 +241,8 @@ class RpcServer(ServerStreams):
             del self._streams[int(request.request_id)]
         self._active -= 1
         self._active_bytes -= request.size
-        if self._held:
-            self._go_on()
+        if self._is_paused:
+            self._resume()
         if self._active == 0 and (self._has_eof or self._is_draining) and not self._connection.is_closed:
             if self._has_eof:
                 self._connection.close(CLOSED_LOCALLY)
@@ -239,7 +251,7 @@ class RpcServer(ServerStreams):
 
 
 class RpcServerStream(ResponseSender):
-    """One request's place for its reply, which is sent in one piece."""
+    """One request and its response, which is sent as one frame."""
 
     def __init__(self, server: RpcServer, connection: Connection, request: RpcRequest) -> None:
         self.request = request
@@ -247,12 +259,12 @@ class RpcServerStream(ResponseSender):
         self._server = server
         self._connection = connection
         self._is_done = request.is_one_way
-        # A reply that does not come in one piece: from another protocol.
+        # For a response that arrives in parts: one from another protocol.
         self._head: ResponseHead | None = None
         self._parts: list[bytes] | None = None
 
     def lose(self, failure: Failure) -> None:
-        """The client is gone, or takes nothing."""
+        """The client is gone, or does not read."""
         self._is_done = True
         receiver = self.receiver
         if receiver is not None:
@@ -262,7 +274,7 @@ class RpcServerStream(ResponseSender):
         return self._connection
 
     def send_informational(self, head: ResponseHead) -> None:
-        """RPC knows no such thing."""
+        """Does nothing: RPC has no informational responses."""
 
     def send_response(self, head: ResponseHead, data: bytes, end: bool) -> None:
         if self._is_done or self._head is not None:
@@ -293,16 +305,16 @@ class RpcServerStream(ResponseSender):
                 self._server.send(request, head, data)
             else:
                 head.headers.remove_raw(b"content-length")
-                reply = request.local_reply(head.status, head.headers, data)
-                self._server.send(request, reply, reply.payload)
+                response = request.local_reply(head.status, head.headers, data)
+                self._server.send(request, response, response.payload)
         except HeaderError:
             self._is_done = False
             receiver = self.receiver
             if receiver is not None:
-                receiver.on_reset(INTERNAL_ERROR)  # it resets this stream, and says so in the log
+                receiver.on_reset(INTERNAL_ERROR)  # the exchange resets this stream and logs the failure
 
     def reset(self, failure: Failure) -> None:
-        """A connection that others share is not broken off: the caller gets an error instead of half a reply."""
+        """Sends an error response: other requests share the connection, so it cannot be aborted."""
         if not self._is_done:
             self._is_done = True
             self._server.send_failure(self.request, failure)
@@ -312,14 +324,14 @@ class RpcServerStream(ResponseSender):
         self._server.on_release(self)
 
     def pause(self) -> None:
-        """The request is here already, and the requests behind it are not to wait for it."""
+        """Does nothing: the request has arrived whole, and those after it must not wait for it."""
 
     def resume(self) -> None:
-        """Nothing was paused."""
+        """Does nothing, as `pause`."""
 
 
-class _Refused(RpcRequest):
-    """Stands for bytes that are no request. Nobody is answered."""
+class _Rejected(RpcRequest):
+    """Represents bytes that are not a request. It is never answered."""
 
     def __init__(self) -> None:
         super().__init__(RpcHeaders(), 0, b"", b"", True)

@@ -6,15 +6,9 @@ from pathlib import Path
 import pytest
 
 from pymosn.api import StreamFilter
-from pymosn.filters.stream.python import (
-    FilterLoadError,
-    installed_filters,
-    is_in_class,
-    is_in_file,
-    load_file,
-    load_installed,
-    source_digest,
-)
+from pymosn.filters.errors import FilterLoadError
+from pymosn.filters.loading import FILTERS, installed, load_filter, load_installed
+from pymosn.filters.modules import is_in_class, is_in_file, source_digest
 
 GOOD = """
 from dataclasses import dataclass
@@ -42,7 +36,7 @@ def file(tmp_path: Path) -> Path:
 
 def test_good(file: Path) -> None:
     file.write_text(GOOD.format(version=1))
-    made = load_file(file, "Tenant", {"tenant": "t"})
+    made = load_filter(file, "Tenant", {"tenant": "t"})
     assert isinstance(made, StreamFilter)
     assert made.settings.tenant == "t"  # type: ignore[attr-defined]
     assert list(file.parent.iterdir()) == [file], "no cache is left beside the file"
@@ -54,7 +48,7 @@ def test_an_edited_file_is_loaded_alongside_its_old_version(file: Path) -> None:
     for version in (1, 2, 3):
         file.write_text(GOOD.format(version=version))
         os.utime(file, (1000, 1000))
-        loaded.append(load_file(file, "Tenant", {"tenant": "t"}))
+        loaded.append(load_filter(file, "Tenant", {"tenant": "t"}))
     assert [made.VERSION for made in loaded] == [1, 2, 3]  # type: ignore[attr-defined]
 
 
@@ -64,7 +58,7 @@ def test_neighbour_may_be_imported(file: Path) -> None:
         "import pymosn_test_neighbour\nfrom pymosn.api import StreamFilter\n"
         "class F(StreamFilter):\n    answer = pymosn_test_neighbour.ANSWER\n"
     )
-    assert load_file(file, "F", {}).answer == 42  # type: ignore[attr-defined]
+    assert load_filter(file, "F", {}).answer == 42  # type: ignore[attr-defined]
 
 
 @pytest.mark.parametrize(
@@ -86,7 +80,7 @@ def test_neighbour_may_be_imported(file: Path) -> None:
 def test_faults(file: Path, text: str, class_name: str, said: str) -> None:
     file.write_text(text)
     with pytest.raises(FilterLoadError) as caught:
-        load_file(file, class_name, {})
+        load_filter(file, class_name, {})
     assert said.format(file=file) in str(caught.value)
 
 
@@ -94,26 +88,26 @@ def test_fault_in_a_file_that_is_called_like_the_loader(tmp_path: Path) -> None:
     file = tmp_path / "python.py"
     file.write_text("\nraise RuntimeError('x')\n")
     with pytest.raises(FilterLoadError, match=rf"{file}:2: RuntimeError: x"):
-        load_file(file, "F", {})
+        load_filter(file, "F", {})
 
 
 @pytest.mark.parametrize("name", ["nothing.py", ""])
 def test_no_file(tmp_path: Path, name: str) -> None:
     with pytest.raises(FilterLoadError, match="cannot be read"):
-        load_file(tmp_path / name, "F", {})
+        load_filter(tmp_path / name, "F", {})
 
 
 def test_bad_edit_leaves_the_old_one(file: Path) -> None:
     file.write_text(GOOD.format(version=1))
-    old = load_file(file, "Tenant", {"tenant": "t"})
+    old = load_filter(file, "Tenant", {"tenant": "t"})
     file.write_text("raise RuntimeError\n")
     with pytest.raises(FilterLoadError):
-        load_file(file, "Tenant", {"tenant": "t"})
+        load_filter(file, "Tenant", {"tenant": "t"})
     assert type(old)({"tenant": "again"}).settings.tenant == "again"  # type: ignore[attr-defined]
 
 
 def test_an_unknown_installed_filter() -> None:
-    assert "not_there" not in installed_filters()
+    assert "not_there" not in installed(FILTERS)
     with pytest.raises(FilterLoadError, match="no installed package offers a stream filter 'not_there'"):
         load_installed("not_there", {})
 
@@ -125,19 +119,19 @@ def test_an_edited_neighbour_counts_as_an_edit(file: Path) -> None:
         "import pymosn_test_edited\nfrom pymosn.api import StreamFilter\n"
         "class F(StreamFilter):\n    def answer(self): return pymosn_test_edited.ANSWER\n"
     )
-    first = load_file(file, "F", {})
+    first = load_filter(file, "F", {})
     digest = source_digest(file)
-    assert load_file(file, "F", {}) is not first
+    assert load_filter(file, "F", {}) is not first
     assert source_digest(file) == digest
     neighbour.write_text("ANSWER = 2\n")
     assert source_digest(file) != digest
-    second = load_file(file, "F", {})
+    second = load_filter(file, "F", {})
     assert (first.answer(), second.answer()) == (1, 2)  # type: ignore[attr-defined]
     neighbour.write_text("ANSWER = (\n")
     with pytest.raises(FilterLoadError, match=r"pymosn_test_edited\.py"):
-        load_file(file, "F", {})
+        load_filter(file, "F", {})
     neighbour.write_text("ANSWER = 3\n")
-    assert load_file(file, "F", {}).answer() == 3  # type: ignore[attr-defined]
+    assert load_filter(file, "F", {}).answer() == 3  # type: ignore[attr-defined]
     assert (first.answer(), second.answer()) == (1, 2)  # type: ignore[attr-defined]
 
 
@@ -165,7 +159,7 @@ class Three(Two):
 
 def test_the_filter_that_a_line_belongs_to(file: Path) -> None:
     file.write_text(TWO)
-    one, two, three = (load_file(file, name, {}) for name in ("One", "Two", "Three"))
+    one, two, three = (load_filter(file, name, {}) for name in ("One", "Two", "Three"))
     lines = {
         text: number
         for number, line in enumerate(TWO.splitlines(), 1)

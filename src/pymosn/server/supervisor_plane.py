@@ -1,4 +1,4 @@
-"""What the admin API may ask, answered by the supervisor."""
+"""The control plane's view of the process, implemented by the supervisor's parts."""
 
 import os
 from typing import Any, Final
@@ -7,7 +7,6 @@ from pymosn.assembly.filters import filter_name
 from pymosn.config.check.clusters import is_original
 from pymosn.config.dump import dump
 from pymosn.config.schema import Cluster, Host, MosnConfig, StreamFilter
-from pymosn.config.schema.stream_filters import FILE_STREAM_FILTERS
 from pymosn.control.health import HealthChecks
 from pymosn.control.plane import (
     AllocationView,
@@ -20,20 +19,21 @@ from pymosn.control.plane import (
     WorkerInfo,
 )
 from pymosn.core.counters import GroupData
+from pymosn.filters.stream.shipped import FROM_FILES
 from pymosn.observe.logs import LogSet
 from pymosn.server.changes import Changes
 from pymosn.server.fleet import Fleet
 from pymosn.server.messages import SetLogLevel, SwitchLog
 from pymosn.version import VERSION
 
-# The stages of a process by MOSN's numbers (key reference section 15).
+# The stages of a process, with MOSN's numbers (key reference section 15).
 INITING: Final = 2
 STARTING: Final = 4
 RUNNING: Final = 6
 GRACEFUL_STOPPING: Final = 8
 STOPPING: Final = 9
 
-#: MOSN's feature gates; what they switch is not built.
+#: MOSN's feature gates; none of these features is implemented.
 FEATURE_GATES: Final = ("auto_config", "XdsMtlsEnable", "PayLoadLimitEnable", "MultiTenantMode")
 
 #: The labels of a metric group.
@@ -43,10 +43,10 @@ _HEALTH: Final = {None: "unchecked", True: "healthy", False: "failed_active_chec
 
 
 class SupervisorPlane(ControlPlane):
-    """`stage` is the present stage; the supervisor sets it."""
+    """`stage` is the current stage, set by the supervisor."""
 
     def __init__(self, changes: Changes, fleet: Fleet, health: HealthChecks, logs: LogSet, log_paths: list[str]) -> None:
-        """`log_paths`: the logs of all processes, as the configuration names them; `logs`: those of this one."""
+        """`log_paths`: the configured paths of all processes' logs; `logs`: the logs of this process."""
         self.stage = INITING
         self._changes = changes
         self._health = health
@@ -94,9 +94,9 @@ class SupervisorPlane(ControlPlane):
     def _cluster(self, cluster: Cluster, groups: dict[Labels, GroupData]) -> ClusterView:
         hosts = list({host.address: host for host in reversed(cluster.hosts)}.values())[::-1]
         if is_original(cluster):
-            # Only the workers know them.
-            found = [dict(labels).get("host") for labels in groups if ("cluster", cluster.name) in labels]
-            hosts = [Host(address=address) for address in sorted(filter(None, found))]
+            # Only the workers know these hosts.
+            addresses = [dict(labels).get("host") for labels in groups if ("cluster", cluster.name) in labels]
+            hosts = [Host(address=address) for address in sorted(filter(None, addresses))]
         return {
             "name": cluster.name,
             "workers": len(self._fleet.workers()),
@@ -141,7 +141,7 @@ class SupervisorPlane(ControlPlane):
             "name": name,
             "listener": listener,
             "type": entry.type,
-            "source": str(entry.config.get("path", "")) if entry.type in FILE_STREAM_FILTERS else "",
+            "source": str(entry.config.get("path", "")) if entry.type in FROM_FILES else "",
             "on_error": entry.on_error,
             "counters": dict(group["counters"]) if group is not None else {},
             "mean_us": round(time["sum"] / time["count"] * 1e6, 1) if time is not None and time["count"] else None,
@@ -161,13 +161,13 @@ class SupervisorPlane(ControlPlane):
     async def set_log_level(self, path: str, level: str) -> None:
         self._require(path)
         self._logs.set_level(path, level)
-        self._fleet.order(SetLogLevel(path, level))
+        self._fleet.send(SetLogLevel(path, level))
 
     async def switch_log(self, path: str, enabled: bool) -> None:
         self._require(path)
         if path in self._logs.levels():
             self._logs.switch(path, enabled)
-        self._fleet.order(SwitchLog(path, enabled))
+        self._fleet.send(SwitchLog(path, enabled))
 
     def features(self) -> dict[str, bool]:
         return dict.fromkeys(FEATURE_GATES, False)
@@ -177,4 +177,4 @@ class SupervisorPlane(ControlPlane):
 
     def _require(self, path: str) -> None:
         if path not in self._log_paths:
-            raise KeyError(f"no log at {path!r}; there are {', '.join(map(repr, self._log_paths))}")
+            raise KeyError(f"no log at {path!r}; known logs: {', '.join(map(repr, self._log_paths))}")

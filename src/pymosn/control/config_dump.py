@@ -1,22 +1,27 @@
-"""The answers of `/api/v1/config_dump` (key reference section 15)."""
+"""The responses of `/api/v1/config_dump` (key reference section 15)."""
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable
 from typing import Any
 
-from starlette.datastructures import QueryParams
+from starlette.requests import Request
 from starlette.responses import PlainTextResponse, Response
+from starlette.routing import Route
 
+from pymosn.control.handlers import get, json_response
 from pymosn.control.plane import ControlPlane
 
 
-def config_dump(plane: ControlPlane, query: QueryParams) -> Response:
-    """Everything without a parameter, else the one part that it names; an object without keys for an unknown name."""
-    parameters = query.multi_items()
+def routes(plane: ControlPlane) -> list[Route]:
+    """`/api/v1/config_dump`: everything, or the part named by one parameter; `{}` for an unknown name."""
+    return [get(plane, "/api/v1/config_dump", _config_dump)]
+
+
+async def _config_dump(plane: ControlPlane, request: Request) -> Response:
+    parameters = request.query_params.multi_items()
     if not parameters:
-        return _json(_everything(plane))
+        return json_response(_everything(plane))
     if len(parameters) > 1:
         return PlainTextResponse("only support one parameter", 400)
     ((key, name),) = parameters
@@ -27,10 +32,10 @@ def config_dump(plane: ControlPlane, query: QueryParams) -> Response:
         "alllisteners": plane.listeners,
     }
     if key in whole:
-        return _json(whole[key]())
+        return json_response(whole[key]())
     single = {"router": plane.routers, "cluster": plane.clusters, "listener": plane.listeners}
     if key in single:
-        return _json(single[key]().get(name, {}))
+        return json_response(single[key]().get(name, {}))
     known = ", ".join([*whole, *(f"{word}=<name>" for word in single)])
     return PlainTextResponse(f"unknown parameter {key!r}; one of {known}", 500)
 
@@ -45,7 +50,3 @@ def _everything(plane: ControlPlane) -> dict[str, Any]:
         "routers": plane.routers(),
         "extends": {entry["type"]: entry.get("config") for entry in extends or [] if "type" in entry},
     }
-
-
-def _json(value: Any) -> Response:
-    return Response(json.dumps(value, indent=1, ensure_ascii=False), media_type="application/json")

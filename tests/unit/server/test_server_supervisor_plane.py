@@ -15,20 +15,20 @@ from pymosn.server.fleet import Fleet
 from pymosn.server.listeners import ListenerSockets
 from pymosn.server.logs import log_paths, open_logs
 from pymosn.server.messages import Command, Ready, SetLogLevel, SwitchLog
-from pymosn.server.plane import SupervisorPlane
+from pymosn.server.supervisor_plane import SupervisorPlane
 from pymosn.server.worker_process import WorkerHandle, WorkerReceiver
 
 
 class FakeWorker(WorkerHandle):
-    def __init__(self, number: int) -> None:
-        super().__init__(number, 7)
-        self.orders: list[Command] = []
+    def __init__(self, worker_id: int) -> None:
+        super().__init__(worker_id, 7)
+        self.commands: list[Command] = []
 
     def take_stack(self) -> list[str]:
         return ["filters.py:7 in on_request"]
 
-    def send(self, order: Command, descriptors: Sequence[int] = ()) -> None:
-        self.orders.append(order)
+    def send(self, command: Command, descriptors: Sequence[int] = ()) -> None:
+        self.commands.append(command)
 
 
 class NoScheduler:
@@ -44,16 +44,16 @@ class Stage:
         assert loaded.config is not None
         self.log_path = f"{folder}/mosn.log"
         self.worker = FakeWorker(1)
-        self.fleet = Fleet(1, self._spawn, lambda number: (), NoScheduler(), Clock(), Log())
+        self.fleet = Fleet(1, self._spawn, lambda worker_id: (), NoScheduler(), Clock(), Log())
         logs = open_logs(loaded.config, str(folder))
-        site = ProcessInfo(name="c", config_dir="/conf", base_dir="/", workers=1, log_ceiling=None)
+        process = ProcessInfo(name="c", config_dir="/conf", base_dir="/", workers=1, log_ceiling=None)
         discovery = Discovery(lambda cluster: None, Log())
-        changes = Changes(loaded.config, {}, site, self.fleet, ListenerSockets(), discovery, Log())
+        changes = Changes(loaded.config, {}, process, self.fleet, ListenerSockets(), discovery, lambda config: None, Log())
         health = HealthChecks(lambda cluster, address, healthy: None, Clock(), Log())
         self.plane = SupervisorPlane(changes, self.fleet, health, logs, log_paths(loaded.config, str(folder)))
         self.fleet.start()
 
-    def _spawn(self, number: int, receiver: WorkerReceiver) -> WorkerHandle:
+    def _spawn(self, worker_id: int, receiver: WorkerReceiver) -> WorkerHandle:
         return self.worker
 
 
@@ -61,7 +61,7 @@ def test_a_level_is_changed_in_every_process(tmp_path: Path) -> None:
     stage = Stage(tmp_path)
     asyncio.run(stage.plane.set_log_level(stage.log_path, "DEBUG"))
     assert stage.plane.log_levels() == {stage.log_path: "DEBUG"}
-    assert stage.worker.orders == [SetLogLevel(stage.log_path, "DEBUG")]
+    assert stage.worker.commands == [SetLogLevel(stage.log_path, "DEBUG")]
 
 
 def test_a_bad_level_changes_nothing_anywhere(tmp_path: Path) -> None:
@@ -69,13 +69,13 @@ def test_a_bad_level_changes_nothing_anywhere(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="unknown log level"):
         asyncio.run(stage.plane.set_log_level(stage.log_path, "LOUD"))
     assert stage.plane.log_levels() == {stage.log_path: "INFO"}
-    assert stage.worker.orders == []
+    assert stage.worker.commands == []
 
 
 def test_access_logs_are_switched_where_they_are_written(tmp_path: Path) -> None:
     stage = Stage(tmp_path)
     asyncio.run(stage.plane.switch_log("stdout", False))
-    assert stage.worker.orders == [SwitchLog("stdout", False)]
+    assert stage.worker.commands == [SwitchLog("stdout", False)]
     with pytest.raises(KeyError, match="no log at 'stderr'"):
         asyncio.run(stage.plane.switch_log("stderr", False))
 

@@ -1,0 +1,79 @@
+"""A configuration as run-time objects: built next to the active one, then activated as a whole or discarded."""
+
+from __future__ import annotations
+
+from pymosn.assembly.clusters import BuiltCluster
+from pymosn.assembly.filter_start import start_filters, stop_filters
+from pymosn.assembly.filters import BuiltFilter, FilterKey
+from pymosn.assembly.listeners import BuiltListener
+from pymosn.config.diagnostics import Diagnostic
+from pymosn.config.schema import Overload, WorkerLimits
+from pymosn.network.listener import Listener
+from pymosn.proxy.stream_filters import StreamFilters
+from pymosn.routing.table import RouteTable
+
+
+class BuildError(Exception):
+    """A valid configuration that cannot be built here, because of a filter that does not load for example."""
+
+    def __init__(self, faults: list[Diagnostic]) -> None:
+        super().__init__("; ".join(fault.text() for fault in faults))
+        self.faults = faults
+
+
+class PreparedConfig:
+    """The run-time objects of one configuration; without effect until `WorkerRuntime.activate`."""
+
+    def __init__(self, packed_tables: dict[str, bytes], limits: WorkerLimits, overload: Overload) -> None:
+        self.limits = limits
+        self.overload = overload
+        self.clusters: dict[str, BuiltCluster] = {}
+        self.packed_tables = packed_tables
+        #: The router tables that changed.
+        self.tables: dict[str, RouteTable] = {}
+        #: The clusters that each table refers to.
+        self.clusters_of: dict[str, set[str]] = {}
+        self.listeners: list[BuiltListener] = []
+        #: Groups of listeners in the order in which they may stop accepting.
+        self.drain_order: list[list[Listener]] = []
+        self.filters: dict[FilterKey, BuiltFilter] = {}
+        #: Those of them that are not shared with the active configuration.
+        self.new_filters: list[BuiltFilter] = []
+
+    async def start_filters(self) -> None:
+        """Starts the new filters. If one fails, stops the others and raises BuildError."""
+        faults = await start_filters(self.new_filters)
+        if faults:
+            await self.stop_filters()
+            raise BuildError(faults)
+
+    async def stop_filters(self) -> None:
+        """Undoes `start_filters`: the configuration will not be activated."""
+        await stop_filters(self.new_filters)
+
+
+class Retired:
+    """Parts of earlier configurations that connections and exchanges may still use."""
+
+    def __init__(self) -> None:
+        self.listeners: list[Listener] = []
+        self.filters: list[BuiltFilter] = []
+        self._chains: list[StreamFilters] = []
+
+    def add(self, before: PreparedConfig, after: PreparedConfig) -> None:
+        """Adds the parts of `before` that `after` does not have."""
+        kept = [built.listener for built in after.listeners]
+        self.listeners += [built.listener for built in before.listeners if built.listener not in kept]
+        self._chains += [built.filters for built in before.listeners if built not in after.listeners]
+        self.filters += [built for key, built in before.filters.items() if key not in after.filters]
+
+    @property
+    def uses_filters(self) -> bool:
+        """Whether an exchange still uses one of the filters."""
+        self._chains = [chain for chain in self._chains if chain.is_in_use()]
+        return bool(self.filters and self._chains)
+
+    async def stop_filters(self) -> None:
+        """Stops the filters."""
+        old, self.filters = self.filters, []
+        await stop_filters(old)

@@ -1,0 +1,36 @@
+"""Loads protocols that installed packages offer: entry points of the group `pymosn.protocols`. `docs/protocols.md`."""
+
+from __future__ import annotations
+
+from pymosn.api.rpc import RpcSpec
+from pymosn.api.stream import StreamProtocol
+from pymosn.filters.errors import describe
+from pymosn.filters.loading import PROTOCOLS, entry_points_of
+from pymosn.stream.rpc.protocol import RpcProtocol
+
+
+class ProtocolLoadError(Exception):
+    """A protocol cannot be loaded or created; the text has the reason."""
+
+
+def load_protocol(name: str) -> StreamProtocol:
+    """Creates the protocol that an installed package offers as `name`: a class of RpcSpec or StreamProtocol, or a function
+    that returns one of them. Raises ProtocolLoadError."""
+    for point in entry_points_of(PROTOCOLS):
+        if point.name == name:
+            try:
+                made = point.load()()
+            except Exception as error:
+                raise ProtocolLoadError(f"cannot load protocol {point.value}: {describe(error)}") from error
+            return as_protocol(name, made, point.value)
+    raise ProtocolLoadError(f"no installed package offers a protocol {name!r}")
+
+
+def as_protocol(name: str, made: object, origin: str) -> StreamProtocol:
+    """The object that a package created, as a protocol of layer 3. `origin`: its entry point. Raises ProtocolLoadError."""
+    protocol = RpcProtocol(made) if isinstance(made, RpcSpec) else made
+    if not isinstance(protocol, StreamProtocol):
+        raise ProtocolLoadError(f"{origin} makes a {type(made).__name__}, not a pymosn.api.rpc.RpcSpec")
+    if protocol.spec.name != name:
+        raise ProtocolLoadError(f"{origin} is offered as {name!r} but its spec is named {protocol.spec.name!r}")
+    return protocol

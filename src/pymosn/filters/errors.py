@@ -1,0 +1,35 @@
+"""Errors of filters that cannot be loaded, and their texts."""
+
+from __future__ import annotations
+
+import os.path
+from typing import Final
+
+_HERE: Final = os.path.dirname(__file__)
+
+
+class FilterLoadError(Exception):
+    """A filter cannot be loaded or created; the text has the reason and, for errors in its code, file and line."""
+
+
+class FilterConfigError(FilterLoadError):
+    """Invalid settings of a filter. `problems`: pairs of a path in the settings (`.limits[0]`) and a message."""
+
+    def __init__(self, problems: list[tuple[str, str]]) -> None:
+        super().__init__("; ".join(f"{path}: {text}" if path else text for path, text in problems))
+        self.problems = problems
+
+
+def describe(error: BaseException) -> str:
+    """An error in a filter's code, with file and line if known."""
+    if isinstance(error, SyntaxError):
+        return f"{error.filename}:{error.lineno}: {error.msg}"
+    trace = error.__traceback__
+    location = ""
+    while trace is not None:
+        file = trace.tb_frame.f_code.co_filename
+        # Not the loader itself, whose frames are always there.
+        if not file.startswith("<") and os.path.dirname(file) != _HERE:
+            location = f"{file}:{trace.tb_lineno}: "
+        trace = trace.tb_next
+    return f"{location}{type(error).__name__}: {error}"

@@ -1,0 +1,71 @@
+"""Loads stream filters in Python: a class in a file next to the configuration, or one that an installed package offers."""
+
+from __future__ import annotations
+
+import inspect
+from pathlib import Path
+from typing import TYPE_CHECKING, Final
+
+from pymosn.api.stream_filter import StreamFilter
+from pymosn.filters.errors import FilterLoadError, describe
+from pymosn.filters.modules import load_module
+from pymosn.filters.typed_config import typed_config
+
+if TYPE_CHECKING:
+    from importlib.metadata import EntryPoint
+
+#: Entry-point groups of installed packages.
+FILTERS: Final = "pymosn.stream_filters"
+PROTOCOLS: Final = "pymosn.protocols"
+
+
+def entry_points_of(group: str) -> list[EntryPoint]:
+    """The entry points of installed packages in a group."""
+    from importlib.metadata import entry_points  # 3 MB: only for configurations that need it
+
+    return list(entry_points(group=group))
+
+
+def installed(group: str) -> list[str]:
+    """The names in an entry-point group."""
+    return sorted({point.name for point in entry_points_of(group)})
+
+
+def load_installed(name: str, config: dict[str, object]) -> StreamFilter:
+    """Creates the filter that an installed package offers as `name`. Raises FilterLoadError."""
+    for point in entry_points_of(FILTERS):
+        if point.name == name:
+            try:
+                found = point.load()
+            except Exception as error:
+                raise FilterLoadError(f"cannot load {point.value}: {describe(error)}") from error
+            return _make(found, point.value, config)
+    raise FilterLoadError(f"no installed package offers a stream filter {name!r}")
+
+
+def load_filter(path: Path, class_name: str, config: dict[str, object]) -> StreamFilter:
+    """Creates a filter of class `class_name` in the file `path`. Raises FilterLoadError."""
+    module = load_module(path)
+    found = getattr(module, class_name, None)
+    if found is None:
+        near = ", ".join(name for name, value in vars(module).items() if is_filter(value)) or "none"
+        raise FilterLoadError(f"{path} has no class {class_name!r} (stream filters in it: {near})")
+    return _make(found, f"{path}:{class_name}", config)
+
+
+def is_filter(value: object) -> bool:
+    """Whether a value is a class of stream filters."""
+    return inspect.isclass(value) and issubclass(value, StreamFilter) and value is not StreamFilter
+
+
+def _make(found: object, origin: str, config: dict[str, object]) -> StreamFilter:
+    if not is_filter(found):
+        raise FilterLoadError(f"{origin} is not a subclass of pymosn.api.StreamFilter")
+    assert isinstance(found, type)
+    settings = typed_config(getattr(found, "Config", None), config)
+    try:
+        made = found(settings)
+    except (Exception, SystemExit) as error:
+        raise FilterLoadError(f"{origin} does not start: {describe(error)}") from error
+    assert isinstance(made, StreamFilter)
+    return made

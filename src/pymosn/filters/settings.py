@@ -1,0 +1,82 @@
+"""The building blocks of settings: of the filters in this folder, and of the whole configuration schema in `config/`.
+
+A block is a class; each key has a type, a default and, where that is not all, a mark: `works`, `own`, `planned`, `ignored`.
+The reader, the checks and docs/compatibility.md are all derived from these.
+"""
+
+import enum
+from typing import Annotated, Any, ClassVar, Final
+
+import msgspec
+
+# Keys of a field's `msgspec.Meta(extra=...)`.
+STATE: Final = "state"
+NOTE: Final = "note"
+DURATION: Final = "duration"
+OWN: Final = "own"
+QUIET: Final = "quiet"
+
+
+class State(enum.Enum):
+    """The effect of a key in this version."""
+
+    WORKS = "works"
+    PLANNED = "planned"
+    IGNORED = "ignored"
+
+
+class Block(msgspec.Struct, kw_only=True, omit_defaults=True):
+    """One JSON object of the configuration. Attribute names are MOSN's keys; defaults are those of MOSN.
+
+    Durations are float seconds. A class with `open_keys` accepts any other key without a warning.
+    """
+
+    open_keys: ClassVar[bool] = False
+
+
+class EnvoyBlock(Block, kw_only=True):
+    """An object of Envoy's schema: `localJwks` and `local_jwks` are the same key, and unknown keys are errors.
+
+    These objects decide on access, so ignoring a key could grant it.
+    """
+
+
+class HeaderMatch(Block, kw_only=True):
+    """A condition on a named value: a request header (`method` means the request method) or a query parameter."""
+
+    name: str = ""
+    value: str = ""
+    regex: bool = False
+
+
+def works(note: str) -> msgspec.Meta:
+    """The key has its effect; `note` is shown in docs/compatibility.md."""
+    return msgspec.Meta(extra={NOTE: note})
+
+
+def own(note: str) -> msgspec.Meta:
+    """A key that pymosn adds to MOSN's."""
+    return msgspec.Meta(extra={NOTE: note, OWN: True})
+
+
+def planned(note: str = "") -> msgspec.Meta:
+    """A valid key that is read and checked but not implemented yet; a warning is reported where it is used."""
+    return msgspec.Meta(extra={STATE: State.PLANNED, NOTE: note})
+
+
+def planned_checked(note: str) -> msgspec.Meta:
+    """Like `planned`, without the general warning: `config/check` reports the consequences of the value itself."""
+    return msgspec.Meta(extra={STATE: State.PLANNED, NOTE: note, QUIET: True})
+
+
+def ignored(note: str) -> msgspec.Meta:
+    """A key without effect in MOSN too, accepted so that existing files load."""
+    return msgspec.Meta(extra={STATE: State.IGNORED, NOTE: note})
+
+
+Duration = Annotated[float, msgspec.Meta(extra={DURATION: True})]
+Unsigned = Annotated[int, msgspec.Meta(ge=0)]
+Positive = Annotated[int, msgspec.Meta(ge=1)]
+Port = Annotated[int, msgspec.Meta(ge=0, le=65535)]
+Percent = Annotated[int, msgspec.Meta(ge=0, le=100)]
+AnyMap = dict[str, Any]

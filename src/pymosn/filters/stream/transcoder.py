@@ -1,0 +1,25 @@
+"""`transcoder`: a transcoder in a Python file next to the configuration; `filters/loading.py` loads it."""
+
+from __future__ import annotations
+
+from typing import Annotated, Final
+
+from pymosn.filters.settings import AnyMap, planned_checked
+from pymosn.filters.spec import FilterSpec
+from pymosn.filters.stream.python import Settings as PythonSettings
+
+NAME: Final = "transcoder"
+_COMPILED_IN: Final = "refused: the transcoders that it names are compiled into MOSN"
+
+
+class Settings(PythonSettings, kw_only=True):
+    """`transcoder`: a class derived from `pymosn.api.Transcoder`. It receives this whole object."""
+
+    type: Annotated[str, planned_checked(_COMPILED_IN)] = ""
+    trans: Annotated[AnyMap, planned_checked(_COMPILED_IN)] = {}
+    rules: Annotated[list[AnyMap], planned_checked(_COMPILED_IN)] = []
+
+
+SPEC: Final = FilterSpec(
+    NAME, Settings, None, "classes in Python (docs/protocols.md); those compiled into MOSN (`type`, `rules`) are refused"
+)

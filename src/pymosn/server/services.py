@@ -1,0 +1,49 @@
+"""Runs services: started in order, stopped in reverse."""
+
+from collections.abc import AsyncIterator, Sequence
+from contextlib import AsyncExitStack, asynccontextmanager
+
+from pymosn.config.schema import MosnConfig
+from pymosn.control.service import Service
+from pymosn.core.log import ERROR, Log
+
+
+class Services:
+    """The running services, and the configuration that they follow."""
+
+    def __init__(self, log: Log) -> None:
+        self._log = log
+        self._running: list[Service] = []
+        self._config: MosnConfig | None = None
+
+    @asynccontextmanager
+    async def running(self, services: Sequence[Service]) -> AsyncIterator[None]:
+        """Starts `services` one by one, and stops them in reverse order on exit.
+
+        If one fails to start, it and the ones before it are stopped, and its exception is raised.
+        """
+        async with AsyncExitStack() as stack:
+            for service in services:
+                stack.push_async_callback(self._stop, service)
+                await service.start()
+                self._running.append(service)
+                if self._config is not None:
+                    self._follow(service, self._config)
+            yield
+
+    def follow(self, config: MosnConfig) -> None:
+        """Gives a new configuration to all running services, and to later ones when they have started."""
+        self._config = config
+        for service in self._running:
+            self._follow(service, config)
+
+    def _follow(self, service: Service, config: MosnConfig) -> None:
+        try:
+            service.follow(config)
+        except Exception as error:
+            self._log.write(ERROR, f"{service.name} cannot follow the new configuration: {error!r}")
+
+    async def _stop(self, service: Service) -> None:
+        if service in self._running:
+            self._running.remove(service)
+        await service.stop()

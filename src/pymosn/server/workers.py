@@ -1,0 +1,69 @@
+"""The workers as a service: started before anything is served, drained and stopped after."""
+
+import asyncio
+from collections.abc import Coroutine
+from typing import Any, Final
+
+from pymosn.control.service import Service
+from pymosn.core.log import INFO, WARN, Log
+from pymosn.server.fleet import Fleet
+from pymosn.server.run_options import RunOptions, StartError
+from pymosn.server.shutdown import ShutdownSignals
+from pymosn.version import VERSION, build
+
+#: Seconds in which all workers must be ready at the first start; otherwise it has failed.
+START_TIME: Final = 60.0
+#: Seconds that workers get for exiting before they are killed.
+STOP_TIME: Final = 3.0
+
+
+class ShutdownRequested(Exception):
+    """A signal arrived before the workers were ready."""
+
+
+class Workers(Service):
+    """Starts and stops the fleet."""
+
+    name = "workers"
+
+    def __init__(self, fleet: Fleet, signals: ShutdownSignals, options: RunOptions, log: Log) -> None:
+        self._fleet = fleet
+        self._signals = signals
+        self._options = options
+        self._log = log
+
+    async def start(self) -> None:
+        """Returns when all workers are ready. StartError if one fails, ShutdownRequested after a signal."""
+        fleet, requested = self._fleet, self._signals.requested
+        what = f"{fleet.size} workers for {self._options.source.name}"
+        self._log.write(INFO, f"pymosn {VERSION} ({build()}) starts {what}")
+        fleet.start()
+        await _until(requested, fleet.wait_for(lambda: fleet.all_ready or bool(fleet.start_failure), START_TIME))
+        if fleet.start_failure:
+            faults = [fault.placed(self._options.places, self._options.source.name) for fault in fleet.faults]
+            raise StartError(faults=faults, lines=[] if faults else [fleet.start_failure])
+        if requested.is_set():
+            raise ShutdownRequested
+        if not fleet.all_ready:
+            raise StartError(lines=[f"the workers were not ready within {START_TIME:g} s"])
+
+    async def drain(self, timeout: float) -> None:
+        """Waits until requests in flight have finished, for `timeout` seconds or until a signal requests to stop now."""
+        self._log.write(INFO, f"draining for at most {timeout:g} s")
+        if await _until(self._signals.now, self._fleet.drain(timeout)) is False:
+            self._log.write(WARN, "graceful timeout expired; closing the remaining connections")
+
+    async def stop(self) -> None:
+        await self._fleet.stop(STOP_TIME)
+        self._log.write(INFO, "stopped")
+
+
+async def _until(event: asyncio.Event, work: Coroutine[Any, Any, bool]) -> bool | None:
+    """The result of `work`, or None if the event was set first; then `work` is cancelled."""
+    tasks = (asyncio.ensure_future(work), asyncio.ensure_future(event.wait()))
+    try:
+        await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+        return tasks[0].result() if tasks[0].done() else None
+    finally:
+        for task in tasks:
+            task.cancel()

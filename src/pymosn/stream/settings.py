@@ -1,0 +1,56 @@
+"""Reading the settings of a protocol (`extend_config.<protocol>`). Each function raises ValueError naming the key."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+
+def flag(settings: Mapping[str, object], key: str) -> bool:
+    """A boolean."""
+    found = _value(settings, key)
+    if not isinstance(found, bool):
+        raise ValueError(f"{key} is true or false, not {found!r}")
+    return found
+
+
+def number(settings: Mapping[str, object], key: str, unit: str, least: int, most: int) -> int:
+    """An integer; `unit` is for the message."""
+    found = _value(settings, key)
+    if not isinstance(found, int) or isinstance(found, bool) or not least <= found <= most:
+        raise ValueError(f"{key} is a number of {unit} from {least} to {most}, not {found!r}")
+    return found
+
+
+def seconds(settings: Mapping[str, object], key: str) -> float:
+    """A duration."""
+    found = _value(settings, key)
+    if isinstance(found, bool) or not isinstance(found, (int, float)) or found < 0:
+        raise ValueError(f"{key} is a number of seconds, not {found!r}")
+    return float(found)
+
+
+def choice(settings: Mapping[str, object], key: str, words: list[str]) -> int:
+    """The index in `words` of a word."""
+    found = _value(settings, key)
+    if not isinstance(found, str) or found not in words:
+        raise ValueError(f"{key} is one of {', '.join(words)}, not {found!r}")
+    return words.index(found)
+
+
+def texts(settings: Mapping[str, object], key: str) -> list[str]:
+    """A list of strings."""
+    found = _value(settings, key)
+    if not isinstance(found, list):
+        raise ValueError(f"{key} is a list of strings, not {found!r}")
+    checked: list[str] = []
+    for entry in found:
+        if not isinstance(entry, str):
+            raise ValueError(f"{key} is a list of strings, not {found!r}")
+        checked.append(entry)
+    return checked
+
+
+def _value(settings: Mapping[str, object], key: str) -> object:
+    if key not in settings:
+        raise ValueError(f"{key} is missing")
+    return settings[key]

@@ -1,0 +1,332 @@
+"""Upstream connections that carry many streams at once, and the pool that shares them.
+
+`SharedPool` knows nothing about a protocol: it dials, gives each request the connection with the fewest streams, makes
+requests wait while there is none, and watches over silent connections. A protocol supplies a `SharedConnection`, its client
+half, and a pool that makes them (`new_connection`). RPC protocols do so in `stream/rpc/client.py`; HTTP/2 will.
+
+From the pool's point of view a connection is
+
+    dialing   counted by the cluster, but not in the pool yet
+    open      in the pool: it gets streams while `room()` is True
+    retired   not in the pool, and no longer counted by the cluster: its last streams finish, then it closes. The peer has
+              asked it to go, it has served as many requests as it may, or the pool is closing
+    gone      not in the pool: its streams have been reset
+
+A connection leaves the pool by exactly one call of `forget`, which may be repeated; its permit is free from then on, so that
+a new connection can replace it before its socket is closed.
+
+A connection on which nothing has arrived for a while is probed. Any byte counts as an answer, so that a peer that is busy
+with a long response is not taken for a dead one; only several probes in a row without a byte end the connection.
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+from mypy_extensions import i64, mypyc_attr
+
+from pymosn.api.network import NO_CONNECTION, Connection, Dialer, DialReceiver, NetworkFilter
+from pymosn.api.stream import ConnectionPool, PoolTarget, RequestSender, ResponseReceiver
+from pymosn.core.clock import Clock
+from pymosn.core.failure import CLOSED_LOCALLY, IDLE_TIMEOUT, OVERFLOW, RESET_BEFORE_RESPONSE, Failure
+
+#: Maximum requests that wait for a connection to one host, in one worker.
+MAX_WAITING: Final[i64] = 4096
+#: MOSN uses values of `max_connections` from this one on to mean "unset": one connection is enough.
+UNSET_CONNECTIONS: Final[i64] = 65535
+
+
+@mypyc_attr(allow_interpreted_subclasses=True)
+class SharedConnectionOwner(ConnectionPool):
+    """The pool, as its connections see it."""
+
+    def on_unexpected_message(self) -> None:
+        """A message that answers no request was received and discarded."""
+        raise NotImplementedError
+
+    def on_silence(self, shared: SharedConnection) -> None:
+        """Nothing has arrived for the time passed to `watch`."""
+        raise NotImplementedError
+
+    def on_room(self, shared: SharedConnection) -> None:
+        """`room()` may have become True."""
+        raise NotImplementedError
+
+    def forget(self, shared: SharedConnection) -> None:
+        """The connection must not get another request. May be called again."""
+        raise NotImplementedError
+
+
+@mypyc_attr(allow_interpreted_subclasses=True)
+class SharedConnection(NetworkFilter):
+    """The client half of one shared upstream connection. The module's docstring describes its life."""
+
+    def __init__(self, owner: SharedConnectionOwner) -> None:
+        self._owner = owner
+        self.connection: Connection = NO_CONNECTION
+        #: Whether it is counted among the connections of its host.
+        self.is_counted = False
+        #: The send buffer exceeds its high-water mark.
+        self.is_full = False
+        #: It gets no further request and is closed when the last one is answered.
+        self.is_retired = False
+        #: Whether a probe is unanswered, and how many in a row before it were.
+        self.is_probed = False
+        self.failed_probes: i64 = 0
+        #: Requests that it has served, and when the last one began, by `Clock.now`.
+        self.served: i64 = 0
+        self.last_used = 0.0
+        self._silence = 0.0
+
+    # ---- supplied by the protocol
+
+    def load(self) -> i64:
+        """The number of requests that wait for their response."""
+        raise NotImplementedError
+
+    def room(self) -> bool:
+        """Whether it can take one more stream now."""
+        return not self.is_full and not self.connection.is_closed
+
+    def open_stream(self, receiver: ResponseReceiver) -> RequestSender:
+        """A stream for one request; the pool has found `room()`."""
+        raise NotImplementedError
+
+    def probe(self) -> None:
+        """Sends something that the peer answers at once. Only called if the pool's protocol has heartbeats."""
+        raise NotImplementedError
+
+    def break_off(self, failure: Failure) -> None:
+        """Aborts the connection and resets its streams."""
+        raise NotImplementedError
+
+    # ---- called by the pool and by the protocol
+
+    def watch(self, seconds: float) -> None:
+        """Requests `on_silence` after that many seconds in which nothing arrives, now and again after each byte; 0 means
+        never."""
+        self._silence = seconds
+        self.connection.set_idle(seconds)
+
+    def on_activity(self) -> None:
+        """Bytes have arrived, so the peer is alive."""
+        self.is_probed = False
+        self.failed_probes = 0
+        self.connection.set_idle(self._silence)
+
+    def retire(self) -> None:
+        """The connection gets no further request."""
+        self.is_retired = True
+        self._owner.forget(self)
+        self.close_if_done()
+
+    def close_if_done(self) -> None:
+        """Closes a retired connection without pending requests."""
+        if self.is_retired and self.load() == 0:
+            self.connection.close(CLOSED_LOCALLY)
+
+    # ---- called by the connection
+
+    def on_connection(self, connection: Connection) -> None:
+        self.connection = connection
+
+    def on_idle(self) -> None:
+        self._owner.on_silence(self)
+
+    def on_writable(self, writable: bool) -> None:
+        self.is_full = not writable
+        if writable:
+            self._owner.on_room(self)
+
+
+@mypyc_attr(allow_interpreted_subclasses=True)
+class SharedPool(SharedConnectionOwner):
+    """The shared connections of one worker to one host. The module's docstring describes how it works.
+
+    There are as many connections as the cluster's `max_connections` allows, or one; another one is opened when all open ones
+    are busy.
+    """
+
+    def __init__(self, target: PoolTarget, dialer: Dialer, clock: Clock, has_heartbeats: bool) -> None:
+        """`has_heartbeats`: whether connections can be probed."""
+        self._target = target
+        self._dialer = dialer
+        self._clock = clock
+        self._has_heartbeats = has_heartbeats
+        self._open: list[SharedConnection] = []
+        self._dials: i64 = 0
+        self._waiting: list[ResponseReceiver] = []
+        self._is_closed = False
+
+    def new_connection(self) -> SharedConnection:
+        """The client half of a connection that is about to be dialed."""
+        raise NotImplementedError
+
+    # ---- called by attempts
+
+    def acquire(self, receiver: ResponseReceiver, fresh: bool) -> None:
+        chosen = self._choose()
+        if chosen is not None:
+            if self._may_grow() and chosen.load() > 0:
+                self._dial()
+            self._open_stream(chosen, receiver)
+            return
+        if self._may_grow():
+            self._dial()
+        if len(self._waiting) < MAX_WAITING and (self._open or self._dials > 0):
+            self._waiting.append(receiver)
+        else:
+            receiver.on_no_sender(OVERFLOW)
+
+    def withdraw(self, receiver: ResponseReceiver) -> None:
+        if receiver in self._waiting:
+            self._waiting.remove(receiver)
+
+    def close(self) -> None:
+        self._is_closed = True
+        for shared in list(self._open):
+            shared.retire()
+
+    def _choose(self) -> SharedConnection | None:
+        """The least loaded connection that has room."""
+        best: SharedConnection | None = None
+        least: i64 = 0
+        for shared in self._open:
+            if not shared.room():
+                continue
+            load = shared.load()
+            if load == 0:
+                return shared
+            if best is None or load < least:
+                best = shared
+                least = load
+        return best
+
+    def _open_stream(self, shared: SharedConnection, receiver: ResponseReceiver) -> None:
+        shared.last_used = self._clock.now
+        stream = shared.open_stream(receiver)
+        limit = self._target.max_requests_per_connection
+        is_last = 0 < limit <= shared.served
+        if is_last:
+            self.forget(shared)
+        receiver.on_sender(stream)
+        if is_last:
+            shared.retire()
+
+    def _serve_waiting(self) -> None:
+        while self._waiting:
+            shared = self._choose()
+            if shared is None:
+                break
+            self._open_stream(shared, self._waiting.pop(0))
+
+    def _fail_waiting(self, failure: Failure) -> None:
+        """Fails all waiting requests unless another connection is open or being dialed."""
+        if self._open or self._dials > 0:
+            return
+        waiting = self._waiting
+        self._waiting = []
+        for receiver in waiting:
+            receiver.on_no_sender(failure)
+
+    # ---- dials
+
+    def _may_grow(self) -> bool:
+        """Whether another connection may be opened; dials in progress count."""
+        maximum = self._target.max_connections
+        if maximum <= 0 or maximum >= UNSET_CONNECTIONS:
+            maximum = 1
+        return len(self._open) + self._dials < maximum
+
+    def _dial(self) -> bool:
+        if not self._target.try_connection():
+            return False
+        self._dials += 1
+        shared = self.new_connection()
+        self._dialer.dial(self._target.peer, self._target.connect_timeout, shared, _Dial(self, shared))
+        return True
+
+    def on_dialed(self, shared: SharedConnection) -> None:
+        """A connection is open."""
+        target = self._target
+        self._dials -= 1
+        target.on_connection()
+        if shared.connection.is_closed:
+            target.on_connection_end(True)
+            self._fail_waiting(RESET_BEFORE_RESPONSE)
+            return
+        if target.buffer_limit > 0:
+            shared.connection.set_buffer_limit(target.buffer_limit)
+        shared.is_counted = True
+        shared.last_used = self._clock.now
+        self._open.append(shared)
+        shared.watch(self._silence_limit())
+        self._serve_waiting()
+        if self._is_closed:
+            shared.retire()
+
+    def on_dial_failed(self, failure: Failure) -> None:
+        """A connection could not be opened."""
+        self._dials -= 1
+        self._target.on_connection_end(False)
+        self._fail_waiting(failure)
+
+    # ---- called by connections
+
+    def _silence_limit(self) -> float:
+        """Seconds of silence after which a connection is checked."""
+        target = self._target
+        interval = target.heartbeat_interval if self._has_heartbeats else 0.0
+        if interval > 0.0 and target.idle_timeout > 0.0:
+            return min(interval, target.idle_timeout)
+        return interval if interval > 0.0 else target.idle_timeout
+
+    def on_silence(self, shared: SharedConnection) -> None:
+        """Closes a connection that is idle or seems dead, and probes any other."""
+        target = self._target
+        unused = self._clock.now - shared.last_used
+        if shared.load() == 0 and 0.0 < target.idle_timeout <= unused:
+            self.forget(shared)
+            shared.connection.close(IDLE_TIMEOUT)
+            return
+        if shared.is_probed:
+            shared.is_probed = False
+            shared.failed_probes += 1
+            if shared.failed_probes >= target.heartbeat_failures > 0:
+                shared.break_off(RESET_BEFORE_RESPONSE)
+                return
+        elif self._has_heartbeats and target.heartbeat_interval > 0.0:
+            shared.is_probed = True
+            shared.probe()
+            shared.connection.set_idle(target.heartbeat_timeout)
+            return
+        shared.connection.set_idle(self._silence_limit())
+
+    def on_room(self, shared: SharedConnection) -> None:
+        self._serve_waiting()
+
+    def on_unexpected_message(self) -> None:
+        self._target.on_unexpected_message()
+
+    def forget(self, shared: SharedConnection) -> None:
+        if shared in self._open:
+            self._open.remove(shared)
+        if shared.is_counted:
+            shared.is_counted = False
+            self._target.on_connection_end(True)
+        if self._waiting and not self._open and self._dials == 0 and not self._dial():
+            self._fail_waiting(OVERFLOW)
+
+
+class _Dial(DialReceiver):
+    """A dial in progress."""
+
+    def __init__(self, pool: SharedPool, shared: SharedConnection) -> None:
+        self._pool = pool
+        self._shared = shared
+
+    def on_dialed(self, connection: Connection) -> None:
+        self._pool.on_dialed(self._shared)
+
+    def on_dial_failed(self, failure: Failure, detail: str) -> None:
+        self._pool.on_dial_failed(failure)
