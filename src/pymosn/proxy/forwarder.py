@@ -317,7 +317,7 @@ class Forwarder(AttemptOwner):
     def _retry(self, host: ClusterHost, failure: Failure) -> bool:
         """Retries, if possible not at `host`; False when limits, the request's state or a lack of hosts forbid it."""
         cluster = self._cluster
-        attempts: i64 = self.owner.exchange.attempts - i64(self._replaced)
+        attempts: i64 = i64(self.owner.exchange.attempts) - i64(self._replaced)
         if not has_retries_left(self.owner.exchange, self.plan.retry_policy, attempts, cluster.choices()):
             return False
         if self.is_sent and not self._can_repeat():
@@ -357,7 +357,7 @@ class Forwarder(AttemptOwner):
                 flow.clear()
         if end:
             self.forget()
-        self._is_tunnel = bool(head.raw_tunnel)
+        self._is_tunnel = len(head.raw_tunnel) > 0
         self.owner.on_response(head, data, end)
 
     def on_attempt_data(self, data: bytes, end: bool) -> None:

@@ -21,7 +21,7 @@ from mypy_extensions import i64, mypyc_attr
 from pymosn.api.protocol import ProtocolError
 from pymosn.core.chars import FIELD_VALUE, NAME, TOKEN
 from pymosn.core.failure import BAD_FRAMING, BAD_REQUEST, HEADERS_TOO_LARGE
-from pymosn.core.headers import Headers, HttpHeaders, name_bit
+from pymosn.core.headers import Headers, HttpHeaders
 from pymosn.protocol.http1 import fields
 from pymosn.protocol.http1.body import BodyDecoder, Http1Limits
 from pymosn.protocol.http1.fields import PROTECTED, classify, is_claim, is_look_alike
@@ -92,7 +92,8 @@ class Http1Decoder(BodyDecoder):
             kind: i64 = classify(buffer, line, i) if byte == COLON else self._kind_of(line, i)
             if kind == fields.OTHER and buffer[line] | 32 == LOWER_X and is_claim(buffer, line, i):
                 kind = fields.CLAIM
-            bits |= name_bit(i - line, buffer[line], buffer[i - 1])
+            # `name_bit`, written out: a call for each field would cost more than it does.
+            bits |= i64(1) << (((i - line) * 5 + (buffer[line] & 31) + (buffer[i - 1] & 31) * 7) & 63)
             value: i64 = i + 1
             i = value
             while i < size and FIELD_VALUE[buffer[i]] != 0:
@@ -205,14 +206,8 @@ class Http1Decoder(BodyDecoder):
         if self._rewrites_length:
             headers.add_raw(b"content-length", b"%d" % self._length)
         listed = self._options
-        if listed == b" keep-alive":
-            self.keep_alive = True
-            return
-        if listed == b" close":
-            self.keep_alive = False
-            return
         keeps = self.minor_version == 1
-        if listed:
+        if len(listed) > 0:
             options = [option.strip(b" \t") for option in listed.split(b",")]
             headers.remove_named(frozenset(options) - PROTECTED)
             if b"close" in options:

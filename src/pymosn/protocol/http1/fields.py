@@ -7,6 +7,7 @@ from typing import Final
 from mypy_extensions import i64
 
 from pymosn.core.chars import LOWER
+from pymosn.core.headers import SPACE, TAB
 
 OTHER: Final[i64] = 0
 HOST: Final[i64] = 1
@@ -102,6 +103,27 @@ def classify(buffer: bytes, start: i64, end: i64) -> i64:
             return OTHER
         k += 1
     return kind
+
+
+def trimmed(value: bytes) -> bytes:
+    """`value` without spaces and tabs around it."""
+    start: i64 = 0
+    end: i64 = len(value)
+    while start < end and (value[start] == SPACE or value[start] == TAB):
+        start += 1
+    while end > start and (value[end - 1] == SPACE or value[end - 1] == TAB):
+        end -= 1
+    return value[start:end]
+
+
+def lowered(value: bytes) -> bytes:
+    """`value` in lower case; nearly always it is already."""
+    k: i64 = 0
+    while k < len(value):
+        if LOWER[value[k]] != value[k]:
+            return value.lower()
+        k += 1
+    return value
 
 
 def is_claim(buffer: bytes, start: i64, end: i64) -> bool:

@@ -20,12 +20,13 @@ from pymosn.core.failure import (
     HEADERS_TOO_LARGE,
     TARGET_TOO_LONG,
 )
-from pymosn.core.headers import Headers
+from pymosn.core.headers import NO_HEADERS, Headers, HttpHeaders
 from pymosn.core.message import CONNECT, UNKNOWN_LENGTH
 from pymosn.core.uri import is_host, is_lenient_host, normalize_path
 from pymosn.protocol.http1 import fields
 from pymosn.protocol.http1.body import CHUNKED, LENGTH, NO_BODY, Http1Limits
 from pymosn.protocol.http1.decoder import Http1Decoder
+from pymosn.protocol.http1.fields import lowered, trimmed
 from pymosn.protocol.http1.policy import STRICT, Http1Policy
 from pymosn.protocol.http1.rules import CR, LF, SP, upgrade_protocol
 
@@ -47,13 +48,19 @@ class RequestDecoder(Http1Decoder):
         """`connect`: the `raw_tunnel` of CONNECT requests; empty if CONNECT is not allowed."""
         super().__init__(limits, policy)
         self._connect = connect
-        self.head: HttpRequest = HttpRequest()
+        self.head: HttpRequest = HttpRequest(NO_HEADERS)
         self._has_host: bool = False
         #: The target is an absolute URI, so its authority overrides the Host field (RFC 9112 section 3.2.2).
         self._target_has_host: bool = False
         self._skipped_line: bool = False
         #: Length of the request line once it is complete, so that it is not scanned again for each further field line.
         self._line_size: i64 = 0
+
+    def refused_head(self) -> HttpRequest:
+        """The part of the head that was decoded before it was refused."""
+        if self.head.headers is NO_HEADERS:
+            self.head.headers = HttpHeaders()
+        return self.head
 
     def has_begun(self) -> bool:
         """Whether an incomplete message has been received."""
@@ -80,7 +87,7 @@ class RequestDecoder(Http1Decoder):
         after: i64 = start + self._line_size
         if self._line_size == 0:
             lines = self.head.connection_lines
-            self.head = HttpRequest()
+            self.head = HttpRequest(NO_HEADERS)
             self.head.connection_lines = lines
             self._target_has_host = False
             after = self._scan_request_line(start)
@@ -224,7 +231,7 @@ class RequestDecoder(Http1Decoder):
     def _take_field(self, kind: i64, value: bytes) -> bool:
         head = self.head
         if kind == fields.HOST:
-            host = value.strip(b" \t").lower()
+            host = lowered(trimmed(value))
             if self._has_host:
                 raise ProtocolError(BAD_HOST, "more than one host field")
             self._has_host = True
@@ -284,9 +291,9 @@ class RequestDecoder(Http1Decoder):
             self._check_body_size(self._length)
             head.content_length = self._length
             framing = LENGTH
-        if head.raw_tunnel and framing != NO_BODY:
+        if len(head.raw_tunnel) > 0 and framing != NO_BODY:
             raise ProtocolError(BAD_FRAMING, "CONNECT with content")
-        if self._upgrade and framing == NO_BODY:
+        if len(self._upgrade) > 0 and framing == NO_BODY:
             self._take_upgrade(head)
         return self._begin_body(framing, self._length)
 

@@ -10,7 +10,7 @@ from pymosn.api.http import HttpResponse
 from pymosn.api.protocol import DATA, HEAD, NEED_MORE, ProtocolError
 from pymosn.core.chars import FIELD_VALUE
 from pymosn.core.failure import BAD_RESPONSE
-from pymosn.core.headers import Headers
+from pymosn.core.headers import NO_HEADERS, Headers
 from pymosn.core.message import CONNECT
 from pymosn.protocol.http1 import fields
 from pymosn.protocol.http1.body import AT_HEAD, CHUNKED, CLOSE, LENGTH, NO_BODY, UNTIL_CLOSE, Http1Limits
@@ -33,7 +33,7 @@ class ResponseDecoder(Http1Decoder):
 
     def __init__(self, limits: Http1Limits) -> None:
         super().__init__(limits, STRICT)
-        self.head: HttpResponse = HttpResponse()
+        self.head: HttpResponse = HttpResponse(200, b"", NO_HEADERS)
         self._to_head: bool = False
         self._tunnel: bytes = b""
         self._interim: i64 = 0
@@ -64,7 +64,7 @@ class ResponseDecoder(Http1Decoder):
             return NEED_MORE
         after: i64 = -1
         if self._needs_scan():
-            self.head = HttpResponse()
+            self.head = HttpResponse(200, b"", NO_HEADERS)
             self._reset_head()
             after = self._scan_status_line(start)
             if after >= 0:

@@ -119,7 +119,7 @@ class Http1Client(NetworkFilter):
             receiver = stream.receiver
             if found == HEAD:
                 head = decoder.head
-                if head.raw_tunnel:
+                if len(head.raw_tunnel) > 0:
                     stream.begin_tunnel()
                 elif head.status < 200:
                     stream.has_bytes = True
@@ -257,7 +257,7 @@ class Http1ClientStream(RequestSender):
     def send_request(self, head: RequestHead, data: bytes, end: bool) -> None:
         if not self._is_attached:
             return
-        if head.raw_tunnel:
+        if len(head.raw_tunnel) > 0:
             self._request_tunnel(head)
             return
         self._client.expect(head.raw_method)
@@ -267,7 +267,7 @@ class Http1ClientStream(RequestSender):
         parts = encode_request(head)
         if self._is_chunked:
             parts.extend(encode_chunk(data, end))
-        elif data:
+        elif len(data) > 0:
             parts.append(data)
         self._connection.write_parts(parts)
 

@@ -89,7 +89,7 @@ class Http1ServerStream(ResponseSender):
         if self.head_sent or self.response_ended:
             return
         self.head_sent = True
-        if head.raw_tunnel:
+        if len(head.raw_tunnel) > 0:
             self._open_tunnel(head, data)
             return
         options = b""
@@ -121,7 +121,7 @@ class Http1ServerStream(ResponseSender):
         parts = encode_response(head, options)
         if self._is_chunked:
             parts.extend(encode_chunk(data, end))
-        elif data:
+        elif len(data) > 0:
             parts.append(data)
         self.response_ended = end
         self._connection.write_parts(parts)
