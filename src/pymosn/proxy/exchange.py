@@ -18,7 +18,7 @@ from __future__ import annotations
 
 from typing import Final
 
-from mypy_extensions import i64
+from mypy_extensions import i64, mypyc_attr
 
 from pymosn.api.exchange import Reply
 from pymosn.api.stream import ResponseSender
@@ -76,6 +76,7 @@ EVENTS: Final[dict[str, tuple[str, ...]]] = {
 }  # fmt: skip
 
 
+@mypyc_attr(free_list_len=1)
 class ExchangeDriver(DispatchOwner):
     """Drives one request through filters, routing, attempts and the response."""
 
@@ -102,7 +103,8 @@ class ExchangeDriver(DispatchOwner):
         self.request_ended = end
         if len(data) > 0:
             exchange.bytes_received = len(data)
-            self.held_request().hold(data, end)
+            if data is not head.held_body():
+                self.held_request().hold(data, end)
         if end:
             exchange.request_received = exchange.started
         options = self.options

@@ -6,7 +6,7 @@ driver, and what is left of the request to the upstream.
 
 from __future__ import annotations
 
-from mypy_extensions import i16, i64
+from mypy_extensions import i16, i64, mypyc_attr
 
 from pymosn.api.stream import RequestSender
 from pymosn.api.upstream import Host
@@ -26,6 +26,7 @@ from pymosn.upstream.cluster import Cluster, ClusterHost
 from pymosn.upstream.limits import Limits
 
 
+@mypyc_attr(free_list_len=1)
 class Forwarder(AttemptOwner):
     """The way of one request to its upstream."""
 
@@ -215,9 +216,10 @@ class Forwarder(AttemptOwner):
         self.is_sent = True
         owner.stage = AWAITING
         flow = owner.request_flow
-        data = b""
         trailers: Headers | None = None
-        if flow is not None:
+        if flow is None:
+            data = exchange.request.held_body()
+        else:
             data = flow.body()
             trailers = flow.trailers
         if self._has_handlers:

@@ -18,7 +18,7 @@ from __future__ import annotations
 
 from typing import Final
 
-from mypy_extensions import i64
+from mypy_extensions import i64, mypyc_attr
 
 from pymosn.api.http import HttpResponse
 from pymosn.api.network import NO_CONNECTION, STOP, Connection, Dialer, DialReceiver, NetworkFilter
@@ -211,6 +211,7 @@ class Http1Client(NetworkFilter):
             self._stream.receiver.on_writable(writable)
 
 
+@mypyc_attr(free_list_len=1)
 class Http1ClientStream(RequestSender):
     """One request on an upstream connection."""
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Final
 
-from mypy_extensions import i64
+from mypy_extensions import i64, mypyc_attr
 
 from pymosn.api.network import Connection
 from pymosn.api.stream import RequestReceiver, ResponseSender, ServerStreams
@@ -43,6 +43,7 @@ class StreamOwner(ServerStreams):
         raise NotImplementedError
 
 
+@mypyc_attr(free_list_len=1)
 class Http1ServerStream(ResponseSender):
     """One request and its response."""
 
