@@ -69,8 +69,10 @@ class DubboHeaders(RpcHeaders):
         if self._plain_at == _UNKNOWN:
             try:
                 self._plain_at = plain_at(self.at_map())
-            except Hessian2Error:
+            except Hessian2Error as error:
                 self._plain_at = -1
+                self._is_sought = True
+                self._fault = str(error)
         return self._plain_at
 
     def attachments(self) -> Attachments | None:

@@ -18,13 +18,13 @@ from pymosn.protocol.http1.rules import CR, LF, SEMICOLON, check_extensions, pas
 # The decoder's position in the message. The first four are also how a body is framed: not at all (NO_BODY), by its length,
 # chunked, or by the connection's close, which is for responses only.
 AT_HEAD: Final[i64] = 0
+NO_BODY: Final[i64] = 0
 IN_LENGTH: Final[i64] = 1
 IN_CHUNK_SIZE: Final[i64] = 2
 UNTIL_CLOSE: Final[i64] = 3
 IN_CHUNK: Final[i64] = 4
 AFTER_CHUNK: Final[i64] = 5
 IN_TRAILERS: Final[i64] = 6
-NO_BODY: Final[i64] = AT_HEAD
 
 #: Maximum hexadecimal digits of a chunk size: 15 stay below 2^60.
 MAX_SIZE_DIGITS: Final[i64] = 15

@@ -27,6 +27,7 @@ CLAIM: Final[i64] = 13
 HOP_BY_HOP: Final[i64] = 14
 UPGRADE: Final[i64] = 15
 
+#: The names of the kinds above, in their order, then further hop-by-hop fields.
 _NAMES: Final[list[bytes]] = [
     b"",
     *b"host content-length transfer-encoding connection te expect x-forwarded-for x-forwarded-proto x-request-id".split(),
