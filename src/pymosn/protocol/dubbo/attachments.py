@@ -174,20 +174,16 @@ class RequestBody(RequestFront):
         if not self._is_sought:
             self._is_sought = True
             try:
-                self._skip_arguments()
+                types = reader.text()
+                if types is not None:
+                    reader.skip(argument_count(types))
+                if reader.at == reader.end:
+                    self._fault = "no attachments"
             except Hessian2Error as error:
                 self._fault = str(error)
         if self._fault:
             raise Hessian2Error(self._fault)
         return reader
-
-    def _skip_arguments(self) -> None:
-        reader = self._reader
-        types = reader.text()
-        if types is not None:
-            reader.skip(argument_count(types))
-        if reader.at == reader.end:
-            raise Hessian2Error("no attachments")
 
 
 def plain_at(reader: Hessian2Reader) -> i64:
