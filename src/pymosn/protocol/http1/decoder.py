@@ -43,7 +43,8 @@ class Http1Decoder(BodyDecoder):
         self.minor_version: i64 = 1
         self.keep_alive: bool = True
         self._is_strict: bool = policy.is_strict
-        # Values collected from the head's field lines.
+        #: The field lines to be forwarded, and values collected from all lines.
+        self._headers: Headers = HttpHeaders()
         self._rewrites_length: bool = False
         self._length: i64 = -1
         self._codings: i64 = 0
@@ -78,7 +79,11 @@ class Http1Decoder(BodyDecoder):
                 after: i64 = self._end_line(i, byte)
                 if after < 0:
                     return -1
-                self._take_block(cut, buffer[kept:i], bits)
+                block = buffer[kept:i]
+                if cut is not None:
+                    cut.append(block)
+                    block = b"".join(cut)
+                self._headers = HttpHeaders(block, bits)
                 return after
             while NAME[byte] != 0:
                 i += 1
@@ -118,13 +123,6 @@ class Http1Decoder(BodyDecoder):
                 cut.append(buffer[kept:line] if is_cut else buffer[kept:stop] + b"\r\n")
                 kept = i
         return -1
-
-    def _take_block(self, cut: list[bytes] | None, block: bytes, bits: i64) -> None:
-        """Passes on the lines to be forwarded: those between the lines that were `cut`, then `block`."""
-        if cut is not None:
-            cut.append(block)
-            block = b"".join(cut)
-        self._take_headers(HttpHeaders(block, bits))
 
     def _end_name(self, start: i64, i: i64) -> i64:
         """Returns the offset of the colon after a name with an underscore, or -1. Scanned so far: `start` to `i`."""
@@ -193,10 +191,6 @@ class Http1Decoder(BodyDecoder):
         elif kind == fields.TE:
             return True
         return False
-
-    def _take_headers(self, headers: Headers) -> None:
-        """Stores the field lines to be forwarded."""
-        raise NotImplementedError
 
     def _finish_fields(self, headers: Headers) -> None:
         """Decides whether another message may follow on the connection (RFC 9112 section 9.3).
