@@ -55,7 +55,7 @@ class Answer(NamedTuple):
     ttl: int | None = None
 
 
-#: Looks up a name; OSError or TimeoutError if there is no answer.
+#: Resolves a name; OSError or TimeoutError if there is no answer.
 Lookup = Callable[[str, LookupOptions], Awaitable[Answer]]
 
 
