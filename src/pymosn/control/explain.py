@@ -24,7 +24,7 @@ from pymosn.assembly.routes import build_table
 from pymosn.config.schema import Listener, MosnConfig, ProxyFilter
 from pymosn.config.schema.network_filters import Http1Settings
 from pymosn.config.typed import typed
-from pymosn.control.explain_hosts import choose_host
+from pymosn.control.explain_hosts import Choice, choose_host
 from pymosn.control.plane import ClusterView
 from pymosn.core.failure import BAD_REWRITE, CLUSTER_UNKNOWN, NO_ROUTER, Failure
 from pymosn.core.headers import HeaderError, HttpHeaders, encode_name, encode_value, headers_from, to_text, wire_lines
@@ -38,7 +38,7 @@ from pymosn.protocol.http1.request import RequestDecoder
 from pymosn.proxy.decision import Rejection, choose_target, decide, plan_forward
 from pymosn.proxy.forwarding import change_request, change_response
 from pymosn.proxy.mirroring import EACH_HEALTHY_HOST, copies_wanted
-from pymosn.routing.actions import DirectResponse, Forward, ForwardWeighted, Redirect
+from pymosn.routing.actions import DirectResponse, Forward, ForwardPlan, ForwardWeighted, Redirect
 from pymosn.routing.rewrites import rewrite_host
 from pymosn.routing.table import RouteTable, VirtualHost
 from pymosn.stream.http1.options import read_http1_options
@@ -271,20 +271,23 @@ def _forward(
     answer["timeouts"] = {"request": plan.timeout, "try": plan.try_timeout}
     if choice.failure is not None:
         return answer | _failed(choice.failure, choice.detail)
+    return answer | _sent(exchange, plan, choice, http1)
+
+
+def _sent(exchange: Exchange, plan: ForwardPlan, choice: Choice, http1: Http1Settings) -> dict[str, Any]:
+    """The request as it is sent to the chosen host. The steps are those of `pymosn.proxy.forwarder`; its id is random."""
     exchange.upstream_address = choice.address
     exchange.upstream_hostname = choice.hostname
-    # The same steps as in `pymosn.proxy.forwarder`; the request id is a random one.
     head = exchange.request
     ids = RequestIds()
     head.add_forwarding_fields(forwarding_options(http1), exchange.connection.remote_ip, choice.address, False, ids)
     if not change_request(exchange, plan.changes):
-        return answer | _failed(BAD_REWRITE, "the rewritten path escapes the root")
+        return _failed(BAD_REWRITE, "the rewritten path escapes the root")
     if plan.uses_host_name and choice.hostname:
         rewrite_host(exchange, choice.hostname.encode())
     line, _, fields = b"".join(encode_request(head)).partition(b"\r\n")
     headers = HttpHeaders(fields[:-2]).items()
-    answer["upstream"] = {"line": line.decode("latin-1"), "headers": headers, "host": head.host, "path": head.path}
-    return answer
+    return {"upstream": {"line": line.decode("latin-1"), "headers": headers, "host": head.host, "path": head.path}}
 
 
 def _mirrors(exchange: Exchange, action: Forward, clusters: Mapping[str, object]) -> list[dict[str, Any]]:

@@ -82,7 +82,7 @@ def period_start(moment: float, hours: int) -> float:
 
 
 class Roller:
-    """Rotates one log file. `roll_if_due` is fast; `tidy` may be slow and belongs into a thread."""
+    """Rotates one log file. `roll_if_due` is fast; `tidy` may be slow and should run in a thread."""
 
     def __init__(self, path: str, policy: Policy, now: float) -> None:
         """`now`: seconds since 1970, as in all methods."""
