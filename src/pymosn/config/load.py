@@ -71,7 +71,6 @@ class _Loading:
         self._stream_filters = stream_filters
         self._config_dir = config_dir
         self._faults = Diagnostics()
-        self._places: dict[str, Place] = {}
 
     def run(self, text: str | None, file: str, yaml: bool) -> Loaded:
         node = self._parse(text, file, yaml) if text is not None else None
@@ -79,13 +78,13 @@ class _Loading:
         if node is not None:
             config = self._reader(file).block(node, MosnConfig, "")
             self._read_directories(config)
-            check(config, self._places, self._faults, self._stream_filters)
+            check(config, self._faults, self._stream_filters)
         return Loaded(
             config=None if self._faults.has_errors else config,
             faults=self._faults.in_order(),
             base_dir=os.path.dirname(self._config_dir),
             config_dir=self._config_dir,
-            places=self._places,
+            places=self._faults.places,
         )
 
     def read_text(self, path: str) -> str | None:
@@ -95,29 +94,29 @@ class _Loading:
                 data = file.read()
         except (OSError, ValueError) as error:
             reason = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
-            self._faults.error(Place(path), "", f"cannot be read: {reason}")
+            self._faults.error("", f"cannot be read: {reason}", place=Place(path))
             return None
         try:
             return data.decode()
         except UnicodeDecodeError as error:
             line = data.count(b"\n", 0, error.start) + 1
             column = error.start - data.rfind(b"\n", 0, error.start)
-            self._faults.error(Place(path, line, column), "", "not UTF-8 text")
+            self._faults.error("", "not UTF-8 text", place=Place(path, line, column))
             return None
 
     def _reader(self, file: str) -> Reader:
-        return Reader(file, self._faults, self._places, self._strict)
+        return Reader(file, self._faults, self._strict)
 
     def _parse(self, text: str, file: str, yaml: bool) -> Node | None:
         text = text.removeprefix("\ufeff")
         try:
             node, repeated = parse_yaml(text) if yaml else parse_json(text)
         except ParseError as error:
-            self._faults.error(Place(file, error.line, error.column), "", error.message)
+            self._faults.error("", error.message, place=Place(file, error.line, error.column))
             return None
         for key in repeated:
             message = f'duplicate key "{key.key}"; first defined on line {key.first_line}'
-            self._faults.error(Place(file, key.line, key.column), "", message)
+            self._faults.error("", message, place=Place(file, key.line, key.column))
         return node
 
     def _read_directories(self, config: MosnConfig) -> None:
@@ -142,16 +141,14 @@ class _Loading:
         if not name:
             return []
         dir_key = "clusters_configs" if cls is Cluster else "router_configs"
-        place = self._places.get(f"{path}.{dir_key}", Place(""))
         if inline:
-            message = f'"{key}" and "{dir_key}" are mutually exclusive'
-            self._faults.error(place, f"{path}.{dir_key}", message, name)
+            self._faults.error(f"{path}.{dir_key}", f'"{key}" and "{dir_key}" are mutually exclusive', name)
             return []
         directory = name if os.path.isdir(name) else os.path.join(self._config_dir, name)
         try:
             names = sorted(file for file in os.listdir(directory) if file.endswith(".json"))
         except (OSError, ValueError):
-            self._faults.error(place, f"{path}.{dir_key}", "not a readable directory", name)
+            self._faults.error(f"{path}.{dir_key}", "not a readable directory", name)
             return []
         blocks: list[B] = []
         for file in (os.path.join(directory, file) for file in names):

@@ -7,9 +7,8 @@ from typing import Any, Final, TypeVar
 import msgspec
 from msgspec import inspect
 
-from pymosn.config.diagnostics import Diagnostics, Place
+from pymosn.config.diagnostics import Diagnostics, Place, Severity, closest
 from pymosn.config.duration import parse_duration
-from pymosn.config.guess import closest
 from pymosn.config.nodes import Entry, Node, plain
 from pymosn.config.schema.extensions import EXTENDS, Extend
 from pymosn.config.schema.network_filters import ProtocolSettings, ProxyConfig
@@ -44,13 +43,12 @@ _UNSET: Final = _Unset()
 
 
 class Reader:
-    """Reads the nodes of one file. Collects the location of every value by its path in `places`."""
+    """Reads the nodes of one file. Adds errors, and the location of every value, to `faults`."""
 
-    def __init__(self, file: str, faults: Diagnostics, places: dict[str, Place], strict: bool) -> None:
+    def __init__(self, file: str, faults: Diagnostics, strict: bool = False) -> None:
         self._file = file
         self._faults = faults
-        self._places = places
-        self._unknown_key: Callable[..., None] = faults.error if strict else faults.warning
+        self._unknown_key: Severity = "error" if strict else "warning"
         self._fields: dict[type, dict[str, inspect.Field]] = {}
         # Depth inside keys without effect, where the inner keys need no further warnings.
         self._without_effect = 0
@@ -65,7 +63,7 @@ class Reader:
         return Place(self._file, at.line, at.column)
 
     def _value(self, node: Node, kind: inspect.Type, path: str) -> Any:
-        self._places[path] = self.place(node)
+        self._faults.places[path] = self.place(node)
         extra: dict[str, Any] = {}
         if isinstance(kind, inspect.Metadata):
             extra, kind = kind.extra or {}, kind.type
@@ -90,7 +88,7 @@ class Reader:
 
     def _error(self, node: Node, path: str, message: str, suggestion: str | None = None) -> _Unset:
         value = node.value if node.kind not in ("object", "array") else ...
-        self._faults.error(self.place(node), path, message, value, suggestion)
+        self._faults.add("error", path, message, value, suggestion, self.place(node))
         return _UNSET
 
     def _wrong_type(self, node: Node, expected: str, path: str) -> _Unset:
@@ -192,7 +190,7 @@ class Reader:
 
     def _note_places(self, node: Node, path: str) -> None:
         """Records the locations inside an untyped value, for errors that are found in it later."""
-        self._places[path] = self.place(node)
+        self._faults.places[path] = self.place(node)
         for entry in node.entries:
             self._note_places(entry.node, f"{path}.{entry.key}")
         for i, item in enumerate(node.items):
@@ -205,7 +203,7 @@ class Reader:
             _key_by_protocol(node)
         values: dict[str, Any] = {}
         for field, entry in self._match_keys(node, kind, path):
-            inner = f"{path}.{field.encode_name}" if path else field.encode_name
+            inner = _join(path, field.encode_name)
             effect = _effect(field)
             self._without_effect += bool(effect)
             value = self._value(entry.node, field.type, inner)
@@ -214,7 +212,7 @@ class Reader:
                 continue
             values[field.name] = value
             if effect and not self._without_effect and _is_significant(field, value):
-                self._faults.warning(self.place(entry), inner, effect)
+                self._faults.warning(inner, effect, place=self.place(entry))
         block = kind.cls(**values)
         self._read_config_by_name(node, block, path)
         return block
@@ -241,21 +239,17 @@ class Reader:
             other = matched[key][1] if key in matched else None
             if other is not None and other.key != entry.key:
                 message = f'duplicate of key "{other.key}" on line {other.line}; keys match in any case'
-                self._faults.error(self.place(entry), f"{path}.{entry.key}" if path else entry.key, message)
+                self._faults.error(_join(path, entry.key), message, place=self.place(entry))
             if other is None or other.key != key or entry.key == key:
                 matched[key] = field, entry
         return list(matched.values())
 
     def _report_unknown(self, entry: Entry, fields: dict[str, inspect.Field], path: str, is_envoy: bool) -> None:
         hint = closest(entry.key, [field.encode_name for field in fields.values()])
-        report = self._faults.error if is_envoy else self._unknown_key
+        severity: Severity = "error" if is_envoy else self._unknown_key
         message = "unknown or unsupported key; rejected, because ignoring it could grant access"
-        report(
-            self.place(entry),
-            f"{path}.{entry.key}" if path else entry.key,
-            message if is_envoy else "unknown key, ignored",
-            suggestion=hint,
-        )
+        message = message if is_envoy else "unknown key, ignored"
+        self._faults.add(severity, _join(path, entry.key), message, suggestion=hint, place=self.place(entry))
 
     def _read_config_by_name(self, node: Node, block: Any, path: str) -> None:
         """Checks a `config` whose schema depends on another key. The block keeps the untyped values."""
@@ -266,6 +260,10 @@ class Reader:
         entry = node.entry("config")
         if schema is not None and entry is not None and entry.node.kind != "null":
             self._value(entry.node, inspect.type_info(schema), f"{path}.config")
+
+
+def _join(path: str, key: str) -> str:
+    return f"{path}.{key}" if path else key
 
 
 def _folded(key: str, kind: inspect.StructType) -> str:

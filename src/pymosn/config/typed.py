@@ -17,7 +17,7 @@ def typed(value: object, cls: type[B], faults: Diagnostics | None = None) -> B:
 
     Errors are added to `faults`, by their path within `value`; loading has reported them in most cases.
     """
-    return Reader("", Diagnostics() if faults is None else faults, {}, False).block(_node(value), cls, "")
+    return Reader("", faults or Diagnostics()).block(_node(value), cls, "")
 
 
 def _node(value: Any) -> Node:

@@ -72,8 +72,8 @@ class Update:
         """`stream_filters`: as for `load_file`."""
         self.faults = Diagnostics()
         self._stream_filters = stream_filters
-        self._places: dict[str, Place] = {"": Place(BODY)}
-        self._reader = Reader(BODY, self.faults, self._places, False)
+        self.faults.places[""] = Place(BODY)
+        self._reader = Reader(BODY, self.faults)
         self._top = self._parse(text)
 
     def config(self, before: MosnConfig) -> Outcome:
@@ -166,7 +166,7 @@ class Update:
         try:
             top, repeated = parse_json(text)
         except ParseError as error:
-            self.faults.error(Place(BODY, error.line, error.column), "", error.message)
+            self.faults.error("", error.message, place=Place(BODY, error.line, error.column))
             return Node("object", 0, 0)
         for key in repeated:
             self._error(f'duplicate key "{key.key}"', Place(BODY, key.line, key.column))
@@ -201,12 +201,12 @@ class Update:
         """The block under a key. Without `path`, only to learn its name: errors are not reported."""
         entry = self._top.entry(key)
         assert entry is not None
-        reader = self._reader if path else Reader(BODY, Diagnostics(), {}, False)
+        reader = self._reader if path else Reader(BODY, Diagnostics())
         return reader.block(entry.node, cls, path)
 
     def _error(self, message: str, place: Place | None = None) -> None:
         if not any(item.message == message for item in self.faults.items):
-            self.faults.error(place or Place(BODY), "", message)
+            self.faults.error("", message, place=place or Place(BODY))
 
     def _fail(self, message: str) -> Outcome:
         self._error(message)
@@ -214,7 +214,7 @@ class Update:
 
     def _finish(self, after: MosnConfig, path: str) -> Outcome:
         if path or not self.faults.has_errors:
-            check(after, self._places, self.faults, self._stream_filters)
+            check(after, self.faults, self._stream_filters)
         faults = self.faults.in_order()
         reported = [fault for fault in faults if fault.severity == "error" or (path and fault.path.startswith(path))]
         return (None if self.faults.has_errors else after), reported
