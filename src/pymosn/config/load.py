@@ -7,7 +7,6 @@ from typing import TypeVar
 import msgspec
 
 from pymosn.config.check import check
-from pymosn.config.check.routes import all_tables
 from pymosn.config.diagnostics import Diagnostic, Diagnostics, Place
 from pymosn.config.json_nodes import parse_json
 from pymosn.config.nodes import Node, ParseError
@@ -127,7 +126,7 @@ class _Loading:
         )
         manager.clusters_configs = ""
         for s, server in enumerate(config.servers):
-            for path, table in all_tables(server, f"servers[{s}]"):
+            for path, table in server.all_tables(f"servers[{s}]"):
                 table.virtual_hosts += self._directory(
                     table.router_configs, table.virtual_hosts, VirtualHost, path, "virtual_hosts"
                 )

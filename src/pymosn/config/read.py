@@ -35,6 +35,10 @@ _EXPECTED: Final = {
 }
 
 
+_PLAIN: Final = {inspect.BoolType: bool, inspect.StrType: str}
+_CONTAINERS: Final = {inspect.StructType: "object", inspect.DictType: "object", inspect.ListType: "array"}
+
+
 class _Unset:
     """The result for an invalid value: the block keeps the key's default."""
 
@@ -49,6 +53,14 @@ class Reader:
         self._file = file
         self._faults = faults
         self._unknown_key: Severity = "error" if strict else "warning"
+        self._readers: dict[type[inspect.Type], Callable[[Node, Any, str], Any]] = {
+            inspect.UnionType: self._union,
+            inspect.LiteralType: self._word,
+            inspect.AnyType: lambda node, kind, path: plain(node),
+            inspect.StructType: self._struct,
+            inspect.ListType: self._list,
+            inspect.DictType: self._dict,
+        }
         self._fields: dict[type, dict[str, inspect.Field]] = {}
         # Depth inside keys without effect, where the inner keys need no further warnings.
         self._without_effect = 0
@@ -72,19 +84,11 @@ class Reader:
             return _UNSET
         if extra.get(DURATION):
             return self._duration(node, path)
-        if isinstance(kind, inspect.UnionType):
-            return self._union(node, kind, path)
-        if isinstance(kind, inspect.LiteralType):
-            return self._word(node, [str(value) for value in kind.values], path)
-        if isinstance(kind, inspect.AnyType):
-            return plain(node)
-        if isinstance(kind, inspect.StructType):
-            return self._struct(node, kind, path)
-        if isinstance(kind, inspect.ListType):
-            return self._list(node, kind, path)
-        if isinstance(kind, inspect.DictType):
-            return self._dict(node, kind, path)
-        return self._scalar(node, kind, path)
+        container = _CONTAINERS.get(type(kind))
+        if container is not None and node.kind != container:
+            return self._wrong_type(node, f"an {container}", path)
+        reader: Callable[[Node, Any, str], Any] = self._readers.get(type(kind), self._scalar)
+        return reader(node, kind, path)
 
     def _error(self, node: Node, path: str, message: str, suggestion: str | None = None) -> _Unset:
         value = node.value if node.kind not in ("object", "array") else ...
@@ -97,9 +101,7 @@ class Reader:
 
     def _scalar(self, node: Node, kind: inspect.Type, path: str) -> Any:
         value = node.value
-        if isinstance(kind, inspect.BoolType) and isinstance(value, bool):
-            return value
-        if isinstance(kind, inspect.StrType) and isinstance(value, str):
+        if _PLAIN.get(type(kind)) is type(value):
             return value
         if isinstance(kind, inspect.FloatType) and node.kind == "number" and isinstance(value, (int, float)):
             return self._bounded(node, float(value), kind, path)
@@ -107,7 +109,8 @@ class Reader:
             return self._bounded(node, value, kind, path)
         return self._wrong_type(node, _EXPECTED.get(type(kind), "another type"), path)
 
-    def _word(self, node: Node, words: list[str], path: str) -> Any:
+    def _word(self, node: Node, kind: inspect.LiteralType, path: str) -> Any:
+        words = [str(value) for value in kind.values]
         if node.value in words:
             return node.value
         return self._error(node, path, f"must be one of {', '.join(words)}", closest(str(node.value), words))
@@ -168,15 +171,11 @@ class Reader:
         return _UNSET
 
     def _list(self, node: Node, kind: inspect.ListType, path: str) -> Any:
-        if node.kind != "array":
-            return self._wrong_type(node, "an array", path)
         values = [self._value(item, kind.item_type, f"{path}[{i}]") for i, item in enumerate(node.items)]
         # An invalid entry keeps its index, so that the paths of the following ones stay correct.
         return [_placeholder(kind.item_type) if value is _UNSET else value for value in values]
 
     def _dict(self, node: Node, kind: inspect.DictType, path: str) -> Any:
-        if node.kind != "object":
-            return self._wrong_type(node, "an object", path)
         values = {}
         for entry in node.entries:
             if isinstance(kind.value_type, inspect.AnyType):
@@ -197,8 +196,6 @@ class Reader:
             self._note_places(item, f"{path}[{i}]")
 
     def _struct(self, node: Node, kind: inspect.StructType, path: str) -> Any:
-        if node.kind != "object":
-            return self._wrong_type(node, "an object", path)
         if kind.cls is ProxyConfig:
             _key_by_protocol(node)
         values: dict[str, Any] = {}
@@ -312,6 +309,4 @@ def _key_by_protocol(node: Node) -> None:
     if not single or any(entry.key.lower() in known for entry in extend.node.entries):
         return
     flat = extend.node
-    keyed = Node("object", flat.line, flat.column)
-    keyed.entries = [Entry(name, flat.line, flat.column, flat)]
-    extend.node = keyed
+    extend.node = Node("object", flat.line, flat.column, entries=[Entry(name, flat.line, flat.column, flat)])

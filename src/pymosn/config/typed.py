@@ -22,11 +22,7 @@ def typed(value: object, cls: type[B], faults: Diagnostics | None = None) -> B:
 
 def _node(value: Any) -> Node:
     if isinstance(value, dict):
-        node = Node("object", 0, 0)
-        node.entries = [Entry(str(key), 0, 0, _node(inner)) for key, inner in value.items()]
-        return node
+        return Node("object", 0, 0, entries=[Entry(str(key), 0, 0, _node(inner)) for key, inner in value.items()])
     if isinstance(value, list):
-        node = Node("array", 0, 0)
-        node.items = [_node(item) for item in value]
-        return node
+        return Node("array", 0, 0, items=[_node(item) for item in value])
     return Node(kind_of(value), 0, 0, value)

@@ -7,7 +7,7 @@ Any error rejects the change; warnings are reported only for the changed block.
 from __future__ import annotations
 
 from collections.abc import Callable, Collection
-from typing import Any, Final, Generic, TypeVar
+from typing import Any, Final, NamedTuple, TypeVar
 
 from msgspec.structs import replace
 
@@ -46,18 +46,17 @@ class RouteUpdate(Block, kw_only=True):
     route: Route | None = None
 
 
-class _Kind(Generic[B]):
+class _Kind(NamedTuple):
     """A kind of named blocks: their class, the path of their list, and the name of one."""
 
-    def __init__(self, cls: type[B], path: str, name: Callable[[B], str]) -> None:
-        self.cls = cls
-        self.path = path
-        self.name = name
+    cls: type[Block]
+    path: str
+    name: Callable[[Any], str]
 
 
 _ROUTERS: Final = "servers[0].routers"
 _CLUSTERS: Final = "cluster_manager.clusters"
-_KINDS: Final[dict[str, _Kind[Any]]] = {
+_KINDS: Final[dict[str, _Kind]] = {
     "listener": _Kind(Listener, "servers[0].listeners", Listener.known_name),
     "router": _Kind(RouterConfiguration, _ROUTERS, lambda table: table.router_config_name),
     "cluster": _Kind(Cluster, _CLUSTERS, lambda cluster: cluster.name),
@@ -174,7 +173,7 @@ class Update:
             self._error("the body is not an object")
         return top
 
-    def _kind(self, required: str) -> _Kind[Any] | None:
+    def _kind(self, required: str) -> _Kind | None:
         return _KINDS.get(self._begin(tuple(_KINDS), required))
 
     def _begin(self, allowed: tuple[str, ...], required: str) -> str:

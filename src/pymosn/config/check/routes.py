@@ -8,7 +8,6 @@ from pymosn.config.check.clusters import check_cluster_name
 from pymosn.config.check.filters import check_protocol, check_route_settings
 from pymosn.config.diagnostics import Diagnostics
 from pymosn.config.schema import (
-    ConnectionManagerFilter,
     HeaderMatch,
     Redirect,
     Route,
@@ -35,7 +34,7 @@ _COOKIE_PATH = re.compile(r"[ -:<-~]*")
 def check_tables(server: Server, path: str, report: Diagnostics, clusters: Collection[str]) -> None:
     """Check all router tables of a server, including those in `connection_manager` filters."""
     seen: dict[str, str] = {}
-    for table_path, table in all_tables(server, path):
+    for table_path, table in server.all_tables(path):
         name = table.router_config_name
         if not name:
             report.error(f"{table_path}.router_config_name", "a router table needs a name")
@@ -69,17 +68,6 @@ def _check_transcoded(table: RouterConfiguration, path: str, report: Diagnostics
             if action.auto_host_rewrite:
                 message = f"has no effect on requests that are transcoded to {protocol}"
                 report.warning(f"{inner}.route.auto_host_rewrite", message)
-
-
-def all_tables(server: Server, path: str) -> list[tuple[str, RouterConfiguration]]:
-    """All router tables of a server with their paths; later ones replace earlier ones."""
-    tables = [(f"{path}.routers[{i}]", table) for i, table in enumerate(server.routers)]
-    for i, listener in enumerate(server.listeners):
-        for j, chain in enumerate(listener.filter_chains):
-            for k, filter in enumerate(chain.filters):
-                if isinstance(filter, ConnectionManagerFilter):
-                    tables.append((f"{path}.listeners[{i}].filter_chains[{j}].filters[{k}].config", filter.config))
-    return tables
 
 
 def _check_table(table: RouterConfiguration, path: str, report: Diagnostics, clusters: Collection[str]) -> None:

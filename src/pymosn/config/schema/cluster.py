@@ -208,8 +208,6 @@ class Cluster(Block, kw_only=True):
 
 
 class ClusterManager(Block, kw_only=True):
-    """All clusters."""
-
     clusters: list[Cluster] = []
     clusters_configs: Annotated[str, works("directory of one cluster per JSON file, read at load")] = ""
     tls_context: Annotated[TlsContext | None, planned_checked("`status: true` is refused until TLS is implemented")] = None
