@@ -100,10 +100,7 @@ def error_at(path: str, message: str) -> Diagnostic:
 
 
 class Diagnostics:
-    """Collects errors and warnings. A path with an error is reported once; later checks skip it.
-
-    `places`: the location of each value by its path. A missing value has that of the nearest block around it.
-    """
+    """Collects errors and warnings, and the location of every value. A path with an error is skipped by later checks."""
 
     def __init__(self) -> None:
         self.items: list[Diagnostic] = []
@@ -111,16 +108,16 @@ class Diagnostics:
         self._bad_paths: set[str] = set()
 
     def error(
-        self, path: str, message: str, value: Any = ..., known: Iterable[str] = (), *, place: Place | None = None
+        self, path: str, message: str, value: Any = ..., known: Iterable[str] = (), *, at: Place | None = None
     ) -> None:
         """Report an error. `value`: the offending value; omit it if only the key is wrong. `known`: the valid words."""
-        self.add("error", path, message, value, closest(str(value), known), place)
+        self.add("error", path, message, value, closest(str(value), known), at)
 
     def warning(
-        self, path: str, message: str, value: Any = ..., known: Iterable[str] = (), *, place: Place | None = None
+        self, path: str, message: str, value: Any = ..., known: Iterable[str] = (), *, at: Place | None = None
     ) -> None:
         """Report something that is accepted, but not with the expected effect."""
-        self.add("warning", path, message, value, closest(str(value), known), place)
+        self.add("warning", path, message, value, closest(str(value), known), at)
 
     def add(
         self,
@@ -129,14 +126,14 @@ class Diagnostics:
         message: str,
         value: Any = ...,
         suggestion: str | None = None,
-        place: Place | None = None,
+        at: Place | None = None,
     ) -> None:
-        """Report an error or a warning. `place`: its location, if that is not the location of the value at `path`."""
+        """Report an error or a warning. `at`: its location, unless it is that of the value at `path`."""
         if self.is_bad(path):
             return
         if severity == "error":
             self.mark_bad(path)
-        place = place or nearest(self.places, path)
+        place = at or nearest(self.places, path)
         self.items.append(
             Diagnostic(
                 severity=severity,

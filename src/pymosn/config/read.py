@@ -33,8 +33,6 @@ _EXPECTED: Final = {
     inspect.IntType: "a whole number",
     inspect.FloatType: "a number",
 }
-
-
 _PLAIN: Final = {inspect.BoolType: bool, inspect.StrType: str}
 _CONTAINERS: Final = {inspect.StructType: "object", inspect.DictType: "object", inspect.ListType: "array"}
 
@@ -53,14 +51,6 @@ class Reader:
         self._file = file
         self._faults = faults
         self._unknown_key: Severity = "error" if strict else "warning"
-        self._readers: dict[type[inspect.Type], Callable[[Node, Any, str], Any]] = {
-            inspect.UnionType: self._union,
-            inspect.LiteralType: self._word,
-            inspect.AnyType: lambda node, kind, path: plain(node),
-            inspect.StructType: self._struct,
-            inspect.ListType: self._list,
-            inspect.DictType: self._dict,
-        }
         self._fields: dict[type, dict[str, inspect.Field]] = {}
         # Depth inside keys without effect, where the inner keys need no further warnings.
         self._without_effect = 0
@@ -87,8 +77,8 @@ class Reader:
         container = _CONTAINERS.get(type(kind))
         if container is not None and node.kind != container:
             return self._wrong_type(node, f"an {container}", path)
-        reader: Callable[[Node, Any, str], Any] = self._readers.get(type(kind), self._scalar)
-        return reader(node, kind, path)
+        reader: Callable[[Reader, Node, Any, str], Any] = _READERS.get(type(kind), Reader._scalar)
+        return reader(self, node, kind, path)
 
     def _error(self, node: Node, path: str, message: str, suggestion: str | None = None) -> _Unset:
         value = node.value if node.kind not in ("object", "array") else ...
@@ -125,21 +115,15 @@ class Reader:
 
     def _duration(self, node: Node, path: str) -> Any:
         if node.kind == "number":
-            if node.value == 0:
-                return 0.0
             message = f'a duration needs a unit, such as "{node.value}s" or "{node.value}ms"'
-        elif isinstance(node.value, str):
-            try:
-                seconds = parse_duration(node.value.strip('"'))
-            except ValueError as error:
-                message = str(error)
-            else:
-                if seconds >= 0:
-                    return seconds
-                message = "must not be negative"
-        else:
+            return self._error(node, path, message) if node.value else 0.0
+        if not isinstance(node.value, str):
             return self._wrong_type(node, 'a duration such as "15s"', path)
-        return self._error(node, path, message)
+        try:
+            seconds = parse_duration(node.value.strip('"'))
+        except ValueError as error:
+            return self._error(node, path, str(error))
+        return seconds if seconds >= 0 else self._error(node, path, "must not be negative")
 
     def _union(self, node: Node, kind: inspect.UnionType, path: str) -> Any:
         members = [member for member in kind.types if not isinstance(member, inspect.NoneType)]
@@ -209,17 +193,15 @@ class Reader:
                 continue
             values[field.name] = value
             if effect and not self._without_effect and _is_significant(field, value):
-                self._faults.warning(inner, effect, place=self.place(entry))
+                self._faults.warning(inner, effect, at=self.place(entry))
         block = kind.cls(**values)
         self._read_config_by_name(node, block, path)
         return block
 
     def _fields_of(self, kind: inspect.StructType) -> dict[str, inspect.Field]:
-        fields = self._fields.get(kind.cls)
-        if fields is None:
-            fields = {_folded(field.encode_name, kind): field for field in kind.fields}
-            self._fields[kind.cls] = fields
-        return fields
+        if kind.cls not in self._fields:
+            self._fields[kind.cls] = {_folded(field.encode_name, kind): field for field in kind.fields}
+        return self._fields[kind.cls]
 
     def _match_keys(self, node: Node, kind: inspect.StructType, path: str) -> list[tuple[inspect.Field, Entry]]:
         """The entries with known keys; unknown keys are reported."""
@@ -236,7 +218,7 @@ class Reader:
             other = matched[key][1] if key in matched else None
             if other is not None and other.key != entry.key:
                 message = f'duplicate of key "{other.key}" on line {other.line}; keys match in any case'
-                self._faults.error(_join(path, entry.key), message, place=self.place(entry))
+                self._faults.error(_join(path, entry.key), message, at=self.place(entry))
             if other is None or other.key != key or entry.key == key:
                 matched[key] = field, entry
         return list(matched.values())
@@ -244,9 +226,10 @@ class Reader:
     def _report_unknown(self, entry: Entry, fields: dict[str, inspect.Field], path: str, is_envoy: bool) -> None:
         hint = closest(entry.key, [field.encode_name for field in fields.values()])
         severity: Severity = "error" if is_envoy else self._unknown_key
-        message = "unknown or unsupported key; rejected, because ignoring it could grant access"
-        message = message if is_envoy else "unknown key, ignored"
-        self._faults.add(severity, _join(path, entry.key), message, suggestion=hint, place=self.place(entry))
+        message = "unknown key, ignored"
+        if is_envoy:
+            message = "unknown or unsupported key; rejected, because ignoring it could grant access"
+        self._faults.add(severity, _join(path, entry.key), message, suggestion=hint, at=self.place(entry))
 
     def _read_config_by_name(self, node: Node, block: Any, path: str) -> None:
         """Checks a `config` whose schema depends on another key. The block keeps the untyped values."""
@@ -257,6 +240,16 @@ class Reader:
         entry = node.entry("config")
         if schema is not None and entry is not None and entry.node.kind != "null":
             self._value(entry.node, inspect.type_info(schema), f"{path}.config")
+
+
+_READERS: Final[dict[type[inspect.Type], Callable[[Reader, Node, Any, str], Any]]] = {
+    inspect.UnionType: Reader._union,
+    inspect.LiteralType: Reader._word,
+    inspect.AnyType: lambda reader, node, kind, path: plain(node),
+    inspect.StructType: Reader._struct,
+    inspect.ListType: Reader._list,
+    inspect.DictType: Reader._dict,
+}
 
 
 def _join(path: str, key: str) -> str:

@@ -81,10 +81,11 @@ class Update:
         if kind is None:
             return None, self.faults.in_order()
         blocks = _blocks(before, kind.path)
-        name = kind.name(self._block("config", kind.cls))
-        index = next((i for i, block in enumerate(blocks) if kind.name(block) == name), len(blocks))
+        names = [kind.name(block) for block in blocks]
+        name = kind.name(self._block(kind.cls))
+        index = names.index(name) if name in names else len(names)
         path = f"{kind.path}[{index}]"
-        blocks = _with(blocks, index, self._block("config", kind.cls, path))
+        blocks = _with(blocks, index, self._block(kind.cls, path))
         return self._finish(_with_blocks(before, kind.path, blocks), path)
 
     def removal(self, before: MosnConfig) -> Outcome:
@@ -104,18 +105,17 @@ class Update:
         if not action:
             return None, self.faults.in_order()
         clusters = before.cluster_manager.clusters
-        name = self._block("config", Hosts).cluster
+        name = self._block(Hosts).cluster
         index = _find(clusters, lambda cluster: cluster.name == name)
         if index is None:
             return self._fail(f"there is no cluster {name!r}")
         path = f"{_CLUSTERS}[{index}]"
-        given = self._block("config", Hosts, path).hosts
+        given = self._block(Hosts, path).hosts
         addresses = {host.address for host in given}
         others = [] if action == "set" else [host for host in clusters[index].hosts if host.address not in addresses]
         hosts = others if action == "remove" else [*given, *others]
-        return self._finish(
-            _with_blocks(before, _CLUSTERS, _with(clusters, index, replace(clusters[index], hosts=hosts))), path
-        )
+        changed = _with(clusters, index, replace(clusters[index], hosts=hosts))
+        return self._finish(_with_blocks(before, _CLUSTERS, changed), path)
 
     def route(self, before: MosnConfig) -> Outcome:
         """`update_route`: appends a route to those of a virtual host, or removes routes.
@@ -126,7 +126,7 @@ class Update:
         if not action:
             return None, self.faults.in_order()
         tables = before.servers[0].routers
-        given = self._block("config", RouteUpdate)
+        given = self._block(RouteUpdate)
         i = _find(tables, lambda table: table.router_config_name == given.router_config_name)
         if i is None:
             return self._fail(f"there is no router {given.router_config_name!r} in servers[0].routers")
@@ -165,7 +165,7 @@ class Update:
         try:
             top, repeated = parse_json(text)
         except ParseError as error:
-            self.faults.error("", error.message, place=Place(BODY, error.line, error.column))
+            self.faults.error("", error.message, at=Place(BODY, error.line, error.column))
             return Node("object", 0, 0)
         for key in repeated:
             self._error(f'duplicate key "{key.key}"', Place(BODY, key.line, key.column))
@@ -196,16 +196,16 @@ class Update:
             self._error(f'"{key}" must be {expected}')
         return ""
 
-    def _block(self, key: str, cls: type[B], path: str = "") -> B:
-        """The block under a key. Without `path`, only to learn its name: errors are not reported."""
-        entry = self._top.entry(key)
+    def _block(self, cls: type[B], path: str = "") -> B:
+        """The block under `config`. Without `path`, only to learn its name: errors are not reported."""
+        entry = self._top.entry("config")
         assert entry is not None
         reader = self._reader if path else Reader(BODY, Diagnostics())
         return reader.block(entry.node, cls, path)
 
     def _error(self, message: str, place: Place | None = None) -> None:
         if not any(item.message == message for item in self.faults.items):
-            self.faults.error("", message, place=place or Place(BODY))
+            self.faults.error("", message, at=place or Place(BODY))
 
     def _fail(self, message: str) -> Outcome:
         self._error(message)

@@ -57,10 +57,17 @@ def check_chain(
             report.error(f"{inner}.type", _NOT_BUILT, filter.__struct_config__.tag)
     if not before and not has_bad:
         report.warning(path, "no network filter: connections are closed immediately")
-    first = before[0] if before else None
-    if isinstance(first, ProxyFilter) and first.config.fallback_for_unknown_protocol:
-        index = next(i for i, filter in enumerate(chain.filters) if filter is first)
-        _check_fallback(first.config, before[1:], f"{path}.filters[{index}].config", report)
+    if before and isinstance(before[0], ProxyFilter) and before[0].config.fallback_for_unknown_protocol:
+        inner = f"{path}.filters[{chain.filters.index(before[0])}].config.fallback_for_unknown_protocol"
+        _check_fallback(before[0].config, before[1:], inner, report)
+
+
+def _check_fallback(proxy: ProxyConfig, after: list[ProxyFilter | TcpProxyFilter], path: str, report: Diagnostics) -> None:
+    names = proxy.protocols()
+    if not any(isinstance(filter, TcpProxyFilter) for filter in after):
+        report.warning(path, "has no effect: no tcp_proxy follows the proxy filter to fall back to")
+    elif len(names) == 1 and names != ["Auto"]:
+        report.warning(path, f"has no effect: with {names[0]} alone there is no detection, as in MOSN")
 
 
 def _why_idle(before: list[ProxyFilter | TcpProxyFilter]) -> str:
@@ -69,16 +76,6 @@ def _why_idle(before: list[ProxyFilter | TcpProxyFilter]) -> str:
     if len(before) > 1:
         return "has no effect: only the first tcp_proxy after the proxy is used"
     return "has no effect: the proxy before it takes all bytes"
-
-
-def _check_fallback(proxy: ProxyConfig, after: list[ProxyFilter | TcpProxyFilter], path: str, report: Diagnostics) -> None:
-    """Check the fallback for connections in no known protocol."""
-    key = f"{path}.fallback_for_unknown_protocol"
-    names = proxy.protocols()
-    if not any(isinstance(filter, TcpProxyFilter) for filter in after):
-        report.warning(key, "has no effect: no tcp_proxy follows the proxy filter to fall back to")
-    elif len(names) == 1 and names != ["Auto"]:
-        report.warning(key, f"has no effect: with {names[0]} alone there is no detection, as in MOSN")
 
 
 def _check_proxy(proxy: ProxyConfig, path: str, report: Diagnostics, tables: Collection[str]) -> None:

@@ -1,7 +1,7 @@
 """Checks router tables: domains, matches, actions and references to clusters."""
 
 import re
-from collections.abc import Collection
+from collections.abc import Collection, Iterable
 
 from pymosn.api.variables import FOREIGN, OWN, PREFIXES, SETTABLE, is_known
 from pymosn.config.check.clusters import check_cluster_name
@@ -20,6 +20,7 @@ from pymosn.config.schema import (
 from pymosn.config.schema.router import HeaderChanges, VariableMatch
 from pymosn.core.addresses import port_number
 from pymosn.core.uri import is_host
+from pymosn.filters.settings import Block
 from pymosn.routing.changes import ChangeLevel, HeaderAddition
 from pymosn.routing.expressions import Expression
 from pymosn.routing.regex import Regex, Replacement
@@ -115,11 +116,9 @@ def _check_route(route: Route, path: str, report: Diagnostics, clusters: Collect
     check_route_settings(route.per_filter_config, f"{path}.per_filter_config", report)
     _check_match(route.match, f"{path}.match", report)
     # In the order of precedence in MOSN.
-    actions = [name for name in ("direct_response", "redirect", "route") if getattr(route, name) is not None]
+    actions = _present(route, ("direct_response", "redirect", "route"), path, report, suffix="")
     if not actions and not report.has_bad_within(path):
         report.error(path, "a route needs one of route, redirect and direct_response")
-    for name in actions[1:]:
-        report.warning(f"{path}.{name}", f"has no effect together with {actions[0]}")
     if route.redirect is not None:
         _check_redirect(route.redirect, f"{path}.redirect", report)
     if route.direct_response is not None and not 200 <= route.direct_response.status <= 599:
@@ -128,6 +127,14 @@ def _check_route(route: Route, path: str, report: Diagnostics, clusters: Collect
     if route.route is not None and actions[0] == "route":
         _check_target(route, route.route, f"{path}.route", report, clusters)
         _check_mirrors(route, f"{path}.request_mirror_policies", report, clusters)
+
+
+def _present(block: Block, keys: Iterable[str], path: str, report: Diagnostics, suffix: str = ", as in MOSN") -> list[str]:
+    """The keys that are set, of those that exclude each other in this order; all but the first have no effect."""
+    present = [key for key in keys if getattr(block, key) not in (None, "", False, [])]
+    for key in present[1:]:
+        report.warning(f"{path}.{key}", f"has no effect together with {present[0]}{suffix}")
+    return present
 
 
 def _check_mirrors(route: Route, path: str, report: Diagnostics, clusters: Collection[str]) -> None:
@@ -139,9 +146,7 @@ def _check_mirrors(route: Route, path: str, report: Diagnostics, clusters: Colle
 
 
 def _check_match(match: RouteMatch, path: str, report: Diagnostics) -> None:
-    kinds = [name for name in ("prefix", "path", "regex", "variables", "dsl_expressions") if getattr(match, name)]
-    for name in kinds[1:]:
-        report.warning(f"{path}.{name}", f"has no effect together with {kinds[0]}, as in MOSN")
+    _present(match, ("prefix", "path", "regex", "variables", "dsl_expressions"), path, report)
     if match.regex:
         _check_regex(match.regex, f"{path}.regex", report)
     _check_values(match.headers, f"{path}.headers", "a header match", report)
@@ -232,10 +237,7 @@ def _check_rewrites(match: RouteMatch, action: RouteAction, path: str, report: D
         report.attempt(f"{path}.regex_rewrite", Replacement, regex, substitution, prefix="cannot be used: ")
     if action.host_rewrite and not is_host(action.host_rewrite.encode()):
         report.error(f"{path}.host_rewrite", "not a host", action.host_rewrite)
-    others = [name for name in ("auto_host_rewrite_header", "auto_host_rewrite") if getattr(action, name)]
-    for name in others if action.host_rewrite else others[1:]:
-        stronger = "host_rewrite" if action.host_rewrite else others[0]
-        report.warning(f"{path}.{name}", f"has no effect together with {stronger}, as in MOSN")
+    _present(action, ("host_rewrite", "auto_host_rewrite_header", "auto_host_rewrite"), path, report)
 
 
 def _check_header_changes(level: HeaderChanges, path: str, report: Diagnostics) -> None:
@@ -259,11 +261,8 @@ def _check_hash_policies(action: RouteAction, path: str, report: Diagnostics) ->
     """Check that each entry has one source, and that its cookie is valid."""
     for i, entry in enumerate(action.hash_policy):
         inner = f"{path}.hash_policy[{i}]"
-        kinds = [name for name in ("header", "cookie", "source_ip") if getattr(entry, name) is not None]
-        if not kinds:
+        if not _present(entry, ("header", "cookie", "source_ip"), inner, report):
             report.error(inner, "needs one of header, cookie and source_ip")
-        for name in kinds[1:]:
-            report.warning(f"{inner}.{name}", f"has no effect together with {kinds[0]}, as in MOSN")
         if entry.header is not None and not entry.header.key:
             report.error(f"{inner}.header.key", "missing header name")
         cookie = entry.cookie

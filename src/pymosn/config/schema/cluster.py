@@ -77,7 +77,7 @@ class HealthCheck(Block, kw_only=True):
 
 
 class Subscription(Block, kw_only=True):
-    """A service to look up in a registry."""
+    """A service of a registry."""
 
     subscriber: str = ""
     service_name: str = ""
