@@ -19,13 +19,14 @@ class Loaded(msgspec.Struct, frozen=True, kw_only=True):
     """The result of loading.
 
     `config` is None if one of the faults is an error. `config_dir`: the directory of the file. `base_dir`: its parent, where
-    MOSN keeps `logs/`. `places`: the location of each value by its path, for errors that are found later.
+    MOSN keeps `logs/`.
     """
 
     config: MosnConfig | None
     faults: list[Diagnostic]
     base_dir: str
     config_dir: str
+    #: The location of each value by its path, for errors that are found later.
     places: dict[str, Place]
 
     @property

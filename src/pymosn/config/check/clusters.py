@@ -1,6 +1,5 @@
 """Checks clusters and their hosts."""
 
-import re
 from collections.abc import Collection
 from importlib.util import find_spec
 from typing import Final
@@ -9,6 +8,7 @@ from pymosn.config.check.addresses import host_fault, is_ip
 from pymosn.config.diagnostics import Diagnostics
 from pymosn.config.schema import Cluster, ClusterManager, TlsContext
 from pymosn.core.addresses import port_number
+from pymosn.core.headers import is_token
 from pymosn.upstream.balancers import balancers
 
 MAX_WEIGHT: Final = 128
@@ -18,7 +18,6 @@ BALANCERS: Final = frozenset({*balancers().names(), ORIGINAL_BALANCER})
 #: Known values of `health_check.protocol`, in lower case; only the first two do more than connect.
 PROBES: Final = ("http1", "http", "tcp", "http2", "bolt", "boltv2", "sofarpc", "dubbo", "tars", "x")
 FAMILIES: Final = ("V4_ONLY", "V6_ONLY")
-_TOKEN: Final = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
 
 
 def check_clusters(manager: ClusterManager, report: Diagnostics, redirects: bool) -> None:
@@ -78,7 +77,7 @@ def _check_original(cluster: Cluster, path: str, report: Diagnostics, redirects:
     if not redirects and (block is None or not block.use_header):
         message = "no listener has use_original_dst, and use_header is not set: requests for this cluster are answered 502"
         report.warning(f"{path}.type", message, cluster.type)
-    if block is not None and block.use_header and not _TOKEN.fullmatch(block.header_name or "host"):
+    if block is not None and block.use_header and not is_token((block.header_name or "host").encode(errors="replace")):
         report.error(f"{path}.original_dst_lb_config.header_name", "not a header name", block.header_name)
     message = "has no effect in an ORIGINAL_DST cluster: the hosts are the clients' original destinations"
     for key in ("hosts", "health_check", "outlier_detection", "lb_subset_config", "slow_start"):

@@ -19,6 +19,7 @@ from pymosn.config.schema import (
 )
 from pymosn.config.schema.router import HeaderChanges, VariableMatch
 from pymosn.core.addresses import port_number
+from pymosn.core.headers import is_token
 from pymosn.core.uri import is_host
 from pymosn.filters.settings import Block
 from pymosn.routing.changes import ChangeLevel, HeaderAddition
@@ -27,8 +28,7 @@ from pymosn.routing.regex import Regex, Replacement
 
 REDIRECT_CODES = (301, 302, 303, 307, 308)
 _FATE = "answer 404"
-#: A token (RFC 9110), and the value of `Path=` in a cookie (RFC 6265 section 4.1.1).
-_COOKIE_NAME = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
+#: The value of `Path=` in a cookie (RFC 6265 section 4.1.1).
 _COOKIE_PATH = re.compile(r"[ -:<-~]*")
 
 
@@ -267,7 +267,7 @@ def _check_hash_policies(action: RouteAction, path: str, report: Diagnostics) ->
             report.error(f"{inner}.header.key", "missing header name")
         cookie = entry.cookie
         if cookie is not None:
-            if not _COOKIE_NAME.fullmatch(cookie.name):
+            if not is_token(cookie.name.encode(errors="replace")):
                 report.error(f"{inner}.cookie.name", "not a cookie name", cookie.name)
             if not _COOKIE_PATH.fullmatch(cookie.path):
                 report.error(f"{inner}.cookie.path", "not a cookie path", cookie.path)
