@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 import zlib
+from collections.abc import Callable
 from typing import Any, Final
 
 #: Codings in the server's order of preference, with the module that each needs.
@@ -20,63 +21,29 @@ def is_available(coding: str) -> bool:
 class Compressor:
     """Compresses one body."""
 
+    def __init__(self, coding: str, gzip_level: int) -> None:
+        self._add: Callable[[bytes], bytes]
+        self._flush: Callable[[], bytes]
+        self.end: Callable[[], bytes]
+        if coding == "br":
+            import brotli
+
+            stream: Any = brotli.Compressor(quality=BROTLI_QUALITY)
+            self._add, self._flush, self.end = stream.process, stream.flush, stream.finish
+        elif coding == "zstd":
+            import zstandard
+
+            stream = zstandard.ZstdCompressor(level=ZSTD_LEVEL).compressobj()
+            block: int = zstandard.COMPRESSOBJ_FLUSH_BLOCK
+            self._add, self._flush, self.end = stream.compress, lambda: stream.flush(block), stream.flush
+        else:
+            stream = zlib.compressobj(gzip_level, zlib.DEFLATED, 31)
+            self._add, self._flush, self.end = stream.compress, lambda: stream.flush(zlib.Z_SYNC_FLUSH), stream.flush
+
     def add(self, data: bytes, flush: bool) -> bytes:
         """The compressed bytes available so far; with `flush` the client can decompress all of `data`."""
-        raise NotImplementedError
-
-    def end(self) -> bytes:
-        """The remaining bytes."""
-        raise NotImplementedError
-
-
-class _Gzip(Compressor):
-    def __init__(self, level: int) -> None:
-        self._stream = zlib.compressobj(level, zlib.DEFLATED, 31)
-
-    def add(self, data: bytes, flush: bool) -> bytes:
-        out = self._stream.compress(data)
-        return out + self._stream.flush(zlib.Z_SYNC_FLUSH) if flush else out
-
-    def end(self) -> bytes:
-        return self._stream.flush()
-
-
-class _Brotli(Compressor):
-    def __init__(self) -> None:
-        import brotli
-
-        self._stream: Any = brotli.Compressor(quality=BROTLI_QUALITY)
-
-    def add(self, data: bytes, flush: bool) -> bytes:
-        out: bytes = self._stream.process(data)
-        return out + self._stream.flush() if flush else out
-
-    def end(self) -> bytes:
-        out: bytes = self._stream.finish()
-        return out
-
-
-class _Zstd(Compressor):
-    def __init__(self) -> None:
-        import zstandard
-
-        self._stream: Any = zstandard.ZstdCompressor(level=ZSTD_LEVEL).compressobj()
-        self._block: int = zstandard.COMPRESSOBJ_FLUSH_BLOCK
-
-    def add(self, data: bytes, flush: bool) -> bytes:
-        out: bytes = self._stream.compress(data)
-        return out + self._stream.flush(self._block) if flush else out
-
-    def end(self) -> bytes:
-        out: bytes = self._stream.flush()
-        return out
-
-
-def make_compressor(coding: str, gzip_level: int) -> Compressor:
-    """A compressor for one body."""
-    if coding == "br":
-        return _Brotli()
-    return _Zstd() if coding == "zstd" else _Gzip(gzip_level)
+        out = self._add(data)
+        return out + self._flush() if flush else out
 
 
 def best_coding(accepted: list[str], offered: list[str]) -> str:

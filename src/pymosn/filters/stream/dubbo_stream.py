@@ -10,8 +10,6 @@ from pymosn.api.stream_filter import StreamFilter
 from pymosn.filters.settings import Block, works
 from pymosn.filters.spec import FilterSpec
 
-NAME: Final = "dubbo_stream"
-
 
 class Settings(Block, kw_only=True):
     """`dubbo_stream`: virtual hosts by service, subsets by an attachment."""
@@ -42,4 +40,4 @@ class DubboStreamFilter(StreamFilter):
                 exchange.choose(subset={self._subset: value})
 
 
-SPEC: Final = FilterSpec(NAME, Settings, DubboStreamFilter, "without MOSN's metrics per service and method")
+SPEC: Final = FilterSpec("dubbo_stream", Settings, DubboStreamFilter, "without MOSN's metrics per service and method")

@@ -144,15 +144,12 @@ class Provider:
     def _read_remote(self, config: RemoteJwks, path: str, problems: Problems) -> None:
         target = self._remote = config.httpUri
         parts = urlsplit(target.uri)
-        if not parts.netloc or parts.scheme not in ("http", "https"):
-            problems.add(f"{path}.httpUri.uri", f"expected a URL, got {target.uri!r}")
-        if not target.cluster:
-            problems.add(f"{path}.httpUri.cluster", "the cluster with the keys is missing")
+        is_url = parts.netloc and parts.scheme in ("http", "https")
+        problems.require(is_url, f"{path}.httpUri.uri", f"expected a URL, got {target.uri!r}")
+        problems.require(target.cluster, f"{path}.httpUri.cluster", "the cluster with the keys is missing")
         self._cache_time = config.cacheDuration or CACHE_TIME
         self._host = parts.netloc
         self._target = (parts.path or "/") + (f"?{parts.query}" if parts.query else "")
-
-    # ---- tokens
 
     def find(self, exchange: Exchange) -> list[tuple[str, TokenSource]]:
         """The tokens of a request, with their sources."""
@@ -182,8 +179,6 @@ class Provider:
         if self.payload_header:
             payload = base64.urlsafe_b64encode(json.dumps(claims, separators=(",", ":")).encode())
             exchange.request.headers.set(self.payload_header, payload.rstrip(b"=").decode())
-
-    # ---- keys
 
     @property
     def is_remote(self) -> bool:
@@ -224,7 +219,6 @@ class Provider:
 
 def check_package(problems: Problems) -> bool:
     """Whether PyJWT and cryptography are installed; reports an error if not."""
-    missing = [name for name in ("jwt", "cryptography") if importlib.util.find_spec(name) is None]
-    if missing:
-        problems.add("", "jwt_authn needs PyJWT and cryptography: pip install 'pymosn[jwt]'")
-    return not missing
+    found = all(importlib.util.find_spec(name) is not None for name in ("jwt", "cryptography"))
+    problems.require(found, "", "jwt_authn needs PyJWT and cryptography: pip install 'pymosn[jwt]'")
+    return found

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Final
+from typing import Final, NamedTuple
 
 from pymosn.filters.stream.envoy_match import EnvoyObject
 from pymosn.filters.stream.problems import Problems
@@ -13,17 +13,11 @@ MISSING: Final = 1
 FAILED: Final = 2
 
 
-class Outcome:
-    """Whether a requirement is met (`status`), and the reason if not."""
+class Outcome(NamedTuple):
+    """Whether a requirement is met, and the reason if not. FAILED: the request has a token, but an invalid one."""
 
-    def __init__(self, status: int, text: str) -> None:
-        self.status = status
-        self.text = text
-
-    @staticmethod
-    def failed(text: str) -> Outcome:
-        """The request has a token, but an invalid one."""
-        return Outcome(FAILED, text)
+    status: int
+    text: str = ""
 
 
 #: Verifies the tokens of a provider, for certain audiences unless None.
@@ -60,8 +54,8 @@ class _Optional(Requirement):
     def evaluate(self, verify: Verify) -> Outcome:
         outcomes = [verify(name, None) for name in self.providers]
         if self.allows_failed or any(outcome.status == OK for outcome in outcomes):
-            return Outcome(OK, "")
-        return next((outcome for outcome in outcomes if outcome.status == FAILED), Outcome(OK, ""))
+            return Outcome(OK)
+        return next((outcome for outcome in outcomes if outcome.status == FAILED), Outcome(OK))
 
 
 class _Any(Requirement):
@@ -81,11 +75,9 @@ class _Any(Requirement):
             return self._alone.evaluate(verify)
         outcomes = [part.evaluate(verify) for part in self._parts]
         if any(outcome.status == OK for outcome in outcomes) or self._allows_failed:
-            return Outcome(OK, "")
-        failed = [outcome for outcome in outcomes if outcome.status == FAILED]
-        if failed:
-            return failed[0]
-        return Outcome(OK, "") if self._allows_missing else outcomes[0]
+            return Outcome(OK)
+        otherwise = Outcome(OK) if self._allows_missing else outcomes[0]
+        return next((outcome for outcome in outcomes if outcome.status == FAILED), otherwise)
 
 
 class _All(Requirement):
@@ -94,44 +86,31 @@ class _All(Requirement):
         self._parts = parts
 
     def evaluate(self, verify: Verify) -> Outcome:
-        for part in self._parts:
-            outcome = part.evaluate(verify)
-            if outcome.status != OK:
-                return outcome
-        return Outcome(OK, "")
+        outcomes = (part.evaluate(verify) for part in self._parts)
+        return next((outcome for outcome in outcomes if outcome.status != OK), Outcome(OK))
 
 
 def read_requirement(value: object, path: str, providers: list[str], problems: Problems) -> Requirement:
     """A JwtRequirement; `providers`: the known names."""
-    source = EnvoyObject(value, path, problems)
-    requirement = _read(source, providers, problems)
-    source.end()
-    return requirement
-
-
-def _read(source: EnvoyObject, providers: list[str], problems: Problems) -> Requirement:
-    if "provider_name" in source:
-        return _OfProvider(_name(source, providers), None)
-    if "provider_and_audiences" in source:
-        inner = source.inner("provider_and_audiences")
-        audiences = inner.take("audiences", list, [])
-        requirement = _OfProvider(_name(inner, providers), frozenset(map(str, audiences)))
-        inner.end()
-        return requirement
-    for key, kind in (("requires_any", _Any), ("requires_all", _All)):
-        if key in source:
-            parts = [read_requirement(*part, providers, problems) for part in source.items(key, "requirements")]
-            return kind(parts)
-    for key in ("allow_missing", "allow_missing_or_failed"):
-        if key in source:
-            source.inner(key).end()
-            return _Optional(providers, key == "allow_missing_or_failed")
-    problems.add(source.path, "no supported requirement; see docs/shipped-filters.md")
+    with EnvoyObject(value, path, problems) as source:
+        if "provider_name" in source:
+            return _OfProvider(_name(source, providers), None)
+        if "provider_and_audiences" in source:
+            with source.inner("provider_and_audiences") as inner:
+                audiences = inner.take("audiences", list, [])
+                return _OfProvider(_name(inner, providers), frozenset(map(str, audiences)))
+        for key, kind in (("requires_any", _Any), ("requires_all", _All)):
+            if key in source:
+                return kind([read_requirement(*part, providers, problems) for part in source.items(key, "requirements")])
+        for key in ("allow_missing", "allow_missing_or_failed"):
+            if key in source:
+                with source.inner(key):
+                    return _Optional(providers, key == "allow_missing_or_failed")
+        problems.add(path, "no supported requirement; see docs/shipped-filters.md")
     return _All([])
 
 
 def _name(source: EnvoyObject, providers: list[str]) -> str:
     name: str = source.take("provider_name", str, "")
-    if name not in providers:
-        source.problems.add(f"{source.path}.providerName", f"unknown provider {name!r}")
+    source.problems.require(name in providers, f"{source.path}.providerName", f"unknown provider {name!r}")
     return name

@@ -16,7 +16,6 @@ from pymosn.filters.stream.addresses import parse_ip
 from pymosn.filters.stream.envoy_match import Condition, EnvoyObject, header_test, never, text_test
 from pymosn.filters.stream.problems import Problems
 
-NAME: Final = "rbac"
 ACTIONS: Final = ("ALLOW", "DENY", "LOG")
 Read = Callable[[object, str, Problems], Condition]
 
@@ -57,8 +56,7 @@ class _Policies:
 
     def __init__(self, config: Rules, path: str, hops: int, problems: Problems) -> None:
         self.action = config.action or "ALLOW"
-        if self.action not in ACTIONS:
-            problems.add(f"{path}.action", f"must be one of {', '.join(ACTIONS)}, not {self.action!r}")
+        problems.one_of(f"{path}.action", self.action, ACTIONS)
         reader = _Reader(hops)
         self._policies: list[tuple[str, list[Condition], list[Condition]]] = []
         for name, policy in config.policies.items():
@@ -118,8 +116,7 @@ class RbacFilter(StreamFilter):
 
 
 def _read_all(values: list[AnyMap], path: str, read: Read, problems: Problems) -> list[Condition]:
-    if not values:
-        problems.add(path, "must not be empty")
+    problems.require(values, path, "must not be empty")
     return [read(value, f"{path}[{i}]", problems) for i, value in enumerate(values)]
 
 
@@ -140,33 +137,23 @@ class _Reader:
 
     def principal(self, value: object, path: str, problems: Problems) -> Condition:
         """A principal: a condition on the client."""
-        source = EnvoyObject(value, path, problems)
-        condition = self._client(source, problems)
-        source.end()
-        return condition
-
-    def _client(self, source: EnvoyObject, problems: Problems) -> Condition:
-        for key in ("direct_remote_ip", "source_ip"):
-            if key in source:
-                return _network_test(source.inner(key), lambda exchange: exchange.connection.remote_ip)
-        if "remote_ip" in source:
-            return _network_test(source.inner("remote_ip"), self._remote_ip)
-        return _combined(source, problems, "ids", "id", self.principal) or _common(source, problems, "principal")
+        with EnvoyObject(value, path, problems) as source:
+            for key in ("direct_remote_ip", "source_ip"):
+                if key in source:
+                    return _network_test(source.inner(key), lambda exchange: exchange.connection.remote_ip)
+            if "remote_ip" in source:
+                return _network_test(source.inner("remote_ip"), self._remote_ip)
+            return _combined(source, "ids", "id", self.principal) or _common(source, "principal")
 
     def permission(self, value: object, path: str, problems: Problems) -> Condition:
         """A permission: a condition on the request."""
-        source = EnvoyObject(value, path, problems)
-        condition = self._request(source, problems)
-        source.end()
-        return condition
-
-    def _request(self, source: EnvoyObject, problems: Problems) -> Condition:
-        if "destination_ip" in source:
-            return _network_test(source.inner("destination_ip"), lambda exchange: exchange.connection.local_ip)
-        if "destination_port" in source:
-            port = source.take("destination_port", int, -1)
-            return lambda exchange: exchange.connection.local_port == port
-        return _combined(source, problems, "rules", "rule", self.permission) or _common(source, problems, "permission")
+        with EnvoyObject(value, path, problems) as source:
+            if "destination_ip" in source:
+                return _network_test(source.inner("destination_ip"), lambda exchange: exchange.connection.local_ip)
+            if "destination_port" in source:
+                port = source.take("destination_port", int, -1)
+                return lambda exchange: exchange.connection.local_port == port
+            return _combined(source, "rules", "rule", self.permission) or _common(source, "permission")
 
     def _remote_ip(self, exchange: Exchange) -> str:
         if self._hops <= 0:
@@ -175,45 +162,41 @@ class _Reader:
         return entries[-self._hops].strip() if len(entries) >= self._hops else exchange.connection.remote_ip
 
 
-def _combined(source: EnvoyObject, problems: Problems, many: str, one: str, read: Read) -> Condition | None:
+def _combined(source: EnvoyObject, many: str, one: str, read: Read) -> Condition | None:
     """`and_ids`, `or_rules`, `not_id` and the like."""
     for word, join in (("and", _all), ("or", _any)):
         if f"{word}_{many}" in source:
-            conditions = [read(value, path, problems) for value, path in source.items(f"{word}_{many}", many)]
+            conditions = [read(*part, source.problems) for part in source.items(f"{word}_{many}", many)]
             return lambda exchange: join(conditions, exchange)
     if f"not_{one}" in source:
-        denied = read(*source.value(f"not_{one}"), problems)
+        denied = read(*source.value(f"not_{one}"), source.problems)
         return lambda exchange: not denied(exchange)
     return None
 
 
-def _common(source: EnvoyObject, problems: Problems, what: str) -> Condition:
+def _common(source: EnvoyObject, what: str) -> Condition:
     """The conditions that principals and permissions have in common."""
     if "any" in source:
-        if not source.take("any", bool, True):
-            problems.add(f"{source.path}.any", "must be true")
+        source.problems.require(source.take("any", bool, True), f"{source.path}.any", "must be true")
         return lambda exchange: True
     if "header" in source:
         return header_test(source.inner("header"))
     if "url_path" in source:
-        outer = source.inner("url_path")
-        if "path" not in outer:
-            problems.add(outer.path, "needs a path")
-            return never
-        test = text_test(outer.inner("path"))
-        outer.end()
+        with source.inner("url_path") as outer:
+            outer.problems.require("path" in outer, outer.path, "needs a path")
+            test = text_test(outer.inner("path")) if "path" in outer else never
         return lambda exchange: test(exchange.request.path or "/")  # RPC calls have none
-    problems.add(source.path, f"no supported {what}; see docs/shipped-filters.md")
+    source.problems.add(source.path, f"no supported {what}; see docs/shipped-filters.md")
     return never
 
 
 def _network_test(source: EnvoyObject, address_of: Callable[[Exchange], str]) -> Condition:
     """A CidrRange."""
-    if "prefix_len" not in source:
-        source.problems.add(source.path, "prefix_len is missing; Envoy would use 0, which is every address")
-    text = source.take("address_prefix", str, "")
-    length = source.take("prefix_len", int, 0)
-    source.end()
+    with source:
+        missing = "prefix_len is missing; Envoy would use 0, which is every address"
+        source.problems.require("prefix_len" in source, source.path, missing)
+        text = source.take("address_prefix", str, "")
+        length = source.take("prefix_len", int, 0)
     try:
         network = ip_network(f"{text}/{length}", strict=False)
     except ValueError:
@@ -227,15 +210,10 @@ def _network_test(source: EnvoyObject, address_of: Callable[[Exchange], str]) ->
     return is_within
 
 
-SPEC: Final = FilterSpec(
-    NAME,
-    Settings,
-    RbacFilter,
-    "in MOSN's tree, but not in its program",
-    (
-        ("policies that are not supported", "left out: a DENY allows everything", "the file is refused"),
-        ("`remote_ip`", "the first in X-Forwarded-For, which clients write", "the socket, or `xff_num_trusted_hops`"),
-        ("`ignore_case`, regular expressions for `url_path`", "refused, exact only", "as in Envoy"),
-        ("an error in the filter", "the request passes", "500, unless `on_error: skip`"),
-    ),
+DIFFERENCES: Final = (
+    ("policies that are not supported", "left out: a DENY allows everything", "the file is refused"),
+    ("`remote_ip`", "the first in X-Forwarded-For, which clients write", "the socket, or `xff_num_trusted_hops`"),
+    ("`ignore_case`, regular expressions for `url_path`", "refused, exact only", "as in Envoy"),
+    ("an error in the filter", "the request passes", "500, unless `on_error: skip`"),
 )
+SPEC: Final = FilterSpec("rbac", Settings, RbacFilter, "in MOSN's tree, but not in its program", DIFFERENCES)
