@@ -10,19 +10,9 @@ from pymosn.config.schema import Cluster as ClusterConfig
 from pymosn.config.schema import MosnConfig
 from pymosn.config.schema.cluster import BalancerConfig, CircuitBreaker, Host, OriginalDstConfig
 from pymosn.core.counters import Labels, Metrics
+from pymosn.upstream import plan
 from pymosn.upstream.balancers import balancers
 from pymosn.upstream.cluster import Cluster, Clusters, PoolMaker, make_cluster
-from pymosn.upstream.plan import (
-    BalancingPlan,
-    ClusterPlan,
-    EjectionPlan,
-    HeartbeatPlan,
-    HostPlan,
-    LimitPlan,
-    OriginalPlan,
-    SlowStartPlan,
-    SubsetPlan,
-)
 
 DEFAULT_BALANCER: Final = "LB_ROUNDROBIN"
 MAX_WEIGHT: Final = 128
@@ -53,7 +43,17 @@ class WorkerClusters:
         return {cluster.name: self._build(cluster) for cluster in config.cluster_manager.clusters}
 
     def _build(self, config: ClusterConfig) -> BuiltCluster:
-        return build_cluster(config, self._maker, self._metrics, self._share, self._active.get(config.name))
+        """One cluster: the active one of that name if nothing has changed, otherwise one that reuses its unchanged parts.
+
+        These are the hosts with the same address, with their pools, health and counters, and the use of the limits.
+        """
+        before = self._active.get(config.name)
+        if before is not None and before.config == config:
+            return before
+        kind = balancers().get(config.lb_type) or balancers().get(DEFAULT_BALANCER)
+        assert kind is not None
+        old = before.cluster if before is not None else None
+        return BuiltCluster(config, make_cluster(plan_cluster(config, self._share), kind, self._maker, self._metrics, old))
 
     def activate(self, clusters: dict[str, BuiltCluster]) -> None:
         """Makes built clusters live; removed ones stay reachable until `tidy`."""
@@ -100,35 +100,19 @@ def _objects(clusters: dict[str, BuiltCluster]) -> dict[str, Cluster]:
     return {name: built.cluster for name, built in clusters.items()}
 
 
-def build_cluster(
-    config: ClusterConfig, maker: PoolMaker, metrics: Metrics, share: WorkerShare, before: BuiltCluster | None = None
-) -> BuiltCluster:
-    """One cluster. `before`: the active one of that name, whose unchanged parts are reused.
-
-    That is the whole object if nothing has changed; otherwise hosts with the same address, with their pools, health and
-    counters, and the current use of the limits.
-    """
-    if before is not None and before.config == config:
-        return before
-    kind = balancers().get(config.lb_type) or balancers().get(DEFAULT_BALANCER)
-    assert kind is not None
-    old = before.cluster if before is not None else None
-    return BuiltCluster(config, make_cluster(plan_cluster(config, share), kind, maker, metrics, old))
-
-
-def plan_cluster(config: ClusterConfig, share: WorkerShare) -> ClusterPlan:
+def plan_cluster(config: ClusterConfig, share: WorkerShare) -> plan.ClusterPlan:
     """The settings of a cluster as plain values."""
     limits = config.circuit_breakers[0] if config.circuit_breakers else CircuitBreaker()
-    hosts: dict[str, HostPlan] = {}
+    hosts: dict[str, plan.HostPlan] = {}
     for host in config.hosts:
         # The first of equal addresses wins, as in MOSN.
         hosts.setdefault(host.address, _host(host))
     original = original_plan(config)
-    return ClusterPlan(
+    return plan.ClusterPlan(
         name=config.name,
         hosts=tuple(hosts.values()) if original is None else (),
         balancing=_balancing(config),
-        limits=LimitPlan(
+        limits=plan.LimitPlan(
             share.of(limits.max_connections),
             share.of(limits.max_pending_requests),
             share.of(limits.max_requests),
@@ -144,42 +128,42 @@ def plan_cluster(config: ClusterConfig, share: WorkerShare) -> ClusterPlan:
     )
 
 
-def _heartbeats(config: ClusterConfig) -> HeartbeatPlan:
-    defaults, block = HeartbeatPlan(), config.keepalive
+def _heartbeats(config: ClusterConfig) -> plan.HeartbeatPlan:
+    defaults, block = plan.HeartbeatPlan(), config.keepalive
     if block is None:
         return defaults
-    return HeartbeatPlan(block.interval or defaults.interval, block.timeout or defaults.timeout, block.failures)
+    return plan.HeartbeatPlan(block.interval or defaults.interval, block.timeout or defaults.timeout, block.failures)
 
 
-def original_plan(config: ClusterConfig) -> OriginalPlan | None:
+def original_plan(config: ClusterConfig) -> plan.OriginalPlan | None:
     """How an ORIGINAL_DST cluster finds its hosts; None for other types."""
     if config.type != "ORIGINAL_DST" and config.lb_type != "LB_ORIGINAL_DST":
         return None
     block = config.original_dst_lb_config or OriginalDstConfig()
-    return OriginalPlan((block.header_name.lower() or "host") if block.use_header else "", block.replace_local)
+    return plan.OriginalPlan((block.header_name.lower() or "host") if block.use_header else "", block.replace_local)
 
 
-def _host(config: Host) -> HostPlan:
+def _host(config: Host) -> plan.HostPlan:
     labels = config.metadata.filter_metadata.mosn_lb if config.metadata is not None else {}
     metadata = criteria({key: str(value) for key, value in labels.items()})
-    return HostPlan(config.address, config.hostname, min(max(config.weight, 1), MAX_WEIGHT), metadata)
+    return plan.HostPlan(config.address, config.hostname, min(max(config.weight, 1), MAX_WEIGHT), metadata)
 
 
-def _balancing(config: ClusterConfig) -> BalancingPlan:
+def _balancing(config: ClusterConfig) -> plan.BalancingPlan:
     numbers = config.lbconfig or BalancerConfig()
     slow = config.slow_start
     subset = config.lb_subset_config
-    return BalancingPlan(
+    return plan.BalancingPlan(
         lb_type=config.lb_type if balancers().get(config.lb_type) is not None else DEFAULT_BALANCER,
         choice_count=numbers.choice_count,
         active_request_bias=numbers.active_request_bias,
         client_error_bias=numbers.client_error_bias,
         server_error_bias=numbers.server_error_bias,
         panic_threshold=float(config.panic_threshold),
-        slow_start=SlowStartPlan(slow.slow_start_duration, slow.aggression, slow.min_weight_percent)
+        slow_start=plan.SlowStartPlan(slow.slow_start_duration, slow.aggression, slow.min_weight_percent)
         if slow is not None and slow.mode == "duration" and slow.slow_start_duration > 0.0
         else None,
-        subset=SubsetPlan(
+        subset=plan.SubsetPlan(
             tuple(tuple(sorted(selector)) for selector in subset.subset_selectors),
             subset.fall_back_policy,
             criteria(subset.default_subset),
@@ -189,11 +173,11 @@ def _balancing(config: ClusterConfig) -> BalancingPlan:
     )
 
 
-def _ejection(config: ClusterConfig) -> EjectionPlan | None:
+def _ejection(config: ClusterConfig) -> plan.EjectionPlan | None:
     block = config.outlier_detection
     if block is None:
         return None
-    return EjectionPlan(
+    return plan.EjectionPlan(
         block.consecutive_errors,
         float(block.error_rate),
         block.minimum_requests,

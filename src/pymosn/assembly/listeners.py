@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 from collections.abc import Mapping
+from dataclasses import dataclass, field
 
 import msgspec
 
@@ -17,7 +18,7 @@ from pymosn.assembly.share import WorkerShare
 from pymosn.config.diagnostics import Diagnostic, error_at
 from pymosn.config.schema import Http1Settings, ProxyConfig
 from pymosn.config.schema import Listener as ListenerConfig
-from pymosn.config.schema.network_filters import PROTOCOLS, CidrRange, StreamProxyConfig, StreamRoute
+from pymosn.config.schema.network_filters import PROTOCOLS, CidrRange, StreamProxyConfig
 from pymosn.core.addresses import split_address
 from pymosn.core.counters import DownstreamStats
 from pymosn.core.message import ForwardingOptions
@@ -91,30 +92,19 @@ class WorkerNetwork:
         self.own_addresses.replace(own)
 
 
+@dataclass
 class ListenerBuilder:
-    """Builds the listeners of one configuration; collects errors in `faults`."""
+    """Builds the listeners of one configuration; collects errors in `faults`. `base_dir`: parent of `logs/`."""
 
-    def __init__(
-        self,
-        runtime: Runtime,
-        slots: Mapping[str, TableSlot],
-        filters: FilterBuilder,
-        network: WorkerNetwork,
-        share: WorkerShare,
-        base_dir: str,
-        loop: asyncio.AbstractEventLoop,
-        logs: LogSet,
-    ) -> None:
-        """`base_dir`: parent of `logs/`."""
-        self.faults: list[Diagnostic] = []
-        self._runtime = runtime
-        self._slots = slots
-        self._filters = filters
-        self._network = network
-        self._share = share
-        self._base_dir = base_dir
-        self._loop = loop
-        self._logs = logs
+    runtime: Runtime
+    slots: Mapping[str, TableSlot]
+    filters: FilterBuilder
+    network: WorkerNetwork
+    share: WorkerShare
+    base_dir: str
+    loop: asyncio.AbstractEventLoop
+    logs: LogSet
+    faults: list[Diagnostic] = field(default_factory=list, init=False)
 
     def listener(self, index: int, config: ListenerConfig, before: BuiltListener | None) -> BuiltListener:
         """A listener of the configuration, not started.
@@ -123,16 +113,16 @@ class ListenerBuilder:
         result has the same `Listener`, which `activate` will update.
         """
         path = f"servers[0].listeners[{index}]"
-        filters = self._filters.chain(config, path)
+        filters = self.filters.chain(config, path)
         if before is not None and before.config == config and before.filters.all == filters.all:
             return before
         built = self._build(config, filters, path)
-        if before is not None and has_same_socket(before.config, config):
+        if before is not None and _socket(before.config) == _socket(config):
             built.listener = before.listener
         return built
 
     def _build(self, config: ListenerConfig, filters: StreamFilters, path: str) -> BuiltListener:
-        name, runtime, network = config.known_name(), self._runtime, self._network
+        name, runtime, network = config.known_name(), self.runtime, self.network
         stats = DownstreamStats(runtime.metrics.group("downstream", ("listener", name)))
         acting = config.acting_filters()
         access_logs = self._access_logs(name, config, path)
@@ -145,7 +135,7 @@ class ListenerBuilder:
         if acting.proxy is not None:
             options = self._options(name, config, acting.proxy, filters, stats, access_logs, path)
             factory = ProxyFactory(runtime, options, fallback)
-        built = BuiltListener(config, filters, factory, self._share.of(config.max_connections))
+        built = BuiltListener(config, filters, factory, self.share.of(config.max_connections))
         built.listener = Listener(
             name, config.address, factory, stats, network.ids, runtime.clock, runtime.wheel, network.admission
         )
@@ -168,7 +158,7 @@ class ListenerBuilder:
             listener_name=name,
             protocols=protocols,
             protocol_options=self._protocol_options(protocols, config, proxy, path),
-            slot=self._slots.get(proxy.router_config_name) or TableSlot(proxy.router_config_name),
+            slot=self.slots.get(proxy.router_config_name) or TableSlot(proxy.router_config_name),
             filters=filters,
             stats=stats,
             access_logs=access_logs,
@@ -184,7 +174,7 @@ class ListenerBuilder:
         self, protocols: list[StreamProtocol], config: ListenerConfig, proxy: ProxyConfig, path: str
     ) -> dict[str, object]:
         """The options of each protocol, by its name."""
-        facts = ListenerFacts(idle_timeout=config.connection_idle_timeout, overload=self._runtime.overload)
+        facts = ListenerFacts(idle_timeout=config.connection_idle_timeout, overload=self.runtime.overload)
         options: dict[str, object] = {}
         for protocol in protocols:
             name = protocol.spec.name
@@ -196,7 +186,7 @@ class ListenerBuilder:
 
     def _protocols(self, proxy: ProxyConfig, path: str) -> list[StreamProtocol]:
         """The protocols to try, in order. `Auto` means all built-in ones, in the order of the registry."""
-        known = self._runtime.protocols
+        known = self.runtime.protocols
         spoken: list[StreamProtocol] = []
         names = proxy.protocols()
         for name in [built.spec.name for built in built_protocols()] if names == ["Auto"] else names:
@@ -216,10 +206,10 @@ class ListenerBuilder:
     def _access_logs(self, name: str, config: ListenerConfig, path: str) -> list[AccessLog]:
         made: list[AccessLog] = []
         for i, entry in enumerate(config.access_logs):
-            log_path = entry.log_path or os.path.join(self._base_dir, "logs", f"{name}_access.log")
+            log_path = entry.log_path or os.path.join(self.base_dir, "logs", f"{name}_access.log")
             try:
-                destination = self._logs.access_destination(log_path, self._loop.call_soon)
-                line = compile_format(entry.log_format).bind(self._runtime.clock, name, config.type)
+                destination = self.logs.access_destination(log_path, self.loop.call_soon)
+                line = compile_format(entry.log_format).bind(self.runtime.clock, name, config.type)
             except (OSError, ValueError) as error:
                 self._fault(f"{path}.access_logs[{i}]", str(error))
                 continue
@@ -237,7 +227,10 @@ def tcp_options(
     return TcpOptions(
         listener_name=name,
         cluster=tcp.cluster,
-        routes=[_address_route(route) for route in tcp.routes],
+        routes=[
+            AddressRoute(r.cluster, _end(r.sourceaddrs, r.sourceport), _end(r.destinationaddrs, r.destinationport))
+            for r in tcp.routes
+        ],
         stats=stats,
         access_logs=access_logs,
         idle_timeout=tcp.idle_timeout / 1e9 if tcp.idle_timeout > 0 else config.connection_idle_timeout,
@@ -253,11 +246,6 @@ def forwarding_options(http1: Http1Settings) -> ForwardingOptions:
         trusts_peer=trusts_peer(msgspec.structs.asdict(http1)),
         trusted_hops=http1.trusted_hops,
     )
-
-
-def _address_route(route: StreamRoute) -> AddressRoute:
-    source = _end(route.sourceaddrs, route.sourceport)
-    return AddressRoute(route.cluster, source, _end(route.destinationaddrs, route.destinationport))
 
 
 def _end(networks: list[CidrRange], ports: str) -> End:
@@ -280,10 +268,6 @@ def original_dst(config: ListenerConfig) -> OriginalDst | None:
     return OriginalDst(kind == "tproxy", fallback_to_local)
 
 
-def has_same_socket(one: ListenerConfig, other: ListenerConfig) -> bool:
-    """Whether a listener can change from one configuration to the other with the same socket."""
-    return _socket(one) == _socket(other)
-
-
 def _socket(listener: ListenerConfig) -> tuple[str, str, bool, bool]:
+    """What a listener cannot change without another socket."""
     return listener.network.lower() or "tcp", listener.address, listener.bind_port, listener.use_original_dst == "tproxy"

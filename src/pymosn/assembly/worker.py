@@ -6,8 +6,7 @@ import asyncio
 
 from pymosn.assembly.clusters import WorkerClusters
 from pymosn.assembly.drain_order import drain_order
-from pymosn.assembly.filter_start import stop_filters
-from pymosn.assembly.filters import FilterBuilder
+from pymosn.assembly.filters import FilterBuilder, stop_filters
 from pymosn.assembly.listeners import ListenerBuilder, WorkerNetwork
 from pymosn.assembly.packed_config import PackedConfig, unpack_table
 from pymosn.assembly.prepared import BuildError, PreparedConfig, Retired
