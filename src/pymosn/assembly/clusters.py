@@ -62,9 +62,7 @@ class WorkerClusters:
 
     def set_hosts(self, config: ClusterConfig) -> None:
         """Replaces the hosts of a cluster; `config` is its whole new configuration."""
-        built = self._build(config)
-        self._active = {**self._active, config.name: built}
-        self._activate({**self._live.by_name, config.name: built.cluster})
+        self.activate({**self._active, config.name: self._build(config)})
 
     def set_health(self, name: str, hosts: dict[str, bool]) -> None:
         """Applies results of the active health check, also for hosts that are added later."""

@@ -40,30 +40,27 @@ from pymosn.stream.http1.options import trusts_peer
 from pymosn.stream.registry import built_protocols
 
 
+@dataclass(eq=False)
 class BuiltListener:
     """A listener, with the configuration that it was built from and its filters.
 
-    Until `activate`, `listener` may still be live with an older configuration.
+    Until `activate`, `listener` may still be live with an older configuration. `max_connections`: this worker's share.
     """
 
-    def __init__(
-        self, config: ListenerConfig, filters: StreamFilters, factory: FilterChainFactory, max_connections: int
-    ) -> None:
-        """`max_connections`: this worker's share of them."""
-        self.name = config.known_name()
-        self.config = config
-        self.filters = filters
-        self._factory = factory
-        self._max_connections = max_connections
-        self.listener: Listener
+    name: str
+    config: ListenerConfig
+    filters: StreamFilters
+    listener: Listener
+    factory: FilterChainFactory
+    max_connections: int
 
     def activate(self) -> None:
         """Makes the configuration live: for new connections, and for the next exchange of each open one."""
-        self.listener.max_connections = self._max_connections
+        self.listener.max_connections = self.max_connections
         self.listener.write_timeout = self.config.write_timeout
         self.listener.write_min_rate = float(self.config.write_min_rate)
         self.listener.original_dst = original_dst(self.config)
-        live, new = self.listener.factory, self._factory
+        live, new = self.listener.factory, self.factory
         if isinstance(live, ProxyFactory) and isinstance(new, ProxyFactory):
             live.activate(new.options, new.fallback)
         else:
@@ -135,12 +132,11 @@ class ListenerBuilder:
         if acting.proxy is not None:
             options = self._options(name, config, acting.proxy, filters, stats, access_logs, path)
             factory = ProxyFactory(runtime, options, fallback)
-        built = BuiltListener(config, filters, factory, self.share.of(config.max_connections))
-        built.listener = Listener(
+        listener = Listener(
             name, config.address, factory, stats, network.ids, runtime.clock, runtime.wheel, network.admission
         )
-        built.listener.directory = network.directory
-        return built
+        listener.directory = network.directory
+        return BuiltListener(name, config, filters, listener, factory, self.share.of(config.max_connections))
 
     def _options(
         self,
@@ -181,7 +177,7 @@ class ListenerBuilder:
             try:
                 options[name] = protocol.options(proxy.extend_config.of(name), facts)
             except ValueError as error:
-                self._fault(path, f"settings of protocol {name!r}: {error}")
+                self.faults.append(error_at(path, f"settings of protocol {name!r}: {error}"))
         return options
 
     def _protocols(self, proxy: ProxyConfig, path: str) -> list[StreamProtocol]:
@@ -197,7 +193,7 @@ class ListenerBuilder:
                 try:
                     protocol = load_protocol(name)
                 except ProtocolLoadError as error:
-                    self._fault(path, str(error))
+                    self.faults.append(error_at(path, str(error)))
                     continue
                 known.add(name, protocol)
             spoken.append(protocol)
@@ -211,13 +207,10 @@ class ListenerBuilder:
                 destination = self.logs.access_destination(log_path, self.loop.call_soon)
                 line = compile_format(entry.log_format).bind(self.runtime.clock, name, config.type)
             except (OSError, ValueError) as error:
-                self._fault(f"{path}.access_logs[{i}]", str(error))
+                self.faults.append(error_at(f"{path}.access_logs[{i}]", str(error)))
                 continue
             made.append(AccessLogFile(destination, line))
         return made
-
-    def _fault(self, path: str, message: str) -> None:
-        self.faults.append(error_at(path, message))
 
 
 def tcp_options(

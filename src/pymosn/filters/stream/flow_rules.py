@@ -8,14 +8,9 @@ from typing import Annotated, Any, Final
 from pymosn.filters.settings import Block, Unsigned, ignored, works
 from pymosn.filters.stream.problems import Problems
 
-#: `tokenCalculateStrategy`.
-DIRECT: Final = 0
-WARM_UP: Final = 1
-#: `controlBehavior`.
-REJECT: Final = 0
-THROTTLE: Final = 1
-#: `relationStrategy`.
-ASSOCIATED: Final = 1
+WARM_UP: Final = 1  # a `tokenCalculateStrategy`
+THROTTLE: Final = 1  # a `controlBehavior`
+ASSOCIATED: Final = 1  # a `relationStrategy`
 #: Result of `Rule.wait`: the request does not pass.
 BLOCKED: Final = -1.0
 
@@ -160,8 +155,8 @@ def check_rule(rule: FlowRule, path: str, problems: Problems) -> None:
     for is_valid, key, text in (
         (rule.resource != "", "resource", "a rule needs a resource"),
         (rule.threshold >= 0, "threshold", "must be 0 or more"),
-        (strategy in (DIRECT, WARM_UP), "tokenCalculateStrategy", "only 0 (direct) and 1 (warm-up) are supported"),
-        (behavior in (REJECT, THROTTLE), "controlBehavior", "must be 0 (reject) or 1 (throttling)"),
+        (strategy in (0, WARM_UP), "tokenCalculateStrategy", "only 0 (direct) and 1 (warm-up) are supported"),
+        (behavior in (0, THROTTLE), "controlBehavior", "must be 0 (reject) or 1 (throttling)"),
         (relation in (0, ASSOCIATED), "relationStrategy", "must be 0 (the resource itself) or 1 (refResource)"),
         (relation != ASSOCIATED or rule.refResource != "", "refResource", "relationStrategy 1 needs it"),
         (not warms_up or rule.warmUpPeriodSec > 0, "warmUpPeriodSec", "warm-up needs more than 0 seconds"),

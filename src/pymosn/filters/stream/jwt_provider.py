@@ -7,7 +7,7 @@ import asyncio
 import base64
 import importlib.util
 import json
-from typing import Annotated, Any, Final
+from typing import Annotated, Any, Final, NamedTuple
 from urllib.parse import urlsplit
 
 import msgspec
@@ -21,7 +21,6 @@ from pymosn.filters.settings import Duration, EnvoyBlock, Unsigned, works
 from pymosn.filters.stream.jwt_keys import KeySet, TokenError, UnknownKey
 from pymosn.filters.stream.problems import Problems
 
-BEARER: Final = "Bearer "
 #: Default lifetime of a remote key set in seconds, as in Envoy.
 CACHE_TIME: Final = 600.0
 #: Minimum seconds between two fetches, if the first failed or did not contain the key that a token names.
@@ -72,13 +71,12 @@ class JwtProvider(EnvoyBlock, kw_only=True):
     clockSkewSeconds: Annotated[Unsigned, works("0: 60")] = 0
 
 
-class TokenSource:
-    """A part of a request that may have a token: a header, after a prefix, or a query parameter."""
+class TokenSource(NamedTuple):
+    """A part of a request that may have a token: a query parameter, or else a header, after a prefix."""
 
-    def __init__(self, header: str, prefix: str, parameter: str) -> None:
-        self.header = header.lower()
-        self.prefix = prefix
-        self.parameter = parameter
+    parameter: str = ""
+    header: str = ""
+    prefix: str = ""
 
     def find(self, exchange: Exchange) -> list[str]:
         """The tokens found."""
@@ -101,7 +99,7 @@ class TokenSource:
         request.query = b"&".join(kept).decode("ascii")
 
 
-DEFAULT_SOURCES: Final = (TokenSource("authorization", BEARER, ""), TokenSource("", "", "access_token"))
+DEFAULT_SOURCES: Final = (TokenSource(header="authorization", prefix="Bearer "), TokenSource("access_token"))
 
 
 class Provider:
@@ -116,10 +114,10 @@ class Provider:
         self.payload_header = config.forwardPayloadHeader
         if self.payload_header:
             problems.header(f"{path}.forwardPayloadHeader", self.payload_header)
-        sources = [TokenSource(entry.name, entry.valuePrefix, "") for entry in config.fromHeaders]
+        sources = [TokenSource("", entry.name, entry.valuePrefix) for entry in config.fromHeaders]
         for i, entry in enumerate(config.fromHeaders):
             problems.header(f"{path}.fromHeaders[{i}].name", entry.name)
-        sources += [TokenSource("", "", parameter) for parameter in config.fromParams]
+        sources += map(TokenSource, config.fromParams)
         self._sources = sources or list(DEFAULT_SOURCES)
         self._keys: KeySet | None = None
         self._remote: HttpUri | None = None

@@ -68,7 +68,7 @@ class _Policies:
     def find(self, exchange: Exchange) -> str | None:
         """The name of the first policy that matches a request."""
         for name, permissions, principals in self._policies:
-            if _any(permissions, exchange) and _any(principals, exchange):
+            if any(met(exchange) for met in permissions) and any(met(exchange) for met in principals):
                 return name
         return None
 
@@ -120,14 +120,6 @@ def _read_all(values: list[AnyMap], path: str, read: Read, problems: Problems) -
     return [read(value, f"{path}[{i}]", problems) for i, value in enumerate(values)]
 
 
-def _any(conditions: list[Condition], exchange: Exchange) -> bool:
-    return any(condition(exchange) for condition in conditions)
-
-
-def _all(conditions: list[Condition], exchange: Exchange) -> bool:
-    return all(condition(exchange) for condition in conditions)
-
-
 class _Reader:
     """Reads principals and permissions, which are trees of conditions."""
 
@@ -164,10 +156,10 @@ class _Reader:
 
 def _combined(source: EnvoyObject, many: str, one: str, read: Read) -> Condition | None:
     """`and_ids`, `or_rules`, `not_id` and the like."""
-    for word, join in (("and", _all), ("or", _any)):
+    for word, join in (("and", all), ("or", any)):
         if f"{word}_{many}" in source:
             conditions = [read(*part, source.problems) for part in source.items(f"{word}_{many}", many)]
-            return lambda exchange: join(conditions, exchange)
+            return lambda exchange: join(condition(exchange) for condition in conditions)
     if f"not_{one}" in source:
         denied = read(*source.value(f"not_{one}"), source.problems)
         return lambda exchange: not denied(exchange)
