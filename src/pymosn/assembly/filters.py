@@ -105,13 +105,12 @@ class FilterBuilder:
 
     def chain(self, config: ListenerConfig, path: str) -> StreamFilters:
         """The filters of the listener at `path`."""
-        made: list[FilterHandle] = []
-        for i, entry in enumerate(config.stream_filters):
-            if entry.type not in NO_OP_STREAM_FILTERS:
-                built = self._get(config.known_name(), i, entry, f"{path}.stream_filters[{i}]")
-                if built is not None:
-                    made.append(built.handle)
-        return StreamFilters(made)
+        made = [
+            self._get(config.known_name(), i, entry, f"{path}.stream_filters[{i}]")
+            for i, entry in enumerate(config.stream_filters)
+            if entry.type not in NO_OP_STREAM_FILTERS
+        ]
+        return StreamFilters([built.handle for built in made if built is not None])
 
     def _get(self, listener: str, index: int, entry: FilterConfig, path: str) -> BuiltFilter | None:
         settings = msgspec.json.encode(entry)

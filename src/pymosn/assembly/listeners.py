@@ -252,13 +252,9 @@ def original_dst(config: ListenerConfig) -> OriginalDst | None:
     """
     if config.use_original_dst not in ("redirect", "tproxy"):
         return None
-    kind, fallback_to_local = config.use_original_dst, False
-    for entry in config.listener_filters:
-        if entry.type == "original_dst":
-            kind = str(entry.config.get("type") or "redirect")
-            fallback_to_local = bool(entry.config.get("fallback_to_local", False))
-            break
-    return OriginalDst(kind == "tproxy", fallback_to_local)
+    default = {"type": config.use_original_dst}
+    method = next((entry.config for entry in config.listener_filters if entry.type == "original_dst"), default)
+    return OriginalDst(method.get("type") == "tproxy", bool(method.get("fallback_to_local")))
 
 
 def _socket(listener: ListenerConfig) -> tuple[str, str, bool, bool]:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 
-from pymosn.assembly.clusters import BuiltCluster
 from pymosn.assembly.filters import BuiltFilter, FilterKey, stop_filters
 from pymosn.assembly.listeners import BuiltListener
 from pymosn.config.diagnostics import Diagnostic
@@ -12,6 +11,7 @@ from pymosn.config.schema import Overload, WorkerLimits
 from pymosn.network.listener import Listener
 from pymosn.proxy.stream_filters import StreamFilters
 from pymosn.routing.table import RouteTable
+from pymosn.upstream.cluster import Cluster
 
 
 class BuildError(Exception):
@@ -28,7 +28,7 @@ class PreparedConfig:
     def __init__(self, packed_tables: dict[str, bytes], limits: WorkerLimits, overload: Overload) -> None:
         self.limits = limits
         self.overload = overload
-        self.clusters: dict[str, BuiltCluster] = {}
+        self.clusters: dict[str, Cluster] = {}
         self.packed_tables = packed_tables
         #: The router tables that changed.
         self.tables: dict[str, RouteTable] = {}

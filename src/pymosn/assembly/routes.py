@@ -5,14 +5,14 @@ from __future__ import annotations
 from typing import NamedTuple
 
 from pymosn.api.routing import Route, RouteAction, RouteMatcher
-from pymosn.api.upstream import Criteria, criteria
+from pymosn.assembly.clusters import labels_of
 from pymosn.assembly.steps import Steps, run_whole
 from pymosn.config.schema import Route as RouteConfig
 from pymosn.config.schema import RouteAction as Action
 from pymosn.config.schema import RouteMatch, RouterConfiguration
 from pymosn.config.schema.router import HashPolicy as HashPolicyConfig
 from pymosn.config.schema.router import HeaderChanges as HeaderChangesConfig
-from pymosn.config.schema.router import HeaderToAdd, Metadata
+from pymosn.config.schema.router import HeaderToAdd
 from pymosn.config.schema.router import RetryPolicy as RetryPolicyConfig
 from pymosn.config.typed import typed
 from pymosn.filters.stream.shipped import SHIPPED, spec_of
@@ -102,9 +102,6 @@ def _filter_settings(config: dict[str, object]) -> dict[str, object]:
     return made
 
 
-# ---- conditions
-
-
 def _matcher(match: RouteMatch) -> RouteMatcher:
     """Among mutually exclusive match kinds the first one wins (key reference 6.4); other conditions are ANDed."""
     conditions: list[RouteMatcher] = []
@@ -129,9 +126,6 @@ def _matcher(match: RouteMatch) -> RouteMatcher:
     return conditions[0] if len(conditions) == 1 else matchers.AllOf(conditions)
 
 
-# ---- actions
-
-
 def _action(route: RouteConfig, changes: list[ChangeLevel]) -> RouteAction:
     """The first of direct_response, redirect and route wins, as in MOSN."""
     direct = route.direct_response
@@ -151,7 +145,7 @@ def _forward(target: Action, options: actions.ForwardOptions) -> actions.Forward
     if target.weighted_clusters:
         # The labels of the selected cluster replace those of the route, even if it has none.
         weights = [
-            (actions.Target(entry.cluster.name, _subset(entry.cluster.metadata_match)), entry.cluster.weight)
+            (actions.Target(entry.cluster.name, labels_of(entry.cluster.metadata_match) or None), entry.cluster.weight)
             for entry in target.weighted_clusters
         ]
         return actions.ForwardWeighted(weights, timeout, options)
@@ -169,7 +163,7 @@ def _options(route: RouteConfig, target: Action, changes: list[ChangeLevel]) -> 
     has_changes = bool(headers or path or target.host_rewrite or host_header)
     retry = target.retry_policy
     return actions.ForwardOptions(
-        _subset(target.metadata_match),
+        labels_of(target.metadata_match) or None,
         RequestChanges(headers, path, target.host_rewrite, host_header) if has_changes else None,
         None if retry is None else _retry_policy(retry),
         [made for entry in target.hash_policy if (made := _hash_policy(entry)) is not None],
@@ -196,11 +190,6 @@ def _path_rewrite(match: RouteMatch, target: Action) -> PathRewrite | None:
     if rewrite is None or not rewrite.pattern.regex:
         return None
     return RegexRewrite(rewrite.pattern.regex, rewrite.substitution)
-
-
-def _subset(metadata: Metadata | None) -> Criteria | None:
-    labels = {} if metadata is None else metadata.filter_metadata.mosn_lb
-    return criteria({key: str(value) for key, value in labels.items()}) if labels else None
 
 
 def _hash_policy(config: HashPolicyConfig) -> HashPolicy | None:

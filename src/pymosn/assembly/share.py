@@ -3,17 +3,17 @@
 from __future__ import annotations
 
 import resource
+from dataclasses import dataclass
 
 from pymosn.upstream.limits import worker_share
 
 
+@dataclass(frozen=True)
 class WorkerShare:
-    """One of `count` workers."""
+    """One of `count` workers. `index`: from 0; -1 for a worker that does not know it."""
 
-    def __init__(self, count: int = 1, index: int = 0) -> None:
-        """`index`: from 0; -1 for a worker that does not know it."""
-        self.count = count
-        self.index = index
+    count: int = 1
+    index: int = 0
 
     def of(self, limit: int) -> int:
         """This worker's share of `limit`; 0 is no limit."""

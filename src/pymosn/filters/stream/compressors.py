@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import importlib.util
+import re
 import zlib
 from collections.abc import Callable
 from typing import Any, Final
 
 #: Codings in the server's order of preference, with the module that each needs.
 CODINGS: Final[dict[str, str]] = {"zstd": "zstandard", "br": "brotli", "gzip": "zlib"}
-BROTLI_QUALITY: Final = 4
-ZSTD_LEVEL: Final = 3
+_WEIGHT: Final = re.compile(r"[01](\.[0-9]{0,3})?")
 
 
 def is_available(coding: str) -> bool:
@@ -28,12 +28,12 @@ class Compressor:
         if coding == "br":
             import brotli
 
-            stream: Any = brotli.Compressor(quality=BROTLI_QUALITY)
+            stream: Any = brotli.Compressor(quality=4)
             self._add, self._flush, self.end = stream.process, stream.flush, stream.finish
         elif coding == "zstd":
             import zstandard
 
-            stream = zstandard.ZstdCompressor(level=ZSTD_LEVEL).compressobj()
+            stream = zstandard.ZstdCompressor(level=3).compressobj()
             block: int = zstandard.COMPRESSOBJ_FLUSH_BLOCK
             self._add, self._flush, self.end = stream.compress, lambda: stream.flush(block), stream.flush
         else:
@@ -50,13 +50,9 @@ def best_coding(accepted: list[str], offered: list[str]) -> str:
     """The coding of `offered` (in order of preference) with the highest weight in Accept-Encoding; empty for none."""
     weights = _weights(",".join(accepted))
     rest = weights.get("*", 0.0)
-    best = ""
-    best_weight = 0.0
-    for coding in offered:
-        weight = weights.get(coding, rest)
-        if weight > best_weight:
-            best, best_weight = coding, weight
-    return best if best_weight >= weights.get("identity", 0.0) else ""
+    best = max(offered, key=lambda coding: weights.get(coding, rest), default="")
+    weight = weights.get(best, rest)
+    return best if weight > 0.0 and weight >= weights.get("identity", 0.0) else ""
 
 
 def _weights(field: str) -> dict[str, float]:
@@ -71,13 +67,7 @@ def _weights(field: str) -> dict[str, float]:
         for parameter in parameters:
             key, _, value = parameter.partition("=")
             if key.strip().lower() == "q":
-                weight = _weight(value.strip())
+                text = value.strip()
+                weight = min(1.0, float(text)) if _WEIGHT.fullmatch(text) else 0.0
         found["gzip" if name == "x-gzip" else name] = weight
     return found
-
-
-def _weight(text: str) -> float:
-    whole, _, decimals = text.partition(".")
-    if whole not in ("0", "1") or len(decimals) > 3 or (decimals and not (decimals.isascii() and decimals.isdigit())):
-        return 0.0
-    return min(1.0, float(text))

@@ -40,11 +40,8 @@ class CorsFilter(StreamFilter):
     def __init__(self, settings: Settings) -> None:
         super().__init__(settings)
         problems = Problems()
-        problems.require(
-            settings.allow_origins or settings.allow_origin_regexes,
-            ".allow_origins",
-            "must not be empty; use * to allow every origin",
-        )
+        has_origins = settings.allow_origins or settings.allow_origin_regexes
+        problems.require(has_origins, ".allow_origins", "must not be empty; use * to allow every origin")
         self._any = ANY in settings.allow_origins
         self._origins = frozenset(origin.lower() for origin in settings.allow_origins)
         for i, origin in enumerate(settings.allow_origins):

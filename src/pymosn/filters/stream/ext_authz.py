@@ -132,11 +132,8 @@ def _chosen(answer: ClientResponse, names: list[str]) -> list[tuple[str, str]]:
     return [(name, value) for name, found in values for value in (found[:1] if name in SINGLE else found)]
 
 
+_NOTE: Final = "pymosn's own: asks a service by HTTP; also of a route"
+_ROUTE: Final = RouteSpec(RouteSettings, lambda settings: settings)
 SPEC: Final = FilterSpec(
-    NAME,
-    Settings,
-    ExtAuthzFilter,
-    "pymosn's own: asks a service by HTTP; also of a route",
-    route=RouteSpec(RouteSettings, lambda settings: settings),
-    clusters=lambda settings: [("cluster", settings.cluster)],
+    NAME, Settings, ExtAuthzFilter, _NOTE, route=_ROUTE, clusters=lambda settings: [("cluster", settings.cluster)]
 )

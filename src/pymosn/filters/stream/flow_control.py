@@ -16,7 +16,6 @@ from pymosn.filters.stream.problems import Problems
 from pymosn.routing.matchers import path_text
 from pymosn.upstream.limits import worker_share
 
-KEY_TYPES: Final = ("PATH", "ARG", "URI")
 _NOT_WRITTEN: Final = "Sentinel's own logs are not written; counts are in the metrics"
 
 
@@ -51,7 +50,7 @@ class FlowControlFilter(StreamFilter):
     def __init__(self, settings: Settings) -> None:
         super().__init__(settings)
         problems = Problems()
-        problems.one_of(".limit_key_type", settings.limit_key_type, KEY_TYPES)
+        problems.one_of(".limit_key_type", settings.limit_key_type, ("PATH", "ARG", "URI"))
         text = "MOSN's compiled-in callbacks are not available; write a Python filter instead"
         problems.require(not settings.callback_name, ".callback_name", text)
         nacos = settings.dynamic_data_resources

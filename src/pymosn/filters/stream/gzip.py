@@ -66,13 +66,12 @@ class GzipFilter(StreamFilter):
     def on_response(self, exchange: Exchange) -> None:
         head = exchange.response
         assert head is not None
-        if not self._is_suitable(head) or exchange.variable(SWITCH) == "off":
-            exchange.skip_body(self)
-            return
-        add_vary(head.headers, "Accept-Encoding")
-        request = exchange.request
-        accepted = request.headers.get_all("accept-encoding")
-        coding = best_coding(accepted, self._offered) if accepted and request.raw_method != b"HEAD" else ""
+        coding = ""
+        if self._is_suitable(head) and exchange.variable(SWITCH) != "off":
+            add_vary(head.headers, "Accept-Encoding")
+            accepted = exchange.request.headers.get_all("accept-encoding")
+            if accepted and exchange.request.raw_method != b"HEAD":
+                coding = best_coding(accepted, self._offered)
         if not coding:
             exchange.skip_body(self)
             return

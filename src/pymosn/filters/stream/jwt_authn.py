@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Iterator
+from importlib.util import find_spec
 from typing import Annotated, Any, Final
 
 from pymosn.api.exchange import Exchange, Reply
@@ -12,11 +13,14 @@ from pymosn.filters.settings import AnyMap, EnvoyBlock, works
 from pymosn.filters.spec import FilterSpec
 from pymosn.filters.stream.envoy_match import EnvoyObject, never, regex_test
 from pymosn.filters.stream.jwt_keys import TokenError, UnknownKey
-from pymosn.filters.stream.jwt_provider import JwtProvider, Provider, TokenSource, check_package
+from pymosn.filters.stream.jwt_provider import JwtProvider, Provider, TokenSource
 from pymosn.filters.stream.jwt_requirements import FAILED, MISSING, OK, Outcome, Requirement, read_requirement
 from pymosn.filters.stream.problems import Problems
 
 NAME: Final = "jwt_authn"
+_REQUIREMENTS: Final = (
+    "`providerName`, `providerAndAudiences`, `requiresAny`, `requiresAll`, `allowMissing`, `allowMissingOrFailed`"
+)
 PathTest = Callable[[str], bool]
 
 
@@ -24,13 +28,7 @@ class JwtRule(EnvoyBlock, kw_only=True):
     """The requirement for requests to some paths."""
 
     match: Annotated[AnyMap, works("`prefix`, `path` or `safeRegex`, and `caseSensitive`")] = {}
-    requires: Annotated[
-        AnyMap | None,
-        works(
-            "`providerName`, `providerAndAudiences`, `requiresAny`, `requiresAll`, `allowMissing`, `allowMissingOrFailed`; "
-            "none: nothing"
-        ),
-    ] = None
+    requires: Annotated[AnyMap | None, works(f"{_REQUIREMENTS}; none: nothing")] = None
 
 
 class Settings(EnvoyBlock, kw_only=True):
@@ -50,10 +48,12 @@ class JwtAuthnFilter(StreamFilter):
     def __init__(self, settings: Settings) -> None:
         super().__init__(settings)
         problems = Problems()
-        self._providers: dict[str, Provider] = {}
-        if check_package(problems):
-            for name, provider in settings.providers.items():
-                self._providers[name] = Provider(name, provider, f".providers.{name}", problems)
+        has_packages = all(find_spec(name) is not None for name in ("jwt", "cryptography"))
+        problems.require(has_packages, "", "jwt_authn needs PyJWT and cryptography: pip install 'pymosn[jwt]'")
+        problems.end()
+        self._providers = {
+            name: Provider(name, provider, f".providers.{name}", problems) for name, provider in settings.providers.items()
+        }
         problems.end()
         self._rules: list[tuple[PathTest, Requirement | None]] = []
         for i, rule in enumerate(settings.rules):

@@ -5,7 +5,6 @@ from __future__ import annotations
 
 import asyncio
 import base64
-import importlib.util
 import json
 from typing import Annotated, Any, Final, NamedTuple
 from urllib.parse import urlsplit
@@ -99,9 +98,6 @@ class TokenSource(NamedTuple):
         request.query = b"&".join(kept).decode("ascii")
 
 
-DEFAULT_SOURCES: Final = (TokenSource(header="authorization", prefix="Bearer "), TokenSource("access_token"))
-
-
 class Provider:
     """A provider, with the keys that this worker has."""
 
@@ -118,7 +114,7 @@ class Provider:
         for i, entry in enumerate(config.fromHeaders):
             problems.header(f"{path}.fromHeaders[{i}].name", entry.name)
         sources += map(TokenSource, config.fromParams)
-        self._sources = sources or list(DEFAULT_SOURCES)
+        self._sources = sources or [TokenSource(header="authorization", prefix="Bearer "), TokenSource("access_token")]
         self._keys: KeySet | None = None
         self._remote: HttpUri | None = None
         self._cache_time = 0.0
@@ -213,10 +209,3 @@ class Provider:
             context.write(f"the keys of {self.name!r} cannot be fetched from {target.uri}: {error}", WARN)
         finally:
             self._fetching = None
-
-
-def check_package(problems: Problems) -> bool:
-    """Whether PyJWT and cryptography are installed; reports an error if not."""
-    found = all(importlib.util.find_spec(name) is not None for name in ("jwt", "cryptography"))
-    problems.require(found, "", "jwt_authn needs PyJWT and cryptography: pip install 'pymosn[jwt]'")
-    return found

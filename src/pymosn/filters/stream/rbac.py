@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from ipaddress import ip_network
 from typing import Annotated, Final
 
@@ -57,12 +58,11 @@ class _Policies:
     def __init__(self, config: Rules, path: str, hops: int, problems: Problems) -> None:
         self.action = config.action or "ALLOW"
         problems.one_of(f"{path}.action", self.action, ACTIONS)
-        reader = _Reader(hops)
         self._policies: list[tuple[str, list[Condition], list[Condition]]] = []
         for name, policy in config.policies.items():
             inner = f"{path}.policies.{name}"
-            permissions = _read_all(policy.permissions, f"{inner}.permissions", reader.permission, problems)
-            principals = _read_all(policy.principals, f"{inner}.principals", reader.principal, problems)
+            permissions = _read_all(policy.permissions, f"{inner}.permissions", _permission, problems)
+            principals = _read_all(policy.principals, f"{inner}.principals", partial(_principal, hops), problems)
             self._policies.append((name, permissions, principals))
 
     def find(self, exchange: Exchange) -> str | None:
@@ -97,8 +97,7 @@ class RbacFilter(StreamFilter):
     def on_request(self, exchange: Exchange) -> Reply | None:
         shadow = self._shadow
         if shadow is not None:
-            found = shadow.find(exchange)
-            allows = shadow.allows(found)
+            allows = shadow.allows(shadow.find(exchange))
             self.context.counter("shadow_allowed" if allows else "shadow_denied").value += 1
         rules = self._rules
         if rules is None:
@@ -120,38 +119,33 @@ def _read_all(values: list[AnyMap], path: str, read: Read, problems: Problems) -
     return [read(value, f"{path}[{i}]", problems) for i, value in enumerate(values)]
 
 
-class _Reader:
-    """Reads principals and permissions, which are trees of conditions."""
+def _principal(hops: int, value: object, path: str, problems: Problems) -> Condition:
+    """A principal: a condition on the client. `hops`: the trusted proxies, which append to X-Forwarded-For."""
+    with EnvoyObject(value, path, problems) as source:
+        for key in ("direct_remote_ip", "source_ip"):
+            if key in source:
+                return _network_test(source.inner(key), lambda exchange: exchange.connection.remote_ip)
+        if "remote_ip" in source:
+            return _network_test(source.inner("remote_ip"), partial(_remote_ip, hops))
+        return _combined(source, "ids", "id", partial(_principal, hops)) or _common(source, "principal")
 
-    def __init__(self, hops: int) -> None:
-        """`hops`: the number of trusted proxies before this one, which append to X-Forwarded-For."""
-        self._hops = hops
 
-    def principal(self, value: object, path: str, problems: Problems) -> Condition:
-        """A principal: a condition on the client."""
-        with EnvoyObject(value, path, problems) as source:
-            for key in ("direct_remote_ip", "source_ip"):
-                if key in source:
-                    return _network_test(source.inner(key), lambda exchange: exchange.connection.remote_ip)
-            if "remote_ip" in source:
-                return _network_test(source.inner("remote_ip"), self._remote_ip)
-            return _combined(source, "ids", "id", self.principal) or _common(source, "principal")
+def _permission(value: object, path: str, problems: Problems) -> Condition:
+    """A permission: a condition on the request."""
+    with EnvoyObject(value, path, problems) as source:
+        if "destination_ip" in source:
+            return _network_test(source.inner("destination_ip"), lambda exchange: exchange.connection.local_ip)
+        if "destination_port" in source:
+            port = source.take("destination_port", int, -1)
+            return lambda exchange: exchange.connection.local_port == port
+        return _combined(source, "rules", "rule", _permission) or _common(source, "permission")
 
-    def permission(self, value: object, path: str, problems: Problems) -> Condition:
-        """A permission: a condition on the request."""
-        with EnvoyObject(value, path, problems) as source:
-            if "destination_ip" in source:
-                return _network_test(source.inner("destination_ip"), lambda exchange: exchange.connection.local_ip)
-            if "destination_port" in source:
-                port = source.take("destination_port", int, -1)
-                return lambda exchange: exchange.connection.local_port == port
-            return _combined(source, "rules", "rule", self.permission) or _common(source, "permission")
 
-    def _remote_ip(self, exchange: Exchange) -> str:
-        if self._hops <= 0:
-            return exchange.remote_ip
-        entries = ",".join(exchange.request.headers.get_all("x-forwarded-for")).split(",")
-        return entries[-self._hops].strip() if len(entries) >= self._hops else exchange.connection.remote_ip
+def _remote_ip(hops: int, exchange: Exchange) -> str:
+    if hops <= 0:
+        return exchange.remote_ip
+    entries = ",".join(exchange.request.headers.get_all("x-forwarded-for")).split(",")
+    return entries[-hops].strip() if len(entries) >= hops else exchange.connection.remote_ip
 
 
 def _combined(source: EnvoyObject, many: str, one: str, read: Read) -> Condition | None:
