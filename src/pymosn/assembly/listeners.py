@@ -206,10 +206,9 @@ class ListenerBuilder:
             try:
                 destination = self.logs.access_destination(log_path, self.loop.call_soon)
                 line = compile_format(entry.log_format).bind(self.runtime.clock, name, config.type)
+                made.append(AccessLogFile(destination, line))
             except (OSError, ValueError) as error:
                 self.faults.append(error_at(f"{path}.access_logs[{i}]", str(error)))
-                continue
-            made.append(AccessLogFile(destination, line))
         return made
 
 

@@ -14,8 +14,6 @@ from pymosn.filters.spec import FilterSpec
 from pymosn.filters.stream.problems import Problems
 from pymosn.filters.stream.vary import add_vary
 
-ANY: Final = "*"
-
 
 class Settings(Block, kw_only=True):
     """`cors`: which pages of other origins may use the upstream."""
@@ -42,10 +40,10 @@ class CorsFilter(StreamFilter):
         problems = Problems()
         has_origins = settings.allow_origins or settings.allow_origin_regexes
         problems.require(has_origins, ".allow_origins", "must not be empty; use * to allow every origin")
-        self._any = ANY in settings.allow_origins
+        self._any = "*" in settings.allow_origins
         self._origins = frozenset(origin.lower() for origin in settings.allow_origins)
         for i, origin in enumerate(settings.allow_origins):
-            if origin != ANY and ("://" not in origin or origin.endswith("/") or "*" in origin):
+            if origin != "*" and ("://" not in origin or origin.endswith("/") or "*" in origin):
                 problems.add(f".allow_origins[{i}]", f"an origin is scheme://host or scheme://host:port, not {origin!r}")
         compiled = [problems.regex(f".allow_origin_regexes[{i}]", p) for i, p in enumerate(settings.allow_origin_regexes)]
         self._regexes = [regex for regex in compiled if regex is not None]
@@ -99,7 +97,7 @@ class CorsFilter(StreamFilter):
         return any(regex.found_in(text) for regex in self._regexes)
 
     def _mark(self, headers: Headers, origin: str) -> None:
-        headers.set("access-control-allow-origin", ANY if self._any else origin)
+        headers.set("access-control-allow-origin", "*" if self._any else origin)
         if not self._any:
             add_vary(headers, "Origin")
         if self._credentials:

@@ -34,10 +34,9 @@ class DubboStreamFilter(StreamFilter):
         request.raw_path = b"/"
         exchange.set_variable("Dubbo_service", service)
         exchange.set_variable("Dubbo_method", request.method)
-        if self._subset:
-            value = request.headers.get(self._subset)
-            if value is not None:
-                exchange.choose(subset={self._subset: value})
+        value = request.headers.get(self._subset) if self._subset else None
+        if value is not None:
+            exchange.choose(subset={self._subset: value})
 
 
 SPEC: Final = FilterSpec("dubbo_stream", Settings, DubboStreamFilter, "without MOSN's metrics per service and method")

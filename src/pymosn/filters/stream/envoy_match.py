@@ -122,13 +122,7 @@ def header_test(source: EnvoyObject) -> Condition:
         test = None if has_presence else _value_test(source)
     if test is None:
         return lambda exchange: (_value(exchange, name) is not None) is expected
-    final = test
-
-    def is_met(exchange: Exchange) -> bool:
-        value = _value(exchange, name)
-        return value is not None and final(value) is not inverts
-
-    return is_met
+    return lambda exchange: (value := _value(exchange, name)) is not None and test(value) is not inverts
 
 
 def _value_test(source: EnvoyObject) -> Test | None:

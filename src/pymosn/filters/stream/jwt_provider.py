@@ -103,10 +103,9 @@ class Provider:
 
     def __init__(self, name: str, config: JwtProvider, path: str, problems: Problems) -> None:
         self.name = name
-        self._issuer = config.issuer
+        self._config = config
         self._audiences = frozenset(config.audiences)
         self._skew = float(config.clockSkewSeconds) or SKEW
-        self._forwards = config.forward
         self.payload_header = config.forwardPayloadHeader
         if self.payload_header:
             problems.header(f"{path}.forwardPayloadHeader", self.payload_header)
@@ -158,7 +157,7 @@ class Provider:
         if self._keys is None:
             raise TokenError("Jwks remote fetch is failed")
         claims = self._keys.verify(token, self._skew, now)
-        if self._issuer and claims.get("iss") != self._issuer:
+        if self._config.issuer and claims.get("iss") != self._config.issuer:
             raise TokenError("Jwt issuer is not configured")
         expected = self._audiences if audiences is None else audiences
         given = claims.get("aud", [])
@@ -168,7 +167,7 @@ class Provider:
 
     def accept(self, exchange: Exchange, source: TokenSource, claims: dict[str, Any]) -> None:
         """Removes a valid token from the request or forwards it, and adds the claims."""
-        if not self._forwards:
+        if not self._config.forward:
             source.remove(exchange)
         if self.payload_header:
             payload = base64.urlsafe_b64encode(json.dumps(claims, separators=(",", ":")).encode())

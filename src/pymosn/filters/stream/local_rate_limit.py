@@ -82,15 +82,11 @@ class Buckets:
         """Takes a token and returns 0.0, or returns the seconds until there is one."""
         tokens, then = self._buckets.pop(key, (self._burst, now))
         tokens = min(self._burst, tokens + max(0.0, now - then) * self._per_second)
-        wait = 0.0
-        if tokens >= 1.0:
-            tokens -= 1.0
-        else:
-            wait = (1.0 - tokens) / self._per_second
-        self._buckets[key] = (tokens, now)
+        has_token = tokens >= 1.0
+        self._buckets[key] = (tokens - 1.0 if has_token else tokens, now)
         if len(self._buckets) > self._max_keys:
             self._buckets.popitem(last=False)
-        return wait
+        return 0.0 if has_token else (1.0 - tokens) / self._per_second
 
 
 class LocalRateLimitFilter(StreamFilter):

@@ -188,12 +188,7 @@ def _network_test(source: EnvoyObject, address_of: Callable[[Exchange], str]) ->
     except ValueError:
         source.problems.add(source.path, f"not a network: {text!r} with {length} bits")
         return never
-
-    def is_within(exchange: Exchange) -> bool:
-        address = parse_ip(address_of(exchange))
-        return address is not None and address in network
-
-    return is_within
+    return lambda exchange: (address := parse_ip(address_of(exchange))) is not None and address in network
 
 
 DIFFERENCES: Final = (
