@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
 from typing import Final
+
+import msgspec
 
 from pymosn.api.upstream import Criteria, criteria
 from pymosn.assembly.share import WorkerShare
@@ -20,8 +21,7 @@ DEFAULT_BALANCER: Final = "LB_ROUNDROBIN"
 MAX_WEIGHT: Final = 128
 
 
-@dataclass
-class WorkerClusters:
+class WorkerClusters(msgspec.Struct, eq=False):
     """The clusters of one worker: built next to the live ones, activated together, with the health of their hosts."""
 
     #: The clusters that the data path uses.
@@ -29,9 +29,9 @@ class WorkerClusters:
     maker: PoolMaker
     metrics: Metrics
     share: WorkerShare
-    active: dict[str, Cluster] = field(default_factory=dict, init=False)
+    active: dict[str, Cluster] = {}
     #: Cluster and address of hosts that failed their active checks.
-    unhealthy: set[tuple[str, str]] = field(default_factory=set, init=False)
+    unhealthy: set[tuple[str, str]] = set()
 
     def build(self, config: MosnConfig) -> dict[str, Cluster]:
         """All clusters of a configuration by name, without effect until `activate`."""

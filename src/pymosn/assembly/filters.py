@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Iterable, Mapping
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
 
@@ -39,8 +38,7 @@ BUILT_PROTOCOLS: Final = frozenset(protocols().names())
 FilterKey = tuple[str, int, bytes, bytes]
 
 
-@dataclass(eq=False)
-class BuiltFilter:
+class BuiltFilter(msgspec.Struct, eq=False):
     """A filter, with its path in the configuration."""
 
     handle: FilterHandle
@@ -86,8 +84,7 @@ async def stop_filters(filters: Iterable[BuiltFilter]) -> None:
         await built.stop()
 
 
-@dataclass
-class FilterBuilder:
+class FilterBuilder(msgspec.Struct, eq=False):
     """Builds the filters of one configuration; collects errors in `faults`. Unchanged filters stay the same objects.
 
     `config_dir`: directory for relative paths. `before`: the active filters.
@@ -98,10 +95,10 @@ class FilterBuilder:
     log: Log
     clusters: Mapping[str, ClusterClient]
     before: Mapping[FilterKey, BuiltFilter]
-    clock: Clock = field(default_factory=Clock)
-    share: WorkerShare = field(default_factory=WorkerShare)
-    faults: list[Diagnostic] = field(default_factory=list, init=False)
-    built: dict[FilterKey, BuiltFilter] = field(default_factory=dict, init=False)
+    clock: Clock = msgspec.field(default_factory=Clock)
+    share: WorkerShare = WorkerShare()
+    faults: list[Diagnostic] = []
+    built: dict[FilterKey, BuiltFilter] = {}
 
     def chain(self, config: ListenerConfig, path: str) -> StreamFilters:
         """The filters of the listener at `path`."""

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import os
 from collections.abc import Mapping
-from dataclasses import dataclass, field
 
 import msgspec
 
@@ -40,8 +39,7 @@ from pymosn.stream.http1.options import trusts_peer
 from pymosn.stream.registry import built_protocols
 
 
-@dataclass(eq=False)
-class BuiltListener:
+class BuiltListener(msgspec.Struct, eq=False):
     """A listener, with the configuration that it was built from and its filters.
 
     Until `activate`, `listener` may still be live with an older configuration. `max_connections`: this worker's share.
@@ -89,8 +87,7 @@ class WorkerNetwork:
         self.own_addresses.replace(own)
 
 
-@dataclass
-class ListenerBuilder:
+class ListenerBuilder(msgspec.Struct, eq=False):
     """Builds the listeners of one configuration; collects errors in `faults`. `base_dir`: parent of `logs/`."""
 
     runtime: Runtime
@@ -101,7 +98,7 @@ class ListenerBuilder:
     base_dir: str
     loop: asyncio.AbstractEventLoop
     logs: LogSet
-    faults: list[Diagnostic] = field(default_factory=list, init=False)
+    faults: list[Diagnostic] = []
 
     def listener(self, index: int, config: ListenerConfig, before: BuiltListener | None) -> BuiltListener:
         """A listener of the configuration, not started.

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import resource
-from dataclasses import dataclass
+
+import msgspec
 
 from pymosn.upstream.limits import worker_share
 
 
-@dataclass(frozen=True)
-class WorkerShare:
+class WorkerShare(msgspec.Struct, frozen=True):
     """One of `count` workers. `index`: from 0; -1 for a worker that does not know it."""
 
     count: int = 1
