@@ -1,4 +1,4 @@
-"""Performs what `decision` decides: forwards a request, has it transcoded first, redirects or answers it."""
+"""Performs what `decision` decides: forwards a request, transcoded or not, redirects or answers it."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from pymosn.upstream.cluster import Cluster
 
 
 class DispatchOwner(ExchangeOwner):
-    """The exchange as these functions see it."""
+    """The interface of the exchange to these functions."""
 
     def start_forwarding(self, forwarder: Forwarder, mirroring: Mirroring | None) -> None:
         """Starts `forwarder`; `mirroring`: the request's copies."""
@@ -25,7 +25,7 @@ class DispatchOwner(ExchangeOwner):
 
 
 def route_request(owner: DispatchOwner) -> None:
-    """Finds the route, and performs its action unless a filter of the route phase objects or waits."""
+    """Finds the route, and performs its action unless a filter of the route phase replies or waits."""
     exchange = owner.exchange
     slot = owner.options.slot
     route = decide(exchange, slot.table, slot.name)
@@ -41,13 +41,17 @@ def route_request(owner: DispatchOwner) -> None:
             exchange.cluster_name = target.cluster
     filters = owner.options.filters.on_route
     if not filters or owner.passes(filters, ROUTE):
-        act(owner)
+        _perform(owner, route)
 
 
 def act(owner: DispatchOwner) -> None:
     """Performs the action of the route."""
     route = owner.exchange.route
     assert isinstance(route, Route)
+    _perform(owner, route)
+
+
+def _perform(owner: DispatchOwner, route: Route) -> None:
     action = route.action
     if isinstance(action, Forward):
         _forward(owner, action)
@@ -110,7 +114,7 @@ def _start(owner: DispatchOwner, action: Forward, target: Target, cluster: Clust
     if exchange.set_cookie:
         owner.changes_response = True
     mirroring: Mirroring | None = None
-    if action.mirrors and owner.wrapper is None and not request.raw_tunnel:
+    if action.mirrors and owner.wrapper is None and len(request.raw_tunnel) == 0:
         mirroring = draw_mirrors(action, owner)
         owner.wrapper = mirroring
     owner.start_forwarding(Forwarder(owner, cluster, plan), mirroring)

@@ -234,7 +234,7 @@ def test_date_is_made_once_a_second() -> None:
 
 def test_request_ids_look_like_uuids_and_differ() -> None:
     ids = RequestIds()
-    made = [ids.next() for _ in range(10000)]
+    made = [ids.next_line()[len(b"x-request-id: ") : -2] for _ in range(10000)]
     assert len(set(made)) == 10000
     for text in (made[0], made[4095], made[-1]):
         assert [len(part) for part in text.split(b"-")] == [8, 4, 4, 4, 12]
@@ -339,13 +339,13 @@ class OneName(StreamFilter):
 @pytest.mark.parametrize(
     ("kind", "said"),
     [
-        (WithoutUnderscore, "nobody calls onRequest: is it meant to be on_request?"),
+        (WithoutUnderscore, "unknown phase onRequest: did you mean on_request?"),
         (Yields, "on_request must not yield; a Reply may have a generator as its body"),
         (YieldsLater, "on_response must not yield; a Reply may have a generator as its body"),
-        (Skipps, "on_error is 'fail' or 'skip', not 'skipp'"),
-        (InWords, "timeout is a number of seconds, 0 for no limit, not '2s'"),
-        (OneName, "protocols is a tuple of names, as (\"Http1\",), not 'Http1'"),
-        (Misspelt, "nobody calls on_requst: is it meant to be on_request?"),
+        (Skipps, "on_error must be 'fail' or 'skip', not 'skipp'"),
+        (InWords, "timeout must be a number of seconds, 0 for no limit, not '2s'"),
+        (OneName, "protocols must be a tuple of names, such as (\"Http1\",), not 'Http1'"),
+        (Misspelt, "unknown phase on_requst: did you mean on_request?"),
         (TakesNothing, "on_request is called with (exchange): too many positional arguments"),
         (TakesNoEnd, "on_response_body is called with (exchange, data, last): too many positional arguments"),
     ],
