@@ -21,7 +21,7 @@ from pymosn.core.timers import Alarm, TimerWheel
 
 @mypyc_attr(allow_interpreted_subclasses=True)
 class StreamReceiver(Alarm):
-    """Receives one direction of a stream. No method is called after `end` or a reset.
+    """Receives one direction of a stream; these methods do nothing by default. None is called after `end` or a reset.
 
     A response with a `raw_tunnel` opens both directions again: `on_data` then delivers what comes through the tunnel, and
     `end` means that this side sends no more while it may still read.
@@ -31,19 +31,15 @@ class StreamReceiver(Alarm):
 
     def on_data(self, data: bytes, end: bool) -> None:
         """The next bytes of the body; `end` when they are the last."""
-        raise NotImplementedError
 
     def on_trailers(self, trailers: Headers) -> None:
         """The trailers; they end the message."""
-        raise NotImplementedError
 
     def on_reset(self, failure: Failure) -> None:
         """The stream was reset."""
-        raise NotImplementedError
 
     def on_writable(self, writable: bool) -> None:
         """Back-pressure for the other direction: False asks to stop sending for now, True allows it again."""
-        raise NotImplementedError
 
 
 @mypyc_attr(allow_interpreted_subclasses=True)

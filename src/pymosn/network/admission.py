@@ -49,7 +49,8 @@ class Admission(Alarm):
         self.max_connections: i64 = 0
         #: Descriptors from this number on are reserved for upstream connections, files and the like; 0: not watched.
         self.descriptor_ceiling: i64 = 0
-        #: How often accepting was paused.
+        #: Whether new connections are currently accepted, and how often that was paused.
+        self.is_accepting = True
         self.pauses = Counter()
         self._wheel = wheel
         self._log = log
@@ -57,11 +58,6 @@ class Admission(Alarm):
         self._is_short_of_descriptors = False
         self._is_short_of_memory = False
         self._next_line = 0.0
-
-    @property
-    def is_accepting(self) -> bool:
-        """Whether new connections are currently accepted."""
-        return not self._is_short_of_descriptors and not self._is_short_of_memory
 
     def add(self, acceptor: Acceptor) -> None:
         """Called before `acceptor` starts accepting."""
@@ -101,10 +97,9 @@ class Admission(Alarm):
 
         `error`: one of SHORTAGES; 0 when all descriptors below the ceiling are in use.
         """
-        was_accepting = self.is_accepting
         self._error = error
         self._is_short_of_descriptors = True
-        self._apply(was_accepting)
+        self._apply()
         self._wheel.set(self, CHECK_PERIOD)
         self._log_shortage()
 
@@ -112,31 +107,29 @@ class Admission(Alarm):
         now = self._wheel.clock.now
         if now >= self._next_line and self._log.level <= WARN:
             self._next_line = now + LOG_PERIOD
-            cause = f"all {self.descriptor_ceiling} descriptors for clients are in use"
-            if self._error > 0:
-                cause = os.strerror(self._error)
+            in_use = f"all {self.descriptor_ceiling} descriptors for clients are in use"
+            cause = os.strerror(self._error) if self._error > 0 else in_use
             self._log.write(WARN, f"{cause}: pausing accept ({self.pauses.value} times so far)", "mosn.proxy.descriptors")
 
     def on_alarm(self) -> None:
         found = self._probe()
         if found >= 0 and (found < self.descriptor_ceiling or self.descriptor_ceiling == 0):
-            was_accepting = self.is_accepting
             self._is_short_of_descriptors = False
-            self._apply(was_accepting)
+            self._apply()
         else:
             self._log_shortage()
             self._wheel.set(self, CHECK_PERIOD)
 
     def set_memory(self, suffices: bool) -> None:
         """Whether there is memory for more connections."""
-        was_accepting = self.is_accepting
         self._is_short_of_memory = not suffices
-        self._apply(was_accepting)
+        self._apply()
 
-    def _apply(self, was_accepting: bool) -> None:
-        accepting = self.is_accepting
-        if accepting == was_accepting:
+    def _apply(self) -> None:
+        accepting = not self._is_short_of_descriptors and not self._is_short_of_memory
+        if accepting == self.is_accepting:
             return
+        self.is_accepting = accepting
         if not accepting:
             self.pauses.value += 1
         for acceptor in self._acceptors:

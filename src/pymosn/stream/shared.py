@@ -37,32 +37,11 @@ UNSET_CONNECTIONS: Final[i64] = 65535
 
 
 @mypyc_attr(allow_interpreted_subclasses=True)
-class SharedConnectionOwner(ConnectionPool):
-    """The pool, as its connections see it."""
-
-    def on_unexpected_message(self) -> None:
-        """A message that answers no request was received and discarded."""
-        raise NotImplementedError
-
-    def on_silence(self, shared: SharedConnection) -> None:
-        """Nothing has arrived for the time passed to `watch`."""
-        raise NotImplementedError
-
-    def on_room(self, shared: SharedConnection) -> None:
-        """`room()` may have become True."""
-        raise NotImplementedError
-
-    def forget(self, shared: SharedConnection) -> None:
-        """The connection must not get another request. May be called again."""
-        raise NotImplementedError
-
-
-@mypyc_attr(allow_interpreted_subclasses=True)
 class SharedConnection(NetworkFilter):
     """The client half of one shared upstream connection. The module's docstring describes its life."""
 
-    def __init__(self, owner: SharedConnectionOwner) -> None:
-        self._owner = owner
+    def __init__(self, pool: SharedPool) -> None:
+        self._pool = pool
         self.connection: Connection = NO_CONNECTION
         #: Whether it is counted among the connections of its host.
         self.is_counted = False
@@ -76,7 +55,8 @@ class SharedConnection(NetworkFilter):
         #: Requests that it has served, and when the last one began, by `Clock.now`.
         self.served: i64 = 0
         self.last_used = 0.0
-        self._silence = 0.0
+        #: Seconds in which nothing arrives before `SharedPool.on_silence` is called; 0 means never.
+        self.max_silence = 0.0
 
     # ---- supplied by the protocol
 
@@ -102,22 +82,16 @@ class SharedConnection(NetworkFilter):
 
     # ---- called by the pool and by the protocol
 
-    def watch(self, seconds: float) -> None:
-        """Requests `on_silence` after that many seconds in which nothing arrives, now and again after each byte; 0 means
-        never."""
-        self._silence = seconds
-        self.connection.set_idle(seconds)
-
     def on_activity(self) -> None:
         """Bytes have arrived, so the peer is alive."""
         self.is_probed = False
         self.failed_probes = 0
-        self.connection.set_idle(self._silence)
+        self.connection.set_idle(self.max_silence)
 
     def retire(self) -> None:
         """The connection gets no further request."""
         self.is_retired = True
-        self._owner.forget(self)
+        self._pool.forget(self)
         self.close_if_done()
 
     def close_if_done(self) -> None:
@@ -131,16 +105,16 @@ class SharedConnection(NetworkFilter):
         self.connection = connection
 
     def on_idle(self) -> None:
-        self._owner.on_silence(self)
+        self._pool.on_silence(self)
 
     def on_writable(self, writable: bool) -> None:
         self.is_full = not writable
         if writable:
-            self._owner.on_room(self)
+            self._pool.on_room()
 
 
 @mypyc_attr(allow_interpreted_subclasses=True)
-class SharedPool(SharedConnectionOwner):
+class SharedPool(ConnectionPool):
     """The shared connections of one worker to one host. The module's docstring describes how it works.
 
     There are as many connections as the cluster's `max_connections` allows, or one; another one is opened when all open ones
@@ -213,7 +187,8 @@ class SharedPool(SharedConnectionOwner):
         if is_last:
             shared.retire()
 
-    def _serve_waiting(self) -> None:
+    def on_room(self) -> None:
+        """Some `room()` may have become True: serves the waiting requests."""
         while self._waiting:
             shared = self._choose()
             if shared is None:
@@ -260,8 +235,9 @@ class SharedPool(SharedConnectionOwner):
         shared.is_counted = True
         shared.last_used = self._clock.now
         self._open.append(shared)
-        shared.watch(self._silence_limit())
-        self._serve_waiting()
+        shared.max_silence = self._silence_limit()
+        shared.connection.set_idle(shared.max_silence)
+        self.on_room()
         if self._is_closed:
             shared.retire()
 
@@ -282,7 +258,7 @@ class SharedPool(SharedConnectionOwner):
         return interval if interval > 0.0 else target.idle_timeout
 
     def on_silence(self, shared: SharedConnection) -> None:
-        """Closes a connection that is idle or seems dead, and probes any other."""
+        """Nothing has arrived on `shared` for its `max_silence`: closes it if it is idle or seems dead, else probes it."""
         target = self._target
         unused = self._clock.now - shared.last_used
         if shared.load() == 0 and 0.0 < target.idle_timeout <= unused:
@@ -302,13 +278,12 @@ class SharedPool(SharedConnectionOwner):
             return
         shared.connection.set_idle(self._silence_limit())
 
-    def on_room(self, shared: SharedConnection) -> None:
-        self._serve_waiting()
-
     def on_unexpected_message(self) -> None:
+        """A message that answers no request was received and discarded."""
         self._target.on_unexpected_message()
 
     def forget(self, shared: SharedConnection) -> None:
+        """The connection must not get another request. May be called again."""
         if shared in self._open:
             self._open.remove(shared)
         if shared.is_counted:

@@ -17,7 +17,7 @@ from pymosn.protocol.bolt.spec import BoltSpec
 from pymosn.stream.rpc.client import RpcClient
 from pymosn.stream.rpc.options import YIELD_SIZE
 from pymosn.stream.rpc.server import RpcServer
-from pymosn.stream.shared import SharedConnectionOwner
+from pymosn.stream.shared import SharedPool
 from pymosn.testing.options import rpc_options
 
 
@@ -60,7 +60,7 @@ class Calls(StreamHandler):
         return Done(sender)
 
 
-class Strays(SharedConnectionOwner):
+class Strays(SharedPool):
     """Counts unexpected replies."""
 
     def __init__(self) -> None:

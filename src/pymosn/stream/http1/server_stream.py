@@ -18,6 +18,9 @@ KEEP_LINE: Final = b"connection: keep-alive\r\n"
 CHUNKED_LINE: Final = b"transfer-encoding: chunked\r\n"
 EMPTY_LINE: Final = b"content-length: 0\r\n"
 
+#: Ignores the events before an exchange is there and after it is over.
+NO_REQUEST_RECEIVER: Final = RequestReceiver()
+
 
 class StreamOwner(ServerStreams):
     """The server half of the connection, as its stream sees it."""
@@ -179,22 +182,3 @@ class Http1ServerStream(ResponseSender):
         if self.pauses > 0:
             self.pauses -= 1
             self._connection.resume_reading()
-
-
-class _NoRequestReceiver(RequestReceiver):
-    """Ignores the events before an exchange is there and after it is over."""
-
-    def on_data(self, data: bytes, end: bool) -> None:
-        pass
-
-    def on_trailers(self, trailers: Headers) -> None:
-        pass
-
-    def on_reset(self, failure: Failure) -> None:
-        pass
-
-    def on_writable(self, writable: bool) -> None:
-        pass
-
-
-NO_REQUEST_RECEIVER: Final[RequestReceiver] = _NoRequestReceiver()

@@ -15,7 +15,7 @@ from mypy_extensions import i64
 
 from pymosn.api.network import STOP, Connection, Dialer
 from pymosn.api.protocol import GOAWAY, HEARTBEAT, NEED_MORE, ONE_WAY, REQUEST, RESPONSE, ProtocolError
-from pymosn.api.rpc import RpcHeaders, RpcRequest, RpcResponse, RpcSpec
+from pymosn.api.rpc import MAX_FRAME, RpcHeaders, RpcRequest, RpcResponse, RpcSpec
 from pymosn.api.stream import PoolTarget, RequestSender, ResponseReceiver
 from pymosn.core.clock import Clock
 from pymosn.core.failure import (
@@ -30,26 +30,25 @@ from pymosn.core.failure import (
 from pymosn.core.headers import HeaderError, Headers, headers_from
 from pymosn.core.message import RequestHead
 from pymosn.stream.rpc.options import YIELD_SIZE
-from pymosn.stream.shared import SharedConnection, SharedConnectionOwner, SharedPool
+from pymosn.stream.shared import SharedConnection, SharedPool
 
 
 class RpcPool(SharedPool):
     """The connections to one host for one RPC protocol."""
 
-    def __init__(self, spec: RpcSpec, target: PoolTarget, dialer: Dialer, clock: Clock, max_frame: i64) -> None:
+    def __init__(self, spec: RpcSpec, target: PoolTarget, dialer: Dialer, clock: Clock) -> None:
         super().__init__(target, dialer, clock, bool(spec.heartbeat(1)))
         self._spec = spec
-        self._max_frame: i64 = max_frame
 
     def new_connection(self) -> SharedConnection:
-        return RpcClient(self, self._spec, self._max_frame)
+        return RpcClient(self, self._spec, MAX_FRAME)
 
 
 class RpcClient(SharedConnection):
     """One upstream connection."""
 
-    def __init__(self, owner: SharedConnectionOwner, spec: RpcSpec, max_frame: i64) -> None:
-        super().__init__(owner)
+    def __init__(self, pool: SharedPool, spec: RpcSpec, max_frame: i64) -> None:
+        super().__init__(pool)
         self._spec = spec
         self._decoder = spec.decoder(max_frame)
         self._decoder.is_client = True
@@ -132,12 +131,12 @@ class RpcClient(SharedConnection):
                 request_id = int(decoder.request_id)
                 stream = self._streams.get(request_id)
                 if stream is None or response is None:
-                    self._owner.on_unexpected_message()
+                    self._pool.on_unexpected_message()
                 else:
                     del self._streams[request_id]
                     stream.complete(response)
             elif found == HEARTBEAT:
-                if self._may_answer():
+                if not self.is_full:  # a peer that does not read must not fill the buffer
                     self.connection.batch_writer().write(decoder.answer)
             elif found == GOAWAY:
                 self.retire()
@@ -146,16 +145,11 @@ class RpcClient(SharedConnection):
 
     def _reject(self, is_one_way: bool) -> None:
         """Rejects a server-initiated request: it cannot be routed to any client."""
-        self._owner.on_unexpected_message()
+        self._pool.on_unexpected_message()
         request = self._decoder.request
-        if request is not None and not is_one_way and self._may_answer():
+        if request is not None and not is_one_way and not self.is_full:
             response = request.local_reply(NO_ROUTE.status, headers_from(None), b"")
             response.encode(request.request_id, response.payload, self.connection.batch_writer())
-
-    def _may_answer(self) -> bool:
-        """Whether to answer heartbeats and requests from the peer; never while its receive side is blocked, or the buffer
-        would grow without bound."""
-        return not self.is_full
 
     def on_eof(self) -> None:
         self._reset_streams(RESET_BEFORE_RESPONSE)
@@ -165,12 +159,11 @@ class RpcClient(SharedConnection):
         self._reset_streams(RESET_BEFORE_RESPONSE)
 
     def break_off(self, failure: Failure) -> None:
-        self._owner.forget(self)
         self.connection.abort(failure)
         self._reset_streams(failure)
 
     def _reset_streams(self, failure: Failure) -> None:
-        self._owner.forget(self)
+        self._pool.forget(self)
         lost = self._streams
         self._streams = {}
         for stream in lost.values():

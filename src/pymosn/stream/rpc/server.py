@@ -184,7 +184,7 @@ class RpcServer(ServerStreams):
         if not request.is_one_way:
             request_id = int(request.request_id)
             if request_id in self._streams:
-                # Responses could not be told apart.
+                # Its responses could not be distinguished.
                 raise ProtocolError(ID_REUSED, f"request {request_id} is still in flight")
             self._streams[request_id] = stream
         self._active += 1
@@ -228,11 +228,6 @@ class RpcServer(ServerStreams):
             self._unsent += out.size() - before
             if self._unsent > MAX_UNSENT:
                 self._connection.abort(CLIENT_WRITE_TIMEOUT)
-
-    def send_failure(self, request: RpcRequest, failure: Failure) -> None:
-        """Sends an error response."""
-        response = request.local_reply(failure.status, headers_from(None), b"")
-        self.send(request, response, response.payload)
 
     def on_release(self, stream: RpcServerStream) -> None:
         """The exchange of `stream` is over."""
@@ -317,7 +312,8 @@ class RpcServerStream(ResponseSender):
         """Sends an error response: other requests share the connection, so it cannot be aborted."""
         if not self._is_done:
             self._is_done = True
-            self._server.send_failure(self.request, failure)
+            response = self.request.local_reply(failure.status, headers_from(None), b"")
+            self._server.send(self.request, response, response.payload)
 
     def release(self) -> None:
         self.receiver = None
