@@ -67,13 +67,7 @@ class Host(PoolTarget):
     """One host of a cluster, as seen by one worker."""
 
     def __init__(
-        self,
-        peer: Peer,
-        hostname: str,
-        weight: i64,
-        connect_timeout: float,
-        idle_timeout: float,
-        max_connections: i64,
+        self, peer: Peer, hostname: str, weight: i64, connect_timeout: float, idle_timeout: float, max_connections: i64
     ) -> None:
         """`weight`: 1 to 128. Times in seconds; 0 means no limit."""
         super().__init__(peer, connect_timeout, idle_timeout, max_connections)

@@ -205,9 +205,7 @@ class TcpConnection(Connection):
             self._write_alarm = None  # each holds the other
         if sock is not None:
             self._drain_after_reset(int(sock.fileno()))
-        failure = self._failure
-        if failure is None:
-            failure = CLOSED_BY_PEER
+        failure = self._failure or CLOSED_BY_PEER
         self._filter.on_close(failure)
         if self._rest is not None:
             for network_filter in self._rest:

@@ -162,15 +162,14 @@ class Http1Client(NetworkFilter):
         if stream is not None and stream.is_tunnel:
             stream.receiver.on_data(b"", True)
             return
-        self._pool.forget(self)
         self._on_end(self.decoder.finish())
         self.connection.close(CLOSED_LOCALLY)
 
     def on_close(self, failure: Failure) -> None:
-        self._pool.forget(self)
         self._on_end(False)
 
     def _on_end(self, completes_response: bool) -> None:
+        self._pool.forget(self)
         stream = self._stream
         if stream is None:
             return
@@ -180,10 +179,8 @@ class Http1Client(NetworkFilter):
         receiver = stream.detach()
         if completes_response:
             receiver.on_data(b"", True)
-        elif stream.response_began:
-            receiver.on_reset(RESET_AFTER_RESPONSE)
         else:
-            receiver.on_reset(RESET_BEFORE_RESPONSE)
+            receiver.on_reset(RESET_AFTER_RESPONSE if stream.response_began else RESET_BEFORE_RESPONSE)
 
     def on_idle(self) -> None:
         if self._stream is None:

@@ -25,13 +25,9 @@ NO_REQUEST_RECEIVER: Final = RequestReceiver()
 class StreamOwner(ServerStreams):
     """The server half of the connection, as its stream sees it."""
 
-    def keeps_alive(self, request_ended: bool) -> bool:
-        """Whether another request may follow the current one."""
-        raise NotImplementedError
-
-    def end_keep_alive(self) -> None:
-        """The current request is the last one."""
-        raise NotImplementedError
+    def __init__(self) -> None:
+        #: No further request will be served. The last attribute, so that it shares a word with small ones of the subclass.
+        self.is_last = False
 
     def abort_response(self, failure: Failure) -> None:
         """Ends the connection within a response whose truncation the client detects."""
@@ -102,7 +98,7 @@ class Http1ServerStream(ResponseSender):
             self._is_bodyless = True
             data = b""
         elif end and is_sized and head.content_length != len(data):
-            self._server.end_keep_alive()
+            self._server.is_last = True
         if end and not is_sized:
             if data:
                 options = b"content-length: %d\r\n" % len(data)
@@ -113,10 +109,10 @@ class Http1ServerStream(ResponseSender):
                 self._is_chunked = True
                 options = CHUNKED_LINE
             else:
-                self._server.end_keep_alive()
+                self._server.is_last = True
         self._has_framing = is_sized or self._is_chunked
-        if not self._server.keeps_alive(self.request_ended):
-            self._server.end_keep_alive()
+        if self._server.is_last or not self.request_ended:
+            self._server.is_last = True
             self.announced_close = True
             options = options + CLOSE_LINE
         elif self._minor_version == 0:
@@ -157,7 +153,7 @@ class Http1ServerStream(ResponseSender):
             self._connection.write(encode_trailers(trailers) if self.passes_trailers else LAST_CHUNK)
 
     def end_connection(self) -> None:
-        self._server.end_keep_alive()
+        self._server.is_last = True
 
     def reset(self, failure: Failure) -> None:
         if self.response_ended:

@@ -39,14 +39,7 @@ from pymosn.core.failure import (
 )
 from pymosn.core.headers import HeaderError, Headers, headers_from
 from pymosn.core.message import ResponseHead
-from pymosn.stream.rpc.options import (
-    EOF_GRACE,
-    MAX_STREAM_BYTES,
-    MAX_STREAMS,
-    MAX_UNSENT,
-    YIELD_SIZE,
-    RpcOptions,
-)
+from pymosn.stream.rpc.options import EOF_GRACE, MAX_STREAM_BYTES, MAX_STREAMS, MAX_UNSENT, YIELD_SIZE, RpcOptions
 
 
 class RpcServer(ServerStreams):
