@@ -30,10 +30,9 @@ def criteria(metadata: Mapping[str, str]) -> Criteria:
 
 
 class LatencyAverage:
-    """Moving averages of a host's latency and error rates, for latency-aware balancers.
+    """Moving averages of a host's latency and error rates (shares from 0.0 to 1.0), for latency-aware balancers.
 
-    `seconds` follows a slower response immediately and decays within about `DECAY` seconds (peak EWMA). `client_errors` and
-    `server_errors` are shares from 0.0 to 1.0.
+    `seconds` follows a slower response immediately and decays within about `DECAY` seconds (peak EWMA).
     """
 
     def __init__(self) -> None:
@@ -163,8 +162,5 @@ class Balancer:
         self.uses_hash: bool = False
 
     def choose(self, selection: Selection) -> Host | None:
-        """Returns an eligible host, preferably one that has not been tried, or None.
-
-        The host tried last is selected only if there is no other.
-        """
+        """Returns an eligible host, preferably an untried one, or None. The host tried last only if there is no other."""
         raise NotImplementedError

@@ -1,8 +1,7 @@
 """Admission control: whether a worker may accept another downstream connection.
 
-There are two limits. Above the cap on connections, new ones are accepted and closed, so that the peer knows at once and can
-go elsewhere. When file descriptors or memory run out, which would break the worker, it stops accepting, and new connections
-wait in the kernel's backlog.
+Above the cap on connections, new ones are accepted and closed, so that the peer knows at once and can go elsewhere. When
+file descriptors or memory run out, which would break the worker, new connections wait in the kernel's backlog.
 """
 
 from __future__ import annotations
@@ -75,28 +74,19 @@ class Admission(Alarm):
         return self.max_connections > 0 and self.open >= self.max_connections
 
     def on_descriptor(self, descriptor: i64) -> None:
-        """A connection was accepted and got that descriptor.
-
-        The kernel assigns the lowest free number, so a high one means that all below it are in use.
-        """
+        """A connection got that descriptor, the lowest free one; a high one means that all below it are in use."""
         if 0 < self.descriptor_ceiling <= descriptor and not self._is_short_of_descriptors:
             self.on_shortage()
 
     def check(self) -> None:
-        """Checks whether the kernel still provides descriptors; to be called once a second.
-
-        The event loop does not report a failing accept: it retries forever, or drops the client.
-        """
+        """Checks once a second whether the kernel has descriptors: the event loop does not report a failing accept."""
         if not self._is_short_of_descriptors:
             found = self._probe()
             if found < 0:
                 self.on_shortage(-found)
 
     def on_shortage(self, error: int = 0) -> None:
-        """No descriptors are left for clients; accepting pauses until there are.
-
-        `error`: one of SHORTAGES; 0 when all descriptors below the ceiling are in use.
-        """
+        """Pauses accepting for lack of descriptors. `error`: one of SHORTAGES; 0 if all below the ceiling are in use."""
         self._error = error
         self._is_short_of_descriptors = True
         self._apply()

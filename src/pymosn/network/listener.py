@@ -145,10 +145,7 @@ class Listener(Acceptor):
         return TcpConnection(self._ids.next(), self.factory.create(), self, self._clock, self._wheel)
 
     def stop_accepting(self) -> None:
-        """Closes the listening socket of this worker; open connections continue.
-
-        Connections in the backlog are accepted first: closing the socket would reset them.
-        """
+        """Closes this worker's listening socket; connections in the backlog are accepted first, closing would reset them."""
         if self._socket is None:
             return
         self._admission.remove(self)

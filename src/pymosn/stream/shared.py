@@ -1,22 +1,20 @@
 """Upstream connections that carry many streams at once, and the pool that shares them.
 
-`SharedPool` knows nothing about a protocol: it dials, gives each request the connection with the fewest streams, makes
-requests wait while there is none, and watches over silent connections. A protocol supplies a `SharedConnection`, its client
-half, and a pool that makes them (`new_connection`). RPC protocols do so in `stream/rpc/client.py`; HTTP/2 will.
-
-From the pool's point of view a connection is
+`SharedPool` knows no protocol: it dials, gives each request the connection with the fewest streams, lets requests wait while
+there is none, and watches silent connections. A protocol supplies a `SharedConnection`, its client half, and a pool that
+makes them (`new_connection`), as `stream/rpc/client.py` does and HTTP/2 will. To the pool, a connection is
 
     dialing   counted by the cluster, but not in the pool yet
     open      in the pool: it gets streams while `room()` is True
-    retired   not in the pool, and no longer counted by the cluster: its last streams finish, then it closes. The peer has
-              asked it to go, it has served as many requests as it may, or the pool is closing
+    retired   not in the pool: its last streams finish, then it closes. The peer has asked it to go, it has served as many
+              requests as it may, or the pool is closing
     gone      not in the pool: its streams have been reset
 
-A connection leaves the pool by exactly one call of `forget`, which may be repeated; its permit is free from then on, so that
-a new connection can replace it before its socket is closed.
+It leaves the pool by `forget`, which may be repeated; its permit is free from then on, so that a new connection can replace
+it before its socket is closed.
 
-A connection on which nothing has arrived for a while is probed. Any byte counts as an answer, so that a peer that is busy
-with a long response is not taken for a dead one; only several probes in a row without a byte end the connection.
+A silent connection is probed. Any byte counts as an answer, so that a peer busy with a long response is not taken for a dead
+one; only several unanswered probes in a row end the connection.
 """
 
 from __future__ import annotations
@@ -115,11 +113,7 @@ class SharedConnection(NetworkFilter):
 
 @mypyc_attr(allow_interpreted_subclasses=True)
 class SharedPool(ConnectionPool):
-    """The shared connections of one worker to one host. The module's docstring describes how it works.
-
-    There are as many connections as the cluster's `max_connections` allows, or one; another one is opened when all open ones
-    are busy.
-    """
+    """The shared connections of one worker to one host; another one is opened when all are busy, if `_may_grow`."""
 
     def __init__(self, target: PoolTarget, dialer: Dialer, clock: Clock, has_heartbeats: bool) -> None:
         """`has_heartbeats`: whether connections can be probed."""
@@ -207,7 +201,7 @@ class SharedPool(ConnectionPool):
     # ---- dials
 
     def _may_grow(self) -> bool:
-        """Whether another connection may be opened; dials in progress count."""
+        """Whether the cluster's `max_connections` (one if unset) permits another connection; dials in progress count."""
         maximum = self._target.max_connections
         if maximum <= 0 or maximum >= UNSET_CONNECTIONS:
             maximum = 1

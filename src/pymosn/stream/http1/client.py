@@ -1,17 +1,17 @@
 """The client half of an HTTP/1 connection, and the pool that keeps idle connections.
 
-A connection serves one request at a time. From the pool's point of view it is
+A connection serves one request at a time. To the pool it is
 
     dialing   counted by the cluster; belongs to the receiver that asked, or to the pool if that has withdrawn
     busy      `_stream` is set; the pool does not know it
     idle      in the pool, with the idle timeout running
     gone      `forget` was called: its permit is free, so that a new connection can replace it before its socket is closed
 
-A busy connection becomes idle when the response is complete and nothing about the connection is in doubt: both messages have
-ended, the host did not ask to close, nothing is unsent or unread, and it has not served its maximum. Otherwise it is closed.
+A busy connection becomes idle when both messages have ended, the host did not ask to close, nothing is unsent or unread, and
+it has not served its maximum. Otherwise it is closed.
 
-A stream lets go of its connection (`detach`) before the receiver gets the last event, because the receiver may start the
-next request from inside that event, on the same connection.
+A stream lets go of its connection (`detach`) before the receiver gets the last event, in which the receiver may start the
+next request on the same connection.
 """
 
 from __future__ import annotations

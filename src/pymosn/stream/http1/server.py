@@ -1,15 +1,12 @@
 """The server half of an HTTP/1 connection: one request at a time, responses in order, keep-alive, timeouts.
 
-The connection calls `Http1Server` with bytes; it feeds the decoder and pulls frames from it (`_pull`), which it passes to
-the receiver of the current stream (`Http1ServerStream`). The exchange sends the response through that stream, whose calls
-come back here (`StreamOwner`) where they concern the connection. Everything runs in one call stack, so an exchange may
-answer and release its stream while `_pull` is still delivering the request; the guard `_pulling` keeps that from decoding
-the next request inside the current one.
+`Http1Server` feeds the decoder, pulls frames from it (`_pull`) and passes them to the receiver of the current stream. The
+exchange responds through that stream, which calls its `StreamOwner` where the connection is concerned. All runs in one
+call stack, so an exchange may answer and release its stream while `_pull` is still delivering the request; the guard
+`_pulling` keeps that from decoding the next request inside the current one.
 
-There is at most one stream. Bytes of a pipelined request are decoded only after the stream has been released: until then
-they wait in the decoder, and reading is paused (`_is_paused`), so that a client cannot make us buffer more than one read.
-
-What the bytes that arrive are is one state, `_reading`:
+There is at most one stream. Pipelined bytes wait in the decoder until it is released, and reading is paused (`_is_paused`),
+so that a client cannot make us buffer more than one read. `_reading` is the kind of the bytes that arrive:
 
     REQUESTS   heads and bodies; no part of a head is waiting
     HEAD_PART  part of a head has arrived, and `header_timeout` runs
@@ -20,11 +17,10 @@ What the bytes that arrive are is one state, `_reading`:
     REQUESTS -> TUNNEL                   a 101 or the 2xx to a CONNECT was sent
     REQUESTS, HEAD_PART -> BROKEN        malformed, too large or too slow
 
-Independent of that, `is_last` means that no further request will be served: the client sent `connection: close` or half-
-closed, the bytes are broken, the connection has served its maximum, or the worker drains. If it is known in time, the
-response carries `connection: close`, and the connection ends after it even if further requests are buffered. `_has_eof`
-means that the client half-closed, and `_is_full` that it does not read its responses: no further response is started before
-the send buffer has drained.
+Independent of that, `is_last` means that no further request will be served, even if one is buffered: the client sent
+`connection: close` or half-closed (`_has_eof`), the bytes are broken, the connection has served its maximum, or the worker
+drains. If it is known in time, the response carries `connection: close`. `_is_full` means that the client does not read its
+responses: no further one is started before the send buffer has drained.
 
 The one alarm of the connection is, in turn: `idle_timeout` between requests, `header_timeout` in a head, `body_timeout`
 while a body is awaited, `EOF_GRACE` after a half-close, `DRAIN_GRACE` while draining. While a response is awaited it has no
@@ -246,8 +242,7 @@ class Http1Server(StreamOwner):
     def _is_too_slow(self, stream: Http1ServerStream) -> bool:
         """Whether less of the body arrived in the last `body_timeout` than `body_min_rate` requires.
 
-        Not while we do not read, and not once the response has begun: in bidirectional streaming the client may be
-        legitimately silent.
+        Not while we do not read, nor once the response has begun: in bidirectional streaming the client may be silent.
         """
         options = self._options
         if options.body_min_rate == 0.0 or stream.pauses > 0 or stream.head_sent:

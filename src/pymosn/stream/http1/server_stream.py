@@ -31,15 +31,12 @@ class StreamOwner(ServerStreams):
 
     def abort_response(self, failure: Failure) -> None:
         """Ends the connection within a response whose truncation the client detects."""
-        raise NotImplementedError
 
     def begin_tunnel(self, stream: Http1ServerStream) -> None:
         """Called once the 101/2xx has been sent: delivers the bytes buffered after the request, and all later ones."""
-        raise NotImplementedError
 
     def on_release(self, stream: Http1ServerStream) -> None:
         """The exchange of `stream` is over."""
-        raise NotImplementedError
 
 
 class Http1ServerStream(ResponseSender):

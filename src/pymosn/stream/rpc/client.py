@@ -1,12 +1,9 @@
 """The client half of an RPC connection: the requests of many exchanges at once.
 
-A frame arrives with its client's id, and two clients may use the same one. So `RpcClient` gives each request an id that is
-unique on this connection (`next_request_id`) and keeps the stream under it until the response with that id arrives, which is
-sent on with the client's id again by the server half. A stream needs no named state: before its request is
-sent it is in no table, afterwards it is in `_streams`, and once it has no receiver it is over.
-
-A response that finds no stream is late (its request was cancelled) or a mistake of the peer; it is counted and discarded.
-The pool and the supervision of the connection are in `stream/shared.py`.
+Two clients may use the same id, so `RpcClient` gives each request one that is unique on this connection and keeps the stream
+in `_streams` until the response with that id arrives; the server half restores the client's id. A stream is in no table
+before its request is sent, and over once it has no receiver. A response without a stream is late (its request was cancelled)
+or a mistake of the peer; it is counted and discarded.
 """
 
 from __future__ import annotations
@@ -27,7 +24,7 @@ from pymosn.core.failure import (
     RESET_BEFORE_RESPONSE,
     Failure,
 )
-from pymosn.core.headers import HeaderError, Headers, headers_from
+from pymosn.core.headers import HeaderError, headers_from
 from pymosn.core.message import RequestHead
 from pymosn.stream.rpc.options import YIELD_SIZE
 from pymosn.stream.shared import SharedConnection, SharedPool
@@ -171,7 +168,7 @@ class RpcClient(SharedConnection):
 
 
 class RpcClientStream(RequestSender):
-    """One request on a shared upstream connection."""
+    """One request on a shared upstream connection. Its response arrives whole, so there is nothing to pause."""
 
     def __init__(self, client: RpcClient, receiver: ResponseReceiver, is_reused: bool) -> None:
         self.request_id: i64 = 0
@@ -218,9 +215,6 @@ class RpcClientStream(RequestSender):
                 self._parts = None
                 self._send(b"".join(parts))
 
-    def send_trailers(self, trailers: Headers) -> None:
-        self.send_data(b"", True)
-
     def _send(self, data: bytes) -> None:
         head = self._head
         self._head = None
@@ -230,12 +224,6 @@ class RpcClientStream(RequestSender):
             self._client.send(self, head, data)
         else:
             self.break_off(PROTOCOL_MISMATCH)
-
-    def pause(self) -> None:
-        """Does nothing: the response arrives whole, and those after it must not wait for it."""
-
-    def resume(self) -> None:
-        """Does nothing, as `pause`."""
 
     def cancel(self) -> None:
         if self._receiver is not None:
