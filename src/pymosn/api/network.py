@@ -233,8 +233,7 @@ class Peer:
     def __init__(self, address: str, *, transport: Transport, server_name: str, bind: str) -> None:
         """`address`: "ip:port", "[v6]:port", "name:port" or "unix:/path".
 
-        `server_name`: the name that a TLS handshake sends and verifies; a plain transport has no use for it.
-        `bind`: the local IP address to connect from; empty for the system's choice.
+        `server_name`: sent and verified by a TLS handshake. `bind`: the local IP address; empty for the system's choice.
         """
         self.address = address
         self.transport = transport

@@ -43,9 +43,8 @@ class LatencyAverage:
 
     def record(self, now: float, seconds: float, status: i64) -> None:
         """Records a response after `seconds`; a `status` below 0 means no response."""
-        kept = max(0.0, 1.0 - (now - self._updated) / DECAY)
-        # Each response has some weight, even if many arrive at the same time.
-        kept = min(kept, 0.95)
+        # At most 0.95: each response has some weight, even if many arrive at the same time.
+        kept = min(max(0.0, 1.0 - (now - self._updated) / DECAY), 0.95)
         if seconds > self.seconds:
             self.seconds = seconds
         else:

@@ -243,9 +243,7 @@ SETTABLE: Final = frozenset(
 
 def getter(name: str) -> Getter | None:
     """The getter of a variable; None for a name whose value only filters set."""
-    found = OWN.get(name)
-    if found is None:
-        found = FOREIGN.get(name)
+    found = OWN.get(name) or FOREIGN.get(name)
     if found is not None:
         return found
     for prefix, make in PREFIXES.items():

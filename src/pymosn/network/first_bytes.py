@@ -60,8 +60,7 @@ class FirstBytesPlan:
         timeout: float,
         serves_undecided: bool,
     ) -> None:
-        """`factory`: logs connections that are refused. Times in seconds, 0 disables them: `silence_timeout` until the first
-        byte, `timeout` from then on.
+        """`factory`: logs refused connections. Seconds, 0 disables: `silence_timeout` until the first byte, then `timeout`.
 
         `serves_undecided`: a connection that is still undecided after `silence_timeout` in total, after `timeout`, or at its
         end is passed to `FirstBytes.on_undecided` in the hope of a fallback.

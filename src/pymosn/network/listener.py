@@ -202,23 +202,22 @@ class Listener(Acceptor):
     def register(self, connection: TcpConnection) -> bool:
         """Registers the connection, or refuses it when a connection limit is reached."""
         if 0 < self.max_connections <= len(self._connections):
-            self._refuse(connection, LISTENER_FULL)
-            return False
+            return self._refuse(connection, LISTENER_FULL)
         if self._admission.is_full():
-            self._refuse(connection, WORKER_FULL)
-            return False
+            return self._refuse(connection, WORKER_FULL)
         self._connections.add(connection)
         self._admission.open += 1
         self.stats.connection_total.value += 1
         self.stats.connection_active.value += 1
         return True
 
-    def _refuse(self, connection: TcpConnection, failure: Failure) -> None:
+    def _refuse(self, connection: TcpConnection, failure: Failure) -> bool:
         """Resets it: closing would leave a socket in TIME_WAIT for each, which would help a flood."""
         self.stats.connection_refused.value += 1
         self.stats.count_reason(failure.reason)
         self.factory.on_refused(connection, failure)
         connection.abort(failure)
+        return False
 
     def on_end(self, connection: TcpConnection) -> None:
         if connection not in self._connections:

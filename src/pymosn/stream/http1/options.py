@@ -71,7 +71,11 @@ class Http1Options:
 def read_http1_options(settings: Mapping[str, object], facts: ListenerFacts) -> Http1Options:
     """The options made of `extend_config.Http1`, which must be complete. Raises ValueError naming the key."""
     return Http1Options(
-        limits=_limits(settings),
+        limits=Http1Limits(
+            head=number(settings, "max_header_size", "bytes", 1, MOST),
+            fields=number(settings, "max_header_count", "fields", 1, MOST),
+            body=number(settings, "max_request_body_size", "bytes", 0, MOST),
+        ),
         policy=_policy(settings),
         idle_timeout=facts.idle_timeout,
         header_timeout=seconds(settings, "header_timeout"),
@@ -87,14 +91,6 @@ def read_http1_options(settings: Mapping[str, object], facts: ListenerFacts) -> 
 def trusts_peer(settings: Mapping[str, object]) -> bool:
     """Whether every client is one of our own proxies: two keys of `extend_config.Http1` mean that."""
     return flag(settings, "trust_forwarded") or number(settings, "trusted_hops", "hops", 0, MOST) > 0
-
-
-def _limits(settings: Mapping[str, object]) -> Http1Limits:
-    return Http1Limits(
-        head=number(settings, "max_header_size", "bytes", 1, MOST),
-        fields=number(settings, "max_header_count", "fields", 1, MOST),
-        body=number(settings, "max_request_body_size", "bytes", 0, MOST),
-    )
 
 
 def _policy(settings: Mapping[str, object]) -> Http1Policy:

@@ -168,7 +168,9 @@ class Http1Server(StreamOwner):
             while not self._connection.is_closed and self._reading != BROKEN:
                 stream = self._stream
                 if (stream is None and self._is_full) or (stream is not None and stream.request_ended):
-                    self._pause()
+                    if not self._is_paused and decoder.has_buffered():
+                        self._is_paused = True
+                        self._connection.pause_reading()
                     break
                 found: i64 = decoder.decode()
                 if found == NEED_MORE:
@@ -255,12 +257,6 @@ class Http1Server(StreamOwner):
         stream.slice_end = now + options.body_timeout
         stream.slice_goal = self._connection.bytes_read + i64(options.body_min_rate * options.body_timeout)
         return is_slow
-
-    def _pause(self) -> None:
-        """Stops reading while pipelined bytes are waiting."""
-        if not self._is_paused and self._decoder.has_buffered():
-            self._is_paused = True
-            self._connection.pause_reading()
 
     def _resume(self) -> None:
         """Resumes reading after a pause."""

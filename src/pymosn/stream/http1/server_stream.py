@@ -13,11 +13,6 @@ from pymosn.core.headers import Headers
 from pymosn.core.message import ResponseHead
 from pymosn.protocol.http1.encoder import LAST_CHUNK, encode_agreement, encode_chunk, encode_response, encode_trailers
 
-CLOSE_LINE: Final = b"connection: close\r\n"
-KEEP_LINE: Final = b"connection: keep-alive\r\n"
-CHUNKED_LINE: Final = b"transfer-encoding: chunked\r\n"
-EMPTY_LINE: Final = b"content-length: 0\r\n"
-
 #: Ignores the events before an exchange is there and after it is over.
 NO_REQUEST_RECEIVER: Final = RequestReceiver()
 
@@ -100,20 +95,20 @@ class Http1ServerStream(ResponseSender):
             if data:
                 options = b"content-length: %d\r\n" % len(data)
             elif not self._is_bodyless:
-                options = EMPTY_LINE
+                options = b"content-length: 0\r\n"
         elif not is_sized and not self._is_bodyless:
             if self._minor_version == 1:
                 self._is_chunked = True
-                options = CHUNKED_LINE
+                options = b"transfer-encoding: chunked\r\n"
             else:
                 self._server.is_last = True
         self._has_framing = is_sized or self._is_chunked
         if self._server.is_last or not self.request_ended:
             self._server.is_last = True
             self.announced_close = True
-            options = options + CLOSE_LINE
+            options = options + b"connection: close\r\n"
         elif self._minor_version == 0:
-            options = options + KEEP_LINE
+            options = options + b"connection: keep-alive\r\n"
         parts = encode_response(head, options)
         if self._is_chunked:
             parts.extend(encode_chunk(data, end))

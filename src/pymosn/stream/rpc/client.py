@@ -38,16 +38,16 @@ class RpcPool(SharedPool):
         self._spec = spec
 
     def new_connection(self) -> SharedConnection:
-        return RpcClient(self, self._spec, MAX_FRAME)
+        return RpcClient(self, self._spec)
 
 
 class RpcClient(SharedConnection):
     """One upstream connection."""
 
-    def __init__(self, pool: SharedPool, spec: RpcSpec, max_frame: i64) -> None:
+    def __init__(self, pool: SharedPool, spec: RpcSpec) -> None:
         super().__init__(pool)
         self._spec = spec
-        self._decoder = spec.decoder(max_frame)
+        self._decoder = spec.decoder(MAX_FRAME)
         self._decoder.is_client = True
         self._streams: dict[int, RpcClientStream] = {}
         self._last_id: i64 = 0
