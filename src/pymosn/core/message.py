@@ -180,6 +180,10 @@ class RequestHead(MessageHead):
         """Bytes of its body that may be kept for a further attempt."""
         return KEPT_BODY
 
+    def held_body(self) -> bytes:
+        """The complete body, where the message itself holds it, as an RPC frame does; else empty."""
+        return b""
+
     def replace_body(self, body: bytes) -> None:
         """Prepares the head for `body`, which a filter set in place of the original one."""
         self.set_length(len(body))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Callable, Mapping
+from functools import partial
 from typing import Final
 
 from pymosn.api.exchange import AccessLog, Exchange
@@ -43,7 +44,7 @@ class BenchError(Exception):
 class Transport:
     """The event loop's side of a connection. Reports writes and the close."""
 
-    def __init__(self, ip: str, on_write: Callable[[], None], on_close: Callable[[], None]) -> None:
+    def __init__(self, ip: str, on_write: Callable[[], None], on_close: Callable[[], object]) -> None:
         self._peer = (ip, 50000)
         self._on_write = on_write
         self._on_close = on_close
@@ -90,18 +91,11 @@ class Ends(AccessLog):
         self._on_end()
 
 
-class LineDialer(Dialer):
-    """Connects immediately."""
+class Line(Dialer):
+    """A client with one connection, a chain of filters, and an upstream with one connection; sequential requests.
 
-    def __init__(self, line: Line) -> None:
-        self._line = line
-
-    def dial(self, peer: Peer, timeout: float, network_filter: NetworkFilter, receiver: DialReceiver) -> None:
-        self._line.on_dial(network_filter, receiver)
-
-
-class Line:
-    """A client with one connection, a chain of filters, and an upstream with one connection; sequential requests."""
+    As the proxy's dialer it connects to the upstream immediately.
+    """
 
     def __init__(self, filters: Mapping[str, StreamFilter], request: bytes, response: bytes) -> None:
         """`request`, `response`: the bytes that the client and the upstream send each time."""
@@ -120,7 +114,6 @@ class Line:
             named.append(FilterHandle(name, entry, self.metrics))
         stats = DownstreamStats(self.metrics.group("downstream", ("listener", "bench")))
         self.ends = Ends(self._on_end)
-        chain = StreamFilters(named)
         http1 = runtime.protocols.get("Http1")
         assert http1 is not None
         options = proxy_options(
@@ -128,7 +121,7 @@ class Line:
             protocols=[http1],
             protocol_options={"Http1": http1_options()},
             slot=_slot(),
-            filters=chain,
+            filters=StreamFilters(named),
             stats=stats,
             access_logs=[self.ends],
         )
@@ -142,7 +135,7 @@ class Line:
         self._is_answered = False
         self._is_running = False
         self._end: asyncio.Future[None] | None = None
-        transport = Transport("192.0.2.1", _nothing, self._on_client_closed)
+        transport = Transport("192.0.2.1", lambda: None, self._on_client_closed)
         self._client.connection_made(transport)  # type: ignore[arg-type]
 
     def _make_runtime(self) -> Runtime:
@@ -152,7 +145,7 @@ class Line:
         kind = balancers().get("LB_ROUNDROBIN")
         assert kind is not None
         plan = ClusterPlan(SERVICE, (HostPlan("192.0.2.2:80"),), idle_timeout=60.0)
-        maker = PoolMaker(known, LineDialer(self), self._wheel)
+        maker = PoolMaker(known, self, self._wheel)
         clusters.activate({SERVICE: make_cluster(plan, kind, maker, self.metrics, None)})
         return runtime
 
@@ -206,11 +199,11 @@ class Line:
 
     # ---- the upstream
 
-    def on_dial(self, network_filter: NetworkFilter, receiver: DialReceiver) -> None:
-        """Answers the proxy's dial with a connection."""
+    def dial(self, peer: Peer, timeout: float, network_filter: NetworkFilter, receiver: DialReceiver) -> None:
         connection = TcpConnection(self._numbers.next(), [network_filter], ConnectionOwner(), self.clock, self._wheel)
         self._upstream = connection
-        transport = Transport("192.0.2.2", self._on_upstream_bytes, lambda: self._lose(connection))
+        lose = partial(asyncio.get_running_loop().call_soon, connection.connection_lost, None)
+        transport = Transport("192.0.2.2", self._on_upstream_bytes, lose)
         connection.connection_made(transport)  # type: ignore[arg-type]
         receiver.on_dialed(connection)
 
@@ -219,13 +212,6 @@ class Line:
         if not self._is_answered:
             self._is_answered = self._upstream_is_next = True
             self._wake()
-
-    def _lose(self, connection: TcpConnection) -> None:
-        asyncio.get_running_loop().call_soon(connection.connection_lost, None)
-
-
-def _nothing() -> None:
-    pass
 
 
 def _slot() -> TableSlot:

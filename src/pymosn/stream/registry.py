@@ -9,12 +9,12 @@ from pymosn.api.rpc import RpcSpec
 from pymosn.api.stream import ConnectionPool, ListenerFacts, PoolTarget, ServerStreams, StreamHandler, StreamProtocol
 from pymosn.core.registry import Registry
 from pymosn.core.timers import TimerWheel
+from pymosn.protocol.bolt.codec import BoltSpec
 from pymosn.protocol.bolt.frames import V1, V2
-from pymosn.protocol.bolt.spec import BoltSpec
-from pymosn.protocol.dubbo.spec import DubboSpec
-from pymosn.protocol.dubbothrift.spec import ThriftSpec
+from pymosn.protocol.dubbo.codec import DubboSpec
+from pymosn.protocol.dubbothrift.codec import ThriftSpec
 from pymosn.protocol.http1.spec import Http1Spec
-from pymosn.protocol.tars.spec import TarsSpec
+from pymosn.protocol.tars.codec import TarsSpec
 from pymosn.stream.http1.client import Http1Pool
 from pymosn.stream.http1.options import Http1Options, read_http1_options
 from pymosn.stream.http1.server import Http1Server

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Final
 
-from mypy_extensions import i64
+from mypy_extensions import i64, mypyc_attr
 
 from pymosn.api.network import Connection
 from pymosn.api.stream import RequestReceiver, ResponseSender, ServerStreams
@@ -34,6 +34,7 @@ class StreamOwner(ServerStreams):
         """The exchange of `stream` is over."""
 
 
+@mypyc_attr(free_list_len=1)
 class Http1ServerStream(ResponseSender):
     """One request and its response."""
 
@@ -80,7 +81,7 @@ class Http1ServerStream(ResponseSender):
         if self.head_sent or self.response_ended:
             return
         self.head_sent = True
-        if head.raw_tunnel:
+        if len(head.raw_tunnel) > 0:
             self._open_tunnel(head, data)
             return
         options = b""
@@ -112,7 +113,7 @@ class Http1ServerStream(ResponseSender):
         parts = encode_response(head, options)
         if self._is_chunked:
             parts.extend(encode_chunk(data, end))
-        elif data:
+        elif len(data) > 0:
             parts.append(data)
         self.response_ended = end
         self._connection.write_parts(parts)

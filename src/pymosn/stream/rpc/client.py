@@ -8,7 +8,7 @@ or a mistake of the peer; it is counted and discarded.
 
 from __future__ import annotations
 
-from mypy_extensions import i64
+from mypy_extensions import i64, mypyc_attr
 
 from pymosn.api.network import STOP, Connection, Dialer
 from pymosn.api.protocol import GOAWAY, HEARTBEAT, NEED_MORE, ONE_WAY, REQUEST, RESPONSE, ProtocolError
@@ -167,6 +167,7 @@ class RpcClient(SharedConnection):
             stream.break_off(failure)
 
 
+@mypyc_attr(free_list_len=1)
 class RpcClientStream(RequestSender):
     """One request on a shared upstream connection. Its response arrives whole, so there is nothing to pause."""
 

@@ -17,7 +17,7 @@ DRAIN_GRACE has passed. `_pulling` keeps an exchange that answers at once from e
 
 from __future__ import annotations
 
-from mypy_extensions import i64
+from mypy_extensions import i64, mypyc_attr
 
 from pymosn.api.network import DRAIN_GRACE, NO_CONNECTION, STOP, Connection
 from pymosn.api.protocol import HEARTBEAT, NEED_MORE, ONE_WAY, REQUEST, RESPONSE, ProtocolError
@@ -237,6 +237,7 @@ class RpcServer(ServerStreams):
                 self._connection.set_idle(DRAIN_GRACE)
 
 
+@mypyc_attr(free_list_len=1)
 class RpcServerStream(ResponseSender):
     """One request, which has arrived whole, and its response, which is sent as one frame."""
 
