@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pytest
+from tests.kit.options import http1_policy
 from tests.unit.protocol.decoding import Outcome, forwarded, requests
 
 from pymosn.core.uri import normalize_path
@@ -14,7 +15,6 @@ from pymosn.protocol.http1.policy import (
     STRICT,
     Http1Policy,
 )
-from pymosn.testing.options import http1_policy
 
 COMPATIBLE = http1_policy(is_strict=False)
 UNMERGED = http1_policy(merges_slashes=False)

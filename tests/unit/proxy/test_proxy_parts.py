@@ -4,6 +4,7 @@ from typing import Any
 
 import pytest
 from tests.kit import WALL, FakeClock, Lines, Outcomes
+from tests.kit.options import proxy_options
 
 from pymosn.api import Exchange, StreamFilter
 from pymosn.api.exchange import Reply
@@ -23,7 +24,6 @@ from pymosn.proxy.exchange import ExchangeDriver
 from pymosn.proxy.proxy import ProxyFactory
 from pymosn.proxy.runtime import Runtime
 from pymosn.proxy.stream_filters import FilterHandle, StreamFilters
-from pymosn.testing.options import proxy_options
 from pymosn.upstream.cluster import Clusters
 from pymosn.version import build
 
