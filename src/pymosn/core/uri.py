@@ -6,7 +6,7 @@ from typing import Final
 
 from mypy_extensions import i64
 
-from pymosn.core.chars import HOST, REG_NAME, UNRESERVED, decimal, hex_digit, is_digit
+from pymosn.core.chars import HOST, REG_NAME, UNRESERVED, decimal, hex_digit
 
 COLON: Final[i64] = 58
 SLASH: Final[i64] = 47
@@ -96,11 +96,9 @@ def _decode_escapes(path: bytes, policy: PathPolicy) -> bytes | None:
             value: i64 = high * 16 + low
             if value < 32 or value == 127:
                 return None
-            if value in (SLASH, BACKSLASH):
-                if policy.slashes == REFUSE_SLASHES:
-                    return None
-                parts.append(b"/" if value == SLASH and policy.slashes == DECODE_SLASHES else path[i : i + 3].upper())
-            elif UNRESERVED[value] != 0:
+            if value in (SLASH, BACKSLASH) and policy.slashes == REFUSE_SLASHES:
+                return None
+            if UNRESERVED[value] != 0 or (value == SLASH and policy.slashes == DECODE_SLASHES):
                 parts.append(bytes([value]))
             else:
                 parts.append(path[i : i + 3].upper())
@@ -139,17 +137,7 @@ def _is_host_of(value: bytes, characters: bytes) -> bool:
 
 def _is_port(value: bytes, start: i64) -> bool:
     """Whether `value` from `start` to its end is a port number."""
-    size: i64 = len(value)
-    if size == start or size - start > 5:
-        return False
-    port: i64 = 0
-    i: i64 = start
-    while i < size:
-        if not is_digit(value[i]):
-            return False
-        port = port * 10 + (value[i] - 48)
-        i += 1
-    return port < 65536
+    return len(value) - start <= 5 and 0 <= decimal(value[start:]) < 65536
 
 
 def _is_ip_literal(value: bytes) -> bool:

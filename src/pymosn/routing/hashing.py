@@ -13,7 +13,7 @@ from mypy_extensions import i64
 
 from pymosn.api.exchange import Exchange
 from pymosn.api.variables import cookie_value
-from pymosn.core.headers import lower_text
+from pymosn.core.headers import lower_name, to_bytes, to_text
 
 #: Result of `hash_value` if no policy has a value: any host can be selected.
 NO_HASH: Final[i64] = 0
@@ -34,11 +34,11 @@ class HashHeader(HashPolicy):
     """A request header; several fields with one name are combined."""
 
     def __init__(self, name: str) -> None:
-        self._name = lower_text(name)
+        self._name = to_text(lower_name(name))
 
     def part(self, exchange: Exchange) -> bytes | None:
         values = exchange.request.headers.get_all(self._name)
-        return ",".join(values).encode("utf-8", "surrogateescape") if values else None
+        return to_bytes(",".join(values)) if values else None
 
 
 class HashCookie(HashPolicy):
