@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Final
 
-from mypy_extensions import i64, mypyc_attr
+from mypy_extensions import i64
 
 from pymosn.api.upstream import Balancer, Host, Selection
 from pymosn.core.registry import Registry
@@ -67,59 +68,31 @@ class RequestRoundRobin(Balancer):
         return hosts[at] if at >= 0 else None
 
 
-@mypyc_attr(allow_interpreted_subclasses=True)
-class BalancerMaker:
-    """Factory of one kind of balancer."""
-
-    def make(self, hosts: list[Host], options: BalancerOptions) -> Balancer:
-        """Creates a balancer for `hosts`."""
-        raise NotImplementedError
+#: Creates a balancer for a snapshot of hosts.
+BalancerMaker = Callable[[list[Host], BalancerOptions], Balancer]
 
 
-class _Simple(BalancerMaker):
-    def __init__(self, kind: type[Balancer]) -> None:
-        self._kind = kind
-
-    def make(self, hosts: list[Host], options: BalancerOptions) -> Balancer:
-        return self._kind(hosts)
-
-
-class _Weighted(BalancerMaker):
-    def make(self, hosts: list[Host], options: BalancerOptions) -> Balancer:
-        return WeightedRoundRobin(hosts, options)
-
-
-class _LeastRequest(BalancerMaker):
-    def make(self, hosts: list[Host], options: BalancerOptions) -> Balancer:
-        return LeastRequest(hosts, options)
-
-
-class _LeastConnection(BalancerMaker):
-    def make(self, hosts: list[Host], options: BalancerOptions) -> Balancer:
-        return LeastConnection(hosts, options)
-
-
-class _PeakEwma(BalancerMaker):
-    def make(self, hosts: list[Host], options: BalancerOptions) -> Balancer:
-        return PeakEwma(hosts, options)
+def _simple(kind: type[Balancer]) -> BalancerMaker:
+    """The maker of a balancer without options."""
+    return lambda hosts, options: kind(hosts)
 
 
 def balancers() -> Registry[BalancerMaker]:
     """Creates the registry of all balancers by `lb_type`."""
     registry: Registry[BalancerMaker] = Registry("balancer")
-    registry.add("LB_ROUNDROBIN", _Simple(RoundRobin))
-    registry.add("LB_RANDOM", _Simple(Random))
-    registry.add("LB_WEIGHTED_ROUNDROBIN", _Weighted())
-    registry.add("LB_LEAST_REQUEST", _LeastRequest())
-    registry.add("LB_LEAST_CONNECTION", _LeastConnection())
-    registry.add("LB_MAGLEV", _Simple(Maglev))
-    registry.add("LB_RING_HASH", _Simple(RingHash))
-    registry.add("LB_REQUEST_ROUNDROBIN", _Simple(RequestRoundRobin))
-    registry.add("LB_PEAK_EWMA", _PeakEwma())
+    registry.add("LB_ROUNDROBIN", _simple(RoundRobin))
+    registry.add("LB_RANDOM", _simple(Random))
+    registry.add("LB_WEIGHTED_ROUNDROBIN", WeightedRoundRobin)
+    registry.add("LB_LEAST_REQUEST", LeastRequest)
+    registry.add("LB_LEAST_CONNECTION", LeastConnection)
+    registry.add("LB_MAGLEV", _simple(Maglev))
+    registry.add("LB_RING_HASH", _simple(RingHash))
+    registry.add("LB_REQUEST_ROUNDROBIN", _simple(RequestRoundRobin))
+    registry.add("LB_PEAK_EWMA", PeakEwma)
     return registry
 
 
 def make_balancer(maker: BalancerMaker, hosts: list[Host], options: BalancerOptions) -> Balancer:
     """Creates a balancer for `hosts`, with panic mode if configured."""
-    balancer = maker.make(hosts, options)
-    return Panic(balancer, options) if options.panic_threshold > 0.0 else balancer
+    balancer = maker(hosts, options)
+    return Panic(balancer, options) if options.plan.panic_threshold > 0.0 else balancer

@@ -19,7 +19,6 @@ from pymosn.upstream.limits import Limits
 from pymosn.upstream.original_dst import GuardedDialer, HostSource, OriginalHosts
 from pymosn.upstream.plan import ClusterPlan, HostPlan
 from pymosn.upstream.selection import BalancerOptions
-from pymosn.upstream.slow_start import SlowStart
 from pymosn.upstream.subset import SubsetBalancer, has_metadata
 
 
@@ -284,19 +283,10 @@ class Cluster(HostSource):
         return 1 if self.original is not None else len(self.hosts)
 
     def _make_balancer(self, choices: list[Host]) -> Balancer:
-        plan = self.plan.balancing
-        slow = plan.slow_start
-        options = BalancerOptions(
-            self._maker.clock,
-            plan.choice_count,
-            plan.active_request_bias,
-            plan.client_error_bias,
-            plan.server_error_bias,
-            SlowStart(slow.duration, slow.aggression, slow.min_weight_percent) if slow is not None else None,
-            plan.panic_threshold,
-        )
-        if plan.subset is not None:
-            return SubsetBalancer(plan.subset, self._kind, choices, options)
+        options = BalancerOptions(self._maker.clock, self.plan.balancing)
+        subset = self.plan.balancing.subset
+        if subset is not None:
+            return SubsetBalancer(subset, self._kind, choices, options)
         return make_balancer(self._kind, choices, options)
 
     def find(self, address: str) -> ClusterHost | None:

@@ -12,36 +12,16 @@ from pymosn.upstream.weighted import EarliestDeadline
 
 
 class LeastLoaded(EarliestDeadline):
-    """Base of balancers that select by load.
-
-    With equal weights the best of `choice_count` random healthy hosts is selected. With different weights, or during slow
-    start, hosts get turns in proportion to weight / (load + 1) ** bias.
-    """
+    """Base of balancers that select the host with the least load of `choice_count` random healthy ones."""
 
     def __init__(self, hosts: list[Host], options: BalancerOptions) -> None:
         super().__init__(hosts, options)
-        self._choices: i64 = options.choice_count
-        self._bias = options.active_request_bias
-        self._takes_turns = False
-
-    def take_turns(self, options: BalancerOptions) -> None:
-        """Uses weighted turns if the hosts' weights differ or may differ later."""
-        hosts = self.hosts
-        self._takes_turns = options.slow_start is not None or any(host.weight != hosts[0].weight for host in hosts)
-        if self._takes_turns:
-            self.fill()
+        self._choices: i64 = max(1, options.plan.choice_count)
+        self._bias = options.plan.active_request_bias
 
     def load(self, host: Host) -> float:
         """The load of `host`."""
         raise NotImplementedError
-
-    def weight(self, host: Host) -> float:
-        return super().weight(host) / math.pow(self.load(host) + 1.0, self._bias)
-
-    def choose(self, selection: Selection) -> Host | None:
-        if self._takes_turns:
-            return super().choose(selection)
-        return best_of(self, self.hosts, self._choices, selection)
 
 
 def best_of(balancer: LeastLoaded, hosts: list[Host], choices: i64, selection: Selection) -> Host | None:
@@ -77,22 +57,31 @@ def best_of(balancer: LeastLoaded, hosts: list[Host], choices: i64, selection: S
 
 
 class LeastRequest(LeastLoaded):
-    """By active requests."""
+    """By active requests.
+
+    With different weights, or during slow start, hosts get turns in proportion to weight / (load + 1) ** bias.
+    """
 
     def __init__(self, hosts: list[Host], options: BalancerOptions) -> None:
         super().__init__(hosts, options)
-        self.take_turns(options)
+        self._takes_turns = options.slow_start is not None or any(host.weight != hosts[0].weight for host in hosts)
+        if self._takes_turns:
+            self.fill()
 
     def load(self, host: Host) -> float:
         return float(host.active_requests)
 
+    def weight(self, host: Host) -> float:
+        return super().weight(host) / math.pow(self.load(host) + 1.0, self._bias)
 
-class LeastConnection(LeastLoaded):
-    """By open connections."""
+    def choose(self, selection: Selection) -> Host | None:
+        if self._takes_turns:
+            return super().choose(selection)
+        return best_of(self, self.hosts, self._choices, selection)
 
-    def __init__(self, hosts: list[Host], options: BalancerOptions) -> None:
-        super().__init__(hosts, options)
-        self.take_turns(options)
+
+class LeastConnection(LeastRequest):
+    """The same by open connections."""
 
     def load(self, host: Host) -> float:
         return float(host.active_connections)

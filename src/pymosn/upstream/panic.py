@@ -13,16 +13,6 @@ from pymosn.upstream.selection import BalancerOptions
 COUNT_PERIOD: Final[float] = 0.1
 
 
-def _ignoring_health() -> Selection:
-    selection = Selection()
-    selection.ignores_health = True
-    return selection
-
-
-#: The default selection in panic mode.
-IGNORE_HEALTH: Final = _ignoring_health()
-
-
 class Panic(Balancer):
     """Wraps another balancer, and makes it ignore health while too few hosts are healthy."""
 
@@ -31,7 +21,9 @@ class Panic(Balancer):
         self.uses_hash = balancer.uses_hash
         self._balancer = balancer
         self._clock = options.clock
-        self._threshold = options.panic_threshold
+        self._threshold = options.plan.panic_threshold
+        self._ignore_health = Selection()
+        self._ignore_health.ignores_health = True
         self._until = 0.0
         self.is_on = False
 
@@ -41,7 +33,7 @@ class Panic(Balancer):
             self._count()
         if self.is_on:
             if selection is NO_CONSTRAINTS:
-                return self._balancer.choose(IGNORE_HEALTH)
+                return self._balancer.choose(self._ignore_health)
             selection.ignores_health = True
             host = self._balancer.choose(selection)
             selection.ignores_health = False

@@ -24,8 +24,8 @@ class PeakEwma(LeastLoaded):
 
     def __init__(self, hosts: list[Host], options: BalancerOptions) -> None:
         super().__init__(hosts, options)
-        self._client_bias = options.client_error_bias
-        self._server_bias = options.server_error_bias
+        self._client_bias = options.plan.client_error_bias
+        self._server_bias = options.plan.server_error_bias
         for host in hosts:
             if host.latency is None:
                 host.latency = LatencyAverage()

@@ -8,30 +8,17 @@ from mypy_extensions import i64
 
 from pymosn.api.upstream import Host, Selection
 from pymosn.core.clock import Clock
+from pymosn.upstream.plan import BalancingPlan
 from pymosn.upstream.slow_start import SlowStart
 
 
 class BalancerOptions:
-    """The options of `lbconfig`, `slow_start` and `panic_threshold`, and the clock."""
+    """The settings of a cluster's balancer, and the clock."""
 
-    def __init__(
-        self,
-        clock: Clock,
-        choice_count: i64 = 2,
-        active_request_bias: float = 1.0,
-        client_error_bias: float = 0.0,
-        server_error_bias: float = 0.0,
-        slow_start: SlowStart | None = None,
-        panic_threshold: float = 0.0,
-    ) -> None:
-        """`panic_threshold`: percentage of healthy hosts below which health is ignored; 0 disables this."""
+    def __init__(self, clock: Clock, plan: BalancingPlan) -> None:
         self.clock = clock
-        self.choice_count: i64 = max(1, choice_count)
-        self.active_request_bias = active_request_bias
-        self.client_error_bias = client_error_bias
-        self.server_error_bias = server_error_bias
-        self.slow_start = slow_start
-        self.panic_threshold = panic_threshold
+        self.plan = plan
+        self.slow_start = None if plan.slow_start is None else SlowStart(plan.slow_start)
 
 
 def scan(hosts: list[Host], start: i64, selection: Selection) -> i64:
