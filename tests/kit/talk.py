@@ -40,7 +40,7 @@ from pymosn.stream.http1.options import Http1Options
 from pymosn.stream.registry import protocols as known_protocols
 from pymosn.stream.rpc.options import RpcOptions
 from pymosn.upstream.balancers import balancers
-from pymosn.upstream.cluster import Cluster, Clusters, PoolMaker, make_cluster
+from pymosn.upstream.cluster import Cluster, Clusters, PoolMaker
 from pymosn.upstream.plan import ClusterPlan, HostPlan, LimitPlan
 
 #: The first host of the cluster `service`.
@@ -167,7 +167,7 @@ class Talk:
     def _cluster(self, plan: ClusterPlan, before: Cluster | None) -> Cluster:
         kind = balancers().get(plan.balancing.lb_type)
         assert kind is not None
-        return make_cluster(plan, kind, self.maker, self.metrics, before)
+        return Cluster(plan, kind, self.maker, self.metrics, before)
 
     def change(self, name: str, **keywords: Any) -> None:
         """Activates another plan of a cluster, as a change at run time does; `keywords`: of ClusterPlan."""

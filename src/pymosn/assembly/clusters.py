@@ -11,7 +11,7 @@ from pymosn.config.schema import MosnConfig
 from pymosn.config.schema.cluster import BalancerConfig, CircuitBreaker, Host, OriginalDstConfig
 from pymosn.core.counters import Labels, Metrics
 from pymosn.upstream.balancers import balancers
-from pymosn.upstream.cluster import Cluster, Clusters, PoolMaker, make_cluster
+from pymosn.upstream.cluster import Cluster, Clusters, PoolMaker
 from pymosn.upstream.plan import (
     BalancingPlan,
     ClusterPlan,
@@ -113,7 +113,7 @@ def build_cluster(
     kind = balancers().get(config.lb_type) or balancers().get(DEFAULT_BALANCER)
     assert kind is not None
     old = before.cluster if before is not None else None
-    return BuiltCluster(config, make_cluster(plan_cluster(config, share), kind, maker, metrics, old))
+    return BuiltCluster(config, Cluster(plan_cluster(config, share), kind, maker, metrics, old))
 
 
 def plan_cluster(config: ClusterConfig, share: WorkerShare) -> ClusterPlan:

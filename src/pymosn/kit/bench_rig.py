@@ -31,7 +31,7 @@ from pymosn.routing.matchers import AnyRequest
 from pymosn.routing.table import RouteTable, TableSlot, VirtualHost
 from pymosn.stream.registry import protocols
 from pymosn.upstream.balancers import balancers
-from pymosn.upstream.cluster import Clusters, PoolMaker, make_cluster
+from pymosn.upstream.cluster import Cluster, Clusters, PoolMaker
 from pymosn.upstream.plan import ClusterPlan, HostPlan
 
 #: Name of the only cluster.
@@ -163,7 +163,7 @@ class Line:
         assert kind is not None
         plan = ClusterPlan(SERVICE, (HostPlan("192.0.2.2:80"),), idle_timeout=60.0)
         maker = PoolMaker(known, LineDialer(self), self._wheel)
-        clusters.activate({SERVICE: make_cluster(plan, kind, maker, self.metrics, None)})
+        clusters.activate({SERVICE: Cluster(plan, kind, maker, self.metrics, None)})
         return runtime
 
     async def run(self, count: int) -> float:

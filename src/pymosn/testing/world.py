@@ -27,7 +27,7 @@ from pymosn.routing.table import RouteTable, TableSlot, VirtualHost
 from pymosn.testing.fakes import PROTOCOL, TEST_TIMEOUT, Client, FakeClock, Lines, Protocol, request_head, rounds
 from pymosn.testing.messages import Request, Response, WithBody
 from pymosn.upstream.balancers import balancers
-from pymosn.upstream.cluster import Clusters, PoolMaker, make_cluster
+from pymosn.upstream.cluster import Cluster, Clusters, PoolMaker
 from pymosn.upstream.plan import ClusterPlan, HostPlan
 
 #: The cluster of all requests for which no filter selects another.
@@ -128,7 +128,7 @@ class World:
         kind = balancers().get("LB_RANDOM")
         assert kind is not None
         plans = [ClusterPlan(name, (HostPlan(f"{name}:80"),)) for name in self._answers]
-        clusters.activate({plan.name: make_cluster(plan, kind, maker, self.metrics, None) for plan in plans})
+        clusters.activate({plan.name: Cluster(plan, kind, maker, self.metrics, None) for plan in plans})
         return Runtime(self.clock, self._wheel, self.metrics, self._log, protocols, clusters)
 
     async def _answer(self, cluster: str, request: Request) -> Response:

@@ -53,7 +53,7 @@ def maglev_table(hosts: list[Host], size: i64) -> list[Host]:
 
     Hosts with less than the maximum weight skip some of the rounds. The order of `hosts` does not matter.
     """
-    ordered = sorted(hosts, key=_address)
+    ordered = sorted(hosts, key=lambda host: host.address)
     offsets: list[int] = []
     skips: list[int] = []
     for host in ordered:
@@ -82,7 +82,3 @@ def maglev_table(hosts: list[Host], size: i64) -> list[Host]:
                     break
             credits[index] = credit
     return [host for host in slots if host is not None]
-
-
-def _address(host: Host) -> str:
-    return host.address
