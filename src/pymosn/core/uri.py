@@ -108,17 +108,12 @@ def _decode_escapes(path: bytes, policy: PathPolicy) -> bytes | None:
     return b"".join(parts)
 
 
-def is_host(value: bytes) -> bool:
-    """Whether `value` is a host with an optional port (RFC 9110 section 7.2) in letters, digits and `-._~`."""
-    return _is_host_of(value, HOST)
+def is_host(value: bytes, is_strict: bool = True) -> bool:
+    """Whether `value` is a host with an optional port (RFC 9110 section 7.2).
 
-
-def is_lenient_host(value: bytes) -> bool:
-    """Like `is_host`, but accepts every character that RFC 3986 allows in a name: no userinfo, path, comma or space."""
-    return _is_host_of(value, REG_NAME)
-
-
-def _is_host_of(value: bytes, characters: bytes) -> bool:
+    The name may have letters, digits and `-._~`; unless `is_strict`, every character of RFC 3986 except for a comma.
+    """
+    characters = HOST if is_strict else REG_NAME
     size: i64 = len(value)
     if size == 0 or size > MAX_HOST:
         return False

@@ -149,29 +149,23 @@ class ForwardWeighted(Forward):
 
     def __init__(self, clusters: list[tuple[Target, int]], timeout: float, options: ForwardOptions | None = None) -> None:
         """Raises ValueError if all weights are 0."""
-        self._bounds: list[int] = []
-        self._targets: list[Target] = []
-        self._total = 0
-        for target, weight in clusters:
-            if weight > 0:
-                self._total += weight
-                self._bounds.append(self._total)
-                self._targets.append(target)
+        self._clusters = [(target, weight) for target, weight in clusters if weight > 0]
+        self._total = sum([weight for _, weight in self._clusters])
         if self._total == 0:
             raise ValueError("the weights of weighted_clusters are all 0")
-        super().__init__(self._targets[0].cluster, timeout, options)
+        super().__init__(self._clusters[0][0].cluster, timeout, options)
 
     def choose(self, exchange: Exchange) -> Target | None:
         draw = int(random.random() * self._total)
-        for index, bound in enumerate(self._bounds):
-            if draw < bound:
-                return self._targets[index]
-        return self._targets[-1]
+        for target, weight in self._clusters:
+            draw -= weight
+            if draw < 0:
+                return target
+        return self._clusters[-1][0]
 
     def shares(self) -> list[tuple[str, int]]:
         """The clusters with a weight, and their weights."""
-        bounds = [0, *self._bounds]
-        return [(target.cluster, bounds[at + 1] - bounds[at]) for at, target in enumerate(self._targets)]
+        return [(target.cluster, weight) for target, weight in self._clusters]
 
     def text(self) -> str:
         parts = [f"{name} ({weight} of {self._total})" for name, weight in self.shares()]

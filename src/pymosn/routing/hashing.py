@@ -18,9 +18,6 @@ from pymosn.core.headers import lower_name, to_bytes, to_text
 #: Result of `hash_value` if no policy has a value: any host can be selected.
 NO_HASH: Final[i64] = 0
 
-_FOUND: Final = b"\x01"
-_MISSING: Final = b"\x00"
-
 
 class HashPolicy:
     """One component of the hash."""
@@ -80,10 +77,10 @@ def hash_value(policies: list[HashPolicy], exchange: Exchange) -> i64:
         for policy in policies:
             part = policy.part(exchange)
             if part is None:
-                hasher.update(_MISSING)
+                hasher.update(b"\x00")
             else:
                 has_any = True
-                hasher.update(_FOUND + len(part).to_bytes(4, "big") + part)
+                hasher.update(b"\x01" + len(part).to_bytes(4, "big") + part)
         if not has_any:
             return NO_HASH
     number: i64 = int.from_bytes(hasher.digest(), "big") >> 1

@@ -14,7 +14,7 @@ from pymosn.upstream.maglev import Maglev
 from pymosn.upstream.panic import Panic
 from pymosn.upstream.peak_ewma import PeakEwma
 from pymosn.upstream.ring_hash import RingHash
-from pymosn.upstream.selection import BalancerOptions, draw, scan
+from pymosn.upstream.selection import BalancerOptions, draw, scan, scan_host
 from pymosn.upstream.weighted import WeightedRoundRobin
 
 #: Random picks that may fail before the list is scanned: with half of the hosts unhealthy, 1 of 250 requests scans it.
@@ -53,8 +53,7 @@ class Random(Balancer):
             if selection.allows(host):
                 return host
             draws += 1
-        at = scan(hosts, at, selection)
-        return hosts[at] if at >= 0 else None
+        return scan_host(hosts, at, selection)
 
 
 class RequestRoundRobin(Balancer):
@@ -64,8 +63,7 @@ class RequestRoundRobin(Balancer):
         hosts = self.hosts
         if not hosts:
             return None
-        at = scan(hosts, selection.attempt_index % len(hosts), selection)
-        return hosts[at] if at >= 0 else None
+        return scan_host(hosts, selection.attempt_index % len(hosts), selection)
 
 
 #: Creates a balancer for a snapshot of hosts.

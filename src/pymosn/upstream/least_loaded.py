@@ -7,7 +7,7 @@ import math
 from mypy_extensions import i64
 
 from pymosn.api.upstream import Host, Selection
-from pymosn.upstream.selection import BalancerOptions, draw, scan
+from pymosn.upstream.selection import BalancerOptions, draw, scan_host
 from pymosn.upstream.weighted import EarliestDeadline
 
 
@@ -49,11 +49,7 @@ def best_of(balancer: LeastLoaded, hosts: list[Host], choices: i64, selection: S
         if at >= count:
             at -= count
         checked += 1
-    if best is None:
-        at = scan(hosts, at, selection)
-        if at >= 0:
-            best = hosts[at]
-    return best
+    return scan_host(hosts, at, selection) if best is None else best
 
 
 class LeastRequest(LeastLoaded):

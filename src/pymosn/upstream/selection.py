@@ -43,6 +43,12 @@ def scan(hosts: list[Host], start: i64, selection: Selection) -> i64:
     return second
 
 
+def scan_host(hosts: list[Host], start: i64, selection: Selection) -> Host | None:
+    """The host that `scan` finds, or None."""
+    at = scan(hosts, start, selection)
+    return hosts[at] if at >= 0 else None
+
+
 def draw(bound: i64) -> i64:
     """A random number from 0 to `bound` - 1, ten times as fast as `random.randrange`."""
     return i64(random.random() * float(bound))
