@@ -6,6 +6,7 @@ from typing import Final
 
 from mypy_extensions import i64
 
+from pymosn.core.addresses import normal_ip
 from pymosn.core.chars import HOST, REG_NAME, UNRESERVED, decimal, hex_digit
 
 COLON: Final[i64] = 58
@@ -136,46 +137,8 @@ def _is_port(value: bytes, start: i64) -> bool:
 
 
 def _is_ip_literal(value: bytes) -> bool:
-    literal, bracket, rest = value.partition(b"]")
-    if not bracket or not _is_ipv6(literal[1:]):
+    """Whether `value` is an IPv6 address in brackets with an optional port."""
+    literal, bracket, rest = value[1:].partition(b"]")
+    if not bracket or b":" not in literal or not normal_ip(literal.decode("latin-1")):
         return False
     return not rest or (rest.startswith(b":") and _is_port(rest, 1))
-
-
-def _is_ipv6(text: bytes) -> bool:
-    """IPv6address of RFC 3986 section 3.2.2: eight groups, or fewer around one `::`."""
-    before, gap, rest = text.partition(b"::")
-    if not gap:
-        return _count_groups(text, True) == 8
-    left: i64 = _count_groups(before, False)
-    right: i64 = _count_groups(rest, True)
-    return left >= 0 and right >= 0 and left + right <= 7
-
-
-def _count_groups(text: bytes, may_end_in_ipv4: bool) -> i64:
-    """Number of 16-bit groups in `text`, which may be empty; -1 if it is malformed."""
-    if not text:
-        return 0
-    parts = text.split(b":")
-    count: i64 = 0
-    for part in parts:
-        if count == len(parts) - 1 and may_end_in_ipv4 and b"." in part:
-            return count + 2 if _is_ipv4(part) else -1
-        if not 1 <= len(part) <= 4:
-            return -1
-        for digit in part:
-            if hex_digit(digit) < 0:
-                return -1
-        count += 1
-    return count
-
-
-def _is_ipv4(text: bytes) -> bool:
-    parts = text.split(b".")
-    if len(parts) != 4:
-        return False
-    for part in parts:
-        number: i64 = decimal(part)
-        if number < 0 or number > 255 or (len(part) > 1 and part[0] == 48):
-            return False
-    return True

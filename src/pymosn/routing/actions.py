@@ -17,12 +17,6 @@ from pymosn.core.message import GLOBAL_TIMEOUT, TRY_TIMEOUT, RequestHead
 from pymosn.routing.hashing import HashPolicy
 from pymosn.routing.rewrites import RequestChanges
 
-#: Variables with which filters set the timeouts of a request; they override its header fields.
-GLOBAL_TIMEOUT_VARIABLE: Final = "proxy_global_timeout"
-TRY_TIMEOUT_VARIABLE: Final = "proxy_try_timeout"
-
-#: The `upstream_protocol` of a route that keeps the client's protocol.
-ANY_PROTOCOL: Final = "Auto"
 #: Timeout in seconds of a route with timeout 0, as in MOSN.
 DEFAULT_TIMEOUT: Final = 60.0
 
@@ -133,8 +127,7 @@ class Forward(RouteAction):
 
     def needs_transcoder(self, protocol: str) -> bool:
         """Whether a request of `protocol` must be transcoded for the upstream."""
-        wanted = self.upstream_protocol
-        return bool(wanted) and wanted not in (protocol, ANY_PROTOCOL)
+        return self.upstream_protocol not in ("", "Auto", protocol)
 
     def choose(self, exchange: Exchange) -> Target | None:
         """Selects a request's target; called once per request. Returns None if the cluster's name is missing."""
@@ -206,7 +199,8 @@ def asked_timeouts(action: Forward, exchange: Exchange) -> tuple[float, float]:
     """Timeouts of the whole request and of each attempt in seconds (0: none) from request, headers and variables.
 
     As in MOSN clients may request any timeout, and values that are not milliseconds are ignored. The timeout in an RPC
-    message takes precedence over the header. A timeout per attempt that is not shorter than the whole has no effect.
+    message takes precedence over the header, and filters' variables over both. A timeout per attempt that is not shorter
+    than the whole has no effect.
     """
     request = exchange.request
     headers = request.headers
@@ -215,8 +209,8 @@ def asked_timeouts(action: Forward, exchange: Exchange) -> tuple[float, float]:
     per_attempt = _milliseconds(headers.get_raw(TRY_TIMEOUT), 0.0 if policy is None else policy.per_try_timeout)
     overrides = exchange.own_variables
     if overrides is not None:
-        total = _milliseconds(overrides.get(GLOBAL_TIMEOUT_VARIABLE, "").encode(), total)
-        per_attempt = _milliseconds(overrides.get(TRY_TIMEOUT_VARIABLE, "").encode(), per_attempt)
+        total = _milliseconds(overrides.get("proxy_global_timeout", "").encode(), total)
+        per_attempt = _milliseconds(overrides.get("proxy_try_timeout", "").encode(), per_attempt)
     total = total or DEFAULT_TIMEOUT
     return total, per_attempt if per_attempt < total else 0.0
 

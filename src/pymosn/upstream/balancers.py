@@ -9,10 +9,9 @@ from mypy_extensions import i64
 
 from pymosn.api.upstream import Balancer, Host, Selection
 from pymosn.core.registry import Registry
-from pymosn.upstream.least_loaded import LeastConnection, LeastRequest
+from pymosn.upstream.least_loaded import LeastConnection, LeastRequest, PeakEwma
 from pymosn.upstream.maglev import Maglev
 from pymosn.upstream.panic import Panic
-from pymosn.upstream.peak_ewma import PeakEwma
 from pymosn.upstream.ring_hash import RingHash
 from pymosn.upstream.selection import BalancerOptions, draw, scan, scan_host
 from pymosn.upstream.weighted import WeightedRoundRobin

@@ -14,8 +14,7 @@ from pymosn.api.upstream import NO_CONSTRAINTS, Balancer, Host, Selection
 from pymosn.upstream.balancers import RoundRobin, balancers, make_balancer
 from pymosn.upstream.maglev import SIZE, maglev_table
 from pymosn.upstream.plan import BalancingPlan, SlowStartPlan
-from pymosn.upstream.selection import BalancerOptions
-from pymosn.upstream.slow_start import SlowStart
+from pymosn.upstream.selection import BalancerOptions, SlowStart
 
 ALL = balancers().names()
 HASHING = ["LB_MAGLEV", "LB_RING_HASH"]
