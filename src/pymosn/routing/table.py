@@ -40,8 +40,7 @@ class _Suffixes:
         if suffix in self._hosts:
             raise ValueError(f"two virtual hosts have the domain '*{suffix.decode()}'")
         self._hosts[suffix] = host
-        if len(suffix) not in self._lengths:
-            self._lengths = sorted([*self._lengths, len(suffix)], reverse=True)
+        self._lengths = sorted({*self._lengths, len(suffix)}, reverse=True)
 
     def find(self, name: bytes) -> VirtualHost | None:
         size: i64 = len(name)

@@ -7,17 +7,18 @@ from typing import Final
 
 from mypy_extensions import i64
 
-from pymosn.api.upstream import Balancer, Host, Selection
+from pymosn.api.upstream import NO_CONSTRAINTS, Balancer, Host, Selection
 from pymosn.core.registry import Registry
 from pymosn.upstream.least_loaded import LeastConnection, LeastRequest, PeakEwma
 from pymosn.upstream.maglev import Maglev
-from pymosn.upstream.panic import Panic
 from pymosn.upstream.ring_hash import RingHash
 from pymosn.upstream.selection import BalancerOptions, draw, scan, scan_host
 from pymosn.upstream.weighted import WeightedRoundRobin
 
 #: Random picks that may fail before the list is scanned: with half of the hosts unhealthy, 1 of 250 requests scans it.
 REDRAWS: Final[i64] = 8
+#: Seconds between two counts of the healthy hosts.
+COUNT_PERIOD: Final[float] = 0.1
 
 
 class RoundRobin(Balancer):
@@ -63,6 +64,35 @@ class RequestRoundRobin(Balancer):
         if not hosts:
             return None
         return scan_host(hosts, selection.attempt_index % len(hosts), selection)
+
+
+class Panic(Balancer):
+    """Makes a balancer ignore health while too few hosts are healthy, so that these are not overloaded."""
+
+    def __init__(self, balancer: Balancer, options: BalancerOptions) -> None:
+        super().__init__(balancer.hosts)
+        self.uses_hash = balancer.uses_hash
+        self._balancer = balancer
+        self._clock = options.clock
+        self._threshold = options.plan.panic_threshold
+        self._ignore_health = Selection()
+        self._ignore_health.ignores_health = True
+        self._until = 0.0
+        self._is_on = False
+
+    def choose(self, selection: Selection) -> Host | None:
+        if self._clock.now >= self._until:
+            self._until = self._clock.now + COUNT_PERIOD
+            healthy = len([host for host in self.hosts if host.is_healthy])
+            self._is_on = healthy * 100.0 < self._threshold * len(self.hosts)
+        if not self._is_on:
+            return self._balancer.choose(selection)
+        if selection is NO_CONSTRAINTS:
+            return self._balancer.choose(self._ignore_health)
+        selection.ignores_health = True
+        host = self._balancer.choose(selection)
+        selection.ignores_health = False
+        return host
 
 
 #: Creates a balancer for a snapshot of hosts.

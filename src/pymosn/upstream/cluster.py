@@ -141,16 +141,14 @@ class ClusterHost(Host):
 
     def try_connection(self) -> bool:
         limits = self.limits
-        if not limits.connections.try_acquire():
-            self._count_overflow()
-            return False
-        # Each dial has one waiting request.
-        if not limits.pending.try_acquire():
+        if limits.connections.try_acquire():
+            # Each dial has one waiting request.
+            if limits.pending.try_acquire():
+                self.active_connections += 1
+                return True
             limits.connections.release()
-            self._count_overflow()
-            return False
-        self.active_connections += 1
-        return True
+        self._count_overflow()
+        return False
 
     def on_connection(self) -> None:
         self.limits.pending.release()
