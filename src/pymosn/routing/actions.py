@@ -127,7 +127,8 @@ class Forward(RouteAction):
 
     def needs_transcoder(self, protocol: str) -> bool:
         """Whether a request of `protocol` must be transcoded for the upstream."""
-        return self.upstream_protocol not in ("", "Auto", protocol)
+        wanted = self.upstream_protocol
+        return bool(wanted) and wanted not in (protocol, "Auto")
 
     def choose(self, exchange: Exchange) -> Target | None:
         """Selects a request's target; called once per request. Returns None if the cluster's name is missing."""

@@ -219,8 +219,9 @@ class Cluster(HostSource):
         self._kind = kind
         self._maker = maker
         self._metrics = metrics
+        self.hosts: list[ClusterHost] = []
         known = self._known_hosts(before)
-        self.hosts: list[ClusterHost] = [known.get(host.address) or self._make_host(host, maker) for host in plan.hosts]
+        self.hosts = [known.get(host.address) or self._make_host(host, maker) for host in plan.hosts]
 
     def _known_hosts(self, before: Cluster | None) -> dict[str, ClusterHost]:
         """The hosts of the active cluster `before` that this one may reuse, by address."""
