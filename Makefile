@@ -1,8 +1,8 @@
-# `make run` and `make test` do all set-up by themselves. Everything they make is under .venv/ and build/.
+# `make run` and `make test` include all set-up. All files that they create are in .venv/ and build/.
 PYTHON  ?= python3
 VENV    := .venv
 BIN     := $(VENV)/bin
-SOURCES := $(shell find src -name '*.py' | sort) setup.py build_compiled.py build_c_files.py pyproject.toml
+SOURCES := $(shell find src -name '*.py' -o -name '*.in' | sort) setup.py build_compiled.py build_c_files.py pyproject.toml
 BUILT   := build/compiled
 
 .PHONY: run test test-interpreted test-compiled shows check format bench fuzz build docs clean hostile-page soak slow interop instructions always
@@ -18,40 +18,40 @@ test-interpreted: $(VENV)/ready
 test-compiled: build
 	PYMOSN_EXPECT=$$(cat $(BUILT)/build-kind) PYTHONPATH=$(BUILT) $(BIN)/python -m pytest
 
-shows: build                     ## what the issues promise, in full numbers; minutes, and prints its figures
+shows: build                     ## the acceptance tests at full scale, with their figures; takes minutes
 	PYMOSN_EXPECT=$$(cat $(BUILT)/build-kind) PYTHONPATH=$(BUILT) $(BIN)/python -m pytest tests/shows -m show -s
 
-check: $(VENV)/ready             ## format, lint, types, layer arrows
+check: $(VENV)/ready             ## format, lint, types, layer arrows, word check
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/mypy
 	MYPYPATH=. $(BIN)/mypy --explicit-package-bases -p tests.kit
-	$(BIN)/python -m pytest tests/unit/test_layers.py
+	$(BIN)/python -m pytest tests/unit/test_layers.py tests/unit/test_words.py
 
 format: $(VENV)/ready
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
 
-bench: build                     ## beside nginx, HAProxy and Envoy; see bench/
+bench: build                     ## CPU per request compared to nginx, HAProxy and Envoy; see bench/
 	PYTHONPATH=$(BUILT) $(BIN)/python -m bench $(BENCH)
 
 instructions: $(if $(OF),$(VENV)/ready,build)  ## instructions per request, by callgrind; OF="FOLDER..." compares other builds
 	$(BIN)/python -m bench.instructions $(or $(OF),$(BUILT))
 
 fuzz: build                      ## ten minutes for each fuzzer
-	$(BIN)/pip install --quiet --disable-pip-version-check atheris || echo "no atheris here: its fuzzers are skipped"
+	$(BIN)/pip install --quiet --disable-pip-version-check atheris || echo "atheris is not available: its fuzzers are skipped"
 	PYMOSN_FUZZ_SECONDS=$${SECONDS_EACH:-600} PYTHONPATH=$(BUILT) $(BIN)/python -m pytest tests/fuzz --timeout=0 -rP
 
-hostile-page: build              ## docs/hostile.md: the hostile tables at pymosn, nginx, HAProxy and Envoy
+hostile-page: build              ## docs/hostile.md: the hostile tables against pymosn, nginx, HAProxy and Envoy
 	PYTHONPATH=$(BUILT):. $(BIN)/python -m tests.hostile.page
 
-soak: build                      ## SOAK_SECONDS (600) of mixed traffic over upstreams that break in turn
+soak: build                      ## SOAK_SECONDS (600) of mixed traffic with upstreams that fail in turn
 	PYTHONPATH=$(BUILT) $(BIN)/python -m tests.load.soak
 
 slow: build                      ## 10,000 idle connections and the modes of slowhttptest, two minutes
 	PYTHONPATH=$(BUILT) $(BIN)/python -m tests.load.slow
 
-interop: build                   ## against Apache Dubbo and SOFARPC, where Maven serves them
+interop: build                   ## against Apache Dubbo and SOFARPC, if Maven is available
 	PYTHONPATH=$(BUILT) $(BIN)/python -m pytest interop
 
 build: $(BUILT)/build-kind       ## compile the data path
@@ -59,21 +59,21 @@ build: $(BUILT)/build-kind       ## compile the data path
 docs: $(VENV)/ready              ## regenerate docs/compatibility.md from the schema
 	$(BIN)/python -m pymosn.config.compatibility --write
 
-# The working tree itself stays interpreted: the package is compiled into a directory of its own.
-# Only what changed is compiled again, and build-kind is written last: without it the build is not finished.
+# The working tree stays interpreted: the package is compiled into a separate directory.
+# Only changed files are compiled again. build-kind is written last, so without it the build is incomplete.
 $(BUILT)/build-kind: $(SOURCES) build/sources | $(VENV)/ready
 	rm -f $@
 	$(BIN)/python setup.py --quiet build --build-lib $(BUILT)
 	cd $(BUILT) && kind=$$(PYTHONPATH=. $(abspath $(BIN))/python -c "from pymosn.version import build; print(build())") && echo $$kind > build-kind
 	@echo "pymosn is built: $$(cat $@)"
 
-# Its time is that of the last file that came or went.
+# Its time stamp is that of the last change of the list of sources.
 build/sources: always
 	@mkdir -p build && echo $(SOURCES) | cmp -s - $@ || echo $(SOURCES) > $@
 
 $(VENV)/ready: pyproject.toml
 	$(PYTHON) -c 'import sys; sys.exit("pymosn needs Python 3.11 or newer") if sys.version_info < (3, 11) else None'
-	$(PYTHON) -m venv $(VENV) || { echo "cannot make a virtual environment: install python3-venv"; exit 1; }
+	$(PYTHON) -m venv $(VENV) || { echo "cannot create a virtual environment: install python3-venv"; exit 1; }
 	PYMOSN_INTERPRETED=1 $(BIN)/pip install --quiet --disable-pip-version-check --editable '.[dev]'
 	touch $@
 

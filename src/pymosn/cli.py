@@ -2,50 +2,29 @@
 
 import sys
 from collections.abc import Callable, Iterable
+from functools import partial
 from typing import Any, Final
 
 import click
-import msgspec
 from msgspec import structs
 from rich.console import Console
 from rich.text import Text
 
 from pymosn.assembly.filters import check_filters
 from pymosn.config.diagnostics import Diagnostic
-from pymosn.kit.commands import COMMANDS
+from pymosn.kit.commands import COMMANDS, fail, json_text
+from pymosn.observe.process_log import CEILINGS
 from pymosn.server.config_source import ConfigSource
-from pymosn.server.run_options import BAD_CONFIGURATION, OTHER_FAULT, RunOptions, StartError
+from pymosn.server.run_options import BAD_CONFIGURATION, RunOptions, StartError
 from pymosn.version import VERSION, build
 
-#: Values of MOSN's `--log-level`.
-LOG_LEVELS: Final = ("trace", "debug", "info", "warning", "error", "critical", "off")
-
-# Flags of `mosn start` that are accepted without effect, for compatibility (key reference, section 16).
-_XDS_FLAGS: Final = (
-    ("--service-cluster", "-s"),
-    ("--service-node", "-n"),
-    ("--service-type", "-p"),
-    ("--service-meta", "-sm"),
-    ("--service-lables", "-sl"),
-    ("--cluster-domain", "-domain"),
-    ("--feature-gates", "-f"),
-    ("--pod-namespace", "-pns"),
-    ("--pod-name", "-pn"),
-    ("--pod-ip", "-pi"),
-)
-_UNUSED_FLAGS: Final = (
-    ("--drain-time-s",),
-    ("--log-format", "-lf"),
-    ("--component-log-level", "-lc"),
-    ("--local-address-ip-version",),
-    ("--restart-epoch",),
-    ("--parent-shutdown-time-s",),
-    ("--max-obj-name-len",),
-    ("--concurrency",),
-    ("--log-format-prefix-with-location",),
-    ("--bootstrap-version",),
-    ("--drain-strategy",),
-)
+#: Flags of `mosn start` that are accepted without effect, for compatibility (key reference section 16).
+_UNUSED_FLAGS: Final = """
+    --service-cluster,-s --service-node,-n --service-type,-p --service-meta,-sm --service-lables,-sl --cluster-domain,-domain
+    --feature-gates,-f --pod-namespace,-pns --pod-name,-pn --pod-ip,-pi --drain-time-s --log-format,-lf
+    --component-log-level,-lc --local-address-ip-version --restart-epoch --parent-shutdown-time-s --max-obj-name-len
+    --concurrency --log-format-prefix-with-location --bootstrap-version --drain-strategy
+"""
 
 _EXAMPLES: Final = """
   pymosn serves MOSN's two-hop HTTP example: client -> :2045 -> :2046 -> a demo upstream at :8080.  Try:
@@ -60,11 +39,13 @@ _EXAMPLES: Final = """
 
 Command = Callable[..., Any]
 
+_config_option = partial(click.option, "--config", "-c", "path", metavar="FILE")
+
 
 def _mosn_flags(command: Command) -> Command:
     """Adds MOSN's flags without effect, which are passed as keyword arguments."""
-    for names in reversed(_XDS_FLAGS + _UNUSED_FLAGS):
-        command = click.option(*names, multiple=True, hidden=True, metavar="TEXT")(command)
+    for names in reversed(_UNUSED_FLAGS.split()):
+        command = click.option(*names.split(","), multiple=True, hidden=True, metavar="TEXT")(command)
     return click.option("--disable-hot-restart", is_flag=True, hidden=True)(command)
 
 
@@ -85,7 +66,7 @@ def version() -> None:
 
 
 @main.command()
-@click.option("--config", "-c", "path", required=True, metavar="FILE", help="Configuration, JSON or YAML.")
+@_config_option(required=True, help="Configuration, JSON or YAML.")
 @click.option("--strict", is_flag=True, help="Treat unknown keys as errors.")
 @click.option("--json", "as_json", is_flag=True, help="Print the report as JSON on standard output.")
 def check(path: str, strict: bool, as_json: bool) -> None:
@@ -104,7 +85,7 @@ def check(path: str, strict: bool, as_json: bool) -> None:
             "warnings": len(loaded.warnings),
             "faults": [fault.as_dict() for fault in loaded.faults],
         }
-        click.echo(msgspec.json.format(msgspec.json.encode(report)).decode())
+        click.echo(json_text(report))
     else:
         _print_faults(loaded.faults)
         click.echo(f"{path}: {_summary(loaded.faults)}", err=bool(loaded.errors))
@@ -112,13 +93,13 @@ def check(path: str, strict: bool, as_json: bool) -> None:
 
 
 @main.command()
-@click.option("--config", "-c", "path", envvar="MOSN_CONFIG", metavar="FILE", help="Configuration, JSON or YAML.")
+@_config_option(envvar="MOSN_CONFIG", help="Configuration, JSON or YAML.")
 @click.option("--workers", type=click.IntRange(min=1), metavar="N", help="Worker processes; default: key `processor`.")
 @click.option("--strict", is_flag=True, help="Treat unknown keys as errors.")
 @click.option(
     "--log-level",
     "-l",
-    type=click.Choice(LOG_LEVELS, case_sensitive=False),
+    type=click.Choice(list(CEILINGS), case_sensitive=False),
     envvar="LOG_LEVEL",
     help="Minimum level for the process log; overrides the configuration.",
 )
@@ -152,7 +133,7 @@ def start(path: str | None, workers: int | None, strict: bool, log_level: str | 
     from pymosn.server.supervisor import run
 
     try:
-        code = run(options, _print_examples if options.is_demo else lambda: None)
+        code = run(options, lambda: click.echo(_EXAMPLES) if options.is_demo else None)
     except StartError as error:
         _print_faults(error.faults)
         for line in error.lines:
@@ -163,15 +144,7 @@ def start(path: str | None, workers: int | None, strict: bool, log_level: str | 
 
 
 @main.command()
-@click.option(
-    "--config",
-    "-c",
-    "path",
-    required=True,
-    envvar="MOSN_CONFIG",
-    metavar="FILE",
-    help="Configuration file the running process was started with.",
-)
+@_config_option(required=True, envvar="MOSN_CONFIG", help="Configuration file the running process was started with.")
 @click.option(
     "--timeout",
     type=click.FloatRange(min=0, min_open=True),
@@ -194,15 +167,14 @@ def reload(path: str, timeout: float) -> None:
     try:
         result = reload_running(loaded.config, loaded.base_dir, timeout)
     except ReloadError as error:
-        click.echo(f"pymosn: error: {error}", err=True)
-        sys.exit(OTHER_FAULT)
+        fail(str(error))
     _print_faults(result.faults)
     click.echo(f"pymosn: {result.message}", err=not result.applied)
     sys.exit(0 if result.applied else BAD_CONFIGURATION)
 
 
 @main.command(name="explain")
-@click.option("--config", "-c", "path", required=True, envvar="MOSN_CONFIG", metavar="FILE", help="JSON or YAML.")
+@_config_option(required=True, envvar="MOSN_CONFIG", help="JSON or YAML.")
 @click.option("--header", "-H", "headers", multiple=True, metavar="'K: V'", help="Request header; repeatable.")
 @click.option("--listener", default="", metavar="NAME", help="Listener to use when the URL's port is ambiguous.")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
@@ -223,9 +195,8 @@ def explain_request(path: str, headers: tuple[str, ...], listener: str, as_json:
     try:
         answer = explain(loaded.config, question)
     except QuestionError as error:
-        click.echo(f"pymosn: error: {error}", err=True)
-        sys.exit(OTHER_FAULT)
-    click.echo(msgspec.json.format(msgspec.json.encode(answer)).decode() if as_json else as_text(answer))
+        fail(str(error))
+    click.echo(json_text(answer) if as_json else as_text(answer))
 
 
 def _header(text: str) -> tuple[str, str]:
@@ -234,10 +205,6 @@ def _header(text: str) -> tuple[str, str]:
     if not colon or not name.strip():
         raise click.BadParameter(f"{text!r} must have the form 'Name: value'", param_hint="'--header' / '-H'")
     return name.strip(), value.strip()
-
-
-def _print_examples() -> None:
-    click.echo(_EXAMPLES)
 
 
 def _print_faults(faults: Iterable[Diagnostic]) -> None:
@@ -252,9 +219,6 @@ def _print_faults(faults: Iterable[Diagnostic]) -> None:
 
 def _summary(faults: list[Diagnostic]) -> str:
     """`2 errors, 1 warning`, or `no faults`."""
-    counts = []
-    for severity in ("error", "warning"):
-        count = sum(fault.severity == severity for fault in faults)
-        if count:
-            counts.append(f"{count} {severity}{'s' if count > 1 else ''}")
+    numbers = {severity: sum(fault.severity == severity for fault in faults) for severity in ("error", "warning")}
+    counts = [f"{count} {severity}{'s' if count > 1 else ''}" for severity, count in numbers.items() if count]
     return ", ".join(counts) or "no faults"

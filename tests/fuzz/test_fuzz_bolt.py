@@ -16,8 +16,7 @@ from tests.unit.protocol.rpc_frames import built, encoded
 from pymosn.api.protocol import NEED_MORE, ONE_WAY, REQUEST, RESPONSE, ProtocolError
 from pymosn.api.rpc import RpcRequest, RpcResponse
 from pymosn.core.headers import HttpHeaders
-from pymosn.protocol.bolt.codec import BoltDecoder
-from pymosn.protocol.bolt.spec import BoltSpec
+from pymosn.protocol.bolt.codec import BoltDecoder, BoltSpec
 
 pytestmark = pytest.mark.timeout(SECONDS * 2 + 120)
 

@@ -22,9 +22,9 @@ from tests.unit.protocol.test_tars_codec import FRAMES as TARS_FRAMES
 from pymosn.api.protocol import ONE_WAY, REQUEST, RESPONSE
 from pymosn.api.rpc import RpcSpec
 from pymosn.core.headers import HeaderError, HttpHeaders
-from pymosn.protocol.dubbo.spec import DubboSpec
-from pymosn.protocol.dubbothrift.spec import ThriftSpec
-from pymosn.protocol.tars.spec import TarsSpec
+from pymosn.protocol.dubbo.codec import DubboSpec
+from pymosn.protocol.dubbothrift.codec import ThriftSpec
+from pymosn.protocol.tars.codec import TarsSpec
 
 pytestmark = pytest.mark.timeout(SECONDS * 2 + 120)
 

@@ -10,8 +10,9 @@ from pymosn.api.stream import StreamProtocol
 from pymosn.core.counters import DownstreamStats, Metrics
 from pymosn.core.message import ForwardingOptions
 from pymosn.core.overload import OverloadState
+from pymosn.core.uri import KEEP_SLASHES
 from pymosn.protocol.http1.decoder import Http1Limits
-from pymosn.protocol.http1.policy import KEEP_SLASHES, PASS_UNDERSCORES, STRICT, Http1Policy
+from pymosn.protocol.http1.policy import PASS_UNDERSCORES, STRICT, Http1Policy
 from pymosn.proxy.options import ProxyOptions
 from pymosn.proxy.stream_filters import StreamFilters
 from pymosn.proxy.tcp_options import TcpOptions

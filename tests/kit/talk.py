@@ -25,6 +25,7 @@ from pymosn.api.stream import StreamProtocol
 from pymosn.api.upstream import NO_CONSTRAINTS
 from pymosn.core.counters import DownstreamStats, Metrics
 from pymosn.core.failure import CONNECT_REFUSED, CONNECT_TIMEOUT
+from pymosn.core.headers import NO_HEADERS
 from pymosn.core.registry import Registry
 from pymosn.core.timers import TimerWheel
 from pymosn.network.listener import ConnectionIds, Listener
@@ -293,6 +294,7 @@ class Talk:
             self.advance(40.0)
             self._check_connections(clusters)
             assert _attributes(NO_CONNECTION) == _attributes(Connection()), "something was written to NO_CONNECTION"
+            assert len(NO_HEADERS) == 0, "something was written to NO_HEADERS"
         finally:
             self.loop.close()
 

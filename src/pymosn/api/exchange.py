@@ -53,10 +53,10 @@ class Exchange(ExchangeRecord):
 
     def __init__(self, connection: Connection) -> None:
         super().__init__(connection)
-        #: Filters that skip the bodies of this exchange; see `skip_body`.
-        self.body_skipped_by: list[object] | None = None
         #: Whether a filter ended the response after the current chunk; see `end_response`.
         self.response_ended: bool = False
+        #: Filters that skip the bodies of this exchange; see `skip_body`.
+        self.body_skipped_by: list[object] | None = None
         self._state: dict[str, object] | None = None
 
     @property

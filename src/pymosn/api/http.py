@@ -133,19 +133,20 @@ class HttpRequest(RequestHead):
             headers.remove_raw(GLOBAL_TIMEOUT)
             headers.remove_raw(TRY_TIMEOUT)
         lines = b""
-        if not self.raw_host and headers.get_raw(b"host") is None:
+        if len(self.raw_host) == 0 and headers.get_raw(b"host") is None:
             # Optional in HTTP/1.0, required in HTTP/1.1.
             lines = b"host: " + host_field(upstream_address).encode() + b"\r\n"
         if options.x_forwarded:
             if self.has_forwarded_for or self.has_forwarded_proto:
                 lines = lines + self._extended_lines(remote_ip, options.trusted_hops)
             else:
-                if not self.connection_lines:
+                if len(self.connection_lines) == 0:
                     self.connection_lines = self._client_lines(remote_ip)
-                lines = lines + self.connection_lines
+                lines = self.connection_lines if len(lines) == 0 else lines + self.connection_lines
         if options.x_request_id and not self.has_request_id:
-            lines = lines + b"x-request-id: " + ids.next() + b"\r\n"
-        if lines:
+            id_line = ids.next_line()
+            lines = id_line if len(lines) == 0 else lines + id_line
+        if len(lines) > 0:
             headers.add_lines(lines)
 
     def _client_lines(self, remote_ip: str) -> bytes:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Final
 
-from mypy_extensions import i64, mypyc_attr
+from mypy_extensions import i32, i64, mypyc_attr
 
 from pymosn.api.network import Connection, join_address
 from pymosn.api.upstream import Criteria
@@ -65,7 +65,6 @@ class ExchangeRecord:
         self.finished: float = 0.0
         self.bytes_received: i64 = 0
         self.bytes_sent: i64 = 0
-        self.attempts: i64 = 0
         #: Path and host as received, when the route rewrote them.
         self.original_path: bytes = b""
         self.original_host: bytes = b""
@@ -75,6 +74,8 @@ class ExchangeRecord:
         self.set_cookie: bytes = b""
         #: Overrides set with `Exchange.choose`.
         self.overrides: RouteOverrides | None = None
+        # Last, so that it shares a word with small attributes of a subclass.
+        self.attempts: i32 = 0
 
     def upstream_protocol(self) -> str:
         """The protocol spoken to the upstream: the client's, unless the request is transcoded."""

@@ -97,6 +97,9 @@ class RpcRequest(RequestHead):
     def set_method(self, value: str) -> None:
         raise HeaderError("the method of an RPC request is read-only: the payload may repeat it")
 
+    def held_body(self) -> bytes:
+        return self.payload
+
     def kept_body_limit(self) -> i64:
         """No limit: the frame is in memory anyway."""
         return UNLIMITED

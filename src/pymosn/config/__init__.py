@@ -6,7 +6,7 @@
 
 `load` runs these steps for a file, `update` for a body of the admin API; both report all errors at once. `dump` converts a
 configuration back to MOSN's shape, without secrets. `typed` reads parts that were kept untyped. `diagnostics` has the errors
-and warnings, `compatibility` and `surface` make docs/compatibility.md.
+and warnings; `compatibility` makes docs/compatibility.md from the schema and a template.
 
 `assembly` builds run-time objects from the result. A worker only needs `schema` and `typed`, so nothing here imports the
 parsers at import time.

@@ -1,7 +1,8 @@
 """Errors and warnings about a configuration, with their location, and the list that collects them."""
 
-from collections.abc import Mapping
-from typing import Any, Final, Literal
+import difflib
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from typing import Any, Final, Literal, TypeVar
 
 import msgspec
 
@@ -22,12 +23,15 @@ SECRET_WORDS: Final = (
     "apikey",
 )
 LONGEST_VALUE: Final = 60
+# Longer words get no suggestion: comparison is quadratic in the length.
+LONGEST_WORD: Final = 80
+
+R = TypeVar("R")
 
 
 def is_secret(key: str) -> bool:
     """Whether the value of a key must not be shown, according to its name."""
-    lowered = key.lower()
-    return any(word in lowered for word in SECRET_WORDS)
+    return any(word in key.lower() for word in SECRET_WORDS)
 
 
 class Place(msgspec.Struct, frozen=True):
@@ -41,14 +45,17 @@ class Place(msgspec.Struct, frozen=True):
 Places = Mapping[str, Place]
 
 
+def _outward(path: str) -> Iterator[str]:
+    """A path, and those of the blocks around it; at last that of the whole file."""
+    while path:
+        yield path
+        path = path[: max(path.rfind("."), path.rfind("["), 0)]
+    yield ""
+
+
 def nearest(places: Places, path: str) -> Place:
     """The location of the value at `path`, or of the nearest block around it if it is missing."""
-    while path:
-        place = places.get(path)
-        if place is not None:
-            return place
-        path = path[: max(path.rfind("."), path.rfind("["), 0)]
-    return places.get("", Place(""))
+    return next((places[outer] for outer in _outward(path) if outer in places), Place(""))
 
 
 class Diagnostic(msgspec.Struct, frozen=True, kw_only=True):
@@ -84,33 +91,73 @@ class Diagnostic(msgspec.Struct, frozen=True, kw_only=True):
 
     def as_dict(self) -> dict[str, str | int | None]:
         """The object that `pymosn check --json` prints."""
-        return {name: getattr(self, name) for name in self.__struct_fields__}
+        return msgspec.structs.asdict(self)
 
 
 def error_at(path: str, message: str) -> Diagnostic:
     """An error at a path whose location in a file is not known yet; see `Diagnostic.placed`."""
-    return Diagnostic(severity="error", file="", line=0, column=0, path=path, message=message)
+    return Diagnostic(path=path, message=message)
 
 
 class Diagnostics:
-    """Collects errors and warnings. A path with an error is reported once; later checks skip it."""
+    """Collects errors and warnings, and the location of every value. A path with an error is skipped by later checks."""
 
     def __init__(self) -> None:
         self.items: list[Diagnostic] = []
+        self.places: dict[str, Place] = {}
         self._bad_paths: set[str] = set()
 
-    def error(self, place: Place, path: str, message: str, value: Any = ..., suggestion: str | None = None) -> None:
-        """Report an error. `value`: the offending value; omit it if only the key is wrong."""
-        if self.is_bad(path):
-            return
-        self.mark_bad(path)
-        self._add("error", place, path, message, value, suggestion)
+    def error(
+        self, path: str, message: str, value: Any = ..., known: Iterable[str] = (), *, at: Place | None = None
+    ) -> None:
+        """Report an error. `value`: the offending value; omit it if only the key is wrong. `known`: the valid words."""
+        self.add("error", path, message, value, closest(str(value), known), at)
 
-    def warning(self, place: Place, path: str, message: str, value: Any = ..., suggestion: str | None = None) -> None:
+    def warning(
+        self, path: str, message: str, value: Any = ..., known: Iterable[str] = (), *, at: Place | None = None
+    ) -> None:
         """Report something that is accepted, but not with the expected effect."""
+        self.add("warning", path, message, value, closest(str(value), known), at)
+
+    def add(
+        self,
+        severity: Severity,
+        path: str,
+        message: str,
+        value: Any = ...,
+        suggestion: str | None = None,
+        at: Place | None = None,
+    ) -> None:
+        """Report an error or a warning. `at`: its location, unless it is that of the value at `path`."""
         if self.is_bad(path):
             return
-        self._add("warning", place, path, message, value, suggestion)
+        if severity == "error":
+            self.mark_bad(path)
+        place = at or nearest(self.places, path)
+        self.items.append(
+            Diagnostic(
+                severity=severity,
+                file=place.file,
+                line=place.line,
+                column=place.column,
+                path=path,
+                message=message,
+                value=None if value is ... else short(value, path),
+                suggestion=suggestion,
+            )
+        )
+
+    def attempt(self, path: str, make: Callable[..., R], *args: Any, value: Any = ..., prefix: str = "") -> R | None:
+        """The result of `make`; a ValueError becomes an error at `path`, and the result None."""
+        try:
+            return make(*args)
+        except ValueError as error:
+            self.error(path, f"{prefix}{error}", value)
+            return None
+
+    def line(self, path: str) -> str:
+        """The line of another value, for messages."""
+        return f"line {nearest(self.places, path).line}"
 
     def mark_bad(self, path: str) -> None:
         """Suppress further reports at a path and below."""
@@ -123,11 +170,7 @@ class Diagnostics:
 
     def is_bad(self, path: str) -> bool:
         """Whether there is an error at a path or in a block around it."""
-        while path:
-            if path in self._bad_paths:
-                return True
-            path = path[: max(path.rfind("."), path.rfind("["), 0)]
-        return False
+        return any(outer in self._bad_paths for outer in _outward(path))
 
     @property
     def has_errors(self) -> bool:
@@ -137,20 +180,14 @@ class Diagnostics:
         """All entries, sorted by file, line and column."""
         return sorted(self.items, key=lambda fault: (fault.file, fault.line, fault.column))
 
-    def _add(self, severity: Severity, place: Place, path: str, message: str, value: Any, suggestion: str | None) -> None:
-        shown = None if value is ... else short(value, path)
-        self.items.append(
-            Diagnostic(
-                severity=severity,
-                file=place.file,
-                line=place.line,
-                column=place.column,
-                path=path,
-                message=message,
-                value=shown,
-                suggestion=suggestion,
-            )
-        )
+
+def closest(word: str, known: Iterable[str]) -> str | None:
+    """The known word that was probably meant by `word`; None without a good match."""
+    if len(word) > LONGEST_WORD:
+        return None
+    by_lower = {name.lower(): name for name in known}
+    match = difflib.get_close_matches(word.lower(), by_lower, n=1, cutoff=0.6)
+    return by_lower[match[0]] if match else None
 
 
 def short(value: Any, path: str = "") -> str:

@@ -5,6 +5,7 @@ The standard library's parser has locations of syntax errors only.
 
 import bisect
 import re
+from collections.abc import Iterator
 from typing import Final
 
 from pymosn.config.nodes import DEEPEST, Entry, Node, ParseError, Repeated, Scalar, kind_of
@@ -34,12 +35,10 @@ class _Parser:
         self._line_starts = [0] + [match.end() for match in re.finditer("\n", text)]
 
     def document(self) -> tuple[Node, list[Repeated]]:
-        self._skip_space()
-        if self._at == len(self._text):
+        if not self._peek():
             raise ParseError("the file is empty")
         node = self._value()
-        self._skip_space()
-        if self._at < len(self._text):
+        if self._peek():
             raise self._error("unexpected text after the JSON value")
         return node, self._repeated
 
@@ -50,74 +49,55 @@ class _Parser:
     def _error(self, message: str, at: int | None = None) -> ParseError:
         return ParseError(message, *self._place(self._at if at is None else at))
 
-    def _skip_space(self) -> None:
-        match = _SPACE.match(self._text, self._at)
-        if match:
-            self._at = match.end()
-
     def _peek(self) -> str:
-        self._skip_space()
+        """The next character that is not white space; empty at the end."""
+        if match := _SPACE.match(self._text, self._at):
+            self._at = match.end()
         return self._text[self._at : self._at + 1]
 
     def _value(self) -> Node:
         char = self._peek()
         line, column = self._place(self._at)
         if char == "{":
-            return self._object(Node("object", line, column))
+            return Node("object", line, column, entries=self._object())
         if char == "[":
-            return self._array(Node("array", line, column))
+            return Node("array", line, column, items=[self._value() for _ in self._members("]")])
         value = self._string() if char == '"' else self._number_or_word(char)
         return Node(kind_of(value), line, column, value)
 
-    def _enter(self) -> None:
+    def _members(self, end: str) -> Iterator[None]:
+        """Enters an object or array, yields before each of its members, and leaves it."""
         self._depth += 1
         if self._depth > DEEPEST:
             raise self._error(f"nested deeper than {DEEPEST} levels")
         self._at += 1
-
-    def _object(self, node: Node) -> Node:
-        self._enter()
-        lines: dict[str, int] = {}
-        if self._peek() != "}":
-            while True:
-                if self._peek() != '"':
-                    raise self._error(self._key_expected(bool(node.entries)))
-                line, column = self._place(self._at)
-                key = self._string()
-                if key in lines:
-                    self._repeated.append(Repeated(key, line, column, lines[key]))
-                lines[key] = line
-                if self._peek() != ":":
-                    raise self._error(f'expected ":" after the key "{key}"')
-                self._at += 1
-                node.entries.append(Entry(key, line, column, self._value()))
-                if not self._comma("}"):
-                    break
-        return self._leave(node)
-
-    def _key_expected(self, after_comma: bool) -> str:
-        char = self._peek()
-        if not char:
-            return 'unexpected end of file in an object; expected "}"'
-        if char == "}" and after_comma:
-            return 'trailing comma before "}"'
-        return "expected a key in double quotes"
-
-    def _array(self, node: Node) -> Node:
-        self._enter()
-        if self._peek() != "]":
-            while True:
-                if self._peek() == "]":
-                    raise self._error('trailing comma before "]"')
-                node.items.append(self._value())
-                if not self._comma("]"):
-                    break
-        return self._leave(node)
-
-    def _leave(self, node: Node) -> Node:
+        if self._peek() != end:
+            yield
+            while self._comma(end):
+                if self._peek() == end:
+                    raise self._error(f'trailing comma before "{end}"')
+                yield
         self._at += 1
         self._depth -= 1
-        return node
+
+    def _object(self) -> list[Entry]:
+        entries: list[Entry] = []
+        lines: dict[str, int] = {}
+        for _ in self._members("}"):
+            char = self._peek()
+            if char != '"':
+                end = 'unexpected end of file in an object; expected "}"'
+                raise self._error("expected a key in double quotes" if char else end)
+            line, column = self._place(self._at)
+            key = self._string()
+            if key in lines:
+                self._repeated.append(Repeated(key, line, column, lines[key]))
+            lines[key] = line
+            if self._peek() != ":":
+                raise self._error(f'expected ":" after the key "{key}"')
+            self._at += 1
+            entries.append(Entry(key, line, column, self._value()))
+        return entries
 
     def _comma(self, end: str) -> bool:
         char = self._peek()

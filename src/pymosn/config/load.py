@@ -2,12 +2,10 @@
 
 import os
 from collections.abc import Collection
-from typing import TypeVar
 
 import msgspec
 
 from pymosn.config.check import check
-from pymosn.config.check.routes import all_tables
 from pymosn.config.diagnostics import Diagnostic, Diagnostics, Place
 from pymosn.config.json_nodes import parse_json
 from pymosn.config.nodes import Node, ParseError
@@ -16,20 +14,19 @@ from pymosn.config.schema import Cluster, MosnConfig, VirtualHost
 from pymosn.config.yaml_nodes import parse_yaml
 from pymosn.filters.settings import Block
 
-B = TypeVar("B", bound=Block)
-
 
 class Loaded(msgspec.Struct, frozen=True, kw_only=True):
     """The result of loading.
 
     `config` is None if one of the faults is an error. `config_dir`: the directory of the file. `base_dir`: its parent, where
-    MOSN keeps `logs/`. `places`: the location of each value by its path, for errors that are found later.
+    MOSN keeps `logs/`.
     """
 
     config: MosnConfig | None
     faults: list[Diagnostic]
     base_dir: str
     config_dir: str
+    #: The location of each value by its path, for errors that are found later.
     places: dict[str, Place]
 
     @property
@@ -71,21 +68,20 @@ class _Loading:
         self._stream_filters = stream_filters
         self._config_dir = config_dir
         self._faults = Diagnostics()
-        self._places: dict[str, Place] = {}
 
     def run(self, text: str | None, file: str, yaml: bool) -> Loaded:
         node = self._parse(text, file, yaml) if text is not None else None
         config = None
         if node is not None:
-            config = self._reader(file).block(node, MosnConfig, "")
+            config = Reader(file, self._faults, self._strict).block(node, MosnConfig, "")
             self._read_directories(config)
-            check(config, self._places, self._faults, self._stream_filters)
+            check(config, self._faults, self._stream_filters)
         return Loaded(
             config=None if self._faults.has_errors else config,
             faults=self._faults.in_order(),
             base_dir=os.path.dirname(self._config_dir),
             config_dir=self._config_dir,
-            places=self._places,
+            places=self._faults.places,
         )
 
     def read_text(self, path: str) -> str | None:
@@ -95,69 +91,56 @@ class _Loading:
                 data = file.read()
         except (OSError, ValueError) as error:
             reason = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
-            self._faults.error(Place(path), "", f"cannot be read: {reason}")
+            self._faults.error("", f"cannot be read: {reason}", at=Place(path))
             return None
         try:
             return data.decode()
         except UnicodeDecodeError as error:
             line = data.count(b"\n", 0, error.start) + 1
             column = error.start - data.rfind(b"\n", 0, error.start)
-            self._faults.error(Place(path, line, column), "", "not UTF-8 text")
+            self._faults.error("", "not UTF-8 text", at=Place(path, line, column))
             return None
-
-    def _reader(self, file: str) -> Reader:
-        return Reader(file, self._faults, self._places, self._strict)
 
     def _parse(self, text: str, file: str, yaml: bool) -> Node | None:
         text = text.removeprefix("\ufeff")
         try:
             node, repeated = parse_yaml(text) if yaml else parse_json(text)
         except ParseError as error:
-            self._faults.error(Place(file, error.line, error.column), "", error.message)
+            self._faults.error("", error.message, at=Place(file, error.line, error.column))
             return None
         for key in repeated:
             message = f'duplicate key "{key.key}"; first defined on line {key.first_line}'
-            self._faults.error(Place(file, key.line, key.column), "", message)
+            self._faults.error("", message, at=Place(file, key.line, key.column))
         return node
 
     def _read_directories(self, config: MosnConfig) -> None:
         """Read `clusters_configs` and `router_configs` into the inline lists."""
-        manager = config.cluster_manager
-        manager.clusters += self._directory(
-            manager.clusters_configs, manager.clusters, Cluster, "cluster_manager", "clusters"
-        )
-        manager.clusters_configs = ""
+        self._read_directory(config.cluster_manager, "cluster_manager", "clusters_configs", "clusters", Cluster)
         for s, server in enumerate(config.servers):
-            for path, table in all_tables(server, f"servers[{s}]"):
-                table.virtual_hosts += self._directory(
-                    table.router_configs, table.virtual_hosts, VirtualHost, path, "virtual_hosts"
-                )
-                table.router_configs = ""
+            for path, table in server.all_tables(f"servers[{s}]"):
+                self._read_directory(table, path, "router_configs", "virtual_hosts", VirtualHost)
 
-    def _directory(self, name: str, inline: list[B], cls: type[B], path: str, key: str) -> list[B]:
-        """One block of each `*.json` file of a directory.
+    def _read_directory(self, holder: Block, path: str, dir_key: str, key: str, cls: type[Block]) -> None:
+        """Appends one block of each `*.json` file of a directory to the list `key` of `holder`.
 
         The name is relative to the current directory, as in MOSN, or else to that of the configuration file.
         """
+        name, blocks = getattr(holder, dir_key), getattr(holder, key)
+        setattr(holder, dir_key, "")
         if not name:
-            return []
-        dir_key = "clusters_configs" if cls is Cluster else "router_configs"
-        place = self._places.get(f"{path}.{dir_key}", Place(""))
-        if inline:
-            message = f'"{key}" and "{dir_key}" are mutually exclusive'
-            self._faults.error(place, f"{path}.{dir_key}", message, name)
-            return []
+            return
+        if blocks:
+            self._faults.error(f"{path}.{dir_key}", f'"{key}" and "{dir_key}" are mutually exclusive', name)
+            return
         directory = name if os.path.isdir(name) else os.path.join(self._config_dir, name)
         try:
             names = sorted(file for file in os.listdir(directory) if file.endswith(".json"))
         except (OSError, ValueError):
-            self._faults.error(place, f"{path}.{dir_key}", "not a readable directory", name)
-            return []
-        blocks: list[B] = []
+            self._faults.error(f"{path}.{dir_key}", "not a readable directory", name)
+            return
         for file in (os.path.join(directory, file) for file in names):
             text = self.read_text(file)
             # MOSN skips empty files.
             node = self._parse(text, file, yaml=False) if text and text.strip() else None
             if node is not None:
-                blocks.append(self._reader(file).block(node, cls, f"{path}.{key}[{len(blocks)}]"))
-        return blocks
+                blocks.append(Reader(file, self._faults, self._strict).block(node, cls, f"{path}.{key}[{len(blocks)}]"))

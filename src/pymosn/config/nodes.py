@@ -2,6 +2,8 @@
 
 from typing import Any, Final, NamedTuple
 
+import msgspec
+
 Scalar = str | int | float | bool | None
 
 # More than any configuration needs, and below the interpreter's recursion limit.
@@ -9,18 +11,15 @@ DEEPEST: Final = 100
 _INT64: Final = range(-(2**63), 2**64)
 
 
-class Node:
+class Node(msgspec.Struct):
     """A value with its location: a scalar `value`, the `items` of an array, or the `entries` of an object."""
 
-    __slots__ = ("column", "entries", "items", "kind", "line", "value")
-
-    def __init__(self, kind: str, line: int, column: int, value: Scalar = None) -> None:
-        self.kind = kind
-        self.line = line
-        self.column = column
-        self.value = value
-        self.items: list[Node] = []
-        self.entries: list[Entry] = []
+    kind: str
+    line: int
+    column: int
+    value: Scalar = None
+    items: "list[Node]" = []
+    entries: "list[Entry]" = []
 
     def entry(self, key: str) -> "Entry | None":
         """The last entry with this key in any case; an exact match takes precedence."""
@@ -31,16 +30,13 @@ class Node:
         return found
 
 
-class Entry:
+class Entry(msgspec.Struct):
     """A key of an object with its location, and its value."""
 
-    __slots__ = ("column", "key", "line", "node")
-
-    def __init__(self, key: str, line: int, column: int, node: Node) -> None:
-        self.key = key
-        self.line = line
-        self.column = column
-        self.node = node
+    key: str
+    line: int
+    column: int
+    node: Node
 
 
 class ParseError(Exception):

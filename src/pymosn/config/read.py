@@ -7,9 +7,8 @@ from typing import Any, Final, TypeVar
 import msgspec
 from msgspec import inspect
 
-from pymosn.config.diagnostics import Diagnostics, Place
+from pymosn.config.diagnostics import Diagnostics, Place, Severity, closest
 from pymosn.config.duration import parse_duration
-from pymosn.config.guess import closest
 from pymosn.config.nodes import Entry, Node, plain
 from pymosn.config.schema.extensions import EXTENDS, Extend
 from pymosn.config.schema.network_filters import ProtocolSettings, ProxyConfig
@@ -34,6 +33,8 @@ _EXPECTED: Final = {
     inspect.IntType: "a whole number",
     inspect.FloatType: "a number",
 }
+_PLAIN: Final = {inspect.BoolType: bool, inspect.StrType: str}
+_CONTAINERS: Final = {inspect.StructType: "object", inspect.DictType: "object", inspect.ListType: "array"}
 
 
 class _Unset:
@@ -44,13 +45,12 @@ _UNSET: Final = _Unset()
 
 
 class Reader:
-    """Reads the nodes of one file. Collects the location of every value by its path in `places`."""
+    """Reads the nodes of one file. Adds errors, and the location of every value, to `faults`."""
 
-    def __init__(self, file: str, faults: Diagnostics, places: dict[str, Place], strict: bool) -> None:
+    def __init__(self, file: str, faults: Diagnostics, strict: bool = False) -> None:
         self._file = file
         self._faults = faults
-        self._places = places
-        self._unknown_key: Callable[..., None] = faults.error if strict else faults.warning
+        self._unknown_key: Severity = "error" if strict else "warning"
         self._fields: dict[type, dict[str, inspect.Field]] = {}
         # Depth inside keys without effect, where the inner keys need no further warnings.
         self._without_effect = 0
@@ -65,7 +65,7 @@ class Reader:
         return Place(self._file, at.line, at.column)
 
     def _value(self, node: Node, kind: inspect.Type, path: str) -> Any:
-        self._places[path] = self.place(node)
+        self._faults.places[path] = self.place(node)
         extra: dict[str, Any] = {}
         if isinstance(kind, inspect.Metadata):
             extra, kind = kind.extra or {}, kind.type
@@ -74,23 +74,15 @@ class Reader:
             return _UNSET
         if extra.get(DURATION):
             return self._duration(node, path)
-        if isinstance(kind, inspect.UnionType):
-            return self._union(node, kind, path)
-        if isinstance(kind, inspect.LiteralType):
-            return self._word(node, [str(value) for value in kind.values], path)
-        if isinstance(kind, inspect.AnyType):
-            return plain(node)
-        if isinstance(kind, inspect.StructType):
-            return self._struct(node, kind, path)
-        if isinstance(kind, inspect.ListType):
-            return self._list(node, kind, path)
-        if isinstance(kind, inspect.DictType):
-            return self._dict(node, kind, path)
-        return self._scalar(node, kind, path)
+        container = _CONTAINERS.get(type(kind))
+        if container is not None and node.kind != container:
+            return self._wrong_type(node, f"an {container}", path)
+        reader: Callable[[Reader, Node, Any, str], Any] = _READERS.get(type(kind), Reader._scalar)
+        return reader(self, node, kind, path)
 
     def _error(self, node: Node, path: str, message: str, suggestion: str | None = None) -> _Unset:
         value = node.value if node.kind not in ("object", "array") else ...
-        self._faults.error(self.place(node), path, message, value, suggestion)
+        self._faults.add("error", path, message, value, suggestion, self.place(node))
         return _UNSET
 
     def _wrong_type(self, node: Node, expected: str, path: str) -> _Unset:
@@ -99,9 +91,7 @@ class Reader:
 
     def _scalar(self, node: Node, kind: inspect.Type, path: str) -> Any:
         value = node.value
-        if isinstance(kind, inspect.BoolType) and isinstance(value, bool):
-            return value
-        if isinstance(kind, inspect.StrType) and isinstance(value, str):
+        if _PLAIN.get(type(kind)) is type(value):
             return value
         if isinstance(kind, inspect.FloatType) and node.kind == "number" and isinstance(value, (int, float)):
             return self._bounded(node, float(value), kind, path)
@@ -109,7 +99,8 @@ class Reader:
             return self._bounded(node, value, kind, path)
         return self._wrong_type(node, _EXPECTED.get(type(kind), "another type"), path)
 
-    def _word(self, node: Node, words: list[str], path: str) -> Any:
+    def _word(self, node: Node, kind: inspect.LiteralType, path: str) -> Any:
+        words = [str(value) for value in kind.values]
         if node.value in words:
             return node.value
         return self._error(node, path, f"must be one of {', '.join(words)}", closest(str(node.value), words))
@@ -124,21 +115,15 @@ class Reader:
 
     def _duration(self, node: Node, path: str) -> Any:
         if node.kind == "number":
-            if node.value == 0:
-                return 0.0
             message = f'a duration needs a unit, such as "{node.value}s" or "{node.value}ms"'
-        elif isinstance(node.value, str):
-            try:
-                seconds = parse_duration(node.value.strip('"'))
-            except ValueError as error:
-                message = str(error)
-            else:
-                if seconds >= 0:
-                    return seconds
-                message = "must not be negative"
-        else:
+            return self._error(node, path, message) if node.value else 0.0
+        if not isinstance(node.value, str):
             return self._wrong_type(node, 'a duration such as "15s"', path)
-        return self._error(node, path, message)
+        try:
+            seconds = parse_duration(node.value.strip('"'))
+        except ValueError as error:
+            return self._error(node, path, str(error))
+        return seconds if seconds >= 0 else self._error(node, path, "must not be negative")
 
     def _union(self, node: Node, kind: inspect.UnionType, path: str) -> Any:
         members = [member for member in kind.types if not isinstance(member, inspect.NoneType)]
@@ -170,15 +155,11 @@ class Reader:
         return _UNSET
 
     def _list(self, node: Node, kind: inspect.ListType, path: str) -> Any:
-        if node.kind != "array":
-            return self._wrong_type(node, "an array", path)
         values = [self._value(item, kind.item_type, f"{path}[{i}]") for i, item in enumerate(node.items)]
         # An invalid entry keeps its index, so that the paths of the following ones stay correct.
         return [_placeholder(kind.item_type) if value is _UNSET else value for value in values]
 
     def _dict(self, node: Node, kind: inspect.DictType, path: str) -> Any:
-        if node.kind != "object":
-            return self._wrong_type(node, "an object", path)
         values = {}
         for entry in node.entries:
             if isinstance(kind.value_type, inspect.AnyType):
@@ -192,20 +173,18 @@ class Reader:
 
     def _note_places(self, node: Node, path: str) -> None:
         """Records the locations inside an untyped value, for errors that are found in it later."""
-        self._places[path] = self.place(node)
+        self._faults.places[path] = self.place(node)
         for entry in node.entries:
             self._note_places(entry.node, f"{path}.{entry.key}")
         for i, item in enumerate(node.items):
             self._note_places(item, f"{path}[{i}]")
 
     def _struct(self, node: Node, kind: inspect.StructType, path: str) -> Any:
-        if node.kind != "object":
-            return self._wrong_type(node, "an object", path)
         if kind.cls is ProxyConfig:
             _key_by_protocol(node)
         values: dict[str, Any] = {}
         for field, entry in self._match_keys(node, kind, path):
-            inner = f"{path}.{field.encode_name}" if path else field.encode_name
+            inner = _join(path, field.encode_name)
             effect = _effect(field)
             self._without_effect += bool(effect)
             value = self._value(entry.node, field.type, inner)
@@ -214,17 +193,15 @@ class Reader:
                 continue
             values[field.name] = value
             if effect and not self._without_effect and _is_significant(field, value):
-                self._faults.warning(self.place(entry), inner, effect)
+                self._faults.warning(inner, effect, at=self.place(entry))
         block = kind.cls(**values)
         self._read_config_by_name(node, block, path)
         return block
 
     def _fields_of(self, kind: inspect.StructType) -> dict[str, inspect.Field]:
-        fields = self._fields.get(kind.cls)
-        if fields is None:
-            fields = {_folded(field.encode_name, kind): field for field in kind.fields}
-            self._fields[kind.cls] = fields
-        return fields
+        if kind.cls not in self._fields:
+            self._fields[kind.cls] = {_folded(field.encode_name, kind): field for field in kind.fields}
+        return self._fields[kind.cls]
 
     def _match_keys(self, node: Node, kind: inspect.StructType, path: str) -> list[tuple[inspect.Field, Entry]]:
         """The entries with known keys; unknown keys are reported."""
@@ -241,21 +218,18 @@ class Reader:
             other = matched[key][1] if key in matched else None
             if other is not None and other.key != entry.key:
                 message = f'duplicate of key "{other.key}" on line {other.line}; keys match in any case'
-                self._faults.error(self.place(entry), f"{path}.{entry.key}" if path else entry.key, message)
+                self._faults.error(_join(path, entry.key), message, at=self.place(entry))
             if other is None or other.key != key or entry.key == key:
                 matched[key] = field, entry
         return list(matched.values())
 
     def _report_unknown(self, entry: Entry, fields: dict[str, inspect.Field], path: str, is_envoy: bool) -> None:
         hint = closest(entry.key, [field.encode_name for field in fields.values()])
-        report = self._faults.error if is_envoy else self._unknown_key
-        message = "unknown or unsupported key; rejected, because ignoring it could grant access"
-        report(
-            self.place(entry),
-            f"{path}.{entry.key}" if path else entry.key,
-            message if is_envoy else "unknown key, ignored",
-            suggestion=hint,
-        )
+        severity: Severity = "error" if is_envoy else self._unknown_key
+        message = "unknown key, ignored"
+        if is_envoy:
+            message = "unknown or unsupported key; rejected, because ignoring it could grant access"
+        self._faults.add(severity, _join(path, entry.key), message, suggestion=hint, at=self.place(entry))
 
     def _read_config_by_name(self, node: Node, block: Any, path: str) -> None:
         """Checks a `config` whose schema depends on another key. The block keeps the untyped values."""
@@ -266,6 +240,20 @@ class Reader:
         entry = node.entry("config")
         if schema is not None and entry is not None and entry.node.kind != "null":
             self._value(entry.node, inspect.type_info(schema), f"{path}.config")
+
+
+_READERS: Final[dict[type[inspect.Type], Callable[[Reader, Node, Any, str], Any]]] = {
+    inspect.UnionType: Reader._union,
+    inspect.LiteralType: Reader._word,
+    inspect.AnyType: lambda reader, node, kind, path: plain(node),
+    inspect.StructType: Reader._struct,
+    inspect.ListType: Reader._list,
+    inspect.DictType: Reader._dict,
+}
+
+
+def _join(path: str, key: str) -> str:
+    return f"{path}.{key}" if path else key
 
 
 def _folded(key: str, kind: inspect.StructType) -> str:
@@ -314,6 +302,4 @@ def _key_by_protocol(node: Node) -> None:
     if not single or any(entry.key.lower() in known for entry in extend.node.entries):
         return
     flat = extend.node
-    keyed = Node("object", flat.line, flat.column)
-    keyed.entries = [Entry(name, flat.line, flat.column, flat)]
-    extend.node = keyed
+    extend.node = Node("object", flat.line, flat.column, entries=[Entry(name, flat.line, flat.column, flat)])

@@ -17,16 +17,12 @@ def typed(value: object, cls: type[B], faults: Diagnostics | None = None) -> B:
 
     Errors are added to `faults`, by their path within `value`; loading has reported them in most cases.
     """
-    return Reader("", Diagnostics() if faults is None else faults, {}, False).block(_node(value), cls, "")
+    return Reader("", faults or Diagnostics()).block(_node(value), cls, "")
 
 
 def _node(value: Any) -> Node:
     if isinstance(value, dict):
-        node = Node("object", 0, 0)
-        node.entries = [Entry(str(key), 0, 0, _node(inner)) for key, inner in value.items()]
-        return node
+        return Node("object", 0, 0, entries=[Entry(str(key), 0, 0, _node(inner)) for key, inner in value.items()])
     if isinstance(value, list):
-        node = Node("array", 0, 0)
-        node.items = [_node(item) for item in value]
-        return node
+        return Node("array", 0, 0, items=[_node(item) for item in value])
     return Node(kind_of(value), 0, 0, value)

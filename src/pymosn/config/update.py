@@ -7,7 +7,7 @@ Any error rejects the change; warnings are reported only for the changed block.
 from __future__ import annotations
 
 from collections.abc import Callable, Collection
-from typing import Any, Final, Generic, TypeVar
+from typing import Any, Final, NamedTuple, TypeVar
 
 from msgspec.structs import replace
 
@@ -46,18 +46,17 @@ class RouteUpdate(Block, kw_only=True):
     route: Route | None = None
 
 
-class _Kind(Generic[B]):
+class _Kind(NamedTuple):
     """A kind of named blocks: their class, the path of their list, and the name of one."""
 
-    def __init__(self, cls: type[B], path: str, name: Callable[[B], str]) -> None:
-        self.cls = cls
-        self.path = path
-        self.name = name
+    cls: type[Block]
+    path: str
+    name: Callable[[Any], str]
 
 
 _ROUTERS: Final = "servers[0].routers"
 _CLUSTERS: Final = "cluster_manager.clusters"
-_KINDS: Final[dict[str, _Kind[Any]]] = {
+_KINDS: Final[dict[str, _Kind]] = {
     "listener": _Kind(Listener, "servers[0].listeners", Listener.known_name),
     "router": _Kind(RouterConfiguration, _ROUTERS, lambda table: table.router_config_name),
     "cluster": _Kind(Cluster, _CLUSTERS, lambda cluster: cluster.name),
@@ -72,8 +71,8 @@ class Update:
         """`stream_filters`: as for `load_file`."""
         self.faults = Diagnostics()
         self._stream_filters = stream_filters
-        self._places: dict[str, Place] = {"": Place(BODY)}
-        self._reader = Reader(BODY, self.faults, self._places, False)
+        self.faults.places[""] = Place(BODY)
+        self._reader = Reader(BODY, self.faults)
         self._top = self._parse(text)
 
     def config(self, before: MosnConfig) -> Outcome:
@@ -82,10 +81,11 @@ class Update:
         if kind is None:
             return None, self.faults.in_order()
         blocks = _blocks(before, kind.path)
-        name = kind.name(self._block("config", kind.cls))
-        index = next((i for i, block in enumerate(blocks) if kind.name(block) == name), len(blocks))
+        names = [kind.name(block) for block in blocks]
+        name = kind.name(self._block(kind.cls))
+        index = names.index(name) if name in names else len(names)
         path = f"{kind.path}[{index}]"
-        blocks = _with(blocks, index, self._block("config", kind.cls, path))
+        blocks = _with(blocks, index, self._block(kind.cls, path))
         return self._finish(_with_blocks(before, kind.path, blocks), path)
 
     def removal(self, before: MosnConfig) -> Outcome:
@@ -105,18 +105,17 @@ class Update:
         if not action:
             return None, self.faults.in_order()
         clusters = before.cluster_manager.clusters
-        name = self._block("config", Hosts).cluster
+        name = self._block(Hosts).cluster
         index = _find(clusters, lambda cluster: cluster.name == name)
         if index is None:
             return self._fail(f"there is no cluster {name!r}")
         path = f"{_CLUSTERS}[{index}]"
-        given = self._block("config", Hosts, path).hosts
+        given = self._block(Hosts, path).hosts
         addresses = {host.address for host in given}
         others = [] if action == "set" else [host for host in clusters[index].hosts if host.address not in addresses]
         hosts = others if action == "remove" else [*given, *others]
-        return self._finish(
-            _with_blocks(before, _CLUSTERS, _with(clusters, index, replace(clusters[index], hosts=hosts))), path
-        )
+        changed = _with(clusters, index, replace(clusters[index], hosts=hosts))
+        return self._finish(_with_blocks(before, _CLUSTERS, changed), path)
 
     def route(self, before: MosnConfig) -> Outcome:
         """`update_route`: appends a route to those of a virtual host, or removes routes.
@@ -127,7 +126,7 @@ class Update:
         if not action:
             return None, self.faults.in_order()
         tables = before.servers[0].routers
-        given = self._block("config", RouteUpdate)
+        given = self._block(RouteUpdate)
         i = _find(tables, lambda table: table.router_config_name == given.router_config_name)
         if i is None:
             return self._fail(f"there is no router {given.router_config_name!r} in servers[0].routers")
@@ -166,7 +165,7 @@ class Update:
         try:
             top, repeated = parse_json(text)
         except ParseError as error:
-            self.faults.error(Place(BODY, error.line, error.column), "", error.message)
+            self.faults.error("", error.message, at=Place(BODY, error.line, error.column))
             return Node("object", 0, 0)
         for key in repeated:
             self._error(f'duplicate key "{key.key}"', Place(BODY, key.line, key.column))
@@ -174,7 +173,7 @@ class Update:
             self._error("the body is not an object")
         return top
 
-    def _kind(self, required: str) -> _Kind[Any] | None:
+    def _kind(self, required: str) -> _Kind | None:
         return _KINDS.get(self._begin(tuple(_KINDS), required))
 
     def _begin(self, allowed: tuple[str, ...], required: str) -> str:
@@ -197,16 +196,16 @@ class Update:
             self._error(f'"{key}" must be {expected}')
         return ""
 
-    def _block(self, key: str, cls: type[B], path: str = "") -> B:
-        """The block under a key. Without `path`, only to learn its name: errors are not reported."""
-        entry = self._top.entry(key)
+    def _block(self, cls: type[B], path: str = "") -> B:
+        """The block under `config`. Without `path`, only to learn its name: errors are not reported."""
+        entry = self._top.entry("config")
         assert entry is not None
-        reader = self._reader if path else Reader(BODY, Diagnostics(), {}, False)
+        reader = self._reader if path else Reader(BODY, Diagnostics())
         return reader.block(entry.node, cls, path)
 
     def _error(self, message: str, place: Place | None = None) -> None:
         if not any(item.message == message for item in self.faults.items):
-            self.faults.error(place or Place(BODY), "", message)
+            self.faults.error("", message, at=place or Place(BODY))
 
     def _fail(self, message: str) -> Outcome:
         self._error(message)
@@ -214,7 +213,7 @@ class Update:
 
     def _finish(self, after: MosnConfig, path: str) -> Outcome:
         if path or not self.faults.has_errors:
-            check(after, self._places, self.faults, self._stream_filters)
+            check(after, self.faults, self._stream_filters)
         faults = self.faults.in_order()
         reported = [fault for fault in faults if fault.severity == "error" or (path and fault.path.startswith(path))]
         return (None if self.faults.has_errors else after), reported

@@ -6,7 +6,7 @@ Plain values are interpreted as in MOSN (ghodss/yaml over go-yaml v2): YAML 1.1 
 
 import re
 from collections.abc import Iterator
-from typing import Any, Final
+from typing import Final
 
 import yaml
 
@@ -15,9 +15,11 @@ from pymosn.config.nodes import DEEPEST, Entry, Node, ParseError, Repeated, Scal
 # A few lines of nested aliases ("billion laughs") can expand to any number of values; a regular text has fewer values than
 # characters.
 _MOST_NODES_PER_CHARACTER: Final = 10
-_TRUE: Final = frozenset({"true", "True", "TRUE", "yes", "Yes", "YES", "on", "On", "ON"})
-_FALSE: Final = frozenset({"false", "False", "FALSE", "no", "No", "NO", "off", "Off", "OFF"})
-_NULL: Final = frozenset({"", "~", "null", "Null", "NULL"})
+_WORDS: Final[dict[str, Scalar]] = {
+    **dict.fromkeys(("true", "True", "TRUE", "yes", "Yes", "YES", "on", "On", "ON"), True),
+    **dict.fromkeys(("false", "False", "FALSE", "no", "No", "NO", "off", "Off", "OFF"), False),
+    **dict.fromkeys(("", "~", "null", "Null", "NULL")),
+}
 _INT: Final = re.compile(r"[-+]?(?:0b[01_]+|0x[0-9a-fA-F_]+|0o?[0-7_]+|0|[1-9][0-9_]*)")
 _FLOAT: Final = re.compile(r"[-+]?(?:\.[0-9]+|[0-9][0-9_]*(?:\.[0-9]*)?)(?:[eE][-+]?[0-9]+)?")
 _SCALAR_TAGS: Final = frozenset({"str", "null", "bool", "int", "float", "timestamp", "value"})
@@ -65,9 +67,7 @@ class _Builder:
             return Node(kind_of(value), line, column, value)
         if isinstance(source, yaml.SequenceNode):
             _expect_tag(source, "seq")
-            node = Node("array", line, column)
-            node.items = [self.node(item, depth + 1) for item in source.value]
-            return node
+            return Node("array", line, column, items=[self.node(item, depth + 1) for item in source.value])
         assert isinstance(source, yaml.MappingNode)
         _expect_tag(source, "map")
         return self._mapping(source, depth)
@@ -77,19 +77,16 @@ class _Builder:
         kind = source.tag.removeprefix(_PREFIX)
         if kind not in _SCALAR_TAGS:
             raise ParseError(f"the tag {source.tag} is not supported", *_place(source))
-        if kind == "str" and (source.style is not None or self._looks_like(text) != source.tag):
-            # Quoted, or tagged as a string although it looks like another type.
+        plain_tag = self._resolver.resolve(yaml.ScalarNode, text, (True, False))  # type: ignore[no-untyped-call]
+        if kind == "str" and (source.style is not None or plain_tag != source.tag):
+            # Quoted, or tagged as a string although unquoted it would have another type.
             return text
         try:
             return _plain(text)
         except OverflowError:
             raise ParseError("the number is too large", *_place(source)) from None
 
-    def _looks_like(self, text: str) -> Any:
-        return self._resolver.resolve(yaml.ScalarNode, text, (True, False))  # type: ignore[no-untyped-call]
-
     def _mapping(self, source: yaml.MappingNode, depth: int) -> Node:
-        node = Node("object", *_place(source))
         own: dict[str, Entry] = {}
         merged: dict[str, Entry] = {}
         for key_node, value_node in source.value:
@@ -105,8 +102,8 @@ class _Builder:
             if key in own:
                 self.repeated.append(Repeated(key, line, column, own[key].line))
             own[key] = Entry(key, line, column, self.node(value_node, depth + 1))
-        node.entries = [*own.values(), *(entry for key, entry in merged.items() if key not in own)]
-        return node
+        # The mapping's keys come first and take precedence over merged ones.
+        return Node("object", *_place(source), entries=list({**own, **merged, **own}.values()))
 
     def _bases(self, source: yaml.Node, depth: int) -> Iterator[Node]:
         """The mappings of a merge key (`<<`)."""
@@ -127,12 +124,8 @@ def _expect_tag(source: yaml.Node, name: str) -> None:
 
 
 def _plain(text: str) -> Scalar:
-    if text in _NULL:
-        return None
-    if text in _TRUE:
-        return True
-    if text in _FALSE:
-        return False
+    if text in _WORDS:
+        return _WORDS[text]
     digits = text.replace("_", "")
     if _INT.fullmatch(text):
         try:

@@ -2,7 +2,7 @@
 
 Each module of the API exports `routes(plane, ...)`; `create_app` combines them, and `/` lists all their paths. GET never
 changes anything. Differences from MOSN, all for safety: environment variables are readable only if their name has an allowed
-prefix and does not look like a secret; cross-site requests cannot change anything; bodies are limited; `/api/v1/plugin`
+prefix and is not named like a secret; cross-site requests cannot change anything; bodies are limited; `/api/v1/plugin`
 responds with 501, because there are no plugin processes.
 """
 
@@ -14,12 +14,10 @@ from typing import Final
 
 from starlette.applications import Starlette
 from starlette.middleware import Middleware
-from starlette.requests import Request
-from starlette.responses import PlainTextResponse, Response
 
-from pymosn.control import config_dump, filter_views, log_levels, process_views, statistics, updates, views
+from pymosn.control import log_levels, process_views, statistics, updates, views
 from pymosn.control.guard import Guard
-from pymosn.control.handlers import get
+from pymosn.control.handlers import page
 from pymosn.control.plane import ControlPlane
 from pymosn.core.log import Log
 
@@ -42,16 +40,10 @@ def create_app(
         *process_views.routes(plane, env_prefixes, environment),
         *statistics.routes(plane),
         *log_levels.routes(plane),
-        *config_dump.routes(plane),
         *views.routes(plane),
-        *filter_views.routes(plane),
         *updates.routes(plane, stream_filters),
     ]
     index = "".join(f"{path}\n" for path in sorted(["/", *(route.path for route in routes)]))
-
-    async def show_index(plane: ControlPlane, request: Request) -> Response:
-        return PlainTextResponse(index)
-
-    app = Starlette(routes=[get(plane, "/", show_index), *routes], middleware=[Middleware(Guard, log=log or Log())])
+    app = Starlette(routes=[page("/", lambda: index), *routes], middleware=[Middleware(Guard, log=log or Log())])
     app.router.redirect_slashes = False
     return app

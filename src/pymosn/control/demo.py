@@ -31,7 +31,16 @@ def create_demo() -> Starlette:
 
 
 async def _echo(request: Request) -> Response:
-    return PlainTextResponse(await _describe(request))
+    """The received request: its request line, its headers, the length of its body."""
+    length = 0
+    async for chunk in request.stream():
+        length += len(chunk)
+    target = request.scope["raw_path"].decode("latin-1")
+    query = request.scope["query_string"].decode("latin-1")
+    line = f"{request.method} {target}{'?' + query if query else ''} HTTP/{request.scope['http_version']}"
+    headers = [f"{name.decode('latin-1')}: {value.decode('latin-1')}" for name, value in request.headers.raw]
+    text = ["hello from the demo upstream", "", line, *headers, "", f"{length} bytes of body", ""]
+    return PlainTextResponse("\n".join(text))
 
 
 async def _bytes(request: Request) -> Response:
@@ -64,15 +73,3 @@ async def _chunks(count: int) -> AsyncIterator[bytes]:
         chunk = CHUNK[:count]
         count -= len(chunk)
         yield chunk
-
-
-async def _describe(request: Request) -> str:
-    """The received request: its request line, its headers, the length of its body."""
-    length = 0
-    async for chunk in request.stream():
-        length += len(chunk)
-    target = request.scope["raw_path"].decode("latin-1")
-    query = request.scope["query_string"].decode("latin-1")
-    line = f"{request.method} {target}{'?' + query if query else ''} HTTP/{request.scope['http_version']}"
-    headers = [f"{name.decode('latin-1')}: {value.decode('latin-1')}" for name, value in request.headers.raw]
-    return "\n".join(["hello from the demo upstream", "", line, *headers, "", f"{length} bytes of body", ""])

@@ -7,12 +7,12 @@ resolved, its last addresses are kept, and the lookups back off.
 from __future__ import annotations
 
 import asyncio
-import ipaddress
 from collections.abc import Awaitable, Callable
 from typing import Final
 
 from msgspec.structs import replace
 
+from pymosn.config.check.addresses import is_ip
 from pymosn.config.schema import Cluster, Host, MosnConfig
 from pymosn.control.resolver import Answer, Lookup, LookupOptions, look_up, lookup_options
 from pymosn.core.addresses import UNIX, split_address
@@ -62,7 +62,7 @@ class Discovery:
         self._changed: set[str] = set()
 
     async def prepare(self, config: MosnConfig) -> None:
-        """Looks up the names that are new in a configuration, for at most FIRST_TIME seconds. Never fails."""
+        """Resolves the names that are new in a configuration, for at most FIRST_TIME seconds. Never fails."""
         new = {key: options for key, options in _names(config).items() if key not in self._found}
         if not new:
             return
@@ -80,14 +80,12 @@ class Discovery:
         return replace(config, cluster_manager=replace(manager, clusters=clusters))
 
     def follow(self, config: MosnConfig) -> None:
-        """Looks up exactly the names of `config`, which must not be expanded, from now on."""
+        """Resolves exactly the names of `config`, which must not be expanded, from now on."""
         wanted = _names(config)
         for key in [key for key in self._tasks if wanted.get(key) != self._options.get(key)]:
             self._tasks.pop(key).cancel()
-        for key in [key for key in self._found if key not in wanted]:
-            del self._found[key]
-        for key in [key for key in self._failures if key not in wanted]:
-            del self._failures[key]
+        self._found = {key: answer for key, answer in self._found.items() if key in wanted}
+        self._failures = {key: count for key, count in self._failures.items() if key in wanted}
         self._options = wanted
         for key, options in wanted.items():
             if key not in self._tasks:
@@ -164,22 +162,13 @@ class Discovery:
         return replace(cluster, hosts=hosts)
 
 
-def is_address(host: str) -> bool:
-    """Whether `host` is an IP address rather than a name."""
-    try:
-        ipaddress.ip_address(host)
-    except ValueError:
-        return False
-    return True
-
-
 def has_name(host: Host) -> bool:
     """Whether the address of `host` contains a name that can be resolved."""
-    return not host.address.startswith(UNIX) and not is_address(split_address(host.address)[0])
+    return not host.address.startswith(UNIX) and not is_ip(split_address(host.address)[0])
 
 
 def _names(config: MosnConfig) -> dict[Key, LookupOptions]:
-    """Every name to look up, with its options."""
+    """Every name to resolve, with its options."""
     found: dict[Key, LookupOptions] = {}
     for cluster in config.cluster_manager.clusters:
         for host in cluster.hosts if cluster.type == "STRICT_DNS" else ():

@@ -1,15 +1,15 @@
-"""Why a request goes where it goes: which listener, virtual host and route take it, and what would be sent upstream.
+"""Explains how a request is routed: the listener, virtual host and route it matches, and what would be sent upstream.
 
-The answer comes from the run-time tables themselves: the request is decoded by the codec, the table is asked, and the
-route's own conditions say why they do not hold. Stream filters are not run, so what they would change is not seen; only
-what the filter `mirror` says of copies is told.
+The answer comes from the run-time tables: the codec decodes the request, the table finds its route, and the conditions of
+other routes report why they do not match. Stream filters are not run, so their changes are missing; only the number of
+copies that the filter `mirror` sets is included.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any, Final
-from urllib.parse import urlsplit
+from urllib.parse import SplitResult, urlsplit
 
 import msgspec
 
@@ -24,19 +24,10 @@ from pymosn.assembly.routes import build_table
 from pymosn.config.schema import Listener, MosnConfig, ProxyFilter
 from pymosn.config.schema.network_filters import Http1Settings
 from pymosn.config.typed import typed
-from pymosn.control.explain_hosts import choose_host
+from pymosn.control.explain_hosts import Choice, choose_host
 from pymosn.control.plane import ClusterView
 from pymosn.core.failure import BAD_REWRITE, CLUSTER_UNKNOWN, NO_ROUTER, Failure
-from pymosn.core.headers import (
-    HeaderError,
-    Headers,
-    HttpHeaders,
-    encode_name,
-    encode_value,
-    headers_from,
-    to_text,
-    wire_lines,
-)
+from pymosn.core.headers import HeaderError, HttpHeaders, encode_name, encode_value, headers_from, to_text, wire_lines
 from pymosn.core.message import ResponseHead
 from pymosn.core.overload import OverloadState
 from pymosn.core.request_ids import RequestIds
@@ -52,14 +43,14 @@ from pymosn.routing.rewrites import rewrite_host
 from pymosn.routing.table import RouteTable, VirtualHost
 from pymosn.stream.http1.options import read_http1_options
 
-#: Virtual hosts and routes that lost are told of up to here, the nearest to the winner.
+#: Maximum number of virtual hosts and routes listed as not matching, those nearest to the match.
 MOST: Final = 100
 
 
 class Question(msgspec.Struct, kw_only=True):
-    """A request to explain. `url`: absolute, or a path beside a Host header. `headers`: pairs of name and value.
+    """A request to explain. `url`: absolute, or a path in addition to a Host header. `headers`: pairs of name and value.
 
-    `listener`: its name, when the port of the URL does not tell. `client`: the client's IP address.
+    `listener`: its name, when the URL's port is ambiguous. `client`: the client's IP address.
     """
 
     method: str = "GET"
@@ -70,63 +61,57 @@ class Question(msgspec.Struct, kw_only=True):
 
 
 class QuestionError(ValueError):
-    """The question makes no sense."""
+    """The question has an invalid URL, header or listener."""
 
 
 def explain(config: MosnConfig, question: Question, live: Mapping[str, ClusterView] | None = None) -> dict[str, Any]:
-    """What becomes of a request, as plain data. Raises QuestionError for a URL, a header or a listener that is none.
+    """How a request is handled, as plain data. Raises QuestionError.
 
-    `live`: the clusters as they are now, by name; without them every host counts as healthy, and the answer says so.
+    `live`: the current state of the clusters by name; without it every host counts as healthy, and the answer notes that.
     """
     listener, proxy, others = _listener(config, question)
     answer: dict[str, Any] = {"listener": {"name": listener.name or listener.address, "others": others}}
-    exchange = Exchange(_FixedConnection(question.client, listener.address))
-    exchange.protocol = "Http1"
+    connection = Connection()
+    connection.remote_ip = question.client
+    connection.local_ip = listener.address.rpartition(":")[0]
+    connection.local_port = _port(listener)
+    exchange = Exchange(connection)
     http1 = proxy.config.extend_config.Http1
     failure = _decode(question, exchange, http1)
     if failure is not None:
-        return _failed(answer, failure, "the request itself is refused")
+        return answer | _failed(failure, "the request is invalid")
     head = exchange.request
     answer["request"] = {"method": head.method, "host": head.host, "path": head.path, "query": head.query}
     config_table = config.servers[0].router_tables().get(proxy.config.router_config_name)
     if config_table is None:
-        return _failed(answer, NO_ROUTER, f"there is no router {proxy.config.router_config_name!r}")
+        return answer | _failed(NO_ROUTER, f"unknown router {proxy.config.router_config_name!r}")
     table = build_table(config_table)
     host = table.find_virtual_host(head.raw_host)
-    answer["virtual_host"] = _explain_host(table, host, head.raw_host)
+    answer["virtual_host"] = _virtual_host(table, host, head.raw_host)
     route = decide(exchange, table, table.name)
     if host is not None:
-        answer["route"] = _explain_route(host, route if isinstance(route, Route) else None, exchange)
+        answer["route"] = _route(host, route if isinstance(route, Route) else None, exchange)
     if isinstance(route, Rejection):
         detail = f"no domain matches {head.host!r}" if host is None else f"no route of {host.name} matches"
-        return _failed(answer, route.failure, detail)
-    for entry in listener.stream_filters:
-        if entry.type == "mirror":
-            MirrorFilter(typed(entry.config, MirrorSettings)).on_request(exchange)
-    return _explain_action(config, proxy, exchange, route, answer, live)
+        return answer | _failed(route.failure, detail)
+    answer["action"] = route.action.text()
+    if isinstance(route.action, Forward):
+        for entry in listener.stream_filters:
+            if entry.type == "mirror":
+                MirrorFilter(typed(entry.config, MirrorSettings)).on_request(exchange)
+        return answer | _forward(config, exchange, route.action, http1, live)
+    return answer | {"reply": _direct_reply(exchange, route.action)}
 
 
-def _failed(answer: dict[str, Any], failure: Failure, detail: str) -> dict[str, Any]:
-    answer["reply"] = {"status": failure.status, "reason": failure.reason, "detail": detail}
-    return answer
-
-
-class _FixedConnection(Connection):
-    """A connection from nobody."""
-
-    def __init__(self, client: str, address: str) -> None:
-        super().__init__()
-        self.remote_ip = client
-        host, _, port = address.rpartition(":")
-        self.local_ip = host
-        self.local_port = int(port) if port.isdigit() else 0
+def _failed(failure: Failure, detail: str) -> dict[str, Any]:
+    return {"reply": {"status": failure.status, "reason": failure.reason, "detail": detail}}
 
 
 # ---- the request
 
 
 def _listener(config: MosnConfig, question: Question) -> tuple[Listener, ProxyFilter, list[str]]:
-    """The listener that the request comes to, and why the others before it do not get it."""
+    """The listener that accepts the request, and why others do not."""
     port = _split(question.url).port
     others: list[str] = []
     unwanted: list[str] = []
@@ -137,27 +122,27 @@ def _listener(config: MosnConfig, question: Question) -> tuple[Listener, ProxyFi
         if not entries:
             others.append(f"{name}: has no proxy filter")
         elif question.listener and question.listener not in (listener.name, listener.address):
-            others.append(f"{name}: {question.listener} is asked for")
+            others.append(f"{name}: not the requested listener {question.listener}")
             unwanted.append(name)
         else:
             found.append((listener, entries[0]))
     if not found and unwanted:
-        raise QuestionError(f"no listener {question.listener!r} takes it; there is {', '.join(unwanted)}")
+        raise QuestionError(f"no listener {question.listener!r} accepts this request; there is {', '.join(unwanted)}")
     if not found:
-        raise QuestionError(f"no listener takes it: {'; '.join(others) or 'there is none'}")
-    exact = [pair for pair in found if listener_port(pair[0]) == port] if port and not question.listener else []
+        raise QuestionError(f"no listener accepts this request: {'; '.join(others) or 'there is none'}")
+    exact = [pair for pair in found if _port(pair[0]) == port] if port and not question.listener else []
     listener, entry = (exact or found)[0]
     others += [f"{other.name or other.address}: listens on {other.address}" for other, _ in found if other is not listener]
     return listener, entry, others
 
 
-def listener_port(listener: Listener) -> int:
-    """The port of a listener, 0 for one without."""
+def _port(listener: Listener) -> int:
+    """The port of a listener; 0 if it has none."""
     port = listener.address.rpartition(":")[2]
     return int(port) if port.isdigit() else 0
 
 
-def _split(url: str) -> Any:
+def _split(url: str) -> SplitResult:
     try:
         parts = urlsplit(url)
         _ = parts.port
@@ -183,20 +168,17 @@ def request_bytes(question: Question) -> bytes:
     return f"{question.method} {target} HTTP/1.1\r\n".encode() + wire_lines(fields) + b"\r\n"
 
 
-def _decoder(http1: Http1Settings) -> RequestDecoder:
+def _decode(question: Question, exchange: Exchange, http1: Http1Settings) -> Failure | None:
+    """Adds the request to the exchange, as decoded by a listener with these settings; or returns why it is invalid."""
     facts = ListenerFacts(idle_timeout=0.0, overload=OverloadState())
     options = read_http1_options(msgspec.structs.asdict(http1), facts)
-    return RequestDecoder(options.limits, options.policy)
-
-
-def _decode(question: Question, exchange: Exchange, http1: Http1Settings) -> Failure | None:
-    """Puts the request as the listener's codec gives it into the exchange."""
-    decoder = _decoder(http1)
+    decoder = RequestDecoder(options.limits, options.policy)
     decoder.feed(request_bytes(question))
     try:
         decoder.decode()
     except ProtocolError as error:
         return error.failure
+    exchange.protocol = "Http1"
     exchange.request = decoder.head
     if http1.trusted_hops > 0:
         exchange.forwarded_ip = decoder.head.forwarded_ip(http1.trusted_hops)
@@ -209,96 +191,72 @@ def _decode(question: Question, exchange: Exchange, http1: Http1Settings) -> Fai
 # ---- virtual host and route
 
 
-def _explain_host(table: RouteTable, winner: VirtualHost | None, authority: bytes) -> dict[str, Any]:
-    matching = {host.name: [name for name in host.domains if _takes(name, authority)] for host in table.virtual_hosts}
+def _virtual_host(table: RouteTable, match: VirtualHost | None, authority: bytes) -> dict[str, Any]:
     reasons = []
-    silent = 0
+    unlisted = 0
     for host in table.virtual_hosts:
-        if host is winner:
+        if host is match:
             continue
-        if matching[host.name]:
-            reasons.append(f"{host.name}: {', '.join(matching[host.name])} matches too, but less exactly")
-        elif len(reasons) < MOST and winner is None:
+        domains = _matching_domains(host, authority)
+        if domains:
+            reasons.append(f"{host.name}: {', '.join(domains)} also matches, but less specifically")
+        elif len(reasons) < MOST and match is None:
             reasons.append(f"{host.name}: none of {', '.join(host.domains) or 'no domains'} matches")
         else:
-            silent += 1
-    answer: dict[str, Any] = {"table": table.name, "others": reasons, "not_matching": silent}
-    if winner is not None:
-        answer["name"] = winner.name
-        answer["domains"] = matching[winner.name]
-    return answer
+            unlisted += 1
+    answer: dict[str, Any] = {"table": table.name, "others": reasons, "not_matching": unlisted}
+    return answer if match is None else answer | {"name": match.name, "domains": _matching_domains(match, authority)}
 
 
-def _takes(domain: str, authority: bytes) -> bool:
-    """Whether a domain alone would take it: a table of one domain is asked."""
-    table = RouteTable("")
-    table.add(VirtualHost("", [domain], []))
-    return table.find_virtual_host(authority) is not None
+def _matching_domains(host: VirtualHost, authority: bytes) -> list[str]:
+    """The domains of `host` that match when each is tested alone."""
+    found = []
+    for domain in host.domains:
+        table = RouteTable("")
+        table.add(VirtualHost("", [domain], []))
+        if table.find_virtual_host(authority) is not None:
+            found.append(domain)
+    return found
 
 
-def _explain_route(host: VirtualHost, winner: Route | None, exchange: Exchange) -> dict[str, Any]:
-    earlier = []
-    for route in host.routes:
-        if route is winner:
-            break
-        earlier.append({"name": route.name, "why_not": route.matcher.why_not(exchange)})
+def _route(host: VirtualHost, match: Route | None, exchange: Exchange) -> dict[str, Any]:
+    routes = host.routes if match is None else host.routes[: host.routes.index(match)]
+    earlier = [{"name": route.name, "why_not": route.matcher.why_not(exchange)} for route in routes]
     answer: dict[str, Any] = {"earlier": earlier[-MOST:], "left_out": max(0, len(earlier) - MOST)}
-    if winner is not None:
-        answer["name"] = winner.name
-        answer["because"] = winner.matcher.text()
-    return answer
+    return answer if match is None else answer | {"name": match.name, "because": match.matcher.text()}
 
 
-# ---- what is done
+# ---- the action
 
 
-def _explain_action(
-    config: MosnConfig,
-    proxy: ProxyFilter,
-    exchange: Exchange,
-    route: Route,
-    answer: dict[str, Any],
-    live: Mapping[str, ClusterView] | None,
-) -> dict[str, Any]:
-    action = route.action
-    answer["action"] = action.text()
+def _direct_reply(exchange: Exchange, action: object) -> dict[str, Any]:
+    """The local reply of a redirect or a direct response."""
+    assert isinstance(action, Redirect | DirectResponse)
+    headers = headers_from(None)
     if isinstance(action, Redirect):
-        headers = headers_from(None)
         headers.set("location", action.location(exchange.request))
-        answer["reply"] = _reply(action.status, headers, exchange)
-    elif isinstance(action, DirectResponse):
-        answer["reply"] = {**_reply(action.status, headers_from(None), exchange), "body": action.body.decode()}
-    elif isinstance(action, Forward):
-        _explain_forward(config, proxy, exchange, action, answer, live)
-    return answer
-
-
-def _reply(status: int, headers: Headers, exchange: Exchange) -> dict[str, Any]:
-    exchange.response = ResponseHead(status, headers)
+    exchange.response = ResponseHead(action.status, headers)
     change_response(exchange, headers)
-    return {"status": status, "headers": headers.items()}
+    reply: dict[str, Any] = {"status": action.status, "headers": headers.items()}
+    return reply | {"body": action.body.decode()} if isinstance(action, DirectResponse) else reply
 
 
-def _explain_forward(
-    config: MosnConfig,
-    proxy: ProxyFilter,
-    exchange: Exchange,
-    action: Forward,
-    answer: dict[str, Any],
-    live: Mapping[str, ClusterView] | None,
-) -> None:
+def _forward(
+    config: MosnConfig, exchange: Exchange, action: Forward, http1: Http1Settings, live: Mapping[str, ClusterView] | None
+) -> dict[str, Any]:
+    """The cluster and the request that is sent to it, or why it is not sent."""
+    answer: dict[str, Any] = {}
     target = choose_target(exchange, action, action.choose(exchange))
     if isinstance(action, ForwardWeighted):
         answer["clusters"] = [{"cluster": name, "weight": weight} for name, weight in action.shares()]
     if isinstance(target, Rejection):
-        _failed(answer, target.failure, target.detail)
-        return
-    cluster = {cluster.name: cluster for cluster in config.cluster_manager.clusters}.get(target.cluster)
+        return answer | _failed(target.failure, target.detail)
+    clusters = {cluster.name: cluster for cluster in config.cluster_manager.clusters}
+    cluster = clusters.get(target.cluster)
     if cluster is None:
-        _failed(answer, CLUSTER_UNKNOWN, f"there is no cluster {target.cluster!r}")
-        return
+        return answer | _failed(CLUSTER_UNKNOWN, f"unknown cluster {target.cluster!r}")
     if action.mirrors:
-        answer["mirrors"] = _mirrors(config, exchange, action)
+        answer["mirrors"] = _mirrors(exchange, action, clusters)
     plan = plan_forward(exchange, action, target, bool(action.hash_policies), original_plan(cluster), True)
     if exchange.set_cookie:
         answer["set_cookie"] = to_text(exchange.set_cookie)
@@ -312,107 +270,108 @@ def _explain_forward(
     }
     answer["timeouts"] = {"request": plan.timeout, "try": plan.try_timeout}
     if choice.failure is not None:
-        _failed(answer, choice.failure, choice.detail)
-        return
+        return answer | _failed(choice.failure, choice.detail)
+    return answer | _sent(exchange, plan, choice, http1)
+
+
+def _sent(exchange: Exchange, plan: ForwardPlan, choice: Choice, http1: Http1Settings) -> dict[str, Any]:
+    """The request as it is sent to the chosen host. The steps are those of `pymosn.proxy.forwarder`; its id is random."""
     exchange.upstream_address = choice.address
     exchange.upstream_hostname = choice.hostname
-    if not _prepare(proxy, exchange, plan):
-        _failed(answer, BAD_REWRITE, "the rewritten path escapes the root")
-        return
     head = exchange.request
+    ids = RequestIds()
+    head.add_forwarding_fields(forwarding_options(http1), exchange.connection.remote_ip, choice.address, False, ids)
+    if not change_request(exchange, plan.changes):
+        return _failed(BAD_REWRITE, "the rewritten path escapes the root")
+    if plan.uses_host_name and choice.hostname:
+        rewrite_host(exchange, choice.hostname.encode())
     line, _, fields = b"".join(encode_request(head)).partition(b"\r\n")
-    answer["upstream"] = {
-        "line": line.decode("latin-1"),
-        "headers": HttpHeaders(fields[:-2]).items(),
-        "host": head.host,
-        "path": head.path,
-    }
+    headers = HttpHeaders(fields[:-2]).items()
+    return {"upstream": {"line": line.decode("latin-1"), "headers": headers, "host": head.host, "path": head.path}}
 
 
-def _mirrors(config: MosnConfig, exchange: Exchange, action: Forward) -> list[dict[str, Any]]:
-    """Who gets copies, of what share of the requests."""
+def _mirrors(exchange: Exchange, action: Forward, clusters: Mapping[str, object]) -> list[dict[str, Any]]:
+    """The clusters that get copies, and of what share of the requests."""
     copies = copies_wanted(exchange)
-    known = {cluster.name for cluster in config.cluster_manager.clusters}
     return [
         {
             "cluster": mirror.cluster,
             "percent": mirror.percent,
             "copies": "each healthy host" if copies == EACH_HEALTHY_HOST else copies,
             "instead_of_request": copies == EACH_HEALTHY_HOST,
-            "exists": mirror.cluster in known,
+            "exists": mirror.cluster in clusters,
         }
         for mirror in action.mirrors
     ]
 
 
-def _prepare(proxy: ProxyFilter, exchange: Exchange, plan: ForwardPlan) -> bool:
-    """Prepares the request as the proxy does before it sends it; the request id is made up."""
-    forwarding = forwarding_options(proxy.config.extend_config.Http1)
-    remote_ip = exchange.connection.remote_ip
-    exchange.request.add_forwarding_fields(forwarding, remote_ip, exchange.upstream_address, False, RequestIds())
-    if not change_request(exchange, plan.changes):
-        return False
-    if plan.uses_host_name and exchange.upstream_hostname:
-        rewrite_host(exchange, exchange.upstream_hostname.encode())
-    return True
-
-
-# ---- for people
+# ---- the answer as text
 
 
 def as_text(answer: dict[str, Any]) -> str:
     """An answer of `explain` as lines for a terminal."""
-    lines = [f"listener      {answer['listener']['name']}"]
-    lines += [f"              not {other}" for other in answer["listener"]["others"]]
+    lines = _section("listener", answer["listener"]["name"], [f"not {other}" for other in answer["listener"]["others"]])
     host = answer.get("virtual_host")
     if host is not None:
         domains = f" ({', '.join(host['domains'])})" if "name" in host else ""
-        lines.append(f"virtual host  {host.get('name', 'none')}{domains} of router {host['table']}")
-        lines += [f"              not {other}" for other in host["others"]]
+        more = [f"not {other}" for other in host["others"]]
         if host["not_matching"]:
-            lines.append(f"              and {host['not_matching']} more whose domains do not match")
+            more.append(f"and {host['not_matching']} more whose domains do not match")
+        lines += _section("virtual host", f"{host.get('name', 'none')}{domains} of router {host['table']}", more)
     route = answer.get("route")
     if route is not None:
         because = f": {route['because']}" if "name" in route else ""
-        lines.append(f"route         {route.get('name', 'none')}{because}")
-        if route["left_out"]:
-            lines.append(f"              {route['left_out']} earlier routes are left out here")
-        lines += [f"              not {entry['name']}: {entry['why_not']}" for entry in route["earlier"]]
-    return "\n".join([*lines, *_action_lines(answer)])
+        more = [f"{route['left_out']} earlier routes are omitted"] if route["left_out"] else []
+        more += [f"not {entry['name']}: {entry['why_not']}" for entry in route["earlier"]]
+        lines += _section("route", f"{route.get('name', 'none')}{because}", more)
+    if "action" in answer:
+        lines += _section("action", answer["action"])
+    return "\n".join([*lines, *_forward_lines(answer), *_reply_lines(answer)])
 
 
-def _action_lines(answer: dict[str, Any]) -> list[str]:
-    lines = [f"action        {answer['action']}"] if "action" in answer else []
+def _section(title: str, first: str, more: Iterable[str] = ()) -> list[str]:
+    return [f"{title:14}{first}", *(f"{'':14}{line}" for line in more)]
+
+
+def _forward_lines(answer: dict[str, Any]) -> list[str]:
+    lines = []
     cluster = answer.get("cluster")
     if cluster is not None:
-        note = "the health of its hosts is not known here" if cluster["health"] == "assumed" else "with the health of now"
-        lines.append(f"cluster       {cluster['name']} ({cluster['lb_type']}), {note}")
+        note = "the health of its hosts is unknown" if cluster["health"] == "assumed" else "with the health of now"
+        hosts = []
         for host in cluster["hosts"]:
             health = f", {host['health']}" if "health" in host else ""
             out = "" if host["in_subset"] else ", not in the subset"
-            lines.append(f"              host {host['address']} weight {host['weight']}{health}{out}")
-        lines.append(f"timeout       {answer['timeouts']['request']:g} s")
-    lines += [_mirror_line(mirror) for mirror in answer.get("mirrors", [])]
+            hosts.append(f"host {host['address']} weight {host['weight']}{health}{out}")
+        lines += _section("cluster", f"{cluster['name']} ({cluster['lb_type']}), {note}", hosts)
+        lines += _section("timeout", f"{answer['timeouts']['request']:g} s")
+    for mirror in answer.get("mirrors", ()):
+        lines += _section("mirror", _mirror_text(mirror))
     upstream = answer.get("upstream")
     if upstream is not None:
-        lines.append(f"sent          {upstream['line']}")
-        lines += [f"              {name}: {value}" for name, value in upstream["headers"]]
+        lines += _section("sent", upstream["line"], _fields(upstream))
     if "set_cookie" in answer:
-        lines.append(f"set-cookie    {answer['set_cookie']}")
-    reply = answer.get("reply")
-    if reply is not None:
-        lines.append(f"reply         {reply['status']}" + (f" {reply['reason']}" if "reason" in reply else ""))
-        if "detail" in reply:
-            lines.append(f"              {reply['detail']}")
-        lines += [f"              {name}: {value}" for name, value in reply.get("headers", [])]
+        lines += _section("set-cookie", answer["set_cookie"])
     return lines
 
 
-def _mirror_line(mirror: dict[str, Any]) -> str:
+def _reply_lines(answer: dict[str, Any]) -> list[str]:
+    reply = answer.get("reply")
+    if reply is None:
+        return []
+    details = [reply["detail"]] if "detail" in reply else []
+    return _section("reply", f"{reply['status']} {reply.get('reason', '')}".rstrip(), [*details, *_fields(reply)])
+
+
+def _fields(message: dict[str, Any]) -> list[str]:
+    return [f"{name}: {value}" for name, value in message.get("headers", ())]
+
+
+def _mirror_text(mirror: dict[str, Any]) -> str:
     share = f"{mirror['percent']} % of requests"
     if mirror["instead_of_request"]:
         text = f"every healthy host of cluster {mirror['cluster']}, and 200 in place of the reply, for {share}"
     else:
         times = "" if mirror["copies"] == 1 else f" {mirror['copies']} times"
         text = f"cluster {mirror['cluster']}{times}, {share}"
-    return f"mirror        {text}" + ("" if mirror["exists"] else ": there is no such cluster")
+    return text if mirror["exists"] else f"{text}: unknown cluster"

@@ -1,4 +1,4 @@
-"""The part of an explanation that tells of hosts: which there are, how they are, and which one a request may get."""
+"""Explains the choice of a host: all hosts of a cluster, their health, and the one that a request may get."""
 
 from __future__ import annotations
 
@@ -24,25 +24,24 @@ class Choice(NamedTuple):
 
 def choose_host(cluster: Cluster, selection: Selection, live: Mapping[str, ClusterView] | None) -> Choice:
     """The hosts that may get a request with that `selection`; `live`: see `explain`."""
-    subset = selection.subset
-    view = live.get(cluster.name) if live is not None else None
+    view = None if live is None else live.get(cluster.name)
+    workers = 0 if view is None else view["workers"]
+    states = {} if view is None else {host["address"]: host for host in view["hosts"]}
     if original_plan(cluster) is not None:
-        hosts = [_live_host(host, view["workers"]) for host in view["hosts"]] if view is not None else []
+        known = [Host(address=one["address"], hostname=one["hostname"], weight=one["weight"]) for one in states.values()]
+        hosts = [_host(host, None, states[host.address], workers) for host in known]
         address = selection.destination
         if not address:
-            return Choice(hosts, failure=NO_HOSTS, detail="neither a header nor the connection tells where to")
+            return Choice(hosts, failure=NO_HOSTS, detail="neither a header nor the connection has a destination")
         return Choice(hosts, address, address)
-    states = {host["address"]: host for host in view["hosts"]} if view is not None else {}
-    hosts = [
-        _host(host, subset, states.get(host.address), view["workers"] if view is not None else 0) for host in cluster.hosts
-    ]
+    hosts = [_host(host, selection.subset, states.get(host.address), workers) for host in cluster.hosts]
     if not hosts:
         return Choice(hosts, failure=NO_HOSTS, detail=f"cluster {cluster.name} has no hosts")
     candidates = [host for host in hosts if host["in_subset"]] or hosts
     usable = [host for host in candidates if host.get("is_usable", True)]
     panics = len(usable) * 100 < cluster.panic_threshold * len(candidates)
     if not usable and not panics:
-        return Choice(hosts, failure=ALL_UNHEALTHY, detail=f"no worker uses any host of cluster {cluster.name} now")
+        return Choice(hosts, failure=ALL_UNHEALTHY, detail=f"no worker currently uses any host of cluster {cluster.name}")
     first = (candidates if panics else usable)[0]
     return Choice(hosts, first["address"], first["hostname"])
 
@@ -57,21 +56,7 @@ def _host(host: Host, subset: Criteria | None, state: HostView | None, workers: 
         "in_subset": all(labels.get(key) == value for key, value in subset or ()),
     }
     if state is not None:
-        found |= {"health": health_text(state, workers), "is_usable": _is_usable(state, workers)}
+        # Usable if any worker may choose it.
+        is_usable = state["health"] != "failed_active_check" and (state["ejected"] < workers or workers == 0)
+        found |= {"health": health_text(state, workers), "is_usable": is_usable}
     return found
-
-
-def _live_host(state: HostView, workers: int) -> dict[str, Any]:
-    return {
-        "address": state["address"],
-        "hostname": state["hostname"],
-        "weight": state["weight"],
-        "in_subset": True,
-        "health": health_text(state, workers),
-        "is_usable": _is_usable(state, workers),
-    }
-
-
-def _is_usable(state: HostView, workers: int) -> bool:
-    """Whether any worker may choose it."""
-    return state["health"] != "failed_active_check" and (state["ejected"] < workers or workers == 0)

@@ -18,8 +18,6 @@ from pymosn.core.log import ERROR, Log
 #: Maximum size of a request body in bytes.
 MAX_BODY: Final = 64 * 1024
 
-_READING: Final = ("GET", "HEAD", "OPTIONS")
-
 
 class RequestTooLarge(Exception):
     """A request body of more than `limit` bytes."""
@@ -82,7 +80,7 @@ class Guard:
 
 
 def _rejection(method: str, headers: Headers) -> PlainTextResponse | None:
-    if method in _READING:
+    if method in ("GET", "HEAD", "OPTIONS"):
         return None
     site = headers.get("sec-fetch-site", "none")
     if "origin" in headers or site not in ("none", "same-origin"):

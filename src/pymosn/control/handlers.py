@@ -8,7 +8,7 @@ from functools import partial
 from typing import Any
 
 from starlette.requests import Request
-from starlette.responses import Response
+from starlette.responses import JSONResponse, PlainTextResponse, Response
 from starlette.routing import Route
 
 from pymosn.control.plane import ControlPlane
@@ -24,6 +24,16 @@ def get(plane: ControlPlane, path: str, handler: Handler) -> Route:
 def post(plane: ControlPlane, path: str, handler: Handler) -> Route:
     """A route that may change something, or whose input is a body."""
     return Route(path, partial(handler, plane), methods=["POST"])
+
+
+def page(path: str, value: Callable[[], object]) -> Route:
+    """A page without parameters: a string is sent as text, any other value as JSON."""
+
+    async def show(request: Request) -> Response:
+        shown = value()
+        return PlainTextResponse(shown) if isinstance(shown, str) else JSONResponse(shown)
+
+    return Route(path, show, methods=["GET"])
 
 
 def wants_text(request: Request) -> bool:

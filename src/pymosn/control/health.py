@@ -116,16 +116,14 @@ class HealthChecks(Service):
         for task in self._tasks.values():
             task.cancel()
         self._tasks.clear()
-        for log in self._event_logs.values():
-            if log is not None:
-                log.close()
+        for log in filter(None, self._event_logs.values()):
+            log.close()
         self._event_logs.clear()
 
     def reopen_logs(self) -> None:
         """Reopens the event logs after they were renamed."""
-        for log in self._event_logs.values():
-            if log is not None:
-                log.reopen()
+        for log in filter(None, self._event_logs.values()):
+            log.reopen()
 
     async def _watch(self, key: Key, check: HealthCheck) -> None:
         await self._sleep(check.initial_delay_seconds)

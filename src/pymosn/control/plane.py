@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from abc import ABC, abstractmethod
 from collections.abc import Callable
-from typing import Any, TypedDict
+from typing import Any, Protocol, TypedDict
 
 import msgspec
 
@@ -24,7 +23,7 @@ class WorkerInfo(TypedDict):
 class Candidate(msgspec.Struct, frozen=True):
     """A configuration to be activated; None if one of the faults is an error.
 
-    `places`: positions of its values in their source, for faults that are found later.
+    `places`: the position of each value in its source, for faults that are found later.
     """
 
     config: MosnConfig | None
@@ -117,85 +116,65 @@ class AllocationView(TypedDict):
     blocks: int
 
 
-class ControlPlane(ABC):
+class ControlPlane(Protocol):
     """Methods that query workers are asynchronous. Configurations have MOSN's keys, and their secrets are removed."""
 
-    @abstractmethod
     def state(self) -> int:
         """The stage of the process as MOSN's number: 6 is running, 8 is draining."""
 
-    @abstractmethod
     def pid(self) -> int:
         """The supervisor's process id."""
 
-    @abstractmethod
     def version(self) -> str:
         """pymosn's version."""
 
-    @abstractmethod
     def config(self) -> dict[str, Any]:
         """The active configuration."""
 
-    @abstractmethod
     def listeners(self) -> dict[str, Any]:
         """The active listeners by name."""
 
-    @abstractmethod
     def clusters(self) -> dict[str, Any]:
         """The active clusters by name."""
 
-    @abstractmethod
     def routers(self) -> dict[str, Any]:
         """The active router tables by name."""
 
-    @abstractmethod
     async def apply(self, source: str, edit: Edit) -> ChangeResult:
         """Changes the configuration in every worker, or nowhere."""
 
-    @abstractmethod
     async def reload_filters(self, source: str) -> ChangeResult:
         """Reloads the Python filters whose files have changed."""
 
-    @abstractmethod
     def last_change(self) -> ChangeResult:
         """The result of the last change."""
 
-    @abstractmethod
     async def live_clusters(self) -> list[ClusterView]:
         """The clusters with the current state of their hosts."""
 
-    @abstractmethod
     async def filters(self) -> list[FilterView]:
         """The active stream filters."""
 
-    @abstractmethod
     async def trace_allocations(self, seconds: float) -> list[AllocationView]:
         """Traces for `seconds` the memory that filters allocate and keep, in all workers."""
 
-    @abstractmethod
     def current(self) -> MosnConfig:
         """The active configuration with resolved addresses. It contains secrets and must not be shown."""
 
-    @abstractmethod
     async def stats(self) -> list[GroupData]:
         """The metrics of all workers, summed or concatenated."""
 
-    @abstractmethod
     def log_levels(self) -> dict[str, str]:
         """The levels of the logs that have one, by path."""
 
-    @abstractmethod
     async def set_log_level(self, path: str, level: str) -> None:
         """Changes a level in every process. KeyError for an unknown path, ValueError for an invalid level."""
 
-    @abstractmethod
     async def switch_log(self, path: str, enabled: bool) -> None:
         """Enables or disables a log in every process. KeyError for an unknown path."""
 
-    @abstractmethod
     def features(self) -> dict[str, bool]:
         """The feature gates."""
 
-    @abstractmethod
     def workers(self) -> list[WorkerInfo]:
         """The live workers."""

@@ -10,32 +10,20 @@ from starlette.responses import JSONResponse, PlainTextResponse, Response
 from starlette.routing import Route
 
 from pymosn.config.diagnostics import is_secret
-from pymosn.control.handlers import get
+from pymosn.control.handlers import get, page
 from pymosn.control.plane import ControlPlane
 
 
 def routes(plane: ControlPlane, env_prefixes: tuple[str, ...], environment: Mapping[str, str]) -> list[Route]:
     """`env_prefixes`: see `admin.ENV_PREFIXES`."""
     return [
-        get(plane, "/api/v1/version", _version),
-        get(plane, "/api/v1/states", _states),
-        get(plane, "/api/v1/workers", _workers),
+        page("/api/v1/version", lambda: f"mosn version: {plane.version()}"),
+        page("/api/v1/states", lambda: f"pid={plane.pid()}&state={plane.state()}"),
+        page("/api/v1/workers", plane.workers),
         get(plane, "/api/v1/plugin", _plugin),
         get(plane, "/api/v1/features", _features),
         get(plane, "/api/v1/env", partial(_env, env_prefixes, environment)),
     ]
-
-
-async def _version(plane: ControlPlane, request: Request) -> Response:
-    return PlainTextResponse(f"mosn version: {plane.version()}")
-
-
-async def _states(plane: ControlPlane, request: Request) -> Response:
-    return PlainTextResponse(f"pid={plane.pid()}&state={plane.state()}")
-
-
-async def _workers(plane: ControlPlane, request: Request) -> Response:
-    return JSONResponse(plane.workers())
 
 
 async def _plugin(plane: ControlPlane, request: Request) -> Response:
@@ -57,7 +45,7 @@ async def _env(prefixes: tuple[str, ...], environment: Mapping[str, str], plane:
     for key in keys:
         if not key.startswith(prefixes) or is_secret(key):
             allowed = ", ".join(f"{prefix}*" for prefix in prefixes) or "none"
-            text = f"{key!r} is not readable; allowed prefixes: {allowed}, except names that look like secrets"
+            text = f"{key!r} is not readable; allowed prefixes: {allowed}, except names of secrets"
             return PlainTextResponse(text, 403)
     shown = {key: environment[key] for key in keys if key in environment}
     return JSONResponse({"env": shown, "not_found": [key for key in keys if key not in shown]})

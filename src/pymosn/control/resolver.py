@@ -55,7 +55,7 @@ class Answer(NamedTuple):
     ttl: int | None = None
 
 
-#: Looks up a name; OSError or TimeoutError if there is no answer.
+#: Resolves a name; OSError or TimeoutError if there is no answer.
 Lookup = Callable[[str, LookupOptions], Awaitable[Answer]]
 
 
@@ -68,14 +68,8 @@ def lookup_options(cluster: Cluster) -> LookupOptions:
 def _servers(cluster: Cluster) -> Servers | None:
     block = cluster.dns_resolvers
     if block is not None and block.servers:
-        return Servers(
-            tuple(block.servers),
-            tuple(block.search),
-            int(block.port or "53"),
-            block.ndots,
-            block.timeout,
-            block.attempts,
-        )
+        port = int(block.port or "53")
+        return Servers(tuple(block.servers), tuple(block.search), port, block.ndots, block.timeout, block.attempts)
     if cluster.server_keys():
         return Servers(port=int(cluster.dns_resolver_port or "53"), file=cluster.dns_resolver_file or DEFAULT_FILE)
     return None

@@ -11,6 +11,7 @@ from collections.abc import Callable, Collection
 from functools import partial
 from typing import Final
 
+import msgspec
 from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
@@ -47,11 +48,11 @@ def routes(plane: ControlPlane, stream_filters: Collection[str]) -> list[Route]:
 
 
 async def _last_change(plane: ControlPlane, request: Request) -> Response:
-    return _json(plane.last_change(), 200)
+    return _response(plane.last_change(), 200)
 
 
 async def _reload_filters(plane: ControlPlane, request: Request) -> Response:
-    return _result(await plane.reload_filters(f"admin {request.url.path}"))
+    return _response(await plane.reload_filters(f"admin {request.url.path}"))
 
 
 async def _change(action: Action, stream_filters: Collection[str], plane: ControlPlane, request: Request) -> Response:
@@ -61,20 +62,11 @@ async def _change(action: Action, stream_filters: Collection[str], plane: Contro
     def edit(active: MosnConfig) -> Candidate:
         return Candidate(*action(Update(text, stream_filters), active))
 
-    return _result(await plane.apply(f"admin {request.url.path}", edit))
+    return _response(await plane.apply(f"admin {request.url.path}", edit))
 
 
-def _result(result: ChangeResult) -> Response:
-    return _json(result, 200 if result.applied else 400)
-
-
-def _json(result: ChangeResult, status: int) -> Response:
-    value = {
-        "applied": result.applied,
-        "version": result.version,
-        "attempt": result.attempt,
-        "source": result.source,
-        "message": result.message,
-        "faults": [fault.as_dict() for fault in result.faults],
-    }
+def _response(result: ChangeResult, status: int | None = None) -> Response:
+    value = msgspec.structs.asdict(result) | {"faults": [fault.as_dict() for fault in result.faults]}
+    if status is None:
+        status = 200 if result.applied else 400
     return Response(json.dumps(value, indent=1), status, media_type="application/json")

@@ -1,9 +1,10 @@
-"""The active clusters and routes, as JSON or, with `?format=text`, as text for people."""
+"""What is active: configuration, clusters, routes and filters, as JSON or, with `?format=text`, as text for people."""
 
 from __future__ import annotations
 
 import asyncio
 import json
+from typing import Any, Final
 
 import msgspec
 from starlette.requests import Request
@@ -15,16 +16,52 @@ from pymosn.config.schema import RouterConfiguration
 from pymosn.config.schema.router import Route
 from pymosn.control.guard import read_body
 from pymosn.control.handlers import get, json_response, post, wants_text
-from pymosn.control.plane import ClusterView, ControlPlane, health_text
+from pymosn.control.plane import AllocationView, ClusterView, ControlPlane, FilterView, health_text
+
+#: Maximum seconds for tracing allocations, which slows the workers down.
+LONGEST_TRACE: Final = 60.0
 
 
 def routes(plane: ControlPlane) -> list[HttpRoute]:
-    """`/api/v1/clusters`, `/api/v1/routes` and `/api/v1/explain`."""
+    """The paths that show the active configuration and its state."""
     return [
+        get(plane, "/api/v1/config_dump", _config_dump),
         get(plane, "/api/v1/clusters", _clusters),
         get(plane, "/api/v1/routes", _routes),
         post(plane, "/api/v1/explain", _explain),
+        get(plane, "/api/v1/filters", _filters),
+        post(plane, "/api/v1/filters/allocations", _allocations),
     ]
+
+
+async def _config_dump(plane: ControlPlane, request: Request) -> Response:
+    """Everything, or the part named by one parameter (key reference section 15); `{}` for an unknown name."""
+    parameters = request.query_params.multi_items()
+    if not parameters:
+        return json_response(_everything(plane))
+    if len(parameters) > 1:
+        return PlainTextResponse("only support one parameter", 400)
+    ((key, name),) = parameters
+    single = {"router": plane.routers, "cluster": plane.clusters, "listener": plane.listeners}
+    if key in single:
+        return json_response(single[key]().get(name, {}))
+    whole = {"mosnconfig": plane.config} | {f"all{word}s": view for word, view in single.items()}
+    if key in whole:
+        return json_response(whole[key]())
+    known = ", ".join([*whole, *(f"{word}=<name>" for word in single)])
+    return PlainTextResponse(f"unknown parameter {key!r}; one of {known}", 500)
+
+
+def _everything(plane: ControlPlane) -> dict[str, Any]:
+    config = plane.config()
+    extends = config.get("extends")
+    return {
+        "mosn_config": config,
+        "listener": plane.listeners(),
+        "cluster": plane.clusters(),
+        "routers": plane.routers(),
+        "extends": {entry["type"]: entry.get("config") for entry in extends or [] if "type" in entry},
+    }
 
 
 async def _clusters(plane: ControlPlane, request: Request) -> Response:
@@ -58,6 +95,31 @@ async def _explain(plane: ControlPlane, request: Request) -> Response:
     except (msgspec.MsgspecError, QuestionError) as error:
         return json_response({"error": str(error)}, 400)
     return PlainTextResponse(as_text(answer)) if wants_text(request) else json_response(answer)
+
+
+async def _filters(plane: ControlPlane, request: Request) -> Response:
+    """All filters with their counters."""
+    filters = await plane.filters()
+    if wants_text(request):
+        return PlainTextResponse("".join(_filter_text(view) for view in filters) or "no stream filters\n")
+    return json_response(filters)
+
+
+async def _allocations(plane: ControlPlane, request: Request) -> Response:
+    """Traces allocations; the body is a number of seconds, by default 5."""
+    body = (await read_body(request)).decode("utf-8", "replace").strip()
+    try:
+        seconds = float(body or "5")
+    except ValueError:
+        seconds = -1.0
+    if not 0.0 < seconds <= LONGEST_TRACE:
+        return PlainTextResponse(f"the body must be a number of seconds above 0 and at most {LONGEST_TRACE:g}\n", 400)
+    found = await plane.trace_allocations(seconds)
+    if wants_text(request):
+        return PlainTextResponse(
+            "".join(_allocation_text(view) for view in found) or "no allocated memory is still in use\n"
+        )
+    return json_response(found)
 
 
 def _cluster_text(cluster: ClusterView) -> str:
@@ -95,3 +157,19 @@ def _route_text(route: Route) -> str:
         target = dump(route.route)
         action = f"cluster {route.route.cluster_name}" if route.route.cluster_name else json.dumps(target)
     return f"{match} -> {action}"
+
+
+def _filter_text(view: FilterView) -> str:
+    counters = ", ".join(f"{key} {value}" for key, value in view["counters"].items()) or "not called yet"
+    mean = "" if view["mean_us"] is None else f", {view['mean_us']:g} us a call"
+    source = f" ({view['source']})" if view["source"] else ""
+    lines = [f"{view['listener']}: {view['name']}{source}: {counters}{mean}"]
+    block = view["last_block"]
+    if block is not None:
+        lines.append(f"  blocked a worker for {block['seconds']:g} s:")
+        lines += [f"    {frame}" for frame in block["stack"]]
+    return "\n".join([*lines, ""])
+
+
+def _allocation_text(view: AllocationView) -> str:
+    return f"{view['bytes']:10} bytes in {view['blocks']:8} blocks  {view['line']}\n"

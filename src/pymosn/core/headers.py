@@ -400,6 +400,10 @@ def wire_lines(headers: Headers) -> bytes:
     return b"".join([name + b": " + value + b"\r\n" for name, value in headers.items_raw()])
 
 
+#: The headers of a head that has not been decoded yet; nothing may be added to them.
+NO_HEADERS: Final = HttpHeaders()
+
+
 def headers_from(pairs: dict[str, str] | list[tuple[str, str]] | None) -> Headers:
     """Headers from a dict or from pairs; None for empty ones. Raises HeaderError for fields that cannot be sent."""
     headers = HttpHeaders()

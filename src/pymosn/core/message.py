@@ -184,6 +184,10 @@ class RequestHead(MessageHead):
         """Bytes of its body that may be kept for a further attempt."""
         return KEPT_BODY
 
+    def held_body(self) -> bytes:
+        """The complete body, where the message itself holds it, as an RPC frame does; else empty."""
+        return b""
+
     def continue_expected(self) -> None:
         """The client gets its 100 (Continue) from the proxy, and the upstream is not asked for one."""
         self.expects_continue = False

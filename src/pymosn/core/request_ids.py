@@ -12,16 +12,16 @@ class RequestIds:
 
     def __init__(self) -> None:
         digits = os.urandom(10).hex()
-        self._start: bytes = f"{digits[:8]}-{digits[8:12]}-4{digits[12:15]}-a{digits[15:18]}-".encode()
+        self._start: bytes = f"x-request-id: {digits[:8]}-{digits[8:12]}-4{digits[12:15]}-a{digits[15:18]}-".encode()
         self._count: i64 = int.from_bytes(os.urandom(5), "big")
         self._prefix: bytes = b""
         # The last three digits come from a table: formatting a number costs more than the rest of the id.
-        self._endings: list[bytes] = [b"%03x" % number for number in range(4096)]
+        self._endings: list[bytes] = [b"%03x\r\n" % number for number in range(4096)]
 
-    def next(self) -> bytes:
-        """The next id."""
+    def next_line(self) -> bytes:
+        """The header line with the next id."""
         self._count += 1
         low: i64 = self._count & 4095
-        if low == 0 or not self._prefix:
+        if low == 0 or len(self._prefix) == 0:
             self._prefix = self._start + (b"%09x" % (self._count >> 12))
         return self._prefix + self._endings[low]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Callable, Mapping
+from functools import partial
 from typing import Final
 
 from pymosn.api.exchange import AccessLog, Exchange
@@ -47,7 +48,7 @@ class BenchError(Exception):
 class Transport:
     """The event loop's side of a connection. Reports writes and the close."""
 
-    def __init__(self, ip: str, on_write: Callable[[], None], on_close: Callable[[], None]) -> None:
+    def __init__(self, ip: str, on_write: Callable[[], None], on_close: Callable[[], object]) -> None:
         self._peer = (ip, 50000)
         self._on_write = on_write
         self._on_close = on_close
@@ -94,18 +95,11 @@ class Ends(AccessLog):
         self._on_end()
 
 
-class LineDialer(Dialer):
-    """Connects immediately."""
+class Line(Dialer):
+    """A client with one connection, a chain of filters, and an upstream with one connection; sequential requests.
 
-    def __init__(self, line: Line) -> None:
-        self._line = line
-
-    def dial(self, peer: Peer, timeout: float, network_filter: NetworkFilter, receiver: DialReceiver) -> None:
-        self._line.on_dial(network_filter, receiver)
-
-
-class Line:
-    """A client with one connection, a chain of filters, and an upstream with one connection; sequential requests."""
+    As the proxy's dialer it connects to the upstream immediately.
+    """
 
     def __init__(self, filters: Mapping[str, StreamFilter], request: bytes, response: bytes) -> None:
         """`request`, `response`: the bytes that the client and the upstream send each time."""
@@ -152,7 +146,7 @@ class Line:
         self._is_answered = False
         self._is_running = False
         self._end: asyncio.Future[None] | None = None
-        transport = Transport("192.0.2.1", _nothing, self._on_client_closed)
+        transport = Transport("192.0.2.1", lambda: None, self._on_client_closed)
         self._client.connection_made(transport)  # type: ignore[arg-type]
 
     def _make_runtime(self) -> Runtime:
@@ -162,7 +156,7 @@ class Line:
         kind = balancers().get("LB_ROUNDROBIN")
         assert kind is not None
         plan = ClusterPlan(SERVICE, (HostPlan("192.0.2.2:80"),), idle_timeout=60.0)
-        maker = PoolMaker(known, LineDialer(self), self._wheel)
+        maker = PoolMaker(known, self, self._wheel)
         clusters.activate({SERVICE: Cluster(plan, kind, maker, self.metrics, None)})
         return runtime
 
@@ -216,11 +210,11 @@ class Line:
 
     # ---- the upstream
 
-    def on_dial(self, network_filter: NetworkFilter, receiver: DialReceiver) -> None:
-        """Answers the proxy's dial with a connection."""
+    def dial(self, peer: Peer, timeout: float, network_filter: NetworkFilter, receiver: DialReceiver) -> None:
         connection = TcpConnection(self._numbers.next(), [network_filter], ConnectionOwner(), self.clock, self._wheel)
         self._upstream = connection
-        transport = Transport("192.0.2.2", self._on_upstream_bytes, lambda: self._lose(connection))
+        lose = partial(asyncio.get_running_loop().call_soon, connection.connection_lost, None)
+        transport = Transport("192.0.2.2", self._on_upstream_bytes, lose)
         connection.connection_made(transport)  # type: ignore[arg-type]
         receiver.on_dialed(connection)
 
@@ -229,13 +223,6 @@ class Line:
         if not self._is_answered:
             self._is_answered = self._upstream_is_next = True
             self._wake()
-
-    def _lose(self, connection: TcpConnection) -> None:
-        asyncio.get_running_loop().call_soon(connection.connection_lost, None)
-
-
-def _nothing() -> None:
-    pass
 
 
 def _slot() -> TableSlot:

@@ -12,9 +12,15 @@ import msgspec
 from pymosn.server.run_options import OTHER_FAULT
 
 
-def _fail(text: str, code: int = OTHER_FAULT) -> NoReturn:
+def fail(text: str, code: int = OTHER_FAULT) -> NoReturn:
+    """Reports an error and exits."""
     click.echo(f"pymosn: error: {text}", err=True)
     sys.exit(code)
+
+
+def json_text(value: object) -> str:
+    """A value as indented JSON."""
+    return msgspec.json.format(msgspec.json.encode(value)).decode()
 
 
 @click.command(name="new-filter")
@@ -32,9 +38,9 @@ def new_filter(directory: str, name: str) -> None:
     try:
         folder = write_package(name, Path(directory))
     except NewFilterError as error:
-        _fail(str(error))
+        fail(str(error))
     except OSError as error:
-        _fail(f"cannot write {error.filename}: {error.strerror}")
+        fail(f"cannot write {error.filename}: {error.strerror}")
     click.echo(f"{folder} created. Next steps:")
     click.echo(f"  cd {folder}")
     click.echo("  pip install -e '.[dev]' && python -m pytest && mypy")
@@ -58,9 +64,9 @@ def list_filters(path: str | None, as_json: bool) -> None:
         if loaded.config is None:
             for fault in loaded.errors:
                 click.echo(fault.text(), err=True)
-            _fail(f"{path} has errors; run `pymosn check -c {path}` for details", 1)
+            fail(f"{path} has errors; run `pymosn check -c {path}` for details", 1)
         found += configured(loaded.config, loaded.config_dir)
-    click.echo(msgspec.json.format(msgspec.json.encode(found)).decode() if as_json else as_text(found))
+    click.echo(json_text(found) if as_json else as_text(found))
 
 
 @click.command(name="bench-filter")
@@ -107,10 +113,10 @@ def bench_filter(
     try:
         result = measure(benchmark)
     except (FilterLoadError, BenchError) as error:
-        _fail(str(error))
+        fail(str(error))
     except Exception as error:
-        _fail(f"the filter failed to start: {describe(error)}")
-    click.echo(msgspec.json.format(msgspec.json.encode(result)).decode() if as_json else as_text(result))
+        fail(f"the filter failed to start: {describe(error)}")
+    click.echo(json_text(result) if as_json else as_text(result))
 
 
 def _json_object(text: str) -> dict[str, Any]:

@@ -23,23 +23,12 @@ from pymosn.filters.stream.shipped import SHIPPED as SHIPPED_FILTERS
 from pymosn.filters.stream.shipped import spec_of
 from pymosn.kit.schema import Field, Schema, config_schema, fields
 
-PHASES: Final = (
-    "on_request",
-    "on_route",
-    "on_host",
-    "on_request_body",
-    "on_response",
-    "on_response_body",
-    "on_complete",
-)
-SHIPPED: Final = "shipped"
-INSTALLED: Final = "installed"
-CONFIGURED: Final = "configured"
+PHASES: Final = ("on_request", "on_route", "on_host", "on_request_body", "on_response", "on_response_body", "on_complete")
 NOT_BUILT: Final = "not built"
 
 
 class FilterInfo(msgspec.Struct, kw_only=True, omit_defaults=True):
-    """A stream filter. `state`: `works`, `not built`, or why it cannot be used.
+    """A stream filter. `origin`: shipped, installed or configured. `state`: `works`, `not built`, or why it cannot be used.
 
     `source`: its file or package. `phases`: the methods that it implements; coroutines are followed by ` async`.
     `protocols`: the protocols whose exchanges it handles; empty for all. `schema`: JSON Schema of its configuration; None
@@ -62,13 +51,13 @@ def shipped() -> list[FilterInfo]:
     """The filters that come with pymosn, and those of MOSN that are not implemented yet."""
     found = []
     for spec in map(spec_of, SHIPPED_FILTERS):
-        info = FilterInfo(name=spec.name, origin=SHIPPED, about=_first_line(spec.settings))
+        info = FilterInfo(name=spec.name, origin="shipped", about=_first_line(spec.settings))
         if isinstance(spec.make, type):
             info = _describe(info, spec.make)
         found.append(structs.replace(info, schema=config_schema(spec.settings)))
     for name, block in PLANNED.items():
         schema = config_schema(block)
-        found.append(FilterInfo(name=name, origin=SHIPPED, about=_first_line(block), state=NOT_BUILT, schema=schema))
+        found.append(FilterInfo(name=name, origin="shipped", about=_first_line(block), state=NOT_BUILT, schema=schema))
     return sorted(found, key=lambda info: (info.state != "works", info.name))
 
 
@@ -79,12 +68,12 @@ def installed() -> list[FilterInfo]:
 
 def _installed(point: EntryPoint) -> FilterInfo:
     package = f"{point.dist.name} {point.dist.version}, " if point.dist is not None else ""
-    info = FilterInfo(name=point.name, origin=INSTALLED, source=f"{package}{point.value}")
+    info = FilterInfo(name=point.name, origin="installed", source=f"{package}{point.value}")
     try:
         kind = point.load()
     except Exception as error:
         return structs.replace(info, state=f"cannot be loaded: {describe(error)}")
-    if not _is_filter(kind):
+    if not (inspect.isclass(kind) and issubclass(kind, StreamFilter) and kind is not StreamFilter):
         return structs.replace(info, state="is not a subclass of pymosn.api.StreamFilter")
     return _describe(info, kind)
 
@@ -104,7 +93,7 @@ def configured(config: MosnConfig, config_dir: str) -> list[FilterInfo]:
 
 def _configured(builder: FilterBuilder, listener: Any, entry: FilterConfig, path: str) -> FilterInfo:
     source = f"{path}, {entry.config.get('path')}" if entry.type == "python" else f"{path}, type {entry.type}"
-    info = FilterInfo(name=filter_name(entry), origin=CONFIGURED, source=source)
+    info = FilterInfo(name=filter_name(entry), origin="configured", source=source)
     known = len(builder.faults)
     chain = builder.chain(listener, "")
     if not chain.all:
@@ -139,10 +128,6 @@ def _phase(kind: type[StreamFilter], name: str) -> str:
 
 def _first_line(kind: type) -> str:
     return inspect.cleandoc(kind.__doc__ or "").partition("\n")[0]
-
-
-def _is_filter(value: object) -> bool:
-    return inspect.isclass(value) and issubclass(value, StreamFilter) and value is not StreamFilter
 
 
 def as_text(found: Iterable[FilterInfo]) -> str:

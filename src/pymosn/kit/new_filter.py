@@ -10,8 +10,10 @@ from pathlib import Path
 from string import Template
 
 from pymosn.config.schema.stream_filters import NO_OP_STREAM_FILTERS, STREAM_FILTERS
-from pymosn.kit.templates import FILES
 
+#: The files of a new package. `NAME` in a path is its module; in a text, `$name` is that too, `$project` the package's name,
+#: and `$Class` the filter's class.
+_TEMPLATES = Path(__file__).parent / "package"
 _NAME = re.compile(r"[a-z][a-z0-9]*([-_][a-z0-9]+)*")
 
 
@@ -36,10 +38,10 @@ def write_package(name: str, directory: Path) -> Path:
         folder.mkdir()
     except FileExistsError:
         raise NewFilterError(f"{folder} already exists and is not overwritten") from None
-    for path, text in FILES.items():
-        file = folder / Template(path).substitute(values)
+    for template in _TEMPLATES.rglob("*.in"):
+        file = folder / str(template.relative_to(_TEMPLATES)).replace("NAME", module).removesuffix(".in")
         file.parent.mkdir(parents=True, exist_ok=True)
-        file.write_text(Template(text).substitute(values))
+        file.write_text(Template(template.read_text()).substitute(values))
     return folder
 
 

@@ -312,10 +312,10 @@ class TcpConnection(Connection):
         if transport is None or self._stage != _OPEN:
             return
         self.bytes_written += size
-        if size < JOIN_LIMIT:
-            transport.write(b"".join(parts))
-        elif len(parts) == 1:
+        if len(parts) == 1:
             transport.write(parts[0])
+        elif size < JOIN_LIMIT:
+            transport.write(b"".join(parts))
         else:
             transport.writelines(parts)
 

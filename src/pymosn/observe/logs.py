@@ -4,15 +4,7 @@ from __future__ import annotations
 
 from pymosn.core.clock import Clock
 from pymosn.core.log import ERROR, TRACE, Log
-from pymosn.observe.destination import (
-    STANDARD_STREAMS,
-    Destination,
-    LineFile,
-    Report,
-    Schedule,
-    is_file,
-    report_to_stderr,
-)
+from pymosn.observe.destination import STANDARD_STREAMS, Destination, LineFile, Report, Schedule, is_file, report_to_stderr
 from pymosn.observe.process_log import CEILINGS, NAMES, ProcessLog, level_of
 
 
@@ -52,14 +44,6 @@ class LogSet:
             self._destinations[path] = found
         found.gather(schedule)
         return found
-
-    def files(self) -> list[str]:
-        """The paths that are files, in the order in which they were opened."""
-        return [path for path in self._destinations if is_file(path)]
-
-    def dropped(self) -> dict[str, int]:
-        """Number of lines that each log has lost, by path."""
-        return {path: destination.dropped for path, destination in self._destinations.items()}
 
     def levels(self) -> dict[str, str]:
         """The level of each log that has one, by path; access logs have none."""

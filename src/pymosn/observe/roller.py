@@ -11,7 +11,7 @@ import re
 import shutil
 import time
 from pathlib import Path
-from typing import Final
+from typing import Final, NamedTuple
 
 HOUR: Final = 3600
 DAY: Final = 86400
@@ -19,25 +19,18 @@ DAY: Final = 86400
 _NAME_END: Final = r"\.\d{4}-\d\d-\d\d(_\d\d)?(\.\d+)?(\.gz)?"
 
 
-class Policy:
+class Policy(NamedTuple):
     """When to rotate and what to keep; 0 disables a rule.
 
     `hours`: a new file at each multiple of it since local midnight. `size`: a new file beyond that many bytes. Old files are
     kept for `age` days, but at most `keep` of them; `compress`: with gzip.
     """
 
-    def __init__(self, hours: int = 0, size: int = 0, age: int = 0, keep: int = 0, compress: bool = False) -> None:
-        self.hours = hours
-        self.size = size
-        self.age = age
-        self.keep = keep
-        self.compress = compress
-
-    def __eq__(self, other: object) -> bool:
-        return isinstance(other, Policy) and vars(self) == vars(other)
-
-    def __repr__(self) -> str:
-        return f"Policy({', '.join(f'{key}={value!r}' for key, value in vars(self).items())})"
+    hours: int = 0
+    size: int = 0
+    age: int = 0
+    keep: int = 0
+    compress: bool = False
 
     def is_due(self, size: int, begun: float, now: float) -> bool:
         """Whether a file of `size` bytes whose first line was written at `begun` must be rotated. Times since 1970."""
@@ -89,14 +82,17 @@ def period_start(moment: float, hours: int) -> float:
 
 
 class Roller:
-    """Rotates one log file. `roll_if_due` is fast; `tidy` may be slow and belongs into a thread."""
+    """Rotates one log file. `roll_if_due` is fast; `tidy` may be slow and should run in a thread."""
 
     def __init__(self, path: str, policy: Policy, now: float) -> None:
         """`now`: seconds since 1970, as in all methods."""
         self._path = Path(path)
         self._policy = policy
         # An existing file's last write time is the best estimate; a previous process may have written it.
-        self._begun = self._written(now)
+        try:
+            self._begun = self._path.stat().st_mtime
+        except OSError:
+            self._begun = now
 
     def roll_if_due(self, now: float) -> bool:
         """Rotates the file if it is due. True: every process must reopen its logs. Raises OSError on failure."""
@@ -126,12 +122,6 @@ class Roller:
                 path.unlink()
             elif policy.compress and path.suffix != ".gz":
                 _compress(path)
-
-    def _written(self, now: float) -> float:
-        try:
-            return self._path.stat().st_mtime
-        except OSError:
-            return now
 
     def _free_name(self) -> Path:
         """`<file>.YYYY-MM-DD` for days, `<file>.YYYY-MM-DD_HH` otherwise, with `.1`, `.2`, ... if that name exists."""

@@ -16,6 +16,8 @@ from pymosn.observe.destination import Destination, report_to_stderr
 #: Maximum seconds that a line may block for a syslog server over TCP.
 SYSLOG_TIMEOUT: Final = 0.2
 SYSLOG_PORT: Final = 514
+#: The names in the standard library of the levels from each one up.
+_NAMES: Final = ((FATAL, "CRITICAL"), (ERROR, "ERROR"), (WARN, "WARNING"), (INFO, "INFO"))
 
 
 class Syslog(Destination):
@@ -33,7 +35,7 @@ class Syslog(Destination):
     def write(self, line: str, level: int = INFO) -> None:
         if self.enabled:
             record = logging.LogRecord("pymosn", level, "", 0, line, None, None)
-            record.levelname = _syslog_name(level)
+            record.levelname = next((name for least, name in _NAMES if level >= least), "DEBUG")
             self._handler.handle(record)
             self.dropped = self._handler.failed
 
@@ -88,13 +90,3 @@ def _syslog_handler(path: str) -> _SyslogHandler:
     address = socket.getaddrinfo(url.hostname, url.port or SYSLOG_PORT, 0, kind)[0][4]
     ending = "\n" if kind == socket.SOCK_STREAM else ""
     return _SyslogHandler((str(address[0]), int(address[1])), kind, ending)
-
-
-def _syslog_name(level: int) -> str:
-    if level >= FATAL:
-        return "CRITICAL"
-    if level >= ERROR:
-        return "ERROR"
-    if level >= WARN:
-        return "WARNING"
-    return "INFO" if level >= INFO else "DEBUG"

@@ -13,11 +13,7 @@ def one_line(text: str) -> str:
     """Escapes everything in `text` that could break the line or control a terminal."""
     if text.isprintable():
         return text
-    return "".join([char if char.isprintable() else _escaped(char) for char in text])
-
-
-def _escaped(char: str) -> str:
-    return char.encode("unicode_escape").decode("ascii")
+    return "".join([char if char.isprintable() else char.encode("unicode_escape").decode("ascii") for char in text])
 
 
 def field(text: str) -> str:

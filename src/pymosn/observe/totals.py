@@ -19,15 +19,18 @@ class Totals:
         """Adds a worker's snapshot; without `gauges` for a worker that has ended, and its connections with it."""
         for group in groups:
             labels = tuple((name, value) for name, value in group["labels"])
-            _add(self._group(group["type"], labels), group, gauges)
+            empty: GroupData = {
+                "type": group["type"],
+                "labels": list(labels),
+                "counters": {},
+                "gauges": {},
+                "histograms": {},
+            }
+            _add(self._groups.setdefault((group["type"], labels), empty), group, gauges)
 
     def groups(self) -> list[GroupData]:
         """The summed groups."""
         return list(self._groups.values())
-
-    def _group(self, kind: str, labels: Labels) -> GroupData:
-        empty: GroupData = {"type": kind, "labels": list(labels), "counters": {}, "gauges": {}, "histograms": {}}
-        return self._groups.setdefault((kind, labels), empty)
 
 
 def with_global(groups: Iterable[GroupData]) -> list[GroupData]:

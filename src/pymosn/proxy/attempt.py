@@ -65,6 +65,7 @@ class PendingAttempt:
             self.retries = None
 
 
+@mypyc_attr(free_list_len=1)
 class Attempt(UpstreamRequest):
     """Acquires a stream from the host's pool and reports to its owner, until it ends, fails or is cancelled."""
 

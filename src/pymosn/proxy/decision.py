@@ -66,9 +66,8 @@ def choose_target(exchange: Exchange, action: Forward, target: Target | None) ->
 
     `target`: what `action.choose` returned, which is called once per request.
     """
-    overrides = exchange.overrides
-    if overrides is not None:
-        target = _overridden_target(overrides, target)
+    if exchange.overrides is not None:
+        target = _overridden_target(exchange.overrides, target)
     if target is None:
         return Rejection(CLUSTER_UNKNOWN, f"{action.text()}: no cluster name found")
     exchange.cluster_name = target.cluster
@@ -102,7 +101,8 @@ def plan_forward(
     """
     overrides = exchange.overrides
     is_plain = action.is_plain and target.subset is None and not uses_hash and original is None
-    if is_plain and overrides is None and not reads_timeouts:
+    timeouts = asked_timeouts(action, exchange) if reads_timeouts else None
+    if is_plain and overrides is None and (timeouts is None or timeouts == (action.timeout, 0.0)):
         return action.plain_plan
     plan = ForwardPlan(action.timeout)
     if not is_plain:
@@ -113,8 +113,8 @@ def plan_forward(
         if policy is not None:
             plan.retry_policy = policy
             plan.try_timeout = policy.per_try_timeout
-    if reads_timeouts:
-        plan.timeout, plan.try_timeout = asked_timeouts(action, exchange)
+    if timeouts is not None:
+        plan.timeout, plan.try_timeout = timeouts
     if overrides is not None:
         _override_times(plan, overrides)
     return plan

@@ -41,13 +41,17 @@ def route_request(owner: DispatchOwner) -> None:
             exchange.cluster_name = target.cluster
     filters = owner.options.filters.on_route
     if not filters or owner.passes(filters, ROUTE):
-        act(owner)
+        _perform(owner, route)
 
 
 def act(owner: DispatchOwner) -> None:
     """Performs the action of the route."""
     route = owner.exchange.route
     assert isinstance(route, Route)
+    _perform(owner, route)
+
+
+def _perform(owner: DispatchOwner, route: Route) -> None:
     action = route.action
     if isinstance(action, Forward):
         _forward(owner, action)
@@ -110,7 +114,7 @@ def _start(owner: DispatchOwner, action: Forward, target: Target, cluster: Clust
     if exchange.set_cookie:
         owner.changes_response = True
     mirroring: Mirroring | None = None
-    if action.mirrors and owner.wrapper is None and not request.raw_tunnel:
+    if action.mirrors and owner.wrapper is None and len(request.raw_tunnel) == 0:
         mirroring = draw_mirrors(action, owner)
         owner.wrapper = mirroring
     owner.start_forwarding(Forwarder(owner, cluster, plan), mirroring)

@@ -18,7 +18,7 @@ from __future__ import annotations
 
 from typing import Final
 
-from mypy_extensions import i64
+from mypy_extensions import i64, mypyc_attr
 
 from pymosn.api.exchange import Reply
 from pymosn.api.stream import ResponseSender
@@ -76,15 +76,17 @@ EVENTS: Final[dict[str, tuple[str, ...]]] = {
 }  # fmt: skip
 
 
+@mypyc_attr(free_list_len=1)
 class ExchangeDriver(DispatchOwner):
     """Drives one request through filters, routing, attempts and the response."""
 
     def __init__(self, runtime: Runtime, options: ProxyOptions, sender: ResponseSender, protocol: str) -> None:
         super().__init__(runtime, options, sender)
-        self._forwarder: Forwarder | None = None
-        self._responder: Responder | None = None
+        # First, so that they share a word with the flags of the base class.
         self._drops_request = False
         self._is_tunnel = False
+        self._forwarder: Forwarder | None = None
+        self._responder: Responder | None = None
 
         exchange = self.exchange
         exchange.protocol = protocol
@@ -99,9 +101,10 @@ class ExchangeDriver(DispatchOwner):
         exchange = self.exchange
         exchange.request = head
         self.request_ended = end
-        if data:
+        if len(data) > 0:
             exchange.bytes_received = len(data)
-            self.held_request().hold(data, end)
+            if data is not head.held_body():
+                self.held_request().hold(data, end)
         if end:
             exchange.request_received = exchange.started
         options = self.options
@@ -253,7 +256,7 @@ class ExchangeDriver(DispatchOwner):
         exchange.response_received = self.runtime.clock.now
         if self.changes_response:
             change_response(exchange, head.headers)
-        if head.raw_tunnel and self._forwarder is not None and not end:
+        if len(head.raw_tunnel) > 0 and self._forwarder is not None and not end:
             self._is_tunnel = True
             self.wrapper = Tunnel(self, self._forwarder)
         self._respond(head, data, end, None)

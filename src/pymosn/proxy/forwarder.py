@@ -6,7 +6,7 @@ driver, and what is left of the request to the upstream.
 
 from __future__ import annotations
 
-from mypy_extensions import i16, i64
+from mypy_extensions import i16, i64, mypyc_attr
 
 from pymosn.api.stream import RequestSender
 from pymosn.api.upstream import Host
@@ -26,6 +26,7 @@ from pymosn.upstream.cluster import Cluster, ClusterHost
 from pymosn.upstream.limits import Limits
 
 
+@mypyc_attr(free_list_len=1)
 class Forwarder(AttemptOwner):
     """The way of one request to its upstream."""
 
@@ -215,9 +216,10 @@ class Forwarder(AttemptOwner):
         self.is_sent = True
         owner.stage = AWAITING
         flow = owner.request_flow
-        data = b""
         trailers: Headers | None = None
-        if flow is not None:
+        if flow is None:
+            data = exchange.request.held_body()
+        else:
             data = flow.body()
             trailers = flow.trailers
         if self._has_handlers:
@@ -317,7 +319,7 @@ class Forwarder(AttemptOwner):
     def _retry(self, host: ClusterHost, failure: Failure) -> bool:
         """Retries, if possible not at `host`; False when limits, the request's state or a lack of hosts forbid it."""
         cluster = self._cluster
-        attempts: i64 = self.owner.exchange.attempts - i64(self._replaced)
+        attempts: i64 = i64(self.owner.exchange.attempts) - i64(self._replaced)
         if not has_retries_left(self.owner.exchange, self.plan.retry_policy, attempts, cluster.choices()):
             return False
         if self.is_sent and not self._can_repeat():
@@ -357,7 +359,7 @@ class Forwarder(AttemptOwner):
                 flow.clear()
         if end:
             self.forget()
-        self._is_tunnel = bool(head.raw_tunnel)
+        self._is_tunnel = len(head.raw_tunnel) > 0
         self.owner.on_response(head, data, end)
 
     def on_attempt_data(self, data: bytes, end: bool) -> None:

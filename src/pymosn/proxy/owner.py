@@ -113,7 +113,7 @@ class ExchangeOwner(FilterOwner):
         flow = self.request_flow
         if flow is None:
             flow = BodyFlow(self.sender)
-            flow.ended = self.request_ended
+            flow.hold(self.exchange.request.held_body(), self.request_ended)
             self.request_flow = flow
         return flow
 

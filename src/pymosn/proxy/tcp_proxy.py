@@ -176,7 +176,7 @@ class TcpProxy(NetworkFilter):
         limit = self._options.connect_attempts
         if limit == 0:
             limit = min(UNASKED_ATTEMPTS, cluster.choices())
-        if not failure.may_retry or self._exchange.attempts >= limit:
+        if not failure.may_retry or i64(self._exchange.attempts) >= limit:
             self.fail(failure, f"{upstream.host.address}: {detail}")
             return
         cluster.stats.request_retry.value += 1

@@ -29,9 +29,9 @@ class UpstreamRequest(ResponseReceiver):
         self._protocol = ""
         self._started = clock.now
         self._status: i64 = NO_VERDICT
-        self._is_admitted = False
         #: Seconds until the reply that opened a tunnel: that is what says something of the host, not how long it was open.
         self._tunnel_after = -1.0
+        self._is_admitted = False
         host.stats.request_total.value += 1
         host.stats.request_active.value += 1
         host.cluster_stats.request_total.value += 1

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from pymosn.api.stream import StreamProtocol
 from pymosn.core.registry import Registry
+from pymosn.protocol.bolt.codec import BoltSpec
 from pymosn.protocol.bolt.frames import V1, V2
-from pymosn.protocol.bolt.spec import BoltSpec
-from pymosn.protocol.dubbo.spec import DubboSpec
-from pymosn.protocol.dubbothrift.spec import ThriftSpec
-from pymosn.protocol.tars.spec import TarsSpec
+from pymosn.protocol.dubbo.codec import DubboSpec
+from pymosn.protocol.dubbothrift.codec import ThriftSpec
+from pymosn.protocol.tars.codec import TarsSpec
 from pymosn.stream.http1.protocol import Http1Protocol
 from pymosn.stream.rpc.protocol import RpcProtocol
 

@@ -7,7 +7,7 @@ from tests.unit.protocol.rpc_frames import Found, encoded, only, recorded
 
 from pymosn.api.rpc import RpcRequest, RpcResponse
 from pymosn.core.headers import Headers, HttpHeaders
-from pymosn.protocol.dubbo.spec import DubboSpec
+from pymosn.protocol.dubbo.codec import DubboSpec
 
 SPEC = DubboSpec()
 VERSIONS = ("dubbo-2.7", "dubbo-3")

@@ -25,9 +25,8 @@ from pymosn.api.protocol import (
 from pymosn.api.rpc import MAX_FRAME
 from pymosn.api.variables import Variable
 from pymosn.core.headers import HeaderError, HttpHeaders
-from pymosn.protocol.bolt.codec import BoltDecoder
+from pymosn.protocol.bolt.codec import BoltDecoder, BoltSpec
 from pymosn.protocol.bolt.frames import BoltRequest, BoltResponse, class_name
-from pymosn.protocol.bolt.spec import BoltSpec
 from pymosn.routing.matchers import Header
 
 V1, V2 = BoltSpec(1), BoltSpec(2)

@@ -7,8 +7,7 @@ from tests.unit.protocol.rpc_frames import built, encoded
 
 from pymosn.api.protocol import HEARTBEAT, HEARTBEAT_ACK, ONE_WAY, REQUEST, RESPONSE, YES
 from pymosn.api.rpc import MAX_FRAME
-from pymosn.protocol.bolt.codec import BoltDecoder
-from pymosn.protocol.bolt.spec import BoltSpec
+from pymosn.protocol.bolt.codec import BoltDecoder, BoltSpec
 
 FIXTURES = Path(__file__).parents[2] / "fixtures"
 FRAMES = sorted(

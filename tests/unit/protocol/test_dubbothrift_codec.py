@@ -10,7 +10,7 @@ from tests.unit.protocol.rpc_frames import Found, built, decoded, encoded, only
 
 from pymosn.api.protocol import MORE, NO, ONE_WAY, REQUEST, RESPONSE, YES
 from pymosn.core.headers import HeaderError, HttpHeaders
-from pymosn.protocol.dubbothrift.spec import ThriftSpec
+from pymosn.protocol.dubbothrift.codec import ThriftSpec
 
 SPEC = ThriftSpec()
 SERVICE = "demo.Echo$Iface"

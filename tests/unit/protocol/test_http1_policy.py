@@ -6,15 +6,8 @@ import pytest
 from tests.kit.options import http1_policy
 from tests.unit.protocol.decoding import Outcome, forwarded, requests
 
-from pymosn.core.uri import normalize_path
-from pymosn.protocol.http1.policy import (
-    DECODE_SLASHES,
-    DROP_UNDERSCORES,
-    REFUSE_SLASHES,
-    REFUSE_UNDERSCORES,
-    STRICT,
-    Http1Policy,
-)
+from pymosn.core.uri import DECODE_SLASHES, REFUSE_SLASHES, normalize_path
+from pymosn.protocol.http1.policy import DROP_UNDERSCORES, REFUSE_UNDERSCORES, STRICT, Http1Policy
 
 COMPATIBLE = http1_policy(is_strict=False)
 UNMERGED = http1_policy(merges_slashes=False)

@@ -347,10 +347,10 @@ def test_one_empty_line_is_forgiven_before_each_request() -> None:
 
 def test_a_decoder_between_messages_reports_it() -> None:
     decoder = RequestDecoder(http1_limits())
-    assert decoder.is_between_messages()
+    assert not decoder.has_begun()
     decoder.feed(b"\r\n")
     decoder.decode()
-    assert decoder.is_between_messages()
+    assert not decoder.has_begun()
     decoder.feed(b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 2\r\n\r\n")
     assert decoder.has_begun()
     decoder.decode()

@@ -10,9 +10,8 @@ from tests.unit.protocol.rpc_frames import Found, built, decoded, encoded, only
 
 from pymosn.api.protocol import MORE, NO, ONE_WAY, REQUEST, RESPONSE, YES
 from pymosn.core.headers import HeaderError, Headers, HttpHeaders, headers_from
-from pymosn.protocol.tars.codec import TarsDecoder
+from pymosn.protocol.tars.codec import TarsDecoder, TarsSpec
 from pymosn.protocol.tars.jce import MAX_DEPTH, MAX_PAIRS, JceError, JceReader, write_integer, write_text
-from pymosn.protocol.tars.spec import TarsSpec
 
 SPEC = TarsSpec()
 NO_MAPS = b"\x98\x0c\xa8\x0c"

@@ -101,7 +101,10 @@ def test_explain_rejects_an_invalid_header(good: Path, header: str) -> None:
 def test_explain_names_the_listeners_when_the_one_asked_for_is_not_there(good: Path) -> None:
     result = CliRunner().invoke(main, ["explain", "-c", str(good), "GET", "/", "--listener", "nobody"])
     assert result.exit_code == 2
-    assert result.stderr == "pymosn: error: no listener 'nobody' takes it; there is clientListener, serverListener\n"
+    assert (
+        result.stderr
+        == "pymosn: error: no listener 'nobody' accepts this request; there is clientListener, serverListener\n"
+    )
 
 
 def test_a_reload_waits_for_some_time(good: Path) -> None:

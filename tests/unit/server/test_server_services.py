@@ -1,20 +1,12 @@
 import asyncio
 
 import pytest
+from tests.kit import Lines
 
 from pymosn.config.schema import MosnConfig
 from pymosn.control.service import Service
 from pymosn.core.log import Log
 from pymosn.server.services import Services
-
-
-class Lines(Log):
-    def __init__(self) -> None:
-        super().__init__()
-        self.lines: list[str] = []
-
-    def write(self, level: int, text: str, alert: str = "") -> None:
-        self.lines.append(text)
 
 
 class Noted(Service):

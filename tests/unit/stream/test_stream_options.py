@@ -11,7 +11,8 @@ from pymosn.config.schema.network_filters import ProtocolSettings
 from pymosn.core.counters import Metrics
 from pymosn.core.message import CONNECT, CONNECT_HERE
 from pymosn.core.overload import OverloadState
-from pymosn.protocol.http1.policy import DECODE_SLASHES, REFUSE_UNDERSCORES
+from pymosn.core.uri import DECODE_SLASHES
+from pymosn.protocol.http1.policy import REFUSE_UNDERSCORES
 from pymosn.proxy.options import ProxyOptions
 from pymosn.proxy.stream_filters import FilterHandle, StreamFilters
 from pymosn.stream.http1.options import Http1Options

@@ -14,7 +14,7 @@ from pymosn.api.stream import RequestReceiver, ResponseReceiver, ResponseSender,
 from pymosn.core.frame_writer import FrameWriter
 from pymosn.core.headers import HeaderError, HttpHeaders
 from pymosn.core.message import RequestHead
-from pymosn.protocol.bolt.spec import BoltSpec
+from pymosn.protocol.bolt.codec import BoltSpec
 from pymosn.stream.rpc.client import RpcClient
 from pymosn.stream.rpc.options import YIELD_SIZE
 from pymosn.stream.rpc.server import RpcServer

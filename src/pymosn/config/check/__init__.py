@@ -1,29 +1,22 @@
 """Cross-field validation: references, duplicates, addresses, and features that are not implemented in this version.
 
-report     reports by path                      addresses        addresses of listeners and hosts
-listeners  listeners and access logs            filters          network, stream and listener filters
-routes     router tables                        filter_settings  settings of shipped filters outside the filter
-changes    rewrites and headers of routes       clusters         clusters and hosts
-tcp        `tcp_proxy`
+listeners  listeners and access logs            filters    network, stream and listener filters, and their settings
+routes     router tables, rewrites, headers     clusters   clusters and hosts
+addresses  addresses of listeners and hosts
 """
 
 from collections.abc import Collection
 
 from pymosn.config.check.clusters import check_clusters
-from pymosn.config.check.filter_settings import check_filter_clusters
+from pymosn.config.check.filters import check_filter_clusters
 from pymosn.config.check.listeners import ORIGINAL_DST, check_server
-from pymosn.config.check.report import Report
 from pymosn.config.check.routes import check_tables
-from pymosn.config.diagnostics import Diagnostics, Place
+from pymosn.config.diagnostics import Diagnostics
 from pymosn.config.schema import MosnConfig
 
 
-def check(config: MosnConfig, places: dict[str, Place], faults: Diagnostics, stream_filters: Collection[str] = ()) -> None:
-    """Adds all errors of `config` to `faults`.
-
-    `places`: the locations of values by path. `stream_filters`: the names of filters of installed packages.
-    """
-    report = Report(places, faults)
+def check(config: MosnConfig, report: Diagnostics, stream_filters: Collection[str] = ()) -> None:
+    """Adds all errors of `config` to `report`. `stream_filters`: the names of filters of installed packages."""
     _check_server_count(config, report)
     _check_admin(config, report)
     listeners = [listener for server in config.servers for listener in server.listeners]
@@ -37,7 +30,7 @@ def check(config: MosnConfig, places: dict[str, Place], faults: Diagnostics, str
             check_filter_clusters(listener, f"servers[{i}].listeners[{j}]", report, cluster_names)
 
 
-def _check_server_count(config: MosnConfig, report: Report) -> None:
+def _check_server_count(config: MosnConfig, report: Diagnostics) -> None:
     xds = config.dynamic_resources is not None and config.static_resources is not None
     if xds:
         report.error("dynamic_resources", "configuration by xDS is not implemented yet")
@@ -50,6 +43,6 @@ def _check_server_count(config: MosnConfig, report: Report) -> None:
         report.error("servers", "exactly one server is required")
 
 
-def _check_admin(config: MosnConfig, report: Report) -> None:
+def _check_admin(config: MosnConfig, report: Diagnostics) -> None:
     if config.admin is not None and config.admin.endpoint() is None:
         report.warning("admin", "no address.socket_address.port_value: there is no admin port")

@@ -1,15 +1,14 @@
 """Checks clusters and their hosts."""
 
-import re
 from collections.abc import Collection
 from importlib.util import find_spec
 from typing import Final
 
 from pymosn.config.check.addresses import host_fault, is_ip
-from pymosn.config.check.report import Report, Seen
-from pymosn.config.guess import closest
+from pymosn.config.diagnostics import Diagnostics
 from pymosn.config.schema import Cluster, ClusterManager, TlsContext
 from pymosn.core.addresses import port_number
+from pymosn.core.headers import is_token
 from pymosn.upstream.balancers import balancers
 
 MAX_WEIGHT: Final = 128
@@ -19,33 +18,32 @@ BALANCERS: Final = frozenset({*balancers().names(), ORIGINAL_BALANCER})
 #: Known values of `health_check.protocol`, in lower case; only the first two do more than connect.
 PROBES: Final = ("http1", "http", "tcp", "http2", "bolt", "boltv2", "sofarpc", "dubbo", "tars", "x")
 FAMILIES: Final = ("V4_ONLY", "V6_ONLY")
-_TOKEN: Final = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
 
 
-def check_clusters(manager: ClusterManager, report: Report, redirects: bool) -> None:
+def check_clusters(manager: ClusterManager, report: Diagnostics, redirects: bool) -> None:
     """Check all clusters.
 
     `redirects`: whether a listener determines the original destination of redirected clients.
     """
     refuse_tls(manager.tls_context, "cluster_manager.tls_context", report)
-    seen = Seen()
+    seen: dict[str, str] = {}
     for i, cluster in enumerate(manager.clusters):
         path = f"cluster_manager.clusters[{i}]"
         if not cluster.name:
             report.error(f"{path}.name", "a cluster needs a name")
-        elif earlier := seen.first(cluster.name, path):
+        elif (earlier := seen.setdefault(cluster.name, path)) != path:
             message = f"replaces the cluster of the same name in {report.line(earlier)}, as in MOSN"
             report.warning(f"{path}.name", message, cluster.name)
         _check_cluster(cluster, path, report, redirects)
 
 
-def refuse_tls(context: TlsContext | None, path: str, report: Report) -> None:
+def refuse_tls(context: TlsContext | None, path: str, report: Diagnostics) -> None:
     """Reject enabled TLS, because serving plain text instead would be dangerous."""
     if context is not None and context.status:
         report.error(f"{path}.status", "TLS is not implemented yet; refusing to fall back to plain text", True)
 
 
-def _check_cluster(cluster: Cluster, path: str, report: Report, redirects: bool) -> None:
+def _check_cluster(cluster: Cluster, path: str, report: Diagnostics, redirects: bool) -> None:
     refuse_tls(cluster.tls_context, f"{path}.tls_context", report)
     if cluster.cluster_manager_tls:
         report.error(f"{path}.cluster_manager_tls", "TLS is not implemented yet; refusing to fall back to plain text", True)
@@ -59,12 +57,12 @@ def _check_cluster(cluster: Cluster, path: str, report: Report, redirects: bool)
         _check_original(cluster, path, report, redirects)
     elif not cluster.hosts:
         report.warning(f"{path}.hosts", "no hosts: requests for this cluster are answered 502")
-    seen = Seen()
+    seen: dict[str, str] = {}
     for i, host in enumerate(cluster.hosts):
         host_path = f"{path}.hosts[{i}].address"
         if fault := host_fault(host.address):
             report.error(host_path, fault, host.address)
-        elif earlier := seen.first(host.address, host_path):
+        elif (earlier := seen.setdefault(host.address, host_path)) != host_path:
             message = f"duplicate address, already used in {report.line(earlier)}"
             report.warning(host_path, message, host.address)
 
@@ -74,12 +72,12 @@ def is_original(cluster: Cluster) -> bool:
     return cluster.type == "ORIGINAL_DST" or cluster.lb_type == ORIGINAL_BALANCER
 
 
-def _check_original(cluster: Cluster, path: str, report: Report, redirects: bool) -> None:
+def _check_original(cluster: Cluster, path: str, report: Diagnostics, redirects: bool) -> None:
     block = cluster.original_dst_lb_config
     if not redirects and (block is None or not block.use_header):
         message = "no listener has use_original_dst, and use_header is not set: requests for this cluster are answered 502"
         report.warning(f"{path}.type", message, cluster.type)
-    if block is not None and block.use_header and not _TOKEN.fullmatch(block.header_name or "host"):
+    if block is not None and block.use_header and not is_token((block.header_name or "host").encode(errors="replace")):
         report.error(f"{path}.original_dst_lb_config.header_name", "not a header name", block.header_name)
     message = "has no effect in an ORIGINAL_DST cluster: the hosts are the clients' original destinations"
     for key in ("hosts", "health_check", "outlier_detection", "lb_subset_config", "slow_start"):
@@ -87,20 +85,18 @@ def _check_original(cluster: Cluster, path: str, report: Report, redirects: bool
             report.warning(f"{path}.{key}", message)
 
 
-def _check_names(cluster: Cluster, path: str, report: Report) -> None:
-    if cluster.type and cluster.type not in TYPES:
-        hint = closest(cluster.type, TYPES)
-        report.warning(f"{path}.type", "unknown cluster type; using SIMPLE, as MOSN does", cluster.type, hint)
-    if cluster.lb_type and cluster.lb_type not in BALANCERS:
-        hint = closest(cluster.lb_type, BALANCERS)
-        report.warning(f"{path}.lb_type", "unknown load balancer; using LB_ROUNDROBIN, as MOSN does", cluster.lb_type, hint)
-    elif cluster.type == "ORIGINAL_DST" and cluster.lb_type not in ("", "LB_ROUNDROBIN", ORIGINAL_BALANCER):
-        report.warning(
-            f"{path}.lb_type", f"has no effect: ORIGINAL_DST uses {ORIGINAL_BALANCER}, as in MOSN", cluster.lb_type
-        )
+def _check_names(cluster: Cluster, path: str, report: Diagnostics) -> None:
+    kind, balancer = cluster.type, cluster.lb_type
+    if kind and kind not in TYPES:
+        report.warning(f"{path}.type", "unknown cluster type; using SIMPLE, as MOSN does", kind, TYPES)
+    path = f"{path}.lb_type"
+    if balancer and balancer not in BALANCERS:
+        report.warning(path, "unknown load balancer; using LB_ROUNDROBIN, as MOSN does", balancer, BALANCERS)
+    elif kind == "ORIGINAL_DST" and balancer not in ("", "LB_ROUNDROBIN", ORIGINAL_BALANCER):
+        report.warning(path, f"has no effect: ORIGINAL_DST uses {ORIGINAL_BALANCER}, as in MOSN", balancer)
 
 
-def _check_probe(cluster: Cluster, path: str, report: Report) -> None:
+def _check_probe(cluster: Cluster, path: str, report: Diagnostics) -> None:
     """Check which kind of probe the health check results in."""
     check = cluster.health_check
     if check is None or not check.protocol:
@@ -108,18 +104,16 @@ def _check_probe(cluster: Cluster, path: str, report: Report) -> None:
     name, inner = check.protocol.lower(), f"{path}.health_check.protocol"
     has_settings = check.check_config is not None and check.check_config.http_check_config is not None
     if name not in PROBES:
-        report.warning(
-            inner, "unknown; the check only opens a connection, as in MOSN", check.protocol, closest(name, PROBES)
-        )
+        report.warning(inner, "unknown; the check only opens a connection, as in MOSN", check.protocol, PROBES)
     elif name in ("http1", "http") and not has_settings:
         message = "the check only opens a connection: an HTTP check needs check_config.http_check_config"
         report.warning(inner, message, check.protocol)
 
 
-def _check_dns(cluster: Cluster, path: str, report: Report) -> None:
+def _check_dns(cluster: Cluster, path: str, report: Diagnostics) -> None:
     if cluster.dns_lookup_family not in ("", *FAMILIES):
-        hint = closest(cluster.dns_lookup_family, FAMILIES)
-        report.warning(f"{path}.dns_lookup_family", "unknown; using V4_ONLY, as MOSN does", cluster.dns_lookup_family, hint)
+        message = "unknown; using V4_ONLY, as MOSN does"
+        report.warning(f"{path}.dns_lookup_family", message, cluster.dns_lookup_family, FAMILIES)
     block = cluster.dns_resolvers
     keys = cluster.server_keys()
     if keys and cluster.type != "STRICT_DNS":
@@ -140,7 +134,7 @@ def _check_dns(cluster: Cluster, path: str, report: Report) -> None:
             report.error(f"{path}.{key}", "not a port", port)
 
 
-def _check_balancing(cluster: Cluster, path: str, report: Report) -> None:
+def _check_balancing(cluster: Cluster, path: str, report: Diagnostics) -> None:
     for i, host in enumerate(cluster.hosts):
         if not 1 <= host.weight <= MAX_WEIGHT:
             message = f"out of range; using {min(max(host.weight, 1), MAX_WEIGHT)}, as MOSN does"
@@ -151,7 +145,7 @@ def _check_balancing(cluster: Cluster, path: str, report: Report) -> None:
         report.warning(f"{path}.lb_subset_config.fall_back_policy", message, subset.fall_back_policy)
     slow = cluster.slow_start
     if slow is not None and slow.mode and slow.mode != "duration":
-        report.warning(f"{path}.slow_start.mode", "unknown mode: no slow start", slow.mode, "duration")
+        report.add("warning", f"{path}.slow_start.mode", "unknown mode: no slow start", slow.mode, "duration")
     ejection = cluster.outlier_detection
     count = len({host.address for host in cluster.hosts})
     if ejection is not None and count and ejection.max_ejection_percent * count < 100:
@@ -159,9 +153,9 @@ def _check_balancing(cluster: Cluster, path: str, report: Report) -> None:
         report.warning(f"{path}.outlier_detection.max_ejection_percent", message, ejection.max_ejection_percent)
 
 
-def check_cluster_name(name: str, path: str, report: Report, clusters: Collection[str], fate: str) -> None:
+def check_cluster_name(name: str, path: str, report: Diagnostics, clusters: Collection[str], fate: str) -> None:
     """Check that a cluster exists; `fate`: what MOSN would do otherwise."""
     if not name:
         report.error(path, "missing cluster name")
     elif name not in clusters:
-        report.error(path, f"unknown cluster (MOSN would {fate})", name, closest(name, clusters))
+        report.error(path, f"unknown cluster (MOSN would {fate})", name, clusters)

@@ -1,12 +1,11 @@
 """Checks network, stream and listener filters. Unknown and unsupported ones are rejected: traffic must not bypass them."""
 
 from collections.abc import Collection
-from typing import Final
+from typing import Any, Final
 
 from pymosn.api.stream_filter import FAIL, SKIP
-from pymosn.config.check.report import Report
-from pymosn.config.check.tcp import check_tcp
-from pymosn.config.guess import closest
+from pymosn.config.check.clusters import check_cluster_name
+from pymosn.config.diagnostics import Diagnostics
 from pymosn.config.schema import (
     ConnectionManagerFilter,
     FilterChain,
@@ -16,33 +15,40 @@ from pymosn.config.schema import (
     ProxyFilter,
     StreamFilter,
 )
-from pymosn.config.schema.network_filters import PROTOCOLS, TcpProxyFilter, may_follow
+from pymosn.config.schema.network_filters import PROTOCOLS, StreamProxyConfig, StreamRoute, TcpProxyFilter, may_follow
 from pymosn.config.schema.stream_filters import LISTENER_FILTERS, NO_OP_STREAM_FILTERS, PLANNED, STREAM_FILTERS
+from pymosn.config.typed import typed
 from pymosn.core.headers import is_token
+from pymosn.filters.errors import FilterConfigError
 from pymosn.filters.loading import PROTOCOLS as PROTOCOL_ENTRY_POINTS
 from pymosn.filters.loading import installed
-from pymosn.filters.stream.shipped import FROM_FILES, SHIPPED
+from pymosn.filters.spec import RouteSpec
+from pymosn.filters.stream.shipped import FROM_FILES, SHIPPED, spec_of
+from pymosn.routing.by_address import address_range, port_ranges
 from pymosn.stream.registry import protocols
 
 CONNECT_MODES: Final = ("off", "terminate", "forward")
 ON_ERROR: Final = (FAIL, SKIP)
 BUILT_PROTOCOLS: Final = frozenset(protocols().names())
+_TCP_FATE: Final = "close the connection"
 _NOT_BUILT: Final = "MOSN filter that is not implemented yet; rejected, because traffic must not pass without it"
 
 
-def check_chain(chain: FilterChain, path: str, report: Report, tables: Collection[str], clusters: Collection[str]) -> None:
+def check_chain(
+    chain: FilterChain, path: str, report: Diagnostics, tables: Collection[str], clusters: Collection[str]
+) -> None:
     """Check the network filters of a chain."""
     before: list[ProxyFilter | TcpProxyFilter] = []
     has_bad = False
     for i, filter in enumerate(chain.filters):
         inner = f"{path}.filters[{i}]"
-        if report.faults.is_bad(inner):
+        if report.is_bad(inner):
             has_bad = True
         elif isinstance(filter, ProxyFilter | TcpProxyFilter):
             if isinstance(filter, ProxyFilter):
                 _check_proxy(filter.config, f"{inner}.config", report, tables)
             else:
-                check_tcp(filter.config, f"{inner}.config", report, clusters)
+                _check_tcp(filter.config, f"{inner}.config", report, clusters)
             if before and not may_follow(before, filter):
                 report.warning(inner, _why_idle(before))
             before.append(filter)
@@ -51,10 +57,17 @@ def check_chain(chain: FilterChain, path: str, report: Report, tables: Collectio
             report.error(f"{inner}.type", _NOT_BUILT, filter.__struct_config__.tag)
     if not before and not has_bad:
         report.warning(path, "no network filter: connections are closed immediately")
-    first = before[0] if before else None
-    if isinstance(first, ProxyFilter) and first.config.fallback_for_unknown_protocol:
-        index = next(i for i, filter in enumerate(chain.filters) if filter is first)
-        _check_fallback(first.config, before[1:], f"{path}.filters[{index}].config", report)
+    if before and isinstance(before[0], ProxyFilter) and before[0].config.fallback_for_unknown_protocol:
+        inner = f"{path}.filters[{chain.filters.index(before[0])}].config.fallback_for_unknown_protocol"
+        _check_fallback(before[0].config, before[1:], inner, report)
+
+
+def _check_fallback(proxy: ProxyConfig, after: list[ProxyFilter | TcpProxyFilter], path: str, report: Diagnostics) -> None:
+    names = proxy.protocols()
+    if not any(isinstance(filter, TcpProxyFilter) for filter in after):
+        report.warning(path, "has no effect: no tcp_proxy follows the proxy filter to fall back to")
+    elif len(names) == 1 and names != ["Auto"]:
+        report.warning(path, f"has no effect: with {names[0]} alone there is no detection, as in MOSN")
 
 
 def _why_idle(before: list[ProxyFilter | TcpProxyFilter]) -> str:
@@ -65,17 +78,7 @@ def _why_idle(before: list[ProxyFilter | TcpProxyFilter]) -> str:
     return "has no effect: the proxy before it takes all bytes"
 
 
-def _check_fallback(proxy: ProxyConfig, after: list[ProxyFilter | TcpProxyFilter], path: str, report: Report) -> None:
-    """Check the fallback for connections in no known protocol."""
-    key = f"{path}.fallback_for_unknown_protocol"
-    names = proxy.protocols()
-    if not any(isinstance(filter, TcpProxyFilter) for filter in after):
-        report.warning(key, "has no effect: no tcp_proxy follows the proxy filter to fall back to")
-    elif len(names) == 1 and names != ["Auto"]:
-        report.warning(key, f"has no effect: with {names[0]} alone there is no detection, as in MOSN")
-
-
-def _check_proxy(proxy: ProxyConfig, path: str, report: Report, tables: Collection[str]) -> None:
+def _check_proxy(proxy: ProxyConfig, path: str, report: Diagnostics, tables: Collection[str]) -> None:
     _check_protocols(proxy, path, report)
     _check_tunnels(proxy.extend_config.Http1, f"{path}.extend_config.Http1", report)
     name = proxy.router_config_name
@@ -83,10 +86,10 @@ def _check_proxy(proxy: ProxyConfig, path: str, report: Report, tables: Collecti
         report.error(f"{path}.router_config_name", "missing router table (MOSN would answer 404)")
     elif name not in tables:
         message = "unknown router table (MOSN would answer 404)"
-        report.error(f"{path}.router_config_name", message, name, closest(name, tables))
+        report.error(f"{path}.router_config_name", message, name, tables)
 
 
-def _check_tunnels(http1: Http1Settings, path: str, report: Report) -> None:
+def _check_tunnels(http1: Http1Settings, path: str, report: Diagnostics) -> None:
     for i, name in enumerate(http1.upgrades):
         protocol, slash, version = name.encode().partition(b"/")
         if name.lower() in ("h2c", "h2", "http") or name.lower().startswith("http/"):
@@ -95,11 +98,10 @@ def _check_tunnels(http1: Http1Settings, path: str, report: Report) -> None:
         elif not is_token(protocol) or (slash and not is_token(version)):
             report.error(f"{path}.upgrades[{i}]", "not a protocol name, such as websocket", name)
     if http1.connect not in CONNECT_MODES:
-        hint = closest(http1.connect, CONNECT_MODES)
-        report.error(f"{path}.connect", f"must be one of {', '.join(CONNECT_MODES)}", http1.connect, hint)
+        report.error(f"{path}.connect", f"must be one of {', '.join(CONNECT_MODES)}", http1.connect, CONNECT_MODES)
 
 
-def _check_protocols(proxy: ProxyConfig, path: str, report: Report) -> None:
+def _check_protocols(proxy: ProxyConfig, path: str, report: Diagnostics) -> None:
     is_old = proxy.downstream_protocol.strip() == "X"
     key = f"{path}.extend_config.sub_protocol" if is_old else f"{path}.downstream_protocol"
     names = proxy.protocols()
@@ -111,7 +113,7 @@ def _check_protocols(proxy: ProxyConfig, path: str, report: Report) -> None:
         check_protocol(name, key, report, has_others)
 
 
-def check_protocol(name: str, path: str, report: Report, has_others: bool = False) -> None:
+def check_protocol(name: str, path: str, report: Diagnostics, has_others: bool = False) -> None:
     """Check the name of a protocol. `has_others`: whether the listener also has implemented ones."""
     if name in BUILT_PROTOCOLS or name == "Auto":
         return
@@ -121,17 +123,44 @@ def check_protocol(name: str, path: str, report: Report, has_others: bool = Fals
         else:
             report.error(path, f"protocol not implemented; supported: {', '.join(sorted(BUILT_PROTOCOLS))}", name)
     elif name not in installed(PROTOCOL_ENTRY_POINTS):
-        report.error(path, "unknown protocol", name, closest(name, PROTOCOLS))
+        report.error(path, "unknown protocol", name, PROTOCOLS)
 
 
-def check_stream_filters(listener: Listener, path: str, report: Report, extra: Collection[str]) -> None:
+def _check_tcp(config: StreamProxyConfig, path: str, report: Diagnostics, clusters: Collection[str]) -> None:
+    """Check the settings of a `tcp_proxy`."""
+    if config.cluster:
+        check_cluster_name(config.cluster, f"{path}.cluster", report, clusters, _TCP_FATE)
+        return  # MOSN's own sample has routes too
+    if not config.routes:
+        report.error(f"{path}.cluster", "a tcp_proxy needs a cluster or routes (MOSN would close every connection)")
+    for i, route in enumerate(config.routes):
+        inner = f"{path}.routes[{i}]"
+        check_cluster_name(route.cluster, f"{inner}.cluster", report, clusters, _TCP_FATE)
+        _check_stream_route(route, inner, report)
+
+
+def _check_stream_route(route: StreamRoute, path: str, report: Diagnostics) -> None:
+    keys = ("sourceaddrs", "sourceport", "destinationaddrs", "destinationport")
+    missing = [key for key in keys if not getattr(route, key)]
+    if missing:
+        report.warning(path, f"never matches without {' and '.join(missing)}, as in MOSN")
+    for key in ("sourceaddrs", "destinationaddrs"):
+        for i, entry in enumerate(getattr(route, key)):
+            inner = f"{path}.{key}[{i}].address"
+            report.attempt(inner, address_range, entry.address, entry.length, value=entry.address)
+    for key in ("sourceport", "destinationport"):
+        ports = getattr(route, key)
+        report.attempt(f"{path}.{key}", port_ranges, ports, value=ports)
+
+
+def check_stream_filters(listener: Listener, path: str, report: Diagnostics, extra: Collection[str]) -> None:
     """Check the stream filters of a listener. `extra`: the names of filters of installed packages."""
     known = {*STREAM_FILTERS, *NO_OP_STREAM_FILTERS, *extra}
     for i, filter in enumerate(listener.stream_filters):
         inner = f"{path}.stream_filters[{i}]"
         name = filter.type
         if filter.on_error not in ("", *ON_ERROR):
-            report.error(f"{inner}.on_error", "must be fail or skip", filter.on_error, closest(filter.on_error, ON_ERROR))
+            report.error(f"{inner}.on_error", "must be fail or skip", filter.on_error, ON_ERROR)
         if filter.go_plugin_config is not None:
             report.error(f"{inner}.go_plugin_config", "Go shared objects cannot be loaded into pymosn")
         elif name in FROM_FILES:
@@ -146,10 +175,10 @@ def check_stream_filters(listener: Listener, path: str, report: Report, extra: C
             report.error(f"{inner}.type", _NOT_BUILT, name)
         else:
             message = "unknown stream filter; rejected, because traffic must not pass without it"
-            report.error(f"{inner}.type", message, name, closest(name, known))
+            report.error(f"{inner}.type", message, name, known)
 
 
-def _check_file(filter: StreamFilter, path: str, report: Report) -> None:
+def _check_file(filter: StreamFilter, path: str, report: Diagnostics) -> None:
     if filter.type == "transcoder":
         for key in ("type", "trans", "rules"):
             if filter.config.get(key):
@@ -167,18 +196,53 @@ def _check_file(filter: StreamFilter, path: str, report: Report) -> None:
         report.error(f"{path}.config.class", "not a class name", name)
 
 
-def check_listener_filters(listener: Listener, path: str, report: Report) -> None:
+def check_listener_filters(listener: Listener, path: str, report: Diagnostics) -> None:
     """Check the listener filters: MOSN's only one acts only with use_original_dst."""
     for i, filter in enumerate(listener.listener_filters):
         inner = f"{path}.listener_filters[{i}]"
         if filter.type not in LISTENER_FILTERS:
-            hint = closest(filter.type, LISTENER_FILTERS)
-            report.error(f"{inner}.type", "unknown listener filter", filter.type, hint)
+            report.error(f"{inner}.type", "unknown listener filter", filter.type, LISTENER_FILTERS)
             continue
         kind = filter.config.get("type", "redirect")
         if kind not in ("", "redirect", "tproxy"):
-            report.error(
-                f"{inner}.config.type", "must be redirect or tproxy", kind, closest(str(kind), ("redirect", "tproxy"))
-            )
+            report.error(f"{inner}.config.type", "must be redirect or tproxy", kind, ("redirect", "tproxy"))
         if not listener.use_original_dst:
             report.warning(inner, "has no effect without use_original_dst, as in MOSN", filter.type)
+
+
+def check_route_settings(config: dict[str, object], path: str, report: Diagnostics) -> None:
+    """Check a `per_filter_config`; settings of other filters are not known here."""
+    for name, value in config.items():
+        if name in SHIPPED:
+            route = spec_of(name).route
+            if route is not None:
+                _check_settings(route, value, f"{path}.{name}", report)
+            elif name not in FROM_FILES:
+                report.warning(f"{path}.{name}", "has no effect: this filter has no settings per route")
+
+
+def _check_settings(route: RouteSpec[Any], value: object, path: str, report: Diagnostics) -> None:
+    faults = Diagnostics()
+    settings = typed(value, route.settings, faults)
+    for fault in faults.items:
+        inner = f"{path}.{fault.path}" if fault.path else path
+        report.add(fault.severity, inner, fault.message, suggestion=fault.suggestion)
+    if faults.has_errors:
+        return
+    try:
+        route.make(settings)
+    except FilterConfigError as error:
+        for inner, text in error.problems:
+            report.error(f"{path}{inner}", text)
+
+
+def check_filter_clusters(listener: Listener, path: str, report: Diagnostics, clusters: Collection[str]) -> None:
+    """Check that the clusters exist that stream filters refer to."""
+    for i, entry in enumerate(listener.stream_filters):
+        spec = spec_of(entry.type) if entry.type in SHIPPED else None
+        if spec is None or spec.clusters is None:
+            continue
+        for key, cluster in spec.clusters(typed(entry.config, spec.settings)):
+            if cluster and cluster not in clusters:
+                inner = f"{path}.stream_filters[{i}].config.{key}"
+                report.error(inner, "unknown cluster", cluster, clusters)

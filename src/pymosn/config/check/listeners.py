@@ -7,8 +7,7 @@ from typing import Final
 from pymosn.config.check.addresses import listen_fault, path_fault
 from pymosn.config.check.clusters import refuse_tls
 from pymosn.config.check.filters import check_chain, check_listener_filters, check_stream_filters
-from pymosn.config.check.report import Report, Seen
-from pymosn.config.guess import closest
+from pymosn.config.diagnostics import Diagnostics
 from pymosn.config.schema import AccessLog, Listener, Overload, Server
 from pymosn.observe.access_log import compile_format
 from pymosn.observe.roller import parse_roller
@@ -21,13 +20,14 @@ ORIGINAL_DST: Final = ("redirect", "tproxy")
 
 
 def check_server(
-    server: Server, path: str, report: Report, stream_filters: Collection[str], clusters: Collection[str]
+    server: Server, path: str, report: Diagnostics, stream_filters: Collection[str], clusters: Collection[str]
 ) -> None:
     """Check a server with its listeners; router tables are checked by `routes`."""
     _check_log(server, path, report)
     _check_processor(server, path, report)
     _check_overload(server.overload, f"{path}.overload", report)
-    names, addresses = Seen(), Seen()
+    names: dict[str, str] = {}
+    addresses: dict[tuple[str, str], str] = {}
     hands_over = any(listener.use_original_dst in ORIGINAL_DST for listener in server.listeners)
     tables = server.router_tables()
     for i, listener in enumerate(server.listeners):
@@ -35,7 +35,7 @@ def check_server(
         _check_address(listener, inner, report, addresses, hands_over)
         _check_original_dst(listener, inner, report)
         name = listener.known_name()
-        if name and (earlier := names.first(name, inner)):
+        if name and (earlier := names.setdefault(name, inner)) != inner:
             report.error(f"{inner}.name", f"duplicate name, already used in {report.line(earlier)}", listener.name)
         for j, log in enumerate(listener.access_logs):
             _check_access_log(log, f"{inner}.access_logs[{j}]", report)
@@ -47,27 +47,23 @@ def check_server(
         check_listener_filters(listener, inner, report)
 
 
-def _check_log(server: Server, path: str, report: Report) -> None:
+def _check_log(server: Server, path: str, report: Diagnostics) -> None:
     level = server.default_log_level
     if level and level not in LEVELS:
-        hint = closest(level, LEVELS)
-        report.warning(f"{path}.default_log_level", "unknown level; using INFO, as MOSN does", level, hint)
-    try:
-        parse_roller(server.global_log_roller)
-    except ValueError as error:
-        report.error(f"{path}.global_log_roller", str(error), server.global_log_roller)
+        report.warning(f"{path}.default_log_level", "unknown level; using INFO, as MOSN does", level, LEVELS)
+    roller = server.global_log_roller
+    report.attempt(f"{path}.global_log_roller", parse_roller, roller, value=roller)
 
 
-def _check_processor(server: Server, path: str, report: Report) -> None:
+def _check_processor(server: Server, path: str, report: Diagnostics) -> None:
     value = server.processor
     if isinstance(value, str) and value and value != "auto" and not value.isdecimal():
-        hint = closest(value, ["auto"])
-        report.warning(f"{path}.processor", 'neither a number nor "auto"; using all CPUs, as MOSN does', value, hint)
+        report.warning(f"{path}.processor", 'neither a number nor "auto"; using all CPUs, as MOSN does', value, ["auto"])
     elif server.workers(1) > MOST_WORKERS:
         report.error(f"{path}.processor", f"must be {MOST_WORKERS} or less", value)
 
 
-def _check_overload(overload: Overload, path: str, report: Report) -> None:
+def _check_overload(overload: Overload, path: str, report: Diagnostics) -> None:
     steps = ("stop_keep_alive", "shed", "stop_accept")
     for before, step in pairwise(steps):
         share = getattr(overload, step)
@@ -75,49 +71,48 @@ def _check_overload(overload: Overload, path: str, report: Report) -> None:
             report.error(f"{path}.{step}", f"must not be below {before}: the steps must be in ascending order", share)
 
 
-def _check_address(listener: Listener, path: str, report: Report, addresses: Seen, hands_over: bool) -> None:
+def _check_address(
+    listener: Listener, path: str, report: Diagnostics, addresses: dict[tuple[str, str], str], hands_over: bool
+) -> None:
     """`hands_over`: whether a listener of the server hands connections over to others, which then need no socket."""
     network = (listener.network or "tcp").lower()
     if network == "udp":
         report.error(f"{path}.network", "udp listeners are not implemented yet", listener.network)
         return
     if network not in ("tcp", "unix"):
-        hint = closest(network, ["tcp", "udp", "unix"])
-        report.error(f"{path}.network", "unknown network", listener.network, hint)
+        report.error(f"{path}.network", "unknown network", listener.network, ["tcp", "udp", "unix"])
         return
     find_fault = path_fault if network == "unix" else listen_fault
     if not listener.address:
         report.error(f"{path}.address", "a listener needs an address")
     elif fault := find_fault(listener.address):
         report.error(f"{path}.address", fault, listener.address)
-    elif listener.bind_port and (earlier := addresses.first((network, listener.address), path)):
+    elif listener.bind_port and (earlier := addresses.setdefault((network, listener.address), path)) != path:
         report.error(f"{path}.address", f"duplicate address, already used in {report.line(earlier)}", listener.address)
     if not listener.bind_port and not hands_over:
         report.warning(f"{path}.bind_port", "false: nothing listens on this address")
 
 
-def _check_original_dst(listener: Listener, path: str, report: Report) -> None:
+def _check_original_dst(listener: Listener, path: str, report: Diagnostics) -> None:
     """Check how the listener determines the original destination of redirected clients."""
     kind = listener.use_original_dst
     if not kind:
         return
     if kind not in ORIGINAL_DST:
-        report.warning(f"{path}.use_original_dst", "unknown; disabled, as in MOSN", kind, closest(kind, ORIGINAL_DST))
+        report.warning(f"{path}.use_original_dst", "unknown; disabled, as in MOSN", kind, ORIGINAL_DST)
     elif (listener.network or "tcp").lower() == "unix":
         report.error(f"{path}.use_original_dst", "connections to a unix socket have no original destination", kind)
 
 
-def _check_access_log(log: AccessLog, path: str, report: Report) -> None:
-    try:
-        compiled = compile_format(log.log_format)
-    except ValueError as error:
-        report.error(f"{path}.log_format", str(error), log.log_format)
-        return
-    for warning in compiled.warnings:
+def _check_access_log(log: AccessLog, path: str, report: Diagnostics) -> None:
+    compiled = report.attempt(f"{path}.log_format", compile_format, log.log_format, value=log.log_format)
+    for warning in compiled.warnings if compiled is not None else ():
         report.warning(f"{path}.log_format", warning)
 
 
-def _check_chains(listener: Listener, path: str, report: Report, tables: Collection[str], clusters: Collection[str]) -> None:
+def _check_chains(
+    listener: Listener, path: str, report: Diagnostics, tables: Collection[str], clusters: Collection[str]
+) -> None:
     count = len(listener.filter_chains)
     if count != 1:
         problem = "a listener needs exactly one filter chain, as in MOSN"

@@ -1,17 +1,13 @@
 """Checks router tables: domains, matches, actions and references to clusters."""
 
 import re
-from collections.abc import Collection
+from collections.abc import Collection, Iterable
 
 from pymosn.api.variables import FOREIGN, OWN, PREFIXES, SETTABLE, is_known
-from pymosn.config.check.changes import check_hash_policies, check_header_changes, check_rewrites
 from pymosn.config.check.clusters import check_cluster_name
-from pymosn.config.check.filter_settings import check_route_settings
-from pymosn.config.check.filters import check_protocol
-from pymosn.config.check.report import Report, Seen
-from pymosn.config.guess import closest
+from pymosn.config.check.filters import check_protocol, check_route_settings
+from pymosn.config.diagnostics import Diagnostics
 from pymosn.config.schema import (
-    ConnectionManagerFilter,
     HeaderMatch,
     Redirect,
     Route,
@@ -21,23 +17,29 @@ from pymosn.config.schema import (
     Server,
     VirtualHost,
 )
-from pymosn.config.schema.router import VariableMatch
+from pymosn.config.schema.router import HeaderChanges, VariableMatch
 from pymosn.core.addresses import port_number
-from pymosn.routing.expressions import Expression, ExpressionError
-from pymosn.routing.regex import PatternError, Regex
+from pymosn.core.headers import is_token
+from pymosn.core.uri import is_host
+from pymosn.filters.settings import Block
+from pymosn.routing.changes import ChangeLevel, HeaderAddition
+from pymosn.routing.expressions import Expression
+from pymosn.routing.regex import Regex, Replacement
 
 REDIRECT_CODES = (301, 302, 303, 307, 308)
 _FATE = "answer 404"
+#: The value of `Path=` in a cookie (RFC 6265 section 4.1.1).
+_COOKIE_PATH = re.compile(r"[ -:<-~]*")
 
 
-def check_tables(server: Server, path: str, report: Report, clusters: Collection[str]) -> None:
+def check_tables(server: Server, path: str, report: Diagnostics, clusters: Collection[str]) -> None:
     """Check all router tables of a server, including those in `connection_manager` filters."""
-    seen = Seen()
-    for table_path, table in all_tables(server, path):
+    seen: dict[str, str] = {}
+    for table_path, table in server.all_tables(path):
         name = table.router_config_name
         if not name:
             report.error(f"{table_path}.router_config_name", "a router table needs a name")
-        elif earlier := seen.first(name, table_path):
+        elif (earlier := seen.setdefault(name, table_path)) != table_path:
             message = f"replaces the router table of the same name in {report.line(earlier)}, as in MOSN"
             report.warning(f"{table_path}.router_config_name", message, name)
         _check_table(table, table_path, report, clusters)
@@ -52,7 +54,7 @@ def _protocols_of(server: Server, table: str) -> set[str]:
     }
 
 
-def _check_transcoded(table: RouterConfiguration, path: str, report: Report, spoken: Collection[str]) -> None:
+def _check_transcoded(table: RouterConfiguration, path: str, report: Diagnostics, spoken: Collection[str]) -> None:
     """Check for options of a route that do not apply to transcoded requests."""
     for i, host in enumerate(table.virtual_hosts):
         for j, route in enumerate(host.routers):
@@ -69,30 +71,19 @@ def _check_transcoded(table: RouterConfiguration, path: str, report: Report, spo
                 report.warning(f"{inner}.route.auto_host_rewrite", message)
 
 
-def all_tables(server: Server, path: str) -> list[tuple[str, RouterConfiguration]]:
-    """All router tables of a server with their paths; later ones replace earlier ones."""
-    tables = [(f"{path}.routers[{i}]", table) for i, table in enumerate(server.routers)]
-    for i, listener in enumerate(server.listeners):
-        for j, chain in enumerate(listener.filter_chains):
-            for k, filter in enumerate(chain.filters):
-                if isinstance(filter, ConnectionManagerFilter):
-                    tables.append((f"{path}.listeners[{i}].filter_chains[{j}].filters[{k}].config", filter.config))
-    return tables
-
-
-def _check_table(table: RouterConfiguration, path: str, report: Report, clusters: Collection[str]) -> None:
-    domains = Seen()
-    check_header_changes(table, path, report)
+def _check_table(table: RouterConfiguration, path: str, report: Diagnostics, clusters: Collection[str]) -> None:
+    domains: dict[str, str] = {}
+    _check_header_changes(table, path, report)
     for i, host in enumerate(table.virtual_hosts):
         inner = f"{path}.virtual_hosts[{i}]"
         _check_domains(host, inner, report, domains)
-        check_header_changes(host, inner, report)
+        _check_header_changes(host, inner, report)
         check_route_settings(host.per_filter_config, f"{inner}.per_filter_config", report)
         for j, route in enumerate(host.routers):
             _check_route(route, f"{inner}.routers[{j}]", report, clusters)
 
 
-def _check_domains(host: VirtualHost, path: str, report: Report, seen: Seen) -> None:
+def _check_domains(host: VirtualHost, path: str, report: Diagnostics, seen: dict[str, str]) -> None:
     if not host.domains:
         report.warning(f"{path}.domains", "no domains: this virtual host never matches")
     for i, domain in enumerate(host.domains):
@@ -102,7 +93,7 @@ def _check_domains(host: VirtualHost, path: str, report: Report, seen: Seen) -> 
             continue
         lowered = domain.lower()
         key = "*" if lowered in ("*", "*:*") else lowered
-        if earlier := seen.first(key, inner):
+        if (earlier := seen.setdefault(key, inner)) != inner:
             what = "default domain" if key == "*" else "domain"
             report.error(inner, f"duplicate {what}; first defined in {report.line(earlier)}", domain)
 
@@ -121,15 +112,13 @@ def domain_fault(domain: str) -> str | None:
     return None
 
 
-def _check_route(route: Route, path: str, report: Report, clusters: Collection[str]) -> None:
+def _check_route(route: Route, path: str, report: Diagnostics, clusters: Collection[str]) -> None:
     check_route_settings(route.per_filter_config, f"{path}.per_filter_config", report)
     _check_match(route.match, f"{path}.match", report)
     # In the order of precedence in MOSN.
-    actions = [name for name in ("direct_response", "redirect", "route") if getattr(route, name) is not None]
-    if not actions and not report.faults.has_bad_within(path):
+    actions = _present(route, ("direct_response", "redirect", "route"), path, report, suffix="")
+    if not actions and not report.has_bad_within(path):
         report.error(path, "a route needs one of route, redirect and direct_response")
-    for name in actions[1:]:
-        report.warning(f"{path}.{name}", f"has no effect together with {actions[0]}")
     if route.redirect is not None:
         _check_redirect(route.redirect, f"{path}.redirect", report)
     if route.direct_response is not None and not 200 <= route.direct_response.status <= 599:
@@ -140,7 +129,15 @@ def _check_route(route: Route, path: str, report: Report, clusters: Collection[s
         _check_mirrors(route, f"{path}.request_mirror_policies", report, clusters)
 
 
-def _check_mirrors(route: Route, path: str, report: Report, clusters: Collection[str]) -> None:
+def _present(block: Block, keys: Iterable[str], path: str, report: Diagnostics, suffix: str = ", as in MOSN") -> list[str]:
+    """The keys that are set, of those that exclude each other in this order; all but the first have no effect."""
+    present = [key for key in keys if getattr(block, key) not in (None, "", False, [])]
+    for key in present[1:]:
+        report.warning(f"{path}.{key}", f"has no effect together with {present[0]}{suffix}")
+    return present
+
+
+def _check_mirrors(route: Route, path: str, report: Diagnostics, clusters: Collection[str]) -> None:
     many = isinstance(route.request_mirror_policies, list)
     for i, policy in enumerate(route.mirror_policies()):
         inner = f"{path}[{i}]" if many else path
@@ -148,10 +145,8 @@ def _check_mirrors(route: Route, path: str, report: Report, clusters: Collection
             check_cluster_name(policy.cluster, f"{inner}.cluster", report, clusters, "log an error per request")
 
 
-def _check_match(match: RouteMatch, path: str, report: Report) -> None:
-    kinds = [name for name in ("prefix", "path", "regex", "variables", "dsl_expressions") if getattr(match, name)]
-    for name in kinds[1:]:
-        report.warning(f"{path}.{name}", f"has no effect together with {kinds[0]}, as in MOSN")
+def _check_match(match: RouteMatch, path: str, report: Diagnostics) -> None:
+    _present(match, ("prefix", "path", "regex", "variables", "dsl_expressions"), path, report)
     if match.regex:
         _check_regex(match.regex, f"{path}.regex", report)
     _check_values(match.headers, f"{path}.headers", "a header match", report)
@@ -159,13 +154,11 @@ def _check_match(match: RouteMatch, path: str, report: Report) -> None:
     for i, variable in enumerate(match.variables):
         _check_variable(variable, f"{path}.variables[{i}]", report)
     for i, entry in enumerate(match.dsl_expressions):
-        try:
-            Expression(entry.expression)
-        except ExpressionError as error:
-            report.error(f"{path}.dsl_expressions[{i}].expression", str(error), entry.expression)
+        inner = f"{path}.dsl_expressions[{i}].expression"
+        report.attempt(inner, Expression, entry.expression, value=entry.expression)
 
 
-def _check_values(matches: list[HeaderMatch], path: str, what: str, report: Report) -> None:
+def _check_values(matches: list[HeaderMatch], path: str, what: str, report: Diagnostics) -> None:
     for i, match in enumerate(matches):
         if not match.name:
             report.error(f"{path}[{i}].name", f"{what} needs a name")
@@ -173,7 +166,7 @@ def _check_values(matches: list[HeaderMatch], path: str, what: str, report: Repo
             _check_regex(match.value, f"{path}[{i}].value", report)
 
 
-def _check_variable(match: VariableMatch, path: str, report: Report) -> None:
+def _check_variable(match: VariableMatch, path: str, report: Diagnostics) -> None:
     check_variable_name(match.name, f"{path}.name", report)
     if match.model.lower() not in ("", "and", "or"):
         report.error(f"{path}.model", "must be and or or", match.model)
@@ -183,23 +176,20 @@ def _check_variable(match: VariableMatch, path: str, report: Report) -> None:
             report.warning(f"{path}.value", "has no effect together with regex, as in MOSN")
 
 
-def check_variable_name(name: str, path: str, report: Report) -> None:
+def check_variable_name(name: str, path: str, report: Diagnostics) -> None:
     """Check the name of a variable; an unknown one may still be set by a filter."""
     if not name:
         report.error(path, "missing variable name")
     elif not is_known(name):
-        hint = closest(name, [*OWN, *FOREIGN, *SETTABLE, *PREFIXES])
-        report.warning(path, "unknown variable: it has a value only if a filter sets it", name, hint)
+        message = "unknown variable: it has a value only if a filter sets it"
+        report.warning(path, message, name, [*OWN, *FOREIGN, *SETTABLE, *PREFIXES])
 
 
-def _check_regex(pattern: str, path: str, report: Report) -> None:
-    try:
-        Regex(pattern)
-    except PatternError as error:
-        report.error(path, f"not a regular expression (RE2): {error}", pattern)
+def _check_regex(pattern: str, path: str, report: Diagnostics) -> None:
+    report.attempt(path, Regex, pattern, value=pattern, prefix="not a regular expression (RE2): ")
 
 
-def _check_redirect(redirect: Redirect, path: str, report: Report) -> None:
+def _check_redirect(redirect: Redirect, path: str, report: Diagnostics) -> None:
     if redirect.response_code not in REDIRECT_CODES:
         codes = ", ".join(map(str, REDIRECT_CODES))
         report.error(f"{path}.response_code", f"must be one of {codes}", redirect.response_code)
@@ -208,7 +198,7 @@ def _check_redirect(redirect: Redirect, path: str, report: Report) -> None:
         report.error(f"{path}.scheme_redirect", "not a URL scheme", scheme)
 
 
-def _check_target(route: Route, action: RouteAction, path: str, report: Report, clusters: Collection[str]) -> None:
+def _check_target(route: Route, action: RouteAction, path: str, report: Diagnostics, clusters: Collection[str]) -> None:
     if action.upstream_protocol:
         check_protocol(action.upstream_protocol, f"{path}.upstream_protocol", report)
     if action.weighted_clusters:
@@ -219,12 +209,12 @@ def _check_target(route: Route, action: RouteAction, path: str, report: Report, 
         check_variable_name(action.cluster_variable, f"{path}.cluster_variable", report)
     elif not action.cluster_header:
         report.error(f"{path}.cluster_name", "a route needs a cluster_name or weighted_clusters")
-    check_rewrites(route.match, action, path, report)
-    check_header_changes(action, path, report)
-    check_hash_policies(action, path, report)
+    _check_rewrites(route.match, action, path, report)
+    _check_header_changes(action, path, report)
+    _check_hash_policies(action, path, report)
 
 
-def _check_weighted(action: RouteAction, path: str, report: Report, clusters: Collection[str]) -> None:
+def _check_weighted(action: RouteAction, path: str, report: Diagnostics, clusters: Collection[str]) -> None:
     if action.cluster_name:
         report.warning(f"{path}.cluster_name", "has no effect together with weighted_clusters, as in MOSN")
     for i, entry in enumerate(action.weighted_clusters):
@@ -232,3 +222,52 @@ def _check_weighted(action: RouteAction, path: str, report: Report, clusters: Co
         check_cluster_name(entry.cluster.name, inner, report, clusters, _FATE)
     if not sum(entry.cluster.weight for entry in action.weighted_clusters):
         report.error(f"{path}.weighted_clusters", "the weights must not all be 0")
+
+
+def _check_rewrites(match: RouteMatch, action: RouteAction, path: str, report: Diagnostics) -> None:
+    """Check prefix_rewrite, regex_rewrite and host_rewrite of a route."""
+    if action.prefix_rewrite and not match.prefix and not match.path:
+        message = "has no effect on a route without prefix or path, as in MOSN; regex_rewrite works on any route"
+        report.warning(f"{path}.prefix_rewrite", message, action.prefix_rewrite)
+    rewrite = action.regex_rewrite
+    if rewrite is not None and action.prefix_rewrite:
+        report.warning(f"{path}.regex_rewrite", "has no effect together with prefix_rewrite, as in MOSN")
+    elif rewrite is not None and rewrite.pattern.regex:
+        regex, substitution = rewrite.pattern.regex, rewrite.substitution
+        report.attempt(f"{path}.regex_rewrite", Replacement, regex, substitution, prefix="cannot be used: ")
+    if action.host_rewrite and not is_host(action.host_rewrite.encode()):
+        report.error(f"{path}.host_rewrite", "not a host", action.host_rewrite)
+    _present(action, ("host_rewrite", "auto_host_rewrite_header", "auto_host_rewrite"), path, report)
+
+
+def _check_header_changes(level: HeaderChanges, path: str, report: Diagnostics) -> None:
+    """Check the header changes of a route, a virtual host or a table."""
+    for side in ("request", "response"):
+        for i, entry in enumerate(getattr(level, f"{side}_headers_to_add")):
+            inner = f"{path}.{side}_headers_to_add[{i}].header"
+            if side == "request" and entry.header.key.lower() == "host":
+                report.error(f"{inner}.key", "use host_rewrite to change the host", entry.header.key)
+            else:
+                report.attempt(inner, HeaderAddition, entry.header.key, entry.header.value, entry.append)
+        for i, name in enumerate(getattr(level, f"{side}_headers_to_remove")):
+            inner = f"{path}.{side}_headers_to_remove[{i}]"
+            if side == "request" and name.lower() == "host":
+                report.error(inner, "the host of a request cannot be removed", name)
+            else:
+                report.attempt(inner, ChangeLevel, [], [name])
+
+
+def _check_hash_policies(action: RouteAction, path: str, report: Diagnostics) -> None:
+    """Check that each entry has one source, and that its cookie is valid."""
+    for i, entry in enumerate(action.hash_policy):
+        inner = f"{path}.hash_policy[{i}]"
+        if not _present(entry, ("header", "cookie", "source_ip"), inner, report):
+            report.error(inner, "needs one of header, cookie and source_ip")
+        if entry.header is not None and not entry.header.key:
+            report.error(f"{inner}.header.key", "missing header name")
+        cookie = entry.cookie
+        if cookie is not None:
+            if not is_token(cookie.name.encode(errors="replace")):
+                report.error(f"{inner}.cookie.name", "not a cookie name", cookie.name)
+            if not _COOKIE_PATH.fullmatch(cookie.path):
+                report.error(f"{inner}.cookie.path", "not a cookie path", cookie.path)

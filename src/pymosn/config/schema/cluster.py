@@ -77,7 +77,7 @@ class HealthCheck(Block, kw_only=True):
 
 
 class Subscription(Block, kw_only=True):
-    """A service to look up in a registry."""
+    """A service of a registry."""
 
     subscriber: str = ""
     service_name: str = ""
@@ -208,8 +208,6 @@ class Cluster(Block, kw_only=True):
 
 
 class ClusterManager(Block, kw_only=True):
-    """All clusters."""
-
     clusters: list[Cluster] = []
     clusters_configs: Annotated[str, works("directory of one cluster per JSON file, read at load")] = ""
     tls_context: Annotated[TlsContext | None, planned_checked("`status: true` is refused until TLS is implemented")] = None

@@ -72,8 +72,6 @@ class TunnelAgent(Block, kw_only=True):
 
 
 class DubboRegistry(Block, kw_only=True):
-    """`config` of `dubbo_registry`."""
-
     enable: bool = False
     server_port: Port = 0
     api_port: Port = 22222
@@ -125,8 +123,6 @@ class TranscoderSource(Block, kw_only=True):
 
 
 class TranscoderPlugin(Block, kw_only=True):
-    """`config` of `transcoder_plugin`."""
-
     transcoders: list[TranscoderSource] = []
 
 

@@ -55,8 +55,6 @@ class Http1Settings(Block, kw_only=True):
 
 
 class Http2Settings(Block, kw_only=True):
-    """`proxy.extend_config.Http2`."""
-
     http2_use_stream: bool = False
 
 
@@ -91,15 +89,17 @@ class ProtocolSettings(Block, kw_only=True):
 
     def of(self, protocol: str) -> dict[str, object]:
         """The settings of one protocol, complete."""
-        if protocol == "Http1":
-            return msgspec.structs.asdict(self.Http1)
-        frames = {"dubbo": self.dubbo, "dubbo-thrift": self.dubbo_thrift, "tars": self.tars}.get(protocol)
-        if frames is not None:
-            return {"max_frame_size": frames.max_frame_size}
-        block = {"bolt": self.bolt, "boltv2": self.boltv2}.get(protocol)
-        if block is None:
-            return dict(self.installed.get(protocol, {}))
-        return {"max_frame_size": block.max_frame_size, "enable_goaway": block.enable_bolt_goaway}
+        block: Block | None = {
+            "Http1": self.Http1,
+            "bolt": self.bolt,
+            "boltv2": self.boltv2,
+            "dubbo": self.dubbo,
+            "dubbo-thrift": self.dubbo_thrift,
+            "tars": self.tars,
+        }.get(protocol)
+        if isinstance(block, BoltSettings):
+            return {"max_frame_size": block.max_frame_size, "enable_goaway": block.enable_bolt_goaway}
+        return dict(self.installed.get(protocol, {})) if block is None else msgspec.structs.asdict(block)
 
 
 class ProxyConfig(Block, kw_only=True):
@@ -180,8 +180,6 @@ class TunnelConfig(Block, kw_only=True):
 
 
 class ProxyFilter(Block, kw_only=True, tag_field="type", tag="proxy"):
-    """`{"type": "proxy"}`."""
-
     config: ProxyConfig = msgspec.field(default_factory=ProxyConfig)
 
 
@@ -192,32 +190,22 @@ class ConnectionManagerFilter(Block, kw_only=True, tag_field="type", tag="connec
 
 
 class TcpProxyFilter(Block, kw_only=True, tag_field="type", tag="tcp_proxy"):
-    """`{"type": "tcp_proxy"}`."""
-
     config: StreamProxyConfig = msgspec.field(default_factory=StreamProxyConfig)
 
 
 class UdpProxyFilter(Block, kw_only=True, tag_field="type", tag="udp_proxy"):
-    """`{"type": "udp_proxy"}`."""
-
     config: StreamProxyConfig = msgspec.field(default_factory=StreamProxyConfig)
 
 
 class GrpcFilter(Block, kw_only=True, tag_field="type", tag="grpc"):
-    """`{"type": "grpc"}`."""
-
     config: GrpcServerConfig = msgspec.field(default_factory=GrpcServerConfig)
 
 
 class TunnelFilter(Block, kw_only=True, tag_field="type", tag="tunnel"):
-    """`{"type": "tunnel"}`."""
-
     config: TunnelConfig = msgspec.field(default_factory=TunnelConfig)
 
 
 class FaultInjectFilter(Block, kw_only=True, tag_field="type", tag="fault_inject"):
-    """`{"type": "fault_inject"}`."""
-
     config: FaultInjectConfig = msgspec.field(default_factory=FaultInjectConfig)
 
 
@@ -231,16 +219,6 @@ class ActingFilters(NamedTuple):
 
     proxy: ProxyConfig | None
     tcp: StreamProxyConfig | None
-
-
-def acting_filters(chain: list[NetworkFilter]) -> ActingFilters:
-    """The filters of a chain that have an effect."""
-    acting: list[ProxyFilter | TcpProxyFilter] = []
-    for filter in chain:
-        if isinstance(filter, ProxyFilter | TcpProxyFilter) and (not acting or may_follow(acting, filter)):
-            acting.append(filter)
-    proxy = next((filter.config for filter in acting if isinstance(filter, ProxyFilter)), None)
-    return ActingFilters(proxy, next((filter.config for filter in acting if isinstance(filter, TcpProxyFilter)), None))
 
 
 def may_follow(before: list[ProxyFilter | TcpProxyFilter], filter: ProxyFilter | TcpProxyFilter) -> bool:

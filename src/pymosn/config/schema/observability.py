@@ -8,8 +8,6 @@ from pymosn.filters.settings import AnyMap, Block, Duration, Percent, Port, igno
 
 
 class PrometheusSink(Block, kw_only=True):
-    """`config` of the `prometheus` sink."""
-
     port: Port = 0
     endpoint: str = "/metrics"
     disable_collect_process: bool = False
@@ -50,8 +48,6 @@ class Ewma(Block, kw_only=True):
 
 
 class Metrics(Block, kw_only=True):
-    """`metrics`."""
-
     sinks: list[MetricsSink] = []
     stats_matcher: StatsMatcher = msgspec.field(default_factory=StatsMatcher)
     shm_zone: str = ""
@@ -64,8 +60,6 @@ class Metrics(Block, kw_only=True):
 
 
 class SofaTracer(Block, kw_only=True):
-    """`config` of the driver `SOFATracer`."""
-
     log_path: str = ""
 
 
@@ -78,14 +72,10 @@ class ZipkinHttp(Block, kw_only=True):
 
 
 class ZipkinKafka(Block, kw_only=True):
-    """Zipkin's Kafka reporter."""
-
     topic: str = ""
 
 
 class Zipkin(Block, kw_only=True):
-    """`config` of the driver `Zipkin`."""
-
     service_name: str = "mosn"
     reporter: str = ""
     sample_rate: float = 0.0
@@ -95,22 +85,16 @@ class Zipkin(Block, kw_only=True):
 
 
 class Jaeger(Block, kw_only=True):
-    """`config` of the driver `jaeger`."""
-
     service_name: str = ""
     agent_host: str = "0.0.0.0:6831"
 
 
 class SkyWalkingTls(Block, kw_only=True):
-    """TLS of the SkyWalking reporter."""
-
     cert_file: str = ""
     server_name_override: str = ""
 
 
 class SkyWalking(Block, kw_only=True):
-    """`config` of the driver `SkyWalking`."""
-
     reporter: str = ""
     backend_service: str = ""
     service_name: str = ""
@@ -120,8 +104,6 @@ class SkyWalking(Block, kw_only=True):
 
 
 class OpenTelemetry(Block, kw_only=True):
-    """`config` of the driver `otel`."""
-
     service_name: str = ""
     report_method: str = ""
     endpoint: str = ""

@@ -10,8 +10,6 @@ _ADD = "`%variable%` may be part of a value; in MOSN only the whole value"
 
 
 class HeaderPair(Block, kw_only=True):
-    """A header's name and value."""
-
     key: str = ""
     value: str = ""
 
@@ -92,8 +90,6 @@ class WeightedCluster(Block, kw_only=True):
 
 
 class HashHeader(Block, kw_only=True):
-    """Hash over one request header."""
-
     key: str = ""
 
 
@@ -132,8 +128,6 @@ class Re2Options(Block, kw_only=True):
 
 
 class RegexPattern(Block, kw_only=True):
-    """The pattern of a regex rewrite."""
-
     regex: str = ""
     google_re2: Re2Options | None = None
 

@@ -4,7 +4,14 @@ from typing import Annotated
 
 import msgspec
 
-from pymosn.config.schema.network_filters import ActingFilters, ConnectionManagerFilter, NetworkFilter, acting_filters
+from pymosn.config.schema.network_filters import (
+    ActingFilters,
+    ConnectionManagerFilter,
+    NetworkFilter,
+    ProxyFilter,
+    TcpProxyFilter,
+    may_follow,
+)
 from pymosn.config.schema.router import RouterConfiguration
 from pymosn.config.schema.tls import TlsContext
 from pymosn.filters.settings import AnyMap, Block, Duration, Unsigned, ignored, own, planned, planned_checked, works
@@ -91,8 +98,12 @@ class Listener(Block, kw_only=True):
 
     def acting_filters(self) -> ActingFilters:
         """Its network filters that have an effect."""
-        chain = [filter for chain in self.filter_chains for filter in chain.filters]
-        return acting_filters(chain)
+        acting: list[ProxyFilter | TcpProxyFilter] = []
+        for filter in (filter for chain in self.filter_chains for filter in chain.filters):
+            if isinstance(filter, ProxyFilter | TcpProxyFilter) and (not acting or may_follow(acting, filter)):
+                acting.append(filter)
+        proxy = next((filter.config for filter in acting if isinstance(filter, ProxyFilter)), None)
+        return ActingFilters(proxy, next((filter.config for filter in acting if isinstance(filter, TcpProxyFilter)), None))
 
 
 class WorkerLimits(Block, kw_only=True):
@@ -139,15 +150,19 @@ class Server(Block, kw_only=True):
         """The number of workers that `processor` requests on a machine with `cpus` available CPUs."""
         return count_of(self.processor) or cpus
 
-    def router_tables(self) -> dict[str, RouterConfiguration]:
-        """Router tables by name, including those of `connection_manager` filters; later ones replace earlier ones."""
-        tables = {table.router_config_name: table for table in self.routers}
-        for listener in self.listeners:
-            for chain in listener.filter_chains:
-                for filter in chain.filters:
+    def all_tables(self, path: str) -> list[tuple[str, RouterConfiguration]]:
+        """All router tables, including those of `connection_manager` filters, with their paths; `path`: the server's."""
+        tables = [(f"{path}.routers[{i}]", table) for i, table in enumerate(self.routers)]
+        for i, listener in enumerate(self.listeners):
+            for j, chain in enumerate(listener.filter_chains):
+                for k, filter in enumerate(chain.filters):
                     if isinstance(filter, ConnectionManagerFilter):
-                        tables[filter.config.router_config_name] = filter.config
+                        tables.append((f"{path}.listeners[{i}].filter_chains[{j}].filters[{k}].config", filter.config))
         return tables
+
+    def router_tables(self) -> dict[str, RouterConfiguration]:
+        """All router tables by name; later ones replace earlier ones."""
+        return {table.router_config_name: table for _, table in self.all_tables("")}
 
 
 def count_of(value: int | float | str | None) -> int:

@@ -11,8 +11,6 @@ from pymosn.filters.stream.shipped import SHIPPED, spec_of
 
 
 class Dsl(Block, kw_only=True):
-    """`dsl`."""
-
     before_router_by_dsl: str = ""
     after_router_by_dsl: str = ""
     after_balancer_by_dsl: str = ""
@@ -36,8 +34,6 @@ class FaultTolerance(Block, kw_only=True):
 
 
 class Seata(Block, kw_only=True):
-    """`seata`."""
-
     addressing: str = ""
     serverAddressing: str = ""
     commitRetryCount: int = 0

@@ -12,8 +12,6 @@ from pymosn.filters.settings import Block, Port, ignored, planned, planned_check
 
 
 class SocketAddress(Block, kw_only=True):
-    """Host and port."""
-
     address: Annotated[str, works("default: 127.0.0.1")] = ""
     port_value: Port = 0
 

@@ -29,24 +29,15 @@ TYPE_REQUEST: Final[i64] = 1
 TYPE_ONE_WAY: Final[i64] = 2
 
 COMMAND_HEARTBEAT: Final[i64] = 0
-COMMAND_REQUEST: Final[i64] = 1
-COMMAND_RESPONSE: Final[i64] = 2
 COMMAND_GOAWAY: Final[i64] = 100
 
 HESSIAN2: Final = 1
 
 STATUS_SUCCESS: Final[i64] = 0
-STATUS_ERROR: Final[i64] = 1
-STATUS_SERVER_EXCEPTION: Final[i64] = 2
-STATUS_UNKNOWN: Final[i64] = 3
-STATUS_THREADPOOL_BUSY: Final[i64] = 4
-STATUS_NO_PROCESSOR: Final[i64] = 6
-STATUS_TIMEOUT: Final[i64] = 7
-STATUS_CONNECTION_CLOSED: Final[i64] = 16
-
-#: HTTP statuses of local replies as Bolt statuses; others are STATUS_UNKNOWN.
-FROM_HTTP: Final[dict[int, int]] = {403: 2, 404: 6, 502: 6, 503: 4, 504: 7}
-#: The reverse, for retries and metrics; others are 500.
+#: HTTP statuses of local replies as Bolt statuses (server exception, no processor, thread pool busy, timeout).
+_FROM_HTTP: Final[dict[int, int]] = {403: 2, 404: 6, 502: 6, 503: 4, 504: 7}
+_UNKNOWN: Final = 3
+#: The reverse, for retries and metrics, where 16 is a closed connection; others are 500.
 TO_HTTP: Final[dict[int, int]] = {0: 200, 4: 503, 7: 504, 16: 502}
 
 #: The length of a null string.
@@ -71,6 +62,11 @@ _SHORT: Final = [number.to_bytes(4, "big") for number in range(512)]
 def put16(number: i64) -> bytes:
     """Encodes a 16-bit number."""
     return int(number).to_bytes(2, "big")
+
+
+def put_status(status: i64) -> bytes:
+    """Encodes an HTTP status as Bolt's."""
+    return put16(STATUS_SUCCESS if 200 <= status < 300 else _FROM_HTTP.get(int(status), _UNKNOWN))
 
 
 def put32(number: i64) -> bytes:
@@ -99,13 +95,8 @@ def encode_fields(fields: list[Field]) -> bytes:
     """Encodes fields as a header block."""
     parts: list[bytes] = []
     for name, value in fields:
-        parts.append(put32(len(name)))
-        parts.append(name)
-        if value is None:
-            parts.append(put32(NULL))
-        else:
-            parts.append(put32(len(value)))
-            parts.append(value)
+        parts.append(put32(len(name)) + name)
+        parts.append(put32(NULL) if value is None else put32(len(value)) + value)
     return b"".join(parts)
 
 
@@ -115,34 +106,33 @@ class BoltHeaders(RpcHeaders):
     def __init__(self, front: bytes, start: i64, end: i64) -> None:
         """The block is `front[start:end]`, and is well formed."""
         super().__init__()
-        self._front = front
-        self._start: i64 = start
-        self._end: i64 = end
+        self.front = front
+        self.start: i64 = start
+        self.end: i64 = end
 
     def read(self) -> list[Field]:
         found: list[Field] = []
-        data = self._front
-        at: i64 = self._start
-        while at < self._end:
+        data = self.front
+        at: i64 = self.start
+        name: bytes | None = None
+        is_value = False
+        while at < self.end:
             size: i64 = u32(data, at)
             at += 4
-            name: bytes | None = None
+            text: bytes | None = None
             if size != NULL:
-                name = data[at : at + size]
+                text = data[at : at + size]
                 at += size
-            size = u32(data, at)
-            at += 4
-            value: bytes | None = None
-            if size != NULL:
-                value = data[at : at + size]
-                at += size
-            if name is not None:  # Java's reader drops a null name too
-                found.append((name, value))
+            if not is_value:
+                name = text
+            elif name is not None:  # Java's reader drops a null name too
+                found.append((name, text))
+            is_value = not is_value
         return found
 
     def scan(self, name: bytes) -> bytes | None:
-        at: i64 = self._value_at(name, self._start)
-        data = self._front
+        at: i64 = self._value_at(name, self.start)
+        data = self.front
         while at >= 0:
             size: i64 = u32(data, at)
             if size != NULL:
@@ -151,18 +141,14 @@ class BoltHeaders(RpcHeaders):
         return None
 
     def holds(self, name: bytes) -> bool:
-        return self._value_at(name, self._start) >= 0
-
-    def raw_fields(self) -> bytes:
-        """The encoded fields, unchanged."""
-        return self._front[self._start : self._end]
+        return self._value_at(name, self.start) >= 0
 
     def _value_at(self, name: bytes, start: i64) -> i64:
         """The offset of the length of the next value of `name` (lower case) from the pair at `start`, or -1."""
-        data = self._front
+        data = self.front
         length: i64 = len(name)
         at: i64 = start
-        while at < self._end:
+        while at < self.end:
             size: i64 = u32(data, at)
             at += 4
             if size == length and has_lowered(data, at, name):
@@ -207,12 +193,12 @@ def write_frame(
     Raises HeaderError if the headers do not fit their 16-bit length.
     """
     old = b""
-    added = headers.additions() if isinstance(headers, BoltHeaders) else None
-    if isinstance(headers, BoltHeaders) and added is not None:
-        old = headers.raw_fields()
-        block = encode_fields(added)
-    else:
-        block = encode_fields(fields_of(headers))
+    added: list[Field] | None = None
+    if isinstance(headers, BoltHeaders):
+        added = headers.additions()
+        if added is not None:
+            old = headers.front[headers.start : headers.end]
+    block = encode_fields(fields_of(headers) if added is None else added)
     size: i64 = len(old) + len(block)
     if size > MAX_U16:
         raise HeaderError(f"bolt headers of {size} bytes exceed the limit of {MAX_U16}")
@@ -262,12 +248,11 @@ class BoltRequest(RpcRequest):
     def local_reply(self, status: i64, headers: Headers, body: bytes) -> BoltResponse:
         """Uses the request's version and codec. A failure has a status and no content, which every client understands."""
         front = self.frame
-        mine: i64 = STATUS_SUCCESS if 200 <= status < 300 else FROM_HTTP.get(int(status), 3)
         if self.version == V1:
             start = b"\x01\x00\x00\x02\x01\x00\x00\x00\x00" + front[9:10]
         else:
             start = front[:2] + b"\x00\x00\x02\x01\x00\x00\x00\x00" + front[10:12]
-        return BoltResponse(headers, status, b"", body, self.version, start + put16(mine))
+        return BoltResponse(headers, status, b"", body, self.version, start + put_status(status))
 
 
 def class_name(front: bytes, size: i64) -> bytes:
@@ -298,6 +283,5 @@ class BoltResponse(RpcResponse):
             prefix = self.frame[:size]
             name = class_name(self.frame, size)
         if self.status != self.frame_status:
-            mine: i64 = STATUS_SUCCESS if 200 <= self.status < 300 else FROM_HTTP.get(int(self.status), 3)
-            prefix = prefix[: len(prefix) - 2] + put16(mine)
+            prefix = prefix[: len(prefix) - 2] + put_status(self.status)
         write_frame(prefix, self.version, request_id, name, self.headers, payload, out)

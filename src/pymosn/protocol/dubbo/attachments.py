@@ -39,34 +39,28 @@ class Entry:
 
 
 class Attachments:
-    """The attachments of `body` at the position of `reader`. Raises Hessian2Error if they cannot be read."""
+    """The attachments at the position of `reader`. Raises Hessian2Error if they cannot be read."""
 
-    def __init__(self, body: bytes, reader: Hessian2Reader) -> None:
-        self.body = body
+    def __init__(self, reader: Hessian2Reader) -> None:
+        self.body = reader.data
         self.entries: list[Entry] = []
         self.has_fixed = False
         #: Offsets of the map, of its first entry, and of its end.
         self.start: i64 = reader.at
         self.is_null = not reader.open_map()
         self.first: i64 = reader.at
-        if not self.is_null:
-            self._read(reader)
-        self.end: i64 = reader.at
-
-    def _read(self, reader: Hessian2Reader) -> None:
-        while not reader.at_end():
+        while not self.is_null and not reader.at_end():
             start: i64 = reader.at
             name = reader.scalar()
             if len(self.entries) >= MAX_ATTACHMENTS:
                 raise Hessian2Error(f"more than {MAX_ATTACHMENTS} attachments")
             is_fixed = reader.holds()
             value = reader.scalar()
-            if name is None or is_fixed:
-                self.has_fixed = True
             if name is None:
-                self.entries.append(Entry((b"", None), start, reader.at, True))
-            else:
-                self.entries.append(Entry((name, value), start, reader.at, is_fixed))
+                name, value, is_fixed = b"", None, True
+            self.has_fixed = self.has_fixed or is_fixed
+            self.entries.append(Entry((name, value), start, reader.at, is_fixed))
+        self.end: i64 = reader.at
 
     def fields(self) -> list[Field]:
         """Name and value of each attachment, in order."""
@@ -145,12 +139,8 @@ class RequestFront:
         self.version: bytes | None = None
         self.method: bytes | None = None
 
-    def attachments(self) -> Attachments:
-        """Reads the attachments; nothing can be read after them. Raises Hessian2Error if they cannot be read."""
-        raise NotImplementedError
-
-    def plain_map(self) -> i64:
-        """The offset of plain attachments, see `plain_at`, or -1. Raises Hessian2Error like `attachments`."""
+    def at_map(self) -> Hessian2Reader:
+        """A reader, positioned at the attachments unless they have been read. Raises Hessian2Error if there are none."""
         raise NotImplementedError
 
 
@@ -178,32 +168,22 @@ class RequestBody(RequestFront):
         #: Offset of the parameter types.
         self.types_at: i64 = reader.at
 
-    def attachments(self) -> Attachments:
-        return Attachments(self.body, self._at_map())
-
-    def plain_map(self) -> i64:
-        return plain_at(self._at_map())
-
-    def _at_map(self) -> Hessian2Reader:
-        """The reader, positioned at the attachments. The first call skips everything before them."""
+    def at_map(self) -> Hessian2Reader:
+        """The first call skips everything before the attachments."""
         reader = self._reader
         if not self._is_sought:
             self._is_sought = True
             try:
-                self._skip_arguments()
+                types = reader.text()
+                if types is not None:
+                    reader.skip(argument_count(types))
+                if reader.at == reader.end:
+                    self._fault = "no attachments"
             except Hessian2Error as error:
                 self._fault = str(error)
         if self._fault:
             raise Hessian2Error(self._fault)
         return reader
-
-    def _skip_arguments(self) -> None:
-        reader = self._reader
-        types = reader.text()
-        if types is not None:
-            reader.skip(argument_count(types))
-        if reader.at == reader.end:
-            raise Hessian2Error("no attachments")
 
 
 def plain_at(reader: Hessian2Reader) -> i64:
@@ -255,30 +235,16 @@ def find_plain(body: bytes, start: i64, name: bytes) -> bytes | None:
     return None
 
 
-class ResponseBody:
-    """The body of a response with status OK, in hessian 2: the kind of result, the result, the attachments."""
+def response_map(body: bytes) -> Hessian2Reader:
+    """A reader at the attachments of a response with status OK, in hessian 2. Raises Hessian2Error if there are none.
 
-    def __init__(self, body: bytes) -> None:
-        """Reads the kind. Raises Hessian2Error if it is invalid."""
-        self.body = body
-        self._reader = Hessian2Reader(body)
-        #: 0 exception, 1 value, 2 null; 3 to 5 the same with attachments.
-        self.kind: i64 = self._reader.integer()
-        if self.kind < 0 or self.kind > 5:
-            raise Hessian2Error(f"invalid result kind {self.kind}")
-
-    def attachments(self) -> Attachments:
-        """Skips the result and reads the attachments. Call it only once. Raises Hessian2Error if they cannot be read."""
-        self._skip_result()
-        return Attachments(self.body, self._reader)
-
-    def plain_map(self) -> i64:
-        """The offset of plain attachments, see `plain_at`, or -1. Otherwise like `attachments`."""
-        self._skip_result()
-        return plain_at(self._reader)
-
-    def _skip_result(self) -> None:
-        if self.kind < 3:
-            raise Hessian2Error("this kind of result has no attachments")
-        if self.kind != 5:
-            self._reader.skip(1)
+    The body is the kind of result, the result if it is not null, and the attachments.
+    """
+    reader = Hessian2Reader(body)
+    # 0 exception, 1 value, 2 null; 3 to 5 the same with attachments.
+    kind: i64 = reader.integer()
+    if kind < 3 or kind > 5:
+        raise Hessian2Error(f"result kind {kind} has no attachments")
+    if kind != 5:
+        reader.skip(1)
+    return reader

@@ -17,7 +17,7 @@ from pymosn.protocol.dubbo.frames import (
     TWO_WAY_FLAG,
     DubboRequest,
     DubboResponse,
-    make_header,
+    make_frame,
 )
 from pymosn.protocol.dubbo.headers import DubboRequestHeaders
 from pymosn.protocol.dubbo.hessian2 import Hessian2Error
@@ -44,7 +44,8 @@ def make_call(
     entries = {"path": service, "interface": service, **({"version": version} if version else {}), **(attachments or {})}
     front = [write_value(text) for text in ("2.0.2", service, version, method, types)]
     body = b"".join([*front, *arguments, write_value(entries)])
-    return DubboRequest(DubboRequestHeaders(RequestBody(body), body), 0, make_header(_FLAGS, 0, 0, len(body)), body, _FLAGS)
+    header = make_frame(_FLAGS, 0, 0, body)[:HEADER_SIZE]
+    return DubboRequest(DubboRequestHeaders(RequestBody(body), body), 0, header, body, _FLAGS)
 
 
 class Result:

@@ -1,4 +1,4 @@
-"""Decoding of Dubbo frames, in both directions."""
+"""Dubbo as an `RpcSpec`, and decoding of its frames in both directions."""
 
 from __future__ import annotations
 
@@ -8,8 +8,20 @@ from typing import Final
 from librt.strings import read_i32_be, read_i64_be
 from mypy_extensions import i64
 
-from pymosn.api.protocol import GOAWAY, HEARTBEAT, HEARTBEAT_ACK, IGNORE, ONE_WAY, REQUEST, RESPONSE, ProtocolError
-from pymosn.api.rpc import RpcDecoder
+from pymosn.api.protocol import (
+    GOAWAY,
+    HEARTBEAT,
+    HEARTBEAT_ACK,
+    IGNORE,
+    MORE,
+    NO,
+    ONE_WAY,
+    REQUEST,
+    RESPONSE,
+    YES,
+    ProtocolError,
+)
+from pymosn.api.rpc import RpcDecoder, RpcSpec
 from pymosn.core.chars import decimal
 from pymosn.core.failure import BAD_FRAME
 from pymosn.protocol.dubbo.attachments import RequestBody
@@ -20,6 +32,7 @@ from pymosn.protocol.dubbo.frames import (
     HEADER_SIZE,
     HESSIAN2,
     ID_AT,
+    MAGIC,
     OK,
     REQUEST_FLAG,
     SERIALIZATION,
@@ -34,6 +47,7 @@ from pymosn.protocol.dubbo.hessian2 import Hessian2Error
 
 #: An attachment of Dubbo 3: the consumer's timeout in milliseconds.
 _TIMEOUT: Final = b"timeout"
+_MAX_NUMBER: Final[i64] = 0x7FFFFFFFFFFFFFFF
 
 
 class DubboDecoder(RpcDecoder):
@@ -107,3 +121,26 @@ def _opaque(payload: bytes, serialization: i64) -> DubboHeaders:
         with contextlib.suppress(ValueError):
             return DubboRequestHeaders(Fastjson2Body(payload), payload)
     return NoHeaders(True, f"it is in serialization {serialization}, not in hessian 2")
+
+
+class DubboSpec(RpcSpec):
+    """Recognised by its two magic bytes."""
+
+    def __init__(self) -> None:
+        super().__init__("dubbo", _MAX_NUMBER)
+
+    def match(self, data: bytes) -> i64:
+        if data.startswith(MAGIC):
+            return YES
+        return MORE if MAGIC.startswith(data) else NO
+
+    def decoder(self, max_frame: i64) -> RpcDecoder:
+        return DubboDecoder(max_frame)
+
+    def heartbeat(self, request_id: i64) -> bytes:
+        """A null event that requests an acknowledgement."""
+        return make_frame(REQUEST_FLAG + TWO_WAY_FLAG + EVENT_FLAG + HESSIAN2, 0, request_id, b"N")
+
+    def goaway(self, request_id: i64) -> bytes:
+        """The readonly event that Dubbo's providers send when they close."""
+        return make_frame(REQUEST_FLAG + EVENT_FLAG + HESSIAN2, 0, request_id, b"\x01R")

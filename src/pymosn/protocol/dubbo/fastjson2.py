@@ -6,8 +6,8 @@ from typing import Final
 
 from mypy_extensions import i64
 
-from pymosn.protocol.dubbo.attachments import Attachments, RequestFront
-from pymosn.protocol.dubbo.hessian2 import Hessian2Error
+from pymosn.protocol.dubbo.attachments import RequestFront
+from pymosn.protocol.dubbo.hessian2 import Hessian2Error, Hessian2Reader
 
 # First bytes of values.
 _SHORT: Final[i64] = 0x49
@@ -30,11 +30,8 @@ class Fastjson2Body(RequestFront):
         self.version = self._text()
         self.method = self._text()
 
-    def attachments(self) -> Attachments:
+    def at_map(self) -> Hessian2Reader:
         raise Hessian2Error("attachments can only be read in hessian 2, but this message is in fastjson2")
-
-    def plain_map(self) -> i64:
-        return -1
 
     def _text(self) -> bytes | None:
         """Reads a string; returns None for null."""

@@ -31,14 +31,14 @@ HESSIAN2: Final[i64] = 2
 FASTJSON2: Final[i64] = 23
 
 OK: Final[i64] = 20
-CLIENT_TIMEOUT: Final[i64] = 30
-SERVER_TIMEOUT: Final[i64] = 31
 BAD_REQUEST: Final[i64] = 40
-BAD_RESPONSE: Final[i64] = 50
 SERVICE_NOT_FOUND: Final[i64] = 60
 SERVICE_ERROR: Final[i64] = 70
-SERVER_ERROR: Final[i64] = 80
-EXHAUSTED: Final[i64] = 100
+
+#: Dubbo's statuses as HTTP statuses: timeouts, bad request, bad response, service not found, exhausted; others are 500.
+_TO_HTTP: Final[dict[int, int]] = {30: 504, 31: 504, 40: 400, 50: 502, 60: 404, 100: 503}
+#: The reverse; 80 is a server error. Consumers treat 31 as a timeout and other failures as retryable errors.
+_FROM_HTTP: Final[dict[int, int]] = {504: 31, 408: 31, 404: 60, 502: 60, 503: 100, 429: 100, 401: 80, 403: 80}
 
 #: Consumers accept attachments in responses from this protocol version on.
 _RESPONSE_ATTACHMENTS: Final = b"2.0.2"
@@ -46,63 +46,42 @@ _RESPONSE_ATTACHMENTS: Final = b"2.0.2"
 
 def http_status(status: i64) -> i64:
     """The HTTP status for a Dubbo status."""
-    if status == OK:
-        return 200
-    if status in (CLIENT_TIMEOUT, SERVER_TIMEOUT):
-        return 504
-    if status == BAD_REQUEST:
-        return 400
-    if status == BAD_RESPONSE:
-        return 502
-    if status == SERVICE_NOT_FOUND:
-        return 404
-    return 503 if status == EXHAUSTED else 500
+    return 200 if status == OK else _TO_HTTP.get(int(status), 500)
 
 
 def dubbo_status(status: i64) -> i64:
-    """The Dubbo status for an HTTP status. Consumers treat 31 as a timeout and other failures as retryable errors."""
+    """The Dubbo status for an HTTP status."""
     if 200 <= status < 300:
         return OK
-    if status in (504, 408):
-        return SERVER_TIMEOUT
-    if status in (404, 502):
-        return SERVICE_NOT_FOUND
-    if status in (503, 429):
-        return EXHAUSTED
-    if status in (401, 403):
-        return SERVER_ERROR
+    known = _FROM_HTTP.get(int(status))
+    if known is not None:
+        return known
     return BAD_REQUEST if 400 <= status < 500 else SERVICE_ERROR
 
 
-def write_header(flags: i64, status: i64, request_id: i64, size: i64, out: FrameWriter) -> None:
-    """Writes the header of a frame whose body has `size` bytes."""
+def write_frame(
+    flags: i64, status: i64, request_id: i64, body: list[bytes], out: FrameWriter, front: bytes = b"", kept: i64 = 0
+) -> None:
+    """Writes a complete frame whose body is the first `kept` bytes of `front`, then the parts `body`."""
+    size: i64 = kept
+    for part in body:
+        size += len(part)
     out.write(MAGIC)
     out.write_number(flags, 1)
     out.write_number(status, 1)
     out.write_number(request_id, 8)
     out.write_number(size, 4)
-
-
-def make_header(flags: i64, status: i64, request_id: i64, size: i64) -> bytes:
-    """The header that `write_header` writes."""
-    out = FrameWriter()
-    write_header(flags, status, request_id, size, out)
-    return b"".join(out.take())
+    if kept > 0:
+        out.write_front(front, kept)
+    for part in body:
+        out.write(part)
 
 
 def make_frame(flags: i64, status: i64, request_id: i64, body: bytes) -> bytes:
     """A complete frame."""
-    return make_header(flags, status, request_id, len(body)) + body
-
-
-def write_frame(flags: i64, status: i64, request_id: i64, body: list[bytes], out: FrameWriter) -> None:
-    """Writes a complete frame whose body is in parts."""
-    size: i64 = 0
-    for part in body:
-        size += len(part)
-    write_header(flags, status, request_id, size, out)
-    for part in body:
-        out.write(part)
+    out = FrameWriter()
+    write_frame(flags, status, request_id, [body], out)
+    return b"".join(out.take())
 
 
 def write_changed(headers: DubboHeaders, flags: i64, status: i64, request_id: i64, payload: bytes, out: FrameWriter) -> None:
@@ -110,15 +89,8 @@ def write_changed(headers: DubboHeaders, flags: i64, status: i64, request_id: i6
     tail = headers.tail(payload)
     if tail is None:
         write_frame(flags, status, request_id, headers.rewritten(payload), out)
-        return
-    kept: i64 = len(payload) - 1
-    size: i64 = kept
-    for part in tail:
-        size += len(part)
-    write_header(flags, status, request_id, size, out)
-    out.write_front(payload, kept)
-    for part in tail:
-        out.write(part)
+    else:
+        write_frame(flags, status, request_id, tail, out, payload, len(payload) - 1)
 
 
 class DubboRequest(RpcRequest):

@@ -8,16 +8,22 @@ from mypy_extensions import i64
 
 from pymosn.api.rpc import Field, RpcHeaders, is_name
 from pymosn.core.headers import HeaderError, lower_name, to_bytes
-from pymosn.protocol.dubbo.attachments import Attachments, RequestBody, RequestFront, ResponseBody, add_entry, find_plain
-from pymosn.protocol.dubbo.hessian2 import Hessian2Error
+from pymosn.protocol.dubbo.attachments import (
+    Attachments,
+    RequestBody,
+    RequestFront,
+    add_entry,
+    find_plain,
+    plain_at,
+    response_map,
+)
+from pymosn.protocol.dubbo.hessian2 import Hessian2Error, Hessian2Reader
 from pymosn.protocol.dubbo.java_text import write_text
 
 #: Fields of a request before its arguments, in wire order.
 HEAD: Final = (b"dubbo", b"service", b"version", b"method")
 #: Attachments that repeat them, and that providers use.
 _REPEATED: Final = {b"service": (b"path", b"interface"), b"version": (b"version",)}
-
-
 _UNKNOWN: Final[i64] = -2
 
 
@@ -39,12 +45,8 @@ class DubboHeaders(RpcHeaders):
         self._is_sought = False
         self._fault = ""
 
-    def locate(self) -> Attachments:
-        """Locates the attachments. Called at most once. Raises Hessian2Error if they cannot be read."""
-        raise NotImplementedError
-
-    def locate_plain(self) -> i64:
-        """The offset of plain attachments, see `plain_at`, or -1. Raises Hessian2Error like `locate`."""
+    def at_map(self) -> Hessian2Reader:
+        """A reader, positioned at the attachments unless they have been read. Raises Hessian2Error if there are none."""
         raise NotImplementedError
 
     def tail(self, payload: bytes) -> list[bytes] | None:
@@ -66,9 +68,11 @@ class DubboHeaders(RpcHeaders):
         """The offset of plain attachments, or -1."""
         if self._plain_at == _UNKNOWN:
             try:
-                self._plain_at = self.locate_plain()
-            except Hessian2Error:
+                self._plain_at = plain_at(self.at_map())
+            except Hessian2Error as error:
                 self._plain_at = -1
+                self._is_sought = True
+                self._fault = str(error)
         return self._plain_at
 
     def attachments(self) -> Attachments | None:
@@ -76,7 +80,7 @@ class DubboHeaders(RpcHeaders):
         if not self._is_sought:
             self._is_sought = True
             try:
-                self._attachments = self.locate()
+                self._attachments = Attachments(self.at_map())
             except Hessian2Error as error:
                 self._fault = str(error)
         return self._attachments
@@ -101,9 +105,7 @@ class DubboHeaders(RpcHeaders):
         return [] if attachments is None else attachments.fields()
 
     def remove_raw(self, name: bytes) -> bool:
-        if self._is_held(name):
-            return False
-        return super().remove_raw(name)
+        return False if self._is_held(name) else super().remove_raw(name)
 
     def _put(self, name: bytes, value: bytes) -> None:
         if not self._is_request or self._plain() >= 0 or self.attachments() is not None:
@@ -116,9 +118,9 @@ class DubboHeaders(RpcHeaders):
         attachments = self.attachments()
         if attachments is None:
             return self._is_request
-        if not attachments.has_fixed:
-            return False
-        return any(entry.is_fixed and is_name(entry.field[0], name) for entry in attachments.entries)
+        return attachments.has_fixed and any(
+            entry.is_fixed and is_name(entry.field[0], name) for entry in attachments.entries
+        )
 
     def check_change(self, name: str) -> None:
         if self._is_held(lower_name(name)):
@@ -143,11 +145,8 @@ class DubboRequestHeaders(DubboHeaders):
     def first_value_names(self) -> tuple[bytes, ...]:
         return HEAD
 
-    def locate(self) -> Attachments:
-        return self._front.attachments()
-
-    def locate_plain(self) -> i64:
-        return self._front.plain_map()
+    def at_map(self) -> Hessian2Reader:
+        return self._front.at_map()
 
     def holds(self, name: bytes) -> bool:
         return name in HEAD or super().holds(name)
@@ -186,10 +185,8 @@ class DubboRequestHeaders(DubboHeaders):
         index: i64 = HEAD.index(raw)
         fields: list[Field] = []
         for i, field in enumerate(self.fields()):
-            if i == index or (i >= len(HEAD) and field[0] in _REPEATED[raw]):
-                fields.append((field[0], to_bytes(value)))
-            else:
-                fields.append(field)
+            is_repeated = i >= len(HEAD) and field[0] in _REPEATED[raw]
+            fields.append((field[0], to_bytes(value)) if is_repeated or i == index else field)
         self._fields = fields
         self.is_changed = True
 
@@ -219,11 +216,8 @@ class DubboResponseHeaders(DubboHeaders):
             return write_response(payload, self.fields())
         return _response(attachments, self.fields())
 
-    def locate(self) -> Attachments:
-        return ResponseBody(self._payload).attachments()
-
-    def locate_plain(self) -> i64:
-        return ResponseBody(self._payload).plain_map()
+    def at_map(self) -> Hessian2Reader:
+        return response_map(self._payload)
 
 
 class NoHeaders(DubboHeaders):
@@ -233,10 +227,7 @@ class NoHeaders(DubboHeaders):
         super().__init__(is_request, b"")
         self._reason = reason
 
-    def locate(self) -> Attachments:
-        raise Hessian2Error(self._reason)
-
-    def locate_plain(self) -> i64:
+    def at_map(self) -> Hessian2Reader:
         raise Hessian2Error(self._reason)
 
 
@@ -247,7 +238,7 @@ def write_request(body: bytes, fields: list[Field]) -> list[bytes]:
     """
     try:
         old = RequestBody(body)
-        attachments = old.attachments()
+        attachments = Attachments(old.at_map())
     except Hessian2Error:
         return [body]
     return _request(old, attachments, fields)
@@ -280,7 +271,7 @@ def _front(value: bytes | None, old: bytes | None, raw: bytes) -> bytes:
 def write_response(body: bytes, fields: list[Field]) -> list[bytes]:
     """`body` of a response, in parts, with `fields` as its attachments; unchanged if it cannot have any."""
     try:
-        attachments = ResponseBody(body).attachments()
+        attachments = Attachments(response_map(body))
     except Hessian2Error:
         return [body]
     return _response(attachments, fields)

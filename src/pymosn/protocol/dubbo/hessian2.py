@@ -61,23 +61,11 @@ def _sizes() -> bytes:
     for start, stop, size in spans:
         for tag in range(start, stop):
             sizes[tag] = size or tag - 0x20 + 1
-    for tag, size in (
-        (0x4A, 9),  # date in milliseconds
-        (0x4B, 5),  # date in minutes
-        (0x44, 9),  # double
-        (0x5B, 1),
-        (0x5C, 1),
-        (0x5D, 2),
-        (0x5E, 3),
-        (0x5F, 5),
-        (0x46, 1),  # false
-        (0x54, 1),  # true
-        (0x4E, 1),  # null
-        (0x49, 5),  # int
-        (0x4C, 9),  # long
-        (0x59, 5),
-    ):
-        sizes[tag] = size
+    # False, null, true, the doubles 0 and 1; a double as byte, as short; int, date in minutes, long as int, a double in
+    # thousandths; double, date in milliseconds, long.
+    for tags, size in ((b"FNT\x5b\x5c", 1), (b"\x5d", 2), (b"\x5e", 3), (b"IKY\x5f", 5), (b"DJL", 9)):
+        for tag in tags:
+            sizes[tag] = size
     return bytes(sizes)
 
 
@@ -129,21 +117,14 @@ class Hessian2Reader:
             return data[start : self.at]
         if tag == _NULL:
             return None
-        start += _length_bytes(tag)
-        if tag != _STRING_CHUNK:
-            self._skip_string(tag)
-            raw = data[start : self.at]
-            return raw if self.is_ascii else to_utf8(raw)
-        parts: list[bytes] = []
-        while tag == _STRING_CHUNK:
-            start = self.at + 2
-            self._chars(self._big_endian(2))
-            parts.append(self.data[start : self.at])
-            tag = self._take()
-        start = self.at + _length_bytes(tag)
-        self._skip_string(tag)
-        parts.append(self.data[start : self.at])
-        return to_utf8(b"".join(parts))
+        raw = self._string_chunk(tag)
+        if tag == _STRING_CHUNK:
+            parts = [raw]
+            while tag == _STRING_CHUNK:
+                tag = self._take()
+                parts.append(self._string_chunk(tag))
+            raw = b"".join(parts)
+        return raw if self.is_ascii else to_utf8(raw)
 
     def integer(self) -> i64:
         """Reads a 32-bit int."""
@@ -277,14 +258,13 @@ class Hessian2Reader:
         if _is_string(tag):
             self._skip_string(tag)
             return 0
-        if 0x34 <= tag < 0x38:
-            self._forward((tag - 0x34) * 0x100 + self._big_endian(1))
-            return 0
-        if tag in (_BINARY, _BINARY_CHUNK):
+        if tag in (_BINARY, _BINARY_CHUNK) or 0x34 <= tag < 0x38:
             self._skip_binary(tag)
             return 0
         if tag == _REFERENCE:
-            self._refer()
+            index: i64 = self.integer()
+            if index < 0 or index >= self._objects:
+                raise Hessian2Error(f"reference {index} of {self._objects}")
             return 0
         self._objects += 1
         if tag == _MAP:
@@ -349,25 +329,29 @@ class Hessian2Reader:
             raise Hessian2Error(f"more than {MAX_CLASSES} classes")
         self._classes.append(int(fields))
 
-    def _refer(self) -> None:
-        index: i64 = self.integer()
-        if index < 0 or index >= self._objects:
-            raise Hessian2Error(f"reference {index} of {self._objects}")
-
     # ---- strings and binary
 
-    def _skip_string(self, tag: i64) -> None:
-        while tag == _STRING_CHUNK:
-            self._chars(self._big_endian(2))
-            tag = self._take()
+    def _string_size(self, tag: i64) -> i64:
+        """The UTF-16 units of a string or chunk that begins with `tag`."""
         if tag < 0x20:
-            self._chars(tag)
-        elif tag == _STRING:
-            self._chars(self._big_endian(2))
-        elif 0x30 <= tag < 0x34:
-            self._chars((tag - 0x30) * 0x100 + self._big_endian(1))
-        else:
-            raise Hessian2Error(f"invalid string chunk 0x{tag:02x}")
+            return tag
+        if tag in (_STRING, _STRING_CHUNK):
+            return self._big_endian(2)
+        if 0x30 <= tag < 0x34:
+            return (tag - 0x30) * 0x100 + self._big_endian(1)
+        raise Hessian2Error(f"invalid string chunk 0x{tag:02x}")
+
+    def _string_chunk(self, tag: i64) -> bytes:
+        size: i64 = self._string_size(tag)
+        start: i64 = self.at
+        self._chars(size)
+        return self.data[start : self.at]
+
+    def _skip_string(self, tag: i64) -> None:
+        self._chars(self._string_size(tag))
+        while tag == _STRING_CHUNK:
+            tag = self._take()
+            self._chars(self._string_size(tag))
 
     def _skip_ascii(self, size: i64) -> bool:
         """Skips `size` bytes if they are available and ASCII; otherwise returns False."""
@@ -411,29 +395,25 @@ class Hessian2Reader:
             raise Hessian2Error("truncated string")
         self.at = at
 
+    def _binary_size(self, tag: i64) -> i64:
+        """The bytes of binary data or a chunk of it that begins with `tag`."""
+        if 0x20 <= tag < 0x30:
+            return tag - 0x20
+        if 0x34 <= tag < 0x38:
+            return (tag - 0x34) * 0x100 + self._big_endian(1)
+        if tag in (_BINARY, _BINARY_CHUNK):
+            return self._big_endian(2)
+        raise Hessian2Error(f"invalid binary chunk 0x{tag:02x}")
+
     def _skip_binary(self, tag: i64) -> None:
+        self._forward(self._binary_size(tag))
         while tag == _BINARY_CHUNK:
-            self._forward(self._big_endian(2))
             tag = self._take()
-        if tag == _BINARY:
-            self._forward(self._big_endian(2))
-        elif 0x20 <= tag < 0x30:
-            self._forward(tag - 0x20)
-        elif 0x34 <= tag < 0x38:
-            self._forward((tag - 0x34) * 0x100 + self._big_endian(1))
-        else:
-            raise Hessian2Error(f"invalid binary chunk 0x{tag:02x}")
+            self._forward(self._binary_size(tag))
 
 
 def _is_string(tag: i64) -> bool:
     return tag < 0x20 or tag in (_STRING, _STRING_CHUNK) or 0x30 <= tag < 0x34
-
-
-def _length_bytes(tag: i64) -> i64:
-    """The number of length bytes after the tag of a string's last chunk."""
-    if tag < 0x20:
-        return 0
-    return 2 if tag == _STRING else 1
 
 
 def _signed_32(value: i64) -> i64:

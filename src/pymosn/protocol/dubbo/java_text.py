@@ -41,8 +41,7 @@ def write_text(value: bytes | None) -> bytes:
         stop: i64 = start + _CHUNK
         if 0xD800 <= units[stop - 1] < 0xDC00:
             stop -= 1  # a surrogate pair stays in one chunk
-        parts.append(b"R" + _length(stop - start))
-        parts.append(_characters(units[start:stop]))
+        parts.append(b"R" + int(stop - start).to_bytes(2, "big") + _characters(units[start:stop]))
         start = stop
     rest = units[start:]
     size: i64 = len(rest)
@@ -51,13 +50,9 @@ def write_text(value: bytes | None) -> bytes:
     elif size < 0x400:
         parts.append(bytes((0x30 + (size >> 8), size & 0xFF)))
     else:
-        parts.append(b"S" + _length(size))
+        parts.append(b"S" + int(size).to_bytes(2, "big"))
     parts.append(_characters(rest))
     return b"".join(parts)
-
-
-def _length(size: i64) -> bytes:
-    return bytes((size >> 8, size & 0xFF))
 
 
 def _characters(units: list[int]) -> bytes:

@@ -83,14 +83,7 @@ class Hessian2ValueReader(Hessian2Reader):
     def _binary(self, tag: i64) -> bytes:
         parts: list[bytes] = []
         while True:
-            if 0x20 <= tag < 0x30:
-                size: i64 = tag - 0x20
-            elif 0x34 <= tag < 0x38:
-                size = (tag - 0x34) * 0x100 + self._big_endian(1)
-            elif tag == 0x41 or tag == 0x42:
-                size = self._big_endian(2)
-            else:
-                raise Hessian2Error(f"invalid binary chunk 0x{tag:02x}")
+            size: i64 = self._binary_size(tag)
             start: i64 = self.at
             self._forward(size)
             parts.append(self.data[start : self.at])
@@ -114,11 +107,7 @@ class Hessian2ValueReader(Hessian2Reader):
 
     def _define(self) -> None:
         name = self._text()
-        count: i64 = self._count()
-        fields: list[str] = []
-        while count > 0:
-            fields.append(self._text())
-            count -= 1
+        fields = [self._text() for _ in range(self._count())]
         self._add_class(len(fields))
         self._class_names.append(name)
         self._field_names.append(fields)
@@ -164,11 +153,9 @@ class Hessian2ValueReader(Hessian2Reader):
     def _is_reference_to(self, index: i64) -> bool:
         """Skips a reference to container `index`, if one follows: Java writes an exception without a cause like this."""
         start: i64 = self.at
-        if self._next() == 0x51:
-            self.at += 1
-            if self.integer() == index:
-                return True
-            self.at = start
+        if self._take() == 0x51 and self.integer() == index:
+            return True
+        self.at = start
         return False
 
     def _entries(self, depth: i64) -> dict[object, object]:
@@ -182,13 +169,9 @@ class Hessian2ValueReader(Hessian2Reader):
 
     def _items(self, count: i64, depth: i64) -> list[object]:
         made: list[object] = []
-        if count >= 0:
-            while count > 0:
-                made.append(self._value(depth + 1))
-                count -= 1
-            return made
-        while not self.at_end():
+        while count > 0 or (count < 0 and not self.at_end()):
             made.append(self._value(depth + 1))
+            count -= 1
         return made
 
 

@@ -1,34 +1,23 @@
-"""Decoding of dubbo-thrift frames, in both directions."""
+"""Dubbo-thrift as an `RpcSpec`, and decoding of its frames in both directions."""
 
 from __future__ import annotations
 
 from typing import Final
 
+from librt.strings import read_i32_be, read_i64_be
 from mypy_extensions import i64
 
-from pymosn.api import protocol
-from pymosn.api.protocol import ProtocolError
-from pymosn.api.rpc import RpcDecoder
+from pymosn.api.protocol import MORE, NO, ONE_WAY, REQUEST, RESPONSE, YES, ProtocolError
+from pymosn.api.rpc import RpcDecoder, RpcSpec
 from pymosn.core.failure import BAD_FRAME
-from pymosn.protocol.dubbothrift.frames import (
-    CALL,
-    ONE_WAY,
-    REPLY,
-    STRINGS_AT,
-    Message,
-    ThriftHeaders,
-    ThriftRequest,
-    ThriftResponse,
-)
+from pymosn.protocol.dubbothrift import frames
+from pymosn.protocol.dubbothrift.frames import STRINGS_AT, Message, ThriftHeaders, ThriftRequest, ThriftResponse
 
 #: Minimum length: a header with an empty service, and the beginning of a message with an empty name.
 _LEAST: Final[i64] = 9 + 4 + 8
-
-
-def integer(data: bytes, at: i64) -> i64:
-    """A signed 32-bit number."""
-    value: i64 = data[at] * 0x1000000 + data[at + 1] * 0x10000 + data[at + 2] * 0x100 + data[at + 3]
-    return value - 0x100000000 if value >= 0x80000000 else value
+_MAX_NUMBER: Final[i64] = 0x7FFFFFFFFFFFFFFF
+#: First byte of lengths that are too large for any frame: 256 MiB and more.
+_NO_LENGTH: Final[i64] = 0x10
 
 
 class ThriftDecoder(RpcDecoder):
@@ -37,7 +26,7 @@ class ThriftDecoder(RpcDecoder):
     def frame_size(self, data: bytes, start: i64, end: i64) -> i64:
         if end - start < 4:
             return 0
-        size: i64 = data[start] * 0x1000000 + data[start + 1] * 0x10000 + data[start + 2] * 0x100 + data[start + 3]
+        size: i64 = i64(read_i32_be(data, start)) & 0xFFFFFFFF
         if size < _LEAST:
             raise ProtocolError(BAD_FRAME, f"frame of {size} bytes is too short")
         if (end - start > 4 and data[start + 4] != 0xDA) or (end - start > 5 and data[start + 5] != 0xBC):
@@ -61,23 +50,23 @@ class ThriftDecoder(RpcDecoder):
             path = frame[path_at:at]
         if at != id_at:
             raise ProtocolError(BAD_FRAME, "unknown bytes in the header")
-        self.request_id = int.from_bytes(frame[id_at:header_end], "big", signed=True)
+        self.request_id = read_i64_be(frame, id_at)
         message = _read_message(frame, header_end)
-        is_request = message.kind in (CALL, ONE_WAY)
+        is_request = message.kind in (frames.CALL, frames.ONE_WAY)
         headers = ThriftHeaders(service, path, message, is_request)
         if is_request:
             self.request = ThriftRequest(headers, self.request_id, frame, id_at)
-            return protocol.REQUEST if message.kind == CALL else protocol.ONE_WAY
-        status: i64 = 200 if message.kind == REPLY else 500
+            return REQUEST if message.kind == frames.CALL else ONE_WAY
+        status: i64 = 200 if message.kind == frames.REPLY else 500
         self.response = ThriftResponse(headers, status, frame, id_at, frame[STRINGS_AT:id_at], frame[header_end:])
-        return protocol.RESPONSE
+        return RESPONSE
 
 
 def _string_end(frame: bytes, at: i64, end: i64) -> i64:
     """The end of the string at `at`, which must not exceed `end`."""
     if at + 4 > end:
         raise ProtocolError(BAD_FRAME, "truncated string")
-    size: i64 = integer(frame, at)
+    size: i64 = i64(read_i32_be(frame, at))
     if size < 0 or size > end - at - 4:
         raise ProtocolError(BAD_FRAME, f"invalid string length {size}")
     return at + 4 + size
@@ -100,6 +89,22 @@ def _read_message(frame: bytes, at: i64) -> Message:
         name_end += 1
     if name_end + 4 > end:
         raise ProtocolError(BAD_FRAME, "truncated message")
-    if kind < CALL or kind > ONE_WAY:
+    if kind < frames.CALL or kind > frames.ONE_WAY:
         raise ProtocolError(BAD_FRAME, f"invalid message type {kind}")
-    return Message(name, kind, integer(frame, name_end))
+    return Message(name, kind, i64(read_i32_be(frame, name_end)))
+
+
+class ThriftSpec(RpcSpec):
+    """Recognised by the magic after a length. There are no heartbeats: neither Dubbo nor Thrift would answer one."""
+
+    def __init__(self) -> None:
+        super().__init__("dubbo-thrift", _MAX_NUMBER)
+
+    def match(self, data: bytes) -> i64:
+        size: i64 = len(data)
+        if data[0] >= _NO_LENGTH or (size > 4 and data[4] != 0xDA) or (size > 5 and data[5] != 0xBC):
+            return NO
+        return YES if size > 5 else MORE
+
+    def decoder(self, max_frame: i64) -> RpcDecoder:
+        return ThriftDecoder(max_frame)

@@ -28,20 +28,9 @@ REPLY: Final[i64] = 2
 EXCEPTION: Final[i64] = 3
 ONE_WAY: Final[i64] = 4
 
-# Types of Thrift's TApplicationException.
-_UNKNOWN: Final[i64] = 0
-_UNKNOWN_METHOD: Final[i64] = 1
-_INTERNAL_ERROR: Final[i64] = 6
-_PROTOCOL_ERROR: Final[i64] = 7
-
-
-def exception_type(status: i64) -> i64:
-    """The type of Thrift's exception for an HTTP status, as in MOSN."""
-    if status == 404:
-        return _UNKNOWN_METHOD
-    if status == 400:
-        return _PROTOCOL_ERROR
-    return _INTERNAL_ERROR if status in (403, 500, 504) else _UNKNOWN
+#: HTTP statuses as types of Thrift's TApplicationException, as in MOSN: unknown method, protocol error, internal error.
+_EXCEPTIONS: Final[dict[int, int]] = {404: 1, 400: 7, 403: 6, 500: 6, 504: 6}
+_UNKNOWN: Final = 0
 
 
 def string(value: bytes) -> bytes:
@@ -130,12 +119,6 @@ class ThriftHeaders(RpcHeaders):
             raise HeaderError(f"header {name} cannot be sent in dubbo-thrift")
 
 
-def strings_of(headers: Headers, has_path: bool) -> bytes:
-    """Encodes the header's strings from the current fields."""
-    service = headers.get_raw(b"service") or b""
-    return string(service) + string(headers.get_raw(b"path") or b"") if has_path else string(service)
-
-
 class ThriftRequest(RpcRequest):
     """A call. The payload is the Thrift message."""
 
@@ -149,7 +132,9 @@ class ThriftRequest(RpcRequest):
         out.write_numbered(self.frame, self.id_at, 8, request_id)
 
     def build(self, request_id: i64, payload: bytes, out: FrameWriter) -> None:
-        strings = strings_of(self.headers, self._has_path)
+        strings = string(self.headers.get_raw(b"service") or b"")
+        if self._has_path:
+            strings += string(self.headers.get_raw(b"path") or b"")
         write_frame(strings, request_id, payload, self.frame[STRINGS_AT - 1 : STRINGS_AT], out)
 
     def local_reply(self, status: i64, headers: Headers, body: bytes) -> RpcResponse:
@@ -158,22 +143,24 @@ class ThriftRequest(RpcRequest):
         `headers` cannot be sent. The header is that of the call, so that it has a path only if the client knows paths.
         """
         strings = self.frame[STRINGS_AT : self.id_at]
-        kind: i64 = REPLY if 200 <= status < 300 else EXCEPTION
-        message = Message(self._message.name, kind, self._message.sequence)
-        return ThriftResponse(
-            ThriftHeaders(b"", None, message, False), status, b"", 0, strings, _answer(message, status, body)
-        )
+        message = Message(self._message.name, _reply_kind(status), self._message.sequence)
+        payload = _answer(message, status, body)
+        return ThriftResponse(ThriftHeaders(b"", None, message, False), status, b"", 0, strings, payload)
+
+
+def _reply_kind(status: i64) -> i64:
+    return REPLY if 200 <= status < 300 else EXCEPTION
 
 
 def _answer(message: Message, status: i64, body: bytes) -> bytes:
+    """The answer with `status` to the call of `message`."""
+    kind: i64 = _reply_kind(status)
     sequence = int(message.sequence).to_bytes(4, "big", signed=True)
-    begin = [b"\x80\x01\x00", bytes((message.kind,)), string(message.name), sequence]
-    if message.kind == REPLY:
-        result = b"\x0b\x00\x00" + string(body) if body else b""
-        return b"".join([*begin, result, b"\x00"])
-    text = body or failure_text(status)
-    kind = int(exception_type(status)).to_bytes(4, "big")
-    return b"".join([*begin, b"\x0b\x00\x01", string(text), b"\x08\x00\x02", kind, b"\x00"])
+    begin = b"\x80\x01\x00" + bytes((kind,)) + string(message.name) + sequence
+    if kind == REPLY:
+        return begin + (b"\x0b\x00\x00" + string(body) if body else b"") + b"\x00"
+    exception = _EXCEPTIONS.get(int(status), _UNKNOWN).to_bytes(4, "big")
+    return begin + b"\x0b\x00\x01" + string(body or failure_text(status)) + b"\x08\x00\x02" + exception + b"\x00"
 
 
 class ThriftResponse(RpcResponse):
@@ -190,6 +177,5 @@ class ThriftResponse(RpcResponse):
 
     def build(self, request_id: i64, payload: bytes, out: FrameWriter) -> None:
         if self.status != self.frame_status and payload is self.payload:
-            kind: i64 = REPLY if 200 <= self.status < 300 else EXCEPTION
-            payload = _answer(Message(self._message.name, kind, self._message.sequence), self.status, b"")
+            payload = _answer(self._message, self.status, b"")
         write_frame(self._strings, request_id, payload, self.frame[STRINGS_AT - 1 : STRINGS_AT] or b"\x01", out)

@@ -15,20 +15,16 @@ from pymosn.core.failure import BAD_BODY, BODY_TOO_LARGE, HEADERS_TOO_LARGE
 from pymosn.core.headers import Headers
 from pymosn.protocol.http1.rules import CR, LF, SEMICOLON, check_extensions, passable_trailers, scan_line
 
-# How the body is framed; CLOSE is for responses only.
-NO_BODY: Final[i64] = 0
-LENGTH: Final[i64] = 1
-CHUNKED: Final[i64] = 2
-CLOSE: Final[i64] = 3
-
-# The decoder's position in the message.
+# The decoder's position in the message. The first four are also how a body is framed: not at all (NO_BODY), by its length,
+# chunked, or by the connection's close, which is for responses only.
 AT_HEAD: Final[i64] = 0
+NO_BODY: Final[i64] = 0
 IN_LENGTH: Final[i64] = 1
 IN_CHUNK_SIZE: Final[i64] = 2
-IN_CHUNK: Final[i64] = 3
-AFTER_CHUNK: Final[i64] = 4
-IN_TRAILERS: Final[i64] = 5
-UNTIL_CLOSE: Final[i64] = 6
+UNTIL_CLOSE: Final[i64] = 3
+IN_CHUNK: Final[i64] = 4
+AFTER_CHUNK: Final[i64] = 5
+IN_TRAILERS: Final[i64] = 6
 
 #: Maximum hexadecimal digits of a chunk size: 15 stay below 2^60.
 MAX_SIZE_DIGITS: Final[i64] = 15
@@ -69,9 +65,7 @@ class BodyDecoder(Decoder):
     def decode(self) -> i64:
         self.data = b""
         self.end = False
-        if self._stage == AT_HEAD:
-            return self._decode_head()
-        return self._decode_body()
+        return self._decode_head() if self._stage == AT_HEAD else self._decode_body()
 
     def _decode_head(self) -> i64:
         """Returns HEAD or NEED_MORE; calls `_begin_body` once the head is complete."""
@@ -96,9 +90,9 @@ class BodyDecoder(Decoder):
         """Number of undecoded bytes."""
         return len(self._buffer) - self._at
 
-    def is_between_messages(self) -> bool:
-        """Whether the last message is complete and no byte of a next one has been received."""
-        return self._stage == AT_HEAD and self._at >= len(self._buffer)
+    def has_begun(self) -> bool:
+        """Whether an incomplete message, or a byte of it, has been received."""
+        return self._stage != AT_HEAD or self._at < len(self._buffer)
 
     def unread(self) -> bytes:
         """Removes and returns the undecoded bytes, when the connection switches to another protocol."""
@@ -138,26 +132,17 @@ class BodyDecoder(Decoder):
     # ---- the body
 
     def _begin_body(self, framing: i64, length: i64) -> i64:
-        """Starts the body after a head, decodes what is buffered of it, and returns HEAD. `length`: in bytes, for LENGTH."""
+        """Starts the body after a head, decodes what is buffered of it, and returns HEAD. `length`: for IN_LENGTH."""
         self._body_size = 0
         self._extensions = 0
+        self._left = length
+        self._stage = framing
         self.trailers = None
         self.end = framing == NO_BODY
-        if framing == NO_BODY:
-            self._stage = AT_HEAD
+        if self.end or self._at >= len(self._buffer):
             self._compact()
-            return HEAD
-        if framing == LENGTH:
-            self._left = length
-            self._stage = IN_LENGTH
-        elif framing == CHUNKED:
-            self._stage = IN_CHUNK_SIZE
         else:
-            self._stage = UNTIL_CLOSE
-        if self._at < len(self._buffer):
             self._decode_body()
-        else:
-            self._compact()
         return HEAD
 
     def _decode_body(self) -> i64:
@@ -211,12 +196,10 @@ class BodyDecoder(Decoder):
             if self._stage == IN_TRAILERS:
                 self._take_trailers()
                 break
-        if not parts:
-            self._compact()
-            return DATA if self.end else NEED_MORE
-        self.data = parts[0] if len(parts) == 1 else b"".join(parts)
         self._compact()
-        return DATA
+        if parts:
+            self.data = parts[0] if len(parts) == 1 else b"".join(parts)
+        return DATA if parts or self.end else NEED_MORE
 
     def _take_crlf(self) -> bool:
         buffer = self._buffer
@@ -283,26 +266,21 @@ class BodyDecoder(Decoder):
 
     def _take_trailers(self) -> None:
         buffer = self._buffer
-        size: i64 = len(buffer)
-        if not self._needs_scan():
-            if size - self._at > self.limits.head:
-                raise ProtocolError(HEADERS_TOO_LARGE, "trailers are too large")
-            return
         end: i64 = self._at
+        limit: i64 = end + self.limits.head
         lines: list[bytes] = []
-        while True:
-            stop: i64 = scan_line(buffer, end)
-            if stop < 0:
-                if size - self._at > self.limits.head:
-                    raise ProtocolError(HEADERS_TOO_LARGE, "trailers are too large")
-                self._scanned = size
-                return
-            if stop == end + 2:
-                break
+        stop: i64 = scan_line(buffer, end) if self._needs_scan() else -1
+        while stop > end + 2:
             lines.append(buffer[end:stop])
             end = stop
-            if end - self._at > self.limits.head or len(lines) > self.limits.fields:
+            if end > limit or len(lines) > self.limits.fields:
                 raise ProtocolError(HEADERS_TOO_LARGE, "trailers are too large")
+            stop = scan_line(buffer, end)
+        if stop < 0:
+            self._scanned = len(buffer)
+            if self._scanned > limit:
+                raise ProtocolError(HEADERS_TOO_LARGE, "trailers are too large")
+            return
         self._at = end + 2
         self._scanned = 0
         self._stage = AT_HEAD

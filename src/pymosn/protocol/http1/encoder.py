@@ -33,7 +33,7 @@ def _status_line_of(head: ResponseHead) -> bytes:
 
 def encode_request(head: RequestHead) -> list[bytes]:
     """The head of a request with its final empty line, in parts."""
-    if head.raw_tunnel:
+    if len(head.raw_tunnel) > 0:
         return _encode_asking(head)
     parts = [head.raw_method, b" ", head.raw_path]
     if head.raw_query is not None:
@@ -87,6 +87,6 @@ def encode_trailers(trailers: Headers) -> bytes:
 
 def encode_response(head: ResponseHead, options: bytes) -> list[bytes]:
     """The head of a response, including the empty line, in parts. `options`: field lines that the connection adds."""
-    if options:
+    if len(options) > 0:
         return [_status_line_of(head), wire_lines(head.headers), options, CRLF]
     return [_status_line_of(head), wire_lines(head.headers), CRLF]

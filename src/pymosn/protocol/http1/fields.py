@@ -7,6 +7,7 @@ from typing import Final
 from mypy_extensions import i64
 
 from pymosn.core.chars import LOWER
+from pymosn.core.headers import SPACE, TAB
 
 OTHER: Final[i64] = 0
 HOST: Final[i64] = 1
@@ -27,27 +28,12 @@ CLAIM: Final[i64] = 13
 HOP_BY_HOP: Final[i64] = 14
 UPGRADE: Final[i64] = 15
 
+#: The names of the kinds above, in their order, then further hop-by-hop fields.
 _NAMES: Final[list[bytes]] = [
     b"",
-    b"host",
-    b"content-length",
-    b"transfer-encoding",
-    b"connection",
-    b"te",
-    b"expect",
-    b"x-forwarded-for",
-    b"x-forwarded-proto",
-    b"x-request-id",
-    b"date",
-    b"x-mosn-global-timeout",
-    b"x-mosn-try-timeout",
-    b"forwarded",
-    b"trailer",
-    b"upgrade",
-    b"keep-alive",
-    b"proxy-connection",
-    b"proxy-authorization",
-    b"http2-settings",
+    *b"host content-length transfer-encoding connection te expect x-forwarded-for x-forwarded-proto x-request-id".split(),
+    *b"date x-mosn-global-timeout x-mosn-try-timeout forwarded trailer upgrade keep-alive proxy-connection".split(),
+    *b"proxy-authorization http2-settings".split(),
 ]
 #: A name that matches one of these on servers that treat underscores as dashes (hostile case C14): not forwarded.
 LOOK_ALIKE: Final[i64] = 20
@@ -70,19 +56,8 @@ _INDEX: Final[bytes] = _index()
 
 #: Fields that a `Connection` option can never remove: they carry the request's meaning (hostile case C16).
 PROTECTED: Final = frozenset(
-    (
-        b"host",
-        b"content-length",
-        b"transfer-encoding",
-        b"authorization",
-        b"cookie",
-        b"set-cookie",
-        b"expect",
-        b"content-type",
-        b"x-forwarded-for",
-        b"x-forwarded-proto",
-        b"x-request-id",
-    )
+    b"host content-length transfer-encoding authorization cookie set-cookie expect content-type x-forwarded-for".split()
+    + b"x-forwarded-proto x-request-id".split()
 )
 _KNOWN: Final = PROTECTED | frozenset(_NAMES[1:])
 
@@ -104,6 +79,27 @@ def classify(buffer: bytes, start: i64, end: i64) -> i64:
     return kind
 
 
+def trimmed(value: bytes) -> bytes:
+    """`value` without spaces and tabs around it."""
+    start: i64 = 0
+    end: i64 = len(value)
+    while start < end and (value[start] == SPACE or value[start] == TAB):
+        start += 1
+    while end > start and (value[end - 1] == SPACE or value[end - 1] == TAB):
+        end -= 1
+    return value[start:end]
+
+
+def lowered(value: bytes) -> bytes:
+    """`value` in lower case; nearly always it is already."""
+    k: i64 = 0
+    while k < len(value):
+        if LOWER[value[k]] != value[k]:
+            return value.lower()
+        k += 1
+    return value
+
+
 def is_claim(buffer: bytes, start: i64, end: i64) -> bool:
     """Whether `buffer[start:end]`, which begins with an x and is not in `_NAMES`, is a claim."""
     if end - start < 8 or buffer[start + 1] != _DASH:
@@ -119,31 +115,9 @@ def is_look_alike(name: bytes) -> bool:
 
 
 #: Fields that are not allowed in trailers (RFC 9110 section 6.5.1): framing, routing, authentication, content.
-FORBIDDEN_TRAILERS: Final = (
-    frozenset(_NAMES[1:])
-    | PROTECTED
-    | frozenset(
-        (
-            b"age",
-            b"cache-control",
-            b"content-encoding",
-            b"content-range",
-            b"expires",
-            b"if-match",
-            b"if-modified-since",
-            b"if-none-match",
-            b"if-range",
-            b"if-unmodified-since",
-            b"location",
-            b"max-forwards",
-            b"pragma",
-            b"proxy-authenticate",
-            b"range",
-            b"retry-after",
-            b"vary",
-            b"www-authenticate",
-        )
-    )
+FORBIDDEN_TRAILERS: Final = _KNOWN.union(
+    b"age cache-control content-encoding content-range expires if-match if-modified-since if-none-match if-range".split(),
+    b"if-unmodified-since location max-forwards pragma proxy-authenticate range retry-after vary www-authenticate".split(),
 )
 
 

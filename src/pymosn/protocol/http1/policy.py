@@ -10,7 +10,7 @@ from typing import Final
 
 from mypy_extensions import i64
 
-from pymosn.core.uri import DECODE_SLASHES, KEEP_SLASHES, REFUSE_SLASHES, PathPolicy
+from pymosn.core.uri import KEEP_SLASHES, PathPolicy
 
 #: What to do with a field whose name has an underscore. Look-alikes of fields that the proxy interprets never pass.
 PASS_UNDERSCORES: Final[i64] = 0
@@ -25,15 +25,7 @@ class Http1Policy(PathPolicy):
     client. `merges_slashes` and `slashes`: see PathPolicy. `underscores`: a constant above.
     """
 
-    def __init__(
-        self,
-        *,
-        is_strict: bool,
-        trusts_peer: bool,
-        merges_slashes: bool,
-        slashes: i64,
-        underscores: i64,
-    ) -> None:
+    def __init__(self, *, is_strict: bool, trusts_peer: bool, merges_slashes: bool, slashes: i64, underscores: i64) -> None:
         super().__init__(is_strict, merges_slashes, slashes)
         self.trusts_peer = trusts_peer
         self.underscores: i64 = underscores
@@ -42,14 +34,3 @@ class Http1Policy(PathPolicy):
 STRICT: Final = Http1Policy(
     is_strict=True, trusts_peer=False, merges_slashes=True, slashes=KEEP_SLASHES, underscores=PASS_UNDERSCORES
 )
-
-__all__ = [
-    "DECODE_SLASHES",
-    "DROP_UNDERSCORES",
-    "KEEP_SLASHES",
-    "PASS_UNDERSCORES",
-    "REFUSE_SLASHES",
-    "REFUSE_UNDERSCORES",
-    "STRICT",
-    "Http1Policy",
-]

@@ -7,7 +7,7 @@ from typing import Final
 from mypy_extensions import i64
 
 from pymosn.api.http import HttpRequest
-from pymosn.api.protocol import DATA, HEAD, NEED_MORE, ProtocolError
+from pymosn.api.protocol import NEED_MORE, ProtocolError
 from pymosn.core.chars import TARGET, TOKEN, is_digit
 from pymosn.core.failure import (
     BAD_EXPECTATION,
@@ -20,12 +20,13 @@ from pymosn.core.failure import (
     HEADERS_TOO_LARGE,
     TARGET_TOO_LONG,
 )
-from pymosn.core.headers import Headers
+from pymosn.core.headers import NO_HEADERS, HttpHeaders
 from pymosn.core.message import CONNECT, UNKNOWN_LENGTH
 from pymosn.core.uri import is_host, normalize_path
 from pymosn.protocol.http1 import fields
-from pymosn.protocol.http1.body import CHUNKED, LENGTH, NO_BODY, Http1Limits
+from pymosn.protocol.http1.body import IN_CHUNK_SIZE, IN_LENGTH, NO_BODY, Http1Limits
 from pymosn.protocol.http1.decoder import Http1Decoder
+from pymosn.protocol.http1.fields import lowered, trimmed
 from pymosn.protocol.http1.policy import STRICT, Http1Policy
 from pymosn.protocol.http1.rules import CR, LF, SP, upgrade_protocol
 
@@ -47,7 +48,7 @@ class RequestDecoder(Http1Decoder):
         """`connect`: the `raw_tunnel` of CONNECT requests; empty if CONNECT is not allowed."""
         super().__init__(limits, policy)
         self._connect = connect
-        self.head: HttpRequest = HttpRequest()
+        self.head: HttpRequest = HttpRequest(NO_HEADERS)
         self._has_host: bool = False
         #: The target is an absolute URI, so its authority overrides the Host field (RFC 9112 section 3.2.2).
         self._target_has_host: bool = False
@@ -55,9 +56,11 @@ class RequestDecoder(Http1Decoder):
         #: Length of the request line once it is complete, so that it is not scanned again for each further field line.
         self._line_size: i64 = 0
 
-    def has_begun(self) -> bool:
-        """Whether an incomplete message has been received."""
-        return not self.is_between_messages()
+    def refused_head(self) -> HttpRequest:
+        """The part of the head that was decoded before it was refused."""
+        if self.head.headers is NO_HEADERS:
+            self.head.headers = HttpHeaders()
+        return self.head
 
     # ---- the head
 
@@ -80,20 +83,20 @@ class RequestDecoder(Http1Decoder):
         after: i64 = start + self._line_size
         if self._line_size == 0:
             lines = self.head.connection_lines
-            self.head = HttpRequest()
+            self.head = HttpRequest(NO_HEADERS)
             self.head.connection_lines = lines
             self._target_has_host = False
             after = self._scan_request_line(start)
             if after >= 0:
                 self._line_size = after - start
         self._reset_head()
+        self._has_host = False
         if after >= 0:
             after = self._scan_fields(after)
         if after < 0:
             self._scanned = size
             return self._check_head_size(size - start)
-        if after - start > self.limits.head:
-            return self._check_head_size(after - start)
+        self._check_head_size(after - start)
         self._at = after
         self._scanned = 0
         self._skipped_line = False
@@ -221,7 +224,7 @@ class RequestDecoder(Http1Decoder):
     def _take_field(self, kind: i64, value: bytes) -> bool:
         head = self.head
         if kind == fields.HOST:
-            host = value.strip(b" \t").lower()
+            host = lowered(trimmed(value))
             if self._has_host:
                 raise ProtocolError(BAD_HOST, "more than one host field")
             self._has_host = True
@@ -255,20 +258,16 @@ class RequestDecoder(Http1Decoder):
             return super()._take_field(kind, value)
         return False
 
-    def _take_headers(self, headers: Headers) -> None:
-        self.head.headers = headers
-
-    def _reset_head(self) -> None:
-        super()._reset_head()
-        self._has_host = False
-
     def _finish_head(self) -> i64:
         head = self.head
+        head.headers = self._headers
         if not self._has_host and self.minor_version == 1:
             raise ProtocolError(BAD_HOST, "no host field")
         if self._target_has_host:
             head.headers.put_first(b"Host", head.raw_host)
-        self._take_options(head)
+        self._finish_fields(head.headers)
+        if self.minor_version == 0 and head.expects_continue:
+            head.continue_expected()
         framing: i64 = NO_BODY
         if self._codings > 0:
             if self._length >= 0:
@@ -276,14 +275,14 @@ class RequestDecoder(Http1Decoder):
             if self.minor_version == 0:
                 raise ProtocolError(BAD_FRAMING, "transfer-encoding in an HTTP/1.0 request")
             head.content_length = UNKNOWN_LENGTH
-            framing = CHUNKED
+            framing = IN_CHUNK_SIZE
         elif self._length > 0:
             self._check_body_size(self._length)
             head.content_length = self._length
-            framing = LENGTH
-        if head.raw_tunnel and framing != NO_BODY:
+            framing = IN_LENGTH
+        if len(head.raw_tunnel) > 0 and framing != NO_BODY:
             raise ProtocolError(BAD_FRAMING, "CONNECT with content")
-        if self._upgrade and framing == NO_BODY:
+        if len(self._upgrade) > 0 and framing == NO_BODY:
             self._take_upgrade(head)
         return self._begin_body(framing, self._length)
 
@@ -299,11 +298,3 @@ class RequestDecoder(Http1Decoder):
         protocol = upgrade_protocol(self._upgrade, self._options)
         if method == b"GET" or (method == b"POST" and protocol != b"websocket"):
             head.raw_tunnel = protocol
-
-    def _take_options(self, head: HttpRequest) -> None:
-        self._finish_fields(head.headers)
-        if self.minor_version == 0 and head.expects_continue:
-            head.continue_expected()
-
-
-__all__ = ["DATA", "HEAD", "NEED_MORE", "RequestDecoder"]

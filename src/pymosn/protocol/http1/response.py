@@ -7,13 +7,13 @@ from typing import Final
 from mypy_extensions import i64
 
 from pymosn.api.http import HttpResponse
-from pymosn.api.protocol import DATA, HEAD, NEED_MORE, ProtocolError
+from pymosn.api.protocol import HEAD, NEED_MORE, ProtocolError
 from pymosn.core.chars import FIELD_VALUE
 from pymosn.core.failure import BAD_RESPONSE
-from pymosn.core.headers import Headers
+from pymosn.core.headers import NO_HEADERS
 from pymosn.core.message import CONNECT
 from pymosn.protocol.http1 import fields
-from pymosn.protocol.http1.body import AT_HEAD, CHUNKED, CLOSE, LENGTH, NO_BODY, UNTIL_CLOSE, Http1Limits
+from pymosn.protocol.http1.body import AT_HEAD, IN_CHUNK_SIZE, IN_LENGTH, NO_BODY, UNTIL_CLOSE, Http1Limits
 from pymosn.protocol.http1.decoder import Http1Decoder
 from pymosn.protocol.http1.policy import STRICT
 from pymosn.protocol.http1.rules import CR, LF, SP, upgrade_protocol
@@ -33,7 +33,7 @@ class ResponseDecoder(Http1Decoder):
 
     def __init__(self, limits: Http1Limits) -> None:
         super().__init__(limits, STRICT)
-        self.head: HttpResponse = HttpResponse()
+        self.head: HttpResponse = HttpResponse(200, b"", NO_HEADERS)
         self._to_head: bool = False
         self._tunnel: bytes = b""
         self._interim: i64 = 0
@@ -64,18 +64,16 @@ class ResponseDecoder(Http1Decoder):
             return NEED_MORE
         after: i64 = -1
         if self._needs_scan():
-            self.head = HttpResponse()
+            self.head = HttpResponse(200, b"", NO_HEADERS)
             self._reset_head()
             after = self._scan_status_line(start)
             if after >= 0:
                 after = self._scan_fields(after)
+        if (size if after < 0 else after) - start > self.limits.head:
+            raise ProtocolError(BAD_RESPONSE, "response head is too large")
         if after < 0:
             self._scanned = size
-            if size - start > self.limits.head:
-                raise ProtocolError(BAD_RESPONSE, "response head is too large")
             return NEED_MORE
-        if after - start > self.limits.head:
-            raise ProtocolError(BAD_RESPONSE, "response head is too large")
         self._at = after
         self._scanned = 0
         if self.head.status < 200:
@@ -87,9 +85,7 @@ class ResponseDecoder(Http1Decoder):
         buffer = self._buffer
         size: i64 = len(buffer)
         if size - start < 12:
-            if not b"HTTP/1.".startswith(buffer[start : start + 7]):
-                raise ProtocolError(BAD_RESPONSE, "not a status line")
-            if b"\n" in buffer[start:]:
+            if not b"HTTP/1.".startswith(buffer[start : start + 7]) or b"\n" in buffer[start:]:
                 raise ProtocolError(BAD_RESPONSE, "not a status line")
             return -1
         minor: i64 = buffer[start + 7] - 48
@@ -126,11 +122,9 @@ class ResponseDecoder(Http1Decoder):
             return False
         return super()._take_field(kind, value)
 
-    def _take_headers(self, headers: Headers) -> None:
-        self.head.headers = headers
-
     def _finish_head(self) -> i64:
         head = self.head
+        head.headers = self._headers
         self._finish_fields(head.headers)
         if self._tunnel == CONNECT and 200 <= head.status < 300:
             return self._begin_tunnel(head)
@@ -161,7 +155,7 @@ class ResponseDecoder(Http1Decoder):
         head.headers.remove_raw(b"content-length")
         head.raw_tunnel = self._tunnel
         self.keep_alive = False
-        return self._begin_body(CLOSE, 0)
+        return self._begin_body(UNTIL_CLOSE, 0)
 
     def _framing(self, head: HttpResponse) -> i64:
         """How the body is framed (RFC 9112 section 6.3)."""
@@ -176,12 +170,9 @@ class ResponseDecoder(Http1Decoder):
             head.content_length = self._length
             return NO_BODY
         if self._codings > 0:
-            return CHUNKED
+            return IN_CHUNK_SIZE
         if self._length < 0:
             self.keep_alive = False
-            return CLOSE
+            return UNTIL_CLOSE
         head.content_length = self._length
-        return LENGTH if self._length > 0 else NO_BODY
-
-
-__all__ = ["DATA", "HEAD", "NEED_MORE", "ResponseDecoder"]
+        return IN_LENGTH if self._length > 0 else NO_BODY

@@ -8,19 +8,7 @@ from mypy_extensions import i64
 
 from pymosn.api.protocol import MORE, NO, YES, ProtocolSpec
 
-_METHODS: Final = (
-    b"GET",
-    b"HEAD",
-    b"POST",
-    b"PUT",
-    b"PATCH",
-    b"DELETE",
-    b"OPTIONS",
-    b"TRACE",
-    b"CONNECT",
-    b"LINK",
-    b"UNLINK",
-)
+_METHODS: Final = b"GET HEAD POST PUT PATCH DELETE OPTIONS TRACE CONNECT LINK UNLINK".split()
 
 
 class Http1Spec(ProtocolSpec):

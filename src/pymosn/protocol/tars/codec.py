@@ -1,21 +1,24 @@
-"""Decoding of TARS packets, in both directions."""
+"""TARS as an `RpcSpec`, and decoding of its packets in both directions."""
 
 from __future__ import annotations
 
 from typing import Final
 
+from librt.strings import read_i32_be
 from mypy_extensions import i64
 
-from pymosn.api import protocol
-from pymosn.api.protocol import ProtocolError
-from pymosn.api.rpc import RpcDecoder
+from pymosn.api.protocol import MORE, NO, ONE_WAY, REQUEST, RESPONSE, YES, ProtocolError
+from pymosn.api.rpc import RpcDecoder, RpcSpec
 from pymosn.core.chars import decimal
 from pymosn.core.failure import BAD_FRAME
-from pymosn.protocol.tars.frames import ONE_WAY, Packet, TarsHeaders, TarsRequest, TarsResponse, http_status, is_tup
+from pymosn.protocol.tars.frames import Packet, TarsHeaders, TarsRequest, TarsResponse, http_status, is_tup
 from pymosn.protocol.tars.jce import STRING1, STRING4, JceError, JceReader
 
 #: Minimum size of a packet: its length and version.
 _LEAST: Final[i64] = 6
+_MAX_NUMBER: Final[i64] = 0x7FFFFFFF
+#: First byte of lengths that are too large for any packet: 256 MiB and more.
+_NO_LENGTH: Final[i64] = 0x10
 
 
 class TarsDecoder(RpcDecoder):
@@ -27,7 +30,7 @@ class TarsDecoder(RpcDecoder):
     def frame_size(self, data: bytes, start: i64, end: i64) -> i64:
         if end - start < 4:
             return 0
-        size: i64 = data[start] * 0x1000000 + data[start + 1] * 0x10000 + data[start + 2] * 0x100 + data[start + 3]
+        size: i64 = i64(read_i32_be(data, start)) & 0xFFFFFFFF
         if size < _LEAST or (end - start > 4 and data[start + 4] != 0x10):
             raise ProtocolError(BAD_FRAME, "not a TARS packet")
         return size if end - start > 4 else 0
@@ -41,11 +44,12 @@ class TarsDecoder(RpcDecoder):
             raise ProtocolError(BAD_FRAME, f"malformed TARS packet: {error}") from None
         self.request_id = packet.request_id
         if is_request and not (self.is_client and is_tup(packet.version)):
-            self.request = TarsRequest(packet, frame)
-            return protocol.ONE_WAY if packet.packet_type == ONE_WAY else protocol.REQUEST
+            request = TarsRequest(packet, frame)
+            self.request = request
+            return ONE_WAY if request.is_one_way else REQUEST
         headers = TarsHeaders(packet, False)
         self.response = TarsResponse(headers, http_status(packet.result), frame, packet.buffer, packet, [])
-        return protocol.RESPONSE
+        return RESPONSE
 
 
 def _read(frame: bytes, packet: Packet) -> bool:
@@ -138,3 +142,21 @@ def _integer(reader: JceReader, tag: i64) -> i64:
     if value < -0x80000000 or value > 0x7FFFFFFF:
         raise JceError(f"field {tag} exceeds 32 bits")
     return value
+
+
+class TarsSpec(RpcSpec):
+    """Recognised by the field after the length: tag 1 with a version from 1 to 3."""
+
+    def __init__(self) -> None:
+        super().__init__("tars", _MAX_NUMBER)
+
+    def match(self, data: bytes) -> i64:
+        size: i64 = len(data)
+        if data[0] >= _NO_LENGTH or (size > 4 and data[4] != 0x10):
+            return NO
+        if size < 6:
+            return MORE
+        return YES if 1 <= data[5] <= 3 else NO
+
+    def decoder(self, max_frame: i64) -> RpcDecoder:
+        return TarsDecoder(max_frame)

@@ -20,21 +20,15 @@ from pymosn.protocol.tars.jce import write_bytes, write_integer, write_pairs, wr
 #: Header fields that are part of the packet header; all others are entries of its context.
 _OUTSIDE: Final = (b"service", b"method")
 
-#: The version of TARS' own RPC; 2 and 3 are TUP.
-RPC_VERSION: Final[i64] = 1
 #: The packet type of a call without a response.
 ONE_WAY: Final[i64] = 1
 
 # Results in responses.
 SUCCESS: Final[i64] = 0
-DECODE_ERROR: Final[i64] = -1
-NO_FUNCTION: Final[i64] = -3
-NO_SERVANT: Final[i64] = -4
-QUEUE_TIMEOUT: Final[i64] = -6
-TIMEOUT: Final[i64] = -7
-CONNECT_ERROR: Final[i64] = -8
-OVERLOAD: Final[i64] = -9
-UNKNOWN: Final[i64] = -99
+UNKNOWN: Final = -99
+#: Others as HTTP statuses: decode error, no function, no servant, queue timeout, timeout, connect error, overload.
+_TO_HTTP: Final[dict[int, int]] = {-1: 400, -3: 404, -4: 404, -6: 504, -7: 504, -8: 502, -9: 503}
+_FROM_HTTP: Final[dict[int, int]] = {400: -1, 404: -4, 408: -7, 504: -7, 502: -8, 429: -9, 503: -9}
 
 
 def is_tup(version: i64) -> bool:
@@ -44,32 +38,12 @@ def is_tup(version: i64) -> bool:
 
 def http_status(result: i64) -> i64:
     """The HTTP status for the result of a response."""
-    if result == SUCCESS:
-        return 200
-    if result in (NO_FUNCTION, NO_SERVANT):
-        return 404
-    if result in (QUEUE_TIMEOUT, TIMEOUT):
-        return 504
-    if result == CONNECT_ERROR:
-        return 502
-    if result == OVERLOAD:
-        return 503
-    return 400 if result == DECODE_ERROR else 500
+    return 200 if result == SUCCESS else _TO_HTTP.get(int(result), 500)
 
 
 def tars_result(status: i64) -> i64:
     """The result for an HTTP status."""
-    if 200 <= status < 300:
-        return SUCCESS
-    if status == 404:
-        return NO_SERVANT
-    if status in (408, 504):
-        return TIMEOUT
-    if status == 502:
-        return CONNECT_ERROR
-    if status in (429, 503):
-        return OVERLOAD
-    return DECODE_ERROR if status == 400 else UNKNOWN
+    return SUCCESS if 200 <= status < 300 else _FROM_HTTP.get(int(status), UNKNOWN)
 
 
 class Packet:
@@ -157,19 +131,21 @@ def renumbered(packet: Packet, raw: bytes, request_id: i64) -> bytes:
     return with_length([raw[4 : packet.id_start], id_field, raw[packet.id_end :]])
 
 
-def rebuilt(packet: Packet, raw: bytes, request_id: i64, buffer: bytes, context: bytes | None) -> bytes:
-    """The packet `raw` with another request id, buffer and context (None: unchanged)."""
-    if context is None:
-        context = raw[packet.context_start : packet.context_end]
+def rebuilt(packet: Packet, raw: bytes, request_id: i64, buffer: bytes, headers: Headers, is_request: bool) -> bytes:
+    """The packet `raw` with another request id and buffer, and with `headers` as its context if they were changed."""
+    context = raw[packet.context_start : packet.context_end]
+    if is_changed(headers):
+        pairs = context_of(headers, is_request)
+        if pairs != packet.context:
+            context = write_pairs(9, pairs)
+    # Lengths have several encodings: an unchanged buffer keeps its own.
+    is_same = buffer == packet.buffer
     return with_length(
         [
             raw[4 : packet.id_start],
             write_integer(packet.id_tag, request_id),
             raw[packet.id_end : packet.buffer_start],
-            # Lengths have several encodings: an unchanged buffer keeps its own.
-            raw[packet.buffer_start : packet.buffer_end]
-            if buffer == packet.buffer
-            else write_bytes(packet.buffer_tag, buffer),
+            raw[packet.buffer_start : packet.buffer_end] if is_same else write_bytes(packet.buffer_tag, buffer),
             raw[packet.buffer_end : packet.context_start],
             context,
             raw[packet.context_end :],
@@ -191,11 +167,7 @@ class TarsRequest(RpcRequest):
         out.write(renumbered(self.packet, self.frame, request_id))
 
     def build(self, request_id: i64, payload: bytes, out: FrameWriter) -> None:
-        context: bytes | None = None
-        if is_changed(self.headers):
-            pairs = context_of(self.headers, True)
-            context = None if pairs == self.packet.context else write_pairs(9, pairs)
-        out.write(rebuilt(self.packet, self.frame, request_id, payload, context))
+        out.write(rebuilt(self.packet, self.frame, request_id, payload, self.headers, True))
 
     def local_reply(self, status: i64, headers: Headers, body: bytes) -> RpcResponse:
         """A result with its description; the TUP versions carry both in the status map, as TARS' own servers do.
@@ -227,12 +199,8 @@ class TarsResponse(RpcResponse):
     def build(self, request_id: i64, payload: bytes, out: FrameWriter) -> None:
         if not self.frame or self.status != self.frame_status:
             out.write(self._local(request_id, payload))
-            return
-        context: bytes | None = None
-        if is_changed(self.headers):
-            pairs = context_of(self.headers, False)
-            context = None if pairs == self.packet.context else write_pairs(9, pairs)
-        out.write(rebuilt(self.packet, self.frame, request_id, payload, context))
+        else:
+            out.write(rebuilt(self.packet, self.frame, request_id, payload, self.headers, False))
 
     def _local(self, request_id: i64, payload: bytes) -> bytes:
         packet = self.packet

@@ -86,7 +86,9 @@ class JceReader:
         """Reads the length of a byte-vector field, whose bytes follow."""
         if self.type != BYTES:
             raise JceError(f"type {self.type} where a byte vector is expected")
-        self._require(INT8)
+        self._head()
+        if self.type != INT8:
+            raise JceError(f"type {self.type} where {INT8} is expected")
         return self._count()
 
     def pairs(self) -> list[tuple[bytes, bytes]]:
@@ -172,11 +174,6 @@ class JceReader:
         self._head()
         if self.tag != tag:
             raise JceError(f"tag {self.tag} where {tag} is expected")
-
-    def _require(self, kind: i64) -> None:
-        self._head()
-        if self.type != kind:
-            raise JceError(f"type {self.type} where {kind} is expected")
 
     def _forward(self, size: i64) -> None:
         if size > self.end - self.at:

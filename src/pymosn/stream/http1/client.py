@@ -18,7 +18,7 @@ from __future__ import annotations
 
 from typing import Final
 
-from mypy_extensions import i64
+from mypy_extensions import i64, mypyc_attr
 
 from pymosn.api.http import HttpResponse
 from pymosn.api.network import NO_CONNECTION, STOP, Connection, Dialer, DialReceiver, NetworkFilter
@@ -119,7 +119,7 @@ class Http1Client(NetworkFilter):
             receiver = stream.receiver
             if found == HEAD:
                 head = decoder.head
-                if head.raw_tunnel:
+                if len(head.raw_tunnel) > 0:
                     stream.begin_tunnel()
                 elif head.status < 200:
                     stream.has_bytes = True
@@ -211,6 +211,7 @@ class Http1Client(NetworkFilter):
             self._stream.receiver.on_writable(writable)
 
 
+@mypyc_attr(free_list_len=1)
 class Http1ClientStream(RequestSender):
     """One request on an upstream connection."""
 
@@ -257,7 +258,7 @@ class Http1ClientStream(RequestSender):
     def send_request(self, head: RequestHead, data: bytes, end: bool) -> None:
         if not self._is_attached:
             return
-        if head.raw_tunnel:
+        if len(head.raw_tunnel) > 0:
             self._request_tunnel(head)
             return
         self._client.expect(head.raw_method)
@@ -267,7 +268,7 @@ class Http1ClientStream(RequestSender):
         parts = encode_request(head)
         if self._is_chunked:
             parts.extend(encode_chunk(data, end))
-        elif data:
+        elif len(data) > 0:
             parts.append(data)
         self._connection.write_parts(parts)
 

@@ -10,16 +10,9 @@ from mypy_extensions import i64
 from pymosn.api.stream import ListenerFacts
 from pymosn.core.message import CONNECT, CONNECT_HERE
 from pymosn.core.overload import OverloadState
+from pymosn.core.uri import DECODE_SLASHES, KEEP_SLASHES, REFUSE_SLASHES
 from pymosn.protocol.http1.decoder import Http1Limits
-from pymosn.protocol.http1.policy import (
-    DECODE_SLASHES,
-    DROP_UNDERSCORES,
-    KEEP_SLASHES,
-    PASS_UNDERSCORES,
-    REFUSE_SLASHES,
-    REFUSE_UNDERSCORES,
-    Http1Policy,
-)
+from pymosn.protocol.http1.policy import DROP_UNDERSCORES, PASS_UNDERSCORES, REFUSE_UNDERSCORES, Http1Policy
 from pymosn.stream.settings import choice, flag, number, seconds, texts
 
 #: The largest number of bytes, fields, requests or hops that may be set.

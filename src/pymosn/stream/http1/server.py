@@ -200,7 +200,7 @@ class Http1Server(StreamOwner):
         self._requests += 1
         if not decoder.keep_alive or self._requests == self._options.max_requests:
             self._is_last = True
-        if head.raw_tunnel:
+        if len(head.raw_tunnel) > 0:
             self._check_tunnel(head)
         receiver = self._handler.new_stream(stream)
         stream.receiver = receiver
@@ -285,7 +285,7 @@ class Http1Server(StreamOwner):
         self._is_last = True
         self._reading = BROKEN
         self._set_head_size(0)
-        head = self._decoder.head
+        head = self._decoder.refused_head()
         stream = Http1ServerStream(self, self._connection, 1, head.raw_method)
         self._stream = stream
         stream.receiver = self._handler.new_stream(stream)

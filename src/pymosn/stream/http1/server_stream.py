@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Final
 
-from mypy_extensions import i64
+from mypy_extensions import i64, mypyc_attr
 
 from pymosn.api.network import Connection
 from pymosn.api.stream import RequestReceiver, ResponseSender, ServerStreams
@@ -43,6 +43,7 @@ class StreamOwner(ServerStreams):
         raise NotImplementedError
 
 
+@mypyc_attr(free_list_len=1)
 class Http1ServerStream(ResponseSender):
     """One request and its response."""
 
@@ -89,7 +90,7 @@ class Http1ServerStream(ResponseSender):
         if self.head_sent or self.response_ended:
             return
         self.head_sent = True
-        if head.raw_tunnel:
+        if len(head.raw_tunnel) > 0:
             self._open_tunnel(head, data)
             return
         options = b""
@@ -121,7 +122,7 @@ class Http1ServerStream(ResponseSender):
         parts = encode_response(head, options)
         if self._is_chunked:
             parts.extend(encode_chunk(data, end))
-        elif data:
+        elif len(data) > 0:
             parts.append(data)
         self.response_ended = end
         self._connection.write_parts(parts)

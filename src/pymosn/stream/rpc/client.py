@@ -11,7 +11,7 @@ The pool and the supervision of the connection are in `stream/shared.py`.
 
 from __future__ import annotations
 
-from mypy_extensions import i64
+from mypy_extensions import i64, mypyc_attr
 
 from pymosn.api.network import STOP, Connection, Dialer
 from pymosn.api.protocol import GOAWAY, HEARTBEAT, NEED_MORE, ONE_WAY, REQUEST, RESPONSE, ProtocolError
@@ -177,6 +177,7 @@ class RpcClient(SharedConnection):
             stream.break_off(failure)
 
 
+@mypyc_attr(free_list_len=1)
 class RpcClientStream(RequestSender):
     """One request on a shared upstream connection."""
 

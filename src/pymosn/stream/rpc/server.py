@@ -18,7 +18,7 @@ and DRAIN_GRACE has passed. `_pulling` keeps `_pull` from being entered again by
 
 from __future__ import annotations
 
-from mypy_extensions import i64
+from mypy_extensions import i64, mypyc_attr
 
 from pymosn.api.network import DRAIN_GRACE, NO_CONNECTION, STOP, Connection
 from pymosn.api.protocol import HEARTBEAT, NEED_MORE, ONE_WAY, REQUEST, RESPONSE, ProtocolError
@@ -250,6 +250,7 @@ class RpcServer(ServerStreams):
                 self._connection.set_idle(DRAIN_GRACE)
 
 
+@mypyc_attr(free_list_len=1)
 class RpcServerStream(ResponseSender):
     """One request and its response, which is sent as one frame."""
 
