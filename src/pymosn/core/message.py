@@ -13,7 +13,7 @@ from typing import Any, Final
 from mypy_extensions import i64, mypyc_attr
 
 from pymosn.core.chars import HOST, PATH, TARGET, all_in
-from pymosn.core.dates import HttpDates
+from pymosn.core.clock import HttpDates
 from pymosn.core.failure import Failure
 from pymosn.core.headers import HeaderError, Headers, HttpHeaders, to_text
 from pymosn.core.request_ids import RequestIds

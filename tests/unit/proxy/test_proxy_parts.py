@@ -12,9 +12,8 @@ from pymosn.api.http import HttpRequest, HttpResponse
 from pymosn.api.network import STOP, Connection, Dialer, NetworkFilter
 from pymosn.api.protocol import MORE, NO, YES, ProtocolSpec
 from pymosn.api.stream import ConnectionPool, PoolTarget, ServerStreams, StreamHandler, StreamProtocol
-from pymosn.core.clock import Clock
+from pymosn.core.clock import Clock, HttpDates
 from pymosn.core.counters import Metrics
-from pymosn.core.dates import HttpDates
 from pymosn.core.failure import CLOSED_BY_PEER, NO_ROUTE, Failure
 from pymosn.core.headers import HeaderError, HttpHeaders
 from pymosn.core.registry import Registry

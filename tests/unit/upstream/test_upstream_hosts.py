@@ -155,10 +155,10 @@ def test_requests_are_limited() -> None:
 
 def test_retries_are_limited() -> None:
     limits = Limits(LimitPlan(retries=1))
-    assert limits.try_retry()
-    assert not limits.try_retry()
-    limits.end_retry()
-    assert limits.try_retry()
+    assert limits.retries.try_acquire()
+    assert not limits.retries.try_acquire()
+    limits.retries.release()
+    assert limits.retries.try_acquire()
 
 
 def test_no_limit() -> None:
