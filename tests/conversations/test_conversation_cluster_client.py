@@ -116,7 +116,7 @@ def test_a_cluster_that_is_not_there(start: Start) -> None:
     talk = begin(start, asks)
     client = talk.connect()
     client.sends(GET)
-    assert body(client.takes()) == b"\"there is no cluster 'none'\""
+    assert body(client.takes()) == b"\"unknown cluster 'none'\""
     assert set(ClusterClients(talk.runtime)) == {"service", "other"}
     assert len(ClusterClients(talk.runtime)) == 2
 

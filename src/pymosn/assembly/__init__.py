@@ -3,8 +3,8 @@
 worker         `WorkerRuntime`: prepares a configuration, then activates it
 prepared       a configuration as run-time objects, and the parts of earlier ones that are still in use
 clusters       clusters and their hosts          routes     router tables
-listeners      listeners and their options       filters    stream filters
-filter_start   starting and stopping filters     protocols  protocols of installed packages
-drain_order    the order of closing listeners    share      one worker's share of limits
-packed_config  a configuration as bytes          steps      long work in steps
+listeners      listeners and their options       filters    stream filters: built, started, stopped
+protocols      protocols of installed packages   share      one worker's share of limits
+drain_order    the order of closing listeners    steps      long work in steps
+packed_config  a configuration as bytes
 """

@@ -22,17 +22,16 @@ def drain_order(
     """
     server = config.servers[0]
     hosts = {cluster.name: [host.address for host in cluster.hosts] for cluster in config.cluster_manager.clusters}
-    targets = {
-        i: {
+    targets: dict[int, set[int]] = {}
+    for i, listener in enumerate(server.listeners):
+        addresses = [address for name in _clusters_of(listener, clusters_of) for address in hosts.get(name, ())]
+        targets[i] = {
             other
-            for name in _clusters_of(listener, clusters_of)
-            for address in hosts.get(name, [])
             for other, candidate in enumerate(server.listeners)
-            if other != i and _same_address(candidate, address)
-        }
-        | _handover_targets(i, server.listeners)
-        for i, listener in enumerate(server.listeners)
-    }
+            # A listener without a socket gets connections that another one hands over.
+            if (listener.use_original_dst and not candidate.bind_port)
+            or any(_same_address(candidate, address) for address in addresses)
+        } - {i}
     groups: list[list[Listener]] = []
     left = set(targets)
     while left:
@@ -52,13 +51,6 @@ def _clusters_of(listener: ListenerConfig, clusters_of: Mapping[str, Collection[
     if acting.tcp is not None:
         names.update((acting.tcp.cluster, *(route.cluster for route in acting.tcp.routes)))
     return names
-
-
-def _handover_targets(index: int, listeners: list[ListenerConfig]) -> set[int]:
-    """The listeners without a socket to which the one at `index` may hand over connections."""
-    if not listeners[index].use_original_dst:
-        return set()
-    return {other for other, candidate in enumerate(listeners) if other != index and not candidate.bind_port}
 
 
 def _same_address(listener: ListenerConfig, dialed: str) -> bool:

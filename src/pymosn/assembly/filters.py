@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import asyncio
+from collections.abc import Awaitable, Iterable, Mapping
 from pathlib import Path
 from typing import Final
 
@@ -19,8 +20,8 @@ from pymosn.config.schema.stream_filters import NO_OP_STREAM_FILTERS
 from pymosn.config.typed import typed
 from pymosn.core.clock import Clock
 from pymosn.core.counters import Metrics
-from pymosn.core.log import Log
-from pymosn.filters.errors import FilterConfigError, FilterLoadError
+from pymosn.core.log import ERROR, Log
+from pymosn.filters.errors import FilterConfigError, FilterLoadError, describe
 from pymosn.filters.loading import PROTOCOLS as PROTOCOL_ENTRY_POINTS
 from pymosn.filters.loading import installed, load_filter, load_installed
 from pymosn.filters.modules import source_digest
@@ -28,59 +29,89 @@ from pymosn.filters.stream.shipped import FROM_FILES, SHIPPED, spec_of
 from pymosn.proxy.stream_filters import FilterHandle, StreamFilters
 from pymosn.stream.registry import protocols
 
+#: Seconds that `start` and `stop` of a filter may take.
+START_TIME: Final = 10.0
+STOP_TIME: Final = 5.0
 BUILT_PROTOCOLS: Final = frozenset(protocols().names())
 
 #: The identity of a filter: its listener, its index there, its configuration, and a digest of its file.
 FilterKey = tuple[str, int, bytes, bytes]
 
 
-class BuiltFilter:
+class BuiltFilter(msgspec.Struct, eq=False):
     """A filter, with its path in the configuration."""
 
-    def __init__(self, handle: FilterHandle, path: str) -> None:
-        self.handle = handle
-        self.path = path
-        #: Whether its `start` has succeeded, so that `stop` must be called.
-        self.is_started = False
+    handle: FilterHandle
+    path: str
+    #: Whether its `start` has succeeded, so that `stop` must be called.
+    is_started: bool = False
+
+    async def start(self) -> list[Diagnostic]:
+        """Starts the filter, within bounded time; returns the error."""
+        text = ""
+        try:
+            async with asyncio.timeout(START_TIME):
+                starting: object = self.handle.filter.start()
+                if isinstance(starting, Awaitable):
+                    await starting
+                    self.is_started = True
+                else:
+                    text = "`start` must be `async def`"
+        except TimeoutError:
+            text = f"`start` did not finish within {START_TIME:g} s"
+        except (Exception, SystemExit) as error:
+            text = f"does not start: {describe(error)}"
+        return [error_at(self.path, f"filter {self.handle.name!r} {text}")] if text else []
+
+    async def stop(self) -> None:
+        """Cancels the tasks of the filter and stops it, within bounded time; an error is logged."""
+        context = self.handle.filter.context
+        try:
+            async with asyncio.timeout(STOP_TIME):
+                await context.end_tasks()
+                if self.is_started:
+                    self.is_started = False
+                    stopping: object = self.handle.filter.stop()
+                    if isinstance(stopping, Awaitable):
+                        await stopping
+        except (Exception, SystemExit) as error:
+            context.write(f"`stop` failed: {describe(error)}", ERROR)
 
 
-class FilterBuilder:
-    """Builds the filters of one configuration; collects errors in `faults`. Unchanged filters stay the same objects."""
+async def stop_filters(filters: Iterable[BuiltFilter]) -> None:
+    """Stops filters, one after the other."""
+    for built in filters:
+        await built.stop()
 
-    def __init__(
-        self,
-        config_dir: str,
-        metrics: Metrics,
-        log: Log,
-        clusters: Mapping[str, ClusterClient],
-        before: Mapping[FilterKey, BuiltFilter],
-        clock: Clock | None = None,
-        share: WorkerShare | None = None,
-    ) -> None:
-        """`config_dir`: directory for relative paths. `before`: the active filters."""
-        self.faults: list[Diagnostic] = []
-        self.built: dict[FilterKey, BuiltFilter] = {}
-        self._config_dir = config_dir
-        self._metrics = metrics
-        self._log = log
-        self._clusters = clusters
-        self._before = before
-        self._clock = Clock() if clock is None else clock
-        self._share = WorkerShare() if share is None else share
+
+class FilterBuilder(msgspec.Struct, eq=False):
+    """Builds the filters of one configuration; collects errors in `faults`. Unchanged filters stay the same objects.
+
+    `config_dir`: directory for relative paths. `before`: the active filters.
+    """
+
+    config_dir: str
+    metrics: Metrics
+    log: Log
+    clusters: Mapping[str, ClusterClient]
+    before: Mapping[FilterKey, BuiltFilter]
+    clock: Clock = msgspec.field(default_factory=Clock)
+    share: WorkerShare = WorkerShare()
+    faults: list[Diagnostic] = []
+    built: dict[FilterKey, BuiltFilter] = {}
 
     def chain(self, config: ListenerConfig, path: str) -> StreamFilters:
         """The filters of the listener at `path`."""
-        made: list[FilterHandle] = []
-        for i, entry in enumerate(config.stream_filters):
-            if entry.type not in NO_OP_STREAM_FILTERS:
-                built = self._get(config.known_name(), i, entry, f"{path}.stream_filters[{i}]")
-                if built is not None:
-                    made.append(built.handle)
-        return StreamFilters(made)
+        made = [
+            self._get(config.known_name(), i, entry, f"{path}.stream_filters[{i}]")
+            for i, entry in enumerate(config.stream_filters)
+            if entry.type not in NO_OP_STREAM_FILTERS
+        ]
+        return StreamFilters([built.handle for built in made if built is not None])
 
     def _get(self, listener: str, index: int, entry: FilterConfig, path: str) -> BuiltFilter | None:
         settings = msgspec.json.encode(entry)
-        built = self._before.get((listener, index, settings, self.file_digest(entry))) or self._build(entry, path)
+        built = self.before.get((listener, index, settings, self.file_digest(entry))) or self._build(entry, path)
         if built is not None:
             # The digest again, because building it may have imported neighbours.
             self.built[listener, index, settings, self.file_digest(entry)] = built
@@ -88,20 +119,18 @@ class FilterBuilder:
 
     def new(self) -> list[BuiltFilter]:
         """The filters that were not reused."""
-        return [built for key, built in self.built.items() if key not in self._before]
+        return [built for key, built in self.built.items() if key not in self.before]
 
     def file_digest(self, entry: FilterConfig) -> bytes:
         """A digest of the files of a filter; empty if it has none."""
-        if entry.type not in FROM_FILES:
-            return b""
-        return source_digest(self._file(entry))
+        return source_digest(self._file(entry)) if entry.type in FROM_FILES else b""
 
     def _build(self, entry: FilterConfig, path: str) -> BuiltFilter | None:
         try:
             stream_filter = self._load(entry)
             name = filter_name(entry)
             timeout = -1.0 if entry.timeout is None else entry.timeout
-            handle = FilterHandle(name, stream_filter, self._metrics, entry.on_error, timeout)
+            handle = FilterHandle(name, stream_filter, self.metrics, entry.on_error, timeout)
             _check_protocols(stream_filter)
         except FilterConfigError as error:
             self.faults += [error_at(f"{path}.config{inner}", text) for inner, text in error.problems]
@@ -109,9 +138,9 @@ class FilterBuilder:
         except (FilterLoadError, TypeError) as error:
             self.faults.append(error_at(path, str(error)))
             return None
-        group = self._metrics.group("filter", ("filter", name))
-        count, index = self._share.count, self._share.index
-        stream_filter.context = FilterContext(name, self._log, self._clusters, self._clock, group, count, index)
+        group = self.metrics.group("filter", ("filter", name))
+        count, index = self.share.count, self.share.index
+        stream_filter.context = FilterContext(name, self.log, self.clusters, self.clock, group, count, index)
         return BuiltFilter(handle, path)
 
     def _load(self, entry: FilterConfig) -> StreamFilter:
@@ -127,16 +156,15 @@ class FilterBuilder:
         return made
 
     def _file(self, entry: FilterConfig) -> Path:
-        return Path(self._config_dir, str(entry.config.get("path", "")))
+        return Path(self.config_dir, str(entry.config.get("path", "")))
 
 
 def _check_protocols(stream_filter: StreamFilter) -> None:
     """Raises TypeError for an unknown protocol name: the filter would silently never run."""
-    unknown = [name for name in stream_filter.protocols if name not in PROTOCOLS and name not in BUILT_PROTOCOLS]
-    unknown = [name for name in unknown if name not in installed(PROTOCOL_ENTRY_POINTS)]
-    if unknown:
-        known = ", ".join(sorted({*PROTOCOLS, *BUILT_PROTOCOLS} - {"Auto", "X"}))
-        raise TypeError(f"protocols: unknown protocol {unknown[0]!r}; known: {known}")
+    for name in stream_filter.protocols:
+        if name not in PROTOCOLS and name not in BUILT_PROTOCOLS and name not in installed(PROTOCOL_ENTRY_POINTS):
+            known = ", ".join(sorted({*PROTOCOLS, *BUILT_PROTOCOLS} - {"Auto", "X"}))
+            raise TypeError(f"protocols: unknown protocol {name!r}; known: {known}")
 
 
 def filter_name(entry: FilterConfig) -> str:

@@ -17,7 +17,7 @@ from pymosn.assembly.share import WorkerShare
 from pymosn.config.diagnostics import Diagnostic, error_at
 from pymosn.config.schema import Http1Settings, ProxyConfig
 from pymosn.config.schema import Listener as ListenerConfig
-from pymosn.config.schema.network_filters import PROTOCOLS, CidrRange, StreamProxyConfig, StreamRoute
+from pymosn.config.schema.network_filters import PROTOCOLS, CidrRange, StreamProxyConfig
 from pymosn.core.addresses import split_address
 from pymosn.core.counters import DownstreamStats
 from pymosn.core.message import ForwardingOptions
@@ -39,30 +39,26 @@ from pymosn.stream.http1.options import trusts_peer
 from pymosn.stream.registry import built_protocols
 
 
-class BuiltListener:
+class BuiltListener(msgspec.Struct, eq=False):
     """A listener, with the configuration that it was built from and its filters.
 
-    Until `activate`, `listener` may still be live with an older configuration.
+    Until `activate`, `listener` may still be live with an older configuration. `max_connections`: this worker's share.
     """
 
-    def __init__(
-        self, config: ListenerConfig, filters: StreamFilters, factory: FilterChainFactory, max_connections: int
-    ) -> None:
-        """`max_connections`: this worker's share of them."""
-        self.name = config.known_name()
-        self.config = config
-        self.filters = filters
-        self._factory = factory
-        self._max_connections = max_connections
-        self.listener: Listener
+    name: str
+    config: ListenerConfig
+    filters: StreamFilters
+    listener: Listener
+    factory: FilterChainFactory
+    max_connections: int
 
     def activate(self) -> None:
         """Makes the configuration live: for new connections, and for the next exchange of each open one."""
-        self.listener.max_connections = self._max_connections
+        self.listener.max_connections = self.max_connections
         self.listener.write_timeout = self.config.write_timeout
         self.listener.write_min_rate = float(self.config.write_min_rate)
         self.listener.original_dst = original_dst(self.config)
-        live, new = self.listener.factory, self._factory
+        live, new = self.listener.factory, self.factory
         if isinstance(live, ProxyFactory) and isinstance(new, ProxyFactory):
             live.activate(new.options, new.fallback)
         else:
@@ -91,30 +87,18 @@ class WorkerNetwork:
         self.own_addresses.replace(own)
 
 
-class ListenerBuilder:
-    """Builds the listeners of one configuration; collects errors in `faults`."""
+class ListenerBuilder(msgspec.Struct, eq=False):
+    """Builds the listeners of one configuration; collects errors in `faults`. `base_dir`: parent of `logs/`."""
 
-    def __init__(
-        self,
-        runtime: Runtime,
-        slots: Mapping[str, TableSlot],
-        filters: FilterBuilder,
-        network: WorkerNetwork,
-        share: WorkerShare,
-        base_dir: str,
-        loop: asyncio.AbstractEventLoop,
-        logs: LogSet,
-    ) -> None:
-        """`base_dir`: parent of `logs/`."""
-        self.faults: list[Diagnostic] = []
-        self._runtime = runtime
-        self._slots = slots
-        self._filters = filters
-        self._network = network
-        self._share = share
-        self._base_dir = base_dir
-        self._loop = loop
-        self._logs = logs
+    runtime: Runtime
+    slots: Mapping[str, TableSlot]
+    filters: FilterBuilder
+    network: WorkerNetwork
+    share: WorkerShare
+    base_dir: str
+    loop: asyncio.AbstractEventLoop
+    logs: LogSet
+    faults: list[Diagnostic] = []
 
     def listener(self, index: int, config: ListenerConfig, before: BuiltListener | None) -> BuiltListener:
         """A listener of the configuration, not started.
@@ -123,16 +107,16 @@ class ListenerBuilder:
         result has the same `Listener`, which `activate` will update.
         """
         path = f"servers[0].listeners[{index}]"
-        filters = self._filters.chain(config, path)
+        filters = self.filters.chain(config, path)
         if before is not None and before.config == config and before.filters.all == filters.all:
             return before
         built = self._build(config, filters, path)
-        if before is not None and has_same_socket(before.config, config):
+        if before is not None and _socket(before.config) == _socket(config):
             built.listener = before.listener
         return built
 
     def _build(self, config: ListenerConfig, filters: StreamFilters, path: str) -> BuiltListener:
-        name, runtime, network = config.known_name(), self._runtime, self._network
+        name, runtime, network = config.known_name(), self.runtime, self.network
         stats = DownstreamStats(runtime.metrics.group("downstream", ("listener", name)))
         acting = config.acting_filters()
         access_logs = self._access_logs(name, config, path)
@@ -145,12 +129,11 @@ class ListenerBuilder:
         if acting.proxy is not None:
             options = self._options(name, config, acting.proxy, filters, stats, access_logs, path)
             factory = ProxyFactory(runtime, options, fallback)
-        built = BuiltListener(config, filters, factory, self._share.of(config.max_connections))
-        built.listener = Listener(
+        listener = Listener(
             name, config.address, factory, stats, network.ids, runtime.clock, runtime.wheel, network.admission
         )
-        built.listener.directory = network.directory
-        return built
+        listener.directory = network.directory
+        return BuiltListener(name, config, filters, listener, factory, self.share.of(config.max_connections))
 
     def _options(
         self,
@@ -168,7 +151,7 @@ class ListenerBuilder:
             listener_name=name,
             protocols=protocols,
             protocol_options=self._protocol_options(protocols, config, proxy, path),
-            slot=self._slots.get(proxy.router_config_name) or TableSlot(proxy.router_config_name),
+            slot=self.slots.get(proxy.router_config_name) or TableSlot(proxy.router_config_name),
             filters=filters,
             stats=stats,
             access_logs=access_logs,
@@ -184,19 +167,19 @@ class ListenerBuilder:
         self, protocols: list[StreamProtocol], config: ListenerConfig, proxy: ProxyConfig, path: str
     ) -> dict[str, object]:
         """The options of each protocol, by its name."""
-        facts = ListenerFacts(idle_timeout=config.connection_idle_timeout, overload=self._runtime.overload)
+        facts = ListenerFacts(idle_timeout=config.connection_idle_timeout, overload=self.runtime.overload)
         options: dict[str, object] = {}
         for protocol in protocols:
             name = protocol.spec.name
             try:
                 options[name] = protocol.options(proxy.extend_config.of(name), facts)
             except ValueError as error:
-                self._fault(path, f"settings of protocol {name!r}: {error}")
+                self.faults.append(error_at(path, f"settings of protocol {name!r}: {error}"))
         return options
 
     def _protocols(self, proxy: ProxyConfig, path: str) -> list[StreamProtocol]:
         """The protocols to try, in order. `Auto` means all built-in ones, in the order of the registry."""
-        known = self._runtime.protocols
+        known = self.runtime.protocols
         spoken: list[StreamProtocol] = []
         names = proxy.protocols()
         for name in [built.spec.name for built in built_protocols()] if names == ["Auto"] else names:
@@ -207,7 +190,7 @@ class ListenerBuilder:
                 try:
                     protocol = load_protocol(name)
                 except ProtocolLoadError as error:
-                    self._fault(path, str(error))
+                    self.faults.append(error_at(path, str(error)))
                     continue
                 known.add(name, protocol)
             spoken.append(protocol)
@@ -216,18 +199,14 @@ class ListenerBuilder:
     def _access_logs(self, name: str, config: ListenerConfig, path: str) -> list[AccessLog]:
         made: list[AccessLog] = []
         for i, entry in enumerate(config.access_logs):
-            log_path = entry.log_path or os.path.join(self._base_dir, "logs", f"{name}_access.log")
+            log_path = entry.log_path or os.path.join(self.base_dir, "logs", f"{name}_access.log")
             try:
-                destination = self._logs.access_destination(log_path, self._loop.call_soon)
-                line = compile_format(entry.log_format).bind(self._runtime.clock, name, config.type)
+                destination = self.logs.access_destination(log_path, self.loop.call_soon)
+                line = compile_format(entry.log_format).bind(self.runtime.clock, name, config.type)
+                made.append(AccessLogFile(destination, line))
             except (OSError, ValueError) as error:
-                self._fault(f"{path}.access_logs[{i}]", str(error))
-                continue
-            made.append(AccessLogFile(destination, line))
+                self.faults.append(error_at(f"{path}.access_logs[{i}]", str(error)))
         return made
-
-    def _fault(self, path: str, message: str) -> None:
-        self.faults.append(error_at(path, message))
 
 
 def tcp_options(
@@ -237,7 +216,10 @@ def tcp_options(
     return TcpOptions(
         listener_name=name,
         cluster=tcp.cluster,
-        routes=[_address_route(route) for route in tcp.routes],
+        routes=[
+            AddressRoute(r.cluster, _end(r.sourceaddrs, r.sourceport), _end(r.destinationaddrs, r.destinationport))
+            for r in tcp.routes
+        ],
         stats=stats,
         access_logs=access_logs,
         idle_timeout=tcp.idle_timeout / 1e9 if tcp.idle_timeout > 0 else config.connection_idle_timeout,
@@ -255,11 +237,6 @@ def forwarding_options(http1: Http1Settings) -> ForwardingOptions:
     )
 
 
-def _address_route(route: StreamRoute) -> AddressRoute:
-    source = _end(route.sourceaddrs, route.sourceport)
-    return AddressRoute(route.cluster, source, _end(route.destinationaddrs, route.destinationport))
-
-
 def _end(networks: list[CidrRange], ports: str) -> End:
     return End([address_range(entry.address, entry.length) for entry in networks], port_ranges(ports))
 
@@ -271,19 +248,11 @@ def original_dst(config: ListenerConfig) -> OriginalDst | None:
     """
     if config.use_original_dst not in ("redirect", "tproxy"):
         return None
-    kind, fallback_to_local = config.use_original_dst, False
-    for entry in config.listener_filters:
-        if entry.type == "original_dst":
-            kind = str(entry.config.get("type") or "redirect")
-            fallback_to_local = bool(entry.config.get("fallback_to_local", False))
-            break
-    return OriginalDst(kind == "tproxy", fallback_to_local)
-
-
-def has_same_socket(one: ListenerConfig, other: ListenerConfig) -> bool:
-    """Whether a listener can change from one configuration to the other with the same socket."""
-    return _socket(one) == _socket(other)
+    default = {"type": config.use_original_dst}
+    method = next((entry.config for entry in config.listener_filters if entry.type == "original_dst"), default)
+    return OriginalDst(method.get("type") == "tproxy", bool(method.get("fallback_to_local")))
 
 
 def _socket(listener: ListenerConfig) -> tuple[str, str, bool, bool]:
+    """What a listener cannot change without another socket."""
     return listener.network.lower() or "tcp", listener.address, listener.bind_port, listener.use_original_dst == "tproxy"

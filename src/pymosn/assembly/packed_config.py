@@ -7,13 +7,10 @@ from pymosn.config.schema import Cluster, MosnConfig, RouterConfiguration
 
 
 class PackedConfig(msgspec.Struct, array_like=True, frozen=True):
-    """A configuration as workers receive it.
-
-    `tables`: the packed router tables by name; a worker unpacks only those that changed. `rest`: everything else, without
-    `routers`.
-    """
+    """A configuration as workers receive it: everything but `routers`, and these as packed tables by name."""
 
     rest: MosnConfig
+    #: A worker unpacks only those that changed.
     tables: dict[str, bytes]
 
 

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-from pymosn.assembly.clusters import BuiltCluster
-from pymosn.assembly.filter_start import start_filters, stop_filters
-from pymosn.assembly.filters import BuiltFilter, FilterKey
+import asyncio
+
+from pymosn.assembly.filters import BuiltFilter, FilterKey, stop_filters
 from pymosn.assembly.listeners import BuiltListener
 from pymosn.config.diagnostics import Diagnostic
 from pymosn.config.schema import Overload, WorkerLimits
 from pymosn.network.listener import Listener
 from pymosn.proxy.stream_filters import StreamFilters
 from pymosn.routing.table import RouteTable
+from pymosn.upstream.cluster import Cluster
 
 
 class BuildError(Exception):
@@ -27,7 +28,7 @@ class PreparedConfig:
     def __init__(self, packed_tables: dict[str, bytes], limits: WorkerLimits, overload: Overload) -> None:
         self.limits = limits
         self.overload = overload
-        self.clusters: dict[str, BuiltCluster] = {}
+        self.clusters: dict[str, Cluster] = {}
         self.packed_tables = packed_tables
         #: The router tables that changed.
         self.tables: dict[str, RouteTable] = {}
@@ -41,8 +42,9 @@ class PreparedConfig:
         self.new_filters: list[BuiltFilter] = []
 
     async def start_filters(self) -> None:
-        """Starts the new filters. If one fails, stops the others and raises BuildError."""
-        faults = await start_filters(self.new_filters)
+        """Starts the new filters concurrently. If one fails, stops the others and raises BuildError."""
+        results = await asyncio.gather(*(built.start() for built in self.new_filters))
+        faults = [fault for faults in results for fault in faults]
         if faults:
             await self.stop_filters()
             raise BuildError(faults)

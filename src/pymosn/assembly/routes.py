@@ -2,46 +2,24 @@
 
 from __future__ import annotations
 
-from pymosn.api.routing import HeaderChanges, Route, RouteAction, RouteMatcher
-from pymosn.api.upstream import Criteria, criteria
+from typing import NamedTuple
+
+from pymosn.api.routing import Route, RouteAction, RouteMatcher
+from pymosn.assembly.clusters import labels_of
 from pymosn.assembly.steps import Steps, run_whole
 from pymosn.config.schema import Route as RouteConfig
 from pymosn.config.schema import RouteAction as Action
 from pymosn.config.schema import RouteMatch, RouterConfiguration
 from pymosn.config.schema.router import HashPolicy as HashPolicyConfig
 from pymosn.config.schema.router import HeaderChanges as HeaderChangesConfig
-from pymosn.config.schema.router import HeaderToAdd, Metadata
+from pymosn.config.schema.router import HeaderToAdd
+from pymosn.config.schema.router import RetryPolicy as RetryPolicyConfig
 from pymosn.config.typed import typed
 from pymosn.filters.stream.shipped import SHIPPED, spec_of
-from pymosn.routing.actions import (
-    DEFAULT_TIMEOUT,
-    DirectResponse,
-    Forward,
-    ForwardByHeader,
-    ForwardByVariable,
-    ForwardOptions,
-    ForwardWeighted,
-    Mirror,
-    Redirect,
-    RetryPolicy,
-    Target,
-)
+from pymosn.routing import actions, matchers
 from pymosn.routing.changes import ChangeLevel, HeaderAddition, LevelChanges
 from pymosn.routing.expressions import Expression
 from pymosn.routing.hashing import HashCookie, HashHeader, HashPolicy, HashSourceIp
-from pymosn.routing.matchers import (
-    AllOf,
-    AnyRequest,
-    Path,
-    PathRegex,
-    Prefix,
-    QueryParameter,
-    Service,
-    Variables,
-    VariableTest,
-    header_condition,
-    path_text,
-)
 from pymosn.routing.rewrites import PathRewrite, PrefixRewrite, RegexRewrite, RequestChanges
 from pymosn.routing.table import RouteTable
 from pymosn.routing.table import VirtualHost as HostTable
@@ -55,10 +33,10 @@ def build_table(config: RouterConfiguration) -> RouteTable:
 def build_in_steps(config: RouterConfiguration) -> Steps[RouteTable]:
     """The same in steps, of at most a hundred routes each."""
     table = RouteTable(config.router_config_name)
-    shared = _Changes(config)
+    shared = _changes(config)
     for i, host in enumerate(config.virtual_hosts):
         name = host.name or f"virtual_hosts[{i}]"
-        outer = _Changes(host, shared)
+        outer = _changes(host, shared)
         filters = _filter_settings(host.per_filter_config)
         routes: list[Route] = []
         for j, route in enumerate(host.routers):
@@ -82,25 +60,18 @@ def clusters_in(config: RouterConfiguration) -> set[str]:
     return names
 
 
-class _Changes:
+class _Changes(NamedTuple):
     """The header changes for a route: those of its action, its virtual host and its table, innermost first."""
 
-    def __init__(self, config: HeaderChangesConfig, outer: _Changes | None = None) -> None:
-        requests, responses = (outer._requests, outer._responses) if outer is not None else ([], [])
-        self._requests: list[ChangeLevel] = _with_level(
-            config.request_headers_to_add, config.request_headers_to_remove, requests
-        )
-        self._responses: list[ChangeLevel] = _with_level(
-            config.response_headers_to_add, config.response_headers_to_remove, responses
-        )
+    requests: list[ChangeLevel]
+    responses: list[ChangeLevel]
 
-    def request(self) -> HeaderChanges | None:
-        """The changes to requests; None if there are none."""
-        return LevelChanges(self._requests) if self._requests else None
 
-    def response(self) -> HeaderChanges | None:
-        """The changes to responses; None if there are none."""
-        return LevelChanges(self._responses) if self._responses else None
+def _changes(config: HeaderChangesConfig, outer: _Changes = _Changes([], [])) -> _Changes:  # noqa: B008
+    return _Changes(
+        _with_level(config.request_headers_to_add, config.request_headers_to_remove, outer.requests),
+        _with_level(config.response_headers_to_add, config.response_headers_to_remove, outer.responses),
+    )
 
 
 def _with_level(to_add: list[HeaderToAdd], to_remove: list[str], outer: list[ChangeLevel]) -> list[ChangeLevel]:
@@ -110,106 +81,102 @@ def _with_level(to_add: list[HeaderToAdd], to_remove: list[str], outer: list[Cha
     return [ChangeLevel(additions, to_remove), *outer]
 
 
+def _header_changes(levels: list[ChangeLevel]) -> LevelChanges | None:
+    return LevelChanges(levels) if levels else None
+
+
 def _route(name: str, config: RouteConfig, filters: dict[str, object], outer: _Changes) -> Route:
-    changes = _Changes(config.route, outer) if config.route is not None else outer
+    changes = _changes(config.route, outer) if config.route is not None else outer
     filters = {**filters, **_filter_settings(config.per_filter_config)}
-    return Route(name, _matcher(config.match), _action(config, changes), changes.response(), filters or None)
+    response = _header_changes(changes.responses)
+    return Route(name, _matcher(config.match), _action(config, changes.requests), response, filters or None)
 
 
 def _filter_settings(config: dict[str, object]) -> dict[str, object]:
     """`per_filter_config`, with the settings of shipped filters in their run-time form."""
-    return {name: _route_setting(name, value) for name, value in config.items()}
-
-
-def _route_setting(name: str, value: object) -> object:
-    route = spec_of(name).route if name in SHIPPED else None
-    return value if route is None else route.make(typed(value, route.settings))
-
-
-# ---- conditions
+    made = dict(config)
+    for name, value in config.items():
+        route = spec_of(name).route if name in SHIPPED else None
+        if route is not None:
+            made[name] = route.make(typed(value, route.settings))
+    return made
 
 
 def _matcher(match: RouteMatch) -> RouteMatcher:
     """Among mutually exclusive match kinds the first one wins (key reference 6.4); other conditions are ANDed."""
     conditions: list[RouteMatcher] = []
     if match.prefix:
-        conditions.append(Prefix(match.prefix))
+        conditions.append(matchers.Prefix(match.prefix))
     elif match.path:
-        conditions.append(Path(match.path))
+        conditions.append(matchers.Path(match.path))
     elif match.regex:
-        conditions.append(PathRegex(match.regex))
+        conditions.append(matchers.PathRegex(match.regex))
     elif match.variables:
-        tests = match.variables
-        conditions.append(
-            Variables([VariableTest(v.name, v.regex or v.value, bool(v.regex), v.model.lower() == "or") for v in tests])
-        )
+        make = matchers.VariableTest
+        tests = [make(v.name, v.regex or v.value, bool(v.regex), v.model.lower() == "or") for v in match.variables]
+        conditions.append(matchers.Variables(tests))
     elif match.dsl_expressions:
         conditions += [Expression(entry.expression) for entry in match.dsl_expressions]
     elif len(match.headers) == 1 and match.headers[0].name.lower() == "service" and not match.query_parameters:
-        return Service(match.headers[0].value)
-    conditions += [header_condition(entry.name, entry.value, entry.regex) for entry in match.headers]
-    conditions += [QueryParameter(entry.name, entry.value, entry.regex) for entry in match.query_parameters]
+        return matchers.Service(match.headers[0].value)
+    conditions += [matchers.header_condition(entry.name, entry.value, entry.regex) for entry in match.headers]
+    conditions += [matchers.QueryParameter(entry.name, entry.value, entry.regex) for entry in match.query_parameters]
     if not conditions:
-        return AnyRequest()
-    return conditions[0] if len(conditions) == 1 else AllOf(conditions)
+        return matchers.AnyRequest()
+    return conditions[0] if len(conditions) == 1 else matchers.AllOf(conditions)
 
 
-# ---- actions
-
-
-def _action(route: RouteConfig, changes: _Changes) -> RouteAction:
+def _action(route: RouteConfig, changes: list[ChangeLevel]) -> RouteAction:
     """The first of direct_response, redirect and route wins, as in MOSN."""
     direct = route.direct_response
     if direct is not None:
-        return DirectResponse(direct.status, direct.body)
+        return actions.DirectResponse(direct.status, direct.body)
     redirect = route.redirect
     if redirect is not None:
-        return Redirect(
-            redirect.response_code, redirect.scheme_redirect.lower(), redirect.host_redirect, redirect.path_redirect
-        )
+        scheme = redirect.scheme_redirect.lower()
+        return actions.Redirect(redirect.response_code, scheme, redirect.host_redirect, redirect.path_redirect)
     target = route.route
     assert target is not None, "checked: a route has an action"
     return _forward(target, _options(route, target, changes))
 
 
-def _forward(target: Action, options: ForwardOptions) -> Forward:
-    timeout = target.timeout or DEFAULT_TIMEOUT
+def _forward(target: Action, options: actions.ForwardOptions) -> actions.Forward:
+    timeout = target.timeout or actions.DEFAULT_TIMEOUT
     if target.weighted_clusters:
         # The labels of the selected cluster replace those of the route, even if it has none.
         weights = [
-            (Target(entry.cluster.name, _subset(entry.cluster.metadata_match)), entry.cluster.weight)
+            (actions.Target(entry.cluster.name, labels_of(entry.cluster.metadata_match) or None), entry.cluster.weight)
             for entry in target.weighted_clusters
         ]
-        return ForwardWeighted(weights, timeout, options)
+        return actions.ForwardWeighted(weights, timeout, options)
     if target.cluster_name:
-        return Forward(target.cluster_name, timeout, options)
+        return actions.Forward(target.cluster_name, timeout, options)
     if target.cluster_variable:
-        return ForwardByVariable(target.cluster_variable, timeout, options)
-    return ForwardByHeader(target.cluster_header, timeout, options)
+        return actions.ForwardByVariable(target.cluster_variable, timeout, options)
+    return actions.ForwardByHeader(target.cluster_header, timeout, options)
 
 
-def _options(route: RouteConfig, target: Action, changes: _Changes) -> ForwardOptions:
-    headers = changes.request()
+def _options(route: RouteConfig, target: Action, changes: list[ChangeLevel]) -> actions.ForwardOptions:
+    headers = _header_changes(changes)
     path = _path_rewrite(route.match, target)
     host_header = "" if target.host_rewrite else target.auto_host_rewrite_header
     has_changes = bool(headers or path or target.host_rewrite or host_header)
-    policy = target.retry_policy
-    return ForwardOptions(
-        _subset(target.metadata_match),
+    retry = target.retry_policy
+    return actions.ForwardOptions(
+        labels_of(target.metadata_match) or None,
         RequestChanges(headers, path, target.host_rewrite, host_header) if has_changes else None,
-        None
-        if policy is None
-        else RetryPolicy(
-            policy.retry_on,
-            policy.num_retries,
-            policy.retry_timeout,
-            frozenset(policy.status_codes),
-            policy.retry_non_idempotent,
-        ),
+        None if retry is None else _retry_policy(retry),
         [made for entry in target.hash_policy if (made := _hash_policy(entry)) is not None],
-        [Mirror(mirror.cluster, mirror.percent) for mirror in route.mirror_policies()],
+        [actions.Mirror(mirror.cluster, mirror.percent) for mirror in route.mirror_policies()],
         target.upstream_protocol,
         target.auto_host_rewrite and not target.host_rewrite and not host_header,
+    )
+
+
+def _retry_policy(config: RetryPolicyConfig) -> actions.RetryPolicy:
+    statuses = frozenset(config.status_codes)
+    return actions.RetryPolicy(
+        config.retry_on, config.num_retries, config.retry_timeout, statuses, config.retry_non_idempotent
     )
 
 
@@ -217,17 +184,12 @@ def _path_rewrite(match: RouteMatch, target: Action) -> PathRewrite | None:
     """prefix_rewrite wins, and needs a prefix or a path to replace; regex_rewrite works on any route."""
     if target.prefix_rewrite:
         if match.prefix:
-            return PrefixRewrite(path_text(match.prefix), target.prefix_rewrite)
+            return PrefixRewrite(matchers.path_text(match.prefix), target.prefix_rewrite)
         return PrefixRewrite(b"", target.prefix_rewrite) if match.path else None
     rewrite = target.regex_rewrite
     if rewrite is None or not rewrite.pattern.regex:
         return None
     return RegexRewrite(rewrite.pattern.regex, rewrite.substitution)
-
-
-def _subset(metadata: Metadata | None) -> Criteria | None:
-    labels = {} if metadata is None else metadata.filter_metadata.mosn_lb
-    return criteria({key: str(value) for key, value in labels.items()}) if labels else None
 
 
 def _hash_policy(config: HashPolicyConfig) -> HashPolicy | None:

@@ -4,16 +4,16 @@ from __future__ import annotations
 
 import resource
 
+import msgspec
+
 from pymosn.upstream.limits import worker_share
 
 
-class WorkerShare:
-    """One of `count` workers."""
+class WorkerShare(msgspec.Struct, frozen=True):
+    """One of `count` workers. `index`: from 0; -1 for a worker that does not know it."""
 
-    def __init__(self, count: int = 1, index: int = 0) -> None:
-        """`index`: from 0; -1 for a worker that does not know it."""
-        self.count = count
-        self.index = index
+    count: int = 1
+    index: int = 0
 
     def of(self, limit: int) -> int:
         """This worker's share of `limit`; 0 is no limit."""

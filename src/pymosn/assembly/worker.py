@@ -6,8 +6,7 @@ import asyncio
 
 from pymosn.assembly.clusters import WorkerClusters
 from pymosn.assembly.drain_order import drain_order
-from pymosn.assembly.filter_start import stop_filters
-from pymosn.assembly.filters import FilterBuilder
+from pymosn.assembly.filters import FilterBuilder, stop_filters
 from pymosn.assembly.listeners import ListenerBuilder, WorkerNetwork
 from pymosn.assembly.packed_config import PackedConfig, unpack_table
 from pymosn.assembly.prepared import BuildError, PreparedConfig, Retired
@@ -113,16 +112,14 @@ class WorkerRuntime:
         made.tables = {}
         self.retired.add(self.active, made)
         self.active = made
-        self._activate_limits(made.limits)
+        limits = made.limits
+        self.admission.max_connections = limits.max_connections
+        self.admission.descriptor_ceiling = descriptor_ceiling(limits.descriptor_reserve)
+        self.runtime.overload.max_head_bytes = limits.max_head_bytes
         for built in made.listeners:
             built.activate()
         self._network.activate_addresses(made.listeners)
         return [listener for listener in self.listeners if listener not in before]
-
-    def _activate_limits(self, limits: WorkerLimits) -> None:
-        self.admission.max_connections = limits.max_connections
-        self.admission.descriptor_ceiling = descriptor_ceiling(limits.descriptor_reserve)
-        self.runtime.overload.max_head_bytes = limits.max_head_bytes
 
     def tidy(self) -> None:
         """Drops everything that only retired listeners used, and the counters of removed objects."""
@@ -146,12 +143,8 @@ class WorkerRuntime:
     def filter_at(self, locations: list[tuple[str, int]]) -> FilterHandle | None:
         """The filter whose class has the first of `locations` (file and line), or else the one whose file has it."""
         handles = [built.handle for built in [*self.active.filters.values(), *self.retired.filters]]
-        for is_of in (is_in_class, is_in_file):
-            for file, line in locations:
-                for handle in handles:
-                    if is_of(handle.filter, file, line):
-                        return handle
-        return None
+        tests = [(is_of, file, line) for is_of in (is_in_class, is_in_file) for file, line in locations]
+        return next((h for is_of, file, line in tests for h in handles if is_of(h.filter, file, line)), None)
 
     def set_hosts(self, config: ClusterConfig) -> None:
         """Replaces the hosts of a cluster; `config` is its whole new configuration."""

@@ -101,7 +101,7 @@ def load_module(path: Path) -> ModuleType:
         before[name] = sys.modules[name]
     for old in before:
         del sys.modules[old]
-    sys.modules[name] = module  # dataclasses and pickle look up their module by name
+    sys.modules[name] = module  # dataclasses and pickle find their module by name
     folder = str(path.parent)
     if folder not in sys.path:
         sys.path.append(folder)  # so that the filter can import its neighbours

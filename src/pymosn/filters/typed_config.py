@@ -14,7 +14,7 @@ _STEP: Final = re.compile(r"\.[^.\[]+|\[[^\]]*\]")
 
 
 def typed_config(kind: Any, config: dict[str, object]) -> object:
-    """`config` as an instance of a filter's `Config`, unchanged if that is None. Raises FilterConfigError."""
+    """Converts `config` to a filter's `Config`, if it has one. Raises FilterConfigError."""
     if kind is None:
         return config
     if hasattr(kind, "model_validate"):  # pydantic

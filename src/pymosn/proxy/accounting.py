@@ -1,4 +1,4 @@
-"""What an exchange leaves behind: counters, access-log lines, and a line in the process log for a failure."""
+"""Counters of a finished exchange, and a line in the process log for a failure."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from pymosn.core.log import DEBUG, WARN, Log
 
 
 def log_failure(log: Log, exchange: Exchange, failure: Failure, detail: str) -> None:
-    """Logs a failure: as a warning for server errors. Failures that come in crowds (`retry_after`) only for debugging."""
+    """Logs a failure: server errors at level WARN, except those of overload (`retry_after`); others at level DEBUG."""
     level = WARN if failure.status >= 500 and failure.retry_after == 0 else DEBUG
     if log.level > level:
         level = DEBUG

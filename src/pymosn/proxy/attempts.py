@@ -1,8 +1,9 @@
-"""Next host or stop: whether, and when, a request is sent again. Pure decisions; the exchange acts on them.
+"""Whether and when a request is retried: pure functions, called by the forwarder.
 
 Without a `retry_policy` a request is sent to another host only if no connection could be established, as in MOSN: no byte
 of it was sent. `retry_on: false` disables that too. `retry_on: true` adds resets, per-try timeouts and the policy's status
-codes. An attempt on a kept connection that its host had closed is replaced in any case: that is no verdict on the host.
+codes. An attempt on a reused connection that its host had already closed is always replaced, and does not count against
+the host.
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ from pymosn.api.exchange import Exchange
 from pymosn.core.failure import BAD_RESPONSE, RESET_BEFORE_RESPONSE, UPSTREAM_TIMEOUT, Failure
 from pymosn.routing.actions import RetryPolicy
 
-#: Answers of `after_failure` and `after_response`.
+#: Results of `after_failure` and `after_response`.
 STOP: Final[i64] = 0
 #: Retry, if possible at another host.
 RETRY: Final[i64] = 1
@@ -28,7 +29,7 @@ DISABLE_RETRY: Final = "proxy_disable_retry"
 
 #: Retries of a policy without a number (MOSN's minimum).
 DEFAULT_RETRIES: Final[i64] = 3
-#: Hosts that are dialed at most without a policy, as in MOSN; and attempts that are replaced at most.
+#: Maximum number of hosts dialed without a policy, as in MOSN, and of replaced attempts.
 UNASKED_ATTEMPTS: Final[i64] = 3
 #: Seconds before the second retry; doubled for each further one, up to the longest.
 FIRST_PAUSE: Final = 0.025
@@ -36,9 +37,9 @@ LONGEST_PAUSE: Final = 0.25
 
 
 def after_failure(policy: RetryPolicy | None, failure: Failure, is_stale: bool, replaced: i64) -> i64:
-    """What to do about an attempt that failed before its response.
+    """What to do after an attempt that failed before its response.
 
-    `is_stale`: it was repeatable and on a kept connection. `replaced`: attempts that have been replaced so far.
+    `is_stale`: it was repeatable and on a reused connection. `replaced`: attempts that have been replaced so far.
     """
     if is_stale and failure is RESET_BEFORE_RESPONSE and replaced < UNASKED_ATTEMPTS:
         return REPLACE
@@ -50,7 +51,7 @@ def after_failure(policy: RetryPolicy | None, failure: Failure, is_stale: bool, 
 
 
 def after_response(policy: RetryPolicy | None, status: i64) -> i64:
-    """What to do about a response with `status`: RETRY when the policy rejects it."""
+    """What to do after a response with `status`: RETRY if the policy rejects it."""
     if policy is None or not policy.retry_on:
         return STOP
     rejected = int(status) in policy.status_codes if policy.status_codes else status >= 500

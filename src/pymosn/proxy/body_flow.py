@@ -1,8 +1,8 @@
-"""One direction of an exchange's body while its bytes must wait.
+"""Buffers one direction of an exchange's body while its bytes must wait.
 
 A body normally streams through without touching this file. It waits while no upstream has accepted the request yet, while
 filters process a response's head, while a filter reads the whole body, and while the sink is full. A `BodyFlow` serves
-either direction and does not know which: `source` is the sender whose `pause` stops the bytes from arriving.
+either direction of an exchange: `source` is the sender whose `pause` stops the bytes from arriving.
 """
 
 from __future__ import annotations
@@ -107,7 +107,7 @@ class BodyFlow:
             self.source.pause()
 
     def release(self) -> None:
-        """Takes the pause back."""
+        """Resumes the source, if it is paused."""
         if self._is_paused:
             self._is_paused = False
             if self.source is not None:

@@ -1,4 +1,4 @@
-"""Requests that filters make by themselves to the proxy's own clusters, through their pools, limits and health."""
+"""Subrequests of filters to the proxy's clusters, through their pools, limits and health checks."""
 
 from __future__ import annotations
 
@@ -21,19 +21,19 @@ from pymosn.proxy.upstream_request import NO_VERDICT
 from pymosn.upstream.cluster import Cluster, ClusterHost
 
 PROTOCOL: Final = "Http1"
-#: Hosts that are asked for a connection, as for requests of the proxy without a retry policy.
+#: Attempts to get a connection, as many as for requests without a retry policy.
 TRIES: Final = 3
 
 
 class ClusterClients(Mapping[str, ClusterClient]):
-    """A client for each cluster there is at the moment."""
+    """A client for each cluster that exists at the moment."""
 
     def __init__(self, runtime: Runtime) -> None:
         self._runtime = runtime
 
     def __getitem__(self, name: str) -> ClusterClient:
         if self._runtime.clusters.get(name) is None:
-            raise KeyError(f"there is no cluster {name!r}")
+            raise KeyError(f"unknown cluster {name!r}")
         return RuntimeClusterClient(self._runtime, name)
 
     def __iter__(self) -> Iterator[str]:
@@ -44,7 +44,7 @@ class ClusterClients(Mapping[str, ClusterClient]):
 
 
 class RuntimeClusterClient(ClusterClient):
-    """The client of one cluster, whatever becomes of that at run time."""
+    """The client of one cluster, looked up by name for each request, since updates replace clusters."""
 
     def __init__(self, runtime: Runtime, name: str) -> None:
         self._runtime = runtime
@@ -93,7 +93,7 @@ def _choose(cluster: Cluster, selection: Selection) -> ClusterHost:
 
 
 def _head(method: str, path: str, headers: Fields | None, length: int, host: ClusterHost) -> RequestHead:
-    """The head of a request. Raises HeaderError for what cannot be sent."""
+    """The head of a request. Raises HeaderError for invalid fields."""
     head = HttpRequest()
     head.method = method
     bare, question, query = path.partition("?")
@@ -109,10 +109,10 @@ def _head(method: str, path: str, headers: Fields | None, length: int, host: Clu
 
 
 class Call(InternalRequest):
-    """One request to one host, whose reply is collected."""
+    """One request to one host, whose response is collected."""
 
     def __init__(self, host: ClusterHost, runtime: Runtime, head: RequestHead, limit: int) -> None:
-        """`limit`: bytes that the reply's body may have."""
+        """`limit`: maximum size of the response's body in bytes."""
         super().__init__(host, runtime)
         self._head = head
         self._limit: i64 = limit
@@ -122,24 +122,24 @@ class Call(InternalRequest):
         self._size: i64 = 0
         self._was_sent = False
         self._failure: Failure | None = None
-        #: Whether it failed on a connection that its host had closed before.
+        #: Whether it failed because its host had closed the reused connection.
         self.was_stale = False
         self._done: asyncio.Future[ClientResponse] = asyncio.get_running_loop().create_future()
 
     async def make(self, data: bytes, timeout: float, fresh: bool) -> ClientResponse:
-        """Sends the request and waits for the reply. Raises ClientError."""
+        """Sends the request and waits for the response. Raises ClientError."""
         self._data = data
         self._wheel.set(self, timeout)
         self._take_stream(PROTOCOL, fresh)
         try:
             return await self._done
         finally:
-            if not self._is_over:  # whoever waited was cancelled
+            if not self._is_over:  # the waiting task was cancelled
                 self._end(NO_VERDICT)
                 self._leave_stream()
 
     def may_repeat(self) -> bool:
-        """Whether the request may be sent to another host: nothing of it was sent, or that was to nobody."""
+        """Whether the request may be sent again: nothing of it was sent, or only to a connection that was already closed."""
         failure = self._failure
         if failure is None:
             return False

@@ -1,4 +1,4 @@
-"""Performs what `decision` decides: forwards a request, has it transcoded first, redirects or answers it."""
+"""Performs what `decision` decides: forwards a request, transcoded or not, redirects or answers it."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from pymosn.upstream.cluster import Cluster
 
 
 class DispatchOwner(ExchangeOwner):
-    """The exchange as these functions see it."""
+    """The interface of the exchange to these functions."""
 
     def start_forwarding(self, forwarder: Forwarder, mirroring: Mirroring | None) -> None:
         """Starts `forwarder`; `mirroring`: the request's copies."""
@@ -25,7 +25,7 @@ class DispatchOwner(ExchangeOwner):
 
 
 def route_request(owner: DispatchOwner) -> None:
-    """Finds the route, and performs its action unless a filter of the route phase objects or waits."""
+    """Finds the route, and performs its action unless a filter of the route phase replies or waits."""
     exchange = owner.exchange
     slot = owner.options.slot
     route = decide(exchange, slot.table, slot.name)

@@ -341,7 +341,7 @@ class ExchangeDriver(DispatchOwner):
         return self.exchange.request.local_reply(status, headers, body)
 
     def _reply_local(self, head: ResponseHead, body: bytes, stream: ReplyStream | None, is_filtered: bool) -> None:
-        """Sends a local reply in place of anything that has arrived of a response.
+        """Sends a local reply instead of a response of which a part has arrived.
 
         `is_filtered`: the filters of the response see it.
         """

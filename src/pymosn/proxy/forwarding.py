@@ -1,4 +1,4 @@
-"""Changes that routes and filters make to requests and responses on their way."""
+"""Changes of routes and filters to requests and responses."""
 
 from __future__ import annotations
 

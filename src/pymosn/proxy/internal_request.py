@@ -1,4 +1,4 @@
-"""Requests that the proxy makes beside its exchanges: those of filters, and copies."""
+"""Requests of the proxy itself, outside of exchanges: subrequests of filters and mirrored requests."""
 
 from __future__ import annotations
 
@@ -13,31 +13,31 @@ from pymosn.upstream.cluster import ClusterHost
 
 
 class InternalRequest(UpstreamRequest):
-    """One request to one host, which ends once: with a whole reply, or in a failure. Its alarm is its time."""
+    """One request to one host, which ends once: with a complete response or a failure. Its alarm is its timeout."""
 
     def __init__(self, host: ClusterHost, runtime: Runtime) -> None:
         super().__init__(host, runtime.clock, runtime.wheel)
         self._is_over = False
 
-    # ---- what the request does next
+    # ---- for subclasses
 
     def on_head(self, head: ResponseHead) -> None:
-        """The reply has begun."""
+        """The head of the response was received."""
 
     def on_piece(self, data: bytes) -> None:
-        """A piece of the reply's body; it may end the request."""
+        """A piece of the response's body; this call may end the request."""
 
     def on_whole(self) -> None:
-        """The reply is complete, and the request over."""
+        """The response is complete; the request has ended."""
 
     def on_failed(self, failure: Failure) -> None:
-        """There will be no reply; the request is over."""
+        """No response will come; the request has ended."""
         raise NotImplementedError
 
-    # ---- its end
+    # ---- ending
 
     def _end(self, status: i64) -> None:
-        """Is called once, when it is not over yet."""
+        """Called exactly once."""
         self._is_over = True
         self._wheel.clear(self)
         self._count_end(status)

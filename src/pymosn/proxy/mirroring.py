@@ -1,7 +1,7 @@
-"""Copies of requests for other clusters (`request_mirror_policies`; key reference sections 6.5 and 13).
+"""Mirrored requests: copies sent to other clusters (`request_mirror_policies`).
 
-They go beside the exchange, through the pools, balancer and limits of their own cluster. The exchange feeds them and
-neither waits for them nor hears of them: a copy that cannot keep up is dropped, and replies are read and forgotten.
+Copies use the pools, balancer and limits of their own cluster. The exchange feeds them, but neither waits for them nor
+learns how they end: a copy whose host is too slow is dropped, and its response is read and discarded.
 """
 
 from __future__ import annotations
@@ -26,23 +26,23 @@ from pymosn.routing.actions import Forward, Mirror
 from pymosn.routing.hashing import NO_HASH, hash_value
 from pymosn.upstream.cluster import Cluster, ClusterHost
 
-#: Bytes of a request's body that may wait for one copy's host.
+#: Bytes of a request's body that one copy may buffer.
 MIRROR_BUFFER: Final[i64] = 256 * 1024
 
-#: Variables that the stream filter `mirror` sets, and others may: how many copies, and `true` for one to each healthy host,
-#: with an answer of our own in place of the upstream's.
+#: Variables set by the stream filter `mirror` or by other filters: the number of copies, and `true` for one copy to each
+#: healthy host and a local reply instead of the upstream's response.
 AMPLIFICATION: Final = "mirror_amplification"
 BROADCAST: Final = "mirror_broadcast"
 
-#: In place of a number of copies: one to each healthy host, which take the place of the request.
+#: Instead of a number of copies: one to each healthy host, which replace the request itself.
 EACH_HEALTHY_HOST: Final = -1
 
 
 class MirrorStats:
-    """What is counted of the copies for one cluster.
+    """The counters of the copies to one cluster.
 
-    `mirrored`: begun. Of these, `mirror_failed`: no reply came; `mirror_dropped`: given up, because the cluster had no room,
-    the host did not keep up, or the request itself broke off.
+    `mirrored`: started. Of these, `mirror_failed`: got no response; `mirror_dropped`: given up, because the cluster was at a
+    limit, the host was too slow, or the request itself was reset.
     """
 
     def __init__(self, metrics: Metrics, cluster: str) -> None:
@@ -53,10 +53,10 @@ class MirrorStats:
 
 
 class MirrorCopy(InternalRequest):
-    """One copy on its way to one host."""
+    """One copy, sent to one host."""
 
     def __init__(self, host: ClusterHost, runtime: Runtime, stats: MirrorStats, head: RequestHead, timeout: float) -> None:
-        """`head`: not changed by anybody any more. `timeout`: seconds from the last piece of the request to the reply."""
+        """`head`: must not change from now on. `timeout`: seconds from the last piece of the request to the response."""
         super().__init__(host, runtime)
         self._stats = stats
         self._head = head
@@ -68,7 +68,7 @@ class MirrorCopy(InternalRequest):
         self._is_full = False
 
     def start(self, protocol: str, data: bytes, end: bool) -> None:
-        """Asks for a stream to send the request on; `data`: as much of the body as there is."""
+        """Asks for a stream to send the request on; `data`: the part of the body received so far."""
         self._stats.mirrored.value += 1
         self._hold(data, end)
         if not self._is_over:
@@ -101,7 +101,7 @@ class MirrorCopy(InternalRequest):
             sender.send_trailers(trailers)
 
     def abandon(self) -> None:
-        """The request itself gets no further: a copy that has not got it whole is given up."""
+        """The request itself has ended: drops the copy unless it has the complete request."""
         if not self._has_ended:
             self._drop()
 
@@ -158,7 +158,7 @@ class MirrorCopy(InternalRequest):
 
 
 class Mirroring(SenderWrapper):
-    """The copies of one request: sent alongside the request, or in its place."""
+    """The copies of one request, sent in addition to the request or instead of it."""
 
     def __init__(self, mirrors: list[Mirror], action: Forward, owner: ExchangeOwner) -> None:
         """`mirrors`: those of the `action` that copy this request."""
@@ -172,7 +172,7 @@ class Mirroring(SenderWrapper):
         self._copies: list[MirrorCopy] = []
 
     def abandon(self) -> None:
-        """The exchange is over: copies that have the whole request continue, the others are dropped."""
+        """The exchange has ended: copies that have the complete request continue, the others are dropped."""
         for copy in self._copies:
             copy.abandon()
 
@@ -199,7 +199,7 @@ class Mirroring(SenderWrapper):
     # ---- the copies
 
     def _start(self, head: RequestHead, data: bytes, end: bool) -> Failure | None:
-        """Starts the copies; the failure when there is no host for any."""
+        """Starts the copies. Returns a failure if none of them has a host."""
         runtime = self._owner.runtime
         no_host: Failure | None = CLUSTER_UNKNOWN
         for mirror in self._mirrors:
@@ -224,7 +224,7 @@ class Mirroring(SenderWrapper):
         return no_host
 
     def _hosts(self, cluster: Cluster) -> list[ClusterHost]:
-        """Who gets a copy: those that the balancer chooses one after the other, or everybody who is healthy."""
+        """The hosts to send copies to: each one chosen by the balancer, or all healthy hosts."""
         if self.replaces_request:
             return [host for host in cluster.hosts if host.is_healthy]
         selection = Selection()
@@ -244,13 +244,13 @@ class Mirroring(SenderWrapper):
 
 
 def draw_mirrors(action: Forward, owner: ExchangeOwner) -> Mirroring | None:
-    """Draws, by the mirrors' percentages, which copies of this request are made; None for none."""
+    """Decides by the percentages of the mirrors which of them copy this request; None if none does."""
     drawn = [mirror for mirror in action.mirrors if mirror.wants_one()]
     return Mirroring(drawn, action, owner) if drawn and copies_wanted(owner.exchange) != 0 else None
 
 
 def copies_wanted(exchange: Exchange) -> int:
-    """How many copies each mirror gets of a request, by what filters said, or EACH_HEALTHY_HOST."""
+    """The number of copies that filters asked for, 1 by default, or EACH_HEALTHY_HOST."""
     own = exchange.own_variables
     if own is None:
         return 1

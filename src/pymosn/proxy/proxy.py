@@ -1,4 +1,4 @@
-"""The `proxy` network filter: detects the protocol of a connection, and makes exchanges of its streams."""
+"""The `proxy` network filter: detects the protocol of a connection, and creates an exchange for each stream."""
 
 from __future__ import annotations
 
@@ -27,19 +27,19 @@ from pymosn.proxy.exchange import ExchangeDriver
 from pymosn.proxy.options import ProxyOptions
 from pymosn.proxy.runtime import Runtime
 
-#: Seconds after which an undecided connection goes to the fallback, if there is one: MOSN's time. The server may speak first
-#: there, so silence must not last forever.
+#: Seconds after which an undecided connection is passed to the fallback, if there is one, as in MOSN: that server may
+#: speak first, so the client may be silent.
 FALLBACK_TIME: Final = 15.0
 #: A protocol that is undecided after this many bytes is not the right one.
 DETECTION_LIMIT: Final[i64] = 4096
 
 
 class ExchangeMaker(StreamHandler):
-    """Makes an exchange of each stream of one protocol on one listener."""
+    """Creates an exchange for each stream of one protocol on one listener."""
 
     def __init__(self, runtime: Runtime, options: ProxyOptions, protocol: str) -> None:
         self._runtime = runtime
-        #: The options of exchanges that begin from now on.
+        #: The options of exchanges that start from now on.
         self.options = options
         self._protocol = protocol
 

@@ -40,7 +40,7 @@ class Responder(ChunkReceiver):
     # ---- the head
 
     def check_head(self) -> ResponseHead | None:
-        """The head as filters left it; None when they made it invalid, and the exchange has failed."""
+        """The head after the filters; None if they made it invalid, in which case the exchange has failed."""
         owner = self._owner
         head = owner.exchange.response
         if head is None:
@@ -52,7 +52,7 @@ class Responder(ChunkReceiver):
         return head
 
     def send(self, head: ResponseHead) -> None:
-        """Sends the head, and what is held of the body."""
+        """Sends the head and the held part of the body."""
         owner = self._owner
         flow = self.flow
         head.add_date(owner.runtime.dates)
@@ -74,7 +74,7 @@ class Responder(ChunkReceiver):
         head.replace_body(body)
 
     def _filter_start(self, head: ResponseHead) -> bool:
-        """Runs body filters on what is held; False when the exchange has failed for it."""
+        """Runs body filters on what is held; False if that made the exchange fail."""
         owner = self._owner
         exchange = owner.exchange
         if exchange.failure in FILTER_FAILURES or not exchange.request.has_response_body(head):

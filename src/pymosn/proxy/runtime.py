@@ -1,4 +1,4 @@
-"""What one worker has once: handed to everything that is built, so that nothing is global."""
+"""The objects of one worker that all its parts share. They are passed explicitly, so that no global is needed."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A sender in front of an upstream's own: mirroring, transcoding and tunnels change what is sent without the exchange."""
+"""A wrapper around the upstream's sender: mirroring, transcoding and tunnels change what is sent, unseen by the exchange."""
 
 from __future__ import annotations
 
@@ -12,21 +12,21 @@ from pymosn.core.message import RequestHead
 
 @mypyc_attr(allow_interpreted_subclasses=True)
 class SenderWrapper(RequestSender):
-    """Passes everything on to the wrapped sender; subclasses override what they change."""
+    """Forwards all calls to the wrapped sender; subclasses override what they change."""
 
     def __init__(self) -> None:
-        #: The upstream's sender; None where the wrapper replaces it.
+        #: The upstream's sender; None if the wrapper replaces it.
         self.wrapped: RequestSender | None = None
         #: Whether the senders of further attempts are wrapped, too.
         self.wraps_retries = False
 
     def wrap(self, sender: RequestSender) -> RequestSender:
-        """The sender to use in place of `sender`."""
+        """The sender to use instead of `sender`."""
         self.wrapped = sender
         return self
 
     def abandon(self) -> None:
-        """The exchange is over."""
+        """The exchange has ended."""
 
     def connection(self) -> Connection:
         assert self.wrapped is not None

@@ -1,4 +1,4 @@
-"""The stream filters of a listener: which of them care for what, and what becomes of an exchange when one fails."""
+"""The stream filters of a listener: their policies, the methods that each of them overrides, and reports of their errors."""
 
 from __future__ import annotations
 
@@ -15,14 +15,14 @@ from pymosn.api.transcoder import Transcoder
 from pymosn.core.counters import Counter, Histogram, Metrics
 from pymosn.core.log import ERROR, Log
 
-#: The phases that look at heads, and may wait.
+#: The phases that handle heads; their methods may be `async`.
 REQUEST: Final[i64] = 0
 ROUTE: Final[i64] = 1
 HOST: Final[i64] = 2
 RESPONSE: Final[i64] = 3
 TRANSCODE: Final[i64] = 4
 
-#: Of so many calls of a filter one is timed: reading the clock twice costs as much as a small filter.
+#: One of this many calls of a filter is timed: reading the clock twice costs as much as a small filter.
 TIMED_ONE_IN: Final[i64] = 64
 
 _WAITING: Final = ("on_request", "on_route", "on_host", "on_response")
@@ -30,19 +30,19 @@ _PLAIN: Final = ("on_request_body", "on_response_body", "on_complete")
 _TRANSCODING: Final = ("request", "response")
 
 PhaseCall = Callable[[Exchange], Reply | Awaitable[Reply | None] | None]
-#: Of an object: what a filter really returns is looked at by the exchange, not by the compiler.
+#: Declared to return an object, since the exchange checks at run time what a filter returns.
 BodyCall = Callable[[Exchange, bytes, bool], object]
 
 
 class FilterHandle:
-    """A filter with the name under which it is counted and logged, and its policy."""
+    """A filter with its policy, and the name used in metrics and logs."""
 
     def __init__(
         self, name: str, stream_filter: StreamFilter, metrics: Metrics, on_error: str = "", timeout: float = -1.0
     ) -> None:
-        """`on_error`, `timeout`: in place of the filter's own, unless empty or negative.
+        """`on_error`, `timeout`: override the filter's own, unless empty or negative.
 
-        Raises TypeError for what the filter's class says that cannot be, and for a transcoder that cannot work as it is.
+        Raises TypeError for invalid attributes or methods of the filter's class.
         """
         _check_settings(stream_filter)
         self.name = name
@@ -55,17 +55,17 @@ class FilterHandle:
         self.errors: Counter = group.counter("errors")
         self.skipped: Counter = group.counter("skipped")
         self.timeouts: Counter = group.counter("timeouts")
-        #: How often it held up the worker's loop.
+        #: How often it blocked the worker's event loop.
         self.blocked: Counter = group.counter("blocked")
-        #: Of the timed calls, and of all that waited.
+        #: The timed calls, and all calls that waited.
         self.time: Histogram = group.histogram("time")
         plain: tuple[str, ...] = _PLAIN
         if isinstance(stream_filter, Transcoder):
             plain = _PLAIN + _TRANSCODING
             if self.skips_errors:
-                raise TypeError("a request cannot go on without its transcoder: on_error can only be fail")
+                raise TypeError("a request cannot be forwarded without its transcoder: on_error must be fail")
             if not stream_filter.upstream_protocol or stream_filter.protocols != Transcoder.protocols:
-                raise TypeError("a transcoder needs an upstream_protocol of its own, and serves Http1 only")
+                raise TypeError("a transcoder must set upstream_protocol, and its protocols must be Http1 only")
         for method in plain:
             if inspect.iscoroutinefunction(getattr(stream_filter, method)):
                 raise TypeError(f"{method} must be a plain method, not async")
@@ -78,7 +78,7 @@ class FilterHandle:
 
 
 class PhaseHandler:
-    """One method of a filter, looked up once: that costs as much as a small filter does."""
+    """One method of a filter, bound once: binding it costs as much as a small filter."""
 
     def __init__(self, handle: FilterHandle, call: PhaseCall) -> None:
         self.handle = handle
@@ -86,7 +86,7 @@ class PhaseHandler:
 
 
 class BodyHandler:
-    """The same for a method that looks at pieces of a body."""
+    """The same for a method that handles pieces of a body."""
 
     def __init__(self, handle: FilterHandle, call: BodyCall) -> None:
         self.handle = handle
@@ -94,9 +94,9 @@ class BodyHandler:
 
 
 class StreamFilters:
-    """A chain: requests pass it in the order of the configuration, replies in reverse.
+    """A filter chain: requests pass it in the order of the configuration, responses in reverse.
 
-    Only filters that override a method are asked for it, so an empty phase costs nothing.
+    A method is only called on filters that override it, so an empty phase costs nothing.
     """
 
     def __init__(self, filters: list[FilterHandle]) -> None:
@@ -111,24 +111,24 @@ class StreamFilters:
             BodyHandler(n, n.filter.on_response_body) for n in backwards if _overrides(n, "on_response_body")
         ]
         self.on_complete = [PhaseHandler(n, n.filter.on_complete) for n in filters if _overrides(n, "on_complete")]
-        #: By the protocol that they make calls of; the first of several for the same.
+        #: By upstream protocol; the first of several with the same one.
         self.transcoders: dict[str, FilterHandle] = {}
         for handle in backwards:
             stream_filter = handle.filter
             if isinstance(stream_filter, Transcoder):
                 self.transcoders[stream_filter.upstream_protocol] = handle
-        #: Whether a request may be changed on its way to the upstream.
+        #: Whether a filter may change requests.
         self.sees_requests: bool = bool(self.on_request or self.on_route or self.on_host or self.request_body)
-        #: Whether one of them may read a whole body.
+        #: Whether a filter may read a complete body.
         self.may_read: bool = any(handle.may_wait for handle in filters)
-        #: Whether a response may be changed on its way to the client.
+        #: Whether a filter may change responses.
         self.sees_responses: bool = bool(self.on_response or self.response_body or self.may_read)
-        #: Exchanges that use it now.
+        #: Number of exchanges that use the chain now.
         self.in_use: i64 = 0
         self._parts: dict[str, StreamFilters] = {}
 
     def for_protocol(self, name: str) -> StreamFilters:
-        """The part of the chain that wants to see exchanges of that protocol; always the same object."""
+        """The part of the chain for exchanges of that protocol; the same object each time."""
         part = self._parts.get(name)
         if part is None:
             wanted = [handle for handle in self.all if not handle.filter.protocols or name in handle.filter.protocols]
@@ -142,7 +142,7 @@ class StreamFilters:
 
 
 def any_changes_length(chain: list[BodyHandler]) -> bool:
-    """Whether the length of a body is open until the chain has seen all of it."""
+    """Whether the length of a body is unknown until the chain has processed all of it."""
     return any(step.handle.changes_length for step in chain)
 
 
@@ -151,20 +151,20 @@ def _overrides(handle: FilterHandle, method: str) -> bool:
 
 
 def _check_settings(stream_filter: StreamFilter) -> None:
-    """Raises TypeError for what a class says of itself that is of another kind than it must be."""
+    """Raises TypeError for class attributes with invalid values."""
     said: dict[str, object] = {name: getattr(stream_filter, name) for name in ("on_error", "timeout", "protocols")}
     if said["on_error"] not in (FAIL, SKIP):
-        raise TypeError(f"on_error is {FAIL!r} or {SKIP!r}, not {said['on_error']!r}")
+        raise TypeError(f"on_error must be {FAIL!r} or {SKIP!r}, not {said['on_error']!r}")
     timeout = said["timeout"]
     if not isinstance(timeout, (int, float)) or not 0.0 <= timeout < float("inf"):
-        raise TypeError(f"timeout is a number of seconds, 0 for no limit, not {timeout!r}")
+        raise TypeError(f"timeout must be a number of seconds, 0 for no limit, not {timeout!r}")
     protocols = said["protocols"]
     if not isinstance(protocols, tuple) or not all(isinstance(name, str) for name in protocols):
-        raise TypeError(f'protocols is a tuple of names, as ("Http1",), not {protocols!r}')
+        raise TypeError(f'protocols must be a tuple of names, such as ("Http1",), not {protocols!r}')
 
 
 def _check_methods(stream_filter: StreamFilter) -> None:
-    """Raises TypeError for a phase that cannot be called as it is written, and for what looks like a phase and is none."""
+    """Raises TypeError for a phase with an invalid signature, and for a method whose name is close to that of a phase."""
     for method in (*_WAITING, *_PLAIN):
         called = getattr(stream_filter, method)
         if inspect.isgeneratorfunction(called) or inspect.isasyncgenfunction(called):
@@ -172,7 +172,7 @@ def _check_methods(stream_filter: StreamFilter) -> None:
         try:
             signature = inspect.signature(called)
         except ValueError:
-            continue  # a compiled method tells nothing
+            continue  # a compiled method has no signature
         arguments = ("exchange", "data", "last") if method.endswith("_body") else ("exchange",)
         try:
             signature.bind(*arguments)
@@ -182,13 +182,13 @@ def _check_methods(stream_filter: StreamFilter) -> None:
         if name[:2].lower() == "on" and not hasattr(StreamFilter, name) and callable(getattr(stream_filter, name)):
             similar = difflib.get_close_matches(name.lower(), (*_WAITING, *_PLAIN), 1, 0.9)
             if similar:
-                raise TypeError(f"nobody calls {name}: is it meant to be {similar[0]}?")
+                raise TypeError(f"unknown phase {name}: did you mean {similar[0]}?")
 
 
 def report_error(
     log: Log, handle: FilterHandle, exchange: Exchange, error: BaseException | str, method: object = None
 ) -> None:
-    """Counts and logs what a filter did wrong; in which of its methods, where no exception tells."""
+    """Counts and logs an error of a filter. `method`: where the error is, if it is not an exception."""
     handle.errors.value += 1
     text = error if isinstance(error, str) else f"{type(error).__name__}: {error}"
     place = _place_of(method) if isinstance(error, str) else _place(error, type(handle.filter).__module__)
@@ -196,13 +196,13 @@ def report_error(
 
 
 def _place_of(method: object) -> str:
-    """Where a method is written; empty when it is compiled."""
+    """File, line and name of a method; empty if it is compiled."""
     code = getattr(inspect.unwrap(method), "__code__", None) if callable(method) else None
     return "" if code is None else f" (at {code.co_filename}:{code.co_firstlineno} in {code.co_name})"
 
 
 def _place(error: BaseException, module: str) -> str:
-    """Where in the filter's own `module` it happened, else where at all: file, line and function of the innermost frame."""
+    """File, line and function of the innermost frame in the filter's `module`, or of the innermost frame of all."""
     trace = error.__traceback__
     place = ""
     is_own = False

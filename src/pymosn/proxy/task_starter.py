@@ -1,9 +1,8 @@
-"""Tasks whose first step runs at once: a coroutine that does not wait is over before its caller goes on.
+"""Tasks whose first step runs at once: a coroutine that does not wait is done before `start` returns.
 
-Python 3.12 calls such tasks eager; 3.11 has none, and uvloop no factory for them. What makes a task is the task itself:
-it asks its loop for a call of its first step. Here that call is kept back and made at once. So this is the loop's own kind
-of task from the first step to the last: `asyncio.current_task`, `timeout`, `TaskGroup`, context variables and
-cancellation are what they always are.
+Python 3.12 calls these eager tasks; 3.11 has none, and uvloop no factory for them. A new task schedules its first step
+with `call_soon` of its loop. Here that call is intercepted and made at once. The result is an ordinary task:
+`asyncio.current_task`, `timeout`, `TaskGroup`, context variables and cancellation work as usual.
 """
 
 from __future__ import annotations
@@ -17,19 +16,19 @@ CallSoon = tuple[Callable[..., object], tuple[Any, ...], Context | None]
 
 
 class TaskStarter:
-    """Makes the tasks of one worker's loop."""
+    """Creates the tasks of one worker's loop."""
 
     def __init__(self) -> None:
         self._calls: list[CallSoon] = []
 
     def __call__(self, callback: Callable[..., object], *args: Any, context: Context | None = None) -> None:
-        """Stands in for the loop's `call_soon` while a task is made."""
+        """Replaces the loop's `call_soon` while a task is created."""
         self._calls.append((callback, args, context))
 
     def start(self, coroutine: Coroutine[Any, Any, object], name: str) -> Task[object]:
-        """A task called `name`, which has taken its first step and may be done.
+        """A task called `name`, which has run its first step and may be done.
 
-        Inside another task, whose step that would be otherwise, the loop starts it: two tasks are never current at a time.
+        Within another task, the loop starts it later, since only one task can be the current one.
         """
         loop = get_running_loop()
         if current_task(loop) is not None:
@@ -46,7 +45,7 @@ class TaskStarter:
                 try:  # noqa: SIM105 - `suppress` takes as long as all the rest
                     context.run(callback, *args)
                 except (SystemExit, KeyboardInterrupt):
-                    pass  # the task keeps it, as it keeps every other exception
+                    pass  # the task stores it, like any other exception
             else:
-                loop.call_soon(callback, *args, context=context)  # of something that was collected just then
+                loop.call_soon(callback, *args, context=context)  # of an object finalized just now
         return task

@@ -38,7 +38,7 @@ class TcpOptions:
         self.connect_attempts: i64 = connect_attempts
 
     def cluster_for(self, connection: Connection) -> str:
-        """The cluster for a connection; empty when no route matches."""
+        """The cluster for a connection; empty if no route matches."""
         if self.cluster:
             return self.cluster
         source = (connection.remote_ip, int(connection.remote_port))

@@ -1,6 +1,6 @@
-"""An HTTP request that is sent to its upstream in an RPC protocol.
+"""Sends an HTTP request to its upstream in an RPC protocol.
 
-The request is converted once, before a host is chosen; each attempt then sends the call in place of the request.
+The request is converted once, before a host is chosen; each attempt then sends the call instead of the request.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from pymosn.routing.rewrites import RequestChanges
 
 
 class Transcoding(SenderWrapper):
-    """The call that is sent in place of the client's request."""
+    """Sends a call instead of the client's request."""
 
     def __init__(
         self,
@@ -35,7 +35,7 @@ class Transcoding(SenderWrapper):
         handlers: list[BodyHandler],
         changes: RequestChanges | None,
     ) -> None:
-        """`source`: the body of the request. `handlers`: see it first. `changes`: those of the route."""
+        """`source`: the body of the request. `handlers`: called with it first. `changes`: those of the route."""
         super().__init__()
         self.wraps_retries = True
         transcoder = handle.filter
@@ -52,7 +52,7 @@ class Transcoding(SenderWrapper):
     # ---- the request
 
     async def convert(self, exchange: Exchange) -> Reply | None:
-        """Converts the request; runs like a phase of the transcoder. A Reply answers the request at once.
+        """Converts the request; runs like a phase of the transcoder. A Reply is sent to the client at once.
 
         Sets `verdict` when a body filter failed.
         """
@@ -79,7 +79,7 @@ class Transcoding(SenderWrapper):
     # ---- the response
 
     def response(self, exchange: Exchange, head: ResponseHead) -> Reply | Verdict:
-        """The upstream's response, which is complete, converted for the client."""
+        """Converts the upstream's complete response for the client."""
         handle = self._handle
         limit = self._transcoder.limit
         if head.content_length > limit:
@@ -93,10 +93,10 @@ class Transcoding(SenderWrapper):
             assert failed is not None  # a transcoder's errors are never skipped
             return failed
         if made is None:
-            return Verdict(handle, None, PROTOCOL_MISMATCH, f"a response that is not of {exchange.upstream_protocol()}")
+            return Verdict(handle, None, PROTOCOL_MISMATCH, f"the response is not {exchange.upstream_protocol()}")
         return made
 
-    # ---- towards the upstream: the client's request has been read
+    # ---- to the upstream: the client's request has been read
 
     def send_request(self, head: RequestHead, data: bytes, end: bool) -> None:
         call = self._call

@@ -1,4 +1,4 @@
-"""A request at one host: the limits that it counts in, the stream that it takes, and the counters of host and cluster."""
+"""A request to one host: the limits it counts against, the stream it uses, and the counters of host and cluster."""
 
 from __future__ import annotations
 
@@ -12,13 +12,13 @@ from pymosn.core.failure import CONNECT_FAILED, OVERFLOW, RESET_BEFORE_RESPONSE,
 from pymosn.core.timers import TimerWheel
 from pymosn.upstream.cluster import ClusterHost
 
-#: What a request says of its host in place of a status: nothing, or that it broke.
+#: Outcomes of a request that are not a status: none that concerns the host, and a broken stream.
 NO_VERDICT: Final[i64] = 0
 BROKEN: Final[i64] = -1
 
 
 class UpstreamRequest(ResponseReceiver):
-    """Base of whoever sends a request to a host. It is counted once as begun and once as ended, for host and cluster."""
+    """Base of requests to a host. Each is counted once when it starts and once when it ends, for host and cluster."""
 
     def __init__(self, host: ClusterHost, clock: Clock, wheel: TimerWheel) -> None:
         super().__init__()
@@ -29,7 +29,7 @@ class UpstreamRequest(ResponseReceiver):
         self._protocol = ""
         self._started = clock.now
         self._status: i64 = NO_VERDICT
-        #: Seconds until the reply that opened a tunnel: that is what says something of the host, not how long it was open.
+        #: Seconds until the response that opened a tunnel: they measure the host, the lifetime of the tunnel does not.
         self._tunnel_after = -1.0
         self._is_admitted = False
         host.stats.request_total.value += 1
@@ -38,7 +38,7 @@ class UpstreamRequest(ResponseReceiver):
         host.cluster_stats.request_active.value += 1
 
     def _take_stream(self, protocol: str, fresh: bool) -> None:
-        """Asks the host's pool for a stream, if the cluster may have one more request. `fresh`: on a new connection."""
+        """Asks the host's pool for a stream, unless the cluster is at its request limit. `fresh`: on a new connection."""
         self._protocol = protocol
         self._is_admitted = self.host.try_request()
         if not self._is_admitted:
@@ -52,7 +52,7 @@ class UpstreamRequest(ResponseReceiver):
         pool.acquire(self, fresh)
 
     def _leave_stream(self) -> None:
-        """Nobody waits for the reply, or for the stream, any more."""
+        """Gives up the stream, or the wait for one."""
         self.host.stats.request_local_reset.value += 1
         self.host.cluster_stats.request_local_reset.value += 1
         sender = self.sender
@@ -67,15 +67,15 @@ class UpstreamRequest(ResponseReceiver):
         self.host.cluster_stats.request_timeout.value += 1
 
     def _count_reset(self, failure: Failure) -> i64:
-        """The stream broke off; what that says of the host."""
+        """Counts a reset of the stream and returns the outcome for the host."""
         self.host.stats.request_remote_reset.value += 1
         self.host.cluster_stats.request_remote_reset.value += 1
-        # A host may close a connection that it kept for us; that is no fault of its.
+        # A host may close an idle connection at any time.
         is_stale = failure is RESET_BEFORE_RESPONSE and self.sender is not None and self.sender.is_reused()
         return NO_VERDICT if is_stale else BROKEN
 
     def _count_end(self, status: i64) -> None:
-        """It is over: gives back what it had, and tells the host what `status` came, or NO_VERDICT or BROKEN."""
+        """Releases the limits and reports `status`, NO_VERDICT or BROKEN to the host."""
         seconds = self._clock.now - self._started if self._tunnel_after < 0.0 else self._tunnel_after
         if self._is_admitted:
             self._is_admitted = False
@@ -97,6 +97,6 @@ class UpstreamRequest(ResponseReceiver):
             cluster.response_failed.value += 1
 
     def count_bytes(self) -> None:
-        """Adds what went over the connection to the counters of host and cluster."""
+        """Adds the bytes sent and received on the connection to the counters of host and cluster."""
         if self.sender is not None:
             self.host.count_bytes(self.sender.connection())

@@ -338,13 +338,13 @@ class OneName(StreamFilter):
 @pytest.mark.parametrize(
     ("kind", "said"),
     [
-        (WithoutUnderscore, "nobody calls onRequest: is it meant to be on_request?"),
+        (WithoutUnderscore, "unknown phase onRequest: did you mean on_request?"),
         (Yields, "on_request must not yield; a Reply may have a generator as its body"),
         (YieldsLater, "on_response must not yield; a Reply may have a generator as its body"),
-        (Skipps, "on_error is 'fail' or 'skip', not 'skipp'"),
-        (InWords, "timeout is a number of seconds, 0 for no limit, not '2s'"),
-        (OneName, "protocols is a tuple of names, as (\"Http1\",), not 'Http1'"),
-        (Misspelt, "nobody calls on_requst: is it meant to be on_request?"),
+        (Skipps, "on_error must be 'fail' or 'skip', not 'skipp'"),
+        (InWords, "timeout must be a number of seconds, 0 for no limit, not '2s'"),
+        (OneName, "protocols must be a tuple of names, such as (\"Http1\",), not 'Http1'"),
+        (Misspelt, "unknown phase on_requst: did you mean on_request?"),
         (TakesNothing, "on_request is called with (exchange): too many positional arguments"),
         (TakesNoEnd, "on_response_body is called with (exchange, data, last): too many positional arguments"),
     ],

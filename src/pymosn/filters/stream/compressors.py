@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import importlib.util
+import re
 import zlib
+from collections.abc import Callable
 from typing import Any, Final
 
 #: Codings in the server's order of preference, with the module that each needs.
 CODINGS: Final[dict[str, str]] = {"zstd": "zstandard", "br": "brotli", "gzip": "zlib"}
-BROTLI_QUALITY: Final = 4
-ZSTD_LEVEL: Final = 3
+_WEIGHT: Final = re.compile(r"[01](\.[0-9]{0,3})?")
 
 
 def is_available(coding: str) -> bool:
@@ -20,76 +21,38 @@ def is_available(coding: str) -> bool:
 class Compressor:
     """Compresses one body."""
 
+    def __init__(self, coding: str, gzip_level: int) -> None:
+        self._add: Callable[[bytes], bytes]
+        self._flush: Callable[[], bytes]
+        self.end: Callable[[], bytes]
+        if coding == "br":
+            import brotli
+
+            stream: Any = brotli.Compressor(quality=4)
+            self._add, self._flush, self.end = stream.process, stream.flush, stream.finish
+        elif coding == "zstd":
+            import zstandard
+
+            stream = zstandard.ZstdCompressor(level=3).compressobj()
+            block: int = zstandard.COMPRESSOBJ_FLUSH_BLOCK
+            self._add, self._flush, self.end = stream.compress, lambda: stream.flush(block), stream.flush
+        else:
+            stream = zlib.compressobj(gzip_level, zlib.DEFLATED, 31)
+            self._add, self._flush, self.end = stream.compress, lambda: stream.flush(zlib.Z_SYNC_FLUSH), stream.flush
+
     def add(self, data: bytes, flush: bool) -> bytes:
         """The compressed bytes available so far; with `flush` the client can decompress all of `data`."""
-        raise NotImplementedError
-
-    def end(self) -> bytes:
-        """The remaining bytes."""
-        raise NotImplementedError
-
-
-class _Gzip(Compressor):
-    def __init__(self, level: int) -> None:
-        self._stream = zlib.compressobj(level, zlib.DEFLATED, 31)
-
-    def add(self, data: bytes, flush: bool) -> bytes:
-        out = self._stream.compress(data)
-        return out + self._stream.flush(zlib.Z_SYNC_FLUSH) if flush else out
-
-    def end(self) -> bytes:
-        return self._stream.flush()
-
-
-class _Brotli(Compressor):
-    def __init__(self) -> None:
-        import brotli
-
-        self._stream: Any = brotli.Compressor(quality=BROTLI_QUALITY)
-
-    def add(self, data: bytes, flush: bool) -> bytes:
-        out: bytes = self._stream.process(data)
-        return out + self._stream.flush() if flush else out
-
-    def end(self) -> bytes:
-        out: bytes = self._stream.finish()
-        return out
-
-
-class _Zstd(Compressor):
-    def __init__(self) -> None:
-        import zstandard
-
-        self._stream: Any = zstandard.ZstdCompressor(level=ZSTD_LEVEL).compressobj()
-        self._block: int = zstandard.COMPRESSOBJ_FLUSH_BLOCK
-
-    def add(self, data: bytes, flush: bool) -> bytes:
-        out: bytes = self._stream.compress(data)
-        return out + self._stream.flush(self._block) if flush else out
-
-    def end(self) -> bytes:
-        out: bytes = self._stream.flush()
-        return out
-
-
-def make_compressor(coding: str, gzip_level: int) -> Compressor:
-    """A compressor for one body."""
-    if coding == "br":
-        return _Brotli()
-    return _Zstd() if coding == "zstd" else _Gzip(gzip_level)
+        out = self._add(data)
+        return out + self._flush() if flush else out
 
 
 def best_coding(accepted: list[str], offered: list[str]) -> str:
     """The coding of `offered` (in order of preference) with the highest weight in Accept-Encoding; empty for none."""
     weights = _weights(",".join(accepted))
     rest = weights.get("*", 0.0)
-    best = ""
-    best_weight = 0.0
-    for coding in offered:
-        weight = weights.get(coding, rest)
-        if weight > best_weight:
-            best, best_weight = coding, weight
-    return best if best_weight >= weights.get("identity", 0.0) else ""
+    best = max(offered, key=lambda coding: weights.get(coding, rest), default="")
+    weight = weights.get(best, rest)
+    return best if weight > 0.0 and weight >= weights.get("identity", 0.0) else ""
 
 
 def _weights(field: str) -> dict[str, float]:
@@ -104,13 +67,7 @@ def _weights(field: str) -> dict[str, float]:
         for parameter in parameters:
             key, _, value = parameter.partition("=")
             if key.strip().lower() == "q":
-                weight = _weight(value.strip())
+                text = value.strip()
+                weight = min(1.0, float(text)) if _WEIGHT.fullmatch(text) else 0.0
         found["gzip" if name == "x-gzip" else name] = weight
     return found
-
-
-def _weight(text: str) -> float:
-    whole, _, decimals = text.partition(".")
-    if whole not in ("0", "1") or len(decimals) > 3 or (decimals and not (decimals.isascii() and decimals.isdigit())):
-        return 0.0
-    return min(1.0, float(text))

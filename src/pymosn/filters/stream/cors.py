@@ -1,4 +1,4 @@
-"""`cors`, pymosn's own: tells browsers which pages of other origins may use the upstream (WHATWG Fetch)."""
+"""`cors`, pymosn's own: which pages of other origins may use the upstream, for browsers (WHATWG Fetch)."""
 
 from __future__ import annotations
 
@@ -13,10 +13,6 @@ from pymosn.filters.settings import Block, Duration, own
 from pymosn.filters.spec import FilterSpec
 from pymosn.filters.stream.problems import Problems
 from pymosn.filters.stream.vary import add_vary
-from pymosn.routing.regex import Regex
-
-NAME: Final = "cors"
-ANY: Final = "*"
 
 
 class Settings(Block, kw_only=True):
@@ -42,18 +38,15 @@ class CorsFilter(StreamFilter):
     def __init__(self, settings: Settings) -> None:
         super().__init__(settings)
         problems = Problems()
-        if not settings.allow_origins and not settings.allow_origin_regexes:
-            problems.add(".allow_origins", "must not be empty; use * to allow every origin")
-        self._any = ANY in settings.allow_origins
+        has_origins = settings.allow_origins or settings.allow_origin_regexes
+        problems.require(has_origins, ".allow_origins", "must not be empty; use * to allow every origin")
+        self._any = "*" in settings.allow_origins
         self._origins = frozenset(origin.lower() for origin in settings.allow_origins)
         for i, origin in enumerate(settings.allow_origins):
-            if origin != ANY and ("://" not in origin or origin.endswith("/") or "*" in origin):
+            if origin != "*" and ("://" not in origin or origin.endswith("/") or "*" in origin):
                 problems.add(f".allow_origins[{i}]", f"an origin is scheme://host or scheme://host:port, not {origin!r}")
-        self._regexes: list[Regex] = []
-        for i, pattern in enumerate(settings.allow_origin_regexes):
-            regex = problems.regex(f".allow_origin_regexes[{i}]", pattern)
-            if regex is not None:
-                self._regexes.append(regex)
+        compiled = [problems.regex(f".allow_origin_regexes[{i}]", p) for i, p in enumerate(settings.allow_origin_regexes)]
+        self._regexes = [regex for regex in compiled if regex is not None]
         self._credentials = settings.allow_credentials
         if self._credentials and self._any:
             problems.add(".allow_credentials", "not for every origin (*): any page could act in its visitors' names")
@@ -70,14 +63,13 @@ class CorsFilter(StreamFilter):
         origin = request.headers.get("origin")
         if origin is None or request.raw_method != b"OPTIONS" or "access-control-request-method" not in request.headers:
             return None
-        headers = headers_from(None)
         if not self._allows(origin):
             self.context.counter("denied").value += 1
             return Reply(403, b"", [("vary", "Origin")])
+        headers = headers_from(None)
         self._mark(headers, origin)
         headers.set("access-control-allow-methods", self._methods)
-        requested = request.headers.get("access-control-request-headers", "")
-        if self._headers or requested:
+        if self._headers or request.headers.get("access-control-request-headers", ""):
             headers.set("access-control-allow-headers", self._headers)
         headers.set("access-control-max-age", self._max_age)
         return Reply(204, b"", headers.items())
@@ -105,11 +97,11 @@ class CorsFilter(StreamFilter):
         return any(regex.found_in(text) for regex in self._regexes)
 
     def _mark(self, headers: Headers, origin: str) -> None:
-        headers.set("access-control-allow-origin", ANY if self._any else origin)
+        headers.set("access-control-allow-origin", "*" if self._any else origin)
         if not self._any:
             add_vary(headers, "Origin")
         if self._credentials:
             headers.set("access-control-allow-credentials", "true")
 
 
-SPEC: Final = FilterSpec(NAME, Settings, CorsFilter, "pymosn's own")
+SPEC: Final = FilterSpec("cors", Settings, CorsFilter, "pymosn's own")

@@ -10,8 +10,6 @@ from pymosn.api.stream_filter import StreamFilter
 from pymosn.filters.settings import Block, works
 from pymosn.filters.spec import FilterSpec
 
-NAME: Final = "dubbo_stream"
-
 
 class Settings(Block, kw_only=True):
     """`dubbo_stream`: virtual hosts by service, subsets by an attachment."""
@@ -36,10 +34,9 @@ class DubboStreamFilter(StreamFilter):
         request.raw_path = b"/"
         exchange.set_variable("Dubbo_service", service)
         exchange.set_variable("Dubbo_method", request.method)
-        if self._subset:
-            value = request.headers.get(self._subset)
-            if value is not None:
-                exchange.choose(subset={self._subset: value})
+        value = request.headers.get(self._subset) if self._subset else None
+        if value is not None:
+            exchange.choose(subset={self._subset: value})
 
 
-SPEC: Final = FilterSpec(NAME, Settings, DubboStreamFilter, "without MOSN's metrics per service and method")
+SPEC: Final = FilterSpec("dubbo_stream", Settings, DubboStreamFilter, "without MOSN's metrics per service and method")

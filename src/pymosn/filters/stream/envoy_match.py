@@ -31,11 +31,19 @@ class EnvoyObject:
     def __init__(self, value: object, path: str, problems: Problems) -> None:
         self.path = path
         self.problems = problems
-        self._values: dict[str, tuple[str, Any]] = {}
-        if isinstance(value, dict):
-            self._values = {str(key).replace("_", "").lower(): (str(key), inner) for key, inner in value.items()}
-        else:
-            problems.add(path, "expected an object")
+        problems.require(isinstance(value, dict), path, "expected an object")
+        items: dict[object, Any] = value if isinstance(value, dict) else {}
+        self._values = {str(key).replace("_", "").lower(): (str(key), inner) for key, inner in items.items()}
+
+    def __enter__(self) -> EnvoyObject:
+        return self
+
+    def __exit__(self, *_details: object) -> None:
+        """Reports the remaining keys: they are unknown or unsupported, and ignoring them could grant access."""
+        for name, _ in self._values.values():
+            self.problems.add(
+                f"{self.path}.{name}", "unknown or unsupported key; rejected, because ignoring it could grant access"
+            )
 
     def __contains__(self, key: str) -> bool:
         return key.replace("_", "") in self._values
@@ -63,78 +71,58 @@ class EnvoyObject:
 
     def items(self, key: str, list_key: str) -> list[tuple[object, str]]:
         """The entries, with their paths, of the list `list_key` in the object `key`, which must exist."""
-        outer = self.inner(key)
-        values, path = outer.value(list_key) if list_key in outer else ([], outer.path)
-        outer.end()
+        with self.inner(key) as outer:
+            values, path = outer.value(list_key) if list_key in outer else ([], outer.path)
         if not isinstance(values, list) or not values:
             self.problems.add(path, "must not be empty")
             return []
         return [(value, f"{path}[{i}]") for i, value in enumerate(values)]
 
-    def end(self) -> None:
-        """Reports the remaining keys: they are unknown or unsupported, and ignoring them could grant access."""
-        for name, _ in self._values.values():
-            self.problems.add(
-                f"{self.path}.{name}", "unknown or unsupported key; rejected, because ignoring it could grant access"
-            )
-
 
 def text_test(source: EnvoyObject) -> Test:
     """A StringMatcher."""
-    test = _text_test(source, source.take("ignore_case", bool, False))
-    source.end()
-    return test
-
-
-def _text_test(source: EnvoyObject, ignores_case: bool) -> Test:
-    for key, compare in _SIMPLE.items():
-        if key in source:
-            expected = source.take(key, str, "")
-            if key != "exact" and not expected:
-                source.problems.add(f"{source.path}.{key}", "must not be empty")
-            if ignores_case:
-                folded = expected.lower()
-                return lambda text: compare(folded, text.lower())
-            return lambda text: compare(expected, text)
-    if "safe_regex" in source:
-        if ignores_case:
-            source.problems.add(f"{source.path}.ignore_case", "not valid with safe_regex; use (?i) in the expression")
-        return regex_test(source.inner("safe_regex"))
-    source.problems.add(source.path, f"expected one of {', '.join(_SIMPLE)}, safe_regex")
+    with source:
+        ignores_case = source.take("ignore_case", bool, False)
+        for key, compare in _SIMPLE.items():
+            if key in source:
+                expected = source.take(key, str, "")
+                source.problems.require(key == "exact" or expected, f"{source.path}.{key}", "must not be empty")
+                if ignores_case:
+                    folded = expected.lower()
+                    return lambda text: compare(folded, text.lower())
+                return lambda text: compare(expected, text)
+        if "safe_regex" in source:
+            advice = "not valid with safe_regex; use (?i) in the expression"
+            source.problems.require(not ignores_case, f"{source.path}.ignore_case", advice)
+            return regex_test(source.inner("safe_regex"))
+        source.problems.add(source.path, f"expected one of {', '.join(_SIMPLE)}, safe_regex")
     return never
 
 
 def regex_test(source: EnvoyObject) -> Test:
     """A RegexMatcher, for the whole text."""
-    source.take("google_re2", dict, None)
-    regex = source.problems.regex(f"{source.path}.regex", source.take("regex", str, ""))
-    source.end()
+    with source:
+        source.take("google_re2", dict, None)
+        regex = source.problems.regex(f"{source.path}.regex", source.take("regex", str, ""))
     return never if regex is None else lambda text: regex.found_in(to_bytes(text))
 
 
 def header_test(source: EnvoyObject) -> Condition:
     """A HeaderMatcher. A missing header only matches conditions on its absence (`present_match`, `invert_match`)."""
-    name = source.take("name", str, "").lower()
-    inverts = source.take("invert_match", bool, False)
-    if not name.startswith(":"):
-        source.problems.header(f"{source.path}.name", name)
-    elif name not in (":path", ":method", ":authority"):
-        source.problems.add(f"{source.path}.name", "must be :path, :method, :authority or a header")
-    if "present_match" in source:
+    with source:
+        name = source.take("name", str, "").lower()
+        inverts = source.take("invert_match", bool, False)
+        if not name.startswith(":"):
+            source.problems.header(f"{source.path}.name", name)
+        elif name not in (":path", ":method", ":authority"):
+            source.problems.add(f"{source.path}.name", "must be :path, :method, :authority or a header")
+        has_presence = "present_match" in source
+        # Without any condition the header must exist.
         expected = source.take("present_match", bool, True) is not inverts
-        source.end()
+        test = None if has_presence else _value_test(source)
+    if test is None:
         return lambda exchange: (_value(exchange, name) is not None) is expected
-    test = _value_test(source)
-    source.end()
-    if test is None:  # only a name: the header must exist
-        return lambda exchange: (_value(exchange, name) is not None) is not inverts
-    final = test
-
-    def is_met(exchange: Exchange) -> bool:
-        value = _value(exchange, name)
-        return value is not None and final(value) is not inverts
-
-    return is_met
+    return lambda exchange: (value := _value(exchange, name)) is not None and test(value) is not inverts
 
 
 def _value_test(source: EnvoyObject) -> Test | None:
@@ -147,9 +135,8 @@ def _value_test(source: EnvoyObject) -> Test | None:
     if "string_match" in source:
         return text_test(source.inner("string_match"))
     if "range_match" in source:
-        limits = source.inner("range_match")
-        start, end = limits.take("start", int, 0), limits.take("end", int, 0)
-        limits.end()
+        with source.inner("range_match") as limits:
+            start, end = limits.take("start", int, 0), limits.take("end", int, 0)
         return lambda text: (number := _integer(text)) is not None and start <= number < end
     return None
 

@@ -60,12 +60,9 @@ class ExtAuthzFilter(StreamFilter):
     def __init__(self, settings: Settings) -> None:
         super().__init__(settings)
         problems = Problems()
-        if not settings.cluster:
-            problems.add(".cluster", "the cluster of the service is missing")
-        if settings.path and not settings.path.startswith("/"):
-            problems.add(".path", f"must start with /, not {settings.path!r}")
-        if settings.timeout <= 0:
-            problems.add(".timeout", "must be greater than 0")
+        problems.require(settings.cluster, ".cluster", "the cluster of the service is missing")
+        problems.require(settings.path[:1] in ("", "/"), ".path", f"must start with /, not {settings.path!r}")
+        problems.require(settings.timeout > 0, ".timeout", "must be greater than 0")
         problems.status(".status_on_error", settings.status_on_error, 400)
         problems.headers(".request_headers", settings.request_headers)
         problems.headers(".headers_to_upstream", settings.headers_to_upstream)
@@ -103,7 +100,7 @@ class ExtAuthzFilter(StreamFilter):
         if answer.status >= 500:
             return self._on_failed(exchange, f"status {answer.status}")
         if 200 <= answer.status < 300:
-            self._allow(exchange, answer)
+            self._allow(exchange, _chosen(answer, self._to_upstream))
             return None
         self.context.counter("denied").value += 1
         exchange.failure = ACCESS_DENIED
@@ -111,20 +108,19 @@ class ExtAuthzFilter(StreamFilter):
             return Reply(403)  # not a status for this client
         return Reply(answer.status, answer.body, _chosen(answer, self._to_client))
 
-    def _allow(self, exchange: Exchange, answer: ClientResponse) -> None:
+    def _allow(self, exchange: Exchange, fields: list[tuple[str, str]]) -> None:
         """Adds the service's headers; those of the client are removed, so that the upstream can trust what it gets."""
         headers = exchange.request.headers
         for name in self._to_upstream:
             headers.remove(name)
-        for name, value in _chosen(answer, self._to_upstream):
+        for name, value in fields:
             headers.add(name, value)
 
     def _on_failed(self, exchange: Exchange, detail: str) -> Reply | None:
         self.context.counter("failed").value += 1
         self.context.write(f"no answer from cluster {self._settings.cluster!r}: {detail}", WARN)
         if self._settings.failure_mode_allow:
-            for name in self._to_upstream:
-                exchange.request.headers.remove(name)
+            self._allow(exchange, [])
             return None
         exchange.failure = AUTHORIZATION_FAILED
         exchange.failure_detail = detail
@@ -132,18 +128,12 @@ class ExtAuthzFilter(StreamFilter):
 
 
 def _chosen(answer: ClientResponse, names: list[str]) -> list[tuple[str, str]]:
-    chosen: list[tuple[str, str]] = []
-    for name in names:
-        values = answer.headers.get_all(name)
-        chosen += [(name, value) for value in (values[:1] if name in SINGLE else values)]
-    return chosen
+    values = [(name, answer.headers.get_all(name)) for name in names]
+    return [(name, value) for name, found in values for value in (found[:1] if name in SINGLE else found)]
 
 
+_NOTE: Final = "pymosn's own: asks a service by HTTP; also of a route"
+_ROUTE: Final = RouteSpec(RouteSettings, lambda settings: settings)
 SPEC: Final = FilterSpec(
-    NAME,
-    Settings,
-    ExtAuthzFilter,
-    "pymosn's own: asks a service by HTTP; also of a route",
-    route=RouteSpec(RouteSettings, lambda settings: settings),
-    clusters=lambda settings: [("cluster", settings.cluster)],
+    NAME, Settings, ExtAuthzFilter, _NOTE, route=_ROUTE, clusters=lambda settings: [("cluster", settings.cluster)]
 )

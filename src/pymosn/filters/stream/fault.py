@@ -53,8 +53,7 @@ class Faults:
         self._conditions: list[RouteMatcher] = []
         for i, match in enumerate(settings.headers):
             path = f".headers[{i}]"
-            if not match.name:
-                problems.add(f"{path}.name", "a header match needs a name")
+            problems.require(match.name, f"{path}.name", "a header match needs a name")
             try:
                 self._conditions.append(header_condition(match.name, match.value, match.regex))
             except PatternError as error:
@@ -118,11 +117,7 @@ class FaultFilter(StreamFilter):
         return Reply(faults.status)
 
 
+DIFFERENCES: Final = (("DelayInjected", "a response flag", "the counter `delayed`; the exchange is not a failure"),)
 SPEC: Final = FilterSpec(
-    NAME,
-    Settings,
-    FaultFilter,
-    "delays and errors; also of a route",
-    (("DelayInjected", "a response flag", "the counter `delayed`; the exchange is not a failure"),),
-    RouteSpec(Settings, Faults),
+    NAME, Settings, FaultFilter, "delays and errors; also of a route", DIFFERENCES, RouteSpec(Settings, Faults)
 )

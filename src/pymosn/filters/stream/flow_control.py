@@ -16,8 +16,6 @@ from pymosn.filters.stream.problems import Problems
 from pymosn.routing.matchers import path_text
 from pymosn.upstream.limits import worker_share
 
-NAME: Final = "flowControlFilter"
-KEY_TYPES: Final = ("PATH", "ARG", "URI")
 _NOT_WRITTEN: Final = "Sentinel's own logs are not written; counts are in the metrics"
 
 
@@ -52,13 +50,11 @@ class FlowControlFilter(StreamFilter):
     def __init__(self, settings: Settings) -> None:
         super().__init__(settings)
         problems = Problems()
-        if settings.limit_key_type not in KEY_TYPES:
-            problems.add(".limit_key_type", f"must be one of {', '.join(KEY_TYPES)}, not {settings.limit_key_type!r}")
-        if settings.callback_name:
-            text = "MOSN's compiled-in callbacks are not available; write a Python filter instead"
-            problems.add(".callback_name", text)
-        if settings.dynamic_data_resources:
-            problems.add(".dynamic_data_resources", "rules from Nacos are not supported")
+        problems.one_of(".limit_key_type", settings.limit_key_type, ("PATH", "ARG", "URI"))
+        text = "MOSN's compiled-in callbacks are not available; write a Python filter instead"
+        problems.require(not settings.callback_name, ".callback_name", text)
+        nacos = settings.dynamic_data_resources
+        problems.require(not nacos, ".dynamic_data_resources", "rules from Nacos are not supported")
         self._action = settings.action or FlowAction()
         problems.status(".action.status", self._action.status)
         for i, rule in enumerate(settings.rules):
@@ -88,7 +84,7 @@ class FlowControlFilter(StreamFilter):
         self._windows.count(key, now)
         if longest > 0.0 and not self._settings.monitor:
             self.context.counter("queued").value += 1
-            return _pause(longest)
+            return asyncio.sleep(longest)
         return None
 
     def _key(self, exchange: Exchange) -> bytes:
@@ -123,18 +119,11 @@ class FlowControlFilter(StreamFilter):
         return path_text(path) + (question + query).encode()
 
 
-async def _pause(seconds: float) -> None:
-    await asyncio.sleep(seconds)
-
-
+DIFFERENCES: Final = (
+    ("rules", "of all listeners together", "of the filter; each worker has its share of a threshold"),
+    ("Nacos, callbacks, memory", "built in", "the file is refused"),
+    ("window", "two halves of a second", "ten parts of `statIntervalInMs`"),
+)
 SPEC: Final = FilterSpec(
-    NAME,
-    Settings,
-    FlowControlFilter,
-    "Sentinel's rules of the file; no Nacos",
-    (
-        ("rules", "of all listeners together", "of the filter; each worker has its share of a threshold"),
-        ("Nacos, callbacks, memory", "built in", "the file is refused"),
-        ("window", "two halves of a second", "ten parts of `statIntervalInMs`"),
-    ),
+    "flowControlFilter", Settings, FlowControlFilter, "Sentinel's rules of the file; no Nacos", DIFFERENCES
 )

@@ -8,14 +8,9 @@ from typing import Annotated, Any, Final
 from pymosn.filters.settings import Block, Unsigned, ignored, works
 from pymosn.filters.stream.problems import Problems
 
-#: `tokenCalculateStrategy`.
-DIRECT: Final = 0
-WARM_UP: Final = 1
-#: `controlBehavior`.
-REJECT: Final = 0
-THROTTLE: Final = 1
-#: `relationStrategy`.
-ASSOCIATED: Final = 1
+WARM_UP: Final = 1  # a `tokenCalculateStrategy`
+THROTTLE: Final = 1  # a `controlBehavior`
+ASSOCIATED: Final = 1  # a `relationStrategy`
 #: Result of `Rule.wait`: the request does not pass.
 BLOCKED: Final = -1.0
 
@@ -155,20 +150,16 @@ class Rule:
 
 def check_rule(rule: FlowRule, path: str, problems: Problems) -> None:
     """Reports invalid settings of a rule, and features of Sentinel that are not supported."""
-    if not rule.resource:
-        problems.add(f"{path}.resource", "a rule needs a resource")
-    if rule.threshold < 0:
-        problems.add(f"{path}.threshold", "must be 0 or more")
-    if rule.tokenCalculateStrategy not in (DIRECT, WARM_UP):
-        problems.add(f"{path}.tokenCalculateStrategy", "only 0 (direct) and 1 (warm-up) are supported")
-    if rule.controlBehavior not in (REJECT, THROTTLE):
-        problems.add(f"{path}.controlBehavior", "must be 0 (reject) or 1 (throttling)")
-    if rule.relationStrategy not in (0, ASSOCIATED):
-        problems.add(f"{path}.relationStrategy", "must be 0 (the resource itself) or 1 (refResource)")
-    if rule.relationStrategy == ASSOCIATED and not rule.refResource:
-        problems.add(f"{path}.refResource", "relationStrategy 1 needs it")
-    if rule.tokenCalculateStrategy == WARM_UP:
-        if rule.warmUpPeriodSec <= 0:
-            problems.add(f"{path}.warmUpPeriodSec", "warm-up needs more than 0 seconds")
-        if rule.warmUpColdFactor in (1,) or rule.warmUpColdFactor < 0:
-            problems.add(f"{path}.warmUpColdFactor", "must be 2 or more, or 0 for 3")
+    strategy, behavior, relation = rule.tokenCalculateStrategy, rule.controlBehavior, rule.relationStrategy
+    warms_up = strategy == WARM_UP
+    for is_valid, key, text in (
+        (rule.resource != "", "resource", "a rule needs a resource"),
+        (rule.threshold >= 0, "threshold", "must be 0 or more"),
+        (strategy in (0, WARM_UP), "tokenCalculateStrategy", "only 0 (direct) and 1 (warm-up) are supported"),
+        (behavior in (0, THROTTLE), "controlBehavior", "must be 0 (reject) or 1 (throttling)"),
+        (relation in (0, ASSOCIATED), "relationStrategy", "must be 0 (the resource itself) or 1 (refResource)"),
+        (relation != ASSOCIATED or rule.refResource != "", "refResource", "relationStrategy 1 needs it"),
+        (not warms_up or rule.warmUpPeriodSec > 0, "warmUpPeriodSec", "warm-up needs more than 0 seconds"),
+        (not warms_up or rule.warmUpColdFactor != 1, "warmUpColdFactor", "must be 2 or more, or 0 for 3"),
+    ):
+        problems.require(is_valid, f"{path}.{key}", text)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated, ClassVar, Final
+from typing import Annotated, ClassVar, Final, NamedTuple
 
 from pymosn.api.exchange import Exchange
 from pymosn.api.stream_filter import StreamFilter
@@ -10,11 +10,10 @@ from pymosn.core.headers import Headers
 from pymosn.core.message import ResponseHead
 from pymosn.filters.settings import Block, Unsigned, own, works
 from pymosn.filters.spec import FilterSpec
-from pymosn.filters.stream.compressors import CODINGS, Compressor, best_coding, is_available, make_compressor
+from pymosn.filters.stream.compressors import CODINGS, Compressor, best_coding, is_available
 from pymosn.filters.stream.problems import Problems
 from pymosn.filters.stream.vary import add_vary
 
-NAME: Final = "gzip"
 SWITCH: Final = "proxy_gzip_switch"
 #: Headers that describe the uncompressed bytes.
 _OF_ORIGINAL_BYTES: Final = ("accept-ranges", "content-md5", "digest", "content-digest", "repr-digest")
@@ -31,14 +30,12 @@ class Settings(Block, kw_only=True):
     ] = []
 
 
-class _Body:
-    """A body that is being compressed, with its head."""
+class _Body(NamedTuple):
+    """A body that is being compressed, with its head. `flushes`: each chunk is sent immediately."""
 
-    def __init__(self, head: ResponseHead, compressor: Compressor) -> None:
-        self.head = head
-        self.compressor = compressor
-        #: A body of unknown length may be a live stream: each chunk is sent immediately.
-        self.flushes = head.content_length < 0
+    head: ResponseHead
+    compressor: Compressor
+    flushes: bool
 
 
 class GzipFilter(StreamFilter):
@@ -54,14 +51,12 @@ class GzipFilter(StreamFilter):
         super().__init__(settings)
         problems = Problems()
         self._level = settings.gzip_level or 6
-        if self._level > 9:
-            problems.add(".gzip_level", f"must be 1 to 9, not {self._level}")
+        problems.require(self._level <= 9, ".gzip_level", f"must be 1 to 9, not {self._level}")
         self._minimum = settings.content_length
         self._types = frozenset(_spaceless(name) for name in settings.content_types or ["text/html"])
         for i, coding in enumerate(settings.encodings):
-            if coding not in CODINGS:
-                problems.add(f".encodings[{i}]", f"must be one of {', '.join(CODINGS)}, not {coding!r}")
-            elif not is_available(coding):
+            problems.one_of(f".encodings[{i}]", coding, CODINGS)
+            if coding in CODINGS and not is_available(coding):
                 problems.add(f".encodings[{i}]", f"{coding} needs the package {CODINGS[coding]}: pymosn[compress]")
         problems.end()
         # Unique per filter, because a listener may have two of them.
@@ -71,18 +66,18 @@ class GzipFilter(StreamFilter):
     def on_response(self, exchange: Exchange) -> None:
         head = exchange.response
         assert head is not None
-        if not self._is_suitable(head) or exchange.variable(SWITCH) == "off":
-            exchange.skip_body(self)
-            return
-        add_vary(head.headers, "Accept-Encoding")
-        request = exchange.request
-        accepted = request.headers.get_all("accept-encoding")
-        coding = best_coding(accepted, self._offered) if accepted and request.raw_method != b"HEAD" else ""
+        coding = ""
+        if self._is_suitable(head) and exchange.variable(SWITCH) != "off":
+            add_vary(head.headers, "Accept-Encoding")
+            accepted = exchange.request.headers.get_all("accept-encoding")
+            if accepted and exchange.request.raw_method != b"HEAD":
+                coding = best_coding(accepted, self._offered)
         if not coding:
             exchange.skip_body(self)
             return
         _declare(head.headers, coding)
-        exchange.state[self._key] = _Body(head, make_compressor(coding, self._level))
+        # A body of unknown length may be a live stream.
+        exchange.state[self._key] = _Body(head, Compressor(coding, self._level), head.content_length < 0)
 
     def on_response_body(self, exchange: Exchange, data: bytes, last: bool) -> bytes | None:
         body = exchange.state.get(self._key)
@@ -120,15 +115,10 @@ def _declare(headers: Headers, coding: str) -> None:
         headers.remove(name)
 
 
-SPEC: Final = FilterSpec(
-    NAME,
-    Settings,
-    GzipFilter,
-    "also br and zstd",
-    (
-        ("Accept-Encoding", "six texts, exactly; `gzip, deflate, br` gets nothing", "lists, weights, `*`, `identity`"),
-        ("Vary, ETag, Accept-Ranges", "unchanged", "Vary is added, ETag weakened, Accept-Ranges removed"),
-        ("`content_types`", "with parameters, exactly", "parameters do not count unless they are in the list"),
-        ("206, `no-transform`", "compressed", "never compressed"),
-    ),
+DIFFERENCES: Final = (
+    ("Accept-Encoding", "six texts, exactly; `gzip, deflate, br` gets nothing", "lists, weights, `*`, `identity`"),
+    ("Vary, ETag, Accept-Ranges", "unchanged", "Vary is added, ETag weakened, Accept-Ranges removed"),
+    ("`content_types`", "with parameters, exactly", "parameters do not count unless they are in the list"),
+    ("206, `no-transform`", "compressed", "never compressed"),
 )
+SPEC: Final = FilterSpec("gzip", Settings, GzipFilter, "also br and zstd", DIFFERENCES)

@@ -10,8 +10,6 @@ from pymosn.filters.settings import Block
 from pymosn.filters.spec import FilterSpec
 from pymosn.filters.stream.problems import Problems
 
-NAME: Final = "header_to_metadata"
-
 
 class Label(Block, kw_only=True):
     """A label to set."""
@@ -44,8 +42,7 @@ class HeaderToMetadataFilter(StreamFilter):
     def __init__(self, settings: Settings) -> None:
         super().__init__(settings)
         problems = Problems()
-        if not settings.request_rules:
-            problems.add(".request_rules", "at least one rule is required")
+        problems.require(settings.request_rules, ".request_rules", "at least one rule is required")
         for i, rule in enumerate(settings.request_rules):
             _check(rule, f".request_rules[{i}]", problems)
         problems.end()
@@ -56,9 +53,10 @@ class HeaderToMetadataFilter(StreamFilter):
         headers = exchange.request.headers
         for rule in self._rules:
             value = headers.get(rule.header)
-            label = _label(rule, value)
-            if label is not None:
-                labels[label[0]] = label[1]
+            label = rule.on_header_missing if value is None else rule.on_header_present
+            text = "" if label is None else label.value or value
+            if label is not None and text:
+                labels[label.key] = text
             if rule.remove and value is not None:
                 headers.remove(rule.header)
         if labels:
@@ -67,28 +65,15 @@ class HeaderToMetadataFilter(StreamFilter):
             exchange.choose(subset={**before, **labels})
 
 
-def _label(rule: Rule, value: str | None) -> tuple[str, str] | None:
-    """The label for the header's value; None if the rule sets none."""
-    if value is None:
-        missing = rule.on_header_missing
-        return None if missing is None else (missing.key, missing.value)
-    present = rule.on_header_present
-    if present is None:
-        return None
-    text = present.value or value
-    return (present.key, text) if text else None
-
-
 def _check(rule: Rule, path: str, problems: Problems) -> None:
     problems.header(f"{path}.header", rule.header)
-    if rule.on_header_present is None and rule.on_header_missing is None:
-        problems.add(path, "a rule needs on_header_present or on_header_missing")
-    if rule.on_header_present is not None and not rule.on_header_present.key:
-        problems.add(f"{path}.on_header_present.key", "the label's name is missing")
-    if rule.on_header_missing is not None:
-        for key in ("key", "value"):
-            if not getattr(rule.on_header_missing, key):
-                problems.add(f"{path}.on_header_missing.{key}", f"the label's {key} is missing")
+    present, missing = rule.on_header_present, rule.on_header_missing
+    problems.require(present or missing, path, "a rule needs on_header_present or on_header_missing")
+    if present is not None:
+        problems.require(present.key, f"{path}.on_header_present.key", "the label's name is missing")
+    if missing is not None:
+        problems.require(missing.key, f"{path}.on_header_missing.key", "the label's key is missing")
+        problems.require(missing.value, f"{path}.on_header_missing.value", "the label's value is missing")
 
 
-SPEC: Final = FilterSpec(NAME, Settings, HeaderToMetadataFilter)
+SPEC: Final = FilterSpec("header_to_metadata", Settings, HeaderToMetadataFilter)

@@ -12,9 +12,6 @@ from pymosn.filters.spec import FilterSpec
 from pymosn.filters.stream.addresses import Network, parse_ip, parse_network
 from pymosn.filters.stream.problems import Problems
 
-NAME: Final = "ip_access"
-ALLOW: Final = "allow"
-DENY: Final = "deny"
 #: Number of addresses whose result is cached.
 REMEMBERED: Final = 4096
 
@@ -47,13 +44,12 @@ class IpAccessFilter(StreamFilter):
         self._header = settings.header
         if self._header:
             problems.header(".header", self._header)
-        self._default = _is_allowing(settings.default_action or ALLOW, ".default_action", problems)
+        self._default = _is_allowing(settings.default_action or "allow", ".default_action", problems)
         self._lists: list[tuple[bool, list[Network]]] = []
         for i, rule in enumerate(settings.ips):
             path = f".ips[{i}]"
             networks: list[Network] = []
-            if not rule.addrs:
-                problems.add(f"{path}.addrs", "at least one address is required")
+            problems.require(rule.addrs, f"{path}.addrs", "at least one address is required")
             for j, text in enumerate(rule.addrs):
                 try:
                     networks.append(parse_network(text))
@@ -92,19 +88,13 @@ class IpAccessFilter(StreamFilter):
 
 
 def _is_allowing(action: str, path: str, problems: Problems) -> bool:
-    if action not in (ALLOW, DENY):
-        problems.add(path, f"must be allow or deny, not {action!r}")
-    return action == ALLOW
+    problems.require(action in ("allow", "deny"), path, f"must be allow or deny, not {action!r}")
+    return action == "allow"
 
 
-SPEC: Final = FilterSpec(
-    NAME,
-    Settings,
-    IpAccessFilter,
-    "",
-    (
-        ("a list in `header`", "no address: `default_action`", "the last one, which the nearest proxy wrote, counts"),
-        ("an invalid address", "`default_action`", "403"),
-        ("actions other than allow and deny", "allow", "the file is refused"),
-    ),
+DIFFERENCES: Final = (
+    ("a list in `header`", "no address: `default_action`", "the last one, which the nearest proxy wrote, counts"),
+    ("an invalid address", "`default_action`", "403"),
+    ("actions other than allow and deny", "allow", "the file is refused"),
 )
+SPEC: Final = FilterSpec("ip_access", Settings, IpAccessFilter, "", DIFFERENCES)

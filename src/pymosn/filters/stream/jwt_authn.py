@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Iterator
+from importlib.util import find_spec
 from typing import Annotated, Any, Final
 
 from pymosn.api.exchange import Exchange, Reply
@@ -12,27 +13,22 @@ from pymosn.filters.settings import AnyMap, EnvoyBlock, works
 from pymosn.filters.spec import FilterSpec
 from pymosn.filters.stream.envoy_match import EnvoyObject, never, regex_test
 from pymosn.filters.stream.jwt_keys import TokenError, UnknownKey
-from pymosn.filters.stream.jwt_provider import JwtProvider, Provider, TokenSource, check_package
-from pymosn.filters.stream.jwt_requirements import MISSING, OK, Outcome, Requirement, read_requirement
+from pymosn.filters.stream.jwt_provider import JwtProvider, Provider, TokenSource
+from pymosn.filters.stream.jwt_requirements import FAILED, MISSING, OK, Outcome, Requirement, read_requirement
 from pymosn.filters.stream.problems import Problems
 
 NAME: Final = "jwt_authn"
+_REQUIREMENTS: Final = (
+    "`providerName`, `providerAndAudiences`, `requiresAny`, `requiresAll`, `allowMissing`, `allowMissingOrFailed`"
+)
 PathTest = Callable[[str], bool]
-#: The tokens of a request by provider, with their sources.
-Tokens = dict[str, list[tuple[str, TokenSource]]]
 
 
 class JwtRule(EnvoyBlock, kw_only=True):
     """The requirement for requests to some paths."""
 
     match: Annotated[AnyMap, works("`prefix`, `path` or `safeRegex`, and `caseSensitive`")] = {}
-    requires: Annotated[
-        AnyMap | None,
-        works(
-            "`providerName`, `providerAndAudiences`, `requiresAny`, `requiresAll`, `allowMissing`, `allowMissingOrFailed`; "
-            "none: nothing"
-        ),
-    ] = None
+    requires: Annotated[AnyMap | None, works(f"{_REQUIREMENTS}; none: nothing")] = None
 
 
 class Settings(EnvoyBlock, kw_only=True):
@@ -52,10 +48,12 @@ class JwtAuthnFilter(StreamFilter):
     def __init__(self, settings: Settings) -> None:
         super().__init__(settings)
         problems = Problems()
-        self._providers: dict[str, Provider] = {}
-        if check_package(problems):
-            for name, provider in settings.providers.items():
-                self._providers[name] = Provider(name, provider, f".providers.{name}", problems)
+        has_packages = all(find_spec(name) is not None for name in ("jwt", "cryptography"))
+        problems.require(has_packages, "", "jwt_authn needs PyJWT and cryptography: pip install 'pymosn[jwt]'")
+        problems.end()
+        self._providers = {
+            name: Provider(name, provider, f".providers.{name}", problems) for name, provider in settings.providers.items()
+        }
         problems.end()
         self._rules: list[tuple[PathTest, Requirement | None]] = []
         for i, rule in enumerate(settings.rules):
@@ -79,10 +77,9 @@ class JwtAuthnFilter(StreamFilter):
 
     def _require(self, exchange: Exchange, requirement: Requirement) -> Reply | Awaitable[Reply | None] | None:
         now = self.context.clock.now
-        found = {name: provider.find(exchange) for name, provider in self._providers.items()}
-        used = [self._providers[name] for name in requirement.providers if found[name]]
+        check = _Check(exchange, self._providers, self.context.clock.wall())
+        used = [self._providers[name] for name in requirement.providers if check.found[name]]
         if all(provider.has_keys(now) for provider in used):
-            check = _Check(exchange, self._providers, found, self.context.clock.wall())
             outcome = requirement.evaluate(check.verify)
             if outcome.status == OK or not check.unknown_keys:
                 return self._conclude(check, outcome)
@@ -92,13 +89,12 @@ class JwtAuthnFilter(StreamFilter):
         """Fetches missing or outdated keys, and fetches again if a token names an unknown one."""
         for provider in used:
             await provider.refresh(self.context)
-        found = {name: provider.find(exchange) for name, provider in self._providers.items()}
-        check = _Check(exchange, self._providers, found, self.context.clock.wall())
+        check = _Check(exchange, self._providers, self.context.clock.wall())
         outcome = requirement.evaluate(check.verify)
         if outcome.status != OK:
             tried = [await provider.refresh(self.context, error) for provider, error in check.unknown_keys]
             if any(tried):
-                check = _Check(exchange, self._providers, found, self.context.clock.wall())
+                check = _Check(exchange, self._providers, self.context.clock.wall())
                 outcome = requirement.evaluate(check.verify)
         return self._conclude(check, outcome)
 
@@ -118,29 +114,30 @@ class JwtAuthnFilter(StreamFilter):
 class _Check:
     """The verification of one request's tokens."""
 
-    def __init__(self, exchange: Exchange, providers: dict[str, Provider], found: Tokens, now: float) -> None:
-        """`found`: the tokens by provider. `now`: seconds since 1970."""
+    def __init__(self, exchange: Exchange, providers: dict[str, Provider], now: float) -> None:
+        """`now`: seconds since 1970."""
         self._now = now
         self.exchange = exchange
         self.unknown_keys: list[tuple[Provider, UnknownKey]] = []
         self._providers = providers
-        self._found = found
+        #: The tokens by provider, with their sources.
+        self.found = {name: provider.find(exchange) for name, provider in providers.items()}
         self._valid: dict[str, tuple[TokenSource, dict[str, Any]]] = {}
 
     def verify(self, name: str, audiences: frozenset[str] | None) -> Outcome:
         """Whether the request has a valid token of a provider."""
         provider = self._providers[name]
         outcome = Outcome(MISSING, "Jwt is missing")
-        for token, source in self._found[name]:
+        for token, source in self.found[name]:
             try:
                 claims = provider.verify(token, audiences, self._now)
             except TokenError as error:
-                outcome = Outcome.failed(str(error))
+                outcome = Outcome(FAILED, str(error))
                 if isinstance(error, UnknownKey) and provider.is_remote:
                     self.unknown_keys.append((provider, error))
                 continue
             self._valid[name] = source, claims
-            return Outcome(OK, "")
+            return Outcome(OK)
         return outcome
 
     def accept(self) -> None:
@@ -153,21 +150,18 @@ class _Check:
 
 def _path_test(value: object, path: str, problems: Problems) -> PathTest:
     """A RouteMatch; only its conditions on the path are supported."""
-    source = EnvoyObject(value, path, problems)
-    fold: Callable[[str], str] = str if source.take("case_sensitive", bool, True) else str.lower
-    test: PathTest = never
-    if "prefix" in source:
-        prefix = fold(source.take("prefix", str, "/"))
-        test = lambda text: fold(text).startswith(prefix)  # noqa: E731
-    elif "path" in source:
-        exact = fold(source.take("path", str, "/"))
-        test = lambda text: fold(text) == exact  # noqa: E731
-    elif "safe_regex" in source:
-        test = regex_test(source.inner("safe_regex"))
-    else:
+    with EnvoyObject(value, path, problems) as source:
+        fold: Callable[[str], str] = str if source.take("case_sensitive", bool, True) else str.lower
+        if "prefix" in source:
+            prefix = fold(source.take("prefix", str, "/"))
+            return lambda text: fold(text).startswith(prefix)
+        if "path" in source:
+            exact = fold(source.take("path", str, "/"))
+            return lambda text: fold(text) == exact
+        if "safe_regex" in source:
+            return regex_test(source.inner("safe_regex"))
         problems.add(path, "expected one of prefix, path, safeRegex")
-    source.end()
-    return test
+    return never
 
 
 def _clusters(settings: Settings) -> Iterator[tuple[str, str]]:
@@ -176,16 +170,10 @@ def _clusters(settings: Settings) -> Iterator[tuple[str, str]]:
             yield f"providers.{name}.remoteJwks.httpUri.cluster", provider.remoteJwks.httpUri.cluster
 
 
-SPEC: Final = FilterSpec(
-    NAME,
-    Settings,
-    JwtAuthnFilter,
-    "needs the extra pymosn[jwt]",
-    (
-        ("tokens in the query", "never found", "found, and removed unless `forward`"),
-        ("`path` without `caseSensitive`", "a panic", "case-sensitive"),
-        ("`forwardPayloadHeader` from the client", "forwarded", "removed"),
-        ("a token whose key is not in the set yet", "401 until the set is old", "the set is fetched again, with a pause"),
-    ),
-    clusters=_clusters,
+DIFFERENCES: Final = (
+    ("tokens in the query", "never found", "found, and removed unless `forward`"),
+    ("`path` without `caseSensitive`", "a panic", "case-sensitive"),
+    ("`forwardPayloadHeader` from the client", "forwarded", "removed"),
+    ("a token whose key is not in the set yet", "401 until the set is old", "the set is fetched again, with a pause"),
 )
+SPEC: Final = FilterSpec(NAME, Settings, JwtAuthnFilter, "needs the extra pymosn[jwt]", DIFFERENCES, clusters=_clusters)

@@ -39,9 +39,7 @@ class _Key:
         self.id = str(jwk.get("kid", ""))
         kind = str(jwk.get("crv") or jwk.get("kty"))
         named = jwk.get("alg")
-        self.algorithms: tuple[str, ...] = _BY_KIND.get(kind, ())
-        if named is not None:
-            self.algorithms = tuple(name for name in self.algorithms if name == named)
+        self.algorithms = [name for name in _BY_KIND.get(kind, ()) if named in (None, name)]
         if not self.algorithms or jwk.get("use", "sig") != "sig":
             raise ValueError(f"not a supported signature key: {kind}, {named}")
         try:

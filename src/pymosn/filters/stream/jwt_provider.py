@@ -5,9 +5,8 @@ from __future__ import annotations
 
 import asyncio
 import base64
-import importlib.util
 import json
-from typing import Annotated, Any, Final
+from typing import Annotated, Any, Final, NamedTuple
 from urllib.parse import urlsplit
 
 import msgspec
@@ -21,7 +20,6 @@ from pymosn.filters.settings import Duration, EnvoyBlock, Unsigned, works
 from pymosn.filters.stream.jwt_keys import KeySet, TokenError, UnknownKey
 from pymosn.filters.stream.problems import Problems
 
-BEARER: Final = "Bearer "
 #: Default lifetime of a remote key set in seconds, as in Envoy.
 CACHE_TIME: Final = 600.0
 #: Minimum seconds between two fetches, if the first failed or did not contain the key that a token names.
@@ -72,13 +70,12 @@ class JwtProvider(EnvoyBlock, kw_only=True):
     clockSkewSeconds: Annotated[Unsigned, works("0: 60")] = 0
 
 
-class TokenSource:
-    """A part of a request that may have a token: a header, after a prefix, or a query parameter."""
+class TokenSource(NamedTuple):
+    """A part of a request that may have a token: a query parameter, or else a header, after a prefix."""
 
-    def __init__(self, header: str, prefix: str, parameter: str) -> None:
-        self.header = header.lower()
-        self.prefix = prefix
-        self.parameter = parameter
+    parameter: str = ""
+    header: str = ""
+    prefix: str = ""
 
     def find(self, exchange: Exchange) -> list[str]:
         """The tokens found."""
@@ -101,26 +98,22 @@ class TokenSource:
         request.query = b"&".join(kept).decode("ascii")
 
 
-DEFAULT_SOURCES: Final = (TokenSource("authorization", BEARER, ""), TokenSource("", "", "access_token"))
-
-
 class Provider:
     """A provider, with the keys that this worker has."""
 
     def __init__(self, name: str, config: JwtProvider, path: str, problems: Problems) -> None:
         self.name = name
-        self._issuer = config.issuer
+        self._config = config
         self._audiences = frozenset(config.audiences)
         self._skew = float(config.clockSkewSeconds) or SKEW
-        self._forwards = config.forward
         self.payload_header = config.forwardPayloadHeader
         if self.payload_header:
             problems.header(f"{path}.forwardPayloadHeader", self.payload_header)
-        sources = [TokenSource(entry.name, entry.valuePrefix, "") for entry in config.fromHeaders]
+        sources = [TokenSource("", entry.name, entry.valuePrefix) for entry in config.fromHeaders]
         for i, entry in enumerate(config.fromHeaders):
             problems.header(f"{path}.fromHeaders[{i}].name", entry.name)
-        sources += [TokenSource("", "", parameter) for parameter in config.fromParams]
-        self._sources = sources or list(DEFAULT_SOURCES)
+        sources += map(TokenSource, config.fromParams)
+        self._sources = sources or [TokenSource(header="authorization", prefix="Bearer "), TokenSource("access_token")]
         self._keys: KeySet | None = None
         self._remote: HttpUri | None = None
         self._cache_time = 0.0
@@ -144,15 +137,12 @@ class Provider:
     def _read_remote(self, config: RemoteJwks, path: str, problems: Problems) -> None:
         target = self._remote = config.httpUri
         parts = urlsplit(target.uri)
-        if not parts.netloc or parts.scheme not in ("http", "https"):
-            problems.add(f"{path}.httpUri.uri", f"expected a URL, got {target.uri!r}")
-        if not target.cluster:
-            problems.add(f"{path}.httpUri.cluster", "the cluster with the keys is missing")
+        is_url = parts.netloc and parts.scheme in ("http", "https")
+        problems.require(is_url, f"{path}.httpUri.uri", f"expected a URL, got {target.uri!r}")
+        problems.require(target.cluster, f"{path}.httpUri.cluster", "the cluster with the keys is missing")
         self._cache_time = config.cacheDuration or CACHE_TIME
         self._host = parts.netloc
         self._target = (parts.path or "/") + (f"?{parts.query}" if parts.query else "")
-
-    # ---- tokens
 
     def find(self, exchange: Exchange) -> list[tuple[str, TokenSource]]:
         """The tokens of a request, with their sources."""
@@ -167,7 +157,7 @@ class Provider:
         if self._keys is None:
             raise TokenError("Jwks remote fetch is failed")
         claims = self._keys.verify(token, self._skew, now)
-        if self._issuer and claims.get("iss") != self._issuer:
+        if self._config.issuer and claims.get("iss") != self._config.issuer:
             raise TokenError("Jwt issuer is not configured")
         expected = self._audiences if audiences is None else audiences
         given = claims.get("aud", [])
@@ -177,13 +167,11 @@ class Provider:
 
     def accept(self, exchange: Exchange, source: TokenSource, claims: dict[str, Any]) -> None:
         """Removes a valid token from the request or forwards it, and adds the claims."""
-        if not self._forwards:
+        if not self._config.forward:
             source.remove(exchange)
         if self.payload_header:
             payload = base64.urlsafe_b64encode(json.dumps(claims, separators=(",", ":")).encode())
             exchange.request.headers.set(self.payload_header, payload.rstrip(b"=").decode())
-
-    # ---- keys
 
     @property
     def is_remote(self) -> bool:
@@ -220,11 +208,3 @@ class Provider:
             context.write(f"the keys of {self.name!r} cannot be fetched from {target.uri}: {error}", WARN)
         finally:
             self._fetching = None
-
-
-def check_package(problems: Problems) -> bool:
-    """Whether PyJWT and cryptography are installed; reports an error if not."""
-    missing = [name for name in ("jwt", "cryptography") if importlib.util.find_spec(name) is None]
-    if missing:
-        problems.add("", "jwt_authn needs PyJWT and cryptography: pip install 'pymosn[jwt]'")
-    return not missing

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Final
+from collections.abc import Callable, Iterable
+from typing import Final, NamedTuple
 
 from pymosn.filters.stream.envoy_match import EnvoyObject
 from pymosn.filters.stream.problems import Problems
@@ -13,125 +13,91 @@ MISSING: Final = 1
 FAILED: Final = 2
 
 
-class Outcome:
-    """Whether a requirement is met (`status`), and the reason if not."""
+class Outcome(NamedTuple):
+    """Whether a requirement is met, and the reason if not. FAILED: the request has a token, but an invalid one."""
 
-    def __init__(self, status: int, text: str) -> None:
-        self.status = status
-        self.text = text
-
-    @staticmethod
-    def failed(text: str) -> Outcome:
-        """The request has a token, but an invalid one."""
-        return Outcome(FAILED, text)
+    status: int
+    text: str = ""
 
 
 #: Verifies the tokens of a provider, for certain audiences unless None.
 Verify = Callable[[str, "frozenset[str] | None"], Outcome]
 
 
-class Requirement:
-    """`providers`: those whose tokens it checks."""
+class Requirement(NamedTuple):
+    """`providers`: those whose tokens it checks. `evaluate`: whether a request meets it.
 
-    def __init__(self, providers: list[str]) -> None:
-        self.providers = providers
+    `accepts`: also no token (MISSING, `allowMissing`), or any tokens (FAILED, `allowMissingOrFailed`).
+    """
 
-    def evaluate(self, verify: Verify) -> Outcome:
-        """Whether a request meets it."""
-        raise NotImplementedError
-
-
-class _OfProvider(Requirement):
-    def __init__(self, name: str, audiences: frozenset[str] | None) -> None:
-        super().__init__([name])
-        self._audiences = audiences
-
-    def evaluate(self, verify: Verify) -> Outcome:
-        return verify(self.providers[0], self._audiences)
+    providers: list[str]
+    evaluate: Callable[[Verify], Outcome]
+    accepts: int = OK
 
 
-class _Optional(Requirement):
-    """`allowMissing`: no token, or only valid ones; `allowMissingOrFailed`: any request."""
-
-    def __init__(self, providers: list[str], allows_failed: bool) -> None:
-        super().__init__(providers)
-        self.allows_failed = allows_failed
-
-    def evaluate(self, verify: Verify) -> Outcome:
-        outcomes = [verify(name, None) for name in self.providers]
-        if self.allows_failed or any(outcome.status == OK for outcome in outcomes):
-            return Outcome(OK, "")
-        return next((outcome for outcome in outcomes if outcome.status == FAILED), Outcome(OK, ""))
+def _first(outcomes: Iterable[Outcome], status: int, default: Outcome) -> Outcome:
+    return next((outcome for outcome in outcomes if outcome.status == status), default)
 
 
-class _Any(Requirement):
+def _of_provider(name: str, audiences: frozenset[str] | None) -> Requirement:
+    return Requirement([name], lambda verify: verify(name, audiences))
+
+
+def _optional(providers: list[str], accepts: int) -> Requirement:
+    def evaluate(verify: Verify) -> Outcome:
+        outcomes = [verify(name, None) for name in providers]
+        if accepts == FAILED or any(outcome.status == OK for outcome in outcomes):
+            return Outcome(OK)
+        return _first(outcomes, FAILED, Outcome(OK))
+
+    return Requirement(providers, evaluate, accepts)
+
+
+def _any(parts: list[Requirement]) -> Requirement:
     """One of several. `allowMissing` among them applies to the tokens that the others check."""
+    required = [part for part in parts if part.accepts == OK]
+    accepts = max([part.accepts for part in parts], default=OK)
 
-    def __init__(self, parts: list[Requirement]) -> None:
-        super().__init__([name for part in parts for name in part.providers])
-        self._parts = [part for part in parts if not isinstance(part, _Optional)]
-        optional = [part for part in parts if isinstance(part, _Optional)]
-        self._allows_missing = bool(optional)
-        self._allows_failed = any(part.allows_failed for part in optional)
-        # Without other requirements it acts as if it were alone.
-        self._alone = optional[0] if optional and not self._parts else None
+    def evaluate(verify: Verify) -> Outcome:
+        if parts and not required:
+            return parts[0].evaluate(verify)
+        outcomes = [part.evaluate(verify) for part in required]
+        if any(outcome.status == OK for outcome in outcomes) or accepts == FAILED:
+            return Outcome(OK)
+        return _first(outcomes, FAILED, Outcome(OK) if accepts == MISSING else outcomes[0])
 
-    def evaluate(self, verify: Verify) -> Outcome:
-        if self._alone is not None:
-            return self._alone.evaluate(verify)
-        outcomes = [part.evaluate(verify) for part in self._parts]
-        if any(outcome.status == OK for outcome in outcomes) or self._allows_failed:
-            return Outcome(OK, "")
-        failed = [outcome for outcome in outcomes if outcome.status == FAILED]
-        if failed:
-            return failed[0]
-        return Outcome(OK, "") if self._allows_missing else outcomes[0]
+    return Requirement([name for part in parts for name in part.providers], evaluate)
 
 
-class _All(Requirement):
-    def __init__(self, parts: list[Requirement]) -> None:
-        super().__init__([name for part in parts for name in part.providers])
-        self._parts = parts
+def _all(parts: list[Requirement]) -> Requirement:
+    def evaluate(verify: Verify) -> Outcome:
+        outcomes = (part.evaluate(verify) for part in parts)
+        return next((outcome for outcome in outcomes if outcome.status != OK), Outcome(OK))
 
-    def evaluate(self, verify: Verify) -> Outcome:
-        for part in self._parts:
-            outcome = part.evaluate(verify)
-            if outcome.status != OK:
-                return outcome
-        return Outcome(OK, "")
+    return Requirement([name for part in parts for name in part.providers], evaluate)
 
 
 def read_requirement(value: object, path: str, providers: list[str], problems: Problems) -> Requirement:
     """A JwtRequirement; `providers`: the known names."""
-    source = EnvoyObject(value, path, problems)
-    requirement = _read(source, providers, problems)
-    source.end()
-    return requirement
-
-
-def _read(source: EnvoyObject, providers: list[str], problems: Problems) -> Requirement:
-    if "provider_name" in source:
-        return _OfProvider(_name(source, providers), None)
-    if "provider_and_audiences" in source:
-        inner = source.inner("provider_and_audiences")
-        audiences = inner.take("audiences", list, [])
-        requirement = _OfProvider(_name(inner, providers), frozenset(map(str, audiences)))
-        inner.end()
-        return requirement
-    for key, kind in (("requires_any", _Any), ("requires_all", _All)):
-        if key in source:
-            parts = [read_requirement(*part, providers, problems) for part in source.items(key, "requirements")]
-            return kind(parts)
-    for key in ("allow_missing", "allow_missing_or_failed"):
-        if key in source:
-            source.inner(key).end()
-            return _Optional(providers, key == "allow_missing_or_failed")
-    problems.add(source.path, "no supported requirement; see docs/shipped-filters.md")
-    return _All([])
+    with EnvoyObject(value, path, problems) as source:
+        if "provider_name" in source:
+            return _of_provider(_name(source, providers), None)
+        if "provider_and_audiences" in source:
+            with source.inner("provider_and_audiences") as inner:
+                audiences = inner.take("audiences", list, [])
+                return _of_provider(_name(inner, providers), frozenset(map(str, audiences)))
+        for key, kind in (("requires_any", _any), ("requires_all", _all)):
+            if key in source:
+                return kind([read_requirement(*part, providers, problems) for part in source.items(key, "requirements")])
+        for key, accepts in (("allow_missing", MISSING), ("allow_missing_or_failed", FAILED)):
+            if key in source:
+                with source.inner(key):
+                    return _optional(providers, accepts)
+        problems.add(path, "no supported requirement; see docs/shipped-filters.md")
+    return _all([])
 
 
 def _name(source: EnvoyObject, providers: list[str]) -> str:
     name: str = source.take("provider_name", str, "")
-    if name not in providers:
-        source.problems.add(f"{source.path}.providerName", f"unknown provider {name!r}")
+    source.problems.require(name in providers, f"{source.path}.providerName", f"unknown provider {name!r}")
     return name

@@ -16,11 +16,7 @@ from pymosn.filters.stream.problems import Problems
 from pymosn.upstream.limits import worker_share
 
 NAME: Final = "local_rate_limit"
-ALL: Final = "all"
-CLIENT: Final = "client"
-PATH: Final = "path"
-HEADER: Final = "header"
-KEYS: Final = (ALL, CLIENT, PATH, HEADER)
+KEYS: Final = ("all", "client", "path", "header")
 
 
 class Settings(Block, kw_only=True):
@@ -46,28 +42,24 @@ class Rate:
         self.burst = settings.burst or settings.requests
         self._key = settings.key
         self._header = settings.header.lower()
-        if settings.requests < 1:
-            problems.add(".requests", "must be 1 or more")
-        if settings.per <= 0:
-            problems.add(".per", "must be greater than 0")
-        if settings.max_keys < 1:
-            problems.add(".max_keys", "must be 1 or more")
-        if self._key not in KEYS:
-            problems.add(".key", f"must be one of {', '.join(KEYS)}, not {self._key!r}")
-        elif self._key == HEADER:
+        problems.require(settings.requests >= 1, ".requests", "must be 1 or more")
+        problems.require(settings.per > 0, ".per", "must be greater than 0")
+        problems.require(settings.max_keys >= 1, ".max_keys", "must be 1 or more")
+        problems.one_of(".key", self._key, KEYS)
+        if self._key == "header":
             problems.header(".header", self._header)
-        elif self._header:
-            problems.add(".header", "only valid with `key: header`")
+        elif self._key in KEYS:
+            problems.require(not self._header, ".header", "only valid with `key: header`")
         problems.status(".status", settings.status, 400)
         problems.end()
 
     def key_of(self, exchange: Exchange) -> str:
         """The key of a request's bucket; requests without the header share one."""
-        if self._key == CLIENT:
+        if self._key == "client":
             return exchange.remote_ip
-        if self._key == PATH:
+        if self._key == "path":
             return exchange.request.path
-        if self._key == HEADER:
+        if self._key == "header":
             return exchange.request.headers.get(self._header, "") or ""
         return ""
 
@@ -90,15 +82,11 @@ class Buckets:
         """Takes a token and returns 0.0, or returns the seconds until there is one."""
         tokens, then = self._buckets.pop(key, (self._burst, now))
         tokens = min(self._burst, tokens + max(0.0, now - then) * self._per_second)
-        wait = 0.0
-        if tokens >= 1.0:
-            tokens -= 1.0
-        else:
-            wait = (1.0 - tokens) / self._per_second
-        self._buckets[key] = (tokens, now)
+        has_token = tokens >= 1.0
+        self._buckets[key] = (tokens - 1.0 if has_token else tokens, now)
         if len(self._buckets) > self._max_keys:
             self._buckets.popitem(last=False)
-        return wait
+        return 0.0 if has_token else (1.0 - tokens) / self._per_second
 
 
 class LocalRateLimitFilter(StreamFilter):
@@ -126,6 +114,5 @@ class LocalRateLimitFilter(StreamFilter):
         return Reply(rate.settings.status, rate.settings.body, {"retry-after": str(math.ceil(wait))})
 
 
-SPEC: Final = FilterSpec(
-    NAME, Settings, LocalRateLimitFilter, "pymosn's own: token buckets; also of a route", route=RouteSpec(Settings, Rate)
-)
+_NOTE: Final = "pymosn's own: token buckets; also of a route"
+SPEC: Final = FilterSpec(NAME, Settings, LocalRateLimitFilter, _NOTE, route=RouteSpec(Settings, Rate))

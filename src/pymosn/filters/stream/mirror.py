@@ -10,8 +10,6 @@ from pymosn.filters.settings import Block, Unsigned, works
 from pymosn.filters.spec import FilterSpec
 from pymosn.proxy.mirroring import AMPLIFICATION, BROADCAST
 
-NAME: Final = "mirror"
-
 
 class Settings(Block, kw_only=True):
     """`mirror`: how requests of a listener are mirrored where their route has mirror policies."""
@@ -39,4 +37,6 @@ class MirrorFilter(StreamFilter):
             exchange.set_variable(BROADCAST, "true")
 
 
-SPEC: Final = FilterSpec(NAME, Settings, MirrorFilter, "how many copies, or broadcast; mirroring itself acts without it too")
+SPEC: Final = FilterSpec(
+    "mirror", Settings, MirrorFilter, "how many copies, or broadcast; mirroring itself acts without it too"
+)

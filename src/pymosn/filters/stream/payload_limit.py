@@ -30,8 +30,7 @@ class Limit:
         problems = Problems()
         self.size = settings.max_entity_size
         status = settings.http_status or BODY_TOO_LARGE.status
-        if self.size < 0:
-            problems.add(".max_entity_size", "must be 0 or more")
+        problems.require(self.size >= 0, ".max_entity_size", "must be 0 or more")
         problems.status(".http_status", status)
         problems.end()
         self.failure = Failure(BODY_TOO_LARGE.reason, status, BODY_TOO_LARGE.flag)
@@ -67,18 +66,9 @@ class PayloadLimitFilter(StreamFilter):
         return of_route if isinstance(of_route, Limit) else self._limit
 
 
-SPEC: Final = FilterSpec(
-    NAME,
-    Settings,
-    PayloadLimitFilter,
-    "also of a route",
-    (
-        ("`max_entity_size` without a trailing space", "0: no limit", "the same key"),
-        (
-            "body of unknown length",
-            "buffered as a whole before it is checked",
-            "streams; it is cut, and the request fails, where it grows too long",
-        ),
-    ),
-    RouteSpec(Settings, Limit),
+_STREAMS: Final = "streams; it is cut, and the request fails, where it grows too long"
+DIFFERENCES: Final = (
+    ("`max_entity_size` without a trailing space", "0: no limit", "the same key"),
+    ("body of unknown length", "buffered as a whole before it is checked", _STREAMS),
 )
+SPEC: Final = FilterSpec(NAME, Settings, PayloadLimitFilter, "also of a route", DIFFERENCES, RouteSpec(Settings, Limit))

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
+
 from pymosn.core.headers import is_token, to_bytes
 from pymosn.filters.errors import FilterConfigError
 from pymosn.routing.regex import PatternError, Regex
@@ -17,20 +19,28 @@ class Problems:
         """Adds an error."""
         self._found.append((path, text))
 
+    def require(self, condition: object, path: str, text: str) -> None:
+        """Adds an error unless `condition` is true."""
+        if not condition:
+            self.add(path, text)
+
     def end(self) -> None:
         """Raises FilterConfigError if there are errors."""
         if self._found:
             raise FilterConfigError(self._found)
 
+    def one_of(self, path: str, value: str, choices: Collection[str]) -> None:
+        """Checks that a value is one of several."""
+        self.require(value in choices, path, f"must be one of {', '.join(choices)}, not {value!r}")
+
     def status(self, path: str, status: int, lowest: int = 200) -> None:
         """Checks the status of a reply."""
-        if not lowest <= status <= 599:
-            self.add(path, f"must be a status code from {lowest} to 599, not {status}")
+        self.require(lowest <= status <= 599, path, f"must be a status code from {lowest} to 599, not {status}")
 
     def header(self, path: str, name: str) -> None:
         """Checks the name of a header."""
-        if not is_token(to_bytes(name)):
-            self.add(path, f"not a header name: {name!r}" if name else "the name of a header is missing")
+        text = f"not a header name: {name!r}" if name else "the name of a header is missing"
+        self.require(is_token(to_bytes(name)), path, text)
 
     def headers(self, path: str, names: list[str]) -> None:
         """Checks a list of header names."""

@@ -9,8 +9,6 @@ import msgspec
 from pymosn.filters.settings import Block, own
 from pymosn.filters.spec import FilterSpec
 
-NAME: Final = "python"
-
 
 class Settings(Block, kw_only=True):
     """`python`: a class derived from `pymosn.api.StreamFilter`. It receives this whole object."""
@@ -20,4 +18,4 @@ class Settings(Block, kw_only=True):
     class_: Annotated[str, own("name of the class in that file")] = msgspec.field(default="", name="class")
 
 
-SPEC: Final = FilterSpec(NAME, Settings, None, "pymosn's own: a filter in Python")
+SPEC: Final = FilterSpec("python", Settings, None, "pymosn's own: a filter in Python")

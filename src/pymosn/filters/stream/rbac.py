@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from ipaddress import ip_network
 from typing import Annotated, Final
 
@@ -16,7 +17,6 @@ from pymosn.filters.stream.addresses import parse_ip
 from pymosn.filters.stream.envoy_match import Condition, EnvoyObject, header_test, never, text_test
 from pymosn.filters.stream.problems import Problems
 
-NAME: Final = "rbac"
 ACTIONS: Final = ("ALLOW", "DENY", "LOG")
 Read = Callable[[object, str, Problems], Condition]
 
@@ -57,20 +57,18 @@ class _Policies:
 
     def __init__(self, config: Rules, path: str, hops: int, problems: Problems) -> None:
         self.action = config.action or "ALLOW"
-        if self.action not in ACTIONS:
-            problems.add(f"{path}.action", f"must be one of {', '.join(ACTIONS)}, not {self.action!r}")
-        reader = _Reader(hops)
+        problems.one_of(f"{path}.action", self.action, ACTIONS)
         self._policies: list[tuple[str, list[Condition], list[Condition]]] = []
         for name, policy in config.policies.items():
             inner = f"{path}.policies.{name}"
-            permissions = _read_all(policy.permissions, f"{inner}.permissions", reader.permission, problems)
-            principals = _read_all(policy.principals, f"{inner}.principals", reader.principal, problems)
+            permissions = _read_all(policy.permissions, f"{inner}.permissions", _permission, problems)
+            principals = _read_all(policy.principals, f"{inner}.principals", partial(_principal, hops), problems)
             self._policies.append((name, permissions, principals))
 
     def find(self, exchange: Exchange) -> str | None:
         """The name of the first policy that matches a request."""
         for name, permissions, principals in self._policies:
-            if _any(permissions, exchange) and _any(principals, exchange):
+            if any(met(exchange) for met in permissions) and any(met(exchange) for met in principals):
                 return name
         return None
 
@@ -99,8 +97,7 @@ class RbacFilter(StreamFilter):
     def on_request(self, exchange: Exchange) -> Reply | None:
         shadow = self._shadow
         if shadow is not None:
-            found = shadow.find(exchange)
-            allows = shadow.allows(found)
+            allows = shadow.allows(shadow.find(exchange))
             self.context.counter("shadow_allowed" if allows else "shadow_denied").value += 1
         rules = self._rules
         if rules is None:
@@ -118,124 +115,86 @@ class RbacFilter(StreamFilter):
 
 
 def _read_all(values: list[AnyMap], path: str, read: Read, problems: Problems) -> list[Condition]:
-    if not values:
-        problems.add(path, "must not be empty")
+    problems.require(values, path, "must not be empty")
     return [read(value, f"{path}[{i}]", problems) for i, value in enumerate(values)]
 
 
-def _any(conditions: list[Condition], exchange: Exchange) -> bool:
-    return any(condition(exchange) for condition in conditions)
-
-
-def _all(conditions: list[Condition], exchange: Exchange) -> bool:
-    return all(condition(exchange) for condition in conditions)
-
-
-class _Reader:
-    """Reads principals and permissions, which are trees of conditions."""
-
-    def __init__(self, hops: int) -> None:
-        """`hops`: the number of trusted proxies before this one, which append to X-Forwarded-For."""
-        self._hops = hops
-
-    def principal(self, value: object, path: str, problems: Problems) -> Condition:
-        """A principal: a condition on the client."""
-        source = EnvoyObject(value, path, problems)
-        condition = self._client(source, problems)
-        source.end()
-        return condition
-
-    def _client(self, source: EnvoyObject, problems: Problems) -> Condition:
+def _principal(hops: int, value: object, path: str, problems: Problems) -> Condition:
+    """A principal: a condition on the client. `hops`: the trusted proxies, which append to X-Forwarded-For."""
+    with EnvoyObject(value, path, problems) as source:
         for key in ("direct_remote_ip", "source_ip"):
             if key in source:
                 return _network_test(source.inner(key), lambda exchange: exchange.connection.remote_ip)
         if "remote_ip" in source:
-            return _network_test(source.inner("remote_ip"), self._remote_ip)
-        return _combined(source, problems, "ids", "id", self.principal) or _common(source, problems, "principal")
+            return _network_test(source.inner("remote_ip"), partial(_remote_ip, hops))
+        return _combined(source, "ids", "id", partial(_principal, hops)) or _common(source, "principal")
 
-    def permission(self, value: object, path: str, problems: Problems) -> Condition:
-        """A permission: a condition on the request."""
-        source = EnvoyObject(value, path, problems)
-        condition = self._request(source, problems)
-        source.end()
-        return condition
 
-    def _request(self, source: EnvoyObject, problems: Problems) -> Condition:
+def _permission(value: object, path: str, problems: Problems) -> Condition:
+    """A permission: a condition on the request."""
+    with EnvoyObject(value, path, problems) as source:
         if "destination_ip" in source:
             return _network_test(source.inner("destination_ip"), lambda exchange: exchange.connection.local_ip)
         if "destination_port" in source:
             port = source.take("destination_port", int, -1)
             return lambda exchange: exchange.connection.local_port == port
-        return _combined(source, problems, "rules", "rule", self.permission) or _common(source, problems, "permission")
-
-    def _remote_ip(self, exchange: Exchange) -> str:
-        if self._hops <= 0:
-            return exchange.remote_ip
-        entries = ",".join(exchange.request.headers.get_all("x-forwarded-for")).split(",")
-        return entries[-self._hops].strip() if len(entries) >= self._hops else exchange.connection.remote_ip
+        return _combined(source, "rules", "rule", _permission) or _common(source, "permission")
 
 
-def _combined(source: EnvoyObject, problems: Problems, many: str, one: str, read: Read) -> Condition | None:
+def _remote_ip(hops: int, exchange: Exchange) -> str:
+    if hops <= 0:
+        return exchange.remote_ip
+    entries = ",".join(exchange.request.headers.get_all("x-forwarded-for")).split(",")
+    return entries[-hops].strip() if len(entries) >= hops else exchange.connection.remote_ip
+
+
+def _combined(source: EnvoyObject, many: str, one: str, read: Read) -> Condition | None:
     """`and_ids`, `or_rules`, `not_id` and the like."""
-    for word, join in (("and", _all), ("or", _any)):
+    for word, join in (("and", all), ("or", any)):
         if f"{word}_{many}" in source:
-            conditions = [read(value, path, problems) for value, path in source.items(f"{word}_{many}", many)]
-            return lambda exchange: join(conditions, exchange)
+            conditions = [read(*part, source.problems) for part in source.items(f"{word}_{many}", many)]
+            return lambda exchange: join(condition(exchange) for condition in conditions)
     if f"not_{one}" in source:
-        denied = read(*source.value(f"not_{one}"), problems)
+        denied = read(*source.value(f"not_{one}"), source.problems)
         return lambda exchange: not denied(exchange)
     return None
 
 
-def _common(source: EnvoyObject, problems: Problems, what: str) -> Condition:
+def _common(source: EnvoyObject, what: str) -> Condition:
     """The conditions that principals and permissions have in common."""
     if "any" in source:
-        if not source.take("any", bool, True):
-            problems.add(f"{source.path}.any", "must be true")
+        source.problems.require(source.take("any", bool, True), f"{source.path}.any", "must be true")
         return lambda exchange: True
     if "header" in source:
         return header_test(source.inner("header"))
     if "url_path" in source:
-        outer = source.inner("url_path")
-        if "path" not in outer:
-            problems.add(outer.path, "needs a path")
-            return never
-        test = text_test(outer.inner("path"))
-        outer.end()
+        with source.inner("url_path") as outer:
+            outer.problems.require("path" in outer, outer.path, "needs a path")
+            test = text_test(outer.inner("path")) if "path" in outer else never
         return lambda exchange: test(exchange.request.path or "/")  # RPC calls have none
-    problems.add(source.path, f"no supported {what}; see docs/shipped-filters.md")
+    source.problems.add(source.path, f"no supported {what}; see docs/shipped-filters.md")
     return never
 
 
 def _network_test(source: EnvoyObject, address_of: Callable[[Exchange], str]) -> Condition:
     """A CidrRange."""
-    if "prefix_len" not in source:
-        source.problems.add(source.path, "prefix_len is missing; Envoy would use 0, which is every address")
-    text = source.take("address_prefix", str, "")
-    length = source.take("prefix_len", int, 0)
-    source.end()
+    with source:
+        missing = "prefix_len is missing; Envoy would use 0, which is every address"
+        source.problems.require("prefix_len" in source, source.path, missing)
+        text = source.take("address_prefix", str, "")
+        length = source.take("prefix_len", int, 0)
     try:
         network = ip_network(f"{text}/{length}", strict=False)
     except ValueError:
         source.problems.add(source.path, f"not a network: {text!r} with {length} bits")
         return never
-
-    def is_within(exchange: Exchange) -> bool:
-        address = parse_ip(address_of(exchange))
-        return address is not None and address in network
-
-    return is_within
+    return lambda exchange: (address := parse_ip(address_of(exchange))) is not None and address in network
 
 
-SPEC: Final = FilterSpec(
-    NAME,
-    Settings,
-    RbacFilter,
-    "in MOSN's tree, but not in its program",
-    (
-        ("policies that are not supported", "left out: a DENY allows everything", "the file is refused"),
-        ("`remote_ip`", "the first in X-Forwarded-For, which clients write", "the socket, or `xff_num_trusted_hops`"),
-        ("`ignore_case`, regular expressions for `url_path`", "refused, exact only", "as in Envoy"),
-        ("an error in the filter", "the request passes", "500, unless `on_error: skip`"),
-    ),
+DIFFERENCES: Final = (
+    ("policies that are not supported", "left out: a DENY allows everything", "the file is refused"),
+    ("`remote_ip`", "the first in X-Forwarded-For, which clients write", "the socket, or `xff_num_trusted_hops`"),
+    ("`ignore_case`, regular expressions for `url_path`", "refused, exact only", "as in Envoy"),
+    ("an error in the filter", "the request passes", "500, unless `on_error: skip`"),
 )
+SPEC: Final = FilterSpec("rbac", Settings, RbacFilter, "in MOSN's tree, but not in its program", DIFFERENCES)

@@ -8,7 +8,6 @@ from pymosn.filters.settings import AnyMap, planned_checked
 from pymosn.filters.spec import FilterSpec
 from pymosn.filters.stream.python import Settings as PythonSettings
 
-NAME: Final = "transcoder"
 _COMPILED_IN: Final = "refused: the transcoders that it names are compiled into MOSN"
 
 
@@ -20,6 +19,5 @@ class Settings(PythonSettings, kw_only=True):
     rules: Annotated[list[AnyMap], planned_checked(_COMPILED_IN)] = []
 
 
-SPEC: Final = FilterSpec(
-    NAME, Settings, None, "classes in Python (docs/protocols.md); those compiled into MOSN (`type`, `rules`) are refused"
-)
+_NOTE: Final = "classes in Python (docs/protocols.md); those compiled into MOSN (`type`, `rules`) are refused"
+SPEC: Final = FilterSpec("transcoder", Settings, None, _NOTE)
