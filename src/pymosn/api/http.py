@@ -8,7 +8,7 @@ from typing import Final
 from mypy_extensions import i64, mypyc_attr
 
 from pymosn.core.addresses import host_field, normal_ip
-from pymosn.core.dates import HttpDates
+from pymosn.core.clock import HttpDates
 from pymosn.core.failure import Failure
 from pymosn.core.headers import HeaderError, Headers, is_token, to_bytes
 from pymosn.core.message import (

@@ -6,6 +6,7 @@ import contextlib
 
 import pytest
 from tests.kit import bolt_frames as bolt
+from tests.kit.options import rpc_options
 
 from pymosn.api.network import Connection, NetworkFilter
 from pymosn.api.rpc import RpcRequest, RpcResponse
@@ -18,7 +19,6 @@ from pymosn.stream.rpc.client import RpcClient
 from pymosn.stream.rpc.options import YIELD_SIZE
 from pymosn.stream.rpc.server import RpcServer
 from pymosn.stream.shared import SharedPool
-from pymosn.testing.options import rpc_options
 
 
 class Peer(Connection):
