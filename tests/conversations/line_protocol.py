@@ -202,7 +202,7 @@ class LineServerStream(ResponseSender):
 # ---- upstream
 
 
-class LineClient(NetworkFilter, DialReceiver):
+class LineClient(NetworkFilter):
     """One upstream connection."""
 
     def __init__(self, pool: LinePool, receiver: ResponseReceiver) -> None:
@@ -215,18 +215,6 @@ class LineClient(NetworkFilter, DialReceiver):
 
     def on_connection(self, connection: Connection) -> None:
         self.connection = connection
-
-    def on_dialed(self, connection: Connection) -> None:
-        self._pool.target.on_connection()
-        if self.receiver is None:
-            self._pool.put_back(self)
-        else:
-            self.serve(self.receiver)
-
-    def on_dial_failed(self, failure: Failure, detail: str) -> None:
-        self._pool.forget(self, False)
-        if self.receiver is not None:
-            self.receiver.on_no_sender(failure)
 
     def serve(self, receiver: ResponseReceiver) -> None:
         self.is_waiting = False
@@ -253,6 +241,26 @@ class LineClient(NetworkFilter, DialReceiver):
         self.receiver = None
         if receiver is not None:
             receiver.on_reset(RESET_BEFORE_RESPONSE)
+
+
+class LineDial(DialReceiver):
+    """Waits for the connection of one client. Compiled classes have one base, so this is an object of its own."""
+
+    def __init__(self, pool: LinePool, client: LineClient) -> None:
+        self._pool = pool
+        self._client = client
+
+    def on_dialed(self, connection: Connection) -> None:
+        self._pool.target.on_connection()
+        if self._client.receiver is None:
+            self._pool.put_back(self._client)
+        else:
+            self._client.serve(self._client.receiver)
+
+    def on_dial_failed(self, failure: Failure, detail: str) -> None:
+        self._pool.forget(self._client, False)
+        if self._client.receiver is not None:
+            self._client.receiver.on_no_sender(failure)
 
 
 class LineClientStream(RequestSender):
@@ -308,7 +316,7 @@ class LinePool(ConnectionPool):
         else:
             client = LineClient(self, receiver)
             self._all.append(client)
-            self._dialer.dial(self.target.peer, self.target.connect_timeout, client, client)
+            self._dialer.dial(self.target.peer, self.target.connect_timeout, client, LineDial(self, client))
 
     def withdraw(self, receiver: ResponseReceiver) -> None:
         for client in self._all:
