@@ -2,7 +2,7 @@
 PYTHON  ?= python3
 VENV    := .venv
 BIN     := $(VENV)/bin
-SOURCES := $(shell find src -name '*.py' -o -name '*.in' | sort) setup.py build_compiled.py build_c_files.py pyproject.toml
+SOURCES := $(shell find src -name '*.py' -o -name '*.in' -o -name '*.md' | sort) setup.py build_compiled.py build_c_files.py pyproject.toml
 BUILT   := build/compiled
 
 .PHONY: run test test-interpreted test-compiled shows check format bench fuzz build docs clean hostile-page soak slow interop instructions always

@@ -14,8 +14,7 @@ from pymosn.assembly.filters import check_filters
 from pymosn.config.diagnostics import Diagnostic
 from pymosn.kit.commands import COMMANDS, fail, json_text
 from pymosn.observe.process_log import CEILINGS
-from pymosn.server.config_source import ConfigSource
-from pymosn.server.run_options import BAD_CONFIGURATION, RunOptions, StartError
+from pymosn.server.run_options import BAD_CONFIGURATION, OTHER_FAULT, ConfigSource, RunOptions, StartError
 from pymosn.version import VERSION, build
 
 #: Flags of `mosn start` that are accepted without effect, for compatibility (key reference section 16).
@@ -133,14 +132,13 @@ def start(path: str | None, workers: int | None, strict: bool, log_level: str | 
     from pymosn.server.supervisor import run
 
     try:
-        code = run(options, lambda: click.echo(_EXAMPLES) if options.is_demo else None)
+        run(options, lambda: click.echo(_EXAMPLES) if options.is_demo else None)
     except StartError as error:
         _print_faults(error.faults)
         for line in error.lines:
             click.echo(f"pymosn: error: {line}", err=True)
         click.echo("pymosn: not started", err=True)
-        code = error.exit_code
-    sys.exit(code)
+        sys.exit(BAD_CONFIGURATION if error.faults else OTHER_FAULT)
 
 
 @main.command()

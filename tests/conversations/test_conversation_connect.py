@@ -2,6 +2,7 @@
 
 import pytest
 from tests.kit import DATE, GET, OK, Peer, Start, Talk, forward
+from tests.kit.options import http1_options
 
 from pymosn.api import Exchange, Reply, StreamFilter
 from pymosn.api.routing import Route
@@ -10,7 +11,6 @@ from pymosn.routing.actions import DirectResponse, Forward
 from pymosn.routing.matchers import AnyRequest
 from pymosn.routing.table import RouteTable, VirtualHost
 from pymosn.stream.http1.options import Http1Options
-from pymosn.testing.options import http1_options
 
 ASK = b"CONNECT Db.example:5432 HTTP/1.1\r\nHost: db.example\r\nProxy-Authorization: x\r\nX-Own: 1\r\n\r\n"
 ASKED = b"CONNECT db.example:5432 HTTP/1.1\r\nHost: db.example:5432\r\nX-Own: 1\r\n\r\n"

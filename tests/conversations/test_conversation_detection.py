@@ -5,11 +5,11 @@ from typing import Any
 import pytest
 from tests.kit import GET, OK, Start
 from tests.kit import bolt_frames as bolt
+from tests.kit.options import proxy_options
 
 from pymosn.api.network import STOP, Connection, NetworkFilter, NetworkFilterFactory
 from pymosn.core.failure import CLOSED_LOCALLY, Failure
 from pymosn.proxy.proxy import ProxyFactory
-from pymosn.testing.options import proxy_options
 
 ALL: dict[str, Any] = {"protocols": ["Http1", "bolt", "boltv2"]}
 

@@ -27,13 +27,13 @@ from collections.abc import Callable, Iterator
 
 import pytest
 from tests.kit import DATE, GET, Dial, Peer, Start, Talk, forward
+from tests.kit.options import http1_limits, http1_options
 
 from pymosn.api import Exchange, Reply, StreamFilter
 from pymosn.api.routing import Route
 from pymosn.core.failure import CONNECT_REFUSED
 from pymosn.routing.actions import DirectResponse
 from pymosn.routing.matchers import AnyRequest
-from pymosn.testing.options import http1_limits, http1_options
 
 TABLE = """
 request           reply             client: resets  shuts  and waits   upstream: resets  shuts  nonsense   time   drain

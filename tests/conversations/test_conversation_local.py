@@ -2,13 +2,13 @@
 
 import pytest
 from tests.kit import DATE, GET, OK, Start, forward
+from tests.kit.options import http1_limits, http1_options
 
 from pymosn.api import Exchange, Reply, StreamFilter
 from pymosn.api.routing import Route
 from pymosn.routing.actions import DirectResponse, Forward, ForwardWeighted, Redirect, Target
 from pymosn.routing.matchers import AnyRequest, Path, Prefix
 from pymosn.routing.table import RouteTable, VirtualHost
-from pymosn.testing.options import http1_limits, http1_options
 
 TEXT = b"content-type: text/plain; charset=utf-8\r\n"
 HELLO = b"HTTP/1.1 200 OK\r\n" + TEXT + b"content-length: 5\r\n" + DATE + b"\r\nhello"

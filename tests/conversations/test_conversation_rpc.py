@@ -6,9 +6,9 @@ import pytest
 from tests.kit import Start
 from tests.kit import bolt_frames as bolt
 from tests.kit.bolt_session import begin
+from tests.kit.options import rpc_options
 
 from pymosn.stream.rpc import server as server_module
-from pymosn.testing.options import rpc_options
 from pymosn.upstream.plan import HeartbeatPlan
 
 # ---- heartbeats

@@ -2,8 +2,7 @@
 
 import pytest
 from tests.kit import DATE, GET, OK, Start
-
-from pymosn.testing.options import http1_options, http1_policy
+from tests.kit.options import http1_options, http1_policy
 
 
 def test_get(start: Start) -> None:

@@ -2,9 +2,9 @@
 
 import pytest
 from tests.kit import DATE, GET, OK, Start, forward
+from tests.kit.options import http1_options
 
 from pymosn.stream.http1.options import Http1Options
-from pymosn.testing.options import http1_options
 
 POST = b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 10\r\n\r\n"
 TEXT = b"content-type: text/plain; charset=utf-8\r\n"

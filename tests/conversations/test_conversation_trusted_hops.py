@@ -2,12 +2,12 @@
 
 import pytest
 from tests.kit import GET, Start, Talk, forward
+from tests.kit.options import http1_options, http1_policy
 
 from pymosn.api import Exchange, StreamFilter
 from pymosn.api.http import HttpRequest
 from pymosn.core.headers import headers_from
 from pymosn.routing.hashing import HashSourceIp, hash_value
-from pymosn.testing.options import http1_options, http1_policy
 
 PEER = "192.0.2.7"
 OK = b"HTTP/1.1 200 OK\r\nDate: d\r\nContent-Length: 0\r\n\r\n"

@@ -5,12 +5,12 @@ from collections.abc import Callable
 
 import pytest
 from tests.kit import DATE, GET, OK, Peer, Start, Talk, forward
+from tests.kit.options import http1_options
 
 from pymosn.api import Exchange, Reply, StreamFilter
 from pymosn.api.routing import Route
 from pymosn.routing.actions import DirectResponse
 from pymosn.routing.matchers import Path
-from pymosn.testing.options import http1_options
 
 FIELDS = b"Sec-Key: k\r\n"
 ASK = b"GET /chat HTTP/1.1\r\nHost: a\r\nUpgrade: WebSocket\r\nConnection: Upgrade\r\n" + FIELDS + b"\r\n"

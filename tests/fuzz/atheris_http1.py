@@ -14,9 +14,9 @@ import atheris
 
 with atheris.instrument_imports(include=["pymosn.protocol", "pymosn.core.headers", "h11"]):
     from tests.fuzz.checks import COMPATIBLE, SMALL, check_forwarded, check_reply, check_requests, check_splits
+    from tests.kit.options import http1_limits
 
     from pymosn.protocol.http1.policy import STRICT
-    from pymosn.testing.options import http1_limits
 
 from tests.hostile.tables import REPLIES, REQUESTS
 

@@ -6,12 +6,12 @@ from collections.abc import Iterable
 
 from tests.fuzz.comparing import reply_differs, requests_differ, unexplained
 from tests.fuzz.second_opinion import h11_reply, h11_requests, llhttp_reply, llhttp_requests
+from tests.kit.options import http1_limits, http1_policy
 from tests.unit.protocol.decoding import Outcome, assert_same, forwarded, one_by_one, pieces, replies, requests
 
 from pymosn.core.uri import DECODE_SLASHES
 from pymosn.protocol.http1.decoder import Http1Limits
 from pymosn.protocol.http1.policy import Http1Policy
-from pymosn.testing.options import http1_limits, http1_policy
 
 SMALL = http1_limits(512, 8, 64)
 #: Everything forgiven, and the other choices made as well.

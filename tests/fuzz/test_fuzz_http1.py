@@ -16,9 +16,9 @@ from hypothesis import HealthCheck, given, seed, settings
 from hypothesis import strategies as st
 from tests.fuzz.checks import COMPATIBLE, SMALL, check_forwarded, check_reply, check_requests, check_splits
 from tests.fuzz.grammar import PIPELINE, REPLIES, REPLY, mutated
+from tests.kit.options import http1_limits
 
 from pymosn.protocol.http1.policy import STRICT
-from pymosn.testing.options import http1_limits
 
 CORPUS = sorted((Path(__file__).parent / "corpus").glob("*.bin"))
 SECONDS = float(os.environ.get("PYMOSN_FUZZ_SECONDS", "0"))

@@ -6,6 +6,7 @@ peers.py           Peer, Dial: a client or an upstream, and a connection that th
 transport.py       FakeTransport, FakeLoop: the event loop's side of connections
 chunks.py          merge_chunks: messages that differ only in how their chunks are cut
 messages.py        GET, OK, DATE: bytes that most conversations need
+options.py         options of listeners and filters with defaults
 fakes.py           FakeClock, Lines, Outcomes, Recorder: clock, log, access log and filter
 bolt_session.py    a Bolt connection whose first request has been answered
 bolt_frames.py, dubbo_frames.py, rpc_wires.py    RPC frames, written from the protocols' descriptions

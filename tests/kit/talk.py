@@ -14,6 +14,7 @@ from typing import Any
 
 from tests.kit.fakes import FakeClock, Lines, Outcomes
 from tests.kit.messages import WALL
+from tests.kit.options import http1_options, proxy_options, rpc_options, tcp_options
 from tests.kit.peers import Dial, FakeDialer, Peer
 from tests.kit.transport import FakeLoop
 
@@ -39,9 +40,8 @@ from pymosn.routing.table import RouteTable, TableSlot, VirtualHost
 from pymosn.stream.http1.options import Http1Options
 from pymosn.stream.registry import protocols as known_protocols
 from pymosn.stream.rpc.options import RpcOptions
-from pymosn.testing.options import http1_options, proxy_options, rpc_options, tcp_options
 from pymosn.upstream.balancers import balancers
-from pymosn.upstream.cluster import Cluster, Clusters, PoolMaker, make_cluster
+from pymosn.upstream.cluster import Cluster, Clusters, PoolMaker
 from pymosn.upstream.plan import ClusterPlan, HostPlan, LimitPlan
 
 #: The first host of the cluster `service`.
@@ -168,7 +168,7 @@ class Talk:
     def _cluster(self, plan: ClusterPlan, before: Cluster | None) -> Cluster:
         kind = balancers().get(plan.balancing.lb_type)
         assert kind is not None
-        return make_cluster(plan, kind, self.maker, self.metrics, before)
+        return Cluster(plan, kind, self.maker, self.metrics, before)
 
     def change(self, name: str, **keywords: Any) -> None:
         """Activates another plan of a cluster, as a change at run time does; `keywords`: of ClusterPlan."""

@@ -240,7 +240,7 @@ def test_the_built_in_example(start: Start, tmp_path: Path) -> None:
     if any(accepts(port) for port in (2045, 2046, 8080, 34901)):
         pytest.skip("a port of the example is taken on this machine")
     proxy = start(None)
-    proxy.wait_for("Ctrl-C ends it")
+    proxy.wait_for("Ctrl-C stops it")
     assert not (tmp_path / "logs").exists()
     assert get(2045, "/hello")[0] == 200
     assert get(2046, "/hello")[0] == 200

@@ -1,4 +1,4 @@
-"""Requests and responses of HTTP, of any version: what RFC 9110 says about them, without the framing of a connection."""
+"""Requests and responses of HTTP, of any version, as in RFC 9110: without the framing of a connection."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import Final
 from mypy_extensions import i64, mypyc_attr
 
 from pymosn.core.addresses import host_field, normal_ip
-from pymosn.core.dates import HttpDates
+from pymosn.core.clock import HttpDates
 from pymosn.core.failure import Failure
 from pymosn.core.headers import HeaderError, Headers, is_token, to_bytes
 from pymosn.core.message import (
@@ -44,8 +44,7 @@ def _set_length(head: MessageHead, length: i64) -> None:
 class HttpRequest(RequestHead):
     """The head of an HTTP request.
 
-    `connection_lines`: the X-Forwarded-For and -Proto lines of all requests of a connection. They are built for its first
-    request; the codec copies them to each further one.
+    `connection_lines`: X-Forwarded-For and -Proto, built for a connection's first request; the codec copies them to others.
     """
 
     def __init__(self, headers: Headers | None = None) -> None:
@@ -170,9 +169,8 @@ class HttpRequest(RequestHead):
     def forwarded_ip(self, hops: i64) -> str:
         """The client's IP address according to `hops` trusted proxies, each of which appended its peer's address.
 
-        That is the entry of X-Forwarded-For that is `hops` from the right: the nearest proxy wrote the last one, and entries
-        to the left of it are client-supplied. Empty when there are fewer, or when it is not an IP address: then the request
-        bypassed the proxies, and only the socket's address is certain.
+        That is the entry of X-Forwarded-For that is `hops` from the right; those to the left of it are client-supplied.
+        Empty when there are fewer, or when it is not an IP address: then the request bypassed the proxies.
         """
         entries = self._trusted_entries(hops)
         return normal_ip(entries[0]) if entries else ""

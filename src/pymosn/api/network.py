@@ -33,10 +33,7 @@ def join_address(ip: str, port: i64) -> str:
 
 @mypyc_attr(allow_interpreted_subclasses=True)
 class Connection(Alarm):
-    """One open connection, downstream or upstream.
-
-    All calls are synchronous and none raises: after a close, writes are dropped and `is_closed` is True.
-    """
+    """One open connection. Calls are synchronous and never raise: after a close, writes are dropped, `is_closed` is True."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -48,8 +45,7 @@ class Connection(Alarm):
         self.local_port: i64 = 0
         #: A redirected client's original destination, `ip:port`; only on listeners with `use_original_dst`.
         self.original_destination: str = ""
-        #: The URI scheme of requests on this connection, and the protocol negotiated by ALPN ("" without negotiation).
-        #: Set by the transport.
+        #: Set by the transport: the URI scheme of requests, and the protocol negotiated by ALPN ("" without negotiation).
         self.scheme: str = "http"
         self.alpn: str = ""
         #: Bytes transferred since the connection opened, and how many of them have already been counted (see `count_into`).
@@ -68,10 +64,7 @@ class Connection(Alarm):
         self._counted_written = self.bytes_written
 
     def replace_filters(self, filters: list[NetworkFilter]) -> None:
-        """Directs all further events to `filters`, which must not be empty.
-
-        Nothing is called here: the filter that gives up the connection passes on `on_connection` and the bytes it holds.
-        """
+        """Directs further events to `filters`, at least one. The caller passes on `on_connection` and the bytes it holds."""
         raise NotImplementedError
 
     def write(self, data: bytes) -> None:
@@ -87,9 +80,9 @@ class Connection(Alarm):
         raise NotImplementedError
 
     def batch_writer(self) -> FrameWriter:
-        """The batch writer: everything written to it during this event-loop iteration is sent in one write.
+        """Collects frames, which are sent in one write after this event-loop iteration; for shared connections.
 
-        For shared connections; do not mix with `write`. Fetch it again for every frame: it may have been flushed.
+        Do not mix with `write`. Fetch it again for every frame: it may have been flushed.
         """
         raise NotImplementedError
 
@@ -122,10 +115,9 @@ class Connection(Alarm):
         raise NotImplementedError
 
     def close_lingering(self, failure: Failure) -> None:
-        """Closes after a response while the peer may still be sending.
+        """Closes while the peer may still be sending: flushes the buffer, sends a FIN, then reads and discards for a while.
 
-        Flushes the buffer and sends a FIN, then reads and discards for a short bounded time, so that a reset cannot destroy
-        the response on its way (RFC 9112 section 9.6).
+        So a reset cannot destroy the response on its way (RFC 9112 section 9.6).
         """
         raise NotImplementedError
 
@@ -167,10 +159,7 @@ class NetworkFilter:
 
 @mypyc_attr(allow_interpreted_subclasses=True)
 class NetworkFilterFactory:
-    """Makes the network filter that takes a connection over from another one, such as `tcp_proxy` from `proxy`.
-
-    `on_connection` of the new filter is called, then `on_data` with all bytes read so far, then the further events.
-    """
+    """Makes the filter that takes a connection over, such as `tcp_proxy` from `proxy`, with all bytes read so far."""
 
     def create(self) -> NetworkFilter:
         """A filter for one connection."""
@@ -212,10 +201,7 @@ class FirstBytes:
     """
 
     def on_first_bytes(self, accepted: Accepted, data: bytes) -> i64:
-        """DONE, MORE_BYTES or REFUSE.
-
-        `data` is never empty: all bytes so far that no step has consumed, including those of an earlier call.
-        """
+        """DONE, MORE_BYTES or REFUSE. `data`, never empty: all bytes that no step has consumed, even of earlier calls."""
         raise NotImplementedError
 
     def on_undecided(self, accepted: Accepted) -> i64:
@@ -225,13 +211,9 @@ class FirstBytes:
 
 @mypyc_attr(allow_interpreted_subclasses=True)
 class Transport:
-    """How bytes travel between a connection and its socket. Immutable and shared.
-
-    `PlainTransport` is the only implementation; TLS will be the second. A dialer refuses every kind that it does not know.
-    """
+    """How bytes travel between a connection and its socket; immutable. A dialer refuses every kind that it does not know."""
 
     def __init__(self, *, scheme: str) -> None:
-        """`scheme`: of the requests on such connections."""
         self.scheme = scheme
 
 
@@ -251,8 +233,7 @@ class Peer:
     def __init__(self, address: str, *, transport: Transport, server_name: str, bind: str) -> None:
         """`address`: "ip:port", "[v6]:port", "name:port" or "unix:/path".
 
-        `server_name`: the name that a TLS handshake sends and verifies; a plain transport has no use for it.
-        `bind`: the local IP address to connect from; empty for the system's choice.
+        `server_name`: sent and verified by a TLS handshake. `bind`: the local IP address; empty for the system's choice.
         """
         self.address = address
         self.transport = transport

@@ -17,7 +17,7 @@ MORE: Final[i64] = 2
 NEED_MORE: Final[i64] = 0
 HEAD: Final[i64] = 1
 DATA: Final[i64] = 2
-# Decoders of multiplexed RPC protocols (`pymosn.api.rpc`) return complete messages instead.
+# Complete messages, of multiplexed RPC protocols (`pymosn.api.rpc`).
 REQUEST: Final[i64] = 3
 ONE_WAY: Final[i64] = 4
 RESPONSE: Final[i64] = 5
@@ -55,10 +55,7 @@ class ProtocolError(Exception):
 
 @mypyc_attr(allow_interpreted_subclasses=True)
 class Decoder:
-    """An incremental pull decoder: feed bytes, then decode frames until more bytes are needed.
-
-    `decode` returns a small number and stores its result in attributes, so that a frame costs no object.
-    """
+    """An incremental pull decoder. `decode` leaves its result in attributes, so that a frame costs no object."""
 
     def feed(self, data: bytes) -> None:
         """Appends received bytes."""

@@ -13,7 +13,7 @@ from pymosn.core.headers import Headers
 
 @mypyc_attr(allow_interpreted_subclasses=True)
 class RouteMatcher:
-    """A condition on a request, which is in the exchange with all that is known about it."""
+    """A condition on the request of an exchange."""
 
     def matches(self, exchange: Exchange) -> bool:
         """Whether the request meets it."""
@@ -24,7 +24,7 @@ class RouteMatcher:
         return type(self).__name__
 
     def why_not(self, exchange: Exchange) -> str:
-        """The condition, or the part of it, that the request does not meet, in words; only for one that does not match."""
+        """The condition, or its part, that the request does not meet, in words; only if it does not match."""
         return f"does not match: {self.text()}"
 
 
@@ -57,11 +57,7 @@ class Route(RouteInfo):
         response_changes: HeaderChanges | None = None,
         filter_configs: Mapping[str, object] | None = None,
     ) -> None:
-        """`name`: table, virtual host and place, for logs and `explain`.
-
-        `response_changes`: made on every reply, also on our own. `filter_configs`: `per_filter_config` of the route and of
-        its virtual host, by filter name.
-        """
+        """`response_changes`: made on every response, also on local replies. For the others see `RouteInfo`."""
         super().__init__(name, filter_configs)
         self.matcher = matcher
         self.action = action

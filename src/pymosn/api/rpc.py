@@ -1,11 +1,8 @@
 """LAYER 2 for multiplexed RPC: what a protocol of whole messages with request ids supplies. `docs/protocols.md` builds one.
 
-A protocol is three classes and a few bytes: an `RpcSpec` (its name, its first bytes, its heartbeat), an `RpcDecoder`
-(the length and the meaning of a frame), and the messages `RpcRequest` and `RpcResponse`, which keep the received frame: an
-unmodified message is forwarded with another id and otherwise unchanged. Layers 3 and 4 know nothing more about it.
-
-Frames are written to a `FrameWriter`, which coalesces short ones and keeps a long body as it is. `RpcHeaders` are decoded on
-demand.
+A protocol is an `RpcSpec` (its name, first bytes and heartbeat), an `RpcDecoder` (the length and the meaning of a frame),
+and the messages `RpcRequest` and `RpcResponse`, which keep the received frame: an unmodified message is forwarded with
+another id and otherwise unchanged. Layers 3 and 4 know nothing more about it. `RpcHeaders` are decoded on demand.
 """
 
 from __future__ import annotations
@@ -43,10 +40,8 @@ class RpcRequest(RequestHead):
     """One request. It has no path and no host, so routes find it by its headers (`service`, `method`, ...)."""
 
     def __init__(self, headers: Headers, request_id: i64, frame: bytes, payload: bytes, is_one_way: bool) -> None:
-        """`request_id`: the client's. `frame`: the received bytes. `payload`: its body as filters see it.
-
-        If the payload ends the frame, `frame` may hold only what precedes it.
-        """
+        """`request_id`: the client's. `payload`: the body as filters see it. `frame`: the received bytes; may lack a payload
+        at its end."""
         super().__init__(headers)
         self.request_id: i64 = request_id
         self.frame = frame
@@ -68,10 +63,7 @@ class RpcRequest(RequestHead):
         raise NotImplementedError
 
     def build(self, request_id: i64, payload: bytes, out: FrameWriter) -> None:
-        """Re-encodes the frame with the current headers, preserving everything else that the original frame contained.
-
-        HeaderError for headers that cannot be sent, before anything is written.
-        """
+        """Re-encodes the frame with the current headers and everything else of the original. HeaderError as for `encode`."""
         raise NotImplementedError
 
     def local_reply(self, status: i64, headers: Headers, body: bytes) -> RpcResponse:
@@ -139,14 +131,12 @@ class RpcResponse(ResponseHead):
 
 @mypyc_attr(allow_interpreted_subclasses=True)
 class RpcDecoder(Decoder):
-    """Cuts frames out of a stream of bytes and limits their size; a protocol supplies `frame_size` and `read`.
+    """Cuts frames out of a stream of bytes, in linear time however these are split, and limits their size.
 
-    Frames are pulled with `decode`, which returns one of the kinds in `api.protocol` and leaves the result in the
-    attributes. It takes linear time however the bytes are split.
+    A protocol supplies `frame_size` and `read`. `decode` returns one of the kinds in `api.protocol`.
     """
 
     def __init__(self, max_frame: i64) -> None:
-        """`max_frame`: the limit in bytes for a frame."""
         #: The id of the last frame, and its message if it is a REQUEST, ONE_WAY or RESPONSE.
         self.request_id: i64 = 0
         self.request: RpcRequest | None = None
@@ -158,11 +148,11 @@ class RpcDecoder(Decoder):
         self._max_frame: i64 = max_frame
         self._buffer: bytes = b""
         self._at: i64 = 0
-        # An incomplete frame. Bytes are added in place, so that a finely split frame costs no copies.
+        # An incomplete frame. Bytes are appended to it, so that a finely split frame costs no copies.
         self._partial: bytearray | None = None
         self._wanted: i64 = 0
 
-    # ---- what a protocol supplies
+    # ---- supplied by a protocol
 
     def frame_size(self, data: bytes, start: i64, end: i64) -> i64:
         """The size of the frame that begins at `start` of `data`, whose bytes so far end at `end`; 0 while unknown.
@@ -178,7 +168,7 @@ class RpcDecoder(Decoder):
         """
         raise NotImplementedError
 
-    # ---- what all have in common
+    # ---- common to all
 
     def feed(self, data: bytes) -> None:
         partial = self._partial
@@ -241,5 +231,5 @@ class RpcSpec(ProtocolSpec):
         return b""
 
     def goaway(self, request_id: i64) -> bytes:
-        """The frame that asks a client to send no further requests; empty for a protocol without one."""
+        """Asks a client to send no further requests; empty for a protocol without such a frame."""
         return b""

@@ -21,29 +21,23 @@ from pymosn.core.timers import Alarm, TimerWheel
 
 @mypyc_attr(allow_interpreted_subclasses=True)
 class StreamReceiver(Alarm):
-    """Receives one direction of a stream. No method is called after `end` or a reset.
+    """Receives one direction of a stream; these methods do nothing by default. None is called after `end` or a reset.
 
     A response with a `raw_tunnel` opens both directions again: `on_data` then delivers what comes through the tunnel, and
-    `end` means that this side sends no more while it may still read.
-
-    Subclasses `Alarm` so that every receiver can have a deadline without an extra object.
+    `end` means that this side sends no more while it may still read. An `Alarm`, so that a deadline needs no extra object.
     """
 
     def on_data(self, data: bytes, end: bool) -> None:
         """The next bytes of the body; `end` when they are the last."""
-        raise NotImplementedError
 
     def on_trailers(self, trailers: Headers) -> None:
         """The trailers; they end the message."""
-        raise NotImplementedError
 
     def on_reset(self, failure: Failure) -> None:
         """The stream was reset."""
-        raise NotImplementedError
 
     def on_writable(self, writable: bool) -> None:
         """Back-pressure for the other direction: False asks to stop sending for now, True allows it again."""
-        raise NotImplementedError
 
 
 @mypyc_attr(allow_interpreted_subclasses=True)
@@ -52,11 +46,9 @@ class RequestReceiver(StreamReceiver):
 
     def on_request(self, head: RequestHead, data: bytes, end: bool) -> None:
         """The head, with the part of the body that arrived together with it."""
-        raise NotImplementedError
 
     def on_refused(self, head: RequestHead, failure: Failure) -> None:
         """The request is malformed or not allowed. `head` holds what was understood; the connection will be closed."""
-        raise NotImplementedError
 
 
 @mypyc_attr(allow_interpreted_subclasses=True)
@@ -65,19 +57,15 @@ class ResponseReceiver(StreamReceiver):
 
     def on_sender(self, sender: RequestSender) -> None:
         """The pool has a stream: send the request to it."""
-        raise NotImplementedError
 
     def on_no_sender(self, failure: Failure) -> None:
         """The pool has no stream: overflow, or the dial failed."""
-        raise NotImplementedError
 
     def on_informational(self, head: ResponseHead) -> None:
         """A 1xx response; the final one follows."""
-        raise NotImplementedError
 
     def on_response(self, head: ResponseHead, data: bytes, end: bool) -> None:
         """The final head, with the part of the body that arrived together with it."""
-        raise NotImplementedError
 
 
 @mypyc_attr(allow_interpreted_subclasses=True)
@@ -92,16 +80,14 @@ class StreamSender:
         raise NotImplementedError
 
     def send_trailers(self, trailers: Headers) -> None:
-        """Sends the trailers, which end the message."""
-        raise NotImplementedError
+        """Sends the trailers, which end the message; a protocol without trailers sends only the end."""
+        self.send_data(b"", True)
 
     def pause(self) -> None:
-        """Stops reading the other direction of this stream. Counted."""
-        raise NotImplementedError
+        """Stops reading the other direction of this stream, if the protocol can do that per stream. Counted."""
 
     def resume(self) -> None:
         """Reverts one pause."""
-        raise NotImplementedError
 
 
 @mypyc_attr(allow_interpreted_subclasses=True)
@@ -114,7 +100,6 @@ class ResponseSender(StreamSender):
 
     def send_informational(self, head: ResponseHead) -> None:
         """Sends a 1xx response, if the protocol and the client support them."""
-        raise NotImplementedError
 
     def send_response(self, head: ResponseHead, data: bytes, end: bool) -> None:
         """Sends the final head and the first bytes of the body."""
@@ -128,8 +113,7 @@ class ResponseSender(StreamSender):
         raise NotImplementedError
 
     def release(self) -> None:
-        """The exchange is over: the response has ended or was reset. The sender drops its receiver; the next request may
-        begin."""
+        """The exchange is over: the sender drops its receiver, and the next request may begin."""
         raise NotImplementedError
 
 
@@ -176,10 +160,7 @@ class ConnectionPool:
     """The connections of one worker to one host for one protocol."""
 
     def acquire(self, receiver: ResponseReceiver, fresh: bool) -> None:
-        """Requests a stream. `fresh`: only on a new connection, never a reused one.
-
-        `on_sender` or `on_no_sender` of `receiver` is called, at once or later.
-        """
+        """Requests a stream: calls `on_sender` or `on_no_sender`, at once or later. `fresh`: only on a new connection."""
         raise NotImplementedError
 
     def withdraw(self, receiver: ResponseReceiver) -> None:
@@ -202,8 +183,7 @@ class PoolTarget:
         self.connect_timeout = connect_timeout
         self.idle_timeout = idle_timeout
         self.max_connections: i64 = max_connections
-        #: Requests after which a connection is closed, and the high-water mark of its send buffer in bytes; with 0 the pool
-        #: decides.
+        #: Requests after which a connection is closed, and the high-water mark of its send buffer; with 0 the pool decides.
         self.max_requests_per_connection: i64 = 0
         self.buffer_limit: i64 = 0
         #: Heartbeat interval and response timeout of a shared connection, in seconds; and the number of unanswered
@@ -245,10 +225,7 @@ class StreamProtocol:
         self.spec = spec
 
     def options(self, settings: Mapping[str, object], facts: ListenerFacts) -> object:
-        """The options for `server`, made of `extend_config.<protocol>` and of the listener.
-
-        Raises ValueError naming the key of an invalid setting.
-        """
+        """The options for `server`, of `extend_config.<protocol>` and the listener. Raises ValueError naming the key."""
         raise NotImplementedError
 
     def server(self, handler: StreamHandler, options: object) -> ServerStreams:

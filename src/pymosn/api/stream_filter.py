@@ -83,10 +83,7 @@ class ClientResponse:
 
 
 class ClientError(Exception):
-    """The request to the cluster failed before a complete response was received.
-
-    `reason`: a reason word of the failure table: `connect_refused`, `timeout`, ...
-    """
+    """No complete response was received. `reason`: a word of the failure table: `connect_refused`, `timeout`, ..."""
 
     def __init__(self, reason: str, detail: str) -> None:
         super().__init__(f"{reason}: {detail}")

@@ -17,9 +17,8 @@ class Transcoder(StreamFilter):
     """A stream filter that also serves the routes whose `upstream_protocol` is its own.
 
     It runs after all filters that see the request and after the route's changes to it, and before all that see the
-    response, so these see HTTP only, and so does the client when there is no response. Bodies are complete, and
-    `exchange.request` stays the HTTP request. Both methods are plain; anything that waits belongs in an `async` method of
-    a filter, such as the transcoder's own `on_route`.
+    response, so these and the client see HTTP only. Bodies are complete, and `exchange.request` stays the HTTP request. Both
+    methods are plain; anything that waits belongs in an `async` method, such as the transcoder's own `on_route`.
     """
 
     #: Only requests of this protocol can be transcoded.
@@ -52,10 +51,7 @@ def checked_call(made: object) -> RpcRequest | Reply:
 
 
 def checked_reply(transcoder: Transcoder, exchange: Exchange, head: ResponseHead) -> Reply | None:
-    """Converts a response; None for one that is not of an RPC protocol.
-
-    Raises like `Transcoder.response`, and TypeError when that returns anything but a Reply with a complete body.
-    """
+    """`transcoder.response(...)`, or None if `head` is of no RPC protocol. TypeError for anything but a complete Reply."""
     if not isinstance(head, RpcResponse):
         return None
     made = transcoder.response(exchange, head)

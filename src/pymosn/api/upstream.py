@@ -30,10 +30,9 @@ def criteria(metadata: Mapping[str, str]) -> Criteria:
 
 
 class LatencyAverage:
-    """Moving averages of a host's latency and error rates, for latency-aware balancers.
+    """Moving averages of a host's latency and error rates (shares from 0.0 to 1.0), for latency-aware balancers.
 
-    `seconds` follows a slower response immediately and decays within about `DECAY` seconds (peak EWMA). `client_errors` and
-    `server_errors` are shares from 0.0 to 1.0.
+    `seconds` follows a slower response immediately and decays within about `DECAY` seconds (peak EWMA).
     """
 
     def __init__(self) -> None:
@@ -44,9 +43,8 @@ class LatencyAverage:
 
     def record(self, now: float, seconds: float, status: i64) -> None:
         """Records a response after `seconds`; a `status` below 0 means no response."""
-        kept = max(0.0, 1.0 - (now - self._updated) / DECAY)
-        # Each response has some weight, even if many arrive at the same time.
-        kept = min(kept, 0.95)
+        # At most 0.95: each response has some weight, even if many arrive at the same time.
+        kept = min(max(0.0, 1.0 - (now - self._updated) / DECAY), 0.95)
         if seconds > self.seconds:
             self.seconds = seconds
         else:
@@ -67,13 +65,7 @@ class Host(PoolTarget):
     """One host of a cluster, as seen by one worker."""
 
     def __init__(
-        self,
-        peer: Peer,
-        hostname: str,
-        weight: i64,
-        connect_timeout: float,
-        idle_timeout: float,
-        max_connections: i64,
+        self, peer: Peer, hostname: str, weight: i64, connect_timeout: float, idle_timeout: float, max_connections: i64
     ) -> None:
         """`weight`: 1 to 128. Times in seconds; 0 means no limit."""
         super().__init__(peer, connect_timeout, idle_timeout, max_connections)
@@ -169,8 +161,5 @@ class Balancer:
         self.uses_hash: bool = False
 
     def choose(self, selection: Selection) -> Host | None:
-        """Returns an eligible host, preferably one that has not been tried, or None.
-
-        The host tried last is selected only if there is no other.
-        """
+        """Returns an eligible host, preferably an untried one, or None. The host tried last only if there is no other."""
         raise NotImplementedError

@@ -1,7 +1,7 @@
 """Variables: values of an exchange by name, for routes, header values, access logs and filters.
 
-The names are MOSN's (key reference sections 12.2 to 12.5). A getter returns text, or None for what is not known (yet).
-What a filter sets with `Exchange.set_variable` comes before what a getter says.
+The names are MOSN's (key reference sections 12.2 to 12.5). A getter returns text, or None while the value is not known. A
+value set with `Exchange.set_variable` takes precedence over the getter.
 """
 
 from __future__ import annotations
@@ -20,23 +20,13 @@ Getter = Callable[[ExchangeRecord], str | None]
 # ---- times, sizes, outcome
 
 
-def duration(exchange: ExchangeRecord) -> str:
-    """From the request's head to the end of the exchange."""
-    return go_duration(exchange.finished - exchange.started)
-
-
 def request_received_duration(exchange: ExchangeRecord) -> str:
-    """Until the request had come whole; `0s` when it never had."""
+    """From the request's head to its end; `0s` if it never ended."""
     return go_duration(exchange.request_received - exchange.started)
 
 
-def response_received_duration(exchange: ExchangeRecord) -> str:
-    """Until the reply's head came; `0s` when none did."""
-    return go_duration(exchange.response_received - exchange.started)
-
-
 def process_time_duration(exchange: ExchangeRecord) -> str:
-    """All but the wait for the upstream between the request's end and the reply's head."""
+    """The whole duration without the wait for the upstream, from the request's end to the response's head."""
     waited = 0.0
     if exchange.request_received and exchange.response_received:
         waited = max(0.0, exchange.response_received - exchange.request_received)
@@ -44,7 +34,7 @@ def process_time_duration(exchange: ExchangeRecord) -> str:
 
 
 def response_code(exchange: ExchangeRecord) -> str:
-    """The status sent to the client; 0 when there was none."""
+    """The status sent to the client; 0 if there was none."""
     return "0" if exchange.response is None else str(exchange.response.status)
 
 
@@ -53,45 +43,12 @@ def response_flag(exchange: ExchangeRecord) -> str:
     return "true" if exchange.failure is not None and exchange.failure.flag else "false"
 
 
-def response_flag_bits(exchange: ExchangeRecord) -> str:
-    """MOSN's response flags as `0x<hex>`."""
-    return "0x0" if exchange.failure is None else f"{exchange.failure.flag:#x}"
-
-
-def reason(exchange: ExchangeRecord) -> str | None:
-    """pymosn's own word for what went wrong (`pymosn.core.failure`)."""
-    return None if exchange.failure is None else exchange.failure.reason
-
-
-# ---- who and where
-
-
-def upstream_connection_id(exchange: ExchangeRecord) -> str | None:
-    """The upstream connection's number in its worker."""
-    return str(exchange.upstream_connection_id) if exchange.upstream_connection_id else None
-
-
-def upstream_protocol(exchange: ExchangeRecord) -> str | None:
-    """The protocol spoken to the upstream, when there was one."""
-    return exchange.upstream_protocol() if exchange.upstream_address else None
-
-
-def route_name(exchange: ExchangeRecord) -> str | None:
-    """Table, virtual host and place of the route."""
-    return None if exchange.route is None else exchange.route.name
-
-
 # ---- the request's head
 
 
 def request_path(exchange: ExchangeRecord) -> str | None:
-    """The path as it was routed on."""
+    """The path that was routed on."""
     return to_text(exchange.original_path or exchange.request.raw_path)
-
-
-def original_path(exchange: ExchangeRecord) -> str | None:
-    """The path before the route rewrote it; None when it did not."""
-    return to_text(exchange.original_path) if exchange.original_path else None
 
 
 def request_query(exchange: ExchangeRecord) -> str | None:
@@ -101,19 +58,19 @@ def request_query(exchange: ExchangeRecord) -> str | None:
 
 
 def request_uri(exchange: ExchangeRecord) -> str:
-    """Path and query as they came."""
+    """Path and query as received."""
     path = exchange.original_path or exchange.request.raw_path
     query = exchange.request.raw_query
     return to_text(path if query is None else path + b"?" + query)
 
 
 def request_host(exchange: ExchangeRecord) -> str | None:
-    """The host asked for."""
+    """The requested host."""
     return to_text(exchange.original_host or exchange.request.raw_host) or None
 
 
 def request_length(exchange: ExchangeRecord) -> str:
-    """Bytes of the head as it is sent on and of the body."""
+    """Bytes of the forwarded head and of the body."""
     request = exchange.request
     target = len(request.raw_path) + (0 if request.raw_query is None else len(request.raw_query) + 1)
     line = len(request.raw_method) + target + len("  HTTP/1.1\r\n")
@@ -145,11 +102,7 @@ def response_header(name: str) -> Getter:
 
 def request_arg(name: str) -> Getter:
     """The first value of that query parameter, decoded."""
-
-    def get(exchange: ExchangeRecord) -> str | None:
-        return query_argument(exchange.request.raw_query, name)
-
-    return get
+    return lambda exchange: query_argument(exchange.request.raw_query, name)
 
 
 def query_argument(query: bytes | None, name: str) -> str | None:
@@ -190,33 +143,37 @@ def only(protocol: str, get: Getter) -> Getter:
     return lambda exchange: get(exchange) if exchange.protocol == protocol else None
 
 
-#: What the proxy itself knows: numbers, durations, addresses. Never more than plain ASCII.
+#: Values that the proxy determines: numbers, durations, addresses. Always plain ASCII.
 OWN: Final[dict[str, Getter]] = {
-    "duration": duration,
+    "duration": lambda exchange: go_duration(exchange.finished - exchange.started),
     "request_received_duration": request_received_duration,
-    # The request is passed on as it comes: it has been sent when it has been received.
+    # The request is forwarded while it arrives: it has been sent when it has been received.
     "request_finished_duration": request_received_duration,
-    "response_received_duration": response_received_duration,
+    # Until the response's head; `0s` if there was none.
+    "response_received_duration": lambda exchange: go_duration(exchange.response_received - exchange.started),
     "process_time_duration": process_time_duration,
     "bytes_sent": lambda exchange: str(exchange.bytes_sent),
     "bytes_received": lambda exchange: str(exchange.bytes_received),
     "protocol": lambda exchange: exchange.protocol or None,
     "downstream_protocol": lambda exchange: exchange.protocol or None,
-    "upstream_protocol": upstream_protocol,
+    "upstream_protocol": lambda exchange: exchange.upstream_protocol() if exchange.upstream_address else None,
     "response_code": response_code,
     "response_flag": response_flag,
     "response_flags": response_flag,
-    "upstream_transport_failure_reason": response_flag_bits,
+    # MOSN's response flags as `0x<hex>`.
+    "upstream_transport_failure_reason": lambda exchange: (
+        "0x0" if exchange.failure is None else f"{exchange.failure.flag:#x}"
+    ),
     "upstream_local_address": lambda exchange: exchange.upstream_address or None,
     "downstream_local_address": lambda exchange: exchange.local_address,
     "downstream_remote_address": lambda exchange: exchange.remote_address,
     "connection_id": lambda exchange: str(exchange.connection_id),
-    "upstream_connection_id": upstream_connection_id,
+    "upstream_connection_id": lambda exchange: str(exchange.upstream_connection_id or "") or None,
     "listener_port": lambda exchange: str(exchange.connection.local_port),
     "x-mosn-status": response_code,
     "Http1_request_length": only("Http1", request_length),
-    # pymosn's own
-    "reason": reason,
+    # pymosn's own; the reason is a word of `pymosn.core.failure`
+    "reason": lambda exchange: None if exchange.failure is None else exchange.failure.reason,
     "upstream_address": lambda exchange: exchange.upstream_address or None,
     "attempts": lambda exchange: str(exchange.attempts),
     "downstream_remote_ip": lambda exchange: exchange.remote_ip,
@@ -236,24 +193,14 @@ def request_method(exchange: ExchangeRecord) -> str | None:
     return exchange.request.method_name() or None
 
 
-def rpc_service(exchange: ExchangeRecord) -> str | None:
-    """The service that an RPC request calls."""
-    return exchange.request.service() or None
-
-
-def rpc_method(exchange: ExchangeRecord) -> str | None:
-    """The method that an RPC request calls."""
-    return exchange.request.rpc_method() or None
-
-
 #: What a client, a server or the configuration chose: any text that a head may hold, and decoded query parameters.
 FOREIGN: Final[dict[str, Getter]] = {
     "upstream_host": lambda exchange: exchange.upstream_hostname or None,
     "upstream_cluster": lambda exchange: exchange.cluster_name or None,
-    "route_name": route_name,
+    "route_name": lambda exchange: None if exchange.route is None else exchange.route.name,
     "x-mosn-method": request_method,
     "x-mosn-path": lambda exchange: to_text(exchange.request.raw_path),
-    "x-mosn-path-original": original_path,
+    "x-mosn-path-original": lambda exchange: to_text(exchange.original_path) or None,
     "x-mosn-querystring": request_query,
     "x-mosn-scheme": _REQUEST["request_scheme"],
     "x-mosn-host": request_host,
@@ -265,8 +212,8 @@ FOREIGN: Final[dict[str, Getter]] = {
     "Http2_request_scheme": only("Http2", _REQUEST["request_scheme"]),
     "request_method": request_method,
     "request_host": request_host,
-    "x-mosn-rpc-service": rpc_service,
-    "x-mosn-rpc-method": rpc_method,
+    "x-mosn-rpc-service": lambda exchange: exchange.request.service() or None,
+    "x-mosn-rpc-method": lambda exchange: exchange.request.rpc_method() or None,
 }
 
 PREFIXES: Final[dict[str, Callable[[str], Getter]]] = {
@@ -295,10 +242,8 @@ SETTABLE: Final = frozenset(
 
 
 def getter(name: str) -> Getter | None:
-    """What gives the value of a variable; None for a name that has only the value that a filter sets."""
-    found = OWN.get(name)
-    if found is None:
-        found = FOREIGN.get(name)
+    """The getter of a variable; None for a name whose value only filters set."""
+    found = OWN.get(name) or FOREIGN.get(name)
     if found is not None:
         return found
     for prefix, make in PREFIXES.items():
@@ -320,7 +265,7 @@ class Variable:
         self._get: Getter | None = getter(name)
 
     def value(self, exchange: ExchangeRecord) -> str | None:
-        """Its value in an exchange, None when it has none."""
+        """Its value in an exchange, or None."""
         own = exchange.own_variables
         if own is not None:
             value = own.get(self.name)

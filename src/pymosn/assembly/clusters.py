@@ -15,7 +15,7 @@ from pymosn.config.schema.router import Metadata
 from pymosn.core.counters import Labels, Metrics
 from pymosn.upstream import plan
 from pymosn.upstream.balancers import balancers
-from pymosn.upstream.cluster import Cluster, Clusters, PoolMaker, make_cluster
+from pymosn.upstream.cluster import Cluster, Clusters, PoolMaker
 
 DEFAULT_BALANCER: Final = "LB_ROUNDROBIN"
 MAX_WEIGHT: Final = 128
@@ -48,7 +48,7 @@ class WorkerClusters(msgspec.Struct, eq=False):
             return before
         kind = balancers().get(planned.balancing.lb_type)
         assert kind is not None
-        return make_cluster(planned, kind, self.maker, self.metrics, before)
+        return Cluster(planned, kind, self.maker, self.metrics, before)
 
     def activate(self, clusters: dict[str, Cluster]) -> None:
         """Makes built clusters live; removed ones stay reachable until `tidy`."""

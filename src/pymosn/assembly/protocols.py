@@ -6,7 +6,7 @@ from pymosn.api.rpc import RpcSpec
 from pymosn.api.stream import StreamProtocol
 from pymosn.filters.errors import describe
 from pymosn.filters.loading import PROTOCOLS, entry_points_of
-from pymosn.stream.rpc.protocol import RpcProtocol
+from pymosn.stream.registry import RpcProtocol
 
 
 class ProtocolLoadError(Exception):

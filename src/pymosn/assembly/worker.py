@@ -55,7 +55,7 @@ class WorkerRuntime:
         self._clusters = WorkerClusters(self.runtime.clusters, maker, self.metrics, self.share)
         self._slots: dict[str, TableSlot] = {}
         self._loop = loop
-        self._logs = logs
+        self.logs = logs
 
     @property
     def listeners(self) -> list[Listener]:
@@ -77,7 +77,7 @@ class WorkerRuntime:
         self._slots = {**self._slots, **slots}
         clients = ClusterClients(self.runtime)
         filters = FilterBuilder(config_dir, self.metrics, self.log, clients, self.active.filters, self.clock, self.share)
-        builder = ListenerBuilder(self.runtime, slots, filters, self._network, self.share, base_dir, self._loop, self._logs)
+        builder = ListenerBuilder(self.runtime, slots, filters, self._network, self.share, base_dir, self._loop, self.logs)
         before = {built.name: built for built in self.active.listeners}
         for i, listener in enumerate(server.listeners):
             made.listeners.append(builder.listener(i, listener, before.get(listener.known_name())))
@@ -159,4 +159,4 @@ class WorkerRuntime:
         """Stops the filters, closes the pools and flushes the logs."""
         await stop_filters([*self.active.filters.values(), *self.retired.filters])
         self.runtime.clusters.activate({})
-        self._logs.flush()
+        self.logs.flush()

@@ -27,6 +27,9 @@ FIELD_VALUE: Final = table(b"\t" + bytes(range(32, 127)) + bytes(range(128, 256)
 #: Bytes of a request target (RFC 3986) and some that browsers send unescaped; no space, control, `#`, `\` or 8-bit byte.
 TARGET: Final = table(b"-._~:/?[]@!$&'()*+,;=%" + b'|{}^`"<>' + _DIGITS + _ALPHA)
 
+#: Bytes of a path: TARGET without the question mark.
+PATH: Final = table(b"-._~:/[]@!$&'()*+,;=%" + b'|{}^`"<>' + _DIGITS + _ALPHA)
+
 #: Bytes of a host name: unreserved characters of RFC 3986 section 3.2.2.
 HOST: Final = table(b"-._~" + _DIGITS + _ALPHA)
 
@@ -34,10 +37,19 @@ HOST: Final = table(b"-._~" + _DIGITS + _ALPHA)
 REG_NAME: Final = table(b"-._~!$&'()*+;=%" + _DIGITS + _ALPHA)
 
 #: ASCII upper case folded to lower case, every other byte itself.
-LOWER: Final = bytes([byte + 32 if 65 <= byte <= 90 else byte for byte in range(256)])
+LOWER: Final = bytes(range(256)).lower()
 
 #: Unreserved characters (RFC 3986 section 2.3): percent-encoding them does not change their meaning.
 UNRESERVED: Final = table(b"-._~" + _DIGITS + _ALPHA)
+
+
+def all_in(text: bytes, characters: bytes) -> bool:
+    """Whether each byte of `text` is in the class `characters`."""
+    size: i64 = len(text)
+    i: i64 = 0
+    while i < size and characters[text[i]] != 0:
+        i += 1
+    return i == size
 
 
 def has_lowered(data: bytes, at: i64, name: bytes) -> bool:

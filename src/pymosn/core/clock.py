@@ -1,8 +1,9 @@
-"""The data path's clock."""
+"""The data path's clock, and the Date field made from it."""
 
 from __future__ import annotations
 
 import time
+from email.utils import formatdate
 
 from mypy_extensions import mypyc_attr
 
@@ -26,3 +27,19 @@ class Clock:
     def wall(self) -> float:
         """Seconds since 1970, for people."""
         return time.time()
+
+
+class HttpDates:
+    """The Date field line, formatted at most once a second."""
+
+    def __init__(self, clock: Clock) -> None:
+        self._clock = clock
+        self._until = 0.0
+        self._line = b""
+
+    def line(self) -> bytes:
+        """`date: ...` for now, with its line end (RFC 9110 section 6.6.1)."""
+        if self._clock.now >= self._until:
+            self._until = self._clock.now + 1.0
+            self._line = b"date: " + formatdate(self._clock.wall(), usegmt=True).encode() + b"\r\n"
+        return self._line

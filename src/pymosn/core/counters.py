@@ -121,12 +121,7 @@ class Metrics:
 
     def group(self, type_name: str, *labels: tuple[str, str]) -> MetricGroup:
         """Returns the group of that type and those labels, creating it on first use."""
-        key = (type_name, labels)
-        group = self._groups.get(key)
-        if group is None:
-            group = MetricGroup(type_name, labels)
-            self._groups[key] = group
-        return group
+        return self._groups.setdefault((type_name, labels), MetricGroup(type_name, labels))
 
     def keep(self, is_kept: Callable[[str, Labels], bool]) -> None:
         """Removes groups for which `is_kept(type, labels)` is false; existing references to their counters stay usable."""

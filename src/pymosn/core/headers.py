@@ -12,7 +12,7 @@ from typing import Final, overload
 
 from mypy_extensions import i64, mypyc_attr
 
-from pymosn.core.chars import FIELD_VALUE, LOWER, TOKEN
+from pymosn.core.chars import FIELD_VALUE, TOKEN, all_in, has_lowered
 
 COLON: Final[i64] = 58
 LF: Final[i64] = 10
@@ -22,16 +22,7 @@ TAB: Final[i64] = 9
 
 #: Fields that frame the message on this hop; only codecs write them (RFC 9112 section 6, RFC 9110 section 7.6.1).
 FRAMING: Final = frozenset(
-    (
-        b"content-length",
-        b"transfer-encoding",
-        b"connection",
-        b"keep-alive",
-        b"proxy-connection",
-        b"te",
-        b"trailer",
-        b"upgrade",
-    )
+    b"content-length transfer-encoding connection keep-alive proxy-connection te trailer upgrade".split()
 )
 
 
@@ -41,24 +32,12 @@ class HeaderError(ValueError):
 
 def is_token(name: bytes) -> bool:
     """Whether `name` is a token of RFC 9110 section 5.6.2."""
-    size: i64 = len(name)
-    i: i64 = 0
-    while i < size:
-        if TOKEN[name[i]] == 0:
-            return False
-        i += 1
-    return size > 0
+    return len(name) > 0 and all_in(name, TOKEN)
 
 
 def is_field_value(value: bytes) -> bool:
     """Whether `value` holds no control character other than a tab (RFC 9110 section 5.5)."""
-    size: i64 = len(value)
-    i: i64 = 0
-    while i < size:
-        if FIELD_VALUE[value[i]] == 0:
-            return False
-        i += 1
-    return True
+    return all_in(value, FIELD_VALUE)
 
 
 def find_field(block: bytes, name: bytes, start: i64) -> i64:
@@ -67,12 +46,8 @@ def find_field(block: bytes, name: bytes, start: i64) -> i64:
     size: i64 = len(name)
     i: i64 = start
     while i < end:
-        if i + size < end and block[i + size] == COLON:
-            k: i64 = 0
-            while k < size and LOWER[block[i + k]] == name[k]:
-                k += 1
-            if k == size:
-                return i
+        if i + size < end and block[i + size] == COLON and has_lowered(block, i, name):
+            return i
         i = line_end(block, i)
     return -1
 
@@ -131,8 +106,7 @@ def to_bytes(text: str) -> bytes:
 
 #: Lower-case bytes of names that filters have used. Only names in code end up here, but a bound costs nothing.
 _LOWERED: Final[dict[str, bytes]] = {}
-#: The same for names that may be sent, and the beginnings of their lines.
-_SENDABLE: Final[dict[str, bytes]] = {}
+#: The beginnings of lines whose names may be sent.
 _LINE_STARTS: Final[dict[str, bytes]] = {}
 _MEMORY: Final[i64] = 1024
 
@@ -147,21 +121,12 @@ def lower_name(name: str) -> bytes:
     return lowered
 
 
-def lower_text(name: str) -> str:
-    """The same as text."""
-    return to_text(lower_name(name))
-
-
 def encode_name(name: str) -> bytes:
     """`name` as bytes, case kept. Raises HeaderError for anything but a token, and for fields reserved for the proxy."""
-    raw = _SENDABLE.get(name)
-    if raw is None:
-        raw = to_bytes(name)
-        if not is_token(raw):
-            raise HeaderError(f"not a header name: {name!r}")
-        refuse_framing(raw.lower())
-        if len(_SENDABLE) < _MEMORY:
-            _SENDABLE[name] = raw
+    raw = to_bytes(name)
+    if not is_token(raw):
+        raise HeaderError(f"not a header name: {name!r}")
+    refuse_framing(raw.lower())
     return raw
 
 
@@ -222,8 +187,7 @@ class Headers:
         """Makes `value` the only value of `name`. Raises HeaderError for names and values that cannot be sent."""
         if not name:
             raise HeaderError("a header needs a name")
-        self.check_change(name)
-        self.remove_raw(lower_name(name))
+        self.remove(name)
         self.add_raw(to_bytes(name), to_bytes(value))
 
     def add(self, name: str, value: str) -> None:
@@ -314,10 +278,7 @@ class Headers:
 
     def wire_size(self) -> i64:
         """Bytes of the fields as HTTP/1 lines."""
-        size: i64 = 0
-        for name, value in self.items_raw():
-            size += len(name) + len(value) + 4
-        return size
+        return len(wire_lines(self))
 
 
 @mypyc_attr(allow_interpreted_subclasses=True)

@@ -12,8 +12,8 @@ from typing import Any, Final
 
 from mypy_extensions import i64, mypyc_attr
 
-from pymosn.core.chars import HOST, TARGET
-from pymosn.core.dates import HttpDates
+from pymosn.core.chars import HOST, PATH, TARGET, all_in
+from pymosn.core.clock import HttpDates
 from pymosn.core.failure import Failure
 from pymosn.core.headers import HeaderError, Headers, HttpHeaders, to_text
 from pymosn.core.request_ids import RequestIds
@@ -87,11 +87,11 @@ class MessageHead:
         self.trailers: Headers | None = None
         #: Set for exchanges with filters that may wait.
         self.body_source: BodySource | None = None
-        #: The body that a filter set in place of the original one.
+        #: The body that a filter set instead of the original one.
         self.new_body: bytes | None = None
 
     def read(self, limit: int = int(BODY_LIMIT)) -> Awaitable[bytes]:
-        """The whole body; for `async` filters, before it is forwarded. Raises BodyTooLarge when it exceeds `limit` bytes."""
+        """The whole body; for `async` filters, before it is forwarded. Raises BodyTooLarge above `limit` bytes."""
         if self.body_source is None:
             raise RuntimeError("the body can only be read in an `async` filter method, before it has been forwarded")
         return self.body_source.read(limit)
@@ -101,7 +101,7 @@ class MessageHead:
         return json.loads(await self.read(limit))
 
     def set_body(self, body: bytes | str) -> None:
-        """Sends `body` (text as UTF-8) in place of the original one, whether that was read or not."""
+        """Sends `body` (text as UTF-8) instead of the original one, whether that was read or not."""
         self.new_body = body.encode() if isinstance(body, str) else bytes(body)
 
     def set_json(self, value: object) -> None:
@@ -111,6 +111,10 @@ class MessageHead:
     def set_length(self, length: i64) -> None:
         """Changes the length of the body; UNKNOWN_LENGTH when it is only known at the end."""
         self.content_length = length
+
+    def replace_body(self, body: bytes) -> None:
+        """Prepares the head for `body`, which a filter set instead of the original one."""
+        self.set_length(len(body))
 
 
 @mypyc_attr(allow_interpreted_subclasses=True)
@@ -147,11 +151,11 @@ class RequestHead(MessageHead):
     # ---- what the request asks for
 
     def method_name(self) -> str:
-        """The method, for routes and logs; empty when it is not known."""
+        """The method, for routes and logs; empty if unknown."""
         return to_text(self.raw_method)
 
     def service(self) -> str:
-        """The service that an RPC request calls; empty for other requests, and when it is not known."""
+        """The service that an RPC request calls; empty for other requests, and if unknown."""
         return ""
 
     def rpc_method(self) -> str:
@@ -184,10 +188,6 @@ class RequestHead(MessageHead):
         """The complete body, where the message itself holds it, as an RPC frame does; else empty."""
         return b""
 
-    def replace_body(self, body: bytes) -> None:
-        """Prepares the head for `body`, which a filter set in place of the original one."""
-        self.set_length(len(body))
-
     def continue_expected(self) -> None:
         """The client gets its 100 (Continue) from the proxy, and the upstream is not asked for one."""
         self.expects_continue = False
@@ -211,10 +211,7 @@ class RequestHead(MessageHead):
     # ---- local replies
 
     def local_reply(self, status: i64, headers: Headers, body: bytes) -> ResponseHead:
-        """The head of a local reply with a complete `body`; `status` is HTTP's. `headers` may be kept and changed.
-
-        What is sent as its body is `reply_body`.
-        """
+        """The head of a local reply, sent with `reply_body`; `status` is HTTP's. `headers` may be kept and changed."""
         raise NotImplementedError
 
     def streamed_reply(self, status: i64, headers: Headers) -> ResponseHead:
@@ -268,7 +265,7 @@ class RequestHead(MessageHead):
     @path.setter
     def path(self, value: str) -> None:
         raw = value.encode("ascii", "replace")
-        if not raw.startswith(b"/") or not all(TARGET[byte] for byte in raw) or b"?" in raw:
+        if not raw.startswith(b"/") or not all_in(raw, PATH):
             raise HeaderError(f"not a request path: {value!r}")
         self.raw_path = raw
 
@@ -280,7 +277,7 @@ class RequestHead(MessageHead):
     @query.setter
     def query(self, value: str) -> None:
         raw = value.encode("ascii", "replace")
-        if not all(TARGET[byte] for byte in raw):
+        if not all_in(raw, TARGET):
             raise HeaderError(f"not a query string: {value!r}")
         self.raw_query = raw or None
 
@@ -310,12 +307,8 @@ class ResponseHead(MessageHead):
         self.status: i64 = status
         self.raw_tunnel: bytes = b""
 
-    def replace_body(self, body: bytes) -> None:
-        """Prepares the head for `body`, which a filter set in place of the original one."""
-        self.set_length(len(body))
-
     def add_date(self, dates: HttpDates) -> None:
-        """Adds the date where the protocol wants one and there is none."""
+        """Adds the date if the protocol requires one and there is none."""
 
     def accept_status(self) -> bool:
         """Adapts the head to a `status` that a filter set; returns False for one that cannot be sent."""

@@ -131,10 +131,7 @@ def fields_of(headers: Headers) -> list[Field]:
     """The fields of any headers, for encoding."""
     if isinstance(headers, RpcHeaders):
         return headers.fields()
-    fields: list[Field] = []
-    for name, value in headers.items_raw():
-        fields.append((name, value))
-    return fields
+    return [(name, value) for name, value in headers.items_raw()]
 
 
 def is_changed(headers: Headers) -> bool:

@@ -6,7 +6,8 @@ from typing import Final
 
 from mypy_extensions import i64
 
-from pymosn.core.chars import HOST, REG_NAME, UNRESERVED, decimal, hex_digit, is_digit
+from pymosn.core.addresses import normal_ip
+from pymosn.core.chars import HOST, REG_NAME, UNRESERVED, decimal, hex_digit
 
 COLON: Final[i64] = 58
 SLASH: Final[i64] = 47
@@ -96,11 +97,9 @@ def _decode_escapes(path: bytes, policy: PathPolicy) -> bytes | None:
             value: i64 = high * 16 + low
             if value < 32 or value == 127:
                 return None
-            if value in (SLASH, BACKSLASH):
-                if policy.slashes == REFUSE_SLASHES:
-                    return None
-                parts.append(b"/" if value == SLASH and policy.slashes == DECODE_SLASHES else path[i : i + 3].upper())
-            elif UNRESERVED[value] != 0:
+            if value in (SLASH, BACKSLASH) and policy.slashes == REFUSE_SLASHES:
+                return None
+            if UNRESERVED[value] != 0 or (value == SLASH and policy.slashes == DECODE_SLASHES):
                 parts.append(bytes([value]))
             else:
                 parts.append(path[i : i + 3].upper())
@@ -110,17 +109,12 @@ def _decode_escapes(path: bytes, policy: PathPolicy) -> bytes | None:
     return b"".join(parts)
 
 
-def is_host(value: bytes) -> bool:
-    """Whether `value` is a host with an optional port (RFC 9110 section 7.2) in letters, digits and `-._~`."""
-    return _is_host_of(value, HOST)
+def is_host(value: bytes, is_strict: bool = True) -> bool:
+    """Whether `value` is a host with an optional port (RFC 9110 section 7.2).
 
-
-def is_lenient_host(value: bytes) -> bool:
-    """Like `is_host`, but accepts every character that RFC 3986 allows in a name: no userinfo, path, comma or space."""
-    return _is_host_of(value, REG_NAME)
-
-
-def _is_host_of(value: bytes, characters: bytes) -> bool:
+    The name may have letters, digits and `-._~`; unless `is_strict`, every character of RFC 3986 except for a comma.
+    """
+    characters = HOST if is_strict else REG_NAME
     size: i64 = len(value)
     if size == 0 or size > MAX_HOST:
         return False
@@ -139,60 +133,12 @@ def _is_host_of(value: bytes, characters: bytes) -> bool:
 
 def _is_port(value: bytes, start: i64) -> bool:
     """Whether `value` from `start` to its end is a port number."""
-    size: i64 = len(value)
-    if size == start or size - start > 5:
-        return False
-    port: i64 = 0
-    i: i64 = start
-    while i < size:
-        if not is_digit(value[i]):
-            return False
-        port = port * 10 + (value[i] - 48)
-        i += 1
-    return port < 65536
+    return len(value) - start <= 5 and 0 <= decimal(value[start:]) < 65536
 
 
 def _is_ip_literal(value: bytes) -> bool:
-    literal, bracket, rest = value.partition(b"]")
-    if not bracket or not _is_ipv6(literal[1:]):
+    """Whether `value` is an IPv6 address in brackets with an optional port."""
+    literal, bracket, rest = value[1:].partition(b"]")
+    if not bracket or b":" not in literal or not normal_ip(literal.decode("latin-1")):
         return False
     return not rest or (rest.startswith(b":") and _is_port(rest, 1))
-
-
-def _is_ipv6(text: bytes) -> bool:
-    """IPv6address of RFC 3986 section 3.2.2: eight groups, or fewer around one `::`."""
-    before, gap, rest = text.partition(b"::")
-    if not gap:
-        return _count_groups(text, True) == 8
-    left: i64 = _count_groups(before, False)
-    right: i64 = _count_groups(rest, True)
-    return left >= 0 and right >= 0 and left + right <= 7
-
-
-def _count_groups(text: bytes, may_end_in_ipv4: bool) -> i64:
-    """Number of 16-bit groups in `text`, which may be empty; -1 if it is malformed."""
-    if not text:
-        return 0
-    parts = text.split(b":")
-    count: i64 = 0
-    for part in parts:
-        if count == len(parts) - 1 and may_end_in_ipv4 and b"." in part:
-            return count + 2 if _is_ipv4(part) else -1
-        if not 1 <= len(part) <= 4:
-            return -1
-        for digit in part:
-            if hex_digit(digit) < 0:
-                return -1
-        count += 1
-    return count
-
-
-def _is_ipv4(text: bytes) -> bool:
-    parts = text.split(b".")
-    if len(parts) != 4:
-        return False
-    for part in parts:
-        number: i64 = decimal(part)
-        if number < 0 or number > 255 or (len(part) > 1 and part[0] == 48):
-            return False
-    return True

@@ -14,7 +14,7 @@ from pymosn.api.stream_filter import StreamFilter
 from pymosn.core.headers import HeaderError, headers_from, wire_lines
 from pymosn.filters.loading import load_filter, load_installed
 from pymosn.kit.bench_rig import BenchError, Line
-from pymosn.server.garbage import settle
+from pymosn.server.resources import settle
 from pymosn.version import build
 
 #: Rounds per chain. The best one counts, because interference only makes a round slower.

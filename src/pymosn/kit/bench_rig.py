@@ -11,14 +11,19 @@ from typing import Final
 from pymosn.api.exchange import AccessLog, Exchange
 from pymosn.api.network import Dialer, DialReceiver, NetworkFilter, Peer
 from pymosn.api.routing import Route
+from pymosn.api.stream import ListenerFacts
 from pymosn.api.stream_filter import FilterContext, StreamFilter
+from pymosn.config.schema import ProxyConfig
 from pymosn.core.clock import Clock
 from pymosn.core.counters import DownstreamStats, Metrics
 from pymosn.core.log import Log
+from pymosn.core.message import ForwardingOptions
+from pymosn.core.overload import OverloadState
 from pymosn.core.timers import TimerWheel
 from pymosn.network.connection import ConnectionOwner, TcpConnection
 from pymosn.network.listener import ConnectionIds, Listener
 from pymosn.proxy.cluster_client import ClusterClients
+from pymosn.proxy.options import ProxyOptions
 from pymosn.proxy.proxy import ProxyFactory
 from pymosn.proxy.runtime import Runtime
 from pymosn.proxy.stream_filters import FilterHandle, StreamFilters
@@ -26,9 +31,8 @@ from pymosn.routing.actions import Forward
 from pymosn.routing.matchers import AnyRequest
 from pymosn.routing.table import RouteTable, TableSlot, VirtualHost
 from pymosn.stream.registry import protocols
-from pymosn.testing.options import http1_options, proxy_options
 from pymosn.upstream.balancers import balancers
-from pymosn.upstream.cluster import Clusters, PoolMaker, make_cluster
+from pymosn.upstream.cluster import Cluster, Clusters, PoolMaker
 from pymosn.upstream.plan import ClusterPlan, HostPlan
 
 #: Name of the only cluster.
@@ -116,14 +120,21 @@ class Line(Dialer):
         self.ends = Ends(self._on_end)
         http1 = runtime.protocols.get("Http1")
         assert http1 is not None
-        options = proxy_options(
+        facts = ListenerFacts(idle_timeout=90.0, overload=OverloadState())
+        options = ProxyOptions(
             listener_name="bench",
             protocols=[http1],
-            protocol_options={"Http1": http1_options()},
+            protocol_options={"Http1": http1.options(ProxyConfig().extend_config.of("Http1"), facts)},
             slot=_slot(),
             filters=StreamFilters(named),
             stats=stats,
             access_logs=[self.ends],
+            forwarding=ForwardingOptions(x_forwarded=False, x_request_id=False, trusts_peer=False, trusted_hops=0),
+            reason_header=False,
+            stream_idle_timeout=300.0,
+            tunnel_idle_timeout=600.0,
+            idle_timeout=90.0,
+            detection_timeout=15.0,
         )
         listener = Listener("bench", "", ProxyFactory(runtime, options), stats, self._numbers, self.clock, self._wheel)
         self._client = listener._accept()
@@ -146,7 +157,7 @@ class Line(Dialer):
         assert kind is not None
         plan = ClusterPlan(SERVICE, (HostPlan("192.0.2.2:80"),), idle_timeout=60.0)
         maker = PoolMaker(known, self, self._wheel)
-        clusters.activate({SERVICE: make_cluster(plan, kind, maker, self.metrics, None)})
+        clusters.activate({SERVICE: Cluster(plan, kind, maker, self.metrics, None)})
         return runtime
 
     async def run(self, count: int) -> float:

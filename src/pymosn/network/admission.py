@@ -1,8 +1,7 @@
 """Admission control: whether a worker may accept another downstream connection.
 
-There are two limits. Above the cap on connections, new ones are accepted and closed, so that the peer knows at once and can
-go elsewhere. When file descriptors or memory run out, which would break the worker, it stops accepting, and new connections
-wait in the kernel's backlog.
+Above the cap on connections, new ones are accepted and closed, so that the peer knows at once and can go elsewhere. When
+file descriptors or memory run out, which would break the worker, new connections wait in the kernel's backlog.
 """
 
 from __future__ import annotations
@@ -49,7 +48,8 @@ class Admission(Alarm):
         self.max_connections: i64 = 0
         #: Descriptors from this number on are reserved for upstream connections, files and the like; 0: not watched.
         self.descriptor_ceiling: i64 = 0
-        #: How often accepting was paused.
+        #: Whether new connections are currently accepted, and how often that was paused.
+        self.is_accepting = True
         self.pauses = Counter()
         self._wheel = wheel
         self._log = log
@@ -57,11 +57,6 @@ class Admission(Alarm):
         self._is_short_of_descriptors = False
         self._is_short_of_memory = False
         self._next_line = 0.0
-
-    @property
-    def is_accepting(self) -> bool:
-        """Whether new connections are currently accepted."""
-        return not self._is_short_of_descriptors and not self._is_short_of_memory
 
     def add(self, acceptor: Acceptor) -> None:
         """Called before `acceptor` starts accepting."""
@@ -79,32 +74,22 @@ class Admission(Alarm):
         return self.max_connections > 0 and self.open >= self.max_connections
 
     def on_descriptor(self, descriptor: i64) -> None:
-        """A connection was accepted and got that descriptor.
-
-        The kernel assigns the lowest free number, so a high one means that all below it are in use.
-        """
+        """A connection got that descriptor, the lowest free one; a high one means that all below it are in use."""
         if 0 < self.descriptor_ceiling <= descriptor and not self._is_short_of_descriptors:
             self.on_shortage()
 
     def check(self) -> None:
-        """Checks whether the kernel still provides descriptors; to be called once a second.
-
-        The event loop does not report a failing accept: it retries forever, or drops the client.
-        """
+        """Checks once a second whether the kernel has descriptors: the event loop does not report a failing accept."""
         if not self._is_short_of_descriptors:
             found = self._probe()
             if found < 0:
                 self.on_shortage(-found)
 
     def on_shortage(self, error: int = 0) -> None:
-        """No descriptors are left for clients; accepting pauses until there are.
-
-        `error`: one of SHORTAGES; 0 when all descriptors below the ceiling are in use.
-        """
-        was_accepting = self.is_accepting
+        """Pauses accepting for lack of descriptors. `error`: one of SHORTAGES; 0 if all below the ceiling are in use."""
         self._error = error
         self._is_short_of_descriptors = True
-        self._apply(was_accepting)
+        self._apply()
         self._wheel.set(self, CHECK_PERIOD)
         self._log_shortage()
 
@@ -112,31 +97,29 @@ class Admission(Alarm):
         now = self._wheel.clock.now
         if now >= self._next_line and self._log.level <= WARN:
             self._next_line = now + LOG_PERIOD
-            cause = f"all {self.descriptor_ceiling} descriptors for clients are in use"
-            if self._error > 0:
-                cause = os.strerror(self._error)
+            in_use = f"all {self.descriptor_ceiling} descriptors for clients are in use"
+            cause = os.strerror(self._error) if self._error > 0 else in_use
             self._log.write(WARN, f"{cause}: pausing accept ({self.pauses.value} times so far)", "mosn.proxy.descriptors")
 
     def on_alarm(self) -> None:
         found = self._probe()
         if found >= 0 and (found < self.descriptor_ceiling or self.descriptor_ceiling == 0):
-            was_accepting = self.is_accepting
             self._is_short_of_descriptors = False
-            self._apply(was_accepting)
+            self._apply()
         else:
             self._log_shortage()
             self._wheel.set(self, CHECK_PERIOD)
 
     def set_memory(self, suffices: bool) -> None:
         """Whether there is memory for more connections."""
-        was_accepting = self.is_accepting
         self._is_short_of_memory = not suffices
-        self._apply(was_accepting)
+        self._apply()
 
-    def _apply(self, was_accepting: bool) -> None:
-        accepting = self.is_accepting
-        if accepting == was_accepting:
+    def _apply(self) -> None:
+        accepting = not self._is_short_of_descriptors and not self._is_short_of_memory
+        if accepting == self.is_accepting:
             return
+        self.is_accepting = accepting
         if not accepting:
             self.pauses.value += 1
         for acceptor in self._acceptors:

@@ -1,10 +1,9 @@
 """One TCP (or unix) connection on the event loop, downstream or upstream.
 
-The event loop calls `TcpConnection` from below (`connection_made`, `data_received`, `eof_received`, `pause_writing`,
-`resume_writing`, `connection_lost`); each call reads the clock once and passes the event to the network filters in order.
-The filters call it from above (`write`, `pause_reading`, `close`, ...). Nothing here waits, so a filter may call back from
-inside its own event, and one that closes the connection gets no further event except `on_close`, which comes exactly once
-and always last, from `connection_lost`.
+The event loop calls `TcpConnection` from below (`connection_made`, `data_received`, `connection_lost`, ...); each call reads
+the clock once and passes the event to the network filters in order. The filters call it from above (`write`,
+`pause_reading`, `close`, ...). Nothing here waits, so a filter may call back from inside an event. A filter that closes the
+connection gets no further event except `on_close`, which comes exactly once and last, from `connection_lost`.
 
 A connection passes through these stages, forward only:
 
@@ -15,16 +14,15 @@ A connection passes through these stages, forward only:
                  takes none of it for FLUSH_TIME is reset
     (lost)       `_transport` is None: the socket is gone
 
-`is_closed` is True from the end of OPEN on; the first failure passed to `close` and its relatives is the one that `on_close`
-gets. A connection has one alarm, used for the filters' idle timeout while OPEN and for LINGER_TIME or FLUSH_TIME afterwards.
+`is_closed` is True from the end of OPEN on; `on_close` gets the first failure passed to `close` and its relatives. The one
+alarm is the filters' idle timeout while OPEN, and LINGER_TIME or FLUSH_TIME afterwards.
 
-Three kinds of back-pressure meet here. `pause_reading` stops reading and is counted, since several parts of the proxy may
-each have a reason. `on_writable(False)` asks the filters to stop sending while the send buffer exceeds its high-water mark.
-And a peer whose buffer stays full has the owner's `write_timeout` to read some of it (`WriteTimeout`), because otherwise a
-few clients that do not read could hold any amount of memory.
+Three kinds of back-pressure meet here. `pause_reading` is counted, since several parts of the proxy may have a reason.
+`on_writable(False)` asks the filters to stop sending while the send buffer exceeds its high-water mark. And a peer must read
+some of a full buffer within the owner's `write_timeout`, or else a few clients could hold any amount of memory.
 
-Writes are grouped in two ways. `write_parts` sends one message, head and body, in one system call. `batch_writer` is for
-connections that many streams share: it collects frames until the event loop has delivered what was readable.
+Writes are grouped in two ways. `write_parts` sends one message, head and body, in one system call. `batch_writer` collects
+the frames of many streams until the event loop has delivered what was readable.
 """
 
 from __future__ import annotations
@@ -85,8 +83,7 @@ class ConnectionOwner:
         self.write_min_rate = 0.0
         #: Spare batch writers, shared by its connections.
         self.writers: list[FrameWriter] = []
-        #: Whether to drain data received before a reset (useful for upstream responses). It is read directly from the
-        #: socket.
+        #: Whether to read data received before a reset (useful for upstream responses), directly from the socket.
         self.drains_after_reset = False
 
     def on_open(self, connection: TcpConnection) -> bool:
@@ -205,9 +202,7 @@ class TcpConnection(Connection):
             self._write_alarm = None  # each holds the other
         if sock is not None:
             self._drain_after_reset(int(sock.fileno()))
-        failure = self._failure
-        if failure is None:
-            failure = CLOSED_BY_PEER
+        failure = self._failure or CLOSED_BY_PEER
         self._filter.on_close(failure)
         if self._rest is not None:
             for network_filter in self._rest:
@@ -218,10 +213,9 @@ class TcpConnection(Connection):
         self._owner.on_end(self)
 
     def _drain_after_reset(self, descriptor: int) -> None:
-        """Reads the bytes that the peer sent before it reset the connection.
+        """Reads what the peer sent before it reset the connection, such as an early response.
 
-        A peer that responds early and closes sends a RST. When our next write then fails, the event loop gives up the
-        socket with the response still in it.
+        When our next write fails, the event loop gives up the socket with the response still in it.
         """
         left: i64 = DRAIN_LIMIT
         with contextlib.suppress(OSError):

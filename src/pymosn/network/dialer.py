@@ -1,13 +1,8 @@
 """Opens outgoing connections. A dial is the one step of the data path that costs a task.
 
-`TcpDialer.dial` returns at once. Its task makes the `TcpConnection` with the caller's filter, so that bytes which arrive
-together with the connection find their filter (`on_connection` and even `on_data` may be called before `on_dialed`), and
-then calls the receiver exactly once: `on_dialed`, or `on_dial_failed` with a failure that determines whether another host
-may be tried. A dial cannot be cancelled; a caller that has lost interest closes the connection, or keeps it for another
-request.
-
-The dialer is where `Peer.transport` counts: a TLS dial will wrap the socket and finish the handshake before `on_dialed`, and
-nothing above will know.
+The task makes the `TcpConnection` with the caller's filter, so that `on_connection` and even `on_data` may be called before
+`on_dialed`. A dial cannot be cancelled; a caller that has lost interest closes the connection, or keeps it for another
+request. `Peer.transport` counts only here: a TLS dial will wrap the socket and finish the handshake before `on_dialed`.
 """
 
 from __future__ import annotations

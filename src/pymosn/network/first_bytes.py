@@ -1,10 +1,9 @@
 """The step between accepting a connection and choosing its filters: inspecting its first bytes.
 
-A listener that needs this step makes a `FirstBytesReader` the only filter of each new connection. The reader collects bytes
-and runs the steps of its plan (`pymosn.api.network.FirstBytes`) in order. Each step sees everything that no step has
-consumed yet, again until it has enough, so a step keeps no buffer and no state. The last one sets the filters; the reader
-replaces itself with them, passes on all remaining bytes, and is freed. From then on the connection is as fast as one that
-was never inspected.
+A listener that needs this step makes a `FirstBytesReader` the only filter of each new connection. It collects bytes and runs
+the steps of its plan (`pymosn.api.network.FirstBytes`) in order. Each step sees all bytes that no step has consumed, again
+until it has enough, so it keeps no buffer and no state. The last one sets the filters, which then replace the reader: from
+then on the connection is as fast as one that was never inspected.
 
     waiting for the first byte -> waiting for more -> handed over to the chosen filters
                   |                      |
@@ -61,8 +60,7 @@ class FirstBytesPlan:
         timeout: float,
         serves_undecided: bool,
     ) -> None:
-        """`factory`: logs connections that are refused. Times in seconds, 0 disables them: `silence_timeout` until the first
-        byte, `timeout` from then on.
+        """`factory`: logs refused connections. Seconds, 0 disables: `silence_timeout` until the first byte, then `timeout`.
 
         `serves_undecided`: a connection that is still undecided after `silence_timeout` in total, after `timeout`, or at its
         end is passed to `FirstBytes.on_undecided` in the hope of a fallback.

@@ -46,9 +46,8 @@ class ListenerDirectory:
         exact = self.by_address.get(join_address(ip, port))
         if exact is not None:
             return exact
-        if ":" in ip:
-            return self.by_address.get(join_address("::1" if original.fallback_to_local else "::", port))
-        return self.by_address.get(join_address("127.0.0.1" if original.fallback_to_local else "0.0.0.0", port))
+        local, every = ("::1", "::") if ":" in ip else ("127.0.0.1", "0.0.0.0")
+        return self.by_address.get(join_address(local if original.fallback_to_local else every, port))
 
 
 class Listener(Acceptor):
@@ -87,7 +86,7 @@ class Listener(Acceptor):
         self._socket: socket.socket | None = None
         self._is_enabled = False
         self._is_opening = False
-        self._tasks: set[asyncio.Task[None]] = set()
+        self._tasks: set[asyncio.Task[Any]] = set()
 
     @property
     def connection_count(self) -> int:
@@ -137,7 +136,7 @@ class Listener(Acceptor):
         else:
             self._close_server()
 
-    def _start_task(self, work: Coroutine[Any, Any, None]) -> None:
+    def _start_task(self, work: Coroutine[Any, Any, Any]) -> None:
         task = asyncio.get_running_loop().create_task(work)
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
@@ -146,10 +145,7 @@ class Listener(Acceptor):
         return TcpConnection(self._ids.next(), self.factory.create(), self, self._clock, self._wheel)
 
     def stop_accepting(self) -> None:
-        """Closes the listening socket of this worker; open connections continue.
-
-        Connections in the backlog are accepted first: closing the socket would reset them.
-        """
+        """Closes this worker's listening socket; connections in the backlog are accepted first, closing would reset them."""
         if self._socket is None:
             return
         self._admission.remove(self)
@@ -165,10 +161,8 @@ class Listener(Acceptor):
         self._socket = None
         for accepted in waiting:
             accepted.setblocking(False)
-            self._start_task(self._connect(accepted))
-
-    async def _connect(self, accepted: socket.socket) -> None:
-        await asyncio.get_running_loop().connect_accepted_socket(self._accept, accepted)  # type: ignore[type-var]
+            loop = asyncio.get_running_loop()
+            self._start_task(loop.connect_accepted_socket(self._accept, accepted))
 
     def drain(self) -> None:
         """Asks every connection, also those that open later, to finish and close as soon as nothing is in flight."""
@@ -208,23 +202,22 @@ class Listener(Acceptor):
     def register(self, connection: TcpConnection) -> bool:
         """Registers the connection, or refuses it when a connection limit is reached."""
         if 0 < self.max_connections <= len(self._connections):
-            self._refuse(connection, LISTENER_FULL)
-            return False
+            return self._refuse(connection, LISTENER_FULL)
         if self._admission.is_full():
-            self._refuse(connection, WORKER_FULL)
-            return False
+            return self._refuse(connection, WORKER_FULL)
         self._connections.add(connection)
         self._admission.open += 1
         self.stats.connection_total.value += 1
         self.stats.connection_active.value += 1
         return True
 
-    def _refuse(self, connection: TcpConnection, failure: Failure) -> None:
+    def _refuse(self, connection: TcpConnection, failure: Failure) -> bool:
         """Resets it: closing would leave a socket in TIME_WAIT for each, which would help a flood."""
         self.stats.connection_refused.value += 1
         self.stats.count_reason(failure.reason)
         self.factory.on_refused(connection, failure)
         connection.abort(failure)
+        return False
 
     def on_end(self, connection: TcpConnection) -> None:
         if connection not in self._connections:

@@ -40,10 +40,7 @@ class OriginalDst:
     """How a listener finds the original destination, and the listener for it when no one has exactly that address."""
 
     def __init__(self, is_transparent: bool = False, fallback_to_local: bool = False) -> None:
-        """`is_transparent`: by TPROXY, not REDIRECT.
-
-        `fallback_to_local`: use the listener on 127.0.0.1 with the destination port, not the one on 0.0.0.0.
-        """
+        """`is_transparent`: by TPROXY, not REDIRECT. `fallback_to_local`: the one on 127.0.0.1, not the one on 0.0.0.0."""
         self.is_transparent = is_transparent
         self.fallback_to_local = fallback_to_local
 

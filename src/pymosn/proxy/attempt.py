@@ -12,7 +12,7 @@ from pymosn.core.message import ResponseHead
 from pymosn.core.timers import TimerWheel
 from pymosn.proxy.upstream_request import BROKEN, NO_VERDICT, UpstreamRequest
 from pymosn.upstream.cluster import ClusterHost
-from pymosn.upstream.limits import Limits
+from pymosn.upstream.limits import Limit
 
 
 @mypyc_attr(allow_interpreted_subclasses=True)
@@ -51,7 +51,7 @@ class AttemptOwner:
 class PendingAttempt:
     """An attempt that waits while filters of the host phase run."""
 
-    def __init__(self, host: ClusterHost, fresh: bool, retries: Limits | None, pause: float) -> None:
+    def __init__(self, host: ClusterHost, fresh: bool, retries: Limit | None, pause: float) -> None:
         """The arguments of the attempt; `retries`: the limit that a retry counts against."""
         self.host = host
         self.fresh = fresh
@@ -61,7 +61,7 @@ class PendingAttempt:
     def give_back(self) -> None:
         """Returns the retry permit: the attempt will not be made."""
         if self.retries is not None:
-            self.retries.end_retry()
+            self.retries.release()
             self.retries = None
 
 
@@ -76,7 +76,7 @@ class Attempt(UpstreamRequest):
         self._owner: AttemptOwner | None = owner
         self._timeout = 0.0
         self._waits_for = ""
-        self._retries: Limits | None = None
+        self._retries: Limit | None = None
 
     def start(self, protocol: str, fresh: bool, timeout: float) -> None:
         """Acquires a stream. `fresh`: on a new connection; `timeout`: seconds until the response's head, 0 for none."""
@@ -84,7 +84,7 @@ class Attempt(UpstreamRequest):
             self.limit_time(timeout)
         self._take_stream(protocol, fresh or self.needs_fresh)
 
-    def start_again(self, protocol: str, timeout: float, retries: Limits, pause: float) -> None:
+    def start_again(self, protocol: str, timeout: float, retries: Limit, pause: float) -> None:
         """Like `start`, for a retry after `pause` seconds; `retries`: the limit it counts against."""
         self._retries = retries
         if pause > 0.0:
@@ -145,7 +145,7 @@ class Attempt(UpstreamRequest):
         if self._timeout > 0.0 or self._waits_for:
             self._wheel.clear(self)
         if self._retries is not None:
-            self._retries.end_retry()
+            self._retries.release()
             self._retries = None
         self._count_end(status)
 

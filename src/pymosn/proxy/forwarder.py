@@ -23,7 +23,7 @@ from pymosn.proxy.stream_filters import HOST, any_changes_length
 from pymosn.routing.actions import ForwardPlan
 from pymosn.routing.rewrites import rewrite_host
 from pymosn.upstream.cluster import Cluster, ClusterHost
-from pymosn.upstream.limits import Limits
+from pymosn.upstream.limits import Limit
 
 
 @mypyc_attr(free_list_len=1)
@@ -75,7 +75,7 @@ class Forwarder(AttemptOwner):
         assert host is None or isinstance(host, ClusterHost)
         return host
 
-    def _try(self, host: ClusterHost, fresh: bool, retries: Limits | None, pause: float) -> None:
+    def _try(self, host: ClusterHost, fresh: bool, retries: Limit | None, pause: float) -> None:
         """Makes an attempt at `host`. `retries`: the limit that a retry counts against."""
         owner = self.owner
         exchange = owner.exchange
@@ -111,7 +111,7 @@ class Forwarder(AttemptOwner):
             exchange.upstream_hostname = host.hostname
         self._start(host, pending.fresh, pending.retries, pending.pause)
 
-    def _start(self, host: ClusterHost, fresh: bool, retries: Limits | None, pause: float) -> None:
+    def _start(self, host: ClusterHost, fresh: bool, retries: Limit | None, pause: float) -> None:
         runtime = self.owner.runtime
         attempt = Attempt(self, host, runtime.clock, runtime.wheel)
         if self.owner.exchange.request.raw_tunnel == CONNECT_HERE:
@@ -326,7 +326,7 @@ class Forwarder(AttemptOwner):
             return False
         before = self._attempt
         has_permit = before is not None and before.is_retry()
-        if not has_permit and not cluster.limits.try_retry():
+        if not has_permit and not cluster.limits.retries.try_acquire():
             cluster.stats.request_retry_overflow.value += 1
             return False
         self.plan = own_plan(self.plan)
@@ -334,13 +334,13 @@ class Forwarder(AttemptOwner):
         chosen = self._choose_host()
         if chosen is None:
             if not has_permit:
-                cluster.limits.end_retry()
+                cluster.limits.retries.release()
             return False
         if before is not None:
             self.forget()
             before.discard(has_permit)
         cluster.stats.request_retry.value += 1
-        self._try(chosen, False, cluster.limits, pause_before(failure, attempts, cluster.choices()))
+        self._try(chosen, False, cluster.limits.retries, pause_before(failure, attempts, cluster.choices()))
         return True
 
     # ---- the response

@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 from pymosn.api.stream import StreamProtocol
-from pymosn.core.clock import Clock
+from pymosn.core.clock import Clock, HttpDates
 from pymosn.core.counters import Metrics
-from pymosn.core.dates import HttpDates
 from pymosn.core.log import Log
 from pymosn.core.overload import OverloadState
 from pymosn.core.registry import Registry

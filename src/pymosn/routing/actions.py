@@ -17,12 +17,6 @@ from pymosn.core.message import GLOBAL_TIMEOUT, TRY_TIMEOUT, RequestHead
 from pymosn.routing.hashing import HashPolicy
 from pymosn.routing.rewrites import RequestChanges
 
-#: Variables with which filters set the timeouts of a request; they override its header fields.
-GLOBAL_TIMEOUT_VARIABLE: Final = "proxy_global_timeout"
-TRY_TIMEOUT_VARIABLE: Final = "proxy_try_timeout"
-
-#: The `upstream_protocol` of a route that keeps the client's protocol.
-ANY_PROTOCOL: Final = "Auto"
 #: Timeout in seconds of a route with timeout 0, as in MOSN.
 DEFAULT_TIMEOUT: Final = 60.0
 
@@ -134,7 +128,7 @@ class Forward(RouteAction):
     def needs_transcoder(self, protocol: str) -> bool:
         """Whether a request of `protocol` must be transcoded for the upstream."""
         wanted = self.upstream_protocol
-        return bool(wanted) and wanted not in (protocol, ANY_PROTOCOL)
+        return bool(wanted) and wanted not in (protocol, "Auto")
 
     def choose(self, exchange: Exchange) -> Target | None:
         """Selects a request's target; called once per request. Returns None if the cluster's name is missing."""
@@ -149,29 +143,23 @@ class ForwardWeighted(Forward):
 
     def __init__(self, clusters: list[tuple[Target, int]], timeout: float, options: ForwardOptions | None = None) -> None:
         """Raises ValueError if all weights are 0."""
-        self._bounds: list[int] = []
-        self._targets: list[Target] = []
-        self._total = 0
-        for target, weight in clusters:
-            if weight > 0:
-                self._total += weight
-                self._bounds.append(self._total)
-                self._targets.append(target)
+        self._clusters = [(target, weight) for target, weight in clusters if weight > 0]
+        self._total = sum([weight for _, weight in self._clusters])
         if self._total == 0:
             raise ValueError("the weights of weighted_clusters are all 0")
-        super().__init__(self._targets[0].cluster, timeout, options)
+        super().__init__(self._clusters[0][0].cluster, timeout, options)
 
     def choose(self, exchange: Exchange) -> Target | None:
         draw = int(random.random() * self._total)
-        for index, bound in enumerate(self._bounds):
-            if draw < bound:
-                return self._targets[index]
-        return self._targets[-1]
+        for target, weight in self._clusters:
+            draw -= weight
+            if draw < 0:
+                return target
+        return self._clusters[-1][0]
 
     def shares(self) -> list[tuple[str, int]]:
         """The clusters with a weight, and their weights."""
-        bounds = [0, *self._bounds]
-        return [(target.cluster, bounds[at + 1] - bounds[at]) for at, target in enumerate(self._targets)]
+        return [(target.cluster, weight) for target, weight in self._clusters]
 
     def text(self) -> str:
         parts = [f"{name} ({weight} of {self._total})" for name, weight in self.shares()]
@@ -212,7 +200,8 @@ def asked_timeouts(action: Forward, exchange: Exchange) -> tuple[float, float]:
     """Timeouts of the whole request and of each attempt in seconds (0: none) from request, headers and variables.
 
     As in MOSN clients may request any timeout, and values that are not milliseconds are ignored. The timeout in an RPC
-    message takes precedence over the header. A timeout per attempt that is not shorter than the whole has no effect.
+    message takes precedence over the header, and filters' variables over both. A timeout per attempt that is not shorter
+    than the whole has no effect.
     """
     request = exchange.request
     headers = request.headers
@@ -221,8 +210,8 @@ def asked_timeouts(action: Forward, exchange: Exchange) -> tuple[float, float]:
     per_attempt = _milliseconds(headers.get_raw(TRY_TIMEOUT), 0.0 if policy is None else policy.per_try_timeout)
     overrides = exchange.own_variables
     if overrides is not None:
-        total = _milliseconds(overrides.get(GLOBAL_TIMEOUT_VARIABLE, "").encode(), total)
-        per_attempt = _milliseconds(overrides.get(TRY_TIMEOUT_VARIABLE, "").encode(), per_attempt)
+        total = _milliseconds(overrides.get("proxy_global_timeout", "").encode(), total)
+        per_attempt = _milliseconds(overrides.get("proxy_try_timeout", "").encode(), per_attempt)
     total = total or DEFAULT_TIMEOUT
     return total, per_attempt if per_attempt < total else 0.0
 

@@ -13,13 +13,10 @@ from mypy_extensions import i64
 
 from pymosn.api.exchange import Exchange
 from pymosn.api.variables import cookie_value
-from pymosn.core.headers import lower_text
+from pymosn.core.headers import lower_name, to_bytes, to_text
 
 #: Result of `hash_value` if no policy has a value: any host can be selected.
 NO_HASH: Final[i64] = 0
-
-_FOUND: Final = b"\x01"
-_MISSING: Final = b"\x00"
 
 
 class HashPolicy:
@@ -34,11 +31,11 @@ class HashHeader(HashPolicy):
     """A request header; several fields with one name are combined."""
 
     def __init__(self, name: str) -> None:
-        self._name = lower_text(name)
+        self._name = to_text(lower_name(name))
 
     def part(self, exchange: Exchange) -> bytes | None:
         values = exchange.request.headers.get_all(self._name)
-        return ",".join(values).encode("utf-8", "surrogateescape") if values else None
+        return to_bytes(",".join(values)) if values else None
 
 
 class HashCookie(HashPolicy):
@@ -80,10 +77,10 @@ def hash_value(policies: list[HashPolicy], exchange: Exchange) -> i64:
         for policy in policies:
             part = policy.part(exchange)
             if part is None:
-                hasher.update(_MISSING)
+                hasher.update(b"\x00")
             else:
                 has_any = True
-                hasher.update(_FOUND + len(part).to_bytes(4, "big") + part)
+                hasher.update(b"\x01" + len(part).to_bytes(4, "big") + part)
         if not has_any:
             return NO_HASH
     number: i64 = int.from_bytes(hasher.digest(), "big") >> 1

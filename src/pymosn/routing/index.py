@@ -8,6 +8,7 @@ a header with a fixed value. All others are evaluated unless an earlier route ma
 
 from __future__ import annotations
 
+from contextlib import suppress
 from typing import Final
 
 from mypy_extensions import i64
@@ -77,10 +78,8 @@ class RouteIndex:
 
     def _regex_set(self, patterns: list[str]) -> RegexSet | None:
         if len(patterns) > 1:
-            try:
+            with suppress(PatternError):  # together they may be too large
                 return RegexSet(patterns)
-            except PatternError:  # together they are too large
-                pass
         self._others = sorted(self._others + self._regex_positions)
         self._regex_positions = []
         return None

@@ -7,8 +7,8 @@ from typing import Final
 from pymosn.api.exchange import Exchange
 from pymosn.api.routing import RouteMatcher
 from pymosn.api.variables import Variable, query_argument
-from pymosn.core.chars import TARGET
-from pymosn.core.headers import lower_text, to_bytes
+from pymosn.core.chars import TARGET, all_in
+from pymosn.core.headers import lower_name, to_bytes, to_text
 from pymosn.routing.regex import Regex
 
 #: The value of a `service` header match that accepts any service.
@@ -17,7 +17,14 @@ ANY_SERVICE: Final = ".*"
 
 def path_text(text: str) -> bytes:
     """A configured path, percent-encoded like request targets."""
-    return b"".join(bytes([byte]) if TARGET[byte] else b"%%%02X" % byte for byte in text.encode())
+    return escape(text.encode(), TARGET)
+
+
+def escape(text: bytes, characters: bytes) -> bytes:
+    """`text` with every byte percent-encoded that is not in the class `characters`; the same object if there is none."""
+    if all_in(text, characters):
+        return text
+    return b"".join([bytes([byte]) if characters[byte] else b"%%%02X" % byte for byte in text])
 
 
 class AnyRequest(RouteMatcher):
@@ -105,7 +112,7 @@ class Header(RouteMatcher):
 
     def __init__(self, name: str, value: str, is_regex: bool = False) -> None:
         """Raises PatternError."""
-        self.name = lower_text(name)
+        self.name = to_text(lower_name(name))
         self.expected = Text(value, is_regex)
 
     def matches(self, exchange: Exchange) -> bool:

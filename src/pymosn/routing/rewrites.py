@@ -6,18 +6,15 @@ from typing import Final
 
 from pymosn.api.exchange import Exchange
 from pymosn.api.routing import HeaderChanges
-from pymosn.core.chars import TARGET
+from pymosn.core.chars import PATH
 from pymosn.core.headers import lower_name
 from pymosn.core.message import RequestHead
 from pymosn.core.uri import normalize_path
-from pymosn.routing.matchers import path_text
+from pymosn.routing.matchers import escape, path_text
 from pymosn.routing.regex import Replacement
 
 #: The field with the original path, for the upstream.
 ORIGINAL_PATH: Final = b"x-mosn-original-path"
-
-QUESTION_MARK: Final = 63
-PERCENT: Final = 37
 
 
 class PathRewrite:
@@ -56,13 +53,7 @@ def normal_form(path: bytes) -> bytes | None:
     """The normal form of a rewritten path: rooted, escaped, without double slashes; None if it escapes the root."""
     if not path.startswith(b"/"):
         path = b"/" + path
-    clean = True
-    for byte in path:
-        if TARGET[byte] == 0 or byte == QUESTION_MARK:
-            clean = False
-    if not clean:
-        path = b"".join([bytes([byte]) if TARGET[byte] and byte != QUESTION_MARK else b"%%%02X" % byte for byte in path])
-    return normalize_path(path)
+    return normalize_path(escape(path, PATH))
 
 
 class RequestChanges:

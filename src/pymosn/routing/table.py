@@ -40,8 +40,7 @@ class _Suffixes:
         if suffix in self._hosts:
             raise ValueError(f"two virtual hosts have the domain '*{suffix.decode()}'")
         self._hosts[suffix] = host
-        if len(suffix) not in self._lengths:
-            self._lengths = sorted([*self._lengths, len(suffix)], reverse=True)
+        self._lengths = sorted({*self._lengths, len(suffix)}, reverse=True)
 
     def find(self, name: bytes) -> VirtualHost | None:
         size: i64 = len(name)
@@ -67,8 +66,8 @@ class RouteTable:
         self.virtual_hosts: list[VirtualHost] = []
         self._exact: dict[bytes, VirtualHost] = {}
         self._any_port: dict[bytes, VirtualHost] = {}
+        # By port: empty for none, `*` for any.
         self._suffix: dict[bytes, _Suffixes] = {}
-        self._suffix_any_port = _Suffixes()
         self._default: VirtualHost | None = None
         self._only_default = True
 
@@ -89,10 +88,7 @@ class RouteTable:
         if b"*" in name[1:] or not name:
             raise ValueError(f"domain {domain.decode()!r}: `*` is only allowed at the start")
         if name.startswith(b"*"):
-            if port == b"*":
-                self._suffix_any_port.add(name[1:], virtual_host)
-            else:
-                self._suffix.setdefault(port, _Suffixes()).add(name[1:], virtual_host)
+            self._suffix.setdefault(port, _Suffixes()).add(name[1:], virtual_host)
             return
         table = self._any_port if port == b"*" else self._exact
         key = name if port == b"*" else domain
@@ -111,17 +107,15 @@ class RouteTable:
         found = self._any_port.get(name)
         if found is None and port:
             found = self._exact.get(name)
-        if found is None:
-            suffixes = self._suffix.get(port)
-            if suffixes is not None:
-                found = suffixes.find(name)
-        if found is None:
-            found = self._suffix_any_port.find(name)
-        if found is None and port:
-            suffixes = self._suffix.get(b"")
-            if suffixes is not None:
-                found = suffixes.find(name)
-        return self._default if found is None else found
+        return self._find_suffix(name, port) if found is None else found
+
+    def _find_suffix(self, name: bytes, port: bytes) -> VirtualHost | None:
+        for domain_port in (port, b"*", b""):
+            suffixes = self._suffix.get(domain_port)
+            found = None if suffixes is None else suffixes.find(name)
+            if found is not None:
+                return found
+        return self._default
 
 
 def split_port(authority: bytes) -> tuple[bytes, bytes]:

@@ -2,20 +2,19 @@
 
 Start and end    supervisor        the parent process: its list of services, signals
                  services          starts services in order, informs them, stops them in reverse
-                 run_options       options of a run, exit codes, how a start fails
-                 config_source     reads the configuration, at the start and at each reload
-                 shutdown, sizing  shutdown signals; the number of workers and open files
-                 background        background tasks and delayed calls
-Services         process_sockets   binds all sockets; `listeners` and `sockets` do the work
+                 run_options       options, source of the configuration, number of workers, how a start fails
+                 shutdown          shutdown signals
+                 background        background tasks
+Services         listeners         binds all sockets and hands them to workers; `sockets` makes them
                  changes           the active configuration, and the only way to change it
-                 workers           starts, drains and stops the fleet
-                 filter_watch, hang_watch, pid_file, rolling (health checks and HTTP servers are in `control/`)
-Workers          fleet             all workers as a unit; `restart`: when to replace one that died
+                 workers           starts, drains and stops the fleet; replaces workers that hang
+                 filter_watch, pid_file, rolling (health checks and HTTP servers are in `control/`)
+Workers          fleet             all workers as a unit; replaces those that died
                  worker_process    the supervisor's side of one worker
                  channel, messages frames with descriptors; commands down, reports up
 In a worker      worker            the child process: executes commands, serves
-                 overload, memory  overload state; `garbage`: when to collect garbage
-                 watchdog          finds what blocks the event loop; `allocations`: traces memory of filters
+                 overload          overload state; `resources`: memory, garbage, open files
+                 watchdog          finds what blocks the event loop
 Others           supervisor_plane  what the admin API can query and change
                  logs              log paths, opening logs
                  reload            the client side of `pymosn reload`

@@ -1,15 +1,8 @@
-"""Background tasks and delayed calls."""
+"""Background tasks."""
 
 import asyncio
 from collections.abc import Callable, Coroutine
-from typing import Any, Protocol
-
-
-class Scheduler(Protocol):
-    """The part of an event loop that delays calls."""
-
-    def call_later(self, delay: float, callback: Callable[..., object], *args: object) -> object:
-        """Calls `callback` in `delay` seconds."""
+from typing import Any
 
 
 class BackgroundTasks:

@@ -16,10 +16,8 @@ import asyncio
 from collections.abc import Callable, Sequence
 from typing import Final
 
-import msgspec
-
 from pymosn.assembly.packed_config import encode, encode_cluster
-from pymosn.config.diagnostics import Diagnostic, Places
+from pymosn.config.diagnostics import Diagnostic
 from pymosn.config.schema import MosnConfig
 from pymosn.control.discovery import Discovery
 from pymosn.control.plane import Candidate, ChangeResult, Edit
@@ -28,6 +26,7 @@ from pymosn.core.log import ERROR, INFO, WARN, Log
 from pymosn.server.fleet import Fleet
 from pymosn.server.listeners import ListenerSockets
 from pymosn.server.messages import Command, Configure, Prepare, Retire, SetHosts
+from pymosn.server.run_options import RunOptions
 from pymosn.server.sockets import close_all
 
 #: Seconds that workers get for building a configuration, and for activating it.
@@ -35,46 +34,25 @@ PREPARE_TIME: Final = 30.0
 ACTIVATE_TIME: Final = 10.0
 
 
-class ProcessInfo(msgspec.Struct, frozen=True, kw_only=True):
-    """Facts that stay the same while the process runs; see `RunOptions`."""
-
-    name: str
-    config_dir: str
-    base_dir: str
-    workers: int
-    log_ceiling: str | None
-
-
 class Changes(Service):
-    """Applies one change at a time; others wait.
-
-    `config` is the active configuration as it was written; in `effective`, the addresses found by DNS replace the names in
-    STRICT_DNS clusters.
-    """
+    """Applies one change at a time. `config`: as it was written; `effective`: with addresses for names in STRICT_DNS."""
 
     name = "configuration"
 
     def __init__(
         self,
-        config: MosnConfig,
-        places: Places,
-        process: ProcessInfo,
+        options: RunOptions,
         fleet: Fleet,
         listeners: ListenerSockets,
         discovery: Discovery,
         follow_all: Callable[[MosnConfig], None],
         log: Log,
     ) -> None:
-        """`places`: positions of the values of `config`, for faults found by workers.
-
-        `follow_all` is called with the effective configuration whenever it has changed.
-        """
-        self.config = config
-        self.effective = config
-        self.version = 1
+        """`follow_all` is called with the effective configuration whenever it has changed."""
+        self.config = self.effective = options.config
         self.last = ChangeResult(attempt=0, source="start", applied=True, version=1, message="", faults=[])
-        self._places = places
-        self._process = process
+        self._options = options
+        self._places = options.places
         self._fleet = fleet
         self._listeners = listeners
         self._discovery = discovery
@@ -82,7 +60,7 @@ class Changes(Service):
         self._log = log
         self._lock = asyncio.Lock()
         self._is_shutting_down = False
-        self._encoded = encode(config)
+        self._encoded = encode(options.config)
 
     async def start(self) -> None:
         """Resolves the names in the first configuration and activates it in this process."""
@@ -94,35 +72,32 @@ class Changes(Service):
 
     def configure(self, worker_id: int) -> Command:
         """The command that configures a new worker."""
-        process = self._process
-        return Configure(
-            self._encoded, process.config_dir, process.base_dir, process.workers, process.log_ceiling, worker_id - 1
-        )
+        options = self._options
+        size, index = self._fleet.size, worker_id - 1
+        return Configure(self._encoded, options.config_dir, options.base_dir, size, options.log_ceiling, index)
 
     async def apply(self, source: str, edit: Edit) -> ChangeResult:
-        """Activates the configuration that `edit` makes of the active one; if there is any error, nothing changes.
-
-        `source` names the requester in the log.
-        """
+        """Activates the configuration that `edit` makes of the active one, or none. `source`: the requester, for the log."""
         async with self._lock:
             attempt = self.last.attempt + 1
             candidate = edit(self.config)
             faults = list(candidate.faults)
-            errors = [fault for fault in faults if fault.severity == "error"]
-            if candidate.config is not None and not errors:
+            applied = False
+            if candidate.config is not None and all(fault.severity != "error" for fault in faults):
                 faults += _only_at_start(self.config, candidate.config)
                 errors = await self._apply(attempt, candidate.config)
-                errors = [fault.placed(candidate.places, self._process.name) for fault in errors]
-                faults += errors
-            applied = candidate.config is not None and not errors
+                faults += [error.placed(candidate.places, self._options.source.name) for error in errors]
+                applied = not errors
             if applied:
-                self.version += 1
                 self._places = candidate.places
-            message = f"version {self.version} is active" if applied else "rejected; nothing changed"
+            version = self.last.version + int(applied)
+            message = f"version {version} is active" if applied else "rejected; nothing changed"
             self.last = ChangeResult(
-                attempt=attempt, source=source, applied=applied, version=self.version, message=message, faults=faults
+                attempt=attempt, source=source, applied=applied, version=version, message=message, faults=faults
             )
-            self._log_result(self.last)
+            self._log.write(INFO if applied else ERROR, f"change from {source}: {message}")
+            for fault in faults:
+                self._log.write(WARN if fault.severity == "warning" else ERROR, f"change from {source}: {fault.text()}")
             return self.last
 
     async def reload_filters(self, source: str) -> ChangeResult:
@@ -146,11 +121,10 @@ class Changes(Service):
         if self._is_shutting_down:
             return [Diagnostic(message="the process is shutting down")]
         await self._discovery.prepare(config)
-        lines = self._listeners.prepare(config.servers[0].listeners, self._process.workers)
+        lines = self._listeners.prepare(config.servers[0].listeners, self._fleet.size)
         if lines:
             return [Diagnostic(message=line) for line in lines]
-        encoded = encode(self._discovery.expand(config))
-        prepare = Prepare(change, encoded, self._process.config_dir, self._process.base_dir)
+        prepare = Prepare(change, encode(self._discovery.expand(config)))
 
         def commands(worker_id: int) -> list[tuple[Command, Sequence[int]]]:
             return [*self._listeners.handover_new(worker_id), (prepare, ())]
@@ -177,11 +151,6 @@ class Changes(Service):
         self.effective = self._discovery.expand(config)
         self._encoded = encode(self.effective)
         self._follow_all(self.effective)
-
-    def _log_result(self, result: ChangeResult) -> None:
-        self._log.write(INFO if result.applied else ERROR, f"change from {result.source}: {result.message}")
-        for fault in result.faults:
-            self._log.write(WARN if fault.severity == "warning" else ERROR, f"change from {result.source}: {fault.text()}")
 
 
 def _only_at_start(old: MosnConfig, new: MosnConfig) -> list[Diagnostic]:

@@ -19,7 +19,8 @@ MAX_FRAME: Final = 64 * 1024 * 1024
 MAX_DESCRIPTORS: Final = 200
 
 _READ_SIZE: Final = 256 * 1024
-_ANCILLARY_SIZE: Final = socket.CMSG_LEN(MAX_DESCRIPTORS * array("i").itemsize)
+_DESCRIPTOR_SIZE: Final = array("i").itemsize
+_ANCILLARY_SIZE: Final = socket.CMSG_LEN(MAX_DESCRIPTORS * _DESCRIPTOR_SIZE)
 # Payload length, number of descriptors.
 _HEADER: Final = struct.Struct("!IB")
 
@@ -48,7 +49,6 @@ class Channel(Generic[M]):
         self._descriptors: deque[int] = deque()
         self._outgoing: deque[tuple[memoryview, Sequence[int]]] = deque()
         self._open = True
-        self._peer_reads = True
         sock.setblocking(False)
         loop.add_reader(sock.fileno(), self._read)
 
@@ -65,12 +65,11 @@ class Channel(Generic[M]):
         payload = msgspec.msgpack.encode(message)
         if len(payload) > MAX_FRAME or len(descriptors) > MAX_DESCRIPTORS:
             raise ValueError(f"message of {len(payload)} bytes and {len(descriptors)} descriptors is too large")
-        if not self._open or not self._peer_reads:
+        if not self._open:
             return
-        waiting = bool(self._outgoing)
         self._outgoing.append((memoryview(_HEADER.pack(len(payload), len(descriptors)) + payload), descriptors))
-        if not waiting and not self._write():
-            self._loop.add_writer(self._sock.fileno(), self._resume_writing)
+        if len(self._outgoing) == 1:
+            self._write()
 
     def close(self) -> None:
         """Closes this end and the descriptors that were received but not delivered."""
@@ -84,39 +83,38 @@ class Channel(Generic[M]):
         while self._descriptors:
             os.close(self._descriptors.popleft())
 
-    def _resume_writing(self) -> None:
-        if self._write():
-            self._loop.remove_writer(self._sock.fileno())
-
-    def _write(self) -> bool:
-        """Writes as much as the kernel accepts; True if nothing is left."""
+    def _write(self) -> None:
+        """Writes as much as the kernel accepts, and the rest when it accepts more."""
         while self._outgoing:
             data, descriptors = self._outgoing[0]
             try:
                 sent = socket.send_fds(self._sock, [data], descriptors) if descriptors else self._sock.send(data)
             except (BlockingIOError, InterruptedError):
-                return False
+                self._loop.add_writer(self._sock.fileno(), self._write)
+                return
             except OSError:
                 # The peer is gone, but its last messages may still be unread: `_read` detects the end.
-                self._peer_reads = False
                 self._outgoing.clear()
                 break
             if sent == len(data):
                 self._outgoing.popleft()
             else:
                 self._outgoing[0] = (data[sent:], ())
-        return True
+        self._loop.remove_writer(self._sock.fileno())
 
     def _read(self) -> None:
+        # In Python 3.11, socket.recv_fds ignores its `flags`.
         try:
-            data, descriptors, is_truncated = _receive(self._sock)
+            data, ancillary, flags, _ = self._sock.recvmsg(_READ_SIZE, _ANCILLARY_SIZE, socket.MSG_CMSG_CLOEXEC)
         except (BlockingIOError, InterruptedError):
             return
         except OSError as error:
             self._fail(str(error))
             return
-        self._descriptors.extend(descriptors)
-        if is_truncated:
+        for level, kind, content in ancillary:
+            if level == socket.SOL_SOCKET and kind == socket.SCM_RIGHTS:
+                self._descriptors.extend(array("i", content[: len(content) - len(content) % _DESCRIPTOR_SIZE]))
+        if flags & socket.MSG_CTRUNC:
             self._fail("file descriptors were lost (too many open files?)")
         elif not data:
             self._fail("closed by the peer")
@@ -128,40 +126,27 @@ class Channel(Generic[M]):
         start = 0
         while self._open and len(self._incoming) - start >= _HEADER.size:
             size, count = _HEADER.unpack_from(self._incoming, start)
+            end = start + _HEADER.size + size
             if size > MAX_FRAME:
                 self._fail(f"frame of {size} bytes is too large")
-                return
-            end = start + _HEADER.size + size
-            if len(self._incoming) < end:
+            elif len(self._incoming) < end:
                 break
-            payload = bytes(self._incoming[start + _HEADER.size : end])
-            start = end
-            if count > len(self._descriptors):
+            elif count > len(self._descriptors):
                 self._fail("a message arrived without its descriptors")
-                return
-            self._deliver(payload, [self._descriptors.popleft() for _ in range(count)])
+            else:
+                self._deliver(bytes(self._incoming[start + _HEADER.size : end]), count)
+            start = end
         del self._incoming[:start]
 
-    def _deliver(self, payload: bytes, descriptors: list[int]) -> None:
+    def _deliver(self, payload: bytes, descriptor_count: int) -> None:
         try:
             message = self._decoder.decode(payload)
         except msgspec.MsgspecError as error:
-            self._descriptors.extendleft(descriptors)
             self._fail(f"invalid message: {error}")
             return
-        self._on_message(message, descriptors)
+        self._on_message(message, [self._descriptors.popleft() for _ in range(descriptor_count)])
 
     def _fail(self, reason: str) -> None:
         if self._open:
             self.close()
             self._on_closed(reason)
-
-
-def _receive(sock: socket.socket) -> tuple[bytes, list[int], bool]:
-    """Bytes, descriptors, and whether descriptors were lost. In Python 3.11, socket.recv_fds ignores its `flags`."""
-    data, ancillary, flags, _ = sock.recvmsg(_READ_SIZE, _ANCILLARY_SIZE, socket.MSG_CMSG_CLOEXEC)
-    descriptors = array("i")
-    for level, kind, content in ancillary:
-        if level == socket.SOL_SOCKET and kind == socket.SCM_RIGHTS:
-            descriptors.frombytes(content[: len(content) - len(content) % descriptors.itemsize])
-    return data, list(descriptors), bool(flags & socket.MSG_CTRUNC)

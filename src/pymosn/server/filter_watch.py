@@ -19,8 +19,8 @@ class FilterWatch(Service):
 
     name = "filter watch"
 
-    def __init__(self, config_dir: str, on_change: Callable[[list[str]], None], log: Log) -> None:
-        """`on_change` is called with the names of the files that were edited, added or removed."""
+    def __init__(self, config_dir: str, on_change: Callable[[str], None], log: Log) -> None:
+        """`on_change` is called with a text that names the files that were edited, added or removed."""
         self._config_dir = config_dir
         self._on_change = on_change
         self._log = log
@@ -37,24 +37,22 @@ class FilterWatch(Service):
             if entry.type in FROM_FILES and server.watch_filters
         }
         if folders != self._folders:
-            self._cancel()
-            self._folders = folders
-            if folders:
-                self._task = asyncio.get_running_loop().create_task(self._watch(folders))
+            self._watch_only(folders)
 
     async def stop(self) -> None:
-        self._cancel()
+        self._watch_only(set())
 
-    def _cancel(self) -> None:
+    def _watch_only(self, folders: set[Path]) -> None:
         if self._task is not None:
             self._task.cancel()
-            self._task = None
+        self._folders = folders
+        self._task = asyncio.get_running_loop().create_task(self._watch(folders)) if folders else None
 
     async def _watch(self, folders: set[Path]) -> None:
         from watchfiles import PythonFilter, awatch  # imported only when there are such filters
 
         try:
             async for changes in awatch(*folders, watch_filter=PythonFilter(), step=QUIET_TIME, recursive=False):
-                self._on_change(sorted({Path(name).name for _, name in changes}))
+                self._on_change(f"edit of {', '.join(sorted({Path(name).name for _, name in changes}))}")
         except (OSError, RuntimeError) as error:
             self._log.write(WARN, f"filter files are no longer watched: {error}; run `pymosn reload` after an edit")

@@ -1,4 +1,4 @@
-"""The sockets of all listeners for all workers."""
+"""All sockets that the process listens on: one per listener and worker, and those of the supervisor."""
 
 import contextlib
 import os
@@ -6,10 +6,14 @@ import socket
 from collections.abc import Iterable, Sequence
 from typing import NamedTuple
 
+from pymosn.api.network import join_address
 from pymosn.config.schema import Listener
+from pymosn.control.service import Service
+from pymosn.core.addresses import split_address
 from pymosn.server.channel import MAX_DESCRIPTORS
 from pymosn.server.messages import Command, Sockets
-from pymosn.server.sockets import BindError, close_all, listen, listen_unix, parse_address
+from pymosn.server.run_options import RunOptions, StartError
+from pymosn.server.sockets import BindError, close_all, listen, listen_unix
 
 
 class Binding(NamedTuple):
@@ -18,16 +22,6 @@ class Binding(NamedTuple):
     network: str
     address: str
     is_transparent: bool
-
-    def has_address_of(self, other: "Binding") -> bool:
-        """Whether both have the same address."""
-        return (self.network, self.address) == (other.network, other.address)
-
-
-def binding_of(listener: Listener) -> Binding:
-    """The binding that `listener` requires."""
-    network = listener.network.lower() or "tcp"
-    return Binding(network, listener.address, listener.use_original_dst == "tproxy")
 
 
 class ListenerSockets:
@@ -56,36 +50,39 @@ class ListenerSockets:
         Must be followed by `activate` or `abandon`.
         """
         self._next = {
-            listener.name or listener.address: binding_of(listener) for listener in listeners if listener.bind_port
+            listener.known_name(): Binding(
+                listener.network.lower() or "tcp", listener.address, listener.use_original_dst == "tproxy"
+            )
+            for listener in listeners
+            if listener.bind_port
         }
         faults = []
         for name, binding in self._next.items():
-            if self._configured.get(name) == binding:
-                continue
             try:
-                self._new[name] = self._listen(name, binding, workers)
+                if self._configured.get(name) != binding:
+                    self._new[name] = self._listen(f"listener {name}", binding, workers)
             except (BindError, ValueError) as error:
                 faults.append(str(error))
         if faults:
             self.abandon()
         return faults
 
-    def _listen(self, name: str, binding: Binding, workers: int) -> list[socket.socket]:
+    def _listen(self, owner: str, binding: Binding, workers: int) -> list[socket.socket]:
         """Sockets for all workers. Another listener of this process may already have the address."""
-        ours = [name for name, other in self._configured.items() if other.has_address_of(binding)]
-        if binding.network == "unix":
-            shared = self._sockets[ours[0]][0].dup() if ours else listen_unix(f"listener {name}", binding.address)
-            return [shared] * workers
-        host, port = parse_address(binding.address)
-        return listen(f"listener {name}", host, port, workers, port > 0 and bool(ours), binding.is_transparent)
+        ours = [name for name, other in self._configured.items() if other[:2] == binding[:2]]
+        if binding.network != "unix":
+            host, port = split_address(binding.address)
+            return listen(owner, host, port, workers, port > 0 and bool(ours), binding.is_transparent)
+        if ours:
+            return [self._sockets[ours[0]][0].dup()] * workers
+        shared = listen_unix(owner, binding.address)
+        self._files[binding.address] = _inode(binding.address)
+        return [shared] * workers
 
     def abandon(self) -> None:
         """Closes the sockets that `prepare` has bound."""
-        for name, sockets in self._new.items():
-            binding = self._next[name]
-            if binding.network == "unix" and binding.address not in self._files:
-                with contextlib.suppress(OSError):
-                    os.unlink(binding.address)
+        self._remove_files()
+        for sockets in self._new.values():
             close_all(sockets)
         self._new = {}
 
@@ -95,17 +92,14 @@ class ListenerSockets:
         unneeded = [sock for name in gone for sock in self._sockets.pop(name)]
         self._sockets.update(self._new)
         self._configured, self._new = self._next, {}
-        paths = {binding.address for binding in self._configured.values() if binding.network == "unix"}
-        for path in paths - self._files.keys():
-            self._files[path] = _inode(path)
-        self._remove_files(self._files.keys() - paths)
+        self._remove_files()
         return unneeded
 
-    def _remove_files(self, paths: Iterable[str]) -> None:
-        """Removes our socket files, unless another process has replaced them."""
-        for path in list(paths):
-            inode = self._files.pop(path)
-            if inode is not None and _inode(path) == inode:
+    def _remove_files(self) -> None:
+        """Removes our socket files that are not configured, unless another process has replaced them."""
+        configured = {binding.address for binding in self._configured.values() if binding.network == "unix"}
+        for path in self._files.keys() - configured:
+            if self._files.pop(path) == _inode(path):
                 with contextlib.suppress(OSError):
                     os.unlink(path)
 
@@ -119,12 +113,11 @@ class ListenerSockets:
 
     def close(self) -> None:
         """Closes this process's copies and removes unix sockets from the file system; the workers' copies stay open."""
-        self._remove_files(self._files)
+        self._configured = {}
+        self.abandon()
         for sockets in self._sockets.values():
             close_all(sockets)
         self._sockets.clear()
-        self._configured = {}
-        self.abandon()
 
     def addresses(self) -> dict[str, str]:
         """The actual address of each listener, which differs from the configured one if the port is 0 or the host a name."""
@@ -132,19 +125,17 @@ class ListenerSockets:
         for name, (first, *_) in self._sockets.items():
             if first.family == socket.AF_UNIX:
                 found[name] = f"unix:{first.getsockname()}"
-                continue
-            host, port = first.getsockname()[:2]
-            found[name] = f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+            else:
+                found[name] = join_address(*first.getsockname()[:2])
         return found
 
 
 def _inode(path: str) -> tuple[int, int] | None:
     """Device and inode of a file; None if it is gone."""
-    try:
+    with contextlib.suppress(OSError):
         found = os.lstat(path)
-    except OSError:
-        return None
-    return found.st_dev, found.st_ino
+        return found.st_dev, found.st_ino
+    return None
 
 
 def _commands(sockets: dict[str, list[socket.socket]], worker_id: int) -> list[tuple[Command, Sequence[int]]]:
@@ -154,3 +145,35 @@ def _commands(sockets: dict[str, list[socket.socket]], worker_id: int) -> list[t
         part = names[start : start + MAX_DESCRIPTORS]
         commands.append((Sockets(part), [sockets[name][worker_id - 1].fileno() for name in part]))
     return commands
+
+
+class ProcessSockets(Service):
+    """Binds the sockets of all listeners, of the admin API and of the demo upstream; the last two may have none."""
+
+    name = "sockets"
+
+    def __init__(self, options: RunOptions, workers: int) -> None:
+        self.listeners = ListenerSockets()
+        self.admin: list[socket.socket] = []
+        self.demo: list[socket.socket] = []
+        self._options = options
+        self._workers = workers
+
+    async def start(self) -> None:
+        """StartError with all addresses that cannot be bound."""
+        lines = self.listeners.bind(self._options.config.servers[0].listeners, self._workers)
+        admin = self._options.config.admin
+        endpoint = admin.endpoint() if admin is not None else None
+        demo = ("127.0.0.1", 8080) if self._options.is_demo else None
+        for owner, address, sockets in (("admin", endpoint, self.admin), ("demo upstream", demo, self.demo)):
+            try:
+                if address is not None:
+                    sockets += listen(owner, *address, 1)
+            except BindError as error:
+                lines.append(str(error))
+        if lines:
+            raise StartError(lines=lines)
+
+    async def stop(self) -> None:
+        self.listeners.close()
+        close_all([*self.admin, *self.demo])

@@ -8,10 +8,7 @@ from pymosn.observe.process_log import LEVELS
 
 
 def open_logs(config: MosnConfig, base_dir: str, ceiling: str | None = None) -> LogSet:
-    """Opens the process log. `ceiling`: the lowest level allowed, named as for `--log-level`.
-
-    OSError if it cannot be opened.
-    """
+    """Opens the process log; OSError if it cannot. `ceiling`: the lowest level allowed, named as for `--log-level`."""
     level = config.servers[0].default_log_level
     # MOSN treats an unknown level as INFO; a warning was reported when the configuration was loaded.
     return LogSet(process_log_path(config, base_dir), level if level in LEVELS else "INFO", ceiling)
@@ -26,6 +23,6 @@ def log_paths(config: MosnConfig, base_dir: str) -> list[str]:
     """The paths of the process log and of all access logs, without duplicates."""
     paths = [process_log_path(config, base_dir)]
     for listener in config.servers[0].listeners:
-        default = os.path.join(base_dir, "logs", f"{listener.name or listener.address}_access.log")
+        default = os.path.join(base_dir, "logs", f"{listener.known_name()}_access.log")
         paths += [access_log.log_path or default for access_log in listener.access_logs]
     return list(dict.fromkeys(paths))

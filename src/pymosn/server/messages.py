@@ -22,9 +22,8 @@ class Sockets(Message, frozen=True):
 class Configure(Message, frozen=True):
     """Build this configuration (`assembly.packed_config`) and serve; sent once, after all sockets.
 
-    `config_dir`: base of the filters' relative paths. `base_dir`: the directory that contains `logs/`. `workers`: how many
-    workers share the limits. `worker_index`: this worker's index among them, from 0. `log_ceiling`: the lowest level that
-    the process log may have.
+    `config_dir`, `base_dir`, `log_ceiling`: as in `RunOptions`. `workers`: how many share the limits. `worker_index`: this
+    worker's index among them, from 0.
     """
 
     config: bytes
@@ -36,15 +35,10 @@ class Configure(Message, frozen=True):
 
 
 class Prepare(Message, frozen=True):
-    """Build this configuration next to the active one, without effect yet; answered with `Prepared` for the same change.
-
-    The sockets of new listeners are sent before it. Its keys are those of `Configure`.
-    """
+    """Build this configuration, whose new sockets have been sent, next to the active one; answered with `Prepared`."""
 
     change: int
     config: bytes
-    config_dir: str
-    base_dir: str
 
 
 class Activate(Message, frozen=True):
@@ -173,14 +167,12 @@ class Allocations(Message, frozen=True):
     lines: list[tuple[str, int, int]]
 
 
-ChangeCommand = Prepare | Activate | Abandon | Retire | SetHosts | HostHealth
-Command = (
-    Sockets | Configure | ChangeCommand | GetStats | SetLogLevel | SwitchLog | ReopenLogs | TraceAllocations | Drain | Stop
-)
-Report = Ready | Failed | Prepared | Activated | Stats | Drained | Blocked | Allocations
-
 #: Commands that change logs; workers that start later get them too.
 LogCommand = SetLogLevel | SwitchLog
+Command = (Sockets | Configure | Prepare | Activate | Abandon | Retire | SetHosts | HostHealth) | (
+    LogCommand | ReopenLogs | GetStats | TraceAllocations | Drain | Stop
+)
+Report = Ready | Failed | Prepared | Activated | Stats | Drained | Blocked | Allocations
 
 #: Commands with the descriptors sent along with each, for the worker with the given id.
 CommandsFor = Callable[[int], Sequence[tuple[Command, Sequence[int]]]]

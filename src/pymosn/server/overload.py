@@ -10,7 +10,7 @@ from typing import Final
 from pymosn.assembly.worker import WorkerRuntime
 from pymosn.core.log import INFO, WARN
 from pymosn.core.overload import NO_KEEP_ALIVE, NORMAL, SHED, STOP_ACCEPT
-from pymosn.server.memory import Statm, cgroup_limit, descriptor_count, give_back, share_of
+from pymosn.server.resources import Statm, cgroup_limit, descriptor_count, give_back, share_of
 
 #: A level is left when memory is below its threshold by this share of the limit: hysteresis, so that it does not flap.
 MARGIN: Final = 0.03
@@ -70,25 +70,27 @@ class OverloadManager:
 
     def _set_level(self, rss: int) -> None:
         state = self._runtime.runtime.overload
-        level = self._level(rss, int(state.level))
+        before = int(state.level)
+        level = self._level(rss, before)
         self._checks += 1
-        if level > state.level or (level > NORMAL and self._checks % GIVE_BACK_EVERY == 0):
+        if level > before or (level > NORMAL and self._checks % GIVE_BACK_EVERY == 0):
             self._relieve()
             rss = self._rss()
-            level = self._level(rss, int(state.level))
-        if level == state.level:
+            level = self._level(rss, before)
+        if level == before:
             return
-        self._log_level(rss, level, level > state.level)
+        self._rises.value += int(level > before)
+        text = f"memory {rss >> 20} MiB of {self.limit >> 20} MiB: {MEANING[level]}"
+        self._runtime.log.write(WARN if level > before else INFO, text, "mosn.proxy.overload")
         state.level = level
         for threshold_level, gauge in self._gauges.items():
             gauge.value = int(level >= threshold_level)
         self._runtime.admission.set_memory(level < STOP_ACCEPT)
 
     def _level(self, rss: int, before: int) -> int:
-        limit = self.limit
-        if limit <= 0:
+        if self.limit <= 0:
             return int(NORMAL)
-        share = rss / limit
+        share = rss / self.limit
         return max(self._level_at(share), min(before, self._level_at(share + MARGIN)))
 
     @property
@@ -101,9 +103,3 @@ class OverloadManager:
         overload = self._runtime.active.overload
         levels = ((STOP_ACCEPT, overload.stop_accept), (SHED, overload.shed), (NO_KEEP_ALIVE, overload.stop_keep_alive))
         return int(next((level for level, threshold in levels if share >= threshold), NORMAL))
-
-    def _log_level(self, rss: int, level: int, rises: bool) -> None:
-        if rises:
-            self._rises.value += 1
-        text = f"memory {rss >> 20} MiB of {self.limit >> 20} MiB: {MEANING[level]}"
-        self._runtime.log.write(WARN if rises else INFO, text, "mosn.proxy.overload")

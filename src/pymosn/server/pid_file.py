@@ -1,16 +1,21 @@
 """The file with the process id, which `pymosn reload` and service managers read."""
 
+import contextlib
 import os
+from pathlib import Path
 
+from pymosn.config.schema import MosnConfig
 from pymosn.control.service import Service
 from pymosn.core.log import WARN, Log
 
 
-class PidFile(Service):
-    """Contains the process id while the process runs. Mode 0644, the folder is created if absent, as in MOSN.
+def pid_path(config: MosnConfig, base_dir: str) -> str:
+    """The path of the file, by default `<base_dir>/logs/mosn.pid`."""
+    return config.pid or os.path.join(base_dir, "logs", "mosn.pid")
 
-    A file that cannot be written is only logged.
-    """
+
+class PidFile(Service):
+    """Exists while the process runs, with mode 0644 and in a new folder if needed, as in MOSN. Failures are only logged."""
 
     name = "pid file"
 
@@ -20,26 +25,19 @@ class PidFile(Service):
         self._text = f"{os.getpid()}\n"
 
     async def start(self) -> None:
-        try:
-            self._write()
-        except OSError as error:
-            self._log.write(WARN, f"no pid file: {self._path}: {error.strerror}")
-
-    def _write(self) -> None:
-        os.makedirs(os.path.dirname(os.path.abspath(self._path)), exist_ok=True)
         # Written under another name and renamed: a reader never sees half a number, and a symbolic link is replaced, not
         # followed.
         temporary = f"{self._path}.{os.getpid()}"
-        descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW, 0o644)
-        with open(descriptor, "w") as file:
-            file.write(self._text)
-        os.replace(temporary, self._path)
+        try:
+            os.makedirs(os.path.dirname(os.path.abspath(self._path)), exist_ok=True)
+            descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW, 0o644)
+            with open(descriptor, "w") as file:
+                file.write(self._text)
+            os.replace(temporary, self._path)
+        except OSError as error:
+            self._log.write(WARN, f"no pid file: {self._path}: {error.strerror}")
 
     async def stop(self) -> None:
-        try:
-            with open(self._path) as file:
-                is_ours = file.read() == self._text
-            if is_ours:
+        with contextlib.suppress(OSError):  # already removed
+            if Path(self._path).read_text() == self._text:
                 os.unlink(self._path)
-        except OSError:
-            pass  # already removed

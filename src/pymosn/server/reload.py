@@ -4,6 +4,7 @@ import http.client
 import os
 import signal
 import time
+from pathlib import Path
 from typing import Final
 
 import msgspec
@@ -11,9 +12,8 @@ import msgspec
 from pymosn.config.schema import MosnConfig
 from pymosn.control.plane import ChangeResult
 from pymosn.server.logs import process_log_path
+from pymosn.server.pid_file import pid_path
 
-#: Seconds between two requests to the admin API.
-PERIOD: Final = 0.05
 #: Wildcard addresses, to which one cannot connect, with the loopback address to use instead.
 _WILDCARDS: Final = {"0.0.0.0": "127.0.0.1", "::": "::1"}
 
@@ -27,7 +27,12 @@ def reload_running(config: MosnConfig, base_dir: str, timeout: float) -> ChangeR
 
     Without an admin port the result only refers to the process log.
     """
-    pid = _running(config.pid or os.path.join(base_dir, "logs", "mosn.pid"))
+    path = pid_path(config, base_dir)
+    try:
+        pid = int(Path(path).read_text())
+    except (OSError, ValueError) as error:
+        raise ReloadError(f"no process found: pid file {path}: {error}") from error
+    _signal(pid, 0)
     endpoint = config.admin.endpoint() if config.admin is not None else None
     before = _last_change(endpoint).attempt if endpoint is not None else 0
     _signal(pid, signal.SIGHUP)
@@ -39,18 +44,8 @@ def reload_running(config: MosnConfig, base_dir: str, timeout: float) -> ChangeR
         result = _last_change(endpoint)
         if result.attempt > before:
             return result
-        time.sleep(PERIOD)
+        time.sleep(0.05)
     raise ReloadError(f"no result within {timeout:g} s; see {process_log_path(config, base_dir)}")
-
-
-def _running(path: str) -> int:
-    try:
-        with open(path) as file:
-            pid = int(file.read())
-    except (OSError, ValueError) as error:
-        raise ReloadError(f"no process found: pid file {path}: {error}") from error
-    _signal(pid, 0)
-    return pid
 
 
 def _signal(pid: int, signum: int) -> None:

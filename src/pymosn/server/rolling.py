@@ -17,10 +17,7 @@ PERIOD: Final = 5.0
 
 
 class LogRolling(Service):
-    """Rotates the log files of a configuration and of those that follow it.
-
-    `paths`: all logs so far, files or not. `reopen` makes every process reopen its logs.
-    """
+    """Rotates all log files so far. `paths`: all logs, files or not. `reopen` makes every process reopen its logs."""
 
     name = "log rolling"
 

@@ -1,24 +1,45 @@
-"""Options of one run of the proxy, and how a start fails."""
+"""Options of one run of the proxy, the source of its configuration, and how a start fails."""
 
-import os
 from typing import Final
 
 import msgspec
 
+from pymosn.config.default import DEFAULT_CONFIG, DEFAULT_NAME
 from pymosn.config.diagnostics import Diagnostic, Places
+from pymosn.config.load import Loaded, load_file, load_text
 from pymosn.config.schema import MosnConfig
-from pymosn.server.config_source import ConfigSource
+from pymosn.config.schema.server import count_of
+from pymosn.filters.loading import FILTERS, installed
 
-#: The exit codes of all commands.
-CLEAN: Final = 0
+#: The exit codes of all commands, besides 0.
 BAD_CONFIGURATION: Final = 1
 OTHER_FAULT: Final = 2
+
+
+class ConfigSource(msgspec.Struct, frozen=True):
+    """A configuration file, or the built-in example if `path` is None. `strict`: treat unknown keys as errors."""
+
+    path: str | None
+    strict: bool = False
+
+    @property
+    def name(self) -> str:
+        """The name of the configuration in messages."""
+        return self.path or DEFAULT_NAME
+
+    def load(self) -> Loaded:
+        """Reads and checks the configuration."""
+        filters = installed(FILTERS)
+        if self.path is not None:
+            return load_file(self.path, strict=self.strict, stream_filters=filters)
+        # Its `base_dir` is the current directory, so that `logs/` is created there and not next to it.
+        return load_text(DEFAULT_CONFIG, DEFAULT_NAME, strict=self.strict, stream_filters=filters, config_dir="./conf")
 
 
 class RunOptions(msgspec.Struct, frozen=True, kw_only=True):
     """Options of `pymosn start`, with the configuration already loaded.
 
-    `source`: where the configuration comes from; `places`: positions of its values there. `config_dir`: its directory;
+    `places`: positions of the configuration's values in its `source`. `config_dir`: the directory of the source;
     `base_dir`: the directory that contains `logs/`. `workers`: value of --workers. `log_ceiling`: value of --log-level.
     """
 
@@ -35,11 +56,6 @@ class RunOptions(msgspec.Struct, frozen=True, kw_only=True):
         """Whether to run the built-in example, with its demo upstream."""
         return self.source.path is None
 
-    @property
-    def pid_path(self) -> str:
-        """The file for the process id."""
-        return self.config.pid or os.path.join(self.base_dir, "logs", "mosn.pid")
-
 
 class StartError(Exception):
     """The process cannot start. `faults`: errors in the configuration, `lines`: all other reasons."""
@@ -49,7 +65,10 @@ class StartError(Exception):
         self.faults = faults or []
         self.lines = lines or []
 
-    @property
-    def exit_code(self) -> int:
-        """1 for an invalid configuration, 2 for anything else."""
-        return BAD_CONFIGURATION if self.faults else OTHER_FAULT
+
+def worker_count(option: int | None, gomaxprocs: str | None, processor: int | float | str, cpus: int) -> int:
+    """Workers to run: the command line's `option`, or else GOMAXPROCS, or else the key `processor`, or else `cpus`.
+
+    As in MOSN a value below 1 or not a number counts as not given.
+    """
+    return count_of(option) or count_of(gomaxprocs) or count_of(processor) or max(1, cpus)

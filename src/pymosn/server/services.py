@@ -18,10 +18,7 @@ class Services:
 
     @asynccontextmanager
     async def running(self, services: Sequence[Service]) -> AsyncIterator[None]:
-        """Starts `services` one by one, and stops them in reverse order on exit.
-
-        If one fails to start, it and the ones before it are stopped, and its exception is raised.
-        """
+        """Starts `services` in order, and stops them in reverse on exit, or when one of them raises in `start`."""
         async with AsyncExitStack() as stack:
             for service in services:
                 stack.push_async_callback(self._stop, service)

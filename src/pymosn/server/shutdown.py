@@ -6,23 +6,18 @@ from typing import Final
 
 #: Signals that the supervisor handles; Ctrl-C in a terminal reaches the workers too, which must ignore them.
 SUPERVISOR_SIGNALS: Final = (signal.SIGINT, signal.SIGTERM, signal.SIGQUIT, signal.SIGHUP, signal.SIGUSR1)
-_GRACEFUL: Final = (signal.SIGTERM,)
-_IMMEDIATE: Final = (signal.SIGINT, signal.SIGQUIT)
 
 
 class ShutdownSignals:
     """`requested`: the process must stop; `now`: without waiting for requests in flight."""
 
-    def __init__(self) -> None:
+    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
+        """Handles SIGTERM (drain; a second one: stop now), SIGINT and SIGQUIT (stop now)."""
         self.requested = asyncio.Event()
         self.now = asyncio.Event()
-
-    def listen(self, loop: asyncio.AbstractEventLoop) -> None:
-        """Handles SIGTERM (drain; a second one: stop now), SIGINT and SIGQUIT (stop now)."""
-        for signum in _GRACEFUL:
-            loop.add_signal_handler(signum, self.request_drain)
-        for signum in _IMMEDIATE:
-            loop.add_signal_handler(signum, self.request_stop)
+        loop.add_signal_handler(signal.SIGTERM, self.request_drain)
+        loop.add_signal_handler(signal.SIGINT, self.request_stop)
+        loop.add_signal_handler(signal.SIGQUIT, self.request_stop)
 
     def request_drain(self) -> None:
         """Requests a drain the first time, an immediate stop the second time."""

@@ -1,7 +1,4 @@
-"""Listening sockets, all bound before anything starts: one with SO_REUSEPORT for each TCP listener and worker.
-
-A unix socket cannot be bound twice, so all workers share one.
-"""
+"""Listening sockets: one with SO_REUSEPORT per TCP listener and worker, one in all per unix listener."""
 
 import errno
 import os
@@ -10,26 +7,22 @@ import stat
 from collections.abc import Iterable
 from typing import Final
 
+from pymosn.api.network import join_address
+
 #: Maximum connections waiting to be accepted; the kernel limits it to net.core.somaxconn.
 BACKLOG: Final = 4096
-#: linux/in6.h
-IPV6_TRANSPARENT: Final = 75
+#: The option that makes a socket transparent: level and name. 75: IPV6_TRANSPARENT of linux/in6.h.
+TRANSPARENT: Final = {socket.AF_INET: (socket.SOL_IP, socket.IP_TRANSPARENT), socket.AF_INET6: (socket.IPPROTO_IPV6, 75)}
+
+_REASONS: Final = {
+    errno.EADDRINUSE: "the address is in use by another process",
+    errno.EEXIST: "a file exists that is not a socket",
+    errno.EADDRNOTAVAIL: "the address does not belong to this machine",
+}
 
 
 class BindError(Exception):
     """A socket cannot be bound; the text names its owner, its address and the reason."""
-
-
-def parse_address(text: str) -> tuple[str, int]:
-    """Host and port of `ip:port`, `[ip6]:port`, `name:port` or `:port` (host "": all addresses). ValueError otherwise."""
-    host, colon, port = text.rpartition(":")
-    if host.startswith("[") and host.endswith("]"):
-        host = host[1:-1]
-    elif ":" in host:
-        raise ValueError(f"IPv6 addresses must be in brackets: [{host}]:{port}")
-    if not colon or not (port.isascii() and port.isdigit()) or int(port) > 65535:
-        raise ValueError(f"{text!r} is not an address like 127.0.0.1:2045")
-    return host, int(port)
 
 
 def listen(
@@ -54,14 +47,13 @@ def listen(
             sockets.append(sock)
             sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
             if transparent:
-                _make_transparent(sock)
+                sock.setsockopt(*TRANSPARENT[family], 1)
             sock.bind(address)
             sock.listen(BACKLOG)
             sock.setblocking(False)
     except OSError as error:
         close_all(sockets)
-        where = f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
-        raise BindError(f"{owner}: cannot listen on {where}: {_reason(error)}") from error
+        raise BindError(f"{owner}: cannot listen on {join_address(host, port)}: {_reason(error)}") from error
     return sockets
 
 
@@ -89,14 +81,10 @@ def _remove_stale(path: str) -> None:
         raise OSError(errno.EEXIST, "")
     with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as probe:
         probe.setblocking(False)  # a full backlog also means that a process listens
-        try:
-            probe.connect(path)
-        except ConnectionRefusedError:
-            os.unlink(path)
-            return
-        except BlockingIOError:
-            pass
-    raise OSError(errno.EADDRINUSE, "")
+        result = probe.connect_ex(path)
+    if result != errno.ECONNREFUSED:
+        raise OSError(errno.EADDRINUSE if result in (0, errno.EAGAIN) else result, "")
+    os.unlink(path)
 
 
 def close_all(sockets: Iterable[socket.socket]) -> None:
@@ -123,20 +111,7 @@ def _new_socket(family: socket.AddressFamily) -> socket.socket:
     return sock
 
 
-def _make_transparent(sock: socket.socket) -> None:
-    if sock.family == socket.AF_INET6:
-        sock.setsockopt(socket.IPPROTO_IPV6, IPV6_TRANSPARENT, 1)
-    else:
-        sock.setsockopt(socket.SOL_IP, socket.IP_TRANSPARENT, 1)
-
-
 def _reason(error: OSError) -> str:
     if isinstance(error, socket.gaierror):
         return f"the name does not resolve ({error.strerror})"
-    if error.errno == errno.EADDRINUSE:
-        return "the address is in use by another process"
-    if error.errno == errno.EEXIST:
-        return "a file exists that is not a socket"
-    if error.errno == errno.EADDRNOTAVAIL:
-        return "the address does not belong to this machine"
-    return os.strerror(error.errno) if error.errno else str(error)
+    return _REASONS.get(error.errno) or os.strerror(error.errno) if error.errno else str(error)

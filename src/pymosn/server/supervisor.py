@@ -2,13 +2,12 @@
 
 It handles no traffic. It binds all sockets and keeps them, so that a worker that is replaced loses no connection in the
 backlog; it holds the active configuration (`changes.py`) and the workers (`fleet.py`). Everything else is a service
-(`control/service.py`) with three operations: start, follow the active configuration, stop. `_service_list` is the one place
-that determines the order: the services are started from top to bottom and stopped from bottom to top. If one fails to start,
-the ones before it are stopped and the process ends.
+(`control/service.py`) with three operations: start, follow the active configuration, stop. `_service_list` alone
+determines the order: they start from top to bottom and stop from bottom to top, also if one of them fails to start.
 
-A run has these stages: start the services; serve until a signal requests a shutdown; reject further changes; drain the
-workers, unless an immediate stop was requested; stop the services. Signals: SIGTERM, SIGINT and SIGQUIT see `shutdown.py`,
-SIGHUP reloads the configuration, SIGUSR1 reopens the logs.
+A run has these stages: start the services; serve until a signal requests a shutdown (`shutdown.py`); reject further changes;
+drain the workers, unless an immediate stop was requested; stop the services. SIGHUP reloads the configuration, SIGUSR1
+reopens the logs.
 """
 
 import asyncio
@@ -16,6 +15,7 @@ import contextlib
 import os
 import signal
 from collections.abc import Callable, Sequence
+from functools import partial
 
 import uvloop
 
@@ -32,67 +32,49 @@ from pymosn.core.log import ERROR, INFO, WARN
 from pymosn.filters.loading import FILTERS, installed
 from pymosn.observe.logs import LogSet
 from pymosn.observe.roller import parse_roller
-from pymosn.server import supervisor_plane
 from pymosn.server.background import BackgroundTasks
-from pymosn.server.changes import Changes, ProcessInfo
+from pymosn.server.changes import Changes
 from pymosn.server.filter_watch import FilterWatch
 from pymosn.server.fleet import Fleet
-from pymosn.server.hang_watch import HangWatch
+from pymosn.server.listeners import ProcessSockets
 from pymosn.server.logs import open_logs
 from pymosn.server.messages import Command, HostHealth, ReopenLogs
-from pymosn.server.pid_file import PidFile
-from pymosn.server.process_sockets import ProcessSockets
+from pymosn.server.pid_file import PidFile, pid_path
+from pymosn.server.resources import raise_open_file_limit
 from pymosn.server.rolling import LogRolling
-from pymosn.server.run_options import CLEAN, RunOptions, StartError
+from pymosn.server.run_options import RunOptions, StartError, worker_count
 from pymosn.server.services import Services
 from pymosn.server.shutdown import ShutdownSignals
-from pymosn.server.sizing import available_cpus, raise_open_file_limit, worker_count
-from pymosn.server.worker_process import WorkerHandle, WorkerProcess, WorkerReceiver
+from pymosn.server.supervisor_plane import GRACEFUL_STOPPING, RUNNING, STOPPING, SupervisorPlane
+from pymosn.server.worker_process import WorkerProcess
 from pymosn.server.workers import ShutdownRequested, Workers
 
 
 class Supervisor:
     """One run of the proxy, from the first socket to the exit of the last worker. `run` may be called once."""
 
-    def __init__(self, options: RunOptions, loop: asyncio.AbstractEventLoop, on_ready: Callable[[], None]) -> None:
-        """`on_ready` is called when all workers are serving."""
+    def __init__(self, options: RunOptions, logs: LogSet, loop: asyncio.AbstractEventLoop) -> None:
         self._options = options
-        self._on_ready = on_ready
-        self._loop = loop
         server = options.config.servers[0]
-        self._worker_count = worker_count(options.workers, os.environ.get("GOMAXPROCS"), server.processor, available_cpus())
-        self._logs = _open_logs(options)
-        self._log = self._logs.process_log
+        workers = worker_count(options.workers, os.environ.get("GOMAXPROCS"), server.processor, len(os.sched_getaffinity(0)))
+        self._logs = logs
+        self._log = logs.process_log
         clock = Clock()
-        self._tasks = BackgroundTasks(loop, self._on_task_error)
-        self._signals = ShutdownSignals()
+        self._tasks = BackgroundTasks(loop, lambda error: self._log.write(ERROR, f"a change failed: {error!r}"))
+        self._signals = ShutdownSignals(loop)
         self._services = Services(self._log)
-        self._sockets = ProcessSockets(options, self._worker_count)
-        self._fleet = Fleet(self._worker_count, self._spawn, self._initial_commands, loop, clock, self._log)
+        self._sockets = ProcessSockets(options, workers)
+        self._fleet = Fleet(workers, partial(WorkerProcess, loop), self._initial_commands, loop.call_later, clock, self._log)
         self._workers = Workers(self._fleet, self._signals, options, self._log)
         self._health = HealthChecks(self._on_health, clock, self._log)
-        process = ProcessInfo(
-            name=options.source.name,
-            config_dir=options.config_dir,
-            base_dir=options.base_dir,
-            workers=self._worker_count,
-            log_ceiling=options.log_ceiling,
-        )
-        self._changes = Changes(
-            options.config,
-            options.places,
-            process,
-            self._fleet,
-            self._sockets.listeners,
-            Discovery(self._on_hosts, self._log),
-            self._services.follow,
-            self._log,
-        )
+        discovery = Discovery(lambda cluster: self._tasks.begin(self._changes.push_hosts(cluster)), self._log)
+        listeners = self._sockets.listeners
+        self._changes = Changes(options, self._fleet, listeners, discovery, self._services.follow, self._log)
         policy = parse_roller(server.global_log_roller)
         self._rolling = LogRolling(options.config, options.base_dir, policy, self._reopen_logs, clock, self._log)
-        self._plane = supervisor_plane.SupervisorPlane(
-            self._changes, self._fleet, self._health, self._logs, self._rolling.paths
-        )
+        self._plane = SupervisorPlane(self._changes, self._fleet, self._health, self._logs, self._rolling.paths)
+        loop.add_signal_handler(signal.SIGUSR1, self._reopen_logs)
+        loop.add_signal_handler(signal.SIGHUP, self._reload)
 
     def _service_list(self) -> list[Service]:
         """All services in the order in which they start; they stop in reverse."""
@@ -104,37 +86,31 @@ class Supervisor:
             # Resolves the names of hosts; before the workers start, because they need addresses.
             self._changes,
             self._health,
-            FilterWatch(options.config_dir, self._on_filter_files, self._log),
+            FilterWatch(options.config_dir, self._reload_filters, self._log),
             self._workers,
             # The file and the admin API announce a process that works; they disappear before the workers stop.
-            *([] if options.is_demo else [PidFile(options.pid_path, self._log)]),
+            *([] if options.is_demo else [PidFile(pid_path(options.config, options.base_dir), self._log)]),
             HttpServer(create_demo(), self._sockets.demo, "demo upstream"),
             HttpServer(app, self._sockets.admin, "admin API"),
-            # They need running workers: to make them reopen their logs, and to see them respond.
+            # It needs running workers, to make them reopen their logs.
             self._rolling,
-            HangWatch(self._fleet),
         ]
 
-    async def run(self) -> int:
-        """Serves until a signal arrives; returns the exit code. StartError if it cannot start; then nothing is left."""
-        self._signals.listen(self._loop)
-        self._loop.add_signal_handler(signal.SIGUSR1, self._reopen_logs)
-        self._loop.add_signal_handler(signal.SIGHUP, self._reload)
-        self._plane.stage = supervisor_plane.STARTING
+    async def run(self, on_ready: Callable[[], None]) -> None:
+        """Serves until a signal arrives; calls `on_ready` when all workers are serving. StartError if it cannot start."""
         with contextlib.closing(self._logs), contextlib.suppress(ShutdownRequested):
             async with self._services.running(self._service_list()):
                 self._announce()
-                self._on_ready()
+                on_ready()
                 await self._signals.requested.wait()
                 self._changes.reject_all()
                 await self._drain()
-                self._plane.stage = supervisor_plane.STOPPING
-        return CLEAN
+                self._plane.stage = STOPPING
 
     def _announce(self) -> None:
-        self._plane.stage = supervisor_plane.RUNNING
+        self._plane.stage = RUNNING
         pids = ", ".join(str(pid) for pid in self._fleet.pids)
-        self._log.write(INFO, f"ready: {self._worker_count} workers (pids {pids}) serve")
+        self._log.write(INFO, f"ready: {self._fleet.size} workers (pids {pids}) serve")
         for name, address in self._sockets.listeners.addresses().items():
             self._log.write(INFO, f"listener {name} on {address}")
         if self._sockets.admin:
@@ -146,11 +122,8 @@ class Supervisor:
         # A socket is open until its last copy is closed: the workers must hold the last one to refuse new connections.
         self._sockets.listeners.close()
         if not self._signals.now.is_set():
-            self._plane.stage = supervisor_plane.GRACEFUL_STOPPING
+            self._plane.stage = GRACEFUL_STOPPING
             await self._workers.drain(self._changes.config.servers[0].graceful_timeout)
-
-    def _spawn(self, worker_id: int, receiver: WorkerReceiver) -> WorkerHandle:
-        return WorkerProcess(self._loop, worker_id, receiver)
 
     def _initial_commands(self, worker_id: int) -> list[tuple[Command, Sequence[int]]]:
         health = [(HostHealth(cluster, hosts), ()) for cluster, hosts in self._health.unhealthy().items()]
@@ -160,6 +133,9 @@ class Supervisor:
         self._logs.reopen()
         self._health.reopen_logs()
         self._fleet.send(ReopenLogs())
+
+    def _reload_filters(self, source: str) -> None:
+        self._tasks.begin(self._changes.reload_filters(source))
 
     def _reload(self) -> None:
         """Reads the configuration again and activates it."""
@@ -174,35 +150,20 @@ class Supervisor:
 
         self._tasks.begin(self._changes.apply("SIGHUP", edit))
 
-    def _on_filter_files(self, names: list[str]) -> None:
-        self._tasks.begin(self._changes.reload_filters(f"edit of {', '.join(names)}"))
-
-    def _on_hosts(self, cluster: str) -> None:
-        self._tasks.begin(self._changes.push_hosts(cluster))
-
     def _on_health(self, cluster: str, address: str, healthy: bool) -> None:
         self._fleet.send(HostHealth(cluster, {address: healthy}))
 
-    def _on_task_error(self, error: BaseException) -> None:
-        self._log.write(ERROR, f"a change failed: {error!r}")
 
-
-def _open_logs(options: RunOptions) -> LogSet:
+def run(options: RunOptions, on_ready: Callable[[], None]) -> None:
+    """Runs the proxy in the foreground: see `Supervisor.run`."""
+    raise_open_file_limit()
     try:
-        return open_logs(options.config, options.base_dir, options.log_ceiling)
+        logs = open_logs(options.config, options.base_dir, options.log_ceiling)
     except OSError as error:
         raise StartError(lines=[f"the process log cannot be opened: {error}"]) from error
-
-
-def run(options: RunOptions, on_ready: Callable[[], None]) -> int:
-    """Runs the proxy in the foreground; returns the exit code. `on_ready` is called when all workers are serving.
-
-    StartError if it cannot start.
-    """
-    raise_open_file_limit()
     loop = uvloop.new_event_loop()
     asyncio.set_event_loop(loop)
     try:
-        return loop.run_until_complete(Supervisor(options, loop, on_ready).run())
+        loop.run_until_complete(Supervisor(options, logs, loop).run(on_ready))
     finally:
         loop.close()

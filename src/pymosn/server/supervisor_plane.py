@@ -27,18 +27,15 @@ from pymosn.server.messages import SetLogLevel, SwitchLog
 from pymosn.version import VERSION
 
 # The stages of a process, with MOSN's numbers (key reference section 15).
-INITING: Final = 2
 STARTING: Final = 4
 RUNNING: Final = 6
 GRACEFUL_STOPPING: Final = 8
 STOPPING: Final = 9
 
-#: MOSN's feature gates; none of these features is implemented.
-FEATURE_GATES: Final = ("auto_config", "XdsMtlsEnable", "PayLoadLimitEnable", "MultiTenantMode")
-
-#: The labels of a metric group.
 Labels = frozenset[tuple[str, str]]
 
+#: The metrics of an object that no worker has counted yet.
+_NO_GROUP: Final[GroupData] = {"type": "", "labels": [], "counters": {}, "gauges": {}, "histograms": {}}
 _HEALTH: Final = {None: "unchecked", True: "healthy", False: "failed_active_check"}
 
 
@@ -47,7 +44,7 @@ class SupervisorPlane(ControlPlane):
 
     def __init__(self, changes: Changes, fleet: Fleet, health: HealthChecks, logs: LogSet, log_paths: list[str]) -> None:
         """`log_paths`: the configured paths of all processes' logs; `logs`: the logs of this process."""
-        self.stage = INITING
+        self.stage = STARTING
         self._changes = changes
         self._health = health
         self._fleet = fleet
@@ -67,7 +64,7 @@ class SupervisorPlane(ControlPlane):
         return dump(self._changes.config)
 
     def listeners(self) -> dict[str, Any]:
-        return {listener.name or listener.address: dump(listener) for listener in self._changes.config.servers[0].listeners}
+        return {listener.known_name(): dump(listener) for listener in self._changes.config.servers[0].listeners}
 
     def clusters(self) -> dict[str, Any]:
         return {cluster.name: dump(cluster) for cluster in self._changes.config.cluster_manager.clusters}
@@ -102,14 +99,12 @@ class SupervisorPlane(ControlPlane):
             "workers": len(self._fleet.workers()),
             "type": cluster.type or "SIMPLE",
             "lb_type": "LB_ORIGINAL_DST" if is_original(cluster) else cluster.lb_type,
-            "hosts": [
-                self._host(cluster.name, host, groups.get(Labels([("cluster", cluster.name), ("host", host.address)])))
-                for host in hosts
-            ],
+            "hosts": [self._host(cluster.name, host, groups) for host in hosts],
         }
 
-    def _host(self, cluster: str, host: Host, group: GroupData | None) -> HostView:
-        gauges, counters = (group["gauges"], group["counters"]) if group is not None else ({}, {})
+    def _host(self, cluster: str, host: Host, groups: dict[Labels, GroupData]) -> HostView:
+        group = groups.get(Labels([("cluster", cluster), ("host", host.address)]), _NO_GROUP)
+        gauges = group["gauges"]
         health = _HEALTH[self._health.state(cluster, host.address)]
         ejected = gauges.get("ejected", 0)
         return {
@@ -120,22 +115,21 @@ class SupervisorPlane(ControlPlane):
             "failed_active_check": gauges.get("failed_active_check", 0),
             "ejected": ejected,
             "requests_active": gauges.get("request_active", 0),
-            "requests_total": counters.get("request_total", 0),
+            "requests_total": group["counters"].get("request_total", 0),
             "connections_active": gauges.get("connection_active", 0),
         }
 
     async def filters(self) -> list[FilterView]:
         groups = {group["labels"][0][1]: group for group in await self._fleet.stats() if group["type"] == "filter"}
-        views: list[FilterView] = []
-        for listener in self._changes.config.servers[0].listeners:
-            for entry in listener.stream_filters:
-                views.append(self._filter(listener.name or listener.address, entry, groups))
-        return views
+        return [
+            self._filter(listener.known_name(), entry, groups.get(filter_name(entry), _NO_GROUP))
+            for listener in self._changes.config.servers[0].listeners
+            for entry in listener.stream_filters
+        ]
 
-    def _filter(self, listener: str, entry: StreamFilter, groups: dict[str, GroupData]) -> FilterView:
+    def _filter(self, listener: str, entry: StreamFilter, group: GroupData) -> FilterView:
         name = filter_name(entry)
-        group = groups.get(name)
-        time = group["histograms"].get("time") if group is not None else None
+        time = group["histograms"].get("time")
         block = self._fleet.blocks.get(name)
         return {
             "name": name,
@@ -143,7 +137,7 @@ class SupervisorPlane(ControlPlane):
             "type": entry.type,
             "source": str(entry.config.get("path", "")) if entry.type in FROM_FILES else "",
             "on_error": entry.on_error,
-            "counters": dict(group["counters"]) if group is not None else {},
+            "counters": dict(group["counters"]),
             "mean_us": round(time["sum"] / time["count"] * 1e6, 1) if time is not None and time["count"] else None,
             "last_block": None if block is None else {"seconds": round(block.seconds, 2), "stack": block.stack},
         }
@@ -170,7 +164,8 @@ class SupervisorPlane(ControlPlane):
         self._fleet.send(SwitchLog(path, enabled))
 
     def features(self) -> dict[str, bool]:
-        return dict.fromkeys(FEATURE_GATES, False)
+        # MOSN's gates; none of these features is implemented.
+        return dict.fromkeys(("auto_config", "XdsMtlsEnable", "PayLoadLimitEnable", "MultiTenantMode"), False)
 
     def workers(self) -> list[WorkerInfo]:
         return self._fleet.workers()

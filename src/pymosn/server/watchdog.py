@@ -17,8 +17,6 @@ from typing import Final, NamedTuple
 
 #: Seconds for which a loop may be blocked before its stack is recorded.
 LIMIT: Final = 1.0
-#: Maximum bytes that are read of a stack.
-MAX_STACK: Final = 64 * 1024
 
 _FRAME: Final = re.compile(r'  File "(.*)", line (\d+) in (.*)')
 
@@ -45,10 +43,8 @@ class Watchdog:
         on_blocked: Callable[[float, list[Frame]], None],
         limit: float = LIMIT,
     ) -> None:
-        """`descriptor`: a file used only for stacks.
-
-        `on_blocked` is called when the loop continues after it was blocked for more than `limit` seconds: with the number
-        of seconds and the recorded stack, innermost call first.
+        """`descriptor`: a file used only for stacks. `on_blocked` is called with the seconds and the stack, innermost call
+        first, when the loop continues after it was blocked for more than `limit` seconds.
         """
         self._loop = loop
         self._descriptor = descriptor
@@ -60,7 +56,6 @@ class Watchdog:
 
     def start(self) -> None:
         """Starts watching."""
-        self._last = self._loop.time()
         self._beat()
 
     def stop(self) -> None:
@@ -85,7 +80,7 @@ def take_stack(descriptor: int) -> str:
     size = os.fstat(descriptor).st_size
     if size == 0:
         return ""
-    text = os.pread(descriptor, min(size, MAX_STACK), 0).decode("utf-8", "replace")
+    text = os.pread(descriptor, min(size, 64 * 1024), 0).decode("utf-8", "replace")
     os.ftruncate(descriptor, 0)
     os.lseek(descriptor, 0, os.SEEK_SET)
     return text

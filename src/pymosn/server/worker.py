@@ -11,6 +11,7 @@ import signal
 import socket
 import sys
 import traceback
+from functools import partial
 from typing import Any, Final
 
 import uvloop
@@ -22,43 +23,14 @@ from pymosn.assembly.worker import WorkerRuntime
 from pymosn.config.diagnostics import Diagnostic, error_at
 from pymosn.core.log import ERROR, WARN
 from pymosn.network.listener import Listener
-from pymosn.observe.logs import LogSet
-from pymosn.server.allocations import trace_allocations
+from pymosn.server import messages
 from pymosn.server.background import BackgroundTasks
 from pymosn.server.channel import Channel
-from pymosn.server.garbage import GarbageCollection, settle
 from pymosn.server.logs import open_logs
-from pymosn.server.messages import (
-    COMMANDS,
-    Abandon,
-    Activate,
-    Activated,
-    Allocations,
-    Blocked,
-    ChangeCommand,
-    Command,
-    Configure,
-    Drain,
-    Drained,
-    Failed,
-    GetStats,
-    HostHealth,
-    Prepare,
-    Prepared,
-    Ready,
-    ReopenLogs,
-    Retire,
-    SetHosts,
-    SetLogLevel,
-    Sockets,
-    Stats,
-    Stop,
-    SwitchLog,
-    TraceAllocations,
-)
+from pymosn.server.messages import Command, LogCommand
 from pymosn.server.overload import OverloadManager
+from pymosn.server.resources import GarbageCollection, raise_open_file_limit, settle, trace_allocations
 from pymosn.server.shutdown import SUPERVISOR_SIGNALS
-from pymosn.server.sizing import raise_open_file_limit
 from pymosn.server.watchdog import Frame, Watchdog
 
 #: Seconds between two ticks of the timer wheel, while it has timers and while it is empty.
@@ -81,66 +53,72 @@ class Worker:
         """`sock`: the channel to the supervisor. `stacks`: a file shared with the supervisor, for the watchdog's stacks."""
         self.exit_code = 0
         self._loop = loop
+        self._stacks = stacks
         self._sockets: dict[str, socket.socket] = {}
         self._runtime: WorkerRuntime | None = None
-        self._overload: OverloadManager | None = None
+        # The directories that relative paths of filters and of logs start from.
+        self._folders = ("", "")
         self._prepared: tuple[int, PreparedConfig] | None = None
         # The last change that was abandoned, perhaps while it was still being built.
         self._abandoned = 0
-        self._garbage = GarbageCollection(loop)
-        self._logs: LogSet | None = None
+        self._garbage = GarbageCollection(loop.call_later)
         self._tasks = BackgroundTasks(loop, self._on_command_failed)
-        self._watchdog = Watchdog(loop, stacks, self._on_blocked)
-        self._channel: Channel[Command] = Channel(loop, sock, COMMANDS, self._execute, self._on_orphaned)
+        self._channel: Channel[Command] = Channel(loop, sock, messages.COMMANDS, self._execute, self._on_orphaned)
         loop.set_exception_handler(self._on_exception)
 
     def _execute(self, command: Command, descriptors: list[int]) -> None:
         match command:
-            case Sockets():
+            case messages.Sockets():
                 for name, descriptor in zip(command.listeners, descriptors, strict=True):
                     self._sockets[name] = socket.socket(fileno=descriptor)
-            case Configure():
+            case messages.Configure():
                 self._configure(command)
-            case Prepare() | Activate() | Abandon() | Retire() | SetHosts() | HostHealth():
-                self._execute_change(command)
-            case GetStats():
-                self._send_stats(command.ticket)
-            case TraceAllocations():
-                self._tasks.begin(self._trace(command))
-            case Drain():
-                self._tasks.begin(self._drain(command.group))
-            case Stop():
-                self._tasks.begin(self._stop(0))
+            case messages.Stop():
+                self._tasks.begin(self._stop())
             case _:
-                self._execute_log_command(command)
+                if self._runtime is not None:
+                    self._execute_configured(self._runtime, command)
+
+    def _execute_configured(self, runtime: WorkerRuntime, command: Command) -> None:
+        match command:
+            case messages.GetStats():
+                self._send_stats(runtime, command.ticket)
+            case messages.TraceAllocations():
+                self._tasks.begin(self._trace(runtime, command))
+            case messages.Drain():
+                self._tasks.begin(self._drain(runtime, command.group))
+            case messages.SetLogLevel() | messages.SwitchLog() | messages.ReopenLogs():
+                _execute_log_command(runtime, command)
+            case _:
+                self._execute_change(runtime, command)
 
     def _on_command_failed(self, error: BaseException) -> None:
         self._on_exception(self._loop, {"message": "a command failed", "exception": error})
-        self.exit_code = 1
-        self._loop.stop()
+        self._end(1)
 
-    def _configure(self, command: Configure) -> None:
+    def _configure(self, command: messages.Configure) -> None:
         packed = decode(command.config)
-        self._logs = open_logs(packed.rest, command.base_dir, command.log_ceiling)
-        self._runtime = WorkerRuntime(command.workers, command.worker_index, self._loop, self._logs)
-        self._tasks.begin(self._serve(self._runtime, packed, command))
+        logs = open_logs(packed.rest, command.base_dir, command.log_ceiling)
+        self._runtime = WorkerRuntime(command.workers, command.worker_index, self._loop, logs)
+        self._folders = (command.config_dir, command.base_dir)
+        self._tasks.begin(self._serve(self._runtime, packed))
 
-    async def _serve(self, runtime: WorkerRuntime, packed: PackedConfig, command: Configure) -> None:
+    async def _serve(self, runtime: WorkerRuntime, packed: PackedConfig) -> None:
         try:
-            prepared = run_whole(runtime.prepare(packed, command.config_dir, command.base_dir))
+            prepared = run_whole(runtime.prepare(packed, *self._folders))
             await prepared.start_filters()
         except BuildError as error:
-            self._channel.send(Failed(error.faults))
+            self._channel.send(messages.Failed(error.faults))
             await self._exit(1)
             return
         runtime.activate(prepared)
-        self._overload = OverloadManager(runtime)
+        overload = OverloadManager(runtime)
         await self._start(runtime.listeners)
         settle()
         self._tick(runtime)
-        self._watchdog.start()
-        self._push_stats()
-        self._channel.send(Ready(len(runtime.active.drain_order)))
+        Watchdog(self._loop, self._stacks, partial(self._on_blocked, runtime)).start()
+        self._push_stats(runtime, overload)
+        self._channel.send(messages.Ready(len(runtime.active.drain_order)))
 
     async def _start(self, listeners: list[Listener]) -> None:
         """Starts the listeners for which a socket was received."""
@@ -149,57 +127,50 @@ class Worker:
             if sock is not None:
                 await listener.start(sock)
 
-    # ---- change
-
-    def _execute_change(self, command: ChangeCommand) -> None:
-        runtime = self._runtime
-        if runtime is None:
-            return
+    def _execute_change(self, runtime: WorkerRuntime, command: Command) -> None:
         match command:
-            case Prepare():
+            case messages.Prepare():
                 self._tasks.begin(self._prepare(runtime, command))
-            case Activate():
+            case messages.Activate():
                 if self._prepared is not None and self._prepared[0] == command.change:
                     self._tasks.begin(self._activate(runtime, *self._prepared))
                 self._prepared = None
-            case Abandon():
+            case messages.Abandon():
                 self._abandoned = command.change
                 if self._prepared is not None:
                     self._tasks.begin(self._prepared[1].stop_filters())
                 self._prepared = None
                 while self._sockets:
                     self._sockets.popitem()[1].close()
-            case Retire():
+            case messages.Retire():
                 self._tasks.begin(self._retire(runtime, command.timeout))
-            case SetHosts():
+            case messages.SetHosts():
                 runtime.set_hosts(decode_cluster(command.cluster))
-            case HostHealth():
+            case messages.HostHealth():
                 runtime.set_health(command.cluster, command.hosts)
 
-    async def _prepare(self, runtime: WorkerRuntime, command: Prepare) -> None:
+    async def _prepare(self, runtime: WorkerRuntime, command: messages.Prepare) -> None:
         """Builds a configuration without effect, and reports the faults; requests are served meanwhile."""
-        self._channel.send(Prepared(command.change, await self._build(runtime, command)))
-
-    async def _build(self, runtime: WorkerRuntime, command: Prepare) -> list[Diagnostic]:
+        faults: list[Diagnostic] = []
         try:
-            steps = runtime.prepare(decode(command.config), command.config_dir, command.base_dir)
-            prepared = await run_in_slices(steps, BUILD_SLICE)
+            prepared = await run_in_slices(runtime.prepare(decode(command.config), *self._folders), BUILD_SLICE)
             await prepared.start_filters()
         except BuildError as error:
-            return error.faults
+            faults = error.faults
         except Exception as error:
             # Whatever a new configuration breaks here must not affect the active one.
             self._on_exception(self._loop, {"message": "a change cannot be built", "exception": error})
-            return [error_at("", f"cannot be built: {error!r}")]
-        if command.change <= self._abandoned:
-            await prepared.stop_filters()
+            faults = [error_at("", f"cannot be built: {error!r}")]
         else:
-            self._prepared = (command.change, prepared)
-        return []
+            if command.change <= self._abandoned:
+                await prepared.stop_filters()
+            else:
+                self._prepared = (command.change, prepared)
+        self._channel.send(messages.Prepared(command.change, faults))
 
     async def _activate(self, runtime: WorkerRuntime, change: int, prepared: PreparedConfig) -> None:
         await self._start(runtime.activate(prepared))
-        self._channel.send(Activated(change, len(runtime.active.drain_order)))
+        self._channel.send(messages.Activated(change, len(runtime.active.drain_order)))
         self._garbage.after_change()
 
     async def _retire(self, runtime: WorkerRuntime, timeout: float) -> None:
@@ -236,57 +207,37 @@ class Worker:
         runtime.clock.tick()
         runtime.wheel.advance()
 
-    def _on_blocked(self, seconds: float, stack: list[Frame]) -> None:
+    def _on_blocked(self, runtime: WorkerRuntime, seconds: float, stack: list[Frame]) -> None:
         """The event loop was blocked."""
-        runtime = self._runtime
         lines = [frame.text() for frame in stack]
-        named = runtime.filter_at([(frame.file, frame.line) for frame in stack]) if runtime is not None else None
-        if named is not None:
-            named.blocked.value += 1
-        if runtime is not None:
-            whose = "" if named is None else f" in filter {named.name!r}"
-            text = f"event loop blocked for about {seconds:.1f} s{whose}: {' < '.join(lines[:8]) or 'no Python code'}"
-            runtime.log.write(ERROR, text, "pymosn.filter.blocked")
-        self._channel.send(Blocked(seconds, "" if named is None else named.name, lines))
+        culprit = runtime.filter_at([(frame.file, frame.line) for frame in stack])
+        name = "" if culprit is None else culprit.name
+        if culprit is not None:
+            culprit.blocked.value += 1
+        whose = f" in filter {name!r}" if name else ""
+        text = f"event loop blocked for about {seconds:.1f} s{whose}: {' < '.join(lines[:8]) or 'no Python code'}"
+        runtime.log.write(ERROR, text, "pymosn.filter.blocked")
+        self._channel.send(messages.Blocked(seconds, name, lines))
 
-    def _push_stats(self) -> None:
-        self._loop.call_later(STATS_PERIOD, self._push_stats)
-        if self._overload is not None:
-            self._overload.check()
+    def _push_stats(self, runtime: WorkerRuntime, overload: OverloadManager) -> None:
+        self._loop.call_later(STATS_PERIOD, self._push_stats, runtime, overload)
+        overload.check()
         # Reports must not pile up for a supervisor that does not read.
         if self._channel.is_flushed:
-            self._send_stats(0)
+            self._send_stats(runtime, 0)
 
-    def _send_stats(self, ticket: int) -> None:
-        if self._runtime is not None:
-            self._channel.send(Stats(ticket, self._runtime.metrics.snapshot()))
+    def _send_stats(self, runtime: WorkerRuntime, ticket: int) -> None:
+        self._channel.send(messages.Stats(ticket, runtime.metrics.snapshot()))
 
-    def _execute_log_command(self, command: Command) -> None:
-        logs = self._logs
-        if logs is None:
-            return
-        try:
-            match command:
-                case SetLogLevel():
-                    logs.set_level(command.path, command.level)
-                case SwitchLog():
-                    logs.switch(command.path, command.enabled)
-                case ReopenLogs():
-                    logs.reopen()
-        except (KeyError, ValueError) as error:
-            logs.process_log.write(WARN, f"ignored log command: {error}")
+    async def _trace(self, runtime: WorkerRuntime, command: messages.TraceAllocations) -> None:
+        lines = await trace_allocations(command.seconds, runtime.filter_files())
+        self._channel.send(messages.Allocations(command.ticket, lines))
 
-    async def _trace(self, command: TraceAllocations) -> None:
-        lines = await trace_allocations(command.seconds, [] if self._runtime is None else self._runtime.filter_files())
-        self._channel.send(Allocations(command.ticket, lines))
+    async def _drain(self, runtime: WorkerRuntime, group: int) -> None:
+        await self._close_listeners(runtime.active.drain_order[group], math.inf)
+        self._channel.send(messages.Drained(group))
 
-    async def _drain(self, group: int) -> None:
-        if self._runtime is None:
-            return
-        await self._close_listeners(self._runtime.active.drain_order[group], math.inf)
-        self._channel.send(Drained(group))
-
-    async def _stop(self, code: int) -> None:
+    async def _stop(self) -> None:
         """Closes everything in bounded time; a second call does no harm."""
         runtime = self._runtime
         if runtime is not None:
@@ -297,20 +248,22 @@ class Worker:
                 await asyncio.wait_for(runtime.aclose(), CLOSE_TIME)
             except Exception as error:
                 runtime.log.write(ERROR, f"closing failed: {error!r}")
-            self._send_stats(0)
-        await self._exit(code)
+            self._send_stats(runtime, 0)
+        await self._exit(0)
 
     async def _exit(self, code: int) -> None:
         deadline = self._loop.time() + CLOSE_TIME
         while not self._channel.is_flushed and self._loop.time() < deadline:
             await asyncio.sleep(0.005)
+        self._end(code)
+
+    def _end(self, code: int) -> None:
         self.exit_code = code
         self._loop.stop()
 
     def _on_orphaned(self, reason: str) -> None:
         """Exits, because without its supervisor a worker can no longer be drained or replaced."""
-        self.exit_code = 1
-        self._loop.stop()
+        self._end(1)
 
     def _on_exception(self, loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
         error = context.get("exception")
@@ -322,16 +275,25 @@ class Worker:
             print(line, file=sys.stderr)
 
 
-def ignore_signals() -> None:
-    """Leaves signals to the supervisor, which blocked them when it started this process."""
-    for signum in SUPERVISOR_SIGNALS:
-        signal.signal(signum, signal.SIG_IGN)
-    signal.pthread_sigmask(signal.SIG_UNBLOCK, SUPERVISOR_SIGNALS)
+def _execute_log_command(runtime: WorkerRuntime, command: LogCommand | messages.ReopenLogs) -> None:
+    try:
+        match command:
+            case messages.SetLogLevel():
+                runtime.logs.set_level(command.path, command.level)
+            case messages.SwitchLog():
+                runtime.logs.switch(command.path, command.enabled)
+            case messages.ReopenLogs():
+                runtime.logs.reopen()
+    except (KeyError, ValueError) as error:
+        runtime.log.write(WARN, f"ignored log command: {error}")
 
 
 def run(descriptor: int, stacks: int) -> int:
     """Serves until `Stop` is received on the channel `descriptor`; returns the exit code."""
-    ignore_signals()
+    # Leaves signals to the supervisor, which blocked them when it started this process.
+    for signum in SUPERVISOR_SIGNALS:
+        signal.signal(signum, signal.SIG_IGN)
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, SUPERVISOR_SIGNALS)
     raise_open_file_limit()
     loop = uvloop.new_event_loop()
     asyncio.set_event_loop(loop)

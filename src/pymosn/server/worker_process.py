@@ -13,8 +13,10 @@ from pathlib import Path
 from typing import Final
 
 import pymosn
+from pymosn.config.diagnostics import Diagnostic
+from pymosn.core.counters import GroupData
 from pymosn.server.channel import Channel
-from pymosn.server.messages import REPORTS, Command, Report
+from pymosn.server.messages import REPORTS, Allocations, Command, Report
 from pymosn.server.shutdown import SUPERVISOR_SIGNALS
 from pymosn.server.watchdog import frames, take_stack
 
@@ -23,11 +25,30 @@ LAST_REPORTS_TIME: Final = 1.0
 
 
 class WorkerHandle:
-    """The fleet's view of a worker. `worker_id`: from 1; a replacement has the id of its predecessor."""
+    """One process, and what it has reported. `worker_id`: from 1; a replacement has the id of its predecessor."""
 
     def __init__(self, worker_id: int, pid: int) -> None:
         self.worker_id = worker_id
         self.pid = pid
+        #: Seconds since 1970.
+        self.started = 0.0
+        self.has_exited = False
+        #: Times on the monotonic clock.
+        self.ready_since: float | None = None
+        self.last_report = 0.0
+        #: Metrics, and the last ticket that they answered.
+        self.stats: list[GroupData] = []
+        self.ticket = 0
+        self.allocations = Allocations(0, [])
+        #: The last changes that it has prepared, with the errors, and activated.
+        self.prepared = 0
+        self.errors: list[Diagnostic] = []
+        self.activated = 0
+        self.drained = -1
+
+    def text(self) -> str:
+        """`worker 1 (pid 4711)`."""
+        return f"worker {self.worker_id} (pid {self.pid})"
 
     def send(self, command: Command, descriptors: Sequence[int] = ()) -> None:
         """Sends a command; dropped if the worker is gone."""
@@ -106,11 +127,7 @@ class WorkerProcess(WorkerHandle):
 
     def _on_process_exit(self, code: int) -> None:
         self._exit_code = code
-        self._loop.call_later(LAST_REPORTS_TIME, self._give_up_channel)
-        self._finish()
-
-    def _give_up_channel(self) -> None:
-        self._channel_open = False
+        self._loop.call_later(LAST_REPORTS_TIME, self._on_channel_closed, "not read any longer")
         self._finish()
 
     def _finish(self) -> None:

@@ -4,9 +4,10 @@ import asyncio
 from collections.abc import Coroutine
 from typing import Any, Final
 
+from pymosn.config.schema import MosnConfig
 from pymosn.control.service import Service
 from pymosn.core.log import INFO, WARN, Log
-from pymosn.server.fleet import Fleet
+from pymosn.server.fleet import HANG_PERIOD, Fleet
 from pymosn.server.run_options import RunOptions, StartError
 from pymosn.server.shutdown import ShutdownSignals
 from pymosn.version import VERSION, build
@@ -22,7 +23,7 @@ class ShutdownRequested(Exception):
 
 
 class Workers(Service):
-    """Starts and stops the fleet."""
+    """Starts the fleet, replaces workers whose event loop hangs, and stops it."""
 
     name = "workers"
 
@@ -31,21 +32,32 @@ class Workers(Service):
         self._signals = signals
         self._options = options
         self._log = log
+        self._hang_limit = 0.0
+        self._hang_watch: asyncio.Task[None] | None = None
 
     async def start(self) -> None:
         """Returns when all workers are ready. StartError if one fails, ShutdownRequested after a signal."""
         fleet, requested = self._fleet, self._signals.requested
-        what = f"{fleet.size} workers for {self._options.source.name}"
-        self._log.write(INFO, f"pymosn {VERSION} ({build()}) starts {what}")
+        name = self._options.source.name
+        self._log.write(INFO, f"pymosn {VERSION} ({build()}) starts {fleet.size} workers for {name}")
         fleet.start()
         await _until(requested, fleet.wait_for(lambda: fleet.all_ready or bool(fleet.start_failure), START_TIME))
         if fleet.start_failure:
-            faults = [fault.placed(self._options.places, self._options.source.name) for fault in fleet.faults]
+            faults = [fault.placed(self._options.places, name) for fault in fleet.faults]
             raise StartError(faults=faults, lines=[] if faults else [fleet.start_failure])
         if requested.is_set():
             raise ShutdownRequested
         if not fleet.all_ready:
             raise StartError(lines=[f"the workers were not ready within {START_TIME:g} s"])
+        self._hang_watch = asyncio.get_running_loop().create_task(self._watch())
+
+    def follow(self, config: MosnConfig) -> None:
+        self._hang_limit = config.servers[0].worker_hang_limit
+
+    async def _watch(self) -> None:
+        while True:
+            self._fleet.end_hung(self._hang_limit)
+            await asyncio.sleep(HANG_PERIOD)
 
     async def drain(self, timeout: float) -> None:
         """Waits until requests in flight have finished, for `timeout` seconds or until a signal requests to stop now."""
@@ -54,6 +66,8 @@ class Workers(Service):
             self._log.write(WARN, "graceful timeout expired; closing the remaining connections")
 
     async def stop(self) -> None:
+        if self._hang_watch is not None:
+            self._hang_watch.cancel()
         await self._fleet.stop(STOP_TIME)
         self._log.write(INFO, "stopped")
 

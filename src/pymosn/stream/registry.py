@@ -2,27 +2,66 @@
 
 from __future__ import annotations
 
-from pymosn.api.stream import StreamProtocol
+from collections.abc import Mapping
+
+from pymosn.api.network import Dialer
+from pymosn.api.rpc import RpcSpec
+from pymosn.api.stream import ConnectionPool, ListenerFacts, PoolTarget, ServerStreams, StreamHandler, StreamProtocol
 from pymosn.core.registry import Registry
+from pymosn.core.timers import TimerWheel
 from pymosn.protocol.bolt.codec import BoltSpec
 from pymosn.protocol.bolt.frames import V1, V2
 from pymosn.protocol.dubbo.codec import DubboSpec
 from pymosn.protocol.dubbothrift.codec import ThriftSpec
+from pymosn.protocol.http1.spec import Http1Spec
 from pymosn.protocol.tars.codec import TarsSpec
-from pymosn.stream.http1.protocol import Http1Protocol
-from pymosn.stream.rpc.protocol import RpcProtocol
+from pymosn.stream.http1.client import Http1Pool
+from pymosn.stream.http1.options import Http1Options, read_http1_options
+from pymosn.stream.http1.server import Http1Server
+from pymosn.stream.rpc.client import RpcPool
+from pymosn.stream.rpc.options import RpcOptions, read_rpc_options
+from pymosn.stream.rpc.server import RpcServer
+
+
+class Http1Protocol(StreamProtocol):
+    """HTTP/1.0 and 1.1, downstream and upstream."""
+
+    def __init__(self) -> None:
+        super().__init__(Http1Spec())
+
+    def options(self, settings: Mapping[str, object], facts: ListenerFacts) -> object:
+        return read_http1_options(settings, facts)
+
+    def server(self, handler: StreamHandler, options: object) -> ServerStreams:
+        assert isinstance(options, Http1Options)
+        return Http1Server(handler, options)
+
+    def pool(self, target: PoolTarget, dialer: Dialer, wheel: TimerWheel) -> ConnectionPool:
+        return Http1Pool(target, dialer)
+
+
+class RpcProtocol(StreamProtocol):
+    """The protocol of an `RpcSpec`, downstream and upstream."""
+
+    def __init__(self, spec: RpcSpec) -> None:
+        super().__init__(spec)
+        self._rpc = spec
+
+    def options(self, settings: Mapping[str, object], facts: ListenerFacts) -> object:
+        return read_rpc_options(settings, facts)
+
+    def server(self, handler: StreamHandler, options: object) -> ServerStreams:
+        assert isinstance(options, RpcOptions)
+        return RpcServer(self._rpc, handler, options)
+
+    def pool(self, target: PoolTarget, dialer: Dialer, wheel: TimerWheel) -> ConnectionPool:
+        return RpcPool(self._rpc, target, dialer, wheel.clock)
 
 
 def built_protocols() -> list[StreamProtocol]:
     """All protocols that come with pymosn."""
-    return [
-        Http1Protocol(),
-        RpcProtocol(BoltSpec(V1)),
-        RpcProtocol(BoltSpec(V2)),
-        RpcProtocol(DubboSpec()),
-        RpcProtocol(ThriftSpec()),
-        RpcProtocol(TarsSpec()),
-    ]
+    specs = [BoltSpec(V1), BoltSpec(V2), DubboSpec(), ThriftSpec(), TarsSpec()]
+    return [Http1Protocol(), *[RpcProtocol(spec) for spec in specs]]
 
 
 def protocols() -> Registry[StreamProtocol]:

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import TypeVar
+
+T = TypeVar("T")
 
 
 def flag(settings: Mapping[str, object], key: str) -> bool:
@@ -29,24 +32,20 @@ def seconds(settings: Mapping[str, object], key: str) -> float:
     return float(found)
 
 
-def choice(settings: Mapping[str, object], key: str, words: list[str]) -> int:
-    """The index in `words` of a word."""
+def choice(settings: Mapping[str, object], key: str, words: Mapping[str, T]) -> T:
+    """The value that a word has in `words`."""
     found = _value(settings, key)
     if not isinstance(found, str) or found not in words:
         raise ValueError(f"{key} is one of {', '.join(words)}, not {found!r}")
-    return words.index(found)
+    return words[found]
 
 
 def texts(settings: Mapping[str, object], key: str) -> list[str]:
     """A list of strings."""
     found = _value(settings, key)
-    if not isinstance(found, list):
+    checked = [entry for entry in found if isinstance(entry, str)] if isinstance(found, list) else None
+    if checked is None or checked != found:
         raise ValueError(f"{key} is a list of strings, not {found!r}")
-    checked: list[str] = []
-    for entry in found:
-        if not isinstance(entry, str):
-            raise ValueError(f"{key} is a list of strings, not {found!r}")
-        checked.append(entry)
     return checked
 
 

@@ -1,22 +1,20 @@
 """Upstream connections that carry many streams at once, and the pool that shares them.
 
-`SharedPool` knows nothing about a protocol: it dials, gives each request the connection with the fewest streams, makes
-requests wait while there is none, and watches over silent connections. A protocol supplies a `SharedConnection`, its client
-half, and a pool that makes them (`new_connection`). RPC protocols do so in `stream/rpc/client.py`; HTTP/2 will.
-
-From the pool's point of view a connection is
+`SharedPool` knows no protocol: it dials, gives each request the connection with the fewest streams, lets requests wait while
+there is none, and watches silent connections. A protocol supplies a `SharedConnection`, its client half, and a pool that
+makes them (`new_connection`), as `stream/rpc/client.py` does and HTTP/2 will. To the pool, a connection is
 
     dialing   counted by the cluster, but not in the pool yet
     open      in the pool: it gets streams while `room()` is True
-    retired   not in the pool, and no longer counted by the cluster: its last streams finish, then it closes. The peer has
-              asked it to go, it has served as many requests as it may, or the pool is closing
+    retired   not in the pool: its last streams finish, then it closes. The peer has asked it to go, it has served as many
+              requests as it may, or the pool is closing
     gone      not in the pool: its streams have been reset
 
-A connection leaves the pool by exactly one call of `forget`, which may be repeated; its permit is free from then on, so that
-a new connection can replace it before its socket is closed.
+It leaves the pool by `forget`, which may be repeated; its permit is free from then on, so that a new connection can replace
+it before its socket is closed.
 
-A connection on which nothing has arrived for a while is probed. Any byte counts as an answer, so that a peer that is busy
-with a long response is not taken for a dead one; only several probes in a row without a byte end the connection.
+A silent connection is probed. Any byte counts as an answer, so that a peer busy with a long response is not taken for a dead
+one; only several unanswered probes in a row end the connection.
 """
 
 from __future__ import annotations
@@ -37,32 +35,11 @@ UNSET_CONNECTIONS: Final[i64] = 65535
 
 
 @mypyc_attr(allow_interpreted_subclasses=True)
-class SharedConnectionOwner(ConnectionPool):
-    """The pool, as its connections see it."""
-
-    def on_unexpected_message(self) -> None:
-        """A message that answers no request was received and discarded."""
-        raise NotImplementedError
-
-    def on_silence(self, shared: SharedConnection) -> None:
-        """Nothing has arrived for the time passed to `watch`."""
-        raise NotImplementedError
-
-    def on_room(self, shared: SharedConnection) -> None:
-        """`room()` may have become True."""
-        raise NotImplementedError
-
-    def forget(self, shared: SharedConnection) -> None:
-        """The connection must not get another request. May be called again."""
-        raise NotImplementedError
-
-
-@mypyc_attr(allow_interpreted_subclasses=True)
 class SharedConnection(NetworkFilter):
     """The client half of one shared upstream connection. The module's docstring describes its life."""
 
-    def __init__(self, owner: SharedConnectionOwner) -> None:
-        self._owner = owner
+    def __init__(self, pool: SharedPool) -> None:
+        self._pool = pool
         self.connection: Connection = NO_CONNECTION
         #: Whether it is counted among the connections of its host.
         self.is_counted = False
@@ -76,7 +53,8 @@ class SharedConnection(NetworkFilter):
         #: Requests that it has served, and when the last one began, by `Clock.now`.
         self.served: i64 = 0
         self.last_used = 0.0
-        self._silence = 0.0
+        #: Seconds in which nothing arrives before `SharedPool.on_silence` is called; 0 means never.
+        self.max_silence = 0.0
 
     # ---- supplied by the protocol
 
@@ -102,22 +80,16 @@ class SharedConnection(NetworkFilter):
 
     # ---- called by the pool and by the protocol
 
-    def watch(self, seconds: float) -> None:
-        """Requests `on_silence` after that many seconds in which nothing arrives, now and again after each byte; 0 means
-        never."""
-        self._silence = seconds
-        self.connection.set_idle(seconds)
-
     def on_activity(self) -> None:
         """Bytes have arrived, so the peer is alive."""
         self.is_probed = False
         self.failed_probes = 0
-        self.connection.set_idle(self._silence)
+        self.connection.set_idle(self.max_silence)
 
     def retire(self) -> None:
         """The connection gets no further request."""
         self.is_retired = True
-        self._owner.forget(self)
+        self._pool.forget(self)
         self.close_if_done()
 
     def close_if_done(self) -> None:
@@ -131,21 +103,17 @@ class SharedConnection(NetworkFilter):
         self.connection = connection
 
     def on_idle(self) -> None:
-        self._owner.on_silence(self)
+        self._pool.on_silence(self)
 
     def on_writable(self, writable: bool) -> None:
         self.is_full = not writable
         if writable:
-            self._owner.on_room(self)
+            self._pool.on_room()
 
 
 @mypyc_attr(allow_interpreted_subclasses=True)
-class SharedPool(SharedConnectionOwner):
-    """The shared connections of one worker to one host. The module's docstring describes how it works.
-
-    There are as many connections as the cluster's `max_connections` allows, or one; another one is opened when all open ones
-    are busy.
-    """
+class SharedPool(ConnectionPool):
+    """The shared connections of one worker to one host; another one is opened when all are busy, if `_may_grow`."""
 
     def __init__(self, target: PoolTarget, dialer: Dialer, clock: Clock, has_heartbeats: bool) -> None:
         """`has_heartbeats`: whether connections can be probed."""
@@ -213,7 +181,8 @@ class SharedPool(SharedConnectionOwner):
         if is_last:
             shared.retire()
 
-    def _serve_waiting(self) -> None:
+    def on_room(self) -> None:
+        """Some `room()` may have become True: serves the waiting requests."""
         while self._waiting:
             shared = self._choose()
             if shared is None:
@@ -232,7 +201,7 @@ class SharedPool(SharedConnectionOwner):
     # ---- dials
 
     def _may_grow(self) -> bool:
-        """Whether another connection may be opened; dials in progress count."""
+        """Whether the cluster's `max_connections` (one if unset) permits another connection; dials in progress count."""
         maximum = self._target.max_connections
         if maximum <= 0 or maximum >= UNSET_CONNECTIONS:
             maximum = 1
@@ -260,8 +229,9 @@ class SharedPool(SharedConnectionOwner):
         shared.is_counted = True
         shared.last_used = self._clock.now
         self._open.append(shared)
-        shared.watch(self._silence_limit())
-        self._serve_waiting()
+        shared.max_silence = self._silence_limit()
+        shared.connection.set_idle(shared.max_silence)
+        self.on_room()
         if self._is_closed:
             shared.retire()
 
@@ -282,7 +252,7 @@ class SharedPool(SharedConnectionOwner):
         return interval if interval > 0.0 else target.idle_timeout
 
     def on_silence(self, shared: SharedConnection) -> None:
-        """Closes a connection that is idle or seems dead, and probes any other."""
+        """Nothing has arrived on `shared` for its `max_silence`: closes it if it is idle or seems dead, else probes it."""
         target = self._target
         unused = self._clock.now - shared.last_used
         if shared.load() == 0 and 0.0 < target.idle_timeout <= unused:
@@ -302,13 +272,12 @@ class SharedPool(SharedConnectionOwner):
             return
         shared.connection.set_idle(self._silence_limit())
 
-    def on_room(self, shared: SharedConnection) -> None:
-        self._serve_waiting()
-
     def on_unexpected_message(self) -> None:
+        """A message that answers no request was received and discarded."""
         self._target.on_unexpected_message()
 
     def forget(self, shared: SharedConnection) -> None:
+        """The connection must not get another request. May be called again."""
         if shared in self._open:
             self._open.remove(shared)
         if shared.is_counted:

@@ -4,7 +4,6 @@ import asyncio
 from collections.abc import Awaitable, Callable
 from typing import Final
 
-from pymosn.api.exchange import AccessLog, Exchange
 from pymosn.api.http import HttpRequest, HttpResponse
 from pymosn.api.network import Connection, Dialer
 from pymosn.api.protocol import ProtocolSpec
@@ -78,13 +77,6 @@ class Lines(Log):
     def write(self, level: int, text: str, alert: str = "") -> None:
         self.lines.append(text)
         self.alerts.append(alert)
-
-
-class Ends(AccessLog):
-    """An access log that writes nothing."""
-
-    def log(self, exchange: Exchange) -> None:
-        pass
 
 
 class Client(ResponseSender):

@@ -12,21 +12,22 @@ from pymosn.api.stream import StreamProtocol
 from pymosn.api.stream_filter import FilterContext, StreamFilter
 from pymosn.core.counters import DownstreamStats, Metrics
 from pymosn.core.headers import Headers, headers_from
+from pymosn.core.message import ForwardingOptions
 from pymosn.core.registry import Registry
 from pymosn.core.timers import TimerWheel
 from pymosn.filters.typed_config import typed_config
 from pymosn.proxy.cluster_client import ClusterClients
 from pymosn.proxy.exchange import ExchangeDriver
+from pymosn.proxy.options import ProxyOptions
 from pymosn.proxy.runtime import Runtime
 from pymosn.proxy.stream_filters import FilterHandle, StreamFilters
 from pymosn.routing.actions import Forward
 from pymosn.routing.matchers import AnyRequest
 from pymosn.routing.table import RouteTable, TableSlot, VirtualHost
-from pymosn.testing.fakes import PROTOCOL, TEST_TIMEOUT, Client, Ends, FakeClock, Lines, Protocol, request_head, rounds
+from pymosn.testing.fakes import PROTOCOL, TEST_TIMEOUT, Client, FakeClock, Lines, Protocol, request_head, rounds
 from pymosn.testing.messages import Request, Response, WithBody
-from pymosn.testing.options import proxy_options
 from pymosn.upstream.balancers import balancers
-from pymosn.upstream.cluster import Clusters, PoolMaker, make_cluster
+from pymosn.upstream.cluster import Cluster, Clusters, PoolMaker
 from pymosn.upstream.plan import ClusterPlan, HostPlan
 
 #: The cluster of all requests for which no filter selects another.
@@ -103,9 +104,21 @@ class World:
             entry.context = FilterContext(name, self._runtime.log, clients, self.clock, group, workers, 0)
             named.append(FilterHandle(name, entry, self.metrics, on_error, timeout))
         stats = DownstreamStats(self.metrics.group("downstream", ("listener", "test")))
-        self._ends = Ends()
-        chain = StreamFilters(named)
-        self._options = proxy_options(slot=slot, filters=chain, stats=stats, access_logs=[self._ends])
+        self._options = ProxyOptions(
+            listener_name="test",
+            protocols=[],
+            protocol_options={},
+            slot=slot,
+            filters=StreamFilters(named),
+            stats=stats,
+            access_logs=[],
+            forwarding=ForwardingOptions(x_forwarded=False, x_request_id=False, trusts_peer=False, trusted_hops=0),
+            reason_header=False,
+            stream_idle_timeout=300.0,
+            tunnel_idle_timeout=600.0,
+            idle_timeout=90.0,
+            detection_timeout=15.0,
+        )
 
     def _make_runtime(self) -> Runtime:
         protocols: Registry[StreamProtocol] = Registry("protocol")
@@ -115,7 +128,7 @@ class World:
         kind = balancers().get("LB_RANDOM")
         assert kind is not None
         plans = [ClusterPlan(name, (HostPlan(f"{name}:80"),)) for name in self._answers]
-        clusters.activate({plan.name: make_cluster(plan, kind, maker, self.metrics, None) for plan in plans})
+        clusters.activate({plan.name: Cluster(plan, kind, maker, self.metrics, None) for plan in plans})
         return Runtime(self.clock, self._wheel, self.metrics, self._log, protocols, clusters)
 
     async def _answer(self, cluster: str, request: Request) -> Response:

@@ -2,22 +2,23 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Final
 
-from mypy_extensions import i64, mypyc_attr
+from mypy_extensions import i64
 
-from pymosn.api.upstream import Balancer, Host, Selection
+from pymosn.api.upstream import NO_CONSTRAINTS, Balancer, Host, Selection
 from pymosn.core.registry import Registry
-from pymosn.upstream.least_loaded import LeastConnection, LeastRequest
+from pymosn.upstream.least_loaded import LeastConnection, LeastRequest, PeakEwma
 from pymosn.upstream.maglev import Maglev
-from pymosn.upstream.panic import Panic
-from pymosn.upstream.peak_ewma import PeakEwma
 from pymosn.upstream.ring_hash import RingHash
-from pymosn.upstream.selection import BalancerOptions, draw, scan
+from pymosn.upstream.selection import BalancerOptions, draw, scan, scan_host
 from pymosn.upstream.weighted import WeightedRoundRobin
 
 #: Random picks that may fail before the list is scanned: with half of the hosts unhealthy, 1 of 250 requests scans it.
 REDRAWS: Final[i64] = 8
+#: Seconds between two counts of the healthy hosts.
+COUNT_PERIOD: Final[float] = 0.1
 
 
 class RoundRobin(Balancer):
@@ -52,8 +53,7 @@ class Random(Balancer):
             if selection.allows(host):
                 return host
             draws += 1
-        at = scan(hosts, at, selection)
-        return hosts[at] if at >= 0 else None
+        return scan_host(hosts, at, selection)
 
 
 class RequestRoundRobin(Balancer):
@@ -63,63 +63,63 @@ class RequestRoundRobin(Balancer):
         hosts = self.hosts
         if not hosts:
             return None
-        at = scan(hosts, selection.attempt_index % len(hosts), selection)
-        return hosts[at] if at >= 0 else None
+        return scan_host(hosts, selection.attempt_index % len(hosts), selection)
 
 
-@mypyc_attr(allow_interpreted_subclasses=True)
-class BalancerMaker:
-    """Factory of one kind of balancer."""
+class Panic(Balancer):
+    """Makes a balancer ignore health while too few hosts are healthy, so that these are not overloaded."""
 
-    def make(self, hosts: list[Host], options: BalancerOptions) -> Balancer:
-        """Creates a balancer for `hosts`."""
-        raise NotImplementedError
+    def __init__(self, balancer: Balancer, options: BalancerOptions) -> None:
+        super().__init__(balancer.hosts)
+        self.uses_hash = balancer.uses_hash
+        self._balancer = balancer
+        self._clock = options.clock
+        self._threshold = options.plan.panic_threshold
+        self._ignore_health = Selection()
+        self._ignore_health.ignores_health = True
+        self._until = 0.0
+        self._is_on = False
 
-
-class _Simple(BalancerMaker):
-    def __init__(self, kind: type[Balancer]) -> None:
-        self._kind = kind
-
-    def make(self, hosts: list[Host], options: BalancerOptions) -> Balancer:
-        return self._kind(hosts)
-
-
-class _Weighted(BalancerMaker):
-    def make(self, hosts: list[Host], options: BalancerOptions) -> Balancer:
-        return WeightedRoundRobin(hosts, options)
-
-
-class _LeastRequest(BalancerMaker):
-    def make(self, hosts: list[Host], options: BalancerOptions) -> Balancer:
-        return LeastRequest(hosts, options)
-
-
-class _LeastConnection(BalancerMaker):
-    def make(self, hosts: list[Host], options: BalancerOptions) -> Balancer:
-        return LeastConnection(hosts, options)
+    def choose(self, selection: Selection) -> Host | None:
+        if self._clock.now >= self._until:
+            self._until = self._clock.now + COUNT_PERIOD
+            healthy = len([host for host in self.hosts if host.is_healthy])
+            self._is_on = healthy * 100.0 < self._threshold * len(self.hosts)
+        if not self._is_on:
+            return self._balancer.choose(selection)
+        if selection is NO_CONSTRAINTS:
+            return self._balancer.choose(self._ignore_health)
+        selection.ignores_health = True
+        host = self._balancer.choose(selection)
+        selection.ignores_health = False
+        return host
 
 
-class _PeakEwma(BalancerMaker):
-    def make(self, hosts: list[Host], options: BalancerOptions) -> Balancer:
-        return PeakEwma(hosts, options)
+#: Creates a balancer for a snapshot of hosts.
+BalancerMaker = Callable[[list[Host], BalancerOptions], Balancer]
+
+
+def _simple(kind: type[Balancer]) -> BalancerMaker:
+    """The maker of a balancer without options."""
+    return lambda hosts, options: kind(hosts)
 
 
 def balancers() -> Registry[BalancerMaker]:
     """Creates the registry of all balancers by `lb_type`."""
     registry: Registry[BalancerMaker] = Registry("balancer")
-    registry.add("LB_ROUNDROBIN", _Simple(RoundRobin))
-    registry.add("LB_RANDOM", _Simple(Random))
-    registry.add("LB_WEIGHTED_ROUNDROBIN", _Weighted())
-    registry.add("LB_LEAST_REQUEST", _LeastRequest())
-    registry.add("LB_LEAST_CONNECTION", _LeastConnection())
-    registry.add("LB_MAGLEV", _Simple(Maglev))
-    registry.add("LB_RING_HASH", _Simple(RingHash))
-    registry.add("LB_REQUEST_ROUNDROBIN", _Simple(RequestRoundRobin))
-    registry.add("LB_PEAK_EWMA", _PeakEwma())
+    registry.add("LB_ROUNDROBIN", _simple(RoundRobin))
+    registry.add("LB_RANDOM", _simple(Random))
+    registry.add("LB_WEIGHTED_ROUNDROBIN", WeightedRoundRobin)
+    registry.add("LB_LEAST_REQUEST", LeastRequest)
+    registry.add("LB_LEAST_CONNECTION", LeastConnection)
+    registry.add("LB_MAGLEV", _simple(Maglev))
+    registry.add("LB_RING_HASH", _simple(RingHash))
+    registry.add("LB_REQUEST_ROUNDROBIN", _simple(RequestRoundRobin))
+    registry.add("LB_PEAK_EWMA", PeakEwma)
     return registry
 
 
 def make_balancer(maker: BalancerMaker, hosts: list[Host], options: BalancerOptions) -> Balancer:
     """Creates a balancer for `hosts`, with panic mode if configured."""
-    balancer = maker.make(hosts, options)
-    return Panic(balancer, options) if options.panic_threshold > 0.0 else balancer
+    balancer = maker(hosts, options)
+    return Panic(balancer, options) if options.plan.panic_threshold > 0.0 else balancer

@@ -19,7 +19,6 @@ from pymosn.upstream.limits import Limits
 from pymosn.upstream.original_dst import GuardedDialer, HostSource, OriginalHosts
 from pymosn.upstream.plan import ClusterPlan, HostPlan
 from pymosn.upstream.selection import BalancerOptions
-from pymosn.upstream.slow_start import SlowStart
 from pymosn.upstream.subset import SubsetBalancer, has_metadata
 
 
@@ -124,13 +123,13 @@ class ClusterHost(Host):
 
     def count_bytes(self, connection: Connection) -> None:
         """Adds the connection's uncounted bytes to the counters of host and cluster."""
-        stats = self.stats
-        cluster = self.cluster_stats
-        read = stats.bytes_read.value
-        written = stats.bytes_written.value
-        connection.count_into(stats.bytes_read, stats.bytes_written)
-        cluster.bytes_read.value += stats.bytes_read.value - read
-        cluster.bytes_written.value += stats.bytes_written.value - written
+        read = self.stats.bytes_read
+        written = self.stats.bytes_written
+        read_before = read.value
+        written_before = written.value
+        connection.count_into(read, written)
+        self.cluster_stats.bytes_read.value += read.value - read_before
+        self.cluster_stats.bytes_written.value += written.value - written_before
 
     def close(self) -> None:
         """Closes the pools; requests in flight keep their connections."""
@@ -142,16 +141,14 @@ class ClusterHost(Host):
 
     def try_connection(self) -> bool:
         limits = self.limits
-        if not limits.connections.try_acquire():
-            self._count_overflow()
-            return False
-        # Each dial has one waiting request.
-        if not limits.pending.try_acquire():
+        if limits.connections.try_acquire():
+            # Each dial has one waiting request.
+            if limits.pending.try_acquire():
+                self.active_connections += 1
+                return True
             limits.connections.release()
-            self._count_overflow()
-            return False
-        self.active_connections += 1
-        return True
+        self._count_overflow()
+        return False
 
     def on_connection(self) -> None:
         self.limits.pending.release()
@@ -209,25 +206,32 @@ class Cluster(HostSource):
     """
 
     def __init__(
-        self,
-        plan: ClusterPlan,
-        hosts: list[ClusterHost],
-        kind: BalancerMaker,
-        maker: PoolMaker,
-        metrics: Metrics,
-        limits: Limits,
+        self, plan: ClusterPlan, kind: BalancerMaker, maker: PoolMaker, metrics: Metrics, before: Cluster | None
     ) -> None:
+        """Reuses hosts with an address that the active cluster `before` has, with their pools, health and requests."""
         self.name = plan.name
         self.plan = plan
-        self.hosts = hosts
         self.stats = UpstreamStats(metrics.group("upstream", ("cluster", plan.name)))
-        self.limits = limits
+        self.limits: Limits = before.limits if before is not None else Limits(plan.limits)
         self.balancer: Balancer = RoundRobin([])
         #: Set if the hosts are the clients' original destinations.
         self.original = plan.original
         self._kind = kind
         self._maker = maker
         self._metrics = metrics
+        self.hosts: list[ClusterHost] = []
+        known = self._known_hosts(before)
+        self.hosts = [known.get(host.address) or self._make_host(host, maker) for host in plan.hosts]
+
+    def _known_hosts(self, before: Cluster | None) -> dict[str, ClusterHost]:
+        """The hosts of the active cluster `before` that this one may reuse, by address."""
+        if before is None or before.original is not None or self.original is not None:
+            return {}
+        return {host.address: host for host in before.hosts}
+
+    def _make_host(self, plan: HostPlan, maker: PoolMaker) -> ClusterHost:
+        group = self._metrics.group("upstream", ("cluster", self.name), ("host", plan.address))
+        return ClusterHost(plan, self.plan, self.limits, UpstreamStats(group), self.stats, maker)
 
     def activate(self, before: Cluster | None) -> None:
         """Activates this cluster instead of `before`, and reuses hosts and limits of that with new settings."""
@@ -238,11 +242,9 @@ class Cluster(HostSource):
         if plan.original is not None:
             self._activate_original(before, plan)
             return
-        known: dict[str, ClusterHost] = {}
-        if before is not None:
-            # Uses the hosts of `before` rather than those known at creation: another change may have been activated since.
-            known = _known_hosts(before, plan)
-            self.hosts = [known.get(host.address, host) for host in self.hosts]
+        # Uses the hosts of `before` rather than those known at creation: another change may have been activated since.
+        known = self._known_hosts(before)
+        self.hosts = [known.get(host.address, host) for host in self.hosts]
         choices: list[Host] = list(self.hosts)
         ejector = Ejector(plan.ejection, choices) if plan.ejection is not None else None
         for host, host_plan in zip(self.hosts, plan.hosts, strict=True):
@@ -267,9 +269,7 @@ class Cluster(HostSource):
             host.activate(HostPlan(host.address, host.address), plan, self.limits)
 
     def new_host(self, address: str) -> Host:
-        group = self._metrics.group("upstream", ("cluster", self.name), ("host", address))
-        plan = HostPlan(address, address)
-        host = ClusterHost(plan, self.plan, self.limits, UpstreamStats(group), self.stats, self._maker.guarded())
+        host = self._make_host(HostPlan(address, address), self._maker.guarded())
         self.hosts.append(host)
         return host
 
@@ -284,19 +284,10 @@ class Cluster(HostSource):
         return 1 if self.original is not None else len(self.hosts)
 
     def _make_balancer(self, choices: list[Host]) -> Balancer:
-        plan = self.plan.balancing
-        slow = plan.slow_start
-        options = BalancerOptions(
-            self._maker.clock,
-            plan.choice_count,
-            plan.active_request_bias,
-            plan.client_error_bias,
-            plan.server_error_bias,
-            SlowStart(slow.duration, slow.aggression, slow.min_weight_percent) if slow is not None else None,
-            plan.panic_threshold,
-        )
-        if plan.subset is not None:
-            return SubsetBalancer(plan.subset, self._kind, choices, options)
+        options = BalancerOptions(self._maker.clock, self.plan.balancing)
+        subset = self.plan.balancing.subset
+        if subset is not None:
+            return SubsetBalancer(subset, self._kind, choices, options)
         return make_balancer(self._kind, choices, options)
 
     def find(self, address: str) -> ClusterHost | None:
@@ -321,36 +312,9 @@ class Cluster(HostSource):
             host.close()
 
 
-def make_cluster(
-    plan: ClusterPlan, kind: BalancerMaker, maker: PoolMaker, metrics: Metrics, before: Cluster | None
-) -> Cluster:
-    """Creates an inactive cluster for `plan`.
-
-    Hosts with an address that the active cluster `before` has are reused, with their pools, health and active requests.
-    """
-    stats = UpstreamStats(metrics.group("upstream", ("cluster", plan.name)))
-    limits = before.limits if before is not None else Limits(plan.limits)
-    known = _known_hosts(before, plan) if before is not None else {}
-    hosts: list[ClusterHost] = []
-    for host_plan in plan.hosts:
-        host = known.get(host_plan.address)
-        if host is None:
-            group = metrics.group("upstream", ("cluster", plan.name), ("host", host_plan.address))
-            host = ClusterHost(host_plan, plan, limits, UpstreamStats(group), stats, maker)
-        hosts.append(host)
-    return Cluster(plan, hosts, kind, maker, metrics, limits)
-
-
 def _can_share_balancer(before: ClusterPlan, after: ClusterPlan) -> bool:
     """Whether a balancer created for one plan is valid for the other."""
     return before.original is None and before.hosts == after.hosts and before.balancing == after.balancing
-
-
-def _known_hosts(before: Cluster, plan: ClusterPlan) -> dict[str, ClusterHost]:
-    """The hosts of the active cluster that a cluster with `plan` may reuse, by address."""
-    if before.original is not None or plan.original is not None:
-        return {}
-    return {host.address: host for host in before.hosts}
 
 
 class Clusters:

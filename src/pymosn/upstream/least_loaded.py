@@ -1,39 +1,79 @@
-"""The least loaded host: power of a few choices, or weighted turns if weights differ."""
+"""The host with the fewest requests or connections or the lowest expected latency: the best of a few, or by turns."""
 
 from __future__ import annotations
 
 import math
+import random
+from typing import Final
 
 from mypy_extensions import i64
 
-from pymosn.api.upstream import Host, Selection
-from pymosn.upstream.selection import BalancerOptions, draw, scan
+from pymosn.api.upstream import Host, LatencyAverage, Selection
+from pymosn.upstream.selection import BalancerOptions, draw, scan_host
 from pymosn.upstream.weighted import EarliestDeadline
+
+#: Cost of a second request at a host without measurements: one is enough to measure it.
+UNKNOWN: Final[float] = 1e9
+#: Load of a host that is left out of this choice; it is selected only if all are.
+SITTING_OUT: Final[float] = 1e18
 
 
 class LeastLoaded(EarliestDeadline):
-    """Base of balancers that select by load.
+    """Base of balancers that select the host with the least load of `choice_count` random healthy ones."""
 
-    With equal weights the best of `choice_count` random healthy hosts is selected. With different weights, or during slow
-    start, hosts get turns in proportion to weight / (load + 1) ** bias.
+    def __init__(self, hosts: list[Host], options: BalancerOptions) -> None:
+        super().__init__(hosts, options)
+        self._choices: i64 = max(1, options.plan.choice_count)
+        self._bias = options.plan.active_request_bias
+
+    def load(self, host: Host) -> float:
+        """The load of `host`."""
+        raise NotImplementedError
+
+    def best_of_few(self, selection: Selection) -> Host | None:
+        """The host with the least load of `choice_count` distinct random hosts that are eligible."""
+        hosts = self.hosts
+        choices = self._choices
+        count: i64 = len(hosts)
+        if count == 0:
+            return None
+        best: Host | None = None
+        least = 0.0
+        at = draw(count)
+        checked: i64 = 0
+        seen: i64 = 0
+        # With few hosts all are checked in turn; otherwise unhealthy ones are redrawn a few times.
+        checks_all = count <= choices
+        bound = count if checks_all else choices + 6
+        while checked < bound and seen < choices:
+            host = hosts[at]
+            if selection.allows(host):
+                load = self.load(host)
+                if best is None or load < least:
+                    best = host
+                    least = load
+                seen += 1
+            at += 1 if checks_all else 1 + draw(count - 1)
+            if at >= count:
+                at -= count
+            checked += 1
+        return scan_host(hosts, at, selection) if best is None else best
+
+
+class LeastRequest(LeastLoaded):
+    """By active requests.
+
+    With different weights, or during slow start, hosts get turns in proportion to weight / (load + 1) ** bias.
     """
 
     def __init__(self, hosts: list[Host], options: BalancerOptions) -> None:
         super().__init__(hosts, options)
-        self._choices: i64 = options.choice_count
-        self._bias = options.active_request_bias
-        self._takes_turns = False
-
-    def take_turns(self, options: BalancerOptions) -> None:
-        """Uses weighted turns if the hosts' weights differ or may differ later."""
-        hosts = self.hosts
         self._takes_turns = options.slow_start is not None or any(host.weight != hosts[0].weight for host in hosts)
         if self._takes_turns:
             self.fill()
 
     def load(self, host: Host) -> float:
-        """The load of `host`."""
-        raise NotImplementedError
+        return float(host.active_requests)
 
     def weight(self, host: Host) -> float:
         return super().weight(host) / math.pow(self.load(host) + 1.0, self._bias)
@@ -41,58 +81,42 @@ class LeastLoaded(EarliestDeadline):
     def choose(self, selection: Selection) -> Host | None:
         if self._takes_turns:
             return super().choose(selection)
-        return best_of(self, self.hosts, self._choices, selection)
+        return self.best_of_few(selection)
 
 
-def best_of(balancer: LeastLoaded, hosts: list[Host], choices: i64, selection: Selection) -> Host | None:
-    """The host with the least `balancer.load` of `choices` distinct random hosts that are eligible."""
-    count: i64 = len(hosts)
-    if count == 0:
-        return None
-    best: Host | None = None
-    least = 0.0
-    at = draw(count)
-    checked: i64 = 0
-    seen: i64 = 0
-    # With few hosts all are checked in turn; otherwise unhealthy ones are redrawn a few times.
-    checks_all = count <= choices
-    bound = count if checks_all else choices + 6
-    while checked < bound and seen < choices:
-        host = hosts[at]
-        if selection.allows(host):
-            load = balancer.load(host)
-            if best is None or load < least:
-                best = host
-                least = load
-            seen += 1
-        at += 1 if checks_all else 1 + draw(count - 1)
-        if at >= count:
-            at -= count
-        checked += 1
-    if best is None:
-        at = scan(hosts, at, selection)
-        if at >= 0:
-            best = hosts[at]
-    return best
-
-
-class LeastRequest(LeastLoaded):
-    """By active requests."""
-
-    def __init__(self, hosts: list[Host], options: BalancerOptions) -> None:
-        super().__init__(hosts, options)
-        self.take_turns(options)
-
-    def load(self, host: Host) -> float:
-        return float(host.active_requests)
-
-
-class LeastConnection(LeastLoaded):
-    """By open connections."""
-
-    def __init__(self, hosts: list[Host], options: BalancerOptions) -> None:
-        super().__init__(hosts, options)
-        self.take_turns(options)
+class LeastConnection(LeastRequest):
+    """The same by open connections."""
 
     def load(self, host: Host) -> float:
         return float(host.active_connections)
+
+
+class PeakEwma(LeastLoaded):
+    """By latency x (active + 1) ** bias / (share of success x weight), with recent latencies.
+
+    A host in slow start takes part in a growing share of the choices.
+    """
+
+    def __init__(self, hosts: list[Host], options: BalancerOptions) -> None:
+        super().__init__(hosts, options)
+        self._client_bias = options.plan.client_error_bias
+        self._server_bias = options.plan.server_error_bias
+        for host in hosts:
+            if host.latency is None:
+                host.latency = LatencyAverage()
+
+    def choose(self, selection: Selection) -> Host | None:
+        return self.best_of_few(selection)
+
+    def load(self, host: Host) -> float:
+        slow_start = self._slow_start
+        if slow_start is not None:
+            share = slow_start.factor(host, self._clock.now)
+            if share < 1.0 and random.random() >= share:
+                return SITTING_OUT
+        average = host.latency
+        if average is None or average.seconds == 0.0:
+            return UNKNOWN * float(host.active_requests)
+        success = 1.0 - average.client_errors * self._client_bias - average.server_errors * self._server_bias
+        load = average.seconds * math.pow(float(host.active_requests) + 1.0, self._bias)
+        return load / (max(0.1, success) * float(host.weight))

@@ -33,6 +33,7 @@ class Limits:
         self.connections = Limit(plan.connections)
         self.pending = Limit(plan.pending)
         self.requests = Limit(plan.requests)
+        #: Requests in their second or later attempt.
         self.retries = Limit(plan.retries)
 
     def activate(self, plan: LimitPlan) -> None:
@@ -41,14 +42,6 @@ class Limits:
         self.pending.limit = plan.pending
         self.requests.limit = plan.requests
         self.retries.limit = plan.retries
-
-    def try_retry(self) -> bool:
-        """Whether one more request may be in its second or later attempt; release it with `end_retry`."""
-        return self.retries.try_acquire()
-
-    def end_retry(self) -> None:
-        """Releases what `try_retry` granted."""
-        self.retries.release()
 
 
 def worker_share(limit: int, workers: int, worker: int = -1) -> int:

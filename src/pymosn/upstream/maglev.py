@@ -8,7 +8,7 @@ from mypy_extensions import i64
 
 from pymosn.api.upstream import Balancer, Host, Selection
 from pymosn.upstream.hashing import STEP, digest, mix, request_hash
-from pymosn.upstream.selection import scan
+from pymosn.upstream.selection import scan_host
 
 #: Slots of the table, a prime number. The second is for clusters of at least MANY hosts.
 SIZE: Final[i64] = 65537
@@ -44,8 +44,7 @@ class Maglev(Balancer):
                 return host
             value = mix(value + STEP)
             rehashes += 1
-        at = scan(self.hosts, value % len(self.hosts), selection)
-        return self.hosts[at] if at >= 0 else None
+        return scan_host(self.hosts, value % len(self.hosts), selection)
 
 
 def maglev_table(hosts: list[Host], size: i64) -> list[Host]:
@@ -53,7 +52,7 @@ def maglev_table(hosts: list[Host], size: i64) -> list[Host]:
 
     Hosts with less than the maximum weight skip some of the rounds. The order of `hosts` does not matter.
     """
-    ordered = sorted(hosts, key=_address)
+    ordered = sorted(hosts, key=lambda host: host.address)
     offsets: list[int] = []
     skips: list[int] = []
     for host in ordered:
@@ -82,7 +81,3 @@ def maglev_table(hosts: list[Host], size: i64) -> list[Host]:
                     break
             credits[index] = credit
     return [host for host in slots if host is not None]
-
-
-def _address(host: Host) -> str:
-    return host.address

@@ -34,7 +34,7 @@ class SubsetPlan(NamedTuple):
 
 
 class SlowStartPlan(NamedTuple):
-    """`duration` in seconds, and how the weight grows during it."""
+    """`duration`: seconds. `aggression`: 1 is linear, more grows faster at first. `min_weight_percent`: 0.1 is 10 %."""
 
     duration: float
     aggression: float = 1.0

@@ -9,7 +9,7 @@ from mypy_extensions import i64
 
 from pymosn.api.upstream import Balancer, Host, Selection
 from pymosn.upstream.hashing import digest, request_hash
-from pymosn.upstream.selection import scan
+from pymosn.upstream.selection import scan_host
 
 #: Points of a host per unit of weight, halved until all fit into MAX_POINTS.
 POINTS_PER_WEIGHT: Final[i64] = 160
@@ -43,11 +43,9 @@ class RingHash(Balancer):
         if selection.allows(host):
             return host
         # The walk along the ring may be long: first check whether there is an eligible host.
-        second = scan(self.hosts, value % len(self.hosts), selection)
-        if second < 0:
-            return None
-        if not selection.allows(self.hosts[second]):
-            return self.hosts[second]
+        second = scan_host(self.hosts, value % len(self.hosts), selection)
+        if second is None or not selection.allows(second):
+            return second
         while not selection.allows(host):
             at += 1
             if at == count:

@@ -1,37 +1,42 @@
-"""Shared by the balancers: their options, and the scan for an eligible host."""
+"""Shared by the balancers (key reference section 8.3): their options, and the scan for an eligible host."""
 
 from __future__ import annotations
 
+import math
 import random
 
 from mypy_extensions import i64
 
 from pymosn.api.upstream import Host, Selection
 from pymosn.core.clock import Clock
-from pymosn.upstream.slow_start import SlowStart
+from pymosn.upstream.plan import BalancingPlan, SlowStartPlan
+
+
+class SlowStart:
+    """Raises a host's weight from a small share to its full value within `duration` seconds after it became healthy."""
+
+    def __init__(self, plan: SlowStartPlan) -> None:
+        self._duration = plan.duration
+        self._exponent = 1.0 / plan.aggression if plan.aggression > 0.0 else 1.0
+        self._least = plan.min_weight_percent
+
+    def factor(self, host: Host, now: float) -> float:
+        """The share of its weight that `host` has at `now`, above 0.0 and up to 1.0."""
+        elapsed = now - host.healthy_since
+        if elapsed >= self._duration:
+            return 1.0
+        share = max(0.0, elapsed / self._duration)
+        # A zero weight would never be scheduled again.
+        return max(self._least, math.pow(share, self._exponent), 0.001)
 
 
 class BalancerOptions:
-    """The options of `lbconfig`, `slow_start` and `panic_threshold`, and the clock."""
+    """The settings of a cluster's balancer, and the clock."""
 
-    def __init__(
-        self,
-        clock: Clock,
-        choice_count: i64 = 2,
-        active_request_bias: float = 1.0,
-        client_error_bias: float = 0.0,
-        server_error_bias: float = 0.0,
-        slow_start: SlowStart | None = None,
-        panic_threshold: float = 0.0,
-    ) -> None:
-        """`panic_threshold`: percentage of healthy hosts below which health is ignored; 0 disables this."""
+    def __init__(self, clock: Clock, plan: BalancingPlan) -> None:
         self.clock = clock
-        self.choice_count: i64 = max(1, choice_count)
-        self.active_request_bias = active_request_bias
-        self.client_error_bias = client_error_bias
-        self.server_error_bias = server_error_bias
-        self.slow_start = slow_start
-        self.panic_threshold = panic_threshold
+        self.plan = plan
+        self.slow_start = None if plan.slow_start is None else SlowStart(plan.slow_start)
 
 
 def scan(hosts: list[Host], start: i64, selection: Selection) -> i64:
@@ -54,6 +59,12 @@ def scan(hosts: list[Host], start: i64, selection: Selection) -> i64:
         at += 1
         passes += 1
     return second
+
+
+def scan_host(hosts: list[Host], start: i64, selection: Selection) -> Host | None:
+    """The host that `scan` finds, or None."""
+    at = scan(hosts, start, selection)
+    return hosts[at] if at >= 0 else None
 
 
 def draw(bound: i64) -> i64:

@@ -9,8 +9,7 @@ from pymosn.upstream.balancers import BalancerMaker, make_balancer
 from pymosn.upstream.plan import SubsetPlan
 from pymosn.upstream.selection import BalancerOptions
 
-#: `fall_back_policy`: the host of a request whose criteria match no subset.
-NO_FALLBACK: Final = 0
+#: `SubsetPlan.fallback`: the host of a request whose criteria match no subset; none for any other value.
 ANY_HOST: Final = 1
 DEFAULT_SUBSET: Final = 2
 
@@ -38,7 +37,7 @@ class SubsetBalancer(Balancer):
 
     def choose(self, selection: Selection) -> Host | None:
         criteria = selection.subset
-        if criteria is None or not criteria:
+        if not criteria:
             return self._whole.choose(selection)
         balancer = self._balancers.get(criteria)
         if balancer is None:

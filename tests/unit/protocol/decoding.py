@@ -6,6 +6,8 @@ import itertools
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 
+from tests.kit.options import http1_limits
+
 from pymosn.api.http import HttpRequest, HttpResponse
 from pymosn.api.protocol import DATA, HEAD, NEED_MORE, ProtocolError
 from pymosn.core.failure import Failure
@@ -15,7 +17,6 @@ from pymosn.protocol.http1.encoder import encode_chunk, encode_request, encode_t
 from pymosn.protocol.http1.policy import STRICT, Http1Policy
 from pymosn.protocol.http1.request import RequestDecoder
 from pymosn.protocol.http1.response import ResponseDecoder
-from pymosn.testing.options import http1_limits
 
 Fields = list[tuple[bytes, bytes]]
 

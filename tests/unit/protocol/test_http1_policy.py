@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import pytest
+from tests.kit.options import http1_policy
 from tests.unit.protocol.decoding import Outcome, forwarded, requests
 
 from pymosn.core.uri import DECODE_SLASHES, REFUSE_SLASHES, normalize_path
 from pymosn.protocol.http1.policy import DROP_UNDERSCORES, REFUSE_UNDERSCORES, STRICT, Http1Policy
-from pymosn.testing.options import http1_policy
 
 COMPATIBLE = http1_policy(is_strict=False)
 UNMERGED = http1_policy(merges_slashes=False)

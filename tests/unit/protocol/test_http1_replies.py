@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import pytest
+from tests.kit.options import http1_limits
 from tests.unit.protocol.decoding import Message, replies
 
 from pymosn.core.message import ResponseHead
 from pymosn.protocol.http1.response import MAX_INTERIM, ResponseDecoder
-from pymosn.testing.options import http1_limits
 
 
 def head_of(message: Message) -> ResponseHead:

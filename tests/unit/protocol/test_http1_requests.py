@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pytest
+from tests.kit.options import http1_limits, http1_policy
 from tests.unit.protocol.decoding import Message, Outcome, requests
 
 from pymosn.api.http import HttpRequest
@@ -10,7 +11,6 @@ from pymosn.core.chars import TOKEN
 from pymosn.core.headers import wire_lines
 from pymosn.protocol.http1.decoder import Http1Limits
 from pymosn.protocol.http1.request import RequestDecoder
-from pymosn.testing.options import http1_limits, http1_policy
 
 HOST = b"Host: a.example\r\n"
 

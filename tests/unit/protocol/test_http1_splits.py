@@ -5,12 +5,12 @@ from __future__ import annotations
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from tests.kit.options import http1_limits
 from tests.unit.protocol.decoding import assert_same, one_by_one, pieces, replies, requests
 
 from pymosn.api.protocol import HEAD, NEED_MORE
 from pymosn.protocol.http1.request import RequestDecoder
 from pymosn.protocol.http1.response import ResponseDecoder
-from pymosn.testing.options import http1_limits
 
 GET = b"GET /a/../b?c=d HTTP/1.1\r\nHost: a.example\r\nConnection: keep-alive, x-hop\r\nX-Hop: 1\r\n\r\n"
 POST = b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 11\r\n\r\nhello world"

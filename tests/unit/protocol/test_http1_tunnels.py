@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pytest
+from tests.kit.options import http1_limits
 from tests.unit.protocol.decoding import one_by_one
 
 from pymosn.api.protocol import DATA, HEAD, NEED_MORE, ProtocolError
@@ -11,7 +12,6 @@ from pymosn.core.message import CONNECT, CONNECT_HERE, RequestHead
 from pymosn.protocol.http1.encoder import encode_agreement, encode_request
 from pymosn.protocol.http1.request import RequestDecoder
 from pymosn.protocol.http1.response import MAX_INTERIM_SIZE, ResponseDecoder
-from pymosn.testing.options import http1_limits
 
 ASK = b"GET /x?y HTTP/1.1\r\nHost: a\r\nUpgrade: Foo/2\r\nConnection: upgrade\r\n\r\n"
 AGREE = b"HTTP/1.1 101 Fine\r\nUpgrade: foo/2\r\nConnection: upgrade\r\nX: 1\r\n\r\n"

@@ -21,7 +21,7 @@ from pymosn.proxy.runtime import Runtime
 from pymosn.testing.fakes import PROTOCOL, Client, rounds
 from pymosn.testing.world import SERVICE, World
 from pymosn.upstream.balancers import balancers
-from pymosn.upstream.cluster import Clusters, PoolMaker, make_cluster
+from pymosn.upstream.cluster import Cluster, Clusters, PoolMaker
 from pymosn.upstream.plan import ClusterPlan, HostPlan
 
 STAGES = ("FILTERING", "ATTEMPTING", "AWAITING", "HOLDING", "RESPONDING", "TUNNELING", "DONE")
@@ -135,9 +135,7 @@ class Scene(World):
         kind = balancers().get("LB_ROUNDROBIN")
         assert kind is not None
         plan = ClusterPlan(SERVICE, (HostPlan("a:80"), HostPlan("b:80")))
-        clusters.activate(
-            {SERVICE: make_cluster(plan, kind, PoolMaker(protocols, Dialer(), self._wheel), self.metrics, None)}
-        )
+        clusters.activate({SERVICE: Cluster(plan, kind, PoolMaker(protocols, Dialer(), self._wheel), self.metrics, None)})
         return Runtime(self.clock, self._wheel, self.metrics, Log(), protocols, clusters)
 
     @property

@@ -4,6 +4,7 @@ from typing import Any
 
 import pytest
 from tests.kit import WALL, FakeClock, Lines, Outcomes
+from tests.kit.options import proxy_options
 
 from pymosn.api import Exchange, StreamFilter
 from pymosn.api.exchange import Reply
@@ -11,9 +12,8 @@ from pymosn.api.http import HttpRequest, HttpResponse
 from pymosn.api.network import STOP, Connection, Dialer, NetworkFilter
 from pymosn.api.protocol import MORE, NO, YES, ProtocolSpec
 from pymosn.api.stream import ConnectionPool, PoolTarget, ServerStreams, StreamHandler, StreamProtocol
-from pymosn.core.clock import Clock
+from pymosn.core.clock import Clock, HttpDates
 from pymosn.core.counters import Metrics
-from pymosn.core.dates import HttpDates
 from pymosn.core.failure import CLOSED_BY_PEER, NO_ROUTE, Failure
 from pymosn.core.headers import HeaderError, HttpHeaders
 from pymosn.core.registry import Registry
@@ -23,7 +23,6 @@ from pymosn.proxy.exchange import ExchangeDriver
 from pymosn.proxy.proxy import ProxyFactory
 from pymosn.proxy.runtime import Runtime
 from pymosn.proxy.stream_filters import FilterHandle, StreamFilters
-from pymosn.testing.options import proxy_options
 from pymosn.upstream.cluster import Clusters
 from pymosn.version import build
 

@@ -15,7 +15,7 @@ from pymosn.control.discovery import Discovery
 from pymosn.control.plane import Candidate, ChangeResult
 from pymosn.core.clock import Clock
 from pymosn.core.log import Log
-from pymosn.server.changes import Changes, ProcessInfo
+from pymosn.server.changes import Changes
 from pymosn.server.fleet import Fleet
 from pymosn.server.listeners import ListenerSockets
 from pymosn.server.messages import (
@@ -30,6 +30,7 @@ from pymosn.server.messages import (
     Retire,
     Sockets,
 )
+from pymosn.server.run_options import ConfigSource, RunOptions
 from pymosn.server.worker_process import WorkerHandle, WorkerReceiver
 
 FAULT = Diagnostic(severity="error", file="", line=0, column=0, path="p", message="does not build")
@@ -93,11 +94,11 @@ class Stage:
         self.workers: list[FakeWorker] = []
         self._answers = list(answers)
         self.listeners = ListenerSockets()
-        self.fleet = Fleet(len(answers), self._spawn, self._initial_commands, NoScheduler(), Clock(), Log())
-        process = ProcessInfo(name="f.json", config_dir="/conf", base_dir="/", workers=len(answers), log_ceiling=None)
+        self.fleet = Fleet(len(answers), self._spawn, self._initial_commands, NoScheduler().call_later, Clock(), Log())
+        options = RunOptions(source=ConfigSource("f.json"), config=in_force(), config_dir="/conf", base_dir="/")
         discovery = Discovery(lambda cluster: None, Log())
         self.followed: list[MosnConfig] = []
-        self.changes = Changes(in_force(), {}, process, self.fleet, self.listeners, discovery, self.followed.append, Log())
+        self.changes = Changes(options, self.fleet, self.listeners, discovery, self.followed.append, Log())
         self.fleet.start()
         for worker in list(self.workers):
             self.fleet.on_report(worker, Ready(1))

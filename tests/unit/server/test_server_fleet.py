@@ -73,7 +73,9 @@ class Stage:
         self.log = Lines()
         self.spawned: list[FakeWorker] = []
         self.spawn_error: OSError | None = None
-        self.fleet = Fleet(size, self._spawn, lambda worker_id: [(CONFIGURE, ())], self.scheduler, self.clock, self.log)
+        self.fleet = Fleet(
+            size, self._spawn, lambda worker_id: [(CONFIGURE, ())], self.scheduler.call_later, self.clock, self.log
+        )
         self.fleet.start()
 
     def _spawn(self, worker_id: int, receiver: WorkerReceiver) -> WorkerHandle:

@@ -13,8 +13,8 @@ from pymosn.assembly.share import descriptor_ceiling
 from pymosn.assembly.worker import WorkerRuntime
 from pymosn.config.schema import Overload
 from pymosn.observe.logs import LogSet
-from pymosn.server.memory import Statm, cgroup_limit, descriptor_count, share_of
 from pymosn.server.overload import OverloadManager
+from pymosn.server.resources import Statm, cgroup_limit, descriptor_count, share_of
 
 MIB = 1 << 20
 

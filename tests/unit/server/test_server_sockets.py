@@ -7,26 +7,7 @@ import pytest
 
 from pymosn.config.schema import Listener
 from pymosn.server.listeners import ListenerSockets
-from pymosn.server.sockets import BindError, close_all, listen, listen_unix, parse_address
-
-
-@pytest.mark.parametrize(
-    ("text", "expected"),
-    [
-        ("127.0.0.1:2045", ("127.0.0.1", 2045)),
-        ("[::1]:2045", ("::1", 2045)),
-        (":2045", ("", 2045)),
-        ("localhost:0", ("localhost", 0)),
-    ],
-)
-def test_addresses(text: str, expected: tuple[str, int]) -> None:
-    assert parse_address(text) == expected
-
-
-@pytest.mark.parametrize("text", ["127.0.0.1", "127.0.0.1:", "127.0.0.1:http", "::1:80", "1.2.3.4:70000", "", "a:-1"])
-def test_invalid_addresses(text: str) -> None:
-    with pytest.raises(ValueError, match=r"address|brackets"):
-        parse_address(text)
+from pymosn.server.sockets import BindError, close_all, listen, listen_unix
 
 
 def test_every_worker_has_its_own_listening_socket_on_one_port() -> None:

@@ -10,11 +10,12 @@ from pymosn.control.discovery import Discovery
 from pymosn.control.health import HealthChecks
 from pymosn.core.clock import Clock
 from pymosn.core.log import Log
-from pymosn.server.changes import Changes, ProcessInfo
+from pymosn.server.changes import Changes
 from pymosn.server.fleet import Fleet
 from pymosn.server.listeners import ListenerSockets
 from pymosn.server.logs import log_paths, open_logs
 from pymosn.server.messages import Command, Ready, SetLogLevel, SwitchLog
+from pymosn.server.run_options import ConfigSource, RunOptions
 from pymosn.server.supervisor_plane import SupervisorPlane
 from pymosn.server.worker_process import WorkerHandle, WorkerReceiver
 
@@ -44,11 +45,11 @@ class Stage:
         assert loaded.config is not None
         self.log_path = f"{folder}/mosn.log"
         self.worker = FakeWorker(1)
-        self.fleet = Fleet(1, self._spawn, lambda worker_id: (), NoScheduler(), Clock(), Log())
+        self.fleet = Fleet(1, self._spawn, lambda worker_id: (), NoScheduler().call_later, Clock(), Log())
         logs = open_logs(loaded.config, str(folder))
-        process = ProcessInfo(name="c", config_dir="/conf", base_dir="/", workers=1, log_ceiling=None)
+        options = RunOptions(source=ConfigSource("c"), config=loaded.config, config_dir="/conf", base_dir="/")
         discovery = Discovery(lambda cluster: None, Log())
-        changes = Changes(loaded.config, {}, process, self.fleet, ListenerSockets(), discovery, lambda config: None, Log())
+        changes = Changes(options, self.fleet, ListenerSockets(), discovery, lambda config: None, Log())
         health = HealthChecks(lambda cluster, address, healthy: None, Clock(), Log())
         self.plane = SupervisorPlane(changes, self.fleet, health, logs, log_paths(loaded.config, str(folder)))
         self.fleet.start()

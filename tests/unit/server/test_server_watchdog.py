@@ -8,7 +8,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from pymosn.server.allocations import trace_allocations
+from pymosn.server.resources import trace_allocations
 from pymosn.server.watchdog import Frame, Watchdog, frames, take_stack
 
 DUMP = """Timeout (0:00:01)!

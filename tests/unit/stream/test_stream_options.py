@@ -3,6 +3,7 @@
 from typing import Any
 
 import pytest
+from tests.kit.options import proxy_options
 
 from pymosn.api import StreamFilter
 from pymosn.api.stream import ListenerFacts
@@ -17,7 +18,6 @@ from pymosn.proxy.stream_filters import FilterHandle, StreamFilters
 from pymosn.stream.http1.options import Http1Options
 from pymosn.stream.registry import protocols
 from pymosn.stream.rpc.options import RpcOptions
-from pymosn.testing.options import proxy_options
 
 FACTS = ListenerFacts(idle_timeout=7.0, overload=OverloadState())
 

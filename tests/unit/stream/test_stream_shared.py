@@ -41,14 +41,14 @@ class Shared(SharedConnection):
 
     def allow(self, count: int) -> None:
         self.allowed = count
-        self._owner.on_room(self)
+        self._pool.on_room()
 
     def probe(self) -> None:
         self.probes += 1
 
     def break_off(self, failure: Failure) -> None:
         self.broken = failure.reason
-        self._owner.forget(self)
+        self._pool.forget(self)
 
 
 class Pool(SharedPool):

@@ -11,10 +11,10 @@ from tests.kit import FakeClock
 
 from pymosn.api.network import plain_peer
 from pymosn.api.upstream import NO_CONSTRAINTS, Balancer, Host, Selection
-from pymosn.upstream.balancers import BalancerMaker, RoundRobin, balancers, make_balancer
+from pymosn.upstream.balancers import RoundRobin, balancers, make_balancer
 from pymosn.upstream.maglev import SIZE, maglev_table
-from pymosn.upstream.selection import BalancerOptions
-from pymosn.upstream.slow_start import SlowStart
+from pymosn.upstream.plan import BalancingPlan, SlowStartPlan
+from pymosn.upstream.selection import BalancerOptions, SlowStart
 
 ALL = balancers().names()
 HASHING = ["LB_MAGLEV", "LB_RING_HASH"]
@@ -30,8 +30,8 @@ def hosts(count: int, *weights: int) -> list[Host]:
 
 def make(name: str, group: list[Host], options: BalancerOptions | None = None) -> Balancer:
     maker = balancers().get(name)
-    assert isinstance(maker, BalancerMaker)
-    return make_balancer(maker, group, options or BalancerOptions(FakeClock()))
+    assert maker is not None
+    return make_balancer(maker, group, options or BalancerOptions(FakeClock(), BalancingPlan()))
 
 
 def hashed(value: int) -> Selection:
@@ -100,7 +100,7 @@ def test_one_is_enough(name: str) -> None:
 def test_panic(name: str) -> None:
     group = hosts(4)
     clock = FakeClock()
-    balancer = make(name, group, BalancerOptions(clock, panic_threshold=50.0))
+    balancer = make(name, group, BalancerOptions(clock, BalancingPlan(panic_threshold=50.0)))
     for host in group[:2]:
         host.is_healthy = False
     assert {balancer.choose(NO_CONSTRAINTS) for _ in range(60)} <= {group[2], group[3]}, "50 % is not below 50 %"
@@ -308,7 +308,7 @@ def test_slow_start_grows_in_a_line() -> None:
     clock = FakeClock()
     group = hosts(2)
     group[1].healthy_since = clock.now
-    balancer = make("LB_WEIGHTED_ROUNDROBIN", group, BalancerOptions(clock, slow_start=SlowStart(100.0, 1.0, 0.1)))
+    balancer = make("LB_WEIGHTED_ROUNDROBIN", group, BalancerOptions(clock, BalancingPlan(slow_start=SlowStartPlan(100.0))))
     shares = []
     for elapsed in (0.0, 50.0, 100.0):
         clock.now = group[1].healthy_since + elapsed
@@ -321,7 +321,7 @@ def test_slow_start_grows_in_a_line() -> None:
 
 def test_slow_start_factors() -> None:
     host = hosts(1)[0]
-    slow = SlowStart(10.0, 2.0, 0.1)
+    slow = SlowStart(SlowStartPlan(10.0, 2.0))
     assert slow.factor(host, 0.0) == 1.0, "it was there from the start"
     host.healthy_since = 100.0
     assert slow.factor(host, 100.0) == 0.1
@@ -333,7 +333,7 @@ def test_slow_start_of_peak_ewma_is_a_growing_share_of_the_choices() -> None:
     random.seed(13)
     clock = FakeClock()
     group = hosts(2)
-    balancer = make("LB_PEAK_EWMA", group, BalancerOptions(clock, slow_start=SlowStart(100.0, 1.0, 0.1)))
+    balancer = make("LB_PEAK_EWMA", group, BalancerOptions(clock, BalancingPlan(slow_start=SlowStartPlan(100.0))))
     for host, seconds in zip(group, (0.020, 0.010), strict=True):
         assert host.latency is not None
         host.latency.record(clock.now, seconds, 200)
@@ -352,7 +352,7 @@ def test_slow_start_of_peak_ewma_is_a_growing_share_of_the_choices() -> None:
 def test_slow_start_of_the_load_aware(name: str) -> None:
     clock = FakeClock()
     group = hosts(2)
-    balancer = make(name, group, BalancerOptions(clock, slow_start=SlowStart(100.0, 1.0, 0.1)))
+    balancer = make(name, group, BalancerOptions(clock, BalancingPlan(slow_start=SlowStartPlan(100.0))))
     group[1].healthy_since = clock.now
     shares = []
     for elapsed in (0.0, 50.0, 100.0):
@@ -372,7 +372,7 @@ def p99(name: str, slow_factor: int) -> float:
     random.seed(7)
     clock = FakeClock()
     group = hosts(10)
-    balancer = make(name, group, BalancerOptions(clock))
+    balancer = make(name, group, BalancerOptions(clock, BalancingPlan()))
     under_way: list[deque[float]] = [deque() for _ in group]
     times = []
     for step in range(20_000):
@@ -421,7 +421,7 @@ def test_bias_with_weights() -> None:
     for bias, expected in ((0.0, 0.5), (1.0, 1 / 3), (2.0, 1 / 9 / (1 + 1 / 9) + 0.1)):
         group = hosts(2, 2, 1)
         group[0].active_requests = 3
-        balancer = make("LB_LEAST_REQUEST", group, BalancerOptions(FakeClock(), active_request_bias=bias))
+        balancer = make("LB_LEAST_REQUEST", group, BalancerOptions(FakeClock(), BalancingPlan(active_request_bias=bias)))
         counts = Counter(balancer.choose(NO_CONSTRAINTS) for _ in range(3000))
         share = 2 / 4**bias
         assert counts[group[0]] / 3000 == pytest.approx(share / (share + 1), abs=0.01), expected
@@ -430,7 +430,7 @@ def test_bias_with_weights() -> None:
 def test_peak_ewma_by_latency_errors_and_load() -> None:
     group = hosts(2)
     clock = FakeClock()
-    balancer = make("LB_PEAK_EWMA", group, BalancerOptions(clock, server_error_bias=1.0))
+    balancer = make("LB_PEAK_EWMA", group, BalancerOptions(clock, BalancingPlan(server_error_bias=1.0)))
     first, second = group[0].latency, group[1].latency
     assert first is not None
     assert second is not None

@@ -14,7 +14,7 @@ from pymosn.core.failure import ALL_UNHEALTHY, NO_HOSTS
 from pymosn.core.registry import Registry
 from pymosn.core.timers import TimerWheel
 from pymosn.upstream.balancers import balancers
-from pymosn.upstream.cluster import Cluster, Clusters, PoolMaker, make_cluster
+from pymosn.upstream.cluster import Cluster, Clusters, PoolMaker
 from pymosn.upstream.limits import Limits, worker_share
 from pymosn.upstream.plan import BalancingPlan, ClusterPlan, EjectionPlan, HostPlan, LimitPlan, SubsetPlan
 
@@ -64,7 +64,7 @@ class Worker:
         plan = ClusterPlan(name, plans, **wishes)
         kind = balancers().get(plan.balancing.lb_type)
         assert kind is not None
-        cluster = make_cluster(plan, kind, self.maker, self.metrics, self.clusters.get(name))
+        cluster = Cluster(plan, kind, self.maker, self.metrics, self.clusters.get(name))
         self.clusters.activate({**self.clusters.by_name, name: cluster})
         return cluster
 
@@ -155,10 +155,10 @@ def test_requests_are_limited() -> None:
 
 def test_retries_are_limited() -> None:
     limits = Limits(LimitPlan(retries=1))
-    assert limits.try_retry()
-    assert not limits.try_retry()
-    limits.end_retry()
-    assert limits.try_retry()
+    assert limits.retries.try_acquire()
+    assert not limits.retries.try_acquire()
+    limits.retries.release()
+    assert limits.retries.try_acquire()
 
 
 def test_no_limit() -> None:
@@ -206,7 +206,7 @@ def test_a_cluster_that_is_only_prepared_has_no_effect() -> None:
     kind = balancers().get("LB_RANDOM")
     assert kind is not None
     plan = ClusterPlan("c", (HostPlan("a:1", weight=9), HostPlan("b:1")), limits=LimitPlan(requests=1))
-    prepared = make_cluster(plan, kind, worker.maker, worker.metrics, before)
+    prepared = Cluster(plan, kind, worker.maker, worker.metrics, before)
     assert (before.hosts[0].weight, before.limits.requests.limit) == (2, 0)
     worker.clusters.activate({"c": prepared})
     assert (before.hosts[0].weight, before.limits.requests.limit) == (9, 1)
@@ -218,7 +218,7 @@ def test_changes_that_cross_each_other() -> None:
     kind = balancers().get("LB_ROUNDROBIN")
     assert kind is not None
     plan = ClusterPlan("c", (HostPlan("a:1"), HostPlan("b:1"), HostPlan("c:1")), limits=LimitPlan(connections=1))
-    late = make_cluster(plan, kind, worker.maker, worker.metrics, first)
+    late = Cluster(plan, kind, worker.maker, worker.metrics, first)
     closed = first.hosts[1].pool("P")
     between = worker.put("a:1", "c:1", limits=LimitPlan(connections=1))
     assert between.hosts[1].try_connection()

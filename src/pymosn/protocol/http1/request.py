@@ -22,7 +22,7 @@ from pymosn.core.failure import (
 )
 from pymosn.core.headers import NO_HEADERS, HttpHeaders
 from pymosn.core.message import CONNECT, UNKNOWN_LENGTH
-from pymosn.core.uri import is_host, is_lenient_host, normalize_path
+from pymosn.core.uri import is_host, normalize_path
 from pymosn.protocol.http1 import fields
 from pymosn.protocol.http1.body import IN_CHUNK_SIZE, IN_LENGTH, NO_BODY, Http1Limits
 from pymosn.protocol.http1.decoder import Http1Decoder
@@ -203,7 +203,7 @@ class RequestDecoder(Http1Decoder):
         if target[:7].lower() != b"http://":
             raise ProtocolError(BAD_TARGET, "target is neither a path nor an http URI")
         authority, slash, path = target[7:].partition(b"/")
-        if not self._is_host(authority):
+        if not is_host(authority, self._is_strict):
             raise ProtocolError(BAD_HOST, "target has a bad authority")
         self.head.raw_host = authority.lower()
         self._target_has_host = True
@@ -221,9 +221,6 @@ class RequestDecoder(Http1Decoder):
         head.raw_tunnel = self._connect
         self._target_has_host = True
 
-    def _is_host(self, value: bytes) -> bool:
-        return is_host(value) if self._is_strict else is_lenient_host(value)
-
     def _take_field(self, kind: i64, value: bytes) -> bool:
         head = self.head
         if kind == fields.HOST:
@@ -231,7 +228,7 @@ class RequestDecoder(Http1Decoder):
             if self._has_host:
                 raise ProtocolError(BAD_HOST, "more than one host field")
             self._has_host = True
-            if not self._is_host(host):
+            if not is_host(host, self._is_strict):
                 raise ProtocolError(BAD_HOST, "not a host")
             if self._target_has_host:
                 return True  # `_finish_head` adds the target's host instead

@@ -1,17 +1,17 @@
 """The client half of an HTTP/1 connection, and the pool that keeps idle connections.
 
-A connection serves one request at a time. From the pool's point of view it is
+A connection serves one request at a time. To the pool it is
 
     dialing   counted by the cluster; belongs to the receiver that asked, or to the pool if that has withdrawn
     busy      `_stream` is set; the pool does not know it
     idle      in the pool, with the idle timeout running
     gone      `forget` was called: its permit is free, so that a new connection can replace it before its socket is closed
 
-A busy connection becomes idle when the response is complete and nothing about the connection is in doubt: both messages have
-ended, the host did not ask to close, nothing is unsent or unread, and it has not served its maximum. Otherwise it is closed.
+A busy connection becomes idle when both messages have ended, the host did not ask to close, nothing is unsent or unread, and
+it has not served its maximum. Otherwise it is closed.
 
-A stream lets go of its connection (`detach`) before the receiver gets the last event, because the receiver may start the
-next request from inside that event, on the same connection.
+A stream lets go of its connection (`detach`) before the receiver gets the last event, in which the receiver may start the
+next request on the same connection.
 """
 
 from __future__ import annotations
@@ -54,7 +54,7 @@ class Http1Client(NetworkFilter):
 
     def __init__(self, pool: Http1Pool) -> None:
         self._pool = pool
-        self._decoder = ResponseDecoder(RESPONSE_LIMITS)
+        self.decoder = ResponseDecoder(RESPONSE_LIMITS)
         self.connection: Connection = NO_CONNECTION
         self._stream: Http1ClientStream | None = None
         self._is_full = False
@@ -69,46 +69,31 @@ class Http1Client(NetworkFilter):
         self.served += 1
         return stream
 
-    def refuse_early_bytes(self) -> None:
-        """Aborts a connection on which bytes arrived before the first request, unless they belong to a tunnel."""
-        if self._decoder.has_buffered():
-            self._abort(BAD_RESPONSE, "bytes before the request")
-
-    def expect(self, method: bytes) -> None:
-        """A request with `method` is being sent."""
-        self._decoder.expect(method)
-
-    def expect_tunnel(self, head: RequestHead) -> None:
-        """A request for a tunnel is being sent."""
-        self._decoder.expect(head.raw_method, head.raw_tunnel)
-
     def begin_tunnel(self, stream: Http1ClientStream) -> None:
         """The connection, which has carried nothing yet, is the tunnel of a CONNECT that ends here."""
         head = HttpResponse(200, b"Connection established")
         head.raw_tunnel = CONNECT_HERE
-        self._decoder.begin_tunnel()
+        self.decoder.begin_tunnel()
         stream.begin_tunnel()
-        stream.receiver.on_response(head, self._decoder.unread(), False)
+        stream.receiver.on_response(head, self.decoder.unread(), False)
 
     def on_connection(self, connection: Connection) -> None:
         self.connection = connection
 
     def on_data(self, data: bytes) -> bool:
         if self._stream is None and self.is_counted:
-            # Unsolicited bytes; they would be mistaken for the response to the next request.
-            self._pool.forget(self)
-            self.connection.abort(BAD_RESPONSE)
+            self.abort()  # unsolicited bytes would be mistaken for the response to the next request
             return STOP
         # The dial may not have been reported yet: a server that speaks first, after a CONNECT, must not lose these bytes.
-        self._decoder.feed(data)
+        self.decoder.feed(data)
         try:
             self._pull()
-        except ProtocolError as error:
-            self._abort(BAD_RESPONSE, error.detail)
+        except ProtocolError:
+            self.abort()
         return STOP
 
     def _pull(self) -> None:
-        decoder = self._decoder
+        decoder = self.decoder
         while True:
             stream = self._stream
             if stream is None:
@@ -148,19 +133,19 @@ class Http1Client(NetworkFilter):
         self._stream = None
         stream.detach()
         is_usable = stream.keeps_alive and stream.request_ended and not self._is_full
-        if is_usable and not self._decoder.has_buffered() and not self._pool.is_spent(self):
+        if is_usable and not self.decoder.has_buffered():
             self._pool.put_back(self)
         else:
-            self._pool.forget(self)
-            self.connection.close(CLOSED_LOCALLY)
+            self._pool.drop(self)
 
-    def _abort(self, failure: Failure, detail: str) -> None:
+    def abort(self) -> None:
+        """Aborts the connection, which has received something that is not a response."""
         stream = self._stream
         self._stream = None
         self._pool.forget(self)
-        self.connection.abort(failure)
+        self.connection.abort(BAD_RESPONSE)
         if stream is not None:
-            stream.detach().on_reset(failure)
+            stream.detach().on_reset(BAD_RESPONSE)
 
     def cancel(self, stream: Http1ClientStream) -> None:
         """The exchange of `stream` is over before its response is complete, or with its tunnel."""
@@ -177,28 +162,25 @@ class Http1Client(NetworkFilter):
         if stream is not None and stream.is_tunnel:
             stream.receiver.on_data(b"", True)
             return
-        self._pool.forget(self)
-        self._on_end(self._decoder.finish())
+        self._on_end(self.decoder.finish())
         self.connection.close(CLOSED_LOCALLY)
 
     def on_close(self, failure: Failure) -> None:
-        self._pool.forget(self)
         self._on_end(False)
 
     def _on_end(self, completes_response: bool) -> None:
+        self._pool.forget(self)
         stream = self._stream
         if stream is None:
             return
         self._stream = None
-        if self._decoder.has_buffered():
+        if self.decoder.has_buffered():
             stream.has_bytes = True
         receiver = stream.detach()
         if completes_response:
             receiver.on_data(b"", True)
-        elif stream.response_began:
-            receiver.on_reset(RESET_AFTER_RESPONSE)
         else:
-            receiver.on_reset(RESET_BEFORE_RESPONSE)
+            receiver.on_reset(RESET_AFTER_RESPONSE if stream.response_began else RESET_BEFORE_RESPONSE)
 
     def on_idle(self) -> None:
         if self._stream is None:
@@ -245,8 +227,7 @@ class Http1ClientStream(RequestSender):
         self.receiver = NO_RESPONSE_RECEIVER
         self._is_attached = False
         while self._pauses > 0:
-            self._pauses -= 1
-            self._connection.resume_reading()
+            self.resume()
         return receiver
 
     def connection(self) -> Connection:
@@ -261,7 +242,7 @@ class Http1ClientStream(RequestSender):
         if len(head.raw_tunnel) > 0:
             self._request_tunnel(head)
             return
-        self._client.expect(head.raw_method)
+        self._client.decoder.expect(head.raw_method)
         self._is_chunked = head.content_length < 0
         self._passes_trailers = head.accepts_trailers
         self.request_ended = end
@@ -278,7 +259,7 @@ class Http1ClientStream(RequestSender):
         if head.raw_tunnel == CONNECT_HERE:
             self._client.begin_tunnel(self)
         else:
-            self._client.expect_tunnel(head)
+            self._client.decoder.expect(head.raw_method, head.raw_tunnel)
             self._connection.write_parts(encode_request(head))
 
     def send_data(self, data: bytes, end: bool) -> None:
@@ -380,7 +361,8 @@ class Http1Pool(ConnectionPool):
             self.put_back(client)
         else:
             receiver.on_sender(client.open_stream(receiver))
-        client.refuse_early_bytes()
+        if client.decoder.has_buffered():  # bytes before the first request that belong to no tunnel
+            client.abort()
 
     def on_dial_failed(self, dial: _Dial, failure: Failure) -> None:
         """A connection could not be opened."""
@@ -390,17 +372,13 @@ class Http1Pool(ConnectionPool):
             dial.receiver.on_no_sender(failure)
 
     def put_back(self, client: Http1Client) -> None:
-        """The connection is free."""
-        if self._is_closed or len(self._idle) >= MAX_IDLE:
+        """The connection is free; it is closed if it has served its maximum of requests."""
+        limit = self._target.max_requests_per_connection
+        if self._is_closed or len(self._idle) >= MAX_IDLE or 0 < limit <= client.served:
             self.drop(client)
         elif not client.connection.is_closed:
             self._idle.append(client)
             client.connection.set_idle(self._target.idle_timeout)
-
-    def is_spent(self, client: Http1Client) -> bool:
-        """Whether the connection has served its maximum of requests."""
-        limit = self._target.max_requests_per_connection
-        return limit > 0 and client.served >= limit
 
     def forget(self, client: Http1Client) -> None:
         """Removes the connection from the pool; its permit is free at once, before the socket closes."""
@@ -411,7 +389,7 @@ class Http1Pool(ConnectionPool):
             self._target.on_connection_end(True)
 
     def drop(self, client: Http1Client) -> None:
-        """Closes an unused connection."""
+        """Closes a connection without a request."""
         self.forget(client)
         client.connection.close(CLOSED_LOCALLY)
 

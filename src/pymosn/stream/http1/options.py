@@ -19,13 +19,10 @@ from pymosn.stream.settings import choice, flag, number, seconds, texts
 MOST: Final = 2**63 - 1
 
 #: The words of settings, with the values that they mean.
-_PROFILES: Final = ["compatible", "strict"]
-_SLASHES: Final = ["keep", "decode", "refuse"]
-_SLASH_VALUES: Final = [KEEP_SLASHES, DECODE_SLASHES, REFUSE_SLASHES]
-_UNDERSCORES: Final = ["pass", "drop", "refuse"]
-_UNDERSCORE_VALUES: Final = [PASS_UNDERSCORES, DROP_UNDERSCORES, REFUSE_UNDERSCORES]
-_CONNECT: Final = ["off", "terminate", "forward"]
-_CONNECT_VALUES: Final = [b"", CONNECT_HERE, CONNECT]
+_PROFILES: Final = {"compatible": False, "strict": True}
+_SLASHES: Final = {"keep": KEEP_SLASHES, "decode": DECODE_SLASHES, "refuse": REFUSE_SLASHES}
+_UNDERSCORES: Final = {"pass": PASS_UNDERSCORES, "drop": DROP_UNDERSCORES, "refuse": REFUSE_UNDERSCORES}
+_CONNECT: Final = {"off": b"", "terminate": CONNECT_HERE, "forward": CONNECT}
 
 
 class Http1Options:
@@ -67,7 +64,11 @@ class Http1Options:
 def read_http1_options(settings: Mapping[str, object], facts: ListenerFacts) -> Http1Options:
     """The options made of `extend_config.Http1`, which must be complete. Raises ValueError naming the key."""
     return Http1Options(
-        limits=_limits(settings),
+        limits=Http1Limits(
+            head=number(settings, "max_header_size", "bytes", 1, MOST),
+            fields=number(settings, "max_header_count", "fields", 1, MOST),
+            body=number(settings, "max_request_body_size", "bytes", 0, MOST),
+        ),
         policy=_policy(settings),
         idle_timeout=facts.idle_timeout,
         header_timeout=seconds(settings, "header_timeout"),
@@ -76,7 +77,7 @@ def read_http1_options(settings: Mapping[str, object], facts: ListenerFacts) -> 
         max_requests=number(settings, "max_requests_per_connection", "requests", 0, MOST),
         overload=facts.overload,
         upgrades=frozenset([protocol.lower().encode() for protocol in texts(settings, "upgrades")]),
-        connect=_CONNECT_VALUES[choice(settings, "connect", _CONNECT)],
+        connect=choice(settings, "connect", _CONNECT),
     )
 
 
@@ -85,19 +86,11 @@ def trusts_peer(settings: Mapping[str, object]) -> bool:
     return flag(settings, "trust_forwarded") or number(settings, "trusted_hops", "hops", 0, MOST) > 0
 
 
-def _limits(settings: Mapping[str, object]) -> Http1Limits:
-    return Http1Limits(
-        head=number(settings, "max_header_size", "bytes", 1, MOST),
-        fields=number(settings, "max_header_count", "fields", 1, MOST),
-        body=number(settings, "max_request_body_size", "bytes", 0, MOST),
-    )
-
-
 def _policy(settings: Mapping[str, object]) -> Http1Policy:
     return Http1Policy(
-        is_strict=choice(settings, "profile", _PROFILES) == 1,
+        is_strict=choice(settings, "profile", _PROFILES),
         trusts_peer=trusts_peer(settings),
         merges_slashes=flag(settings, "merge_slashes"),
-        slashes=_SLASH_VALUES[choice(settings, "encoded_slashes", _SLASHES)],
-        underscores=_UNDERSCORE_VALUES[choice(settings, "underscores_in_headers", _UNDERSCORES)],
+        slashes=choice(settings, "encoded_slashes", _SLASHES),
+        underscores=choice(settings, "underscores_in_headers", _UNDERSCORES),
     )

@@ -1,15 +1,12 @@
 """The server half of an HTTP/1 connection: one request at a time, responses in order, keep-alive, timeouts.
 
-The connection calls `Http1Server` with bytes; it feeds the decoder and pulls frames from it (`_pull`), which it passes to
-the receiver of the current stream (`Http1ServerStream`). The exchange sends the response through that stream, whose calls
-come back here (`StreamOwner`) where they concern the connection. Everything runs in one call stack, so an exchange may
-answer and release its stream while `_pull` is still delivering the request; the guard `_pulling` keeps that from decoding
-the next request inside the current one.
+`Http1Server` feeds the decoder, pulls frames from it (`_pull`) and passes them to the receiver of the current stream. The
+exchange responds through that stream, which calls its `StreamOwner` where the connection is concerned. All runs in one
+call stack, so an exchange may answer and release its stream while `_pull` is still delivering the request; the guard
+`_pulling` keeps that from decoding the next request inside the current one.
 
-There is at most one stream. Bytes of a pipelined request are decoded only after the stream has been released: until then
-they wait in the decoder, and reading is paused (`_is_paused`), so that a client cannot make us buffer more than one read.
-
-What the bytes that arrive are is one state, `_reading`:
+There is at most one stream. Pipelined bytes wait in the decoder until it is released, and reading is paused (`_is_paused`),
+so that a client cannot make us buffer more than one read. `_reading` is the kind of the bytes that arrive:
 
     REQUESTS   heads and bodies; no part of a head is waiting
     HEAD_PART  part of a head has arrived, and `header_timeout` runs
@@ -20,11 +17,10 @@ What the bytes that arrive are is one state, `_reading`:
     REQUESTS -> TUNNEL                   a 101 or the 2xx to a CONNECT was sent
     REQUESTS, HEAD_PART -> BROKEN        malformed, too large or too slow
 
-Independent of that, `_is_last` means that no further request will be served: the client sent `connection: close` or half-
-closed, the bytes are broken, the connection has served its maximum, or the worker drains. If it is known in time, the
-response carries `connection: close`, and the connection ends after it even if further requests are buffered. `_has_eof`
-means that the client half-closed, and `_is_full` that it does not read its responses: no further response is started before
-the send buffer has drained.
+Independent of that, `is_last` means that no further request will be served, even if one is buffered: the client sent
+`connection: close` or half-closed (`_has_eof`), the bytes are broken, the connection has served its maximum, or the worker
+drains. If it is known in time, the response carries `connection: close`. `_is_full` means that the client does not read its
+responses: no further one is started before the send buffer has drained.
 
 The one alarm of the connection is, in turn: `idle_timeout` between requests, `header_timeout` in a head, `body_timeout`
 while a body is awaited, `EOF_GRACE` after a half-close, `DRAIN_GRACE` while draining. While a response is awaited it has no
@@ -75,17 +71,17 @@ class Http1Server(StreamOwner):
     """One downstream connection. The module's docstring describes its states."""
 
     def __init__(self, handler: StreamHandler, options: Http1Options) -> None:
+        super().__init__()
+        self._reading: u8 = REQUESTS
+        self._pulling = False
+        self._is_paused = False
+        self._has_eof = False
+        self._is_full = False
         self._handler = handler
         self._options = options
         self._decoder = RequestDecoder(options.limits, options.policy, options.connect)
         self._connection: Connection = NO_CONNECTION
         self._stream: Http1ServerStream | None = None
-        self._reading: u8 = REQUESTS
-        self._pulling = False
-        self._is_paused = False
-        self._is_last = False
-        self._has_eof = False
-        self._is_full = False
         #: Bytes of an incomplete head that are counted in the worker's overload state.
         self._head_size: i64 = 0
         self._requests: i64 = 0
@@ -106,7 +102,7 @@ class Http1Server(StreamOwner):
 
     def on_eof(self) -> None:
         stream = self._stream
-        self._is_last = True
+        self.is_last = True
         self._has_eof = True
         if stream is None:
             if self._decoder.has_begun() and self._reading != BROKEN:
@@ -139,12 +135,12 @@ class Http1Server(StreamOwner):
             if stream.pauses > 0:
                 self._connection.set_idle(self._options.body_timeout)  # the silence is due to our own pause
             else:
-                self._reset_request(stream, REQUEST_TIMEOUT)
+                self._reset_request(REQUEST_TIMEOUT)
         elif self._has_eof and not stream.head_sent:
             stream.receiver.on_reset(CLIENT_GONE)
 
     def on_drain(self) -> None:
-        self._is_last = True
+        self.is_last = True
         if self._stream is None and self._reading != HEAD_PART:
             # Not at once: a request that is already on its way would be lost.
             self._connection.set_idle(DRAIN_GRACE)
@@ -172,7 +168,9 @@ class Http1Server(StreamOwner):
             while not self._connection.is_closed and self._reading != BROKEN:
                 stream = self._stream
                 if (stream is None and self._is_full) or (stream is not None and stream.request_ended):
-                    self._pause()
+                    if not self._is_paused and decoder.has_buffered():
+                        self._is_paused = True
+                        self._connection.pause_reading()
                     break
                 found: i64 = decoder.decode()
                 if found == NEED_MORE:
@@ -183,7 +181,7 @@ class Http1Server(StreamOwner):
                 elif stream is not None:
                     stream.deliver(decoder.data, decoder.end, decoder.trailers)
         except ProtocolError as error:
-            self._on_protocol_error(error)
+            self._reset_request(error.failure)
         finally:
             self._pulling = False
 
@@ -199,7 +197,7 @@ class Http1Server(StreamOwner):
         head.scheme = self._connection.scheme
         self._requests += 1
         if not decoder.keep_alive or self._requests == self._options.max_requests:
-            self._is_last = True
+            self.is_last = True
         if len(head.raw_tunnel) > 0:
             self._check_tunnel(head)
         receiver = self._handler.new_stream(stream)
@@ -215,7 +213,7 @@ class Http1Server(StreamOwner):
         """Forwards a request for a tunnel as such only if the listener allows it."""
         if head.raw_tunnel == self._options.connect:
             # If it is rejected, the bytes that the client sent for its tunnel must not be taken for a request.
-            self._is_last = True
+            self.is_last = True
         elif head.raw_tunnel not in self._options.upgrades:
             head.raw_tunnel = b""
 
@@ -223,7 +221,7 @@ class Http1Server(StreamOwner):
         """Sets the client's time for the missing bytes of a head or body."""
         if stream is not None:
             if self._is_too_slow(stream):
-                self._reset_request(stream, BODY_TOO_SLOW)
+                self._reset_request(BODY_TOO_SLOW)
             else:
                 self._connection.set_idle(self._options.body_timeout)
         elif not self._decoder.has_begun():
@@ -246,8 +244,7 @@ class Http1Server(StreamOwner):
     def _is_too_slow(self, stream: Http1ServerStream) -> bool:
         """Whether less of the body arrived in the last `body_timeout` than `body_min_rate` requires.
 
-        Not while we do not read, and not once the response has begun: in bidirectional streaming the client may be
-        legitimately silent.
+        Not while we do not read, nor once the response has begun: in bidirectional streaming the client may be silent.
         """
         options = self._options
         if options.body_min_rate == 0.0 or stream.pauses > 0 or stream.head_sent:
@@ -261,28 +258,15 @@ class Http1Server(StreamOwner):
         stream.slice_goal = self._connection.bytes_read + i64(options.body_min_rate * options.body_timeout)
         return is_slow
 
-    def _pause(self) -> None:
-        """Stops reading while pipelined bytes are waiting."""
-        if not self._is_paused and self._decoder.has_buffered():
-            self._is_paused = True
-            self._connection.pause_reading()
-
     def _resume(self) -> None:
         """Resumes reading after a pause."""
         self._is_paused = False
         self._connection.resume_reading()
         self._pull()
 
-    def _on_protocol_error(self, error: ProtocolError) -> None:
-        stream = self._stream
-        if stream is None:
-            self._reject(error.failure)
-        else:
-            self._reset_request(stream, error.failure)
-
     def _reject(self, failure: Failure) -> None:
         """Rejects an unacceptable request. It still becomes an exchange, which answers, counts and logs it."""
-        self._is_last = True
+        self.is_last = True
         self._reading = BROKEN
         self._set_head_size(0)
         head = self._decoder.refused_head()
@@ -291,11 +275,15 @@ class Http1Server(StreamOwner):
         stream.receiver = self._handler.new_stream(stream)
         stream.receiver.on_refused(head, failure)
 
-    def _reset_request(self, stream: Http1ServerStream, failure: Failure) -> None:
-        """The body cannot be read to its end."""
-        self._is_last = True
-        self._reading = BROKEN
-        stream.receiver.on_reset(failure)
+    def _reset_request(self, failure: Failure) -> None:
+        """The head or the body cannot be read to its end."""
+        stream = self._stream
+        if stream is None:
+            self._reject(failure)
+        else:
+            self.is_last = True
+            self._reading = BROKEN
+            stream.receiver.on_reset(failure)
 
     # ---- a tunnel
 
@@ -319,12 +307,6 @@ class Http1Server(StreamOwner):
             stream.receiver.on_data(data, end)
 
     # ---- called by the stream
-
-    def keeps_alive(self, request_ended: bool) -> bool:
-        return request_ended and not self._is_last
-
-    def end_keep_alive(self) -> None:
-        self._is_last = True
 
     def abort_response(self, failure: Failure) -> None:
         # Not by a reset, which could destroy bytes that the client has not read yet (hostile case E4).
@@ -354,6 +336,6 @@ class Http1Server(StreamOwner):
             connection.close(CLOSED_LOCALLY)
         else:
             # Last response, although no `connection: close` was sent: the worker began to drain after its head was sent.
-            connection.set_idle(DRAIN_GRACE if self._is_last else self._options.idle_timeout)
+            connection.set_idle(DRAIN_GRACE if self.is_last else self._options.idle_timeout)
             if self._is_paused and not self._is_full:
                 self._resume()

@@ -13,34 +13,25 @@ from pymosn.core.headers import Headers
 from pymosn.core.message import ResponseHead
 from pymosn.protocol.http1.encoder import LAST_CHUNK, encode_agreement, encode_chunk, encode_response, encode_trailers
 
-CLOSE_LINE: Final = b"connection: close\r\n"
-KEEP_LINE: Final = b"connection: keep-alive\r\n"
-CHUNKED_LINE: Final = b"transfer-encoding: chunked\r\n"
-EMPTY_LINE: Final = b"content-length: 0\r\n"
+#: Ignores the events before an exchange is there and after it is over.
+NO_REQUEST_RECEIVER: Final = RequestReceiver()
 
 
 class StreamOwner(ServerStreams):
     """The server half of the connection, as its stream sees it."""
 
-    def keeps_alive(self, request_ended: bool) -> bool:
-        """Whether another request may follow the current one."""
-        raise NotImplementedError
-
-    def end_keep_alive(self) -> None:
-        """The current request is the last one."""
-        raise NotImplementedError
+    def __init__(self) -> None:
+        #: No further request will be served. The last attribute, so that it shares a word with small ones of the subclass.
+        self.is_last = False
 
     def abort_response(self, failure: Failure) -> None:
         """Ends the connection within a response whose truncation the client detects."""
-        raise NotImplementedError
 
     def begin_tunnel(self, stream: Http1ServerStream) -> None:
         """Called once the 101/2xx has been sent: delivers the bytes buffered after the request, and all later ones."""
-        raise NotImplementedError
 
     def on_release(self, stream: Http1ServerStream) -> None:
         """The exchange of `stream` is over."""
-        raise NotImplementedError
 
 
 @mypyc_attr(free_list_len=1)
@@ -100,25 +91,25 @@ class Http1ServerStream(ResponseSender):
             self._is_bodyless = True
             data = b""
         elif end and is_sized and head.content_length != len(data):
-            self._server.end_keep_alive()
+            self._server.is_last = True
         if end and not is_sized:
             if data:
                 options = b"content-length: %d\r\n" % len(data)
             elif not self._is_bodyless:
-                options = EMPTY_LINE
+                options = b"content-length: 0\r\n"
         elif not is_sized and not self._is_bodyless:
             if self._minor_version == 1:
                 self._is_chunked = True
-                options = CHUNKED_LINE
+                options = b"transfer-encoding: chunked\r\n"
             else:
-                self._server.end_keep_alive()
+                self._server.is_last = True
         self._has_framing = is_sized or self._is_chunked
-        if not self._server.keeps_alive(self.request_ended):
-            self._server.end_keep_alive()
+        if self._server.is_last or not self.request_ended:
+            self._server.is_last = True
             self.announced_close = True
-            options = options + CLOSE_LINE
+            options = options + b"connection: close\r\n"
         elif self._minor_version == 0:
-            options = options + KEEP_LINE
+            options = options + b"connection: keep-alive\r\n"
         parts = encode_response(head, options)
         if self._is_chunked:
             parts.extend(encode_chunk(data, end))
@@ -155,7 +146,7 @@ class Http1ServerStream(ResponseSender):
             self._connection.write(encode_trailers(trailers) if self.passes_trailers else LAST_CHUNK)
 
     def end_connection(self) -> None:
-        self._server.end_keep_alive()
+        self._server.is_last = True
 
     def reset(self, failure: Failure) -> None:
         if self.response_ended:
@@ -180,22 +171,3 @@ class Http1ServerStream(ResponseSender):
         if self.pauses > 0:
             self.pauses -= 1
             self._connection.resume_reading()
-
-
-class _NoRequestReceiver(RequestReceiver):
-    """Ignores the events before an exchange is there and after it is over."""
-
-    def on_data(self, data: bytes, end: bool) -> None:
-        pass
-
-    def on_trailers(self, trailers: Headers) -> None:
-        pass
-
-    def on_reset(self, failure: Failure) -> None:
-        pass
-
-    def on_writable(self, writable: bool) -> None:
-        pass
-
-
-NO_REQUEST_RECEIVER: Final[RequestReceiver] = _NoRequestReceiver()

@@ -1,12 +1,9 @@
 """The client half of an RPC connection: the requests of many exchanges at once.
 
-A frame arrives with its client's id, and two clients may use the same one. So `RpcClient` gives each request an id that is
-unique on this connection (`next_request_id`) and keeps the stream under it until the response with that id arrives, which is
-sent on with the client's id again by the server half. A stream needs no named state: before its request is
-sent it is in no table, afterwards it is in `_streams`, and once it has no receiver it is over.
-
-A response that finds no stream is late (its request was cancelled) or a mistake of the peer; it is counted and discarded.
-The pool and the supervision of the connection are in `stream/shared.py`.
+Two clients may use the same id, so `RpcClient` gives each request one that is unique on this connection and keeps the stream
+in `_streams` until the response with that id arrives; the server half restores the client's id. A stream is in no table
+before its request is sent, and over once it has no receiver. A response without a stream is late (its request was cancelled)
+or a mistake of the peer; it is counted and discarded.
 """
 
 from __future__ import annotations
@@ -15,7 +12,7 @@ from mypy_extensions import i64, mypyc_attr
 
 from pymosn.api.network import STOP, Connection, Dialer
 from pymosn.api.protocol import GOAWAY, HEARTBEAT, NEED_MORE, ONE_WAY, REQUEST, RESPONSE, ProtocolError
-from pymosn.api.rpc import RpcHeaders, RpcRequest, RpcResponse, RpcSpec
+from pymosn.api.rpc import MAX_FRAME, RpcHeaders, RpcRequest, RpcResponse, RpcSpec
 from pymosn.api.stream import PoolTarget, RequestSender, ResponseReceiver
 from pymosn.core.clock import Clock
 from pymosn.core.failure import (
@@ -27,31 +24,30 @@ from pymosn.core.failure import (
     RESET_BEFORE_RESPONSE,
     Failure,
 )
-from pymosn.core.headers import HeaderError, Headers, headers_from
+from pymosn.core.headers import HeaderError, headers_from
 from pymosn.core.message import RequestHead
 from pymosn.stream.rpc.options import YIELD_SIZE
-from pymosn.stream.shared import SharedConnection, SharedConnectionOwner, SharedPool
+from pymosn.stream.shared import SharedConnection, SharedPool
 
 
 class RpcPool(SharedPool):
     """The connections to one host for one RPC protocol."""
 
-    def __init__(self, spec: RpcSpec, target: PoolTarget, dialer: Dialer, clock: Clock, max_frame: i64) -> None:
+    def __init__(self, spec: RpcSpec, target: PoolTarget, dialer: Dialer, clock: Clock) -> None:
         super().__init__(target, dialer, clock, bool(spec.heartbeat(1)))
         self._spec = spec
-        self._max_frame: i64 = max_frame
 
     def new_connection(self) -> SharedConnection:
-        return RpcClient(self, self._spec, self._max_frame)
+        return RpcClient(self, self._spec)
 
 
 class RpcClient(SharedConnection):
     """One upstream connection."""
 
-    def __init__(self, owner: SharedConnectionOwner, spec: RpcSpec, max_frame: i64) -> None:
-        super().__init__(owner)
+    def __init__(self, pool: SharedPool, spec: RpcSpec) -> None:
+        super().__init__(pool)
         self._spec = spec
-        self._decoder = spec.decoder(max_frame)
+        self._decoder = spec.decoder(MAX_FRAME)
         self._decoder.is_client = True
         self._streams: dict[int, RpcClientStream] = {}
         self._last_id: i64 = 0
@@ -132,12 +128,12 @@ class RpcClient(SharedConnection):
                 request_id = int(decoder.request_id)
                 stream = self._streams.get(request_id)
                 if stream is None or response is None:
-                    self._owner.on_unexpected_message()
+                    self._pool.on_unexpected_message()
                 else:
                     del self._streams[request_id]
                     stream.complete(response)
             elif found == HEARTBEAT:
-                if self._may_answer():
+                if not self.is_full:  # a peer that does not read must not fill the buffer
                     self.connection.batch_writer().write(decoder.answer)
             elif found == GOAWAY:
                 self.retire()
@@ -146,16 +142,11 @@ class RpcClient(SharedConnection):
 
     def _reject(self, is_one_way: bool) -> None:
         """Rejects a server-initiated request: it cannot be routed to any client."""
-        self._owner.on_unexpected_message()
+        self._pool.on_unexpected_message()
         request = self._decoder.request
-        if request is not None and not is_one_way and self._may_answer():
+        if request is not None and not is_one_way and not self.is_full:
             response = request.local_reply(NO_ROUTE.status, headers_from(None), b"")
             response.encode(request.request_id, response.payload, self.connection.batch_writer())
-
-    def _may_answer(self) -> bool:
-        """Whether to answer heartbeats and requests from the peer; never while its receive side is blocked, or the buffer
-        would grow without bound."""
-        return not self.is_full
 
     def on_eof(self) -> None:
         self._reset_streams(RESET_BEFORE_RESPONSE)
@@ -165,12 +156,11 @@ class RpcClient(SharedConnection):
         self._reset_streams(RESET_BEFORE_RESPONSE)
 
     def break_off(self, failure: Failure) -> None:
-        self._owner.forget(self)
         self.connection.abort(failure)
         self._reset_streams(failure)
 
     def _reset_streams(self, failure: Failure) -> None:
-        self._owner.forget(self)
+        self._pool.forget(self)
         lost = self._streams
         self._streams = {}
         for stream in lost.values():
@@ -179,7 +169,7 @@ class RpcClient(SharedConnection):
 
 @mypyc_attr(free_list_len=1)
 class RpcClientStream(RequestSender):
-    """One request on a shared upstream connection."""
+    """One request on a shared upstream connection. Its response arrives whole, so there is nothing to pause."""
 
     def __init__(self, client: RpcClient, receiver: ResponseReceiver, is_reused: bool) -> None:
         self.request_id: i64 = 0
@@ -226,9 +216,6 @@ class RpcClientStream(RequestSender):
                 self._parts = None
                 self._send(b"".join(parts))
 
-    def send_trailers(self, trailers: Headers) -> None:
-        self.send_data(b"", True)
-
     def _send(self, data: bytes) -> None:
         head = self._head
         self._head = None
@@ -238,12 +225,6 @@ class RpcClientStream(RequestSender):
             self._client.send(self, head, data)
         else:
             self.break_off(PROTOCOL_MISMATCH)
-
-    def pause(self) -> None:
-        """Does nothing: the response arrives whole, and those after it must not wait for it."""
-
-    def resume(self) -> None:
-        """Does nothing, as `pause`."""
 
     def cancel(self) -> None:
         if self._receiver is not None:

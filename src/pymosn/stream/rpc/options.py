@@ -45,10 +45,7 @@ class RpcOptions:
 
 
 def read_rpc_options(settings: Mapping[str, object], facts: ListenerFacts) -> RpcOptions:
-    """The options made of `extend_config.<protocol>`: `max_frame_size` in bytes and `enable_goaway`, both optional.
-
-    Raises ValueError naming the key.
-    """
+    """The options of `extend_config.<protocol>`, in which both keys are optional. Raises ValueError naming the key."""
     complete: dict[str, object] = {"max_frame_size": int(MAX_FRAME), "enable_goaway": False, **settings}
     return RpcOptions(
         max_frame=number(complete, "max_frame_size", "bytes", LEAST_FRAME, MOST_FRAME),

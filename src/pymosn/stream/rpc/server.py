@@ -1,9 +1,8 @@
 """The server half of an RPC connection: many requests at once, responses in any order.
 
-`RpcServer` feeds the decoder and makes an `RpcServerStream` of each request frame. A frame is a whole message, so a stream
-has only two states: it waits for its response (`_is_done` is False), or it does not, because the response was sent, the
-client is gone, or the request was one-way. It stays in `_streams` until the exchange releases it, since the client must not
-use the same id for another request before that.
+`RpcServer` makes an `RpcServerStream` of each request frame. A frame is a whole message, so a stream either waits for its
+response or `_is_done`: the response was sent, the client is gone, or the request was one-way. It stays in `_streams` until
+the exchange releases it, since the client must not use its id for another request before that.
 
 No stream waits for another one, so back-pressure cannot be applied per stream. Instead the connection as a whole is bounded:
 
@@ -11,9 +10,9 @@ No stream waits for another one, so back-pressure cannot be applied per stream. 
     the client does not read its responses                        no further request is decoded (`_is_full`), responses in
                                                                   flight are buffered up to MAX_UNSENT, then it is aborted
 
-`_is_broken` means that the bytes are no frames: nothing more is decoded, and the connection closes. `_has_eof` means that
-the client half-closed: requests in flight have EOF_GRACE. While draining, the connection closes once nothing is in flight
-and DRAIN_GRACE has passed. `_pulling` keeps `_pull` from being entered again by an exchange that answers at once.
+`_is_broken` means that the bytes are no frames: nothing more is decoded, and the connection closes. After a half-close
+(`_has_eof`), requests in flight have EOF_GRACE. While draining, the connection closes once nothing is in flight and
+DRAIN_GRACE has passed. `_pulling` keeps an exchange that answers at once from entering `_pull` again.
 """
 
 from __future__ import annotations
@@ -39,14 +38,7 @@ from pymosn.core.failure import (
 )
 from pymosn.core.headers import HeaderError, Headers, headers_from
 from pymosn.core.message import ResponseHead
-from pymosn.stream.rpc.options import (
-    EOF_GRACE,
-    MAX_STREAM_BYTES,
-    MAX_STREAMS,
-    MAX_UNSENT,
-    YIELD_SIZE,
-    RpcOptions,
-)
+from pymosn.stream.rpc.options import EOF_GRACE, MAX_STREAM_BYTES, MAX_STREAMS, MAX_UNSENT, YIELD_SIZE, RpcOptions
 
 
 class RpcServer(ServerStreams):
@@ -184,7 +176,7 @@ class RpcServer(ServerStreams):
         if not request.is_one_way:
             request_id = int(request.request_id)
             if request_id in self._streams:
-                # Responses could not be told apart.
+                # Its responses could not be distinguished.
                 raise ProtocolError(ID_REUSED, f"request {request_id} is still in flight")
             self._streams[request_id] = stream
         self._active += 1
@@ -229,11 +221,6 @@ class RpcServer(ServerStreams):
             if self._unsent > MAX_UNSENT:
                 self._connection.abort(CLIENT_WRITE_TIMEOUT)
 
-    def send_failure(self, request: RpcRequest, failure: Failure) -> None:
-        """Sends an error response."""
-        response = request.local_reply(failure.status, headers_from(None), b"")
-        self.send(request, response, response.payload)
-
     def on_release(self, stream: RpcServerStream) -> None:
         """The exchange of `stream` is over."""
         request = stream.request
@@ -252,7 +239,7 @@ class RpcServer(ServerStreams):
 
 @mypyc_attr(free_list_len=1)
 class RpcServerStream(ResponseSender):
-    """One request and its response, which is sent as one frame."""
+    """One request, which has arrived whole, and its response, which is sent as one frame."""
 
     def __init__(self, server: RpcServer, connection: Connection, request: RpcRequest) -> None:
         self.request = request
@@ -274,9 +261,6 @@ class RpcServerStream(ResponseSender):
     def connection(self) -> Connection:
         return self._connection
 
-    def send_informational(self, head: ResponseHead) -> None:
-        """Does nothing: RPC has no informational responses."""
-
     def send_response(self, head: ResponseHead, data: bytes, end: bool) -> None:
         if self._is_done or self._head is not None:
             return
@@ -294,9 +278,6 @@ class RpcServerStream(ResponseSender):
         parts.append(data)
         if end:
             self._send(head, b"".join(parts))
-
-    def send_trailers(self, trailers: Headers) -> None:
-        self.send_data(b"", True)
 
     def _send(self, head: ResponseHead, data: bytes) -> None:
         self._is_done = True
@@ -318,17 +299,12 @@ class RpcServerStream(ResponseSender):
         """Sends an error response: other requests share the connection, so it cannot be aborted."""
         if not self._is_done:
             self._is_done = True
-            self._server.send_failure(self.request, failure)
+            response = self.request.local_reply(failure.status, headers_from(None), b"")
+            self._server.send(self.request, response, response.payload)
 
     def release(self) -> None:
         self.receiver = None
         self._server.on_release(self)
-
-    def pause(self) -> None:
-        """Does nothing: the request has arrived whole, and those after it must not wait for it."""
-
-    def resume(self) -> None:
-        """Does nothing, as `pause`."""
 
 
 class _Rejected(RpcRequest):

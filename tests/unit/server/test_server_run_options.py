@@ -1,6 +1,6 @@
 import pytest
 
-from pymosn.server.sizing import worker_count
+from pymosn.server.run_options import worker_count
 
 
 @pytest.mark.parametrize(

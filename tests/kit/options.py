@@ -1,4 +1,4 @@
-"""Options with defaults, for tests and benchmarks. A proxy gets them all from its configuration."""
+"""Options with defaults, for tests. A proxy gets them all from its configuration."""
 
 from __future__ import annotations
 

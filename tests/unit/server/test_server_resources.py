@@ -2,7 +2,7 @@
 
 from collections.abc import Callable
 
-from pymosn.server.garbage import GARBAGE_DELAY, GarbageCollection
+from pymosn.server.resources import GARBAGE_DELAY, GarbageCollection
 
 
 class Later:
@@ -23,7 +23,7 @@ class Later:
 def test_a_burst_of_changes_is_collected_once() -> None:
     later = Later()
     collected: list[str] = []
-    garbage = GarbageCollection(later, lambda: collected.append("once"))
+    garbage = GarbageCollection(later.call_later, lambda: collected.append("once"))
     for _ in range(5):
         garbage.after_change()
     assert [delay for delay, _ in later.waiting] == [GARBAGE_DELAY]

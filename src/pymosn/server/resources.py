@@ -1,0 +1,138 @@
+"""Resources of this process: memory and its limit, garbage, open files."""
+
+import asyncio
+import contextlib
+import ctypes
+import gc
+import os
+import resource
+from collections.abc import Callable, Collection
+from pathlib import Path
+from typing import Final
+
+#: Memory reserved for the supervisor.
+SUPERVISOR: Final = 64 << 20
+#: Seconds between a change and the collection of the objects that it replaced.
+GARBAGE_DELAY: Final = 1.0
+
+
+class Statm:
+    """The resident memory of this process, from /proc; 0 where /proc is not available."""
+
+    def __init__(self, path: str = "/proc/self/statm") -> None:
+        try:
+            self._descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+        except OSError:
+            self._descriptor = -1
+
+    def rss(self) -> int:
+        """The resident set size in bytes."""
+        if self._descriptor < 0:
+            return 0
+        return int(os.pread(self._descriptor, 128, 0).split()[1]) * os.sysconf("SC_PAGE_SIZE")
+
+
+def cgroup_limit(root: Path = Path("/sys/fs/cgroup"), own: Path = Path("/proc/self/cgroup")) -> int:
+    """The memory limit of the cgroups of this process in bytes; 0 for no limit."""
+    found: list[int] = []
+    try:
+        lines = own.read_text().splitlines()
+    except OSError:
+        return 0
+    for line in lines:
+        _, controllers, path = line.split(":", 2)
+        if not controllers:
+            found += _limits(root, path, "memory.max")
+        elif "memory" in controllers.split(","):
+            found += _limits(root / "memory", path, "memory.limit_in_bytes")
+    # A cgroup of version 1 without a limit reports a number near 2^63.
+    return min((limit for limit in found if 0 <= limit < 1 << 60), default=0)
+
+
+def _limits(root: Path, path: str, name: str) -> list[int]:
+    """The limits of a group and its ancestors. A container may see its own group at `root`, whatever its `path`."""
+    found = []
+    group = root / path.strip("/")
+    for folder in (group, *group.parents):
+        with contextlib.suppress(OSError, ValueError):  # "max": no limit
+            found.append(int((folder / name).read_text()))
+        if folder == root:
+            break
+    return found
+
+
+def share_of(limit: int, workers: int) -> int:
+    """One worker's share of a container's limit."""
+    return max(limit - SUPERVISOR, limit // 2) // max(1, workers)
+
+
+def give_back() -> None:
+    """Collects garbage and returns free memory to the system, which takes milliseconds."""
+    gc.collect()
+    with contextlib.suppress(OSError, AttributeError):  # not glibc
+        ctypes.CDLL(None).malloc_trim(0)
+
+
+def descriptor_count() -> int:
+    """Number of open descriptors of this process; 0 where /proc is not available."""
+    try:
+        # Since 6.2, Linux reports the number as the directory's size; counting thousands each second would be expensive.
+        return os.stat("/proc/self/fd").st_size or len(os.listdir("/proc/self/fd")) - 1
+    except OSError:
+        return 0
+
+
+def raise_open_file_limit() -> None:
+    """Raises the soft limit of open files to the hard one, as Go does: the usual 1024 is for programs that use select()."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if soft != hard:
+        with contextlib.suppress(OSError, ValueError):
+            resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+
+
+def settle() -> None:
+    """Moves all objects built so far to the permanent generation and makes collections rare.
+
+    The objects of a request are freed by reference counting; cycles are few. The default of 700 allocations would start a
+    collection about every ten requests, and each would traverse the young objects of thousands of open connections.
+    """
+    gc.unfreeze()  # objects that an earlier call moved there may be garbage by now
+    gc.collect()
+    gc.freeze()
+    gc.set_threshold(50_000, 20, 50)
+
+
+class GarbageCollection:
+    """Collects once after a burst of changes, because each collection blocks the worker for some milliseconds."""
+
+    def __init__(self, call_later: Callable[..., object], collect: Callable[[], None] = settle) -> None:
+        self._call_later = call_later
+        self._collect = collect
+        self._is_due = False
+
+    def after_change(self) -> None:
+        """Schedules a collection, because objects have been replaced."""
+        if not self._is_due:
+            self._is_due = True
+            self._call_later(GARBAGE_DELAY, self._run)
+
+    def _run(self) -> None:
+        self._is_due = False
+        self._collect()
+
+
+async def trace_allocations(seconds: float, files: Collection[str]) -> list[tuple[str, int, int]]:
+    """Traces for `seconds`; returns `file:line`, bytes and blocks allocated in `files` meanwhile and still in use."""
+    import tracemalloc  # only on demand, as tracing is: it is expensive
+
+    if tracemalloc.is_tracing():
+        return []
+    tracemalloc.start()
+    try:
+        await asyncio.sleep(seconds)
+        snapshot = tracemalloc.take_snapshot()
+    finally:
+        tracemalloc.stop()
+    snapshot = snapshot.filter_traces([tracemalloc.Filter(True, file) for file in files] or [tracemalloc.Filter(False, "*")])
+    found = snapshot.statistics("lineno")[:20]  # those with the most bytes
+    return [(f"{line.traceback[0].filename}:{line.traceback[0].lineno}", line.size, line.count) for line in found]
