@@ -135,7 +135,7 @@ class Attempt(UpstreamRequest):
             self._leave_stream()
 
     def on_timeout(self, is_host_late: bool) -> None:
-        """Counts a timeout; `cancel` follows. `is_host_late`: the host is to blame."""
+        """Counts a timeout; `cancel` follows. `is_host_late`: it counts against the host."""
         if is_host_late:
             self._status = BROKEN
         self._count_timeout()

@@ -261,7 +261,7 @@ class ExchangeDriver(DispatchOwner):
         self._respond(head, data, end, None)
 
     def _respond(self, head: ResponseHead, data: bytes, end: bool, stream: ReplyStream | None) -> None:
-        """Sends a response, through its filters if there are any."""
+        """Sends a response, through the response filters if there are any."""
         filters = self.options.filters
         if not filters.sees_responses and stream is None and head.status >= 200 and not self._is_tunnel:
             head.add_date(self.runtime.dates)

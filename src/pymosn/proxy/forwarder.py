@@ -159,7 +159,7 @@ class Forwarder(AttemptOwner):
         handlers = body_handlers(owner.exchange, owner.options.filters.request_body)
         if head.new_body is not None:
             if head.raw_method == CONNECT:
-                owner.fail(FILTER_ERROR, "a filter gave a body to a CONNECT")
+                owner.fail(FILTER_ERROR, "a filter set a body for a CONNECT request")
                 return False
             head.replace_body(head.new_body)
             owner.replace_request_body(head.new_body)

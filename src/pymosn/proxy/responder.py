@@ -165,7 +165,7 @@ class Responder(ChunkReceiver):
             owner.fail(FILTER_ERROR, f"filter {handle.name}: streaming the reply failed")
 
     def cancel(self) -> None:
-        """The exchange is over."""
+        """Cancels a streamed reply: the exchange is over."""
         stream = self.stream
         if stream is not None:
             self.stream = None

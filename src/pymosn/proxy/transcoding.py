@@ -1,6 +1,6 @@
 """Sends an HTTP request to its upstream in an RPC protocol.
 
-The request is converted once, before a host is chosen; each attempt then sends the call instead of the request.
+The request is converted once, before a host is chosen; each attempt then sends the resulting RPC call.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from pymosn.routing.rewrites import RequestChanges
 
 
 class Transcoding(SenderWrapper):
-    """Sends a call instead of the client's request."""
+    """Sends an RPC call instead of the client's request."""
 
     def __init__(
         self,

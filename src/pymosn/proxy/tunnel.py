@@ -32,7 +32,7 @@ class Tunnel(SenderWrapper):
             owner.fail(FILTER_ERROR, not_a_tunnel(head))
             return
         if head.new_body is not None:
-            owner.fail(FILTER_ERROR, "a filter gave a body to a response that opens a tunnel")
+            owner.fail(FILTER_ERROR, "a filter set a body for a response that opens a tunnel")
             return
         owner.stage = TUNNELING
         stats = owner.options.stats
