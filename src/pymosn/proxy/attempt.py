@@ -17,7 +17,7 @@ from pymosn.upstream.limits import Limit
 
 @mypyc_attr(allow_interpreted_subclasses=True)
 class AttemptOwner:
-    """Receives what comes of an attempt. After a call with `end`, a failure or trailers the attempt is over."""
+    """Receives the events of an attempt. `end`, trailers or a failure ends it; for `end` of a tunnel see `finish_tunnel`."""
 
     def on_attempt_sender(self, sender: RequestSender) -> None:
         """A stream is ready: send the request to `sender`."""
@@ -71,7 +71,7 @@ class Attempt(UpstreamRequest):
 
     def __init__(self, owner: AttemptOwner, host: ClusterHost, clock: Clock, wheel: TimerWheel) -> None:
         super().__init__(host, clock, wheel)
-        #: Never to reuse a connection.
+        #: Whether the attempt always needs a new connection.
         self.needs_fresh = False
         self._owner: AttemptOwner | None = owner
         self._timeout = 0.0
@@ -121,7 +121,7 @@ class Attempt(UpstreamRequest):
         return self._retries is not None
 
     def discard(self, passes_on: bool) -> None:
-        """Drops an attempt whose response is retried; the response still counts for the host.
+        """Drops an attempt whose response leads to a retry; its status is still recorded as the host's outcome.
 
         `passes_on`: the next attempt inherits its retry permit.
         """
@@ -135,7 +135,7 @@ class Attempt(UpstreamRequest):
             self._leave_stream()
 
     def on_timeout(self, is_host_late: bool) -> None:
-        """Counts a timeout; `cancel` follows. `is_host_late`: the host is to blame."""
+        """Counts a timeout; `cancel` follows. `is_host_late`: it counts against the host."""
         if is_host_late:
             self._status = BROKEN
         self._count_timeout()

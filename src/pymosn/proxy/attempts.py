@@ -2,8 +2,8 @@
 
 Without a `retry_policy` a request is sent to another host only if no connection could be established, as in MOSN: no byte
 of it was sent. `retry_on: false` disables that too. `retry_on: true` adds resets, per-try timeouts and the policy's status
-codes. An attempt on a reused connection that its host had already closed is always replaced, and does not count against
-the host.
+codes. A repeatable attempt on a reused connection that the host had already closed is replaced whatever the policy, and does
+not count against the host.
 """
 
 from __future__ import annotations
@@ -21,17 +21,17 @@ from pymosn.routing.actions import RetryPolicy
 STOP: Final[i64] = 0
 #: Retry, if possible at another host.
 RETRY: Final[i64] = 1
-#: Replace the attempt by one on a fresh connection, without counting it.
+#: Replace the attempt with one on a fresh connection; it does not count against the retry limit.
 REPLACE: Final[i64] = 2
 
 #: The variable with which a filter disables retries.
 DISABLE_RETRY: Final = "proxy_disable_retry"
 
-#: Retries of a policy without a number (MOSN's minimum).
+#: Retries of a policy without `num_retries` (MOSN's minimum).
 DEFAULT_RETRIES: Final[i64] = 3
 #: Maximum number of hosts dialed without a policy, as in MOSN, and of replaced attempts.
 UNASKED_ATTEMPTS: Final[i64] = 3
-#: Seconds before the second retry; doubled for each further one, up to the longest.
+#: Maximum seconds before the second retry; doubled for each further retry, up to LONGEST_PAUSE.
 FIRST_PAUSE: Final = 0.025
 LONGEST_PAUSE: Final = 0.25
 
@@ -71,9 +71,9 @@ def has_retries_left(exchange: Exchange, policy: RetryPolicy | None, attempts: i
 
 
 def pause_before(failure: Failure, attempts: i64, hosts: i64) -> float:
-    """Seconds to wait after `attempts` attempts at `hosts` hosts, with full jitter.
+    """Seconds to wait after `attempts` attempts in a cluster of `hosts` hosts, with full jitter.
 
-    0.0 before the first retry, and while undialed hosts are left after connection failures; then increasing.
+    0.0 before the first retry, and after connection failures while there are untried hosts; then increasing.
     """
     immediate: i64 = hosts if failure.may_retry and hosts > 2 else 2
     if attempts < immediate:

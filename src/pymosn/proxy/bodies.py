@@ -1,4 +1,4 @@
-"""Complete bodies for filters that ask for them: what `request.read()` and `response.read()` return."""
+"""The complete request body for `request.read()`; for `response.read()` see `responder.ResponseBody`."""
 
 from __future__ import annotations
 

@@ -21,7 +21,7 @@ class Reading:
     """A filter that waits for a whole body."""
 
     def __init__(self, limit: int, failure: Failure) -> None:
-        """`limit`: maximum size in bytes. `failure`: reported when a larger body is not handled by the filter."""
+        """`limit`: maximum size in bytes. `failure`: of the exchange, unless the filter catches BodyTooLarge."""
         self._limit: i64 = limit
         self._failure = failure
         self.done: asyncio.Future[None] = asyncio.get_running_loop().create_future()
@@ -81,14 +81,14 @@ class BodyFlow:
         self.trailers = None
 
     def body(self) -> bytes:
-        """The held bytes, which stay held."""
+        """Returns the held bytes and keeps them."""
         chunks = self._chunks
         if len(chunks) > 1:
             self._chunks = [b"".join(chunks)]
         return self._chunks[0] if self._chunks else b""
 
     def take(self) -> bytes:
-        """The held bytes, which are no longer held."""
+        """Removes and returns the held bytes."""
         data = self.body()
         self.clear()
         return data
@@ -101,7 +101,7 @@ class BodyFlow:
     # ---- back-pressure
 
     def pause(self) -> None:
-        """Stops the source, once."""
+        """Pauses the source, unless it is already paused."""
         if not self._is_paused and self.source is not None:
             self._is_paused = True
             self.source.pause()
@@ -116,7 +116,7 @@ class BodyFlow:
     # ---- reading as a whole
 
     async def read(self, limit: int, failure: Failure) -> bytes:
-        """The whole body, which stays held. Raises BodyTooLarge with `failure` above `limit` bytes."""
+        """Returns the whole body and keeps it. Raises BodyTooLarge with `failure` above `limit` bytes."""
         reading = Reading(limit, failure)
         reading.on_size(self.size, self.ended)
         if not reading.done.done():

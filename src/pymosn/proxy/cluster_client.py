@@ -21,7 +21,7 @@ from pymosn.proxy.upstream_request import NO_VERDICT
 from pymosn.upstream.cluster import Cluster, ClusterHost
 
 PROTOCOL: Final = "Http1"
-#: Attempts to get a connection, as many as for requests without a retry policy.
+#: Maximum attempts per request, as for client requests without a retry policy.
 TRIES: Final = 3
 
 

@@ -1,7 +1,8 @@
 """Decides where a request goes: its route, its cluster, and how it is forwarded.
 
-The exchange decides in two steps, because filters may run between them and override what follows: `decide` finds the
-route and the target, `plan_forward` the timeouts, retries, hash and subset. `explain` calls the same functions.
+The exchange decides in steps, because filters may run after the first and override the others: `decide` finds the route,
+`choose_target` the cluster and labels, `plan_forward` the timeouts, retries, hash and subset. `explain` calls the same
+functions.
 """
 
 from __future__ import annotations
@@ -21,7 +22,7 @@ from pymosn.routing.table import RouteTable, VirtualHost
 from pymosn.upstream.original_dst import destination
 from pymosn.upstream.plan import OriginalPlan
 
-#: The name of the route of a request that matches none, but whose cluster a filter has chosen.
+#: The route's name if a request matches none, but a filter has chosen a cluster.
 CHOSEN_BY_FILTER: Final = "chosen by a filter"
 
 
@@ -62,9 +63,9 @@ def _overridden_route(exchange: Exchange, overrides: RouteOverrides, host: Virtu
 
 
 def choose_target(exchange: Exchange, action: Forward, target: Target | None) -> Target | Rejection:
-    """The final target of a request that is forwarded, with the overrides of filters; recorded in the exchange.
+    """The final target of a forwarded request, after filter overrides; its cluster is recorded in the exchange.
 
-    `target`: what `action.choose` returned, which is called once per request.
+    `target`: the result of `action.choose`, which is called once per request.
     """
     if exchange.overrides is not None:
         target = _overridden_target(exchange.overrides, target)
@@ -75,7 +76,7 @@ def choose_target(exchange: Exchange, action: Forward, target: Target | None) ->
 
 
 def _overridden_target(overrides: RouteOverrides, target: Target | None) -> Target | None:
-    """Cluster and labels: those of filters, else those of the route."""
+    """The cluster of filters, else of the route; the labels of both, those of filters take precedence."""
     subset = overrides.subset
     cluster = overrides.cluster
     if cluster is None:
@@ -123,7 +124,7 @@ def plan_forward(
 def _selection(
     exchange: Exchange, action: Forward, target: Target, uses_hash: bool, original: OriginalPlan | None
 ) -> Selection:
-    """What the balancer must respect."""
+    """The constraints for the balancer."""
     selection = Selection()
     selection.subset = target.subset
     if action.hash_policies or uses_hash:
@@ -146,7 +147,7 @@ def _override_times(plan: ForwardPlan, overrides: RouteOverrides) -> None:
 
 
 def own_plan(plan: ForwardPlan) -> ForwardPlan:
-    """`plan`, or a copy of a shared one, with a selection that one request may change."""
+    """A plan whose selection this request may change: `plan`, or a copy if it is shared."""
     if plan.selection is not NO_CONSTRAINTS:
         return plan
     own = ForwardPlan(plan.timeout)

@@ -81,11 +81,11 @@ def _forward(owner: DispatchOwner, action: Forward) -> None:
 
 
 def _transcode(owner: DispatchOwner, action: Forward) -> None:
-    """Converts the request to a call of the route's protocol."""
+    """Converts the request to an RPC call in the route's upstream protocol."""
     exchange = owner.exchange
     filters = owner.options.filters
     handle = filters.transcoders.get(action.upstream_protocol)
-    if handle is None or exchange.request.raw_tunnel:  # a call cannot open a tunnel
+    if handle is None or exchange.request.raw_tunnel:  # an RPC call cannot open a tunnel
         owner.fail(PROTOCOL_MISMATCH, f"{exchange.protocol} to {action.upstream_protocol}")
         return
     transcoding = Transcoding(handle, owner, RequestBody(owner), filters.request_body, action.changes)
@@ -95,7 +95,7 @@ def _transcode(owner: DispatchOwner, action: Forward) -> None:
 
 
 def on_transcoded(owner: DispatchOwner) -> None:
-    """Continues with the call that has been made of the request."""
+    """Continues with the RPC call that the request was converted to."""
     transcoding = owner.wrapper
     assert isinstance(transcoding, Transcoding)
     if transcoding.verdict is not None:

@@ -1,13 +1,13 @@
 """The exchange driver: conducts one request and its response.
 
 Theory of operation. The stream layer feeds the request into an `ExchangeDriver`, attempts feed the response, filters run in
-between. All facts are in `driver.exchange`, which filters and logs get; the driver keeps only what it needs to continue.
-Everything happens in one synchronous call stack. The exchange waits in three cases only: an `async` filter is at work, an
+between. What filters and logs see is in `driver.exchange`; the driver itself keeps only what it needs to continue.
+Everything happens in one synchronous call stack. The exchange waits in three cases only: an `async` filter is running, an
 attempt has no stream yet, or a peer has to send something.
 
-An exchange is in exactly one `stage`, and moves forward only, but for a retry. The request's body has no stage: it may
+An exchange is in exactly one `stage` and only moves forward, except for retries. The request's body has no stage: it may
 arrive in any of them. It is forwarded while there is an upstream and held in a `BodyFlow` while there is none. `EVENTS`
-lists what each event does in each stage; tests/unit/proxy/test_exchange_stages.py holds the table against the code.
+lists what each event does in each stage; tests/unit/proxy/test_exchange_stages.py checks the table against the code.
 
 The parts: `decision` decides where a request goes and `dispatch` performs that; `forwarder` makes attempts, `attempts`
 decides "next host or stop"; `filtering` runs filters; `body_flow` holds bytes that wait; `responder` sends a response that
@@ -51,7 +51,7 @@ from pymosn.proxy.transcoding import Transcoding
 from pymosn.proxy.tunnel import Tunnel, not_a_tunnel
 
 #: What each event does in each stage, and the stage afterwards where it changes. "-": cannot happen.
-#: "502" and "504" are local replies, as is "reply"; filters see them too, and may hold them again.
+#: "502" and "504" are local replies, as is "reply"; response filters see them too, and may hold them.
 EVENTS: Final[dict[str, tuple[str, ...]]] = {
     #                   FILTERING            ATTEMPTING           AWAITING              HOLDING
     #                   RESPONDING           TUNNELING            DONE
@@ -82,7 +82,7 @@ class ExchangeDriver(DispatchOwner):
 
     def __init__(self, runtime: Runtime, options: ProxyOptions, sender: ResponseSender, protocol: str) -> None:
         super().__init__(runtime, options, sender)
-        # First, so that they share a word with the flags of the base class.
+        # Before the other attributes, so that they share a machine word with the base class's flags.
         self._drops_request = False
         self._is_tunnel = False
         self._forwarder: Forwarder | None = None
@@ -204,7 +204,6 @@ class ExchangeDriver(DispatchOwner):
     # ---- timeouts
 
     def arm_timeout(self) -> None:
-        """Arms the timeout for the next event: more of the request, or the response's head."""
         forwarder = self._forwarder
         if forwarder is None or self.stage >= RESPONDING or not self.request_ended:
             self.runtime.wheel.set(self, self.options.stream_idle_timeout)
@@ -262,7 +261,7 @@ class ExchangeDriver(DispatchOwner):
         self._respond(head, data, end, None)
 
     def _respond(self, head: ResponseHead, data: bytes, end: bool, stream: ReplyStream | None) -> None:
-        """Sends a response, through its filters if there are any."""
+        """Sends a response, through the response filters if there are any."""
         filters = self.options.filters
         if not filters.sees_responses and stream is None and head.status >= 200 and not self._is_tunnel:
             head.add_date(self.runtime.dates)
@@ -283,7 +282,7 @@ class ExchangeDriver(DispatchOwner):
         return responder
 
     def _send_filtered(self) -> None:
-        """Sends the response as filters left it."""
+        """Sends the response after the response filters."""
         responder = self._responder
         tunnel = self.wrapper
         assert responder is not None
@@ -341,9 +340,9 @@ class ExchangeDriver(DispatchOwner):
         return self.exchange.request.local_reply(status, headers, body)
 
     def _reply_local(self, head: ResponseHead, body: bytes, stream: ReplyStream | None, is_filtered: bool) -> None:
-        """Sends a local reply instead of a response of which a part has arrived.
+        """Sends a local reply, and cancels the attempt if there is one.
 
-        `is_filtered`: the filters of the response see it.
+        `is_filtered`: run the response filters on it.
         """
         self.cancel_attempt()
         self._is_tunnel = False

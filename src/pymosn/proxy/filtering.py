@@ -62,7 +62,7 @@ class FilterOwner(RequestReceiver):
         raise NotImplementedError
 
     def passes(self, chain: list[PhaseHandler], phase: i64) -> bool:
-        """Runs the filters of a phase. False when the exchange waits for one of them or has taken another turn."""
+        """Runs the filters of a phase. False if one of them waits, replied or failed, or the exchange is over."""
         verdict = run_phase(self, chain, phase, 0)
         if verdict is None:
             return not self.is_over()
@@ -70,7 +70,7 @@ class FilterOwner(RequestReceiver):
         return False
 
     def on_filter_done(self, task: FilterTask) -> None:
-        """An `async` filter that had waited returned or raised."""
+        """A waiting `async` filter returned or raised."""
         runtime = self.runtime
         runtime.wheel.clear(task)
         runtime.clock.tick()
@@ -256,7 +256,7 @@ def is_coroutine(answer: object) -> bool:
 
 
 class FilterTask(Alarm):
-    """An `async` filter at work: the only part of an exchange that costs a task. Its alarm is the filter's timeout."""
+    """A running `async` filter and its task. Its alarm is the filter's timeout."""
 
     def __init__(self, owner: FilterOwner, chain: list[PhaseHandler], index: i64, phase: i64) -> None:
         """`index`: of the next filter in `chain`."""

@@ -1,7 +1,7 @@
 """Sends a request to a host of its cluster, and again to another one where a retry is possible.
 
-A `Forwarder` is the `AttemptOwner`: it has one attempt at a time. Once a response begins, it only passes it on to its
-driver, and what is left of the request to the upstream.
+A `Forwarder` is the `AttemptOwner`: it has one attempt at a time. Once a response begins, it only forwards: the
+response to its owner, and the rest of the request to the upstream.
 """
 
 from __future__ import annotations
@@ -28,11 +28,11 @@ from pymosn.upstream.limits import Limit
 
 @mypyc_attr(free_list_len=1)
 class Forwarder(AttemptOwner):
-    """The way of one request to its upstream."""
+    """Forwards one request to its upstream."""
 
     def __init__(self, owner: ExchangeOwner, cluster: Cluster, plan: ForwardPlan) -> None:
         self.owner = owner
-        #: Where the request goes while an attempt has a stream.
+        #: The sender for the request, possibly wrapped; None while no attempt has a stream.
         self.upstream: RequestSender | None = None
         self._cluster = cluster
         self.plan = plan
@@ -40,7 +40,7 @@ class Forwarder(AttemptOwner):
         self._pending: PendingAttempt | None = None
         self._replaced: i16 = 0
         self.is_sent = False
-        self._is_prepared = bool(owner.exchange.transcoded_to)  # a call is sent as it was made
+        self._is_prepared = bool(owner.exchange.transcoded_to)  # an RPC call is sent unchanged
         # Whether the body is retained for another attempt, and whether filters see its chunks.
         self._keeps_body = False
         self._has_handlers = False
@@ -93,7 +93,7 @@ class Forwarder(AttemptOwner):
             self.start_pending()
 
     def start_pending(self) -> None:
-        """The filters let the host pass, or have chosen another one."""
+        """Starts the pending attempt, at another host if a filter has chosen one."""
         pending = self._pending
         assert pending is not None
         self._pending = None
@@ -124,7 +124,7 @@ class Forwarder(AttemptOwner):
             attempt.start_again(protocol, self._try_timeout(), retries, pause)
 
     def _try_timeout(self) -> float:
-        """Seconds for one attempt; 0.0 when the whole timeout is shorter, or the request has not ended."""
+        """Seconds for one attempt; 0.0 when the total timeout is not longer, or the request has not ended."""
         plan = self.plan
         return plan.try_timeout if 0.0 < plan.try_timeout < plan.timeout and self.owner.request_ended else 0.0
 
@@ -159,7 +159,7 @@ class Forwarder(AttemptOwner):
         handlers = body_handlers(owner.exchange, owner.options.filters.request_body)
         if head.new_body is not None:
             if head.raw_method == CONNECT:
-                owner.fail(FILTER_ERROR, "a filter gave a body to a CONNECT")
+                owner.fail(FILTER_ERROR, "a filter set a body for a CONNECT request")
                 return False
             head.replace_body(head.new_body)
             owner.replace_request_body(head.new_body)
@@ -189,14 +189,14 @@ class Forwarder(AttemptOwner):
             rewrite_host(exchange, exchange.upstream_hostname.encode())
         request = exchange.request
         if request.content_length != 0 and not self._keeps_body and not self._has_handlers and not exchange.transcoded_to:
-            # The host may just be closing a kept connection: then the request is sent once more.
+            # The host may be closing this kept-alive connection: keeps the body, to send the request again.
             policy = plan.retry_policy
             non_idempotent = policy is not None and policy.non_idempotent
             self._keeps_body = sender.is_reused() and request.may_replay(non_idempotent)
         self.send(sender)
 
     def send_copies(self, mirroring: RequestSender) -> None:
-        """Sends the request to its copies alone."""
+        """Sends only the mirrored copies, not the request itself."""
         owner = self.owner
         if not self._prepare():
             return
@@ -207,7 +207,7 @@ class Forwarder(AttemptOwner):
             owner.arm_timeout()
 
     def send(self, upstream: RequestSender) -> None:
-        """Sends the head, and what is held of the body, to `upstream`."""
+        """Sends the head and the held part of the body to `upstream`."""
         owner = self.owner
         exchange = owner.exchange
         self.upstream = upstream
@@ -286,7 +286,7 @@ class Forwarder(AttemptOwner):
     # ---- next host or stop
 
     def _can_repeat(self) -> bool:
-        """Whether the sent part of the request may be sent again, and is still there."""
+        """Whether the request may be sent again, is complete, and its body is still held."""
         request = self.owner.exchange.request
         policy = self.plan.retry_policy
         has_body = self.owner.exchange.bytes_received > 0 or request.new_body is not None
@@ -317,7 +317,7 @@ class Forwarder(AttemptOwner):
         self._try(host, True, None, 0.0)
 
     def _retry(self, host: ClusterHost, failure: Failure) -> bool:
-        """Retries, if possible not at `host`; False when limits, the request's state or a lack of hosts forbid it."""
+        """Retries, at another host if possible; False if limits, the request's state or a lack of hosts prevent it."""
         cluster = self._cluster
         attempts: i64 = i64(self.owner.exchange.attempts) - i64(self._replaced)
         if not has_retries_left(self.owner.exchange, self.plan.retry_policy, attempts, cluster.choices()):

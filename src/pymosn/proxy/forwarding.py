@@ -1,4 +1,4 @@
-"""Changes of routes and filters to requests and responses."""
+"""Applies the changes that routes and filters make to requests and responses."""
 
 from __future__ import annotations
 

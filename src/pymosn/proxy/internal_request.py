@@ -31,7 +31,7 @@ class InternalRequest(UpstreamRequest):
         """The response is complete; the request has ended."""
 
     def on_failed(self, failure: Failure) -> None:
-        """No response will come; the request has ended."""
+        """The request has ended without a complete response."""
         raise NotImplementedError
 
     # ---- ending

@@ -1,7 +1,7 @@
 """Mirrored requests: copies sent to other clusters (`request_mirror_policies`).
 
 Copies use the pools, balancer and limits of their own cluster. The exchange feeds them, but neither waits for them nor
-learns how they end: a copy whose host is too slow is dropped, and its response is read and discarded.
+learns how they end: copies to slow hosts are dropped, and the responses to the others are discarded.
 """
 
 from __future__ import annotations
@@ -29,12 +29,12 @@ from pymosn.upstream.cluster import Cluster, ClusterHost
 #: Bytes of a request's body that one copy may buffer.
 MIRROR_BUFFER: Final[i64] = 256 * 1024
 
-#: Variables set by the stream filter `mirror` or by other filters: the number of copies, and `true` for one copy to each
-#: healthy host and a local reply instead of the upstream's response.
+#: Variables set by the stream filter `mirror` or by other filters: the number of copies; and, if `true`: send one copy to
+#: each healthy host, and a local reply instead of the upstream's response.
 AMPLIFICATION: Final = "mirror_amplification"
 BROADCAST: Final = "mirror_broadcast"
 
-#: Instead of a number of copies: one to each healthy host, which replace the request itself.
+#: Result of `copies_wanted`: one copy to each healthy host, instead of the request itself.
 EACH_HEALTHY_HOST: Final = -1
 
 
@@ -56,7 +56,7 @@ class MirrorCopy(InternalRequest):
     """One copy, sent to one host."""
 
     def __init__(self, host: ClusterHost, runtime: Runtime, stats: MirrorStats, head: RequestHead, timeout: float) -> None:
-        """`head`: must not change from now on. `timeout`: seconds from the last piece of the request to the response."""
+        """`head`: must not change from now on. `timeout`: seconds between the ends of request and response."""
         super().__init__(host, runtime)
         self._stats = stats
         self._head = head
@@ -244,7 +244,7 @@ class Mirroring(SenderWrapper):
 
 
 def draw_mirrors(action: Forward, owner: ExchangeOwner) -> Mirroring | None:
-    """Decides by the percentages of the mirrors which of them copy this request; None if none does."""
+    """Draws the mirrors that copy this request, by their percentages; None if there are none."""
     drawn = [mirror for mirror in action.mirrors if mirror.wants_one()]
     return Mirroring(drawn, action, owner) if drawn and copies_wanted(owner.exchange) != 0 else None
 

@@ -35,8 +35,8 @@ class ProxyOptions:
         `idle_timeout`: seconds until the first byte of a connection; `detection_timeout`: from then on until the protocol is
         known; 0 disables them. Both matter only with several protocols.
 
-        `stream_idle_timeout`: seconds without a byte in either direction after which an exchange whose response has begun is
-        aborted; `tunnel_idle_timeout`: the same for a tunnel.
+        `stream_idle_timeout`: aborts an exchange after this many seconds without a byte in either direction, while its
+        request is incomplete or after its response has begun; `tunnel_idle_timeout`: the same for a tunnel.
         """
         self.listener_name = listener_name
         self.protocols = protocols

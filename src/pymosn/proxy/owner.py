@@ -18,7 +18,7 @@ from pymosn.proxy.runtime import Runtime
 from pymosn.proxy.sender_wrapper import SenderWrapper
 from pymosn.routing.actions import Target
 
-# Stages of an exchange. None is left for an earlier one, but that a retry returns to ATTEMPTING.
+# Stages of an exchange. It only moves forward, except that a retry returns to ATTEMPTING.
 #: Filters see the request, and it is routed.
 FILTERING: Final[i16] = 0
 #: Filters see the host, and a stream is acquired.
@@ -43,9 +43,9 @@ class ExchangeOwner(FilterOwner):
         self.sender: ResponseSender = sender
         #: Wraps the upstream's sender: mirroring, transcoding or a tunnel.
         self.wrapper: SenderWrapper | None = None
-        #: The request's body as far as it is held.
+        #: The held part of the request's body, if any.
         self.request_flow: BodyFlow | None = None
-        #: The target of the route, if that forwards.
+        #: The target of a route that forwards.
         self.target: Target | None = None
         self.stage: i16 = FILTERING
         self.request_ended = False
@@ -83,11 +83,11 @@ class ExchangeOwner(FilterOwner):
         raise NotImplementedError
 
     def replace_request_body(self, body: bytes) -> None:
-        """Replaces the request's body; what is still to arrive of it is dropped."""
+        """Replaces the request's body; the rest of the original is dropped when it arrives."""
         raise NotImplementedError
 
     def on_copies_sent(self, failure: Failure | None) -> None:
-        """Copies that replace the request have received all of it; `failure`: there was no host for any."""
+        """The copies that replace the request were sent; `failure`: no copy had a host."""
         raise NotImplementedError
 
     def on_informational(self, head: ResponseHead) -> None:
@@ -95,7 +95,7 @@ class ExchangeOwner(FilterOwner):
         raise NotImplementedError
 
     def on_response(self, head: ResponseHead, data: bytes, end: bool) -> None:
-        """The response's head arrived, and is not retried."""
+        """The response's head arrived, and the request is not retried."""
         raise NotImplementedError
 
     def on_response_data(self, data: bytes, end: bool) -> None:

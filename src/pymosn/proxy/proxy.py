@@ -27,8 +27,8 @@ from pymosn.proxy.exchange import ExchangeDriver
 from pymosn.proxy.options import ProxyOptions
 from pymosn.proxy.runtime import Runtime
 
-#: Seconds after which an undecided connection is passed to the fallback, if there is one, as in MOSN: that server may
-#: speak first, so the client may be silent.
+#: Seconds after which an undecided connection is passed to the fallback, if there is one, as in MOSN: the client may be
+#: silent because it expects the server to speak first.
 FALLBACK_TIME: Final = 15.0
 #: A protocol that is undecided after this many bytes is not the right one.
 DETECTION_LIMIT: Final[i64] = 4096
@@ -51,10 +51,10 @@ class ExchangeMaker(StreamHandler):
 
 
 class ProxyFactory(FilterChainFactory):
-    """The filter chain of a listener that begins with `proxy`."""
+    """A listener's filter chain whose first filter is `proxy`."""
 
     def __init__(self, runtime: Runtime, options: ProxyOptions, fallback: NetworkFilterFactory | None = None) -> None:
-        """`fallback`: takes over connections in none of the protocols (`fallback_for_unknown_protocol`)."""
+        """`fallback`: takes over connections that match none of the protocols (`fallback_for_unknown_protocol`)."""
         self.fallback = fallback
         self._runtime = runtime
         self._options = options
@@ -107,14 +107,14 @@ class ProxyFactory(FilterChainFactory):
 
 
 def server_streams(protocol: StreamProtocol, handler: StreamHandler, options: ProxyOptions) -> ServerStreams:
-    """The server half of a connection that speaks `protocol` and was accepted under `options`."""
+    """The server side of a connection in `protocol`; `options`: those with which it was accepted."""
     return protocol.server(handler, options.protocol_options[protocol.spec.name])
 
 
 class ProtocolDetection(FirstBytes):
     """Chooses among several protocols by the first bytes of a connection.
 
-    The protocols are asked in the order of the listener's list; the first that recognises the bytes gets the connection,
+    The protocols are tried in the order of the listener's list; the first that recognises the bytes gets the connection,
     even while an earlier one needs more of them. If none does, or nothing is decided in time, the fallback takes over, or
     the connection is refused.
     """

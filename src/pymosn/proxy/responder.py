@@ -1,4 +1,4 @@
-"""Sends a response that does not simply stream through: it is filtered, replaced, streamed by a filter, or made here.
+"""Sends a response that does not simply stream through: it is filtered, replaced, streamed by a filter, or a local reply.
 
 A plain response of an upstream needs no `Responder`: its head and chunks go straight to `ExchangeOwner.send_head` and
 `send_chunk`, which every response uses in the end.
@@ -162,10 +162,10 @@ class Responder(ChunkReceiver):
         owner = self._owner
         if not owner.is_over():
             report_error(owner.runtime.log, handle, owner.exchange, error)
-            owner.fail(FILTER_ERROR, f"filter {handle.name}: a streamed reply")
+            owner.fail(FILTER_ERROR, f"filter {handle.name}: streaming the reply failed")
 
     def cancel(self) -> None:
-        """The exchange is over."""
+        """Cancels a streamed reply: the exchange is over."""
         stream = self.stream
         if stream is not None:
             self.stream = None

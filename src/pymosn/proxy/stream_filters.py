@@ -57,7 +57,7 @@ class FilterHandle:
         self.timeouts: Counter = group.counter("timeouts")
         #: How often it blocked the worker's event loop.
         self.blocked: Counter = group.counter("blocked")
-        #: The timed calls, and all calls that waited.
+        #: Durations of the timed calls, and of all calls that waited.
         self.time: Histogram = group.histogram("time")
         plain: tuple[str, ...] = _PLAIN
         if isinstance(stream_filter, Transcoder):
@@ -188,7 +188,7 @@ def _check_methods(stream_filter: StreamFilter) -> None:
 def report_error(
     log: Log, handle: FilterHandle, exchange: Exchange, error: BaseException | str, method: object = None
 ) -> None:
-    """Counts and logs an error of a filter. `method`: where the error is, if it is not an exception."""
+    """Counts and logs an error of a filter. `method`: the filter's method, for errors without a traceback."""
     handle.errors.value += 1
     text = error if isinstance(error, str) else f"{type(error).__name__}: {error}"
     place = _place_of(method) if isinstance(error, str) else _place(error, type(handle.filter).__module__)
@@ -202,7 +202,7 @@ def _place_of(method: object) -> str:
 
 
 def _place(error: BaseException, module: str) -> str:
-    """File, line and function of the innermost frame in the filter's `module`, or of the innermost frame of all."""
+    """File, line and function of the innermost frame in the filter's `module`, else of the innermost frame."""
     trace = error.__traceback__
     place = ""
     is_own = False

@@ -1,6 +1,6 @@
 """Tasks whose first step runs at once: a coroutine that does not wait is done before `start` returns.
 
-Python 3.12 calls these eager tasks; 3.11 has none, and uvloop no factory for them. A new task schedules its first step
+Python 3.12 calls these eager tasks; 3.11 lacks them, and uvloop has no factory for them. A new task schedules its first step
 with `call_soon` of its loop. Here that call is intercepted and made at once. The result is an ordinary task:
 `asyncio.current_task`, `timeout`, `TaskGroup`, context variables and cancellation work as usual.
 """
@@ -47,5 +47,5 @@ class TaskStarter:
                 except (SystemExit, KeyboardInterrupt):
                     pass  # the task stores it, like any other exception
             else:
-                loop.call_soon(callback, *args, context=context)  # of an object finalized just now
+                loop.call_soon(callback, *args, context=context)  # made by a finalizer that ran meanwhile
         return task

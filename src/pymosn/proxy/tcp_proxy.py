@@ -45,14 +45,14 @@ from pymosn.routing.hashing import hash_value
 from pymosn.upstream.cluster import Cluster, ClusterHost
 from pymosn.upstream.original_dst import destination
 
-#: Bytes buffered for one side above which the other is not read.
+#: While more bytes than this are buffered for one side, the other side is not read.
 BUFFER_LIMIT: Final[i64] = 64 * 1024
 #: The protocol in the access log.
 PROTOCOL: Final = "tcp"
 
 
 class TcpProxyFactory(FilterChainFactory):
-    """The filter chain of a listener that begins with `tcp_proxy`."""
+    """A listener's filter chain whose first filter is `tcp_proxy`."""
 
     def __init__(self, runtime: Runtime, options: TcpOptions) -> None:
         self._runtime = runtime
@@ -70,7 +70,7 @@ class TcpProxyFactory(FilterChainFactory):
 
 
 class TcpFallback(NetworkFilterFactory):
-    """Takes over connections that are in none of the protocols of `proxy`."""
+    """Takes over connections that match none of the protocols of `proxy`."""
 
     def __init__(self, runtime: Runtime, options: TcpOptions) -> None:
         self._runtime = runtime
@@ -168,7 +168,7 @@ class TcpProxy(NetworkFilter):
         self._connection.resume_reading()
 
     def on_not_connected(self, upstream: TcpUpstream, failure: Failure, detail: str) -> None:
-        """The host could not be connected: tries another one, within the limit of attempts."""
+        """Connecting to the host failed: tries another host, within the limit of attempts."""
         self._upstream = None
         cluster = self._cluster
         if self._is_over or cluster is None:
@@ -333,10 +333,10 @@ class TcpProxy(NetworkFilter):
 
 
 class TcpUpstream(NetworkFilter):
-    """The connection to a host, or the attempt at one. For balancers it counts as a connection and as an active request."""
+    """A connection to a host, open or being opened. For balancers it counts as a connection and as an active request."""
 
     def __init__(self, owner: TcpProxy, host: ClusterHost, clock: Clock) -> None:
-        """`try_connection` of `host` has taken the permit for it."""
+        """The caller has acquired its permit with `host.try_connection`."""
         self.host = host
         self.connection: Connection = NO_CONNECTION
         self._owner: TcpProxy | None = owner
@@ -382,7 +382,7 @@ class TcpUpstream(NetworkFilter):
             self.connection.abort(failure)
 
     def _forget(self) -> None:
-        """Returns its permit, once."""
+        """Returns the connection's permit, unless that was done already."""
         if self._is_open:
             self._is_open = False
             self.host.count_bytes(self.connection)

@@ -1,6 +1,6 @@
 """Sends an HTTP request to its upstream in an RPC protocol.
 
-The request is converted once, before a host is chosen; each attempt then sends the call instead of the request.
+The request is converted once, before a host is chosen; each attempt then sends the resulting RPC call.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from pymosn.routing.rewrites import RequestChanges
 
 
 class Transcoding(SenderWrapper):
-    """Sends a call instead of the client's request."""
+    """Sends an RPC call instead of the client's request."""
 
     def __init__(
         self,
@@ -35,7 +35,7 @@ class Transcoding(SenderWrapper):
         handlers: list[BodyHandler],
         changes: RequestChanges | None,
     ) -> None:
-        """`source`: the body of the request. `handlers`: called with it first. `changes`: those of the route."""
+        """`source`: the body of the request. `handlers`: run on it before the conversion. `changes`: those of the route."""
         super().__init__()
         self.wraps_retries = True
         transcoder = handle.filter
@@ -52,7 +52,7 @@ class Transcoding(SenderWrapper):
     # ---- the request
 
     async def convert(self, exchange: Exchange) -> Reply | None:
-        """Converts the request; runs like a phase of the transcoder. A Reply is sent to the client at once.
+        """Converts the request; runs as a filter phase. A Reply is sent to the client at once.
 
         Sets `verdict` when a body filter failed.
         """
@@ -93,7 +93,7 @@ class Transcoding(SenderWrapper):
             assert failed is not None  # a transcoder's errors are never skipped
             return failed
         if made is None:
-            return Verdict(handle, None, PROTOCOL_MISMATCH, f"the response is not {exchange.upstream_protocol()}")
+            return Verdict(handle, None, PROTOCOL_MISMATCH, f"not a {exchange.upstream_protocol()} response")
         return made
 
     # ---- to the upstream: the client's request has been read

@@ -1,4 +1,4 @@
-"""A tunnel: WebSocket and other upgrades, CONNECT.
+"""A tunnel: for CONNECT, WebSocket and other upgrades.
 
 Bytes from either side are forwarded unchanged, until both sides have ended, one resets, or nothing arrives for
 `tunnel_idle_timeout`. Back-pressure works as for bodies. The upstream connection is never reused.
@@ -32,7 +32,7 @@ class Tunnel(SenderWrapper):
             owner.fail(FILTER_ERROR, not_a_tunnel(head))
             return
         if head.new_body is not None:
-            owner.fail(FILTER_ERROR, "a filter gave a body to a response that opens a tunnel")
+            owner.fail(FILTER_ERROR, "a filter set a body for a response that opens a tunnel")
             return
         owner.stage = TUNNELING
         stats = owner.options.stats
@@ -92,7 +92,7 @@ class Tunnel(SenderWrapper):
 
 
 def not_a_tunnel(head: ResponseHead) -> str:
-    """Why a response cannot be sent."""
+    """Error text for a status that contradicts whether the response opens a tunnel."""
     return f"status {head.status} cannot open a tunnel, and a 1xx status is not a final response"
 
 

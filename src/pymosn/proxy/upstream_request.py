@@ -12,7 +12,7 @@ from pymosn.core.failure import CONNECT_FAILED, OVERFLOW, RESET_BEFORE_RESPONSE,
 from pymosn.core.timers import TimerWheel
 from pymosn.upstream.cluster import ClusterHost
 
-#: Outcomes of a request that are not a status: none that concerns the host, and a broken stream.
+#: Outcomes of a request other than a status: one that does not concern the host, and a broken stream.
 NO_VERDICT: Final[i64] = 0
 BROKEN: Final[i64] = -1
 
@@ -29,7 +29,7 @@ class UpstreamRequest(ResponseReceiver):
         self._protocol = ""
         self._started = clock.now
         self._status: i64 = NO_VERDICT
-        #: Seconds until the response that opened a tunnel: they measure the host, the lifetime of the tunnel does not.
+        #: Seconds until the response that opened a tunnel (the tunnel's lifetime is not the host's latency); -1 without one.
         self._tunnel_after = -1.0
         self._is_admitted = False
         host.stats.request_total.value += 1

@@ -1,1 +1,1 @@
-"""LAYER 3: frames <-> streams: keep-alive, multiplexing, connection pools."""
+"""Layer 3: streams of requests and responses over frames: keep-alive, multiplexing, connection pools."""

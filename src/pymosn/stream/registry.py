@@ -1,4 +1,4 @@
-"""The built-in protocols, in the order in which `Auto` tries them. A new one is one line here."""
+"""The built-in protocols, in the order in which `Auto` tries them. A new RPC protocol is one entry below."""
 
 from __future__ import annotations
 
@@ -65,7 +65,7 @@ def built_protocols() -> list[StreamProtocol]:
 
 
 def protocols() -> Registry[StreamProtocol]:
-    """A new table of all protocols by their configured names; those of installed packages may be added."""
+    """A new registry of the built-in protocols; the caller may add those of installed packages."""
     registry: Registry[StreamProtocol] = Registry("protocol")
     for protocol in built_protocols():
         registry.add(protocol.spec.name, protocol)

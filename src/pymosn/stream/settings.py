@@ -12,7 +12,7 @@ def flag(settings: Mapping[str, object], key: str) -> bool:
     """A boolean."""
     found = _value(settings, key)
     if not isinstance(found, bool):
-        raise ValueError(f"{key} is true or false, not {found!r}")
+        raise ValueError(f"{key} must be true or false, not {found!r}")
     return found
 
 
@@ -20,7 +20,7 @@ def number(settings: Mapping[str, object], key: str, unit: str, least: int, most
     """An integer; `unit` is for the message."""
     found = _value(settings, key)
     if not isinstance(found, int) or isinstance(found, bool) or not least <= found <= most:
-        raise ValueError(f"{key} is a number of {unit} from {least} to {most}, not {found!r}")
+        raise ValueError(f"{key} must be a number of {unit} from {least} to {most}, not {found!r}")
     return found
 
 
@@ -28,15 +28,15 @@ def seconds(settings: Mapping[str, object], key: str) -> float:
     """A duration."""
     found = _value(settings, key)
     if isinstance(found, bool) or not isinstance(found, (int, float)) or found < 0:
-        raise ValueError(f"{key} is a number of seconds, not {found!r}")
+        raise ValueError(f"{key} must be a number of seconds, not {found!r}")
     return float(found)
 
 
 def choice(settings: Mapping[str, object], key: str, words: Mapping[str, T]) -> T:
-    """The value that a word has in `words`."""
+    """The value in `words` of the configured word."""
     found = _value(settings, key)
     if not isinstance(found, str) or found not in words:
-        raise ValueError(f"{key} is one of {', '.join(words)}, not {found!r}")
+        raise ValueError(f"{key} must be one of {', '.join(words)}, not {found!r}")
     return words[found]
 
 
@@ -45,7 +45,7 @@ def texts(settings: Mapping[str, object], key: str) -> list[str]:
     found = _value(settings, key)
     checked = [entry for entry in found if isinstance(entry, str)] if isinstance(found, list) else None
     if checked is None or checked != found:
-        raise ValueError(f"{key} is a list of strings, not {found!r}")
+        raise ValueError(f"{key} must be a list of strings, not {found!r}")
     return checked
 
 

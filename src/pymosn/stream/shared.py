@@ -1,17 +1,17 @@
 """Upstream connections that carry many streams at once, and the pool that shares them.
 
 `SharedPool` knows no protocol: it dials, gives each request the connection with the fewest streams, lets requests wait while
-there is none, and watches silent connections. A protocol supplies a `SharedConnection`, its client half, and a pool that
+none has room, and watches silent connections. A protocol supplies a `SharedConnection`, its client half, and a pool that
 makes them (`new_connection`), as `stream/rpc/client.py` does and HTTP/2 will. To the pool, a connection is
 
     dialing   counted by the cluster, but not in the pool yet
     open      in the pool: it gets streams while `room()` is True
-    retired   not in the pool: its last streams finish, then it closes. The peer has asked it to go, it has served as many
-              requests as it may, or the pool is closing
+    retired   not in the pool: its last streams finish, then it closes. The peer has sent a GOAWAY, it has served its
+              maximum of requests, or the pool is closing
     gone      not in the pool: its streams have been reset
 
-It leaves the pool by `forget`, which may be repeated; its permit is free from then on, so that a new connection can replace
-it before its socket is closed.
+A connection leaves the pool by `forget`, which may be called repeatedly; its permit is free from then on, so that a new
+connection can replace it before its socket is closed.
 
 A silent connection is probed. Any byte counts as an answer, so that a peer busy with a long response is not taken for a dead
 one; only several unanswered probes in a row end the connection.
@@ -30,13 +30,13 @@ from pymosn.core.failure import CLOSED_LOCALLY, IDLE_TIMEOUT, OVERFLOW, RESET_BE
 
 #: Maximum requests that wait for a connection to one host, in one worker.
 MAX_WAITING: Final[i64] = 4096
-#: MOSN uses values of `max_connections` from this one on to mean "unset": one connection is enough.
+#: As in MOSN, a `max_connections` of this or more means "unset": one connection is enough.
 UNSET_CONNECTIONS: Final[i64] = 65535
 
 
 @mypyc_attr(allow_interpreted_subclasses=True)
 class SharedConnection(NetworkFilter):
-    """The client half of one shared upstream connection. The module's docstring describes its life."""
+    """The client half of one shared upstream connection. The module's docstring describes its states."""
 
     def __init__(self, pool: SharedPool) -> None:
         self._pool = pool
@@ -47,13 +47,13 @@ class SharedConnection(NetworkFilter):
         self.is_full = False
         #: It gets no further request and is closed when the last one is answered.
         self.is_retired = False
-        #: Whether a probe is unanswered, and how many in a row before it were.
+        #: Whether a probe is pending, and how many before it went unanswered in a row.
         self.is_probed = False
         self.failed_probes: i64 = 0
         #: Requests that it has served, and when the last one began, by `Clock.now`.
         self.served: i64 = 0
         self.last_used = 0.0
-        #: Seconds in which nothing arrives before `SharedPool.on_silence` is called; 0 means never.
+        #: Seconds of silence after which `SharedPool.on_silence` is called; 0 means never.
         self.max_silence = 0.0
 
     # ---- supplied by the protocol
@@ -67,11 +67,11 @@ class SharedConnection(NetworkFilter):
         return not self.is_full and not self.connection.is_closed
 
     def open_stream(self, receiver: ResponseReceiver) -> RequestSender:
-        """A stream for one request; the pool has found `room()`."""
+        """A stream for one request; the pool has checked `room()`."""
         raise NotImplementedError
 
     def probe(self) -> None:
-        """Sends something that the peer answers at once. Only called if the pool's protocol has heartbeats."""
+        """Sends a heartbeat, which the peer answers at once. Only called if the pool's protocol has heartbeats."""
         raise NotImplementedError
 
     def break_off(self, failure: Failure) -> None:
@@ -182,7 +182,7 @@ class SharedPool(ConnectionPool):
             shared.retire()
 
     def on_room(self) -> None:
-        """Some `room()` may have become True: serves the waiting requests."""
+        """A connection may have room again: serves the waiting requests."""
         while self._waiting:
             shared = self._choose()
             if shared is None:
@@ -277,7 +277,7 @@ class SharedPool(ConnectionPool):
         self._target.on_unexpected_message()
 
     def forget(self, shared: SharedConnection) -> None:
-        """The connection must not get another request. May be called again."""
+        """Removes a connection from the pool, and releases its permit. May be called repeatedly."""
         if shared in self._open:
             self._open.remove(shared)
         if shared.is_counted:

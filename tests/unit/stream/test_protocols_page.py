@@ -102,9 +102,9 @@ def test_a_packages_entry_point_must_be_a_protocol(note: Any) -> None:
 @pytest.mark.parametrize(
     ("settings", "problem"),
     [
-        ({"max_frame_size": 10}, "max_frame_size is a number of bytes"),
-        ({"max_frame_size": "big"}, "max_frame_size is a number of bytes"),
-        ({"enable_goaway": 1}, "enable_goaway is true or false"),
+        ({"max_frame_size": 10}, "max_frame_size must be a number of bytes"),
+        ({"max_frame_size": "big"}, "max_frame_size must be a number of bytes"),
+        ({"enable_goaway": 1}, "enable_goaway must be true or false"),
     ],
 )
 def test_settings_are_checked(settings: dict[str, object], problem: str) -> None:

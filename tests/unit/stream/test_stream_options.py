@@ -96,7 +96,7 @@ def test_trust(key: str, value: object) -> None:
     ],
 )
 def test_an_invalid_setting_is_named(key: str, value: object) -> None:
-    with pytest.raises(ValueError, match=f"^{key} is "):
+    with pytest.raises(ValueError, match=f"^{key} must be "):
         http1(**{key: value})
 
 

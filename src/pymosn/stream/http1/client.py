@@ -3,15 +3,15 @@
 A connection serves one request at a time. To the pool it is
 
     dialing   counted by the cluster; belongs to the receiver that asked, or to the pool if that has withdrawn
-    busy      `_stream` is set; the pool does not know it
+    busy      `_stream` is set; not in the pool
     idle      in the pool, with the idle timeout running
     gone      `forget` was called: its permit is free, so that a new connection can replace it before its socket is closed
 
 A busy connection becomes idle when both messages have ended, the host did not ask to close, nothing is unsent or unread, and
 it has not served its maximum. Otherwise it is closed.
 
-A stream lets go of its connection (`detach`) before the receiver gets the last event, in which the receiver may start the
-next request on the same connection.
+A stream releases its connection (`detach`) before the receiver gets the last event, so that the receiver may already start
+the next request on the same connection.
 """
 
 from __future__ import annotations
@@ -70,7 +70,7 @@ class Http1Client(NetworkFilter):
         return stream
 
     def begin_tunnel(self, stream: Http1ClientStream) -> None:
-        """The connection, which has carried nothing yet, is the tunnel of a CONNECT that ends here."""
+        """Makes the connection, which has carried nothing yet, the tunnel of a CONNECT that ends here."""
         head = HttpResponse(200, b"Connection established")
         head.raw_tunnel = CONNECT_HERE
         self.decoder.begin_tunnel()
@@ -84,7 +84,7 @@ class Http1Client(NetworkFilter):
         if self._stream is None and self.is_counted:
             self.abort()  # unsolicited bytes would be mistaken for the response to the next request
             return STOP
-        # The dial may not have been reported yet: a server that speaks first, after a CONNECT, must not lose these bytes.
+        # `on_dialed` may still be pending: the first bytes of a server that speaks first, after a CONNECT, must not be lost.
         self.decoder.feed(data)
         try:
             self._pull()
@@ -148,7 +148,7 @@ class Http1Client(NetworkFilter):
             stream.detach().on_reset(BAD_RESPONSE)
 
     def cancel(self, stream: Http1ClientStream) -> None:
-        """The exchange of `stream` is over before its response is complete, or with its tunnel."""
+        """The exchange of `stream` ended before the response was complete, or its tunnel has ended."""
         if self._stream is stream:
             self._stream = None
             self._pool.forget(self)
@@ -223,7 +223,7 @@ class Http1ClientStream(RequestSender):
     def detach(self) -> ResponseReceiver:
         """The response is complete or aborted: lets go of the connection. Returns the receiver of the last event."""
         receiver = self.receiver
-        # It refers to its stream: without this only the garbage collector would free the two.
+        # The receiver refers to its stream: without this only the garbage collector would free the two.
         self.receiver = NO_RESPONSE_RECEIVER
         self._is_attached = False
         while self._pauses > 0:
@@ -312,7 +312,7 @@ class _Dial(DialReceiver):
 
 
 class Http1Pool(ConnectionPool):
-    """Idle connections to one host, most recently used first. The module's docstring describes their life."""
+    """Idle connections to one host, most recently used first. The module's docstring describes their states."""
 
     def __init__(self, target: PoolTarget, dialer: Dialer) -> None:
         self._target = target
@@ -372,7 +372,7 @@ class Http1Pool(ConnectionPool):
             dial.receiver.on_no_sender(failure)
 
     def put_back(self, client: Http1Client) -> None:
-        """The connection is free; it is closed if it has served its maximum of requests."""
+        """Returns a free connection to the pool; closes it if the pool is closed or full, or it has served its maximum."""
         limit = self._target.max_requests_per_connection
         if self._is_closed or len(self._idle) >= MAX_IDLE or 0 < limit <= client.served:
             self.drop(client)
@@ -389,7 +389,7 @@ class Http1Pool(ConnectionPool):
             self._target.on_connection_end(True)
 
     def drop(self, client: Http1Client) -> None:
-        """Closes a connection without a request."""
+        """Forgets a connection without a stream, and closes it."""
         self.forget(client)
         client.connection.close(CLOSED_LOCALLY)
 

@@ -18,7 +18,7 @@ from pymosn.stream.settings import choice, flag, number, seconds, texts
 #: The largest number of bytes, fields, requests or hops that may be set.
 MOST: Final = 2**63 - 1
 
-#: The words of settings, with the values that they mean.
+#: The words that settings accept, and their values.
 _PROFILES: Final = {"compatible": False, "strict": True}
 _SLASHES: Final = {"keep": KEEP_SLASHES, "decode": DECODE_SLASHES, "refuse": REFUSE_SLASHES}
 _UNDERSCORES: Final = {"pass": PASS_UNDERSCORES, "drop": DROP_UNDERSCORES, "refuse": REFUSE_UNDERSCORES}
@@ -32,7 +32,7 @@ class Http1Options:
     byte of a head to its end. `body_timeout`: the longest silence while a request body is awaited. `body_min_rate`: bytes
     per second of a body, on average over each `body_timeout`; 0 means no limit. `max_requests`: of one connection; 0 means
     no limit. `overload`: the worker's. `upgrades`: protocols, in lower case, that a client may upgrade to; a request for any
-    other is served as if it had not asked. `connect`: the `raw_tunnel` of a CONNECT, empty where none is allowed.
+    other is served as an ordinary request. `connect`: the `raw_tunnel` of CONNECT requests, empty if they are rejected.
     """
 
     def __init__(
@@ -62,7 +62,7 @@ class Http1Options:
 
 
 def read_http1_options(settings: Mapping[str, object], facts: ListenerFacts) -> Http1Options:
-    """The options made of `extend_config.Http1`, which must be complete. Raises ValueError naming the key."""
+    """The options from `extend_config.Http1`, which must be complete. Raises ValueError naming the key."""
     return Http1Options(
         limits=Http1Limits(
             head=number(settings, "max_header_size", "bytes", 1, MOST),
@@ -82,7 +82,7 @@ def read_http1_options(settings: Mapping[str, object], facts: ListenerFacts) -> 
 
 
 def trusts_peer(settings: Mapping[str, object]) -> bool:
-    """Whether every client is one of our own proxies: two keys of `extend_config.Http1` mean that."""
+    """Whether every client is a trusted proxy: `trust_forwarded` or `trusted_hops` of `extend_config.Http1` is set."""
     return flag(settings, "trust_forwarded") or number(settings, "trusted_hops", "hops", 0, MOST) > 0
 
 

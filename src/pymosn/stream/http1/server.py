@@ -1,8 +1,8 @@
 """The server half of an HTTP/1 connection: one request at a time, responses in order, keep-alive, timeouts.
 
 `Http1Server` feeds the decoder, pulls frames from it (`_pull`) and passes them to the receiver of the current stream. The
-exchange responds through that stream, which calls its `StreamOwner` where the connection is concerned. All runs in one
-call stack, so an exchange may answer and release its stream while `_pull` is still delivering the request; the guard
+exchange responds through that stream, which calls its `StreamOwner` for what concerns the connection. Everything runs in
+one call stack, so an exchange may answer and release its stream while `_pull` is still delivering the request; the guard
 `_pulling` keeps that from decoding the next request inside the current one.
 
 There is at most one stream. Pipelined bytes wait in the decoder until it is released, and reading is paused (`_is_paused`),
@@ -22,7 +22,7 @@ Independent of that, `is_last` means that no further request will be served, eve
 drains. If it is known in time, the response carries `connection: close`. `_is_full` means that the client does not read its
 responses: no further one is started before the send buffer has drained.
 
-The one alarm of the connection is, in turn: `idle_timeout` between requests, `header_timeout` in a head, `body_timeout`
+The connection's only timeout is, in turn: `idle_timeout` between requests, `header_timeout` in a head, `body_timeout`
 while a body is awaited, `EOF_GRACE` after a half-close, `DRAIN_GRACE` while draining. While a response is awaited it has no
 effect; that time belongs to the exchange.
 """
@@ -210,7 +210,7 @@ class Http1Server(StreamOwner):
             receiver.on_trailers(decoder.trailers)
 
     def _check_tunnel(self, head: RequestHead) -> None:
-        """Forwards a request for a tunnel as such only if the listener allows it."""
+        """Ignores an upgrade that the listener does not allow; a CONNECT is the connection's last request."""
         if head.raw_tunnel == self._options.connect:
             # If it is rejected, the bytes that the client sent for its tunnel must not be taken for a request.
             self.is_last = True
@@ -218,7 +218,7 @@ class Http1Server(StreamOwner):
             head.raw_tunnel = b""
 
     def _await_more(self, stream: Http1ServerStream | None) -> None:
-        """Sets the client's time for the missing bytes of a head or body."""
+        """Arms the timeout for the missing bytes of a head or body, or rejects the request."""
         if stream is not None:
             if self._is_too_slow(stream):
                 self._reset_request(BODY_TOO_SLOW)
@@ -276,7 +276,7 @@ class Http1Server(StreamOwner):
         stream.receiver.on_refused(head, failure)
 
     def _reset_request(self, failure: Failure) -> None:
-        """The head or the body cannot be read to its end."""
+        """Rejects a request whose head cannot be read to its end, or resets one whose body cannot."""
         stream = self._stream
         if stream is None:
             self._reject(failure)
@@ -311,7 +311,7 @@ class Http1Server(StreamOwner):
     def abort_response(self, failure: Failure) -> None:
         # Not by a reset, which could destroy bytes that the client has not read yet (hostile case E4).
         if self._is_full and failure is STREAM_IDLE:
-            self._connection.abort(failure)  # it does not read
+            self._connection.abort(failure)  # the client does not read
         elif self._has_eof:
             self._connection.close(failure)
         else:
@@ -335,7 +335,7 @@ class Http1Server(StreamOwner):
         elif stream.announced_close or (self._has_eof and not self._decoder.has_buffered()):
             connection.close(CLOSED_LOCALLY)
         else:
-            # Last response, although no `connection: close` was sent: the worker began to drain after its head was sent.
+            # `is_last` without `connection: close`: the worker began to drain after the response's head was sent.
             connection.set_idle(DRAIN_GRACE if self.is_last else self._options.idle_timeout)
             if self._is_paused and not self._is_full:
                 self._resume()

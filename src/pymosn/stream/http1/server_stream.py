@@ -13,7 +13,7 @@ from pymosn.core.headers import Headers
 from pymosn.core.message import ResponseHead
 from pymosn.protocol.http1.encoder import LAST_CHUNK, encode_agreement, encode_chunk, encode_response, encode_trailers
 
-#: Ignores the events before an exchange is there and after it is over.
+#: The receiver before the exchange exists and after it has ended; it ignores all events.
 NO_REQUEST_RECEIVER: Final = RequestReceiver()
 
 
@@ -21,11 +21,11 @@ class StreamOwner(ServerStreams):
     """The server half of the connection, as its stream sees it."""
 
     def __init__(self) -> None:
-        #: No further request will be served. The last attribute, so that it shares a word with small ones of the subclass.
+        #: No further request will be served. The last attribute, so that it shares a machine word with the subclass's flags.
         self.is_last = False
 
     def abort_response(self, failure: Failure) -> None:
-        """Ends the connection within a response whose truncation the client detects."""
+        """Ends the connection in the middle of a response; the client detects the truncation by its framing."""
 
     def begin_tunnel(self, stream: Http1ServerStream) -> None:
         """Called once the 101/2xx has been sent: delivers the bytes buffered after the request, and all later ones."""
@@ -119,7 +119,7 @@ class Http1ServerStream(ResponseSender):
         self._connection.write_parts(parts)
 
     def _open_tunnel(self, head: ResponseHead, data: bytes) -> None:
-        """Sends the response that opens a tunnel, with the bytes that have already come through it."""
+        """Sends the response that opens a tunnel, with the first bytes of the upstream."""
         self._is_tunnel = True
         parts = encode_agreement(head)
         if data:

@@ -1,9 +1,9 @@
 """The client half of an RPC connection: the requests of many exchanges at once.
 
 Two clients may use the same id, so `RpcClient` gives each request one that is unique on this connection and keeps the stream
-in `_streams` until the response with that id arrives; the server half restores the client's id. A stream is in no table
-before its request is sent, and over once it has no receiver. A response without a stream is late (its request was cancelled)
-or a mistake of the peer; it is counted and discarded.
+in `_streams` until the response with that id arrives; the server half restores the client's id. A stream is not in
+`_streams` before its request is sent; it has ended once it has no receiver. A response without a stream is late (its request
+was cancelled) or a mistake of the peer; it is counted and discarded.
 """
 
 from __future__ import annotations
@@ -62,7 +62,7 @@ class RpcClient(SharedConnection):
         return RpcClientStream(self, receiver, self.served > 1 and not self._streams)
 
     def next_request_id(self) -> i64:
-        """An id that no pending request has."""
+        """An id that is not used by a pending request."""
         while True:
             if self._last_id < self._max_request_id:
                 self._last_id += 1

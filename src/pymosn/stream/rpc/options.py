@@ -16,10 +16,10 @@ from pymosn.stream.settings import flag, number
 MAX_STREAMS: Final[i64] = 4096
 MAX_STREAM_BYTES: Final[i64] = 32 * 1024 * 1024
 #: Maximum bytes of responses buffered for a client that does not read; beyond them its connection is aborted. Pausing
-#: instead would mean not to read the upstream, whose connection other clients share.
+#: instead would stop the upstream connection, which other clients share.
 MAX_UNSENT: Final[i64] = 32 * 1024 * 1024
-#: Bytes of one read after which other connections get their turn. The event loop would continue with one that keeps
-#: sending, and this many bytes may be thousands of frames.
+#: Bytes of one read after which other connections get their turn. The event loop would keep reading from a busy
+#: connection, and this many bytes may be thousands of frames.
 YIELD_SIZE: Final[i64] = 128 * 1024
 #: Grace period in seconds for the responses after the client half-closed.
 EOF_GRACE: Final = 1.0
@@ -34,7 +34,7 @@ class RpcOptions:
     """Limits of a listener, in bytes and seconds (0 disables a time). Immutable, shared by its connections.
 
     `idle_timeout`: without a byte and without a request in flight. `frame_timeout`: the longest silence inside a frame.
-    `goaway`: clients are asked to go when the worker drains, if the protocol has a frame for that.
+    `goaway`: send a GOAWAY to clients when the worker drains, if the protocol has one.
     """
 
     def __init__(self, *, max_frame: i64, idle_timeout: float, frame_timeout: float, goaway: bool) -> None:

@@ -1,6 +1,6 @@
 """The server half of an RPC connection: many requests at once, responses in any order.
 
-`RpcServer` makes an `RpcServerStream` of each request frame. A frame is a whole message, so a stream either waits for its
+`RpcServer` makes an `RpcServerStream` for each request frame. A frame is a whole message, so a stream either waits for its
 response or `_is_done`: the response was sent, the client is gone, or the request was one-way. It stays in `_streams` until
 the exchange releases it, since the client must not use its id for another request before that.
 
@@ -10,9 +10,9 @@ No stream waits for another one, so back-pressure cannot be applied per stream. 
     the client does not read its responses                        no further request is decoded (`_is_full`), responses in
                                                                   flight are buffered up to MAX_UNSENT, then it is aborted
 
-`_is_broken` means that the bytes are no frames: nothing more is decoded, and the connection closes. After a half-close
-(`_has_eof`), requests in flight have EOF_GRACE. While draining, the connection closes once nothing is in flight and
-DRAIN_GRACE has passed. `_pulling` keeps an exchange that answers at once from entering `_pull` again.
+`_is_broken` means that a frame was invalid or incomplete: nothing more is decoded, and the connection closes. After a
+half-close (`_has_eof`), requests in flight have EOF_GRACE. While draining, the connection closes once nothing is in flight
+and DRAIN_GRACE has passed. `_pulling` keeps an exchange that answers at once from entering `_pull` again.
 """
 
 from __future__ import annotations
@@ -50,7 +50,7 @@ class RpcServer(ServerStreams):
         self._options = options
         self._decoder = spec.decoder(options.max_frame)
         self._connection: Connection = NO_CONNECTION
-        # By the client's id. One-way requests are only counted.
+        # By the client's request id. One-way requests are only counted.
         self._streams: dict[int, RpcServerStream] = {}
         self._active: i64 = 0
         self._active_bytes: i64 = 0
@@ -176,7 +176,7 @@ class RpcServer(ServerStreams):
         if not request.is_one_way:
             request_id = int(request.request_id)
             if request_id in self._streams:
-                # Its responses could not be distinguished.
+                # The two responses could not be distinguished.
                 raise ProtocolError(ID_REUSED, f"request {request_id} is still in flight")
             self._streams[request_id] = stream
         self._active += 1
@@ -186,17 +186,17 @@ class RpcServer(ServerStreams):
         receiver.on_request(request, request.payload, True)
 
     def _check_truncation(self) -> None:
-        """After the client's last byte: the rest is a truncated frame. The requests before it are still answered."""
+        """Records a frame that the client's half-close truncated. The requests before it are still answered."""
         if self._has_eof and not self._is_paused and not self._is_broken and self._decoder.has_buffered():
             self._record(TRUNCATED_FRAME)
 
     def _reject(self, failure: Failure) -> None:
-        """Closes the connection because of bytes that are not a frame."""
+        """Records an invalid or incomplete frame, and closes the connection."""
         self._record(failure)
         self._connection.close(failure)
 
     def _record(self, failure: Failure) -> None:
-        """Makes an exchange of bytes that are not a frame, which counts and logs them. Nothing more is decoded."""
+        """Makes an exchange for an invalid frame, so that it is counted and logged. Nothing more is decoded."""
         self._is_broken = True
         self._active += 1
         head = _Rejected()
