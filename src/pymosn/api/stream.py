@@ -160,7 +160,10 @@ class ConnectionPool:
     """The connections of one worker to one host for one protocol."""
 
     def acquire(self, receiver: ResponseReceiver, fresh: bool) -> None:
-        """Requests a stream: calls `on_sender` or `on_no_sender`, at once or later. `fresh`: only on a new connection."""
+        """Requests a stream: calls `on_sender` or `on_no_sender`, at once or later.
+
+        `fresh`: on a new connection; pools of shared connections ignore it.
+        """
         raise NotImplementedError
 
     def withdraw(self, receiver: ResponseReceiver) -> None:
@@ -177,7 +180,7 @@ class PoolTarget:
     """The pool's view of its host: connection settings, and callbacks for accounting."""
 
     def __init__(self, peer: Peer, connect_timeout: float, idle_timeout: float, max_connections: i64) -> None:
-        """Times in seconds; an `idle_timeout` or `max_connections` of 0 means no limit."""
+        """Times in seconds; 0 for `idle_timeout` means no timeout, for `max_connections` that it is not configured."""
         self.peer = peer
         self.address = peer.address
         self.connect_timeout = connect_timeout

@@ -11,8 +11,6 @@ from pymosn.core.log import DEBUG, WARN, Log
 def log_failure(log: Log, exchange: Exchange, failure: Failure, detail: str) -> None:
     """Logs a failure: server errors at level WARN, except those of overload (`retry_after`); others at level DEBUG."""
     level = WARN if failure.status >= 500 and failure.retry_after == 0 else DEBUG
-    if log.level > level:
-        level = DEBUG
     if log.level <= level:
         upstream = exchange.upstream_connection_id or "-"
         request = exchange.request.describe(exchange.protocol)
