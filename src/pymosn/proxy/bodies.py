@@ -1,10 +1,11 @@
-"""The complete request body for `request.read()`; for `response.read()` see `responder.ResponseBody`."""
+"""Complete bodies for filters: what `request.read()` and `response.read()` return."""
 
 from __future__ import annotations
 
-from pymosn.core.failure import BODY_TOO_LARGE
+from pymosn.core.failure import BODY_TOO_LARGE, RESPONSE_TOO_LARGE
 from pymosn.core.message import BodySource, BodyTooLarge, ResponseHead
 from pymosn.proxy.owner import ExchangeOwner
+from pymosn.proxy.responder import Responder
 
 
 class RequestBody(BodySource):
@@ -28,3 +29,27 @@ class RequestBody(BodySource):
             head.continue_expected()
             owner.sender.send_informational(ResponseHead(100))
         return await flow.read(limit, BODY_TOO_LARGE)
+
+
+class ResponseBody(BodySource):
+    """The body of a response, for a filter."""
+
+    def __init__(self, responder: Responder, owner: ExchangeOwner, is_tunnel: bool) -> None:
+        self._responder = responder
+        self._owner = owner
+        self._is_tunnel = is_tunnel
+
+    async def read(self, limit: int) -> bytes:
+        """The whole body. Raises BodyTooLarge, and RuntimeError once it is being sent."""
+        head = self._owner.exchange.response
+        responder = self._responder
+        if head is not None and head.new_body is not None:
+            return head.new_body
+        if self._is_tunnel:
+            return b""
+        if responder.head_sent or responder.stream is not None:
+            raise RuntimeError("the response body cannot be buffered: it is already being streamed")
+        flow = responder.flow
+        if head is not None and head.content_length > limit and not flow.ended:
+            raise BodyTooLarge(RESPONSE_TOO_LARGE, limit)
+        return await flow.read(limit, RESPONSE_TOO_LARGE)

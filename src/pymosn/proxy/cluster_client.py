@@ -15,14 +15,13 @@ from pymosn.api.upstream import Selection
 from pymosn.core.failure import RESET_BEFORE_RESPONSE, RESPONSE_TOO_LARGE, Failure
 from pymosn.core.headers import headers_from
 from pymosn.core.message import RequestHead, ResponseHead
+from pymosn.proxy.attempts import UNASKED_ATTEMPTS
 from pymosn.proxy.internal_request import InternalRequest
 from pymosn.proxy.runtime import Runtime
 from pymosn.proxy.upstream_request import NO_VERDICT
 from pymosn.upstream.cluster import Cluster, ClusterHost
 
 PROTOCOL: Final = "Http1"
-#: Maximum attempts per request, as for client requests without a retry policy.
-TRIES: Final = 3
 
 
 class ClusterClients(Mapping[str, ClusterClient]):
@@ -76,7 +75,7 @@ class RuntimeClusterClient(ClusterClient):
                 return await call.make(data, deadline - runtime.clock.now, fresh)
             except ClientError:
                 runtime.clock.tick()
-                if tries >= TRIES or not call.may_repeat() or runtime.clock.now >= deadline:
+                if tries >= UNASKED_ATTEMPTS or not call.may_repeat() or runtime.clock.now >= deadline:
                     raise
                 fresh = call.was_stale
                 if not fresh:

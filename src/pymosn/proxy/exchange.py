@@ -35,7 +35,7 @@ from pymosn.core.headers import Headers, headers_from
 from pymosn.core.message import RequestHead, ResponseHead
 from pymosn.core.overload import SHED
 from pymosn.proxy.accounting import count, log_failure
-from pymosn.proxy.bodies import RequestBody
+from pymosn.proxy.bodies import RequestBody, ResponseBody
 from pymosn.proxy.dispatch import DispatchOwner, act, on_transcoded, route_request
 from pymosn.proxy.filtering import WAITING, Verdict, run_completion
 from pymosn.proxy.forwarder import Forwarder
@@ -44,7 +44,7 @@ from pymosn.proxy.mirroring import Mirroring
 from pymosn.proxy.options import ProxyOptions
 from pymosn.proxy.owner import DONE, HOLDING, RESPONDING, TUNNELING
 from pymosn.proxy.reply_stream import ReplyStream
-from pymosn.proxy.responder import FILTER_FAILURES, Responder, ResponseBody
+from pymosn.proxy.responder import FILTER_FAILURES, Responder
 from pymosn.proxy.runtime import Runtime
 from pymosn.proxy.stream_filters import REQUEST, RESPONSE, ROUTE, TRANSCODE, FilterHandle
 from pymosn.proxy.transcoding import Transcoding

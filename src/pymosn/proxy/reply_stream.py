@@ -60,11 +60,11 @@ class ReplyStream:
         try:
             if isinstance(self._chunks, AsyncIterable):
                 async for chunk in self._chunks:
-                    if not await self._is_sent(receiver, chunk):
+                    if not await self._send(receiver, chunk):
                         return
             else:
                 for chunk in self._chunks:
-                    if not await self._is_sent(receiver, chunk):
+                    if not await self._send(receiver, chunk):
                         return
                     await asyncio.sleep(0)  # a long reply must not starve other exchanges
         except BaseException as error:
@@ -76,8 +76,8 @@ class ReplyStream:
         self._clock.tick()
         receiver.on_chunk(b"", True)
 
-    async def _is_sent(self, receiver: ChunkReceiver, chunk: object) -> bool:
-        """Sends a chunk once the client is ready; False for an invalid chunk."""
+    async def _send(self, receiver: ChunkReceiver, chunk: object) -> bool:
+        """Sends a chunk once the client is ready. Returns False for an invalid chunk."""
         if not isinstance(chunk, bytes):
             self._clock.tick()
             receiver.on_stream_error(self._handle, f"a chunk of its reply is {type(chunk).__name__}, not bytes")

@@ -11,9 +11,9 @@ from typing import Final
 from mypy_extensions import i64
 
 from pymosn.api.stream import RequestSender
-from pymosn.core.failure import FILTER_ERROR, FILTER_TIMEOUT, RESPONSE_TOO_LARGE
+from pymosn.core.failure import FILTER_ERROR, FILTER_TIMEOUT
 from pymosn.core.headers import Headers
-from pymosn.core.message import UNKNOWN_LENGTH, BodySource, BodyTooLarge, ResponseHead
+from pymosn.core.message import UNKNOWN_LENGTH, ResponseHead
 from pymosn.proxy.body_flow import BodyFlow
 from pymosn.proxy.filtering import Verdict, body_handlers, filter_chunk, filter_start
 from pymosn.proxy.owner import ExchangeOwner
@@ -170,27 +170,3 @@ class Responder(ChunkReceiver):
         if stream is not None:
             self.stream = None
             stream.cancel()
-
-
-class ResponseBody(BodySource):
-    """The body of a response, for a filter."""
-
-    def __init__(self, responder: Responder, owner: ExchangeOwner, is_tunnel: bool) -> None:
-        self._responder = responder
-        self._owner = owner
-        self._is_tunnel = is_tunnel
-
-    async def read(self, limit: int) -> bytes:
-        """The whole body. Raises BodyTooLarge, and RuntimeError once it is being sent."""
-        head = self._owner.exchange.response
-        responder = self._responder
-        if head is not None and head.new_body is not None:
-            return head.new_body
-        if self._is_tunnel:
-            return b""
-        if responder.head_sent or responder.stream is not None:
-            raise RuntimeError("the response body cannot be buffered: it is already being streamed")
-        flow = responder.flow
-        if head is not None and head.content_length > limit and not flow.ended:
-            raise BodyTooLarge(RESPONSE_TOO_LARGE, limit)
-        return await flow.read(limit, RESPONSE_TOO_LARGE)

@@ -152,13 +152,13 @@ def _overrides(handle: FilterHandle, method: str) -> bool:
 
 def _check_settings(stream_filter: StreamFilter) -> None:
     """Raises TypeError for class attributes with invalid values."""
-    said: dict[str, object] = {name: getattr(stream_filter, name) for name in ("on_error", "timeout", "protocols")}
-    if said["on_error"] not in (FAIL, SKIP):
-        raise TypeError(f"on_error must be {FAIL!r} or {SKIP!r}, not {said['on_error']!r}")
-    timeout = said["timeout"]
+    values: dict[str, object] = {name: getattr(stream_filter, name) for name in ("on_error", "timeout", "protocols")}
+    if values["on_error"] not in (FAIL, SKIP):
+        raise TypeError(f"on_error must be {FAIL!r} or {SKIP!r}, not {values['on_error']!r}")
+    timeout = values["timeout"]
     if not isinstance(timeout, (int, float)) or not 0.0 <= timeout < float("inf"):
         raise TypeError(f"timeout must be a number of seconds, 0 for no limit, not {timeout!r}")
-    protocols = said["protocols"]
+    protocols = values["protocols"]
     if not isinstance(protocols, tuple) or not all(isinstance(name, str) for name in protocols):
         raise TypeError(f'protocols must be a tuple of names, such as ("Http1",), not {protocols!r}')
 
