@@ -145,7 +145,7 @@ class OutlierDetection(Block, kw_only=True):
     minimum_requests: Annotated[Unsigned, own("minimum requests in an `interval` for `error_rate`")] = 20
     interval: Annotated[Duration, own("window of `error_rate`; each one without ejection shortens the next ejection")] = 10.0
     base_ejection_time: Annotated[Duration, own("multiplied by the number of recent ejections of the host")] = 30.0
-    max_ejection_percent: Annotated[Percent, own("upper limit, of the cluster's hosts")] = 10
+    max_ejection_percent: Annotated[Percent, own("maximum percentage of the cluster's hosts ejected at a time")] = 10
 
 
 class DnsResolvers(Block, kw_only=True):
@@ -176,8 +176,8 @@ class Cluster(Block, kw_only=True):
     spec: Annotated[ClusterSpec | None, planned("dubbo registry")] = None
     lb_subset_config: Annotated[SubsetConfig | None, works("subsets of any load balancer")] = None
     original_dst_lb_config: Annotated[OriginalDstConfig | None, works(_ORIGINAL)] = None
-    cluster_manager_tls: Annotated[bool, planned_checked("refused until upstream TLS is implemented")] = False
-    tls_context: Annotated[TlsContext | None, planned_checked("`status: true` is refused until TLS is implemented")] = None
+    cluster_manager_tls: Annotated[bool, planned_checked("rejected until upstream TLS is implemented")] = False
+    tls_context: Annotated[TlsContext | None, planned_checked("`status: true` is rejected until TLS is implemented")] = None
     hosts: list[Host] = []
     connect_timeout: Duration = 10.0
     idle_timeout: Annotated[Duration, works("exact, not MOSN's 15 s steps; 0 means none")] = 0.0
@@ -210,5 +210,5 @@ class Cluster(Block, kw_only=True):
 class ClusterManager(Block, kw_only=True):
     clusters: list[Cluster] = []
     clusters_configs: Annotated[str, works("directory of one cluster per JSON file, read at load")] = ""
-    tls_context: Annotated[TlsContext | None, planned_checked("`status: true` is refused until TLS is implemented")] = None
+    tls_context: Annotated[TlsContext | None, planned_checked("`status: true` is rejected until TLS is implemented")] = None
     cluster_pool_enable: Annotated[bool, ignored("pools always belong to one cluster")] = False
