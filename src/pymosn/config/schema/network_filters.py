@@ -42,7 +42,7 @@ class Http1Settings(Block, kw_only=True):
     ] = False
     trusted_hops: Annotated[
         Unsigned,
-        own("trusted proxies before this one: position of the client in X-Forwarded-For from the right; 0: the socket"),
+        own("trusted proxies before this one: position of the client in X-Forwarded-For from the right; 0: use the socket"),
     ] = 0
     merge_slashes: Annotated[bool, own("merge consecutive slashes in a path")] = True
     encoded_slashes: Annotated[
