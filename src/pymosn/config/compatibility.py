@@ -56,7 +56,7 @@ def page() -> str:
     differences = [(f"`{spec.name}`: {row[0]}", *row[1:]) for spec in shipped for row in spec.differences]
     return Template(_TEMPLATE.read_text(encoding="utf-8")).substitute(
         shipped_filters=_rows((f"`{spec.name}`", "works", spec.note) for spec in shipped),
-        planned_filters=_rows((f"`{name}`", "planned", "a file that uses it is refused") for name in PLANNED),
+        planned_filters=_rows((f"`{name}`", "planned", "a file that uses it is rejected") for name in PLANNED),
         filter_differences=_rows(differences),
         keys="\n".join([*_sections(), *_sections_by_name()]),
     )
@@ -83,7 +83,8 @@ def _sections_by_name() -> Iterator[str]:
     }
     for title, blocks in by_title.items():
         for name, block in blocks.items():
-            keys = list(_keys(block, "", State.WORKS if name in SHIPPED else State.PLANNED, []))
+            works = name in SHIPPED or name in LISTENER_FILTERS
+            keys = list(_keys(block, "", State.WORKS if works else State.PLANNED, []))
             if keys:
                 yield f"### {title} `{name}`\n\n{_table(keys)}"
 
@@ -105,7 +106,8 @@ def _keys(cls: type, prefix: str, parent: State, found: list[tuple[type, State]]
         yield (f"`{name}`{mark}", word, _default(field, extra), _TITLES[state], extra.get(NOTE, ""))
         for path, block in _blocks(inner, name):
             if block not in _SECTIONS:
-                yield from _keys(block, path, state, found)
+                inner_state = State.PLANNED if block in network_filters.PLANNED else state
+                yield from _keys(block, path, inner_state, found)
             elif all(block is not other for other, _ in found):
                 found.append((block, state))
 

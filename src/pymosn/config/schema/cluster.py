@@ -92,7 +92,7 @@ class ClusterSpec(Block, kw_only=True):
 class SubsetConfig(Block, kw_only=True):
     """Subset load balancing by host metadata."""
 
-    fall_back_policy: Annotated[Unsigned, works("0 none (502), 1 any host, 2 `default_subset`; more is 0")] = 0
+    fall_back_policy: Annotated[Unsigned, works("0 none (502), 1 any host, 2 `default_subset`; larger values mean 0")] = 0
     default_subset: dict[str, str] = {}
     subset_selectors: list[list[str]] = []
 
@@ -143,9 +143,9 @@ class OutlierDetection(Block, kw_only=True):
     ] = 5
     error_rate: Annotated[Percent, own("percentage of the requests of one `interval`; 0 disables this")] = 0
     minimum_requests: Annotated[Unsigned, own("minimum requests in an `interval` for `error_rate`")] = 20
-    interval: Annotated[Duration, own("window of `error_rate`; each one without ejection shortens the next ejection")] = 10.0
+    interval: Annotated[Duration, own("window of `error_rate`; each window without ejection shortens the next one")] = 10.0
     base_ejection_time: Annotated[Duration, own("multiplied by the number of recent ejections of the host")] = 30.0
-    max_ejection_percent: Annotated[Percent, own("upper limit, of the cluster's hosts")] = 10
+    max_ejection_percent: Annotated[Percent, own("maximum percentage of the cluster's hosts ejected at a time")] = 10
 
 
 class DnsResolvers(Block, kw_only=True):
@@ -176,8 +176,8 @@ class Cluster(Block, kw_only=True):
     spec: Annotated[ClusterSpec | None, planned("dubbo registry")] = None
     lb_subset_config: Annotated[SubsetConfig | None, works("subsets of any load balancer")] = None
     original_dst_lb_config: Annotated[OriginalDstConfig | None, works(_ORIGINAL)] = None
-    cluster_manager_tls: Annotated[bool, planned_checked("refused until upstream TLS is implemented")] = False
-    tls_context: Annotated[TlsContext | None, planned_checked("`status: true` is refused until TLS is implemented")] = None
+    cluster_manager_tls: Annotated[bool, planned_checked("rejected until upstream TLS is implemented")] = False
+    tls_context: Annotated[TlsContext | None, planned_checked("`status: true` is rejected until TLS is implemented")] = None
     hosts: list[Host] = []
     connect_timeout: Duration = 10.0
     idle_timeout: Annotated[Duration, works("exact, not MOSN's 15 s steps; 0 means none")] = 0.0
@@ -189,7 +189,7 @@ class Cluster(Block, kw_only=True):
     ] = None
     outlier_detection: Annotated[OutlierDetection | None, own("passive ejection of hosts")] = None
     panic_threshold: Annotated[
-        Percent, own("if fewer percent of the hosts are healthy, health is ignored; 0 is never, as in MOSN")
+        Percent, own("if a smaller percentage of the hosts is healthy, health is ignored; 0 means never, as in MOSN")
     ] = 0
     dns_refresh_rate: Annotated[Duration, works("STRICT_DNS only")] = 5.0
     respect_dns_ttl: Annotated[bool, works(f"the time to live plus one second, instead of `dns_refresh_rate`. {_DNS}")] = (
@@ -210,5 +210,5 @@ class Cluster(Block, kw_only=True):
 class ClusterManager(Block, kw_only=True):
     clusters: list[Cluster] = []
     clusters_configs: Annotated[str, works("directory of one cluster per JSON file, read at load")] = ""
-    tls_context: Annotated[TlsContext | None, planned_checked("`status: true` is refused until TLS is implemented")] = None
+    tls_context: Annotated[TlsContext | None, planned_checked("`status: true` is rejected until TLS is implemented")] = None
     cluster_pool_enable: Annotated[bool, ignored("pools always belong to one cluster")] = False

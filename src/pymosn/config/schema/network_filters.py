@@ -42,7 +42,7 @@ class Http1Settings(Block, kw_only=True):
     ] = False
     trusted_hops: Annotated[
         Unsigned,
-        own("trusted proxies before this one: position of the client in X-Forwarded-For from the right; 0: the socket"),
+        own("trusted proxies before this one: position of the client in X-Forwarded-For from the right; 0: use the socket"),
     ] = 0
     merge_slashes: Annotated[bool, own("merge consecutive slashes in a path")] = True
     encoded_slashes: Annotated[
@@ -111,7 +111,7 @@ class ProxyConfig(Block, kw_only=True):
     router_config_name: str = ""
     router_handler_name: Annotated[str, planned("the default handler is used")] = ""
     fallback_for_unknown_protocol: Annotated[
-        bool, works("to the tcp_proxy after it: unknown protocols, and connections undecided after 15 s")
+        bool, works("the next tcp_proxy gets connections in unknown protocols, or undecided after 15 s")
     ] = False
     validate_clusters: Annotated[Any, ignored("pymosn always checks references")] = None
     concurrency_num: Annotated[int, ignored("tuning of Go's worker pools")] = 0
@@ -212,6 +212,8 @@ class FaultInjectFilter(Block, kw_only=True, tag_field="type", tag="fault_inject
 NetworkFilter = (
     ProxyFilter | ConnectionManagerFilter | TcpProxyFilter | UdpProxyFilter | GrpcFilter | TunnelFilter | FaultInjectFilter
 )
+#: Filters that are not implemented yet; a file that uses one is rejected.
+PLANNED: Final = (UdpProxyFilter, GrpcFilter, TunnelFilter, FaultInjectFilter)
 
 
 class ActingFilters(NamedTuple):

@@ -64,14 +64,14 @@ class RouteMatch(Block, kw_only=True):
     path: Annotated[str, works("compared case-insensitively, as MOSN does")] = ""
     regex: Annotated[str, works("RE2, searched anywhere in the path")] = ""
     headers: Annotated[
-        list[HeaderMatch], works("in addition to any other kind; a single `service` alone is MOSN's RPC rule")
+        list[HeaderMatch], works("in addition to any other condition; a single `service` header alone is MOSN's RPC rule")
     ] = []
     query_parameters: Annotated[list[HeaderMatch], own("conditions on the query, as `headers`; values are decoded")] = []
     variables: Annotated[
         list[VariableMatch], works("left to right, without precedence; including those set by filters")
     ] = []
     dsl_expressions: Annotated[
-        list[DslExpression], works("CEL, with the extra pymosn[cel]; MOSN's own dialect only as far as it is CEL")
+        list[DslExpression], works("CEL, with the extra pymosn[cel]; MOSN's own dialect only where it is valid CEL")
     ] = []
 
 
@@ -80,7 +80,7 @@ class WeightedTarget(Block, kw_only=True):
 
     name: str = ""
     weight: Unsigned = 0
-    metadata_match: Annotated[Metadata | None, works("of the selected cluster")] = None
+    metadata_match: Annotated[Metadata | None, works("labels that hosts of this cluster must have")] = None
 
 
 class WeightedCluster(Block, kw_only=True):
@@ -147,9 +147,9 @@ class RouteAction(HeaderChanges, kw_only=True):
     cluster_header: Annotated[str, works("used if no other key has the cluster; MOSN never uses it")] = ""
     weighted_clusters: Annotated[list[WeightedCluster], works("selected once per request, without MOSN's bias")] = []
     upstream_protocol: Annotated[
-        str, works("the downstream's protocol, Auto, or the target of a transcoder of the listener; without one 502")
+        str, works("the downstream's protocol, Auto, or that of a transcoder of the listener; without such a transcoder 502")
     ] = ""
-    metadata_match: Annotated[Metadata | None, works("the eligible hosts of the cluster")] = None
+    metadata_match: Annotated[Metadata | None, works("labels that eligible hosts must have")] = None
     hash_policy: Annotated[list[HashPolicy], works("all entries are used, in order; in MOSN only the first")] = []
     timeout: Annotated[Duration, works("the request header `x-mosn-global-timeout` (milliseconds) takes precedence")] = 60.0
     retry_policy: Annotated[

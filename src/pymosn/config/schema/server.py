@@ -52,15 +52,15 @@ class StreamFilter(Block, kw_only=True):
     timeout: Annotated[Duration | None, own("for each call of an `async` filter; default: the filter's own, else none")] = (
         None
     )
-    go_plugin_config: Annotated[GoPlugin | None, planned_checked("Go shared objects cannot be loaded; refused")] = None
+    go_plugin_config: Annotated[GoPlugin | None, planned_checked("Go shared objects cannot be loaded; rejected")] = None
 
 
 class FilterChain(Block, kw_only=True):
     """The network filters of a listener, in order."""
 
     match: Annotated[str, ignored("MOSN does not use it either")] = ""
-    tls_context: Annotated[TlsContext | None, planned_checked("`status: true` is refused until TLS is implemented")] = None
-    tls_context_set: Annotated[list[TlsContext], planned_checked("`status: true` is refused until TLS is implemented")] = []
+    tls_context: Annotated[TlsContext | None, planned_checked("`status: true` is rejected until TLS is implemented")] = None
+    tls_context_set: Annotated[list[TlsContext], planned_checked("`status: true` is rejected until TLS is implemented")] = []
     filters: list[NetworkFilter] = []
 
 
@@ -73,7 +73,7 @@ class Listener(Block, kw_only=True):
     bind_port: Annotated[
         bool, works("false: no socket; listeners with `use_original_dst` may hand over connections to it")
     ] = False
-    network: Annotated[str, works("tcp or unix; udp is refused until it is implemented")] = "tcp"
+    network: Annotated[str, works("tcp or unix; udp is rejected until it is implemented")] = "tcp"
     reuseport: Annotated[
         bool, ignored("every TCP listener has one SO_REUSEPORT socket per worker; a unix one is shared by all")
     ] = False

@@ -66,7 +66,7 @@ class OriginalDst(Block, kw_only=True):
     fallback_to_local: bool = False
 
 
-#: Filters of MOSN that are not implemented yet; a file that uses one is refused.
+#: Filters of MOSN that are not implemented yet; a file that uses one is rejected.
 PLANNED: Final[dict[str, type[Block]]] = {
     "dsl": Dsl,
     "fault_tolerance": FaultTolerance,

@@ -1,5 +1,5 @@
 # ruff: noqa: N815 - attribute names are MOSN's keys
-"""TLS contexts of listeners and clusters: planned; a context with `status: true` is refused."""
+"""TLS contexts of listeners and clusters: planned; a context with `status: true` is rejected."""
 
 from typing import Annotated, Any
 

@@ -35,13 +35,15 @@ class Settings(Block, kw_only=True):
     path: Annotated[str, own("path of the GET to the service; empty: the request's own path and query")] = ""
     timeout: Annotated[Duration, own("")] = 2.0
     failure_mode_allow: Annotated[bool, own("let requests pass when the service does not answer or answers 5xx")] = False
-    status_on_error: Annotated[int, own("otherwise the client's status then")] = 403
-    request_headers: Annotated[list[str], own("of the request, for the service")] = msgspec.field(
+    status_on_error: Annotated[int, own("status for the client in this case without `failure_mode_allow`")] = 403
+    request_headers: Annotated[list[str], own("request headers that are sent to the service")] = msgspec.field(
         default_factory=lambda: ["authorization", "cookie"]
     )
-    headers_to_upstream: Annotated[list[str], own("of a 2xx answer, for the upstream; the client's own are removed")] = []
-    headers_to_client: Annotated[list[str], own("of another answer, for the client")] = msgspec.field(
-        default_factory=lambda: ["content-type", "location", "set-cookie", "www-authenticate"]
+    headers_to_upstream: Annotated[
+        list[str], own("headers of a 2xx response that are sent to the upstream; the client's own are removed")
+    ] = []
+    headers_to_client: Annotated[list[str], own("headers of any other response that are sent to the client")] = (
+        msgspec.field(default_factory=lambda: ["content-type", "location", "set-cookie", "www-authenticate"])
     )
 
 

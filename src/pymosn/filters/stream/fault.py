@@ -37,10 +37,10 @@ class Abort(Block, kw_only=True):
 class Settings(Block, kw_only=True):
     """`fault`."""
 
-    delay: Annotated[Delay | None, works("before `abort`")] = None
+    delay: Annotated[Delay | None, works("applied before `abort`")] = None
     abort: Abort | None = None
     upstream_cluster: Annotated[str, works("only requests that go to this cluster")] = ""
-    headers: Annotated[list[HeaderMatch], works("only requests that meet all of them")] = []
+    headers: Annotated[list[HeaderMatch], works("only requests that match all of them")] = []
 
 
 class Faults:

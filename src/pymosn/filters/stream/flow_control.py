@@ -36,8 +36,8 @@ class Settings(Block, kw_only=True):
     limit_key_type: Annotated[str, works("PATH, ARG (the query) or URI (both)")] = "PATH"
     action: FlowAction | None = None
     rules: list[FlowRule] = []
-    dynamic_data_resources: Annotated[list[AnyMap], planned_checked("rules from Nacos: refused")] = []
-    callback_name: Annotated[str, planned_checked("callbacks are compiled into MOSN: refused")] = ""
+    dynamic_data_resources: Annotated[list[AnyMap], planned_checked("rules from Nacos: rejected")] = []
+    callback_name: Annotated[str, planned_checked("callbacks are compiled into MOSN: rejected")] = ""
 
 
 class FlowControlFilter(StreamFilter):
@@ -121,9 +121,9 @@ class FlowControlFilter(StreamFilter):
 
 DIFFERENCES: Final = (
     ("rules", "of all listeners together", "of the filter; each worker has its share of a threshold"),
-    ("Nacos, callbacks, memory", "built in", "the file is refused"),
+    ("Nacos, callbacks, memory", "built in", "the file is rejected"),
     ("window", "two halves of a second", "ten parts of `statIntervalInMs`"),
 )
 SPEC: Final = FilterSpec(
-    "flowControlFilter", Settings, FlowControlFilter, "Sentinel's rules of the file; no Nacos", DIFFERENCES
+    "flowControlFilter", Settings, FlowControlFilter, "Sentinel's rules, from the file; not from Nacos", DIFFERENCES
 )

@@ -16,7 +16,7 @@ BLOCKED: Final = -1.0
 
 BUCKETS: Final = 10
 
-_OF_MEMORY: Final = "of tokenCalculateStrategy 2, which is refused"
+_OF_MEMORY: Final = "of tokenCalculateStrategy 2, which is rejected"
 _OLD_SENTINEL: Final = "of an older Sentinel; MOSN does not read it either"
 
 
@@ -25,11 +25,11 @@ class FlowRule(Block, kw_only=True):
 
     id: Annotated[Any, ignored("a name for people")] = None
     resource: Annotated[str, works("the exact value of the request's `limit_key_type`")] = ""
-    tokenCalculateStrategy: Annotated[int, works("0 direct, 1 warm-up; 2 (memory) is refused")] = 0
+    tokenCalculateStrategy: Annotated[int, works("0 direct, 1 warm-up; 2 (memory) is rejected")] = 0
     controlBehavior: Annotated[int, works("0 reject, 1 throttling")] = 0
     threshold: Annotated[float, works("requests in `statIntervalInMs`; each worker has its share")] = 0.0
     statIntervalInMs: Annotated[Unsigned, works("0: 1000")] = 0
-    relationStrategy: Annotated[int, works("0 the resource itself, 1 what passes for `refResource` counts")] = 0
+    relationStrategy: Annotated[int, works("0: counts requests of the resource itself, 1: those of `refResource`")] = 0
     refResource: str = ""
     maxQueueingTimeMs: Annotated[Unsigned, works("the longest wait with throttling")] = 0
     warmUpPeriodSec: Unsigned = 0

@@ -23,8 +23,10 @@ class Settings(Block, kw_only=True):
     """`gzip`."""
 
     gzip_level: Annotated[Unsigned, works("1 to 9; 0: 6")] = 0
-    content_length: Annotated[Unsigned, works("minimum size of a compressed body; one of unknown length always is")] = 0
-    content_types: Annotated[list[str], works("without parameters, any; empty: text/html")] = []
+    content_length: Annotated[
+        Unsigned, works("minimum length of a body; bodies of unknown length are always compressed")
+    ] = 0
+    content_types: Annotated[list[str], works("an entry without parameters matches any parameters; empty: text/html")] = []
     encodings: Annotated[
         list[str], own("of gzip, br and zstd, the preferred one first; default: zstd, br (pymosn[compress]), gzip")
     ] = []
@@ -116,9 +118,9 @@ def _declare(headers: Headers, coding: str) -> None:
 
 
 DIFFERENCES: Final = (
-    ("Accept-Encoding", "six texts, exactly; `gzip, deflate, br` gets nothing", "lists, weights, `*`, `identity`"),
+    ("Accept-Encoding", "six exact strings; `gzip, deflate, br` disables compression", "lists, weights, `*`, `identity`"),
     ("Vary, ETag, Accept-Ranges", "unchanged", "Vary is added, ETag weakened, Accept-Ranges removed"),
-    ("`content_types`", "with parameters, exactly", "parameters do not count unless they are in the list"),
+    ("`content_types`", "compared exactly, with parameters", "parameters are ignored unless they are in the list"),
     ("206, `no-transform`", "compressed", "never compressed"),
 )
 SPEC: Final = FilterSpec("gzip", Settings, GzipFilter, "also br and zstd", DIFFERENCES)

@@ -26,9 +26,9 @@ class IpRule(Block, kw_only=True):
 class Settings(Block, kw_only=True):
     """`ip_access`."""
 
-    default_action: Annotated[str, works("allow or deny; anything else is refused")] = "allow"
+    default_action: Annotated[str, works("allow or deny; anything else is rejected")] = "allow"
     header: Annotated[str, works("a header with the client's address; of a list the last one counts")] = ""
-    ips: Annotated[list[IpRule], works("the first list with the address decides")] = []
+    ips: Annotated[list[IpRule], works("the first entry that contains the address decides")] = []
 
 
 class IpAccessFilter(StreamFilter):
@@ -95,6 +95,6 @@ def _is_allowing(action: str, path: str, problems: Problems) -> bool:
 DIFFERENCES: Final = (
     ("a list in `header`", "no address: `default_action`", "the last one, which the nearest proxy wrote, counts"),
     ("an invalid address", "`default_action`", "403"),
-    ("actions other than allow and deny", "allow", "the file is refused"),
+    ("actions other than allow and deny", "allow", "the file is rejected"),
 )
 SPEC: Final = FilterSpec("ip_access", Settings, IpAccessFilter, "", DIFFERENCES)

@@ -28,7 +28,7 @@ class JwtRule(EnvoyBlock, kw_only=True):
     """The requirement for requests to some paths."""
 
     match: Annotated[AnyMap, works("`prefix`, `path` or `safeRegex`, and `caseSensitive`")] = {}
-    requires: Annotated[AnyMap | None, works(f"{_REQUIREMENTS}; none: nothing")] = None
+    requires: Annotated[AnyMap | None, works(f"{_REQUIREMENTS}; without it a token is not required")] = None
 
 
 class Settings(EnvoyBlock, kw_only=True):
@@ -174,6 +174,10 @@ DIFFERENCES: Final = (
     ("tokens in the query", "never found", "found, and removed unless `forward`"),
     ("`path` without `caseSensitive`", "a panic", "case-sensitive"),
     ("`forwardPayloadHeader` from the client", "forwarded", "removed"),
-    ("a token whose key is not in the set yet", "401 until the set is old", "the set is fetched again, with a pause"),
+    (
+        "a token whose key is not in the set yet",
+        "401 until the cached set expires",
+        "the set is fetched again, at most every two seconds",
+    ),
 )
 SPEC: Final = FilterSpec(NAME, Settings, JwtAuthnFilter, "needs the extra pymosn[jwt]", DIFFERENCES, clusters=_clusters)

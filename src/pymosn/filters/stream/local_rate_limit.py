@@ -22,11 +22,11 @@ KEYS: Final = ("all", "client", "path", "header")
 class Settings(Block, kw_only=True):
     """`local_rate_limit`: a token bucket for all requests, or for each client, path or value of a header."""
 
-    requests: Annotated[int, own("how many in `per`; each worker has its share")] = 0
+    requests: Annotated[int, own("requests allowed in each `per`; each worker has its share")] = 0
     per: Annotated[Duration, own("")] = 1.0
     burst: Annotated[Unsigned, own("how many at once; 0: `requests`")] = 0
-    key: Annotated[str, own("all, client (the socket's address), path or header")] = "all"
-    header: Annotated[str, own("with key `header`: which; requests without it share a bucket")] = ""
+    key: Annotated[str, own("all, client (the client's IP address; follows `trusted_hops`), path or header")] = "all"
+    header: Annotated[str, own("name of the header for `key: header`; requests without it share a bucket")] = ""
     max_keys: Annotated[int, own("buckets in a worker; the least recently used one is dropped")] = 10000
     status: Annotated[int, own("")] = 429
     body: Annotated[str, own("")] = ""

@@ -37,6 +37,4 @@ class MirrorFilter(StreamFilter):
             exchange.set_variable(BROADCAST, "true")
 
 
-SPEC: Final = FilterSpec(
-    "mirror", Settings, MirrorFilter, "how many copies, or broadcast; mirroring itself acts without it too"
-)
+SPEC: Final = FilterSpec("mirror", Settings, MirrorFilter, "number of copies, or broadcast; mirroring works without it too")

@@ -66,9 +66,9 @@ class PayloadLimitFilter(StreamFilter):
         return of_route if isinstance(of_route, Limit) else self._limit
 
 
-_STREAMS: Final = "streams; it is cut, and the request fails, where it grows too long"
+_STREAMS: Final = "streamed; the request is aborted when it becomes too long"
 DIFFERENCES: Final = (
-    ("`max_entity_size` without a trailing space", "0: no limit", "the same key"),
+    ("`max_entity_size` without a trailing space", "unknown key, so no limit", "the same as with the space"),
     ("body of unknown length", "buffered as a whole before it is checked", _STREAMS),
 )
 SPEC: Final = FilterSpec(NAME, Settings, PayloadLimitFilter, "also of a route", DIFFERENCES, RouteSpec(Settings, Limit))

@@ -26,11 +26,11 @@ class Policy(EnvoyBlock, kw_only=True):
 
     permissions: Annotated[
         list[AnyMap],
-        works("any, destination_ip, destination_port, header, url_path, and_rules, or_rules, not_rule; others are refused"),
+        works("any, destination_ip, destination_port, header, url_path, and_rules, or_rules, not_rule; others are rejected"),
     ] = []
     principals: Annotated[
         list[AnyMap],
-        works("any, direct_remote_ip, source_ip, remote_ip, header, url_path, and_ids, or_ids, not_id; others are refused"),
+        works("any, direct_remote_ip, source_ip, remote_ip, header, url_path, and_ids, or_ids, not_id; others are rejected"),
     ] = []
 
 
@@ -48,7 +48,7 @@ class Settings(EnvoyBlock, kw_only=True):
     rules: Rules | None = None
     shadow_rules: Annotated[Rules | None, works("counted only")] = None
     xff_num_trusted_hops: Annotated[
-        Unsigned, own("trusted proxies before this one, whose X-Forwarded-For decides on `remote_ip`; 0: the socket counts")
+        Unsigned, own("trusted proxies whose X-Forwarded-For determines `remote_ip`; 0: the client's IP, per `trusted_hops`")
     ] = 0
 
 
@@ -192,9 +192,13 @@ def _network_test(source: EnvoyObject, address_of: Callable[[Exchange], str]) ->
 
 
 DIFFERENCES: Final = (
-    ("policies that are not supported", "left out: a DENY allows everything", "the file is refused"),
-    ("`remote_ip`", "the first in X-Forwarded-For, which clients write", "the socket, or `xff_num_trusted_hops`"),
-    ("`ignore_case`, regular expressions for `url_path`", "refused, exact only", "as in Envoy"),
+    ("policies that are not supported", "left out: a DENY allows everything", "the file is rejected"),
+    (
+        "`remote_ip`",
+        "the first in X-Forwarded-For, which clients write",
+        "the client's IP, per `trusted_hops` or `xff_num_trusted_hops`",
+    ),
+    ("`ignore_case`, regular expressions for `url_path`", "rejected, exact only", "as in Envoy"),
     ("an error in the filter", "the request passes", "500, unless `on_error: skip`"),
 )
-SPEC: Final = FilterSpec("rbac", Settings, RbacFilter, "in MOSN's tree, but not in its program", DIFFERENCES)
+SPEC: Final = FilterSpec("rbac", Settings, RbacFilter, "in MOSN's source tree, but not compiled into it", DIFFERENCES)

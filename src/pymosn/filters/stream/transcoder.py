@@ -8,7 +8,7 @@ from pymosn.filters.settings import AnyMap, planned_checked
 from pymosn.filters.spec import FilterSpec
 from pymosn.filters.stream.python import Settings as PythonSettings
 
-_COMPILED_IN: Final = "refused: the transcoders that it names are compiled into MOSN"
+_COMPILED_IN: Final = "rejected: the transcoders that it names are compiled into MOSN"
 
 
 class Settings(PythonSettings, kw_only=True):
@@ -19,5 +19,5 @@ class Settings(PythonSettings, kw_only=True):
     rules: Annotated[list[AnyMap], planned_checked(_COMPILED_IN)] = []
 
 
-_NOTE: Final = "classes in Python (docs/protocols.md); those compiled into MOSN (`type`, `rules`) are refused"
+_NOTE: Final = "classes in Python (docs/protocols.md); those compiled into MOSN (`type`, `rules`) are rejected"
 SPEC: Final = FilterSpec("transcoder", Settings, None, _NOTE)
