@@ -1,4 +1,4 @@
-"""Which build the tests run on is never left to chance."""
+"""Checks which build the tests run on."""
 
 import os
 from pathlib import Path
@@ -13,10 +13,10 @@ SOURCE = Path(__file__).parent.parent / "src"
 def pytest_configure(config: pytest.Config) -> None:
     stale = list(SOURCE.rglob("*.so"))
     if stale:
-        pytest.exit(f"compiled modules lie in the source tree, delete them: {stale[0]}", returncode=4)
+        pytest.exit(f"delete the compiled modules in the source tree: {stale[0]}", returncode=4)
     wanted = os.environ.get("PYMOSN_EXPECT")
     if wanted and wanted != build():
-        pytest.exit(f"these tests were to run on the {wanted} build, but {build()} is what imports", returncode=4)
+        pytest.exit(f"expected the {wanted} build, but the {build()} build is imported", returncode=4)
 
 
 def pytest_report_header(config: pytest.Config) -> str:
