@@ -44,8 +44,8 @@ def test_direct_response(start: Start) -> None:
     assert talk.reasons() == ["ok", "ok"]
 
 
-def test_trailers_that_nobody_waits_for_any_more(start: Start) -> None:
-    """They come in one read with the request, which is answered without them."""
+def test_trailers_of_a_request_that_is_already_answered(start: Start) -> None:
+    """They arrive in one read with the request, which is answered without them."""
     talk = start(routes=routes())
     client = talk.connect()
     chunked = b"POST /direct HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n3\r\nabc\r\n0\r\nx: y\r\n\r\n"

@@ -207,7 +207,7 @@ class Http1Server(StreamOwner):
             self._connection.set_idle(self._options.body_timeout)
         receiver.on_request(head, decoder.data, decoder.end and decoder.trailers is None)
         if decoder.end and decoder.trailers is not None:
-            stream.receiver.on_trailers(decoder.trailers)  # of nobody, if the exchange is already over
+            stream.receiver.on_trailers(decoder.trailers)  # ignored if the exchange is already over
 
     def _check_tunnel(self, head: RequestHead) -> None:
         """Forwards a request for a tunnel as such only if the listener allows it."""
