@@ -124,7 +124,8 @@ class Call(InternalRequest):
         self._failure: Failure | None = None
         #: Whether it failed because its host had closed the reused connection.
         self.was_stale = False
-        self._done: asyncio.Future[ClientResponse] = asyncio.get_running_loop().create_future()
+        #: Its result is None if the request failed: an exception in it would refer to this object by its traceback.
+        self._done: asyncio.Future[ClientResponse | None] = asyncio.get_running_loop().create_future()
 
     async def make(self, data: bytes, timeout: float, fresh: bool) -> ClientResponse:
         """Sends the request and waits for the response. Raises ClientError."""
@@ -132,11 +133,14 @@ class Call(InternalRequest):
         self._wheel.set(self, timeout)
         self._take_stream(PROTOCOL, fresh)
         try:
-            return await self._done
+            response = await self._done
         finally:
             if not self._is_over:  # the waiting task was cancelled
                 self._end(NO_VERDICT)
                 self._leave_stream()
+        if response is None:
+            raise ClientError("" if self._failure is None else self._failure.reason, self.host.address)
+        return response
 
     def may_repeat(self) -> bool:
         """Whether the request may be sent again: nothing of it was sent, or only to a connection that was already closed."""
@@ -165,7 +169,7 @@ class Call(InternalRequest):
 
     def on_failed(self, failure: Failure) -> None:
         self._failure = failure
-        self._done.set_exception(ClientError(failure.reason, self.host.address))
+        self._done.set_result(None)
 
     def on_sender(self, sender: RequestSender) -> None:
         if self._is_over:
