@@ -165,11 +165,15 @@ class Call(InternalRequest):
     def on_whole(self) -> None:
         head = self._response
         assert head is not None
-        self._done.set_result(ClientResponse(int(head.status), head.headers, b"".join(self._pieces)))
+        self._end_wait(ClientResponse(int(head.status), head.headers, b"".join(self._pieces)))
 
     def on_failed(self, failure: Failure) -> None:
         self._failure = failure
-        self._done.set_result(None)
+        self._end_wait(None)
+
+    def _end_wait(self, response: ClientResponse | None) -> None:
+        if not self._done.done():  # the waiting task may have been cancelled in this iteration of the event loop
+            self._done.set_result(response)
 
     def on_sender(self, sender: RequestSender) -> None:
         if self._is_over:
