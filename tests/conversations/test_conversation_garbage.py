@@ -159,6 +159,16 @@ def asked_in_vain(talk: Talk, client: Peer) -> None:
     talk.pass_rounds(3)
 
 
+class Reading(StreamFilter):
+    async def on_request(self, exchange: Exchange) -> None:
+        await exchange.request.read(1)
+
+
+def too_large(talk: Talk, client: Peer) -> None:
+    client.sends(b"POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n")
+    client.sends(b"2\r\nhi\r\n")
+
+
 def left_within_a_streamed_reply(talk: Talk, client: Peer) -> None:
     client.sends(GET)
     client.resets()
@@ -166,7 +176,8 @@ def left_within_a_streamed_reply(talk: Talk, client: Peer) -> None:
 
 
 @pytest.mark.parametrize(
-    ("kind", "act"), [(Broken, answered), (Streaming, left_within_a_streamed_reply), (Asking, asked_in_vain)]
+    ("kind", "act"),
+    [(Broken, answered), (Reading, too_large), (Streaming, left_within_a_streamed_reply), (Asking, asked_in_vain)],
 )
 def test_filters_that_fail_leave_nothing_for_the_garbage_collector(kind: type[StreamFilter], act: Act) -> None:
     made = kind({})
