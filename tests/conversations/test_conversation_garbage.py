@@ -169,6 +169,17 @@ def too_large(talk: Talk, client: Peer) -> None:
     client.sends(b"2\r\nhi\r\n")
 
 
+class ReadingResponse(StreamFilter):
+    async def on_response(self, exchange: Exchange) -> None:
+        await exchange.response_head.read()
+
+
+def left_within_a_response(talk: Talk, client: Peer) -> None:
+    client.sends(GET)
+    upstream(talk).sends(OK[:-1])
+    client.resets()
+
+
 def left_within_a_streamed_reply(talk: Talk, client: Peer) -> None:
     client.sends(GET)
     client.resets()
@@ -177,7 +188,10 @@ def left_within_a_streamed_reply(talk: Talk, client: Peer) -> None:
 
 @pytest.mark.parametrize(
     ("kind", "act"),
-    [(Broken, answered), (Reading, too_large), (Streaming, left_within_a_streamed_reply), (Asking, asked_in_vain)],
+    [
+        *((Broken, answered), (Reading, too_large), (ReadingResponse, left_within_a_response)),
+        *((Streaming, left_within_a_streamed_reply), (Asking, asked_in_vain)),
+    ],
 )
 def test_filters_that_fail_leave_nothing_for_the_garbage_collector(kind: type[StreamFilter], act: Act) -> None:
     made = kind({})

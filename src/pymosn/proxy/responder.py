@@ -165,7 +165,9 @@ class Responder(ChunkReceiver):
             owner.fail(FILTER_ERROR, f"filter {handle.name}: a streamed reply")
 
     def cancel(self) -> None:
-        """The exchange is over."""
+        """The response is given up, or complete."""
+        # By its connection the source refers to the head, and so to this object: only the garbage collector would free them.
+        self.flow.source = None
         stream = self.stream
         if stream is not None:
             self.stream = None
