@@ -66,6 +66,22 @@ def test_a_body_is_sent(start: Start) -> None:
     assert body(client.takes()) == b"ok"
 
 
+@pytest.mark.parametrize("answer", [YES + b"hello, filter", b"nonsense\r\n\r\n"], ids=["good", "bad"])
+def test_a_response_that_arrives_just_when_the_client_leaves(start: Start, answer: bytes) -> None:
+    """The task that awaits it is cancelled by then, but has not continued yet."""
+    talk = begin(start, Asks())
+    client, upstream = talk.forwarded(GET, CHECK, address=OTHER)
+
+    def both() -> None:
+        client.transport.lose()
+        upstream.transport.incoming.append(answer)
+        upstream.transport.pump()
+
+    talk.do(both)
+    assert talk.reasons() == ["client_gone"]
+    assert talk.upstream_counters("other")["request_total"] == 1
+
+
 def test_no_response(start: Start) -> None:
     talk = begin(start, Asks())
     client = talk.connect()

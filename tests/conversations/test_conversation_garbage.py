@@ -11,9 +11,11 @@ import pytest
 from tests.kit import GET, Peer, Talk
 from tests.kit import bolt_frames as bolt
 
-from pymosn.api import Exchange, StreamFilter
+from pymosn.api import Exchange, Reply, StreamFilter
 from pymosn.api.routing import Route
+from pymosn.api.stream_filter import ClientError, FilterContext
 from pymosn.core.failure import CONNECT_REFUSED
+from pymosn.proxy.cluster_client import ClusterClients
 from pymosn.routing.actions import Forward, ForwardOptions, RetryPolicy
 from pymosn.routing.matchers import AnyRequest
 
@@ -130,6 +132,72 @@ def test_nothing_is_left_for_the_garbage_collector(act: Act, kind: type[StreamFi
     policy = RetryPolicy(True, 2) if act is retried else None
     routes = [Route("all", AnyRequest(), Forward("service", 60.0, ForwardOptions(retry_policy=policy)))]
     assert leavings(Talk(routes=routes, filters={"it": kind({})} if kind is not None else {}), act) == Counter()
+
+
+class Broken(StreamFilter):
+    def on_response_body(self, exchange: Exchange, data: bytes, last: bool) -> bytes | None:
+        raise ValueError("on purpose")
+
+
+class Streaming(StreamFilter):
+    def on_request(self, exchange: Exchange) -> Reply:
+        return Reply(200, (b"chunk" for _ in range(1000)))
+
+
+class Asking(StreamFilter):
+    async def on_request(self, exchange: Exchange) -> Reply | None:
+        try:
+            await self.clusters["other"].get("/")
+        except ClientError:
+            return Reply(503)
+        return None
+
+
+def asked_in_vain(talk: Talk, client: Peer) -> None:
+    client.sends(GET)
+    talk.refuse_dial("10.0.1.1:80")
+    talk.pass_rounds(3)
+
+
+class Reading(StreamFilter):
+    async def on_request(self, exchange: Exchange) -> None:
+        await exchange.request.read(1)
+
+
+def too_large(talk: Talk, client: Peer) -> None:
+    client.sends(b"POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n")
+    client.sends(b"2\r\nhi\r\n")
+
+
+class ReadingResponse(StreamFilter):
+    async def on_response(self, exchange: Exchange) -> None:
+        await exchange.response_head.read()
+
+
+def left_within_a_response(talk: Talk, client: Peer) -> None:
+    client.sends(GET)
+    upstream(talk).sends(OK[:-1])
+    client.resets()
+
+
+def left_within_a_streamed_reply(talk: Talk, client: Peer) -> None:
+    client.sends(GET)
+    client.resets()
+    talk.pass_rounds(3)
+
+
+@pytest.mark.parametrize(
+    ("kind", "act"),
+    [
+        *((Broken, answered), (Reading, too_large), (ReadingResponse, left_within_a_response)),
+        *((Streaming, left_within_a_streamed_reply), (Asking, asked_in_vain)),
+    ],
+)
+def test_filters_that_fail_leave_nothing_for_the_garbage_collector(kind: type[StreamFilter], act: Act) -> None:
+    made = kind({})
+    talk = Talk(filters={"it": made})
+    made.context = FilterContext("it", talk.log, ClusterClients(talk.runtime), talk.clock)
+    assert leavings(talk, act) == Counter()
 
 
 def called(talk: Talk, client: Peer) -> None:

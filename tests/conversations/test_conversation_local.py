@@ -44,6 +44,17 @@ def test_direct_response(start: Start) -> None:
     assert talk.reasons() == ["ok", "ok"]
 
 
+def test_trailers_of_a_request_that_is_already_answered(start: Start) -> None:
+    """They arrive in one read with the request, which is answered without them."""
+    talk = start(routes=routes())
+    client = talk.connect()
+    chunked = b"POST /direct HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n3\r\nabc\r\n0\r\nx: y\r\n\r\n"
+    client.sends_whole(chunked + ask(b"/direct"))
+    client.receives(HELLO + HELLO)
+    assert client.is_open()
+    assert talk.reasons() == ["ok", "ok"]
+
+
 @pytest.mark.parametrize(("path", "line"), [(b"/nothing", b"204 No Content"), (b"/same", b"304 Not Modified")])
 def test_status_without_content_carries_none(start: Start, path: bytes, line: bytes) -> None:
     talk = start(routes=routes())

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 from typing import Generic, TypeVar
 
 T = TypeVar("T")
@@ -29,9 +28,3 @@ class Registry(Generic[T]):
     def names(self) -> list[str]:
         """All names, in order of registration."""
         return list(self._entries)
-
-    def explain_unknown(self, name: str) -> str:
-        """A message for an unknown name, with the most similar known one."""
-        near = difflib.get_close_matches(name, self._entries, n=1)
-        hint = f", did you mean {near[0]!r}?" if near else f" (known: {', '.join(self._entries) or 'none'})"
-        return f"unknown {self.kind} {name!r}{hint}"

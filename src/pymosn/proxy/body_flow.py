@@ -20,19 +20,19 @@ from pymosn.core.message import BodyTooLarge
 class Reading:
     """A filter that waits for a whole body."""
 
-    def __init__(self, limit: int, failure: Failure) -> None:
-        """`limit`: maximum size in bytes. `failure`: of the exchange, unless the filter catches BodyTooLarge."""
+    def __init__(self, limit: int) -> None:
+        """`limit`: maximum size in bytes."""
         self._limit: i64 = limit
-        self._failure = failure
+        self.is_too_large = False
+        #: No exception is set in it, because that would refer to this object by its traceback.
         self.done: asyncio.Future[None] = asyncio.get_running_loop().create_future()
 
     def on_size(self, size: i64, ended: bool) -> None:
         """`size` bytes of the body have arrived; `ended`: no more will."""
         if self.done.done():
             return
-        if size > self._limit:
-            self.done.set_exception(BodyTooLarge(self._failure, int(self._limit)))
-        elif ended:
+        self.is_too_large = size > self._limit
+        if self.is_too_large or ended:
             self.done.set_result(None)
 
 
@@ -117,7 +117,7 @@ class BodyFlow:
 
     async def read(self, limit: int, failure: Failure) -> bytes:
         """Returns the whole body and keeps it. Raises BodyTooLarge with `failure` above `limit` bytes."""
-        reading = Reading(limit, failure)
+        reading = Reading(limit)
         reading.on_size(self.size, self.ended)
         if not reading.done.done():
             self._reading = reading
@@ -126,4 +126,6 @@ class BodyFlow:
             await reading.done
         finally:
             self._reading = None
+        if reading.is_too_large:
+            raise BodyTooLarge(failure, limit)
         return self.body()

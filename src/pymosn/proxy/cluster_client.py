@@ -123,7 +123,8 @@ class Call(InternalRequest):
         self._failure: Failure | None = None
         #: Whether it failed because its host had closed the reused connection.
         self.was_stale = False
-        self._done: asyncio.Future[ClientResponse] = asyncio.get_running_loop().create_future()
+        #: Its result is None if the request failed: an exception in it would refer to this object by its traceback.
+        self._done: asyncio.Future[ClientResponse | None] = asyncio.get_running_loop().create_future()
 
     async def make(self, data: bytes, timeout: float, fresh: bool) -> ClientResponse:
         """Sends the request and waits for the response. Raises ClientError."""
@@ -131,11 +132,14 @@ class Call(InternalRequest):
         self._wheel.set(self, timeout)
         self._take_stream(PROTOCOL, fresh)
         try:
-            return await self._done
+            response = await self._done
         finally:
             if not self._is_over:  # the waiting task was cancelled
                 self._end(NO_VERDICT)
                 self._leave_stream()
+        if response is None:
+            raise ClientError("" if self._failure is None else self._failure.reason, self.host.address)
+        return response
 
     def may_repeat(self) -> bool:
         """Whether the request may be sent again: nothing of it was sent, or only to a connection that was already closed."""
@@ -160,11 +164,15 @@ class Call(InternalRequest):
     def on_whole(self) -> None:
         head = self._response
         assert head is not None
-        self._done.set_result(ClientResponse(int(head.status), head.headers, b"".join(self._pieces)))
+        self._end_wait(ClientResponse(int(head.status), head.headers, b"".join(self._pieces)))
 
     def on_failed(self, failure: Failure) -> None:
         self._failure = failure
-        self._done.set_exception(ClientError(failure.reason, self.host.address))
+        self._end_wait(None)
+
+    def _end_wait(self, response: ClientResponse | None) -> None:
+        if not self._done.done():  # the waiting task may have been cancelled in this iteration of the event loop
+            self._done.set_result(response)
 
     def on_sender(self, sender: RequestSender) -> None:
         if self._is_over:

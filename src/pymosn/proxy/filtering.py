@@ -222,23 +222,26 @@ def filter_chunk(owner: FilterOwner, chain: list[BodyHandler], data: bytes, last
         if exchange.body_skipped_by is not None and handle.filter in exchange.body_skipped_by:
             continue
         handle.calls.value += 1
-        error: BaseException | str
         try:
             answer = step.call(exchange, data, last)
-        except BaseException as raised:
-            error = raised
+        except BaseException as error:
+            verdict = _on_chunk_error(owner, step, error)
         else:
             if answer is None:
                 continue
             if isinstance(answer, bytes) and (handle.changes_length or len(answer) == len(data)):
                 data = answer
                 continue
-            error = _wrong_chunk(answer, len(data))
-        exchange.skip_body(handle.filter)
-        verdict = on_error(owner, handle, error, step.call)
+            verdict = _on_chunk_error(owner, step, _wrong_chunk(answer, len(data)))
         if verdict is not None:
             return verdict
     return data
+
+
+def _on_chunk_error(owner: FilterOwner, step: BodyHandler, error: BaseException | str) -> Verdict | None:
+    """Handles an error in a chunk; None when the exchange continues, without the filter for the rest of the body."""
+    owner.exchange.skip_body(step.handle.filter)
+    return on_error(owner, step.handle, error, step.call)
 
 
 def _wrong_chunk(answer: object, size: i64) -> str:

@@ -53,8 +53,12 @@ class ReplyStream:
     def cancel(self) -> None:
         """Stops: the rest is not needed."""
         self._is_cancelled = True
-        if self._task is not None:
-            self._task.cancel()
+        task = self._task
+        self._task = (
+            None  # it refers to this stream by its exception: without this only the garbage collector would free them
+        )
+        if task is not None:
+            task.cancel()
 
     async def _run(self, receiver: ChunkReceiver) -> None:
         try:

@@ -165,7 +165,9 @@ class Responder(ChunkReceiver):
             owner.fail(FILTER_ERROR, f"filter {handle.name}: streaming the reply failed")
 
     def cancel(self) -> None:
-        """Cancels a streamed reply: the exchange is over."""
+        """Cancels a streamed reply and drops the source: the exchange is over."""
+        # The source's connection refers to the head, and so to this object: only the garbage collector would free them.
+        self.flow.source = None
         stream = self.stream
         if stream is not None:
             self.stream = None

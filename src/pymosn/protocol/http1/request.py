@@ -73,6 +73,7 @@ class RequestDecoder(Http1Decoder):
         first: i64 = buffer[start]
         if first < SP and first in (CR, LF) and not self._skipped_line:
             # One empty line before a request is tolerated (RFC 9112 section 2.2).
+            self._begin_head()
             after_line: i64 = self._end_line(start, first)
             if after_line < 0:
                 return NEED_MORE
@@ -82,10 +83,7 @@ class RequestDecoder(Http1Decoder):
             return self._check_head_size(size - start)
         after: i64 = start + self._line_size
         if self._line_size == 0:
-            lines = self.head.connection_lines
-            self.head = HttpRequest(NO_HEADERS)
-            self.head.connection_lines = lines
-            self._target_has_host = False
+            self._begin_head()
             after = self._scan_request_line(start)
             if after >= 0:
                 self._line_size = after - start
@@ -102,6 +100,13 @@ class RequestDecoder(Http1Decoder):
         self._skipped_line = False
         self._line_size = 0
         return self._finish_head()
+
+    def _begin_head(self) -> None:
+        """Replaces the previous request, also for bytes that turn out not to begin another one."""
+        lines = self.head.connection_lines
+        self.head = HttpRequest(NO_HEADERS)
+        self.head.connection_lines = lines
+        self._target_has_host = False
 
     def _check_head_size(self, size: i64) -> i64:
         if size > self.limits.head:

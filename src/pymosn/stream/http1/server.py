@@ -206,8 +206,8 @@ class Http1Server(StreamOwner):
         if not decoder.end:
             self._connection.set_idle(self._options.body_timeout)
         receiver.on_request(head, decoder.data, decoder.end and decoder.trailers is None)
-        if decoder.end and decoder.trailers is not None and self._stream is stream:
-            receiver.on_trailers(decoder.trailers)
+        if decoder.end and decoder.trailers is not None:
+            stream.receiver.on_trailers(decoder.trailers)  # ignored if the exchange is already over
 
     def _check_tunnel(self, head: RequestHead) -> None:
         """Ignores an upgrade that the listener does not allow; a CONNECT is the connection's last request."""
