@@ -174,6 +174,16 @@ class ReadingResponse(StreamFilter):
         await exchange.response_head.read()
 
 
+class Replacing(StreamFilter):
+    async def on_response(self, exchange: Exchange) -> Reply:
+        return Reply(403)
+
+
+def answered_in_part(talk: Talk, client: Peer) -> None:
+    client.sends(GET)
+    upstream(talk).sends(OK[:-1])
+
+
 def left_within_a_response(talk: Talk, client: Peer) -> None:
     client.sends(GET)
     upstream(talk).sends(OK[:-1])
@@ -190,7 +200,8 @@ def left_within_a_streamed_reply(talk: Talk, client: Peer) -> None:
     ("kind", "act"),
     [
         *((Broken, answered), (Reading, too_large), (ReadingResponse, left_within_a_response)),
-        *((Streaming, left_within_a_streamed_reply), (Asking, asked_in_vain)),
+        *((Replacing, answered_in_part), (Streaming, left_within_a_streamed_reply)),
+        (Asking, asked_in_vain),
     ],
 )
 def test_filters_that_fail_leave_nothing_for_the_garbage_collector(kind: type[StreamFilter], act: Act) -> None:

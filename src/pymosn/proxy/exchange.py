@@ -275,6 +275,8 @@ class ExchangeDriver(DispatchOwner):
 
     def _hold(self, head: ResponseHead, data: bytes, end: bool, stream: ReplyStream | None) -> Responder:
         self.stage = HOLDING
+        if self._responder is not None:
+            self._responder.cancel()
         responder = Responder(self, head, None if self._forwarder is None else self._forwarder.upstream)
         responder.flow.hold(data, end)
         responder.stream = stream
