@@ -237,7 +237,7 @@ def test_back_pressure_and_pauses() -> None:
     run(test)
 
 
-def test_dials_that_fail() -> None:
+def test_dials_that_fail(tmp_path: Path) -> None:
     async def test() -> None:
         place = Place(Ears())
         closed = socket.create_server(("127.0.0.1", 0))
@@ -246,7 +246,7 @@ def test_dials_that_fail() -> None:
         refused = await place.dial(Ear(), f"127.0.0.1:{port}")
         assert isinstance(refused, Failure)
         assert refused.reason == "connect_refused"
-        for address in ("no-port", "127.0.0.1:99999", "unix:/nonexistent/pymosn.sock"):
+        for address in ("no-port", "127.0.0.1:99999", f"unix:{tmp_path}/missing.sock"):
             failed = await place.dial(Ear(), address)
             assert isinstance(failed, Failure)
             assert failed.reason == "connect_failed"
