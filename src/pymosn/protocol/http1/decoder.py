@@ -201,7 +201,12 @@ class Http1Decoder(BodyDecoder):
             headers.add_raw(b"content-length", b"%d" % self._length)
         listed = self._options
         keeps = self.minor_version == 1
-        if len(listed) > 0:
+        # The two common values name no field that is left: a `Keep-Alive` field is never forwarded.
+        if listed == b" keep-alive":
+            keeps = True
+        elif listed == b" close":
+            keeps = False
+        elif len(listed) > 0:
             options = [option.strip(b" \t") for option in listed.split(b",")]
             headers.remove_named(frozenset(options) - PROTECTED)
             if b"close" in options:
