@@ -32,15 +32,15 @@ class Case:
 
 
 class SmallGet(Case):
-    """Five header fields, and a response body of 100 bytes."""
+    """Five header fields, and a response body of 100 bytes; both peers send `Connection: keep-alive`, as many do."""
 
     name = "small GET"
     body_size = 100
     _response = (b"HTTP/1.1 200 OK\r\nDate: Sun, 06 Nov 1994 08:49:37 GMT\r\nContent-Type: text/plain\r\n"
-                 b"Content-Length: 100\r\n\r\n" + bytes(100),)  # fmt: skip
+                 b"Content-Length: 100\r\nConnection: keep-alive\r\n\r\n" + bytes(100),)  # fmt: skip
 
     def request(self) -> bytes:
-        return b"GET /items/7?full=1 HTTP/1.1\r\n" + _FIELDS + b"\r\n"
+        return b"GET /items/7?full=1 HTTP/1.1\r\n" + _FIELDS + b"Connection: keep-alive\r\n\r\n"
 
     def response(self, request: bytes) -> Sequence[bytes]:
         return self._response
