@@ -174,11 +174,7 @@ class Call(InternalRequest):
         if not self._done.done():  # the waiting task may have been cancelled in this iteration of the event loop
             self._done.set_result(response)
 
-    def on_sender(self, sender: RequestSender) -> None:
-        if self._is_over:
-            sender.cancel()
-            return
-        self.sender = sender
+    def send(self, sender: RequestSender) -> None:
         self._was_sent = True
         sender.send_request(self._head, self._data, True)
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from mypy_extensions import i64
 
+from pymosn.api.stream import RequestSender
 from pymosn.core.failure import OVERFLOW, UPSTREAM_TIMEOUT, Failure
 from pymosn.core.headers import Headers
 from pymosn.core.message import ResponseHead
@@ -20,6 +21,10 @@ class InternalRequest(UpstreamRequest):
         self._is_over = False
 
     # ---- for subclasses
+
+    def send(self, sender: RequestSender) -> None:
+        """Sends the request on its stream."""
+        raise NotImplementedError
 
     def on_head(self, head: ResponseHead) -> None:
         """The head of the response was received."""
@@ -58,6 +63,13 @@ class InternalRequest(UpstreamRequest):
         self._count_timeout()
         self._fail(UPSTREAM_TIMEOUT, BROKEN)
         self._leave_stream()
+
+    def on_sender(self, sender: RequestSender) -> None:
+        if self._is_over:
+            sender.cancel()
+            return
+        self.sender = sender
+        self.send(sender)
 
     def on_no_sender(self, failure: Failure) -> None:
         self._fail(failure, NO_VERDICT if failure is OVERFLOW else BROKEN)

@@ -92,12 +92,11 @@ class MirrorCopy(InternalRequest):
         if self._is_over:
             return
         self._wheel.set(self, self._timeout)
+        self._has_ended = True
         sender = self.sender
         if sender is None or self._is_full:
-            self._has_ended = True
             self._trailers = trailers
         else:
-            self._has_ended = True
             sender.send_trailers(trailers)
 
     def abandon(self) -> None:
@@ -131,11 +130,7 @@ class MirrorCopy(InternalRequest):
 
     # ---- from the pool and the stream
 
-    def on_sender(self, sender: RequestSender) -> None:
-        if self._is_over:
-            sender.cancel()
-            return
-        self.sender = sender
+    def send(self, sender: RequestSender) -> None:
         sender.send_request(self._head, self._take_held(), self._has_ended and self._trailers is None)
         if self._trailers is not None:
             sender.send_trailers(self._trailers)
