@@ -9,15 +9,13 @@ from __future__ import annotations
 
 from typing import Final
 
-from mypy_extensions import i64
-
 from pymosn.api.exchange import Exchange
 from pymosn.api.record import RouteOverrides
 from pymosn.api.routing import Route, RouteMatcher
 from pymosn.api.upstream import NO_CONSTRAINTS, Selection, criteria
 from pymosn.core.failure import CLUSTER_UNKNOWN, NO_ROUTE, NO_ROUTER, NO_VIRTUAL_HOST, Failure
 from pymosn.routing.actions import DEFAULT_TIMEOUT, Forward, ForwardPlan, RetryPolicy, Target, asked_timeouts
-from pymosn.routing.hashing import NO_HASH, hash_value
+from pymosn.routing.hashing import select_by_hash
 from pymosn.routing.table import RouteTable, VirtualHost
 from pymosn.upstream.original_dst import destination
 from pymosn.upstream.plan import OriginalPlan
@@ -128,9 +126,7 @@ def _selection(
     selection = Selection()
     selection.subset = target.subset
     if action.hash_policies or uses_hash:
-        value: i64 = hash_value(action.hash_policies, exchange)
-        if value != NO_HASH:
-            selection.set_hash(value)
+        select_by_hash(selection, action.hash_policies, exchange)
     if original is not None:
         selection.destination = destination(original, exchange)
     return selection

@@ -23,7 +23,7 @@ from pymosn.proxy.runtime import Runtime
 from pymosn.proxy.sender_wrapper import SenderWrapper
 from pymosn.proxy.upstream_request import NO_VERDICT
 from pymosn.routing.actions import Forward, Mirror
-from pymosn.routing.hashing import NO_HASH, hash_value
+from pymosn.routing.hashing import select_by_hash
 from pymosn.upstream.cluster import Cluster, ClusterHost
 
 #: Bytes of a request's body that one copy may buffer.
@@ -224,9 +224,7 @@ class Mirroring(SenderWrapper):
             return [host for host in cluster.hosts if host.is_healthy]
         selection = Selection()
         if cluster.balancer.uses_hash:
-            value: i64 = hash_value(self._action.hash_policies, self._owner.exchange)
-            if value != NO_HASH:
-                selection.set_hash(value)
+            select_by_hash(selection, self._action.hash_policies, self._owner.exchange)
         chosen: list[ClusterHost] = []
         while len(chosen) < self._count:
             host = cluster.balancer.choose(selection)

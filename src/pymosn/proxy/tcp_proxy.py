@@ -41,7 +41,7 @@ from pymosn.proxy.attempts import UNASKED_ATTEMPTS
 from pymosn.proxy.runtime import Runtime
 from pymosn.proxy.tcp_options import TcpOptions
 from pymosn.proxy.upstream_request import BROKEN
-from pymosn.routing.hashing import hash_value
+from pymosn.routing.hashing import select_by_hash
 from pymosn.upstream.cluster import Cluster, ClusterHost
 from pymosn.upstream.original_dst import destination
 
@@ -132,7 +132,7 @@ class TcpProxy(NetworkFilter):
             return
         self._cluster = cluster
         if cluster.balancer.uses_hash:
-            self._selection.set_hash(hash_value([], self._exchange))
+            select_by_hash(self._selection, [], self._exchange)
         if cluster.original is not None:
             self._selection.destination = destination(cluster.original, self._exchange)
         self._connect(cluster)

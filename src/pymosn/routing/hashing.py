@@ -12,6 +12,7 @@ from typing import Final
 from mypy_extensions import i64
 
 from pymosn.api.exchange import Exchange
+from pymosn.api.upstream import Selection
 from pymosn.api.variables import cookie_value
 from pymosn.core.headers import lower_name, to_bytes, to_text
 
@@ -65,6 +66,13 @@ class HashSourceIp(HashPolicy):
 
     def part(self, exchange: Exchange) -> bytes | None:
         return exchange.remote_ip.encode() or None
+
+
+def select_by_hash(selection: Selection, policies: list[HashPolicy], exchange: Exchange) -> None:
+    """Gives `selection` the hash of the exchange, if a policy has a value."""
+    value: i64 = hash_value(policies, exchange)
+    if value != NO_HASH:
+        selection.set_hash(value)
 
 
 def hash_value(policies: list[HashPolicy], exchange: Exchange) -> i64:
