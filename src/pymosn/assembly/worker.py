@@ -13,11 +13,11 @@ from pymosn.assembly.prepared import BuildError, PreparedConfig, Retired
 from pymosn.assembly.routes import build_in_steps, clusters_in
 from pymosn.assembly.share import WorkerShare, descriptor_ceiling
 from pymosn.assembly.steps import Steps
+from pymosn.assembly.wheel_timer import WheelTimer
 from pymosn.config.schema import Cluster as ClusterConfig
 from pymosn.config.schema import Overload, WorkerLimits
 from pymosn.core.clock import Clock
 from pymosn.core.counters import Labels, Metrics
-from pymosn.core.timers import TimerWheel
 from pymosn.filters.modules import is_in_class, is_in_file, source_file
 from pymosn.network.admission import Admission
 from pymosn.network.dialer import TcpDialer
@@ -42,7 +42,7 @@ class WorkerRuntime:
         """`workers`: their number, which share the limits. `worker`: the index of this one; -1 if it does not know it."""
         self.share = WorkerShare(workers, worker)
         self.clock = Clock()
-        self.wheel = TimerWheel(self.clock)
+        self.wheel = WheelTimer(loop, self.clock).wheel
         self.metrics = Metrics()
         self.log = logs.process_log
         self.admission = Admission(self.wheel, self.log)

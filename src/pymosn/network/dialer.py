@@ -50,6 +50,7 @@ class TcpDialer(Dialer):
             failure, detail = CONNECT_REFUSED, str(error)
         except (OSError, ValueError) as error:
             failure, detail = CONNECT_FAILED, str(error)
+            self._clock.tick()
             if isinstance(error, OSError) and error.errno in SHORTAGES and self._admission is not None:
                 self._admission.on_shortage(error.errno or 0)
         else:

@@ -33,9 +33,6 @@ from pymosn.server.resources import GarbageCollection, raise_open_file_limit, se
 from pymosn.server.shutdown import SUPERVISOR_SIGNALS
 from pymosn.server.watchdog import Frame, Watchdog
 
-#: Seconds between two ticks of the timer wheel, while it has timers and while it is empty.
-BUSY_PERIOD: Final = 0.02
-EMPTY_PERIOD: Final = 0.2
 #: Seconds between two periodic reports of the metrics.
 STATS_PERIOD: Final = 1.0
 #: Seconds for closing pools and filters, and for the last report, before the process exits regardless.
@@ -80,6 +77,7 @@ class Worker:
                     self._execute_configured(self._runtime, command)
 
     def _execute_configured(self, runtime: WorkerRuntime, command: Command) -> None:
+        runtime.clock.tick()
         match command:
             case messages.GetStats():
                 self._send_stats(runtime, command.ticket)
@@ -115,7 +113,6 @@ class Worker:
         overload = OverloadManager(runtime)
         await self._start(runtime.listeners)
         settle()
-        self._tick(runtime)
         Watchdog(self._loop, self._stacks, partial(self._on_blocked, runtime)).start()
         self._push_stats(runtime, overload)
         self._channel.send(messages.Ready(len(runtime.active.drain_order)))
@@ -202,11 +199,6 @@ class Worker:
                 for listener in listeners:
                     listener.abort_all()
 
-    def _tick(self, runtime: WorkerRuntime) -> None:
-        self._loop.call_later(BUSY_PERIOD if len(runtime.wheel) else EMPTY_PERIOD, self._tick, runtime)
-        runtime.clock.tick()
-        runtime.wheel.advance()
-
     def _on_blocked(self, runtime: WorkerRuntime, seconds: float, stack: list[Frame]) -> None:
         """The event loop was blocked."""
         lines = [frame.text() for frame in stack]
@@ -221,6 +213,7 @@ class Worker:
 
     def _push_stats(self, runtime: WorkerRuntime, overload: OverloadManager) -> None:
         self._loop.call_later(STATS_PERIOD, self._push_stats, runtime, overload)
+        runtime.clock.tick()
         overload.check()
         # Reports must not pile up for a supervisor that does not read.
         if self._channel.is_flushed:

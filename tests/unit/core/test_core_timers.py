@@ -6,9 +6,7 @@ from hypothesis import strategies as st
 from tests.kit import FakeClock
 
 from pymosn.core.clock import Clock
-from pymosn.core.timers import NEVER, SLOTS, Alarm, TimerWheel
-
-RESOLUTION = 0.02
+from pymosn.core.timers import NEVER, RESOLUTION, SLOTS, TICKS, Alarm, TimerWheel
 
 
 class Bell(Alarm):
@@ -37,12 +35,26 @@ steps = st.lists(
 
 
 @settings(max_examples=120, deadline=None)
-@given(st.floats(0.0, 1e6), steps)
-def test_never_early_and_at_most_a_slot_late(start: float, script: list[tuple[str, int, float]]) -> None:
+@given(st.floats(0.0, 1e6), steps, st.booleans())
+def test_never_early_and_at_most_two_ticks_late(
+    start: float, script: list[tuple[str, int, float]], follows_wake: bool
+) -> None:
+    """The wheel is advanced when it asks for it, or after each step of the script."""
     clock = FakeClock(start)
-    wheel = TimerWheel(clock, RESOLUTION)
+    wakes: list[float] = []
+    wheel = TimerWheel(clock, wakes.append)
     bells = [Bell(clock) for _ in range(5)]
     deadlines: dict[int, float] = {}
+
+    def advance() -> None:
+        wakes.clear()
+        wheel.advance()
+        for place, bell in enumerate(bells):
+            if bell.rang:
+                assert deadlines.pop(place) <= clock.now, "early"
+                assert bell.rang == [clock.now]
+                bell.rang.clear()
+
     for what, number, seconds in script:
         if what == "set":
             wheel.set(bells[number], seconds)
@@ -50,22 +62,56 @@ def test_never_early_and_at_most_a_slot_late(start: float, script: list[tuple[st
         elif what == "clear":
             wheel.clear(bells[number])
             deadlines.pop(number, None)
+        elif follows_wake:
+            end = clock.now + seconds
+            while wakes and wakes[-1] <= end:
+                clock.now = max(clock.now, wakes[-1])
+                advance()
+            clock.now = end
         else:
             clock.now += seconds
-            wheel.advance()
-            for place, bell in enumerate(bells):
-                if bell.rang:
-                    assert deadlines.pop(place) <= clock.now, "early"
-                    assert bell.rang == [clock.now]
-                    bell.rang.clear()
-            assert all(deadline > clock.now - RESOLUTION - 1e-6 for deadline in deadlines.values()), "late"
+            advance()
+        assert all(deadline > clock.now - 2 * RESOLUTION - 1e-6 for deadline in deadlines.values()), "late"
         assert len(wheel) == len(deadlines)
         assert all((bell.alarm_deadline < NEVER) == (place in deadlines) for place, bell in enumerate(bells))
 
 
+def test_wakes_only_for_alarms() -> None:
+    """Nothing polls: an empty wheel asks for nothing, and an idle timeout of a minute for one call a round."""
+    clock = FakeClock()
+    wakes: list[float] = []
+    wheel = TimerWheel(clock, wakes.append)
+    wheel.advance()
+    assert wakes == []
+    bell = Bell(clock)
+    for _ in range(1000):
+        wheel.set(bell, 60.0)  # moved further away by each request
+        clock.now += 0.001
+    calls = 0
+    while not bell.rang:
+        clock.now = wakes[-1]
+        wheel.advance()
+        calls += 1
+    assert calls <= 5
+    wakes.clear()
+    wheel.advance()
+    assert wakes == []
+
+
+def test_wakes_earlier_for_an_earlier_alarm_only() -> None:
+    clock = FakeClock(10.0)
+    wakes: list[float] = []
+    wheel = TimerWheel(clock, wakes.append)
+    for delay in (0.010, 0.020, 5.0, 0.010):
+        wheel.set(Bell(clock), delay)
+    assert wakes == [pytest.approx(10.010, abs=2 * RESOLUTION)]
+    wheel.set(Bell(clock), 0.005)
+    assert wakes[1:] == [pytest.approx(10.005, abs=2 * RESOLUTION)]
+
+
 def test_long_stop_rings_everything_once() -> None:
     clock = FakeClock()
-    wheel = TimerWheel(clock, RESOLUTION)
+    wheel = TimerWheel(clock)
     bells = [Bell(clock) for _ in range(2000)]
     for place, bell in enumerate(bells):
         wheel.set(bell, place * 0.05)
@@ -77,7 +123,7 @@ def test_long_stop_rings_everything_once() -> None:
 
 def test_alarm_may_set_itself_and_clear_others() -> None:
     clock = FakeClock()
-    wheel = TimerWheel(clock, RESOLUTION)
+    wheel = TimerWheel(clock)
     other = Bell(clock)
 
     class Again(Bell):
@@ -87,7 +133,7 @@ def test_alarm_may_set_itself_and_clear_others() -> None:
             wheel.clear(other)
 
     again = Again(clock)
-    wheel.set(other, 1.0)
+    wheel.set(other, 1.001)
     wheel.set(again, 1.0)
     for _ in range(400):
         clock.now += 0.02
@@ -107,7 +153,7 @@ class Broken(Bell):
 
 def test_an_alarm_that_fails_delays_no_other() -> None:
     clock = FakeClock()
-    wheel = TimerWheel(clock, RESOLUTION)
+    wheel = TimerWheel(clock)
     bells = [Bell(clock), Broken(clock), Bell(clock)]
     later = Bell(clock)
     for bell in bells:
@@ -123,7 +169,7 @@ def test_an_alarm_that_fails_delays_no_other() -> None:
 
 def test_all_failures_of_alarms_are_reported() -> None:
     clock = FakeClock()
-    wheel = TimerWheel(clock, RESOLUTION)
+    wheel = TimerWheel(clock)
     for _ in range(2):
         wheel.set(Broken(clock), 0.05)
     clock.now += 0.2
@@ -134,7 +180,7 @@ def test_all_failures_of_alarms_are_reported() -> None:
 
 def test_alarm_set_to_now_from_an_alarm_does_not_ring_forever() -> None:
     clock = FakeClock()
-    wheel = TimerWheel(clock, RESOLUTION)
+    wheel = TimerWheel(clock)
 
     class Eager(Bell):
         def on_alarm(self) -> None:
@@ -152,21 +198,21 @@ def test_alarm_set_to_now_from_an_alarm_does_not_ring_forever() -> None:
 @pytest.mark.parametrize("round_trips", [0.5, 1, 1.5, 7])
 def test_deadlines_beyond_one_round(round_trips: float) -> None:
     clock = FakeClock()
-    wheel = TimerWheel(clock, RESOLUTION)
+    wheel = TimerWheel(clock)
     bell = Bell(clock)
-    delay = round_trips * int(SLOTS) * RESOLUTION
+    delay = round_trips * int(SLOTS * TICKS) * RESOLUTION
     wheel.set(bell, delay)
     start = clock.now
     while not bell.rang:
-        clock.now += RESOLUTION
+        clock.now += 0.01
         wheel.advance()
         assert clock.now - start < delay + 1
-    assert delay <= bell.rang[0] - start <= delay + 2 * RESOLUTION
+    assert delay <= bell.rang[0] - start <= delay + 0.01 + 2 * RESOLUTION
 
 
 def test_moving_a_deadline_nearer() -> None:
     clock = FakeClock()
-    wheel = TimerWheel(clock, RESOLUTION)
+    wheel = TimerWheel(clock)
     bell = Bell(clock)
     wheel.set(bell, 100.0)
     wheel.set(bell, 0.1)
