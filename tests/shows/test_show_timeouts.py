@@ -69,8 +69,8 @@ def test_a_timeout_is_at_most_two_milliseconds_late(start: Start, count: int) ->
             for timeout, values in found.items()
         }
         tell("milliseconds late, by timeout in milliseconds: median", **figures)
-        # With few requests, other load on the machine decides the slowest. The round trip itself is not the timer's.
-        share = 0.99 if count >= 1000 else 0.5
+        # With few requests, only the fastest quarter is independent of other load. The round trip itself is not the timer's.
+        share = 0.99 if count >= 1000 else 0.25
         allowed = LIMIT_MS + percentile(found.pop(0), share)
         for timeout, values in found.items():
             assert percentile(values, share) <= allowed, f"{timeout} ms"
