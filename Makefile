@@ -5,7 +5,7 @@ BIN     := $(VENV)/bin
 SOURCES := $(shell find src -name '*.py' -o -name '*.in' -o -name '*.md' | sort) setup.py build_compiled.py build_c_files.py pyproject.toml
 BUILT   := build/compiled
 
-.PHONY: run test test-interpreted test-compiled shows check format bench fuzz build docs clean hostile-page soak slow interop instructions always
+.PHONY: run test test-interpreted test-compiled shows check format bench fuzz build docs clean hostile-page soak slow interop instructions audit constraints always
 
 run: build                       ## serve the two-hop example until Ctrl-C
 	PYTHONPATH=$(BUILT) $(BIN)/python -m pymosn start
@@ -27,6 +27,14 @@ check: $(VENV)/ready             ## format, lint, types, layer arrows, word chec
 	$(BIN)/mypy
 	MYPYPATH=. $(BIN)/mypy --explicit-package-bases -p tests.kit
 	$(BIN)/python -m pytest tests/unit/test_layers.py tests/unit/test_words.py
+
+audit: $(VENV)/ready             ## installed packages: as pinned, without known vulnerabilities (skipped when offline)
+	$(BIN)/python .ci/audit.py
+
+constraints: $(VENV)/ready       ## pin the installed packages in constraints.txt
+	sed -i '/^[^#]/d' constraints.txt
+	$(BIN)/pip freeze --exclude-editable >> constraints.txt
+	touch $(VENV)/ready
 
 format: $(VENV)/ready
 	$(BIN)/ruff format .
@@ -71,10 +79,11 @@ $(BUILT)/build-kind: $(SOURCES) build/sources | $(VENV)/ready
 build/sources: always
 	@mkdir -p build && echo $(SOURCES) | cmp -s - $@ || echo $(SOURCES) > $@
 
-$(VENV)/ready: pyproject.toml
+$(VENV)/ready: pyproject.toml constraints.txt
 	$(PYTHON) -c 'import sys; sys.exit("pymosn needs Python 3.11 or newer") if sys.version_info < (3, 11) else None'
 	$(PYTHON) -m venv $(VENV) || { echo "cannot create a virtual environment: install python3-venv"; exit 1; }
-	PYMOSN_INTERPRETED=1 $(BIN)/pip install --quiet --disable-pip-version-check --editable '.[dev]'
+	PYMOSN_INTERPRETED=1 PIP_CONSTRAINT=$(abspath constraints.txt) \
+	    $(BIN)/pip install --quiet --disable-pip-version-check --editable '.[dev]'
 	touch $@
 
 clean:
