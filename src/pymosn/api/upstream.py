@@ -42,12 +42,12 @@ class LatencyAverage:
         self._updated: float = LONG_AGO
 
     def record(self, now: float, seconds: float, status: i64) -> None:
-        """Records a response after `seconds`; a `status` below 0 means no response."""
+        """Records a response after `seconds`, negative if unknown; a `status` below 0 means no response."""
         # At most 0.95: each response has some weight, even if many arrive at the same time.
         kept = min(max(0.0, 1.0 - (now - self._updated) / DECAY), 0.95)
         if seconds > self.seconds:
             self.seconds = seconds
-        else:
+        elif seconds >= 0.0:
             self.seconds = self.seconds * kept + seconds * (1.0 - kept)
         is_client_error = 1.0 if 400 <= status < 500 else 0.0
         is_server_error = 1.0 if status < 0 or status >= 500 else 0.0

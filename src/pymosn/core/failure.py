@@ -1,7 +1,8 @@
 """The one table of everything that can go wrong with an exchange, and of its consequences.
 
 A failure is a value, used for the response to the client (`status`), the access log and counters (`reason`), MOSN's
-response flags (`flag`) and the retry policy (`may_retry`: the host cannot have processed any of the request).
+response flags (`flag`), the retry policy (`may_retry`: the host cannot have processed any of the request) and the health of
+hosts (`by_host`: it counts against the host, unless the client has contributed to it).
 """
 
 from __future__ import annotations
@@ -28,15 +29,24 @@ class Failure:
     `reason`: the word in logs, counters and the reason header. `status`: the HTTP status for the client; RPC protocols map
     it to their own. `flag`: MOSN's response flag bits. `may_retry`: whether another host may be tried by default.
     `retry_after`: seconds for the Retry-After header, 0 for none. Failures with it are frequent, and are therefore
-    not in the process log, only in the access log and the counters.
+    not in the process log, only in the access log and the counters. `by_host`: whether the upstream's host caused it.
     """
 
-    def __init__(self, reason: str, status: int, flag: int = 0, may_retry: bool = False, retry_after: int = 0) -> None:
+    def __init__(
+        self,
+        reason: str,
+        status: int,
+        flag: int = 0,
+        may_retry: bool = False,
+        retry_after: int = 0,
+        by_host: bool = False,
+    ) -> None:
         self.reason = reason
         self.status = status
         self.flag = flag
         self.may_retry = may_retry
         self.retry_after = retry_after
+        self.by_host = by_host
 
     def __repr__(self) -> str:
         return f"<Failure {self.reason} {self.status}>"
@@ -75,13 +85,14 @@ ALL_UNHEALTHY: Final = Failure("all_unhealthy", 502, FLAG_NO_HEALTHY_UPSTREAM)
 
 # ---- upstream failures
 OVERFLOW: Final = Failure("overflow", 503, FLAG_UPSTREAM_OVERFLOW)
-CONNECT_REFUSED: Final = Failure("connect_refused", 502, FLAG_UPSTREAM_CONNECTION_FAILURE, may_retry=True)
-CONNECT_TIMEOUT: Final = Failure("connect_timeout", 502, FLAG_UPSTREAM_CONNECTION_FAILURE, may_retry=True)
-CONNECT_FAILED: Final = Failure("connect_failed", 502, FLAG_UPSTREAM_CONNECTION_FAILURE, may_retry=True)
-RESET_BEFORE_RESPONSE: Final = Failure("reset_before_response", 502, FLAG_UPSTREAM_REMOTE_RESET)
-RESET_AFTER_RESPONSE: Final = Failure("reset_after_response", 502, FLAG_UPSTREAM_CONNECTION_TERMINATION)
-BAD_RESPONSE: Final = Failure("bad_response", 502, FLAG_UPSTREAM_REMOTE_RESET)
-UPSTREAM_TIMEOUT: Final = Failure("timeout", 504, FLAG_UPSTREAM_TIMEOUT)
+CONNECT_REFUSED: Final = Failure("connect_refused", 502, FLAG_UPSTREAM_CONNECTION_FAILURE, may_retry=True, by_host=True)
+CONNECT_TIMEOUT: Final = Failure("connect_timeout", 502, FLAG_UPSTREAM_CONNECTION_FAILURE, may_retry=True, by_host=True)
+CONNECT_FAILED: Final = Failure("connect_failed", 502, FLAG_UPSTREAM_CONNECTION_FAILURE, may_retry=True, by_host=True)
+NO_DESCRIPTORS: Final = Failure("no_descriptors", 503, FLAG_UPSTREAM_CONNECTION_FAILURE)
+RESET_BEFORE_RESPONSE: Final = Failure("reset_before_response", 502, FLAG_UPSTREAM_REMOTE_RESET, by_host=True)
+RESET_AFTER_RESPONSE: Final = Failure("reset_after_response", 502, FLAG_UPSTREAM_CONNECTION_TERMINATION, by_host=True)
+BAD_RESPONSE: Final = Failure("bad_response", 502, FLAG_UPSTREAM_REMOTE_RESET, by_host=True)
+UPSTREAM_TIMEOUT: Final = Failure("timeout", 504, FLAG_UPSTREAM_TIMEOUT, by_host=True)
 STREAM_IDLE: Final = Failure("stream_idle_timeout", 504, FLAG_UPSTREAM_TIMEOUT)
 TUNNEL_IDLE: Final = Failure("tunnel_idle_timeout", 504, FLAG_UPSTREAM_TIMEOUT)
 LOOP: Final = Failure("loop", 502, FLAG_UPSTREAM_CONNECTION_FAILURE)

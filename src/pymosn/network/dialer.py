@@ -12,7 +12,7 @@ import asyncio
 from pymosn.api.network import Dialer, DialReceiver, NetworkFilter, Peer, PlainTransport
 from pymosn.core.addresses import UNIX, split_address
 from pymosn.core.clock import Clock
-from pymosn.core.failure import CONNECT_FAILED, CONNECT_REFUSED, CONNECT_TIMEOUT, Failure
+from pymosn.core.failure import CONNECT_FAILED, CONNECT_REFUSED, CONNECT_TIMEOUT, NO_DESCRIPTORS, Failure
 from pymosn.core.timers import TimerWheel
 from pymosn.network.admission import SHORTAGES, Admission
 from pymosn.network.connection import ConnectionOwner, TcpConnection
@@ -51,8 +51,10 @@ class TcpDialer(Dialer):
         except (OSError, ValueError) as error:
             failure, detail = CONNECT_FAILED, str(error)
             self._clock.tick()
-            if isinstance(error, OSError) and error.errno in SHORTAGES and self._admission is not None:
-                self._admission.on_shortage(error.errno or 0)
+            if isinstance(error, OSError) and error.errno in SHORTAGES:
+                failure = NO_DESCRIPTORS
+                if self._admission is not None:
+                    self._admission.on_shortage(error.errno or 0)
         else:
             self._clock.tick()
             receiver.on_dialed(connection)

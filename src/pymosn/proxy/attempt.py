@@ -6,7 +6,7 @@ from mypy_extensions import i64, mypyc_attr
 
 from pymosn.api.stream import RequestSender
 from pymosn.core.clock import Clock
-from pymosn.core.failure import OVERFLOW, UPSTREAM_TIMEOUT, Failure
+from pymosn.core.failure import UPSTREAM_TIMEOUT, Failure
 from pymosn.core.headers import Headers
 from pymosn.core.message import ResponseHead
 from pymosn.core.timers import TimerWheel
@@ -73,6 +73,8 @@ class Attempt(UpstreamRequest):
         super().__init__(host, clock, wheel)
         #: Whether the attempt always needs a new connection.
         self.needs_fresh = False
+        #: Whether the per-try timeout is the client's, and shorter than the operator's.
+        self.has_clients_limit = False
         self._owner: AttemptOwner | None = owner
         self._timeout = 0.0
         self._waits_for = ""
@@ -103,12 +105,12 @@ class Attempt(UpstreamRequest):
         protocol = self._waits_for
         if protocol:
             self._waits_for = ""
-            self._started = self._clock.now  # the pause is not the host's latency
+            self._started = self._sent_at = self._clock.now  # the pause is not the host's latency
             self.start(protocol, False, self._timeout)
             return
         owner = self._owner
         if owner is not None:
-            self.on_timeout(True)
+            self.on_timeout(not self.has_clients_limit)
             self.cancel()
             owner.on_attempt_failed(self.host, UPSTREAM_TIMEOUT)
 
@@ -135,9 +137,9 @@ class Attempt(UpstreamRequest):
             self._leave_stream()
 
     def on_timeout(self, is_host_late: bool) -> None:
-        """Counts a timeout; `cancel` follows. `is_host_late`: it counts against the host."""
-        if is_host_late:
-            self._status = BROKEN
+        """Counts a timeout; `cancel` follows. `is_host_late`: it counts against a host that has not answered."""
+        if is_host_late and self._status == NO_VERDICT and not self._waits_for:
+            self._status = self._verdict(UPSTREAM_TIMEOUT)
         self._count_timeout()
 
     def _end(self, status: i64) -> None:
@@ -170,7 +172,7 @@ class Attempt(UpstreamRequest):
     def on_no_sender(self, failure: Failure) -> None:
         owner = self._owner
         if owner is not None:
-            self._end(NO_VERDICT if failure is OVERFLOW else BROKEN)
+            self._end(self._verdict(failure))
             owner.on_attempt_failed(self.host, failure)
 
     def on_informational(self, head: ResponseHead) -> None:
@@ -182,6 +184,7 @@ class Attempt(UpstreamRequest):
         owner = self._owner
         if owner is not None:
             self._status = head.status
+            self._note_head()
             if self._timeout > 0.0:
                 self._wheel.clear(self)
             if end:

@@ -14,7 +14,15 @@ from pymosn.api.record import RouteOverrides
 from pymosn.api.routing import Route, RouteMatcher
 from pymosn.api.upstream import NO_CONSTRAINTS, Selection, criteria
 from pymosn.core.failure import CLUSTER_UNKNOWN, NO_ROUTE, NO_ROUTER, NO_VIRTUAL_HOST, Failure
-from pymosn.routing.actions import DEFAULT_TIMEOUT, Forward, ForwardPlan, RetryPolicy, Target, asked_timeouts
+from pymosn.routing.actions import (
+    DEFAULT_TIMEOUT,
+    Forward,
+    ForwardPlan,
+    RetryPolicy,
+    Target,
+    Timeouts,
+    asked_timeouts,
+)
 from pymosn.routing.hashing import select_by_hash
 from pymosn.routing.table import RouteTable, VirtualHost
 from pymosn.upstream.original_dst import destination
@@ -101,7 +109,7 @@ def plan_forward(
     overrides = exchange.overrides
     is_plain = action.is_plain and target.subset is None and not uses_hash and original is None
     timeouts = asked_timeouts(action, exchange) if reads_timeouts else None
-    if is_plain and overrides is None and (timeouts is None or timeouts == (action.timeout, 0.0)):
+    if is_plain and overrides is None and (timeouts is None or timeouts == Timeouts(action.timeout)):
         return action.plain_plan
     plan = ForwardPlan(action.timeout)
     if not is_plain:
@@ -113,7 +121,7 @@ def plan_forward(
             plan.retry_policy = policy
             plan.try_timeout = policy.per_try_timeout
     if timeouts is not None:
-        plan.timeout, plan.try_timeout = timeouts
+        plan.set_timeouts(timeouts)
     if overrides is not None:
         _override_times(plan, overrides)
     return plan
@@ -136,8 +144,11 @@ def _override_times(plan: ForwardPlan, overrides: RouteOverrides) -> None:
     """Timeouts and retries chosen by filters."""
     if overrides.timeout is not None:
         plan.timeout = overrides.timeout
+        plan.has_clients_total = False
     if overrides.try_timeout is not None:
         plan.try_timeout = overrides.try_timeout
+        plan.has_clients_try = False
+    plan.is_hurried = plan.has_clients_total or plan.has_clients_try
     if overrides.retries is not None:
         plan.retry_policy = RetryPolicy(overrides.retries > 0, overrides.retries, plan.try_timeout)
 
@@ -148,6 +159,9 @@ def own_plan(plan: ForwardPlan) -> ForwardPlan:
         return plan
     own = ForwardPlan(plan.timeout)
     own.try_timeout = plan.try_timeout
+    own.has_clients_total = plan.has_clients_total
+    own.has_clients_try = plan.has_clients_try
+    own.is_hurried = plan.is_hurried
     own.retry_policy = plan.retry_policy
     own.changes = plan.changes
     own.uses_host_name = plan.uses_host_name

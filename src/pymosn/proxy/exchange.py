@@ -173,6 +173,8 @@ class ExchangeDriver(DispatchOwner):
                 upstream.resume()
             else:
                 upstream.pause()
+                if self._forwarder is not None:
+                    self._forwarder.on_client_slow()
         elif responder is not None and responder.stream is not None:
             responder.stream.on_writable(writable)
 

@@ -10,7 +10,14 @@ from mypy_extensions import i16, i64, mypyc_attr
 
 from pymosn.api.stream import RequestSender
 from pymosn.api.upstream import Host
-from pymosn.core.failure import BAD_REWRITE, FILTER_ERROR, NO_HOSTS, RESET_BEFORE_RESPONSE, Failure
+from pymosn.core.failure import (
+    BAD_REWRITE,
+    FILTER_ERROR,
+    NO_HOSTS,
+    RESET_BEFORE_RESPONSE,
+    UPSTREAM_TIMEOUT,
+    Failure,
+)
 from pymosn.core.headers import Headers
 from pymosn.core.message import CONNECT, CONNECT_HERE, UNKNOWN_LENGTH, ResponseHead
 from pymosn.proxy.attempt import Attempt, AttemptOwner, PendingAttempt
@@ -45,6 +52,8 @@ class Forwarder(AttemptOwner):
         self._keeps_body = False
         self._has_handlers = False
         self._is_tunnel = False
+        # Whether an attempt ended because of the client's own timeout, so that the others get what is left of the time.
+        self._was_cut_short = False
         policy = plan.retry_policy
         if policy is not None:
             self._keeps_body = policy.retry_on and owner.exchange.request.may_repeat(True, policy.non_idempotent)
@@ -117,6 +126,11 @@ class Forwarder(AttemptOwner):
         if self.owner.exchange.request.raw_tunnel == CONNECT_HERE:
             attempt.needs_fresh = True  # this connection will carry no HTTP
         self._attempt = attempt
+        plan = self.plan
+        attempt.is_one_way = self.owner.exchange.request.is_one_way
+        if plan.is_hurried:
+            attempt.is_hurried = True
+            attempt.has_clients_limit = plan.has_clients_try
         protocol = self.owner.exchange.upstream_protocol()
         if retries is None:
             attempt.start(protocol, fresh, self._try_timeout())
@@ -213,6 +227,9 @@ class Forwarder(AttemptOwner):
         self.upstream = upstream
         if owner.client_is_full:
             upstream.pause()
+            self.on_client_slow()
+        if not owner.request_ended and self._attempt is not None:
+            self._attempt.is_whole = False
         self.is_sent = True
         owner.stage = AWAITING
         flow = owner.request_flow
@@ -256,6 +273,8 @@ class Forwarder(AttemptOwner):
                 flow.clear()
             else:
                 flow.hold(data, end)
+        if self._attempt is not None:
+            self._attempt.note_sent(end)
         upstream.send_data(data, end)
         self._rearm()
 
@@ -270,6 +289,8 @@ class Forwarder(AttemptOwner):
             if rest:
                 upstream.send_data(rest, False)
         owner.held_request().trailers = trailers  # for another attempt
+        if self._attempt is not None:
+            self._attempt.note_sent(True)
         upstream.send_trailers(trailers)
         self._rearm()
 
@@ -296,6 +317,8 @@ class Forwarder(AttemptOwner):
 
     def on_attempt_failed(self, host: ClusterHost, failure: Failure) -> None:
         was_reused = self.upstream is not None and self.upstream.is_reused()
+        if failure is UPSTREAM_TIMEOUT and self.plan.has_clients_try:
+            self._was_cut_short = True
         self.forget()
         step: i64 = 0
         if self.owner.exchange.response is None:
@@ -326,21 +349,24 @@ class Forwarder(AttemptOwner):
             return False
         before = self._attempt
         has_permit = before is not None and before.is_retry()
-        if not has_permit and not cluster.limits.retries.try_acquire():
+        # Retries that the client's own timeout causes must not use up the permits of the others.
+        needs_permit = not (failure is UPSTREAM_TIMEOUT and self.plan.has_clients_try)
+        retries: Limit | None = cluster.limits.retries if has_permit or needs_permit else None
+        if retries is not None and not has_permit and not retries.try_acquire():
             cluster.stats.request_retry_overflow.value += 1
             return False
         self.plan = own_plan(self.plan)
         self.plan.selection.add_tried(host)
         chosen = self._choose_host()
         if chosen is None:
-            if not has_permit:
-                cluster.limits.retries.release()
+            if retries is not None and not has_permit:
+                retries.release()
             return False
         if before is not None:
             self.forget()
             before.discard(has_permit)
         cluster.stats.request_retry.value += 1
-        self._try(chosen, False, cluster.limits.retries, pause_before(failure, attempts, cluster.choices()))
+        self._try(chosen, False, retries, pause_before(failure, attempts, cluster.choices()))
         return True
 
     # ---- the response
@@ -389,7 +415,12 @@ class Forwarder(AttemptOwner):
     def on_timeout(self, is_host_late: bool) -> None:
         """The exchange timed out; `cancel` follows."""
         if self._attempt is not None:
-            self._attempt.on_timeout(is_host_late)
+            self._attempt.on_timeout(is_host_late and not self.plan.has_clients_total and not self._was_cut_short)
+
+    def on_client_slow(self) -> None:
+        """The client does not read as fast as the upstream sends."""
+        if self._attempt is not None:
+            self._attempt.was_client_slow = True
 
     def cancel(self) -> None:
         """Nothing further is needed from the upstream."""

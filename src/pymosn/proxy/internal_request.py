@@ -5,11 +5,11 @@ from __future__ import annotations
 from mypy_extensions import i64
 
 from pymosn.api.stream import RequestSender
-from pymosn.core.failure import OVERFLOW, UPSTREAM_TIMEOUT, Failure
+from pymosn.core.failure import UPSTREAM_TIMEOUT, Failure
 from pymosn.core.headers import Headers
 from pymosn.core.message import ResponseHead
 from pymosn.proxy.runtime import Runtime
-from pymosn.proxy.upstream_request import BROKEN, NO_VERDICT, UpstreamRequest
+from pymosn.proxy.upstream_request import UpstreamRequest
 from pymosn.upstream.cluster import ClusterHost
 
 
@@ -61,7 +61,7 @@ class InternalRequest(UpstreamRequest):
 
     def on_alarm(self) -> None:
         self._count_timeout()
-        self._fail(UPSTREAM_TIMEOUT, BROKEN)
+        self._fail(UPSTREAM_TIMEOUT, self._verdict(UPSTREAM_TIMEOUT))
         self._leave_stream()
 
     def on_sender(self, sender: RequestSender) -> None:
@@ -72,13 +72,14 @@ class InternalRequest(UpstreamRequest):
         self.send(sender)
 
     def on_no_sender(self, failure: Failure) -> None:
-        self._fail(failure, NO_VERDICT if failure is OVERFLOW else BROKEN)
+        self._fail(failure, self._verdict(failure))
 
     def on_informational(self, head: ResponseHead) -> None:
         pass
 
     def on_response(self, head: ResponseHead, data: bytes, end: bool) -> None:
         self._status = head.status
+        self._note_head()
         self.on_head(head)
         self.on_data(data, end)
 

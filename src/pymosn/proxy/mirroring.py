@@ -66,10 +66,12 @@ class MirrorCopy(InternalRequest):
         self._has_ended = False
         self._trailers: Headers | None = None
         self._is_full = False
+        self.is_one_way = head.is_one_way
 
     def start(self, protocol: str, data: bytes, end: bool) -> None:
         """Asks for a stream to send the request on; `data`: the part of the body received so far."""
         self._stats.mirrored.value += 1
+        self.is_whole = end
         self._hold(data, end)
         if not self._is_over:
             self._wheel.set(self, self._timeout)
@@ -80,6 +82,7 @@ class MirrorCopy(InternalRequest):
         if self._is_over:
             return
         self._wheel.set(self, self._timeout)
+        self.note_sent(end)
         sender = self.sender
         if sender is None or self._is_full:
             self._hold(data, end)
@@ -92,6 +95,7 @@ class MirrorCopy(InternalRequest):
         if self._is_over:
             return
         self._wheel.set(self, self._timeout)
+        self.note_sent(True)
         self._has_ended = True
         sender = self.sender
         if sender is None or self._is_full:

@@ -369,7 +369,8 @@ class TcpUpstream(NetworkFilter):
         """The connection could not be opened."""
         self.host.active_requests -= 1
         self.host.on_connection_end(False)
-        self.host.record_outcome(self._clock.now - self._started, BROKEN)
+        if failure.by_host:
+            self.host.record_outcome(self._clock.now - self._started, BROKEN)
         owner = self._owner
         self._owner = None
         if owner is not None:

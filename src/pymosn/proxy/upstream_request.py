@@ -1,4 +1,9 @@
-"""A request to one host: the limits it counts against, the stream it uses, and the counters of host and cluster."""
+"""A request to one host: the limits it counts against, the stream it uses, and the counters of host and cluster.
+
+The end of every request is reported to its host here, in `UpstreamRequest._count_end`, and `_verdict` decides whether a
+failure counts against the host. Outlier ejection and the balancers judge hosts for all clients, so what one client
+caused or may have caused is no verdict: its own time limits, its slow sending and reading, its leaving.
+"""
 
 from __future__ import annotations
 
@@ -12,9 +17,11 @@ from pymosn.core.failure import CONNECT_FAILED, OVERFLOW, RESET_BEFORE_RESPONSE,
 from pymosn.core.timers import TimerWheel
 from pymosn.upstream.cluster import ClusterHost
 
-#: Outcomes of a request other than a status: one that does not concern the host, and a broken stream.
+#: Outcomes of a request other than a status: one that does not concern the host, and a failure of the host.
 NO_VERDICT: Final[i64] = 0
 BROKEN: Final[i64] = -1
+
+GATEWAY_TIMEOUT: Final[i64] = 504
 
 
 class UpstreamRequest(ResponseReceiver):
@@ -28,10 +35,21 @@ class UpstreamRequest(ResponseReceiver):
         self._wheel = wheel
         self._protocol = ""
         self._started = clock.now
+        # When the host got the last part of the request so far; its latency counts from then on, until the response's head.
+        self._sent_at = self._started
+        self._latency = -1.0
         self._status: i64 = NO_VERDICT
-        #: Seconds until the response that opened a tunnel (the tunnel's lifetime is not the host's latency); -1 without one.
+        #: Seconds until the response that opened a tunnel, whose lifetime is not part of the request's duration; -1 without.
         self._tunnel_after = -1.0
         self._is_admitted = False
+        #: Whether the host has the whole request, as far as it has a part of it: False while the client is sending.
+        self.is_whole = True
+        #: Whether the client has not read a response as fast as the host sent it.
+        self.was_client_slow = False
+        #: Whether the client demanded an earlier answer than the operator's timeouts do.
+        self.is_hurried = False
+        #: Whether no response is expected, so that a successful end says nothing about the host.
+        self.is_one_way = False
         host.stats.request_total.value += 1
         host.stats.request_active.value += 1
         host.cluster_stats.request_total.value += 1
@@ -62,6 +80,26 @@ class UpstreamRequest(ResponseReceiver):
         elif self._protocol:
             self.host.pool(self._protocol).withdraw(self)
 
+    def note_sent(self, is_whole: bool) -> None:
+        """A further part of the request was sent; `is_whole`: it was the last one."""
+        self.is_whole = is_whole
+        self._sent_at = self._clock.now
+
+    def _note_head(self) -> None:
+        """The response's head has arrived. Before the end of the request its time depends on the client."""
+        if self.is_whole:
+            self._latency = self._clock.now - self._sent_at
+
+    def _verdict(self, failure: Failure) -> i64:
+        """The outcome for the host when `failure` ends the request: BROKEN, or NO_VERDICT if the client may have caused it.
+
+        A host may give up on a client that sends or reads slowly, and may close an idle connection at any time.
+        """
+        if not failure.by_host or not self.is_whole or self.was_client_slow:
+            return NO_VERDICT
+        is_stale = failure is RESET_BEFORE_RESPONSE and self.sender is not None and self.sender.is_reused()
+        return NO_VERDICT if is_stale else BROKEN
+
     def _count_timeout(self) -> None:
         self.host.stats.request_timeout.value += 1
         self.host.cluster_stats.request_timeout.value += 1
@@ -70,9 +108,7 @@ class UpstreamRequest(ResponseReceiver):
         """Counts a reset of the stream and returns the outcome for the host."""
         self.host.stats.request_remote_reset.value += 1
         self.host.cluster_stats.request_remote_reset.value += 1
-        # A host may close an idle connection at any time.
-        is_stale = failure is RESET_BEFORE_RESPONSE and self.sender is not None and self.sender.is_reused()
-        return NO_VERDICT if is_stale else BROKEN
+        return self._verdict(failure)
 
     def _count_end(self, status: i64) -> None:
         """Releases the limits and reports `status`, NO_VERDICT or BROKEN to the host."""
@@ -80,8 +116,9 @@ class UpstreamRequest(ResponseReceiver):
         if self._is_admitted:
             self._is_admitted = False
             self.host.end_request()
-            if status != NO_VERDICT:
-                self.host.record_outcome(seconds, status)
+            if status != NO_VERDICT and self._says_something(status):
+                waited = self._latency if status > 0 or self._latency >= 0.0 else self._clock.now - self._sent_at
+                self.host.record_outcome(waited, status)
         stats = self.host.stats
         stats.request_active.value -= 1
         stats.request_duration.record(seconds)
@@ -95,6 +132,12 @@ class UpstreamRequest(ResponseReceiver):
         else:
             stats.response_failed.value += 1
             cluster.response_failed.value += 1
+
+    def _says_something(self, status: i64) -> bool:
+        """Whether the outcome `status` is one of the host, rather than of the client's demands."""
+        if status == GATEWAY_TIMEOUT and self.is_hurried:  # RPC servers and further proxies know the client's timeout
+            return False
+        return status < 0 or not self.is_one_way
 
     def count_bytes(self) -> None:
         """Adds the bytes sent and received on the connection to the counters of host and cluster."""

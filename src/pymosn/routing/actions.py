@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import random
-from typing import Final
+from typing import Final, NamedTuple
 
 from mypy_extensions import i64
 
@@ -60,8 +60,29 @@ class ForwardPlan:
         self.retry_policy: RetryPolicy | None = None
         self.changes: RequestChanges | None = None
         self.uses_host_name = False
+        #: Whether the client has shortened the timeouts: those of the request, those of each attempt, either of them.
+        self.has_clients_total = False
+        self.has_clients_try = False
+        self.is_hurried = False
         #: Shared unless this request has constraints; see `pymosn.proxy.decision.own_plan`.
         self.selection: Selection = NO_CONSTRAINTS
+
+    def set_timeouts(self, timeouts: Timeouts) -> None:
+        """Sets the timeouts that the client or a filter asked for."""
+        self.timeout = timeouts.total
+        self.try_timeout = timeouts.per_attempt
+        self.has_clients_total = timeouts.has_clients_total
+        self.has_clients_try = timeouts.has_clients_try
+        self.is_hurried = self.has_clients_total or self.has_clients_try
+
+
+class Timeouts(NamedTuple):
+    """Timeouts of a request and of each attempt in seconds (0.0: none), and which of them the client has shortened."""
+
+    total: float
+    per_attempt: float = 0.0
+    has_clients_total: bool = False
+    has_clients_try: bool = False
 
 
 class Mirror:
@@ -196,8 +217,8 @@ class ForwardByHeader(Forward):
         return f"forward to the cluster named by header {to_text(self._name)}"
 
 
-def asked_timeouts(action: Forward, exchange: Exchange) -> tuple[float, float]:
-    """Timeouts of the whole request and of each attempt in seconds (0: none) from request, headers and variables.
+def asked_timeouts(action: Forward, exchange: Exchange) -> Timeouts:
+    """The timeouts according to the request, its headers and variables.
 
     As in MOSN clients may request any timeout, and values that are not milliseconds are ignored. The timeout in an RPC
     message takes precedence over the header, and filters' variables over both. A timeout per attempt that is not shorter
@@ -205,15 +226,25 @@ def asked_timeouts(action: Forward, exchange: Exchange) -> tuple[float, float]:
     """
     request = exchange.request
     headers = request.headers
-    total = request.timeout or _milliseconds(headers.get_raw(GLOBAL_TIMEOUT), action.timeout)
-    policy = action.retry_policy
-    per_attempt = _milliseconds(headers.get_raw(TRY_TIMEOUT), 0.0 if policy is None else policy.per_try_timeout)
+    own_total = action.timeout or DEFAULT_TIMEOUT
+    own_try = 0.0 if action.retry_policy is None else action.retry_policy.per_try_timeout
+    total = request.timeout or _milliseconds(headers.get_raw(GLOBAL_TIMEOUT), own_total) or DEFAULT_TIMEOUT
+    per_attempt = _milliseconds(headers.get_raw(TRY_TIMEOUT), own_try)
+    has_clients_total = total < own_total
+    has_clients_try = per_attempt < own_try or own_try == 0.0
     overrides = exchange.own_variables
     if overrides is not None:
-        total = _milliseconds(overrides.get("proxy_global_timeout", "").encode(), total)
-        per_attempt = _milliseconds(overrides.get("proxy_try_timeout", "").encode(), per_attempt)
-    total = total or DEFAULT_TIMEOUT
-    return total, per_attempt if per_attempt < total else 0.0
+        chosen = _milliseconds(overrides.get("proxy_global_timeout", "").encode(), -1.0)
+        if chosen >= 0.0:
+            total = chosen or DEFAULT_TIMEOUT
+            has_clients_total = False
+        chosen = _milliseconds(overrides.get("proxy_try_timeout", "").encode(), -1.0)
+        if chosen >= 0.0:
+            per_attempt = chosen
+            has_clients_try = False
+    if per_attempt >= total:
+        per_attempt = 0.0
+    return Timeouts(total, per_attempt, has_clients_total, has_clients_try and per_attempt > 0.0)
 
 
 def _milliseconds(value: bytes | None, default: float) -> float:

@@ -188,7 +188,10 @@ class ClusterHost(Host):
         self.active_requests -= 1
 
     def record_outcome(self, seconds: float, status: int) -> None:
-        """Records the outcome of a request: `status` after `seconds`, or status -1 if the host failed."""
+        """Records the outcome of a request that the host is responsible for: `status`, or -1 if it failed.
+
+        `seconds`: until the response's head, negative if unknown.
+        """
         if self.latency is not None:
             self.latency.record(self._clock.now, seconds, status)
         if self._outcomes is not None:

@@ -12,7 +12,7 @@ from test_network_sockets import Answer, Ear, Ears, Place, run
 from tests.kit import FakeClock, Lines
 
 from pymosn.api.network import plain_peer
-from pymosn.core.failure import CLOSED_LOCALLY, CONNECT_FAILED
+from pymosn.core.failure import CLOSED_LOCALLY, NO_DESCRIPTORS
 from pymosn.core.timers import TimerWheel
 from pymosn.network.admission import Acceptor, Admission, free_descriptor
 from pymosn.network.dialer import TcpDialer
@@ -171,7 +171,7 @@ def test_a_dial_without_a_descriptor_pauses_accepting() -> None:
             failure = await answer.result
         finally:
             resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
-        assert failure is CONNECT_FAILED
+        assert failure is NO_DESCRIPTORS
         assert "Too many open files" in answer.detail
         assert [door.states for door in desk.doors] == [[False], [False]]
         desk.passes(0.3)
