@@ -57,26 +57,22 @@ class ResponseCache(StreamFilter):
         super().__init__(config)
         self.config = config
         #: The least recently used first; each key has one entry for each set of varying request fields.
-        self.entries: OrderedDict[tuple[str, str, str], list[Entry]] = OrderedDict()
+        self.entries: OrderedDict[tuple[str, str, str, str], list[Entry]] = OrderedDict()
         self.size = 0
 
     def on_request(self, exchange: Exchange) -> Reply | None:
         request = exchange.request
-        cache_control = (request.headers.get("cache-control") or "").lower()
-        if (
-            request.method != "GET"
-            or "authorization" in request.headers
-            or "no-store" in cache_control
-            or "range" in request.headers
-        ):
+        received = exchange.received_headers  # whatever other filters or the route change: the client judges the response
+        cache_control = (received.get("cache-control") or "").lower()
+        if request.method != "GET" or "authorization" in received or "no-store" in cache_control or "range" in received:
             return None
-        key = (request.host, request.path, request.query)
+        key = (request.scheme, request.host, request.path, request.query)
         exchange.state["cache_key"] = key
         if "no-cache" in cache_control:
             return None
         now = time.monotonic()
         for entry in self.entries.get(key, []):
-            if entry.until > now and all(values(request.headers, name) == value for name, value in entry.vary):
+            if entry.until > now and all(values(received, name) == value for name, value in entry.vary):
                 self.entries.move_to_end(key)
                 del exchange.state["cache_key"]
                 return Reply(entry.status, entry.body, [*entry.headers, ("age", str(int(now - entry.made)))])
@@ -97,7 +93,7 @@ class ResponseCache(StreamFilter):
         ):
             exchange.skip_body(self)
             return
-        vary = [(name, values(exchange.request.headers, name)) for name in names if name]
+        vary = [(name, values(exchange.received_headers, name)) for name in names if name]
         headers = [pair for pair in response.headers.items() if pair[0] not in NOT_KEPT]
         exchange.state["filling"] = Filling(Entry(vary, int(response.status), headers, time.monotonic() + seconds))
 
@@ -115,7 +111,7 @@ class ResponseCache(StreamFilter):
             assert isinstance(key, tuple)
             self._keep(key, filling.entry)
 
-    def _keep(self, key: tuple[str, str, str], entry: Entry) -> None:
+    def _keep(self, key: tuple[str, str, str, str], entry: Entry) -> None:
         now = time.monotonic()
         before = self.entries.pop(key, [])
         others = [old for old in before if old.until > now and old.vary != entry.vary]

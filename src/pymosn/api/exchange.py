@@ -67,6 +67,15 @@ class Exchange(ExchangeRecord):
         return self._state
 
     @property
+    def received_headers(self) -> Headers:
+        """The request's headers as the client sent them, for filters that judge a response by what the client accepts.
+
+        `request.headers` has what filters and the route have made of them since. Of an RPC request, only the route's
+        changes are left out.
+        """
+        return self.request.headers if self.as_received is None else self.as_received
+
+    @property
     def response_head(self) -> ResponseHead:
         """The response's head in phases that have one, such as `on_response`. RuntimeError in earlier phases."""
         if self.response is None:

@@ -26,6 +26,12 @@ from pymosn.core.uri import is_host
 
 #: Methods that may be sent twice (RFC 9110 section 9.2.2).
 IDEMPOTENT: Final = frozenset((b"GET", b"HEAD", b"OPTIONS", b"PUT", b"DELETE", b"TRACE"))
+#: How names of fields begin, besides `forwarded`, that make claims about the client and its request.
+CLAIMS: Final = (b"x-forwarded-", b"x-mosn-", b"x-envoy-", b"x-real-ip")
+#: What trusted proxies write into X-Forwarded-Proto, and the scheme.
+SCHEMES: Final = {"http": "http", "https": "https", "ws": "http", "wss": "https"}
+#: The scheme of connections without TLS, which the cached `connection_lines` have.
+HTTP: Final = "http"
 #: The highest status that fits a status line.
 MAX_STATUS: Final[i64] = 999
 
@@ -52,6 +58,8 @@ class HttpRequest(RequestHead):
         self.has_forwarded_for: bool = False
         self.has_forwarded_proto: bool = False
         self.has_request_id: bool = False
+        #: Whether the request did not come through the trusted proxies, so that it is not trusted.
+        self.bypassed_proxies: bool = False
         self.connection_lines: bytes = b""
 
     def copy(self) -> RequestHead:
@@ -67,6 +75,7 @@ class HttpRequest(RequestHead):
         head.has_forwarded_for = self.has_forwarded_for
         head.has_forwarded_proto = self.has_forwarded_proto
         head.has_request_id = self.has_request_id
+        head.bypassed_proxies = self.bypassed_proxies
         head.connection_lines = self.connection_lines
         head.has_timeout = self.has_timeout
         head.is_one_way = self.is_one_way
@@ -127,7 +136,7 @@ class HttpRequest(RequestHead):
             self.has_forwarded_for = headers.has_raw(b"x-forwarded-for")
             self.has_forwarded_proto = headers.has_raw(b"x-forwarded-proto")
             self.has_request_id = headers.has_raw(b"x-request-id")
-        if self.has_timeout and not options.trusts_peer:
+        if self.has_timeout and (not options.trusts_peer or self.bypassed_proxies):
             # Honoured, as in MOSN, but not forwarded: the next hop would trust it.
             headers.remove_raw(GLOBAL_TIMEOUT)
             headers.remove_raw(TRY_TIMEOUT)
@@ -138,6 +147,8 @@ class HttpRequest(RequestHead):
         if options.x_forwarded:
             if self.has_forwarded_for or self.has_forwarded_proto:
                 lines = lines + self._extended_lines(remote_ip, options.trusted_hops)
+            elif self.scheme != HTTP:
+                lines = lines + self._client_lines(remote_ip)
             else:
                 if len(self.connection_lines) == 0:
                     self.connection_lines = self._client_lines(remote_ip)
@@ -165,6 +176,47 @@ class HttpRequest(RequestHead):
         if not self.has_forwarded_proto:
             lines += b"x-forwarded-proto: " + self.scheme.encode() + b"\r\n"
         return lines
+
+    def adopt_forwarded(self, options: ForwardingOptions) -> str:
+        hops = options.trusted_hops
+        address = self.forwarded_ip(hops) if hops > 0 else ""
+        if hops > 0 and not address:
+            self._drop_claims()
+        elif self.has_forwarded_proto:
+            self._adopt_scheme(hops)
+        return address
+
+    def _adopt_scheme(self, hops: i64) -> None:
+        """Makes the scheme that the client used, according to the trusted proxies, that of the request.
+
+        Of several values, the one counts that the outermost trusted proxy has written. What is forwarded is the adopted
+        scheme, and for an unknown one that of the connection.
+        """
+        fields = self.headers.get_all("x-forwarded-proto")
+        words = ",".join(fields).split(",")
+        scheme = SCHEMES.get(words[max(0, len(words) - max(1, int(hops)))].strip(" \t").lower(), "")
+        if scheme:
+            self.scheme = scheme
+        if fields != [scheme]:
+            self.headers.remove_raw(b"x-forwarded-proto")
+            self.has_forwarded_proto = bool(scheme)
+            if scheme:
+                self.headers.add_raw(b"x-forwarded-proto", scheme.encode())
+
+    def _drop_claims(self) -> None:
+        """Removes the claims of a client that bypassed the trusted proxies, as those of any other client are removed.
+
+        X-Forwarded-For and timeouts are removed later: see `add_forwarding_fields`.
+        """
+        self.bypassed_proxies = True
+        self.has_forwarded_proto = False
+        for name, _ in self.headers.items_raw():
+            is_claim = name.startswith(CLAIMS) or name == b"forwarded"
+            if is_claim and name not in (b"x-forwarded-for", GLOBAL_TIMEOUT, TRY_TIMEOUT):
+                self.headers.remove_raw(name)
+
+    def received_headers(self) -> Headers | None:
+        return self.headers.copy()
 
     def forwarded_ip(self, hops: i64) -> str:
         """The client's IP address according to `hops` trusted proxies, each of which appended its peer's address.

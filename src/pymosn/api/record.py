@@ -10,6 +10,7 @@ from mypy_extensions import i32, i64, mypyc_attr
 from pymosn.api.network import Connection, join_address
 from pymosn.api.upstream import Criteria
 from pymosn.core.failure import Failure
+from pymosn.core.headers import Headers
 from pymosn.core.message import RequestHead, ResponseHead
 
 #: Placeholder until the request has been received.
@@ -65,6 +66,8 @@ class ExchangeRecord:
         self.finished: float = 0.0
         self.bytes_received: i64 = 0
         self.bytes_sent: i64 = 0
+        #: The request's headers before filters and the route changed them; see `Exchange.received_headers`.
+        self.as_received: Headers | None = None
         #: Path and host as received, when the route rewrote them.
         self.original_path: bytes = b""
         self.original_host: bytes = b""

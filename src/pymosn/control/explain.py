@@ -180,11 +180,12 @@ def _decode(question: Question, exchange: Exchange, http1: Http1Settings) -> Fai
         return error.failure
     exchange.protocol = "Http1"
     exchange.request = decoder.head
-    if http1.trusted_hops > 0:
-        exchange.forwarded_ip = decoder.head.forwarded_ip(http1.trusted_hops)
     scheme = _split(question.url).scheme
     if scheme:
         exchange.request.scheme = scheme
+    forwarding = forwarding_options(http1)
+    if forwarding.trusts_peer:
+        exchange.forwarded_ip = decoder.head.adopt_forwarded(forwarding)
     return None
 
 

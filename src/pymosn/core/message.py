@@ -65,14 +65,14 @@ class BodySource:
 class ForwardingOptions:
     """What a listener adds to requests about the client. Immutable; shared by all connections.
 
-    `x_forwarded`: X-Forwarded-For and -Proto. `x_request_id`: X-Request-Id. `trusts_peer`: forward the timeouts that the
-    client set. `trusted_hops`: how many proxies before this one are trusted.
+    `x_forwarded`: X-Forwarded-For and -Proto. `x_request_id`: X-Request-Id. `trusts_peer`: believe and forward what the
+    client says about itself, and the timeouts that it set. `trusted_hops`: how many proxies before this one are trusted.
     """
 
     def __init__(self, *, x_forwarded: bool, x_request_id: bool, trusts_peer: bool, trusted_hops: i64) -> None:
         self.x_forwarded = x_forwarded
         self.x_request_id = x_request_id
-        self.trusts_peer = trusts_peer
+        self.trusts_peer = trusts_peer or trusted_hops > 0
         self.trusted_hops: i64 = trusted_hops
 
 
@@ -204,9 +204,16 @@ class RequestHead(MessageHead):
         `remote_ip`: the other end of the client's connection. `was_filtered`: filters may have changed the headers.
         """
 
-    def forwarded_ip(self, hops: i64) -> str:
-        """The client's IP address according to `hops` trusted proxies before this one; empty when they do not name it."""
+    def adopt_forwarded(self, options: ForwardingOptions) -> str:
+        """Adopts what trusted proxies say about the client's request, its scheme, before anything looks at it.
+
+        Returns the client's IP address according to them; empty when they do not name it.
+        """
         return ""
+
+    def received_headers(self) -> Headers | None:
+        """A copy of the headers, where that is cheap; else None."""
+        return None
 
     # ---- local replies
 
@@ -306,6 +313,8 @@ class ResponseHead(MessageHead):
         super().__init__(HttpHeaders() if headers is None else headers, UNKNOWN_LENGTH)
         self.status: i64 = status
         self.raw_tunnel: bytes = b""
+        #: Whether the host finds fault with the request, although `status` is 500 or more.
+        self.rejects_request: bool = False
 
     def add_date(self, dates: HttpDates) -> None:
         """Adds the date if the protocol requires one and there is none."""

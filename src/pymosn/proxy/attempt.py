@@ -183,8 +183,7 @@ class Attempt(UpstreamRequest):
     def on_response(self, head: ResponseHead, data: bytes, end: bool) -> None:
         owner = self._owner
         if owner is not None:
-            self._status = head.status
-            self._note_head()
+            self._note_head(head)
             if self._timeout > 0.0:
                 self._wheel.clear(self)
             if end:

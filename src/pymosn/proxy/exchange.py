@@ -108,12 +108,14 @@ class ExchangeDriver(DispatchOwner):
         if end:
             exchange.request_received = exchange.started
         options = self.options
-        if options.forwarding.trusted_hops > 0:
-            exchange.forwarded_ip = head.forwarded_ip(options.forwarding.trusted_hops)
+        if options.forwarding.trusts_peer:
+            exchange.forwarded_ip = head.adopt_forwarded(options.forwarding)
         if self.runtime.overload.level >= SHED:
             self.fail(OVERLOADED, "")
             return
         filters = options.filters
+        if filters.sees_responses:
+            exchange.as_received = head.received_headers()
         if filters.may_read:
             head.body_source = RequestBody(self)
         if not filters.on_request or self.passes(filters.on_request, REQUEST):

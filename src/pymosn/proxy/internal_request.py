@@ -78,8 +78,7 @@ class InternalRequest(UpstreamRequest):
         pass
 
     def on_response(self, head: ResponseHead, data: bytes, end: bool) -> None:
-        self._status = head.status
-        self._note_head()
+        self._note_head(head)
         self.on_head(head)
         self.on_data(data, end)
 

@@ -23,7 +23,7 @@ from pymosn.proxy.runtime import Runtime
 from pymosn.proxy.sender_wrapper import SenderWrapper
 from pymosn.proxy.upstream_request import NO_VERDICT
 from pymosn.routing.actions import Forward, Mirror
-from pymosn.routing.hashing import select_by_hash
+from pymosn.routing.hashing import NO_HASH, hash_value
 from pymosn.upstream.cluster import Cluster, ClusterHost
 
 #: Bytes of a request's body that one copy may buffer.
@@ -169,6 +169,10 @@ class Mirroring(SenderWrapper):
         self._action = action
         self._owner = owner
         self._copies: list[MirrorCopy] = []
+        # Of the request as received: the route has changed it when the copies are sent.
+        self._hash: i64 = NO_HASH
+        if any([_uses_hash(owner.runtime, mirror) for mirror in mirrors]):  # noqa: C419 - no generator in compiled code
+            self._hash = hash_value(action.hash_policies, owner.exchange)
 
     def abandon(self) -> None:
         """The exchange has ended: copies that have the complete request continue, the others are dropped."""
@@ -227,8 +231,8 @@ class Mirroring(SenderWrapper):
         if self.replaces_request:
             return [host for host in cluster.hosts if host.is_healthy]
         selection = Selection()
-        if cluster.balancer.uses_hash:
-            select_by_hash(selection, self._action.hash_policies, self._owner.exchange)
+        if cluster.balancer.uses_hash and self._hash != NO_HASH:
+            selection.set_hash(self._hash)
         chosen: list[ClusterHost] = []
         while len(chosen) < self._count:
             host = cluster.balancer.choose(selection)
@@ -238,6 +242,11 @@ class Mirroring(SenderWrapper):
             chosen.append(host)
             selection.attempt_index += 1
         return chosen
+
+
+def _uses_hash(runtime: Runtime, mirror: Mirror) -> bool:
+    cluster = runtime.clusters.get(mirror.cluster)
+    return cluster is not None and cluster.balancer.uses_hash
 
 
 def draw_mirrors(action: Forward, owner: ExchangeOwner) -> Mirroring | None:

@@ -14,6 +14,7 @@ from mypy_extensions import i64
 from pymosn.api.stream import RequestSender, ResponseReceiver
 from pymosn.core.clock import Clock
 from pymosn.core.failure import CONNECT_FAILED, OVERFLOW, RESET_BEFORE_RESPONSE, Failure
+from pymosn.core.message import ResponseHead
 from pymosn.core.timers import TimerWheel
 from pymosn.upstream.cluster import ClusterHost
 
@@ -50,6 +51,8 @@ class UpstreamRequest(ResponseReceiver):
         self.is_hurried = False
         #: Whether no response is expected, so that a successful end says nothing about the host.
         self.is_one_way = False
+        #: Whether the host found fault with the request.
+        self._was_rejected = False
         host.stats.request_total.value += 1
         host.stats.request_active.value += 1
         host.cluster_stats.request_total.value += 1
@@ -85,8 +88,10 @@ class UpstreamRequest(ResponseReceiver):
         self.is_whole = is_whole
         self._sent_at = self._clock.now
 
-    def _note_head(self) -> None:
+    def _note_head(self, head: ResponseHead) -> None:
         """The response's head has arrived. Before the end of the request its time depends on the client."""
+        self._status = head.status
+        self._was_rejected = head.rejects_request
         if self.is_whole:
             self._latency = self._clock.now - self._sent_at
 
@@ -135,9 +140,10 @@ class UpstreamRequest(ResponseReceiver):
 
     def _says_something(self, status: i64) -> bool:
         """Whether the outcome `status` is one of the host, rather than of the client's demands."""
-        if status == GATEWAY_TIMEOUT and self.is_hurried:  # RPC servers and further proxies know the client's timeout
-            return False
-        return status < 0 or not self.is_one_way
+        if status < 0:
+            return True
+        # RPC servers and further proxies know the client's timeout.
+        return not (self._was_rejected or self.is_one_way or (status == GATEWAY_TIMEOUT and self.is_hurried))
 
     def count_bytes(self) -> None:
         """Adds the bytes sent and received on the connection to the counters of host and cluster."""

@@ -284,14 +284,14 @@ def test_the_cache_is_bounded() -> None:
         return Response(200, b"x" * int(request.query or 100), fresh)
 
     talk(cache, [Request("GET", f"/{number}?2000") for number in range(20)], upstream=upstream)
-    assert [path for _, path, _ in cache.entries] == ["/17", "/18", "/19"]
+    assert [path for _, _, path, _ in cache.entries] == ["/17", "/18", "/19"]
     assert 0 < cache.size <= 10_000
     talk(cache, [Request("GET", "/large?3001")], upstream=upstream)
-    assert ("test.example", "/large", "3001") not in cache.entries
+    assert ("http", "test.example", "/large", "3001") not in cache.entries
     cache = recipe("response_cache", "ResponseCache")
     varied = Response(200, "x", {**fresh, "vary": "x-a"})
     talk(cache, [Request("GET", "/v", {"x-a": str(number)}) for number in range(40)], upstream=varied)
-    assert len(cache.entries["test.example", "/v", ""]) == 16
+    assert len(cache.entries["http", "test.example", "/v", ""]) == 16
 
 
 def test_half_a_reply_is_not_kept() -> None:

@@ -77,10 +77,10 @@ class CorsFilter(StreamFilter):
     def on_response(self, exchange: Exchange) -> None:
         response = exchange.response
         assert response is not None
-        request = exchange.request
-        if request.raw_method == b"OPTIONS" and "access-control-request-method" in request.headers:
+        received = exchange.received_headers
+        if exchange.request.raw_method == b"OPTIONS" and "access-control-request-method" in received:
             return  # the reply of `on_request`, or not a browser's preflight request
-        origin = request.headers.get("origin")
+        origin = received.get("origin")
         for name in ("access-control-allow-origin", "access-control-allow-credentials", "access-control-expose-headers"):
             response.headers.remove(name)
         if origin is not None and self._allows(origin):

@@ -19,6 +19,8 @@ from pymosn.filters.stream.problems import Problems
 NAME: Final = "ext_authz"
 #: Maximum size of the service's response body, in bytes.
 LIMIT: Final = 64 * 1024
+#: Headers that this filter itself sends to the service.
+OWN: Final = frozenset(f"x-forwarded-{what}" for what in ("method", "proto", "host", "uri", "for"))
 #: Headers that a message has once (RFC 9110, RFC 9111); if the service repeats one, the first value counts.
 SINGLE: Final = frozenset(
     (
@@ -71,7 +73,7 @@ class ExtAuthzFilter(StreamFilter):
         problems.headers(".headers_to_client", settings.headers_to_client)
         problems.end()
         self._settings = settings
-        self._forwarded = [name.lower() for name in settings.request_headers]
+        self._forwarded = [name.lower() for name in settings.request_headers if name.lower() not in OWN]
         self._to_upstream = [name.lower() for name in settings.headers_to_upstream]
         self._to_client = [name.lower() for name in settings.headers_to_client]
 
@@ -89,7 +91,7 @@ class ExtAuthzFilter(StreamFilter):
         fields += [
             ("x-forwarded-method", request.method),
             ("x-forwarded-proto", request.scheme),
-            ("x-forwarded-host", request.host),
+            ("x-forwarded-host", request.headers.get("x-forwarded-host") or request.host),
             ("x-forwarded-uri", target),
             ("x-forwarded-for", exchange.remote_ip),
         ]

@@ -71,7 +71,7 @@ class GzipFilter(StreamFilter):
         coding = ""
         if self._is_suitable(head) and exchange.variable(SWITCH) != "off":
             add_vary(head.headers, "Accept-Encoding")
-            accepted = exchange.request.headers.get_all("accept-encoding")
+            accepted = exchange.received_headers.get_all("accept-encoding")
             if accepted and exchange.request.raw_method != b"HEAD":
                 coding = best_coding(accepted, self._offered)
         if not coding:

@@ -14,6 +14,7 @@ from pymosn.protocol.bolt.frames import (
     COMMAND_GOAWAY,
     COMMAND_HEARTBEAT,
     HESSIAN2,
+    OF_REQUEST,
     STATUS_SUCCESS,
     TO_HTTP,
     TYPE_ONE_WAY,
@@ -82,8 +83,10 @@ class BoltDecoder(RpcDecoder):
         payload = data[front_end:payload_end]
         if kind == TYPE_RESPONSE:
             status: i64 = u16(data, at - 2)
-            status = 200 if status == STATUS_SUCCESS else TO_HTTP.get(int(status), 500)
-            self.response = BoltResponse(headers, status, front, payload, version)
+            http_status: i64 = 200 if status == STATUS_SUCCESS else TO_HTTP.get(int(status), 500)
+            response = BoltResponse(headers, http_status, front, payload, version)
+            response.rejects_request = http_status == 500 and status in OF_REQUEST
+            self.response = response
             return RESPONSE
         request = BoltRequest(headers, self.request_id, front, payload, kind == TYPE_ONE_WAY, version)
         self.request = request

@@ -37,9 +37,10 @@ STATUS_SUCCESS: Final[i64] = 0
 #: HTTP statuses of local replies as Bolt statuses (server exception, no processor, thread pool busy, timeout).
 _FROM_HTTP: Final[dict[int, int]] = {403: 2, 404: 6, 502: 6, 503: 4, 504: 7}
 _UNKNOWN: Final = 3
-#: The reverse, for retries, metrics and the health of hosts; others are 500. 9 and 18: the request cannot be decoded, which,
-#: like 6, is no fault of the host; 16: a closed connection.
-TO_HTTP: Final[dict[int, int]] = {0: 200, 4: 503, 6: 404, 7: 504, 9: 400, 16: 502, 18: 400}
+#: The reverse, for retries and metrics, where 16 is a closed connection; others are 500.
+TO_HTTP: Final[dict[int, int]] = {0: 200, 4: 503, 7: 504, 16: 502}
+#: Those of a host that finds fault with the request: no such service, codec error, deserialisation error.
+OF_REQUEST: Final = (6, 9, 18)
 
 #: The length of a null string.
 NULL: Final[i64] = 0xFFFFFFFF

@@ -6,6 +6,7 @@ from typing import Final
 
 from mypy_extensions import i64
 
+from pymosn.api.http import CLAIMS
 from pymosn.core.chars import LOWER
 from pymosn.core.headers import SPACE, TAB
 
@@ -38,8 +39,6 @@ _NAMES: Final[list[bytes]] = [
 #: A name that matches one of these on servers that treat underscores as dashes (hostile case C14): not forwarded.
 LOOK_ALIKE: Final[i64] = 20
 
-#: Prefixes of further claims, and `x-real-ip`.
-_CLAIMS: Final = (b"x-forwarded-", b"x-mosn-", b"x-envoy-", b"x-real-ip")
 _DASH: Final[i64] = 45
 
 
@@ -105,13 +104,13 @@ def is_claim(buffer: bytes, start: i64, end: i64) -> bool:
     if end - start < 8 or buffer[start + 1] != _DASH:
         return False
     name = buffer[start:end].lower()
-    return name.startswith(_CLAIMS) and (name[:9] != b"x-real-ip" or len(name) == 9)
+    return name.startswith(CLAIMS) and (name[:9] != b"x-real-ip" or len(name) == 9)
 
 
 def is_look_alike(name: bytes) -> bool:
     """Whether a name with underscores would be a known field or a claim if they were dashes."""
     dashed = name.lower().replace(b"_", b"-")
-    return dashed in _KNOWN or dashed.startswith(_CLAIMS)
+    return dashed in _KNOWN or dashed.startswith(CLAIMS)
 
 
 #: Fields that are not allowed in trailers (RFC 9110 section 6.5.1): framing, routing, authentication, content.
@@ -124,4 +123,4 @@ FORBIDDEN_TRAILERS: Final = _KNOWN.union(
 def may_trail(name: bytes) -> bool:
     """Whether a field called `name`, in any case, may be forwarded in a trailer section."""
     dashed = name.lower().replace(b"_", b"-")
-    return dashed not in FORBIDDEN_TRAILERS and not dashed.startswith(_CLAIMS)
+    return dashed not in FORBIDDEN_TRAILERS and not dashed.startswith(CLAIMS)
