@@ -1,13 +1,15 @@
 """Clusters whose hosts are where the clients want to go: from a header, or from the kernel for a redirected connection."""
 
 import pytest
-from tests.kit import OK, Peer, Start, Talk
+from tests.kit import GET, OK, Peer, Start, Talk
+from tests.kit.options import http1_options
 
 from pymosn.api.upstream import Selection
 from pymosn.core.failure import CONNECT_REFUSED
+from pymosn.core.message import CONNECT_HERE
 from pymosn.upstream import original_dst
 from pymosn.upstream.cluster import ClusterHost
-from pymosn.upstream.plan import LimitPlan, OriginalPlan
+from pymosn.upstream.plan import AllowedPlan, LimitPlan, OriginalPlan
 
 
 def begin(start: Start, header: str = "", replace_local: bool = False, **plan: object) -> Talk:
@@ -88,19 +90,133 @@ def test_no_destination(start: Start) -> None:
     assert talk.reasons() == ["no_hosts"]
 
 
-def test_a_request_does_not_come_back_to_this_proxy(start: Start) -> None:
-    talk = begin(start, "host")
-    talk.maker.own.replace([("localhost", 80)])  # the rig's peers have the address that was dialed, and port 80
+@pytest.mark.parametrize("header", ["host", ""])
+@pytest.mark.parametrize(
+    ("own", "services", "asked", "fails"),
+    [
+        ([("192.0.2.9", 80)], [], "192.0.2.9:80", True),
+        ([("192.0.2.9", 80)], [], "192.0.2.9:81", False),
+        ([], [("192.0.2.9", 34901)], "192.0.2.9:34901", True),  # the admin API
+        ([], [("192.0.2.9", 34901)], "name.test:34901", True),
+        ([], [("192.0.2.9", 34901)], "other.test:34901", False),
+    ],
+)
+def test_a_request_does_not_come_back_to_this_process(
+    start: Start, header: str, own: list[tuple[str, int]], services: list[tuple[str, int]], asked: str, fails: bool
+) -> None:
+    talk = begin(start, header)
+    talk.names["name.test"] = ["192.0.2.9"]
+    talk.maker.own.replace(own)
+    talk.maker.own.set_services(services)
+    client = redirected(talk, asked)
+    client.sends(get(b"Host: " + asked.encode()))
+    if fails:
+        talk.expect_no_dial()
+        talk.run_later()
+        assert client.takes()[9:12] == b"502"
+        assert talk.reasons() == ["loop"]
+        assert talk.counters()["reason_loop"] == 1
+    else:
+        talk.expect_dial(asked).takes()
+
+
+SPECIAL = ["127.0.0.1:6379", "169.254.169.254", "[::1]:80", "[::ffff:127.0.0.1]:80", "[fe80::1]", "0.0.0.0:80", "224.0.0.1"]
+
+
+@pytest.mark.parametrize("asked", [*SPECIAL, "inside.test"])
+def test_a_header_does_not_lead_to_this_machine_or_to_cloud_metadata(start: Start, asked: str) -> None:
+    talk = begin(start, "x-to")
+    talk.names["inside.test"] = ["169.254.169.254", "127.0.0.1"]
     client = talk.connect()
-    client.sends(get(b"Host: localhost"))
-    upstream = talk.hold_dial("localhost:80").connects()
-    assert upstream.is_reset()
-    upstream.receives_nothing()
+    client.sends(get(b"Host: a", b"X-To: " + asked.encode()))
+    talk.run_later()
+    assert client.takes()[9:12] == b"403"
+    assert talk.reasons() == ["destination_denied"]
+    talk.expect_no_dial()
+
+
+def test_a_name_with_several_addresses_is_dialed_at_the_allowed_ones(start: Start) -> None:
+    talk = begin(start, "host")
+    talk.names["both.test"] = ["127.0.0.1", "192.0.2.1"]
+    talk.forwarded(get(b"Host: both.test"), address="both.test:80")
+
+
+@pytest.mark.parametrize("asked", ["10.0.0.1:5432", "169.254.169.254:80", "[fe80::1]:80"])
+def test_the_kernel_may_name_any_destination(start: Start, asked: str) -> None:
+    """Without a header it is not the client's word: the client could have gone there itself."""
+    talk = begin(start)
+    client = redirected(talk, asked)
+    client.sends(get(b"Host: any"))
+    talk.expect_dial(asked).takes()
+
+
+def test_a_list_of_destinations_is_all_there_is(start: Start) -> None:
+    allowed = (AllowedPlan("10.0.0.0/8", ((80, 80), (8000, 8099))), AllowedPlan("127.0.0.1"))
+    talk = start(hosts=[], plan={"original": OriginalPlan("host", False, allowed)})
+    for asked, passes in {
+        "10.0.0.1:80": True,
+        "10.0.0.1:8050": True,
+        "10.0.0.1:22": False,
+        "11.0.0.1:80": False,
+        "127.0.0.1:9": True,
+        "127.0.0.2:9": False,
+    }.items():
+        client = talk.connect()
+        client.sends(get(b"Host: " + asked.encode()))
+        if passes:
+            talk.expect_dial(asked).takes()
+        else:
+            talk.run_later()
+            assert client.takes()[9:12] == b"403"
+            talk.expect_no_dial()
+
+
+def test_a_connection_that_became_forbidden_is_not_reused(start: Start) -> None:
+    talk = begin(start, "host")
+    client, upstream = talk.forwarded(get(b"Host: 10.0.0.1"), address="10.0.0.1:80")
+    upstream.sends(OK)
+    client.receives(OK)
+    talk.change("service", original=OriginalPlan("host", False, (AllowedPlan("192.0.2.0/24"),)))
+    assert upstream.is_closed()
+    client.sends(get(b"Host: 10.0.0.1"))
+    talk.run_later()
+    assert client.takes()[9:12] == b"403"
+
+
+def test_a_connect_request_leads_no_further(start: Start) -> None:
+    http1 = http1_options(connect=CONNECT_HERE)
+    talk = start(hosts=[], plan={"original": OriginalPlan("host")}, http1=http1)
+    talk.maker.own.set_services([("192.0.2.9", 34901)])
+    for asked, status in ((b"192.0.2.9:34901", b"502"), (b"127.1.2.3:22", b"403"), (b"[::1]:22", b"403")):
+        client = talk.connect()
+        client.sends(b"CONNECT " + asked + b" HTTP/1.1\r\nHost: public.test\r\n\r\n")
+        talk.run_later()
+        assert client.takes()[9:12] == status
+    absolute = talk.connect()
+    absolute.sends(b"GET http://127.0.0.1:34901/ HTTP/1.1\r\nHost: public.test\r\n\r\n")
+    talk.run_later()
+    assert absolute.takes()[9:12] == b"403"
+    assert talk.reasons() == ["loop", "destination_denied", "destination_denied", "destination_denied"]
+    talk.expect_no_dial()
+
+
+def test_a_host_with_a_name_is_not_a_service_of_this_process(start: Start) -> None:
+    """Whoever answers for the name could open the admin API to all clients; a literal address is the operator's wish."""
+    talk = start(hosts=["rebound.test:34901", "192.0.2.9:34901", "rebound.test:80"])
+    talk.names["rebound.test"] = ["192.0.2.9"]
+    talk.maker.own.set_services([("192.0.2.9", 34901)])
+    talk.maker.own.replace([("192.0.2.9", 80)])
+    client = talk.connect()
+    client.sends(GET)
+    talk.run_later()
     assert client.takes()[9:12] == b"502"
     assert talk.reasons() == ["loop"]
-    talk.maker.own.replace([])
-    client.sends(get(b"Host: localhost"))
-    talk.expect_dial("localhost:80").takes()
+    for address in ("192.0.2.9:34901", "rebound.test:80"):
+        client.sends(GET)
+        upstream = talk.expect_dial(address)
+        upstream.receives(GET)
+        upstream.sends(OK)
+        client.receives(OK)
 
 
 def test_there_is_no_other_host_to_retry_at(start: Start) -> None:

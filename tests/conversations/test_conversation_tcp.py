@@ -4,13 +4,14 @@ from ipaddress import ip_network
 from typing import Any
 
 import pytest
-from tests.kit import Start
+from tests.kit import Peer, Start
 from tests.kit import bolt_frames as bolt
 
+from pymosn.core.address_ranges import End
 from pymosn.core.failure import CONNECT_REFUSED
 from pymosn.core.overload import NORMAL, SHED
 from pymosn.network.connection import LINGER_TIME
-from pymosn.routing.by_address import AddressRoute, End
+from pymosn.routing.by_address import AddressRoute
 from pymosn.upstream.plan import BalancingPlan, OriginalPlan
 
 TCP: dict[str, Any] = {"tcp": {}}
@@ -325,6 +326,20 @@ def test_where_the_client_wanted_to_go(start: Start) -> None:
     talk = start(tcp={}, plan={"original": OriginalPlan()}, hosts=[])
     assert talk.connect().is_reset()
     assert talk.reasons() == ["no_hosts"]
+
+
+def test_a_connection_does_not_come_back_to_this_process(start: Start) -> None:
+    talk = start(tcp={}, plan={"original": OriginalPlan()}, hosts=[])
+    talk.maker.own.set_services([("192.0.2.9", 34901)])
+    connection = talk.listener._accept()
+    connection.original_destination = "192.0.2.9:34901"
+    client = Peer(talk.loop, "client", "192.0.2.7", 40000, talk.one_byte)
+    talk.clients.append(client)
+    client.transport.carry(connection)
+    talk.run_later()
+    assert client.is_reset()
+    assert talk.reasons() == ["loop"]
+    talk.expect_no_dial()
 
 
 MIXED: dict[str, Any] = {"protocols": ["Http1", "bolt", "boltv2"], "tcp": {}}

@@ -7,10 +7,12 @@ from tests.kit.transport import FakeLoop, FakeTransport
 
 from pymosn.api.network import Dialer, DialReceiver, NetworkFilter
 from pymosn.api.network import Peer as HostPeer
+from pymosn.core.addresses import normal_ip, split_address
 from pymosn.core.clock import Clock
 from pymosn.core.failure import Failure
 from pymosn.core.timers import TimerWheel
 from pymosn.network.connection import ConnectionOwner, TcpConnection
+from pymosn.network.dialer import Refused, permitted
 from pymosn.network.listener import ConnectionIds
 
 
@@ -147,11 +149,22 @@ class FakeDialer(Dialer):
         self.one_byte = one_byte
         self.dials: list[Dial] = []
         self.upstreams: list[Peer] = []
+        #: The IP addresses of names.
+        self.names: dict[str, list[str]] = {}
         self._numbers = numbers
         self._clock = clock
         self._wheel = wheel
 
     def dial(self, peer: HostPeer, timeout: float, network_filter: NetworkFilter, receiver: DialReceiver) -> None:
+        if peer.rule is not None:
+            host, port = split_address(peer.address)
+            ips = self.names.get(host, [normal_ip(host) or "198.51.100.1"])
+            try:
+                permitted(peer.rule, ips, port)
+            except Refused as refused:
+                failure, detail = refused.failure, str(refused)
+                self.loop.later(lambda: receiver.on_dial_failed(failure, detail))
+                return
         self.dials.append(Dial(self, peer.address, timeout, network_filter, receiver))
 
     def open(self, network_filter: NetworkFilter) -> TcpConnection:

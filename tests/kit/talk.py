@@ -110,6 +110,7 @@ class Talk:
         self.numbers = ConnectionIds()
         dialer = FakeDialer(self.loop, self.numbers, self.clock, self.wheel, one_byte)
         self.dials: list[Dial] = dialer.dials
+        self.names = dialer.names
         self.upstreams: list[Peer] = dialer.upstreams
         self.clients: list[Peer] = []
         known = known_protocols()

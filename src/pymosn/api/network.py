@@ -227,23 +227,36 @@ class PlainTransport(Transport):
 PLAIN: Final = PlainTransport()
 
 
+@mypyc_attr(allow_interpreted_subclasses=True)
+class DialRule:
+    """The addresses that may be dialed for a peer that is not the operator's choice alone."""
+
+    def fault(self, ip: str, port: i64) -> Failure | None:
+        """Why no connection to this IP address may be opened; None if it may."""
+        raise NotImplementedError
+
+
 class Peer:
     """The other end of an outgoing connection. Immutable, built once per host."""
 
-    def __init__(self, address: str, *, transport: Transport, server_name: str, bind: str) -> None:
+    def __init__(
+        self, address: str, *, transport: Transport, server_name: str, bind: str, rule: DialRule | None = None
+    ) -> None:
         """`address`: "ip:port", "[v6]:port", "name:port" or "unix:/path".
 
         `server_name`: sent and verified by a TLS handshake. `bind`: the local IP address; empty for the system's choice.
+        `rule`: asked about each resolved IP address before it is dialed.
         """
+        self.rule = rule
         self.address = address
         self.transport = transport
         self.server_name = server_name
         self.bind = bind
 
 
-def plain_peer(address: str) -> Peer:
+def plain_peer(address: str, rule: DialRule | None = None) -> Peer:
     """The peer at `address`, without TLS."""
-    return Peer(address, transport=PLAIN, server_name="", bind="")
+    return Peer(address, transport=PLAIN, server_name="", bind="", rule=rule)
 
 
 @mypyc_attr(allow_interpreted_subclasses=True)

@@ -12,6 +12,7 @@ from pymosn.config.schema import Cluster as ClusterConfig
 from pymosn.config.schema import MosnConfig
 from pymosn.config.schema.cluster import BalancerConfig, CircuitBreaker, OriginalDstConfig
 from pymosn.config.schema.router import Metadata
+from pymosn.core.address_ranges import port_ranges
 from pymosn.core.counters import Labels, Metrics
 from pymosn.upstream import plan
 from pymosn.upstream.balancers import balancers
@@ -126,7 +127,9 @@ def original_plan(config: ClusterConfig) -> plan.OriginalPlan | None:
     if config.type != "ORIGINAL_DST" and config.lb_type != "LB_ORIGINAL_DST":
         return None
     block = config.original_dst_lb_config or OriginalDstConfig()
-    return plan.OriginalPlan((block.header_name.lower() or "host") if block.use_header else "", block.replace_local)
+    allowed = [plan.AllowedPlan(entry.network, tuple(port_ranges(entry.ports))) for entry in block.allowed_destinations]
+    header = (block.header_name.lower() or "host") if block.use_header else ""
+    return plan.OriginalPlan(header, block.replace_local, tuple(allowed))
 
 
 def labels_of(metadata: Metadata | None) -> Criteria:

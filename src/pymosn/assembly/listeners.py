@@ -18,12 +18,14 @@ from pymosn.config.diagnostics import Diagnostic, error_at
 from pymosn.config.schema import Http1Settings, ProxyConfig
 from pymosn.config.schema import Listener as ListenerConfig
 from pymosn.config.schema.network_filters import PROTOCOLS, CidrRange, StreamProxyConfig
+from pymosn.core.address_ranges import End, address_range, port_ranges
 from pymosn.core.addresses import split_address
 from pymosn.core.counters import DownstreamStats
 from pymosn.core.message import ForwardingOptions
 from pymosn.network.admission import Admission
+from pymosn.network.destinations import OwnAddresses
 from pymosn.network.listener import ConnectionIds, Listener, ListenerDirectory
-from pymosn.network.original_dst import OriginalDst, OwnAddresses
+from pymosn.network.original_dst import OriginalDst
 from pymosn.network.reject_all import RejectAllFactory
 from pymosn.observe.access_log import AccessLogFile, compile_format
 from pymosn.observe.logs import LogSet
@@ -33,7 +35,7 @@ from pymosn.proxy.runtime import Runtime
 from pymosn.proxy.stream_filters import StreamFilters
 from pymosn.proxy.tcp_options import TcpOptions
 from pymosn.proxy.tcp_proxy import TcpFallback, TcpProxyFactory
-from pymosn.routing.by_address import AddressRoute, End, address_range, port_ranges
+from pymosn.routing.by_address import AddressRoute
 from pymosn.routing.table import TableSlot
 from pymosn.stream.http1.options import trusts_peer
 from pymosn.stream.registry import built_protocols
@@ -75,7 +77,10 @@ class WorkerNetwork:
         self.own_addresses = OwnAddresses()
 
     def activate_addresses(self, listeners: list[BuiltListener]) -> None:
-        """Makes listeners reachable for redirected connections, and prevents requests from looping back to this process."""
+        """Makes listeners reachable for redirected connections, and unreachable as destinations that clients choose.
+
+        To be called again when listeners have started, because only their sockets know a port that was configured as 0.
+        """
         self.directory.by_address, own = {}, []
         for built in listeners:
             if built.config.network.lower() == "unix":
@@ -83,7 +88,7 @@ class WorkerNetwork:
             host, port = split_address(built.config.address)
             self.directory.by_address[join_address(host or "0.0.0.0", port)] = built.listener
             if built.config.bind_port:
-                own.append((host, port))
+                own.append(built.listener.bound_address() or (host, port))
         self.own_addresses.replace(own)
 
 

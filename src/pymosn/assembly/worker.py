@@ -121,6 +121,15 @@ class WorkerRuntime:
         self._network.activate_addresses(made.listeners)
         return [listener for listener in self.listeners if listener not in before]
 
+    def note_addresses(self, services: list[tuple[str, int]] | None = None) -> None:
+        """Updates the addresses that must not be a client's destination, after listeners have started.
+
+        `services`: the addresses of the supervisor's services.
+        """
+        if services is not None:
+            self._network.own_addresses.set_services(services)
+        self._network.activate_addresses(self.active.listeners)
+
     def tidy(self) -> None:
         """Drops everything that only retired listeners used, and the counters of removed objects."""
         if self.retired.listeners:

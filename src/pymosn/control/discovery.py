@@ -1,7 +1,8 @@
 """STRICT_DNS (key reference section 8.7): the supervisor resolves the names in a cluster's hosts periodically.
 
 Every address becomes a host with the weight, metadata and host name of its configured entry. While a name cannot be
-resolved, its last addresses are kept, and the lookups back off.
+resolved, its last addresses are kept, and the lookups back off. A name that leads to a service of this process, such as the
+admin API, gets no host there: whoever answers for the name would open it to the clients.
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ from pymosn.config.schema import Cluster, Host, MosnConfig
 from pymosn.control.resolver import Answer, Lookup, LookupOptions, look_up, lookup_options
 from pymosn.core.addresses import UNIX, split_address
 from pymosn.core.log import INFO, WARN, Log
+from pymosn.network.destinations import LOCALHOST
 
 #: Seconds that a start or a change waits for new names; they are resolved in the background afterwards.
 FIRST_TIME: Final = 5.0
@@ -47,12 +49,17 @@ class Discovery:
         lookup: Lookup = look_up,
         sleep: Sleep = asyncio.sleep,
         notify_pause: float = NOTIFY_PAUSE,
+        refuses: Callable[[str, int], bool] = lambda ip, port: False,
     ) -> None:
+        """`refuses`: whether the process itself serves that IP address and port."""
         self._on_change = on_change
         self._log = log
         self._lookup = lookup
         self._sleep = sleep
         self._notify_pause = notify_pause
+        self._refuses = refuses
+        # Addresses that were refused and logged.
+        self._refused: set[tuple[Key, str, int]] = set()
         self._found: dict[Key, Answer] = {}
         self._options: dict[Key, LookupOptions] = {}
         self._tasks: dict[Key, asyncio.Task[None]] = {}
@@ -157,9 +164,18 @@ class Discovery:
             name, port = split_address(host.address)
             answer = self._found.get((cluster.name, name))
             for address in answer.addresses if answer is not None else ():
+                if name not in LOCALHOST and self._refuses(address, port):
+                    self._note_refused((cluster.name, name), address, port)
+                    continue
                 written = f"[{address}]:{port}" if ":" in address else f"{address}:{port}"
                 hosts.append(replace(host, address=written, hostname=host.hostname or name))
         return replace(cluster, hosts=hosts)
+
+    def _note_refused(self, key: Key, address: str, port: int) -> None:
+        if (key, address, port) not in self._refused:
+            self._refused.add((key, address, port))
+            where = f"{address} port {port}, a service of this process"
+            self._log.write(WARN, f"cluster {key[0]}: {key[1]} leads to {where}; not used")
 
 
 def has_name(host: Host) -> bool:

@@ -95,7 +95,9 @@ BAD_RESPONSE: Final = Failure("bad_response", 502, FLAG_UPSTREAM_REMOTE_RESET, b
 UPSTREAM_TIMEOUT: Final = Failure("timeout", 504, FLAG_UPSTREAM_TIMEOUT, by_host=True)
 STREAM_IDLE: Final = Failure("stream_idle_timeout", 504, FLAG_UPSTREAM_TIMEOUT)
 TUNNEL_IDLE: Final = Failure("tunnel_idle_timeout", 504, FLAG_UPSTREAM_TIMEOUT)
+# The client chose a destination that leads back to this process, or that it may not choose.
 LOOP: Final = Failure("loop", 502, FLAG_UPSTREAM_CONNECTION_FAILURE)
+DESTINATION_DENIED: Final = Failure("destination_denied", 403, FLAG_UPSTREAM_CONNECTION_FAILURE)
 
 # ---- failures of the proxy
 FILTER_ERROR: Final = Failure("filter_error", 500)

@@ -93,6 +93,14 @@ class Listener(Acceptor):
         """Open connections."""
         return len(self._connections)
 
+    def bound_address(self) -> tuple[str, int] | None:
+        """The IP address and port of its socket; None if it has no TCP socket."""
+        sock = self._socket
+        if sock is None or sock.family not in (socket.AF_INET, socket.AF_INET6):
+            return None
+        name = sock.getsockname()
+        return str(name[0]), int(name[1])
+
     async def start(self, sock: socket.socket) -> None:
         """Starts accepting on `sock`, which is bound and listening."""
         sock.setblocking(False)

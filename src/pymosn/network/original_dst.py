@@ -10,7 +10,6 @@ import socket
 import struct
 from typing import Any, Final
 
-from pymosn.api.network import Connection
 from pymosn.core.addresses import MAPPED
 
 #: linux/netfilter_ipv4.h, and IP6T_SO_ORIGINAL_DST of linux/netfilter_ipv6/ip6_tables.h.
@@ -18,8 +17,6 @@ SO_ORIGINAL_DST: Final = 80
 #: struct sockaddr_in and sockaddr_in6 up to the address.
 SOCKADDR_IN: Final = struct.Struct("=H2s4s8x")
 SOCKADDR_IN6: Final = struct.Struct("=H2sI16sI")
-
-ANY: Final = ("", "0.0.0.0", "::")
 
 
 def redirected_from(sock: Any) -> tuple[str, int] | None:
@@ -43,29 +40,3 @@ class OriginalDst:
         """`is_transparent`: by TPROXY, not REDIRECT. `fallback_to_local`: the one on 127.0.0.1, not the one on 0.0.0.0."""
         self.is_transparent = is_transparent
         self.fallback_to_local = fallback_to_local
-
-
-class OwnAddresses:
-    """The addresses this process listens on: a destination named by a client must not lead back to it."""
-
-    def __init__(self) -> None:
-        self._by_port: dict[int, set[str]] = {}
-
-    def replace(self, addresses: list[tuple[str, int]]) -> None:
-        """Replaces the addresses; a host of "", `0.0.0.0` or `::` means all addresses of this machine."""
-        by_port: dict[int, set[str]] = {}
-        for ip, port in addresses:
-            by_port.setdefault(port, set()).add(ip)
-        self._by_port = by_port
-
-    def is_end_of(self, connection: Connection) -> bool:
-        """Whether an outgoing connection ends at one of this process's listeners."""
-        listening = self._by_port.get(int(connection.remote_port))
-        if listening is None:
-            return False
-        ip = connection.remote_ip
-        if ip in listening:
-            return True
-        # A connection to an address of this machine has that address at both ends.
-        is_local = ip == connection.local_ip or ip.startswith("127.")
-        return is_local and not listening.isdisjoint(ANY)

@@ -47,8 +47,9 @@ class Changes(Service):
         discovery: Discovery,
         follow_all: Callable[[MosnConfig], None],
         log: Log,
+        services: Callable[[], list[tuple[str, int]]] = list,
     ) -> None:
-        """`follow_all` is called with the effective configuration whenever it has changed."""
+        """`follow_all` is called with the effective configuration whenever it has changed. `services`: see `Configure`."""
         self.config = self.effective = options.config
         self.last = ChangeResult(attempt=0, source="start", applied=True, version=1, message="", faults=[])
         self._options = options
@@ -58,6 +59,7 @@ class Changes(Service):
         self._discovery = discovery
         self._follow_all = follow_all
         self._log = log
+        self._services = services
         self._lock = asyncio.Lock()
         self._is_shutting_down = False
         self._encoded = encode(options.config)
@@ -74,7 +76,8 @@ class Changes(Service):
         """The command that configures a new worker."""
         options = self._options
         size, index = self._fleet.size, worker_id - 1
-        return Configure(self._encoded, options.config_dir, options.base_dir, size, options.log_ceiling, index)
+        folders = options.config_dir, options.base_dir
+        return Configure(self._encoded, *folders, size, options.log_ceiling, index, self._services())
 
     async def apply(self, source: str, edit: Edit) -> ChangeResult:
         """Activates the configuration that `edit` makes of the active one, or none. `source`: the requester, for the log."""

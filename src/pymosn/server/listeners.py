@@ -10,6 +10,7 @@ from pymosn.api.network import join_address
 from pymosn.config.schema import Listener
 from pymosn.control.service import Service
 from pymosn.core.addresses import split_address
+from pymosn.network.destinations import OwnAddresses
 from pymosn.server.channel import MAX_DESCRIPTORS
 from pymosn.server.messages import Command, Sockets
 from pymosn.server.run_options import RunOptions, StartError
@@ -173,6 +174,17 @@ class ProcessSockets(Service):
                 lines.append(str(error))
         if lines:
             raise StartError(lines=lines)
+
+    def services(self) -> list[tuple[str, int]]:
+        """IP address and port of the sockets that are no listeners': clients must not choose them as destinations."""
+        tcp = [sock for sock in (*self.admin, *self.demo) if sock.family in (socket.AF_INET, socket.AF_INET6)]
+        return [(str(name[0]), int(name[1])) for name in (sock.getsockname() for sock in tcp)]
+
+    def is_service(self, ip: str, port: int) -> bool:
+        """Whether a connection to this address would end at one of the services."""
+        own = OwnAddresses()
+        own.set_services(self.services())
+        return own.is_service(ip, port)
 
     async def stop(self) -> None:
         self.listeners.close()

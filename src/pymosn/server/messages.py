@@ -23,7 +23,8 @@ class Configure(Message, frozen=True):
     """Build this configuration (`assembly.packed_config`) and serve; sent once, after all sockets.
 
     `config_dir`, `base_dir`, `log_ceiling`: as in `RunOptions`. `workers`: how many share the limits. `worker_index`: this
-    worker's index among them, from 0.
+    worker's index among them, from 0. `services`: IP address and port of each service of the supervisor, such as the admin
+    API, which must not be a client's destination.
     """
 
     config: bytes
@@ -32,6 +33,7 @@ class Configure(Message, frozen=True):
     workers: int
     log_ceiling: str | None = None
     worker_index: int = -1
+    services: list[tuple[str, int]] = []
 
 
 class Prepare(Message, frozen=True):

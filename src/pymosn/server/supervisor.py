@@ -67,9 +67,13 @@ class Supervisor:
         self._fleet = Fleet(workers, partial(WorkerProcess, loop), self._initial_commands, loop.call_later, clock, self._log)
         self._workers = Workers(self._fleet, self._signals, options, self._log)
         self._health = HealthChecks(self._on_health, clock, self._log)
-        discovery = Discovery(lambda cluster: self._tasks.begin(self._changes.push_hosts(cluster)), self._log)
-        listeners = self._sockets.listeners
-        self._changes = Changes(options, self._fleet, listeners, discovery, self._services.follow, self._log)
+        sockets = self._sockets
+        discovery = Discovery(
+            lambda cluster: self._tasks.begin(self._changes.push_hosts(cluster)), self._log, refuses=sockets.is_service
+        )
+        self._changes = Changes(
+            options, self._fleet, sockets.listeners, discovery, self._services.follow, self._log, sockets.services
+        )
         policy = parse_roller(server.global_log_roller)
         self._rolling = LogRolling(options.config, options.base_dir, policy, self._reopen_logs, clock, self._log)
         self._plane = SupervisorPlane(self._changes, self._fleet, self._health, self._logs, self._rolling.paths)

@@ -98,6 +98,7 @@ class Worker:
         packed = decode(command.config)
         logs = open_logs(packed.rest, command.base_dir, command.log_ceiling)
         self._runtime = WorkerRuntime(command.workers, command.worker_index, self._loop, logs)
+        self._runtime.note_addresses(command.services)
         self._folders = (command.config_dir, command.base_dir)
         self._tasks.begin(self._serve(self._runtime, packed))
 
@@ -111,18 +112,19 @@ class Worker:
             return
         runtime.activate(prepared)
         overload = OverloadManager(runtime)
-        await self._start(runtime.listeners)
+        await self._start(runtime, runtime.listeners)
         settle()
         Watchdog(self._loop, self._stacks, partial(self._on_blocked, runtime)).start()
         self._push_stats(runtime, overload)
         self._channel.send(messages.Ready(len(runtime.active.drain_order)))
 
-    async def _start(self, listeners: list[Listener]) -> None:
+    async def _start(self, runtime: WorkerRuntime, listeners: list[Listener]) -> None:
         """Starts the listeners for which a socket was received."""
         for listener in listeners:
             sock = self._sockets.pop(listener.name, None)
             if sock is not None:
                 await listener.start(sock)
+        runtime.note_addresses()
 
     def _execute_change(self, runtime: WorkerRuntime, command: Command) -> None:
         match command:
@@ -166,7 +168,7 @@ class Worker:
         self._channel.send(messages.Prepared(command.change, faults))
 
     async def _activate(self, runtime: WorkerRuntime, change: int, prepared: PreparedConfig) -> None:
-        await self._start(runtime.activate(prepared))
+        await self._start(runtime, runtime.activate(prepared))
         self._channel.send(messages.Activated(change, len(runtime.active.drain_order)))
         self._garbage.after_change()
 

@@ -4,20 +4,21 @@ from __future__ import annotations
 
 from mypy_extensions import i64
 
-from pymosn.api.network import Connection, Dialer, DialReceiver, NetworkFilter, plain_peer
+from pymosn.api.network import Connection, Dialer, DialReceiver, DialRule, NetworkFilter, plain_peer
 from pymosn.api.stream import ConnectionPool, StreamProtocol
 from pymosn.api.upstream import EJECTED, FAILED_ACTIVE_CHECK, Balancer, Host, Selection
+from pymosn.core.addresses import UNIX, normal_ip
 from pymosn.core.clock import Clock
 from pymosn.core.counters import Metrics, UpstreamStats
 from pymosn.core.failure import ALL_UNHEALTHY, NO_HOSTS, OVERFLOW, Failure
 from pymosn.core.registry import Registry
 from pymosn.core.timers import TimerWheel
-from pymosn.network.original_dst import OwnAddresses
+from pymosn.network.destinations import LOCALHOST, AllowedRange, ClientDestinations, NamedHost, OwnAddresses
 from pymosn.upstream.balancers import BalancerMaker, RoundRobin, make_balancer
 from pymosn.upstream.ejection import Ejector, Outcomes
 from pymosn.upstream.limits import Limits
-from pymosn.upstream.original_dst import GuardedDialer, HostSource, OriginalHosts
-from pymosn.upstream.plan import ClusterPlan, HostPlan
+from pymosn.upstream.original_dst import HostSource, OriginalHosts
+from pymosn.upstream.plan import ClusterPlan, HostPlan, OriginalPlan
 from pymosn.upstream.selection import BalancerOptions
 from pymosn.upstream.subset import SubsetBalancer, has_metadata
 
@@ -28,16 +29,25 @@ class PoolMaker:
     def __init__(
         self, protocols: Registry[StreamProtocol], dialer: Dialer, wheel: TimerWheel, own: OwnAddresses | None = None
     ) -> None:
-        """`own`: this process's listeners, which must not be a client's destination."""
+        """`own`: this process's addresses, which must not be a client's destination."""
         self.protocols = protocols
         self.dialer = dialer
         self.wheel = wheel
         self.own = OwnAddresses() if own is None else own
         self.clock: Clock = wheel.clock
 
-    def guarded(self) -> PoolMaker:
-        """A copy for hosts that clients choose, which rejects connections to this process."""
-        return PoolMaker(self.protocols, GuardedDialer(self.dialer, self.own), self.wheel, self.own)
+    def rule_for(self, original: OriginalPlan) -> DialRule:
+        """The rule for the destinations that clients choose."""
+        allowed = [AllowedRange(entry.network, entry.ports) for entry in original.allowed]
+        # Without a header it is the kernel that says where the client wanted to go.
+        return ClientDestinations(self.own, allowed, bool(original.header) and not original.replace_local)
+
+    def rule_of(self, address: str) -> DialRule | None:
+        """The rule for a host of the configuration; None for one whose address is literal."""
+        if address.startswith(UNIX):
+            return None
+        host = address.rpartition(":")[0]
+        return None if host.startswith("[") or normal_ip(host) or host.lower() in LOCALHOST else NamedHost(self.own)
 
 
 class ClusterHost(Host):
@@ -51,8 +61,10 @@ class ClusterHost(Host):
         stats: UpstreamStats,
         cluster_stats: UpstreamStats,
         maker: PoolMaker,
+        rule: DialRule | None = None,
     ) -> None:
-        super().__init__(plain_peer(plan.address), "", 1, 0.0, 0.0, 0)
+        """`rule`: for a host that is not the operator's choice alone."""
+        super().__init__(plain_peer(plan.address, rule), "", 1, 0.0, 0.0, 0)
         self.stats = stats
         self.cluster_stats = cluster_stats
         self.limits = limits
@@ -222,9 +234,10 @@ class Cluster(HostSource):
         self._kind = kind
         self._maker = maker
         self._metrics = metrics
+        self._rule = None if plan.original is None else maker.rule_for(plan.original)
         self.hosts: list[ClusterHost] = []
         known = self._known_hosts(before)
-        self.hosts = [known.get(host.address) or self._make_host(host, maker) for host in plan.hosts]
+        self.hosts = [known.get(host.address) or self._make_host(host, maker.rule_of(host.address)) for host in plan.hosts]
 
     def _known_hosts(self, before: Cluster | None) -> dict[str, ClusterHost]:
         """The hosts of the active cluster `before` that this one may reuse, by address."""
@@ -232,9 +245,9 @@ class Cluster(HostSource):
             return {}
         return {host.address: host for host in before.hosts}
 
-    def _make_host(self, plan: HostPlan, maker: PoolMaker) -> ClusterHost:
+    def _make_host(self, plan: HostPlan, rule: DialRule | None) -> ClusterHost:
         group = self._metrics.group("upstream", ("cluster", self.name), ("host", plan.address))
-        return ClusterHost(plan, self.plan, self.limits, UpstreamStats(group), self.stats, maker)
+        return ClusterHost(plan, self.plan, self.limits, UpstreamStats(group), self.stats, self._maker, rule)
 
     def activate(self, before: Cluster | None) -> None:
         """Activates this cluster instead of `before`, and reuses hosts and limits of that with new settings."""
@@ -268,11 +281,13 @@ class Cluster(HostSource):
         kept.source = self
         self.balancer = kept
         self.hosts = before.hosts
+        if _rule_of(before.original) != _rule_of(plan.original):
+            kept.forget_all()  # clients may no longer choose all of them, and their open connections would still be used
         for host in self.hosts:
             host.activate(HostPlan(host.address, host.address), plan, self.limits)
 
     def new_host(self, address: str) -> Host:
-        host = self._make_host(HostPlan(address, address), self._maker.guarded())
+        host = self._make_host(HostPlan(address, address), self._rule)
         self.hosts.append(host)
         return host
 
@@ -313,6 +328,11 @@ class Cluster(HostSource):
         """Closes the pools of all hosts."""
         for host in self.hosts:
             host.close()
+
+
+def _rule_of(original: OriginalPlan | None) -> OriginalPlan | None:
+    """The part of a plan that decides which destinations clients may choose."""
+    return None if original is None else original._replace(header="any" if original.header else "")
 
 
 def _can_share_balancer(before: ClusterPlan, after: ClusterPlan) -> bool:

@@ -1,7 +1,8 @@
 """Clusters of type ORIGINAL_DST (key reference section 8.7): one host for each destination that clients request.
 
 The destination comes from a request header, or from a connection that the kernel redirected. Hosts are created on first
-use and dropped when idle; a worker keeps a bounded number of them.
+use and dropped when idle; a worker keeps a bounded number of them. `network/destinations.py` has the rule for what may be
+dialed.
 """
 
 from __future__ import annotations
@@ -11,14 +12,11 @@ from typing import Final
 from mypy_extensions import mypyc_attr
 
 from pymosn.api.exchange import Exchange
-from pymosn.api.network import Connection, Dialer, DialReceiver, NetworkFilter, Peer
 from pymosn.api.upstream import Balancer, Host, Selection
 from pymosn.core.addresses import split_address
 from pymosn.core.clock import Clock
-from pymosn.core.failure import LOOP, Failure
 from pymosn.core.timers import Alarm, TimerWheel
 from pymosn.core.uri import is_host
-from pymosn.network.original_dst import OwnAddresses
 from pymosn.upstream.plan import OriginalPlan
 
 #: Maximum hosts per cluster and worker, because clients may request any destination.
@@ -149,35 +147,3 @@ class _IdleCheck(Alarm):
 
     def on_alarm(self) -> None:
         self._hosts.forget_idle()
-
-
-class GuardedDialer(Dialer):
-    """Dials client-chosen destinations, and rejects connections that end at this process, which would loop.
-
-    Checks the open connection before anything is sent, so that addresses resolved from names are covered.
-    """
-
-    def __init__(self, dialer: Dialer, own: OwnAddresses) -> None:
-        self._dialer = dialer
-        self._own = own
-
-    def dial(self, peer: Peer, timeout: float, network_filter: NetworkFilter, receiver: DialReceiver) -> None:
-        self._dialer.dial(peer, timeout, network_filter, _Guard(receiver, self._own))
-
-
-class _Guard(DialReceiver):
-    """Checks the connection of one dial for its receiver."""
-
-    def __init__(self, receiver: DialReceiver, own: OwnAddresses) -> None:
-        self._receiver = receiver
-        self._own = own
-
-    def on_dialed(self, connection: Connection) -> None:
-        if self._own.is_end_of(connection):
-            connection.abort(LOOP)
-            self._receiver.on_dial_failed(LOOP, "destination is one of this process's own listeners")
-        else:
-            self._receiver.on_dialed(connection)
-
-    def on_dial_failed(self, failure: Failure, detail: str) -> None:
-        self._receiver.on_dial_failed(failure, detail)

@@ -65,15 +65,23 @@ class EjectionPlan(NamedTuple):
     max_ejection_percent: float = 10.0
 
 
+class AllowedPlan(NamedTuple):
+    """Destinations that clients may choose. `network`: `10.0.0.0/8`; `ports`: ranges, all if empty."""
+
+    network: str
+    ports: tuple[tuple[int, int], ...] = ()
+
+
 class OriginalPlan(NamedTuple):
     """A cluster whose hosts are the clients' original destinations (key reference section 8.7).
 
     `header`: request header (lower case) that overrides the connection's destination; empty for none. `replace_local`:
-    connect to this machine, at the destination's port.
+    connect to this machine, at the destination's port. `allowed`: if not empty, all other destinations are refused.
     """
 
     header: str = ""
     replace_local: bool = False
+    allowed: tuple[AllowedPlan, ...] = ()
 
 
 class HeartbeatPlan(NamedTuple):

@@ -14,7 +14,7 @@ from pymosn.core.counters import DownstreamStats, Metrics
 from pymosn.core.failure import CLOSED_LOCALLY
 from pymosn.core.timers import TimerWheel
 from pymosn.network.listener import ConnectionIds, Listener, ListenerDirectory
-from pymosn.network.original_dst import OriginalDst, OwnAddresses, redirected_from
+from pymosn.network.original_dst import OriginalDst, redirected_from
 
 
 class FakeSocket:
@@ -59,28 +59,6 @@ def test_a_connection_that_was_not_redirected() -> None:
         with accepted:
             # Without connection tracking the kernel knows nothing; with it, it returns the address itself.
             assert redirected_from(accepted) in (None, server.getsockname())
-
-
-@pytest.mark.parametrize(
-    ("remote", "port", "local", "is_own"),
-    [
-        ("10.0.0.1", 80, "10.0.0.7", True),
-        ("127.0.0.1", 80, "127.0.0.1", False),
-        # On every address of this machine: both ends of a connection to one of them have it.
-        ("10.0.0.7", 81, "10.0.0.7", True),
-        ("127.0.0.2", 82, "127.0.0.1", True),
-        ("::1", 83, "::1", True),
-        ("192.0.2.1", 81, "10.0.0.7", False),
-        ("10.0.0.7", 84, "10.0.0.7", False),
-    ],
-)
-def test_connections_that_end_here(remote: str, port: int, local: str, is_own: bool) -> None:
-    connection = Connection()
-    connection.remote_ip, connection.remote_port, connection.local_ip = remote, port, local
-    own = OwnAddresses()
-    assert not own.is_end_of(connection)
-    own.replace([("10.0.0.1", 80), ("0.0.0.0", 81), ("", 82), ("::", 83)])
-    assert own.is_end_of(connection) is is_own
 
 
 class Says(FilterChainFactory):

@@ -7,8 +7,10 @@ from typing import Final
 from pymosn.config.check.addresses import host_fault, is_ip
 from pymosn.config.diagnostics import Diagnostics
 from pymosn.config.schema import Cluster, ClusterManager, TlsContext
+from pymosn.core.address_ranges import port_ranges
 from pymosn.core.addresses import port_number
 from pymosn.core.headers import is_token
+from pymosn.network.destinations import parse_network
 from pymosn.upstream.balancers import balancers
 
 MAX_WEIGHT: Final = 128
@@ -79,6 +81,13 @@ def _check_original(cluster: Cluster, path: str, report: Diagnostics, redirects:
         report.warning(f"{path}.type", message, cluster.type)
     if block is not None and block.use_header and not is_token((block.header_name or "host").encode(errors="replace")):
         report.error(f"{path}.original_dst_lb_config.header_name", "not a header name", block.header_name)
+    for i, entry in enumerate(block.allowed_destinations if block is not None else ()):
+        entry_path = f"{path}.original_dst_lb_config.allowed_destinations[{i}]"
+        for key, parse, value in (("network", parse_network, entry.network), ("ports", port_ranges, entry.ports)):
+            try:
+                parse(value)
+            except ValueError as error:
+                report.error(f"{entry_path}.{key}", str(error) if value else "missing network", value)
     message = "has no effect in an ORIGINAL_DST cluster: the hosts are the clients' original destinations"
     for key in ("hosts", "health_check", "outlier_detection", "lb_subset_config", "slow_start"):
         if getattr(cluster, key):

@@ -18,13 +18,13 @@ from pymosn.config.schema import (
 from pymosn.config.schema.network_filters import PROTOCOLS, StreamProxyConfig, StreamRoute, TcpProxyFilter, may_follow
 from pymosn.config.schema.stream_filters import LISTENER_FILTERS, NO_OP_STREAM_FILTERS, PLANNED, STREAM_FILTERS
 from pymosn.config.typed import typed
+from pymosn.core.address_ranges import address_range, port_ranges
 from pymosn.core.headers import is_token
 from pymosn.filters.errors import FilterConfigError
 from pymosn.filters.loading import PROTOCOLS as PROTOCOL_ENTRY_POINTS
 from pymosn.filters.loading import installed
 from pymosn.filters.spec import RouteSpec
 from pymosn.filters.stream.shipped import FROM_FILES, SHIPPED, spec_of
-from pymosn.routing.by_address import address_range, port_ranges
 from pymosn.stream.registry import protocols
 
 CONNECT_MODES: Final = ("off", "terminate", "forward")

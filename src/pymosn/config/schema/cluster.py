@@ -97,6 +97,13 @@ class SubsetConfig(Block, kw_only=True):
     subset_selectors: list[list[str]] = []
 
 
+class AllowedDestination(Block, kw_only=True):
+    """Addresses and ports that clients may choose."""
+
+    network: Annotated[str, own("an IP address, or a network such as `10.0.0.0/8`")] = ""
+    ports: Annotated[str, own("`80,8000-8099`; empty: all")] = ""
+
+
 class OriginalDstConfig(Block, kw_only=True):
     """How an ORIGINAL_DST cluster finds the destination."""
 
@@ -105,6 +112,14 @@ class OriginalDstConfig(Block, kw_only=True):
     ] = False
     header_name: str = "host"
     replace_local: Annotated[bool, works("127.0.0.1 with the original port")] = False
+    allowed_destinations: Annotated[
+        list[AllowedDestination],
+        own(
+            "if given, all others are refused (403 `destination_denied`); without it, those of `use_header` must not be "
+            "loopback, link-local (cloud metadata), unspecified, multicast or reserved. To open some of these, list a "
+            "network of theirs: `0.0.0.0/0` does not include them. This process's own addresses are always refused (`loop`)"
+        ),
+    ] = []
 
 
 class Keepalive(Block, kw_only=True):
