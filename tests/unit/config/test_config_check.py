@@ -293,6 +293,12 @@ UNIX_LISTENER = ((f"{LISTENER}.network", "unix"), (f"{LISTENER}.address", "/tmp/
 DNS = (f"{CLUSTER}.type", "STRICT_DNS")
 ORIGINAL = ((f"{CLUSTER}.type", "ORIGINAL_DST"), (f"{CLUSTER}.lb_type", "LB_ORIGINAL_DST"))
 HEADER = (f"{CLUSTER}.original_dst_lb_config", {"use_header": True})
+ALLOWED = f"{CLUSTER}.original_dst_lb_config.allowed_destinations[0]"
+
+
+def allowed(**entry: str) -> tuple[str, dict[str, object]]:
+    """A list of one allowed destination."""
+    return HEADER[0], {"use_header": True, "allowed_destinations": [entry]}
 
 
 @pytest.mark.parametrize(
@@ -324,6 +330,12 @@ HEADER = (f"{CLUSTER}.original_dst_lb_config", {"use_header": True})
         ([(f"{CLUSTER}.lb_type", "LB_ORIGINAL_DST"), (f"{CLUSTER}.hosts", []), HEADER], []),
         ([ORIGINAL[0], (f"{CLUSTER}.hosts", []), HEADER], [(WARNING, f"{CLUSTER}.lb_type")]),  # it has LB_RANDOM
         ([*ORIGINAL, HEADER], [(WARNING, f"{CLUSTER}.hosts")]),
+        ([*ORIGINAL, (f"{CLUSTER}.hosts", []), allowed(network="10.0.0.0/8", ports="80,8000-8099")], []),
+        ([*ORIGINAL, (f"{CLUSTER}.hosts", []), allowed(network="::1")], []),
+        ([*ORIGINAL, (f"{CLUSTER}.hosts", []), allowed(network="10.0.0.1/8")], [(ERROR, f"{ALLOWED}.network")]),
+        ([*ORIGINAL, (f"{CLUSTER}.hosts", []), allowed(network="name.test")], [(ERROR, f"{ALLOWED}.network")]),
+        ([*ORIGINAL, (f"{CLUSTER}.hosts", []), allowed(ports="80")], [(ERROR, f"{ALLOWED}.network")]),
+        ([*ORIGINAL, (f"{CLUSTER}.hosts", []), allowed(network="::1", ports="90-80")], [(ERROR, f"{ALLOWED}.ports")]),
         (
             [
                 *ORIGINAL,

@@ -8,6 +8,7 @@ from pymosn.assembly.listeners import original_dst
 from pymosn.assembly.share import WorkerShare
 from pymosn.config.schema import Cluster, Listener
 from pymosn.upstream.plan import (
+    AllowedPlan,
     BalancingPlan,
     ClusterPlan,
     EjectionPlan,
@@ -89,6 +90,13 @@ def test_ejection() -> None:
                 "original_dst_lb_config": {"use_header": True, "header_name": "X-To", "replace_local": True},
             },
             OriginalPlan("x-to", True),
+        ),
+        (
+            {
+                "type": "ORIGINAL_DST",
+                "original_dst_lb_config": {"allowed_destinations": [{"network": "10.0.0.0/8", "ports": "80,90-91"}]},
+            },
+            OriginalPlan("", False, (AllowedPlan("10.0.0.0/8", ((80, 80), (90, 91))),)),
         ),
         ({"type": "STRICT_DNS", "original_dst_lb_config": {"use_header": True}}, None),
     ],

@@ -154,7 +154,11 @@ class OutlierDetection(Block, kw_only=True):
     """Passive health checks: hosts with failing requests are ejected for a while, by each worker independently."""
 
     consecutive_errors: Annotated[
-        Unsigned, own("consecutive responses of 500 or more, connect failures, resets and timeouts; 0 disables this")
+        Unsigned,
+        own(
+            "consecutive responses of 500 or more, connect failures, resets and timeouts, unless the client caused them; "
+            "0 disables this"
+        ),
     ] = 5
     error_rate: Annotated[Percent, own("percentage of the requests of one `interval`; 0 disables this")] = 0
     minimum_requests: Annotated[Unsigned, own("minimum requests in an `interval` for `error_rate`")] = 20
