@@ -72,8 +72,8 @@ class TcpDialer(Dialer):
                 await self._connect(peer, connection)
         except TimeoutError:
             failure, detail = CONNECT_TIMEOUT, f"no connection within {timeout:g} s"
-        except Refused as error:
-            failure, detail = error.failure, str(error)
+        except Refused as refused:
+            failure, detail = refused.failure, str(refused)
         except ConnectionRefusedError as error:
             failure, detail = CONNECT_REFUSED, str(error)
         except (OSError, ValueError) as error:
