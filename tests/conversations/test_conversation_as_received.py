@@ -207,6 +207,31 @@ def test_gzip_judges_what_the_client_accepts(
     assert (b"hello" in answer) != coded
 
 
+class AtHost(StreamFilter):
+    """Judges each attempt."""
+
+    def __init__(self) -> None:
+        super().__init__(None)
+        self.received: list[str | None] = []
+
+    def on_host(self, exchange: Exchange) -> None:
+        self.received.append(exchange.received_headers.get("x-gone"))
+
+
+def test_a_filter_of_attempts_judges_each_by_the_request_as_received(start: Start) -> None:
+    judge = AtHost()
+    routes = changed({}, ["x-gone"], retry_policy=RetryPolicy(True, 1))
+    talk = start(routes=routes, filters={"judge": judge}, hosts=["10.0.0.1:80", "10.0.0.2:80"])
+    client, first = talk.opening(get("X-Gone: 1"), address="10.0.0.1:80")
+    first.takes()
+    first.resets()
+    second = talk.expect_dial("10.0.0.2:80")
+    second.takes()
+    second.sends(OK)
+    client.receives(OK)
+    assert judge.received == ["1", "1"]
+
+
 class Removes(StreamFilter):
     def on_request(self, exchange: Exchange) -> None:
         exchange.request.headers.remove("accept-encoding")

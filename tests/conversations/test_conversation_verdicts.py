@@ -224,6 +224,23 @@ def test_a_host_may_give_up_a_client_that_does_not_read(start: Start, stalls: bo
     talk.advance(31.0)
 
 
+UPGRADE = b"Connection: Upgrade\r\nUpgrade: websocket\r\n"
+
+
+def test_how_a_tunnel_ends_does_not_judge_the_host(start: Start) -> None:
+    """The client may have sent what makes the host reset the connection."""
+    talk = start(plan=STRICT)
+    client, upstream = talk.opening(b"GET / HTTP/1.1\r\nHost: a\r\n" + UPGRADE + b"\r\n")
+    upstream.takes()
+    upstream.sends(b"HTTP/1.1 101 Switching Protocols\r\nDate: today\r\n" + UPGRADE + b"\r\n")
+    client.sends(b"\xff not a frame")
+    upstream.takes()
+    upstream.resets()
+    client.takes()
+    assert talk.reasons() == ["reset_after_response"]
+    assert health(talk) == [[]]
+
+
 def test_a_client_that_leaves_does_not_judge_the_host(start: Start) -> None:
     talk = start(plan=STRICT)
     client, upstream = talk.forwarded(GET)

@@ -114,7 +114,7 @@ class ExchangeDriver(DispatchOwner):
             self.fail(OVERLOADED, "")
             return
         filters = options.filters
-        if filters.sees_responses:
+        if filters.all:
             exchange.as_received = head.received_headers()
         if filters.may_read:
             head.body_source = RequestBody(self)

@@ -161,7 +161,7 @@ class Forwarder(AttemptOwner):
         if options.filters.sees_requests and not self._prepare_body():
             return False
         changes = self.plan.changes
-        if changes is not None and options.filters.sees_responses and exchange.as_received is None:
+        if changes is not None and options.filters.all and exchange.as_received is None:
             exchange.as_received = exchange.request.headers.copy()
         if (changes is not None or exchange.own_variables is not None) and not change_request(exchange, changes):
             owner.fail(BAD_REWRITE, exchange.request.path)

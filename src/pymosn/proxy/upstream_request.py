@@ -2,7 +2,7 @@
 
 The end of every request is reported to its host here, in `UpstreamRequest._count_end`, and `_verdict` decides whether a
 failure counts against the host. Outlier ejection and the balancers judge hosts for all clients, so what one client
-caused or may have caused is no verdict: its own time limits, its slow sending and reading, its leaving.
+caused or may have caused is no verdict: its own time limits, its slow sending and reading, its tunnels, its leaving.
 """
 
 from __future__ import annotations
@@ -98,9 +98,10 @@ class UpstreamRequest(ResponseReceiver):
     def _verdict(self, failure: Failure) -> i64:
         """The outcome for the host when `failure` ends the request: BROKEN, or NO_VERDICT if the client may have caused it.
 
-        A host may give up on a client that sends or reads slowly, and may close an idle connection at any time.
+        A host may give up on a client that sends or reads slowly, and may close an idle connection at any time. How a
+        tunnel ends is a matter between the client and the host.
         """
-        if not failure.by_host or not self.is_whole or self.was_client_slow:
+        if not failure.by_host or not self.is_whole or self.was_client_slow or self._tunnel_after >= 0.0:
             return NO_VERDICT
         is_stale = failure is RESET_BEFORE_RESPONSE and self.sender is not None and self.sender.is_reused()
         return NO_VERDICT if is_stale else BROKEN
