@@ -14,9 +14,9 @@ _OPEN: Final = "admin.allow_changes_without_token"
 def check_admin(admin: Admin, report: Diagnostics) -> None:
     """Check everything but files; see `check_admin_files`."""
     endpoint = admin.endpoint()
-    if endpoint is None:
+    if endpoint is None and not admin.socket:
         report.warning("admin", "no address.socket_address.port_value: there is no admin port, only the unix socket")
-    else:
+    elif endpoint is not None:
         _check_reach(admin, endpoint[0], report)
     for index, name in enumerate(admin.allowed_hosts):
         if not is_host_name(name) and not is_ip(name):
