@@ -119,13 +119,14 @@ class _Call:
         connection = http.client.HTTPConnection("localhost", timeout=self._timeout)
         connection.sock = self._socket
         try:
-            connection.request("POST", target, json.dumps(value), {"content-type": "application/json"})
+            with suppress(BrokenPipeError):  # closed early; the response may still have arrived
+                connection.request("POST", target, json.dumps(value), {"content-type": "application/json"})
             response = connection.getresponse()
             body = response.read()
         except TimeoutError:
             raise CallError(f"process {self.pid} at {self._path} has not answered within {self._timeout:g} s") from None
         except (OSError, http.client.HTTPException) as error:
-            reason = str(error) or type(error).__name__
+            reason = _one_line(str(error)) or type(error).__name__
             raise CallError(f"process {self.pid} at {self._path} does not answer as pymosn does: {reason}") from error
         if response.status not in expected:
             raise CallError(f"process {self.pid} at {self._path} answered {response.status}: {_reason(body)}")
@@ -133,10 +134,15 @@ class _Call:
 
 
 def _reason(body: bytes) -> str:
-    """The error of a response, as one line."""
+    """The error in a response."""
     text = body.decode("utf-8", "replace")
     with suppress(ValueError, RecursionError):
         value = json.loads(text)
         if isinstance(value, dict) and isinstance(value.get("error"), str):
             text = value["error"]
-    return " ".join(text.split())[:500] or "no reason"
+    return _one_line(text) or "no reason"
+
+
+def _one_line(text: str) -> str:
+    """A text from another process, for a terminal."""
+    return "".join(char if char.isprintable() else "?" for char in " ".join(text.split())[:500])
