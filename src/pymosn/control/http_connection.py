@@ -9,8 +9,6 @@ from __future__ import annotations
 
 import asyncio
 import enum
-import socket
-import struct
 from typing import Final, NamedTuple
 
 import h11
@@ -18,10 +16,10 @@ from uvicorn import Config
 from uvicorn.protocols.http.h11_impl import H11Protocol
 from uvicorn.server import ServerState
 
+from pymosn.control.peer import peer_of
+
 _TIMED_OUT: Final = b"HTTP/1.1 408 Request Timeout\r\ncontent-length: 0\r\nconnection: close\r\n\r\n"
 _FULL: Final = b"HTTP/1.1 503 Service Unavailable\r\ncontent-length: 0\r\nconnection: close\r\n\r\n"
-#: struct ucred of unix(7): process, user, group.
-_CREDENTIALS: Final = struct.Struct("3i")
 
 
 class Stage(enum.Enum):
@@ -139,16 +137,3 @@ class Connection(H11Protocol):
         if self.cycle is None or self.cycle.response_complete:
             return bool(self.conn.trailing_data[0])
         return not self.cycle.response_started
-
-
-class Peer(NamedTuple):
-    """The other process of a unix socket, by the kernel; for a listener, when it began to listen."""
-
-    pid: int
-    uid: int
-
-
-def peer_of(sock: socket.socket) -> Peer:
-    """The process at the other end of a connected unix socket."""
-    pid, uid, _ = _CREDENTIALS.unpack(sock.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, _CREDENTIALS.size))
-    return Peer(pid, uid)

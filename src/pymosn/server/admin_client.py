@@ -16,7 +16,7 @@ from typing import Any, Final
 
 import msgspec
 
-from pymosn.control.http_connection import peer_of
+from pymosn.control.peer import peer_of
 from pymosn.control.plane import ChangeResult
 from pymosn.server.admin_socket import open_folder, short_address
 

@@ -14,7 +14,7 @@ import time
 from collections.abc import Iterator
 from typing import Final
 
-from pymosn.control.http_connection import peer_of
+from pymosn.control.peer import peer_of
 from pymosn.server.sockets import BACKLOG, BindError, file_identity
 
 #: Access for the owner of the process only.

@@ -15,8 +15,9 @@ from starlette.responses import PlainTextResponse, Response
 from starlette.types import Receive, Scope, Send
 
 from pymosn.control import http_connection
-from pymosn.control.http_connection import Limits, Peer, peer_of
+from pymosn.control.http_connection import Limits
 from pymosn.control.http_server import HttpServer
+from pymosn.control.peer import Peer, peer_of
 
 LIMITS = Limits(connections=5, head=0.6, body=0.6, client=0.6)
 #: Seconds to wait for what must come.

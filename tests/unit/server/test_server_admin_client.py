@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from pymosn.control.http_connection import Peer
+from pymosn.control.peer import Peer
 from pymosn.server import admin_client
 from pymosn.server.admin_client import CallError, reload_running, stop_running
 
