@@ -15,7 +15,7 @@ from collections.abc import Iterator
 from typing import Final
 
 from pymosn.control.peer import peer_of
-from pymosn.server.sockets import BACKLOG, BindError, file_identity
+from pymosn.server.sockets import BACKLOG, BindError
 
 #: Access for the owner of the process only.
 MODE: Final = 0o600
@@ -36,14 +36,12 @@ class AdminSocket:
         self.path: Final = path
         with open_folder(path) as folder, _locked(folder):
             self.sock: Final = _bind(folder, path)
-            self._identity = file_identity(path)
 
     def close(self) -> None:
-        """Closes the socket and removes its file, unless another process has replaced it."""
+        """Closes the socket and removes its file, unless another process serves it now."""
         self.sock.close()
-        if file_identity(self.path) == self._identity is not None:
-            with contextlib.suppress(OSError):
-                os.unlink(self.path)
+        with contextlib.suppress(OSError, BindError), open_folder(self.path) as folder, _locked(folder):
+            _remove_left_over(folder, self.path)
 
 
 @contextlib.contextmanager
@@ -87,10 +85,7 @@ def _bind(folder: int, path: str) -> socket.socket:
     sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
     try:
         with contextlib.suppress(FileNotFoundError):
-            if not stat.S_ISSOCK(os.stat(name, dir_fd=folder, follow_symlinks=False).st_mode):
-                raise BindError(f"admin.socket: {path} exists and is not a socket")
-            _require_stale(address, path)
-            os.unlink(name, dir_fd=folder)
+            _remove_left_over(folder, path)
         # The new file gets the mode of the socket, further limited by the umask.
         os.fchmod(sock.fileno(), MODE)
         sock.bind(address)
@@ -106,15 +101,18 @@ def _bind(folder: int, path: str) -> socket.socket:
     return sock
 
 
-def _require_stale(address: str, path: str) -> None:
-    """Returns if nobody listens on a socket file. BindError if a process does; OSError if that cannot be found out."""
+def _remove_left_over(folder: int, path: str) -> None:
+    """Removes a socket file on which nobody listens. BindError if somebody does, or it is no socket; else OSError."""
+    name = os.path.basename(path)
+    if not stat.S_ISSOCK(os.stat(name, dir_fd=folder, follow_symlinks=False).st_mode):
+        raise BindError(f"admin.socket: {path} exists and is not a socket")
     with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as probe:
         probe.setblocking(False)  # a full backlog also means that a process listens
-        result = probe.connect_ex(address)
-        if result == errno.ECONNREFUSED:
-            return
+        result = probe.connect_ex(short_address(folder, path))
+        if result == 0:
+            raise BindError(f"another pymosn (pid {peer_of(probe).pid}) already serves {path}")
         if result == errno.EAGAIN:
             raise BindError(f"another process already serves {path}")
-        if result != 0:
-            raise OSError(result, os.strerror(result))
-        raise BindError(f"another pymosn (pid {peer_of(probe).pid}) already serves {path}")
+    if result != errno.ECONNREFUSED:
+        raise OSError(result, os.strerror(result))
+    os.unlink(name, dir_fd=folder)

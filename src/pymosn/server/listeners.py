@@ -16,7 +16,7 @@ from pymosn.server.admin_socket import AdminSocket
 from pymosn.server.channel import MAX_DESCRIPTORS
 from pymosn.server.messages import Command, Sockets
 from pymosn.server.run_options import RunOptions, StartError
-from pymosn.server.sockets import BindError, close_all, file_identity, listen, listen_unix
+from pymosn.server.sockets import BindError, close_all, listen, listen_unix
 
 
 class Binding(NamedTuple):
@@ -79,7 +79,7 @@ class ListenerSockets:
         if ours:
             return [self._sockets[ours[0]][0].dup()] * workers
         shared = listen_unix(owner, binding.address)
-        self._files[binding.address] = file_identity(binding.address)
+        self._files[binding.address] = _inode(binding.address)
         return [shared] * workers
 
     def abandon(self) -> None:
@@ -102,7 +102,7 @@ class ListenerSockets:
         """Removes our socket files that are not configured, unless another process has replaced them."""
         configured = {binding.address for binding in self._configured.values() if binding.network == "unix"}
         for path in self._files.keys() - configured:
-            if self._files.pop(path) == file_identity(path):
+            if self._files.pop(path) == _inode(path):
                 with contextlib.suppress(OSError):
                     os.unlink(path)
 
@@ -131,6 +131,14 @@ class ListenerSockets:
             else:
                 found[name] = join_address(*first.getsockname()[:2])
         return found
+
+
+def _inode(path: str) -> tuple[int, int] | None:
+    """Device and inode of a file; None if it is gone."""
+    with contextlib.suppress(OSError):
+        found = os.lstat(path)
+        return found.st_dev, found.st_ino
+    return None
 
 
 def _commands(sockets: dict[str, list[socket.socket]], worker_id: int) -> list[tuple[Command, Sequence[int]]]:

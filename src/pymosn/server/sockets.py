@@ -1,6 +1,5 @@
 """Listening sockets: one with SO_REUSEPORT per TCP listener and worker, one in all per unix listener."""
 
-import contextlib
 import errno
 import os
 import socket
@@ -86,14 +85,6 @@ def _remove_stale(path: str) -> None:
     if result != errno.ECONNREFUSED:
         raise OSError(errno.EADDRINUSE if result in (0, errno.EAGAIN) else result, "")
     os.unlink(path)
-
-
-def file_identity(path: str) -> tuple[int, int] | None:
-    """Device and inode of a file; None if it is gone."""
-    with contextlib.suppress(OSError):
-        found = os.lstat(path)
-        return found.st_dev, found.st_ino
-    return None
 
 
 def close_all(sockets: Iterable[socket.socket]) -> None:
