@@ -273,7 +273,9 @@ def test_a_second_process_does_not_take_over_the_socket(
     start: Start, two_hops: TwoHops, upstream: Upstream, tmp_path: Path
 ) -> None:
     first = serving(start, two_hops)
-    second = start(TwoHops(upstream.port).config)
+    path = tmp_path / "conf" / "mosn.json"
+    path.write_text(json.dumps(TwoHops(upstream.port).config))
+    second = start(None, "-c", str(path))
     assert second.exit_code() == 2
     assert f"another pymosn (pid {first.process.pid}) already serves {tmp_path}/mosn.admin.sock" in second.output
     assert first.post("/api/v1/reload_filters")[0] == 200
