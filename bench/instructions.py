@@ -149,7 +149,8 @@ def configuration(ports: dict[str, int], admin_port: int) -> dict[str, object]:
         "routers": routers,
         "listeners": listeners,
     }
-    admin = {"address": {"socket_address": {"address": "127.0.0.1", "port_value": admin_port}}}
+    address = {"socket_address": {"address": "127.0.0.1", "port_value": admin_port}}
+    admin = {"address": address, "socket": "admin.sock"}
     return {"admin": admin, "servers": [server], "cluster_manager": {"clusters": clusters}}
 
 

@@ -125,7 +125,8 @@ def configuration(protocol: str, port: int, upstream: int, row: str) -> dict[str
     table = {"router_config_name": "r", "virtual_hosts": [{"name": "v", "domains": ["*"], "routers": [route]}]}
     server = {"default_log_path": "stdout", "processor": 1, "routers": [table], "listeners": [listener]}
     cluster = {"name": "c", "type": "SIMPLE", "lb_type": "LB_RANDOM", "hosts": [{"address": f"127.0.0.1:{upstream}"}]}
-    return {"servers": [server], "cluster_manager": {"clusters": [cluster]}}
+    admin = {"socket": f"admin-{port}.sock"}
+    return {"admin": admin, "servers": [server], "cluster_manager": {"clusters": [cluster]}}
 
 
 def measure_rows(protocol: str, processes: Processes, cores: Cores, rounds: int, seconds: float) -> dict[str, list[float]]:

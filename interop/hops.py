@@ -22,7 +22,10 @@ class Hops:
         server = _listener("serverListener", second, protocol, "server_router")
         server.update(extra or {})
         self.config: Config = {
-            "admin": {"address": {"socket_address": {"address": "127.0.0.1", "port_value": self.admin_port}}},
+            "admin": {
+                "address": {"socket_address": {"address": "127.0.0.1", "port_value": self.admin_port}},
+                "socket": "admin.sock",
+            },
             "servers": [
                 {
                     "default_log_path": "stdout",
@@ -64,12 +67,9 @@ class Hops:
 
     def post(self, path: str, value: Config) -> None:
         """Applies a change through the admin API; it must succeed."""
-        connection = http.client.HTTPConnection("127.0.0.1", self.admin_port, timeout=40)
-        connection.request("POST", path, json.dumps(value))
-        response = connection.getresponse()
-        text = response.read().decode()
-        connection.close()
-        assert response.status == 200, text
+        assert self.process is not None
+        status, answer = self.process.post(path, value)
+        assert status == 200, answer
 
     def stats(self) -> str:
         """All metrics as JSON."""

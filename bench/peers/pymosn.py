@@ -145,5 +145,6 @@ def configuration(plan: Plan, admin_port: int) -> dict[str, Any]:
         "lb_type": "LB_ROUNDROBIN",
         "hosts": [{"address": f"127.0.0.1:{plan.upstream_port}"}],
     }
-    admin = {"address": {"socket_address": {"address": "127.0.0.1", "port_value": admin_port}}}
+    address = {"socket_address": {"address": "127.0.0.1", "port_value": admin_port}}
+    admin = {"address": address, "socket": f"admin-{plan.port}.sock"}
     return {"admin": admin, "servers": [server], "cluster_manager": {"clusters": [cluster]}}

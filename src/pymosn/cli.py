@@ -39,6 +39,9 @@ _EXAMPLES: Final = """
 Command = Callable[..., Any]
 
 _config_option = partial(click.option, "--config", "-c", "path", metavar="FILE")
+_timeout_option = partial(
+    click.option, "--timeout", type=click.FloatRange(min=0, min_open=True), default=60.0, show_default=True
+)
 
 
 def _mosn_flags(command: Command) -> Command:
@@ -143,32 +146,46 @@ def start(path: str | None, workers: int | None, strict: bool, log_level: str | 
 
 @main.command()
 @_config_option(required=True, envvar="MOSN_CONFIG", help="Configuration file the running process was started with.")
-@click.option(
-    "--timeout",
-    type=click.FloatRange(min=0, min_open=True),
-    default=60.0,
-    show_default=True,
-    help="Seconds to wait for the result.",
-)
+@_timeout_option(help="Seconds to wait for the result.")
 def reload(path: str, timeout: float) -> None:
     """Make a running pymosn reload its configuration file, and report the result.
 
-    The file is validated first; an invalid file is not applied.
+    The file is validated first; an invalid file is not applied. The process is found by its admin socket.
     """
     loaded = ConfigSource(path).load()
     _print_faults(loaded.errors)
     if loaded.config is None:
         click.echo(f"pymosn: {path}: {_summary(loaded.faults)}; not reloaded", err=True)
         sys.exit(BAD_CONFIGURATION)
-    from pymosn.server.reload import ReloadError, reload_running
+    from pymosn.server.admin_client import CallError, reload_running
 
     try:
-        result = reload_running(loaded.config, loaded.base_dir, timeout)
-    except ReloadError as error:
+        result = reload_running(loaded.admin_socket, path, timeout)
+    except CallError as error:
         fail(str(error))
     _print_faults(result.faults)
     click.echo(f"pymosn: {result.message}", err=not result.applied)
     sys.exit(0 if result.applied else BAD_CONFIGURATION)
+
+
+@main.command()
+@_config_option(required=True, envvar="MOSN_CONFIG", help="Configuration file the running process was started with.")
+@click.option("--now", is_flag=True, help="Stop without letting requests in flight finish.")
+@_timeout_option(help="Seconds to wait for the end of the process.")
+def stop(path: str, now: bool, timeout: float) -> None:
+    """Stop a running pymosn: drain it like SIGTERM, or with --now stop it immediately like SIGINT; wait until it has ended.
+
+    The process is found by its admin socket.
+    """
+    # Faults of the file do not matter: it may have changed since the start.
+    loaded = ConfigSource(path).load()
+    from pymosn.server.admin_client import CallError, stop_running
+
+    try:
+        pid = stop_running(loaded.admin_socket, path, now, timeout)
+    except CallError as error:
+        fail(str(error))
+    click.echo(f"pymosn: process {pid} has ended")
 
 
 @main.command(name="explain")

@@ -52,6 +52,7 @@ class Program:
         clusters = [_cluster("up", upstream_port), _cluster("hop", self._inner), _cluster("down", dead)]
         clusters.append({**_cluster("nobody", dead), "hosts": []})
         self.config = {
+            "admin": {"socket": "admin.sock"},
             "servers": [
                 {"default_log_path": "stdout", "processor": 1, "routers": tables, "listeners": listeners, **(server or {})}
             ],

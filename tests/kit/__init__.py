@@ -11,6 +11,7 @@ fakes.py           FakeClock, Lines, Outcomes, Recorder: clock, log, access log 
 bolt_session.py    a Bolt connection whose first request has been answered
 bolt_frames.py, dubbo_frames.py, rpc_wires.py    RPC frames, written from the protocols' descriptions
 fake_redis.py      a Redis server for recipes
+unix_http.py       HTTP over a unix socket
 """
 
 from tests.kit.chunks import merge_chunks

@@ -50,7 +50,7 @@ def configuration(port: int, admin: int, upstreams: list[int], access_log: Path)
     hosts = [{"address": f"127.0.0.1:{upstream}"} for upstream in upstreams]
     cluster = {"name": "c", "type": "SIMPLE", "lb_type": "LB_RANDOM", "hosts": hosts, "idle_timeout": "2s"}
     return {
-        "admin": {"address": {"socket_address": {"address": "127.0.0.1", "port_value": admin}}},
+        "admin": {"address": {"socket_address": {"address": "127.0.0.1", "port_value": admin}}, "socket": "admin.sock"},
         "servers": [
             {
                 "default_log_path": "stdout",

@@ -104,7 +104,7 @@ class Edits:
             answer.extend(piece)
 
         client = Client(port)
-        asked = await client.send(path, [f"GET {path} HTTP/1.1\r\nhost: show\r\n\r\n".encode()], keep)
+        asked = await client.send(path, [f"GET {path} HTTP/1.1\r\nhost: 127.0.0.1\r\n\r\n".encode()], keep)
         await client.close()
         assert asked.status in (200, 400), asked
         return bytes(answer)

@@ -54,7 +54,7 @@ class Reloader:
         return config
 
     async def _last_attempt(self) -> dict[str, Any]:
-        return await self._ask("/api/v1/last_change", "GET", b"")
+        return await self._ask("/api/v1/last_change")
 
     async def _by_signal(self, config: dict[str, Any]) -> None:
         before = (await self._last_attempt())["attempt"]
@@ -76,18 +76,18 @@ class Reloader:
     async def _by_admin(self, config: dict[str, Any]) -> None:
         table, cluster = config["servers"][0]["routers"][0], config["cluster_manager"]["clusters"][1]
         for kind, block in (("router", table), ("cluster", cluster)):
-            body = json.dumps({"type": kind, "config": block}).encode()
-            assert (await self._ask("/api/v1/update_config", "POST", body))["applied"]
+            change = {"type": kind, "config": block}
+            assert (await asyncio.to_thread(self._proxy.post, "/api/v1/update_config", change))[1]["applied"]
 
-    async def _ask(self, path: str, method: str, body: bytes) -> dict[str, Any]:
+    async def _ask(self, path: str) -> dict[str, Any]:
         answer = bytearray()
 
         async def keep(piece: bytes) -> None:
             answer.extend(piece)
 
-        head = f"{method} {path} HTTP/1.1\r\nhost: 127.0.0.1\r\ncontent-length: {len(body)}\r\n\r\n"
+        head = f"GET {path} HTTP/1.1\r\nhost: 127.0.0.1\r\n\r\n"
         admin = Client(self._hops.admin_port)  # a new one: the admin API closes a connection that is idle for seconds
-        asked = await admin.send(path, [head.encode(), body], keep)
+        asked = await admin.send(path, [head.encode()], keep)
         await admin.close()
         assert asked.status in (200, 400), asked
         found: dict[str, Any] = json.loads(answer)

@@ -64,16 +64,14 @@ class Fleet:
 
     async def _hosts(self, action: str, provider: Provider) -> None:
         config = {"cluster": "server", "hosts": [{"address": provider.address}]}
-        await self._ask("POST", "/api/v1/update_hosts", {"type": action, "config": config})
+        await asyncio.to_thread(self._proxy.post, "/api/v1/update_hosts", {"type": action, "config": config})
 
     async def _last_change(self) -> dict[str, Any]:
-        return await self._ask("GET", "/api/v1/last_change", None)
+        return await self._ask("/api/v1/last_change")
 
-    async def _ask(self, method: str, path: str, value: Any) -> dict[str, Any]:
-        body = b"" if value is None else json.dumps(value).encode()
+    async def _ask(self, path: str) -> dict[str, Any]:
         reader, writer = await asyncio.open_connection("127.0.0.1", self._hops.admin_port)
-        head = f"{method} {path} HTTP/1.1\r\nHost: a\r\nConnection: close\r\nContent-Length: {len(body)}\r\n\r\n"
-        writer.write(head.encode() + body)
+        writer.write(f"GET {path} HTTP/1.1\r\nHost: 127.0.0.1\r\nConnection: close\r\n\r\n".encode())
         reply = await reader.read()
         writer.close()
         assert reply.split(b" ", 2)[1] in (b"200", b"400"), reply
@@ -82,7 +80,7 @@ class Fleet:
 
     async def counters(self) -> dict[str, int]:
         """Of the cluster of the providers."""
-        found = (await self._ask("GET", "/api/v1/stats", None))["upstream"]["cluster.server"]
+        found = (await self._ask("/api/v1/stats"))["upstream"]["cluster.server"]
         return {key: int(value) for key, value in found.items() if str(value).isdigit()}
 
 

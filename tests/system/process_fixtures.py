@@ -28,7 +28,9 @@ class Start:
     ) -> Pymosn:
         """`config`: written to a file (None: the built-in example); `descriptors`: RLIMIT_NOFILE of each process."""
         if config is not None:
-            path = self._folder / "conf" / "mosn.json"
+            # Processes that run at the same time need admin sockets of their own, which are named after the file.
+            others = sum(proxy.process.poll() is None for proxy in self._running)
+            path = self._folder / "conf" / (f"mosn{others + 1}.json" if others else "mosn.json")
             path.parent.mkdir(exist_ok=True)
             path.write_text(json.dumps(config, indent=1))
             arguments = ("-c", str(path), *arguments)

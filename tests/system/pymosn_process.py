@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from bench.machine import free_port
+from tests.kit.unix_http import post_unix
 
 from pymosn.server.worker_process import worker_environment
 
@@ -72,6 +73,15 @@ class Pymosn:
     def worker_pids(self) -> list[int]:
         """The live workers, from /proc."""
         return children(self.process.pid, "pymosn.server.worker")
+
+    @property
+    def admin_socket(self) -> str:
+        """The unix socket of the admin API, once it is served."""
+        return self.wait_for(r"admin API for changes on unix:(.+)")[1]
+
+    def post(self, target: str, value: Any = None) -> tuple[int, Any]:
+        """Makes a change through the admin API: the status and the JSON of the response."""
+        return post_unix(self.admin_socket, target, value, PATIENCE)
 
     def send(self, number: signal.Signals) -> None:
         self.process.send_signal(number)

@@ -1,6 +1,5 @@
 """Stream filters in the real program: life cycle over reloads, requests of their own, faults with their places."""
 
-import http.client
 import json
 import os
 import signal
@@ -92,10 +91,7 @@ def test_files_that_are_not_watched(start: Start, upstream: Upstream, tmp_path: 
     running.wait_for(READY)
     (tmp_path / "filters.py").write_text(FILTER.replace("VERSION", "2"))
     assert get(hops.client_port, "/who")[1].startswith("1: 200")
-    connection = http.client.HTTPConnection("127.0.0.1", hops.admin_port, timeout=30)
-    connection.request("POST", "/api/v1/reload_filters")
-    answer = json.loads(connection.getresponse().read())
-    connection.close()
+    _, answer = running.post("/api/v1/reload_filters")
     assert (answer["applied"], answer["source"]) == (True, "admin /api/v1/reload_filters")
     assert get(hops.client_port, "/who")[1].startswith("2: 200")
     assert "edit of" not in running.output

@@ -61,7 +61,7 @@ class Redirecting:
         return server
 
     def view(self) -> dict[str, Any]:
-        (cluster,) = json.loads(get("127.0.0.1", self.admin_port, path="/api/v1/clusters")[1])
+        (cluster,) = json.loads(get("127.0.0.1", self.admin_port, "localhost", "/api/v1/clusters")[1])
         found: dict[str, Any] = cluster
         return found
 
@@ -203,7 +203,7 @@ def test_the_header_says_where_and_the_admin_api_shows_it(start: Start, upstream
     # To itself, by an address and by a name: answered, and not asked again and again.
     for own in ("127.0.0.1", "localhost"):
         assert get("127.0.0.1", site.port, f"{own}:{site.port}")[0] == 502
-    assert '"reason_loop": "2"' in get("127.0.0.1", site.admin_port, path="/api/v1/stats")[1]
+    assert '"reason_loop": "2"' in get("127.0.0.1", site.admin_port, "localhost", "/api/v1/stats")[1]
     # A change keeps the hosts.
     site.config["cluster_manager"]["clusters"][0]["connect_timeout"] = "1s"
     (tmp_path / "conf" / "mosn.json").write_text(json.dumps(site.config))
@@ -229,8 +229,10 @@ def test_the_connection_says_where_and_which_listener_takes_it(start: Start, ups
     assert get("127.0.0.2", site.port) == (200, "virtual")
     # Nobody else has this address: the listener itself takes it, and its cluster would only come back here.
     assert get("127.0.0.3", site.port)[0] == 502
-    stats = get("127.0.0.1", site.admin_port, path="/api/v1/stats")[1]
+    stats = get("127.0.0.1", site.admin_port, "localhost", "/api/v1/stats")[1]
     assert '"reason_loop": "1"' in stats
-    assert eventually(lambda: '"connection_active": "0"' in get("127.0.0.1", site.admin_port, path="/api/v1/stats")[1])
+    assert eventually(
+        lambda: '"connection_active": "0"' in get("127.0.0.1", site.admin_port, "localhost", "/api/v1/stats")[1]
+    )
     proxy.send(signal.SIGTERM)
     assert proxy.exit_code() == 0

@@ -51,16 +51,6 @@ class Load:
             thread.join(PATIENCE)
 
 
-def post(port: int, path: str, value: Any) -> tuple[int, dict[str, Any]]:
-    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=PATIENCE)
-    try:
-        connection.request("POST", path, json.dumps(value))
-        response = connection.getresponse()
-        return response.status, json.loads(response.read())
-    finally:
-        connection.close()
-
-
 def write(tmp_path: Path, config: dict[str, Any]) -> None:
     (tmp_path / "conf" / "mosn.json").write_text(json.dumps(config))
 
@@ -195,27 +185,26 @@ def test_a_new_worker_has_the_newest_configuration(start: Start, two_hops: TwoHo
 def test_the_admin_api_changes_what_is_in_force(start: Start, two_hops: TwoHops) -> None:
     proxy = start(two_hops.config)
     proxy.wait_for(READY)
-    port = two_hops.admin_port
     table = _table("client_router", "nowhere")
-    status, answer = post(port, "/api/v1/update_config", {"type": "router", "config": table})
+    status, answer = proxy.post("/api/v1/update_config", {"type": "router", "config": table})
     assert status == 400
     assert "nowhere" in json.dumps(answer["faults"])
     assert two_hops.get("/a")[0] == 200
     route = {"router_config_name": "client_router", "domain": "*", "route": direct(200, "added")}
-    assert post(port, "/debug/update_route", {"type": "remove", "config": {**route, "route": None}})[0] == 200
+    assert proxy.post("/debug/update_route", {"type": "remove", "config": {**route, "route": None}})[0] == 200
     assert two_hops.get("/a")[0] == 404
-    assert post(port, "/api/v1/update_route", {"type": "add", "config": route})[0] == 200
+    assert proxy.post("/api/v1/update_route", {"type": "add", "config": route})[0] == 200
     assert two_hops.get("/new") == (200, "added")
     assert two_hops.get("/a")[0] == 404
     cluster = {"name": "more", "type": "SIMPLE", "hosts": [{"address": "127.0.0.1:9"}]}
-    assert post(port, "/api/v1/update_config", {"type": "cluster", "config": cluster})[0] == 200
+    assert proxy.post("/api/v1/update_config", {"type": "cluster", "config": cluster})[0] == 200
     host = {"address": "127.0.0.1:10"}
-    assert post(port, "/api/v1/update_hosts", {"type": "add", "config": {"cluster": "more", "hosts": [host]}})[0] == 200
+    assert proxy.post("/api/v1/update_hosts", {"type": "add", "config": {"cluster": "more", "hosts": [host]}})[0] == 200
     found = json.loads(two_hops.admin("/api/v1/clusters?name=more"))[0]["hosts"]
     assert {entry["address"] for entry in found} == {"127.0.0.1:9", "127.0.0.1:10"}
-    assert post(port, "/api/v1/remove_config", {"type": "cluster", "name": "more"})[0] == 200
+    assert proxy.post("/api/v1/remove_config", {"type": "cluster", "name": "more"})[0] == 200
     assert json.loads(two_hops.admin("/api/v1/clusters?name=more")) == []
-    assert post(port, "/api/v1/remove_config", {"type": "listener", "name": "nobody"})[0] == 400
+    assert proxy.post("/api/v1/remove_config", {"type": "listener", "name": "nobody"})[0] == 400
 
 
 def test_the_reload_command_tells_what_became_of_it(start: Start, two_hops: TwoHops, tmp_path: Path) -> None:

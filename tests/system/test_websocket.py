@@ -45,8 +45,10 @@ def hops(echo: Echo, tmp_path_factory: pytest.TempPathFactory) -> Iterator[TwoHo
 def running(port: int, directory: Path) -> Iterator[TwoHops]:
     """A proxy for all tests that leave it as it is."""
     hops = TwoHops(port)
-    (directory / "mosn.json").write_text(json.dumps(hops.config))
-    proxy = Pymosn(["-c", str(directory / "mosn.json")], directory, {})
+    path = directory / "conf" / "mosn.json"
+    path.parent.mkdir()
+    path.write_text(json.dumps(hops.config))
+    proxy = Pymosn(["-c", str(path)], directory, {})
     try:
         proxy.wait_for(READY)
         yield hops

@@ -5,7 +5,9 @@ from collections.abc import Collection
 
 import msgspec
 
+from pymosn.config.admin_files import admin_socket
 from pymosn.config.check import check
+from pymosn.config.check.admin import check_admin_files
 from pymosn.config.diagnostics import Diagnostic, Diagnostics, Place
 from pymosn.config.json_nodes import parse_json
 from pymosn.config.nodes import Node, ParseError
@@ -19,13 +21,14 @@ class Loaded(msgspec.Struct, frozen=True, kw_only=True):
     """The result of loading.
 
     `config` is None if one of the faults is an error. `config_dir`: the directory of the file. `base_dir`: its parent, where
-    MOSN keeps `logs/`.
+    MOSN keeps `logs/`. `admin_socket`: the path of the admin API's unix socket, also if the file has errors.
     """
 
     config: MosnConfig | None
     faults: list[Diagnostic]
     base_dir: str
     config_dir: str
+    admin_socket: str
     #: The location of each value by its path, for errors that are found later.
     places: dict[str, Place]
 
@@ -76,11 +79,14 @@ class _Loading:
             config = Reader(file, self._faults, self._strict).block(node, MosnConfig, "")
             self._read_directories(config)
             check(config, self._faults, self._stream_filters)
+            if config.admin is not None:
+                check_admin_files(config.admin, self._config_dir, self._faults)
         return Loaded(
             config=None if self._faults.has_errors else config,
             faults=self._faults.in_order(),
             base_dir=os.path.dirname(self._config_dir),
             config_dir=self._config_dir,
+            admin_socket=admin_socket(None if config is None else config.admin, file, self._config_dir),
             places=self._faults.places,
         )
 

@@ -1,9 +1,10 @@
 """The admin API: MOSN's paths and responses (key reference section 15), and some that only pymosn has.
 
-Each module of the API exports `routes(plane, ...)`; `create_app` combines them, and `/` lists all their paths. GET never
-changes anything. Differences from MOSN, all for safety: environment variables are readable only if their name has an allowed
-prefix and is not named like a secret; cross-site requests cannot change anything; bodies are limited; `/api/v1/plugin`
-responds with 501, because there are no plugin processes.
+Each module of the API exports `routes(plane, ...)`: its calls, each with its power (`access.py`). `create_app` combines
+them, and `/` lists all their paths. GET never changes anything. Differences from MOSN, all for safety: changes need proof
+of who makes them; environment variables are readable only if their name has an allowed prefix and is not named like a
+secret; web pages can neither change nor read anything; bodies are limited; `/api/v1/plugin` responds with 501, because
+there are no plugin processes.
 """
 
 from __future__ import annotations
@@ -12,10 +13,10 @@ import os
 from collections.abc import Collection, Mapping
 from typing import Final
 
-from starlette.applications import Starlette
-from starlette.middleware import Middleware
+from starlette.types import ASGIApp
 
-from pymosn.control import log_levels, process_views, statistics, updates, views
+from pymosn.control import log_levels, process_calls, process_views, statistics, updates, views
+from pymosn.control.access import UNIX_DOOR, Door, Power
 from pymosn.control.guard import Guard
 from pymosn.control.handlers import page
 from pymosn.control.plane import ControlPlane
@@ -31,19 +32,20 @@ def create_app(
     stream_filters: Collection[str] = (),
     env_prefixes: tuple[str, ...] = ENV_PREFIXES,
     environment: Mapping[str, str] = os.environ,
-) -> Starlette:
-    """The admin API of `plane`. Its internal errors are written to `log`. `env_prefixes`: see ENV_PREFIXES.
+    door: Door = UNIX_DOOR,
+) -> ASGIApp:
+    """The admin API of `plane` for the clients that come through `door`. Its internal errors are written to `log`.
 
-    `stream_filters`: names of the stream filters that installed packages provide.
+    `stream_filters`: names of the stream filters that installed packages provide. `env_prefixes`: see ENV_PREFIXES.
     """
-    routes = [
+    calls = [
         *process_views.routes(plane, env_prefixes, environment),
+        *process_calls.routes(plane),
         *statistics.routes(plane),
         *log_levels.routes(plane),
         *views.routes(plane),
         *updates.routes(plane, stream_filters),
     ]
-    index = "".join(f"{path}\n" for path in sorted(["/", *(route.path for route in routes)]))
-    app = Starlette(routes=[page("/", lambda: index), *routes], middleware=[Middleware(Guard, log=log or Log())])
-    app.router.redirect_slashes = False
-    return app
+    index = "".join(sorted(f"{call.path}{' changes' if call.power is Power.CHANGE else ''}\n" for call in calls))
+    calls.append(page("/", lambda: f"/\n{index}"))
+    return Guard({call.path: call for call in calls}, door, log or Log())

@@ -1,22 +1,32 @@
-"""Checks that apply to every request to the admin API.
+"""Handles every request to the admin API: decides who may make it, calls its handler, and ends the connection cleanly.
 
-Like MOSN's, the API has no passwords: any client that can reach its address may use it. A web page in the browser of such a
-client must not: browsers add `Origin` or `Sec-Fetch-Site` to requests that pages send, and such changes are rejected.
+The order of the checks: the `Host` (against DNS rebinding), the origin (web pages change nothing), path and method, and what
+the socket of the connection allows (`access.py`). None of them reads the body.
 """
 
 from __future__ import annotations
 
+import asyncio
+from collections.abc import Mapping
 from typing import Final
 
 from starlette.datastructures import Headers, MutableHeaders
 from starlette.requests import ClientDisconnect, Request
-from starlette.responses import PlainTextResponse
-from starlette.types import ASGIApp, Message, Receive, Scope, Send
+from starlette.responses import PlainTextResponse, Response
+from starlette.types import Message, Receive, Scope, Send
 
+from pymosn.control.access import Door
+from pymosn.control.handlers import Call
 from pymosn.core.log import ERROR, Log
 
 #: Maximum size of a request body in bytes.
 MAX_BODY: Final = 64 * 1024
+#: Bytes and seconds for which an unwanted body is read and discarded. A client that is still sending when the connection is
+#: closed gets a reset, and may not see the response.
+MAX_DISCARDED: Final = 64 * 1024 * 1024
+DISCARD_TIME: Final = 10.0
+
+_SAFE: Final = ("GET", "HEAD", "OPTIONS")
 
 
 class RequestTooLarge(Exception):
@@ -30,7 +40,7 @@ class RequestTooLarge(Exception):
 async def read_body(request: Request, limit: int = MAX_BODY) -> bytes:
     """The complete body. RequestTooLarge if it has more than `limit` bytes."""
     declared = request.headers.get("content-length", "")
-    if declared.isdecimal() and int(declared) > limit:
+    if len(declared) > len(str(limit)) or (declared.isdecimal() and int(declared) > limit):
         raise RequestTooLarge(limit)
     body = bytearray()
     async for chunk in request.stream():
@@ -41,48 +51,105 @@ async def read_body(request: Request, limit: int = MAX_BODY) -> bytes:
 
 
 class Guard:
-    """ASGI middleware: rejects changes requested by web pages, and writes errors to the process log."""
+    """ASGI app: the calls of the admin API, by path, for the clients that come through `door`."""
 
-    def __init__(self, app: ASGIApp, log: Log) -> None:
-        self._app = app
+    def __init__(self, calls: Mapping[str, Call], door: Door, log: Log) -> None:
+        self._calls = calls
+        self._door = door
         self._log = log
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Handles one request."""
-        if scope["type"] != "http":
-            await self._app(scope, receive, send)
-            return
-        response_started = False
-
-        async def send_marked(message: Message) -> None:
-            nonlocal response_started
-            if message["type"] == "http.response.start":
-                response_started = True
-                headers = MutableHeaders(scope=message)
-                headers["x-content-type-options"] = "nosniff"
-                headers["cache-control"] = "no-store"
-            await send(message)
-
-        rejection = _rejection(scope["method"], Headers(scope=scope))
+        """Handles one request. Errors are written to the process log."""
+        exchange = _Exchange(scope, receive, send)
+        call = self._calls.get(scope["path"])
+        headers = Headers(scope=scope)
         try:
-            await (rejection or self._app)(scope, receive, send_marked)
+            response = self._rejection(scope, headers, call)
+            if response is None:
+                assert call is not None
+                response = await call.handler(Request(scope, exchange.receive))
+            await response(scope, exchange.receive, exchange.send)
         except RequestTooLarge as error:
-            text = f"the body has more than {error.limit} bytes\n"
-            await PlainTextResponse(text, 413, {"connection": "close"})(scope, receive, send_marked)
+            response = PlainTextResponse(f"the body has more than {error.limit} bytes\n", 413)
+            await response(scope, exchange.receive, exchange.send)
         except ClientDisconnect:
             return
         except Exception as error:
             text = f"{scope['method']} {scope['path']} failed: {error!r}"
             self._log.write(ERROR, text, "mosn.admin.admin_failed")
-            if response_started:
+            if exchange.has_started:
                 raise
-            await PlainTextResponse("internal error; see the process log\n", 500)(scope, receive, send_marked)
+            response = PlainTextResponse("internal error; see the process log\n", 500)
+            await response(scope, exchange.receive, exchange.send)
+
+    def _rejection(self, scope: Scope, headers: Headers, call: Call | None) -> Response | None:
+        """The response to a request that is not handled by a call; None if it is."""
+        method = scope["method"]
+        rejection = self._door.host_rejection(headers, call is not None and call.is_public)
+        if rejection is not None:
+            return rejection
+        if method not in _SAFE and _is_cross_site(headers):
+            return PlainTextResponse("cross-site requests may not change anything\n", 403)
+        if method == "OPTIONS" and scope["path"] == "*":
+            return Response(status_code=204, headers={"allow": "GET, HEAD, POST"})
+        if call is None:
+            return PlainTextResponse("Not Found", 404)
+        if method == "OPTIONS":
+            return Response(status_code=204, headers={"allow": call.allow})
+        if method != call.method and not (method == "HEAD" and call.method == "GET"):
+            return PlainTextResponse("Method Not Allowed", 405, {"allow": call.allow})
+        return self._door.rejection(call.power, headers)
 
 
-def _rejection(method: str, headers: Headers) -> PlainTextResponse | None:
-    if method in ("GET", "HEAD", "OPTIONS"):
-        return None
-    site = headers.get("sec-fetch-site", "none")
-    if "origin" in headers or site not in ("none", "same-origin"):
-        return PlainTextResponse("cross-site requests may not change anything\n", 403)
-    return None
+def _is_cross_site(headers: Headers) -> bool:
+    """Whether a web page makes the request: browsers add `Origin` or `Sec-Fetch-Site` to those."""
+    return "origin" in headers or headers.get("sec-fetch-site", "none") not in ("none", "same-origin")
+
+
+class _Exchange:
+    """A request and its response. If the response is complete before the body, the rest of the body is discarded."""
+
+    def __init__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        headers = Headers(scope=scope)
+        self.has_started = False
+        self._is_head = scope["method"] == "HEAD"
+        self._receive = receive
+        self._send = send
+        self._is_body_left = headers.get("content-length", "0") != "0" or "transfer-encoding" in headers
+        # With `Expect: 100-continue` a client that gets the final response first sends no body.
+        self._waits = "expect" in headers
+
+    async def receive(self) -> Message:
+        message = await self._receive()
+        self._waits = False
+        if message["type"] != "http.request" or not message.get("more_body", False):
+            self._is_body_left = False
+        return message
+
+    async def send(self, message: Message) -> None:
+        if message["type"] == "http.response.start":
+            self.has_started = True
+            headers = MutableHeaders(scope=message)
+            headers["x-content-type-options"] = "nosniff"
+            headers["cache-control"] = "no-store"
+            if self._is_body_left:
+                headers["connection"] = "close"
+            await self._send(message)
+            return
+        if self._is_head:
+            message = {**message, "body": b""}
+        if self._is_body_left and not message.get("more_body", False):
+            await self._send({**message, "more_body": True})
+            await self._discard()
+            message = {"type": "http.response.body", "body": b""}
+        await self._send(message)
+
+    async def _discard(self) -> None:
+        """Reads the rest of the body, within limits."""
+        size = 0
+        try:
+            async with asyncio.timeout(DISCARD_TIME):
+                while self._is_body_left and not self._waits and size <= MAX_DISCARDED:
+                    size += len((await self.receive()).get("body", b""))
+        except TimeoutError:
+            pass

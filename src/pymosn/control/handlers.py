@@ -1,39 +1,65 @@
-"""Helpers for the handlers of the admin API."""
+"""Helpers for the handlers of the admin API: its calls, each with its power, and responses."""
 
 from __future__ import annotations
 
 import json
 from collections.abc import Awaitable, Callable
 from functools import partial
-from typing import Any
+from typing import Any, NamedTuple
 
+import msgspec
 from starlette.requests import Request
 from starlette.responses import JSONResponse, PlainTextResponse, Response
-from starlette.routing import Route
 
-from pymosn.control.plane import ControlPlane
+from pymosn.control.access import Power
+from pymosn.control.plane import ChangeResult, ControlPlane
 
 Handler = Callable[[ControlPlane, Request], Awaitable[Response]]
 
 
-def get(plane: ControlPlane, path: str, handler: Handler) -> Route:
-    """A route that only reads."""
-    return Route(path, partial(handler, plane), methods=["GET"])
+class Call(NamedTuple):
+    """One call: `method` is GET (then HEAD works too) or POST. `is_public`: answered for any `Host`."""
+
+    path: str
+    method: str
+    power: Power
+    handler: Callable[[Request], Awaitable[Response]]
+    is_public: bool = False
+
+    @property
+    def allow(self) -> str:
+        """The value of the header `Allow`."""
+        return "GET, HEAD" if self.method == "GET" else self.method
 
 
-def post(plane: ControlPlane, path: str, handler: Handler) -> Route:
-    """A route that may change something, or whose input is a body."""
-    return Route(path, partial(handler, plane), methods=["POST"])
+def get(plane: ControlPlane, path: str, handler: Handler, is_public: bool = False) -> Call:
+    """A call that only reads."""
+    return Call(path, "GET", Power.READ, partial(handler, plane), is_public)
 
 
-def page(path: str, value: Callable[[], object]) -> Route:
+def read_post(plane: ControlPlane, path: str, handler: Handler) -> Call:
+    """A call that only reads, with a body as its input."""
+    return Call(path, "POST", Power.READ, partial(handler, plane))
+
+
+def log_call(plane: ControlPlane, path: str, handler: Handler) -> Call:
+    """A call that switches or filters a log that exists, and can name no other."""
+    return Call(path, "POST", Power.LOG, partial(handler, plane))
+
+
+def change(plane: ControlPlane, path: str, handler: Handler) -> Call:
+    """A call that changes the configuration, filters or processes, or costs them much."""
+    return Call(path, "POST", Power.CHANGE, partial(handler, plane))
+
+
+def page(path: str, value: Callable[[], object]) -> Call:
     """A page without parameters: a string is sent as text, any other value as JSON."""
 
     async def show(request: Request) -> Response:
         shown = value()
         return PlainTextResponse(shown) if isinstance(shown, str) else JSONResponse(shown)
 
-    return Route(path, show, methods=["GET"])
+    return Call(path, "GET", Power.READ, show)
 
 
 def wants_text(request: Request) -> bool:
@@ -44,3 +70,11 @@ def wants_text(request: Request) -> bool:
 def json_response(value: Any, status: int = 200) -> Response:
     """`value` as JSON that people can read too."""
     return Response(json.dumps(value, indent=1, ensure_ascii=False), status, media_type="application/json")
+
+
+def change_response(result: ChangeResult, status: int | None = None) -> Response:
+    """The result of a change. `status`: by default 200 if it was applied, 400 if nothing changed."""
+    value = msgspec.structs.asdict(result) | {"faults": [fault.as_dict() for fault in result.faults]}
+    if status is None:
+        status = 200 if result.applied else 400
+    return Response(json.dumps(value, indent=1), status, media_type="application/json")

@@ -3,47 +3,58 @@
 from __future__ import annotations
 
 import asyncio
+import logging
+import os
 import socket
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import partial
 from typing import Final
 
 import uvicorn
 from starlette.types import ASGIApp
 
+from pymosn.control.http_connection import Connection, Limits
 from pymosn.control.service import Service
 
-#: Concurrent connections; further ones are answered with 503.
-MAX_CONNECTIONS: Final = 100
 #: Seconds after which an idle connection is closed.
 KEEP_ALIVE: Final = 5
 #: Seconds that requests in flight get when the server stops.
 STOP_TIME: Final = 1
+#: Ticks of uvicorn's main loop, of 0.1 s, between two checks of the deadlines.
+TICKS: Final = 5
 
 
 class HttpServer(Service):
-    """Serves `app` on `sockets`, bound TCP sockets that it owns from `start` on. Without any it does nothing.
+    """Serves `app` on `sockets`, bound TCP or unix sockets that it owns from `start` on. Without any it does nothing.
 
-    Unlike uvicorn's own runner it does not handle signals.
+    All its sockets share `limits`, so sockets that must not starve each other need servers of their own. On a unix socket
+    only root and the user of this process are served. Unlike uvicorn's own runner it does not handle signals.
     """
 
-    def __init__(self, app: ASGIApp, sockets: list[socket.socket], name: str = "HTTP server") -> None:
+    def __init__(
+        self, app: ASGIApp, sockets: list[socket.socket], name: str = "HTTP server", limits: Limits | None = None
+    ) -> None:
         self.name = name
+        self._limits = limits or Limits()
         config = uvicorn.Config(
             app,
             http="h11",
             ws="none",
             lifespan="off",
             log_config=None,
+            # It would write a line to standard error for each invalid request, and tracebacks; the app has its own log.
+            log_level=logging.CRITICAL + 1,
             access_log=False,
             server_header=False,
             proxy_headers=False,
-            limit_concurrency=MAX_CONNECTIONS,
+            # For requests whose client has gone; `Connection` limits connections, one fewer.
+            limit_concurrency=self._limits.connections + 1,
             timeout_keep_alive=KEEP_ALIVE,
             timeout_graceful_shutdown=STOP_TIME,
         )
         self._sockets = sockets
-        self._server = _Server(config)
+        self._server = _Server(config, self._limits)
         self._task: asyncio.Task[None] | None = None
 
     async def start(self) -> None:
@@ -65,9 +76,11 @@ class HttpServer(Service):
 
 
 class _Server(uvicorn.Server):
-    def __init__(self, config: uvicorn.Config) -> None:
+    def __init__(self, config: uvicorn.Config, limits: Limits) -> None:
         super().__init__(config)
         self.listening = asyncio.Event()
+        self._limits = limits
+        self._connections: set[Connection] = set()
 
     @contextmanager
     def capture_signals(self) -> Iterator[None]:
@@ -75,5 +88,21 @@ class _Server(uvicorn.Server):
         yield
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
-        await super().startup(sockets)
+        loop = asyncio.get_running_loop()
+        self.servers = []
+        for sock in sockets or ():
+            is_unix = sock.family == socket.AF_UNIX
+            create = loop.create_unix_server if is_unix else loop.create_server
+            users = (0, os.geteuid()) if is_unix else None
+            self.servers.append(await create(partial(self._connection, loop, users), sock=sock))
+        self.started = True
         self.listening.set()
+
+    def _connection(self, loop: asyncio.AbstractEventLoop, users: tuple[int, ...] | None) -> Connection:
+        return Connection(self.config, self.server_state, loop, self._limits, self._connections, users)
+
+    async def on_tick(self, counter: int) -> bool:
+        if counter % TICKS == 0:
+            for connection in list(self._connections):
+                connection.check_deadline()
+        return await super().on_tick(counter)

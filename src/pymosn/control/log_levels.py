@@ -8,22 +8,21 @@ from functools import partial
 
 from starlette.requests import Request
 from starlette.responses import PlainTextResponse, Response
-from starlette.routing import Route
 
 from pymosn.control.guard import read_body
-from pymosn.control.handlers import page, post
+from pymosn.control.handlers import Call, log_call, page
 from pymosn.control.plane import ControlPlane
 
 
-def routes(plane: ControlPlane) -> list[Route]:
+def routes(plane: ControlPlane) -> list[Call]:
     """MOSN's paths, one of them with MOSN's misspelling."""
     disable = partial(_change, "disable", lambda plane, path: plane.switch_log(path, False))
     return [
         page("/api/v1/get_loglevel", plane.log_levels),
-        post(plane, "/api/v1/update_loglevel", partial(_change, "update", _set_level)),
-        post(plane, "/api/v1/enable_log", partial(_change, "enable", lambda plane, path: plane.switch_log(path, True))),
-        post(plane, "/api/v1/disable_log", disable),
-        post(plane, "/api/v1/disbale_log", disable),
+        log_call(plane, "/api/v1/update_loglevel", partial(_change, "update", _set_level)),
+        log_call(plane, "/api/v1/enable_log", partial(_change, "enable", lambda plane, path: plane.switch_log(path, True))),
+        log_call(plane, "/api/v1/disable_log", disable),
+        log_call(plane, "/api/v1/disbale_log", disable),
     ]
 
 

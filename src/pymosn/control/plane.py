@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any, Protocol, TypedDict
+from typing import Any, Final, Protocol, TypedDict
 
 import msgspec
 
@@ -11,9 +11,15 @@ from pymosn.config.diagnostics import Diagnostic, Places
 from pymosn.config.schema import MosnConfig
 from pymosn.core.counters import GroupData
 
+# The stages of a process, with MOSN's numbers (key reference section 15).
+STARTING: Final = 4
+RUNNING: Final = 6
+GRACEFUL_STOPPING: Final = 8
+STOPPING: Final = 9
+
 
 class WorkerInfo(TypedDict):
-    """One worker: `state` in one word, `started` in seconds since 1970."""
+    """One worker: `state` is starting, running or draining, `started` in seconds since 1970."""
 
     pid: int
     state: str
@@ -139,6 +145,15 @@ class ControlPlane(Protocol):
 
     def routers(self) -> dict[str, Any]:
         """The active router tables by name."""
+
+    def config_path(self) -> str | None:
+        """The absolute path of the configuration file; None for the built-in example."""
+
+    async def reload(self, source: str) -> ChangeResult:
+        """Reads the configuration file again and activates it."""
+
+    def stop(self, now: bool) -> None:
+        """Requests the end of the process: after a drain, or with `now` immediately."""
 
     async def apply(self, source: str, edit: Edit) -> ChangeResult:
         """Changes the configuration in every worker, or nowhere."""

@@ -7,23 +7,43 @@ from functools import partial
 
 from starlette.requests import Request
 from starlette.responses import JSONResponse, PlainTextResponse, Response
-from starlette.routing import Route
 
 from pymosn.config.diagnostics import is_secret
-from pymosn.control.handlers import get, page
-from pymosn.control.plane import ControlPlane
+from pymosn.control.handlers import Call, get, page
+from pymosn.control.plane import RUNNING, ControlPlane
 
 
-def routes(plane: ControlPlane, env_prefixes: tuple[str, ...], environment: Mapping[str, str]) -> list[Route]:
+def routes(plane: ControlPlane, env_prefixes: tuple[str, ...], environment: Mapping[str, str]) -> list[Call]:
     """`env_prefixes`: see `admin.ENV_PREFIXES`."""
     return [
         page("/api/v1/version", lambda: f"mosn version: {plane.version()}"),
         page("/api/v1/states", lambda: f"pid={plane.pid()}&state={plane.state()}"),
         page("/api/v1/workers", plane.workers),
+        get(plane, "/healthz", _live, is_public=True),
+        get(plane, "/ready", _ready, is_public=True),
         get(plane, "/api/v1/plugin", _plugin),
         get(plane, "/api/v1/features", _features),
         get(plane, "/api/v1/env", partial(_env, env_prefixes, environment)),
     ]
+
+
+async def _live(plane: ControlPlane, request: Request) -> Response:
+    """For liveness probes: the supervisor's event loop runs."""
+    return PlainTextResponse("live\n")
+
+
+async def _ready(plane: ControlPlane, request: Request) -> Response:
+    """For readiness probes: it has started, is not draining, and has a worker that serves."""
+    stage = plane.state()
+    if stage < RUNNING:
+        reason = "starting"
+    elif stage > RUNNING:
+        reason = "draining"
+    elif not any(worker["state"] == "running" for worker in plane.workers()):
+        reason = "no worker is running"
+    else:
+        return PlainTextResponse("ready\n")
+    return PlainTextResponse(f"not ready: {reason}\n", 503)
 
 
 async def _plugin(plane: ControlPlane, request: Request) -> Response:

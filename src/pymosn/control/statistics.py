@@ -6,21 +6,20 @@ import json
 
 from starlette.requests import Request
 from starlette.responses import PlainTextResponse, Response
-from starlette.routing import Route
 
-from pymosn.control.handlers import get
+from pymosn.control.handlers import Call, get
 from pymosn.control.plane import ControlPlane
 from pymosn.core.counters import GroupData
 from pymosn.observe.stats import stats_glob, stats_json
 from pymosn.observe.totals import Totals, with_global
 
 
-def routes(plane: ControlPlane) -> list[Route]:
+def routes(plane: ControlPlane) -> list[Call]:
     """`/api/v1/stats`, `/api/v1/stats_glob` and `/metrics`."""
     return [
         get(plane, "/api/v1/stats", _stats),
         get(plane, "/api/v1/stats_glob", _stats_glob),
-        get(plane, "/metrics", _metrics),
+        get(plane, "/metrics", _metrics, is_public=True),
     ]
 
 

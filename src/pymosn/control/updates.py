@@ -6,22 +6,19 @@ applied in every worker, 400 if nothing changed.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Collection
 from functools import partial
 from typing import Final
 
-import msgspec
 from starlette.requests import Request
 from starlette.responses import Response
-from starlette.routing import Route
 
 from pymosn.config.diagnostics import Diagnostic
 from pymosn.config.schema import MosnConfig
 from pymosn.config.update import Update
 from pymosn.control.guard import read_body
-from pymosn.control.handlers import get, post
-from pymosn.control.plane import Candidate, ChangeResult, ControlPlane
+from pymosn.control.handlers import Call, change, change_response, get
+from pymosn.control.plane import Candidate, ControlPlane
 
 #: Maximum size of a configuration block in bytes.
 MAX_BLOCK: Final = 16 * 1024 * 1024
@@ -30,7 +27,7 @@ Result = tuple[MosnConfig | None, list[Diagnostic]]
 Action = Callable[[Update, MosnConfig], Result]
 
 
-def routes(plane: ControlPlane, stream_filters: Collection[str]) -> list[Route]:
+def routes(plane: ControlPlane, stream_filters: Collection[str]) -> list[Call]:
     """The paths that change the configuration, and the one that reports the last change."""
     actions = {
         "/api/v1/update_config": Update.config,
@@ -42,17 +39,17 @@ def routes(plane: ControlPlane, stream_filters: Collection[str]) -> list[Route]:
     }
     return [
         get(plane, "/api/v1/last_change", _last_change),
-        post(plane, "/api/v1/reload_filters", _reload_filters),
-        *(post(plane, path, partial(_change, action, stream_filters)) for path, action in actions.items()),
+        change(plane, "/api/v1/reload_filters", _reload_filters),
+        *(change(plane, path, partial(_change, action, stream_filters)) for path, action in actions.items()),
     ]
 
 
 async def _last_change(plane: ControlPlane, request: Request) -> Response:
-    return _response(plane.last_change(), 200)
+    return change_response(plane.last_change(), 200)
 
 
 async def _reload_filters(plane: ControlPlane, request: Request) -> Response:
-    return _response(await plane.reload_filters(f"admin {request.url.path}"))
+    return change_response(await plane.reload_filters(f"admin {request.scope['path']}"))
 
 
 async def _change(action: Action, stream_filters: Collection[str], plane: ControlPlane, request: Request) -> Response:
@@ -62,11 +59,4 @@ async def _change(action: Action, stream_filters: Collection[str], plane: Contro
     def edit(active: MosnConfig) -> Candidate:
         return Candidate(*action(Update(text, stream_filters), active))
 
-    return _response(await plane.apply(f"admin {request.url.path}", edit))
-
-
-def _response(result: ChangeResult, status: int | None = None) -> Response:
-    value = msgspec.structs.asdict(result) | {"faults": [fault.as_dict() for fault in result.faults]}
-    if status is None:
-        status = 200 if result.applied else 400
-    return Response(json.dumps(value, indent=1), status, media_type="application/json")
+    return change_response(await plane.apply(f"admin {request.scope['path']}", edit))

@@ -9,28 +9,27 @@ from typing import Any, Final
 import msgspec
 from starlette.requests import Request
 from starlette.responses import PlainTextResponse, Response
-from starlette.routing import Route as HttpRoute
 
 from pymosn.config.dump import dump
 from pymosn.config.schema import RouterConfiguration
 from pymosn.config.schema.router import Route
 from pymosn.control.guard import read_body
-from pymosn.control.handlers import get, json_response, post, wants_text
+from pymosn.control.handlers import Call, change, get, json_response, read_post, wants_text
 from pymosn.control.plane import AllocationView, ClusterView, ControlPlane, FilterView, health_text
 
 #: Maximum seconds for tracing allocations, which slows the workers down.
 LONGEST_TRACE: Final = 60.0
 
 
-def routes(plane: ControlPlane) -> list[HttpRoute]:
+def routes(plane: ControlPlane) -> list[Call]:
     """The paths that show the active configuration and its state."""
     return [
         get(plane, "/api/v1/config_dump", _config_dump),
         get(plane, "/api/v1/clusters", _clusters),
         get(plane, "/api/v1/routes", _routes),
-        post(plane, "/api/v1/explain", _explain),
+        read_post(plane, "/api/v1/explain", _explain),
         get(plane, "/api/v1/filters", _filters),
-        post(plane, "/api/v1/filters/allocations", _allocations),
+        change(plane, "/api/v1/filters/allocations", _allocations),
     ]
 
 
@@ -94,6 +93,8 @@ async def _explain(plane: ControlPlane, request: Request) -> Response:
         answer = await asyncio.to_thread(explain, plane.current(), question, live)
     except (msgspec.MsgspecError, QuestionError) as error:
         return json_response({"error": str(error)}, 400)
+    except RecursionError:
+        return json_response({"error": "the body is nested too deeply"}, 400)
     return PlainTextResponse(as_text(answer)) if wants_text(request) else json_response(answer)
 
 

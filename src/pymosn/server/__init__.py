@@ -17,5 +17,5 @@ In a worker      worker            the child process: executes commands, serves
                  watchdog          finds what blocks the event loop
 Others           supervisor_plane  what the admin API can query and change
                  logs              log paths, opening logs
-                 reload            the client side of `pymosn reload`
+                 admin_socket      the unix socket of the admin API; `admin_client`: `pymosn reload` and `stop`
 """

@@ -13,6 +13,7 @@ prepared is killed and replaced, and its successor starts with the new configura
 """
 
 import asyncio
+import os
 from collections.abc import Callable, Sequence
 from typing import Final
 
@@ -106,6 +107,21 @@ class Changes(Service):
     async def reload_filters(self, source: str) -> ChangeResult:
         """Activates the same configuration again, which reloads the filters whose files have changed."""
         return await self.apply(source, lambda active: Candidate(active, [], self._places))
+
+    @property
+    def config_path(self) -> str | None:
+        """The absolute path of the configuration file; None for the built-in example."""
+        path = self._options.source.path
+        return None if path is None else os.path.join(self._options.config_dir, os.path.basename(path))
+
+    async def reload(self, source: str) -> ChangeResult:
+        """Reads the configuration file again and activates it. Requires `config_path`."""
+
+        def edit(active: MosnConfig) -> Candidate:
+            loaded = self._options.source.load()
+            return Candidate(loaded.config, loaded.faults, loaded.places)
+
+        return await self.apply(source, edit)
 
     async def push_hosts(self, name: str) -> None:
         """Sends the workers the hosts that discovery has found for a cluster."""

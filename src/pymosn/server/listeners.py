@@ -7,10 +7,13 @@ from collections.abc import Iterable, Sequence
 from typing import NamedTuple
 
 from pymosn.api.network import join_address
+from pymosn.config.check.addresses import is_loopback
 from pymosn.config.schema import Listener
 from pymosn.control.service import Service
 from pymosn.core.addresses import split_address
+from pymosn.core.log import WARN, Log
 from pymosn.network.destinations import OwnAddresses
+from pymosn.server.admin_socket import AdminSocket
 from pymosn.server.channel import MAX_DESCRIPTORS
 from pymosn.server.messages import Command, Sockets
 from pymosn.server.run_options import RunOptions, StartError
@@ -149,16 +152,24 @@ def _commands(sockets: dict[str, list[socket.socket]], worker_id: int) -> list[t
 
 
 class ProcessSockets(Service):
-    """Binds the sockets of all listeners, of the admin API and of the demo upstream; the last two may have none."""
+    """Binds the sockets of all listeners, of the admin API (a port and a unix socket) and of the demo upstream.
+
+    All but those of listeners may be missing.
+    """
 
     name = "sockets"
 
-    def __init__(self, options: RunOptions, workers: int) -> None:
+    def __init__(self, options: RunOptions, workers: int, log: Log) -> None:
         self.listeners = ListenerSockets()
         self.admin: list[socket.socket] = []
+        self.admin_unix: list[socket.socket] = []
+        #: Whether the admin port is bound to a loopback address.
+        self.is_admin_local = False
         self.demo: list[socket.socket] = []
         self._options = options
         self._workers = workers
+        self._log = log
+        self._admin_socket: AdminSocket | None = None
 
     async def start(self) -> None:
         """StartError with all addresses that cannot be bound."""
@@ -172,6 +183,8 @@ class ProcessSockets(Service):
                     sockets += listen(owner, *address, 1)
             except BindError as error:
                 lines.append(str(error))
+        self.is_admin_local = all(is_loopback(sock.getsockname()[0]) for sock in self.admin)
+        lines += self._create_admin_socket()
         if lines:
             raise StartError(lines=lines)
 
@@ -186,6 +199,24 @@ class ProcessSockets(Service):
         own.set_services(self.services())
         return own.is_service(ip, port)
 
+    def _create_admin_socket(self) -> list[str]:
+        """Creates the unix socket; returns the errors. A default path that cannot be used is only a warning."""
+        path = self._options.admin_socket
+        admin = self._options.config.admin
+        try:
+            self._admin_socket = AdminSocket(path)
+        except BindError as error:
+            return [str(error)]
+        except OSError as error:
+            if admin is not None and admin.socket:
+                return [f"admin.socket: cannot listen on {path}: {error.strerror}"]
+            self._log.write(WARN, f"no admin socket, so commands cannot reach this process: {path}: {error.strerror}")
+            return []
+        self.admin_unix.append(self._admin_socket.sock)
+        return []
+
     async def stop(self) -> None:
         self.listeners.close()
+        if self._admin_socket is not None:
+            self._admin_socket.close()
         close_all([*self.admin, *self.demo])

@@ -1,4 +1,4 @@
-"""The file with the process id, which `pymosn reload` and service managers read."""
+"""The file with the process id, for service managers; pymosn itself never reads it to find a process."""
 
 import contextlib
 import os

@@ -4,6 +4,7 @@ from typing import Final
 
 import msgspec
 
+from pymosn.config.admin_files import admin_socket
 from pymosn.config.default import DEFAULT_CONFIG, DEFAULT_NAME
 from pymosn.config.diagnostics import Diagnostic, Places
 from pymosn.config.load import Loaded, load_file, load_text
@@ -55,6 +56,11 @@ class RunOptions(msgspec.Struct, frozen=True, kw_only=True):
     def is_demo(self) -> bool:
         """Whether to run the built-in example, with its demo upstream."""
         return self.source.path is None
+
+    @property
+    def admin_socket(self) -> str:
+        """The path of the admin API's unix socket."""
+        return admin_socket(self.config.admin, self.source.name, self.config_dir)
 
 
 class StartError(Exception):

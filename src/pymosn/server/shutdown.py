@@ -1,4 +1,4 @@
-"""Shutdown requests received as signals."""
+"""Shutdown requests received as signals, or through the admin API."""
 
 import asyncio
 import signal
@@ -29,3 +29,9 @@ class ShutdownSignals:
         """Requests an immediate stop."""
         self.requested.set()
         self.now.set()
+
+    def request(self, now: bool) -> None:
+        """Requests a drain, or an immediate stop. Unlike a second signal, a second request for a drain changes nothing."""
+        self.requested.set()
+        if now:
+            self.now.set()

@@ -19,13 +19,15 @@ from functools import partial
 
 import uvloop
 
-from pymosn.config.schema import MosnConfig
+from pymosn.api.network import join_address
+from pymosn.config.schema.top import Admin
+from pymosn.control.access import TcpDoor
 from pymosn.control.admin import create_app
 from pymosn.control.demo import create_demo
 from pymosn.control.discovery import Discovery
 from pymosn.control.health import HealthChecks
 from pymosn.control.http_server import HttpServer
-from pymosn.control.plane import Candidate
+from pymosn.control.plane import GRACEFUL_STOPPING, RUNNING, STOPPING
 from pymosn.control.service import Service
 from pymosn.core.clock import Clock
 from pymosn.core.log import ERROR, INFO, WARN
@@ -45,7 +47,7 @@ from pymosn.server.rolling import LogRolling
 from pymosn.server.run_options import RunOptions, StartError, worker_count
 from pymosn.server.services import Services
 from pymosn.server.shutdown import ShutdownSignals
-from pymosn.server.supervisor_plane import GRACEFUL_STOPPING, RUNNING, STOPPING, SupervisorPlane
+from pymosn.server.supervisor_plane import SupervisorPlane
 from pymosn.server.worker_process import WorkerProcess
 from pymosn.server.workers import ShutdownRequested, Workers
 
@@ -63,7 +65,7 @@ class Supervisor:
         self._tasks = BackgroundTasks(loop, lambda error: self._log.write(ERROR, f"a change failed: {error!r}"))
         self._signals = ShutdownSignals(loop)
         self._services = Services(self._log)
-        self._sockets = ProcessSockets(options, workers)
+        self._sockets = ProcessSockets(options, workers, self._log)
         self._fleet = Fleet(workers, partial(WorkerProcess, loop), self._initial_commands, loop.call_later, clock, self._log)
         self._workers = Workers(self._fleet, self._signals, options, self._log)
         self._health = HealthChecks(self._on_health, clock, self._log)
@@ -76,14 +78,15 @@ class Supervisor:
         )
         policy = parse_roller(server.global_log_roller)
         self._rolling = LogRolling(options.config, options.base_dir, policy, self._reopen_logs, clock, self._log)
-        self._plane = SupervisorPlane(self._changes, self._fleet, self._health, self._logs, self._rolling.paths)
+        stop = self._signals.request
+        self._plane = SupervisorPlane(self._changes, self._fleet, self._health, self._logs, self._rolling.paths, stop)
         loop.add_signal_handler(signal.SIGUSR1, self._reopen_logs)
         loop.add_signal_handler(signal.SIGHUP, self._reload)
 
     def _service_list(self) -> list[Service]:
         """All services in the order in which they start; they stop in reverse."""
         options = self._options
-        app = create_app(self._plane, self._log, installed(FILTERS))
+        filters = installed(FILTERS)
         return [
             # First, so that all addresses that are in use are reported together, and nothing has to be undone.
             self._sockets,
@@ -95,10 +98,17 @@ class Supervisor:
             # The file and the admin API announce a process that works; they disappear before the workers stop.
             *([] if options.is_demo else [PidFile(pid_path(options.config, options.base_dir), self._log)]),
             HttpServer(create_demo(), self._sockets.demo, "demo upstream"),
-            HttpServer(app, self._sockets.admin, "admin API"),
+            # Two servers with limits of their own: clients of the port cannot starve those of the unix socket.
+            HttpServer(create_app(self._plane, self._log, filters), self._sockets.admin_unix, "admin socket"),
+            HttpServer(create_app(self._plane, self._log, filters, door=self._port()), self._sockets.admin, "admin API"),
             # It needs running workers, to make them reopen their logs.
             self._rolling,
         ]
+
+    def _port(self) -> TcpDoor:
+        """What the clients of the admin port may do."""
+        admin = self._options.config.admin or Admin()
+        return TcpDoor(admin, self._options.config_dir, lambda: self._sockets.is_admin_local, self._log)
 
     async def run(self, on_ready: Callable[[], None]) -> None:
         """Serves until a signal arrives; calls `on_ready` when all workers are serving. StartError if it cannot start."""
@@ -119,7 +129,11 @@ class Supervisor:
             self._log.write(INFO, f"listener {name} on {address}")
         if self._sockets.admin:
             host, port = self._sockets.admin[0].getsockname()[:2]
-            self._log.write(INFO, f"admin API on http://{host}:{port}/")
+            self._log.write(INFO, f"admin API on http://{join_address(host, port)}/")
+            if not self._sockets.is_admin_local:
+                self._log.write(WARN, "the admin port is not on a loopback address: everybody who reaches it may read")
+        if self._sockets.admin_unix:
+            self._log.write(INFO, f"admin API for changes on unix:{self._options.admin_socket}")
 
     async def _drain(self) -> None:
         """Lets requests in flight finish, unless an immediate stop was requested."""
@@ -142,17 +156,10 @@ class Supervisor:
         self._tasks.begin(self._changes.reload_filters(source))
 
     def _reload(self) -> None:
-        """Reads the configuration again and activates it."""
-        source = self._options.source
-        if source.path is None:
+        if self._changes.config_path is None:
             self._log.write(WARN, "SIGHUP: not started from a file; nothing to reload")
-            return
-
-        def edit(active: MosnConfig) -> Candidate:
-            loaded = source.load()
-            return Candidate(loaded.config, loaded.faults, loaded.places)
-
-        self._tasks.begin(self._changes.apply("SIGHUP", edit))
+        else:
+            self._tasks.begin(self._changes.reload("SIGHUP"))
 
     def _on_health(self, cluster: str, address: str, healthy: bool) -> None:
         self._fleet.send(HostHealth(cluster, {address: healthy}))

@@ -1,6 +1,7 @@
 """The control plane's view of the process, implemented by the supervisor's parts."""
 
 import os
+from collections.abc import Callable
 from typing import Any, Final
 
 from pymosn.assembly.filters import filter_name
@@ -9,6 +10,7 @@ from pymosn.config.dump import dump
 from pymosn.config.schema import Cluster, Host, MosnConfig, StreamFilter
 from pymosn.control.health import HealthChecks
 from pymosn.control.plane import (
+    STARTING,
     AllocationView,
     ChangeResult,
     ClusterView,
@@ -26,12 +28,6 @@ from pymosn.server.fleet import Fleet
 from pymosn.server.messages import SetLogLevel, SwitchLog
 from pymosn.version import VERSION
 
-# The stages of a process, with MOSN's numbers (key reference section 15).
-STARTING: Final = 4
-RUNNING: Final = 6
-GRACEFUL_STOPPING: Final = 8
-STOPPING: Final = 9
-
 Labels = frozenset[tuple[str, str]]
 
 #: The metrics of an object that no worker has counted yet.
@@ -42,14 +38,26 @@ _HEALTH: Final = {None: "unchecked", True: "healthy", False: "failed_active_chec
 class SupervisorPlane(ControlPlane):
     """`stage` is the current stage, set by the supervisor."""
 
-    def __init__(self, changes: Changes, fleet: Fleet, health: HealthChecks, logs: LogSet, log_paths: list[str]) -> None:
-        """`log_paths`: the configured paths of all processes' logs; `logs`: the logs of this process."""
+    def __init__(
+        self,
+        changes: Changes,
+        fleet: Fleet,
+        health: HealthChecks,
+        logs: LogSet,
+        log_paths: list[str],
+        stop: Callable[[bool], None] = lambda now: None,
+    ) -> None:
+        """`log_paths`: the configured paths of all processes' logs; `logs`: the logs of this process.
+
+        `stop` ends the process: after a drain, or if its argument is true immediately.
+        """
         self.stage = STARTING
         self._changes = changes
         self._health = health
         self._fleet = fleet
         self._logs = logs
         self._log_paths = log_paths
+        self._stop = stop
 
     def state(self) -> int:
         return self.stage
@@ -71,6 +79,15 @@ class SupervisorPlane(ControlPlane):
 
     def routers(self) -> dict[str, Any]:
         return {name: dump(table) for name, table in self._changes.config.servers[0].router_tables().items()}
+
+    def config_path(self) -> str | None:
+        return self._changes.config_path
+
+    async def reload(self, source: str) -> ChangeResult:
+        return await self._changes.reload(source)
+
+    def stop(self, now: bool) -> None:
+        self._stop(now)
 
     async def apply(self, source: str, edit: Edit) -> ChangeResult:
         return await self._changes.apply(source, edit)

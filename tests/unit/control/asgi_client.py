@@ -36,6 +36,11 @@ class AsgiClient:
         """`body`: in the chunks in which it arrives."""
         return asyncio.run(self._exchange("POST", target, body, headers or {}))
 
+    def request(
+        self, method: str, target: str, body: Sequence[bytes] = (b"",), headers: Mapping[str, str] | None = None
+    ) -> Answer:
+        return asyncio.run(self._exchange(method, target, body, headers or {}))
+
     async def _exchange(self, method: str, target: str, body: Sequence[bytes], headers: Mapping[str, str]) -> Answer:
         path, _, query = target.partition("?")
         scope = {

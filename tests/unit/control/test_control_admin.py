@@ -1,144 +1,11 @@
 import json
-from typing import Any
 
 import pytest
 from tests.kit import Lines
 from tests.unit.control.asgi_client import AsgiClient
+from tests.unit.control.fake_plane import PATH, FakePlane
 
-from pymosn.config.default import DEFAULT_CONFIG, DEFAULT_NAME
-from pymosn.config.load import load_text
-from pymosn.config.schema import MosnConfig
 from pymosn.control.admin import create_app
-from pymosn.control.plane import (
-    AllocationView,
-    Candidate,
-    ChangeResult,
-    ClusterView,
-    ControlPlane,
-    Edit,
-    FilterView,
-    HostView,
-    WorkerInfo,
-)
-from pymosn.core.counters import DownstreamStats, GroupData, Metrics
-from pymosn.observe.process_log import level_of
-
-PATH = "/logs/mosn.log"
-
-
-class FakePlane(ControlPlane):
-    def __init__(self) -> None:
-        self.levels = {PATH: "INFO"}
-        self.switched: list[tuple[str, bool]] = []
-        self.broken = False
-        loaded = load_text(DEFAULT_CONFIG, DEFAULT_NAME)
-        assert loaded.config is not None
-        self.in_force = loaded.config
-        self.last = ChangeResult(attempt=0, source="start", applied=True, version=1, message="", faults=[])
-
-    def state(self) -> int:
-        return 6
-
-    def pid(self) -> int:
-        return 42
-
-    def version(self) -> str:
-        return "1.2.3"
-
-    def config(self) -> dict[str, Any]:
-        return {"servers": [{"listeners": [{"name": "a"}]}], "extends": [{"type": "x", "config": {"k": 1}}]}
-
-    def listeners(self) -> dict[str, Any]:
-        return {"a": {"name": "a", "address": "127.0.0.1:1"}}
-
-    def clusters(self) -> dict[str, Any]:
-        return {"c": {"name": "c"}}
-
-    def routers(self) -> dict[str, Any]:
-        return {"r": {"router_config_name": "r"}}
-
-    async def apply(self, source: str, edit: Edit) -> ChangeResult:
-        edited = edit(self.in_force)
-        if edited.config is not None:
-            self.in_force = edited.config
-        applied = edited.config is not None
-        message = "in force" if applied else "refused"
-        self.last = ChangeResult(attempt=1, source=source, applied=applied, version=2, message=message, faults=edited.faults)
-        return self.last
-
-    async def reload_filters(self, source: str) -> ChangeResult:
-        return await self.apply(source, lambda before: Candidate(before, []))
-
-    async def filters(self) -> list[FilterView]:
-        counters = {"calls": 3, "errors": 0}
-        stack = ["filters.py:7 in on_request"]
-        return [
-            {
-                "name": "Tenant",
-                "listener": "l",
-                "type": "python",
-                "source": "filters.py",
-                "on_error": "",
-                "counters": counters,
-                "mean_us": 1.5,
-                "last_block": {"seconds": 2.5, "stack": stack},
-            }
-        ]
-
-    async def trace_allocations(self, seconds: float) -> list[AllocationView]:
-        return [{"line": f"filters.py:{int(seconds)}", "bytes": 64, "blocks": 2}]
-
-    def last_change(self) -> ChangeResult:
-        return self.last
-
-    async def live_clusters(self) -> list[ClusterView]:
-        host: HostView = {
-            "address": "10.0.0.1:80",
-            "hostname": "one",
-            "weight": 1,
-            "health": "failed_active_check",
-            "failed_active_check": 2,
-            "ejected": 0,
-            "requests_active": 2,
-            "requests_total": 9,
-            "connections_active": 3,
-        }
-        ejected: HostView = {**host, "address": "10.0.0.2:80", "hostname": "", "health": "ejected", "ejected": 1}
-        server: HostView = {**host, "address": "127.0.0.1:2046", "hostname": ""}
-        return [
-            {"name": "c", "workers": 2, "type": "SIMPLE", "lb_type": "LB_RANDOM", "hosts": [host, ejected]},
-            {"name": "clientCluster", "workers": 2, "type": "SIMPLE", "lb_type": "LB_RANDOM", "hosts": [server]},
-        ]
-
-    def current(self) -> MosnConfig:
-        return self.in_force
-
-    async def stats(self) -> list[GroupData]:
-        if self.broken:
-            raise RuntimeError("workers do not answer")
-        metrics = Metrics()
-        DownstreamStats(metrics.group("downstream", ("listener", "a"))).request_total.value = 3
-        return metrics.snapshot() + metrics.snapshot()
-
-    def log_levels(self) -> dict[str, str]:
-        return self.levels
-
-    async def set_log_level(self, path: str, level: str) -> None:
-        level_of(level)
-        if path not in self.levels:
-            raise KeyError(f"no log at {path!r}")
-        self.levels[path] = level
-
-    async def switch_log(self, path: str, enabled: bool) -> None:
-        if path not in self.levels:
-            raise KeyError(f"no log at {path!r}")
-        self.switched.append((path, enabled))
-
-    def features(self) -> dict[str, bool]:
-        return {"auto_config": False, "XdsMtlsEnable": True}
-
-    def workers(self) -> list[WorkerInfo]:
-        return [{"pid": 43, "state": "ready", "started": 1.5}]
 
 
 @pytest.fixture
@@ -184,7 +51,7 @@ def test_text_answers(client: AsgiClient, path: str, status: int, text: str) -> 
     [
         ("/api/v1/get_loglevel", {PATH: "INFO"}),
         ("/api/v1/features", {"auto_config": False, "XdsMtlsEnable": True}),
-        ("/api/v1/workers", [{"pid": 43, "state": "ready", "started": 1.5}]),
+        ("/api/v1/workers", [{"pid": 43, "state": "running", "started": 1.5}]),
         ("/api/v1/config_dump?listener=a", {"name": "a", "address": "127.0.0.1:1"}),
         ("/api/v1/config_dump?cluster=unknown", {}),
         ("/api/v1/config_dump?allrouters", {"r": {"router_config_name": "r"}}),
@@ -220,10 +87,11 @@ def test_stats_are_sums_as_text(client: AsgiClient) -> None:
 
 
 def test_the_index_lists_every_path(client: AsgiClient) -> None:
-    paths = client.get("/").text.splitlines()
-    assert {"/", "/metrics", "/api/v1/stats", "/api/v1/disable_log", "/api/v1/disbale_log"} <= set(paths)
-    for path in paths:
-        assert client.get(path).status != 404
+    lines = client.get("/").text.splitlines()
+    assert {"/", "/metrics", "/api/v1/stats", "/api/v1/disable_log", "/api/v1/disbale_log", "/api/v1/explain"} <= set(lines)
+    assert {"/api/v1/update_config changes", "/api/v1/reload changes", "/api/v1/filters/allocations changes"} <= set(lines)
+    for line in lines:
+        assert client.get(line.removesuffix(" changes")).status != 404
 
 
 def test_levels_are_changed_by_post(client: AsgiClient, plane: FakePlane) -> None:
@@ -314,6 +182,19 @@ def test_the_environment_stays_private(client: AsgiClient, query: str, status: i
     answer = client.get(f"/api/v1/env{query}")
     assert answer.status == status
     assert "/root" not in answer.text
+
+
+def test_probes_know_the_stage(client: AsgiClient, plane: FakePlane) -> None:
+    for stage, status, text in [(4, 503, "starting"), (6, 200, "ready"), (8, 503, "draining"), (9, 503, "draining")]:
+        plane.stage = stage
+        answer = client.get("/ready")
+        assert (answer.status, text in answer.text) == (status, True)
+        assert client.get("/healthz").status == 200
+
+
+def test_no_worker_is_not_ready(client: AsgiClient, plane: FakePlane) -> None:
+    plane.workers = list  # type: ignore[method-assign, assignment]
+    assert client.get("/ready").status == 503
 
 
 def test_plugins_are_refused_in_words(client: AsgiClient) -> None:

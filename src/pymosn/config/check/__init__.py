@@ -2,11 +2,12 @@
 
 listeners  listeners and access logs            filters    network, stream and listener filters, and their settings
 routes     router tables, rewrites, headers     clusters   clusters and hosts
-addresses  addresses of listeners and hosts
+addresses  addresses of listeners and hosts        admin      the admin API
 """
 
 from collections.abc import Collection
 
+from pymosn.config.check.admin import check_admin
 from pymosn.config.check.clusters import check_clusters
 from pymosn.config.check.filters import check_filter_clusters
 from pymosn.config.check.listeners import ORIGINAL_DST, check_server
@@ -18,7 +19,8 @@ from pymosn.config.schema import MosnConfig
 def check(config: MosnConfig, report: Diagnostics, stream_filters: Collection[str] = ()) -> None:
     """Adds all errors of `config` to `report`. `stream_filters`: the names of filters of installed packages."""
     _check_server_count(config, report)
-    _check_admin(config, report)
+    if config.admin is not None:
+        check_admin(config.admin, report)
     listeners = [listener for server in config.servers for listener in server.listeners]
     redirects = any(listener.use_original_dst in ORIGINAL_DST for listener in listeners)
     check_clusters(config.cluster_manager, report, redirects)
@@ -41,8 +43,3 @@ def _check_server_count(config: MosnConfig, report: Diagnostics) -> None:
         report.error("servers[1]", "only one server is supported, as in MOSN")
     elif not config.servers and not xds:
         report.error("servers", "exactly one server is required")
-
-
-def _check_admin(config: MosnConfig, report: Diagnostics) -> None:
-    if config.admin is not None and config.admin.endpoint() is None:
-        report.warning("admin", "no address.socket_address.port_value: there is no admin port")

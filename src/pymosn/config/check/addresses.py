@@ -22,6 +22,21 @@ def is_ip(text: str) -> bool:
     return True
 
 
+def is_loopback(text: str) -> bool:
+    """Whether a text is an IP address that only this machine reaches."""
+    try:
+        address = ipaddress.ip_address(text)
+    except ValueError:
+        return False
+    mapped = getattr(address, "ipv4_mapped", None)
+    return (mapped or address).is_loopback
+
+
+def is_host_name(text: str) -> bool:
+    """Whether a text is a host name, without a port."""
+    return _NAME.fullmatch(text) is not None
+
+
 def listen_fault(address: str) -> str | None:
     """The error of an address to listen on, None if it is valid. An empty host means all addresses."""
     try:
@@ -57,6 +72,6 @@ def host_fault(address: str) -> str | None:
         return "the host is missing"
     if re.fullmatch(r"[0-9.]+", host) or ":" in host:
         return None if is_ip(host) else "not an IP address"
-    if not _NAME.fullmatch(host):
+    if not is_host_name(host):
         return "not an IP address or a host name"
     return None

@@ -8,7 +8,7 @@ from pymosn.config.schema.cluster import ClusterManager
 from pymosn.config.schema.extensions import Extend, ThirdPartCodecs, WasmPlugin
 from pymosn.config.schema.observability import Metrics, Tracing
 from pymosn.config.schema.server import Server
-from pymosn.filters.settings import Block, Port, ignored, planned, planned_checked, works
+from pymosn.filters.settings import Block, Port, ignored, own, planned, planned_checked, works
 
 
 class SocketAddress(Block, kw_only=True):
@@ -23,9 +23,15 @@ class Address(Block, kw_only=True):
 
 
 class Admin(Block, kw_only=True):
-    """The admin API; without a port number it is disabled."""
+    """The admin API; without a port number only its unix socket exists. Relative paths belong to the file's directory."""
 
     address: Address = msgspec.field(default_factory=Address)
+    socket: Annotated[str, own("unix socket for changes; default: `<base>/<name of the file>.admin.sock`")] = ""
+    token_file: Annotated[str, own("file with the token for changes over TCP, mode 0600; read at each use")] = ""
+    allow_changes_without_token: Annotated[bool, own("changes over TCP by anybody who reaches the port; loopback only")] = (
+        False
+    )
+    allowed_hosts: Annotated[list[str], own("names that `Host` may have, besides IP addresses and localhost")] = []
 
     def endpoint(self) -> tuple[str, int] | None:
         """Host and port to listen on; None without a port. An empty host means loopback."""

@@ -1,0 +1,148 @@
+"""The client side of `pymosn reload` and `pymosn stop`: calls to the admin API over its unix socket.
+
+No command signals a process that a file names: a pid file can be stale, and its number another process's. The process that
+answers on the socket is the one that is meant, and the kernel tells its pid and user.
+"""
+
+import errno
+import http.client
+import json
+import os
+import select
+import socket
+import time
+from contextlib import suppress
+from typing import Any, Final
+
+import msgspec
+
+from pymosn.control.peer import peer_of
+from pymosn.control.plane import ChangeResult
+from pymosn.server.admin_socket import open_folder, short_address
+
+_NOT_RUNNING: Final = (errno.ENOENT, errno.ECONNREFUSED, errno.ENOTDIR)
+
+
+class CallError(Exception):
+    """The process cannot be reached or does not answer as expected; the text is the reason."""
+
+
+def reload_running(path: str, config: str, timeout: float) -> ChangeResult:
+    """Makes the process that serves the socket `path` read its configuration again; returns the result.
+
+    `config`: the file that it must have been started from. `timeout`: seconds.
+    """
+    with _Call(path, timeout) as call:
+        body = call.post("/api/v1/reload", {"config": os.path.abspath(config)}, (200, 400))
+    try:
+        return msgspec.json.decode(body, type=ChangeResult)
+    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
+        raise CallError(f"the process at {path} sent a response that is not a result of a change") from None
+
+
+def stop_running(path: str, config: str, now: bool, timeout: float) -> int:
+    """Ends the process that serves the socket `path`, and waits until it is gone; returns its pid. Else as `reload_running`.
+
+    `now`: without draining.
+    """
+    with _Call(path, timeout) as call:
+        pid = call.pid
+        end = _end_of(pid)
+        try:
+            call.post("/api/v1/stop", {"config": os.path.abspath(config), "now": now}, (202,))
+            if not _wait_for_end(end, path, call.deadline):
+                raise CallError(f"process {pid} is stopping, but has not ended within {timeout:g} s")
+        finally:
+            if end is not None:
+                os.close(end)
+    return pid
+
+
+def _end_of(pid: int) -> int | None:
+    """A descriptor that becomes readable when a process ends; None if the kernel has none for it."""
+    with suppress(OSError):
+        return os.pidfd_open(pid)
+    return None
+
+
+def _wait_for_end(end: int | None, path: str, deadline: float) -> bool:
+    """Waits until a process has ended; without a descriptor, until its socket has gone."""
+    if end is not None:
+        return bool(select.select([end], [], [], max(0.0, deadline - time.monotonic()))[0])
+    while os.path.lexists(path):
+        if time.monotonic() > deadline:
+            return False
+        time.sleep(0.05)
+    return True
+
+
+class _Call:
+    """One call over a unix socket. `pid`: of the process that serves it; `deadline`: on the monotonic clock."""
+
+    def __init__(self, path: str, timeout: float) -> None:
+        self._path = path
+        self._timeout = timeout
+        self.deadline = time.monotonic() + timeout
+        self._socket = self._connect()
+        self.pid, uid = peer_of(self._socket)
+        if uid not in (0, os.geteuid()) and os.geteuid() != 0:
+            self._socket.close()
+            raise CallError(f"the socket {path} belongs to another user (uid {uid}); it may not be pymosn")
+
+    def __enter__(self) -> "_Call":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._socket.close()
+
+    def _connect(self) -> socket.socket:
+        sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+        sock.settimeout(self._timeout)
+        try:
+            with open_folder(self._path) as folder:
+                sock.connect(short_address(folder, self._path))
+        except OSError as error:
+            sock.close()
+            raise CallError(self._connect_fault(error)) from error
+        return sock
+
+    def _connect_fault(self, error: OSError) -> str:
+        if error.errno in _NOT_RUNNING:
+            reason = "nobody listens there" if error.errno == errno.ECONNREFUSED else "there is no such socket"
+            return f"no process found at {self._path}: {reason}; is pymosn running with this configuration?"
+        if error.errno in (errno.EACCES, errno.EPERM):
+            return f"no access to {self._path}: only root and the user that pymosn runs as may use it"
+        return f"cannot connect to {self._path}: {error.strerror or error}"
+
+    def post(self, target: str, value: dict[str, Any], expected: tuple[int, ...]) -> bytes:
+        """Sends a request; returns the body of the response. CallError if its status is not `expected`."""
+        connection = http.client.HTTPConnection("localhost", timeout=self._timeout)
+        connection.sock = self._socket
+        try:
+            with suppress(BrokenPipeError):  # closed early; the response may still have arrived
+                connection.request("POST", target, json.dumps(value), {"content-type": "application/json"})
+            response = connection.getresponse()
+            body = response.read()
+        except TimeoutError:
+            raise CallError(f"process {self.pid} at {self._path} has not answered within {self._timeout:g} s") from None
+        except (OSError, http.client.HTTPException) as error:
+            reason = _one_line(str(error)) or type(error).__name__
+            raise CallError(f"process {self.pid} at {self._path} does not answer as pymosn does: {reason}") from error
+        if response.status not in expected:
+            raise CallError(f"process {self.pid} at {self._path} answered {response.status}: {_reason(body)}")
+        return body
+
+
+def _reason(body: bytes) -> str:
+    """The error in a response."""
+    text = body.decode("utf-8", "replace")
+    with suppress(ValueError, RecursionError):
+        value = json.loads(text)
+        if isinstance(value, dict) and isinstance(value.get("error"), str):
+            text = value["error"]
+    return _one_line(text) or "no reason"
+
+
+def _one_line(text: str) -> str:
+    """A text from another process, for a terminal."""
+    return "".join(char if char.isprintable() else "?" for char in " ".join(text.split())[:500])
