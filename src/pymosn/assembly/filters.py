@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Awaitable, Iterable, Mapping
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 import msgspec
 
@@ -13,6 +13,8 @@ from pymosn.api.stream_filter import ClusterClient, FilterContext, StreamFilter
 from pymosn.api.transcoder import Transcoder
 from pymosn.assembly.share import WorkerShare
 from pymosn.config.diagnostics import Diagnostic, error_at
+from pymosn.config.dump import filter_id
+from pymosn.config.read import settings_class
 from pymosn.config.schema import Listener as ListenerConfig
 from pymosn.config.schema import StreamFilter as FilterConfig
 from pymosn.config.schema.network_filters import PROTOCOLS
@@ -21,10 +23,12 @@ from pymosn.config.typed import typed
 from pymosn.core.clock import Clock
 from pymosn.core.counters import Metrics
 from pymosn.core.log import ERROR, Log
+from pymosn.core.redaction import KnownSecrets
 from pymosn.filters.errors import FilterConfigError, FilterLoadError, describe
 from pymosn.filters.loading import PROTOCOLS as PROTOCOL_ENTRY_POINTS
 from pymosn.filters.loading import installed, load_filter, load_installed
 from pymosn.filters.modules import source_digest
+from pymosn.filters.secret_fields import NO_PATHS, Paths, redacted_settings, secret_fields
 from pymosn.filters.stream.shipped import FROM_FILES, SHIPPED, spec_of
 from pymosn.proxy.stream_filters import FilterHandle, StreamFilters
 from pymosn.stream.registry import protocols
@@ -43,6 +47,8 @@ class BuiltFilter(msgspec.Struct, eq=False):
 
     handle: FilterHandle
     path: str
+    #: The secrets of its settings, which errors must not show.
+    secrets: KnownSecrets
     #: Whether its `start` has succeeded, so that `stop` must be called.
     is_started: bool = False
 
@@ -60,7 +66,7 @@ class BuiltFilter(msgspec.Struct, eq=False):
         except TimeoutError:
             text = f"`start` did not finish within {START_TIME:g} s"
         except (Exception, SystemExit) as error:
-            text = f"does not start: {describe(error)}"
+            text = f"does not start: {self.secrets.hide(describe(error))}"
         return [error_at(self.path, f"filter {self.handle.name!r} {text}")] if text else []
 
     async def stop(self) -> None:
@@ -99,6 +105,8 @@ class FilterBuilder(msgspec.Struct, eq=False):
     share: WorkerShare = WorkerShare()
     faults: list[Diagnostic] = []
     built: dict[FilterKey, BuiltFilter] = {}
+    #: The fields that the new filters mark as secret.
+    marks: dict[str, Paths] = {}
 
     def chain(self, config: ListenerConfig, path: str) -> StreamFilters:
         """The filters of the listener at `path`."""
@@ -126,6 +134,8 @@ class FilterBuilder(msgspec.Struct, eq=False):
         return source_digest(self._file(entry)) if entry.type in FROM_FILES else b""
 
     def _build(self, entry: FilterConfig, path: str) -> BuiltFilter | None:
+        secrets = KnownSecrets()
+        self._hide(entry, settings_class(entry), secrets)
         try:
             stream_filter = self._load(entry)
             name = filter_name(entry)
@@ -133,15 +143,28 @@ class FilterBuilder(msgspec.Struct, eq=False):
             handle = FilterHandle(name, stream_filter, self.metrics, entry.on_error, timeout)
             _check_protocols(stream_filter)
         except FilterConfigError as error:
-            self.faults += [error_at(f"{path}.config{inner}", text) for inner, text in error.problems]
+            self.faults += [error_at(f"{path}.config{inner}", secrets.hide(text)) for inner, text in error.problems]
             return None
         except (FilterLoadError, TypeError) as error:
-            self.faults.append(error_at(path, str(error)))
+            self.faults.append(error_at(path, secrets.hide(str(error))))
             return None
+        self._hide(entry, getattr(stream_filter, "Config", None), secrets)
         group = self.metrics.group("filter", ("filter", name))
         count, index = self.share.count, self.share.index
         stream_filter.context = FilterContext(name, self.log, self.clusters, self.clock, group, count, index)
-        return BuiltFilter(handle, path)
+        return BuiltFilter(handle, path, secrets)
+
+    def _hide(self, entry: FilterConfig, kind: Any, secrets: KnownSecrets) -> None:
+        """Collects the secrets in the settings of a filter, whose class is `kind`, and removes them from the log."""
+        fields = secret_fields(kind)
+        if fields:
+            self.marks[filter_id(entry)] = fields | self.marks.get(filter_id(entry), NO_PATHS)
+
+        def keep(secret: object) -> None:
+            secrets.add(secret)
+            self.log.hide(secret)
+
+        redacted_settings(entry.config, fields, keep)
 
     def _load(self, entry: FilterConfig) -> StreamFilter:
         if entry.type not in SHIPPED:

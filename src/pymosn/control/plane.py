@@ -8,8 +8,10 @@ from typing import Any, Protocol, TypedDict
 import msgspec
 
 from pymosn.config.diagnostics import Diagnostic, Places
+from pymosn.config.dump import dump
 from pymosn.config.schema import MosnConfig
 from pymosn.core.counters import GroupData
+from pymosn.filters.settings import Block
 
 
 class WorkerInfo(TypedDict):
@@ -139,6 +141,10 @@ class ControlPlane(Protocol):
 
     def routers(self) -> dict[str, Any]:
         """The active router tables by name."""
+
+    def shown(self, block: Block) -> dict[str, Any]:
+        """A part of the active configuration as JSON-like values, without its secrets."""
+        return dump(block)
 
     async def apply(self, source: str, edit: Edit) -> ChangeResult:
         """Changes the configuration in every worker, or nowhere."""

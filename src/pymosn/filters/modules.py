@@ -103,15 +103,21 @@ def load_module(path: Path) -> ModuleType:
         del sys.modules[old]
     sys.modules[name] = module  # dataclasses and pickle find their module by name
     folder = str(path.parent)
-    if folder not in sys.path:
+    is_new_folder = folder not in sys.path
+    if is_new_folder:
         sys.path.append(folder)  # so that the filter can import its neighbours
+    writes_no_bytecode, sys.dont_write_bytecode = sys.dont_write_bytecode, True  # a rejected change leaves no files
     try:
         exec(code, module.__dict__)
     except (Exception, SystemExit) as error:
+        if is_new_folder and folder in sys.path:
+            sys.path.remove(folder)
         for new in [name, *(_neighbours(path.parent) if len(before) > 1 else ())]:
             del sys.modules[new]
         sys.modules.update(before)
         raise FilterLoadError(describe(error)) from error
+    finally:
+        sys.dont_write_bytecode = writes_no_bytecode
     for neighbour, imported in _neighbours(path.parent).items():
         file = str(imported.__file__)
         if neighbour in before or file not in _IMPORTED:

@@ -121,15 +121,16 @@ class Changes(Service):
         if self._is_shutting_down:
             return [Diagnostic(message="the process is shutting down")]
         await self._discovery.prepare(config)
-        lines = self._listeners.prepare(config.servers[0].listeners, self._fleet.size)
-        if lines:
-            return [Diagnostic(message=line) for line in lines]
-        prepare = Prepare(change, encode(self._discovery.expand(config)))
+        errors = await self._fleet.check(change, encode(self._discovery.expand(config)), PREPARE_TIME)
+        if not errors:
+            lines = self._listeners.prepare(config.servers[0].listeners, self._fleet.size)
+            errors = [Diagnostic(message=line) for line in lines]
+        if not errors:
 
-        def commands(worker_id: int) -> list[tuple[Command, Sequence[int]]]:
-            return [*self._listeners.handover_new(worker_id), (prepare, ())]
+            def commands(worker_id: int) -> list[tuple[Command, Sequence[int]]]:
+                return [*self._listeners.handover_new(worker_id), (Prepare(change), ())]
 
-        errors = await self._fleet.prepare(change, commands, PREPARE_TIME)
+            errors = await self._fleet.prepare(change, commands, PREPARE_TIME)
         if self._is_shutting_down:
             errors.append(Diagnostic(message="the process is shutting down"))
         if errors:
