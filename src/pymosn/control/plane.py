@@ -25,12 +25,14 @@ class WorkerInfo(TypedDict):
 class Candidate(msgspec.Struct, frozen=True):
     """A configuration to be activated; None if one of the faults is an error.
 
-    `places`: the position of each value in its source, for faults that are found later.
+    `places`: the position of each value in its source, for faults that are found later. `is_trusted`: whether the change is
+    the operator's own, from the configuration file. Any other may only name files in certain folders: `config/check/paths`.
     """
 
     config: MosnConfig | None
     faults: list[Diagnostic]
     places: Places = {}
+    is_trusted: bool = False
 
 
 #: Makes a candidate of the active configuration.

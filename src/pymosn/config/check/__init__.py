@@ -2,7 +2,7 @@
 
 listeners  listeners and access logs            filters    network, stream and listener filters, and their settings
 routes     router tables, rewrites, headers     clusters   clusters and hosts
-addresses  addresses of listeners and hosts
+addresses  addresses of listeners and hosts     paths      files that changes through the admin API may name
 """
 
 from collections.abc import Collection
@@ -44,5 +44,8 @@ def _check_server_count(config: MosnConfig, report: Diagnostics) -> None:
 
 
 def _check_admin(config: MosnConfig, report: Diagnostics) -> None:
+    for i, folder in enumerate(config.admin.allowed_folders if config.admin is not None else ()):
+        if not folder or "\0" in folder:
+            report.error(f"admin.allowed_folders[{i}]", "not a path, absolute or relative to this file", folder)
     if config.admin is not None and config.admin.endpoint() is None:
         report.warning("admin", "no address.socket_address.port_value: there is no admin port")

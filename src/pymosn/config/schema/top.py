@@ -8,7 +8,7 @@ from pymosn.config.schema.cluster import ClusterManager
 from pymosn.config.schema.extensions import Extend, ThirdPartCodecs, WasmPlugin
 from pymosn.config.schema.observability import Metrics, Tracing
 from pymosn.config.schema.server import Server
-from pymosn.filters.settings import Block, Port, ignored, planned, planned_checked, works
+from pymosn.filters.settings import Block, Port, ignored, own, planned, planned_checked, works
 
 
 class SocketAddress(Block, kw_only=True):
@@ -26,6 +26,10 @@ class Admin(Block, kw_only=True):
     """The admin API; without a port number it is disabled."""
 
     address: Address = msgspec.field(default_factory=Address)
+    allowed_folders: Annotated[
+        list[str],
+        own("folders for files that changes through the API may name, besides the configuration's and `<base>/logs`"),
+    ] = []
 
     def endpoint(self) -> tuple[str, int] | None:
         """Host and port to listen on; None without a port. An empty host means loopback."""
