@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Iterable, Mapping
+from collections.abc import Awaitable, Callable, Iterable, Mapping
+from functools import partial
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, TypeVar
 
 import msgspec
 
@@ -27,7 +28,7 @@ from pymosn.core.redaction import KnownSecrets
 from pymosn.filters.errors import FilterConfigError, FilterLoadError, describe
 from pymosn.filters.loading import PROTOCOLS as PROTOCOL_ENTRY_POINTS
 from pymosn.filters.loading import installed, load_filter, load_installed
-from pymosn.filters.modules import source_digest
+from pymosn.filters.modules import compile_file, source_digest
 from pymosn.filters.secret_fields import NO_PATHS, Paths, redacted_settings, secret_fields
 from pymosn.filters.stream.shipped import FROM_FILES, SHIPPED, spec_of
 from pymosn.proxy.stream_filters import FilterHandle, StreamFilters
@@ -37,6 +38,8 @@ from pymosn.stream.registry import protocols
 START_TIME: Final = 10.0
 STOP_TIME: Final = 5.0
 BUILT_PROTOCOLS: Final = frozenset(protocols().names())
+
+T = TypeVar("T")
 
 #: The identity of a filter: its listener, its index there, its configuration, and a digest of its file.
 FilterKey = tuple[str, int, bytes, bytes]
@@ -117,6 +120,18 @@ class FilterBuilder(msgspec.Struct, eq=False):
         ]
         return StreamFilters([built.handle for built in made if built is not None])
 
+    def check(self, config: ListenerConfig, path: str) -> None:
+        """Finds what prevents the filters of the listener at `path` from being built, without running code of theirs.
+
+        Shipped filters are created, and files are compiled.
+        """
+        for i, entry in enumerate(config.stream_filters):
+            inner = f"{path}.stream_filters[{i}]"
+            if entry.type in FROM_FILES:
+                self._attempt(partial(compile_file, self._file(entry)), entry, inner)
+            elif entry.type in SHIPPED:
+                self._attempt(partial(self._load, entry), entry, inner)
+
     def _get(self, listener: str, index: int, entry: FilterConfig, path: str) -> BuiltFilter | None:
         settings = msgspec.json.encode(entry)
         built = self.before.get((listener, index, settings, self.file_digest(entry))) or self._build(entry, path)
@@ -134,25 +149,34 @@ class FilterBuilder(msgspec.Struct, eq=False):
         return source_digest(self._file(entry)) if entry.type in FROM_FILES else b""
 
     def _build(self, entry: FilterConfig, path: str) -> BuiltFilter | None:
+        handle = self._attempt(partial(self._handle, entry), entry, path)
+        if handle is None:
+            return None
+        secrets = KnownSecrets()
+        self._hide(entry, getattr(handle.filter, "Config", None) or settings_class(entry), secrets)
+        group = self.metrics.group("filter", ("filter", handle.name))
+        count, index = self.share.count, self.share.index
+        handle.filter.context = FilterContext(handle.name, self.log, self.clusters, self.clock, group, count, index)
+        return BuiltFilter(handle, path, secrets)
+
+    def _handle(self, entry: FilterConfig) -> FilterHandle:
+        stream_filter = self._load(entry)
+        timeout = -1.0 if entry.timeout is None else entry.timeout
+        handle = FilterHandle(filter_name(entry), stream_filter, self.metrics, entry.on_error, timeout)
+        _check_protocols(stream_filter)
+        return handle
+
+    def _attempt(self, make: Callable[[], T], entry: FilterConfig, path: str) -> T | None:
+        """The result of `make`; None after an error of the filter at `path`, which is added without secrets."""
         secrets = KnownSecrets()
         self._hide(entry, settings_class(entry), secrets)
         try:
-            stream_filter = self._load(entry)
-            name = filter_name(entry)
-            timeout = -1.0 if entry.timeout is None else entry.timeout
-            handle = FilterHandle(name, stream_filter, self.metrics, entry.on_error, timeout)
-            _check_protocols(stream_filter)
+            return make()
         except FilterConfigError as error:
             self.faults += [error_at(f"{path}.config{inner}", secrets.hide(text)) for inner, text in error.problems]
-            return None
         except (FilterLoadError, TypeError) as error:
             self.faults.append(error_at(path, secrets.hide(str(error))))
-            return None
-        self._hide(entry, getattr(stream_filter, "Config", None), secrets)
-        group = self.metrics.group("filter", ("filter", name))
-        count, index = self.share.count, self.share.index
-        stream_filter.context = FilterContext(name, self.log, self.clusters, self.clock, group, count, index)
-        return BuiltFilter(handle, path, secrets)
+        return None
 
     def _hide(self, entry: FilterConfig, kind: Any, secrets: KnownSecrets) -> None:
         """Collects the secrets in the settings of a filter, whose class is `kind`, and removes them from the log."""

@@ -86,13 +86,14 @@ class WorkerRuntime:
         made = PreparedConfig(packed.tables, server.limits, server.overload)
         draft = Draft(packed.rest, made, config_dir, base_dir)
         yield from self._prepare_tables(made)
-        _, builder = self._builders(draft)
+        filters, builder = self._builders(draft)
         builder.runs_code = False
         for i, listener in enumerate(server.listeners):
             builder.check(i, listener)
+            filters.check(listener, f"servers[0].listeners[{i}]")
         close_logs(builder.new_logs)
-        if builder.faults:
-            raise BuildError(builder.faults)
+        if builder.faults or filters.faults:
+            raise BuildError([*builder.faults, *filters.faults])
         return draft
 
     def build(self, draft: Draft) -> PreparedConfig:

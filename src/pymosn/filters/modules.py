@@ -83,17 +83,22 @@ def _neighbours(folder: Path) -> dict[str, ModuleType]:
     return found
 
 
-def load_module(path: Path) -> ModuleType:
-    """Imports a file as a new module; exchanges in flight may still use the old one. Raises FilterLoadError."""
-    name = f"{_PREFIX}{path.stem}_{abs(hash(path))}"
-    loader = SourceFileLoader(name, str(path))
+def compile_file(path: Path) -> CodeType:
+    """Compiles the file of a filter, without running it. Raises FilterLoadError."""
     try:
         # Not through the loader's cache, which misses an edit within the same second that keeps the size.
-        code = loader.source_to_code(path.read_bytes(), str(path))
+        return SourceFileLoader("", str(path)).source_to_code(path.read_bytes(), str(path))
     except OSError as error:
         raise FilterLoadError(f"{path} cannot be read: {error.strerror}") from error
     except (SyntaxError, ValueError) as error:
         raise FilterLoadError(describe(error)) from error
+
+
+def load_module(path: Path) -> ModuleType:
+    """Imports a file as a new module; exchanges in flight may still use the old one. Raises FilterLoadError."""
+    code = compile_file(path)
+    name = f"{_PREFIX}{path.stem}_{abs(hash(path))}"
+    loader = SourceFileLoader(name, str(path))
     module = importlib.util.module_from_spec(ModuleSpec(name, loader, origin=str(path)))
     module.__file__ = str(path)
     before = _outdated_neighbours(path.parent)
