@@ -121,24 +121,28 @@ class FilterBuilder(msgspec.Struct, eq=False):
         return StreamFilters([built.handle for built in made if built is not None])
 
     def check(self, config: ListenerConfig, path: str) -> None:
-        """Finds what prevents the filters of the listener at `path` from being built, without running code of theirs.
+        """Finds what prevents the new filters of the listener at `path` from being built, without running code of theirs.
 
         Shipped filters are created, and files are compiled.
         """
         for i, entry in enumerate(config.stream_filters):
             inner = f"{path}.stream_filters[{i}]"
+            if self._key(config.known_name(), i, entry) in self.before:
+                continue
             if entry.type in FROM_FILES:
                 self._attempt(partial(compile_file, self._file(entry)), entry, inner)
             elif entry.type in SHIPPED:
                 self._attempt(partial(self._load, entry), entry, inner)
 
     def _get(self, listener: str, index: int, entry: FilterConfig, path: str) -> BuiltFilter | None:
-        settings = msgspec.json.encode(entry)
-        built = self.before.get((listener, index, settings, self.file_digest(entry))) or self._build(entry, path)
+        built = self.before.get(self._key(listener, index, entry)) or self._build(entry, path)
         if built is not None:
             # The digest again, because building it may have imported neighbours.
-            self.built[listener, index, settings, self.file_digest(entry)] = built
+            self.built[self._key(listener, index, entry)] = built
         return built
+
+    def _key(self, listener: str, index: int, entry: FilterConfig) -> FilterKey:
+        return listener, index, msgspec.json.encode(entry), self.file_digest(entry)
 
     def new(self) -> list[BuiltFilter]:
         """The filters that were not reused."""

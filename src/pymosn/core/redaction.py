@@ -10,16 +10,19 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Callable, Iterable
+from functools import lru_cache
 from typing import Any, Final
 
 from pymosn.core.secrets import REDACTED, is_credential, is_header_name, is_secret_parameter, names_secret
 
 #: Secrets shorter than this are not searched for in texts: they would be found in unrelated words.
 SHORTEST: Final = 4
-#: The same for secrets of letters only.
+#: The same for secrets of letters only or digits only.
 SHORTEST_WORD: Final = 6
 #: Members of a JSON Web Key that are private.
 _JWK_PRIVATE: Final = frozenset(("k", "d", "p", "q", "dp", "dq", "qi", "oth"))
+#: Members by which an object is recognised as a JSON Web Key.
+_JWK_PUBLIC: Final = frozenset(("kty", "kid", "alg", "key_ops", "x5c", "x5t"))
 #: Keys, without case and separators, for the name and for the value of a header, parameter or variable.
 _NAME_KEYS: Final = frozenset(("name", "key", "header", "headername", "field", "variable", "envvar"))
 _VALUE_KEYS: Final = frozenset(
@@ -35,18 +38,25 @@ _PEM: Final = re.compile(
     r"-----BEGIN [A-Z0-9 ]*PRIVATE KEY(?: BLOCK)?-----.*?(?:-----END [A-Z0-9 ]*PRIVATE KEY(?: BLOCK)?-----|\Z)", re.S
 )
 _JWT: Final = re.compile(r"\beyJ[\w-]{5,}\.eyJ[\w-]+\.[\w-]*|\beyJ[\w-]{5,}(?:\.[\w-]*){4}")
-_USER: Final = re.compile(r"(?<=://)(?:[^/?#\s\"'<>@]*@)+|(?<=://)[^/?#\s\"'<>@:]*:(?!\d+(?:[/?#]|$))[^\s\"'<>]*@")
+_USER: Final = re.compile(
+    r"(?<=//)(?:[^/?#\s\"'<>@]{0,2000}@)+|(?<=//)[^/?#\s\"'<>@:]{0,2000}:(?!\d+(?:[/?#]|$))[^\s\"'<>]{0,2000}@"
+)
 #: `user:password@host`, `user:password@tcp(host)`: names of databases for drivers.
-_DSN: Final = re.compile(r"(?<![\w./:@-])([\w.+-]+:[^\s:/@\"'<>]+)(?=@[\w.-]+[:(/])")
+_DSN: Final = re.compile(r"(?<![\w./:@-])([\w.+-]+:[^\s:/@\"'<>]+)(?=@[\w.-]+(?:[:(/]|$))")
 _PARAMETER: Final = re.compile(r"(?<=[?&])([\w.~%-]+)=([^&;#\s\"'<>]+)")
+#: A text in quotation marks, also as a part of a quoted text, where they have backslashes; the last one may be missing.
+_QUOTED: Final = r"\"(?:[^\"\\]|\\.)*\"?|'(?:[^'\\]|\\.)*'?|\\{1,6}[\"'][^\"']*[\"']?"
 _ASSIGNED: Final = re.compile(
-    r"(?<![\w.%?&-])([A-Za-z_][\w.-]*)(\s?=\s?)(?![=%$~*])(\"(?:[^\"\\]|\\.)*\"?|'(?:[^'\\]|\\.)*'?|[^\s&;,\"'(){}\[\]]+(?:[^;=\r\n\"']*(?=;|$))?)"
+    r"(?<![\w.%?&-])([A-Za-z_][\w.-]*)(\s?=\s?)(?![=%$~*])"
+    rf"({_QUOTED}|[^\s&;,\"'(){{}}\[\]]+(?:[^;=\r\n\"']*(?=;|$))?)",
+    re.S,
 )
-_QUOTED_KEY: Final = re.compile(
-    r"(\\*[\"'])([\w.\- ]{1,80})\1(\s*[:,]\s*)(\\*\"(?:[^\"\\]|\\.)*?\\*\"|\\*'(?:[^'\\]|\\.)*?\\*'|-?\d[\d.]*)"
-)
-_JWK_TEXT: Final = re.compile(
-    r"(\\*[\"'])(k|d|p|q|dp|dq|qi)\1(\s*:\s*)(\\*[\"'])(.*?)\4|(\\*[\"'])oth\6(\s*:\s*)\[.*?\]", re.S
+_QUOTED_KEY: Final = re.compile(rf"(\\{{0,6}}[\"'])([\w.\- ]{{1,80}})\1(\s*[:,]\s*)({_QUOTED}|-?\d[\d.]*)", re.S)
+_JWK_TEXT: Final = re.compile(rf"(\\{{0,6}}[\"'])(k|d|p|q|dp|dq|qi|oth)\1(\s*:\s*)({_QUOTED}|\[[^\]]*(?:\]|\Z))", re.S)
+#: `"key": "Authorization", "value": "..."`, and the same as Python shows an object.
+_PAIR: Final = re.compile(
+    rf"\b(?:name|key|header)(\\{{0,6}}[\"']?)\s*[=:]\s*\\{{0,6}}[\"']([\w-]{{1,80}})\\{{0,6}}[\"'],\s*\1value\1(\s*[=:]\s*)({_QUOTED})",
+    re.S,
 )
 _SCHEME: Final = re.compile(r"\b(bearer|basic|digest|negotiate|apikey|token)(\s+)([\w.~+/-]{6,}=*)", re.I)
 _FIELD: Final = re.compile(r"(?<![\w.\]-])([A-Za-z][\w-]*)(:[ \t]+|:(?=[^\s/:]))([^\r\n]+)")
@@ -87,8 +97,8 @@ def _scalars(value: Any) -> Iterable[object]:
 
 
 def _object(value: dict[Any, Any], keep: _Keep) -> dict[Any, Any]:
-    folded = {key: str(key).lower().replace("_", "").replace("-", "") for key in value}
-    is_jwk = isinstance(value.get("kty"), str)
+    folded = {key: _folded(str(key)) for key in value}
+    is_jwk = not _JWK_PUBLIC.isdisjoint(value)
     is_pair = any(folded[key] in _NAME_KEYS and isinstance(item, str) and is_credential(item) for key, item in value.items())
     result = {}
     for key, item in value.items():
@@ -100,6 +110,11 @@ def _object(value: dict[Any, Any], keep: _Keep) -> dict[Any, Any]:
         else:
             result[key] = redacted(item, keep)
     return result
+
+
+@lru_cache(4096)
+def _folded(key: str) -> str:
+    return key.lower().replace("_", "").replace("-", "")
 
 
 def _leaves_hidden(value: Any, keep: _Keep) -> Any:
@@ -158,6 +173,7 @@ def _redacted_parts(text: str, keep: _Keep) -> str:
     text = _PARAMETER.sub(lambda match: _parameter(match, keep), text)
     if "kty" in text:
         text = _JWK_TEXT.sub(lambda match: _jwk_member(match, keep), text)
+    text = _PAIR.sub(lambda match: _pair(match, keep), text)
     text = _QUOTED_KEY.sub(lambda match: _member(match, keep), text)
     text = _ASSIGNED.sub(named, text)
     text = _SCHEME.sub(lambda match: _scheme(match, keep), text)
@@ -182,7 +198,8 @@ def _quoted(text: str, keep: _Keep) -> str:
         return text
     keep(bare)
     start = text[: len(text) - len(text.lstrip("\\\"'"))]
-    return f"{start}{REDACTED}{start}"
+    end = start if text.endswith(('"', "'")) else ""
+    return f"{start}{REDACTED}{end}"
 
 
 def _parameter(match: re.Match[str], keep: _Keep) -> str:
@@ -193,10 +210,14 @@ def _parameter(match: re.Match[str], keep: _Keep) -> str:
 
 
 def _jwk_member(match: re.Match[str], keep: _Keep) -> str:
-    mark, name, colon, quote, value = match.group(1, 2, 3, 4, 5)
-    if name is None:
-        return f"{match.group(6)}oth{match.group(6)}{match.group(7)}{match.group(6)}{REDACTED}{match.group(6)}"
-    return f"{mark}{name}{mark}{colon}{quote}{_part(value, keep)}{quote}"
+    mark, name, colon, value = match.group(1, 2, 3, 4)
+    return f"{mark}{name}{mark}{colon}{_quoted(value, keep)}"
+
+
+def _pair(match: re.Match[str], keep: _Keep) -> str:
+    if not is_credential(match.group(2)):
+        return match.group()
+    return match.group()[: match.start(4) - match.start()] + _quoted(match.group(4), keep)
 
 
 def _member(match: re.Match[str], keep: _Keep) -> str:
@@ -246,8 +267,8 @@ class KnownSecrets:
         if text in self._exact or text == REDACTED or not text:
             return
         self._exact.add(text)
-        if len(text) >= SHORTEST and not (text.isalpha() and len(text) < SHORTEST_WORD):
-            self._forms.update((text, repr(text)[1:-1], json.dumps(text)[1:-1]))
+        if len(text) >= SHORTEST and not ((text.isalpha() or text.isdigit()) and len(text) < SHORTEST_WORD):
+            self._forms.update((text, ascii(text)[1:-1], json.dumps(text)[1:-1], repr(f"'{text}\"")[3:-2]))
             self._pattern = None
 
     def read(self, value: Any) -> None:

@@ -25,15 +25,30 @@ Secret = Annotated[T, msgspec.Meta(extra={SECRET: True}, extra_json_schema={"wri
 _WORD: Final = re.compile(r"[A-Z]+(?![a-z])|[A-Z]?[a-z]+|[0-9]+|[^\W\dA-Za-z_]+")
 _KEY_KINDS: Final = (
     *("access", "account", "aes", "api", "app", "auth", "cipher", "client", "cookie", "crypto", "decryption", "deploy"),
-    *("encrypt", "encryption", "hmac", "jwt", "license", "mac", "master", "pre", "private", "root", "secret", "server"),
+    *(
+        "encrypt",
+        "encryption",
+        "function",
+        "functions",
+        "hmac",
+        "jwt",
+        "license",
+        "mac",
+        "master",
+        "pre",
+        "private",
+        "root",
+        "secret",
+        "server",
+    ),
     *("service", "session", "shared", "sign", "signature", "signing", "ssh", "ssl", "storage", "subscription", "symmetric"),
     *("tls", "webhook", "wrapping"),
 )
 #: Single words, and pairs of words written as one.
 _NOUNS: Final = frozenset(
     (
-        *("password", "passwd", "passphrase", "passcode", "passkey", "pwd", "psk", "secret", "token", "credential"),
-        *("authentication", "authorization"),
+        *("password", "passwd", "passphrase", "passcode", "passkey", "privkey", "pwd", "psk", "secret", "token"),
+        *("authentication", "authorization", "credential", "cred"),
         *(f"{kind}key" for kind in _KEY_KINDS),
     )
 )
@@ -58,9 +73,39 @@ _DESCRIBING: Final = frozenset(
             "expiration",
         ),
         *("expires", "expiry", "field", "fields", "file", "filename", "files", "fill", "folder", "format", "header"),
-        *("headers", "host", "interval", "issuer", "kind", "length", "lifetime", "limit", "location", "method", "mode"),
+        *(
+            "headers",
+            "host",
+            "interval",
+            "introspection",
+            "issuer",
+            "kind",
+            "length",
+            "lifetime",
+            "limit",
+            "location",
+            "method",
+            "mode",
+        ),
         *("name", "names", "param", "parameter", "parameters", "params", "path", "paths", "per", "policy", "port", "prefix"),
-        *("provider", "rate", "refill", "required", "resolver", "scheme", "scope", "scopes", "size", "source", "strategy"),
+        *(
+            "provider",
+            "rate",
+            "realm",
+            "ref",
+            "refill",
+            "required",
+            "resolver",
+            "review",
+            "rules",
+            "scheme",
+            "scope",
+            "scopes",
+            "server",
+            "size",
+            "source",
+            "strategy",
+        ),
         *("suffix", "timeout", "ttl", "type", "types", "uri", "url", "usage", "validation", "version"),
     )
 )
@@ -109,14 +154,19 @@ def _kind(name: str) -> int:
     for i, word in enumerate(words):
         last = i
         noun = _noun(word)
-        if not noun and i + 1 < len(words):
-            last = i + 1
-            word += words[last]
-            noun = next((form for form in (word, word.removesuffix("s")) if form in _NOUNS), "")
-        if not noun or not _DESCRIBING.isdisjoint(words[last + 1 :]):
+        pair = _pair_noun(word + words[i + 1]) if i + 1 < len(words) else ""
+        if pair and (not noun or noun in _WEAK):
+            word, noun, last = word + words[i + 1], pair, i + 1
+        rest = words[last + 1 :]
+        if not noun or not _DESCRIBING.isdisjoint(rest) or (noun in _WEAK and rest):
             continue
         found = max(found, _TEXTS if noun in _WEAK else _ANY if noun == word else _NUMBERS)
     return found
+
+
+def _pair_noun(pair: str) -> str:
+    """The noun that two words are when written as one, in the singular; empty for any other pair."""
+    return next((form for form in (pair, pair.removesuffix("s")) if form in _NOUNS or form.endswith("apikey")), "")
 
 
 def _noun(word: str) -> str:

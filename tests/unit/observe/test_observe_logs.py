@@ -39,6 +39,28 @@ def opened(logs: LogSet, path: str, turns: Turns | None = None) -> Destination:
     return found
 
 
+def test_a_planned_log_is_created_when_it_is_activated(tmp_path: Path) -> None:
+    logs = open_set(tmp_path / "process.log")
+    path = tmp_path / "new" / "access.log"
+    planned: dict[str, Destination] = {}
+    log = logs.access_destination(str(path), Turns(), planned)
+    assert logs.access_destination(str(path), Turns(), planned) is log
+    assert not path.parent.exists()
+    logs.activate(planned)
+    assert path.read_text() == ""
+    assert logs.access_destination(str(path), Turns(), {}) is log
+    logs.close()
+
+
+def test_a_log_that_cannot_be_opened_is_not_planned(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    logs = open_set(tmp_path / "process.log")
+    for path, error in ((tmp_path / "file" / "a.log", NotADirectoryError), (tmp_path, IsADirectoryError)):
+        with pytest.raises(error):
+            logs.access_destination(str(path), Turns(), {})
+    logs.close()
+
+
 def open_set(path: Path, level: str = "INFO", ceiling: str | None = None) -> LogSet:
     return LogSet(str(path), level, ceiling, FakeClock(wall_time=NOON))
 

@@ -162,6 +162,35 @@ def test_when_one_cannot_build_it_nothing_changes(other: Callable[[Command], obj
     run(scenario())
 
 
+def test_code_of_filters_runs_in_no_worker_if_one_finds_faults(tmp_path: Path) -> None:
+    async def scenario() -> None:
+        stage = Stage(willing, finding_faults)
+        wanted = in_force(str(tmp_path / "s.sock"))
+        listener = replace(wanted.servers[0].listeners[0], network="unix")
+        wanted = replace(wanted, servers=[replace(wanted.servers[0], listeners=[listener])])
+        outcome = await stage.changes.apply("test", lambda before: Candidate(wanted, [], is_trusted=True))
+        assert [fault.message for fault in outcome.faults] == [FAULT.message]
+        for worker in stage.workers:
+            assert [type(command) for command in worker.commands] == [Configure, Check, Abandon]
+        assert list(tmp_path.iterdir()) == []
+
+    run(scenario())
+
+
+def test_files_named_by_others_than_the_operator_are_limited(tmp_path: Path) -> None:
+    async def scenario() -> None:
+        stage = Stage(willing)
+        wanted = in_force(str(tmp_path / "s.sock"))
+        listener = replace(wanted.servers[0].listeners[0], network="unix")
+        wanted = replace(wanted, servers=[replace(wanted.servers[0], listeners=[listener])])
+        outcome = await stage.apply(wanted)
+        assert [fault.path for fault in outcome.faults] == ["servers[0].listeners[0].address"]
+        assert "is outside the folders" in outcome.faults[0].message
+        assert [type(command) for command in stage.workers[0].commands] == [Configure]
+
+    run(scenario())
+
+
 def test_a_worker_that_dies_meanwhile_is_replaced_with_the_active_configuration() -> None:
     async def scenario() -> None:
         stage = Stage(willing, dying)
