@@ -209,7 +209,10 @@ def test_files_with_another_role(place: Place) -> None:
     content = {path: path.read_bytes() for path in place.folder.rglob("*") if path.is_file()}
     os.link(place.conf / "mosn.json", place.conf / "config.log")
     os.link(place.conf / "good.py", place.conf / "good.log")
-    for name in ("conf/mosn.json", "conf/config.log", "conf/good.log", "conf/other.json", "conf/a.yaml", "logs/mosn.pid"):
+    (place.conf / "run").write_text("#!/bin/sh\n")
+    (place.conf / "run").chmod(0o755)
+    others = ("conf/other.json", "conf/a.yaml", "conf/.profile", "logs/.ssh/authorized_keys", "conf/run")
+    for name in ("conf/mosn.json", "conf/config.log", "conf/good.log", "logs/mosn.pid", *others):
         for change in (with_access_log, with_event_log):
             status, message = change(place, str(place.folder / name))
             assert (name, status) == (name, 400)

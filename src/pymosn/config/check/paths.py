@@ -8,6 +8,7 @@ configuration file is the operator's own and is not limited.
 from __future__ import annotations
 
 import os
+import stat
 from collections.abc import Collection, Iterable, Iterator
 from typing import Final, NamedTuple
 
@@ -147,6 +148,11 @@ def _filter_problem(real: str, logs: Iterable[str]) -> str:
 def _log_problem(real: str, others: Iterable[str], folders: Folders) -> str:
     if _is_one_of(real, others):
         return "the file is that of a filter or of the configuration, and must not be a log"
+    inside = [os.path.relpath(real, folder) for folder in folders.allowed() if real.startswith(folder)]
+    if inside and all(f"{os.sep}." in os.sep + path for path in inside):
+        return "a log must not be a hidden file, which a shell or another program may read"
+    if _is_executable(real):
+        return "the file is executable, and must not be a log"
     name = real.lower()
     if any(part == "__pycache__" or part.endswith((".dist-info", ".egg-info")) for part in name.split(os.sep)):
         return "a log must not be in a folder of Python's"
@@ -161,6 +167,14 @@ def _is_one_of(real: str, others: Iterable[str]) -> bool:
     """Whether a file is one of others, also under another name (a hard link)."""
     inode = _inode(real)
     return any(real == other or (inode is not None and inode == _inode(other)) for other in others)
+
+
+def _is_executable(path: str) -> bool:
+    try:
+        mode = os.stat(path).st_mode
+    except (OSError, ValueError):
+        return False
+    return stat.S_ISREG(mode) and bool(mode & 0o111)
 
 
 def _inode(path: str) -> tuple[int, int] | None:
