@@ -9,6 +9,7 @@ from pymosn.api.stream_filter import ClientError, ClientResponse, StreamFilter
 from pymosn.api.transcoder import Transcoder
 from pymosn.core.headers import Headers, HttpHeaders
 from pymosn.core.message import BodyTooLarge
+from pymosn.core.secrets import Secret
 
 __all__ = [
     "BodyTooLarge",
@@ -18,6 +19,7 @@ __all__ = [
     "Headers",
     "HttpHeaders",
     "Reply",
+    "Secret",
     "StreamFilter",
     "Transcoder",
 ]

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Iterable, Mapping
+from collections.abc import Awaitable, Callable, Iterable, Mapping
+from functools import partial
 from pathlib import Path
-from typing import Final
+from typing import Any, Final, TypeVar
 
 import msgspec
 
@@ -13,6 +14,8 @@ from pymosn.api.stream_filter import ClusterClient, FilterContext, StreamFilter
 from pymosn.api.transcoder import Transcoder
 from pymosn.assembly.share import WorkerShare
 from pymosn.config.diagnostics import Diagnostic, error_at
+from pymosn.config.dump import filter_id
+from pymosn.config.read import settings_class
 from pymosn.config.schema import Listener as ListenerConfig
 from pymosn.config.schema import StreamFilter as FilterConfig
 from pymosn.config.schema.network_filters import PROTOCOLS
@@ -21,10 +24,12 @@ from pymosn.config.typed import typed
 from pymosn.core.clock import Clock
 from pymosn.core.counters import Metrics
 from pymosn.core.log import ERROR, Log
+from pymosn.core.redaction import KnownSecrets
 from pymosn.filters.errors import FilterConfigError, FilterLoadError, describe
 from pymosn.filters.loading import PROTOCOLS as PROTOCOL_ENTRY_POINTS
 from pymosn.filters.loading import installed, load_filter, load_installed
-from pymosn.filters.modules import source_digest
+from pymosn.filters.modules import compile_file, source_digest
+from pymosn.filters.secret_fields import NO_PATHS, Paths, redacted_settings, secret_fields
 from pymosn.filters.stream.shipped import FROM_FILES, SHIPPED, spec_of
 from pymosn.proxy.stream_filters import FilterHandle, StreamFilters
 from pymosn.stream.registry import protocols
@@ -33,6 +38,8 @@ from pymosn.stream.registry import protocols
 START_TIME: Final = 10.0
 STOP_TIME: Final = 5.0
 BUILT_PROTOCOLS: Final = frozenset(protocols().names())
+
+T = TypeVar("T")
 
 #: The identity of a filter: its listener, its index there, its configuration, and a digest of its file.
 FilterKey = tuple[str, int, bytes, bytes]
@@ -43,6 +50,8 @@ class BuiltFilter(msgspec.Struct, eq=False):
 
     handle: FilterHandle
     path: str
+    #: The secrets of its settings, which errors must not show.
+    secrets: KnownSecrets
     #: Whether its `start` has succeeded, so that `stop` must be called.
     is_started: bool = False
 
@@ -60,7 +69,7 @@ class BuiltFilter(msgspec.Struct, eq=False):
         except TimeoutError:
             text = f"`start` did not finish within {START_TIME:g} s"
         except (Exception, SystemExit) as error:
-            text = f"does not start: {describe(error)}"
+            text = f"does not start: {self.secrets.hide(describe(error))}"
         return [error_at(self.path, f"filter {self.handle.name!r} {text}")] if text else []
 
     async def stop(self) -> None:
@@ -99,6 +108,8 @@ class FilterBuilder(msgspec.Struct, eq=False):
     share: WorkerShare = WorkerShare()
     faults: list[Diagnostic] = []
     built: dict[FilterKey, BuiltFilter] = {}
+    #: The fields that the new filters mark as secret.
+    marks: dict[str, Paths] = {}
 
     def chain(self, config: ListenerConfig, path: str) -> StreamFilters:
         """The filters of the listener at `path`."""
@@ -109,13 +120,29 @@ class FilterBuilder(msgspec.Struct, eq=False):
         ]
         return StreamFilters([built.handle for built in made if built is not None])
 
+    def check(self, config: ListenerConfig, path: str) -> None:
+        """Finds what prevents the new filters of the listener at `path` from being built, without running code of theirs.
+
+        Shipped filters are created, and files are compiled.
+        """
+        for i, entry in enumerate(config.stream_filters):
+            inner = f"{path}.stream_filters[{i}]"
+            if self._key(config.known_name(), i, entry) in self.before:
+                continue
+            if entry.type in FROM_FILES:
+                self._attempt(partial(compile_file, self._file(entry)), entry, inner)
+            elif entry.type in SHIPPED:
+                self._attempt(partial(self._load, entry), entry, inner)
+
     def _get(self, listener: str, index: int, entry: FilterConfig, path: str) -> BuiltFilter | None:
-        settings = msgspec.json.encode(entry)
-        built = self.before.get((listener, index, settings, self.file_digest(entry))) or self._build(entry, path)
+        built = self.before.get(self._key(listener, index, entry)) or self._build(entry, path)
         if built is not None:
             # The digest again, because building it may have imported neighbours.
-            self.built[listener, index, settings, self.file_digest(entry)] = built
+            self.built[self._key(listener, index, entry)] = built
         return built
+
+    def _key(self, listener: str, index: int, entry: FilterConfig) -> FilterKey:
+        return listener, index, msgspec.json.encode(entry), self.file_digest(entry)
 
     def new(self) -> list[BuiltFilter]:
         """The filters that were not reused."""
@@ -126,22 +153,46 @@ class FilterBuilder(msgspec.Struct, eq=False):
         return source_digest(self._file(entry)) if entry.type in FROM_FILES else b""
 
     def _build(self, entry: FilterConfig, path: str) -> BuiltFilter | None:
-        try:
-            stream_filter = self._load(entry)
-            name = filter_name(entry)
-            timeout = -1.0 if entry.timeout is None else entry.timeout
-            handle = FilterHandle(name, stream_filter, self.metrics, entry.on_error, timeout)
-            _check_protocols(stream_filter)
-        except FilterConfigError as error:
-            self.faults += [error_at(f"{path}.config{inner}", text) for inner, text in error.problems]
+        handle = self._attempt(partial(self._handle, entry), entry, path)
+        if handle is None:
             return None
-        except (FilterLoadError, TypeError) as error:
-            self.faults.append(error_at(path, str(error)))
-            return None
-        group = self.metrics.group("filter", ("filter", name))
+        secrets = KnownSecrets()
+        self._hide(entry, getattr(handle.filter, "Config", None) or settings_class(entry), secrets)
+        group = self.metrics.group("filter", ("filter", handle.name))
         count, index = self.share.count, self.share.index
-        stream_filter.context = FilterContext(name, self.log, self.clusters, self.clock, group, count, index)
-        return BuiltFilter(handle, path)
+        handle.filter.context = FilterContext(handle.name, self.log, self.clusters, self.clock, group, count, index)
+        return BuiltFilter(handle, path, secrets)
+
+    def _handle(self, entry: FilterConfig) -> FilterHandle:
+        stream_filter = self._load(entry)
+        timeout = -1.0 if entry.timeout is None else entry.timeout
+        handle = FilterHandle(filter_name(entry), stream_filter, self.metrics, entry.on_error, timeout)
+        _check_protocols(stream_filter)
+        return handle
+
+    def _attempt(self, make: Callable[[], T], entry: FilterConfig, path: str) -> T | None:
+        """The result of `make`; None after an error of the filter at `path`, which is added without secrets."""
+        secrets = KnownSecrets()
+        self._hide(entry, settings_class(entry), secrets)
+        try:
+            return make()
+        except FilterConfigError as error:
+            self.faults += [error_at(f"{path}.config{inner}", secrets.hide(text)) for inner, text in error.problems]
+        except (FilterLoadError, TypeError) as error:
+            self.faults.append(error_at(path, secrets.hide(str(error))))
+        return None
+
+    def _hide(self, entry: FilterConfig, kind: Any, secrets: KnownSecrets) -> None:
+        """Collects the secrets in the settings of a filter, whose class is `kind`, and removes them from the log."""
+        fields = secret_fields(kind)
+        if fields:
+            self.marks[filter_id(entry)] = fields | self.marks.get(filter_id(entry), NO_PATHS)
+
+        def keep(secret: object) -> None:
+            secrets.add(secret)
+            self.log.hide(secret)
+
+        redacted_settings(entry.config, fields, keep)
 
     def _load(self, entry: FilterConfig) -> StreamFilter:
         if entry.type not in SHIPPED:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import os
 from collections.abc import Mapping
 
 import msgspec
@@ -14,6 +13,7 @@ from pymosn.api.stream import ListenerFacts, StreamProtocol
 from pymosn.assembly.filters import FilterBuilder
 from pymosn.assembly.protocols import ProtocolLoadError, load_protocol
 from pymosn.assembly.share import WorkerShare
+from pymosn.config.check.paths import default_access_log
 from pymosn.config.diagnostics import Diagnostic, error_at
 from pymosn.config.schema import Http1Settings, ProxyConfig
 from pymosn.config.schema import Listener as ListenerConfig
@@ -28,6 +28,7 @@ from pymosn.network.listener import ConnectionIds, Listener, ListenerDirectory
 from pymosn.network.original_dst import OriginalDst
 from pymosn.network.reject_all import RejectAllFactory
 from pymosn.observe.access_log import AccessLogFile, compile_format
+from pymosn.observe.destination import Destination
 from pymosn.observe.logs import LogSet
 from pymosn.proxy.options import ProxyOptions
 from pymosn.proxy.proxy import ProxyFactory
@@ -104,6 +105,18 @@ class ListenerBuilder(msgspec.Struct, eq=False):
     loop: asyncio.AbstractEventLoop
     logs: LogSet
     faults: list[Diagnostic] = []
+    #: The destinations of access logs that are not open yet, by path.
+    new_logs: dict[str, Destination] = {}
+    #: Whether protocols of installed packages may be loaded, which runs their code.
+    runs_code: bool = True
+
+    def check(self, index: int, config: ListenerConfig) -> None:
+        """Finds what prevents a listener of the configuration from being built, besides its filters."""
+        path = f"servers[0].listeners[{index}]"
+        self._access_logs(config.known_name(), config, path)
+        proxy = config.acting_filters().proxy
+        if proxy is not None:
+            self._protocol_options(self._protocols(proxy, path), config, proxy, path)
 
     def listener(self, index: int, config: ListenerConfig, before: BuiltListener | None) -> BuiltListener:
         """A listener of the configuration, not started.
@@ -191,6 +204,8 @@ class ListenerBuilder(msgspec.Struct, eq=False):
             protocol = known.get(name)
             if protocol is None and name in PROTOCOLS:
                 continue  # not implemented: reported by the check
+            if protocol is None and not self.runs_code:
+                continue
             if protocol is None:
                 try:
                     protocol = load_protocol(name)
@@ -204,9 +219,9 @@ class ListenerBuilder(msgspec.Struct, eq=False):
     def _access_logs(self, name: str, config: ListenerConfig, path: str) -> list[AccessLog]:
         made: list[AccessLog] = []
         for i, entry in enumerate(config.access_logs):
-            log_path = entry.log_path or os.path.join(self.base_dir, "logs", f"{name}_access.log")
+            log_path = entry.log_path or default_access_log(config, self.base_dir)
             try:
-                destination = self.logs.access_destination(log_path, self.loop.call_soon)
+                destination = self.logs.access_destination(log_path, self.loop.call_soon, self.new_logs)
                 line = compile_format(entry.log_format).bind(self.runtime.clock, name, config.type)
                 made.append(AccessLogFile(destination, line))
             except (OSError, ValueError) as error:

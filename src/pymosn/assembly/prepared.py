@@ -6,9 +6,11 @@ import asyncio
 
 from pymosn.assembly.filters import BuiltFilter, FilterKey, stop_filters
 from pymosn.assembly.listeners import BuiltListener
-from pymosn.config.diagnostics import Diagnostic
+from pymosn.config.diagnostics import Diagnostic, error_at
 from pymosn.config.schema import Overload, WorkerLimits
+from pymosn.filters.secret_fields import Paths
 from pymosn.network.listener import Listener
+from pymosn.observe.destination import Destination
 from pymosn.proxy.stream_filters import StreamFilters
 from pymosn.routing.table import RouteTable
 from pymosn.upstream.cluster import Cluster
@@ -40,18 +42,37 @@ class PreparedConfig:
         self.filters: dict[FilterKey, BuiltFilter] = {}
         #: Those of them that are not shared with the active configuration.
         self.new_filters: list[BuiltFilter] = []
+        #: The fields that they mark as secret.
+        self.marks: dict[str, Paths] = {}
+        #: The destinations of access logs that are not open yet, by path.
+        self.new_logs: dict[str, Destination] = {}
+
+    def open_logs(self) -> None:
+        """Creates the new log files. Raises BuildError. Otherwise they are created when the configuration is activated."""
+        for path, destination in self.new_logs.items():
+            try:
+                destination.open()
+            except OSError as error:
+                raise BuildError([error_at("", f"access log {path}: {error}")]) from None
 
     async def start_filters(self) -> None:
         """Starts the new filters concurrently. If one fails, stops the others and raises BuildError."""
         results = await asyncio.gather(*(built.start() for built in self.new_filters))
         faults = [fault for faults in results for fault in faults]
         if faults:
-            await self.stop_filters()
+            await self.discard()
             raise BuildError(faults)
 
-    async def stop_filters(self) -> None:
-        """Undoes `start_filters`: the configuration will not be activated."""
+    async def discard(self) -> None:
+        """Undoes `start_filters`, and closes what is open: the configuration will not be activated."""
+        close_logs(self.new_logs)
         await stop_filters(self.new_filters)
+
+
+def close_logs(logs: dict[str, Destination]) -> None:
+    """Closes destinations that will not be used."""
+    for destination in logs.values():
+        destination.close()
 
 
 class Retired:

@@ -3,19 +3,20 @@
 from __future__ import annotations
 
 import asyncio
+from typing import NamedTuple
 
 from pymosn.assembly.clusters import WorkerClusters
 from pymosn.assembly.drain_order import drain_order
 from pymosn.assembly.filters import FilterBuilder, stop_filters
 from pymosn.assembly.listeners import ListenerBuilder, WorkerNetwork
 from pymosn.assembly.packed_config import PackedConfig, unpack_table
-from pymosn.assembly.prepared import BuildError, PreparedConfig, Retired
+from pymosn.assembly.prepared import BuildError, PreparedConfig, Retired, close_logs
 from pymosn.assembly.routes import build_in_steps, clusters_in
 from pymosn.assembly.share import WorkerShare, descriptor_ceiling
 from pymosn.assembly.steps import Steps
 from pymosn.assembly.wheel_timer import WheelTimer
 from pymosn.config.schema import Cluster as ClusterConfig
-from pymosn.config.schema import Overload, WorkerLimits
+from pymosn.config.schema import MosnConfig, Overload, WorkerLimits
 from pymosn.core.clock import Clock
 from pymosn.core.counters import Labels, Metrics
 from pymosn.filters.modules import is_in_class, is_in_file, source_file
@@ -29,6 +30,15 @@ from pymosn.proxy.stream_filters import FilterHandle
 from pymosn.routing.table import TableSlot
 from pymosn.stream.registry import protocols
 from pymosn.upstream.cluster import Clusters, PoolMaker
+
+
+class Draft(NamedTuple):
+    """A configuration that has been checked, whose filters have not been built yet."""
+
+    config: MosnConfig
+    made: PreparedConfig
+    config_dir: str
+    base_dir: str
 
 
 class WorkerRuntime:
@@ -63,30 +73,57 @@ class WorkerRuntime:
         return [built.listener for built in self.active.listeners]
 
     def prepare(self, packed: PackedConfig, config_dir: str, base_dir: str) -> Steps[PreparedConfig]:
-        """Builds a configuration in steps, without effect; objects that do not change are shared with the active one.
+        """`check`, then `build`."""
+        return self.build((yield from self.check(packed, config_dir, base_dir)))
 
+    def check(self, packed: PackedConfig, config_dir: str, base_dir: str) -> Steps[Draft]:
+        """Builds router tables in steps, and checks everything that runs no code of filters, without effect.
+
+        Nothing is created, not even a log file. Objects that do not change are shared with the active configuration.
         `config_dir`: directory for relative paths of filters. `base_dir`: parent of `logs/`. BuildError has all errors.
         """
-        config = packed.rest
-        server = config.servers[0]
+        server = packed.rest.servers[0]
         made = PreparedConfig(packed.tables, server.limits, server.overload)
+        draft = Draft(packed.rest, made, config_dir, base_dir)
         yield from self._prepare_tables(made)
-        # No more steps from here on, because the active configuration must not change meanwhile.
-        made.clusters = self._clusters.build(config)
-        slots = {name: self._slots.get(name) or TableSlot(name) for name in packed.tables}
-        self._slots = {**self._slots, **slots}
-        clients = ClusterClients(self.runtime)
-        filters = FilterBuilder(config_dir, self.metrics, self.log, clients, self.active.filters, self.clock, self.share)
-        builder = ListenerBuilder(self.runtime, slots, filters, self._network, self.share, base_dir, self._loop, self.logs)
-        before = {built.name: built for built in self.active.listeners}
+        filters, builder = self._builders(draft)
+        builder.runs_code = False
         for i, listener in enumerate(server.listeners):
+            builder.check(i, listener)
+            filters.check(listener, f"servers[0].listeners[{i}]")
+        close_logs(builder.new_logs)
+        if builder.faults or filters.faults:
+            raise BuildError([*builder.faults, *filters.faults])
+        return draft
+
+    def build(self, draft: Draft) -> PreparedConfig:
+        """Builds a checked configuration without effect, which imports and creates its filters. BuildError has all errors.
+
+        In one step, because the active configuration must not change meanwhile.
+        """
+        config, made = draft.config, draft.made
+        made.clusters = self._clusters.build(config)
+        filters, builder = self._builders(draft)
+        before = {built.name: built for built in self.active.listeners}
+        for i, listener in enumerate(config.servers[0].listeners):
             made.listeners.append(builder.listener(i, listener, before.get(listener.known_name())))
         if builder.faults or filters.faults:
+            close_logs(builder.new_logs)
             raise BuildError([*builder.faults, *filters.faults])
         made.filters = filters.built
         made.new_filters = filters.new()
+        made.marks, made.new_logs = filters.marks, builder.new_logs
         made.drain_order = drain_order(config, [built.listener for built in made.listeners], made.clusters_of)
         return made
+
+    def _builders(self, draft: Draft) -> tuple[FilterBuilder, ListenerBuilder]:
+        slots = {name: self._slots.get(name) or TableSlot(name) for name in draft.made.packed_tables}
+        self._slots = {**self._slots, **slots}
+        active, base_dir = self.active.filters, draft.base_dir
+        clients = ClusterClients(self.runtime)
+        filters = FilterBuilder(draft.config_dir, self.metrics, self.log, clients, active, self.clock, self.share)
+        listeners = ListenerBuilder(self.runtime, slots, filters, self._network, self.share, base_dir, self._loop, self.logs)
+        return filters, listeners
 
     def _prepare_tables(self, made: PreparedConfig) -> Steps[None]:
         for name, packed in made.packed_tables.items():
@@ -106,6 +143,7 @@ class WorkerRuntime:
         Removed clusters stay until the removed listeners, now in `retired`, are empty: see `tidy`.
         """
         before = self.listeners
+        self.logs.activate(made.new_logs)
         self._clusters.activate(made.clusters)
         for name, table in made.tables.items():
             self._slots[name].table = table

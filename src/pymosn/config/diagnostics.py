@@ -6,32 +6,16 @@ from typing import Any, Final, Literal, TypeVar
 
 import msgspec
 
+from pymosn.core.redaction import KnownSecrets, redacted
+from pymosn.core.secrets import REDACTED, names_secret
+
 Severity = Literal["error", "warning"]
 
-REDACTED: Final = "***REDACTED***"
-SECRET_WORDS: Final = (
-    "private_key",
-    "privatekey",
-    "password",
-    "passwd",
-    "secret",
-    "token",
-    "credential",
-    "authentication",
-    "authorization",
-    "api_key",
-    "apikey",
-)
 LONGEST_VALUE: Final = 60
 # Longer words get no suggestion: comparison is quadratic in the length.
 LONGEST_WORD: Final = 80
 
 R = TypeVar("R")
-
-
-def is_secret(key: str) -> bool:
-    """Whether the value of a key must not be shown, according to its name."""
-    return any(word in key.lower() for word in SECRET_WORDS)
 
 
 class Place(msgspec.Struct, frozen=True):
@@ -106,6 +90,13 @@ class Diagnostics:
         self.items: list[Diagnostic] = []
         self.places: dict[str, Place] = {}
         self._bad_paths: set[str] = set()
+        # Values from which entries may quote, and the secrets in them, which are searched when the first entry is added.
+        self._sources: list[Callable[[], Any]] = []
+        self._secrets = KnownSecrets()
+
+    def quote_from(self, source: Callable[[], Any]) -> None:
+        """The entries may quote from the JSON-like value that `source` returns; its secrets are removed from them."""
+        self._sources.append(source)
 
     def error(
         self, path: str, message: str, value: Any = ..., known: Iterable[str] = (), *, at: Place | None = None
@@ -134,6 +125,8 @@ class Diagnostics:
         if severity == "error":
             self.mark_bad(path)
         place = at or nearest(self.places, path)
+        while self._sources:
+            self._secrets.read(self._sources.pop()())
         self.items.append(
             Diagnostic(
                 severity=severity,
@@ -141,8 +134,8 @@ class Diagnostics:
                 line=place.line,
                 column=place.column,
                 path=path,
-                message=message,
-                value=None if value is ... else short(value, path),
+                message=self._secrets.hide(message),
+                value=None if value is ... else short(value, path, self._secrets),
                 suggestion=suggestion,
             )
         )
@@ -190,12 +183,15 @@ def closest(word: str, known: Iterable[str]) -> str | None:
     return by_lower[match[0]] if match else None
 
 
-def short(value: Any, path: str = "") -> str:
-    """A value as one short line of JSON, redacted if the last key of its path names a secret."""
-    if is_secret(path.rpartition(".")[2]):
+def short(value: Any, path: str = "", secrets: KnownSecrets | None = None) -> str:
+    """A value as one short line of JSON without secrets; `path`: its path, whose last key may name a secret."""
+    key = path.rpartition(".")[2].partition("[")[0]
+    if names_secret(key, value) or (secrets is not None and secrets.has(value)):
         return REDACTED
+    value = redacted(value)
     try:
         text = msgspec.json.encode(value).decode()
     except (TypeError, ValueError, OverflowError):
         text = ascii(value)
+    text = text if secrets is None else secrets.hide(text)
     return text if len(text) <= LONGEST_VALUE else text[: LONGEST_VALUE - 3] + "..."

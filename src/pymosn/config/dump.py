@@ -1,36 +1,108 @@
 """Converts a configuration back to MOSN's shape, without secrets."""
 
-from typing import Any
+from collections.abc import Callable, Mapping
+from typing import Any, Final
 
 import msgspec
 from msgspec import inspect
 
-from pymosn.config.diagnostics import REDACTED, is_secret
 from pymosn.config.duration import format_duration
+from pymosn.config.read import settings_class
+from pymosn.config.schema.server import StreamFilter
+from pymosn.core.redaction import hidden, redacted
+from pymosn.core.secrets import SECRET
+from pymosn.filters.secret_fields import NO_PATHS, Path, Paths, secret_fields, without_marked
 from pymosn.filters.settings import DURATION, Block
+from pymosn.filters.stream.shipped import FROM_FILES
+
+#: The fields that filters mark as secret, by `filter_id`.
+Marks = Mapping[str, Paths]
+_NO_MARKS: Final[Marks] = {}
 
 
-def dump(block: Block, *, defaults: bool = False) -> dict[str, Any]:
+def dump(block: Block, *, defaults: bool = False, marks: Marks = _NO_MARKS) -> dict[str, Any]:
     """A block, such as a `MosnConfig`, a `Listener` or a `Cluster`, as JSON-like values with MOSN's keys.
 
-    Durations are in Go's format (`1m0s`); values whose key names a secret are redacted. Keys with their default value are
-    omitted unless `defaults` is set.
+    Durations are in Go's format (`1m0s`); secrets are redacted (`core/redaction.py`), among them the fields that filters
+    mark. Keys with their default value are omitted unless `defaults` is set.
     """
-    kind = inspect.type_info(type(block))
-    assert isinstance(kind, inspect.StructType)
-    return _struct(block, kind, defaults)
+    return _Dump(defaults, marks).block(block)
 
 
-def _struct(block: Any, kind: inspect.StructType, defaults: bool) -> dict[str, Any]:
-    values: dict[str, Any] = {}
-    if kind.tag_field is not None:
-        values[kind.tag_field] = kind.tag
-    for field in kind.fields:
-        value = getattr(block, field.name)
-        if not defaults and value == _default(field):
-            continue
-        values[field.encode_name] = REDACTED if _hidden(field.encode_name, value) else _value(value, field.type, defaults)
-    return values
+def secrets_in(block: Block, keep: Callable[[object], None], marks: Marks = _NO_MARKS) -> None:
+    """Calls `keep` with each secret in a block."""
+    _Dump(False, marks, keep).block(block)
+
+
+def filter_id(entry: StreamFilter) -> str:
+    """The class of a stream filter, as a text: filters with the same text have the same fields."""
+    if entry.type not in FROM_FILES:
+        return entry.type
+    return f"{entry.type} {entry.config.get('path')} {entry.config.get('class')}"
+
+
+def _ignore(_: object) -> None:
+    """For dumps that do not collect the secrets."""
+
+
+class _Dump:
+    def __init__(self, defaults: bool, marks: Marks, keep: Callable[[object], None] = _ignore) -> None:
+        self._defaults = defaults
+        self._marks = marks
+        self._keep = keep
+        # Settings of filters by route have no known class: a field that any filter marks is hidden wherever it is.
+        self._everywhere = {path[-1] for paths in marks.values() for path in paths if path and path[-1] != "*"}
+
+    def block(self, block: Block) -> dict[str, Any]:
+        """The block without secrets."""
+        kind = inspect.type_info(type(block))
+        assert isinstance(kind, inspect.StructType)
+        found: dict[str, Any] = redacted(self._struct(block, kind), self._keep)
+        return found
+
+    def _struct(self, block: Any, kind: inspect.StructType) -> dict[str, Any]:
+        values: dict[str, Any] = {}
+        if kind.tag_field is not None:
+            values[kind.tag_field] = kind.tag
+        for field in kind.fields:
+            value = getattr(block, field.name)
+            if self._defaults or value != _default(field):
+                values[field.encode_name] = self._value(value, field.type)
+        if values.get("config") and "config" in type(block).__struct_fields__:
+            values["config"] = without_marked(values["config"], self._marked(block), self._keep)
+        if values.get("per_filter_config") and self._everywhere:
+            values["per_filter_config"] = self._without_named(values["per_filter_config"])
+        return values
+
+    def _marked(self, block: Any) -> set[Path]:
+        """The marked fields of a `config` whose class depends on another key."""
+        cls = settings_class(block)
+        own = secret_fields(cls) if cls is not None else NO_PATHS
+        return {*own, *(self._marks.get(filter_id(block), NO_PATHS) if isinstance(block, StreamFilter) else ())}
+
+    def _without_named(self, value: Any) -> Any:
+        if isinstance(value, dict):
+            return {
+                key: hidden(item, self._keep) if key in self._everywhere else self._without_named(item)
+                for key, item in value.items()
+            }
+        return [self._without_named(item) for item in value] if isinstance(value, list) else value
+
+    def _value(self, value: Any, kind: inspect.Type) -> Any:
+        if isinstance(kind, inspect.Metadata):
+            extra = kind.extra or {}
+            if extra.get(DURATION):
+                return format_duration(value)
+            if extra.get(SECRET):
+                return hidden(value, self._keep)
+            kind = kind.type
+        if isinstance(kind, inspect.UnionType):
+            kind = _member(value, kind)
+        if isinstance(kind, inspect.StructType):
+            return self._struct(value, kind)
+        if isinstance(value, list) and isinstance(kind, inspect.ListType):
+            return [self._value(item, kind.item_type) for item in value]
+        return value
 
 
 def _default(field: inspect.Field) -> Any:
@@ -39,36 +111,9 @@ def _default(field: inspect.Field) -> Any:
     return field.default_factory() if callable(field.default_factory) else None
 
 
-def _hidden(key: str, value: Any) -> bool:
-    return bool(value) and not isinstance(value, (bool, Block)) and is_secret(key)
-
-
-def _value(value: Any, kind: inspect.Type, defaults: bool) -> Any:
-    if isinstance(kind, inspect.Metadata):
-        if (kind.extra or {}).get(DURATION):
-            return format_duration(value)
-        kind = kind.type
-    if isinstance(kind, inspect.UnionType):
-        kind = _member(value, kind)
-    if isinstance(kind, inspect.StructType):
-        return _struct(value, kind, defaults)
-    if isinstance(value, list) and isinstance(kind, inspect.ListType):
-        return [_value(item, kind.item_type, defaults) for item in value]
-    return redacted(value)
-
-
 def _member(value: Any, union: inspect.UnionType) -> inspect.Type:
     """The member of a union to which a value belongs."""
     for member in union.types:
         if isinstance(member, inspect.StructType) and type(value) is member.cls:
             return member
     return inspect.AnyType()
-
-
-def redacted(value: Any) -> Any:
-    """JSON-like values, redacted where the key names a secret."""
-    if isinstance(value, dict):
-        return {key: REDACTED if _hidden(str(key), item) else redacted(item) for key, item in value.items()}
-    if isinstance(value, list):
-        return [redacted(item) for item in value]
-    return value

@@ -2,6 +2,7 @@
 
 import os
 from collections.abc import Collection
+from functools import partial
 
 import msgspec
 
@@ -10,7 +11,7 @@ from pymosn.config.check import check
 from pymosn.config.check.admin import check_admin_files
 from pymosn.config.diagnostics import Diagnostic, Diagnostics, Place
 from pymosn.config.json_nodes import parse_json
-from pymosn.config.nodes import Node, ParseError
+from pymosn.config.nodes import Node, ParseError, plain
 from pymosn.config.read import Reader
 from pymosn.config.schema import Cluster, MosnConfig, VirtualHost
 from pymosn.config.yaml_nodes import parse_yaml
@@ -114,6 +115,7 @@ class _Loading:
         except ParseError as error:
             self._faults.error("", error.message, at=Place(file, error.line, error.column))
             return None
+        self._faults.quote_from(partial(plain, node))
         for key in repeated:
             message = f'duplicate key "{key.key}"; first defined on line {key.first_line}'
             self._faults.error("", message, at=Place(file, key.line, key.column))

@@ -20,7 +20,7 @@ from pymosn.filters.settings import DURATION, NOTE, QUIET, STATE, Block, EnvoyBl
 B = TypeVar("B", bound=Block)
 
 # Blocks whose `config` has a schema selected by another key: that key, and the lookup of its value.
-_BY_NAME: Final[dict[type[Block], tuple[str, Callable[[str], type[Block] | None]]]] = {
+_BY_NAME: Final[dict[type, tuple[str, Callable[[str], type[Block] | None]]]] = {
     StreamFilter: ("type", stream_filter_settings),
     ListenerFilter: ("type", LISTENER_FILTERS.get),
     Extend: ("type", EXTENDS.get),
@@ -233,13 +233,18 @@ class Reader:
 
     def _read_config_by_name(self, node: Node, block: Any, path: str) -> None:
         """Checks a `config` whose schema depends on another key. The block keeps the untyped values."""
-        if type(block) not in _BY_NAME:
-            return
-        name_key, schema_of = _BY_NAME[type(block)]
-        schema = schema_of(getattr(block, name_key))
+        schema = settings_class(block)
         entry = node.entry("config")
         if schema is not None and entry is not None and entry.node.kind != "null":
             self._value(entry.node, inspect.type_info(schema), f"{path}.config")
+
+
+def settings_class(block: object) -> type[Block] | None:
+    """The class of a block's `config` if that depends on another key of the block; None if it does not, or is unknown."""
+    if type(block) not in _BY_NAME:
+        return None
+    name_key, schema_of = _BY_NAME[type(block)]
+    return schema_of(getattr(block, name_key))
 
 
 _READERS: Final[dict[type[inspect.Type], Callable[[Reader, Node, Any, str], Any]]] = {

@@ -7,6 +7,7 @@ Any error rejects the change; warnings are reported only for the changed block.
 from __future__ import annotations
 
 from collections.abc import Callable, Collection
+from functools import partial
 from typing import Any, Final, NamedTuple, TypeVar
 
 from msgspec.structs import replace
@@ -14,7 +15,7 @@ from msgspec.structs import replace
 from pymosn.config.check import check
 from pymosn.config.diagnostics import Diagnostic, Diagnostics, Place
 from pymosn.config.json_nodes import parse_json
-from pymosn.config.nodes import Node, ParseError
+from pymosn.config.nodes import Node, ParseError, plain
 from pymosn.config.read import Reader
 from pymosn.config.schema import Cluster, Host, Listener, MosnConfig, RouterConfiguration
 from pymosn.config.schema.extensions import Extend
@@ -167,6 +168,7 @@ class Update:
         except ParseError as error:
             self.faults.error("", error.message, at=Place(BODY, error.line, error.column))
             return Node("object", 0, 0)
+        self.faults.quote_from(partial(plain, top))
         for key in repeated:
             self._error(f'duplicate key "{key.key}"', Place(BODY, key.line, key.column))
         if top.kind != "object":

@@ -21,7 +21,7 @@ from pymosn.api.stream import ListenerFacts
 from pymosn.assembly.clusters import original_plan
 from pymosn.assembly.listeners import forwarding_options
 from pymosn.assembly.routes import build_table
-from pymosn.config.schema import Listener, MosnConfig, ProxyFilter
+from pymosn.config.schema import Listener, MosnConfig, ProxyFilter, RouterConfiguration
 from pymosn.config.schema.network_filters import Http1Settings
 from pymosn.config.typed import typed
 from pymosn.control.explain_hosts import Choice, choose_host
@@ -30,6 +30,7 @@ from pymosn.core.failure import BAD_REWRITE, CLUSTER_UNKNOWN, NO_ROUTER, Failure
 from pymosn.core.headers import HeaderError, HttpHeaders, encode_name, encode_value, headers_from, to_text, wire_lines
 from pymosn.core.message import ResponseHead
 from pymosn.core.overload import OverloadState
+from pymosn.core.redaction import KnownSecrets, redacted, redacted_text
 from pymosn.core.request_ids import RequestIds
 from pymosn.filters.stream.mirror import MirrorFilter
 from pymosn.filters.stream.mirror import Settings as MirrorSettings
@@ -65,10 +66,34 @@ class QuestionError(ValueError):
 
 
 def explain(config: MosnConfig, question: Question, live: Mapping[str, ClusterView] | None = None) -> dict[str, Any]:
-    """How a request is handled, as plain data. Raises QuestionError.
+    """How a request is handled, as plain data without secrets. Raises QuestionError.
 
     `live`: the current state of the clusters by name; without it every host counts as healthy, and the answer notes that.
     """
+    try:
+        answer, table = _explain(config, question, live)
+    except QuestionError as error:
+        raise QuestionError(redacted_text(str(error))) from None
+    secrets = KnownSecrets()
+    # Texts of conditions quote values of the table and of the request.
+    secrets.read(question.headers)
+    secrets.read(None if table is None else msgspec.to_builtins(table))
+    shown: dict[str, Any] = _without(redacted(answer), secrets)
+    return shown
+
+
+def _without(value: Any, secrets: KnownSecrets) -> Any:
+    if isinstance(value, dict):
+        return {key: _without(item, secrets) for key, item in value.items()}
+    if isinstance(value, list):
+        return [_without(item, secrets) for item in value]
+    return secrets.hide(value) if isinstance(value, str) else value
+
+
+def _explain(
+    config: MosnConfig, question: Question, live: Mapping[str, ClusterView] | None
+) -> tuple[dict[str, Any], RouterConfiguration | None]:
+    """The answer, and the router table that it is from."""
     listener, proxy, others = _listener(config, question)
     answer: dict[str, Any] = {"listener": {"name": listener.name or listener.address, "others": others}}
     connection = Connection()
@@ -79,12 +104,13 @@ def explain(config: MosnConfig, question: Question, live: Mapping[str, ClusterVi
     http1 = proxy.config.extend_config.Http1
     failure = _decode(question, exchange, http1)
     if failure is not None:
-        return answer | _failed(failure, "the request is invalid")
+        return answer | _failed(failure, "the request is invalid"), None
     head = exchange.request
-    answer["request"] = {"method": head.method, "host": head.host, "path": head.path, "query": head.query}
+    query = redacted_text(f"?{head.query}")[1:]
+    answer["request"] = {"method": head.method, "host": head.host, "path": head.path, "query": query}
     config_table = config.servers[0].router_tables().get(proxy.config.router_config_name)
     if config_table is None:
-        return answer | _failed(NO_ROUTER, f"unknown router {proxy.config.router_config_name!r}")
+        return answer | _failed(NO_ROUTER, f"unknown router {proxy.config.router_config_name!r}"), None
     table = build_table(config_table)
     host = table.find_virtual_host(head.raw_host)
     answer["virtual_host"] = _virtual_host(table, host, head.raw_host)
@@ -93,14 +119,14 @@ def explain(config: MosnConfig, question: Question, live: Mapping[str, ClusterVi
         answer["route"] = _route(host, route if isinstance(route, Route) else None, exchange)
     if isinstance(route, Rejection):
         detail = f"no domain matches {head.host!r}" if host is None else f"no route of {host.name} matches"
-        return answer | _failed(route.failure, detail)
+        return answer | _failed(route.failure, detail), config_table
     answer["action"] = route.action.text()
     if isinstance(route.action, Forward):
         for entry in listener.stream_filters:
             if entry.type == "mirror":
                 MirrorFilter(typed(entry.config, MirrorSettings)).on_request(exchange)
-        return answer | _forward(config, exchange, route.action, http1, live)
-    return answer | {"reply": _direct_reply(exchange, route.action)}
+        return answer | _forward(config, exchange, route.action, http1, live), config_table
+    return answer | {"reply": _direct_reply(exchange, route.action)}, config_table
 
 
 def _failed(failure: Failure, detail: str) -> dict[str, Any]:

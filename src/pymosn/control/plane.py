@@ -8,8 +8,10 @@ from typing import Any, Final, Protocol, TypedDict
 import msgspec
 
 from pymosn.config.diagnostics import Diagnostic, Places
+from pymosn.config.dump import dump
 from pymosn.config.schema import MosnConfig
 from pymosn.core.counters import GroupData
+from pymosn.filters.settings import Block
 
 # The stages of a process, with MOSN's numbers (key reference section 15).
 STARTING: Final = 4
@@ -29,12 +31,14 @@ class WorkerInfo(TypedDict):
 class Candidate(msgspec.Struct, frozen=True):
     """A configuration to be activated; None if one of the faults is an error.
 
-    `places`: the position of each value in its source, for faults that are found later.
+    `places`: the position of each value in its source, for faults that are found later. `is_trusted`: whether the change is
+    the operator's own, from the configuration file. Any other may only name files in certain folders: `config/check/paths`.
     """
 
     config: MosnConfig | None
     faults: list[Diagnostic]
     places: Places = {}
+    is_trusted: bool = False
 
 
 #: Makes a candidate of the active configuration.
@@ -154,6 +158,10 @@ class ControlPlane(Protocol):
 
     def stop(self, now: bool) -> None:
         """Requests the end of the process: after a drain, or with `now` immediately."""
+
+    def shown(self, block: Block) -> dict[str, Any]:
+        """A part of the active configuration as JSON-like values, without its secrets."""
+        return dump(block)
 
     async def apply(self, source: str, edit: Edit) -> ChangeResult:
         """Changes the configuration in every worker, or nowhere."""

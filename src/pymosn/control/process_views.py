@@ -8,9 +8,10 @@ from functools import partial
 from starlette.requests import Request
 from starlette.responses import JSONResponse, PlainTextResponse, Response
 
-from pymosn.config.diagnostics import is_secret
 from pymosn.control.handlers import Call, get, page
 from pymosn.control.plane import RUNNING, ControlPlane
+from pymosn.core.redaction import redacted_text
+from pymosn.core.secrets import is_credential
 
 
 def routes(plane: ControlPlane, env_prefixes: tuple[str, ...], environment: Mapping[str, str]) -> list[Call]:
@@ -63,9 +64,9 @@ async def _env(prefixes: tuple[str, ...], environment: Mapping[str, str], plane:
     if not keys:
         return PlainTextResponse("missing parameter: ?key=<variable> (repeatable)", 400)
     for key in keys:
-        if not key.startswith(prefixes) or is_secret(key):
+        if not key.startswith(prefixes) or is_credential(key):
             allowed = ", ".join(f"{prefix}*" for prefix in prefixes) or "none"
             text = f"{key!r} is not readable; allowed prefixes: {allowed}, except names of secrets"
             return PlainTextResponse(text, 403)
-    shown = {key: environment[key] for key in keys if key in environment}
+    shown = {key: redacted_text(environment[key]) for key in keys if key in environment}
     return JSONResponse({"env": shown, "not_found": [key for key in keys if key not in shown]})

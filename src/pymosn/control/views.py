@@ -4,21 +4,25 @@ from __future__ import annotations
 
 import asyncio
 import json
+from collections.abc import Callable
 from typing import Any, Final
 
 import msgspec
 from starlette.requests import Request
 from starlette.responses import PlainTextResponse, Response
 
-from pymosn.config.dump import dump
 from pymosn.config.schema import RouterConfiguration
 from pymosn.config.schema.router import Route
 from pymosn.control.guard import read_body
 from pymosn.control.handlers import Call, change, get, json_response, read_post, wants_text
 from pymosn.control.plane import AllocationView, ClusterView, ControlPlane, FilterView, health_text
+from pymosn.filters.settings import Block
 
 #: Maximum seconds for tracing allocations, which slows the workers down.
 LONGEST_TRACE: Final = 60.0
+
+#: A block of the configuration without its secrets.
+Shown = Callable[[Block], dict[str, Any]]
 
 
 def routes(plane: ControlPlane) -> list[Call]:
@@ -78,8 +82,8 @@ async def _routes(plane: ControlPlane, request: Request) -> Response:
     tables = plane.current().servers[0].router_tables()
     found = [table for key, table in tables.items() if name in (None, key)]
     if wants_text(request):
-        return PlainTextResponse("".join(_table_text(table) for table in found))
-    return json_response([dump(table) for table in found])
+        return PlainTextResponse("".join(_table_text(table, plane.shown) for table in found))
+    return json_response([plane.shown(table) for table in found])
 
 
 async def _explain(plane: ControlPlane, request: Request) -> Response:
@@ -134,28 +138,28 @@ def _cluster_text(cluster: ClusterView) -> str:
     return "\n".join([*lines, ""])
 
 
-def _table_text(table: RouterConfiguration) -> str:
+def _table_text(table: RouterConfiguration, shown: Shown) -> str:
     lines = [table.router_config_name]
     for host in table.virtual_hosts:
         lines.append(f"  {host.name or '-'}: {', '.join(host.domains)}")
-        lines += [f"    {index}. {_route_text(route)}" for index, route in enumerate(host.routers)]
+        lines += [f"    {index}. {_route_text(route, shown)}" for index, route in enumerate(host.routers)]
     return "\n".join([*lines, ""])
 
 
-def _route_text(route: Route) -> str:
+def _route_text(route: Route, shown: Shown) -> str:
     """`prefix "/a", header x=1 -> cluster one`."""
-    shown = dump(route.match)
-    match = ", ".join(f"{key} {json.dumps(value)}" for key, value in shown.items()) or "any request"
+    conditions = shown(route.match)
+    match = ", ".join(f"{key} {json.dumps(value)}" for key, value in conditions.items()) or "any request"
     action = "nothing"
     if route.direct_response is not None:
         action = f"status {route.direct_response.status}"
     elif route.redirect is not None:
-        action = f"redirect {json.dumps(dump(route.redirect))}"
+        action = f"redirect {json.dumps(shown(route.redirect))}"
     elif route.route is not None and route.route.weighted_clusters:
         shares = [f"{entry.cluster.name} ({entry.cluster.weight})" for entry in route.route.weighted_clusters]
         action = f"clusters {', '.join(shares)}"
     elif route.route is not None:
-        target = dump(route.route)
+        target = shown(route.route)
         action = f"cluster {route.route.cluster_name}" if route.route.cluster_name else json.dumps(target)
     return f"{match} -> {action}"
 

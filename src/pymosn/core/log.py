@@ -22,5 +22,8 @@ class Log:
     def __init__(self) -> None:
         self.level: int = OFF
 
+    def hide(self, secret: object) -> None:
+        """Removes a secret from all further lines."""
+
     def write(self, level: int, text: str, alert: str = "") -> None:
         """Writes a line if `level` is at least the log's; `alert`: MOSN's alert key (key reference section 2.1)."""

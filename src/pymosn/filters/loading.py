@@ -7,8 +7,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from pymosn.api.stream_filter import StreamFilter
-from pymosn.filters.errors import FilterLoadError, describe
+from pymosn.core.redaction import KnownSecrets
+from pymosn.filters.errors import FilterConfigError, FilterLoadError, describe
 from pymosn.filters.modules import load_module
+from pymosn.filters.secret_fields import redacted_settings, secret_fields
 from pymosn.filters.typed_config import typed_config
 
 if TYPE_CHECKING:
@@ -62,10 +64,14 @@ def _make(found: object, origin: str, config: dict[str, object]) -> StreamFilter
     if not is_filter(found):
         raise FilterLoadError(f"{origin} is not a subclass of pymosn.api.StreamFilter")
     assert isinstance(found, type)
-    settings = typed_config(getattr(found, "Config", None), config)
+    kind = getattr(found, "Config", None)
+    secrets = KnownSecrets()
+    redacted_settings(config, secret_fields(kind), secrets.add)
     try:
-        made = found(settings)
+        made = found(typed_config(kind, config))
+    except FilterConfigError as error:
+        raise FilterConfigError([(path, secrets.hide(text)) for path, text in error.problems]) from None
     except (Exception, SystemExit) as error:
-        raise FilterLoadError(f"{origin} does not start: {describe(error)}") from error
+        raise FilterLoadError(f"{origin} does not start: {secrets.hide(describe(error))}") from error
     assert isinstance(made, StreamFilter)
     return made

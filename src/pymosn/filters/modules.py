@@ -83,17 +83,22 @@ def _neighbours(folder: Path) -> dict[str, ModuleType]:
     return found
 
 
-def load_module(path: Path) -> ModuleType:
-    """Imports a file as a new module; exchanges in flight may still use the old one. Raises FilterLoadError."""
-    name = f"{_PREFIX}{path.stem}_{abs(hash(path))}"
-    loader = SourceFileLoader(name, str(path))
+def compile_file(path: Path) -> CodeType:
+    """Compiles the file of a filter, without running it. Raises FilterLoadError."""
     try:
         # Not through the loader's cache, which misses an edit within the same second that keeps the size.
-        code = loader.source_to_code(path.read_bytes(), str(path))
+        return SourceFileLoader("", str(path)).source_to_code(path.read_bytes(), str(path))
     except OSError as error:
         raise FilterLoadError(f"{path} cannot be read: {error.strerror}") from error
     except (SyntaxError, ValueError) as error:
         raise FilterLoadError(describe(error)) from error
+
+
+def load_module(path: Path) -> ModuleType:
+    """Imports a file as a new module; exchanges in flight may still use the old one. Raises FilterLoadError."""
+    code = compile_file(path)
+    name = f"{_PREFIX}{path.stem}_{abs(hash(path))}"
+    loader = SourceFileLoader(name, str(path))
     module = importlib.util.module_from_spec(ModuleSpec(name, loader, origin=str(path)))
     module.__file__ = str(path)
     before = _outdated_neighbours(path.parent)
@@ -103,15 +108,21 @@ def load_module(path: Path) -> ModuleType:
         del sys.modules[old]
     sys.modules[name] = module  # dataclasses and pickle find their module by name
     folder = str(path.parent)
-    if folder not in sys.path:
+    is_new_folder = folder not in sys.path
+    if is_new_folder:
         sys.path.append(folder)  # so that the filter can import its neighbours
+    writes_no_bytecode, sys.dont_write_bytecode = sys.dont_write_bytecode, True  # a rejected change leaves no files
     try:
         exec(code, module.__dict__)
     except (Exception, SystemExit) as error:
+        if is_new_folder and folder in sys.path:
+            sys.path.remove(folder)
         for new in [name, *(_neighbours(path.parent) if len(before) > 1 else ())]:
             del sys.modules[new]
         sys.modules.update(before)
         raise FilterLoadError(describe(error)) from error
+    finally:
+        sys.dont_write_bytecode = writes_no_bytecode
     for neighbour, imported in _neighbours(path.parent).items():
         file = str(imported.__file__)
         if neighbour in before or file not in _IMPORTED:

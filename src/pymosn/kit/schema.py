@@ -8,6 +8,9 @@ from typing import Any
 
 import msgspec
 
+from pymosn.core.redaction import hidden, redacted
+from pymosn.core.secrets import names_secret
+
 Schema = dict[str, Any]
 
 
@@ -29,8 +32,30 @@ def config_schema(kind: Any) -> Schema | None:
         return None
     if hasattr(kind, "model_json_schema"):  # pydantic
         schema: Schema = kind.model_json_schema()
-        return schema
-    return msgspec.json.schema(kind)
+    else:
+        schema = msgspec.json.schema(kind)
+    _hide_defaults(schema)
+    return schema
+
+
+def _hide_defaults(schema: Any) -> None:
+    """Removes the default values of secrets: `writeOnly` marks them."""
+    if isinstance(schema, list):
+        for item in schema:
+            _hide_defaults(item)
+    elif isinstance(schema, dict):
+        for name, entry in schema.get("properties", {}).items():
+            if "default" in entry:
+                is_secret = _is_marked(entry) or names_secret(name, entry["default"])
+                entry["default"] = hidden(entry["default"]) if is_secret else redacted(entry["default"])
+        for inner in schema.values():
+            _hide_defaults(inner)
+
+
+def _is_marked(entry: Any) -> bool:
+    if isinstance(entry, list):
+        return any(_is_marked(item) for item in entry)
+    return isinstance(entry, dict) and (bool(entry.get("writeOnly")) or any(_is_marked(inner) for inner in entry.values()))
 
 
 def fields(schema: Schema) -> list[Field]:

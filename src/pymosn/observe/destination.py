@@ -6,6 +6,7 @@ and counted.
 
 from __future__ import annotations
 
+import errno
 import os
 import select
 import stat
@@ -25,6 +26,9 @@ MAX_WAITING: Final = 1024 * 1024
 PIPE_SIZE: Final = 4096
 #: State of a destination that accepts no more bytes for now.
 BLOCKED: Final = "blocked"
+
+#: The descriptor of a file that is not open.
+_CLOSED: Final = -1
 
 STANDARD_STREAMS: Final = {"": 2, "stdout": 1, "/dev/stdout": 1, "stderr": 2, "/dev/stderr": 2}
 
@@ -54,6 +58,9 @@ class Destination:
         """Accepts a line without its end, or drops it if not `enabled`. Only syslog uses `level`."""
         raise NotImplementedError
 
+    def open(self) -> None:
+        """Opens a planned destination. Raises OSError."""
+
     def gather(self, schedule: Schedule) -> None:
         """Enables batching: one write per event-loop iteration. `schedule` calls back in the next one."""
 
@@ -70,24 +77,33 @@ class Destination:
 class LineFile(Destination):
     """A file or standard stream to which several processes may append; whole lines are written at once."""
 
-    def __init__(self, path: str, report: Report = report_to_stderr) -> None:
+    def __init__(self, path: str, report: Report = report_to_stderr, is_planned: bool = False) -> None:
         """Writes each line immediately until `gather` is called; afterwards only lines of level ERROR and above.
 
         `report` is called when errors begin and when they end. Creates missing directories; raises OSError if the file
-        cannot be opened.
+        cannot be opened. With `is_planned` nothing is created before `open` is called.
         """
         super().__init__()
         self._path = path
         self._schedule: Schedule | None = None
         self._report = report
-        self._descriptor = _open(path)
-        self._is_regular = _is_regular(self._descriptor)
+        self._descriptor = _CLOSED
+        self._is_regular = False
+        if is_planned:
+            check_writable(path)
+        else:
+            self.open()
         self._lines: list[str] = []
         self._waiting = bytearray()
         self._size = 0
         self._scheduled = False
         self._error = ""
         self._dropped_before = 0
+
+    def open(self) -> None:
+        if self._descriptor == _CLOSED:
+            self._descriptor = _open(self._path)
+            self._is_regular = _is_regular(self._descriptor)
 
     def write(self, line: str, level: int = INFO) -> None:
         if not self.enabled:
@@ -130,15 +146,17 @@ class LineFile(Destination):
         except OSError as error:
             self._report(f"log {self._path} cannot be reopened: {error.strerror}; still writing to the old file")
             return
-        os.close(self._descriptor)
+        if self._descriptor != _CLOSED:
+            os.close(self._descriptor)
         self._descriptor = descriptor
         self._is_regular = _is_regular(descriptor)
 
     def close(self) -> None:
         self.flush()
         self.enabled = False
-        if self._path not in STANDARD_STREAMS:
+        if self._path not in STANDARD_STREAMS and self._descriptor != _CLOSED:
             os.close(self._descriptor)
+            self._descriptor = _CLOSED
 
     def _on_turn(self) -> None:
         self._scheduled = False
@@ -147,6 +165,8 @@ class LineFile(Destination):
 
     def _send(self) -> bool:
         """Writes waiting lines; returns False if the destination is blocked."""
+        if self._waiting:
+            self.open()  # again, if it could not be opened when it was activated
         while self._waiting:
             if self._is_regular:
                 chunk = self._waiting
@@ -174,6 +194,28 @@ class LineFile(Destination):
             self._error = ""
             self._dropped_before = self.dropped
             self._report(f"log {self._path}: recovered; {lost} lines were dropped")
+
+
+def check_writable(path: str) -> None:
+    """Raises OSError if a log cannot be opened. Creates nothing, and opens nothing."""
+    if path in STANDARD_STREAMS:
+        return
+    target = os.path.realpath(path)
+    try:
+        mode = os.stat(target).st_mode
+    except FileNotFoundError:
+        folder = target
+        while not os.path.lexists(folder):
+            folder = os.path.dirname(folder)
+        if not os.path.isdir(folder):
+            raise NotADirectoryError(errno.ENOTDIR, os.strerror(errno.ENOTDIR), path) from None
+        if not os.access(folder, os.W_OK | os.X_OK, effective_ids=True):
+            raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), path) from None
+        return
+    if stat.S_ISDIR(mode):
+        raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), path)
+    if not os.access(target, os.W_OK, effective_ids=True):
+        raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), path)
 
 
 def _open(path: str) -> int:

@@ -8,10 +8,13 @@ from pymosn.observe.destination import STANDARD_STREAMS, Destination, LineFile, 
 from pymosn.observe.process_log import CEILINGS, NAMES, ProcessLog, level_of
 
 
-def open_destination(path: str, report: Report = report_to_stderr) -> Destination:
-    """Opens the destination that a log path of the configuration names. OSError, or ValueError for a bad syslog address."""
+def open_destination(path: str, report: Report = report_to_stderr, is_planned: bool = False) -> Destination:
+    """Opens the destination that a log path of the configuration names. OSError, or ValueError for a bad syslog address.
+
+    With `is_planned` a file is created only by `Destination.open`.
+    """
     if is_file(path) or path in STANDARD_STREAMS:
-        return LineFile(path, report)
+        return LineFile(path, report, is_planned)
     from pymosn.observe.syslog import Syslog  # logging and what it imports: only for processes that use it
 
     return Syslog(path)
@@ -33,17 +36,26 @@ class LogSet:
         self._process_log = ProcessLog(self._destinations[path], clock or Clock(), level_of(level), limit)
         self.process_log: Log = self._process_log
 
-    def access_destination(self, path: str, schedule: Schedule) -> Destination:
-        """The destination of access logs at `path`, shared by all listeners.
+    def access_destination(self, path: str, schedule: Schedule, planned: dict[str, Destination]) -> Destination:
+        """The destination of access logs at `path`, shared by all listeners; a new one is added to `planned`.
 
-        `schedule` calls back in the next event-loop iteration, so that lines are batched. Raises like `__init__`.
+        `schedule` calls back in the next event-loop iteration, so that lines are batched. Raises like `__init__`. No file is
+        created before `activate`.
         """
-        found = self._destinations.get(path)
+        found = self._destinations.get(path) or planned.get(path)
         if found is None:
-            found = open_destination(path, report=self._report)
-            self._destinations[path] = found
+            found = planned[path] = open_destination(path, self._report, is_planned=True)
         found.gather(schedule)
         return found
+
+    def activate(self, planned: dict[str, Destination]) -> None:
+        """Opens planned destinations. One that cannot be opened is reported, and tried again with each line."""
+        for path, destination in planned.items():
+            self._destinations[path] = destination
+            try:
+                destination.open()
+            except OSError as error:
+                self._report(f"log {path} cannot be opened: {error.strerror}")
 
     def levels(self) -> dict[str, str]:
         """The level of each log that has one, by path; access logs have none."""

@@ -6,6 +6,7 @@ from typing import Final
 
 from pymosn.core.clock import Clock
 from pymosn.core.log import DEBUG, ERROR, FATAL, INFO, OFF, TRACE, WARN, Log
+from pymosn.core.redaction import KnownSecrets
 from pymosn.observe.destination import Destination
 from pymosn.observe.text import TimeStamps, one_line
 
@@ -32,7 +33,10 @@ def level_of(name: str) -> int:
 
 
 class ProcessLog(Log):
-    """Lines `YYYY-MM-DD hh:mm:ss,mmm [LEVEL] [alert] text` in local time; each entry is one line, whatever its text."""
+    """Lines `YYYY-MM-DD hh:mm:ss,mmm [LEVEL] [alert] text` in local time; each entry is one line, whatever its text.
+
+    Secrets are removed from the text: those that `redacted_text` finds, and those passed to `hide`.
+    """
 
     def __init__(self, destination: Destination, clock: Clock, level: int, ceiling: int = TRACE) -> None:
         """`ceiling`: minimum level, which `set_level` cannot lower."""
@@ -42,6 +46,7 @@ class ProcessLog(Log):
         self._ceiling = ceiling
         self._configured = level
         self._enabled = True
+        self._secrets = KnownSecrets()
         self._stamps = TimeStamps("%Y-%m-%d %H:%M:%S", ",")
         self._update()
 
@@ -60,12 +65,15 @@ class ProcessLog(Log):
         self._enabled = enabled
         self._update()
 
+    def hide(self, secret: object) -> None:
+        self._secrets.add(secret)
+
     def write(self, level: int, text: str, alert: str = "") -> None:
         if level < self.level:
             return
         stamp = self._stamps.text(self._clock.wall())
         tag = f"[{alert}] " if alert else ""
-        self._destination.write(f"{stamp} [{NAMES.get(level, level)}] {tag}{one_line(text)}", level)
+        self._destination.write(f"{stamp} [{NAMES.get(level, level)}] {tag}{one_line(self._secrets.hide(text))}", level)
 
     def _update(self) -> None:
         self.level = self.configured_level if self._enabled else OFF

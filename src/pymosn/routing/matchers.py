@@ -9,6 +9,7 @@ from pymosn.api.routing import RouteMatcher
 from pymosn.api.variables import Variable, query_argument
 from pymosn.core.chars import TARGET, all_in
 from pymosn.core.headers import lower_name, to_bytes, to_text
+from pymosn.core.secrets import REDACTED, is_credential, is_secret_parameter
 from pymosn.routing.regex import Regex
 
 #: The value of a `service` header match that accepts any service.
@@ -102,9 +103,10 @@ class Text:
         """The only accepted value; None for a regular expression."""
         return self._value if self._regex is None else None
 
-    def text(self) -> str:
-        """A description, to follow the name of the value."""
-        return f"is {self._value!r}" if self._regex is None else f"matches /{self._value}/"
+    def text(self, is_secret: bool = False) -> str:
+        """A description, to follow the name of the value. `is_secret`: it must not show the value."""
+        value = REDACTED if is_secret else self._value
+        return f"is {value!r}" if self._regex is None else f"matches /{value}/"
 
 
 class Header(RouteMatcher):
@@ -120,11 +122,12 @@ class Header(RouteMatcher):
         return bool(values) and self.expected.accepts(",".join(values))
 
     def text(self) -> str:
-        return f"header {self.name} {self.expected.text()}"
+        return f"header {self.name} {self.expected.text(is_credential(self.name))}"
 
     def why_not(self, exchange: Exchange) -> str:
         values = exchange.request.headers.get_all(self.name)
-        found = f"value is {','.join(values)!r}" if values else "header is absent"
+        value = REDACTED if is_credential(self.name) else ",".join(values)
+        found = f"value is {value!r}" if values else "header is absent"
         return f"does not match: {self.text()} ({found})"
 
 
@@ -174,7 +177,7 @@ class QueryParameter(RouteMatcher):
         return value is not None and self._expected.accepts(value)
 
     def text(self) -> str:
-        return f"query parameter {self._name} {self._expected.text()}"
+        return f"query parameter {self._name} {self._expected.text(is_secret_parameter(self._name))}"
 
 
 class VariableTest:
@@ -190,6 +193,11 @@ class VariableTest:
         """Whether the variable has an accepted value."""
         value = self.variable.value(exchange)
         return value is not None and self.expected.accepts(value)
+
+    def found_in(self, exchange: Exchange) -> str | None:
+        """The value of the variable, to be shown."""
+        value = self.variable.value(exchange)
+        return REDACTED if value and is_credential(self.variable.name) else value
 
 
 class Variables(RouteMatcher):
@@ -212,12 +220,12 @@ class Variables(RouteMatcher):
     def text(self) -> str:
         parts: list[str] = []
         for test in self._tests:
-            parts.append(f"variable {test.variable.name} {test.expected.text()}")
+            parts.append(f"variable {test.variable.name} {test.expected.text(is_credential(test.variable.name))}")
             parts.append("or" if test.is_or else "and")
         return " ".join(parts[:-1])
 
     def why_not(self, exchange: Exchange) -> str:
-        values = ", ".join([f"{test.variable.name} is {test.variable.value(exchange)!r}" for test in self._tests])
+        values = ", ".join([f"{test.variable.name} is {test.found_in(exchange)!r}" for test in self._tests])
         return f"does not match: {self.text()} ({values})"
 
 

@@ -2,14 +2,19 @@
 
 Every change takes the same path, whatever its source (SIGHUP, the admin API, an edited filter file):
 
-1. *edit*: the requester turns the active configuration into a `Candidate`, which is checked and may be rejected here;
-2. names in STRICT_DNS clusters are resolved, and the sockets of new listeners are bound;
-3. `Prepare`: every worker builds the configuration next to the active one and reports the faults it found;
-4. `Activate`: if no worker reported any, all of them switch, and so do the services of this process; otherwise `Abandon`;
-5. `Retire`: the workers drain the listeners that are no longer configured.
+1. *edit*: the requester turns the active configuration into a `Candidate`, which is checked and may be rejected here; if
+   it is not the operator's own, so are the files that it names (`config/check/paths.py`);
+2. names in STRICT_DNS clusters are resolved;
+3. `Check`: every worker checks what it can without running code of filters and without creating files;
+4. the sockets of new listeners are bound;
+5. `Prepare`: every worker builds the configuration next to the active one, which imports and starts new filters;
+6. `Activate`: if no worker reported a fault, all switch, and so do the services of this process; otherwise `Abandon`;
+7. `Retire`: the workers drain the listeners that are no longer configured.
 
-Nothing has any effect before step 4, so a change is applied everywhere or nowhere. A worker that fails after it has
-prepared is killed and replaced, and its successor starts with the new configuration.
+Nothing has any effect before step 6, so a change is applied everywhere or nowhere. Log files are created in step 6, and the
+socket files of step 4 are removed if the change is abandoned. Code of filters runs only in step 5, when everything else
+has passed. A worker that fails after it has prepared is killed and replaced, and its successor starts with the new
+configuration.
 """
 
 import asyncio
@@ -17,8 +22,11 @@ import os
 from collections.abc import Callable, Sequence
 from typing import Final
 
+from msgspec.structs import replace
+
 from pymosn.assembly.packed_config import encode, encode_cluster
-from pymosn.config.diagnostics import Diagnostic
+from pymosn.config.check.paths import LOG, Folders, Reserved, check_paths, named_paths
+from pymosn.config.diagnostics import Diagnostic, Places
 from pymosn.config.schema import MosnConfig
 from pymosn.control.discovery import Discovery
 from pymosn.control.plane import Candidate, ChangeResult, Edit
@@ -26,7 +34,9 @@ from pymosn.control.service import Service
 from pymosn.core.log import ERROR, INFO, WARN, Log
 from pymosn.server.fleet import Fleet
 from pymosn.server.listeners import ListenerSockets
+from pymosn.server.logs import process_log_path
 from pymosn.server.messages import Command, Configure, Prepare, Retire, SetHosts
+from pymosn.server.pid_file import pid_path
 from pymosn.server.run_options import RunOptions
 from pymosn.server.sockets import close_all
 
@@ -64,6 +74,9 @@ class Changes(Service):
         self._lock = asyncio.Lock()
         self._is_shutting_down = False
         self._encoded = encode(options.config)
+        # Real paths of the files that the configuration was read from, of the pid file, and of all logs so far.
+        self._config_files = _files(options.places) | {os.path.realpath(pid_path(options.config, options.base_dir))}
+        self._log_files = {os.path.realpath(process_log_path(options.config, options.base_dir))}
 
     async def start(self) -> None:
         """Resolves the names in the first configuration and activates it in this process."""
@@ -89,11 +102,14 @@ class Changes(Service):
             applied = False
             if candidate.config is not None and all(fault.severity != "error" for fault in faults):
                 faults += _only_at_start(self.config, candidate.config)
-                errors = await self._apply(attempt, candidate.config)
+                errors = [] if candidate.is_trusted else self._path_errors(candidate.config)
+                errors = errors or await self._apply(attempt, candidate.config)
                 faults += [error.placed(candidate.places, self._options.source.name) for error in errors]
                 applied = not errors
             if applied:
                 self._places = candidate.places
+            if candidate.is_trusted:
+                self._config_files |= _files(candidate.places)
             version = self.last.version + int(applied)
             message = f"version {version} is active" if applied else "rejected; nothing changed"
             self.last = ChangeResult(
@@ -119,7 +135,7 @@ class Changes(Service):
 
         def edit(active: MosnConfig) -> Candidate:
             loaded = self._options.source.load()
-            return Candidate(loaded.config, loaded.faults, loaded.places)
+            return Candidate(loaded.config, loaded.faults, loaded.places, is_trusted=True)
 
         return await self.apply(source, edit)
 
@@ -135,20 +151,27 @@ class Changes(Service):
         """Rejects all changes from now on, because the process is shutting down."""
         self._is_shutting_down = True
 
+    def _path_errors(self, config: MosnConfig) -> list[Diagnostic]:
+        """The errors of files that a change through the admin API names."""
+        admin, options = self.config.admin, self._options
+        folders = Folders(options.config_dir, options.base_dir, admin.allowed_folders if admin is not None else ())
+        return check_paths(self.config, config, folders, Reserved(self._config_files, self._log_files))
+
     async def _apply(self, change: int, config: MosnConfig) -> list[Diagnostic]:
         """Activates a valid configuration everywhere, or nowhere; then returns the reasons."""
         if self._is_shutting_down:
             return [Diagnostic(message="the process is shutting down")]
         await self._discovery.prepare(config)
-        lines = self._listeners.prepare(config.servers[0].listeners, self._fleet.size)
-        if lines:
-            return [Diagnostic(message=line) for line in lines]
-        prepare = Prepare(change, encode(self._discovery.expand(config)))
+        errors = await self._fleet.check(change, encode(self._discovery.expand(config)), PREPARE_TIME)
+        if not errors:
+            lines = self._listeners.prepare(config.servers[0].listeners, self._fleet.size)
+            errors = [Diagnostic(message=line) for line in lines]
+        if not errors:
 
-        def commands(worker_id: int) -> list[tuple[Command, Sequence[int]]]:
-            return [*self._listeners.handover_new(worker_id), (prepare, ())]
+            def commands(worker_id: int) -> list[tuple[Command, Sequence[int]]]:
+                return [*self._listeners.handover_new(worker_id), (Prepare(change), ())]
 
-        errors = await self._fleet.prepare(change, commands, PREPARE_TIME)
+            errors = await self._fleet.prepare(change, commands, PREPARE_TIME)
         if self._is_shutting_down:
             errors.append(Diagnostic(message="the process is shutting down"))
         if errors:
@@ -166,17 +189,26 @@ class Changes(Service):
 
     def _activate(self, config: MosnConfig) -> None:
         self.config = config
+        folders = Folders(self._options.config_dir, self._options.base_dir)
+        self._log_files |= {path.real for path in named_paths(config, folders) if path.role == LOG}
         self._discovery.follow(config)
         self.effective = self._discovery.expand(config)
         self._encoded = encode(self.effective)
         self._follow_all(self.effective)
 
 
+def _files(places: Places) -> set[str]:
+    """The real paths of the files that a configuration was read from."""
+    return {os.path.realpath(file) for file in {place.file for place in places.values()} if file}
+
+
 def _only_at_start(old: MosnConfig, new: MosnConfig) -> list[Diagnostic]:
     """A warning for each change that requires a restart."""
     old_server, new_server = old.servers[0], new.servers[0]
     keys = ("processor", "default_log_path", "default_log_level", "global_log_roller")
-    changed = [key for key in ("admin", "pid") if getattr(old, key) != getattr(new, key)]
+    # The folders of the admin API take effect immediately.
+    admins = [None if admin is None else replace(admin, allowed_folders=[]) for admin in (old.admin, new.admin)]
+    changed = [key for key, differs in (("admin", admins[0] != admins[1]), ("pid", old.pid != new.pid)) if differs]
     changed += [f"servers[0].{key}" for key in keys if getattr(old_server, key) != getattr(new_server, key)]
     text = "changed; takes effect after a restart"
     return [Diagnostic(severity="warning", path=path, message=text) for path in changed]

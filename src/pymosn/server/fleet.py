@@ -29,10 +29,12 @@ from collections.abc import Callable, Sequence
 from typing import Final
 
 from pymosn.config.diagnostics import Diagnostic
+from pymosn.config.dump import Marks
 from pymosn.control.plane import WorkerInfo
 from pymosn.core.clock import Clock
 from pymosn.core.counters import GroupData
 from pymosn.core.log import ERROR, INFO, WARN, Log
+from pymosn.filters.secret_fields import NO_PATHS, Paths
 from pymosn.observe.totals import Totals
 from pymosn.server import messages
 from pymosn.server.messages import Command, CommandsFor, LogCommand
@@ -82,6 +84,8 @@ class Fleet(WorkerReceiver):
         self.drain_groups = 0
         #: The last block of the event loop caused by each filter, by name; empty name: not caused by a filter.
         self.blocks: dict[str, messages.Blocked] = {}
+        #: The secret fields of all filters so far, for `dump`.
+        self.marks: dict[str, Paths] = {}
         self._policies = {worker_id: RestartPolicy() for worker_id in range(1, size + 1)}
         #: The live workers by id.
         self._workers: dict[int, WorkerHandle] = {}
@@ -198,21 +202,34 @@ class Fleet(WorkerReceiver):
                 self._log.write(ERROR, text, "pymosn.worker.hung")
                 worker.kill()
 
+    async def check(self, change: int, config: bytes, timeout: float) -> list[Diagnostic]:
+        """Makes every worker check a change, which creates nothing and runs no code of filters; returns the errors.
+
+        Must be followed by `prepare` or `abandon`. No worker is replaced in between.
+        """
+        self._changing = True
+        command = messages.Check(change, config)
+        return await self._ask(change, lambda worker_id: [(command, ())], lambda worker: worker.checked, timeout)
+
     async def prepare(self, change: int, commands: CommandsFor, timeout: float) -> list[Diagnostic]:
-        """Sends every worker its commands to prepare a change, and waits for the results; returns the errors.
+        """Sends every worker its commands to prepare a checked change, and waits for the results; returns the errors.
 
         Must be followed by `activate` or `abandon`. No worker is replaced in between.
         """
-        self._changing = True
+        return await self._ask(change, commands, lambda worker: worker.prepared, timeout)
+
+    async def _ask(
+        self, change: int, commands: CommandsFor, answered: Callable[[WorkerHandle], int], timeout: float
+    ) -> list[Diagnostic]:
         asked = self._live
         for worker in asked:
             self._send_all(worker, commands)
-        await self._wait_for_each(asked, lambda worker: worker.prepared, change, timeout)
+        await self._wait_for_each(asked, answered, change, timeout)
         errors: list[Diagnostic] = []
         for worker in asked:
             if worker.has_exited:
                 errors.append(Diagnostic(message=f"worker {worker.worker_id} crashed while building the configuration"))
-            elif worker.prepared < change:
+            elif answered(worker) < change:
                 errors.append(Diagnostic(message=f"worker {worker.worker_id} did not answer within {timeout:g} s"))
             else:
                 errors += [error for error in worker.errors if error not in errors]
@@ -282,15 +299,20 @@ class Fleet(WorkerReceiver):
                 worker.drained = report.group
             case messages.Failed():
                 self._on_failed(worker.worker_id, report.faults)
+            case messages.Checked():
+                worker.checked = report.change
+                worker.errors = report.faults
             case messages.Prepared():
                 worker.prepared = report.change
                 worker.errors = report.faults
+                self._add_marks(report.marks)
             case messages.Activated():
                 worker.activated = report.change
                 self.drain_groups = report.drain_groups
             case messages.Ready():
                 worker.ready_since = worker.last_report
                 self.drain_groups = report.drain_groups
+                self._add_marks(report.marks)
                 if self._started:
                     self._log.write(INFO, f"{worker.text()} is ready")
                 self._started = self._started or self.all_ready
@@ -299,6 +321,11 @@ class Fleet(WorkerReceiver):
             case messages.Allocations():
                 worker.allocations = report
         self._changed.set()
+
+    def _add_marks(self, marks: Marks) -> None:
+        """Fields are never unmarked, because an older version of a filter may still be in use."""
+        for name, paths in marks.items():
+            self.marks[name] = self.marks.get(name, NO_PATHS) | paths
 
     def on_exit(self, worker: WorkerHandle, code: int) -> None:
         if worker.has_exited:

@@ -2,6 +2,7 @@
 
 import os
 
+from pymosn.config.check.paths import default_access_log
 from pymosn.config.schema import MosnConfig
 from pymosn.observe.logs import LogSet
 from pymosn.observe.process_log import LEVELS
@@ -23,6 +24,6 @@ def log_paths(config: MosnConfig, base_dir: str) -> list[str]:
     """The paths of the process log and of all access logs, without duplicates."""
     paths = [process_log_path(config, base_dir)]
     for listener in config.servers[0].listeners:
-        default = os.path.join(base_dir, "logs", f"{listener.known_name()}_access.log")
+        default = default_access_log(listener, base_dir)
         paths += [access_log.log_path or default for access_log in listener.access_logs]
     return list(dict.fromkeys(paths))

@@ -36,11 +36,17 @@ class Configure(Message, frozen=True):
     services: list[tuple[str, int]] = []
 
 
-class Prepare(Message, frozen=True):
-    """Build this configuration, whose new sockets have been sent, next to the active one; answered with `Prepared`."""
+class Check(Message, frozen=True):
+    """Check this configuration without running code of filters and without creating anything; answered with `Checked`."""
 
     change: int
     config: bytes
+
+
+class Prepare(Message, frozen=True):
+    """Build the checked configuration, whose new sockets have been sent; answered with `Prepared`."""
+
+    change: int
 
 
 class Activate(Message, frozen=True):
@@ -109,9 +115,13 @@ class Stop(Message, frozen=True):
 
 
 class Ready(Message, frozen=True):
-    """The worker is serving. `drain_groups`: number of `Drain` commands that empty it."""
+    """The worker is serving. `drain_groups`: number of `Drain` commands that empty it.
+
+    `marks`: the secret fields of its filters, see `config.dump.Marks`.
+    """
 
     drain_groups: int
+    marks: dict[str, frozenset[tuple[str, ...]]] = {}
 
 
 class Failed(Message, frozen=True):
@@ -120,11 +130,19 @@ class Failed(Message, frozen=True):
     faults: list[Diagnostic]
 
 
-class Prepared(Message, frozen=True):
-    """The configuration has been built, or cannot be built because of `faults`."""
+class Checked(Message, frozen=True):
+    """The configuration has been checked; `faults` prevent it from being built."""
 
     change: int
     faults: list[Diagnostic]
+
+
+class Prepared(Message, frozen=True):
+    """The configuration has been built, or cannot be built because of `faults`. `marks`: as in `Ready`."""
+
+    change: int
+    faults: list[Diagnostic]
+    marks: dict[str, frozenset[tuple[str, ...]]] = {}
 
 
 class Activated(Message, frozen=True):
@@ -171,10 +189,10 @@ class Allocations(Message, frozen=True):
 
 #: Commands that change logs; workers that start later get them too.
 LogCommand = SetLogLevel | SwitchLog
-Command = (Sockets | Configure | Prepare | Activate | Abandon | Retire | SetHosts | HostHealth) | (
+Command = (Sockets | Configure | Check | Prepare | Activate | Abandon | Retire | SetHosts | HostHealth) | (
     LogCommand | ReopenLogs | GetStats | TraceAllocations | Drain | Stop
 )
-Report = Ready | Failed | Prepared | Activated | Stats | Drained | Blocked | Allocations
+Report = Ready | Failed | Checked | Prepared | Activated | Stats | Drained | Blocked | Allocations
 
 #: Commands with the descriptors sent along with each, for the worker with the given id.
 CommandsFor = Callable[[int], Sequence[tuple[Command, Sequence[int]]]]

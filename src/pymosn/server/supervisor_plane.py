@@ -21,6 +21,7 @@ from pymosn.control.plane import (
     WorkerInfo,
 )
 from pymosn.core.counters import GroupData
+from pymosn.filters.settings import Block
 from pymosn.filters.stream.shipped import FROM_FILES
 from pymosn.observe.logs import LogSet
 from pymosn.server.changes import Changes
@@ -69,16 +70,19 @@ class SupervisorPlane(ControlPlane):
         return VERSION
 
     def config(self) -> dict[str, Any]:
-        return dump(self._changes.config)
+        return self.shown(self._changes.config)
 
     def listeners(self) -> dict[str, Any]:
-        return {listener.known_name(): dump(listener) for listener in self._changes.config.servers[0].listeners}
+        return {listener.known_name(): self.shown(listener) for listener in self._changes.config.servers[0].listeners}
 
     def clusters(self) -> dict[str, Any]:
-        return {cluster.name: dump(cluster) for cluster in self._changes.config.cluster_manager.clusters}
+        return {cluster.name: self.shown(cluster) for cluster in self._changes.config.cluster_manager.clusters}
 
     def routers(self) -> dict[str, Any]:
-        return {name: dump(table) for name, table in self._changes.config.servers[0].router_tables().items()}
+        return {name: self.shown(table) for name, table in self._changes.config.servers[0].router_tables().items()}
+
+    def shown(self, block: Block) -> dict[str, Any]:
+        return dump(block, marks=self._fleet.marks)
 
     def config_path(self) -> str | None:
         return self._changes.config_path

@@ -19,9 +19,10 @@ import uvloop
 from pymosn.assembly.packed_config import PackedConfig, decode, decode_cluster
 from pymosn.assembly.prepared import BuildError, PreparedConfig
 from pymosn.assembly.steps import run_in_slices, run_whole
-from pymosn.assembly.worker import WorkerRuntime
+from pymosn.assembly.worker import Draft, WorkerRuntime
 from pymosn.config.diagnostics import Diagnostic, error_at
 from pymosn.core.log import ERROR, WARN
+from pymosn.core.redaction import redacted_text
 from pymosn.network.listener import Listener
 from pymosn.server import messages
 from pymosn.server.background import BackgroundTasks
@@ -55,6 +56,7 @@ class Worker:
         self._runtime: WorkerRuntime | None = None
         # The directories that relative paths of filters and of logs start from.
         self._folders = ("", "")
+        self._checked: tuple[int, Draft] | None = None
         self._prepared: tuple[int, PreparedConfig] | None = None
         # The last change that was abandoned, perhaps while it was still being built.
         self._abandoned = 0
@@ -106,6 +108,7 @@ class Worker:
         try:
             prepared = run_whole(runtime.prepare(packed, *self._folders))
             await prepared.start_filters()
+            prepared.open_logs()
         except BuildError as error:
             self._channel.send(messages.Failed(error.faults))
             await self._exit(1)
@@ -116,7 +119,7 @@ class Worker:
         settle()
         Watchdog(self._loop, self._stacks, partial(self._on_blocked, runtime)).start()
         self._push_stats(runtime, overload)
-        self._channel.send(messages.Ready(len(runtime.active.drain_order)))
+        self._channel.send(messages.Ready(len(runtime.active.drain_order), runtime.active.marks))
 
     async def _start(self, runtime: WorkerRuntime, listeners: list[Listener]) -> None:
         """Starts the listeners for which a socket was received."""
@@ -128,6 +131,8 @@ class Worker:
 
     def _execute_change(self, runtime: WorkerRuntime, command: Command) -> None:
         match command:
+            case messages.Check():
+                self._tasks.begin(self._check(runtime, command))
             case messages.Prepare():
                 self._tasks.begin(self._prepare(runtime, command))
             case messages.Activate():
@@ -137,8 +142,8 @@ class Worker:
             case messages.Abandon():
                 self._abandoned = command.change
                 if self._prepared is not None:
-                    self._tasks.begin(self._prepared[1].stop_filters())
-                self._prepared = None
+                    self._tasks.begin(self._prepared[1].discard())
+                self._prepared = self._checked = None
                 while self._sockets:
                     self._sockets.popitem()[1].close()
             case messages.Retire():
@@ -148,24 +153,44 @@ class Worker:
             case messages.HostHealth():
                 runtime.set_health(command.cluster, command.hosts)
 
-    async def _prepare(self, runtime: WorkerRuntime, command: messages.Prepare) -> None:
-        """Builds a configuration without effect, and reports the faults; requests are served meanwhile."""
+    async def _check(self, runtime: WorkerRuntime, command: messages.Check) -> None:
+        """Checks a configuration without effect, and reports the faults; requests are served meanwhile."""
         faults: list[Diagnostic] = []
         try:
-            prepared = await run_in_slices(runtime.prepare(decode(command.config), *self._folders), BUILD_SLICE)
-            await prepared.start_filters()
-        except BuildError as error:
-            faults = error.faults
+            draft = await run_in_slices(runtime.check(decode(command.config), *self._folders), BUILD_SLICE)
         except Exception as error:
-            # Whatever a new configuration breaks here must not affect the active one.
-            self._on_exception(self._loop, {"message": "a change cannot be built", "exception": error})
-            faults = [error_at("", f"cannot be built: {error!r}")]
+            faults = self._faults_of(error)
+        else:
+            if command.change > self._abandoned:
+                self._checked = (command.change, draft)
+        self._channel.send(messages.Checked(command.change, faults))
+
+    async def _prepare(self, runtime: WorkerRuntime, command: messages.Prepare) -> None:
+        """Builds the checked configuration without effect, and reports the faults."""
+        checked, self._checked = self._checked, None
+        faults: list[Diagnostic] = []
+        marks = {}
+        try:
+            if checked is None or checked[0] != command.change:
+                raise BuildError([error_at("", "the configuration was not checked")])
+            prepared = runtime.build(checked[1])
+            marks = prepared.marks
+            await prepared.start_filters()
+        except Exception as error:
+            faults = self._faults_of(error)
         else:
             if command.change <= self._abandoned:
-                await prepared.stop_filters()
+                await prepared.discard()
             else:
                 self._prepared = (command.change, prepared)
-        self._channel.send(messages.Prepared(command.change, faults))
+        self._channel.send(messages.Prepared(command.change, faults, marks))
+
+    def _faults_of(self, error: Exception) -> list[Diagnostic]:
+        """The faults that prevent a change. Whatever a new configuration breaks must not affect the active one."""
+        if isinstance(error, BuildError):
+            return error.faults
+        self._on_exception(self._loop, {"message": "a change cannot be built", "exception": error})
+        return [error_at("", redacted_text(f"cannot be built: {error!r}"))]
 
     async def _activate(self, runtime: WorkerRuntime, change: int, prepared: PreparedConfig) -> None:
         await self._start(runtime, runtime.activate(prepared))
@@ -267,7 +292,7 @@ class Worker:
         if self._runtime is not None:
             self._runtime.log.write(ERROR, line, "mosn.proxy.panic")
         else:
-            print(line, file=sys.stderr)
+            print(redacted_text(line), file=sys.stderr)
 
 
 def _execute_log_command(runtime: WorkerRuntime, command: LogCommand | messages.ReopenLogs) -> None:

@@ -40,7 +40,8 @@ class WorkerHandle:
         self.stats: list[GroupData] = []
         self.ticket = 0
         self.allocations = Allocations(0, [])
-        #: The last changes that it has prepared, with the errors, and activated.
+        #: The last changes that it has checked and prepared, with the errors, and activated.
+        self.checked = 0
         self.prepared = 0
         self.errors: list[Diagnostic] = []
         self.activated = 0

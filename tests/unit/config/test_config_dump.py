@@ -10,10 +10,11 @@ from msgspec.structs import replace
 from pymosn.assembly.packed_config import decode, encode, pack, unpack_table
 from pymosn.config.compatibility import PAGE, page
 from pymosn.config.default import DEFAULT_CONFIG
-from pymosn.config.diagnostics import REDACTED
-from pymosn.config.dump import dump, redacted
+from pymosn.config.dump import dump
 from pymosn.config.load import load_file, load_text
 from pymosn.config.schema import Listener, MosnConfig, TlsContext
+from pymosn.core.redaction import redacted
+from pymosn.core.secrets import REDACTED
 
 ROOT = Path(__file__).parents[3]
 EXAMPLES = sorted((ROOT / "examples").glob("*/*.[jy]*"))

@@ -9,7 +9,7 @@ import pytest
 from tests.kit import FakeClock
 
 from pymosn.core.log import DEBUG, ERROR, INFO, OFF, WARN
-from pymosn.observe.destination import MAX_WAITING, WRITE_SIZE, LineFile, is_file
+from pymosn.observe.destination import MAX_WAITING, WRITE_SIZE, Destination, LineFile, is_file
 from pymosn.observe.logs import LogSet
 from pymosn.observe.syslog import Syslog
 
@@ -29,6 +29,36 @@ class Turns:
         waiting, self.waiting = self.waiting, []
         for callback in waiting:
             callback()
+
+
+def opened(logs: LogSet, path: str, turns: Turns | None = None) -> Destination:
+    """The destination of an access log that a change has activated."""
+    planned: dict[str, Destination] = {}
+    found = logs.access_destination(path, turns or Turns(), planned)
+    logs.activate(planned)
+    return found
+
+
+def test_a_planned_log_is_created_when_it_is_activated(tmp_path: Path) -> None:
+    logs = open_set(tmp_path / "process.log")
+    path = tmp_path / "new" / "access.log"
+    planned: dict[str, Destination] = {}
+    log = logs.access_destination(str(path), Turns(), planned)
+    assert logs.access_destination(str(path), Turns(), planned) is log
+    assert not path.parent.exists()
+    logs.activate(planned)
+    assert path.read_text() == ""
+    assert logs.access_destination(str(path), Turns(), {}) is log
+    logs.close()
+
+
+def test_a_log_that_cannot_be_opened_is_not_planned(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    logs = open_set(tmp_path / "process.log")
+    for path, error in ((tmp_path / "file" / "a.log", NotADirectoryError), (tmp_path, IsADirectoryError)):
+        with pytest.raises(error):
+            logs.access_destination(str(path), Turns(), {})
+    logs.close()
 
 
 def open_set(path: Path, level: str = "INFO", ceiling: str | None = None) -> LogSet:
@@ -76,7 +106,7 @@ def test_the_ceiling_holds_for_later_changes_too(tmp_path: Path) -> None:
 def test_unknown_paths_and_levels_are_named(tmp_path: Path) -> None:
     logs = open_set(tmp_path / "mosn.log")
     access = str(tmp_path / "access.log")
-    logs.access_destination(access, Turns())
+    opened(logs, access)
     with pytest.raises(KeyError, match=r"no log at '/nowhere'; logs: .*mosn\.log"):
         logs.switch("/nowhere", False)
     with pytest.raises(KeyError, match="no log at"):
@@ -93,8 +123,8 @@ def test_access_lines_of_a_turn_go_out_together(tmp_path: Path) -> None:
     logs = open_set(tmp_path / "mosn.log")
     turns = Turns()
     path = tmp_path / "access.log"
-    first = logs.access_destination(str(path), turns)
-    second = logs.access_destination(str(path), turns)
+    first = opened(logs, str(path), turns)
+    second = opened(logs, str(path), turns)
     assert first is second
     first.write("a")
     second.write("b")
@@ -126,7 +156,7 @@ def test_a_full_buffer_does_not_wait_for_the_turn(tmp_path: Path) -> None:
 def test_an_error_is_written_at_once_even_where_access_lines_are_gathered(tmp_path: Path) -> None:
     path = tmp_path / "both.log"
     logs = open_set(path)
-    logs.access_destination(str(path), Turns()).write("access")
+    opened(logs, str(path)).write("access")
     assert path.read_text() == ""
     logs.process_log.write(ERROR, "bad")
     assert path.read_text() == "access\n2026-03-04 12:00:00,125 [ERROR] bad\n"
@@ -147,7 +177,7 @@ def test_reopen_follows_a_rename(tmp_path: Path) -> None:
 def test_a_failed_reopen_keeps_the_old_file_and_is_reported(tmp_path: Path) -> None:
     logs = open_set(tmp_path / "mosn.log")
     access = tmp_path / "sub" / "access.log"
-    file = logs.access_destination(str(access), Turns())
+    file = opened(logs, str(access))
     access.rename(tmp_path / "moved")
     access.parent.rmdir()
     access.parent.write_text("a file in the way")

@@ -22,6 +22,8 @@ from pymosn.server.messages import (
     Abandon,
     Activate,
     Activated,
+    Check,
+    Checked,
     Command,
     Configure,
     Prepare,
@@ -48,7 +50,7 @@ class FakeWorker(WorkerHandle):
     def send(self, command: Command, descriptors: Sequence[int] = ()) -> None:
         self.commands.append(command)
         answer = self._answer(command)
-        if isinstance(answer, (Prepared, Activated)):
+        if isinstance(answer, (Checked, Prepared, Activated)):
             self._receiver.on_report(self, answer)
         elif answer == "die":
             self._receiver.on_exit(self, 1)
@@ -64,17 +66,23 @@ class FakeWorker(WorkerHandle):
 
 
 def willing(command: Command) -> object:
+    if isinstance(command, Check):
+        return Checked(command.change, [])
     if isinstance(command, Prepare):
         return Prepared(command.change, [])
     return Activated(command.change, 1) if isinstance(command, Activate) else None
 
 
 def unwilling(command: Command) -> object:
-    return Prepared(command.change, [FAULT]) if isinstance(command, Prepare) else None
+    return Prepared(command.change, [FAULT]) if isinstance(command, Prepare) else willing(command)
 
 
 def dying(command: Command) -> object:
-    return "die" if isinstance(command, Prepare) else None
+    return "die" if isinstance(command, Prepare) else willing(command)
+
+
+def finding_faults(command: Command) -> object:
+    return Checked(command.change, [FAULT]) if isinstance(command, Check) else willing(command)
 
 
 class NoScheduler:
@@ -127,7 +135,7 @@ def test_a_change_that_all_workers_can_build_is_activated_by_all() -> None:
         assert (outcome.applied, outcome.version, outcome.attempt, outcome.faults) == (True, 2, 1, [])
         for worker in stage.workers:
             kinds = [type(command) for command in worker.commands]
-            assert kinds == [Configure, Sockets, Prepare, Activate, Retire]
+            assert kinds == [Configure, Check, Sockets, Prepare, Activate, Retire]
         assert stage.changes.config is wanted
         assert stage.followed == [wanted]
         assert list(stage.listeners.addresses()) == ["l0"]
@@ -150,6 +158,35 @@ def test_when_one_cannot_build_it_nothing_changes(other: Callable[[Command], obj
         assert stage.changes.config is before
         assert stage.listeners.addresses() == {}
         assert len(stage.fleet.pids) == 2
+
+    run(scenario())
+
+
+def test_code_of_filters_runs_in_no_worker_if_one_finds_faults(tmp_path: Path) -> None:
+    async def scenario() -> None:
+        stage = Stage(willing, finding_faults)
+        wanted = in_force(str(tmp_path / "s.sock"))
+        listener = replace(wanted.servers[0].listeners[0], network="unix")
+        wanted = replace(wanted, servers=[replace(wanted.servers[0], listeners=[listener])])
+        outcome = await stage.changes.apply("test", lambda before: Candidate(wanted, [], is_trusted=True))
+        assert [fault.message for fault in outcome.faults] == [FAULT.message]
+        for worker in stage.workers:
+            assert [type(command) for command in worker.commands] == [Configure, Check, Abandon]
+        assert list(tmp_path.iterdir()) == []
+
+    run(scenario())
+
+
+def test_files_named_by_others_than_the_operator_are_limited(tmp_path: Path) -> None:
+    async def scenario() -> None:
+        stage = Stage(willing)
+        wanted = in_force(str(tmp_path / "s.sock"))
+        listener = replace(wanted.servers[0].listeners[0], network="unix")
+        wanted = replace(wanted, servers=[replace(wanted.servers[0], listeners=[listener])])
+        outcome = await stage.apply(wanted)
+        assert [fault.path for fault in outcome.faults] == ["servers[0].listeners[0].address"]
+        assert "is outside the folders" in outcome.faults[0].message
+        assert [type(command) for command in stage.workers[0].commands] == [Configure]
 
     run(scenario())
 

@@ -3,6 +3,7 @@
 listeners  listeners and access logs            filters    network, stream and listener filters, and their settings
 routes     router tables, rewrites, headers     clusters   clusters and hosts
 addresses  addresses of listeners and hosts        admin      the admin API
+paths      files that changes through the admin API may name
 """
 
 from collections.abc import Collection

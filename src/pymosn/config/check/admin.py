@@ -21,6 +21,9 @@ def check_admin(admin: Admin, report: Diagnostics) -> None:
     for index, name in enumerate(admin.allowed_hosts):
         if not is_host_name(name) and not is_ip(name):
             report.error(f"admin.allowed_hosts[{index}]", "must be a host name, without a port", name)
+    for index, folder in enumerate(admin.allowed_folders):
+        if not folder or "\0" in folder:
+            report.error(f"admin.allowed_folders[{index}]", "not a path, absolute or relative to this file", folder)
 
 
 def _check_reach(admin: Admin, host: str, report: Diagnostics) -> None:

@@ -4,6 +4,7 @@ from typing import Annotated
 
 import msgspec
 
+from pymosn.core.secrets import Secret
 from pymosn.filters.settings import AnyMap, Block, Duration, Percent, Port, ignored
 
 
@@ -99,7 +100,7 @@ class SkyWalking(Block, kw_only=True):
     backend_service: str = ""
     service_name: str = ""
     max_send_queue_size: int = 0
-    authentication: str = ""
+    authentication: Secret[str] = ""
     tls: SkyWalkingTls | None = None
 
 

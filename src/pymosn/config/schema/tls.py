@@ -3,6 +3,7 @@
 
 from typing import Annotated, Any
 
+from pymosn.core.secrets import Secret
 from pymosn.filters.settings import AnyMap, Block, ignored
 
 
@@ -28,7 +29,7 @@ class TlsContext(Block, kw_only=True):
     server_name: str = ""
     ca_cert: str = ""
     cert_chain: str = ""
-    private_key: str = ""
+    private_key: Secret[str] = ""
     verify_client: bool = False
     require_client_cert: bool = False
     insecure_skip: bool = False

@@ -32,6 +32,10 @@ class Admin(Block, kw_only=True):
         False
     )
     allowed_hosts: Annotated[list[str], own("names that `Host` may have, besides IP addresses and localhost")] = []
+    allowed_folders: Annotated[
+        list[str],
+        own("folders for files that changes through the API may name, besides the configuration's and `<base>/logs`"),
+    ] = []
 
     def endpoint(self) -> tuple[str, int] | None:
         """Host and port to listen on; None without a port. An empty host means loopback."""
