@@ -6,6 +6,8 @@ and counted.
 
 from __future__ import annotations
 
+import contextlib
+import errno
 import os
 import select
 import stat
@@ -26,6 +28,9 @@ PIPE_SIZE: Final = 4096
 #: State of a destination that accepts no more bytes for now.
 BLOCKED: Final = "blocked"
 
+#: Errors of a disk, or a quota, that is full.
+DISK_FULL: Final = (errno.ENOSPC, errno.EDQUOT)
+
 STANDARD_STREAMS: Final = {"": 2, "stdout": 1, "/dev/stdout": 1, "stderr": 2, "/dev/stderr": 2}
 
 Schedule = Callable[[Callable[[], None]], object]
@@ -38,8 +43,9 @@ def is_file(path: str) -> bool:
 
 
 def report_to_stderr(text: str) -> None:
-    """Fallback for reporting log errors when no other log is available."""
-    print(text, file=sys.stderr, flush=True)
+    """Fallback for reporting log errors when no other log is available. Never raises: the stream may be full or closed."""
+    with contextlib.suppress(OSError, ValueError):
+        print(text, file=sys.stderr, flush=True)
 
 
 @mypyc_attr(allow_interpreted_subclasses=True)
@@ -74,14 +80,20 @@ class LineFile(Destination):
         """Writes each line immediately until `gather` is called; afterwards only lines of level ERROR and above.
 
         `report` is called when errors begin and when they end. Creates missing directories; raises OSError if the file
-        cannot be opened.
+        cannot be opened, except on a full disk: then it is opened later.
         """
         super().__init__()
         self._path = path
         self._schedule: Schedule | None = None
         self._report = report
-        self._descriptor = _open(path)
-        self._is_regular = _is_regular(self._descriptor)
+        # Below 0 while it is not open.
+        self._descriptor = -1
+        self._is_regular = False
+        try:
+            self._open()
+        except OSError as error:
+            if error.errno not in DISK_FULL:
+                raise
         self._lines: list[str] = []
         self._waiting = bytearray()
         self._size = 0
@@ -130,14 +142,21 @@ class LineFile(Destination):
         except OSError as error:
             self._report(f"log {self._path} cannot be reopened: {error.strerror}; still writing to the old file")
             return
-        os.close(self._descriptor)
+        self._close()
         self._descriptor = descriptor
         self._is_regular = _is_regular(descriptor)
 
     def close(self) -> None:
         self.flush()
         self.enabled = False
-        if self._path not in STANDARD_STREAMS:
+        self._close()
+
+    def _open(self) -> None:
+        self._descriptor = _open(self._path)
+        self._is_regular = _is_regular(self._descriptor)
+
+    def _close(self) -> None:
+        if self._path not in STANDARD_STREAMS and self._descriptor >= 0:
             os.close(self._descriptor)
 
     def _on_turn(self) -> None:
@@ -147,6 +166,8 @@ class LineFile(Destination):
 
     def _send(self) -> bool:
         """Writes waiting lines; returns False if the destination is blocked."""
+        if self._waiting and self._descriptor < 0:
+            self._open()
         while self._waiting:
             if self._is_regular:
                 chunk = self._waiting

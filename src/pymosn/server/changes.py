@@ -23,10 +23,11 @@ from pymosn.control.discovery import Discovery
 from pymosn.control.plane import Candidate, ChangeResult, Edit
 from pymosn.control.service import Service
 from pymosn.core.log import ERROR, INFO, WARN, Log
+from pymosn.server.filter_files import FilterFiles
 from pymosn.server.fleet import Fleet
 from pymosn.server.listeners import ListenerSockets
 from pymosn.server.messages import Command, Configure, Prepare, Retire, SetHosts
-from pymosn.server.run_options import RunOptions
+from pymosn.server.run_options import RunOptions, StartError
 from pymosn.server.sockets import close_all
 
 #: Seconds that workers get for building a configuration, and for activating it.
@@ -44,6 +45,7 @@ class Changes(Service):
         options: RunOptions,
         fleet: Fleet,
         listeners: ListenerSockets,
+        filter_files: FilterFiles,
         discovery: Discovery,
         follow_all: Callable[[MosnConfig], None],
         log: Log,
@@ -55,6 +57,7 @@ class Changes(Service):
         self._places = options.places
         self._fleet = fleet
         self._listeners = listeners
+        self._filter_files = filter_files
         self._discovery = discovery
         self._follow_all = follow_all
         self._log = log
@@ -63,7 +66,16 @@ class Changes(Service):
         self._encoded = encode(options.config)
 
     async def start(self) -> None:
-        """Resolves the names in the first configuration and activates it in this process."""
+        """Resolves the names in the first configuration and activates it in this process.
+
+        StartError if any user could change the code of a filter.
+        """
+        faults = await self._filter_files.faults(self.config)
+        faults = [fault.placed(self._places, self._options.source.name) for fault in faults]
+        if any(fault.severity == "error" for fault in faults):
+            raise StartError(faults=faults)
+        for fault in faults:
+            self._log.write(WARN, fault.text())
         await self._discovery.prepare(self.config)
         self._activate(self.config)
 
@@ -85,7 +97,12 @@ class Changes(Service):
             applied = False
             if candidate.config is not None and all(fault.severity != "error" for fault in faults):
                 faults += _only_at_start(self.config, candidate.config)
-                errors = await self._apply(attempt, candidate.config)
+                files = await self._filter_files.faults(candidate.config)
+                errors = [fault for fault in files if fault.severity == "error"]
+                faults += [
+                    fault.placed(candidate.places, self._options.source.name) for fault in files if fault not in errors
+                ]
+                errors = errors or await self._apply(attempt, candidate.config)
                 faults += [error.placed(candidate.places, self._options.source.name) for error in errors]
                 applied = not errors
             if applied:

@@ -4,18 +4,21 @@ import http.client
 import os
 import signal
 import time
-from pathlib import Path
 from typing import Final
 
 import msgspec
 
 from pymosn.config.schema import MosnConfig
 from pymosn.control.plane import ChangeResult
+from pymosn.control.threads import within
+from pymosn.core.files import read_regular
 from pymosn.server.logs import process_log_path
 from pymosn.server.pid_file import pid_path
 
 #: Wildcard addresses, to which one cannot connect, with the loopback address to use instead.
 _WILDCARDS: Final = {"0.0.0.0": "127.0.0.1", "::": "::1"}
+#: Seconds for reading the pid file.
+READ_TIME: Final = 10.0
 
 
 class ReloadError(Exception):
@@ -29,7 +32,7 @@ def reload_running(config: MosnConfig, base_dir: str, timeout: float) -> ChangeR
     """
     path = pid_path(config, base_dir)
     try:
-        pid = int(Path(path).read_text())
+        pid = int(within(READ_TIME, read_regular, path, 100))
     except (OSError, ValueError) as error:
         raise ReloadError(f"no process found: pid file {path}: {error}") from error
     _signal(pid, 0)

@@ -16,10 +16,10 @@ import os
 import signal
 from collections.abc import Callable, Sequence
 from functools import partial
+from typing import Final
 
 import uvloop
 
-from pymosn.config.schema import MosnConfig
 from pymosn.control.admin import create_app
 from pymosn.control.demo import create_demo
 from pymosn.control.discovery import Discovery
@@ -27,6 +27,7 @@ from pymosn.control.health import HealthChecks
 from pymosn.control.http_server import HttpServer
 from pymosn.control.plane import Candidate
 from pymosn.control.service import Service
+from pymosn.control.threads import off_loop
 from pymosn.core.clock import Clock
 from pymosn.core.log import ERROR, INFO, WARN
 from pymosn.filters.loading import FILTERS, installed
@@ -34,6 +35,8 @@ from pymosn.observe.logs import LogSet
 from pymosn.observe.roller import parse_roller
 from pymosn.server.background import BackgroundTasks
 from pymosn.server.changes import Changes
+from pymosn.server.families import Families
+from pymosn.server.filter_files import FilterFiles
 from pymosn.server.filter_watch import FilterWatch
 from pymosn.server.fleet import Fleet
 from pymosn.server.listeners import ProcessSockets
@@ -49,6 +52,9 @@ from pymosn.server.supervisor_plane import GRACEFUL_STOPPING, RUNNING, STOPPING,
 from pymosn.server.worker_process import WorkerProcess
 from pymosn.server.workers import ShutdownRequested, Workers
 
+#: Seconds for reading the configuration again.
+RELOAD_TIME: Final = 10.0
+
 
 class Supervisor:
     """One run of the proxy, from the first socket to the exit of the last worker. `run` may be called once."""
@@ -63,13 +69,18 @@ class Supervisor:
         self._tasks = BackgroundTasks(loop, lambda error: self._log.write(ERROR, f"a change failed: {error!r}"))
         self._signals = ShutdownSignals(loop)
         self._services = Services(self._log)
+        # Of two reloads, the one requested later is the last to be applied.
+        self._reloading = asyncio.Lock()
         self._sockets = ProcessSockets(options, workers)
-        self._fleet = Fleet(workers, partial(WorkerProcess, loop), self._initial_commands, loop.call_later, clock, self._log)
-        self._workers = Workers(self._fleet, self._signals, options, self._log)
+        families = Families()
+        spawn = partial(WorkerProcess, loop, families)
+        self._fleet = Fleet(workers, spawn, self._initial_commands, loop.call_later, clock, self._log)
+        self._workers = Workers(self._fleet, families, self._signals, options, self._log)
         self._health = HealthChecks(self._on_health, clock, self._log)
         discovery = Discovery(lambda cluster: self._tasks.begin(self._changes.push_hosts(cluster)), self._log)
         listeners = self._sockets.listeners
-        self._changes = Changes(options, self._fleet, listeners, discovery, self._services.follow, self._log)
+        files = FilterFiles(options.config_dir)
+        self._changes = Changes(options, self._fleet, listeners, files, discovery, self._services.follow, self._log)
         policy = parse_roller(server.global_log_roller)
         self._rolling = LogRolling(options.config, options.base_dir, policy, self._reopen_logs, clock, self._log)
         self._plane = SupervisorPlane(self._changes, self._fleet, self._health, self._logs, self._rolling.paths)
@@ -144,11 +155,16 @@ class Supervisor:
             self._log.write(WARN, "SIGHUP: not started from a file; nothing to reload")
             return
 
-        def edit(active: MosnConfig) -> Candidate:
-            loaded = source.load()
-            return Candidate(loaded.config, loaded.faults, loaded.places)
+        self._tasks.begin(self._apply_file())
 
-        self._tasks.begin(self._changes.apply("SIGHUP", edit))
+    async def _apply_file(self) -> None:
+        source = self._options.source
+        async with self._reloading:
+            try:
+                loaded = await off_loop(RELOAD_TIME, source.load_here)
+            except TimeoutError:
+                loaded = source.unreadable(f"cannot be read within {RELOAD_TIME:g} s")
+            await self._changes.apply("SIGHUP", lambda active: Candidate(loaded.config, loaded.faults, loaded.places))
 
     def _on_health(self, cluster: str, address: str, healthy: bool) -> None:
         self._fleet.send(HostHealth(cluster, {address: healthy}))
