@@ -174,7 +174,7 @@ def _only_at_start(old: MosnConfig, new: MosnConfig) -> list[Diagnostic]:
     """A warning for each change that requires a restart."""
     old_server, new_server = old.servers[0], new.servers[0]
     keys = ("processor", "default_log_path", "default_log_level", "global_log_roller")
-    changed = [key for key in ("admin", "pid") if getattr(old, key) != getattr(new, key)]
+    changed = [key for key in ("admin", "pid", "user", "group", "umask") if getattr(old, key) != getattr(new, key)]
     changed += [f"servers[0].{key}" for key in keys if getattr(old_server, key) != getattr(new_server, key)]
     text = "changed; takes effect after a restart"
     return [Diagnostic(severity="warning", path=path, message=text) for path in changed]

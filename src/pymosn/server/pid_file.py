@@ -42,6 +42,7 @@ class PidFile(Service):
     def _write(self) -> None:
         # Written under another name and renamed: a reader never sees half a number, and a symbolic link is replaced, not
         # followed.
+        # In a folder that this process may not write to, the file itself may have been handed over to its user.
         temporary = f"{self._path}.{os.getpid()}"
         try:
             os.makedirs(os.path.dirname(os.path.abspath(self._path)), exist_ok=True)
@@ -49,11 +50,21 @@ class PidFile(Service):
             with open(descriptor, "w") as file:
                 file.write(self._text)
             os.replace(temporary, self._path)
+        except PermissionError:
+            self._overwrite(self._text)
         except OSError:
             with contextlib.suppress(OSError):
                 os.unlink(temporary)  # half written, if the disk is full
             raise
 
     def _remove(self) -> None:
-        if read_regular(self._path, len(self._text)) == self._text.encode():
-            os.unlink(self._path)
+        if read_regular(self._path, 100) == self._text.encode():
+            try:
+                os.unlink(self._path)
+            except PermissionError:
+                self._overwrite("")
+
+    def _overwrite(self, text: str) -> None:
+        descriptor = os.open(self._path, os.O_WRONLY | os.O_TRUNC | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
+        with open(descriptor, "w") as file:
+            file.write(text)

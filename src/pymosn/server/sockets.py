@@ -5,7 +5,7 @@ import os
 import socket
 import stat
 from collections.abc import Iterable
-from typing import Final
+from typing import Final, NamedTuple
 
 from pymosn.api.network import join_address
 
@@ -18,7 +18,29 @@ _REASONS: Final = {
     errno.EADDRINUSE: "the address is in use by another process",
     errno.EEXIST: "a file exists that is not a socket",
     errno.EADDRNOTAVAIL: "the address does not belong to this machine",
+    errno.EACCES: "permission denied: a port below 1024 needs root, or CAP_NET_BIND_SERVICE, when the process starts; "
+    "a process that has given up root (key `user`) must be restarted for it",
+    errno.EPERM: "the process has not the right to: IP_TRANSPARENT needs CAP_NET_ADMIN, and another owner of a socket file "
+    "needs root; a process that has given up root (key `user`) must be restarted for it",
 }
+
+
+class FileAccess(NamedTuple):
+    """Who may use a unix socket. `mode`: None as the umask gives; `uid`, `gid`: -1 those of the process."""
+
+    mode: int | None = None
+    uid: int = -1
+    gid: int = -1
+
+    def apply(self, path: str) -> None:
+        """Gives a socket file its owner and mode; OSError if this process may not."""
+        found = os.lstat(path)
+        if not stat.S_ISSOCK(found.st_mode):
+            raise OSError(errno.EEXIST, "")
+        if self.uid not in (-1, found.st_uid) or self.gid not in (-1, found.st_gid):
+            os.chown(path, self.uid, self.gid, follow_symlinks=False)
+        if self.mode is not None and stat.S_IMODE(found.st_mode) != self.mode:
+            os.chmod(path, self.mode)
 
 
 class BindError(Exception):
@@ -53,12 +75,12 @@ def listen(
             sock.setblocking(False)
     except OSError as error:
         close_all(sockets)
-        raise BindError(f"{owner}: cannot listen on {join_address(host, port)}: {_reason(error)}") from error
+        raise BindError(f"{owner}: cannot listen on {join_address(host, port)}: {reason(error)}") from error
     return sockets
 
 
-def listen_unix(owner: str, path: str) -> socket.socket:
-    """Returns a listening unix socket at `path`. A stale socket file is removed first.
+def listen_unix(owner: str, path: str, access: FileAccess | None = None) -> socket.socket:
+    """Returns a listening unix socket at `path`, with `access`. A stale socket file is removed first.
 
     `owner`: as in `listen`. BindError if another process listens on the path, or it is not a socket.
     """
@@ -67,11 +89,12 @@ def listen_unix(owner: str, path: str) -> socket.socket:
         if os.path.lexists(path):
             _remove_stale(path)
         sock.bind(path)
+        (access or FileAccess()).apply(path)  # before anyone can connect
         sock.listen(BACKLOG)
         sock.setblocking(False)
     except OSError as error:
         sock.close()
-        raise BindError(f"{owner}: cannot listen on {path}: {_reason(error)}") from error
+        raise BindError(f"{owner}: cannot listen on {path}: {reason(error)}") from error
     return sock
 
 
@@ -111,7 +134,8 @@ def _new_socket(family: socket.AddressFamily) -> socket.socket:
     return sock
 
 
-def _reason(error: OSError) -> str:
+def reason(error: OSError) -> str:
+    """Why a socket cannot be bound."""
     if isinstance(error, socket.gaierror):
         return f"the name does not resolve ({error.strerror})"
     return _REASONS.get(error.errno) or os.strerror(error.errno) if error.errno else str(error)

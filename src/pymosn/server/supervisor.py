@@ -31,6 +31,7 @@ from pymosn.control.threads import off_loop
 from pymosn.core.clock import Clock
 from pymosn.core.log import ERROR, INFO, WARN
 from pymosn.filters.loading import FILTERS, installed
+from pymosn.observe.destination import is_file
 from pymosn.observe.logs import LogSet
 from pymosn.observe.roller import parse_roller
 from pymosn.server.background import BackgroundTasks
@@ -40,9 +41,10 @@ from pymosn.server.filter_files import FilterFiles
 from pymosn.server.filter_watch import FilterWatch
 from pymosn.server.fleet import Fleet
 from pymosn.server.listeners import ProcessSockets
-from pymosn.server.logs import open_logs
+from pymosn.server.logs import event_logs, log_paths, open_logs
 from pymosn.server.messages import Command, HostHealth, ReopenLogs
 from pymosn.server.pid_file import PidFile, pid_path
+from pymosn.server.privileges import Privileges, apply_umask
 from pymosn.server.resources import raise_open_file_limit
 from pymosn.server.rolling import LogRolling
 from pymosn.server.run_options import RunOptions, StartError, worker_count
@@ -59,8 +61,9 @@ RELOAD_TIME: Final = 10.0
 class Supervisor:
     """One run of the proxy, from the first socket to the exit of the last worker. `run` may be called once."""
 
-    def __init__(self, options: RunOptions, logs: LogSet, loop: asyncio.AbstractEventLoop) -> None:
+    def __init__(self, options: RunOptions, privileges: Privileges, logs: LogSet, loop: asyncio.AbstractEventLoop) -> None:
         self._options = options
+        self._privileges = privileges
         server = options.config.servers[0]
         workers = worker_count(options.workers, os.environ.get("GOMAXPROCS"), server.processor, len(os.sched_getaffinity(0)))
         self._logs = logs
@@ -71,7 +74,7 @@ class Supervisor:
         self._services = Services(self._log)
         # Of two reloads, the one requested later is the last to be applied.
         self._reloading = asyncio.Lock()
-        self._sockets = ProcessSockets(options, workers)
+        self._sockets = ProcessSockets(options, workers, privileges.account)
         families = Families()
         spawn = partial(WorkerProcess, loop, families)
         self._fleet = Fleet(workers, spawn, self._initial_commands, loop.call_later, clock, self._log)
@@ -79,7 +82,7 @@ class Supervisor:
         self._health = HealthChecks(self._on_health, clock, self._log)
         discovery = Discovery(lambda cluster: self._tasks.begin(self._changes.push_hosts(cluster)), self._log)
         listeners = self._sockets.listeners
-        files = FilterFiles(options.config_dir)
+        files = FilterFiles(options.config_dir, privileges.account and privileges.account.uid)
         self._changes = Changes(options, self._fleet, listeners, files, discovery, self._services.follow, self._log)
         policy = parse_roller(server.global_log_roller)
         self._rolling = LogRolling(options.config, options.base_dir, policy, self._reopen_logs, clock, self._log)
@@ -94,6 +97,8 @@ class Supervisor:
         return [
             # First, so that all addresses that are in use are reported together, and nothing has to be undone.
             self._sockets,
+            # Directly after it: everything else runs as the configured user.
+            self._privileges,
             # Resolves the names of hosts; before the workers start, because they need addresses.
             self._changes,
             self._health,
@@ -174,12 +179,19 @@ def run(options: RunOptions, on_ready: Callable[[], None]) -> None:
     """Runs the proxy in the foreground: see `Supervisor.run`."""
     raise_open_file_limit()
     try:
-        logs = open_logs(options.config, options.base_dir, options.log_ceiling)
+        apply_umask(options.config)
+        privileges = Privileges(options)
+        paths = [*log_paths(options.config, options.base_dir), *event_logs(options.config)]
+        pid = [] if options.is_demo else [pid_path(options.config, options.base_dir)]
+        privileges.hand_over([*filter(is_file, paths), *pid], os.path.join(options.base_dir, "logs"))
+        with privileges.as_user():
+            logs = open_logs(options.config, options.base_dir, options.log_ceiling)
+        privileges.log = logs.process_log
     except OSError as error:
         raise StartError(lines=[f"the process log cannot be opened: {error}"]) from error
     loop = uvloop.new_event_loop()
     asyncio.set_event_loop(loop)
     try:
-        loop.run_until_complete(Supervisor(options, logs, loop).run(on_ready))
+        loop.run_until_complete(Supervisor(options, privileges, logs, loop).run(on_ready))
     finally:
         loop.close()

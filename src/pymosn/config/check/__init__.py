@@ -2,11 +2,12 @@
 
 listeners  listeners and access logs            filters    network, stream and listener filters, and their settings
 routes     router tables, rewrites, headers     clusters   clusters and hosts
-addresses  addresses of listeners and hosts
+addresses  addresses of listeners and hosts      accounts   users, groups, modes of files
 """
 
 from collections.abc import Collection
 
+from pymosn.config.check.accounts import check_identity
 from pymosn.config.check.clusters import check_clusters
 from pymosn.config.check.filters import check_filter_clusters
 from pymosn.config.check.listeners import ORIGINAL_DST, check_server
@@ -19,6 +20,7 @@ def check(config: MosnConfig, report: Diagnostics, stream_filters: Collection[st
     """Adds all errors of `config` to `report`. `stream_filters`: the names of filters of installed packages."""
     _check_server_count(config, report)
     _check_admin(config, report)
+    check_identity(config, report)
     listeners = [listener for server in config.servers for listener in server.listeners]
     redirects = any(listener.use_original_dst in ORIGINAL_DST for listener in listeners)
     check_clusters(config.cluster_manager, report, redirects)
