@@ -31,14 +31,14 @@ static void wait_for(const char *path) {
 OPEN(open)
 OPEN(open64)
 
-#define STAT(name)                                                          \
-    int name(const char *path, void *found) {                               \
-        static int (*real)(const char *, void *);                           \
+#define STAT(name, type)                                                    \
+    int name(const char *path, struct type *found) {                        \
+        static int (*real)(const char *, struct type *);                    \
         if (real == NULL)                                                   \
             real = dlsym(RTLD_NEXT, #name);                                 \
         wait_for(path);                                                     \
         return real(path, found);                                           \
     }
 
-STAT(stat)
-STAT(stat64)
+STAT(stat, stat)
+STAT(stat64, stat64)

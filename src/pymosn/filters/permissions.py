@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import itertools
 import os
 import stat
@@ -48,8 +49,9 @@ def _folder_faults(path: Path, trusted: Collection[int]) -> Iterator[str]:
 def _neighbour_faults(folder: Path) -> Iterator[str]:
     """Modules that the filter could import from its folder."""
     for path in itertools.islice(_modules(folder), MAX_NEIGHBOURS):
-        if os.stat(path).st_mode & stat.S_IWOTH:
-            yield f"{path} is world-writable, and can be imported"
+        with contextlib.suppress(OSError):  # removed meanwhile, or a link to nothing
+            if os.stat(path).st_mode & stat.S_IWOTH:
+                yield f"{path} is world-writable, and can be imported"
 
 
 def _modules(folder: Path) -> Iterator[str]:
