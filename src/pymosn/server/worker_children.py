@@ -5,6 +5,7 @@ would keep its peer waiting for an end that the worker has already sent. Program
 because all of them are close-on-exec.
 """
 
+import contextlib
 import ctypes
 import os
 import signal
@@ -36,7 +37,14 @@ def keep_sockets(own: Collection[int]) -> None:
     """Makes forked children give up this worker's sockets. `own`: descriptors of the worker that they must not keep."""
     for descriptor in own:
         os.set_inheritable(descriptor, False)
-    os.register_at_fork(after_in_child=lambda: give_up_sockets(own))
+    worker = os.getpid()
+
+    def in_child() -> None:
+        # The sockets of a child that forks itself are its own.
+        if os.getppid() == worker:
+            give_up_sockets(own)
+
+    os.register_at_fork(after_in_child=in_child)
 
 
 def give_up_sockets(own: Collection[int]) -> None:
@@ -44,15 +52,20 @@ def give_up_sockets(own: Collection[int]) -> None:
 
     The numbers stay in use, because objects copied from the worker will close them once more.
     """
+    for descriptor in own:
+        # First of all: without a free number nothing below could be opened.
+        with contextlib.suppress(OSError):
+            os.close(descriptor)
     try:
         found = {int(name) for name in os.listdir("/proc/self/fd")}
     except OSError:
         found = set(range(3, os.sysconf("SC_OPEN_MAX")))
     null = os.open(os.devnull, os.O_RDWR | os.O_CLOEXEC)
-    for descriptor in found - {0, 1, 2, null}:
+    for descriptor in {*found, *own} - {0, 1, 2, null}:
         if descriptor in own or _is_public(descriptor):
             os.dup2(null, descriptor, inheritable=False)
-    os.close(null)
+    if null not in own:
+        os.close(null)
     signal.set_wakeup_fd(-1)
 
 

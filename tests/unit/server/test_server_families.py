@@ -1,6 +1,8 @@
 """Processes that workers leave behind, with real processes in the place of workers."""
 
+import contextlib
 import os
+import resource
 import signal
 import socket
 import subprocess
@@ -14,7 +16,7 @@ import pytest
 
 from pymosn.server.families import Families
 from pymosn.server.guardian import processes
-from pymosn.server.worker_children import give_up_sockets
+from pymosn.server.worker_children import give_up_sockets, keep_sockets
 
 #: A worker that leaves a process in another session behind when its standard input ends.
 WORKER = """
@@ -134,6 +136,41 @@ def orphan(folder: Path) -> None:
 
 def test_orphans_that_end_by_themselves_are_collected(tmp_path: Path) -> None:
     assert in_a_process(orphan, tmp_path) == 0
+
+
+def grandchild(folder: Path) -> None:
+    keep_sockets(())
+    inherited = socket.create_server(("127.0.0.1", 0))
+    number = inherited.fileno()
+    if os.fork() == 0:
+        own = socket.create_server(("127.0.0.1", 0))
+        address = own.getsockname()
+        if os.fork() == 0:
+            is_kept = own.getsockname() == address and os.readlink(f"/proc/self/fd/{number}") == "/dev/null"
+            os._exit(0 if is_kept else 1)
+        os._exit(os.waitstatus_to_exitcode(os.wait()[1]))
+    assert os.waitstatus_to_exitcode(os.wait()[1]) == 0
+
+
+def no_free_descriptor(folder: Path) -> None:
+    own, other = socket.socketpair()
+    server = socket.create_server(("127.0.0.1", 0))
+    keep_sockets((own.fileno(),))
+    opened = []
+    resource.setrlimit(resource.RLIMIT_NOFILE, (64, 64))
+    with contextlib.suppress(OSError):
+        while True:
+            opened.append(os.open("/dev/null", os.O_RDONLY))
+    if os.fork() == 0:
+        os.close(opened.pop())
+        os._exit(0 if os.readlink(f"/proc/self/fd/{server.fileno()}") == "/dev/null" else 1)
+    assert os.waitstatus_to_exitcode(os.wait()[1]) == 0
+    other.close()
+
+
+@pytest.mark.parametrize("scenario", [grandchild, no_free_descriptor])
+def test_a_fork_of_a_worker(scenario: Callable[[Path], None], tmp_path: Path) -> None:
+    assert in_a_process(scenario, tmp_path) == 0
 
 
 def test_a_forked_child_keeps_socket_pairs_and_files_but_no_other_socket(tmp_path: Path) -> None:
