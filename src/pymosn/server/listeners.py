@@ -15,7 +15,7 @@ from pymosn.core.addresses import split_address
 from pymosn.server.channel import MAX_DESCRIPTORS
 from pymosn.server.messages import Command, Sockets
 from pymosn.server.run_options import RunOptions, StartError
-from pymosn.server.sockets import BindError, FileAccess, close_all, listen, listen_unix, reason
+from pymosn.server.sockets import BindError, FileAccess, close_all, file_reason, listen, listen_unix
 
 
 class Binding(NamedTuple):
@@ -110,7 +110,7 @@ class ListenerSockets:
         except FileNotFoundError:
             pass
         except OSError as error:
-            raise BindError(f"{owner}: cannot change the access to {path}: {reason(error)}") from error
+            raise BindError(f"{owner}: cannot change the access to {path}: {file_reason(error)}") from error
 
     def abandon(self) -> None:
         """Undoes `prepare`: closes the sockets that it has bound."""

@@ -14,14 +14,18 @@ BACKLOG: Final = 4096
 #: The option that makes a socket transparent: level and name. 75: IPV6_TRANSPARENT of linux/in6.h.
 TRANSPARENT: Final = {socket.AF_INET: (socket.SOL_IP, socket.IP_TRANSPARENT), socket.AF_INET6: (socket.IPPROTO_IPV6, 75)}
 
+_RESTART: Final = "a process that has given up root (key `user`) must be restarted for it"
 _REASONS: Final = {
     errno.EADDRINUSE: "the address is in use by another process",
     errno.EEXIST: "a file exists that is not a socket",
     errno.EADDRNOTAVAIL: "the address does not belong to this machine",
-    errno.EACCES: "permission denied: a port below 1024 needs root, or CAP_NET_BIND_SERVICE, when the process starts; "
-    "a process that has given up root (key `user`) must be restarted for it",
-    errno.EPERM: "the process has not the right to: IP_TRANSPARENT needs CAP_NET_ADMIN, and another owner of a socket file "
-    "needs root; a process that has given up root (key `user`) must be restarted for it",
+    errno.EACCES: f"permission denied: a port below 1024 needs root, or CAP_NET_BIND_SERVICE; {_RESTART}",
+    errno.EPERM: f"not permitted: IP_TRANSPARENT needs CAP_NET_ADMIN; {_RESTART}",
+}
+_FILE_REASONS: Final = {
+    **_REASONS,
+    errno.EACCES: "the user of this process may not make a file there",
+    errno.EPERM: f"not permitted: only root can make another user the owner; {_RESTART}",
 }
 
 
@@ -75,7 +79,7 @@ def listen(
             sock.setblocking(False)
     except OSError as error:
         close_all(sockets)
-        raise BindError(f"{owner}: cannot listen on {join_address(host, port)}: {reason(error)}") from error
+        raise BindError(f"{owner}: cannot listen on {join_address(host, port)}: {_reason(error)}") from error
     return sockets
 
 
@@ -89,12 +93,12 @@ def listen_unix(owner: str, path: str, access: FileAccess | None = None) -> sock
         if os.path.lexists(path):
             _remove_stale(path)
         sock.bind(path)
-        (access or FileAccess()).apply(path)  # before anyone can connect
+        _give_access(path, access or FileAccess())  # before anyone can connect
         sock.listen(BACKLOG)
         sock.setblocking(False)
     except OSError as error:
         sock.close()
-        raise BindError(f"{owner}: cannot listen on {path}: {reason(error)}") from error
+        raise BindError(f"{owner}: cannot listen on {path}: {file_reason(error)}") from error
     return sock
 
 
@@ -134,8 +138,20 @@ def _new_socket(family: socket.AddressFamily) -> socket.socket:
     return sock
 
 
-def reason(error: OSError) -> str:
-    """Why a socket cannot be bound."""
+def _give_access(path: str, access: FileAccess) -> None:
+    try:
+        access.apply(path)
+    except OSError:
+        os.unlink(path)
+        raise
+
+
+def file_reason(error: OSError) -> str:
+    """Why a unix socket cannot be bound, or not have the owner that it should."""
+    return _FILE_REASONS.get(error.errno or 0) or error.strerror or str(error)
+
+
+def _reason(error: OSError) -> str:
     if isinstance(error, socket.gaierror):
         return f"the name does not resolve ({error.strerror})"
     return _REASONS.get(error.errno) or os.strerror(error.errno) if error.errno else str(error)
