@@ -82,6 +82,7 @@ class Parent(StreamFilter):
         if path == "/start":
             {way}
         elif path == "/hang":
+            open(NOTES + ".hang", "w").close()
             time.sleep(1000)
         elif path == "/exit":
             os._exit(3)
@@ -185,7 +186,7 @@ def test_a_killed_supervisor_leaves_no_process_and_a_free_port(family: Family) -
 def test_a_supervisor_killed_while_its_worker_hangs(family: Family) -> None:
     workers = family.proxy.worker_pids()
     family.client.sendall(b"GET /hang HTTP/1.1\r\nhost: a\r\n\r\n")
-    family.proxy.wait_for("event loop blocked|clientListener")
+    assert eventually((family.notes.parent / "notes.hang").exists)
     family.proxy.send(signal.SIGKILL)
     family.proxy.process.wait(PATIENCE)
     assert eventually(lambda: not any(is_alive(pid) for pid in workers), 10.0)
