@@ -44,6 +44,9 @@ class Families:
         # The live workers' process ids with their marks.
         self._workers: dict[int, str] = {}
         self._guardian: subprocess.Popen[bytes] | None = None
+        # A shell may have started processes before it was replaced by this program, and the first process of a container
+        # also gets the orphans of others. Then only processes with the mark or the session of a worker are its own.
+        self._has_foreign = os.getpid() == 1 or any(process.parent == os.getpid() for process in processes())
         _prctl(PR_SET_CHILD_SUBREAPER, 1)
 
     @contextmanager
@@ -96,6 +99,7 @@ class Families:
         """Kills what the dead worker `pid` has left and is a child of this process; False if there is nothing."""
         with self._lock:
             others = {other: mark for other, mark in self._workers.items() if other != pid}
+            own = [self._workers[pid]] if pid in self._workers else []
             skipped = {*others, pid, 0 if self._guardian is None else self._guardian.pid}
             strays = [
                 process.pid
@@ -104,6 +108,7 @@ class Families:
                 and process.pid not in skipped
                 and process.session not in others
                 and not marked(process.pid, others.values())
+                and (not self._has_foreign or process.session == pid or marked(process.pid, own))
             ]
             for stray in strays:
                 _kill(stray)

@@ -91,6 +91,25 @@ def test_the_end_of_a_worker_is_that_of_its_processes_only(tmp_path: Path) -> No
     assert in_a_process(two_workers, tmp_path) == 0
 
 
+def foreign_child(folder: Path) -> None:
+    foreign = subprocess.Popen(["sleep", "1000"], start_new_session=True)
+    try:
+        families = Families()
+        worker = start(families, folder / "note")
+        worker.communicate(timeout=20)
+        left = soon(folder / "note")
+        families.end(worker.pid)
+        assert not is_alive(left)
+        assert is_alive(foreign.pid)
+        families.close()
+    finally:
+        foreign.kill()
+
+
+def test_a_process_that_a_shell_has_started_before_is_left_alone(tmp_path: Path) -> None:
+    assert in_a_process(foreign_child, tmp_path) == 0
+
+
 def killed(folder: Path) -> None:
     families = Families()
     start(families, folder / "note").communicate(timeout=20)
