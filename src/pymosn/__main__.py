@@ -1,5 +1,5 @@
 """`python -m pymosn` is the `pymosn` command."""
 
-from pymosn.cli import main
+from pymosn.cli import run_command
 
-main()
+run_command()

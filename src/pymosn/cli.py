@@ -14,6 +14,7 @@ from pymosn.assembly.filters import check_filters
 from pymosn.config.diagnostics import Diagnostic
 from pymosn.kit.commands import COMMANDS, fail, json_text
 from pymosn.observe.process_log import CEILINGS
+from pymosn.server import standard_streams
 from pymosn.server.run_options import BAD_CONFIGURATION, OTHER_FAULT, ConfigSource, RunOptions, StartError
 from pymosn.version import VERSION, build
 
@@ -57,6 +58,21 @@ def main() -> None:
     """A network proxy: MOSN's configuration and architecture, reimplemented in Python."""
 
 
+def run_command() -> None:
+    """The `pymosn` program. If its output cannot be written, all commands but `start` fail."""
+    outputs = standard_streams.secure()
+    code: int | str | None = 0
+    try:
+        main()
+    except SystemExit as end:
+        code = end.code
+    for stream in (sys.stdout, sys.stderr):
+        stream.flush()
+    if not code and sys.argv[1:2] != ["start"] and any(output.is_lost for output in outputs):
+        code = OTHER_FAULT
+    sys.exit(code)
+
+
 for _command in COMMANDS:
     main.add_command(_command)
 
@@ -76,7 +92,7 @@ def check(path: str, strict: bool, as_json: bool) -> None:
 
     Python stream filters are imported and created, but not started.
     """
-    loaded = ConfigSource(path, strict).load()
+    loaded = ConfigSource(path, strict, pipe=True).load()
     if loaded.config is not None:
         faults = check_filters(loaded.config.servers[0].listeners, loaded.config_dir)
         loaded = structs.replace(loaded, faults=[*loaded.faults, *(fault.placed(loaded.places, path) for fault in faults)])
@@ -200,7 +216,7 @@ def explain_request(path: str, headers: tuple[str, ...], listener: str, as_json:
 
     Filters are not run.
     """
-    loaded = ConfigSource(path).load()
+    loaded = ConfigSource(path, pipe=True).load()
     _print_faults(loaded.errors)
     if loaded.config is None:
         sys.exit(BAD_CONFIGURATION)

@@ -15,6 +15,7 @@ from pymosn.config.nodes import Node, ParseError, plain
 from pymosn.config.read import Reader
 from pymosn.config.schema import Cluster, MosnConfig, VirtualHost
 from pymosn.config.yaml_nodes import parse_yaml
+from pymosn.core.files import MAX_FILE, is_descriptor, read_regular
 from pymosn.filters.settings import Block
 
 
@@ -42,14 +43,16 @@ class Loaded(msgspec.Struct, frozen=True, kw_only=True):
         return [fault for fault in self.faults if fault.severity == "warning"]
 
 
-def load_file(path: str, *, strict: bool = False, stream_filters: Collection[str] = ()) -> Loaded:
+def load_file(path: str, *, strict: bool = False, stream_filters: Collection[str] = (), pipe: bool = False) -> Loaded:
     """Load and check a configuration file: YAML for .yaml and .yml, JSON for any other name.
 
     `strict` makes unknown keys errors. `stream_filters`: names of stream filters of installed packages (entry-point group
-    `pymosn.stream_filters`). Never raises; errors are in the result.
+    `pymosn.stream_filters`). `pipe`: `path` may be an anonymous pipe, such as `/dev/stdin`; otherwise only a regular file is
+    read. Never raises; errors are in the result.
     """
-    loading = _Loading(strict, stream_filters, os.path.dirname(os.path.abspath(path)))
-    text = loading.read_text(path)
+    folder = os.getcwd() if is_descriptor(path) else os.path.dirname(os.path.abspath(path))
+    loading = _Loading(strict, stream_filters, folder)
+    text = loading.read_text(path, pipe)
     return loading.run(text, path, path.lower().endswith((".yaml", ".yml")))
 
 
@@ -72,6 +75,8 @@ class _Loading:
         self._stream_filters = stream_filters
         self._config_dir = config_dir
         self._faults = Diagnostics()
+        # Bytes that all files together may still have.
+        self._left = MAX_FILE
 
     def run(self, text: str | None, file: str, yaml: bool) -> Loaded:
         node = self._parse(text, file, yaml) if text is not None else None
@@ -91,11 +96,11 @@ class _Loading:
             places=self._faults.places,
         )
 
-    def read_text(self, path: str) -> str | None:
+    def read_text(self, path: str, pipe: bool = False) -> str | None:
         """The text of a file; None, with an error, if it cannot be read or is not UTF-8."""
         try:
-            with open(path, "rb") as file:
-                data = file.read()
+            data = read_regular(path, self._left, pipe)
+            self._left -= len(data)
         except (OSError, ValueError) as error:
             reason = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
             self._faults.error("", f"cannot be read: {reason}", at=Place(path))

@@ -18,7 +18,11 @@ from starlette.responses import PlainTextResponse, Response
 from pymosn.config.admin_files import TokenError, read_token, token_path
 from pymosn.config.schema.top import Admin
 from pymosn.control.hosts import HostError, is_allowed_host
+from pymosn.control.threads import off_loop
 from pymosn.core.log import ERROR, Log
+
+#: Seconds for reading the token, which may be on a network mount.
+TOKEN_TIME: Final = 5.0
 
 
 class Power(enum.Enum):
@@ -36,7 +40,7 @@ class Door:
         """The response to a request that names another host; None if the name is allowed. `is_public`: any name is."""
         return None
 
-    def rejection(self, power: Power, headers: Headers) -> Response | None:
+    async def rejection(self, power: Power, headers: Headers) -> Response | None:
         """The response to a client that may not make a call of this power; None if it may."""
         return None
 
@@ -65,7 +69,7 @@ class TcpDoor(Door):
         text = "this Host is not allowed: use an IP address or localhost, or add the name to admin.allowed_hosts\n"
         return PlainTextResponse(text, 403)
 
-    def rejection(self, power: Power, headers: Headers) -> Response | None:
+    async def rejection(self, power: Power, headers: Headers) -> Response | None:
         if power is Power.READ:
             return None
         if self._is_loopback() and (self._open or power is Power.LOG):
@@ -76,18 +80,18 @@ class TcpDoor(Door):
         given = _bearer_token(headers)
         if given is None:
             return _unauthorized(f"this call {power.value}: it needs the header Authorization: Bearer <token>\n")
-        expected = self._read_token()
+        expected = await self._read_token()
         if expected is None:
             return PlainTextResponse("the token file cannot be used, so this port only reads; see the process log\n", 403)
         if not hmac.compare_digest(given, expected):
             return _unauthorized("wrong token\n")
         return None
 
-    def _read_token(self) -> bytes | None:
+    async def _read_token(self) -> bytes | None:
         """The token, read again each time so that it can be replaced; None if its file cannot be used."""
         try:
-            token = read_token(self._token_path)
-        except TokenError as error:
+            token = await off_loop(TOKEN_TIME, read_token, self._token_path)
+        except (TokenError, TimeoutError) as error:
             if str(error) != self._fault:
                 self._fault = str(error)
                 self._log.write(ERROR, f"admin.token_file cannot be used; changes over TCP are rejected: {error}")

@@ -64,7 +64,7 @@ class Guard:
         call = self._calls.get(scope["path"])
         headers = Headers(scope=scope)
         try:
-            response = self._rejection(scope, headers, call)
+            response = await self._rejection(scope, headers, call)
             if response is None:
                 assert call is not None
                 response = await call.handler(Request(scope, exchange.receive))
@@ -82,7 +82,7 @@ class Guard:
             response = PlainTextResponse("internal error; see the process log\n", 500)
             await response(scope, exchange.receive, exchange.send)
 
-    def _rejection(self, scope: Scope, headers: Headers, call: Call | None) -> Response | None:
+    async def _rejection(self, scope: Scope, headers: Headers, call: Call | None) -> Response | None:
         """The response to a request that is not handled by a call; None if it is."""
         method = scope["method"]
         rejection = self._door.host_rejection(headers, call is not None and call.is_public)
@@ -98,7 +98,7 @@ class Guard:
             return Response(status_code=204, headers={"allow": call.allow})
         if method != call.method and not (method == "HEAD" and call.method == "GET"):
             return PlainTextResponse("Method Not Allowed", 405, {"allow": call.allow})
-        return self._door.rejection(call.power, headers)
+        return await self._door.rejection(call.power, headers)
 
 
 def _is_cross_site(headers: Headers) -> bool:

@@ -9,11 +9,14 @@ the optional dependency `dns`. c-ares would be smaller, but caches answers for t
 from __future__ import annotations
 
 import asyncio
+import io
 import socket
 from collections.abc import Awaitable, Callable
 from typing import TYPE_CHECKING, Final, NamedTuple
 
 from pymosn.config.schema.cluster import Cluster
+from pymosn.control.threads import off_loop
+from pymosn.core.files import read_regular
 
 if TYPE_CHECKING:
     from dns.asyncresolver import Resolver
@@ -25,6 +28,9 @@ DEFAULT_TIMEOUT: Final = 5
 DEFAULT_ATTEMPTS: Final = 2
 DEFAULT_NDOTS: Final = 1
 DEFAULT_FILE: Final = "/etc/resolv.conf"
+#: Seconds for reading it, and its maximum size in bytes.
+FILE_TIME: Final = 5.0
+MAX_FILE: Final = 64 * 1024
 
 
 class Servers(NamedTuple):
@@ -89,7 +95,12 @@ async def _query(name: str, family: socket.AddressFamily, servers: Servers) -> A
     from dns.exception import DNSException
 
     try:
-        resolver = _resolver(servers)
+        text = (
+            ""
+            if servers.addresses
+            else (await off_loop(FILE_TIME, read_regular, servers.file, MAX_FILE)).decode(errors="replace")
+        )
+        resolver = _resolver(servers, text)
         answer = await resolver.resolve(name, "AAAA" if family == socket.AF_INET6 else "A", search=True)
     except DNSException as error:
         raise OSError(str(error) or type(error).__name__) from error
@@ -98,8 +109,11 @@ async def _query(name: str, family: socket.AddressFamily, servers: Servers) -> A
     return Answer(sorted({str(record.address) for record in answer}), ttl)
 
 
-def _resolver(servers: Servers) -> Resolver:
-    """A resolver without a cache, because the refresh rate is controlled by `Discovery`."""
+def _resolver(servers: Servers, text: str) -> Resolver:
+    """A resolver with the servers' addresses, or else those of `text`, the content of their file.
+
+    Without a cache, because the refresh rate is controlled by `Discovery`.
+    """
     from dns.asyncresolver import Resolver
     from dns.name import from_text
 
@@ -110,7 +124,7 @@ def _resolver(servers: Servers) -> Resolver:
         resolver.ndots = servers.ndots or DEFAULT_NDOTS
         resolver.timeout = float(servers.timeout or DEFAULT_TIMEOUT)
     else:
-        resolver = Resolver(filename=servers.file)
+        resolver = Resolver(filename=io.StringIO(text))
     resolver.port = servers.port
     rounds = (servers.attempts or DEFAULT_ATTEMPTS) * max(1, len(resolver.nameservers))
     resolver.lifetime = min(resolver.timeout * rounds, LOOKUP_TIME)

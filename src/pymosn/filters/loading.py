@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
@@ -10,6 +11,7 @@ from pymosn.api.stream_filter import StreamFilter
 from pymosn.core.redaction import KnownSecrets
 from pymosn.filters.errors import FilterConfigError, FilterLoadError, describe
 from pymosn.filters.modules import load_module
+from pymosn.filters.permissions import writable_fault
 from pymosn.filters.secret_fields import redacted_settings, secret_fields
 from pymosn.filters.typed_config import typed_config
 
@@ -47,6 +49,9 @@ def load_installed(name: str, config: dict[str, object]) -> StreamFilter:
 
 def load_filter(path: Path, class_name: str, config: dict[str, object]) -> StreamFilter:
     """Creates a filter of class `class_name` in the file `path`. Raises FilterLoadError."""
+    fault = writable_fault(path, (0,)) if os.geteuid() == 0 else ""
+    if fault:
+        raise FilterLoadError(f"not imported as root, because any user of this machine could change it: {fault}")
     module = load_module(path)
     found = getattr(module, class_name, None)
     if found is None:

@@ -16,6 +16,7 @@ from types import CodeType, ModuleType
 from typing import Final
 
 from pymosn.api.stream_filter import StreamFilter
+from pymosn.core.files import read_regular
 from pymosn.filters.errors import FilterLoadError, describe
 
 _PREFIX: Final = "pymosn_filter_"
@@ -56,7 +57,7 @@ def _last_line(code: CodeType) -> int:
 
 def _digest(file: str) -> bytes:
     try:
-        return hashlib.blake2b(Path(file).read_bytes(), digest_size=16).digest()
+        return hashlib.blake2b(read_regular(file), digest_size=16).digest()
     except (OSError, ValueError):
         return b"unreadable"
 
@@ -87,7 +88,7 @@ def compile_file(path: Path) -> CodeType:
     """Compiles the file of a filter, without running it. Raises FilterLoadError."""
     try:
         # Not through the loader's cache, which misses an edit within the same second that keeps the size.
-        return SourceFileLoader("", str(path)).source_to_code(path.read_bytes(), str(path))
+        return SourceFileLoader("", str(path)).source_to_code(read_regular(str(path)), str(path))
     except OSError as error:
         raise FilterLoadError(f"{path} cannot be read: {error.strerror}") from error
     except (SyntaxError, ValueError) as error:

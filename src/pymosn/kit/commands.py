@@ -58,9 +58,9 @@ def list_filters(path: str | None, as_json: bool) -> None:
 
     found = [*shipped(), *installed()]
     if path is not None:
-        from pymosn.config.load import load_file
+        from pymosn.server.run_options import ConfigSource
 
-        loaded = load_file(path, stream_filters=[info.name for info in found if info.origin == "installed"])
+        loaded = ConfigSource(path, pipe=True).load()
         if loaded.config is None:
             for fault in loaded.errors:
                 click.echo(fault.text(), err=True)

@@ -6,6 +6,7 @@ and counted.
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import os
 import select
@@ -30,6 +31,9 @@ BLOCKED: Final = "blocked"
 #: The descriptor of a file that is not open.
 _CLOSED: Final = -1
 
+#: Errors of a disk, or a quota, that is full.
+DISK_FULL: Final = (errno.ENOSPC, errno.EDQUOT)
+
 STANDARD_STREAMS: Final = {"": 2, "stdout": 1, "/dev/stdout": 1, "stderr": 2, "/dev/stderr": 2}
 
 Schedule = Callable[[Callable[[], None]], object]
@@ -42,8 +46,9 @@ def is_file(path: str) -> bool:
 
 
 def report_to_stderr(text: str) -> None:
-    """Fallback for reporting log errors when no other log is available."""
-    print(text, file=sys.stderr, flush=True)
+    """Fallback for reporting log errors when no other log is available. Never raises: the stream may be full or closed."""
+    with contextlib.suppress(OSError, ValueError):
+        print(text, file=sys.stderr, flush=True)
 
 
 @mypyc_attr(allow_interpreted_subclasses=True)
@@ -81,7 +86,8 @@ class LineFile(Destination):
         """Writes each line immediately until `gather` is called; afterwards only lines of level ERROR and above.
 
         `report` is called when errors begin and when they end. Creates missing directories; raises OSError if the file
-        cannot be opened. With `is_planned` nothing is created before `open` is called.
+        cannot be opened, except on a full disk: then it is opened later. With `is_planned` nothing is created before
+        `open` is called.
         """
         super().__init__()
         self._path = path
@@ -102,8 +108,11 @@ class LineFile(Destination):
 
     def open(self) -> None:
         if self._descriptor == _CLOSED:
-            self._descriptor = _open(self._path)
-            self._is_regular = _is_regular(self._descriptor)
+            try:
+                self._open()
+            except OSError as error:
+                if error.errno not in DISK_FULL:
+                    raise
 
     def write(self, line: str, level: int = INFO) -> None:
         if not self.enabled:
@@ -146,14 +155,20 @@ class LineFile(Destination):
         except OSError as error:
             self._report(f"log {self._path} cannot be reopened: {error.strerror}; still writing to the old file")
             return
-        if self._descriptor != _CLOSED:
-            os.close(self._descriptor)
+        self._close()
         self._descriptor = descriptor
         self._is_regular = _is_regular(descriptor)
 
     def close(self) -> None:
         self.flush()
         self.enabled = False
+        self._close()
+
+    def _open(self) -> None:
+        self._descriptor = _open(self._path)
+        self._is_regular = _is_regular(self._descriptor)
+
+    def _close(self) -> None:
         if self._path not in STANDARD_STREAMS and self._descriptor != _CLOSED:
             os.close(self._descriptor)
             self._descriptor = _CLOSED
@@ -165,8 +180,8 @@ class LineFile(Destination):
 
     def _send(self) -> bool:
         """Writes waiting lines; returns False if the destination is blocked."""
-        if self._waiting:
-            self.open()  # again, if it could not be opened when it was activated
+        if self._waiting and self._descriptor == _CLOSED:
+            self._open()
         while self._waiting:
             if self._is_regular:
                 chunk = self._waiting

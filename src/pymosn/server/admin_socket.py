@@ -14,6 +14,7 @@ import time
 from collections.abc import Iterator
 from typing import Final
 
+from pymosn.config.accounts import Account
 from pymosn.control.peer import peer_of
 from pymosn.server.sockets import BACKLOG, BindError
 
@@ -28,14 +29,16 @@ _LOCK_TIME: Final = 2.0
 class AdminSocket:
     """A listening socket and its file. `sock`: for the server; `close` removes the file."""
 
-    def __init__(self, path: str) -> None:
+    def __init__(self, path: str, account: Account | None = None) -> None:
         """Creates the file. BindError if another process serves it; OSError if it cannot be created.
 
-        The owner of the file is the user of the process at this moment.
+        `account`: the owner of the file, by default the user of the process at this moment.
         """
         self.path: Final = path
         with open_folder(path) as folder, _locked(folder):
             self.sock: Final = _bind(folder, path)
+            if account is not None:
+                os.chown(os.path.basename(path), account.uid, account.gid, dir_fd=folder, follow_symlinks=False)
 
     def close(self) -> None:
         """Closes the socket and removes its file, unless another process serves it now."""

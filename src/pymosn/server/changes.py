@@ -31,18 +31,22 @@ from pymosn.config.schema import MosnConfig
 from pymosn.control.discovery import Discovery
 from pymosn.control.plane import Candidate, ChangeResult, Edit
 from pymosn.control.service import Service
+from pymosn.control.threads import off_loop
 from pymosn.core.log import ERROR, INFO, WARN, Log
+from pymosn.server.filter_files import FilterFiles
 from pymosn.server.fleet import Fleet
 from pymosn.server.listeners import ListenerSockets
 from pymosn.server.logs import process_log_path
 from pymosn.server.messages import Command, Configure, Prepare, Retire, SetHosts
 from pymosn.server.pid_file import pid_path
-from pymosn.server.run_options import RunOptions
+from pymosn.server.run_options import RunOptions, StartError
 from pymosn.server.sockets import close_all
 
 #: Seconds that workers get for building a configuration, and for activating it.
 PREPARE_TIME: Final = 30.0
 ACTIVATE_TIME: Final = 10.0
+#: Seconds for reading the configuration file.
+RELOAD_TIME: Final = 10.0
 
 
 class Changes(Service):
@@ -55,6 +59,7 @@ class Changes(Service):
         options: RunOptions,
         fleet: Fleet,
         listeners: ListenerSockets,
+        filter_files: FilterFiles,
         discovery: Discovery,
         follow_all: Callable[[MosnConfig], None],
         log: Log,
@@ -67,11 +72,13 @@ class Changes(Service):
         self._places = options.places
         self._fleet = fleet
         self._listeners = listeners
+        self._filter_files = filter_files
         self._discovery = discovery
         self._follow_all = follow_all
         self._log = log
         self._services = services
         self._lock = asyncio.Lock()
+        self._reloading = asyncio.Lock()
         self._is_shutting_down = False
         self._encoded = encode(options.config)
         # Real paths of the files that the configuration was read from, of the pid file, and of all logs so far.
@@ -79,7 +86,16 @@ class Changes(Service):
         self._log_files = {os.path.realpath(process_log_path(options.config, options.base_dir))}
 
     async def start(self) -> None:
-        """Resolves the names in the first configuration and activates it in this process."""
+        """Resolves the names in the first configuration and activates it in this process.
+
+        StartError if any user could change the code of a filter.
+        """
+        faults = await self._filter_files.faults(self.config)
+        faults = [fault.placed(self._places, self._options.source.name) for fault in faults]
+        if any(fault.severity == "error" for fault in faults):
+            raise StartError(faults=faults)
+        for fault in faults:
+            self._log.write(WARN, fault.text())
         await self._discovery.prepare(self.config)
         self._activate(self.config)
 
@@ -102,7 +118,12 @@ class Changes(Service):
             applied = False
             if candidate.config is not None and all(fault.severity != "error" for fault in faults):
                 faults += _only_at_start(self.config, candidate.config)
+                files = await self._filter_files.faults(candidate.config)
                 errors = [] if candidate.is_trusted else self._path_errors(candidate.config)
+                errors += [fault for fault in files if fault.severity == "error"]
+                faults += [
+                    fault.placed(candidate.places, self._options.source.name) for fault in files if fault not in errors
+                ]
                 errors = errors or await self._apply(attempt, candidate.config)
                 faults += [error.placed(candidate.places, self._options.source.name) for error in errors]
                 applied = not errors
@@ -132,12 +153,14 @@ class Changes(Service):
 
     async def reload(self, source: str) -> ChangeResult:
         """Reads the configuration file again and activates it. Requires `config_path`."""
-
-        def edit(active: MosnConfig) -> Candidate:
-            loaded = self._options.source.load()
-            return Candidate(loaded.config, loaded.faults, loaded.places, is_trusted=True)
-
-        return await self.apply(source, edit)
+        # Of two reloads, the one requested later is the last to be applied.
+        async with self._reloading:
+            try:
+                loaded = await off_loop(RELOAD_TIME, self._options.source.load_here)
+            except TimeoutError:
+                loaded = self._options.source.unreadable(f"cannot be read within {RELOAD_TIME:g} s")
+            candidate = Candidate(loaded.config, loaded.faults, loaded.places, is_trusted=True)
+            return await self.apply(source, lambda active: candidate)
 
     async def push_hosts(self, name: str) -> None:
         """Sends the workers the hosts that discovery has found for a cluster."""
@@ -208,7 +231,8 @@ def _only_at_start(old: MosnConfig, new: MosnConfig) -> list[Diagnostic]:
     keys = ("processor", "default_log_path", "default_log_level", "global_log_roller")
     # The folders of the admin API take effect immediately.
     admins = [None if admin is None else replace(admin, allowed_folders=[]) for admin in (old.admin, new.admin)]
-    changed = [key for key, differs in (("admin", admins[0] != admins[1]), ("pid", old.pid != new.pid)) if differs]
+    changed = ["admin"] if admins[0] != admins[1] else []
+    changed += [key for key in ("pid", "user", "group", "umask") if getattr(old, key) != getattr(new, key)]
     changed += [f"servers[0].{key}" for key in keys if getattr(old_server, key) != getattr(new_server, key)]
     text = "changed; takes effect after a restart"
     return [Diagnostic(severity="warning", path=path, message=text) for path in changed]

@@ -1,6 +1,8 @@
 """Watches Python filter files and triggers a live reload on change."""
 
 import asyncio
+import contextlib
+import threading
 from collections.abc import Callable
 from pathlib import Path
 from typing import Final
@@ -15,7 +17,10 @@ QUIET_TIME: Final = 100
 
 
 class FilterWatch(Service):
-    """Watches the folders that contain filters of the active configuration."""
+    """Watches the folders that contain filters of the active configuration.
+
+    Each set of folders has a daemon thread: a folder may be on a network mount that hangs.
+    """
 
     name = "filter watch"
 
@@ -25,7 +30,7 @@ class FilterWatch(Service):
         self._on_change = on_change
         self._log = log
         self._folders: set[Path] = set()
-        self._task: asyncio.Task[None] | None = None
+        self._end = threading.Event()
 
     def follow(self, config: MosnConfig) -> None:
         """Watches the filters of `config` from now on; none if it has `watch_filters: false`."""
@@ -43,16 +48,31 @@ class FilterWatch(Service):
         self._watch_only(set())
 
     def _watch_only(self, folders: set[Path]) -> None:
-        if self._task is not None:
-            self._task.cancel()
+        self._end.set()
         self._folders = folders
-        self._task = asyncio.get_running_loop().create_task(self._watch(folders)) if folders else None
+        if folders:
+            self._end = threading.Event()
+            arguments = (folders, self._end, asyncio.get_running_loop())
+            threading.Thread(target=self._watch, args=arguments, name="filter watch", daemon=True).start()
 
-    async def _watch(self, folders: set[Path]) -> None:
-        from watchfiles import PythonFilter, awatch  # imported only when there are such filters
+    def _watch(self, folders: set[Path], end: threading.Event, loop: asyncio.AbstractEventLoop) -> None:
+        """Runs in a thread, until `end` is set."""
+        from watchfiles import PythonFilter, watch  # imported only when there are such filters
+
+        def report(call: Callable[..., None], *args: object) -> None:
+            with contextlib.suppress(RuntimeError):  # the loop is closed
+                loop.call_soon_threadsafe(lambda: None if end.is_set() else call(*args))
 
         try:
-            async for changes in awatch(*folders, watch_filter=PythonFilter(), step=QUIET_TIME, recursive=False):
-                self._on_change(f"edit of {', '.join(sorted({Path(name).name for _, name in changes}))}")
+            for changes in watch(
+                *folders,
+                watch_filter=PythonFilter(),
+                step=QUIET_TIME,
+                recursive=False,
+                stop_event=end,
+                raise_interrupt=False,
+            ):
+                report(self._on_change, f"edit of {', '.join(sorted({Path(name).name for _, name in changes}))}")
         except (OSError, RuntimeError) as error:
-            self._log.write(WARN, f"filter files are no longer watched: {error}; run `pymosn reload` after an edit")
+            text = f"filter files are no longer watched: {error}; run `pymosn reload` after an edit"
+            report(self._log.write, WARN, text)

@@ -3,10 +3,12 @@
 import contextlib
 import os
 import socket
+import stat
 from collections.abc import Iterable, Sequence
 from typing import NamedTuple
 
 from pymosn.api.network import join_address
+from pymosn.config.accounts import Account, find_account, find_group, parse_mode
 from pymosn.config.check.addresses import is_loopback
 from pymosn.config.schema import Listener
 from pymosn.control.service import Service
@@ -17,7 +19,7 @@ from pymosn.server.admin_socket import AdminSocket
 from pymosn.server.channel import MAX_DESCRIPTORS
 from pymosn.server.messages import Command, Sockets
 from pymosn.server.run_options import RunOptions, StartError
-from pymosn.server.sockets import BindError, close_all, listen, listen_unix
+from pymosn.server.sockets import BindError, FileAccess, close_all, file_reason, listen, listen_unix
 
 
 class Binding(NamedTuple):
@@ -31,7 +33,9 @@ class Binding(NamedTuple):
 class ListenerSockets:
     """The supervisor's copies, so that a worker that is replaced loses no connection in the backlog."""
 
-    def __init__(self) -> None:
+    def __init__(self, account: Account | None = None) -> None:
+        """`account`: the user that will own unix sockets, because the process is going to run as that user."""
+        self._account = account
         # For each listener one socket per worker.
         self._sockets: dict[str, list[socket.socket]] = {}
         self._configured: dict[str, Binding] = {}
@@ -40,6 +44,8 @@ class ListenerSockets:
         # Sockets and bindings of a change in preparation.
         self._new: dict[str, list[socket.socket]] = {}
         self._next: dict[str, Binding] = {}
+        # Who could use the sockets whose access it changes, by path.
+        self._access_before: dict[str, FileAccess] = {}
 
     def bind(self, listeners: Iterable[Listener], workers: int) -> list[str]:
         """Binds the sockets of all listeners; returns the errors, and then nothing is left open."""
@@ -53,38 +59,69 @@ class ListenerSockets:
 
         Must be followed by `activate` or `abandon`.
         """
+        listeners = list(listeners)
         self._next = {
             listener.known_name(): Binding(
-                listener.network.lower() or "tcp", listener.address, listener.use_original_dst == "tproxy"
+                listener.network.lower() or "tcp",
+                listener.address,
+                listener.use_original_dst == "tproxy",
             )
             for listener in listeners
             if listener.bind_port
         }
+        access = {listener.known_name(): self._access(listener) for listener in listeners}
         faults = []
         for name, binding in self._next.items():
             try:
                 if self._configured.get(name) != binding:
-                    self._new[name] = self._listen(f"listener {name}", binding, workers)
+                    self._new[name] = self._listen(f"listener {name}", binding, access[name], workers)
+                elif binding.network == "unix":
+                    self._give_access(f"listener {name}", binding.address, access[name])
             except (BindError, ValueError) as error:
                 faults.append(str(error))
         if faults:
             self.abandon()
         return faults
 
-    def _listen(self, owner: str, binding: Binding, workers: int) -> list[socket.socket]:
+    def _listen(self, owner: str, binding: Binding, access: FileAccess, workers: int) -> list[socket.socket]:
         """Sockets for all workers. Another listener of this process may already have the address."""
         ours = [name for name, other in self._configured.items() if other[:2] == binding[:2]]
         if binding.network != "unix":
             host, port = split_address(binding.address)
             return listen(owner, host, port, workers, port > 0 and bool(ours), binding.is_transparent)
         if ours:
+            self._give_access(owner, binding.address, access)
             return [self._sockets[ours[0]][0].dup()] * workers
-        shared = listen_unix(owner, binding.address)
+        shared = listen_unix(owner, binding.address, access)
         self._files[binding.address] = _inode(binding.address)
         return [shared] * workers
 
+    def _access(self, listener: Listener) -> FileAccess:
+        """Who may use the socket of a listener, by default the user that the process will run as."""
+        mode = parse_mode(listener.mode) if listener.mode else None
+        account = find_account(listener.user, listener.group) if listener.user else self._account
+        gid = -1 if account is None else account.gid
+        if listener.group:
+            gid = find_group(listener.group)
+        return FileAccess(mode, -1 if account is None else account.uid, gid)
+
+    def _give_access(self, owner: str, path: str, access: FileAccess) -> None:
+        """Changes who may use a socket that exists; its file may have been removed meanwhile."""
+        try:
+            found = os.lstat(path)
+            access.apply(path)
+            self._access_before.setdefault(path, FileAccess(stat.S_IMODE(found.st_mode), found.st_uid, found.st_gid))
+        except FileNotFoundError:
+            pass
+        except OSError as error:
+            raise BindError(f"{owner}: cannot change the access to {path}: {file_reason(error)}") from error
+
     def abandon(self) -> None:
-        """Closes the sockets that `prepare` has bound."""
+        """Undoes `prepare`: closes the sockets that it has bound."""
+        for path, access in self._access_before.items():
+            with contextlib.suppress(OSError):
+                access.apply(path)
+        self._access_before = {}
         self._remove_files()
         for sockets in self._new.values():
             close_all(sockets)
@@ -94,6 +131,7 @@ class ListenerSockets:
         """Adopts the sockets that `prepare` has bound; returns those that are no longer needed, still open."""
         gone = [name for name, binding in self._configured.items() if self._next.get(name) != binding]
         unneeded = [sock for name in gone for sock in self._sockets.pop(name)]
+        self._access_before = {}
         self._sockets.update(self._new)
         self._configured, self._new = self._next, {}
         self._remove_files()
@@ -159,8 +197,10 @@ class ProcessSockets(Service):
 
     name = "sockets"
 
-    def __init__(self, options: RunOptions, workers: int, log: Log) -> None:
-        self.listeners = ListenerSockets()
+    def __init__(self, options: RunOptions, workers: int, log: Log, account: Account | None = None) -> None:
+        """`account`: as for `ListenerSockets`; it also owns the admin socket."""
+        self.listeners = ListenerSockets(account)
+        self._account = account
         self.admin: list[socket.socket] = []
         self.admin_unix: list[socket.socket] = []
         #: Whether the admin port is bound to a loopback address.
@@ -204,7 +244,7 @@ class ProcessSockets(Service):
         path = self._options.admin_socket
         admin = self._options.config.admin
         try:
-            self._admin_socket = AdminSocket(path)
+            self._admin_socket = AdminSocket(path, self._account)
         except BindError as error:
             return [str(error)]
         except OSError as error:

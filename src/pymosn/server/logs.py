@@ -27,3 +27,9 @@ def log_paths(config: MosnConfig, base_dir: str) -> list[str]:
         default = default_access_log(listener, base_dir)
         paths += [access_log.log_path or default for access_log in listener.access_logs]
     return list(dict.fromkeys(paths))
+
+
+def event_logs(config: MosnConfig) -> list[str]:
+    """The paths of the logs of health checks, which the supervisor opens when it writes the first line."""
+    checks = [cluster.health_check for cluster in config.cluster_manager.clusters]
+    return [check.event_log_path for check in checks if check is not None and check.event_log_path]

@@ -2,11 +2,16 @@
 
 import contextlib
 import os
-from pathlib import Path
+from typing import Final
 
 from pymosn.config.schema import MosnConfig
 from pymosn.control.service import Service
+from pymosn.control.threads import off_loop
+from pymosn.core.files import read_regular
 from pymosn.core.log import WARN, Log
+
+#: Seconds for writing or removing the file.
+TIME: Final = 5.0
 
 
 def pid_path(config: MosnConfig, base_dir: str) -> str:
@@ -25,8 +30,19 @@ class PidFile(Service):
         self._text = f"{os.getpid()}\n"
 
     async def start(self) -> None:
+        try:
+            await off_loop(TIME, self._write)
+        except OSError as error:
+            self._log.write(WARN, f"no pid file: {self._path}: {error.strerror or error}")
+
+    async def stop(self) -> None:
+        with contextlib.suppress(OSError):  # already removed
+            await off_loop(TIME, self._remove)
+
+    def _write(self) -> None:
         # Written under another name and renamed: a reader never sees half a number, and a symbolic link is replaced, not
         # followed.
+        # In a folder that this process may not write to, the file itself may have been handed over to its user.
         temporary = f"{self._path}.{os.getpid()}"
         try:
             os.makedirs(os.path.dirname(os.path.abspath(self._path)), exist_ok=True)
@@ -34,10 +50,21 @@ class PidFile(Service):
             with open(descriptor, "w") as file:
                 file.write(self._text)
             os.replace(temporary, self._path)
-        except OSError as error:
-            self._log.write(WARN, f"no pid file: {self._path}: {error.strerror}")
+        except PermissionError:
+            self._overwrite(self._text)
+        except OSError:
+            with contextlib.suppress(OSError):
+                os.unlink(temporary)  # half written, if the disk is full
+            raise
 
-    async def stop(self) -> None:
-        with contextlib.suppress(OSError):  # already removed
-            if Path(self._path).read_text() == self._text:
+    def _remove(self) -> None:
+        if read_regular(self._path, 100) == self._text.encode():
+            try:
                 os.unlink(self._path)
+            except PermissionError:
+                self._overwrite("")
+
+    def _overwrite(self, text: str) -> None:
+        descriptor = os.open(self._path, os.O_WRONLY | os.O_TRUNC | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
+        with open(descriptor, "w") as file:
+            file.write(text)

@@ -6,22 +6,29 @@ import msgspec
 
 from pymosn.config.admin_files import admin_socket
 from pymosn.config.default import DEFAULT_CONFIG, DEFAULT_NAME
-from pymosn.config.diagnostics import Diagnostic, Places
+from pymosn.config.diagnostics import Diagnostic, Place, Places
 from pymosn.config.load import Loaded, load_file, load_text
 from pymosn.config.schema import MosnConfig
 from pymosn.config.schema.server import count_of
+from pymosn.control.threads import within
 from pymosn.filters.loading import FILTERS, installed
 
 #: The exit codes of all commands, besides 0.
 BAD_CONFIGURATION: Final = 1
 OTHER_FAULT: Final = 2
+#: Seconds for reading and checking a configuration.
+LOAD_TIME: Final = 30.0
 
 
 class ConfigSource(msgspec.Struct, frozen=True):
-    """A configuration file, or the built-in example if `path` is None. `strict`: treat unknown keys as errors."""
+    """A configuration file, or the built-in example if `path` is None. `strict`: treat unknown keys as errors.
+
+    `pipe`: the file may be an anonymous pipe, because it is read only once.
+    """
 
     path: str | None
     strict: bool = False
+    pipe: bool = False
 
     @property
     def name(self) -> str:
@@ -29,10 +36,24 @@ class ConfigSource(msgspec.Struct, frozen=True):
         return self.path or DEFAULT_NAME
 
     def load(self) -> Loaded:
-        """Reads and checks the configuration."""
+        """Reads and checks the configuration; an error in the result if that takes longer than LOAD_TIME."""
+        try:
+            return within(LOAD_TIME, self.load_here)
+        except TimeoutError:
+            return self.unreadable(f"cannot be read within {LOAD_TIME:g} s")
+
+    def unreadable(self, message: str) -> Loaded:
+        """The result of a load that failed because of `message`."""
+        fault = Diagnostic(message=message, file=self.name)
+        return Loaded(
+            config=None, faults=[fault], base_dir="", config_dir="", admin_socket="", places={"": Place(self.name)}
+        )
+
+    def load_here(self) -> Loaded:
+        """Like `load`, without a limit of time: a file may be on a network mount that hangs."""
         filters = installed(FILTERS)
         if self.path is not None:
-            return load_file(self.path, strict=self.strict, stream_filters=filters)
+            return load_file(self.path, strict=self.strict, stream_filters=filters, pipe=self.pipe)
         # Its `base_dir` is the current directory, so that `logs/` is created there and not next to it.
         return load_text(DEFAULT_CONFIG, DEFAULT_NAME, strict=self.strict, stream_filters=filters, config_dir="./conf")
 

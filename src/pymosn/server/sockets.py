@@ -5,7 +5,7 @@ import os
 import socket
 import stat
 from collections.abc import Iterable
-from typing import Final
+from typing import Final, NamedTuple
 
 from pymosn.api.network import join_address
 
@@ -14,11 +14,37 @@ BACKLOG: Final = 4096
 #: The option that makes a socket transparent: level and name. 75: IPV6_TRANSPARENT of linux/in6.h.
 TRANSPARENT: Final = {socket.AF_INET: (socket.SOL_IP, socket.IP_TRANSPARENT), socket.AF_INET6: (socket.IPPROTO_IPV6, 75)}
 
+_RESTART: Final = "a process that has given up root (key `user`) must be restarted for it"
 _REASONS: Final = {
     errno.EADDRINUSE: "the address is in use by another process",
     errno.EEXIST: "a file exists that is not a socket",
     errno.EADDRNOTAVAIL: "the address does not belong to this machine",
+    errno.EACCES: f"permission denied: a port below 1024 needs root, or CAP_NET_BIND_SERVICE; {_RESTART}",
+    errno.EPERM: f"not permitted: IP_TRANSPARENT needs CAP_NET_ADMIN; {_RESTART}",
 }
+_FILE_REASONS: Final = {
+    **_REASONS,
+    errno.EACCES: "the user of this process may not make a file there",
+    errno.EPERM: f"not permitted: only root can make another user the owner; {_RESTART}",
+}
+
+
+class FileAccess(NamedTuple):
+    """Who may use a unix socket. `mode`: None as the umask gives; `uid`, `gid`: -1 those of the process."""
+
+    mode: int | None = None
+    uid: int = -1
+    gid: int = -1
+
+    def apply(self, path: str) -> None:
+        """Gives a socket file its owner and mode; OSError if this process may not."""
+        found = os.lstat(path)
+        if not stat.S_ISSOCK(found.st_mode):
+            raise OSError(errno.EEXIST, "")
+        if self.uid not in (-1, found.st_uid) or self.gid not in (-1, found.st_gid):
+            os.chown(path, self.uid, self.gid, follow_symlinks=False)
+        if self.mode is not None and stat.S_IMODE(found.st_mode) != self.mode:
+            os.chmod(path, self.mode)
 
 
 class BindError(Exception):
@@ -57,8 +83,8 @@ def listen(
     return sockets
 
 
-def listen_unix(owner: str, path: str) -> socket.socket:
-    """Returns a listening unix socket at `path`. A stale socket file is removed first.
+def listen_unix(owner: str, path: str, access: FileAccess | None = None) -> socket.socket:
+    """Returns a listening unix socket at `path`, with `access`. A stale socket file is removed first.
 
     `owner`: as in `listen`. BindError if another process listens on the path, or it is not a socket.
     """
@@ -67,11 +93,12 @@ def listen_unix(owner: str, path: str) -> socket.socket:
         if os.path.lexists(path):
             _remove_stale(path)
         sock.bind(path)
+        _give_access(path, access or FileAccess())  # before anyone can connect
         sock.listen(BACKLOG)
         sock.setblocking(False)
     except OSError as error:
         sock.close()
-        raise BindError(f"{owner}: cannot listen on {path}: {_reason(error)}") from error
+        raise BindError(f"{owner}: cannot listen on {path}: {file_reason(error)}") from error
     return sock
 
 
@@ -109,6 +136,19 @@ def _new_socket(family: socket.AddressFamily) -> socket.socket:
     if family == socket.AF_INET6:
         sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 0)
     return sock
+
+
+def _give_access(path: str, access: FileAccess) -> None:
+    try:
+        access.apply(path)
+    except OSError:
+        os.unlink(path)
+        raise
+
+
+def file_reason(error: OSError) -> str:
+    """Why a unix socket cannot be bound, or not have the owner that it should."""
+    return _FILE_REASONS.get(error.errno or 0) or error.strerror or str(error)
 
 
 def _reason(error: OSError) -> str:

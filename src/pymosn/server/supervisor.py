@@ -20,6 +20,7 @@ from functools import partial
 import uvloop
 
 from pymosn.api.network import join_address
+from pymosn.config.admin_files import token_path
 from pymosn.config.schema.top import Admin
 from pymosn.control.access import TcpDoor
 from pymosn.control.admin import create_app
@@ -32,16 +33,20 @@ from pymosn.control.service import Service
 from pymosn.core.clock import Clock
 from pymosn.core.log import ERROR, INFO, WARN
 from pymosn.filters.loading import FILTERS, installed
+from pymosn.observe.destination import is_file
 from pymosn.observe.logs import LogSet
 from pymosn.observe.roller import parse_roller
 from pymosn.server.background import BackgroundTasks
 from pymosn.server.changes import Changes
+from pymosn.server.families import Families
+from pymosn.server.filter_files import FilterFiles
 from pymosn.server.filter_watch import FilterWatch
 from pymosn.server.fleet import Fleet
 from pymosn.server.listeners import ProcessSockets
-from pymosn.server.logs import open_logs
+from pymosn.server.logs import event_logs, log_paths, open_logs
 from pymosn.server.messages import Command, HostHealth, ReopenLogs
 from pymosn.server.pid_file import PidFile, pid_path
+from pymosn.server.privileges import Privileges, apply_umask
 from pymosn.server.resources import raise_open_file_limit
 from pymosn.server.rolling import LogRolling
 from pymosn.server.run_options import RunOptions, StartError, worker_count
@@ -55,8 +60,9 @@ from pymosn.server.workers import ShutdownRequested, Workers
 class Supervisor:
     """One run of the proxy, from the first socket to the exit of the last worker. `run` may be called once."""
 
-    def __init__(self, options: RunOptions, logs: LogSet, loop: asyncio.AbstractEventLoop) -> None:
+    def __init__(self, options: RunOptions, privileges: Privileges, logs: LogSet, loop: asyncio.AbstractEventLoop) -> None:
         self._options = options
+        self._privileges = privileges
         server = options.config.servers[0]
         workers = worker_count(options.workers, os.environ.get("GOMAXPROCS"), server.processor, len(os.sched_getaffinity(0)))
         self._logs = logs
@@ -65,16 +71,20 @@ class Supervisor:
         self._tasks = BackgroundTasks(loop, lambda error: self._log.write(ERROR, f"a change failed: {error!r}"))
         self._signals = ShutdownSignals(loop)
         self._services = Services(self._log)
-        self._sockets = ProcessSockets(options, workers, self._log)
-        self._fleet = Fleet(workers, partial(WorkerProcess, loop), self._initial_commands, loop.call_later, clock, self._log)
-        self._workers = Workers(self._fleet, self._signals, options, self._log)
+        self._sockets = ProcessSockets(options, workers, self._log, privileges.account)
+        families = Families()
+        spawn = partial(WorkerProcess, loop, families)
+        self._fleet = Fleet(workers, spawn, self._initial_commands, loop.call_later, clock, self._log)
+        self._workers = Workers(self._fleet, families, self._signals, options, self._log)
         self._health = HealthChecks(self._on_health, clock, self._log)
         sockets = self._sockets
         discovery = Discovery(
             lambda cluster: self._tasks.begin(self._changes.push_hosts(cluster)), self._log, refuses=sockets.is_service
         )
+        files = FilterFiles(options.config_dir, privileges.account and privileges.account.uid)
+        follow = self._services.follow
         self._changes = Changes(
-            options, self._fleet, sockets.listeners, discovery, self._services.follow, self._log, sockets.services
+            options, self._fleet, sockets.listeners, files, discovery, follow, self._log, sockets.services
         )
         policy = parse_roller(server.global_log_roller)
         self._rolling = LogRolling(options.config, options.base_dir, policy, self._reopen_logs, clock, self._log)
@@ -90,6 +100,8 @@ class Supervisor:
         return [
             # First, so that all addresses that are in use are reported together, and nothing has to be undone.
             self._sockets,
+            # Directly after it: everything else runs as the configured user.
+            self._privileges,
             # Resolves the names of hosts; before the workers start, because they need addresses.
             self._changes,
             self._health,
@@ -169,12 +181,23 @@ def run(options: RunOptions, on_ready: Callable[[], None]) -> None:
     """Runs the proxy in the foreground: see `Supervisor.run`."""
     raise_open_file_limit()
     try:
-        logs = open_logs(options.config, options.base_dir, options.log_ceiling)
+        apply_umask(options.config)
+        privileges = Privileges(options)
+        paths = [*log_paths(options.config, options.base_dir), *event_logs(options.config)]
+        pid = [] if options.is_demo else [pid_path(options.config, options.base_dir)]
+        privileges.hand_over([*filter(is_file, paths), *pid], os.path.join(options.base_dir, "logs"))
+        admin = options.config.admin
+        if admin is not None and admin.token_file:
+            with contextlib.suppress(OSError):  # a read-only mount: the error is logged when the token is used
+                privileges.hand_over([token_path(admin, options.config_dir)], "")
+        with privileges.as_user():
+            logs = open_logs(options.config, options.base_dir, options.log_ceiling)
+        privileges.log = logs.process_log
     except OSError as error:
         raise StartError(lines=[f"the process log cannot be opened: {error}"]) from error
     loop = uvloop.new_event_loop()
     asyncio.set_event_loop(loop)
     try:
-        loop.run_until_complete(Supervisor(options, logs, loop).run(on_ready))
+        loop.run_until_complete(Supervisor(options, privileges, logs, loop).run(on_ready))
     finally:
         loop.close()

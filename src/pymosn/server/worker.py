@@ -24,6 +24,7 @@ from pymosn.config.diagnostics import Diagnostic, error_at
 from pymosn.core.log import ERROR, WARN
 from pymosn.core.redaction import redacted_text
 from pymosn.network.listener import Listener
+from pymosn.observe.destination import report_to_stderr
 from pymosn.server import messages
 from pymosn.server.background import BackgroundTasks
 from pymosn.server.channel import Channel
@@ -32,7 +33,9 @@ from pymosn.server.messages import Command, LogCommand
 from pymosn.server.overload import OverloadManager
 from pymosn.server.resources import GarbageCollection, raise_open_file_limit, settle, trace_allocations
 from pymosn.server.shutdown import SUPERVISOR_SIGNALS
+from pymosn.server.standard_streams import secure
 from pymosn.server.watchdog import Frame, Watchdog
+from pymosn.server.worker_children import MARK, end_with_supervisor, keep_sockets
 
 #: Seconds between two periodic reports of the metrics.
 STATS_PERIOD: Final = 1.0
@@ -292,7 +295,7 @@ class Worker:
         if self._runtime is not None:
             self._runtime.log.write(ERROR, line, "mosn.proxy.panic")
         else:
-            print(redacted_text(line), file=sys.stderr)
+            report_to_stderr(redacted_text(line))
 
 
 def _execute_log_command(runtime: WorkerRuntime, command: LogCommand | messages.ReopenLogs) -> None:
@@ -314,6 +317,8 @@ def run(descriptor: int, stacks: int) -> int:
     for signum in SUPERVISOR_SIGNALS:
         signal.signal(signum, signal.SIG_IGN)
     signal.pthread_sigmask(signal.SIG_UNBLOCK, SUPERVISOR_SIGNALS)
+    end_with_supervisor(os.environ.get(MARK, ""))
+    keep_sockets((descriptor, stacks))
     raise_open_file_limit()
     loop = uvloop.new_event_loop()
     asyncio.set_event_loop(loop)
@@ -323,6 +328,7 @@ def run(descriptor: int, stacks: int) -> int:
 
 
 if __name__ == "__main__":
+    secure()
     code = run(int(sys.argv[1]), int(sys.argv[2]))
     sys.stdout.flush()
     sys.stderr.flush()

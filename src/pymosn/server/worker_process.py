@@ -16,11 +16,12 @@ import pymosn
 from pymosn.config.diagnostics import Diagnostic
 from pymosn.core.counters import GroupData
 from pymosn.server.channel import Channel
+from pymosn.server.families import Families
 from pymosn.server.messages import REPORTS, Allocations, Command, Report
 from pymosn.server.shutdown import SUPERVISOR_SIGNALS
 from pymosn.server.watchdog import frames, take_stack
 
-#: Seconds for reading the channel of a dead worker to its end; a process forked by a filter may keep it open.
+#: Seconds for reading the channel of a dead worker to its end; a process that native code has forked may keep it open.
 LAST_REPORTS_TIME: Final = 1.0
 
 
@@ -79,9 +80,12 @@ class WorkerReceiver:
 class WorkerProcess(WorkerHandle):
     """A child process running `pymosn.server.worker`, and the supervisor's end of its channel."""
 
-    def __init__(self, loop: asyncio.AbstractEventLoop, worker_id: int, receiver: WorkerReceiver) -> None:
+    def __init__(
+        self, loop: asyncio.AbstractEventLoop, families: Families, worker_id: int, receiver: WorkerReceiver
+    ) -> None:
         """Starts the process; OSError if the system refuses."""
         self._loop = loop
+        self._families = families
         self._receiver = receiver
         self._exit_code: int | None = None
         self._channel_open = True
@@ -90,7 +94,7 @@ class WorkerProcess(WorkerHandle):
         self._stacks = os.memfd_create("pymosn-stacks", os.MFD_CLOEXEC)
         with theirs:
             try:
-                self._process = _spawn(theirs.fileno(), self._stacks)
+                self._process = _spawn(families, theirs.fileno(), self._stacks)
             except BaseException:
                 ours.close()
                 os.close(self._stacks)
@@ -111,6 +115,7 @@ class WorkerProcess(WorkerHandle):
     def _wait(self) -> None:
         """Runs in a thread, because an event loop has no portable way to wait for a process."""
         code = self._process.wait()
+        self._families.end(self.pid)
         if not self._loop.is_closed():
             self._loop.call_soon_threadsafe(self._on_process_exit, code)
 
@@ -151,15 +156,22 @@ def describe_exit(code: int) -> str:
         return f"was killed by signal {-code}"
 
 
-def _spawn(descriptor: int, stacks: int) -> "subprocess.Popen[bytes]":
+def _spawn(families: Families, descriptor: int, stacks: int) -> "subprocess.Popen[bytes]":
     # -P: a file in the current directory must not shadow a module of the worker.
     command = [sys.executable, "-P", "-m", "pymosn.server.worker", str(descriptor), str(stacks)]
     # Blocked, not ignored: the mask is inherited, and so applies before the worker can set up its own handling.
     before = signal.pthread_sigmask(signal.SIG_BLOCK, SUPERVISOR_SIGNALS)
     try:
-        return subprocess.Popen(
-            command, pass_fds=[descriptor, stacks], stdin=subprocess.DEVNULL, env=worker_environment(os.environ)
-        )
+        with families.birth(worker_environment(os.environ)) as (environment, adopt):
+            process = subprocess.Popen(
+                command,
+                pass_fds=[descriptor, stacks],
+                stdin=subprocess.DEVNULL,
+                env=environment,
+                start_new_session=True,
+            )
+            adopt(process.pid)
+            return process
     finally:
         signal.pthread_sigmask(signal.SIG_SETMASK, before)
 

@@ -7,6 +7,7 @@ from typing import Any, Final
 from pymosn.config.schema import MosnConfig
 from pymosn.control.service import Service
 from pymosn.core.log import INFO, WARN, Log
+from pymosn.server.families import Families
 from pymosn.server.fleet import HANG_PERIOD, Fleet
 from pymosn.server.run_options import RunOptions, StartError
 from pymosn.server.shutdown import ShutdownSignals
@@ -27,8 +28,9 @@ class Workers(Service):
 
     name = "workers"
 
-    def __init__(self, fleet: Fleet, signals: ShutdownSignals, options: RunOptions, log: Log) -> None:
+    def __init__(self, fleet: Fleet, families: Families, signals: ShutdownSignals, options: RunOptions, log: Log) -> None:
         self._fleet = fleet
+        self._families = families
         self._signals = signals
         self._options = options
         self._log = log
@@ -57,6 +59,7 @@ class Workers(Service):
     async def _watch(self) -> None:
         while True:
             self._fleet.end_hung(self._hang_limit)
+            self._families.reap()
             await asyncio.sleep(HANG_PERIOD)
 
     async def drain(self, timeout: float) -> None:
@@ -69,6 +72,7 @@ class Workers(Service):
         if self._hang_watch is not None:
             self._hang_watch.cancel()
         await self._fleet.stop(STOP_TIME)
+        self._families.close()
         self._log.write(INFO, "stopped")
 
 

@@ -53,6 +53,17 @@ def severity_at(path: str, value: Any) -> str | None:
         ("servers", [], ERROR),
         ("servers[1]", {}, ERROR),
         ("admin", {}, WARNING),
+        ("user", "root", NOTHING),
+        ("user", "0", NOTHING),
+        ("user", "no such user", ERROR),
+        ("user", "4000000000", ERROR),
+        ("user", "4294967295", ERROR),
+        ("group", "root", ERROR),
+        ("umask", "0027", NOTHING),
+        ("umask", "27", NOTHING),
+        ("umask", "0888", ERROR),
+        ("umask", "1777", ERROR),
+        ("umask", "-1", ERROR),
         ("node", {"id": "x"}, WARNING),
         ("dynamic_resources", {}, WARNING),
         (f"{SERVER}.default_log_level", "debug", WARNING),
@@ -86,6 +97,9 @@ def severity_at(path: str, value: Any) -> str | None:
         (f"{LISTENER}.network", "unx", ERROR),
         (f"{LISTENER}.network", "tpc", ERROR),
         (f"{LISTENER}.bind_port", False, WARNING),
+        (f"{LISTENER}.mode", "0660", ERROR),
+        (f"{LISTENER}.user", "root", ERROR),
+        (f"{LISTENER}.group", "root", ERROR),
         (f"{LISTENER}.inspector", True, WARNING),
         (f"{LISTENER}.use_original_dst", "redirect", NOTHING),
         (f"{LISTENER}.use_original_dst", "tproxy", NOTHING),
@@ -385,3 +399,27 @@ def test_transcoded_requests_are_not_mirrored() -> None:
     [fault] = [fault for fault in faults if fault.path == f"{ROUTE}.request_mirror_policies"]
     assert fault.severity == WARNING
     assert "transcoded to dubbo" in fault.message
+
+
+@pytest.mark.parametrize(
+    ("keys", "bad"),
+    [
+        ({"mode": "0660", "user": "root", "group": "root"}, None),
+        ({"group": "0"}, None),
+        ({"mode": "660x"}, "mode"),
+        ({"mode": "04755"}, "mode"),
+        ({"user": "no such user"}, "user"),
+        ({"user": "root", "group": "no such group"}, "group"),
+        ({"group": "no such group"}, "group"),
+    ],
+)
+def test_who_may_use_a_unix_socket(keys: dict[str, str], bad: str | None) -> None:
+    config = with_change(f"{LISTENER}.network", "unix")
+    config["servers"][0]["listeners"][0] |= {"address": "/tmp/a.sock", **keys}
+    loaded = load_text(json.dumps(config), "f")
+    assert [fault.path for fault in loaded.errors] == ([] if bad is None else [f"{LISTENER}.{bad}"])
+
+
+def test_a_group_must_exist_too() -> None:
+    loaded = load_text(json.dumps(with_change("user", "root") | {"group": "no such group"}), "f")
+    assert [(fault.path, fault.message) for fault in loaded.errors] == [("group", "unknown group")]

@@ -1,5 +1,6 @@
 """Looking names up at a real DNS server on loopback, on the event loop of the supervisor."""
 
+import os
 import socket
 from collections.abc import Awaitable, Callable
 from pathlib import Path
@@ -96,6 +97,9 @@ def test_the_servers_of_a_file(tmp_path: Path) -> None:
     assert ask(server, "a", addresses=(), file=str(path)) == Answer(["10.0.0.1"], 30)
     with pytest.raises(OSError, match=r"."):
         ask(server, "a", addresses=(), file=str(tmp_path / "none"))
+    os.mkfifo(tmp_path / "fifo")
+    with pytest.raises(OSError, match="not a regular file but a FIFO"):
+        ask(server, "a", addresses=(), file=str(tmp_path / "fifo"))
 
 
 def test_the_system_resolver_returns_no_time_to_live() -> None:

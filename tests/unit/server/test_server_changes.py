@@ -16,6 +16,7 @@ from pymosn.control.plane import Candidate, ChangeResult
 from pymosn.core.clock import Clock
 from pymosn.core.log import Log
 from pymosn.server.changes import Changes
+from pymosn.server.filter_files import FilterFiles
 from pymosn.server.fleet import Fleet
 from pymosn.server.listeners import ListenerSockets
 from pymosn.server.messages import (
@@ -106,7 +107,7 @@ class Stage:
         options = RunOptions(source=ConfigSource("f.json"), config=in_force(), config_dir="/conf", base_dir="/")
         discovery = Discovery(lambda cluster: None, Log())
         self.followed: list[MosnConfig] = []
-        self.changes = Changes(options, self.fleet, self.listeners, discovery, self.followed.append, Log())
+        self.changes = Changes(options, self.fleet, self.listeners, FilterFiles("."), discovery, self.followed.append, Log())
         self.fleet.start()
         for worker in list(self.workers):
             self.fleet.on_report(worker, Ready(1))

@@ -142,3 +142,36 @@ def test_a_socket_file_of_another_process_is_not_removed(tmp_path: Path) -> None
     with listen_unix("another process", path):
         sockets.close()
         assert connects(path)
+
+
+def test_a_unix_socket_has_its_mode_from_the_start_and_keeps_it_if_a_change_is_abandoned(tmp_path: Path) -> None:
+    path = str(tmp_path / "a.sock")
+
+    def mode() -> int:
+        return os.stat(path).st_mode & 0o777
+
+    def listener(bits: str) -> Listener:
+        return Listener(name="l", address=path, network="unix", bind_port=True, mode=bits)
+
+    sockets = ListenerSockets()
+    assert sockets.bind([listener("0600")], 1) == []
+    assert mode() == 0o600
+    assert sockets.prepare([listener("0666")], 1) == []
+    sockets.abandon()
+    assert mode() == 0o600
+    assert sockets.prepare([listener("0660")], 1) == []
+    assert sockets.activate() == []
+    assert mode() == 0o660
+    sockets.close()
+    assert not os.path.exists(path)
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can make another user the owner")
+def test_the_owner_of_a_unix_socket(tmp_path: Path) -> None:
+    path = str(tmp_path / "a.sock")
+    sockets = ListenerSockets()
+    listener = Listener(name="l", address=path, network="unix", bind_port=True, user="65534", group="0")
+    assert sockets.bind([listener], 1) == []
+    found = os.stat(path)
+    assert (found.st_uid, found.st_gid) == (65534, 0)
+    sockets.close()

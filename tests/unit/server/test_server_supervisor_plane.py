@@ -11,6 +11,7 @@ from pymosn.control.health import HealthChecks
 from pymosn.core.clock import Clock
 from pymosn.core.log import Log
 from pymosn.server.changes import Changes
+from pymosn.server.filter_files import FilterFiles
 from pymosn.server.fleet import Fleet
 from pymosn.server.listeners import ListenerSockets
 from pymosn.server.logs import log_paths, open_logs
@@ -49,7 +50,9 @@ class Stage:
         logs = open_logs(loaded.config, str(folder))
         options = RunOptions(source=ConfigSource("c"), config=loaded.config, config_dir="/conf", base_dir="/")
         discovery = Discovery(lambda cluster: None, Log())
-        changes = Changes(options, self.fleet, ListenerSockets(), discovery, lambda config: None, Log())
+        changes = Changes(
+            options, self.fleet, ListenerSockets(), FilterFiles("/conf"), discovery, lambda config: None, Log()
+        )
         health = HealthChecks(lambda cluster, address, healthy: None, Clock(), Log())
         self.plane = SupervisorPlane(changes, self.fleet, health, logs, log_paths(loaded.config, str(folder)))
         self.fleet.start()

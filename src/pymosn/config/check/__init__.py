@@ -3,11 +3,12 @@
 listeners  listeners and access logs            filters    network, stream and listener filters, and their settings
 routes     router tables, rewrites, headers     clusters   clusters and hosts
 addresses  addresses of listeners and hosts        admin      the admin API
-paths      files that changes through the admin API may name
+accounts   users, groups, modes of files            paths      files that changes through the admin API may name
 """
 
 from collections.abc import Collection
 
+from pymosn.config.check.accounts import check_identity
 from pymosn.config.check.admin import check_admin
 from pymosn.config.check.clusters import check_clusters
 from pymosn.config.check.filters import check_filter_clusters
@@ -22,6 +23,7 @@ def check(config: MosnConfig, report: Diagnostics, stream_filters: Collection[st
     _check_server_count(config, report)
     if config.admin is not None:
         check_admin(config.admin, report)
+    check_identity(config, report)
     listeners = [listener for server in config.servers for listener in server.listeners]
     redirects = any(listener.use_original_dst in ORIGINAL_DST for listener in listeners)
     check_clusters(config.cluster_manager, report, redirects)

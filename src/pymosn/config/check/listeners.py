@@ -4,6 +4,7 @@ from collections.abc import Collection
 from itertools import pairwise
 from typing import Final
 
+from pymosn.config.check.accounts import check_socket_file
 from pymosn.config.check.addresses import listen_fault, path_fault
 from pymosn.config.check.clusters import refuse_tls
 from pymosn.config.check.filters import check_chain, check_listener_filters, check_stream_filters
@@ -34,6 +35,7 @@ def check_server(
         inner = f"{path}.listeners[{i}]"
         _check_address(listener, inner, report, addresses, hands_over)
         _check_original_dst(listener, inner, report)
+        check_socket_file(listener, inner, report)
         name = listener.known_name()
         if name and (earlier := names.setdefault(name, inner)) != inner:
             report.error(f"{inner}.name", f"duplicate name, already used in {report.line(earlier)}", listener.name)

@@ -73,6 +73,9 @@ class Listener(Block, kw_only=True):
     bind_port: Annotated[
         bool, works("false: no socket; listeners with `use_original_dst` may hand over connections to it")
     ] = False
+    mode: Annotated[str, own('of a unix socket\'s file, octal, such as "0660"; default: as the umask gives')] = ""
+    user: Annotated[str, own("owner of a unix socket's file; default: the user of the process")] = ""
+    group: Annotated[str, own("group of a unix socket's file; default: the group of `user`, or of the process")] = ""
     network: Annotated[str, works("tcp or unix; udp is rejected until it is implemented")] = "tcp"
     reuseport: Annotated[
         bool, ignored("every TCP listener has one SO_REUSEPORT socket per worker; a unix one is shared by all")

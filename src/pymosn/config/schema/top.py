@@ -64,6 +64,9 @@ class MosnConfig(Block, kw_only=True):
     cluster_manager: ClusterManager = msgspec.field(default_factory=ClusterManager)
     admin: Admin | None = None
     pid: Annotated[str, works("pid file; default `<base>/logs/mosn.pid`")] = ""
+    user: Annotated[str, own("user to run as, by name or number, after the sockets are bound as root")] = ""
+    group: Annotated[str, own("group to run as; default: the group of `user`")] = ""
+    umask: Annotated[str, own('of the process, octal, such as "0027"; default: the inherited one')] = ""
     dynamic_resources: Annotated[Any, planned_checked("xDS is not implemented yet")] = None
     static_resources: Annotated[Any, planned_checked("xDS is not implemented yet")] = None
     node: Annotated[Any, planned("xDS is not implemented yet")] = None
