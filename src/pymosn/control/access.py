@@ -1,8 +1,8 @@
 """Who may call what: the power of each call of the admin API, and what a client may do by the socket that it comes from.
 
 A change of the configuration can run code: it names Python filters, and files that logs are written to. So changes need
-proof. The unix socket gives it by its mode and by the kernel's credentials of the peer; TCP only by a token. Everybody who
-reaches a TCP port can read. An address in a pod is shared by all its containers, so loopback proves nothing either.
+proof. The unix socket gives it by its mode and by the kernel's credentials of the peer; TCP only by a token. Any client
+of a TCP port can read. An address in a pod is shared by all its containers, so loopback proves nothing either.
 """
 
 from __future__ import annotations

@@ -2,7 +2,7 @@
 
 uvicorn only limits how long a connection is idle between two requests. Without the deadlines here, clients that connect and
 stay silent, send a head or a body byte by byte, or never read a response would keep their connections for ever, and lock
-everybody else out.
+all other clients out.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Which addresses may be dialed for somebody who is not the operator: a client, or whoever answers for a DNS name.
+"""Which addresses may be dialed on the word of a client, or of a DNS server, instead of the operator's.
 
 Theory of operation. The operator's own addresses, literals in the configuration, are dialed as they are. Any other peer has
 a `DialRule`, and the dialer asks it about the very address that it is about to connect to, after a name was resolved. So

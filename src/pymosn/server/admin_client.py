@@ -108,7 +108,7 @@ class _Call:
 
     def _connect_fault(self, error: OSError) -> str:
         if error.errno in _NOT_RUNNING:
-            reason = "nobody listens there" if error.errno == errno.ECONNREFUSED else "there is no such socket"
+            reason = "no process listens there" if error.errno == errno.ECONNREFUSED else "there is no such socket"
             return f"no process found at {self._path}: {reason}; is pymosn running with this configuration?"
         if error.errno in (errno.EACCES, errno.EPERM):
             return f"no access to {self._path}: only root and the user that pymosn runs as may use it"

@@ -1,6 +1,6 @@
 """The unix socket of the admin API, through which changes are made; the commands of the CLI use it too.
 
-Its file has mode 0600 from the first moment. A file on which nobody listens is left over from a process that was killed, and
+Its file has mode 0600 from the first moment. A file without a listener is left over from a process that was killed, and
 is replaced; a living owner is an error. Two processes that start at the same time are kept apart by a lock on the folder.
 """
 
@@ -105,7 +105,7 @@ def _bind(folder: int, path: str) -> socket.socket:
 
 
 def _remove_left_over(folder: int, path: str) -> None:
-    """Removes a socket file on which nobody listens. BindError if somebody does, or it is no socket; else OSError."""
+    """Removes a socket file without a listener. BindError if it has one, or is not a socket; else OSError."""
     name = os.path.basename(path)
     if not stat.S_ISSOCK(os.stat(name, dir_fd=folder, follow_symlinks=False).st_mode):
         raise BindError(f"admin.socket: {path} exists and is not a socket")

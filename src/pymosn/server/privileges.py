@@ -80,7 +80,7 @@ class Privileges(Service):
     def hand_over(self, files: Iterable[str], folder: str) -> None:
         """Makes the user the owner of files that it must append to or replace, and of `folder`, the default for logs.
 
-        Only in folders of root, where nobody else can have made a link. OSError if that is impossible.
+        Only in folders of root, where no other user can have made a link. OSError if that is impossible.
         """
         if self.account is None:
             return

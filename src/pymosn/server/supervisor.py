@@ -143,7 +143,7 @@ class Supervisor:
             host, port = self._sockets.admin[0].getsockname()[:2]
             self._log.write(INFO, f"admin API on http://{join_address(host, port)}/")
             if not self._sockets.is_admin_local:
-                self._log.write(WARN, "the admin port is not on a loopback address: everybody who reaches it may read")
+                self._log.write(WARN, "the admin port is not on a loopback address: all clients that reach it may read")
         if self._sockets.admin_unix:
             self._log.write(INFO, f"admin API for changes on unix:{self._options.admin_socket}")
 

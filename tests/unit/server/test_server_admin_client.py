@@ -103,7 +103,7 @@ def test_nothing_is_running(tmp_path: Path) -> None:
         reload_running(str(tmp_path / "s"), "c.json", 1)
     with socket.socket(socket.AF_UNIX) as sock:
         sock.bind(str(tmp_path / "s"))
-    with pytest.raises(CallError, match="nobody listens there"):
+    with pytest.raises(CallError, match="no process listens there"):
         stop_running(str(tmp_path / "s"), "c.json", False, 1)
     (tmp_path / "file").write_text("")
     with pytest.raises(CallError, match="no process found"):

@@ -36,7 +36,7 @@ def _check_reach(admin: Admin, host: str, report: Diagnostics) -> None:
         report.warning(_OPEN, "token_file has no effect: changes are allowed without it")
     if not local:
         changes = "changes need the token, which is sent unencrypted" if admin.token_file else "it rejects changes"
-        message = f"not a loopback address: everybody who reaches this port may read the configuration; {changes}"
+        message = f"not a loopback address: all clients of this port may read the configuration; {changes}"
         report.warning(_ADDRESS, message, host)
 
 
