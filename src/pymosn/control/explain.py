@@ -30,8 +30,9 @@ from pymosn.core.failure import BAD_REWRITE, CLUSTER_UNKNOWN, NO_ROUTER, Failure
 from pymosn.core.headers import HeaderError, HttpHeaders, encode_name, encode_value, headers_from, to_text, wire_lines
 from pymosn.core.message import ResponseHead
 from pymosn.core.overload import OverloadState
-from pymosn.core.redaction import KnownSecrets, redacted, redacted_text
+from pymosn.core.redaction import KnownSecrets, hidden, redacted_text
 from pymosn.core.request_ids import RequestIds
+from pymosn.core.secrets import is_credential, names_secret
 from pymosn.filters.stream.mirror import MirrorFilter
 from pymosn.filters.stream.mirror import Settings as MirrorSettings
 from pymosn.protocol.http1.encoder import encode_request
@@ -75,18 +76,25 @@ def explain(config: MosnConfig, question: Question, live: Mapping[str, ClusterVi
     except QuestionError as error:
         raise QuestionError(redacted_text(str(error))) from None
     secrets = KnownSecrets()
-    # Texts of conditions quote values of the table and of the request.
-    secrets.read(question.headers)
+    # Texts of conditions quote values of the table.
     secrets.read(None if table is None else msgspec.to_builtins(table))
-    shown: dict[str, Any] = _without(redacted(answer), secrets)
+    shown: dict[str, Any] = _without(answer, secrets, {(name.lower(), value) for name, value in question.headers})
     return shown
 
 
-def _without(value: Any, secrets: KnownSecrets) -> Any:
+def _without(value: Any, secrets: KnownSecrets, known: set[tuple[str, str]]) -> Any:
+    """An answer without secrets. `known`: the header fields that are in the question, which stay."""
     if isinstance(value, dict):
-        return {key: _without(item, secrets) for key, item in value.items()}
+        return {
+            key: hidden(item) if names_secret(key, item) else _without(item, secrets, known) for key, item in value.items()
+        }
     if isinstance(value, list):
-        return [_without(item, secrets) for item in value]
+        return [_without(item, secrets, known) for item in value]
+    if isinstance(value, tuple):
+        name, text = value
+        if (name.lower(), text) in known:
+            return value
+        return name, hidden(text) if is_credential(name) else secrets.hide(text)
     return secrets.hide(value) if isinstance(value, str) else value
 
 

@@ -73,8 +73,10 @@ def redacted(value: Any, keep: _Keep = _ignore) -> Any:
     """A JSON-like value without its secrets. `keep` is called with each secret, a scalar or a part of a text."""
     if isinstance(value, dict):
         return _object(value, keep)
-    if isinstance(value, (list, tuple)):
+    if isinstance(value, list):
         return [_item(item, keep) for item in value]
+    if isinstance(value, tuple):
+        return tuple([_item(item, keep) for item in value])
     return redacted_text(value, keep) if isinstance(value, str) else value
 
 
@@ -130,7 +132,8 @@ def _item(value: Any, keep: _Keep) -> Any:
     if isinstance(value, (list, tuple)) and len(value) == 2 and all(isinstance(part, str) for part in value):
         name, text = value
         if is_credential(name) and not is_header_name(text):
-            return [name, hidden(text, keep)]
+            shown = [name, hidden(text, keep)]
+            return tuple(shown) if isinstance(value, tuple) else shown
     return redacted(value, keep)
 
 
