@@ -16,6 +16,7 @@ from pymosn.config.check.addresses import is_ip
 from pymosn.config.schema import Cluster, Host, MosnConfig
 from pymosn.control.resolver import Answer, Lookup, LookupOptions, look_up, lookup_options
 from pymosn.core.addresses import UNIX, split_address
+from pymosn.core.errors import reason
 from pymosn.core.log import INFO, WARN, Log
 
 #: Seconds that a start or a change waits for new names; they are resolved in the background afterwards.
@@ -119,7 +120,7 @@ class Discovery:
         try:
             found = await self._lookup(name, options)
         except (OSError, TimeoutError, ValueError) as error:
-            self._fail(key, str(error) or "no answer in time")
+            self._fail(key, reason(error) or "no answer in time")
             return
         if not found.addresses:
             self._fail(key, "the answer has no addresses")

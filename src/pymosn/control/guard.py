@@ -13,6 +13,7 @@ from starlette.requests import ClientDisconnect, Request
 from starlette.responses import PlainTextResponse
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from pymosn.core.errors import describe
 from pymosn.core.log import ERROR, Log
 
 #: Maximum size of a request body in bytes.
@@ -72,7 +73,7 @@ class Guard:
         except ClientDisconnect:
             return
         except Exception as error:
-            text = f"{scope['method']} {scope['path']} failed: {error!r}"
+            text = f"{scope['method']} {scope['path']} failed: {describe(error)}"
             self._log.write(ERROR, text, "mosn.admin.admin_failed")
             if response_started:
                 raise

@@ -37,7 +37,9 @@ def load_installed(name: str, config: dict[str, object]) -> StreamFilter:
         if point.name == name:
             try:
                 found = point.load()
-            except Exception as error:
+            except KeyboardInterrupt:
+                raise
+            except BaseException as error:  # a package may call `sys.exit`
                 raise FilterLoadError(f"cannot load {point.value}: {describe(error)}") from error
             return _make(found, point.value, config)
     raise FilterLoadError(f"no installed package offers a stream filter {name!r}")
@@ -62,10 +64,11 @@ def _make(found: object, origin: str, config: dict[str, object]) -> StreamFilter
     if not is_filter(found):
         raise FilterLoadError(f"{origin} is not a subclass of pymosn.api.StreamFilter")
     assert isinstance(found, type)
-    settings = typed_config(getattr(found, "Config", None), config)
     try:
-        made = found(settings)
-    except (Exception, SystemExit) as error:
+        made = found(typed_config(getattr(found, "Config", None), config))
+    except (FilterLoadError, KeyboardInterrupt):
+        raise
+    except BaseException as error:  # `sys.exit` and panics of Rust extensions are not Exceptions
         raise FilterLoadError(f"{origin} does not start: {describe(error)}") from error
     assert isinstance(made, StreamFilter)
     return made

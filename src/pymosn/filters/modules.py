@@ -107,10 +107,12 @@ def load_module(path: Path) -> ModuleType:
         sys.path.append(folder)  # so that the filter can import its neighbours
     try:
         exec(code, module.__dict__)
-    except (Exception, SystemExit) as error:
+    except BaseException as error:  # `sys.exit` and panics of Rust extensions are not Exceptions
         for new in [name, *(_neighbours(path.parent) if len(before) > 1 else ())]:
             del sys.modules[new]
         sys.modules.update(before)
+        if isinstance(error, KeyboardInterrupt):
+            raise
         raise FilterLoadError(describe(error)) from error
     for neighbour, imported in _neighbours(path.parent).items():
         file = str(imported.__file__)

@@ -13,8 +13,8 @@ from pymosn.api.exchange import Exchange
 from pymosn.api.record import RouteOverrides
 from pymosn.api.routing import Route, RouteMatcher
 from pymosn.api.upstream import NO_CONSTRAINTS, Selection, criteria
-from pymosn.core.failure import CLUSTER_UNKNOWN, NO_ROUTE, NO_ROUTER, NO_VIRTUAL_HOST, Failure
-from pymosn.routing.actions import DEFAULT_TIMEOUT, Forward, ForwardPlan, RetryPolicy, Target, asked_timeouts
+from pymosn.core.failure import CLUSTER_UNKNOWN, NO_ROUTE, NO_ROUTER, NO_VIRTUAL_HOST, REPEATED_FIELD, Failure
+from pymosn.routing.actions import AMBIGUOUS, DEFAULT_TIMEOUT, Forward, ForwardPlan, RetryPolicy, Target, asked_timeouts
 from pymosn.routing.hashing import select_by_hash
 from pymosn.routing.table import RouteTable, VirtualHost
 from pymosn.upstream.original_dst import destination
@@ -69,6 +69,8 @@ def choose_target(exchange: Exchange, action: Forward, target: Target | None) ->
         target = _overridden_target(exchange.overrides, target)
     if target is None:
         return Rejection(CLUSTER_UNKNOWN, f"{action.text()}: no cluster name found")
+    if target is AMBIGUOUS:
+        return Rejection(REPEATED_FIELD, f"{action.text()}: the name is given more than once")
     exchange.cluster_name = target.cluster
     return target
 
@@ -78,7 +80,7 @@ def _overridden_target(overrides: RouteOverrides, target: Target | None) -> Targ
     subset = overrides.subset
     cluster = overrides.cluster
     if cluster is None:
-        if target is None or subset is None:
+        if target is None or target is AMBIGUOUS or subset is None:
             return target
         cluster = target.cluster
     if target is not None and target.subset is not None:

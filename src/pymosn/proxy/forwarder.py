@@ -10,7 +10,7 @@ from mypy_extensions import i16, i64, mypyc_attr
 
 from pymosn.api.stream import RequestSender
 from pymosn.api.upstream import Host
-from pymosn.core.failure import BAD_REWRITE, FILTER_ERROR, NO_HOSTS, RESET_BEFORE_RESPONSE, Failure
+from pymosn.core.failure import FILTER_ERROR, NO_HOSTS, RESET_BEFORE_RESPONSE, Failure
 from pymosn.core.headers import Headers
 from pymosn.core.message import CONNECT, CONNECT_HERE, UNKNOWN_LENGTH, ResponseHead
 from pymosn.proxy.attempt import Attempt, AttemptOwner, PendingAttempt
@@ -147,9 +147,11 @@ class Forwarder(AttemptOwner):
         if options.filters.sees_requests and not self._prepare_body():
             return False
         changes = self.plan.changes
-        if (changes is not None or exchange.own_variables is not None) and not change_request(exchange, changes):
-            owner.fail(BAD_REWRITE, exchange.request.path)
-            return False
+        if changes is not None or exchange.own_variables is not None:
+            failure = change_request(exchange, changes)
+            if failure is not None:
+                owner.fail(failure, exchange.request.path)
+                return False
         return True
 
     def _prepare_body(self) -> bool:

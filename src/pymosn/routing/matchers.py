@@ -6,7 +6,7 @@ from typing import Final
 
 from pymosn.api.exchange import Exchange
 from pymosn.api.routing import RouteMatcher
-from pymosn.api.variables import Variable, query_argument
+from pymosn.api.variables import Variable, joined, query_values
 from pymosn.core.chars import TARGET, all_in
 from pymosn.core.headers import lower_name, to_bytes, to_text
 from pymosn.routing.regex import Regex
@@ -116,15 +116,15 @@ class Header(RouteMatcher):
         self.expected = Text(value, is_regex)
 
     def matches(self, exchange: Exchange) -> bool:
-        values = exchange.request.headers.get_all(self.name)
-        return bool(values) and self.expected.accepts(",".join(values))
+        value = exchange.request.headers.joined(self.name)
+        return value is not None and self.expected.accepts(value)
 
     def text(self) -> str:
         return f"header {self.name} {self.expected.text()}"
 
     def why_not(self, exchange: Exchange) -> str:
-        values = exchange.request.headers.get_all(self.name)
-        found = f"value is {','.join(values)!r}" if values else "header is absent"
+        value = exchange.request.headers.joined(self.name)
+        found = "header is absent" if value is None else f"value is {value!r}"
         return f"does not match: {self.text()} ({found})"
 
 
@@ -162,7 +162,7 @@ def header_condition(name: str, value: str, is_regex: bool = False) -> RouteMatc
 
 
 class QueryParameter(RouteMatcher):
-    """The first query parameter of a name has a value, after decoding."""
+    """A query parameter has a value, after decoding; several parameters with one name are joined with commas."""
 
     def __init__(self, name: str, value: str, is_regex: bool = False) -> None:
         """Raises PatternError."""
@@ -170,7 +170,7 @@ class QueryParameter(RouteMatcher):
         self._expected = Text(value, is_regex)
 
     def matches(self, exchange: Exchange) -> bool:
-        value = query_argument(exchange.request.raw_query, self._name)
+        value = joined(query_values(exchange.request.raw_query, self._name))
         return value is not None and self._expected.accepts(value)
 
     def text(self) -> str:

@@ -10,7 +10,6 @@ import os
 import signal
 import socket
 import sys
-import traceback
 from functools import partial
 from typing import Any, Final
 
@@ -21,6 +20,7 @@ from pymosn.assembly.prepared import BuildError, PreparedConfig
 from pymosn.assembly.steps import run_in_slices, run_whole
 from pymosn.assembly.worker import WorkerRuntime
 from pymosn.config.diagnostics import Diagnostic, error_at
+from pymosn.core.errors import describe, with_traceback
 from pymosn.core.log import ERROR, WARN
 from pymosn.network.listener import Listener
 from pymosn.server import messages
@@ -157,7 +157,7 @@ class Worker:
         except Exception as error:
             # Whatever a new configuration breaks here must not affect the active one.
             self._on_exception(self._loop, {"message": "a change cannot be built", "exception": error})
-            faults = [error_at("", f"cannot be built: {error!r}")]
+            faults = [error_at("", f"cannot be built: {describe(error)}")]
         else:
             if command.change <= self._abandoned:
                 await prepared.stop_filters()
@@ -240,7 +240,7 @@ class Worker:
             try:
                 await asyncio.wait_for(runtime.aclose(), CLOSE_TIME)
             except Exception as error:
-                runtime.log.write(ERROR, f"closing failed: {error!r}")
+                runtime.log.write(ERROR, f"closing failed: {describe(error)}")
             self._send_stats(runtime, 0)
         await self._exit(0)
 
@@ -260,7 +260,7 @@ class Worker:
 
     def _on_exception(self, loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
         error = context.get("exception")
-        text = "".join(traceback.format_exception(error)) if error is not None else ""
+        text = "" if error is None else with_traceback(error)
         line = f"{context.get('message', 'error in the event loop')}\n{text}".rstrip()
         if self._runtime is not None:
             self._runtime.log.write(ERROR, line, "mosn.proxy.panic")

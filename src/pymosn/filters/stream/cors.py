@@ -60,7 +60,7 @@ class CorsFilter(StreamFilter):
 
     def on_request(self, exchange: Exchange) -> Reply | None:
         request = exchange.request
-        origin = request.headers.get("origin")
+        origin = request.headers.joined("origin")
         if origin is None or request.raw_method != b"OPTIONS" or "access-control-request-method" not in request.headers:
             return None
         if not self._allows(origin):
@@ -80,7 +80,7 @@ class CorsFilter(StreamFilter):
         request = exchange.request
         if request.raw_method == b"OPTIONS" and "access-control-request-method" in request.headers:
             return  # the reply of `on_request`, or not a browser's preflight request
-        origin = request.headers.get("origin")
+        origin = request.headers.joined("origin")
         for name in ("access-control-allow-origin", "access-control-allow-credentials", "access-control-expose-headers"):
             response.headers.remove(name)
         if origin is not None and self._allows(origin):
@@ -91,6 +91,9 @@ class CorsFilter(StreamFilter):
             add_vary(response.headers, "Origin")
 
     def _allows(self, origin: str) -> bool:
+        """Whether the value of Origin is one allowed origin; browsers send neither several nor a list."""
+        if "," in origin:
+            return False
         if self._any or origin.lower() in self._origins:
             return True
         text = origin.encode("utf-8", "surrogateescape")
@@ -104,4 +107,4 @@ class CorsFilter(StreamFilter):
             headers.set("access-control-allow-credentials", "true")
 
 
-SPEC: Final = FilterSpec("cors", Settings, CorsFilter, "pymosn's own")
+SPEC: Final = FilterSpec("cors", Settings, CorsFilter, "pymosn's own", guards=True)
