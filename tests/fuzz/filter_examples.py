@@ -1,4 +1,4 @@
-"""Valid settings of every shipped filter, and mutations of them: what a person could write into a configuration by mistake."""
+"""Valid settings of every shipped filter, and mutations of them: what a person could write by mistake."""
 
 from __future__ import annotations
 

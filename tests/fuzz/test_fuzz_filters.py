@@ -27,11 +27,13 @@ from pymosn.core.counters import Metrics
 from pymosn.core.headers import HeaderError
 from pymosn.core.log import Log
 from pymosn.filters.stream.shipped import FROM_FILES, SHIPPED, spec_of
-from pymosn.testing import Down, Request, Response, World, run
+from pymosn.testing import Down, Request, Response, World
 
 pytestmark = pytest.mark.timeout(SECONDS * 2 + 240)
 
 NAMES = sorted(set(SHIPPED) - FROM_FILES)
+#: An example takes about 20 ms.
+EXAMPLES_EACH = 25
 CHAINS = [(name, example) for name in NAMES for example in EXAMPLES[name]]
 
 
@@ -63,7 +65,10 @@ def configuration(name: str, config: object, **entry: object) -> dict[str, Any]:
 
 def built(whole: dict[str, Any], yaml: bool = False) -> tuple[StreamFilter | None, list[str]]:
     """The filter of a configuration, and the errors. Whatever else is raised is a fault."""
-    loaded = load_text(json.dumps(whole), "c.yaml" if yaml else "c.json", yaml=yaml, config_dir="/")
+    text = json.dumps(whole)
+    if yaml:  # which has numbers that JSON has not
+        text = text.replace("NaN", ".nan").replace("Infinity", ".inf")
+    loaded = load_text(text, "c.yaml" if yaml else "c.json", yaml=yaml, config_dir="/")
     errors = [str(fault) for fault in loaded.errors]
     if loaded.config is None:
         return None, errors
@@ -73,29 +78,30 @@ def built(whole: dict[str, Any], yaml: bool = False) -> tuple[StreamFilter | Non
     return (chain.all[0].filter if chain.all else None), errors
 
 
-def check_settings(name: str, config: Any) -> None:
-    made, errors = built(configuration(name, config))
+def check_settings(name: str, config: Any, yaml: bool = False) -> None:
+    made, errors = built(configuration(name, config), yaml)
     assert (made is None) == bool(errors)
     for error in errors:
         error.encode()  # it can be printed
-        assert "Traceback" not in error and "does not start" not in error, error
+        assert "Traceback" not in error
+        assert "does not start" not in error
     if made is not None and speaks_http(made):
         check_exchange([made], Request("GET", "/a?token=x", [("x-a", "b"), ("origin", "https://a")]))
 
 
 @pytest.mark.parametrize("name", NAMES)
 def test_settings(name: str) -> None:
-    def check(picks: list[tuple[int, int, Any, str]], which: int) -> None:
-        check_settings(name, mutated(EXAMPLES[name][which % len(EXAMPLES[name])], picks))
+    def check(picks: list[tuple[int, int, Any, str]], which: int, yaml: bool) -> None:
+        check_settings(name, mutated(EXAMPLES[name][which % len(EXAMPLES[name])], picks), yaml)
 
-    fuzz(check, 150, PICKS, st.integers(0, 1))
+    fuzz(check, EXAMPLES_EACH, PICKS, st.integers(0, 1), st.booleans())
 
 
 def test_settings_of_any_shape() -> None:
     def check(name: str, config: Any) -> None:
         check_settings(name, config)
 
-    fuzz(check, 300, st.sampled_from(NAMES), VALUES)
+    fuzz(check, 2 * EXAMPLES_EACH, st.sampled_from(NAMES), VALUES)
 
 
 @pytest.mark.parametrize("name", [name for name in NAMES if spec_of(name).route is not None])
@@ -107,7 +113,7 @@ def test_settings_of_a_route(name: str) -> None:
         routes[0]["per_filter_config"] = {name: mutated(own, picks)}
         built(whole)
 
-    fuzz(check, 100, PICKS)
+    fuzz(check, EXAMPLES_EACH, PICKS)
 
 
 # ---- requests
@@ -137,7 +143,7 @@ def check_exchange(filters: list[StreamFilter], request: Request) -> None:
 
 NAMES_OF_FIELDS = st.sampled_from(
     [
-        *("x-a", "X-A", "authorization", "cookie", "origin", "access-control-request-method", "accept-encoding", "host"),
+        *("x-a", "X-A", "authorization", "cookie", "origin", "access-control-request-method", "accept-encoding"),
         *("x-forwarded-for", "x-claims", "x-user", "x-b", "content-type", "x-mosn-global-timeout"),
     ]
 )
@@ -204,7 +210,7 @@ def test_requests(name: str, config: dict[str, Any]) -> None:
         if request is not None:
             check_exchange([made], request)
 
-    fuzz(check, 150, st.sampled_from(["GET", "POST", "OPTIONS", "HEAD", "x!"]), PATHS, QUERIES, FIELDS)
+    fuzz(check, 2 * EXAMPLES_EACH, st.sampled_from(["GET", "POST", "OPTIONS", "HEAD", "x!"]), PATHS, QUERIES, FIELDS)
 
 
 def test_no_guard_can_be_skipped() -> None:
@@ -221,4 +227,4 @@ def test_a_working_chain_of_all() -> None:
     for name, config in CHAINS:
         made, errors = built(configuration(name, config))
         assert made is not None, (name, errors)
-    assert run(made, Request()).status == 200
+        assert built(configuration(name, config), yaml=True)[1] == []

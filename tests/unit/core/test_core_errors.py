@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from typing import Any
 
 import pytest
@@ -93,9 +92,9 @@ def test_an_ordinary_error() -> None:
     assert describe(ValueError("no good")) == "ValueError: no good"
     assert describe(ValueError()) == "ValueError"
     assert reason(ValueError("no good")) == "no good"
-    try:
+    with pytest.raises(ValueError, match="no good") as caught:
         raise ValueError("no good")
-    except ValueError as error:
-        assert traceback_of(error) is sys.exc_info()[2]
-        assert with_traceback(error).endswith("ValueError: no good\n")
-        assert describe_in_filter(error).startswith(__file__)
+    error = caught.value
+    assert traceback_of(error) is error.__traceback__
+    assert with_traceback(error).endswith("ValueError: no good\n")
+    assert describe_in_filter(error).startswith(__file__)
