@@ -48,9 +48,7 @@ class StreamFilter(Block, kw_only=True):
     config: AnyMap = {}
     on_error: Annotated[
         str,
-        own(
-            "on an error of the filter: `fail` (respond 500) or `skip` it, which filters that guard reject; default: the filter's own"
-        ),
+        own("on an error of the filter: `fail` (500), or `skip` it (not filters that guard); default: the filter's own"),
     ] = ""
     timeout: Annotated[Duration | None, own("for each call of an `async` filter; default: the filter's own, else none")] = (
         None

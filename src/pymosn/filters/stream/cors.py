@@ -8,7 +8,7 @@ import msgspec
 
 from pymosn.api.exchange import Exchange, Reply
 from pymosn.api.stream_filter import StreamFilter
-from pymosn.core.headers import Headers, headers_from
+from pymosn.core.headers import Headers, headers_from, is_token, to_bytes
 from pymosn.filters.settings import Block, Duration, own
 from pymosn.filters.spec import FilterSpec
 from pymosn.filters.stream.problems import Problems
@@ -54,6 +54,8 @@ class CorsFilter(StreamFilter):
         self._headers = ", ".join(settings.allow_headers)
         self._exposed = ", ".join(settings.expose_headers)
         self._max_age = str(int(settings.max_age))
+        for i, method in enumerate(settings.allow_methods):
+            problems.require(is_token(to_bytes(method)), f".allow_methods[{i}]", f"not a request method: {method!r}")
         problems.headers(".allow_headers", settings.allow_headers)
         problems.headers(".expose_headers", settings.expose_headers)
         problems.end()

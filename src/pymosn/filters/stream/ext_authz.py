@@ -66,7 +66,8 @@ class ExtAuthzFilter(StreamFilter):
         super().__init__(settings)
         problems = Problems()
         problems.require(settings.cluster, ".cluster", "the cluster of the service is missing")
-        problems.require(settings.path[:1] in ("", "/"), ".path", f"must start with /, not {settings.path!r}")
+        if settings.path:
+            problems.target(".path", settings.path)
         problems.require(settings.timeout > 0, ".timeout", "must be greater than 0")
         problems.status(".status_on_error", settings.status_on_error, 400)
         problems.changed_headers(".request_headers", settings.request_headers)

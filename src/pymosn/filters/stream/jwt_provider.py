@@ -5,15 +5,16 @@ from __future__ import annotations
 
 import asyncio
 from typing import Annotated, Final, NamedTuple
-from urllib.parse import urlsplit
+from urllib.parse import SplitResult, urlsplit
 
 import msgspec
 
 from pymosn.api.exchange import Exchange
 from pymosn.api.stream_filter import ClientError, FilterContext
 from pymosn.api.variables import query_values
-from pymosn.core.headers import HeaderError
+from pymosn.core.headers import HeaderError, to_bytes
 from pymosn.core.log import WARN
+from pymosn.core.uri import is_host
 from pymosn.filters.settings import Duration, EnvoyBlock, Unsigned, works
 from pymosn.filters.stream.jwt_keys import KeySet, UnknownKey
 from pymosn.filters.stream.jwt_token import Token, TokenError
@@ -109,6 +110,20 @@ class TokenSource(NamedTuple):
         request.query = b"&".join(kept).decode("ascii")
 
 
+def _split(uri: str, path: str, problems: Problems) -> tuple[str, str]:
+    """The host of a URL, and its path with the query."""
+    try:
+        parts = urlsplit(uri)
+    except ValueError:  # such as brackets that are not closed
+        parts = SplitResult("", "", "", "", "")
+    if parts.scheme not in ("http", "https") or not is_host(to_bytes(parts.netloc)):
+        problems.add(path, f"expected a URL, got {uri!r}")
+        return "", "/"
+    target = (parts.path or "/") + (f"?{parts.query}" if parts.query else "")
+    problems.target(path, target)
+    return parts.netloc, target
+
+
 class Found(NamedTuple):
     """The tokens of a request for one provider, with their sources; `is_ambiguous`: they are not the only credential."""
 
@@ -154,13 +169,9 @@ class Provider:
 
     def _read_remote(self, config: RemoteJwks, path: str, problems: Problems) -> None:
         target = self._remote = config.httpUri
-        parts = urlsplit(target.uri)
-        is_url = parts.netloc and parts.scheme in ("http", "https")
-        problems.require(is_url, f"{path}.httpUri.uri", f"expected a URL, got {target.uri!r}")
+        self._host, self._target = _split(target.uri, f"{path}.httpUri.uri", problems)
         problems.require(target.cluster, f"{path}.httpUri.cluster", "the cluster with the keys is missing")
         self._cache_time = config.cacheDuration or CACHE_TIME
-        self._host = parts.netloc
-        self._target = (parts.path or "/") + (f"?{parts.query}" if parts.query else "")
 
     def find(self, exchange: Exchange) -> Found:
         """What a request has where this provider's tokens may be."""

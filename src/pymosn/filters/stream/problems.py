@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Collection
 
+from pymosn.core.chars import TARGET, all_in
 from pymosn.core.headers import FRAMING, is_token, lower_name, to_bytes
 from pymosn.filters.errors import FilterConfigError
 from pymosn.routing.regex import PatternError, Regex
@@ -57,6 +58,12 @@ class Problems:
         """Checks a list of the names of headers that a filter sets or removes."""
         for i, name in enumerate(names):
             self.changed_header(f"{path}[{i}]", name)
+
+    def target(self, path: str, target: str) -> None:
+        """Checks a path with an optional query that is sent to an upstream."""
+        self.require(target.startswith("/"), path, f"must start with /, not {target!r}")
+        text = f"must be percent-encoded ASCII without white space and control characters: {target!r}"
+        self.require(all_in(to_bytes(target), TARGET), path, text)
 
     def regex(self, path: str, pattern: str, folds: bool = False) -> Regex | None:
         """Compiles a regular expression for whole texts, as in Envoy. `folds`: it ignores case."""
