@@ -23,6 +23,7 @@ from mypy_extensions import mypyc_attr
 from pymosn.api.exchange import Exchange, Reply
 from pymosn.core.clock import Clock
 from pymosn.core.counters import Counter, MetricGroup
+from pymosn.core.errors import describe
 from pymosn.core.headers import Headers
 from pymosn.core.log import ERROR, INFO, Log
 
@@ -133,7 +134,7 @@ class FilterContext:
         self._tasks.discard(task)
         error = None if task.cancelled() else task.exception()
         if error is not None:
-            self.write(f"background task failed: {type(error).__name__}: {error}", ERROR)
+            self.write(f"background task failed: {describe(error)}", ERROR)
 
     async def end_tasks(self) -> None:
         """Cancels running tasks and waits for them."""

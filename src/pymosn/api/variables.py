@@ -12,9 +12,11 @@ from urllib.parse import unquote_plus
 
 from pymosn.api.record import ExchangeRecord
 from pymosn.core.durations import go_duration
-from pymosn.core.headers import lower_name, to_text
+from pymosn.core.headers import Headers, to_text
 
 Getter = Callable[[ExchangeRecord], str | None]
+#: Every value of a field that may be repeated, in order.
+Values = Callable[[ExchangeRecord], list[str]]
 
 
 # ---- times, sizes, outcome
@@ -77,70 +79,64 @@ def request_length(exchange: ExchangeRecord) -> str:
     return str(line + request.headers.wire_size() + len("\r\n") + exchange.bytes_received)
 
 
-def request_header(name: str) -> Getter:
-    """The first value of that request header."""
-    raw = lower_name(name)
-
-    def get(exchange: ExchangeRecord) -> str | None:
-        value = exchange.request.headers.get_raw(raw)
-        return None if value is None else to_text(value)
-
-    return get
+def request_header(name: str) -> Values:
+    """The values of that request header."""
+    return lambda exchange: exchange.request.headers.get_all(name)
 
 
-def response_header(name: str) -> Getter:
-    """The first value of that response header."""
-    raw = lower_name(name)
-
-    def get(exchange: ExchangeRecord) -> str | None:
-        response = exchange.response
-        value = None if response is None else response.headers.get_raw(raw)
-        return None if value is None else to_text(value)
-
-    return get
+def response_header(name: str) -> Values:
+    """The values of that response header."""
+    return lambda exchange: [] if exchange.response is None else exchange.response.headers.get_all(name)
 
 
-def request_arg(name: str) -> Getter:
-    """The first value of that query parameter, decoded."""
-    return lambda exchange: query_argument(exchange.request.raw_query, name)
+def request_arg(name: str) -> Values:
+    """The values of that query parameter, decoded."""
+    return lambda exchange: query_values(exchange.request.raw_query, name)
 
 
-def query_argument(query: bytes | None, name: str) -> str | None:
-    """The first value of the parameter `name` in a query, both decoded; empty for a parameter without `=`."""
-    if not query:
-        return None
-    for pair in query.split(b"&"):
-        key, _, value = pair.partition(b"=")
-        if unquote_plus(to_text(key)) == name:
-            return unquote_plus(to_text(value))
-    return None
+def cookie(name: str) -> Values:
+    """The values of that cookie."""
+    return lambda exchange: cookie_values(exchange.request.headers, name)
 
 
-def cookie(name: str) -> Getter:
-    """The first value of that cookie."""
-    raw = name.encode()
+def query_pairs(query: bytes | None) -> list[tuple[str, str]]:
+    """The parameters of a query in order, decoded; the value is empty for a parameter without `=`."""
+    found: list[tuple[str, str]] = []
+    for pair in query.split(b"&") if query else []:
+        name, equals, value = pair.partition(b"=")
+        if name or equals:
+            found.append((unquote_plus(to_text(name)), unquote_plus(to_text(value))))
+    return found
 
-    def get(exchange: ExchangeRecord) -> str | None:
-        value = cookie_value(exchange.request.headers.get_raw(b"cookie"), raw)
-        return None if value is None else to_text(value)
 
-    return get
+def query_values(query: bytes | None, name: str) -> list[str]:
+    """Every value of the parameter `name` in a query, decoded, in order."""
+    return [value for key, value in query_pairs(query) if key == name]
 
 
-def cookie_value(header: bytes | None, name: bytes) -> bytes | None:
-    """The first value of a cookie in a Cookie field (RFC 6265 section 4.2)."""
-    if header is None:
-        return None
-    for pair in header.split(b";"):
-        key, equals, value = pair.partition(b"=")
-        if equals and key.strip() == name:
-            return value.strip()
-    return None
+def cookie_values(headers: Headers, name: str) -> list[str]:
+    """Every value of a cookie, in all Cookie fields (RFC 6265 section 4.2), in order."""
+    found: list[str] = []
+    for line in headers.get_all("cookie"):
+        for pair in line.split(";"):
+            key, equals, value = pair.partition("=")
+            if equals and key.strip(" \t") == name:
+                found.append(value.strip(" \t"))
+    return found
+
+
+def joined(values: list[str]) -> str | None:
+    """Several values as one, joined with commas; None if there is none."""
+    return ",".join(values) if values else None
 
 
 def only(protocol: str, get: Getter) -> Getter:
     """`get` for requests of that protocol, None for others."""
     return lambda exchange: get(exchange) if exchange.protocol == protocol else None
+
+
+def _only_values(protocol: str, values: Values) -> Values:
+    return lambda exchange: values(exchange) if exchange.protocol == protocol else []
 
 
 #: Values that the proxy determines: numbers, durations, addresses. Always plain ASCII.
@@ -216,16 +212,17 @@ FOREIGN: Final[dict[str, Getter]] = {
     "x-mosn-rpc-method": lambda exchange: exchange.request.rpc_method() or None,
 }
 
-PREFIXES: Final[dict[str, Callable[[str], Getter]]] = {
+#: Variables that are named after a field, parameter or cookie. The values of a repeated one are joined with commas.
+PREFIXES: Final[dict[str, Callable[[str], Values]]] = {
     "request_header_": request_header,
     "response_header_": response_header,
     "request_arg_": request_arg,
     "cookie_": cookie,
-    "Http1_request_header_": lambda name: only("Http1", request_header(name)),
-    "Http1_request_arg_": lambda name: only("Http1", request_arg(name)),
-    "Http1_cookie_": lambda name: only("Http1", cookie(name)),
-    "Http2_request_header_": lambda name: only("Http2", request_header(name)),
-    "Http2_cookie_": lambda name: only("Http2", cookie(name)),
+    "Http1_request_header_": lambda name: _only_values("Http1", request_header(name)),
+    "Http1_request_arg_": lambda name: _only_values("Http1", request_arg(name)),
+    "Http1_cookie_": lambda name: _only_values("Http1", cookie(name)),
+    "Http2_request_header_": lambda name: _only_values("Http2", request_header(name)),
+    "Http2_cookie_": lambda name: _only_values("Http2", cookie(name)),
 }
 
 #: Names without a getter that filters set and others read: MOSN's control variables and those of its filters.
@@ -246,6 +243,12 @@ def getter(name: str) -> Getter | None:
     found = OWN.get(name) or FOREIGN.get(name)
     if found is not None:
         return found
+    values = values_getter(name)
+    return None if values is None else lambda exchange: joined(values(exchange))
+
+
+def values_getter(name: str) -> Values | None:
+    """All values of a variable that is named after a field, parameter or cookie; None for any other name."""
     for prefix, make in PREFIXES.items():
         if name.startswith(prefix) and len(name) > len(prefix):
             return make(name[len(prefix) :])
@@ -263,6 +266,7 @@ class Variable:
     def __init__(self, name: str) -> None:
         self.name = name
         self._get: Getter | None = getter(name)
+        self._values: Values | None = values_getter(name)
 
     def value(self, exchange: ExchangeRecord) -> str | None:
         """Its value in an exchange, or None."""
@@ -273,6 +277,14 @@ class Variable:
                 return value
         get = self._get
         return None if get is None else get(exchange)
+
+    def is_repeated(self, exchange: ExchangeRecord) -> bool:
+        """Whether its value is that of a field, parameter or cookie that is given more than once."""
+        values = self._values
+        own = exchange.own_variables
+        if values is None or (own is not None and self.name in own):
+            return False
+        return len(values(exchange)) > 1
 
 
 def set_variable(exchange: ExchangeRecord, name: str, value: str) -> None:

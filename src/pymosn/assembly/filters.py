@@ -23,6 +23,7 @@ from pymosn.config.schema.stream_filters import NO_OP_STREAM_FILTERS
 from pymosn.config.typed import typed
 from pymosn.core.clock import Clock
 from pymosn.core.counters import Metrics
+from pymosn.core.errors import reason
 from pymosn.core.log import ERROR, Log
 from pymosn.core.redaction import KnownSecrets
 from pymosn.filters.errors import FilterConfigError, FilterLoadError, describe
@@ -68,7 +69,8 @@ class BuiltFilter(msgspec.Struct, eq=False):
                     text = "`start` must be `async def`"
         except TimeoutError:
             text = f"`start` did not finish within {START_TIME:g} s"
-        except (Exception, SystemExit) as error:
+        except BaseException as error:
+            _raise_if_cancelled(error)
             text = f"does not start: {self.secrets.hide(describe(error))}"
         return [error_at(self.path, f"filter {self.handle.name!r} {text}")] if text else []
 
@@ -83,8 +85,16 @@ class BuiltFilter(msgspec.Struct, eq=False):
                     stopping: object = self.handle.filter.stop()
                     if isinstance(stopping, Awaitable):
                         await stopping
-        except (Exception, SystemExit) as error:
+        except BaseException as error:
+            _raise_if_cancelled(error)
             context.write(f"`stop` failed: {describe(error)}", ERROR)
+
+
+def _raise_if_cancelled(error: BaseException) -> None:
+    """Raises an error that is not the filter's own: the cancellation of the current task, or Ctrl-C."""
+    task = asyncio.current_task()
+    if isinstance(error, KeyboardInterrupt) or (task is not None and task.cancelling()):
+        raise error
 
 
 async def stop_filters(filters: Iterable[BuiltFilter]) -> None:
@@ -179,7 +189,10 @@ class FilterBuilder(msgspec.Struct, eq=False):
         except FilterConfigError as error:
             self.faults += [error_at(f"{path}.config{inner}", secrets.hide(text)) for inner, text in error.problems]
         except (FilterLoadError, TypeError) as error:
-            self.faults.append(error_at(path, secrets.hide(str(error))))
+            self.faults.append(error_at(path, secrets.hide(reason(error))))
+        except Exception as error:  # an attribute of the filter's class, or settings that a check has missed
+            text = f"filter {entry.type!r} does not start: {describe(error)}"
+            self.faults.append(error_at(path, secrets.hide(text)))
         return None
 
     def _hide(self, entry: FilterConfig, kind: Any, secrets: KnownSecrets) -> None:

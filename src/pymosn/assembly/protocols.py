@@ -20,7 +20,9 @@ def load_protocol(name: str) -> StreamProtocol:
         if point.name == name:
             try:
                 made = point.load()()
-            except Exception as error:
+            except KeyboardInterrupt:
+                raise
+            except BaseException as error:  # a package may call `sys.exit`
                 raise ProtocolLoadError(f"cannot load protocol {point.value}: {describe(error)}") from error
             return as_protocol(name, made, point.value)
     raise ProtocolLoadError(f"no installed package offers a protocol {name!r}")

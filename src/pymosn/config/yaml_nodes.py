@@ -73,7 +73,7 @@ class _Builder:
         return self._mapping(source, depth)
 
     def _scalar(self, source: yaml.ScalarNode) -> Scalar:
-        text: str = source.value
+        text = _characters(source.value)
         kind = source.tag.removeprefix(_PREFIX)
         if kind not in _SCALAR_TAGS:
             raise ParseError(f"the tag {source.tag} is not supported", *_place(source))
@@ -98,7 +98,7 @@ class _Builder:
                 continue
             if not isinstance(key_node, yaml.ScalarNode):
                 raise ParseError("a key must be a plain string", line, column)
-            key = key_node.value
+            key = _characters(key_node.value)
             if key in own:
                 self.repeated.append(Repeated(key, line, column, own[key].line))
             own[key] = Entry(key, line, column, self.node(value_node, depth + 1))
@@ -112,6 +112,13 @@ class _Builder:
             if not isinstance(base, yaml.MappingNode):
                 raise ParseError("`<<` requires a mapping or a list of mappings", *_place(base))
             yield self.node(base, depth)
+
+
+def _characters(text: str) -> str:
+    """`text` without surrogates, which escapes may contain: pairs are characters, and others are replaced, as in JSON."""
+    if text.isascii():
+        return text
+    return text.encode("utf-16-le", "surrogatepass").decode("utf-16-le", "replace")
 
 
 def _place(source: yaml.Node) -> tuple[int, int]:

@@ -17,6 +17,7 @@ from pymosn.config.check.addresses import is_ip
 from pymosn.config.schema import Cluster, Host, MosnConfig
 from pymosn.control.resolver import Answer, Lookup, LookupOptions, look_up, lookup_options
 from pymosn.core.addresses import UNIX, split_address
+from pymosn.core.errors import reason
 from pymosn.core.log import INFO, WARN, Log
 from pymosn.network.destinations import LOCALHOST
 
@@ -126,7 +127,7 @@ class Discovery:
         try:
             found = await self._lookup(name, options)
         except (OSError, TimeoutError, ValueError) as error:
-            self._fail(key, str(error) or "no answer in time")
+            self._fail(key, reason(error) or "no answer in time")
             return
         if not found.addresses:
             self._fail(key, "the answer has no addresses")

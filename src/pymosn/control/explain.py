@@ -26,7 +26,7 @@ from pymosn.config.schema.network_filters import Http1Settings
 from pymosn.config.typed import typed
 from pymosn.control.explain_hosts import Choice, choose_host
 from pymosn.control.plane import ClusterView
-from pymosn.core.failure import BAD_REWRITE, CLUSTER_UNKNOWN, NO_ROUTER, Failure
+from pymosn.core.failure import BAD_REWRITE, CLUSTER_UNKNOWN, NO_ROUTER, REPEATED_FIELD, Failure
 from pymosn.core.headers import HeaderError, HttpHeaders, encode_name, encode_value, headers_from, to_text, wire_lines
 from pymosn.core.message import ResponseHead
 from pymosn.core.overload import OverloadState
@@ -44,6 +44,7 @@ from pymosn.routing.actions import DirectResponse, Forward, ForwardPlan, Forward
 from pymosn.routing.rewrites import rewrite_host
 from pymosn.routing.table import RouteTable, VirtualHost
 from pymosn.stream.http1.options import read_http1_options
+from pymosn.upstream.original_dst import is_ambiguous
 
 #: Maximum number of virtual hosts and routes listed as not matching, those nearest to the match.
 MOST: Final = 100
@@ -292,7 +293,10 @@ def _forward(
         return answer | _failed(CLUSTER_UNKNOWN, f"unknown cluster {target.cluster!r}")
     if action.mirrors:
         answer["mirrors"] = _mirrors(exchange, action, clusters)
-    plan = plan_forward(exchange, action, target, bool(action.hash_policies), original_plan(cluster), True)
+    original = original_plan(cluster)
+    if original is not None and is_ambiguous(original, exchange):
+        return answer | _failed(REPEATED_FIELD, f"header {original.header} is given more than once")
+    plan = plan_forward(exchange, action, target, bool(action.hash_policies), original, True)
     if exchange.set_cookie:
         answer["set_cookie"] = to_text(exchange.set_cookie)
     choice = choose_host(cluster, plan.selection, live)
@@ -316,8 +320,11 @@ def _sent(exchange: Exchange, plan: ForwardPlan, choice: Choice, http1: Http1Set
     head = exchange.request
     ids = RequestIds()
     head.add_forwarding_fields(forwarding_options(http1), exchange.connection.remote_ip, choice.address, False, ids)
-    if not change_request(exchange, plan.changes):
-        return _failed(BAD_REWRITE, "the rewritten path escapes the root")
+    failure = change_request(exchange, plan.changes)
+    if failure is BAD_REWRITE:
+        return _failed(failure, "the rewritten path escapes the root")
+    if failure is not None:
+        return _failed(failure, "the request names several hosts")
     if plan.uses_host_name and choice.hostname:
         rewrite_host(exchange, choice.hostname.encode())
     line, _, fields = b"".join(encode_request(head)).partition(b"\r\n")

@@ -17,6 +17,7 @@ from starlette.types import Message, Receive, Scope, Send
 
 from pymosn.control.access import Door
 from pymosn.control.handlers import Call
+from pymosn.core.errors import describe
 from pymosn.core.log import ERROR, Log
 
 #: Maximum size of a request body in bytes.
@@ -75,7 +76,7 @@ class Guard:
         except ClientDisconnect:
             return
         except Exception as error:
-            text = f"{scope['method']} {scope['path']} failed: {error!r}"
+            text = f"{scope['method']} {scope['path']} failed: {describe(error)}"
             self._log.write(ERROR, text, "mosn.admin.admin_failed")
             if exchange.has_started:
                 raise

@@ -17,6 +17,7 @@ from pymosn.control.probe import Probe, probe
 from pymosn.control.service import Service
 from pymosn.core.clock import Clock
 from pymosn.core.counters import MetricGroup, Metrics
+from pymosn.core.errors import reason
 from pymosn.core.log import INFO, WARN, Log
 from pymosn.observe.destination import Destination
 from pymosn.observe.logs import open_destination
@@ -139,7 +140,7 @@ class HealthChecks(Service):
             passed = await self._probe(address, check)
             why = "" if passed else "unexpected response"
         except (OSError, TimeoutError, ValueError) as error:
-            passed, why = False, str(error) or f"no answer within {check.timeout:g} s"
+            passed, why = False, reason(error) or f"no answer within {check.timeout:g} s"
             group.counter("network_failure").value += 1
         group.counter("success" if passed else "failure").value += 1
         if not passed:

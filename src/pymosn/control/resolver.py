@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Final, NamedTuple
 
 from pymosn.config.schema.cluster import Cluster
 from pymosn.control.threads import off_loop
+from pymosn.core.errors import reason
 from pymosn.core.files import read_regular
 
 if TYPE_CHECKING:
@@ -103,7 +104,7 @@ async def _query(name: str, family: socket.AddressFamily, servers: Servers) -> A
         resolver = _resolver(servers, text)
         answer = await resolver.resolve(name, "AAAA" if family == socket.AF_INET6 else "A", search=True)
     except DNSException as error:
-        raise OSError(str(error) or type(error).__name__) from error
+        raise OSError(reason(error) or type(error).__name__) from error
     # The shortest time to live of all records in the chain, including aliases.
     ttl = int(answer.chaining_result.minimum_ttl)
     return Answer(sorted({str(record.address) for record in answer}), ttl)

@@ -52,12 +52,21 @@ class Failure:
         return f"<Failure {self.reason} {self.status}>"
 
 
+class Refused(Exception):
+    """Raised by a filter to reject a message; the client gets `failure`, and it does not count as a filter error."""
+
+    def __init__(self, failure: Failure, detail: str) -> None:
+        super().__init__(detail)
+        self.failure = failure
+
+
 # ---- malformed or oversized requests
 BAD_REQUEST: Final = Failure("bad_request", 400)
 BAD_FRAMING: Final = Failure("bad_framing", 400)
 BAD_HOST: Final = Failure("bad_host", 400)
 BAD_TARGET: Final = Failure("bad_target", 400)
 BAD_BODY: Final = Failure("bad_body", 400)
+REPEATED_FIELD: Final = Failure("repeated_field", 400)
 TRUNCATED_HEAD: Final = Failure("truncated_head", 400, FLAG_DOWNSTREAM_TERMINATE)
 TRUNCATED_BODY: Final = Failure("truncated_body", 400, FLAG_DOWNSTREAM_TERMINATE)
 REQUEST_TIMEOUT: Final = Failure("request_timeout", 408)

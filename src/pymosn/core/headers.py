@@ -13,6 +13,7 @@ from typing import Final, overload
 from mypy_extensions import i64, mypyc_attr
 
 from pymosn.core.chars import FIELD_VALUE, TOKEN, all_in, has_lowered
+from pymosn.core.failure import REPEATED_FIELD, Refused
 
 COLON: Final[i64] = 58
 LF: Final[i64] = 10
@@ -28,6 +29,14 @@ FRAMING: Final = frozenset(
 
 class HeaderError(ValueError):
     """A field name or value that cannot be sent."""
+
+
+class RepeatedField(Refused):
+    """Several values where only one is allowed. If a filter does not catch it, the client gets 400 `repeated_field`."""
+
+    def __init__(self, what: str) -> None:
+        """`what`: the field, parameter or cookie, as in `header x-user`."""
+        super().__init__(REPEATED_FIELD, f"{what} is given more than once")
 
 
 def is_token(name: bytes) -> bool:
@@ -182,6 +191,26 @@ class Headers:
         """Every value of `name`, in order."""
         raw = lower_name(name)
         return [to_text(value) for key, value in self.items_raw() if key == raw]
+
+    def joined(self, name: str) -> str | None:
+        """All values of `name` in order, joined with commas (RFC 9110 section 5.3); None if there is none.
+
+        The value to compare or to use as a key. The first value alone is not what every upstream sees.
+        """
+        values = self.get_all(name)
+        if len(values) == 1:
+            return values[0]
+        return ",".join(values) if values else None
+
+    def single(self, name: str) -> str | None:
+        """The only value of `name`, or None. Raises RepeatedField if there are several.
+
+        For values that identify a client or select a destination: receivers of several differ in which one they use.
+        """
+        values = self.get_all(name)
+        if len(values) > 1:
+            raise RepeatedField(f"header {name}")
+        return values[0] if values else None
 
     def set(self, name: str, value: str) -> None:
         """Makes `value` the only value of `name`. Raises HeaderError for names and values that cannot be sent."""

@@ -14,7 +14,7 @@ from mypy_extensions import i64, mypyc_attr
 
 from pymosn.core.chars import HOST, PATH, TARGET, all_in
 from pymosn.core.clock import HttpDates
-from pymosn.core.failure import Failure
+from pymosn.core.failure import Failure, Refused
 from pymosn.core.headers import HeaderError, Headers, HttpHeaders, to_text
 from pymosn.core.request_ids import RequestIds
 
@@ -36,14 +36,6 @@ BODY_LIMIT: Final[i64] = 1024 * 1024
 #: Bytes of a request body that are kept for a further attempt, by default, and where there is no limit.
 KEPT_BODY: Final[i64] = 64 * 1024
 UNLIMITED: Final[i64] = 1 << 62
-
-
-class Refused(Exception):
-    """Raised by a filter to reject a message; the client gets `failure`, and it does not count as a filter error."""
-
-    def __init__(self, failure: Failure, detail: str) -> None:
-        super().__init__(detail)
-        self.failure = failure
 
 
 class BodyTooLarge(Refused):

@@ -5,6 +5,8 @@ from __future__ import annotations
 import os.path
 from typing import Final
 
+from pymosn.core import errors
+
 _HERE: Final = os.path.dirname(__file__)
 
 
@@ -23,8 +25,8 @@ class FilterConfigError(FilterLoadError):
 def describe(error: BaseException) -> str:
     """An error in a filter's code, with file and line if known."""
     if isinstance(error, SyntaxError):
-        return f"{error.filename}:{error.lineno}: {error.msg}"
-    trace = error.__traceback__
+        return errors.printable(f"{error.filename}:{error.lineno}: {error.msg}")
+    trace = errors.traceback_of(error)
     location = ""
     while trace is not None:
         file = trace.tb_frame.f_code.co_filename
@@ -32,4 +34,4 @@ def describe(error: BaseException) -> str:
         if not file.startswith("<") and os.path.dirname(file) != _HERE:
             location = f"{file}:{trace.tb_lineno}: "
         trace = trace.tb_next
-    return f"{location}{type(error).__name__}: {error}"
+    return f"{location}{errors.describe(error)}"

@@ -41,7 +41,9 @@ def load_installed(name: str, config: dict[str, object]) -> StreamFilter:
         if point.name == name:
             try:
                 found = point.load()
-            except Exception as error:
+            except KeyboardInterrupt:
+                raise
+            except BaseException as error:  # a package may call `sys.exit`
                 raise FilterLoadError(f"cannot load {point.value}: {describe(error)}") from error
             return _make(found, point.value, config)
     raise FilterLoadError(f"no installed package offers a stream filter {name!r}")
@@ -76,7 +78,9 @@ def _make(found: object, origin: str, config: dict[str, object]) -> StreamFilter
         made = found(typed_config(kind, config))
     except FilterConfigError as error:
         raise FilterConfigError([(path, secrets.hide(text)) for path, text in error.problems]) from None
-    except (Exception, SystemExit) as error:
+    except (FilterLoadError, KeyboardInterrupt):
+        raise
+    except BaseException as error:  # `sys.exit` and panics of Rust extensions are not Exceptions
         raise FilterLoadError(f"{origin} does not start: {secrets.hide(describe(error))}") from error
     assert isinstance(made, StreamFilter)
     return made

@@ -115,12 +115,14 @@ def load_module(path: Path) -> ModuleType:
     writes_no_bytecode, sys.dont_write_bytecode = sys.dont_write_bytecode, True  # a rejected change leaves no files
     try:
         exec(code, module.__dict__)
-    except (Exception, SystemExit) as error:
+    except BaseException as error:  # `sys.exit` and panics of Rust extensions are not Exceptions
         if is_new_folder and folder in sys.path:
             sys.path.remove(folder)
         for new in [name, *(_neighbours(path.parent) if len(before) > 1 else ())]:
             del sys.modules[new]
         sys.modules.update(before)
+        if isinstance(error, KeyboardInterrupt):
+            raise
         raise FilterLoadError(describe(error)) from error
     finally:
         sys.dont_write_bytecode = writes_no_bytecode

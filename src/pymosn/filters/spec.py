@@ -28,6 +28,7 @@ class FilterSpec(NamedTuple, Generic[S]):
     """One shipped filter. Each filter's file in `filters/stream` has one, called `SPEC`.
 
     `name`: the `type` in configurations. `make`: the class; None if the settings name a class in a Python file.
+    `guards`: it decides whether requests may pass, so its errors cannot be skipped.
     `note`, `differences`: rows of docs/compatibility.md. `clusters`: the clusters that settings refer to, with paths.
     """
 
@@ -38,3 +39,4 @@ class FilterSpec(NamedTuple, Generic[S]):
     differences: tuple[Difference, ...] = ()
     route: RouteSpec[Any] | None = None
     clusters: Callable[[S], Iterable[tuple[str, str]]] | None = None
+    guards: bool = False

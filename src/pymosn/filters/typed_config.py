@@ -7,6 +7,7 @@ from typing import Any, Final
 
 import msgspec
 
+from pymosn.core.errors import printable, reason
 from pymosn.filters.errors import FilterConfigError
 
 #: One step of the paths in msgspec's messages.
@@ -21,11 +22,13 @@ def typed_config(kind: Any, config: dict[str, object]) -> object:
         try:
             return kind.model_validate(config)
         except ValueError as error:
-            raise FilterConfigError([(_path(one["loc"]), str(one["msg"])) for one in error.errors()]) from None  # type: ignore[attr-defined]
+            if not hasattr(error, "errors"):
+                raise FilterConfigError([("", reason(error))]) from error
+            raise FilterConfigError([(_path(one["loc"]), printable(str(one["msg"]))) for one in error.errors()]) from None
     try:
         return msgspec.convert(config, kind)
     except msgspec.ValidationError as error:
-        text, _, where = str(error).partition(" - at `")
+        text, _, where = reason(error).partition(" - at `")
         _, _, inner = where.partition("` in `")  # an invalid key of a mapping has no path
         path = _with_keys(kind, config, (inner or where).strip("$`"))
         raise FilterConfigError([(path, f"{text}, as a key" if inner else text)]) from None

@@ -15,6 +15,7 @@ from pymosn.assembly.filters import FilterBuilder, filter_name
 from pymosn.config.schema import MosnConfig
 from pymosn.config.schema import StreamFilter as FilterConfig
 from pymosn.config.schema.stream_filters import NO_OP_STREAM_FILTERS, PLANNED, stream_filter_settings
+from pymosn.core import errors
 from pymosn.core.counters import Metrics
 from pymosn.core.log import Log
 from pymosn.filters.errors import describe
@@ -110,7 +111,7 @@ def _describe(info: FilterInfo, kind: type[StreamFilter]) -> FilterInfo:
     try:
         schema = config_schema(kind.Config)
     except Exception as error:
-        return structs.replace(info, state=f"its Config has no schema: {type(error).__name__}: {error}")
+        return structs.replace(info, state=f"its Config has no schema: {errors.describe(error)}")
     return structs.replace(
         info,
         about=_first_line(kind),

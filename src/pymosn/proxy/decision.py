@@ -13,8 +13,9 @@ from pymosn.api.exchange import Exchange
 from pymosn.api.record import RouteOverrides
 from pymosn.api.routing import Route, RouteMatcher
 from pymosn.api.upstream import NO_CONSTRAINTS, Selection, criteria
-from pymosn.core.failure import CLUSTER_UNKNOWN, NO_ROUTE, NO_ROUTER, NO_VIRTUAL_HOST, Failure
+from pymosn.core.failure import CLUSTER_UNKNOWN, NO_ROUTE, NO_ROUTER, NO_VIRTUAL_HOST, REPEATED_FIELD, Failure
 from pymosn.routing.actions import (
+    AMBIGUOUS,
     DEFAULT_TIMEOUT,
     Forward,
     ForwardPlan,
@@ -77,6 +78,8 @@ def choose_target(exchange: Exchange, action: Forward, target: Target | None) ->
         target = _overridden_target(exchange.overrides, target)
     if target is None:
         return Rejection(CLUSTER_UNKNOWN, f"{action.text()}: no cluster name found")
+    if target is AMBIGUOUS:
+        return Rejection(REPEATED_FIELD, f"{action.text()}: the name is given more than once")
     exchange.cluster_name = target.cluster
     return target
 
@@ -86,7 +89,7 @@ def _overridden_target(overrides: RouteOverrides, target: Target | None) -> Targ
     subset = overrides.subset
     cluster = overrides.cluster
     if cluster is None:
-        if target is None or subset is None:
+        if target is None or target is AMBIGUOUS or subset is None:
             return target
         cluster = target.cluster
     if target is not None and target.subset is not None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pymosn.api.routing import Route
-from pymosn.core.failure import CLUSTER_UNKNOWN, INTERNAL_ERROR, PROTOCOL_MISMATCH
+from pymosn.core.failure import CLUSTER_UNKNOWN, INTERNAL_ERROR, PROTOCOL_MISMATCH, REPEATED_FIELD
 from pymosn.core.headers import headers_from
 from pymosn.proxy.bodies import RequestBody
 from pymosn.proxy.decision import Rejection, choose_target, decide, plan_forward
@@ -14,6 +14,7 @@ from pymosn.proxy.stream_filters import ROUTE, TRANSCODE, PhaseHandler
 from pymosn.proxy.transcoding import Transcoding
 from pymosn.routing.actions import DirectResponse, Forward, Redirect, Target
 from pymosn.upstream.cluster import Cluster
+from pymosn.upstream.original_dst import is_ambiguous
 
 
 class DispatchOwner(ExchangeOwner):
@@ -109,8 +110,12 @@ def on_transcoded(owner: DispatchOwner) -> None:
 def _start(owner: DispatchOwner, action: Forward, target: Target, cluster: Cluster) -> None:
     exchange = owner.exchange
     request = exchange.request
+    original = cluster.original
+    if original is not None and is_ambiguous(original, exchange):
+        owner.fail(REPEATED_FIELD, f"header {original.header}")
+        return
     reads_timeouts = request.has_timeout or owner.options.filters.sees_requests
-    plan = plan_forward(exchange, action, target, cluster.balancer.uses_hash, cluster.original, reads_timeouts)
+    plan = plan_forward(exchange, action, target, cluster.balancer.uses_hash, original, reads_timeouts)
     if exchange.set_cookie:
         owner.changes_response = True
     mirroring: Mirroring | None = None

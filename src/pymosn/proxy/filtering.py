@@ -17,8 +17,8 @@ from mypy_extensions import i64
 from pymosn.api.exchange import Exchange, Reply
 from pymosn.api.network import Connection
 from pymosn.api.stream import RequestReceiver
-from pymosn.core.failure import FILTER_ERROR, FILTER_TIMEOUT, Failure
-from pymosn.core.message import Refused
+from pymosn.core.errors import reason
+from pymosn.core.failure import FILTER_ERROR, FILTER_TIMEOUT, Failure, Refused
 from pymosn.core.timers import Alarm
 from pymosn.proxy.runtime import Runtime
 from pymosn.proxy.stream_filters import TIMED_ONE_IN, BodyHandler, FilterHandle, PhaseHandler, report_error
@@ -160,7 +160,7 @@ def on_error(owner: FilterOwner, handle: FilterHandle, error: BaseException | st
     `method`: the filter's method, for errors without a traceback.
     """
     if isinstance(error, Refused):
-        return Verdict(handle, None, error.failure, f"filter {handle.name}: {error}")
+        return Verdict(handle, None, error.failure, f"filter {handle.name}: {reason(error)}")
     report_error(owner.runtime.log, handle, owner.exchange, error, method)
     if handle.skips_errors:
         handle.skipped.value += 1

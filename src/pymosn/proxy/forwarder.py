@@ -11,7 +11,6 @@ from mypy_extensions import i16, i64, mypyc_attr
 from pymosn.api.stream import RequestSender
 from pymosn.api.upstream import Host
 from pymosn.core.failure import (
-    BAD_REWRITE,
     FILTER_ERROR,
     NO_HOSTS,
     RESET_BEFORE_RESPONSE,
@@ -163,9 +162,11 @@ class Forwarder(AttemptOwner):
         changes = self.plan.changes
         if changes is not None and options.filters.all and exchange.as_received is None:
             exchange.as_received = exchange.request.headers.copy()
-        if (changes is not None or exchange.own_variables is not None) and not change_request(exchange, changes):
-            owner.fail(BAD_REWRITE, exchange.request.path)
-            return False
+        if changes is not None or exchange.own_variables is not None:
+            failure = change_request(exchange, changes)
+            if failure is not None:
+                owner.fail(failure, exchange.request.path)
+                return False
         return True
 
     def _prepare_body(self) -> bool:

@@ -4,16 +4,17 @@ from __future__ import annotations
 
 from pymosn.api.exchange import Exchange
 from pymosn.api.routing import Route
+from pymosn.core.failure import Failure
 from pymosn.core.headers import Headers
 from pymosn.routing.rewrites import RequestChanges, rewrite_host
 
 
-def change_request(exchange: Exchange, changes: RequestChanges | None) -> bool:
-    """Applies the changes of a filter (the variable `authority`), then the route's; False for an invalid rewritten path."""
+def change_request(exchange: Exchange, changes: RequestChanges | None) -> Failure | None:
+    """Applies the changes of a filter (the variable `authority`), then the route's; returns the failure of the latter."""
     own = exchange.own_variables
     if own is not None and "authority" in own:
         rewrite_host(exchange, own["authority"].encode("utf-8", "surrogateescape"))
-    return changes is None or changes.apply(exchange)
+    return None if changes is None else changes.apply(exchange)
 
 
 def change_response(exchange: Exchange, headers: Headers) -> None:

@@ -13,6 +13,7 @@ from pymosn.api.exchange import Exchange, Reply
 from pymosn.api.stream_filter import FAIL, SKIP, StreamFilter
 from pymosn.api.transcoder import Transcoder
 from pymosn.core.counters import Counter, Histogram, Metrics
+from pymosn.core.errors import describe, traceback_of
 from pymosn.core.log import ERROR, Log
 
 #: The phases that handle heads; their methods may be `async`.
@@ -190,7 +191,7 @@ def report_error(
 ) -> None:
     """Counts and logs an error of a filter. `method`: the filter's method, for errors without a traceback."""
     handle.errors.value += 1
-    text = error if isinstance(error, str) else f"{type(error).__name__}: {error}"
+    text = error if isinstance(error, str) else describe(error)
     place = _place_of(method) if isinstance(error, str) else _place(error, type(handle.filter).__module__)
     log.write(ERROR, f"[{exchange.connection_id},-,-] filter {handle.name!r} failed: {text}{place}", "pymosn.filter.error")
 
@@ -203,7 +204,7 @@ def _place_of(method: object) -> str:
 
 def _place(error: BaseException, module: str) -> str:
     """File, line and function of the innermost frame in the filter's `module`, else of the innermost frame."""
-    trace = error.__traceback__
+    trace = traceback_of(error)
     place = ""
     is_own = False
     while trace is not None:

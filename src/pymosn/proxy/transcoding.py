@@ -8,15 +8,16 @@ from __future__ import annotations
 from pymosn.api.exchange import Exchange, Reply
 from pymosn.api.rpc import RpcRequest
 from pymosn.api.transcoder import Transcoder, checked_call, checked_reply
+from pymosn.core.errors import reason
 from pymosn.core.failure import (
-    BAD_REWRITE,
     PROTOCOL_MISMATCH,
     RESPONSE_TOO_LARGE,
     UNTRANSLATABLE_REPLY,
     UNTRANSLATABLE_REQUEST,
+    Refused,
 )
 from pymosn.core.headers import Headers
-from pymosn.core.message import BodySource, Refused, RequestHead, ResponseHead
+from pymosn.core.message import BodySource, RequestHead, ResponseHead
 from pymosn.proxy.filtering import FilterOwner, Verdict, body_handlers, filter_chunk, on_error
 from pymosn.proxy.forwarding import change_request
 from pymosn.proxy.sender_wrapper import SenderWrapper
@@ -64,12 +65,13 @@ class Transcoding(SenderWrapper):
                 self.verdict = filtered
                 return None
             body = filtered
-        if not change_request(exchange, self._changes):
-            raise Refused(BAD_REWRITE, exchange.request.path)
+        failure = change_request(exchange, self._changes)
+        if failure is not None:
+            raise Refused(failure, exchange.request.path)
         try:
             made = checked_call(self._transcoder.request(exchange, body))
         except ValueError as error:
-            raise Refused(UNTRANSLATABLE_REQUEST, str(error)) from error
+            raise Refused(UNTRANSLATABLE_REQUEST, reason(error)) from error
         if isinstance(made, Reply):
             return made
         self._call = made
@@ -87,8 +89,8 @@ class Transcoding(SenderWrapper):
         try:
             made = checked_reply(self._transcoder, exchange, head)
         except ValueError as error:
-            return Verdict(handle, None, UNTRANSLATABLE_REPLY, f"filter {handle.name}: {error}")
-        except (Exception, SystemExit) as error:
+            return Verdict(handle, None, UNTRANSLATABLE_REPLY, f"filter {handle.name}: {reason(error)}")
+        except BaseException as error:  # `sys.exit` and panics of Rust extensions are not Exceptions
             failed = on_error(self._owner, handle, error)
             assert failed is not None  # a transcoder's errors are never skipped
             return failed

@@ -12,7 +12,7 @@ from pymosn.api.routing import RouteAction
 from pymosn.api.upstream import NO_CONSTRAINTS, Criteria, Selection
 from pymosn.api.variables import Variable
 from pymosn.core.chars import decimal
-from pymosn.core.headers import lower_name, to_text
+from pymosn.core.headers import Headers, to_text
 from pymosn.core.message import GLOBAL_TIMEOUT, TRY_TIMEOUT, RequestHead
 from pymosn.routing.hashing import HashPolicy
 from pymosn.routing.rewrites import RequestChanges
@@ -27,6 +27,10 @@ class Target:
     def __init__(self, cluster: str, subset: Criteria | None = None) -> None:
         self.cluster = cluster
         self.subset = subset
+
+
+#: The target of a request that names its cluster more than once.
+AMBIGUOUS: Final = Target("")
 
 
 class RetryPolicy:
@@ -152,7 +156,10 @@ class Forward(RouteAction):
         return bool(wanted) and wanted not in (protocol, "Auto")
 
     def choose(self, exchange: Exchange) -> Target | None:
-        """Selects a request's target; called once per request. Returns None if the cluster's name is missing."""
+        """Selects a request's target; called once per request. Returns None if the cluster's name is missing.
+
+        Returns AMBIGUOUS if the request gives several names.
+        """
         return self._target
 
     def text(self) -> str:
@@ -195,6 +202,8 @@ class ForwardByVariable(Forward):
         self._variable = Variable(name)
 
     def choose(self, exchange: Exchange) -> Target | None:
+        if self._variable.is_repeated(exchange):
+            return AMBIGUOUS
         name = self._variable.value(exchange)
         return Target(name, self.subset) if name else None
 
@@ -207,29 +216,31 @@ class ForwardByHeader(Forward):
 
     def __init__(self, name: str, timeout: float, options: ForwardOptions | None = None) -> None:
         super().__init__("", timeout, options)
-        self._name: bytes = lower_name(name)
+        self._name = name.lower()
 
     def choose(self, exchange: Exchange) -> Target | None:
-        value = exchange.request.headers.get_raw(self._name)
-        return Target(to_text(value), self.subset) if value else None
+        values = exchange.request.headers.get_all(self._name)
+        if len(values) > 1:
+            return AMBIGUOUS
+        return Target(values[0], self.subset) if values and values[0] else None
 
     def text(self) -> str:
-        return f"forward to the cluster named by header {to_text(self._name)}"
+        return f"forward to the cluster named by header {self._name}"
 
 
 def asked_timeouts(action: Forward, exchange: Exchange) -> Timeouts:
     """The timeouts according to the request, its headers and variables.
 
-    As in MOSN clients may request any timeout, and values that are not milliseconds are ignored. The timeout in an RPC
-    message takes precedence over the header, and filters' variables over both. A timeout per attempt that is not shorter
-    than the whole has no effect.
+    As in MOSN clients may request any timeout, and values that are not milliseconds, or repeated, are ignored. The timeout
+    in an RPC message takes precedence over the header, and filters' variables over both. A timeout per attempt that is not
+    shorter than the whole has no effect.
     """
     request = exchange.request
     headers = request.headers
     own_total = action.timeout or DEFAULT_TIMEOUT
     own_try = 0.0 if action.retry_policy is None else action.retry_policy.per_try_timeout
-    total = request.timeout or _milliseconds(headers.get_raw(GLOBAL_TIMEOUT), own_total) or DEFAULT_TIMEOUT
-    per_attempt = _milliseconds(headers.get_raw(TRY_TIMEOUT), own_try)
+    total = request.timeout or _milliseconds(_only(headers, GLOBAL_TIMEOUT), own_total) or DEFAULT_TIMEOUT
+    per_attempt = _milliseconds(_only(headers, TRY_TIMEOUT), own_try)
     has_clients_total = total < own_total
     has_clients_try = per_attempt < own_try or own_try == 0.0
     overrides = exchange.own_variables
@@ -245,6 +256,12 @@ def asked_timeouts(action: Forward, exchange: Exchange) -> Timeouts:
     if per_attempt >= total:
         per_attempt = 0.0
     return Timeouts(total, per_attempt, has_clients_total, has_clients_try and per_attempt > 0.0)
+
+
+def _only(headers: Headers, name: bytes) -> bytes | None:
+    """The value of `name`, unless it is repeated."""
+    value = headers.get_raw(name)
+    return None if value is None or len(headers.get_all(to_text(name))) > 1 else value
 
 
 def _milliseconds(value: bytes | None, default: float) -> float:

@@ -1,17 +1,19 @@
 """Conditions in CEL, the Common Expression Language, over the attributes that MOSN provides.
 
-`request.path`, `.url_path`, `.method`, `.host`, `.scheme`, `.query`, `.headers` and `.query_params` (maps), `.size`,
-`.useragent`, `.referer`, `.id`; `source.ip`, `source.port`; `destination.ip`, `destination.port`; `connection.id`;
-`context.protocol`. The library is an optional extra, `pymosn[cel]`, imported only if an expression is configured.
+`request.path`, `.url_path`, `.method`, `.host`, `.scheme`, `.query`, `.headers` and `.query_params` (maps; several values
+of one name are joined with commas), `.size`, `.useragent`, `.referer`, `.id`; `source.ip`, `source.port`;
+`destination.ip`, `destination.port`; `connection.id`; `context.protocol`. The library is an optional extra, `pymosn[cel]`,
+imported only if an expression is configured.
 """
 
 from __future__ import annotations
 
 from typing import Any
-from urllib.parse import parse_qsl
 
 from pymosn.api.exchange import Exchange
 from pymosn.api.routing import RouteMatcher
+from pymosn.api.variables import query_pairs
+from pymosn.core.headers import to_bytes
 
 
 class ExpressionError(ValueError):
@@ -39,7 +41,7 @@ class Expression(RouteMatcher):
     def matches(self, exchange: Exchange) -> bool:
         try:
             result = self._program.evaluate(self._celpy.json_to_cel(attributes(exchange)))
-        except self._celpy.CELEvalError:
+        except Exception:  # besides its own error, the library lets others through, such as those of its RE2
             return False
         return isinstance(result, self._celpy.celtypes.BoolType) and bool(result)
 
@@ -50,9 +52,7 @@ class Expression(RouteMatcher):
 def attributes(exchange: Exchange) -> dict[str, object]:
     """The attributes of an exchange for expressions."""
     head = exchange.request
-    headers: dict[str, str] = {}
-    for name, value in head.headers.items():
-        headers.setdefault(name, value)
+    headers = _as_map(head.headers.items())
     connection = exchange.connection
     query = head.query
     return {
@@ -64,7 +64,7 @@ def attributes(exchange: Exchange) -> dict[str, object]:
             "scheme": head.scheme,
             "query": query,
             "headers": headers,
-            "query_params": dict(parse_qsl(query, keep_blank_values=True)),
+            "query_params": _as_map(query_pairs(head.raw_query)),
             "size": int(head.content_length),
             "useragent": headers.get("user-agent", ""),
             "referer": headers.get("referer", ""),
@@ -75,3 +75,15 @@ def attributes(exchange: Exchange) -> dict[str, object]:
         "connection": {"id": int(connection.id)},
         "context": {"protocol": exchange.protocol},
     }
+
+
+def _as_map(pairs: list[tuple[str, str]]) -> dict[str, str]:
+    """The values by name, joined with commas. Bytes that are not UTF-8 are replaced: the library cannot handle them."""
+    found: dict[str, list[str]] = {}
+    for name, value in pairs:
+        found.setdefault(_unicode(name), []).append(_unicode(value))
+    return {name: ",".join(values) for name, values in found.items()}
+
+
+def _unicode(text: str) -> str:
+    return to_bytes(text).decode("utf-8", "replace")

@@ -13,7 +13,7 @@ from mypy_extensions import i64
 
 from pymosn.api.exchange import Exchange
 from pymosn.api.upstream import Selection
-from pymosn.api.variables import cookie_value
+from pymosn.api.variables import cookie_values, joined
 from pymosn.core.headers import lower_name, to_bytes, to_text
 
 #: Result of `hash_value` if no policy has a value: any host can be selected.
@@ -35,16 +35,16 @@ class HashHeader(HashPolicy):
         self._name = to_text(lower_name(name))
 
     def part(self, exchange: Exchange) -> bytes | None:
-        values = exchange.request.headers.get_all(self._name)
-        return to_bytes(",".join(values)) if values else None
+        value = exchange.request.headers.joined(self._name)
+        return None if value is None else to_bytes(value)
 
 
 class HashCookie(HashPolicy):
-    """A cookie. With `generate`, the response sets it for clients that have none."""
+    """A cookie; several with one name are combined. With `generate`, the response sets it for clients that have none."""
 
     def __init__(self, name: str, path: str, ttl: float, generate: bool) -> None:
         """`ttl`: in seconds; 0 for a session cookie."""
-        self._name: bytes = name.encode()
+        self._name = name
         self._generate = generate
         attributes = f"; Path={path}" if path else ""
         if ttl > 0:
@@ -52,10 +52,12 @@ class HashCookie(HashPolicy):
         self._attributes: bytes = attributes.encode() + b"; HttpOnly"
 
     def part(self, exchange: Exchange) -> bytes | None:
-        value = cookie_value(exchange.request.headers.get_raw(b"cookie"), self._name)
-        if value is not None or not self._generate:
-            return value
-        start = self._name + b"="
+        value = joined(cookie_values(exchange.request.headers, self._name))
+        if value is not None:
+            return to_bytes(value)
+        if not self._generate:
+            return None
+        start = self._name.encode() + b"="
         if not exchange.set_cookie.startswith(start):
             exchange.set_cookie = start + os.urandom(8).hex().encode() + self._attributes
         return exchange.set_cookie[len(start) :].partition(b";")[0]

@@ -111,9 +111,9 @@ class RouteIndex:
     def _first_by_header(self, best: i64, exchange: Exchange) -> i64:
         headers = exchange.request.headers
         for name, by_value in self._headers.items():
-            values = headers.get_all(name)
-            if values:
-                positions = by_value.get(",".join(values))
+            value = headers.joined(name)
+            if value is not None:
+                positions = by_value.get(value)
                 if positions is not None:
                     best = self._first(positions, best, exchange)
         if self._services:

@@ -6,7 +6,7 @@ from typing import Final
 
 from pymosn.api.exchange import Exchange
 from pymosn.api.routing import RouteMatcher
-from pymosn.api.variables import Variable, query_argument
+from pymosn.api.variables import Variable, joined, query_values
 from pymosn.core.chars import TARGET, all_in
 from pymosn.core.headers import lower_name, to_bytes, to_text
 from pymosn.core.secrets import REDACTED, is_credential, is_secret_parameter
@@ -118,16 +118,16 @@ class Header(RouteMatcher):
         self.expected = Text(value, is_regex)
 
     def matches(self, exchange: Exchange) -> bool:
-        values = exchange.request.headers.get_all(self.name)
-        return bool(values) and self.expected.accepts(",".join(values))
+        value = exchange.request.headers.joined(self.name)
+        return value is not None and self.expected.accepts(value)
 
     def text(self) -> str:
         return f"header {self.name} {self.expected.text(is_credential(self.name))}"
 
     def why_not(self, exchange: Exchange) -> str:
-        values = exchange.request.headers.get_all(self.name)
-        value = REDACTED if is_credential(self.name) else ",".join(values)
-        found = f"value is {value!r}" if values else "header is absent"
+        value = exchange.request.headers.joined(self.name)
+        shown = REDACTED if is_credential(self.name) else value
+        found = "header is absent" if value is None else f"value is {shown!r}"
         return f"does not match: {self.text()} ({found})"
 
 
@@ -165,7 +165,7 @@ def header_condition(name: str, value: str, is_regex: bool = False) -> RouteMatc
 
 
 class QueryParameter(RouteMatcher):
-    """The first query parameter of a name has a value, after decoding."""
+    """A query parameter has a value, after decoding; several parameters with one name are joined with commas."""
 
     def __init__(self, name: str, value: str, is_regex: bool = False) -> None:
         """Raises PatternError."""
@@ -173,7 +173,7 @@ class QueryParameter(RouteMatcher):
         self._expected = Text(value, is_regex)
 
     def matches(self, exchange: Exchange) -> bool:
-        value = query_argument(exchange.request.raw_query, self._name)
+        value = joined(query_values(exchange.request.raw_query, self._name))
         return value is not None and self._expected.accepts(value)
 
     def text(self) -> str:

@@ -7,7 +7,8 @@ from typing import Final
 from pymosn.api.exchange import Exchange
 from pymosn.api.routing import HeaderChanges
 from pymosn.core.chars import PATH
-from pymosn.core.headers import lower_name
+from pymosn.core.failure import BAD_REWRITE, REPEATED_FIELD, Failure
+from pymosn.core.headers import to_bytes
 from pymosn.core.message import RequestHead
 from pymosn.core.uri import normalize_path
 from pymosn.routing.matchers import escape, path_text
@@ -70,10 +71,10 @@ class RequestChanges:
         self.headers = headers
         self.path = path
         self.host = host
-        self.host_header: bytes = lower_name(host_header)
+        self.host_header = host_header.lower()
 
-    def apply(self, exchange: Exchange) -> bool:
-        """Changes the request; False for an invalid rewritten path."""
+    def apply(self, exchange: Exchange) -> Failure | None:
+        """Changes the request. Returns a failure for an invalid rewritten path, and if the request names several hosts."""
         head = exchange.request
         headers = self.headers
         if headers is not None:
@@ -81,11 +82,13 @@ class RequestChanges:
         if self.host:
             rewrite_host(exchange, self.host.encode())
         elif self.host_header:
-            value = head.headers.get_raw(self.host_header)
-            if value is not None:
-                rewrite_host(exchange, value)
+            values = head.headers.get_all(self.host_header)
+            if len(values) > 1:
+                return REPEATED_FIELD
+            if values:
+                rewrite_host(exchange, to_bytes(values[0]))
         path = self.path
-        return path is None or _rewrite_path(exchange, head, path)
+        return None if path is None or _rewrite_path(exchange, head, path) else BAD_REWRITE
 
 
 def _rewrite_path(exchange: Exchange, head: RequestHead, rewrite: PathRewrite) -> bool:

@@ -5,6 +5,7 @@ from contextlib import AsyncExitStack, asynccontextmanager
 
 from pymosn.config.schema import MosnConfig
 from pymosn.control.service import Service
+from pymosn.core.errors import describe
 from pymosn.core.log import ERROR, Log
 
 
@@ -38,7 +39,7 @@ class Services:
         try:
             service.follow(config)
         except Exception as error:
-            self._log.write(ERROR, f"{service.name} cannot follow the new configuration: {error!r}")
+            self._log.write(ERROR, f"{service.name} cannot follow the new configuration: {describe(error)}")
 
     async def _stop(self, service: Service) -> None:
         if service in self._running:

@@ -31,6 +31,7 @@ from pymosn.control.http_server import HttpServer
 from pymosn.control.plane import GRACEFUL_STOPPING, RUNNING, STOPPING
 from pymosn.control.service import Service
 from pymosn.core.clock import Clock
+from pymosn.core.errors import describe
 from pymosn.core.log import ERROR, INFO, WARN
 from pymosn.filters.loading import FILTERS, installed
 from pymosn.observe.destination import is_file
@@ -68,7 +69,7 @@ class Supervisor:
         self._logs = logs
         self._log = logs.process_log
         clock = Clock()
-        self._tasks = BackgroundTasks(loop, lambda error: self._log.write(ERROR, f"a change failed: {error!r}"))
+        self._tasks = BackgroundTasks(loop, lambda error: self._log.write(ERROR, f"a change failed: {describe(error)}"))
         self._signals = ShutdownSignals(loop)
         self._services = Services(self._log)
         self._sockets = ProcessSockets(options, workers, self._log, privileges.account)

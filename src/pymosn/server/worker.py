@@ -10,7 +10,6 @@ import os
 import signal
 import socket
 import sys
-import traceback
 from functools import partial
 from typing import Any, Final
 
@@ -21,6 +20,7 @@ from pymosn.assembly.prepared import BuildError, PreparedConfig
 from pymosn.assembly.steps import run_in_slices, run_whole
 from pymosn.assembly.worker import Draft, WorkerRuntime
 from pymosn.config.diagnostics import Diagnostic, error_at
+from pymosn.core.errors import describe, with_traceback
 from pymosn.core.log import ERROR, WARN
 from pymosn.core.redaction import redacted_text
 from pymosn.network.listener import Listener
@@ -193,7 +193,7 @@ class Worker:
         if isinstance(error, BuildError):
             return error.faults
         self._on_exception(self._loop, {"message": "a change cannot be built", "exception": error})
-        return [error_at("", redacted_text(f"cannot be built: {error!r}"))]
+        return [error_at("", redacted_text(f"cannot be built: {describe(error)}"))]
 
     async def _activate(self, runtime: WorkerRuntime, change: int, prepared: PreparedConfig) -> None:
         await self._start(runtime, runtime.activate(prepared))
@@ -270,7 +270,7 @@ class Worker:
             try:
                 await asyncio.wait_for(runtime.aclose(), CLOSE_TIME)
             except Exception as error:
-                runtime.log.write(ERROR, f"closing failed: {error!r}")
+                runtime.log.write(ERROR, f"closing failed: {describe(error)}")
             self._send_stats(runtime, 0)
         await self._exit(0)
 
@@ -290,7 +290,7 @@ class Worker:
 
     def _on_exception(self, loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
         error = context.get("exception")
-        text = "".join(traceback.format_exception(error)) if error is not None else ""
+        text = "" if error is None else with_traceback(error)
         line = f"{context.get('message', 'error in the event loop')}\n{text}".rstrip()
         if self._runtime is not None:
             self._runtime.log.write(ERROR, line, "mosn.proxy.panic")

@@ -42,6 +42,11 @@ def destination(plan: OriginalPlan, exchange: Exchange) -> str:
     return _address(target, plan.replace_local)
 
 
+def is_ambiguous(plan: OriginalPlan, exchange: Exchange) -> bool:
+    """Whether a request gives several destinations."""
+    return plan.header not in ("", "host") and len(exchange.request.headers.get_all(plan.header)) > 1
+
+
 def _address(target: str, replace_local: bool) -> str:
     """`target`, a host with optional port, as `host:port`; empty if it cannot be dialed."""
     if target.endswith("]") or ":" not in target:

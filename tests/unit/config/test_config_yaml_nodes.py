@@ -94,3 +94,9 @@ def test_faults(text: str, word: str) -> None:
 def test_a_duplicate_key_is_reported() -> None:
     _, repeated = parse_yaml("a: 1\nb: 2\na: 3")
     assert [(key.key, key.line, key.first_line) for key in repeated] == [("a", 3, 1)]
+
+
+def test_surrogates_are_characters_or_replaced() -> None:
+    root, _ = parse_yaml('"\\ud83d\\ude00": "a\\ud800"')
+    ((entry),) = root.entries
+    assert (entry.key, entry.node.value) == ("\U0001f600", "a\ufffd")

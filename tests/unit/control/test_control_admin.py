@@ -208,7 +208,7 @@ def test_an_error_is_logged_and_not_shown(client: AsgiClient, plane: FakePlane, 
     assert answer.status == 500
     assert "workers" not in answer.text
     assert list(zip(log.alerts, log.lines, strict=True)) == [
-        ("mosn.admin.admin_failed", "GET /api/v1/stats failed: RuntimeError('workers do not answer')"),
+        ("mosn.admin.admin_failed", "GET /api/v1/stats failed: RuntimeError: workers do not answer"),
     ]
 
 

@@ -13,7 +13,8 @@ import pytest
 from cryptography.hazmat.primitives.asymmetric import ec, rsa
 from shipped_kit import problems, shipped
 
-from pymosn.filters.stream.jwt_keys import KeySet, TokenError
+from pymosn.filters.stream.jwt_keys import KeySet
+from pymosn.filters.stream.jwt_token import TokenError
 from pymosn.testing import Down, Request, Response, Result, World, run
 
 ONE = rsa.generate_private_key(public_exponent=65537, key_size=2048)
@@ -206,11 +207,11 @@ def test_a_token_that_was_good_before_expires() -> None:
     keys = KeySet(jwks(jwk(ONE)))
     sent = token(exp=1000, nbf=500)
     for now in (495.0, 999.0, 1009.0):
-        assert keys.verify(sent, 10.0, now)["exp"] == 1000
+        assert keys.verify(sent, 10.0, now).claims["exp"] == 1000
     for now, text in ((1010.0, "Jwt is expired"), (489.0, "Jwt not yet valid")):
         with pytest.raises(TokenError, match=text):
             keys.verify(sent, 10.0, now)
-    with pytest.raises(TokenError, match="no number in exp"):
+    with pytest.raises(TokenError, match="no valid time in exp"):
         keys.verify(_odd_times(), 10.0, 0.0)
 
 

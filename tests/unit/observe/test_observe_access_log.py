@@ -143,8 +143,8 @@ def test_an_exchange_that_hardly_began_has_a_line() -> None:
 
 def test_headers_cookies_and_arguments() -> None:
     made = exchange(b"User-Agent: curl/8\r\nCookie: a=1; session=abc=; b=2\r\nX-A: 1\r\nx-a: 2\r\n", b"Server: up\r\n")
-    assert line("%request_header_user-agent% %request_header_X-A%", made) == "curl/8 1"
-    assert line("%response_header_SERVER% %Http1_request_header_x-a%", made) == "up 1"
+    assert line("%request_header_user-agent% %request_header_X-A%", made) == "curl/8 1,2"
+    assert line("%response_header_SERVER% %Http1_request_header_x-a%", made) == "up 1,2"
     assert line("%cookie_session% %Http1_cookie_b% %cookie_c%", made) == "abc= 2 -"
     assert line("%request_arg_b%", made) == "x y"
 

@@ -165,7 +165,12 @@ def check_stream_filters(listener: Listener, path: str, report: Diagnostics, ext
             report.error(f"{inner}.go_plugin_config", "Go shared objects cannot be loaded into pymosn")
         elif name in FROM_FILES:
             _check_file(filter, inner, report)
-        elif name in extra or name in SHIPPED:
+        elif name in SHIPPED:
+            if filter.on_error == SKIP and spec_of(name).guards:
+                report.error(
+                    f"{inner}.on_error", f"must be fail: an error in {name} would let requests pass that it has to stop"
+                )
+        elif name in extra:
             continue
         elif name in NO_OP_STREAM_FILTERS:
             report.warning(inner, "MOSN has no such filter either; skipped", name)

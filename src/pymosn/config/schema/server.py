@@ -47,7 +47,8 @@ class StreamFilter(Block, kw_only=True):
     type: str = ""
     config: AnyMap = {}
     on_error: Annotated[
-        str, own("on an error of the filter: `fail` (respond 500) or `skip` it; default: the filter's own")
+        str,
+        own("on an error of the filter: `fail` (500), or `skip` it (not filters that guard); default: the filter's own"),
     ] = ""
     timeout: Annotated[Duration | None, own("for each call of an `async` filter; default: the filter's own, else none")] = (
         None

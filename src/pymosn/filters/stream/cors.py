@@ -8,7 +8,7 @@ import msgspec
 
 from pymosn.api.exchange import Exchange, Reply
 from pymosn.api.stream_filter import StreamFilter
-from pymosn.core.headers import Headers, headers_from
+from pymosn.core.headers import Headers, headers_from, is_token, to_bytes
 from pymosn.filters.settings import Block, Duration, own
 from pymosn.filters.spec import FilterSpec
 from pymosn.filters.stream.problems import Problems
@@ -54,13 +54,15 @@ class CorsFilter(StreamFilter):
         self._headers = ", ".join(settings.allow_headers)
         self._exposed = ", ".join(settings.expose_headers)
         self._max_age = str(int(settings.max_age))
+        for i, method in enumerate(settings.allow_methods):
+            problems.require(is_token(to_bytes(method)), f".allow_methods[{i}]", f"not a request method: {method!r}")
         problems.headers(".allow_headers", settings.allow_headers)
         problems.headers(".expose_headers", settings.expose_headers)
         problems.end()
 
     def on_request(self, exchange: Exchange) -> Reply | None:
         request = exchange.request
-        origin = request.headers.get("origin")
+        origin = request.headers.joined("origin")
         if origin is None or request.raw_method != b"OPTIONS" or "access-control-request-method" not in request.headers:
             return None
         if not self._allows(origin):
@@ -80,7 +82,7 @@ class CorsFilter(StreamFilter):
         received = exchange.received_headers
         if exchange.request.raw_method == b"OPTIONS" and "access-control-request-method" in received:
             return  # the reply of `on_request`, or not a browser's preflight request
-        origin = received.get("origin")
+        origin = received.joined("origin")
         for name in ("access-control-allow-origin", "access-control-allow-credentials", "access-control-expose-headers"):
             response.headers.remove(name)
         if origin is not None and self._allows(origin):
@@ -91,6 +93,9 @@ class CorsFilter(StreamFilter):
             add_vary(response.headers, "Origin")
 
     def _allows(self, origin: str) -> bool:
+        """Whether the value of Origin is one allowed origin; browsers send neither several nor a list."""
+        if "," in origin:
+            return False
         if self._any or origin.lower() in self._origins:
             return True
         text = origin.encode("utf-8", "surrogateescape")
@@ -104,4 +109,4 @@ class CorsFilter(StreamFilter):
             headers.set("access-control-allow-credentials", "true")
 
 
-SPEC: Final = FilterSpec("cors", Settings, CorsFilter, "pymosn's own")
+SPEC: Final = FilterSpec("cors", Settings, CorsFilter, "pymosn's own", guards=True)

@@ -34,7 +34,7 @@ class DubboStreamFilter(StreamFilter):
         request.raw_path = b"/"
         exchange.set_variable("Dubbo_service", service)
         exchange.set_variable("Dubbo_method", request.method)
-        value = request.headers.get(self._subset) if self._subset else None
+        value = request.headers.single(self._subset) if self._subset else None
         if value is not None:
             exchange.choose(subset={self._subset: value})
 

@@ -3,14 +3,23 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from typing import Any, Final
 
 from pymosn.api.exchange import Exchange
-from pymosn.core.headers import to_bytes
+from pymosn.core.headers import to_bytes, to_text
 from pymosn.filters.stream.problems import Problems
+from pymosn.routing.table import split_port
 
 Test = Callable[[str], bool]
-Condition = Callable[[Exchange], bool]
+#: Whether a condition holds. The second argument is ANY_READING or EVERY_READING.
+Condition = Callable[[Exchange, bool], bool]
+
+#: Receivers read a repeated header in different ways: they use the first line, the last, all of them joined, or the elements
+#: of a list. With ANY_READING a condition holds if it does for one of these readings, as a rule that denies has to judge;
+#: with EVERY_READING only if it does for all of them, as a rule that allows has to. A negation swaps the two.
+ANY_READING: Final = True
+EVERY_READING: Final = False
 
 _SIMPLE: Final[dict[str, Callable[[str, str], bool]]] = {
     "exact": lambda expected, text: text == expected,
@@ -20,9 +29,18 @@ _SIMPLE: Final[dict[str, Callable[[str, str], bool]]] = {
 }
 
 
-def never(_: object) -> bool:
+def never(_: object, _reading: bool = ANY_READING) -> bool:
     """Placeholder for an invalid condition."""
     return False
+
+
+def fold(text: str) -> str:
+    """`text` with ASCII letters in lower case. `str.lower` makes other characters equal to them (the Kelvin sign, K)."""
+    return to_text(to_bytes(text).lower())
+
+
+def _plain(key: str) -> str:
+    return key.replace("_", "").lower()
 
 
 class EnvoyObject:
@@ -33,7 +51,10 @@ class EnvoyObject:
         self.problems = problems
         problems.require(isinstance(value, dict), path, "expected an object")
         items: dict[object, Any] = value if isinstance(value, dict) else {}
-        self._values = {str(key).replace("_", "").lower(): (str(key), inner) for key, inner in items.items()}
+        self._values: dict[str, tuple[str, Any]] = {}
+        for key, inner in items.items():
+            if self._values.setdefault(_plain(str(key)), (str(key), inner)) != (str(key), inner):
+                problems.add(f"{path}.{key}", f"the same key as {self._values[_plain(str(key))][0]}")
 
     def __enter__(self) -> EnvoyObject:
         return self
@@ -79,31 +100,35 @@ class EnvoyObject:
         return [(value, f"{path}[{i}]") for i, value in enumerate(values)]
 
 
-def text_test(source: EnvoyObject) -> Test:
-    """A StringMatcher."""
+def text_test(source: EnvoyObject, folds: bool = False) -> Test:
+    """A StringMatcher. `folds`: it ignores case whatever it says, as for the names of hosts."""
     with source:
-        ignores_case = source.take("ignore_case", bool, False)
+        ignores_case = source.take("ignore_case", bool, False) or folds
         for key, compare in _SIMPLE.items():
             if key in source:
                 expected = source.take(key, str, "")
                 source.problems.require(key == "exact" or expected, f"{source.path}.{key}", "must not be empty")
-                if ignores_case:
-                    folded = expected.lower()
-                    return lambda text: compare(folded, text.lower())
-                return lambda text: compare(expected, text)
+                return _simple_test(compare, expected, ignores_case)
         if "safe_regex" in source:
             advice = "not valid with safe_regex; use (?i) in the expression"
-            source.problems.require(not ignores_case, f"{source.path}.ignore_case", advice)
-            return regex_test(source.inner("safe_regex"))
+            source.problems.require(folds or not ignores_case, f"{source.path}.ignore_case", advice)
+            return regex_test(source.inner("safe_regex"), folds)
         source.problems.add(source.path, f"expected one of {', '.join(_SIMPLE)}, safe_regex")
     return never
 
 
-def regex_test(source: EnvoyObject) -> Test:
-    """A RegexMatcher, for the whole text."""
+def _simple_test(compare: Callable[[str, str], bool], expected: str, folds: bool) -> Test:
+    if folds:
+        folded = fold(expected)
+        return lambda text: compare(folded, fold(text))
+    return lambda text: compare(expected, text)
+
+
+def regex_test(source: EnvoyObject, folds: bool = False) -> Test:
+    """A RegexMatcher, for the whole text. `folds`: it ignores case."""
     with source:
         source.take("google_re2", dict, None)
-        regex = source.problems.regex(f"{source.path}.regex", source.take("regex", str, ""))
+        regex = source.problems.regex(f"{source.path}.regex", source.take("regex", str, ""), folds)
     return never if regex is None else lambda text: regex.found_in(to_bytes(text))
 
 
@@ -111,6 +136,8 @@ def header_test(source: EnvoyObject) -> Condition:
     """A HeaderMatcher. A missing header only matches conditions on its absence (`present_match`, `invert_match`)."""
     with source:
         name = source.take("name", str, "").lower()
+        if name == "host":
+            name = ":authority"
         inverts = source.take("invert_match", bool, False)
         if not name.startswith(":"):
             source.problems.header(f"{source.path}.name", name)
@@ -119,21 +146,46 @@ def header_test(source: EnvoyObject) -> Condition:
         has_presence = "present_match" in source
         # Without any condition the header must exist.
         expected = source.take("present_match", bool, True) is not inverts
-        test = None if has_presence else _value_test(source)
+        test = None if has_presence else _value_test(source, name == ":authority")
     if test is None:
-        return lambda exchange: (_value(exchange, name) is not None) is expected
-    return lambda exchange: (value := _value(exchange, name)) is not None and test(value) is not inverts
+        return lambda exchange, _: bool(_values(exchange, name)) is expected
+    return partial(_has_value, name, test, inverts)
 
 
-def _value_test(source: EnvoyObject) -> Test | None:
+def _has_value(name: str, test: Test, inverts: bool, exchange: Exchange, any_reading: bool) -> bool:
+    values = _values(exchange, name)
+    if not values:
+        return False
+    if any_reading is not inverts:
+        return any(map(test, _possible_readings(values, name))) is not inverts
+    return all(map(test, _joined_too(values))) is not inverts
+
+
+def _joined_too(values: list[str]) -> list[str]:
+    """The values of a field, and all of them as one if there are several."""
+    return values if len(values) == 1 else [*values, ",".join(values), ", ".join(values)]
+
+
+def _possible_readings(values: list[str], name: str) -> list[str]:
+    """The values that a receiver may see: each line, all of them joined, and the elements of lists."""
+    readings = _joined_too(values)
+    if name == ":authority":
+        host = split_port(to_bytes(values[0]))[0]
+        return [*readings, to_text(host), to_text(host.rstrip(b"."))]
+    if name.startswith(":"):
+        return readings
+    elements = [element.strip(" \t") for value in values if "," in value for element in value.split(",")]
+    return [*readings, *filter(None, elements)]
+
+
+def _value_test(source: EnvoyObject, folds: bool) -> Test | None:
     for key, compare in _SIMPLE.items():
         if f"{key}_match" in source:
-            expected = source.take(f"{key}_match", str, "")
-            return lambda text: compare(expected, text)
+            return _simple_test(compare, source.take(f"{key}_match", str, ""), folds)
     if "safe_regex_match" in source:
-        return regex_test(source.inner("safe_regex_match"))
+        return regex_test(source.inner("safe_regex_match"), folds)
     if "string_match" in source:
-        return text_test(source.inner("string_match"))
+        return text_test(source.inner("string_match"), folds)
     if "range_match" in source:
         with source.inner("range_match") as limits:
             start, end = limits.take("start", int, 0), limits.take("end", int, 0)
@@ -146,13 +198,12 @@ def _integer(text: str) -> int | None:
     return int(text) if digits.isascii() and digits.isdigit() and len(digits) < 20 else None
 
 
-def _value(exchange: Exchange, name: str) -> str | None:
+def _values(exchange: Exchange, name: str) -> list[str]:
     request = exchange.request
     if name.startswith(":"):
         if name == ":method":
-            return request.method
+            return [request.method]
         if name == ":authority":
-            return request.host
-        return f"{request.path}?{request.query}" if request.query else request.path
-    values = request.headers.get_all(name)
-    return ",".join(values) if values else None
+            return [request.host]
+        return [f"{request.path}?{request.query}" if request.query else request.path]
+    return request.headers.get_all(name)

@@ -9,6 +9,7 @@ import msgspec
 
 from pymosn.api.exchange import Exchange, Reply
 from pymosn.api.stream_filter import ClientError, ClientResponse, StreamFilter
+from pymosn.core.errors import reason
 from pymosn.core.failure import ACCESS_DENIED, AUTHORIZATION_FAILED
 from pymosn.core.headers import HeaderError
 from pymosn.core.log import WARN
@@ -17,6 +18,8 @@ from pymosn.filters.spec import FilterSpec, RouteSpec
 from pymosn.filters.stream.problems import Problems
 
 NAME: Final = "ext_authz"
+#: Headers that describe the request to the service.
+DESCRIBING: Final = ("x-forwarded-method", "x-forwarded-proto", "x-forwarded-host", "x-forwarded-uri", "x-forwarded-for")
 #: Maximum size of the service's response body, in bytes.
 LIMIT: Final = 64 * 1024
 #: Headers that this filter itself sends to the service.
@@ -65,12 +68,16 @@ class ExtAuthzFilter(StreamFilter):
         super().__init__(settings)
         problems = Problems()
         problems.require(settings.cluster, ".cluster", "the cluster of the service is missing")
-        problems.require(settings.path[:1] in ("", "/"), ".path", f"must start with /, not {settings.path!r}")
+        if settings.path:
+            problems.target(".path", settings.path)
         problems.require(settings.timeout > 0, ".timeout", "must be greater than 0")
         problems.status(".status_on_error", settings.status_on_error, 400)
-        problems.headers(".request_headers", settings.request_headers)
-        problems.headers(".headers_to_upstream", settings.headers_to_upstream)
-        problems.headers(".headers_to_client", settings.headers_to_client)
+        problems.changed_headers(".request_headers", settings.request_headers)
+        problems.changed_headers(".headers_to_upstream", settings.headers_to_upstream)
+        problems.changed_headers(".headers_to_client", settings.headers_to_client)
+        for i, name in enumerate(settings.request_headers):
+            text = f"{name} describes the request, and is always sent; the client's own value would contradict it"
+            problems.require(name.lower() not in DESCRIBING, f".request_headers[{i}]", text)
         problems.end()
         self._settings = settings
         self._forwarded = [name.lower() for name in settings.request_headers if name.lower() not in OWN]
@@ -88,19 +95,18 @@ class ExtAuthzFilter(StreamFilter):
         target = f"{request.path}?{request.query}" if request.query else request.path
         # Repeated headers stay repeated: the service must see everything that the upstream will see.
         fields = [(name, value) for name in self._forwarded for value in request.headers.get_all(name)]
-        fields += [
-            ("x-forwarded-method", request.method),
-            ("x-forwarded-proto", request.scheme),
-            ("x-forwarded-host", request.headers.get("x-forwarded-host") or request.host),
-            ("x-forwarded-uri", target),
-            ("x-forwarded-for", exchange.remote_ip),
-        ]
+        host = request.headers.joined("x-forwarded-host") or request.host
+        described = (request.method, request.scheme, host, target, exchange.remote_ip)
+        fields += zip(DESCRIBING, described, strict=True)
         settings = self._settings
         try:
             client = self.clusters[settings.cluster]
             answer = await client.request("GET", settings.path or target, fields, b"", settings.timeout, LIMIT)
-        except (ClientError, KeyError, HeaderError) as error:
-            return self._on_failed(exchange, str(error))
+        except ClientError as error:
+            return self._on_failed(exchange, error.reason)
+        except (KeyError, HeaderError) as error:
+            # Without a cluster, or with a request that cannot be described, no service could have answered.
+            return self._reject(exchange, reason(error))
         if answer.status >= 500:
             return self._on_failed(exchange, f"status {answer.status}")
         if 200 <= answer.status < 300:
@@ -126,6 +132,9 @@ class ExtAuthzFilter(StreamFilter):
         if self._settings.failure_mode_allow:
             self._allow(exchange, [])
             return None
+        return self._reject(exchange, detail)
+
+    def _reject(self, exchange: Exchange, detail: str) -> Reply:
         exchange.failure = AUTHORIZATION_FAILED
         exchange.failure_detail = detail
         return Reply(self._settings.status_on_error)
@@ -139,5 +148,11 @@ def _chosen(answer: ClientResponse, names: list[str]) -> list[tuple[str, str]]:
 _NOTE: Final = "pymosn's own: asks a service by HTTP; also of a route"
 _ROUTE: Final = RouteSpec(RouteSettings, lambda settings: settings)
 SPEC: Final = FilterSpec(
-    NAME, Settings, ExtAuthzFilter, _NOTE, route=_ROUTE, clusters=lambda settings: [("cluster", settings.cluster)]
+    NAME,
+    Settings,
+    ExtAuthzFilter,
+    _NOTE,
+    route=_ROUTE,
+    clusters=lambda settings: [("cluster", settings.cluster)],
+    guards=True,
 )

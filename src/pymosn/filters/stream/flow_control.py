@@ -124,6 +124,5 @@ DIFFERENCES: Final = (
     ("Nacos, callbacks, memory", "built in", "the file is rejected"),
     ("window", "two halves of a second", "ten parts of `statIntervalInMs`"),
 )
-SPEC: Final = FilterSpec(
-    "flowControlFilter", Settings, FlowControlFilter, "Sentinel's rules, from the file; not from Nacos", DIFFERENCES
-)
+_NOTE: Final = "Sentinel's rules, from the file; not from Nacos"
+SPEC: Final = FilterSpec("flowControlFilter", Settings, FlowControlFilter, _NOTE, DIFFERENCES, guards=True)

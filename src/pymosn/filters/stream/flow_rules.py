@@ -15,6 +15,8 @@ ASSOCIATED: Final = 1  # a `relationStrategy`
 BLOCKED: Final = -1.0
 
 BUCKETS: Final = 10
+#: Lowest threshold above 0; calculations with much lower ones would divide by zero.
+LOWEST: Final = 1e-6
 
 _OF_MEMORY: Final = "of tokenCalculateStrategy 2, which is rejected"
 _OLD_SENTINEL: Final = "of an older Sentinel; MOSN does not read it either"
@@ -154,7 +156,7 @@ def check_rule(rule: FlowRule, path: str, problems: Problems) -> None:
     warms_up = strategy == WARM_UP
     for is_valid, key, text in (
         (rule.resource != "", "resource", "a rule needs a resource"),
-        (rule.threshold >= 0, "threshold", "must be 0 or more"),
+        (rule.threshold == 0 or rule.threshold >= LOWEST, "threshold", f"must be 0, or at least {LOWEST:g}"),
         (strategy in (0, WARM_UP), "tokenCalculateStrategy", "only 0 (direct) and 1 (warm-up) are supported"),
         (behavior in (0, THROTTLE), "controlBehavior", "must be 0 (reject) or 1 (throttling)"),
         (relation in (0, ASSOCIATED), "relationStrategy", "must be 0 (the resource itself) or 1 (refResource)"),

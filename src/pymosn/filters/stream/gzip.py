@@ -95,10 +95,10 @@ class GzipFilter(StreamFilter):
         if length == 0 or 0 <= length < self._minimum:
             return False
         headers = head.headers
-        kind = _spaceless(headers.get("content-type") or "")
+        kind = _spaceless(headers.joined("content-type") or "")
         if kind not in self._types and kind.partition(";")[0] not in self._types:
             return False
-        if headers.get("content-encoding", "identity").lower() != "identity":
+        if (headers.joined("content-encoding") or "identity").lower() != "identity":
             return False
         return not any("no-transform" in value.lower() for value in headers.get_all("cache-control"))
 

@@ -36,7 +36,7 @@ class Settings(Block, kw_only=True):
 class HeaderToMetadataFilter(StreamFilter):
     """Adds labels to those of the route (`metadata_match`), and replaces those with the same key.
 
-    Cost per request: one header lookup per rule.
+    Raises RepeatedField for a repeated header. Cost per request: one header lookup per rule.
     """
 
     def __init__(self, settings: Settings) -> None:
@@ -52,7 +52,7 @@ class HeaderToMetadataFilter(StreamFilter):
         labels: dict[str, str] = {}
         headers = exchange.request.headers
         for rule in self._rules:
-            value = headers.get(rule.header)
+            value = headers.single(rule.header)
             label = rule.on_header_missing if value is None else rule.on_header_present
             text = "" if label is None else label.value or value
             if label is not None and text:
@@ -66,7 +66,8 @@ class HeaderToMetadataFilter(StreamFilter):
 
 
 def _check(rule: Rule, path: str, problems: Problems) -> None:
-    problems.header(f"{path}.header", rule.header)
+    check = problems.changed_header if rule.remove else problems.header
+    check(f"{path}.header", rule.header)
     present, missing = rule.on_header_present, rule.on_header_missing
     problems.require(present or missing, path, "a rule needs on_header_present or on_header_missing")
     if present is not None:

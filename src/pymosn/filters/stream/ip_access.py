@@ -97,4 +97,4 @@ DIFFERENCES: Final = (
     ("an invalid address", "`default_action`", "403"),
     ("actions other than allow and deny", "allow", "the file is rejected"),
 )
-SPEC: Final = FilterSpec("ip_access", Settings, IpAccessFilter, "", DIFFERENCES)
+SPEC: Final = FilterSpec("ip_access", Settings, IpAccessFilter, "", DIFFERENCES, guards=True)

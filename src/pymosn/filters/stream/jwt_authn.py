@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Iterator
 from importlib.util import find_spec
-from typing import Annotated, Any, Final
+from typing import Annotated, Final
 
 from pymosn.api.exchange import Exchange, Reply
 from pymosn.api.stream_filter import StreamFilter
@@ -12,9 +12,10 @@ from pymosn.core.failure import UNAUTHORIZED
 from pymosn.filters.settings import AnyMap, EnvoyBlock, works
 from pymosn.filters.spec import FilterSpec
 from pymosn.filters.stream.envoy_match import EnvoyObject, never, regex_test
-from pymosn.filters.stream.jwt_keys import TokenError, UnknownKey
-from pymosn.filters.stream.jwt_provider import JwtProvider, Provider, TokenSource
+from pymosn.filters.stream.jwt_keys import UnknownKey
+from pymosn.filters.stream.jwt_provider import Found, JwtProvider, Provider, TokenSource
 from pymosn.filters.stream.jwt_requirements import FAILED, MISSING, OK, Outcome, Requirement, read_requirement
+from pymosn.filters.stream.jwt_token import Token, TokenError
 from pymosn.filters.stream.problems import Problems
 
 NAME: Final = "jwt_authn"
@@ -78,7 +79,7 @@ class JwtAuthnFilter(StreamFilter):
     def _require(self, exchange: Exchange, requirement: Requirement) -> Reply | Awaitable[Reply | None] | None:
         now = self.context.clock.now
         check = _Check(exchange, self._providers, self.context.clock.wall())
-        used = [self._providers[name] for name in requirement.providers if check.found[name]]
+        used = [self._providers[name] for name in requirement.providers if check.found[name].tokens]
         if all(provider.has_keys(now) for provider in used):
             outcome = requirement.evaluate(check.verify)
             if outcome.status == OK or not check.unknown_keys:
@@ -120,32 +121,39 @@ class _Check:
         self.exchange = exchange
         self.unknown_keys: list[tuple[Provider, UnknownKey]] = []
         self._providers = providers
-        #: The tokens by provider, with their sources.
-        self.found = {name: provider.find(exchange) for name, provider in providers.items()}
-        self._valid: dict[str, tuple[TokenSource, dict[str, Any]]] = {}
+        #: By provider.
+        self.found: dict[str, Found] = {name: provider.find(exchange) for name, provider in providers.items()}
+        self._valid: dict[str, tuple[TokenSource, Token]] = {}
 
     def verify(self, name: str, audiences: frozenset[str] | None) -> Outcome:
         """Whether the request has a valid token of a provider."""
         provider = self._providers[name]
-        outcome = Outcome(MISSING, "Jwt is missing")
-        for token, source in self.found[name]:
-            try:
-                claims = provider.verify(token, audiences, self._now)
-            except TokenError as error:
-                outcome = Outcome(FAILED, str(error))
-                if isinstance(error, UnknownKey) and provider.is_remote:
-                    self.unknown_keys.append((provider, error))
-                continue
-            self._valid[name] = source, claims
-            return Outcome(OK)
-        return outcome
+        found = self.found[name]
+        if not found.tokens:
+            return Outcome(MISSING, "Jwt is missing")
+        if found.is_ambiguous:
+            return Outcome(FAILED, "Jwt is not the only credential of the request")
+        text, source = found.tokens[0]
+        try:
+            token = provider.verify(text, audiences, self._now)
+        except TokenError as error:
+            if isinstance(error, UnknownKey) and provider.is_remote:
+                self.unknown_keys.append((provider, error))
+            return Outcome(FAILED, str(error))
+        self._valid[name] = source, token
+        return Outcome(OK)
 
     def accept(self) -> None:
-        """Applies the valid tokens to the request."""
-        for name, (source, claims) in self._valid.items():
-            self._providers[name].accept(self.exchange, source, claims)
+        """Applies the valid tokens to the request, and removes all others, which the upstream could take for valid ones."""
+        verified = {(token.text, source.place) for source, token in self._valid.values()}
+        for found in self.found.values():
+            for text, source in found.tokens:
+                if (text, source.place) not in verified:
+                    source.remove(self.exchange)
+        for name, (source, token) in self._valid.items():
+            self._providers[name].accept(self.exchange, source, token)
         if self._valid:
-            self.exchange.state[NAME] = {name: claims for name, (_, claims) in self._valid.items()}
+            self.exchange.state[NAME] = {name: token.claims for name, (_, token) in self._valid.items()}
 
 
 def _path_test(value: object, path: str, problems: Problems) -> PathTest:
@@ -180,4 +188,5 @@ DIFFERENCES: Final = (
         "the set is fetched again, at most every two seconds",
     ),
 )
-SPEC: Final = FilterSpec(NAME, Settings, JwtAuthnFilter, "needs the extra pymosn[jwt]", DIFFERENCES, clusters=_clusters)
+_NOTE: Final = "needs the extra pymosn[jwt]"
+SPEC: Final = FilterSpec(NAME, Settings, JwtAuthnFilter, _NOTE, DIFFERENCES, clusters=_clusters, guards=True)

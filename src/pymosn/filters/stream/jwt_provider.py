@@ -4,20 +4,20 @@
 from __future__ import annotations
 
 import asyncio
-import base64
-import json
-from typing import Annotated, Any, Final, NamedTuple
-from urllib.parse import urlsplit
+from typing import Annotated, Final, NamedTuple
+from urllib.parse import SplitResult, urlsplit
 
 import msgspec
 
 from pymosn.api.exchange import Exchange
 from pymosn.api.stream_filter import ClientError, FilterContext
-from pymosn.api.variables import query_argument
-from pymosn.core.headers import HeaderError
+from pymosn.api.variables import query_values
+from pymosn.core.headers import HeaderError, to_bytes
 from pymosn.core.log import WARN
+from pymosn.core.uri import is_host
 from pymosn.filters.settings import Duration, EnvoyBlock, Unsigned, works
-from pymosn.filters.stream.jwt_keys import KeySet, TokenError, UnknownKey
+from pymosn.filters.stream.jwt_keys import KeySet, UnknownKey
+from pymosn.filters.stream.jwt_token import Token, TokenError
 from pymosn.filters.stream.problems import Problems
 
 #: Default lifetime of a remote key set in seconds, as in Envoy.
@@ -77,15 +77,27 @@ class TokenSource(NamedTuple):
     header: str = ""
     prefix: str = ""
 
-    def find(self, exchange: Exchange) -> list[str]:
-        """The tokens found."""
-        if self.parameter:
-            value = query_argument(exchange.request.raw_query, self.parameter)
-            return [value] if value else []
-        values = exchange.request.headers.get_all(self.header)
-        # The name of the scheme is case-insensitive (RFC 9110 section 11.1).
-        size = len(self.prefix)
-        return [value[size:].strip() for value in values if value[:size].lower() == self.prefix.lower()]
+    @property
+    def place(self) -> tuple[str, str]:
+        """The parameter or the header, which several sources may share."""
+        return self.parameter, self.header.lower()
+
+    def values(self, exchange: Exchange) -> list[str]:
+        """All that the request has there, tokens or not."""
+        if not self.parameter:
+            return exchange.request.headers.get_all(self.header)
+        # Some upstreams also separate parameters with semicolons, which a token does not contain.
+        query = exchange.request.raw_query
+        return query_values(None if query is None else query.replace(b";", b"&"), self.parameter)
+
+    def token_in(self, value: str) -> str | None:
+        """The token in one of the values: what follows the prefix; None without the prefix."""
+        # The name of the scheme is case-insensitive (RFC 9110 section 11.1), and upstreams accept tabs after it.
+        prefix = self.prefix.rstrip(" \t")
+        rest = value[len(prefix) :]
+        if value[: len(prefix)].lower() != prefix.lower() or (prefix != self.prefix and rest[:1] not in ("", " ", "\t")):
+            return None
+        return rest.strip(" \t")
 
     def remove(self, exchange: Exchange) -> None:
         """Removes the token from the request."""
@@ -94,8 +106,29 @@ class TokenSource(NamedTuple):
             request.headers.remove(self.header)
             return
         pairs = (request.raw_query or b"").split(b"&")
-        kept = [pair for pair in pairs if query_argument(pair, self.parameter) is None]
+        kept = [pair for pair in pairs if not query_values(pair.replace(b";", b"&"), self.parameter)]
         request.query = b"&".join(kept).decode("ascii")
+
+
+def _split(uri: str, path: str, problems: Problems) -> tuple[str, str]:
+    """The host of a URL, and its path with the query."""
+    try:
+        parts = urlsplit(uri)
+    except ValueError:  # such as brackets that are not closed
+        parts = SplitResult("", "", "", "", "")
+    if parts.scheme not in ("http", "https") or not is_host(to_bytes(parts.netloc)):
+        problems.add(path, f"expected a URL, got {uri!r}")
+        return "", "/"
+    target = (parts.path or "/") + (f"?{parts.query}" if parts.query else "")
+    problems.target(path, target)
+    return parts.netloc, target
+
+
+class Found(NamedTuple):
+    """The tokens of a request for one provider, with their sources; `is_ambiguous`: they are not the only credential."""
+
+    tokens: list[tuple[str, TokenSource]]
+    is_ambiguous: bool
 
 
 class Provider:
@@ -108,10 +141,10 @@ class Provider:
         self._skew = float(config.clockSkewSeconds) or SKEW
         self.payload_header = config.forwardPayloadHeader
         if self.payload_header:
-            problems.header(f"{path}.forwardPayloadHeader", self.payload_header)
+            problems.changed_header(f"{path}.forwardPayloadHeader", self.payload_header)
         sources = [TokenSource("", entry.name, entry.valuePrefix) for entry in config.fromHeaders]
         for i, entry in enumerate(config.fromHeaders):
-            problems.header(f"{path}.fromHeaders[{i}].name", entry.name)
+            problems.changed_header(f"{path}.fromHeaders[{i}].name", entry.name)
         sources += map(TokenSource, config.fromParams)
         self._sources = sources or [TokenSource(header="authorization", prefix="Bearer "), TokenSource("access_token")]
         self._keys: KeySet | None = None
@@ -136,42 +169,44 @@ class Provider:
 
     def _read_remote(self, config: RemoteJwks, path: str, problems: Problems) -> None:
         target = self._remote = config.httpUri
-        parts = urlsplit(target.uri)
-        is_url = parts.netloc and parts.scheme in ("http", "https")
-        problems.require(is_url, f"{path}.httpUri.uri", f"expected a URL, got {target.uri!r}")
+        self._host, self._target = _split(target.uri, f"{path}.httpUri.uri", problems)
         problems.require(target.cluster, f"{path}.httpUri.cluster", "the cluster with the keys is missing")
         self._cache_time = config.cacheDuration or CACHE_TIME
-        self._host = parts.netloc
-        self._target = (parts.path or "/") + (f"?{parts.query}" if parts.query else "")
 
-    def find(self, exchange: Exchange) -> list[tuple[str, TokenSource]]:
-        """The tokens of a request, with their sources."""
-        return [(token, source) for source in self._sources for token in source.find(exchange)]
+    def find(self, exchange: Exchange) -> Found:
+        """What a request has where this provider's tokens may be."""
+        tokens: list[tuple[str, TokenSource]] = []
+        places: dict[tuple[str, str], int] = {}
+        for source in self._sources:
+            values = source.values(exchange)
+            places[source.place] = len(values)
+            tokens += [(token, source) for value in values if (token := source.token_in(value)) is not None]
+        return Found(tokens, sum(places.values()) > 1)
 
     def has_keys(self, now: float) -> bool:
         """Whether tokens can be verified without waiting for keys."""
         return self._keys is not None and now < self._fresh_until
 
-    def verify(self, token: str, audiences: frozenset[str] | None, now: float) -> dict[str, Any]:
-        """The claims of a valid token. `audiences`: instead of the provider's; `now`: since 1970. Raises TokenError."""
+    def verify(self, text: str, audiences: frozenset[str] | None, now: float) -> Token:
+        """A valid token. `audiences`: instead of the provider's; `now`: since 1970. Raises TokenError."""
         if self._keys is None:
             raise TokenError("Jwks remote fetch is failed")
-        claims = self._keys.verify(token, self._skew, now)
+        token = self._keys.verify(text, self._skew, now)
+        claims = token.claims
         if self._config.issuer and claims.get("iss") != self._config.issuer:
             raise TokenError("Jwt issuer is not configured")
         expected = self._audiences if audiences is None else audiences
         given = claims.get("aud", [])
-        if expected and expected.isdisjoint([given] if isinstance(given, str) else map(str, given)):
+        if expected and expected.isdisjoint([given] if isinstance(given, str) else given):
             raise TokenError("Audiences in Jwt are not allowed")
-        return claims
+        return token
 
-    def accept(self, exchange: Exchange, source: TokenSource, claims: dict[str, Any]) -> None:
+    def accept(self, exchange: Exchange, source: TokenSource, token: Token) -> None:
         """Removes a valid token from the request or forwards it, and adds the claims."""
         if not self._config.forward:
             source.remove(exchange)
         if self.payload_header:
-            payload = base64.urlsafe_b64encode(json.dumps(claims, separators=(",", ":")).encode())
-            exchange.request.headers.set(self.payload_header, payload.rstrip(b"=").decode())
+            exchange.request.headers.set(self.payload_header, token.payload)
 
     @property
     def is_remote(self) -> bool:

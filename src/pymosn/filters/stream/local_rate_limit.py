@@ -54,13 +54,13 @@ class Rate:
         problems.end()
 
     def key_of(self, exchange: Exchange) -> str:
-        """The key of a request's bucket; requests without the header share one."""
+        """The key of a request's bucket; requests without the header share one. Raises RepeatedField."""
         if self._key == "client":
             return exchange.remote_ip
         if self._key == "path":
             return exchange.request.path
         if self._key == "header":
-            return exchange.request.headers.get(self._header, "") or ""
+            return exchange.request.headers.single(self._header) or ""
         return ""
 
 
@@ -115,4 +115,4 @@ class LocalRateLimitFilter(StreamFilter):
 
 
 _NOTE: Final = "pymosn's own: token buckets; also of a route"
-SPEC: Final = FilterSpec(NAME, Settings, LocalRateLimitFilter, _NOTE, route=RouteSpec(Settings, Rate))
+SPEC: Final = FilterSpec(NAME, Settings, LocalRateLimitFilter, _NOTE, route=RouteSpec(Settings, Rate), guards=True)

@@ -71,4 +71,5 @@ DIFFERENCES: Final = (
     ("`max_entity_size` without a trailing space", "unknown key, so no limit", "the same as with the space"),
     ("body of unknown length", "buffered as a whole before it is checked", _STREAMS),
 )
-SPEC: Final = FilterSpec(NAME, Settings, PayloadLimitFilter, "also of a route", DIFFERENCES, RouteSpec(Settings, Limit))
+_ROUTE: Final = RouteSpec(Settings, Limit)
+SPEC: Final = FilterSpec(NAME, Settings, PayloadLimitFilter, "also of a route", DIFFERENCES, _ROUTE, guards=True)

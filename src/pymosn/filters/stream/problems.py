@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Collection
 
-from pymosn.core.headers import is_token, to_bytes
+from pymosn.core.chars import TARGET, all_in
+from pymosn.core.headers import FRAMING, is_token, lower_name, to_bytes
 from pymosn.filters.errors import FilterConfigError
 from pymosn.routing.regex import PatternError, Regex
 
@@ -42,16 +43,33 @@ class Problems:
         text = f"not a header name: {name!r}" if name else "the name of a header is missing"
         self.require(is_token(to_bytes(name)), path, text)
 
+    def changed_header(self, path: str, name: str) -> None:
+        """Checks the name of a header that a filter sets or removes."""
+        self.header(path, name)
+        text = f"{name} is managed by the proxy and cannot be changed"
+        self.require(lower_name(name) not in FRAMING | {b"host"}, path, text)
+
     def headers(self, path: str, names: list[str]) -> None:
         """Checks a list of header names."""
         for i, name in enumerate(names):
             self.header(f"{path}[{i}]", name)
 
-    def regex(self, path: str, pattern: str) -> Regex | None:
-        """Compiles a regular expression for whole texts, as in Envoy."""
+    def changed_headers(self, path: str, names: list[str]) -> None:
+        """Checks a list of the names of headers that a filter sets or removes."""
+        for i, name in enumerate(names):
+            self.changed_header(f"{path}[{i}]", name)
+
+    def target(self, path: str, target: str) -> None:
+        """Checks a path with an optional query that is sent to an upstream."""
+        self.require(target.startswith("/"), path, f"must start with /, not {target!r}")
+        text = f"must be percent-encoded ASCII without white space and control characters: {target!r}"
+        self.require(all_in(to_bytes(target), TARGET), path, text)
+
+    def regex(self, path: str, pattern: str, folds: bool = False) -> Regex | None:
+        """Compiles a regular expression for whole texts, as in Envoy. `folds`: it ignores case."""
         try:
             Regex(pattern)  # alone first: unbalanced brackets could be valid within the group below
-            return Regex(f"\\A(?:{pattern})\\z")
+            return Regex(f"{'(?i)' if folds else ''}\\A(?:{pattern})\\z")
         except PatternError as error:
             self.add(path, f"not a regular expression (RE2): {error}")
             return None

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from functools import partial
-from ipaddress import ip_network
 from typing import Annotated, Final
 
 from pymosn.api.exchange import Exchange, Reply
@@ -13,8 +12,16 @@ from pymosn.core.failure import ACCESS_DENIED
 from pymosn.core.log import INFO
 from pymosn.filters.settings import AnyMap, EnvoyBlock, Unsigned, own, works
 from pymosn.filters.spec import FilterSpec
-from pymosn.filters.stream.addresses import parse_ip
-from pymosn.filters.stream.envoy_match import Condition, EnvoyObject, header_test, never, text_test
+from pymosn.filters.stream.addresses import Network, parse_ip, parse_network
+from pymosn.filters.stream.envoy_match import (
+    ANY_READING,
+    EVERY_READING,
+    Condition,
+    EnvoyObject,
+    header_test,
+    never,
+    text_test,
+)
 from pymosn.filters.stream.problems import Problems
 
 ACTIONS: Final = ("ALLOW", "DENY", "LOG")
@@ -67,8 +74,9 @@ class _Policies:
 
     def find(self, exchange: Exchange) -> str | None:
         """The name of the first policy that matches a request."""
+        reading = EVERY_READING if self.action == "ALLOW" else ANY_READING
         for name, permissions, principals in self._policies:
-            if any(met(exchange) for met in permissions) and any(met(exchange) for met in principals):
+            if any(met(exchange, reading) for met in permissions) and any(met(exchange, reading) for met in principals):
                 return name
         return None
 
@@ -137,15 +145,16 @@ def _permission(value: object, path: str, problems: Problems) -> Condition:
             return _network_test(source.inner("destination_ip"), lambda exchange: exchange.connection.local_ip)
         if "destination_port" in source:
             port = source.take("destination_port", int, -1)
-            return lambda exchange: exchange.connection.local_port == port
+            return lambda exchange, _: exchange.connection.local_port == port
         return _combined(source, "rules", "rule", _permission) or _common(source, "permission")
 
 
 def _remote_ip(hops: int, exchange: Exchange) -> str:
     if hops <= 0:
         return exchange.remote_ip
-    entries = ",".join(exchange.request.headers.get_all("x-forwarded-for")).split(",")
-    return entries[-hops].strip() if len(entries) >= hops else exchange.connection.remote_ip
+    lines = ",".join(exchange.request.headers.get_all("x-forwarded-for"))
+    entries = [entry for part in lines.split(",") if (entry := part.strip(" \t"))]
+    return entries[-hops] if len(entries) >= hops else exchange.connection.remote_ip
 
 
 def _combined(source: EnvoyObject, many: str, one: str, read: Read) -> Condition | None:
@@ -153,10 +162,10 @@ def _combined(source: EnvoyObject, many: str, one: str, read: Read) -> Condition
     for word, join in (("and", all), ("or", any)):
         if f"{word}_{many}" in source:
             conditions = [read(*part, source.problems) for part in source.items(f"{word}_{many}", many)]
-            return lambda exchange: join(condition(exchange) for condition in conditions)
+            return lambda exchange, reading: join(condition(exchange, reading) for condition in conditions)
     if f"not_{one}" in source:
         denied = read(*source.value(f"not_{one}"), source.problems)
-        return lambda exchange: not denied(exchange)
+        return lambda exchange, reading: not denied(exchange, not reading)
     return None
 
 
@@ -164,14 +173,14 @@ def _common(source: EnvoyObject, what: str) -> Condition:
     """The conditions that principals and permissions have in common."""
     if "any" in source:
         source.problems.require(source.take("any", bool, True), f"{source.path}.any", "must be true")
-        return lambda exchange: True
+        return lambda _exchange, _reading: True
     if "header" in source:
         return header_test(source.inner("header"))
     if "url_path" in source:
         with source.inner("url_path") as outer:
             outer.problems.require("path" in outer, outer.path, "needs a path")
             test = text_test(outer.inner("path")) if "path" in outer else never
-        return lambda exchange: test(exchange.request.path or "/")  # RPC calls have none
+        return lambda exchange, _: test(exchange.request.path or "/")  # RPC calls have none
     source.problems.add(source.path, f"no supported {what}; see docs/shipped-filters.md")
     return never
 
@@ -184,11 +193,20 @@ def _network_test(source: EnvoyObject, address_of: Callable[[Exchange], str]) ->
         text = source.take("address_prefix", str, "")
         length = source.take("prefix_len", int, 0)
     try:
-        network = ip_network(f"{text}/{length}", strict=False)
+        network = parse_network(f"{text}/{length}")
     except ValueError:
         source.problems.add(source.path, f"not a network: {text!r} with {length} bits")
         return never
-    return lambda exchange: (address := parse_ip(address_of(exchange))) is not None and address in network
+    return partial(_is_within, network, address_of)
+
+
+def _is_within(network: Network, address_of: Callable[[Exchange], str], exchange: Exchange, reading: bool) -> bool:
+    text = address_of(exchange)
+    address = parse_ip(text)
+    if address is None:
+        # An unreadable address may be any; a client on a unix socket has none.
+        return bool(text) and reading is ANY_READING
+    return address in network
 
 
 DIFFERENCES: Final = (
@@ -199,6 +217,7 @@ DIFFERENCES: Final = (
         "the client's IP, per `trusted_hops` or `xff_num_trusted_hops`",
     ),
     ("`ignore_case`, regular expressions for `url_path`", "rejected, exact only", "as in Envoy"),
-    ("an error in the filter", "the request passes", "500, unless `on_error: skip`"),
+    ("an error in the filter", "the request passes", "500; `on_error: skip` is rejected"),
 )
-SPEC: Final = FilterSpec("rbac", Settings, RbacFilter, "in MOSN's source tree, but not compiled into it", DIFFERENCES)
+_NOTE: Final = "in MOSN's source tree, but not compiled into it"
+SPEC: Final = FilterSpec("rbac", Settings, RbacFilter, _NOTE, DIFFERENCES, guards=True)

@@ -1,0 +1,63 @@
+"""Text of errors that other people's code raised: filters, plug-ins, libraries.
+
+Such an error is any object: its `__str__` may raise, or return megabytes, or text that cannot be encoded. A failure to
+describe it must not replace the failure that it describes, so all such text comes from here.
+"""
+
+from __future__ import annotations
+
+from types import TracebackType
+from typing import Final
+
+#: Maximum characters of an error's text.
+LIMIT: Final = 2000
+TRACEBACK_LIMIT: Final = 50000
+
+
+def describe(error: BaseException) -> str:
+    """The type and the text of an error, or the type alone if it has none. Never raises."""
+    text = reason(error)
+    name = _type_name(error)
+    return f"{name}: {text}" if text else name
+
+
+def reason(error: BaseException) -> str:
+    """The text of an error, without its type; at most LIMIT characters, and valid Unicode. Never raises."""
+    try:
+        # A subclass of `str` could override anything that is called later.
+        return printable(str.__str__(str(error)))
+    except BaseException:  # whatever the error's own code raises
+        return "its text cannot be read"
+
+
+def traceback_of(error: BaseException) -> TracebackType | None:
+    """The traceback of an error, if it has one. Never raises."""
+    try:
+        trace: object = error.__traceback__
+    except BaseException:  # a property of its class
+        return None
+    return trace if isinstance(trace, TracebackType) else None
+
+
+def with_traceback(error: BaseException) -> str:
+    """An error with its causes and their tracebacks, in lines; at most TRACEBACK_LIMIT characters. Never raises."""
+    import traceback
+
+    try:
+        return printable("".join(traceback.format_exception(error)), TRACEBACK_LIMIT)
+    except BaseException:
+        return describe(error)
+
+
+def printable(text: str, limit: int = LIMIT) -> str:
+    """`text` with lone surrogates escaped, shortened to `limit` characters."""
+    if len(text) > limit:
+        text = f"{text[:limit]}... ({len(text)} characters)"
+    return text.encode("utf-8", "backslashreplace").decode("utf-8")
+
+
+def _type_name(error: BaseException) -> str:
+    try:
+        return printable(str.__str__(type(error).__name__))
+    except BaseException:  # a metaclass can override even this
+        return "an exception"

@@ -1,0 +1,210 @@
+"""Valid settings of every shipped filter, and mutations of them: what a person could write by mistake."""
+
+from __future__ import annotations
+
+import copy
+import json
+from typing import Any
+
+from hypothesis import strategies as st
+
+SECRET = "c2VjcmV0LXNlY3JldC1zZWNyZXQtc2VjcmV0LXNlY3JldA"
+JWKS = json.dumps({"keys": [{"kty": "oct", "k": SECRET, "kid": "one", "alg": "HS256"}]})
+HEADER_CONDITIONS: list[dict[str, Any]] = [
+    {"name": "x-a", "exact_match": "b"},
+    {"name": ":authority", "safe_regex_match": {"google_re2": {}, "regex": "a.*"}},
+    {"name": "x-a", "range_match": {"start": 1, "end": 5}, "invert_match": True},
+    {"name": "x-a", "string_match": {"prefix": "b", "ignore_case": True}},
+    {"name": "x-a", "present_match": True},
+]
+CIDR = {"address_prefix": "10.0.0.0", "prefix_len": 8}
+POLICY = {
+    "permissions": [
+        {"and_rules": {"rules": [{"header": each} for each in HEADER_CONDITIONS]}},
+        {"not_rule": {"url_path": {"path": {"suffix": "x"}}}},
+        {"or_rules": {"rules": [{"destination_port": 80}, {"destination_ip": CIDR}]}},
+    ],
+    "principals": [{"remote_ip": CIDR}, {"not_id": {"direct_remote_ip": CIDR}}, {"or_ids": {"ids": [{"any": True}]}}],
+}
+FLOW = {"resource": "/a", "threshold": 5, "statIntervalInMs": 100}
+
+#: By the name of the filter. Each chain must work as it is.
+EXAMPLES: dict[str, list[dict[str, Any]]] = {
+    "fault": [
+        {
+            "delay": {"percentage": 100, "fixed_delay": "1ns"},
+            "abort": {"percentage": 50, "status": 503},
+            "upstream_cluster": "service",
+            "headers": [{"name": "x-a", "value": "b.*", "regex": True}, {"name": "method", "value": "GET"}],
+        }
+    ],
+    "payload_limit": [{"max_entity_size ": 3, "http_status": 413}],
+    "gzip": [{"gzip_level": 6, "content_length": 1, "content_types": ["text/plain"], "encodings": ["gzip"]}],
+    "header_to_metadata": [
+        {
+            "request_rules": [
+                {
+                    "header": "x-a",
+                    "on_header_present": {"key": "k", "value": ""},
+                    "on_header_missing": {"key": "k", "value": "v"},
+                    "remove": True,
+                }
+            ]
+        }
+    ],
+    "ip_access": [{"default_action": "deny", "header": "x-a", "ips": [{"action": "allow", "addrs": ["10.0.0.0/8", "::1"]}]}],
+    "flowControlFilter": [
+        {
+            "global_switch": True,
+            "monitor": False,
+            "limit_key_type": "PATH",
+            "action": {"status": 509, "body": "limited"},
+            "rules": [
+                FLOW,
+                {**FLOW, "controlBehavior": 1, "maxQueueingTimeMs": 1},
+                {**FLOW, "tokenCalculateStrategy": 1, "warmUpPeriodSec": 10, "warmUpColdFactor": 3},
+                {**FLOW, "relationStrategy": 1, "refResource": "/"},
+            ],
+        }
+    ],
+    "mirror": [{"amplification": 2, "broadcast": False}],
+    "jwt_authn": [
+        {
+            "providers": {
+                "one": {
+                    "issuer": "i",
+                    "audiences": ["a"],
+                    "localJwks": {"inlineString": JWKS},
+                    "forward": True,
+                    "fromHeaders": [{"name": "authorization", "valuePrefix": "Bearer "}],
+                    "fromParams": ["token"],
+                    "forwardPayloadHeader": "x-claims",
+                    "clockSkewSeconds": 5,
+                },
+                "two": {"localJwks": {"inlineString": JWKS}},
+            },
+            "rules": [
+                {"match": {"prefix": "/free"}},
+                {"match": {"safeRegex": {"regex": "/r.*"}}, "requires": {"providerName": "two"}},
+                {
+                    "match": {"path": "/a", "caseSensitive": False},
+                    "requires": {"requiresAll": {"requirements": [{"providerName": "one"}, {"allowMissing": {}}]}},
+                },
+                {
+                    "match": {"prefix": "/"},
+                    "requires": {
+                        "requiresAny": {
+                            "requirements": [
+                                {"providerAndAudiences": {"providerName": "two", "audiences": ["a"]}},
+                                {"allowMissingOrFailed": {}},
+                            ]
+                        }
+                    },
+                },
+            ],
+        },
+        {
+            "providers": {
+                "far": {
+                    "issuer": "i",
+                    "remoteJwks": {
+                        "httpUri": {"uri": "https://keys.example/a?b", "cluster": "keys", "timeout": "1s"},
+                        "cacheDuration": "5s",
+                    },
+                }
+            },
+            "rules": [{"match": {"prefix": "/"}, "requires": {"providerName": "far"}}],
+        },
+    ],
+    "rbac": [
+        {
+            "version": "1",
+            "rules": {"action": action, "policies": {"p": POLICY}},
+            "shadow_rules": {"action": "DENY", "policies": {"p": POLICY}},
+            "xff_num_trusted_hops": 1,
+        }
+        for action in ("ALLOW", "DENY")
+    ],
+    "cors": [
+        {
+            "allow_origins": ["https://app.example"],
+            "allow_origin_regexes": ["https://.*"],
+            "allow_methods": ["GET"],
+            "allow_headers": ["x-a"],
+            "expose_headers": ["x-b"],
+            "max_age": "1h",
+            "allow_credentials": True,
+        }
+    ],
+    "ext_authz": [
+        {
+            "cluster": "auth",
+            "path": "/check",
+            "timeout": "1s",
+            "failure_mode_allow": False,
+            "status_on_error": 503,
+            "request_headers": ["authorization", "x-a"],
+            "headers_to_upstream": ["x-user"],
+            "headers_to_client": ["location"],
+        }
+    ],
+    "local_rate_limit": [
+        {
+            "requests": 100000,
+            "per": "1s",
+            "burst": 100000,
+            "key": key,
+            "max_keys": 3,
+            "status": 429,
+            "body": "x",
+            **({"header": "x-a"} if key == "header" else {}),
+        }
+        for key in ("header", "client")
+    ],
+    "dubbo_stream": [{"subset": "x-a"}],
+}
+
+NUMBERS = st.sampled_from(
+    [0, 1, -1, 2, 599, 2**31, 2**63, 2**64, 10**400, -(10**400), 0.5, 1e308, -0.0, 5e-324, float("nan"), float("inf")]
+)
+TEXTS = st.text(max_size=8) | st.sampled_from(
+    ["", "*", "(", "1s", "-1s", "1e9h", "10.0.0.0/8", "x\ny", "\ud800", "\0", "content-length", "host", "X_A", "a" * 5000]
+)
+VALUES = st.recursive(
+    st.none() | st.booleans() | NUMBERS | TEXTS,
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(TEXTS, inner, max_size=3),
+    max_leaves=6,
+)
+
+
+def places(value: Any) -> list[list[Any]]:
+    """The paths of all values within a JSON value."""
+    keys: list[Any] = []
+    if isinstance(value, dict):
+        keys = list(value)
+    elif isinstance(value, list):
+        keys = list(range(len(value)))
+    return [[key, *rest] for key in keys for rest in ([], *places(value[key]))]
+
+
+def mutated(config: dict[str, Any], picks: list[tuple[int, int, Any, str]]) -> dict[str, Any]:
+    """`config` with some values replaced, removed, or under another key as well."""
+    changed = copy.deepcopy(config)
+    for at, kind, value, name in picks:
+        found = places(changed)
+        if not found:
+            break
+        *outer, key = found[at % len(found)]
+        holder: Any = changed
+        for step in outer:
+            holder = holder[step]
+        if kind == 0:
+            del holder[key]
+        elif kind == 1 and isinstance(holder, dict):
+            holder[name] = holder[key]
+        else:
+            holder[key] = value
+    return changed
+
+
+PICKS = st.lists(st.tuples(st.integers(0, 500), st.integers(0, 5), VALUES, TEXTS), min_size=1, max_size=3)
