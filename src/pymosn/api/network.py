@@ -227,6 +227,7 @@ class PlainTransport(Transport):
 PLAIN: Final = PlainTransport()
 
 
+@mypyc_attr(acyclic=True)
 class Peer:
     """The other end of an outgoing connection. Immutable, built once per host."""
 

@@ -3,18 +3,27 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Iterator
+from functools import partial
 
-from pymosn.assembly.clusters import WorkerClusters
 from pymosn.assembly.drain_order import drain_order
 from pymosn.assembly.filters import FilterBuilder, stop_filters
 from pymosn.assembly.listeners import ListenerBuilder, WorkerNetwork
-from pymosn.assembly.packed_config import PackedConfig, unpack_table
-from pymosn.assembly.prepared import BuildError, PreparedConfig, Retired
-from pymosn.assembly.routes import build_in_steps, clusters_in
+from pymosn.assembly.packed_config import (
+    PackedCluster,
+    PackedConfig,
+    PackedTable,
+    Parts,
+    Piece,
+    unpack_pieces,
+    unpack_table,
+)
+from pymosn.assembly.prepared import BuildError, PreparedConfig, Retired, free, parts_of
+from pymosn.assembly.routes import build_in_steps, clusters_of
 from pymosn.assembly.share import WorkerShare, descriptor_ceiling
 from pymosn.assembly.steps import Steps
 from pymosn.assembly.wheel_timer import WheelTimer
-from pymosn.config.schema import Cluster as ClusterConfig
+from pymosn.assembly.worker_clusters import WorkerClusters
 from pymosn.config.schema import Overload, WorkerLimits
 from pymosn.core.clock import Clock
 from pymosn.core.counters import Labels, Metrics
@@ -28,7 +37,8 @@ from pymosn.proxy.runtime import Runtime
 from pymosn.proxy.stream_filters import FilterHandle
 from pymosn.routing.table import TableSlot
 from pymosn.stream.registry import protocols
-from pymosn.upstream.cluster import Clusters, PoolMaker
+from pymosn.upstream.cluster import PoolMaker
+from pymosn.upstream.clusters import Clusters
 
 
 class WorkerRuntime:
@@ -47,13 +57,16 @@ class WorkerRuntime:
         self.log = logs.process_log
         self.admission = Admission(self.wheel, self.log)
         self.runtime = Runtime(self.clock, self.wheel, self.metrics, self.log, protocols(), Clusters())
-        self.active = PreparedConfig({}, WorkerLimits(), Overload())
+        self.active = PreparedConfig(None, WorkerLimits(), Overload())
         self.retired = Retired()
         self._network = WorkerNetwork(self.admission)
         dialer = TcpDialer(self._network.ids, self.clock, self.wheel, self.admission)
         maker = PoolMaker(self.runtime.protocols, dialer, self.wheel, self._network.own_addresses)
         self._clusters = WorkerClusters(self.runtime.clusters, maker, self.metrics, self.share)
         self._slots: dict[str, TableSlot] = {}
+        # The objects of replaced router tables, and the names of everything with counters when they were last tidied.
+        self._remains: list[object] = []
+        self._counted: set[str] = set()
         self._loop = loop
         self.logs = logs
 
@@ -69,10 +82,9 @@ class WorkerRuntime:
         """
         config = packed.rest
         server = config.servers[0]
-        made = PreparedConfig(packed.tables, server.limits, server.overload)
-        yield from self._prepare_tables(made)
-        # No more steps from here on, because the active configuration must not change meanwhile.
-        made.clusters = self._clusters.build(config)
+        made = PreparedConfig(packed, server.limits, server.overload)
+        yield from self._prepare_tables(made, packed.parts)
+        made.clusters = yield from self._clusters.build(packed)
         slots = {name: self._slots.get(name) or TableSlot(name) for name in packed.tables}
         self._slots = {**self._slots, **slots}
         clients = ClusterClients(self.runtime)
@@ -82,32 +94,33 @@ class WorkerRuntime:
         for i, listener in enumerate(server.listeners):
             made.listeners.append(builder.listener(i, listener, before.get(listener.known_name())))
         if builder.faults or filters.faults:
+            yield from self.discard(made)
             raise BuildError([*builder.faults, *filters.faults])
         made.filters = filters.built
         made.new_filters = filters.new()
-        made.drain_order = drain_order(config, [built.listener for built in made.listeners], made.clusters_of)
+        made.drain_order = drain_order(config, [built.listener for built in made.listeners], made.clusters_of, packed.reach)
         return made
 
-    def _prepare_tables(self, made: PreparedConfig) -> Steps[None]:
+    def _prepare_tables(self, made: PreparedConfig, parts: Parts) -> Steps[None]:
         for name, packed in made.packed_tables.items():
             if self.active.packed_tables.get(name) == packed:
                 made.clusters_of[name] = self.active.clusters_of[name]
                 continue
-            # The schema objects of thousands of routes are larger than the table built from them: they are not kept.
-            table = unpack_table(packed)
-            yield
-            made.clusters_of[name] = clusters_in(table)
-            yield
-            made.tables[name] = yield from build_in_steps(table)
+            made.clusters_of[name] = set()
+            pieces = _pieces(packed, parts, made.clusters_of[name])
+            made.tables[name] = yield from build_in_steps(unpack_table(packed, parts), pieces)
 
     def activate(self, made: PreparedConfig) -> list[Listener]:
         """Makes a prepared configuration live in one step; returns the listeners that must be started.
 
-        Removed clusters stay until the removed listeners, now in `retired`, are empty: see `tidy`.
+        Removed clusters stay until the removed listeners, now in `retired`, are empty: see `tidy`. `clean_up` must follow.
         """
         before = self.listeners
-        self._clusters.activate(made.clusters)
+        self._clusters.activate(made.clusters, made.packed_clusters)
         for name, table in made.tables.items():
+            old = self._slots[name].table
+            if old is not None:
+                self._remains += parts_of(old)
             self._slots[name].table = table
         made.tables = {}
         self.retired.add(self.active, made)
@@ -121,20 +134,38 @@ class WorkerRuntime:
         self._network.activate_addresses(made.listeners)
         return [listener for listener in self.listeners if listener not in before]
 
-    def tidy(self) -> None:
-        """Drops everything that only retired listeners used, and the counters of removed objects."""
+    def tidy(self) -> Steps[None]:
+        """Drops, in steps, everything that only retired listeners used, and the counters of removed objects."""
         if self.retired.listeners:
             return
-        self._clusters.tidy()
+        has_removed = self._clusters.tidy()
         for name, slot in self._slots.items():
-            if name not in self.active.packed_tables:
+            if name not in self.active.packed_tables and slot.table is not None:
+                self._remains += parts_of(slot.table)
                 slot.table = None
-        self.metrics.keep(self._is_counted)
+        yield from self.clean_up()
+        listeners = {built.name for built in self.active.listeners}
+        if has_removed or not self._counted <= listeners:
+            yield from self.metrics.keep_in_steps(partial(self._is_counted, listeners))
+        self._counted = listeners
 
-    def _is_counted(self, kind: str, labels: Labels) -> bool:
+    def clean_up(self) -> Steps[None]:
+        """Closes and frees, in steps, what the last change has replaced."""
+        yield from self._clusters.clean_up()
+        remains, self._remains = self._remains, []
+        yield from free(remains)
+
+    def _is_counted(self, listeners: set[str], kind: str, labels: Labels) -> bool:
         if kind == "downstream":
-            return any(built.name == dict(labels).get("listener") for built in self.active.listeners)
+            return dict(labels).get("listener") in listeners
         return kind != "upstream" or self._clusters.has(labels)
+
+    def size(self) -> int:
+        """Roughly the number of routes, used hosts and connections: of what the garbage collector must traverse."""
+        tables = [slot.table for slot in self._slots.values() if slot.table is not None]
+        routes = sum(len(host.routes) for table in tables for host in table.virtual_hosts)
+        connections = sum(listener.connection_count for listener in self.listeners)
+        return routes + connections + len(self.metrics)
 
     def filter_files(self) -> list[str]:
         """The files of the active filters."""
@@ -146,10 +177,15 @@ class WorkerRuntime:
         tests = [(is_of, file, line) for is_of in (is_in_class, is_in_file) for file, line in locations]
         return next((h for is_of, file, line in tests for h in handles if is_of(h.filter, file, line)), None)
 
-    def set_hosts(self, config: ClusterConfig) -> None:
-        """Replaces the hosts of a cluster; `config` is its whole new configuration."""
-        self._clusters.set_hosts(config)
-        self.tidy()
+    def set_hosts(self, name: str, packed: PackedCluster, parts: Parts) -> Steps[None]:
+        """Replaces a cluster, whose hosts have changed, in steps; it becomes active when it is complete."""
+        cluster = yield from self._clusters.build_one(packed, parts)
+        self._clusters.set_hosts(name, cluster, packed)
+        yield from self.clean_up()
+
+    def discard(self, made: PreparedConfig) -> Steps[None]:
+        """Frees the memory of a prepared configuration that will not be activated, in steps."""
+        return made.discard(self._clusters.active)
 
     def set_health(self, cluster: str, hosts: dict[str, bool]) -> None:
         """Applies results of the active health check, also for hosts that are added later."""
@@ -160,3 +196,14 @@ class WorkerRuntime:
         await stop_filters([*self.active.filters.values(), *self.retired.filters])
         self.runtime.clusters.activate({})
         self.logs.flush()
+
+
+def _pieces(packed: PackedTable, parts: Parts, clusters: set[str]) -> Iterator[list[Piece]]:
+    """The virtual hosts of a table, part by part; adds the clusters that they refer to.
+
+    The schema objects of thousands of routes are larger than the table built from them: they are not kept.
+    """
+    for digest in packed.pieces:
+        pieces = unpack_pieces(parts[digest])
+        clusters |= clusters_of(host for _, host in pieces)
+        yield pieces

@@ -16,7 +16,7 @@ import asyncio
 from collections.abc import Callable, Sequence
 from typing import Final
 
-from pymosn.assembly.packed_config import encode, encode_cluster
+from pymosn.assembly.packed_config import PackedConfig, Parts, encode, pack
 from pymosn.config.diagnostics import Diagnostic
 from pymosn.config.schema import MosnConfig
 from pymosn.control.discovery import Discovery
@@ -25,7 +25,7 @@ from pymosn.control.service import Service
 from pymosn.core.log import ERROR, INFO, WARN, Log
 from pymosn.server.fleet import Fleet
 from pymosn.server.listeners import ListenerSockets
-from pymosn.server.messages import Command, Configure, Prepare, Retire, SetHosts
+from pymosn.server.messages import Command, Configure, Part, Prepare, Retire, SetHosts
 from pymosn.server.run_options import RunOptions
 from pymosn.server.sockets import close_all
 
@@ -60,27 +60,32 @@ class Changes(Service):
         self._log = log
         self._lock = asyncio.Lock()
         self._is_shutting_down = False
-        self._encoded = encode(options.config)
+        # The active configuration as the workers have it.
+        self._packed = pack(options.config)
 
     async def start(self) -> None:
         """Resolves the names in the first configuration and activates it in this process."""
         await self._discovery.prepare(self.config)
-        self._activate(self.config)
+        expanded = self._discovery.expand(self.config)
+        self._activate(self.config, self._packed if expanded is self.config else pack(expanded))
 
     async def stop(self) -> None:
         self._discovery.close()
 
-    def configure(self, worker_id: int) -> Command:
-        """The command that configures a new worker."""
+    def configure(self, worker_id: int) -> list[Command]:
+        """The commands that configure a new worker."""
         options = self._options
         size, index = self._fleet.size, worker_id - 1
-        return Configure(self._encoded, options.config_dir, options.base_dir, size, options.log_ceiling, index)
+        encoded = encode(self._packed)
+        last = Configure(encoded, options.config_dir, options.base_dir, size, options.log_ceiling, index)
+        return [*_part_commands(self._packed.parts, {}), last]
 
     async def apply(self, source: str, edit: Edit) -> ChangeResult:
         """Activates the configuration that `edit` makes of the active one, or none. `source`: the requester, for the log."""
         async with self._lock:
             attempt = self.last.attempt + 1
-            candidate = edit(self.config)
+            # In a thread, because reading and checking a large configuration takes seconds.
+            candidate = await asyncio.to_thread(edit, self.config)
             faults = list(candidate.faults)
             applied = False
             if candidate.config is not None and all(fault.severity != "error" for fault in faults):
@@ -104,13 +109,17 @@ class Changes(Service):
         """Activates the same configuration again, which reloads the filters whose files have changed."""
         return await self.apply(source, lambda active: Candidate(active, [], self._places))
 
-    async def push_hosts(self, name: str) -> None:
-        """Sends the workers the hosts that discovery has found for a cluster."""
+    async def push_hosts(self) -> None:
+        """Sends the workers the hosts of the clusters for which discovery has found others."""
         async with self._lock:
-            self._activate(self.config)
-            for cluster in self.effective.cluster_manager.clusters:
-                if cluster.name == name:
-                    self._fleet.send(SetHosts(encode_cluster(cluster)))
+            before = self._packed
+            self._activate(self.config, await asyncio.to_thread(pack, self._discovery.expand(self.config)))
+            after = self._packed
+            for name, packed in after.clusters.items():
+                if packed != before.clusters.get(name):
+                    parts = {digest: after.parts[digest] for digest in (packed.head, *packed.hosts)}
+                    for command in [*_part_commands(parts, before.parts), SetHosts(name, packed)]:
+                        self._fleet.send(command)
 
     def reject_all(self) -> None:
         """Rejects all changes from now on, because the process is shutting down."""
@@ -124,10 +133,11 @@ class Changes(Service):
         lines = self._listeners.prepare(config.servers[0].listeners, self._fleet.size)
         if lines:
             return [Diagnostic(message=line) for line in lines]
-        prepare = Prepare(change, encode(self._discovery.expand(config)))
+        packed = await asyncio.to_thread(pack, self._discovery.expand(config))
+        prepare = [*_part_commands(packed.parts, self._packed.parts), Prepare(change, encode(packed))]
 
         def commands(worker_id: int) -> list[tuple[Command, Sequence[int]]]:
-            return [*self._listeners.handover_new(worker_id), (prepare, ())]
+            return [*self._listeners.handover_new(worker_id), *((command, ()) for command in prepare)]
 
         errors = await self._fleet.prepare(change, commands, PREPARE_TIME)
         if self._is_shutting_down:
@@ -137,7 +147,7 @@ class Changes(Service):
             self._listeners.abandon()
             return errors
         unneeded = self._listeners.activate()
-        self._activate(config)
+        self._activate(config, packed)
         await self._fleet.activate(change, ACTIVATE_TIME)
         # Closed only now: each worker must hold the last copy of its socket, because clients that connect to an open socket
         # that is not served would wait.
@@ -145,12 +155,17 @@ class Changes(Service):
         self._fleet.send(Retire(config.servers[0].graceful_timeout))
         return []
 
-    def _activate(self, config: MosnConfig) -> None:
+    def _activate(self, config: MosnConfig, packed: PackedConfig) -> None:
         self.config = config
         self._discovery.follow(config)
         self.effective = self._discovery.expand(config)
-        self._encoded = encode(self.effective)
+        self._packed = packed
         self._follow_all(self.effective)
+
+
+def _part_commands(parts: Parts, known: Parts) -> list[Command]:
+    """The commands that send `parts` to workers that have those in `known`."""
+    return [Part(digest, content) for digest, content in parts.items() if digest not in known]
 
 
 def _only_at_start(old: MosnConfig, new: MosnConfig) -> list[Diagnostic]:

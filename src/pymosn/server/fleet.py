@@ -33,7 +33,7 @@ from pymosn.control.plane import WorkerInfo
 from pymosn.core.clock import Clock
 from pymosn.core.counters import GroupData
 from pymosn.core.log import ERROR, INFO, WARN, Log
-from pymosn.observe.totals import Totals
+from pymosn.observe.totals import Totals, sum_of
 from pymosn.server import messages
 from pymosn.server.messages import Command, CommandsFor, LogCommand
 from pymosn.server.worker_process import WorkerHandle, WorkerReceiver, describe_exit
@@ -160,11 +160,9 @@ class Fleet(WorkerReceiver):
         self._last_ticket += 1
         self.send(messages.GetStats(self._last_ticket))
         await self._wait_for_each(self._ready(), lambda worker: worker.ticket, self._last_ticket, STATS_TIME)
-        totals = Totals()
-        totals.add(self._retired.groups())
-        for worker in self._live:
-            totals.add(worker.stats)
-        return totals.groups()
+        # In a thread, because there may be hundreds of thousands of groups. They are replaced, never changed.
+        known = [self._retired.groups(), *(list(worker.stats.values()) for worker in self._live)]
+        return await asyncio.to_thread(sum_of, known)
 
     async def trace_allocations(self, seconds: float) -> list[tuple[str, int, int]]:
         """Memory that filters allocate within `seconds` and keep, in all workers: `file:line`, bytes, blocks."""
@@ -276,7 +274,7 @@ class Fleet(WorkerReceiver):
         worker.last_report = self._clock.tick()
         match report:
             case messages.Stats():
-                worker.stats = report.groups
+                worker.add_stats(report.groups, report.removed)
                 worker.ticket = max(worker.ticket, report.ticket)
             case messages.Drained():
                 worker.drained = report.group
@@ -306,7 +304,7 @@ class Fleet(WorkerReceiver):
         what = f"{worker.text()} {describe_exit(code)}"
         worker.has_exited = True
         del self._workers[worker.worker_id]
-        self._retired.add(worker.stats, gauges=False)
+        self._retired.add(worker.stats.values(), gauges=False)
         if self._ending:
             if code != 0:
                 self._log.write(WARN, what)

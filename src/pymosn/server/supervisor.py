@@ -67,7 +67,7 @@ class Supervisor:
         self._fleet = Fleet(workers, partial(WorkerProcess, loop), self._initial_commands, loop.call_later, clock, self._log)
         self._workers = Workers(self._fleet, self._signals, options, self._log)
         self._health = HealthChecks(self._on_health, clock, self._log)
-        discovery = Discovery(lambda cluster: self._tasks.begin(self._changes.push_hosts(cluster)), self._log)
+        discovery = Discovery(lambda cluster: self._tasks.begin(self._changes.push_hosts()), self._log)
         listeners = self._sockets.listeners
         self._changes = Changes(options, self._fleet, listeners, discovery, self._services.follow, self._log)
         policy = parse_roller(server.global_log_roller)
@@ -127,7 +127,8 @@ class Supervisor:
 
     def _initial_commands(self, worker_id: int) -> list[tuple[Command, Sequence[int]]]:
         health = [(HostHealth(cluster, hosts), ()) for cluster, hosts in self._health.unhealthy().items()]
-        return [*self._sockets.listeners.handover(worker_id), (self._changes.configure(worker_id), ()), *health]
+        configure = [(command, ()) for command in self._changes.configure(worker_id)]
+        return [*self._sockets.listeners.handover(worker_id), *configure, *health]
 
     def _reopen_logs(self) -> None:
         self._logs.reopen()
@@ -150,8 +151,8 @@ class Supervisor:
 
         self._tasks.begin(self._changes.apply("SIGHUP", edit))
 
-    def _on_health(self, cluster: str, address: str, healthy: bool) -> None:
-        self._fleet.send(HostHealth(cluster, {address: healthy}))
+    def _on_health(self, cluster: str, hosts: dict[str, bool]) -> None:
+        self._fleet.send(HostHealth(cluster, hosts))
 
 
 def run(options: RunOptions, on_ready: Callable[[], None]) -> None:

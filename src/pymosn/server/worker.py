@@ -5,6 +5,8 @@ Import only what serving requires: every import costs memory in each worker.
 """
 
 import asyncio
+import contextlib
+import gc
 import math
 import os
 import signal
@@ -12,13 +14,13 @@ import socket
 import sys
 import traceback
 from functools import partial
-from typing import Any, Final
+from typing import Any, Final, TypeVar
 
 import uvloop
 
-from pymosn.assembly.packed_config import PackedConfig, decode, decode_cluster
+from pymosn.assembly.packed_config import PackedConfig, Parts, decode
 from pymosn.assembly.prepared import BuildError, PreparedConfig
-from pymosn.assembly.steps import run_in_slices, run_whole
+from pymosn.assembly.steps import Steps, run_in_slices, run_whole
 from pymosn.assembly.worker import WorkerRuntime
 from pymosn.config.diagnostics import Diagnostic, error_at
 from pymosn.core.log import ERROR, WARN
@@ -31,6 +33,7 @@ from pymosn.server.messages import Command, LogCommand
 from pymosn.server.overload import OverloadManager
 from pymosn.server.resources import GarbageCollection, raise_open_file_limit, settle, trace_allocations
 from pymosn.server.shutdown import SUPERVISOR_SIGNALS
+from pymosn.server.stats_report import StatsReport
 from pymosn.server.watchdog import Frame, Watchdog
 
 #: Seconds between two periodic reports of the metrics.
@@ -38,9 +41,12 @@ STATS_PERIOD: Final = 1.0
 #: Seconds for closing pools and filters, and for the last report, before the process exits regardless.
 CLOSE_TIME: Final = 1.0
 #: Seconds for which a worker builds a change before it serves its connections again.
-BUILD_SLICE: Final = 0.005
+BUILD_SLICE: Final = 0.003
 #: Seconds between two checks for remaining connections while draining.
 DRAIN_PERIOD: Final = 0.02
+
+
+T = TypeVar("T")
 
 
 class Worker:
@@ -53,21 +59,32 @@ class Worker:
         self._stacks = stacks
         self._sockets: dict[str, socket.socket] = {}
         self._runtime: WorkerRuntime | None = None
+        self._report: StatsReport | None = None
         # The directories that relative paths of filters and of logs start from.
         self._folders = ("", "")
         self._prepared: tuple[int, PreparedConfig] | None = None
+        # The parts of the active configuration, and those received for the next one.
+        self._parts: Parts = {}
+        self._new_parts: Parts = {}
+        # Held while the clusters and routes are built or replaced, which takes many iterations of the event loop.
+        self._changing = asyncio.Lock()
         # The last change that was abandoned, perhaps while it was still being built.
         self._abandoned = 0
-        self._garbage = GarbageCollection(loop.call_later)
+        self._garbage = GarbageCollection(loop.call_later, self._size)
         self._tasks = BackgroundTasks(loop, self._on_command_failed)
         self._channel: Channel[Command] = Channel(loop, sock, messages.COMMANDS, self._execute, self._on_orphaned)
         loop.set_exception_handler(self._on_exception)
+
+    def _size(self) -> int:
+        return self._runtime.size() if self._runtime is not None else 0
 
     def _execute(self, command: Command, descriptors: list[int]) -> None:
         match command:
             case messages.Sockets():
                 for name, descriptor in zip(command.listeners, descriptors, strict=True):
                     self._sockets[name] = socket.socket(fileno=descriptor)
+            case messages.Part():
+                self._new_parts[command.digest] = command.content
             case messages.Configure():
                 self._configure(command)
             case messages.Stop():
@@ -80,7 +97,8 @@ class Worker:
         runtime.clock.tick()
         match command:
             case messages.GetStats():
-                self._send_stats(runtime, command.ticket)
+                if self._report is not None:
+                    self._tasks.begin(self._report.send(command.ticket))
             case messages.TraceAllocations():
                 self._tasks.begin(self._trace(runtime, command))
             case messages.Drain():
@@ -95,9 +113,11 @@ class Worker:
         self._end(1)
 
     def _configure(self, command: messages.Configure) -> None:
-        packed = decode(command.config)
+        packed = decode(command.config, self._take_parts())
+        self._parts = packed.kept_parts()
         logs = open_logs(packed.rest, command.base_dir, command.log_ceiling)
         self._runtime = WorkerRuntime(command.workers, command.worker_index, self._loop, logs)
+        self._report = StatsReport(self._runtime.metrics, self._channel)
         self._folders = (command.config_dir, command.base_dir)
         self._tasks.begin(self._serve(self._runtime, packed))
 
@@ -110,9 +130,10 @@ class Worker:
             await self._exit(1)
             return
         runtime.activate(prepared)
+        run_whole(runtime.clean_up())
         overload = OverloadManager(runtime)
         await self._start(runtime.listeners)
-        settle()
+        gc.collect()
         Watchdog(self._loop, self._stacks, partial(self._on_blocked, runtime)).start()
         self._push_stats(runtime, overload)
         self._channel.send(messages.Ready(len(runtime.active.drain_order)))
@@ -127,7 +148,7 @@ class Worker:
     def _execute_change(self, runtime: WorkerRuntime, command: Command) -> None:
         match command:
             case messages.Prepare():
-                self._tasks.begin(self._prepare(runtime, command))
+                self._tasks.begin(self._prepare(runtime, command, self._take_parts()))
             case messages.Activate():
                 if self._prepared is not None and self._prepared[0] == command.change:
                     self._tasks.begin(self._activate(runtime, *self._prepared))
@@ -135,39 +156,65 @@ class Worker:
             case messages.Abandon():
                 self._abandoned = command.change
                 if self._prepared is not None:
-                    self._tasks.begin(self._prepared[1].stop_filters())
+                    self._tasks.begin(self._discard(runtime, self._prepared[1]))
                 self._prepared = None
                 while self._sockets:
                     self._sockets.popitem()[1].close()
             case messages.Retire():
                 self._tasks.begin(self._retire(runtime, command.timeout))
             case messages.SetHosts():
-                runtime.set_hosts(decode_cluster(command.cluster))
+                parts = self._take_parts()
+                self._tasks.begin(self._change(runtime.set_hosts(command.name, command.cluster, parts)))
             case messages.HostHealth():
                 runtime.set_health(command.cluster, command.hosts)
 
-    async def _prepare(self, runtime: WorkerRuntime, command: messages.Prepare) -> None:
+    def _take_parts(self) -> Parts:
+        """All parts that the next configuration may refer to."""
+        parts = {**self._parts, **self._new_parts}
+        self._new_parts = {}
+        return parts
+
+    async def _change(self, steps: Steps[T]) -> T:
+        """Takes steps that read or change the active clusters and routes, which nothing else changes meanwhile."""
+        async with self._changing:
+            return await run_in_slices(steps, BUILD_SLICE)
+
+    async def _discard(self, runtime: WorkerRuntime, prepared: PreparedConfig) -> None:
+        await prepared.stop_filters()
+        await self._change(runtime.discard(prepared))
+
+    async def _prepare(self, runtime: WorkerRuntime, command: messages.Prepare, parts: Parts) -> None:
         """Builds a configuration without effect, and reports the faults; requests are served meanwhile."""
         faults: list[Diagnostic] = []
+        prepared: PreparedConfig | None = None
         try:
-            prepared = await run_in_slices(runtime.prepare(decode(command.config), *self._folders), BUILD_SLICE)
+            packed = decode(command.config, parts)
+            prepared = await self._change(runtime.prepare(packed, *self._folders))
+            prepared.parts = packed.kept_parts()
             await prepared.start_filters()
         except BuildError as error:
             faults = error.faults
+            if prepared is not None:
+                await self._change(runtime.discard(prepared))
         except Exception as error:
             # Whatever a new configuration breaks here must not affect the active one.
             self._on_exception(self._loop, {"message": "a change cannot be built", "exception": error})
             faults = [error_at("", f"cannot be built: {error!r}")]
         else:
             if command.change <= self._abandoned:
-                await prepared.stop_filters()
+                await self._discard(runtime, prepared)
             else:
                 self._prepared = (command.change, prepared)
         self._channel.send(messages.Prepared(command.change, faults))
 
     async def _activate(self, runtime: WorkerRuntime, change: int, prepared: PreparedConfig) -> None:
-        await self._start(runtime.activate(prepared))
-        self._channel.send(messages.Activated(change, len(runtime.active.drain_order)))
+        async with self._changing:
+            runtime.clock.tick()
+            listeners = runtime.activate(prepared)
+            self._parts = prepared.parts
+            await self._start(listeners)
+            self._channel.send(messages.Activated(change, len(runtime.active.drain_order)))
+            await run_in_slices(runtime.clean_up(), BUILD_SLICE)
         self._garbage.after_change()
 
     async def _retire(self, runtime: WorkerRuntime, timeout: float) -> None:
@@ -180,7 +227,7 @@ class Worker:
         while runtime.retired.uses_filters and self._loop.time() < deadline:
             await asyncio.sleep(DRAIN_PERIOD)
         await runtime.retired.stop_filters()
-        runtime.tidy()
+        await self._change(runtime.tidy())
 
     async def _close_listeners(self, listeners: list[Listener], deadline: float) -> None:
         """Stops accepting and waits until no connection is left; at the deadline aborts the remaining ones."""
@@ -216,11 +263,8 @@ class Worker:
         runtime.clock.tick()
         overload.check()
         # Reports must not pile up for a supervisor that does not read.
-        if self._channel.is_flushed:
-            self._send_stats(runtime, 0)
-
-    def _send_stats(self, runtime: WorkerRuntime, ticket: int) -> None:
-        self._channel.send(messages.Stats(ticket, runtime.metrics.snapshot()))
+        if self._report is not None and self._channel.is_flushed and not self._report.is_busy:
+            self._tasks.begin(self._report.send(0))
 
     async def _trace(self, runtime: WorkerRuntime, command: messages.TraceAllocations) -> None:
         lines = await trace_allocations(command.seconds, runtime.filter_files())
@@ -241,7 +285,9 @@ class Worker:
                 await asyncio.wait_for(runtime.aclose(), CLOSE_TIME)
             except Exception as error:
                 runtime.log.write(ERROR, f"closing failed: {error!r}")
-            self._send_stats(runtime, 0)
+            if self._report is not None:
+                with contextlib.suppress(TimeoutError):
+                    await asyncio.wait_for(self._report.send(0), CLOSE_TIME)
         await self._exit(0)
 
     async def _exit(self, code: int) -> None:
@@ -288,6 +334,7 @@ def run(descriptor: int, stacks: int) -> int:
         signal.signal(signum, signal.SIG_IGN)
     signal.pthread_sigmask(signal.SIG_UNBLOCK, SUPERVISOR_SIGNALS)
     raise_open_file_limit()
+    settle()
     loop = uvloop.new_event_loop()
     asyncio.set_event_loop(loop)
     worker = Worker(loop, socket.socket(fileno=descriptor), stacks)

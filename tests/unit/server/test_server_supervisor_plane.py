@@ -50,7 +50,7 @@ class Stage:
         options = RunOptions(source=ConfigSource("c"), config=loaded.config, config_dir="/conf", base_dir="/")
         discovery = Discovery(lambda cluster: None, Log())
         changes = Changes(options, self.fleet, ListenerSockets(), discovery, lambda config: None, Log())
-        health = HealthChecks(lambda cluster, address, healthy: None, Clock(), Log())
+        health = HealthChecks(lambda cluster, hosts: None, Clock(), Log())
         self.plane = SupervisorPlane(changes, self.fleet, health, logs, log_paths(loaded.config, str(folder)))
         self.fleet.start()
 
