@@ -236,6 +236,7 @@ class DialRule:
         raise NotImplementedError
 
 
+@mypyc_attr(acyclic=True)
 class Peer:
     """The other end of an outgoing connection. Immutable, built once per host."""
 

@@ -175,9 +175,12 @@ class ConnectionPool:
         raise NotImplementedError
 
 
-@mypyc_attr(allow_interpreted_subclasses=True)
+@mypyc_attr(allow_interpreted_subclasses=True, acyclic=True)
 class PoolTarget:
-    """The pool's view of its host: connection settings, and callbacks for accounting."""
+    """The pool's view of its host: connection settings, and callbacks for accounting.
+
+    Hosts are not traversed by the garbage collector, which would block a worker that has tens of thousands of them.
+    """
 
     def __init__(self, peer: Peer, connect_timeout: float, idle_timeout: float, max_connections: i64) -> None:
         """Times in seconds; 0 for `idle_timeout` means no timeout, for `max_connections` that it is not configured."""

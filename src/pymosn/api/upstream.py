@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Final
 
 from mypy_extensions import i64, mypyc_attr
@@ -29,6 +29,7 @@ def criteria(metadata: Mapping[str, str]) -> Criteria:
     return tuple(sorted(metadata.items()))
 
 
+@mypyc_attr(acyclic=True)
 class LatencyAverage:
     """Moving averages of a host's latency and error rates (shares from 0.0 to 1.0), for latency-aware balancers.
 
@@ -60,7 +61,11 @@ class LatencyAverage:
 DECAY: Final[float] = 10.0
 
 
-@mypyc_attr(allow_interpreted_subclasses=True)
+#: The metadata of hosts without any; never changed.
+NO_METADATA: Final[dict[str, str]] = {}
+
+
+@mypyc_attr(allow_interpreted_subclasses=True, acyclic=True)
 class Host(PoolTarget):
     """One host of a cluster, as seen by one worker."""
 
@@ -72,7 +77,7 @@ class Host(PoolTarget):
         self.hostname = hostname
         self.weight: i64 = weight
         #: Metadata for subset balancing.
-        self.metadata: dict[str, str] = {}
+        self.metadata: dict[str, str] = NO_METADATA
         self.is_healthy: bool = True
         self.health_flags: i64 = 0
         #: The monotonic time when it was added or last became healthy.
@@ -159,6 +164,14 @@ class Balancer:
         self.hosts = hosts
         #: Whether it uses `Selection.hash_value`.
         self.uses_hash: bool = False
+
+    def build(self) -> Iterator[None]:
+        """Builds what depends on all hosts, in steps of at most a millisecond, before the first `choose`."""
+        return iter(())
+
+    def parts(self) -> list[object]:
+        """The objects that it consists of besides hosts, if they are many: freeing them together would take too long."""
+        return []
 
     def choose(self, selection: Selection) -> Host | None:
         """Returns an eligible host, preferably an untried one, or None. The host tried last only if there is no other."""

@@ -1,108 +1,32 @@
-"""Builds run-time clusters from the configuration."""
+"""The settings of clusters as the data path uses them."""
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Final
-
-import msgspec
 
 from pymosn.api.upstream import Criteria, criteria
 from pymosn.assembly.share import WorkerShare
 from pymosn.config.schema import Cluster as ClusterConfig
-from pymosn.config.schema import MosnConfig
+from pymosn.config.schema import Host
 from pymosn.config.schema.cluster import BalancerConfig, CircuitBreaker, OriginalDstConfig
 from pymosn.config.schema.router import Metadata
 from pymosn.core.address_ranges import port_ranges
-from pymosn.core.counters import Labels, Metrics
 from pymosn.upstream import plan
 from pymosn.upstream.balancers import balancers
-from pymosn.upstream.cluster import Cluster, Clusters, PoolMaker
 
 DEFAULT_BALANCER: Final = "LB_ROUNDROBIN"
 MAX_WEIGHT: Final = 128
-
-
-class WorkerClusters(msgspec.Struct, eq=False):
-    """The clusters of one worker: built next to the live ones, activated together, with the health of their hosts."""
-
-    #: The clusters that the data path uses.
-    live: Clusters
-    maker: PoolMaker
-    metrics: Metrics
-    share: WorkerShare
-    active: dict[str, Cluster] = {}
-    #: Cluster and address of hosts that failed their active checks.
-    unhealthy: set[tuple[str, str]] = set()
-
-    def build(self, config: MosnConfig) -> dict[str, Cluster]:
-        """All clusters of a configuration by name, without effect until `activate`."""
-        return {cluster.name: self._build(cluster) for cluster in config.cluster_manager.clusters}
-
-    def _build(self, config: ClusterConfig) -> Cluster:
-        """One cluster: the active one of that name if nothing has changed, otherwise one that reuses its unchanged parts.
-
-        These are the hosts with the same address, with their pools, health and counters, and the use of the limits.
-        """
-        before = self.active.get(config.name)
-        planned = plan_cluster(config, self.share)
-        if before is not None and before.plan == planned:
-            return before
-        kind = balancers().get(planned.balancing.lb_type)
-        assert kind is not None
-        return Cluster(planned, kind, self.maker, self.metrics, before)
-
-    def activate(self, clusters: dict[str, Cluster]) -> None:
-        """Makes built clusters live; removed ones stay reachable until `tidy`."""
-        self.active = clusters
-        self._activate({**self.live.by_name, **clusters})
-
-    def set_hosts(self, config: ClusterConfig) -> None:
-        """Replaces the hosts of a cluster; `config` is its whole new configuration."""
-        self.activate({**self.active, config.name: self._build(config)})
-
-    def set_health(self, name: str, hosts: dict[str, bool]) -> None:
-        """Applies results of the active health check, also for hosts that are added later."""
-        for address, healthy in hosts.items():
-            (self.unhealthy.discard if healthy else self.unhealthy.add)((name, address))
-        self._apply_health(name)
-
-    def tidy(self) -> None:
-        """Drops removed clusters."""
-        self._activate(self.active)
-        self.unhealthy &= {(name, host.address) for name, cluster in self.active.items() for host in cluster.hosts}
-
-    def has(self, labels: Labels) -> bool:
-        """Whether the cluster or host of a metric group still exists."""
-        names = dict(labels)
-        cluster = self.active.get(names.get("cluster", ""))
-        if cluster is None:
-            return False
-        return "host" not in names or any(host.address == names["host"] for host in cluster.hosts)
-
-    def _activate(self, clusters: dict[str, Cluster]) -> None:
-        self.live.activate(clusters)
-        for name in clusters:
-            self._apply_health(name)
-
-    def _apply_health(self, name: str) -> None:
-        cluster = self.live.get(name)
-        for host in cluster.hosts if cluster is not None else ():
-            host.set_active_health((name, host.address) not in self.unhealthy)
 
 
 def plan_cluster(config: ClusterConfig, share: WorkerShare) -> plan.ClusterPlan:
     """The settings of a cluster as plain values."""
     block = config.circuit_breakers[0] if config.circuit_breakers else CircuitBreaker()
     limits = (block.max_connections, block.max_pending_requests, block.max_requests, block.max_retries)
-    hosts: dict[str, plan.HostPlan] = {}
-    for host in config.hosts:
-        weight = min(max(host.weight, 1), MAX_WEIGHT)
-        # The first of equal addresses wins, as in MOSN.
-        hosts.setdefault(host.address, plan.HostPlan(host.address, host.hostname, weight, labels_of(host.metadata)))
     original = original_plan(config)
     return plan.ClusterPlan(
         name=config.name,
-        hosts=tuple(hosts.values()) if original is None else (),
+        hosts=tuple(host_plans(config.hosts)) if original is None else (),
         balancing=_balancing(config),
         limits=plan.LimitPlan(*(share.of(limit) for limit in limits)),
         ejection=_ejection(config) if original is None else None,
@@ -113,6 +37,16 @@ def plan_cluster(config: ClusterConfig, share: WorkerShare) -> plan.ClusterPlan:
         original=original,
         heartbeats=_heartbeats(config),
     )
+
+
+def host_plans(hosts: Iterable[Host]) -> Iterable[plan.HostPlan]:
+    """The settings of hosts; the first of equal addresses wins, as in MOSN."""
+    found: dict[str, plan.HostPlan] = {}
+    for host in hosts:
+        if host.address not in found:
+            weight = min(max(host.weight, 1), MAX_WEIGHT)
+            found[host.address] = plan.HostPlan(host.address, host.hostname, weight, labels_of(host.metadata))
+    return found.values()
 
 
 def _heartbeats(config: ClusterConfig) -> plan.HeartbeatPlan:
@@ -134,7 +68,9 @@ def original_plan(config: ClusterConfig) -> plan.OriginalPlan | None:
 
 def labels_of(metadata: Metadata | None) -> Criteria:
     """The labels of a host, or those that a route demands, as criteria."""
-    labels = {} if metadata is None else metadata.filter_metadata.mosn_lb
+    if metadata is None:
+        return ()
+    labels = metadata.filter_metadata.mosn_lb
     return criteria({key: str(value) for key, value in labels.items()})
 
 

@@ -11,27 +11,27 @@ from pymosn.network.listener import Listener
 
 
 def drain_order(
-    config: MosnConfig, listeners: list[Listener], clusters_of: Mapping[str, Collection[str]]
+    config: MosnConfig,
+    listeners: list[Listener],
+    clusters_of: Mapping[str, Collection[str]],
+    reach: Mapping[str, Collection[int]] | None = None,
 ) -> list[list[Listener]]:
     """Groups of listeners: a listener comes in a later group than the listeners that send requests to it.
 
-    `clusters_of`: the clusters that each router table refers to.
+    `clusters_of`: the clusters that each router table refers to. `reach`: the result of `reached_listeners`.
 
     In MOSN's own example the upstream of the first hop is the second hop: if both closed together, requests in flight on the
     first would fail. Listeners that form a cycle share the last group.
     """
     server = config.servers[0]
-    hosts = {cluster.name: [host.address for host in cluster.hosts] for cluster in config.cluster_manager.clusters}
+    if reach is None:
+        reach = reached_listeners(config)
+    # A listener without a socket gets connections that another one hands over.
+    handed_over = {i for i, listener in enumerate(server.listeners) if not listener.bind_port}
     targets: dict[int, set[int]] = {}
     for i, listener in enumerate(server.listeners):
-        addresses = [address for name in _clusters_of(listener, clusters_of) for address in hosts.get(name, ())]
-        targets[i] = {
-            other
-            for other, candidate in enumerate(server.listeners)
-            # A listener without a socket gets connections that another one hands over.
-            if (listener.use_original_dst and not candidate.bind_port)
-            or any(_same_address(candidate, address) for address in addresses)
-        } - {i}
+        targets[i] = {other for name in _clusters_of(listener, clusters_of) for other in reach.get(name, ())}
+        targets[i] = (targets[i] | (handed_over if listener.use_original_dst else set())) - {i}
     groups: list[list[Listener]] = []
     left = set(targets)
     while left:
@@ -40,6 +40,20 @@ def drain_order(
         groups.append([listeners[i] for i in sorted(free)])
         left -= free
     return groups
+
+
+def reached_listeners(config: MosnConfig) -> dict[str, list[int]]:
+    """The indexes of the listeners that a cluster has as hosts, for the clusters that have any."""
+    listeners = config.servers[0].listeners
+    # Compared first, because a cluster may have tens of thousands of hosts.
+    ends = {listener.address.rpartition(":")[2] for listener in listeners}
+    found: dict[str, list[int]] = {}
+    for cluster in config.cluster_manager.clusters:
+        near = [host.address for host in cluster.hosts if host.address.rpartition(":")[2] in ends]
+        reached = [i for i, listener in enumerate(listeners) if any(_same_address(listener, address) for address in near)]
+        if reached:
+            found[cluster.name] = reached
+    return found
 
 
 def _clusters_of(listener: ListenerConfig, clusters_of: Mapping[str, Collection[str]]) -> set[str]:

@@ -1,46 +1,153 @@
-"""A checked configuration as bytes, as the supervisor sends it to its workers."""
+"""A checked configuration as bytes, as the supervisor sends it to its workers.
+
+It is packed in parts of some kilobytes, which are identified by a digest of their content: a part of the hosts of a cluster,
+or of the routes of a table. So a worker never decodes a large message at once, and a change transfers only the parts that
+the workers do not have yet.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import zlib
+from collections.abc import Iterable, Iterator
+from typing import Final
 
 import msgspec
 from msgspec.structs import replace
 
+from pymosn.assembly.clusters import host_plans
+from pymosn.assembly.drain_order import reached_listeners
 from pymosn.config.schema import Cluster, MosnConfig, RouterConfiguration
+from pymosn.config.schema.router import VirtualHost
+from pymosn.upstream.plan import HostPlan
+
+#: A part ends after a host whose address has these bits clear, so that one more host changes one part and not all that
+#: follow: one host in 128. And after so many hosts in any case.
+_BOUNDARY: Final = 0x7F
+_MAX_HOSTS: Final = 512
+#: Routes in one part.
+_MAX_ROUTES: Final = 100
+
+Digest = bytes
+#: The parts of a configuration.
+Parts = dict[Digest, bytes]
+#: A virtual host or, if the flag is not set, more routes of the one before.
+Piece = tuple[bool, VirtualHost]
+#: Address, host name, weight, labels.
+_PackedHost = tuple[str, str, int, tuple[tuple[str, str], ...]]
+
+
+class PackedCluster(msgspec.Struct, array_like=True, frozen=True):
+    """The parts of a cluster: everything but its hosts, and these."""
+
+    head: Digest
+    hosts: list[Digest]
+
+
+class PackedTable(msgspec.Struct, array_like=True, frozen=True):
+    """The parts of a router table: everything but its virtual hosts, and these."""
+
+    head: Digest
+    pieces: list[Digest]
 
 
 class PackedConfig(msgspec.Struct, array_like=True, frozen=True):
-    """A configuration as workers receive it: everything but `routers`, and these as packed tables by name."""
+    """A configuration as workers receive it: everything but routers and clusters, and the parts of these by name."""
 
     rest: MosnConfig
-    #: A worker unpacks only those that changed.
-    tables: dict[str, bytes]
+    tables: dict[str, PackedTable]
+    clusters: dict[str, PackedCluster]
+    #: The indexes of the listeners that a cluster has as hosts, for clusters that have any.
+    reach: dict[str, list[int]]
+    #: The content of the parts, which is sent separately.
+    parts: Parts = {}
+
+    def kept_parts(self) -> Parts:
+        """The parts that a worker keeps with the active configuration: it has those with hosts in another form."""
+        wanted = [table.head for table in self.tables.values()]
+        wanted += [piece for table in self.tables.values() for piece in table.pieces]
+        wanted += [cluster.head for cluster in self.clusters.values()]
+        return {digest: self.parts[digest] for digest in wanted}
 
 
 def pack(config: MosnConfig) -> PackedConfig:
     """Packs a checked configuration."""
+    parts: Parts = {}
     server = config.servers[0]
-    tables = {name: msgspec.msgpack.encode(table) for name, table in server.router_tables().items()}
-    return PackedConfig(replace(config, servers=[replace(server, routers=[])]), tables)
+    manager = config.cluster_manager
+    tables = {name: _pack_table(table, parts) for name, table in server.router_tables().items()}
+    clusters = {cluster.name: pack_cluster(cluster, parts) for cluster in manager.clusters}
+    rest = replace(config, servers=[replace(server, routers=[])], cluster_manager=replace(manager, clusters=[]))
+    return PackedConfig(rest, tables, clusters, reached_listeners(config), parts)
 
 
-def unpack_table(data: bytes) -> RouterConfiguration:
-    """Unpacks one router table."""
-    return msgspec.msgpack.decode(data, type=RouterConfiguration)
+def pack_cluster(cluster: Cluster, parts: Parts) -> PackedCluster:
+    """Packs a cluster; adds its parts to `parts`."""
+    head = _add(parts, replace(cluster, hosts=[]))
+    return PackedCluster(head, [_add(parts, hosts) for hosts in _split(host_plans(cluster.hosts))])
 
 
-def encode(config: MosnConfig) -> bytes:
-    """A packed configuration as MessagePack."""
-    return msgspec.msgpack.encode(pack(config))
+def _split(hosts: Iterable[HostPlan]) -> Iterator[list[_PackedHost]]:
+    part: list[_PackedHost] = []
+    for host in hosts:
+        part.append((host.address, host.hostname, host.weight, host.metadata))
+        if not zlib.crc32(host.address.encode()) & _BOUNDARY or len(part) >= _MAX_HOSTS:
+            yield part
+            part = []
+    if part:
+        yield part
 
 
-def decode(data: bytes) -> PackedConfig:
+def unpack_cluster(packed: PackedCluster, parts: Parts) -> Cluster:
+    """A cluster without its hosts."""
+    return msgspec.msgpack.decode(parts[packed.head], type=Cluster)
+
+
+def unpack_hosts(part: bytes) -> tuple[HostPlan, ...]:
+    """The hosts of one part."""
+    return tuple([HostPlan(*host) for host in msgspec.msgpack.decode(part, type=list[_PackedHost])])
+
+
+def _pack_table(table: RouterConfiguration, parts: Parts) -> PackedTable:
+    pieces: list[Digest] = []
+    part: list[Piece] = []
+    size = 0
+    for host in table.virtual_hosts:
+        for start in range(0, len(host.routers) or 1, _MAX_ROUTES):
+            routes = host.routers[start : start + _MAX_ROUTES]
+            if part and size + len(routes) > _MAX_ROUTES:
+                pieces.append(_add(parts, part))
+                part, size = [], 0
+            part.append((start == 0, replace(host, routers=routes)))
+            size += len(routes) or 1
+    if part:
+        pieces.append(_add(parts, part))
+    return PackedTable(_add(parts, replace(table, virtual_hosts=[])), pieces)
+
+
+def unpack_table(packed: PackedTable, parts: Parts) -> RouterConfiguration:
+    """A router table without its virtual hosts."""
+    return msgspec.msgpack.decode(parts[packed.head], type=RouterConfiguration)
+
+
+def unpack_pieces(part: bytes) -> list[Piece]:
+    """The virtual hosts of one part of a table."""
+    return msgspec.msgpack.decode(part, type=list[Piece])
+
+
+def _add(parts: Parts, value: object) -> Digest:
+    """Adds a part; returns its digest."""
+    data = msgspec.msgpack.encode(value)
+    digest = hashlib.blake2b(data, digest_size=16).digest()
+    parts[digest] = data
+    return digest
+
+
+def encode(packed: PackedConfig) -> bytes:
+    """A packed configuration without its parts as MessagePack."""
+    return msgspec.msgpack.encode(replace(packed, parts={}))
+
+
+def decode(data: bytes, parts: Parts) -> PackedConfig:
     """Reverses `encode`. Raises msgspec.DecodeError."""
-    return msgspec.msgpack.decode(data, type=PackedConfig)
-
-
-def encode_cluster(cluster: Cluster) -> bytes:
-    """One cluster as MessagePack."""
-    return msgspec.msgpack.encode(cluster)
-
-
-def decode_cluster(data: bytes) -> Cluster:
-    """Reverses `encode_cluster`. Raises msgspec.DecodeError."""
-    return msgspec.msgpack.decode(data, type=Cluster)
+    return replace(msgspec.msgpack.decode(data, type=PackedConfig), parts=parts)

@@ -6,6 +6,8 @@ import asyncio
 
 from pymosn.assembly.filters import BuiltFilter, FilterKey, stop_filters
 from pymosn.assembly.listeners import BuiltListener
+from pymosn.assembly.packed_config import PackedCluster, PackedConfig, PackedTable, Parts
+from pymosn.assembly.steps import Steps
 from pymosn.config.diagnostics import Diagnostic, error_at
 from pymosn.config.schema import Overload, WorkerLimits
 from pymosn.filters.secret_fields import Paths
@@ -27,11 +29,15 @@ class BuildError(Exception):
 class PreparedConfig:
     """The run-time objects of one configuration; without effect until `WorkerRuntime.activate`."""
 
-    def __init__(self, packed_tables: dict[str, bytes], limits: WorkerLimits, overload: Overload) -> None:
+    def __init__(self, packed: PackedConfig | None, limits: WorkerLimits, overload: Overload) -> None:
+        """`packed`: what it is built from; None for an empty one."""
         self.limits = limits
         self.overload = overload
         self.clusters: dict[str, Cluster] = {}
-        self.packed_tables = packed_tables
+        self.packed_tables: dict[str, PackedTable] = packed.tables if packed is not None else {}
+        self.packed_clusters: dict[str, PackedCluster] = packed.clusters if packed is not None else {}
+        #: The parts that the worker keeps once this configuration is active.
+        self.parts: Parts = {}
         #: The router tables that changed.
         self.tables: dict[str, RouteTable] = {}
         #: The clusters that each table refers to.
@@ -60,13 +66,35 @@ class PreparedConfig:
         results = await asyncio.gather(*(built.start() for built in self.new_filters))
         faults = [fault for faults in results for fault in faults]
         if faults:
-            await self.discard()
+            await self.stop_filters()
             raise BuildError(faults)
 
-    async def discard(self) -> None:
+    async def stop_filters(self) -> None:
         """Undoes `start_filters`, and closes what is open: the configuration will not be activated."""
         close_logs(self.new_logs)
         await stop_filters(self.new_filters)
+
+    def discard(self, active: dict[str, Cluster]) -> Steps[None]:
+        """Frees the memory of a configuration that will not be activated, in steps. `active`: clusters that it may share."""
+        for name, cluster in self.clusters.items():
+            if cluster is not active.get(name):
+                yield from cluster.discard()
+        tables, self.tables = self.tables, {}
+        for table in tables.values():
+            yield from free(parts_of(table))
+
+
+def parts_of(table: RouteTable) -> list[object]:
+    """The objects of a router table, whose memory takes time to free."""
+    hosts = table.virtual_hosts
+    return [*(route for host in hosts for route in host.routes), *hosts]
+
+
+def free(objects: list[object]) -> Steps[None]:
+    """Drops references to `objects`, in steps, because freeing tens of thousands at once would block the event loop."""
+    while objects:
+        del objects[-100:]
+        yield
 
 
 def close_logs(logs: dict[str, Destination]) -> None:

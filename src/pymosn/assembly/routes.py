@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import NamedTuple
 
 from pymosn.api.routing import Route, RouteAction, RouteMatcher
 from pymosn.assembly.clusters import labels_of
+from pymosn.assembly.packed_config import Piece
 from pymosn.assembly.steps import Steps, run_whole
 from pymosn.config.schema import Route as RouteConfig
 from pymosn.config.schema import RouteAction as Action
@@ -14,6 +16,7 @@ from pymosn.config.schema.router import HashPolicy as HashPolicyConfig
 from pymosn.config.schema.router import HeaderChanges as HeaderChangesConfig
 from pymosn.config.schema.router import HeaderToAdd
 from pymosn.config.schema.router import RetryPolicy as RetryPolicyConfig
+from pymosn.config.schema.router import VirtualHost as HostConfig
 from pymosn.config.typed import typed
 from pymosn.filters.stream.shipped import SHIPPED, spec_of
 from pymosn.routing import actions, matchers
@@ -27,31 +30,45 @@ from pymosn.routing.table import VirtualHost as HostTable
 
 def build_table(config: RouterConfiguration) -> RouteTable:
     """The run-time form of a checked router table."""
-    return run_whole(build_in_steps(config))
+    return run_whole(build_in_steps(config, [[(True, host)] for host in config.virtual_hosts]))
 
 
-def build_in_steps(config: RouterConfiguration) -> Steps[RouteTable]:
-    """The same in steps, of at most a hundred routes each."""
+def build_in_steps(config: RouterConfiguration, parts: Iterable[list[Piece]]) -> Steps[RouteTable]:
+    """The same in steps, of at most fifty routes each; `parts` has the virtual hosts of the table."""
     table = RouteTable(config.router_config_name)
     shared = _changes(config)
-    for i, host in enumerate(config.virtual_hosts):
-        name = host.name or f"virtual_hosts[{i}]"
-        outer = _changes(host, shared)
-        filters = _filter_settings(host.per_filter_config)
-        routes: list[Route] = []
-        for j, route in enumerate(host.routers):
-            routes.append(_route(f"{config.router_config_name}/{name}/{j}", route, filters, outer))
-            if j % 100 == 99:
-                yield
-        table.add(HostTable(name, host.domains, routes))
+    hosts: list[HostTable] = []
+    outer, filters, name = shared, dict[str, object](), ""
+    routes: list[Route] = []
+    for part in parts:
+        for starts, host in part:
+            if starts:
+                name = host.name or f"virtual_hosts[{len(hosts)}]"
+                outer = _changes(host, shared)
+                filters = _filter_settings(host.per_filter_config)
+                routes = []
+                hosts.append(HostTable(name, host.domains, routes, is_built=False))
+            for route in host.routers:
+                routes.append(_route(f"{config.router_config_name}/{name}/{len(routes)}", route, filters, outer))
+                if len(routes) % 50 == 49:
+                    yield
+            yield
+    for built in hosts:
+        yield from built.build()
+        table.add(built)
         yield
     return table
 
 
 def clusters_in(config: RouterConfiguration) -> set[str]:
     """The clusters that a table refers to, as targets and as mirrors."""
+    return clusters_of(config.virtual_hosts)
+
+
+def clusters_of(hosts: Iterable[HostConfig]) -> set[str]:
+    """The clusters that virtual hosts refer to, as targets and as mirrors."""
     names: set[str] = set()
-    for host in config.virtual_hosts:
+    for host in hosts:
         for route in host.routers:
             if route.route is not None:
                 names.add(route.route.cluster_name)

@@ -3,20 +3,29 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Iterator
+from functools import partial
 from typing import NamedTuple
 
-from pymosn.assembly.clusters import WorkerClusters
 from pymosn.assembly.drain_order import drain_order
 from pymosn.assembly.filters import FilterBuilder, stop_filters
 from pymosn.assembly.listeners import ListenerBuilder, WorkerNetwork
-from pymosn.assembly.packed_config import PackedConfig, unpack_table
-from pymosn.assembly.prepared import BuildError, PreparedConfig, Retired, close_logs
-from pymosn.assembly.routes import build_in_steps, clusters_in
+from pymosn.assembly.packed_config import (
+    PackedCluster,
+    PackedConfig,
+    PackedTable,
+    Parts,
+    Piece,
+    unpack_pieces,
+    unpack_table,
+)
+from pymosn.assembly.prepared import BuildError, PreparedConfig, Retired, close_logs, free, parts_of
+from pymosn.assembly.routes import build_in_steps, clusters_of
 from pymosn.assembly.share import WorkerShare, descriptor_ceiling
 from pymosn.assembly.steps import Steps
 from pymosn.assembly.wheel_timer import WheelTimer
-from pymosn.config.schema import Cluster as ClusterConfig
-from pymosn.config.schema import MosnConfig, Overload, WorkerLimits
+from pymosn.assembly.worker_clusters import WorkerClusters
+from pymosn.config.schema import Overload, WorkerLimits
 from pymosn.core.clock import Clock
 from pymosn.core.counters import Labels, Metrics
 from pymosn.filters.modules import is_in_class, is_in_file, source_file
@@ -29,13 +38,14 @@ from pymosn.proxy.runtime import Runtime
 from pymosn.proxy.stream_filters import FilterHandle
 from pymosn.routing.table import TableSlot
 from pymosn.stream.registry import protocols
-from pymosn.upstream.cluster import Clusters, PoolMaker
+from pymosn.upstream.cluster import PoolMaker
+from pymosn.upstream.clusters import Clusters
 
 
 class Draft(NamedTuple):
-    """A configuration that has been checked, whose filters have not been built yet."""
+    """A configuration that has been checked, whose filters and listeners have not been built yet."""
 
-    config: MosnConfig
+    packed: PackedConfig
     made: PreparedConfig
     config_dir: str
     base_dir: str
@@ -57,13 +67,16 @@ class WorkerRuntime:
         self.log = logs.process_log
         self.admission = Admission(self.wheel, self.log)
         self.runtime = Runtime(self.clock, self.wheel, self.metrics, self.log, protocols(), Clusters())
-        self.active = PreparedConfig({}, WorkerLimits(), Overload())
+        self.active = PreparedConfig(None, WorkerLimits(), Overload())
         self.retired = Retired()
         self._network = WorkerNetwork(self.admission)
         dialer = TcpDialer(self._network.ids, self.clock, self.wheel, self.admission)
         maker = PoolMaker(self.runtime.protocols, dialer, self.wheel, self._network.own_addresses)
         self._clusters = WorkerClusters(self.runtime.clusters, maker, self.metrics, self.share)
         self._slots: dict[str, TableSlot] = {}
+        # The objects of replaced router tables, and the names of everything with counters when they were last tidied.
+        self._remains: list[object] = []
+        self._counted: set[str] = set()
         self._loop = loop
         self.logs = logs
 
@@ -74,18 +87,20 @@ class WorkerRuntime:
 
     def prepare(self, packed: PackedConfig, config_dir: str, base_dir: str) -> Steps[PreparedConfig]:
         """`check`, then `build`."""
-        return self.build((yield from self.check(packed, config_dir, base_dir)))
+        return (yield from self.build((yield from self.check(packed, config_dir, base_dir))))
 
     def check(self, packed: PackedConfig, config_dir: str, base_dir: str) -> Steps[Draft]:
-        """Builds router tables in steps, and checks everything that runs no code of filters, without effect.
+        """Builds router tables and clusters in steps, and checks all else that runs no code of filters, without effect.
 
-        Nothing is created, not even a log file. Objects that do not change are shared with the active configuration.
-        `config_dir`: directory for relative paths of filters. `base_dir`: parent of `logs/`. BuildError has all errors.
+        Nothing is created, not even a log file. Objects that do not change are shared with the active configuration, which
+        must not change until the draft is built. `config_dir`: directory for relative paths of filters. `base_dir`: parent
+        of `logs/`. BuildError has all errors.
         """
         server = packed.rest.servers[0]
-        made = PreparedConfig(packed.tables, server.limits, server.overload)
-        draft = Draft(packed.rest, made, config_dir, base_dir)
-        yield from self._prepare_tables(made)
+        made = PreparedConfig(packed, server.limits, server.overload)
+        draft = Draft(packed, made, config_dir, base_dir)
+        yield from self._prepare_tables(made, packed.parts)
+        made.clusters = yield from self._clusters.build(packed)
         filters, builder = self._builders(draft)
         builder.runs_code = False
         for i, listener in enumerate(server.listeners):
@@ -93,31 +108,33 @@ class WorkerRuntime:
             filters.check(listener, f"servers[0].listeners[{i}]")
         close_logs(builder.new_logs)
         if builder.faults or filters.faults:
+            yield from self.discard(made)
             raise BuildError([*builder.faults, *filters.faults])
         return draft
 
-    def build(self, draft: Draft) -> PreparedConfig:
+    def build(self, draft: Draft) -> Steps[PreparedConfig]:
         """Builds a checked configuration without effect, which imports and creates its filters. BuildError has all errors.
 
-        In one step, because the active configuration must not change meanwhile.
+        In one step, except after errors.
         """
-        config, made = draft.config, draft.made
-        made.clusters = self._clusters.build(config)
+        packed, made = draft.packed, draft.made
+        config = packed.rest
         filters, builder = self._builders(draft)
         before = {built.name: built for built in self.active.listeners}
         for i, listener in enumerate(config.servers[0].listeners):
             made.listeners.append(builder.listener(i, listener, before.get(listener.known_name())))
         if builder.faults or filters.faults:
             close_logs(builder.new_logs)
+            yield from self.discard(made)
             raise BuildError([*builder.faults, *filters.faults])
         made.filters = filters.built
         made.new_filters = filters.new()
         made.marks, made.new_logs = filters.marks, builder.new_logs
-        made.drain_order = drain_order(config, [built.listener for built in made.listeners], made.clusters_of)
+        made.drain_order = drain_order(config, [built.listener for built in made.listeners], made.clusters_of, packed.reach)
         return made
 
     def _builders(self, draft: Draft) -> tuple[FilterBuilder, ListenerBuilder]:
-        slots = {name: self._slots.get(name) or TableSlot(name) for name in draft.made.packed_tables}
+        slots = {name: self._slots.get(name) or TableSlot(name) for name in draft.packed.tables}
         self._slots = {**self._slots, **slots}
         active, base_dir = self.active.filters, draft.base_dir
         clients = ClusterClients(self.runtime)
@@ -125,27 +142,27 @@ class WorkerRuntime:
         listeners = ListenerBuilder(self.runtime, slots, filters, self._network, self.share, base_dir, self._loop, self.logs)
         return filters, listeners
 
-    def _prepare_tables(self, made: PreparedConfig) -> Steps[None]:
+    def _prepare_tables(self, made: PreparedConfig, parts: Parts) -> Steps[None]:
         for name, packed in made.packed_tables.items():
             if self.active.packed_tables.get(name) == packed:
                 made.clusters_of[name] = self.active.clusters_of[name]
                 continue
-            # The schema objects of thousands of routes are larger than the table built from them: they are not kept.
-            table = unpack_table(packed)
-            yield
-            made.clusters_of[name] = clusters_in(table)
-            yield
-            made.tables[name] = yield from build_in_steps(table)
+            made.clusters_of[name] = set()
+            pieces = _pieces(packed, parts, made.clusters_of[name])
+            made.tables[name] = yield from build_in_steps(unpack_table(packed, parts), pieces)
 
     def activate(self, made: PreparedConfig) -> list[Listener]:
         """Makes a prepared configuration live in one step; returns the listeners that must be started.
 
-        Removed clusters stay until the removed listeners, now in `retired`, are empty: see `tidy`.
+        Removed clusters stay until the removed listeners, now in `retired`, are empty: see `tidy`. `clean_up` must follow.
         """
         before = self.listeners
         self.logs.activate(made.new_logs)
-        self._clusters.activate(made.clusters)
+        self._clusters.activate(made.clusters, made.packed_clusters)
         for name, table in made.tables.items():
+            old = self._slots[name].table
+            if old is not None:
+                self._remains += parts_of(old)
             self._slots[name].table = table
         made.tables = {}
         self.retired.add(self.active, made)
@@ -168,20 +185,38 @@ class WorkerRuntime:
             self._network.own_addresses.set_services(services)
         self._network.activate_addresses(self.active.listeners)
 
-    def tidy(self) -> None:
-        """Drops everything that only retired listeners used, and the counters of removed objects."""
+    def tidy(self) -> Steps[None]:
+        """Drops, in steps, everything that only retired listeners used, and the counters of removed objects."""
         if self.retired.listeners:
             return
-        self._clusters.tidy()
+        has_removed = self._clusters.tidy()
         for name, slot in self._slots.items():
-            if name not in self.active.packed_tables:
+            if name not in self.active.packed_tables and slot.table is not None:
+                self._remains += parts_of(slot.table)
                 slot.table = None
-        self.metrics.keep(self._is_counted)
+        yield from self.clean_up()
+        listeners = {built.name for built in self.active.listeners}
+        if has_removed or not self._counted <= listeners:
+            yield from self.metrics.keep_in_steps(partial(self._is_counted, listeners))
+        self._counted = listeners
 
-    def _is_counted(self, kind: str, labels: Labels) -> bool:
+    def clean_up(self) -> Steps[None]:
+        """Closes and frees, in steps, what the last change has replaced."""
+        yield from self._clusters.clean_up()
+        remains, self._remains = self._remains, []
+        yield from free(remains)
+
+    def _is_counted(self, listeners: set[str], kind: str, labels: Labels) -> bool:
         if kind == "downstream":
-            return any(built.name == dict(labels).get("listener") for built in self.active.listeners)
+            return dict(labels).get("listener") in listeners
         return kind != "upstream" or self._clusters.has(labels)
+
+    def size(self) -> int:
+        """Roughly the number of routes, used hosts and connections: of what the garbage collector must traverse."""
+        tables = [slot.table for slot in self._slots.values() if slot.table is not None]
+        routes = sum(len(host.routes) for table in tables for host in table.virtual_hosts)
+        connections = sum(listener.connection_count for listener in self.listeners)
+        return routes + connections + len(self.metrics)
 
     def filter_files(self) -> list[str]:
         """The files of the active filters."""
@@ -193,10 +228,15 @@ class WorkerRuntime:
         tests = [(is_of, file, line) for is_of in (is_in_class, is_in_file) for file, line in locations]
         return next((h for is_of, file, line in tests for h in handles if is_of(h.filter, file, line)), None)
 
-    def set_hosts(self, config: ClusterConfig) -> None:
-        """Replaces the hosts of a cluster; `config` is its whole new configuration."""
-        self._clusters.set_hosts(config)
-        self.tidy()
+    def set_hosts(self, name: str, packed: PackedCluster, parts: Parts) -> Steps[None]:
+        """Replaces a cluster, whose hosts have changed, in steps; it becomes active when it is complete."""
+        cluster = yield from self._clusters.build_one(packed, parts)
+        self._clusters.set_hosts(name, cluster, packed)
+        yield from self.clean_up()
+
+    def discard(self, made: PreparedConfig) -> Steps[None]:
+        """Frees the memory of a prepared configuration that will not be activated, in steps."""
+        return made.discard(self._clusters.active)
 
     def set_health(self, cluster: str, hosts: dict[str, bool]) -> None:
         """Applies results of the active health check, also for hosts that are added later."""
@@ -207,3 +247,14 @@ class WorkerRuntime:
         await stop_filters([*self.active.filters.values(), *self.retired.filters])
         self.runtime.clusters.activate({})
         self.logs.flush()
+
+
+def _pieces(packed: PackedTable, parts: Parts, clusters: set[str]) -> Iterator[list[Piece]]:
+    """The virtual hosts of a table, part by part; adds the clusters that they refer to.
+
+    The schema objects of thousands of routes are larger than the table built from them: they are not kept.
+    """
+    for digest in packed.pieces:
+        pieces = unpack_pieces(parts[digest])
+        clusters |= clusters_of(host for _, host in pieces)
+        yield pieces

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 from collections.abc import Awaitable, Callable
 from functools import partial
@@ -65,6 +66,11 @@ def page(path: str, value: Callable[[], object]) -> Call:
 def wants_text(request: Request) -> bool:
     """Whether the client asked for text instead of JSON."""
     return request.query_params.get("format") == "text"
+
+
+async def json_in_thread(value: Callable[[], Any]) -> Response:
+    """A large `value` as JSON, made and formatted in a thread, so that the event loop goes on meanwhile."""
+    return await asyncio.to_thread(lambda: json_response(value()))
 
 
 def json_response(value: Any, status: int = 200) -> Response:

@@ -28,6 +28,11 @@ Key = tuple[str, str]
 
 #: Minimum number of seconds between two probes of a host.
 SHORTEST_INTERVAL: Final = 0.01
+#: Probes at the same time; further ones wait, because each needs a socket and all are due together after a start.
+MAX_PROBES: Final = 500
+#: Seconds for which changes are collected into one report, and the maximum number of hosts in one.
+REPORT_PAUSE: Final = 0.02
+MAX_REPORTED: Final = 200
 
 
 class HostState:
@@ -54,19 +59,20 @@ class HostState:
 class HealthChecks(Service):
     """Checks the hosts of all clusters that have a health check.
 
-    `on_change(cluster, address, healthy)` is called when the state of a host changes.
+    `on_change(cluster, hosts)` is called soon after the state of hosts has changed: address -> healthy.
     """
 
     name = "health checks"
 
     def __init__(
         self,
-        on_change: Callable[[str, str, bool], None],
+        on_change: Callable[[str, dict[str, bool]], None],
         clock: Clock,
         log: Log,
         probe: Probe = probe,
         sleep: Sleep = asyncio.sleep,
         chance: Callable[[], float] = random.random,
+        report_pause: float = REPORT_PAUSE,
     ) -> None:
         self.metrics = Metrics()
         self._on_change = on_change
@@ -79,6 +85,11 @@ class HealthChecks(Service):
         self._states: dict[Key, HostState] = {}
         self._tasks: dict[Key, asyncio.Task[None]] = {}
         self._event_logs: dict[str, Destination | None] = {}
+        self._slots = asyncio.Semaphore(MAX_PROBES)
+        self._report_pause = report_pause
+        # Changes that have not been reported yet.
+        self._changed: dict[str, dict[str, bool]] = {}
+        self._report: asyncio.TimerHandle | None = None
 
     def follow(self, config: MosnConfig) -> None:
         """Checks exactly the hosts of `config` from now on; hosts that remain keep their state."""
@@ -92,7 +103,7 @@ class HealthChecks(Service):
             self._tasks.pop(key).cancel()
             del self._checks[key]
             if key not in wanted and not self._states.pop(key).is_healthy:
-                self._on_change(*key, True)  # unchecked hosts are healthy
+                self._tell(*key, True)  # unchecked hosts are healthy
         for key, check in wanted.items():
             if key not in self._checks:
                 self._checks[key] = check
@@ -117,6 +128,8 @@ class HealthChecks(Service):
         for task in self._tasks.values():
             task.cancel()
         self._tasks.clear()
+        if self._report is not None:
+            self._report.cancel()
         for log in filter(None, self._event_logs.values()):
             log.close()
         self._event_logs.clear()
@@ -137,7 +150,8 @@ class HealthChecks(Service):
         group = self._group(cluster, check)
         group.counter("attempt").value += 1
         try:
-            passed = await self._probe(address, check)
+            async with self._slots:
+                passed = await self._probe(address, check)
             why = "" if passed else "unexpected response"
         except (OSError, TimeoutError, ValueError) as error:
             passed, why = False, reason(error) or f"no answer within {check.timeout:g} s"
@@ -151,8 +165,25 @@ class HealthChecks(Service):
         if changed:
             level, what = (INFO, "is healthy again") if passed else (WARN, f"fails its health check: {why}")
             self._log.write(level, f"cluster {cluster}: host {address} {what}")
-            self._count_healthy()
-            self._on_change(cluster, address, passed)
+            group.gauge("healty").value += 1 if passed else -1  # MOSN's spelling
+            self._tell(cluster, address, passed)
+
+    def _tell(self, cluster: str, address: str, healthy: bool) -> None:
+        """Reports a change, together with others: one command for each would keep the workers busy when many hosts fail."""
+        if self._report_pause <= 0.0:
+            self._on_change(cluster, {address: healthy})
+            return
+        self._changed.setdefault(cluster, {})[address] = healthy
+        if self._report is None:
+            self._report = asyncio.get_running_loop().call_later(self._report_pause, self._tell_now)
+
+    def _tell_now(self) -> None:
+        self._report = None
+        changed, self._changed = self._changed, {}
+        for cluster, hosts in changed.items():
+            states = list(hosts.items())
+            for start in range(0, len(states), MAX_REPORTED):
+                self._on_change(cluster, dict(states[start : start + MAX_REPORTED]))
 
     def _group(self, cluster: str, check: HealthCheck) -> MetricGroup:
         return self.metrics.group("healthcheck", ("service", check.service_name or cluster))

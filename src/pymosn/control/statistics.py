@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 
 from starlette.requests import Request
@@ -11,7 +12,7 @@ from pymosn.control.handlers import Call, get
 from pymosn.control.plane import ControlPlane
 from pymosn.core.counters import GroupData
 from pymosn.observe.stats import stats_glob, stats_json
-from pymosn.observe.totals import Totals, with_global
+from pymosn.observe.totals import sum_of, with_global
 
 
 def routes(plane: ControlPlane) -> list[Call]:
@@ -25,25 +26,32 @@ def routes(plane: ControlPlane) -> list[Call]:
 
 async def _stats(plane: ControlPlane, request: Request) -> Response:
     key = request.query_params.get("key", "")
-    stats = stats_json(await _groups(plane), key)
-    if stats is None:
+    # In a thread, as everything that formats all metrics: with many hosts it takes seconds.
+    text = await asyncio.to_thread(_json, await plane.stats(), key)
+    if text is None:
         return PlainTextResponse(f"no metrics key: {key}")
-    return Response(json.dumps(stats, indent="\t"), media_type="application/json")
+    return Response(text, media_type="application/json")
+
+
+def _json(groups: list[GroupData], key: str) -> str | None:
+    stats = stats_json(_with_totals(groups), key)
+    return None if stats is None else json.dumps(stats, indent="\t")
 
 
 async def _stats_glob(plane: ControlPlane, request: Request) -> Response:
-    return PlainTextResponse(stats_glob(await _groups(plane)))
+    groups = await plane.stats()
+    return PlainTextResponse(await asyncio.to_thread(lambda: stats_glob(_with_totals(groups))))
 
 
 async def _metrics(plane: ControlPlane, request: Request) -> Response:
     # Imported only when metrics are scraped.
     from pymosn.observe.prometheus import exposition
 
-    text, content_type = exposition(await _groups(plane), request.headers.get("accept", ""))
+    groups = await plane.stats()
+    accept = request.headers.get("accept", "")
+    text, content_type = await asyncio.to_thread(lambda: exposition(_with_totals(groups), accept))
     return Response(text, headers={"content-type": content_type})
 
 
-async def _groups(plane: ControlPlane) -> list[GroupData]:
-    totals = Totals()
-    totals.add(await plane.stats())
-    return with_global(totals.groups())
+def _with_totals(groups: list[GroupData]) -> list[GroupData]:
+    return with_global(sum_of([groups]))

@@ -14,7 +14,7 @@ from starlette.responses import PlainTextResponse, Response
 from pymosn.config.schema import RouterConfiguration
 from pymosn.config.schema.router import Route
 from pymosn.control.guard import read_body
-from pymosn.control.handlers import Call, change, get, json_response, read_post, wants_text
+from pymosn.control.handlers import Call, change, get, json_in_thread, json_response, read_post, wants_text
 from pymosn.control.plane import AllocationView, ClusterView, ControlPlane, FilterView, health_text
 from pymosn.filters.settings import Block
 
@@ -41,16 +41,16 @@ async def _config_dump(plane: ControlPlane, request: Request) -> Response:
     """Everything, or the part named by one parameter (key reference section 15); `{}` for an unknown name."""
     parameters = request.query_params.multi_items()
     if not parameters:
-        return json_response(_everything(plane))
+        return await json_in_thread(lambda: _everything(plane))
     if len(parameters) > 1:
         return PlainTextResponse("only support one parameter", 400)
     ((key, name),) = parameters
     single = {"router": plane.routers, "cluster": plane.clusters, "listener": plane.listeners}
     if key in single:
-        return json_response(single[key]().get(name, {}))
+        return await json_in_thread(lambda: single[key]().get(name, {}))
     whole = {"mosnconfig": plane.config} | {f"all{word}s": view for word, view in single.items()}
     if key in whole:
-        return json_response(whole[key]())
+        return await json_in_thread(whole[key])
     known = ", ".join([*whole, *(f"{word}=<name>" for word in single)])
     return PlainTextResponse(f"unknown parameter {key!r}; one of {known}", 500)
 
@@ -72,8 +72,8 @@ async def _clusters(plane: ControlPlane, request: Request) -> Response:
     name = request.query_params.get("name")
     clusters = [cluster for cluster in await plane.live_clusters() if name in (None, cluster["name"])]
     if wants_text(request):
-        return PlainTextResponse("".join(_cluster_text(cluster) for cluster in clusters))
-    return json_response(clusters)
+        return await asyncio.to_thread(lambda: PlainTextResponse("".join(_cluster_text(cluster) for cluster in clusters)))
+    return await json_in_thread(lambda: clusters)
 
 
 async def _routes(plane: ControlPlane, request: Request) -> Response:
@@ -82,8 +82,10 @@ async def _routes(plane: ControlPlane, request: Request) -> Response:
     tables = plane.current().servers[0].router_tables()
     found = [table for key, table in tables.items() if name in (None, key)]
     if wants_text(request):
-        return PlainTextResponse("".join(_table_text(table, plane.shown) for table in found))
-    return json_response([plane.shown(table) for table in found])
+        return await asyncio.to_thread(
+            lambda: PlainTextResponse("".join(_table_text(table, plane.shown) for table in found))
+        )
+    return await json_in_thread(lambda: [plane.shown(table) for table in found])
 
 
 async def _explain(plane: ControlPlane, request: Request) -> Response:

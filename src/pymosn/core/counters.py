@@ -1,17 +1,19 @@
 """Counters, gauges and histograms of one worker.
 
 Hot code holds a `Counter` and adds to its `value`; names are looked up only at creation. A snapshot is plain data, which
-the supervisor adds up over its workers.
+the supervisor adds up over its workers. A worker with many groups reports only those that have changed (`Metrics.changes`).
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Final, TypedDict
 
-from mypy_extensions import i64
+from mypy_extensions import i64, mypyc_attr
 
 Labels = tuple[tuple[str, str], ...]
+#: Type and labels of a metric group.
+GroupKey = tuple[str, Labels]
 
 #: Upper bounds of the histogram buckets in seconds: powers of two from 16 us to about 134 s; one more bucket is unbounded.
 BUCKET_BOUNDS: Final[list[float]] = [0.000016 * 2.0**n for n in range(24)]
@@ -37,18 +39,22 @@ class GroupData(TypedDict):
     histograms: dict[str, HistogramData]
 
 
+@mypyc_attr(acyclic=True)
 class Counter:
-    """A number that hot code adds to; also used for gauges."""
+    """A number that hot code adds to; also used for gauges. `reported`: its value when it was last reported."""
 
     def __init__(self) -> None:
         self.value: i64 = 0
+        self.reported: i64 = 0
 
 
+@mypyc_attr(acyclic=True)
 class Histogram:
-    """Durations in seconds, in buckets of doubling width."""
+    """Durations in seconds, in buckets of doubling width. `reported`: its count when it was last reported."""
 
     def __init__(self) -> None:
         self.count: i64 = 0
+        self.reported: i64 = 0
         self.sum: float = 0.0
         self.min: float = 0.0
         self.max: float = 0.0
@@ -89,14 +95,16 @@ class MetricGroup:
         self._counters: dict[str, Counter] = {}
         self._gauges: dict[str, Counter] = {}
         self._histograms: dict[str, Histogram] = {}
+        # The number of its metrics when it was last reported.
+        self._reported: i64 = -1
 
     def counter(self, key: str) -> Counter:
         """Returns the counter `key`, creating it on first use."""
-        return self._counters.setdefault(key, Counter())
+        return _numbered(self._counters, key)
 
     def gauge(self, key: str) -> Counter:
         """Returns the gauge `key`, creating it on first use."""
-        return self._gauges.setdefault(key, Counter())
+        return _numbered(self._gauges, key)
 
     def histogram(self, key: str) -> Histogram:
         """Returns the histogram `key`, creating it on first use."""
@@ -112,24 +120,91 @@ class MetricGroup:
             "histograms": {key: histogram.data() for key, histogram in self._histograms.items()},
         }
 
+    def take_change(self) -> bool:
+        """Whether it is new or has changed since the last call."""
+        count: i64 = len(self._counters) + len(self._gauges) + len(self._histograms)
+        changed = count != self._reported
+        self._reported = count
+        for numbers in (self._counters, self._gauges):
+            for number in numbers.values():
+                if number.value != number.reported:
+                    number.reported = number.value
+                    changed = True
+        for histogram in self._histograms.values():
+            if histogram.count != histogram.reported:
+                histogram.reported = histogram.count
+                changed = True
+        return changed
+
+
+def _numbered(numbers: dict[str, Counter], key: str) -> Counter:
+    found = numbers.get(key)
+    if found is None:
+        found = numbers[key] = Counter()
+    return found
+
+
+#: Groups that one step of `Metrics.changes` examines and reports at most: well below a millisecond.
+EXAMINED: Final[i64] = 200
+REPORTED: Final[i64] = 20
+
 
 class Metrics:
     """All metric groups of one worker."""
 
     def __init__(self) -> None:
-        self._groups: dict[tuple[str, Labels], MetricGroup] = {}
+        self._groups: dict[GroupKey, MetricGroup] = {}
+        # Removed since the last `take_removed`.
+        self._removed: dict[GroupKey, None] = {}
 
     def group(self, type_name: str, *labels: tuple[str, str]) -> MetricGroup:
         """Returns the group of that type and those labels, creating it on first use."""
-        return self._groups.setdefault((type_name, labels), MetricGroup(type_name, labels))
+        key = (type_name, labels)
+        group = self._groups.get(key)
+        if group is None:
+            group = self._groups[key] = MetricGroup(type_name, labels)
+        return group
+
+    def __len__(self) -> int:
+        return len(self._groups)
 
     def keep(self, is_kept: Callable[[str, Labels], bool]) -> None:
         """Removes groups for which `is_kept(type, labels)` is false; existing references to their counters stay usable."""
-        self._groups = {key: group for key, group in self._groups.items() if is_kept(key[0], key[1])}
+        for _ in self.keep_in_steps(is_kept):
+            pass
+
+    def keep_in_steps(self, is_kept: Callable[[str, Labels], bool]) -> Iterator[None]:
+        """The same in steps of a bounded number of groups."""
+        for examined, key in enumerate(list(self._groups)):
+            if not is_kept(key[0], key[1]):
+                self._remove(key)
+            if examined % EXAMINED == EXAMINED - 1:
+                yield
 
     def drop(self, type_name: str, *labels: tuple[str, str]) -> None:
         """Removes one group."""
-        self._groups.pop((type_name, labels), None)
+        self._remove((type_name, labels))
+
+    def _remove(self, key: GroupKey) -> None:
+        if self._groups.pop(key, None) is not None:
+            self._removed[key] = None
+
+    def changes(self) -> Iterator[list[GroupData]]:
+        """The groups that have changed since they were last reported, in steps; a list may be empty."""
+        found: list[GroupData] = []
+        for examined, (key, group) in enumerate(list(self._groups.items())):
+            if group.take_change() and key in self._groups:
+                found.append(group.data())
+            if examined % EXAMINED == EXAMINED - 1 or len(found) >= REPORTED:
+                yield found
+                found = []
+        yield found
+
+    def take_removed(self) -> list[GroupKey]:
+        """The groups that were removed since the last call and do not exist again."""
+        removed = [key for key in self._removed if key not in self._groups]
+        self._removed = {}
+        return removed
 
     def snapshot(self) -> list[GroupData]:
         """All groups as plain data."""

@@ -32,7 +32,8 @@ from pymosn.routing.matchers import AnyRequest
 from pymosn.routing.table import RouteTable, TableSlot, VirtualHost
 from pymosn.stream.registry import protocols
 from pymosn.upstream.balancers import balancers
-from pymosn.upstream.cluster import Cluster, Clusters, PoolMaker
+from pymosn.upstream.cluster import Cluster, PoolMaker
+from pymosn.upstream.clusters import Clusters
 from pymosn.upstream.plan import ClusterPlan, HostPlan
 
 #: Name of the only cluster.

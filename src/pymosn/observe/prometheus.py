@@ -31,28 +31,41 @@ class MetricsCollector(Collector):
         self._groups = list(groups)
 
     def collect(self) -> Iterator[Metric]:
-        """All metric families."""
-        families: dict[str, Metric] = {}
+        """All metric families, one after the other: the samples of all together may need hundreds of megabytes."""
+        # By name, the kind and the keys of groups; the value is a set in the order of first appearance.
+        families: dict[str, dict[tuple[str, str, str], None]] = {}
         for group in self._groups:
-            labels = dict(group["labels"])
-            kind = group["type"]
-            for key, value in group["counters"].items():
-                family = _family(families, f"{kind}_{key.removesuffix('_total')}", "counter")
-                family.add_sample(f"{family.name}_total", labels, value)
-            for key, value in group["gauges"].items():
-                family = _family(families, f"{kind}_{key}", "gauge")
-                family.add_sample(family.name, labels, value)
-            for key, histogram in group["histograms"].items():
-                _add_histogram(_family(families, f"{kind}_{key}_seconds", "histogram"), labels, histogram)
-        yield from families.values()
+            type_name = group["type"]
+            for key in group["counters"]:
+                _add_key(families, f"{type_name}_{key.removesuffix('_total')}", "counter", type_name, key)
+            for key in group["gauges"]:
+                _add_key(families, f"{type_name}_{key}", "gauge", type_name, key)
+            for key in group["histograms"]:
+                _add_key(families, f"{type_name}_{key}_seconds", "histogram", type_name, key)
+        for name, keys in families.items():
+            yield self._family(name, list(keys))
+
+    def _family(self, name: str, keys: list[tuple[str, str, str]]) -> Metric:
+        family = Metric(name, name.replace("_", " "), keys[0][0])
+        for group in self._groups:
+            for kind, type_name, key in keys:
+                if type_name == group["type"]:
+                    _add_sample(family, kind, group, key)
+        return family
 
 
-def _family(families: dict[str, Metric], name: str, kind: str) -> Metric:
-    clean = _NOT_IN_NAMES.sub("_", name)
-    family = families.get(clean)
-    if family is None:
-        family = families[clean] = Metric(clean, clean.replace("_", " "), kind)
-    return family
+def _add_key(families: dict[str, dict[tuple[str, str, str], None]], name: str, kind: str, type_name: str, key: str) -> None:
+    families.setdefault(_NOT_IN_NAMES.sub("_", name), {})[kind, type_name, key] = None
+
+
+def _add_sample(family: Metric, kind: str, group: GroupData, key: str) -> None:
+    labels = dict(group["labels"])
+    if kind == "counter" and key in group["counters"]:
+        family.add_sample(f"{family.name}_total", labels, group["counters"][key])
+    elif kind == "gauge" and key in group["gauges"]:
+        family.add_sample(family.name, labels, group["gauges"][key])
+    elif kind == "histogram" and key in group["histograms"]:
+        _add_histogram(family, labels, group["histograms"][key])
 
 
 def _add_histogram(family: Metric, labels: dict[str, str], histogram: HistogramData) -> None:

@@ -18,7 +18,7 @@ class Totals:
     def add(self, groups: Iterable[GroupData], *, gauges: bool = True) -> None:
         """Adds a worker's snapshot; without `gauges` for a worker that has ended, and its connections with it."""
         for group in groups:
-            labels = tuple((name, value) for name, value in group["labels"])
+            labels = labels_of(group["labels"])
             empty: GroupData = {
                 "type": group["type"],
                 "labels": list(labels),
@@ -31,6 +31,19 @@ class Totals:
     def groups(self) -> list[GroupData]:
         """The summed groups."""
         return list(self._groups.values())
+
+
+def labels_of(pairs: Iterable[Iterable[str]]) -> Labels:
+    """Labels as a key; after their way through a channel they are lists."""
+    return tuple([(name, value) for name, value in pairs])
+
+
+def sum_of(reports: Iterable[Iterable[GroupData]]) -> list[GroupData]:
+    """The sums of several reports."""
+    totals = Totals()
+    for groups in reports:
+        totals.add(groups)
+    return totals.groups()
 
 
 def with_global(groups: Iterable[GroupData]) -> list[GroupData]:

@@ -11,7 +11,7 @@ from pymosn.core.registry import Registry
 from pymosn.core.request_ids import RequestIds
 from pymosn.core.timers import TimerWheel
 from pymosn.proxy.task_starter import TaskStarter
-from pymosn.upstream.cluster import Clusters
+from pymosn.upstream.clusters import Clusters
 
 
 class Runtime:

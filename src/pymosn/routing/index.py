@@ -8,6 +8,7 @@ a header with a fixed value. All others are evaluated unless an earlier route ma
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from contextlib import suppress
 from typing import Final
 
@@ -21,6 +22,8 @@ from pymosn.routing.regex import PatternError, RegexSet
 #: A scan of fewer routes is faster than the lookups; from FEW_REGEXES on, regular expressions are searched for together.
 FEW_ROUTES: Final[i64] = 12
 FEW_REGEXES: Final[i64] = 3
+#: Routes that are indexed in one step.
+ROUTES_PER_STEP: Final[i64] = 200
 
 
 def is_worthwhile(routes: list[Route]) -> bool:
@@ -37,7 +40,8 @@ def first_condition(matcher: RouteMatcher) -> RouteMatcher:
 class RouteIndex:
     """An index over all routes of one virtual host."""
 
-    def __init__(self, routes: list[Route]) -> None:
+    def __init__(self, routes: list[Route], *, is_built: bool = True) -> None:
+        """`is_built`: index `routes` now, instead of in the steps of `build`."""
         self._routes = routes
         # Lists of route positions in ascending order.
         self._paths: dict[bytes, list[int]] = {}
@@ -47,8 +51,16 @@ class RouteIndex:
         self._services: dict[str, list[int]] = {}
         self._others: list[int] = []
         self._regex_positions: list[int] = []
+        self._lengths: list[int] = []
+        self._regexes: RegexSet | None = None
+        if is_built:
+            for _ in self.build():
+                pass
+
+    def build(self) -> Iterator[None]:
+        """Indexes the routes in steps, before the first `find`. All regular expressions together are one step."""
         patterns: list[str] = []
-        for position, route in enumerate(routes):
+        for position, route in enumerate(self._routes):
             first = first_condition(route.matcher)
             if isinstance(first, Path):
                 self._paths.setdefault(first.folded, []).append(position)
@@ -59,8 +71,10 @@ class RouteIndex:
                 patterns.append(first.regex.pattern)
             elif not self._add_by_header(position, route.matcher):
                 self._others.append(position)
-        self._lengths: list[int] = sorted({len(prefix) for prefix in self._prefixes})
-        self._regexes: RegexSet | None = self._regex_set(patterns)
+            if position % ROUTES_PER_STEP == ROUTES_PER_STEP - 1:
+                yield
+        self._lengths = sorted({len(prefix) for prefix in self._prefixes})
+        self._regexes = self._regex_set(patterns)
 
     def _add_by_header(self, position: int, matcher: RouteMatcher) -> bool:
         """Indexes a route by a header that must have a fixed value; returns False if it has no such condition."""

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 from mypy_extensions import i64
 
 from pymosn.api.exchange import Exchange
@@ -12,11 +14,22 @@ from pymosn.routing.index import RouteIndex, is_worthwhile
 class VirtualHost:
     """Routes for some domains; the first match is used."""
 
-    def __init__(self, name: str, domains: list[str], routes: list[Route]) -> None:
+    def __init__(self, name: str, domains: list[str], routes: list[Route], *, is_built: bool = True) -> None:
+        """`is_built`: index `routes` now, instead of in the steps of `build`."""
         self.name = name
         self.domains = domains
         self.routes = routes
-        self._index: RouteIndex | None = RouteIndex(routes) if is_worthwhile(routes) else None
+        self._index: RouteIndex | None = None
+        if is_built:
+            for _ in self.build():
+                pass
+
+    def build(self) -> Iterator[None]:
+        """Indexes the routes in steps, before the first `find`."""
+        if is_worthwhile(self.routes):
+            index = RouteIndex(self.routes, is_built=False)
+            yield from index.build()
+            self._index = index
 
     def find(self, exchange: Exchange) -> Route | None:
         """The first route that matches the exchange's request, or None."""

@@ -24,7 +24,7 @@ from typing import Final
 
 from msgspec.structs import replace
 
-from pymosn.assembly.packed_config import encode, encode_cluster
+from pymosn.assembly.packed_config import PackedConfig, Parts, encode, pack
 from pymosn.config.check.paths import LOG, Folders, Reserved, check_paths, named_paths
 from pymosn.config.diagnostics import Diagnostic, Places
 from pymosn.config.schema import MosnConfig
@@ -37,7 +37,7 @@ from pymosn.server.filter_files import FilterFiles
 from pymosn.server.fleet import Fleet
 from pymosn.server.listeners import ListenerSockets
 from pymosn.server.logs import process_log_path
-from pymosn.server.messages import Command, Configure, Prepare, Retire, SetHosts
+from pymosn.server.messages import Check, Command, Configure, Part, Prepare, Retire, SetHosts
 from pymosn.server.pid_file import pid_path
 from pymosn.server.run_options import RunOptions, StartError
 from pymosn.server.sockets import close_all
@@ -80,7 +80,8 @@ class Changes(Service):
         self._lock = asyncio.Lock()
         self._reloading = asyncio.Lock()
         self._is_shutting_down = False
-        self._encoded = encode(options.config)
+        # The active configuration as the workers have it.
+        self._packed = pack(options.config)
         # Real paths of the files that the configuration was read from, of the pid file, and of all logs so far.
         self._config_files = _files(options.places) | {os.path.realpath(pid_path(options.config, options.base_dir))}
         self._log_files = {os.path.realpath(process_log_path(options.config, options.base_dir))}
@@ -97,23 +98,26 @@ class Changes(Service):
         for fault in faults:
             self._log.write(WARN, fault.text())
         await self._discovery.prepare(self.config)
-        self._activate(self.config)
+        expanded = self._discovery.expand(self.config)
+        self._activate(self.config, self._packed if expanded is self.config else pack(expanded))
 
     async def stop(self) -> None:
         self._discovery.close()
 
-    def configure(self, worker_id: int) -> Command:
-        """The command that configures a new worker."""
+    def configure(self, worker_id: int) -> list[Command]:
+        """The commands that configure a new worker."""
         options = self._options
         size, index = self._fleet.size, worker_id - 1
         folders = options.config_dir, options.base_dir
-        return Configure(self._encoded, *folders, size, options.log_ceiling, index, self._services())
+        last = Configure(encode(self._packed), *folders, size, options.log_ceiling, index, self._services())
+        return [*_part_commands(self._packed.parts, {}), last]
 
     async def apply(self, source: str, edit: Edit) -> ChangeResult:
         """Activates the configuration that `edit` makes of the active one, or none. `source`: the requester, for the log."""
         async with self._lock:
             attempt = self.last.attempt + 1
-            candidate = edit(self.config)
+            # In a thread, because reading and checking a large configuration takes seconds.
+            candidate = await asyncio.to_thread(edit, self.config)
             faults = list(candidate.faults)
             applied = False
             if candidate.config is not None and all(fault.severity != "error" for fault in faults):
@@ -162,13 +166,17 @@ class Changes(Service):
             candidate = Candidate(loaded.config, loaded.faults, loaded.places, is_trusted=True)
             return await self.apply(source, lambda active: candidate)
 
-    async def push_hosts(self, name: str) -> None:
-        """Sends the workers the hosts that discovery has found for a cluster."""
+    async def push_hosts(self) -> None:
+        """Sends the workers the hosts of the clusters for which discovery has found others."""
         async with self._lock:
-            self._activate(self.config)
-            for cluster in self.effective.cluster_manager.clusters:
-                if cluster.name == name:
-                    self._fleet.send(SetHosts(encode_cluster(cluster)))
+            before = self._packed
+            self._activate(self.config, await asyncio.to_thread(pack, self._discovery.expand(self.config)))
+            after = self._packed
+            for name, packed in after.clusters.items():
+                if packed != before.clusters.get(name):
+                    parts = {digest: after.parts[digest] for digest in (packed.head, *packed.hosts)}
+                    for command in [*_part_commands(parts, before.parts), SetHosts(name, packed)]:
+                        self._fleet.send(command)
 
     def reject_all(self) -> None:
         """Rejects all changes from now on, because the process is shutting down."""
@@ -185,7 +193,9 @@ class Changes(Service):
         if self._is_shutting_down:
             return [Diagnostic(message="the process is shutting down")]
         await self._discovery.prepare(config)
-        errors = await self._fleet.check(change, encode(self._discovery.expand(config)), PREPARE_TIME)
+        packed = await asyncio.to_thread(pack, self._discovery.expand(config))
+        check = [*_part_commands(packed.parts, self._packed.parts), Check(change, encode(packed))]
+        errors = await self._fleet.check(change, check, PREPARE_TIME)
         if not errors:
             lines = self._listeners.prepare(config.servers[0].listeners, self._fleet.size)
             errors = [Diagnostic(message=line) for line in lines]
@@ -202,7 +212,7 @@ class Changes(Service):
             self._listeners.abandon()
             return errors
         unneeded = self._listeners.activate()
-        self._activate(config)
+        self._activate(config, packed)
         await self._fleet.activate(change, ACTIVATE_TIME)
         # Closed only now: each worker must hold the last copy of its socket, because clients that connect to an open socket
         # that is not served would wait.
@@ -210,19 +220,24 @@ class Changes(Service):
         self._fleet.send(Retire(config.servers[0].graceful_timeout))
         return []
 
-    def _activate(self, config: MosnConfig) -> None:
+    def _activate(self, config: MosnConfig, packed: PackedConfig) -> None:
         self.config = config
         folders = Folders(self._options.config_dir, self._options.base_dir)
         self._log_files |= {path.real for path in named_paths(config, folders) if path.role == LOG}
         self._discovery.follow(config)
         self.effective = self._discovery.expand(config)
-        self._encoded = encode(self.effective)
+        self._packed = packed
         self._follow_all(self.effective)
 
 
 def _files(places: Places) -> set[str]:
     """The real paths of the files that a configuration was read from."""
     return {os.path.realpath(file) for file in {place.file for place in places.values()} if file}
+
+
+def _part_commands(parts: Parts, known: Parts) -> list[Command]:
+    """The commands that send `parts` to workers that have those in `known`."""
+    return [Part(digest, content) for digest, content in parts.items() if digest not in known]
 
 
 def _only_at_start(old: MosnConfig, new: MosnConfig) -> list[Diagnostic]:

@@ -35,7 +35,7 @@ from pymosn.core.clock import Clock
 from pymosn.core.counters import GroupData
 from pymosn.core.log import ERROR, INFO, WARN, Log
 from pymosn.filters.secret_fields import NO_PATHS, Paths
-from pymosn.observe.totals import Totals
+from pymosn.observe.totals import Totals, sum_of
 from pymosn.server import messages
 from pymosn.server.messages import Command, CommandsFor, LogCommand
 from pymosn.server.worker_process import WorkerHandle, WorkerReceiver, describe_exit
@@ -164,11 +164,9 @@ class Fleet(WorkerReceiver):
         self._last_ticket += 1
         self.send(messages.GetStats(self._last_ticket))
         await self._wait_for_each(self._ready(), lambda worker: worker.ticket, self._last_ticket, STATS_TIME)
-        totals = Totals()
-        totals.add(self._retired.groups())
-        for worker in self._live:
-            totals.add(worker.stats)
-        return totals.groups()
+        # In a thread, because there may be hundreds of thousands of groups. They are replaced, never changed.
+        known = [self._retired.groups(), *(list(worker.stats.values()) for worker in self._live)]
+        return await asyncio.to_thread(sum_of, known)
 
     async def trace_allocations(self, seconds: float) -> list[tuple[str, int, int]]:
         """Memory that filters allocate within `seconds` and keep, in all workers: `file:line`, bytes, blocks."""
@@ -202,14 +200,14 @@ class Fleet(WorkerReceiver):
                 self._log.write(ERROR, text, "pymosn.worker.hung")
                 worker.kill()
 
-    async def check(self, change: int, config: bytes, timeout: float) -> list[Diagnostic]:
+    async def check(self, change: int, commands: Sequence[Command], timeout: float) -> list[Diagnostic]:
         """Makes every worker check a change, which creates nothing and runs no code of filters; returns the errors.
 
-        Must be followed by `prepare` or `abandon`. No worker is replaced in between.
+        Must be followed by `prepare` or `abandon`. No worker is replaced in between. The last of `commands` is `Check`.
         """
         self._changing = True
-        command = messages.Check(change, config)
-        return await self._ask(change, lambda worker_id: [(command, ())], lambda worker: worker.checked, timeout)
+        sent = [(command, ()) for command in commands]
+        return await self._ask(change, lambda worker_id: sent, lambda worker: worker.checked, timeout)
 
     async def prepare(self, change: int, commands: CommandsFor, timeout: float) -> list[Diagnostic]:
         """Sends every worker its commands to prepare a checked change, and waits for the results; returns the errors.
@@ -293,7 +291,7 @@ class Fleet(WorkerReceiver):
         worker.last_report = self._clock.tick()
         match report:
             case messages.Stats():
-                worker.stats = report.groups
+                worker.add_stats(report.groups, report.removed)
                 worker.ticket = max(worker.ticket, report.ticket)
             case messages.Drained():
                 worker.drained = report.group
@@ -333,7 +331,7 @@ class Fleet(WorkerReceiver):
         what = f"{worker.text()} {describe_exit(code)}"
         worker.has_exited = True
         del self._workers[worker.worker_id]
-        self._retired.add(worker.stats, gauges=False)
+        self._retired.add(worker.stats.values(), gauges=False)
         if self._ending:
             if code != 0:
                 self._log.write(WARN, what)

@@ -5,8 +5,9 @@ from typing import Final
 
 import msgspec
 
+from pymosn.assembly.packed_config import PackedCluster
 from pymosn.config.diagnostics import Diagnostic
-from pymosn.core.counters import GroupData
+from pymosn.core.counters import GroupData, GroupKey
 
 
 class Message(msgspec.Struct, tag=True, frozen=True):
@@ -19,8 +20,15 @@ class Sockets(Message, frozen=True):
     listeners: list[str]
 
 
+class Part(Message, frozen=True):
+    """A part of the configuration that follows (`assembly.packed_config`), unless the worker has it already."""
+
+    digest: bytes
+    content: bytes
+
+
 class Configure(Message, frozen=True):
-    """Build this configuration (`assembly.packed_config`) and serve; sent once, after all sockets.
+    """Build this configuration (`assembly.packed_config`) and serve; sent once, after all sockets and parts.
 
     `config_dir`, `base_dir`, `log_ceiling`: as in `RunOptions`. `workers`: how many share the limits. `worker_index`: this
     worker's index among them, from 0. `services`: IP address and port of each service of the supervisor, such as the admin
@@ -37,7 +45,10 @@ class Configure(Message, frozen=True):
 
 
 class Check(Message, frozen=True):
-    """Check this configuration without running code of filters and without creating anything; answered with `Checked`."""
+    """Check this configuration, whose parts have been sent, without running code of filters and without creating anything.
+
+    Answered with `Checked`.
+    """
 
     change: int
     config: bytes
@@ -68,9 +79,10 @@ class Retire(Message, frozen=True):
 
 
 class SetHosts(Message, frozen=True):
-    """The hosts of one cluster have changed; `cluster` is its complete new configuration (`assembly.packed_config`)."""
+    """The hosts of one cluster have changed; its new parts have been sent."""
 
-    cluster: bytes
+    name: str
+    cluster: PackedCluster
 
 
 class HostHealth(Message, frozen=True):
@@ -153,10 +165,15 @@ class Activated(Message, frozen=True):
 
 
 class Stats(Message, frozen=True):
-    """All metrics of the worker. `ticket`: that of the `GetStats` it answers, 0 for a periodic report."""
+    """Groups of metrics that have changed since they were last reported. A report of many groups has several messages.
+
+    `ticket`: that of the `GetStats` which this message, the last one of its report, answers; otherwise 0. `removed`: groups
+    that no longer exist.
+    """
 
     ticket: int
     groups: list[GroupData]
+    removed: list[GroupKey] = []
 
 
 class Drained(Message, frozen=True):
@@ -189,7 +206,7 @@ class Allocations(Message, frozen=True):
 
 #: Commands that change logs; workers that start later get them too.
 LogCommand = SetLogLevel | SwitchLog
-Command = (Sockets | Configure | Check | Prepare | Activate | Abandon | Retire | SetHosts | HostHealth) | (
+Command = (Sockets | Part | Configure | Check | Prepare | Activate | Abandon | Retire | SetHosts | HostHealth) | (
     LogCommand | ReopenLogs | GetStats | TraceAllocations | Drain | Stop
 )
 Report = Ready | Failed | Checked | Prepared | Activated | Stats | Drained | Blocked | Allocations

@@ -14,6 +14,8 @@ from typing import Final
 SUPERVISOR: Final = 64 << 20
 #: Seconds between a change and the collection of the objects that it replaced.
 GARBAGE_DELAY: Final = 1.0
+#: Routes, used hosts and connections from which on a collection would take more than some milliseconds.
+MANY: Final = 2000
 
 
 class Statm:
@@ -91,24 +93,44 @@ def raise_open_file_limit() -> None:
 
 
 def settle() -> None:
-    """Moves all objects built so far to the permanent generation and makes collections rare.
+    """Moves all objects made so far to the permanent generation and makes collections rare.
 
-    The objects of a request are freed by reference counting; cycles are few. The default of 700 allocations would start a
-    collection about every ten requests, and each would traverse the young objects of thousands of open connections.
+    A worker calls it before it builds its first configuration: these are the imported modules, whose traversal alone takes
+    ten milliseconds. The objects of a request are freed by reference counting; cycles are few. The default of 700
+    allocations would start a collection about every ten requests, and each would traverse the young objects of thousands of
+    open connections.
     """
     gc.unfreeze()  # objects that an earlier call moved there may be garbage by now
     gc.collect()
     gc.freeze()
-    gc.set_threshold(50_000, 20, 50)
+    # A collection of so many young objects takes a millisecond or two.
+    gc.set_threshold(10_000, 50, 50)
 
 
 class GarbageCollection:
-    """Collects once after a burst of changes, because each collection blocks the worker for some milliseconds."""
+    """Collects once after a burst of changes, because each collection blocks the worker for some milliseconds.
 
-    def __init__(self, call_later: Callable[..., object], collect: Callable[[], None] = settle) -> None:
+    It takes time in proportion to the objects that it traverses; hosts are not among them (`api.stream.PoolTarget`). While
+    there are so many others that a request would be delayed, it moves them to the permanent generation instead, and makes
+    up for it later. Until then only reference counting frees memory, which is almost all: what remains are replaced filters.
+    """
+
+    def __init__(
+        self,
+        call_later: Callable[..., object],
+        size: Callable[[], int] = lambda: 0,
+        collect: Callable[[], object] = gc.collect,
+        settle: Callable[[], None] = settle,
+        freeze: Callable[[], None] = gc.freeze,
+    ) -> None:
+        """`size`: roughly the number of routes, used hosts and connections."""
         self._call_later = call_later
+        self._size = size
         self._collect = collect
+        self._settle = settle
+        self._freeze = freeze
         self._is_due = False
+        self._was_skipped = False
 
     def after_change(self) -> None:
         """Schedules a collection, because objects have been replaced."""
@@ -118,7 +140,14 @@ class GarbageCollection:
 
     def _run(self) -> None:
         self._is_due = False
-        self._collect()
+        if self._size() > MANY:
+            self._was_skipped = True
+            self._freeze()
+        elif self._was_skipped:
+            self._was_skipped = False
+            self._settle()
+        else:
+            self._collect()
 
 
 async def trace_allocations(seconds: float, files: Collection[str]) -> list[tuple[str, int, int]]:

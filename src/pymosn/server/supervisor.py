@@ -80,7 +80,7 @@ class Supervisor:
         self._health = HealthChecks(self._on_health, clock, self._log)
         sockets = self._sockets
         discovery = Discovery(
-            lambda cluster: self._tasks.begin(self._changes.push_hosts(cluster)), self._log, refuses=sockets.is_service
+            lambda cluster: self._tasks.begin(self._changes.push_hosts()), self._log, refuses=sockets.is_service
         )
         files = FilterFiles(options.config_dir, privileges.account and privileges.account.uid)
         follow = self._services.follow
@@ -158,7 +158,8 @@ class Supervisor:
 
     def _initial_commands(self, worker_id: int) -> list[tuple[Command, Sequence[int]]]:
         health = [(HostHealth(cluster, hosts), ()) for cluster, hosts in self._health.unhealthy().items()]
-        return [*self._sockets.listeners.handover(worker_id), (self._changes.configure(worker_id), ()), *health]
+        configure = [(command, ()) for command in self._changes.configure(worker_id)]
+        return [*self._sockets.listeners.handover(worker_id), *configure, *health]
 
     def _reopen_logs(self) -> None:
         self._logs.reopen()
@@ -174,8 +175,8 @@ class Supervisor:
         else:
             self._tasks.begin(self._changes.reload("SIGHUP"))
 
-    def _on_health(self, cluster: str, address: str, healthy: bool) -> None:
-        self._fleet.send(HostHealth(cluster, {address: healthy}))
+    def _on_health(self, cluster: str, hosts: dict[str, bool]) -> None:
+        self._fleet.send(HostHealth(cluster, hosts))
 
 
 def run(options: RunOptions, on_ready: Callable[[], None]) -> None:

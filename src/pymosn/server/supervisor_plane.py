@@ -1,5 +1,6 @@
 """The control plane's view of the process, implemented by the supervisor's parts."""
 
+import asyncio
 import os
 from collections.abc import Callable
 from typing import Any, Final
@@ -106,8 +107,13 @@ class SupervisorPlane(ControlPlane):
         return self._changes.effective
 
     async def live_clusters(self) -> list[ClusterView]:
-        groups = {Labels(group["labels"]): group for group in await self._fleet.stats() if group["type"] == "upstream"}
-        return [self._cluster(cluster, groups) for cluster in self._changes.effective.cluster_manager.clusters]
+        stats, clusters = await self._fleet.stats(), self._changes.effective.cluster_manager.clusters
+        # In a thread, because there may be tens of thousands of hosts.
+        return await asyncio.to_thread(self._clusters, clusters, stats)
+
+    def _clusters(self, clusters: list[Cluster], stats: list[GroupData]) -> list[ClusterView]:
+        groups = {Labels(group["labels"]): group for group in stats if group["type"] == "upstream"}
+        return [self._cluster(cluster, groups) for cluster in clusters]
 
     def _cluster(self, cluster: Cluster, groups: dict[Labels, GroupData]) -> ClusterView:
         hosts = list({host.address: host for host in reversed(cluster.hosts)}.values())[::-1]

@@ -5,19 +5,21 @@ Import only what serving requires: every import costs memory in each worker.
 """
 
 import asyncio
+import contextlib
+import gc
 import math
 import os
 import signal
 import socket
 import sys
 from functools import partial
-from typing import Any, Final
+from typing import Any, Final, TypeVar
 
 import uvloop
 
-from pymosn.assembly.packed_config import PackedConfig, decode, decode_cluster
+from pymosn.assembly.packed_config import PackedConfig, Parts, decode
 from pymosn.assembly.prepared import BuildError, PreparedConfig
-from pymosn.assembly.steps import run_in_slices, run_whole
+from pymosn.assembly.steps import Steps, run_in_slices, run_whole
 from pymosn.assembly.worker import Draft, WorkerRuntime
 from pymosn.config.diagnostics import Diagnostic, error_at
 from pymosn.core.errors import describe, with_traceback
@@ -34,6 +36,7 @@ from pymosn.server.overload import OverloadManager
 from pymosn.server.resources import GarbageCollection, raise_open_file_limit, settle, trace_allocations
 from pymosn.server.shutdown import SUPERVISOR_SIGNALS
 from pymosn.server.standard_streams import secure
+from pymosn.server.stats_report import StatsReport
 from pymosn.server.watchdog import Frame, Watchdog
 from pymosn.server.worker_children import MARK, end_with_supervisor, keep_sockets
 
@@ -42,9 +45,12 @@ STATS_PERIOD: Final = 1.0
 #: Seconds for closing pools and filters, and for the last report, before the process exits regardless.
 CLOSE_TIME: Final = 1.0
 #: Seconds for which a worker builds a change before it serves its connections again.
-BUILD_SLICE: Final = 0.005
+BUILD_SLICE: Final = 0.003
 #: Seconds between two checks for remaining connections while draining.
 DRAIN_PERIOD: Final = 0.02
+
+
+T = TypeVar("T")
 
 
 class Worker:
@@ -57,22 +63,33 @@ class Worker:
         self._stacks = stacks
         self._sockets: dict[str, socket.socket] = {}
         self._runtime: WorkerRuntime | None = None
+        self._report: StatsReport | None = None
         # The directories that relative paths of filters and of logs start from.
         self._folders = ("", "")
         self._checked: tuple[int, Draft] | None = None
         self._prepared: tuple[int, PreparedConfig] | None = None
+        # The parts of the active configuration, and those received for the next one.
+        self._parts: Parts = {}
+        self._new_parts: Parts = {}
+        # Held while the clusters and routes are built or replaced, which takes many iterations of the event loop.
+        self._changing = asyncio.Lock()
         # The last change that was abandoned, perhaps while it was still being built.
         self._abandoned = 0
-        self._garbage = GarbageCollection(loop.call_later)
+        self._garbage = GarbageCollection(loop.call_later, self._size)
         self._tasks = BackgroundTasks(loop, self._on_command_failed)
         self._channel: Channel[Command] = Channel(loop, sock, messages.COMMANDS, self._execute, self._on_orphaned)
         loop.set_exception_handler(self._on_exception)
+
+    def _size(self) -> int:
+        return self._runtime.size() if self._runtime is not None else 0
 
     def _execute(self, command: Command, descriptors: list[int]) -> None:
         match command:
             case messages.Sockets():
                 for name, descriptor in zip(command.listeners, descriptors, strict=True):
                     self._sockets[name] = socket.socket(fileno=descriptor)
+            case messages.Part():
+                self._new_parts[command.digest] = command.content
             case messages.Configure():
                 self._configure(command)
             case messages.Stop():
@@ -85,7 +102,8 @@ class Worker:
         runtime.clock.tick()
         match command:
             case messages.GetStats():
-                self._send_stats(runtime, command.ticket)
+                if self._report is not None:
+                    self._tasks.begin(self._report.send(command.ticket))
             case messages.TraceAllocations():
                 self._tasks.begin(self._trace(runtime, command))
             case messages.Drain():
@@ -100,9 +118,11 @@ class Worker:
         self._end(1)
 
     def _configure(self, command: messages.Configure) -> None:
-        packed = decode(command.config)
+        packed = decode(command.config, self._take_parts())
+        self._parts = packed.kept_parts()
         logs = open_logs(packed.rest, command.base_dir, command.log_ceiling)
         self._runtime = WorkerRuntime(command.workers, command.worker_index, self._loop, logs)
+        self._report = StatsReport(self._runtime.metrics, self._channel)
         self._runtime.note_addresses(command.services)
         self._folders = (command.config_dir, command.base_dir)
         self._tasks.begin(self._serve(self._runtime, packed))
@@ -117,9 +137,10 @@ class Worker:
             await self._exit(1)
             return
         runtime.activate(prepared)
+        run_whole(runtime.clean_up())
         overload = OverloadManager(runtime)
         await self._start(runtime, runtime.listeners)
-        settle()
+        gc.collect()
         Watchdog(self._loop, self._stacks, partial(self._on_blocked, runtime)).start()
         self._push_stats(runtime, overload)
         self._channel.send(messages.Ready(len(runtime.active.drain_order), runtime.active.marks))
@@ -135,7 +156,7 @@ class Worker:
     def _execute_change(self, runtime: WorkerRuntime, command: Command) -> None:
         match command:
             case messages.Check():
-                self._tasks.begin(self._check(runtime, command))
+                self._tasks.begin(self._check(runtime, command, self._take_parts()))
             case messages.Prepare():
                 self._tasks.begin(self._prepare(runtime, command))
             case messages.Activate():
@@ -145,26 +166,48 @@ class Worker:
             case messages.Abandon():
                 self._abandoned = command.change
                 if self._prepared is not None:
-                    self._tasks.begin(self._prepared[1].discard())
+                    self._tasks.begin(self._discard(runtime, self._prepared[1]))
+                if self._checked is not None:
+                    self._tasks.begin(self._discard(runtime, self._checked[1].made))
                 self._prepared = self._checked = None
                 while self._sockets:
                     self._sockets.popitem()[1].close()
             case messages.Retire():
                 self._tasks.begin(self._retire(runtime, command.timeout))
             case messages.SetHosts():
-                runtime.set_hosts(decode_cluster(command.cluster))
+                parts = self._take_parts()
+                self._tasks.begin(self._change(runtime.set_hosts(command.name, command.cluster, parts)))
             case messages.HostHealth():
                 runtime.set_health(command.cluster, command.hosts)
 
-    async def _check(self, runtime: WorkerRuntime, command: messages.Check) -> None:
+    def _take_parts(self) -> Parts:
+        """All parts that the next configuration may refer to."""
+        parts = {**self._parts, **self._new_parts}
+        self._new_parts = {}
+        return parts
+
+    async def _change(self, steps: Steps[T]) -> T:
+        """Takes steps that read or change the active clusters and routes, which nothing else changes meanwhile."""
+        async with self._changing:
+            return await run_in_slices(steps, BUILD_SLICE)
+
+    async def _discard(self, runtime: WorkerRuntime, made: PreparedConfig) -> None:
+        await made.stop_filters()
+        await self._change(runtime.discard(made))
+
+    async def _check(self, runtime: WorkerRuntime, command: messages.Check, parts: Parts) -> None:
         """Checks a configuration without effect, and reports the faults; requests are served meanwhile."""
         faults: list[Diagnostic] = []
         try:
-            draft = await run_in_slices(runtime.check(decode(command.config), *self._folders), BUILD_SLICE)
+            packed = decode(command.config, parts)
+            draft = await self._change(runtime.check(packed, *self._folders))
+            draft.made.parts = packed.kept_parts()
         except Exception as error:
             faults = self._faults_of(error)
         else:
-            if command.change > self._abandoned:
+            if command.change <= self._abandoned:
+                await self._discard(runtime, draft.made)
+            else:
                 self._checked = (command.change, draft)
         self._channel.send(messages.Checked(command.change, faults))
 
@@ -173,17 +216,20 @@ class Worker:
         checked, self._checked = self._checked, None
         faults: list[Diagnostic] = []
         marks = {}
+        prepared: PreparedConfig | None = None
         try:
             if checked is None or checked[0] != command.change:
                 raise BuildError([error_at("", "the configuration was not checked")])
-            prepared = runtime.build(checked[1])
+            prepared = await self._change(runtime.build(checked[1]))
             marks = prepared.marks
             await prepared.start_filters()
         except Exception as error:
             faults = self._faults_of(error)
+            if prepared is not None:
+                await self._change(runtime.discard(prepared))
         else:
             if command.change <= self._abandoned:
-                await prepared.discard()
+                await self._discard(runtime, prepared)
             else:
                 self._prepared = (command.change, prepared)
         self._channel.send(messages.Prepared(command.change, faults, marks))
@@ -196,8 +242,13 @@ class Worker:
         return [error_at("", redacted_text(f"cannot be built: {describe(error)}"))]
 
     async def _activate(self, runtime: WorkerRuntime, change: int, prepared: PreparedConfig) -> None:
-        await self._start(runtime, runtime.activate(prepared))
-        self._channel.send(messages.Activated(change, len(runtime.active.drain_order)))
+        async with self._changing:
+            runtime.clock.tick()
+            listeners = runtime.activate(prepared)
+            self._parts = prepared.parts
+            await self._start(runtime, listeners)
+            self._channel.send(messages.Activated(change, len(runtime.active.drain_order)))
+            await run_in_slices(runtime.clean_up(), BUILD_SLICE)
         self._garbage.after_change()
 
     async def _retire(self, runtime: WorkerRuntime, timeout: float) -> None:
@@ -210,7 +261,7 @@ class Worker:
         while runtime.retired.uses_filters and self._loop.time() < deadline:
             await asyncio.sleep(DRAIN_PERIOD)
         await runtime.retired.stop_filters()
-        runtime.tidy()
+        await self._change(runtime.tidy())
 
     async def _close_listeners(self, listeners: list[Listener], deadline: float) -> None:
         """Stops accepting and waits until no connection is left; at the deadline aborts the remaining ones."""
@@ -246,11 +297,8 @@ class Worker:
         runtime.clock.tick()
         overload.check()
         # Reports must not pile up for a supervisor that does not read.
-        if self._channel.is_flushed:
-            self._send_stats(runtime, 0)
-
-    def _send_stats(self, runtime: WorkerRuntime, ticket: int) -> None:
-        self._channel.send(messages.Stats(ticket, runtime.metrics.snapshot()))
+        if self._report is not None and self._channel.is_flushed and not self._report.is_busy:
+            self._tasks.begin(self._report.send(0))
 
     async def _trace(self, runtime: WorkerRuntime, command: messages.TraceAllocations) -> None:
         lines = await trace_allocations(command.seconds, runtime.filter_files())
@@ -271,7 +319,9 @@ class Worker:
                 await asyncio.wait_for(runtime.aclose(), CLOSE_TIME)
             except Exception as error:
                 runtime.log.write(ERROR, f"closing failed: {describe(error)}")
-            self._send_stats(runtime, 0)
+            if self._report is not None:
+                with contextlib.suppress(TimeoutError):
+                    await asyncio.wait_for(self._report.send(0), CLOSE_TIME)
         await self._exit(0)
 
     async def _exit(self, code: int) -> None:
@@ -320,6 +370,7 @@ def run(descriptor: int, stacks: int) -> int:
     end_with_supervisor(os.environ.get(MARK, ""))
     keep_sockets((descriptor, stacks))
     raise_open_file_limit()
+    settle()
     loop = uvloop.new_event_loop()
     asyncio.set_event_loop(loop)
     worker = Worker(loop, socket.socket(fileno=descriptor), stacks)

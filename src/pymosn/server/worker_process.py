@@ -14,7 +14,8 @@ from typing import Final
 
 import pymosn
 from pymosn.config.diagnostics import Diagnostic
-from pymosn.core.counters import GroupData
+from pymosn.core.counters import GroupData, GroupKey
+from pymosn.observe.totals import labels_of
 from pymosn.server.channel import Channel
 from pymosn.server.families import Families
 from pymosn.server.messages import REPORTS, Allocations, Command, Report
@@ -38,7 +39,7 @@ class WorkerHandle:
         self.ready_since: float | None = None
         self.last_report = 0.0
         #: Metrics, and the last ticket that they answered.
-        self.stats: list[GroupData] = []
+        self.stats: dict[GroupKey, GroupData] = {}
         self.ticket = 0
         self.allocations = Allocations(0, [])
         #: The last changes that it has checked and prepared, with the errors, and activated.
@@ -47,6 +48,13 @@ class WorkerHandle:
         self.errors: list[Diagnostic] = []
         self.activated = 0
         self.drained = -1
+
+    def add_stats(self, groups: list[GroupData], removed: list[GroupKey]) -> None:
+        """Adds a report of changed and of removed groups."""
+        for group in groups:
+            self.stats[group["type"], labels_of(group["labels"])] = group
+        for type_name, labels in removed:
+            self.stats.pop((type_name, labels_of(labels)), None)
 
     def text(self) -> str:
         """`worker 1 (pid 4711)`."""

@@ -27,7 +27,8 @@ from pymosn.routing.table import RouteTable, TableSlot, VirtualHost
 from pymosn.testing.fakes import PROTOCOL, TEST_TIMEOUT, Client, FakeClock, Lines, Protocol, request_head, rounds
 from pymosn.testing.messages import Request, Response, WithBody
 from pymosn.upstream.balancers import balancers
-from pymosn.upstream.cluster import Cluster, Clusters, PoolMaker
+from pymosn.upstream.cluster import Cluster, PoolMaker
+from pymosn.upstream.clusters import Clusters
 from pymosn.upstream.plan import ClusterPlan, HostPlan
 
 #: The cluster of all requests for which no filter selects another.

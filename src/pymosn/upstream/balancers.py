@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Final
 
 from mypy_extensions import i64
@@ -80,6 +80,12 @@ class Panic(Balancer):
         self._until = 0.0
         self._is_on = False
 
+    def build(self) -> Iterator[None]:
+        return self._balancer.build()
+
+    def parts(self) -> list[object]:
+        return self._balancer.parts()
+
     def choose(self, selection: Selection) -> Host | None:
         if self._clock.now >= self._until:
             self._until = self._clock.now + COUNT_PERIOD
@@ -95,7 +101,7 @@ class Panic(Balancer):
         return host
 
 
-#: Creates a balancer for a snapshot of hosts.
+#: Creates a balancer for a snapshot of hosts, which must be built before its first use.
 BalancerMaker = Callable[[list[Host], BalancerOptions], Balancer]
 
 
@@ -112,14 +118,22 @@ def balancers() -> Registry[BalancerMaker]:
     registry.add("LB_WEIGHTED_ROUNDROBIN", WeightedRoundRobin)
     registry.add("LB_LEAST_REQUEST", LeastRequest)
     registry.add("LB_LEAST_CONNECTION", LeastConnection)
-    registry.add("LB_MAGLEV", _simple(Maglev))
-    registry.add("LB_RING_HASH", _simple(RingHash))
+    registry.add("LB_MAGLEV", Maglev)
+    registry.add("LB_RING_HASH", RingHash)
     registry.add("LB_REQUEST_ROUNDROBIN", _simple(RequestRoundRobin))
     registry.add("LB_PEAK_EWMA", PeakEwma)
     return registry
 
 
-def make_balancer(maker: BalancerMaker, hosts: list[Host], options: BalancerOptions) -> Balancer:
-    """Creates a balancer for `hosts`, with panic mode if configured."""
+def unbuilt_balancer(maker: BalancerMaker, hosts: list[Host], options: BalancerOptions) -> Balancer:
+    """Creates a balancer for `hosts`, with panic mode if configured, that is yet to be built."""
     balancer = maker(hosts, options)
     return Panic(balancer, options) if options.plan.panic_threshold > 0.0 else balancer
+
+
+def make_balancer(maker: BalancerMaker, hosts: list[Host], options: BalancerOptions) -> Balancer:
+    """Creates a balancer for `hosts`, with panic mode if configured, and builds it."""
+    balancer = unbuilt_balancer(maker, hosts, options)
+    for _ in balancer.build():
+        pass
+    return balancer

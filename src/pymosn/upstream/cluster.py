@@ -1,26 +1,37 @@
-"""One worker's clusters and hosts. A change creates a new cluster, which keeps the hosts, limits and balancer it can."""
+"""One worker's clusters and hosts. A change creates a new cluster, which keeps the hosts, limits and balancer it can.
+
+A cluster may have tens of thousands of hosts, and everything here runs on the worker's event loop. So a cluster is built in
+steps, in which it is compared with the active one; activating it then takes time only for the hosts that differ, and the
+hosts that are gone are closed in steps again. A host that was never used has no counters.
+"""
 
 from __future__ import annotations
 
-from mypy_extensions import i64
+from collections.abc import Iterator
+from typing import Final
+
+from mypy_extensions import i64, mypyc_attr
 
 from pymosn.api.network import Connection, Dialer, DialReceiver, DialRule, NetworkFilter, plain_peer
 from pymosn.api.stream import ConnectionPool, StreamProtocol
-from pymosn.api.upstream import EJECTED, FAILED_ACTIVE_CHECK, Balancer, Host, Selection
+from pymosn.api.upstream import EJECTED, FAILED_ACTIVE_CHECK, NO_METADATA, Balancer, Criteria, Host, Selection
 from pymosn.core.addresses import UNIX, normal_ip
 from pymosn.core.clock import Clock
-from pymosn.core.counters import Metrics, UpstreamStats
+from pymosn.core.counters import MetricGroup, Metrics, UpstreamStats
 from pymosn.core.failure import ALL_UNHEALTHY, NO_HOSTS, OVERFLOW, Failure
 from pymosn.core.registry import Registry
 from pymosn.core.timers import TimerWheel
 from pymosn.network.destinations import LOCALHOST, AllowedRange, ClientDestinations, NamedHost, OwnAddresses
-from pymosn.upstream.balancers import BalancerMaker, RoundRobin, make_balancer
+from pymosn.upstream.balancers import BalancerMaker, RoundRobin, unbuilt_balancer
 from pymosn.upstream.ejection import Ejector, Outcomes
 from pymosn.upstream.limits import Limits
 from pymosn.upstream.original_dst import HostSource, OriginalHosts
 from pymosn.upstream.plan import ClusterPlan, HostPlan, OriginalPlan
-from pymosn.upstream.selection import BalancerOptions
+from pymosn.upstream.selection import HOSTS_PER_STEP, BalancerOptions
 from pymosn.upstream.subset import SubsetBalancer, has_metadata
+
+#: Criteria whose result a cluster remembers; they may come from requests.
+MAX_MATCHES: Final = 1000
 
 
 class PoolMaker:
@@ -50,48 +61,80 @@ class PoolMaker:
         return None if host.startswith("[") or normal_ip(host) or host.lower() in LOCALHOST else NamedHost(self.own)
 
 
-class ClusterHost(Host):
-    """A host with its counters and its pools, one per protocol."""
+class HostContext:
+    """What all hosts of a cluster share; it outlives the cluster's snapshots."""
 
-    def __init__(
-        self,
-        plan: HostPlan,
-        cluster: ClusterPlan,
-        limits: Limits,
-        stats: UpstreamStats,
-        cluster_stats: UpstreamStats,
-        maker: PoolMaker,
-        rule: DialRule | None = None,
-    ) -> None:
+    def __init__(self, cluster: str, limits: Limits, stats: UpstreamStats, maker: PoolMaker, metrics: Metrics) -> None:
+        self.cluster = cluster
+        self.limits = limits
+        self.stats = stats
+        self.maker = maker
+        self.metrics = metrics
+        self.ejector = Ejector()
+
+    def close_host(self, host: ClusterHost) -> None:
+        """Closes the pools of a host that the cluster no longer has, and removes its counters."""
+        host.close()
+        self.metrics.drop("upstream", ("cluster", self.cluster), ("host", host.address))
+
+
+@mypyc_attr(acyclic=True)
+class ClusterHost(Host):
+    """A host with its pools, one per protocol, and, once it has been used, its counters."""
+
+    def __init__(self, plan: HostPlan, cluster: ClusterPlan, context: HostContext, rule: DialRule | None = None) -> None:
         """`rule`: for a host that is not the operator's choice alone."""
         super().__init__(plain_peer(plan.address, rule), "", 1, 0.0, 0.0, 0)
-        self.stats = stats
-        self.cluster_stats = cluster_stats
-        self.limits = limits
-        self._maker = maker
-        self._clock = maker.clock
-        self._pools: dict[str, ConnectionPool] = {}
+        self.cluster_stats = context.stats
+        self.limits = context.limits
+        self._context = context
+        self._maker = context.maker
+        self._clock = context.maker.clock
+        self._stats: UpstreamStats | None = None
+        self._pools: dict[str, ConnectionPool] | None = None
         self._outcomes: Outcomes | None = None
         self._is_closed = False
-        self.activate(plan, cluster, limits)
+        self.plan = plan
+        self.apply(plan)
+        self.apply_cluster(cluster)
+
+    @property
+    def stats(self) -> UpstreamStats:
+        """The counters of the host, which exist from its first use on."""
+        stats = self._stats
+        if stats is None:
+            stats = self._stats = UpstreamStats(self._group())
+        return stats
+
+    def _group(self) -> MetricGroup:
+        labels = (("cluster", self._context.cluster), ("host", self.address))
+        if self._is_closed:  # a request of an old snapshot: nothing would remove a registered group
+            return MetricGroup("upstream", labels)
+        return self._context.metrics.group("upstream", *labels)
 
     def set_health_flag(self, flag: i64, on: bool, now: float) -> None:
         was_on = self.health_flags & flag != 0
         super().set_health_flag(flag, on, now)
         if was_on != on:
-            for stats in (self.stats, self.cluster_stats):
-                gauge = stats.ejected if flag == EJECTED else stats.failed_active_check
-                gauge.value += 1 if on else -1
+            change = 1 if on else -1
+            cluster = self.cluster_stats
+            # Without `stats`, which are large: all hosts may fail their checks before they are ever used.
+            if flag == EJECTED:
+                self._group().gauge("ejected").value += change
+                cluster.ejected.value += change
+            else:
+                self._group().gauge("failed_active_check").value += change
+                cluster.failed_active_check.value += change
 
-    def activate(self, plan: HostPlan, cluster: ClusterPlan, limits: Limits) -> None:
-        """Applies new settings, reopening a closed host. Open connections keep their settings."""
-        if self._is_closed:
-            self._is_closed = False
-            self._pools = {}
-        self.limits = limits
+    def apply(self, plan: HostPlan) -> None:
+        """Applies the settings of this host."""
+        self.plan = plan
         self.hostname = plan.hostname
         self.weight = plan.weight
-        self.metadata = dict(plan.metadata)
+        self.metadata = dict(plan.metadata) if plan.metadata else NO_METADATA
+
+    def apply_cluster(self, cluster: ClusterPlan) -> None:
+        """Applies the settings that all hosts of the cluster have. Open connections keep theirs."""
         self.connect_timeout = cluster.connect_timeout
         self.idle_timeout = cluster.idle_timeout
         self.max_connections = cluster.limits.connections
@@ -101,18 +144,6 @@ class ClusterHost(Host):
         self.heartbeat_timeout = cluster.heartbeats.timeout
         self.heartbeat_failures = cluster.heartbeats.failures
 
-    def set_ejector(self, ejector: Ejector | None) -> None:
-        """Sets the passive health rule for further requests; None disables it."""
-        outcomes = self._outcomes
-        if ejector is None:
-            self._outcomes = None
-            if outcomes is not None:
-                outcomes.end()
-        elif outcomes is None:
-            self._outcomes = Outcomes(self, ejector, self._clock, self._maker.wheel)
-        else:
-            outcomes.ejector = ejector
-
     def set_active_health(self, healthy: bool) -> None:
         """Records the result of the active health check."""
         self.set_health_flag(FAILED_ACTIVE_CHECK, not healthy, self._clock.now)
@@ -120,13 +151,23 @@ class ClusterHost(Host):
     # ---- connections
 
     def pool(self, protocol: str) -> ConnectionPool:
-        pool = self._pools.get(protocol)
-        if pool is None:
-            found = self._maker.protocols.get(protocol)
-            if found is None:
-                raise KeyError(protocol)
-            pool = found.pool(self, self._maker.dialer, self._maker.wheel)
-            self._pools[protocol] = pool
+        pools = self._pools
+        if pools is not None:
+            pool = pools.get(protocol)
+            if pool is not None:
+                return pool
+        return self._make_pool(protocol)
+
+    def _make_pool(self, protocol: str) -> ConnectionPool:
+        found = self._maker.protocols.get(protocol)
+        if found is None:
+            raise KeyError(protocol)
+        pool = found.pool(self, self._maker.dialer, self._maker.wheel)
+        if self._pools is None:
+            self._pools = {}
+        self._pools[protocol] = pool
+        if self._is_closed:
+            pool.close()  # its connections end with their requests
         return pool
 
     def dial(self, network_filter: NetworkFilter, receiver: DialReceiver) -> None:
@@ -146,10 +187,20 @@ class ClusterHost(Host):
     def close(self) -> None:
         """Closes the pools; requests in flight keep their connections."""
         self._is_closed = True
-        self.set_ejector(None)
+        outcomes = self._outcomes
+        if outcomes is not None:
+            self._outcomes = None
+            outcomes.end()
         self.set_active_health(True)
-        for pool in self._pools.values():
-            pool.close()
+        if self._pools is not None:
+            for pool in list(self._pools.values()):
+                pool.close()
+        self._drop_pools()
+
+    def _drop_pools(self) -> None:
+        """Forgets the pools of a closed host once nothing uses them; they are a cycle that nothing collects."""
+        if self._is_closed and self.active_requests == 0 and self.active_connections == 0:
+            self._pools = None
 
     def try_connection(self) -> bool:
         limits = self.limits
@@ -171,6 +222,8 @@ class ClusterHost(Host):
     def on_connection_end(self, opened: bool) -> None:
         self.limits.connections.release()
         self.active_connections -= 1
+        if self._is_closed:
+            self._drop_pools()
         if not opened:
             self.limits.pending.release()
         for stats in (self.stats, self.cluster_stats):
@@ -198,6 +251,8 @@ class ClusterHost(Host):
         """Releases a request that `try_request` acquired."""
         self.limits.requests.release()
         self.active_requests -= 1
+        if self._is_closed:
+            self._drop_pools()
 
     def record_outcome(self, seconds: float, status: int) -> None:
         """Records the outcome of a request that the host is responsible for: `status`, or -1 if it failed.
@@ -206,8 +261,12 @@ class ClusterHost(Host):
         """
         if self.latency is not None:
             self.latency.record(self._clock.now, seconds, status)
-        if self._outcomes is not None:
-            self._outcomes.record(status < 0 or status >= 500)
+        ejector = self._context.ejector
+        if ejector.is_on and not self._is_closed:
+            outcomes = self._outcomes
+            if outcomes is None:
+                outcomes = self._outcomes = Outcomes(self, ejector, self._clock, self._maker.wheel)
+            outcomes.record(status < 0 or status >= 500)
 
     def _count_overflow(self) -> None:
         self.stats.request_pending_overflow.value += 1
@@ -217,66 +276,138 @@ class ClusterHost(Host):
 class Cluster(HostSource):
     """Equivalent hosts and the balancer that selects among them.
 
-    Created inactive, next to the active one; `Clusters.activate` activates it.
+    Created inactive, next to the active one, and built in steps (`build`); `Clusters.activate` activates it.
     """
 
     def __init__(
         self, plan: ClusterPlan, kind: BalancerMaker, maker: PoolMaker, metrics: Metrics, before: Cluster | None
     ) -> None:
-        """Reuses hosts with an address that the active cluster `before` has, with their pools, health and requests."""
+        """Will reuse hosts with an address that the active cluster `before` has, with their pools, health and requests."""
         self.name = plan.name
         self.plan = plan
-        self.stats = UpstreamStats(metrics.group("upstream", ("cluster", plan.name)))
-        self.limits: Limits = before.limits if before is not None else Limits(plan.limits)
-        self.balancer: Balancer = RoundRobin([])
         #: Set if the hosts are the clients' original destinations.
         self.original = plan.original
-        self._kind = kind
-        self._maker = maker
-        self._metrics = metrics
-        self._rule = None if plan.original is None else maker.rule_for(plan.original)
+        if before is not None:
+            self.context: HostContext = before.context
+        else:
+            stats = UpstreamStats(metrics.group("upstream", ("cluster", plan.name)))
+            self.context = HostContext(plan.name, Limits(plan.limits), stats, maker, metrics)
+        self.stats = self.context.stats
+        self.limits = self.context.limits
+        self.balancer: Balancer = RoundRobin([])
         self.hosts: list[ClusterHost] = []
-        known = self._known_hosts(before)
-        self.hosts = [known.get(host.address) or self._make_host(host, maker.rule_of(host.address)) for host in plan.hosts]
+        self._by_address: dict[str, ClusterHost] = {}
+        #: Hosts of `before` that this one does not have.
+        self.dropped: list[ClusterHost] = []
+        self._kind = kind
+        self._rule = None if plan.original is None else maker.rule_for(plan.original)
+        self._before = before
+        # Hosts that `before` does not have, and those whose own settings differ.
+        self._added: list[ClusterHost] = []
+        self._options = BalancerOptions(maker.clock, plan.balancing)
+        self._is_built = False
+        # Whether a host with some metadata exists, for criteria that have been asked for.
+        self._matches: dict[Criteria, bool] = {}
 
-    def _known_hosts(self, before: Cluster | None) -> dict[str, ClusterHost]:
-        """The hosts of the active cluster `before` that this one may reuse, by address."""
-        if before is None or before.original is not None or self.original is not None:
-            return {}
-        return {host.address: host for host in before.hosts}
+    def build(self) -> Iterator[None]:
+        """Builds it in steps, without effect on the active one. `activate` does what is left to do."""
+        if self.original is not None:
+            self._is_built = True
+            return
+        before = self._before
+        known: dict[str, ClusterHost] = {}
+        if before is not None and before.original is None:
+            known = before._by_address
+        is_same = before is not None and before.original is None and len(before.hosts) == len(self.plan.hosts)
+        for index, plan in enumerate(self.plan.hosts):
+            host = known.get(plan.address)
+            if host is None:
+                host = ClusterHost(plan, self.plan, self.context, self.context.maker.rule_of(plan.address))
+                self._added.append(host)
+                is_same = False
+            elif host.plan is not plan and host.plan != plan:
+                self._options.upcoming[plan.address] = plan
+                is_same = False
+            is_same = is_same and before is not None and before.hosts[index] is host
+            self.hosts.append(host)
+            self._by_address[plan.address] = host
+            if index % HOSTS_PER_STEP == HOSTS_PER_STEP - 1:
+                yield
+        if before is not None and before.original is None:
+            for index, host in enumerate(before.hosts):
+                if host.address not in self._by_address:
+                    self.dropped.append(host)
+                if index % HOSTS_PER_STEP == HOSTS_PER_STEP - 1:
+                    yield
+        if is_same and before is not None and before.plan.balancing == self.plan.balancing:
+            self.balancer = before.balancer
+        else:
+            self.balancer = self._new_balancer()
+            yield from self.balancer.build()
+        self._is_built = True
 
-    def _make_host(self, plan: HostPlan, rule: DialRule | None) -> ClusterHost:
-        group = self._metrics.group("upstream", ("cluster", self.name), ("host", plan.address))
-        return ClusterHost(plan, self.plan, self.limits, UpstreamStats(group), self.stats, self._maker, rule)
+    def _new_balancer(self) -> Balancer:
+        choices: list[Host] = list(self.hosts)
+        subset = self.plan.balancing.subset
+        if subset is not None:
+            return SubsetBalancer(subset, self._kind, choices, self._options)
+        return unbuilt_balancer(self._kind, choices, self._options)
 
     def activate(self, before: Cluster | None) -> None:
         """Activates this cluster instead of `before`, and reuses hosts and limits of that with new settings."""
         plan = self.plan
-        if before is not None:
-            self.limits = before.limits
+        if before is not self._before or not self._is_built:
+            # Another change has been activated since it was built.
+            self._build_again(before)
+        self._before = None
         self.limits.activate(plan.limits)
         if plan.original is not None:
             self._activate_original(before, plan)
             return
-        # Uses the hosts of `before` rather than those known at creation: another change may have been activated since.
-        known = self._known_hosts(before)
-        self.hosts = [known.get(host.address, host) for host in self.hosts]
-        choices: list[Host] = list(self.hosts)
-        ejector = Ejector(plan.ejection, choices) if plan.ejection is not None else None
-        for host, host_plan in zip(self.hosts, plan.hosts, strict=True):
-            host.activate(host_plan, plan, self.limits)
-            host.set_ejector(ejector)
-            if before is not None and host.address not in known:
-                host.healthy_since = self._maker.clock.now
-        if before is not None and _can_share_balancer(before.plan, plan):
-            self.balancer = before.balancer
-        else:
-            self.balancer = self._make_balancer(choices)
+        if before is not None:
+            now = self.context.maker.clock.now
+            for host in self._added:
+                host.healthy_since = now
+        self._added = []
+        for host_plan in self._options.upcoming.values():
+            self._by_address[host_plan.address].apply(host_plan)
+        self._options.upcoming = {}
+        if before is None or before.plan._replace(hosts=()) != plan._replace(hosts=()):
+            for host in self.hosts:
+                host.apply_cluster(plan)
+        self.context.ejector.activate(plan.ejection, len(self.hosts))
+
+    def discard(self) -> Iterator[None]:
+        """Frees the memory of a cluster that will not be activated, in steps."""
+        added = self._added
+        self.hosts = []
+        self._by_address = {}
+        self._options.upcoming = {}
+        self.balancer = RoundRobin([])
+        while added:
+            del added[-HOSTS_PER_STEP:]
+            yield
+
+    def _build_again(self, before: Cluster | None) -> None:
+        self._before = before
+        if before is not None:
+            self.context = before.context
+            self.stats = self.context.stats
+            self.limits = self.context.limits
+        self.hosts = []
+        self._by_address = {}
+        self._added = []
+        self.dropped = []
+        self._options = BalancerOptions(self.context.maker.clock, self.plan.balancing)
+        for _ in self.build():
+            pass
 
     def _activate_original(self, before: Cluster | None, plan: ClusterPlan) -> None:
         kept = before.balancer if before is not None else None
         if before is None or not isinstance(kept, OriginalHosts):
-            self.balancer = OriginalHosts(self, self._maker.clock, self._maker.wheel)
+            self.balancer = OriginalHosts(self, self.context.maker.clock, self.context.maker.wheel)
+            if before is not None:
+                self.dropped = list(before.hosts)
             return
         kept.source = self
         self.balancer = kept
@@ -284,32 +415,26 @@ class Cluster(HostSource):
         if _rule_of(before.original) != _rule_of(plan.original):
             kept.forget_all()  # clients may no longer choose all of them, and their open connections would still be used
         for host in self.hosts:
-            host.activate(HostPlan(host.address, host.address), plan, self.limits)
+            host.apply_cluster(plan)
 
     def new_host(self, address: str) -> Host:
-        host = self._make_host(HostPlan(address, address), self._rule)
+        host = ClusterHost(HostPlan(address, address), self.plan, self.context, self._rule)
         self.hosts.append(host)
         return host
 
     def drop_host(self, host: Host) -> None:
         assert isinstance(host, ClusterHost)
         self.hosts.remove(host)
-        host.close()
-        self._metrics.drop("upstream", ("cluster", self.name), ("host", host.address))
+        self.context.close_host(host)
 
     def choices(self) -> i64:
         """Number of hosts that a request can be sent to."""
         return 1 if self.original is not None else len(self.hosts)
 
-    def _make_balancer(self, choices: list[Host]) -> Balancer:
-        options = BalancerOptions(self._maker.clock, self.plan.balancing)
-        subset = self.plan.balancing.subset
-        if subset is not None:
-            return SubsetBalancer(subset, self._kind, choices, options)
-        return make_balancer(self._kind, choices, options)
-
     def find(self, address: str) -> ClusterHost | None:
         """The host at `address`, whatever its health."""
+        if self.original is None:
+            return self._by_address.get(address)
         for host in self.hosts:
             if host.address == address:
                 return host
@@ -321,8 +446,16 @@ class Cluster(HostSource):
         if self.original is not None:
             return OVERFLOW if selection.destination else NO_HOSTS
         if criteria is not None and self.plan.balancing.subset is not None:
-            return ALL_UNHEALTHY if any(has_metadata(host, criteria) for host in self.hosts) else NO_HOSTS
+            return ALL_UNHEALTHY if self._has_match(criteria) else NO_HOSTS
         return ALL_UNHEALTHY if self.hosts else NO_HOSTS
+
+    def _has_match(self, criteria: Criteria) -> bool:
+        found = self._matches.get(criteria)
+        if found is None:
+            found = any(has_metadata(host, criteria) for host in self.hosts)
+            if len(self._matches) < MAX_MATCHES:
+                self._matches[criteria] = found
+        return found
 
     def close(self) -> None:
         """Closes the pools of all hosts."""
@@ -333,38 +466,3 @@ class Cluster(HostSource):
 def _rule_of(original: OriginalPlan | None) -> OriginalPlan | None:
     """The part of a plan that decides which destinations clients may choose."""
     return None if original is None else original._replace(header="any" if original.header else "")
-
-
-def _can_share_balancer(before: ClusterPlan, after: ClusterPlan) -> bool:
-    """Whether a balancer created for one plan is valid for the other."""
-    return before.original is None and before.hosts == after.hosts and before.balancing == after.balancing
-
-
-class Clusters:
-    """All clusters of a worker by name. The dict is replaced as a whole, never changed."""
-
-    def __init__(self) -> None:
-        self.by_name: dict[str, Cluster] = {}
-
-    def get(self, name: str) -> Cluster | None:
-        """Returns the cluster of that name, or None."""
-        return self.by_name.get(name)
-
-    def activate(self, by_name: dict[str, Cluster]) -> None:
-        """Activates another set of clusters; hosts that are in none of them close their pools."""
-        old = self.by_name
-        for name, cluster in by_name.items():
-            before = old.get(name)
-            if before is not cluster:
-                cluster.activate(before)
-        self.by_name = by_name
-        kept = {id(host) for cluster in by_name.values() for host in cluster.hosts}
-        for name, cluster in old.items():
-            after = by_name.get(name)
-            if after is not cluster:
-                balancer = cluster.balancer
-                if isinstance(balancer, OriginalHosts) and (after is None or after.balancer is not balancer):
-                    balancer.forget_all()
-                for host in cluster.hosts:
-                    if id(host) not in kept:
-                        host.close()

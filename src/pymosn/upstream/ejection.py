@@ -11,20 +11,41 @@ from pymosn.upstream.plan import EjectionPlan
 
 
 class Ejector:
-    """The ejection rule of one cluster, for one snapshot of its hosts."""
+    """The ejection rule of one cluster and its ejected hosts; it outlives the snapshots of the hosts, like `Limits`."""
 
-    def __init__(self, plan: EjectionPlan, hosts: list[Host]) -> None:
+    def __init__(self) -> None:
+        self.is_on: bool = False
+        #: Counts how often the rule was switched on: outcomes from before are forgotten.
+        self.era: i64 = 0
+        self.plan = EjectionPlan()
+        self.consecutive_errors: i64 = 0
+        self.minimum_requests: i64 = 0
+        self.error_rate = 0.0
+        self.interval = 0.0
+        #: The ejected hosts: counting them would take a scan of all hosts.
+        self.ejected: set[Outcomes] = set()
+        self._host_count: i64 = 0
+
+    def activate(self, plan: EjectionPlan | None, host_count: i64) -> None:
+        """Applies another rule, None for none, to a cluster of `host_count` hosts."""
+        self._host_count = host_count
+        if plan is None:
+            self.is_on = False
+            for outcomes in list(self.ejected):
+                outcomes.end()
+            return
+        if not self.is_on:
+            self.is_on = True
+            self.era += 1
         self.plan = plan
-        self.consecutive_errors: i64 = plan.consecutive_errors
-        self.minimum_requests: i64 = plan.minimum_requests
+        self.consecutive_errors = plan.consecutive_errors
+        self.minimum_requests = plan.minimum_requests
         self.error_rate = plan.error_rate
         self.interval = plan.interval
-        self._hosts = hosts
 
     def may_eject(self) -> bool:
         """Whether one more host may be ejected."""
-        ejected = sum(1 for host in self._hosts if host.health_flags & EJECTED)
-        return (ejected + 1) * 100 <= self.plan.max_ejection_percent * len(self._hosts)
+        return float((len(self.ejected) + 1) * 100) <= self.plan.max_ejection_percent * float(self._host_count)
 
 
 class Outcomes(Alarm):
@@ -33,6 +54,7 @@ class Outcomes(Alarm):
     def __init__(self, host: Host, ejector: Ejector, clock: Clock, wheel: TimerWheel) -> None:
         super().__init__()
         self.ejector = ejector
+        self._era: i64 = ejector.era
         #: Number of recent ejections: each lasts longer. One is forgotten after each interval without ejection.
         self.times_ejected: i64 = 0
         self._host = host
@@ -48,6 +70,10 @@ class Outcomes(Alarm):
         """Records the end of a request. `is_error`: no response, or a server error."""
         ejector = self.ejector
         now = self._clock.now
+        if self._era != ejector.era:
+            self._era = ejector.era
+            self.times_ejected = 0
+            self._forget(now)
         if now - self._window_start >= ejector.interval:
             self._window_start = now
             self._requests = 0
@@ -72,19 +98,25 @@ class Outcomes(Alarm):
             forgotten: i64 = i64((now - self._returned) / plan.interval)
             self.times_ejected = max(0, self.times_ejected - forgotten)
         self.times_ejected += 1
+        self.ejector.ejected.add(self)
         self._host.set_health_flag(EJECTED, True, now)
         self._wheel.set(self, plan.base_ejection_time * float(self.times_ejected))
 
-    def on_alarm(self) -> None:
+    def _forget(self, now: float) -> None:
         self._consecutive = 0
         self._requests = 0
         self._errors = 0
+        self._window_start = now
+
+    def on_alarm(self) -> None:
         self._returned = self._clock.now
-        self._window_start = self._clock.now
+        self._forget(self._clock.now)
+        self.ejector.ejected.discard(self)
         self._host.set_health_flag(EJECTED, False, self._clock.now)
 
     def end(self) -> None:
         """Ends the monitoring of the host."""
         self._wheel.clear(self)
+        self.ejector.ejected.discard(self)
         if self._host.health_flags & EJECTED:
             self._host.set_health_flag(EJECTED, False, self._clock.now)

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import math
 import random
+from collections.abc import Iterator
 from typing import Final
 
 from mypy_extensions import i64
 
 from pymosn.api.upstream import Host, LatencyAverage, Selection
-from pymosn.upstream.selection import BalancerOptions, draw, scan_host
+from pymosn.upstream.selection import HOSTS_PER_STEP, BalancerOptions, draw, scan_host
 from pymosn.upstream.weighted import EarliestDeadline
 
 #: Cost of a second request at a host without measurements: one is enough to measure it.
@@ -68,9 +69,17 @@ class LeastRequest(LeastLoaded):
 
     def __init__(self, hosts: list[Host], options: BalancerOptions) -> None:
         super().__init__(hosts, options)
-        self._takes_turns = options.slow_start is not None or any(host.weight != hosts[0].weight for host in hosts)
+        self._takes_turns = options.slow_start is not None
+
+    def build(self) -> Iterator[None]:
+        first: i64 = self._options.weight(self.hosts[0]) if self.hosts else 0
+        for order, host in enumerate(self.hosts):
+            if self._options.weight(host) != first:
+                self._takes_turns = True
+            if order % HOSTS_PER_STEP == HOSTS_PER_STEP - 1:
+                yield
         if self._takes_turns:
-            self.fill()
+            yield from self.fill()
 
     def load(self, host: Host) -> float:
         return float(host.active_requests)
@@ -101,9 +110,13 @@ class PeakEwma(LeastLoaded):
         super().__init__(hosts, options)
         self._client_bias = options.plan.client_error_bias
         self._server_bias = options.plan.server_error_bias
-        for host in hosts:
+
+    def build(self) -> Iterator[None]:
+        for order, host in enumerate(self.hosts):
             if host.latency is None:
                 host.latency = LatencyAverage()
+            if order % HOSTS_PER_STEP == HOSTS_PER_STEP - 1:
+                yield
 
     def choose(self, selection: Selection) -> Host | None:
         return self.best_of_few(selection)

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Generator, Iterator
 from typing import Final
 
 from mypy_extensions import i64
 
 from pymosn.api.upstream import Balancer, Host, Selection
 from pymosn.upstream.hashing import STEP, digest, mix, request_hash
-from pymosn.upstream.selection import scan_host
+from pymosn.upstream.selection import HOSTS_PER_STEP, BalancerOptions, scan_host, sort_in_steps
 
 #: Slots of the table, a prime number. The second is for clusters of at least MANY hosts.
 SIZE: Final[i64] = 65537
@@ -17,6 +18,10 @@ MANY: Final[i64] = 30000
 
 #: Slots tried for a request whose host is not eligible, before the list is scanned.
 MAX_REHASHES: Final[i64] = 32
+#: Slots tried in one step of building the table.
+SLOTS_PER_STEP: Final[i64] = 10000
+#: Bytes of the index of a host, the lowest first.
+INDEX_SIZE: Final[i64] = 3
 
 
 class Maglev(Balancer):
@@ -26,20 +31,31 @@ class Maglev(Balancer):
     host's requests over all others, always in the same way.
     """
 
-    def __init__(self, hosts: list[Host]) -> None:
+    def __init__(self, hosts: list[Host], options: BalancerOptions) -> None:
         super().__init__(hosts)
         self.uses_hash = True
-        self._table = maglev_table(hosts, LARGE_SIZE if len(hosts) >= MANY else SIZE) if hosts else []
+        self._options = options
+        self._ordered: list[Host] = []
+        # The indexes of hosts in `_ordered`, of INDEX_SIZE bytes each: the garbage collector would traverse a list of hosts.
+        self._table = b""
+
+    def build(self) -> Iterator[None]:
+        hosts = self.hosts
+        if hosts:
+            size = LARGE_SIZE if len(hosts) >= MANY else SIZE
+            self._ordered = yield from _ordered(hosts)
+            self._table = yield from _table(self._ordered, size, self._options)
 
     def choose(self, selection: Selection) -> Host | None:
         table = self._table
-        size: i64 = len(table)
+        size: i64 = len(table) // INDEX_SIZE
         if size == 0:
             return None
         value = request_hash(selection)
         rehashes: i64 = 0
         while rehashes < MAX_REHASHES:
-            host = table[value % size]
+            at: i64 = value % size * INDEX_SIZE
+            host = self._ordered[table[at] | table[at + 1] << 8 | table[at + 2] << 16]
             if selection.allows(host):
                 return host
             value = mix(value + STEP)
@@ -47,37 +63,71 @@ class Maglev(Balancer):
         return scan_host(self.hosts, value % len(self.hosts), selection)
 
 
-def maglev_table(hosts: list[Host], size: i64) -> list[Host]:
+def _ordered(hosts: list[Host]) -> Generator[None, None, list[Host]]:
+    """The hosts by address, so that their order in the configuration does not matter."""
+    by_address: dict[str, Host] = {}
+    for index, host in enumerate(hosts):
+        by_address[host.address] = host
+        if index % HOSTS_PER_STEP == HOSTS_PER_STEP - 1:
+            yield
+    ordered: list[Host] = []
+    for address in (yield from sort_in_steps(list(by_address))):
+        ordered.append(by_address[address])
+        if len(ordered) % HOSTS_PER_STEP == 0:
+            yield
+    return ordered
+
+
+def _table(ordered: list[Host], size: i64, options: BalancerOptions) -> Generator[None, None, bytes]:
     """Builds the table: in each round a host takes the next free slot of its own permutation of all slots.
 
-    Hosts with less than the maximum weight skip some of the rounds. The order of `hosts` does not matter.
+    Hosts with less than the maximum weight skip some of the rounds.
     """
-    ordered = sorted(hosts, key=lambda host: host.address)
+    weights: list[int] = []
     offsets: list[int] = []
     skips: list[int] = []
+    greatest: i64 = 1
     for host in ordered:
+        weight = options.weight(host)
+        greatest = max(greatest, weight)
+        weights.append(weight)
         numbers = digest(host.address)
         offsets.append(numbers[0] % size)
         skips.append(numbers[1] % (size - 1) + 1)
-    greatest: i64 = max(host.weight for host in ordered)
+        if len(weights) % HOSTS_PER_STEP == 0:
+            yield
     credits = [0] * len(ordered)
-    slots: list[Host | None] = [None] * int(size)
+    slots = bytearray(int(size * INDEX_SIZE))
+    is_taken = bytearray(int(size))
     filled: i64 = 0
+    tried: i64 = 0
     while filled < size:
-        for index, host in enumerate(ordered):
-            credit: i64 = credits[index] + host.weight
+        for index in range(len(ordered)):
+            credit: i64 = credits[index] + weights[index]
+            tried += 1
             if credit >= greatest:
                 credit -= greatest
                 skip: i64 = skips[index]
                 at: i64 = offsets[index]
-                while slots[at] is not None:
+                while is_taken[at]:
+                    tried += 1
                     at += skip
                     if at >= size:
                         at -= size
-                slots[at] = host
+                is_taken[at] = 1
+                slots[at * INDEX_SIZE] = index & 0xFF
+                slots[at * INDEX_SIZE + 1] = index >> 8 & 0xFF
+                slots[at * INDEX_SIZE + 2] = index >> 16
                 offsets[index] = at
                 filled += 1
                 if filled == size:
                     break
             credits[index] = credit
-    return [host for host in slots if host is not None]
+            if tried >= SLOTS_PER_STEP:
+                tried = 0
+                yield
+    while offsets:  # freeing 50,000 hosts' numbers together is a long step too
+        for numbers in (weights, offsets, skips, credits):
+            del numbers[-1000:]
+        yield
+    return bytes(slots)

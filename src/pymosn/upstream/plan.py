@@ -4,16 +4,32 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
+from mypy_extensions import i64, mypyc_attr
+
 from pymosn.api.upstream import Criteria
 
 
-class HostPlan(NamedTuple):
-    """One host. `weight`: 1 to 128; `metadata`: the criteria of subset balancing, sorted by key."""
+@mypyc_attr(acyclic=True)
+class HostPlan:
+    """One host. `weight`: 1 to 128; `metadata`: the criteria of subset balancing, sorted by key. Immutable.
 
-    address: str
-    hostname: str = ""
-    weight: int = 1
-    metadata: Criteria = ()
+    Not a named tuple: tens of thousands of these would slow the garbage collection down.
+    """
+
+    def __init__(self, address: str, hostname: str = "", weight: int = 1, metadata: Criteria = ()) -> None:
+        self.address = address
+        self.hostname = hostname
+        self.weight: i64 = weight
+        self.metadata = metadata
+
+    def __eq__(self, other: object) -> bool:
+        if not isinstance(other, HostPlan):
+            return False
+        same = self.address == other.address and self.hostname == other.hostname
+        return same and self.weight == other.weight and self.metadata == other.metadata
+
+    def __hash__(self) -> int:
+        return hash(self.address)
 
 
 class LimitPlan(NamedTuple):

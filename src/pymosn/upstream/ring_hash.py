@@ -3,17 +3,21 @@
 from __future__ import annotations
 
 from bisect import bisect_left
+from collections.abc import Generator, Iterator
 from typing import Final
 
 from mypy_extensions import i64
 
 from pymosn.api.upstream import Balancer, Host, Selection
 from pymosn.upstream.hashing import digest, request_hash
-from pymosn.upstream.selection import scan_host
+from pymosn.upstream.selection import HOSTS_PER_STEP, BalancerOptions, scan_host, sort_in_steps
 
 #: Points of a host per unit of weight, halved until all fit into MAX_POINTS.
 POINTS_PER_WEIGHT: Final[i64] = 160
 MAX_POINTS: Final[i64] = 32768
+
+#: Points that are handled in one step of building the ring.
+POINTS_PER_STEP: Final[i64] = 1000
 
 #: Low bits of a ring entry that hold the index of its host.
 INDEX_BITS: Final = 20
@@ -23,12 +27,20 @@ INDEX_MASK: Final = (1 << INDEX_BITS) - 1
 class RingHash(Balancer):
     """Sends a request to the host of the first point after its hash, or of the next point with an eligible host."""
 
-    def __init__(self, hosts: list[Host]) -> None:
+    def __init__(self, hosts: list[Host], options: BalancerOptions) -> None:
         super().__init__(hosts)
         self.uses_hash = True
-        ring = _ring(hosts)
-        self._points: list[int] = [entry >> INDEX_BITS for entry in ring]
-        self._owners: list[Host] = [hosts[entry & INDEX_MASK] for entry in ring]
+        self._options = options
+        self._points: list[int] = []
+        self._owners: list[Host] = []
+
+    def build(self) -> Iterator[None]:
+        ring = yield from _ring(self.hosts, self._options)
+        for entry in ring:
+            self._points.append(entry >> INDEX_BITS)
+            self._owners.append(self.hosts[entry & INDEX_MASK])
+            if len(self._points) % POINTS_PER_STEP == 0:
+                yield
 
     def choose(self, selection: Selection) -> Host | None:
         owners = self._owners
@@ -54,18 +66,25 @@ class RingHash(Balancer):
         return host
 
 
-def _ring(hosts: list[Host]) -> list[int]:
+def _ring(hosts: list[Host], options: BalancerOptions) -> Generator[None, None, list[int]]:
     """All points in order, each with the index of its host in the low bits: numbers sort faster than pairs."""
-    total: i64 = sum(host.weight for host in hosts)
+    total: i64 = 0
+    for index, host in enumerate(hosts):
+        total += options.weight(host)
+        if index % POINTS_PER_STEP == POINTS_PER_STEP - 1:
+            yield
     per_weight = POINTS_PER_WEIGHT
     while total * per_weight > MAX_POINTS and per_weight > 1:
         per_weight //= 2
     ring: list[int] = []
     for index, host in enumerate(hosts):
         points: list[int] = []
-        count = int(host.weight * per_weight)
+        count = int(options.weight(host) * per_weight)
+        if total > MAX_POINTS:
+            count = max(1, int(options.weight(host) * MAX_POINTS // total))
         while len(points) < count:
             points += digest(f"{host.address}_{len(points)}")
         ring += [point << INDEX_BITS | index for point in points[:count]]
-    ring.sort()
-    return ring
+        if index % HOSTS_PER_STEP == HOSTS_PER_STEP - 1:
+            yield
+    return (yield from sort_in_steps(ring))

@@ -2,14 +2,24 @@
 
 from __future__ import annotations
 
+import heapq
 import math
 import random
+from collections.abc import Generator
+from typing import Final, TypeVar
 
 from mypy_extensions import i64
 
 from pymosn.api.upstream import Host, Selection
 from pymosn.core.clock import Clock
-from pymosn.upstream.plan import BalancingPlan, SlowStartPlan
+from pymosn.upstream.plan import BalancingPlan, HostPlan, SlowStartPlan
+
+#: Hosts that are handled in one step of work that is proportional to their number.
+HOSTS_PER_STEP: Final[i64] = 200
+#: Items of a list that is sorted at once.
+SORTED_AT_ONCE: Final = 2000
+
+Item = TypeVar("Item", int, str)
 
 
 class SlowStart:
@@ -37,6 +47,37 @@ class BalancerOptions:
         self.clock = clock
         self.plan = plan
         self.slow_start = None if plan.slow_start is None else SlowStart(plan.slow_start)
+        #: The plans, by address, of hosts that change when the balancer becomes active; until then it is built with them.
+        self.upcoming: dict[str, HostPlan] = {}
+
+    def weight(self, host: Host) -> i64:
+        """The weight of `host` once the balancer is active."""
+        if self.upcoming:
+            plan = self.upcoming.get(host.address)
+            if plan is not None:
+                return plan.weight
+        return host.weight
+
+    def metadata(self, host: Host) -> dict[str, str]:
+        """The metadata of `host` once the balancer is active."""
+        plan = self.upcoming.get(host.address)
+        return host.metadata if plan is None else dict(plan.metadata)
+
+
+def sort_in_steps(items: list[Item]) -> Generator[None, None, list[Item]]:
+    """Sorts `items`, in steps if they are many."""
+    if len(items) <= SORTED_AT_ONCE:
+        return sorted(items)
+    runs: list[list[Item]] = []
+    for start in range(0, len(items), SORTED_AT_ONCE):
+        runs.append(sorted(items[start : start + SORTED_AT_ONCE]))
+        yield
+    merged: list[Item] = []
+    for item in heapq.merge(*runs):
+        merged.append(item)
+        if len(merged) % HOSTS_PER_STEP == 0:
+            yield
+    return merged
 
 
 def scan(hosts: list[Host], start: i64, selection: Selection) -> i64:

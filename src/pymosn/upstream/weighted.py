@@ -3,17 +3,21 @@
 from __future__ import annotations
 
 import heapq
+from collections.abc import Iterator
 from typing import Final
 
-from mypy_extensions import i64
+from mypy_extensions import i64, mypyc_attr
 
 from pymosn.api.upstream import NO_CONSTRAINTS, Balancer, Host, Selection
-from pymosn.upstream.selection import BalancerOptions, draw
+from pymosn.upstream.selection import HOSTS_PER_STEP, BalancerOptions, draw, scan_host
 
 #: Maximum initial picks, so that not all workers start with the heaviest host.
 MAX_OFFSET: Final[i64] = 256
+#: Entries of hosts that are not eligible that a choice passes over in the schedule, before it scans the list of hosts.
+MAX_PASSED: Final = 64
 
 
+@mypyc_attr(acyclic=True)
 class _Entry:
     """A host's position in the schedule: its n-th turn since `_start` is due at `_start` + n / weight.
 
@@ -55,28 +59,35 @@ class EarliestDeadline(Balancer):
 
     def __init__(self, hosts: list[Host], options: BalancerOptions) -> None:
         super().__init__(hosts)
+        self._options = options
         self._clock = options.clock
         self._slow_start = options.slow_start
         self._heap: list[tuple[float, int, _Entry]] = []
 
-    def fill(self) -> None:
-        """Schedules all hosts and advances by a random number of turns."""
+    def fill(self) -> Iterator[None]:
+        """Schedules all hosts and advances by a random number of turns, in steps."""
         total: i64 = 0
         for order, host in enumerate(self.hosts):
             entry = _Entry(host, order)
             entry.advance(self.weight(host))
-            self._heap.append((entry.due, order, entry))
-            total += host.weight
-        heapq.heapify(self._heap)
+            # Not by `heapify`, which is one step.
+            heapq.heappush(self._heap, (entry.due, order, entry))
+            total += self._options.weight(host)
+            if order % HOSTS_PER_STEP == HOSTS_PER_STEP - 1:
+                yield
         for _ in range(int(draw(min(total, MAX_OFFSET)))):
             self.choose(NO_CONSTRAINTS)
+
+    def parts(self) -> list[object]:
+        return list(self._heap)
 
     def weight(self, host: Host) -> float:
         """The current weight of `host`."""
         slow_start = self._slow_start
+        weight = float(self._options.weight(host))
         if slow_start is None:
-            return float(host.weight)
-        return float(host.weight) * slow_start.factor(host, self._clock.now)
+            return weight
+        return weight * slow_start.factor(host, self._clock.now)
 
     def choose(self, selection: Selection) -> Host | None:
         heap = self._heap
@@ -95,12 +106,14 @@ class EarliestDeadline(Balancer):
         heap = self._heap
         passed: list[_Entry] = []
         chosen: _Entry | None = None
-        while heap and chosen is None:
+        while heap and chosen is None and len(passed) < MAX_PASSED:
             entry = heapq.heappop(heap)[2]
             if selection.allows(entry.host):
                 chosen = entry
             else:
                 passed.append(entry)
+        if chosen is None and heap:
+            return self._choose_by_scan(passed, selection)
         if chosen is None:
             chosen = self._second_choice(passed, selection)
         for entry in passed:
@@ -113,6 +126,15 @@ class EarliestDeadline(Balancer):
         chosen.advance(self.weight(chosen.host))
         heapq.heappush(heap, (chosen.due, int(chosen.order), chosen))
         return chosen.host
+
+    def _choose_by_scan(self, passed: list[_Entry], selection: Selection) -> Host | None:
+        """Any eligible host: with most hosts ineligible, a walk through the schedule would take too long."""
+        due = passed[-1].due
+        for entry in passed:
+            if not selection.can_use(entry.host):
+                entry.skip_to(due)
+            heapq.heappush(self._heap, (entry.due, int(entry.order), entry))
+        return scan_host(self.hosts, draw(len(self.hosts)), selection)
 
     def _second_choice(self, passed: list[_Entry], selection: Selection) -> _Entry | None:
         """Removes the next of the hosts that were tried; the one tried last only if it is the only one."""
@@ -128,6 +150,5 @@ class EarliestDeadline(Balancer):
 class WeightedRoundRobin(EarliestDeadline):
     """Turns in proportion to the hosts' weights: exact within each cycle while all are healthy."""
 
-    def __init__(self, hosts: list[Host], options: BalancerOptions) -> None:
-        super().__init__(hosts, options)
-        self.fill()
+    def build(self) -> Iterator[None]:
+        return self.fill()

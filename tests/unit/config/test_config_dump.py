@@ -7,12 +7,24 @@ import msgspec
 import pytest
 from msgspec.structs import replace
 
-from pymosn.assembly.packed_config import decode, encode, pack, unpack_table
+from pymosn.assembly.clusters import host_plans
+from pymosn.assembly.packed_config import (
+    PackedTable,
+    Parts,
+    decode,
+    encode,
+    pack,
+    unpack_cluster,
+    unpack_hosts,
+    unpack_pieces,
+    unpack_table,
+)
 from pymosn.config.compatibility import PAGE, page
 from pymosn.config.default import DEFAULT_CONFIG
 from pymosn.config.dump import dump
 from pymosn.config.load import load_file, load_text
-from pymosn.config.schema import Listener, MosnConfig, TlsContext
+from pymosn.config.schema import Listener, MosnConfig, RouterConfiguration, TlsContext
+from pymosn.config.schema.router import VirtualHost
 from pymosn.core.redaction import redacted
 from pymosn.core.secrets import REDACTED
 
@@ -42,12 +54,32 @@ def test_secrets_are_redacted() -> None:
 
 def travelled(config: MosnConfig) -> MosnConfig:
     """What a worker can make of a configuration again."""
-    parcel = decode(encode(config))
-    assert parcel == pack(config)
-    server = parcel.rest.servers[0]
+    packed = pack(config)
+    parcel = decode(encode(packed), packed.parts)
+    assert parcel == packed
+    server, parts = parcel.rest.servers[0], parcel.parts
     assert server.routers == []
-    routers = [unpack_table(parcel.tables[table.router_config_name]) for table in config.servers[0].routers]
-    return replace(parcel.rest, servers=[replace(server, routers=routers)])
+    assert parcel.rest.cluster_manager.clusters == []
+    routers = [whole_table(parcel.tables[table.router_config_name], parts) for table in config.servers[0].routers]
+    clusters = []
+    for cluster in config.cluster_manager.clusters:
+        entry = parcel.clusters[cluster.name]
+        plans = [plan for digest in entry.hosts for plan in unpack_hosts(parts[digest])]
+        assert plans == list(host_plans(cluster.hosts))
+        clusters.append(replace(unpack_cluster(entry, parts), hosts=cluster.hosts))
+    manager = replace(parcel.rest.cluster_manager, clusters=clusters)
+    return replace(parcel.rest, servers=[replace(server, routers=routers)], cluster_manager=manager)
+
+
+def whole_table(packed: PackedTable, parts: Parts) -> RouterConfiguration:
+    """A router table of its parts."""
+    hosts: list[VirtualHost] = []
+    for starts, host in (piece for digest in packed.pieces for piece in unpack_pieces(parts[digest])):
+        if starts:
+            hosts.append(host)
+        else:
+            hosts[-1] = replace(hosts[-1], routers=[*hosts[-1].routers, *host.routers])
+    return replace(unpack_table(packed, parts), virtual_hosts=hosts)
 
 
 def test_a_configuration_travels_as_bytes() -> None:
@@ -55,7 +87,7 @@ def test_a_configuration_travels_as_bytes() -> None:
     assert config is not None
     assert travelled(config) == config
     with pytest.raises(msgspec.DecodeError):
-        decode(b"\xc1")
+        decode(b"\xc1", {})
 
 
 def test_numbers_beyond_64_bits_in_free_values_travel_as_floats() -> None:

@@ -12,6 +12,7 @@ from pymosn.upstream.plan import (
     BalancingPlan,
     ClusterPlan,
     EjectionPlan,
+    HostPlan,
     LimitPlan,
     OriginalPlan,
     SlowStartPlan,
@@ -32,7 +33,7 @@ def test_hosts() -> None:
     made = plan(
         hosts=[{"address": "a:1", "weight": 500, "metadata": labels}, {"address": "a:1"}, {"address": "b:1", "weight": 0}]
     )
-    assert [tuple(host) for host in made.hosts] == [("a:1", "", 128, (("a", "x"), ("v", "2"))), ("b:1", "", 1, ())]
+    assert made.hosts == (HostPlan("a:1", "", 128, (("a", "x"), ("v", "2"))), HostPlan("b:1", "", 1, ()))
 
 
 def test_limits_are_this_workers_share() -> None:

@@ -5,7 +5,7 @@ import pytest
 
 from pymosn.config.schema import Cluster, MosnConfig
 from pymosn.config.schema.cluster import ClusterManager, HealthCheck, Host, HttpProbe, ProbeConfig, StatusRange
-from pymosn.control.health import HealthChecks, HostState, active_check
+from pymosn.control.health import MAX_PROBES, MAX_REPORTED, HealthChecks, HostState, active_check
 from pymosn.control.probe import http_settings, probe
 from pymosn.core.clock import Clock
 from pymosn.core.log import Log
@@ -28,10 +28,10 @@ class Stage:
         self._answers = answers
         self._rounds = rounds
         self._done = asyncio.Event()
-        self.checks = HealthChecks(self._on_change, Clock(), Log(), self._probe, self._sleep, lambda: chance)
+        self.checks = HealthChecks(self._on_change, Clock(), Log(), self._probe, self._sleep, lambda: chance, 0.0)
 
-    def _on_change(self, cluster: str, address: str, healthy: bool) -> None:
-        self.changes.append((cluster, address, healthy))
+    def _on_change(self, cluster: str, hosts: dict[str, bool]) -> None:
+        self.changes += [(cluster, address, healthy) for address, healthy in hosts.items()]
 
     async def _probe(self, address: str, check: HealthCheck) -> bool:
         self.asked[address] = self.asked.get(address, 0) + 1
@@ -145,3 +145,35 @@ def test_http_probes_over_a_real_socket(reply: bytes, codes: list[StatusRange], 
     result, asked = asyncio.run(scenario())
     assert result is passes
     assert asked.startswith(b"GET /up HTTP/1.1\r\nHost: a.test\r\n")
+
+
+def test_many_changes_are_reported_together_and_not_all_probes_run_at_once() -> None:
+    async def scenario() -> None:
+        reports: list[dict[str, bool]] = []
+        running, most = 0, 0
+
+        async def fail(address: str, check: HealthCheck) -> bool:
+            nonlocal running, most
+            running += 1
+            most = max(most, running)
+            await asyncio.sleep(0)
+            running -= 1
+            return False
+
+        async def soon(seconds: float) -> None:
+            if seconds > 1.0:
+                await asyncio.Event().wait()
+
+        checks = HealthChecks(lambda cluster, hosts: reports.append(hosts), Clock(), Log(), fail, soon)
+        checks.follow(config(*(f"10.0.{number // 250}.{number % 250}:80" for number in range(2000))))
+        async with asyncio.timeout(20):
+            while sum(map(len, reports)) < 2000:
+                await asyncio.sleep(0.01)
+        await checks.stop()
+        assert most <= MAX_PROBES
+        assert max(map(len, reports)) <= MAX_REPORTED
+        assert len(reports) < 200
+        (group,) = checks.metrics.snapshot()
+        assert group["gauges"] == {"healty": 0}
+
+    asyncio.run(scenario())

@@ -126,3 +126,41 @@ def test_request_head_refuses(attribute: str, value: str) -> None:
     head = HttpRequest()
     with pytest.raises(HeaderError):
         setattr(head, attribute, value)
+
+
+def reported(metrics: Metrics) -> list[str]:
+    """The groups in the next report, by their host."""
+    return [dict(group["labels"])["host"] for groups in metrics.changes() for group in groups]
+
+
+def test_only_groups_that_changed_are_reported_again() -> None:
+    metrics = Metrics()
+    groups = {name: UpstreamStats(metrics.group("upstream", ("host", name))) for name in ("a", "b", "c")}
+    assert reported(metrics) == ["a", "b", "c"], "new ones, even without a count"
+    assert reported(metrics) == []
+    groups["a"].request_total.value += 1
+    groups["b"].request_duration.record(0.0)
+    groups["c"].request_active.value += 1
+    assert reported(metrics) == ["a", "b", "c"], "a counter, a histogram, a gauge"
+    groups["c"].request_active.value -= 1
+    assert reported(metrics) == ["c"]
+    metrics.group("upstream", ("host", "a")).gauge("late")
+    assert reported(metrics) == ["a"], "a new key"
+    metrics.drop("upstream", ("host", "a"))
+    metrics.keep(lambda kind, labels: labels != (("host", "b"),))
+    metrics.group("upstream", ("host", "b"))
+    assert metrics.take_removed() == [("upstream", (("host", "a"),))], "b exists again"
+    assert metrics.take_removed() == []
+    assert reported(metrics) == ["b"]
+
+
+def test_a_report_of_many_groups_has_many_steps() -> None:
+    metrics = Metrics()
+    for number in range(1000):
+        metrics.group("upstream", ("host", str(number))).counter("n")
+    steps = list(metrics.changes())
+    assert max(len(groups) for groups in steps) <= 20
+    assert sum(len(groups) for groups in steps) == 1000
+    assert 5 <= len(list(metrics.changes())) <= 7, "a look at two hundred in each step"
+    assert 5 <= len(list(metrics.keep_in_steps(lambda kind, labels: False))) <= 7
+    assert len(metrics) == 0

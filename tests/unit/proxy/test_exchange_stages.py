@@ -21,7 +21,8 @@ from pymosn.proxy.runtime import Runtime
 from pymosn.testing.fakes import PROTOCOL, Client, rounds
 from pymosn.testing.world import SERVICE, World
 from pymosn.upstream.balancers import balancers
-from pymosn.upstream.cluster import Cluster, Clusters, PoolMaker
+from pymosn.upstream.cluster import Cluster, PoolMaker
+from pymosn.upstream.clusters import Clusters
 from pymosn.upstream.plan import ClusterPlan, HostPlan
 
 STAGES = ("FILTERING", "ATTEMPTING", "AWAITING", "HOLDING", "RESPONDING", "TUNNELING", "DONE")

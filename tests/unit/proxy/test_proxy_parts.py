@@ -23,7 +23,7 @@ from pymosn.proxy.exchange import ExchangeDriver
 from pymosn.proxy.proxy import ProxyFactory
 from pymosn.proxy.runtime import Runtime
 from pymosn.proxy.stream_filters import FilterHandle, StreamFilters
-from pymosn.upstream.cluster import Clusters
+from pymosn.upstream.clusters import Clusters
 from pymosn.version import build
 
 

@@ -10,9 +10,10 @@ from pymosn.assembly.packed_config import decode
 from pymosn.config.default import DEFAULT_CONFIG, DEFAULT_NAME
 from pymosn.config.diagnostics import Diagnostic
 from pymosn.config.load import load_text
-from pymosn.config.schema import Listener, MosnConfig
+from pymosn.config.schema import Cluster, Host, Listener, MosnConfig
 from pymosn.control.discovery import Discovery
 from pymosn.control.plane import Candidate, ChangeResult
+from pymosn.control.resolver import Answer, LookupOptions, lookup_options
 from pymosn.core.clock import Clock
 from pymosn.core.log import Log
 from pymosn.server.changes import Changes
@@ -27,10 +28,12 @@ from pymosn.server.messages import (
     Checked,
     Command,
     Configure,
+    Part,
     Prepare,
     Prepared,
     Ready,
     Retire,
+    SetHosts,
     Sockets,
 )
 from pymosn.server.run_options import ConfigSource, RunOptions
@@ -118,7 +121,8 @@ class Stage:
         return self.workers[-1]
 
     def _initial_commands(self, worker_id: int) -> list[tuple[Command, Sequence[int]]]:
-        return [*self.listeners.handover(worker_id), (self.changes.configure(worker_id), ())]
+        configure = [(command, ()) for command in self.changes.configure(worker_id)]
+        return [*self.listeners.handover(worker_id), *configure]
 
     async def apply(self, config: MosnConfig | None, *faults: Diagnostic) -> ChangeResult:
         return await self.changes.apply("test", lambda before: Candidate(config, list(faults)))
@@ -135,7 +139,7 @@ def test_a_change_that_all_workers_can_build_is_activated_by_all() -> None:
         outcome = await stage.apply(wanted)
         assert (outcome.applied, outcome.version, outcome.attempt, outcome.faults) == (True, 2, 1, [])
         for worker in stage.workers:
-            kinds = [type(command) for command in worker.commands]
+            kinds = [type(command) for command in worker.commands if not isinstance(command, Part)]
             assert kinds == [Configure, Check, Sockets, Prepare, Activate, Retire]
         assert stage.changes.config is wanted
         assert stage.followed == [wanted]
@@ -196,9 +200,10 @@ def test_a_worker_that_dies_meanwhile_is_replaced_with_the_active_configuration(
     async def scenario() -> None:
         stage = Stage(willing, dying)
         await stage.apply(in_force("127.0.0.1:0"))
-        (command,) = stage.workers[2].commands
+        *parts, command = stage.workers[2].commands
+        assert all(isinstance(part, Part) for part in parts)
         assert isinstance(command, Configure)
-        assert decode(command.config).rest.servers[0].listeners == []
+        assert decode(command.config, {}).rest.servers[0].listeners == []
         assert (stage.workers[2].worker_id, command.worker_index) == (2, 1)
 
     run(scenario())
@@ -209,7 +214,8 @@ def test_faults_of_the_file_go_no_further() -> None:
         stage = Stage(willing)
         outcome = await stage.apply(None, FAULT)
         assert (outcome.applied, outcome.faults) == (False, [FAULT])
-        assert [type(command) for command in stage.workers[0].commands] == [Configure]
+        assert stage.workers[0].said(Configure) == 1
+        assert stage.workers[0].said(Prepare) == 0
         assert stage.changes.last is outcome
 
     run(scenario())
@@ -224,6 +230,43 @@ def test_a_taken_address_is_a_fault(tmp_path: Path) -> None:
         assert "in use by another process" in outcome.faults[0].message
         assert stage.workers[0].said(Prepare) == 0
         server.close()
+
+    run(scenario())
+
+
+def test_addresses_that_a_name_has_now_are_sent_as_the_parts_that_workers_lack() -> None:
+    async def scenario() -> None:
+        stage = Stage(willing)
+        answers = [[f"10.0.{number // 250}.{1 + number % 250}" for number in range(count)] for count in (2000, 2001)]
+
+        async def look_up(name: str, options: LookupOptions) -> Answer:
+            return Answer(answers[0])
+
+        discovery = stage.changes._discovery
+        discovery._lookup = look_up
+        wanted = in_force()
+        cluster = Cluster(name="named", type="STRICT_DNS", hosts=[Host(address="hosts.example:80")])
+        other = Cluster(name="other", hosts=[Host(address="10.9.9.9:80")])
+        manager = replace(wanted.cluster_manager, clusters=[cluster, other])
+        assert (await stage.apply(replace(wanted, cluster_manager=manager))).applied
+        worker = stage.workers[0]
+        known = {command.digest for command in worker.commands if isinstance(command, Part)}
+        worker.commands.clear()
+        answers[0] = answers[1]
+        await discovery._look_up(("named", "hosts.example"), lookup_options(cluster), False)
+        await stage.changes.push_hosts()
+        *parts, last = worker.commands
+        assert [type(command) for command in worker.commands] == [Part, SetHosts], "one part has one host more"
+        assert isinstance(parts[0], Part)
+        assert isinstance(last, SetHosts)
+        assert last.name == "named"
+        assert {last.cluster.head, *last.cluster.hosts} - known == {parts[0].digest}
+        await stage.changes.push_hosts()
+        assert worker.commands[-1] is last, "nothing has changed since"
+        (*_, configure) = stage.changes.configure(1)
+        assert isinstance(configure, Configure)
+        assert decode(configure.config, {}).clusters["named"] == last.cluster, "what a new worker gets"
+        discovery.close()
 
     run(scenario())
 

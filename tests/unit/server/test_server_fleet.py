@@ -201,6 +201,24 @@ def test_stats_are_those_of_the_living_and_the_counters_of_the_dead() -> None:
     run(scenario())
 
 
+def test_reports_replace_the_groups_that_they_name_and_drop_removed_ones() -> None:
+    async def scenario() -> None:
+        stage = Stage(size=1).all_ready()
+        worker = stage.spawned[0]
+
+        def group(name: str, number: int) -> GroupData:
+            return {"type": "t", "labels": [("l", name)], "counters": {"n": number}, "gauges": {}, "histograms": {}}
+
+        worker.receiver.on_report(worker, Stats(0, [group("a", 1), group("b", 1)]))
+        worker.receiver.on_report(worker, Stats(0, [group("b", 5), group("c", 7)]))
+        asked = asyncio.ensure_future(stage.fleet.stats())
+        await settle()
+        worker.receiver.on_report(worker, Stats(1, [], [("t", (("l", "a"),))]))
+        assert [found["counters"]["n"] for found in await asked] == [5, 7]
+
+    run(scenario())
+
+
 def test_all_workers_drain_one_group_before_any_begins_the_next() -> None:
     async def scenario() -> None:
         stage = Stage().all_ready(drain_groups=2)

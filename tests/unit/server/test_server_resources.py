@@ -2,7 +2,7 @@
 
 from collections.abc import Callable
 
-from pymosn.server.resources import GARBAGE_DELAY, GarbageCollection
+from pymosn.server.resources import GARBAGE_DELAY, MANY, GarbageCollection
 
 
 class Later:
@@ -23,7 +23,7 @@ class Later:
 def test_a_burst_of_changes_is_collected_once() -> None:
     later = Later()
     collected: list[str] = []
-    garbage = GarbageCollection(later.call_later, lambda: collected.append("once"))
+    garbage = GarbageCollection(later.call_later, collect=lambda: collected.append("once"))
     for _ in range(5):
         garbage.after_change()
     assert [delay for delay, _ in later.waiting] == [GARBAGE_DELAY]
@@ -32,3 +32,21 @@ def test_a_burst_of_changes_is_collected_once() -> None:
     garbage.after_change()
     later.passes()
     assert collected == ["once", "once"]
+
+
+def test_many_objects_are_not_traversed_until_they_are_few_again() -> None:
+    later = Later()
+    done: list[str] = []
+    size = [MANY + 1]
+    garbage = GarbageCollection(
+        later.call_later,
+        lambda: size[0],
+        collect=lambda: done.append("collect"),
+        settle=lambda: done.append("settle"),
+        freeze=lambda: done.append("freeze"),
+    )
+    for count in (MANY + 1, MANY + 1, MANY, MANY):
+        size[0] = count
+        garbage.after_change()
+        later.passes()
+    assert done == ["freeze", "freeze", "settle", "collect"], "what was left out is collected later"

@@ -53,7 +53,7 @@ class Stage:
         changes = Changes(
             options, self.fleet, ListenerSockets(), FilterFiles("/conf"), discovery, lambda config: None, Log()
         )
-        health = HealthChecks(lambda cluster, address, healthy: None, Clock(), Log())
+        health = HealthChecks(lambda cluster, hosts: None, Clock(), Log())
         self.plane = SupervisorPlane(changes, self.fleet, health, logs, log_paths(loaded.config, str(folder)))
         self.fleet.start()
 

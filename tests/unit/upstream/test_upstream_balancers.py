@@ -12,7 +12,7 @@ from tests.kit import FakeClock
 from pymosn.api.network import plain_peer
 from pymosn.api.upstream import NO_CONSTRAINTS, Balancer, Host, Selection
 from pymosn.upstream.balancers import RoundRobin, balancers, make_balancer
-from pymosn.upstream.maglev import SIZE, maglev_table
+from pymosn.upstream.maglev import Maglev
 from pymosn.upstream.plan import BalancingPlan, SlowStartPlan
 from pymosn.upstream.selection import BalancerOptions, SlowStart
 
@@ -514,10 +514,11 @@ def test_any_hash_has_its_host(name: str, value: int) -> None:
 
 def test_maglev_table_is_full_and_fair() -> None:
     group = hosts(7, 1, 1, 1, 1, 1, 1, 6)
-    table = maglev_table(group, SIZE)
-    counts = Counter(table)
-    assert len(table) == 65537
-    assert [counts[host] for host in group] == pytest.approx([65537 / 12] * 6 + [65537 / 2], rel=0.01)
+    balancer = make("LB_MAGLEV", group)
+    assert isinstance(balancer, Maglev)
+    counts = Counter(balancer._table[0::3])
+    assert counts.total() == 65537
+    assert [counts[index] for index in range(7)] == pytest.approx([65537 / 12] * 6 + [65537 / 2], rel=0.01)
 
 
 def test_a_retry_of_a_hashed_request_goes_elsewhere() -> None:
@@ -543,3 +544,17 @@ def test_shares_settle_when_load_is_level() -> None:
     group = hosts(10)
     balancer = make("LB_LEAST_REQUEST", group)
     assert math.isclose(share_of(lambda: balancer.choose(NO_CONSTRAINTS), group[0], 20_000), 0.1, abs_tol=0.01)
+
+
+@pytest.mark.parametrize("name", ["LB_WEIGHTED_ROUNDROBIN", "LB_LEAST_REQUEST"])
+def test_a_choice_among_many_unhealthy_hosts_does_not_walk_through_the_schedule(name: str) -> None:
+    group = hosts(1000, *(1 + number % 2 for number in range(1000)))
+    balancer = make(name, group)
+    for host in group:
+        host.is_healthy = False
+    before = list(balancer._heap)  # type: ignore[attr-defined]
+    assert balancer.choose(NO_CONSTRAINTS) is None
+    moved = set(map(id, before)) - set(map(id, balancer._heap))  # type: ignore[attr-defined]
+    assert len(moved) <= 64
+    group[500].is_healthy = True
+    assert {balancer.choose(NO_CONSTRAINTS) for _ in range(50)} == {group[500]}

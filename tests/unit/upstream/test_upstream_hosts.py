@@ -14,7 +14,8 @@ from pymosn.core.failure import ALL_UNHEALTHY, NO_HOSTS
 from pymosn.core.registry import Registry
 from pymosn.core.timers import TimerWheel
 from pymosn.upstream.balancers import balancers
-from pymosn.upstream.cluster import Cluster, Clusters, PoolMaker
+from pymosn.upstream.cluster import Cluster, PoolMaker
+from pymosn.upstream.clusters import Clusters
 from pymosn.upstream.limits import Limits, worker_share
 from pymosn.upstream.plan import BalancingPlan, ClusterPlan, EjectionPlan, HostPlan, LimitPlan, SubsetPlan
 
@@ -315,6 +316,51 @@ def test_ejection_outlives_a_change_and_ends_with_its_rule() -> None:
     assert not worker.put("a:1", "b:1", "c:1", ejection=RULE).hosts[0].is_healthy
     assert worker.put("a:1", "b:1").hosts[0].is_healthy
     assert len(worker.wheel) == 0
+
+
+def test_a_rule_that_is_switched_on_again_has_forgotten_what_was_before() -> None:
+    worker = Worker()
+    host = worker.put("a:1", "b:1", ejection=RULE).hosts[0]
+    for _ in range(2):
+        host.record_outcome(0.1, -1)
+    worker.put("a:1", "b:1")
+    worker.put("a:1", "b:1", ejection=RULE)
+    host.record_outcome(0.1, -1)
+    assert host.is_healthy, "the first of three"
+
+
+# ---- counters
+
+
+def test_a_host_has_counters_from_its_first_use_on() -> None:
+    worker = Worker()
+    cluster = worker.put("a:1", "b:1", "c:1")
+    assert len(worker.metrics) == 1, "those of the cluster"
+    cluster.hosts[0].stats.request_total.value += 1
+    cluster.hosts[1].set_active_health(False)
+    (_, one, two) = worker.metrics.snapshot()
+    assert one["counters"]["request_total"] == 1
+    assert (two["gauges"], two["counters"]) == ({"failed_active_check": 1}, {})
+    cluster.hosts[1].stats.request_total.value += 1
+    cluster.hosts[1].set_active_health(True)
+    assert worker.metrics.snapshot()[2]["gauges"]["failed_active_check"] == 0
+    worker.put("c:1")
+    assert len(worker.metrics) == 1
+    cluster.hosts[1].stats.request_total.value += 1
+    assert len(worker.metrics) == 1, "of a host that is gone nothing is reported any more"
+
+
+def test_a_closed_host_lets_go_of_its_pools_with_its_last_request() -> None:
+    worker = Worker()
+    host = worker.put("a:1", "b:1").hosts[0]
+    assert host.try_request()
+    pool = host.pool("P")
+    worker.put("b:1")
+    assert worker.closed == ["a:1"]
+    assert host.pool("P") is pool
+    host.end_request()
+    assert host.pool("P") is not pool
+    assert worker.closed == ["a:1", "a:1"], "a pool for a request of an old snapshot closes its connections too"
 
 
 # ---- subsets

@@ -1,0 +1,132 @@
+"""The clusters of one worker: built next to the live ones, activated together, with the health of their hosts."""
+
+from __future__ import annotations
+
+import msgspec
+
+from pymosn.assembly.clusters import plan_cluster
+from pymosn.assembly.packed_config import (
+    Digest,
+    PackedCluster,
+    PackedConfig,
+    Parts,
+    unpack_cluster,
+    unpack_hosts,
+)
+from pymosn.assembly.share import WorkerShare
+from pymosn.assembly.steps import Steps
+from pymosn.core.counters import Labels, Metrics
+from pymosn.upstream.balancers import balancers
+from pymosn.upstream.cluster import Cluster, PoolMaker
+from pymosn.upstream.clusters import Clusters
+from pymosn.upstream.plan import HostPlan
+
+
+class WorkerClusters(msgspec.Struct, eq=False):
+    """Nothing here takes time in proportion to all hosts, except in steps."""
+
+    #: The clusters that the data path uses.
+    live: Clusters
+    maker: PoolMaker
+    metrics: Metrics
+    share: WorkerShare
+    active: dict[str, Cluster] = {}
+    #: The parts of the active clusters, and the hosts of each part.
+    packed: dict[str, PackedCluster] = {}
+    plans: dict[Digest, tuple[HostPlan, ...]] = {}
+    #: Addresses of hosts that failed their active checks, by cluster.
+    unhealthy: dict[str, set[str]] = {}
+
+    def build(self, packed: PackedConfig) -> Steps[dict[str, Cluster]]:
+        """All clusters of a configuration by name, without effect until `activate`."""
+        made: dict[str, Cluster] = {}
+        for name, entry in packed.clusters.items():
+            if self.packed.get(name) == entry:
+                made[name] = self.active[name]
+            else:
+                made[name] = yield from self.build_one(entry, packed.parts)
+        return made
+
+    def build_one(self, packed: PackedCluster, parts: Parts) -> Steps[Cluster]:
+        """A cluster that reuses what it can of the live one of its name.
+
+        These are the hosts with the same address, with their pools, health and counters, and the use of the limits.
+        """
+        hosts: list[HostPlan] = []
+        for digest in packed.hosts:
+            plans = self.plans.get(digest)
+            if plans is None:
+                plans = self.plans[digest] = unpack_hosts(parts[digest])
+                yield
+            hosts += plans
+        planned = plan_cluster(unpack_cluster(packed, parts), self.share)
+        if planned.original is None:
+            planned = planned._replace(hosts=tuple(hosts))
+        kind = balancers().get(planned.balancing.lb_type)
+        assert kind is not None
+        cluster = Cluster(planned, kind, self.maker, self.metrics, self.live.get(planned.name))
+        yield
+        yield from cluster.build()
+        return cluster
+
+    def activate(self, clusters: dict[str, Cluster], packed: dict[str, PackedCluster]) -> None:
+        """Makes built clusters live; removed ones stay reachable until `tidy`. `clean_up` must follow."""
+        self.active = clusters
+        self.packed = packed
+        self._switch({**self.live.by_name, **clusters})
+
+    def set_hosts(self, name: str, cluster: Cluster, packed: PackedCluster) -> None:
+        """Makes one built cluster live."""
+        self.activate({**self.active, name: cluster}, {**self.packed, name: packed})
+
+    def set_health(self, name: str, hosts: dict[str, bool]) -> None:
+        """Applies results of the active health check, also for hosts that are added later."""
+        unhealthy = self.unhealthy.setdefault(name, set())
+        cluster = self.live.get(name)
+        for address, healthy in hosts.items():
+            (unhealthy.discard if healthy else unhealthy.add)(address)
+            host = cluster.find(address) if cluster is not None else None
+            if host is not None:
+                host.set_active_health(healthy)
+
+    def tidy(self) -> bool:
+        """Drops removed clusters; False if there are none. `clean_up` must follow."""
+        if self.live.by_name.keys() == self.active.keys():
+            return False
+        self._switch(self.active)
+        return True
+
+    def clean_up(self) -> Steps[None]:
+        """Closes the hosts that are in no cluster any more, and forgets what is known about them."""
+        yield from self.live.close_dropped()
+        used = {digest for packed in self.packed.values() for digest in packed.hosts}
+        for digest in [digest for digest in self.plans if digest not in used]:
+            del self.plans[digest]
+            yield
+        for name in list(self.unhealthy):
+            cluster = self.active.get(name)
+            unhealthy = self.unhealthy[name]
+            for address in list(unhealthy):
+                if cluster is None or cluster.find(address) is None:
+                    unhealthy.discard(address)
+            if not unhealthy:
+                del self.unhealthy[name]
+            yield
+
+    def has(self, labels: Labels) -> bool:
+        """Whether the cluster or host of a metric group still exists."""
+        names = dict(labels)
+        cluster = self.active.get(names.get("cluster", ""))
+        return cluster is not None and ("host" not in names or cluster.find(names["host"]) is not None)
+
+    def _switch(self, clusters: dict[str, Cluster]) -> None:
+        before = self.live.by_name
+        self.live.switch(clusters)
+        for name, unhealthy in self.unhealthy.items():
+            cluster = clusters.get(name)
+            if cluster is None or cluster is before.get(name):
+                continue
+            for address in unhealthy:
+                host = cluster.find(address)
+                if host is not None:
+                    host.set_active_health(False)
