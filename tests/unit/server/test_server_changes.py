@@ -191,7 +191,8 @@ def test_files_named_by_others_than_the_operator_are_limited(tmp_path: Path) -> 
         outcome = await stage.apply(wanted)
         assert [fault.path for fault in outcome.faults] == ["servers[0].listeners[0].address"]
         assert "is outside the folders" in outcome.faults[0].message
-        assert [type(command) for command in stage.workers[0].commands] == [Configure]
+        kinds = [type(command) for command in stage.workers[0].commands if not isinstance(command, Part)]
+        assert kinds == [Configure]
 
     run(scenario())
 

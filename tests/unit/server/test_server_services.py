@@ -79,4 +79,4 @@ def test_a_service_that_cannot_follow_is_named_and_does_not_affect_others() -> N
 
     events, lines = asyncio.run(scenario())
     assert events == ["start a", "start b", "follow a", "follow b", "stop b", "stop a"]
-    assert lines == ["a cannot follow the new configuration: OSError('a fails')"]
+    assert lines == ["a cannot follow the new configuration: OSError: a fails"]
