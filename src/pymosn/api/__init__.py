@@ -8,7 +8,7 @@ from pymosn.api.exchange import Exchange, Reply
 from pymosn.api.stream_filter import ClientError, ClientResponse, StreamFilter
 from pymosn.api.transcoder import Transcoder
 from pymosn.core.headers import Headers, HttpHeaders
-from pymosn.core.message import BodyTooLarge
+from pymosn.core.message import BodyTooLarge, UnreadableHeaders
 
 __all__ = [
     "BodyTooLarge",
@@ -20,4 +20,5 @@ __all__ = [
     "Reply",
     "StreamFilter",
     "Transcoder",
+    "UnreadableHeaders",
 ]

@@ -12,7 +12,7 @@ from pymosn.api.stream import RequestSender
 from pymosn.api.upstream import Host
 from pymosn.core.failure import BAD_REWRITE, FILTER_ERROR, NO_HOSTS, RESET_BEFORE_RESPONSE, Failure
 from pymosn.core.headers import Headers
-from pymosn.core.message import CONNECT, CONNECT_HERE, UNKNOWN_LENGTH, ResponseHead
+from pymosn.core.message import CONNECT, CONNECT_HERE, UNKNOWN_LENGTH, ResponseHead, UnreadableHeaders
 from pymosn.proxy.attempt import Attempt, AttemptOwner, PendingAttempt
 from pymosn.proxy.attempts import REPLACE, RETRY, after_failure, after_response, has_retries_left, pause_before
 from pymosn.proxy.decision import own_plan
@@ -147,10 +147,16 @@ class Forwarder(AttemptOwner):
         if options.filters.sees_requests and not self._prepare_body():
             return False
         changes = self.plan.changes
-        if (changes is not None or exchange.own_variables is not None) and not change_request(exchange, changes):
-            owner.fail(BAD_REWRITE, exchange.request.path)
+        if changes is None and exchange.own_variables is None:
+            return True
+        try:
+            is_valid = change_request(exchange, changes)
+        except UnreadableHeaders as error:
+            owner.fail(error.failure, f"route: {error}")
             return False
-        return True
+        if not is_valid:
+            owner.fail(BAD_REWRITE, exchange.request.path)
+        return is_valid
 
     def _prepare_body(self) -> bool:
         """Applies what filters did to the body. Returns False if the exchange failed."""

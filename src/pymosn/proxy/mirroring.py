@@ -16,7 +16,7 @@ from pymosn.api.upstream import NO_CONSTRAINTS, Selection
 from pymosn.core.counters import Metrics
 from pymosn.core.failure import CLUSTER_UNKNOWN, OVERFLOW, Failure
 from pymosn.core.headers import Headers
-from pymosn.core.message import RequestHead
+from pymosn.core.message import RequestHead, UnreadableHeaders
 from pymosn.proxy.internal_request import InternalRequest
 from pymosn.proxy.owner import ExchangeOwner
 from pymosn.proxy.runtime import Runtime
@@ -224,7 +224,10 @@ class Mirroring(SenderWrapper):
             return [host for host in cluster.hosts if host.is_healthy]
         selection = Selection()
         if cluster.balancer.uses_hash:
-            select_by_hash(selection, self._action.hash_policies, self._owner.exchange)
+            try:
+                select_by_hash(selection, self._action.hash_policies, self._owner.exchange)
+            except UnreadableHeaders:
+                return []
         chosen: list[ClusterHost] = []
         while len(chosen) < self._count:
             host = cluster.balancer.choose(selection)

@@ -12,8 +12,8 @@ from pymosn.api.routing import RouteAction
 from pymosn.api.upstream import NO_CONSTRAINTS, Criteria, Selection
 from pymosn.api.variables import Variable
 from pymosn.core.chars import decimal
-from pymosn.core.headers import lower_name, to_text
-from pymosn.core.message import GLOBAL_TIMEOUT, TRY_TIMEOUT, RequestHead
+from pymosn.core.headers import Headers, lower_name, to_text
+from pymosn.core.message import GLOBAL_TIMEOUT, TRY_TIMEOUT, RequestHead, UnreadableHeaders
 from pymosn.routing.hashing import HashPolicy
 from pymosn.routing.rewrites import RequestChanges
 
@@ -205,15 +205,23 @@ def asked_timeouts(action: Forward, exchange: Exchange) -> tuple[float, float]:
     """
     request = exchange.request
     headers = request.headers
-    total = request.timeout or _milliseconds(headers.get_raw(GLOBAL_TIMEOUT), action.timeout)
     policy = action.retry_policy
-    per_attempt = _milliseconds(headers.get_raw(TRY_TIMEOUT), 0.0 if policy is None else policy.per_try_timeout)
+    total = request.timeout or _wish(headers, GLOBAL_TIMEOUT, action.timeout)
+    per_attempt = _wish(headers, TRY_TIMEOUT, 0.0 if policy is None else policy.per_try_timeout)
     overrides = exchange.own_variables
     if overrides is not None:
         total = _milliseconds(overrides.get("proxy_global_timeout", "").encode(), total)
         per_attempt = _milliseconds(overrides.get("proxy_try_timeout", "").encode(), per_attempt)
     total = total or DEFAULT_TIMEOUT
     return total, per_attempt if per_attempt < total else 0.0
+
+
+def _wish(headers: Headers, name: bytes, default: float) -> float:
+    """The timeout in the header `name`; `default` also where the headers cannot be read: this is no judgement."""
+    try:
+        return _milliseconds(headers.get_raw(name), default)
+    except UnreadableHeaders:
+        return default
 
 
 def _milliseconds(value: bytes | None, default: float) -> float:

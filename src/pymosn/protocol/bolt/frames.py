@@ -16,7 +16,7 @@ from typing import Final
 from librt.strings import read_i16_be, read_i32_be
 from mypy_extensions import i64
 
-from pymosn.api.rpc import Field, RpcHeaders, RpcRequest, RpcResponse, fields_of
+from pymosn.api.rpc import Field, RpcHeaders, RpcRequest, RpcResponse, fields_of, is_name
 from pymosn.core.chars import has_lowered
 from pymosn.core.frame_writer import FrameWriter
 from pymosn.core.headers import HeaderError, Headers
@@ -100,8 +100,16 @@ def encode_fields(fields: list[Field]) -> bytes:
     return b"".join(parts)
 
 
+#: Headers with the same meaning, by name: SOFARPC writes the service twice, for proxies and for servers.
+_SERVICE: Final = b"service"
+_TARGET: Final = b"sofa_head_target_service"
+
+
 class BoltHeaders(RpcHeaders):
-    """The headers of a frame."""
+    """The headers of a frame.
+
+    `service` and `sofa_head_target_service` repeat each other, so different values are ambiguous like those of one name.
+    """
 
     def __init__(self, front: bytes, start: i64, end: i64) -> None:
         """The block is `front[start:end]`, and is well formed."""
@@ -109,6 +117,25 @@ class BoltHeaders(RpcHeaders):
         self.front = front
         self.start: i64 = start
         self.end: i64 = end
+        # Whether the proxy has set one of the two headers with the service: both are then as it wishes.
+        self._sets_service = False
+
+    def get_raw(self, name: bytes) -> bytes | None:
+        value = super().get_raw(name)
+        if value is None or self._sets_service or (name != _SERVICE and name != _TARGET):
+            return value
+        repeated = super().get_raw(_TARGET if name == _SERVICE else _SERVICE)
+        if repeated is not None and repeated != value:
+            raise self.unreadable("different values of 'service' and 'sofa_head_target_service'")
+        return value
+
+    def items_raw(self) -> list[tuple[bytes, bytes]]:
+        self.get_raw(_SERVICE)
+        return super().items_raw()
+
+    def _put(self, name: bytes, value: bytes) -> None:
+        super()._put(name, value)
+        self._sets_service = self._sets_service or is_name(name, _SERVICE) or is_name(name, _TARGET)
 
     def read(self) -> list[Field]:
         found: list[Field] = []
@@ -132,13 +159,23 @@ class BoltHeaders(RpcHeaders):
 
     def scan(self, name: bytes) -> bytes | None:
         at: i64 = self._value_at(name, self.start)
-        data = self.front
+        if at < 0:
+            return None
+        value = self._text_at(at)
+        at = self._value_at(name, self._end_at(at))
         while at >= 0:
-            size: i64 = u32(data, at)
-            if size != NULL:
-                return data[at + 4 : at + 4 + size]
-            at = self._value_at(name, at + 4)
-        return None
+            if self._text_at(at) != value:
+                raise self.conflict(name)
+            at = self._value_at(name, self._end_at(at))
+        return value
+
+    def _end_at(self, at: i64) -> i64:
+        """The end of the text whose length is at `at`."""
+        size: i64 = u32(self.front, at)
+        return at + 4 if size == NULL else at + 4 + size
+
+    def _text_at(self, at: i64) -> bytes | None:
+        return None if u32(self.front, at) == NULL else self.front[at + 4 : self._end_at(at)]
 
     def holds(self, name: bytes) -> bool:
         return self._value_at(name, self.start) >= 0
