@@ -18,6 +18,7 @@ from mypy_extensions import i64
 
 from pymosn.api.rpc import Field, RpcHeaders, RpcRequest, RpcResponse, fields_of, is_name
 from pymosn.core.chars import has_lowered
+from pymosn.core.failure import Failure
 from pymosn.core.frame_writer import FrameWriter
 from pymosn.core.headers import HeaderError, Headers
 
@@ -281,6 +282,10 @@ class BoltRequest(RpcRequest):
 
     def method_name(self) -> str:
         return self.headers.get("sofa_head_method_name") or super().method_name()
+
+    def failure_body(self, failure: Failure) -> bytes:
+        """None: the content must be an object of the client's language."""
+        return b""
 
     def local_reply(self, status: i64, headers: Headers, body: bytes) -> BoltResponse:
         """Uses the request's version and codec. A failure has a status and no content, which every client understands."""
