@@ -106,6 +106,13 @@ _SERVICE: Final = b"service"
 _TARGET: Final = b"sofa_head_target_service"
 
 
+def _repeated_by(name: bytes) -> bytes:
+    """The header that repeats the service in `name` (lower case); empty for any other name."""
+    if name == _SERVICE:
+        return _TARGET
+    return _SERVICE if name == _TARGET else b""
+
+
 class BoltHeaders(RpcHeaders):
     """The headers of a frame.
 
@@ -121,14 +128,16 @@ class BoltHeaders(RpcHeaders):
         # Whether the proxy has set one of the two headers with the service: both are then as it wishes.
         self._sets_service = False
 
-    def get_raw(self, name: bytes) -> bytes | None:
-        value = super().get_raw(name)
-        if value is None or self._sets_service or (name != _SERVICE and name != _TARGET):
-            return value
-        repeated = super().get_raw(_TARGET if name == _SERVICE else _SERVICE)
+    def value_in(self, fields: list[Field], name: bytes) -> bytes | None:
+        value = super().value_in(fields, name)
+        other = _repeated_by(name)
+        if value is not None and len(other) > 0 and not self._sets_service:
+            self._check_service(value, super().value_in(fields, other))
+        return value
+
+    def _check_service(self, value: bytes, repeated: bytes | None) -> None:
         if repeated is not None and repeated != value:
             raise self.unreadable("different values of 'service' and 'sofa_head_target_service'")
-        return value
 
     def items_raw(self) -> list[tuple[bytes, bytes]]:
         self.get_raw(_SERVICE)
@@ -159,24 +168,34 @@ class BoltHeaders(RpcHeaders):
         return found
 
     def scan(self, name: bytes) -> bytes | None:
-        at: i64 = self._value_at(name, self.start)
+        at: i64 = self._find(name)
         if at < 0:
             return None
         value = self._text_at(at)
-        at = self._value_at(name, self._end_at(at))
-        while at >= 0:
-            if self._text_at(at) != value:
-                raise self.conflict(name)
-            at = self._value_at(name, self._end_at(at))
+        if value is not None and (len(name) == 7 or len(name) == 24) and not self._sets_service:
+            other = _repeated_by(name)
+            at = self._find(other) if len(other) > 0 else -1
+            if at >= 0:
+                self._check_service(value, self._text_at(at))
         return value
 
-    def _end_at(self, at: i64) -> i64:
-        """The end of the text whose length is at `at`."""
-        size: i64 = u32(self.front, at)
-        return at + 4 if size == NULL else at + 4 + size
+    def _find(self, name: bytes) -> i64:
+        """The offset of the length of the value of `name` (lower case), or -1. Raises UnreadableHeaders for several."""
+        found: i64 = self._value_at(name, self.start)
+        if found < 0:
+            return -1
+        size: i64 = u32(self.front, found)
+        at: i64 = self._value_at(name, found + 4 if size == NULL else found + 4 + size)
+        while at >= 0:
+            if self._text_at(at) != self._text_at(found):
+                raise self.conflict(name)
+            size = u32(self.front, at)
+            at = self._value_at(name, at + 4 if size == NULL else at + 4 + size)
+        return found
 
     def _text_at(self, at: i64) -> bytes | None:
-        return None if u32(self.front, at) == NULL else self.front[at + 4 : self._end_at(at)]
+        size: i64 = u32(self.front, at)
+        return None if size == NULL else self.front[at + 4 : at + 4 + size]
 
     def holds(self, name: bytes) -> bool:
         return self._value_at(name, self.start) >= 0
