@@ -168,30 +168,34 @@ class BoltHeaders(RpcHeaders):
         return found
 
     def scan(self, name: bytes) -> bytes | None:
-        at: i64 = self._find(name)
-        if at < 0:
-            return None
-        value = self._text_at(at)
-        if value is not None and (len(name) == 7 or len(name) == 24) and not self._sets_service:
-            other = _repeated_by(name)
-            at = self._find(other) if len(other) > 0 else -1
-            if at >= 0:
-                self._check_service(value, self._text_at(at))
+        """One pass over all headers, for `name` and for the name that repeats it."""
+        length: i64 = len(name)
+        other = _repeated_by(name) if (length == 7 or length == 24) and not self._sets_service else b""
+        other_length: i64 = len(other) or -1
+        data = self.front
+        end: i64 = self.end
+        at: i64 = self.start
+        # Offsets of the lengths of the values, or -1.
+        found: i64 = -1
+        repeated: i64 = -1
+        while at < end:
+            name_at: i64 = at + 4
+            size: i64 = u32(data, at)
+            at = name_at if size == NULL else name_at + size
+            if size == length and has_lowered(data, name_at, name):
+                if found >= 0 and self._text_at(at) != self._text_at(found):
+                    raise self.conflict(name)
+                found = at
+            elif size == other_length and has_lowered(data, name_at, other):
+                if repeated >= 0 and self._text_at(at) != self._text_at(repeated):
+                    raise self.conflict(other)
+                repeated = at
+            size = u32(data, at)
+            at = at + 4 if size == NULL else at + 4 + size
+        value = None if found < 0 else self._text_at(found)
+        if value is not None and repeated >= 0:
+            self._check_service(value, self._text_at(repeated))
         return value
-
-    def _find(self, name: bytes) -> i64:
-        """The offset of the length of the value of `name` (lower case), or -1. Raises UnreadableHeaders for several."""
-        found: i64 = self._value_at(name, self.start)
-        if found < 0:
-            return -1
-        size: i64 = u32(self.front, found)
-        at: i64 = self._value_at(name, found + 4 if size == NULL else found + 4 + size)
-        while at >= 0:
-            if self._text_at(at) != self._text_at(found):
-                raise self.conflict(name)
-            size = u32(self.front, at)
-            at = self._value_at(name, at + 4 if size == NULL else at + 4 + size)
-        return found
 
     def _text_at(self, at: i64) -> bytes | None:
         size: i64 = u32(self.front, at)
