@@ -171,7 +171,7 @@ class BoltHeaders(RpcHeaders):
         """One pass over all headers, for `name` and for the name that repeats it."""
         length: i64 = len(name)
         other = _repeated_by(name) if (length == 7 or length == 24) and not self._sets_service else b""
-        other_length: i64 = len(other) or -1
+        other_length: i64 = len(other) or -2
         data = self.front
         end: i64 = self.end
         at: i64 = self.start
@@ -180,8 +180,8 @@ class BoltHeaders(RpcHeaders):
         repeated: i64 = -1
         while at < end:
             name_at: i64 = at + 4
-            size: i64 = u32(data, at)
-            at = name_at if size == NULL else name_at + size
+            size: i64 = i64(read_i32_be(data, at))  # -1 for null
+            at = name_at + size if size > 0 else name_at
             if size == length and has_lowered(data, name_at, name):
                 if found >= 0 and self._text_at(at) != self._text_at(found):
                     raise self.conflict(name)
@@ -190,8 +190,8 @@ class BoltHeaders(RpcHeaders):
                 if repeated >= 0 and self._text_at(at) != self._text_at(repeated):
                     raise self.conflict(other)
                 repeated = at
-            size = u32(data, at)
-            at = at + 4 if size == NULL else at + 4 + size
+            size = i64(read_i32_be(data, at))
+            at = at + 4 + size if size > 0 else at + 4
         value = None if found < 0 else self._text_at(found)
         if value is not None and repeated >= 0:
             self._check_service(value, self._text_at(repeated))
