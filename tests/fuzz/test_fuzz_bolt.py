@@ -5,17 +5,19 @@ The second opinion is `tests/kit/bolt_frames.py`, which is written from the prot
 
 from __future__ import annotations
 
+import contextlib
 from zlib import crc32
 
 import pytest
 from hypothesis import strategies as st
 from tests.fuzz.test_fuzz_http1 import CUTS, SECONDS, fuzz
 from tests.kit import bolt_frames as bolt
-from tests.unit.protocol.rpc_frames import built, encoded
+from tests.unit.protocol.rpc_frames import built, encoded, items_or_why_not
 
 from pymosn.api.protocol import NEED_MORE, ONE_WAY, REQUEST, RESPONSE, ProtocolError
 from pymosn.api.rpc import RpcRequest, RpcResponse
 from pymosn.core.headers import HttpHeaders
+from pymosn.core.message import UnreadableHeaders
 from pymosn.protocol.bolt.codec import BoltDecoder, BoltSpec
 
 pytestmark = pytest.mark.timeout(SECONDS * 2 + 120)
@@ -76,13 +78,13 @@ def facts(decoder: BoltDecoder, kind: int) -> object:
     if kind not in (REQUEST, ONE_WAY, RESPONSE) or message is None:
         return None
     check_message(message, decoder.request_id)
-    return (message.frame, message.payload, message.headers.items_raw(), message.headers.get("a"))
+    return (message.frame, message.payload, items_or_why_not(message.headers))
 
 
 def check_message(message: RpcRequest | RpcResponse, number: int) -> None:
-    for name, _ in message.headers.items_raw():
-        first = next(value for key, value in message.headers.items_raw() if key == name)
-        assert message.headers.get_raw(name) == first
+    with contextlib.suppress(UnreadableHeaders):  # a name with different values
+        items = message.headers.items_raw()
+        assert [message.headers.get_raw(name) for name, _ in items] == [value for _, value in items]
     kept = message.frame + message.payload
     assert encoded(message, number, message.payload) in (kept, kept + crc32(kept).to_bytes(4, "big"))
     peer = bolt.frames(encoded(message, 7, message.payload))
@@ -109,9 +111,11 @@ def check_one(data: bytes) -> None:
     (peer,) = bolt.frames(data)
     assert (decoder.request_id, message.payload) == (peer.request_id, peer.content)
     # The look-up in the frame and the list of all fields agree.
-    scanned = {name: message.headers.get_raw(name.lower().encode()) for name in peer.headers if name.isascii()}
-    listed = dict(reversed(message.headers.items_raw()))
-    assert scanned == {name: listed.get(name.lower().encode()) for name in scanned}
+    names = [name for name in peer.headers if name.isascii()]
+    if len({name.lower() for name in peer.headers}) == len(peer.headers):
+        scanned = {name: message.headers.get_raw(name.lower().encode()) for name in names}
+        listed = dict(message.headers.items_raw())
+        assert scanned == {name: listed.get(name.lower().encode()) for name in names}
     # Written anew from its parts it is what it was.
     assert built(message, decoder.request_id, message.payload) == data
     message.headers.add("x-new", "1")

@@ -12,11 +12,14 @@ from typing import Final
 from mypy_extensions import i64, mypyc_attr
 
 from pymosn.api.protocol import IGNORE, NEED_MORE, Decoder, ProtocolError, ProtocolSpec
-from pymosn.core.failure import FRAME_TOO_LARGE
+from pymosn.core.failure import FRAME_TOO_LARGE, UNREADABLE_HEADERS, Failure
 from pymosn.core.frame_writer import FrameWriter
 from pymosn.core.headers import HeaderError, Headers
 from pymosn.core.message import UNLIMITED, RequestHead, ResponseHead
 from pymosn.core.rpc_headers import Field, RpcHeaders, fields_of, is_changed, is_name
+
+#: Told to the client of a request whose headers would have to be judged; in the style of `protocol.failure_text`.
+_UNREADABLE: Final = b"400|headers or attachments cannot be read, are ambiguous, or cannot be changed"
 
 #: Default limit in bytes for a frame.
 MAX_FRAME: Final[i64] = 16 * 1024 * 1024
@@ -96,6 +99,9 @@ class RpcRequest(RequestHead):
         """No limit: the frame is in memory anyway."""
         return UNLIMITED
 
+    def failure_body(self, failure: Failure) -> bytes:
+        return _UNREADABLE if failure is UNREADABLE_HEADERS else b""
+
     def reply_body(self, head: ResponseHead, body: bytes) -> bytes:
         return head.payload if isinstance(head, RpcResponse) else body
 
@@ -107,6 +113,8 @@ class RpcResponse(ResponseHead):
     def __init__(self, headers: Headers, status: i64, frame: bytes, payload: bytes) -> None:
         """`frame`: the received bytes, or what precedes `payload` in them; empty for a local reply."""
         super().__init__(status, headers)
+        if isinstance(headers, RpcHeaders):
+            headers.is_response = True
         self.frame = frame
         self.payload = payload
         #: The status in the frame.

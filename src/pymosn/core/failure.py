@@ -83,6 +83,8 @@ FRAME_TOO_LARGE: Final = Failure("frame_too_large", 413, FLAG_TOO_LARGE)
 TRUNCATED_FRAME: Final = Failure("truncated_frame", 400, FLAG_DOWNSTREAM_TERMINATE)
 ID_REUSED: Final = Failure("id_reused", 400)
 UNASKED_REPLY: Final = Failure("unasked_reply", 400)
+# A rule must judge or change RPC headers that cannot be read, or that contain one name with different values.
+UNREADABLE_HEADERS: Final = Failure("unreadable_headers", 400)
 
 # ---- no upstream
 NO_ROUTER: Final = Failure("no_router", 404, FLAG_NO_ROUTE)
@@ -117,6 +119,7 @@ INTERNAL_ERROR: Final = Failure("internal_error", 500)
 PROTOCOL_MISMATCH: Final = Failure("protocol_mismatch", 502)
 UNTRANSLATABLE_REQUEST: Final = Failure("untranslatable_request", 400)
 UNTRANSLATABLE_REPLY: Final = Failure("untranslatable_reply", 502)
+UNREADABLE_RESPONSE_HEADERS: Final = Failure("unreadable_response_headers", 502)
 DRAINING: Final = Failure("draining", 503)
 OVERLOADED: Final = Failure("overloaded", 503, retry_after=5)
 HEADS_FULL: Final = Failure("heads_full", 503, retry_after=5)

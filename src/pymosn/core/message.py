@@ -45,6 +45,13 @@ class BodyTooLarge(Refused):
         super().__init__(failure, f"the body is longer than {limit} bytes")
 
 
+class UnreadableHeaders(Refused):
+    """The headers of an RPC message cannot be read or changed, or contain a name with different values.
+
+    Raised by every method that would judge or change them, so that no rule is skipped. A filter may catch it.
+    """
+
+
 @mypyc_attr(allow_interpreted_subclasses=True)
 class BodySource:
     """Source for reading a complete message body."""
@@ -156,7 +163,10 @@ class RequestHead(MessageHead):
 
     def describe(self, protocol: str) -> str:
         """The request in a log line about a failure: printable ASCII. `protocol`: the name of its protocol."""
-        line = f"{protocol} {self.service()} {self.method_name()}"[:512]
+        try:
+            line = f"{protocol} {self.service()} {self.method_name()}"[:512]
+        except UnreadableHeaders:
+            line = f"{protocol} (unreadable headers)"
         return line.encode("unicode_escape").decode("ascii")
 
     # ---- what may be done with it

@@ -10,6 +10,7 @@ from typing import Final
 from pymosn.api.exchange import AccessLog, Exchange
 from pymosn.api.variables import PREFIXES
 from pymosn.core.clock import Clock
+from pymosn.core.message import UnreadableHeaders
 from pymosn.observe.destination import Destination
 from pymosn.observe.text import TimeStamps, field
 from pymosn.observe.variables import BOUND, NOTHING, TRACE, UNAVAILABLE, VARIABLES, Getter, getter
@@ -59,7 +60,10 @@ class Format:
         adds_reason = self._adds_reason
 
         def make_line(exchange: Exchange) -> str:
-            line = template % tuple([get(exchange) or NOTHING for get in getters])
+            try:
+                line = template % tuple([get(exchange) or NOTHING for get in getters])
+            except UnreadableHeaders:
+                line = template % tuple([_readable(get, exchange) for get in getters])
             failure = exchange.failure
             return f"{line} {failure.reason}" if adds_reason and failure is not None else line
 
@@ -98,6 +102,14 @@ class AccessLogFile(AccessLog):
     def log(self, exchange: Exchange) -> None:
         if self._destination.enabled:
             self._destination.write(self._make_line(exchange))
+
+
+def _readable(get: Getter, exchange: Exchange) -> str:
+    """The text of a variable; `-` also for a header that cannot be read, since a log judges nothing."""
+    try:
+        return get(exchange) or NOTHING
+    except UnreadableHeaders:
+        return NOTHING
 
 
 def _start_time(clock: Clock) -> Getter:

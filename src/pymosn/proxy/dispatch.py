@@ -5,6 +5,7 @@ from __future__ import annotations
 from pymosn.api.routing import Route
 from pymosn.core.failure import CLUSTER_UNKNOWN, INTERNAL_ERROR, PROTOCOL_MISMATCH, REPEATED_FIELD
 from pymosn.core.headers import headers_from
+from pymosn.core.message import UnreadableHeaders
 from pymosn.proxy.bodies import RequestBody
 from pymosn.proxy.decision import Rejection, choose_target, decide, plan_forward
 from pymosn.proxy.forwarder import Forwarder
@@ -29,17 +30,19 @@ def route_request(owner: DispatchOwner) -> None:
     """Finds the route, and performs its action unless a filter of the route phase replies or waits."""
     exchange = owner.exchange
     slot = owner.options.slot
-    route = decide(exchange, slot.table, slot.name)
+    try:
+        route = decide(exchange, slot.table, slot.name)
+        if isinstance(route, Route) and isinstance(route.action, Forward):
+            owner.target = route.action.choose(exchange)
+    except UnreadableHeaders as error:
+        owner.fail(error.failure, f"route: {error}")
+        return
     if isinstance(route, Rejection):
         owner.fail(route.failure, route.detail)
         return
     owner.changes_response = route.response_changes is not None
-    action = route.action
-    if isinstance(action, Forward):
-        target = action.choose(exchange)
-        owner.target = target
-        if target is not None:
-            exchange.cluster_name = target.cluster
+    if owner.target is not None:
+        exchange.cluster_name = owner.target.cluster
     filters = owner.options.filters.on_route
     if not filters or owner.passes(filters, ROUTE):
         _perform(owner, route)
@@ -111,11 +114,15 @@ def _start(owner: DispatchOwner, action: Forward, target: Target, cluster: Clust
     exchange = owner.exchange
     request = exchange.request
     original = cluster.original
-    if original is not None and is_ambiguous(original, exchange):
-        owner.fail(REPEATED_FIELD, f"header {original.header}")
-        return
     reads_timeouts = request.has_timeout or owner.options.filters.sees_requests
-    plan = plan_forward(exchange, action, target, cluster.balancer.uses_hash, original, reads_timeouts)
+    try:
+        if original is not None and is_ambiguous(original, exchange):
+            owner.fail(REPEATED_FIELD, f"header {original.header}")
+            return
+        plan = plan_forward(exchange, action, target, cluster.balancer.uses_hash, original, reads_timeouts)
+    except UnreadableHeaders as error:
+        owner.fail(error.failure, f"balancer: {error}")
+        return
     if exchange.set_cookie:
         owner.changes_response = True
     mirroring: Mirroring | None = None

@@ -16,6 +16,7 @@ does not simply stream through; `tunnel`, `transcoding` and `mirroring` wrap the
 
 from __future__ import annotations
 
+from contextlib import suppress
 from typing import Final
 
 from mypy_extensions import i64, mypyc_attr
@@ -32,7 +33,7 @@ from pymosn.core.failure import (
     Failure,
 )
 from pymosn.core.headers import Headers, headers_from
-from pymosn.core.message import RequestHead, ResponseHead
+from pymosn.core.message import RequestHead, ResponseHead, UnreadableHeaders
 from pymosn.core.overload import SHED
 from pymosn.proxy.accounting import count, log_failure
 from pymosn.proxy.bodies import RequestBody, ResponseBody
@@ -258,7 +259,11 @@ class ExchangeDriver(DispatchOwner):
         exchange.response = head
         exchange.response_received = self.runtime.clock.now
         if self.changes_response:
-            change_response(exchange, head.headers)
+            try:
+                change_response(exchange, head.headers)
+            except UnreadableHeaders as error:
+                self.fail(error.failure, f"route: {error}")
+                return
         if len(head.raw_tunnel) > 0 and self._forwarder is not None and not end:
             self._is_tunnel = True
             self.wrapper = Tunnel(self, self._forwarder)
@@ -342,7 +347,9 @@ class ExchangeDriver(DispatchOwner):
     def _local_head(self, status: int, headers: Headers, body: bytes) -> ResponseHead:
         if self.changes_response:
             self.exchange.response = ResponseHead(status, headers)  # for `%response_code%`
-            change_response(self.exchange, headers)
+            # A value may contain a header of a request that cannot be read: the reply is sent without it.
+            with suppress(UnreadableHeaders):
+                change_response(self.exchange, headers)
         return self.exchange.request.local_reply(status, headers, body)
 
     def _reply_local(self, head: ResponseHead, body: bytes, stream: ReplyStream | None, is_filtered: bool) -> None:

@@ -18,7 +18,7 @@ from pymosn.core.failure import (
     Failure,
 )
 from pymosn.core.headers import Headers
-from pymosn.core.message import CONNECT, CONNECT_HERE, UNKNOWN_LENGTH, ResponseHead
+from pymosn.core.message import CONNECT, CONNECT_HERE, UNKNOWN_LENGTH, ResponseHead, UnreadableHeaders
 from pymosn.proxy.attempt import Attempt, AttemptOwner, PendingAttempt
 from pymosn.proxy.attempts import REPLACE, RETRY, after_failure, after_response, has_retries_left, pause_before
 from pymosn.proxy.decision import own_plan
@@ -160,13 +160,18 @@ class Forwarder(AttemptOwner):
         if options.filters.sees_requests and not self._prepare_body():
             return False
         changes = self.plan.changes
-        if changes is not None and options.filters.all and exchange.as_received is None:
-            exchange.as_received = exchange.request.headers.copy()
-        if changes is not None or exchange.own_variables is not None:
+        if changes is None and exchange.own_variables is None:
+            return True
+        try:
+            if changes is not None and options.filters.all and exchange.as_received is None:
+                exchange.as_received = exchange.request.headers.copy()
             failure = change_request(exchange, changes)
-            if failure is not None:
-                owner.fail(failure, exchange.request.path)
-                return False
+        except UnreadableHeaders as error:
+            owner.fail(error.failure, f"route: {error}")
+            return False
+        if failure is not None:
+            owner.fail(failure, exchange.request.path)
+            return False
         return True
 
     def _prepare_body(self) -> bool:

@@ -16,7 +16,7 @@ from pymosn.api.upstream import NO_CONSTRAINTS, Selection
 from pymosn.core.counters import Metrics
 from pymosn.core.failure import CLUSTER_UNKNOWN, OVERFLOW, Failure
 from pymosn.core.headers import Headers
-from pymosn.core.message import RequestHead
+from pymosn.core.message import RequestHead, UnreadableHeaders
 from pymosn.proxy.internal_request import InternalRequest
 from pymosn.proxy.owner import ExchangeOwner
 from pymosn.proxy.runtime import Runtime
@@ -171,8 +171,13 @@ class Mirroring(SenderWrapper):
         self._copies: list[MirrorCopy] = []
         # Of the request as received: the route has changed it when the copies are sent.
         self._hash: i64 = NO_HASH
+        # Whether the hash depends on headers that cannot be read.
+        self._is_unreadable = False
         if any([_uses_hash(owner.runtime, mirror) for mirror in mirrors]):  # noqa: C419 - no generator in compiled code
-            self._hash = hash_value(action.hash_policies, owner.exchange)
+            try:
+                self._hash = hash_value(action.hash_policies, owner.exchange)
+            except UnreadableHeaders:
+                self._is_unreadable = True
 
     def abandon(self) -> None:
         """The exchange has ended: copies that have the complete request continue, the others are dropped."""
@@ -231,8 +236,11 @@ class Mirroring(SenderWrapper):
         if self.replaces_request:
             return [host for host in cluster.hosts if host.is_healthy]
         selection = Selection()
-        if cluster.balancer.uses_hash and self._hash != NO_HASH:
-            selection.set_hash(self._hash)
+        if cluster.balancer.uses_hash:
+            if self._is_unreadable:
+                return []
+            if self._hash != NO_HASH:
+                selection.set_hash(self._hash)
         chosen: list[ClusterHost] = []
         while len(chosen) < self._count:
             host = cluster.balancer.choose(selection)

@@ -13,7 +13,7 @@ from pymosn.api.upstream import NO_CONSTRAINTS, Criteria, Selection
 from pymosn.api.variables import Variable
 from pymosn.core.chars import decimal
 from pymosn.core.headers import Headers, to_text
-from pymosn.core.message import GLOBAL_TIMEOUT, TRY_TIMEOUT, RequestHead
+from pymosn.core.message import GLOBAL_TIMEOUT, TRY_TIMEOUT, RequestHead, UnreadableHeaders
 from pymosn.routing.hashing import HashPolicy
 from pymosn.routing.rewrites import RequestChanges
 
@@ -239,8 +239,8 @@ def asked_timeouts(action: Forward, exchange: Exchange) -> Timeouts:
     headers = request.headers
     own_total = action.timeout or DEFAULT_TIMEOUT
     own_try = 0.0 if action.retry_policy is None else action.retry_policy.per_try_timeout
-    total = request.timeout or _milliseconds(_only(headers, GLOBAL_TIMEOUT), own_total) or DEFAULT_TIMEOUT
-    per_attempt = _milliseconds(_only(headers, TRY_TIMEOUT), own_try)
+    total = request.timeout or _wish(headers, GLOBAL_TIMEOUT, own_total) or DEFAULT_TIMEOUT
+    per_attempt = _wish(headers, TRY_TIMEOUT, own_try)
     has_clients_total = total < own_total
     has_clients_try = per_attempt < own_try or own_try == 0.0
     overrides = exchange.own_variables
@@ -262,6 +262,14 @@ def _only(headers: Headers, name: bytes) -> bytes | None:
     """The value of `name`, unless it is repeated."""
     value = headers.get_raw(name)
     return None if value is None or len(headers.get_all(to_text(name))) > 1 else value
+
+
+def _wish(headers: Headers, name: bytes, default: float) -> float:
+    """The timeout in the header `name`; `default` also where the headers cannot be read: this is no judgement."""
+    try:
+        return _milliseconds(_only(headers, name), default)
+    except UnreadableHeaders:
+        return default
 
 
 def _milliseconds(value: bytes | None, default: float) -> float:

@@ -60,8 +60,8 @@ class HeaderAddition:
         if name == b"set-cookie":
             if not self._append:
                 headers.remove_raw(name)
-        elif headers.get_raw(name) is not None:
-            if self._append:
+        else:
+            if self._append and headers.get_raw(name) is not None:
                 value = b",".join([*[to_bytes(old) for old in headers.get_all(name.decode())], value])
             headers.remove_raw(name)
         headers.add_raw(name, value)

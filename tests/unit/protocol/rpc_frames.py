@@ -7,6 +7,8 @@ from pathlib import Path
 from pymosn.api.protocol import NEED_MORE, ProtocolError
 from pymosn.api.rpc import RpcDecoder, RpcRequest, RpcResponse, RpcSpec
 from pymosn.core.frame_writer import FrameWriter
+from pymosn.core.headers import Headers
+from pymosn.core.message import UnreadableHeaders
 
 FIXTURES = Path(__file__).parent.parent.parent / "fixtures"
 
@@ -34,7 +36,15 @@ def built(message: RpcRequest | RpcResponse, number: int, payload: bytes) -> byt
 
 def facts(message: RpcRequest | RpcResponse) -> tuple[object, ...]:
     """The facts of a message."""
-    return (message.frame, message.payload, message.headers.items())
+    return (message.frame, message.payload, items_or_why_not(message.headers))
+
+
+def items_or_why_not(headers: Headers) -> object:
+    """The header fields, or why they cannot be read."""
+    try:
+        return headers.items()
+    except UnreadableHeaders as error:
+        return (error.failure.reason, str(error))
 
 
 class Found:

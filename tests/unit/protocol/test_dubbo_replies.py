@@ -7,7 +7,9 @@ from tests.kit.dubbo_frames import frame
 from tests.unit.protocol.dubbo_messages import FRAMES, SPEC, local, reply
 from tests.unit.protocol.rpc_frames import built, encoded, only
 
+from pymosn.core.failure import UNREADABLE_RESPONSE_HEADERS
 from pymosn.core.headers import HttpHeaders, headers_from
+from pymosn.core.message import UnreadableHeaders
 from pymosn.protocol.dubbo.java_text import write_text
 
 # ---- replies
@@ -37,15 +39,30 @@ def test_the_status_of_a_reply(status: int, http: int) -> None:
     assert built(message, 1, message.payload) == frame(2, status, b"\x03why")
 
 
-@pytest.mark.parametrize("body", [b"", b"\x92", b"\x91\x90", b"\x90C", b"\x96", b"\x95", b"\x94\x60", b"N"])
-def test_a_reply_without_attachments_that_can_be_read_is_forwarded(body: bytes) -> None:
+@pytest.mark.parametrize("body", [b"", b"\x96", b"\x95", b"\x94\x60", b"\x8f", b"I\x00\x00\x01\x04", b"\x01a"])
+def test_attachments_of_a_reply_that_cannot_be_read_can_be_neither_judged_nor_changed(body: bytes) -> None:
     message = reply(body)
+    for use in (
+        lambda: message.headers.get("a"),
+        lambda: message.headers.items(),
+        lambda: message.headers.set("a", "b"),
+        lambda: message.headers.remove_raw(b"a"),
+    ):
+        with pytest.raises(UnreadableHeaders) as caught:
+            use()
+        assert caught.value.failure is UNREADABLE_RESPONSE_HEADERS
+    assert encoded(message, 1, message.payload) == frame(2, 20, body)
+
+
+@pytest.mark.parametrize(("body", "status"), [(b"\x92", 20), (b"\x91\x90", 20), (b"\x90C", 20), (b"N", 20), (b"\x95", 40)])
+def test_a_reply_without_attachments_is_forwarded(body: bytes, status: int) -> None:
+    message = reply(body, status)
     assert message.headers.items() == []
     message.headers.set("a", "b")
     message.headers.add("b", "c")
     assert message.headers.remove("b")
     assert message.headers.items() == [("a", "b")]
-    assert encoded(message, 1, message.payload) == frame(2, 20, body)
+    assert encoded(message, 1, message.payload) == frame(2, status, body)
 
 
 def test_a_filter_changes_the_status_of_a_reply() -> None:

@@ -176,7 +176,8 @@ def test_code_of_filters_runs_in_no_worker_if_one_finds_faults(tmp_path: Path) -
         outcome = await stage.changes.apply("test", lambda before: Candidate(wanted, [], is_trusted=True))
         assert [fault.message for fault in outcome.faults] == [FAULT.message]
         for worker in stage.workers:
-            assert [type(command) for command in worker.commands] == [Configure, Check, Abandon]
+            kinds = [type(command) for command in worker.commands if not isinstance(command, Part)]
+            assert kinds == [Configure, Check, Abandon]
         assert list(tmp_path.iterdir()) == []
 
     run(scenario())

@@ -16,8 +16,9 @@ from typing import Final
 from librt.strings import read_i16_be, read_i32_be
 from mypy_extensions import i64
 
-from pymosn.api.rpc import Field, RpcHeaders, RpcRequest, RpcResponse, fields_of
+from pymosn.api.rpc import Field, RpcHeaders, RpcRequest, RpcResponse, fields_of, is_name
 from pymosn.core.chars import has_lowered
+from pymosn.core.failure import Failure
 from pymosn.core.frame_writer import FrameWriter
 from pymosn.core.headers import HeaderError, Headers
 
@@ -102,8 +103,23 @@ def encode_fields(fields: list[Field]) -> bytes:
     return b"".join(parts)
 
 
+#: Headers with the same meaning, by name: SOFARPC writes the service twice, for proxies and for servers.
+_SERVICE: Final = b"service"
+_TARGET: Final = b"sofa_head_target_service"
+
+
+def _repeated_by(name: bytes) -> bytes:
+    """The header that repeats the service in `name` (lower case); empty for any other name."""
+    if name == _SERVICE:
+        return _TARGET
+    return _SERVICE if name == _TARGET else b""
+
+
 class BoltHeaders(RpcHeaders):
-    """The headers of a frame."""
+    """The headers of a frame.
+
+    `service` and `sofa_head_target_service` repeat each other, so different values are ambiguous like those of one name.
+    """
 
     def __init__(self, front: bytes, start: i64, end: i64) -> None:
         """The block is `front[start:end]`, and is well formed."""
@@ -111,6 +127,27 @@ class BoltHeaders(RpcHeaders):
         self.front = front
         self.start: i64 = start
         self.end: i64 = end
+        # Whether the proxy has set one of the two headers with the service: both are then as it wishes.
+        self._sets_service = False
+
+    def value_in(self, fields: list[Field], name: bytes) -> bytes | None:
+        value = super().value_in(fields, name)
+        other = _repeated_by(name)
+        if value is not None and len(other) > 0 and not self._sets_service:
+            self._check_service(value, super().value_in(fields, other))
+        return value
+
+    def _check_service(self, value: bytes, repeated: bytes | None) -> None:
+        if repeated is not None and repeated != value:
+            raise self.unreadable("different values of 'service' and 'sofa_head_target_service'")
+
+    def items_raw(self) -> list[tuple[bytes, bytes]]:
+        self.get_raw(_SERVICE)
+        return super().items_raw()
+
+    def _put(self, name: bytes, value: bytes) -> None:
+        super()._put(name, value)
+        self._sets_service = self._sets_service or is_name(name, _SERVICE) or is_name(name, _TARGET)
 
     def read(self) -> list[Field]:
         found: list[Field] = []
@@ -133,14 +170,38 @@ class BoltHeaders(RpcHeaders):
         return found
 
     def scan(self, name: bytes) -> bytes | None:
-        at: i64 = self._value_at(name, self.start)
+        """One pass over all headers, for `name` and for the name that repeats it."""
+        length: i64 = len(name)
+        other = _repeated_by(name) if (length == 7 or length == 24) and not self._sets_service else b""
+        other_length: i64 = len(other) or -2
         data = self.front
-        while at >= 0:
-            size: i64 = u32(data, at)
-            if size != NULL:
-                return data[at + 4 : at + 4 + size]
-            at = self._value_at(name, at + 4)
-        return None
+        end: i64 = self.end
+        at: i64 = self.start
+        # Offsets of the lengths of the values, or -1.
+        found: i64 = -1
+        repeated: i64 = -1
+        while at < end:
+            name_at: i64 = at + 4
+            size: i64 = i64(read_i32_be(data, at))  # -1 for null
+            at = name_at + size if size > 0 else name_at
+            if size == length and has_lowered(data, name_at, name):
+                if found >= 0 and self._text_at(at) != self._text_at(found):
+                    raise self.conflict(name)
+                found = at
+            elif size == other_length and has_lowered(data, name_at, other):
+                if repeated >= 0 and self._text_at(at) != self._text_at(repeated):
+                    raise self.conflict(other)
+                repeated = at
+            size = i64(read_i32_be(data, at))
+            at = at + 4 + size if size > 0 else at + 4
+        value = None if found < 0 else self._text_at(found)
+        if value is not None and repeated >= 0:
+            self._check_service(value, self._text_at(repeated))
+        return value
+
+    def _text_at(self, at: i64) -> bytes | None:
+        size: i64 = u32(self.front, at)
+        return None if size == NULL else self.front[at + 4 : at + 4 + size]
 
     def holds(self, name: bytes) -> bool:
         return self._value_at(name, self.start) >= 0
@@ -246,6 +307,10 @@ class BoltRequest(RpcRequest):
 
     def method_name(self) -> str:
         return self.headers.get("sofa_head_method_name") or super().method_name()
+
+    def failure_body(self, failure: Failure) -> bytes:
+        """None: the content must be an object of the client's language."""
+        return b""
 
     def local_reply(self, status: i64, headers: Headers, body: bytes) -> BoltResponse:
         """Uses the request's version and codec. A failure has a status and no content, which every client understands."""

@@ -1,4 +1,7 @@
-"""The attachments at the end of a body, read on demand and rewritten without changing any other byte."""
+"""The attachments at the end of a body, read on demand and rewritten without changing any other byte.
+
+`Attachments` and `RequestFront` are common to all serializations; the others here read hessian 2.
+"""
 
 from __future__ import annotations
 
@@ -8,26 +11,40 @@ from mypy_extensions import i64
 
 from pymosn.api.rpc import Field
 from pymosn.core.chars import has_lowered, table
+from pymosn.core.headers import HeaderError, to_text
+from pymosn.core.rpc_headers import NO_TEXT
 from pymosn.protocol.dubbo.hessian2 import Hessian2Error, Hessian2Reader
 from pymosn.protocol.dubbo.java_text import write_text
 
 #: Letters of Java's primitive types in a descriptor.
 _PRIMITIVE: Final = table(b"VZBCDFIJS")
 
+#: Characters of Java identifiers in Dubbo's pattern.
+_IDENTIFIER: Final = table(b"_$0123456789abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ")
+#: The kind of a null result with attachments.
+NULL_WITH_ATTACHMENTS: Final[i64] = 5
+
 #: Maximum attachments of a message; with more of them, none can be read.
 MAX_ATTACHMENTS: Final[i64] = 4096
 
 
 def add_entry(parts: list[bytes], field: Field) -> None:
-    """Appends the name and value of an attachment to `parts`."""
+    """Appends the name and value of an attachment to `parts`. Raises HeaderError for a value without a text."""
     parts.append(write_text(field[0]))
-    parts.append(write_text(field[1]))
+    parts.append(write_text(text_value(field)))
+
+
+def text_value(field: Field) -> bytes | None:
+    """The value of a field to encode. Raises HeaderError for a value without a text, whose bytes are not at hand."""
+    if field[1] is NO_TEXT:
+        raise HeaderError(f"the value of attachment {to_text(field[0])} cannot be encoded")
+    return field[1]
 
 
 class Entry:
     """One attachment: its field and the position of its bytes.
 
-    The value is None for null and for values that cannot be a header: dates, binary, containers.
+    The value is None for null, and NO_TEXT for values that cannot be a header: doubles, dates, binary, containers.
     """
 
     def __init__(self, field: Field, start: i64, end: i64, is_fixed: bool) -> None:
@@ -39,35 +56,70 @@ class Entry:
 
 
 class Attachments:
-    """The attachments at the position of `reader`. Raises Hessian2Error if they cannot be read."""
+    """The attachments of one message. `start`, `end`: their offsets in `body`."""
 
-    def __init__(self, reader: Hessian2Reader) -> None:
-        self.body = reader.data
+    def __init__(self, body: bytes, start: i64) -> None:
+        self.body = body
         self.entries: list[Entry] = []
         self.has_fixed = False
-        #: Offsets of the map, of its first entry, and of its end.
-        self.start: i64 = reader.at
-        self.is_null = not reader.open_map()
-        self.first: i64 = reader.at
-        while not self.is_null and not reader.at_end():
-            start: i64 = reader.at
-            name = reader.scalar()
-            if len(self.entries) >= MAX_ATTACHMENTS:
-                raise Hessian2Error(f"more than {MAX_ATTACHMENTS} attachments")
-            is_fixed = reader.holds()
-            value = reader.scalar()
-            if name is None:
-                name, value, is_fixed = b"", None, True
-            self.has_fixed = self.has_fixed or is_fixed
-            self.entries.append(Entry((name, value), start, reader.at, is_fixed))
-        self.end: i64 = reader.at
+        self.is_null = False
+        self.start: i64 = start
+        self.end: i64 = start
 
     def fields(self) -> list[Field]:
         """Name and value of each attachment, in order."""
         return [entry.field for entry in self.entries]
 
     def written(self, fields: list[Field]) -> list[bytes]:
-        """The map with `fields` as its entries, in parts. Unchanged entries in the old order keep their bytes."""
+        """The map with `fields` as its entries, in parts. Unchanged entries in the old order keep their bytes.
+
+        Raises HeaderError for a value without a text that is not one of these entries.
+        """
+        raise NotImplementedError
+
+    def add(self, field: Field, start: i64, end: i64, is_fixed: bool) -> None:
+        """Records an entry. Raises Hessian2Error for too many."""
+        if len(self.entries) >= MAX_ATTACHMENTS:
+            raise Hessian2Error(f"more than {MAX_ATTACHMENTS} attachments")
+        self.has_fixed = self.has_fixed or is_fixed
+        self.entries.append(Entry(field, start, end, is_fixed))
+
+    def entry_of(self, field: Field, start: i64) -> i64:
+        """The index of the entry that equals `field`, searching from `start`; -1 if there is none."""
+        i: i64 = start
+        while i < len(self.entries):
+            old = self.entries[i].field
+            if old is field or (old[0] == field[0] and old[1] == field[1]):
+                return i
+            i += 1
+        return -1
+
+
+class HessianAttachments(Attachments):
+    """The attachments at the position of `reader`. Raises Hessian2Error if they cannot be read."""
+
+    def __init__(self, reader: Hessian2Reader) -> None:
+        super().__init__(reader.data, reader.at)
+        self.is_null = not reader.open_map()
+        #: Offset of the first entry.
+        self.first: i64 = reader.at
+        while not self.is_null and not reader.at_end():
+            start: i64 = reader.at
+            is_null = reader.is_null()
+            name = reader.scalar()
+            if name is None and not is_null:
+                raise Hessian2Error("the name of an attachment is not a text")
+            is_fixed = reader.holds()
+            has_value = not reader.is_null()
+            value = reader.scalar()
+            if value is None and has_value:
+                value = NO_TEXT
+            if name is None:  # Java's map has a null name too, which no rule can mean
+                name, value, is_fixed = b"", None, True
+            self.add((name, value), start, reader.at, is_fixed)
+        self.end = reader.at
+
+    def written(self, fields: list[Field]) -> list[bytes]:
         body = self.body
         if self.is_null:
             parts = [b"H" if fields else b"N"]
@@ -77,7 +129,7 @@ class Attachments:
         first: i64 = 0
         next_entry: i64 = 0
         for field in fields:
-            found: i64 = self._entry_of(field, next_entry)
+            found: i64 = self.entry_of(field, next_entry)
             if found == next_entry:
                 next_entry += 1
                 continue
@@ -98,49 +150,69 @@ class Attachments:
         if first < stop:
             parts.append(self.body[self.entries[first].start : self.entries[stop - 1].end])
 
-    def _entry_of(self, field: Field, start: i64) -> i64:
-        """The index of the entry that equals `field`, searching from `start`; -1 if there is none."""
-        i: i64 = start
-        while i < len(self.entries):
-            old = self.entries[i].field
-            if old is field or (old[0] == field[0] and old[1] == field[1]):
-                return i
-            i += 1
-        return -1
-
 
 def argument_count(types: bytes) -> i64:
-    """The number of parameters in a descriptor such as `Ljava/lang/String;[I`. Raises Hessian2Error if it is invalid."""
+    """The number of parameters in a descriptor such as `Ljava/lang/String;[I`. Raises Hessian2Error if it is invalid.
+
+    As strict as Dubbo's own pattern, which skips what it does not match, so that it would find other parameters.
+    """
     count: i64 = 0
     i: i64 = 0
     size: i64 = len(types)
     while i < size:
-        kind: i64 = types[i]
+        while i < size and types[i] == 0x5B:  # [ adds a dimension to the following type
+            i += 1
+        kind: i64 = types[i] if i < size else 0
         if kind == 0x4C:  # L...;
-            while i < size and types[i] != 0x3B:
-                i += 1
-            if i == size:
-                raise Hessian2Error("unterminated argument type")
-            count += 1
-        elif _PRIMITIVE[kind] != 0:
-            count += 1
-        elif kind != 0x5B:  # [ adds a dimension to the following type
+            i = _class_end(types, i + 1)
+        elif _PRIMITIVE[kind] == 0:
             raise Hessian2Error(f"invalid argument type 0x{kind:02x}")
+        count += 1
         i += 1
     return count
 
 
-class RequestFront:
-    """The part of a request before its arguments: the protocol version, and the called service and method."""
+def _class_end(types: bytes, start: i64) -> i64:
+    """The offset of the semicolon after a class name, whose parts are Java identifiers in ASCII."""
+    i: i64 = start
+    is_first = True
+    while i < len(types):
+        byte: i64 = types[i]
+        if byte == 0x3B and not is_first:
+            return i
+        if byte == 0x2F and not is_first:
+            is_first = True
+        elif _IDENTIFIER[byte] == 0 or (is_first and 0x30 <= byte <= 0x39):
+            break
+        else:
+            is_first = False
+        i += 1
+    raise Hessian2Error("invalid class name in the argument types")
 
-    def __init__(self) -> None:
+
+class RequestFront:
+    """The part of a request before its arguments: the protocol version, and the called service and method.
+
+    `service_at`, `version_at`, `method_at`, `types_at`: the offsets of service, version, method and parameter types.
+    """
+
+    def __init__(self, body: bytes) -> None:
+        self.body = body
         self.dubbo: bytes | None = None
         self.service: bytes | None = None
         self.version: bytes | None = None
         self.method: bytes | None = None
+        self.service_at: i64 = 0
+        self.version_at: i64 = 0
+        self.method_at: i64 = 0
+        self.types_at: i64 = 0
 
-    def at_map(self) -> Hessian2Reader:
-        """A reader, positioned at the attachments unless they have been read. Raises Hessian2Error if there are none."""
+    def attachments(self) -> Attachments:
+        """Reads the attachments; called once. Raises Hessian2Error if they cannot be read."""
+        raise NotImplementedError
+
+    def encode(self, text: bytes | None) -> bytes:
+        """Encodes a service or version."""
         raise NotImplementedError
 
 
@@ -149,9 +221,8 @@ class RequestBody(RequestFront):
 
     def __init__(self, body: bytes) -> None:
         """Reads the strings before the arguments. Raises Hessian2Error if they are malformed."""
-        super().__init__()
+        super().__init__(body)
         reader = Hessian2Reader(body)
-        self.body = body
         # Positioned at the parameter types, and at the attachments once they have been located without a fault.
         self._reader = reader
         #: Whether the body is ASCII: the attachments are then found without checking the strings before them.
@@ -159,17 +230,25 @@ class RequestBody(RequestFront):
         self._is_sought = False
         self._fault = ""
         self.dubbo = reader.text()
-        self.service_at: i64 = reader.at
+        self.service_at = reader.at
         self.service = reader.text()
-        self.version_at: i64 = reader.at
+        self.version_at = reader.at
         self.version = reader.text()
-        self.method_at: i64 = reader.at
+        self.method_at = reader.at
         self.method = reader.text()
-        #: Offset of the parameter types.
-        self.types_at: i64 = reader.at
+        self.types_at = reader.at
+
+    def attachments(self) -> Attachments:
+        return HessianAttachments(self.at_map())
+
+    def encode(self, text: bytes | None) -> bytes:
+        return write_text(text)
 
     def at_map(self) -> Hessian2Reader:
-        """The first call skips everything before the attachments."""
+        """A reader, positioned at the attachments unless they have been read. Raises Hessian2Error if there are none.
+
+        The first call skips everything before the attachments.
+        """
         reader = self._reader
         if not self._is_sought:
             self._is_sought = True
@@ -212,7 +291,8 @@ def plain_at(reader: Hessian2Reader) -> i64:
 
 
 def find_plain(body: bytes, start: i64, name: bytes) -> bytes | None:
-    """The first value of `name` (lower case) in the plain map at `start`, or None."""
+    """The value of `name` (lower case) in the plain map at `start`, or None. Raises Hessian2Error for different values."""
+    found: bytes | None = None
     length: i64 = len(name)
     end: i64 = len(body) - 1
     at: i64 = start + 1
@@ -230,21 +310,33 @@ def find_plain(body: bytes, start: i64, name: bytes) -> bytes | None:
             value_size = (value_size - 0x30) * 0x100 + body[at]
             at += 1
         if is_match:
-            return body[at : at + value_size]
+            value = body[at : at + value_size]
+            if found is not None and found != value:
+                raise Hessian2Error(f"different values of {to_text(name)!r}")
+            found = value
         at += value_size
-    return None
+    return found
 
 
-def response_map(body: bytes) -> Hessian2Reader:
-    """A reader at the attachments of a response with status OK, in hessian 2. Raises Hessian2Error if there are none.
+def has_attachments(kind: i64) -> bool:
+    """Whether a result of this kind is followed by attachments. Raises Hessian2Error for an invalid kind.
 
-    The body is the kind of result, the result if it is not null, and the attachments.
+    0 exception, 1 value, 2 null; 3 to 5 the same with attachments.
+    """
+    if kind < 0 or kind > NULL_WITH_ATTACHMENTS:
+        raise Hessian2Error(f"invalid result kind {kind}")
+    return kind > 2
+
+
+def response_map(body: bytes) -> Hessian2Reader | None:
+    """A reader at the attachments of a response with status OK, in hessian 2; None if it has none.
+
+    The body is the kind of result, the result if it is not null, and the attachments. Raises Hessian2Error.
     """
     reader = Hessian2Reader(body)
-    # 0 exception, 1 value, 2 null; 3 to 5 the same with attachments.
     kind: i64 = reader.integer()
-    if kind < 3 or kind > 5:
-        raise Hessian2Error(f"result kind {kind} has no attachments")
-    if kind != 5:
+    if not has_attachments(kind):
+        return None
+    if kind != NULL_WITH_ATTACHMENTS:
         reader.skip(1)
     return reader

@@ -8,9 +8,9 @@ from mypy_extensions import i64
 
 from pymosn.api.rpc import RpcResponse
 from pymosn.protocol.dubbo.attachments import RequestBody, argument_count
+from pymosn.protocol.dubbo.bodies import HESSIAN2
 from pymosn.protocol.dubbo.frames import (
     HEADER_SIZE,
-    HESSIAN2,
     OK,
     REQUEST_FLAG,
     SERIALIZATION,
@@ -45,7 +45,7 @@ def make_call(
     front = [write_value(text) for text in ("2.0.2", service, version, method, types)]
     body = b"".join([*front, *arguments, write_value(entries)])
     header = make_frame(_FLAGS, 0, 0, body)[:HEADER_SIZE]
-    return DubboRequest(DubboRequestHeaders(RequestBody(body), body), 0, header, body, _FLAGS)
+    return DubboRequest(DubboRequestHeaders(RequestBody(body), body, HESSIAN2), 0, header, body, _FLAGS)
 
 
 class Result:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 from typing import Final
 
 from librt.strings import read_i32_be, read_i64_be
@@ -24,13 +23,12 @@ from pymosn.api.protocol import (
 from pymosn.api.rpc import RpcDecoder, RpcSpec
 from pymosn.core.chars import decimal
 from pymosn.core.failure import BAD_FRAME
+from pymosn.core.message import UnreadableHeaders
 from pymosn.protocol.dubbo.attachments import RequestBody
-from pymosn.protocol.dubbo.fastjson2 import Fastjson2Body
+from pymosn.protocol.dubbo.bodies import HESSIAN2, request_front
 from pymosn.protocol.dubbo.frames import (
     EVENT_FLAG,
-    FASTJSON2,
     HEADER_SIZE,
-    HESSIAN2,
     ID_AT,
     MAGIC,
     OK,
@@ -42,7 +40,7 @@ from pymosn.protocol.dubbo.frames import (
     http_status,
     make_frame,
 )
-from pymosn.protocol.dubbo.headers import DubboHeaders, DubboRequestHeaders, DubboResponseHeaders, NoHeaders
+from pymosn.protocol.dubbo.headers import DubboHeaders, DubboRequestHeaders, DubboResponseHeaders, NoHeaders, UnknownHeaders
 from pymosn.protocol.dubbo.hessian2 import Hessian2Error
 
 #: An attachment of Dubbo 3: the consumer's timeout in milliseconds.
@@ -53,7 +51,7 @@ _MAX_NUMBER: Final[i64] = 0x7FFFFFFFFFFFFFFF
 class DubboDecoder(RpcDecoder):
     """Decodes both directions. A hessian 2 request is read up to its method; the rest only on demand.
 
-    Its attachments are searched if they seem to contain a timeout. If they are unreadable, the call is forwarded anyway.
+    Its attachments are searched if they seem to contain a timeout, which is ignored if they are unreadable.
     """
 
     def frame_size(self, data: bytes, start: i64, end: i64) -> i64:
@@ -74,10 +72,7 @@ class DubboDecoder(RpcDecoder):
             return self._read_request(header, payload, flags)
         status: i64 = header[3]
         headers: DubboHeaders
-        if flags & SERIALIZATION == HESSIAN2 and status == OK:
-            headers = DubboResponseHeaders(payload)
-        else:
-            headers = NoHeaders(False, "it is an error or not in hessian 2")
+        headers = DubboResponseHeaders(payload, flags & SERIALIZATION) if status == OK else NoHeaders()
         self.response = DubboResponse(headers, http_status(status), header, payload, flags)
         return RESPONSE
 
@@ -88,16 +83,15 @@ class DubboDecoder(RpcDecoder):
             try:
                 front = RequestBody(payload)
                 is_cheap = front.is_ascii
-                headers = DubboRequestHeaders(front, payload)
+                headers = DubboRequestHeaders(front, payload, HESSIAN2)
             except Hessian2Error as error:
                 detail = f"request {self.request_id} has no readable service or method: {error}"
                 raise ProtocolError(BAD_FRAME, detail) from None
         else:
-            headers = _opaque(payload, flags & SERIALIZATION)
+            headers = _other(payload, flags & SERIALIZATION)
         request = DubboRequest(headers, self.request_id, header, payload, flags)
         if is_cheap or payload.rfind(_TIMEOUT) >= 0:  # it is usually near the end
-            text = headers.scan(_TIMEOUT)
-            milliseconds: i64 = -1 if text is None else decimal(text)
+            milliseconds: i64 = _timeout(headers)
             if milliseconds > 0:
                 request.has_timeout = True
                 request.timeout = float(milliseconds) / 1000.0
@@ -115,12 +109,21 @@ class DubboDecoder(RpcDecoder):
         return GOAWAY if body.endswith(b"R") else IGNORE
 
 
-def _opaque(payload: bytes, serialization: i64) -> DubboHeaders:
-    """The headers of a request that is not in hessian 2: the fields before its arguments if they can be read, or none."""
-    if serialization == FASTJSON2:
-        with contextlib.suppress(ValueError):
-            return DubboRequestHeaders(Fastjson2Body(payload), payload)
-    return NoHeaders(True, f"it is in serialization {serialization}, not in hessian 2")
+def _other(payload: bytes, serialization: i64) -> DubboHeaders:
+    """The headers of a request that is not in hessian 2."""
+    try:
+        return DubboRequestHeaders(request_front(payload, serialization), payload, serialization)
+    except Hessian2Error as error:
+        return UnknownHeaders(payload, str(error))
+
+
+def _timeout(headers: DubboHeaders) -> i64:
+    """The timeout of a request in milliseconds; -1 if there is none that can be read."""
+    try:
+        text = headers.scan(_TIMEOUT)
+    except UnreadableHeaders:
+        return -1
+    return -1 if text is None else decimal(text)
 
 
 class DubboSpec(RpcSpec):

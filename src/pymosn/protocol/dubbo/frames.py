@@ -12,8 +12,10 @@ from mypy_extensions import i64
 from pymosn.api.rpc import Field, RpcRequest, RpcResponse, fields_of, is_changed
 from pymosn.core.frame_writer import FrameWriter
 from pymosn.core.headers import Headers
+from pymosn.core.rpc_headers import first
 from pymosn.protocol.dubbo.attachments import add_entry
-from pymosn.protocol.dubbo.headers import DubboHeaders, write_request, write_response
+from pymosn.protocol.dubbo.bodies import HESSIAN2
+from pymosn.protocol.dubbo.headers import DubboHeaders, DubboRequestHeaders, UnknownHeaders, write_request, write_response
 from pymosn.protocol.dubbo.java_text import write_text
 from pymosn.protocol.failure_text import failure_text
 
@@ -27,8 +29,6 @@ REQUEST_FLAG: Final[i64] = 0x80
 TWO_WAY_FLAG: Final[i64] = 0x40
 EVENT_FLAG: Final[i64] = 0x20
 SERIALIZATION: Final[i64] = 0x1F
-HESSIAN2: Final[i64] = 2
-FASTJSON2: Final[i64] = 23
 
 OK: Final[i64] = 20
 BAD_REQUEST: Final[i64] = 40
@@ -107,16 +107,24 @@ class DubboRequest(RpcRequest):
     def build(self, request_id: i64, payload: bytes, out: FrameWriter) -> None:
         headers = self.headers
         status: i64 = self.frame[3]
-        if not is_changed(headers) or self.flags & SERIALIZATION != HESSIAN2:
+        if not is_changed(headers):
             write_frame(self.flags, status, request_id, [payload], out)
         elif isinstance(headers, DubboHeaders):
             write_changed(headers, self.flags, status, request_id, payload, out)
         else:
-            write_frame(self.flags, status, request_id, write_request(payload, fields_of(headers)), out)
+            fields = fields_of(headers)
+            write_frame(self.flags, status, request_id, write_request(payload, fields, self.flags & SERIALIZATION), out)
 
     def local_reply(self, status: i64, headers: Headers, body: bytes) -> RpcResponse:
         """Always in hessian 2: each frame specifies its serialization, and all consumers read this one."""
-        return LocalReply(headers, status, body, self.headers.get_raw(b"dubbo") == _RESPONSE_ATTACHMENTS)
+        return LocalReply(headers, status, body, self._dubbo_version() == _RESPONSE_ATTACHMENTS)
+
+    def _dubbo_version(self) -> bytes | None:
+        """The protocol version; None if it cannot be read."""
+        headers = self.headers
+        if isinstance(headers, DubboRequestHeaders):
+            return headers.front.dubbo
+        return None if isinstance(headers, UnknownHeaders) else first(fields_of(headers), b"dubbo")
 
 
 def _local_body(status: i64, fields: list[Field], text: bytes) -> bytes:
@@ -157,11 +165,11 @@ class DubboResponse(RpcResponse):
         headers = self.headers
         if self.status == self.frame_status:
             status = self.frame[3]
-            if is_changed(headers) and status == OK and flags & SERIALIZATION == HESSIAN2:
+            if is_changed(headers) and status == OK:
                 if isinstance(headers, DubboHeaders):
                     write_changed(headers, flags, status, request_id, payload, out)
                     return
-                body = write_response(payload, fields_of(headers))
+                body = write_response(payload, fields_of(headers), flags & SERIALIZATION)
         elif payload is self.payload and (status == OK) != (self.frame[3] == OK):
             # A result cannot serve as an error text, or the reverse.
             body = [_local_body(self.status, [], b"")]

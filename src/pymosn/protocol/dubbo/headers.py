@@ -7,9 +7,11 @@ from typing import Final
 from mypy_extensions import i64
 
 from pymosn.api.rpc import Field, RpcHeaders, is_name
-from pymosn.core.headers import HeaderError, lower_name, to_bytes
+from pymosn.core.headers import HeaderError, lower_name, to_bytes, to_text
+from pymosn.core.rpc_headers import has_name
 from pymosn.protocol.dubbo.attachments import (
     Attachments,
+    HessianAttachments,
     RequestBody,
     RequestFront,
     add_entry,
@@ -17,36 +19,47 @@ from pymosn.protocol.dubbo.attachments import (
     plain_at,
     response_map,
 )
+from pymosn.protocol.dubbo.bodies import HESSIAN2, request_front, response_attachments
 from pymosn.protocol.dubbo.hessian2 import Hessian2Error, Hessian2Reader
-from pymosn.protocol.dubbo.java_text import write_text
 
 #: Fields of a request before its arguments, in wire order.
 HEAD: Final = (b"dubbo", b"service", b"version", b"method")
-#: Attachments that repeat them, and that providers use.
+#: Attachments that repeat them.
 _REPEATED: Final = {b"service": (b"path", b"interface"), b"version": (b"version",)}
+#: The attachments that replace them in providers.
+_REPLACED_BY: Final = {b"service": b"path", b"version": b"version"}
 _UNKNOWN: Final[i64] = -2
 
 
 class DubboHeaders(RpcHeaders):
     """Common part of both directions: attachments, which may be missing or unreadable.
 
-    A message whose attachments cannot be read is forwarded unchanged. `set`, `add` and `remove` then raise HeaderError for a
-    request. For a response, which may be an error that cannot carry attachments, changes are visible to later readers, but
-    are not sent.
+    A message whose attachments cannot be read is forwarded unchanged, unless something reads or changes them: that raises
+    UnreadableHeaders. A response without attachments, such as an error, cannot carry any: changes are visible to later
+    readers, but are not sent.
     """
 
-    def __init__(self, is_request: bool, body: bytes) -> None:
+    def __init__(self, is_request: bool, body: bytes, serialization: i64) -> None:
         """`body`: the body of the message."""
         super().__init__()
-        self._is_request = is_request
+        self.is_response = not is_request
+        self.serialization: i64 = serialization
         self._payload = body
-        self._plain_at: i64 = _UNKNOWN
+        # Only a map of hessian 2 can be plain.
+        self._plain_at: i64 = _UNKNOWN if serialization == HESSIAN2 else -1
         self._attachments: Attachments | None = None
         self._is_sought = False
         self._fault = ""
 
-    def at_map(self) -> Hessian2Reader:
-        """A reader, positioned at the attachments unless they have been read. Raises Hessian2Error if there are none."""
+    def at_map(self) -> Hessian2Reader | None:
+        """In hessian 2: a reader at the attachments unless they have been read; None if there are none.
+
+        Raises Hessian2Error if they cannot be found.
+        """
+        raise NotImplementedError
+
+    def find_attachments(self) -> Attachments | None:
+        """Reads the attachments; None if there are none. Raises Hessian2Error if they cannot be read."""
         raise NotImplementedError
 
     def tail(self, payload: bytes) -> list[bytes] | None:
@@ -61,110 +74,148 @@ class DubboHeaders(RpcHeaders):
         return parts
 
     def rewritten(self, payload: bytes) -> list[bytes]:
-        """The body `payload`, in parts, with the current fields; unchanged if they cannot be written."""
-        return [payload]
+        """The body `payload`, in parts, with the current fields. Raises HeaderError if it cannot be read."""
+        raise NotImplementedError
 
     def _plain(self) -> i64:
         """The offset of plain attachments, or -1."""
         if self._plain_at == _UNKNOWN:
+            self._plain_at = -1
             try:
-                self._plain_at = plain_at(self.at_map())
+                reader = self.at_map()
+                if reader is not None:
+                    self._plain_at = plain_at(reader)
             except Hessian2Error as error:
-                self._plain_at = -1
                 self._is_sought = True
                 self._fault = str(error)
         return self._plain_at
 
     def attachments(self) -> Attachments | None:
-        """The received attachments, or None if they cannot be read."""
+        """The received attachments; None if the message has none. Raises UnreadableHeaders."""
         if not self._is_sought:
             self._is_sought = True
             try:
-                self._attachments = Attachments(self.at_map())
+                self._attachments = self.find_attachments()
             except Hessian2Error as error:
-                self._fault = str(error)
+                self._fault = str(error) or "unreadable"
+        if self._fault:
+            raise self.unreadable(f"attachments: {self._fault}")
         return self._attachments
 
     def scan(self, name: bytes) -> bytes | None:
         at: i64 = self._plain()
-        if at >= 0:
+        if at < 0:
+            return self.value_in(self.fields(), name)
+        try:
             return find_plain(self._payload, at, name)
-        attachments = self.attachments()
-        if attachments is not None:
-            for entry in attachments.entries:
-                if entry.field[1] is not None and is_name(entry.field[0], name):
-                    return entry.field[1]
-        return None
+        except Hessian2Error:
+            raise self.conflict(name) from None
 
     def holds(self, name: bytes) -> bool:
         at: i64 = self._plain()
-        return super().holds(name) if at < 0 else find_plain(self._payload, at, name) is not None
+        if at < 0:
+            return super().holds(name)
+        try:
+            return find_plain(self._payload, at, name) is not None
+        except Hessian2Error:
+            return True
 
     def read(self) -> list[Field]:
         attachments = self.attachments()
         return [] if attachments is None else attachments.fields()
 
     def remove_raw(self, name: bytes) -> bool:
-        return False if self._is_held(name) else super().remove_raw(name)
+        self._check(name)
+        return super().remove_raw(name)
 
     def _put(self, name: bytes, value: bytes) -> None:
-        if not self._is_request or self._plain() >= 0 or self.attachments() is not None:
-            super()._put(name, value)
+        if self._plain() < 0:
+            self.attachments()
+        super()._put(name, value)
 
-    def _is_held(self, name: bytes) -> bool:
-        """Whether attachment `name` must stay unchanged."""
+    def _check(self, name: bytes) -> None:
+        """Raises UnreadableHeaders if attachment `name` cannot be changed."""
         if self._plain() >= 0:
-            return False
+            return
         attachments = self.attachments()
-        if attachments is None:
-            return self._is_request
-        return attachments.has_fixed and any(
-            entry.is_fixed and is_name(entry.field[0], name) for entry in attachments.entries
-        )
+        if attachments is None or not attachments.has_fixed:
+            return
+        for entry in attachments.entries:
+            if entry.is_fixed and is_name(entry.field[0], name):
+                why = "it is an object that others may refer to"
+                raise self.unreadable(f"attachment {to_text(name)} cannot be changed: {why}")
 
     def check_change(self, name: str) -> None:
-        if self._is_held(lower_name(name)):
-            why = self._fault or "it is an object that others may refer to"
-            raise HeaderError(f"attachment {name} cannot be changed: {why}")
+        self._check(lower_name(name))
 
 
 class DubboRequestHeaders(DubboHeaders):
-    """`dubbo`, `service`, `version` and `method` of a request, then its attachments (`group`, `timeout`, ...)."""
+    """`dubbo`, `service`, `version` and `method` of a request, then its attachments (`group`, `timeout`, ...).
 
-    def __init__(self, front: RequestFront, body: bytes) -> None:
-        super().__init__(True, body)
-        self._front = front
+    Providers put the attachments over the fields before the arguments: they use the attachments `path` and `version` instead
+    of service and version. If these differ, service or version is ambiguous like a name with different values.
+    """
+
+    def __init__(self, front: RequestFront, body: bytes, serialization: i64) -> None:
+        super().__init__(True, body, serialization)
+        self.front = front
 
     def rewritten(self, payload: bytes) -> list[bytes]:
-        front = self._front
         attachments = self.attachments()
-        if attachments is None or payload is not attachments.body or not isinstance(front, RequestBody):
-            return write_request(payload, self.fields())
-        return _request(front, attachments, self.fields())
+        if attachments is None or payload is not attachments.body:
+            return write_request(payload, self.fields(), self.serialization)
+        return _request(self.front, attachments, self.fields())
 
     def first_value_names(self) -> tuple[bytes, ...]:
         return HEAD
 
-    def at_map(self) -> Hessian2Reader:
-        return self._front.at_map()
+    def at_map(self) -> Hessian2Reader | None:
+        front = self.front
+        return front.at_map() if isinstance(front, RequestBody) else None
+
+    def find_attachments(self) -> Attachments | None:
+        return self.front.attachments()
 
     def holds(self, name: bytes) -> bool:
         return name in HEAD or super().holds(name)
 
     def scan(self, name: bytes) -> bytes | None:
-        value: bytes | None = None
+        front = self.front
         if name == b"service":
-            value = self._front.service
-        elif name == b"method":
-            value = self._front.method
-        elif name == b"version":
-            value = self._front.version
-        elif name == b"dubbo":
-            value = self._front.dubbo
-        return super().scan(name) if value is None else value
+            return self._used(name, front.service)
+        if name == b"method":
+            return front.method
+        if name == b"version":
+            return self._used(name, front.version)
+        return front.dubbo if name == b"dubbo" else super().scan(name)
+
+    def _used(self, name: bytes, value: bytes | None) -> bytes | None:
+        """What the provider uses as service or version, of which `value` precedes the arguments."""
+        if self._plain() < 0:
+            return self.value_in(self.fields(), name)
+        attached = super().scan(_REPLACED_BY[name])
+        return value if attached is None else self._one_of(name, value, attached)
+
+    def _one_of(self, name: bytes, value: bytes | None, attached: bytes | None) -> bytes | None:
+        if value is not None and value != attached:
+            raise self.unreadable(f"{to_text(name)!r} differs from the attachment {to_text(_REPLACED_BY[name])!r}")
+        return attached
+
+    def value_in(self, fields: list[Field], name: bytes) -> bytes | None:
+        value = super().value_in(fields, name)
+        key = _REPLACED_BY.get(name)
+        if key is None:
+            return value
+        attached = fields[len(HEAD) :]
+        return self._one_of(name, value, super().value_in(attached, key)) if has_name(attached, key) else value
+
+    def items_raw(self) -> list[tuple[bytes, bytes]]:
+        for name in _REPLACED_BY:
+            self.get_raw(name)
+        return super().items_raw()
 
     def read(self) -> list[Field]:
-        front = self._front
+        front = self.front
         head: list[Field] = [
             (b"dubbo", front.dubbo),
             (b"service", front.service),
@@ -185,7 +236,7 @@ class DubboRequestHeaders(DubboHeaders):
         index: i64 = HEAD.index(raw)
         fields: list[Field] = []
         for i, field in enumerate(self.fields()):
-            is_repeated = i >= len(HEAD) and field[0] in _REPEATED[raw]
+            is_repeated = i >= len(HEAD) and field[0].lower() in _REPEATED[raw]
             fields.append((field[0], to_bytes(value)) if is_repeated or i == index else field)
         self._fields = fields
         self.is_changed = True
@@ -205,46 +256,70 @@ class DubboRequestHeaders(DubboHeaders):
 
 
 class DubboResponseHeaders(DubboHeaders):
-    """The attachments of a response."""
+    """The attachments of a response with status OK."""
 
-    def __init__(self, body: bytes) -> None:
-        super().__init__(False, body)
+    def __init__(self, body: bytes, serialization: i64) -> None:
+        super().__init__(False, body, serialization)
 
     def rewritten(self, payload: bytes) -> list[bytes]:
         attachments = self.attachments()
-        if attachments is None or payload is not attachments.body:
-            return write_response(payload, self.fields())
+        if attachments is None:
+            return [payload]
+        if payload is not attachments.body:
+            return write_response(payload, self.fields(), self.serialization)
         return _response(attachments, self.fields())
 
-    def at_map(self) -> Hessian2Reader:
+    def at_map(self) -> Hessian2Reader | None:
         return response_map(self._payload)
+
+    def find_attachments(self) -> Attachments | None:
+        if self.serialization != HESSIAN2:
+            return response_attachments(self._payload, self.serialization)
+        reader = response_map(self._payload)
+        return None if reader is None else HessianAttachments(reader)
 
 
 class NoHeaders(DubboHeaders):
-    """Headers of a message that is not in hessian 2 or has no attachments: none."""
+    """Headers of an error response: none."""
 
-    def __init__(self, is_request: bool, reason: str) -> None:
-        super().__init__(is_request, b"")
+    def __init__(self) -> None:
+        super().__init__(False, b"", 0)
+
+    def rewritten(self, payload: bytes) -> list[bytes]:
+        return [payload]
+
+    def find_attachments(self) -> Attachments | None:
+        return None
+
+
+class UnknownHeaders(DubboHeaders):
+    """Headers of a request that cannot be read at all, for example because its serialization is unknown."""
+
+    def __init__(self, body: bytes, reason: str) -> None:
+        super().__init__(True, body, 0)
         self._reason = reason
 
-    def at_map(self) -> Hessian2Reader:
+    def rewritten(self, payload: bytes) -> list[bytes]:
+        return [payload]
+
+    def find_attachments(self) -> Attachments | None:
         raise Hessian2Error(self._reason)
 
 
-def write_request(body: bytes, fields: list[Field]) -> list[bytes]:
-    """`body`, in parts, with `fields` as its headers; unchanged if it cannot be read.
+def write_request(body: bytes, fields: list[Field], serialization: i64) -> list[bytes]:
+    """`body`, in parts, with `fields` as its headers. Raises HeaderError if it cannot be read.
 
     The first field of each name in HEAD is written before the arguments.
     """
     try:
-        old = RequestBody(body)
-        attachments = Attachments(old.at_map())
-    except Hessian2Error:
-        return [body]
-    return _request(old, attachments, fields)
+        front = request_front(body, serialization)
+        attachments = front.attachments()
+    except Hessian2Error as error:
+        raise HeaderError(f"headers cannot be written to the body that a filter set: {error}") from None
+    return _request(front, attachments, fields)
 
 
-def _request(old: RequestBody, attachments: Attachments, fields: list[Field]) -> list[bytes]:
+def _request(old: RequestFront, attachments: Attachments, fields: list[Field]) -> list[bytes]:
     body = old.body
     front: dict[bytes, bytes | None] = {}
     rest: list[Field] = []
@@ -253,28 +328,28 @@ def _request(old: RequestBody, attachments: Attachments, fields: list[Field]) ->
             front[field[0]] = field[1]
         else:
             rest.append(field)
+    service = front.get(b"service", old.service)
+    version = front.get(b"version", old.version)
     return [
-        _front(front.get(b"dubbo", old.dubbo), old.dubbo, body[: old.service_at]),
-        _front(front.get(b"service", old.service), old.service, body[old.service_at : old.version_at]),
-        _front(front.get(b"version", old.version), old.version, body[old.version_at : old.method_at]),
-        _front(front.get(b"method", old.method), old.method, body[old.method_at : old.types_at]),
-        body[old.types_at : attachments.start],
+        body[: old.service_at],
+        body[old.service_at : old.version_at] if service == old.service else old.encode(service),
+        body[old.version_at : old.method_at] if version == old.version else old.encode(version),
+        body[old.method_at : attachments.start],
         *attachments.written(rest),
         body[attachments.end :],
     ]
 
 
-def _front(value: bytes | None, old: bytes | None, raw: bytes) -> bytes:
-    return raw if value == old else write_text(value)
+def write_response(body: bytes, fields: list[Field], serialization: i64) -> list[bytes]:
+    """`body` of a response, in parts, with `fields` as its attachments; unchanged if it has none.
 
-
-def write_response(body: bytes, fields: list[Field]) -> list[bytes]:
-    """`body` of a response, in parts, with `fields` as its attachments; unchanged if it cannot have any."""
+    Raises HeaderError if they cannot be read.
+    """
     try:
-        attachments = Attachments(response_map(body))
-    except Hessian2Error:
-        return [body]
-    return _response(attachments, fields)
+        attachments = response_attachments(body, serialization)
+    except Hessian2Error as error:
+        raise HeaderError(f"headers cannot be written to the body that a filter set: {error}") from None
+    return [body] if attachments is None else _response(attachments, fields)
 
 
 def _response(attachments: Attachments, fields: list[Field]) -> list[bytes]:

@@ -7,6 +7,7 @@ of numbers. Strings are Java's, see `java_text`.
 
 from __future__ import annotations
 
+import struct
 from typing import Final
 
 from mypy_extensions import i64
@@ -39,6 +40,8 @@ _BINARY: Final[i64] = 0x42
 _INT: Final[i64] = 0x49
 _LONG: Final[i64] = 0x4C
 _LONG_AS_INT: Final[i64] = 0x59
+_DOUBLE: Final[i64] = 0x44
+_THOUSANDTHS: Final[i64] = 0x5F
 
 # The number of remaining values of a container without a length: a list, a map before a key, a map before a value.
 _LIST: Final[i64] = -1
@@ -101,6 +104,10 @@ class Hessian2Reader:
         """Whether later values may refer to the next value: a class, a type or a container."""
         return _HOLDERS[self._next()] != 0
 
+    def is_null(self) -> bool:
+        """Whether the next value is null. Does not read it."""
+        return self._next() == _NULL
+
     def at_end(self) -> bool:
         """Whether the map of the last `open_map` ends here; if so, reads its end."""
         if self._next() != _END:
@@ -127,7 +134,10 @@ class Hessian2Reader:
         return raw if self.is_ascii else to_utf8(raw)
 
     def integer(self) -> i64:
-        """Reads a 32-bit int."""
+        """Reads a number, such as a length, as a 32-bit int, from any value that Java reads as one.
+
+        These are null and booleans, and longs and doubles, which are cut to 32 bits.
+        """
         return self._integer(self._take())
 
     def scalar(self) -> bytes | None:
@@ -228,9 +238,30 @@ class Hessian2Reader:
             return (tag - 0xC8) * 0x100 + self._big_endian(1)
         if 0xD0 <= tag < 0xD8:
             return (tag - 0xD4) * 0x10000 + self._big_endian(2)
-        if tag == _INT:
+        if tag in (_INT, _LONG_AS_INT):
             return _signed_32(self._big_endian(4))
+        if tag == _LONG or tag >= 0xD8 or 0x38 <= tag < 0x40:
+            return _signed_32(self._long(tag) & 0xFFFFFFFF)
+        if tag in (_NULL, _FALSE, _TRUE):
+            return 1 if tag == _TRUE else 0
+        if tag == _THOUSANDTHS:
+            return int(0.001 * float(_signed_32(self._big_endian(4))))  # as Java does; a quotient may differ
+        if tag == _DOUBLE or 0x5B <= tag < 0x5F:
+            return _java_int(self.double(tag))
         raise Hessian2Error(f"0x{tag:02x} where an int is expected")
+
+    def double(self, tag: i64) -> float:
+        """Reads the rest of a double that begins with `tag`."""
+        if tag == 0x5B or tag == 0x5C:
+            return 0.0 if tag == 0x5B else 1.0
+        size: i64 = 1 if tag == 0x5D else 2 if tag == 0x5E else 4 if tag == 0x5F else 8
+        start: i64 = self.at
+        self._forward(size)
+        raw = self.data[start : self.at]
+        if tag == _DOUBLE:
+            return float(struct.unpack(">d", raw)[0])
+        number = float(int.from_bytes(raw, "big", signed=True))
+        return number / 1000 if tag == 0x5F else number  # in thousandths, as Java writes them
 
     def _long(self, tag: i64) -> i64:
         if tag == _LONG_AS_INT:
@@ -414,6 +445,13 @@ class Hessian2Reader:
 
 def _is_string(tag: i64) -> bool:
     return tag < 0x20 or tag in (_STRING, _STRING_CHUNK) or 0x30 <= tag < 0x34
+
+
+def _java_int(number: float) -> i64:
+    """A double as Java casts it to an int: NaN is 0, and what is too large becomes the largest or smallest int."""
+    if number != number:
+        return 0
+    return int(max(-2147483648.0, min(2147483647.0, number)))
 
 
 def _signed_32(value: i64) -> i64:

@@ -13,14 +13,36 @@ _SHORT: Final = [bytes((size,)) for size in range(0x20)]
 
 
 def to_utf8(raw: bytes) -> bytes:
-    """Converts Java's form of a string to UTF-8; bytes that are invalid in any string stay unchanged."""
-    if raw.find(b"\xed") < 0:  # ten times as fast as "in", which first tries the bytes as a number
-        return raw
+    """Converts Java's form of a string to UTF-8, lone surrogates as bytes of their own.
+
+    Java does not check continuation bytes and accepts overlong forms, which could hide a name from rules.
+    """
     try:
-        units = raw.decode("utf-8", "surrogatepass").encode("utf-16-le", "surrogatepass")
-        return units.decode("utf-16-le").encode()
+        text = raw.decode("utf-8", "surrogatepass")
     except UnicodeDecodeError:
-        return raw
+        text = "".join([chr(unit) for unit in _units(raw)])
+    else:
+        if raw.find(b"\xed") < 0:  # ten times as fast as "in", which first tries the bytes as a number
+            return raw
+    return text.encode("utf-16-le", "surrogatepass").decode("utf-16-le", "surrogatepass").encode("utf-8", "surrogatepass")
+
+
+def _units(raw: bytes) -> list[int]:
+    """The UTF-16 units of a complete string, decoded as Java does."""
+    units: list[int] = []
+    at: i64 = 0
+    while at < len(raw):
+        lead: i64 = raw[at]
+        if lead < 0x80:
+            units.append(int(lead))
+            at += 1
+        elif lead & 0xE0 == 0xC0:
+            units.append(int((lead & 0x1F) * 0x40 + (raw[at + 1] & 0x3F)))
+            at += 2
+        else:
+            units.append(int((lead & 0x0F) * 0x1000 + (raw[at + 1] & 0x3F) * 0x40 + (raw[at + 2] & 0x3F)))
+            at += 3
+    return units
 
 
 def write_text(value: bytes | None) -> bytes:

@@ -62,7 +62,7 @@ class Hessian2ValueReader(Hessian2Reader):
         if tag == 0x54 or tag == 0x46:
             return tag == 0x54
         if tag == 0x44 or 0x5B <= tag < 0x60:
-            return self._double(tag)
+            return self.double(tag)
         if tag == 0x4A:
             return int(self._long(0x4C))
         if tag == 0x4B:
@@ -90,18 +90,6 @@ class Hessian2ValueReader(Hessian2Reader):
             if tag != 0x41:
                 return b"".join(parts)
             tag = self._take()
-
-    def _double(self, tag: i64) -> float:
-        if tag == 0x5B or tag == 0x5C:
-            return 0.0 if tag == 0x5B else 1.0
-        size: i64 = 1 if tag == 0x5D else 2 if tag == 0x5E else 4 if tag == 0x5F else 8
-        start: i64 = self.at
-        self._forward(size)
-        raw = self.data[start : self.at]
-        if tag == 0x44:
-            return float(struct.unpack(">d", raw)[0])
-        number = float(int.from_bytes(raw, "big", signed=True))
-        return number / 1000 if tag == 0x5F else number  # in thousandths, as Java writes them
 
     # ---- containers
 

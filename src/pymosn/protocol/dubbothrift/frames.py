@@ -11,9 +11,10 @@ from typing import Final
 
 from mypy_extensions import i64
 
-from pymosn.api.rpc import Field, RpcHeaders, RpcRequest, RpcResponse
+from pymosn.api.rpc import Field, RpcHeaders, RpcRequest, RpcResponse, fields_of
 from pymosn.core.frame_writer import FrameWriter
 from pymosn.core.headers import HeaderError, Headers, lower_name, to_bytes
+from pymosn.core.rpc_headers import first
 from pymosn.protocol.failure_text import failure_text
 
 MAGIC: Final = b"\xda\xbc"
@@ -66,23 +67,34 @@ class Message:
 class ThriftHeaders(RpcHeaders):
     """`service`, `path` if present, `method`, `seqId` and `messageType`. Only the first two can be changed.
 
+    Providers look the service up by its path. If that differs, the service is ambiguous and cannot be read; the path can.
     Changes to a response are visible to later readers, but are not sent.
     """
 
     def __init__(self, service: bytes, path: bytes | None, message: Message, is_request: bool) -> None:
         super().__init__()
         self._is_request = is_request
-        self.service = service
+        self._service = service
         self.path = path
         self.message = message
 
     def scan(self, name: bytes) -> bytes | None:
-        if name == b"service":
-            return self.service
         return self.message.name if name == b"method" else super().scan(name)
 
+    def value_in(self, fields: list[Field], name: bytes) -> bytes | None:
+        value = super().value_in(fields, name)
+        if name == b"service" and self._is_request:
+            path = super().value_in(fields, b"path")
+            if path and path != value:
+                raise self.unreadable("different values of 'service' and 'path'")
+        return value
+
+    def items_raw(self) -> list[tuple[bytes, bytes]]:
+        self.get_raw(b"service")
+        return super().items_raw()
+
     def read(self) -> list[Field]:
-        fields: list[Field] = [(b"service", self.service)]
+        fields: list[Field] = [(b"service", self._service)]
         if self.path is not None:
             fields.append((b"path", self.path))
         fields.append((b"method", self.message.name))
@@ -91,7 +103,10 @@ class ThriftHeaders(RpcHeaders):
         return fields
 
     def set(self, name: str, value: str) -> None:
-        """Changes service or path. Raises HeaderError for other names of a request, which the protocol cannot carry."""
+        """Changes service or path; a new service is also the path, if there is one: providers use that.
+
+        Raises HeaderError for other names of a request, which the protocol cannot carry.
+        """
         if not self._is_request:
             super().set(name, value)
             return
@@ -100,6 +115,9 @@ class ThriftHeaders(RpcHeaders):
             self._refuse(name)
         self.remove_raw(raw)
         self._put(to_bytes(name), to_bytes(value))
+        if raw == b"service" and self.path is not None:
+            self.remove_raw(b"path")
+            self._put(b"path", to_bytes(value))
 
     def add(self, name: str, value: str) -> None:
         self._refuse(name)
@@ -132,9 +150,10 @@ class ThriftRequest(RpcRequest):
         out.write_numbered(self.frame, self.id_at, 8, request_id)
 
     def build(self, request_id: i64, payload: bytes, out: FrameWriter) -> None:
-        strings = string(self.headers.get_raw(b"service") or b"")
+        fields = fields_of(self.headers)
+        strings = string(first(fields, b"service") or b"")
         if self._has_path:
-            strings += string(self.headers.get_raw(b"path") or b"")
+            strings += string(first(fields, b"path") or b"")
         write_frame(strings, request_id, payload, self.frame[STRINGS_AT - 1 : STRINGS_AT], out)
 
     def local_reply(self, status: i64, headers: Headers, body: bytes) -> RpcResponse:
