@@ -12,6 +12,7 @@ import uvicorn
 from starlette.types import ASGIApp
 
 from pymosn.control.service import Service
+from pymosn.network.listener import prepare_to_listen
 
 #: Concurrent connections; further ones are answered with 503.
 MAX_CONNECTIONS: Final = 100
@@ -22,7 +23,7 @@ STOP_TIME: Final = 1
 
 
 class HttpServer(Service):
-    """Serves `app` on `sockets`, bound TCP sockets that it owns from `start` on. Without any it does nothing.
+    """Serves `app` on `sockets`, bound and not yet listening, which it owns from `start` on. Without any it does nothing.
 
     Unlike uvicorn's own runner it does not handle signals.
     """
@@ -47,9 +48,11 @@ class HttpServer(Service):
         self._task: asyncio.Task[None] | None = None
 
     async def start(self) -> None:
-        """Starts accepting connections. OSError if a socket cannot be served."""
+        """Listens and accepts connections. OSError if a socket cannot be served."""
         if not self._sockets:
             return
+        for sock in self._sockets:
+            prepare_to_listen(sock)
         self._task = asyncio.get_running_loop().create_task(self._server.serve(sockets=self._sockets))
         listening = asyncio.ensure_future(self._server.listening.wait())
         await asyncio.wait((self._task, listening), return_when=asyncio.FIRST_COMPLETED)

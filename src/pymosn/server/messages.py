@@ -19,8 +19,12 @@ class Sockets(Message, frozen=True):
     listeners: list[str]
 
 
+class Guard(Message, frozen=True):
+    """The page of `network/progress.py` and the receiving end of the queue of `server/guardian.py`, sent as descriptors."""
+
+
 class Configure(Message, frozen=True):
-    """Build this configuration (`assembly.packed_config`) and serve; sent once, after all sockets.
+    """Build this configuration (`assembly.packed_config`); answered with `Built`. Sent once, after all sockets.
 
     `config_dir`, `base_dir`, `log_ceiling`: as in `RunOptions`. `workers`: how many share the limits. `worker_index`: this
     worker's index among them, from 0.
@@ -32,6 +36,14 @@ class Configure(Message, frozen=True):
     workers: int
     log_ceiling: str | None = None
     worker_index: int = -1
+
+
+class Serve(Message, frozen=True):
+    """Listen and accept; answered with `Ready`."""
+
+
+class Probe(Message, frozen=True):
+    """Answer on the connection that is sent as a descriptor, as if it had been accepted (`server/probes.py`)."""
 
 
 class Prepare(Message, frozen=True):
@@ -106,6 +118,10 @@ class Stop(Message, frozen=True):
     """Close every connection, send the last `Stats` and exit with 0."""
 
 
+class Built(Message, frozen=True):
+    """The first configuration has been built, and nothing listens yet."""
+
+
 class Ready(Message, frozen=True):
     """The worker is serving. `drain_groups`: number of `Drain` commands that empty it."""
 
@@ -169,10 +185,10 @@ class Allocations(Message, frozen=True):
 
 #: Commands that change logs; workers that start later get them too.
 LogCommand = SetLogLevel | SwitchLog
-Command = (Sockets | Configure | Prepare | Activate | Abandon | Retire | SetHosts | HostHealth) | (
+Command = (Sockets | Guard | Configure | Serve | Probe | Prepare | Activate | Abandon | Retire | SetHosts | HostHealth) | (
     LogCommand | ReopenLogs | GetStats | TraceAllocations | Drain | Stop
 )
-Report = Ready | Failed | Prepared | Activated | Stats | Drained | Blocked | Allocations
+Report = Built | Ready | Failed | Prepared | Activated | Stats | Drained | Blocked | Allocations
 
 #: Commands with the descriptors sent along with each, for the worker with the given id.
 CommandsFor = Callable[[int], Sequence[tuple[Command, Sequence[int]]]]

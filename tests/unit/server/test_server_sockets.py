@@ -7,11 +7,11 @@ import pytest
 
 from pymosn.config.schema import Listener
 from pymosn.server.listeners import ListenerSockets
-from pymosn.server.sockets import BindError, close_all, listen, listen_unix
+from pymosn.server.sockets import BindError, bind_tcp, bind_unix, close_all
 
 
 def test_every_worker_has_its_own_listening_socket_on_one_port() -> None:
-    sockets = listen("listener a", "127.0.0.1", 0, 3)
+    sockets = bind_tcp("listener a", "127.0.0.1", 0, 3)
     assert len(sockets) == 3
     (address,) = {sock.getsockname() for sock in sockets}
     with socket.create_connection(address, 5) as client:
@@ -24,7 +24,7 @@ def test_every_worker_has_its_own_listening_socket_on_one_port() -> None:
 
 
 def test_all_addresses_means_both_families() -> None:
-    sockets = listen("listener a", "", 0, 1)
+    sockets = bind_tcp("listener a", "", 0, 1)
     port = sockets[0].getsockname()[1]
     with socket.create_connection(("127.0.0.1", port), 5):
         pass
@@ -32,10 +32,10 @@ def test_all_addresses_means_both_families() -> None:
 
 
 def test_a_taken_port_is_named_even_when_its_owner_would_share_it() -> None:
-    first = listen("listener first", "127.0.0.1", 0, 2)
+    first = bind_tcp("listener first", "127.0.0.1", 0, 2)
     port = first[0].getsockname()[1]
     with pytest.raises(BindError) as caught:
-        listen("listener second", "127.0.0.1", port, 2)
+        bind_tcp("listener second", "127.0.0.1", port, 2)
     assert str(caught.value) == (
         f"listener second: cannot listen on 127.0.0.1:{port}: the address is in use by another process"
     )
@@ -44,7 +44,7 @@ def test_a_taken_port_is_named_even_when_its_owner_would_share_it() -> None:
 
 def test_an_address_of_another_machine_is_named() -> None:
     with pytest.raises(BindError, match=r"listener a: cannot listen on 192\.0\.2\.1:80.*does not belong to this machine"):
-        listen("listener a", "192.0.2.1", 80, 1)
+        bind_tcp("listener a", "192.0.2.1", 80, 1)
 
 
 # ---- unix sockets
@@ -64,15 +64,15 @@ def test_a_socket_file_without_a_listener_is_replaced(tmp_path: Path) -> None:
     with socket.socket(socket.AF_UNIX) as old:
         old.bind(path)
     assert not connects(path)
-    with listen_unix("listener a", path):
+    with bind_unix("listener a", path):
         assert connects(path)
 
 
 def test_a_unix_socket_in_use_is_left_alone(tmp_path: Path) -> None:
     path = str(tmp_path / "s")
-    with listen_unix("listener a", path):
+    with bind_unix("listener a", path):
         with pytest.raises(BindError, match=rf"listener b: cannot listen on {path}: the address is in use"):
-            listen_unix("listener b", path)
+            bind_unix("listener b", path)
         assert connects(path)
 
 
@@ -80,10 +80,10 @@ def test_a_file_that_is_not_a_socket_is_left_alone(tmp_path: Path) -> None:
     path = tmp_path / "precious"
     path.write_text("data")
     with pytest.raises(BindError, match="a file exists that is not a socket"):
-        listen_unix("listener a", str(path))
+        bind_unix("listener a", str(path))
     assert path.read_text() == "data"
     with pytest.raises(BindError, match="No such file"):
-        listen_unix("listener a", str(tmp_path / "no" / "folder"))
+        bind_unix("listener a", str(tmp_path / "no" / "folder"))
 
 
 def unix(name: str, path: str) -> Listener:
@@ -139,6 +139,6 @@ def test_a_socket_file_of_another_process_is_not_removed(tmp_path: Path) -> None
     sockets = ListenerSockets()
     assert sockets.bind([unix("a", path)], 1) == []
     os.unlink(path)
-    with listen_unix("another process", path):
+    with bind_unix("another process", path):
         sockets.close()
         assert connects(path)
