@@ -169,7 +169,7 @@ class Listener(Acceptor):
 
     def fault(self) -> str:
         """Why it accepts nothing although it should; empty if it does, as far as can be seen without a connection."""
-        server = self._server
+        server: Any = self._server  # uvloop's `sockets` is a list, asyncio's a tuple
         if server is None or self._socket is None or not self._is_enabled:
             return ""
         try:

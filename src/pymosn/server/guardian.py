@@ -126,6 +126,8 @@ class Guardian(Service):
 
     async def stop(self) -> None:
         """Ends the thread, and closes what was not handed over. Workers still take what is in the queue."""
+        if self._is_stopping:
+            return
         self.watch({})
         self._is_stopping = True
         os.eventfd_write(self._stop, 1)
