@@ -56,7 +56,7 @@ class Breaks(StreamFilter):
         if (HERE / "exits").exists():
             os._exit(3)
         if (HERE / "sleeps").exists():
-            time.sleep(600)
+            time.sleep(12)
         while (HERE / "waits").exists():
             await asyncio.sleep(0.01)
 
@@ -64,7 +64,8 @@ class Breaks(StreamFilter):
         loop = asyncio.get_running_loop()
         path = exchange.request.path
         if path == "/hang":
-            time.sleep(600)
+            (HERE / "hung").touch()
+            time.sleep(12)
         if path == "/call_soon":
             loop.call_soon = lambda *args, **keywords: None
         if path == "/create_task":
@@ -147,6 +148,8 @@ def stops(proxy: Pymosn, hops: TwoHops, folder: Path) -> None:
 
 def hangs(proxy: Pymosn, hops: TwoHops, folder: Path) -> None:
     ask_in_vain(hops.client_port, "/hang")
+    # What comes before that may have been accepted already.
+    assert eventually((folder / "conf" / "hung").exists)
 
 
 def keeps_crashing(proxy: Pymosn, hops: TwoHops, folder: Path) -> None:
