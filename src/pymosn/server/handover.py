@@ -12,10 +12,12 @@ from pymosn.assembly.worker import WorkerRuntime
 from pymosn.core.counters import Counter
 from pymosn.network.admission import Acceptor
 from pymosn.network.listener import Listener
-from pymosn.network.progress import ACCEPTING, PAUSED, Progress
+from pymosn.network.progress import ACCEPTING, BEATS, PAUSED, Progress
 
 #: Connections taken per turn of the event loop; the others are left to other workers.
 BATCH: Final = 4
+#: Seconds between two beats of the event loop.
+BEAT_PERIOD: Final = 0.2
 _NAME_SIZE: Final = 64 * 1024
 _ANCILLARY_SIZE: Final = socket.CMSG_LEN(array("i").itemsize)
 
@@ -47,6 +49,11 @@ class HandoverReceiver(Acceptor):
             self._loop.add_reader(self._queue.fileno(), self._receive)
         else:
             self._loop.remove_reader(self._queue.fileno())
+
+    def beat(self) -> None:
+        """Shows from now on that the event loop turns."""
+        self._loop.call_later(BEAT_PERIOD, self.beat)
+        self._progress.count(BEATS)
 
     def _receive(self) -> None:
         for _ in range(BATCH):
@@ -91,6 +98,7 @@ def join_siblings(loop: asyncio.AbstractEventLoop, runtime: WorkerRuntime, share
         return next((listener for listener in listeners if listener.name == name), None)
 
     receiver = HandoverReceiver(loop, socket.socket(fileno=queue), runtime.admission.progress, find, taken, lost)
+    receiver.beat()
     receiver.set_accepting(runtime.admission.is_accepting)
     runtime.admission.add(receiver)
     return receiver
