@@ -16,6 +16,7 @@ from starlette.types import ASGIApp
 
 from pymosn.control.http_connection import Connection, Limits
 from pymosn.control.service import Service
+from pymosn.network.listener import prepare_to_listen
 
 #: Seconds after which an idle connection is closed.
 KEEP_ALIVE: Final = 5
@@ -26,7 +27,9 @@ TICKS: Final = 5
 
 
 class HttpServer(Service):
-    """Serves `app` on `sockets`, bound TCP or unix sockets that it owns from `start` on. Without any it does nothing.
+    """Serves `app` on `sockets`, TCP or unix sockets that are bound and do not listen yet.
+
+    It owns them from `start` on. Without any it does nothing.
 
     All its sockets share `limits`, so sockets that must not starve each other need servers of their own. On a unix socket
     only root and the user of this process are served. Unlike uvicorn's own runner it does not handle signals.
@@ -58,9 +61,11 @@ class HttpServer(Service):
         self._task: asyncio.Task[None] | None = None
 
     async def start(self) -> None:
-        """Starts accepting connections. OSError if a socket cannot be served."""
+        """Listens and accepts connections. OSError if a socket cannot be served."""
         if not self._sockets:
             return
+        for sock in self._sockets:
+            prepare_to_listen(sock)
         self._task = asyncio.get_running_loop().create_task(self._server.serve(sockets=self._sockets))
         listening = asyncio.ensure_future(self._server.listening.wait())
         await asyncio.wait((self._task, listening), return_when=asyncio.FIRST_COMPLETED)

@@ -18,6 +18,7 @@ from pymosn.core.counters import Counter
 from pymosn.core.log import WARN, Log
 from pymosn.core.timers import Alarm, TimerWheel
 from pymosn.network.connection import ConnectionOwner
+from pymosn.network.progress import Progress
 
 #: Seconds between two checks whether descriptors are free again.
 CHECK_PERIOD: Final = 0.1
@@ -51,6 +52,8 @@ class Admission(Alarm):
         #: Whether new connections are currently accepted, and how often that was paused.
         self.is_accepting = True
         self.pauses = Counter()
+        #: Counts what is accepted.
+        self.progress = Progress()
         self._wheel = wheel
         self._log = log
         self._acceptors: list[Acceptor] = []

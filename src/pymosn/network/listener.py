@@ -1,8 +1,9 @@
-"""A listener: accepts connections on a socket bound by the supervisor."""
+"""A listener: accepts connections on a socket bound by the supervisor, or from its siblings in other workers."""
 
 from __future__ import annotations
 
 import asyncio
+import os
 import socket
 from collections.abc import Coroutine
 from typing import Any, Final
@@ -18,9 +19,17 @@ from pymosn.core.timers import TimerWheel
 from pymosn.network.admission import Acceptor, Admission
 from pymosn.network.connection import TcpConnection
 from pymosn.network.original_dst import OriginalDst, redirected_from
+from pymosn.network.progress import cell_of
 
-#: Connections that may wait to be accepted.
+#: Connections that may wait to be accepted; the kernel limits it to net.core.somaxconn.
 BACKLOG: Final = 4096
+
+
+def prepare_to_listen(sock: socket.socket) -> None:
+    """Must be called before a bound socket listens: accepted connections inherit SO_REUSEADDR, and so do not block the next
+    start while they are in TIME_WAIT. Before that it is off, so that another process cannot bind the address.
+    """
+    sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
 
 
 class ConnectionIds:
@@ -86,6 +95,9 @@ class Listener(Acceptor):
         self._socket: socket.socket | None = None
         self._is_enabled = False
         self._is_opening = False
+        self._is_aborting = False
+        self._progress = self._admission.progress
+        self._cell: i64 = cell_of(name)
         self._tasks: set[asyncio.Task[Any]] = set()
 
     @property
@@ -102,8 +114,9 @@ class Listener(Acceptor):
         return str(name[0]), int(name[1])
 
     async def start(self, sock: socket.socket) -> None:
-        """Starts accepting on `sock`, which is bound and listening."""
+        """Listens on `sock`, which is bound, and accepts."""
         sock.setblocking(False)
+        prepare_to_listen(sock)
         self._socket = sock
         self._is_enabled = True
         await self._open_server()
@@ -117,7 +130,7 @@ class Listener(Acceptor):
         try:
             copy = self._socket.dup()
             loop = asyncio.get_running_loop()
-            # uvloop calls listen() again, by default with a backlog of 100.
+            # uvloop calls listen(), by default with a backlog of 100.
             self._server = await loop.create_server(self._accept, sock=copy, backlog=BACKLOG)  # type: ignore[arg-type]
         finally:
             self._is_opening = False
@@ -150,10 +163,38 @@ class Listener(Acceptor):
         task.add_done_callback(self._tasks.discard)
 
     def _accept(self) -> TcpConnection:
+        self._progress.count(self._cell)
+        return self._connection()
+
+    def _connection(self) -> TcpConnection:
         return TcpConnection(self._ids.next(), self.factory.create(), self, self._clock, self._wheel)
 
+    def adopt(self, accepted: socket.socket) -> None:
+        """Serves a connection that was accepted elsewhere."""
+        accepted.setblocking(False)
+        loop = asyncio.get_running_loop()
+        self._start_task(loop.connect_accepted_socket(self._connection, accepted))
+
+    def fault(self) -> str:
+        """Why it accepts nothing although it should; empty if it does, as far as can be seen without a connection."""
+        server: Any = self._server  # uvloop's `sockets` is a list, asyncio's a tuple
+        if server is None or self._socket is None or not self._is_enabled:
+            return ""
+        try:
+            if self._socket.getsockopt(socket.SOL_SOCKET, socket.SO_ACCEPTCONN) == 0:
+                return "its socket no longer listens"
+            own = os.fstat(self._socket.fileno()).st_ino
+            if server.is_serving() and all(os.fstat(sock.fileno()).st_ino == own for sock in server.sockets):
+                return ""
+        except OSError:
+            pass
+        return "its socket was closed"
+
     def stop_accepting(self) -> None:
-        """Closes this worker's listening socket; connections in the backlog are accepted first, closing would reset them."""
+        """Closes this worker's listening socket; connections in the backlog are accepted first, closing would reset them.
+
+        After `abort_all` they are closed.
+        """
         if self._socket is None:
             return
         self._admission.remove(self)
@@ -168,9 +209,10 @@ class Listener(Acceptor):
         self._socket.close()
         self._socket = None
         for accepted in waiting:
-            accepted.setblocking(False)
-            loop = asyncio.get_running_loop()
-            self._start_task(loop.connect_accepted_socket(self._accept, accepted))
+            if self._is_aborting:
+                accepted.close()
+            else:
+                self.adopt(accepted)
 
     def drain(self) -> None:
         """Asks every connection, also those that open later, to finish and close as soon as nothing is in flight."""
@@ -179,11 +221,15 @@ class Listener(Acceptor):
             connection.drain()
 
     def abort_all(self) -> None:
-        """Aborts all open connections."""
+        """Aborts all open connections, and those that open later: what they would need is about to be closed."""
+        self._is_aborting = True
         for connection in list(self._connections):
             connection.abort(DRAINING)
 
     def on_open(self, connection: TcpConnection) -> bool:
+        if self._is_aborting:
+            connection.abort(DRAINING)
+            return False
         if self._admission.descriptor_ceiling > 0:
             self._admission.on_descriptor(connection.descriptor())
         original = self.original_dst

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+
 from pymosn.core.failure import BODY_TOO_LARGE, RESPONSE_TOO_LARGE
 from pymosn.core.message import BodySource, BodyTooLarge, ResponseHead
 from pymosn.proxy.owner import ExchangeOwner
@@ -17,6 +19,8 @@ class RequestBody(BodySource):
     async def read(self, limit: int) -> bytes:
         """The whole body. Raises BodyTooLarge, and RuntimeError once it has been forwarded."""
         owner = self._owner
+        if owner.runtime.turns.is_reached():
+            await asyncio.sleep(0)
         head = owner.exchange.request
         if head.new_body is not None:
             return head.new_body
@@ -41,6 +45,8 @@ class ResponseBody(BodySource):
 
     async def read(self, limit: int) -> bytes:
         """The whole body. Raises BodyTooLarge, and RuntimeError once it is being sent."""
+        if self._owner.runtime.turns.is_reached():
+            await asyncio.sleep(0)
         head = self._owner.exchange.response
         responder = self._responder
         if head is not None and head.new_body is not None:

@@ -9,6 +9,7 @@ from typing import cast
 from mypy_extensions import mypyc_attr
 
 from pymosn.core.clock import Clock
+from pymosn.core.turn_limit import TurnLimit
 from pymosn.proxy.stream_filters import FilterHandle
 
 
@@ -38,6 +39,7 @@ class ReplyStream:
         self._is_cancelled = False
         self._is_writable = asyncio.Event()
         self._is_writable.set()
+        self._turns = TurnLimit()
 
     def start(self, receiver: ChunkReceiver) -> None:
         """Starts streaming to `receiver`."""
@@ -66,6 +68,8 @@ class ReplyStream:
                 async for chunk in self._chunks:
                     if not await self._send(receiver, chunk):
                         return
+                    if self._turns.is_reached():  # neither the generator nor the client need have made it wait
+                        await asyncio.sleep(0)
             else:
                 for chunk in self._chunks:
                     if not await self._send(receiver, chunk):

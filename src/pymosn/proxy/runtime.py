@@ -10,6 +10,7 @@ from pymosn.core.overload import OverloadState
 from pymosn.core.registry import Registry
 from pymosn.core.request_ids import RequestIds
 from pymosn.core.timers import TimerWheel
+from pymosn.core.turn_limit import TurnLimit
 from pymosn.proxy.task_starter import TaskStarter
 from pymosn.upstream.clusters import Clusters
 
@@ -36,3 +37,5 @@ class Runtime:
         self.dates = HttpDates(clock)
         self.request_ids = RequestIds()
         self.tasks = TaskStarter()
+        #: For what filters await, when it completes without waiting.
+        self.turns = TurnLimit()

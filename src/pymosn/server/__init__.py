@@ -8,11 +8,14 @@ Start and end    supervisor        the parent process: its list of services, sig
 Services         listeners         binds all sockets and hands them to workers; `sockets` makes them
                  changes           the active configuration, and the only way to change it
                  workers           starts, drains and stops the fleet; replaces workers that hang
+                 guardian          hands connections that a worker leaves waiting to the others
                  filter_watch, pid_file, rolling (health checks and HTTP servers are in `control/`)
 Workers          fleet             all workers as a unit; replaces those that died
                  worker_process    the supervisor's side of one worker
                  channel, messages frames with descriptors; commands down, reports up
 In a worker      worker            the child process: executes commands, serves
+                 handover          takes connections over from other workers
+                 probes            finds a worker that serves nothing (both sides)
                  overload          overload state; `resources`: memory, garbage, open files
                  watchdog          finds what blocks the event loop
 Others           supervisor_plane  what the admin API can query and change

@@ -16,7 +16,7 @@ from typing import Final
 
 from pymosn.config.accounts import Account
 from pymosn.control.peer import peer_of
-from pymosn.server.sockets import BACKLOG, BindError
+from pymosn.server.sockets import BindError, is_bound
 
 #: Access for the owner of the process only.
 MODE: Final = 0o600
@@ -27,7 +27,7 @@ _LOCK_TIME: Final = 2.0
 
 
 class AdminSocket:
-    """A listening socket and its file. `sock`: for the server; `close` removes the file."""
+    """A bound socket, which does not listen yet, and its file. `sock`: for the server; `close` removes the file."""
 
     def __init__(self, path: str, account: Account | None = None) -> None:
         """Creates the file. BindError if another process serves it; OSError if it cannot be created.
@@ -92,7 +92,6 @@ def _bind(folder: int, path: str) -> socket.socket:
         # The new file gets the mode of the socket, further limited by the umask.
         os.fchmod(sock.fileno(), MODE)
         sock.bind(address)
-        sock.listen(BACKLOG)
         sock.setblocking(False)
         mode = stat.S_IMODE(os.stat(name, dir_fd=folder, follow_symlinks=False).st_mode)
         if mode & ~MODE:
@@ -114,8 +113,8 @@ def _remove_left_over(folder: int, path: str) -> None:
         result = probe.connect_ex(short_address(folder, path))
         if result == 0:
             raise BindError(f"another pymosn (pid {peer_of(probe).pid}) already serves {path}")
-        if result == errno.EAGAIN:
-            raise BindError(f"another process already serves {path}")
+        if result == errno.EAGAIN or (result == errno.ECONNREFUSED and is_bound(path)):
+            raise BindError(f"another process already serves {path}, or is about to")
     if result != errno.ECONNREFUSED:
         raise OSError(result, os.strerror(result))
     os.unlink(name, dir_fd=folder)

@@ -5,7 +5,7 @@ The supervisor is the subreaper of all of them: a process whose parent has died 
 session with setsid or a double fork. So after the end of a worker, every child of the supervisor that is not a worker, and
 belongs to no other live worker by its mark or session, is killed; the children of that one become the next.
 
-A supervisor that is killed can do nothing. `guardian.py`, a small process, then does it instead.
+A supervisor that is killed can do nothing. `reaper.py`, a small process, then does it instead.
 """
 
 import contextlib
@@ -22,7 +22,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Final
 
-from pymosn.server.guardian import marked, processes
+from pymosn.server.reaper import marked, processes
 from pymosn.server.worker_children import MARK
 
 #: From linux/prctl.h.
@@ -30,8 +30,8 @@ PR_SET_CHILD_SUBREAPER: Final = 36
 #: Seconds for which the processes of a dead worker are killed again and again, and between two rounds.
 KILL_TIME: Final = 5.0
 ROUND_TIME: Final = 0.01
-#: Seconds that the guardian gets for its exit.
-GUARDIAN_TIME: Final = 2.0
+#: Seconds that the reaper gets for its exit.
+REAPER_TIME: Final = 2.0
 
 
 class Families:
@@ -43,7 +43,7 @@ class Families:
         self._count = 0
         # The live workers' process ids with their marks.
         self._workers: dict[int, str] = {}
-        self._guardian: subprocess.Popen[bytes] | None = None
+        self._reaper: subprocess.Popen[bytes] | None = None
         # A shell may have started processes before it was replaced by this program, and the first process of a container
         # also gets the orphans of others. Then only processes with the mark or the session of a worker are its own.
         self._has_foreign = os.getpid() == 1 or any(process.parent == os.getpid() for process in processes())
@@ -78,29 +78,29 @@ class Families:
         try:
             while self._reap_one():
                 pass
-            if self._guardian is not None and self._guardian.poll() is not None:
-                self._guardian = None
+            if self._reaper is not None and self._reaper.poll() is not None:
+                self._reaper = None
                 self._tell("".join(f"+{pid}\n" for pid in self._workers))
         finally:
             self._lock.release()
 
     def close(self) -> None:
-        """Ends the guardian."""
+        """Ends the reaper."""
         with self._lock:
-            guardian, self._guardian = self._guardian, None
-        if guardian is not None and guardian.stdin is not None:
-            guardian.stdin.close()
+            reaper, self._reaper = self._reaper, None
+        if reaper is not None and reaper.stdin is not None:
+            reaper.stdin.close()
             try:
-                guardian.wait(GUARDIAN_TIME)
+                reaper.wait(REAPER_TIME)
             except subprocess.TimeoutExpired:
-                guardian.kill()
+                reaper.kill()
 
     def _kill_strays(self, pid: int) -> bool:
         """Kills what the dead worker `pid` has left and is a child of this process; False if there is nothing."""
         with self._lock:
             others = {other: mark for other, mark in self._workers.items() if other != pid}
             own = [self._workers[pid]] if pid in self._workers else []
-            skipped = {*others, pid, 0 if self._guardian is None else self._guardian.pid}
+            skipped = {*others, pid, 0 if self._reaper is None else self._reaper.pid}
             strays = [
                 process.pid
                 for process in processes()
@@ -121,24 +121,24 @@ class Families:
             found = os.waitid(os.P_ALL, 0, os.WEXITED | os.WNOHANG | os.WNOWAIT)
         except ChildProcessError:
             return False
-        guardian = 0 if self._guardian is None else self._guardian.pid
-        if found is None or found.si_pid in self._workers or found.si_pid == guardian:
+        reaper = 0 if self._reaper is None else self._reaper.pid
+        if found is None or found.si_pid in self._workers or found.si_pid == reaper:
             return False
         return _wait(found.si_pid)
 
     def _tell(self, text: str) -> None:
-        """Informs the guardian, and starts it if there is none. Without one, the workers themselves still end."""
+        """Informs the reaper, and starts it if there is none. Without one, the workers themselves still end."""
         try:
-            if self._guardian is None:
-                self._guardian = _start_guardian(self._token)
-            assert self._guardian.stdin is not None
-            self._guardian.stdin.write(text.encode())
+            if self._reaper is None:
+                self._reaper = _start_reaper(self._token)
+            assert self._reaper.stdin is not None
+            self._reaper.stdin.write(text.encode())
         except OSError:
             pass  # it is dead; `reap` starts another one
 
 
-def _start_guardian(token: str) -> "subprocess.Popen[bytes]":
-    script = Path(__file__).with_name("guardian.py")
+def _start_reaper(token: str) -> "subprocess.Popen[bytes]":
+    script = Path(__file__).with_name("reaper.py")
     # -I -S: neither the environment nor installed packages affect it, and it needs little memory.
     return subprocess.Popen(
         [sys.executable, "-I", "-S", str(script), f"{MARK}={token}"],

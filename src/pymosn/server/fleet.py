@@ -2,12 +2,14 @@
 
 **States of a worker.** Each worker id is filled by one process after the other:
 
-    empty  --start-->  starting  --Ready-->  running  --drain-->  draining  --exit-->  empty
-                           |                    |
-                           +------- exit -------+--->  empty, and soon started again
+    empty  --start-->  starting  --Built, Serve, Ready-->  running  --drain-->  draining  --exit-->  empty
+                           |                                  |
+                           +-------------- exit --------------+--->  empty, and soon started again
 
 *starting*: has its sockets and its configuration, but accepts nothing yet. *draining*: the fleet is shutting down. Until all
 workers have been ready once, the first exit or `Failed` report is a failed start (`start_failure`): the supervisor gives up.
+At the first start `Serve` is sent when all workers have built the configuration: nothing listens before, and if one cannot
+build it, nothing ever does.
 
 **Commands.** A new worker first gets its initial commands (sockets, `Configure`, known health) and the log commands sent so
 far, which are not part of the configuration. `send` reaches every live worker, whatever its state. Reports carry no worker
@@ -18,8 +20,9 @@ id, because the channel identifies the worker; a report or exit of a process tha
 time is killed: workers must never run different configurations.
 
 **Replacement.** A worker that dies is restarted immediately the first time; if it keeps dying soon after its start, with
-growing delays (`RestartPolicy`). Hung workers are killed and then replaced like dead ones. The metrics of dead workers are
-kept in `_retired`, so that counters never decrease. Nothing is restarted after `drain` or `stop` was called.
+growing delays (`RestartPolicy`). Workers that hang, do not become ready in time or serve nothing (`probes.py`) are killed
+and then replaced like dead ones. What connects meanwhile is served by the others (`guardian.py`). The metrics of dead
+workers are kept in `_retired`, so that counters never decrease. Nothing is restarted after `drain` or `stop` was called.
 """
 
 import asyncio
@@ -82,6 +85,8 @@ class Fleet(WorkerReceiver):
         #: Why the first start failed, in addition to `faults`; empty if it did not.
         self.start_failure = ""
         self.drain_groups = 0
+        #: Called with the id of a worker whose process has ended.
+        self.on_gone: Callable[[int], None] = lambda worker_id: None
         #: The last block of the event loop caused by each filter, by name; empty name: not caused by a filter.
         self.blocks: dict[str, messages.Blocked] = {}
         #: The secret fields of all filters so far, for `dump`.
@@ -184,21 +189,37 @@ class Fleet(WorkerReceiver):
                     counts[line] += count
         return [(line, size, counts[line]) for line, size in sizes.most_common()]
 
-    def end_hung(self, limit: float) -> None:
-        """Kills workers that have not responded for `limit` seconds; they are replaced. Call it each HANG_PERIOD."""
+    def end_hung(self, limit: float, start_limit: float) -> None:
+        """Kills workers that have not responded for `limit` seconds, or not become ready within `start_limit` (0: no limit).
+
+        They are replaced. Call it each HANG_PERIOD.
+        """
         now = self._clock.tick()
         # This process itself was blocked, and could not receive reports.
         is_late = now - self._last_hang_check > 2.0 * HANG_PERIOD
         self._last_hang_check = now
         for worker in self._live:
             if worker.ready_since is None or is_late:
-                worker.last_report = now
+                worker.last_report = worker.probe.answered = now
+                if now - worker.began > start_limit > 0.0 and self._started and not is_late and worker.ready_since is None:
+                    self._kill(worker, f"was not ready within {start_limit:g} s", f", last at: {_place(worker)}")
             elif now - worker.last_report > limit > 0.0:
-                worker.last_report = now
-                where = " < ".join(worker.take_stack()[:8]) or "unknown"
-                text = f"{worker.text()} has not responded for {limit:g} s; killing it, blocked at: {where}"
-                self._log.write(ERROR, text, "pymosn.worker.hung")
-                worker.kill()
+                self._kill(worker, f"has not responded for {limit:g} s", f", blocked at: {_place(worker)}")
+            elif not self._ending and not worker.probe.check(now, limit):
+                fault = worker.probe.fault or "new connections are not served"
+                self._kill(worker, f"responds, but for {limit:g} s {fault}")
+
+    def end_deaf(self, worker_id: int, listener: str) -> None:
+        """Kills a worker that does not accept the connections of a listener."""
+        worker = self._workers.get(worker_id)
+        if worker is not None and worker.ready_since is not None and not self._ending:
+            self._kill(worker, f"responds, but listener {listener} accepts no connections")
+
+    def _kill(self, worker: WorkerHandle, why: str, where: str = "") -> None:
+        # Once is enough: each of these times begins anew.
+        worker.last_report = worker.began = worker.probe.answered = self._clock.tick()
+        self._log.write(ERROR, f"{worker.text()} {why}; killing it{where}", "pymosn.worker.hung")
+        worker.kill()
 
     async def check(self, change: int, commands: Sequence[Command], timeout: float) -> list[Diagnostic]:
         """Makes every worker check a change, which creates nothing and runs no code of filters; returns the errors.
@@ -307,8 +328,11 @@ class Fleet(WorkerReceiver):
             case messages.Activated():
                 worker.activated = report.change
                 self.drain_groups = report.drain_groups
+            case messages.Built():
+                worker.is_built = True
+                self._serve()
             case messages.Ready():
-                worker.ready_since = worker.last_report
+                worker.ready_since = worker.probe.answered = worker.last_report
                 self.drain_groups = report.drain_groups
                 self._add_marks(report.marks)
                 if self._started:
@@ -325,12 +349,20 @@ class Fleet(WorkerReceiver):
         for name, paths in marks.items():
             self.marks[name] = self.marks.get(name, NO_PATHS) | paths
 
+    def _serve(self) -> None:
+        """Makes workers accept connections: the first ones all together."""
+        built = [worker for worker in self._live if worker.is_built and worker.ready_since is None]
+        if not self._ending and (self._started or len(built) == self.size):
+            for worker in built:
+                worker.send(messages.Serve())
+
     def on_exit(self, worker: WorkerHandle, code: int) -> None:
         if worker.has_exited:
             return
         what = f"{worker.text()} {describe_exit(code)}"
         worker.has_exited = True
         del self._workers[worker.worker_id]
+        self.on_gone(worker.worker_id)
         self._retired.add(worker.stats.values(), gauges=False)
         if self._ending:
             if code != 0:
@@ -382,6 +414,7 @@ class Fleet(WorkerReceiver):
             return
         self._workers[worker_id] = worker
         worker.started = self._clock.wall()
+        worker.began = self._clock.tick()
         self._send_all(worker, self._initial_commands)
         for log_command in self._log_commands.values():
             worker.send(log_command)
@@ -389,3 +422,7 @@ class Fleet(WorkerReceiver):
     def _send_all(self, worker: WorkerHandle, commands: CommandsFor) -> None:
         for command, descriptors in commands(worker.worker_id):
             worker.send(command, descriptors)
+
+
+def _place(worker: WorkerHandle) -> str:
+    return " < ".join(worker.take_stack()[:8]) or "unknown"

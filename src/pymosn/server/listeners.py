@@ -1,10 +1,10 @@
-"""All sockets that the process listens on: one per listener and worker, and those of the supervisor."""
+"""All sockets that the process has bound: one per listener and worker, and those of the supervisor."""
 
 import contextlib
 import os
 import socket
 import stat
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import NamedTuple
 
 from pymosn.api.network import join_address
@@ -19,7 +19,7 @@ from pymosn.server.admin_socket import AdminSocket
 from pymosn.server.channel import MAX_DESCRIPTORS
 from pymosn.server.messages import Command, Sockets
 from pymosn.server.run_options import RunOptions, StartError
-from pymosn.server.sockets import BindError, FileAccess, close_all, file_reason, listen, listen_unix
+from pymosn.server.sockets import BindError, FileAccess, bind_tcp, bind_unix, close_all, file_reason
 
 
 class Binding(NamedTuple):
@@ -46,6 +46,8 @@ class ListenerSockets:
         self._next: dict[str, Binding] = {}
         # Who could use the sockets whose access it changes, by path.
         self._access_before: dict[str, FileAccess] = {}
+        #: Called with the active sockets, by listener one per worker, before any that are no longer active are closed.
+        self.on_change: Callable[[Mapping[str, Sequence[socket.socket]]], None] = lambda sockets: None
 
     def bind(self, listeners: Iterable[Listener], workers: int) -> list[str]:
         """Binds the sockets of all listeners; returns the errors, and then nothing is left open."""
@@ -88,11 +90,11 @@ class ListenerSockets:
         ours = [name for name, other in self._configured.items() if other[:2] == binding[:2]]
         if binding.network != "unix":
             host, port = split_address(binding.address)
-            return listen(owner, host, port, workers, port > 0 and bool(ours), binding.is_transparent)
+            return bind_tcp(owner, host, port, workers, port > 0 and bool(ours), binding.is_transparent)
         if ours:
             self._give_access(owner, binding.address, access)
             return [self._sockets[ours[0]][0].dup()] * workers
-        shared = listen_unix(owner, binding.address, access)
+        shared = bind_unix(owner, binding.address, access)
         self._files[binding.address] = _inode(binding.address)
         return [shared] * workers
 
@@ -135,6 +137,7 @@ class ListenerSockets:
         self._sockets.update(self._new)
         self._configured, self._new = self._next, {}
         self._remove_files()
+        self.on_change(self._sockets)
         return unneeded
 
     def _remove_files(self) -> None:
@@ -157,6 +160,7 @@ class ListenerSockets:
         """Closes this process's copies and removes unix sockets from the file system; the workers' copies stay open."""
         self._configured = {}
         self.abandon()
+        self.on_change({})
         for sockets in self._sockets.values():
             close_all(sockets)
         self._sockets.clear()
@@ -220,7 +224,7 @@ class ProcessSockets(Service):
         for owner, address, sockets in (("admin", endpoint, self.admin), ("demo upstream", demo, self.demo)):
             try:
                 if address is not None:
-                    sockets += listen(owner, *address, 1)
+                    sockets += bind_tcp(owner, *address, 1)
             except BindError as error:
                 lines.append(str(error))
         self.is_admin_local = all(is_loopback(sock.getsockname()[0]) for sock in self.admin)

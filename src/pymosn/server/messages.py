@@ -27,8 +27,12 @@ class Part(Message, frozen=True):
     content: bytes
 
 
+class Guard(Message, frozen=True):
+    """The page of `network/progress.py` and the receiving end of the queue of `server/guardian.py`, sent as descriptors."""
+
+
 class Configure(Message, frozen=True):
-    """Build this configuration (`assembly.packed_config`) and serve; sent once, after all sockets and parts.
+    """Build this configuration (`assembly.packed_config`); answered with `Built`. Sent once, after all sockets and parts.
 
     `config_dir`, `base_dir`, `log_ceiling`: as in `RunOptions`. `workers`: how many share the limits. `worker_index`: this
     worker's index among them, from 0. `services`: IP address and port of each service of the supervisor, such as the admin
@@ -42,6 +46,14 @@ class Configure(Message, frozen=True):
     log_ceiling: str | None = None
     worker_index: int = -1
     services: list[tuple[str, int]] = []
+
+
+class Serve(Message, frozen=True):
+    """Listen and accept; answered with `Ready`."""
+
+
+class Probe(Message, frozen=True):
+    """Answer on the connection that is sent as a descriptor, as if it had been accepted (`server/probes.py`)."""
 
 
 class Check(Message, frozen=True):
@@ -126,6 +138,10 @@ class Stop(Message, frozen=True):
     """Close every connection, send the last `Stats` and exit with 0."""
 
 
+class Built(Message, frozen=True):
+    """The first configuration has been built, and nothing listens yet."""
+
+
 class Ready(Message, frozen=True):
     """The worker is serving. `drain_groups`: number of `Drain` commands that empty it.
 
@@ -206,10 +222,10 @@ class Allocations(Message, frozen=True):
 
 #: Commands that change logs; workers that start later get them too.
 LogCommand = SetLogLevel | SwitchLog
-Command = (Sockets | Part | Configure | Check | Prepare | Activate | Abandon | Retire | SetHosts | HostHealth) | (
-    LogCommand | ReopenLogs | GetStats | TraceAllocations | Drain | Stop
-)
-Report = Ready | Failed | Checked | Prepared | Activated | Stats | Drained | Blocked | Allocations
+_Change = Check | Prepare | Activate | Abandon | Retire
+_Setup = Sockets | Part | Guard | Configure | Serve | Probe
+Command = _Setup | _Change | SetHosts | HostHealth | LogCommand | ReopenLogs | GetStats | TraceAllocations | Drain | Stop
+Report = Built | Ready | Failed | Checked | Prepared | Activated | Stats | Drained | Blocked | Allocations
 
 #: Commands with the descriptors sent along with each, for the worker with the given id.
 CommandsFor = Callable[[int], Sequence[tuple[Command, Sequence[int]]]]

@@ -1,4 +1,8 @@
-"""Listening sockets: one with SO_REUSEPORT per TCP listener and worker, one in all per unix listener."""
+"""Sockets for listeners: one with SO_REUSEPORT per TCP listener and worker, one in all per unix listener.
+
+They are bound but do not listen yet. Whoever serves a socket calls `listen` once it can answer; until then clients are
+refused, and a readiness probe tells the truth.
+"""
 
 import errno
 import os
@@ -8,9 +12,8 @@ from collections.abc import Iterable
 from typing import Final, NamedTuple
 
 from pymosn.api.network import join_address
+from pymosn.network.listener import prepare_to_listen
 
-#: Maximum connections waiting to be accepted; the kernel limits it to net.core.somaxconn.
-BACKLOG: Final = 4096
 #: The option that makes a socket transparent: level and name. 75: IPV6_TRANSPARENT of linux/in6.h.
 TRANSPARENT: Final = {socket.AF_INET: (socket.SOL_IP, socket.IP_TRANSPARENT), socket.AF_INET6: (socket.IPPROTO_IPV6, 75)}
 
@@ -51,10 +54,10 @@ class BindError(Exception):
     """A socket cannot be bound; the text names its owner, its address and the reason."""
 
 
-def listen(
+def bind_tcp(
     owner: str, host: str, port: int, count: int, is_ours: bool = False, transparent: bool = False
 ) -> list[socket.socket]:
-    """Returns `count` listening TCP sockets that share one address; for port 0, one free port is chosen for all.
+    """Returns `count` bound TCP sockets that share one address; for port 0, one free port is chosen for all.
 
     `is_ours`: this process already listens there, and the new sockets are added. `transparent`: they also accept
     connections to foreign addresses that the kernel redirects (TPROXY), which requires CAP_NET_ADMIN. `owner` is named in
@@ -74,8 +77,7 @@ def listen(
             sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
             if transparent:
                 sock.setsockopt(*TRANSPARENT[family], 1)
-            sock.bind(address)
-            sock.listen(BACKLOG)
+            _bind(sock, address)
             sock.setblocking(False)
     except OSError as error:
         close_all(sockets)
@@ -83,18 +85,33 @@ def listen(
     return sockets
 
 
-def listen_unix(owner: str, path: str, access: FileAccess | None = None) -> socket.socket:
-    """Returns a listening unix socket at `path`, with `access`. A stale socket file is removed first.
+def _bind(sock: socket.socket, address: tuple[str, int]) -> None:
+    """Binds a socket so that another process cannot bind the address before it listens.
 
-    `owner`: as in `listen`. BindError if another process listens on the path, or it is not a socket.
+    Linux lets sockets with SO_REUSEADDR share an address until one of them listens. `prepare_to_listen` sets the option.
+    """
+    sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 0)
+    try:
+        sock.bind(address)
+    except OSError as error:
+        if error.errno != errno.EADDRINUSE:
+            raise
+        # Connections of a process that ended may be in TIME_WAIT.
+        prepare_to_listen(sock)
+        sock.bind(address)
+
+
+def bind_unix(owner: str, path: str, access: FileAccess | None = None) -> socket.socket:
+    """Returns a unix socket bound to `path`, with `access`. A stale socket file is removed first.
+
+    `owner`: as in `bind_tcp`. BindError if another process has bound the path, or it is not a socket.
     """
     sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
     try:
         if os.path.lexists(path):
             _remove_stale(path)
         sock.bind(path)
-        _give_access(path, access or FileAccess())  # before anyone can connect
-        sock.listen(BACKLOG)
+        _give_access(path, access or FileAccess())  # before it listens
         sock.setblocking(False)
     except OSError as error:
         sock.close()
@@ -103,7 +120,7 @@ def listen_unix(owner: str, path: str, access: FileAccess | None = None) -> sock
 
 
 def _remove_stale(path: str) -> None:
-    """Removes a socket file on which no process listens; OSError if it is anything else."""
+    """Removes a socket file that no process has bound; OSError if it is anything else."""
     if not stat.S_ISSOCK(os.lstat(path).st_mode):
         raise OSError(errno.EEXIST, "")
     with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as probe:
@@ -111,7 +128,18 @@ def _remove_stale(path: str) -> None:
         result = probe.connect_ex(path)
     if result != errno.ECONNREFUSED:
         raise OSError(errno.EADDRINUSE if result in (0, errno.EAGAIN) else result, "")
+    if is_bound(path):
+        raise OSError(errno.EADDRINUSE, "")  # by a process that is starting
     os.unlink(path)
+
+
+def is_bound(path: str) -> bool:
+    """Whether a living socket is bound to `path`, listening or not (proc(5), /proc/net/unix)."""
+    try:
+        with open("/proc/net/unix", encoding="utf-8", errors="surrogateescape") as lines:
+            return any(line.rstrip("\n").split(maxsplit=7)[7:] == [path] for line in lines)
+    except OSError:
+        return False
 
 
 def close_all(sockets: Iterable[socket.socket]) -> None:

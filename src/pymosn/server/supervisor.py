@@ -1,9 +1,10 @@
 """The supervisor: the parent process, which runs the control plane and one process per worker.
 
-It handles no traffic. It binds all sockets and keeps them, so that a worker that is replaced loses no connection in the
-backlog; it holds the active configuration (`changes.py`) and the workers (`fleet.py`). Everything else is a service
-(`control/service.py`) with three operations: start, follow the active configuration, stop. `_service_list` alone
-determines the order: they start from top to bottom and stop from bottom to top, also if one of them fails to start.
+It handles no traffic, but accepts connections that a worker leaves waiting (`guardian.py`). It binds all sockets and keeps
+them, so that a worker that is replaced loses no connection in the backlog; it holds the active configuration (`changes.py`)
+and the workers (`fleet.py`). Everything else is a service (`control/service.py`) with three operations: start, follow the
+active configuration, stop. `_service_list` alone determines the order: they start from top to bottom and stop from bottom to
+top, also if one of them fails to start.
 
 A run has these stages: start the services; serve until a signal requests a shutdown (`shutdown.py`); reject further changes;
 drain the workers, unless an immediate stop was requested; stop the services. SIGHUP reloads the configuration, SIGUSR1
@@ -43,9 +44,10 @@ from pymosn.server.families import Families
 from pymosn.server.filter_files import FilterFiles
 from pymosn.server.filter_watch import FilterWatch
 from pymosn.server.fleet import Fleet
+from pymosn.server.guardian import Guardian
 from pymosn.server.listeners import ProcessSockets
 from pymosn.server.logs import event_logs, log_paths, open_logs
-from pymosn.server.messages import Command, HostHealth, ReopenLogs
+from pymosn.server.messages import Command, Guard, HostHealth, ReopenLogs
 from pymosn.server.pid_file import PidFile, pid_path
 from pymosn.server.privileges import Privileges, apply_umask
 from pymosn.server.resources import raise_open_file_limit
@@ -76,6 +78,9 @@ class Supervisor:
         families = Families()
         spawn = partial(WorkerProcess, loop, families)
         self._fleet = Fleet(workers, spawn, self._initial_commands, loop.call_later, clock, self._log)
+        self._guardian = Guardian(workers, partial(self._on_deaf, loop), self._log)
+        self._fleet.on_gone = self._guardian.on_gone
+        self._sockets.listeners.on_change = self._guardian.watch
         self._workers = Workers(self._fleet, families, self._signals, options, self._log)
         self._health = HealthChecks(self._on_health, clock, self._log)
         sockets = self._sockets
@@ -108,6 +113,7 @@ class Supervisor:
             self._health,
             FilterWatch(options.config_dir, self._reload_filters, self._log),
             self._workers,
+            self._guardian,
             # The file and the admin API announce a process that works; they disappear before the workers stop.
             *([] if options.is_demo else [PidFile(pid_path(options.config, options.base_dir), self._log)]),
             HttpServer(create_demo(), self._sockets.demo, "demo upstream"),
@@ -159,7 +165,12 @@ class Supervisor:
     def _initial_commands(self, worker_id: int) -> list[tuple[Command, Sequence[int]]]:
         health = [(HostHealth(cluster, hosts), ()) for cluster, hosts in self._health.unhealthy().items()]
         configure = [(command, ()) for command in self._changes.configure(worker_id)]
-        return [*self._sockets.listeners.handover(worker_id), *configure, *health]
+        guard = (Guard(), self._guardian.descriptors())
+        return [guard, *self._sockets.listeners.handover(worker_id), *configure, *health]
+
+    def _on_deaf(self, loop: asyncio.AbstractEventLoop, worker_id: int, listener: str) -> None:
+        """Called in the guardian's thread."""
+        loop.call_soon_threadsafe(self._fleet.end_deaf, worker_id, listener)
 
     def _reopen_logs(self) -> None:
         self._logs.reopen()

@@ -55,7 +55,8 @@ class Watchdog:
         self._handle: asyncio.TimerHandle | None = None
 
     def start(self) -> None:
-        """Starts watching."""
+        """Starts watching. What was recorded before is discarded."""
+        take_stack(self._descriptor)
         self._beat()
 
     def stop(self) -> None:
@@ -73,6 +74,11 @@ class Watchdog:
         self._last = self._loop.time()
         faulthandler.dump_traceback_later(self._limit, file=self._descriptor)
         self._handle = self._loop.call_later(self._limit / 2.0, self._beat)
+
+
+def record_start(descriptor: int) -> None:
+    """Records where this process is each LIMIT seconds, until a `Watchdog` is started, in case that it never is."""
+    faulthandler.dump_traceback_later(LIMIT, repeat=True, file=descriptor)
 
 
 def take_stack(descriptor: int) -> str:

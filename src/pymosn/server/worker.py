@@ -30,14 +30,16 @@ from pymosn.observe.destination import report_to_stderr
 from pymosn.server import messages
 from pymosn.server.background import BackgroundTasks
 from pymosn.server.channel import Channel
+from pymosn.server.handover import HandoverReceiver, join_siblings
 from pymosn.server.logs import open_logs
 from pymosn.server.messages import Command, LogCommand
 from pymosn.server.overload import OverloadManager
+from pymosn.server.probes import ProbeReceiver
 from pymosn.server.resources import GarbageCollection, raise_open_file_limit, settle, trace_allocations
 from pymosn.server.shutdown import SUPERVISOR_SIGNALS
 from pymosn.server.standard_streams import secure
 from pymosn.server.stats_report import StatsReport
-from pymosn.server.watchdog import Frame, Watchdog
+from pymosn.server.watchdog import Frame, Watchdog, record_start
 from pymosn.server.worker_children import MARK, end_with_supervisor, keep_sockets
 
 #: Seconds between two periodic reports of the metrics.
@@ -64,6 +66,11 @@ class Worker:
         self._sockets: dict[str, socket.socket] = {}
         self._runtime: WorkerRuntime | None = None
         self._report: StatsReport | None = None
+        # Of `Guard`: the page and the queue that all workers share.
+        self._shared: list[int] = []
+        self._handover: HandoverReceiver | None = None
+        self._probes: ProbeReceiver | None = None
+        self._is_stopping = False
         # The directories that relative paths of filters and of logs start from.
         self._folders = ("", "")
         self._checked: tuple[int, Draft] | None = None
@@ -90,8 +97,13 @@ class Worker:
                     self._sockets[name] = socket.socket(fileno=descriptor)
             case messages.Part():
                 self._new_parts[command.digest] = command.content
+            case messages.Guard():
+                self._shared = descriptors
             case messages.Configure():
                 self._configure(command)
+            case messages.Probe():
+                if self._probes is not None:
+                    self._probes.serve(*descriptors)
             case messages.Stop():
                 self._tasks.begin(self._stop())
             case _:
@@ -101,6 +113,8 @@ class Worker:
     def _execute_configured(self, runtime: WorkerRuntime, command: Command) -> None:
         runtime.clock.tick()
         match command:
+            case messages.Serve():
+                self._tasks.begin(self._open(runtime))
             case messages.GetStats():
                 if self._report is not None:
                     self._tasks.begin(self._report.send(command.ticket))
@@ -136,13 +150,22 @@ class Worker:
             self._channel.send(messages.Failed(error.faults))
             await self._exit(1)
             return
+        if self._is_stopping:
+            return
         runtime.activate(prepared)
         run_whole(runtime.clean_up())
-        overload = OverloadManager(runtime)
-        await self._start(runtime, runtime.listeners)
         gc.collect()
         Watchdog(self._loop, self._stacks, partial(self._on_blocked, runtime)).start()
-        self._push_stats(runtime, overload)
+        self._push_stats(runtime, OverloadManager(runtime))
+        self._channel.send(messages.Built())
+
+    async def _open(self, runtime: WorkerRuntime) -> None:
+        """Listens, and accepts connections."""
+        self._probes = ProbeReceiver(self._loop, runtime.wheel, lambda: runtime.listeners)
+        await self._start(runtime, runtime.listeners)
+        if self._is_stopping:
+            return
+        self._handover = join_siblings(self._loop, runtime, self._shared)
         self._channel.send(messages.Ready(len(runtime.active.drain_order), runtime.active.marks))
 
     async def _start(self, runtime: WorkerRuntime, listeners: list[Listener]) -> None:
@@ -311,10 +334,14 @@ class Worker:
     async def _stop(self) -> None:
         """Closes everything in bounded time; a second call does no harm."""
         runtime = self._runtime
+        self._is_stopping = True
         if runtime is not None:
+            if self._handover is not None:
+                self._handover.set_accepting(False)
             for listener in [*runtime.listeners, *runtime.retired.listeners]:
-                listener.stop_accepting()
+                # In this order: without clusters and filters even an existing route could only be answered with an error.
                 listener.abort_all()
+                listener.stop_accepting()
             try:
                 await asyncio.wait_for(runtime.aclose(), CLOSE_TIME)
             except Exception as error:
@@ -371,6 +398,7 @@ def run(descriptor: int, stacks: int) -> int:
     keep_sockets((descriptor, stacks))
     raise_open_file_limit()
     settle()
+    record_start(stacks)
     loop = uvloop.new_event_loop()
     asyncio.set_event_loop(loop)
     worker = Worker(loop, socket.socket(fileno=descriptor), stacks)

@@ -18,7 +18,8 @@ from pymosn.core.counters import GroupData, GroupKey
 from pymosn.observe.totals import labels_of
 from pymosn.server.channel import Channel
 from pymosn.server.families import Families
-from pymosn.server.messages import REPORTS, Allocations, Command, Report
+from pymosn.server.messages import REPORTS, Allocations, Command, Probe, Report
+from pymosn.server.probes import ProbeSender
 from pymosn.server.shutdown import SUPERVISOR_SIGNALS
 from pymosn.server.watchdog import frames, take_stack
 
@@ -35,7 +36,10 @@ class WorkerHandle:
         #: Seconds since 1970.
         self.started = 0.0
         self.has_exited = False
+        self.is_built = False
+        self.probe = ProbeSender(lambda descriptor: self.send(Probe(), [descriptor]), self.is_flushed)
         #: Times on the monotonic clock.
+        self.began = 0.0
         self.ready_since: float | None = None
         self.last_report = 0.0
         #: Metrics, and the last ticket that they answered.
@@ -63,6 +67,10 @@ class WorkerHandle:
     def send(self, command: Command, descriptors: Sequence[int] = ()) -> None:
         """Sends a command; dropped if the worker is gone."""
         raise NotImplementedError
+
+    def is_flushed(self) -> bool:
+        """Whether all commands sent have reached the kernel."""
+        return True
 
     def take_stack(self) -> list[str]:
         """Where the worker's event loop is blocked, innermost call first; empty if it is not known to be blocked."""
@@ -114,6 +122,9 @@ class WorkerProcess(WorkerHandle):
     def send(self, command: Command, descriptors: Sequence[int] = ()) -> None:
         self._channel.send(command, descriptors)
 
+    def is_flushed(self) -> bool:
+        return self._channel.is_flushed
+
     def kill(self) -> None:
         self._process.kill()
 
@@ -150,6 +161,7 @@ class WorkerProcess(WorkerHandle):
             return
         self._gone = True
         self._channel.close()
+        self.probe.close()
         os.close(self._stacks)
         self._receiver.on_exit(self, self._exit_code)
 

@@ -1,6 +1,7 @@
 """The workers as a service: started before anything is served, drained and stopped after."""
 
 import asyncio
+import math
 from collections.abc import Coroutine
 from typing import Any, Final
 
@@ -13,8 +14,6 @@ from pymosn.server.run_options import RunOptions, StartError
 from pymosn.server.shutdown import ShutdownSignals
 from pymosn.version import VERSION, build
 
-#: Seconds in which all workers must be ready at the first start; otherwise it has failed.
-START_TIME: Final = 60.0
 #: Seconds that workers get for exiting before they are killed.
 STOP_TIME: Final = 3.0
 
@@ -34,31 +33,34 @@ class Workers(Service):
         self._signals = signals
         self._options = options
         self._log = log
-        self._hang_limit = 0.0
+        self._hang_limit = self._start_limit = 0.0
         self._hang_watch: asyncio.Task[None] | None = None
 
     async def start(self) -> None:
-        """Returns when all workers are ready. StartError if one fails, ShutdownRequested after a signal."""
+        """Returns when all workers serve. StartError if one fails, ShutdownRequested after a signal."""
         fleet, requested = self._fleet, self._signals.requested
         name = self._options.source.name
         self._log.write(INFO, f"pymosn {VERSION} ({build()}) starts {fleet.size} workers for {name}")
         fleet.start()
-        await _until(requested, fleet.wait_for(lambda: fleet.all_ready or bool(fleet.start_failure), START_TIME))
+        await _until(
+            requested, fleet.wait_for(lambda: fleet.all_ready or bool(fleet.start_failure), self._start_limit or math.inf)
+        )
         if fleet.start_failure:
             faults = [fault.placed(self._options.places, name) for fault in fleet.faults]
             raise StartError(faults=faults, lines=[] if faults else [fleet.start_failure])
         if requested.is_set():
             raise ShutdownRequested
         if not fleet.all_ready:
-            raise StartError(lines=[f"the workers were not ready within {START_TIME:g} s"])
+            raise StartError(lines=[f"the workers were not ready within {self._start_limit:g} s"])
         self._hang_watch = asyncio.get_running_loop().create_task(self._watch())
 
     def follow(self, config: MosnConfig) -> None:
         self._hang_limit = config.servers[0].worker_hang_limit
+        self._start_limit = config.servers[0].worker_start_limit
 
     async def _watch(self) -> None:
         while True:
-            self._fleet.end_hung(self._hang_limit)
+            self._fleet.end_hung(self._hang_limit, self._start_limit)
             self._families.reap()
             await asyncio.sleep(HANG_PERIOD)
 

@@ -15,7 +15,7 @@ from pathlib import Path
 import pytest
 
 from pymosn.server.families import Families
-from pymosn.server.guardian import processes
+from pymosn.server.reaper import processes
 from pymosn.server.worker_children import give_up_sockets, keep_sockets
 
 #: A worker that leaves a process in another session behind when its standard input ends.
@@ -117,13 +117,13 @@ def killed(folder: Path) -> None:
     os.kill(os.getpid(), signal.SIGKILL)
 
 
-def killed_with_another_guardian(folder: Path) -> None:
+def killed_with_another_reaper(folder: Path) -> None:
     families = Families()
     worker = start(families, folder / "note")
-    [guardian] = [process.pid for process in processes() if process.parent == os.getpid() and process.pid != worker.pid]
-    os.kill(guardian, signal.SIGKILL)
+    [reaper] = [process.pid for process in processes() if process.parent == os.getpid() and process.pid != worker.pid]
+    os.kill(reaper, signal.SIGKILL)
     deadline = time.monotonic() + 20.0
-    while is_alive(guardian):
+    while is_alive(reaper):
         assert time.monotonic() < deadline
     families.reap()  # starts another one
     worker.communicate(timeout=20)
@@ -131,8 +131,8 @@ def killed_with_another_guardian(folder: Path) -> None:
     os.kill(os.getpid(), signal.SIGKILL)
 
 
-@pytest.mark.parametrize("scenario", [killed, killed_with_another_guardian])
-def test_the_guardian_ends_all_when_the_supervisor_is_killed(scenario: Callable[[Path], None], tmp_path: Path) -> None:
+@pytest.mark.parametrize("scenario", [killed, killed_with_another_reaper])
+def test_the_reaper_ends_all_when_the_supervisor_is_killed(scenario: Callable[[Path], None], tmp_path: Path) -> None:
     assert in_a_process(scenario, tmp_path) == -signal.SIGKILL
     left = soon(tmp_path / "note")
     deadline = time.monotonic() + 20.0

@@ -1,4 +1,6 @@
 import asyncio
+import os
+import socket
 from collections.abc import Callable, Coroutine, Sequence
 
 from tests.kit import FakeClock, Lines
@@ -7,18 +9,22 @@ from pymosn.config.diagnostics import Diagnostic
 from pymosn.core.counters import GroupData
 from pymosn.server.fleet import Fleet
 from pymosn.server.messages import (
+    Built,
     Command,
     Configure,
     Drain,
     Drained,
     Failed,
     GetStats,
+    Probe,
     Ready,
+    Serve,
     SetLogLevel,
     Stats,
     Stop,
     SwitchLog,
 )
+from pymosn.server.probes import ANSWER
 from pymosn.server.worker_process import WorkerHandle, WorkerReceiver
 
 CONFIGURE = Configure(b"", "/conf", "/", 1)
@@ -46,12 +52,28 @@ class FakeWorker(WorkerHandle):
         self.receiver = receiver
         self.commands: list[Command] = []
         self.is_killed = False
+        self.answers = True
+        self.fault = ""
+        self._probe: socket.socket | None = None
 
     def take_stack(self) -> list[str]:
         return ["filters.py:7 in on_request"]
 
     def send(self, command: Command, descriptors: Sequence[int] = ()) -> None:
-        self.commands.append(command)
+        if isinstance(command, Probe):
+            self._probe = socket.socket(fileno=os.dup(descriptors[0]))
+        else:
+            self.commands.append(command)
+
+    def live(self) -> None:
+        """Sends a report, and answers its probe."""
+        if not self.is_killed and self.ready_since is not None:
+            self.receiver.on_report(self, Stats(0, []))
+        if self._probe is not None:
+            with self._probe:
+                if self.answers:
+                    self._probe.send(ANSWER + self.fault.encode())
+            self._probe = None
 
     def kill(self) -> None:
         self.is_killed = True
@@ -257,3 +279,106 @@ def test_a_worker_that_does_not_stop_is_killed() -> None:
         assert stage.fleet.pids == []
 
     run(scenario())
+
+
+def test_nothing_is_served_before_all_workers_have_built_the_configuration() -> None:
+    stage = Stage(size=2)
+    one, two = stage.spawned
+    one.receiver.on_report(one, Built())
+    assert Serve() not in one.commands
+    two.receiver.on_report(two, Built())
+    assert one.commands[-1] == two.commands[-1] == Serve()
+    stage.all_ready()
+    one.exit(-9)
+    new = stage.spawned[2]
+    new.receiver.on_report(new, Built())
+    assert new.commands[-1] == Serve()  # a replacement waits for nobody
+    assert two.commands.count(Serve()) == 1
+
+
+def test_a_start_that_fails_and_one_that_is_stopped_serve_nothing() -> None:
+    stage = Stage(size=2)
+    one, two = stage.spawned
+    one.receiver.on_report(one, Built())
+    two.receiver.on_report(two, Failed([]))
+    two.exit(1)
+    assert Serve() not in one.commands
+
+    async def scenario() -> None:
+        stopped = Stage(size=1)
+        stop = asyncio.ensure_future(stopped.fleet.stop(0.0))
+        await settle()
+        (worker,) = stopped.spawned
+        worker.receiver.on_report(worker, Built())
+        await stop
+        assert Serve() not in worker.commands
+
+    run(scenario())
+
+
+def watch(stage: Stage, seconds: int, limit: float = 5.0, start_limit: float = 20.0) -> None:
+    """Checks for hung workers for that time, in which every worker that lives reports and answers its probes."""
+    for _ in range(seconds):
+        stage.clock.now += 1.0
+        for worker in stage.spawned:
+            worker.live()
+        stage.fleet.end_hung(limit, start_limit)
+
+
+def test_workers_that_report_and_answer_are_left_alone() -> None:
+    stage = Stage().all_ready()
+    watch(stage, 60)
+    assert not any(worker.is_killed for worker in stage.spawned)
+
+
+def test_a_replacement_that_is_not_ready_in_time_is_killed_and_replaced() -> None:
+    stage = Stage().all_ready()
+    stage.spawned[0].exit(-9)
+    watch(stage, 20)
+    assert not stage.spawned[2].is_killed
+    watch(stage, 1)
+    assert stage.spawned[2].is_killed
+    text = "worker 1 (pid 1003) was not ready within 20 s; killing it, last at: filters.py:7 in on_request"
+    assert text in stage.log.lines
+    stage.scheduler.run_next()
+    assert stage.spawned[3].worker_id == 1
+
+
+def test_without_a_start_limit_a_replacement_has_all_the_time() -> None:
+    stage = Stage().all_ready()
+    stage.spawned[0].exit(-9)
+    watch(stage, 1000, start_limit=0.0)
+    assert not stage.spawned[2].is_killed
+
+
+def test_a_worker_that_reports_but_answers_no_probe_is_killed() -> None:
+    stage = Stage().all_ready()
+    stage.spawned[0].answers = False
+    watch(stage, 5)
+    assert not stage.spawned[0].is_killed
+    watch(stage, 2)
+    assert stage.spawned[0].is_killed
+    assert not stage.spawned[1].is_killed
+    text = "worker 1 (pid 1001) responds, but for 5 s new connections are not served; killing it"
+    assert stage.log.lines[0] == text
+
+
+def test_a_worker_that_finds_its_own_fault_is_killed_with_it() -> None:
+    stage = Stage().all_ready()
+    stage.spawned[0].fault = "listener web: its socket was closed"
+    watch(stage, 8)
+    text = "worker 1 (pid 1001) responds, but for 5 s listener web: its socket was closed; killing it"
+    assert stage.log.lines[0] == text
+    assert stage.spawned[0].is_killed
+
+
+def test_a_worker_that_the_guardian_calls_deaf_is_killed_once_it_is_ready() -> None:
+    stage = Stage().all_ready()
+    gone: list[int] = []
+    stage.fleet.on_gone = gone.append
+    stage.fleet.end_deaf(2, "web")
+    assert gone == [2]
+    assert stage.log.lines[0] == "worker 2 (pid 1002) responds, but listener web accepts no connections; killing it"
+    stage.fleet.end_deaf(2, "web")  # its replacement is starting
+    stage.fleet.end_deaf(3, "web")
+    assert len(stage.spawned) == 3

@@ -1,3 +1,4 @@
+import errno
 import os
 import select
 import socket
@@ -6,13 +7,15 @@ from pathlib import Path
 import pytest
 
 from pymosn.config.schema import Listener
+from pymosn.network.listener import prepare_to_listen
 from pymosn.server.listeners import ListenerSockets
-from pymosn.server.sockets import BindError, close_all, listen, listen_unix
+from pymosn.server.sockets import BindError, bind_tcp, bind_unix, close_all
 
 
 def test_every_worker_has_its_own_listening_socket_on_one_port() -> None:
-    sockets = listen("listener a", "127.0.0.1", 0, 3)
+    sockets = bind_tcp("listener a", "127.0.0.1", 0, 3)
     assert len(sockets) == 3
+    begin(sockets)
     (address,) = {sock.getsockname() for sock in sockets}
     with socket.create_connection(address, 5) as client:
         readable, _, _ = select.select(sockets, [], [], 5)
@@ -24,7 +27,8 @@ def test_every_worker_has_its_own_listening_socket_on_one_port() -> None:
 
 
 def test_all_addresses_means_both_families() -> None:
-    sockets = listen("listener a", "", 0, 1)
+    sockets = bind_tcp("listener a", "", 0, 1)
+    begin(sockets)
     port = sockets[0].getsockname()[1]
     with socket.create_connection(("127.0.0.1", port), 5):
         pass
@@ -32,19 +36,57 @@ def test_all_addresses_means_both_families() -> None:
 
 
 def test_a_taken_port_is_named_even_when_its_owner_would_share_it() -> None:
-    first = listen("listener first", "127.0.0.1", 0, 2)
+    first = bind_tcp("listener first", "127.0.0.1", 0, 2)
     port = first[0].getsockname()[1]
     with pytest.raises(BindError) as caught:
-        listen("listener second", "127.0.0.1", port, 2)
+        bind_tcp("listener second", "127.0.0.1", port, 2)
     assert str(caught.value) == (
         f"listener second: cannot listen on 127.0.0.1:{port}: the address is in use by another process"
     )
     close_all(first)
 
 
+def begin(sockets: list[socket.socket]) -> None:
+    for sock in sockets:
+        prepare_to_listen(sock)
+        sock.listen()
+
+
+@pytest.mark.parametrize("host", ["127.0.0.1", "", "localhost"])
+def test_a_bound_port_refuses_until_it_is_served_but_cannot_be_taken(host: str) -> None:
+    first = bind_tcp("listener first", host, 0, 2)
+    port = first[0].getsockname()[1]
+    with socket.socket() as client:
+        assert client.connect_ex(("127.0.0.1", port)) == errno.ECONNREFUSED
+    with pytest.raises(BindError, match="the address is in use by another process"):
+        bind_tcp("listener second", host, port, 2)
+    begin(first[:1])  # the other one gets nothing before it listens as well
+    for _ in range(8):
+        with socket.create_connection(("127.0.0.1", port), 5):
+            first[0].accept()[0].close()
+    close_all(first)
+
+
+def test_connections_in_time_wait_do_not_prevent_the_next_start() -> None:
+    first = bind_tcp("listener first", "127.0.0.1", 0, 1)
+    begin(first)
+    address = first[0].getsockname()
+    with socket.create_connection(address, 5) as client:
+        accepted, _ = first[0].accept()
+        accepted.close()  # closes first, and so gets TIME_WAIT
+        assert client.recv(1) == b""
+    close_all(first)
+    again = bind_tcp("listener again", "127.0.0.1", address[1], 2)
+    close_all(again)
+    # Another program's, without SO_REUSEPORT.
+    with socket.create_server(address) as other, socket.create_connection(address, 5):
+        other.accept()[0].close()
+    close_all(bind_tcp("listener again", "127.0.0.1", address[1], 2))
+
+
 def test_an_address_of_another_machine_is_named() -> None:
     with pytest.raises(BindError, match=r"listener a: cannot listen on 192\.0\.2\.1:80.*does not belong to this machine"):
-        listen("listener a", "192.0.2.1", 80, 1)
+        bind_tcp("listener a", "192.0.2.1", 80, 1)
 
 
 # ---- unix sockets
@@ -64,15 +106,19 @@ def test_a_socket_file_without_a_listener_is_replaced(tmp_path: Path) -> None:
     with socket.socket(socket.AF_UNIX) as old:
         old.bind(path)
     assert not connects(path)
-    with listen_unix("listener a", path):
+    with bind_unix("listener a", path) as sock:
+        assert not connects(path)
+        sock.listen()
         assert connects(path)
 
 
 def test_a_unix_socket_in_use_is_left_alone(tmp_path: Path) -> None:
     path = str(tmp_path / "s")
-    with listen_unix("listener a", path):
-        with pytest.raises(BindError, match=rf"listener b: cannot listen on {path}: the address is in use"):
-            listen_unix("listener b", path)
+    with bind_unix("listener a", path) as sock:
+        for _ in range(2):  # before it listens, and when it does
+            with pytest.raises(BindError, match=rf"listener b: cannot listen on {path}: the address is in use"):
+                bind_unix("listener b", path)
+            sock.listen()
         assert connects(path)
 
 
@@ -80,14 +126,21 @@ def test_a_file_that_is_not_a_socket_is_left_alone(tmp_path: Path) -> None:
     path = tmp_path / "precious"
     path.write_text("data")
     with pytest.raises(BindError, match="a file exists that is not a socket"):
-        listen_unix("listener a", str(path))
+        bind_unix("listener a", str(path))
     assert path.read_text() == "data"
     with pytest.raises(BindError, match="No such file"):
-        listen_unix("listener a", str(tmp_path / "no" / "folder"))
+        bind_unix("listener a", str(tmp_path / "no" / "folder"))
 
 
 def unix(name: str, path: str) -> Listener:
     return Listener(name=name, address=path, network="unix", bind_port=True)
+
+
+def serve(sockets: ListenerSockets) -> None:
+    """Lets the active sockets listen, as workers do."""
+    for _, descriptors in sockets.handover(1):
+        for descriptor in descriptors:
+            socket.socket(fileno=os.dup(descriptor)).listen()
 
 
 def test_all_workers_share_one_unix_socket_and_its_file_goes_with_it(tmp_path: Path) -> None:
@@ -105,12 +158,14 @@ def test_the_socket_stays_over_changes_and_a_new_name_gets_the_same_one(tmp_path
     path, other = str(tmp_path / "s"), str(tmp_path / "other")
     sockets = ListenerSockets()
     assert sockets.bind([unix("a", path)], 1) == []
+    serve(sockets)
     inode = os.stat(path).st_ino
     assert sockets.prepare([unix("a", path)], 1) == []
     assert sockets.handover_new(1) == [], "nothing is new"
     close_all(sockets.activate())
     assert sockets.prepare([unix("b", path), unix("c", other)], 1) == []
     close_all(sockets.activate())
+    serve(sockets)
     assert os.stat(path).st_ino == inode
     assert connects(path)
     assert sockets.prepare([unix("c", other)], 1) == []
@@ -124,6 +179,7 @@ def test_a_change_that_is_given_up_leaves_no_socket_file_and_takes_none_away(tmp
     path, new = str(tmp_path / "s"), str(tmp_path / "new")
     sockets = ListenerSockets()
     assert sockets.bind([unix("a", path)], 1) == []
+    serve(sockets)
     assert sockets.prepare([unix("b", path), unix("c", new)], 1) == []
     sockets.abandon()
     assert not os.path.exists(new)
@@ -139,7 +195,8 @@ def test_a_socket_file_of_another_process_is_not_removed(tmp_path: Path) -> None
     sockets = ListenerSockets()
     assert sockets.bind([unix("a", path)], 1) == []
     os.unlink(path)
-    with listen_unix("another process", path):
+    with bind_unix("another process", path) as other:
+        other.listen()
         sockets.close()
         assert connects(path)
 

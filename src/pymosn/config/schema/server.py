@@ -143,6 +143,9 @@ class Server(Block, kw_only=True):
     worker_hang_limit: Annotated[
         Duration, own("a worker that does not respond for this long is replaced; 0 disables this")
     ] = 10.0
+    worker_start_limit: Annotated[
+        Duration, own("a worker that is not ready this long after its start has failed, and is replaced; 0 disables this")
+    ] = 60.0
     watch_filters: Annotated[bool, own("activate an edited file of a Python filter immediately")] = True
     processor: Annotated[int | float | str, works("number of workers; `auto` or below 1: the CPUs available")] = 0
     limits: WorkerLimits = msgspec.field(default_factory=WorkerLimits)
