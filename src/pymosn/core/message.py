@@ -207,7 +207,7 @@ class RequestHead(MessageHead):
         """
 
     def adopt_forwarded(self, options: ForwardingOptions) -> str:
-        """Adopts what trusted proxies say about the client's request, its scheme, before anything looks at it.
+        """Adopts what trusted proxies say about the client's request, its scheme, before anything judges by it.
 
         Returns the client's IP address according to them; empty when they do not name it.
         """

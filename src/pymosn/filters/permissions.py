@@ -10,7 +10,7 @@ from collections.abc import Collection, Iterator
 from pathlib import Path
 from typing import Final
 
-#: Maximum number of modules next to a filter that are looked at.
+#: Maximum number of modules next to a filter that are checked.
 MAX_NEIGHBOURS: Final = 1000
 
 

@@ -34,16 +34,16 @@ from pymosn.control.service import Service
 from pymosn.core.log import WARN, Log
 from pymosn.network.progress import ACCEPTING, AWAY, BEATS, CELLS, PAUSED, STATE, cell_of
 
-#: Seconds between two looks at sockets with waiting connections; of a single worker, which can only be reported.
+#: Seconds between two checks of sockets with waiting connections; of a single worker, which can only be reported.
 PERIOD: Final = 0.012
 LONE_PERIOD: Final = 0.5
 #: Seconds for which a connection may wait for its own worker.
 PATIENCE: Final = 0.04
-#: Connections accepted from one socket per look, so that none keeps the guardian from the others.
+#: Connections accepted from one socket per check, so that none keeps the guardian from the others.
 BATCH: Final = 64
 #: Connections in succession that a worker must have missed, while its loop turned, to be called deaf.
 DEAF_AFTER: Final = 5
-#: Seconds between two looks whether a socket listens by now.
+#: Seconds between two checks whether a socket listens.
 LISTEN_PERIOD: Final = 0.1
 #: Errors of sending into a full queue (unix(7): too many descriptors in flight).
 _FULL: Final = frozenset((errno.EAGAIN, errno.ENOBUFS, errno.ETOOMANYREFS, errno.EINTR))
@@ -189,7 +189,7 @@ class Guardian(Service):
                 self._pause.poll(period * 1000.0)
 
     def look(self, readable: Iterable[int]) -> bool:
-        """Looks once at the sockets that are `readable`; returns whether any of them has a waiting connection."""
+        """Checks once the sockets that are `readable`; returns whether any of them has a waiting connection."""
         with contextlib.suppress(OSError):
             os.eventfd_read(self._stop)
         self._watch_silent()

@@ -16,7 +16,7 @@ from pymosn.server.logs import log_paths
 
 #: Seconds between two checks; also the time that processes get to close a file that was rotated.
 PERIOD: Final = 5.0
-#: Seconds for a look at a file, or for its rotation; and for compressing it.
+#: Seconds for checking a file, or for its rotation; and for compressing it.
 FILE_TIME: Final = 2.0
 TIDY_TIME: Final = 600.0
 

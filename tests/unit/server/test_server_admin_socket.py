@@ -15,6 +15,13 @@ def is_served(path: Path) -> bool:
         return probe.connect_ex(str(path)) == 0
 
 
+def serving(path: str) -> AdminSocket:
+    """A new socket that listens, as when its server has started."""
+    made = AdminSocket(path)
+    made.sock.listen()
+    return made
+
+
 def left_over(path: Path) -> None:
     """A socket file of a process that was killed."""
     with socket.socket(socket.AF_UNIX) as sock:
@@ -26,7 +33,7 @@ def left_over(path: Path) -> None:
 def test_only_the_owner_has_access_whatever_the_umask_is(tmp_path: Path, umask: int) -> None:
     before = os.umask(umask)
     try:
-        made = AdminSocket(str(tmp_path / "s"))
+        made = serving(str(tmp_path / "s"))
     finally:
         os.umask(before)
     assert stat.S_IMODE((tmp_path / "s").stat().st_mode) == 0o600
@@ -37,15 +44,24 @@ def test_only_the_owner_has_access_whatever_the_umask_is(tmp_path: Path, umask: 
 
 def test_a_file_without_a_listener_is_replaced(tmp_path: Path) -> None:
     left_over(tmp_path / "s")
-    made = AdminSocket(str(tmp_path / "s"))
+    made = serving(str(tmp_path / "s"))
     assert is_served(tmp_path / "s")
     made.close()
 
 
 def test_a_living_owner_is_named_and_left_alone(tmp_path: Path) -> None:
-    owner = AdminSocket(str(tmp_path / "s"))
+    owner = serving(str(tmp_path / "s"))
     with pytest.raises(BindError, match=rf"another pymosn \(pid {os.getpid()}\) already serves {tmp_path}/s"):
         AdminSocket(str(tmp_path / "s"))
+    assert is_served(tmp_path / "s")
+    owner.close()
+
+
+def test_an_owner_that_does_not_serve_yet_is_left_alone(tmp_path: Path) -> None:
+    owner = AdminSocket(str(tmp_path / "s"))
+    with pytest.raises(BindError, match=rf"another process already serves {tmp_path}/s, or is about to"):
+        AdminSocket(str(tmp_path / "s"))
+    owner.sock.listen()
     assert is_served(tmp_path / "s")
     owner.close()
 
@@ -66,9 +82,9 @@ def test_what_is_not_a_socket_is_left_alone(tmp_path: Path, kind: str) -> None:
 
 
 def test_a_file_that_was_replaced_stays(tmp_path: Path) -> None:
-    made = AdminSocket(str(tmp_path / "s"))
+    made = serving(str(tmp_path / "s"))
     (tmp_path / "s").unlink()
-    other = AdminSocket(str(tmp_path / "s"))
+    other = serving(str(tmp_path / "s"))
     made.close()
     assert is_served(tmp_path / "s")
     other.close()
@@ -78,7 +94,7 @@ def test_a_long_path_works_and_a_long_name_is_an_error(tmp_path: Path) -> None:
     folder = tmp_path / ("d" * 120)
     folder.mkdir()
     path = folder / "mosn.admin.sock"
-    made = AdminSocket(str(path))
+    made = serving(str(path))
     with socket.socket(socket.AF_UNIX) as client, open_folder(str(path)) as descriptor:
         client.connect(short_address(descriptor, str(path)))
     made.close()
@@ -106,7 +122,7 @@ def test_of_many_that_start_at_once_over_a_left_over_file_one_wins(tmp_path: Pat
         ) -> None:
             gate.wait(10)
             try:
-                made.append(AdminSocket(str(path)))
+                made.append(serving(str(path)))
             except BindError as error:
                 refused.append(error)
 

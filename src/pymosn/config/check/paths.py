@@ -104,7 +104,7 @@ def _paths(config: MosnConfig, folders: Folders) -> Iterator[tuple[str, str, str
 def check_paths(before: MosnConfig, after: MosnConfig, folders: Folders, reserved: Reserved) -> list[Diagnostic]:
     """The errors of the paths in `after` that the active configuration `before` does not have in the same role.
 
-    Only looks at names and links: opens and creates nothing.
+    Only follows names and links: opens and creates nothing.
     """
     active = {(path.role, path.real) for path in named_paths(before, folders)}
     paths = list(named_paths(after, folders))

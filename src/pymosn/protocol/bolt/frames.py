@@ -127,7 +127,7 @@ class BoltHeaders(RpcHeaders):
         self.front = front
         self.start: i64 = start
         self.end: i64 = end
-        # Whether the proxy has set one of the two headers with the service: both are then as it wishes.
+        # Whether the proxy has set one of the two headers with the service: both are then its own.
         self._sets_service = False
 
     def value_in(self, fields: list[Field], name: bytes) -> bytes | None:
