@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 from process_fixtures import Start
 from pymosn_process import READY, Pymosn, TwoHops, _listener, eventually, free_ports, get
-from test_reload import attempts, post, reload, write
+from test_reload import attempts, reload, write
 
 #: A filter that leaves a file when it is imported, and one when it is created.
 MARKING = """
@@ -51,7 +51,7 @@ class Place:
         return self.block("listener", listener)
 
     def block(self, kind: str, config: dict[str, Any]) -> tuple[int, str]:
-        status, result = post(self.hops.admin_port, "/api/v1/update_config", {"type": kind, "config": config})
+        status, result = self.proxy.post("/api/v1/update_config", {"type": kind, "config": config})
         return status, " ".join(fault["message"] for fault in result["faults"] if fault["severity"] == "error")
 
 
@@ -102,7 +102,7 @@ def test_a_log_never_becomes_a_filter(place: Place) -> None:
                 assert status == 400
                 assert "is or was a log" in message
         assert not place.marker.exists()
-        post(place.hops.admin_port, "/api/v1/remove_config", {"type": "listener", "name": "added"})
+        place.proxy.post("/api/v1/remove_config", {"type": "listener", "name": "added"})
 
 
 Change = Callable[[Place, str], tuple[int, str]]
@@ -139,7 +139,7 @@ def with_host(place: Place, path: str) -> tuple[int, str]:
 
 def with_hosts(place: Place, path: str) -> tuple[int, str]:
     body = {"type": "add", "config": {"cluster": "server", "hosts": [{"address": f"unix:{path}"}]}}
-    status, result = post(place.hops.admin_port, "/api/v1/update_hosts", body)
+    status, result = place.proxy.post("/api/v1/update_hosts", body)
     return status, " ".join(fault["message"] for fault in result["faults"])
 
 

@@ -10,7 +10,6 @@ from typing import Any
 import pytest
 from process_fixtures import Start
 from pymosn_process import PATIENCE, READY, Pymosn, TwoHops, eventually, get
-from test_reload import post
 
 HS256 = "c2VjcmV0LW9mLWhzMjU2LXRva2Vucw"
 PEM = "-----BEGIN PRIVATE KEY-----\nMIIEvQIBADANBgkqhkiG9w0BAQEFAASC\n-----END PRIVATE KEY-----"
@@ -178,7 +177,7 @@ def test_errors_of_filters_in_the_answer_and_in_the_log(proxy: Pymosn, two_hops:
         **two_hops.server["listeners"][1],
         "stream_filters": [filter_entry(f"redis://:pw-of-redis@redis.example/{end}")],
     }
-    status, result = post(two_hops.admin_port, "/api/v1/update_config", {"type": "listener", "config": listener})
+    status, result = proxy.post("/api/v1/update_config", {"type": "listener", "config": listener})
     assert status == 400
     assert "ValueError" in json.dumps(result)
     assert leaked(json.dumps(result)) == []
@@ -208,7 +207,7 @@ def test_invalid_values_are_not_quoted_if_they_are_secrets(
 ) -> None:
     route = {"match": {"prefix": "/q"}, "route": {"cluster_name": "client", key: value}}
     body = {"type": "add", "config": {"router_config_name": "client_router", "domain": "*", "route": route}}
-    status, result = post(two_hops.admin_port, "/api/v1/update_route", body)
+    status, result = proxy.post("/api/v1/update_route", body)
     assert status == 400
     assert key in json.dumps(result)
     assert "71727374" not in json.dumps(result)
