@@ -180,6 +180,7 @@ class BoltHeaders(RpcHeaders):
         # Offsets of the lengths of the values, or -1.
         found: i64 = -1
         repeated: i64 = -1
+        candidates: i64 = 0
         while at < end:
             name_at: i64 = at + 4
             size: i64 = i64(read_i32_be(data, at))  # -1 for null
@@ -188,16 +189,29 @@ class BoltHeaders(RpcHeaders):
                 if found >= 0 and self._text_at(at) != self._text_at(found):
                     raise self.conflict(name)
                 found = at
-            elif size == other_length and has_lowered(data, name_at, other):
-                if repeated >= 0 and self._text_at(at) != self._text_at(repeated):
-                    raise self.conflict(other)
+            elif size == other_length:
+                candidates += 1
                 repeated = at
             size = i64(read_i32_be(data, at))
             at = at + 4 + size if size > 0 else at + 4
         value = None if found < 0 else self._text_at(found)
-        if value is not None and repeated >= 0:
-            self._check_service(value, self._text_at(repeated))
+        # Usually the two values are equal, and then it does not matter what the other name is.
+        if candidates > 0 and (candidates > 1 or (value is not None and self._text_at(repeated) != value)):
+            self._check_repeated(value, other)
         return value
+
+    def _check_repeated(self, value: bytes | None, other: bytes) -> None:
+        """Compares `value` with all values of the name that repeats it."""
+        before: i64 = -1
+        at: i64 = self._value_at(other, self.start)
+        while at >= 0:
+            text = self._text_at(at)
+            if before >= 0 and text != self._text_at(before):
+                raise self.conflict(other)
+            if value is not None:
+                self._check_service(value, text)
+            before = at
+            at = self._value_at(other, at + 4 + (0 if text is None else len(text)))
 
     def _text_at(self, at: i64) -> bytes | None:
         size: i64 = u32(self.front, at)
