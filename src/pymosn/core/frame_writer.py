@@ -21,6 +21,8 @@ class FrameWriter:
         # Long pieces and the data before them, and their total size.
         self._parts: list[bytes] = []
         self._parts_size: i64 = 0
+        #: The next one, while its owner keeps it for later.
+        self.next_spare: FrameWriter | None = None
 
     def size(self) -> i64:
         """Number of collected bytes."""

@@ -81,10 +81,28 @@ class ConnectionOwner:
         #: Seconds in which a peer must take some of its buffered bytes (0 disables this), and bytes per second.
         self.write_timeout = 0.0
         self.write_min_rate = 0.0
-        #: Spare batch writers, shared by its connections.
-        self.writers: list[FrameWriter] = []
+        # Spare batch writers, shared by its connections: a linked list, since a list object would shrink and grow each time.
+        self._spare: FrameWriter | None = None
+        self._spares: i64 = 0
         #: Whether to read data received before a reset (useful for upstream responses), directly from the socket.
         self.drains_after_reset = False
+
+    def take_writer(self) -> FrameWriter:
+        """A batch writer, which `keep_writer` takes back."""
+        writer = self._spare
+        if writer is None:
+            return FrameWriter()
+        self._spare = writer.next_spare
+        self._spares -= 1
+        writer.next_spare = None
+        return writer
+
+    def keep_writer(self, writer: FrameWriter) -> None:
+        """Keeps an empty batch writer for later."""
+        if self._spares < SPARE_WRITERS:
+            writer.next_spare = self._spare
+            self._spare = writer
+            self._spares += 1
 
     def on_open(self, connection: TcpConnection) -> bool:
         """The connection is open, before its filters are called. False: it was refused, and they will not be called."""
@@ -318,7 +336,7 @@ class TcpConnection(Connection):
             return FrameWriter()  # what is written to it is dropped
         batch = self._batch
         if batch is None:
-            batch = self._owner.writers.pop() if self._owner.writers else FrameWriter()
+            batch = self._owner.take_writer()
             self._batch = batch
             asyncio.get_running_loop().call_soon(self._flush)
         else:
@@ -337,8 +355,7 @@ class TcpConnection(Connection):
         parts = batch.take()
         if size > 0:
             self._send(parts, size)
-        if len(self._owner.writers) < SPARE_WRITERS:
-            self._owner.writers.append(batch)
+        self._owner.keep_writer(batch)
 
     def pause_reading(self) -> None:
         self._pauses += 1
