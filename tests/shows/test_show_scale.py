@@ -1,7 +1,6 @@
 """Issue "Trust", show 4: 50,000 hosts; a change, a scrape and a reload delay no request by more than 20 ms."""
 
 import asyncio
-import http.client
 import json
 import signal
 import sys
@@ -86,13 +85,15 @@ class Scene:
     def host(self, number: int) -> dict[str, Any]:
         return {"address": f"127.{1 + number // 62500}.{number // 250 % 250}.{1 + number % 250}:{self.port}"}
 
-    async def admin(self, path: str, body: dict[str, Any] | None = None) -> str:
+    async def admin(self, path: str) -> str:
         """The response of the admin API."""
-        return await asyncio.to_thread(_ask, self.hops.admin_port, path, body)
+        return await asyncio.to_thread(self.hops.admin, path)
 
     async def add_host(self, cluster: str, number: int) -> None:
         update = {"type": "add", "config": {"cluster": cluster, "hosts": [self.host(100_000 + number)]}}
-        assert json.loads(await self.admin("/api/v1/update_hosts", update))["applied"]
+        assert self.proxy is not None
+        _, result = await asyncio.to_thread(self.proxy.post, "/api/v1/update_hosts", update)
+        assert result["applied"], result
 
     async def reload(self, number: int) -> None:
         """Replaces one host in the file, and the connect timeout of all."""
@@ -124,16 +125,7 @@ class Scene:
         return found, await self.probe()
 
     async def probe(self) -> float:
-        return float(await asyncio.to_thread(_ask, self.hops.client_port, "/probe", None))
-
-
-def _ask(port: int, path: str, body: dict[str, Any] | None) -> str:
-    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=60)
-    try:
-        connection.request("GET" if body is None else "POST", path, None if body is None else json.dumps(body))
-        return connection.getresponse().read().decode()
-    finally:
-        connection.close()
+        return float((await asyncio.to_thread(self.hops.get, "/probe"))[1])
 
 
 @sized("size", (2000, 1000), (50_000, 20_000))  # hosts, requests of each phase

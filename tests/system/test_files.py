@@ -117,15 +117,6 @@ def test_a_reload_with_a_fifo_is_rejected_and_sigterm_obeyed(
     assert proxy.exit_code() == 0
 
 
-def test_reload_with_a_fifo_as_the_pid_file_ends(two_hops: TwoHops, tmp_path: Path) -> None:
-    (tmp_path / "conf").mkdir()
-    two_hops.config["pid"] = str(tmp_path / "pid")
-    os.mkfifo(tmp_path / "pid")
-    result = run("reload", "-c", str(write(two_hops.config, tmp_path)))
-    assert result.returncode == 2
-    assert "not a regular file but a FIFO" in result.stderr
-
-
 def test_a_pid_file_that_became_a_fifo_does_not_delay_the_end(start: Start, two_hops: TwoHops, tmp_path: Path) -> None:
     two_hops.config["pid"] = str(tmp_path / "pid")
     proxy = start(two_hops.config, "--workers", "1")

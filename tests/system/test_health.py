@@ -78,6 +78,7 @@ def test_http_checks_judge_by_status(start: Start, two_hops: TwoHops, upstream: 
     }
     proxy = start(two_hops.config)
     proxy.wait_for("fails its health check: unexpected response")
+    proxy.wait_for(READY)
     assert two_hops.get()[0] in (502, 503)
 
 

@@ -251,6 +251,7 @@ def test_the_memory_ladder(start: Start, gateway: Gateway, keep: ExitStack) -> N
     gateway.server["overload"] = overload
     proxy = start(gateway.config)
     proxy.wait_for("disabling keep-alive")
+    proxy.wait_for(READY)
     first = keep.enter_context(gateway.connect())
     first.sendall(REQUEST % 1)
     assert b"connection: close" in read_all(first)

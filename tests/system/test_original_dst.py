@@ -116,7 +116,7 @@ def test_the_data_port_does_not_lead_to_the_admin_port(start: Start, upstream: U
         target = f"http://127.0.0.1:{site.admin_port}/api/v1/version"
         client.sendall(f"GET {target} HTTP/1.1\r\nHost: public.test\r\nConnection: close\r\n\r\n".encode())
         assert client.makefile("rb").read().startswith(b"HTTP/1.1 502 ")
-    stats = get("127.0.0.1", site.admin_port, path="/api/v1/stats")[1]
+    stats = get("127.0.0.1", site.admin_port, "localhost", "/api/v1/stats")[1]
     loops = re.search(r'"reason_loop": "(\d+)"', stats)
     assert loops is not None
     # An address at which nothing listens may be dialed: it is refused by the kernel.
@@ -139,7 +139,7 @@ def test_a_tunnel_and_another_header_lead_no_further(start: Start, upstream: Ups
                 client.sendall(f"GET / HTTP/1.1\r\nHost: a\r\nX-To: [::ffff:127.0.0.1]:{port}\r\n\r\n".encode())
             answer = client.recv(4096)
             assert answer[9:12] == status, answer
-    stats = get("127.0.0.1", site.admin_port, path="/api/v1/stats")[1]
+    stats = get("127.0.0.1", site.admin_port, "localhost", "/api/v1/stats")[1]
     assert '"reason_loop": "2"' in stats
     assert '"reason_destination_denied": "1"' in stats
 
@@ -161,7 +161,7 @@ def test_listeners_that_come_later_and_ports_that_the_system_chose_are_own_addre
     proxy.wait_for("version 2 is active")
     for host in (f"127.0.0.1:{port}", f"127.0.0.1:{later}", f"127.0.0.9:{later}", f"localhost:{later}"):
         assert get("127.0.0.1", site.port, host)[0] == 502
-    assert '"reason_loop": "5"' in get("127.0.0.1", site.admin_port, path="/api/v1/stats")[1]
+    assert '"reason_loop": "5"' in get("127.0.0.1", site.admin_port, "localhost", "/api/v1/stats")[1]
 
 
 def test_a_name_does_not_lead_to_the_admin_port(start: Start) -> None:
@@ -183,9 +183,9 @@ def test_a_name_does_not_lead_to_the_admin_port(start: Start) -> None:
     ]
     proxy = start(site.config, "--workers", "1")
     proxy.wait_for(READY)
-    assert [get("127.0.0.1", site.port, path=f"/c{number}/version")[0] for number in range(3)] == [502, 502, 200]
+    assert [get("127.0.0.1", site.port, "localhost", f"/c{number}/version")[0] for number in range(3)] == [502, 502, 200]
     proxy.wait_for(r"cluster c0: .* a service of this process; not used")
-    stats = get("127.0.0.1", site.admin_port, path="/api/v1/stats")[1]
+    stats = get("127.0.0.1", site.admin_port, "localhost", "/api/v1/stats")[1]
     assert '"reason_loop": "1"' in stats
     assert '"reason_no_hosts": "1"' in stats
 

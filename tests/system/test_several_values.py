@@ -192,7 +192,7 @@ def program(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Program]:
         {"name": name, "type": "SIMPLE", "lb_type": "LB_RANDOM", "hosts": [{"address": f"127.0.0.1:{recorder.ports[name]}"}]}
         for name in ("one", "two")
     ]
-    by_header = {"use_header": True, "header_name": "x-to"}
+    by_header = {"use_header": True, "header_name": "x-to", "allowed_destinations": [{"network": "127.0.0.0/8"}]}
     clusters.append(
         {"name": "wanted", "type": "ORIGINAL_DST", "lb_type": "LB_ORIGINAL_DST", "original_dst_lb_config": by_header}
     )
