@@ -13,7 +13,6 @@ from pymosn.api.stream import ListenerFacts, StreamProtocol
 from pymosn.assembly.filters import FilterBuilder
 from pymosn.assembly.protocols import ProtocolLoadError, load_protocol
 from pymosn.assembly.share import WorkerShare
-from pymosn.config.check.paths import default_access_log
 from pymosn.config.diagnostics import Diagnostic, error_at
 from pymosn.config.schema import Http1Settings, ProxyConfig
 from pymosn.config.schema import Listener as ListenerConfig
@@ -221,7 +220,7 @@ class ListenerBuilder(msgspec.Struct, eq=False):
     def _access_logs(self, name: str, config: ListenerConfig, path: str) -> list[AccessLog]:
         made: list[AccessLog] = []
         for i, entry in enumerate(config.access_logs):
-            log_path = entry.log_path or default_access_log(config, self.base_dir)
+            log_path = entry.log_path or config.default_access_log(self.base_dir)
             try:
                 destination = self.logs.access_destination(log_path, self.loop.call_soon, self.new_logs)
                 line = compile_format(entry.log_format).bind(self.runtime.clock, name, config.type)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import inspect
 from collections.abc import Iterable, Iterator
 from typing import Annotated, Any, Final, get_args, get_origin, get_type_hints
@@ -65,7 +64,7 @@ def _fields(kind: type) -> Iterator[tuple[str, Any]]:
         keys = dict(zip(kind.__struct_fields__, kind.__struct_encode_fields__, strict=True))
     elif hasattr(kind, "model_fields"):  # pydantic
         keys = {name: field.alias or name for name, field in kind.model_fields.items()}
-    elif not dataclasses.is_dataclass(kind) and not hasattr(kind, "__total__"):
+    elif not hasattr(kind, "__dataclass_fields__") and not hasattr(kind, "__total__"):
         return
     hints = get_type_hints(kind, include_extras=True)
     for name, hint in hints.items():

@@ -2,7 +2,6 @@
 
 import os
 
-from pymosn.config.check.paths import default_access_log
 from pymosn.config.schema import MosnConfig
 from pymosn.observe.logs import LogSet
 from pymosn.observe.process_log import LEVELS
@@ -24,7 +23,7 @@ def log_paths(config: MosnConfig, base_dir: str) -> list[str]:
     """The paths of the process log and of all access logs, without duplicates."""
     paths = [process_log_path(config, base_dir)]
     for listener in config.servers[0].listeners:
-        default = default_access_log(listener, base_dir)
+        default = listener.default_access_log(base_dir)
         paths += [access_log.log_path or default for access_log in listener.access_logs]
     return list(dict.fromkeys(paths))
 

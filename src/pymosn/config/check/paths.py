@@ -13,7 +13,7 @@ from collections.abc import Collection, Iterable, Iterator
 from typing import Final, NamedTuple
 
 from pymosn.config.diagnostics import Diagnostic, error_at
-from pymosn.config.schema import Listener, MosnConfig
+from pymosn.config.schema import MosnConfig
 from pymosn.core.addresses import UNIX
 from pymosn.filters.stream.shipped import FROM_FILES
 from pymosn.observe.destination import is_file
@@ -64,11 +64,6 @@ class Reserved(NamedTuple):
     logs: Collection[str] = ()
 
 
-def default_access_log(listener: Listener, base_dir: str) -> str:
-    """The path of an access log that has none."""
-    return os.path.join(base_dir, "logs", f"{listener.known_name()}_access.log")
-
-
 def named_paths(config: MosnConfig, folders: Folders) -> Iterator[NamedPath]:
     """All paths in a configuration that can be changed through the admin API."""
     for role, where, path in _paths(config, folders):
@@ -80,7 +75,7 @@ def _paths(config: MosnConfig, folders: Folders) -> Iterator[tuple[str, str, str
     for i, listener in enumerate(config.servers[0].listeners):
         path = f"servers[0].listeners[{i}]"
         for j, log in enumerate(listener.access_logs):
-            target = log.log_path or default_access_log(listener, folders.base_dir)
+            target = log.log_path or listener.default_access_log(folders.base_dir)
             if is_file(target):
                 yield LOG, f"{path}.access_logs[{j}].log_path" if log.log_path else f"{path}.name", target
         for j, entry in enumerate(listener.stream_filters):

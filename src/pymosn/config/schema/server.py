@@ -1,5 +1,6 @@
 """`servers[]`: the process log, the listeners and the router tables."""
 
+import os
 from typing import Annotated
 
 import msgspec
@@ -99,6 +100,10 @@ class Listener(Block, kw_only=True):
     def known_name(self) -> str:
         """The name under which the listener is known."""
         return self.name or self.address
+
+    def default_access_log(self, base_dir: str) -> str:
+        """The path of an access log that has none."""
+        return os.path.join(base_dir, "logs", f"{self.known_name()}_access.log")
 
     def acting_filters(self) -> ActingFilters:
         """Its network filters that have an effect."""
