@@ -13,7 +13,7 @@ run: build                       ## serve the two-hop example until Ctrl-C
 test: test-interpreted test-compiled
 
 test-interpreted: $(VENV)/ready
-	PYMOSN_EXPECT=interpreted $(BIN)/python -m pytest
+	PYMOSN_EXPECT=interpreted PYMOSN_ONCE=later $(BIN)/python -m pytest
 
 test-compiled: build
 	PYMOSN_EXPECT=$$(cat $(BUILT)/build-kind) PYTHONPATH=$(BUILT) $(BIN)/python -m pytest

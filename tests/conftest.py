@@ -19,5 +19,13 @@ def pytest_configure(config: pytest.Config) -> None:
         pytest.exit(f"expected the {wanted} build, but the {build()} build is imported", returncode=4)
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Skips tests marked `once` if the same `make test` runs them later, on the other build."""
+    if os.environ.get("PYMOSN_ONCE") == "later":
+        for item in items:
+            if item.get_closest_marker("once"):
+                item.add_marker(pytest.mark.skip(reason="runs once, on the compiled build: its code is the same in both"))
+
+
 def pytest_report_header(config: pytest.Config) -> str:
     return f"pymosn: {build()} build"

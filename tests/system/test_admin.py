@@ -20,6 +20,8 @@ from tests.kit.unix_http import UnixHttp
 
 from pymosn.server.worker_process import worker_environment
 
+pytestmark = pytest.mark.once
+
 TOKEN = "a-token-of-the-tests-0123456789"
 
 

@@ -13,6 +13,8 @@ from process_fixtures import Start
 from pymosn_process import READY, Pymosn, TwoHops, _listener, eventually, free_ports, get
 from test_reload import attempts, reload, write
 
+pytestmark = pytest.mark.once
+
 #: A filter that leaves a file when it is imported, and one when it is created.
 MARKING = """
 import pathlib

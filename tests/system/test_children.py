@@ -10,6 +10,8 @@ from plain_sockets import PATIENCE
 from process_fixtures import Start
 from pymosn_process import READY, Pymosn, TwoHops, eventually, is_alive
 
+pytestmark = pytest.mark.once
+
 #: Ways of starting a process from a filter. Each leaves one, or more, that sleep; none is waited for.
 WAYS = {
     "pool": """

@@ -16,6 +16,8 @@ from pymosn_process import PATIENCE, READY, Pymosn, TwoHops, eventually
 
 from pymosn.server.worker_process import worker_environment
 
+pytestmark = pytest.mark.once
+
 FILTER = """
 from pymosn.api import StreamFilter
 

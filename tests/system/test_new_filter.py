@@ -11,6 +11,8 @@ import pytest
 from process_fixtures import Start
 from pymosn_process import PATIENCE, READY, TwoHops, Upstream
 
+pytestmark = pytest.mark.once
+
 RECIPES = Path(__file__).parents[2] / "examples" / "filters"
 
 

@@ -21,7 +21,10 @@ from pymosn_process import PATIENCE, READY, Pymosn, TwoHops, children, eventuall
 import pymosn
 from pymosn.server.worker_process import worker_environment
 
-pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="only root can become another user")
+pytestmark = [
+    pytest.mark.once,
+    pytest.mark.skipif(os.geteuid() != 0, reason="only root can become another user"),
+]
 
 NOBODY = pwd.getpwnam("nobody")
 SOURCE = Path(pymosn.__file__).resolve().parent.parent

@@ -11,6 +11,8 @@ import pytest
 from process_fixtures import Start
 from pymosn_process import PATIENCE, READY, Pymosn, TwoHops, eventually, get
 
+pytestmark = pytest.mark.once
+
 HS256 = "c2VjcmV0LW9mLWhzMjU2LXRva2Vucw"
 PEM = "-----BEGIN PRIVATE KEY-----\nMIIEvQIBADANBgkqhkiG9w0BAQEFAASC\n-----END PRIVATE KEY-----"
 #: Every secret of the configuration below, or the part of it that must not be found.

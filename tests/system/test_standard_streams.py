@@ -13,6 +13,8 @@ from pymosn_process import PATIENCE, TwoHops, children, eventually, get
 
 from pymosn.server.worker_process import worker_environment
 
+pytestmark = pytest.mark.once
+
 #: Redirections of a shell; with `| head -1` the only reader leaves after one line.
 REDIRECTIONS = [">/dev/full 2>&1", ">&- 2>&-", "<&- >&- 2>&-", "2>&1 >/dev/full", "2>&1 | head -1"]
 #: The program's own process id, which is that of the shell before exec.

@@ -17,6 +17,8 @@ from plain_sockets import PATIENCE, accepts
 from process_fixtures import Start
 from pymosn_process import READY, Pymosn, TwoHops, eventually, free_ports, get
 
+pytestmark = pytest.mark.once
+
 FILTERS = """
 import asyncio, gc, os, pathlib, socket, time
 from pymosn.api import ClientError, Reply, StreamFilter
