@@ -116,4 +116,6 @@ def _member(value: Any, union: inspect.UnionType) -> inspect.Type:
     for member in union.types:
         if isinstance(member, inspect.StructType) and type(value) is member.cls:
             return member
+        if isinstance(member, inspect.ListType) and isinstance(value, list):
+            return member
     return inspect.AnyType()

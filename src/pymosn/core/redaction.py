@@ -7,6 +7,7 @@ URLs, and query parameters that sign a URL or grant access.
 
 from __future__ import annotations
 
+import base64
 import json
 import re
 from collections.abc import Callable, Iterable
@@ -24,30 +25,49 @@ _JWK_PRIVATE: Final = frozenset(("k", "d", "p", "q", "dp", "dq", "qi", "oth"))
 #: Members by which an object is recognised as a JSON Web Key.
 _JWK_PUBLIC: Final = frozenset(("kty", "kid", "alg", "key_ops", "x5c", "x5t"))
 #: Keys, without case and separators, for the name and for the value of a header, parameter or variable.
-_NAME_KEYS: Final = frozenset(("name", "key", "header", "headername", "field", "variable", "envvar"))
+_NAME_KEYS: Final = frozenset(
+    (
+        *("name", "key", "header", "headername", "field", "variable", "envvar", "n", "k", "parameter", "parametername"),
+        *("param", "paramname", "option", "property", "propertyname", "attribute"),
+    )
+)
 _VALUE_KEYS: Final = frozenset(
     (
         *("value", "values", "rawvalue", "default", "defaultvalue", "content", "text", "exact", "exactmatch", "prefixmatch"),
         *("suffixmatch", "containsmatch", "contains", "regexmatch", "regex", "saferegex", "saferegexmatch", "stringmatch"),
+        *("v", "val", "data", "equals", "expected", "pattern", "substring", "set", "add", "replacement", "newvalue"),
+        *("headervalue", "parametervalue", "paramvalue", "propertyvalue"),
     )
 )
 #: A text with none of these has no secret that a text can show.
-_MARKS: Final = re.compile(r"[=:{]|-----BEGIN|eyJ|(?:bearer|basic|authorization|cookie)", re.I)
+_MARKS: Final = re.compile(
+    r"[=:{]|-----BEGIN|eyJ|(?:bearer|basic|authorization|cookie)|--\w|</|[\"']\]"
+    r"|\b(?:gh[a-z]_|github_pat_|glpat-|xox[a-z]-|[sr]k_|npm_)",
+    re.I,
+)
 
 _PEM: Final = re.compile(
     r"-----BEGIN [A-Z0-9 ]*PRIVATE KEY(?: BLOCK)?-----.*?(?:-----END [A-Z0-9 ]*PRIVATE KEY(?: BLOCK)?-----|\Z)", re.S
 )
 _JWT: Final = re.compile(r"\beyJ[\w-]{5,}\.eyJ[\w-]+\.[\w-]*|\beyJ[\w-]{5,}(?:\.[\w-]*){4}")
+#: Tokens of well-known services, by their prefix, and the secret part of a webhook's URL.
+_TOKEN: Final = re.compile(
+    r"\b(?:gh[pousr]_\w{20,}|github_pat_\w{20,}|glpat-[\w-]{20,}|xox[abeprs]-[\w-]{10,}|[sr]k_(?:live|test)_\w{10,}|npm_\w{30,})"
+    r"|(?<=//hooks\.slack\.com/services/)[\w/]+"
+)
+_BASE64: Final = re.compile(r"[A-Za-z0-9+/_-]{16,}={0,2}")
 _USER: Final = re.compile(
     r"(?<=//)(?:[^/?#\s\"'<>@]{0,2000}@)+|(?<=//)[^/?#\s\"'<>@:]{0,2000}:(?!\d+(?:[/?#]|$))[^\s\"'<>]{0,2000}@"
 )
 #: `user:password@host`, `user:password@tcp(host)`: names of databases for drivers.
 _DSN: Final = re.compile(r"(?<![\w./:@-])([\w.+-]+:[^\s:/@\"'<>]+)(?=@[\w.-]+(?:[:(/]|$))")
-_PARAMETER: Final = re.compile(r"(?<=[?&])([\w.~%-]+)=([^&;#\s\"'<>]+)")
+_PARAMETER: Final = re.compile(r"(?<=[?&#])([\w.~%-]+)=([^&;#\s\"'<>]+)")
+#: The same in a URL that is the value of a parameter.
+_ENCODED: Final = re.compile(r"(?<=%3F|%26|%3f)([\w.~-]{1,80})%3[Dd]((?:(?!%26)[^&;#\s\"'<>])+)")
 #: A text in quotation marks, also as a part of a quoted text, where they have backslashes; the last one may be missing.
 _QUOTED: Final = r"\"(?:[^\"\\]|\\.)*\"?|'(?:[^'\\]|\\.)*'?|\\{1,6}[\"'][^\"']*[\"']?"
 _ASSIGNED: Final = re.compile(
-    r"(?<![\w.%?&-])([A-Za-z_][\w.-]*)(\s?=\s?)(?![=%$~*])"
+    r"(?:(?<![\w.%?&-])|(?<=(?<![\w-])--))([A-Za-z_][\w.-]*)(\s?=\s?)(?![=%$~*])"
     rf"({_QUOTED}|[^\s&;,\"'(){{}}\[\]]+(?:[^;=\r\n\"']*(?=;|$))?)",
     re.S,
 )
@@ -60,6 +80,20 @@ _PAIR: Final = re.compile(
 )
 _SCHEME: Final = re.compile(r"\b(bearer|basic|digest|negotiate|apikey|token)(\s+)([\w.~+/-]{6,}=*)", re.I)
 _FIELD: Final = re.compile(r"(?<![\w.\]-])([A-Za-z][\w-]*)(:[ \t]+|:(?=[^\s/:]))([^\r\n]+)")
+#: An option of a command, and the same as an item of a list.
+_OPTION: Final = re.compile(r"(?<![^\s\"'])--([A-Za-z][\w-]*)(\s+)([^\s\"'-][^\s\"']*)")
+_FLAG: Final = re.compile(r"--?([A-Za-z][\w-]+)")
+#: A field that an expression compares with a text or a list: `headers["x-api-key"] == "..."`, also the other way round.
+_SUBSCRIPT: Final = r"(?:[\[(]\s*(?P<mark>\\{0,6}[\"'])(?P<quoted>[\w-]{1,80})(?P=mark)\s*[\])]|\.(?P<plain>\w{1,80}))"
+_COMPARED: Final = re.compile(
+    rf"{_SUBSCRIPT}\s*(?:[=!]=|=~|!~|\bin\b|\.\w{{1,20}}\()\s*(?P<value>\[[^\]]*\]|{_QUOTED})", re.S
+)
+_COMPARED_TO: Final = re.compile(rf"(?P<value>\"[^\"]*\"|'[^']*')\s*[=!]=\s*[\w.]{{1,80}}{_SUBSCRIPT}", re.S)
+_XML: Final = re.compile(r"<([A-Za-z][\w.:-]{0,80})>([^<]+)(?=</\1>)")
+_BLOCK: Final = re.compile(
+    r"^([ \t]*)((?:- )?([\w.-]+):[ \t]+[|>][+-]?\d?[ \t]*\n)((?:\1[ \t]+\S.*(?:\n|\Z)|[ \t]*\n)+)", re.M
+)
+_FLOW: Final = re.compile(r"(?<=[{,])(\s*)([A-Za-z_][\w.-]*)(:[ \t]+)([^\s,{}\[\]\"'][^,{}\n]*)")
 _YAML: Final = re.compile(r"^([ \t]*(?:- )?)([\w.-]+)(:[ \t]+)(\S.*)$", re.M)
 
 _Keep = Callable[[object], None]
@@ -74,9 +108,9 @@ def redacted(value: Any, keep: _Keep = _ignore) -> Any:
     if isinstance(value, dict):
         return _object(value, keep)
     if isinstance(value, list):
-        return [_item(item, keep) for item in value]
+        return _list(value, keep)
     if isinstance(value, tuple):
-        return tuple([_item(item, keep) for item in value])
+        return tuple(_list(list(value), keep))
     return redacted_text(value, keep) if isinstance(value, str) else value
 
 
@@ -99,19 +133,28 @@ def _scalars(value: Any) -> Iterable[object]:
 
 
 def _object(value: dict[Any, Any], keep: _Keep) -> dict[Any, Any]:
-    folded = {key: _folded(str(key)) for key in value}
+    folded = {str(key): _folded(str(key)) for key in value}
     is_jwk = not _JWK_PUBLIC.isdisjoint(value)
-    is_pair = any(folded[key] in _NAME_KEYS and isinstance(item, str) and is_credential(item) for key, item in value.items())
-    result = {}
+    is_pair = any(
+        folded[str(key)] in _NAME_KEYS and isinstance(item, str) and is_credential(item) for key, item in value.items()
+    )
+    result: dict[Any, Any] = {}
     for key, item in value.items():
         name = str(key)
+        if isinstance(key, str) and not key.isidentifier():
+            key = _free_key(redacted_text(key, keep), result)
         if (is_jwk and name in _JWK_PRIVATE) or names_secret(name, item):
             result[key] = hidden(item, keep)
-        elif is_pair and folded[key] in _VALUE_KEYS:
+        elif is_pair and folded[name] in _VALUE_KEYS:
             result[key] = _leaves_hidden(item, keep)
         else:
             result[key] = redacted(item, keep)
     return result
+
+
+def _free_key(key: str, others: dict[Any, Any]) -> str:
+    """A key that is none of the others: two that differ in their secrets are still two."""
+    return key if key not in others else f"{key} ({len(others) + 1})"
 
 
 @lru_cache(4096)
@@ -127,6 +170,17 @@ def _leaves_hidden(value: Any, keep: _Keep) -> Any:
     return hidden(value, keep)
 
 
+def _list(items: list[Any], keep: _Keep) -> list[Any]:
+    """The items of a list; what follows an option such as `--password` is its value."""
+    found = []
+    is_value = False
+    for item in items:
+        found.append(hidden(item, keep) if is_value else _item(item, keep))
+        flag = _FLAG.fullmatch(item) if isinstance(item, str) and item.startswith("-") and not is_value else None
+        is_value = flag is not None and names_secret(flag.group(1))
+    return found
+
+
 def _item(value: Any, keep: _Keep) -> Any:
     """An item of a list; a list of two texts in it may be a header with its value."""
     if isinstance(value, (list, tuple)) and len(value) == 2 and all(isinstance(part, str) for part in value):
@@ -139,10 +193,24 @@ def _item(value: Any, keep: _Keep) -> Any:
 
 def redacted_text(text: str, keep: _Keep = _ignore) -> str:
     """A text without the secrets that it contains."""
+    if _is_encoded_secret(text):
+        return str(hidden(text, keep))
     if _MARKS.search(text) is None:
         return text
     found = _redacted_json(text, keep)
     return _redacted_parts(text, keep) if found is None else found
+
+
+def _is_encoded_secret(text: str) -> bool:
+    """Whether a text is Base64 (RFC 4648, either alphabet) of a text that contains a secret."""
+    if len(text) < 16 or _BASE64.fullmatch(text) is None:
+        return False
+    bare = text.rstrip("=").replace("-", "+").replace("_", "/")
+    try:
+        decoded = base64.b64decode(bare + "=" * (-len(bare) % 4)).decode()
+    except ValueError:
+        return False
+    return redacted_text(decoded) != decoded
 
 
 def _redacted_json(text: str, keep: _Keep) -> str | None:
@@ -171,17 +239,31 @@ def _redacted_parts(text: str, keep: _Keep) -> str:
 
     text = _PEM.sub(whole, text)
     text = _JWT.sub(whole, text)
+    if "_" in text or "-" in text or "slack" in text:
+        text = _TOKEN.sub(whole, text)
     text = _USER.sub(lambda match: f"{_part(match.group()[:-1], keep)}@", text)
     text = _DSN.sub(whole, text)
     text = _PARAMETER.sub(lambda match: _parameter(match, keep), text)
+    if "%" in text:
+        text = _ENCODED.sub(lambda match: _encoded_parameter(match, keep), text)
     if "kty" in text:
         text = _JWK_TEXT.sub(lambda match: _jwk_member(match, keep), text)
     text = _PAIR.sub(lambda match: _pair(match, keep), text)
     text = _QUOTED_KEY.sub(lambda match: _member(match, keep), text)
+    if '"' in text or "'" in text:
+        text = _COMPARED.sub(lambda match: _compared(match, keep), text)
+        text = _COMPARED_TO.sub(lambda match: _compared(match, keep), text)
     text = _ASSIGNED.sub(named, text)
+    if "--" in text:
+        text = _OPTION.sub(lambda match: _option(match, keep), text)
+    if "</" in text:
+        text = _XML.sub(lambda match: _element(match, keep), text)
+    if "{" in text:
+        text = _FLOW.sub(lambda match: _yaml(match, keep), text)
     text = _SCHEME.sub(lambda match: _scheme(match, keep), text)
     text = _FIELD.sub(lambda match: _field(match, keep), text)
     if "\n" in text:
+        text = _BLOCK.sub(lambda match: _block(match, keep), text)
         text = _YAML.sub(lambda match: _yaml(match, keep), text)
     return text
 
@@ -210,6 +292,40 @@ def _parameter(match: re.Match[str], keep: _Keep) -> str:
     if not is_secret_parameter(name) or (value.startswith(("%", "$")) and value.endswith(("%", "}"))):
         return match.group()
     return f"{name}={_part(value, keep)}"
+
+
+def _encoded_parameter(match: re.Match[str], keep: _Keep) -> str:
+    name, value = match.group(1, 2)
+    return f"{name}%3D{_part(value, keep)}" if is_secret_parameter(name) else match.group()
+
+
+def _compared(match: re.Match[str], keep: _Keep) -> str:
+    """`headers["x-api-key"] == "a"`, `headers["x-api-key"] in ["a", "b"]`."""
+    value = match["value"]
+    if not is_credential(match["quoted"] or match["plain"]):
+        return match.group()
+    start, end = match.start("value") - match.start(), match.end("value") - match.start()
+    shown = f"[{_part(value[1:-1], keep)}]" if value.startswith("[") else _quoted(value, keep)
+    return match.group()[:start] + shown + match.group()[end:]
+
+
+def _option(match: re.Match[str], keep: _Keep) -> str:
+    """`--token a1`. What follows may also be a sentence about the option."""
+    name, space, value = match.group(1, 2, 3)
+    is_word = value.isalpha() and value.islower() and len(value) < 20
+    return match.group() if is_word or not names_secret(name) else f"--{name}{space}{_part(value, keep)}"
+
+
+def _element(match: re.Match[str], keep: _Keep) -> str:
+    """`<password>a`, the beginning of an XML element."""
+    name, value = match.group(1, 2)
+    return f"<{name}>{_part(value, keep)}" if names_secret(name) else match.group()
+
+
+def _block(match: re.Match[str], keep: _Keep) -> str:
+    """A text of several lines in YAML."""
+    indent, head, name, lines = match.group(1, 2, 3, 4)
+    return f"{indent}{head}{indent}  {_part(lines.strip(), keep)}\n" if names_secret(name) else match.group()
 
 
 def _jwk_member(match: re.Match[str], keep: _Keep) -> str:
@@ -253,6 +369,8 @@ def _field(match: re.Match[str], keep: _Keep) -> str:
 def _yaml(match: re.Match[str], keep: _Keep) -> str:
     """A line of YAML in a text of several lines."""
     start, name, colon, value = match.group(1, 2, 3, 4)
+    if value.rstrip() in ("|", ">", "|-", ">-", "|+", ">+"):
+        return match.group()
     return f"{start}{name}{colon}{_quoted(value, keep)}" if names_secret(name, value) else match.group()
 
 

@@ -48,12 +48,13 @@ _KEY_KINDS: Final = (
 _NOUNS: Final = frozenset(
     (
         *("password", "passwd", "passphrase", "passcode", "passkey", "privkey", "pwd", "psk", "secret", "token"),
+        *("passwort", "kennwort", "keymaterial", "totp", "mnemonic", "seedphrase", "jsessionid", "phpsessid"),
         *("authentication", "authorization", "credential", "cred"),
         *(f"{kind}key" for kind in _KEY_KINDS),
     )
 )
 #: Nouns that are also used for other things: only a text is a secret.
-_WEAK: Final = frozenset(("auth", "pass", "bearer"))
+_WEAK: Final = frozenset(("auth", "pass", "pw", "bearer"))
 _ENDINGS: Final = ("password", "passwd", "passphrase", "secret", "token", "apikey", "privatekey")
 #: Words after a noun that make the name describe a secret instead of containing it.
 _DESCRIBING: Final = frozenset(
@@ -68,6 +69,7 @@ _DESCRIBING: Final = frozenset(
             "directory",
             "dir",
             "enabled",
+            "encoder",
             "encoding",
             "endpoint",
             "expiration",
@@ -115,7 +117,8 @@ _PARAMETERS: Final = frozenset(
     (
         *("sig", "signature", "x-amz-signature", "x-amz-credential", "x-amz-security-token", "x-goog-signature"),
         *("x-goog-credential", "x-oss-signature", "x-cos-signature", "awsaccesskeyid", "googleaccessid", "ossaccesskeyid"),
-        *("auth", "code", "hmac", "jwt", "key", "pass", "policy", "sas", "session", "sid", "state", "assertion", "saml"),
+        *("auth", "code", "hmac", "jwt", "key", "pass", "policy", "sas", "session", "sid", "state", "assertion"),
+        "saml",
         *("client_assertion", "hdnea", "hdnts", "__token__", "st", "key-pair-id", "q-signature"),
     )
 )

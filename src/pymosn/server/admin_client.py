@@ -10,6 +10,7 @@ import json
 import os
 import select
 import socket
+import threading
 import time
 from contextlib import suppress
 from typing import Any, Final
@@ -82,6 +83,7 @@ class _Call:
     def __init__(self, path: str, timeout: float) -> None:
         self._path = path
         self._timeout = timeout
+        self._is_expired = False
         self.deadline = time.monotonic() + timeout
         self._socket = self._connect()
         self.pid, uid = peer_of(self._socket)
@@ -94,6 +96,12 @@ class _Call:
 
     def __exit__(self, *_: object) -> None:
         self._socket.close()
+
+    def _expire(self) -> None:
+        """Ends every wait for the other process."""
+        self._is_expired = True
+        with suppress(OSError):  # already closed
+            self._socket.shutdown(socket.SHUT_RDWR)
 
     def _connect(self) -> socket.socket:
         sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
@@ -118,16 +126,25 @@ class _Call:
         """Sends a request; returns the body of the response. CallError if its status is not `expected`."""
         connection = http.client.HTTPConnection("localhost", timeout=self._timeout)
         connection.sock = self._socket
+        # The timeout of the socket is for each of its bytes; this one is for all of them.
+        end = threading.Timer(max(0.0, self.deadline - time.monotonic()), self._expire)
+        end.daemon = True
+        end.start()
         try:
             with suppress(BrokenPipeError):  # closed early; the response may still have arrived
                 connection.request("POST", target, json.dumps(value), {"content-type": "application/json"})
             response = connection.getresponse()
             body = response.read()
-        except TimeoutError:
-            raise CallError(f"process {self.pid} at {self._path} has not answered within {self._timeout:g} s") from None
+            if self._is_expired:
+                raise TimeoutError
         except (OSError, http.client.HTTPException) as error:
+            if self._is_expired or isinstance(error, TimeoutError):
+                text = f"process {self.pid} at {self._path} has not answered within {self._timeout:g} s"
+                raise CallError(text) from None
             reason = _one_line(str(error)) or type(error).__name__
             raise CallError(f"process {self.pid} at {self._path} does not answer as pymosn does: {reason}") from error
+        finally:
+            end.cancel()
         if response.status not in expected:
             raise CallError(f"process {self.pid} at {self._path} answered {response.status}: {_reason(body)}")
         return body

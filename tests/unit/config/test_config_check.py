@@ -240,10 +240,22 @@ def severity_at(path: str, value: Any) -> str | None:
         (f"{CLUSTER}.panic_threshold", 101, ERROR),
         (f"{CLUSTER}.circuit_breakers", [{"max_connections": 1}], NOTHING),
         (f"{CLUSTER}.circuit_breakers", [{"max_connections": 1}, {}], WARNING),
+        ("pid", "/run/a\0b", ERROR),
+        (f"{SERVER}.default_log_path", "/var/log/a\0b", ERROR),
+        (f"{LISTENER}.access_logs[0].log_path", "/var/log/a\0b", ERROR),
+        (f"{CLUSTER}.dns_resolver_file", "/etc/a\0b", ERROR),
+        (f"{CLUSTER}.health_check.event_log_path", "/var/log/a\0b", ERROR),
     ],
 )
 def test_one_change(path: str, value: Any, expected: str | None) -> None:
     assert severity_at(path, value) == expected
+
+
+def test_the_path_of_a_filter_without_a_file_that_can_exist() -> None:
+    entry = {"type": "python", "config": {"path": "a\0.py", "class": "A"}}
+    path = f"{LISTENER}.stream_filters[0].config.path"
+    faults = load_text(json.dumps(with_change(f"{LISTENER}.stream_filters", [entry])), "f").faults
+    assert path in [fault.path for fault in faults if fault.severity == ERROR]
 
 
 def test_listeners_must_differ_in_name_and_address() -> None:

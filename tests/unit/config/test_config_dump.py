@@ -32,6 +32,16 @@ ROOT = Path(__file__).parents[3]
 EXAMPLES = sorted((ROOT / "examples").glob("*/*.[jy]*"))
 
 
+def test_a_list_of_mirror_policies_is_dumped_like_one() -> None:
+    config = json.loads(DEFAULT_CONFIG)
+    route = config["servers"][0]["routers"][0]["virtual_hosts"][0]["routers"][0]
+    route["request_mirror_policies"] = [{"cluster": config["cluster_manager"]["clusters"][0]["name"], "percent": 5}]
+    loaded = load_text(json.dumps(config), "f").config
+    assert loaded is not None
+    shown = json.loads(json.dumps(dump(loaded)))["servers"][0]["routers"][0]["virtual_hosts"][0]["routers"][0]
+    assert shown["request_mirror_policies"] == route["request_mirror_policies"]
+
+
 def test_a_dump_loads_as_the_same_configuration() -> None:
     config = load_text(DEFAULT_CONFIG, "f").config
     assert config is not None

@@ -1,5 +1,6 @@
 """What is a secret, by names and by values; and what is not."""
 
+import base64
 import json
 import time
 from typing import Any
@@ -71,6 +72,15 @@ def test_credential_headers(name: str) -> None:
         ({"name": "http_header_x-api-key", "value": "a"}, {"name": "http_header_x-api-key", "value": X}),
         ({"Cookie": "a=b"}, {"Cookie": X}),
         ([["authorization", "a"], ["x-user", "a"]], [["authorization", X], ["x-user", "a"]]),
+        ({"header_name": "x-api-key", "header_value": "a"}, {"header_name": "x-api-key", "header_value": X}),
+        ({"k": "authorization", "v": "a"}, {"k": "authorization", "v": X}),
+        ({"param": "api_key", "equals": "a"}, {"param": "api_key", "equals": X}),
+        ({"https://u:pw@h/p": {"weight": 1}}, {f"https://{X}@h/p": {"weight": 1}}),
+        ({"x://a@h": 1, "x://b@h": 2}, {f"x://{X}@h": 1, f"x://{X}@h (2)": 2}),
+        (["--password", "a", "--verbose", "b"], ["--password", X, "--verbose", "b"]),
+        ({"a": base64.b64encode(b'{"password": "a"}').decode()}, {"a": X}),
+        ({"a": base64.b64encode(b"a text without any secret").decode()}, {"a": "YSB0ZXh0IHdpdGhvdXQgYW55IHNlY3JldA=="}),
+        ({"name": "token-service", "hosts": [{"address": "a"}]}, {"name": "token-service", "hosts": [{"address": "a"}]}),
         # Names without values.
         (["authorization", "cookie"], ["authorization", "cookie"]),
         ({"name": "Authorization", "valuePrefix": "Bearer "}, {"name": "Authorization", "valuePrefix": "Bearer "}),
@@ -120,6 +130,19 @@ def test_json_web_keys() -> None:
         ("-----BEGIN PRIVATE KEY-----\\nMII", X),
         ("a eyJhbGciOiJIUzI1NiJ9.eyJzdWIiOiIxIn0.abc b", f"a {X} b"),
         ("a:\n  password: pw\n  user: x", f"a:\n  password: {X}\n  user: x"),
+        ("password: |\n  one\n  two\nuser: x", f"password: |\n  {X}\nuser: x"),
+        ("{password: pw, user: x}", f"{{password: {X}, user: x}}"),
+        ("<db><password>p w</password><user>x</user></db>", f"<db><password>{X}</password><user>x</user></db>"),
+        ("run --token=a1 --level=b", f"run --token={X} --level=b"),
+        ("run --token a1 --level b", f"run --token {X} --level b"),
+        ("/p?next=%2Fx%3Ftoken%3Da1%26y%3D2", f"/p?next=%2Fx%3Ftoken%3D{X}%26y%3D2"),
+        ('headers["x-api-key"] == "a" && path == "b"', f'headers["x-api-key"] == "{X}" && path == "b"'),
+        ("'a' != request.headers['authorization']", f"'{X}' != request.headers['authorization']"),
+        ("headers['x-api-key'] in ['a', 'b']", f"headers['x-api-key'] in [{X}]"),
+        ("headers['x-api-key'].startsWith('a')", f"headers['x-api-key'].startsWith('{X}')"),
+        ("request.headers.authorization == 'a'", f"request.headers.authorization == '{X}'"),
+        ("use ghp_0123456789abcdefghij0123456789abcdef", f"use {X}"),
+        ("https://hooks.slack.com/services/T0/B0/a1", f"https://hooks.slack.com/services/{X}"),
     ],
 )
 def test_texts(text: str, shown: str) -> None:
@@ -131,7 +154,14 @@ def test_texts(text: str, shown: str) -> None:
     [
         *("https://host:8080/@user", "https://medium.com/@user", "unix:/run/x.sock", "[::1]:80", "Bearer token is missing"),
         *("-----BEGIN PUBLIC KEY-----\nMII\n-----END PUBLIC KEY-----", "log token=%token% x", "expected key=header"),
-        *("servers[0].config.token: expected a string", "not a header name: 'x y'", '{"max_tokens": 5}', "/a?page=2&x=1"),
+        *(
+            "servers[0].config.token: expected a string",
+            "not a header name: 'x y'",
+            "--token is required",
+            "headers['x-user'] == 'a'",
+            '{"max_tokens": 5}',
+            "/a?page=2&x=1",
+        ),
     ],
 )
 def test_texts_without_secrets(text: str) -> None:
@@ -150,7 +180,37 @@ def test_known_secrets_are_found_in_any_text() -> None:
 
 
 @pytest.mark.parametrize(
-    "part", ['"a": "\\', "'", "a=", "a:", "&a", '"oth":[', "eyJaaaaaa.", "-----BEGIN PRIVATE KEY-----", "name='"]
+    "part",
+    [
+        '"a": "\\',
+        "'",
+        "a=",
+        "a:",
+        "&a",
+        '"oth":[',
+        "eyJaaaaaa.",
+        "-----BEGIN PRIVATE KEY-----",
+        "name='",
+        "<a>",
+        "<a",
+        "--a ",
+        "-",
+        "{a: ",
+        "['a']",
+        "['a'] in [",
+        ".a",
+        "'a' == ",
+        "'a' == a.",
+        "a: |\n  ",
+        "a: |\n\n",
+        " \n",
+        "%3Fa",
+        "%3Fa%3D",
+        "gh",
+        "ab",
+        "xoxb-",
+        "a b c: ",
+    ],
 )
 def test_long_texts_take_no_long_time(part: str) -> None:
     started = time.process_time()

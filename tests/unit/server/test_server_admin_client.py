@@ -4,6 +4,7 @@ import os
 import socket
 import threading
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -91,6 +92,29 @@ def test_malformed_answers_are_named(answering: Callable[[bytes | None], str], d
 def test_no_answer_is_not_waited_for_longer_than_allowed(answering: Callable[[bytes | None], str]) -> None:
     with pytest.raises(CallError, match=r"has not answered within 0\.2 s"):
         reload_running(answering(None), "c.json", 0.2)
+
+
+def test_an_answer_byte_by_byte_is_not_waited_for_longer_either(tmp_path: Path) -> None:
+    done = threading.Event()
+    with socket.socket(socket.AF_UNIX) as listener:
+        listener.bind(str(tmp_path / "s"))
+        listener.listen()
+
+        def drip() -> None:
+            client, _ = listener.accept()
+            with client, suppress(OSError):
+                client.sendall(b"HTTP/1.1 200 OK\r\n\r\n")
+                while not done.wait(0.05):
+                    client.sendall(b" ")
+
+        thread = threading.Thread(target=drip)
+        thread.start()
+        try:
+            with pytest.raises(CallError, match=r"has not answered within 0\.3 s"):
+                reload_running(str(tmp_path / "s"), "c.json", 0.3)
+        finally:
+            done.set()
+            thread.join(20)
 
 
 def test_a_process_that_does_not_end_is_reported(answering: Callable[[bytes | None], str]) -> None:

@@ -3,7 +3,7 @@
 listeners  listeners and access logs            filters    network, stream and listener filters, and their settings
 routes     router tables, rewrites, headers     clusters   clusters and hosts
 addresses  addresses of listeners and hosts        admin      the admin API
-accounts   users, groups, modes of files            paths      files that changes through the admin API may name
+accounts   users, groups, modes of files            paths      names of files, and which of them changes may name
 """
 
 from collections.abc import Collection
@@ -13,6 +13,7 @@ from pymosn.config.check.admin import check_admin
 from pymosn.config.check.clusters import check_clusters
 from pymosn.config.check.filters import check_filter_clusters
 from pymosn.config.check.listeners import ORIGINAL_DST, check_server
+from pymosn.config.check.paths import check_path_names
 from pymosn.config.check.routes import check_tables
 from pymosn.config.diagnostics import Diagnostics
 from pymosn.config.schema import MosnConfig
@@ -24,6 +25,7 @@ def check(config: MosnConfig, report: Diagnostics, stream_filters: Collection[st
     if config.admin is not None:
         check_admin(config.admin, report)
     check_identity(config, report)
+    check_path_names(config, report)
     listeners = [listener for server in config.servers for listener in server.listeners]
     redirects = any(listener.use_original_dst in ORIGINAL_DST for listener in listeners)
     check_clusters(config.cluster_manager, report, redirects)

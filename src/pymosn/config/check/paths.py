@@ -12,7 +12,7 @@ import stat
 from collections.abc import Collection, Iterable, Iterator
 from typing import Final, NamedTuple
 
-from pymosn.config.diagnostics import Diagnostic, error_at
+from pymosn.config.diagnostics import Diagnostic, Diagnostics, error_at
 from pymosn.config.schema import MosnConfig
 from pymosn.core.addresses import UNIX
 from pymosn.filters.stream.shipped import FROM_FILES
@@ -72,6 +72,7 @@ def named_paths(config: MosnConfig, folders: Folders) -> Iterator[NamedPath]:
 
 
 def _paths(config: MosnConfig, folders: Folders) -> Iterator[tuple[str, str, str]]:
+    """Role, path in MOSN's keys, and path of the file as it is configured."""
     for i, listener in enumerate(config.servers[0].listeners):
         path = f"servers[0].listeners[{i}]"
         for j, log in enumerate(listener.access_logs):
@@ -94,6 +95,21 @@ def _paths(config: MosnConfig, folders: Folders) -> Iterator[tuple[str, str, str
         for j, host in enumerate(cluster.hosts):
             if host.address.startswith(UNIX):
                 yield HOST, f"{path}.hosts[{j}].address", host.address.removeprefix(UNIX)
+
+
+def _all_paths(config: MosnConfig) -> Iterator[tuple[str, str, str]]:
+    """Like `_paths`, with the files that take effect only at the start."""
+    yield LOG, "pid", config.pid
+    if config.servers:
+        yield LOG, "servers[0].default_log_path", config.servers[0].default_log_path
+        yield from _paths(config, Folders("", ""))
+
+
+def check_path_names(config: MosnConfig, report: Diagnostics) -> None:
+    """Reports paths that no file can have. `addresses.py` does this for the sockets of listeners and hosts."""
+    for role, where, path in _all_paths(config):
+        if "\0" in path and role not in (SOCKET, HOST):
+            report.error(where, "the path of a file cannot contain a NUL character", path)
 
 
 def check_paths(before: MosnConfig, after: MosnConfig, folders: Folders, reserved: Reserved) -> list[Diagnostic]:
