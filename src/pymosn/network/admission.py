@@ -131,7 +131,7 @@ class Admission(Alarm):
 
 
 def free_descriptor(count: int = 1) -> int:
-    """The last of the `count` lowest free descriptors, or minus the errno when the kernel does not provide so many sockets."""
+    """The last of the `count` lowest free descriptors, or minus the errno when the kernel does not give so many sockets."""
     probes: list[socket.socket] = []
     try:
         for _ in range(count):
