@@ -5,8 +5,11 @@ import errno
 import http.client
 import json
 import os
+import re
 import signal
 import socket
+import subprocess
+import sys
 import threading
 import time
 from collections.abc import Callable
@@ -53,6 +56,15 @@ def close_descriptors():
             if found.family == socket.AF_INET and found.getsockopt(socket.SOL_SOCKET, socket.SO_ACCEPTCONN):
                 os.close(number)
 
+hoarded = []
+
+def hoard():
+    try:
+        while True:
+            hoarded.append(os.open(os.devnull, os.O_RDONLY))
+    except OSError:
+        pass
+
 class Breaks(StreamFilter):
     async def start(self):
         if (HERE / "exits").exists():
@@ -76,6 +88,8 @@ class Breaks(StreamFilter):
             shut()
         if path == "/close":
             close_descriptors()
+        if path == "/hoard":
+            hoard()
         streams = {"/nothing": nothing, "/little": little, "/plain-nothing": plain_nothing}
         if path in streams:
             return Reply(200, streams[path]())
@@ -195,6 +209,21 @@ def test_new_connections_do_not_wait_for_a_worker_that_is_not_there(
     assert '"connections_lost": "0"' in counters
 
 
+def test_what_a_worker_without_descriptors_cannot_accept_goes_to_the_others(start: Start, hops: TwoHops) -> None:
+    hops.server["worker_hang_limit"] = "4s"
+    proxy = start(hops.config, "--workers", "2", descriptors=256)
+    proxy.wait_for("admin API on")
+    workers = proxy.worker_pids()
+    assert get(hops.client_port, "/hoard")[0] == 200
+    proxy.wait_for("Too many open files: pausing accept")
+    # What the pause itself frees is not for clients: it does not accept again.
+    assert worst(hops.client_port, 200) < PATIENCE
+    assert eventually(lambda: len([line for line in proxy.lines if "pausing accept" in line]) >= 6)
+    assert worst(hops.client_port) < PATIENCE
+    assert '"accept_pauses": "1"' in hops.admin("/api/v1/stats")
+    assert proxy.worker_pids() == workers
+
+
 def test_a_replacement_that_is_not_ready_in_time_is_replaced_again(start: Start, hops: TwoHops, tmp_path: Path) -> None:
     hops.server["worker_start_limit"] = "4s"
     proxy = start(hops.config, "--workers", "2")
@@ -264,6 +293,23 @@ def test_a_stop_while_the_workers_start_answers_nothing(start: Start, hops: TwoH
     while proxy.process.poll() is None:
         assert refuses(hops.client_port)
     assert proxy.exit_code() == 0
+
+
+def test_an_interrupt_while_the_command_is_imported_shows_no_traceback(hops: TwoHops, tmp_path: Path) -> None:
+    start_config(tmp_path, hops)
+    command = [sys.executable, "-X", "importtime", "-m", "pymosn", "start", "-c", str(tmp_path / "conf" / "mosn.json")]
+    for module in ("asyncio", "click", "msgspec"):
+        with subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True) as process:
+            assert process.stderr is not None
+            said = ""
+            while not re.search(rf"\| +{module}$", said):
+                line = process.stderr.readline()
+                assert line, "it has ended"
+                said = line.rstrip()
+            process.send_signal(signal.SIGINT)
+            rest = process.stderr.read()
+            assert process.wait(PATIENCE) == -signal.SIGINT
+            assert "Traceback" not in rest
 
 
 @pytest.mark.parametrize("ends", [signal.SIGTERM, signal.SIGINT])

@@ -39,10 +39,10 @@ class Acceptor(ConnectionOwner):
 class Admission(Alarm):
     """One per worker, for all its listeners."""
 
-    def __init__(self, wheel: TimerWheel, log: Log, probe: Callable[[], int] | None = None) -> None:
+    def __init__(self, wheel: TimerWheel, log: Log, probe: Callable[[int], int] | None = None) -> None:
         """`probe`: a replacement of `free_descriptor`, for tests."""
         super().__init__()
-        self._probe: Callable[[], int] = free_descriptor if probe is None else probe
+        self._probe: Callable[[int], int] = free_descriptor if probe is None else probe
         self._error = 0
         #: Open downstream connections, and their maximum; 0 means no limit.
         self.open: i64 = 0
@@ -84,7 +84,7 @@ class Admission(Alarm):
     def check(self) -> None:
         """Checks once a second whether the kernel has descriptors: the event loop does not report a failing accept."""
         if not self._is_short_of_descriptors:
-            found = self._probe()
+            found = self._probe(1)
             if found < 0:
                 self.on_shortage(-found)
 
@@ -105,7 +105,8 @@ class Admission(Alarm):
             self._log.write(WARN, f"{cause}: pausing accept ({self.pauses.value} times so far)", "mosn.proxy.descriptors")
 
     def on_alarm(self) -> None:
-        found = self._probe()
+        # A pause frees a descriptor of each acceptor, which takes it back: these are not for clients.
+        found = self._probe(len(self._acceptors) + 1)
         if found >= 0 and (found < self.descriptor_ceiling or self.descriptor_ceiling == 0):
             self._is_short_of_descriptors = False
             self._apply()
@@ -129,12 +130,15 @@ class Admission(Alarm):
             acceptor.set_accepting(accepting)
 
 
-def free_descriptor() -> int:
-    """The lowest free descriptor, or minus the errno when the kernel provides no socket."""
+def free_descriptor(count: int = 1) -> int:
+    """The last of the `count` lowest free descriptors, or minus the errno when the kernel does not give so many sockets."""
+    probes: list[socket.socket] = []
     try:
-        probe = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+        for _ in range(count):
+            probes.append(socket.socket(socket.AF_UNIX, socket.SOCK_STREAM))
+        return probes[-1].fileno()
     except OSError as error:
         return -(error.errno or errno.EMFILE)
-    number = probe.fileno()
-    probe.close()
-    return number
+    finally:
+        for probe in probes:
+            probe.close()

@@ -47,6 +47,8 @@ from pymosn.server.worker_process import WorkerHandle, WorkerReceiver, describe_
 STATS_TIME: Final = 1.0
 #: Seconds between two checks for workers whose event loop hangs.
 HANG_PERIOD: Final = 1.0
+#: Seconds after which a worker that misses its probes is hung, because it sends a report each second.
+SILENCE: Final = 2.5
 #: A worker that served for at least so many seconds before it died is replaced immediately.
 STABLE_TIME: Final = 5.0
 #: Seconds before the second consecutive attempt; doubled for each further one, up to LONGEST_DELAY.
@@ -203,9 +205,12 @@ class Fleet(WorkerReceiver):
                 worker.last_report = worker.probe.answered = now
                 if now - worker.began > start_limit > 0.0 and self._started and not is_late and worker.ready_since is None:
                     self._kill(worker, f"was not ready within {start_limit:g} s", f", last at: {_place(worker)}")
-            elif now - worker.last_report > limit > 0.0:
+                continue
+            silence = now - worker.last_report
+            is_served = self._ending or worker.probe.check(now, limit)
+            if silence > limit > 0.0 or (silence > SILENCE and not is_served):
                 self._kill(worker, f"has not responded for {limit:g} s", f", blocked at: {_place(worker)}")
-            elif not self._ending and not worker.probe.check(now, limit):
+            elif not is_served:
                 fault = worker.probe.fault or "new connections are not served"
                 self._kill(worker, f"responds, but for {limit:g} s {fault}")
 

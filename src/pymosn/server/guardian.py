@@ -6,9 +6,9 @@ copy of each socket; a thread of it, the guardian, watches them and accepts what
 
 *Sign of life*: the worker counts the connections that it accepts on a listener (`network/progress.py`). A socket that is
 readable for PATIENCE while that counter does not move is not served; the guardian accepts then, and again whenever
-connections have waited so long. If not even the beats move, or the worker is known to be gone, it does not wait again.
-Nothing has to be handed back: a worker that continues accepts what it finds. One that pauses on purpose is not touched, and
-if no worker accepts, connections stay in the kernel's queue.
+connections have waited so long. If not even the beats move, or the worker is known to be gone, or pauses because it lacks
+descriptors or memory, it does not wait again. Nothing has to be handed back: a worker that continues accepts what it finds.
+If no worker accepts, connections stay in the kernel's queue.
 
 *Hand-over*: an accepted socket is put into a queue, a SEQPACKET socket pair whose receiving end is shared by all workers.
 Whichever is alive takes it, so it does not matter whether the guardian knows that. The queue outlives each worker.
@@ -220,15 +220,17 @@ class Guardian(Service):
             self._silent.append(entry)
             return False
         state, beats, accepted = (self._cells[cell] for cell in (entry.state, entry.beats, entry.accepted))
-        if accepted != entry.last_accepted or state == PAUSED:
+        if accepted != entry.last_accepted:
             entry.last_accepted = accepted
             entry.since = 0.0
             entry.lifeless = -1
             entry.missed = 0
         if not entry.since:
             entry.since, entry.since_beats = now, beats
-        is_lifeless = state == AWAY or entry.lifeless == beats
-        if state != PAUSED and (is_lifeless or now - entry.since >= PATIENCE):
+        if state == PAUSED:
+            entry.missed = 0  # it is not deaf
+        is_lifeless = state != ACCEPTING or entry.lifeless == beats
+        if is_lifeless or now - entry.since >= PATIENCE:
             self._rescue(entry, now, beats)
         return True
 

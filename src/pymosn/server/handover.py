@@ -1,6 +1,7 @@
 """A worker's end of the guardian's queue: serves connections that were accepted for another worker."""
 
 import asyncio
+import errno
 import mmap
 import os
 import socket
@@ -33,8 +34,12 @@ class HandoverReceiver(Acceptor):
         find: Callable[[str], Listener | None],
         taken: Counter,
         lost: Counter,
+        on_shortage: Callable[[int], object],
     ) -> None:
-        """`find`: the listener of that name, None if it is gone. `taken`, `lost`: connections served, and not served."""
+        """`find`: the listener of that name, None if it is gone. `taken`, `lost`: connections served, and not served.
+
+        `on_shortage` is called with EMFILE when the kernel had no descriptor for a connection.
+        """
         super().__init__()
         self._loop = loop
         self._queue = queue
@@ -42,6 +47,7 @@ class HandoverReceiver(Acceptor):
         self._find = find
         self._taken = taken
         self._lost = lost
+        self._on_shortage = on_shortage
 
     def set_accepting(self, accepting: bool) -> None:
         self._progress.set_state(ACCEPTING if accepting else PAUSED)
@@ -68,7 +74,9 @@ class HandoverReceiver(Acceptor):
             for _level, _kind, content in ancillary:
                 descriptors.frombytes(content)
             if not descriptors:
-                self._lost.value += 1  # there was no free descriptor, and the kernel closed it
+                self._lost.value += 1  # the kernel closed it
+                self._on_shortage(errno.EMFILE)
+                return
             for descriptor in descriptors:
                 self._serve(name.decode(), descriptor)
 
@@ -97,8 +105,11 @@ def join_siblings(loop: asyncio.AbstractEventLoop, runtime: WorkerRuntime, share
         listeners = [*runtime.listeners, *runtime.retired.listeners]
         return next((listener for listener in listeners if listener.name == name), None)
 
-    receiver = HandoverReceiver(loop, socket.socket(fileno=queue), runtime.admission.progress, find, taken, lost)
+    admission = runtime.admission
+    receiver = HandoverReceiver(
+        loop, socket.socket(fileno=queue), admission.progress, find, taken, lost, admission.on_shortage
+    )
     receiver.beat()
-    receiver.set_accepting(runtime.admission.is_accepting)
-    runtime.admission.add(receiver)
+    receiver.set_accepting(admission.is_accepting)
+    admission.add(receiver)
     return receiver

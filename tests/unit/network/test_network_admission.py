@@ -29,7 +29,7 @@ class Door(Acceptor):
 
 
 class Desk:
-    def __init__(self, probe: Callable[[], int] | None = None) -> None:
+    def __init__(self, probe: Callable[[int], int] | None = None) -> None:
         self.clock = FakeClock()
         self.wheel = TimerWheel(self.clock)
         self.log = Lines()
@@ -56,9 +56,10 @@ def test_a_high_descriptor_pauses_every_listener_until_a_low_one_is_free() -> No
     desk.passes(3.0)
     assert [door.states for door in desk.doors] == [[False], [False]], "none below the ceiling is free"
     assert 3 <= len(desk.log.lines) <= 4, "one line a second"
-    held = os.open("/dev/null", os.O_RDONLY)
-    desk.admission.descriptor_ceiling = held + 2
-    os.close(held)
+    desk.admission.descriptor_ceiling = free_descriptor(len(desk.doors))
+    desk.passes(1.0)
+    assert [door.states for door in desk.doors] == [[False], [False]], "these are for the listeners"
+    desk.admission.descriptor_ceiling = free_descriptor(len(desk.doors) + 1) + 1
     desk.passes(0.2)
     assert [door.states for door in desk.doors] == [[False, True], [False, True]]
     assert desk.admission.pauses.value == 1
@@ -97,7 +98,7 @@ def test_memory_and_descriptors_are_two_reasons() -> None:
 def test_a_kernel_that_gives_no_socket(error: int, ceiling: int) -> None:
     """No accept fails for it: a check each second finds it, and ten checks a second find its end."""
     answer = [7]
-    desk = Desk(lambda: answer[0])
+    desk = Desk(lambda count: answer[0])
     desk.admission.descriptor_ceiling = ceiling
     desk.admission.check()
     assert desk.admission.is_accepting
@@ -121,7 +122,7 @@ def test_errors_of_accept() -> None:
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (number, hard))
     try:
-        assert free_descriptor() == -errno.EMFILE
+        assert free_descriptor() == free_descriptor(2) == -errno.EMFILE
     finally:
         resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
     assert free_descriptor() == number

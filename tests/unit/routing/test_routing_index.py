@@ -88,3 +88,15 @@ def test_a_set_of_regexes_that_is_too_large_is_walked() -> None:
     found = host.find(asking("/29/aax"))
     assert found is not None
     assert found.name == "29"
+
+
+def test_many_regexes_are_compiled_in_steps_and_the_first_that_matches_is_chosen() -> None:
+    matchers: list[RouteMatcher] = [PathRegex(f"^/r{place}/") for place in range(350)]
+    matchers[220] = PathRegex("^/r310/")
+    matchers += [Path("/r310/a"), Prefix("/r3")]
+    index = RouteIndex(routes_of(matchers), is_built=False)
+    assert len(list(index.build())) >= 4
+    cases = {"/r0/": "0", "/r99/": "99", "/r100/": "100", "/r310/a": "220", "/r349/x": "349", "/r3": "351", "/x": None}
+    for path, name in cases.items():
+        found = index.find(asking(path))
+        assert (found and found.name) == name, path

@@ -139,12 +139,24 @@ def test_a_dead_worker_has_no_time(stage: Stage) -> None:
     assert stage.taken() == ["web"]
 
 
-def test_a_worker_that_pauses_on_purpose_is_not_robbed(stage: Stage) -> None:
-    stage.workers[0].set_state(PAUSED)
+def test_what_a_paused_worker_cannot_accept_goes_to_the_others_at_once(stage: Stage) -> None:
+    for _ in range(4 * DEAF_AFTER):
+        stage.workers[0].set_state(PAUSED)
+        stage.connect()
+        stage.look()
+        assert stage.taken() == ["web"]
+        stage.workers[0].count(BEATS)
+        stage.clock.now += 1.0
+    assert stage.deaf == []
+
+
+def test_if_all_pause_connections_stay_in_the_queue(stage: Stage) -> None:
+    for worker in stage.workers:
+        worker.set_state(PAUSED)
     stage.connect()
     stage.wait(10.0)
     assert stage.taken() == []
-    assert stage.deaf == []
+    assert stage.waiting() == [0]
 
 
 def test_if_nobody_else_accepts_connections_stay_in_the_queue(stage: Stage) -> None:
