@@ -89,6 +89,60 @@ def test_a_reply_that_cannot_be_sent(start: Start, bad: StreamFilter, said: str)
     assert [line for line in talk.log.lines if said in line]
 
 
+class Unasked:
+    """What lazy objects of frameworks do outside of a request: they have no class to tell."""
+
+    @property
+    def __class__(self) -> Any:
+        raise RuntimeError("outside of a request")
+
+    @__class__.setter
+    def __class__(self, value: Any) -> None:
+        raise RuntimeError("outside of a request")
+
+
+class Pretends(Unasked):
+    __class__ = Reply  # type: ignore[assignment]
+
+
+class OddBytes(bytes):
+    def __len__(self) -> int:
+        raise RuntimeError("no length")
+
+
+class ChangesBody(Changes):
+    def on_response(self, exchange: Exchange) -> Any:
+        return None
+
+    def on_response_body(self, exchange: Exchange, data: bytes, last: bool) -> Any:
+        return self._change(exchange)
+
+
+@pytest.mark.parametrize("answer", [Unasked, Pretends])
+def test_an_answer_that_does_not_tell_its_class(start: Start, answer: Callable[[], Any]) -> None:
+    for kind in (Changes, ChangesBody):
+        talk, got = reply_through(start, kind(lambda exchange: answer()))
+        assert got.startswith(b"HTTP/1.1 500 ")
+        assert talk.filter_errors("bad") == 1
+
+
+def test_a_chunk_that_overrides_bytes_is_its_bytes(start: Start) -> None:
+    talk, got = reply_through(start, ChangesBody(lambda exchange: OddBytes(b"yo")))
+    assert got.startswith(b"HTTP/1.1 200 ")
+    assert b"\r\nyo" in got
+    assert talk.filter_errors("bad") == 0
+
+
+@pytest.mark.parametrize("status", [0, 101, 204, 304, 503, 1000])
+def test_a_status_set_while_the_body_is_filtered_is_an_error(start: Start, status: int) -> None:
+    def change(exchange: Exchange) -> None:
+        exchange.response_head.status = status
+
+    talk, got = reply_through(start, ChangesBody(change))
+    assert got.startswith(b"HTTP/1.1 500 ")
+    assert talk.reasons() == ["filter_error"]
+
+
 def raises_panic(exchange: Exchange) -> None:
     raise Panic("index out of bounds")
 
@@ -148,9 +202,15 @@ async def cancels_itself() -> AsyncIterator[bytes]:
     raise asyncio.CancelledError
 
 
+def closes_itself() -> Iterator[bytes]:
+    yield b"one"
+    raise GeneratorExit
+
+
 @pytest.mark.parametrize(
     ("pieces", "said"),
     [
+        (closes_itself, "GeneratorExit"),
         (text, "a chunk of its reply is str, not bytes"),
         (raises, f"LookupError: no more (at .*{HERE}.* in raises)"),
         (exits, f"SystemExit: 3 (at .*{HERE}.* in exits)"),

@@ -98,3 +98,25 @@ def test_redirects_filters_and_upstreams_agree_about_the_scheme(start: Start, ht
             ]
     finally:
         recorder.close()
+
+
+def test_rules_and_routes_see_what_protocol_a_client_asks_for(start: Start, upstream: Upstream) -> None:
+    edge = Edge(upstream.port)
+    principal = {"header": {"name": "upgrade", "exact_match": "websocket"}}
+    rules = {"action": "DENY", "policies": {"p": {"permissions": [{"any": True}], "principals": [principal]}}}
+    direct = {"match": {"prefix": "/routed", "headers": [{"name": "Upgrade", "value": "WebSocket"}]}}
+    edge.routes.insert(0, {**direct, "direct_response": {"status": 418}})
+    rbac = {"type": "rbac", "config": {"version": "1", "rules": rules}}
+    proxy = start(edge.config, "--workers", "1")
+    proxy.wait_for(READY)
+    asked = {"Connection": "Upgrade", "Upgrade": "websocket"}
+    assert edge.ask("/routed", **asked)[0] == 418
+    assert edge.ask("/routed")[0] == 200
+    edge.listener["stream_filters"] = [rbac]
+    del edge.config["admin"]  # its port is taken
+    edge.port = free_ports(1)[0]
+    edge.listener["address"] = f"127.0.0.1:{edge.port}"
+    other = start(edge.config, "--workers", "1")
+    other.wait_for(READY)
+    assert edge.ask("/", **asked)[0] == 403
+    assert edge.ask("/")[0] == 200

@@ -17,7 +17,7 @@ TRACEBACK_LIMIT: Final = 50000
 def describe(error: BaseException) -> str:
     """The type and the text of an error, or the type alone if it has none. Never raises."""
     text = reason(error)
-    name = _type_name(error)
+    name = type_name(error)
     return f"{name}: {text}" if text else name
 
 
@@ -56,8 +56,9 @@ def printable(text: str, limit: int = LIMIT) -> str:
     return text.encode("utf-8", "backslashreplace").decode("utf-8")
 
 
-def _type_name(error: BaseException) -> str:
+def type_name(value: object) -> str:
+    """The name of a value's type. Never raises."""
     try:
-        return printable(str.__str__(type(error).__name__))
+        return printable(str.__str__(type(value).__name__))
     except BaseException:  # a metaclass can override even this
-        return "an exception"
+        return "an exception" if issubclass(type(value), BaseException) else "an object"

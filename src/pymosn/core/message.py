@@ -267,6 +267,15 @@ class RequestHead(MessageHead):
         return self.raw_tunnel.decode("ascii")
 
     @property
+    def upgrade(self) -> str:
+        """The protocol that the client asks to upgrade to, in lower case; empty if none, or if it may not.
+
+        For conditions on the header `Upgrade`, which is hop-by-hop and therefore not in `headers`.
+        """
+        asked = self.raw_tunnel
+        return asked.decode("ascii") if asked.islower() else ""  # those for CONNECT are in upper case
+
+    @property
     def path(self) -> str:
         """The path in normal form, percent-encoded, without the query."""
         return self.raw_path.decode("ascii")

@@ -36,10 +36,12 @@ SPECIAL: Final[list[IPv4Network | IPv6Network]] = [
     )
 ]
 #: Networks whose addresses contain an IPv4 address that a gateway may connect to, and by how many bits it is shifted:
-#: IPv4-compatible addresses (RFC 4291), NAT64 (RFC 6052), 6to4 (RFC 3056).
+#: IPv4-compatible addresses (RFC 4291), IPv4-translated ones (RFC 2765), NAT64 (RFC 6052 and 8215), 6to4 (RFC 3056).
 EMBEDDING: Final = (
     (IPv6Network("::/96"), 0),
+    (IPv6Network("::ffff:0:0:0/96"), 0),
     (IPv6Network("64:ff9b::/96"), 0),
+    (IPv6Network("64:ff9b:1::/48"), 0),
     (IPv6Network("2002::/16"), 80),
 )
 

@@ -17,7 +17,7 @@ from mypy_extensions import i64
 from pymosn.api.exchange import Exchange, Reply
 from pymosn.api.network import Connection
 from pymosn.api.stream import RequestReceiver
-from pymosn.core.errors import reason
+from pymosn.core.errors import reason, type_name
 from pymosn.core.failure import FILTER_ERROR, FILTER_TIMEOUT, Failure, Refused
 from pymosn.core.timers import Alarm
 from pymosn.proxy.runtime import Runtime
@@ -115,13 +115,15 @@ def run_phase(owner: FilterOwner, chain: list[PhaseHandler], phase: i64, start: 
         started = time.perf_counter() if handle.calls.value & (TIMED_ONE_IN - 1) == 0 else 0.0
         try:
             answer = step.call(exchange)
+            # The test is part of it: an object may raise when it is asked for its class.
+            is_async = answer is not None and not is_reply(answer) and is_coroutine(answer)
         except BaseException as error:  # `sys.exit` and panics of Rust extensions are not Exceptions
             verdict = on_error(owner, handle, error)
             if verdict is not None:
                 return verdict
             continue
         task: FilterTask | None = None
-        if answer is not None and not isinstance(answer, Reply) and is_coroutine(answer):
+        if is_async:
             task = FilterTask(owner, chain, index, phase)
             if not task.start(cast("Coroutine[Any, Any, object]", answer)):
                 return WAITING
@@ -149,9 +151,9 @@ def verdict_of(owner: FilterOwner, task: FilterTask) -> Verdict | None:
 
 
 def _on_answer(owner: FilterOwner, step: PhaseHandler, answer: object) -> Verdict | None:
-    if isinstance(answer, Reply):
-        return Verdict(step.handle, answer, None, "")
-    return on_error(owner, step.handle, f"it returned {type(answer).__name__}, not a Reply or None", step.call)
+    if is_reply(answer):
+        return Verdict(step.handle, cast("Reply", answer), None, "")
+    return on_error(owner, step.handle, f"it returned {type_name(answer)}, not a Reply or None", step.call)
 
 
 def on_error(owner: FilterOwner, handle: FilterHandle, error: BaseException | str, method: object = None) -> Verdict | None:
@@ -187,7 +189,7 @@ def run_completion(owner: FilterOwner, chain: list[PhaseHandler]) -> None:
             report_error(owner.runtime.log, step.handle, owner.exchange, error)
             continue
         if answer is not None:
-            wrong = f"it returned {type(answer).__name__}, not None"
+            wrong = f"it returned {type_name(answer)}, not None"
             report_error(owner.runtime.log, step.handle, owner.exchange, wrong, step.call)
 
 
@@ -224,12 +226,14 @@ def filter_chunk(owner: FilterOwner, chain: list[BodyHandler], data: bytes, last
         handle.calls.value += 1
         try:
             answer = step.call(exchange, data, last)
+            if answer is not None and type(answer) is not bytes and issubclass(type(answer), bytes):
+                answer = bytes(cast("bytes", answer))  # a subclass may override anything
         except BaseException as error:
             verdict = _on_chunk_error(owner, step, error)
         else:
             if answer is None:
                 continue
-            if isinstance(answer, bytes) and (handle.changes_length or len(answer) == len(data)):
+            if type(answer) is bytes and (handle.changes_length or len(answer) == len(data)):
                 data = answer
                 continue
             verdict = _on_chunk_error(owner, step, _wrong_chunk(answer, len(data)))
@@ -245,12 +249,17 @@ def _on_chunk_error(owner: FilterOwner, step: BodyHandler, error: BaseException 
 
 
 def _wrong_chunk(answer: object, size: i64) -> str:
-    if isinstance(answer, bytes):
+    if type(answer) is bytes:
         return f"it returned {len(answer)} bytes for {size} although it declares changes_length = False"
-    return f"it returned {type(answer).__name__}, not bytes or None"
+    return f"it returned {type_name(answer)}, not bytes or None"
 
 
 # ---- tasks
+
+
+def is_reply(answer: object) -> bool:
+    """Whether a filter's answer is a Reply, judged by its type: its `__class__` may claim anything, or raise."""
+    return issubclass(type(answer), Reply)
 
 
 def is_coroutine(answer: object) -> bool:

@@ -9,6 +9,7 @@ from typing import cast
 from mypy_extensions import mypyc_attr
 
 from pymosn.core.clock import Clock
+from pymosn.core.errors import type_name
 from pymosn.core.turn_limit import TurnLimit
 from pymosn.proxy.stream_filters import FilterHandle
 
@@ -76,7 +77,7 @@ class ReplyStream:
                         return
                     await asyncio.sleep(0)  # a long reply must not starve other exchanges
         except BaseException as error:
-            if self._is_cancelled or isinstance(error, GeneratorExit):
+            if self._is_cancelled:
                 raise
             self._clock.tick()
             receiver.on_stream_error(self._handle, error)
@@ -88,7 +89,7 @@ class ReplyStream:
         """Sends a chunk once the client is ready. Returns False for an invalid chunk."""
         if not isinstance(chunk, bytes):
             self._clock.tick()
-            receiver.on_stream_error(self._handle, f"a chunk of its reply is {type(chunk).__name__}, not bytes")
+            receiver.on_stream_error(self._handle, f"a chunk of its reply is {type_name(chunk)}, not bytes")
             return False
         await self._is_writable.wait()
         self._clock.tick()

@@ -84,9 +84,14 @@ class Responder(ChunkReceiver):
             return True
         self._has_handlers = True
         flow = self.flow
+        status: i64 = head.status
         filtered = filter_start(owner, handlers, flow.take(), flow.ended, flow.trailers is not None)
         if isinstance(filtered, Verdict):
             owner.apply(filtered)
+            return False
+        if owner.exchange.response is not head or head.status != status:
+            # Whether there is a body has been decided by the status that the head had.
+            owner.fail(FILTER_ERROR, "a filter changed the response's head or status in on_response_body")
             return False
         is_whole = flow.ended and flow.trailers is None
         if exchange.response_ended and not is_whole:

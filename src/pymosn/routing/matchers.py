@@ -159,8 +159,25 @@ class Method(RouteMatcher):
         return f"method {self._expected.text()}"
 
 
+class Upgrade(RouteMatcher):
+    """The protocol that the client asks to upgrade to, and may; configurations specify it as a header named `upgrade`."""
+
+    def __init__(self, protocol: str, is_regex: bool = False) -> None:
+        """Raises PatternError."""
+        self._expected = Text(protocol, is_regex)
+
+    def matches(self, exchange: Exchange) -> bool:
+        protocol = exchange.request.upgrade
+        return len(protocol) > 0 and self._expected.accepts(protocol)
+
+    def text(self) -> str:
+        return f"header upgrade {self._expected.text()}"
+
+
 def header_condition(name: str, value: str, is_regex: bool = False) -> RouteMatcher:
     """A header match of the configuration, where `method` is the request method. Raises PatternError."""
+    if name.lower() == "upgrade":
+        return Upgrade(value if is_regex else value.lower(), is_regex)
     return Method(value, is_regex) if name.lower() == "method" else Header(name, value, is_regex)
 
 

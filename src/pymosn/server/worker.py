@@ -365,6 +365,21 @@ class Worker:
         """Exits, because without its supervisor a worker can no longer be drained or replaced."""
         self._end(1)
 
+    def is_interrupted(self) -> bool:
+        """Runs the event loop until it is stopped: False; True if code of a filter ended it, which must not end the worker.
+
+        Tasks and callbacks that raise SystemExit or KeyboardInterrupt pass it on to whoever runs the loop. Signals do not:
+        workers ignore SIGINT.
+        """
+        try:
+            self._loop.run_forever()
+        except (SystemExit, KeyboardInterrupt) as error:
+            self._on_exception(
+                self._loop, {"message": "ignored the end of the process that a filter asked for", "exception": error}
+            )
+            return True
+        return False
+
     def _on_exception(self, loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
         error = context.get("exception")
         text = "" if error is None else with_traceback(error)
@@ -402,7 +417,8 @@ def run(descriptor: int, stacks: int) -> int:
     loop = uvloop.new_event_loop()
     asyncio.set_event_loop(loop)
     worker = Worker(loop, socket.socket(fileno=descriptor), stacks)
-    loop.run_forever()
+    while worker.is_interrupted():
+        pass
     return worker.exit_code
 
 

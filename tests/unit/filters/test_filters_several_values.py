@@ -75,6 +75,24 @@ def test_a_mixture_is_never_allowed(action: str, match: dict[str, Any], inverted
         assert status("rbac", config, [("x-a", "x, b")]) == 403
 
 
+@pytest.mark.parametrize("fields", [[("Cookie", "a=1"), ("cookie", "b=2")], [("cookie", "a=1; b=2")]])
+def test_cookies_are_also_joined_with_semicolons(fields: Fields) -> None:
+    for match in ({"exact_match": "a=1; b=2"}, {"safe_regex_match": {"regex": "a=1; ?b=2"}}):
+        assert status("rbac", rbac("DENY", {"name": "cookie", **match}), fields) == 403
+
+
+@pytest.mark.parametrize("lines", [["a , b"], ["a,b"], ["a,, b"], ["a", "", "b"], ["a,", "b"]])
+@pytest.mark.parametrize("text", ["a,b", "a, b"])
+def test_white_space_and_empty_elements_of_a_list_hide_nothing(lines: list[str], text: str) -> None:
+    assert status("rbac", rbac("DENY", {"exact_match": text}), [("x-a", line) for line in lines]) == 403
+
+
+@pytest.mark.parametrize("name", ["TE", "Trailer", "Transfer-Encoding", "Keep-Alive"])
+def test_conditions_on_fields_that_filters_do_not_see_are_rejected(name: str) -> None:
+    config = rbac("DENY", {"name": name, "present_match": True})
+    assert any("no condition on it could match" in problem for problem in problems("rbac", config))
+
+
 def test_ranges() -> None:
     for action, fields, expected in (
         ("DENY", ["9", "5"], 403),

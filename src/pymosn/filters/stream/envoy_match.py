@@ -21,6 +21,9 @@ Condition = Callable[[Exchange, bool], bool]
 ANY_READING: Final = True
 EVERY_READING: Final = False
 
+#: Hop-by-hop fields that filters do not see. `upgrade` and `connection` are those of a request for an upgrade.
+UNSEEN: Final = ("keep-alive", "proxy-connection", "te", "trailer", "transfer-encoding")
+
 _SIMPLE: Final[dict[str, Callable[[str, str], bool]]] = {
     "exact": lambda expected, text: text == expected,
     "prefix": lambda expected, text: text.startswith(expected),
@@ -141,6 +144,8 @@ def header_test(source: EnvoyObject) -> Condition:
         inverts = source.take("invert_match", bool, False)
         if not name.startswith(":"):
             source.problems.header(f"{source.path}.name", name)
+            unseen = f"{name} is removed before filters see a request, so that no condition on it could match"
+            source.problems.require(name not in UNSEEN, f"{source.path}.name", unseen)
         elif name not in (":path", ":method", ":authority"):
             source.problems.add(f"{source.path}.name", "must be :path, :method, :authority or a header")
         has_presence = "present_match" in source
@@ -158,24 +163,31 @@ def _has_value(name: str, test: Test, inverts: bool, exchange: Exchange, any_rea
         return False
     if any_reading is not inverts:
         return any(map(test, _possible_readings(values, name))) is not inverts
-    return all(map(test, _joined_too(values))) is not inverts
+    return all(map(test, _joined_too(values, name))) is not inverts
 
 
-def _joined_too(values: list[str]) -> list[str]:
+def _joined_too(values: list[str], name: str) -> list[str]:
     """The values of a field, and all of them as one if there are several."""
-    return values if len(values) == 1 else [*values, ",".join(values), ", ".join(values)]
+    if len(values) == 1:
+        return values
+    # Receivers join cookies with a semicolon (RFC 9113 section 8.2.3, and servers for HTTP/1).
+    cookies = ["; ".join(values), ";".join(values)] if name == "cookie" else []
+    return [*values, ",".join(values), ", ".join(values), *cookies]
 
 
 def _possible_readings(values: list[str], name: str) -> list[str]:
     """The values that a receiver may see: each line, all of them joined, and the elements of lists."""
-    readings = _joined_too(values)
+    readings = _joined_too(values, name)
     if name == ":authority":
         host = split_port(to_bytes(values[0]))[0]
         return [*readings, to_text(host), to_text(host.rstrip(b"."))]
     if name.startswith(":"):
         return readings
-    elements = [element.strip(" \t") for value in values if "," in value for element in value.split(",")]
-    return [*readings, *filter(None, elements)]
+    if len(values) == 1 and "," not in values[0]:
+        return readings
+    elements = [text for value in values for element in value.split(",") if (text := element.strip(" \t"))]
+    # Empty elements and white space around elements mean nothing in a list (RFC 9110 section 5.6.1).
+    return [*readings, *elements, ",".join(elements), ", ".join(elements)]
 
 
 def _value_test(source: EnvoyObject, folds: bool) -> Test | None:
@@ -206,4 +218,7 @@ def _values(exchange: Exchange, name: str) -> list[str]:
         if name == ":authority":
             return [request.host]
         return [f"{request.path}?{request.query}" if request.query else request.path]
+    if name == "upgrade" or name == "connection":
+        asked = request.upgrade
+        return [] if not asked else [asked if name == "upgrade" else "upgrade"]
     return request.headers.get_all(name)
