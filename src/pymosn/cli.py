@@ -1,5 +1,6 @@
 """The `pymosn` command. Exit codes: 0 success, 1 invalid configuration, 2 any other error."""
 
+import signal
 import sys
 from collections.abc import Callable, Iterable
 from functools import partial
@@ -16,6 +17,7 @@ from pymosn.kit.commands import COMMANDS, fail, json_text
 from pymosn.observe.process_log import CEILINGS
 from pymosn.server import standard_streams
 from pymosn.server.run_options import BAD_CONFIGURATION, OTHER_FAULT, ConfigSource, RunOptions, StartError
+from pymosn.server.shutdown import LATER_SIGNALS
 from pymosn.version import VERSION, build
 
 #: Flags of `mosn start` that are accepted without effect, for compatibility (key reference section 16).
@@ -127,6 +129,8 @@ def start(path: str | None, workers: int | None, strict: bool, log_level: str | 
 
     Without a configuration, runs MOSN's two-hop HTTP example with a small demo upstream.
     """
+    # Log rotation and reloads may come at any time; the supervisor unblocks them when it can handle them.
+    signal.pthread_sigmask(signal.SIG_BLOCK, LATER_SIGNALS)
     for name, value in mosn_flags.items():
         if value:
             click.echo(f"pymosn: warning: --{name.replace('_', '-')} has no effect in this version", err=True)

@@ -227,3 +227,21 @@ def _command(tmp_path: Path) -> "subprocess.CompletedProcess[str]":
     command = [sys.executable, "-m", "pymosn", "reload", "-c", str(tmp_path / "conf" / "mosn.json")]
     environment = worker_environment(os.environ)
     return subprocess.run(command, env=environment, capture_output=True, text=True, timeout=PATIENCE, check=False)
+
+
+def blocked(pid: int) -> int:
+    """The set of signals that a process blocks (proc(5))."""
+    status = Path(f"/proc/{pid}/status").read_text()
+    return int(status.partition("SigBlk:")[2].split()[0], 16)
+
+
+def test_signals_during_the_start_wait_until_it_serves(start: Start, two_hops: TwoHops) -> None:
+    proxy = start(two_hops.config)
+    assert eventually(lambda: bool(blocked(proxy.process.pid) >> (signal.SIGHUP - 1) & 1))
+    proxy.send(signal.SIGHUP)
+    proxy.send(signal.SIGUSR1)
+    proxy.wait_for(READY)
+    proxy.wait_for("change from SIGHUP: version 2 is active")
+    assert two_hops.get()[0] == 200
+    proxy.send(signal.SIGTERM)
+    assert proxy.exit_code() == 0

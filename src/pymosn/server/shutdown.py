@@ -6,6 +6,8 @@ from typing import Final
 
 #: Signals that the supervisor handles; Ctrl-C in a terminal reaches the workers too, which must ignore them.
 SUPERVISOR_SIGNALS: Final = (signal.SIGINT, signal.SIGTERM, signal.SIGQUIT, signal.SIGHUP, signal.SIGUSR1)
+#: Those that would end a process without handlers: they wait until the services run.
+LATER_SIGNALS: Final = (signal.SIGHUP, signal.SIGUSR1)
 
 
 class ShutdownSignals:

@@ -54,7 +54,7 @@ from pymosn.server.resources import raise_open_file_limit
 from pymosn.server.rolling import LogRolling
 from pymosn.server.run_options import RunOptions, StartError, worker_count
 from pymosn.server.services import Services
-from pymosn.server.shutdown import ShutdownSignals
+from pymosn.server.shutdown import LATER_SIGNALS, ShutdownSignals
 from pymosn.server.supervisor_plane import SupervisorPlane
 from pymosn.server.worker_process import WorkerProcess
 from pymosn.server.workers import ShutdownRequested, Workers
@@ -134,6 +134,7 @@ class Supervisor:
         with contextlib.closing(self._logs), contextlib.suppress(ShutdownRequested):
             async with self._services.running(self._service_list()):
                 self._announce()
+                signal.pthread_sigmask(signal.SIG_UNBLOCK, LATER_SIGNALS)
                 on_ready()
                 await self._signals.requested.wait()
                 self._changes.reject_all()
