@@ -8,10 +8,13 @@ import threading
 from pathlib import Path
 from typing import Any
 
+import pytest
 from plain_sockets import dead_sockets, port_of
 from process_fixtures import Start
 from pymosn_process import READY, TwoHops, Upstream, eventually
 from tests.unit.control.dns_server import DnsServer
+
+pytestmark = pytest.mark.once
 
 #: Timeout of a check, so that a host that is only slow, as on a busy machine, never fails one.
 LONG = "30s"

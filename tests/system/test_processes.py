@@ -14,6 +14,8 @@ from plain_sockets import PATIENCE, accepts
 from process_fixtures import Start
 from pymosn_process import READY, Stopwatch, TwoHops, Upstream, eventually, get, has_open, is_alive
 
+pytestmark = pytest.mark.once
+
 
 def test_it_serves_through_both_hops_and_sigterm_ends_it(start: Start, two_hops: TwoHops) -> None:
     proxy = start(two_hops.config)

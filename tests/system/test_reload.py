@@ -11,11 +11,14 @@ import threading
 from pathlib import Path
 from typing import Any
 
+import pytest
 from plain_sockets import PATIENCE, accepts
 from process_fixtures import Start
 from pymosn_process import READY, Pymosn, TwoHops, Upstream, _listener, _table, eventually, free_ports, get
 
 from pymosn.server.worker_process import worker_environment
+
+pytestmark = pytest.mark.once
 
 
 class Load:

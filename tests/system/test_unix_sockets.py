@@ -15,6 +15,8 @@ import pytest
 from process_fixtures import Start
 from pymosn_process import PATIENCE, READY, Request, eventually, free_ports, is_alive
 
+pytestmark = pytest.mark.once
+
 EXAMPLES = Path(__file__).parents[2] / "examples" / "uds"
 
 
