@@ -12,11 +12,19 @@ run: build                       ## serve the two-hop example until Ctrl-C
 
 test: test-interpreted test-compiled
 
+# Tests of the real program mostly wait, so they run beside the others, whose output follows.
+define run_tests
+	@mkdir -p build; \
+	$(1) $(BIN)/python -m pytest --ignore=tests/system > build/$@.log 2>&1 & others=$$!; \
+	$(1) $(BIN)/python -m pytest tests/system; program=$$?; \
+	wait $$others; others=$$?; cat build/$@.log; test $$program = 0 && test $$others = 0
+endef
+
 test-interpreted: $(VENV)/ready
-	PYMOSN_EXPECT=interpreted PYMOSN_ONCE=later $(BIN)/python -m pytest
+	$(call run_tests,PYMOSN_EXPECT=interpreted PYMOSN_ONCE=later)
 
 test-compiled: build
-	PYMOSN_EXPECT=$$(cat $(BUILT)/build-kind) PYTHONPATH=$(BUILT) $(BIN)/python -m pytest
+	$(call run_tests,PYMOSN_EXPECT=$$(cat $(BUILT)/build-kind) PYTHONPATH=$(BUILT))
 
 shows: build                     ## the acceptance tests at full scale, with their figures; takes minutes
 	PYMOSN_EXPECT=$$(cat $(BUILT)/build-kind) PYTHONPATH=$(BUILT) $(BIN)/python -m pytest tests/shows -m show -s
