@@ -207,6 +207,35 @@ class RequestFront:
         self.method_at: i64 = 0
         self.types_at: i64 = 0
 
+    def read(self) -> None:
+        """Reads the strings before the arguments. Raises Hessian2Error if they are malformed."""
+        self.dubbo = self.text()
+        self.service_at = self.at()
+        self.service = self.text()
+        self.version_at = self.at()
+        self.version = self.text()
+        self.method_at = self.at()
+        self.method = self.text()
+        self.types_at = self.at()
+
+    def skip_arguments(self) -> None:
+        """Skips the parameter types, which are next, and the arguments. Raises Hessian2Error if they are malformed."""
+        types = self.text()
+        if types is not None:
+            self.skip(argument_count(types))
+
+    def at(self) -> i64:
+        """The offset of the next value."""
+        raise NotImplementedError
+
+    def text(self) -> bytes | None:
+        """Reads the next value, a string or null."""
+        raise NotImplementedError
+
+    def skip(self, count: i64) -> None:
+        """Skips the next `count` values."""
+        raise NotImplementedError
+
     def attachments(self) -> Attachments:
         """Reads the attachments; called once. Raises Hessian2Error if they cannot be read."""
         raise NotImplementedError
@@ -229,14 +258,16 @@ class RequestBody(RequestFront):
         self.is_ascii = reader.is_ascii
         self._is_sought = False
         self._fault = ""
-        self.dubbo = reader.text()
-        self.service_at = reader.at
-        self.service = reader.text()
-        self.version_at = reader.at
-        self.version = reader.text()
-        self.method_at = reader.at
-        self.method = reader.text()
-        self.types_at = reader.at
+        self.read()
+
+    def at(self) -> i64:
+        return self._reader.at
+
+    def text(self) -> bytes | None:
+        return self._reader.text()
+
+    def skip(self, count: i64) -> None:
+        self._reader.skip(count)
 
     def attachments(self) -> Attachments:
         return HessianAttachments(self.at_map())
@@ -253,9 +284,7 @@ class RequestBody(RequestFront):
         if not self._is_sought:
             self._is_sought = True
             try:
-                types = reader.text()
-                if types is not None:
-                    reader.skip(argument_count(types))
+                self.skip_arguments()
                 if reader.at == reader.end:
                     self._fault = "no attachments"
             except Hessian2Error as error:

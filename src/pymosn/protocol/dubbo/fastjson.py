@@ -18,7 +18,6 @@ from pymosn.protocol.dubbo.attachments import (
     NULL_WITH_ATTACHMENTS,
     Attachments,
     RequestFront,
-    argument_count,
     has_attachments,
     text_value,
 )
@@ -130,25 +129,23 @@ class FastjsonBody(RequestFront):
     def __init__(self, body: bytes) -> None:
         """Reads the strings before the arguments. Raises Hessian2Error if they are malformed."""
         super().__init__(body)
-        lines = Lines(body)
-        self._lines = lines
-        self.dubbo = lines.text()
-        self.service_at = lines.at
-        self.service = lines.text()
-        self.version_at = lines.at
-        self.version = lines.text()
-        self.method_at = lines.at
-        self.method = lines.text()
-        self.types_at = lines.at
+        self._lines = Lines(body)
+        self.read()
+
+    def at(self) -> i64:
+        return self._lines.at
+
+    def text(self) -> bytes | None:
+        return self._lines.text()
+
+    def skip(self, count: i64) -> None:
+        while count > 0:
+            self._lines.skip()
+            count -= 1
 
     def attachments(self) -> Attachments:
-        lines = self._lines
-        types = lines.text()
-        count: i64 = 0 if types is None else argument_count(types)
-        while count > 0:
-            lines.skip()
-            count -= 1
-        return TextAttachments(lines)
+        self.skip_arguments()
+        return TextAttachments(self._lines)
 
     def encode(self, text: bytes | None) -> bytes:
         return _json(text) + b"\n"

@@ -16,7 +16,6 @@ from pymosn.protocol.dubbo.attachments import (
     NULL_WITH_ATTACHMENTS,
     Attachments,
     RequestFront,
-    argument_count,
     has_attachments,
     text_value,
 )
@@ -226,25 +225,26 @@ class Fastjson2Body(RequestFront):
     def __init__(self, body: bytes) -> None:
         """Reads the strings before the arguments. Raises Hessian2Error if they are malformed."""
         super().__init__(body)
-        reader = JsonbReader(body, 0, len(body))
-        self._reader = reader
-        self.dubbo = _text_item(reader)
-        self.service_at = reader.at
-        self.service = _text_item(reader)
-        self.version_at = reader.at
-        self.version = _text_item(reader)
-        self.method_at = reader.at
-        self.method = _text_item(reader)
-        self.types_at = reader.at
+        self._reader = JsonbReader(body, 0, len(body))
+        self.read()
+
+    def at(self) -> i64:
+        return self._reader.at
+
+    def text(self) -> bytes | None:
+        item = self._reader.item()
+        text = item.text()
+        item.end_item()
+        return text
+
+    def skip(self, count: i64) -> None:
+        while count > 0:
+            self._reader.item()
+            count -= 1
 
     def attachments(self) -> Attachments:
-        reader = self._reader
-        types = _text_item(reader)
-        count: i64 = 0 if types is None else argument_count(types)
-        while count > 0:
-            reader.item()
-            count -= 1
-        return JsonbAttachments(reader)
+        self.skip_arguments()
+        return JsonbAttachments(self._reader)
 
     def encode(self, text: bytes | None) -> bytes:
         return _item(_text(text))
@@ -261,13 +261,6 @@ def response_attachments(body: bytes) -> Attachments | None:
     if kind != NULL_WITH_ATTACHMENTS:
         reader.item()
     return JsonbAttachments(reader)
-
-
-def _text_item(reader: JsonbReader) -> bytes | None:
-    item = reader.item()
-    text = item.text()
-    item.end_item()
-    return text
 
 
 def _to_utf8(raw: bytes, encoding: str) -> bytes:
