@@ -1,6 +1,8 @@
 """Fixtures that start real processes and end each of them. A `conftest.py` imports them where they are wanted."""
 
 import json
+import shutil
+import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -54,3 +56,14 @@ def start(tmp_path: Path) -> Iterator[Start]:
 @pytest.fixture
 def two_hops(upstream: Upstream) -> TwoHops:
     return TwoHops(upstream.port)
+
+
+def build_shim(factory: pytest.TempPathFactory, name: str) -> str:
+    """Compiles `name`.c of this folder to a library for LD_PRELOAD; skips the test without a compiler."""
+    compiler = shutil.which("cc") or shutil.which("gcc")
+    if compiler is None:
+        pytest.skip("needs a C compiler")
+    made = factory.mktemp("shim") / f"{name}.so"
+    source = Path(__file__).parent / f"{name}.c"
+    subprocess.run([compiler, "-shared", "-fPIC", "-o", str(made), str(source), "-ldl"], check=True)
+    return str(made)

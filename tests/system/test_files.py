@@ -2,7 +2,6 @@
 
 import json
 import os
-import shutil
 import signal
 import subprocess
 import sys
@@ -11,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from process_fixtures import Start
+from process_fixtures import Start, build_shim
 from pymosn_process import PATIENCE, READY, Pymosn, TwoHops, eventually
 
 from pymosn.server.worker_process import worker_environment
@@ -131,13 +130,7 @@ def test_a_pid_file_that_became_a_fifo_does_not_delay_the_end(start: Start, two_
 @pytest.fixture(scope="module")
 def shim(tmp_path_factory: pytest.TempPathFactory) -> str:
     """The library that makes files hang."""
-    compiler = shutil.which("cc") or shutil.which("gcc")
-    if compiler is None:
-        pytest.skip("needs a C compiler")
-    made = tmp_path_factory.mktemp("shim") / "hanging_files.so"
-    source = Path(__file__).parent / "hanging_files.c"
-    subprocess.run([compiler, "-shared", "-fPIC", "-o", str(made), str(source), "-ldl"], check=True)
-    return str(made)
+    return build_shim(tmp_path_factory, "hanging_files")
 
 
 def hanging(start: Start, config: dict[str, Any], shim: str, part: str, switch: Path) -> Pymosn:

@@ -3,10 +3,8 @@
 import errno
 import json
 import os
-import shutil
 import signal
 import socket
-import subprocess
 import time
 from collections.abc import Iterator
 from contextlib import ExitStack
@@ -15,7 +13,7 @@ from typing import Any
 
 import pytest
 from plain_sockets import PATIENCE, read_until, rejection
-from process_fixtures import Start
+from process_fixtures import Start, build_shim
 from pymosn_process import READY, Pymosn, TwoHops, Upstream, eventually, get
 
 REQUEST = b"GET /%d HTTP/1.1\r\nHost: a\r\n\r\n"
@@ -213,13 +211,7 @@ def test_accepting_pauses_when_descriptors_run_out(start: Start, gateway: Gatewa
 @pytest.fixture(scope="module")
 def failing_accept(tmp_path_factory: pytest.TempPathFactory) -> str:
     """A library that, preloaded, lets the kernel seem to have no more sockets."""
-    compiler = shutil.which("cc") or shutil.which("gcc")
-    if compiler is None:
-        pytest.skip("needs a C compiler")
-    made = tmp_path_factory.mktemp("shim") / "failing_accept.so"
-    source = Path(__file__).parent / "failing_accept.c"
-    subprocess.run([compiler, "-shared", "-fPIC", "-o", str(made), str(source), "-ldl"], check=True)
-    return str(made)
+    return build_shim(tmp_path_factory, "failing_accept")
 
 
 @pytest.mark.parametrize("error", [errno.ENFILE, errno.ENOBUFS, errno.ENOMEM])

@@ -15,6 +15,7 @@ from typing import Any
 import pytest
 from process_fixtures import Start
 from pymosn_process import READY, Upstream, _listener, _table, eventually, free_ports
+from tests.kit.addresses import outer_address
 
 
 def can_be_transparent() -> bool:
@@ -67,16 +68,6 @@ class Redirecting:
 
 
 BY_HOST = {"original_dst_lb_config": {"use_header": True, "allowed_destinations": [{"network": "127.0.0.0/8"}]}}
-
-
-def outer_address() -> str:
-    """An address of this machine other than loopback; empty without one."""
-    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
-        try:
-            probe.connect(("192.0.2.1", 9))
-        except OSError:
-            return ""
-        return str(probe.getsockname()[0])
 
 
 def post(port: int, host: str, path: str) -> int:

@@ -15,6 +15,7 @@ from typing import Any
 import jwt
 import pytest
 from plain_sockets import PATIENCE, connect, read_all
+from process_fixtures import Start
 from pymosn_process import READY, Pymosn, free_ports
 from recorder import Recorder
 
@@ -208,16 +209,15 @@ def program(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Program]:
         "servers": [{"default_log_path": "stdout", "listeners": listeners, "routers": tables}],
         "cluster_manager": {"clusters": clusters},
     }
-    path = folder / "conf" / "mosn.json"
-    path.parent.mkdir()
-    path.write_text(json.dumps(whole))
-    (path.parent / "odd.py").write_text(ODD)
-    process = Pymosn(["-c", str(path), "--workers", "1"], folder, {})
+    (folder / "conf").mkdir()
+    (folder / "conf" / "odd.py").write_text(ODD)
+    start = Start(folder)
     try:
+        process = start(whole, "--workers", "1")
         process.wait_for(READY)
         yield Program(ports, recorder, process)
     finally:
-        process.end()
+        start.end()
         recorder.close()
 
 

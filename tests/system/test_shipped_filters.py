@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import pytest
+from process_fixtures import Start
 from pymosn_process import READY, Pymosn, eventually, free_ports
 from recorder import Recorder
 
@@ -119,15 +120,13 @@ def running(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Program]:
     folder = tmp_path_factory.mktemp("shipped")
     recorder = Recorder(CLUSTERS)
     ports = dict(zip((*NAMES, "own"), free_ports(len(NAMES) + 1), strict=True))
-    path = folder / "conf" / "mosn.json"
-    path.parent.mkdir()
-    path.write_text(json.dumps(configuration(ports, recorder)))
-    process = Pymosn(["-c", str(path), "--workers", "1"], folder, {})
+    start = Start(folder)
     try:
+        process = start(configuration(ports, recorder), "--workers", "1")
         process.wait_for(READY)
         yield Program(ports, recorder, process)
     finally:
-        process.end()
+        start.end()
         recorder.close()
 
 

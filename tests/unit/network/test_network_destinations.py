@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 import uvloop
+from tests.kit.addresses import outer_address
 
 from pymosn.api.network import Connection, DialReceiver, DialRule, NetworkFilter, plain_peer
 from pymosn.core.clock import Clock
@@ -14,16 +15,6 @@ from pymosn.core.timers import TimerWheel
 from pymosn.network.destinations import AllowedRange, ClientDestinations, NamedHost, OwnAddresses, is_local, parse_network
 from pymosn.network.dialer import TcpDialer
 from pymosn.network.listener import ConnectionIds
-
-
-def outer_address() -> str:
-    """An address of this machine other than loopback; empty without one."""
-    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
-        try:
-            probe.connect(("192.0.2.1", 9))
-        except OSError:
-            return ""
-        return str(probe.getsockname()[0])
 
 
 @pytest.mark.parametrize(
