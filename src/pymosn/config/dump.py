@@ -1,6 +1,6 @@
 """Converts a configuration back to MOSN's shape, without secrets."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from typing import Any, Final
 
 import msgspec
@@ -29,11 +29,6 @@ def dump(block: Block, *, defaults: bool = False, marks: Marks = _NO_MARKS) -> d
     return _Dump(defaults, marks).block(block)
 
 
-def secrets_in(block: Block, keep: Callable[[object], None], marks: Marks = _NO_MARKS) -> None:
-    """Calls `keep` with each secret in a block."""
-    _Dump(False, marks, keep).block(block)
-
-
 def filter_id(entry: StreamFilter) -> str:
     """The class of a stream filter, as a text: filters with the same text have the same fields."""
     if entry.type not in FROM_FILES:
@@ -41,15 +36,10 @@ def filter_id(entry: StreamFilter) -> str:
     return f"{entry.type} {entry.config.get('path')} {entry.config.get('class')}"
 
 
-def _ignore(_: object) -> None:
-    """For dumps that do not collect the secrets."""
-
-
 class _Dump:
-    def __init__(self, defaults: bool, marks: Marks, keep: Callable[[object], None] = _ignore) -> None:
+    def __init__(self, defaults: bool, marks: Marks) -> None:
         self._defaults = defaults
         self._marks = marks
-        self._keep = keep
         # Settings of filters by route have no known class: a field that any filter marks is hidden wherever it is.
         self._everywhere = {path[-1] for paths in marks.values() for path in paths if path and path[-1] != "*"}
 
@@ -57,7 +47,7 @@ class _Dump:
         """The block without secrets."""
         kind = inspect.type_info(type(block))
         assert isinstance(kind, inspect.StructType)
-        found: dict[str, Any] = redacted(self._struct(block, kind), self._keep)
+        found: dict[str, Any] = redacted(self._struct(block, kind))
         return found
 
     def _struct(self, block: Any, kind: inspect.StructType) -> dict[str, Any]:
@@ -69,7 +59,7 @@ class _Dump:
             if self._defaults or value != _default(field):
                 values[field.encode_name] = self._value(value, field.type)
         if values.get("config") and "config" in type(block).__struct_fields__:
-            values["config"] = without_marked(values["config"], self._marked(block), self._keep)
+            values["config"] = without_marked(values["config"], self._marked(block))
         if values.get("per_filter_config") and self._everywhere:
             values["per_filter_config"] = self._without_named(values["per_filter_config"])
         return values
@@ -83,8 +73,7 @@ class _Dump:
     def _without_named(self, value: Any) -> Any:
         if isinstance(value, dict):
             return {
-                key: hidden(item, self._keep) if key in self._everywhere else self._without_named(item)
-                for key, item in value.items()
+                key: hidden(item) if key in self._everywhere else self._without_named(item) for key, item in value.items()
             }
         return [self._without_named(item) for item in value] if isinstance(value, list) else value
 
@@ -94,7 +83,7 @@ class _Dump:
             if extra.get(DURATION):
                 return format_duration(value)
             if extra.get(SECRET):
-                return hidden(value, self._keep)
+                return hidden(value)
             kind = kind.type
         if isinstance(kind, inspect.UnionType):
             kind = _member(value, kind)

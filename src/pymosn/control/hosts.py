@@ -6,10 +6,11 @@ The browser still sends the page's name in `Host`. IP addresses and `localhost` 
 
 from __future__ import annotations
 
-import ipaddress
 import re
 from collections.abc import Collection, Sequence
 from typing import Final
+
+from pymosn.config.check.addresses import is_ip
 
 #: A name or IPv4 address, or an IPv6 address in brackets; then perhaps a port (RFC 9110, section 7.2).
 _HOST: Final = re.compile(r"(?:\[(?P<ip>[0-9A-Fa-f:.]+)\]|(?P<name>[A-Za-z0-9_.-]+))(?::[0-9]{0,5})?")
@@ -29,17 +30,9 @@ def is_allowed_host(values: Sequence[str], names: Collection[str]) -> bool:
     if match["ip"] is not None:
         return True
     name = match["name"].lower().removesuffix(".")
-    return name == "localhost" or name in names or _is_ip(name)
+    return name == "localhost" or name in names or is_ip(name)
 
 
 def _is_possible(address: str | None) -> bool:
     """Whether what was in brackets is an IPv6 address, if there was any."""
-    return address is None or (":" in address and _is_ip(address))
-
-
-def _is_ip(text: str) -> bool:
-    try:
-        ipaddress.ip_address(text)
-    except ValueError:
-        return False
-    return True
+    return address is None or (":" in address and is_ip(address))

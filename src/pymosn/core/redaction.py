@@ -99,11 +99,11 @@ _YAML: Final = re.compile(r"^([ \t]*(?:- )?)([\w.-]+)(:[ \t]+)(\S.*)$", re.M)
 _Keep = Callable[[object], None]
 
 
-def _ignore(_: object) -> None:
+def ignore_secret(_: object) -> None:
     """For callers that do not collect the secrets."""
 
 
-def redacted(value: Any, keep: _Keep = _ignore) -> Any:
+def redacted(value: Any, keep: _Keep = ignore_secret) -> Any:
     """A JSON-like value without its secrets. `keep` is called with each secret, a scalar or a part of a text."""
     if isinstance(value, dict):
         return _object(value, keep)
@@ -114,7 +114,7 @@ def redacted(value: Any, keep: _Keep = _ignore) -> Any:
     return redacted_text(value, keep) if isinstance(value, str) else value
 
 
-def hidden(value: Any, keep: _Keep = _ignore) -> Any:
+def hidden(value: Any, keep: _Keep = ignore_secret) -> Any:
     """A value that is a secret as a whole; flags and empty values stay."""
     if not value or isinstance(value, bool):
         return value
@@ -191,7 +191,7 @@ def _item(value: Any, keep: _Keep) -> Any:
     return redacted(value, keep)
 
 
-def redacted_text(text: str, keep: _Keep = _ignore) -> str:
+def redacted_text(text: str, keep: _Keep = ignore_secret) -> str:
     """A text without the secrets that it contains."""
     if _is_encoded_secret(text):
         return str(hidden(text, keep))

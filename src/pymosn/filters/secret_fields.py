@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from typing import Annotated, Any, Final, get_args, get_origin, get_type_hints
 
 import msgspec
 
-from pymosn.core.redaction import hidden, redacted
+from pymosn.core.redaction import hidden, ignore_secret, redacted
 from pymosn.core.secrets import SECRET
 
 #: The keys from the outermost block to a field; `*` for any key of a mapping and any index of a list.
@@ -74,7 +74,7 @@ def _fields(kind: type) -> Iterator[tuple[str, Any]]:
                 yield name, hint  # pydantic may accept both
 
 
-def without_marked(value: Any, paths: Iterable[Path], keep: Any) -> Any:
+def without_marked(value: Any, paths: Iterable[Path], keep: Callable[[object], None] = ignore_secret) -> Any:
     """`value` without the fields at `paths`; `keep` as in `redacted`. Keys match in any case, with or without separators."""
     inner = list(paths)
     if not inner:
@@ -96,6 +96,6 @@ def _folded(key: str) -> str:
     return key.lower().replace("_", "").replace("-", "")
 
 
-def redacted_settings(config: Any, paths: Iterable[Path], keep: Any) -> Any:
+def redacted_settings(config: Any, paths: Iterable[Path], keep: Callable[[object], None]) -> Any:
     """The settings of a filter without marked fields and other secrets; `keep` as in `redacted`."""
     return redacted(without_marked(config, paths, keep), keep)

@@ -32,6 +32,11 @@ def prepare_to_listen(sock: socket.socket) -> None:
     sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
 
 
+def listens(sock: socket.socket) -> bool:
+    """Whether a socket listens. OSError if it is closed."""
+    return sock.getsockopt(socket.SOL_SOCKET, socket.SO_ACCEPTCONN) != 0
+
+
 class ConnectionIds:
     """Connection ids of one worker, shared by downstream and upstream connections; for logs."""
 
@@ -181,7 +186,7 @@ class Listener(Acceptor):
         if server is None or self._socket is None or not self._is_enabled:
             return ""
         try:
-            if self._socket.getsockopt(socket.SOL_SOCKET, socket.SO_ACCEPTCONN) == 0:
+            if not listens(self._socket):
                 return "its socket no longer listens"
             own = os.fstat(self._socket.fileno()).st_ino
             if server.is_serving() and all(os.fstat(sock.fileno()).st_ino == own for sock in server.sockets):

@@ -9,7 +9,6 @@ A supervisor that is killed can do nothing. `reaper.py`, a small process, then d
 """
 
 import contextlib
-import ctypes
 import os
 import secrets
 import signal
@@ -22,11 +21,10 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Final
 
+from pymosn.server.prctl import SET_CHILD_SUBREAPER, prctl
 from pymosn.server.reaper import marked, processes
 from pymosn.server.worker_children import MARK
 
-#: From linux/prctl.h.
-PR_SET_CHILD_SUBREAPER: Final = 36
 #: Seconds for which the processes of a dead worker are killed again and again, and between two rounds.
 KILL_TIME: Final = 5.0
 ROUND_TIME: Final = 0.01
@@ -47,7 +45,7 @@ class Families:
         # A shell may have started processes before it was replaced by this program, and the first process of a container
         # also gets the orphans of others. Then only processes with the mark or the session of a worker are its own.
         self._has_foreign = os.getpid() == 1 or any(process.parent == os.getpid() for process in processes())
-        _prctl(PR_SET_CHILD_SUBREAPER, 1)
+        prctl(SET_CHILD_SUBREAPER, 1)
 
     @contextmanager
     def birth(self, environment: Mapping[str, str]) -> Iterator[tuple[dict[str, str], Callable[[int], None]]]:
@@ -149,10 +147,6 @@ def _start_reaper(token: str) -> "subprocess.Popen[bytes]":
         bufsize=0,
         cwd="/",
     )
-
-
-def _prctl(option: int, value: int) -> None:
-    ctypes.CDLL(None, use_errno=True).prctl(option, value, 0, 0, 0)
 
 
 def _kill(pid: int) -> None:

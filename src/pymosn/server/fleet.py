@@ -221,7 +221,7 @@ class Fleet(WorkerReceiver):
             self._kill(worker, f"responds, but listener {listener} accepts no connections")
 
     def _kill(self, worker: WorkerHandle, why: str, where: str = "") -> None:
-        # Once is enough: each of these times begins anew.
+        # Once is enough: each of these times starts again.
         worker.last_report = worker.began = worker.probe.answered = self._clock.tick()
         self._log.write(ERROR, f"{worker.text()} {why}; killing it{where}", "pymosn.worker.hung")
         worker.kill()

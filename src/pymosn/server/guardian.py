@@ -2,7 +2,7 @@
 
 Each worker has its own socket per TCP listener, and the kernel gives every socket its share of new connections, whatever
 its worker does. When a worker is hung, stopped, dead or being replaced, these connections would wait. The supervisor holds a
-copy of each socket; a thread of it, the guardian, watches them and accepts what nobody else does.
+copy of each socket; a thread of it, the guardian, watches them and accepts what no worker does.
 
 *Sign of life*: the worker counts the connections that it accepts on a listener (`network/progress.py`). A socket that is
 readable for PATIENCE while that counter does not move is not served; the guardian accepts then, and again whenever
@@ -32,6 +32,7 @@ from typing import Final
 from pymosn.config.schema import MosnConfig
 from pymosn.control.service import Service
 from pymosn.core.log import WARN, Log
+from pymosn.network.listener import listens
 from pymosn.network.progress import ACCEPTING, AWAY, BEATS, CELLS, PAUSED, STATE, cell_of
 
 #: Seconds between two checks of sockets with waiting connections; of a single worker, which can only be reported.
@@ -205,7 +206,7 @@ class Guardian(Service):
     def _watch_silent(self) -> None:
         still = []
         for entry in self._silent:
-            if _listens(entry.sock):
+            if listens(entry.sock):
                 self._watched[entry.sock.fileno()] = entry
                 self._epoll.register(entry.sock.fileno(), select.EPOLLIN)
             else:
@@ -213,7 +214,7 @@ class Guardian(Service):
         self._silent = still
 
     def _check(self, entry: _Watched, now: float) -> bool:
-        if not _listens(entry.sock):
+        if not listens(entry.sock):
             number = entry.sock.fileno()
             self._epoll.unregister(number)
             del self._watched[number]
@@ -274,7 +275,3 @@ class Guardian(Service):
                 self.lost += 1
             self._pending.pop(0)
             accepted.close()
-
-
-def _listens(sock: socket.socket) -> bool:
-    return sock.getsockopt(socket.SOL_SOCKET, socket.SO_ACCEPTCONN) != 0

@@ -24,13 +24,16 @@ from pymosn.config.accounts import Account, find_account, parse_mode
 from pymosn.config.schema import MosnConfig
 from pymosn.control.service import Service
 from pymosn.core.log import WARN, Log
+from pymosn.server.prctl import (
+    CAP_AMBIENT,
+    CAP_AMBIENT_CLEAR_ALL,
+    CAPBSET_DROP,
+    SET_NO_NEW_PRIVS,
+    prctl,
+)
 from pymosn.server.run_options import RunOptions, StartError
 
-#: From linux/prctl.h and linux/capability.h.
-PR_CAPBSET_DROP: Final = 24
-PR_SET_NO_NEW_PRIVS: Final = 38
-PR_CAP_AMBIENT: Final = 47
-PR_CAP_AMBIENT_CLEAR_ALL: Final = 4
+#: From linux/capability.h.
 CAPABILITY_VERSION_3: Final = 0x20080522
 
 
@@ -148,14 +151,14 @@ def drop(account: Account) -> None:
     """Becomes another user, without any way back and without capabilities. OSError if it cannot."""
     libc = ctypes.CDLL(None, use_errno=True)
     capability = 0
-    while libc.prctl(PR_CAPBSET_DROP, capability, 0, 0, 0) == 0:
+    while prctl(CAPBSET_DROP, capability):
         capability += 1
-    libc.prctl(PR_CAP_AMBIENT, PR_CAP_AMBIENT_CLEAR_ALL, 0, 0, 0)
+    prctl(CAP_AMBIENT, CAP_AMBIENT_CLEAR_ALL)
     os.setgroups(account.groups)
     os.setresgid(account.gid, account.gid, account.gid)
     os.setresuid(account.uid, account.uid, account.uid)
     header = (ctypes.c_uint32 * 2)(CAPABILITY_VERSION_3, 0)
-    if libc.capset(header, (ctypes.c_uint32 * 6)()) or libc.prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0):
+    if libc.capset(header, (ctypes.c_uint32 * 6)()) or not prctl(SET_NO_NEW_PRIVS, 1):
         raise OSError(ctypes.get_errno(), os.strerror(ctypes.get_errno()))
     if (os.getresuid(), os.getresgid()) != ((account.uid,) * 3, (account.gid,) * 3) or _can_return():
         raise OSError(0, "the system did not give up root")

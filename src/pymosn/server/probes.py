@@ -121,7 +121,7 @@ class _Answers(FilterChainFactory):
 
 
 class ProbeReceiver:
-    """A worker's side: a listener without a socket, and with metrics and admission that nobody else sees."""
+    """A worker's side: a listener without a socket, and with metrics and admission of its own."""
 
     def __init__(self, loop: asyncio.AbstractEventLoop, wheel: TimerWheel, listeners: Callable[[], list[Listener]]) -> None:
         """`listeners`: those that should accept at the moment."""

@@ -42,24 +42,20 @@ def processes() -> Iterator[Process]:
 def marked(pid: int, marks: Iterable[str]) -> bool:
     """Whether one of `marks` is a value in the environment that a process was started with."""
     wanted = [mark.encode() for mark in marks]
-    if not wanted:
-        return False
+    return bool(wanted) and any(entry.endswith(b"=" + mark) for entry in _environment(pid) for mark in wanted)
+
+
+def _environment(pid: int) -> list[bytes]:
+    """The environment that a process was started with; empty if it is gone or of another user."""
     try:
         with open(f"/proc/{pid}/environ", "rb") as file:
-            entries = file.read().split(b"\0")
+            return file.read().split(b"\0")
     except OSError:
-        return False
-    return any(entry.endswith(b"=" + mark) for entry in entries for mark in wanted)
+        return []
 
 
 def _belongs(process: Process, family: bytes, sessions: set[int]) -> bool:
-    if process.session in sessions:
-        return True
-    try:
-        with open(f"/proc/{process.pid}/environ", "rb") as file:
-            return any(entry.startswith(family + b".") for entry in file.read().split(b"\0"))
-    except OSError:
-        return False
+    return process.session in sessions or any(entry.startswith(family + b".") for entry in _environment(process.pid))
 
 
 def _end(family: bytes, sessions: set[int]) -> None:

@@ -6,7 +6,6 @@ because all of them are close-on-exec.
 """
 
 import contextlib
-import ctypes
 import os
 import signal
 import socket
@@ -14,10 +13,10 @@ import stat
 from collections.abc import Callable, Collection
 from typing import Final
 
+from pymosn.server.prctl import SET_PDEATHSIG, prctl
+
 #: The variable that marks a worker and all processes it starts; its value begins with the supervisor's process id.
 MARK: Final = "PYMOSN_FAMILY"
-#: From linux/prctl.h.
-PR_SET_PDEATHSIG: Final = 1
 
 
 def end_with_supervisor(mark: str) -> None:
@@ -27,7 +26,7 @@ def end_with_supervisor(mark: str) -> None:
     """
     if not mark:
         return
-    ctypes.CDLL(None, use_errno=True).prctl(PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
+    prctl(SET_PDEATHSIG, signal.SIGKILL)
     # It may have died before the call; then this process already has another parent.
     if os.getppid() != int(mark.partition(".")[0]):
         os._exit(1)
