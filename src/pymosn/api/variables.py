@@ -12,7 +12,7 @@ from urllib.parse import unquote_plus
 
 from pymosn.api.record import ExchangeRecord
 from pymosn.core.durations import go_duration
-from pymosn.core.headers import Headers, to_text
+from pymosn.core.headers import Headers, joined, to_text
 
 Getter = Callable[[ExchangeRecord], str | None]
 #: Every value of a field that may be repeated, in order.
@@ -123,11 +123,6 @@ def cookie_values(headers: Headers, name: str) -> list[str]:
             if equals and key.strip(" \t") == name:
                 found.append(value.strip(" \t"))
     return found
-
-
-def joined(values: list[str]) -> str | None:
-    """Several values as one, joined with commas; None if there is none."""
-    return ",".join(values) if values else None
 
 
 def only(protocol: str, get: Getter) -> Getter:

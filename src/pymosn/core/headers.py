@@ -31,6 +31,11 @@ class HeaderError(ValueError):
     """A field name or value that cannot be sent."""
 
 
+def joined(values: list[str]) -> str | None:
+    """Several values as one, joined with commas; None if there is none."""
+    return ",".join(values) if values else None
+
+
 class RepeatedField(Refused):
     """Several values where only one is allowed. If a filter does not catch it, the client gets 400 `repeated_field`."""
 
@@ -197,10 +202,7 @@ class Headers:
 
         The value to compare or to use as a key. The first value alone is not what every upstream sees.
         """
-        values = self.get_all(name)
-        if len(values) == 1:
-            return values[0]
-        return ",".join(values) if values else None
+        return joined(self.get_all(name))
 
     def single(self, name: str) -> str | None:
         """The only value of `name`, or None. Raises RepeatedField if there are several.

@@ -151,7 +151,6 @@ def _override_times(plan: ForwardPlan, overrides: RouteOverrides) -> None:
     if overrides.try_timeout is not None:
         plan.try_timeout = overrides.try_timeout
         plan.has_clients_try = False
-    plan.is_hurried = plan.has_clients_total or plan.has_clients_try
     if overrides.retries is not None:
         plan.retry_policy = RetryPolicy(overrides.retries > 0, overrides.retries, plan.try_timeout)
 
@@ -164,7 +163,6 @@ def own_plan(plan: ForwardPlan) -> ForwardPlan:
     own.try_timeout = plan.try_timeout
     own.has_clients_total = plan.has_clients_total
     own.has_clients_try = plan.has_clients_try
-    own.is_hurried = plan.is_hurried
     own.retry_policy = plan.retry_policy
     own.changes = plan.changes
     own.uses_host_name = plan.uses_host_name

@@ -127,9 +127,8 @@ class Forwarder(AttemptOwner):
         self._attempt = attempt
         plan = self.plan
         attempt.is_one_way = self.owner.exchange.request.is_one_way
-        if plan.is_hurried:
-            attempt.is_hurried = True
-            attempt.has_clients_limit = plan.has_clients_try
+        attempt.is_hurried = plan.has_clients_total or plan.has_clients_try
+        attempt.has_clients_limit = plan.has_clients_try
         protocol = self.owner.exchange.upstream_protocol()
         if retries is None:
             attempt.start(protocol, fresh, self._try_timeout())

@@ -64,10 +64,9 @@ class ForwardPlan:
         self.retry_policy: RetryPolicy | None = None
         self.changes: RequestChanges | None = None
         self.uses_host_name = False
-        #: Whether the client has shortened the timeouts: those of the request, those of each attempt, either of them.
+        #: Whether the client has shortened the timeouts: of the request, of each attempt.
         self.has_clients_total = False
         self.has_clients_try = False
-        self.is_hurried = False
         #: Shared unless this request has constraints; see `pymosn.proxy.decision.own_plan`.
         self.selection: Selection = NO_CONSTRAINTS
 
@@ -77,7 +76,6 @@ class ForwardPlan:
         self.try_timeout = timeouts.per_attempt
         self.has_clients_total = timeouts.has_clients_total
         self.has_clients_try = timeouts.has_clients_try
-        self.is_hurried = self.has_clients_total or self.has_clients_try
 
 
 class Timeouts(NamedTuple):

@@ -13,8 +13,8 @@ from mypy_extensions import i64
 
 from pymosn.api.exchange import Exchange
 from pymosn.api.upstream import Selection
-from pymosn.api.variables import cookie_values, joined
-from pymosn.core.headers import lower_name, to_bytes, to_text
+from pymosn.api.variables import cookie_values
+from pymosn.core.headers import joined, lower_name, to_bytes, to_text
 
 #: Result of `hash_value` if no policy has a value: any host can be selected.
 NO_HASH: Final[i64] = 0

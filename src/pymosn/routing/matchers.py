@@ -6,9 +6,9 @@ from typing import Final
 
 from pymosn.api.exchange import Exchange
 from pymosn.api.routing import RouteMatcher
-from pymosn.api.variables import Variable, joined, query_values
+from pymosn.api.variables import Variable, query_values
 from pymosn.core.chars import TARGET, all_in
-from pymosn.core.headers import lower_name, to_bytes, to_text
+from pymosn.core.headers import joined, lower_name, to_bytes, to_text
 from pymosn.core.secrets import REDACTED, is_credential, is_secret_parameter
 from pymosn.routing.regex import Regex
 
