@@ -25,10 +25,8 @@ class Start:
         self._folder = folder
         self._running: list[Pymosn] = []
 
-    def __call__(
-        self, config: dict[str, Any] | None, *arguments: str, descriptors: int | None = None, **environment: str
-    ) -> Pymosn:
-        """`config`: written to a file (None: the built-in example); `descriptors`: RLIMIT_NOFILE of each process."""
+    def __call__(self, config: dict[str, Any] | None, *arguments: str, before: str = "", **environment: str) -> Pymosn:
+        """`config`: written to a file (None: the built-in example). `before`: as for `Pymosn`."""
         if config is not None:
             # Processes that run at the same time need admin sockets of their own, which are named after the file.
             others = sum(proxy.process.poll() is None for proxy in self._running)
@@ -36,7 +34,7 @@ class Start:
             path.parent.mkdir(exist_ok=True)
             path.write_text(json.dumps(config, indent=1))
             arguments = ("-c", str(path), *arguments)
-        self._running.append(Pymosn(list(arguments), self._folder, environment, descriptors))
+        self._running.append(Pymosn(list(arguments), self._folder, environment, before))
         return self._running[-1]
 
     def end(self) -> None:

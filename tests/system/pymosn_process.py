@@ -26,11 +26,9 @@ PATIENCE = 40.0
 class Pymosn:
     """A running `pymosn start`. Its output is kept line by line."""
 
-    def __init__(
-        self, arguments: list[str], directory: Path, environment: dict[str, str], descriptors: int | None = None
-    ) -> None:
-        """`descriptors`: how many each of its processes may have (RLIMIT_NOFILE)."""
-        limit = ["sh", "-c", 'ulimit -n "$0" && exec "$@"', str(descriptors)] if descriptors else []
+    def __init__(self, arguments: list[str], directory: Path, environment: dict[str, str], before: str = "") -> None:
+        """`before`: a shell command, such as `ulimit -n 100`, that the process runs before it becomes pymosn."""
+        limit = ["sh", "-c", f'{before} && exec "$0" "$@"'] if before else []
         self.lines: list[str] = []
         self._news = threading.Condition()
         self.process = subprocess.Popen(

@@ -181,7 +181,7 @@ def cpu_time(pid: int) -> float:
 
 
 def test_accepting_pauses_when_descriptors_run_out(start: Start, gateway: Gateway, keep: ExitStack) -> None:
-    proxy = start(gateway.config, descriptors=128)
+    proxy = start(gateway.config, before="ulimit -n 128")
     proxy.wait_for(READY)
     (worker,) = proxy.worker_pids()
     clients = [keep.enter_context(gateway.connect()) for _ in range(150)]

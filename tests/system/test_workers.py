@@ -211,7 +211,7 @@ def test_new_connections_do_not_wait_for_a_worker_that_is_not_there(
 
 def test_what_a_worker_without_descriptors_cannot_accept_goes_to_the_others(start: Start, hops: TwoHops) -> None:
     hops.server["worker_hang_limit"] = "4s"
-    proxy = start(hops.config, "--workers", "2", descriptors=256)
+    proxy = start(hops.config, "--workers", "2", before="ulimit -n 256")
     proxy.wait_for("admin API on")
     workers = proxy.worker_pids()
     assert get(hops.client_port, "/hoard")[0] == 200

@@ -3,6 +3,7 @@
 Start and end    supervisor        the parent process: its list of services, signals
                  services          starts services in order, informs them, stops them in reverse
                  run_options       options, source of the configuration, number of workers, how a start fails
+                 capacity          workers and memory that fit; `cgroups`: the limits of a container
                  shutdown          shutdown signals
                  background        background tasks
 Services         listeners         binds all sockets and hands them to workers; `sockets` makes them

@@ -335,6 +335,8 @@ class Fleet(WorkerReceiver):
                 self.drain_groups = report.drain_groups
             case messages.Built():
                 worker.is_built = True
+                if report.shortage and not self._started:
+                    self.start_failure = report.shortage
                 self._serve()
             case messages.Ready():
                 worker.ready_since = worker.probe.answered = worker.last_report

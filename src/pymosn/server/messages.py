@@ -139,7 +139,12 @@ class Stop(Message, frozen=True):
 
 
 class Built(Message, frozen=True):
-    """The first configuration has been built, and nothing listens yet."""
+    """The first configuration has been built, and nothing listens yet.
+
+    `shortage`: why the worker has too little memory for serving (`server/capacity.py`); empty if it has enough.
+    """
+
+    shortage: str = ""
 
 
 class Ready(Message, frozen=True):

@@ -10,7 +10,9 @@ from typing import Final
 from pymosn.assembly.worker import WorkerRuntime
 from pymosn.core.log import INFO, WARN
 from pymosn.core.overload import NO_KEEP_ALIVE, NORMAL, SHED, STOP_ACCEPT
-from pymosn.server.resources import Statm, cgroup_limit, descriptor_count, give_back, share_of
+from pymosn.server.capacity import share_of, shortage
+from pymosn.server.cgroups import memory_limit
+from pymosn.server.resources import Statm, descriptor_count, give_back
 
 #: A level is left when memory is below its threshold by this share of the limit: hysteresis, so that it does not flap.
 MARGIN: Final = 0.03
@@ -38,8 +40,7 @@ class OverloadManager:
         """`rss`: measures memory in bytes. `container_limit`: bytes for all processes, 0 for no limit, None to detect it."""
         self._runtime = runtime
         self._rss = rss or Statm().rss
-        limit = cgroup_limit() if container_limit is None else container_limit
-        self._derived = share_of(limit, runtime.share.count) if limit else 0
+        self._container = memory_limit() if container_limit is None else container_limit
         self._relieve = relieve
         self._checks = 0
         group = runtime.metrics.group("worker", ("worker", "all"))
@@ -67,6 +68,21 @@ class OverloadManager:
         self._head_bytes.value = runtime.runtime.overload.head_bytes
         runtime.admission.check()
         self._set_level(rss)
+
+    def shortage(self, when: str) -> str:
+        """Why the worker would start to reject requests now, for lack of memory; empty if it would not.
+
+        `when`: "before its first request", or "with this configuration".
+        """
+        before = int(self._runtime.runtime.overload.level)
+        if before >= SHED or self._level(self._rss(), before) < SHED:
+            return ""
+        self._relieve()
+        needed = self._rss()
+        if self._level(needed, before) < SHED:
+            return ""
+        configured = self._runtime.active.overload.memory_limit
+        return shortage(needed, when, configured, self._container, self._runtime.share.count)
 
     def _set_level(self, rss: int) -> None:
         state = self._runtime.runtime.overload
@@ -97,7 +113,8 @@ class OverloadManager:
     def limit(self) -> int:
         """Bytes that this worker may use; 0 for no limit."""
         configured = self._runtime.active.overload.memory_limit
-        return self._derived if configured == 0 else max(0, configured)
+        derived = share_of(self._container, self._runtime.share.count) if self._container else 0
+        return derived if configured == 0 else max(0, configured)
 
     def _level_at(self, share: float) -> int:
         overload = self._runtime.active.overload

@@ -1,4 +1,4 @@
-"""Resources of this process: memory and its limit, garbage, open files."""
+"""Resources of this process: memory, garbage, open files."""
 
 import asyncio
 import contextlib
@@ -7,11 +7,8 @@ import gc
 import os
 import resource
 from collections.abc import Callable, Collection
-from pathlib import Path
 from typing import Final
 
-#: Memory reserved for the supervisor.
-SUPERVISOR: Final = 64 << 20
 #: Seconds between a change and the collection of the objects that it replaced.
 GARBAGE_DELAY: Final = 1.0
 #: Routes, used hosts and connections from which on a collection would take more than some milliseconds.
@@ -32,40 +29,6 @@ class Statm:
         if self._descriptor < 0:
             return 0
         return int(os.pread(self._descriptor, 128, 0).split()[1]) * os.sysconf("SC_PAGE_SIZE")
-
-
-def cgroup_limit(root: Path = Path("/sys/fs/cgroup"), own: Path = Path("/proc/self/cgroup")) -> int:
-    """The memory limit of the cgroups of this process in bytes; 0 for no limit."""
-    found: list[int] = []
-    try:
-        lines = own.read_text().splitlines()
-    except OSError:
-        return 0
-    for line in lines:
-        _, controllers, path = line.split(":", 2)
-        if not controllers:
-            found += _limits(root, path, "memory.max")
-        elif "memory" in controllers.split(","):
-            found += _limits(root / "memory", path, "memory.limit_in_bytes")
-    # A cgroup of version 1 without a limit reports a number near 2^63.
-    return min((limit for limit in found if 0 <= limit < 1 << 60), default=0)
-
-
-def _limits(root: Path, path: str, name: str) -> list[int]:
-    """The limits of a group and its ancestors. A container may see its own group at `root`, whatever its `path`."""
-    found = []
-    group = root / path.strip("/")
-    for folder in (group, *group.parents):
-        with contextlib.suppress(OSError, ValueError):  # "max": no limit
-            found.append(int((folder / name).read_text()))
-        if folder == root:
-            break
-    return found
-
-
-def share_of(limit: int, workers: int) -> int:
-    """One worker's share of a container's limit."""
-    return max(limit - SUPERVISOR, limit // 2) // max(1, workers)
 
 
 def give_back() -> None:

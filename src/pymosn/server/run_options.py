@@ -1,5 +1,6 @@
 """Options of one run of the proxy, the source of its configuration, and how a start fails."""
 
+import os
 from typing import Final
 
 import msgspec
@@ -12,6 +13,8 @@ from pymosn.config.schema import MosnConfig
 from pymosn.config.schema.server import count_of
 from pymosn.control.threads import within
 from pymosn.filters.loading import FILTERS, installed
+from pymosn.server.capacity import fitting
+from pymosn.server.cgroups import cpus, memory_limit
 
 #: The exit codes of all commands, besides 0.
 BAD_CONFIGURATION: Final = 1
@@ -99,3 +102,14 @@ def worker_count(option: int | None, gomaxprocs: str | None, processor: int | fl
     As in MOSN a value below 1 or not a number counts as not given.
     """
     return count_of(option) or count_of(gomaxprocs) or count_of(processor) or max(1, cpus)
+
+
+def plan_workers(option: int | None, config: MosnConfig) -> tuple[int, str]:
+    """The number of workers to start, and why they are fewer than requested; the text is empty if they are not.
+
+    `option`: as for `worker_count`. Fewer are started if they would not fit into the memory of the container, unless the
+    configuration itself gives each a limit.
+    """
+    server = config.servers[0]
+    wanted = worker_count(option, os.environ.get("GOMAXPROCS"), server.processor, cpus())
+    return fitting(wanted, memory_limit() if server.overload.memory_limit == 0 else 0)

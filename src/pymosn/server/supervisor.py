@@ -52,7 +52,7 @@ from pymosn.server.pid_file import PidFile, pid_path
 from pymosn.server.privileges import Privileges, apply_umask
 from pymosn.server.resources import raise_open_file_limit
 from pymosn.server.rolling import LogRolling
-from pymosn.server.run_options import RunOptions, StartError, worker_count
+from pymosn.server.run_options import RunOptions, StartError, plan_workers
 from pymosn.server.services import Services
 from pymosn.server.shutdown import LATER_SIGNALS, ShutdownSignals
 from pymosn.server.supervisor_plane import SupervisorPlane
@@ -66,10 +66,11 @@ class Supervisor:
     def __init__(self, options: RunOptions, privileges: Privileges, logs: LogSet, loop: asyncio.AbstractEventLoop) -> None:
         self._options = options
         self._privileges = privileges
-        server = options.config.servers[0]
-        workers = worker_count(options.workers, os.environ.get("GOMAXPROCS"), server.processor, len(os.sched_getaffinity(0)))
         self._logs = logs
         self._log = logs.process_log
+        workers, fewer = plan_workers(options.workers, options.config)
+        if fewer:
+            self._log.write(WARN, fewer)
         clock = Clock()
         self._tasks = BackgroundTasks(loop, lambda error: self._log.write(ERROR, f"a change failed: {describe(error)}"))
         self._signals = ShutdownSignals(loop)
@@ -92,7 +93,7 @@ class Supervisor:
         self._changes = Changes(
             options, self._fleet, sockets.listeners, files, discovery, follow, self._log, sockets.services
         )
-        policy = parse_roller(server.global_log_roller)
+        policy = parse_roller(options.config.servers[0].global_log_roller)
         self._rolling = LogRolling(options.config, options.base_dir, policy, self._reopen_logs, clock, self._log)
         stop = self._signals.request
         self._plane = SupervisorPlane(self._changes, self._fleet, self._health, self._logs, self._rolling.paths, stop)

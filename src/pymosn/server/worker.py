@@ -66,6 +66,7 @@ class Worker:
         self._sockets: dict[str, socket.socket] = {}
         self._runtime: WorkerRuntime | None = None
         self._report: StatsReport | None = None
+        self._overload: OverloadManager | None = None
         # Of `Guard`: the page and the queue that all workers share.
         self._shared: list[int] = []
         self._handover: HandoverReceiver | None = None
@@ -156,8 +157,9 @@ class Worker:
         run_whole(runtime.clean_up())
         gc.collect()
         Watchdog(self._loop, self._stacks, partial(self._on_blocked, runtime)).start()
-        self._push_stats(runtime, OverloadManager(runtime))
-        self._channel.send(messages.Built())
+        self._overload = OverloadManager(runtime)
+        self._channel.send(messages.Built(self._overload.shortage("before its first request")))
+        self._push_stats(runtime, self._overload)
 
     async def _open(self, runtime: WorkerRuntime) -> None:
         """Listens, and accepts connections."""
@@ -246,6 +248,10 @@ class Worker:
             prepared = await self._change(runtime.build(checked[1]))
             marks = prepared.marks
             await prepared.start_filters()
+            shortage = self._overload.shortage("with this configuration") if self._overload is not None else ""
+            if shortage:
+                await prepared.stop_filters()
+                raise BuildError([error_at("", shortage)])
         except Exception as error:
             faults = self._faults_of(error)
             if prepared is not None:

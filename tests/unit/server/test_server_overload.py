@@ -14,9 +14,10 @@ from pymosn.assembly.worker import WorkerRuntime
 from pymosn.config.schema import Overload
 from pymosn.observe.logs import LogSet
 from pymosn.server.overload import OverloadManager
-from pymosn.server.resources import Statm, cgroup_limit, descriptor_count, share_of
+from pymosn.server.resources import Statm, descriptor_count
 
 MIB = 1 << 20
+SHARE = "its share of the memory limit, which is"
 
 
 class Bench:
@@ -119,31 +120,41 @@ def test_where_the_limit_comes_from(benches: list[Bench], container: int, config
     assert bench.stage(1 << 40) == (3 if expected else 0)
 
 
-def test_small_containers_are_shared_too() -> None:
-    assert share_of(64 * MIB, 2) == 16 * MIB
+@pytest.mark.parametrize(
+    ("container", "keys", "used", "text"),
+    [
+        (
+            256,
+            {},
+            90,
+            f"{SHARE} 96 MiB: (256 MiB - 64 MiB for the supervisor) / 2 workers; 1 would have enough",
+        ),
+        (100, {}, 45, f"{SHARE} 25 MiB: (100 MiB - 50 MiB for the supervisor) / 2 workers"),
+        (256, {"memory_limit": 20 * MIB}, 38, "servers[0].overload.memory_limit, which is 20 MiB"),
+        (0, {"memory_limit": 41 * MIB}, 38, "servers[0].overload.memory_limit, which is 41 MiB"),
+    ],
+)
+def test_a_worker_that_could_not_serve_is_explained(
+    benches: list[Bench], container: int, keys: dict[str, int], used: int, text: str
+) -> None:
+    bench = Bench(container * MIB, workers=2, **keys)
+    benches.append(bench)
+    bench.used = used * MIB
+    expected = f"a worker uses {used} MiB before its first request, too much for {text}"
+    assert bench.vitals.shortage("before its first request") == expected
+    bench.freed = 25 * MIB
+    assert not bench.vitals.shortage("before its first request"), "collecting garbage helps"
 
 
-def test_cgroup_limits(tmp_path: Path) -> None:
-    own = tmp_path / "cgroup"
-    group = tmp_path / "fs" / "pod" / "box"
-    group.mkdir(parents=True)
-    root = tmp_path / "fs"
-    assert cgroup_limit(root, own) == 0
-    own.write_text("0::/pod/box\n")
-    assert cgroup_limit(root, own) == 0
-    (group / "memory.max").write_text("max\n")
-    assert cgroup_limit(root, own) == 0
-    (group.parent / "memory.max").write_text("1000\n")
-    assert cgroup_limit(root, own) == 1000
-    (group / "memory.max").write_text("900\n")
-    assert cgroup_limit(root, own) == 900
-    old = root / "memory" / "box"
-    old.mkdir(parents=True)
-    own.write_text("5:cpu,memory:/box\n")
-    (old / "memory.limit_in_bytes").write_text("9223372036854771712\n")
-    assert cgroup_limit(root, own) == 0
-    (old / "memory.limit_in_bytes").write_text("800\n")
-    assert cgroup_limit(root, own) == 800
+def test_memory_that_traffic_uses_prevents_no_change(benches: list[Bench]) -> None:
+    bench = Bench(memory_limit=100 * MIB)
+    benches.append(bench)
+    bench.used = 85 * MIB
+    assert not bench.vitals.shortage("with this configuration"), "requests are still served"
+    bench.used = 95 * MIB
+    assert bench.vitals.shortage("with this configuration")
+    assert bench.stage(95 * MIB) == 3
+    assert not bench.vitals.shortage("with this configuration"), "the change is not the reason"
 
 
 def test_measuring_this_process(tmp_path: Path) -> None:

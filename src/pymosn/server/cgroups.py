@@ -1,0 +1,78 @@
+"""The limits that a container's cgroups set: memory and CPU time. Versions 1 and 2, alone or mixed."""
+
+import contextlib
+import math
+import os
+from collections.abc import Callable
+from pathlib import Path
+from typing import Final
+
+ROOT: Final = Path("/sys/fs/cgroup")
+OWN: Final = Path("/proc/self/cgroup")
+
+#: A cgroup of version 1 without a memory limit reports a number near 2^63.
+_UNLIMITED: Final = 1 << 60
+
+
+def memory_limit(root: Path = ROOT, own: Path = OWN) -> int:
+    """The memory limit of the cgroups of this process in bytes; 0 for no limit."""
+    found = _each(root, own, "memory", lambda group: _number(group / "memory.max"))
+    found += _each(root, own, "memory", lambda group: _number(group / "memory.limit_in_bytes"))
+    return int(min((limit for limit in found if 0 <= limit < _UNLIMITED), default=0))
+
+
+def cpu_quota(root: Path = ROOT, own: Path = OWN) -> float:
+    """The CPUs whose time the cgroups of this process may use together, such as 1.5; 0.0 for no limit."""
+    found = _each(root, own, "cpu", _quota_v2) + _each(root, own, "cpu", _quota_v1)
+    return min((quota for quota in found if quota > 0.0), default=0.0)
+
+
+def cpus() -> int:
+    """The CPUs that this process can use: those of its affinity, but not more than its quota, rounded up."""
+    available = len(os.sched_getaffinity(0))
+    quota = cpu_quota()
+    return max(1, min(available, math.ceil(quota))) if quota > 0.0 else available
+
+
+def _each(root: Path, own: Path, controller: str, read: Callable[[Path], float]) -> list[float]:
+    """What `read` finds in the groups of this process that may limit it, and in their ancestors.
+
+    `read` raises OSError or ValueError where there is no limit.
+    """
+    try:
+        lines = own.read_text().splitlines()
+    except OSError:
+        return []
+    found: list[float] = []
+    for line in lines:
+        _, controllers, path = line.split(":", 2)
+        if not controllers or controller in controllers.split(","):
+            hierarchies = {root} if not controllers else {root / controller, root / controllers}
+            for hierarchy in hierarchies:
+                found += _chain(hierarchy, path, read)
+    return found
+
+
+def _chain(hierarchy: Path, path: str, read: Callable[[Path], float]) -> list[float]:
+    """`read` for a group and its ancestors. A container may see its own group at `hierarchy`, whatever its `path`."""
+    found = []
+    group = hierarchy / path.strip("/")
+    for folder in (group, *group.parents):
+        with contextlib.suppress(OSError, ValueError, ZeroDivisionError):
+            found.append(read(folder))
+        if folder == hierarchy:
+            break
+    return found
+
+
+def _number(file: Path) -> float:
+    return int(file.read_text())
+
+
+def _quota_v2(group: Path) -> float:
+    quota, period = (group / "cpu.max").read_text().split()
+    return int(quota) / int(period)  # "max": no limit
+
+
+def _quota_v1(group: Path) -> float:
+    return _number(group / "cpu.cfs_quota_us") / _number(group / "cpu.cfs_period_us")  # -1: no limit

@@ -1,0 +1,95 @@
+"""The numbers of workers and their memory, and the limits of cgroups as files."""
+
+import os
+from pathlib import Path
+
+import pytest
+
+from pymosn.config.schema import MosnConfig, Overload, Server
+from pymosn.server import run_options
+from pymosn.server.capacity import MIB, fitting, share_of
+from pymosn.server.cgroups import cpu_quota, cpus, memory_limit
+from pymosn.server.run_options import plan_workers
+
+
+@pytest.mark.parametrize(
+    ("wanted", "limit", "expected"),
+    [(8, 0, 8), (8, 256, 3), (2, 256, 2), (8, 1024, 8), (64, 1024, 15), (8, 128, 1), (8, 64, 1), (1, 16, 1)],
+)
+def test_as_many_workers_as_fit(wanted: int, limit: int, expected: int) -> None:
+    count, why = fitting(wanted, limit * MIB)
+    assert count == expected
+    assert bool(why) == (count < wanted)
+
+
+def test_the_arithmetic_is_shown() -> None:
+    assert fitting(8, 256 * MIB)[1] == (
+        "starting 3 instead of 8 workers: the memory limit is 256 MiB; the supervisor needs 64 MiB, and each worker 64 MiB"
+    )
+
+
+def test_small_containers_are_shared_too() -> None:
+    assert share_of(64 * MIB, 2) == 16 * MIB
+
+
+def test_a_configured_limit_of_each_worker_is_trusted(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(run_options, "memory_limit", lambda: 256 * MIB)
+    monkeypatch.delenv("GOMAXPROCS", raising=False)
+    assert plan_workers(8, MosnConfig(servers=[Server()]))[0] == 3
+    for configured in (-1, 30 * MIB):
+        server = Server(overload=Overload(memory_limit=configured))
+        assert plan_workers(8, MosnConfig(servers=[server])) == (8, "")
+
+
+def write(folder: Path, **files: str) -> None:
+    folder.mkdir(parents=True, exist_ok=True)
+    for name, text in files.items():
+        (folder / name.replace("__", ".")).write_text(text)
+
+
+def test_memory_limits(tmp_path: Path) -> None:
+    own, root = tmp_path / "cgroup", tmp_path / "fs"
+    group = root / "pod" / "box"
+    group.mkdir(parents=True)
+    assert memory_limit(root, own) == 0
+    own.write_text("0::/pod/box\n")
+    assert memory_limit(root, own) == 0
+    write(group, memory__max="max\n")
+    assert memory_limit(root, own) == 0
+    write(group.parent, memory__max="1000\n")
+    assert memory_limit(root, own) == 1000
+    write(group, memory__max="900\n")
+    assert memory_limit(root, own) == 900
+    own.write_text("5:cpu,memory:/box\n")
+    write(root / "memory" / "box", memory__limit_in_bytes="9223372036854771712\n")
+    assert memory_limit(root, own) == 0
+    write(root / "memory" / "box", memory__limit_in_bytes="800\n")
+    assert memory_limit(root, own) == 800
+
+
+def test_cpu_quotas(tmp_path: Path) -> None:
+    own, root = tmp_path / "cgroup", tmp_path / "fs"
+    assert cpu_quota(root, own) == 0.0
+    own.write_text("0::/pod/box\n")
+    write(root / "pod" / "box", cpu__max="max 100000\n")
+    assert cpu_quota(root, own) == 0.0
+    write(root / "pod", cpu__max="400000 100000\n")
+    assert cpu_quota(root, own) == 4.0
+    write(root / "pod" / "box", cpu__max="150000 100000\n")
+    assert cpu_quota(root, own) == 1.5
+    own.write_text("0::/\n3:cpu,cpuacct:/box\n")
+    assert cpu_quota(root, own) == 0.0
+    write(root / "cpu,cpuacct" / "box", cpu__cfs_quota_us="-1\n", cpu__cfs_period_us="100000\n")
+    assert cpu_quota(root, own) == 0.0
+    write(root / "cpu,cpuacct" / "box", cpu__cfs_quota_us="50000\n")
+    assert cpu_quota(root, own) == 0.5
+    # Seen from within the container: the group is the root of the mount, and its path leads nowhere.
+    write(root / "cpu", cpu__cfs_quota_us="20000\n", cpu__cfs_period_us="100000\n")
+    assert cpu_quota(root, own) == 0.2
+
+
+@pytest.mark.parametrize(("quota", "expected"), [(0.0, 4), (0.2, 1), (1.0, 1), (1.5, 2), (3.9, 4), (16.0, 4)])
+def test_the_quota_limits_the_cpus(monkeypatch: pytest.MonkeyPatch, quota: float, expected: int) -> None:
+    monkeypatch.setattr(os, "sched_getaffinity", lambda pid: {0, 1, 2, 3})
+    monkeypatch.setattr("pymosn.server.cgroups.cpu_quota", lambda: quota)
+    assert cpus() == expected
