@@ -1,17 +1,30 @@
 """The `pymosn` command; also `python -m pymosn`."""
 
+import os
 import signal
+from types import FrameType
 
 
 def run() -> None:
-    """Runs the command. Ctrl-C during the imports ends the process without a traceback."""
+    """Runs the command. Ctrl-C during the imports ends the process without a traceback.
+
+    The kernel discards signals for the first process of a container, unless it has handlers: without these, one that is
+    stopped while it starts would only end when it is killed.
+    """
     before = signal.getsignal(signal.SIGINT)
-    if before is signal.default_int_handler:
+    if os.getpid() == 1:
+        for number in (signal.SIGINT, signal.SIGTERM, signal.SIGQUIT):
+            signal.signal(number, _exit)
+    elif before is signal.default_int_handler:
         signal.signal(signal.SIGINT, signal.SIG_DFL)
     from pymosn.cli import run_command
 
     signal.signal(signal.SIGINT, before)
     run_command()
+
+
+def _exit(number: int, frame: FrameType | None) -> None:
+    os._exit(128 + number)
 
 
 if __name__ == "__main__":

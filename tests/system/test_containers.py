@@ -158,24 +158,56 @@ def test_the_quota_of_cpu_time_decides_the_number_of_workers(cgroup: Enter, star
     assert len(proxy.worker_pids()) == 1
 
 
-def test_the_first_process_of_a_container_reaps_orphans(start: Start, two_hops: TwoHops, tmp_path: Path) -> None:
+#: Makes the import of a library hang, so that a signal arrives during the start.
+HANGING_IMPORT = """
+import sys, time
+from importlib.abc import MetaPathFinder
+
+
+class Hangs(MetaPathFinder):
+    def find_spec(self, name, path, target=None):
+        if name == "click":
+            open("importing", "w").close()
+            time.sleep(600)
+        return None
+
+
+sys.meta_path.insert(0, Hangs())
+"""
+
+
+def as_first_process(folder: Path, *arguments: str, path: str = "") -> "subprocess.Popen[bytes]":
+    """Starts pymosn as process 1 of a pid namespace; its output is in the file `out`. `path`: put before PYTHONPATH."""
     if os.geteuid() or not shutil.which("unshare"):
         pytest.skip("needs root and unshare")
+    environment = worker_environment(os.environ)
+    environment["PYTHONPATH"] = os.pathsep.join(filter(None, [path, environment.get("PYTHONPATH", "")]))
+    command = ["unshare", "--pid", "--fork", "--kill-child", "--mount-proc", sys.executable, "-m", "pymosn", *arguments]
+    with (folder / "out").open("wb") as out:
+        return subprocess.Popen(command, env=environment, stdout=out, stderr=subprocess.STDOUT, cwd=folder)
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGQUIT])
+def test_the_first_process_of_a_container_can_be_stopped_while_it_starts(tmp_path: Path, number: signal.Signals) -> None:
+    (tmp_path / "sitecustomize.py").write_text(HANGING_IMPORT)
+    process = as_first_process(tmp_path, "start", path=str(tmp_path))
+    try:
+        assert eventually((tmp_path / "importing").exists)
+        os.kill(_children(process.pid)[0], number)
+        assert process.wait(20) == 128 + number
+    finally:
+        process.kill()
+        process.wait()
+
+
+def test_the_first_process_of_a_container_reaps_orphans(start: Start, two_hops: TwoHops, tmp_path: Path) -> None:
     (tmp_path / "conf").mkdir()
     (tmp_path / "conf" / "orphans.py").write_text(ORPHAN)
     entry = {"type": "python", "config": {"path": "orphans.py", "class": "Orphans"}}
     two_hops.server["listeners"][0]["stream_filters"] = [entry]
     path = tmp_path / "conf" / "mosn.json"
     path.write_text(json.dumps(two_hops.config))
-    command = [sys.executable, "-m", "pymosn", "start", "-c", str(path), "--workers", "2"]
-    with (tmp_path / "out").open("wb") as out:
-        process = subprocess.Popen(
-            ["unshare", "--pid", "--fork", "--mount-proc", *command],
-            env=worker_environment(os.environ),
-            stdout=out,
-            stderr=subprocess.STDOUT,
-            cwd=tmp_path,
-        )
+    process = as_first_process(tmp_path, "start", "-c", str(path), "--workers", "2")
     try:
         assert eventually(lambda: re.search(READY, (tmp_path / "out").read_text()) is not None)
         first = _children(process.pid)

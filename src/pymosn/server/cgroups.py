@@ -4,6 +4,7 @@ import contextlib
 import math
 import os
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Final
 
@@ -16,8 +17,9 @@ _UNLIMITED: Final = 1 << 60
 
 def memory_limit(root: Path = ROOT, own: Path = OWN) -> int:
     """The memory limit of the cgroups of this process in bytes; 0 for no limit."""
-    found = _each(root, own, "memory", lambda group: _number(group / "memory.max"))
-    found += _each(root, own, "memory", lambda group: _number(group / "memory.limit_in_bytes"))
+    # Above memory.high processes are slowed down so much that they hardly serve.
+    files = ("memory.max", "memory.high", "memory.limit_in_bytes")
+    found = [limit for file in files for limit in _each(root, own, "memory", partial(_number, file))]
     return int(min((limit for limit in found if 0 <= limit < _UNLIMITED), default=0))
 
 
@@ -65,8 +67,8 @@ def _chain(hierarchy: Path, path: str, read: Callable[[Path], float]) -> list[fl
     return found
 
 
-def _number(file: Path) -> float:
-    return int(file.read_text())
+def _number(file: str, group: Path) -> float:
+    return int((group / file).read_text())
 
 
 def _quota_v2(group: Path) -> float:
@@ -75,4 +77,4 @@ def _quota_v2(group: Path) -> float:
 
 
 def _quota_v1(group: Path) -> float:
-    return _number(group / "cpu.cfs_quota_us") / _number(group / "cpu.cfs_period_us")  # -1: no limit
+    return _number("cpu.cfs_quota_us", group) / _number("cpu.cfs_period_us", group)  # -1: no limit

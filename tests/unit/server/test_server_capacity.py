@@ -60,6 +60,8 @@ def test_memory_limits(tmp_path: Path) -> None:
     assert memory_limit(root, own) == 1000
     write(group, memory__max="900\n")
     assert memory_limit(root, own) == 900
+    write(group, memory__high="850\n")
+    assert memory_limit(root, own) == 850
     own.write_text("5:cpu,memory:/box\n")
     write(root / "memory" / "box", memory__limit_in_bytes="9223372036854771712\n")
     assert memory_limit(root, own) == 0
