@@ -150,7 +150,7 @@ class _FolderReader:
         return found
 
     def _names(self, inner: str, above: tuple[tuple[int, int], ...]) -> Iterator[str]:
-        """The relative paths of the `*.py` in `inner` and below. `above`: the folders around it, to detect circles of links."""
+        """The relative paths of the `*.py` in `inner` and below. `above`: the folders around it, against circles of links."""
         folder = os.path.join(self._folder, inner) if inner else self._folder
         try:
             status = os.stat(folder)

@@ -1,8 +1,7 @@
-"""Prometheus collectors of filters: a change registers the same names again, and a rejected one restores the old collectors."""
+"""Prometheus collectors of filters: a change registers the same names again; a rejected one restores the old collectors."""
 
 import asyncio
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 import pytest
