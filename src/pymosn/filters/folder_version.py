@@ -7,6 +7,8 @@ records what each module imports, so that a change runs the modules again that d
 
 The standard library and installed packages come first: a filter in `jwt.py` can import PyJWT. Nothing is added to
 `sys.path`, and what only the current directory or a folder of filters in `sys.path` has does not come first.
+
+Compiled extension modules beside a filter cannot be made from memory: they are loaded from disk, once for all versions.
 """
 
 from __future__ import annotations
@@ -22,8 +24,8 @@ import threading
 import weakref
 import zlib
 from collections.abc import Iterable, Mapping, Sequence
-from importlib.machinery import BuiltinImporter, FrozenImporter, ModuleSpec, PathFinder
-from types import CodeType, ModuleType
+from importlib.machinery import EXTENSION_SUFFIXES, BuiltinImporter, FrozenImporter, ModuleSpec, PathFinder
+from types import CodeType, ModuleType, SimpleNamespace
 from typing import Any, Final
 
 from pymosn.filters.collectors import Registrations, wrap_registry
@@ -75,6 +77,9 @@ class LoadedModule:
             show_source(self.path, self.content)
             with self.registrations.recording():
                 exec(compile_source(self.content, self.path), self.module.__dict__)
+        elif self.path:
+            name = f"{root_prefix(self.version.folder)}native.{self.dotted}"
+            self.module = sys.modules[self.name] = _native_module(name, self.path)
 
     # ---- the loader: what other code finds in `__loader__` and `__spec__`
 
@@ -98,6 +103,18 @@ class LoadedModule:
 
     def get_code(self, fullname: str) -> CodeType:
         return compile_source(self.content or b"", self.path)
+
+    def get_data(self, path: str) -> bytes:
+        """The content of a data file, from disk."""
+        with open(path, "rb") as file:
+            return file.read()
+
+    def get_resource_reader(self, fullname: str) -> Any:
+        """Reads the data files of a package, from disk."""
+        from importlib.readers import FileReader  # few filters need it
+
+        loader: Any = SimpleNamespace(path=os.path.join(self.version.folder, *self.package.split("."), "__init__.py"))
+        return FileReader(loader)
 
 
 class FolderVersion:
@@ -127,6 +144,7 @@ class FolderVersion:
         #: Module -> relative path; None for a package without `__init__.py`.
         self._paths: dict[str, str | None] = like._paths if like is not None and is_same else _module_paths(files)
         self._own: dict[str, bool] = {}
+        self._native: dict[str, str] = {}
         # Held while a module runs, because other threads must wait for it. One lock, so that two never wait for each other.
         self._lock = threading.RLock()
         VERSIONS[self.root] = self
@@ -136,16 +154,25 @@ class FolderVersion:
         return f"{self.root}.{dotted}" if dotted else self.root
 
     def has(self, dotted: str) -> bool:
-        return dotted in self._paths
+        return dotted in self._paths or self._native_file(dotted) != ""
 
     def is_package(self, dotted: str) -> bool:
-        path = self._paths[dotted]
+        path = self._paths.get(dotted, "")
         return path is None or os.path.basename(path) == "__init__.py"
 
     def path(self, dotted: str) -> str:
         """The file of a module; empty for a package without `__init__.py`."""
-        path = self._paths[dotted]
-        return "" if path is None else os.path.join(self.folder, path)
+        path = self._paths.get(dotted)
+        return os.path.join(self.folder, path) if path is not None else self._native_file(dotted)
+
+    def _native_file(self, dotted: str) -> str:
+        """The file of a compiled extension module; empty if there is none."""
+        found = self._native.get(dotted)
+        if found is None:
+            stem = os.path.join(self.folder, *dotted.split("."))
+            files = [] if dotted in self._paths else [f"{stem}{suffix}" for suffix in EXTENSION_SUFFIXES]
+            found = self._native[dotted] = next(filter(os.path.isfile, files), "")
+        return found
 
     def source(self, dotted: str) -> tuple[str | None, bytes | None]:
         """Relative path and content of a module's file; None where it has none."""
@@ -338,8 +365,21 @@ def is_installed(top: str, uninstalled: frozenset[str]) -> bool:
         return True
     folders = [entry for entry in sys.path if entry and _places(entry).isdisjoint(uninstalled | _places(os.getcwd()))]
     others = [finder for finder in sys.meta_path if finder not in (BuiltinImporter, FrozenImporter, PathFinder)]
-    specs = [PathFinder.find_spec(top, folders), *(finder.find_spec(top, None) for finder in others)]
+    finders: list[Any] = [getattr(finder, "find_spec", None) for finder in others]
+    specs = [PathFinder.find_spec(top, folders), *(find(top, None) for find in finders if find is not None)]
     return any(spec is not None and spec.origin is not None for spec in specs)  # None: a folder without `__init__.py`
+
+
+def _native_module(name: str, file: str) -> ModuleType:
+    """The extension module in a file, which a process loads only once."""
+    if name not in sys.modules:
+        spec = importlib.util.spec_from_file_location(name, file)
+        assert spec is not None
+        assert spec.loader is not None
+        module = importlib.util.module_from_spec(spec)
+        spec.loader.exec_module(module)
+        sys.modules[name] = module
+    return sys.modules[name]
 
 
 def _places(folder: str) -> set[str]:

@@ -74,10 +74,11 @@ class ModuleDraft:
         return (version.name(dotted) if known is None else known.name).encode()
 
     def compile(self, path: Path) -> None:
-        """Compiles the file of a filter, without running it. Raises FilterLoadError."""
+        """Compiles the file of a filter, and outdated modules that it imports, without running them. FilterLoadError."""
         version, dotted = self._find(path)
         try:
-            compile_source(version.source(dotted)[1] or b"", version.path(dotted))
+            for name in [dotted, *self._imported_later(version, dotted)]:
+                compile_source(version.source(name)[1] or b"", version.path(name))
         except (SyntaxError, ValueError) as error:
             raise FilterLoadError(describe(error)) from error
 

@@ -12,6 +12,7 @@ the configured ones import are read (`filters/imports.py`).
 from __future__ import annotations
 
 import hashlib
+import itertools
 import os
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
@@ -150,12 +151,13 @@ class _FolderReader:
         return found
 
     def _names(self, inner: str, above: tuple[tuple[int, int], ...]) -> Iterator[str]:
-        """The relative paths of the `*.py` in `inner` and below. `above`: the folders around it, against circles of links."""
+        """The relative paths of the `*.py` in `inner` and below. `above`: the folders around it, to end circles of links."""
         folder = os.path.join(self._folder, inner) if inner else self._folder
         try:
             status = os.stat(folder)
             with os.scandir(folder) as entries:
-                listed = sorted(entries, key=lambda entry: entry.name) if (status.st_dev, status.st_ino) not in above else []
+                is_circle = (status.st_dev, status.st_ino) in above
+                listed = [] if is_circle else list(itertools.islice(entries, MAX_ENTRIES - self._entries + 1))
         except OSError:
             return
         self._entries += len(listed)
@@ -165,9 +167,9 @@ class _FolderReader:
         names = {entry.name for entry in listed}
         if inner and "pyvenv.cfg" in names:
             return
-        for entry in listed:
+        for entry in sorted(listed, key=lambda entry: entry.name):
             path = f"{inner}/{entry.name}" if inner else entry.name
-            if entry.name.endswith(".py"):
+            if entry.name.endswith(".py") and _is_text(entry.name):
                 yield path
             elif entry.name.isidentifier() and entry.name != "__pycache__" and _is_folder(entry):
                 yield from self._names(path, (*above, (status.st_dev, status.st_ino)))
@@ -205,6 +207,11 @@ class _FolderReader:
             except (OSError, ValueError):
                 continue
         return found
+
+
+def _is_text(name: str) -> bool:
+    """Whether a file name is valid UTF-8: others cannot be sent to workers, nor named by an import."""
+    return not any("\ud800" <= char <= "\udfff" for char in name)
 
 
 def _is_folder(entry: os.DirEntry[str]) -> bool:

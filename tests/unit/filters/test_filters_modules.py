@@ -5,6 +5,7 @@ import gc
 import importlib
 import inspect
 import pickle
+import shutil
 import sys
 import threading
 import traceback
@@ -206,6 +207,30 @@ def test_files_that_no_import_could_name(stage: Stage, entry: str) -> None:
     made = draft.load(Path(FOLDER, entry))
     assert made.__file__ == f"{FOLDER}/{entry}"
     assert made.same is made.helpers
+
+
+def test_data_files_and_compiled_modules_come_from_disk(stage: Stage, tmp_path: Path) -> None:
+    import _bisect
+
+    (tmp_path / "pkg").mkdir()
+    (tmp_path / "pkg" / "data.txt").write_text("42")
+    text = """
+import pkg, pkgutil
+from importlib import resources
+from pkg import _bisect
+from pkg._bisect import insort_left
+answer = resources.files(pkg).joinpath("data.txt").read_text(), pkgutil.get_data(pkg.__name__, "data.txt")
+same = resources.files(__package__).joinpath("pkg", "data.txt").read_text()
+"""
+    files = {"filter.py": text.encode(), "pkg/__init__.py": b""}
+    native = getattr(_bisect, "__file__", None)
+    if native is None:
+        pytest.skip("this Python has no extension module to copy")
+    shutil.copy(native, tmp_path / "pkg")
+    made = [stage.store.draft({str(tmp_path): files}).load(tmp_path / "filter.py") for _ in range(2)]
+    assert made[0].answer == ("42", b"42")
+    assert made[0].same == "42"
+    assert made[0].insort_left is made[1]._bisect.insort_left, "it is loaded once"
 
 
 # ---- changes

@@ -57,6 +57,7 @@ def test_what_cannot_be_read(tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "fifo.py")
     (tmp_path / "link.py").symlink_to("nothing")
     (tmp_path / "folder.py").mkdir()
+    (tmp_path / os.fsdecode(b"\xff.py")).touch()
     assert read(tmp_path) == {"filter.py", "pkg/leaf.py"}
     found = read_sources([tmp_path / name for name in ("filter.py", "fifo.py", "missing.py", "folder.py")])
     assert set(found.folders[str(tmp_path)]) == {"filter.py", "pkg/leaf.py"}
