@@ -24,11 +24,12 @@ import threading
 import weakref
 import zlib
 from collections.abc import Iterable, Mapping, Sequence
-from importlib.machinery import EXTENSION_SUFFIXES, BuiltinImporter, FrozenImporter, ModuleSpec, PathFinder
+from importlib.machinery import EXTENSION_SUFFIXES, ModuleSpec
 from types import CodeType, ModuleType, SimpleNamespace
 from typing import Any, Final
 
 from pymosn.filters.collectors import Registrations, wrap_registry
+from pymosn.filters.import_paths import is_installed, names_of, native_module
 from pymosn.filters.imports import absolute_name
 
 PREFIX: Final = "pymosn_filters_"
@@ -79,7 +80,7 @@ class LoadedModule:
                 exec(compile_source(self.content, self.path), self.module.__dict__)
         elif self.path:
             name = f"{root_prefix(self.version.folder)}native.{self.dotted}"
-            self.module = sys.modules[self.name] = _native_module(name, self.path)
+            self.module = sys.modules[self.name] = native_module(name, self.path)
 
     # ---- the loader: what other code finds in `__loader__` and `__spec__`
 
@@ -145,6 +146,7 @@ class FolderVersion:
         self._paths: dict[str, str | None] = like._paths if like is not None and is_same else _module_paths(files)
         self._own: dict[str, bool] = {}
         self._native: dict[str, str] = {}
+        self._names: list[str] | None = None
         # Held while a module runs, because other threads must wait for it. One lock, so that two never wait for each other.
         self._lock = threading.RLock()
         VERSIONS[self.root] = self
@@ -190,6 +192,16 @@ class FolderVersion:
         if own is None:
             own = self._own[top] = self.has(top) and not is_installed(top, self._uninstalled)
         return own
+
+    def inner_name(self, name: str, is_last: bool) -> str | None:
+        """The module that is called `name` because the folder is itself a package in `sys.path`; None if there is none."""
+        if self._names is None:
+            self._names = names_of(self.folder)
+        for own in self._names:
+            inner = "" if name == own else name.removeprefix(f"{own}.")
+            if inner != name and self.has(inner) and (is_last or "." not in own):
+                return inner
+        return None
 
     def load(self, dotted: str) -> LoadedModule:
         """A module, which runs now if it has not yet. ModuleNotFoundError, or whatever it raises."""
@@ -243,6 +255,8 @@ class ModuleImport:
 
     def __init__(self, loaded: LoadedModule) -> None:
         self._loaded = loaded
+        # What imports have found in a version, because those within functions run again and again. None: not in the folder.
+        self._cache: tuple[FolderVersion, dict[tuple[str, tuple[str, ...], int], ModuleType | None]] = (loaded.version, {})
 
     @property
     def registrations(self) -> Registrations:
@@ -258,29 +272,47 @@ class ModuleImport:
         level: int = 0,
     ) -> ModuleType:
         """As `builtins.__import__`."""
-        dotted = self._own_name(name, level)
-        if dotted is None:
-            found = builtins.__import__(name, globals, locals, fromlist or (), level)
-            wrap_registry(_calling_registrations)
+        version = self._loaded.version
+        cache = self._cache
+        if cache[0] is not version:
+            cache = self._cache = (version, {})
+        known = cache[1]
+        key = (name, tuple(fromlist or ()), level)
+        found = known.get(key)
+        if found is not None:
             return found
+        if key not in known:
+            dotted = self._own_name(name, level, bool(fromlist))
+            if dotted is not None:
+                found = self._import_own(name, dotted, fromlist or ())
+                if all(loaded.is_complete for loaded in list(version.modules.values())):
+                    known[key] = found
+                return found
+            known[key] = None
+        made = builtins.__import__(name, globals, locals, fromlist or (), level)
+        wrap_registry(_calling_registrations)
+        return made
+
+    def _import_own(self, name: str, dotted: str, fromlist: Sequence[str]) -> ModuleType:
         if fromlist:
             return self._load_from(dotted, fromlist)
         self._load(dotted)
-        if name.startswith(PREFIX):
-            return self._loaded.version.load("").module
-        # As `import a.b` gives `a`: what is named first.
-        first = dotted.removesuffix(name) + name.partition(".")[0]
+        # As `import a.b` gives `a`: what is named first, or the package of the folder if that is.
+        first = dotted.removesuffix(name) + name.partition(".")[0] if dotted.endswith(name) else ""
         return self._loaded.version.load(first).module
 
     def import_module(self, name: str, package: str | None) -> ModuleType | None:
         """As `importlib.import_module`; None if the module is not one of the folder."""
         if name.startswith("."):
             name = importlib.util.resolve_name(name, package)
-        dotted = self._own_name(name, 0)
+        dotted = self._own_name(name, 0, True)
         return None if dotted is None else self._load(dotted).module
 
-    def _own_name(self, name: str, level: int) -> str | None:
-        """The name of a module from the folder on; None if it is not one of the folder."""
+    def _own_name(self, name: str, level: int, is_last: bool) -> str | None:
+        """The name of a module from the folder on; None if it is not one of the folder.
+
+        `is_last`: the import is for the last part of the name, and not for the first.
+        """
         version = self._loaded.version
         if level > 0:
             package = self._loaded.package
@@ -293,6 +325,9 @@ class ModuleImport:
             return rest if root.startswith(root_prefix(version.folder)) else None
         if version.is_own(name):
             return name
+        inner = version.inner_name(name, is_last)
+        if inner is not None:
+            return inner
         top = name.partition(".")[0]
         if top not in sys.stdlib_module_names:
             self._loaded.imports.add(top)  # it may be added to the folder later
@@ -357,33 +392,6 @@ def show_source(path: str, content: bytes) -> None:
     except (SyntaxError, ValueError):
         return
     linecache.cache[path] = (len(text), None, text.splitlines(keepends=True), path)
-
-
-def is_installed(top: str, uninstalled: frozenset[str]) -> bool:
-    """Whether the standard library or an installed package has a module, without importing it."""
-    if top in sys.builtin_module_names or top in sys.stdlib_module_names or top in ("pymosn", "__main__"):
-        return True
-    folders = [entry for entry in sys.path if entry and _places(entry).isdisjoint(uninstalled | _places(os.getcwd()))]
-    others = [finder for finder in sys.meta_path if finder not in (BuiltinImporter, FrozenImporter, PathFinder)]
-    finders: list[Any] = [getattr(finder, "find_spec", None) for finder in others]
-    specs = [PathFinder.find_spec(top, folders), *(find(top, None) for find in finders if find is not None)]
-    return any(spec is not None and spec.origin is not None for spec in specs)  # None: a folder without `__init__.py`
-
-
-def _native_module(name: str, file: str) -> ModuleType:
-    """The extension module in a file, which a process loads only once."""
-    if name not in sys.modules:
-        spec = importlib.util.spec_from_file_location(name, file)
-        assert spec is not None
-        assert spec.loader is not None
-        module = importlib.util.module_from_spec(spec)
-        spec.loader.exec_module(module)
-        sys.modules[name] = module
-    return sys.modules[name]
-
-
-def _places(folder: str) -> set[str]:
-    return {os.path.abspath(folder), os.path.realpath(folder)}
 
 
 def _module_paths(files: Iterable[str]) -> dict[str, str | None]:

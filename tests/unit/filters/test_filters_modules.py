@@ -165,6 +165,47 @@ def test_a_neighbour_comes_before_what_lies_in_the_current_directory_or_another_
     assert draft.load(Path(FOLDER, "filter.py")).helpers.ANSWER == 1
 
 
+@pytest.mark.parametrize(
+    ("path", "text"),
+    [
+        ("near", "from near.helpers import ANSWER"),
+        ("near", "import near.helpers\nANSWER = near.helpers.ANSWER"),
+        ("near", "import near.helpers as h\nANSWER = h.ANSWER"),
+        ("near", "from near import helpers\nANSWER = helpers.ANSWER"),
+        ("near/inner", "from near.inner.helpers import ANSWER"),
+        ("near/inner", "import importlib\nANSWER = importlib.import_module('near.inner.helpers').ANSWER"),
+    ],
+)
+def test_the_folder_may_be_named_as_a_package_of_the_current_directory(
+    stage: Stage, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, path: str, text: str
+) -> None:
+    folder = tmp_path / path
+    folder.mkdir(parents=True)
+    (folder / "helpers.py").write_text("ANSWER = 'from disk'")
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.syspath_prepend("")
+    for answer in (1, 2):
+        draft = stage.store.draft({str(folder): encoded({"filter": text, "helpers": f"ANSWER = {answer}"})})
+        found = draft.load(folder / "filter.py").ANSWER
+        assert found == answer
+        draft.commit().forget()
+
+
+def test_a_folder_that_is_called_like_a_package_is_not_that(
+    stage: Stage, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.syspath_prepend(str(tmp_path))
+    for name in ("http", "msgspec"):
+        (tmp_path / name).mkdir()
+        text = {"filter": f"from {name} import client, json as helpers", "client": "", "json": ""}
+        if name == "http":
+            text["filter"] = "from http import client\nassert client.HTTPConnection"
+        else:
+            monkeypatch.setattr(sys, "path", [entry for entry in sys.path if entry != str(tmp_path)] + [str(tmp_path)])
+            text["filter"] = "from msgspec import json\nassert json.decode"
+        stage.store.draft({str(tmp_path / name): encoded(text)}).load(tmp_path / name / "filter.py")
+
+
 def test_two_folders_have_modules_of_their_own(stage: Stage) -> None:
     folders = {f"/{name}": encoded({"filter": "import helpers", "helpers": f"NAME = '{name}'"}) for name in ("a", "b")}
     draft = stage.store.draft(folders)
