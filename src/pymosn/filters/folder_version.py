@@ -8,7 +8,7 @@ records what each module imports, so that a change runs the modules again that d
 The standard library and installed packages come first: a filter in `jwt.py` can import PyJWT. Nothing is added to
 `sys.path`, and what only the current directory or a folder of filters in `sys.path` has does not come first.
 
-Compiled extension modules beside a filter cannot be made from memory: they are loaded from disk, once for all versions.
+Compiled extension modules next to a filter cannot be made from memory: they are loaded from disk, once for all versions.
 """
 
 from __future__ import annotations

@@ -47,7 +47,7 @@ def _folder_faults(path: Path, trusted: Collection[int]) -> Iterator[str]:
 
 
 def _neighbour_faults(folder: Path, trusted: Collection[int]) -> Iterator[str]:
-    """Modules that the filter could import from its folder, also behind links."""
+    """Modules that the filter could import from its folder; links are followed."""
     for path in itertools.islice(_modules(folder), MAX_NEIGHBOURS):
         with contextlib.suppress(OSError):  # removed meanwhile, or a link to nothing
             if os.stat(path).st_mode & stat.S_IWOTH:

@@ -5,7 +5,7 @@ not depend on what lies on disk later.
 
 A folder is identified by its configured path: absolute and normalized, but links are not resolved, because a link such as
 `current` may get another target while the folder stays the same. Its files are all `*.py` in it and in subfolders that could
-be packages, also behind links. If a folder exceeds a budget, because a filter lies in /tmp for example, only the files that
+be packages; links are followed. If a folder exceeds a budget, because a filter lies in /tmp for example, only the files that
 the configured ones import are read (`filters/imports.py`).
 """
 
