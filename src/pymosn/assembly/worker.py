@@ -124,8 +124,12 @@ class WorkerRuntime:
         filters, builder = self._builders(draft, modules)
         filters.note_replaced(config.servers[0].listeners)
         before = {built.name: built for built in self.active.listeners}
-        for i, listener in enumerate(config.servers[0].listeners):
-            made.listeners.append(builder.listener(i, listener, before.get(listener.known_name())))
+        try:
+            for i, listener in enumerate(config.servers[0].listeners):
+                made.listeners.append(builder.listener(i, listener, before.get(listener.known_name())))
+        except BaseException:
+            modules.rollback()
+            raise
         if builder.faults or filters.faults:
             close_logs(builder.new_logs)
             modules.rollback()

@@ -290,7 +290,7 @@ class ModuleImport:
                 return found
             known[key] = None
         made = builtins.__import__(name, globals, locals, fromlist or (), level)
-        wrap_registry(_calling_registrations)
+        wrap_registry(calling_registrations)
         return made
 
     def _import_own(self, name: str, dotted: str, fromlist: Sequence[str]) -> ModuleType:
@@ -363,7 +363,7 @@ class ModuleImport:
         return package
 
 
-def _calling_registrations() -> Registrations | None:
+def calling_registrations() -> Registrations | None:
     """Those of the innermost module of a filter on the stack."""
     frame = sys._getframe(2)
     while frame is not None:

@@ -8,7 +8,9 @@ from typing import TYPE_CHECKING, Final
 
 from pymosn.api.stream_filter import StreamFilter
 from pymosn.core.redaction import KnownSecrets
+from pymosn.filters.collectors import wrap_registry
 from pymosn.filters.errors import FilterConfigError, FilterLoadError, describe
+from pymosn.filters.folder_version import calling_registrations
 from pymosn.filters.modules import ModuleDraft, ModuleStore
 from pymosn.filters.secret_fields import redacted_settings, secret_fields
 from pymosn.filters.sources import read_sources
@@ -44,6 +46,7 @@ def load_installed(name: str, config: dict[str, object]) -> StreamFilter:
                 raise
             except BaseException as error:  # a package may call `sys.exit`
                 raise FilterLoadError(f"cannot load {point.value}: {describe(error)}") from error
+            wrap_registry(calling_registrations)
             return _make(found, point.value, config)
     raise FilterLoadError(f"no installed package offers a stream filter {name!r}")
 

@@ -21,9 +21,9 @@ from typing import Final
 from pymosn.core.files import read_regular
 from pymosn.filters.imports import imported_names
 
-#: What is read of a folder as a whole: files, bytes, and entries of its folders.
+#: What is read of a folder as a whole: files, bytes, which every worker keeps, and entries of its folders.
 MAX_FILES: Final = 2000
-MAX_BYTES: Final = 16 * 1024 * 1024
+MAX_BYTES: Final = 4 * 1024 * 1024
 MAX_ENTRIES: Final = 20_000
 #: Maximum bytes of one file.
 MAX_FILE: Final = 16 * 1024 * 1024

@@ -6,11 +6,13 @@ from typing import Any
 
 import pytest
 
+from pymosn import api
 from pymosn.assembly.filters import BuiltFilter, FilterBuilder, FilterKey
 from pymosn.assembly.prepared import BuildError, PreparedConfig
 from pymosn.config.schema import Listener, Overload, StreamFilter, WorkerLimits
 from pymosn.core.counters import Metrics
 from pymosn.core.log import Log
+from pymosn.filters import loading
 from pymosn.filters.modules import ModuleStore
 
 prometheus_client = pytest.importorskip("prometheus_client")
@@ -72,7 +74,8 @@ class Stage:
         """Raises BuildError."""
         modules = self.store.draft({"/f": {"f.py": text.encode(), "helper.py": helper.encode()}})
         builder = FilterBuilder("/f", Metrics(), Log(), {}, self.active, modules)
-        entry = StreamFilter(type="python", config={"path": "f.py", "class": "F", **config})
+        config = {"path": "f.py", "class": "F", **config} if text else config
+        entry = StreamFilter(type="python" if text else "acme", config=config)
         listener = Listener(name="l", stream_filters=[entry])
         builder.note_replaced([listener])
         builder.chain(listener, "l")
@@ -178,6 +181,20 @@ def test_one_of_a_request_makes_room_too(stage: Stage) -> None:
     for number in range(3):
         stage.change(REQUEST.replace("EXTRA", f"NUMBER = {number}")).use()
         assert names() == {"test_sources_request"}
+
+
+def test_an_installed_filter_with_other_settings(stage: Stage, monkeypatch: pytest.MonkeyPatch) -> None:
+    class F(api.StreamFilter):
+        def __init__(self, config: object) -> None:
+            self.seen = prometheus_client.Counter("test_sources_installed", "x")
+
+    class Point:
+        name, value, load = "acme", "acme:F", lambda self: F
+
+    monkeypatch.setattr(loading, "entry_points_of", lambda group: [Point()])
+    first = stage.change("", a=1)
+    assert stage.change("", a=2) is not first
+    assert names() == {"test_sources_installed"}
 
 
 def test_two_modules_with_one_name_are_an_error(stage: Stage) -> None:
