@@ -142,6 +142,7 @@ REFUSED: dict[str, tuple[Callable[[Path], None], str]] = {
     "helper": (edit("helpers.py", "NAME", "NAME = = "), r"helpers\.py:1: "),
     "helper_gone": (delete("helpers.py"), "No module named 'helpers'"),
     "package": (edit("pkg/__init__.py", "PACKAGE", "1 / 0\nPACKAGE"), r"pkg/__init__\.py:1: ZeroDivisionError"),
+    "init_appears": (lambda folder: write(folder, **{"__init__.py": "1 / 0"}), r"filters/__init__\.py:1: ZeroDivisionError"),
     "inner": (edit("pkg/inner.py", "INNER", "NOTHING"), "cannot import name 'INNER'"),
     "later": (edit("later.py", "LATER", "1 / 0\nLATER"), r"later\.py:1: ZeroDivisionError"),
 }

@@ -40,8 +40,8 @@ VERSIONS: Final[weakref.WeakValueDictionary[str, FolderVersion]] = weakref.WeakV
 class LoadedModule:
     """One module in the version in which it ran; it is its module's `__loader__`.
 
-    `imports`: the names of modules, from the folder on, that it depends on: those that it has imported or tried to import
-    and, for a package, its modules.
+    `imports`: the names, from the folder on, of the modules that it has imported or tried to import. Of the packages around
+    them only the code matters, which is marked by `body_of`. `children`: the modules of a package, which are its attributes.
     """
 
     def __init__(self, version: FolderVersion, dotted: str) -> None:
@@ -52,6 +52,7 @@ class LoadedModule:
         #: Where it finds other modules: the latest version that it is a part of.
         self.version = version
         self.imports: set[str] = set()
+        self.children: set[str] = set()
         self.registrations = Registrations() if version.change is None else version.change.record()
         #: Whether it has run to its end.
         self.is_complete = False
@@ -222,11 +223,11 @@ class FolderVersion:
         self.modules[loaded.dotted] = loaded
         sys.modules[loaded.name] = loaded.module  # dataclasses and pickle find their module by name
         if around is not None:
-            around.imports.add(loaded.dotted)  # a package has its modules as attributes
+            around.children.add(loaded.dotted)
         if self.is_package(loaded.dotted):
             for child in list(self.modules.values()):
                 if child.dotted and child.dotted.rpartition(".")[0] == loaded.dotted and child.is_complete:
-                    loaded.imports.add(child.dotted)
+                    loaded.children.add(child.dotted)
                     setattr(loaded.module, child.dotted.rpartition(".")[2], child.module)
         try:
             loaded.run()
@@ -335,31 +336,42 @@ class ModuleImport:
 
     def _load(self, dotted: str) -> LoadedModule:
         """The module that `import dotted` means."""
-        imports = self._loaded.imports
-        if dotted not in imports:
-            parts = dotted.split(".")
-            imports |= {".".join(parts[: i + 1]) for i in range(len(parts))}
-        return self._loaded.version.load(dotted)
+        parts = dotted.split(".")
+        self._loaded.imports |= {".".join(parts[: i + 1]) for i in range(len(parts))}
+        return self._load_within(dotted)
+
+    def _load_within(self, dotted: str) -> LoadedModule:
+        """A module, after the packages around it."""
+        version, own = self._loaded.version, self._loaded.package
+        parts = dotted.split(".")
+        for i in range(len(parts)):
+            around = ".".join(parts[:i])
+            if around and own != around and not own.startswith(f"{around}."):
+                self._loaded.imports.add(body_of(around))
+            version.load(around)
+        return version.load(dotted)
 
     def _load_from(self, dotted: str, names: Sequence[str]) -> ModuleType:
         """The module that `from dotted import names` means; loads those of `names` that are modules too."""
         version, imports = self._loaded.version, self._loaded.imports
         if not version.has(dotted) or not version.is_package(dotted):
             imports.add(dotted)
-            return version.load(dotted).module
-        package = version.load(dotted).module
+            return self._load_within(dotted).module
+        package = self._load_within(dotted).module
         if "*" in names:
+            imports.add(dotted)
             names = [*names, *getattr(package, "__all__", ())]
         for name in names:
             inner = f"{dotted}.{name}" if dotted else name
             known = version.modules.get(inner)
             if known is not None and package.__dict__.get(name) is known.module:
-                imports.add(inner)  # not the package itself, which depends on all of its modules
+                imports.add(inner)
+                self._load_within(inner)
             elif hasattr(package, name) or not version.has(inner):
                 imports |= {dotted, inner}
             else:
                 imports.add(inner)
-                version.load(inner)
+                self._load_within(inner)
         return package
 
 
@@ -372,6 +384,16 @@ def calling_registrations() -> Registrations | None:
             return hook.registrations
         frame = frame.f_back  # type: ignore[assignment]
     return None
+
+
+def body_of(dotted: str) -> str:
+    """Marks the code of a package, apart from the modules in it."""
+    return f"{dotted}:"
+
+
+def module_of(name: str) -> str:
+    """The module of a name that `body_of` may have marked."""
+    return name.removesuffix(":")
 
 
 def root_prefix(folder: str) -> str:

@@ -20,7 +20,7 @@ from typing import Final
 from pymosn.api.stream_filter import StreamFilter
 from pymosn.filters.collectors import Replacement
 from pymosn.filters.errors import FilterLoadError, describe
-from pymosn.filters.folder_version import FolderVersion, LoadedModule, compile_source, show_source
+from pymosn.filters.folder_version import FolderVersion, LoadedModule, body_of, compile_source, module_of, show_source
 from pymosn.filters.import_system import install, note_active
 from pymosn.filters.sources import folder_and_name
 
@@ -90,6 +90,7 @@ class ModuleDraft:
         version, dotted = self._find(path)
         try:
             loaded = version.load(dotted)
+            loaded.imports.add(body_of(""))  # the `__init__.py` of the folder
             for name in self._imported_later(version, dotted):
                 version.load(name)
         except KeyboardInterrupt:
@@ -113,8 +114,9 @@ class ModuleDraft:
         outdated = self._outdated.get(version.folder, set())
         if old is None or dotted not in outdated:
             return []
-        reached = _closure([dotted], lambda name: old.modules[name].imports if name in old.modules else ())
-        return [name for name in old.modules if name in reached & outdated and version.has(name)]
+        imports = {name: set(map(module_of, list(known.imports))) for name, known in list(old.modules.items())}
+        reached = _closure([dotted], lambda name: imports.get(name, ()))
+        return [name for name in imports if name in reached & outdated and version.has(name)]
 
     def _replaced(self) -> list[LoadedModule]:
         """The active modules that are not a part of this change."""
@@ -185,11 +187,17 @@ def _complete(version: FolderVersion) -> dict[str, LoadedModule]:
 def _outdated(old: FolderVersion, new: FolderVersion) -> set[str]:
     """The modules of `old` whose source differs in `new`, and those that depend on them, directly or not."""
     users: dict[str, set[str]] = {}
+    names: set[str] = set()
     for name, known in list(old.modules.items()):
-        for imported in [name, *known.imports]:
-            users.setdefault(imported, set()).add(name)
-    changed = [name for name in users if old.source(name) != new.source(name)]
-    return _closure(changed, lambda name: users.get(name, ())) & old.modules.keys()
+        imports = list(known.imports)  # other threads may add to it
+        names |= {name, *map(module_of, imports)}
+        for imported in imports:
+            users.setdefault(imported, set()).add(body_of(name))
+        # A package is outdated with its modules too, which are its attributes. Its code is not.
+        for part in [body_of(name), *list(known.children)]:
+            users.setdefault(part, set()).add(name)
+    changed = [name for name in names if old.source(name) != new.source(name)]
+    return _closure([*changed, *map(body_of, changed)], lambda name: users.get(name, ())) & old.modules.keys()
 
 
 def _closure(names: Iterable[str], following: Callable[[str], Iterable[str]]) -> set[str]:

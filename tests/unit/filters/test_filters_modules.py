@@ -393,6 +393,52 @@ def test_a_package_changes_with_its_modules(stage: Stage) -> None:
     assert "pkg/inner.py:1: ZeroDivisionError" in stage.refuse(**files, pkg__inner="1/0")
 
 
+@pytest.mark.parametrize(
+    ("filter", "where"),
+    [
+        ("from pkg.deep.inner import A", "pkg__init"),
+        ("from pkg.deep.inner import A", "pkg__deep__init"),
+        ("from pkg.deep import inner", "pkg__init"),
+        ("import pkg.deep.inner", "pkg__init"),
+        ("from helper import A", "pkg__init"),
+        ("from helper import A", "init"),
+        ("def later():\n    from pkg.deep.inner import A\nlater()", "pkg__deep__init"),
+        ("", "init"),
+    ],
+)
+def test_the_code_of_a_package_around_a_module_matters(stage: Stage, filter: str, where: str) -> None:
+    files = {"pkg__init": "", "pkg__deep__init": "", "pkg__deep__inner": "A = []", "init": ""}
+    files |= {"filter": filter, "helper": "from pkg.deep.inner import A"}
+    first = stage.change(**files)
+    assert "__init__.py:1: ZeroDivisionError" in stage.refuse(**{**files, where: "1 / 0"})
+    second = stage.change(**{**files, where: "# edited"})
+    assert second is not first
+    if hasattr(first, "A"):
+        assert second.A is first.A, "the module itself has not changed"
+
+
+def test_what_a_package_holds_lives_on_while_another_module_of_it_is_edited(stage: Stage) -> None:
+    files = {
+        "filter": "from pkg import state, handler",
+        "pkg__init": "",
+        "pkg__state": "from .base import B\nSHARED = []",
+        "pkg__base": "B = 1",
+        "pkg__handler": "from . import state\nfrom .state import SHARED\nimport pkg.base",
+    }
+    first = stage.change(**files)
+    second = stage.change(**{**files, "pkg__handler": files["pkg__handler"] + "\n# edited"})
+    assert second.handler is not first.handler
+    assert second.state is first.state
+    third = stage.change(**{**files, "filter": files["filter"] + "\n# edited"})
+    assert third.state is first.state
+
+
+def test_a_filter_is_not_loaded_again_for_an_edit_of_another(stage: Stage) -> None:
+    stage.entries = ["filter.py", "other.py"]
+    first = stage.change(init="A = 1", filter="", other="from . import A")
+    assert stage.change(init="A = 1", filter="", other="from . import A\n# edited") is first
+
+
 def test_a_broken_edit_of_what_no_configured_filter_imports_is_no_fault(stage: Stage) -> None:
     stage.entries = ["filter.py", "other.py"]
     stage.change(filter="", other="import helpers", helpers="")
