@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 from collections.abc import Awaitable, Callable, Iterable, Mapping
 from functools import partial
 from pathlib import Path
@@ -26,11 +27,14 @@ from pymosn.core.counters import Metrics
 from pymosn.core.errors import reason
 from pymosn.core.log import ERROR, Log
 from pymosn.core.redaction import KnownSecrets
+from pymosn.filters.collectors import Registrations
 from pymosn.filters.errors import FilterConfigError, FilterLoadError, describe
 from pymosn.filters.loading import PROTOCOLS as PROTOCOL_ENTRY_POINTS
 from pymosn.filters.loading import installed, load_filter, load_installed
-from pymosn.filters.modules import compile_file, source_digest
+from pymosn.filters.modules import ModuleDraft, ModuleStore
+from pymosn.filters.permissions import writable_fault
 from pymosn.filters.secret_fields import NO_PATHS, Paths, redacted_settings, secret_fields
+from pymosn.filters.sources import read_sources
 from pymosn.filters.stream.shipped import FROM_FILES, SHIPPED, spec_of
 from pymosn.proxy.stream_filters import FilterHandle, StreamFilters
 from pymosn.stream.registry import protocols
@@ -42,7 +46,7 @@ BUILT_PROTOCOLS: Final = frozenset(protocols().names())
 
 T = TypeVar("T")
 
-#: The identity of a filter: its listener, its index there, its configuration, and a digest of its file.
+#: The identity of a filter: its listener, its index there, its configuration, and its module.
 FilterKey = tuple[str, int, bytes, bytes]
 
 
@@ -53,26 +57,31 @@ class BuiltFilter(msgspec.Struct, eq=False):
     path: str
     #: The secrets of its settings, which errors must not show.
     secrets: KnownSecrets
+    #: The Prometheus collectors that it has registered while it was made and started.
+    registered: Registrations
     #: Whether its `start` has succeeded, so that `stop` must be called.
     is_started: bool = False
 
     async def start(self) -> list[Diagnostic]:
         """Starts the filter, within bounded time; returns the error."""
-        text = ""
         try:
             async with asyncio.timeout(START_TIME):
-                starting: object = self.handle.filter.start()
-                if isinstance(starting, Awaitable):
-                    await starting
-                    self.is_started = True
-                else:
-                    text = "`start` must be `async def`"
+                with self.registered.recording():
+                    text = await self._start()
         except TimeoutError:
             text = f"`start` did not finish within {START_TIME:g} s"
         except BaseException as error:
             _raise_if_cancelled(error)
             text = f"does not start: {self.secrets.hide(describe(error))}"
         return [error_at(self.path, f"filter {self.handle.name!r} {text}")] if text else []
+
+    async def _start(self) -> str:
+        starting: object = self.handle.filter.start()
+        if not isinstance(starting, Awaitable):
+            return "`start` must be `async def`"
+        await starting
+        self.is_started = True
+        return ""
 
     async def stop(self) -> None:
         """Cancels the tasks of the filter and stops it, within bounded time; an error is logged."""
@@ -106,7 +115,7 @@ async def stop_filters(filters: Iterable[BuiltFilter]) -> None:
 class FilterBuilder(msgspec.Struct, eq=False):
     """Builds the filters of one configuration; collects errors in `faults`. Unchanged filters stay the same objects.
 
-    `config_dir`: directory for relative paths. `before`: the active filters.
+    `config_dir`: directory for relative paths. `before`: the active filters. `modules`: those of filters in Python files.
     """
 
     config_dir: str
@@ -114,6 +123,7 @@ class FilterBuilder(msgspec.Struct, eq=False):
     log: Log
     clusters: Mapping[str, ClusterClient]
     before: Mapping[FilterKey, BuiltFilter]
+    modules: ModuleDraft = msgspec.field(default_factory=lambda: ModuleStore().draft({}))
     clock: Clock = msgspec.field(default_factory=Clock)
     share: WorkerShare = WorkerShare()
     faults: list[Diagnostic] = []
@@ -130,6 +140,15 @@ class FilterBuilder(msgspec.Struct, eq=False):
         ]
         return StreamFilters([built.handle for built in made if built is not None])
 
+    def note_replaced(self, listeners: Iterable[ListenerConfig]) -> None:
+        """Notes which active filters will be replaced by those of `listeners`, or removed."""
+        kept = {
+            self._key(config.known_name(), i, entry) for config in listeners for i, entry in enumerate(config.stream_filters)
+        }
+        for key, built in self.before.items():
+            if key not in kept:
+                self.modules.collectors.replace(built.registered)
+
     def check(self, config: ListenerConfig, path: str) -> None:
         """Finds what prevents the new filters of the listener at `path` from being built, without running code of theirs.
 
@@ -140,30 +159,29 @@ class FilterBuilder(msgspec.Struct, eq=False):
             if self._key(config.known_name(), i, entry) in self.before:
                 continue
             if entry.type in FROM_FILES:
-                self._attempt(partial(compile_file, self._file(entry)), entry, inner)
+                self._attempt(partial(self.modules.compile, self._file(entry)), entry, inner)
             elif entry.type in SHIPPED:
                 self._attempt(partial(self._load, entry), entry, inner)
 
     def _get(self, listener: str, index: int, entry: FilterConfig, path: str) -> BuiltFilter | None:
-        built = self.before.get(self._key(listener, index, entry)) or self._build(entry, path)
+        key = self._key(listener, index, entry)
+        built = self.before.get(key) or self._build(entry, path)
         if built is not None:
-            # The digest again, because building it may have imported neighbours.
-            self.built[self._key(listener, index, entry)] = built
+            self.built[key] = built
         return built
 
     def _key(self, listener: str, index: int, entry: FilterConfig) -> FilterKey:
-        return listener, index, msgspec.json.encode(entry), self.file_digest(entry)
+        module = self.modules.key(self._file(entry)) if entry.type in FROM_FILES else b""
+        return listener, index, msgspec.json.encode(entry), module
 
     def new(self) -> list[BuiltFilter]:
         """The filters that were not reused."""
         return [built for key, built in self.built.items() if key not in self.before]
 
-    def file_digest(self, entry: FilterConfig) -> bytes:
-        """A digest of the files of a filter; empty if it has none."""
-        return source_digest(self._file(entry)) if entry.type in FROM_FILES else b""
-
     def _build(self, entry: FilterConfig, path: str) -> BuiltFilter | None:
-        handle = self._attempt(partial(self._handle, entry), entry, path)
+        registered = self.modules.collectors.record()
+        with registered.recording():
+            handle = self._attempt(partial(self._handle, entry), entry, path)
         if handle is None:
             return None
         secrets = KnownSecrets()
@@ -171,7 +189,7 @@ class FilterBuilder(msgspec.Struct, eq=False):
         group = self.metrics.group("filter", ("filter", handle.name))
         count, index = self.share.count, self.share.index
         handle.filter.context = FilterContext(handle.name, self.log, self.clusters, self.clock, group, count, index)
-        return BuiltFilter(handle, path, secrets)
+        return BuiltFilter(handle, path, secrets, registered)
 
     def _handle(self, entry: FilterConfig) -> FilterHandle:
         stream_filter = self._load(entry)
@@ -214,7 +232,7 @@ class FilterBuilder(msgspec.Struct, eq=False):
         if spec.make is not None:
             return spec.make(typed(entry.config, spec.settings))
         settings = {key: value for key, value in entry.config.items() if key not in ("path", "class")}
-        made = load_filter(self._file(entry), str(entry.config["class"]), settings)
+        made = load_filter(self._file(entry), str(entry.config["class"]), settings, self.modules)
         if entry.type == "transcoder" and not isinstance(made, Transcoder):
             raise FilterLoadError(f"{entry.config['class']} is not a subclass of pymosn.api.Transcoder")
         return made
@@ -241,7 +259,35 @@ def check_filters(listeners: list[ListenerConfig], config_dir: str) -> list[Diag
 
     This runs the filters' modules and constructors, but not `start`.
     """
-    builder = FilterBuilder(config_dir, Metrics(), Log(), {}, {})
+    modules = modules_on_disk(listeners, config_dir)
+    builder = FilterBuilder(config_dir, Metrics(), Log(), {}, {}, modules)
     for i, listener in enumerate(listeners):
         builder.chain(listener, f"servers[0].listeners[{i}]")
+    modules.rollback()
     return builder.faults
+
+
+def modules_on_disk(listeners: list[ListenerConfig], config_dir: str) -> ModuleDraft:
+    """The modules of filters as they are on disk now, outside of a worker."""
+    files = filter_files(listeners, config_dir).values()
+    sources = read_sources(files)
+    faults = dict(sources.faults)
+    if os.geteuid() == 0:
+        for file in files:
+            fault = writable_fault(Path(file), (0,))
+            if fault:
+                text = f"not imported as root, because any user of this machine could change it: {fault}"
+                faults.setdefault(os.path.abspath(file), text)
+    return ModuleStore().draft(sources.folders, faults)
+
+
+def filter_files(listeners: list[ListenerConfig], config_dir: str) -> dict[str, str]:
+    """The files of filters, by the path of the key in the configuration."""
+    return {
+        f"servers[0].listeners[{i}].stream_filters[{j}].config.path": os.path.join(
+            config_dir, str(entry.config.get("path", ""))
+        )
+        for i, listener in enumerate(listeners)
+        for j, entry in enumerate(listener.stream_filters)
+        if entry.type in FROM_FILES
+    }

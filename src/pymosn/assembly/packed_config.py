@@ -1,8 +1,8 @@
 """A checked configuration as bytes, as the supervisor sends it to its workers.
 
 It is packed in parts of some kilobytes, which are identified by a digest of their content: a part of the hosts of a cluster,
-or of the routes of a table. So a worker never decodes a large message at once, and a change transfers only the parts that
-the workers do not have yet.
+of the routes of a table, or a file with code of filters. So a worker never decodes a large message at once, and a change
+transfers only the parts that the workers do not have yet.
 """
 
 from __future__ import annotations
@@ -19,6 +19,7 @@ from pymosn.assembly.clusters import host_plans
 from pymosn.assembly.drain_order import reached_listeners
 from pymosn.config.schema import Cluster, MosnConfig, RouterConfiguration
 from pymosn.config.schema.router import VirtualHost
+from pymosn.filters.sources import Sources
 from pymosn.upstream.plan import HostPlan
 
 #: A part ends after a host whose address has these bits clear, so that one more host changes one part and not all that
@@ -59,6 +60,8 @@ class PackedConfig(msgspec.Struct, array_like=True, frozen=True):
     clusters: dict[str, PackedCluster]
     #: The indexes of the listeners that a cluster has as hosts, for clusters that have any.
     reach: dict[str, list[int]]
+    #: The source of filters: folder -> relative path -> the part with the file's content.
+    sources: dict[str, dict[str, Digest]] = {}
     #: The content of the parts, which is sent separately.
     parts: Parts = {}
 
@@ -67,18 +70,28 @@ class PackedConfig(msgspec.Struct, array_like=True, frozen=True):
         wanted = [table.head for table in self.tables.values()]
         wanted += [piece for table in self.tables.values() for piece in table.pieces]
         wanted += [cluster.head for cluster in self.clusters.values()]
+        wanted += [digest for files in self.sources.values() for digest in files.values()]
         return {digest: self.parts[digest] for digest in wanted}
 
+    def source_files(self) -> dict[str, dict[str, bytes]]:
+        """The source of filters: folder -> relative path -> content."""
+        return {
+            folder: {path: self.parts[digest] for path, digest in files.items()} for folder, files in self.sources.items()
+        }
 
-def pack(config: MosnConfig) -> PackedConfig:
-    """Packs a checked configuration."""
-    parts: Parts = {}
+
+def pack(config: MosnConfig, sources: Sources | None = None) -> PackedConfig:
+    """Packs a checked configuration and the source of its filters."""
+    sources = sources or Sources()
+    parts: Parts = {
+        digest: sources.folders[folder][path] for folder, files in sources.digests.items() for path, digest in files.items()
+    }
     server = config.servers[0]
     manager = config.cluster_manager
     tables = {name: _pack_table(table, parts) for name, table in server.router_tables().items()}
     clusters = {cluster.name: pack_cluster(cluster, parts) for cluster in manager.clusters}
     rest = replace(config, servers=[replace(server, routers=[])], cluster_manager=replace(manager, clusters=[]))
-    return PackedConfig(rest, tables, clusters, reached_listeners(config), parts)
+    return PackedConfig(rest, tables, clusters, reached_listeners(config), sources.digests, parts)
 
 
 def pack_cluster(cluster: Cluster, parts: Parts) -> PackedCluster:

@@ -10,6 +10,7 @@ from pymosn.assembly.packed_config import PackedCluster, PackedConfig, PackedTab
 from pymosn.assembly.steps import Steps
 from pymosn.config.diagnostics import Diagnostic, error_at
 from pymosn.config.schema import Overload, WorkerLimits
+from pymosn.filters.modules import ModuleDraft, Replaced
 from pymosn.filters.secret_fields import Paths
 from pymosn.network.listener import Listener
 from pymosn.observe.destination import Destination
@@ -48,6 +49,8 @@ class PreparedConfig:
         self.filters: dict[FilterKey, BuiltFilter] = {}
         #: Those of them that are not shared with the active configuration.
         self.new_filters: list[BuiltFilter] = []
+        #: The modules of filters in Python files.
+        self.modules: ModuleDraft | None = None
         #: The fields that they mark as secret.
         self.marks: dict[str, Paths] = {}
         #: The destinations of access logs that are not open yet, by path.
@@ -73,6 +76,8 @@ class PreparedConfig:
         """Undoes `start_filters`, and closes what is open: the configuration will not be activated."""
         close_logs(self.new_logs)
         await stop_filters(self.new_filters)
+        if self.modules is not None:
+            self.modules.rollback()
 
     def discard(self, active: dict[str, Cluster]) -> Steps[None]:
         """Frees the memory of a configuration that will not be activated, in steps. `active`: clusters that it may share."""
@@ -109,6 +114,7 @@ class Retired:
     def __init__(self) -> None:
         self.listeners: list[Listener] = []
         self.filters: list[BuiltFilter] = []
+        self.modules: list[Replaced] = []
         self._chains: list[StreamFilters] = []
 
     def add(self, before: PreparedConfig, after: PreparedConfig) -> None:
@@ -125,6 +131,9 @@ class Retired:
         return bool(self.filters and self._chains)
 
     async def stop_filters(self) -> None:
-        """Stops the filters."""
+        """Stops the filters, and forgets their modules."""
         old, self.filters = self.filters, []
+        modules, self.modules = self.modules, []
         await stop_filters(old)
+        for replaced in modules:
+            replaced.forget()

@@ -28,7 +28,7 @@ from pymosn.assembly.worker_clusters import WorkerClusters
 from pymosn.config.schema import Overload, WorkerLimits
 from pymosn.core.clock import Clock
 from pymosn.core.counters import Labels, Metrics
-from pymosn.filters.modules import is_in_class, is_in_file, source_file
+from pymosn.filters.modules import ModuleDraft, ModuleStore, is_in_class, is_in_file, source_file
 from pymosn.network.admission import Admission
 from pymosn.network.dialer import TcpDialer
 from pymosn.network.listener import Listener
@@ -73,6 +73,7 @@ class WorkerRuntime:
         dialer = TcpDialer(self._network.ids, self.clock, self.wheel, self.admission)
         maker = PoolMaker(self.runtime.protocols, dialer, self.wheel, self._network.own_addresses)
         self._clusters = WorkerClusters(self.runtime.clusters, maker, self.metrics, self.share)
+        self._modules = ModuleStore()
         self._slots: dict[str, TableSlot] = {}
         # The objects of replaced router tables, and the names of everything with counters when they were last tidied.
         self._remains: list[object] = []
@@ -101,7 +102,7 @@ class WorkerRuntime:
         draft = Draft(packed, made, config_dir, base_dir)
         yield from self._prepare_tables(made, packed.parts)
         made.clusters = yield from self._clusters.build(packed)
-        filters, builder = self._builders(draft)
+        filters, builder = self._builders(draft, self._modules.draft(packed.source_files()))
         builder.runs_code = False
         for i, listener in enumerate(server.listeners):
             builder.check(i, listener)
@@ -119,26 +120,34 @@ class WorkerRuntime:
         """
         packed, made = draft.packed, draft.made
         config = packed.rest
-        filters, builder = self._builders(draft)
+        modules = self._modules.draft(packed.source_files())
+        filters, builder = self._builders(draft, modules)
+        filters.note_replaced(config.servers[0].listeners)
         before = {built.name: built for built in self.active.listeners}
-        for i, listener in enumerate(config.servers[0].listeners):
-            made.listeners.append(builder.listener(i, listener, before.get(listener.known_name())))
+        try:
+            for i, listener in enumerate(config.servers[0].listeners):
+                made.listeners.append(builder.listener(i, listener, before.get(listener.known_name())))
+        except BaseException:
+            modules.rollback()
+            raise
         if builder.faults or filters.faults:
             close_logs(builder.new_logs)
+            modules.rollback()
             yield from self.discard(made)
             raise BuildError([*builder.faults, *filters.faults])
+        made.modules = modules
         made.filters = filters.built
         made.new_filters = filters.new()
         made.marks, made.new_logs = filters.marks, builder.new_logs
         made.drain_order = drain_order(config, [built.listener for built in made.listeners], made.clusters_of, packed.reach)
         return made
 
-    def _builders(self, draft: Draft) -> tuple[FilterBuilder, ListenerBuilder]:
+    def _builders(self, draft: Draft, modules: ModuleDraft) -> tuple[FilterBuilder, ListenerBuilder]:
         slots = {name: self._slots.get(name) or TableSlot(name) for name in draft.packed.tables}
         self._slots = {**self._slots, **slots}
         active, base_dir = self.active.filters, draft.base_dir
         clients = ClusterClients(self.runtime)
-        filters = FilterBuilder(draft.config_dir, self.metrics, self.log, clients, active, self.clock, self.share)
+        filters = FilterBuilder(draft.config_dir, self.metrics, self.log, clients, active, modules, self.clock, self.share)
         listeners = ListenerBuilder(self.runtime, slots, filters, self._network, self.share, base_dir, self._loop, self.logs)
         return filters, listeners
 
@@ -166,6 +175,8 @@ class WorkerRuntime:
             self._slots[name].table = table
         made.tables = {}
         self.retired.add(self.active, made)
+        if made.modules is not None:
+            self.retired.modules.append(made.modules.commit())
         self.active = made
         limits = made.limits
         self.admission.max_connections = limits.max_connections

@@ -4,7 +4,8 @@ settings      blocks and keys of settings; the configuration schema is made of t
 spec          the description of a shipped filter
 stream/       one file for each shipped filter; `shipped.py` is their registry
 loading       filters in Python files and in installed packages
-modules       the Python files of filters as modules: imported again after each edit
+sources       the Python files of filters: read by the supervisor
+modules       those files as modules of a worker, and a change of them: with folder_version, import_system, collectors
 typed_config  the `Config` of a filter
 errors        errors of all of these, with file and line
 """

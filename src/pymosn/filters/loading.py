@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 import inspect
-import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from pymosn.api.stream_filter import StreamFilter
 from pymosn.core.redaction import KnownSecrets
+from pymosn.filters.collectors import wrap_registry
 from pymosn.filters.errors import FilterConfigError, FilterLoadError, describe
-from pymosn.filters.modules import load_module
-from pymosn.filters.permissions import writable_fault
+from pymosn.filters.folder_version import calling_registrations
+from pymosn.filters.modules import ModuleDraft, ModuleStore
 from pymosn.filters.secret_fields import redacted_settings, secret_fields
+from pymosn.filters.sources import read_sources
 from pymosn.filters.typed_config import typed_config
 
 if TYPE_CHECKING:
@@ -45,21 +46,27 @@ def load_installed(name: str, config: dict[str, object]) -> StreamFilter:
                 raise
             except BaseException as error:  # a package may call `sys.exit`
                 raise FilterLoadError(f"cannot load {point.value}: {describe(error)}") from error
+            wrap_registry(calling_registrations)
             return _make(found, point.value, config)
     raise FilterLoadError(f"no installed package offers a stream filter {name!r}")
 
 
-def load_filter(path: Path, class_name: str, config: dict[str, object]) -> StreamFilter:
-    """Creates a filter of class `class_name` in the file `path`. Raises FilterLoadError."""
-    fault = writable_fault(path, (0,)) if os.geteuid() == 0 else ""
-    if fault:
-        raise FilterLoadError(f"not imported as root, because any user of this machine could change it: {fault}")
-    module = load_module(path)
+def load_filter(path: Path, class_name: str, config: dict[str, object], modules: ModuleDraft | None = None) -> StreamFilter:
+    """Creates a filter of class `class_name` in the file `path`. Raises FilterLoadError.
+
+    `modules`: where its module comes from; None: reads the file and its folder now, for this filter alone.
+    """
+    module = (modules or _draft_of(path)).load(path)
     found = getattr(module, class_name, None)
     if found is None:
         near = ", ".join(name for name, value in vars(module).items() if is_filter(value)) or "none"
         raise FilterLoadError(f"{path} has no class {class_name!r} (stream filters in it: {near})")
     return _make(found, f"{path}:{class_name}", config)
+
+
+def _draft_of(path: Path) -> ModuleDraft:
+    sources = read_sources([path])
+    return ModuleStore().draft(sources.folders, sources.faults)
 
 
 def is_filter(value: object) -> bool:

@@ -1,33 +1,222 @@
-"""The Python files of filters as modules: each load imports them again, so that an edit takes effect.
+"""The Python files of filters as modules of one worker, which come from the source that the supervisor sent.
 
-A filter may import modules from its own folder; these are its *neighbours*, and are imported again with it if edited.
+A module runs once for all filters that name it. A change is a draft (`ModuleDraft`): only modules whose source has changed
+run again, and those that depend on them; all others stay the same objects, so that what they share lives on. Until the draft
+is committed, active filters see none of its modules, and after a rollback nothing of it remains.
 """
 
 from __future__ import annotations
 
-import hashlib
-import importlib.util
 import inspect
+import itertools
+import linecache
 import os
 import sys
-from importlib.machinery import ModuleSpec, SourceFileLoader
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from types import CodeType, ModuleType
 from typing import Final
 
 from pymosn.api.stream_filter import StreamFilter
-from pymosn.core.files import read_regular
+from pymosn.filters.collectors import Replacement
 from pymosn.filters.errors import FilterLoadError, describe
+from pymosn.filters.folder_version import FolderVersion, LoadedModule, body_of, compile_source, module_of, show_source
+from pymosn.filters.import_system import install, note_active
+from pymosn.filters.sources import folder_and_name
 
-_PREFIX: Final = "pymosn_filter_"
-#: Digests of the neighbours at the time of their import, by file.
-_IMPORTED: Final[dict[str, bytes]] = {}
+#: The source of filters: folder -> relative path -> content.
+Folders = Mapping[str, Mapping[str, bytes]]
+
+_NUMBERS: Final = itertools.count(1)
 
 
-def source_digest(path: Path) -> bytes:
-    """A digest of a filter's file and its imported neighbours."""
-    files = sorted({str(module.__file__) for module in _neighbours(path.parent).values()})
-    return b"".join(_digest(file) for file in [str(path), *files])
+class ModuleStore:
+    """The active modules of one worker."""
+
+    def __init__(self) -> None:
+        self.folders: dict[str, FolderVersion] = {}
+
+    def draft(self, folders: Folders, faults: Mapping[str, str] | None = None) -> ModuleDraft:
+        """A change to these sources, without effect until it is committed. `faults`: why files must not be used, by path."""
+        return ModuleDraft(self, folders, faults or {})
+
+
+class ModuleDraft:
+    """The modules of one change. Either `commit` or `rollback` must follow."""
+
+    def __init__(self, store: ModuleStore, folders: Folders, faults: Mapping[str, str]) -> None:
+        install()
+        #: The collectors of the modules and filters that it replaces.
+        self.collectors = Replacement()
+        self._store = store
+        self._faults = faults
+        self._versions: dict[str, FolderVersion] = {}
+        self._outdated: dict[str, set[str]] = {}
+        number = next(_NUMBERS)
+        uninstalled = frozenset(place for folder in folders for place in (folder, os.path.realpath(folder)))
+        for folder, files in folders.items():
+            old = store.folders.get(folder)
+            new = FolderVersion(folder, number, files, uninstalled, self.collectors, old)
+            self._versions[folder] = new
+            if old is not None:
+                self._outdated[folder] = outdated = _outdated(old, new)
+                new.modules |= {name: known for name, known in _complete(old).items() if name not in outdated}
+        for known in self._replaced():
+            self.collectors.replace(known.registrations)
+
+    def key(self, path: Path) -> bytes:
+        """Identifies the module of a filter's file: it stays the same as long as the module does. Empty without one."""
+        try:
+            version, dotted = self._find(path)
+        except FilterLoadError:
+            return b""
+        known = version.modules.get(dotted)
+        return (version.name(dotted) if known is None else known.name).encode()
+
+    def compile(self, path: Path) -> None:
+        """Compiles the file of a filter, and outdated modules that it imports, without running them. FilterLoadError."""
+        version, dotted = self._find(path)
+        try:
+            for name in [dotted, *self._imported_later(version, dotted)]:
+                compile_source(version.source(name)[1] or b"", version.path(name))
+        except (SyntaxError, ValueError) as error:
+            raise FilterLoadError(describe(error)) from error
+
+    def load(self, path: Path) -> ModuleType:
+        """The module of a filter's file. Runs it if it is new, and what it imports. Raises FilterLoadError.
+
+        Outdated modules that it imports later are loaded as well, so that a broken one is found before it is active.
+        """
+        version, dotted = self._find(path)
+        try:
+            loaded = version.load(dotted)
+            loaded.imports.add(body_of(""))  # the `__init__.py` of the folder
+            for name in self._imported_later(version, dotted):
+                version.load(name)
+        except KeyboardInterrupt:
+            raise
+        except BaseException as error:  # `sys.exit` and panics of Rust extensions are not Exceptions
+            raise FilterLoadError(describe(error)) from error
+        return loaded.module
+
+    def _find(self, path: Path) -> tuple[FolderVersion, str]:
+        folder, name = folder_and_name(path)
+        version = self._versions.get(folder)
+        dotted = None if version is None else version.module_at(name)
+        fault = self._faults.get(os.path.join(folder, name), "")
+        if version is None or dotted is None or fault:
+            raise FilterLoadError(fault or f"{path} cannot be read: the supervisor has not read it")
+        return version, dotted
+
+    def _imported_later(self, version: FolderVersion, dotted: str) -> list[str]:
+        """Outdated modules that the last version of a module depends on, in the order in which they first ran."""
+        old = self._store.folders.get(version.folder)
+        outdated = self._outdated.get(version.folder, set())
+        if old is None or dotted not in outdated:
+            return []
+        imports = {name: set(map(module_of, list(known.imports))) for name, known in list(old.modules.items())}
+        reached = _closure([dotted], lambda name: imports.get(name, ()))
+        return [name for name in imports if name in reached & outdated and version.has(name)]
+
+    def _replaced(self) -> list[LoadedModule]:
+        """The active modules that are not a part of this change."""
+        found: list[LoadedModule] = []
+        for folder, old in self._store.folders.items():
+            kept = self._versions[folder].modules if folder in self._versions else {}
+            found += [known for name, known in list(old.modules.items()) if kept.get(name) is not known]
+        return found
+
+    def commit(self) -> Replaced:
+        """Makes the modules active; returns those that exchanges in flight may still use."""
+        for folder, new in self._versions.items():
+            old = self._store.folders.get(folder)
+            if old is not None:
+                # What active filters have imported meanwhile.
+                outdated = _outdated(old, new)
+                for name, known in _complete(old).items():
+                    if name not in outdated and name not in self._outdated[folder]:
+                        new.modules.setdefault(name, known)
+            for known in list(new.modules.values()):
+                known.version = new
+            new.change = None
+            note_active(new)
+        replaced = Replaced(self._store.folders, self._replaced())
+        for known in replaced.modules:
+            self.collectors.replace(known.registrations)
+        self.collectors.commit()
+        self._store.folders = self._versions
+        return replaced
+
+    def rollback(self) -> None:
+        """Removes everything that the change has loaded."""
+        self.collectors.rollback()
+        for folder, new in self._versions.items():
+            old = self._store.folders.get(folder)
+            kept = {} if old is None else old.modules
+            made = [known for name, known in new.modules.items() if kept.get(name) is not known]
+            new.close(made)
+            for known in made:
+                _unbind(known, kept)
+                active = kept.get(known.dotted)
+                if active is not None and active.content is not None:
+                    show_source(active.path, active.content)
+                else:
+                    linecache.cache.pop(known.path, None)
+        self._versions = {}
+
+
+class Replaced:
+    """Modules that are no longer active."""
+
+    def __init__(self, versions: Mapping[str, FolderVersion], modules: list[LoadedModule]) -> None:
+        self.modules = modules
+        self._versions = list(versions.values())
+
+    def forget(self) -> None:
+        """Removes them, when no exchange uses them any more."""
+        for version in self._versions:
+            # Those that stay have a later version by now. Others may have been imported since the change.
+            version.close([known for known in list(version.modules.values()) if known.version is version])
+
+
+def _complete(version: FolderVersion) -> dict[str, LoadedModule]:
+    """The modules that have run, without packages that are only folders: each version has its own of these."""
+    return {name: known for name, known in list(version.modules.items()) if known.is_complete and known.content is not None}
+
+
+def _outdated(old: FolderVersion, new: FolderVersion) -> set[str]:
+    """The modules of `old` whose source differs in `new`, and those that depend on them, directly or not."""
+    users: dict[str, set[str]] = {}
+    names: set[str] = set()
+    for name, known in list(old.modules.items()):
+        imports = list(known.imports)  # other threads may add to it
+        names |= {name, *map(module_of, imports)}
+        for imported in imports:
+            users.setdefault(imported, set()).add(body_of(name))
+        # A package is outdated with its modules too, which are its attributes. Its code is not.
+        for part in [body_of(name), *list(known.children)]:
+            users.setdefault(part, set()).add(name)
+    changed = [name for name in names if old.source(name) != new.source(name)]
+    return _closure([*changed, *map(body_of, changed)], lambda name: users.get(name, ())) & old.modules.keys()
+
+
+def _closure(names: Iterable[str], following: Callable[[str], Iterable[str]]) -> set[str]:
+    found: set[str] = set()
+    waiting = list(names)
+    while waiting:
+        name = waiting.pop()
+        if name not in found:
+            found.add(name)
+            waiting += following(name)
+    return found
+
+
+def _unbind(loaded: LoadedModule, kept: Mapping[str, LoadedModule]) -> None:
+    """Undoes that a package has a module as an attribute, if the package stays."""
+    parent, _, name = loaded.dotted.rpartition(".")
+    package = kept.get(parent)
+    if package is not None and package.module.__dict__.get(name) is loaded.module:
+        delattr(package.module, name)
 
 
 def source_file(made: StreamFilter) -> str:
@@ -53,81 +242,3 @@ def is_in_class(made: StreamFilter, file: str, line: int) -> bool:
 def _last_line(code: CodeType) -> int:
     inner = [_last_line(const) for const in code.co_consts if isinstance(const, CodeType)]
     return max([code.co_firstlineno, *inner, *(line for *_, line in code.co_lines() if line is not None)])
-
-
-def _digest(file: str) -> bytes:
-    try:
-        return hashlib.blake2b(read_regular(file), digest_size=16).digest()
-    except (OSError, ValueError):
-        return b"unreadable"
-
-
-def _outdated_neighbours(folder: Path) -> dict[str, ModuleType]:
-    """All neighbours if one of them was edited since its import, because they may use each other; else none."""
-    neighbours = _neighbours(folder)
-    files = {str(module.__file__) for module in neighbours.values()}
-    if all(_IMPORTED.setdefault(file, _digest(file)) == _digest(file) for file in files):
-        return {}
-    return neighbours
-
-
-def _neighbours(folder: Path) -> dict[str, ModuleType]:
-    """The imported modules with files in `folder` or below, without filters and installed packages."""
-    root = str(folder.resolve()) + os.sep
-    found: dict[str, ModuleType] = {}
-    for name, module in list(sys.modules.items()):
-        file = getattr(module, "__file__", None)
-        if isinstance(file, str) and file.startswith(root) and not name.startswith(_PREFIX):
-            rest = file[len(root) :]
-            if "site-packages" not in rest and not rest.startswith(("pymosn" + os.sep, "src" + os.sep + "pymosn" + os.sep)):
-                found[name] = module
-    return found
-
-
-def compile_file(path: Path) -> CodeType:
-    """Compiles the file of a filter, without running it. Raises FilterLoadError."""
-    try:
-        # Not through the loader's cache, which misses an edit within the same second that keeps the size.
-        return SourceFileLoader("", str(path)).source_to_code(read_regular(str(path)), str(path))
-    except OSError as error:
-        raise FilterLoadError(f"{path} cannot be read: {error.strerror}") from error
-    except (SyntaxError, ValueError) as error:
-        raise FilterLoadError(describe(error)) from error
-
-
-def load_module(path: Path) -> ModuleType:
-    """Imports a file as a new module; exchanges in flight may still use the old one. Raises FilterLoadError."""
-    code = compile_file(path)
-    name = f"{_PREFIX}{path.stem}_{abs(hash(path))}"
-    loader = SourceFileLoader(name, str(path))
-    module = importlib.util.module_from_spec(ModuleSpec(name, loader, origin=str(path)))
-    module.__file__ = str(path)
-    before = _outdated_neighbours(path.parent)
-    if name in sys.modules:
-        before[name] = sys.modules[name]
-    for old in before:
-        del sys.modules[old]
-    sys.modules[name] = module  # dataclasses and pickle find their module by name
-    folder = str(path.parent)
-    is_new_folder = folder not in sys.path
-    if is_new_folder:
-        sys.path.append(folder)  # so that the filter can import its neighbours
-    writes_no_bytecode, sys.dont_write_bytecode = sys.dont_write_bytecode, True  # a rejected change leaves no files
-    try:
-        exec(code, module.__dict__)
-    except BaseException as error:  # `sys.exit` and panics of Rust extensions are not Exceptions
-        if is_new_folder and folder in sys.path:
-            sys.path.remove(folder)
-        for new in [name, *(_neighbours(path.parent) if len(before) > 1 else ())]:
-            del sys.modules[new]
-        sys.modules.update(before)
-        if isinstance(error, KeyboardInterrupt):
-            raise
-        raise FilterLoadError(describe(error)) from error
-    finally:
-        sys.dont_write_bytecode = writes_no_bytecode
-    for neighbour, imported in _neighbours(path.parent).items():
-        file = str(imported.__file__)
-        if neighbour in before or file not in _IMPORTED:
-            _IMPORTED[file] = _digest(file)
-    return module

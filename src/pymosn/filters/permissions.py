@@ -10,8 +10,8 @@ from collections.abc import Collection, Iterator
 from pathlib import Path
 from typing import Final
 
-#: Maximum number of modules next to a filter that are checked.
-MAX_NEIGHBOURS: Final = 1000
+#: Maximum number of modules next to a filter that are checked: more than are read of a folder as a whole (`sources.py`).
+MAX_NEIGHBOURS: Final = 5000
 
 
 def writable_fault(path: Path, trusted: Collection[int]) -> str:
@@ -23,7 +23,7 @@ def writable_fault(path: Path, trusted: Collection[int]) -> str:
     chains = dict.fromkeys([Path(os.path.abspath(path)), Path(os.path.realpath(path))])
     try:
         found = (fault for chain in chains for fault in itertools.chain(_own_fault(chain), _folder_faults(chain, trusted)))
-        return next(found, "") or next(_neighbour_faults(path.parent), "")
+        return next(found, "") or next(_neighbour_faults(path.parent, trusted), "")
     except OSError:
         return ""
 
@@ -46,16 +46,24 @@ def _folder_faults(path: Path, trusted: Collection[int]) -> Iterator[str]:
         child = folder
 
 
-def _neighbour_faults(folder: Path) -> Iterator[str]:
-    """Modules that the filter could import from its folder."""
+def _neighbour_faults(folder: Path, trusted: Collection[int]) -> Iterator[str]:
+    """Modules that the filter could import from its folder; links are followed."""
     for path in itertools.islice(_modules(folder), MAX_NEIGHBOURS):
         with contextlib.suppress(OSError):  # removed meanwhile, or a link to nothing
             if os.stat(path).st_mode & stat.S_IWOTH:
                 yield f"{path} is world-writable, and can be imported"
+            if os.path.islink(path):
+                real = Path(os.path.realpath(path))
+                yield from (f"{fault}, and {path} can be imported" for fault in _folder_faults(real, trusted))
 
 
 def _modules(folder: Path) -> Iterator[str]:
-    for root, folders, files in os.walk(folder):
+    seen: set[str] = set()
+    for root, folders, files in os.walk(folder, followlinks=True):
         folders[:] = [name for name in folders if name.isidentifier() and name != "__pycache__"]
+        if os.path.realpath(root) in seen:  # links in a circle
+            folders.clear()
+            continue
+        seen.add(os.path.realpath(root))
         yield from (os.path.join(root, name) for name in folders)
         yield from (os.path.join(root, name) for name in files if name.endswith((".py", ".so")))

@@ -11,7 +11,7 @@ import msgspec
 from msgspec import structs
 
 from pymosn.api.stream_filter import SKIP, StreamFilter
-from pymosn.assembly.filters import FilterBuilder, filter_name
+from pymosn.assembly.filters import FilterBuilder, filter_name, modules_on_disk
 from pymosn.config.schema import MosnConfig
 from pymosn.config.schema import StreamFilter as FilterConfig
 from pymosn.config.schema.stream_filters import NO_OP_STREAM_FILTERS, PLANNED, stream_filter_settings
@@ -82,13 +82,15 @@ def _installed(point: EntryPoint) -> FilterInfo:
 def configured(config: MosnConfig, config_dir: str) -> list[FilterInfo]:
     """The filters of a configuration, listener by listener. Creates each of them like `check`, without starting it."""
     found = []
+    modules = modules_on_disk(config.servers[0].listeners, config_dir)
     for listener in config.servers[0].listeners:
-        builder = FilterBuilder(config_dir, Metrics(), Log(), {}, {})
+        builder = FilterBuilder(config_dir, Metrics(), Log(), {}, {}, modules)
         for index, entry in enumerate(listener.stream_filters):
             if entry.type not in NO_OP_STREAM_FILTERS:
                 alone = structs.replace(listener, stream_filters=[entry])
                 path = f"{listener.name or listener.address}, stream_filters[{index}]"
                 found.append(_configured(builder, alone, entry, path))
+    modules.rollback()
     return found
 
 

@@ -3,7 +3,8 @@
 Every change takes the same path, whatever its source (SIGHUP, the admin API, an edited filter file):
 
 1. *edit*: the requester turns the active configuration into a `Candidate`, which is checked and may be rejected here; if
-   it is not the operator's own, so are the files that it names (`config/check/paths.py`);
+   it is not the operator's own, so are the files that it names (`config/check/paths.py`). A reload reads the code of all
+   filters again; any other change keeps the active code, and reads only folders that are new;
 2. names in STRICT_DNS clusters are resolved;
 3. `Check`: every worker checks what it can without running code of filters and without creating files;
 4. the sockets of new listeners are bound;
@@ -33,6 +34,7 @@ from pymosn.control.plane import Candidate, ChangeResult, Edit
 from pymosn.control.service import Service
 from pymosn.control.threads import off_loop
 from pymosn.core.log import ERROR, INFO, WARN, Log
+from pymosn.filters.sources import Sources
 from pymosn.server.filter_files import FilterFiles
 from pymosn.server.fleet import Fleet
 from pymosn.server.listeners import ListenerSockets
@@ -80,8 +82,11 @@ class Changes(Service):
         self._lock = asyncio.Lock()
         self._reloading = asyncio.Lock()
         self._is_shutting_down = False
-        # The active configuration as the workers have it.
+        # The active source of filters, and the active configuration as the workers have it.
+        self._sources = Sources()
         self._packed = pack(options.config)
+        #: The source of the active configuration's filters as it was last read from disk, whether it was activated or not.
+        self.last_read = Sources()
         # Real paths of the files that the configuration was read from, of the pid file, and of all logs so far.
         self._config_files = _files(options.places) | {os.path.realpath(pid_path(options.config, options.base_dir))}
         self._log_files = {os.path.realpath(process_log_path(options.config, options.base_dir))}
@@ -91,15 +96,15 @@ class Changes(Service):
 
         StartError if any user could change the code of a filter.
         """
-        faults = await self._filter_files.faults(self.config)
+        self._sources, faults = await self._filter_files.read(self.config, Sources())
+        self.last_read = self._sources
         faults = [fault.placed(self._places, self._options.source.name) for fault in faults]
         if any(fault.severity == "error" for fault in faults):
             raise StartError(faults=faults)
         for fault in faults:
             self._log.write(WARN, fault.text())
         await self._discovery.prepare(self.config)
-        expanded = self._discovery.expand(self.config)
-        self._activate(self.config, self._packed if expanded is self.config else pack(expanded))
+        self._activate(self.config, pack(self._discovery.expand(self.config), self._sources))
 
     async def stop(self) -> None:
         self._discovery.close()
@@ -112,8 +117,11 @@ class Changes(Service):
         last = Configure(encode(self._packed), *folders, size, options.log_ceiling, index, self._services())
         return [*_part_commands(self._packed.parts, {}), last]
 
-    async def apply(self, source: str, edit: Edit) -> ChangeResult:
-        """Activates the configuration that `edit` makes of the active one, or none. `source`: the requester, for the log."""
+    async def apply(self, source: str, edit: Edit, reads_filters: bool = False) -> ChangeResult:
+        """Activates the configuration that `edit` makes of the active one, or none. `source`: the requester, for the log.
+
+        `reads_filters`: reads the files of all filters again. Otherwise their active source stays, whatever is on disk.
+        """
         async with self._lock:
             attempt = self.last.attempt + 1
             # In a thread, because reading and checking a large configuration takes seconds.
@@ -122,13 +130,13 @@ class Changes(Service):
             applied = False
             if candidate.config is not None and all(fault.severity != "error" for fault in faults):
                 faults += _only_at_start(self.config, candidate.config)
-                files = await self._filter_files.faults(candidate.config)
                 errors = [] if candidate.is_trusted else self._path_errors(candidate.config)
-                errors += [fault for fault in files if fault.severity == "error"]
-                faults += [
-                    fault.placed(candidate.places, self._options.source.name) for fault in files if fault not in errors
-                ]
-                errors = errors or await self._apply(attempt, candidate.config)
+                if not errors:
+                    sources, found = await self._read_filters(candidate.config, reads_filters)
+                    errors = [fault for fault in found if fault.severity == "error"]
+                    warnings = [fault for fault in found if fault not in errors]
+                    faults += [warning.placed(candidate.places, self._options.source.name) for warning in warnings]
+                    errors = errors or await self._apply(attempt, candidate.config, sources)
                 faults += [error.placed(candidate.places, self._options.source.name) for error in errors]
                 applied = not errors
             if applied:
@@ -147,7 +155,7 @@ class Changes(Service):
 
     async def reload_filters(self, source: str) -> ChangeResult:
         """Activates the same configuration again, which reloads the filters whose files have changed."""
-        return await self.apply(source, lambda active: Candidate(active, [], self._places))
+        return await self.apply(source, lambda active: Candidate(active, [], self._places), reads_filters=True)
 
     @property
     def config_path(self) -> str | None:
@@ -164,13 +172,13 @@ class Changes(Service):
             except TimeoutError:
                 loaded = self._options.source.unreadable(f"cannot be read within {RELOAD_TIME:g} s")
             candidate = Candidate(loaded.config, loaded.faults, loaded.places, is_trusted=True)
-            return await self.apply(source, lambda active: candidate)
+            return await self.apply(source, lambda active: candidate, reads_filters=True)
 
     async def push_hosts(self) -> None:
         """Sends the workers the hosts of the clusters for which discovery has found others."""
         async with self._lock:
             before = self._packed
-            self._activate(self.config, await asyncio.to_thread(pack, self._discovery.expand(self.config)))
+            self._activate(self.config, await asyncio.to_thread(pack, self._discovery.expand(self.config), self._sources))
             after = self._packed
             for name, packed in after.clusters.items():
                 if packed != before.clusters.get(name):
@@ -188,12 +196,18 @@ class Changes(Service):
         folders = Folders(options.config_dir, options.base_dir, admin.allowed_folders if admin is not None else ())
         return check_paths(self.config, config, folders, Reserved(self._config_files, self._log_files))
 
-    async def _apply(self, change: int, config: MosnConfig) -> list[Diagnostic]:
+    async def _read_filters(self, config: MosnConfig, reads_all: bool) -> tuple[Sources, list[Diagnostic]]:
+        """The source of filters for a configuration, and the faults. `reads_all`: also of what is active."""
+        read, faults = await self._filter_files.read(config, Sources() if reads_all else self._sources)
+        self.last_read = self.last_read.updated(read.only(self._sources.folders))
+        return self._sources.updated(read).only(self._filter_files.folders(config)), faults
+
+    async def _apply(self, change: int, config: MosnConfig, sources: Sources) -> list[Diagnostic]:
         """Activates a valid configuration everywhere, or nowhere; then returns the reasons."""
         if self._is_shutting_down:
             return [Diagnostic(message="the process is shutting down")]
         await self._discovery.prepare(config)
-        packed = await asyncio.to_thread(pack, self._discovery.expand(config))
+        packed = await asyncio.to_thread(pack, self._discovery.expand(config), sources)
         check = [*_part_commands(packed.parts, self._packed.parts), Check(change, encode(packed))]
         errors = await self._fleet.check(change, check, PREPARE_TIME)
         if not errors:
@@ -212,6 +226,8 @@ class Changes(Service):
             self._listeners.abandon()
             return errors
         unneeded = self._listeners.activate()
+        self.last_read = sources.updated(self.last_read).only(sources.folders)
+        self._sources = sources
         self._activate(config, packed)
         await self._fleet.activate(change, ACTIVATE_TIME)
         # Closed only now: each worker must hold the last copy of its socket, because clients that connect to an open socket

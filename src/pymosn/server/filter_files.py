@@ -1,22 +1,22 @@
-"""What the supervisor checks in the files of filters before its workers import them."""
+"""The files of filters: the supervisor reads and checks them before its workers import what it has read."""
 
 import os
 from pathlib import Path
 from typing import Final
 
+from pymosn.assembly.filters import filter_files
 from pymosn.config.diagnostics import Diagnostic, Severity
 from pymosn.config.schema import MosnConfig
 from pymosn.control.threads import off_loop
-from pymosn.core.files import read_regular
 from pymosn.filters.permissions import writable_fault
-from pymosn.filters.stream.shipped import FROM_FILES
+from pymosn.filters.sources import Sources, folder_and_name, read_sources
 
 #: Seconds in which all files must have been read once.
 TIME: Final = 10.0
 
 
 class FilterFiles:
-    """Checks the files of filters in a configuration, off the event loop."""
+    """Reads the files of filters in a configuration, off the event loop."""
 
     def __init__(self, config_dir: str, trusted: int | None = None) -> None:
         """`config_dir`: for relative paths. `trusted`: the id of the user that the process will run as.
@@ -27,31 +27,42 @@ class FilterFiles:
         self._severity: Severity = "error" if os.geteuid() == 0 else "warning"
         self._trusted = {0, os.geteuid(), os.geteuid() if trusted is None else trusted}
 
-    async def faults(self, config: MosnConfig) -> list[Diagnostic]:
-        """Files that do not answer, and those that any user could change. Workers report those that cannot be read."""
+    def folders(self, config: MosnConfig) -> set[str]:
+        """The folders that a configuration has filters in."""
+        return {folder_and_name(file)[0] for file in self._files(config).values()}
+
+    async def read(self, config: MosnConfig, kept: Sources) -> tuple[Sources, list[Diagnostic]]:
+        """Reads the folders of filters, except those of which `kept` has all files that the configuration names.
+
+        Returns what was read, and the faults: files that cannot be read or do not answer, and those that any user could
+        change.
+        """
+        files = self._files(config)
+        missing = {folder_and_name(file)[0] for file in files.values() if not kept.has(file)}
+        files = {path: file for path, file in files.items() if folder_and_name(file)[0] in missing}
         current = [""]
         try:
-            return await off_loop(TIME, self._faults, config, current)
+            return await off_loop(TIME, self._read, files, current)
         except TimeoutError:
-            return [Diagnostic(message=f"the filter file {current[0]} cannot be read within {TIME:g} s")]
+            return Sources(), [Diagnostic(message=f"the filter file {current[0]} cannot be read within {TIME:g} s")]
 
-    def _faults(self, config: MosnConfig, current: list[str]) -> list[Diagnostic]:
+    def _files(self, config: MosnConfig) -> dict[str, str]:
+        return filter_files(config.servers[0].listeners, self._config_dir)
+
+    def _read(self, files: dict[str, str], current: list[str]) -> tuple[Sources, list[Diagnostic]]:
+        def note(path: str) -> None:
+            current[0] = path
+
+        sources = read_sources(files.values(), note)
         found: list[Diagnostic] = []
-        for i, listener in enumerate(config.servers[0].listeners):
-            for j, entry in enumerate(listener.stream_filters):
-                if entry.type in FROM_FILES:
-                    path = Path(self._config_dir, str(entry.config.get("path", "")))
-                    current[0] = str(path)
-                    fault = self._fault(path)
-                    if fault:
-                        where = f"servers[0].listeners[{i}].stream_filters[{j}].config.path"
-                        found.append(Diagnostic(severity=self._severity, path=where, message=fault))
-        return found
-
-    def _fault(self, path: Path) -> str:
-        try:
-            read_regular(str(path))
-        except OSError:
-            return ""
-        fault = writable_fault(path, self._trusted)
-        return f"any user of this machine could change the filter: {fault}" if fault else ""
+        for path, file in files.items():
+            fault = sources.faults.get(os.path.abspath(file), "")
+            if fault:
+                found.append(Diagnostic(path=path, message=fault))
+                continue
+            note(file)
+            fault = writable_fault(Path(file), self._trusted)
+            if fault:
+                text = f"any user of this machine could change the filter: {fault}"
+                found.append(Diagnostic(severity=self._severity, path=path, message=text))
+        return sources, found

@@ -8,6 +8,8 @@ from pymosn.assembly.filters import FilterBuilder, check_filters
 from pymosn.config.load import Loaded, load_text
 from pymosn.core.counters import Metrics
 from pymosn.core.log import Log
+from pymosn.filters.modules import ModuleStore
+from pymosn.filters.sources import read_sources
 
 MODULE = """
 import msgspec
@@ -67,10 +69,14 @@ def load(folder: Path, name: str = "Typed", count: str = "2") -> Loaded:
     return load_text(CONFIG.format(name=name, count=count), "c.yaml", yaml=True, config_dir=str(folder))
 
 
-def builder(folder: Path, loaded: Loaded, before: FilterBuilder | None = None) -> FilterBuilder:
-    made = FilterBuilder(str(folder), Metrics(), Log(), {}, {} if before is None else before.built)
+def builder(
+    folder: Path, loaded: Loaded, before: FilterBuilder | None = None, store: ModuleStore | None = None
+) -> FilterBuilder:
     assert loaded.config is not None
+    modules = (store or ModuleStore()).draft(read_sources([folder / "filters.py"]).folders)
+    made = FilterBuilder(str(folder), Metrics(), Log(), {}, {} if before is None else before.built, modules)
     made.chain(loaded.config.servers[0].listeners[0], "servers[0].listeners[0]")
+    modules.commit()
     return made
 
 
@@ -104,14 +110,15 @@ def test_a_filter_that_cannot_be_made(folder: Path) -> None:
 
 
 def test_an_unchanged_filter_is_the_same_object(folder: Path) -> None:
-    first = builder(folder, load(folder))
-    second = builder(folder, load(folder), first)
+    store = ModuleStore()
+    first = builder(folder, load(folder), None, store)
+    second = builder(folder, load(folder), first, store)
     assert second.new() == []
     assert list(second.built.values()) == list(first.built.values())
-    third = builder(folder, load(folder, count="3"), second)
+    third = builder(folder, load(folder, count="3"), second, store)
     assert len(third.new()) == 1
     (folder / "filters.py").write_text(MODULE + "\n")
-    assert len(builder(folder, load(folder, count="3"), third).new()) == 1
+    assert len(builder(folder, load(folder, count="3"), third, store).new()) == 1
 
 
 def test_pydantic_models_too(folder: Path) -> None:

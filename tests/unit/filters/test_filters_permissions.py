@@ -53,6 +53,21 @@ def test_both_ends_of_a_link_count(path: Path, tmp_path: Path) -> None:
     assert writable_fault(other / "filter.py", OURS) == f"the folder {other} is world-writable"
 
 
+@pytest.mark.parametrize("name", ["elsewhere", "elsewhere/pkg", "elsewhere/pkg/leaf.py", "elsewhere/single.py"])
+def test_modules_behind_links_count(path: Path, tmp_path: Path, name: str) -> None:
+    (tmp_path / "elsewhere" / "pkg").mkdir(parents=True)
+    (tmp_path / "elsewhere" / "pkg" / "leaf.py").write_text("")
+    (tmp_path / "elsewhere" / "pkg" / "circle").symlink_to(path.parent)
+    (tmp_path / "elsewhere" / "single.py").write_text("")
+    (path.parent / "pkg").symlink_to(tmp_path / "elsewhere" / "pkg")
+    (path.parent / "single.py").symlink_to(tmp_path / "elsewhere" / "single.py")
+    assert writable_fault(path, OURS) == ""
+    (tmp_path / name).chmod(0o777)
+    fault = writable_fault(path, OURS)
+    assert "world-writable" in fault
+    assert "can be imported" in fault
+
+
 def test_in_a_sticky_folder_the_owner_counts(path: Path) -> None:
     path.parent.chmod(0o1777)
     assert writable_fault(path, OURS) == ""

@@ -8,7 +8,7 @@ import msgspec
 import pytest
 
 from pymosn.api import Secret
-from pymosn.assembly.filters import FilterBuilder
+from pymosn.assembly.filters import FilterBuilder, modules_on_disk
 from pymosn.config.dump import dump, filter_id
 from pymosn.config.schema import Listener, StreamFilter
 from pymosn.config.schema.router import VirtualHost
@@ -127,9 +127,10 @@ class F(StreamFilter):
 def test_errors_and_logs_of_a_filter(tmp_path: Path, count: object) -> None:
     (tmp_path / "f.py").write_text(FILTER)
     log = Lines()
-    builder = FilterBuilder(str(tmp_path), Metrics(), log, {}, {})
     config = {"path": "f.py", "class": "F", "seed": "swordfish", "count": count}
-    builder.chain(Listener(stream_filters=[StreamFilter(type="python", config=config)]), "l")
+    listener = Listener(stream_filters=[StreamFilter(type="python", config=config)])
+    builder = FilterBuilder(str(tmp_path), Metrics(), log, {}, {}, modules_on_disk([listener], str(tmp_path)))
+    builder.chain(listener, "l")
     assert len(builder.faults) == (0 if count == 0 else 1)
     assert "swordfish" not in str(builder.faults)
     if count == 0:

@@ -6,16 +6,17 @@ import msgspec
 import pytest
 from msgspec.structs import replace
 
-from pymosn.assembly.packed_config import decode
+from pymosn.assembly.packed_config import PackedConfig, decode
 from pymosn.config.default import DEFAULT_CONFIG, DEFAULT_NAME
 from pymosn.config.diagnostics import Diagnostic
 from pymosn.config.load import load_text
-from pymosn.config.schema import Cluster, Host, Listener, MosnConfig
+from pymosn.config.schema import Cluster, Host, Listener, MosnConfig, StreamFilter
 from pymosn.control.discovery import Discovery
 from pymosn.control.plane import Candidate, ChangeResult
 from pymosn.control.resolver import Answer, LookupOptions, lookup_options
 from pymosn.core.clock import Clock
 from pymosn.core.log import Log
+from pymosn.filters.sources import read_sources
 from pymosn.server.changes import Changes
 from pymosn.server.filter_files import FilterFiles
 from pymosn.server.fleet import Fleet
@@ -126,6 +127,10 @@ class Stage:
 
     async def apply(self, config: MosnConfig | None, *faults: Diagnostic) -> ChangeResult:
         return await self.changes.apply("test", lambda before: Candidate(config, list(faults)))
+
+    async def trusted(self, config: MosnConfig) -> ChangeResult:
+        """A change by the operator, who may name any file."""
+        return await self.changes.apply("test", lambda before: Candidate(config, [], is_trusted=True))
 
 
 def run(scenario: Coroutine[object, object, None]) -> None:
@@ -269,6 +274,129 @@ def test_addresses_that_a_name_has_now_are_sent_as_the_parts_that_workers_lack()
         assert isinstance(configure, Configure)
         assert decode(configure.config, {}).clusters["named"] == last.cluster, "what a new worker gets"
         discovery.close()
+
+    run(scenario())
+
+
+# ---- the source of filters
+
+
+def filtered(*files: Path) -> MosnConfig:
+    """A configuration whose listener has a filter in each of the files."""
+    config = in_force("127.0.0.1:0")
+    entries = [StreamFilter(type="python", config={"path": str(file), "class": "F"}) for file in files]
+    listener = replace(config.servers[0].listeners[0], stream_filters=entries)
+    return replace(config, servers=[replace(config.servers[0], listeners=[listener])])
+
+
+def active(stage: Stage) -> dict[str, str]:
+    """The source that a new worker gets, by name: of one folder."""
+    (files,) = decode_active(stage).source_files().values()
+    return {name: content.decode() for name, content in files.items()}
+
+
+def decode_active(stage: Stage) -> PackedConfig:
+    *parts, last = stage.changes.configure(1)
+    assert isinstance(last, Configure)
+    return decode(last.config, {part.digest: part.content for part in parts if isinstance(part, Part)})
+
+
+def active_contents(stage: Stage) -> set[str]:
+    files = decode_active(stage).source_files()
+    return {content.decode() for found in files.values() for content in found.values()}
+
+
+def sent(worker: FakeWorker) -> list[bytes]:
+    """The parts that a worker got since the last call."""
+    found = [command.content for command in worker.commands if isinstance(command, Part)]
+    worker.commands.clear()
+    return found
+
+
+@pytest.fixture
+def files(tmp_path: Path) -> list[Path]:
+    made = [tmp_path / folder / name for folder in ("a", "b") for name in ("one.py", "two.py")]
+    for file in made:
+        file.parent.mkdir(exist_ok=True)
+        file.write_text(f"{file.parent.name} {file.stem} 1")
+    return made
+
+
+def test_only_reloads_read_the_files_of_active_filters(files: list[Path]) -> None:
+    async def scenario() -> None:
+        stage = Stage(willing)
+        assert (await stage.trusted(filtered(files[0]))).applied
+        before = {"one.py": "a one 1", "two.py": "a two 1"}
+        assert active(stage) == before
+        worker = stage.workers[0]
+        assert {b"a one 1", b"a two 1"} <= set(sent(worker))
+        files[1].write_text("a two 2")
+        assert (await stage.trusted(replace(filtered(files[0]), pid="/run/x.pid"))).applied
+        assert b"a two 2" not in sent(worker)
+        assert active(stage) == before
+        await stage.changes.push_hosts()
+        assert active(stage) == before
+        assert (await stage.changes.reload_filters("test")).applied
+        assert sent(worker) == [b"a two 2"], "one file has changed"
+        assert active(stage) == {"one.py": "a one 1", "two.py": "a two 2"}
+        stage.listeners.close()
+
+    run(scenario())
+
+
+def test_another_change_reads_only_folders_that_lack_a_file(files: list[Path]) -> None:
+    async def scenario() -> None:
+        stage = Stage(willing)
+        assert (await stage.trusted(filtered(files[0]))).applied
+        files[0].unlink()
+        files[1].write_text("a two 2")
+        assert (await stage.trusted(filtered(files[0], files[2]))).applied
+        assert active_contents(stage) == {"a one 1", "a two 1", "b one 1", "b two 1"}
+        assert read_sources([files[2]]).digests.items() <= stage.changes.last_read.digests.items()
+        outcome = await stage.trusted(filtered(files[0], files[0].with_name("three.py")))
+        assert not outcome.applied, "this folder must be read, and has lost a file"
+        assert any("one.py cannot be read" in fault.message for fault in outcome.faults)
+        assert (await stage.trusted(filtered(files[2]))).applied
+        assert active(stage) == {"one.py": "b one 1", "two.py": "b two 1"}
+        assert set(stage.changes.last_read.folders) == {str(files[2].parent)}
+        stage.listeners.close()
+
+    run(scenario())
+
+
+@pytest.mark.parametrize("other", [unwilling, finding_faults])
+def test_a_rejected_reload_leaves_the_source_and_is_noted_as_read(
+    files: list[Path], other: Callable[[Command], object]
+) -> None:
+    async def scenario() -> None:
+        answers = [willing]
+        stage = Stage(lambda command: answers[0](command))
+        assert (await stage.trusted(filtered(files[0]))).applied
+        assert stage.changes.last_read.digest == read_sources([files[0]]).digest
+        before = active(stage)
+        for edit in ("a one 2", None):
+            files[0].unlink() if edit is None else files[0].write_text(edit)
+            answers[0] = other
+            assert not (await stage.changes.reload_filters("test")).applied
+            assert active(stage) == before
+            assert stage.changes.last_read.digest == read_sources([files[0]]).digest
+            answers[0] = willing
+            assert (await stage.trusted(replace(filtered(files[0]), pid="/run/x.pid"))).applied
+            assert active(stage) == before
+            assert stage.changes.last_read.digest == read_sources([files[0]]).digest, "a watcher has nothing to report"
+        stage.listeners.close()
+
+    run(scenario())
+
+
+def test_a_file_that_cannot_be_read_is_placed_at_its_key(files: list[Path]) -> None:
+    async def scenario() -> None:
+        stage = Stage(willing)
+        outcome = await stage.trusted(filtered(files[0], files[0].with_name("gone.py")))
+        (fault,) = outcome.faults
+        assert fault.path == "servers[0].listeners[0].stream_filters[1].config.path"
+        assert "gone.py cannot be read: No such file" in fault.message
+        assert stage.workers[0].said(Check) == 0
 
     run(scenario())
 
