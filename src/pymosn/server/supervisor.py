@@ -15,7 +15,7 @@ import asyncio
 import contextlib
 import os
 import signal
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from functools import partial
 
 import uvloop
@@ -33,6 +33,7 @@ from pymosn.control.plane import GRACEFUL_STOPPING, RUNNING, STOPPING
 from pymosn.control.service import Service
 from pymosn.core.clock import Clock
 from pymosn.core.errors import describe
+from pymosn.core.files import read_regular
 from pymosn.core.log import ERROR, INFO, WARN
 from pymosn.filters.loading import FILTERS, installed
 from pymosn.observe.destination import is_file
@@ -55,7 +56,9 @@ from pymosn.server.rolling import LogRolling
 from pymosn.server.run_options import RunOptions, StartError, worker_count
 from pymosn.server.services import Services
 from pymosn.server.shutdown import LATER_SIGNALS, ShutdownSignals
+from pymosn.server.source_watch import Sources
 from pymosn.server.supervisor_plane import SupervisorPlane
+from pymosn.server.watched_paths import package_folders
 from pymosn.server.worker_process import WorkerProcess
 from pymosn.server.workers import ShutdownRequested, Workers
 
@@ -111,7 +114,7 @@ class Supervisor:
             # Resolves the names of hosts; before the workers start, because they need addresses.
             self._changes,
             self._health,
-            FilterWatch(options.config_dir, self._reload_filters, self._log),
+            FilterWatch(options.config_dir, _read_filters, lambda: None, self._reload_filters, self._log),
             self._workers,
             self._guardian,
             # The file and the admin API announce a process that works; they disappear before the workers stop.
@@ -189,6 +192,19 @@ class Supervisor:
 
     def _on_health(self, cluster: str, hosts: dict[str, bool]) -> None:
         self._fleet.send(HostHealth(cluster, hosts))
+
+
+def _read_filters(paths: Collection[str]) -> Sources:
+    """The Python files in the folders of these filters, and in the packages there."""
+    found: dict[str, dict[str, bytes]] = {}
+    for top in {os.path.dirname(path) for path in paths}:
+        files = [*paths, *(os.path.join(folder, name) for folder in package_folders(top) for name in os.listdir(folder))]
+        found[top] = {}
+        for file in files:
+            if file.startswith(top + os.sep) and (file.endswith(".py") or file in paths):
+                with contextlib.suppress(OSError):
+                    found[top][os.path.relpath(file, top)] = read_regular(file)
+    return found
 
 
 def run(options: RunOptions, on_ready: Callable[[], None]) -> None:
