@@ -2,9 +2,9 @@
 
 import asyncio
 import contextlib
+import os
 import threading
 from collections.abc import Callable
-from pathlib import Path
 
 from pymosn.config.schema import MosnConfig
 from pymosn.control.service import Service
@@ -48,7 +48,7 @@ class FilterWatch(Service):
         """Watches the filters of `config` from now on; none if it has `watch_filters: false`."""
         server = config.servers[0]
         paths = frozenset(
-            str(Path(self._config_dir, str(entry.config.get("path", ""))))
+            os.path.abspath(os.path.join(self._config_dir, str(entry.config.get("path", ""))))
             for listener in server.listeners
             for entry in listener.stream_filters
             if entry.type in FROM_FILES and server.watch_filters

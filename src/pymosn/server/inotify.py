@@ -26,6 +26,8 @@ MOVE_SELF: Final = 0x800
 UNMOUNT: Final = 0x2000
 Q_OVERFLOW: Final = 0x4000
 IGNORED: Final = 0x8000
+#: The entry is a folder.
+ISDIR: Final = 0x40000000
 _MASK_ADD: Final = 0x20000000
 
 #: Entries that appear or disappear, or become accessible, and the folder itself.

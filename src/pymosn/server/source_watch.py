@@ -96,14 +96,14 @@ class SourceWatch:
 
     def _watch(self) -> None:
         """Watches the folders that matter now, and looks after each hint, until other folders matter."""
-        plan = plan_for(self._paths)
+        plan = plan_for(self._paths, self._files)
         with _Hints(None if self._interval else self._inotify, plan, self._ended) as hints:
             if hints.refusal:
                 self._warn(f"the system reports no edits of filters ({hints.refusal}): they are looked for each second")
             self._warn_of_mounts(plan)
             while True:
                 self._look(hints)
-                if hints.is_lost or plan_for(self._paths) != plan:
+                if hints.is_lost or plan_for(self._paths, self._files) != plan:
                     return
                 self._wait(hints, self._interval or (REFUSED_INTERVAL if hints.is_incomplete else CHECK_INTERVAL))
 

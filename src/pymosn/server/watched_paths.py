@@ -17,11 +17,11 @@ from collections.abc import Collection, Iterable
 from dataclasses import dataclass, field
 from typing import Final, NamedTuple
 
-from pymosn.server.inotify import ATTRIB, CONTENTS, CREATE, DELETE, ENTRIES, MOVED_FROM, MOVED_TO
+from pymosn.server.inotify import ATTRIB, CONTENTS, CREATE, ENTRIES, ISDIR, MOVED_TO
 
 #: As many links as the kernel follows in a path.
 MAX_LINKS: Final = 40
-#: Packages of one filter that are watched, from the top down.
+#: Folders of one filter that are watched for new modules, from the top down.
 MAX_PACKAGES: Final = 256
 #: File systems that report only changes made on this machine, and not those made by other machines, or by the host.
 REMOTE: Final = frozenset(
@@ -34,6 +34,7 @@ REMOTE: Final = frozenset(
 class Watched:
     """A file, or a folder and what matters in it. `identity`: device and inode, because another one may get its path."""
 
+    path: str
     identity: tuple[int, int]
     is_file: bool = False
     #: Entries that are parts of paths.
@@ -54,37 +55,45 @@ class Watched:
         """Whether an event of this file or folder may concern a filter."""
         if self.is_file or name in self.names:
             return True
-        if not self.has_modules or name == "__pycache__":
-            return False
-        # A name without a suffix may be a package: a folder or a link to one.
-        return name.endswith(".py") or (name.isidentifier() and mask & (CREATE | DELETE | MOVED_FROM | MOVED_TO) != 0)
+        if not self.has_modules or name.endswith(".py"):
+            return self.has_modules
+        # It may be a package: a folder, or a new link to one. Links that are there already are among the names.
+        is_new = mask & (CREATE | MOVED_TO) != 0
+        return _may_be_package(name) and (mask & ISDIR != 0 or (is_new and os.path.islink(os.path.join(self.path, name))))
 
 
 Plan = dict[str, Watched]
 
 
-def plan_for(paths: Iterable[str]) -> Plan:
-    """What to watch for the filters in these files, by real paths; also what is missing is watched for."""
+def plan_for(paths: Iterable[str], sources: Iterable[str]) -> Plan:
+    """What to watch for the filters in the files `paths`, by real paths; also what is missing is watched for.
+
+    `sources`: their source files, as far as they are known.
+    """
     plan: Plan = {}
-    for path in sorted(paths):
+    for path in sorted({*paths, *sources}):
         _follow(path, plan)
-        for folder in package_folders(os.path.dirname(path)):
-            _add_modules(folder, plan)
+    folders = {os.path.dirname(path) for path in sources}
+    for folder in sorted(folders.union(*(package_folders(os.path.dirname(path)) for path in paths))):
+        _add_modules(folder, plan)
     return plan
 
 
 def package_folders(top: str) -> list[str]:
-    """A filter's folder, and the folders below it from which modules can be imported; links are followed once."""
+    """A filter's folder, and those below it that may be packages, without virtual environments; links are followed once."""
     found: list[str] = []
     seen: set[tuple[int, int]] = set()
     todo = [top]
     while todo and len(found) < MAX_PACKAGES:
         folder = todo.pop(0)
         with contextlib.suppress(OSError):
-            if (identity := _identity(folder)) not in seen:
+            names = sorted(os.listdir(folder))
+            identity = _identity(folder)
+            if identity not in seen and (folder == top or "pyvenv.cfg" not in names):
                 seen.add(identity)
                 found.append(folder)
-                todo += [os.path.join(folder, name) for name in sorted(os.listdir(folder)) if _may_be_package(folder, name)]
+                inner = [os.path.join(folder, name) for name in names if _may_be_package(name)]
+                todo += filter(os.path.isdir, inner)
     return found
 
 
@@ -124,8 +133,8 @@ def remote_mounts(plan: Plan, mounts: str) -> list[str]:
     return found
 
 
-def _may_be_package(folder: str, name: str) -> bool:
-    return name.isidentifier() and name != "__pycache__" and os.path.isdir(os.path.join(folder, name))
+def _may_be_package(name: str) -> bool:
+    return name.isidentifier() and name != "__pycache__"
 
 
 def _add_modules(folder: str, plan: Plan) -> None:
@@ -136,7 +145,7 @@ def _add_modules(folder: str, plan: Plan) -> None:
     with contextlib.suppress(OSError):
         for name in os.listdir(real):
             path = os.path.join(real, name)
-            if name.endswith(".py") or (name.isidentifier() and os.path.islink(path)):
+            if name.endswith(".py") or (_may_be_package(name) and os.path.islink(path)):
                 _follow(path, plan)
 
 
@@ -176,7 +185,7 @@ def _add(path: str, plan: Plan, names: Collection[str] = (), is_file: bool = Fal
     """Adds a file or folder, or names in a folder; False if it does not exist."""
     if path not in plan:
         try:
-            plan[path] = Watched(_identity(path), is_file)
+            plan[path] = Watched(path, _identity(path), is_file)
         except OSError:
             return False
     plan[path].names.update(names)

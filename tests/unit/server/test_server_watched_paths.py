@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from pymosn.server.inotify import CREATE, DELETE, MODIFY, MOVED_TO
+from pymosn.server.inotify import CREATE, DELETE, ISDIR, MODIFY, MOVED_TO
 from pymosn.server.watched_paths import MAX_PACKAGES, Watched, package_folders, plan_for, remote_mounts
 
 IDENTITY = (os.makedev(0, 47), 1)
@@ -19,7 +19,7 @@ def write(path: Path) -> Path:
 
 def names(root: Path, path: str) -> dict[str, set[str]]:
     """The folders below `root` that are watched for names, relative to it."""
-    plan = plan_for([path])
+    plan = plan_for([path], [])
     below = {folder: watched for folder, watched in plan.items() if Path(folder).is_relative_to(root) and watched.names}
     return {os.path.relpath(folder, root): watched.names for folder, watched in below.items()}
 
@@ -28,8 +28,8 @@ def test_each_name_of_a_path(tmp_path: Path) -> None:
     write(tmp_path / "conf" / "filters" / "edited.py")
     path = str(tmp_path / "conf" / "." / "filters" / ".." / "filters" / "edited.py")
     assert names(tmp_path, path) == {".": {"conf"}, "conf": {"filters"}, "conf/filters": {"edited.py"}}
-    assert "conf" not in plan_for([path])["/"].names
-    assert tmp_path.parts[1] in plan_for([path])["/"].names
+    assert "conf" not in plan_for([path], [])["/"].names
+    assert tmp_path.parts[1] in plan_for([path], [])["/"].names
 
 
 def test_each_link_of_a_path(tmp_path: Path) -> None:
@@ -64,6 +64,23 @@ def test_packages(tmp_path: Path) -> None:
     assert package_folders(str(tmp_path / "missing")) == []
 
 
+def test_no_virtual_environments(tmp_path: Path) -> None:
+    write(tmp_path / "venv" / "pyvenv.cfg")
+    assert package_folders(str(tmp_path)) == [str(tmp_path)]
+    assert package_folders(str(tmp_path / "venv")) == [str(tmp_path / "venv")]
+
+
+def test_known_sources(tmp_path: Path) -> None:
+    """A package that was read is watched, however many folders there are."""
+    for number in range(MAX_PACKAGES + 1):
+        (tmp_path / f"package{number:04}").mkdir()
+    module = write(tmp_path / "zzz" / "inner" / "module.py")
+    path = write(tmp_path / "edited.py")
+    plan = plan_for([str(path)], [str(path), str(module)])
+    assert plan[str(module)].is_file
+    assert plan[str(module.parent)].has_modules
+
+
 def test_many_packages(tmp_path: Path) -> None:
     for number in range(MAX_PACKAGES + 10):
         (tmp_path / f"package{number}").mkdir()
@@ -74,7 +91,7 @@ def test_files_are_watched_where_they_are(tmp_path: Path) -> None:
     real = write(tmp_path / "shared" / "helper")
     path = write(tmp_path / "filters" / "edited.py")
     (path.parent / "helper.py").symlink_to(real)
-    files = {name for name, watched in plan_for([str(path)]).items() if watched.is_file}
+    files = {name for name, watched in plan_for([str(path)], []).items() if watched.is_file}
     assert files == {str(real), str(path)}
 
 
@@ -83,26 +100,30 @@ def test_files_are_watched_where_they_are(tmp_path: Path) -> None:
     [
         ("edited", MODIFY, True),
         ("helper.py", MODIFY, True),
-        ("package", CREATE, True),
-        ("package", MOVED_TO, True),
-        ("package", DELETE, True),
+        ("package", CREATE | ISDIR, True),
+        ("package", MOVED_TO | ISDIR, True),
+        ("package", DELETE | ISDIR, True),
+        ("link", CREATE, True),
+        ("log", CREATE, False),
         ("log", MODIFY, False),
         ("mosn.log", CREATE, False),
         (".helper.py.swp", CREATE, False),
         ("helper.py~", CREATE, False),
-        ("__pycache__", CREATE, False),
+        ("__pycache__", CREATE | ISDIR, False),
     ],
 )
-def test_events_in_a_folder_of_modules(name: str, mask: int, matters: bool) -> None:
-    assert Watched(IDENTITY, names={"edited"}, has_modules=True).matters(mask, name) == matters
+def test_events_in_a_folder_of_modules(tmp_path: Path, name: str, mask: int, matters: bool) -> None:
+    (tmp_path / "link").symlink_to("elsewhere")
+    watched = Watched(str(tmp_path), IDENTITY, names={"edited"}, has_modules=True)
+    assert watched.matters(mask, name) == matters
 
 
 def test_events_in_other_folders() -> None:
-    above = Watched(IDENTITY, names={"filters"})
+    above = Watched("/mnt/filters", IDENTITY, names={"filters"})
     assert above.matters(MOVED_TO, "filters")
     assert not above.matters(CREATE, "helper.py")
     assert not above.mask & MODIFY
-    assert Watched(IDENTITY, is_file=True).matters(MODIFY, "")
+    assert Watched("/mnt/filters", IDENTITY, is_file=True).matters(MODIFY, "")
 
 
 MOUNTS = """\
@@ -114,10 +135,10 @@ MOUNTS = """\
 @pytest.mark.parametrize("kind", ["nfs", "nfs4", "cifs", "smb3", "9p", "virtiofs", "ceph", "fuse.sshfs", "fuse"])
 def test_remote_mounts(kind: str) -> None:
     mounts = MOUNTS.format(minor=47, where="/mnt/filters", kind=kind)
-    assert remote_mounts({"/mnt/filters": Watched(IDENTITY)}, mounts) == [f"{kind} at /mnt/filters"]
+    assert remote_mounts({"/mnt/filters": Watched("/mnt/filters", IDENTITY)}, mounts) == [f"{kind} at /mnt/filters"]
 
 
 @pytest.mark.parametrize(("minor", "kind"), [(48, "nfs4"), (47, "tmpfs"), (47, "overlay"), (47, "ext4")])
 def test_local_mounts(minor: int, kind: str) -> None:
     mounts = MOUNTS.format(minor=minor, where="/mnt/filters", kind=kind)
-    assert remote_mounts({"/mnt/filters": Watched(IDENTITY)}, mounts) == []
+    assert remote_mounts({"/mnt/filters": Watched("/mnt/filters", IDENTITY)}, mounts) == []
