@@ -31,12 +31,16 @@ class Pymosn:
     ) -> None:
         """`descriptors`: how many each of its processes may have (RLIMIT_NOFILE)."""
         limit = ["sh", "-c", 'ulimit -n "$0" && exec "$@"', str(descriptors)] if descriptors else []
+        command = [*limit, sys.executable, "-m", "pymosn", "start", *arguments]
+        self._run(command, directory, {**worker_environment(os.environ), **environment})
+
+    def _run(self, command: list[str], directory: Path, environment: dict[str, str]) -> None:
         self.lines: list[str] = []
         self._news = threading.Condition()
         self.process = subprocess.Popen(
-            [*limit, sys.executable, "-m", "pymosn", "start", *arguments],
+            command,
             cwd=directory,
-            env={**worker_environment(os.environ), **environment},
+            env=environment,
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
             text=True,
