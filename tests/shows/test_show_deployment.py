@@ -18,7 +18,9 @@ from load_client import Load, bad, percentile, summary
 from show_upstream import ShowUpstream
 
 WORKERS = 2
+FULL = 20
 CLIENTS = 8
+ENTRY = {"type": "python", "config": {"path": "edited.py", "class": "Edited"}}
 MEMORY = 256 << 20
 CPUS = 1.0
 
@@ -59,7 +61,7 @@ def cgroup() -> Iterator[Cgroup]:
     made.close()
 
 
-@pytest.mark.parametrize("last", ["", "mount -t tmpfs -o ro tmpfs /proc"], ids=["", "without /proc"])
+@pytest.mark.parametrize("last", ["", "mount -t tmpfs -o ro tmpfs /proc"], ids=["with_proc", "without_proc"])
 def test_nothing_is_writable(pod: Pod, cgroup: Cgroup, last: str) -> None:
     async def scenario() -> None:
         async with ShowUpstream() as upstream:
@@ -78,14 +80,13 @@ def test_nothing_is_writable(pod: Pod, cgroup: Cgroup, last: str) -> None:
                 assert await asyncio.to_thread(proxy.exit_code) == 0, proxy.output
             finally:
                 proxy.end()
-            print(proxy.output)
             assert versions.times[-1] < LIMIT
 
     run(scenario())
 
 
 def configured(pod: Pod, hops: TwoHops) -> None:
-    hops.server["listeners"][0]["stream_filters"] = [{"type": "python", "config": {"path": "edited.py", "class": "Edited"}}]
+    hops.server["listeners"][0]["stream_filters"] = [ENTRY]
     hops.config["pid"] = str(pod.writable / "pymosn.pid")
     hops.config["admin"]["socket"] = str(pod.writable / "admin.sock")
     hops.server["listeners"][0]["access_logs"] = [{"log_path": str(pod.writable / "access.log")}]
@@ -93,7 +94,7 @@ def configured(pod: Pod, hops: TwoHops) -> None:
     pod.publish("0")
 
 
-@sized("swaps", 4, 20)
+@sized("swaps", 4, FULL)
 def test_config_map_in_a_container(pod: Pod, cgroup: Cgroup, swaps: int) -> None:
     async def scenario() -> None:
         async with ShowUpstream() as upstream:
@@ -134,12 +135,14 @@ def test_config_map_in_a_container(pod: Pod, cgroup: Cgroup, swaps: int) -> None
             finally:
                 proxy.end()
             versions.times.sort()
+            versions.elapsed.sort()
             tell(
                 f"{swaps} ConfigMaps in a container of {mib(MEMORY)} and {CPUS:g} CPU",
                 requests=len(asked),
                 failed=len(bad(asked)),
-                active_median=f"{versions.times[len(versions.times) // 2]:.2f} s",
-                most=f"{versions.times[-1]:.2f} s",
+                active_median=f"{versions.elapsed[swaps // 2]:.2f} s",
+                most=f"{versions.elapsed[-1]:.2f} s",
+                of_that_without_waits_for_a_core=f"{versions.times[-1]:.2f} s",
                 p99=f"{percentile(asked, 0.99):.0f} ms",
                 memory=mib(rss),
                 most_with_cached_files=mib(used),
@@ -148,9 +151,12 @@ def test_config_map_in_a_container(pod: Pod, cgroup: Cgroup, swaps: int) -> None
             assert bad(asked) == [], summary(asked)
             # In the drain each client is refused once, when nobody accepts any more.
             assert [one.error for one in bad(drained)] == ["connect"] * CLIENTS, summary(drained)
-            assert versions.times[-1] < LIMIT
+            # Beside other tests, the time that other load takes does not count.
+            assert (versions.elapsed if swaps == FULL else versions.times)[-1] < LIMIT
             assert cgroup.kills() == 0
             assert rss < MEMORY
+            if cgroup.missing:
+                pytest.skip(f"passed, but this machine cannot limit {' and '.join(cgroup.missing)}")
 
     run(scenario())
 

@@ -3,6 +3,7 @@
 import asyncio
 import os
 import shutil
+import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -63,15 +64,18 @@ class Versions:
         self._port = port
         self._pids = pids
         self._workers = workers
-        #: Seconds that each edit took to be active in all workers.
+        #: Seconds that each edit took to be active in all workers: without waits for a core, and all in all.
         self.times: list[float] = []
+        self.elapsed: list[float] = []
 
     async def after(self, edit: Callable[[], None], version: str) -> None:
         """Makes an edit, and waits until all workers run that version."""
         watch = Stopwatch(self._pids())
+        began = time.monotonic()
         edit()
         await self.active(version)
         self.times.append(watch.seconds())
+        self.elapsed.append(time.monotonic() - began)
 
     async def active(self, version: str) -> None:
         """Waits until all workers run that version."""

@@ -99,7 +99,7 @@ class SourceWatch:
         plan = plan_for(self._paths, self._files)
         with _Hints(None if self._interval else self._inotify, plan, self._ended) as hints:
             if hints.refusal:
-                self._warn(f"the system reports no edits of filters ({hints.refusal}): they are looked for each second")
+                self._warn(f"edits of filters are looked for each second; the system refuses notifications: {hints.refusal}")
             self._warn_of_mounts(plan)
             while True:
                 self._look(hints)
