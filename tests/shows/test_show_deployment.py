@@ -5,7 +5,7 @@ import json
 import shutil
 import signal
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -61,28 +61,41 @@ def cgroup() -> Iterator[Cgroup]:
     made.close()
 
 
-@pytest.mark.parametrize("last", ["", "mount -t tmpfs -o ro tmpfs /proc"], ids=["with_proc", "without_proc"])
+@pytest.mark.parametrize("last", ["true", "mount -t tmpfs -o ro tmpfs /proc"], ids=["with_proc", "without_proc"])
 def test_nothing_is_writable(pod: Pod, cgroup: Cgroup, last: str) -> None:
-    async def scenario() -> None:
-        async with ShowUpstream() as upstream:
-            hops = TwoHops(upstream.port)
-            hops.server["listeners"][0]["stream_filters"] = [
-                {"type": "python", "config": {"path": "edited.py", "class": "Edited"}}
-            ]
-            pod.config = hops.config
-            pod.publish("0")
-            proxy = pod.start(cgroup, f"umount {pod.writable}\n{last}")
-            try:
-                await asyncio.to_thread(proxy.wait_for, READY)
-                versions = Versions(hops.client_port, lambda: [proxy.first, *proxy.worker_pids()], WORKERS)
-                await versions.after(lambda: pod.publish("1"), "1")
-                proxy.send(signal.SIGTERM)
-                assert await asyncio.to_thread(proxy.exit_code) == 0, proxy.output
-            finally:
-                proxy.end()
-            assert versions.times[-1] < LIMIT
+    run(edited_once(pod, cgroup, f"umount {pod.writable}; {last}", lambda: pod.publish("1")))
 
-    run(scenario())
+
+def test_file_that_is_mounted_alone(pod: Pod, cgroup: Cgroup) -> None:
+    """As `docker run -v ./edited.py:/etc/edited.py`: what is written to it on the machine is noticed."""
+    on_node = pod.volume.parent / "edited.py"
+    on_node.write_text(source("0")["edited.py"])
+    mount = f"mount --bind {on_node} {pod.mounted}/edited.py"
+
+    def edit() -> None:
+        on_node.write_text(source("1")["edited.py"].replace("{HELPED}", "1"))
+
+    run(edited_once(pod, cgroup, mount, edit))
+
+
+async def edited_once(pod: Pod, cgroup: Cgroup, last: str, edit: Callable[[], None]) -> None:
+    """Starts a container, waits until an edit to version 1 is active, and ends it."""
+    async with ShowUpstream() as upstream:
+        hops = TwoHops(upstream.port)
+        hops.server["listeners"][0]["stream_filters"] = [ENTRY]
+        pod.config = hops.config
+        pod.publish("0")
+        proxy = pod.start(cgroup, last)
+        try:
+            await asyncio.to_thread(proxy.wait_for, READY)
+            versions = Versions(hops.client_port, lambda: [proxy.first, *proxy.worker_pids()], WORKERS)
+            await versions.active("0")
+            await versions.after(edit, "1")
+            proxy.send(signal.SIGTERM)
+            assert await asyncio.to_thread(proxy.exit_code) == 0, proxy.output
+        finally:
+            proxy.end()
+        assert versions.times[-1] < LIMIT
 
 
 def configured(pod: Pod, hops: TwoHops) -> None:

@@ -545,6 +545,28 @@ def test_missed_notification(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) ->
         process.end()
 
 
+@pytest.mark.parametrize("interval", [0.0, POLLING])
+def test_remote_file_system(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, interval: float) -> None:
+    """One line recommends polling, unless it is configured."""
+    monkeypatch.setattr(source_watch, "remote_mounts", lambda plan, mounts: ["nfs4 at /mnt/filters"])
+    path = write(tmp_path / "edited.py", "1")
+    reports: queue.Queue[list[str]] = queue.Queue()
+    warnings: list[str] = []
+    watch = SourceWatch([str(path)], interval, read_sources, dict)
+    watch.on_edit = reports.put
+    watch.on_warning = warnings.append
+    thread = threading.Thread(target=watch.run)
+    thread.start()
+    assert reports.get(timeout=PATIENCE) == ["edited.py"]
+    path.rename(tmp_path / "other.py")
+    assert reports.get(timeout=PATIENCE) == ["other.py"]
+    watch.end()
+    thread.join(PATIENCE)
+    assert not thread.is_alive()
+    named = ["nfs4 at /mnt/filters" in text and "`watch_filters_interval`" in text for text in warnings]
+    assert named == ([] if interval else [True])
+
+
 def test_failing_reader(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setattr(source_watch, "REFUSED_INTERVAL", POLLING)
     path = write(tmp_path / "edited.py", "1")
