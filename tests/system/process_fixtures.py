@@ -1,14 +1,25 @@
 """Fixtures that start real processes and end each of them. A `conftest.py` imports them where they are wanted."""
 
+import contextlib
 import json
+import os
+import pwd
 import shutil
 import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 from pymosn_process import Pymosn, TwoHops, Upstream
+
+import pymosn
+
+#: Where pymosn and the packages that it needs are found by any Python of this version.
+PYTHON_PATH = os.pathsep.join(
+    [str(Path(pymosn.__file__).resolve().parent.parent), *(path for path in sys.path if path.endswith("site-packages"))]
+)
 
 
 @pytest.fixture
@@ -54,6 +65,25 @@ def start(tmp_path: Path) -> Iterator[Start]:
 @pytest.fixture
 def two_hops(upstream: Upstream) -> TwoHops:
     return TwoHops(upstream.port)
+
+
+def public_python() -> str:
+    """A Python of this version that any user can run, with pymosn in PYTHON_PATH; skips the test if there is none."""
+    name = f"python{sys.version_info.major}.{sys.version_info.minor}"
+    for candidate in (sys.executable, f"/usr/bin/{name}", f"/usr/local/bin/{name}"):
+        with contextlib.suppress(OSError):
+            found = subprocess.run(
+                [candidate, "-c", "import pymosn.server.supervisor"],
+                env={"PYTHONPATH": PYTHON_PATH},
+                user="nobody",
+                group=pwd.getpwnam("nobody").pw_gid,
+                extra_groups=[],
+                capture_output=True,
+                cwd="/",
+            )
+            if found.returncode == 0:
+                return candidate
+    pytest.skip("no Python that the user nobody can run")
 
 
 def build_shim(factory: pytest.TempPathFactory, name: str) -> str:

@@ -29,12 +29,16 @@ class Pymosn:
     def __init__(self, arguments: list[str], directory: Path, environment: dict[str, str], before: str = "") -> None:
         """`before`: a shell command, such as `ulimit -n 100`, that the process runs before it becomes pymosn."""
         limit = ["sh", "-c", f'{before} && exec "$0" "$@"'] if before else []
+        command = [*limit, sys.executable, "-m", "pymosn", "start", *arguments]
+        self._run(command, directory, {**worker_environment(os.environ), **environment})
+
+    def _run(self, command: list[str], directory: Path, environment: dict[str, str]) -> None:
         self.lines: list[str] = []
         self._news = threading.Condition()
         self.process = subprocess.Popen(
-            [*limit, sys.executable, "-m", "pymosn", "start", *arguments],
+            command,
             cwd=directory,
-            env={**worker_environment(os.environ), **environment},
+            env=environment,
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
             text=True,

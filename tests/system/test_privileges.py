@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from process_fixtures import PYTHON_PATH, public_python
 from pymosn_process import PATIENCE, READY, Pymosn, TwoHops, children, eventually
 
 import pymosn
@@ -28,7 +29,6 @@ pytestmark = [
 
 NOBODY = pwd.getpwnam("nobody")
 SOURCE = Path(pymosn.__file__).resolve().parent.parent
-PACKAGES = os.pathsep.join(path for path in sys.path if path.endswith("site-packages"))
 
 
 @pytest.fixture
@@ -44,20 +44,7 @@ def place() -> Iterator[Path]:
 @pytest.fixture(scope="module")
 def python() -> str:
     """A Python of this version that nobody can run, with pymosn and what it needs."""
-    name = f"python{sys.version_info.major}.{sys.version_info.minor}"
-    candidates = [sys.executable, *(path for folder in ("/usr/bin", "/usr/local/bin") if (path := f"{folder}/{name}"))]
-    for candidate in candidates:
-        environment = {"PYTHONPATH": os.pathsep.join([str(SOURCE), PACKAGES])}
-        command = [candidate, "-c", "import pymosn.server.supervisor; print(1)"]
-        try:
-            found = subprocess.run(
-                command, env=environment, user="nobody", group=NOBODY.pw_gid, extra_groups=[], capture_output=True, cwd="/"
-            )
-        except OSError:
-            continue
-        if found.returncode == 0:
-            return candidate
-    pytest.skip("no Python that the user nobody can run")
+    return public_python()
 
 
 class Program(Pymosn):
@@ -68,7 +55,7 @@ class Program(Pymosn):
         path.write_text(json.dumps(config))
         executable, sys.executable = sys.executable, python
         try:
-            super().__init__(["-c", str(path)], folder, {"PYTHONPATH": os.pathsep.join([str(SOURCE), PACKAGES])})
+            super().__init__(["-c", str(path)], folder, {"PYTHONPATH": PYTHON_PATH})
         finally:
             sys.executable = executable
 
@@ -267,7 +254,7 @@ def test_another_user_without_root_is_an_error_and_the_same_user_a_warning(
         path.write_text(json.dumps({**config.config, "user": user}))
         return subprocess.Popen(
             [python, "-m", "pymosn", "start", "-c", str(path)],
-            env={**worker_environment(os.environ), "PYTHONPATH": os.pathsep.join([str(SOURCE), PACKAGES])},
+            env={**worker_environment(os.environ), "PYTHONPATH": PYTHON_PATH},
             cwd=place,
             user="nobody",
             group=NOBODY.pw_gid,

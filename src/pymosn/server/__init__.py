@@ -10,7 +10,8 @@ Services         listeners         binds all sockets and hands them to workers; 
                  changes           the active configuration, and the only way to change it
                  workers           starts, drains and stops the fleet; replaces workers that hang
                  guardian          hands connections that a worker leaves waiting to the others
-                 filter_watch, pid_file, rolling (health checks and HTTP servers are in `control/`)
+                 filter_watch      notices edits of filters: `source_watch`, its thread, `watched_paths`, `inotify`
+                 pid_file, rolling (health checks and HTTP servers are in `control/`)
 Workers          fleet             all workers as a unit; replaces those that died
                  worker_process    the supervisor's side of one worker
                  channel, messages frames with descriptors; commands down, reports up

@@ -35,6 +35,7 @@ from pymosn.core.clock import Clock
 from pymosn.core.errors import describe
 from pymosn.core.log import ERROR, INFO, WARN
 from pymosn.filters.loading import FILTERS, installed
+from pymosn.filters.sources import read_sources
 from pymosn.observe.destination import is_file
 from pymosn.observe.logs import LogSet
 from pymosn.observe.roller import parse_roller
@@ -112,7 +113,13 @@ class Supervisor:
             # Resolves the names of hosts; before the workers start, because they need addresses.
             self._changes,
             self._health,
-            FilterWatch(options.config_dir, self._reload_filters, self._log),
+            FilterWatch(
+                options.config_dir,
+                lambda paths: read_sources(paths).folders,
+                lambda: self._changes.last_read.folders,
+                self._reload_filters,
+                self._log,
+            ),
             self._workers,
             self._guardian,
             # The file and the admin API announce a process that works; they disappear before the workers stop.

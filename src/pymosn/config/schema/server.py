@@ -152,6 +152,9 @@ class Server(Block, kw_only=True):
         Duration, own("a worker that is not ready this long after its start has failed, and is replaced; 0 disables this")
     ] = 60.0
     watch_filters: Annotated[bool, own("activate an edited file of a Python filter immediately")] = True
+    watch_filters_interval: Annotated[
+        Duration, own("looks for edits this often, where the file system does not report them (NFS); 0: it reports them")
+    ] = 0.0
     processor: Annotated[
         int | float | str,
         works("number of workers; `auto` or below 1: the CPUs of the affinity, at most the cgroup's quota"),
