@@ -1,7 +1,8 @@
 """Text of errors that other people's code raised: filters, plug-ins, libraries.
 
 Such an error is any object: its `__str__` may raise, or return megabytes, or text that cannot be encoded. A failure to
-describe it must not replace the failure that it describes, so all such text comes from here.
+describe it must not replace the failure that it describes, so all such text comes from here. `foreign` has the calls
+into such code.
 """
 
 from __future__ import annotations
@@ -24,19 +25,29 @@ def describe(error: BaseException) -> str:
 def reason(error: BaseException) -> str:
     """The text of an error, without its type; at most LIMIT characters, and valid Unicode. Never raises."""
     try:
-        # A subclass of `str` could override anything that is called later.
-        return printable(str.__str__(str(error)))
+        return text_of(error)
     except BaseException:  # whatever the error's own code raises
         return "its text cannot be read"
+
+
+def text_of(value: object) -> str:
+    """The `str` of a value; at most LIMIT characters, and valid Unicode. Raises whatever the value raises."""
+    # A subclass of `str` could override anything that is called later.
+    return printable(str.__str__(str(value)))
 
 
 def traceback_of(error: BaseException) -> TracebackType | None:
     """The traceback of an error, if it has one. Never raises."""
     try:
         trace: object = error.__traceback__
-    except BaseException:  # a property of its class
+        return trace if isinstance(trace, TracebackType) else None
+    except BaseException:  # a property of its class, or of the class of what that returned
         return None
-    return trace if isinstance(trace, TracebackType) else None
+
+
+def is_a(error: BaseException, kind: type[BaseException]) -> bool:
+    """Whether an error is of a kind, judged by its type as `except` does: its `__class__` may claim anything, or raise."""
+    return issubclass(type(error), kind)
 
 
 def with_traceback(error: BaseException) -> str:
@@ -54,6 +65,14 @@ def printable(text: str, limit: int = LIMIT) -> str:
     if len(text) > limit:
         text = f"{text[:limit]}... ({len(text)} characters)"
     return text.encode("utf-8", "backslashreplace").decode("utf-8")
+
+
+def shown(value: object) -> str:
+    """The `repr` of a value; at most LIMIT characters, and valid Unicode. Never raises."""
+    try:
+        return printable(str.__str__(repr(value)))
+    except BaseException:
+        return type_name(value)
 
 
 def type_name(value: object) -> str:

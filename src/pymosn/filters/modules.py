@@ -13,7 +13,7 @@ import sys
 from importlib.machinery import ModuleSpec, SourceFileLoader
 from pathlib import Path
 from types import CodeType, ModuleType
-from typing import Final
+from typing import Any, Final, cast
 
 from pymosn.api.stream_filter import StreamFilter
 from pymosn.core.files import read_regular
@@ -32,7 +32,10 @@ def source_digest(path: Path) -> bytes:
 
 def source_file(made: StreamFilter) -> str:
     """The file with the code of a filter; empty if that is compiled."""
-    return str(getattr(sys.modules.get(type(made).__module__), "__file__", "") or "")
+    try:
+        return _file_of(sys.modules.get(type(made).__module__))
+    except BaseException:  # of a metaclass
+        return ""
 
 
 def is_in_file(made: StreamFilter, file: str, line: int) -> bool:
@@ -44,15 +47,31 @@ def is_in_class(made: StreamFilter, file: str, line: int) -> bool:
     """Whether a line of a file is in a method of a filter."""
     for kind in type(made).__mro__:
         for member in vars(kind).values():
-            code = getattr(inspect.unwrap(member), "__code__", None)
+            code = _code_of(member)
             if isinstance(code, CodeType) and code.co_filename == file and code.co_firstlineno <= line <= _last_line(code):
                 return True
     return False
 
 
+def _code_of(member: object) -> object:
+    try:
+        return getattr(inspect.unwrap(cast("Any", member)), "__code__", None)
+    except BaseException:  # whatever an attribute of a class raises
+        return None
+
+
 def _last_line(code: CodeType) -> int:
     inner = [_last_line(const) for const in code.co_consts if isinstance(const, CodeType)]
     return max([code.co_firstlineno, *inner, *(line for *_, line in code.co_lines() if line is not None)])
+
+
+def _file_of(module: object) -> str:
+    """The file of a module; empty without one. Some packages put lazy objects into `sys.modules`, which may raise."""
+    try:
+        file: object = getattr(module, "__file__", None)
+        return str.__str__(file) if isinstance(file, str) else ""
+    except BaseException:
+        return ""
 
 
 def _digest(file: str) -> bytes:
@@ -76,8 +95,8 @@ def _neighbours(folder: Path) -> dict[str, ModuleType]:
     root = str(folder.resolve()) + os.sep
     found: dict[str, ModuleType] = {}
     for name, module in list(sys.modules.items()):
-        file = getattr(module, "__file__", None)
-        if isinstance(file, str) and file.startswith(root) and not name.startswith(_PREFIX):
+        file = _file_of(module)
+        if file.startswith(root) and not name.startswith(_PREFIX):
             rest = file[len(root) :]
             if "site-packages" not in rest and not rest.startswith(("pymosn" + os.sep, "src" + os.sep + "pymosn" + os.sep)):
                 found[name] = module
@@ -121,8 +140,6 @@ def load_module(path: Path) -> ModuleType:
         for new in [name, *(_neighbours(path.parent) if len(before) > 1 else ())]:
             del sys.modules[new]
         sys.modules.update(before)
-        if isinstance(error, KeyboardInterrupt):
-            raise
         raise FilterLoadError(describe(error)) from error
     finally:
         sys.dont_write_bytecode = writes_no_bytecode

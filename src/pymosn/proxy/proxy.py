@@ -21,8 +21,10 @@ from pymosn.api.network import (
 from pymosn.api.protocol import NO, YES
 from pymosn.api.stream import RequestReceiver, ResponseSender, ServerStreams, StreamHandler, StreamProtocol
 from pymosn.core.failure import Failure
+from pymosn.core.foreign import report
 from pymosn.core.log import WARN, Log
 from pymosn.network.first_bytes import FirstBytesPlan, FirstBytesReader
+from pymosn.network.reject_all import RejectAll
 from pymosn.proxy.exchange import ExchangeDriver
 from pymosn.proxy.options import ProxyOptions
 from pymosn.proxy.runtime import Runtime
@@ -95,7 +97,11 @@ class ProxyFactory(FilterChainFactory):
         if plan is not None:
             return [FirstBytesReader(plan)]
         protocol = self._options.protocols[0]
-        return [server_streams(protocol, self._makers[protocol.spec.name], self._options)]
+        try:
+            return [server_streams(protocol, self._makers[protocol.spec.name], self._options)]
+        except BaseException as error:  # of an installed protocol
+            report("a connection cannot be served", error)
+            return [RejectAll(self._options.stats)]
 
     def on_refused(self, connection: Connection, failure: Failure) -> None:
         exchange = Exchange(connection)
@@ -134,10 +140,14 @@ class ProtocolDetection(FirstBytes):
     def on_first_bytes(self, accepted: Accepted, data: bytes) -> i64:
         is_undecided = False
         for protocol, handler in self._servers:
-            answer: i64 = protocol.spec.match(data)
-            if answer == YES:
-                accepted.filters = [server_streams(protocol, handler, self._options)]
-                return DONE
+            try:
+                answer: i64 = protocol.spec.match(data)
+                if answer == YES:
+                    accepted.filters = [server_streams(protocol, handler, self._options)]
+                    return DONE
+            except BaseException as error:  # of an installed protocol
+                report(f"protocol {protocol.spec.name!r} cannot be detected", error)
+                continue
             if answer != NO:
                 is_undecided = True
         if is_undecided and len(data) <= DETECTION_LIMIT:
