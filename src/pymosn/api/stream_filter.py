@@ -132,7 +132,11 @@ class FilterContext:
 
     def _on_done(self, task: asyncio.Task[Any]) -> None:
         self._tasks.discard(task)
-        error = None if task.cancelled() else task.exception()
+        error: BaseException | None
+        if not task.cancelled():
+            error = task.exception()
+        else:
+            error = None if task.cancelling() > 0 else asyncio.CancelledError("it cancelled itself")
         if error is not None:
             self.write(f"background task failed: {describe(error)}", ERROR)
 

@@ -8,11 +8,12 @@ into such code.
 from __future__ import annotations
 
 from types import TracebackType
-from typing import Final
+from typing import Any, Final
 
 #: Maximum characters of an error's text.
 LIMIT: Final = 2000
 TRACEBACK_LIMIT: Final = 50000
+_TRACEBACK: Final[Any] = vars(BaseException)["__traceback__"]
 
 
 def describe(error: BaseException) -> str:
@@ -38,11 +39,9 @@ def text_of(value: object) -> str:
 
 def traceback_of(error: BaseException) -> TracebackType | None:
     """The traceback of an error, if it has one. Never raises."""
-    try:
-        trace: object = error.__traceback__
-        return trace if isinstance(trace, TracebackType) else None
-    except BaseException:  # a property of its class, or of the class of what that returned
-        return None
+    # Not the attribute: a property of its class would hide the interpreter's own.
+    trace: object = _TRACEBACK.__get__(error)
+    return trace if isinstance(trace, TracebackType) else None
 
 
 def is_a(error: BaseException, kind: type[BaseException]) -> bool:
@@ -56,8 +55,8 @@ def with_traceback(error: BaseException) -> str:
 
     try:
         return printable("".join(traceback.format_exception(error)), TRACEBACK_LIMIT)
-    except BaseException:
-        return describe(error)
+    except BaseException:  # of its attributes
+        return printable("".join([*traceback.format_tb(traceback_of(error)), describe(error)]), TRACEBACK_LIMIT)
 
 
 def printable(text: str, limit: int = LIMIT) -> str:

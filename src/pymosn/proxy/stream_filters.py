@@ -212,9 +212,10 @@ def report_error(
 ) -> None:
     """Counts and logs an error of a filter. `method`: the filter's method, for errors without a traceback."""
     handle.errors.value += 1
-    text = error if isinstance(error, str) else describe(error)
+    raised = None if type(error) is str else cast("BaseException", error)
+    text = cast("str", error) if raised is None else describe(raised)
     try:
-        place = _place_of(method) if isinstance(error, str) else _place(error, handle.module)
+        place = _place_of(method) if raised is None else _place(raised, handle.module)
     except BaseException:  # of attributes of the method, for example
         place = ""
     log.write(ERROR, f"[{exchange.connection_id},-,-] filter {handle.name!r} failed: {text}{place}", "pymosn.filter.error")
