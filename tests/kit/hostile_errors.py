@@ -112,7 +112,7 @@ KINDS: dict[str, tuple[Callable[[], BaseException], str]] = {
     "bad-text": (BadText, "BadText: its text cannot be read"),
     "odd-text": (OddText, r"OddText: \ud800"),
     "lies": (lambda: Lies("a"), "Lies: a"),
-    "nameless": (lambda: Nameless("b"), "an exception: b"),
+    "nameless": (lambda: Nameless("b"), "Nameless: b"),
     "group": (lambda: BaseExceptionGroup("several", [Panic("p")]), "BaseExceptionGroup: several (1 sub-exception)"),
     "too-odd": (TooOdd, "TooOdd: its text cannot be read"),
     "timeout": (lambda: Slow("own"), "Slow: own"),

@@ -297,6 +297,7 @@ class Talk:
             self._check_connections(clusters)
             assert _attributes(NO_CONNECTION) == _attributes(Connection()), "something was written to NO_CONNECTION"
             assert len(NO_HEADERS) == 0, "something was written to NO_HEADERS"
+            assert self.loop.faults == [], "an error reached the event loop"
         finally:
             self.loop.close()
 

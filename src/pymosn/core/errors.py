@@ -14,6 +14,7 @@ from typing import Any, Final
 LIMIT: Final = 2000
 TRACEBACK_LIMIT: Final = 50000
 _TRACEBACK: Final[Any] = vars(BaseException)["__traceback__"]
+_NAME: Final[Any] = vars(type)["__name__"]
 
 
 def describe(error: BaseException) -> str:
@@ -76,7 +77,5 @@ def shown(value: object) -> str:
 
 def type_name(value: object) -> str:
     """The name of a value's type. Never raises."""
-    try:
-        return printable(str.__str__(type(value).__name__))
-    except BaseException:  # a metaclass can override even this
-        return "an exception" if issubclass(type(value), BaseException) else "an object"
+    # Not the attribute, as in `traceback_of`: a metaclass can override it.
+    return printable(str.__str__(_NAME.__get__(type(value))))

@@ -60,10 +60,14 @@ class Refused(Exception):
         self.failure = failure
 
 
+_ATTRIBUTE: Final = "failure"
+
+
 def failure_of(refused: Refused) -> Failure | None:
     """The failure of a Refused that may be of a foreign subclass; None if it has no valid one. Never raises."""
     try:
-        failure: object = refused.failure
+        # By name, because compiled code would not see a property of a subclass.
+        failure: object = getattr(refused, _ATTRIBUTE)
         if type(failure) is Failure and type(failure.reason) is str and type(failure.status) is int:
             return failure if 200 <= failure.status <= 599 else None
     except BaseException:  # a property of its class

@@ -7,7 +7,7 @@ import inspect
 from collections.abc import Awaitable, Callable
 from typing import Final, cast
 
-from mypy_extensions import i64
+from mypy_extensions import i64, mypyc_attr
 
 from pymosn.api.exchange import Exchange, Reply
 from pymosn.api.stream_filter import FAIL, SKIP, StreamFilter
@@ -35,6 +35,7 @@ PhaseCall = Callable[[Exchange], Reply | Awaitable[Reply | None] | None]
 BodyCall = Callable[[Exchange, bytes, bool], object]
 
 
+@mypyc_attr(native_class=False)
 class FilterClassError(TypeError):
     """Invalid attributes or methods of a filter's class; the text says which."""
 
