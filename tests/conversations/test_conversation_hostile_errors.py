@@ -16,6 +16,7 @@ from pymosn.api import BodyTooLarge, Exchange, Reply, StreamFilter, Transcoder
 from pymosn.api.protocol import NEED_MORE, NO, REQUEST, RESPONSE, YES
 from pymosn.api.routing import Route
 from pymosn.api.rpc import RpcDecoder, RpcHeaders, RpcRequest, RpcResponse, RpcSpec
+from pymosn.core.errors import type_name
 from pymosn.core.failure import ACCESS_DENIED, Failure, Refused
 from pymosn.core.frame_writer import FrameWriter
 from pymosn.core.headers import Headers
@@ -469,7 +470,7 @@ class Calls(Transcoder):
         raise make(self._kind)
 
 
-@kinds
+@in_tasks
 @pytest.mark.parametrize("place", ["request", "response"])
 def test_a_transcoder_that_fails(start: Start, place: str, kind: str) -> None:
     options = ForwardOptions(upstream_protocol="dubbo")
@@ -574,7 +575,7 @@ def rpc(start: Start, place: str, kind: str, protocols: tuple[str, ...] = ("bad"
 
 def told(talk: Talk) -> list[str]:
     """What was reported to the event loop: message and type of the error."""
-    found = [f"{fault['message']}: {type(fault['exception']).__name__}" for fault in talk.loop.faults]
+    found = [f"{fault['message']}: {type_name(fault['exception'])}" for fault in talk.loop.faults]
     talk.loop.faults.clear()
     return found
 

@@ -20,11 +20,11 @@ from pymosn.api.network import (
 )
 from pymosn.api.protocol import NO, YES
 from pymosn.api.stream import RequestReceiver, ResponseSender, ServerStreams, StreamHandler, StreamProtocol
-from pymosn.core.failure import Failure
+from pymosn.core.counters import DownstreamStats
+from pymosn.core.failure import INTERNAL_ERROR, Failure
 from pymosn.core.foreign import report
 from pymosn.core.log import WARN, Log
 from pymosn.network.first_bytes import FirstBytesPlan, FirstBytesReader
-from pymosn.network.reject_all import RejectAll
 from pymosn.proxy.exchange import ExchangeDriver
 from pymosn.proxy.options import ProxyOptions
 from pymosn.proxy.runtime import Runtime
@@ -101,7 +101,7 @@ class ProxyFactory(FilterChainFactory):
             return [server_streams(protocol, self._makers[protocol.spec.name], self._options)]
         except BaseException as error:  # of an installed protocol
             report("a connection cannot be served", error)
-            return [RejectAll(self._options.stats)]
+            return [Unserved(self, self._options.stats)]
 
     def on_refused(self, connection: Connection, failure: Failure) -> None:
         exchange = Exchange(connection)
@@ -110,6 +110,20 @@ class ProxyFactory(FilterChainFactory):
         exchange.bytes_received = connection.bytes_read
         for access_log in self._options.access_logs:
             access_log.log(exchange)
+
+
+class Unserved(NetworkFilter):
+    """Aborts its connection, because the protocol of an installed package failed to make its server half."""
+
+    def __init__(self, factory: FilterChainFactory, stats: DownstreamStats) -> None:
+        self._factory = factory
+        self._stats = stats
+
+    def on_connection(self, connection: Connection) -> None:
+        self._stats.connection_refused.value += 1
+        self._stats.count_reason(INTERNAL_ERROR.reason)
+        self._factory.on_refused(connection, INTERNAL_ERROR)
+        connection.abort(INTERNAL_ERROR)
 
 
 def server_streams(protocol: StreamProtocol, handler: StreamHandler, options: ProxyOptions) -> ServerStreams:
