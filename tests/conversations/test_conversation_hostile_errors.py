@@ -249,16 +249,12 @@ class Lacks(Refused):
 
 class Wrong(BodyTooLarge):
     def __init__(self, failure: Any) -> None:
-        super().__init__(ACCESS_DENIED, 1)
-        self.__dict__["found"] = failure
+        Exception.__init__(self, "no")
+        self.found = failure
 
     @property
     def failure(self) -> Any:  # type: ignore[override]
-        return self.__dict__["found"]
-
-    @failure.setter
-    def failure(self, value: object) -> None:
-        pass
+        return self.found
 
 
 @pytest.mark.parametrize("make_error", [Lacks, lambda: Wrong(5), lambda: Wrong(Failure("odd", 42)), lambda: Wrong(None)])

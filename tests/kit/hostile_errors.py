@@ -10,7 +10,6 @@ from collections.abc import Callable
 from typing import Any
 
 from pymosn.api import BodyTooLarge
-from pymosn.core.failure import BODY_TOO_LARGE
 
 
 class Panic(BaseException):
@@ -83,15 +82,11 @@ class TooOdd(BodyTooLarge):
     """A rejection without a failure."""
 
     def __init__(self) -> None:
-        super().__init__(BODY_TOO_LARGE, 7)
+        Exception.__init__(self, "odd")  # compiled code would refuse its own constructor
 
     @property
     def failure(self) -> Any:  # type: ignore[override]
         raise Panic
-
-    @failure.setter
-    def failure(self, value: object) -> None:
-        pass
 
     def __str__(self) -> str:
         raise Panic

@@ -157,8 +157,8 @@ class RpcServer(ServerStreams):
                     self._handler.on_unexpected_message(UNASKED_REPLY)
         except ProtocolError as error:
             self._reject(error.failure if type(error) is ProtocolError else BAD_FRAME)
-        except BaseException as error:  # of the codec of an installed package
-            report("a frame cannot be decoded", error)
+        except BaseException as foreign:  # of the codec of an installed package
+            report("a frame cannot be decoded", foreign)
             self._reject(BAD_FRAME)
         finally:
             self._pulling = False
