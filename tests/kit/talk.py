@@ -28,6 +28,7 @@ from pymosn.core.failure import CONNECT_REFUSED, CONNECT_TIMEOUT
 from pymosn.core.headers import NO_HEADERS
 from pymosn.core.registry import Registry
 from pymosn.core.timers import TimerWheel
+from pymosn.network.connection import TcpConnection
 from pymosn.network.listener import ConnectionIds, Listener
 from pymosn.proxy.options import ProxyOptions
 from pymosn.proxy.proxy import ProxyFactory
@@ -203,7 +204,9 @@ class Talk:
         """A client connects."""
         peer = Peer(self.loop, f"client {len(self.clients) + 1}", ip, 40000, self.one_byte)
         self.clients.append(peer)
-        peer.transport.carry(self.listener._accept())
+        accepted: list[TcpConnection] = []
+        self.do(lambda: accepted.append(self.listener._accept()))
+        peer.transport.carry(accepted[0])
         return peer
 
     def opening(self, request: bytes, address: str = HOST, ip: str = "192.0.2.7") -> tuple[Peer, Peer]:
@@ -297,6 +300,7 @@ class Talk:
             self._check_connections(clusters)
             assert _attributes(NO_CONNECTION) == _attributes(Connection()), "something was written to NO_CONNECTION"
             assert len(NO_HEADERS) == 0, "something was written to NO_HEADERS"
+            assert self.loop.faults == [], "an error reached the event loop"
         finally:
             self.loop.close()
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections import deque
 from collections.abc import Callable
-from typing import cast
+from typing import Any, cast
 
 from pymosn.network.connection import TcpConnection
 
@@ -16,6 +16,9 @@ class FakeLoop:
     def __init__(self) -> None:
         self._later: deque[Callable[[], None]] = deque()
         self._loop = asyncio.new_event_loop()
+        #: What was reported to the loop: errors that nothing else handles. `Talk.end` fails if one is left.
+        self.faults: list[dict[str, Any]] = []
+        self._loop.set_exception_handler(lambda _, context: self.faults.append(context))
 
     def later(self, callback: Callable[[], None]) -> None:
         """Calls `callback` in the next iteration, as `call_soon` does."""

@@ -14,8 +14,10 @@ from pymosn.api.network import Connection
 from pymosn.api.record import ExchangeRecord, RouteOverrides
 from pymosn.api.upstream import criteria
 from pymosn.api.variables import Variable, set_variable
+from pymosn.core.errors import type_name
 from pymosn.core.headers import Headers, headers_from
-from pymosn.core.message import ResponseHead
+from pymosn.core.message import ResponseHead, body_bytes
+from pymosn.core.plain import plain_text
 
 
 class Reply:
@@ -36,15 +38,27 @@ class Reply:
         self.status = status
         self.body: bytes = b""
         self.stream: Iterable[bytes] | AsyncIterable[bytes] | None = None
-        if isinstance(body, str):
-            self.body = body.encode()
-        elif isinstance(body, (bytes, bytearray, memoryview)):
-            self.body = bytes(body)
+        if isinstance(body, (str, bytes, bytearray, memoryview)):
+            self.body = body_bytes(body)
         elif isinstance(body, (Iterable, AsyncIterable)):
             self.stream = cast("Iterable[bytes] | AsyncIterable[bytes]", body)
         else:
-            raise TypeError(f"reply body must be text, bytes or an iterable of bytes, got {type(body).__name__}")
+            raise TypeError(f"reply body must be text, bytes or an iterable of bytes, got {type_name(body)}")
         self.headers: Headers = headers_from(headers if isinstance(headers, list) else dict(headers or {}))
+
+
+def is_valid_reply(reply: Reply) -> bool:
+    """Whether all attributes of a Reply have their types: a filter may have set them, or not called `__init__`.
+
+    Raises whatever an attribute raises that a subclass defines.
+    """
+    return (
+        issubclass(type(reply.status), int)
+        and 200 <= reply.status <= 599
+        and type(reply.body) is bytes
+        and issubclass(type(reply.headers), Headers)
+        and (reply.stream is None or isinstance(reply.stream, (Iterable, AsyncIterable)))
+    )
 
 
 @mypyc_attr(allow_interpreted_subclasses=True)
@@ -127,13 +141,13 @@ class Exchange(ExchangeRecord):
             overrides = RouteOverrides()
             self.overrides = overrides
         if route is not None:
-            overrides.route = route
+            overrides.route = plain_text(route)
         if cluster is not None:
-            overrides.cluster = cluster
+            overrides.cluster = plain_text(cluster)
         if host is not None:
-            overrides.host = host
+            overrides.host = plain_text(host)
         if subset is not None:
-            overrides.subset = criteria(subset)
+            overrides.subset = criteria({plain_text(key): plain_text(value) for key, value in subset.items()})
         if timeout is not None:
             overrides.timeout = timeout
         if try_timeout is not None:

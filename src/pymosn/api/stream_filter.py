@@ -23,7 +23,7 @@ from mypy_extensions import mypyc_attr
 from pymosn.api.exchange import Exchange, Reply
 from pymosn.core.clock import Clock
 from pymosn.core.counters import Counter, MetricGroup
-from pymosn.core.errors import describe
+from pymosn.core.errors import describe, printable
 from pymosn.core.headers import Headers
 from pymosn.core.log import ERROR, INFO, Log
 
@@ -121,7 +121,7 @@ class FilterContext:
 
     def counter(self, key: str) -> Counter:
         """Returns a custom counter, creating it on first use; reported next to `calls` and `errors`."""
-        return self._metrics.counter(key)
+        return self._metrics.counter(printable(str.__str__(key)))  # reports take no subclass of `str`, and valid text only
 
     def create_task(self, work: Coroutine[Any, Any, Any]) -> asyncio.Task[Any]:
         """Runs `work` in the background until it ends or the filter stops; exceptions are logged."""
@@ -132,16 +132,21 @@ class FilterContext:
 
     def _on_done(self, task: asyncio.Task[Any]) -> None:
         self._tasks.discard(task)
-        error = None if task.cancelled() else task.exception()
+        error: BaseException | None
+        if not task.cancelled():
+            error = task.exception()
+        else:
+            error = None if task.cancelling() > 0 else asyncio.CancelledError("it cancelled itself")
         if error is not None:
             self.write(f"background task failed: {describe(error)}", ERROR)
 
     async def end_tasks(self) -> None:
-        """Cancels running tasks and waits for them."""
+        """Cancels running tasks and waits for them. Waiting can be cancelled, even for a task that cannot."""
         tasks = list(self._tasks)
         for task in tasks:
             task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
+        if tasks:
+            await asyncio.wait(tasks)
 
 
 @mypyc_attr(allow_interpreted_subclasses=True)

@@ -6,9 +6,10 @@ from typing import ClassVar
 
 from mypy_extensions import mypyc_attr
 
-from pymosn.api.exchange import Exchange, Reply
+from pymosn.api.exchange import Exchange, Reply, is_valid_reply
 from pymosn.api.rpc import RpcRequest, RpcResponse
 from pymosn.api.stream_filter import StreamFilter
+from pymosn.core.errors import type_name
 from pymosn.core.message import ResponseHead
 
 
@@ -46,7 +47,7 @@ class Transcoder(StreamFilter):
 def checked_call(made: object) -> RpcRequest | Reply:
     """What `Transcoder.request` returned. Raises TypeError for anything but an RpcRequest or a Reply."""
     if not isinstance(made, (RpcRequest, Reply)):
-        raise TypeError(f"request() returned {type(made).__name__}, not an RpcRequest or a Reply")
+        raise TypeError(f"request() returned {type_name(made)}, not an RpcRequest or a Reply")
     return made
 
 
@@ -55,6 +56,6 @@ def checked_reply(transcoder: Transcoder, exchange: Exchange, head: ResponseHead
     if not isinstance(head, RpcResponse):
         return None
     made = transcoder.response(exchange, head)
-    if not isinstance(made, Reply) or made.stream is not None:
+    if not isinstance(made, Reply) or made.stream is not None or not is_valid_reply(made):
         raise TypeError("response() must return a Reply with a complete (non-streaming) body")
     return made

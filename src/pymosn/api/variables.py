@@ -13,6 +13,7 @@ from urllib.parse import unquote_plus
 from pymosn.api.record import ExchangeRecord
 from pymosn.core.durations import go_duration
 from pymosn.core.headers import Headers, joined, to_text
+from pymosn.core.plain import plain_text
 
 Getter = Callable[[ExchangeRecord], str | None]
 #: Every value of a field that may be repeated, in order.
@@ -285,6 +286,7 @@ class Variable:
 def set_variable(exchange: ExchangeRecord, name: str, value: str) -> None:
     """Sets a variable; see `Exchange.set_variable`."""
     request = exchange.request
+    name, value = plain_text(name), plain_text(value)
     if name == "x-mosn-path":
         request.path = value
     elif name == "x-mosn-querystring":

@@ -24,11 +24,12 @@ from pymosn.config.schema.stream_filters import NO_OP_STREAM_FILTERS
 from pymosn.config.typed import typed
 from pymosn.core.clock import Clock
 from pymosn.core.counters import Metrics
-from pymosn.core.errors import reason
+from pymosn.core.errors import is_a, reason
+from pymosn.core.foreign import Late, outcome
 from pymosn.core.log import ERROR, Log
 from pymosn.core.redaction import KnownSecrets
 from pymosn.filters.collectors import Registrations
-from pymosn.filters.errors import FilterConfigError, FilterLoadError, describe
+from pymosn.filters.errors import FilterConfigError, FilterLoadError, describe, problems_of
 from pymosn.filters.loading import PROTOCOLS as PROTOCOL_ENTRY_POINTS
 from pymosn.filters.loading import installed, load_filter, load_installed
 from pymosn.filters.modules import ModuleDraft, ModuleStore
@@ -36,7 +37,7 @@ from pymosn.filters.permissions import writable_fault
 from pymosn.filters.secret_fields import NO_PATHS, Paths, redacted_settings, secret_fields
 from pymosn.filters.sources import read_sources
 from pymosn.filters.stream.shipped import FROM_FILES, SHIPPED, spec_of
-from pymosn.proxy.stream_filters import FilterHandle, StreamFilters
+from pymosn.proxy.stream_filters import FilterClassError, FilterHandle, StreamFilters
 from pymosn.stream.registry import protocols
 
 #: Seconds that `start` and `stop` of a filter may take.
@@ -50,11 +51,16 @@ T = TypeVar("T")
 FilterKey = tuple[str, int, bytes, bytes]
 
 
+class NotAsync(Exception):
+    """`start` of a filter is a plain method."""
+
+
 class BuiltFilter(msgspec.Struct, eq=False):
     """A filter, with its path in the configuration."""
 
     handle: FilterHandle
     path: str
+    context: FilterContext
     #: The secrets of its settings, which errors must not show.
     secrets: KnownSecrets
     #: The Prometheus collectors that it has registered while it was made and started.
@@ -64,52 +70,44 @@ class BuiltFilter(msgspec.Struct, eq=False):
 
     async def start(self) -> list[Diagnostic]:
         """Starts the filter, within bounded time; returns the error."""
-        try:
-            async with asyncio.timeout(START_TIME):
-                with self.registered.recording():
-                    text = await self._start()
-        except TimeoutError:
-            text = f"`start` did not finish within {START_TIME:g} s"
-        except BaseException as error:
-            _raise_if_cancelled(error)
+        error = await outcome(self._start, START_TIME)
+        if error is None:
+            self.is_started = True
+            return []
+        if is_a(error, Late):
+            text = f"`start` {reason(error)}"
+        elif is_a(error, NotAsync):
+            text = "`start` must be `async def`"
+        else:
             text = f"does not start: {self.secrets.hide(describe(error))}"
-        return [error_at(self.path, f"filter {self.handle.name!r} {text}")] if text else []
+        return [error_at(self.path, f"filter {self.handle.name!r} {text}")]
 
-    async def _start(self) -> str:
-        starting: object = self.handle.filter.start()
-        if not isinstance(starting, Awaitable):
-            return "`start` must be `async def`"
-        await starting
-        self.is_started = True
-        return ""
+    async def _start(self) -> None:
+        with self.registered.recording():
+            starting: object = self.handle.filter.start()
+            if not isinstance(starting, Awaitable):
+                raise NotAsync
+            await starting
 
     async def stop(self) -> None:
         """Cancels the tasks of the filter and stops it, within bounded time; an error is logged."""
-        context = self.handle.filter.context
-        try:
-            async with asyncio.timeout(STOP_TIME):
-                await context.end_tasks()
-                if self.is_started:
-                    self.is_started = False
-                    stopping: object = self.handle.filter.stop()
-                    if isinstance(stopping, Awaitable):
-                        await stopping
-        except BaseException as error:
-            _raise_if_cancelled(error)
-            context.write(f"`stop` failed: {describe(error)}", ERROR)
+        error = await outcome(self._stop, STOP_TIME)
+        if error is not None:
+            text = reason(error) if is_a(error, Late) else f"failed: {self.secrets.hide(describe(error))}"
+            self.context.write(f"`stop` {text}", ERROR)
 
-
-def _raise_if_cancelled(error: BaseException) -> None:
-    """Raises an error that is not the filter's own: the cancellation of the current task, or Ctrl-C."""
-    task = asyncio.current_task()
-    if isinstance(error, KeyboardInterrupt) or (task is not None and task.cancelling()):
-        raise error
+    async def _stop(self) -> None:
+        await self.context.end_tasks()
+        if self.is_started:
+            self.is_started = False
+            stopping: object = self.handle.filter.stop()
+            if isinstance(stopping, Awaitable):
+                await stopping
 
 
 async def stop_filters(filters: Iterable[BuiltFilter]) -> None:
-    """Stops filters, one after the other."""
-    for built in filters:
-        await built.stop()
+    """Stops filters concurrently: one that takes all its time takes nothing from the others."""
+    await asyncio.gather(*(built.stop() for built in filters))
 
 
 class FilterBuilder(msgspec.Struct, eq=False):
@@ -181,22 +179,21 @@ class FilterBuilder(msgspec.Struct, eq=False):
     def _build(self, entry: FilterConfig, path: str) -> BuiltFilter | None:
         registered = self.modules.collectors.record()
         with registered.recording():
-            handle = self._attempt(partial(self._handle, entry), entry, path)
-        if handle is None:
-            return None
-        secrets = KnownSecrets()
-        self._hide(entry, getattr(handle.filter, "Config", None) or settings_class(entry), secrets)
-        group = self.metrics.group("filter", ("filter", handle.name))
-        count, index = self.share.count, self.share.index
-        handle.filter.context = FilterContext(handle.name, self.log, self.clusters, self.clock, group, count, index)
-        return BuiltFilter(handle, path, secrets, registered)
+            return self._attempt(partial(self._built, entry, path, registered), entry, path)
 
-    def _handle(self, entry: FilterConfig) -> FilterHandle:
+    def _built(self, entry: FilterConfig, path: str, registered: Registrations) -> BuiltFilter:
+        """Creates a filter. Raises whatever its code raises."""
         stream_filter = self._load(entry)
         timeout = -1.0 if entry.timeout is None else entry.timeout
         handle = FilterHandle(filter_name(entry), stream_filter, self.metrics, entry.on_error, timeout)
-        _check_protocols(stream_filter)
-        return handle
+        _check_protocols(handle.protocols)
+        secrets = KnownSecrets()
+        self._hide(entry, getattr(stream_filter, "Config", None) or settings_class(entry), secrets)
+        group = self.metrics.group("filter", ("filter", handle.name))
+        count, index = self.share.count, self.share.index
+        context = FilterContext(handle.name, self.log, self.clusters, self.clock, group, count, index)
+        stream_filter.context = context
+        return BuiltFilter(handle, path, context, secrets, registered)
 
     def _attempt(self, make: Callable[[], T], entry: FilterConfig, path: str) -> T | None:
         """The result of `make`; None after an error of the filter at `path`, which is added without secrets."""
@@ -205,10 +202,11 @@ class FilterBuilder(msgspec.Struct, eq=False):
         try:
             return make()
         except FilterConfigError as error:
-            self.faults += [error_at(f"{path}.config{inner}", secrets.hide(text)) for inner, text in error.problems]
-        except (FilterLoadError, TypeError) as error:
+            problems = problems_of(error)
+            self.faults += [error_at(f"{path}.config{inner}", secrets.hide(text)) for inner, text in problems]
+        except (FilterLoadError, FilterClassError) as error:
             self.faults.append(error_at(path, secrets.hide(reason(error))))
-        except Exception as error:  # an attribute of the filter's class, or settings that a check has missed
+        except BaseException as error:  # an attribute of the filter's class, or settings that a check has missed
             text = f"filter {entry.type!r} does not start: {describe(error)}"
             self.faults.append(error_at(path, secrets.hide(text)))
         return None
@@ -241,12 +239,12 @@ class FilterBuilder(msgspec.Struct, eq=False):
         return Path(self.config_dir, str(entry.config.get("path", "")))
 
 
-def _check_protocols(stream_filter: StreamFilter) -> None:
-    """Raises TypeError for an unknown protocol name: the filter would silently never run."""
-    for name in stream_filter.protocols:
+def _check_protocols(names: Iterable[str]) -> None:
+    """Raises FilterClassError for an unknown protocol name: the filter would silently never run."""
+    for name in names:
         if name not in PROTOCOLS and name not in BUILT_PROTOCOLS and name not in installed(PROTOCOL_ENTRY_POINTS):
             known = ", ".join(sorted({*PROTOCOLS, *BUILT_PROTOCOLS} - {"Auto", "X"}))
-            raise TypeError(f"protocols: unknown protocol {name!r}; known: {known}")
+            raise FilterClassError(f"protocols: unknown protocol {name!r}; known: {known}")
 
 
 def filter_name(entry: FilterConfig) -> str:

@@ -20,7 +20,7 @@ from pymosn.config.schema.network_filters import PROTOCOLS, CidrRange, StreamPro
 from pymosn.core.address_ranges import End, address_range, port_ranges
 from pymosn.core.addresses import split_address
 from pymosn.core.counters import DownstreamStats
-from pymosn.core.errors import describe, reason
+from pymosn.core.errors import describe, is_a, reason
 from pymosn.core.message import ForwardingOptions
 from pymosn.network.admission import Admission
 from pymosn.network.destinations import OwnAddresses
@@ -191,8 +191,8 @@ class ListenerBuilder(msgspec.Struct, eq=False):
             name = protocol.spec.name
             try:
                 options[name] = protocol.options(proxy.extend_config.of(name), facts)
-            except Exception as error:  # of an installed protocol
-                text = reason(error) if isinstance(error, ValueError) else describe(error)
+            except BaseException as error:  # of an installed protocol
+                text = reason(error) if is_a(error, ValueError) else describe(error)
                 self.faults.append(error_at(path, f"settings of protocol {name!r}: {text}"))
         return options
 

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from typing import cast
+
 from pymosn.api.rpc import RpcSpec
 from pymosn.api.stream import StreamProtocol
+from pymosn.core.errors import type_name
 from pymosn.filters.errors import describe
 from pymosn.filters.loading import PROTOCOLS, entry_points_of
 from pymosn.stream.registry import RpcProtocol
@@ -20,8 +23,6 @@ def load_protocol(name: str) -> StreamProtocol:
         if point.name == name:
             try:
                 made = point.load()()
-            except KeyboardInterrupt:
-                raise
             except BaseException as error:  # a package may call `sys.exit`
                 raise ProtocolLoadError(f"cannot load protocol {point.value}: {describe(error)}") from error
             return as_protocol(name, made, point.value)
@@ -30,9 +31,14 @@ def load_protocol(name: str) -> StreamProtocol:
 
 def as_protocol(name: str, made: object, origin: str) -> StreamProtocol:
     """The object that a package created, as a protocol of layer 3. `origin`: its entry point. Raises ProtocolLoadError."""
-    protocol = RpcProtocol(made) if isinstance(made, RpcSpec) else made
-    if not isinstance(protocol, StreamProtocol):
-        raise ProtocolLoadError(f"{origin} makes a {type(made).__name__}, not a pymosn.api.rpc.RpcSpec")
-    if protocol.spec.name != name:
-        raise ProtocolLoadError(f"{origin} is offered as {name!r} but its spec is named {protocol.spec.name!r}")
-    return protocol
+    protocol: object = RpcProtocol(cast("RpcSpec", made)) if issubclass(type(made), RpcSpec) else made
+    if not issubclass(type(protocol), StreamProtocol):
+        raise ProtocolLoadError(f"{origin} makes a {type_name(made)}, not a pymosn.api.rpc.RpcSpec")
+    known = cast("StreamProtocol", protocol)
+    try:
+        own_name = str.__str__(known.spec.name)
+    except BaseException as error:
+        raise ProtocolLoadError(f"cannot load protocol {origin}: {describe(error)}") from error
+    if own_name != name:
+        raise ProtocolLoadError(f"{origin} is offered as {name!r} but its spec is named {own_name!r}")
+    return known

@@ -255,9 +255,11 @@ class WorkerRuntime:
 
     async def aclose(self) -> None:
         """Stops the filters, closes the pools and flushes the logs."""
-        await stop_filters([*self.active.filters.values(), *self.retired.filters])
-        self.runtime.clusters.activate({})
-        self.logs.flush()
+        try:
+            await stop_filters([*self.active.filters.values(), *self.retired.filters])
+        finally:
+            self.runtime.clusters.activate({})
+            self.logs.flush()
 
 
 def _pieces(packed: PackedTable, parts: Parts, clusters: set[str]) -> Iterator[list[Piece]]:

@@ -1,17 +1,20 @@
 """Text of errors that other people's code raised: filters, plug-ins, libraries.
 
 Such an error is any object: its `__str__` may raise, or return megabytes, or text that cannot be encoded. A failure to
-describe it must not replace the failure that it describes, so all such text comes from here.
+describe it must not replace the failure that it describes, so all such text comes from here. `foreign` has the calls
+into such code.
 """
 
 from __future__ import annotations
 
 from types import TracebackType
-from typing import Final
+from typing import Any, Final
 
 #: Maximum characters of an error's text.
 LIMIT: Final = 2000
 TRACEBACK_LIMIT: Final = 50000
+_TRACEBACK: Final[Any] = vars(BaseException)["__traceback__"]
+_NAME: Final[Any] = vars(type)["__name__"]
 
 
 def describe(error: BaseException) -> str:
@@ -24,19 +27,27 @@ def describe(error: BaseException) -> str:
 def reason(error: BaseException) -> str:
     """The text of an error, without its type; at most LIMIT characters, and valid Unicode. Never raises."""
     try:
-        # A subclass of `str` could override anything that is called later.
-        return printable(str.__str__(str(error)))
+        return text_of(error)
     except BaseException:  # whatever the error's own code raises
         return "its text cannot be read"
 
 
+def text_of(value: object) -> str:
+    """The `str` of a value; at most LIMIT characters, and valid Unicode. Raises whatever the value raises."""
+    # A subclass of `str` could override anything that is called later.
+    return printable(str.__str__(str(value)))
+
+
 def traceback_of(error: BaseException) -> TracebackType | None:
     """The traceback of an error, if it has one. Never raises."""
-    try:
-        trace: object = error.__traceback__
-    except BaseException:  # a property of its class
-        return None
+    # Not the attribute: a property of its class would hide the interpreter's own.
+    trace: object = _TRACEBACK.__get__(error)
     return trace if isinstance(trace, TracebackType) else None
+
+
+def is_a(error: BaseException, kind: type[BaseException]) -> bool:
+    """Whether an error is of a kind, judged by its type as `except` does: its `__class__` may claim anything, or raise."""
+    return issubclass(type(error), kind)
 
 
 def with_traceback(error: BaseException) -> str:
@@ -45,8 +56,8 @@ def with_traceback(error: BaseException) -> str:
 
     try:
         return printable("".join(traceback.format_exception(error)), TRACEBACK_LIMIT)
-    except BaseException:
-        return describe(error)
+    except BaseException:  # of its attributes
+        return printable("".join([*traceback.format_tb(traceback_of(error)), describe(error)]), TRACEBACK_LIMIT)
 
 
 def printable(text: str, limit: int = LIMIT) -> str:
@@ -56,9 +67,15 @@ def printable(text: str, limit: int = LIMIT) -> str:
     return text.encode("utf-8", "backslashreplace").decode("utf-8")
 
 
+def shown(value: object) -> str:
+    """The `repr` of a value; at most LIMIT characters, and valid Unicode. Never raises."""
+    try:
+        return printable(str.__str__(repr(value)))
+    except BaseException:
+        return type_name(value)
+
+
 def type_name(value: object) -> str:
     """The name of a value's type. Never raises."""
-    try:
-        return printable(str.__str__(type(value).__name__))
-    except BaseException:  # a metaclass can override even this
-        return "an exception" if issubclass(type(value), BaseException) else "an object"
+    # Not the attribute, as in `traceback_of`: a metaclass can override it.
+    return printable(str.__str__(_NAME.__get__(type(value))))

@@ -60,6 +60,21 @@ class Refused(Exception):
         self.failure = failure
 
 
+_ATTRIBUTE: Final = "failure"
+
+
+def failure_of(refused: Refused) -> Failure | None:
+    """The failure of a Refused that may be of a foreign subclass; None if it has no valid one. Never raises."""
+    try:
+        # By name, because compiled code would not see a property of a subclass.
+        failure: object = getattr(refused, _ATTRIBUTE)
+        if type(failure) is Failure and type(failure.reason) is str and type(failure.status) is int:
+            return failure if 200 <= failure.status <= 599 else None
+    except BaseException:  # a property of its class
+        return None
+    return None
+
+
 # ---- malformed or oversized requests
 BAD_REQUEST: Final = Failure("bad_request", 400)
 BAD_FRAMING: Final = Failure("bad_framing", 400)

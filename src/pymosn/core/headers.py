@@ -14,6 +14,7 @@ from mypy_extensions import i64, mypyc_attr
 
 from pymosn.core.chars import FIELD_VALUE, TOKEN, all_in, has_lowered
 from pymosn.core.failure import REPEATED_FIELD, Refused
+from pymosn.core.plain import plain_text
 
 COLON: Final[i64] = 58
 LF: Final[i64] = 10
@@ -112,6 +113,7 @@ def to_text(raw: bytes) -> str:
 
 def to_bytes(text: str) -> bytes:
     """The reverse of `to_text`."""
+    text = plain_text(text)
     try:
         return text.encode("utf-8")
     except UnicodeEncodeError:
@@ -131,7 +133,7 @@ def lower_name(name: str) -> bytes:
     if lowered is None:
         lowered = to_bytes(name).lower()
         if len(_LOWERED) < _MEMORY:
-            _LOWERED[name] = lowered
+            _LOWERED[plain_text(name)] = lowered
     return lowered
 
 
@@ -150,7 +152,7 @@ def line_start(name: str) -> bytes:
     if start is None:
         start = encode_name(name) + b": "
         if len(_LINE_STARTS) < _MEMORY:
-            _LINE_STARTS[name] = start
+            _LINE_STARTS[plain_text(name)] = start
     return start
 
 

@@ -16,6 +16,7 @@ from pymosn.core.chars import HOST, PATH, TARGET, all_in
 from pymosn.core.clock import HttpDates
 from pymosn.core.failure import Failure, Refused
 from pymosn.core.headers import HeaderError, Headers, HttpHeaders, to_text
+from pymosn.core.plain import plain_bytes, plain_text
 from pymosn.core.request_ids import RequestIds
 
 #: `content_length` of a message whose length is only known at its end (chunked, HTTP/2 without content-length).
@@ -36,6 +37,13 @@ BODY_LIMIT: Final[i64] = 1024 * 1024
 #: Bytes of a request body that are kept for a further attempt, by default, and where there is no limit.
 KEPT_BODY: Final[i64] = 64 * 1024
 UNLIMITED: Final[i64] = 1 << 62
+
+
+def body_bytes(body: bytes | bytearray | memoryview | str) -> bytes:
+    """A body that a filter supplies, as bytes; text as UTF-8."""
+    if isinstance(body, str):
+        return plain_text(body).encode()
+    return plain_bytes(body) if isinstance(body, bytes) else bytes(body)
 
 
 class BodyTooLarge(Refused):
@@ -101,7 +109,7 @@ class MessageHead:
 
     def set_body(self, body: bytes | str) -> None:
         """Sends `body` (text as UTF-8) instead of the original one, whether that was read or not."""
-        self.new_body = body.encode() if isinstance(body, str) else bytes(body)
+        self.new_body = body_bytes(body)
 
     def set_json(self, value: object) -> None:
         """Sends `value` as JSON. Raises TypeError for values that JSON cannot represent."""
@@ -282,7 +290,7 @@ class RequestHead(MessageHead):
 
     @path.setter
     def path(self, value: str) -> None:
-        raw = value.encode("ascii", "replace")
+        raw = plain_text(value).encode("ascii", "replace")
         if not raw.startswith(b"/") or not all_in(raw, PATH):
             raise HeaderError(f"not a request path: {value!r}")
         self.raw_path = raw
@@ -294,7 +302,7 @@ class RequestHead(MessageHead):
 
     @query.setter
     def query(self, value: str) -> None:
-        raw = value.encode("ascii", "replace")
+        raw = plain_text(value).encode("ascii", "replace")
         if not all_in(raw, TARGET):
             raise HeaderError(f"not a query string: {value!r}")
         self.raw_query = raw or None
@@ -306,7 +314,7 @@ class RequestHead(MessageHead):
 
     @host.setter
     def host(self, value: str) -> None:
-        raw = value.encode("ascii", "replace")
+        raw = plain_text(value).encode("ascii", "replace")
         if not raw or not all(HOST[byte] or byte in b":[]" for byte in raw):
             raise HeaderError(f"not a host: {value!r}")
         self.set_host(raw)

@@ -97,7 +97,7 @@ class TimerWheel:
         first = self._next
         if target > self._tick:
             self._tick = target
-        errors: list[Exception] = []
+        errors: list[BaseException] = []
         if first <= target:
             self._is_advancing = True
             self._next = _NO_TICK
@@ -120,7 +120,7 @@ class TimerWheel:
         if self._next < _NO_TICK:
             self._wake(float(self._next) * RESOLUTION)
         if errors:
-            raise errors[0] if len(errors) == 1 else ExceptionGroup("alarms failed", errors)
+            raise errors[0] if len(errors) == 1 else BaseExceptionGroup("alarms failed", errors)
 
     def _earliest(self) -> i64:
         """The first tick with an alarm; for one in the far ring, the first tick of its slot."""
@@ -136,7 +136,7 @@ class TimerWheel:
             far += 1
         return near
 
-    def _visit(self, head: Alarm, tick: i64, errors: list[Exception]) -> None:
+    def _visit(self, head: Alarm, tick: i64, errors: list[BaseException]) -> None:
         """Fires the due alarms of a slot, and moves those of the far ring whose time has come, and those set to later."""
         due: list[Alarm] = []
         alarm = head._after
@@ -156,7 +156,7 @@ class TimerWheel:
                 alarm.alarm_deadline = NEVER
                 try:
                     alarm.on_alarm()
-                except Exception as error:
+                except BaseException as error:  # of foreign code, such as the codec of an installed package
                     errors.append(error)
 
     def _link(self, alarm: Alarm, due: i64) -> None:

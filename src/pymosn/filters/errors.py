@@ -8,6 +8,8 @@ from typing import Final
 from pymosn.core import errors
 
 _HERE: Final = os.path.dirname(__file__)
+#: What the compiler raises, and not a subclass by a filter.
+_OF_COMPILER: Final = (SyntaxError, IndentationError, TabError)
 
 
 class FilterLoadError(Exception):
@@ -22,10 +24,22 @@ class FilterConfigError(FilterLoadError):
         self.problems = problems
 
 
+def problems_of(error: FilterConfigError) -> list[tuple[str, str]]:
+    """The problems of an error that may be of a filter's own subclass; its text if they cannot be read. Never raises."""
+    try:
+        return [(errors.printable(str.__str__(path)), errors.printable(str.__str__(text))) for path, text in error.problems]
+    except BaseException:  # whatever the error's own code raises
+        return [("", errors.reason(error))]
+
+
 def describe(error: BaseException) -> str:
-    """An error in a filter's code, with file and line if known."""
-    if isinstance(error, SyntaxError):
+    """An error in a filter's code, with file and line if known. Never raises."""
+    if type(error) in _OF_COMPILER and isinstance(error, SyntaxError):
         return errors.printable(f"{error.filename}:{error.lineno}: {error.msg}")
+    return f"{_location(error)}{errors.describe(error)}"
+
+
+def _location(error: BaseException) -> str:
     trace = errors.traceback_of(error)
     location = ""
     while trace is not None:
@@ -34,4 +48,4 @@ def describe(error: BaseException) -> str:
         if not file.startswith("<") and os.path.dirname(file) != _HERE:
             location = f"{file}:{trace.tb_lineno}: "
         trace = trace.tb_next
-    return f"{location}{errors.describe(error)}"
+    return errors.printable(location)

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-import inspect
 from pathlib import Path
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, cast
 
 from pymosn.api.stream_filter import StreamFilter
+from pymosn.core.errors import reason, type_name
 from pymosn.core.redaction import KnownSecrets
 from pymosn.filters.collectors import wrap_registry
-from pymosn.filters.errors import FilterConfigError, FilterLoadError, describe
+from pymosn.filters.errors import FilterConfigError, FilterLoadError, describe, problems_of
 from pymosn.filters.folder_version import calling_registrations
 from pymosn.filters.modules import ModuleDraft, ModuleStore
 from pymosn.filters.secret_fields import redacted_settings, secret_fields
@@ -42,8 +42,6 @@ def load_installed(name: str, config: dict[str, object]) -> StreamFilter:
         if point.name == name:
             try:
                 found = point.load()
-            except KeyboardInterrupt:
-                raise
             except BaseException as error:  # a package may call `sys.exit`
                 raise FilterLoadError(f"cannot load {point.value}: {describe(error)}") from error
             wrap_registry(calling_registrations)
@@ -57,7 +55,10 @@ def load_filter(path: Path, class_name: str, config: dict[str, object], modules:
     `modules`: where its module comes from; None: reads the file and its folder now, for this filter alone.
     """
     module = (modules or _draft_of(path)).load(path)
-    found = getattr(module, class_name, None)
+    try:
+        found = getattr(module, class_name, None)
+    except BaseException as error:  # of the module's `__getattr__`
+        raise FilterLoadError(f"cannot load {path}:{class_name}: {describe(error)}") from error
     if found is None:
         near = ", ".join(name for name, value in vars(module).items() if is_filter(value)) or "none"
         raise FilterLoadError(f"{path} has no class {class_name!r} (stream filters in it: {near})")
@@ -71,23 +72,25 @@ def _draft_of(path: Path) -> ModuleDraft:
 
 def is_filter(value: object) -> bool:
     """Whether a value is a class of stream filters."""
-    return inspect.isclass(value) and issubclass(value, StreamFilter) and value is not StreamFilter
+    # By its type: a lazy object at the top of a module may raise when it is asked for its `__class__`.
+    return issubclass(type(value), type) and issubclass(cast("type", value), StreamFilter) and value is not StreamFilter
 
 
 def _make(found: object, origin: str, config: dict[str, object]) -> StreamFilter:
-    if not is_filter(found):
-        raise FilterLoadError(f"{origin} is not a subclass of pymosn.api.StreamFilter")
-    assert isinstance(found, type)
-    kind = getattr(found, "Config", None)
     secrets = KnownSecrets()
-    redacted_settings(config, secret_fields(kind), secrets.add)
     try:
-        made = found(typed_config(kind, config))
+        if not is_filter(found):
+            raise FilterLoadError(f"{origin} is not a subclass of pymosn.api.StreamFilter")
+        assert isinstance(found, type)
+        kind = getattr(found, "Config", None)
+        redacted_settings(config, secret_fields(kind), secrets.add)
+        made: object = found(typed_config(kind, config))
     except FilterConfigError as error:
-        raise FilterConfigError([(path, secrets.hide(text)) for path, text in error.problems]) from None
-    except (FilterLoadError, KeyboardInterrupt):
-        raise
+        raise FilterConfigError([(path, secrets.hide(text)) for path, text in problems_of(error)]) from None
+    except FilterLoadError as error:
+        raise FilterLoadError(secrets.hide(reason(error))) from error
     except BaseException as error:  # `sys.exit` and panics of Rust extensions are not Exceptions
         raise FilterLoadError(f"{origin} does not start: {secrets.hide(describe(error))}") from error
-    assert isinstance(made, StreamFilter)
-    return made
+    if not issubclass(type(made), StreamFilter):
+        raise FilterLoadError(f"{origin} makes {type_name(made)}, not a stream filter")
+    return cast("StreamFilter", made)

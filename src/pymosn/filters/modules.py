@@ -15,7 +15,7 @@ import sys
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from types import CodeType, ModuleType
-from typing import Final
+from typing import Any, Final, cast
 
 from pymosn.api.stream_filter import StreamFilter
 from pymosn.filters.collectors import Replacement
@@ -93,8 +93,6 @@ class ModuleDraft:
             loaded.imports.add(body_of(""))  # the `__init__.py` of the folder
             for name in self._imported_later(version, dotted):
                 version.load(name)
-        except KeyboardInterrupt:
-            raise
         except BaseException as error:  # `sys.exit` and panics of Rust extensions are not Exceptions
             raise FilterLoadError(describe(error)) from error
         return loaded.module
@@ -221,7 +219,10 @@ def _unbind(loaded: LoadedModule, kept: Mapping[str, LoadedModule]) -> None:
 
 def source_file(made: StreamFilter) -> str:
     """The file with the code of a filter; empty if that is compiled."""
-    return str(getattr(sys.modules.get(type(made).__module__), "__file__", "") or "")
+    try:
+        return _file_of(sys.modules.get(type(made).__module__))
+    except BaseException:  # of a metaclass
+        return ""
 
 
 def is_in_file(made: StreamFilter, file: str, line: int) -> bool:
@@ -233,12 +234,28 @@ def is_in_class(made: StreamFilter, file: str, line: int) -> bool:
     """Whether a line of a file is in a method of a filter."""
     for kind in type(made).__mro__:
         for member in vars(kind).values():
-            code = getattr(inspect.unwrap(member), "__code__", None)
+            code = _code_of(member)
             if isinstance(code, CodeType) and code.co_filename == file and code.co_firstlineno <= line <= _last_line(code):
                 return True
     return False
 
 
+def _code_of(member: object) -> object:
+    try:
+        return getattr(inspect.unwrap(cast("Any", member)), "__code__", None)
+    except BaseException:  # whatever an attribute of a class raises
+        return None
+
+
 def _last_line(code: CodeType) -> int:
     inner = [_last_line(const) for const in code.co_consts if isinstance(const, CodeType)]
     return max([code.co_firstlineno, *inner, *(line for *_, line in code.co_lines() if line is not None)])
+
+
+def _file_of(module: object) -> str:
+    """The file of a module; empty without one. Some packages put lazy objects into `sys.modules`, which may raise."""
+    try:
+        file: object = getattr(module, "__file__", None)
+        return str.__str__(file) if isinstance(file, str) else ""
+    except BaseException:
+        return ""

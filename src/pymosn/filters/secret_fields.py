@@ -8,6 +8,8 @@ from typing import Annotated, Any, Final, get_args, get_origin, get_type_hints
 
 import msgspec
 
+from pymosn.core.errors import printable
+from pymosn.core.plain import plain_text
 from pymosn.core.redaction import hidden, ignore_secret, redacted
 from pymosn.core.secrets import SECRET
 
@@ -25,8 +27,8 @@ def secret_fields(kind: Any) -> Paths:
     If its annotations cannot be read, everything is secret.
     """
     try:
-        return frozenset(_paths(kind, ()))
-    except (NameError, TypeError, AttributeError):
+        return frozenset(tuple(printable(plain_text(key)) for key in path) for path in _paths(kind, ()))
+    except BaseException:  # foreign code: of annotations, a metaclass or a property
         return frozenset([()])
 
 

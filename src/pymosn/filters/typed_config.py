@@ -7,7 +7,7 @@ from typing import Any, Final
 
 import msgspec
 
-from pymosn.core.errors import printable, reason
+from pymosn.core.errors import reason, text_of
 from pymosn.filters.errors import FilterConfigError
 
 #: One step of the paths in msgspec's messages.
@@ -24,7 +24,7 @@ def typed_config(kind: Any, config: dict[str, object]) -> object:
         except ValueError as error:
             if not hasattr(error, "errors"):
                 raise FilterConfigError([("", reason(error))]) from error
-            raise FilterConfigError([(_path(one["loc"]), printable(str(one["msg"]))) for one in error.errors()]) from None
+            raise FilterConfigError([(_path(one["loc"]), text_of(one["msg"])) for one in error.errors()]) from None
     try:
         return msgspec.convert(config, kind)
     except msgspec.ValidationError as error:
@@ -63,7 +63,7 @@ def _invalid_key(kind: Any, whole: object, holder: object, path: str) -> str | N
         try:
             msgspec.convert(whole, kind)
         except msgspec.ValidationError as error:
-            if str(error).partition(" - at `$")[2].startswith(path):
+            if reason(error).partition(" - at `$")[2].startswith(path):
                 return str(key)
     return None
 

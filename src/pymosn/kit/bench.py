@@ -11,7 +11,10 @@ from typing import Any, Final
 import msgspec
 
 from pymosn.api.stream_filter import StreamFilter
+from pymosn.assembly.filters import START_TIME, STOP_TIME
+from pymosn.core.foreign import outcome
 from pymosn.core.headers import HeaderError, headers_from, wire_lines
+from pymosn.filters.errors import describe
 from pymosn.filters.loading import load_filter, load_installed
 from pymosn.kit.bench_rig import BenchError, Line
 from pymosn.server.resources import settle
@@ -75,7 +78,7 @@ def load(name: str, config: dict[str, Any]) -> StreamFilter:
 
 
 def measure(benchmark: Benchmark) -> Measurement:
-    """Measures for some seconds. Raises FilterLoadError, BenchError, and what a filter's `start` raises."""
+    """Measures for some seconds. Raises FilterLoadError and BenchError."""
     import uvloop  # as in a worker
 
     if len(benchmark.configs) > len(benchmark.filters):
@@ -95,7 +98,9 @@ async def _measure(benchmark: Benchmark, measured: Sequence[StreamFilter]) -> Me
     threshold = gc.get_threshold()
     try:
         for entry in measured:
-            await entry.start()
+            failed = await outcome(entry.start, START_TIME)
+            if failed is not None:
+                raise BenchError(f"the filter failed to start: {describe(failed)}")
         for line in lines:
             await line.run(max(1, benchmark.requests // 10))
         full.ends.statuses.clear()
@@ -108,8 +113,8 @@ async def _measure(benchmark: Benchmark, measured: Sequence[StreamFilter]) -> Me
         gc.set_threshold(*threshold)
         gc.unfreeze()
         for entry in measured:
-            await entry.context.end_tasks()
-            await entry.stop()
+            await outcome(entry.context.end_tasks, STOP_TIME)
+            await outcome(entry.stop, STOP_TIME)  # its errors do not matter for what was measured
     return Measurement(
         filters=benchmark.filters,
         empty_us=best[0] * 1e6,

@@ -20,6 +20,7 @@ from pymosn.core.log import Log
 from pymosn.core.message import ForwardingOptions
 from pymosn.core.overload import OverloadState
 from pymosn.core.timers import TimerWheel
+from pymosn.filters.errors import describe
 from pymosn.network.connection import ConnectionOwner, TcpConnection
 from pymosn.network.listener import ConnectionIds, Listener
 from pymosn.proxy.cluster_client import ClusterClients
@@ -115,8 +116,11 @@ class Line(Dialer):
         named = []
         for name, entry in filters.items():
             group = self.metrics.group("filter", ("filter", name))
-            entry.context = FilterContext(name, runtime.log, clients, self.clock, group)
-            named.append(FilterHandle(name, entry, self.metrics))
+            try:
+                entry.context = FilterContext(name, runtime.log, clients, self.clock, group)
+                named.append(FilterHandle(name, entry, self.metrics))
+            except BaseException as error:  # of an attribute of its class
+                raise BenchError(f"the filter failed to start: {describe(error)}") from error
         stats = DownstreamStats(self.metrics.group("downstream", ("listener", "bench")))
         self.ends = Ends(self._on_end)
         http1 = runtime.protocols.get("Http1")

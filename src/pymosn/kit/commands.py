@@ -9,6 +9,7 @@ from typing import Any, Final, NoReturn
 import click
 import msgspec
 
+from pymosn.core.errors import reason
 from pymosn.server.run_options import OTHER_FAULT
 
 
@@ -98,7 +99,7 @@ def bench_filter(
 
     A filter is a class in a file, or the name of an installed filter; several filters form a chain.
     """
-    from pymosn.filters.errors import FilterLoadError, describe
+    from pymosn.filters.errors import FilterLoadError
     from pymosn.kit.bench import Benchmark, as_text, measure
     from pymosn.kit.bench_rig import BenchError
 
@@ -113,9 +114,7 @@ def bench_filter(
     try:
         result = measure(benchmark)
     except (FilterLoadError, BenchError) as error:
-        fail(str(error))
-    except Exception as error:
-        fail(f"the filter failed to start: {describe(error)}")
+        fail(reason(error))
     click.echo(json_text(result) if as_json else as_text(result))
 
 

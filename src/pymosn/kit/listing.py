@@ -19,7 +19,7 @@ from pymosn.core import errors
 from pymosn.core.counters import Metrics
 from pymosn.core.log import Log
 from pymosn.filters.errors import describe
-from pymosn.filters.loading import FILTERS
+from pymosn.filters.loading import FILTERS, is_filter
 from pymosn.filters.stream.shipped import SHIPPED as SHIPPED_FILTERS
 from pymosn.filters.stream.shipped import spec_of
 from pymosn.kit.schema import Field, Schema, config_schema, fields
@@ -72,9 +72,9 @@ def _installed(point: EntryPoint) -> FilterInfo:
     info = FilterInfo(name=point.name, origin="installed", source=f"{package}{point.value}")
     try:
         kind = point.load()
-    except Exception as error:
+    except BaseException as error:  # a package may call `sys.exit`
         return structs.replace(info, state=f"cannot be loaded: {describe(error)}")
-    if not (inspect.isclass(kind) and issubclass(kind, StreamFilter) and kind is not StreamFilter):
+    if not is_filter(kind):
         return structs.replace(info, state="is not a subclass of pymosn.api.StreamFilter")
     return _describe(info, kind)
 
@@ -112,17 +112,20 @@ def _configured(builder: FilterBuilder, listener: Any, entry: FilterConfig, path
 def _describe(info: FilterInfo, kind: type[StreamFilter]) -> FilterInfo:
     try:
         schema = config_schema(kind.Config)
-    except Exception as error:
+    except BaseException as error:  # of a validator, for example
         return structs.replace(info, state=f"its Config has no schema: {errors.describe(error)}")
-    return structs.replace(
-        info,
-        about=_first_line(kind),
-        phases=[_phase(kind, name) for name in PHASES if getattr(kind, name) is not getattr(StreamFilter, name)],
-        protocols=list(kind.protocols),
-        on_error=kind.on_error,
-        timeout=kind.timeout,
-        schema=schema,
-    )
+    try:
+        return structs.replace(
+            info,
+            about=errors.text_of(_first_line(kind)),
+            phases=[_phase(kind, name) for name in PHASES if getattr(kind, name) is not getattr(StreamFilter, name)],
+            protocols=[errors.text_of(name) for name in kind.protocols],
+            on_error=errors.text_of(kind.on_error),
+            timeout=float(kind.timeout),
+            schema=schema,
+        )
+    except BaseException as error:  # of an attribute of its class
+        return structs.replace(info, state=f"cannot be described: {describe(error)}")
 
 
 def _phase(kind: type[StreamFilter], name: str) -> str:

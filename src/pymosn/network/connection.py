@@ -221,14 +221,16 @@ class TcpConnection(Connection):
         if sock is not None:
             self._drain_after_reset(int(sock.fileno()))
         failure = self._failure or CLOSED_BY_PEER
-        self._filter.on_close(failure)
-        if self._rest is not None:
-            for network_filter in self._rest:
-                network_filter.on_close(failure)
+        try:
+            self._filter.on_close(failure)
+            if self._rest is not None:
+                for network_filter in self._rest:
+                    network_filter.on_close(failure)
+        finally:
             self._rest = None
-        # The filter refers to its connection: without this only the garbage collector would free the two.
-        self._filter = NO_FILTER
-        self._owner.on_end(self)
+            # The filter refers to its connection: without this only the garbage collector would free the two.
+            self._filter = NO_FILTER
+            self._owner.on_end(self)
 
     def _drain_after_reset(self, descriptor: int) -> None:
         """Reads what the peer sent before it reset the connection, such as an early response.

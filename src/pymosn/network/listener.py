@@ -13,7 +13,8 @@ from mypy_extensions import i64
 from pymosn.api.network import FilterChainFactory, join_address
 from pymosn.core.clock import Clock
 from pymosn.core.counters import DownstreamStats
-from pymosn.core.failure import DRAINING, LISTENER_FULL, WORKER_FULL, Failure
+from pymosn.core.failure import DRAINING, INTERNAL_ERROR, LISTENER_FULL, WORKER_FULL, Failure
+from pymosn.core.foreign import report
 from pymosn.core.log import Log
 from pymosn.core.timers import TimerWheel
 from pymosn.network.admission import Acceptor, Admission
@@ -223,7 +224,11 @@ class Listener(Acceptor):
         """Asks every connection, also those that open later, to finish and close as soon as nothing is in flight."""
         self.is_draining = True
         for connection in list(self._connections):
-            connection.drain()
+            try:
+                connection.drain()
+            except BaseException as error:  # of an installed protocol
+                report("a connection cannot be drained", error)
+                connection.abort(INTERNAL_ERROR)
 
     def abort_all(self) -> None:
         """Aborts all open connections, and those that open later: what they would need is about to be closed."""

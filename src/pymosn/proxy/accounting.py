@@ -13,7 +13,10 @@ def log_failure(log: Log, exchange: Exchange, failure: Failure, detail: str) -> 
     level = WARN if failure.status >= 500 and failure.retry_after == 0 else DEBUG
     if log.level <= level:
         upstream = exchange.upstream_connection_id or "-"
-        request = exchange.request.describe(exchange.protocol)
+        try:
+            request = exchange.request.describe(exchange.protocol)
+        except BaseException:  # of the head of an installed protocol
+            request = exchange.protocol
         text = f"[{exchange.connection_id},{upstream},-] {failure.status} {failure.reason} ({detail}): {request}"
         log.write(level, text)
 

@@ -43,6 +43,10 @@ class AttemptOwner:
         """The response's trailers arrived."""
         raise NotImplementedError
 
+    def on_attempt_broken(self, error: BaseException) -> None:
+        """The owner raised when it was told of the stream or of the response."""
+        raise NotImplementedError
+
     def on_attempt_writable(self, writable: bool) -> None:
         """False: the upstream's send buffer is full; True: it has drained."""
         raise NotImplementedError
@@ -166,8 +170,11 @@ class Attempt(UpstreamRequest):
         owner = self._owner
         if owner is None:
             sender.cancel()
-        else:
+            return
+        try:
             owner.on_attempt_sender(sender)
+        except BaseException as error:
+            owner.on_attempt_broken(error)
 
     def on_no_sender(self, failure: Failure) -> None:
         owner = self._owner
@@ -190,7 +197,10 @@ class Attempt(UpstreamRequest):
                 self._end(self._status)
             elif head.raw_tunnel:
                 self._tunnel_after = self._clock.now - self._started
-            owner.on_attempt_response(self.host, head, data, end)
+            try:
+                owner.on_attempt_response(self.host, head, data, end)
+            except BaseException as error:
+                owner.on_attempt_broken(error)
 
     def on_data(self, data: bytes, end: bool) -> None:
         owner = self._owner

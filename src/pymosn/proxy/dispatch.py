@@ -3,7 +3,15 @@
 from __future__ import annotations
 
 from pymosn.api.routing import Route
-from pymosn.core.failure import CLUSTER_UNKNOWN, INTERNAL_ERROR, PROTOCOL_MISMATCH, REPEATED_FIELD
+from pymosn.core.errors import reason
+from pymosn.core.failure import (
+    CLUSTER_UNKNOWN,
+    INTERNAL_ERROR,
+    PROTOCOL_MISMATCH,
+    REPEATED_FIELD,
+    UNREADABLE_HEADERS,
+    failure_of,
+)
 from pymosn.core.headers import headers_from
 from pymosn.core.message import UnreadableHeaders
 from pymosn.proxy.bodies import RequestBody
@@ -35,7 +43,7 @@ def route_request(owner: DispatchOwner) -> None:
         if isinstance(route, Route) and isinstance(route.action, Forward):
             owner.target = route.action.choose(exchange)
     except UnreadableHeaders as error:
-        owner.fail(error.failure, f"route: {error}")
+        owner.fail(failure_of(error) or UNREADABLE_HEADERS, f"route: {reason(error)}")
         return
     if isinstance(route, Rejection):
         owner.fail(route.failure, route.detail)
@@ -121,7 +129,7 @@ def _start(owner: DispatchOwner, action: Forward, target: Target, cluster: Clust
             return
         plan = plan_forward(exchange, action, target, cluster.balancer.uses_hash, original, reads_timeouts)
     except UnreadableHeaders as error:
-        owner.fail(error.failure, f"balancer: {error}")
+        owner.fail(failure_of(error) or UNREADABLE_HEADERS, f"balancer: {reason(error)}")
         return
     if exchange.set_cookie:
         owner.changes_response = True

@@ -23,15 +23,20 @@ from mypy_extensions import i64, mypyc_attr
 
 from pymosn.api.exchange import Reply
 from pymosn.api.stream import ResponseSender
+from pymosn.core.errors import describe, reason
 from pymosn.core.failure import (
     CLIENT_GONE,
     CLIENT_WRITE_TIMEOUT,
     FILTER_ERROR,
+    INTERNAL_ERROR,
     OVERLOADED,
     STREAM_IDLE,
+    UNREADABLE_HEADERS,
     UPSTREAM_TIMEOUT,
     Failure,
+    failure_of,
 )
+from pymosn.core.foreign import report
 from pymosn.core.headers import Headers, headers_from
 from pymosn.core.message import RequestHead, ResponseHead, UnreadableHeaders
 from pymosn.core.overload import SHED
@@ -108,19 +113,22 @@ class ExchangeDriver(DispatchOwner):
                 self.held_request().hold(data, end)
         if end:
             exchange.request_received = exchange.started
-        options = self.options
-        if options.forwarding.trusts_peer:
-            exchange.forwarded_ip = head.adopt_forwarded(options.forwarding)
-        if self.runtime.overload.level >= SHED:
-            self.fail(OVERLOADED, "")
-            return
-        filters = options.filters
-        if filters.all:
-            exchange.as_received = head.received_headers()
-        if filters.may_read:
-            head.body_source = RequestBody(self)
-        if not filters.on_request or self.passes(filters.on_request, REQUEST):
-            route_request(self)
+        try:
+            options = self.options
+            if options.forwarding.trusts_peer:
+                exchange.forwarded_ip = head.adopt_forwarded(options.forwarding)
+            if self.runtime.overload.level >= SHED:
+                self.fail(OVERLOADED, "")
+                return
+            filters = options.filters
+            if filters.all:
+                exchange.as_received = head.received_headers()
+            if filters.may_read:
+                head.body_source = RequestBody(self)
+            if not filters.on_request or self.passes(filters.on_request, REQUEST):
+                route_request(self)
+        except BaseException as error:
+            self.break_down(error)
 
     def on_refused(self, head: RequestHead, failure: Failure) -> None:
         self.exchange.request = head
@@ -262,7 +270,7 @@ class ExchangeDriver(DispatchOwner):
             try:
                 change_response(exchange, head.headers)
             except UnreadableHeaders as error:
-                self.fail(error.failure, f"route: {error}")
+                self.fail(failure_of(error) or UNREADABLE_HEADERS, f"route: {reason(error)}")
                 return
         if len(head.raw_tunnel) > 0 and self._forwarder is not None and not end:
             self._is_tunnel = True
@@ -394,9 +402,19 @@ class ExchangeDriver(DispatchOwner):
             headers.set("retry-after", str(failure.retry_after))
         if self.options.reason_header:
             headers.set("x-pymosn-reason", failure.reason)
-        body = exchange.request.failure_body(failure)
-        head = self._local_head(failure.status, headers, body)
-        self._reply_local(head, body, None, not had_failed and failure not in FILTER_FAILURES)
+        try:
+            body = exchange.request.failure_body(failure)
+            head = self._local_head(failure.status, headers, body)
+            self._reply_local(head, body, None, not had_failed and failure not in FILTER_FAILURES)
+        except BaseException as error:  # of the heads of an installed protocol
+            report("a local reply cannot be sent", error)
+            if not self.is_over():
+                self.sender.reset(failure)
+                self.finish()
+
+    def break_down(self, error: BaseException) -> None:
+        report("an exchange failed", error)
+        self.fail(INTERNAL_ERROR, describe(error))
 
     def cancel_attempt(self) -> None:
         if self._forwarder is not None:
@@ -418,7 +436,10 @@ class ExchangeDriver(DispatchOwner):
         exchange.finished = runtime.clock.now
         count(exchange, self.options.stats, was_tunnel)
         for access_log in self.options.access_logs:
-            access_log.log(exchange)
+            try:
+                access_log.log(exchange)
+            except BaseException as error:  # of the heads of an installed protocol
+                report("an access log cannot be written", error)
         filters = self.options.filters
         if filters.on_complete:
             run_completion(self, filters.on_complete)

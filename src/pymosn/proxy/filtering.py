@@ -14,11 +14,11 @@ from typing import Any, Final, cast
 
 from mypy_extensions import i64
 
-from pymosn.api.exchange import Exchange, Reply
+from pymosn.api.exchange import Exchange, Reply, is_valid_reply
 from pymosn.api.network import Connection
 from pymosn.api.stream import RequestReceiver
 from pymosn.core.errors import reason, type_name
-from pymosn.core.failure import FILTER_ERROR, FILTER_TIMEOUT, Failure, Refused
+from pymosn.core.failure import FILTER_ERROR, FILTER_TIMEOUT, Failure, Refused, failure_of
 from pymosn.core.timers import Alarm
 from pymosn.proxy.runtime import Runtime
 from pymosn.proxy.stream_filters import TIMED_ONE_IN, BodyHandler, FilterHandle, PhaseHandler, report_error
@@ -59,6 +59,10 @@ class FilterOwner(RequestReceiver):
 
     def apply(self, verdict: Verdict) -> None:
         """Acts on the verdict of a filter."""
+        raise NotImplementedError
+
+    def break_down(self, error: BaseException) -> None:
+        """Ends the exchange because of an error that nothing else handles, such as one of an installed protocol."""
         raise NotImplementedError
 
     def passes(self, chain: list[PhaseHandler], phase: i64) -> bool:
@@ -152,7 +156,13 @@ def verdict_of(owner: FilterOwner, task: FilterTask) -> Verdict | None:
 
 def _on_answer(owner: FilterOwner, step: PhaseHandler, answer: object) -> Verdict | None:
     if is_reply(answer):
-        return Verdict(step.handle, cast("Reply", answer), None, "")
+        reply = cast("Reply", answer)
+        try:
+            if is_valid_reply(reply):
+                return Verdict(step.handle, reply, None, "")
+        except BaseException as error:  # of a property of its class
+            return on_error(owner, step.handle, error, step.call)
+        return on_error(owner, step.handle, "it returned a Reply with an invalid attribute", step.call)
     return on_error(owner, step.handle, f"it returned {type_name(answer)}, not a Reply or None", step.call)
 
 
@@ -161,8 +171,10 @@ def on_error(owner: FilterOwner, handle: FilterHandle, error: BaseException | st
 
     `method`: the filter's method, for errors without a traceback.
     """
-    if isinstance(error, Refused):
-        return Verdict(handle, None, error.failure, f"filter {handle.name}: {reason(error)}")
+    if issubclass(type(error), Refused):
+        failure = failure_of(cast("Refused", error))
+        if failure is not None:
+            return Verdict(handle, None, failure, f"filter {handle.name}: {reason(cast('Refused', error))}")
     report_error(owner.runtime.log, handle, owner.exchange, error, method)
     if handle.skips_errors:
         handle.skipped.value += 1
@@ -199,7 +211,13 @@ def run_completion(owner: FilterOwner, chain: list[PhaseHandler]) -> None:
 def body_handlers(exchange: Exchange, chain: list[BodyHandler]) -> list[BodyHandler]:
     """The handlers of `chain` whose filters did not opt out of this exchange's bodies."""
     skipped = exchange.body_skipped_by
-    return chain if skipped is None else [step for step in chain if step.handle.filter not in skipped]
+    return chain if skipped is None else [step for step in chain if not _is_skipped(step, skipped)]
+
+
+def _is_skipped(step: BodyHandler, skipped: list[object]) -> bool:
+    """By identity: filters may define `__eq__`."""
+    stream_filter = step.handle.filter
+    return any(entry is stream_filter for entry in skipped)
 
 
 def filter_start(
@@ -221,7 +239,8 @@ def filter_chunk(owner: FilterOwner, chain: list[BodyHandler], data: bytes, last
     exchange = owner.exchange
     for step in chain:
         handle = step.handle
-        if exchange.body_skipped_by is not None and handle.filter in exchange.body_skipped_by:
+        skipped = exchange.body_skipped_by
+        if skipped is not None and _is_skipped(step, skipped):
             continue
         handle.calls.value += 1
         try:
@@ -325,12 +344,18 @@ class FilterTask(Alarm):
     def on_alarm(self) -> None:
         owner = self._owner
         if owner is not None:
-            owner.on_filter_timeout(self)
+            try:
+                owner.on_filter_timeout(self)
+            except BaseException as error:
+                owner.break_down(error)
 
     def _on_done(self, task: asyncio.Task[object]) -> None:
         owner = self._owner
         self._owner = None
         if owner is not None:
-            owner.on_filter_done(self)
+            try:
+                owner.on_filter_done(self)
+            except BaseException as error:
+                owner.break_down(error)
         elif not task.cancelled():
             task.exception()  # the loop logs exceptions that are never retrieved

@@ -10,12 +10,15 @@ from mypy_extensions import i16, i64, mypyc_attr
 
 from pymosn.api.stream import RequestSender
 from pymosn.api.upstream import Host
+from pymosn.core.errors import reason
 from pymosn.core.failure import (
     FILTER_ERROR,
     NO_HOSTS,
     RESET_BEFORE_RESPONSE,
+    UNREADABLE_HEADERS,
     UPSTREAM_TIMEOUT,
     Failure,
+    failure_of,
 )
 from pymosn.core.headers import Headers
 from pymosn.core.message import CONNECT, CONNECT_HERE, UNKNOWN_LENGTH, ResponseHead, UnreadableHeaders
@@ -166,7 +169,7 @@ class Forwarder(AttemptOwner):
                 exchange.as_received = exchange.request.headers.copy()
             failure = change_request(exchange, changes)
         except UnreadableHeaders as error:
-            owner.fail(error.failure, f"route: {error}")
+            owner.fail(failure_of(error) or UNREADABLE_HEADERS, f"route: {reason(error)}")
             return False
         if failure is not None:
             owner.fail(failure, exchange.request.path)
@@ -403,6 +406,9 @@ class Forwarder(AttemptOwner):
     def on_attempt_trailers(self, trailers: Headers) -> None:
         self.forget()
         self.owner.on_response_trailers(trailers)
+
+    def on_attempt_broken(self, error: BaseException) -> None:
+        self.owner.break_down(error)
 
     def on_attempt_writable(self, writable: bool) -> None:
         if writable:

@@ -20,7 +20,9 @@ from pymosn.api.network import (
 )
 from pymosn.api.protocol import NO, YES
 from pymosn.api.stream import RequestReceiver, ResponseSender, ServerStreams, StreamHandler, StreamProtocol
-from pymosn.core.failure import Failure
+from pymosn.core.counters import DownstreamStats
+from pymosn.core.failure import INTERNAL_ERROR, Failure
+from pymosn.core.foreign import report
 from pymosn.core.log import WARN, Log
 from pymosn.network.first_bytes import FirstBytesPlan, FirstBytesReader
 from pymosn.proxy.exchange import ExchangeDriver
@@ -95,7 +97,11 @@ class ProxyFactory(FilterChainFactory):
         if plan is not None:
             return [FirstBytesReader(plan)]
         protocol = self._options.protocols[0]
-        return [server_streams(protocol, self._makers[protocol.spec.name], self._options)]
+        try:
+            return [server_streams(protocol, self._makers[protocol.spec.name], self._options)]
+        except BaseException as error:  # of an installed protocol
+            report("a connection cannot be served", error)
+            return [Unserved(self, self._options.stats)]
 
     def on_refused(self, connection: Connection, failure: Failure) -> None:
         exchange = Exchange(connection)
@@ -104,6 +110,20 @@ class ProxyFactory(FilterChainFactory):
         exchange.bytes_received = connection.bytes_read
         for access_log in self._options.access_logs:
             access_log.log(exchange)
+
+
+class Unserved(NetworkFilter):
+    """Aborts its connection, because the protocol of an installed package failed to make its server half."""
+
+    def __init__(self, factory: FilterChainFactory, stats: DownstreamStats) -> None:
+        self._factory = factory
+        self._stats = stats
+
+    def on_connection(self, connection: Connection) -> None:
+        self._stats.connection_refused.value += 1
+        self._stats.count_reason(INTERNAL_ERROR.reason)
+        self._factory.on_refused(connection, INTERNAL_ERROR)
+        connection.abort(INTERNAL_ERROR)
 
 
 def server_streams(protocol: StreamProtocol, handler: StreamHandler, options: ProxyOptions) -> ServerStreams:
@@ -134,10 +154,14 @@ class ProtocolDetection(FirstBytes):
     def on_first_bytes(self, accepted: Accepted, data: bytes) -> i64:
         is_undecided = False
         for protocol, handler in self._servers:
-            answer: i64 = protocol.spec.match(data)
-            if answer == YES:
-                accepted.filters = [server_streams(protocol, handler, self._options)]
-                return DONE
+            try:
+                answer: i64 = protocol.spec.match(data)
+                if answer == YES:
+                    accepted.filters = [server_streams(protocol, handler, self._options)]
+                    return DONE
+            except BaseException as error:  # of an installed protocol
+                report(f"protocol {protocol.spec.name!r} cannot be detected", error)
+                continue
             if answer != NO:
                 is_undecided = True
         if is_undecided and len(data) <= DETECTION_LIMIT:

@@ -10,6 +10,7 @@ from mypy_extensions import mypyc_attr
 
 from pymosn.core.clock import Clock
 from pymosn.core.errors import type_name
+from pymosn.core.plain import plain_bytes
 from pymosn.core.turn_limit import TurnLimit
 from pymosn.proxy.stream_filters import FilterHandle
 
@@ -77,7 +78,7 @@ class ReplyStream:
                         return
                     await asyncio.sleep(0)  # a long reply must not starve other exchanges
         except BaseException as error:
-            if self._is_cancelled:
+            if self._is_cancelled and issubclass(type(error), asyncio.CancelledError):
                 raise
             self._clock.tick()
             receiver.on_stream_error(self._handle, error)
@@ -93,5 +94,5 @@ class ReplyStream:
             return False
         await self._is_writable.wait()
         self._clock.tick()
-        receiver.on_chunk(chunk, False)
+        receiver.on_chunk(plain_bytes(chunk), False)
         return True

@@ -165,8 +165,8 @@ class Responder(ChunkReceiver):
 
     def on_stream_error(self, handle: FilterHandle, error: BaseException | str) -> None:
         owner = self._owner
+        report_error(owner.runtime.log, handle, owner.exchange, error)
         if not owner.is_over():
-            report_error(owner.runtime.log, handle, owner.exchange, error)
             owner.fail(FILTER_ERROR, f"filter {handle.name}: streaming the reply failed")
 
     def cancel(self) -> None:

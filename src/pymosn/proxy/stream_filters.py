@@ -5,15 +5,15 @@ from __future__ import annotations
 import difflib
 import inspect
 from collections.abc import Awaitable, Callable
-from typing import Final
+from typing import Final, cast
 
-from mypy_extensions import i64
+from mypy_extensions import i64, mypyc_attr
 
 from pymosn.api.exchange import Exchange, Reply
 from pymosn.api.stream_filter import FAIL, SKIP, StreamFilter
 from pymosn.api.transcoder import Transcoder
 from pymosn.core.counters import Counter, Histogram, Metrics
-from pymosn.core.errors import describe, traceback_of
+from pymosn.core.errors import describe, printable, reason, shown, traceback_of
 from pymosn.core.log import ERROR, Log
 
 #: The phases that handle heads; their methods may be `async`.
@@ -35,21 +35,32 @@ PhaseCall = Callable[[Exchange], Reply | Awaitable[Reply | None] | None]
 BodyCall = Callable[[Exchange, bytes, bool], object]
 
 
+@mypyc_attr(native_class=False)
+class FilterClassError(TypeError):
+    """Invalid attributes or methods of a filter's class; the text says which."""
+
+
 class FilterHandle:
-    """A filter with its policy, and the name used in metrics and logs."""
+    """A filter with its policy, and the name used in metrics and logs.
+
+    Reads the filter's attributes once, because any of them may be a property that raises: nothing else has to expect that.
+    """
 
     def __init__(
         self, name: str, stream_filter: StreamFilter, metrics: Metrics, on_error: str = "", timeout: float = -1.0
     ) -> None:
         """`on_error`, `timeout`: override the filter's own, unless empty or negative.
 
-        Raises TypeError for invalid attributes or methods of the filter's class.
+        Raises FilterClassError for invalid attributes or methods of the filter's class, and whatever they raise themselves.
         """
-        _check_settings(stream_filter)
+        policy, wait, served = _settings(stream_filter)
         self.name = name
         self.filter = stream_filter
-        self.skips_errors: bool = (on_error or stream_filter.on_error) == SKIP
-        self.timeout: float = stream_filter.timeout if timeout < 0.0 else timeout
+        #: The module of its class, for the places of its errors.
+        self.module = str.__str__(type(stream_filter).__module__)
+        self.skips_errors: bool = (on_error or policy) == SKIP
+        self.timeout: float = wait if timeout < 0.0 else timeout
+        self.protocols: tuple[str, ...] = served
         self.changes_length: bool = bool(stream_filter.changes_length)
         group = metrics.group("filter", ("filter", name))
         self.calls: Counter = group.counter("calls")
@@ -60,22 +71,26 @@ class FilterHandle:
         self.blocked: Counter = group.counter("blocked")
         #: Durations of the timed calls, and of all calls that waited.
         self.time: Histogram = group.histogram("time")
+        #: The upstream protocol that it transcodes to; empty for other filters.
+        self.transcodes_to = ""
         plain: tuple[str, ...] = _PLAIN
         if isinstance(stream_filter, Transcoder):
             plain = _PLAIN + _TRANSCODING
+            self.transcodes_to = str.__str__(stream_filter.upstream_protocol)
             if self.skips_errors:
-                raise TypeError("a request cannot be forwarded without its transcoder: on_error must be fail")
-            if not stream_filter.upstream_protocol or stream_filter.protocols != Transcoder.protocols:
-                raise TypeError("a transcoder must set upstream_protocol, and its protocols must be Http1 only")
+                raise FilterClassError("a request cannot be forwarded without its transcoder: on_error must be fail")
+            if not self.transcodes_to or self.protocols != Transcoder.protocols:
+                raise FilterClassError("a transcoder must set upstream_protocol, and its protocols must be Http1 only")
         for method in plain:
             if inspect.iscoroutinefunction(getattr(stream_filter, method)):
-                raise TypeError(f"{method} must be a plain method, not async")
+                raise FilterClassError(f"{method} must be a plain method, not async")
         _check_methods(stream_filter)
-
-    @property
-    def may_wait(self) -> bool:
-        """Whether one of its methods is `async`."""
-        return any(inspect.iscoroutinefunction(getattr(self.filter, method)) for method in _WAITING)
+        #: Whether one of its methods is `async`.
+        self.may_wait: bool = any(inspect.iscoroutinefunction(getattr(stream_filter, method)) for method in _WAITING)
+        #: The methods that it overrides, by the names of their phases.
+        self.methods: dict[str, object] = {
+            method: getattr(stream_filter, method) for method in (*_WAITING, *_PLAIN) if _overrides(stream_filter, method)
+        }
 
 
 class PhaseHandler:
@@ -103,21 +118,18 @@ class StreamFilters:
     def __init__(self, filters: list[FilterHandle]) -> None:
         backwards = list(reversed(filters))
         self.all = filters
-        self.on_request = [PhaseHandler(n, n.filter.on_request) for n in filters if _overrides(n, "on_request")]
-        self.on_route = [PhaseHandler(n, n.filter.on_route) for n in filters if _overrides(n, "on_route")]
-        self.on_host = [PhaseHandler(n, n.filter.on_host) for n in filters if _overrides(n, "on_host")]
-        self.on_response = [PhaseHandler(n, n.filter.on_response) for n in backwards if _overrides(n, "on_response")]
-        self.request_body = [BodyHandler(n, n.filter.on_request_body) for n in filters if _overrides(n, "on_request_body")]
-        self.response_body = [
-            BodyHandler(n, n.filter.on_response_body) for n in backwards if _overrides(n, "on_response_body")
-        ]
-        self.on_complete = [PhaseHandler(n, n.filter.on_complete) for n in filters if _overrides(n, "on_complete")]
+        self.on_request = _phase(filters, "on_request")
+        self.on_route = _phase(filters, "on_route")
+        self.on_host = _phase(filters, "on_host")
+        self.on_response = _phase(backwards, "on_response")
+        self.request_body = _body_phase(filters, "on_request_body")
+        self.response_body = _body_phase(backwards, "on_response_body")
+        self.on_complete = _phase(filters, "on_complete")
         #: By upstream protocol; the first of several with the same one.
         self.transcoders: dict[str, FilterHandle] = {}
         for handle in backwards:
-            stream_filter = handle.filter
-            if isinstance(stream_filter, Transcoder):
-                self.transcoders[stream_filter.upstream_protocol] = handle
+            if handle.transcodes_to:
+                self.transcoders[handle.transcodes_to] = handle
         #: Whether a filter may change requests.
         self.sees_requests: bool = bool(self.on_request or self.on_route or self.on_host or self.request_body)
         #: Whether a filter may read a complete body.
@@ -132,7 +144,7 @@ class StreamFilters:
         """The part of the chain for exchanges of that protocol; the same object each time."""
         part = self._parts.get(name)
         if part is None:
-            wanted = [handle for handle in self.all if not handle.filter.protocols or name in handle.filter.protocols]
+            wanted = [handle for handle in self.all if not handle.protocols or name in handle.protocols]
             part = self if len(wanted) == len(self.all) else StreamFilters(wanted)
             self._parts[name] = part
         return part
@@ -147,29 +159,39 @@ def any_changes_length(chain: list[BodyHandler]) -> bool:
     return any(step.handle.changes_length for step in chain)
 
 
-def _overrides(handle: FilterHandle, method: str) -> bool:
-    return getattr(type(handle.filter), method) is not getattr(StreamFilter, method)
+def _phase(filters: list[FilterHandle], method: str) -> list[PhaseHandler]:
+    return [PhaseHandler(n, cast("PhaseCall", n.methods[method])) for n in filters if method in n.methods]
 
 
-def _check_settings(stream_filter: StreamFilter) -> None:
-    """Raises TypeError for class attributes with invalid values."""
+def _body_phase(filters: list[FilterHandle], method: str) -> list[BodyHandler]:
+    return [BodyHandler(n, cast("BodyCall", n.methods[method])) for n in filters if method in n.methods]
+
+
+def _overrides(stream_filter: StreamFilter, method: str) -> bool:
+    return getattr(type(stream_filter), method) is not getattr(StreamFilter, method)
+
+
+def _settings(stream_filter: StreamFilter) -> tuple[str, float, tuple[str, ...]]:
+    """`on_error`, `timeout` and `protocols` of a filter. Raises FilterClassError for invalid values."""
     values: dict[str, object] = {name: getattr(stream_filter, name) for name in ("on_error", "timeout", "protocols")}
-    if values["on_error"] not in (FAIL, SKIP):
-        raise TypeError(f"on_error must be {FAIL!r} or {SKIP!r}, not {values['on_error']!r}")
+    policy = values["on_error"]
+    if policy not in (FAIL, SKIP):
+        raise FilterClassError(f"on_error must be {FAIL!r} or {SKIP!r}, not {shown(policy)}")
     timeout = values["timeout"]
     if not isinstance(timeout, (int, float)) or not 0.0 <= timeout < float("inf"):
-        raise TypeError(f"timeout must be a number of seconds, 0 for no limit, not {timeout!r}")
-    protocols = values["protocols"]
-    if not isinstance(protocols, tuple) or not all(isinstance(name, str) for name in protocols):
-        raise TypeError(f'protocols must be a tuple of names, such as ("Http1",), not {protocols!r}')
+        raise FilterClassError(f"timeout must be a number of seconds, 0 for no limit, not {shown(timeout)}")
+    names = values["protocols"]
+    if not isinstance(names, tuple) or not all(isinstance(name, str) for name in names):
+        raise FilterClassError(f'protocols must be a tuple of names, such as ("Http1",), not {shown(names)}')
+    return SKIP if policy == SKIP else FAIL, float(timeout), tuple([str.__str__(name) for name in names])
 
 
 def _check_methods(stream_filter: StreamFilter) -> None:
-    """Raises TypeError for a phase with an invalid signature, and for a method whose name is close to that of a phase."""
+    """Raises FilterClassError for a phase with an invalid signature, and for a method with a name close to a phase's."""
     for method in (*_WAITING, *_PLAIN):
         called = getattr(stream_filter, method)
         if inspect.isgeneratorfunction(called) or inspect.isasyncgenfunction(called):
-            raise TypeError(f"{method} must not yield; a Reply may have a generator as its body")
+            raise FilterClassError(f"{method} must not yield; a Reply may have a generator as its body")
         try:
             signature = inspect.signature(called)
         except ValueError:
@@ -178,12 +200,12 @@ def _check_methods(stream_filter: StreamFilter) -> None:
         try:
             signature.bind(*arguments)
         except TypeError as error:
-            raise TypeError(f"{method} is called with ({', '.join(arguments)}): {error}") from error
+            raise FilterClassError(f"{method} is called with ({', '.join(arguments)}): {reason(error)}") from error
     for name in dir(stream_filter):
         if name[:2].lower() == "on" and not hasattr(StreamFilter, name) and callable(getattr(stream_filter, name)):
             similar = difflib.get_close_matches(name.lower(), (*_WAITING, *_PLAIN), 1, 0.9)
             if similar:
-                raise TypeError(f"unknown phase {name}: did you mean {similar[0]}?")
+                raise FilterClassError(f"unknown phase {name}: did you mean {similar[0]}?")
 
 
 def report_error(
@@ -191,15 +213,19 @@ def report_error(
 ) -> None:
     """Counts and logs an error of a filter. `method`: the filter's method, for errors without a traceback."""
     handle.errors.value += 1
-    text = error if isinstance(error, str) else describe(error)
-    place = _place_of(method) if isinstance(error, str) else _place(error, type(handle.filter).__module__)
+    raised = None if type(error) is str else cast("BaseException", error)
+    text = cast("str", error) if raised is None else describe(raised)
+    try:
+        place = _place_of(method) if raised is None else _place(raised, handle.module)
+    except BaseException:  # of attributes of the method, for example
+        place = ""
     log.write(ERROR, f"[{exchange.connection_id},-,-] filter {handle.name!r} failed: {text}{place}", "pymosn.filter.error")
 
 
 def _place_of(method: object) -> str:
     """File, line and name of a method; empty if it is compiled."""
     code = getattr(inspect.unwrap(method), "__code__", None) if callable(method) else None
-    return "" if code is None else f" (at {code.co_filename}:{code.co_firstlineno} in {code.co_name})"
+    return "" if code is None else f" (at {printable(code.co_filename)}:{code.co_firstlineno} in {code.co_name})"
 
 
 def _place(error: BaseException, module: str) -> str:
@@ -212,6 +238,6 @@ def _place(error: BaseException, module: str) -> str:
         is_here = frame.f_globals.get("__name__") == module
         if is_here or not is_own:
             is_own = is_here
-            place = f" (at {frame.f_code.co_filename}:{trace.tb_lineno} in {frame.f_code.co_name})"
+            place = f" (at {printable(frame.f_code.co_filename)}:{trace.tb_lineno} in {frame.f_code.co_name})"
         trace = trace.tb_next
     return place

@@ -75,7 +75,7 @@ class Transcoding(SenderWrapper):
         if isinstance(made, Reply):
             return made
         self._call = made
-        exchange.transcoded_to = self._transcoder.upstream_protocol
+        exchange.transcoded_to = self._handle.transcodes_to
         return None
 
     # ---- the response
@@ -83,10 +83,9 @@ class Transcoding(SenderWrapper):
     def response(self, exchange: Exchange, head: ResponseHead) -> Reply | Verdict:
         """Converts the upstream's complete response for the client."""
         handle = self._handle
-        limit = self._transcoder.limit
-        if head.content_length > limit:
-            return Verdict(handle, None, RESPONSE_TOO_LARGE, f"filter {handle.name}: {head.content_length} bytes")
         try:
+            if head.content_length > self._transcoder.limit:
+                return Verdict(handle, None, RESPONSE_TOO_LARGE, f"filter {handle.name}: {head.content_length} bytes")
             made = checked_reply(self._transcoder, exchange, head)
         except ValueError as error:
             return Verdict(handle, None, UNTRANSLATABLE_REPLY, f"filter {handle.name}: {reason(error)}")

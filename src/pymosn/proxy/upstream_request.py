@@ -14,6 +14,7 @@ from mypy_extensions import i64
 from pymosn.api.stream import RequestSender, ResponseReceiver
 from pymosn.core.clock import Clock
 from pymosn.core.failure import CONNECT_FAILED, OVERFLOW, RESET_BEFORE_RESPONSE, Failure
+from pymosn.core.foreign import report
 from pymosn.core.message import ResponseHead
 from pymosn.core.timers import TimerWheel
 from pymosn.upstream.cluster import ClusterHost
@@ -68,6 +69,10 @@ class UpstreamRequest(ResponseReceiver):
         try:
             pool = self.host.pool(protocol)
         except KeyError:
+            self.on_no_sender(CONNECT_FAILED)
+            return
+        except BaseException as error:  # of an installed protocol
+            report(f"no pool for protocol {protocol!r}", error)
             self.on_no_sender(CONNECT_FAILED)
             return
         pool.acquire(self, fresh)

@@ -13,6 +13,7 @@ from typing import Any
 from pymosn.api.exchange import Exchange
 from pymosn.api.routing import RouteMatcher
 from pymosn.api.variables import query_pairs
+from pymosn.core.errors import describe
 from pymosn.core.headers import to_bytes
 
 
@@ -37,6 +38,8 @@ class Expression(RouteMatcher):
             self._program: Any = environment.program(environment.compile(source))
         except CELParseError as error:
             raise ExpressionError(str(error.args[0] if error.args else error).strip().partition("\n")[0]) from None
+        except Exception as error:  # the library lets others through
+            raise ExpressionError(describe(error)) from None
 
     def matches(self, exchange: Exchange) -> bool:
         try:

@@ -11,7 +11,7 @@ from pymosn.control.service import Service
 from pymosn.core.log import WARN, Log
 from pymosn.filters.stream.shipped import FROM_FILES
 from pymosn.server.inotify import Inotify
-from pymosn.server.source_watch import Reader, Contents, SourceWatch
+from pymosn.server.source_watch import Contents, Reader, SourceWatch
 
 
 class FilterWatch(Service):

@@ -9,6 +9,8 @@ import resource
 from collections.abc import Callable, Collection
 from typing import Final
 
+from pymosn.core.errors import printable
+
 #: Seconds between a change and the collection of the objects that it replaced.
 GARBAGE_DELAY: Final = 1.0
 #: Routes, used hosts and connections from which on a collection would take more than some milliseconds.
@@ -127,4 +129,5 @@ async def trace_allocations(seconds: float, files: Collection[str]) -> list[tupl
         tracemalloc.stop()
     snapshot = snapshot.filter_traces([tracemalloc.Filter(True, file) for file in files] or [tracemalloc.Filter(False, "*")])
     found = snapshot.statistics("lineno")[:20]  # those with the most bytes
-    return [(f"{line.traceback[0].filename}:{line.traceback[0].lineno}", line.size, line.count) for line in found]
+    places = [f"{printable(line.traceback[0].filename)}:{line.traceback[0].lineno}" for line in found]
+    return [(place, line.size, line.count) for place, line in zip(places, found, strict=True)]

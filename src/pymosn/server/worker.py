@@ -23,6 +23,7 @@ from pymosn.assembly.steps import Steps, run_in_slices, run_whole
 from pymosn.assembly.worker import Draft, WorkerRuntime
 from pymosn.config.diagnostics import Diagnostic, error_at
 from pymosn.core.errors import describe, with_traceback
+from pymosn.core.foreign import raise_if_cancelled
 from pymosn.core.log import ERROR, WARN
 from pymosn.core.redaction import redacted_text
 from pymosn.network.listener import Listener
@@ -147,8 +148,9 @@ class Worker:
             prepared = run_whole(runtime.prepare(packed, *self._folders))
             await prepared.start_filters()
             prepared.open_logs()
-        except BuildError as error:
-            self._channel.send(messages.Failed(error.faults))
+        except BaseException as error:
+            raise_if_cancelled()
+            self._channel.send(messages.Failed(self._faults_of(error)))
             await self._exit(1)
             return
         if self._is_stopping:
@@ -227,7 +229,8 @@ class Worker:
             packed = decode(command.config, parts)
             draft = await self._change(runtime.check(packed, *self._folders))
             draft.made.parts = packed.kept_parts()
-        except Exception as error:
+        except BaseException as error:
+            raise_if_cancelled()
             faults = self._faults_of(error)
         else:
             if command.change <= self._abandoned:
@@ -252,7 +255,8 @@ class Worker:
             if shortage:
                 await prepared.stop_filters()
                 raise BuildError([error_at("", shortage)])
-        except Exception as error:
+        except BaseException as error:
+            raise_if_cancelled()
             faults = self._faults_of(error)
             if prepared is not None:
                 await self._change(runtime.discard(prepared))
@@ -263,7 +267,7 @@ class Worker:
                 self._prepared = (command.change, prepared)
         self._channel.send(messages.Prepared(command.change, faults, marks))
 
-    def _faults_of(self, error: Exception) -> list[Diagnostic]:
+    def _faults_of(self, error: BaseException) -> list[Diagnostic]:
         """The faults that prevent a change. Whatever a new configuration breaks must not affect the active one."""
         if isinstance(error, BuildError):
             return error.faults
@@ -350,7 +354,8 @@ class Worker:
                 listener.stop_accepting()
             try:
                 await asyncio.wait_for(runtime.aclose(), CLOSE_TIME)
-            except Exception as error:
+            except BaseException as error:
+                raise_if_cancelled()
                 runtime.log.write(ERROR, f"closing failed: {describe(error)}")
             if self._report is not None:
                 with contextlib.suppress(TimeoutError):

@@ -27,6 +27,7 @@ from pymosn.api.network import NO_CONNECTION, Connection, Dialer, DialReceiver, 
 from pymosn.api.stream import ConnectionPool, PoolTarget, RequestSender, ResponseReceiver
 from pymosn.core.clock import Clock
 from pymosn.core.failure import CLOSED_LOCALLY, IDLE_TIMEOUT, OVERFLOW, RESET_BEFORE_RESPONSE, Failure
+from pymosn.core.foreign import report
 
 #: Maximum requests that wait for a connection to one host, in one worker.
 MAX_WAITING: Final[i64] = 4096
@@ -210,8 +211,13 @@ class SharedPool(ConnectionPool):
     def _dial(self) -> bool:
         if not self._target.try_connection():
             return False
+        try:
+            shared = self.new_connection()
+        except BaseException as error:  # of the codec of an installed package
+            report("a connection cannot be made", error)
+            self._target.on_connection_end(False)
+            return False
         self._dials += 1
-        shared = self.new_connection()
         self._dialer.dial(self._target.peer, self._target.connect_timeout, shared, _Dial(self, shared))
         return True
 

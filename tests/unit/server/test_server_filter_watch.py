@@ -14,7 +14,7 @@ from pymosn.config.schema import Listener, MosnConfig, Server
 from pymosn.config.schema.server import StreamFilter
 from pymosn.server.filter_watch import FilterWatch
 from pymosn.server.inotify import Inotify
-from pymosn.server.source_watch import Sources
+from pymosn.server.source_watch import Contents
 
 PATIENCE = 20.0
 
@@ -32,13 +32,13 @@ class Service:
         self.log = Lines()
         self.folder = folder
         self.paths: list[set[str]] = []
-        self.loaded: Sources = {}
+        self.loaded: Contents = {}
         self.inotify: type[Inotify] = Inotify
         self.watch = FilterWatch(
             str(folder), self._read, lambda: self.loaded, self._on_change, self.log, lambda: self.inotify()
         )
 
-    def _read(self, paths: Collection[str]) -> Sources:
+    def _read(self, paths: Collection[str]) -> Contents:
         self.paths.append(set(paths))
         return {folder: self._files(Path(folder)) for folder in {os.path.dirname(path) for path in paths}}
 

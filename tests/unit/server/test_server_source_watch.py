@@ -12,7 +12,7 @@ import pytest
 
 from pymosn.server import source_watch
 from pymosn.server.inotify import Q_OVERFLOW, Event, Inotify
-from pymosn.server.source_watch import Sources, SourceWatch
+from pymosn.server.source_watch import Contents, SourceWatch
 from pymosn.server.watched_paths import package_folders
 
 #: Seconds to wait for what must come. A test that needs them all has failed.
@@ -20,7 +20,7 @@ PATIENCE = 20.0
 POLLING = 0.02
 
 
-def read_sources(paths: Collection[str]) -> Sources:
+def read_sources(paths: Collection[str]) -> Contents:
     found: dict[str, dict[str, str]] = {}
     for top in {os.path.dirname(path) for path in paths}:
         found[top] = {}
@@ -49,7 +49,7 @@ class Process:
         self._thread = threading.Thread(target=self._watch.run)
         self._thread.start()
 
-    def _read(self, paths: Collection[str]) -> Sources:
+    def _read(self, paths: Collection[str]) -> Contents:
         with self._news:
             sources = read_sources(paths)
             self.looks += 1
@@ -384,7 +384,7 @@ def test_unknown_start(mode: str, tmp_path: Path) -> None:
     reports: queue.Queue[list[str]] = queue.Queue()
     looked = threading.Semaphore(0)
 
-    def read(paths: Collection[str]) -> Sources:
+    def read(paths: Collection[str]) -> Contents:
         sources = read_sources(paths)
         looked.release()
         return sources
@@ -572,7 +572,7 @@ def test_failing_reader(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None
     path = write(tmp_path / "edited.py", "1")
     failures = 3
 
-    def read(paths: Collection[str]) -> Sources:
+    def read(paths: Collection[str]) -> Contents:
         nonlocal failures
         failures -= 1
         if failures >= 0:

@@ -20,7 +20,7 @@ from pymosn.config.schema.stream_filters import LISTENER_FILTERS, NO_OP_STREAM_F
 from pymosn.config.typed import typed
 from pymosn.core.address_ranges import address_range, port_ranges
 from pymosn.core.headers import is_token
-from pymosn.filters.errors import FilterConfigError
+from pymosn.filters.errors import FilterConfigError, problems_of
 from pymosn.filters.loading import PROTOCOLS as PROTOCOL_ENTRY_POINTS
 from pymosn.filters.loading import installed
 from pymosn.filters.spec import RouteSpec
@@ -237,7 +237,7 @@ def _check_settings(route: RouteSpec[Any], value: object, path: str, report: Dia
     try:
         route.make(settings)
     except FilterConfigError as error:
-        for inner, text in error.problems:
+        for inner, text in problems_of(error):
             report.error(f"{path}{inner}", text)
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any, Final
 
+from pymosn.core.errors import type_name
 from pymosn.filters.stream.jwt_token import Token, TokenError, strict_json
 
 #: Algorithms by type of key, for keys that name none. The algorithm in a token is never trusted alone.
@@ -44,8 +45,8 @@ class _Key:
         try:
             key: Any = jwt.PyJWK(jwk, algorithm=self.algorithms[0]).key
             self._key: Any = key.public_key() if hasattr(key, "public_key") else key
-        except Exception as error:  # whatever the library lets through; its text may contain the key
-            raise ValueError(f"key {self.id!r} cannot be read: {type(error).__name__}") from None
+        except BaseException as error:  # whatever the libraries let through, also a panic; its text may contain the key
+            raise ValueError(f"key {self.id!r} cannot be read: {type_name(error)}") from None
 
     def has_signed(self, token: Token) -> bool:
         """Whether the signature of a token is valid, for an algorithm of this key."""
@@ -53,7 +54,7 @@ class _Key:
 
         try:
             jwt.PyJWS().decode(token.text, self._key, [token.algorithm])
-        except Exception:  # not only `PyJWTError`: the library of the algorithm has its own
+        except BaseException:  # not only `PyJWTError`: the library of the algorithm has its own, and may panic
             return False
         return True
 

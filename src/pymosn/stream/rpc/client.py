@@ -19,11 +19,13 @@ from pymosn.core.failure import (
     BAD_RESPONSE,
     BAD_REWRITE,
     CLOSED_LOCALLY,
+    INTERNAL_ERROR,
     NO_ROUTE,
     PROTOCOL_MISMATCH,
     RESET_BEFORE_RESPONSE,
     Failure,
 )
+from pymosn.core.foreign import report
 from pymosn.core.headers import HeaderError, headers_from
 from pymosn.core.message import RequestHead
 from pymosn.stream.rpc.options import YIELD_SIZE
@@ -79,11 +81,13 @@ class RpcClient(SharedConnection):
         before: i64 = out.size()
         try:
             request.encode(request_id, data, out)
-        except Exception as error:
+        except BaseException as error:
             out.truncate(before)  # half a frame would garble the frames of others
-            if not isinstance(error, HeaderError):
-                raise
-            stream.break_off(BAD_REWRITE)
+            if issubclass(type(error), HeaderError):
+                stream.break_off(BAD_REWRITE)
+                return
+            report("a request cannot be encoded", error)  # by the codec of an installed package
+            stream.break_off(INTERNAL_ERROR)
             return
         if request.is_one_way:
             # There is no response to wait for.
@@ -94,7 +98,10 @@ class RpcClient(SharedConnection):
             self._streams[int(request_id)] = stream
 
     def probe(self) -> None:
-        self.connection.batch_writer().write(self._spec.heartbeat(self.next_request_id()))
+        try:
+            self.connection.batch_writer().write(self._spec.heartbeat(self.next_request_id()))
+        except BaseException as error:  # of the codec of an installed package
+            report("a heartbeat cannot be made", error)
 
     def on_cancel(self, stream: RpcClientStream) -> None:
         """The response of `stream` is no longer needed; if it arrives it is unexpected."""
@@ -106,10 +113,13 @@ class RpcClient(SharedConnection):
     # ---- called by the connection
 
     def on_data(self, data: bytes) -> bool:
-        self._decoder.feed(data)
         try:
+            self._decoder.feed(data)
             self._pull()
         except ProtocolError:
+            self.break_off(BAD_RESPONSE)
+        except BaseException as error:  # of the codec of an installed package
+            report("a frame cannot be decoded", error)
             self.break_off(BAD_RESPONSE)
         self.on_activity()
         self.close_if_done()

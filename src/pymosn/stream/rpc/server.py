@@ -24,6 +24,7 @@ from pymosn.api.protocol import HEARTBEAT, NEED_MORE, ONE_WAY, REQUEST, RESPONSE
 from pymosn.api.rpc import RpcHeaders, RpcRequest, RpcResponse, RpcSpec
 from pymosn.api.stream import RequestReceiver, ResponseSender, ServerStreams, StreamHandler
 from pymosn.core.failure import (
+    BAD_FRAME,
     CLIENT_GONE,
     CLIENT_WRITE_TIMEOUT,
     CLOSED_BY_PEER,
@@ -36,6 +37,7 @@ from pymosn.core.failure import (
     UNASKED_REPLY,
     Failure,
 )
+from pymosn.core.foreign import report
 from pymosn.core.headers import HeaderError, Headers, headers_from
 from pymosn.core.message import ResponseHead
 from pymosn.stream.rpc.options import EOF_GRACE, MAX_STREAM_BYTES, MAX_STREAMS, MAX_UNSENT, YIELD_SIZE, RpcOptions
@@ -105,7 +107,7 @@ class RpcServer(ServerStreams):
             return
         self._is_draining = True
         if self._options.goaway:
-            frame = self._spec.goaway(0)
+            frame = goaway_of(self._spec)
             if frame:
                 self._connection.batch_writer().write(frame)
         # Not at once: a request that is already on its way would be lost.
@@ -154,7 +156,10 @@ class RpcServer(ServerStreams):
                 elif found == RESPONSE:
                     self._handler.on_unexpected_message(UNASKED_REPLY)
         except ProtocolError as error:
-            self._reject(error.failure)
+            self._reject(error.failure if type(error) is ProtocolError else BAD_FRAME)
+        except BaseException as foreign:  # of the codec of an installed package
+            report("a frame cannot be decoded", foreign)
+            self._reject(BAD_FRAME)
         finally:
             self._pulling = False
 
@@ -213,7 +218,7 @@ class RpcServer(ServerStreams):
         before: i64 = out.size()
         try:
             response.encode(request.request_id, payload, out)
-        except Exception:
+        except BaseException:
             out.truncate(before)  # half a frame would garble the frames of others
             raise
         if self._is_full:
@@ -289,7 +294,9 @@ class RpcServerStream(ResponseSender):
                 head.headers.remove_raw(b"content-length")
                 response = request.local_reply(head.status, head.headers, data)
                 self._server.send(request, response, response.payload)
-        except HeaderError:
+        except BaseException as error:
+            if not issubclass(type(error), HeaderError):  # of the codec of an installed package
+                report("a response cannot be encoded", error)
             self._is_done = False
             receiver = self.receiver
             if receiver is not None:
@@ -299,12 +306,25 @@ class RpcServerStream(ResponseSender):
         """Sends an error response: other requests share the connection, so it cannot be aborted."""
         if not self._is_done:
             self._is_done = True
-            response = self.request.local_reply(failure.status, headers_from(None), b"")
-            self._server.send(self.request, response, response.payload)
+            try:
+                response = self.request.local_reply(failure.status, headers_from(None), b"")
+                self._server.send(self.request, response, response.payload)
+            except BaseException as error:  # of the codec of an installed package
+                report("an error response cannot be encoded", error)
+                self._connection.abort(failure)
 
     def release(self) -> None:
         self.receiver = None
         self._server.on_release(self)
+
+
+def goaway_of(spec: RpcSpec) -> bytes:
+    """The frame that asks a client to send no further requests; empty if the protocol has none, or fails to make it."""
+    try:
+        return spec.goaway(0)
+    except BaseException as error:  # of an installed package
+        report("a GOAWAY frame cannot be made", error)
+        return b""
 
 
 class _Rejected(RpcRequest):
