@@ -10,8 +10,8 @@ from __future__ import annotations
 import contextlib
 import sys
 import weakref
-from collections.abc import Callable, Iterator
-from contextvars import ContextVar
+from collections.abc import Callable
+from contextvars import ContextVar, Token
 from typing import Any, Final
 
 #: Whose registrations are being made: of the module that is being imported, or the filter that is being made or started.
@@ -29,20 +29,30 @@ class Registrations:
         #: Registry and collector.
         self.entries: list[tuple[Any, Any]] = []
 
-    @contextlib.contextmanager
-    def recording(self) -> Iterator[None]:
-        """Records what is registered within the context, also in tasks that are created there."""
-        token = _RECORDING.set(self)
-        try:
-            yield
-        finally:
-            _RECORDING.reset(token)
+    def recording(self) -> _Recording:
+        """A context in which all registrations are recorded, also those of tasks that are created there."""
+        return _Recording(self)
 
     def remove(self) -> None:
         """Unregisters all of them."""
         entries, self.entries = self.entries, []
         for registry, collector in reversed(entries):
             _remove(registry, collector)
+
+
+class _Recording:
+    """Not a generator: `contextlib` changes the traceback of an error, which may be an object that refuses this."""
+
+    def __init__(self, owner: Registrations) -> None:
+        self._owner = owner
+        self._token: Token[Registrations | None] | None = None
+
+    def __enter__(self) -> None:
+        self._token = _RECORDING.set(self._owner)
+
+    def __exit__(self, *error: object) -> None:
+        if self._token is not None:
+            _RECORDING.reset(self._token)
 
 
 class Replacement:
