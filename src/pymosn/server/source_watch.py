@@ -69,8 +69,8 @@ class SourceWatch:
         # What the process has read last, if `last_read` does not know it.
         self._base: Contents | None = None
         self._reported: tuple[Contents, Contents] | None = None
-        # The source files, they and their folders, and the attributes of all these before the last look.
-        self._files: set[str] = set()
+        # The source files, as far as they are known; they and their folders; the attributes of these before the last look.
+        self._files = set(paths)
         self._compared: set[str] = set()
         self._attributes: dict[str, Attributes | None] = {}
         self._is_fresh = False

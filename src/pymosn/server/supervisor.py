@@ -115,8 +115,8 @@ class Supervisor:
             self._health,
             FilterWatch(
                 options.config_dir,
-                lambda paths: read_sources(paths).folders,
-                lambda: self._changes.last_read.folders,
+                lambda paths: read_sources(paths).digests,
+                lambda: self._changes.last_read.digests,
                 self._reload_filters,
                 self._log,
             ),

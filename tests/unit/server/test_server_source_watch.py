@@ -7,6 +7,7 @@ import shutil
 import threading
 from collections.abc import Callable, Collection, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -31,6 +32,16 @@ def read_sources(paths: Collection[str]) -> Contents:
     return found
 
 
+class ObservedWatch(SourceWatch):
+    """`is_waiting` is set while only a notification, or the next comparison, can notice an edit."""
+
+    is_waiting: threading.Event
+
+    def _wait(self, hints: Any, interval: float) -> None:
+        self.is_waiting.set()
+        super()._wait(hints, interval)
+
+
 class Process:
     """Loads what the watch reports, as the supervisor does; records the reports."""
 
@@ -43,7 +54,8 @@ class Process:
         self.after_looks: list[Callable[[], object]] = []
         self.loaded = read_sources([self.path])
         self._news = threading.Condition()
-        self._watch = SourceWatch([self.path], POLLING if polls else 0.0, self._read, lambda: self.loaded, inotify)
+        self._watch = ObservedWatch([self.path], POLLING if polls else 0.0, self._read, lambda: self.loaded, inotify)
+        self._watch.is_waiting = threading.Event()
         self._watch.on_edit = self._on_edit
         self._watch.on_warning = self.warnings.put
         self._thread = threading.Thread(target=self._watch.run)
@@ -65,6 +77,7 @@ class Process:
 
     def load(self, edit: Callable[[], object] = lambda: None) -> None:
         """Makes an edit, and loads it before the watch can look."""
+        self._watch.is_waiting.clear()
         with self._news:
             edit()
             self.loaded = read_sources([self.path])
@@ -78,13 +91,14 @@ class Process:
         """Waits until the process has loaded that file with that content; None: without the file."""
         folder = os.path.dirname(self.path)
         self.wait(lambda: self.loaded[folder].get(name) == content if folder in self.loaded else content is None)
+        self.settled()
 
     def report(self) -> list[str]:
         return self.reports.get(timeout=PATIENCE)
 
     def settled(self) -> None:
-        """Waits until the first look has found nothing, and the watch waits for more."""
-        self.wait(lambda: self.looks >= 2)
+        """Waits until the watch waits for the next edit."""
+        assert self._watch.is_waiting.wait(PATIENCE)
 
     def end(self) -> None:
         self._watch.end()
