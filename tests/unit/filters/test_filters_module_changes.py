@@ -64,7 +64,11 @@ class Tree:
                 late += ["    try:", *(f"        {line}" for line in statement), f"        found.append(x{number})"]
                 late += ["    except (ImportError, AttributeError): pass"]
             else:
-                lines += ["try:", *(f"    {line}" for line in statement), f"except (ImportError, AttributeError): x{number} = None"]
+                lines += [
+                    "try:",
+                    *(f"    {line}" for line in statement),
+                    f"except (ImportError, AttributeError): x{number} = None",
+                ]
                 used.append(f"x{number}")
         lines.append(f"VALUE = ({name!r}, {version}, {', '.join(used)})")
         lines += ["def late():", "    found = []", *late, "    return found"]
