@@ -177,6 +177,7 @@ class WorkerRuntime:
         self.retired.add(self.active, made)
         if made.modules is not None:
             self.retired.modules.append(made.modules.commit())
+            made.modules = None
         self.active = made
         limits = made.limits
         self.admission.max_connections = limits.max_connections
