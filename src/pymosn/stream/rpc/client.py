@@ -17,11 +17,11 @@ from pymosn.api.stream import PoolTarget, RequestSender, ResponseReceiver
 from pymosn.core.clock import Clock
 from pymosn.core.failure import (
     BAD_RESPONSE,
-    BAD_REWRITE,
     CLOSED_LOCALLY,
     NO_ROUTE,
     PROTOCOL_MISMATCH,
     RESET_BEFORE_RESPONSE,
+    UNENCODABLE_REQUEST,
     Failure,
 )
 from pymosn.core.headers import HeaderError, headers_from
@@ -83,7 +83,7 @@ class RpcClient(SharedConnection):
             out.truncate(before)  # half a frame would garble the frames of others
             if not isinstance(error, HeaderError):
                 raise
-            stream.break_off(BAD_REWRITE)
+            stream.break_off(UNENCODABLE_REQUEST)
             return
         if request.is_one_way:
             # There is no response to wait for.
