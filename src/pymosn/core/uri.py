@@ -84,7 +84,7 @@ def is_plain_path(path: bytes) -> bool:
     i: i64 = 0
     while i < size:
         byte: i64 = path[i]
-        if PATH[byte] == 0 or byte == PERCENT or (before == SLASH and (byte == SLASH or byte == DOT)):
+        if PATH[byte] == 0 or byte == PERCENT or (before == SLASH and (byte in (SLASH, DOT))):
             return False
         before = byte
         i += 1
@@ -109,7 +109,7 @@ def rewritten_path(path: bytes, before: bytes, policy: PathPolicy = STRICT_PATHS
 def _climbs(path: bytes, before: bytes) -> bool:
     """Whether a segment of `path`, whose escapes are decoded, is `..` or a dot segment in disguise that `before` has not."""
     known = before.split(b"/")
-    for segment in path.split(b"/"):
+    for segment in path.split(b"/"):  # noqa: SIM110 - no generator in compiled code
         if segment == b".." or (_hides_dots(segment) and segment not in known):
             return True
     return False

@@ -65,7 +65,8 @@ class Problems:
         self.require(target.startswith("/"), path, f"must start with /, not {target!r}")
         text = f"must be percent-encoded ASCII without white space and control characters: {target!r}"
         self.require(all_in(to_bytes(target), TARGET), path, text)
-        self.require(not has_dot_segment(to_bytes(target.partition("?")[0])), path, f"must not contain dot segments: {target!r}")
+        bare = to_bytes(target.partition("?")[0])
+        self.require(not has_dot_segment(bare), path, f"must not contain the segments `.` and `..`: {target!r}")
 
     def regex(self, path: str, pattern: str, folds: bool = False) -> Regex | None:
         """Compiles a regular expression for whole texts, as in Envoy. `folds`: it ignores case."""
