@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
+import msgspec
 import pytest
 from tests.kit import OK, Start
 from tests.kit import bolt_frames as bolt
@@ -17,6 +19,8 @@ from pymosn.api.network import NO_CONNECTION
 from pymosn.api.routing import Route
 from pymosn.api.rpc import RpcRequest
 from pymosn.api.stream_filter import FilterContext
+from pymosn.assembly.routes import build_table
+from pymosn.config.schema import RouterConfiguration
 from pymosn.config.typed import typed
 from pymosn.core.headers import HeaderError
 from pymosn.core.log import Log
@@ -32,6 +36,7 @@ from pymosn.routing.matchers import AnyRequest, Prefix
 from pymosn.routing.rewrites import PathRewrite, PrefixRewrite, RegexRewrite, RequestChanges
 from pymosn.stream.http1.options import Http1Options
 
+PAGE = Path(__file__).parents[2] / "docs" / "paths.md"
 SITE = PrefixRewrite(b"/public", "/site/")
 OTHER = "10.0.1.1:80"
 
@@ -369,6 +374,41 @@ def test_an_rbac_filter_guards_the_paths_of_upstreams(start: Start) -> None:
     client.sends(get("/public../admin/x"))
     assert client.takes().startswith(b"HTTP/1.1 400 ")
     talk.expect_no_dial()
+
+
+# ---- the page
+
+
+def rows(title: str) -> list[list[str]]:
+    """The code in the cells of the table below a title of docs/paths.md, without its head."""
+    section = PAGE.read_text().partition(f"\n## {title}\n")[2].partition("\n## ")[0]
+    lines = [line for line in section.splitlines() if line.startswith("|")][2:]
+    assert len(lines) > 10
+    return [[cell.strip(" `") for cell in line.strip("|").split("|")] for line in lines]
+
+
+@pytest.mark.parametrize(("path", "match", "rewrite", "sent"), rows("Rewrites of routes"))
+def test_rewrites_of_the_page(start: Start, path: str, match: str, rewrite: str, sent: str) -> None:
+    key, _, value = rewrite.partition(": ")
+    pattern, _, substitution = value.partition(" to")
+    expression = {"pattern": {"regex": pattern}, "substitution": substitution.removeprefix(" ")}
+    action = {"cluster_name": "service", key: value if key == "prefix_rewrite" else expression}
+    host = {"name": "v", "domains": ["*"], "routers": [{"match": {"prefix": match}, "route": action}]}
+    config = msgspec.convert({"router_config_name": "t", "virtual_hosts": [host]}, RouterConfiguration)
+    assert outcome(start, path, table=build_table(config)) == (None if sent == "400" else sent)
+
+
+@pytest.mark.parametrize(("path", "then"), rows("Paths that filters set"))
+def test_settings_of_the_page(path: str, then: str) -> None:
+    head = HttpRequest()
+    head.path = "/before"
+    errors = {"RefusedPath": RefusedPath, "HeaderError": HeaderError}
+    if then in errors:
+        with pytest.raises(errors[then]):
+            head.path = path
+    else:
+        head.path = path
+        assert head.path == then
 
 
 # ---- redirects
