@@ -301,7 +301,7 @@ def _forward(
         answer["set_cookie"] = to_text(exchange.set_cookie)
     failure = rewrite_path(exchange, action.changes, path_policy(msgspec.structs.asdict(http1)))
     if failure is not None:
-        return answer | _failed(failure, f"the route's rewrite would make {to_text(exchange.request.raw_path)} climb")
+        return answer | _failed(failure, "the rewritten path climbs, or has no normal form")
     choice = choose_host(cluster, plan.selection, live)
     answer["cluster"] = {
         "name": cluster.name,
