@@ -308,11 +308,11 @@ def test_a_transcoder_and_the_body_filters_before_it_read_the_rewritten_path(sta
 
     paths = Paths()
     filters = {"paths": paths, "transcoder": ToDubbo({})}
-    talk = start(routes=to_service(SITE, upstream_protocol="dubbo"), filters=filters)
+    talk = start(http1=WITH_SLASHES, routes=to_service(SITE, upstream_protocol="dubbo"), filters=filters)
     client = talk.connect()
-    client.sends(b"POST /public/a HTTP/1.1\r\nHost: a\r\nContent-Length: 1\r\n\r\nx")
-    assert client.takes().endswith(b"\r\n\r\n/site/a")
-    assert ("body", "/site/a") in paths.seen
+    client.sends(b"POST /public/a//b HTTP/1.1\r\nHost: a\r\nContent-Length: 1\r\n\r\nx")
+    assert client.takes().endswith(b"\r\n\r\n/site//a//b")
+    assert ("body", "/site//a//b") in paths.seen
     client.sends(get("/public../a"))
     assert client.takes().startswith(b"HTTP/1.1 400 ")
     assert talk.reasons() == ["ok", "bad_rewrite"]
