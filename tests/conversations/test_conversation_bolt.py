@@ -381,7 +381,7 @@ def test_headers_that_do_not_fit_are_an_error_of_the_request(start: Start) -> No
     client, upstream = talk.opening(bolt.request(5))
     upstream.receives_nothing()
     client.receives(bolt.failure(5, 3))
-    assert talk.reasons() == ["bad_rewrite"]
+    assert talk.reasons() == ["unencodable_request"]
 
 
 @pytest.mark.parametrize("whose", ["upstream", "filter", "stream"])

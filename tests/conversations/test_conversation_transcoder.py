@@ -385,5 +385,5 @@ def test_a_rewritten_path_that_is_invalid(start: Start) -> None:
     changes = RequestChanges(path=PrefixRewrite(b"/api/", "/../"))
     talk, client = begin(start, Telling({}), action={"changes": changes})
     client.sends(b"GET /api/S HTTP/1.1\r\nHost: a\r\n\r\n")
-    assert answered(client)[0] == 500
+    assert answered(client)[0] == 400
     assert talk.reasons() == ["bad_rewrite"]

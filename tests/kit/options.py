@@ -10,7 +10,7 @@ from pymosn.api.stream import StreamProtocol
 from pymosn.core.counters import DownstreamStats, Metrics
 from pymosn.core.message import ForwardingOptions
 from pymosn.core.overload import OverloadState
-from pymosn.core.uri import KEEP_SLASHES
+from pymosn.core.uri import KEEP_SLASHES, STRICT_PATHS, PathPolicy
 from pymosn.protocol.http1.decoder import Http1Limits
 from pymosn.protocol.http1.policy import PASS_UNDERSCORES, STRICT, Http1Policy
 from pymosn.proxy.options import ProxyOptions
@@ -103,6 +103,7 @@ def proxy_options(
     detection_timeout: float = 15.0,
     trusts_peer: bool = False,
     trusted_hops: int = 0,
+    paths: PathPolicy = STRICT_PATHS,
 ) -> ProxyOptions:
     """Options of a `proxy` network filter."""
     return ProxyOptions(
@@ -121,6 +122,7 @@ def proxy_options(
         tunnel_idle_timeout=tunnel_idle_timeout,
         idle_timeout=idle_timeout,
         detection_timeout=detection_timeout,
+        paths=paths,
     )
 
 

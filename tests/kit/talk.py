@@ -28,8 +28,10 @@ from pymosn.core.failure import CONNECT_REFUSED, CONNECT_TIMEOUT
 from pymosn.core.headers import NO_HEADERS
 from pymosn.core.registry import Registry
 from pymosn.core.timers import TimerWheel
+from pymosn.core.uri import STRICT_PATHS
 from pymosn.network.connection import TcpConnection
 from pymosn.network.listener import ConnectionIds, Listener
+from pymosn.protocol.http1.policy import STRICT
 from pymosn.proxy.options import ProxyOptions
 from pymosn.proxy.proxy import ProxyFactory
 from pymosn.proxy.runtime import Runtime
@@ -143,6 +145,7 @@ class Talk:
             tunnel_idle_timeout=tunnel_idle_timeout,
             trusted_hops=trusted_hops,
             detection_timeout=detection_timeout,
+            paths=STRICT_PATHS if http1 is None or http1.policy is STRICT else http1.policy,
         )
         factory = self._factory(options, fallback, tcp)
         self.listener = Listener("l", "", factory, self.stats, self.numbers, self.clock, self.wheel)

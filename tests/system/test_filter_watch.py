@@ -43,9 +43,7 @@ class CurrentLink(Way):
     path = "current/filters/edited.py"
 
     def deploy(self, version: str) -> None:
-        files = source(version)
-        files["edited.py"] = files["edited.py"].replace("from helper import HELPED", files.pop("helper.py"))
-        write_files(self.folder / "releases" / version / "filters", files)
+        write_files(self.folder / "releases" / version / "filters", source(version))
         relink(self.folder / "current", f"releases/{version}")
 
 

@@ -109,7 +109,7 @@ class HttpRequest(RequestHead):
     def rewrite_host(self, host: bytes) -> bool:
         if not is_host(host):
             return False
-        self.set_host(host)
+        self._put_host(host)
         return True
 
     def set_method(self, value: str) -> None:
@@ -121,6 +121,11 @@ class HttpRequest(RequestHead):
         self.raw_method = raw
 
     def set_host(self, host: bytes) -> None:
+        if not is_host(host):
+            raise HeaderError(f"not a host: {host!r}")
+        self._put_host(host)
+
+    def _put_host(self, host: bytes) -> None:
         self.raw_host = host.lower()
         self.headers.remove_raw(b"host")
         self.headers.put_first(b"Host", host)

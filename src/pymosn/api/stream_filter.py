@@ -50,7 +50,8 @@ class ClusterClient:
     ) -> ClientResponse:
         """Sends a request and waits for the complete response: at most `limit` bytes within `timeout` seconds.
 
-        Raises ClientError if there is none; a response with an error status is returned.
+        Raises ClientError if there is none; a response with an error status is returned. Raises HeaderError for a path or
+        fields that cannot be sent, and RefusedPath for a path with a dot segment, which answers 400 unless it is caught.
         """
         raise NotImplementedError
 

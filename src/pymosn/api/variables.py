@@ -6,6 +6,7 @@ value set with `Exchange.set_variable` takes precedence over the getter.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from typing import Final
 from urllib.parse import unquote_plus
@@ -14,6 +15,9 @@ from pymosn.api.record import ExchangeRecord
 from pymosn.core.durations import go_duration
 from pymosn.core.headers import Headers, joined, to_text
 from pymosn.core.plain import plain_text
+
+#: RFC 3986 section 3.1.
+_SCHEME: Final = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*")
 
 Getter = Callable[[ExchangeRecord], str | None]
 #: Every value of a field that may be repeated, in order.
@@ -296,6 +300,8 @@ def set_variable(exchange: ExchangeRecord, name: str, value: str) -> None:
     elif name == "x-mosn-host":
         request.host = value
     elif name == "x-mosn-scheme":
+        if not _SCHEME.fullmatch(value):
+            raise ValueError(f"not a URL scheme: {value!r}")
         request.scheme = value
     elif name != "authority" and name not in SETTABLE and getter(name) is not None:
         raise ValueError(f"the variable {name} cannot be set")

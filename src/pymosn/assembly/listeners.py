@@ -38,7 +38,7 @@ from pymosn.proxy.tcp_options import TcpOptions
 from pymosn.proxy.tcp_proxy import TcpFallback, TcpProxyFactory
 from pymosn.routing.by_address import AddressRoute
 from pymosn.routing.table import TableSlot
-from pymosn.stream.http1.options import trusts_peer
+from pymosn.stream.http1.options import path_policy, trusts_peer
 from pymosn.stream.registry import built_protocols
 
 
@@ -179,6 +179,7 @@ class ListenerBuilder(msgspec.Struct, eq=False):
             tunnel_idle_timeout=http1.tunnel_idle_timeout,
             idle_timeout=config.connection_idle_timeout,
             detection_timeout=proxy.detection_timeout,
+            paths=path_policy(msgspec.structs.asdict(http1)),
         )
 
     def _protocol_options(

@@ -26,7 +26,7 @@ from pymosn.config.schema.network_filters import Http1Settings
 from pymosn.config.typed import typed
 from pymosn.control.explain_hosts import Choice, choose_host
 from pymosn.control.plane import ClusterView
-from pymosn.core.failure import BAD_REWRITE, CLUSTER_UNKNOWN, NO_ROUTER, REPEATED_FIELD, Failure
+from pymosn.core.failure import CLUSTER_UNKNOWN, NO_ROUTER, REPEATED_FIELD, Failure
 from pymosn.core.headers import HeaderError, HttpHeaders, encode_name, encode_value, headers_from, to_text, wire_lines
 from pymosn.core.message import ResponseHead
 from pymosn.core.overload import OverloadState
@@ -41,9 +41,9 @@ from pymosn.proxy.decision import Rejection, choose_target, decide, plan_forward
 from pymosn.proxy.forwarding import change_request, change_response
 from pymosn.proxy.mirroring import EACH_HEALTHY_HOST, copies_wanted
 from pymosn.routing.actions import DirectResponse, Forward, ForwardPlan, ForwardWeighted, Redirect
-from pymosn.routing.rewrites import rewrite_host
+from pymosn.routing.rewrites import rewrite_host, rewrite_path
 from pymosn.routing.table import RouteTable, VirtualHost
-from pymosn.stream.http1.options import read_http1_options
+from pymosn.stream.http1.options import path_policy, read_http1_options
 from pymosn.upstream.original_dst import is_ambiguous
 
 #: Maximum number of virtual hosts and routes listed as not matching, those nearest to the match.
@@ -299,6 +299,9 @@ def _forward(
     plan = plan_forward(exchange, action, target, bool(action.hash_policies), original, True)
     if exchange.set_cookie:
         answer["set_cookie"] = to_text(exchange.set_cookie)
+    failure = rewrite_path(exchange, action.changes, path_policy(msgspec.structs.asdict(http1)))
+    if failure is not None:
+        return answer | _failed(failure, "the rewritten path climbs, or has no normal form")
     choice = choose_host(cluster, plan.selection, live)
     answer["cluster"] = {
         "name": cluster.name,
@@ -321,8 +324,6 @@ def _sent(exchange: Exchange, plan: ForwardPlan, choice: Choice, http1: Http1Set
     ids = RequestIds()
     head.add_forwarding_fields(forwarding_options(http1), exchange.connection.remote_ip, choice.address, False, ids)
     failure = change_request(exchange, plan.changes)
-    if failure is BAD_REWRITE:
-        return _failed(failure, "the rewritten path escapes the root")
     if failure is not None:
         return _failed(failure, "the request names several hosts")
     if plan.uses_host_name and choice.hostname:

@@ -52,6 +52,13 @@ def all_in(text: bytes, characters: bytes) -> bool:
     return i == size
 
 
+def escape(text: bytes, characters: bytes) -> bytes:
+    """`text` with every byte percent-encoded that is not in the class `characters`; the same object if there is none."""
+    if all_in(text, characters):
+        return text
+    return b"".join([bytes([byte]) if characters[byte] else b"%%%02X" % byte for byte in text])
+
+
 def has_lowered(data: bytes, at: i64, name: bytes) -> bool:
     """Whether `data` contains the lower-case `name` at offset `at`, ignoring ASCII case. The data must be long enough."""
     size: i64 = len(name)

@@ -80,6 +80,8 @@ BAD_REQUEST: Final = Failure("bad_request", 400)
 BAD_FRAMING: Final = Failure("bad_framing", 400)
 BAD_HOST: Final = Failure("bad_host", 400)
 BAD_TARGET: Final = Failure("bad_target", 400)
+# What a route or a filter has made of the path climbs out of it: a `..` that the request did not have.
+BAD_REWRITE: Final = Failure("bad_rewrite", 400)
 BAD_BODY: Final = Failure("bad_body", 400)
 REPEATED_FIELD: Final = Failure("repeated_field", 400)
 TRUNCATED_HEAD: Final = Failure("truncated_head", 400, FLAG_DOWNSTREAM_TERMINATE)
@@ -129,7 +131,8 @@ DESTINATION_DENIED: Final = Failure("destination_denied", 403, FLAG_UPSTREAM_CON
 FILTER_ERROR: Final = Failure("filter_error", 500)
 FILTER_TIMEOUT: Final = Failure("filter_timeout", 504)
 RESPONSE_TOO_LARGE: Final = Failure("response_too_large", 502, FLAG_TOO_LARGE)
-BAD_REWRITE: Final = Failure("bad_rewrite", 500)
+# The headers that filters and routes have made of an RPC request do not fit its protocol.
+UNENCODABLE_REQUEST: Final = Failure("unencodable_request", 500)
 INTERNAL_ERROR: Final = Failure("internal_error", 500)
 PROTOCOL_MISMATCH: Final = Failure("protocol_mismatch", 502)
 UNTRANSLATABLE_REQUEST: Final = Failure("untranslatable_request", 400)

@@ -14,10 +14,11 @@ from mypy_extensions import i64, mypyc_attr
 
 from pymosn.core.chars import HOST, PATH, TARGET, all_in
 from pymosn.core.clock import HttpDates
-from pymosn.core.failure import Failure, Refused
+from pymosn.core.failure import BAD_REWRITE, Failure, Refused
 from pymosn.core.headers import HeaderError, Headers, HttpHeaders, to_text
 from pymosn.core.plain import plain_bytes, plain_text
 from pymosn.core.request_ids import RequestIds
+from pymosn.core.uri import STRICT_PATHS, PathPolicy, is_plain_path, rewritten_path
 
 #: `content_length` of a message whose length is only known at its end (chunked, HTTP/2 without content-length).
 UNKNOWN_LENGTH: Final[i64] = -1
@@ -30,6 +31,8 @@ CONNECT_HERE: Final = b"TCP"
 #: Header fields with which a client sets timeouts, in milliseconds: for the whole request, and for each attempt.
 GLOBAL_TIMEOUT: Final = b"x-mosn-global-timeout"
 TRY_TIMEOUT: Final = b"x-mosn-try-timeout"
+
+NOT_READABLE: Final = "the body can only be read in an `async` filter method, before it has been forwarded"
 
 #: Default limit in bytes for a body that a filter reads.
 BODY_LIMIT: Final[i64] = 1024 * 1024
@@ -53,6 +56,13 @@ class BodyTooLarge(Refused):
         super().__init__(failure, f"the body is longer than {limit} bytes")
 
 
+class RefusedPath(Refused):
+    """A filter set a path that has no normal form, or a `..` in it. The client gets a 400 unless a filter catches it."""
+
+    def __init__(self, path: str) -> None:
+        super().__init__(BAD_REWRITE, f"not a path to rewrite to: {path!r}")
+
+
 class UnreadableHeaders(Refused):
     """The headers of an RPC message cannot be read or changed, or contain a name with different values.
 
@@ -62,11 +72,28 @@ class UnreadableHeaders(Refused):
 
 @mypyc_attr(allow_interpreted_subclasses=True)
 class BodySource:
-    """Source for reading a complete message body."""
+    """What a head gets from its exchange for filters: the complete body, and the policy for paths."""
 
     def read(self, limit: int) -> Awaitable[bytes]:
-        """The whole body. Raises BodyTooLarge."""
+        """The whole body. Raises BodyTooLarge, and RuntimeError where it cannot be read."""
         raise NotImplementedError
+
+    def path_policy(self) -> PathPolicy:
+        """The listener's policy, which also holds for the paths that filters set."""
+        return STRICT_PATHS
+
+
+class NoBodySource(BodySource):
+    """For exchanges without filters that may wait, on listeners whose policy for paths is not the default."""
+
+    def __init__(self, policy: PathPolicy) -> None:
+        self._policy = policy
+
+    def read(self, limit: int) -> Awaitable[bytes]:
+        raise RuntimeError(NOT_READABLE)
+
+    def path_policy(self) -> PathPolicy:
+        return self._policy
 
 
 class ForwardingOptions:
@@ -92,7 +119,7 @@ class MessageHead:
         self.content_length: i64 = content_length
         #: Fields after the body; set before the last chunk of a body is shown to a filter.
         self.trailers: Headers | None = None
-        #: Set for exchanges with filters that may wait.
+        #: Set for exchanges with filters that may wait, or set a path under another policy than the default.
         self.body_source: BodySource | None = None
         #: The body that a filter set instead of the original one.
         self.new_body: bytes | None = None
@@ -100,7 +127,7 @@ class MessageHead:
     def read(self, limit: int = int(BODY_LIMIT)) -> Awaitable[bytes]:
         """The whole body; for `async` filters, before it is forwarded. Raises BodyTooLarge above `limit` bytes."""
         if self.body_source is None:
-            raise RuntimeError("the body can only be read in an `async` filter method, before it has been forwarded")
+            raise RuntimeError(NOT_READABLE)
         return self.body_source.read(limit)
 
     async def json(self, limit: int = int(BODY_LIMIT)) -> Any:
@@ -257,7 +284,7 @@ class RequestHead(MessageHead):
         raise HeaderError("the method of this request is read-only")
 
     def set_host(self, host: bytes) -> None:
-        """Changes the host to a well-formed one."""
+        """Changes the host. Raises HeaderError for one that the protocol cannot send."""
         self.raw_host = host.lower()
 
     @property
@@ -285,14 +312,24 @@ class RequestHead(MessageHead):
 
     @property
     def path(self) -> str:
-        """The path in normal form, percent-encoded, without the query."""
+        """The path in normal form, percent-encoded, without the query.
+
+        A new one is brought to normal form. Setting it raises HeaderError for what is no path (without a leading slash, with
+        a query, white space or other characters that must be escaped), and RefusedPath for one that is refused.
+        """
         return self.raw_path.decode("ascii")
 
     @path.setter
     def path(self, value: str) -> None:
         raw = plain_text(value).encode("ascii", "replace")
-        if not raw.startswith(b"/") or not all_in(raw, PATH):
-            raise HeaderError(f"not a request path: {value!r}")
+        if not is_plain_path(raw):
+            if not raw.startswith(b"/") or not all_in(raw, PATH):
+                raise HeaderError(f"not a request path: {value!r}")
+            policy = STRICT_PATHS if self.body_source is None else self.body_source.path_policy()
+            normal = rewritten_path(raw, self.raw_path, policy)
+            if normal is None:
+                raise RefusedPath(value)
+            raw = normal
         self.raw_path = raw
 
     @property
@@ -302,7 +339,7 @@ class RequestHead(MessageHead):
 
     @query.setter
     def query(self, value: str) -> None:
-        raw = plain_text(value).encode("ascii", "replace")
+        raw = plain_text(value).encode("utf-8", "surrogatepass")  # bytes above 127 are in no class
         if not all_in(raw, TARGET):
             raise HeaderError(f"not a query string: {value!r}")
         self.raw_query = raw or None

@@ -1,4 +1,8 @@
-"""Request targets and hosts in one normal form, used both for route matching and upstream."""
+"""Request targets and hosts in one normal form, used both for route matching and upstream.
+
+`normalize_path` is for paths that a client sent, `rewritten_path` for those that routes and filters make; docs/paths.md has
+the rules.
+"""
 
 from __future__ import annotations
 
@@ -7,9 +11,11 @@ from typing import Final
 from mypy_extensions import i64
 
 from pymosn.core.addresses import normal_ip
-from pymosn.core.chars import HOST, REG_NAME, UNRESERVED, decimal, hex_digit
+from pymosn.core.chars import HOST, PATH, REG_NAME, UNRESERVED, decimal, hex_digit
 
 COLON: Final[i64] = 58
+PERCENT: Final[i64] = 37
+DOT: Final[i64] = 46
 SLASH: Final[i64] = 47
 BACKSLASH: Final[i64] = 92
 OPEN_BRACKET: Final[i64] = 91
@@ -67,6 +73,53 @@ def normalize_path(path: bytes, policy: PathPolicy = STRICT_PATHS) -> bytes | No
     if kept and last in (b"", b".", b".."):
         normal += b"/"
     return normal
+
+
+def is_plain_path(path: bytes) -> bool:
+    """Whether `path` is in the normal form of every policy, as one scan can tell: without escapes, `//` and `/.`."""
+    size: i64 = len(path)
+    if size == 0 or path[0] != SLASH:
+        return False
+    before: i64 = 0
+    i: i64 = 0
+    while i < size:
+        byte: i64 = path[i]
+        if PATH[byte] == 0 or byte == PERCENT or (before == SLASH and (byte in (SLASH, DOT))):
+            return False
+        before = byte
+        i += 1
+    return True
+
+
+def rewritten_path(path: bytes, before: bytes, policy: PathPolicy = STRICT_PATHS) -> bytes | None:
+    """The normal form of an absolute path that a route or a filter has made of `before`; None if it must be refused.
+
+    Refused is what `normalize_path` refuses, and every `..`: `before` is in normal form and has none, so that it arose where
+    parts were joined, decoded or removed, and would lead to a path that nobody has judged. That applies under any policy. A
+    dot segment in disguise (`..;a`) is kept only where the policy accepts it and `before` has the same one.
+    """
+    if is_plain_path(path):
+        return path
+    decoded = _decode_escapes(path, policy) if b"%" in path else path
+    if decoded is None or _climbs(decoded, before):
+        return None
+    return normalize_path(path, policy)
+
+
+def _climbs(path: bytes, before: bytes) -> bool:
+    """Whether a segment of `path`, whose escapes are decoded, is `..` or a dot segment in disguise that `before` has not."""
+    known = before.split(b"/")
+    for segment in path.split(b"/"):  # noqa: SIM110 - no generator in compiled code
+        if segment == b".." or (_hides_dots(segment) and segment not in known):
+            return True
+    return False
+
+
+def has_dot_segment(text: bytes) -> bool:
+    """Whether configured text that becomes part of a path has a dot segment, in any form, after one of its slashes."""
+    decoded = _decode_escapes(text, STRICT_PATHS) if b"%" in text else text
+    parts = (text if decoded is None else decoded).split(b"/")[1:]
+    return any([part in (b".", b"..") or _hides_dots(part) for part in parts])  # noqa: C419 - no generator in compiled code
 
 
 def _hides_dots(segment: bytes) -> bool:

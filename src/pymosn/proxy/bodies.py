@@ -6,6 +6,7 @@ import asyncio
 
 from pymosn.core.failure import BODY_TOO_LARGE, RESPONSE_TOO_LARGE
 from pymosn.core.message import BodySource, BodyTooLarge, ResponseHead
+from pymosn.core.uri import PathPolicy
 from pymosn.proxy.owner import ExchangeOwner
 from pymosn.proxy.responder import Responder
 
@@ -33,6 +34,9 @@ class RequestBody(BodySource):
             head.continue_expected()
             owner.sender.send_informational(ResponseHead(100))
         return await flow.read(limit, BODY_TOO_LARGE)
+
+    def path_policy(self) -> PathPolicy:
+        return self._owner.options.paths
 
 
 class ResponseBody(BodySource):

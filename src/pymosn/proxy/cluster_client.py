@@ -14,7 +14,8 @@ from pymosn.api.stream_filter import ClientError, ClientResponse, ClusterClient,
 from pymosn.api.upstream import Selection
 from pymosn.core.failure import RESET_BEFORE_RESPONSE, RESPONSE_TOO_LARGE, Failure
 from pymosn.core.headers import headers_from
-from pymosn.core.message import RequestHead, ResponseHead
+from pymosn.core.message import NoBodySource, RequestHead, ResponseHead
+from pymosn.core.uri import PathPolicy
 from pymosn.proxy.attempts import UNASKED_ATTEMPTS
 from pymosn.proxy.internal_request import InternalRequest
 from pymosn.proxy.runtime import Runtime
@@ -22,6 +23,8 @@ from pymosn.proxy.upstream_request import NO_VERDICT
 from pymosn.upstream.cluster import Cluster, ClusterHost
 
 PROTOCOL: Final = "Http1"
+#: A filter may ask about a path that its listener accepts with `//` in it.
+_PATHS: Final = NoBodySource(PathPolicy(merges_slashes=False))
 
 
 class ClusterClients(Mapping[str, ClusterClient]):
@@ -94,10 +97,11 @@ def _choose(cluster: Cluster, selection: Selection) -> ClusterHost:
 
 
 def _head(method: str, path: str, headers: Fields | None, length: int, host: ClusterHost) -> RequestHead:
-    """The head of a request. Raises HeaderError for invalid fields."""
+    """The head of a request. Raises HeaderError for invalid fields, RefusedPath for a path with dot segments."""
     head = HttpRequest()
     head.method = method
     bare, question, query = path.partition("?")
+    head.body_source = _PATHS
     head.path = bare
     if question:
         head.query = query

@@ -22,6 +22,7 @@ from pymosn.proxy.owner import ExchangeOwner
 from pymosn.proxy.stream_filters import ROUTE, TRANSCODE, PhaseHandler
 from pymosn.proxy.transcoding import Transcoding
 from pymosn.routing.actions import DirectResponse, Forward, Redirect, Target
+from pymosn.routing.rewrites import rewrite_path
 from pymosn.upstream.cluster import Cluster
 from pymosn.upstream.original_dst import is_ambiguous
 
@@ -134,7 +135,13 @@ def _start(owner: DispatchOwner, action: Forward, target: Target, cluster: Clust
     if exchange.set_cookie:
         owner.changes_response = True
     mirroring: Mirroring | None = None
-    if action.mirrors and owner.wrapper is None and len(request.raw_tunnel) == 0:
-        mirroring = draw_mirrors(action, owner)
-        owner.wrapper = mirroring
+    if not action.is_plain:
+        if not exchange.transcoded_to:
+            failure = rewrite_path(exchange, action.changes, owner.options.paths)
+            if failure is not None:
+                owner.fail(failure, f"route: {request.path}")
+                return
+        if action.mirrors and owner.wrapper is None and len(request.raw_tunnel) == 0:
+            mirroring = draw_mirrors(action, owner)
+            owner.wrapper = mirroring
     owner.start_forwarding(Forwarder(owner, cluster, plan), mirroring)

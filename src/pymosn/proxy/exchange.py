@@ -38,8 +38,9 @@ from pymosn.core.failure import (
 )
 from pymosn.core.foreign import report
 from pymosn.core.headers import Headers, headers_from
-from pymosn.core.message import RequestHead, ResponseHead, UnreadableHeaders
+from pymosn.core.message import NoBodySource, RequestHead, ResponseHead, UnreadableHeaders
 from pymosn.core.overload import SHED
+from pymosn.core.uri import STRICT_PATHS
 from pymosn.proxy.accounting import count, log_failure
 from pymosn.proxy.bodies import RequestBody, ResponseBody
 from pymosn.proxy.dispatch import DispatchOwner, act, on_transcoded, route_request
@@ -125,6 +126,8 @@ class ExchangeDriver(DispatchOwner):
                 exchange.as_received = head.received_headers()
             if filters.may_read:
                 head.body_source = RequestBody(self)
+            elif filters.sees_requests and options.paths is not STRICT_PATHS:
+                head.body_source = NoBodySource(options.paths)
             if not filters.on_request or self.passes(filters.on_request, REQUEST):
                 route_request(self)
         except BaseException as error:

@@ -146,7 +146,7 @@ class Forwarder(AttemptOwner):
     # ---- the request
 
     def _prepare(self) -> bool:
-        """Applies rewrites and forwarding headers. Returns False if the exchange failed."""
+        """Applies the route's changes, but the path's, and forwarding headers. Returns False if the exchange failed."""
         self._is_prepared = True
         owner = self.owner
         options = owner.options

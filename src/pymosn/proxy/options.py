@@ -6,6 +6,7 @@ from pymosn.api.exchange import AccessLog
 from pymosn.api.stream import StreamProtocol
 from pymosn.core.counters import DownstreamStats
 from pymosn.core.message import ForwardingOptions
+from pymosn.core.uri import STRICT_PATHS, PathPolicy
 from pymosn.proxy.stream_filters import StreamFilters
 from pymosn.routing.table import TableSlot
 
@@ -29,6 +30,7 @@ class ProxyOptions:
         tunnel_idle_timeout: float,
         idle_timeout: float,
         detection_timeout: float,
+        paths: PathPolicy = STRICT_PATHS,
     ) -> None:
         """`protocols`: in the order in which they are detected; `protocol_options`: by protocol name.
 
@@ -37,6 +39,8 @@ class ProxyOptions:
 
         `stream_idle_timeout`: aborts an exchange after this many seconds without a byte in either direction, while its
         request is incomplete or after its response has begun; `tunnel_idle_timeout`: the same for a tunnel.
+
+        `paths`: the policy for the paths of requests, also for those that routes and filters make.
         """
         self.listener_name = listener_name
         self.protocols = protocols
@@ -51,6 +55,7 @@ class ProxyOptions:
         self.tunnel_idle_timeout = tunnel_idle_timeout
         self.idle_timeout = idle_timeout
         self.detection_timeout = detection_timeout
+        self.paths = paths
 
     def for_protocol(self, name: str) -> ProxyOptions:
         """The options for exchanges of one protocol: without the filters that opt out of it."""
@@ -77,4 +82,5 @@ class ProxyOptions:
             tunnel_idle_timeout=self.tunnel_idle_timeout,
             idle_timeout=self.idle_timeout,
             detection_timeout=self.detection_timeout,
+            paths=self.paths,
         )

@@ -18,11 +18,12 @@ from pymosn.core.failure import (
 )
 from pymosn.core.headers import Headers
 from pymosn.core.message import BodySource, RequestHead, ResponseHead
-from pymosn.proxy.filtering import FilterOwner, Verdict, body_handlers, filter_chunk, on_error
+from pymosn.proxy.filtering import Verdict, body_handlers, filter_chunk, on_error
 from pymosn.proxy.forwarding import change_request
+from pymosn.proxy.owner import ExchangeOwner
 from pymosn.proxy.sender_wrapper import SenderWrapper
 from pymosn.proxy.stream_filters import BodyHandler, FilterHandle
-from pymosn.routing.rewrites import RequestChanges
+from pymosn.routing.rewrites import RequestChanges, rewrite_path
 
 
 class Transcoding(SenderWrapper):
@@ -31,7 +32,7 @@ class Transcoding(SenderWrapper):
     def __init__(
         self,
         handle: FilterHandle,
-        owner: FilterOwner,
+        owner: ExchangeOwner,
         source: BodySource,
         handlers: list[BodyHandler],
         changes: RequestChanges | None,
@@ -57,6 +58,9 @@ class Transcoding(SenderWrapper):
 
         Sets `verdict` when a body filter failed.
         """
+        failure = rewrite_path(exchange, self._changes, self._owner.options.paths)
+        if failure is not None:
+            raise Refused(failure, f"route: {exchange.request.path}")
         body = await self._source.read(self._transcoder.limit)
         handlers = body_handlers(exchange, self._handlers)
         if handlers and body:

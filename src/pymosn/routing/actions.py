@@ -297,8 +297,10 @@ class Redirect(RouteAction):
             if old_port and host.endswith(old_port):
                 host = host[: -len(old_port)]
         query = "" if head.raw_query is None else f"?{head.query}"
-        target = f"{self._path or head.path}{query}"
-        return f"{scheme}://{host}{target}" if host else target  # HTTP/1.0 requests may have no host
+        path = self._path or ("/" if head.path == "*" else head.path)
+        if not host:  # HTTP/1.0 requests may have none; then a path that begins with `//` would be taken for a host
+            return f"/.{path}{query}" if path.startswith("//") else f"{path}{query}"
+        return f"{scheme}://{host}{path}{query}"
 
 
 class DirectResponse(RouteAction):

@@ -7,7 +7,7 @@ from typing import Final
 from pymosn.api.exchange import Exchange
 from pymosn.api.routing import RouteMatcher
 from pymosn.api.variables import Variable, query_values
-from pymosn.core.chars import TARGET, all_in
+from pymosn.core.chars import TARGET, escape
 from pymosn.core.headers import joined, lower_name, to_bytes, to_text
 from pymosn.core.secrets import REDACTED, is_credential, is_secret_parameter
 from pymosn.routing.regex import Regex
@@ -19,13 +19,6 @@ ANY_SERVICE: Final = ".*"
 def path_text(text: str) -> bytes:
     """A configured path, percent-encoded like request targets."""
     return escape(text.encode(), TARGET)
-
-
-def escape(text: bytes, characters: bytes) -> bytes:
-    """`text` with every byte percent-encoded that is not in the class `characters`; the same object if there is none."""
-    if all_in(text, characters):
-        return text
-    return b"".join([bytes([byte]) if characters[byte] else b"%%%02X" % byte for byte in text])
 
 
 class AnyRequest(RouteMatcher):

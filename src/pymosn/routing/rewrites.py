@@ -6,12 +6,12 @@ from typing import Final
 
 from pymosn.api.exchange import Exchange
 from pymosn.api.routing import HeaderChanges
-from pymosn.core.chars import PATH
+from pymosn.core.chars import PATH, escape
 from pymosn.core.failure import BAD_REWRITE, REPEATED_FIELD, Failure
 from pymosn.core.headers import to_bytes
-from pymosn.core.message import RequestHead
-from pymosn.core.uri import normalize_path
-from pymosn.routing.matchers import escape, path_text
+from pymosn.core.message import CONNECT
+from pymosn.core.uri import PathPolicy, rewritten_path
+from pymosn.routing.matchers import path_text
 from pymosn.routing.regex import Replacement
 
 #: The field with the original path, for the upstream.
@@ -27,16 +27,18 @@ class PathRewrite:
 
 
 class PrefixRewrite(PathRewrite):
-    """Replaces the matched prefix."""
+    """Replaces the matched prefix. A path without it, which a filter has set after the match, remains as in MOSN."""
 
     def __init__(self, prefix: bytes, replacement: str) -> None:
         """`prefix`: the one in the match; empty for a path match, which replaces the whole path."""
-        self._size = len(prefix)
-        self._is_whole = not prefix
+        self._prefix = prefix
         self._replacement: bytes = path_text(replacement)
 
     def apply(self, path: bytes) -> bytes:
-        return self._replacement if self._is_whole else self._replacement + path[self._size :]
+        prefix = self._prefix
+        if not prefix:
+            return self._replacement
+        return self._replacement + path[len(prefix) :] if path.startswith(prefix) else path
 
 
 class RegexRewrite(PathRewrite):
@@ -50,15 +52,11 @@ class RegexRewrite(PathRewrite):
         return self._replacement.apply(path)
 
 
-def normal_form(path: bytes) -> bytes | None:
-    """The normal form of a rewritten path: rooted, escaped, without double slashes; None if it escapes the root."""
-    if not path.startswith(b"/"):
-        path = b"/" + path
-    return normalize_path(escape(path, PATH))
-
-
 class RequestChanges:
-    """The changes of a route to a request: header fields first, then the host, then the path."""
+    """The changes of a route to a request.
+
+    The path is rewritten before filters see the host (`rewrite_path`), the rest when the host is known: `apply`.
+    """
 
     def __init__(
         self,
@@ -74,11 +72,10 @@ class RequestChanges:
         self.host_header = host_header.lower()
 
     def apply(self, exchange: Exchange) -> Failure | None:
-        """Changes the request. Returns a failure for an invalid rewritten path, and if the request names several hosts."""
+        """Changes header fields and host. Returns a failure if the request names several hosts."""
         head = exchange.request
-        headers = self.headers
-        if headers is not None:
-            headers.apply(head.headers, exchange)
+        if self.headers is not None:
+            self._change_headers(self.headers, exchange)
         if self.host:
             rewrite_host(exchange, self.host.encode())
         elif self.host_header:
@@ -87,26 +84,44 @@ class RequestChanges:
                 return REPEATED_FIELD
             if values:
                 rewrite_host(exchange, to_bytes(values[0]))
-        path = self.path
-        return None if path is None or _rewrite_path(exchange, head, path) else BAD_REWRITE
+        if self.path is not None and exchange.original_path:
+            head.headers.remove_raw(ORIGINAL_PATH)
+            head.headers.add_raw(ORIGINAL_PATH, exchange.original_path)
+        return None
+
+    def _change_headers(self, changes: HeaderChanges, exchange: Exchange) -> None:
+        """Values with variables get the path from before the rewrite, as in MOSN."""
+        head = exchange.request
+        path = head.raw_path
+        if exchange.original_path:
+            head.raw_path = exchange.original_path
+        try:
+            changes.apply(head.headers, exchange)
+        finally:
+            head.raw_path = path
 
 
-def _rewrite_path(exchange: Exchange, head: RequestHead, rewrite: PathRewrite) -> bool:
-    old = head.raw_path
-    if old == b"*" or not old:  # not every protocol has paths
-        return True
-    changed = rewrite.apply(old)
-    if changed == old:
-        return True
-    new = normal_form(changed)
-    if new is None:
-        return False
-    if new != old:
-        exchange.original_path = old
-        head.raw_path = new
-        head.headers.remove_raw(ORIGINAL_PATH)
-        head.headers.add_raw(ORIGINAL_PATH, old)
-    return True
+def rewrite_path(exchange: Exchange, changes: RequestChanges | None, policy: PathPolicy) -> Failure | None:
+    """Applies the rewrite of a route, if it has one, and notes the original path; once per request.
+
+    Returns a failure for a path that must be refused: see `rewritten_path`. `policy`: the listener's.
+    """
+    head = exchange.request
+    before = head.raw_path
+    # Not every protocol has paths; `*` is that of OPTIONS, and the path of a CONNECT is not sent.
+    if changes is None or changes.path is None or before in (b"", b"*") or head.raw_method == CONNECT:
+        return None
+    changed = changes.path.apply(before)
+    if changed == before:
+        return None
+    rooted = changed if changed.startswith(b"/") else b"/" + changed
+    path = rewritten_path(escape(rooted, PATH), before, policy)
+    if path is None:
+        return BAD_REWRITE
+    if path != before:
+        exchange.original_path = before
+        head.raw_path = path
+    return None
 
 
 def rewrite_host(exchange: Exchange, host: bytes) -> None:

@@ -21,6 +21,11 @@ MIRROR = json.loads(DEFAULT_CONFIG)["cluster_manager"]["clusters"][0]["name"]
 ERROR, WARNING, NOTHING = "error", "warning", None
 
 
+def rewrite(substitution: str) -> dict[str, Any]:
+    """A `regex_rewrite`."""
+    return {"pattern": {"regex": "^/([^/]*)"}, "substitution": substitution}
+
+
 def with_change(path: str, value: Any) -> dict[str, Any]:
     """The built-in example with one value set; the path is written as in a fault."""
     config: Any = json.loads(DEFAULT_CONFIG)
@@ -197,6 +202,14 @@ def severity_at(path: str, value: Any) -> str | None:
         (f"{ROUTE}.route", {"cluster_name": "serverCluster", "retry_policy": {"retry_on": True}}, NOTHING),
         (f"{ROUTE}.route", {"cluster_name": "severCluster"}, ERROR),
         (f"{ROUTE}.route", {}, ERROR),
+        (f"{ROUTE}.route", {"cluster_name": "serverCluster", "prefix_rewrite": "/a/.well-known/b..c"}, NOTHING),
+        (f"{ROUTE}.route", {"cluster_name": "serverCluster", "prefix_rewrite": "/a/../b"}, ERROR),
+        (f"{ROUTE}.route", {"cluster_name": "serverCluster", "prefix_rewrite": "../b"}, ERROR),
+        (f"{ROUTE}.route", {"cluster_name": "serverCluster", "prefix_rewrite": "/a/%2e%2e/"}, ERROR),
+        (f"{ROUTE}.route", {"cluster_name": "serverCluster", "prefix_rewrite": "/a/."}, ERROR),
+        (f"{ROUTE}.route", {"cluster_name": "serverCluster", "regex_rewrite": rewrite("/$1/..")}, ERROR),
+        (f"{ROUTE}.route", {"cluster_name": "serverCluster", "regex_rewrite": rewrite("/..;$1/")}, ERROR),
+        (f"{ROUTE}.route", {"cluster_name": "serverCluster", "regex_rewrite": rewrite("/.$1./")}, NOTHING),
         (f"{ROUTE}.route", {"cluster_variable": "request_header_x"}, None),
         (f"{ROUTE}.route", {"cluster_header": "x"}, None),
         (f"{ROUTE}.route", {"cluster_name": "c", "hash_policy": [{}]}, ERROR),

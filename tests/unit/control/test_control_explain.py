@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import msgspec
+import pytest
 import yaml
 
 from pymosn.config.load import load_text
@@ -13,11 +14,11 @@ from pymosn.config.schema.network_filters import Http1Settings
 from pymosn.control.explain import Question, as_text, explain
 
 
-def configuration(*filters: dict[str, Any]) -> MosnConfig:
+def configuration(*filters: dict[str, Any], rewrite: dict[str, Any] | None = None) -> MosnConfig:
     chain = {"filters": [{"type": "proxy", "config": {"router_config_name": "r", "downstream_protocol": "Http1"}}]}
     route = {
         "match": {"prefix": "/"},
-        "route": {"cluster_name": "app"},
+        "route": {"cluster_name": "app", "regex_rewrite": rewrite},
         "request_mirror_policies": [{"cluster": "next", "percent": 10}, {"cluster": "audit", "percent": 100}],
     }
     listener = {"name": "l", "address": "127.0.0.1:80", "filter_chains": [chain], "stream_filters": list(filters)}
@@ -58,9 +59,11 @@ def test_broadcast_replaces_the_request() -> None:
     assert lines[1].startswith("mirror        every healthy host of cluster audit, and 200 in place of the reply")
 
 
-def asked(listener: dict[str, Any], url: str, *headers: tuple[str, str]) -> dict[str, Any]:
-    """The report for a request to a listener with these HTTP/1 settings."""
-    config = configuration()
+def asked(
+    listener: dict[str, Any], url: str, *headers: tuple[str, str], rewrite: dict[str, Any] | None = None
+) -> dict[str, Any]:
+    """The report for a request to a listener with these HTTP/1 settings, whose route has this `regex_rewrite`."""
+    config = configuration(rewrite=rewrite)
     proxy = config.servers[0].listeners[0].filter_chains[0].filters[0]
     assert isinstance(proxy, ProxyFilter)
     http1 = msgspec.convert(listener, Http1Settings)
@@ -90,3 +93,25 @@ def test_fields_of_a_trusted_proxy_are_forwarded() -> None:
     told = as_text(asked({"trusted_hops": 1}, "http://h/", *fields))
     assert "x-forwarded-for: 9.9.9.9, 127.0.0.1" in told
     assert "x-real-ip: 9.9.9.9" in told
+
+
+@pytest.mark.parametrize(
+    ("http1", "path", "sent"),
+    [
+        ({}, "/a", "/site/a"),
+        ({}, "/a//b", "/site/a/b"),
+        ({"merge_slashes": False}, "/a//b", "/site/a//b"),
+        ({"profile": "compatible"}, "/a/..;b", "/site/a/..;b"),
+        ({}, "/a.../b", None),
+        ({}, "/a.%2e%2e/b", None),
+        ({"profile": "compatible"}, "/a.../b", None),
+        ({"encoded_slashes": "decode"}, "/a%2fb", "/site/a/b"),
+    ],
+)
+def test_rewrites_follow_the_policy_of_the_listener(http1: dict[str, Any], path: str, sent: str | None) -> None:
+    answer = asked(http1, f"http://h{path}", rewrite={"pattern": {"regex": "^/(a[.])?"}, "substitution": "/site/"})
+    if sent is None:
+        assert (answer["reply"]["status"], answer["reply"]["reason"]) == (400, "bad_rewrite")
+        assert "the rewritten path climbs" in as_text(answer)
+    else:
+        assert answer["upstream"]["path"] == sent

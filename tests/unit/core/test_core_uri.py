@@ -10,7 +10,17 @@ from hypothesis import strategies as st
 from tests.unit.protocol.decoding import requests
 
 from pymosn.core.chars import TARGET
-from pymosn.core.uri import is_host, normalize_path
+from pymosn.core.uri import (
+    DECODE_SLASHES,
+    KEEP_SLASHES,
+    REFUSE_SLASHES,
+    PathPolicy,
+    has_dot_segment,
+    is_host,
+    is_plain_path,
+    normalize_path,
+    rewritten_path,
+)
 
 SEGMENTS = st.lists(
     st.sampled_from(
@@ -116,6 +126,71 @@ def test_the_route_and_the_upstream_see_the_normal_form(target: bytes) -> None:
     else:
         assert outcome.messages[0].start[1] == normal
         assert outcome.messages[0].start[2] == (query if mark else None)
+
+
+POLICIES = st.builds(
+    PathPolicy,
+    st.booleans(),
+    st.booleans(),
+    st.sampled_from([int(KEEP_SLASHES), int(DECODE_SLASHES), int(REFUSE_SLASHES)]),
+)
+#: What is left of a path when its slashes are what a server sees that decodes, and removes path parameters.
+READINGS = re.compile(rb"/|%2F|%5C")
+
+
+@given(PATHS | st.text("/.%2eE5cCfF;ax", max_size=20).map(lambda rest: b"/" + rest.encode()), PATHS, POLICIES)
+@settings(max_examples=1000, deadline=None)
+def test_a_rewritten_path_is_normal_and_does_not_climb(path: bytes, received: bytes, policy: PathPolicy) -> None:
+    before = normalize_path(received, policy)
+    if before is None:
+        return
+    made = rewritten_path(path, before, policy)
+    if made is None:
+        return
+    assert normalize_path(made, policy) == made, "a fixed point"
+    assert rewritten_path(made, before, policy) == made
+    segments = made.split(b"/")
+    assert b".." not in segments
+    assert b"." not in segments
+    for segment in set(segments) - set(before.split(b"/")):
+        readings = [part.partition(b";")[0] for part in READINGS.split(segment)]
+        assert not {b".", b".."} & set(readings), "no dot segment for a server that decodes late"
+    if policy.is_strict:
+        assert made == normalize_path(path, policy), "it only refuses more"
+
+
+@given(PATHS | st.binary(max_size=12).map(lambda rest: b"/" + rest), POLICIES)
+@settings(max_examples=500, deadline=None)
+def test_what_one_scan_accepts_is_normal(path: bytes, policy: PathPolicy) -> None:
+    if is_plain_path(path):
+        assert normalize_path(path, policy) == path
+
+
+@pytest.mark.parametrize("path", [b"", b"a", b"*", b"//", b"/.", b"/a/.b", b"/%41", b"/a?b", b"/a b", b"/a\x00", b"/\xe9"])
+def test_what_needs_a_closer_look(path: bytes) -> None:
+    assert not is_plain_path(path)
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        (b"/site/", False),
+        (b"/a/..", True),
+        (b"/./a", True),
+        (b"/a/%2e%2E/b", True),
+        (b"/a/..;x", True),
+        (b"/a/..%2fb", True),
+        (b"/$1/../x", True),
+        (b"..", False),  # joined to what is before it
+        (b"../x", False),
+        (b"/...", False),
+        (b"/.well-known/", False),
+        (b"/%zz/..", True),
+        (b"/%${1}", False),
+    ],
+)
+def test_dot_segments_in_configured_text(text: bytes, expected: bool) -> None:
+    assert has_dot_segment(text) is expected
 
 
 @pytest.mark.parametrize("byte", [byte for byte in range(256) if not TARGET[byte] and byte != 32])

@@ -24,6 +24,8 @@ def remote(uri: str) -> dict[str, Any]:
         ("flowControlFilter", {"rules": [{**RULE, "threshold": 5e-324}]}, ".rules[0].threshold"),
         ("cors", {"allow_origins": ["*"], "allow_methods": ["GET", "a\nb"]}, ".allow_methods[1]"),
         ("ext_authz", {"cluster": "c", "path": "/a b"}, ".path"),
+        ("ext_authz", {"cluster": "c", "path": "/a/%2e%2e/b"}, ".path"),
+        ("ext_authz", {"cluster": "c", "path": "/a/..;x?b=c"}, ".path"),
         ("ext_authz", {"cluster": "c", "path": "/a\r\nx: y"}, ".path"),
         ("ext_authz", {"cluster": "c", "path": "a"}, ".path"),
         ("jwt_authn", remote("http://["), f".{REMOTE}"),

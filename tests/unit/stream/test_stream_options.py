@@ -11,11 +11,11 @@ from pymosn.config.schema.network_filters import ProtocolSettings
 from pymosn.core.counters import Metrics
 from pymosn.core.message import CONNECT, CONNECT_HERE
 from pymosn.core.overload import OverloadState
-from pymosn.core.uri import DECODE_SLASHES
+from pymosn.core.uri import DECODE_SLASHES, STRICT_PATHS, PathPolicy
 from pymosn.protocol.http1.policy import REFUSE_UNDERSCORES
 from pymosn.proxy.options import ProxyOptions
 from pymosn.proxy.stream_filters import FilterHandle, StreamFilters
-from pymosn.stream.http1.options import Http1Options
+from pymosn.stream.http1.options import Http1Options, path_policy
 from pymosn.stream.registry import protocols
 from pymosn.stream.rpc.options import RpcOptions
 
@@ -62,6 +62,21 @@ def test_values_of_http1() -> None:
     assert (made.policy.is_strict, made.policy.merges_slashes) == (False, False)
     assert (made.policy.slashes, made.policy.underscores) == (DECODE_SLASHES, REFUSE_UNDERSCORES)
     assert made.overload is FACTS.overload
+
+
+def test_the_policy_for_paths() -> None:
+    default = ProtocolSettings().of("Http1")
+    assert path_policy(default) is STRICT_PATHS
+    assert path_policy({**default, "underscores_in_headers": "refuse", "trust_forwarded": True}) is STRICT_PATHS
+    for key, value in (("profile", "compatible"), ("merge_slashes", False), ("encoded_slashes", "decode")):
+        made = path_policy({**default, key: value})
+        assert made is not STRICT_PATHS
+        policy = http1(**{key: value}).policy
+        assert [made.is_strict, made.merges_slashes, made.slashes] == [
+            policy.is_strict,
+            policy.merges_slashes,
+            policy.slashes,
+        ]
 
 
 @pytest.mark.parametrize(
@@ -122,9 +137,10 @@ def test_a_copy_of_the_options_has_everything() -> None:
         detection_timeout=4.0,
         trusts_peer=True,
         trusted_hops=5,
+        paths=PathPolicy(merges_slashes=False),
     )
     assert attributes(options.copy()) == attributes(options)
-    assert len(attributes(options)) == 13
+    assert len(attributes(options)) == 14
 
 
 def test_options_for_a_protocol_differ_in_their_filters_alone() -> None:

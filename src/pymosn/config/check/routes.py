@@ -20,7 +20,7 @@ from pymosn.config.schema import (
 from pymosn.config.schema.router import HeaderChanges, VariableMatch
 from pymosn.core.addresses import port_number
 from pymosn.core.headers import is_token
-from pymosn.core.uri import is_host
+from pymosn.core.uri import has_dot_segment, is_host
 from pymosn.filters.settings import Block
 from pymosn.routing.changes import ChangeLevel, HeaderAddition
 from pymosn.routing.expressions import Expression
@@ -28,6 +28,7 @@ from pymosn.routing.regex import Regex, Replacement
 
 REDIRECT_CODES = (301, 302, 303, 307, 308)
 _FATE = "answer 404"
+_DOTS = "must not contain the segment `.` or `..`: a rewrite that climbs is answered with 400"
 #: The value of `Path=` in a cookie (RFC 6265 section 4.1.1).
 _COOKIE_PATH = re.compile(r"[ -:<-~]*")
 
@@ -229,12 +230,16 @@ def _check_rewrites(match: RouteMatch, action: RouteAction, path: str, report: D
     if action.prefix_rewrite and not match.prefix and not match.path:
         message = "has no effect on a route without prefix or path, as in MOSN; regex_rewrite works on any route"
         report.warning(f"{path}.prefix_rewrite", message, action.prefix_rewrite)
+    if has_dot_segment(f"/{action.prefix_rewrite}".encode()):
+        report.error(f"{path}.prefix_rewrite", _DOTS, action.prefix_rewrite)
     rewrite = action.regex_rewrite
     if rewrite is not None and action.prefix_rewrite:
         report.warning(f"{path}.regex_rewrite", "has no effect together with prefix_rewrite, as in MOSN")
     elif rewrite is not None and rewrite.pattern.regex:
         regex, substitution = rewrite.pattern.regex, rewrite.substitution
         report.attempt(f"{path}.regex_rewrite", Replacement, regex, substitution, prefix="cannot be used: ")
+        if has_dot_segment(substitution.encode()):
+            report.error(f"{path}.regex_rewrite.substitution", _DOTS, substitution)
     if action.host_rewrite and not is_host(action.host_rewrite.encode()):
         report.error(f"{path}.host_rewrite", "not a host", action.host_rewrite)
     _present(action, ("host_rewrite", "auto_host_rewrite_header", "auto_host_rewrite"), path, report)

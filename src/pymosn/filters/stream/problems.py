@@ -6,6 +6,7 @@ from collections.abc import Collection
 
 from pymosn.core.chars import TARGET, all_in
 from pymosn.core.headers import FRAMING, is_token, lower_name, to_bytes
+from pymosn.core.uri import has_dot_segment
 from pymosn.filters.errors import FilterConfigError
 from pymosn.routing.regex import PatternError, Regex
 
@@ -64,6 +65,8 @@ class Problems:
         self.require(target.startswith("/"), path, f"must start with /, not {target!r}")
         text = f"must be percent-encoded ASCII without white space and control characters: {target!r}"
         self.require(all_in(to_bytes(target), TARGET), path, text)
+        bare = to_bytes(target.partition("?")[0])
+        self.require(not has_dot_segment(bare), path, f"must not contain the segments `.` and `..`: {target!r}")
 
     def regex(self, path: str, pattern: str, folds: bool = False) -> Regex | None:
         """Compiles a regular expression for whole texts, as in Envoy. `folds`: it ignores case."""

@@ -10,7 +10,7 @@ from mypy_extensions import i64
 from pymosn.api.stream import ListenerFacts
 from pymosn.core.message import CONNECT, CONNECT_HERE
 from pymosn.core.overload import OverloadState
-from pymosn.core.uri import DECODE_SLASHES, KEEP_SLASHES, REFUSE_SLASHES
+from pymosn.core.uri import DECODE_SLASHES, KEEP_SLASHES, REFUSE_SLASHES, STRICT_PATHS, PathPolicy
 from pymosn.protocol.http1.decoder import Http1Limits
 from pymosn.protocol.http1.policy import DROP_UNDERSCORES, PASS_UNDERSCORES, REFUSE_UNDERSCORES, Http1Policy
 from pymosn.stream.settings import choice, flag, number, seconds, texts
@@ -84,6 +84,13 @@ def read_http1_options(settings: Mapping[str, object], facts: ListenerFacts) -> 
 def trusts_peer(settings: Mapping[str, object]) -> bool:
     """Whether every client is a trusted proxy: `trust_forwarded` or `trusted_hops` of `extend_config.Http1` is set."""
     return flag(settings, "trust_forwarded") or number(settings, "trusted_hops", "hops", 0, MOST) > 0
+
+
+def path_policy(settings: Mapping[str, object]) -> PathPolicy:
+    """The policy for paths; STRICT_PATHS itself for the default one."""
+    policy = _policy(settings)
+    is_default = policy.is_strict and policy.merges_slashes and policy.slashes == KEEP_SLASHES
+    return STRICT_PATHS if is_default else policy
 
 
 def _policy(settings: Mapping[str, object]) -> Http1Policy:

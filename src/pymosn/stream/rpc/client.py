@@ -17,12 +17,12 @@ from pymosn.api.stream import PoolTarget, RequestSender, ResponseReceiver
 from pymosn.core.clock import Clock
 from pymosn.core.failure import (
     BAD_RESPONSE,
-    BAD_REWRITE,
     CLOSED_LOCALLY,
     INTERNAL_ERROR,
     NO_ROUTE,
     PROTOCOL_MISMATCH,
     RESET_BEFORE_RESPONSE,
+    UNENCODABLE_REQUEST,
     Failure,
 )
 from pymosn.core.foreign import report
@@ -84,7 +84,7 @@ class RpcClient(SharedConnection):
         except BaseException as error:
             out.truncate(before)  # half a frame would garble the frames of others
             if issubclass(type(error), HeaderError):
-                stream.break_off(BAD_REWRITE)
+                stream.break_off(UNENCODABLE_REQUEST)
                 return
             report("a request cannot be encoded", error)  # by the codec of an installed package
             stream.break_off(INTERNAL_ERROR)
