@@ -55,6 +55,8 @@ class BuiltFilter(msgspec.Struct, eq=False):
     secrets: KnownSecrets
     #: Whether its `start` has succeeded, so that `stop` must be called.
     is_started: bool = False
+    #: Whether logs were reopened while it was not started yet.
+    must_reopen: bool = False
 
     async def start(self) -> list[Diagnostic]:
         """Starts the filter, within bounded time; returns the error."""
@@ -65,6 +67,8 @@ class BuiltFilter(msgspec.Struct, eq=False):
                 if isinstance(starting, Awaitable):
                     await starting
                     self.is_started = True
+                    if self.must_reopen:
+                        self.reopen()
                 else:
                     text = "`start` must be `async def`"
         except TimeoutError:
@@ -73,6 +77,17 @@ class BuiltFilter(msgspec.Struct, eq=False):
             _raise_if_cancelled(error)
             text = f"does not start: {self.secrets.hide(describe(error))}"
         return [error_at(self.path, f"filter {self.handle.name!r} {text}")] if text else []
+
+    def reopen(self) -> None:
+        """Makes the filter reopen its files, or as soon as it has started; an error is logged and counted."""
+        self.must_reopen = not self.is_started
+        if self.is_started:
+            try:
+                self.handle.filter.on_reopen()
+            except BaseException as error:  # whatever it is, neither the other filters nor the worker may suffer
+                self.handle.errors.value += 1
+                text = f"`on_reopen` failed: {self.secrets.hide(describe(error))}"
+                self.handle.filter.context.write(text, ERROR)
 
     async def stop(self) -> None:
         """Cancels the tasks of the filter and stops it, within bounded time; an error is logged."""
