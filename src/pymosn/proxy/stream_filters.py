@@ -176,7 +176,7 @@ def _check_methods(stream_filter: StreamFilter) -> None:
             signature = inspect.signature(called)
         except ValueError:
             continue  # a compiled method has no signature
-        arguments = ("exchange", "data", "last") if method.endswith("_body") else ("exchange",)
+        arguments: tuple[str, ...] = ("exchange", "data", "last") if method.endswith("_body") else ("exchange",)
         if method == _REOPEN:
             arguments = ()
         try:

@@ -61,7 +61,7 @@ def test_known_keys(fields: Fields, target: str, client: str) -> None:
         ([], f"/?api_key={KEY};api_key=x"),
         ([("x-api-key", "\udcff\udc80")], "/"),
         ([("x-api-key", KEY + "\udcff")], "/"),
-        ([("x-api-key", "\udcc0\udcaf")], "/"),
+        ([("x-api-key", "\udcc0\udcaf" + KEY)], "/"),
         ([("x-api-key", "ключ")], "/"),
         ([("x-api-key", "k" * 100_000)], "/"),
         ([], "/?api_key=%ff%fe"),

@@ -278,7 +278,12 @@ def test_connections_are_bounded(redis: FakeRedis) -> None:
 
 @pytest.mark.parametrize(
     ("given", "status"),
-    [({}, 503), ({"password": "wrong-one"}, 503), ({"password": "s3cret"}, 200), ({"username": "ann", "password": "s3cret"}, 200)],
+    [
+        ({}, 503),
+        ({"password": "wrong-one"}, 503),
+        ({"password": "s3cret"}, 200),
+        ({"username": "ann", "password": "s3cret"}, 200),
+    ],
 )
 def test_passwords(given: dict[str, str], status: int) -> None:
     redis = FakeRedis("s3cret")
@@ -304,9 +309,7 @@ def certificate(tmp_path_factory: pytest.TempPathFactory) -> tuple[ssl.SSLContex
     )
     chain = folder / "ca.pem"
     chain.write_bytes(made.public_bytes(serialization.Encoding.PEM))
-    secret = key.private_bytes(
-        serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
-    )
+    secret = key.private_bytes(serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption())
     (folder / "key.pem").write_bytes(secret)
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     context.load_cert_chain(chain, folder / "key.pem")

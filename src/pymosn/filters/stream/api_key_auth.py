@@ -78,7 +78,9 @@ class KnownKeys:
         problems.require(keys, ".keys", "at least one key is required")
         for i, entry in enumerate(keys):
             path = f".keys[{i}]"
-            problems.require(entry.client and is_name(entry.client), f"{path}.client", "expected a name without control characters")
+            problems.require(
+                entry.client and is_name(entry.client), f"{path}.client", "expected a name without control characters"
+            )
             digest = self._digest_of(entry, path, problems)
             first = places.setdefault(digest, path)
             problems.require(first == path or not digest, path, f"the same key as {first[1:]}")
@@ -121,7 +123,9 @@ class ApiKeyAuthFilter(StreamFilter):
         super().__init__(settings)
         problems = Problems()
         self._keys = KnownKeys(settings.keys, problems)
-        problems.require(settings.headers or settings.query_parameters, ".headers", "a header or a query parameter is required")
+        problems.require(
+            settings.headers or settings.query_parameters, ".headers", "a header or a query parameter is required"
+        )
         problems.changed_headers(".headers", settings.headers)
         problems.require(all(settings.query_parameters), ".query_parameters", "the name of a parameter is missing")
         self._client_header = settings.client_header

@@ -53,7 +53,9 @@ class RedisOptions(NamedTuple):
             return
         problems.require(parts.scheme in SCHEMES, ".url", f"must begin with {', '.join(f'{name}://' for name in SCHEMES)}")
         is_unix = parts.scheme == "unix"
-        problems.require(parts.path if is_unix else parts.hostname, ".url", "the path is missing" if is_unix else "the host is missing")
+        problems.require(
+            parts.path if is_unix else parts.hostname, ".url", "the path is missing" if is_unix else "the host is missing"
+        )
         problems.require("@" not in parts.netloc, ".url", "user and password have their own keys")
         problems.require(not parts.query and not parts.fragment, ".url", "options in the URL are not supported")
         problems.require(port is None or port > 0, ".url", "the port must not be 0")
@@ -67,6 +69,7 @@ class RedisOptions(NamedTuple):
         from redis.asyncio import BlockingConnectionPool, Redis
         from redis.asyncio.retry import Retry
         from redis.backoff import NoBackoff
+        from redis.exceptions import ConnectionError
 
         options: dict[str, Any] = {"username": self.username or None, "password": self.password or None}
         if self.url.startswith("rediss:"):
@@ -78,7 +81,7 @@ class RedisOptions(NamedTuple):
             socket_timeout=self.timeout,
             socket_connect_timeout=self.timeout,
             # One retry, for connections that the server has closed meanwhile; not after a timeout, which would count twice.
-            retry=Retry(NoBackoff(), 1, supported_errors=_connection_errors()),
+            retry=Retry(NoBackoff(), 1, supported_errors=(ConnectionError,)),
             **options,
         )
         return Redis(connection_pool=pool)
@@ -156,9 +159,3 @@ class RedisCounters:
 
 def _is_number(text: str) -> bool:
     return text.isascii() and text.isdigit()
-
-
-def _connection_errors() -> tuple[type[Exception], ...]:
-    from redis.exceptions import ConnectionError
-
-    return (ConnectionError,)

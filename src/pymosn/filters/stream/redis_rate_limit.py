@@ -32,7 +32,9 @@ class RateSettings(StrictBlock, kw_only=True):
     per: Annotated[Duration, own("the period; it begins with a key's first request")] = 1.0
     key: Annotated[str, own("all, client (IP address; of IPv6 its /64), path or header")] = "client"
     header: Annotated[str, own("name of the header for `key: header`; a filter before this one must have checked it")] = ""
-    without_header: Annotated[str, own("requests without the header: client (counted by address) or reject (401)")] = "client"
+    without_header: Annotated[str, own("requests without the header: client (counted by address) or reject (401)")] = (
+        "client"
+    )
     name: Annotated[str, own("limits with the same name share counters; empty: those with the same rate")] = ""
     status: Annotated[int, own("")] = 429
     body: Annotated[str, own("")] = ""
@@ -174,6 +176,4 @@ def _of_route(settings: RouteSettings) -> Rate:
 
 
 _NOTE: Final = "pymosn's own: requests per key, counted in Redis; also of a route; needs the extra pymosn[redis]"
-SPEC: Final = FilterSpec(
-    NAME, Settings, RedisRateLimitFilter, _NOTE, route=RouteSpec(RouteSettings, _of_route), guards=True
-)
+SPEC: Final = FilterSpec(NAME, Settings, RedisRateLimitFilter, _NOTE, route=RouteSpec(RouteSettings, _of_route), guards=True)
