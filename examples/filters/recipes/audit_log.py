@@ -169,7 +169,7 @@ class Writer:
                 self._reopen()  # the next attempt may have to go to another file, or to another disk
 
     def _append(self, lines: list[bytes]) -> str:
-        """Appends lines in one write, so that several workers do not mix theirs. Removes the written ones; returns the error."""
+        """Appends lines in one write, so that workers do not mix theirs. Removes the written ones; returns the error."""
         # The beginning of a line must not swallow the next one.
         start = b"\n" if self._is_torn else b""
         try:

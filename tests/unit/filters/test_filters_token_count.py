@@ -113,7 +113,10 @@ def test_usage_that_is_not_json() -> None:
             ],
             27,
         ),
-        ([{"type": "response.output_text.delta", "delta": TWELVE}, {"type": "response.output_text.done", "text": TWELVE}], 13),
+        (
+            [{"type": "response.output_text.delta", "delta": TWELVE}, {"type": "response.output_text.done", "text": TWELVE}],
+            13,
+        ),
         ([{"type": "response.function_call_arguments.delta", "delta": TWELVE}], 13),
         ([{"type": "response.reasoning_summary_text.delta", "delta": TWELVE}], 13),
         ([{"type": "response.refusal.delta", "delta": TWELVE}], 13),
@@ -203,7 +206,13 @@ def test_every_choice_counts() -> None:
 @pytest.mark.parametrize("kind", [SSE, JSON, "", "text/plain", "application/x-ndjson", "application/octet-stream"])
 @pytest.mark.parametrize(
     "body",
-    [b"\xff\xfe\x00" * 20, b"{" * 60, b'{"a":' * 12, b"data: {\n\n" * 10, b'{"choices": [{"message": {"content": "x' + b"y" * 40],
+    [
+        b"\xff\xfe\x00" * 20,
+        b"{" * 60,
+        b'{"a":' * 12,
+        b"data: {\n\n" * 10,
+        b'{"choices": [{"message": {"content": "x' + b"y" * 40,
+    ],
     ids=lambda body: repr(body)[:20],
 )
 def test_what_cannot_be_read_costs_something(kind: str, body: bytes) -> None:
@@ -218,7 +227,9 @@ def test_a_body_that_is_deeper_than_any_parser() -> None:
 
 @pytest.mark.parametrize("coding", ["gzip", "GZIP", "br", "identity, gzip", "x"])
 def test_compressed_bodies_cost_more_than_their_text(coding: str) -> None:
-    text = json.dumps({"choices": [{"message": {"content": "the model wrote this sentence, and another one. " * 9}}]}).encode()
+    text = json.dumps(
+        {"choices": [{"message": {"content": "the model wrote this sentence, and another one. " * 9}}]}
+    ).encode()
     packed = gzip.compress(text)
     assert tokens(JSON, packed, "output", coding=coding) == len(packed)
     assert len(packed) > len(text) / 4 / 2
@@ -241,7 +252,10 @@ def test_without_a_type_the_beginning_decides() -> None:
 
 
 def test_the_usage_of_a_long_body_is_at_its_end() -> None:
-    vectors = {"data": [{"embedding": [0.123456] * 50} for _ in range(4000)], "usage": {"prompt_tokens": 20, "total_tokens": 20}}
+    vectors = {
+        "data": [{"embedding": [0.123456] * 50} for _ in range(4000)],
+        "usage": {"prompt_tokens": 20, "total_tokens": 20},
+    }
     body = json.dumps(vectors).encode()
     assert len(body) > KEPT
     for size in (0, 65_536, 4097):
@@ -333,7 +347,10 @@ def test_the_end_of_a_stream() -> None:
     counter.feed(sse(chunk, {**chunk, "choices": [{"index": 2, "delta": {}}]}, done=False))
     first, second, rest = counter.ending("used up").split(b"\n\n")
     assert json.loads(first[6:]) == {
-        **{"id": "c1", "object": "chat.completion.chunk", "created": 5, "model": "m"},
+        "id": "c1",
+        "object": "chat.completion.chunk",
+        "created": 5,
+        "model": "m",
         "choices": [{"index": index, "delta": {}, "finish_reason": "length"} for index in (0, 2)],
     }
     assert (second, rest) == (b"data: [DONE]", b"")
@@ -349,8 +366,13 @@ def test_the_end_of_a_stream() -> None:
 
 @pytest.mark.parametrize(
     ("value", "expected"),
-    [(0, 0), (5, 5), (5.5, 6), ("5", 5), ("5.01", 6), ("", None), ("5e3", None), ("٥", None), (-1, None), (None, None)]
-    + [(True, None), (float("nan"), None), (float("inf"), None), (10**9, 10**9), (10**9 + 1, None), (10**400, None), ([], None)],
+    [
+        *((0, 0), (5, 5), (5.5, 6), ("5", 5), ("5.01", 6), (10**9, 10**9)),
+        *(
+            (value, None)
+            for value in ("", "5e3", "\u0665", -1, None, True, float("nan"), float("inf"), 10**9 + 1, 10**400, [])
+        ),
+    ],
 )
 def test_numbers(value: object, expected: int | None) -> None:
     assert number(value) == expected

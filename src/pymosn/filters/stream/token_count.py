@@ -172,7 +172,8 @@ class StreamCounter(Counter):
             return b"event: error\ndata: " + msgspec.json.encode(whole) + b"\n\n"
         nothing: dict[str, Any] = {"text": ""} if self._last.get("object") == "text_completion" else {"delta": {}}
         choices = [{"index": index, **nothing, "finish_reason": "length"} for index in self._indexes or (0,)]
-        last = {**{name: self._last[name] for name in _COPIED if name in self._last}, "choices": choices}
+        last: dict[str, Any] = {name: self._last[name] for name in _COPIED if name in self._last}
+        last["choices"] = choices
         return b"data: " + msgspec.json.encode(last) + b"\n\ndata: [DONE]\n\n"
 
 
