@@ -436,6 +436,7 @@ def test_a_request_longer_than_a_period_counts_in_the_one_in_which_it_ends() -> 
         ({"tokens": 0}, ".tokens"),
         ({"tokens": 10**10}, ".tokens"),
         ({"per": "0s"}, ".per"),
+        ({"per": "999999h"}, ".per"),
         ({"count": "input"}, ".count"),
         ({"key": "user", "header": ""}, ".key"),
         ({"header": ""}, ".header"),

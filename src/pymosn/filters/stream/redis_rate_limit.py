@@ -23,6 +23,8 @@ ON_ERROR: Final = ("deny", "allow")
 LIMIT, REMAINING, RESET = "ratelimit-limit", "ratelimit-remaining", "ratelimit-reset"
 #: The shortest and the longest period, in seconds.
 SHORTEST, LONGEST = 0.001, 366 * 86400.0
+#: The longest wait for Redis, in seconds.
+LONGEST_WAIT: Final = 60.0
 
 
 class RateSettings(StrictBlock, kw_only=True):
@@ -62,6 +64,11 @@ class RouteSettings(RateSettings, kw_only=True):
     disabled: Annotated[bool, own("requests of this route are not counted")] = False
 
 
+def is_plain(text: str) -> bool:
+    """Whether a part of a key in Redis can be read and written by hand."""
+    return text.isascii() and text.isprintable()
+
+
 class Rate:
     """A checked rate."""
 
@@ -75,6 +82,7 @@ class Rate:
         text = f"must be {SHORTEST:g} to {LONGEST:g} seconds"
         problems.require(SHORTEST <= settings.per <= LONGEST, ".per", text)
         problems.status(".status", settings.status, 400)
+        problems.require(is_plain(settings.name), ".name", "must be printable ASCII")
         problems.end()
         self.requests = settings.requests
         self.milliseconds = round(settings.per * 1000)
@@ -109,8 +117,9 @@ class RedisRateLimitFilter(StreamFilter):
         problems.require(find_spec("redis") is not None, "", "redis_rate_limit needs redis: pip install 'pymosn[redis]'")
         problems.end()
         self._rate = Rate(settings)
-        problems.require(settings.timeout > 0, ".timeout", "must be greater than 0")
+        problems.require(0 < settings.timeout <= LONGEST_WAIT, ".timeout", f"must be up to {LONGEST_WAIT:g} seconds, not 0")
         problems.require(1 <= settings.max_connections <= 10000, ".max_connections", "must be 1 to 10000")
+        problems.require(is_plain(settings.prefix), ".prefix", "must be printable ASCII")
         problems.one_of(".on_redis_error", settings.on_redis_error, ON_ERROR)
         if settings.ca_file:
             problems.require(os.access(settings.ca_file, os.R_OK), ".ca_file", f"cannot be read: {settings.ca_file!r}")

@@ -21,6 +21,8 @@ from pymosn.filters.stream.token_usage import MOST, Usage, number
 from pymosn.upstream.limits import worker_share
 
 NAME: Final = "token_budget"
+#: The longest period, in seconds.
+LONGEST: Final = 366 * 86400.0
 COUNTS: Final = ("total", "output")
 USED_UP: Final = "the token budget is used up"
 #: Members of a request that limit the length of a response, and that ask for several.
@@ -75,7 +77,7 @@ class Budget:
         if not is_disabled:
             self.key = RequestKey(settings.key, settings.header, settings.without_header, problems)
             problems.require(1 <= settings.tokens <= MOST, ".tokens", f"must be 1 to {MOST}")
-        problems.require(settings.per > 0, ".per", "must be greater than 0")
+        problems.require(0 < settings.per <= LONGEST, ".per", f"must be up to {LONGEST:g} seconds, not 0")
         problems.one_of(".count", settings.count, COUNTS)
         text = "must be 0.1 to 1000"
         problems.require(0.1 <= settings.bytes_per_token <= 1000, ".bytes_per_token", text)
