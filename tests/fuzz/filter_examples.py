@@ -200,7 +200,7 @@ EXAMPLES: dict[str, list[dict[str, Any]]] = {
             "key": "header",
             "header": "x-a",
             "without_header": "client",
-            "bytes_per_token": 4.0,
+            "token_size": 4.0,
             "reserve": count == "total",
             "cut": True,
             "max_keys": 5,

@@ -4,6 +4,7 @@ import socketserver
 import ssl
 import threading
 import time
+from collections.abc import Callable
 from io import BufferedIOBase
 
 
@@ -48,7 +49,10 @@ class FakeRedis:
             def handle_error(self, request: object, client_address: object) -> None:
                 pass  # a client that does not trust the certificate, or that disconnects
 
-        self._make = lambda port: Server(("127.0.0.1", port), Handler)
+        def make(port: int) -> Server:
+            return Server(("127.0.0.1", port), Handler)
+
+        self._make: Callable[[int], socketserver.ThreadingTCPServer] = make
         self._start(0)
         scheme = "redis" if tls is None else "rediss"
         self.url = f"{scheme}://127.0.0.1:{self.port}/0"

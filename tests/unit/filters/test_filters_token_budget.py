@@ -442,7 +442,7 @@ def test_a_request_longer_than_a_period_counts_in_the_one_in_which_it_ends() -> 
         ({"header": ""}, ".header"),
         ({"header": "a b"}, ".header"),
         ({"without_header": "pass"}, ".without_header"),
-        ({"bytes_per_token": 0}, ".bytes_per_token"),
+        ({"token_size": 0}, ".token_size"),
         ({"reserve_default": 5}, ".reserve_default"),
     ],
 )

@@ -43,7 +43,7 @@ class BudgetSettings(StrictBlock, kw_only=True):
     without_header: Annotated[str, own("requests without the header: reject (401) or client (counted by address)")] = (
         "reject"
     )
-    bytes_per_token: Annotated[float, own("for estimates: bytes of text (UTF-8) per token")] = 4.0
+    token_size: Annotated[float, own("bytes of text (UTF-8) per token, for estimates")] = 4.0
     reserve: Annotated[
         bool, own("reserve the tokens that a request asks for (`max_tokens`, ...) until it ends; its body is buffered")
     ] = False
@@ -80,7 +80,7 @@ class Budget:
         problems.require(0 < settings.per <= LONGEST, ".per", f"must be up to {LONGEST:g} seconds, not 0")
         problems.one_of(".count", settings.count, COUNTS)
         text = "must be 0.1 to 1000"
-        problems.require(0.1 <= settings.bytes_per_token <= 1000, ".bytes_per_token", text)
+        problems.require(0.1 <= settings.token_size <= 1000, ".token_size", text)
         problems.require(settings.reserve or not settings.reserve_default, ".reserve_default", "only valid with `reserve`")
         problems.end()
 
@@ -99,7 +99,7 @@ class Budget:
 
     def input_estimate(self, size: int) -> int:
         """The tokens of a request's body of `size` bytes, if they count."""
-        return math.ceil(size / self.settings.bytes_per_token) if self.settings.count == "total" else 0
+        return math.ceil(size / self.settings.token_size) if self.settings.count == "total" else 0
 
     def tokens(self, counter: Counter | None, request_size: int, is_whole: bool) -> int:
         """What a response used. Unless `is_whole`, its own count is not final, so an estimate counts if it is higher."""
@@ -199,7 +199,7 @@ class TokenBudgetFilter(StreamFilter):
         head = exchange.response_head
         if isinstance(state, _Exchange) and exchange.attempts > 0 and 200 <= head.status < 300:
             state.counts = True
-            state.counter = counter_for(head.headers, state.budget.settings.bytes_per_token)
+            state.counter = counter_for(head.headers, state.budget.settings.token_size)
             if state.counter is not None:
                 return
             state.is_whole = True

@@ -37,14 +37,14 @@ def decoded(data: bytes) -> Any:
 class Counter:
     """The tokens of one response. `sizes`: bytes of text, which are an estimate as long as there is no usage."""
 
-    def __init__(self, bytes_per_token: float) -> None:
+    def __init__(self, token_size: float) -> None:
         self.usage = Usage()
-        self._bytes_per_token = bytes_per_token
+        self._token_size = token_size
         self._estimate = 0
 
     def estimate(self, size: int) -> int:
         """Estimates the tokens of a text from its bytes."""
-        return math.ceil(size / self._bytes_per_token)
+        return math.ceil(size / self._token_size)
 
     def add_text(self, size: int) -> None:
         """Counts a text of `size` bytes; any text is at least one token."""
@@ -66,8 +66,8 @@ class Counter:
 class SizeCounter(Counter):
     """For anything that cannot be read: an estimate by size."""
 
-    def __init__(self, bytes_per_token: float) -> None:
-        super().__init__(bytes_per_token)
+    def __init__(self, token_size: float) -> None:
+        super().__init__(token_size)
         self._size = 0
 
     def feed(self, chunk: bytes) -> None:
@@ -81,8 +81,8 @@ class SizeCounter(Counter):
 class JsonCounter(Counter):
     """For a JSON body, which is read at its end. If it is not valid or too long, its size counts."""
 
-    def __init__(self, bytes_per_token: float) -> None:
-        super().__init__(bytes_per_token)
+    def __init__(self, token_size: float) -> None:
+        super().__init__(token_size)
         self._size = 0
         self._kept = bytearray()
         self._is_finished = False
@@ -118,8 +118,8 @@ class JsonCounter(Counter):
 class StreamCounter(Counter):
     """For an event stream. Servers send one token or more in each event."""
 
-    def __init__(self, bytes_per_token: float) -> None:
-        super().__init__(bytes_per_token)
+    def __init__(self, token_size: float) -> None:
+        super().__init__(token_size)
         self._reader = EventReader()
         self._last: dict[str, Any] = {}
         self._indexes: dict[int, None] = {}
@@ -180,16 +180,16 @@ class StreamCounter(Counter):
 class UnknownCounter(Counter):
     """For a body without a type: what it is follows from its beginning."""
 
-    def __init__(self, bytes_per_token: float) -> None:
-        super().__init__(bytes_per_token)
-        self._found: Counter = JsonCounter(bytes_per_token)
+    def __init__(self, token_size: float) -> None:
+        super().__init__(token_size)
+        self._found: Counter = JsonCounter(token_size)
         self._is_known = False
 
     def feed(self, chunk: bytes) -> None:
         if chunk and not self._is_known:
             self._is_known = True
             if _STREAM.match(chunk) is not None:
-                self._found = StreamCounter(self._bytes_per_token)
+                self._found = StreamCounter(self._token_size)
         self._found.feed(chunk)
 
     def finish(self) -> None:
@@ -201,17 +201,17 @@ class UnknownCounter(Counter):
         return self._found.output
 
 
-def counter_for(headers: Headers, bytes_per_token: float) -> Counter | None:
+def counter_for(headers: Headers, token_size: float) -> Counter | None:
     """The counter for a response with these headers; None if it has no text."""
     coding = (headers.joined("content-encoding") or "").strip().lower()
     if coding not in ("", "identity"):
         # Text is rarely compressed to less than a quarter, so each byte counts as four.
-        return SizeCounter(bytes_per_token / 4)
+        return SizeCounter(token_size / 4)
     kind = (headers.joined("content-type") or "").partition(";")[0].strip().lower()
     if kind.partition("/")[0] in ("audio", "image", "video"):
         return None
     if kind == "text/event-stream":
-        return StreamCounter(bytes_per_token)
+        return StreamCounter(token_size)
     if kind == "application/json" or kind.endswith("+json"):
-        return JsonCounter(bytes_per_token)
-    return UnknownCounter(bytes_per_token) if not kind else SizeCounter(bytes_per_token)
+        return JsonCounter(token_size)
+    return UnknownCounter(token_size) if not kind else SizeCounter(token_size)
