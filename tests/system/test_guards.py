@@ -253,6 +253,14 @@ def test_the_upstream_is_asked_for_plain_bodies(program: Program) -> None:
     assert program.upstream.heads[-1]["accept-encoding"] == "identity"
 
 
+def test_keys_are_not_shown(program: Program) -> None:
+    for path in ("/api/v1/config_dump", "/api/v1/filters"):
+        status, text = get(program.ports["admin"], path)
+        assert status == 200
+        assert "sk-second-002" not in text
+        assert sha256(KEY).hexdigest() not in text
+
+
 def test_the_end(program: Program) -> None:
     """No filter failed, and everything ends by itself."""
     assert len(BODIES) > 5

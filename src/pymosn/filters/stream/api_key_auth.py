@@ -1,4 +1,4 @@
-"""`api_key_auth`, pymosn's own: requires a known API key, and tells the upstream whose it is."""
+"""`api_key_auth`, pymosn's own: requires a known API key, and adds its owner's name for the upstream."""
 
 from __future__ import annotations
 
@@ -70,8 +70,8 @@ class KnownKeys:
     """The clients by their keys. A lookup takes the same time for every wrong key, however similar it is to a right one."""
 
     def __init__(self, keys: list[ApiKey], problems: Problems) -> None:
-        # Clients can compute SHA-256 themselves. Nobody can predict a digest with a random key, so the time of a lookup in a
-        # dict by it says nothing about the keys in the dict.
+        # Clients can compute SHA-256 themselves, but not a digest with a random key. So the time of a lookup by that digest
+        # reveals nothing about the keys in the dict.
         self._blind = token_bytes(32)
         self._clients: dict[bytes, str] = {}
         places: dict[bytes, str] = {}

@@ -136,7 +136,7 @@ class RedisCounters:
             transaction.incr(key)
             transaction.pttl(key)
             _, requests, left = await transaction.execute()
-        if int(left) < 0:  # somebody has removed the expiry: without one the key would stay blocked
+        if int(left) < 0:  # the expiry was removed: without one the key would stay blocked
             await self._redis.pexpire(key, milliseconds)
             left = milliseconds
         return Count(int(requests), int(left) / 1000)

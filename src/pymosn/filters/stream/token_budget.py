@@ -51,7 +51,7 @@ class BudgetSettings(StrictBlock, kw_only=True):
     max_body: Annotated[Positive, own("bytes of a request with `reserve`; longer ones get 413")] = 1024 * 1024
     cut: Annotated[bool, own("end an event stream when the budget is used up; false: at its own end")] = True
     max_keys: Annotated[Positive, own("keys in a worker; above that, new keys get 429 until a period ends")] = 100_000
-    name: Annotated[str, own("tells budgets apart that are otherwise equal, and would be one")] = ""
+    name: Annotated[str, own("separates budgets with otherwise equal settings, which would be one")] = ""
 
 
 class Settings(BudgetSettings, kw_only=True):

@@ -1,7 +1,7 @@
 """What each key has used of its budget in one worker.
 
 An account exists while its key has used something in the current period, or has requests in progress. No account is closed
-before its period ends, so nobody gets a new budget by making the worker forget the old one: when there is no room for
+before its period ends, so no flood of keys makes the worker forget one: when there is no room for
 another account, new keys are rejected, and known ones continue.
 """
 
@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections import OrderedDict
 from typing import Final
 
-#: Seconds after which to try again when only requests in progress stand in the way.
+#: Seconds after which to try again when it is requests in progress that have reserved the rest.
 SOON: Final = 1.0
 
 

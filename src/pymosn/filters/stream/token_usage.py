@@ -1,7 +1,7 @@
-"""How many tokens a model's message used: what it says itself, else an estimate from the text in it.
+"""How many tokens a model's message used: its own count, else an estimate from the text in it.
 
 Understood are OpenAI's chat completions, completions, embeddings and responses, Anthropic's messages, and whatever else has
-a `usage` object in one of the same places. A model's text cannot pass for its usage: that is never looked for within text.
+a `usage` object in the same positions. A model's text cannot pass for its usage, which is never looked for within text.
 """
 
 from __future__ import annotations
