@@ -15,6 +15,8 @@ from pymosn.filters.stream.problems import Problems
 KEYS: Final = ("all", "client", "path", "header")
 #: What happens to requests without the header.
 WITHOUT_HEADER: Final = ("client", "reject")
+#: Characters from which on a text is replaced by its digest, which has as many.
+LONGEST: Final = 64
 #: The first bits of an IPv6 address that count: one host chooses the others itself.
 IPV6_BITS: Final = 64
 
@@ -47,6 +49,11 @@ class RequestKey:
             if self._rejects:
                 raise Refused(UNAUTHORIZED, f"the header {self._header} is missing")
         return f"client:{_network(exchange.remote_ip)}"
+
+
+def short(text: str) -> str:
+    """A text that is a key in memory: itself, or the digest of a longer one, so that many keys do not fill the memory."""
+    return text if len(text) < LONGEST else _digest(text)
 
 
 def _digest(text: str) -> str:
