@@ -189,8 +189,8 @@ def test_what_a_response_costs(program: Program, path: str, expected: int) -> No
     if path == "/long":
         assert b'"finish_reason":"length"' in answer
         assert b'"0019"' in answer
-        assert b'"0020"' not in answer
-        assert answer.count(b"0\r\n\r\n") == 1
+        assert b'"0021"' not in answer  # the one before it is completed if a part of it was sent
+        assert answer.removesuffix(b"\r\n0\r\n\r\n").endswith(b"data: [DONE]\n\n")
         return
     assert eventually(lambda: program.counter("token_budget", "tokens") - before == expected)
 
@@ -243,7 +243,7 @@ def test_an_endless_stream_is_ended(program: Program) -> None:
     program.upstream.is_left.clear()
     status, answer = program.ask("reserved", b"x-id: stays", target=b"/endless")
     assert status == 200
-    assert answer.count(b'"content": "text"') == 20
+    assert answer.count(b'"content": "text"') in (20, 21)  # one more if a part of it was sent
     assert answer.endswith(b"data: [DONE]\n\n\r\n0\r\n\r\n")
     assert program.upstream.is_left.wait(40), "the model does not go on"
 
