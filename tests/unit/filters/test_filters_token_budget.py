@@ -9,9 +9,12 @@ from typing import Any
 import pytest
 from shipped_kit import of_route, problems, shipped
 
+from pymosn.core.failure import CLIENT_GONE, CLIENT_WRITE_TIMEOUT, TRUNCATED_BODY, Failure
 from pymosn.filters.stream.token_budget import Budget, BudgetSettings
 from pymosn.filters.stream.token_ledger import Ledger, Rejected
-from pymosn.testing import Request, Response, Result, World
+from pymosn.proxy.exchange import ExchangeDriver
+from pymosn.testing import Down, Request, Response, Result, World
+from pymosn.testing.fakes import PROTOCOL, Client, request_head
 
 NAME = "TokenBudgetFilter"
 EVENTS = {"content-type": "text/event-stream"}
@@ -128,8 +131,6 @@ def test_requests_without_a_key_by_address() -> None:
 
 def test_a_tunnel_is_refused() -> None:
     """Nothing in it can be counted."""
-    from pymosn.proxy.exchange import ExchangeDriver
-    from pymosn.testing.fakes import PROTOCOL, Client, request_head
 
     async def talk() -> int:
         made = world()
@@ -367,6 +368,55 @@ def test_a_body_that_was_read_is_forwarded_unchanged() -> None:
     body = b'{"max_tokens": 2,\r\n "x": "\xff"}'
     (result,) = ask(world(reserve=True), chat(body=body))
     assert result.upstream[0].body == body
+
+
+@pytest.mark.parametrize(
+    ("failure", "reserve", "expected"),
+    [(CLIENT_GONE, True, 5), (CLIENT_WRITE_TIMEOUT, True, 5), (CLIENT_GONE, False, 0), (TRUNCATED_BODY, True, 0)],
+    ids=str,
+)
+def test_a_client_that_leaves_before_the_response_pays_what_it_reserved(
+    failure: Failure, reserve: bool, expected: int
+) -> None:
+    """Otherwise it could let a model work for nothing."""
+
+    async def talk() -> None:
+        arrived = asyncio.Event()
+
+        async def upstream(request: Request) -> Response:
+            arrived.set()
+            await asyncio.Event().wait()
+            return Response()
+
+        made = world(upstream, reserve=reserve)
+        request = chat(body='{"max_tokens": 5}')
+        driver = ExchangeDriver(made._runtime, made._options, Client("192.0.2.1"), PROTOCOL)
+        driver.on_request(request_head(request), b"", False)
+        driver.on_data(request.body, True)
+        async with asyncio.timeout(10):
+            await arrived.wait()
+        driver.on_reset(failure)
+        accounts = list(ledger(made)._accounts.values())
+        assert sum(account.used for account in accounts) == expected
+        assert sum(account.reserved + account.running for account in accounts) == 0
+
+    asyncio.run(talk())
+
+
+def test_a_request_that_ends_before_it_reaches_a_model_costs_nothing() -> None:
+    def upstream(request: Request) -> Response:
+        raise Down("connect_refused")
+
+    made = world(upstream, reserve=True)
+    assert statuses(made, *[chat(body='{"max_tokens": 9}')] * 3) == [502] * 3
+    assert len(ledger(made)) == 0
+
+
+def test_a_stream_that_breaks_costs_what_was_sent() -> None:
+    """A part of an event too: its client may have read it."""
+    made = world(Response(200, [event("one "), event("two ")[:-2]], EVENTS), tokens=100)
+    ask(made, chat())
+    assert used(made) == [2]
 
 
 # ---- accounts
