@@ -162,6 +162,59 @@ EXAMPLES: dict[str, list[dict[str, Any]]] = {
         for key in ("header", "client")
     ],
     "dubbo_stream": [{"subset": "x-a"}],
+    "api_key_auth": [
+        {
+            "keys": [{"client": "a", "key": SECRET}, {"client": "b", "sha256": "0" * 64}],
+            "headers": ["x-a", "authorization"],
+            "query_parameters": ["token"],
+            "client_header": "x-user",
+            "forward": False,
+        }
+    ],
+    "redis_rate_limit": [
+        {
+            "url": "redis://127.0.0.1:1/0",
+            "requests": 5,
+            "per": "1s",
+            "key": key,
+            "without_header": "client",
+            "name": "n",
+            "status": 429,
+            "body": "x",
+            "username": "u",
+            "password": SECRET,
+            "timeout": "20ms",
+            "max_connections": 2,
+            "on_redis_error": error,
+            "prefix": "p:",
+            "response_headers": True,
+            **({"header": "x-a"} if key == "header" else {}),
+        }
+        for key, error in (("header", "allow"), ("client", "deny"))
+    ],
+    "token_budget": [
+        {
+            "tokens": 1000000,
+            "per": "1h",
+            "count": count,
+            "key": "header",
+            "header": "x-a",
+            "without_header": "client",
+            "token_size": 4.0,
+            "reserve": count == "total",
+            "cut": True,
+            "max_keys": 5,
+            "name": "n",
+            **({"reserve_default": 5, "max_body": 1000} if count == "total" else {}),
+        }
+        for count in ("total", "output")
+    ],
+}
+#: `per_filter_config` of the filters whose routes have other settings than the listener.
+ROUTES: dict[str, dict[str, Any]] = {
+    "ext_authz": {"disabled": True},
+    "api_key_auth": {"disabled": False, "clients": ["a"]},
+    "redis_rate_limit": {"requests": 5, "per": "1s", "key": "header", "header": "x-a", "disabled": False},
 }
 
 NUMBERS = st.sampled_from(

@@ -16,7 +16,7 @@ from urllib.parse import quote
 import jwt
 import pytest
 from hypothesis import strategies as st
-from tests.fuzz.filter_examples import EXAMPLES, PICKS, SECRET, VALUES, mutated
+from tests.fuzz.filter_examples import EXAMPLES, PICKS, ROUTES, SECRET, VALUES, mutated
 from tests.fuzz.test_fuzz_http1 import SECONDS, fuzz
 
 from pymosn.api import StreamFilter
@@ -109,8 +109,7 @@ def test_settings_of_a_route(name: str) -> None:
     def check(picks: list[tuple[int, int, Any, str]]) -> None:
         whole = configuration(name, EXAMPLES[name][0])
         routes = whole["servers"][0]["routers"][0]["virtual_hosts"][0]["routers"]
-        own = {"disabled": True} if name == "ext_authz" else EXAMPLES[name][0]
-        routes[0]["per_filter_config"] = {name: mutated(own, picks)}
+        routes[0]["per_filter_config"] = {name: mutated(ROUTES.get(name, EXAMPLES[name][0]), picks)}
         built(whole)
 
     fuzz(check, EXAMPLES_EACH, PICKS)
@@ -132,10 +131,12 @@ def check_exchange(filters: list[StreamFilter], request: Request) -> None:
     world = World(filters, Response(200, "x" * 100, {"content-type": "text/plain"}), {"auth": auth, "keys": Response(404)})
 
     async def ask() -> None:
+        await world.start()
         with suppress(TimeoutError):  # of a delay that the settings ask for
             async with asyncio.timeout(0.1):
                 result = await world.send(request)
                 assert result.reason != "filter_error" or "CancelledError" in result.log[0], result.log
+        await world.stop()
 
     asyncio.run(ask())
 

@@ -183,6 +183,13 @@ class StreamFilter:
     async def stop(self) -> None:
         """Called when the filter is no longer active and no exchange uses it."""
 
+    def on_reopen(self) -> None:
+        """Called when log files must be opened again: on SIGUSR1, and after pymosn has rotated logs. A plain method.
+
+        From the end of `start` to the beginning of `stop`, also in a filter that has been replaced and is still in use. An
+        exception is logged, and counted as an error.
+        """
+
     def on_request(self, exchange: Exchange) -> Reply | Awaitable[Reply | None] | None:
         """Called with the request head, before routing. Return a Reply to answer immediately, None to continue."""
         return None

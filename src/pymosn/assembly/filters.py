@@ -67,12 +67,16 @@ class BuiltFilter(msgspec.Struct, eq=False):
     registered: Registrations
     #: Whether its `start` has succeeded, so that `stop` must be called.
     is_started: bool = False
+    #: Whether logs were reopened while it was not started yet.
+    must_reopen: bool = False
 
     async def start(self) -> list[Diagnostic]:
         """Starts the filter, within bounded time; returns the error."""
         error = await outcome(self._start, START_TIME)
         if error is None:
             self.is_started = True
+            if self.must_reopen:
+                self.reopen()
             return []
         if is_a(error, Late):
             text = f"`start` {reason(error)}"
@@ -88,6 +92,17 @@ class BuiltFilter(msgspec.Struct, eq=False):
             if not isinstance(starting, Awaitable):
                 raise NotAsync
             await starting
+
+    def reopen(self) -> None:
+        """Makes the filter reopen its files, or as soon as it has started; an error is logged and counted."""
+        self.must_reopen = not self.is_started
+        if self.is_started:
+            try:
+                self.handle.filter.on_reopen()
+            except BaseException as error:  # whatever it is, neither the other filters nor the worker may suffer
+                self.handle.errors.value += 1
+                text = f"`on_reopen` failed: {self.secrets.hide(describe(error))}"
+                self.context.write(text, ERROR)
 
     async def stop(self) -> None:
         """Cancels the tasks of the filter and stops it, within bounded time; an error is logged."""

@@ -8,7 +8,7 @@ from functools import partial
 from typing import NamedTuple
 
 from pymosn.assembly.drain_order import drain_order
-from pymosn.assembly.filters import FilterBuilder, stop_filters
+from pymosn.assembly.filters import BuiltFilter, FilterBuilder, stop_filters
 from pymosn.assembly.listeners import ListenerBuilder, WorkerNetwork
 from pymosn.assembly.packed_config import (
     PackedCluster,
@@ -69,6 +69,8 @@ class WorkerRuntime:
         self.runtime = Runtime(self.clock, self.wheel, self.metrics, self.log, protocols(), Clusters())
         self.active = PreparedConfig(None, WorkerLimits(), Overload())
         self.retired = Retired()
+        #: The filters built last, which may not be active yet.
+        self._newest: list[BuiltFilter] = []
         self._network = WorkerNetwork(self.admission)
         dialer = TcpDialer(self._network.ids, self.clock, self.wheel, self.admission)
         maker = PoolMaker(self.runtime.protocols, dialer, self.wheel, self._network.own_addresses)
@@ -137,7 +139,7 @@ class WorkerRuntime:
             raise BuildError([*builder.faults, *filters.faults])
         made.modules = modules
         made.filters = filters.built
-        made.new_filters = filters.new()
+        made.new_filters = self._newest = filters.new()
         made.marks, made.new_logs = filters.marks, builder.new_logs
         made.drain_order = drain_order(config, [built.listener for built in made.listeners], made.clusters_of, packed.reach)
         return made
@@ -230,6 +232,13 @@ class WorkerRuntime:
         connections = sum(listener.connection_count for listener in self.listeners)
         return routes + connections + len(self.metrics)
 
+    def reopen_logs(self) -> None:
+        """Reopens the log files, and makes every filter reopen its own."""
+        self.logs.reopen()
+        filters = [*self.active.filters.values(), *self.retired.filters]
+        for built in [*filters, *(new for new in self._newest if new not in filters)]:
+            built.reopen()
+
     def filter_files(self) -> list[str]:
         """The files of the active filters."""
         return sorted({file for built in self.active.filters.values() if (file := source_file(built.handle.filter))})
@@ -248,6 +257,7 @@ class WorkerRuntime:
 
     def discard(self, made: PreparedConfig) -> Steps[None]:
         """Frees the memory of a prepared configuration that will not be activated, in steps."""
+        self._newest = []
         return made.discard(self._clusters.active)
 
     def set_health(self, cluster: str, hosts: dict[str, bool]) -> None:

@@ -15,7 +15,7 @@ from pymosn.config.schema.network_filters import ProtocolSettings, ProxyConfig
 from pymosn.config.schema.observability import METRICS_SINKS, TRACE_DRIVERS, MetricsSink, Tracing
 from pymosn.config.schema.server import ListenerFilter, StreamFilter
 from pymosn.config.schema.stream_filters import LISTENER_FILTERS, stream_filter_settings
-from pymosn.filters.settings import DURATION, NOTE, QUIET, STATE, Block, EnvoyBlock, State
+from pymosn.filters.settings import DURATION, NOTE, QUIET, STATE, Block, EnvoyBlock, State, StrictBlock
 
 B = TypeVar("B", bound=Block)
 
@@ -212,7 +212,7 @@ class Reader:
             field = fields.get(folded)
             if field is None:
                 if folded != kind.tag_field and not getattr(kind.cls, "open_keys", False):
-                    self._report_unknown(entry, fields, path, issubclass(kind.cls, EnvoyBlock))
+                    self._report_unknown(entry, fields, path, issubclass(kind.cls, StrictBlock))
                 continue
             key = field.encode_name
             other = matched[key][1] if key in matched else None

@@ -154,6 +154,7 @@ ACCESS_DENIED: Final = Failure("access_denied", 403)
 UNAUTHORIZED: Final = Failure("unauthorized", 401)
 AUTHORIZATION_FAILED: Final = Failure("authorization_failed", 403)
 RATE_LIMITED: Final = Failure("rate_limited", 429, FLAG_RATE_LIMITED)
+RATE_LIMIT_UNAVAILABLE: Final = Failure("rate_limit_unavailable", 503)
 FAULT_INJECTED: Final = Failure("fault_injected", 503, FLAG_FAULT_INJECTED)
 
 # ---- the client has disconnected; no response is possible

@@ -34,11 +34,12 @@ class Block(msgspec.Struct, kw_only=True, omit_defaults=True):
     open_keys: ClassVar[bool] = False
 
 
-class EnvoyBlock(Block, kw_only=True):
-    """An object of Envoy's schema: `localJwks` and `local_jwks` are the same key, and unknown keys are errors.
+class StrictBlock(Block, kw_only=True):
+    """An object whose unknown keys are errors: it decides on access, so ignoring a key could grant it."""
 
-    These objects decide on access, so ignoring a key could grant it.
-    """
+
+class EnvoyBlock(StrictBlock, kw_only=True):
+    """An object of Envoy's schema: `localJwks` and `local_jwks` are the same key."""
 
 
 class HeaderMatch(Block, kw_only=True):

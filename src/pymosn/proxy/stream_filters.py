@@ -29,6 +29,8 @@ TIMED_ONE_IN: Final[i64] = 64
 _WAITING: Final = ("on_request", "on_route", "on_host", "on_response")
 _PLAIN: Final = ("on_request_body", "on_response_body", "on_complete")
 _TRANSCODING: Final = ("request", "response")
+#: A method of the life cycle that begins like a phase.
+_REOPEN: Final = "on_reopen"
 
 PhaseCall = Callable[[Exchange], Reply | Awaitable[Reply | None] | None]
 #: Declared to return an object, since the exchange checks at run time what a filter returns.
@@ -81,7 +83,7 @@ class FilterHandle:
                 raise FilterClassError("a request cannot be forwarded without its transcoder: on_error must be fail")
             if not self.transcodes_to or self.protocols != Transcoder.protocols:
                 raise FilterClassError("a transcoder must set upstream_protocol, and its protocols must be Http1 only")
-        for method in plain:
+        for method in (*plain, _REOPEN):
             if inspect.iscoroutinefunction(getattr(stream_filter, method)):
                 raise FilterClassError(f"{method} must be a plain method, not async")
         _check_methods(stream_filter)
@@ -188,7 +190,7 @@ def _settings(stream_filter: StreamFilter) -> tuple[str, float, tuple[str, ...]]
 
 def _check_methods(stream_filter: StreamFilter) -> None:
     """Raises FilterClassError for a phase with an invalid signature, and for a method with a name close to a phase's."""
-    for method in (*_WAITING, *_PLAIN):
+    for method in (*_WAITING, *_PLAIN, _REOPEN):
         called = getattr(stream_filter, method)
         if inspect.isgeneratorfunction(called) or inspect.isasyncgenfunction(called):
             raise FilterClassError(f"{method} must not yield; a Reply may have a generator as its body")
@@ -196,14 +198,16 @@ def _check_methods(stream_filter: StreamFilter) -> None:
             signature = inspect.signature(called)
         except ValueError:
             continue  # a compiled method has no signature
-        arguments = ("exchange", "data", "last") if method.endswith("_body") else ("exchange",)
+        arguments: tuple[str, ...] = ("exchange", "data", "last") if method.endswith("_body") else ("exchange",)
+        if method == _REOPEN:
+            arguments = ()
         try:
             signature.bind(*arguments)
         except TypeError as error:
             raise FilterClassError(f"{method} is called with ({', '.join(arguments)}): {reason(error)}") from error
     for name in dir(stream_filter):
         if name[:2].lower() == "on" and not hasattr(StreamFilter, name) and callable(getattr(stream_filter, name)):
-            similar = difflib.get_close_matches(name.lower(), (*_WAITING, *_PLAIN), 1, 0.9)
+            similar = difflib.get_close_matches(name.lower(), (*_WAITING, *_PLAIN, _REOPEN), 1, 0.9)
             if similar:
                 raise FilterClassError(f"unknown phase {name}: did you mean {similar[0]}?")
 

@@ -409,7 +409,7 @@ def _execute_log_command(runtime: WorkerRuntime, command: LogCommand | messages.
             case messages.SwitchLog():
                 runtime.logs.switch(command.path, command.enabled)
             case messages.ReopenLogs():
-                runtime.logs.reopen()
+                runtime.reopen_logs()
     except (KeyError, ValueError) as error:
         runtime.log.write(WARN, f"ignored log command: {error}")
 

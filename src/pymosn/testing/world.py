@@ -145,6 +145,11 @@ class World:
         for entry in self.filters:
             await entry.start()
 
+    def reopen(self) -> None:
+        """Calls `on_reopen` of the filters, as SIGUSR1 does."""
+        for entry in self.filters:
+            entry.on_reopen()
+
     async def stop(self) -> None:
         """Ends the filters' tasks and calls `stop`."""
         for entry in self.filters:

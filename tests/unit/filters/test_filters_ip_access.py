@@ -101,3 +101,11 @@ def test_faults() -> None:
         ".ips[0].action: must be allow or deny, not ''",
         ".ips[1].addrs[0]: not an IP address or network: 'x'",
     ]
+
+
+@pytest.mark.parametrize("text", ["x" * 60_000, "10.0.0.1" + " " * 60_000 + "x", "\udcff" * 60_000])
+def test_long_texts_are_not_cached(text: str) -> None:
+    made = shipped("ip_access", {**LISTS, "header": "x-ip"})
+    assert run(made, Request("GET", "/", {"x-ip": text})).status == 403
+    assert run(made, Request("GET", "/", {"x-ip": "10.9.9.9"})).status == 200
+    assert list(made._known) == ["10.9.9.9"]  # type: ignore[attr-defined]

@@ -77,6 +77,22 @@ def test_the_number_of_keys_is_bounded() -> None:
     assert buckets.wait_for("b", 0.0) == 0.0
 
 
+@pytest.mark.parametrize("key", [{"key": "header", "header": "x-key"}, {"key": "path"}], ids=str)
+def test_long_keys_take_no_more_room(key: dict[str, Any]) -> None:
+    """Otherwise the values of many requests would fill the memory."""
+    made = shipped("local_rate_limit", {"requests": 1, "per": "1h", **key})
+
+    async def talk() -> list[int]:
+        world = World(made)
+        texts = ["k" * 60_000, "k" * 60_000, "k" * 59_999, "k" * 60_001]
+        requests = [Request("GET", f"/{text if key['key'] == 'path' else ''}", {"x-key": text}) for text in texts]
+        return [(await world.send(request)).status for request in requests]
+
+    assert asyncio.run(talk()) == [200, 429, 200, 200]
+    (buckets,) = made._buckets.values()  # type: ignore[attr-defined]
+    assert max(map(len, buckets._buckets)) == 64
+
+
 def test_each_worker_has_its_part() -> None:
     assert statuses([Request()] * 4, workers=2, requests=5) == [200, 200, 200, 429]
     shares = [Buckets(rate(requests=5, per="1h"), 2, worker) for worker in (0, 1)]

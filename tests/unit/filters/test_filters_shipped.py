@@ -60,7 +60,9 @@ def test_each_is_registered_everywhere() -> None:
         assert stream_filter_settings(name) is spec.settings
         assert (spec.make is None) == (name in FROM_FILES)
         assert spec.make is None or (isinstance(spec.make, type) and issubclass(spec.make, StreamFilter))
-    assert {name for name in SHIPPED if spec_of(name).route} == {"ext_authz", "fault", "local_rate_limit", "payload_limit"}
+    assert {name for name in SHIPPED if spec_of(name).route} == {
+        *("api_key_auth", "ext_authz", "fault", "local_rate_limit", "payload_limit", "redis_rate_limit", "token_budget")
+    }
 
 
 @pytest.mark.parametrize(
@@ -77,6 +79,10 @@ def test_each_is_registered_everywhere() -> None:
         ("cors", "{allow_origins: [app.example]}", "9:32", "allow_origins[0]: an origin is scheme://host"),
         ("ext_authz", "{cluster: nope}", "9:25", "cluster: unknown cluster"),
         ("local_rate_limit", "{requests: 1, key: user}", "9:34", "key: must be one of"),
+        ("api_key_auth", "{keys: [{client: a, key: 'b c'}]}", "9:40", "keys[0].key: must be visible ASCII"),
+        ("api_key_auth", "{keyz: []}", "9:16", 'did you mean "keys"?'),
+        ("redis_rate_limit", "{requests: 1, url: 'redis://a/b'}", "9:34", "url: the database must be a number"),
+        ("token_budget", "{tokens: 1, header: x, reserve_default: 1}", "9:55", "reserve_default: only valid with `reserve`"),
         ("rbac", "{rules: {policies: {a: {permissions: [{metadata: {}}]}}}}", "9:", "metadata: unknown or unsupported key"),
         ("rbac", "{rules: {actoin: DENY}}", "9:24", 'did you mean "action"?'),
         ("jwt_authn", "{providers: {a: {payloadInMetadata: x}}}", "9:32", "payloadInMetadata: unknown or unsupported key"),
@@ -106,6 +112,15 @@ def test_settings_of_routes_are_checked_too() -> None:
     assert "warning" in fault
     assert "no settings per route" in fault
     assert faults("mirror", "{}", route="{mine: {anything: 3}}") == []
+    for route, text in (
+        ("api_key_auth: {client: [acme]}", "client: unknown or unsupported key; rejected"),
+        ("api_key_auth: {disabled: true, clients: [acme]}", "clients: no effect if `disabled` is set"),
+        ("redis_rate_limit: {requests: 0}", "requests: must be 1 or more"),
+        ("token_budget: {tokens: 1, header: ''}", "header: the name of a header is missing"),
+    ):
+        (fault,) = faults("mirror", "{}", route=f"{{{route}}}")
+        assert ": error: servers[0].routers[0].virtual_hosts[0].routers[0].per_filter_config." in fault
+        assert text in fault
 
 
 def test_keys_of_envoy_are_the_same_in_both_spellings() -> None:

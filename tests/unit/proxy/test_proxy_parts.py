@@ -323,6 +323,21 @@ class YieldsLater(StreamFilter):
         yield Reply(200)
 
 
+class ReopensLater(StreamFilter):
+    async def on_reopen(self) -> None:  # type: ignore[override]
+        pass
+
+
+class ReopensWhat(StreamFilter):
+    def on_reopen(self, file: str) -> None:  # type: ignore[override]
+        pass
+
+
+class Reopens(StreamFilter):
+    def on_re_open(self) -> None:
+        pass
+
+
 class Skipps(StreamFilter):
     on_error = "skipp"
 
@@ -345,6 +360,9 @@ class OneName(StreamFilter):
         (InWords, "timeout must be a number of seconds, 0 for no limit, not '2s'"),
         (OneName, "protocols must be a tuple of names, such as (\"Http1\",), not 'Http1'"),
         (Misspelt, "unknown phase on_requst: did you mean on_request?"),
+        (ReopensLater, "on_reopen must be a plain method, not async"),
+        (ReopensWhat, "on_reopen is called with (): missing a required argument: 'file'"),
+        (Reopens, "unknown phase on_re_open: did you mean on_reopen?"),
         (TakesNothing, "on_request is called with (exchange): too many positional arguments"),
         (TakesNoEnd, "on_response_body is called with (exchange, data, last): too many positional arguments"),
     ],

@@ -12,7 +12,10 @@ import pytest
 import yaml
 
 from pymosn.api import StreamFilter
+from pymosn.config.diagnostics import Diagnostics
+from pymosn.config.typed import typed
 from pymosn.filters.loading import load_filter
+from pymosn.filters.stream.shipped import spec_of
 from pymosn.testing import Request, Response, make, run
 
 DOCS = Path(__file__).parents[3] / "docs"
@@ -53,10 +56,28 @@ def test_configurations_of_recipes() -> None:
     found = {}
     for section in (DOCS / "recipes.md").read_text().split("\n## ")[1:]:
         named = re.search(r"`(\w+)\.py`, class `(\w+)`", section)
-        assert named is not None, section
+        if named is None:
+            assert "```yaml" in section, section
+            continue
         block = "\n".join(line for line in section.splitlines() if line.startswith("    "))
         found[named[1]] = load_filter(RECIPES / f"{named[1]}.py", named[2], yaml.safe_load(block))
     assert set(found) == {path.stem for path in RECIPES.glob("*.py")}
+
+
+def test_configurations_of_shipped_filters() -> None:
+    """What the pages show as the configuration of a shipped filter fits it, but for what is abbreviated."""
+    (block,) = re.findall(r"```yaml\n(.*?)```", (DOCS / "recipes.md").read_text(), re.DOTALL)
+    for entry in yaml.safe_load(block)["stream_filters"]:
+        spec = spec_of(entry["type"])
+        assert spec.make is not None
+        assert isinstance(spec.make(typed(entry["config"], spec.settings)), StreamFilter)
+    page = (DOCS / "shipped-filters.md").read_text()
+    shown = [json.loads(text) for text in re.findall(r'^    (\{"type": (?:.|\n {5})*)', page, re.MULTILINE)]
+    for entry in shown:
+        faults = Diagnostics()
+        typed(entry["config"], spec_of(entry["type"]).settings, faults)
+        assert faults.items == [], entry["type"]
+    assert len(shown) > 12
 
 
 def test_there_are_blocks() -> None:

@@ -14,6 +14,8 @@ from pymosn.filters.stream.problems import Problems
 
 #: Number of addresses whose result is cached.
 REMEMBERED: Final = 4096
+#: Characters of the longest text that is cached; no address is longer.
+LONGEST: Final = 64
 
 
 class IpRule(Block, kw_only=True):
@@ -70,7 +72,8 @@ class IpAccessFilter(StreamFilter):
             allowed = self._allows(address)
             if len(self._known) >= REMEMBERED:
                 self._known.clear()
-            self._known[address] = allowed
+            if len(address) <= LONGEST:
+                self._known[address] = allowed
         if allowed:
             return None
         self.context.counter("denied").value += 1

@@ -11,9 +11,10 @@ from pymosn.api.stream_filter import StreamFilter
 from pymosn.core.failure import UNAUTHORIZED
 from pymosn.filters.settings import AnyMap, EnvoyBlock, works
 from pymosn.filters.spec import FilterSpec
+from pymosn.filters.stream.credentials import TokenSource
 from pymosn.filters.stream.envoy_match import EnvoyObject, never, regex_test
 from pymosn.filters.stream.jwt_keys import UnknownKey
-from pymosn.filters.stream.jwt_provider import Found, JwtProvider, Provider, TokenSource
+from pymosn.filters.stream.jwt_provider import Found, JwtProvider, Provider
 from pymosn.filters.stream.jwt_requirements import FAILED, MISSING, OK, Outcome, Requirement, read_requirement
 from pymosn.filters.stream.jwt_token import Token, TokenError
 from pymosn.filters.stream.problems import Problems

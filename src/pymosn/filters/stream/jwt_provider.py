@@ -11,11 +11,11 @@ import msgspec
 
 from pymosn.api.exchange import Exchange
 from pymosn.api.stream_filter import ClientError, FilterContext
-from pymosn.api.variables import query_values
 from pymosn.core.headers import HeaderError, to_bytes
 from pymosn.core.log import WARN
 from pymosn.core.uri import is_host
 from pymosn.filters.settings import Duration, EnvoyBlock, Unsigned, works
+from pymosn.filters.stream.credentials import TokenSource
 from pymosn.filters.stream.jwt_keys import KeySet, UnknownKey
 from pymosn.filters.stream.jwt_token import Token, TokenError
 from pymosn.filters.stream.problems import Problems
@@ -68,46 +68,6 @@ class JwtProvider(EnvoyBlock, kw_only=True):
     fromParams: list[str] = []
     forwardPayloadHeader: Annotated[str, works("base64url of the claims; the client's own header is removed")] = ""
     clockSkewSeconds: Annotated[Unsigned, works("0: 60")] = 0
-
-
-class TokenSource(NamedTuple):
-    """A part of a request that may have a token: a query parameter, or else a header, after a prefix."""
-
-    parameter: str = ""
-    header: str = ""
-    prefix: str = ""
-
-    @property
-    def place(self) -> tuple[str, str]:
-        """The parameter or the header, which several sources may share."""
-        return self.parameter, self.header.lower()
-
-    def values(self, exchange: Exchange) -> list[str]:
-        """All that the request has there, tokens or not."""
-        if not self.parameter:
-            return exchange.request.headers.get_all(self.header)
-        # Some upstreams also separate parameters with semicolons, which a token does not contain.
-        query = exchange.request.raw_query
-        return query_values(None if query is None else query.replace(b";", b"&"), self.parameter)
-
-    def token_in(self, value: str) -> str | None:
-        """The token in one of the values: what follows the prefix; None without the prefix."""
-        # The name of the scheme is case-insensitive (RFC 9110 section 11.1), and upstreams accept tabs after it.
-        prefix = self.prefix.rstrip(" \t")
-        rest = value[len(prefix) :]
-        if value[: len(prefix)].lower() != prefix.lower() or (prefix != self.prefix and rest[:1] not in ("", " ", "\t")):
-            return None
-        return rest.strip(" \t")
-
-    def remove(self, exchange: Exchange) -> None:
-        """Removes the token from the request."""
-        request = exchange.request
-        if not self.parameter:
-            request.headers.remove(self.header)
-            return
-        pairs = (request.raw_query or b"").split(b"&")
-        kept = [pair for pair in pairs if not query_values(pair.replace(b";", b"&"), self.parameter)]
-        request.query = b"&".join(kept).decode("ascii")
 
 
 def _split(uri: str, path: str, problems: Problems) -> tuple[str, str]:

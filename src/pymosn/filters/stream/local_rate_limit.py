@@ -13,6 +13,7 @@ from pymosn.core.failure import RATE_LIMITED
 from pymosn.filters.settings import Block, Duration, Unsigned, own
 from pymosn.filters.spec import FilterSpec, RouteSpec
 from pymosn.filters.stream.problems import Problems
+from pymosn.filters.stream.request_key import short
 from pymosn.upstream.limits import worker_share
 
 NAME: Final = "local_rate_limit"
@@ -58,9 +59,9 @@ class Rate:
         if self._key == "client":
             return exchange.remote_ip
         if self._key == "path":
-            return exchange.request.path
+            return short(exchange.request.path)
         if self._key == "header":
-            return exchange.request.headers.single(self._header) or ""
+            return short(exchange.request.headers.single(self._header) or "")
         return ""
 
 
