@@ -60,6 +60,21 @@ class Refused(Exception):
         self.failure = failure
 
 
+class RefusedValue(ValueError):
+    """Like `Refused`, for values that cannot be read. A separate class because a compiled one has a single base."""
+
+    def __init__(self, failure: Failure, detail: str) -> None:
+        super().__init__(detail)
+        self.failure = failure
+
+
+def refusal(error: BaseException) -> Failure | None:
+    """What the client gets for `error` if that rejects a message; None for errors of a filter."""
+    if isinstance(error, Refused):
+        return error.failure
+    return error.failure if isinstance(error, RefusedValue) else None
+
+
 # ---- malformed or oversized requests
 BAD_REQUEST: Final = Failure("bad_request", 400)
 BAD_FRAMING: Final = Failure("bad_framing", 400)
@@ -85,6 +100,8 @@ ID_REUSED: Final = Failure("id_reused", 400)
 UNASKED_REPLY: Final = Failure("unasked_reply", 400)
 # A rule must judge or change RPC headers that cannot be read, or that contain one name with different values.
 UNREADABLE_HEADERS: Final = Failure("unreadable_headers", 400)
+# A filter reads the body as JSON.
+INVALID_JSON: Final = Failure("invalid_json", 400)
 
 # ---- no upstream
 NO_ROUTER: Final = Failure("no_router", 404, FLAG_NO_ROUTE)
@@ -120,6 +137,7 @@ PROTOCOL_MISMATCH: Final = Failure("protocol_mismatch", 502)
 UNTRANSLATABLE_REQUEST: Final = Failure("untranslatable_request", 400)
 UNTRANSLATABLE_REPLY: Final = Failure("untranslatable_reply", 502)
 UNREADABLE_RESPONSE_HEADERS: Final = Failure("unreadable_response_headers", 502)
+INVALID_RESPONSE_JSON: Final = Failure("invalid_response_json", 502)
 DRAINING: Final = Failure("draining", 503)
 OVERLOADED: Final = Failure("overloaded", 503, retry_after=5)
 HEADS_FULL: Final = Failure("heads_full", 503, retry_after=5)

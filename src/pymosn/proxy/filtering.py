@@ -18,7 +18,7 @@ from pymosn.api.exchange import Exchange, Reply
 from pymosn.api.network import Connection
 from pymosn.api.stream import RequestReceiver
 from pymosn.core.errors import reason, type_name
-from pymosn.core.failure import FILTER_ERROR, FILTER_TIMEOUT, Failure, Refused
+from pymosn.core.failure import FILTER_ERROR, FILTER_TIMEOUT, Failure, refusal
 from pymosn.core.timers import Alarm
 from pymosn.proxy.runtime import Runtime
 from pymosn.proxy.stream_filters import TIMED_ONE_IN, BodyHandler, FilterHandle, PhaseHandler, report_error
@@ -161,8 +161,10 @@ def on_error(owner: FilterOwner, handle: FilterHandle, error: BaseException | st
 
     `method`: the filter's method, for errors without a traceback.
     """
-    if isinstance(error, Refused):
-        return Verdict(handle, None, error.failure, f"filter {handle.name}: {reason(error)}")
+    if not isinstance(error, str):
+        failure = refusal(error)
+        if failure is not None:
+            return Verdict(handle, None, failure, f"filter {handle.name}: {reason(error)}")
     report_error(owner.runtime.log, handle, owner.exchange, error, method)
     if handle.skips_errors:
         handle.skipped.value += 1

@@ -1,6 +1,5 @@
 """Requests of a test's client, and responses of its upstreams."""
 
-import json
 from collections.abc import Iterable
 from typing import Any, Final
 
@@ -8,6 +7,7 @@ from pymosn.api.stream_filter import Fields
 from pymosn.core import failure as failures
 from pymosn.core.failure import Failure
 from pymosn.core.headers import Headers, headers_from
+from pymosn.core.json_text import parse_json
 
 _FAILURES: Final = {kind.reason: kind for kind in vars(failures).values() if isinstance(kind, Failure)}
 
@@ -33,7 +33,7 @@ class WithBody:
 
     def json(self) -> Any:
         """The body as JSON. Raises ValueError."""
-        return json.loads(self.body)
+        return parse_json(self.body)
 
 
 class Request(WithBody):
