@@ -326,9 +326,11 @@ def test_audit_lines_that_have_no_room(tmp_path: Path) -> None:
 
     async def without_a_writer() -> list[str]:
         world = World(audit)
+        await world.start()
+        await audit.context.end_tasks()
         for _ in range(3):
             await world.send(Request())
-        await audit.stop()
+        await world.stop()
         return world.log
 
     assert "2 lines were dropped" in asyncio.run(without_a_writer())[-1]
