@@ -28,6 +28,29 @@ class StillWaiting(InvalidTest, TimeoutError):
     """An exchange has not ended within the time that a test may take. The text says what it waits for."""
 
 
+class Mistakes:
+    """What has gone wrong in a test, until something raises it."""
+
+    def __init__(self) -> None:
+        self._first: BaseException | None = None
+        #: Set while there is one.
+        self.is_there = asyncio.Event()
+
+    def add(self, error: BaseException) -> None:
+        """Code of the test has failed, outside of the task that waits for it."""
+        if self._first is None:
+            self._first = error
+        self.is_there.set()
+
+    def raise_first(self) -> None:
+        """Raises the first mistake, if there is one."""
+        error = self._first
+        self._first = None
+        self.is_there.clear()
+        if error is not None:
+            raise error
+
+
 def place_of(function: object) -> str:
     """File, line and name of a function; empty if they are unknown."""
     found = getattr(function, "func", function)  # of a `functools.partial`

@@ -22,6 +22,7 @@ from pymosn.protocol.http1.spec import Http1Spec
 from pymosn.stream.http1.client import Http1Pool
 from pymosn.testing.fakes import Wire, call
 from pymosn.testing.messages import Down, Request, Response
+from pymosn.testing.mistakes import Mistakes
 
 _LIMITS: Final = Http1Limits(head=1 << 30, fields=1 << 20, body=0)
 #: A host believes everything that its proxy sends.
@@ -38,10 +39,10 @@ Ask = Callable[[str, Request], Awaitable[Response]]
 class Hosts(Dialer):
     """Opens connections to the simulated hosts. The address of a cluster's host is its name with a port."""
 
-    def __init__(self, ask: Ask, on_error: Callable[[BaseException], None], clock: Clock, wheel: TimerWheel) -> None:
-        """`on_error`: gets an error that prevents a response."""
+    def __init__(self, ask: Ask, mistakes: Mistakes, clock: Clock, wheel: TimerWheel) -> None:
+        """`mistakes`: for what prevents a response."""
         self.ask = ask
-        self.on_error = on_error
+        self.mistakes = mistakes
         self.numbers = ConnectionIds()
         self.relays: dict[int, Relay] = {}
         #: The connections on which a response is awaited or sent.
@@ -129,7 +130,7 @@ class HostWire(Wire):
             task = self.task
             if isinstance(error, asyncio.CancelledError) and task is not None and task.cancelling():
                 raise
-            self._hosts.on_error(error)
+            self._hosts.mistakes.add(error)
 
     async def _send(self, response: Response) -> None:
         has_body = self.request.method != "HEAD" and response.status not in (204, 304)
@@ -205,10 +206,16 @@ class Relay(ResponseReceiver):
     def fail(self, failure: Failure) -> None:
         """The attempt fails, for a reason that a connection without a socket cannot have."""
         receiver = self._receiver
-        self._receiver = ResponseReceiver()
+        self._end()
         if self._sender is not None:
             self._sender.cancel()
         receiver.on_reset(failure)
+
+    def _end(self) -> None:
+        """There are no further events: lets go of the exchange."""
+        self._receiver = ResponseReceiver()
+        if self._sender is not None:
+            self._hosts.relays.pop(int(self._sender.connection().id), None)
 
     def on_sender(self, sender: RequestSender) -> None:
         self._sender = sender
@@ -222,16 +229,26 @@ class Relay(ResponseReceiver):
         self._receiver.on_informational(head)
 
     def on_response(self, head: ResponseHead, data: bytes, end: bool) -> None:
-        self._receiver.on_response(head, data, end)
+        receiver = self._receiver
+        if end:
+            self._end()
+        receiver.on_response(head, data, end)
 
     def on_data(self, data: bytes, end: bool) -> None:
-        self._receiver.on_data(data, end)
+        receiver = self._receiver
+        if end:
+            self._end()
+        receiver.on_data(data, end)
 
     def on_trailers(self, trailers: Headers) -> None:
-        self._receiver.on_trailers(trailers)
+        receiver = self._receiver
+        self._end()
+        receiver.on_trailers(trailers)
 
     def on_reset(self, failure: Failure) -> None:
-        self._receiver.on_reset(failure)
+        receiver = self._receiver
+        self._end()
+        receiver.on_reset(failure)
 
     def on_writable(self, writable: bool) -> None:
         self._receiver.on_writable(writable)

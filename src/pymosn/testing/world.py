@@ -2,6 +2,7 @@
 
 import asyncio
 import warnings
+import weakref
 from collections.abc import Callable, Coroutine, Iterator, Mapping, Sequence
 from contextlib import suppress
 from types import TracebackType
@@ -11,6 +12,7 @@ from pymosn.api.exchange import Exchange
 from pymosn.api.routing import Route
 from pymosn.api.stream import ListenerFacts, StreamProtocol
 from pymosn.api.stream_filter import FAIL, NO_CONTEXT, SKIP, ClusterClient, FilterContext, StreamFilter
+from pymosn.core.addresses import normal_ip
 from pymosn.core.counters import DownstreamStats, Metrics
 from pymosn.core.headers import Headers, headers_from
 from pymosn.core.message import ForwardingOptions
@@ -31,7 +33,7 @@ from pymosn.testing.answers import SERVICE, Answer, Answers
 from pymosn.testing.client import Client, Ends
 from pymosn.testing.fakes import PROTOCOL, FakeClock, Lines, call, rounds
 from pymosn.testing.messages import Request, WithBody
-from pymosn.testing.mistakes import InvalidTest, StillWaiting, current_place, place_of_task
+from pymosn.testing.mistakes import InvalidTest, Mistakes, StillWaiting, current_place, place_of_task
 from pymosn.testing.upstream import HostProtocol, Hosts
 from pymosn.upstream.balancers import balancers
 from pymosn.upstream.cluster import Cluster, PoolMaker
@@ -93,8 +95,14 @@ class Clients(Mapping[str, ClusterClient]):
     """The clients of the clusters of one world, for subrequests of its filters."""
 
     def __init__(self, world: "World", clients: ClusterClients) -> None:
-        self.world = world
+        # Hosts refer to filters, and are not traversed by the garbage collector.
+        self._world = weakref.ref(world)
         self._clients = clients
+
+    def is_in_use(self) -> bool:
+        """Whether the world still uses its filters."""
+        world = self._world()
+        return world is not None and world.is_in_use()
 
     def __getitem__(self, name: str) -> ClusterClient:
         return self._clients[name]
@@ -143,6 +151,8 @@ class World:
         """
         self.filters = _checked_filters(filters)
         _check_options(on_error, workers, route_config, http1)
+        if client_ip and not normal_ip(client_ip):
+            raise InvalidTest(f"client_ip must be an IP address, or empty for a unix socket, not {client_ip!r:.60}")
         self._answers = Answers(upstream, clusters)
         self._log = Lines()
         #: Lines of the process log.
@@ -150,7 +160,8 @@ class World:
         self.clock = FakeClock()
         self.metrics = Metrics()
         self._wheel = TimerWheel(self.clock)
-        self._hosts = Hosts(self._answers.ask, self._on_error, self.clock, self._wheel)
+        self._mistakes = Mistakes()
+        self._hosts = Hosts(self._answers.ask, self._mistakes, self.clock, self._wheel)
         self._client_ip = client_ip
         self._runtime = self._make_runtime()
         self._ends = Ends()
@@ -165,8 +176,6 @@ class World:
         self._options = self._make_options(settings, self._make_handles(on_error, timeout, workers), route_config)
         #: The loop that runs the world, once something has been sent.
         self._loop: asyncio.AbstractEventLoop | None = None
-        self._mistake: BaseException | None = None
-        self._has_mistake = asyncio.Event()
 
     # ---- construction
 
@@ -188,7 +197,7 @@ class World:
         for entry in self.filters:
             name = type(entry).__name__
             before = getattr(entry, "context", NO_CONTEXT).clusters  # `__init__` may not have been called
-            if isinstance(before, Clients) and before.world.is_in_use():
+            if isinstance(before, Clients) and before.is_in_use():
                 raise InvalidTest(f"the filter {name} is used by another World, which has not been stopped")
             group = self.metrics.group("filter", ("filter", name))
             handles.append(FilterHandle(name, entry, self.metrics, on_error, timeout))
@@ -249,7 +258,7 @@ class World:
             await self._finish(entry.stop(), f"`stop` of the filter {type(entry).__name__}")
         self._is_started = False
         await self._hosts.stop()
-        self._raise_mistake()
+        self._mistakes.raise_first()
 
     async def __aenter__(self) -> Self:
         await self.start()
@@ -293,7 +302,7 @@ class World:
         self.clock.now += seconds + 0.05
         await call(self._wheel.advance)
         await rounds()
-        self._raise_mistake()
+        self._mistakes.raise_first()
 
     def counter(self, filter_name: str, key: str) -> int:
         """A filter's counter: `calls`, `errors`, `skipped`, `timeouts`, or a custom one."""
@@ -320,19 +329,6 @@ class World:
             if not self._is_started and type(entry).start is not StreamFilter.start:
                 raise InvalidTest(f"the filter {name} has a `start`: call `start` of the World first, or use `async with`")
 
-    def _on_error(self, error: BaseException) -> None:
-        """Code of the test has failed. Whatever waits for a response is ended, and raises it."""
-        if self._mistake is None:
-            self._mistake = error
-        self._has_mistake.set()
-
-    def _raise_mistake(self) -> None:
-        mistake = self._mistake
-        self._mistake = None
-        self._has_mistake.clear()
-        if mistake is not None:
-            raise mistake
-
     async def _finish(self, work: Coroutine[Any, Any, None], what: str) -> None:
         """Waits for a method of a filter."""
         task = asyncio.ensure_future(work)
@@ -345,12 +341,12 @@ class World:
 
     async def _wait(self, awaited: asyncio.Future[Any], explain: Callable[[], str]) -> None:
         """Waits until something is done, or a mistake of the test prevents it. Raises StillWaiting."""
-        failed = asyncio.ensure_future(self._has_mistake.wait())
+        failed = asyncio.ensure_future(self._mistakes.is_there.wait())
         try:
             done, _ = await asyncio.wait((awaited, failed), timeout=fakes.TEST_TIMEOUT, return_when=asyncio.FIRST_COMPLETED)
         finally:
             failed.cancel()
-        self._raise_mistake()
+        self._mistakes.raise_first()
         if not done:
             advice = "timeouts need `await world.advance(seconds)`" if len(self._wheel) else "nothing will end this wait"
             text = f"no end within {fakes.TEST_TIMEOUT:g} s: {explain()}. The clock of a World stands still: {advice}"
