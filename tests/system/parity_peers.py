@@ -87,7 +87,9 @@ def pieces(case: Case) -> list[bytes]:
     head = f"{case.method} {case.target} HTTP/1.1\r\n".encode("utf-8", "surrogateescape")
     if "host" not in [name.lower() for name, _ in case.headers]:
         head += b"Host: test.example\r\n"
-    head += lines(case.headers) + b"TE: trailers\r\nConnection: TE\r\n"
+    head += lines(case.headers)
+    if "te" not in [name.lower() for name, _ in case.headers]:
+        head += b"TE: trailers\r\nConnection: TE\r\n"
     parts = case.body if isinstance(case.body, list) else [case.body] if case.body else []
     if is_chunked(case):
         return [head + b"Transfer-Encoding: chunked\r\n\r\n", *chunked(parts, case.trailers)]

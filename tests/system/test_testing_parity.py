@@ -78,6 +78,9 @@ CASES: dict[str, Case] = {
         answer=[b"o", b"k"],
         answer_trailers=[("x-b", "2")],
     ),
+    "a client that accepts no trailers": Case(
+        "Trailers", headers=[("te", "gzip"), ("connection", "te")], answer=[b"ok"], answer_trailers=[("x-b", "2")]
+    ),
     # ---- what upstreams send
     "a response in chunks": Case("Passes", answer=[b"o", b"k"]),
     "an empty response": Case("Passes", answer=b""),

@@ -79,15 +79,18 @@ class Request(Message):
 
         Raises HeaderError for header fields that cannot be sent, InvalidTest for arguments of other types.
         """
-        for name, value in (("method", method), ("target", target)):
-            if not isinstance(value, str) or "\r" in value or "\n" in value:
-                raise InvalidTest(f"the {name} of a request must be one line of text, not {value!r:.200}")
         super().__init__(headers, _chunks_of(body), True)
         self.method = method
-        self.path, self._mark, self.query = target.partition("?")
+        self.path, self._mark, self.query = _line("target", target).partition("?")
+        self.check()
 
     def __repr__(self) -> str:
         return f"<Request {self.method} {self.target}>"
+
+    def check(self) -> None:
+        super().check()
+        for name in ("method", "path", "query"):
+            _line(name, getattr(self, name))
 
     @property
     def target(self) -> str:
@@ -242,6 +245,13 @@ def _chunk_of(chunk: object) -> bytes:
     if isinstance(chunk, (bytes, bytearray, memoryview)):
         return bytes(chunk)
     raise InvalidTest(f"a chunk of a body must be bytes or text, not {_named(chunk)}")
+
+
+def _line(name: str, value: object) -> str:
+    """A part of the request line. Raises InvalidTest for what would break out of it."""
+    if not isinstance(value, str) or "\r" in value or "\n" in value:
+        raise InvalidTest(f"the {name} of a request must be one line of text, not {value!r:.200}")
+    return value
 
 
 def _named(value: object) -> str:

@@ -121,10 +121,10 @@ class World:
     settings. So they are judged and changed as in the server. What differs:
 
     - Each request of a client, and each to a host, has a connection of its own, and hosts have no limits or health.
-    - Clients accept trailers, and hosts ask for the body of a request with `Expect`.
+    - Clients accept trailers unless they send another `te`, and hosts ask for the body of a request with `Expect`.
     - A host gets the complete request before its function is called, even if that then raises `Down("connect_refused")`.
     - There are no tunnels: upgrades are ignored, and CONNECT is refused.
-    - The clock stands still, and there is one worker, whatever `workers` says.
+    - The clock moves only when `advance` is called, and there is one worker, even with another `workers`.
 
     `async with` starts and stops the filters. InvalidTest reports a mistake in the test; errors of filters are results.
     """
@@ -254,8 +254,9 @@ class World:
         """Ends the filters' tasks and calls `stop`."""
         self._check_loop()
         for entry in self.filters:
-            await entry.context.end_tasks()
-            await self._finish(entry.stop(), f"`stop` of the filter {type(entry).__name__}")
+            name = type(entry).__name__
+            await self._finish(entry.context.end_tasks(), f"a cancelled background task of the filter {name}")
+            await self._finish(entry.stop(), f"`stop` of the filter {name}")
         self._is_started = False
         await self._hosts.stop()
         self._mistakes.raise_first()
@@ -283,7 +284,7 @@ class World:
         begin = len(self._answers.received)
         client = Client(self._runtime, self._options, self._http1, self._client_ip, int(self._hosts.numbers.next()), request)
         self._ends.clients[int(client.connection.id)] = client
-        delivery = asyncio.ensure_future(client.deliver())
+        delivery = asyncio.ensure_future(self._deliver(client))
         try:
             await self._wait(client.end, lambda: self._explain(client))
         finally:
@@ -294,6 +295,12 @@ class World:
         driver = client.driver
         assert driver is not None
         return Result(client, self._answers.received[begin:], driver.exchange, self.log)
+
+    async def _deliver(self, client: Client) -> None:
+        try:
+            await client.deliver()
+        except Exception as error:
+            self._mistakes.add(error)
 
     async def advance(self, seconds: float) -> None:
         """Advances the clock for timeouts, and lets the event loop run."""
@@ -336,7 +343,7 @@ class World:
             await self._wait(task, lambda: f"{what} waits{place_of_task(task)}")
         finally:
             task.cancel()
-            await asyncio.gather(task, return_exceptions=True)
+            await asyncio.wait((task,), timeout=1.0)
         await task
 
     async def _wait(self, awaited: asyncio.Future[Any], explain: Callable[[], str]) -> None:
@@ -348,8 +355,10 @@ class World:
             failed.cancel()
         self._mistakes.raise_first()
         if not done:
-            advice = "timeouts need `await world.advance(seconds)`" if len(self._wheel) else "nothing will end this wait"
-            text = f"no end within {fakes.TEST_TIMEOUT:g} s: {explain()}. The clock of a World stands still: {advice}"
+            advice = "No timeout will end this"
+            if len(self._wheel):
+                advice = "The clock moves only with `await world.advance(seconds)`, which this test may have forgotten"
+            text = f"no end within {fakes.TEST_TIMEOUT:g} s: {explain()}. {advice}"
             raise StillWaiting(text, "")
 
     def _explain(self, client: Client) -> str:
