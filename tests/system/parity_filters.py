@@ -166,7 +166,7 @@ class EndsEarly(StreamFilter):
 class Json(StreamFilter):
     async def on_request(self, exchange: Exchange) -> None:
         if exchange.request.method == "POST":
-            exchange.request.set_json({"got": await exchange.request.json(limit=100)})
+            exchange.request.set_json({"got": await exchange.request.json(limit=50_000)})
 
     async def on_response(self, exchange: Exchange) -> None:
         if exchange.request.path == "/response":
