@@ -247,19 +247,27 @@ class World:
             raise InvalidTest("this World was already started")
         self._is_started = True
         self._place = current_place()
-        for entry in self.filters:
-            await self._finish(entry.start(), f"`start` of the filter {type(entry).__name__}")
+        try:
+            for entry in self.filters:
+                await self._finish(entry.start(), f"`start` of the filter {type(entry).__name__}")
+        except BaseException:
+            self._is_started = False
+            await self._end_tasks()
+            raise
 
     async def stop(self) -> None:
         """Ends the filters' tasks and calls `stop`."""
         self._check_loop()
-        for entry in self.filters:
-            name = type(entry).__name__
-            await self._finish(entry.context.end_tasks(), f"a cancelled background task of the filter {name}")
-            await self._finish(entry.stop(), f"`stop` of the filter {name}")
         self._is_started = False
+        await self._end_tasks()
+        for entry in self.filters:
+            await self._finish(entry.stop(), f"`stop` of the filter {type(entry).__name__}")
         await self._hosts.stop()
         self._mistakes.raise_first()
+
+    async def _end_tasks(self) -> None:
+        for entry in self.filters:
+            await self._finish(entry.context.end_tasks(), f"a cancelled task of the filter {type(entry).__name__}")
 
     async def __aenter__(self) -> Self:
         await self.start()

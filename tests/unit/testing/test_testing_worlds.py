@@ -81,6 +81,31 @@ def test_send_after_stop_and_a_second_start() -> None:
     asyncio.run(talk())
 
 
+class FailsToStart(Starts):
+    fails = True
+
+    async def start(self) -> None:
+        self.context.create_task(asyncio.sleep(3600))
+        if self.fails:
+            raise OSError("no database")
+        await super().start()
+
+
+def test_a_start_that_fails() -> None:
+    """It is the filter's own error, and the world has not started."""
+
+    async def talk() -> None:
+        filters = make(FailsToStart)
+        world = World(filters)
+        with pytest.raises(OSError, match="no database"):
+            await world.start()
+        filters.fails = False
+        async with World(filters) as other:
+            assert (await other.send(Request())).status == 200
+
+    asyncio.run(talk())
+
+
 def test_two_event_loops() -> None:
     world = World(make(Passes))
     assert asyncio.run(world.send(Request())).status == 200
