@@ -8,7 +8,7 @@ from pymosn.api.exchange import Exchange, Reply
 from pymosn.api.stream_filter import ClientError, ClientResponse, StreamFilter
 from pymosn.api.transcoder import Transcoder
 from pymosn.core.headers import Headers, HttpHeaders
-from pymosn.core.message import BodyTooLarge, RefusedPath, UnreadableHeaders
+from pymosn.core.message import BodyTooLarge, InvalidJson, RefusedPath, UnreadableHeaders
 from pymosn.core.secrets import Secret
 
 __all__ = [
@@ -18,6 +18,7 @@ __all__ = [
     "Exchange",
     "Headers",
     "HttpHeaders",
+    "InvalidJson",
     "RefusedPath",
     "Reply",
     "Secret",

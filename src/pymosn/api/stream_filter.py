@@ -14,7 +14,6 @@ The phases of an exchange, in order. Each is a method; only overridden methods a
 from __future__ import annotations
 
 import asyncio
-import json
 from collections.abc import Awaitable, Coroutine, Mapping
 from typing import Any, ClassVar, Final
 
@@ -25,6 +24,7 @@ from pymosn.core.clock import Clock
 from pymosn.core.counters import Counter, MetricGroup
 from pymosn.core.errors import describe, printable
 from pymosn.core.headers import Headers
+from pymosn.core.json_text import parse_json
 from pymosn.core.log import ERROR, INFO, Log
 
 #: `on_error` policies: what to do when a filter raises, times out or returns an invalid value.
@@ -80,8 +80,8 @@ class ClientResponse:
         return self.body.decode("utf-8", "replace")
 
     def json(self) -> Any:
-        """The body as JSON. Raises ValueError."""
-        return json.loads(self.body)
+        """The body as JSON. Raises ValueError, as `parse_json` does."""
+        return parse_json(self.body)
 
 
 class ClientError(Exception):

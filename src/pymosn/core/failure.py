@@ -60,14 +60,27 @@ class Refused(Exception):
         self.failure = failure
 
 
+class RefusedValue(ValueError):
+    """Like `Refused`, for values that cannot be read. A separate class because a compiled one has a single base."""
+
+    def __init__(self, failure: Failure, detail: str) -> None:
+        super().__init__(detail)
+        self.failure = failure
+
+
 _ATTRIBUTE: Final = "failure"
 
 
-def failure_of(refused: Refused) -> Failure | None:
-    """The failure of a Refused that may be of a foreign subclass; None if it has no valid one. Never raises."""
+def failure_of(error: BaseException) -> Failure | None:
+    """What the client gets for an error that refuses a message; None for any other error. Never raises.
+
+    The error may be of a foreign subclass.
+    """
+    if not issubclass(type(error), (Refused, RefusedValue)):
+        return None
     try:
         # By name, because compiled code would not see a property of a subclass.
-        failure: object = getattr(refused, _ATTRIBUTE)
+        failure: object = getattr(error, _ATTRIBUTE)
         if type(failure) is Failure and type(failure.reason) is str and type(failure.status) is int:
             return failure if 200 <= failure.status <= 599 else None
     except BaseException:  # a property of its class
@@ -102,6 +115,8 @@ ID_REUSED: Final = Failure("id_reused", 400)
 UNASKED_REPLY: Final = Failure("unasked_reply", 400)
 # A rule must judge or change RPC headers that cannot be read, or that contain one name with different values.
 UNREADABLE_HEADERS: Final = Failure("unreadable_headers", 400)
+# A filter reads the body as JSON.
+INVALID_JSON: Final = Failure("invalid_json", 400)
 
 # ---- no upstream
 NO_ROUTER: Final = Failure("no_router", 404, FLAG_NO_ROUTE)
@@ -138,6 +153,7 @@ PROTOCOL_MISMATCH: Final = Failure("protocol_mismatch", 502)
 UNTRANSLATABLE_REQUEST: Final = Failure("untranslatable_request", 400)
 UNTRANSLATABLE_REPLY: Final = Failure("untranslatable_reply", 502)
 UNREADABLE_RESPONSE_HEADERS: Final = Failure("unreadable_response_headers", 502)
+INVALID_RESPONSE_JSON: Final = Failure("invalid_response_json", 502)
 DRAINING: Final = Failure("draining", 503)
 OVERLOADED: Final = Failure("overloaded", 503, retry_after=5)
 HEADS_FULL: Final = Failure("heads_full", 503, retry_after=5)

@@ -6,7 +6,6 @@ RPC. Layer 4 asks a head and never which protocol it belongs to; a further proto
 
 from __future__ import annotations
 
-import json
 from collections.abc import Awaitable
 from typing import Any, Final
 
@@ -14,8 +13,9 @@ from mypy_extensions import i64, mypyc_attr
 
 from pymosn.core.chars import HOST, PATH, TARGET, all_in
 from pymosn.core.clock import HttpDates
-from pymosn.core.failure import BAD_REWRITE, Failure, Refused
+from pymosn.core.failure import BAD_REWRITE, INVALID_JSON, INVALID_RESPONSE_JSON, Failure, Refused, RefusedValue
 from pymosn.core.headers import HeaderError, Headers, HttpHeaders, to_text
+from pymosn.core.json_text import parse_json, write_json
 from pymosn.core.plain import plain_bytes, plain_text
 from pymosn.core.request_ids import RequestIds
 from pymosn.core.uri import STRICT_PATHS, PathPolicy, is_plain_path, rewritten_path
@@ -61,6 +61,10 @@ class RefusedPath(Refused):
 
     def __init__(self, path: str) -> None:
         super().__init__(BAD_REWRITE, f"not a path to rewrite to: {path!r}")
+
+
+class InvalidJson(RefusedValue):
+    """The body is not the JSON that filters read. A filter may catch it, as a ValueError."""
 
 
 class UnreadableHeaders(Refused):
@@ -131,16 +135,24 @@ class MessageHead:
         return self.body_source.read(limit)
 
     async def json(self, limit: int = int(BODY_LIMIT)) -> Any:
-        """The whole body as JSON. Raises like `read`, and ValueError for invalid JSON."""
-        return json.loads(await self.read(limit))
+        """The whole body as JSON. Raises like `read`, and InvalidJson for whatever `parse_json` does not accept."""
+        body = await self.read(limit)
+        try:
+            return parse_json(body)
+        except ValueError as error:
+            raise InvalidJson(self.json_failure(), f"the body is not valid JSON: {error}") from None
+
+    def json_failure(self) -> Failure:
+        """What a body that is not valid JSON means for the exchange."""
+        return INVALID_JSON
 
     def set_body(self, body: bytes | str) -> None:
         """Sends `body` (text as UTF-8) instead of the original one, whether that was read or not."""
         self.new_body = body_bytes(body)
 
     def set_json(self, value: object) -> None:
-        """Sends `value` as JSON. Raises TypeError for values that JSON cannot represent."""
-        self.set_body(json.dumps(value, separators=(",", ":")))
+        """Sends `value` as JSON. Raises TypeError or ValueError for one that JSON cannot represent; see `write_json`."""
+        self.new_body = write_json(value)
 
     def set_length(self, length: i64) -> None:
         """Changes the length of the body; UNKNOWN_LENGTH when it is only known at the end."""
@@ -371,6 +383,9 @@ class ResponseHead(MessageHead):
         self.raw_tunnel: bytes = b""
         #: Whether the host finds fault with the request, although `status` is 500 or more.
         self.rejects_request: bool = False
+
+    def json_failure(self) -> Failure:
+        return INVALID_RESPONSE_JSON
 
     def add_date(self, dates: HttpDates) -> None:
         """Adds the date if the protocol requires one and there is none."""

@@ -18,7 +18,7 @@ from pymosn.api.exchange import Exchange, Reply, is_valid_reply
 from pymosn.api.network import Connection
 from pymosn.api.stream import RequestReceiver
 from pymosn.core.errors import reason, type_name
-from pymosn.core.failure import FILTER_ERROR, FILTER_TIMEOUT, Failure, Refused, failure_of
+from pymosn.core.failure import FILTER_ERROR, FILTER_TIMEOUT, Failure, failure_of
 from pymosn.core.timers import Alarm
 from pymosn.proxy.runtime import Runtime
 from pymosn.proxy.stream_filters import TIMED_ONE_IN, BodyHandler, FilterHandle, PhaseHandler, report_error
@@ -171,10 +171,11 @@ def on_error(owner: FilterOwner, handle: FilterHandle, error: BaseException | st
 
     `method`: the filter's method, for errors without a traceback.
     """
-    if issubclass(type(error), Refused):
-        failure = failure_of(cast("Refused", error))
+    if issubclass(type(error), BaseException):  # by its type: its `__class__` may claim anything
+        refused = cast("BaseException", error)
+        failure = failure_of(refused)
         if failure is not None:
-            return Verdict(handle, None, failure, f"filter {handle.name}: {reason(cast('Refused', error))}")
+            return Verdict(handle, None, failure, f"filter {handle.name}: {reason(refused)}")
     report_error(owner.runtime.log, handle, owner.exchange, error, method)
     if handle.skips_errors:
         handle.skipped.value += 1

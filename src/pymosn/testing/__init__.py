@@ -12,7 +12,9 @@
 
 from __future__ import annotations
 
+from pymosn.testing.answers import SERVICE
 from pymosn.testing.messages import Down, Request, Response
-from pymosn.testing.world import SERVICE, Result, World, make, run, send
+from pymosn.testing.mistakes import InvalidTest
+from pymosn.testing.world import Result, World, make, run, send
 
-__all__ = ["SERVICE", "Down", "Request", "Response", "Result", "World", "make", "run", "send"]
+__all__ = ["SERVICE", "Down", "InvalidTest", "Request", "Response", "Result", "World", "make", "run", "send"]

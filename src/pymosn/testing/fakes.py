@@ -1,53 +1,41 @@
-"""Substitutes for the rest of the proxy: clock, log, client and upstreams."""
+"""Substitutes for what surrounds the data path: clock, log, and the event loop's side of a connection."""
 
 import asyncio
-from collections.abc import Awaitable, Callable
-from typing import Final
+from collections.abc import Callable
+from typing import Any, Final, cast
 
-from pymosn.api.http import HttpRequest, HttpResponse
-from pymosn.api.network import Connection, Dialer
-from pymosn.api.protocol import ProtocolSpec
-from pymosn.api.stream import (
-    ConnectionPool,
-    PoolTarget,
-    RequestSender,
-    ResponseReceiver,
-    ResponseSender,
-    StreamProtocol,
-)
+from pymosn.api.network import NetworkFilter
 from pymosn.core.clock import Clock
-from pymosn.core.failure import Failure
-from pymosn.core.headers import Headers
 from pymosn.core.log import TRACE, Log
-from pymosn.core.message import UNKNOWN_LENGTH, RequestHead, ResponseHead
 from pymosn.core.timers import TimerWheel
-from pymosn.testing.messages import Down, Request, Response
+from pymosn.network.connection import ConnectionOwner, TcpConnection
 
 PROTOCOL: Final = "Http1"
-#: Seconds of real time after which a waiting test fails.
+#: Seconds of real time that an exchange may take.
 TEST_TIMEOUT: Final = 10.0
 
 
-async def rounds(count: int = 10) -> None:
+async def rounds(count: int = 50) -> None:
     """Runs the event loop for `count` iterations."""
     for _ in range(count):
         await asyncio.sleep(0)
 
 
-def request_head(request: Request) -> RequestHead:
-    """The request's head, as a codec would decode it."""
-    head = HttpRequest()
-    head.method = request.method
-    head.path = request.path
-    head.query = request.query
-    head.headers = request.headers.copy()
-    head.host = head.headers.get("host") or "test.example"
-    head.content_length = len(request.body)
-    if request.trailers is not None:
-        head.set_length(UNKNOWN_LENGTH)
-    elif request.chunks:
-        head.set_length(len(request.body) if request.is_sized else UNKNOWN_LENGTH)
-    return head
+async def call(action: Callable[[], None]) -> None:
+    """Calls `action` as the event loop calls the callbacks of sockets: in its next iteration, outside of any task."""
+    done = asyncio.get_running_loop().create_future()
+
+    def settle() -> None:
+        try:
+            action()
+        except BaseException as error:
+            done.set_exception(error)
+        else:
+            if not done.done():
+                done.set_result(None)
+
+    asyncio.get_running_loop().call_soon(settle)
+    await done
 
 
 class FakeClock(Clock):
@@ -79,156 +67,77 @@ class Lines(Log):
         self.alerts.append(alert)
 
 
-class Client(ResponseSender):
-    """The client's side of the exchange."""
+class Wire:
+    """A connection of the proxy without a socket: its bytes go to `on_bytes`, and its end is reported by `on_end`."""
 
-    def __init__(self, ip: str, method: str = "GET") -> None:
-        self._method = method
-        self.head: ResponseHead | None = None
-        self.chunks: list[bytes] = []
-        self.trailers: Headers | None = None
-        self.was_reset = False
-        self._is_without_body = False
-        self.is_over = asyncio.Event()
-        self._pauses = 0
-        self._connection = Connection()
-        self._connection.remote_ip = ip
-        self._connection.remote_port = 50000
-        self._connection.local_ip = "192.0.2.2"
-        self._connection.local_port = 80
+    def __init__(
+        self, network_filter: NetworkFilter, number: int, address: tuple[str, int], clock: Clock, wheel: TimerWheel
+    ) -> None:
+        """`address`: of the other end."""
+        self.connection = TcpConnection(number, [network_filter], ConnectionOwner(), clock, wheel)
+        #: Set while the proxy reads.
+        self.is_read = asyncio.Event()
+        self.is_read.set()
+        self.is_lost = False
+        self._address = address
 
-    async def wait_until_resumed(self) -> None:
-        """Waits while the proxy has paused the body."""
-        await asyncio.sleep(0)
-        async with asyncio.timeout(TEST_TIMEOUT):
-            while self._pauses > 0 and not self.is_over.is_set():
-                await asyncio.sleep(0)
+    def open(self) -> None:
+        """The connection is open."""
+        self.connection.connection_made(cast(asyncio.Transport, self))
 
-    def connection(self) -> Connection:
-        return self._connection
+    def on_bytes(self, data: bytes) -> None:
+        """The proxy has sent something."""
+        raise NotImplementedError
 
-    def send_informational(self, head: ResponseHead) -> None:
+    def on_end(self) -> None:
+        """The proxy has closed the connection."""
+
+    async def send(self, data: bytes) -> None:
+        """Sends bytes to the proxy, as soon as it reads."""
+        while not self.is_read.is_set() and not self.is_lost:
+            await self.is_read.wait()
+        await call(lambda: self._deliver(data))
+
+    def _deliver(self, data: bytes) -> None:
+        if not self.is_lost:
+            self.connection.data_received(data)
+
+    def lose(self) -> None:
+        """The connection is gone."""
+        if not self.is_lost:
+            self.is_lost = True
+            self.is_read.set()
+            self.connection.connection_lost(None)
+
+    # ---- what the connection calls: an asyncio.Transport
+
+    def set_write_buffer_limits(self, high: int) -> None:
         pass
 
-    def send_response(self, head: ResponseHead, data: bytes, end: bool) -> None:
-        self.head = head
-        self._is_without_body = self._method == "HEAD" or head.status in (204, 304)
-        self.send_data(data, end)
+    def get_write_buffer_size(self) -> int:
+        return 0
 
-    def send_data(self, data: bytes, end: bool) -> None:
-        if data and not self._is_without_body:
-            self.chunks.append(data)
+    def get_extra_info(self, name: str) -> Any:
+        return {"peername": self._address, "sockname": ("192.0.2.2", 80)}.get(name)
 
-    def send_trailers(self, trailers: Headers) -> None:
-        self.trailers = trailers
+    def write(self, data: bytes) -> None:
+        self.on_bytes(data)
 
-    def reset(self, failure: Failure) -> None:
-        self.was_reset = True
+    def writelines(self, parts: list[bytes]) -> None:
+        self.on_bytes(b"".join(parts))
 
-    def release(self) -> None:
-        self.is_over.set()
+    def pause_reading(self) -> None:
+        self.is_read.clear()
 
-    def pause(self) -> None:
-        self._pauses += 1
+    def resume_reading(self) -> None:
+        self.is_read.set()
 
-    def resume(self) -> None:
-        self._pauses -= 1
-
-
-Ask = Callable[[str, Request], Awaitable[Response]]
-
-
-class Protocol(StreamProtocol):
-    """A protocol whose pools lead to simulated hosts."""
-
-    def __init__(self, ask: Ask) -> None:
-        super().__init__(ProtocolSpec(PROTOCOL, "", False))
-        self._ask = ask
-
-    def pool(self, target: PoolTarget, dialer: Dialer, wheel: TimerWheel) -> ConnectionPool:
-        return Pool(self._ask, target.address.partition(":")[0])
-
-
-class Pool(ConnectionPool):
-    """Grants every request a stream."""
-
-    def __init__(self, ask: Ask, cluster: str) -> None:
-        self._ask = ask
-        self._cluster = cluster
-
-    def acquire(self, receiver: ResponseReceiver, fresh: bool) -> None:
-        receiver.on_sender(UpstreamStream(self._ask, self._cluster, receiver))
-
-    def withdraw(self, receiver: ResponseReceiver) -> None:
-        pass
+    def write_eof(self) -> None:
+        self.on_end()
 
     def close(self) -> None:
-        pass
+        self.on_end()
+        asyncio.get_running_loop().call_soon(self.lose)
 
-
-class UpstreamStream(RequestSender):
-    """One request to a simulated host."""
-
-    def __init__(self, ask: Ask, cluster: str, receiver: ResponseReceiver) -> None:
-        self._ask = ask
-        self._cluster = cluster
-        self._receiver = receiver
-        self._connection = Connection()
-        self._request = Request()
-        self._task: asyncio.Task[None] | None = None
-        self._resumed = asyncio.Event()
-        self._resumed.set()
-
-    def connection(self) -> Connection:
-        return self._connection
-
-    def is_reused(self) -> bool:
-        return False
-
-    def send_request(self, head: RequestHead, data: bytes, end: bool) -> None:
-        request = Request(head.method, f"{head.path}?{head.query}" if head.query else head.path)
-        request.headers = head.headers.copy()
-        self._request = request
-        self.send_data(data, end)
-
-    def send_data(self, data: bytes, end: bool) -> None:
-        if data:
-            self._request.chunks.append(data)
-        if end:
-            self._task = asyncio.get_running_loop().create_task(self._respond())
-
-    def send_trailers(self, trailers: Headers) -> None:
-        self._request.trailers = trailers
-        self.send_data(b"", True)
-
-    async def _respond(self) -> None:
-        try:
-            response = await self._ask(self._cluster, self._request)
-        except Down as down:
-            self._receiver.on_reset(down.failure)
-            return
-        head = HttpResponse(response.status, b"", response.headers.copy())
-        chunks = response.chunks if self._request.method != "HEAD" else []
-        trailers = response.trailers if self._request.method != "HEAD" else None
-        if response.is_sized and trailers is None:
-            head.set_length(sum(len(chunk) for chunk in chunks))
-        whole = len(chunks) <= 1 and response.is_sized and trailers is None
-        self._receiver.on_response(head, chunks[0] if whole and chunks else b"", whole)
-        for chunk in [] if whole else chunks:
-            await self._resumed.wait()
-            await asyncio.sleep(0)
-            self._receiver.on_data(chunk, False)
-        if trailers is not None:
-            self._receiver.on_trailers(trailers.copy())
-        elif not whole:
-            self._receiver.on_data(b"", True)
-
-    def pause(self) -> None:
-        self._resumed.clear()
-
-    def resume(self) -> None:
-        self._resumed.set()
-
-    def cancel(self) -> None:
-        if self._task is not None:
-            self._task.cancel()
+    def abort(self) -> None:
+        self.close()

@@ -1,57 +1,88 @@
 """Filters, clusters and a clock for tests, and functions that send requests through them."""
 
 import asyncio
-import inspect
-from collections.abc import Awaitable, Callable, Mapping, Sequence
-from typing import Final, TypedDict, TypeVar, Unpack
+import warnings
+import weakref
+from collections.abc import Callable, Coroutine, Iterator, Mapping, Sequence
+from contextlib import suppress
+from types import TracebackType
+from typing import Any, Final, Self, TypedDict, TypeVar, Unpack
 
 from pymosn.api.exchange import Exchange
-from pymosn.api.network import Dialer
 from pymosn.api.routing import Route
-from pymosn.api.stream import StreamProtocol
-from pymosn.api.stream_filter import FilterContext, StreamFilter
+from pymosn.api.stream import ListenerFacts, StreamProtocol
+from pymosn.api.stream_filter import FAIL, NO_CONTEXT, SKIP, ClusterClient, FilterContext, StreamFilter
+from pymosn.core.addresses import normal_ip
 from pymosn.core.counters import DownstreamStats, Metrics
 from pymosn.core.headers import Headers, headers_from
 from pymosn.core.message import ForwardingOptions
+from pymosn.core.overload import OverloadState
 from pymosn.core.registry import Registry
 from pymosn.core.timers import TimerWheel
 from pymosn.filters.typed_config import typed_config
 from pymosn.proxy.cluster_client import ClusterClients
-from pymosn.proxy.exchange import ExchangeDriver
 from pymosn.proxy.options import ProxyOptions
 from pymosn.proxy.runtime import Runtime
 from pymosn.proxy.stream_filters import FilterHandle, StreamFilters
 from pymosn.routing.actions import Forward
 from pymosn.routing.matchers import AnyRequest
 from pymosn.routing.table import RouteTable, TableSlot, VirtualHost
-from pymosn.testing.fakes import PROTOCOL, TEST_TIMEOUT, Client, FakeClock, Lines, Protocol, request_head, rounds
-from pymosn.testing.messages import Request, Response, WithBody
+from pymosn.stream.http1.options import read_http1_options, trusts_peer
+from pymosn.testing import fakes
+from pymosn.testing.answers import SERVICE, Answer, Answers
+from pymosn.testing.client import Client, Ends
+from pymosn.testing.fakes import PROTOCOL, FakeClock, Lines, call, rounds
+from pymosn.testing.messages import Request, WithBody
+from pymosn.testing.mistakes import InvalidTest, Mistakes, StillWaiting, current_place, place_of_task
+from pymosn.testing.upstream import HostProtocol, Hosts
 from pymosn.upstream.balancers import balancers
 from pymosn.upstream.cluster import Cluster, PoolMaker
 from pymosn.upstream.clusters import Clusters
 from pymosn.upstream.plan import ClusterPlan, HostPlan
 
-#: The cluster of all requests for which no filter selects another.
-SERVICE: Final = "service"
-
 Made = TypeVar("Made", bound=StreamFilter)
+
+#: The settings of a listener that has none of its own: `extend_config.Http1`, with times in seconds.
+HTTP1: Final[dict[str, object]] = {
+    "max_header_size": 8192,
+    "max_request_body_size": 0,
+    "max_header_count": 100,
+    "header_timeout": 60.0,
+    "body_timeout": 60.0,
+    "body_min_rate": 100,
+    "max_requests_per_connection": 0,
+    "stream_idle_timeout": 300.0,
+    "upgrades": [],
+    "connect": "off",
+    "tunnel_idle_timeout": 600.0,
+    "x_forwarded": True,
+    "x_request_id": True,
+    "reason_header": False,
+    "profile": "strict",
+    "trust_forwarded": False,
+    "trusted_hops": 0,
+    "merge_slashes": True,
+    "encoded_slashes": "keep",
+    "underscores_in_headers": "pass",
+}
 
 
 class Result(WithBody):
     """The outcome of a request: the response, the upstream requests, and the failure if any."""
 
-    def __init__(self, sender: Client, upstream: list[Request], exchange: Exchange, log: list[str]) -> None:
-        super().__init__(sender.chunks)
-        head = sender.head
-        self.status: int = 0 if head is None else int(head.status)
-        self.headers: Headers = headers_from(None) if head is None else head.headers
-        self.trailers: Headers | None = sender.trailers
+    def __init__(self, client: Client, upstream: list[Request], exchange: Exchange, log: list[str]) -> None:
+        super().__init__(client.chunks)
+        head = client.head
+        has_response = head is not None and head.status >= 200
+        self.status: int = int(head.status) if head is not None and has_response else 0
+        self.headers: Headers = head.headers if head is not None and has_response else headers_from(None)
+        self.trailers: Headers | None = client.trailers
         #: Requests that the upstreams received, in order, including the filters' subrequests.
         self.upstream = upstream
         #: The reason word of the failure that ended it; empty if there was none.
         self.reason: str = "" if exchange.failure is None else exchange.failure.reason
         #: Whether the response was aborted.
-        self.was_reset: bool = sender.was_reset
+        self.was_reset: bool = not client.is_complete
         self.exchange = exchange
         #: Lines of the process log.
         self.log = log
@@ -60,11 +91,43 @@ class Result(WithBody):
         return f"<Result {self.status} {self.text[:60]!r}{f' {self.reason}' if self.reason else ''}>"
 
 
-Answer = Response | Callable[[Request], Response | Awaitable[Response]]
+class Clients(Mapping[str, ClusterClient]):
+    """The clients of the clusters of one world, for subrequests of its filters."""
+
+    def __init__(self, world: "World", clients: ClusterClients) -> None:
+        # Hosts refer to filters, and are not traversed by the garbage collector.
+        self._world = weakref.ref(world)
+        self._clients = clients
+
+    def is_in_use(self) -> bool:
+        """Whether the world still uses its filters."""
+        world = self._world()
+        return world is not None and world.is_in_use()
+
+    def __getitem__(self, name: str) -> ClusterClient:
+        return self._clients[name]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._clients)
+
+    def __len__(self) -> int:
+        return len(self._clients)
 
 
 class World:
-    """A chain of filters, clusters of simulated hosts, and a clock that only `advance` moves."""
+    """A chain of filters, clusters of simulated hosts, and a clock that only `advance` moves.
+
+    Requests and responses pass the proxy's real codecs and connections, without sockets, as on a listener with the default
+    settings. So they are judged and changed as in the server. What differs:
+
+    - Each request of a client, and each to a host, has a connection of its own, and hosts have no limits or health.
+    - Clients accept trailers unless they send another `te`, and hosts ask for the body of a request with `Expect`.
+    - A host gets the complete request before its function is called, even if that then raises `Down("connect_refused")`.
+    - There are no tunnels: upgrades are ignored, and CONNECT is refused.
+    - The clock moves only when `advance` is called, and there is one worker, even with another `workers`.
+
+    `async with` starts and stops the filters. InvalidTest reports a mistake in the test; errors of filters are results.
+    """
 
     def __init__(
         self,
@@ -76,74 +139,121 @@ class World:
         on_error: str = "",
         timeout: float = -1.0,
         workers: int = 1,
+        http1: Mapping[str, object] | None = None,
     ) -> None:
         """`upstream`: response of the cluster `service`, the default for all requests. `clusters`: others, by name.
 
         `route_config`: `per_filter_config` of the route. `on_error`, `timeout`: override those of all filters. `workers`:
-        the apparent number of workers, of which this is the first.
+        the apparent number of workers, of which this is the first. `http1`: settings of the listener, as in
+        `extend_config.Http1`, with times in seconds.
+
+        Raises InvalidTest, and TypeError for a filter that the server would not accept.
         """
-        self.filters = [filters] if isinstance(filters, StreamFilter) else list(filters)
+        self.filters = _checked_filters(filters)
+        _check_options(on_error, workers, route_config, http1)
+        if client_ip and not normal_ip(client_ip):
+            raise InvalidTest(f"client_ip must be an IP address, or empty for a unix socket, not {client_ip!r:.60}")
+        self._answers = Answers(upstream, clusters)
         self._log = Lines()
         #: Lines of the process log.
         self.log: list[str] = self._log.lines
         self.clock = FakeClock()
         self.metrics = Metrics()
-        self._answers: dict[str, Answer] = {SERVICE: upstream or Response(), **(clusters or {})}
-        self._upstream: list[Request] = []
         self._wheel = TimerWheel(self.clock)
+        self._mistakes = Mistakes()
+        self._hosts = Hosts(self._answers.ask, self._mistakes, self.clock, self._wheel)
         self._client_ip = client_ip
         self._runtime = self._make_runtime()
+        self._ends = Ends()
+        settings = {**HTTP1, **(http1 or {})}
+        try:
+            self._http1 = read_http1_options(settings, ListenerFacts(idle_timeout=90.0, overload=OverloadState()))
+        except ValueError as error:
+            raise InvalidTest(f"http1: {error}") from None
+        self._is_started = False
+        self._place = ""
+        self._contexts: list[FilterContext] = []
+        self._options = self._make_options(settings, self._make_handles(on_error, timeout, workers), route_config)
+        #: The loop that runs the world, once something has been sent.
+        self._loop: asyncio.AbstractEventLoop | None = None
+
+    # ---- construction
+
+    def _make_runtime(self) -> Runtime:
+        protocols: Registry[StreamProtocol] = Registry("protocol")
+        protocols.add(PROTOCOL, HostProtocol(self._hosts))
+        clusters = Clusters()
+        maker = PoolMaker(protocols, self._hosts, self._wheel)
+        kind = balancers().get("LB_RANDOM")
+        assert kind is not None
+        plans = [ClusterPlan(name, (HostPlan(f"{name}:80"),)) for name in self._answers.by_name]
+        clusters.activate({plan.name: Cluster(plan, kind, maker, self.metrics, None) for plan in plans})
+        return Runtime(self.clock, self._wheel, self.metrics, self._log, protocols, clusters)
+
+    def _make_handles(self, on_error: str, timeout: float, workers: int) -> list[FilterHandle]:
+        """Takes the filters over. Raises InvalidTest if another world still uses one."""
+        clients = Clients(self, ClusterClients(self._runtime))
+        handles: list[FilterHandle] = []
+        for entry in self.filters:
+            name = type(entry).__name__
+            before = getattr(entry, "context", NO_CONTEXT).clusters  # `__init__` may not have been called
+            if isinstance(before, Clients) and before.is_in_use():
+                raise InvalidTest(f"the filter {name} is used by another World, which has not been stopped")
+            group = self.metrics.group("filter", ("filter", name))
+            handles.append(FilterHandle(name, entry, self.metrics, on_error, timeout))
+            entry.context = FilterContext(name, self._log, clients, self.clock, group, workers, 0)
+            self._contexts.append(entry.context)
+        return handles
+
+    def _make_options(
+        self, settings: Mapping[str, Any], handles: list[FilterHandle], route_config: Mapping[str, object] | None
+    ) -> ProxyOptions:
         route = Route("test", AnyRequest(), Forward(SERVICE, 60.0), None, dict(route_config) if route_config else None)
         slot = TableSlot("test")
         slot.table = RouteTable("test")
         slot.table.add(VirtualHost("test", ["*"], [route]))
-        clients = ClusterClients(self._runtime)
-        named: list[FilterHandle] = []
-        for entry in self.filters:
-            name = type(entry).__name__
-            group = self.metrics.group("filter", ("filter", name))
-            entry.context = FilterContext(name, self._runtime.log, clients, self.clock, group, workers, 0)
-            named.append(FilterHandle(name, entry, self.metrics, on_error, timeout))
-        stats = DownstreamStats(self.metrics.group("downstream", ("listener", "test")))
-        self._options = ProxyOptions(
+        options = ProxyOptions(
             listener_name="test",
             protocols=[],
             protocol_options={},
             slot=slot,
-            filters=StreamFilters(named),
-            stats=stats,
-            access_logs=[],
-            forwarding=ForwardingOptions(x_forwarded=False, x_request_id=False, trusts_peer=False, trusted_hops=0),
-            reason_header=False,
-            stream_idle_timeout=300.0,
-            tunnel_idle_timeout=600.0,
+            filters=StreamFilters(handles),
+            stats=DownstreamStats(self.metrics.group("downstream", ("listener", "test"))),
+            access_logs=[self._ends],
+            forwarding=ForwardingOptions(
+                x_forwarded=settings["x_forwarded"],
+                x_request_id=settings["x_request_id"],
+                trusts_peer=trusts_peer(settings),
+                trusted_hops=settings["trusted_hops"],
+            ),
+            reason_header=settings["reason_header"],
+            stream_idle_timeout=settings["stream_idle_timeout"],
+            tunnel_idle_timeout=settings["tunnel_idle_timeout"],
             idle_timeout=90.0,
             detection_timeout=15.0,
         )
+        return options.for_protocol(PROTOCOL)
 
-    def _make_runtime(self) -> Runtime:
-        protocols: Registry[StreamProtocol] = Registry("protocol")
-        protocols.add(PROTOCOL, Protocol(self._answer))
-        clusters = Clusters()
-        maker = PoolMaker(protocols, Dialer(), self._wheel)
-        kind = balancers().get("LB_RANDOM")
-        assert kind is not None
-        plans = [ClusterPlan(name, (HostPlan(f"{name}:80"),)) for name in self._answers]
-        clusters.activate({plan.name: Cluster(plan, kind, maker, self.metrics, None) for plan in plans})
-        return Runtime(self.clock, self._wheel, self.metrics, self._log, protocols, clusters)
+    # ---- life cycle
 
-    async def _answer(self, cluster: str, request: Request) -> Response:
-        self._upstream.append(request)
-        answer = self._answers[cluster]
-        if isinstance(answer, Response):
-            return answer
-        made = answer(request)
-        return await made if inspect.isawaitable(made) else made
+    def is_in_use(self) -> bool:
+        """Whether its filters are started, or handle a request."""
+        return self._is_started or bool(self._ends.clients)
 
     async def start(self) -> None:
         """Calls `start` of the filters."""
-        for entry in self.filters:
-            await entry.start()
+        self._check_loop()
+        if self._is_started:
+            raise InvalidTest("this World was already started")
+        self._is_started = True
+        self._place = current_place()
+        try:
+            for entry in self.filters:
+                await self._finish(entry.start(), f"`start` of the filter {type(entry).__name__}")
+        except BaseException:
+            self._is_started = False
+            await self._end_tasks()
+            raise
 
     def reopen(self) -> None:
         """Calls `on_reopen` of the filters, as SIGUSR1 does."""
@@ -152,37 +262,129 @@ class World:
 
     async def stop(self) -> None:
         """Ends the filters' tasks and calls `stop`."""
+        self._check_loop()
+        self._is_started = False
+        await self._end_tasks()
         for entry in self.filters:
-            await entry.context.end_tasks()
-            await entry.stop()
+            await self._finish(entry.stop(), f"`stop` of the filter {type(entry).__name__}")
+        await self._hosts.stop()
+        self._mistakes.raise_first()
+
+    async def _end_tasks(self) -> None:
+        for entry in self.filters:
+            await self._finish(entry.context.end_tasks(), f"a cancelled task of the filter {type(entry).__name__}")
+
+    async def __aenter__(self) -> Self:
+        await self.start()
+        return self
+
+    async def __aexit__(self, kind: object, error: BaseException | None, trace: TracebackType | None) -> None:
+        await self.stop()
+
+    def __del__(self) -> None:
+        if getattr(self, "_is_started", False):
+            warnings.warn(f"a World was started and not stopped{self._place}", ResourceWarning, stacklevel=1, source=self)
+
+    # ---- requests
 
     async def send(self, request: Request) -> Result:
-        """Sends a request and waits for the end of the exchange. Raises TimeoutError if it does not end."""
-        self._upstream = []
-        client = Client(self._client_ip, request.method)
-        driver = ExchangeDriver(self._runtime, self._options, client, PROTOCOL)
-        chunks = request.chunks
-        driver.on_request(request_head(request), b"", not chunks and request.trailers is None)
-        for index, chunk in enumerate(chunks):
-            await client.wait_until_resumed()
-            if not client.is_over.is_set():
-                driver.on_data(chunk, index == len(chunks) - 1 and request.trailers is None)
-        if request.trailers is not None and not client.is_over.is_set():
-            driver.on_trailers(request.trailers.copy())
-        async with asyncio.timeout(TEST_TIMEOUT):
-            await client.is_over.wait()
-        return Result(client, self._upstream, driver.exchange, self.log)
+        """Sends a request and waits for the end of the exchange.
+
+        Raises InvalidTest for a mistake of the test, such as an upstream that returns no Response; whatever an upstream
+        raises to fail the test, such as an AssertionError; and a TimeoutError that says what the exchange waits for.
+        """
+        self._check_use(request)
+        begin = len(self._answers.received)
+        client = Client(self._runtime, self._options, self._http1, self._client_ip, int(self._hosts.numbers.next()), request)
+        self._ends.clients[int(client.connection.id)] = client
+        delivery = asyncio.ensure_future(self._deliver(client))
+        try:
+            await self._wait(client.end, lambda: self._explain(client))
+        finally:
+            delivery.cancel()
+            await asyncio.gather(delivery, return_exceptions=True)
+            await call(client.lose)
+            del self._ends.clients[int(client.connection.id)]
+        driver = client.driver
+        assert driver is not None
+        return Result(client, self._answers.received[begin:], driver.exchange, self.log)
+
+    async def _deliver(self, client: Client) -> None:
+        try:
+            await client.deliver()
+        except Exception as error:
+            self._mistakes.add(error)
 
     async def advance(self, seconds: float) -> None:
         """Advances the clock for timeouts, and lets the event loop run."""
+        self._check_loop()
         await rounds()
         self.clock.now += seconds + 0.05
-        self._wheel.advance()
+        await call(self._wheel.advance)
         await rounds()
+        self._mistakes.raise_first()
 
     def counter(self, filter_name: str, key: str) -> int:
         """A filter's counter: `calls`, `errors`, `skipped`, `timeouts`, or a custom one."""
         return int(self.metrics.group("filter", ("filter", filter_name)).counter(key).value)
+
+    # ---- mistakes
+
+    def _check_loop(self) -> None:
+        loop = asyncio.get_running_loop()
+        if self._loop is None:
+            self._loop = loop
+        if self._loop is not loop:
+            raise InvalidTest("this World was used in another event loop: make one for each `asyncio.run`")
+
+    def _check_use(self, request: Request) -> None:
+        self._check_loop()
+        if not isinstance(request, Request):
+            raise InvalidTest(f"expected a Request, not {request!r:.60}")
+        request.check()
+        for entry, context in zip(self.filters, self._contexts, strict=True):
+            name = type(entry).__name__
+            if entry.context is not context:
+                raise InvalidTest(f"the filter {name} is used by another World now")
+            if not self._is_started and type(entry).start is not StreamFilter.start:
+                raise InvalidTest(f"the filter {name} has a `start`: call `start` of the World first, or use `async with`")
+
+    async def _finish(self, work: Coroutine[Any, Any, None], what: str) -> None:
+        """Waits for a method of a filter."""
+        task = asyncio.ensure_future(work)
+        try:
+            await self._wait(task, lambda: f"{what} waits{place_of_task(task)}")
+        finally:
+            task.cancel()
+            await asyncio.wait((task,), timeout=1.0)
+        await task
+
+    async def _wait(self, awaited: asyncio.Future[Any], explain: Callable[[], str]) -> None:
+        """Waits until something is done, or a mistake of the test prevents it. Raises StillWaiting."""
+        failed = asyncio.ensure_future(self._mistakes.is_there.wait())
+        try:
+            done, _ = await asyncio.wait((awaited, failed), timeout=fakes.TEST_TIMEOUT, return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            failed.cancel()
+        self._mistakes.raise_first()
+        if not done:
+            advice = "No timeout will end this"
+            if len(self._wheel):
+                advice = "The clock moves only with `await world.advance(seconds)`, which this test may have forgotten"
+            text = f"no end within {fakes.TEST_TIMEOUT:g} s: {explain()}. {advice}"
+            raise StillWaiting(text, "")
+
+    def _explain(self, client: Client) -> str:
+        """What an exchange waits for."""
+        driver = client.driver
+        if driver is None:
+            return "the proxy waits for the rest of the request's head"
+        task = driver.filter_task
+        if task is not None:
+            return f"the filter {task.handle.name} waits{place_of_task(task._task)}"
+        for wire in self._hosts.busy:
+            return f"the upstream {wire.cluster!r} has not responded to {wire.request!r}{place_of_task(wire.task)}"
+        return "a response has not ended" if client.head is not None else "there is no response"
 
 
 class WorldOptions(TypedDict, total=False):
@@ -195,23 +397,52 @@ class WorldOptions(TypedDict, total=False):
     on_error: str
     timeout: float
     workers: int
+    http1: Mapping[str, object] | None
 
 
 async def send(filters: StreamFilter | Sequence[StreamFilter], request: Request, **options: Unpack[WorldOptions]) -> Result:
     """Sends one request through filters, which are started and stopped. `options`: see `World`."""
-    world = World(filters, **options)
-    await world.start()
-    try:
+    async with World(filters, **options) as world:
         return await world.send(request)
-    finally:
-        await world.stop()
 
 
 def run(filters: StreamFilter | Sequence[StreamFilter], request: Request, **options: Unpack[WorldOptions]) -> Result:
     """Like `send`, for tests that are not coroutines."""
+    with suppress(RuntimeError):
+        asyncio.get_running_loop()
+        raise InvalidTest("`run` cannot be used in a coroutine: use `await send(...)`")
     return asyncio.run(send(filters, request, **options))
 
 
 def make(kind: type[Made], config: Mapping[str, object] | None = None) -> Made:
     """Creates a filter with its `Config`, as the proxy does. Raises FilterConfigError for an invalid configuration."""
+    if not isinstance(kind, type) or not issubclass(kind, StreamFilter):
+        raise InvalidTest(f"expected the class of a filter, not {kind!r:.60}")
+    if config is not None and not isinstance(config, Mapping):
+        raise InvalidTest(f"the configuration of a filter must be a dict, not {config!r:.60}")
     return kind(typed_config(kind.Config, dict(config or {})))
+
+
+def _checked_filters(filters: object) -> list[StreamFilter]:
+    """The filters of a world. Raises InvalidTest for anything else."""
+    entries: list[Any] = list(filters) if isinstance(filters, (list, tuple)) else [filters]
+    for index, entry in enumerate(entries):
+        if isinstance(entry, type):
+            raise InvalidTest(f"expected an object, not the class {entry.__name__}: use make({entry.__name__}, config)")
+        if not isinstance(entry, StreamFilter):
+            raise InvalidTest(f"expected a filter or a list of filters, not {entry!r:.60}")
+        if any(entry is other for other in entries[:index]):
+            raise InvalidTest(f"the same object of {type(entry).__name__} is in the chain twice")
+    return entries
+
+
+def _check_options(on_error: object, workers: object, route_config: object, http1: Mapping[str, object] | None) -> None:
+    if on_error not in ("", FAIL, SKIP):
+        raise InvalidTest(f"on_error must be {FAIL!r} or {SKIP!r}, not {on_error!r:.60}")
+    if not isinstance(workers, int) or workers < 1:
+        raise InvalidTest(f"workers must be a positive number, not {workers!r:.60}")
+    if route_config is not None and not isinstance(route_config, Mapping):
+        raise InvalidTest(f"route_config must be a dict by the names of filters, not {route_config!r:.60}")
+    unknown = sorted(set(http1 or {}) - set(HTTP1))
+    if unknown:
+        raise InvalidTest(f"http1: unknown setting {unknown[0]!r}")

@@ -84,6 +84,32 @@ def test_other_tokens(sent: str | None, text: str) -> None:
     assert result.headers["www-authenticate"] == ("Bearer" if sent is None else 'Bearer error="invalid_token"')
 
 
+def part(raw: bytes) -> str:
+    """A part of a token."""
+    return base64.urlsafe_b64encode(raw).decode().rstrip("=")
+
+
+@pytest.mark.parametrize(
+    "raw",
+    [
+        b"[" * 3000,
+        b'{"a":' * 500 + b"1" + b"}" * 500,
+        b'{"alg": "RS256", "alg": "none"}',
+        b'{"exp": NaN}',
+        b'{"exp": 1e999}',
+        b'{"sub": "\\ud800"}',
+        b"\xef\xbb\xbf{}",
+        '{"alg": "RS256"}'.encode("utf-16"),
+        b"",
+    ],
+    ids=lambda raw: repr(raw[:20]),
+)
+def test_tokens_that_readers_understand_differently(raw: bytes) -> None:
+    good = part(b'{"alg": "RS256"}')
+    assert ask(settings(), f"{part(raw)}.{good}.{good}").text == "Jwt header is an invalid JSON"
+    assert ask(settings(), f"{good}.{part(raw)}.{good}").text == "Jwt payload is an invalid JSON"
+
+
 def test_clocks_may_differ() -> None:
     assert ask(settings(), token(exp=time.time() - 30)).status == 200
     assert ask(settings({"clockSkewSeconds": 5}), token(exp=time.time() - 30)).status == 401

@@ -9,17 +9,17 @@ from pymosn.api import Exchange, Reply, StreamFilter
 from pymosn.api.http import HttpRequest, HttpResponse
 from pymosn.api.network import Connection, Dialer
 from pymosn.api.protocol import ProtocolSpec
-from pymosn.api.stream import ConnectionPool, PoolTarget, RequestSender, ResponseReceiver, StreamProtocol
+from pymosn.api.stream import ConnectionPool, PoolTarget, RequestSender, ResponseReceiver, ResponseSender, StreamProtocol
 from pymosn.core.failure import CLIENT_GONE, CONNECT_REFUSED, RESET_BEFORE_RESPONSE, Failure
 from pymosn.core.headers import Headers
 from pymosn.core.log import Log
-from pymosn.core.message import UNKNOWN_LENGTH, RequestHead
+from pymosn.core.message import UNKNOWN_LENGTH, RequestHead, ResponseHead
 from pymosn.core.registry import Registry
 from pymosn.core.timers import TimerWheel
 from pymosn.proxy.exchange import EVENTS, ExchangeDriver
 from pymosn.proxy.runtime import Runtime
-from pymosn.testing.fakes import PROTOCOL, Client, rounds
-from pymosn.testing.world import SERVICE, World
+from pymosn.testing import SERVICE, World
+from pymosn.testing.fakes import PROTOCOL, rounds
 from pymosn.upstream.balancers import balancers
 from pymosn.upstream.cluster import Cluster, PoolMaker
 from pymosn.upstream.clusters import Clusters
@@ -62,6 +62,36 @@ class Sender(RequestSender):
 
     def cancel(self) -> None:
         self.is_cancelled = True
+
+
+class Client(ResponseSender):
+    """The client's end of the response: notes what it gets."""
+
+    def __init__(self) -> None:
+        self.head: ResponseHead | None = None
+        self.chunks: list[bytes] = []
+        self.was_reset = False
+        self._connection = Connection()
+
+    def connection(self) -> Connection:
+        return self._connection
+
+    def send_informational(self, head: ResponseHead) -> None:
+        raise AssertionError("no interim responses here")
+
+    def send_response(self, head: ResponseHead, data: bytes, end: bool) -> None:
+        self.head = head
+        self.send_data(data, end)
+
+    def send_data(self, data: bytes, end: bool) -> None:
+        if data:
+            self.chunks.append(data)
+
+    def reset(self, failure: Failure) -> None:
+        self.was_reset = True
+
+    def release(self) -> None:
+        pass
 
 
 class Pool(ConnectionPool):
@@ -117,7 +147,7 @@ class Scene(World):
         self.waiting: list[ResponseReceiver] = []
         self.filter = Waits(set(phases))
         super().__init__([self.filter] if phases else [])
-        self.client = Client("192.0.2.1", "POST")
+        self.client = Client()
         self.client_sent: list[object] = []
         self.driver = ExchangeDriver(self._runtime, self._options, self.client, PROTOCOL)
         self.sender = Sender()

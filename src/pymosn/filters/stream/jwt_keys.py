@@ -5,7 +5,8 @@ from __future__ import annotations
 from typing import Any, Final
 
 from pymosn.core.errors import type_name
-from pymosn.filters.stream.jwt_token import Token, TokenError, strict_json
+from pymosn.core.json_text import parse_json
+from pymosn.filters.stream.jwt_token import Token, TokenError
 
 #: Algorithms by type of key, for keys that name none. The algorithm in a token is never trusted alone.
 _BY_KIND: Final[dict[str, tuple[str, ...]]] = {
@@ -64,7 +65,7 @@ class KeySet:
 
     def __init__(self, text: str | bytes) -> None:
         """`text`: a JWKS; unsupported keys are skipped. Raises ValueError if none is left."""
-        value = strict_json(text)
+        value = parse_json(text)
         keys = value.get("keys") if isinstance(value, dict) else None
         if not isinstance(keys, list):
             raise ValueError('a JWKS must be an object with an array "keys"')

@@ -7,9 +7,10 @@ upstreams that read a forwarded token again. What two readers could understand d
 from __future__ import annotations
 
 import base64
-import json
 import re
 from typing import Any, Final
+
+from pymosn.core.json_text import parse_json
 
 #: A part without padding (RFC 7515 section 2).
 _PART: Final = re.compile(r"[A-Za-z0-9_-]*")
@@ -52,29 +53,10 @@ class Token:
         _check_claims(self.claims)
 
 
-def strict_json(text: str | bytes) -> Any:
-    """A JSON value. Raises ValueError for anything invalid, repeated members, NaN and Infinity, and deep nesting."""
-    try:
-        return json.loads(text, object_pairs_hook=_unique, parse_constant=_no_number)
-    except RecursionError:
-        raise ValueError("nested too deeply") from None
-
-
-def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    found = dict(pairs)
-    if len(found) != len(pairs):
-        raise ValueError("a member is repeated")
-    return found
-
-
-def _no_number(text: str) -> None:
-    raise ValueError(f"{text} is not JSON")
-
-
 def _object(part: str, problem: str) -> dict[str, Any]:
     """The JSON object in a part of a token. Raises TokenError."""
     try:
-        value = strict_json(base64.urlsafe_b64decode(part + "=" * (-len(part) % 4)).decode("utf-8"))
+        value = parse_json(base64.urlsafe_b64decode(part + "=" * (-len(part) % 4)).decode("utf-8"))
     except ValueError:  # of base64, UTF-8 or JSON
         raise TokenError(problem) from None
     if not isinstance(value, dict):
