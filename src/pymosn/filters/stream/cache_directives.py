@@ -6,9 +6,9 @@ an unclosed `private="a` or one of two values of `max-age` would be ignored, and
 
 from __future__ import annotations
 
-import calendar
 import re
 from collections.abc import Iterable
+from datetime import UTC, datetime
 from email.utils import parsedate
 from typing import Final, NamedTuple
 
@@ -69,7 +69,7 @@ def http_date(text: str | None) -> float | None:
         return None
     parts = parsedate(text)
     try:
-        return None if parts is None else float(calendar.timegm(parts))
+        return None if parts is None else datetime(*parts[:6], tzinfo=UTC).timestamp()
     except (ValueError, OverflowError):
         return None
 
@@ -104,12 +104,12 @@ def policy_of(headers: Headers, received: float, delay: float, max_ttl: float) -
     age = _age_of(headers)
     if date is None or age < 0.0 or any(number < 0.0 for number in numbers.values()):
         return None
-    lifetime = _lifetime(headers, numbers, date)
+    lifetime = 0.0 if "no-cache" in directives else _lifetime(headers, numbers, date)
     if lifetime is None:
         return None
     return Policy(
         max(0.0, received - date, age + delay),
-        0.0 if "no-cache" in directives else min(lifetime, max_ttl),
+        min(lifetime, max_ttl),
         any(name in directives for name in _FOR_EVERYONE),
         any(name in directives for name in _NEVER_STALE),
         numbers.get("stale-while-revalidate", 0.0),

@@ -36,7 +36,6 @@ def check(settings: Settings) -> None:
     fits = settings.max_entry_bytes <= settings.max_bytes
     problems.require(fits, ".max_entry_bytes", "must not be greater than max_bytes")
     problems.require(settings.max_ttl > 0, ".max_ttl", "must be greater than 0")
-    problems.require(settings.wait >= 0, ".wait", "must not be negative")
     problems.headers(".key_headers", settings.key_headers)
     problems.headers(".identity_headers", settings.identity_headers)
     problems.headers(".unkeyed", settings.unkeyed)

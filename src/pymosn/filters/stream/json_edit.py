@@ -124,8 +124,6 @@ class JsonEditFilter(StreamFilter):
         if not is_json(headers) and _may_pass(exchange, head, rules):
             return None
         _weaken(headers)
-        if head.status == 304:
-            return None
         if not exchange.request.has_response_body(head):
             if head.status != 204:
                 head.set_length(UNKNOWN_LENGTH)

@@ -340,6 +340,7 @@ class ResponseCacheFilter(StreamFilter):
         size = len(data)
         is_same = head is filling.head and head.new_body is filling.replaced
         if not is_same or filling.size + size > self._settings.max_entry_bytes or not self.store.reserve(size):
+            self.context.counter("not_stored" if is_same else "replaced").value += 1
             self._abandon(lookup)
             self._end_flight(lookup)
             return None
