@@ -162,6 +162,28 @@ EXAMPLES: dict[str, list[dict[str, Any]]] = {
         for key in ("header", "client")
     ],
     "dubbo_stream": [{"subset": "x-a"}],
+    "response_cache": [
+        {
+            "max_bytes": 100000,
+            "max_entry_bytes": 1000,
+            "max_variants": 3,
+            "max_ttl": "1h",
+            "wait": "1s",
+            "key_headers": ["x-a"],
+            "identity_headers": ["x-key"],
+            "ignored_cookies": ["lang"],
+            "unkeyed": ["x-id"],
+            "cache_status": "edge",
+        }
+    ],
+    "json_edit": [
+        {
+            "request": {"remove": ["a"], "set": {"/b": 1}},
+            "response": {"remove": ["/a/*/b", "c"], "set": {"d": None}},
+            "max_bytes": 1000,
+            "pass_types": ["text/plain", "image/*"],
+        }
+    ],
 }
 
 NUMBERS = st.sampled_from(

@@ -60,7 +60,8 @@ def test_each_is_registered_everywhere() -> None:
         assert stream_filter_settings(name) is spec.settings
         assert (spec.make is None) == (name in FROM_FILES)
         assert spec.make is None or (isinstance(spec.make, type) and issubclass(spec.make, StreamFilter))
-    assert {name for name in SHIPPED if spec_of(name).route} == {"ext_authz", "fault", "local_rate_limit", "payload_limit"}
+    with_routes = {"ext_authz", "fault", "json_edit", "local_rate_limit", "payload_limit"}
+    assert {name for name in SHIPPED if spec_of(name).route} == with_routes
 
 
 @pytest.mark.parametrize(
@@ -76,6 +77,8 @@ def test_each_is_registered_everywhere() -> None:
         ("flowControlFilter", "{limit_key_type: HOST}", "9:32", "limit_key_type: must be one of"),
         ("cors", "{allow_origins: [app.example]}", "9:32", "allow_origins[0]: an origin is scheme://host"),
         ("ext_authz", "{cluster: nope}", "9:25", "cluster: unknown cluster"),
+        ("response_cache", "{max_bytes: 5}", "9:15", "max_entry_bytes: must not be greater"),
+        ("json_edit", "{response: {remove: [/~]}}", "9:36", "response.remove[0]: not a JSON Pointer"),
         ("local_rate_limit", "{requests: 1, key: user}", "9:34", "key: must be one of"),
         ("rbac", "{rules: {policies: {a: {permissions: [{metadata: {}}]}}}}", "9:", "metadata: unknown or unsupported key"),
         ("rbac", "{rules: {actoin: DENY}}", "9:24", 'did you mean "action"?'),

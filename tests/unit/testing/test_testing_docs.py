@@ -7,12 +7,15 @@ import re
 import sys
 from pathlib import Path
 from types import ModuleType
+from typing import Any
 
 import pytest
 import yaml
 
 from pymosn.api import StreamFilter
+from pymosn.config.typed import typed
 from pymosn.filters.loading import load_filter
+from pymosn.filters.stream.shipped import spec_of
 from pymosn.testing import Request, Response, make, run
 
 DOCS = Path(__file__).parents[3] / "docs"
@@ -48,13 +51,28 @@ def test_blocks_of_json() -> None:
         json.loads(block)
 
 
+def fits(chain: list[dict[str, Any]]) -> None:
+    """Checks the settings of all filters of a chain."""
+    assert {entry["type"] for entry in chain} == {"python", "response_cache", "json_edit"}
+    for entry in chain:
+        config = dict(entry["config"])
+        if entry["type"] == "python":
+            load_filter(RECIPES / config.pop("path"), config.pop("class"), config)
+        else:
+            spec = spec_of(entry["type"])
+            assert spec.make is not None
+            spec.make(typed(config, spec.settings))
+
+
 def test_configurations_of_recipes() -> None:
     """What docs/recipes.md shows as the configuration of a recipe fits it."""
     found = {}
     for section in (DOCS / "recipes.md").read_text().split("\n## ")[1:]:
         named = re.search(r"`(\w+)\.py`, class `(\w+)`", section)
-        assert named is not None, section
         block = "\n".join(line for line in section.splitlines() if line.startswith("    "))
+        if named is None:  # a chain, also of shipped filters
+            fits(yaml.safe_load(block)["stream_filters"])
+            continue
         found[named[1]] = load_filter(RECIPES / f"{named[1]}.py", named[2], yaml.safe_load(block))
     assert set(found) == {path.stem for path in RECIPES.glob("*.py")}
 

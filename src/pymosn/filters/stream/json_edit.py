@@ -95,8 +95,6 @@ class JsonEditFilter(StreamFilter):
 
     async def _edit_request(self, exchange: Exchange, request: RequestHead, rules: Rules) -> Reply | None:
         headers = request.headers
-        if len(request.raw_tunnel) > 0:
-            raise Refused(BAD_BODY, "a tunnel has no JSON body")
         if not is_json(headers) or not is_plain(headers) or "content-range" in headers:
             exchange.failure = BAD_BODY
             exchange.failure_detail = _describe(headers)
