@@ -14,18 +14,18 @@ from pymosn.filters.stream.problems import Problems
 class Settings(Block, kw_only=True):
     """`response_cache`: a shared cache in each worker's memory."""
 
-    max_bytes: Annotated[Positive, own("of memory in each worker; the least recently used response is removed")] = 67108864
+    max_bytes: Annotated[Positive, own("bytes in each worker; the least recently used response is removed")] = 67108864
     max_entry_bytes: Annotated[Positive, own("longer bodies are not stored")] = 1048576
     max_variants: Annotated[Positive, own("responses per key that differ in the request fields in Vary")] = 16
     max_ttl: Annotated[Duration, own("longest lifetime")] = 86400.0
     wait: Annotated[Duration, own("how long a request waits for the response to another one; 0: not at all")] = 5.0
     key_headers: Annotated[list[str], own("request headers whose values are part of the key")] = []
-    identity_headers: Annotated[list[str], own("request headers that identify a client, in addition to Authorization")] = (
-        msgspec.field(default_factory=lambda: ["x-api-key"])
-    )
+    identity_headers: Annotated[
+        list[str], own("request headers that identify a client, besides Authorization; default: x-api-key")
+    ] = msgspec.field(default_factory=lambda: ["x-api-key"])
     ignored_cookies: Annotated[list[str], own("cookies that do not identify a client; requests with others pass by")] = []
     unkeyed: Annotated[
-        list[str], own("headers and variables that filters set for each request, and responses do not depend on")
+        list[str], own("headers and variables that filters make unique; default: x-request-id, traceparent, tracestate")
     ] = msgspec.field(default_factory=lambda: ["x-request-id", "traceparent", "tracestate"])
     cache_status: Annotated[str, own("name of this cache in the header Cache-Status; empty: no such header")] = ""
 

@@ -30,7 +30,7 @@ class Change(Block, kw_only=True):
     """What is changed in the bodies of one direction."""
 
     remove: Annotated[list[str], own(_PLACES)] = []
-    set: Annotated[AnyMap, own("values by place; a name is replaced where it is, a pointer also adds a member")] = {}
+    set: Annotated[AnyMap, own("values by name or pointer; a pointer also adds a member that is missing")] = {}
 
 
 class Settings(Block, kw_only=True):
@@ -40,7 +40,7 @@ class Settings(Block, kw_only=True):
     response: Annotated[Change, own("")] = msgspec.field(default_factory=Change)
     max_bytes: Annotated[Positive, own("longer bodies are rejected: 413, or 502 for a response")] = 1048576
     pass_types: Annotated[
-        list[str], own("content types of responses that are not JSON and may pass; `image/*` is every type of image")
+        list[str], own("types of responses that may pass; default: text/html, text/css, image/*, font/*, audio/*, video/*")
     ] = msgspec.field(default_factory=lambda: ["text/html", "text/css", "image/*", "font/*", "audio/*", "video/*"])
 
 
