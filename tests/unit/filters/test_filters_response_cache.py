@@ -16,7 +16,10 @@ from pymosn.api.routing import Route
 from pymosn.core.headers import headers_from
 from pymosn.core.registry import Registry
 from pymosn.core.timers import TimerWheel
+from pymosn.filters.stream.cache_directives import policy_of
 from pymosn.filters.stream.cache_flights import AGAIN, LEAD, Flights
+from pymosn.filters.stream.cache_key import choices_of
+from pymosn.filters.stream.cache_store import Entry, Store
 from pymosn.filters.stream.response_cache import ResponseCacheFilter
 from pymosn.routing.actions import Forward, ForwardOptions, ForwardWeighted, Target
 from pymosn.routing.changes import ChangeLevel, HeaderAddition, LevelChanges
@@ -320,12 +323,19 @@ class Decides(StreamFilter):
 @pytest.mark.parametrize("how", ["header", "cluster", "early", "variable", "host", "path", "nothing"])
 @pytest.mark.parametrize("is_last", [True, False])
 def test_decisions_of_filters_are_part_of_the_key(how: str, is_last: bool) -> None:
-    """Wherever the cache is in the chain, and also what was removed: it identified the client."""
+    """Each of them alone, and wherever the cache is in the chain. `nothing`: the client's header was removed."""
     origin = Origin()
-    chain = [make(Decides), cache()] if is_last else [cache(), make(Decides)]
+    made = cache(unkeyed=["how"] if how == "nothing" else ["who", "how"])
+    chain = [make(Decides), made] if is_last else [made, make(Decides)]
     requests = [Request("GET", "/", {"who": who, "how": how}) for who in ("a", "b", "a", "b")]
     texts = [result.text for result in talk([*requests], *chain, upstream=origin, clusters={"a": origin, "b": origin})]
     assert texts == ["#1", "#2", "#1", "#2"]
+
+
+def test_labels_are_part_of_the_key() -> None:
+    asks = [Request("GET", "/", {"who": who, "how": "subset"}) for who in ("a", "b", "a")]
+    one, two, same = (choices_of(result.exchange) for result in talk([*asks], make(Decides)))
+    assert one == same != two
 
 
 def test_a_choice_after_the_lookup_prevents_storing() -> None:
@@ -778,6 +788,34 @@ def test_a_response_on_its_way_is_not_stored_after_a_change() -> None:
     asyncio.run(check())
 
 
+def test_a_change_while_the_body_arrives() -> None:
+    async def check() -> None:
+        class Changes(StreamFilter):
+            def on_response_body(self, exchange: Exchange, data: bytes, last: bool) -> bytes | None:
+                if exchange.request.method == "GET" and not changes:
+                    changes.append(asyncio.create_task(world.send(Request("POST", "/", {}, "x"))))
+                return None
+
+        chunked = Response(200, [b"x"] * 500, FRESH)
+        changes: list[asyncio.Task[Result]] = []
+        made = cache()
+        world = world_of(made, make(Changes), upstream=lambda request: chunked if request.method == "GET" else Response())
+        assert len((await world.send(Request())).body) == 500
+        assert changes[0].done()
+        assert (len(made.store), made.store._arriving) == (0, 0)
+
+    asyncio.run(check())
+
+
+def test_other_filters_see_a_hit_as_a_response_of_the_upstream() -> None:
+    class Sees(StreamFilter):
+        def on_response(self, exchange: Exchange) -> None:
+            exchange.response_head.headers["x-seen"] = f"{exchange.response_received > 0.0} {exchange.upstream_address}"
+
+    first, second = talk([Request(), Request()], make(Sees), cache())
+    assert (first.headers["x-seen"], second.headers["x-seen"]) == ("True service:80", "True")
+
+
 # ---- truncated and large bodies
 
 
@@ -837,6 +875,26 @@ def test_memory_is_bounded() -> None:
         assert world.metrics.group("filter", ("filter", "ResponseCacheFilter")).gauge("bytes").value == made.store.size
 
     asyncio.run(check())
+
+
+def test_responses_that_are_arriving_count() -> None:
+    store = Store(10_000, 4)
+    headers = headers_from({"a": "b"})
+    policy = policy_of(headers_from(FRESH), WALL, 0.0, 60.0)
+    assert policy is not None
+    for key in (b"1", b"2"):
+        store.add(key, b"target", Entry(200, headers, b"x" * 1000, (), policy, 0.0))
+    assert (len(store), store.size < 7000) == (2, True)
+    assert store.reserve(6000)
+    assert (len(store), store.evicted) == (1, 1), "the first one made room"
+    assert not store.reserve(4001)
+    assert (len(store), store.size) == (0, 6000)
+    store.release(6000)
+    assert store.size == 0
+    store.pass_by(b"3", b"target", 5.0)
+    assert (store.is_passed(b"3", 4.0), store.is_passed(b"3", 5.0), store.size > 0) == (True, False, True)
+    store.invalidate(b"target")
+    assert store.size == 0
 
 
 def test_the_least_recently_used_is_removed() -> None:
