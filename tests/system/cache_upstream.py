@@ -15,7 +15,8 @@ class CacheUpstream:
     """Listens on a port of its own until it is closed.
 
     Parameters: `h=NAME:VALUE` adds a header; `sleep` seconds before the response; `body` replaces the JSON that describes
-    the request; `short` announces more bytes than it sends; `close` ends the body with the connection; `chunked`.
+    the request; `short` announces more bytes than it sends; `close` ends the body with the connection; `chunked`;
+    `upgrade` switches to WebSocket, and sends the body at once.
     """
 
     def __init__(self, name: str) -> None:
@@ -65,6 +66,11 @@ class CacheUpstream:
         self._send(client, added, b"" if method == "HEAD" else body, wishes, len(body))
 
     def _send(self, client: socket.socket, added: str, body: bytes, wishes: dict[str, str], length: int) -> None:
+        if "upgrade" in wishes:
+            client.sendall(
+                b"HTTP/1.1 101 x\r\nconnection: upgrade\r\nupgrade: websocket\r\ncontent-type: text/html\r\n\r\n" + body
+            )
+            return
         framing = f"content-length: {length + (10 if 'short' in wishes else 0)}\r\n"
         if "close" in wishes:
             framing = ""

@@ -266,6 +266,13 @@ def test_a_hidden_value(program: Program, target: str, headers: dict[str, str], 
         assert answer.json()["headers"]["accept-encoding"] == "identity"
 
 
+def test_a_tunnel_is_not_a_way_around(program: Program) -> None:
+    upgrade = {"connection": "upgrade", "upgrade": "websocket"}
+    answer = program.ask("hiding", "/t?upgrade=1", upgrade)
+    assert (answer.status, b"s3cret" in answer.body) == (502, False)
+    assert program.upstreams["shared"].count("/t?upgrade=1") == 1, "it was the response that was rejected"
+
+
 def test_nothing_failed(program: Program) -> None:
     assert "Traceback" not in program.process.output
     assert not [line for line in program.process.output.splitlines() if "filter '" in line and "failed:" in line]
