@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import zlib
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from typing import Any
@@ -441,6 +442,23 @@ def test_a_body_that_an_earlier_filter_replaces_is_not_stored_with_the_old_head(
     requests: list[Request | float] = [Request(headers={"x-a": name}) for name in ("one", "two")]
     assert [result.text for result in talk(requests, make(Replaces), cache())] == ["for one", "for two"]
     assert [result.text for result in talk(requests, cache(), make(Replaces))] == ["for one", "for one"]
+
+
+@pytest.mark.parametrize("is_last", [True, False])
+def test_with_compression(is_last: bool) -> None:
+    """After the cache `gzip` compresses once, before it each time; no client gets a coding that it does not accept."""
+    squeezes = shipped("gzip", {"content_types": ["text/plain"], "encodings": ["gzip"]})
+    chain = [squeezes, cache()] if is_last else [cache(), squeezes]
+    origin = Origin(Response(200, "hello " * 50, {**FRESH, "content-type": "text/plain", "etag": '"1"'}))
+    accepts = [{"accept-encoding": "gzip"}, {}, {"accept-encoding": "gzip"}, {}, {"accept-encoding": "gzip;q=0"}]
+    results = talk([Request(headers=headers) for headers in accepts], *chain, upstream=origin)
+    for result, headers in zip(results, accepts, strict=True):
+        is_compressed = headers.get("accept-encoding") == "gzip"
+        assert (result.headers.get("content-encoding") == "gzip") is is_compressed
+        assert (zlib.decompress(result.body, 31) if is_compressed else result.body) == b"hello " * 50
+        assert result.headers["etag"] == ('W/"1"' if is_compressed else '"1"')
+        assert result.headers.get_all("vary") == ["Accept-Encoding"]
+    assert len(origin.requests) == (1 if is_last else 3)
 
 
 # ---- requests

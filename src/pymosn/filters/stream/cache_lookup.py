@@ -34,7 +34,6 @@ class Filling:
         self.entry = entry
         self.head = head
         self.replaced = head.new_body
-        self.length = int(head.content_length) if head.new_body is None else len(head.new_body)
         self.chunks: list[bytes] = []
         self.size = 0
 

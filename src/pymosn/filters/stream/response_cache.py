@@ -355,7 +355,7 @@ class ResponseCacheFilter(StreamFilter):
         entry.body = b"".join(filling.chunks)
         self._abandon(lookup)
         # Trailers cannot be stored, and may say that the response has failed.
-        if head.trailers is None and not lookup.is_outdated and filling.length in (-1, len(entry.body)):
+        if head.trailers is None and not lookup.is_outdated:
             self._keep(lookup, entry)
         else:
             self._end_flight(lookup)
