@@ -209,6 +209,28 @@ EXAMPLES: dict[str, list[dict[str, Any]]] = {
         }
         for count in ("total", "output")
     ],
+    "response_cache": [
+        {
+            "max_bytes": 100000,
+            "max_entry_bytes": 1000,
+            "max_variants": 3,
+            "max_ttl": "1h",
+            "wait": "1s",
+            "key_headers": ["x-a"],
+            "identity_headers": ["x-key"],
+            "ignored_cookies": ["lang"],
+            "unkeyed": ["x-id"],
+            "cache_status": "edge",
+        }
+    ],
+    "json_edit": [
+        {
+            "request": {"remove": ["a"], "set": {"/b": 1}},
+            "response": {"remove": ["/a/*/b", "c"], "set": {"d": None}},
+            "max_bytes": 1000,
+            "pass_types": ["text/plain", "image/*"],
+        }
+    ],
 }
 #: `per_filter_config` of the filters whose routes have other settings than the listener.
 ROUTES: dict[str, dict[str, Any]] = {

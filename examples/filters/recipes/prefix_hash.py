@@ -2,7 +2,7 @@
 
 import hashlib
 import json
-from typing import Any
+from typing import Annotated, Any
 
 import msgspec
 
@@ -13,14 +13,15 @@ class Settings(msgspec.Struct, forbid_unknown_fields=True):
     """`hosts`: the replicas' addresses in the cluster. `prefix`: number of characters used. `limit`: bytes."""
 
     hosts: list[str]
-    prefix: int = 1024
-    limit: int = 4 * 1024 * 1024
+    prefix: Annotated[int, msgspec.Meta(ge=1)] = 1024
+    limit: Annotated[int, msgspec.Meta(ge=1)] = 4 * 1024 * 1024
 
 
 class PrefixHash(StreamFilter):
     """Selects the replica by a hash of the prompt's beginning; retries go to the next replica in the prompt's order."""
 
     Config = Settings
+    protocols = ("Http1", "Http2")
 
     def __init__(self, config: Settings) -> None:
         super().__init__(config)
@@ -33,7 +34,7 @@ class PrefixHash(StreamFilter):
             return
         try:
             prompt = prompt_of(await exchange.request.json(self.config.limit))
-        except (ValueError, BodyTooLarge):
+        except (ValueError, RecursionError, BodyTooLarge):
             return  # use the balancer; the upstream will report the error
         if prompt:
             exchange.state["replicas"] = self.order(prompt[: self.config.prefix])
@@ -47,9 +48,7 @@ class PrefixHash(StreamFilter):
     def order(self, prefix: str) -> list[str]:
         """The replicas for `prefix`, the best first. Removing a replica only moves the prompts that it served."""
         raw = prefix.encode("utf-8", "surrogatepass")
-        return sorted(
-            self.config.hosts, key=lambda host: hashlib.blake2b(raw, digest_size=8, key=host.encode()[:64]).digest()
-        )
+        return sorted(self.config.hosts, key=lambda host: hashlib.blake2b(host.encode() + b"\0" + raw).digest())
 
 
 def prompt_of(body: Any) -> str:

@@ -1,11 +1,13 @@
 """Rewrites path, query, host and headers of requests."""
 
 import re
-from urllib.parse import parse_qsl, urlencode
+from urllib.parse import unquote_plus
 
 import msgspec
 
-from pymosn.api import Exchange, StreamFilter
+from pymosn.api import Exchange, Reply, StreamFilter
+
+ORIGINAL = "x-original-path"
 
 
 class Rule(msgspec.Struct, forbid_unknown_fields=True):
@@ -25,28 +27,57 @@ class Settings(msgspec.Struct, forbid_unknown_fields=True):
 
 
 class Rewriting(StreamFilter):
-    """Rewrites path, query, host and headers of requests before routing."""
+    """Rewrites path, query, host and headers of requests before routing. The bytes of everything else are kept."""
 
     Config = Settings
+    protocols = ("Http1", "Http2")
 
     def __init__(self, config: Settings) -> None:
         super().__init__(config)
         self.config = config
-        # An invalid pattern prevents the start, with its line in the configuration.
-        self.rules = [(re.compile(rule.path), rule.to) for rule in config.rules]
+        # Whatever is invalid prevents the start, with its line in the configuration.
+        self.rules = [(compiled(rule), rule.to) for rule in config.rules]
+        self.without = frozenset(config.without)
+        Reply(200, b"", config.headers)  # raises HeaderError
 
-    def on_request(self, exchange: Exchange) -> None:
+    def on_request(self, exchange: Exchange) -> Reply | None:
         request = exchange.request
+        request.headers.remove(ORIGINAL)  # only this filter may tell the upstream
         for pattern, to in self.rules:
             match = pattern.fullmatch(request.path)
             if match is not None:
-                request.headers["x-original-path"] = request.path
-                request.path = match.expand(to)
+                original = request.path
+                try:
+                    request.path = match.expand(to)
+                except ValueError:
+                    return Reply(400, "the path cannot be rewritten\n")
+                request.headers[ORIGINAL] = original
                 break
-        if self.config.without and request.query:
-            pairs = parse_qsl(request.query, keep_blank_values=True)
-            request.query = urlencode([pair for pair in pairs if pair[0] not in self.config.without])
+        if self.without and request.query:
+            query = without(request.query, self.without)
+            if query != request.query:
+                request.query = query
         if self.config.host is not None:
             request.host = self.config.host
         for name, value in self.config.headers.items():
             request.headers[name] = value
+        return None
+
+
+def compiled(rule: Rule) -> re.Pattern[str]:
+    """The rule's expression. Raises ValueError for an invalid one, and for a replacement that fits no path."""
+    try:
+        pattern = re.compile(rule.path)
+        empty = re.compile(f"(?:{rule.path})|").match("")
+        assert empty is not None
+        empty.expand(rule.to)
+    except (re.error, IndexError) as error:
+        raise ValueError(f"{rule.path!r} to {rule.to!r}: {error}") from error
+    if not rule.to.startswith("/"):
+        raise ValueError(f"the replacement must begin with /: {rule.to!r}")
+    return pattern
+
+
+def without(query: str, names: frozenset[str]) -> str:
+    """The query without some parameters. The others, their escapes and their order are not touched."""
+    return "&".join(part for part in query.split("&") if unquote_plus(part.partition("=")[0]) not in names)

@@ -272,12 +272,16 @@ class HttpRequest(RequestHead):
 
 @mypyc_attr(allow_interpreted_subclasses=True)
 class HttpResponse(ResponseHead):
-    """The head of an HTTP response. `raw_reason`: the upstream's reason phrase; empty for the usual one."""
+    """The head of an HTTP response. `raw_reason`: the upstream's reason phrase; empty for the usual one.
+
+    `until_close`: the body ends with the connection, so a truncated one cannot be recognised.
+    """
 
     def __init__(self, status: i64 = 200, reason: bytes = b"", headers: Headers | None = None) -> None:
         super().__init__(status, headers)
         self.raw_reason: bytes = reason
         self.has_date: bool = False
+        self.until_close: bool = False
 
     def set_length(self, length: i64) -> None:
         _set_length(self, length)

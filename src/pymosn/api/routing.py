@@ -45,6 +45,10 @@ class HeaderChanges:
         """Makes the changes."""
         raise NotImplementedError
 
+    def changes_field(self, name: bytes) -> bool:
+        """Whether it may add, change or remove the field `name` (lower case)."""
+        raise NotImplementedError
+
 
 class Route(RouteInfo):
     """One entry of a virtual host; immutable once built."""

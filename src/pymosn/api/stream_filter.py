@@ -65,6 +65,10 @@ class ClusterClient:
         """Sends a POST; see `request`."""
         return await self.request("POST", path, headers, body, timeout)
 
+    def follows_client(self) -> bool:
+        """Whether the client chooses the host (ORIGINAL_DST), so that hosts of the cluster may be different services."""
+        return False
+
 
 class ClientResponse:
     """A cluster's response to a filter's request."""
@@ -123,6 +127,10 @@ class FilterContext:
     def counter(self, key: str) -> Counter:
         """Returns a custom counter, creating it on first use; reported next to `calls` and `errors`."""
         return self._metrics.counter(printable(str.__str__(key)))  # reports take no subclass of `str`, and valid text only
+
+    def gauge(self, key: str) -> Counter:
+        """Returns a custom gauge, whose value may also decrease, creating it on first use."""
+        return self._metrics.gauge(key)
 
     def create_task(self, work: Coroutine[Any, Any, Any]) -> asyncio.Task[Any]:
         """Runs `work` in the background until it ends or the filter stops; exceptions are logged."""

@@ -52,6 +52,10 @@ class RuntimeClusterClient(ClusterClient):
         self._runtime = runtime
         self._name = name
 
+    def follows_client(self) -> bool:
+        cluster = self._runtime.clusters.get(self._name)
+        return cluster is not None and cluster.original is not None
+
     async def request(
         self,
         method: str,

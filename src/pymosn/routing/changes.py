@@ -88,3 +88,9 @@ class LevelChanges(HeaderChanges):
                 addition.apply(headers, exchange)
             for name in level.removals:
                 headers.remove_raw(name)
+
+    def changes_field(self, name: bytes) -> bool:
+        for level in self._levels:
+            if name in level.removals or any(addition.name == name for addition in level.additions):
+                return True
+        return False

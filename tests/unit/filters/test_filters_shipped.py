@@ -61,7 +61,8 @@ def test_each_is_registered_everywhere() -> None:
         assert (spec.make is None) == (name in FROM_FILES)
         assert spec.make is None or (isinstance(spec.make, type) and issubclass(spec.make, StreamFilter))
     assert {name for name in SHIPPED if spec_of(name).route} == {
-        *("api_key_auth", "ext_authz", "fault", "local_rate_limit", "payload_limit", "redis_rate_limit", "token_budget")
+        *("api_key_auth", "ext_authz", "fault", "json_edit"),
+        *("local_rate_limit", "payload_limit", "redis_rate_limit", "token_budget"),
     }
 
 
@@ -78,6 +79,8 @@ def test_each_is_registered_everywhere() -> None:
         ("flowControlFilter", "{limit_key_type: HOST}", "9:32", "limit_key_type: must be one of"),
         ("cors", "{allow_origins: [app.example]}", "9:32", "allow_origins[0]: an origin is scheme://host"),
         ("ext_authz", "{cluster: nope}", "9:25", "cluster: unknown cluster"),
+        ("response_cache", "{max_bytes: 5}", "9:15", "max_entry_bytes: must not be greater"),
+        ("json_edit", "{response: {remove: [/~]}}", "9:36", "response.remove[0]: not a JSON Pointer"),
         ("local_rate_limit", "{requests: 1, key: user}", "9:34", "key: must be one of"),
         ("api_key_auth", "{keys: [{client: a, key: 'b c'}]}", "9:40", "keys[0].key: must be visible ASCII"),
         ("api_key_auth", "{keyz: []}", "9:16", 'did you mean "keys"?'),

@@ -7,6 +7,7 @@ import re
 import sys
 from pathlib import Path
 from types import ModuleType
+from typing import Any
 
 import pytest
 import yaml
@@ -51,26 +52,35 @@ def test_blocks_of_json() -> None:
         json.loads(block)
 
 
+def fits(chain: list[dict[str, Any]]) -> None:
+    """Checks the settings of all filters of a chain."""
+    assert {entry["type"] for entry in chain} == {"python", "response_cache", "json_edit"}
+    for entry in chain:
+        config = dict(entry["config"])
+        if entry["type"] == "python":
+            load_filter(RECIPES / config.pop("path"), config.pop("class"), config)
+        else:
+            spec = spec_of(entry["type"])
+            assert spec.make is not None
+            spec.make(typed(config, spec.settings))
+
+
 def test_configurations_of_recipes() -> None:
     """What docs/recipes.md shows as the configuration of a recipe fits it."""
     found = {}
     for section in (DOCS / "recipes.md").read_text().split("\n## ")[1:]:
         named = re.search(r"`(\w+)\.py`, class `(\w+)`", section)
-        if named is None:
-            assert "```yaml" in section, section
-            continue
         block = "\n".join(line for line in section.splitlines() if line.startswith("    "))
+        if named is None:  # a chain, also of shipped filters
+            fenced = re.search(r"```yaml\n(.*?)```", section, re.DOTALL)
+            fits(yaml.safe_load(fenced[1] if fenced else block)["stream_filters"])
+            continue
         found[named[1]] = load_filter(RECIPES / f"{named[1]}.py", named[2], yaml.safe_load(block))
     assert set(found) == {path.stem for path in RECIPES.glob("*.py")}
 
 
 def test_configurations_of_shipped_filters() -> None:
     """What the pages show as the configuration of a shipped filter fits it, but for what is abbreviated."""
-    (block,) = re.findall(r"```yaml\n(.*?)```", (DOCS / "recipes.md").read_text(), re.DOTALL)
-    for entry in yaml.safe_load(block)["stream_filters"]:
-        spec = spec_of(entry["type"])
-        assert spec.make is not None
-        assert isinstance(spec.make(typed(entry["config"], spec.settings)), StreamFilter)
     page = (DOCS / "shipped-filters.md").read_text()
     shown = [json.loads(text) for text in re.findall(r'^    (\{"type": (?:.|\n {5})*)', page, re.MULTILINE)]
     for entry in shown:

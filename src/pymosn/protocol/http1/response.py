@@ -173,6 +173,7 @@ class ResponseDecoder(Http1Decoder):
             return IN_CHUNK_SIZE
         if self._length < 0:
             self.keep_alive = False
+            head.until_close = True
             return UNTIL_CLOSE
         head.content_length = self._length
         return IN_LENGTH if self._length > 0 else NO_BODY
