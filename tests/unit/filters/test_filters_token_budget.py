@@ -8,13 +8,14 @@ from typing import Any
 
 import pytest
 from shipped_kit import of_route, problems, shipped
+from tests.kit.bare_client import BareClient, head_of
 
 from pymosn.core.failure import CLIENT_GONE, CLIENT_WRITE_TIMEOUT, TRUNCATED_BODY, Failure
 from pymosn.filters.stream.token_budget import Budget, BudgetSettings
 from pymosn.filters.stream.token_ledger import Ledger, Rejected
 from pymosn.proxy.exchange import ExchangeDriver
 from pymosn.testing import Down, Request, Response, Result, World
-from pymosn.testing.fakes import PROTOCOL, Client, request_head
+from pymosn.testing.fakes import PROTOCOL
 
 NAME = "TokenBudgetFilter"
 EVENTS = {"content-type": "text/event-stream"}
@@ -134,9 +135,9 @@ def test_a_tunnel_is_refused() -> None:
 
     async def talk() -> int:
         made = world()
-        client = Client("192.0.2.1")
+        client = BareClient()
         driver = ExchangeDriver(made._runtime, made._options, client, PROTOCOL)
-        head = request_head(chat())
+        head = head_of(chat())
         head.raw_tunnel = b"websocket"
         driver.on_request(head, b"", True)
         await client.is_over.wait()
@@ -390,8 +391,8 @@ def test_a_client_that_leaves_before_the_response_pays_what_it_reserved(
 
         made = world(upstream, reserve=reserve)
         request = chat(body='{"max_tokens": 5}')
-        driver = ExchangeDriver(made._runtime, made._options, Client("192.0.2.1"), PROTOCOL)
-        driver.on_request(request_head(request), b"", False)
+        driver = ExchangeDriver(made._runtime, made._options, BareClient(), PROTOCOL)
+        driver.on_request(head_of(request), b"", False)
         driver.on_data(request.body, True)
         async with asyncio.timeout(10):
             await arrived.wait()

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from tests.kit.bare_client import BareClient, head_of
 
 from pymosn.api import UnreadableHeaders
 from pymosn.core.failure import UNREADABLE_HEADERS
@@ -17,7 +18,7 @@ from pymosn.core.headers import HttpHeaders
 from pymosn.filters.loading import load_filter
 from pymosn.proxy.exchange import ExchangeDriver
 from pymosn.testing import Request, Response, Result, World
-from pymosn.testing.fakes import PROTOCOL, TEST_TIMEOUT, Client, request_head
+from pymosn.testing.fakes import PROTOCOL, TEST_TIMEOUT
 
 RECIPE = Path(__file__).parents[3] / "examples" / "filters" / "recipes" / "audit_log.py"
 
@@ -103,9 +104,9 @@ def test_any_bytes_of_the_rest(tmp_path: Path, what: str, raw: bytes) -> None:
     async def scenario() -> None:
         world = World(audit_log(path))
         await world.start()
-        client = Client("192.0.2.1")
+        client = BareClient()
         driver = ExchangeDriver(world._runtime, world._options, client, PROTOCOL)
-        head = request_head(Request())
+        head = head_of(Request())
         setattr(head, f"raw_{what}", raw)
         driver.on_request(head, b"", True)
         await client.is_over.wait()
@@ -128,9 +129,18 @@ class Unreadable(HttpHeaders):
 
 def test_unreadable_headers(tmp_path: Path) -> None:
     path = tmp_path / "audit.json"
-    request = Request("GET", "/seen")
-    request.headers = Unreadable()
-    talk(audit_log(path, headers=["x-a"]), [request])
+
+    async def scenario() -> None:
+        world = World(audit_log(path, headers=["x-a"]))
+        await world.start()
+        client = BareClient()
+        head = head_of(Request("GET", "/seen"))
+        head.headers = Unreadable()
+        ExchangeDriver(world._runtime, world._options, client, PROTOCOL).on_request(head, b"", True)
+        await client.is_over.wait()
+        await world.stop()
+
+    asyncio.run(scenario())
     (line,) = lines(path)
     assert (line["path"], line["headers"]) == ("/seen", {"x-a": ["[unreadable]"]})
 
