@@ -61,11 +61,11 @@ class Lies(Exception):
     def _refuse(self) -> Any:
         raise Panic("do not ask")
 
-    __class__ = property(_refuse)  # type: ignore[assignment]
-    __traceback__ = property(_refuse)  # type: ignore[assignment]
-    __cause__ = property(_refuse)  # type: ignore[assignment]
-    __context__ = property(_refuse)  # type: ignore[assignment]
-    args = property(_refuse)  # type: ignore[assignment]
+    __class__ = property(_refuse)
+    __traceback__ = property(_refuse)
+    __cause__ = property(_refuse)
+    __context__ = property(_refuse)
+    args = property(_refuse)
 
 
 class Meta(type):

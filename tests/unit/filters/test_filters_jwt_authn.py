@@ -12,6 +12,7 @@ import jwt
 import pytest
 from cryptography.hazmat.primitives.asymmetric import ec, rsa
 from shipped_kit import problems, shipped
+from tests.kit.hostile_errors import KINDS, make
 
 from pymosn.filters.stream.jwt_keys import KeySet
 from pymosn.filters.stream.jwt_token import TokenError
@@ -375,3 +376,23 @@ def test_faults() -> None:
         ".rules[3].match.headers",
         ".rules[4].requires.allowMissing",
     ]
+
+
+@pytest.mark.parametrize("kind", list(KINDS))
+def test_whatever_the_library_raises_is_no_signature(monkeypatch: pytest.MonkeyPatch, kind: str) -> None:
+    """The libraries of the algorithms are extensions, and may panic."""
+
+    def fails(*_: Any, **__: Any) -> Any:
+        raise make(kind)
+
+    keys = KeySet(jwks(jwk(ONE)))
+    with monkeypatch.context() as patch:
+        patch.setattr(jwt.PyJWS, "decode", fails)
+        with pytest.raises(TokenError):
+            keys.verify(token(), 0.0, time.time())
+        assert ask(settings(), token()).status == 401
+    with monkeypatch.context() as patch:
+        patch.setattr(jwt, "PyJWK", fails)
+        with pytest.raises(ValueError, match="cannot be read: "):
+            KeySet(jwks(jwk(ONE)))
+    assert keys.verify(token(), 0.0, time.time()).claims["iss"] == ISSUER
