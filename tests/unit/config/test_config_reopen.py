@@ -15,6 +15,7 @@ from pymosn.assembly.prepared import PreparedConfig
 from pymosn.assembly.steps import run_whole
 from pymosn.assembly.worker import WorkerRuntime
 from pymosn.config.schema import MosnConfig
+from pymosn.filters.sources import read_sources
 from pymosn.observe.logs import LogSet
 
 FILTERS = """
@@ -65,7 +66,7 @@ class Runtime:
         chain = {"filters": [{"type": "proxy", "config": {"downstream_protocol": "Http1", "router_config_name": "r"}}]}
         listener = {"name": "l", "address": "127.0.0.1:1", "stream_filters": entries, "filter_chains": [chain]}
         servers = [{"listeners": [listener], "routers": [{"router_config_name": "r"}]}]
-        config = pack(msgspec.convert({"servers": servers}, MosnConfig))
+        config = pack(msgspec.convert({"servers": servers}, MosnConfig), read_sources([self._folder / "filters.py"]))
         return run_whole(self.runtime.prepare(config, str(self._folder), str(self._folder)))
 
     async def live(self, *filters: dict[str, Any]) -> PreparedConfig:

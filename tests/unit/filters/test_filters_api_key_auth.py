@@ -63,7 +63,7 @@ def test_known_keys(fields: Fields, target: str, client: str) -> None:
         ([("x-api-key", KEY + "\udcff")], "/"),
         ([("x-api-key", "\udcc0\udcaf" + KEY)], "/"),
         ([("x-api-key", "ключ")], "/"),
-        ([("x-api-key", "k" * 100_000)], "/"),
+        ([("x-api-key", "k" * 7_000)], "/"),
         ([], "/?api_key=%ff%fe"),
         ([], "/?api_key=%"),
         ([], f"/?api_key={KEY}%00"),

@@ -105,7 +105,7 @@ def test_faults() -> None:
     ]
 
 
-@pytest.mark.parametrize("text", ["x" * 60_000, "10.0.0.1" + " " * 60_000 + "x", "\udcff" * 60_000])
+@pytest.mark.parametrize("text", ["x" * 6_000, "10.0.0.1" + " " * 6_000 + "x", "\udcff" * 6_000])
 def test_long_texts_are_not_cached(text: str) -> None:
     made = shipped("ip_access", {**LISTS, "header": "x-ip"})
     assert run(made, Request("GET", "/", {"x-ip": text})).status == 403

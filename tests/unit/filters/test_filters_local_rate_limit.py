@@ -84,7 +84,7 @@ def test_long_keys_take_no_more_room(key: dict[str, Any]) -> None:
 
     async def talk() -> list[int]:
         world = World(made)
-        texts = ["k" * 60_000, "k" * 60_000, "k" * 59_999, "k" * 60_001]
+        texts = ["k" * 6_000, "k" * 6_000, "k" * 5_999, "k" * 6_001]
         requests = [Request("GET", f"/{text if key['key'] == 'path' else ''}", {"x-key": text}) for text in texts]
         return [(await world.send(request)).status for request in requests]
 

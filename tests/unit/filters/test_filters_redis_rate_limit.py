@@ -100,7 +100,7 @@ HEADER = {"key": "header", "header": "X-Key"}
         ([("x-key", "\udcff\udcfe")], [[("X-Key", "\udcff\udcfe")]]),
         ([("x-key", "é")], [[("x-key", "é")]]),
         ([("x-key", "a:b c\x80")], [[("x-key", "a:b c\x80")]]),
-        ([("x-key", "k" * 60_000)], [[("x-key", "k" * 60_000)]]),
+        ([("x-key", "k" * 6_000)], [[("x-key", "k" * 6_000)]]),
         ([("x-key", "")], [[], [("x-key", "  ")]]),
     ],
     ids=lambda value: repr(value)[:40],
@@ -120,7 +120,7 @@ def test_the_same_key(redis: FakeRedis, first: Fields, others: list[Fields]) -> 
         [("x-key", "a,a")],
         [("x-key", "\udcff")],
         [("x-key", "client:192.0.2.1")],
-        [("x-key", "a" * 60_000)],
+        [("x-key", "a" * 6_000)],
         [],
     ],
     ids=lambda value: repr(value)[:40],
@@ -251,8 +251,8 @@ def test_clients_that_disconnect_mix_up_no_replies(redis: FakeRedis) -> None:
         counters: Any = made.filters[0]._counters  # type: ignore[attr-defined]
         counts = []
         for number in range(60):
-            cut = asyncio.create_task(counters.add(f"cut{number}", 60_000))
-            kept = asyncio.create_task(counters.add("kept", 60_000))
+            cut = asyncio.create_task(counters.add(f"cut{number}", 6_000))
+            kept = asyncio.create_task(counters.add("kept", 6_000))
             for _ in range(number % 7):
                 await asyncio.sleep(0)
             cut.cancel()

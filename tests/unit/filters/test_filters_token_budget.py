@@ -111,7 +111,7 @@ def test_the_same_key(fields: Fields) -> None:
         ([("x-client", "k"), ("x-client", "k")], 400),
         ([("x-client", "k"), ("X-Client", "\udcff")], 400),
         ([("x-client", "\udcff\udcfe")], 200),
-        ([("x-client", "k" * 60_000)], 200),
+        ([("x-client", "k" * 6_000)], 200),
         ([("x-client", "ключ")], 200),
     ],
     ids=lambda value: repr(value)[:40],
@@ -220,12 +220,13 @@ def cut(pieces: list[bytes], **config: Any) -> tuple[Result, World]:
 
 def test_a_stream_ends_with_its_budget() -> None:
     pieces = [event("one "), event("two ") + event("thr ")[:20], event("thr ")[20:], event("four"), event("five"), DONE]
-    result, made = cut(pieces)
+    made = world(Response(200, pieces, EVENTS), tokens=3)
+    result, again, other = ask(made, chat(), chat(), chat("l"))
     assert result.body.startswith(event("one ") + event("two ") + event("thr "))
     assert b"four" not in result.body
     assert result.body.endswith(b'"finish_reason":"length"}]}\n\ndata: [DONE]\n\n')
-    assert (result.was_reset, result.reason, made.counter(NAME, "cut")) == (False, "", 1)
-    assert statuses(made, chat(), chat("l")) == [429, 200]
+    assert (result.was_reset, result.reason, made.counter(NAME, "cut")) == (False, "", 2)
+    assert (again.status, other.status) == (429, 200)
 
 
 def test_a_stream_in_one_piece_is_cut_between_events() -> None:

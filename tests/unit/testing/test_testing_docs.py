@@ -54,7 +54,6 @@ def test_blocks_of_json() -> None:
 
 def fits(chain: list[dict[str, Any]]) -> None:
     """Checks the settings of all filters of a chain."""
-    assert {entry["type"] for entry in chain} == {"python", "response_cache", "json_edit"}
     for entry in chain:
         config = dict(entry["config"])
         if entry["type"] == "python":

@@ -90,7 +90,7 @@ def test_text_beyond_ascii() -> None:
         "Bearer \udcff",
         "Bearer a.b.\udcff",
         "Bearer \u2028.a.b",
-        "Bearer " + "a" * 60_000,
+        "Bearer " + "a" * 6_000,
         "Bearer é.é.é",
         "",
     ],
