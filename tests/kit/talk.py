@@ -297,6 +297,7 @@ class Talk:
             self._check_connections(clusters)
             assert _attributes(NO_CONNECTION) == _attributes(Connection()), "something was written to NO_CONNECTION"
             assert len(NO_HEADERS) == 0, "something was written to NO_HEADERS"
+            assert len(self.loop.context) == 0, "a filter's context variable is set in the context of the connections"
         finally:
             self.loop.close()
 

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Iterable, Mapping
+from collections.abc import Awaitable, Callable, Coroutine, Iterable, Mapping
+from contextvars import Context
 from functools import partial
 from pathlib import Path
 from typing import Any, Final, TypeVar
@@ -97,10 +98,21 @@ def _raise_if_cancelled(error: BaseException) -> None:
         raise error
 
 
+async def start_filters(filters: Iterable[BuiltFilter]) -> list[Diagnostic]:
+    """Starts filters concurrently; returns their errors."""
+    results = await asyncio.gather(*(_in_own_context(built.start()) for built in filters))
+    return [fault for faults in results for fault in faults]
+
+
 async def stop_filters(filters: Iterable[BuiltFilter]) -> None:
     """Stops filters, one after the other."""
     for built in filters:
-        await built.stop()
+        await _in_own_context(built.stop())
+
+
+def _in_own_context(work: Coroutine[Any, Any, T]) -> asyncio.Task[T]:
+    """Runs code of one filter, so that its context variables are not visible elsewhere; see `pymosn.proxy.contexts`."""
+    return asyncio.get_running_loop().create_task(work, context=Context())
 
 
 class FilterBuilder(msgspec.Struct, eq=False):

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterable, Iterable
+from collections.abc import AsyncGenerator, AsyncIterable, Generator, Iterable
+from contextvars import Context
 from typing import cast
 
 from mypy_extensions import mypyc_attr
@@ -42,9 +43,9 @@ class ReplyStream:
         self._is_writable.set()
         self._turns = TurnLimit()
 
-    def start(self, receiver: ChunkReceiver) -> None:
-        """Starts streaming to `receiver`."""
-        self._task = asyncio.get_running_loop().create_task(self._run(receiver))
+    def start(self, receiver: ChunkReceiver, context: Context) -> None:
+        """Starts streaming to `receiver`. `context`: of the filter's code."""
+        self._task = asyncio.get_running_loop().create_task(self._run(receiver), context=context)
 
     def on_writable(self, writable: bool) -> None:
         """False: the client's buffer is full; True: it has drained."""
@@ -65,25 +66,42 @@ class ReplyStream:
 
     async def _run(self, receiver: ChunkReceiver) -> None:
         try:
-            if isinstance(self._chunks, AsyncIterable):
-                async for chunk in self._chunks:
-                    if not await self._send(receiver, chunk):
-                        return
-                    if self._turns.is_reached():  # neither the generator nor the client need have made it wait
-                        await asyncio.sleep(0)
-            else:
-                for chunk in self._chunks:
-                    if not await self._send(receiver, chunk):
-                        return
-                    await asyncio.sleep(0)  # a long reply must not starve other exchanges
+            try:
+                is_whole = await self._send_all(receiver)
+            finally:
+                await self._close()
         except BaseException as error:
             if self._is_cancelled:
                 raise
             self._clock.tick()
             receiver.on_stream_error(self._handle, error)
             return
-        self._clock.tick()
-        receiver.on_chunk(b"", True)
+        if is_whole:
+            self._clock.tick()
+            receiver.on_chunk(b"", True)
+
+    async def _send_all(self, receiver: ChunkReceiver) -> bool:
+        """Sends all chunks. Returns False after an invalid one."""
+        if isinstance(self._chunks, AsyncIterable):
+            async for chunk in self._chunks:
+                if not await self._send(receiver, chunk):
+                    return False
+                if self._turns.is_reached():  # neither the generator nor the client need have made it wait
+                    await asyncio.sleep(0)
+        else:
+            for chunk in self._chunks:
+                if not await self._send(receiver, chunk):
+                    return False
+                await asyncio.sleep(0)  # a long reply must not starve other exchanges
+        return True
+
+    async def _close(self) -> None:
+        """Runs the rest of a generator that is not exhausted, here because its context is that of the exchange."""
+        chunks = self._chunks
+        if isinstance(chunks, AsyncGenerator):
+            await chunks.aclose()
+        elif isinstance(chunks, Generator):
+            chunks.close()
 
     async def _send(self, receiver: ChunkReceiver, chunk: object) -> bool:
         """Sends a chunk once the client is ready. Returns False for an invalid chunk."""

@@ -64,7 +64,7 @@ class Responder(ChunkReceiver):
         self.head_sent = True
         owner.send_head(head, data, flow.ended, flow.trailers)
         if not flow.ended and self.stream is not None:
-            self.stream.start(self)
+            self.stream.start(self, owner.own_context())
         flow.release()
 
     def _replace_body(self, head: ResponseHead, body: bytes) -> None:
