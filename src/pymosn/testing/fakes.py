@@ -110,9 +110,12 @@ class Client(ResponseSender):
     def send_informational(self, head: ResponseHead) -> None:
         pass
 
+    def takes_body(self, head: ResponseHead) -> bool:
+        return self._method != "HEAD" and head.status not in (204, 304)
+
     def send_response(self, head: ResponseHead, data: bytes, end: bool) -> None:
         self.head = head
-        self._is_without_body = self._method == "HEAD" or head.status in (204, 304)
+        self._is_without_body = not self.takes_body(head)
         self.send_data(data, end)
 
     def send_data(self, data: bytes, end: bool) -> None:
