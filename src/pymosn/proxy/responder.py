@@ -100,10 +100,14 @@ class Responder(ChunkReceiver):
         """Runs body filters on what is held; False if that made the exchange fail."""
         owner = self._owner
         exchange = owner.exchange
-        if exchange.failure in FILTER_FAILURES or not takes_body:
+        if exchange.failure in FILTER_FAILURES:
             return True
         handlers = body_handlers(exchange, owner.options.filters.response_body)
         if not handlers:
+            return True
+        if not takes_body:
+            if head.content_length > 0 and any_changes_length(handlers):
+                head.set_length(UNKNOWN_LENGTH)  # it is that of the body before the filters (RFC 9110 section 8.6)
             return True
         self._has_handlers = True
         flow = self.flow
