@@ -606,6 +606,28 @@ def test_an_invalid_chunk_closes_the_stream(start: Start) -> None:
     assert talk.reasons() == ["filter_error"]
 
 
+def test_a_stream_that_fails_does_not_fail_the_next_one(start: Start) -> None:
+    """Compiled coroutines are reused: nothing of an earlier one may be left in them."""
+
+    async def fails(streams: Streams, exchange: Exchange) -> AsyncIterator[bytes]:
+        yield b"x"
+        raise ValueError("wrong")
+
+    for _ in range(3):
+        talk = start(filters={"streams": Streams(fails)})
+        client = talk.connect()
+        client.sends(get("a"))
+        assert not client.takes().endswith(b"0\r\n\r\n")
+        assert talk.reasons() == ["filter_error"]
+        streams = Streams(async_stream)
+        talk = start(filters={"streams": streams})
+        client = talk.connect()
+        client.sends(get("b"))
+        talk.pass_rounds(8)
+        assert client.takes().endswith(b"0\r\n\r\n")
+        streams.check("b")
+
+
 # ---- attempts, copies, subrequests, tunnels, other protocols
 
 

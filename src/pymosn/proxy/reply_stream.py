@@ -65,19 +65,26 @@ class ReplyStream:
             task.cancel()
 
     async def _run(self, receiver: ChunkReceiver) -> None:
+        is_whole = False
+        failed: BaseException | None = None
         try:
-            try:
-                is_whole = await self._send_all(receiver)
-            finally:
-                await self._close()
+            is_whole = await self._send_all(receiver)
         except BaseException as error:
-            if self._is_cancelled:
-                raise
-            self._clock.tick()
-            receiver.on_stream_error(self._handle, error)
+            failed = error
+        # Not in a `finally`: with an `await` in it, mypyc's may raise the exception of an earlier coroutine again.
+        try:
+            await self._close()
+        except BaseException as error:
+            if failed is None:
+                failed = error
+        if self._is_cancelled:
+            failed = None  # it refers to this frame
             return
-        if is_whole:
-            self._clock.tick()
+        self._clock.tick()
+        if failed is not None:
+            receiver.on_stream_error(self._handle, failed)
+            failed = None
+        elif is_whole:
             receiver.on_chunk(b"", True)
 
     async def _send_all(self, receiver: ChunkReceiver) -> bool:
