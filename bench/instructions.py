@@ -76,10 +76,10 @@ def table(folders: Sequence[str], columns: Sequence[dict[str, float]]) -> str:
     lines = (
         ["instructions per request"] if len(folders) == 1 else ["instructions per request, and the change from the first"]
     )
-    lines.append(" " * 12 + "".join(f"{folder:>{width}}" + " " * 10 * (at > 0) for at, folder in enumerate(folders)))
+    lines.append(" " * 14 + "".join(f"{folder:>{width}}" + " " * 10 * (at > 0) for at, folder in enumerate(folders)))
     for case in columns[0]:
         first = columns[0][case]
-        line = f"{case:12}"
+        line = f"{case:14}"
         for at, column in enumerate(columns):
             line += f"{column[case]:>{width},.0f}"
             if at:
@@ -137,7 +137,8 @@ def configuration(ports: dict[str, int], admin_port: int) -> dict[str, object]:
         name = case.name
         proxy = {"type": "proxy", "config": {"downstream_protocol": case.protocol, "router_config_name": name}}
         address = f"127.0.0.1:{ports[name]}"
-        listeners.append({"name": name, "address": address, "bind_port": True, "filter_chains": [{"filters": [proxy]}]})
+        filters = {"filter_chains": [{"filters": [proxy]}], "stream_filters": list(case.filters)}
+        listeners.append({"name": name, "address": address, "bind_port": True, **filters})
         route = {"match": case.match, "route": {"cluster_name": name}}
         routers.append({"router_config_name": name, "virtual_hosts": [{"name": name, "domains": ["*"], "routers": [route]}]})
         hosts = [{"address": "192.0.2.2:80"}]

@@ -1,6 +1,7 @@
-"""The counted requests: a small GET, an RPC call, and a body of 1 MiB."""
+"""The counted requests: a small GET, the same through a filter, an RPC call, and a body of 1 MiB."""
 
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 
 from bench.rpc_frames import Bolt
 
@@ -21,6 +22,8 @@ class Case:
     count = 1000
     #: Minimum size of a response in bytes.
     body_size = 0
+    #: The listener's `stream_filters`.
+    filters: Sequence[Mapping[str, object]] = ()
 
     def request(self) -> bytes:
         """The data that the client sends."""
@@ -44,6 +47,18 @@ class SmallGet(Case):
 
     def response(self, request: bytes) -> Sequence[bytes]:
         return self._response
+
+
+class FilteredGet(SmallGet):
+    """The same through a plain filter that sees both heads."""
+
+    name = "header filter"
+    filters = (
+        {
+            "type": "python",
+            "config": {"path": str(Path(__file__).parents[1] / "filters.py"), "class": "HeaderFilter", "number": 1},
+        },
+    )
 
 
 class BoltCall(Case):
@@ -79,4 +94,4 @@ class MiB(SmallGet):
     )
 
 
-CASES: Sequence[Case] = (SmallGet(), BoltCall(), MiB())
+CASES: Sequence[Case] = (SmallGet(), FilteredGet(), BoltCall(), MiB())

@@ -14,7 +14,7 @@ from pymosn.api.http import HttpRequest
 from pymosn.api.network import Connection
 from pymosn.api.routing import Route
 from pymosn.core.failure import CONNECT_REFUSED, NO_DESCRIPTORS, OVERFLOW
-from pymosn.routing.actions import Forward, ForwardOptions, Mirror, RetryPolicy, Timeouts, asked_timeouts
+from pymosn.routing.actions import Forward, ForwardOptions, Mirror, RetryPolicy, asked_timeouts
 from pymosn.routing.matchers import AnyRequest
 from pymosn.upstream.plan import BalancingPlan, EjectionPlan, HeartbeatPlan, LimitPlan
 
@@ -153,24 +153,28 @@ def test_the_operators_timeout_of_an_attempt_judges_the_host(start: Start) -> No
 @pytest.mark.parametrize(
     ("fields", "variables", "expected"),
     [
-        ({}, {}, Timeouts(3.0)),
-        ({"global": "1"}, {}, Timeouts(0.001, 0.0, True)),
-        ({"global": "3000"}, {}, Timeouts(3.0)),
-        ({"global": "5000"}, {}, Timeouts(5.0)),
-        ({"try": "1000"}, {}, Timeouts(3.0, 1.0, False, True)),
-        ({"try": "3000"}, {}, Timeouts(3.0)),
-        ({"global": "1"}, {"proxy_global_timeout": "2000"}, Timeouts(2.0)),
-        ({"try": "1"}, {"proxy_try_timeout": "20"}, Timeouts(3.0, 0.02)),
-        ({"global": "1"}, {"proxy_global_timeout": "soon"}, Timeouts(0.001, 0.0, True)),
+        ({}, {}, (3.0, 0.0, False, False)),
+        ({"global": "1"}, {}, (0.001, 0.0, True, False)),
+        ({"global": "3000"}, {}, (3.0, 0.0, False, False)),
+        ({"global": "5000"}, {}, (5.0, 0.0, False, False)),
+        ({"try": "1000"}, {}, (3.0, 1.0, False, True)),
+        ({"try": "3000"}, {}, (3.0, 0.0, False, False)),
+        ({"global": "1"}, {"proxy_global_timeout": "2000"}, (2.0, 0.0, False, False)),
+        ({"try": "1"}, {"proxy_try_timeout": "20"}, (3.0, 0.02, False, False)),
+        ({"global": "1"}, {"proxy_global_timeout": "soon"}, (0.001, 0.0, True, False)),
     ],
 )
-def test_whose_timeouts_they_are(fields: dict[str, str], variables: dict[str, str], expected: Timeouts) -> None:
+def test_whose_timeouts_they_are(
+    fields: dict[str, str], variables: dict[str, str], expected: tuple[float, float, bool, bool]
+) -> None:
     exchange = Exchange(Connection())
     exchange.request = HttpRequest()
     for name, value in fields.items():
         exchange.request.headers.add(f"x-mosn-{name}-timeout", value)
     exchange.own_variables = variables
-    assert asked_timeouts(Forward("x", 3.0), exchange) == expected
+    times = asked_timeouts(Forward("x", 3.0), exchange)
+    assert (times.total, times.per_attempt, times.has_clients_total, times.has_clients_try) == expected
+    assert times.is_only(3.0) == (expected == (3.0, 0.0, False, False))
 
 
 # ---- the client's sending, reading and leaving

@@ -304,6 +304,7 @@ class Talk:
             assert _attributes(NO_CONNECTION) == _attributes(Connection()), "something was written to NO_CONNECTION"
             assert len(NO_HEADERS) == 0, "something was written to NO_HEADERS"
             assert self.loop.faults == [], "an error reached the event loop"
+            assert len(self.loop.context) == 0, "a filter's context variable is set in the context of the connections"
         finally:
             self.loop.close()
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections import deque
 from collections.abc import Callable
+from contextvars import Context
 from typing import Any, cast
 
 from pymosn.network.connection import TcpConnection
@@ -19,6 +20,8 @@ class FakeLoop:
         #: What was reported to the loop: errors that nothing else handles. `Talk.end` fails if one is left.
         self.faults: list[dict[str, Any]] = []
         self._loop.set_exception_handler(lambda _, context: self.faults.append(context))
+        #: All callbacks run in it: uvloop has one for all connections of a listener. Filters must leave it empty.
+        self.context = Context()
 
     def later(self, callback: Callable[[], None]) -> None:
         """Calls `callback` in the next iteration, as `call_soon` does."""
@@ -41,7 +44,7 @@ class FakeLoop:
     def _call(self, action: Callable[[], None]) -> asyncio.Future[None]:
         """Calls `action` as the loop calls socket callbacks: in the next iteration, and outside of any task."""
         done = self._loop.create_future()
-        self._loop.call_soon(self._settle, action, done)
+        self._loop.call_soon(self._settle, action, done, context=self.context)
         return done
 
     def _settle(self, action: Callable[[], None], done: asyncio.Future[None]) -> None:

@@ -35,6 +35,11 @@ HTTP: Final = "http"
 #: The highest status that fits a status line.
 MAX_STATUS: Final[i64] = 999
 
+#: Fields that describe or identify the content: they would be wrong for the empty body that replaces a missing one.
+OF_CONTENT: Final = (b"content-encoding", b"content-range", b"content-digest", b"etag", b"last-modified")
+#: Methods whose requests declare a length even if they have no content (RFC 9110 section 8.6).
+WITH_CONTENT: Final = (b"POST", b"PUT", b"PATCH")
+
 _PHRASES: Final[dict[int, str]] = {int(status): status.phrase for status in HTTPStatus}
 
 
@@ -118,7 +123,11 @@ class HttpRequest(RequestHead):
             raise HeaderError(f"not a request method: {value!r}")
         if raw == CONNECT:
             raise HeaderError("the method cannot be changed to CONNECT: the response would not answer the client's request")
+        if self.raw_method == CONNECT:
+            raise HeaderError("the method of a CONNECT cannot be changed: the client expects a tunnel")
         self.raw_method = raw
+        if self.content_length == 0 and raw in WITH_CONTENT:
+            _set_length(self, 0)
 
     def set_host(self, host: bytes) -> None:
         if not is_host(host):
@@ -248,16 +257,21 @@ class HttpRequest(RequestHead):
         head = HttpResponse(status, b"", headers)
         if status == 204:
             head.content_length = 0
+        elif status == 205:
+            _set_length(head, 0)
         elif status != 304:
             head.content_length = len(body)
             headers.add_raw(b"content-length", b"%d" % len(body))
         return head
 
     def streamed_reply(self, status: i64, headers: Headers) -> ResponseHead:
-        return HttpResponse(status, b"", headers)
+        head = HttpResponse(status, b"", headers)
+        if status == 205:
+            _set_length(head, 0)
+        return head
 
     def reply_body(self, head: ResponseHead, body: bytes) -> bytes:
-        return body if self.has_response_body(head) else b""
+        return b"" if head.status == 204 or head.status == 205 or head.status == 304 else body
 
     def failure_body(self, failure: Failure) -> bytes:
         return f"{failure.status} {_PHRASES.get(failure.status, 'Error')}\n".encode()
@@ -287,7 +301,9 @@ class HttpResponse(ResponseHead):
         _set_length(self, length)
 
     def replace_body(self, body: bytes) -> None:
-        if self.status != 204 and self.status != 304:
+        if self.status == 205:
+            _set_length(self, 0)  # RFC 9110 section 15.3.6: no content
+        elif self.status != 204 and self.status != 304:
             _set_length(self, len(body))
 
     def add_date(self, dates: HttpDates) -> None:
@@ -300,4 +316,11 @@ class HttpResponse(ResponseHead):
         self.raw_reason = b""  # it belonged to the other status
         if self.status == 204:
             _set_length(self, UNKNOWN_LENGTH)  # RFC 9110 section 8.6: no Content-Length
+        elif self.status == 205:
+            _set_length(self, 0)
         return True
+
+    def empty(self) -> None:
+        _set_length(self, 0)
+        for name in OF_CONTENT:
+            self.headers.remove_raw(name)

@@ -101,6 +101,13 @@ class ResponseSender(StreamSender):
     def send_informational(self, head: ResponseHead) -> None:
         """Sends a 1xx response, if the protocol and the client support them."""
 
+    def takes_body(self, head: ResponseHead) -> bool:
+        """Whether a response with `head` to the client's request has a body, even an empty one.
+
+        Filters may have changed the request: `RequestHead.has_response_body` is about the one that the upstream gets.
+        """
+        return True
+
     def send_response(self, head: ResponseHead, data: bytes, end: bool) -> None:
         """Sends the final head and the first bytes of the body."""
         raise NotImplementedError

@@ -162,7 +162,9 @@ class FilterContext:
 class StreamFilter:
     """Base of stream filters. The phases on heads may be plain methods or `async def`.
 
-    One object serves all requests of a listener in a worker; keep per-request data in `exchange.state`.
+    One object serves all requests of a listener in a worker; keep per-request data in `exchange.state`. A ContextVar that a
+    method sets is visible in all later phases of the same exchange, and nowhere else. Each exchange begins with an empty
+    context, as a new thread does: values set at import or in `start` are not visible.
     """
 
     #: A msgspec.Struct or pydantic model; `config` is then an instance of it, and invalid settings prevent the start.

@@ -120,6 +120,12 @@ class BuiltFilter(msgspec.Struct, eq=False):
                 await stopping
 
 
+async def start_filters(filters: Iterable[BuiltFilter]) -> list[Diagnostic]:
+    """Starts filters concurrently; returns their errors."""
+    results = await asyncio.gather(*(built.start() for built in filters))
+    return [fault for faults in results for fault in faults]
+
+
 async def stop_filters(filters: Iterable[BuiltFilter]) -> None:
     """Stops filters concurrently: one that takes all its time takes nothing from the others."""
     await asyncio.gather(*(built.stop() for built in filters))

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import asyncio
-
-from pymosn.assembly.filters import BuiltFilter, FilterKey, stop_filters
+from pymosn.assembly.filters import BuiltFilter, FilterKey, start_filters, stop_filters
 from pymosn.assembly.listeners import BuiltListener
 from pymosn.assembly.packed_config import PackedCluster, PackedConfig, PackedTable, Parts
 from pymosn.assembly.steps import Steps
@@ -66,8 +64,7 @@ class PreparedConfig:
 
     async def start_filters(self) -> None:
         """Starts the new filters concurrently. If one fails, stops the others and raises BuildError."""
-        results = await asyncio.gather(*(built.start() for built in self.new_filters))
-        faults = [fault for faults in results for fault in faults]
+        faults = await start_filters(self.new_filters)
         if faults:
             await self.stop_filters()
             raise BuildError(faults)

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable
+from contextvars import Context
 from typing import Final
 
 #: Seconds for which foreign code may clean up after its time is over.
@@ -23,7 +24,8 @@ class Late(Exception):
 async def outcome(work: Callable[[], Awaitable[object]], seconds: float) -> BaseException | None:
     """Calls and awaits `work`; returns what it raised, a Late if it takes longer than `seconds`, or None.
 
-    In a task of its own, so that it can neither cancel the caller nor hold it up by ignoring its own cancellation.
+    In a task of its own, so that it can neither cancel the caller nor hold it up by ignoring its own cancellation; and in a
+    context of its own, so that its context variables are not visible elsewhere (`pymosn.proxy.contexts`).
     """
     raised: list[BaseException] = []
 
@@ -33,7 +35,7 @@ async def outcome(work: Callable[[], Awaitable[object]], seconds: float) -> Base
         except BaseException as error:
             raised.append(error)
 
-    task = asyncio.get_running_loop().create_task(run())
+    task = asyncio.get_running_loop().create_task(run(), context=Context())
     try:
         await asyncio.wait([task], timeout=seconds)
         is_late = not task.done()

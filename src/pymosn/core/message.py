@@ -283,7 +283,7 @@ class RequestHead(MessageHead):
         return b""
 
     def has_response_body(self, head: ResponseHead) -> bool:
-        """Whether a response with `head` to this request has a body, even an empty one."""
+        """Whether the upstream's response with `head` has a body, even an empty one; see `ResponseSender.takes_body`."""
         return True
 
     def add_cookie(self, headers: Headers, cookie: bytes) -> None:
@@ -393,3 +393,7 @@ class ResponseHead(MessageHead):
     def accept_status(self) -> bool:
         """Adapts the head to a `status` that a filter set; returns False for one that cannot be sent."""
         return True
+
+    def empty(self) -> None:
+        """Makes it the head of an empty body: the upstream sent none, although the client expects one."""
+        self.set_length(0)

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import asyncio
 import socket
+from contextvars import Context
 
 from pymosn.api.network import Dialer, DialReceiver, DialRule, NetworkFilter, Peer, PlainTransport
 from pymosn.core.addresses import UNIX, split_address
@@ -60,7 +61,9 @@ class TcpDialer(Dialer):
         self._tasks: set[asyncio.Task[None]] = set()
 
     def dial(self, peer: Peer, timeout: float, network_filter: NetworkFilter, receiver: DialReceiver) -> None:
-        task = asyncio.get_running_loop().create_task(self._dial(peer, timeout, network_filter, receiver))
+        # The connection outlives the exchange of the filter that may be dialing: it must not keep its context.
+        work = self._dial(peer, timeout, network_filter, receiver)
+        task = asyncio.get_running_loop().create_task(work, context=Context())
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Final
+
 from mypy_extensions import i64, mypyc_attr
 
 from pymosn.api.stream import RequestSender
@@ -13,6 +15,10 @@ from pymosn.core.timers import TimerWheel
 from pymosn.proxy.upstream_request import BROKEN, NO_VERDICT, UpstreamRequest
 from pymosn.upstream.cluster import ClusterHost
 from pymosn.upstream.limits import Limit
+
+#: Bytes and seconds of a response that is not needed any more, but read so that its connection can be reused.
+DRAIN_SIZE: Final[i64] = 64 * 1024
+DRAIN_TIME: Final = 1.0
 
 
 @mypyc_attr(allow_interpreted_subclasses=True)
@@ -50,6 +56,28 @@ class AttemptOwner:
     def on_attempt_writable(self, writable: bool) -> None:
         """False: the upstream's send buffer is full; True: it has drained."""
         raise NotImplementedError
+
+
+class Drain(AttemptOwner):
+    """Reads the rest of a response that is not needed, up to a limit."""
+
+    def __init__(self, attempt: Attempt) -> None:
+        self._attempt = attempt
+        self._left: i64 = DRAIN_SIZE
+
+    def on_attempt_failed(self, host: ClusterHost, failure: Failure) -> None:
+        pass
+
+    def on_attempt_data(self, data: bytes, end: bool) -> None:
+        self._left -= len(data)
+        if self._left < 0:
+            self._attempt.cancel()
+
+    def on_attempt_trailers(self, trailers: Headers) -> None:
+        pass
+
+    def on_attempt_writable(self, writable: bool) -> None:
+        pass
 
 
 class PendingAttempt:
@@ -113,7 +141,9 @@ class Attempt(UpstreamRequest):
             self.start(protocol, False, self._timeout)
             return
         owner = self._owner
-        if owner is not None:
+        if isinstance(owner, Drain):
+            self.cancel()
+        elif owner is not None:
             self.on_timeout(not self.has_clients_limit)
             self.cancel()
             owner.on_attempt_failed(self.host, UPSTREAM_TIMEOUT)
@@ -121,6 +151,11 @@ class Attempt(UpstreamRequest):
     def cancel(self) -> None:
         """The attempt is no longer needed."""
         self._leave(self._status if self._status == BROKEN else NO_VERDICT)
+
+    def drain(self) -> None:
+        """The rest of the response is not needed: reads it, within limits, and returns the connection to its pool."""
+        self._owner = Drain(self)
+        self.limit_time(DRAIN_TIME)
 
     def is_retry(self) -> bool:
         """Whether it counts against the retry limit of its cluster."""

@@ -21,7 +21,6 @@ from pymosn.routing.actions import (
     ForwardPlan,
     RetryPolicy,
     Target,
-    Timeouts,
     asked_timeouts,
 )
 from pymosn.routing.hashing import select_by_hash
@@ -112,7 +111,7 @@ def plan_forward(
     overrides = exchange.overrides
     is_plain = action.is_plain and target.subset is None and not uses_hash and original is None
     timeouts = asked_timeouts(action, exchange) if reads_timeouts else None
-    if is_plain and overrides is None and (timeouts is None or timeouts == Timeouts(action.timeout)):
+    if is_plain and overrides is None and (timeouts is None or timeouts.is_only(action.timeout)):
         return action.plain_plan
     plan = ForwardPlan(action.timeout)
     if not is_plain:

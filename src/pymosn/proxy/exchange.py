@@ -266,7 +266,7 @@ class ExchangeDriver(DispatchOwner):
                 self.apply(made)
                 return
             head = exchange.request.local_reply(made.status, made.headers.copy(), made.body)
-            data = exchange.request.reply_body(head, made.body)
+            data = self._reply_body(head, made.body)
         exchange.response = head
         exchange.response_received = self.runtime.clock.now
         if self.changes_response:
@@ -283,7 +283,8 @@ class ExchangeDriver(DispatchOwner):
     def _respond(self, head: ResponseHead, data: bytes, end: bool, stream: ReplyStream | None) -> None:
         """Sends a response, through the response filters if there are any."""
         filters = self.options.filters
-        if not filters.sees_responses and stream is None and head.status >= 200 and not self._is_tunnel:
+        is_plain = filters.is_passive or not (filters.sees_responses or self._has_other_body(head))
+        if is_plain and stream is None and head.status >= 200 and not self._is_tunnel:
             head.add_date(self.runtime.dates)
             self.send_head(head, data, end, None)
             return
@@ -292,6 +293,10 @@ class ExchangeDriver(DispatchOwner):
             head.body_source = ResponseBody(responder, self, self._is_tunnel)
         if not filters.on_response or self.exchange.request.is_one_way or self.passes(filters.on_response, RESPONSE):
             self._send_filtered()
+
+    def _has_other_body(self, head: ResponseHead) -> bool:
+        """Whether only one of the two has a body, the upstream's response or the client's: a filter changed the method."""
+        return self.sender.takes_body(head) != self.exchange.request.has_response_body(head)
 
     def _hold(self, head: ResponseHead, data: bytes, end: bool, stream: ReplyStream | None) -> Responder:
         self.stage = HOLDING
@@ -348,7 +353,7 @@ class ExchangeDriver(DispatchOwner):
             head = self._local_head(reply.status, reply.headers.copy(), reply.body)
         else:
             head = request.streamed_reply(reply.status, reply.headers.copy())
-            if request.has_response_body(head):
+            if self.sender.takes_body(head) and head.content_length != 0:
                 stream = ReplyStream(reply.stream, handle, self.runtime.clock)
         self._reply_local(head, reply.body, stream, not was_holding)
 
@@ -363,6 +368,9 @@ class ExchangeDriver(DispatchOwner):
                 change_response(self.exchange, headers)
         return self.exchange.request.local_reply(status, headers, body)
 
+    def _reply_body(self, head: ResponseHead, body: bytes) -> bytes:
+        return self.exchange.request.reply_body(head, body) if self.sender.takes_body(head) else b""
+
     def _reply_local(self, head: ResponseHead, body: bytes, stream: ReplyStream | None, is_filtered: bool) -> None:
         """Sends a local reply, and cancels the attempt if there is one.
 
@@ -371,7 +379,7 @@ class ExchangeDriver(DispatchOwner):
         self.cancel_attempt()
         self._is_tunnel = False
         self.exchange.response = head
-        data = self.exchange.request.reply_body(head, body)
+        data = self._reply_body(head, body)
         if is_filtered:
             self._respond(head, data, stream is None, stream)
         else:
@@ -422,6 +430,10 @@ class ExchangeDriver(DispatchOwner):
     def cancel_attempt(self) -> None:
         if self._forwarder is not None:
             self._forwarder.cancel()
+
+    def drain_attempt(self) -> None:
+        if self._forwarder is not None:
+            self._forwarder.drain()
 
     def finish(self) -> None:
         if self.stage == DONE:

@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Coroutine
+from collections.abc import Callable, Coroutine
+from contextvars import Context
 from types import CoroutineType
 from typing import Any, Final, cast
 
@@ -19,7 +20,7 @@ from pymosn.api.network import Connection
 from pymosn.api.stream import RequestReceiver
 from pymosn.core.errors import reason, type_name
 from pymosn.core.failure import FILTER_ERROR, FILTER_TIMEOUT, Failure, failure_of
-from pymosn.core.timers import Alarm
+from pymosn.proxy.contexts import ExchangeContext, WaitingFilter
 from pymosn.proxy.runtime import Runtime
 from pymosn.proxy.stream_filters import TIMED_ONE_IN, BodyHandler, FilterHandle, PhaseHandler, report_error
 
@@ -46,8 +47,8 @@ class FilterOwner(RequestReceiver):
         super().__init__()
         self.exchange = Exchange(connection)
         self.runtime = runtime
-        #: The filter that is waiting, if any.
-        self.filter_task: FilterTask | None = None
+        #: The context of filter code; None until a filter has used it.
+        self.context: ExchangeContext | None = None
 
     def is_over(self) -> bool:
         """Whether the exchange has ended."""
@@ -96,11 +97,44 @@ class FilterOwner(RequestReceiver):
 
     def cancel_filter(self) -> None:
         """Cancels the waiting filter, if any."""
-        task = self.filter_task
-        if task is not None:
-            self.filter_task = None
-            self.runtime.wheel.clear(task)
-            task.cancel()
+        context = self.context
+        waiting = None if context is None else context.waiting
+        if context is not None and waiting is not None:
+            context.waiting = None
+            self.runtime.wheel.clear(waiting)
+            waiting.cancel()
+
+    # ---- contexts
+
+    def enter(self) -> ExchangeContext:
+        """What to `run` filter code with; `leave` follows."""
+        if self.context is not None:
+            return self.context.again()
+        context = self.runtime.spare_context
+        if not context.is_spare:
+            context = ExchangeContext(Context())
+        context.is_spare = False
+        self.context = context
+        return context
+
+    def leave(self, context: ExchangeContext) -> None:
+        """After calls of filter code: the exchange keeps the context if it was used."""
+        if not context.is_kept and not context.context:
+            self.context = None
+            context.is_spare = True
+            return
+        context.is_kept = True
+        if self.runtime.spare_context is context:
+            self.runtime.spare_context = ExchangeContext(Context())
+
+    def own_context(self) -> Context:
+        """The context for a task of a filter."""
+        context = self.context
+        if context is None:
+            context = ExchangeContext(Context())
+            self.context = context
+        context.is_kept = True
+        return context.context
 
 
 # ---- phases
@@ -108,6 +142,15 @@ class FilterOwner(RequestReceiver):
 
 def run_phase(owner: FilterOwner, chain: list[PhaseHandler], phase: i64, start: i64) -> Verdict | None:
     """Calls the filters of `chain` from index `start` on; None when all of them let the exchange pass."""
+    context = owner.enter()
+    verdict = _run_phase(owner, context.run, chain, phase, start)
+    owner.leave(context)
+    return verdict
+
+
+def _run_phase(
+    owner: FilterOwner, run: Callable[..., object], chain: list[PhaseHandler], phase: i64, start: i64
+) -> Verdict | None:
     exchange = owner.exchange
     index: i64 = start
     count: i64 = len(chain)
@@ -118,7 +161,7 @@ def run_phase(owner: FilterOwner, chain: list[PhaseHandler], phase: i64, start: 
         handle.calls.value += 1
         started = time.perf_counter() if handle.calls.value & (TIMED_ONE_IN - 1) == 0 else 0.0
         try:
-            answer = step.call(exchange)
+            answer = run(step.call, exchange)
             # The test is part of it: an object may raise when it is asked for its class.
             is_async = answer is not None and not is_reply(answer) and is_coroutine(answer)
         except BaseException as error:  # `sys.exit` and panics of Rust extensions are not Exceptions
@@ -146,7 +189,8 @@ def run_phase(owner: FilterOwner, chain: list[PhaseHandler], phase: i64, start: 
 
 def verdict_of(owner: FilterOwner, task: FilterTask) -> Verdict | None:
     """The outcome of an `async` filter that has returned or raised; None when it let the exchange pass."""
-    owner.filter_task = None
+    if owner.context is not None:
+        owner.context.waiting = None
     error = task.error()
     if error is not None:
         return on_error(owner, task.handle, error)
@@ -195,15 +239,17 @@ def on_timeout(task: FilterTask) -> Verdict | None:
 
 def run_completion(owner: FilterOwner, chain: list[PhaseHandler]) -> None:
     """Calls `on_complete` of the filters; errors are only reported."""
+    context = owner.enter()
     for step in chain:
         try:
-            answer: object = step.call(owner.exchange)
+            answer = context.run(step.call, owner.exchange)
         except BaseException as error:
             report_error(owner.runtime.log, step.handle, owner.exchange, error)
             continue
         if answer is not None:
             wrong = f"it returned {type_name(answer)}, not None"
             report_error(owner.runtime.log, step.handle, owner.exchange, wrong, step.call)
+    owner.leave(context)
 
 
 # ---- bodies
@@ -237,6 +283,15 @@ def filter_start(
 
 def filter_chunk(owner: FilterOwner, chain: list[BodyHandler], data: bytes, last: bool) -> bytes | Verdict:
     """The chunk as changed by the filters of `chain`, or the verdict of a filter error."""
+    context = owner.enter()
+    filtered = _filter_chunk(owner, context.run, chain, data, last)
+    owner.leave(context)
+    return filtered
+
+
+def _filter_chunk(
+    owner: FilterOwner, run: Callable[..., object], chain: list[BodyHandler], data: bytes, last: bool
+) -> bytes | Verdict:
     exchange = owner.exchange
     for step in chain:
         handle = step.handle
@@ -245,7 +300,7 @@ def filter_chunk(owner: FilterOwner, chain: list[BodyHandler], data: bytes, last
             continue
         handle.calls.value += 1
         try:
-            answer = step.call(exchange, data, last)
+            answer = run(step.call, exchange, data, last)
             if answer is not None and type(answer) is not bytes and issubclass(type(answer), bytes):
                 answer = bytes(cast("bytes", answer))  # a subclass may override anything
         except BaseException as error:
@@ -287,7 +342,7 @@ def is_coroutine(answer: object) -> bool:
     return isinstance(answer, CoroutineType) or asyncio.iscoroutine(answer)
 
 
-class FilterTask(Alarm):
+class FilterTask(WaitingFilter):
     """A running `async` filter and its task. Its alarm is the filter's timeout."""
 
     def __init__(self, owner: FilterOwner, chain: list[PhaseHandler], index: i64, phase: i64) -> None:
@@ -309,9 +364,11 @@ class FilterTask(Alarm):
         """
         owner = self._owner
         assert owner is not None
-        owner.filter_task = self
         runtime = owner.runtime
-        task = runtime.tasks.start(coroutine, self.handle.name)
+        context = owner.own_context()
+        assert owner.context is not None
+        owner.context.waiting = self
+        task = runtime.tasks.start(coroutine, self.handle.name, context)
         self._task = task
         if task.done():
             if self._owner is None:
@@ -337,7 +394,6 @@ class FilterTask(Alarm):
         return asyncio.CancelledError("the filter cancelled itself") if task.cancelled() else task.exception()
 
     def cancel(self) -> None:
-        """Cancels the filter; the owner is not notified."""
         self._owner = None
         if self._task is not None:
             self._task.cancel()

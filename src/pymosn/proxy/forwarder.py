@@ -445,6 +445,15 @@ class Forwarder(AttemptOwner):
             self._pending.give_back()
             self._pending = None
 
+    def drain(self) -> None:
+        """Nothing further is needed, but the rest of a short response is read, so that its connection can be reused."""
+        attempt = self._attempt
+        if attempt is None or not attempt.is_whole:
+            self.cancel()
+        else:
+            self.forget()
+            attempt.drain()
+
     def count_bytes(self) -> None:
         """Adds the bytes of a tunnel to the counters of host and cluster."""
         if self._attempt is not None:

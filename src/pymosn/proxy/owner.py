@@ -78,6 +78,10 @@ class ExchangeOwner(FilterOwner):
         """Cancels the attempt: nothing further is needed from the upstream."""
         raise NotImplementedError
 
+    def drain_attempt(self) -> None:
+        """Nothing further is needed from the upstream, but the rest of its response is read if it is short."""
+        raise NotImplementedError
+
     def arm_timeout(self) -> None:
         """Arms the timeout for the next event: more of the request, the response's head, or more of its body."""
         raise NotImplementedError

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterable, Iterable
+from collections.abc import AsyncGenerator, AsyncIterable, Generator, Iterable
+from contextvars import Context
 from typing import cast
 
 from mypy_extensions import mypyc_attr
@@ -43,9 +44,9 @@ class ReplyStream:
         self._is_writable.set()
         self._turns = TurnLimit()
 
-    def start(self, receiver: ChunkReceiver) -> None:
-        """Starts streaming to `receiver`."""
-        self._task = asyncio.get_running_loop().create_task(self._run(receiver))
+    def start(self, receiver: ChunkReceiver, context: Context) -> None:
+        """Starts streaming to `receiver`. `context`: of the filter's code."""
+        self._task = asyncio.get_running_loop().create_task(self._run(receiver), context=context)
 
     def on_writable(self, writable: bool) -> None:
         """False: the client's buffer is full; True: it has drained."""
@@ -65,26 +66,50 @@ class ReplyStream:
             task.cancel()
 
     async def _run(self, receiver: ChunkReceiver) -> None:
+        is_whole = False
+        failed: BaseException | None = None
         try:
-            if isinstance(self._chunks, AsyncIterable):
-                async for chunk in self._chunks:
-                    if not await self._send(receiver, chunk):
-                        return
-                    if self._turns.is_reached():  # neither the generator nor the client need have made it wait
-                        await asyncio.sleep(0)
-            else:
-                for chunk in self._chunks:
-                    if not await self._send(receiver, chunk):
-                        return
-                    await asyncio.sleep(0)  # a long reply must not starve other exchanges
+            is_whole = await self._send_all(receiver)
         except BaseException as error:
-            if self._is_cancelled and issubclass(type(error), asyncio.CancelledError):
-                raise
-            self._clock.tick()
-            receiver.on_stream_error(self._handle, error)
+            failed = error
+        # Not in a `finally`: with an `await` in it, mypyc's may raise the exception of an earlier coroutine again.
+        try:
+            await self._close()
+        except BaseException as error:
+            if failed is None or self._is_cancelled:
+                failed = error
+        if self._is_cancelled and (failed is None or issubclass(type(failed), asyncio.CancelledError)):
+            failed = None  # it refers to this frame
             return
         self._clock.tick()
-        receiver.on_chunk(b"", True)
+        if failed is not None:
+            receiver.on_stream_error(self._handle, failed)
+            failed = None
+        elif is_whole:
+            receiver.on_chunk(b"", True)
+
+    async def _send_all(self, receiver: ChunkReceiver) -> bool:
+        """Sends all chunks. Returns False after an invalid one."""
+        if isinstance(self._chunks, AsyncIterable):
+            async for chunk in self._chunks:
+                if not await self._send(receiver, chunk):
+                    return False
+                if self._turns.is_reached():  # neither the generator nor the client need have made it wait
+                    await asyncio.sleep(0)
+        else:
+            for chunk in self._chunks:
+                if not await self._send(receiver, chunk):
+                    return False
+                await asyncio.sleep(0)  # a long reply must not starve other exchanges
+        return True
+
+    async def _close(self) -> None:
+        """Runs the rest of a generator that is not exhausted, here because its context is that of the exchange."""
+        chunks = self._chunks
+        if isinstance(chunks, AsyncGenerator):
+            await chunks.aclose()
+        elif isinstance(chunks, Generator):
+            chunks.close()
 
     async def _send(self, receiver: ChunkReceiver, chunk: object) -> bool:
         """Sends a chunk once the client is ready. Returns False for an invalid chunk."""

@@ -56,31 +56,58 @@ class Responder(ChunkReceiver):
         owner = self._owner
         flow = self.flow
         head.add_date(owner.runtime.dates)
+        takes_body = owner.sender.takes_body(head)
         if head.new_body is not None:
-            self._replace_body(head, head.new_body)
-        if owner.options.filters.response_body and not self._filter_start(head):
+            self._replace_body(head, head.new_body, takes_body)
+        elif takes_body and flow.size == 0 and flow.ended and self._is_missing(head):
+            head.empty()
+        elif not takes_body or head.content_length == 0:
+            self._drop_body()
+        if owner.options.filters.response_body and not self._filter_start(head, takes_body):
             return
         data = flow.take()
         self.head_sent = True
         owner.send_head(head, data, flow.ended, flow.trailers)
         if not flow.ended and self.stream is not None:
-            self.stream.start(self)
+            self.stream.start(self, owner.own_context())
         flow.release()
 
-    def _replace_body(self, head: ResponseHead, body: bytes) -> None:
+    def _replace_body(self, head: ResponseHead, body: bytes, takes_body: bool) -> None:
         """Replaces the response body with a filter's; the rest of the upstream body is cancelled."""
         self._drop_rest()
-        self.flow.set_body(body if self._owner.exchange.request.has_response_body(head) else b"", True)
         head.replace_body(body)
+        self.flow.set_body(body if takes_body and head.content_length != 0 else b"", True)
 
-    def _filter_start(self, head: ResponseHead) -> bool:
+    def _drop_body(self) -> None:
+        """Drops a body that the client does not take, because a filter changed the status or the method."""
+        flow = self.flow
+        if flow.ended and flow.size == 0 and flow.trailers is None and self.stream is None:
+            return
+        flow.release()
+        flow.source = None
+        flow.set_body(b"", True)
+        self.stream = None
+        self._owner.drain_attempt()
+
+    def _is_missing(self, head: ResponseHead) -> bool:
+        """Whether the client expects a body but the response had none, by the status or method that a filter has changed."""
+        if self.stream is not None or (head.content_length == 0 and head.status == self._shown_status):
+            return False
+        shown = head if head.status == self._shown_status else ResponseHead(self._shown_status)
+        return not self._owner.exchange.request.has_response_body(shown)
+
+    def _filter_start(self, head: ResponseHead, takes_body: bool) -> bool:
         """Runs body filters on what is held; False if that made the exchange fail."""
         owner = self._owner
         exchange = owner.exchange
-        if exchange.failure in FILTER_FAILURES or not exchange.request.has_response_body(head):
+        if exchange.failure in FILTER_FAILURES:
             return True
         handlers = body_handlers(exchange, owner.options.filters.response_body)
         if not handlers:
+            return True
+        if not takes_body:
+            if head.content_length > 0 and any_changes_length(handlers):
+                head.set_length(UNKNOWN_LENGTH)  # it is that of the body before the filters (RFC 9110 section 8.6)
             return True
         self._has_handlers = True
         flow = self.flow

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from contextvars import Context
+
 from pymosn.api.stream import StreamProtocol
 from pymosn.core.clock import Clock, HttpDates
 from pymosn.core.counters import Metrics
@@ -11,6 +13,7 @@ from pymosn.core.registry import Registry
 from pymosn.core.request_ids import RequestIds
 from pymosn.core.timers import TimerWheel
 from pymosn.core.turn_limit import TurnLimit
+from pymosn.proxy.contexts import ExchangeContext
 from pymosn.proxy.task_starter import TaskStarter
 from pymosn.upstream.clusters import Clusters
 
@@ -37,5 +40,7 @@ class Runtime:
         self.dates = HttpDates(clock)
         self.request_ids = RequestIds()
         self.tasks = TaskStarter()
+        #: An empty context for calls of filters, if it `is_spare`.
+        self.spare_context = ExchangeContext(Context())
         #: For what filters await, when it completes without waiting.
         self.turns = TurnLimit()

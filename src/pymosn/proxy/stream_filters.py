@@ -136,8 +136,12 @@ class StreamFilters:
         self.sees_requests: bool = bool(self.on_request or self.on_route or self.on_host or self.request_body)
         #: Whether a filter may read a complete body.
         self.may_read: bool = any(handle.may_wait for handle in filters)
+        #: Whether no filter may change requests or responses.
+        self.is_passive: bool = not self.sees_requests
         #: Whether a filter may change responses.
         self.sees_responses: bool = bool(self.on_response or self.response_body or self.may_read)
+        if self.sees_responses:
+            self.is_passive = False
         #: Number of exchanges that use the chain now.
         self.in_use: i64 = 0
         self._parts: dict[str, StreamFilters] = {}

@@ -25,27 +25,29 @@ class TaskStarter:
         """Replaces the loop's `call_soon` while a task is created."""
         self._calls.append((callback, args, context))
 
-    def start(self, coroutine: Coroutine[Any, Any, object], name: str) -> Task[object]:
-        """A task called `name`, which has run its first step and may be done.
+    def start(self, coroutine: Coroutine[Any, Any, object], name: str, context: Context) -> Task[object]:
+        """A task called `name` that runs in `context`. It has run its first step, and may be done.
 
-        Within another task, the loop starts it later, since only one task can be the current one.
+        Within another task, or if the context is already entered, the loop starts it later.
         """
         loop = get_running_loop()
         if current_task(loop) is not None:
-            return loop.create_task(coroutine, name=name)
+            return loop.create_task(coroutine, name=name, context=context)
         loop.call_soon = self  # type: ignore[method-assign,assignment]
         try:
-            task = Task(coroutine, loop=loop, name=name)
+            task = Task(coroutine, loop=loop, name=name, context=context)
         finally:
             del loop.call_soon
             calls = self._calls
             self._calls = []
-        for callback, args, context in calls:
-            if context is not None and (len(calls) == 1 or getattr(callback, "__self__", None) is task):
-                try:  # noqa: SIM105 - `suppress` takes as long as all the rest
+        for callback, args, its_context in calls:
+            if len(calls) == 1 or getattr(callback, "__self__", None) is task:
+                try:
                     context.run(callback, *args)
+                except RuntimeError:  # not the task's, which stores its exceptions
+                    loop.call_soon(callback, *args, context=context)
                 except (SystemExit, KeyboardInterrupt):
                     pass  # the task stores it, like any other exception
             else:
-                loop.call_soon(callback, *args, context=context)  # made by a finalizer that ran meanwhile
+                loop.call_soon(callback, *args, context=its_context)  # made by a finalizer that ran meanwhile
         return task

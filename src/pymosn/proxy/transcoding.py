@@ -5,6 +5,8 @@ The request is converted once, before a host is chosen; each attempt then sends 
 
 from __future__ import annotations
 
+from typing import cast
+
 from pymosn.api.exchange import Exchange, Reply
 from pymosn.api.rpc import RpcRequest
 from pymosn.api.transcoder import Transcoder, checked_call, checked_reply
@@ -90,7 +92,7 @@ class Transcoding(SenderWrapper):
         try:
             if head.content_length > self._transcoder.limit:
                 return Verdict(handle, None, RESPONSE_TOO_LARGE, f"filter {handle.name}: {head.content_length} bytes")
-            made = checked_reply(self._transcoder, exchange, head)
+            made = self._reply(exchange, head)
         except ValueError as error:
             return Verdict(handle, None, UNTRANSLATABLE_REPLY, f"filter {handle.name}: {reason(error)}")
         except BaseException as error:  # `sys.exit` and panics of Rust extensions are not Exceptions
@@ -100,6 +102,14 @@ class Transcoding(SenderWrapper):
         if made is None:
             return Verdict(handle, None, PROTOCOL_MISMATCH, f"not a {exchange.upstream_protocol()} response")
         return made
+
+    def _reply(self, exchange: Exchange, head: ResponseHead) -> Reply | None:
+        owner = self._owner
+        context = owner.enter()
+        try:
+            return cast("Reply | None", context.run(checked_reply, self._transcoder, exchange, head))
+        finally:
+            owner.leave(context)
 
     # ---- to the upstream: the client's request has been read
 

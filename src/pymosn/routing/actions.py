@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import random
-from typing import Final, NamedTuple
+from typing import Final
 
 from mypy_extensions import i64
 
@@ -78,13 +78,18 @@ class ForwardPlan:
         self.has_clients_try = timeouts.has_clients_try
 
 
-class Timeouts(NamedTuple):
+class Timeouts:
     """Timeouts of a request and of each attempt in seconds (0.0: none), and which of them the client has shortened."""
 
-    total: float
-    per_attempt: float = 0.0
-    has_clients_total: bool = False
-    has_clients_try: bool = False
+    def __init__(self, total: float, per_attempt: float, has_clients_total: bool, has_clients_try: bool) -> None:
+        self.total = total
+        self.per_attempt = per_attempt
+        self.has_clients_total = has_clients_total
+        self.has_clients_try = has_clients_try
+
+    def is_only(self, total: float) -> bool:
+        """Whether there is only the timeout `total`, which no client has shortened."""
+        return self.total == total and self.per_attempt == 0.0 and not self.has_clients_total and not self.has_clients_try
 
 
 class Mirror:

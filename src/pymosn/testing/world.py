@@ -21,6 +21,7 @@ from pymosn.core.registry import Registry
 from pymosn.core.timers import TimerWheel
 from pymosn.filters.typed_config import typed_config
 from pymosn.proxy.cluster_client import ClusterClients
+from pymosn.proxy.filtering import FilterTask
 from pymosn.proxy.options import ProxyOptions
 from pymosn.proxy.runtime import Runtime
 from pymosn.proxy.stream_filters import FilterHandle, StreamFilters
@@ -379,8 +380,8 @@ class World:
         driver = client.driver
         if driver is None:
             return "the proxy waits for the rest of the request's head"
-        task = driver.filter_task
-        if task is not None:
+        task = None if driver.context is None else driver.context.waiting
+        if isinstance(task, FilterTask):
             return f"the filter {task.handle.name} waits{place_of_task(task._task)}"
         for wire in self._hosts.busy:
             return f"the upstream {wire.cluster!r} has not responded to {wire.request!r}{place_of_task(wire.task)}"

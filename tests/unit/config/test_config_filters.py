@@ -1,10 +1,12 @@
 """Stream filters of a configuration: typed settings, shared while unchanged, rejected with the position of the fault."""
 
+import asyncio
+import sys
 from pathlib import Path
 
 import pytest
 
-from pymosn.assembly.filters import FilterBuilder, check_filters
+from pymosn.assembly.filters import FilterBuilder, check_filters, start_filters, stop_filters
 from pymosn.config.load import Loaded, load_text
 from pymosn.core.counters import Metrics
 from pymosn.core.log import Log
@@ -220,3 +222,45 @@ def test_positions_after_the_keys_of_objects(folder: Path) -> None:
 def test_a_protocol_that_there_is_not(folder: Path) -> None:
     (fault,) = faults_of_keyed(folder, "limits: []", "Unseen")
     assert fault[1].startswith("protocols: unknown protocol 'HTTP1'; known: Http1, ")
+
+
+CONTEXTS = """
+from contextvars import ContextVar
+from pymosn.api import StreamFilter
+
+OWN = ContextVar("own")
+OWN.set("module")
+seen = []
+
+class Typed(StreamFilter):
+    def __init__(self, config):
+        OWN.set("constructor")
+
+    async def start(self):
+        seen.append(OWN.get("unset"))
+        OWN.set("start")
+        self.context.create_task(self.watch())
+
+    async def watch(self):
+        seen.append(OWN.get("unset"))
+
+    async def stop(self):
+        seen.append(OWN.get("unset"))
+        OWN.set("stop")
+"""
+
+
+def test_start_and_stop_have_contexts_of_their_own(folder: Path) -> None:
+    (folder / "filters.py").write_text(CONTEXTS)
+    (built,) = builder(folder, load_text(CONFIG.format(name="Typed", count="2"), "c.yaml", yaml=True)).new()
+    seen = sys.modules[type(built.handle.filter).__module__].seen
+
+    async def scenario() -> None:
+        assert await start_filters([built]) == []
+        await asyncio.sleep(0)
+        for _ in range(2):
+            built.is_started = True
+            await stop_filters([built])
+
+    asyncio.run(scenario())
+    assert seen == ["unset", "start", "unset", "unset"]

@@ -3,6 +3,7 @@
 import asyncio
 import socket
 from collections.abc import Awaitable, Callable
+from contextvars import ContextVar
 from pathlib import Path
 
 import pytest
@@ -26,6 +27,8 @@ from pymosn.core.timers import TimerWheel
 from pymosn.network.dialer import TcpDialer
 from pymosn.network.listener import ConnectionIds, Listener
 from pymosn.network.reject_all import RejectAllFactory
+
+own: ContextVar[str] = ContextVar("own")
 
 
 class Ear(NetworkFilter):
@@ -400,3 +403,20 @@ def test_a_transport_that_is_not_implemented_fails_the_dial() -> None:
         place.socket.close()
 
     run(test)
+
+
+def test_a_dialed_connection_does_not_keep_the_context_of_a_filter() -> None:
+    seen: list[str] = []
+
+    async def test() -> None:
+        place = Place(Ears(lambda connection, data: connection.write(data)))
+        await place.listener.start(place.socket)
+        own.set("of an exchange")
+        ear = Ear(lambda connection, data: seen.append(own.get("unset")))
+        connection = await place.dial(ear)
+        assert isinstance(connection, Connection)
+        connection.write(b"hello")
+        await ear.heard.wait()
+
+    run(test)
+    assert seen == ["unset"]

@@ -246,8 +246,9 @@ def test_request_ids_look_like_uuids_and_differ() -> None:
     ("status", "method", "body", "length"),
     [
         (200, b"GET", b"hi", 2),
-        (200, b"HEAD", b"", 2),
+        (200, b"HEAD", b"hi", 2),  # the sender drops it
         (204, b"GET", b"", None),
+        (205, b"GET", b"", 0),
         (304, b"GET", b"", None),
         (404, b"POST", b"hi", 2),
     ],

@@ -34,7 +34,7 @@ def begin(loop: asyncio.AbstractEventLoop, work: Work) -> tuple[asyncio.Task[obj
     starter = TaskStarter()
 
     def start() -> None:
-        task = starter.start(work(), "filter")
+        task = starter.start(work(), "filter", contextvars.copy_context())
         begun.set_result((task, task.done()))
 
     loop.call_soon(start)
@@ -93,11 +93,29 @@ def test_inside_another_task_it_waits_for_its_turn(loop: asyncio.AbstractEventLo
         return asyncio.current_task()
 
     async def outer() -> tuple[bool, bool, bool]:
-        task = TaskStarter().start(inner(), "inner")
+        task = TaskStarter().start(inner(), "inner", contextvars.copy_context())
         at_once = task.done()
         return at_once, await task is task, asyncio.current_task() is not task
 
     assert loop.run_until_complete(outer()) == (False, True, True)
+
+
+def test_in_a_context_that_is_already_entered_it_waits_for_its_turn(loop: asyncio.AbstractEventLoop) -> None:
+    context = contextvars.Context()
+    tasks: list[asyncio.Task[object]] = []
+
+    async def work() -> str:
+        return word.get()
+
+    def start() -> None:
+        word.set("own")
+        tasks.append(TaskStarter().start(work(), "filter", context))
+        assert not tasks[0].done()
+        loop.call_soon(loop.stop)
+
+    loop.call_soon(context.run, start)
+    loop.run_forever()
+    assert outcome(loop, tasks[0]) == "own"
 
 
 def test_calls_of_others_while_it_is_made_are_made_too(loop: asyncio.AbstractEventLoop) -> None:
@@ -113,7 +131,7 @@ def test_calls_of_others_while_it_is_made_are_made_too(loop: asyncio.AbstractEve
         return "answer"
 
     def start() -> None:
-        assert TaskStarter().start(work(), Name()).result() == "answer"
+        assert TaskStarter().start(work(), Name(), contextvars.copy_context()).result() == "answer"
         assert called == ["work"]
         loop.call_soon(loop.stop)
 

@@ -77,6 +77,9 @@ class Http1ServerStream(ResponseSender):
         if self._minor_version == 1 and not self.head_sent and not self.response_ended:
             self._connection.write_parts(encode_response(head, b""))
 
+    def takes_body(self, head: ResponseHead) -> bool:
+        return self.method != b"HEAD" and head.status != 204 and head.status != 304
+
     def send_response(self, head: ResponseHead, data: bytes, end: bool) -> None:
         if self.head_sent or self.response_ended:
             return
@@ -91,7 +94,7 @@ class Http1ServerStream(ResponseSender):
             self._is_bodyless = True
             data = b""
         elif end and is_sized and head.content_length != len(data):
-            self._server.is_last = True
+            head.set_length(len(data))  # a filter has changed the method of the request after the response
         if end and not is_sized:
             if data:
                 options = b"content-length: %d\r\n" % len(data)
