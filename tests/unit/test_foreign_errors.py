@@ -12,6 +12,8 @@ OWN = {
     ("routing/expressions.py", "__init__"),
     ("routing/expressions.py", "matches"),
     ("server/services.py", "_follow"),
+    ("server/source_watch.py", "run"),
+    ("testing/world.py", "_deliver"),
 }
 
 

@@ -108,7 +108,7 @@ def _remove(registry: Any, collector: Any) -> bool:
     """Unregisters a collector; False if it was not registered."""
     try:
         registry.pymosn_unregister(collector)
-    except Exception:  # KeyError if it is not registered; a collector's own code may raise anything
+    except BaseException:  # KeyError if it is not registered; a collector's own code may raise anything
         return False
     with contextlib.suppress(TypeError):  # a class with `__slots__` and no weak references
         _REMOVED.add(collector)
@@ -119,7 +119,7 @@ def _restore(registry: Any, collector: Any) -> bool:
     """Registers a removed collector again; False if one of its names is in use."""
     try:
         registry.pymosn_register(collector)
-    except Exception:  # ValueError if a name is in use; see above
+    except BaseException:  # ValueError if a name is in use; see above
         return False
     with contextlib.suppress(TypeError):
         _REMOVED.discard(collector)

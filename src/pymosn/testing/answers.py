@@ -7,6 +7,7 @@ import inspect
 from collections.abc import Awaitable, Callable, Mapping
 from typing import Final
 
+from pymosn.core.errors import is_a
 from pymosn.testing.messages import Down, Request, Response
 from pymosn.testing.mistakes import InvalidTest, place_of, raise_as_mistake
 
@@ -46,7 +47,7 @@ class Answers:
             raise
         except BaseException as error:
             task = asyncio.current_task()
-            if isinstance(error, asyncio.CancelledError) and task is not None and task.cancelling():
+            if is_a(error, asyncio.CancelledError) and task is not None and task.cancelling():
                 raise
             raise_as_mistake(error, f"the function for the cluster {cluster!r}", answer)
         if not isinstance(made, Response):

@@ -8,6 +8,7 @@ from pymosn.api.network import Dialer, DialReceiver, NetworkFilter, Peer
 from pymosn.api.protocol import HEAD, NEED_MORE, ProtocolError
 from pymosn.api.stream import ConnectionPool, PoolTarget, RequestSender, ResponseReceiver, StreamProtocol
 from pymosn.core.clock import Clock
+from pymosn.core.errors import is_a
 from pymosn.core.failure import Failure
 from pymosn.core.headers import Headers
 from pymosn.core.message import ResponseHead
@@ -128,7 +129,7 @@ class HostWire(Wire):
             await self._fail(down.failure)
         except BaseException as error:
             task = self.task
-            if isinstance(error, asyncio.CancelledError) and task is not None and task.cancelling():
+            if is_a(error, asyncio.CancelledError) and task is not None and task.cancelling():
                 raise
             self._hosts.mistakes.add(error)
 
