@@ -7,6 +7,9 @@ SUPERVISOR: Final = 64 << 20
 #: Memory that a worker gets at least. One without filters has 38 MiB before its first request.
 WORKER: Final = 64 << 20
 
+#: The part of its memory above which a worker hardly serves, whatever the thresholds of `overload` are.
+USABLE: Final = 0.9
+
 MIB: Final = 1 << 20
 
 
@@ -25,7 +28,7 @@ def fitting(wanted: int, limit: int) -> tuple[int, str]:
 
 
 def shortage(needed: int, when: str, configured: int, container: int, workers: int) -> str:
-    """Explains that a worker uses so much of its share that it would reject requests.
+    """Explains that a worker uses more than the usable part of its share.
 
     `when`: for the text, such as "with this configuration". All but it and `workers` in bytes. `configured`:
     `overload.memory_limit`; if it is 0, the share is one of `container`.
@@ -34,7 +37,7 @@ def shortage(needed: int, when: str, configured: int, container: int, workers: i
     if configured > 0:
         return f"{text} servers[0].overload.memory_limit, which is {configured // MIB} MiB"
     for_all = share_of(container, 1)
-    fit = for_all * 8 // 10 // needed
+    fit = int(for_all * USABLE) // needed
     advice = f"; {fit} would have enough" if 0 < fit < workers else ""
     return (
         f"{text} its share of the memory limit, which is {share_of(container, workers) // MIB} MiB:"

@@ -10,7 +10,7 @@ from typing import Final
 from pymosn.assembly.worker import WorkerRuntime
 from pymosn.core.log import INFO, WARN
 from pymosn.core.overload import NO_KEEP_ALIVE, NORMAL, SHED, STOP_ACCEPT
-from pymosn.server.capacity import share_of, shortage
+from pymosn.server.capacity import USABLE, share_of, shortage
 from pymosn.server.cgroups import memory_limit
 from pymosn.server.resources import Statm, descriptor_count, give_back
 
@@ -70,19 +70,21 @@ class OverloadManager:
         self._set_level(rss)
 
     def shortage(self, when: str) -> str:
-        """Why the worker would start to reject requests now, for lack of memory; empty if it would not.
+        """Why this worker could not serve now, for lack of memory; empty if it could, or did not before either.
 
         `when`: "before its first request", or "with this configuration".
         """
-        before = int(self._runtime.runtime.overload.level)
-        if before >= SHED or self._level(self._rss(), before) < SHED:
+        if self._runtime.runtime.overload.level >= SHED or not self._is_too_much(self._rss()):
             return ""
         self._relieve()
         needed = self._rss()
-        if self._level(needed, before) < SHED:
+        if not self._is_too_much(needed):
             return ""
         configured = self._runtime.active.overload.memory_limit
         return shortage(needed, when, configured, self._container, self._runtime.share.count)
+
+    def _is_too_much(self, rss: int) -> bool:
+        return rss > self.limit * USABLE > 0
 
     def _set_level(self, rss: int) -> None:
         state = self._runtime.runtime.overload

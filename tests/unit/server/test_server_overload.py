@@ -129,7 +129,7 @@ def test_where_the_limit_comes_from(benches: list[Bench], container: int, config
             90,
             f"{SHARE} 96 MiB: (256 MiB - 64 MiB for the supervisor) / 2 workers; 1 would have enough",
         ),
-        (100, {}, 45, f"{SHARE} 25 MiB: (100 MiB - 50 MiB for the supervisor) / 2 workers"),
+        (100, {}, 46, f"{SHARE} 25 MiB: (100 MiB - 50 MiB for the supervisor) / 2 workers"),
         (256, {"memory_limit": 20 * MIB}, 38, "servers[0].overload.memory_limit, which is 20 MiB"),
         (0, {"memory_limit": 41 * MIB}, 38, "servers[0].overload.memory_limit, which is 41 MiB"),
     ],
