@@ -28,7 +28,7 @@ from pymosn.proxy.stream_filters import FilterHandle, StreamFilters
 from pymosn.routing.actions import Forward
 from pymosn.routing.matchers import AnyRequest
 from pymosn.routing.table import RouteTable, TableSlot, VirtualHost
-from pymosn.stream.http1.options import read_http1_options, trusts_peer
+from pymosn.stream.http1.options import forwarding_options, path_policy, read_http1_options
 from pymosn.testing import fakes
 from pymosn.testing.answers import SERVICE, Answer, Answers
 from pymosn.testing.client import Client, Ends
@@ -169,12 +169,14 @@ class World:
         settings = {**HTTP1, **(http1 or {})}
         try:
             self._http1 = read_http1_options(settings, ListenerFacts(idle_timeout=90.0, overload=OverloadState()))
+            forwarding = forwarding_options(settings)
         except ValueError as error:
             raise InvalidTest(f"http1: {error}") from None
         self._is_started = False
         self._place = ""
         self._contexts: list[FilterContext] = []
-        self._options = self._make_options(settings, self._make_handles(on_error, timeout, workers), route_config)
+        handles = self._make_handles(on_error, timeout, workers)
+        self._options = self._make_options(settings, forwarding, handles, route_config)
         #: The loop that runs the world, once something has been sent.
         self._loop: asyncio.AbstractEventLoop | None = None
 
@@ -207,7 +209,11 @@ class World:
         return handles
 
     def _make_options(
-        self, settings: Mapping[str, Any], handles: list[FilterHandle], route_config: Mapping[str, object] | None
+        self,
+        settings: Mapping[str, Any],
+        forwarding: ForwardingOptions,
+        handles: list[FilterHandle],
+        route_config: Mapping[str, object] | None,
     ) -> ProxyOptions:
         route = Route("test", AnyRequest(), Forward(SERVICE, 60.0), None, dict(route_config) if route_config else None)
         slot = TableSlot("test")
@@ -221,17 +227,13 @@ class World:
             filters=StreamFilters(handles),
             stats=DownstreamStats(self.metrics.group("downstream", ("listener", "test"))),
             access_logs=[self._ends],
-            forwarding=ForwardingOptions(
-                x_forwarded=settings["x_forwarded"],
-                x_request_id=settings["x_request_id"],
-                trusts_peer=trusts_peer(settings),
-                trusted_hops=settings["trusted_hops"],
-            ),
+            forwarding=forwarding,
             reason_header=settings["reason_header"],
             stream_idle_timeout=settings["stream_idle_timeout"],
             tunnel_idle_timeout=settings["tunnel_idle_timeout"],
             idle_timeout=90.0,
             detection_timeout=15.0,
+            paths=path_policy(settings),
         )
         return options.for_protocol(PROTOCOL)
 

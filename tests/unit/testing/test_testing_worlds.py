@@ -46,6 +46,21 @@ def test_other_settings() -> None:
     assert (result.status, result.exchange.remote_ip) == (200, "10.2.2.2")
     refused = run(make(Passes), Request("GET", "/a//b%2fc"), http1={"encoded_slashes": "refuse", "reason_header": True})
     assert (refused.status, refused.headers["x-pymosn-reason"]) == (400, "bad_target")
+    with pytest.raises(InvalidTest, match="http1: x_forwarded"):
+        run(make(Passes), Request(), http1={"x_forwarded": "yes"})
+
+
+class SetsPath(StreamFilter):
+    def on_request(self, exchange: Exchange) -> None:
+        exchange.request.path = f"{exchange.request.path}//b"
+
+
+def test_the_policy_for_paths_holds_for_those_of_filters() -> None:
+    paths = [
+        run(make(SetsPath), Request("GET", "/x//a"), http1={"merge_slashes": merges}).upstream[0].path
+        for merges in (True, False)
+    ]
+    assert paths == ["/x/a/b", "/x//a//b"]
 
 
 # ---- the life of a world
