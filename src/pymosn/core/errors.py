@@ -10,6 +10,8 @@ from __future__ import annotations
 from types import TracebackType
 from typing import Any, Final
 
+from pymosn.core.plain import plain_text
+
 #: Maximum characters of an error's text.
 LIMIT: Final = 2000
 TRACEBACK_LIMIT: Final = 50000
@@ -35,7 +37,7 @@ def reason(error: BaseException) -> str:
 def text_of(value: object) -> str:
     """The `str` of a value; at most LIMIT characters, and valid Unicode. Raises whatever the value raises."""
     # A subclass of `str` could override anything that is called later.
-    return printable(str.__str__(str(value)))
+    return printable(plain_text(str(value)))
 
 
 def traceback_of(error: BaseException) -> TracebackType | None:
@@ -70,7 +72,7 @@ def printable(text: str, limit: int = LIMIT) -> str:
 def shown(value: object) -> str:
     """The `repr` of a value; at most LIMIT characters, and valid Unicode. Never raises."""
     try:
-        return printable(str.__str__(repr(value)))
+        return printable(plain_text(repr(value)))
     except BaseException:
         return type_name(value)
 
@@ -78,4 +80,4 @@ def shown(value: object) -> str:
 def type_name(value: object) -> str:
     """The name of a value's type. Never raises."""
     # Not the attribute, as in `traceback_of`: a metaclass can override it.
-    return printable(str.__str__(_NAME.__get__(type(value))))
+    return printable(plain_text(_NAME.__get__(type(value))))

@@ -15,6 +15,7 @@ from pymosn.api.transcoder import Transcoder
 from pymosn.core.counters import Counter, Histogram, Metrics
 from pymosn.core.errors import describe, printable, reason, shown, traceback_of
 from pymosn.core.log import ERROR, Log
+from pymosn.core.plain import plain_text
 
 #: The phases that handle heads; their methods may be `async`.
 REQUEST: Final[i64] = 0
@@ -59,7 +60,7 @@ class FilterHandle:
         self.name = name
         self.filter = stream_filter
         #: The module of its class, for the places of its errors.
-        self.module = str.__str__(type(stream_filter).__module__)
+        self.module = plain_text(type(stream_filter).__module__)
         self.skips_errors: bool = (on_error or policy) == SKIP
         self.timeout: float = wait if timeout < 0.0 else timeout
         self.protocols: tuple[str, ...] = served
@@ -78,7 +79,7 @@ class FilterHandle:
         plain: tuple[str, ...] = _PLAIN
         if isinstance(stream_filter, Transcoder):
             plain = _PLAIN + _TRANSCODING
-            self.transcodes_to = str.__str__(stream_filter.upstream_protocol)
+            self.transcodes_to = plain_text(stream_filter.upstream_protocol)
             if self.skips_errors:
                 raise FilterClassError("a request cannot be forwarded without its transcoder: on_error must be fail")
             if not self.transcodes_to or self.protocols != Transcoder.protocols:
@@ -136,12 +137,10 @@ class StreamFilters:
         self.sees_requests: bool = bool(self.on_request or self.on_route or self.on_host or self.request_body)
         #: Whether a filter may read a complete body.
         self.may_read: bool = any(handle.may_wait for handle in filters)
-        #: Whether no filter may change requests or responses.
-        self.is_passive: bool = not self.sees_requests
         #: Whether a filter may change responses.
         self.sees_responses: bool = bool(self.on_response or self.response_body or self.may_read)
-        if self.sees_responses:
-            self.is_passive = False
+        #: Whether no filter may change requests or responses.
+        self.is_passive: bool = not (self.sees_requests or self.sees_responses)
         #: Number of exchanges that use the chain now.
         self.in_use: i64 = 0
         self._parts: dict[str, StreamFilters] = {}
@@ -189,7 +188,7 @@ def _settings(stream_filter: StreamFilter) -> tuple[str, float, tuple[str, ...]]
     names = values["protocols"]
     if not isinstance(names, tuple) or not all(isinstance(name, str) for name in names):
         raise FilterClassError(f'protocols must be a tuple of names, such as ("Http1",), not {shown(names)}')
-    return SKIP if policy == SKIP else FAIL, float(timeout), tuple([str.__str__(name) for name in names])
+    return SKIP if policy == SKIP else FAIL, float(timeout), tuple([plain_text(name) for name in names])
 
 
 def _check_methods(stream_filter: StreamFilter) -> None:
