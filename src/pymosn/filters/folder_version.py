@@ -375,7 +375,7 @@ class ModuleImport:
 def _run_within(loaded: LoadedModule, around: LoadedModule | None) -> None:
     """Runs a module in its package, which may be of an earlier version.
 
-    In a circle of imports `from package import module` looks for the package's name with the module's in `sys.modules`.
+    In a circle of imports, `from package import module` finds it only in `sys.modules`, by the package's own name.
     """
     name = loaded.name if around is None else f"{around.name}.{loaded.dotted.rpartition('.')[2]}"
     if name == loaded.name:
