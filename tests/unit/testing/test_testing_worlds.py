@@ -2,9 +2,7 @@
 
 import asyncio
 import gc
-import time
 import warnings
-from collections.abc import Iterator
 from typing import Any
 
 import pytest
@@ -14,16 +12,7 @@ from pymosn.config.schema import ProxyConfig
 from pymosn.testing import InvalidTest, Request, Response, World, fakes, make, run, send
 from pymosn.testing.world import HTTP1
 
-#: Seconds; far less than the time for which an exchange may last.
-AT_ONCE = 3.0
-
-
-@pytest.fixture(autouse=True)
-def _at_once() -> Iterator[None]:
-    """No mistake is noticed by waiting for it."""
-    started = time.monotonic()
-    yield
-    assert time.monotonic() - started < AT_ONCE
+pytestmark = pytest.mark.usefixtures("at_once")
 
 
 class Passes(StreamFilter):
