@@ -7,7 +7,8 @@ into such code.
 
 from __future__ import annotations
 
-from types import TracebackType
+from collections.abc import Callable
+from types import CodeType, FrameType, TracebackType
 from typing import Any, Final
 
 from pymosn.core.plain import plain_text
@@ -45,6 +46,26 @@ def traceback_of(error: BaseException) -> TracebackType | None:
     # Not the attribute: a property of its class would hide the interpreter's own.
     trace: object = _TRACEBACK.__get__(error)
     return trace if isinstance(trace, TracebackType) else None
+
+
+def place_in(error: BaseException, is_own: Callable[[FrameType], bool]) -> str:
+    """File, line and function of the innermost frame that `is_own`, else of the innermost frame; empty without one."""
+    trace = traceback_of(error)
+    place = ""
+    has_own = False
+    while trace is not None:
+        frame = trace.tb_frame
+        is_here = is_own(frame)
+        if is_here or not has_own:
+            has_own = is_here
+            place = place_at(frame.f_code, trace.tb_lineno)
+        trace = trace.tb_next
+    return place
+
+
+def place_at(code: CodeType, line: int) -> str:
+    """A line of a function, as part of a message."""
+    return f" (at {printable(code.co_filename)}:{line} in {code.co_name})"
 
 
 def is_a(error: BaseException, kind: type[BaseException]) -> bool:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import difflib
 import inspect
 from collections.abc import Awaitable, Callable
+from types import FrameType
 from typing import Final, cast
 
 from mypy_extensions import i64, mypyc_attr
@@ -13,7 +14,7 @@ from pymosn.api.exchange import Exchange, Reply
 from pymosn.api.stream_filter import FAIL, SKIP, StreamFilter
 from pymosn.api.transcoder import Transcoder
 from pymosn.core.counters import Counter, Histogram, Metrics
-from pymosn.core.errors import describe, printable, reason, shown, traceback_of
+from pymosn.core.errors import describe, place_at, place_in, reason, shown
 from pymosn.core.log import ERROR, Log
 from pymosn.core.plain import plain_text
 
@@ -223,7 +224,7 @@ def report_error(
     raised = None if type(error) is str else cast("BaseException", error)
     text = cast("str", error) if raised is None else describe(raised)
     try:
-        place = _place_of(method) if raised is None else _place(raised, handle.module)
+        place = _place_of(method) if raised is None else place_in(raised, lambda frame: _is_in(frame, handle.module))
     except BaseException:  # of attributes of the method, for example
         place = ""
     log.write(ERROR, f"[{exchange.connection_id},-,-] filter {handle.name!r} failed: {text}{place}", "pymosn.filter.error")
@@ -232,19 +233,8 @@ def report_error(
 def _place_of(method: object) -> str:
     """File, line and name of a method; empty if it is compiled."""
     code = getattr(inspect.unwrap(method), "__code__", None) if callable(method) else None
-    return "" if code is None else f" (at {printable(code.co_filename)}:{code.co_firstlineno} in {code.co_name})"
+    return "" if code is None else place_at(code, code.co_firstlineno)
 
 
-def _place(error: BaseException, module: str) -> str:
-    """File, line and function of the innermost frame in the filter's `module`, else of the innermost frame."""
-    trace = traceback_of(error)
-    place = ""
-    is_own = False
-    while trace is not None:
-        frame = trace.tb_frame
-        is_here = frame.f_globals.get("__name__") == module
-        if is_here or not is_own:
-            is_own = is_here
-            place = f" (at {printable(frame.f_code.co_filename)}:{trace.tb_lineno} in {frame.f_code.co_name})"
-        trace = trace.tb_next
-    return place
+def _is_in(frame: FrameType, module: str) -> bool:
+    return bool(frame.f_globals.get("__name__") == module)

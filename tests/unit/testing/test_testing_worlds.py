@@ -10,7 +10,7 @@ import pytest
 from pymosn.api import Exchange, HttpHeaders, Reply, StreamFilter
 from pymosn.config.schema import ProxyConfig
 from pymosn.testing import InvalidTest, Request, Response, World, fakes, make, run, send
-from pymosn.testing.world import HTTP1
+from pymosn.testing.listener import HTTP1
 
 pytestmark = pytest.mark.usefixtures("at_once")
 
