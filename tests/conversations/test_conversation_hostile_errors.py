@@ -418,6 +418,17 @@ def test_chunks_of_a_subclass(start: Start) -> None:
     assert with_answer(talk).endswith(b"3\r\none\r\n0\r\n\r\n")
 
 
+def test_chunks_of_a_subclass_from_a_body_filter(start: Start) -> None:
+    class Replaces(StreamFilter):
+        changes_length = False
+
+        def on_response_body(self, exchange: Exchange, data: bytes, last: bool) -> bytes:
+            return Data(data.upper())
+
+    talk = start(filters={"good": Replaces({})})
+    assert with_answer(talk).endswith(b"HI")
+
+
 def test_filters_are_told_apart_by_identity(start: Start) -> None:
     class Equal(StreamFilter):
         def __eq__(self, other: object) -> bool:

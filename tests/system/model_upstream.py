@@ -5,8 +5,10 @@ from __future__ import annotations
 import json
 import threading
 import time
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from http.server import BaseHTTPRequestHandler
 from typing import Any
+
+from thread_server import HttpServer
 
 
 def event(text: str, **more: Any) -> bytes:
@@ -90,17 +92,9 @@ class ModelUpstream:
             def log_message(self, format: str, *args: Any) -> None:
                 pass
 
-        class Server(ThreadingHTTPServer):
-            daemon_threads = True
-
-            def handle_error(self, request: Any, client_address: Any) -> None:
-                pass  # a stream that the proxy ends is broken off here
-
-        self._server = Server(("127.0.0.1", 0), Handler)
-        self.address = f"127.0.0.1:{self._server.server_address[1]}"
-        threading.Thread(target=self._server.serve_forever, args=(0.05,), daemon=True).start()
+        self._server = HttpServer(Handler)
+        self.address = self._server.address
 
     def close(self) -> None:
-        """Listens no more."""
-        self._server.shutdown()
-        self._server.server_close()
+        """Stops serving."""
+        self._server.close()

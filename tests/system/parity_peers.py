@@ -10,6 +10,7 @@ from typing import Any, NamedTuple
 
 import h11
 from pymosn_process import PATIENCE
+from recorder import Servers
 
 #: Fields that belong to one connection, or whose values are different each time.
 HIDDEN = {"connection", "transfer-encoding", "te", "date"}
@@ -168,27 +169,16 @@ def ask(port: int, case: Case, progress: Progress) -> tuple[int, Fields, bytes, 
                 return status, headers, body, trailers, True
 
 
-class Upstreams:
+class Upstreams(Servers):
     """The servers of some clusters: `service` responds as the case says, `auth` by the path."""
 
     def __init__(self) -> None:
         self.case = Case("")
         self.progress = Progress()
         self.received: list[Received] = []
-        self.ports: dict[str, int] = {}
-        self._loop = asyncio.new_event_loop()
-        self._servers: list[asyncio.Server] = []
-        self._loop.run_until_complete(self._open())
-        self._thread = threading.Thread(target=self._loop.run_forever, daemon=True)
-        self._thread.start()
+        super().__init__(("service", "auth"))
 
-    async def _open(self) -> None:
-        for name in ("service", "auth"):
-            server = await asyncio.start_server(lambda r, w, name=name: self._serve(name, r, w), "127.0.0.1", 0)
-            self._servers.append(server)
-            self.ports[name] = server.sockets[0].getsockname()[1]
-
-    async def _serve(self, name: str, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    async def serve(self, name: str, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         codec = h11.Connection(h11.SERVER)
         head: h11.Request | None = None
         body = b""
@@ -218,7 +208,7 @@ class Upstreams:
             if head.method == b"HEAD":
                 answer = [answer[0][: answer[0].index(b"\r\n\r\n") + 4]]
             for count, part in enumerate(answer):
-                await self._loop.run_in_executor(None, self.progress.wait, "response", count)
+                await self.loop.run_in_executor(None, self.progress.wait, "response", count)
                 writer.write(part)
             await writer.drain()
         except (OSError, h11.RemoteProtocolError):
@@ -231,20 +221,6 @@ class Upstreams:
         if name == "auth":
             case = Case("", status=200 if target == "/allow" else 403, answer=b"auth")
         return [] if case.answer is None else response(case)
-
-    def close(self) -> None:
-        """Stops serving."""
-
-        async def stop() -> None:
-            for server in self._servers:
-                server.close()
-            for task in asyncio.all_tasks() - {asyncio.current_task()}:
-                task.cancel()
-
-        asyncio.run_coroutine_threadsafe(stop(), self._loop).result(5)
-        self._loop.call_soon_threadsafe(self._loop.stop)
-        self._thread.join(5)
-        self._loop.close()
 
 
 def masked(text: str) -> str:

@@ -275,16 +275,19 @@ class TwoHops:
 
 
 def _table(name: str, cluster: str) -> dict[str, Any]:
+    """A router table that sends everything to a cluster."""
     route = {"match": {"prefix": "/"}, "route": {"cluster_name": cluster}}
     return {"router_config_name": name, "virtual_hosts": [{"name": name, "domains": ["*"], "routers": [route]}]}
 
 
-def _listener(name: str, port: int, table: str) -> dict[str, Any]:
-    proxy = {"type": "proxy", "config": {"downstream_protocol": "Http1", "router_config_name": table}}
+def _listener(name: str, port: int, router: str, filters: Sequence[dict[str, Any]] = ()) -> dict[str, Any]:
+    """A listener for HTTP/1 with a router table and stream filters."""
+    proxy = {"type": "proxy", "config": {"downstream_protocol": "Http1", "router_config_name": router}}
     return {
         "name": name,
         "address": f"127.0.0.1:{port}",
         "bind_port": True,
+        "stream_filters": list(filters),
         "filter_chains": [{"filters": [proxy]}],
     }
 

@@ -148,16 +148,15 @@ REFUSED: dict[str, tuple[Callable[[Path], None], str]] = {
 }
 
 
-@pytest.mark.parametrize("name", REFUSED)
+#: Those after which workers are killed one by one.
+DEADLY = ("syntax", "class_gone", "init_raises", "file_deleted", "folder_deleted", "later")
+
+
+@pytest.mark.parametrize("name", DEADLY)
 def test_a_refused_edit_and_then_dead_workers(start: Start, two_hops: TwoHops, folder: Path, name: str) -> None:
     site = Site(start, two_hops, folder)
     assert site.answers() == {ANSWER}
-    change, said = REFUSED[name]
-    change(folder)
-    result = site.reload()
-    assert not result["applied"]
-    assert re.search(said, json.dumps(result["faults"]).replace("\\\\", "\\"))
-    assert site.answers() == {ANSWER}
+    refuses(site, folder, name)
     load = Load(two_hops.client_port, 4, "/who")
     site.replace_workers()
     served = load.count
@@ -168,6 +167,31 @@ def test_a_refused_edit_and_then_dead_workers(start: Start, two_hops: TwoHops, f
     assert not [failure for failure in load.failures if failure[0].isdigit()], "no answer but 200"
     assert site.answers() == {ANSWER}
     assert "keeps crashing" not in site.proxy.output
+
+
+def test_refused_edits_of_other_kinds_and_then_dead_workers(start: Start, two_hops: TwoHops, folder: Path) -> None:
+    """Each of them alone, and then all of them together on disk while both workers are replaced."""
+    site = Site(start, two_hops, folder)
+    others = [name for name in REFUSED if name not in DEADLY]
+    for name in others:
+        refuses(site, folder, name)
+        shutil.rmtree(folder)
+        write(folder, **FILES)
+    for name in sorted(others, key="fifo".__eq__):  # it replaces a file that the others edit
+        REFUSED[name][0](folder)
+    site.replace_workers()
+    assert site.answers() == {ANSWER}
+    assert "keeps crashing" not in site.proxy.output
+
+
+def refuses(site: Site, folder: Path, name: str) -> None:
+    """Makes an edit, whose reload is refused, and leaves it on disk."""
+    change, said = REFUSED[name]
+    change(folder)
+    result = site.reload()
+    assert not result["applied"], name
+    assert re.search(said, json.dumps(result["faults"]).replace("\\\\", "\\")), name
+    assert site.answers() == {ANSWER}, name
 
 
 def test_an_edit_that_is_not_watched_reaches_no_replaced_worker(start: Start, two_hops: TwoHops, folder: Path) -> None:

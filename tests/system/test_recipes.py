@@ -10,7 +10,7 @@ from typing import Any
 
 import jwt
 import pytest
-from pymosn_process import READY, Pymosn, eventually, free_ports
+from pymosn_process import READY, Pymosn, _listener, _table, eventually, free_ports
 from recipe_upstream import RecipeUpstream
 
 from pymosn.filters.loading import load_filter
@@ -75,7 +75,7 @@ class Recipes:
                     "graceful_timeout": "5s",
                     "processor": 1,
                     "watch_filters": False,
-                    "routers": [table("service"), table("replicas")],
+                    "routers": [_table(name, name) for name in ("service", "replicas")],
                     "listeners": [self._listener(name, kind, config) for name, (kind, config) in chains.items()],
                 }
             ],
@@ -94,15 +94,8 @@ class Recipes:
 
     def _listener(self, name: str, kind: str, config: dict[str, Any]) -> dict[str, Any]:
         cluster = "replicas" if name == "prefix_hash" else "service"
-        proxy = {"type": "proxy", "config": {"downstream_protocol": "Http1", "router_config_name": cluster}}
         entry = {"type": "python", "config": {"path": str(RECIPES / f"{name}.py"), "class": kind, **config}}
-        return {
-            "name": name,
-            "address": f"127.0.0.1:{self.ports[name]}",
-            "bind_port": True,
-            "stream_filters": [AUTHN, entry] if name == "jwt_claims" else [entry],
-            "filter_chains": [{"filters": [proxy]}],
-        }
+        return _listener(name, self.ports[name], cluster, [AUTHN, entry] if name == "jwt_claims" else [entry])
 
     def ask(self, recipe: str, path: str = "/", headers: dict[str, str] | None = None, body: str | None = None) -> Answer:
         """One request through a recipe: a POST when there is a body."""
@@ -117,14 +110,6 @@ class Recipes:
         self.program.end()
         for server in (self.service, self.other):
             server.close()
-
-
-def table(cluster: str) -> dict[str, Any]:
-    route = {"match": {"prefix": "/"}, "route": {"cluster_name": cluster}}
-    return {
-        "router_config_name": cluster,
-        "virtual_hosts": [{"name": cluster, "domains": ["*"], "routers": [route]}],
-    }
 
 
 @pytest.fixture(scope="module")

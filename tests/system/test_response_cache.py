@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 from cache_upstream import CacheUpstream
 from process_fixtures import Start
-from pymosn_process import READY, eventually, free_ports
+from pymosn_process import READY, _listener, _table, eventually, free_ports
 
 RECIPES = Path(__file__).parents[2] / "examples" / "filters" / "recipes"
 KEYS = {"key-of-acme": "acme", "key-of-corp": "corp", "other-key-of-corp": "corp"}
@@ -88,21 +88,13 @@ class Program:
         server = {
             "default_log_path": "stdout",
             "watch_filters": False,
-            "routers": [table("shared"), table("wanted")],
+            "routers": [_table(name, name) for name in ("shared", "wanted")],
             "listeners": [self._listener(name) for name in CHAINS],
         }
         return {"servers": [server], "cluster_manager": {"clusters": clusters}}
 
     def _listener(self, name: str) -> dict[str, Any]:
-        router = "wanted" if name == "original" else "shared"
-        proxy = {"type": "proxy", "config": {"downstream_protocol": "Http1", "router_config_name": router}}
-        return {
-            "name": name,
-            "address": f"127.0.0.1:{self.ports[name]}",
-            "bind_port": True,
-            "stream_filters": CHAINS[name],
-            "filter_chains": [{"filters": [proxy]}],
-        }
+        return _listener(name, self.ports[name], "wanted" if name == "original" else "shared", CHAINS[name])
 
     def ask(self, chain: str, target: str, headers: dict[str, str] | None = None, method: str = "GET") -> Answer:
         connection = http.client.HTTPConnection("127.0.0.1", self.ports[chain], timeout=20)
@@ -124,14 +116,6 @@ class Program:
         return found[-1]
 
 
-def table(cluster: str) -> dict[str, Any]:
-    route = {"match": {"prefix": "/"}, "route": {"cluster_name": cluster}}
-    return {
-        "router_config_name": cluster,
-        "virtual_hosts": [{"name": cluster, "domains": ["*"], "routers": [route]}],
-    }
-
-
 @pytest.fixture(scope="module")
 def program(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Program]:
     start = Start(tmp_path_factory.mktemp("cache"))
@@ -149,7 +133,8 @@ def test_each_client_gets_its_own(program: Program) -> None:
 
     def all_have_hits() -> bool:
         for key, choice in clients:
-            answer = program.ask("everything", f"/page?{FRESH}", {"x-api-key": key, "cookie": f"canary={choice}"})
+            claim = {"x-client": "acme"}  # of every client; only the key counts
+            answer = program.ask("everything", f"/page?{FRESH}", {"x-api-key": key, "cookie": f"canary={choice}", **claim})
             got = answer.json()
             assert got["upstream"] == ("next" if choice == "yes" else {"acme": "gold", "corp": "shared"}[KEYS[key]])
             assert got["headers"]["x-client"] == KEYS[key]

@@ -1,8 +1,10 @@
-"""A server of tests: what happens with each connection is a function's, in a thread of its own."""
+"""Servers of tests, with a thread for each connection."""
 
 import socket
 import threading
 from collections.abc import Callable
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from typing import Any
 
 
 class ThreadServer:
@@ -28,3 +30,23 @@ class ThreadServer:
 
     def close(self) -> None:
         self._listener.close()
+
+
+class HttpServer(ThreadingHTTPServer):
+    """Serves HTTP until it is closed. `address`: host and port."""
+
+    daemon_threads = True
+
+    def __init__(self, handler: type[BaseHTTPRequestHandler]) -> None:
+        super().__init__(("127.0.0.1", 0), handler)
+        self.port: int = self.server_address[1]
+        self.address = f"127.0.0.1:{self.port}"
+        threading.Thread(target=self.serve_forever, args=(0.05,), daemon=True).start()
+
+    def handle_error(self, request: Any, client_address: Any) -> None:
+        pass  # the proxy has closed the connection before the response was complete
+
+    def close(self) -> None:
+        """Stops serving."""
+        self.shutdown()
+        self.server_close()

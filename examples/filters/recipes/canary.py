@@ -35,7 +35,7 @@ class Canary(StreamFilter):
         self.config = config
         self.random = random.Random()
 
-    def on_request(self, exchange: Exchange) -> None:
+    def on_route(self, exchange: Exchange) -> None:
         choice = self._cookie(exchange.request.headers)
         if not choice:
             choice = YES if self.random.random() * 100 < self.config.percent else NO

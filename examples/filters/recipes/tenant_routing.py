@@ -25,7 +25,8 @@ class TenantRouting(StreamFilter):
         super().__init__(config)
         self.config = config
 
-    def on_request(self, exchange: Exchange) -> Reply | None:
+    # In this phase, because `api_key_auth` and `jwt_authn` set their headers in it: before, the value is the client's own.
+    def on_route(self, exchange: Exchange) -> Reply | None:
         # `single` rejects a header with several values with 400: the upstream could see another one than this filter.
         tenant = exchange.request.headers.single(self.config.header)
         cluster = self.config.tenants.get(tenant or "", self.config.default)

@@ -26,6 +26,7 @@ from pymosn.core.errors import describe, printable
 from pymosn.core.headers import Headers
 from pymosn.core.json_text import parse_json
 from pymosn.core.log import ERROR, INFO, Log
+from pymosn.core.plain import plain_text
 
 #: `on_error` policies: what to do when a filter raises, times out or returns an invalid value.
 FAIL: Final = "fail"
@@ -126,11 +127,11 @@ class FilterContext:
 
     def counter(self, key: str) -> Counter:
         """Returns a custom counter, creating it on first use; reported next to `calls` and `errors`."""
-        return self._metrics.counter(printable(str.__str__(key)))  # reports take no subclass of `str`, and valid text only
+        return self._metrics.counter(_metric_key(key))
 
     def gauge(self, key: str) -> Counter:
         """Returns a custom gauge, whose value may also decrease, creating it on first use."""
-        return self._metrics.gauge(key)
+        return self._metrics.gauge(_metric_key(key))
 
     def create_task(self, work: Coroutine[Any, Any, Any]) -> asyncio.Task[Any]:
         """Runs `work` in the background until it ends or the filter stops; exceptions are logged."""
@@ -156,6 +157,11 @@ class FilterContext:
             task.cancel()
         if tasks:
             await asyncio.wait(tasks)
+
+
+def _metric_key(key: str) -> str:
+    """Reports take no subclass of `str`, and valid text only."""
+    return printable(plain_text(key))
 
 
 @mypyc_attr(allow_interpreted_subclasses=True)

@@ -14,14 +14,13 @@ from pymosn.assembly.filters import FilterBuilder
 from pymosn.assembly.protocols import ProtocolLoadError, load_protocol
 from pymosn.assembly.share import WorkerShare
 from pymosn.config.diagnostics import Diagnostic, error_at
-from pymosn.config.schema import Http1Settings, ProxyConfig
 from pymosn.config.schema import Listener as ListenerConfig
+from pymosn.config.schema import ProxyConfig
 from pymosn.config.schema.network_filters import PROTOCOLS, CidrRange, StreamProxyConfig
 from pymosn.core.address_ranges import End, address_range, port_ranges
 from pymosn.core.addresses import split_address
 from pymosn.core.counters import DownstreamStats
 from pymosn.core.errors import describe, is_a, reason
-from pymosn.core.message import ForwardingOptions
 from pymosn.network.admission import Admission
 from pymosn.network.destinations import OwnAddresses
 from pymosn.network.listener import ConnectionIds, Listener, ListenerDirectory
@@ -38,7 +37,7 @@ from pymosn.proxy.tcp_options import TcpOptions
 from pymosn.proxy.tcp_proxy import TcpFallback, TcpProxyFactory
 from pymosn.routing.by_address import AddressRoute
 from pymosn.routing.table import TableSlot
-from pymosn.stream.http1.options import path_policy, trusts_peer
+from pymosn.stream.http1.options import forwarding_options, path_policy
 from pymosn.stream.registry import built_protocols
 
 
@@ -164,6 +163,7 @@ class ListenerBuilder(msgspec.Struct, eq=False):
         path: str,
     ) -> ProxyOptions:
         http1 = proxy.extend_config.Http1
+        settings = msgspec.structs.asdict(http1)
         protocols = self._protocols(proxy, path)
         return ProxyOptions(
             listener_name=name,
@@ -173,13 +173,13 @@ class ListenerBuilder(msgspec.Struct, eq=False):
             filters=filters,
             stats=stats,
             access_logs=access_logs,
-            forwarding=forwarding_options(http1),
+            forwarding=forwarding_options(settings),
             reason_header=http1.reason_header,
             stream_idle_timeout=http1.stream_idle_timeout,
             tunnel_idle_timeout=http1.tunnel_idle_timeout,
             idle_timeout=config.connection_idle_timeout,
             detection_timeout=proxy.detection_timeout,
-            paths=path_policy(msgspec.structs.asdict(http1)),
+            paths=path_policy(settings),
         )
 
     def _protocol_options(
@@ -246,16 +246,6 @@ def tcp_options(
         access_logs=access_logs,
         idle_timeout=tcp.idle_timeout / 1e9 if tcp.idle_timeout > 0 else config.connection_idle_timeout,
         connect_attempts=tcp.max_connect_attempts,
-    )
-
-
-def forwarding_options(http1: Http1Settings) -> ForwardingOptions:
-    """What a listener adds to requests about the client."""
-    return ForwardingOptions(
-        x_forwarded=http1.x_forwarded,
-        x_request_id=http1.x_request_id,
-        trusts_peer=trusts_peer(msgspec.structs.asdict(http1)),
-        trusted_hops=http1.trusted_hops,
     )
 
 

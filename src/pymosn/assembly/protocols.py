@@ -7,6 +7,7 @@ from typing import cast
 from pymosn.api.rpc import RpcSpec
 from pymosn.api.stream import StreamProtocol
 from pymosn.core.errors import type_name
+from pymosn.core.plain import plain_text
 from pymosn.filters.errors import describe
 from pymosn.filters.loading import PROTOCOLS, entry_points_of
 from pymosn.stream.registry import RpcProtocol
@@ -36,7 +37,7 @@ def as_protocol(name: str, made: object, origin: str) -> StreamProtocol:
         raise ProtocolLoadError(f"{origin} makes a {type_name(made)}, not a pymosn.api.rpc.RpcSpec")
     known = cast("StreamProtocol", protocol)
     try:
-        own_name = str.__str__(known.spec.name)
+        own_name = plain_text(known.spec.name)
     except BaseException as error:
         raise ProtocolLoadError(f"cannot load protocol {origin}: {describe(error)}") from error
     if own_name != name:

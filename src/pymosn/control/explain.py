@@ -19,10 +19,8 @@ from pymosn.api.protocol import ProtocolError
 from pymosn.api.routing import Route
 from pymosn.api.stream import ListenerFacts
 from pymosn.assembly.clusters import original_plan
-from pymosn.assembly.listeners import forwarding_options
 from pymosn.assembly.routes import build_table
 from pymosn.config.schema import Listener, MosnConfig, ProxyFilter, RouterConfiguration
-from pymosn.config.schema.network_filters import Http1Settings
 from pymosn.config.typed import typed
 from pymosn.control.explain_hosts import Choice, choose_host
 from pymosn.control.plane import ClusterView
@@ -43,7 +41,7 @@ from pymosn.proxy.mirroring import EACH_HEALTHY_HOST, copies_wanted
 from pymosn.routing.actions import DirectResponse, Forward, ForwardPlan, ForwardWeighted, Redirect
 from pymosn.routing.rewrites import rewrite_host, rewrite_path
 from pymosn.routing.table import RouteTable, VirtualHost
-from pymosn.stream.http1.options import path_policy, read_http1_options
+from pymosn.stream.http1.options import forwarding_options, path_policy, read_http1_options
 from pymosn.upstream.original_dst import is_ambiguous
 
 #: Maximum number of virtual hosts and routes listed as not matching, those nearest to the match.
@@ -110,7 +108,7 @@ def _explain(
     connection.local_ip = listener.address.rpartition(":")[0]
     connection.local_port = _port(listener)
     exchange = Exchange(connection)
-    http1 = proxy.config.extend_config.Http1
+    http1 = msgspec.structs.asdict(proxy.config.extend_config.Http1)
     failure = _decode(question, exchange, http1)
     if failure is not None:
         return answer | _failed(failure, "the request is invalid"), None
@@ -203,10 +201,10 @@ def request_bytes(question: Question) -> bytes:
     return f"{question.method} {target} HTTP/1.1\r\n".encode() + wire_lines(fields) + b"\r\n"
 
 
-def _decode(question: Question, exchange: Exchange, http1: Http1Settings) -> Failure | None:
+def _decode(question: Question, exchange: Exchange, http1: Mapping[str, object]) -> Failure | None:
     """Adds the request to the exchange, as decoded by a listener with these settings; or returns why it is invalid."""
     facts = ListenerFacts(idle_timeout=0.0, overload=OverloadState())
-    options = read_http1_options(msgspec.structs.asdict(http1), facts)
+    options = read_http1_options(http1, facts)
     decoder = RequestDecoder(options.limits, options.policy)
     decoder.feed(request_bytes(question))
     try:
@@ -278,7 +276,11 @@ def _direct_reply(exchange: Exchange, action: object) -> dict[str, Any]:
 
 
 def _forward(
-    config: MosnConfig, exchange: Exchange, action: Forward, http1: Http1Settings, live: Mapping[str, ClusterView] | None
+    config: MosnConfig,
+    exchange: Exchange,
+    action: Forward,
+    http1: Mapping[str, object],
+    live: Mapping[str, ClusterView] | None,
 ) -> dict[str, Any]:
     """The cluster and the request that is sent to it, or why it is not sent."""
     answer: dict[str, Any] = {}
@@ -299,7 +301,7 @@ def _forward(
     plan = plan_forward(exchange, action, target, bool(action.hash_policies), original, True)
     if exchange.set_cookie:
         answer["set_cookie"] = to_text(exchange.set_cookie)
-    failure = rewrite_path(exchange, action.changes, path_policy(msgspec.structs.asdict(http1)))
+    failure = rewrite_path(exchange, action.changes, path_policy(http1))
     if failure is not None:
         return answer | _failed(failure, "the rewritten path climbs, or has no normal form")
     choice = choose_host(cluster, plan.selection, live)
@@ -316,7 +318,7 @@ def _forward(
     return answer | _sent(exchange, plan, choice, http1)
 
 
-def _sent(exchange: Exchange, plan: ForwardPlan, choice: Choice, http1: Http1Settings) -> dict[str, Any]:
+def _sent(exchange: Exchange, plan: ForwardPlan, choice: Choice, http1: Mapping[str, object]) -> dict[str, Any]:
     """The request as it is sent to the chosen host. The steps are those of `pymosn.proxy.forwarder`; its id is random."""
     exchange.upstream_address = choice.address
     exchange.upstream_hostname = choice.hostname

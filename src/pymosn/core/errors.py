@@ -7,8 +7,11 @@ into such code.
 
 from __future__ import annotations
 
-from types import TracebackType
+from collections.abc import Callable
+from types import CodeType, FrameType, TracebackType
 from typing import Any, Final
+
+from pymosn.core.plain import plain_text
 
 #: Maximum characters of an error's text.
 LIMIT: Final = 2000
@@ -35,7 +38,7 @@ def reason(error: BaseException) -> str:
 def text_of(value: object) -> str:
     """The `str` of a value; at most LIMIT characters, and valid Unicode. Raises whatever the value raises."""
     # A subclass of `str` could override anything that is called later.
-    return printable(str.__str__(str(value)))
+    return printable(plain_text(str(value)))
 
 
 def traceback_of(error: BaseException) -> TracebackType | None:
@@ -43,6 +46,26 @@ def traceback_of(error: BaseException) -> TracebackType | None:
     # Not the attribute: a property of its class would hide the interpreter's own.
     trace: object = _TRACEBACK.__get__(error)
     return trace if isinstance(trace, TracebackType) else None
+
+
+def place_in(error: BaseException, is_own: Callable[[FrameType], bool]) -> str:
+    """File, line and function of the innermost frame that `is_own`, else of the innermost frame; empty without one."""
+    trace = traceback_of(error)
+    place = ""
+    has_own = False
+    while trace is not None:
+        frame = trace.tb_frame
+        is_here = is_own(frame)
+        if is_here or not has_own:
+            has_own = is_here
+            place = place_at(frame.f_code, trace.tb_lineno)
+        trace = trace.tb_next
+    return place
+
+
+def place_at(code: CodeType, line: int) -> str:
+    """A line of a function, as part of a message."""
+    return f" (at {printable(code.co_filename)}:{line} in {code.co_name})"
 
 
 def is_a(error: BaseException, kind: type[BaseException]) -> bool:
@@ -70,7 +93,7 @@ def printable(text: str, limit: int = LIMIT) -> str:
 def shown(value: object) -> str:
     """The `repr` of a value; at most LIMIT characters, and valid Unicode. Never raises."""
     try:
-        return printable(str.__str__(repr(value)))
+        return printable(plain_text(repr(value)))
     except BaseException:
         return type_name(value)
 
@@ -78,4 +101,4 @@ def shown(value: object) -> str:
 def type_name(value: object) -> str:
     """The name of a value's type. Never raises."""
     # Not the attribute, as in `traceback_of`: a metaclass can override it.
-    return printable(str.__str__(_NAME.__get__(type(value))))
+    return printable(plain_text(_NAME.__get__(type(value))))

@@ -6,6 +6,7 @@ import os.path
 from typing import Final
 
 from pymosn.core import errors
+from pymosn.core.plain import plain_text
 
 _HERE: Final = os.path.dirname(__file__)
 #: What the compiler raises, and not a subclass by a filter.
@@ -27,7 +28,7 @@ class FilterConfigError(FilterLoadError):
 def problems_of(error: FilterConfigError) -> list[tuple[str, str]]:
     """The problems of an error that may be of a filter's own subclass; its text if they cannot be read. Never raises."""
     try:
-        return [(errors.printable(str.__str__(path)), errors.printable(str.__str__(text))) for path, text in error.problems]
+        return [(errors.printable(plain_text(path)), errors.printable(plain_text(text))) for path, text in error.problems]
     except BaseException:  # whatever the error's own code raises
         return [("", errors.reason(error))]
 

@@ -14,15 +14,12 @@ Compiled extension modules next to a filter cannot be made from memory: they are
 from __future__ import annotations
 
 import builtins
-import hashlib
 import importlib.util
 import linecache
 import os
-import re
 import sys
 import threading
 import weakref
-import zlib
 from collections.abc import Iterable, Mapping, Sequence
 from importlib.machinery import EXTENSION_SUFFIXES, ModuleSpec
 from types import CodeType, ModuleType, SimpleNamespace
@@ -31,8 +28,8 @@ from typing import Any, Final
 from pymosn.filters.collectors import Registrations, wrap_registry
 from pymosn.filters.import_paths import is_installed, names_of, native_module
 from pymosn.filters.imports import absolute_name
+from pymosn.filters.module_names import PREFIX, body_of, entry_name, module_paths, root_prefix
 
-PREFIX: Final = "pymosn_filters_"
 #: The versions that are in use, by the name of their package.
 VERSIONS: Final[weakref.WeakValueDictionary[str, FolderVersion]] = weakref.WeakValueDictionary()
 
@@ -144,7 +141,7 @@ class FolderVersion:
         self._uninstalled = uninstalled
         is_same = like is not None and like.files == files
         #: Module -> relative path; None for a package without `__init__.py`.
-        self._paths: dict[str, str | None] = like._paths if like is not None and is_same else _module_paths(files)
+        self._paths: dict[str, str | None] = like._paths if like is not None and is_same else module_paths(files)
         self._own: dict[str, bool] = {}
         self._native: dict[str, str] = {}
         self._names: list[str] | None = None
@@ -184,7 +181,7 @@ class FolderVersion:
 
     def module_at(self, name: str) -> str | None:
         """The module of a file in this folder; None if there is no such file."""
-        return _entry_name(name) if name in self.files else None
+        return entry_name(name) if name in self.files else None
 
     def is_own(self, dotted: str) -> bool:
         """Whether an absolute import means a module of this folder."""
@@ -230,7 +227,7 @@ class FolderVersion:
                     loaded.children.add(child.dotted)
                     setattr(loaded.module, child.dotted.rpartition(".")[2], child.module)
         try:
-            loaded.run()
+            _run_within(loaded, around)
         except BaseException:
             loaded.registrations.remove()
             del self.modules[loaded.dotted]
@@ -375,6 +372,26 @@ class ModuleImport:
         return package
 
 
+def _run_within(loaded: LoadedModule, around: LoadedModule | None) -> None:
+    """Runs a module in its package, which may be of an earlier version.
+
+    In a circle of imports, `from package import module` finds it only in `sys.modules`, by the package's own name.
+    """
+    name = loaded.name if around is None else f"{around.name}.{loaded.dotted.rpartition('.')[2]}"
+    if name == loaded.name:
+        loaded.run()
+        return
+    before = sys.modules.get(name)
+    sys.modules[name] = loaded.module
+    try:
+        loaded.run()
+    finally:
+        if before is None:
+            sys.modules.pop(name, None)
+        else:
+            sys.modules[name] = before
+
+
 def calling_registrations() -> Registrations | None:
     """Those of the innermost module of a filter on the stack."""
     frame = sys._getframe(2)
@@ -384,21 +401,6 @@ def calling_registrations() -> Registrations | None:
             return hook.registrations
         frame = frame.f_back  # type: ignore[assignment]
     return None
-
-
-def body_of(dotted: str) -> str:
-    """Marks the code of a package, apart from the modules in it."""
-    return f"{dotted}:"
-
-
-def module_of(name: str) -> str:
-    """The module of a name that `body_of` may have marked."""
-    return name.removesuffix(":")
-
-
-def root_prefix(folder: str) -> str:
-    """The name of a folder's package, without the number of the version."""
-    return f"{PREFIX}{hashlib.blake2b(os.fsencode(folder), digest_size=8).hexdigest()}_"
 
 
 def compile_source(content: bytes, path: str) -> CodeType:
@@ -414,26 +416,3 @@ def show_source(path: str, content: bytes) -> None:
     except (SyntaxError, ValueError):
         return
     linecache.cache[path] = (len(text), None, text.splitlines(keepends=True), path)
-
-
-def _module_paths(files: Iterable[str]) -> dict[str, str | None]:
-    """The modules of a folder: name -> relative path; None for a package without `__init__.py`."""
-    found: dict[str, str | None] = {"": None}
-    packages: set[str] = set()
-    for path in sorted(files):
-        *folders, name = path.split("/")
-        dotted = ".".join(folders) if name == "__init__.py" else ".".join([*folders, _entry_name(name)])
-        if name == "__init__.py" or dotted not in found:
-            found[dotted] = path
-        packages |= {".".join(folders[: i + 1]) for i in range(len(folders))}
-    return found | {package: None for package in packages if package not in found}
-
-
-def _entry_name(name: str) -> str:
-    """The module of a file. A name that no import could mean gets a digest, so that it is no other module's."""
-    stem = name.removesuffix(".py")
-    if name == "__init__.py":
-        return ""
-    if name.endswith(".py") and "." not in stem:
-        return stem
-    return f"{re.sub(r'[^0-9a-zA-Z_]', '_', name)}_{zlib.crc32(name.encode('utf-8', 'surrogateescape')):08x}"

@@ -11,7 +11,8 @@ from importlib.machinery import ModuleSpec
 from types import ModuleType
 from typing import Any, Final
 
-from pymosn.filters.folder_version import PREFIX, VERSIONS, FolderVersion, ModuleImport, root_prefix
+from pymosn.filters.folder_version import VERSIONS, FolderVersion, ModuleImport
+from pymosn.filters.module_names import PREFIX, root_prefix
 
 #: The active version of each folder, by the prefix of its package.
 _ACTIVE: Final[weakref.WeakValueDictionary[str, FolderVersion]] = weakref.WeakValueDictionary()

@@ -18,10 +18,12 @@ from types import CodeType, ModuleType
 from typing import Any, Final, cast
 
 from pymosn.api.stream_filter import StreamFilter
+from pymosn.core.plain import plain_text
 from pymosn.filters.collectors import Replacement
 from pymosn.filters.errors import FilterLoadError, describe
-from pymosn.filters.folder_version import FolderVersion, LoadedModule, body_of, compile_source, module_of, show_source
+from pymosn.filters.folder_version import FolderVersion, LoadedModule, compile_source, show_source
 from pymosn.filters.import_system import install, note_active
+from pymosn.filters.module_names import body_of, module_of
 from pymosn.filters.sources import folder_and_name
 
 #: The source of filters: folder -> relative path -> content.
@@ -256,6 +258,6 @@ def _file_of(module: object) -> str:
     """The file of a module; empty without one. Some packages put lazy objects into `sys.modules`, which may raise."""
     try:
         file: object = getattr(module, "__file__", None)
-        return str.__str__(file) if isinstance(file, str) else ""
+        return plain_text(file) if isinstance(file, str) else ""
     except BaseException:
         return ""

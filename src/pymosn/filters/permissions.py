@@ -10,6 +10,8 @@ from collections.abc import Collection, Iterator
 from pathlib import Path
 from typing import Final
 
+from pymosn.filters.sources import may_be_package
+
 #: Maximum number of modules next to a filter that are checked: more than are read of a folder as a whole (`sources.py`).
 MAX_NEIGHBOURS: Final = 5000
 
@@ -60,7 +62,7 @@ def _neighbour_faults(folder: Path, trusted: Collection[int]) -> Iterator[str]:
 def _modules(folder: Path) -> Iterator[str]:
     seen: set[str] = set()
     for root, folders, files in os.walk(folder, followlinks=True):
-        folders[:] = [name for name in folders if name.isidentifier() and name != "__pycache__"]
+        folders[:] = [name for name in folders if may_be_package(name)]
         if os.path.realpath(root) in seen:  # links in a circle
             folders.clear()
             continue

@@ -14,7 +14,7 @@ from __future__ import annotations
 import hashlib
 import itertools
 import os
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Final
 
@@ -36,21 +36,22 @@ Files = dict[str, bytes]
 class Sources:
     """The files of some folders. `folders`: the content by folder and relative path; `digests`: theirs, of 16 bytes.
 
-    `digest`: of all. `faults`: why a configured file cannot be read, by its path. `visited`: the folders that were read, by
-    configured path and, if that has links, by real path too.
+    `faults`: why a configured file cannot be read, by its path.
     """
 
     def __init__(
-        self, folders: dict[str, Files] | None = None, faults: dict[str, str] | None = None, visited: Iterable[str] = ()
+        self,
+        folders: dict[str, Files] | None = None,
+        faults: dict[str, str] | None = None,
+        digests: Mapping[str, dict[str, Digest]] | None = None,
     ) -> None:
+        """`digests`: of some of the folders, as far as they are known."""
         self.folders = folders or {}
         self.faults = faults or {}
-        self.visited = set(visited)
+        known = digests or {}
         self.digests = {
-            folder: {name: source_digest(content) for name, content in sorted(files.items())}
-            for folder, files in sorted(self.folders.items())
+            folder: known[folder] if folder in known else _digests(files) for folder, files in sorted(self.folders.items())
         }
-        self.digest = hashlib.blake2b(repr(self.digests).encode("utf-8", "surrogateescape"), digest_size=16).digest()
 
     def has(self, path: Path | str) -> bool:
         """Whether a file has been read."""
@@ -59,16 +60,15 @@ class Sources:
 
     def only(self, folders: Iterable[str]) -> Sources:
         """Those of some folders, without faults."""
-        return Sources({folder: self.folders[folder] for folder in folders if folder in self.folders})
+        return Sources({folder: self.folders[folder] for folder in folders if folder in self.folders}, digests=self.digests)
 
     def updated(self, newer: Sources) -> Sources:
         """These with the folders of `newer` instead of their own, and its faults."""
-        return Sources({**self.folders, **newer.folders}, newer.faults, self.visited | newer.visited)
+        return Sources({**self.folders, **newer.folders}, newer.faults, {**self.digests, **newer.digests})
 
 
-def source_digest(content: bytes) -> Digest:
-    """The digest of one file."""
-    return hashlib.blake2b(content, digest_size=16).digest()
+def _digests(files: Files) -> dict[str, Digest]:
+    return {name: hashlib.blake2b(content, digest_size=16).digest() for name, content in sorted(files.items())}
 
 
 def folder_and_name(path: Path | str) -> tuple[str, str]:
@@ -88,13 +88,11 @@ def read_sources(paths: Iterable[Path | str], on_file: Callable[[str], object] =
             wanted[folder].append(name)
     folders: dict[str, Files] = {}
     faults: dict[str, str] = {}
-    visited: set[str] = set()
     for folder, names in wanted.items():
         reader = _FolderReader(folder, on_file)
         folders[folder] = reader.read(names)
         faults |= reader.faults
-        visited |= reader.visited
-    return Sources(folders, faults, visited)
+    return Sources(folders, faults)
 
 
 class _OverBudget(Exception):
@@ -106,14 +104,12 @@ class _FolderReader:
 
     def __init__(self, folder: str, on_file: Callable[[str], object]) -> None:
         self.faults: dict[str, str] = {}
-        self.visited: set[str] = set()
         self._folder = folder
         self._on_file = on_file
         self._entries = 0
 
     def read(self, names: list[str]) -> Files:
         """The files, for filters in the files `names`. Nothing but these if none of them can be read."""
-        self._visit(self._folder)
         configured: Files = {}
         for name in names:
             path = os.path.join(self._folder, name)
@@ -131,9 +127,6 @@ class _FolderReader:
     def _read(self, path: str) -> bytes:
         self._on_file(path)
         return read_regular(path, MAX_FILE)
-
-    def _visit(self, folder: str) -> None:
-        self.visited |= {folder, os.path.realpath(folder)}
 
     def _all_below(self, inner: str) -> Files:
         """All files in the subfolder `inner` and below. _OverBudget if these are too many."""
@@ -163,7 +156,6 @@ class _FolderReader:
         self._entries += len(listed)
         if self._entries > MAX_ENTRIES:
             raise _OverBudget
-        self._visit(folder)
         names = {entry.name for entry in listed}
         if inner and "pyvenv.cfg" in names:
             return
@@ -171,7 +163,7 @@ class _FolderReader:
             path = f"{inner}/{entry.name}" if inner else entry.name
             if entry.name.endswith(".py") and _is_text(entry.name):
                 yield path
-            elif entry.name.isidentifier() and entry.name != "__pycache__" and _is_folder(entry):
+            elif may_be_package(entry.name) and _is_folder(entry):
                 yield from self._names(path, (*above, (status.st_dev, status.st_ino)))
 
     def _imported_by(self, configured: Files) -> Files:
@@ -207,6 +199,11 @@ class _FolderReader:
             except (OSError, ValueError):
                 continue
         return found
+
+
+def may_be_package(name: str) -> bool:
+    """Whether a folder of that name is one that an import could name."""
+    return name.isidentifier() and name != "__pycache__"
 
 
 def _is_text(name: str) -> bool:

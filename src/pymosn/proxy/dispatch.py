@@ -3,15 +3,7 @@
 from __future__ import annotations
 
 from pymosn.api.routing import Route
-from pymosn.core.errors import reason
-from pymosn.core.failure import (
-    CLUSTER_UNKNOWN,
-    INTERNAL_ERROR,
-    PROTOCOL_MISMATCH,
-    REPEATED_FIELD,
-    UNREADABLE_HEADERS,
-    failure_of,
-)
+from pymosn.core.failure import CLUSTER_UNKNOWN, INTERNAL_ERROR, PROTOCOL_MISMATCH, REPEATED_FIELD
 from pymosn.core.headers import headers_from
 from pymosn.core.message import UnreadableHeaders
 from pymosn.proxy.bodies import RequestBody
@@ -44,7 +36,7 @@ def route_request(owner: DispatchOwner) -> None:
         if isinstance(route, Route) and isinstance(route.action, Forward):
             owner.target = route.action.choose(exchange)
     except UnreadableHeaders as error:
-        owner.fail(failure_of(error) or UNREADABLE_HEADERS, f"route: {reason(error)}")
+        owner.fail_unreadable(error, "route")
         return
     if isinstance(route, Rejection):
         owner.fail(route.failure, route.detail)
@@ -130,7 +122,7 @@ def _start(owner: DispatchOwner, action: Forward, target: Target, cluster: Clust
             return
         plan = plan_forward(exchange, action, target, cluster.balancer.uses_hash, original, reads_timeouts)
     except UnreadableHeaders as error:
-        owner.fail(failure_of(error) or UNREADABLE_HEADERS, f"balancer: {reason(error)}")
+        owner.fail_unreadable(error, "balancer")
         return
     if exchange.set_cookie:
         owner.changes_response = True

@@ -23,7 +23,7 @@ from mypy_extensions import i64, mypyc_attr
 
 from pymosn.api.exchange import Reply
 from pymosn.api.stream import ResponseSender
-from pymosn.core.errors import describe, reason
+from pymosn.core.errors import describe
 from pymosn.core.failure import (
     CLIENT_GONE,
     CLIENT_WRITE_TIMEOUT,
@@ -31,10 +31,8 @@ from pymosn.core.failure import (
     INTERNAL_ERROR,
     OVERLOADED,
     STREAM_IDLE,
-    UNREADABLE_HEADERS,
     UPSTREAM_TIMEOUT,
     Failure,
-    failure_of,
 )
 from pymosn.core.foreign import report
 from pymosn.core.headers import Headers, headers_from
@@ -273,7 +271,7 @@ class ExchangeDriver(DispatchOwner):
             try:
                 change_response(exchange, head.headers)
             except UnreadableHeaders as error:
-                self.fail(failure_of(error) or UNREADABLE_HEADERS, f"route: {reason(error)}")
+                self.fail_unreadable(error, "route")
                 return
         if len(head.raw_tunnel) > 0 and self._forwarder is not None and not end:
             self._is_tunnel = True

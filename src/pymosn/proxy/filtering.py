@@ -20,6 +20,7 @@ from pymosn.api.network import Connection
 from pymosn.api.stream import RequestReceiver
 from pymosn.core.errors import reason, type_name
 from pymosn.core.failure import FILTER_ERROR, FILTER_TIMEOUT, Failure, failure_of
+from pymosn.core.plain import plain_bytes
 from pymosn.proxy.contexts import ExchangeContext, WaitingFilter
 from pymosn.proxy.runtime import Runtime
 from pymosn.proxy.stream_filters import TIMED_ONE_IN, BodyHandler, FilterHandle, PhaseHandler, report_error
@@ -302,7 +303,7 @@ def _filter_chunk(
         try:
             answer = run(step.call, exchange, data, last)
             if answer is not None and type(answer) is not bytes and issubclass(type(answer), bytes):
-                answer = bytes(cast("bytes", answer))  # a subclass may override anything
+                answer = plain_bytes(cast("bytes", answer))
         except BaseException as error:
             verdict = _on_chunk_error(owner, step, error)
         else:

@@ -10,15 +10,12 @@ from mypy_extensions import i16, i64, mypyc_attr
 
 from pymosn.api.stream import RequestSender
 from pymosn.api.upstream import Host
-from pymosn.core.errors import reason
 from pymosn.core.failure import (
     FILTER_ERROR,
     NO_HOSTS,
     RESET_BEFORE_RESPONSE,
-    UNREADABLE_HEADERS,
     UPSTREAM_TIMEOUT,
     Failure,
-    failure_of,
 )
 from pymosn.core.headers import Headers
 from pymosn.core.message import CONNECT, CONNECT_HERE, UNKNOWN_LENGTH, ResponseHead, UnreadableHeaders
@@ -169,7 +166,7 @@ class Forwarder(AttemptOwner):
                 exchange.as_received = exchange.request.headers.copy()
             failure = change_request(exchange, changes)
         except UnreadableHeaders as error:
-            owner.fail(failure_of(error) or UNREADABLE_HEADERS, f"route: {reason(error)}")
+            owner.fail_unreadable(error, "route")
             return False
         if failure is not None:
             owner.fail(failure, exchange.request.path)

@@ -7,9 +7,10 @@ from typing import Final
 from mypy_extensions import i16
 
 from pymosn.api.stream import ResponseSender
-from pymosn.core.failure import Failure
+from pymosn.core.errors import reason
+from pymosn.core.failure import UNREADABLE_HEADERS, Failure, failure_of
 from pymosn.core.headers import Headers
-from pymosn.core.message import ResponseHead
+from pymosn.core.message import ResponseHead, UnreadableHeaders
 from pymosn.core.overload import NORMAL
 from pymosn.proxy.body_flow import BodyFlow
 from pymosn.proxy.filtering import FilterOwner
@@ -65,6 +66,10 @@ class ExchangeOwner(FilterOwner):
     def fail(self, failure: Failure, detail: str) -> None:
         """Ends the exchange with a failure: by a local reply, or by a reset once the response has begun."""
         raise NotImplementedError
+
+    def fail_unreadable(self, error: UnreadableHeaders, reader: str) -> None:
+        """Ends the exchange because `reader`, such as the route, needs headers that cannot be read."""
+        self.fail(failure_of(error) or UNREADABLE_HEADERS, f"{reader}: {reason(error)}")
 
     def finish(self) -> None:
         """Ends the exchange: its response is complete, or was reset."""

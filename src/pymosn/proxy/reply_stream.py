@@ -10,7 +10,7 @@ from typing import cast
 from mypy_extensions import mypyc_attr
 
 from pymosn.core.clock import Clock
-from pymosn.core.errors import type_name
+from pymosn.core.errors import is_a, type_name
 from pymosn.core.plain import plain_bytes
 from pymosn.core.turn_limit import TurnLimit
 from pymosn.proxy.stream_filters import FilterHandle
@@ -78,7 +78,7 @@ class ReplyStream:
         except BaseException as error:
             if failed is None or self._is_cancelled:
                 failed = error
-        if self._is_cancelled and (failed is None or issubclass(type(failed), asyncio.CancelledError)):
+        if self._is_cancelled and (failed is None or is_a(failed, asyncio.CancelledError)):
             failed = None  # it refers to this frame
             return
         self._clock.tick()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import difflib
 import inspect
 from collections.abc import Awaitable, Callable
+from types import FrameType
 from typing import Final, cast
 
 from mypy_extensions import i64, mypyc_attr
@@ -13,8 +14,9 @@ from pymosn.api.exchange import Exchange, Reply
 from pymosn.api.stream_filter import FAIL, SKIP, StreamFilter
 from pymosn.api.transcoder import Transcoder
 from pymosn.core.counters import Counter, Histogram, Metrics
-from pymosn.core.errors import describe, printable, reason, shown, traceback_of
+from pymosn.core.errors import describe, place_at, place_in, reason, shown
 from pymosn.core.log import ERROR, Log
+from pymosn.core.plain import plain_text
 
 #: The phases that handle heads; their methods may be `async`.
 REQUEST: Final[i64] = 0
@@ -59,7 +61,7 @@ class FilterHandle:
         self.name = name
         self.filter = stream_filter
         #: The module of its class, for the places of its errors.
-        self.module = str.__str__(type(stream_filter).__module__)
+        self.module = plain_text(type(stream_filter).__module__)
         self.skips_errors: bool = (on_error or policy) == SKIP
         self.timeout: float = wait if timeout < 0.0 else timeout
         self.protocols: tuple[str, ...] = served
@@ -78,7 +80,7 @@ class FilterHandle:
         plain: tuple[str, ...] = _PLAIN
         if isinstance(stream_filter, Transcoder):
             plain = _PLAIN + _TRANSCODING
-            self.transcodes_to = str.__str__(stream_filter.upstream_protocol)
+            self.transcodes_to = plain_text(stream_filter.upstream_protocol)
             if self.skips_errors:
                 raise FilterClassError("a request cannot be forwarded without its transcoder: on_error must be fail")
             if not self.transcodes_to or self.protocols != Transcoder.protocols:
@@ -136,12 +138,10 @@ class StreamFilters:
         self.sees_requests: bool = bool(self.on_request or self.on_route or self.on_host or self.request_body)
         #: Whether a filter may read a complete body.
         self.may_read: bool = any(handle.may_wait for handle in filters)
-        #: Whether no filter may change requests or responses.
-        self.is_passive: bool = not self.sees_requests
         #: Whether a filter may change responses.
         self.sees_responses: bool = bool(self.on_response or self.response_body or self.may_read)
-        if self.sees_responses:
-            self.is_passive = False
+        #: Whether no filter may change requests or responses.
+        self.is_passive: bool = not (self.sees_requests or self.sees_responses)
         #: Number of exchanges that use the chain now.
         self.in_use: i64 = 0
         self._parts: dict[str, StreamFilters] = {}
@@ -189,7 +189,7 @@ def _settings(stream_filter: StreamFilter) -> tuple[str, float, tuple[str, ...]]
     names = values["protocols"]
     if not isinstance(names, tuple) or not all(isinstance(name, str) for name in names):
         raise FilterClassError(f'protocols must be a tuple of names, such as ("Http1",), not {shown(names)}')
-    return SKIP if policy == SKIP else FAIL, float(timeout), tuple([str.__str__(name) for name in names])
+    return SKIP if policy == SKIP else FAIL, float(timeout), tuple([plain_text(name) for name in names])
 
 
 def _check_methods(stream_filter: StreamFilter) -> None:
@@ -224,7 +224,7 @@ def report_error(
     raised = None if type(error) is str else cast("BaseException", error)
     text = cast("str", error) if raised is None else describe(raised)
     try:
-        place = _place_of(method) if raised is None else _place(raised, handle.module)
+        place = _place_of(method) if raised is None else place_in(raised, lambda frame: _is_in(frame, handle.module))
     except BaseException:  # of attributes of the method, for example
         place = ""
     log.write(ERROR, f"[{exchange.connection_id},-,-] filter {handle.name!r} failed: {text}{place}", "pymosn.filter.error")
@@ -233,19 +233,8 @@ def report_error(
 def _place_of(method: object) -> str:
     """File, line and name of a method; empty if it is compiled."""
     code = getattr(inspect.unwrap(method), "__code__", None) if callable(method) else None
-    return "" if code is None else f" (at {printable(code.co_filename)}:{code.co_firstlineno} in {code.co_name})"
+    return "" if code is None else place_at(code, code.co_firstlineno)
 
 
-def _place(error: BaseException, module: str) -> str:
-    """File, line and function of the innermost frame in the filter's `module`, else of the innermost frame."""
-    trace = traceback_of(error)
-    place = ""
-    is_own = False
-    while trace is not None:
-        frame = trace.tb_frame
-        is_here = frame.f_globals.get("__name__") == module
-        if is_here or not is_own:
-            is_own = is_here
-            place = f" (at {printable(frame.f_code.co_filename)}:{trace.tb_lineno} in {frame.f_code.co_name})"
-        trace = trace.tb_next
-    return place
+def _is_in(frame: FrameType, module: str) -> bool:
+    return bool(frame.f_globals.get("__name__") == module)

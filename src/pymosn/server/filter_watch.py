@@ -6,10 +6,10 @@ import os
 import threading
 from collections.abc import Callable
 
+from pymosn.assembly.filters import filter_files
 from pymosn.config.schema import MosnConfig
 from pymosn.control.service import Service
 from pymosn.core.log import WARN, Log
-from pymosn.filters.stream.shipped import FROM_FILES
 from pymosn.server.inotify import Inotify
 from pymosn.server.source_watch import Contents, Reader, SourceWatch
 
@@ -47,12 +47,8 @@ class FilterWatch(Service):
     def follow(self, config: MosnConfig) -> None:
         """Watches the filters of `config` from now on; none if it has `watch_filters: false`."""
         server = config.servers[0]
-        paths = frozenset(
-            os.path.abspath(os.path.join(self._config_dir, str(entry.config.get("path", ""))))
-            for listener in server.listeners
-            for entry in listener.stream_filters
-            if entry.type in FROM_FILES and server.watch_filters
-        )
+        files = filter_files(server.listeners, self._config_dir) if server.watch_filters else {}
+        paths = frozenset(os.path.abspath(file) for file in files.values())
         if self._watched != (paths, server.watch_filters_interval):
             self._watch_only(paths, server.watch_filters_interval)
 

@@ -1,6 +1,6 @@
 """Notices changes in the sources of Python filters, in a thread.
 
-Notifications of the file system are only hints of when to look. What counts is a comparison: the sources are read, and
+Notifications of the file system are only hints of when to check. What counts is a comparison: the sources are read, and
 compared with what the process has read last, after each hint and each time that the folders are watched anew. So nothing is
 missed between two watches, or between the start and the first one; and a change of attributes alone, or an edit that was
 rejected, triggers nothing. `watched_paths` determines which folders are watched.
@@ -52,7 +52,7 @@ class SourceWatch:
         """`interval`: seconds between comparisons of attributes, without notifications; 0: with notifications.
 
         `last_read` returns what the process has read last in order to load it; None: unknown; then it has read what
-        was there at the first look, and at each report.
+        was there at the first check, and at each report.
         """
         #: Called in the thread: with the names of the files that differ, and with a warning. To be set before `run`.
         self.on_edit: Callable[[list[str]], None] = lambda names: None
@@ -69,7 +69,7 @@ class SourceWatch:
         # What the process has read last, if `last_read` does not know it.
         self._base: Contents | None = None
         self._reported: tuple[Contents, Contents] | None = None
-        # The source files, as far as they are known; they and their folders; the attributes of these before the last look.
+        # The source files, as far as they are known; they and their folders; the attributes of these before the last check.
         self._files = set(paths)
         self._compared: set[str] = set()
         self._attributes: dict[str, Attributes | None] = {}
@@ -95,7 +95,7 @@ class SourceWatch:
             os.close(self._ended)
 
     def _watch(self) -> None:
-        """Watches the folders that matter now, and looks after each hint, until other folders matter."""
+        """Watches the folders that matter now, and checks after each hint, until other folders matter."""
         plan = plan_for(self._paths, self._files)
         with _Hints(None if self._interval else self._inotify, plan, self._ended) as hints:
             if hints.refusal:

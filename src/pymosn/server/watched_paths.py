@@ -17,6 +17,7 @@ from collections.abc import Collection, Iterable
 from dataclasses import dataclass, field
 from typing import Final, NamedTuple
 
+from pymosn.filters.sources import may_be_package
 from pymosn.server.inotify import ATTRIB, CONTENTS, CREATE, ENTRIES, ISDIR, MOVED_TO
 
 #: As many links as the kernel follows in a path.
@@ -59,7 +60,7 @@ class Watched:
             return self.has_modules
         # It may be a package: a folder, or a new link to one. Links that are there already are among the names.
         is_new = mask & (CREATE | MOVED_TO) != 0
-        return _may_be_package(name) and (mask & ISDIR != 0 or (is_new and os.path.islink(os.path.join(self.path, name))))
+        return may_be_package(name) and (mask & ISDIR != 0 or (is_new and os.path.islink(os.path.join(self.path, name))))
 
 
 Plan = dict[str, Watched]
@@ -92,7 +93,7 @@ def package_folders(top: str) -> list[str]:
             if identity not in seen and (folder == top or "pyvenv.cfg" not in names):
                 seen.add(identity)
                 found.append(folder)
-                inner = [os.path.join(folder, name) for name in names if _may_be_package(name)]
+                inner = [os.path.join(folder, name) for name in names if may_be_package(name)]
                 todo += filter(os.path.isdir, inner)
     return found
 
@@ -133,10 +134,6 @@ def remote_mounts(plan: Plan, mounts: str) -> list[str]:
     return found
 
 
-def _may_be_package(name: str) -> bool:
-    return name.isidentifier() and name != "__pycache__"
-
-
 def _add_modules(folder: str, plan: Plan) -> None:
     real = _follow(folder, plan)
     if real is None or not _add(real, plan):
@@ -145,7 +142,7 @@ def _add_modules(folder: str, plan: Plan) -> None:
     with contextlib.suppress(OSError):
         for name in os.listdir(real):
             path = os.path.join(real, name)
-            if name.endswith(".py") or (_may_be_package(name) and os.path.islink(path)):
+            if name.endswith(".py") or (may_be_package(name) and os.path.islink(path)):
                 _follow(path, plan)
 
 

@@ -10,7 +10,7 @@ from pathlib import Path
 from types import FrameType
 from typing import Any, NoReturn
 
-from pymosn.core.errors import describe, traceback_of
+from pymosn.core import errors
 
 _KIT = str(Path(__file__).parent)
 _ASYNCIO = str(Path(asyncio.__file__).parent)
@@ -57,23 +57,14 @@ def place_of(function: object) -> str:
     if not inspect.isroutine(found) and not hasattr(found, "__code__"):
         found = getattr(type(found), "__call__", found)  # noqa: B004 - the method is needed, not whether there is one
     code = getattr(inspect.unwrap(found), "__code__", None) if callable(found) else None
-    return "" if code is None else f" (at {code.co_filename}:{code.co_firstlineno} in {code.co_name})"
+    return "" if code is None else errors.place_at(code, code.co_firstlineno)
 
 
 def place_in(error: BaseException, function: object) -> str:
     """Where `function` raised `error`: the innermost line in its file, else the innermost line."""
     code = getattr(inspect.unwrap(function), "__code__", None) if callable(function) else None
-    place = ""
-    is_own = False
-    trace = traceback_of(error)
-    while trace is not None:
-        frame = trace.tb_frame
-        is_here = code is not None and frame.f_code.co_filename == code.co_filename
-        if is_here or not is_own:
-            is_own = is_here
-            place = f" (at {frame.f_code.co_filename}:{trace.tb_lineno} in {frame.f_code.co_name})"
-        trace = trace.tb_next
-    return place
+    file = None if code is None else code.co_filename
+    return errors.place_in(error, lambda frame: frame.f_code.co_filename == file)
 
 
 def place_of_task(task: asyncio.Task[Any] | None) -> str:
@@ -89,7 +80,7 @@ def place_of_task(task: asyncio.Task[Any] | None) -> str:
 
 
 def _place_of_frame(frame: FrameType) -> str:
-    return f" (at {frame.f_code.co_filename}:{frame.f_lineno} in {frame.f_code.co_name})"
+    return errors.place_at(frame.f_code, frame.f_lineno)
 
 
 def raise_as_mistake(error: BaseException, where: str, function: Callable[..., object] | None = None) -> NoReturn:
@@ -100,7 +91,7 @@ def raise_as_mistake(error: BaseException, where: str, function: Callable[..., o
     is_mistake = isinstance(error, (Exception, SystemExit, GeneratorExit, asyncio.CancelledError))
     if not is_mistake or isinstance(error, (AssertionError, InvalidTest)):
         raise error
-    raise InvalidTest(f"{where} raised {describe(error)}", place_in(error, function)) from error
+    raise InvalidTest(f"{where} raised {errors.describe(error)}", place_in(error, function)) from error
 
 
 def current_place() -> str:

@@ -6,33 +6,26 @@ import weakref
 from collections.abc import Callable, Coroutine, Iterator, Mapping, Sequence
 from contextlib import suppress
 from types import TracebackType
-from typing import Any, Final, Self, TypedDict, TypeVar, Unpack
+from typing import Any, Self, TypedDict, TypeVar, Unpack
 
 from pymosn.api.exchange import Exchange
-from pymosn.api.routing import Route
-from pymosn.api.stream import ListenerFacts, StreamProtocol
+from pymosn.api.stream import StreamProtocol
 from pymosn.api.stream_filter import FAIL, NO_CONTEXT, SKIP, ClusterClient, FilterContext, StreamFilter
 from pymosn.core.addresses import normal_ip
-from pymosn.core.counters import DownstreamStats, Metrics
+from pymosn.core.counters import Metrics
 from pymosn.core.headers import Headers, headers_from
-from pymosn.core.message import ForwardingOptions
-from pymosn.core.overload import OverloadState
 from pymosn.core.registry import Registry
 from pymosn.core.timers import TimerWheel
 from pymosn.filters.typed_config import typed_config
 from pymosn.proxy.cluster_client import ClusterClients
 from pymosn.proxy.filtering import FilterTask
-from pymosn.proxy.options import ProxyOptions
 from pymosn.proxy.runtime import Runtime
-from pymosn.proxy.stream_filters import FilterHandle, StreamFilters
-from pymosn.routing.actions import Forward
-from pymosn.routing.matchers import AnyRequest
-from pymosn.routing.table import RouteTable, TableSlot, VirtualHost
-from pymosn.stream.http1.options import read_http1_options, trusts_peer
+from pymosn.proxy.stream_filters import FilterHandle
 from pymosn.testing import fakes
-from pymosn.testing.answers import SERVICE, Answer, Answers
+from pymosn.testing.answers import Answer, Answers
 from pymosn.testing.client import Client, Ends
 from pymosn.testing.fakes import PROTOCOL, FakeClock, Lines, call, rounds
+from pymosn.testing.listener import HTTP1, Listener
 from pymosn.testing.messages import Request, WithBody
 from pymosn.testing.mistakes import InvalidTest, Mistakes, StillWaiting, current_place, place_of_task
 from pymosn.testing.upstream import HostProtocol, Hosts
@@ -42,30 +35,6 @@ from pymosn.upstream.clusters import Clusters
 from pymosn.upstream.plan import ClusterPlan, HostPlan
 
 Made = TypeVar("Made", bound=StreamFilter)
-
-#: The settings of a listener that has none of its own: `extend_config.Http1`, with times in seconds.
-HTTP1: Final[dict[str, object]] = {
-    "max_header_size": 8192,
-    "max_request_body_size": 0,
-    "max_header_count": 100,
-    "header_timeout": 60.0,
-    "body_timeout": 60.0,
-    "body_min_rate": 100,
-    "max_requests_per_connection": 0,
-    "stream_idle_timeout": 300.0,
-    "upgrades": [],
-    "connect": "off",
-    "tunnel_idle_timeout": 600.0,
-    "x_forwarded": True,
-    "x_request_id": True,
-    "reason_header": False,
-    "profile": "strict",
-    "trust_forwarded": False,
-    "trusted_hops": 0,
-    "merge_slashes": True,
-    "encoded_slashes": "keep",
-    "underscores_in_headers": "pass",
-}
 
 
 class Result(WithBody):
@@ -168,13 +137,14 @@ class World:
         self._ends = Ends()
         settings = {**HTTP1, **(http1 or {})}
         try:
-            self._http1 = read_http1_options(settings, ListenerFacts(idle_timeout=90.0, overload=OverloadState()))
+            self._listener = Listener(settings)
         except ValueError as error:
             raise InvalidTest(f"http1: {error}") from None
         self._is_started = False
         self._place = ""
         self._contexts: list[FilterContext] = []
-        self._options = self._make_options(settings, self._make_handles(on_error, timeout, workers), route_config)
+        handles = self._make_handles(on_error, timeout, workers)
+        self._options = self._listener.options(handles, route_config, self.metrics, self._ends)
         #: The loop that runs the world, once something has been sent.
         self._loop: asyncio.AbstractEventLoop | None = None
 
@@ -205,35 +175,6 @@ class World:
             entry.context = FilterContext(name, self._log, clients, self.clock, group, workers, 0)
             self._contexts.append(entry.context)
         return handles
-
-    def _make_options(
-        self, settings: Mapping[str, Any], handles: list[FilterHandle], route_config: Mapping[str, object] | None
-    ) -> ProxyOptions:
-        route = Route("test", AnyRequest(), Forward(SERVICE, 60.0), None, dict(route_config) if route_config else None)
-        slot = TableSlot("test")
-        slot.table = RouteTable("test")
-        slot.table.add(VirtualHost("test", ["*"], [route]))
-        options = ProxyOptions(
-            listener_name="test",
-            protocols=[],
-            protocol_options={},
-            slot=slot,
-            filters=StreamFilters(handles),
-            stats=DownstreamStats(self.metrics.group("downstream", ("listener", "test"))),
-            access_logs=[self._ends],
-            forwarding=ForwardingOptions(
-                x_forwarded=settings["x_forwarded"],
-                x_request_id=settings["x_request_id"],
-                trusts_peer=trusts_peer(settings),
-                trusted_hops=settings["trusted_hops"],
-            ),
-            reason_header=settings["reason_header"],
-            stream_idle_timeout=settings["stream_idle_timeout"],
-            tunnel_idle_timeout=settings["tunnel_idle_timeout"],
-            idle_timeout=90.0,
-            detection_timeout=15.0,
-        )
-        return options.for_protocol(PROTOCOL)
 
     # ---- life cycle
 
@@ -296,7 +237,9 @@ class World:
         """
         self._check_use(request)
         begin = len(self._answers.received)
-        client = Client(self._runtime, self._options, self._http1, self._client_ip, int(self._hosts.numbers.next()), request)
+        client = Client(
+            self._runtime, self._options, self._listener.http1, self._client_ip, int(self._hosts.numbers.next()), request
+        )
         self._ends.clients[int(client.connection.id)] = client
         delivery = asyncio.ensure_future(self._deliver(client))
         try:

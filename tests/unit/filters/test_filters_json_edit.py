@@ -11,7 +11,7 @@ from shipped_kit import of_route, problems, shipped
 
 from pymosn.api import Exchange, Reply, StreamFilter
 from pymosn.core.headers import headers_from
-from pymosn.filters.stream.json_document import Document, Edits, InvalidJson
+from pymosn.filters.stream.json_document import Document, Edits, InvalidDocument
 from pymosn.testing import Request, Response, Result, World, make, run
 
 JSON = {"content-type": "application/json"}
@@ -75,7 +75,7 @@ def test_removal(text: str, made: str | None) -> None:
     ],
 )
 def test_what_is_not_json(text: str | bytes) -> None:
-    with pytest.raises(InvalidJson):
+    with pytest.raises(InvalidDocument):
         edited(text, ["p"])
 
 

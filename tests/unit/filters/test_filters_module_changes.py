@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from pymosn.filters.folder_version import PREFIX
+from pymosn.filters.module_names import PREFIX
 from pymosn.filters.modules import ModuleStore
 
 FOLDER = "/not/on/disk"
@@ -76,7 +76,7 @@ class Tree:
 
     def edit(self, version: int) -> set[str]:
         """Rewrites, removes or adds some files, or comments one; returns the names."""
-        edited = set(self.chance.sample(NAMES[1:], self.chance.randrange(3)))
+        edited = self.chance.sample(NAMES[1:], self.chance.randrange(3))
         for name in edited:
             action = self.chance.random()
             if action < 0.2:
@@ -85,7 +85,7 @@ class Tree:
                 self.files[FILES[name]] += f"\n# {version}"
             else:
                 self.write(name, version)
-        return edited
+        return set(edited)
 
     def encoded(self) -> dict[str, dict[str, bytes]]:
         return {FOLDER: {path: text.encode() for path, text in self.files.items()}}

@@ -17,7 +17,7 @@ from types import ModuleType
 import pytest
 
 from pymosn.filters.errors import FilterLoadError
-from pymosn.filters.folder_version import PREFIX
+from pymosn.filters.module_names import PREFIX
 from pymosn.filters.modules import ModuleDraft, ModuleStore
 
 FOLDER = "/not/on/disk"
@@ -449,6 +449,21 @@ def test_a_broken_edit_of_what_no_configured_filter_imports_is_no_fault(stage: S
 def test_a_circle_of_imports(stage: Stage) -> None:
     files = {"filter": "import one", "one": "import two\nONE = 1", "two": "import one\ndef get():\n    return one.ONE"}
     assert stage.change(**files).one.two.get() == 1
+
+
+def test_a_circle_of_imports_in_a_package_that_stays(stage: Stage) -> None:
+    """The package ran in an earlier version, and its name is that of this version."""
+    stage.change(filter="from . import pkg", pkg__init="")
+    one, two = "from . import two\nONE = 1", "from . import one\ndef get():\n    return one.ONE"
+    changed = stage.change(filter="from pkg import one", pkg__init="", pkg__one=one, pkg__two=two)
+    assert changed.one.two.get() == 1
+    assert len(imported_names(stage)) == len(stage.store.folders[FOLDER].modules)
+
+
+def imported_names(stage: Stage) -> list[str]:
+    """The names in `sys.modules` of the modules that are active."""
+    active = [loaded.module for loaded in stage.store.folders[FOLDER].modules.values()]
+    return [name for name, module in sys.modules.items() if any(module is known for known in active)]
 
 
 def test_an_object_of_another_worker_or_of_an_earlier_version_can_be_read(stage: Stage) -> None:

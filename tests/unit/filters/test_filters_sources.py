@@ -43,7 +43,6 @@ def test_links_are_followed_and_circles_end(tmp_path: Path) -> None:
     found = read_sources([tmp_path / "current" / "filter.py"])
     assert set(found.folders) == {str(tmp_path / "current")}
     assert set(found.folders[str(tmp_path / "current")]) == {"filter.py", "pkg/leaf.py", "pkg/deep/leaf.py"}
-    assert {str(tmp_path / "current"), str(folder), str(tmp_path / "current" / "pkg"), str(elsewhere)} <= found.visited
 
 
 def test_the_folder_is_named_by_its_configured_path(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -141,15 +140,15 @@ def test_digests(tmp_path: Path) -> None:
     write(tmp_path, "filter.py", "helpers.py")
     paths = [tmp_path / "filter.py"]
     first = read_sources(paths)
-    assert read_sources(paths).digest == first.digest
+    assert read_sources(paths).digests == first.digests
     os.utime(tmp_path / "helpers.py", (1, 1))
-    assert read_sources(paths).digest == first.digest, "only the content counts"
+    assert read_sources(paths).digests == first.digests, "only the content counts"
     for change in ("helpers.py", "added.py"):
         write(tmp_path, change, text="new")
-        assert read_sources(paths).digest != first.digest
+        assert read_sources(paths).digests != first.digests
         first = read_sources(paths)
     (tmp_path / "added.py").rename(tmp_path / "renamed.py")
-    assert read_sources(paths).digest != first.digest
+    assert read_sources(paths).digests != first.digests
     assert first.has(tmp_path / "x" / ".." / "added.py")
     assert not first.has(tmp_path / "renamed.py")
 

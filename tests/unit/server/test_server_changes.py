@@ -372,18 +372,18 @@ def test_a_rejected_reload_leaves_the_source_and_is_noted_as_read(
         answers = [willing]
         stage = Stage(lambda command: answers[0](command))
         assert (await stage.trusted(filtered(files[0]))).applied
-        assert stage.changes.last_read.digest == read_sources([files[0]]).digest
+        assert stage.changes.last_read.digests == read_sources([files[0]]).digests
         before = active(stage)
         for edit in ("a one 2", None):
             files[0].unlink() if edit is None else files[0].write_text(edit)
             answers[0] = other
             assert not (await stage.changes.reload_filters("test")).applied
             assert active(stage) == before
-            assert stage.changes.last_read.digest == read_sources([files[0]]).digest
+            assert stage.changes.last_read.digests == read_sources([files[0]]).digests
             answers[0] = willing
             assert (await stage.trusted(replace(filtered(files[0]), pid="/run/x.pid"))).applied
             assert active(stage) == before
-            assert stage.changes.last_read.digest == read_sources([files[0]]).digest, "a watcher has nothing to report"
+            assert stage.changes.last_read.digests == read_sources([files[0]]).digests, "a watcher has nothing to report"
         stage.listeners.close()
 
     run(scenario())

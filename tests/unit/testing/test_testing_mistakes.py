@@ -2,7 +2,6 @@
 
 import asyncio
 import functools
-import time
 from collections.abc import AsyncIterator, Callable, Iterator
 from typing import Any
 
@@ -11,16 +10,7 @@ import pytest
 from pymosn.api import ClientError, Exchange, Reply, StreamFilter
 from pymosn.testing import Down, InvalidTest, Request, Response, World, make, run
 
-#: Seconds; far less than the time for which an exchange may last.
-AT_ONCE = 3.0
-
-
-@pytest.fixture(autouse=True)
-def _at_once() -> Iterator[None]:
-    """No mistake is noticed by waiting for it."""
-    started = time.monotonic()
-    yield
-    assert time.monotonic() - started < AT_ONCE
+pytestmark = pytest.mark.usefixtures("at_once")
 
 
 class Passes(StreamFilter):

@@ -2,9 +2,7 @@
 
 import asyncio
 import gc
-import time
 import warnings
-from collections.abc import Iterator
 from typing import Any
 
 import pytest
@@ -12,18 +10,9 @@ import pytest
 from pymosn.api import Exchange, HttpHeaders, Reply, StreamFilter
 from pymosn.config.schema import ProxyConfig
 from pymosn.testing import InvalidTest, Request, Response, World, fakes, make, run, send
-from pymosn.testing.world import HTTP1
+from pymosn.testing.listener import HTTP1
 
-#: Seconds; far less than the time for which an exchange may last.
-AT_ONCE = 3.0
-
-
-@pytest.fixture(autouse=True)
-def _at_once() -> Iterator[None]:
-    """No mistake is noticed by waiting for it."""
-    started = time.monotonic()
-    yield
-    assert time.monotonic() - started < AT_ONCE
+pytestmark = pytest.mark.usefixtures("at_once")
 
 
 class Passes(StreamFilter):
@@ -46,6 +35,21 @@ def test_other_settings() -> None:
     assert (result.status, result.exchange.remote_ip) == (200, "10.2.2.2")
     refused = run(make(Passes), Request("GET", "/a//b%2fc"), http1={"encoded_slashes": "refuse", "reason_header": True})
     assert (refused.status, refused.headers["x-pymosn-reason"]) == (400, "bad_target")
+    with pytest.raises(InvalidTest, match="http1: x_forwarded"):
+        run(make(Passes), Request(), http1={"x_forwarded": "yes"})
+
+
+class SetsPath(StreamFilter):
+    def on_request(self, exchange: Exchange) -> None:
+        exchange.request.path = f"{exchange.request.path}//b"
+
+
+def test_the_policy_for_paths_holds_for_those_of_filters() -> None:
+    paths = [
+        run(make(SetsPath), Request("GET", "/x//a"), http1={"merge_slashes": merges}).upstream[0].path
+        for merges in (True, False)
+    ]
+    assert paths == ["/x/a/b", "/x//a//b"]
 
 
 # ---- the life of a world

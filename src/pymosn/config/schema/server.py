@@ -153,7 +153,7 @@ class Server(Block, kw_only=True):
     ] = 60.0
     watch_filters: Annotated[bool, own("activate an edited file of a Python filter immediately")] = True
     watch_filters_interval: Annotated[
-        Duration, own("looks for edits this often, where the file system does not report them (NFS); 0: it reports them")
+        Duration, own("checks for edits this often, where the file system does not report them (NFS); 0: it reports them")
     ] = 0.0
     processor: Annotated[
         int | float | str,

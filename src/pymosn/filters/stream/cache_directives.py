@@ -160,7 +160,7 @@ NO_WISHES: Final = Wishes(False, False, False, UNLIMITED, 0.0, 0.0)
 
 
 def wishes_of(headers: Headers) -> Wishes:
-    """The wishes of a request; those that cannot be read mean `no-cache`."""
+    """The directives of a request; those that cannot be read mean `no-cache`."""
     lines = headers.get_all("cache-control")
     if not lines:
         asks_origin = "no-cache" in (headers.joined("pragma") or "").lower()

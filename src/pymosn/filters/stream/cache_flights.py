@@ -85,7 +85,7 @@ class Flights:
             _wake(flight, GO)
 
     def on_stored(self, key: bytes) -> None:
-        """A response was stored: all that wait for one with this key look again."""
+        """A response was stored: all that wait for one with this key check the store again."""
         for flight in list(self._by_key.get(key, {}).values()):
             _wake(flight, AGAIN)
 

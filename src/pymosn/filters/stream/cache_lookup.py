@@ -12,6 +12,7 @@ from pymosn.filters.stream.cache_directives import Wishes, is_unmodified
 from pymosn.filters.stream.cache_flights import Flight
 from pymosn.filters.stream.cache_key import fields_of, is_set_by_route
 from pymosn.filters.stream.cache_store import Entry, Values, Vary
+from pymosn.filters.stream.content import is_coded
 
 #: Fields that describe a connection, a length or a client, so they are not stored.
 NOT_STORED: Final = frozenset(
@@ -136,7 +137,7 @@ def vary_of(exchange: Exchange, lookup: Lookup, headers: Headers) -> Vary | None
     """The request fields in Vary with their values; None if other requests cannot be compared by them."""
     names = {name.strip(" \t").lower() for line in headers.get_all("vary") for name in line.split(",")} - {""}
     # Upstreams forget these two.
-    if (headers.joined("content-encoding") or "identity").lower() != "identity":
+    if is_coded(headers):
         names.add("accept-encoding")
     if (headers.joined("access-control-allow-origin") or "*") != "*":
         names.add("origin")

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import re
+from codecs import BOM_UTF8
 from collections.abc import Iterator
 from typing import Final, NamedTuple
 
 #: Maximum bytes of an event that are kept; of a longer one only the size is known.
 LONGEST: Final = 1024 * 1024
 _LINE_END: Final = re.compile(rb"\r\n|\r|\n")
-_BOM: Final = b"\xef\xbb\xbf"
 #: Fields other than data, and comments. Lines that are neither are no events, but count by their size.
 _OTHERS: Final = (b"", b"event", b"id", b"retry")
 
@@ -83,7 +83,7 @@ class EventReader:
         self._line.clear()
         self._line_size = 0
         if self._is_first:
-            line = line.removeprefix(_BOM)
+            line = line.removeprefix(BOM_UTF8)
             self._is_first = False
         if size > LONGEST:
             self._size += size

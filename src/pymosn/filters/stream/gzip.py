@@ -11,6 +11,7 @@ from pymosn.core.message import ResponseHead
 from pymosn.filters.settings import Block, Unsigned, own, works
 from pymosn.filters.spec import FilterSpec
 from pymosn.filters.stream.compressors import CODINGS, Compressor, best_coding, is_available
+from pymosn.filters.stream.content import is_coded
 from pymosn.filters.stream.problems import Problems
 from pymosn.filters.stream.vary import add_vary
 
@@ -98,7 +99,7 @@ class GzipFilter(StreamFilter):
         kind = _spaceless(headers.joined("content-type") or "")
         if kind not in self._types and kind.partition(";")[0] not in self._types:
             return False
-        if (headers.joined("content-encoding") or "identity").lower() != "identity":
+        if is_coded(headers):
             return False
         return not any("no-transform" in value.lower() for value in headers.get_all("cache-control"))
 

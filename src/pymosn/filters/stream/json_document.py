@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from codecs import BOM_UTF8
 from collections.abc import Mapping
 from typing import Any, Final
 
@@ -11,14 +12,13 @@ Members = dict[str, msgspec.Raw]
 _OBJECT: Final = msgspec.json.Decoder(Members)
 _ARRAY: Final = msgspec.json.Decoder(list[msgspec.Raw])
 _ENCODE: Final = msgspec.json.Encoder().encode
-_BOM: Final = b"\xef\xbb\xbf"
 #: Maximum nesting: each level is read again for each of its containers.
 MOST_DEEP: Final = 100
 #: In a pointer: every member of an object, every element of an array.
 EACH: Final = "*"
 
 
-class InvalidJson(ValueError):
+class InvalidDocument(ValueError):
     """The text is not JSON, or is nested too deeply."""
 
 
@@ -72,24 +72,24 @@ class Document:
         return self._edits.required <= self._set
 
     def edit(self, text: bytes) -> bytes:
-        """The edited text. Raises InvalidJson.
+        """The edited text. Raises InvalidDocument.
 
         It is always made anew: of repeated members only the last one is left, because receivers differ in which they use.
         """
-        text = text.removeprefix(_BOM).strip(b" \t\r\n")
+        text = text.removeprefix(BOM_UTF8).strip(b" \t\r\n")
         try:
             if len(_ARRAY.decode(b"[" + text + b"]")) != 1:  # a single value without containers is checked by nothing else
-                raise InvalidJson("more than one value")
+                raise InvalidDocument("more than one value")
             return bytes(self._value(msgspec.Raw(text), self._edits.pointers, 0))
         except (msgspec.MsgspecError, UnicodeError, RecursionError) as error:
-            raise InvalidJson(str(error)) from error
+            raise InvalidDocument(str(error)) from error
 
     def _value(self, raw: msgspec.Raw, pointers: list[Pending], depth: int) -> msgspec.Raw:
         first = bytes(memoryview(raw)[:1])
         if first not in (b"{", b"["):
             return raw
         if depth >= MOST_DEEP:
-            raise InvalidJson(f"nested more than {MOST_DEEP} deep")
+            raise InvalidDocument(f"nested more than {MOST_DEEP} deep")
         if first == b"{":
             return _raw(self._object(_OBJECT.decode(raw), pointers, depth + 1))
         return _raw(self._array(_ARRAY.decode(raw), pointers, depth + 1))

@@ -13,7 +13,8 @@ from pymosn.core.headers import Headers
 from pymosn.core.message import UNKNOWN_LENGTH, RequestHead, ResponseHead
 from pymosn.filters.settings import AnyMap, Block, Positive, own
 from pymosn.filters.spec import FilterSpec, RouteSpec
-from pymosn.filters.stream.json_document import Document, Edits, InvalidJson, split_pointer
+from pymosn.filters.stream.content import content_type, is_coded, is_json
+from pymosn.filters.stream.json_document import Document, Edits, InvalidDocument, split_pointer
 from pymosn.filters.stream.problems import Problems
 
 NAME: Final = "json_edit"
@@ -102,7 +103,7 @@ class JsonEditFilter(StreamFilter):
         document = Document(rules.request)
         try:
             edited = document.edit(await request.read(rules.max_bytes))
-        except InvalidJson as error:
+        except InvalidDocument as error:
             raise Refused(BAD_BODY, f"json_edit: {error}") from error
         if not document.is_complete():
             raise Refused(BAD_BODY, "json_edit: there is no object to set a value in")
@@ -141,7 +142,7 @@ class JsonEditFilter(StreamFilter):
             return
         try:
             head.set_body(Document(rules.response).edit(body))
-        except InvalidJson as error:
+        except InvalidDocument as error:
             raise Refused(BAD_RESPONSE, f"json_edit: {error}") from error
         head.trailers = None
         self.context.counter("responses_edited").value += 1
@@ -158,25 +159,13 @@ def _describe(headers: Headers) -> str:
     return f"content-type {headers.joined('content-type')!r}, content-encoding {headers.joined('content-encoding')!r}"
 
 
-def content_type(headers: Headers) -> str:
-    """The type without parameters, in lower case; empty if there is none or more than one."""
-    kinds = headers.get_all("content-type")
-    return kinds[0].partition(";")[0].strip(" \t").lower() if len(kinds) == 1 else ""
-
-
-def is_json(headers: Headers) -> bool:
-    """Whether a body is one JSON document. JSON lines, event streams and the like are not."""
-    kind = content_type(headers)
-    return kind in ("application/json", "text/json") or kind.endswith("+json")
-
-
 def is_plain(headers: Headers) -> bool:
     """Whether a body is UTF-8 without a content coding."""
     parameters = (headers.get("content-type") or "").lower().replace('"', "").replace(" ", "").split(";")[1:]
     charsets = [value for name, _, value in (part.partition("=") for part in parameters) if name == "charset"]
     if any(charset not in ("utf-8", "utf8", "us-ascii") for charset in charsets):
         return False
-    return (headers.joined("content-encoding") or "identity").lower() == "identity"
+    return not is_coded(headers)
 
 
 def _weaken(headers: Headers) -> None:

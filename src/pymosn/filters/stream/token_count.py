@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import math
 import re
+from codecs import BOM_UTF8
 from collections.abc import Iterator
 from typing import Any, Final
 
 import msgspec
 
 from pymosn.core.headers import Headers
+from pymosn.filters.stream.content import content_type, is_coded, is_json
 from pymosn.filters.stream.event_stream import Event, EventReader
 from pymosn.filters.stream.token_usage import Usage, text_size
 
@@ -17,7 +19,6 @@ from pymosn.filters.stream.token_usage import Usage, text_size
 KEPT: Final = 1024 * 1024
 #: Bytes at the end of a longer one, in which its usage is looked for.
 TAIL: Final = 4096
-_BOM: Final = b"\xef\xbb\xbf"
 _DONE: Final = b"[DONE]"
 #: The last `usage` member of an object without inner objects. Within text, quotation marks have a backslash before them.
 _USAGE: Final = re.compile(rb'"usage"\s*:\s*(\{(?:[^{}"]|"[^"\\]*")*\})')
@@ -97,7 +98,7 @@ class JsonCounter(Counter):
     def finish(self) -> None:
         self._is_finished = True
         try:
-            message = decoded(bytes(self._kept).removeprefix(_BOM)) if self._size <= KEPT else self._tail()
+            message = decoded(bytes(self._kept).removeprefix(BOM_UTF8)) if self._size <= KEPT else self._tail()
         except ValueError:
             return
         self.usage.read(message)
@@ -203,15 +204,14 @@ class UnknownCounter(Counter):
 
 def counter_for(headers: Headers, token_size: float) -> Counter | None:
     """The counter for a response with these headers; None if it has no text."""
-    coding = (headers.joined("content-encoding") or "").strip().lower()
-    if coding not in ("", "identity"):
+    if is_coded(headers):
         # Text is rarely compressed to less than a quarter, so each byte counts as four.
         return SizeCounter(token_size / 4)
-    kind = (headers.joined("content-type") or "").partition(";")[0].strip().lower()
+    kind = content_type(headers)
     if kind.partition("/")[0] in ("audio", "image", "video"):
         return None
     if kind == "text/event-stream":
         return StreamCounter(token_size)
-    if kind == "application/json" or kind.endswith("+json"):
+    if is_json(headers):
         return JsonCounter(token_size)
     return UnknownCounter(token_size) if not kind else SizeCounter(token_size)

@@ -8,7 +8,7 @@ from typing import Final
 from mypy_extensions import i64
 
 from pymosn.api.stream import ListenerFacts
-from pymosn.core.message import CONNECT, CONNECT_HERE
+from pymosn.core.message import CONNECT, CONNECT_HERE, ForwardingOptions
 from pymosn.core.overload import OverloadState
 from pymosn.core.uri import DECODE_SLASHES, KEEP_SLASHES, REFUSE_SLASHES, STRICT_PATHS, PathPolicy
 from pymosn.protocol.http1.decoder import Http1Limits
@@ -81,9 +81,19 @@ def read_http1_options(settings: Mapping[str, object], facts: ListenerFacts) -> 
     )
 
 
-def trusts_peer(settings: Mapping[str, object]) -> bool:
+def _trusts_peer(settings: Mapping[str, object]) -> bool:
     """Whether every client is a trusted proxy: `trust_forwarded` or `trusted_hops` of `extend_config.Http1` is set."""
     return flag(settings, "trust_forwarded") or number(settings, "trusted_hops", "hops", 0, MOST) > 0
+
+
+def forwarding_options(settings: Mapping[str, object]) -> ForwardingOptions:
+    """What a listener adds to requests about the client."""
+    return ForwardingOptions(
+        x_forwarded=flag(settings, "x_forwarded"),
+        x_request_id=flag(settings, "x_request_id"),
+        trusts_peer=_trusts_peer(settings),
+        trusted_hops=number(settings, "trusted_hops", "hops", 0, MOST),
+    )
 
 
 def path_policy(settings: Mapping[str, object]) -> PathPolicy:
@@ -96,7 +106,7 @@ def path_policy(settings: Mapping[str, object]) -> PathPolicy:
 def _policy(settings: Mapping[str, object]) -> Http1Policy:
     return Http1Policy(
         is_strict=choice(settings, "profile", _PROFILES),
-        trusts_peer=trusts_peer(settings),
+        trusts_peer=_trusts_peer(settings),
         merges_slashes=flag(settings, "merge_slashes"),
         slashes=choice(settings, "encoded_slashes", _SLASHES),
         underscores=choice(settings, "underscores_in_headers", _UNDERSCORES),

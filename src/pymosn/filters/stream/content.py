@@ -1,0 +1,22 @@
+"""What a body is, according to its headers."""
+
+from __future__ import annotations
+
+from pymosn.core.headers import Headers
+
+
+def content_type(headers: Headers) -> str:
+    """The type without parameters, in lower case; empty if there is none or more than one."""
+    kinds = headers.get_all("content-type")
+    return kinds[0].partition(";")[0].strip(" \t").lower() if len(kinds) == 1 else ""
+
+
+def is_json(headers: Headers) -> bool:
+    """Whether a body is one JSON document. JSON lines, event streams and the like are not."""
+    kind = content_type(headers)
+    return kind in ("application/json", "text/json") or kind.endswith("+json")
+
+
+def is_coded(headers: Headers) -> bool:
+    """Whether a body has a content coding, such as gzip."""
+    return (headers.joined("content-encoding") or "").strip(" \t").lower() not in ("", "identity")
