@@ -35,7 +35,8 @@ class Canary(StreamFilter):
         self.config = config
         self.random = random.Random()
 
-    def on_request(self, exchange: Exchange) -> None:
+    # In the same phase as filters that select clusters by the client, so that the order of the configuration decides.
+    def on_route(self, exchange: Exchange) -> None:
         choice = self._cookie(exchange.request.headers)
         if not choice:
             choice = YES if self.random.random() * 100 < self.config.percent else NO
