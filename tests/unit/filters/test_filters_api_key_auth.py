@@ -33,8 +33,9 @@ def ask(fields: Fields, target: str = "/", route: dict[str, Any] | None = None, 
     ],
 )
 def test_known_keys(fields: Fields, target: str, client: str) -> None:
-    result = ask([*fields, ("x-client", "boss"), ("X-Client", "root")], target)
+    result = ask([*fields, ("x-client", "boss"), ("X-Client", "root"), ("X_Client", "root")], target)
     (upstream,) = result.upstream
+    assert "x_client" not in upstream.headers
     assert (result.status, upstream.headers.get_all("x-client")) == (200, [client])
     assert "x-api-key" not in upstream.headers
     assert "api" not in upstream.query

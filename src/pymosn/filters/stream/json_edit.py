@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import re
 from typing import Annotated, ClassVar, Final
 
 import msgspec
 
 from pymosn.api.exchange import Exchange, Reply
 from pymosn.api.stream_filter import StreamFilter
-from pymosn.core.failure import BAD_BODY, BAD_RESPONSE, Refused
+from pymosn.core.failure import ACCESS_DENIED, BAD_BODY, BAD_RESPONSE, Refused
 from pymosn.core.headers import Headers
 from pymosn.core.message import UNKNOWN_LENGTH, RequestHead, ResponseHead
 from pymosn.filters.settings import AnyMap, Block, Positive, own
@@ -18,6 +19,7 @@ from pymosn.filters.stream.problems import Problems
 
 NAME: Final = "json_edit"
 _PLACES: Final = "names (at any depth) and JSON Pointers, in which `*` is every member or element"
+_TYPE: Final = re.compile(r"[!#$%&'*+.^_`|~0-9a-z-]+/[!#$%&'*+.^_`|~0-9a-z-]+")
 #: Headers that describe the original bytes.
 OF_ORIGINAL: Final = frozenset(
     (b"accept-ranges", b"content-digest", b"content-md5", b"digest", b"repr-digest", b"signature", b"signature-input")
@@ -89,6 +91,10 @@ class JsonEditFilter(StreamFilter):
         if rules.response:
             request.headers.remove_named(OF_PARTS)
             request.headers.set("Accept-Encoding", "identity")
+        if rules.request and request.tunnel:
+            exchange.failure = ACCESS_DENIED
+            exchange.failure_detail = "json_edit: the bytes of a tunnel cannot be edited"
+            return Reply(403)
         if rules.request and request.content_length != 0:
             return await self._edit_request(exchange, request, rules)
         return None
@@ -159,9 +165,10 @@ def _describe(headers: Headers) -> str:
 
 
 def content_type(headers: Headers) -> str:
-    """The type without parameters, in lower case; empty if there is none or more than one."""
+    """The type without parameters, in lower case; empty if there is none, more than one, or an invalid one."""
     kinds = headers.get_all("content-type")
-    return kinds[0].partition(";")[0].strip(" \t").lower() if len(kinds) == 1 else ""
+    kind = kinds[0].partition(";")[0].strip(" \t").lower() if len(kinds) == 1 else ""
+    return kind if _TYPE.fullmatch(kind) is not None else ""
 
 
 def is_json(headers: Headers) -> bool:
