@@ -12,7 +12,7 @@ from pymosn.api.stream_filter import StreamFilter
 from pymosn.core.failure import ACCESS_DENIED, BAD_BODY, BAD_RESPONSE, Refused
 from pymosn.core.headers import Headers
 from pymosn.core.message import UNKNOWN_LENGTH, RequestHead, ResponseHead
-from pymosn.filters.settings import AnyMap, Block, Positive, own
+from pymosn.filters.settings import AnyMap, Positive, StrictBlock, own
 from pymosn.filters.spec import FilterSpec, RouteSpec
 from pymosn.filters.stream.json_document import Document, Edits, InvalidJson, split_pointer
 from pymosn.filters.stream.problems import Problems
@@ -28,14 +28,14 @@ OF_ORIGINAL: Final = frozenset(
 OF_PARTS: Final = frozenset((b"range", b"if-range", b"a-im", b"request-range"))
 
 
-class Change(Block, kw_only=True):
+class Change(StrictBlock, kw_only=True):
     """What is changed in the bodies of one direction."""
 
     remove: Annotated[list[str], own(_PLACES)] = []
     set: Annotated[AnyMap, own("values by name or pointer; a pointer also adds a member that is missing")] = {}
 
 
-class Settings(Block, kw_only=True):
+class Settings(StrictBlock, kw_only=True):
     """`json_edit`: removes and sets values in JSON bodies."""
 
     request: Annotated[Change, own("")] = msgspec.field(default_factory=Change)
