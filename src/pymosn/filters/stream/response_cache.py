@@ -80,7 +80,9 @@ class ResponseCacheFilter(StreamFilter):
             return None
         if request.raw_method not in (b"GET", b"HEAD"):
             if request.raw_method not in (b"OPTIONS", b"TRACE"):
-                exchange.state[self._state] = Lookup(exchange, b"", target_of(request), wishes_of(headers), now)
+                lookup = Lookup(exchange, b"", target_of(request), wishes_of(headers), now)
+                lookup.outcome = "fwd=method"
+                exchange.state[self._state] = lookup
             return None
         wishes = wishes_of(headers)
         passes = (
