@@ -29,7 +29,7 @@ class PrefixHash(StreamFilter):
             raise ValueError("hosts must not be empty")
         self.config = config
 
-    # Not in on_request, which runs before every filter's on_route: only clients that `api_key_auth` knows have bodies buffered.
+    # Not in on_request, which runs before every filter's on_route: bodies of unknown clients are not buffered.
     async def on_route(self, exchange: Exchange) -> None:
         if exchange.request.method != "POST":
             return

@@ -34,7 +34,14 @@ OVERRIDES: Final = frozenset(
 #: Fields that the proxy itself adds to the request after the lookup, or removes from it.
 OF_PROXY: Final = frozenset(
     (
-        *(b"host", b"x-forwarded-for", b"x-forwarded-proto", b"x-request-id", b"x-mosn-global-timeout", b"x-mosn-try-timeout"),
+        *(
+            b"host",
+            b"x-forwarded-for",
+            b"x-forwarded-proto",
+            b"x-request-id",
+            b"x-mosn-global-timeout",
+            b"x-mosn-try-timeout",
+        ),
         *(b"if-none-match", b"if-modified-since"),
     )
 )

@@ -8,7 +8,6 @@ from pymosn.api.exchange import Exchange
 from pymosn.api.variables import query_values
 from pymosn.core.headers import Headers, lower_name
 
-
 _READ: Final = "headers with credentials"
 #: `response_cache` has its own rules for these.
 _KNOWN: Final = ("authorization", "proxy-authorization", "cookie")
@@ -17,13 +16,13 @@ _KNOWN: Final = ("authorization", "proxy-authorization", "cookie")
 def note_header(exchange: Exchange, name: str) -> None:
     """Notes that a request was let pass by the value of a header, so that its response is for equal values only."""
     if name and name not in _KNOWN:
-        exchange.state.setdefault(_READ, set()).add(name)
+        exchange.state[_READ] = headers_read(exchange) | {name}
 
 
-def headers_read(exchange: Exchange) -> set[str]:
+def headers_read(exchange: Exchange) -> frozenset[str]:
     """The noted headers."""
-    noted: set[str] = exchange.state.get(_READ, set())
-    return noted
+    noted = exchange.state.get(_READ)
+    return noted if isinstance(noted, frozenset) else frozenset()
 
 
 def remove_claims(headers: Headers, name: str) -> None:
