@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import base64
+import json
 import zlib
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from typing import Any
 
+import jwt
 import pytest
 from shipped_kit import problems, shipped
 
@@ -373,15 +376,20 @@ def test_decisions_after_the_lookup(how: str, is_last: bool) -> None:
 
 KEYS = {"headers": ["x-k"], "client_header": "", "forward": True, "keys": [{"client": k, "key": k} for k in "ab"]}
 SERVICE = {"cluster": "auth", "request_headers": ["X-K", "cookie"]}
+SECRET = b"a secret of thirty-two bytes or more"
+JWKS = json.dumps({"keys": [{"kty": "oct", "k": base64.urlsafe_b64encode(SECRET).decode().rstrip("=")}]})
+PROVIDER = {"fromHeaders": [{"name": "X-K"}], "forward": True, "localJwks": {"inlineString": JWKS}}
+TOKENS = {"providers": {"p": PROVIDER}, "rules": [{"match": {"prefix": "/"}, "requires": {"providerName": "p"}}]}
 
 
-@pytest.mark.parametrize(("name", "config"), [("api_key_auth", KEYS), ("ext_authz", SERVICE)])
+@pytest.mark.parametrize(("name", "config"), [("api_key_auth", KEYS), ("ext_authz", SERVICE), ("jwt_authn", TOKENS)])
 @pytest.mark.parametrize("is_last", [True, False])
 def test_what_guards_read_is_part_of_the_key(name: str, config: dict[str, Any], is_last: bool) -> None:
     """Also if they forward it unchanged and add nothing to the request."""
     made = cache(ignored_cookies=["lang"])
     chain = [shipped(name, config), made] if is_last else [made, shipped(name, config)]
-    requests = [Request("GET", "/", {"x-k": who, "cookie": f"lang={i}"}) for i, who in enumerate("abab")]
+    known = {who: jwt.encode({"sub": who}, SECRET, "HS256") if name == "jwt_authn" else who for who in "ab"}
+    requests = [Request("GET", "/", {"x-k": known[who], "cookie": f"lang={i}"}) for i, who in enumerate("abab")]
     texts = [result.text for result in talk([*requests], *chain, clusters={"auth": Response()})]
     assert texts == ["#1", "#2", "#1", "#2"]
 
