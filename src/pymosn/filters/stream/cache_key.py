@@ -13,7 +13,7 @@ from typing import Final
 
 from pymosn.api.exchange import Exchange
 from pymosn.api.routing import Route
-from pymosn.core.headers import Headers, lower_name, to_bytes
+from pymosn.core.headers import Headers, lower_name, to_bytes, wire_lines
 from pymosn.core.message import RequestHead
 from pymosn.filters.stream.credentials import headers_read
 from pymosn.routing.actions import Forward, ForwardWeighted
@@ -109,11 +109,14 @@ class KeyRules:
         for name in sorted(own):
             if lower_name(name) not in self._unkeyed:
                 parts += (b"variable", to_bytes(name), to_bytes(own[name]))
-        before, after = exchange.received_headers.items_raw(), request.headers.items_raw()
-        for fields in (before, after):
-            parts += [part for name, value in fields if _dashed(name) in OVERRIDES for part in (name, value)]
+        received = exchange.received_headers
+        before = received.items_raw()
+        parts += _overrides(before)
+        if wire_lines(received) != wire_lines(request.headers):
+            after = request.headers.items_raw()
             parts.append(None)
-        if before != after:
+            parts += _overrides(after)
+            parts.append(None)
             parts += self._changes(_by_name(before), _by_name(after))
         return digest(parts)
 
@@ -137,9 +140,13 @@ class KeyRules:
         return found
 
 
-def _dashed(name: bytes) -> bytes:
-    """A name as those servers read it that take an underscore for a dash."""
-    return name.replace(b"_", b"-") if b"_" in name else name
+def _overrides(fields: list[tuple[bytes, bytes]]) -> list[bytes]:
+    """Names and values of the fields in OVERRIDES, also as they are written for servers that take underscores for dashes."""
+    found: list[bytes] = []
+    for name, value in fields:
+        if name in OVERRIDES or (b"_" in name and name.replace(b"_", b"-") in OVERRIDES):
+            found += (name, value)
+    return found
 
 
 def _by_name(fields: list[tuple[bytes, bytes]]) -> Fields:
