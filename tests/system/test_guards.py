@@ -219,13 +219,16 @@ def test_keys_that_could_evade_a_budget(program: Program, lines: list[bytes], st
         b'{"max_tokens": 1, "max_tokens": 21}',
         b'{"n": 3, "max_completion_tokens": 7.0}',
         b'{"max_tokens": "21"}',
+        b'{"max_tokens": 99999999999}',
+        b'{"max_tokens": 1e400}',
+        b'{"max_tokens": 8, "prompt": ["a", "b", "c"]}',
     ],
 )
 def test_more_than_the_share_of_a_worker_is_never_reserved(program: Program, body: bytes) -> None:
     assert program.ask("reserved", b"x-id: " + sha256(body).hexdigest().encode(), target=b"/json", body=body)[0] == 429
 
 
-@pytest.mark.parametrize("body", [b"", b"{", b"\xff" * 50, b"[" * 50_000, b'{"max_tokens": -1}', b'{"max_tokens": 1e400}'])
+@pytest.mark.parametrize("body", [b"", b"{", b"\xff" * 50, b"[" * 50_000, b'{"max_tokens": -1}'])
 def test_bodies_that_reserve_nothing(program: Program, body: bytes) -> None:
     assert program.ask("reserved", b"x-id: " + sha256(body).hexdigest().encode(), target=b"/json", body=body)[0] == 200
 

@@ -40,6 +40,7 @@ CHAINS: dict[str, list[dict[str, Any]]] = {
     ],
     "plain": [{"type": "response_cache", "config": {"cache_status": "edge"}}],
     "hiding": [HIDE],
+    "forcing": [{"type": "json_edit", "config": {"request": {"set": {"/tenant": "acme"}}}}],
     "original": [{"type": "response_cache", "config": {"cache_status": "edge"}}],
 }
 
@@ -133,8 +134,8 @@ def test_each_client_gets_its_own(program: Program) -> None:
 
     def all_have_hits() -> bool:
         for key, choice in clients:
-            claim = {"x-client": "acme"}  # of every client; only the key counts
-            answer = program.ask("everything", f"/page?{FRESH}", {"x-api-key": key, "cookie": f"canary={choice}", **claim})
+            headers = {"x-api-key": key, "cookie": f"canary={choice}", "x-client": "acme"}  # which decides nothing
+            answer = program.ask("everything", f"/page?{FRESH}", headers)
             got = answer.json()
             assert got["upstream"] == ("next" if choice == "yes" else {"acme": "gold", "corp": "shared"}[KEYS[key]])
             assert got["headers"]["x-client"] == KEYS[key]
@@ -263,3 +264,9 @@ def test_a_tunnel_is_not_a_way_around(program: Program) -> None:
 def test_nothing_failed(program: Program) -> None:
     assert "Traceback" not in program.process.output
     assert not [line for line in program.process.output.splitlines() if "filter '" in line and "failed:" in line]
+
+
+def test_a_tunnel_is_not_a_way_around_a_forced_value(program: Program) -> None:
+    upgrade = {"connection": "upgrade", "upgrade": "websocket"}
+    assert program.ask("forcing", "/tunnel?upgrade=1", upgrade).status == 403
+    assert program.upstreams["shared"].count("/tunnel?upgrade=1") == 0

@@ -131,8 +131,8 @@ class Writer:
         self._loop = loop
         self._report = report
         self._descriptor = open_file(config.file)
-        # Whether the file ends with a part of a line.
-        self._is_torn = False
+        # Whether the file ends with a part of a line: of this worker, of another one, or of one that was killed.
+        self._is_torn = ends_in_part(config.file)
         self._is_closing = threading.Event()
         self._thread = threading.Thread(target=self._run, name="audit log", daemon=True)
         self._thread.start()
@@ -189,7 +189,7 @@ class Writer:
             descriptor = open_file(self._config.file)
         except OSError as error:
             return error.strerror or str(error)
-        self._is_torn = self._is_torn and os.path.samestat(os.fstat(descriptor), os.fstat(self._descriptor))
+        self._is_torn = ends_in_part(self._config.file)
         os.close(self._descriptor)
         self._descriptor = descriptor
         return ""
@@ -201,3 +201,13 @@ class Writer:
 def open_file(path: str) -> int:
     """Opens a file to append to it. Raises OSError."""
     return os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, 0o640)
+
+
+def ends_in_part(path: str) -> bool:
+    """Whether a file ends with a part of a line; False if it cannot be read."""
+    try:
+        with open(path, "rb") as file:
+            size = file.seek(0, os.SEEK_END)
+            return size > 0 and os.pread(file.fileno(), 1, size - 1) != b"\n"
+    except OSError:
+        return False

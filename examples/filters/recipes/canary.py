@@ -35,6 +35,7 @@ class Canary(StreamFilter):
         self.config = config
         self.random = random.Random()
 
+    # In the same phase as filters that select clusters by the client, so that the order of the configuration decides.
     def on_route(self, exchange: Exchange) -> None:
         choice = self._cookie(exchange.request.headers)
         if not choice:

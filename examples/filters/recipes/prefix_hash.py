@@ -29,7 +29,8 @@ class PrefixHash(StreamFilter):
             raise ValueError("hosts must not be empty")
         self.config = config
 
-    async def on_request(self, exchange: Exchange) -> None:
+    # Not in on_request, which runs before every filter's on_route: bodies of unknown clients are not buffered.
+    async def on_route(self, exchange: Exchange) -> None:
         if exchange.request.method != "POST":
             return
         try:

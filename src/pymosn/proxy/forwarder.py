@@ -148,7 +148,7 @@ class Forwarder(AttemptOwner):
         owner = self.owner
         options = owner.options
         exchange = owner.exchange
-        was_filtered = bool(options.filters.on_request)
+        was_filtered = bool(options.filters.sees_requests)
         exchange.request.add_forwarding_fields(
             options.forwarding,
             exchange.connection.remote_ip,

@@ -33,8 +33,9 @@ def ask(fields: Fields, target: str = "/", route: dict[str, Any] | None = None, 
     ],
 )
 def test_known_keys(fields: Fields, target: str, client: str) -> None:
-    result = ask([*fields, ("x-client", "boss"), ("X-Client", "root")], target)
+    result = ask([*fields, ("x-client", "boss"), ("X-Client", "root"), ("X_Client", "root")], target)
     (upstream,) = result.upstream
+    assert "x_client" not in upstream.headers
     assert (result.status, upstream.headers.get_all("x-client")) == (200, [client])
     assert "x-api-key" not in upstream.headers
     assert "api" not in upstream.query
@@ -187,3 +188,13 @@ def test_faults_of_a_route() -> None:
     for route in ({"disabled": True, "clients": ["a"]}, {"clients": [""]}):
         with pytest.raises(Exception, match="clients"):
             of_route("api_key_auth", route)
+
+
+@pytest.mark.parametrize("name", ["x-client", "X_Client"])
+def test_a_filter_that_judges_before_the_route_does_not_see_a_forged_name(name: str) -> None:
+    header = {"name": "x-client", "exact_match": "admin"}
+    policies = {"admins": {"permissions": [{"any": True}], "principals": [{"header": header}]}}
+    rbac = shipped("rbac", {"version": "1", "rules": {"action": "ALLOW", "policies": policies}})
+    chain = [shipped("api_key_auth", {"keys": KEYS}), rbac]
+    result = run(chain, Request("GET", "/", [("x-api-key", KEY), (name, "admin")]))
+    assert (result.status, result.reason, result.upstream) == (403, "access_denied", [])

@@ -15,7 +15,7 @@ CONFIG: dict[str, Any] = {
     "request_headers": ["Authorization"],
     "headers_to_upstream": ["X-User"],
 }
-REQUEST = ("POST", "/a?b=c", {"authorization": "secret", "cookie": "c", "x-user": "root"}, b"body")
+REQUEST = ("POST", "/a?b=c", {"authorization": "secret", "cookie": "c", "x-user": "root", "x_user": "root"}, b"body")
 
 
 def ask(answer: Any, **config: Any) -> Result:
@@ -37,6 +37,7 @@ def test_a_request_that_may_pass() -> None:
     assert (sent.method, sent.body) == ("POST", b"body")
     assert sent.headers.get_all("x-user") == ["ann"]
     assert "x-other" not in sent.headers
+    assert "x_user" not in sent.headers
 
 
 def test_fields_that_come_more_than_once() -> None:

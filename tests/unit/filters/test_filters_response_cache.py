@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import base64
+import json
 import zlib
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from typing import Any
 
+import jwt
 import pytest
 from shipped_kit import problems, shipped
 
@@ -246,6 +249,11 @@ def test_the_first_byte_is_not_delayed() -> None:
         ([("cookie", "a=1"), ("cookie", "b=2")], {}),
         ({"x-original-url": "/admin"}, {}),
         ({"x-http-method-override": "DELETE"}, {}),
+        ({"x_http_method_override": "DELETE"}, {}),
+        ({"X-Original_URL": "/admin"}, {}),
+        ({"x-original-host": "other.example"}, {}),
+        ({"front-end-https": "on"}, {}),
+        ({"x-url-scheme": "http"}, {"x-scheme": "http"}),
         ({"host": "a.example"}, {"host": "b.example"}),
     ],
 )
@@ -335,6 +343,54 @@ def test_decisions_of_filters_are_part_of_the_key(how: str, is_last: bool) -> No
     chain = [make(Decides), made] if is_last else [made, make(Decides)]
     requests = [Request("GET", "/", {"who": who, "how": how}) for who in ("a", "b", "a", "b")]
     texts = [result.text for result in talk([*requests], *chain, upstream=origin, clusters={"a": origin, "b": origin})]
+    assert texts == ["#1", "#2", "#1", "#2"]
+
+
+class DecidesLate(StreamFilter):
+    """Decides when the host has been chosen, by the header `who`, which the upstream does not get."""
+
+    def on_host(self, exchange: Exchange) -> None:
+        headers = exchange.request.headers
+        who, how = headers["who"], headers["how"]
+        if how == "header":
+            headers["x-client"] = who
+        elif how == "removed":
+            headers.remove(f"x-{who}")
+        elif how == "variable":
+            exchange.set_variable("tenant", who)
+        elif how == "query":
+            exchange.request.query = who
+        headers.remove("who")
+
+
+@pytest.mark.parametrize("how", ["header", "removed", "variable", "query"])
+@pytest.mark.parametrize("is_last", [True, False])
+def test_decisions_after_the_lookup(how: str, is_last: bool) -> None:
+    """They cannot be part of the key, so such a response is not stored."""
+    made = cache(unkeyed=["who"])
+    chain = [make(DecidesLate), made] if is_last else [made, make(DecidesLate)]
+    requests = [Request("GET", "/", {"who": who, "how": how, "x-a": "", "x-b": ""}) for who in "abab"]
+    texts = [result.text for result in talk([*requests], *chain)]
+    assert texts == (["#1", "#2", "#1", "#2"] if is_last else ["#1", "#2", "#3", "#4"])
+
+
+KEYS = {"headers": ["x-k"], "client_header": "", "forward": True, "keys": [{"client": k, "key": k} for k in "ab"]}
+SERVICE = {"cluster": "auth", "request_headers": ["X-K", "cookie"]}
+SECRET = b"a secret of thirty-two bytes or more"
+JWKS = json.dumps({"keys": [{"kty": "oct", "k": base64.urlsafe_b64encode(SECRET).decode().rstrip("=")}]})
+PROVIDER = {"fromHeaders": [{"name": "X-K"}], "forward": True, "localJwks": {"inlineString": JWKS}}
+TOKENS = {"providers": {"p": PROVIDER}, "rules": [{"match": {"prefix": "/"}, "requires": {"providerName": "p"}}]}
+
+
+@pytest.mark.parametrize(("name", "config"), [("api_key_auth", KEYS), ("ext_authz", SERVICE), ("jwt_authn", TOKENS)])
+@pytest.mark.parametrize("is_last", [True, False])
+def test_what_guards_read_is_part_of_the_key(name: str, config: dict[str, Any], is_last: bool) -> None:
+    """Also if they forward it unchanged and add nothing to the request."""
+    made = cache(ignored_cookies=["lang"])
+    chain = [shipped(name, config), made] if is_last else [made, shipped(name, config)]
+    known = {who: jwt.encode({"sub": who}, SECRET, "HS256") if name == "jwt_authn" else who for who in "ab"}
+    requests = [Request("GET", "/", {"x-k": known[who], "cookie": f"lang={i}"}) for i, who in enumerate("abab")]
+    texts = [result.text for result in talk([*requests], *chain, clusters={"auth": Response()})]
     assert texts == ["#1", "#2", "#1", "#2"]
 
 

@@ -81,6 +81,9 @@ def test_each_is_registered_everywhere() -> None:
         ("ext_authz", "{cluster: nope}", "9:25", "cluster: unknown cluster"),
         ("response_cache", "{max_bytes: 5}", "9:15", "max_entry_bytes: must not be greater"),
         ("json_edit", "{response: {remove: [/~]}}", "9:36", "response.remove[0]: not a JSON Pointer"),
+        ("response_cache", "{identity_header: [x-user]}", "9:", 'did you mean "identity_headers"?'),
+        ("json_edit", "{respons: {remove: [a]}}", "9:", 'did you mean "response"?'),
+        ("json_edit", "{response: {removes: [a]}}", "9:", 'did you mean "remove"?'),
         ("local_rate_limit", "{requests: 1, key: user}", "9:34", "key: must be one of"),
         ("api_key_auth", "{keys: [{client: a, key: 'b c'}]}", "9:40", "keys[0].key: must be visible ASCII"),
         ("api_key_auth", "{keyz: []}", "9:16", 'did you mean "keys"?'),
@@ -118,6 +121,7 @@ def test_settings_of_routes_are_checked_too() -> None:
     for route, text in (
         ("api_key_auth: {client: [acme]}", "client: unknown or unsupported key; rejected"),
         ("api_key_auth: {disabled: true, clients: [acme]}", "clients: no effect if `disabled` is set"),
+        ("json_edit: {respons: {remove: [a]}}", "respons: unknown or unsupported key; rejected"),
         ("redis_rate_limit: {requests: 0}", "requests: must be 1 or more"),
         ("token_budget: {tokens: 1, header: ''}", "header: the name of a header is missing"),
     ):

@@ -299,3 +299,12 @@ def test_lines_for_which_there_is_no_room(tmp_path: Path) -> None:
     assert asyncio.run(scenario(False)) == ([200] * 5, 3)
     statuses, _ = asyncio.run(scenario(True))
     assert statuses == [200, 200, 503, 503, 503]
+
+
+def test_a_part_of_a_line_that_another_worker_left(tmp_path: Path) -> None:
+    """One that was killed, or whose disk was full: the next line is not appended to it."""
+    path = tmp_path / "audit.json"
+    path.write_text('{"time": 1')
+    talk(audit_log(path), [Request("GET", "/a"), Request("GET", "/b")])
+    part, *whole = path.read_text().splitlines()
+    assert (part, [json.loads(line)["path"] for line in whole]) == ('{"time": 1', ["/a", "/b"])

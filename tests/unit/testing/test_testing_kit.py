@@ -215,3 +215,14 @@ def test_made_filters_have_their_own_type() -> None:
     run(made, Request())
     assert made.passed == 1
     assert HttpHeaders().get("x-a", "none").upper() == "NONE"
+
+
+@pytest.mark.parametrize("phase", ["on_request", "on_route", "on_host"])
+def test_forwarding_fields_that_a_filter_sets_are_not_added_again(phase: str) -> None:
+    def sets(_: StreamFilter, exchange: Exchange) -> None:
+        exchange.request.headers["x-forwarded-proto"] = "https"
+        exchange.request.headers["x-request-id"] = "mine"
+
+    kind = type("Sets", (StreamFilter,), {phase: sets})
+    headers = run(make(kind), Request()).upstream[0].headers
+    assert (headers.get_all("x-forwarded-proto"), headers.get_all("x-request-id")) == (["https"], ["mine"])

@@ -16,7 +16,7 @@ from pymosn.core.headers import is_field_value, to_bytes
 from pymosn.core.secrets import Secret
 from pymosn.filters.settings import StrictBlock, own
 from pymosn.filters.spec import FilterSpec, RouteSpec
-from pymosn.filters.stream.credentials import TokenSource
+from pymosn.filters.stream.credentials import TokenSource, note_header, remove_claims
 from pymosn.filters.stream.problems import Problems
 
 NAME: Final = "api_key_auth"
@@ -142,9 +142,13 @@ class ApiKeyAuthFilter(StreamFilter):
         self._sources += [TokenSource(parameter=name) for name in dict.fromkeys(settings.query_parameters)]
         self._challenge = "Bearer" if any(source.prefix for source in self._sources) else "ApiKey"
 
-    def on_route(self, exchange: Exchange) -> Reply | None:
+    def on_request(self, exchange: Exchange) -> None:
+        # Already here, for later filters that judge in this phase, such as rbac: it may only come from this filter.
         if self._client_header:
-            exchange.request.headers.remove(self._client_header)  # it may only come from here
+            remove_claims(exchange.request.headers, self._client_header)
+
+    def on_route(self, exchange: Exchange) -> Reply | None:
+        self.on_request(exchange)  # it may have been set since
         policy = exchange.route_config(NAME)
         route = policy if isinstance(policy, RoutePolicy) else None
         if route is not None and route.is_disabled:
@@ -165,6 +169,7 @@ class ApiKeyAuthFilter(StreamFilter):
     def _accept(self, exchange: Exchange, source: TokenSource, client: str) -> None:
         self.context.counter("allowed").value += 1
         exchange.state[NAME] = client
+        note_header(exchange, source.header.lower())
         if not self._forward:
             source.remove(exchange)
         if self._client_header:

@@ -15,15 +15,39 @@ from pymosn.api.exchange import Exchange
 from pymosn.api.routing import Route
 from pymosn.core.headers import Headers, lower_name, to_bytes, wire_lines
 from pymosn.core.message import RequestHead
+from pymosn.filters.stream.credentials import headers_read
 from pymosn.routing.actions import Forward, ForwardWeighted
 
 #: They identify a client (RFC 9111 section 3.5), whatever the settings say.
 CREDENTIALS: Final = ("authorization", "proxy-authorization")
-#: Some servers use these in place of the target, the host or the method, and do not mention it in Vary.
-OVERRIDES: Final = (
-    *("forwarded", "x-forwarded-host", "x-forwarded-port", "x-forwarded-prefix", "x-forwarded-server", "x-host"),
-    *("x-original-url", "x-rewrite-url", "x-http-method", "x-http-method-override", "x-method-override"),
+#: Some servers use these in place of the scheme, the host, the target or the method, and do not mention it in Vary.
+OVERRIDES: Final = frozenset(
+    (
+        *(b"forwarded", b"x-forwarded-host", b"x-forwarded-port", b"x-forwarded-prefix", b"x-forwarded-server", b"x-host"),
+        *(b"x-forwarded-scheme", b"x-forwarded-ssl", b"x-forwarded-path", b"x-forwarded-uri", b"x-forwarded-protocol"),
+        *(b"front-end-https", b"x-scheme", b"x-url-scheme", b"x-original-proto"),
+        *(b"x-original-host", b"x-real-host", b"x-http-host-override", b"x-backend-host"),
+        *(b"x-original-url", b"x-original-uri", b"x-rewrite-url", b"x-http-destinationurl", b"x-proxy-url"),
+        *(b"x-http-method", b"x-http-method-override", b"x-method-override", b"x-method"),
+    )
 )
+#: Fields that the proxy itself adds to the request after the lookup, or removes from it.
+OF_PROXY: Final = frozenset(
+    (
+        *(
+            b"host",
+            b"x-forwarded-for",
+            b"x-forwarded-proto",
+            b"x-request-id",
+            b"x-mosn-global-timeout",
+            b"x-mosn-try-timeout",
+        ),
+        *(b"if-none-match", b"if-modified-since"),
+    )
+)
+
+#: Header fields by lower-case name.
+Fields = dict[bytes, list[bytes]]
 
 
 def digest(parts: Iterable[bytes | None]) -> bytes:
@@ -58,7 +82,7 @@ class KeyRules:
     def __init__(
         self, key_headers: list[str], identity_headers: list[str], ignored_cookies: list[str], unkeyed: list[str]
     ) -> None:
-        self._key_headers = [*OVERRIDES, *(name.lower() for name in key_headers)]
+        self._key_headers = [name.lower() for name in key_headers]
         self._identity = [*CREDENTIALS, *(name.lower() for name in identity_headers)]
         self._ignored_cookies = frozenset(ignored_cookies)
         self._unkeyed = frozenset(lower_name(name) for name in unkeyed)
@@ -78,20 +102,37 @@ class KeyRules:
         """The key of a request. `address`: the host, if the client has chosen it."""
         request = exchange.request
         parts: list[bytes | None] = [target_of(request), *choices_of(exchange), to_bytes(address)]
-        for name in self._key_headers:
+        for name in (*self._key_headers, *sorted(headers_read(exchange))):
+            parts += (to_bytes(name),)
             parts += fields_of(exchange.received_headers, request.headers, name)
         own = exchange.own_variables or {}
         for name in sorted(own):
             if lower_name(name) not in self._unkeyed:
                 parts += (b"variable", to_bytes(name), to_bytes(own[name]))
-        parts += self._changes(exchange.received_headers, request.headers)
+        received = exchange.received_headers
+        before = received.items_raw()
+        parts += _overrides(before)
+        if wire_lines(received) != wire_lines(request.headers):
+            after = request.headers.items_raw()
+            parts.append(None)
+            parts += _overrides(after)
+            parts.append(None)
+            parts += self._changes(_by_name(before), _by_name(after))
         return digest(parts)
 
-    def _changes(self, received: Headers, current: Headers) -> list[bytes | None]:
+    def has_late_changes(self, exchange: Exchange, current: Headers) -> bool:
+        """Whether a filter has changed a header since the lookup, at which there were `current` ones."""
+        before, after = _by_name(current.items_raw()), _by_name(exchange.request.headers.items_raw())
+        return any(
+            before.get(name) != after.get(name)
+            and name not in OF_PROXY
+            and name not in self._unkeyed
+            and not is_set_by_route(exchange, name)
+            for name in before.keys() | after.keys()
+        )
+
+    def _changes(self, before: Fields, after: Fields) -> list[bytes | None]:
         """The header fields that filters have changed: their names, and the values before and after."""
-        if wire_lines(received) == wire_lines(current):
-            return []
-        before, after = _by_name(received), _by_name(current)
         found: list[bytes | None] = []
         for name in sorted(before.keys() | after.keys()):
             if before.get(name) != after.get(name) and name not in self._unkeyed:
@@ -99,9 +140,18 @@ class KeyRules:
         return found
 
 
-def _by_name(headers: Headers) -> dict[bytes, list[bytes]]:
-    found: dict[bytes, list[bytes]] = {}
-    for name, value in headers.items_raw():
+def _overrides(fields: list[tuple[bytes, bytes]]) -> list[bytes]:
+    """Names and values of the fields in OVERRIDES, also as they are written for servers that take underscores for dashes."""
+    found: list[bytes] = []
+    for name, value in fields:
+        if name in OVERRIDES or (b"_" in name and name.replace(b"_", b"-") in OVERRIDES):
+            found += (name, value)
+    return found
+
+
+def _by_name(fields: list[tuple[bytes, bytes]]) -> Fields:
+    found: Fields = {}
+    for name, value in fields:
         found.setdefault(name, []).append(value)
     return found
 
@@ -145,11 +195,11 @@ def is_ambiguous(exchange: Exchange) -> bool:
     return len(set(names)) < len(names)
 
 
-def is_set_by_route(exchange: Exchange, name: str) -> bool:
-    """Whether the route adds, changes or removes the request header `name` when the request is sent."""
+def is_set_by_route(exchange: Exchange, name: bytes) -> bool:
+    """Whether the route adds, changes or removes the request header `name` (lower case) when the request is sent."""
     action = exchange.route.action if isinstance(exchange.route, Route) else None
     changes = action.changes if isinstance(action, Forward) else None
-    return changes is not None and changes.headers is not None and changes.headers.changes_field(lower_name(name))
+    return changes is not None and changes.headers is not None and changes.headers.changes_field(name)
 
 
 def fields_of(received: Headers, current: Headers, name: str) -> tuple[bytes | None, bytes | None]:

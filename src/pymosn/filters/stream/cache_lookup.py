@@ -56,6 +56,8 @@ class Lookup:
         #: When it was sent, or will be: monotonic seconds.
         self.sent = now
         self.current: Headers = headers.copy()
+        self.path = exchange.request.raw_path, exchange.request.raw_query
+        self.variables = dict(exchange.own_variables or {})
         self.received: Headers = exchange.received_headers
         #: The client's conditions, which the cache answers itself.
         self.none_match = headers.joined("if-none-match")
@@ -145,7 +147,7 @@ def vary_of(exchange: Exchange, lookup: Lookup, headers: Headers) -> Vary | None
         return None
     found = []
     for name in sorted(names):
-        if name == "*" or not is_token(to_bytes(name)) or is_set_by_route(exchange, name):
+        if name == "*" or not is_token(to_bytes(name)) or is_set_by_route(exchange, to_bytes(name)):
             return None
         values = lookup.values(name)
         if name != "host" and exchange.request.headers.joined(name) != lookup.current.joined(name):

@@ -7,11 +7,11 @@ from typing import Annotated
 import msgspec
 
 from pymosn.core.headers import is_token, to_bytes
-from pymosn.filters.settings import Block, Duration, Positive, own
+from pymosn.filters.settings import Duration, Positive, StrictBlock, own
 from pymosn.filters.stream.problems import Problems
 
 
-class Settings(Block, kw_only=True):
+class Settings(StrictBlock, kw_only=True):
     """`response_cache`: a shared cache in each worker's memory."""
 
     max_bytes: Annotated[Positive, own("bytes in each worker; the least recently used response is removed")] = 67108864

@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
+import re
+from typing import Final
+
 from pymosn.core.headers import Headers
+
+_TYPE: Final = re.compile(r"[!#$%&'*+.^_`|~0-9a-z-]+/[!#$%&'*+.^_`|~0-9a-z-]+")
 
 
 def content_type(headers: Headers) -> str:
-    """The type without parameters, in lower case; empty if there is none or more than one."""
+    """The type without parameters, in lower case; empty if there is none, more than one, or an invalid one."""
     kinds = headers.get_all("content-type")
-    return kinds[0].partition(";")[0].strip(" \t").lower() if len(kinds) == 1 else ""
+    kind = kinds[0].partition(";")[0].strip(" \t").lower() if len(kinds) == 1 else ""
+    return kind if _TYPE.fullmatch(kind) is not None else ""
 
 
 def is_json(headers: Headers) -> bool:

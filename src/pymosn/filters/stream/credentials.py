@@ -2,10 +2,36 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import Final, NamedTuple
 
 from pymosn.api.exchange import Exchange
 from pymosn.api.variables import query_values
+from pymosn.core.headers import Headers, lower_name
+
+_READ: Final = "headers with credentials"
+#: `response_cache` has its own rules for these.
+_KNOWN: Final = ("authorization", "proxy-authorization", "cookie")
+
+
+def note_header(exchange: Exchange, name: str) -> None:
+    """Notes that a request was let pass by the value of a header, so that its response is for equal values only."""
+    if name and name not in _KNOWN:
+        exchange.state[_READ] = headers_read(exchange) | {name}
+
+
+def headers_read(exchange: Exchange) -> frozenset[str]:
+    """The noted headers."""
+    noted = exchange.state.get(_READ)
+    return noted if isinstance(noted, frozenset) else frozenset()
+
+
+def remove_claims(headers: Headers, name: str) -> None:
+    """Removes a header that only a filter may set, also as it is written for servers that take underscores for dashes."""
+    headers.remove(name)
+    wanted = lower_name(name).replace(b"_", b"-")
+    others = [other for other, _ in headers.items_raw() if b"_" in other and other.replace(b"_", b"-") == wanted]
+    if others:
+        headers.remove_named(frozenset(others))
 
 
 class TokenSource(NamedTuple):

@@ -15,6 +15,7 @@ from pymosn.core.headers import HeaderError
 from pymosn.core.log import WARN
 from pymosn.filters.settings import Block, Duration, own
 from pymosn.filters.spec import FilterSpec, RouteSpec
+from pymosn.filters.stream.credentials import note_header, remove_claims
 from pymosn.filters.stream.problems import Problems
 
 NAME: Final = "ext_authz"
@@ -120,9 +121,11 @@ class ExtAuthzFilter(StreamFilter):
 
     def _allow(self, exchange: Exchange, fields: list[tuple[str, str]]) -> None:
         """Adds the service's headers; those of the client are removed, so that the upstream can trust what it gets."""
+        for name in self._forwarded:
+            note_header(exchange, name)
         headers = exchange.request.headers
         for name in self._to_upstream:
-            headers.remove(name)
+            remove_claims(headers, name)
         for name, value in fields:
             headers.add(name, value)
 

@@ -98,10 +98,10 @@ class Document:
         edits = self._edits
         made: Members = {}
         for name, raw in members.items():
-            if name in edits.removed:
-                continue
             if name in edits.replaced:
                 made[name] = edits.replaced[name]
+                continue
+            if name in edits.removed:
                 continue
             inner, ends = _enter(pointers, name)
             if not ends:

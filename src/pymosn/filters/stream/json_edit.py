@@ -8,10 +8,10 @@ import msgspec
 
 from pymosn.api.exchange import Exchange, Reply
 from pymosn.api.stream_filter import StreamFilter
-from pymosn.core.failure import BAD_BODY, BAD_RESPONSE, Refused
+from pymosn.core.failure import ACCESS_DENIED, BAD_BODY, BAD_RESPONSE, Refused
 from pymosn.core.headers import Headers
 from pymosn.core.message import UNKNOWN_LENGTH, RequestHead, ResponseHead
-from pymosn.filters.settings import AnyMap, Block, Positive, own
+from pymosn.filters.settings import AnyMap, Positive, StrictBlock, own
 from pymosn.filters.spec import FilterSpec, RouteSpec
 from pymosn.filters.stream.content import content_type, is_coded, is_json
 from pymosn.filters.stream.json_document import Document, Edits, InvalidDocument, split_pointer
@@ -27,14 +27,14 @@ OF_ORIGINAL: Final = frozenset(
 OF_PARTS: Final = frozenset((b"range", b"if-range", b"a-im", b"request-range"))
 
 
-class Change(Block, kw_only=True):
+class Change(StrictBlock, kw_only=True):
     """What is changed in the bodies of one direction."""
 
     remove: Annotated[list[str], own(_PLACES)] = []
     set: Annotated[AnyMap, own("values by name or pointer; a pointer also adds a member that is missing")] = {}
 
 
-class Settings(Block, kw_only=True):
+class Settings(StrictBlock, kw_only=True):
     """`json_edit`: removes and sets values in JSON bodies."""
 
     request: Annotated[Change, own("")] = msgspec.field(default_factory=Change)
@@ -90,6 +90,10 @@ class JsonEditFilter(StreamFilter):
         if rules.response:
             request.headers.remove_named(OF_PARTS)
             request.headers.set("Accept-Encoding", "identity")
+        if rules.request and request.tunnel:
+            exchange.failure = ACCESS_DENIED
+            exchange.failure_detail = "json_edit: the bytes of a tunnel cannot be edited"
+            return Reply(403)
         if rules.request and request.content_length != 0:
             return await self._edit_request(exchange, request, rules)
         return None

@@ -11,7 +11,7 @@ from pymosn.api.stream_filter import StreamFilter
 from pymosn.core.failure import UNAUTHORIZED
 from pymosn.filters.settings import AnyMap, EnvoyBlock, works
 from pymosn.filters.spec import FilterSpec
-from pymosn.filters.stream.credentials import TokenSource
+from pymosn.filters.stream.credentials import TokenSource, remove_claims
 from pymosn.filters.stream.envoy_match import EnvoyObject, never, regex_test
 from pymosn.filters.stream.jwt_keys import UnknownKey
 from pymosn.filters.stream.jwt_provider import Found, JwtProvider, Provider
@@ -66,11 +66,15 @@ class JwtAuthnFilter(StreamFilter):
             self._rules.append((_path_test(rule.match, f"{path}.match", problems), requirement))
         problems.end()
 
-    def on_route(self, exchange: Exchange) -> Reply | Awaitable[Reply | None] | None:
+    def on_request(self, exchange: Exchange) -> None:
+        # Already here, for later filters that judge in this phase, such as rbac: it may only come from a verified token.
         headers = exchange.request.headers
         for provider in self._providers.values():
             if provider.payload_header:
-                headers.remove(provider.payload_header)  # it may only come from a verified token
+                remove_claims(headers, provider.payload_header)
+
+    def on_route(self, exchange: Exchange) -> Reply | Awaitable[Reply | None] | None:
+        self.on_request(exchange)  # it may have been set since
         path = exchange.request.path or "/"  # RPC calls have none
         for matches, requirement in self._rules:
             if matches(path):

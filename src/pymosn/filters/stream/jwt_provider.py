@@ -15,7 +15,7 @@ from pymosn.core.headers import HeaderError, to_bytes
 from pymosn.core.log import WARN
 from pymosn.core.uri import is_host
 from pymosn.filters.settings import Duration, EnvoyBlock, Unsigned, works
-from pymosn.filters.stream.credentials import TokenSource
+from pymosn.filters.stream.credentials import TokenSource, note_header
 from pymosn.filters.stream.jwt_keys import KeySet, UnknownKey
 from pymosn.filters.stream.jwt_token import Token, TokenError
 from pymosn.filters.stream.problems import Problems
@@ -163,6 +163,7 @@ class Provider:
 
     def accept(self, exchange: Exchange, source: TokenSource, token: Token) -> None:
         """Removes a valid token from the request or forwards it, and adds the claims."""
+        note_header(exchange, source.header.lower())
         if not self._config.forward:
             source.remove(exchange)
         if self.payload_header:

@@ -80,7 +80,9 @@ class ResponseCacheFilter(StreamFilter):
             return None
         if request.raw_method not in (b"GET", b"HEAD"):
             if request.raw_method not in (b"OPTIONS", b"TRACE"):
-                exchange.state[self._state] = Lookup(exchange, b"", target_of(request), wishes_of(headers), now)
+                lookup = Lookup(exchange, b"", target_of(request), wishes_of(headers), now)
+                lookup.outcome = "fwd=method"
+                exchange.state[self._state] = lookup
             return None
         wishes = wishes_of(headers)
         passes = (
@@ -386,7 +388,7 @@ class ResponseCacheFilter(StreamFilter):
         wall = clock.wall()
         policy = policy_of(headers, wall, max(0.0, clock.now - lookup.sent), self._settings.max_ttl)
         vary = vary_of(exchange, lookup, headers)
-        if policy is None or vary is None or choices_of(exchange) != lookup.choices:
+        if policy is None or vary is None or self._is_changed(exchange, lookup):
             return None
         if lookup.has_credentials and not policy.for_everyone:
             return None
@@ -396,6 +398,13 @@ class ResponseCacheFilter(StreamFilter):
             stored.set("Date", formatdate(wall, usegmt=True))
         entry = Entry(status, stored, b"", vary, policy, clock.now)
         return entry if entry.is_useful(clock.now) else None
+
+    def _is_changed(self, exchange: Exchange, lookup: Lookup) -> bool:
+        """Whether a filter has decided something about the request since the lookup, so that the key does not contain it."""
+        request = exchange.request
+        if choices_of(exchange) != lookup.choices or (request.raw_path, request.raw_query) != lookup.path:
+            return True
+        return (exchange.own_variables or {}) != lookup.variables or self._rules.has_late_changes(exchange, lookup.current)
 
     def _keep(self, lookup: Lookup, entry: Entry) -> None:
         """Stores a response and gives it to the requests that wait for it."""

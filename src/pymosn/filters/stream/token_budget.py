@@ -88,12 +88,12 @@ class Budget:
         """The tokens that a request may use, according to itself."""
         settings = self.settings
         try:
-            request: Any = json.loads(body, object_pairs_hook=_largest) if body else None
+            request: Any = json.loads(body, object_pairs_hook=_largest, parse_int=_integer) if body else None
         except (ValueError, RecursionError):
             request = None
         members = request if isinstance(request, dict) else {}
-        limits = [found for name in _LIMITS if (found := number(members.get(name))) is not None]
-        times = max([1, *(number(members.get(name)) or 1 for name in _TIMES)])
+        limits = [found for name in _LIMITS if (found := asked_number(members.get(name))) is not None]
+        times = max([1, *(asked_number(members.get(name)) or 1 for name in _TIMES)]) * _prompts(members.get("prompt"))
         output = max(limits) * times if limits else settings.reserve_default
         return output + (self.input_estimate(len(body)) if settings.count == "total" else 0)
 
@@ -116,11 +116,30 @@ class Budget:
         return max(usage.total, (usage.input or self.input_estimate(request_size)) + output)
 
 
+def asked_number(value: object) -> int | None:
+    """A number in a request, at most MOST: an upstream may take a larger one for its own maximum. None: not a number."""
+    if isinstance(value, str) and value.strip().isascii() and value.strip().isdigit():
+        value = _integer(value.strip())
+    if isinstance(value, (int, float)) and value > MOST:
+        return MOST
+    return number(value)
+
+
+def _integer(digits: str) -> int | float:
+    """An integer; infinity for one with so many digits that Python refuses to read it, and with it the whole request."""
+    return int(digits) if len(digits) < 100 else float(digits)
+
+
+def _prompts(prompt: object) -> int:
+    """How many prompts a request has: a list of texts, or of lists of tokens. A list of tokens is one."""
+    return sum(isinstance(each, (str, list)) for each in prompt) or 1 if isinstance(prompt, list) else 1
+
+
 def _largest(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     """An object; of a repeated member the highest number, because receivers differ in which one they use."""
     found: dict[str, Any] = {}
     for name, value in pairs:
-        before, after = number(found.get(name)), number(value)
+        before, after = asked_number(found.get(name)), asked_number(value)
         if before is None or (after is not None and after > before):
             found[name] = value
     return found
