@@ -1,4 +1,4 @@
-"""Tests stream filters without a server: the proxy's real exchange between a simulated client and simulated upstreams.
+"""Tests stream filters without a server: the proxy's real codecs and exchange, with simulated clients and upstreams.
 
     from pymosn.testing import Request, Response, send
 

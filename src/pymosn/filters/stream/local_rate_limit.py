@@ -13,11 +13,10 @@ from pymosn.core.failure import RATE_LIMITED
 from pymosn.filters.settings import Block, Duration, Unsigned, own
 from pymosn.filters.spec import FilterSpec, RouteSpec
 from pymosn.filters.stream.problems import Problems
-from pymosn.filters.stream.request_key import short
+from pymosn.filters.stream.request_key import KEYS, short
 from pymosn.upstream.limits import worker_share
 
 NAME: Final = "local_rate_limit"
-KEYS: Final = ("all", "client", "path", "header")
 
 
 class Settings(Block, kw_only=True):

@@ -15,6 +15,7 @@ from pymosn.api.protocol import GOAWAY, HEARTBEAT, NEED_MORE, ONE_WAY, REQUEST, 
 from pymosn.api.rpc import MAX_FRAME, RpcHeaders, RpcRequest, RpcResponse, RpcSpec
 from pymosn.api.stream import PoolTarget, RequestSender, ResponseReceiver
 from pymosn.core.clock import Clock
+from pymosn.core.errors import is_a
 from pymosn.core.failure import (
     BAD_RESPONSE,
     CLOSED_LOCALLY,
@@ -83,7 +84,7 @@ class RpcClient(SharedConnection):
             request.encode(request_id, data, out)
         except BaseException as error:
             out.truncate(before)  # half a frame would garble the frames of others
-            if issubclass(type(error), HeaderError):
+            if is_a(error, HeaderError):
                 stream.break_off(UNENCODABLE_REQUEST)
                 return
             report("a request cannot be encoded", error)  # by the codec of an installed package

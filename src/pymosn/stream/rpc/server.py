@@ -23,6 +23,7 @@ from pymosn.api.network import DRAIN_GRACE, NO_CONNECTION, STOP, Connection
 from pymosn.api.protocol import HEARTBEAT, NEED_MORE, ONE_WAY, REQUEST, RESPONSE, ProtocolError
 from pymosn.api.rpc import RpcHeaders, RpcRequest, RpcResponse, RpcSpec
 from pymosn.api.stream import RequestReceiver, ResponseSender, ServerStreams, StreamHandler
+from pymosn.core.errors import is_a
 from pymosn.core.failure import (
     BAD_FRAME,
     CLIENT_GONE,
@@ -295,7 +296,7 @@ class RpcServerStream(ResponseSender):
                 response = request.local_reply(head.status, head.headers, data)
                 self._server.send(request, response, response.payload)
         except BaseException as error:
-            if not issubclass(type(error), HeaderError):  # of the codec of an installed package
+            if not is_a(error, HeaderError):  # of the codec of an installed package
                 report("a response cannot be encoded", error)
             self._is_done = False
             receiver = self.receiver
