@@ -72,7 +72,7 @@ class OverloadManager:
     def shortage(self, when: str) -> str:
         """Why the worker would start to reject requests now, for lack of memory; empty if it would not.
 
-        `when`: "before its first request", or "with this configuration".
+        `when`: "before its first request", or "with this configuration and the active one".
         """
         before = int(self._runtime.runtime.overload.level)
         if before >= SHED or self._level(self._rss(), before) < SHED:
