@@ -4,7 +4,7 @@ import asyncio
 import gc
 import time
 import warnings
-from collections.abc import Iterator
+from collections.abc import AsyncIterator, Iterator
 from typing import Any
 
 import pytest
@@ -46,6 +46,19 @@ def test_other_settings() -> None:
     assert (result.status, result.exchange.remote_ip) == (200, "10.2.2.2")
     refused = run(make(Passes), Request("GET", "/a//b%2fc"), http1={"encoded_slashes": "refuse", "reason_header": True})
     assert (refused.status, refused.headers["x-pymosn-reason"]) == (400, "bad_target")
+
+
+class Sets(StreamFilter):
+    def on_request(self, exchange: Exchange) -> None:
+        exchange.request.path = "/a//b%2fc"
+
+
+@pytest.mark.parametrize(
+    ("settings", "path"),
+    [({}, "/a/b%2Fc"), ({"merge_slashes": False}, "/a//b%2Fc"), ({"encoded_slashes": "decode"}, "/a/b/c")],
+)
+def test_paths_that_filters_set_follow_the_settings(settings: dict[str, object], path: str) -> None:
+    assert run(make(Sets), Request(), http1=settings).upstream[0].path == path
 
 
 # ---- the life of a world
@@ -199,6 +212,22 @@ class NeverStarts(StreamFilter):
         await asyncio.Event().wait()
 
 
+def pauses(request: Request) -> Response:
+    async def pausing() -> AsyncIterator[bytes]:
+        yield b"one"
+        await asyncio.Event().wait()
+
+    return Response(200, pausing())
+
+
+def sends_nothing(request: Request) -> Response:
+    def nothing() -> Iterator[bytes]:
+        while True:
+            yield b""
+
+    return Response(200, nothing())
+
+
 async def silent(request: Request) -> Response:
     await asyncio.Event().wait()
     return Response()
@@ -211,6 +240,8 @@ async def silent(request: Request) -> Response:
         (Never, None, "the filter Never waits", "wait"),
         (NeverStarts, None, "`start` of the filter NeverStarts waits", "start"),
         (Passes, silent, "the upstream 'service' has not responded to <Request GET /a>", "silent"),
+        (Passes, pauses, "the upstream 'service' has not ended its response to <Request GET /a>", "pausing"),
+        (Passes, sends_nothing, "the upstream 'service' has not ended its response to <Request GET /a>", "nothing"),
     ],
 )
 def test_a_wait_without_an_end(
@@ -263,6 +294,18 @@ def test_errors_of_filters_are_results() -> None:
     result = run(make(Breaks), Request())
     assert (result.status, result.reason) == (500, "filter_error")
     assert "ValueError: the filter's own" in result.log[0]
+
+
+class Exits(StreamFilter):
+    async def on_request(self, exchange: Exchange) -> None:
+        await asyncio.sleep(0)
+        raise SystemExit(3)
+
+
+def test_a_filter_that_exits_after_a_wait() -> None:
+    result = run(make(Exits), Request())
+    assert (result.status, result.reason) == (500, "filter_error")
+    assert "SystemExit: 3" in result.log[0]
 
 
 class Unknown(StreamFilter):
