@@ -3,6 +3,8 @@
 As mypyc writes them, all files include one header with the declarations of all modules, and take literals from one array by
 their number among those of all modules. So a new literal or function in one module would compile every file again. Here
 each file gets only the declarations that it uses, and its own array of literals, which a small file fills at the start.
+
+It also corrects what mypyc writes for objects of interpreted subclasses: see `_with_counted_types`.
 """
 
 from __future__ import annotations
@@ -16,6 +18,8 @@ LITERALS: Final = "__native_literals.c"
 _NAME: Final = re.compile(r"\w+")
 _LITERAL: Final = re.compile(r"(?<!PyObject \*)\bCPyStatics\[(\d+)\]")
 _BLOCK: Final = re.compile(r"#ifndef .*?^#endif$|^typedef struct.*?^\} ?\w+;$", re.MULTILINE | re.DOTALL)
+#: The functions that traverse and free an object, with the prefix of its class.
+_SLOT: Final = re.compile(r"^static (?:void|int)\n(\w+)_(?:dealloc|traverse)\(.*?^\}$", re.MULTILINE | re.DOTALL)
 _INCLUDE: Final = re.compile(r"^#include .*$", re.MULTILINE)
 _FILL: Final = """\
 static void fill(PyObject **to, const int *numbers, int count)
@@ -67,10 +71,33 @@ def separate(files: Mapping[str, str], types: str, functions: str) -> dict[str, 
         code = "\n".join(line for line in text.splitlines() if not line.startswith('#include "__native'))
         array = f"CPyStatics_{name.removeprefix('__native_').removesuffix('.c')}"
         code, literals[array] = _with_own_literals(code, array)
-        code = code.replace("CPyStatics_Initialize(", "CPyStatics_InitializeAll(")
+        code = _with_counted_types(code.replace("CPyStatics_Initialize(", "CPyStatics_InitializeAll("))
         made[name] = declarations.used_by(code) + _hidden(_literal_declarations(array, literals[array])) + code + "\n"
     made[LITERALS] = _literals_file(literals)
     return made
+
+
+def _with_counted_types(code: str) -> str:
+    """The code with functions that visit and release the type of an object, if that is an interpreted subclass.
+
+    Such an object holds a reference to its type. CPython leaves it to the base's functions, because the base is a heap type.
+    As mypyc writes them, each object would keep its type for ever, and thus everything in the module of a replaced filter.
+    """
+    return _SLOT.sub(lambda match: _with_counted_type(match[0], match[1], code), code)
+
+
+def _with_counted_type(function: str, name: str, code: str) -> str:
+    frees = re.search(
+        r"^( +)(?:Py_TYPE\(self\)->tp_free|_base_tp_dealloc->tp_dealloc)\(\(PyObject \*\)self\);\n", function, re.M
+    )
+    is_base = f"{name}_vtable_shadow[" in code or f"CPyType_{name}->tp_base" in code  # the latter are exceptions
+    if not is_base:
+        return function
+    if frees is None:
+        return function.replace("{\n", f"{{\n    if (Py_TYPE(self) != CPyType_{name}) Py_VISIT(Py_TYPE(self));\n", 1)
+    releases = f"    if (own_type != CPyType_{name}) Py_DECREF(own_type);\n"
+    start, end = frees.span()
+    return f"{function[:start]}    PyTypeObject *own_type = Py_TYPE(self);\n{frees[0]}{releases}{function[end:]}"
 
 
 def _with_own_literals(code: str, array: str) -> tuple[str, list[int]]:

@@ -144,7 +144,9 @@ class Sets(StreamFilter):
         exchange.request.set_json(self.value)
 
 
-@pytest.mark.parametrize("value", [float("nan"), {"a": [float("inf")]}, {float("nan"): 1}, object(), "\ud800"])
+@pytest.mark.parametrize(
+    "value", [float("nan"), {"a": [float("inf")]}, {float("nan"): 1}, {1: 0, "1": 0}, object(), "\ud800"]
+)
 def test_values_that_are_not_json(start: Start, value: object) -> None:
     talk = start(filters={"sets": Sets(value)})
     client = talk.connect()

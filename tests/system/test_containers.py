@@ -32,6 +32,26 @@ class Heavy(StreamFilter):
     pass
 """
 
+#: A filter that tells when its memory is freed.
+FREED = """
+import weakref
+
+from pymosn.api import Exchange, StreamFilter
+
+
+class Kept:
+    pass
+
+
+kept = Kept()
+weakref.finalize(kept, print, "freed {version}", flush=True).atexit = False
+
+
+class Heavy(StreamFilter):
+    def on_request(self, exchange: Exchange) -> None:
+        pass
+"""
+
 #: A filter that leaves an orphan behind, which ends by itself.
 ORPHAN = """
 import subprocess
@@ -143,11 +163,27 @@ def test_an_edit_after_which_workers_could_not_serve_is_rejected(start: Start, t
     proxy = start(two_hops.config, "--workers", "2")
     proxy.wait_for(READY)
     heavy.write_text(HEAVY.format(size=80 * MIB))
-    proxy.wait_for(r"a worker uses \d+ MiB with this configuration, too much for servers\[0\].overload.memory_limit")
+    proxy.wait_for(
+        r"a worker uses \d+ MiB with this configuration and the active one, too much for servers\[0\].overload.memory_limit"
+    )
     assert json.loads(two_hops.admin("/api/v1/last_change"))["applied"] is False
     assert two_hops.get()[0] == 200
     heavy.write_text(HEAVY.format(size=2))
     assert eventually(lambda: json.loads(two_hops.admin("/api/v1/last_change"))["applied"] is True)
+
+
+def test_an_edit_frees_what_the_old_filter_kept(start: Start, two_hops: TwoHops, tmp_path: Path) -> None:
+    (tmp_path / "conf").mkdir()
+    heavy = tmp_path / "conf" / "heavy.py"
+    heavy.write_text(FREED.format(version=1))
+    entry = {"type": "python", "config": {"path": "heavy.py", "class": "Heavy"}}
+    two_hops.server["listeners"][0]["stream_filters"] = [entry]
+    proxy = start(two_hops.config, "--workers", "2")
+    proxy.wait_for(READY)
+    assert two_hops.get()[0] == 200
+    for version in (2, 3):
+        heavy.write_text(FREED.format(version=version))
+        assert eventually(lambda version=version: proxy.output.count(f"freed {version - 1}") == 2), "one for each worker"
 
 
 @pytest.mark.skipif(len(os.sched_getaffinity(0)) < 2, reason="needs two CPUs")

@@ -7,7 +7,7 @@
 from pymosn.api.exchange import Exchange, Reply
 from pymosn.api.stream_filter import ClientError, ClientResponse, StreamFilter
 from pymosn.api.transcoder import Transcoder
-from pymosn.core.headers import Headers, HttpHeaders
+from pymosn.core.headers import HeaderError, Headers, HttpHeaders
 from pymosn.core.message import BodyTooLarge, InvalidJson, RefusedPath, UnreadableHeaders
 from pymosn.core.secrets import Secret
 
@@ -16,6 +16,7 @@ __all__ = [
     "ClientError",
     "ClientResponse",
     "Exchange",
+    "HeaderError",
     "Headers",
     "HttpHeaders",
     "InvalidJson",

@@ -32,8 +32,8 @@ CLAIMS: Final = (b"x-forwarded-", b"x-mosn-", b"x-envoy-", b"x-real-ip")
 SCHEMES: Final = {"http": "http", "https": "https", "ws": "http", "wss": "https"}
 #: The scheme of connections without TLS, which the cached `connection_lines` have.
 HTTP: Final = "http"
-#: The highest status that fits a status line.
-MAX_STATUS: Final[i64] = 999
+#: RFC 9110 section 15: clients reject any higher status.
+MAX_STATUS: Final[i64] = 599
 
 #: Fields that describe or identify the content: they would be wrong for the empty body that replaces a missing one.
 OF_CONTENT: Final = (b"content-encoding", b"content-range", b"content-digest", b"etag", b"last-modified")

@@ -40,8 +40,8 @@ def parse_json(text: bytes | str) -> Any:
 def write_json(value: object) -> bytes:
     """`value` as JSON in ASCII, without spaces.
 
-    Raises TypeError for what JSON cannot represent, and ValueError for NaN, Infinity, half of a surrogate pair, a value that
-    contains itself, and more than MAX_WRITTEN_DEPTH levels.
+    Raises TypeError for what JSON cannot represent, and ValueError for NaN, Infinity, half of a surrogate pair, keys that
+    become the same name (`1` and `"1"`), a value that contains itself, and more than MAX_WRITTEN_DEPTH levels.
     """
     too_deep = f"more than {MAX_WRITTEN_DEPTH} levels of arrays and objects"
     try:
@@ -52,7 +52,29 @@ def write_json(value: object) -> bytes:
         raise ValueError(too_deep)
     if b"\\ud" in text and _has_lone_surrogate(value):
         raise ValueError("text with half of a surrogate pair")
+    if _has_other_keys(value):
+        _DECODER.decode(text.decode())  # raises for a name that occurs twice
     return text
+
+
+def _has_other_keys(value: object) -> bool:
+    """Whether keys of an object are not plain text: only such keys can become the same name. `value` has been written."""
+    waiting: list[object] = [value]
+    while waiting:
+        item = waiting.pop()
+        if isinstance(item, dict):
+            if type(item) is not dict:
+                return True  # its `items` may be its own
+            for key, part in item.items():
+                if type(key) is not str:
+                    return True
+                if isinstance(part, (dict, list, tuple)):
+                    waiting.append(part)
+        elif isinstance(item, (list, tuple)):
+            for part in item:
+                if isinstance(part, (dict, list, tuple)):
+                    waiting.append(part)
+    return False
 
 
 def is_deeper(text: bytes, limit: i64) -> bool:

@@ -86,7 +86,14 @@ def measure(benchmark: Benchmark) -> Measurement:
     configs = [*benchmark.configs, *({} for _ in benchmark.filters[len(benchmark.configs) :])]
     measured = [load(name, config) for name, config in zip(benchmark.filters, configs, strict=True)]
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-        return runner.run(_measure(benchmark, measured))
+        loop = runner.get_loop()
+        measuring = loop.create_task(_measure(benchmark, measured))
+        while True:
+            try:
+                return loop.run_until_complete(measuring)
+            except SystemExit:  # of a filter's task, which has stored it: like a worker, the loop continues
+                if measuring.done():
+                    raise
 
 
 async def _measure(benchmark: Benchmark, measured: Sequence[StreamFilter]) -> Measurement:

@@ -50,7 +50,7 @@ class BenchError(Exception):
 class Transport:
     """The event loop's side of a connection. Reports writes and the close."""
 
-    def __init__(self, ip: str, on_write: Callable[[], None], on_close: Callable[[], object]) -> None:
+    def __init__(self, ip: str, on_write: Callable[[bytes], None], on_close: Callable[[], object]) -> None:
         self._peer = (ip, 50000)
         self._on_write = on_write
         self._on_close = on_close
@@ -61,11 +61,14 @@ class Transport:
     def get_extra_info(self, name: str) -> tuple[str, int] | None:
         return {"peername": self._peer, "sockname": ("127.0.0.1", 80)}.get(name)
 
+    def get_write_buffer_size(self) -> int:
+        return 0
+
     def write(self, data: bytes) -> None:
-        self._on_write()
+        self._on_write(data)
 
     def writelines(self, parts: list[bytes]) -> None:
-        self._on_write()
+        self._on_write(parts[0])
 
     def pause_reading(self) -> None:
         pass
@@ -109,6 +112,7 @@ class Line(Dialer):
         self.metrics = Metrics()
         self._request = request
         self._response = response
+        self._response_to_head = response.partition(b"\r\n\r\n")[0] + b"\r\n\r\n"
         self._wheel = TimerWheel(self.clock)
         self._numbers = ConnectionIds()
         runtime = self._make_runtime()
@@ -148,10 +152,10 @@ class Line(Dialer):
         # Whose turn it is: the upstream's or the client's.
         self._upstream_is_next = False
         self._client_is_next = True
-        self._is_answered = False
+        self._is_answered = self._is_head = False
         self._is_running = False
         self._end: asyncio.Future[None] | None = None
-        transport = Transport("192.0.2.1", lambda: None, self._on_client_closed)
+        transport = Transport("192.0.2.1", lambda data: None, self._on_client_closed)
         self._client.connection_made(transport)  # type: ignore[arg-type]
 
     def _make_runtime(self) -> Runtime:
@@ -187,9 +191,11 @@ class Line(Dialer):
         self._is_running = True
         while True:
             if self._upstream_is_next:
-                self._upstream_is_next = False
+                self._upstream_is_next = self._is_answered = (
+                    False  # a filter's subrequest may have been the first of several
+                )
                 assert self._upstream is not None
-                self._upstream.data_received(self._response)
+                self._upstream.data_received(self._response_to_head if self._is_head else self._response)
             elif self._client_is_next and self._left > 0:
                 self._left -= 1
                 self._client_is_next = self._is_answered = False
@@ -217,15 +223,16 @@ class Line(Dialer):
 
     def dial(self, peer: Peer, timeout: float, network_filter: NetworkFilter, receiver: DialReceiver) -> None:
         connection = TcpConnection(self._numbers.next(), [network_filter], ConnectionOwner(), self.clock, self._wheel)
-        self._upstream = connection
         lose = partial(asyncio.get_running_loop().call_soon, connection.connection_lost, None)
-        transport = Transport("192.0.2.2", self._on_upstream_bytes, lose)
+        transport = Transport("192.0.2.2", partial(self._on_upstream_bytes, connection), lose)
         connection.connection_made(transport)  # type: ignore[arg-type]
         receiver.on_dialed(connection)
 
-    def _on_upstream_bytes(self) -> None:
+    def _on_upstream_bytes(self, connection: TcpConnection, data: bytes) -> None:
         # The client's bytes all arrive in this iteration: the first ones schedule the response, which follows the last.
         if not self._is_answered:
+            self._upstream = connection
+            self._is_head = data.startswith(b"HEAD ")
             self._is_answered = self._upstream_is_next = True
             self._wake()
 

@@ -6,6 +6,8 @@ from typing import Final
 SUPERVISOR: Final = 64 << 20
 #: Memory that a worker gets at least. One without filters has 38 MiB before its first request.
 WORKER: Final = 64 << 20
+#: Memory that no worker does without. With less for each, the kernel may kill the supervisor before it can tell why.
+IDLE: Final = 32 << 20
 
 #: The part of its memory above which a worker hardly serves, whatever the thresholds of `overload` are.
 USABLE: Final = 0.9
@@ -27,11 +29,21 @@ def fitting(wanted: int, limit: int) -> tuple[int, str]:
     return count, f"starting {count} instead of {wanted} workers: the memory limit is {limit // MIB} MiB; {needs}"
 
 
+def too_small(limit: int) -> str:
+    """Explains that a container's limit is too small for any worker; empty if it may do, or is 0: no limit."""
+    if limit <= 0 or share_of(limit, 1) >= IDLE:
+        return ""
+    return (
+        f"the memory limit is {limit // MIB} MiB, too little for the supervisor and one worker;"
+        f" {(SUPERVISOR + WORKER) // MIB} MiB are enough, and {WORKER // MIB} MiB for each further worker"
+    )
+
+
 def shortage(needed: int, when: str, configured: int, container: int, workers: int) -> str:
     """Explains that a worker uses more than the usable part of its share.
 
-    `when`: for the text, such as "with this configuration". All but it and `workers` in bytes. `configured`:
-    `overload.memory_limit`; if it is 0, the share is one of `container`.
+    `when`: for the text, such as "with this configuration and the active one". All but it and `workers` in bytes.
+    `configured`: `overload.memory_limit`; if it is 0, the share is one of `container`.
     """
     text = f"a worker uses {-(-needed // MIB)} MiB {when}, too much for"
     if configured > 0:

@@ -72,7 +72,7 @@ class OverloadManager:
     def shortage(self, when: str) -> str:
         """Why this worker could not serve now, for lack of memory; empty if it could, or did not before either.
 
-        `when`: "before its first request", or "with this configuration".
+        `when`: "before its first request", or "with this configuration and the active one".
         """
         if self._runtime.runtime.overload.level >= SHED or not self._is_too_much(self._rss()):
             return ""

@@ -10,10 +10,10 @@ from pymosn.config.default import DEFAULT_CONFIG, DEFAULT_NAME
 from pymosn.config.diagnostics import Diagnostic, Place, Places
 from pymosn.config.load import Loaded, load_file, load_text
 from pymosn.config.schema import MosnConfig
-from pymosn.config.schema.server import count_of
+from pymosn.config.schema.server import MOST_WORKERS, count_of
 from pymosn.control.threads import within
 from pymosn.filters.loading import FILTERS, installed
-from pymosn.server.capacity import fitting
+from pymosn.server.capacity import fitting, too_small
 from pymosn.server.cgroups import cpus, memory_limit
 
 #: The exit codes of all commands, besides 0.
@@ -108,8 +108,14 @@ def plan_workers(option: int | None, config: MosnConfig) -> tuple[int, str]:
     """The number of workers to start, and why they are fewer than requested; the text is empty if they are not.
 
     `option`: as for `worker_count`. Fewer are started if they would not fit into the memory of the container, unless the
-    configuration itself gives each a limit.
+    configuration itself gives each a limit. StartError if not even one would fit, or if far too many are requested.
     """
     server = config.servers[0]
     wanted = worker_count(option, os.environ.get("GOMAXPROCS"), server.processor, cpus())
-    return fitting(wanted, memory_limit() if server.overload.memory_limit == 0 else 0)
+    if wanted > MOST_WORKERS:  # of --workers or GOMAXPROCS: the key is checked with the configuration
+        raise StartError(lines=[f"{wanted} workers are requested, {MOST_WORKERS} are allowed"])
+    limit = memory_limit() if server.overload.memory_limit == 0 else 0
+    shortage = too_small(limit)
+    if shortage:
+        raise StartError(lines=[shortage])
+    return fitting(wanted, limit)

@@ -251,7 +251,9 @@ class Worker:
             prepared = await self._change(runtime.build(checked[1]))
             marks = prepared.marks
             await prepared.start_filters()
-            shortage = self._overload.shortage("with this configuration") if self._overload is not None else ""
+            shortage = (
+                self._overload.shortage("with this configuration and the active one") if self._overload is not None else ""
+            )
             if shortage:
                 await prepared.stop_filters()
                 raise BuildError([error_at("", shortage)])

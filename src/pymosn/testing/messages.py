@@ -10,12 +10,14 @@ from pymosn.core.failure import Failure
 from pymosn.core.headers import FRAMING, HeaderError, Headers, HttpHeaders, encode_value, to_bytes, wire_lines
 from pymosn.core.json_text import parse_json
 from pymosn.protocol.http1.encoder import LAST_CHUNK, encode_chunk, encode_trailers, status_line
-from pymosn.testing.mistakes import InvalidTest, raise_as_mistake
+from pymosn.testing.mistakes import InvalidTest, place_of_generator, raise_as_mistake
 
 _FAILURES: Final = {kind.reason: kind for kind in vars(failures).values() if isinstance(kind, Failure)}
 
 #: The host of requests that name none.
 HOST: Final = "test.example"
+#: Bytes that a body may have which is made while it is sent; with more it is taken for one without an end.
+MOST_BYTES: Final = 128 << 20
 
 Body = bytes | str | Iterable[bytes | str]
 Chunks = Body | AsyncIterable[bytes | str]
@@ -176,6 +178,10 @@ class Response(Message):
         """Whether the body is chunked."""
         return self.trailers is not None or not self.is_sized
 
+    def place(self) -> str:
+        """The line at which a body that is being made waits; empty if it is not known."""
+        return place_of_generator(self._stream)
+
     async def parts(self) -> AsyncIterator[bytes]:
         """The chunks of the body, as they are sent; those of an iterator are kept in `chunks`. Raises like `Answers.ask`."""
         stream = self._stream
@@ -184,6 +190,7 @@ class Response(Message):
                 yield chunk
             return
         self._is_used = True
+        size = 0
         while True:
             try:
                 chunk = _chunk_of(await anext(stream) if isinstance(stream, AsyncIterator) else next(stream))
@@ -193,6 +200,9 @@ class Response(Message):
                 raise
             except BaseException as error:
                 raise_as_mistake(error, "the body of a response")
+            size += len(chunk)
+            if size > MOST_BYTES:
+                raise InvalidTest(f"the body of a response has no end within {MOST_BYTES >> 20} MiB", self.place())
             self.chunks.append(chunk)
             yield chunk
 

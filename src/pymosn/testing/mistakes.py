@@ -79,6 +79,12 @@ def place_of_task(task: asyncio.Task[Any] | None) -> str:
     return place
 
 
+def place_of_generator(made: object) -> str:
+    """The line at which a generator or an async one waits; empty if it is neither, or at its end."""
+    frame: FrameType | None = getattr(made, "gi_frame", None) or getattr(made, "ag_frame", None)
+    return "" if frame is None else _place_of_frame(frame)
+
+
 def _place_of_frame(frame: FrameType) -> str:
     return errors.place_at(frame.f_code, frame.f_lineno)
 

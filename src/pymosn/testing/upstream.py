@@ -71,6 +71,8 @@ class HostWire(Wire):
         super().__init__(network_filter, int(hosts.numbers.next()), ("192.0.2.3", 80), clock, wheel)
         self.cluster = cluster
         self.request = Request()
+        #: What is being sent.
+        self.response: Response | None = None
         self.task: asyncio.Task[None] | None = None
         self._hosts = hosts
         self._decoder = RequestDecoder(_LIMITS, _POLICY)
@@ -124,6 +126,7 @@ class HostWire(Wire):
     async def _respond(self) -> None:
         try:
             response = await self._hosts.ask(self.cluster, self.request)
+            self.response = response
             await self._send(response)
         except Down as down:
             await self._fail(down.failure)
@@ -145,6 +148,8 @@ class HostWire(Wire):
             async for chunk in response.parts():
                 if chunk:
                     await self.send(b"".join(encode_chunk(chunk, False)))
+                else:
+                    await asyncio.sleep(0)  # there may be no end of them
             await self.send(response.end_of_body())
 
     async def _send_sized(self, head: bytes, chunks: list[bytes]) -> None:

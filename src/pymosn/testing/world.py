@@ -1,6 +1,7 @@
 """Filters, clusters and a clock for tests, and functions that send requests through them."""
 
 import asyncio
+import math
 import warnings
 import weakref
 from collections.abc import Callable, Coroutine, Iterator, Mapping, Sequence
@@ -120,7 +121,7 @@ class World:
         Raises InvalidTest, and TypeError for a filter that the server would not accept.
         """
         self.filters = _checked_filters(filters)
-        _check_options(on_error, workers, route_config, http1)
+        _check_options(on_error, timeout, workers, route_config, http1)
         if client_ip and not normal_ip(client_ip):
             raise InvalidTest(f"client_ip must be an IP address, or empty for a unix socket, not {client_ip!r:.60}")
         self._answers = Answers(upstream, clusters)
@@ -262,6 +263,8 @@ class World:
     async def advance(self, seconds: float) -> None:
         """Advances the clock for timeouts, and lets the event loop run."""
         self._check_loop()
+        if not _is_number(seconds) or seconds < 0:
+            raise InvalidTest(f"the clock advances by a number of seconds, not by {seconds!r:.60}")
         await rounds()
         self.clock.now += seconds + 0.05
         await call(self._wheel.advance)
@@ -270,6 +273,9 @@ class World:
 
     def counter(self, filter_name: str, key: str) -> int:
         """A filter's counter: `calls`, `errors`, `skipped`, `timeouts`, or a custom one."""
+        names = [type(entry).__name__ for entry in self.filters]
+        if filter_name not in names:
+            raise InvalidTest(f"there is no filter {filter_name!r:.60}, only {', '.join(names)}")
         return int(self.metrics.group("filter", ("filter", filter_name)).counter(key).value)
 
     # ---- mistakes
@@ -327,6 +333,8 @@ class World:
         if isinstance(task, FilterTask):
             return f"the filter {task.handle.name} waits{place_of_task(task._task)}"
         for wire in self._hosts.busy:
+            if wire.response is not None:
+                return f"the upstream {wire.cluster!r} has not ended its response to {wire.request!r}{wire.response.place()}"
             return f"the upstream {wire.cluster!r} has not responded to {wire.request!r}{place_of_task(wire.task)}"
         return "a response has not ended" if client.head is not None else "there is no response"
 
@@ -355,7 +363,15 @@ def run(filters: StreamFilter | Sequence[StreamFilter], request: Request, **opti
     with suppress(RuntimeError):
         asyncio.get_running_loop()
         raise InvalidTest("`run` cannot be used in a coroutine: use `await send(...)`")
-    return asyncio.run(send(filters, request, **options))
+    with asyncio.Runner() as runner:
+        loop = runner.get_loop()
+        sending = loop.create_task(send(filters, request, **options))
+        while True:
+            try:
+                return loop.run_until_complete(sending)
+            except SystemExit:  # of a filter's task, which has stored it: like a worker, the loop continues
+                if sending.done():
+                    raise
 
 
 def make(kind: type[Made], config: Mapping[str, object] | None = None) -> Made:
@@ -380,9 +396,13 @@ def _checked_filters(filters: object) -> list[StreamFilter]:
     return entries
 
 
-def _check_options(on_error: object, workers: object, route_config: object, http1: Mapping[str, object] | None) -> None:
+def _check_options(
+    on_error: object, timeout: object, workers: object, route_config: object, http1: Mapping[str, object] | None
+) -> None:
     if on_error not in ("", FAIL, SKIP):
         raise InvalidTest(f"on_error must be {FAIL!r} or {SKIP!r}, not {on_error!r:.60}")
+    if not _is_number(timeout):
+        raise InvalidTest(f"timeout must be a number of seconds, not {timeout!r:.60}")
     if not isinstance(workers, int) or workers < 1:
         raise InvalidTest(f"workers must be a positive number, not {workers!r:.60}")
     if route_config is not None and not isinstance(route_config, Mapping):
@@ -390,3 +410,7 @@ def _check_options(on_error: object, workers: object, route_config: object, http
     unknown = sorted(set(http1 or {}) - set(HTTP1))
     if unknown:
         raise InvalidTest(f"http1: unknown setting {unknown[0]!r}")
+
+
+def _is_number(value: object) -> bool:
+    return isinstance(value, (int, float)) and math.isfinite(value)

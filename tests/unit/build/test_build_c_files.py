@@ -71,3 +71,33 @@ def test_all_literals_stay_in_one_array_whose_start_fills_the_others() -> None:
     text = made_of("")["__native_x.c"]
     assert "PyObject *CPyStatics[7];" in text
     assert "return CPyStatics_InitializeAll(CPyStatics, CPyLit_Str);" in text
+
+
+#: As mypyc writes the functions of a class that interpreted classes may extend.
+SLOTS = """\
+static CPyVTableItem m___Base_vtable_shadow[1];
+static int
+m___Base_traverse(m___BaseObject *self, visitproc visit, void *arg)
+{
+    int rv = 0;
+    return rv;
+}
+
+static void
+m___Base_dealloc(m___BaseObject *self)
+{
+    Py_TYPE(self)->tp_free((PyObject *)self);
+    done: ;
+}
+"""
+
+
+def test_an_object_releases_its_type_if_that_is_an_interpreted_subclass() -> None:
+    text = made_of(SLOTS)["__native_m.c"]
+    assert "{\n    if (Py_TYPE(self) != CPyType_m___Base) Py_VISIT(Py_TYPE(self));\n    int rv = 0;" in text
+    assert (
+        "{\n    PyTypeObject *own_type = Py_TYPE(self);\n    Py_TYPE(self)->tp_free((PyObject *)self);\n"
+        "    if (own_type != CPyType_m___Base) Py_DECREF(own_type);\n    done: ;" in text
+    )
+    final = SLOTS.replace("vtable_shadow", "vtable")
+    assert final in made_of(final)["__native_m.c"]

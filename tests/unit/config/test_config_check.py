@@ -311,7 +311,9 @@ def test_a_faulty_entry_does_not_shift_the_positions_of_the_next() -> None:
     assert paths == ["servers[0].listeners[0]", "servers[0].listeners[2].address"]
 
 
-@pytest.mark.parametrize(("processor", "workers"), [(0, 8), (3, 3), (2.7, 2), ("auto", 8), ("4", 4), ("many", 8), (-1, 8)])
+@pytest.mark.parametrize(
+    ("processor", "workers"), [(0, 8), (3, 3), (2.7, 2), ("auto", 8), ("4", 4), ("many", 8), (-1, 8), ("1_0", 8), (" 3 ", 8)]
+)
 def test_processor_is_the_number_of_workers(processor: int | float | str, workers: int) -> None:
     assert Server(processor=processor).workers(8) == workers
 

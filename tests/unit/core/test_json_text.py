@@ -102,6 +102,13 @@ def test_what_is_read(text: bytes) -> None:
     assert parse_json(text.decode()) == json.loads(text)
 
 
+class Pairs(dict[str, int]):
+    """A dict with items of its own, as a multimap may have."""
+
+    def items(self) -> Any:
+        return [("a", 1), ("a", 2)]
+
+
 class Rate(float):
     def __repr__(self) -> str:
         return "fast"
@@ -120,6 +127,10 @@ UNWRITABLE: dict[str, tuple[Any, type[Exception]]] = {
     "bytes": (b"a", TypeError),
     "a set": ({1}, TypeError),
     "an object": (object(), TypeError),
+    "a number and its text as keys": ({1: "a", "1": "b"}, ValueError),
+    "deep keys that become the same name": ([{"a": ({True: 1, "true": 2},)}], ValueError),
+    "None and its text as keys": ({"a": {"null": 1, None: 2}}, ValueError),
+    "a multimap": ({"a": Pairs(a=1)}, ValueError),
     "a tuple as a key": ({(1, 2): 1}, TypeError),
     "a circle": (CIRCLE, ValueError),
     "one level too many": (nested(MAX_WRITTEN_DEPTH + 1), ValueError),
@@ -140,6 +151,7 @@ def test_what_is_written() -> None:
     assert write_json({"a": [1, None, "\u00e9\U0001f600", "\\ud800"], "b": Rate(1.5)}) == (
         b'{"a":[1,null,"\\u00e9\\ud83d\\ude00","\\\\ud800"],"b":1.5}'
     )
+    assert write_json({1: "a", "2": None, 2.5: {None: []}}) == b'{"1":"a","2":null,"2.5":{"null":[]}}'
     assert write_json(OrderedDict([("b", 1), ("a", (2,))])) == b'{"b":1,"a":[2]}'
     assert write_json(nested(MAX_WRITTEN_DEPTH)) == b"[" * MAX_WRITTEN_DEPTH + b"]" * MAX_WRITTEN_DEPTH
     assert write_json({"wrapped": parse_json(b"[" * MAX_DEPTH + b"]" * MAX_DEPTH)})

@@ -48,6 +48,21 @@ class Breaks(StreamFilter):
     def on_request(self, exchange):
         raise ValueError("no")
 
+class Subrequests(StreamFilter):
+    async def on_request(self, exchange):
+        for _ in range(2):
+            if (await self.clusters["service"].post("/check", "a" * 100_000)).status != 200:
+                return Reply(400)
+
+class Heads(StreamFilter):
+    def on_request(self, exchange):
+        exchange.request.method = "HEAD"
+
+class Exits(StreamFilter):
+    async def on_request(self, exchange):
+        await asyncio.sleep(0)
+        raise SystemExit(3)
+
 class Fails(StreamFilter):
     async def start(self):
         raise OSError("no database")
@@ -71,9 +86,14 @@ def test_work_is_seen(file: Path) -> None:
     assert (answer.statuses, answer.errors, answer.build) == ({200: 300}, 0, build())
 
 
-@pytest.mark.parametrize("name", ["Waits", "Cuts"])
+@pytest.mark.parametrize("name", ["Waits", "Cuts", "Subrequests", "Heads"])
 def test_every_request_is_served(file: Path, name: str) -> None:
     assert ask(file, name).statuses == {200: 300}
+
+
+def test_a_filter_that_exits_after_a_wait(file: Path) -> None:
+    answer = ask(file, "Exits")
+    assert (answer.statuses, answer.errors) == ({500: 300}, 302)
 
 
 def test_the_request_can_be_chosen(file: Path) -> None:

@@ -7,9 +7,9 @@ import pytest
 
 from pymosn.config.schema import MosnConfig, Overload, Server
 from pymosn.server import run_options
-from pymosn.server.capacity import MIB, fitting, share_of
+from pymosn.server.capacity import MIB, fitting, share_of, too_small
 from pymosn.server.cgroups import cpu_quota, cpus, memory_limit
-from pymosn.server.run_options import plan_workers
+from pymosn.server.run_options import StartError, plan_workers
 
 
 @pytest.mark.parametrize(
@@ -39,6 +39,34 @@ def test_a_configured_limit_of_each_worker_is_trusted(monkeypatch: pytest.Monkey
     for configured in (-1, 30 * MIB):
         server = Server(overload=Overload(memory_limit=configured))
         assert plan_workers(8, MosnConfig(servers=[server])) == (8, "")
+
+
+@pytest.mark.parametrize(
+    ("limit", "is_refused"), [(0, False), (16, True), (48, True), (63, True), (64, False), (256, False)]
+)
+def test_a_limit_that_no_worker_fits_into_is_refused(monkeypatch: pytest.MonkeyPatch, limit: int, is_refused: bool) -> None:
+    """Before the kernel kills the supervisor, so that somebody learns why."""
+    monkeypatch.setattr(run_options, "memory_limit", lambda: limit * MIB)
+    monkeypatch.delenv("GOMAXPROCS", raising=False)
+    assert bool(too_small(limit * MIB)) == is_refused
+    if is_refused:
+        with pytest.raises(StartError) as caught:
+            plan_workers(1, MosnConfig(servers=[Server()]))
+        assert caught.value.lines == [
+            f"the memory limit is {limit} MiB, too little for the supervisor and one worker; 128 MiB are enough, and"
+            " 64 MiB for each further worker"
+        ]
+    server = Server(overload=Overload(memory_limit=-1))
+    assert plan_workers(1, MosnConfig(servers=[server])) == (1, "")
+
+
+def test_a_number_of_workers_that_must_be_a_typo_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    config = MosnConfig(servers=[Server(overload=Overload(memory_limit=-1))])
+    monkeypatch.setenv("GOMAXPROCS", "1025")
+    with pytest.raises(StartError) as caught:
+        plan_workers(None, config)
+    assert caught.value.lines == ["1025 workers are requested, 1024 are allowed"]
+    assert plan_workers(1024, config)[0] == 1024
 
 
 def write(folder: Path, **files: str) -> None:

@@ -11,6 +11,7 @@ from pymosn.server.run_options import worker_count
         (None, None, 7, 7),
         (None, "many", 2.9, 2),
         (None, "0", "6", 6),
+        (None, "1_0", "6", 6),
         (None, None, "auto", 4),
         (None, None, 0, 4),
         (None, None, -1, 4),

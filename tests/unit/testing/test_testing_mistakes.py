@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from pymosn.api import ClientError, Exchange, Reply, StreamFilter
-from pymosn.testing import Down, InvalidTest, Request, Response, World, make, run
+from pymosn.testing import Down, InvalidTest, Request, Response, World, make, messages, run
 
 pytestmark = pytest.mark.usefixtures("at_once")
 
@@ -209,6 +209,16 @@ def test_an_iterator_serves_one_request() -> None:
         asyncio.run(talk())
 
 
+def test_a_body_without_an_end(monkeypatch: pytest.MonkeyPatch) -> None:
+    def endless() -> Iterator[bytes]:
+        while True:
+            yield b"x" * 100_000
+
+    monkeypatch.setattr(messages, "MOST_BYTES", 1 << 20)
+    with pytest.raises(InvalidTest, match=r"has no end within 1 MiB \(at .* in endless\)"):
+        run(make(Passes), Request(), upstream=Response(200, endless()))
+
+
 def refuses(*arguments: Any, **options: Any) -> InvalidTest:
     """What `World` says about arguments; it names the line of this function."""
     with pytest.raises(InvalidTest) as caught:
@@ -234,6 +244,7 @@ ARGUMENTS: dict[str, tuple[tuple[Any, ...], dict[str, Any], str]] = {
     "a named parameter": (([],), {"upstream": lambda *, request: Response()}, "is called with one argument"),
     "a generator": (([],), {"upstream": lambda request: (yield)}, "not yield"),
     "on_error": (([],), {"on_error": "ignore"}, "on_error must be 'fail' or 'skip', not 'ignore'"),
+    "timeout": (([],), {"timeout": "1s"}, "timeout must be a number of seconds, not '1s'"),
     "workers": (([],), {"workers": 0}, "workers must be a positive number, not 0"),
     "route_config": (([],), {"route_config": ["reads"]}, "route_config must be a dict"),
     "client_ip": (([],), {"client_ip": "localhost"}, "client_ip must be an IP address"),
@@ -317,3 +328,18 @@ def test_make() -> None:
         make(make(Passes))  # type: ignore[arg-type]
     with pytest.raises(InvalidTest, match="must be a dict"):
         make(Passes, [1])  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("seconds", ["1", None, -1, float("nan"), float("inf")])
+def test_time_that_does_not_pass(seconds: Any) -> None:
+    async def advances() -> None:
+        await World(make(Passes)).advance(seconds)
+
+    with pytest.raises(InvalidTest, match=r"the clock advances by a number of seconds, not by .* in advances\)"):
+        asyncio.run(advances())
+
+
+def test_a_counter_of_no_filter() -> None:
+    assert World(make(Passes)).counter("Passes", "calls") == 0
+    with pytest.raises(InvalidTest, match="there is no filter 'Pases', only Passes"):
+        World(make(Passes)).counter("Pases", "calls")

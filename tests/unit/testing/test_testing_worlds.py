@@ -3,6 +3,7 @@
 import asyncio
 import gc
 import warnings
+from collections.abc import AsyncIterator, Iterator
 from typing import Any
 
 import pytest
@@ -39,17 +40,17 @@ def test_other_settings() -> None:
         run(make(Passes), Request(), http1={"x_forwarded": "yes"})
 
 
-class SetsPath(StreamFilter):
+class Sets(StreamFilter):
     def on_request(self, exchange: Exchange) -> None:
-        exchange.request.path = f"{exchange.request.path}//b"
+        exchange.request.path = "/a//b%2fc"
 
 
-def test_the_policy_for_paths_holds_for_those_of_filters() -> None:
-    paths = [
-        run(make(SetsPath), Request("GET", "/x//a"), http1={"merge_slashes": merges}).upstream[0].path
-        for merges in (True, False)
-    ]
-    assert paths == ["/x/a/b", "/x//a//b"]
+@pytest.mark.parametrize(
+    ("settings", "path"),
+    [({}, "/a/b%2Fc"), ({"merge_slashes": False}, "/a//b%2Fc"), ({"encoded_slashes": "decode"}, "/a/b/c")],
+)
+def test_paths_that_filters_set_follow_the_settings(settings: dict[str, object], path: str) -> None:
+    assert run(make(Sets), Request(), http1=settings).upstream[0].path == path
 
 
 # ---- the life of a world
@@ -203,6 +204,22 @@ class NeverStarts(StreamFilter):
         await asyncio.Event().wait()
 
 
+def pauses(request: Request) -> Response:
+    async def pausing() -> AsyncIterator[bytes]:
+        yield b"one"
+        await asyncio.Event().wait()
+
+    return Response(200, pausing())
+
+
+def sends_nothing(request: Request) -> Response:
+    def nothing() -> Iterator[bytes]:
+        while True:
+            yield b""
+
+    return Response(200, nothing())
+
+
 async def silent(request: Request) -> Response:
     await asyncio.Event().wait()
     return Response()
@@ -215,6 +232,8 @@ async def silent(request: Request) -> Response:
         (Never, None, "the filter Never waits", "wait"),
         (NeverStarts, None, "`start` of the filter NeverStarts waits", "start"),
         (Passes, silent, "the upstream 'service' has not responded to <Request GET /a>", "silent"),
+        (Passes, pauses, "the upstream 'service' has not ended its response to <Request GET /a>", "pausing"),
+        (Passes, sends_nothing, "the upstream 'service' has not ended its response to <Request GET /a>", "nothing"),
     ],
 )
 def test_a_wait_without_an_end(
@@ -267,6 +286,18 @@ def test_errors_of_filters_are_results() -> None:
     result = run(make(Breaks), Request())
     assert (result.status, result.reason) == (500, "filter_error")
     assert "ValueError: the filter's own" in result.log[0]
+
+
+class Exits(StreamFilter):
+    async def on_request(self, exchange: Exchange) -> None:
+        await asyncio.sleep(0)
+        raise SystemExit(3)
+
+
+def test_a_filter_that_exits_after_a_wait() -> None:
+    result = run(make(Exits), Request())
+    assert (result.status, result.reason) == (500, "filter_error")
+    assert "SystemExit: 3" in result.log[0]
 
 
 class Unknown(StreamFilter):

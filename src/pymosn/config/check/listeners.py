@@ -10,12 +10,11 @@ from pymosn.config.check.clusters import refuse_tls
 from pymosn.config.check.filters import check_chain, check_listener_filters, check_stream_filters
 from pymosn.config.diagnostics import Diagnostics
 from pymosn.config.schema import AccessLog, Listener, Overload, Server
+from pymosn.config.schema.server import MOST_WORKERS
 from pymosn.observe.access_log import compile_format
 from pymosn.observe.roller import parse_roller
 
 LEVELS: Final = ("TRACE", "DEBUG", "INFO", "WARN", "ERROR", "FATAL")
-# A larger number is probably a typo, and every worker is a process.
-MOST_WORKERS: Final = 1024
 #: Values of `use_original_dst`.
 ORIGINAL_DST: Final = ("redirect", "tproxy")
 
@@ -59,7 +58,7 @@ def _check_log(server: Server, path: str, report: Diagnostics) -> None:
 
 def _check_processor(server: Server, path: str, report: Diagnostics) -> None:
     value = server.processor
-    if isinstance(value, str) and value and value != "auto" and not value.isdecimal():
+    if isinstance(value, str) and value and value != "auto" and not (value.isascii() and value.isdecimal()):
         report.warning(f"{path}.processor", 'neither a number nor "auto"; using all CPUs, as MOSN does', value, ["auto"])
     elif server.workers(1) > MOST_WORKERS:
         report.error(f"{path}.processor", f"must be {MOST_WORKERS} or less", value)

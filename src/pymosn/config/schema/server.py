@@ -1,7 +1,7 @@
 """`servers[]`: the process log, the listeners and the router tables."""
 
 import os
-from typing import Annotated
+from typing import Annotated, Final
 
 import msgspec
 
@@ -19,6 +19,8 @@ from pymosn.filters.settings import AnyMap, Block, Duration, Unsigned, ignored, 
 
 MemoryLimit = Annotated[int, msgspec.Meta(ge=-1)]
 Share = Annotated[float, msgspec.Meta(ge=0.0, le=1.0)]
+#: A larger number is probably a typo, and every worker is a process.
+MOST_WORKERS: Final = 1024
 
 
 class AccessLog(Block, kw_only=True):
@@ -185,6 +187,8 @@ class Server(Block, kw_only=True):
 
 def count_of(value: int | float | str | None) -> int:
     """A number of workers; 0 for values below 1 or not numbers, which MOSN treats as not given."""
+    if isinstance(value, str) and not (value.isascii() and value.isdecimal()):
+        return 0  # Python also reads `1_0` and white space
     try:
         return max(0, int(value or 0))
     except (ValueError, OverflowError):
