@@ -78,7 +78,7 @@ def test_a_reply_that_becomes_a_204_has_no_length(start: Start) -> None:
 @pytest.mark.parametrize(
     ("bad", "said"),
     [
-        (sets_status(1000), "a filter set an invalid status: 1000"),
+        (sets_status(600), "a filter set an invalid status: 600"),
         (Changes(takes_reply_away), "a filter removed the response"),
     ],
 )
