@@ -14,9 +14,9 @@ Compiled extension modules next to a filter cannot be made from memory: they are
 from __future__ import annotations
 
 import builtins
+import contextlib
 import hashlib
 import importlib.util
-import linecache
 import os
 import re
 import sys
@@ -29,6 +29,7 @@ from types import CodeType, ModuleType, SimpleNamespace
 from typing import Any, Final
 
 from pymosn.filters.collectors import Registrations, wrap_registry
+from pymosn.filters.compiling import compile_source, show_source
 from pymosn.filters.import_paths import is_installed, names_of, native_module
 from pymosn.filters.imports import absolute_name
 
@@ -79,6 +80,7 @@ class LoadedModule:
             show_source(self.path, self.content)
             with self.registrations.recording():
                 exec(compile_source(self.content, self.path), self.module.__dict__)
+            self.module = sys.modules.get(self.name, self.module)  # some put another object there
         elif self.path:
             name = f"{root_prefix(self.version.folder)}native.{self.dotted}"
             self.module = sys.modules[self.name] = native_module(name, self.path)
@@ -222,23 +224,29 @@ class FolderVersion:
     def _run(self, loaded: LoadedModule, around: LoadedModule | None) -> LoadedModule:
         self.modules[loaded.dotted] = loaded
         sys.modules[loaded.name] = loaded.module  # dataclasses and pickle find their module by name
+        name = loaded.dotted.rpartition(".")[2]
         if around is not None:
             around.children.add(loaded.dotted)
+            if attribute(around.module, name) is None:
+                bind(around.module, name, loaded.module)  # already now, for names such as `f"{__name__}.Handler"`
         if self.is_package(loaded.dotted):
             for child in list(self.modules.values()):
                 if child.dotted and child.dotted.rpartition(".")[0] == loaded.dotted and child.is_complete:
                     loaded.children.add(child.dotted)
-                    setattr(loaded.module, child.dotted.rpartition(".")[2], child.module)
+                    bind(loaded.module, child.dotted.rpartition(".")[2], child.module)
+        before = loaded.module
         try:
             loaded.run()
         except BaseException:
             loaded.registrations.remove()
+            if around is not None:
+                unbind(around.module, name, before)
             del self.modules[loaded.dotted]
             sys.modules.pop(loaded.name, None)
             raise
         loaded.is_complete = True
         if around is not None:
-            setattr(around.module, loaded.dotted.rpartition(".")[2], loaded.module)
+            bind(around.module, name, loaded.module)
         if self.is_closed:
             sys.modules.pop(loaded.name, None)
         return loaded
@@ -364,7 +372,7 @@ class ModuleImport:
         for name in names:
             inner = f"{dotted}.{name}" if dotted else name
             known = version.modules.get(inner)
-            if known is not None and package.__dict__.get(name) is known.module:
+            if known is not None and attribute(package, name) is known.module:
                 imports.add(inner)
                 self._load_within(inner)
             elif hasattr(package, name) or not version.has(inner):
@@ -401,19 +409,25 @@ def root_prefix(folder: str) -> str:
     return f"{PREFIX}{hashlib.blake2b(os.fsencode(folder), digest_size=8).hexdigest()}_"
 
 
-def compile_source(content: bytes, path: str) -> CodeType:
-    """Compiles a file. SyntaxError or ValueError."""
-    code: CodeType = compile(content, path, "exec", dont_inherit=True)
-    return code
-
-
-def show_source(path: str, content: bytes) -> None:
-    """Makes tracebacks show this text for a file, whatever is on disk."""
+def attribute(module: object, name: str) -> object:
+    """What a module itself has as an attribute, or None. It may be any object, because modules can replace themselves."""
     try:
-        text = importlib.util.decode_source(content)
-    except (SyntaxError, ValueError):
-        return
-    linecache.cache[path] = (len(text), None, text.splitlines(keepends=True), path)
+        return vars(module).get(name)
+    except BaseException:  # it has no `__dict__`, or one of its own
+        return None
+
+
+def bind(package: object, name: str, module: object) -> None:
+    """Makes a module an attribute of its package."""
+    with contextlib.suppress(AttributeError):  # as in an ordinary import, if the package has replaced itself
+        setattr(package, name, module)
+
+
+def unbind(package: object, name: str, module: object) -> None:
+    """Undoes `bind`, unless the attribute has another value by now."""
+    if attribute(package, name) is module:
+        with contextlib.suppress(AttributeError):
+            delattr(package, name)
 
 
 def _module_paths(files: Iterable[str]) -> dict[str, str | None]:
