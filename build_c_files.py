@@ -3,6 +3,8 @@
 As mypyc writes them, all files include one header with the declarations of all modules, and take literals from one array by
 their number among those of all modules. So a new literal or function in one module would compile every file again. Here
 each file gets only the declarations that it uses, and its own array of literals, which a small file fills at the start.
+
+It also mends the deallocators of classes that filters extend (`with_freed_types`).
 """
 
 from __future__ import annotations
@@ -13,6 +15,12 @@ from typing import Final
 
 #: The file that fills the arrays of literals.
 LITERALS: Final = "__native_literals.c"
+#: Classes that the code of filters extends. It is replaced while the process runs, so its classes must be freed.
+EXTENDED: Final = ("StreamFilter", "Transcoder")
+_DEALLOCATOR: Final = re.compile(
+    rf"^(\w+___(?:{'|'.join(EXTENDED)}))_dealloc\(\w+ \*self\)\n\{{.*?^\}}", re.MULTILINE | re.DOTALL
+)
+_FREE: Final = "    Py_TYPE(self)->tp_free((PyObject *)self);\n"
 _NAME: Final = re.compile(r"\w+")
 _LITERAL: Final = re.compile(r"(?<!PyObject \*)\bCPyStatics\[(\d+)\]")
 _BLOCK: Final = re.compile(r"#ifndef .*?^#endif$|^typedef struct.*?^\} ?\w+;$", re.MULTILINE | re.DOTALL)
@@ -64,6 +72,7 @@ def separate(files: Mapping[str, str], types: str, functions: str) -> dict[str, 
     made: dict[str, str] = {}
     literals: dict[str, list[int]] = {}
     for name, text in files.items():
+        text = with_freed_types(text)
         code = "\n".join(line for line in text.splitlines() if not line.startswith('#include "__native'))
         array = f"CPyStatics_{name.removeprefix('__native_').removesuffix('.c')}"
         code, literals[array] = _with_own_literals(code, array)
@@ -71,6 +80,25 @@ def separate(files: Mapping[str, str], types: str, functions: str) -> dict[str, 
         made[name] = declarations.used_by(code) + _hidden(_literal_declarations(array, literals[array])) + code + "\n"
     made[LITERALS] = _literals_file(literals)
     return made
+
+
+def with_freed_types(text: str) -> str:
+    """The code with a reference to the type given up by each instance of an interpreted subclass that is freed.
+
+    The interpreter takes that reference when it makes the instance, and leaves it to the deallocator of a base class that
+    is made at run time to give it up. mypyc's does not, so that no such class would ever be freed, nor its module.
+    """
+
+    def mended(match: re.Match[str]) -> str:
+        if "Py_DECREF(" in match[0]:  # a mypyc that does
+            return match[0]
+        free = (
+            "    PyTypeObject *its_type = Py_TYPE(self);\n    its_type->tp_free((PyObject *)self);\n"
+            f"    if (its_type != CPyType_{match[1]}) Py_DECREF(its_type);\n"
+        )
+        return match[0].replace(_FREE, free)
+
+    return _DEALLOCATOR.sub(mended, text)
 
 
 def _with_own_literals(code: str, array: str) -> tuple[str, list[int]]:

@@ -1,6 +1,7 @@
 """mypyc's C files, made independent of each other."""
 
-from build_c_files import LITERALS, separate
+import pytest
+from build_c_files import EXTENDED, LITERALS, separate, with_freed_types
 
 TYPES = """\
 #ifndef MYPYC_NATIVE_x_H
@@ -71,3 +72,27 @@ def test_all_literals_stay_in_one_array_whose_start_fills_the_others() -> None:
     text = made_of("")["__native_x.c"]
     assert "PyObject *CPyStatics[7];" in text
     assert "return CPyStatics_InitializeAll(CPyStatics, CPyLit_Str);" in text
+
+
+DEALLOCATOR = """\
+static void
+m___NAME_dealloc(m___NAMEObject *self)
+{
+    PyObject_GC_UnTrack(self);
+    Py_TYPE(self)->tp_free((PyObject *)self);
+    done: ;
+}
+"""
+
+
+@pytest.mark.parametrize("name", EXTENDED)
+def test_instances_of_classes_that_filters_extend_give_up_their_type(name: str) -> None:
+    text = DEALLOCATOR.replace("NAME", name)
+    mended = with_freed_types(text)
+    assert f"if (its_type != CPyType_m___{name}) Py_DECREF(its_type);" in mended
+    assert with_freed_types(mended) == mended, "a mypyc that does it itself is left alone"
+
+
+def test_those_of_other_classes_do_not() -> None:
+    text = DEALLOCATOR.replace("NAME", "HttpRequest")
+    assert with_freed_types(text) == text

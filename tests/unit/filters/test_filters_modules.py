@@ -16,6 +16,8 @@ from types import ModuleType
 
 import pytest
 
+from pymosn.api.stream_filter import StreamFilter
+from pymosn.api.transcoder import Transcoder
 from pymosn.filters.errors import FilterLoadError
 from pymosn.filters.folder_version import PREFIX
 from pymosn.filters.modules import ModuleDraft, ModuleStore
@@ -558,6 +560,22 @@ def test_threads_wait_for_a_module_that_another_runs(stage: Stage) -> None:
     finally:
         del builtins.pymosn_test_events  # type: ignore[attr-defined]
     assert results == [True] * 4
+
+
+@pytest.mark.parametrize("base", [StreamFilter, Transcoder])
+def test_a_class_is_freed_with_its_instances(base: type[StreamFilter]) -> None:
+    class Inner(base):  # type: ignore[misc,valid-type]
+        pass
+
+    class Outer(Inner):
+        pass
+
+    before = sys.getrefcount(Inner), sys.getrefcount(Outer)
+    for _ in range(10):
+        Inner({})
+        Outer({})
+    gc.collect()
+    assert (sys.getrefcount(Inner), sys.getrefcount(Outer)) == before
 
 
 def test_thousands_of_edits_leave_no_modules(stage: Stage) -> None:
