@@ -227,7 +227,7 @@ class FolderVersion:
         name = loaded.dotted.rpartition(".")[2]
         if around is not None:
             around.children.add(loaded.dotted)
-            if attribute(around.module, name) is None:
+            if name not in attributes(around.module):
                 bind(around.module, name, loaded.module)  # already now, for names such as `f"{__name__}.Handler"`
         if self.is_package(loaded.dotted):
             for child in list(self.modules.values()):
@@ -372,7 +372,7 @@ class ModuleImport:
         for name in names:
             inner = f"{dotted}.{name}" if dotted else name
             known = version.modules.get(inner)
-            if known is not None and attribute(package, name) is known.module:
+            if known is not None and attributes(package).get(name) is known.module:
                 imports.add(inner)
                 self._load_within(inner)
             elif hasattr(package, name) or not version.has(inner):
@@ -409,12 +409,12 @@ def root_prefix(folder: str) -> str:
     return f"{PREFIX}{hashlib.blake2b(os.fsencode(folder), digest_size=8).hexdigest()}_"
 
 
-def attribute(module: object, name: str) -> object:
-    """What a module itself has as an attribute, or None. It may be any object, because modules can replace themselves."""
+def attributes(module: object) -> dict[str, object]:
+    """What a module itself has as attributes. It may be any object, because modules can replace themselves."""
     try:
-        return vars(module).get(name)
+        return dict(vars(module))
     except BaseException:  # it has no `__dict__`, or one of its own
-        return None
+        return {}
 
 
 def bind(package: object, name: str, module: object) -> None:
@@ -425,7 +425,7 @@ def bind(package: object, name: str, module: object) -> None:
 
 def unbind(package: object, name: str, module: object) -> None:
     """Undoes `bind`, unless the attribute has another value by now."""
-    if attribute(package, name) is module:
+    if attributes(package).get(name) is module:
         with contextlib.suppress(AttributeError):
             delattr(package, name)
 
