@@ -1,4 +1,5 @@
 import asyncio
+import os
 from collections.abc import Callable, Coroutine, Sequence
 from pathlib import Path
 
@@ -437,6 +438,23 @@ def test_a_file_that_cannot_be_read_is_placed_at_its_key(files: list[Path]) -> N
         assert fault.path == "servers[0].listeners[0].stream_filters[1].config.path"
         assert "gone.py cannot be read: No such file" in fault.message
         assert stage.workers[0].said(Check) == 0
+
+    run(scenario())
+
+
+def test_a_neighbour_that_cannot_be_read_is_a_warning(files: list[Path]) -> None:
+    """Importing it fails as if it did not exist."""
+
+    async def scenario() -> None:
+        stage = Stage(willing)
+        helper = files[0].parent / "helpers.py"
+        os.mkfifo(helper)
+        outcome = await stage.trusted(filtered(files[0]))
+        warnings = [fault for fault in outcome.faults if str(helper) in fault.message]
+        assert outcome.applied
+        assert [fault.severity for fault in warnings] == ["warning"]
+        assert warnings[0].path == "servers[0].listeners[0].stream_filters[0].config.path"
+        stage.listeners.close()
 
     run(scenario())
 
