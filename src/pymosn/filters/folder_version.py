@@ -38,6 +38,10 @@ PREFIX: Final = "pymosn_filters_"
 VERSIONS: Final[weakref.WeakValueDictionary[str, FolderVersion]] = weakref.WeakValueDictionary()
 
 
+#: The name, the names after `import`, and the leading dots of an import.
+ImportKey = tuple[str, tuple[str, ...], int]
+
+
 class LoadedModule:
     """One module in the version in which it ran; it is its module's `__loader__`.
 
@@ -52,6 +56,8 @@ class LoadedModule:
         self.content = version.source(dotted)[1]
         #: Where it finds other modules: the latest version that it is a part of.
         self.version = version
+        # What its imports have found, because those within functions run again and again. None: not in the folder.
+        self.cache: tuple[FolderVersion, dict[ImportKey, ModuleType | None]] = (version, {})
         self.imports: set[str] = set()
         self.children: set[str] = set()
         self.registrations = Registrations() if version.change is None else version.change.record()
@@ -73,6 +79,11 @@ class LoadedModule:
             module.__path__ = self.spec.submodule_search_locations
             module.__path__.append(os.path.join(version.folder, *self.dotted.split(".")).rstrip(os.sep))
         module.__builtins__ = {**vars(builtins), "__import__": ModuleImport(self)}
+
+    def move_to(self, version: FolderVersion) -> None:
+        """Makes it a part of a later version too; nothing of earlier ones is kept alive."""
+        self.version = version
+        self.cache = (version, {})
 
     def run(self) -> None:
         """Executes the source. Raises whatever it raises."""
@@ -264,8 +275,6 @@ class ModuleImport:
 
     def __init__(self, loaded: LoadedModule) -> None:
         self._loaded = loaded
-        # What imports have found in a version, because those within functions run again and again. None: not in the folder.
-        self._cache: tuple[FolderVersion, dict[tuple[str, tuple[str, ...], int], ModuleType | None]] = (loaded.version, {})
 
     @property
     def registrations(self) -> Registrations:
@@ -282,9 +291,9 @@ class ModuleImport:
     ) -> ModuleType:
         """As `builtins.__import__`."""
         version = self._loaded.version
-        cache = self._cache
+        cache = self._loaded.cache
         if cache[0] is not version:
-            cache = self._cache = (version, {})
+            cache = self._loaded.cache = (version, {})
         known = cache[1]
         key = (name, tuple(fromlist or ()), level)
         found = known.get(key)

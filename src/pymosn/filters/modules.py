@@ -136,7 +136,7 @@ class ModuleDraft:
                     if name not in outdated and name not in self._outdated[folder]:
                         new.modules.setdefault(name, known)
             for known in list(new.modules.values()):
-                known.version = new
+                known.move_to(new)
             new.change = None
             note_active(new)
         replaced = Replaced(self._store.folders, self._replaced())

@@ -578,6 +578,17 @@ def test_a_class_is_freed_with_its_instances(base: type[StreamFilter]) -> None:
     assert (sys.getrefcount(Inner), sys.getrefcount(Outer)) == before
 
 
+def test_modules_that_stay_keep_no_earlier_version_alive(stage: Stage) -> None:
+    files = {"helpers": "", "stays": "import json", "later": "def f():\n    import stays\n"}
+    first = stage.change(filter="import helpers, stays, later\nlater.f()", **files)
+    replaced = weakref.ref(first)
+    stays = first.stays
+    del first
+    assert stage.change(filter="import helpers, stays, later\nEDITED = 1", **files).stays is stays
+    gc.collect()
+    assert replaced() is None
+
+
 def test_thousands_of_edits_leave_no_modules(stage: Stage) -> None:
     stage.change(filter="import helpers", helpers="")
     made = weakref.ref(stage.change(filter="import helpers\nclass A: pass", helpers=""))
