@@ -5,6 +5,7 @@ import os
 import re
 import shutil
 import signal
+import socket
 import subprocess
 import sys
 from collections.abc import Callable
@@ -407,3 +408,48 @@ def test_a_pool_of_processes_after_an_edit(start: Start, two_hops: TwoHops, tmp_
     assert site.answers() == {"21"}
     assert site.reload()["applied"]
     assert site.answers() == {"22"}
+
+
+#: Blocks its worker at `/block`.
+STUCK = """
+import os, time
+from pymosn.api import Reply, StreamFilter
+IMPORTED
+class Who(StreamFilter):
+    def on_request(self, exchange):
+        if exchange.request.path == "/block":
+            open(os.path.join(os.path.dirname(__file__), "blocked"), "w").close()
+            time.sleep(100)
+        return Reply(200, f"{os.getpid()} VERSION")
+"""
+
+
+def stuck(version: str, imported: str = "") -> str:
+    return STUCK.replace("VERSION", version).replace("IMPORTED", imported)
+
+
+def test_a_hung_worker_does_not_keep_an_edit_from_the_others(start: Start, two_hops: TwoHops, folder: Path) -> None:
+    """The edit may be the remedy."""
+    two_hops.server["worker_hang_limit"] = "4s"
+    write(folder, **{"filter.py": stuck("1")})
+    site = Site(start, two_hops, folder, True)
+    with socket.create_connection(("127.0.0.1", two_hops.client_port)) as client:
+        client.sendall(b"GET /block HTTP/1.1\r\nhost: a\r\n\r\n")
+        marker = folder / "blocked"
+        assert eventually(marker.exists)
+        write(folder, **{"filter.py": stuck("2")})
+        site.proxy.wait_for("change from edit of filter.py: version 2 is active")
+    assert site.answers() == {"2"}
+
+
+@pytest.mark.parametrize("imported", ["os._exit(3)", "os.abort()", "time.sleep(100)"])
+def test_an_edit_that_kills_its_process_kills_one(start: Start, two_hops: TwoHops, folder: Path, imported: str) -> None:
+    two_hops.server["worker_hang_limit"] = "2s"
+    write(folder, **{"filter.py": stuck("1")})
+    site = Site(start, two_hops, folder, True)
+    before = set(site.proxy.worker_pids())
+    write(folder, **{"filter.py": stuck("2", imported)})
+    site.proxy.wait_for("change from edit of filter.py: rejected")
+    site.proxy.wait_for(r"\) is ready")
+    assert len(before & set(site.proxy.worker_pids())) == 1
+    assert site.answers() == {"1"}

@@ -14,8 +14,8 @@ Compiled extension modules next to a filter cannot be made from memory: they are
 from __future__ import annotations
 
 import builtins
+import contextlib
 import importlib.util
-import linecache
 import os
 import sys
 import threading
@@ -26,12 +26,17 @@ from types import CodeType, ModuleType, SimpleNamespace
 from typing import Any, Final
 
 from pymosn.filters.collectors import Registrations, wrap_registry
+from pymosn.filters.compiling import compile_source, show_source
 from pymosn.filters.import_paths import is_installed, names_of, native_module
 from pymosn.filters.imports import absolute_name
 from pymosn.filters.module_names import PREFIX, body_of, entry_name, module_paths, root_prefix
 
 #: The versions that are in use, by the name of their package.
 VERSIONS: Final[weakref.WeakValueDictionary[str, FolderVersion]] = weakref.WeakValueDictionary()
+
+
+#: The name, the names after `import`, and the leading dots of an import.
+ImportKey = tuple[str, tuple[str, ...], int]
 
 
 class LoadedModule:
@@ -48,6 +53,8 @@ class LoadedModule:
         self.content = version.source(dotted)[1]
         #: Where it finds other modules: the latest version that it is a part of.
         self.version = version
+        # What its imports have found, because those within functions run again and again. None: not in the folder.
+        self.cache: tuple[FolderVersion, dict[ImportKey, ModuleType | None]] = (version, {})
         self.imports: set[str] = set()
         self.children: set[str] = set()
         self.registrations = Registrations() if version.change is None else version.change.record()
@@ -70,12 +77,18 @@ class LoadedModule:
             module.__path__.append(os.path.join(version.folder, *self.dotted.split(".")).rstrip(os.sep))
         module.__builtins__ = {**vars(builtins), "__import__": ModuleImport(self)}
 
+    def move_to(self, version: FolderVersion) -> None:
+        """Makes it a part of a later version too; nothing of earlier ones is kept alive."""
+        self.version = version
+        self.cache = (version, {})
+
     def run(self) -> None:
         """Executes the source. Raises whatever it raises."""
         if self.content is not None:
             show_source(self.path, self.content)
             with self.registrations.recording():
                 exec(compile_source(self.content, self.path), self.module.__dict__)
+            self.module = sys.modules.get(self.name, self.module)  # some put another object there
         elif self.path:
             name = f"{root_prefix(self.version.folder)}native.{self.dotted}"
             self.module = sys.modules[self.name] = native_module(name, self.path)
@@ -219,23 +232,29 @@ class FolderVersion:
     def _run(self, loaded: LoadedModule, around: LoadedModule | None) -> LoadedModule:
         self.modules[loaded.dotted] = loaded
         sys.modules[loaded.name] = loaded.module  # dataclasses and pickle find their module by name
+        name = loaded.dotted.rpartition(".")[2]
         if around is not None:
             around.children.add(loaded.dotted)
+            if name not in attributes(around.module):
+                bind(around.module, name, loaded.module)  # already now, for names such as `f"{__name__}.Handler"`
         if self.is_package(loaded.dotted):
             for child in list(self.modules.values()):
                 if child.dotted and child.dotted.rpartition(".")[0] == loaded.dotted and child.is_complete:
                     loaded.children.add(child.dotted)
-                    setattr(loaded.module, child.dotted.rpartition(".")[2], child.module)
+                    bind(loaded.module, child.dotted.rpartition(".")[2], child.module)
+        before = loaded.module
         try:
             _run_within(loaded, around)
         except BaseException:
             loaded.registrations.remove()
+            if around is not None:
+                unbind(around.module, name, before)
             del self.modules[loaded.dotted]
             sys.modules.pop(loaded.name, None)
             raise
         loaded.is_complete = True
         if around is not None:
-            setattr(around.module, loaded.dotted.rpartition(".")[2], loaded.module)
+            bind(around.module, name, loaded.module)
         if self.is_closed:
             sys.modules.pop(loaded.name, None)
         return loaded
@@ -253,8 +272,6 @@ class ModuleImport:
 
     def __init__(self, loaded: LoadedModule) -> None:
         self._loaded = loaded
-        # What imports have found in a version, because those within functions run again and again. None: not in the folder.
-        self._cache: tuple[FolderVersion, dict[tuple[str, tuple[str, ...], int], ModuleType | None]] = (loaded.version, {})
 
     @property
     def registrations(self) -> Registrations:
@@ -271,9 +288,9 @@ class ModuleImport:
     ) -> ModuleType:
         """As `builtins.__import__`."""
         version = self._loaded.version
-        cache = self._cache
+        cache = self._loaded.cache
         if cache[0] is not version:
-            cache = self._cache = (version, {})
+            cache = self._loaded.cache = (version, {})
         known = cache[1]
         key = (name, tuple(fromlist or ()), level)
         found = known.get(key)
@@ -361,7 +378,7 @@ class ModuleImport:
         for name in names:
             inner = f"{dotted}.{name}" if dotted else name
             known = version.modules.get(inner)
-            if known is not None and package.__dict__.get(name) is known.module:
+            if known is not None and attributes(package).get(name) is known.module:
                 imports.add(inner)
                 self._load_within(inner)
             elif hasattr(package, name) or not version.has(inner):
@@ -403,16 +420,22 @@ def calling_registrations() -> Registrations | None:
     return None
 
 
-def compile_source(content: bytes, path: str) -> CodeType:
-    """Compiles a file. SyntaxError or ValueError."""
-    code: CodeType = compile(content, path, "exec", dont_inherit=True)
-    return code
-
-
-def show_source(path: str, content: bytes) -> None:
-    """Makes tracebacks show this text for a file, whatever is on disk."""
+def attributes(module: object) -> dict[str, object]:
+    """What a module itself has as attributes. It may be any object, because modules can replace themselves."""
     try:
-        text = importlib.util.decode_source(content)
-    except (SyntaxError, ValueError):
-        return
-    linecache.cache[path] = (len(text), None, text.splitlines(keepends=True), path)
+        return dict(vars(module))
+    except BaseException:  # it has no `__dict__`, or one of its own
+        return {}
+
+
+def bind(package: object, name: str, module: object) -> None:
+    """Makes a module an attribute of its package."""
+    with contextlib.suppress(AttributeError):  # as in an ordinary import, if the package has replaced itself
+        setattr(package, name, module)
+
+
+def unbind(package: object, name: str, module: object) -> None:
+    """Undoes `bind`, unless the attribute has another value by now."""
+    if attributes(package).get(name) is module:
+        with contextlib.suppress(AttributeError):
+            delattr(package, name)

@@ -10,7 +10,7 @@ from pymosn.core.errors import reason, type_name
 from pymosn.core.redaction import KnownSecrets
 from pymosn.filters.collectors import wrap_registry
 from pymosn.filters.errors import FilterConfigError, FilterLoadError, describe, problems_of
-from pymosn.filters.folder_version import calling_registrations
+from pymosn.filters.folder_version import attributes, calling_registrations
 from pymosn.filters.modules import ModuleDraft, ModuleStore
 from pymosn.filters.secret_fields import redacted_settings, secret_fields
 from pymosn.filters.sources import read_sources
@@ -60,7 +60,7 @@ def load_filter(path: Path, class_name: str, config: dict[str, object], modules:
     except BaseException as error:  # of the module's `__getattr__`
         raise FilterLoadError(f"cannot load {path}:{class_name}: {describe(error)}") from error
     if found is None:
-        near = ", ".join(name for name, value in vars(module).items() if is_filter(value)) or "none"
+        near = ", ".join(name for name, value in attributes(module).items() if is_filter(value)) or "none"
         raise FilterLoadError(f"{path} has no class {class_name!r} (stream filters in it: {near})")
     return _make(found, f"{path}:{class_name}", config)
 

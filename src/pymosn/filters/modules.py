@@ -20,8 +20,9 @@ from typing import Any, Final, cast
 from pymosn.api.stream_filter import StreamFilter
 from pymosn.core.plain import plain_text
 from pymosn.filters.collectors import Replacement
+from pymosn.filters.compiling import compile_source, show_source
 from pymosn.filters.errors import FilterLoadError, describe
-from pymosn.filters.folder_version import FolderVersion, LoadedModule, compile_source, show_source
+from pymosn.filters.folder_version import FolderVersion, LoadedModule, unbind
 from pymosn.filters.import_system import install, note_active
 from pymosn.filters.module_names import body_of, module_of
 from pymosn.filters.sources import folder_and_name
@@ -81,7 +82,7 @@ class ModuleDraft:
         try:
             for name in [dotted, *self._imported_later(version, dotted)]:
                 compile_source(version.source(name)[1] or b"", version.path(name))
-        except (SyntaxError, ValueError) as error:
+        except SyntaxError as error:
             raise FilterLoadError(describe(error)) from error
 
     def load(self, path: Path) -> ModuleType:
@@ -137,7 +138,7 @@ class ModuleDraft:
                     if name not in outdated and name not in self._outdated[folder]:
                         new.modules.setdefault(name, known)
             for known in list(new.modules.values()):
-                known.version = new
+                known.move_to(new)
             new.change = None
             note_active(new)
         replaced = Replaced(self._store.folders, self._replaced())
@@ -215,8 +216,8 @@ def _unbind(loaded: LoadedModule, kept: Mapping[str, LoadedModule]) -> None:
     """Undoes that a package has a module as an attribute, if the package stays."""
     parent, _, name = loaded.dotted.rpartition(".")
     package = kept.get(parent)
-    if package is not None and package.module.__dict__.get(name) is loaded.module:
-        delattr(package.module, name)
+    if package is not None:
+        unbind(package.module, name, loaded.module)
 
 
 def source_file(made: StreamFilter) -> str:

@@ -36,7 +36,7 @@ Files = dict[str, bytes]
 class Sources:
     """The files of some folders. `folders`: the content by folder and relative path; `digests`: theirs, of 16 bytes.
 
-    `faults`: why a configured file cannot be read, by its path.
+    `faults`: why files cannot be read, by path: configured ones, and those that an import could mean.
     """
 
     def __init__(
@@ -79,7 +79,7 @@ def folder_and_name(path: Path | str) -> tuple[str, str]:
 def read_sources(paths: Iterable[Path | str], on_file: Callable[[str], object] = str) -> Sources:
     """Reads the folders of filters. `paths`: the configured files. `on_file` is called with each path before it is opened.
 
-    Files that cannot be read are left out; if one of `paths`, it is in `faults`.
+    Files that cannot be read are left out, and are in `faults`.
     """
     wanted: dict[str, list[str]] = {}
     for path in paths:
@@ -116,7 +116,7 @@ class _FolderReader:
             try:
                 configured[name] = self._read(path)
             except (OSError, ValueError) as error:
-                self.faults[path] = f"{path} cannot be read: {getattr(error, 'strerror', None) or error}"
+                self._add_fault(path, error)
         if not configured:
             return {}
         try:
@@ -128,15 +128,21 @@ class _FolderReader:
         self._on_file(path)
         return read_regular(path, MAX_FILE)
 
+    def _add_fault(self, path: str, error: OSError | ValueError) -> None:
+        self.faults[path] = f"{path} cannot be read: {getattr(error, 'strerror', None) or error}"
+
     def _all_below(self, inner: str) -> Files:
         """All files in the subfolder `inner` and below. _OverBudget if these are too many."""
         found: Files = {}
         size = 0
         self._entries = 0
         for name in self._names(inner, ()):
+            path = os.path.join(self._folder, name)
             try:
-                found[name] = self._read(os.path.join(self._folder, name))
-            except (OSError, ValueError):  # a FIFO, a link to nothing, or no permission: it cannot be imported either
+                found[name] = self._read(path)
+            except (OSError, ValueError) as error:  # a FIFO, a link to nothing, no permission: not importable either
+                if os.path.basename(name).removesuffix(".py").isidentifier() and not isinstance(error, FileNotFoundError):
+                    self._add_fault(path, error)
                 continue
             size += len(found[name])
             if len(found) > MAX_FILES or size > MAX_BYTES:

@@ -8,7 +8,8 @@ Every change takes the same path, whatever its source (SIGHUP, the admin API, an
 2. names in STRICT_DNS clusters are resolved;
 3. `Check`: every worker checks what it can without running code of filters and without creating files;
 4. the sockets of new listeners are bound;
-5. `Prepare`: every worker builds the configuration next to the active one, which imports and starts new filters;
+5. `Prepare`: every worker builds the configuration next to the active one, which imports and starts new filters; if there
+   may be new code of filters, one worker before the others;
 6. `Activate`: if no worker reported a fault, all switch, and so do the services of this process; otherwise `Abandon`;
 7. `Retire`: the workers drain the listeners that are no longer configured.
 
@@ -218,7 +219,9 @@ class Changes(Service):
             def commands(worker_id: int) -> list[tuple[Command, Sequence[int]]]:
                 return [*self._listeners.handover_new(worker_id), (Prepare(change), ())]
 
-            errors = await self._fleet.prepare(change, commands, PREPARE_TIME)
+            is_other_source = sources.digests != self._sources.digests
+            runs_new_code = is_other_source or config.servers[0].listeners != self.config.servers[0].listeners
+            errors = await self._fleet.prepare(change, commands, PREPARE_TIME, runs_new_code)
         if self._is_shutting_down:
             errors.append(Diagnostic(message="the process is shutting down"))
         if errors:

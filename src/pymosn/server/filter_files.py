@@ -1,6 +1,7 @@
 """The files of filters: the supervisor reads and checks them before its workers import what it has read."""
 
 import os
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Final
 
@@ -65,4 +66,14 @@ class FilterFiles:
             if fault:
                 text = f"any user of this machine could change the filter: {fault}"
                 found.append(Diagnostic(severity=self._severity, path=path, message=text))
+        keys = {folder_and_name(file)[0]: path for path, file in files.items()}
+        configured = {os.path.abspath(file) for file in files.values()}
+        for file, fault in sources.faults.items():
+            if file not in configured:  # an import of it fails with `No module named`, which does not tell why
+                found.append(Diagnostic(severity="warning", path=keys[_folder_of(file, keys)], message=fault))
         return sources, found
+
+
+def _folder_of(file: str, folders: Iterable[str]) -> str:
+    """The innermost of the folders that a file is in."""
+    return max((folder for folder in folders if file.startswith(f"{folder.rstrip(os.sep)}{os.sep}")), key=len)

@@ -15,9 +15,10 @@ build it, nothing ever does.
 far, which are not part of the configuration. `send` reaches every live worker, whatever its state. Reports carry no worker
 id, because the channel identifies the worker; a report or exit of a process that has been replaced is ignored.
 
-**Changes** (`changes.py`). A worker that dies between `prepare` and `activate` or `abandon` is restarted only afterwards
-(`_held`), because until then it is undecided which configuration it should get. A worker that does not confirm `Activate` in
-time is killed: workers must never run different configurations.
+**Changes** (`changes.py`). New code of filters runs in one worker first; if that dies, the change is rejected. The death of
+any other worker prevents no change, because the change may be the remedy for it. A worker that dies between `prepare` and
+`activate` or `abandon` is restarted only afterwards (`_held`), because until then it is undecided which configuration it
+should get. A worker that does not confirm `Activate` in time is killed: workers must never run different configurations.
 
 **Replacement.** A worker that dies is restarted immediately the first time; if it keeps dying soon after its start, with
 growing delays (`RestartPolicy`). Workers that hang, do not become ready in time or serve nothing (`probes.py`) are killed
@@ -233,27 +234,40 @@ class Fleet(WorkerReceiver):
         """
         self._changing = True
         sent = [(command, ()) for command in commands]
-        return await self._ask(change, lambda worker_id: sent, lambda worker: worker.checked, timeout)
+        asked, ready = self._live, self._ready()
+        errors = await self._ask(asked, change, lambda worker_id: sent, lambda worker: worker.checked, timeout)
+        return errors or _crashes(ready)
 
-    async def prepare(self, change: int, commands: CommandsFor, timeout: float) -> list[Diagnostic]:
+    async def prepare(self, change: int, commands: CommandsFor, timeout: float, one_first: bool = True) -> list[Diagnostic]:
         """Sends every worker its commands to prepare a checked change, and waits for the results; returns the errors.
 
-        Must be followed by `activate` or `abandon`. No worker is replaced in between.
+        `one_first`: one worker before all others, so that new code that kills or blocks its process does so to one worker
+        only. Must be followed by `activate` or `abandon`. No worker is replaced in between.
         """
-        return await self._ask(change, commands, lambda worker: worker.prepared, timeout)
+        ready = self._ready()
+        first = ready[:1] if one_first else []
+        errors = await self._ask(first, change, commands, lambda worker: worker.prepared, timeout) or _crashes(first)
+        if errors:
+            return errors
+        others = [worker for worker in self._live if worker not in first]
+        return await self._ask(others, change, commands, lambda worker: worker.prepared, timeout) or _crashes(ready)
 
     async def _ask(
-        self, change: int, commands: CommandsFor, answered: Callable[[WorkerHandle], int], timeout: float
+        self,
+        asked: Sequence[WorkerHandle],
+        change: int,
+        commands: CommandsFor,
+        answered: Callable[[WorkerHandle], int],
+        timeout: float,
     ) -> list[Diagnostic]:
-        asked = self._live
         for worker in asked:
             self._send_all(worker, commands)
         await self._wait_for_each(asked, answered, change, timeout)
         errors: list[Diagnostic] = []
         for worker in asked:
             if worker.has_exited:
-                errors.append(Diagnostic(message=f"worker {worker.worker_id} crashed while building the configuration"))
-            elif answered(worker) < change:
+                continue
+            if answered(worker) < change:
                 errors.append(Diagnostic(message=f"worker {worker.worker_id} did not answer within {timeout:g} s"))
             else:
                 errors += [error for error in worker.errors if error not in errors]
@@ -433,3 +447,11 @@ class Fleet(WorkerReceiver):
 
 def _place(worker: WorkerHandle) -> str:
     return " < ".join(worker.take_stack()[:8]) or "unknown"
+
+
+def _crashes(asked: Sequence[WorkerHandle]) -> list[Diagnostic]:
+    """The errors if all of these workers have died; none if one lives: it has passed the same change."""
+    dead = [worker.worker_id for worker in asked if worker.has_exited]
+    if len(dead) < len(asked):
+        return []
+    return [Diagnostic(message=f"worker {worker_id} died while building the configuration") for worker_id in dead]

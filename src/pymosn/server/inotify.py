@@ -88,11 +88,11 @@ class Inotify:
 
 
 def wait(seconds: float, *descriptors: int) -> set[int]:
-    """Those of the descriptors that are readable or closed at the other end, after at most `seconds`."""
+    """Those of the descriptors that are readable or closed at the other end, after at most `seconds`, and at most a day."""
     poll = select.poll()
     for descriptor in descriptors:
         poll.register(descriptor, select.POLLIN)
-    return {descriptor for descriptor, _ in poll.poll(seconds * 1000.0)}
+    return {descriptor for descriptor, _ in poll.poll(min(seconds, 86_400.0) * 1000.0)}
 
 
 def _error(path: str | None = None) -> OSError:

@@ -93,6 +93,14 @@ def test_lazy_objects_in_a_module(tmp_path: Path) -> None:
     assert not is_filter(Lazy())
 
 
+@pytest.mark.parametrize("made", ["None", "5", "type('Slots', (), {'__slots__': ()})()"])
+def test_a_module_that_replaces_itself_and_has_no_class(tmp_path: Path, made: str) -> None:
+    file = tmp_path / "hostile.py"
+    file.write_text(f"import sys\nsys.modules[__name__] = {made}\n")
+    with pytest.raises(FilterLoadError, match="has no class 'F'"):
+        load_filter(file, "F", {})
+
+
 @pytest.fixture
 def lazy_module() -> Iterator[None]:
     class Module(ModuleType):

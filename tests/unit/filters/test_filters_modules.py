@@ -16,6 +16,8 @@ from types import ModuleType
 
 import pytest
 
+from pymosn.api.stream_filter import StreamFilter
+from pymosn.api.transcoder import Transcoder
 from pymosn.filters.errors import FilterLoadError
 from pymosn.filters.module_names import PREFIX
 from pymosn.filters.modules import ModuleDraft, ModuleStore
@@ -127,6 +129,75 @@ def test_modules_of_a_package_import_each_other(stage: Stage) -> None:
     }
     made = stage.change(**files)
     assert (made.answer, made.own) == (42, True)
+
+
+SELF = """
+import sys
+
+class Lazy:
+    ANSWER = ['a']
+    {extra}
+
+sys.modules[__name__] = Lazy()
+"""
+
+
+@pytest.mark.parametrize("extra", ["", "__slots__ = ()", "def __getattr__(self, name): raise AttributeError(name)"])
+@pytest.mark.parametrize(
+    "text",
+    [
+        "import helpers\nanswer = helpers.ANSWER",
+        "from helpers import ANSWER as answer",
+        "from . import helpers\nanswer = helpers.ANSWER",
+        "import pkg.mod\nanswer = pkg.mod.ANSWER",
+        "from pkg import mod\nanswer = mod.ANSWER",
+        "from lazy.mod import ANSWER as answer",
+    ],
+)
+def test_a_module_that_replaces_itself(stage: Stage, text: str, extra: str) -> None:
+    source = SELF.format(extra=extra)
+    files = {"helpers": source, "pkg__init": "", "pkg__mod": source, "lazy__init": source, "lazy__mod": "ANSWER = ['a']"}
+    first = stage.change(filter=text, **files)
+    assert first.answer == ["a"]
+    second = stage.change(filter=text + "\nEDITED = 1", **files)
+    assert second.answer is first.answer, "it did not run again"
+    edited = {name: content.replace("'a'", "'b'") for name, content in files.items()}
+    stage.refuse(filter=text + "\n1 / 0", **edited)
+    assert stage.change(filter=text, **edited).answer == ["b"]
+
+
+def test_a_module_finds_its_own_names_while_it_runs(stage: Stage) -> None:
+    source = "import logging.config\nclass H(logging.Handler): pass\n" + (
+        "logging.config.dictConfig({'version': 1, 'incremental': False, 'disable_existing_loggers': False,"
+        " 'handlers': {'h': {'()': f'{__name__}.H'}}})\n"
+    )
+    stage.change(filter=source)
+    assert "ZeroDivisionError" in stage.refuse(filter=source + "1 / 0")
+    package = stage.change(filter="from . import helpers", helpers="")
+    assert "ZeroDivisionError" in stage.refuse(filter="from . import helpers, other", helpers="", other="1 / 0")
+    assert not hasattr(sys.modules[package.__package__ or ""], "other")
+
+
+@pytest.mark.parametrize(
+    ("content", "expected"),
+    [
+        (b"a = 1\n\0", f"{FOLDER}/helpers.py:2: "),
+        ("a = 1\n".encode("utf-16"), f"{FOLDER}/helpers.py:1: "),
+        (b"a = " + b"1+" * 100_000 + b"1", f"{FOLDER}/helpers.py:1: RecursionError"),
+        (b"a = " + b"-" * 200_000 + b"1", f"{FOLDER}/helpers.py:1: MemoryError"),
+        (b"# coding: nonsense\na = 1", f"{FOLDER}/helpers.py:0: unknown encoding"),
+        (b"a = '\xe9'", f"{FOLDER}/helpers.py:1: "),
+    ],
+)
+def test_a_file_that_cannot_be_compiled_is_named(stage: Stage, content: bytes, expected: str) -> None:
+    stage.change(filter="import helpers", helpers="")
+    files = {"filter.py": b"import helpers", "helpers.py": content}
+    for act in (ModuleDraft.compile, ModuleDraft.load):
+        draft = stage.store.draft({FOLDER: files})
+        with pytest.raises(FilterLoadError) as caught:
+            act(draft, Path(FOLDER, "filter.py"))
+        assert str(caught.value).startswith(expected)
+        draft.rollback()
 
 
 def test_what_is_missing_is_an_import_error(stage: Stage) -> None:
@@ -504,6 +575,33 @@ def test_threads_wait_for_a_module_that_another_runs(stage: Stage) -> None:
     finally:
         del builtins.pymosn_test_events  # type: ignore[attr-defined]
     assert results == [True] * 4
+
+
+@pytest.mark.parametrize("base", [StreamFilter, Transcoder])
+def test_a_class_is_freed_with_its_instances(base: type[StreamFilter]) -> None:
+    class Inner(base):  # type: ignore[misc,valid-type]
+        pass
+
+    class Outer(Inner):
+        pass
+
+    before = sys.getrefcount(Inner), sys.getrefcount(Outer)
+    for _ in range(10):
+        Inner({})
+        Outer({})
+    gc.collect()
+    assert (sys.getrefcount(Inner), sys.getrefcount(Outer)) == before
+
+
+def test_modules_that_stay_keep_no_earlier_version_alive(stage: Stage) -> None:
+    files = {"helpers": "", "stays": "import json", "later": "def f():\n    import stays\n"}
+    first = stage.change(filter="import helpers, stays, later\nlater.f()", **files)
+    replaced = weakref.ref(first)
+    stays = first.stays
+    del first
+    assert stage.change(filter="import helpers, stays, later\nEDITED = 1", **files).stays is stays
+    gc.collect()
+    assert replaced() is None
 
 
 def test_thousands_of_edits_leave_no_modules(stage: Stage) -> None:

@@ -66,6 +66,8 @@ def test_what_cannot_be_read(tmp_path: Path) -> None:
         "folder.py": "not a regular file but a folder",
     }
     assert all(text.startswith(f"{path} cannot be read: ") for path, text in found.faults.items())
+    others = read_sources([tmp_path / "filter.py"]).faults  # of what an import could mean, and is there
+    assert {Path(path).name for path in others} == {"fifo.py", "folder.py"}
     assert read(tmp_path, "missing.py") == set(), "the rest of the folder does not matter then"
     assert read_sources([tmp_path / "gone" / "filter.py"]).folders == {str(tmp_path / "gone"): {}}
 

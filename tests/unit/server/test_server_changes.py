@@ -1,4 +1,5 @@
 import asyncio
+import os
 from collections.abc import Callable, Coroutine, Sequence
 from pathlib import Path
 
@@ -86,6 +87,11 @@ def dying(command: Command) -> object:
     return "die" if isinstance(command, Prepare) else willing(command)
 
 
+def lost(command: Command) -> object:
+    """Hung, for example, and killed while it was asked."""
+    return "die" if isinstance(command, Check) else willing(command)
+
+
 def finding_faults(command: Command) -> object:
     return Checked(command.change, [FAULT]) if isinstance(command, Check) else willing(command)
 
@@ -154,20 +160,55 @@ def test_a_change_that_all_workers_can_build_is_activated_by_all() -> None:
     run(scenario())
 
 
-@pytest.mark.parametrize("other", [unwilling, dying])
-def test_when_one_cannot_build_it_nothing_changes(other: Callable[[Command], object]) -> None:
+@pytest.mark.parametrize("answers", [(willing, unwilling), (unwilling, willing), (dying, willing), (dying, dying)])
+def test_when_one_cannot_build_it_nothing_changes(answers: Sequence[Callable[[Command], object]]) -> None:
     async def scenario() -> None:
-        stage = Stage(willing, other)
+        stage = Stage(*answers)
         before = stage.changes.config
         outcome = await stage.apply(in_force("127.0.0.1:0"))
         assert not outcome.applied
         assert outcome.version == 1
         assert len(outcome.faults) == 1
-        assert stage.workers[0].said(Abandon) == 1
-        assert stage.workers[0].said(Activate) == 0
+        assert all(worker.said(Abandon) == 1 for worker in stage.workers[:2] if not worker.has_exited)
+        assert not any(worker.said(Activate) for worker in stage.workers)
         assert stage.changes.config is before
         assert stage.listeners.addresses() == {}
         assert len(stage.fleet.pids) == 2
+
+    run(scenario())
+
+
+def test_new_code_that_kills_its_process_kills_one_worker() -> None:
+    async def scenario() -> None:
+        stage = Stage(dying, dying, dying)
+        assert not (await stage.apply(in_force("127.0.0.1:0"))).applied
+        assert [worker.has_exited for worker in stage.workers] == [True, False, False, False]
+
+    run(scenario())
+
+
+@pytest.mark.parametrize(
+    ("answers", "applied"),
+    [
+        ((willing, dying), True),
+        ((lost, willing), True),
+        ((willing, lost), True),
+        ((lost, lost), False),
+        ((willing, dying, dying), True),
+    ],
+)
+def test_the_death_of_another_worker_prevents_no_change(
+    answers: Sequence[Callable[[Command], object]], applied: bool
+) -> None:
+    async def scenario() -> None:
+        stage = Stage(*answers)
+        outcome = await stage.apply(in_force("127.0.0.1:0"))
+        assert (outcome.applied, bool(outcome.faults)) == (applied, not applied)
+        assert len(stage.fleet.pids) == len(answers)
+        for worker in stage.workers[len(answers) :]:
+            *_, command = (command for command in worker.commands if isinstance(command, Configure))
+            assert len(decode(command.config, {}).rest.servers[0].listeners) == int(applied), "what its replacement gets"
+        stage.listeners.close()
 
     run(scenario())
 
@@ -205,13 +246,13 @@ def test_files_named_by_others_than_the_operator_are_limited(tmp_path: Path) -> 
 
 def test_a_worker_that_dies_meanwhile_is_replaced_with_the_active_configuration() -> None:
     async def scenario() -> None:
-        stage = Stage(willing, dying)
+        stage = Stage(dying, willing)
         await stage.apply(in_force("127.0.0.1:0"))
         *parts, command = stage.workers[2].commands
         assert all(isinstance(part, Part) for part in parts)
         assert isinstance(command, Configure)
         assert decode(command.config, {}).rest.servers[0].listeners == []
-        assert (stage.workers[2].worker_id, command.worker_index) == (2, 1)
+        assert (stage.workers[2].worker_id, command.worker_index) == (1, 0)
 
     run(scenario())
 
@@ -397,6 +438,23 @@ def test_a_file_that_cannot_be_read_is_placed_at_its_key(files: list[Path]) -> N
         assert fault.path == "servers[0].listeners[0].stream_filters[1].config.path"
         assert "gone.py cannot be read: No such file" in fault.message
         assert stage.workers[0].said(Check) == 0
+
+    run(scenario())
+
+
+def test_a_neighbour_that_cannot_be_read_is_a_warning(files: list[Path]) -> None:
+    """Importing it fails as if it did not exist."""
+
+    async def scenario() -> None:
+        stage = Stage(willing)
+        helper = files[0].parent / "helpers.py"
+        os.mkfifo(helper)
+        outcome = await stage.trusted(filtered(files[0]))
+        warnings = [fault for fault in outcome.faults if str(helper) in fault.message]
+        assert outcome.applied
+        assert [fault.severity for fault in warnings] == ["warning"]
+        assert warnings[0].path == "servers[0].listeners[0].stream_filters[0].config.path"
+        stage.listeners.close()
 
     run(scenario())
 

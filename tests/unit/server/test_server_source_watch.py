@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from pymosn.server import source_watch
-from pymosn.server.inotify import Q_OVERFLOW, Event, Inotify
+from pymosn.server.inotify import Q_OVERFLOW, Event, Inotify, wait
 from pymosn.server.source_watch import Contents, SourceWatch
 from pymosn.server.watched_paths import package_folders
 
@@ -605,3 +605,11 @@ def test_failing_reader(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None
     watch.end()
     thread.join(PATIENCE)
     assert list(warnings.queue) == []
+
+
+def test_a_wait_may_be_longer_than_the_system_allows() -> None:
+    """`watch_filters_interval: 1000h`."""
+    readable, end = os.pipe()
+    os.close(end)
+    assert wait(1e12, readable) == {readable}
+    os.close(readable)
