@@ -12,13 +12,15 @@ run: build                       ## serve the two-hop example until Ctrl-C
 
 test: test-interpreted test-compiled
 
-# Tests of the real program mostly wait, so they run beside the others, whose output follows: unit tests in one process, the
-# rest in another, because each uses one core.
+# Tests of the real program mostly wait, so they run in two halves, beside the others: unit tests in one process, the rest in
+# another. The tests that start the built-in example, with its fixed ports, are in the same half.
 define run_tests
 	@mkdir -p build; run() { $(1) $(BIN)/python -m pytest "$$@"; }; \
 	run tests/unit > build/$@-unit.log 2>&1 & unit=$$!; \
 	run --ignore=tests/system --ignore=tests/unit > build/$@.log 2>&1 & others=$$!; \
-	run tests/system; code=$$?; \
+	run tests/system/test_[b-m]*.py > build/$@-system.log 2>&1 & half=$$!; \
+	run tests/system/test_[an-z]*.py; code=$$?; \
+	wait $$half || code=1; cat build/$@-system.log; \
 	wait $$unit || code=1; cat build/$@-unit.log; \
 	wait $$others || code=1; cat build/$@.log; exit $$code
 endef
