@@ -162,7 +162,7 @@ def test_config_map_in_a_container(pod: Pod, cgroup: Cgroup, swaps: int) -> None
                 not_limited_here=cgroup.missing or "nothing",
             )
             assert bad(asked) == [], summary(asked)
-            # In the drain each client is refused once, when nobody accepts any more.
+            # In the drain each client is refused once, when no worker accepts any more.
             assert [one.error for one in bad(drained)] == ["connect"] * CLIENTS, summary(drained)
             # Beside other tests, the time that other load takes does not count.
             assert (versions.elapsed if swaps == FULL else versions.times)[-1] < LIMIT

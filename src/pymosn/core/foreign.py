@@ -1,7 +1,7 @@
 """Calls into other people's code: filters, plug-ins, libraries.
 
 Such code may raise any BaseException: panics of Rust extensions, GeneratorExit, `sys.exit`, KeyboardInterrupt, and
-CancelledError that nobody asked for. All of these are errors of that code, never events of the process that calls it. So
+a CancelledError without a cancellation. All of these are errors of that code, never events of the process that calls it. So
 every such call is in a `try` with `except BaseException`, and only the cancellation of the calling task is passed on. A
 plain call cannot be cancelled; one that waits runs in a task of its own, see `outcome`. Text comes from `errors`.
 """

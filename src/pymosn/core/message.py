@@ -326,7 +326,7 @@ class RequestHead(MessageHead):
     def path(self) -> str:
         """The path in normal form, percent-encoded, without the query.
 
-        A new one is brought to normal form. Setting it raises HeaderError for what is no path (without a leading slash, with
+        A new one is brought to normal form. Setting it raises HeaderError for an invalid path (without a leading slash, with
         a query, white space or other characters that must be escaped), and RefusedPath for one that is refused.
         """
         return self.raw_path.decode("ascii")

@@ -95,7 +95,7 @@ def rewritten_path(path: bytes, before: bytes, policy: PathPolicy = STRICT_PATHS
     """The normal form of an absolute path that a route or a filter has made of `before`; None if it must be refused.
 
     Refused is what `normalize_path` refuses, and every `..`: `before` is in normal form and has none, so that it arose where
-    parts were joined, decoded or removed, and would lead to a path that nobody has judged. That applies under any policy. A
+    parts were joined, decoded or removed, and would lead to an unjudged path. That applies under any policy. A
     dot segment in disguise (`..;a`) is kept only where the policy accepts it and `before` has the same one.
     """
     if is_plain_path(path):

@@ -1,7 +1,7 @@
 """Notices changes in the sources of Python filters, in a thread.
 
 Notifications of the file system are only hints of when to check. What counts is a comparison: the sources are read, and
-compared with what the process has read last, after each hint and each time that the folders are watched anew. So nothing is
+compared with what the process has read last, after each hint and each time that the folders are watched again. So nothing is
 missed between two watches, or between the start and the first one; and a change of attributes alone, or an edit that was
 rejected, triggers nothing. `watched_paths` determines which folders are watched.
 
@@ -113,7 +113,7 @@ class SourceWatch:
             pass
 
     def _look(self, hints: _Hints) -> None:
-        """Reads the sources until nobody changes them, and reports those that the process has not read."""
+        """Reads the sources until they stop changing, and reports those that the process has not read."""
         give_up = time.monotonic() + SETTLE_TIME
         while True:
             known, now = self._known_and_now()
@@ -130,7 +130,7 @@ class SourceWatch:
                 pass
 
     def _is_quiet(self, hints: _Hints) -> bool:
-        """Whether the files remain as they were read for some time, so that nobody is writing them."""
+        """Whether the files remain as they were read for some time, so that no edit is in progress."""
         before = {path: self._attributes[path] for path in self._files}
         return not hints.wait(QUIET_TIME) and attributes(self._files) == before
 

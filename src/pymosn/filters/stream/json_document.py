@@ -74,7 +74,7 @@ class Document:
     def edit(self, text: bytes) -> bytes:
         """The edited text. Raises InvalidDocument.
 
-        It is always made anew: of repeated members only the last one is left, because receivers differ in which they use.
+        It is always rebuilt: of repeated members only the last one is left, because receivers differ in which they use.
         """
         text = text.removeprefix(BOM_UTF8).strip(b" \t\r\n")
         try:
