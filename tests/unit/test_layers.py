@@ -14,9 +14,9 @@ SOURCE = Path(__file__).parents[2] / "src" / "pymosn"
 ARROWS = {
     "core": (),
     "api": ("core",),
-    "network": ("api",),
+    "network": ("protocol",),
     "protocol": ("api",),
-    "stream": ("protocol", "network"),
+    "stream": ("network",),
     "routing": ("stream",),
     "upstream": ("stream",),
     "proxy": ("routing", "upstream"),

@@ -6,6 +6,7 @@ from typing import Final
 
 from mypy_extensions import i64, mypyc_attr
 
+from pymosn.api.tls import TlsInfo
 from pymosn.core.counters import Counter
 from pymosn.core.failure import PROTOCOL_UNKNOWN, Failure
 from pymosn.core.frame_writer import FrameWriter
@@ -48,6 +49,8 @@ class Connection(Alarm):
         #: Set by the transport: the URI scheme of requests, and the protocol negotiated by ALPN ("" without negotiation).
         self.scheme: str = "http"
         self.alpn: str = ""
+        #: Facts of the TLS handshake or, if TLS is not terminated here, of the ClientHello; None on other connections.
+        self.tls: TlsInfo | None = None
         #: Bytes transferred since the connection opened, and how many of them have already been counted (see `count_into`).
         self.bytes_read: i64 = 0
         self.bytes_written: i64 = 0
@@ -178,13 +181,22 @@ class FilterChainFactory:
         """A connection was refused before its filters were called; for logging."""
 
 
+@mypyc_attr(allow_interpreted_subclasses=True)
+class Security:
+    """What secures a connection after its first bytes, such as a TLS handshake."""
+
+
 class Accepted:
     """An accepted connection whose filters have not been chosen yet, as the steps of `FirstBytes` see it."""
 
     def __init__(self, connection: Connection) -> None:
         self.connection = connection
-        #: The filters that get the connection after the last step; a step sets them.
+        #: The filters that get the connection after the last step; a step sets them, or `factory`.
         self.filters: list[NetworkFilter] = []
+        #: Makes the filters after the last step, and after the handshake of `security`.
+        self.factory: FilterChainFactory | None = None
+        #: What secures the connection before its filters get it; None for nothing.
+        self.security: Security | None = None
         #: Bytes at the front of the data that a step has used up, such as a PROXY protocol header: neither later steps nor
         #: the filters see them. A step sets this before it returns DONE.
         self.consumed: i64 = 0

@@ -134,9 +134,12 @@ class Reader:
             # One block, or an array of them.
             others = [member for member in members if member not in lists]
             return self._value(node, (lists if node.kind == "array" else others)[0], path)
-        tagged = {member.tag: member for member in members if isinstance(member, inspect.StructType)}
-        if tagged:
-            return self._tagged(node, tagged, path)
+        blocks = [member for member in members if isinstance(member, inspect.StructType)]
+        texts = [member for member in members if isinstance(member, inspect.StrType)]
+        if blocks and texts:
+            return self._value(node, (texts if node.kind == "string" else blocks)[0], path)
+        if blocks:
+            return self._tagged(node, {member.tag: member for member in blocks}, path)
         # The remaining case is `processor`: a number or a string.
         return node.value if node.kind in ("number", "string") else self._wrong_type(node, "a number or a string", path)
 

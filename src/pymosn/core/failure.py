@@ -117,6 +117,8 @@ UNASKED_REPLY: Final = Failure("unasked_reply", 400)
 UNREADABLE_HEADERS: Final = Failure("unreadable_headers", 400)
 # A filter reads the body as JSON.
 INVALID_JSON: Final = Failure("invalid_json", 400)
+# The host belongs to a TLS context or chain with other demands on client certificates (RFC 9110 section 15.5.20).
+MISDIRECTED: Final = Failure("misdirected", 421)
 
 # ---- no upstream
 NO_ROUTER: Final = Failure("no_router", 404, FLAG_NO_ROUTE)
@@ -138,6 +140,21 @@ BAD_RESPONSE: Final = Failure("bad_response", 502, FLAG_UPSTREAM_REMOTE_RESET, b
 UPSTREAM_TIMEOUT: Final = Failure("timeout", 504, FLAG_UPSTREAM_TIMEOUT, by_host=True)
 STREAM_IDLE: Final = Failure("stream_idle_timeout", 504, FLAG_UPSTREAM_TIMEOUT)
 TUNNEL_IDLE: Final = Failure("tunnel_idle_timeout", 504, FLAG_UPSTREAM_TIMEOUT)
+# A TLS handshake with a host failed; RFC 8446 section 6.2 has the alerts.
+_TLS: Final = FLAG_UPSTREAM_CONNECTION_FAILURE
+UPSTREAM_TLS_FAILED: Final = Failure("tls_handshake_failed", 502, _TLS, may_retry=True, by_host=True)
+UPSTREAM_TLS_TIMEOUT: Final = Failure("tls_handshake_timeout", 502, _TLS, may_retry=True, by_host=True)
+UPSTREAM_TLS_CLOSED: Final = Failure("tls_closed_in_handshake", 502, _TLS, may_retry=True, by_host=True)
+UPSTREAM_NOT_TLS: Final = Failure("tls_not_spoken", 502, _TLS, may_retry=True, by_host=True)
+UPSTREAM_TLS_ALERT: Final = Failure("tls_alert", 502, _TLS, may_retry=True, by_host=True)
+UPSTREAM_TLS_VERSION: Final = Failure("tls_version", 502, _TLS, may_retry=True, by_host=True)
+UPSTREAM_UNKNOWN_CA: Final = Failure("tls_unknown_ca", 502, _TLS, may_retry=True, by_host=True)
+UPSTREAM_SELF_SIGNED: Final = Failure("tls_self_signed", 502, _TLS, may_retry=True, by_host=True)
+UPSTREAM_CERTIFICATE_EXPIRED: Final = Failure("tls_certificate_expired", 502, _TLS, may_retry=True, by_host=True)
+UPSTREAM_CERTIFICATE_NOT_YET_VALID: Final = Failure("tls_certificate_not_yet_valid", 502, _TLS, may_retry=True, by_host=True)
+UPSTREAM_CERTIFICATE_REVOKED: Final = Failure("tls_certificate_revoked", 502, _TLS, may_retry=True, by_host=True)
+UPSTREAM_NAME_MISMATCH: Final = Failure("tls_name_mismatch", 502, _TLS, may_retry=True, by_host=True)
+UPSTREAM_BAD_CERTIFICATE: Final = Failure("tls_bad_certificate", 502, _TLS, may_retry=True, by_host=True)
 # The client chose a destination that leads back to this process, or that it may not choose.
 LOOP: Final = Failure("loop", 502, FLAG_UPSTREAM_CONNECTION_FAILURE)
 DESTINATION_DENIED: Final = Failure("destination_denied", 403, FLAG_UPSTREAM_CONNECTION_FAILURE)
@@ -164,6 +181,25 @@ DETECTION_TIMEOUT: Final = Failure("detection_timeout", 0)
 LISTENER_FULL: Final = Failure("listener_full", 0)
 WORKER_FULL: Final = Failure("worker_full", 0)
 NO_FILTER_CHAIN: Final = Failure("no_filter_chain", 0)
+# Before or in the TLS handshake of a client.
+BAD_CLIENT_HELLO: Final = Failure("bad_client_hello", 0)
+NOT_TLS: Final = Failure("not_tls", 0)
+TLS_HANDSHAKE_TIMEOUT: Final = Failure("client_tls_handshake_timeout", 0)
+TLS_HANDSHAKE_FAILED: Final = Failure("client_tls_handshake_failed", 0)
+TLS_CLOSED_IN_HANDSHAKE: Final = Failure("client_tls_closed_in_handshake", 0)
+TLS_ALERT: Final = Failure("client_tls_alert", 0)
+NO_COMMON_TLS_VERSION: Final = Failure("client_tls_version", 0)
+NO_COMMON_CIPHER: Final = Failure("client_tls_cipher", 0)
+NO_COMMON_ALPN: Final = Failure("client_tls_alpn", 0)
+NO_CLIENT_CERTIFICATE: Final = Failure("no_client_certificate", 0)
+CLIENT_CERTIFICATE_INVALID: Final = Failure("client_certificate_invalid", 0)
+CLIENT_CERTIFICATE_UNKNOWN_CA: Final = Failure("client_certificate_unknown_ca", 0)
+CLIENT_CERTIFICATE_EXPIRED: Final = Failure("client_certificate_expired", 0)
+CLIENT_CERTIFICATE_REVOKED: Final = Failure("client_certificate_revoked", 0)
+TOO_MANY_HANDSHAKES: Final = Failure("too_many_handshakes", 0)
+BAD_PROXY_HEADER: Final = Failure("bad_proxy_header", 0)
+PROXY_HEADER_TIMEOUT: Final = Failure("proxy_header_timeout", 0)
+NO_PROXY_HEADER: Final = Failure("no_proxy_header", 0)
 
 # ---- rejected by a shipped filter; its configuration may set another status
 ACCESS_DENIED: Final = Failure("access_denied", 403)
@@ -176,6 +212,10 @@ FAULT_INJECTED: Final = Failure("fault_injected", 503, FLAG_FAULT_INJECTED)
 # ---- the client has disconnected; no response is possible
 CLIENT_GONE: Final = Failure("client_gone", 499, FLAG_DOWNSTREAM_TERMINATE)
 CLIENT_WRITE_TIMEOUT: Final = Failure("client_write_timeout", 499, FLAG_DOWNSTREAM_TERMINATE)
+
+# ---- a TLS connection broke off: FIN without close_notify, or a record that cannot be decrypted
+TLS_TRUNCATED: Final = Failure("tls_truncated", 499, FLAG_DOWNSTREAM_TERMINATE)
+TLS_BROKEN: Final = Failure("tls_broken", 499, FLAG_DOWNSTREAM_TERMINATE)
 
 # ---- normal ends of a connection
 IDLE_TIMEOUT: Final = Failure("idle_timeout", 0)

@@ -1,10 +1,10 @@
 """`cluster_manager`: clusters and their hosts."""
 
-from typing import Annotated
+from typing import Annotated, Literal
 
 from pymosn.config.schema.router import Metadata
 from pymosn.config.schema.tls import TlsContext
-from pymosn.filters.settings import Block, Duration, Percent, Port, Unsigned, ignored, own, planned, planned_checked, works
+from pymosn.filters.settings import Block, Duration, Percent, Port, Unsigned, ignored, own, planned, works
 
 _SHARED = (
     "Each worker has a fixed share of the limit, at least 1. Together they never exceed the limit when it is at least the "
@@ -21,7 +21,7 @@ class Host(Block, kw_only=True):
     hostname: str = ""
     weight: Annotated[Unsigned, works("limited to 1 to 128; ignored by random and the unweighted round robins")] = 1
     metadata: Annotated[Metadata | None, works("owner `mosn.lb`; for subsets")] = None
-    tls_disable: Annotated[bool, planned("no upstream TLS yet")] = False
+    tls_disable: Annotated[bool, works("plain connections to this host although the cluster has TLS")] = False
 
 
 class CircuitBreaker(Block, kw_only=True):
@@ -189,14 +189,17 @@ class Cluster(Block, kw_only=True):
     conn_buffer_limit_bytes: Annotated[
         Unsigned, works("unsent bytes above which reading from the client pauses; default 256 KiB. MOSN does not enforce it")
     ] = 0
-    mark: Annotated[Unsigned, planned("SO_MARK on upstream sockets")] = 0
+    mark: Annotated[Unsigned, works("SO_MARK on upstream sockets; needs CAP_NET_ADMIN")] = 0
+    proxy_protocol: Annotated[
+        Literal["", "v1", "v2"], own("send the client's address to the hosts by the PROXY protocol")
+    ] = ""
     circuit_breakers: Annotated[list[CircuitBreaker], works("the first entry counts, as in MOSN")] = []
     health_check: Annotated[HealthCheck | None, works("see docs/operations.md for when it runs")] = None
     spec: Annotated[ClusterSpec | None, planned("dubbo registry")] = None
     lb_subset_config: Annotated[SubsetConfig | None, works("subsets of any load balancer")] = None
     original_dst_lb_config: Annotated[OriginalDstConfig | None, works(_ORIGINAL)] = None
-    cluster_manager_tls: Annotated[bool, planned_checked("rejected until upstream TLS is implemented")] = False
-    tls_context: Annotated[TlsContext | None, planned_checked("`status: true` is rejected until TLS is implemented")] = None
+    cluster_manager_tls: Annotated[bool, works("use the `tls_context` of `cluster_manager`")] = False
+    tls_context: Annotated[TlsContext | None, works("see the table of TLS contexts")] = None
     hosts: list[Host] = []
     connect_timeout: Duration = 10.0
     idle_timeout: Annotated[Duration, works("exact, not MOSN's 15 s steps; 0 means none")] = 0.0
@@ -229,5 +232,5 @@ class Cluster(Block, kw_only=True):
 class ClusterManager(Block, kw_only=True):
     clusters: list[Cluster] = []
     clusters_configs: Annotated[str, works("directory of one cluster per JSON file, read at load")] = ""
-    tls_context: Annotated[TlsContext | None, planned_checked("`status: true` is rejected until TLS is implemented")] = None
+    tls_context: Annotated[TlsContext | None, works("of clusters with `cluster_manager_tls`")] = None
     cluster_pool_enable: Annotated[bool, ignored("pools always belong to one cluster")] = False

@@ -136,6 +136,13 @@ class CidrRange(Block, kw_only=True):
     length: Unsigned = 0
 
 
+class WeightedStreamCluster(Block, kw_only=True):
+    """One of several clusters of a layer-4 proxy."""
+
+    name: str = ""
+    weight: Positive = 1
+
+
 class StreamRoute(Block, kw_only=True):
     """A route of `tcp_proxy` and `udp_proxy` by addresses and ports."""
 
@@ -146,15 +153,32 @@ class StreamRoute(Block, kw_only=True):
     ] = []
     sourceport: Annotated[str, works("`80,100-200`; empty never matches")] = ""
     destinationport: Annotated[str, works("`80,100-200`; empty never matches")] = ""
+    server_names: Annotated[
+        list[str],
+        own(
+            "tcp_proxy: names that the client sends (SNI), `*.example.com` for subdomains; then the other keys may be empty"
+        ),
+    ] = []
+    weighted_clusters: Annotated[
+        list[WeightedStreamCluster], own("instead of `cluster`: chosen by weight per connection")
+    ] = []
 
 
 class StreamProxyConfig(Block, kw_only=True):
     """The layer-4 proxies."""
 
     cluster: Annotated[str, works("takes precedence over routes")] = ""
+    weighted_clusters: Annotated[
+        list[WeightedStreamCluster], own("instead of `cluster`: chosen by weight per connection")
+    ] = []
     routes: Annotated[list[StreamRoute], works("the first match wins; without one the connection is reset")] = []
     idle_timeout: Annotated[int, works("nanoseconds, also for TCP; 0 is the listener's connection_idle_timeout")] = 0
     stat_prefix: Annotated[str, ignored("MOSN does not use it either")] = ""
+    connect_timeout: Annotated[Duration, own("tcp_proxy: for all attempts together; 0: only the cluster's, for each")] = 0.0
+    max_sessions: Annotated[
+        Unsigned, own("udp_proxy: sessions of all clients together; further ones are dropped; 0: 65536")
+    ] = 0
+    max_sessions_per_client: Annotated[Unsigned, own("udp_proxy: sessions of one IP address; 0: 1024")] = 0
     max_connect_attempts: Annotated[
         Unsigned, works("maximum number of hosts to try; 0 is all, up to 3, as MOSN always does")
     ] = 0

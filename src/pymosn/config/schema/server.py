@@ -1,7 +1,7 @@
 """`servers[]`: the process log, the listeners and the router tables."""
 
 import os
-from typing import Annotated, Final
+from typing import Annotated, Final, Literal
 
 import msgspec
 
@@ -15,7 +15,7 @@ from pymosn.config.schema.network_filters import (
 )
 from pymosn.config.schema.router import RouterConfiguration
 from pymosn.config.schema.tls import TlsContext
-from pymosn.filters.settings import AnyMap, Block, Duration, Unsigned, ignored, own, planned, planned_checked, works
+from pymosn.filters.settings import AnyMap, Block, Duration, Port, Unsigned, ignored, own, planned_checked, works
 
 MemoryLimit = Annotated[int, msgspec.Meta(ge=-1)]
 Share = Annotated[float, msgspec.Meta(ge=0.0, le=1.0)]
@@ -59,13 +59,38 @@ class StreamFilter(Block, kw_only=True):
     go_plugin_config: Annotated[GoPlugin | None, planned_checked("Go shared objects cannot be loaded; rejected")] = None
 
 
-class FilterChain(Block, kw_only=True):
-    """The network filters of a listener, in order."""
+class ChainMatch(Block, kw_only=True):
+    """The connections that a filter chain gets; all given conditions must match (Envoy's FilterChainMatch)."""
 
-    match: Annotated[str, ignored("MOSN does not use it either")] = ""
-    tls_context: Annotated[TlsContext | None, planned_checked("`status: true` is rejected until TLS is implemented")] = None
-    tls_context_set: Annotated[list[TlsContext], planned_checked("`status: true` is rejected until TLS is implemented")] = []
+    server_names: Annotated[
+        list[str], own("names that the client sends (SNI); `*.example.com` matches every subdomain")
+    ] = []
+    application_protocols: Annotated[list[str], own("one of the protocols that the client offers by ALPN")] = []
+    transport_protocol: Annotated[Literal["", "tls", "raw_buffer"], own("`raw_buffer` is plain text")] = ""
+    destination_port: Annotated[Port, own("the port that the client connected to, before any redirect; 0: any")] = 0
+    source_prefixes: Annotated[list[str], own("networks of clients, such as `10.0.0.0/8`")] = []
+
+
+class FilterChain(Block, kw_only=True):
+    """The network filters of a listener, in order, for the connections that `match` selects."""
+
+    name: Annotated[str, own("for logs and errors")] = ""
+    match: Annotated[str | ChainMatch, own("conditions; a text is ignored, as in MOSN")] = ""
+    tls_context: Annotated[TlsContext | None, works("see the table of TLS contexts")] = None
+    tls_context_set: Annotated[list[TlsContext], works("by server name, then ALPN, then the first, as in MOSN")] = []
     filters: list[NetworkFilter] = []
+
+
+class ProxyProtocol(Block, kw_only=True):
+    """The PROXY protocol of a listener's clients."""
+
+    trusted_prefixes: Annotated[
+        list[str], own("networks of the load balancers whose header is believed; must not be empty")
+    ] = []
+    is_required: Annotated[
+        bool, own("reset connections of trusted clients without a header; false: they are served under their own address")
+    ] = True
+    timeout: Annotated[Duration, own("time for the header to arrive")] = 5.0
 
 
 class Listener(Block, kw_only=True):
@@ -80,12 +105,16 @@ class Listener(Block, kw_only=True):
     mode: Annotated[str, own('of a unix socket\'s file, octal, such as "0660"; default: as the umask gives')] = ""
     user: Annotated[str, own("owner of a unix socket's file; default: the user of the process")] = ""
     group: Annotated[str, own("group of a unix socket's file; default: the group of `user`, or of the process")] = ""
-    network: Annotated[str, works("tcp or unix; udp is rejected until it is implemented")] = "tcp"
+    network: Annotated[str, works("tcp, udp or unix")] = "tcp"
     reuseport: Annotated[
         bool, ignored("every TCP listener has one SO_REUSEPORT socket per worker; a unix one is shared by all")
     ] = False
     use_original_dst: Annotated[str, works("redirect or tproxy, IPv4 and IPv6; see docs/operations.md")] = ""
-    inspector: Annotated[bool, planned("TLS and plain text on one port")] = False
+    inspector: Annotated[bool, works("TLS and plain text on one port")] = False
+    tls_handshake_timeout: Annotated[Duration, own("from accepting a connection to the end of its handshake; 0: none")] = (
+        10.0
+    )
+    proxy_protocol: Annotated[ProxyProtocol | None, own("read the PROXY protocol, version 1 and 2")] = None
     connection_idle_timeout: Annotated[Duration, works("exact, not MOSN's 15 s steps; 0 means never")] = 90.0
     max_connections: Annotated[
         Unsigned, own("of all workers together; further ones are reset immediately; 0 means no limit")
@@ -95,7 +124,7 @@ class Listener(Block, kw_only=True):
     default_read_buffer_size: Annotated[Unsigned, ignored("tuning of Go's read buffers")] = 0
     access_logs: list[AccessLog] = []
     listener_filters: Annotated[list[ListenerFilter], works("see the table of listener filters")] = []
-    filter_chains: Annotated[list[FilterChain], works("exactly one, as in MOSN")] = []
+    filter_chains: Annotated[list[FilterChain], works("MOSN takes one; several must differ in `match`")] = []
     stream_filters: Annotated[list[StreamFilter], works("see the table of stream filters")] = []
     log_path: Annotated[str, ignored("MOSN does not use it either; see access_logs")] = ""
 
@@ -122,6 +151,12 @@ class WorkerLimits(Block, kw_only=True):
 
     max_connections: Annotated[Unsigned, own("client connections; further ones are reset immediately; 0 means no limit")] = 0
     max_head_bytes: Annotated[Unsigned, own("bytes of incomplete request heads; then 503; 0 means no limit")] = 64 << 20
+    max_handshakes: Annotated[
+        Unsigned, own("TLS handshakes in progress; further connections are reset; 0 means no limit")
+    ] = 1024
+    max_handshakes_per_source: Annotated[
+        Unsigned, own("TLS handshakes in progress of one /24 (IPv4) or /56 (IPv6) network; 0 means no limit")
+    ] = 256
     descriptor_reserve: Annotated[
         Unsigned, own("descriptors reserved for other uses than clients; 0 means a quarter of all")
     ] = 0

@@ -1,0 +1,1 @@
+"""TLS: contexts, handshakes, and the transport between a connection and its socket."""

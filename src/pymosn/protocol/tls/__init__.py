@@ -1,0 +1,1 @@
+"""TLS as far as it is read without decrypting it: the ClientHello."""
