@@ -1,13 +1,12 @@
 """A checked configuration as bytes, as the supervisor sends it to its workers.
 
 It is packed in parts of some kilobytes, which are identified by a digest of their content: a part of the hosts of a cluster,
-of the routes of a table, or a file with code of filters. So a worker never decodes a large message at once, and a change
-transfers only the parts that the workers do not have yet.
+of the routes of a table, a file with code of filters, or a certificate (`tls_material.py`). So a worker never decodes a
+large message at once, and a change transfers only the parts that the workers do not have yet.
 """
 
 from __future__ import annotations
 
-import hashlib
 import zlib
 from collections.abc import Iterable, Iterator
 from typing import Final
@@ -17,8 +16,11 @@ from msgspec.structs import replace
 
 from pymosn.assembly.clusters import host_plans
 from pymosn.assembly.drain_order import reached_listeners
+from pymosn.assembly.tls_material import TlsMaterial, digest_of, references, with_references
 from pymosn.config.schema import Cluster, MosnConfig, RouterConfiguration
 from pymosn.config.schema.router import VirtualHost
+from pymosn.config.schema.tls import TlsContext
+from pymosn.config.tls_contexts import cluster_tls, edit_listener
 from pymosn.filters.sources import Sources
 from pymosn.upstream.plan import HostPlan
 
@@ -53,7 +55,11 @@ class PackedTable(msgspec.Struct, array_like=True, frozen=True):
 
 
 class PackedConfig(msgspec.Struct, array_like=True, frozen=True):
-    """A configuration as workers receive it: everything but routers and clusters, and the parts of these by name."""
+    """A configuration as workers receive it: everything but routers and clusters, and the parts of these by name.
+
+    The TLS contexts have references instead of paths. Each cluster has the context that it uses as its own, also if that is
+    the one of the cluster manager.
+    """
 
     rest: MosnConfig
     tables: dict[str, PackedTable]
@@ -62,6 +68,8 @@ class PackedConfig(msgspec.Struct, array_like=True, frozen=True):
     reach: dict[str, list[int]]
     #: The source of filters: folder -> relative path -> the part with the file's content.
     sources: dict[str, dict[str, Digest]] = {}
+    #: The parts that TLS contexts refer to.
+    material: list[Digest] = []
     #: The content of the parts, which is sent separately.
     parts: Parts = {}
 
@@ -71,6 +79,7 @@ class PackedConfig(msgspec.Struct, array_like=True, frozen=True):
         wanted += [piece for table in self.tables.values() for piece in table.pieces]
         wanted += [cluster.head for cluster in self.clusters.values()]
         wanted += [digest for files in self.sources.values() for digest in files.values()]
+        wanted += self.material
         return {digest: self.parts[digest] for digest in wanted}
 
     def source_files(self) -> dict[str, dict[str, bytes]]:
@@ -80,18 +89,35 @@ class PackedConfig(msgspec.Struct, array_like=True, frozen=True):
         }
 
 
-def pack(config: MosnConfig, sources: Sources | None = None) -> PackedConfig:
-    """Packs a checked configuration and the source of its filters."""
-    sources = sources or Sources()
+def pack(config: MosnConfig, sources: Sources | None = None, material: TlsMaterial | None = None) -> PackedConfig:
+    """Packs a checked configuration, the source of its filters, and the files of its TLS contexts."""
+    sources, material = sources or Sources(), material or TlsMaterial()
     parts: Parts = {
         digest: sources.folders[folder][path] for folder, files in sources.digests.items() for path, digest in files.items()
     }
+    used: dict[Digest, None] = {}
+
+    def refer(context: TlsContext) -> TlsContext:
+        packed = with_references(context, material, parts)
+        used.update(dict.fromkeys(references(packed)))
+        return packed
+
     server = config.servers[0]
     manager = config.cluster_manager
     tables = {name: _pack_table(table, parts) for name, table in server.router_tables().items()}
-    clusters = {cluster.name: pack_cluster(cluster, parts) for cluster in manager.clusters}
-    rest = replace(config, servers=[replace(server, routers=[])], cluster_manager=replace(manager, clusters=[]))
-    return PackedConfig(rest, tables, clusters, reached_listeners(config), sources.digests, parts)
+    clusters: dict[str, PackedCluster] = {}
+    for cluster in manager.clusters:
+        context = cluster_tls(cluster, manager)
+        if context is not None or cluster.cluster_manager_tls:
+            cluster = replace(cluster, tls_context=None if context is None else refer(context))
+        clusters[cluster.name] = pack_cluster(cluster, parts)
+    listeners = [edit_listener(listener, refer) for listener in server.listeners]
+    rest = replace(
+        config,
+        servers=[replace(server, routers=[], listeners=listeners)],
+        cluster_manager=replace(manager, clusters=[], tls_context=None),
+    )
+    return PackedConfig(rest, tables, clusters, reached_listeners(config), sources.digests, list(used), parts)
 
 
 def pack_cluster(cluster: Cluster, parts: Parts) -> PackedCluster:
@@ -151,7 +177,7 @@ def unpack_pieces(part: bytes) -> list[Piece]:
 def _add(parts: Parts, value: object) -> Digest:
     """Adds a part; returns its digest."""
     data = msgspec.msgpack.encode(value)
-    digest = hashlib.blake2b(data, digest_size=16).digest()
+    digest = digest_of(data)
     parts[digest] = data
     return digest
 

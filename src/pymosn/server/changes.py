@@ -4,7 +4,7 @@ Every change takes the same path, whatever its source (SIGHUP, the admin API, an
 
 1. *edit*: the requester turns the active configuration into a `Candidate`, which is checked and may be rejected here; if
    it is not the operator's own, so are the files that it names (`config/check/paths.py`). A reload reads the code of all
-   filters again; any other change keeps the active code, and reads only folders that are new;
+   filters and the certificates and keys again; any other change keeps the active ones, and reads only what is new;
 2. names in STRICT_DNS clusters are resolved;
 3. `Check`: every worker checks what it can without running code of filters and without creating files;
 4. the sockets of new listeners are bound;
@@ -27,6 +27,7 @@ from typing import Final
 from msgspec.structs import replace
 
 from pymosn.assembly.packed_config import PackedConfig, Parts, encode, pack
+from pymosn.assembly.tls_material import TlsMaterial
 from pymosn.config.check.paths import LOG, Folders, Reserved, check_paths, named_paths
 from pymosn.config.diagnostics import Diagnostic, Places
 from pymosn.config.schema import MosnConfig
@@ -44,6 +45,7 @@ from pymosn.server.messages import Check, Command, Configure, Part, Prepare, Ret
 from pymosn.server.pid_file import pid_path
 from pymosn.server.run_options import RunOptions, StartError
 from pymosn.server.sockets import close_all
+from pymosn.server.tls_files import TlsFiles
 
 #: Seconds that workers get for building a configuration, and for activating it.
 PREPARE_TIME: Final = 30.0
@@ -63,6 +65,7 @@ class Changes(Service):
         fleet: Fleet,
         listeners: ListenerSockets,
         filter_files: FilterFiles,
+        tls_files: TlsFiles,
         discovery: Discovery,
         follow_all: Callable[[MosnConfig], None],
         log: Log,
@@ -76,6 +79,7 @@ class Changes(Service):
         self._fleet = fleet
         self._listeners = listeners
         self._filter_files = filter_files
+        self._tls_files = tls_files
         self._discovery = discovery
         self._follow_all = follow_all
         self._log = log
@@ -85,6 +89,8 @@ class Changes(Service):
         self._is_shutting_down = False
         # The active source of filters, and the active configuration as the workers have it.
         self._sources = Sources()
+        #: The active files of TLS contexts.
+        self.material = TlsMaterial()
         self._packed = pack(options.config)
         #: The source of the active configuration's filters as it was last read from disk, whether it was activated or not.
         self.last_read = Sources()
@@ -95,17 +101,19 @@ class Changes(Service):
     async def start(self) -> None:
         """Resolves the names in the first configuration and activates it in this process.
 
-        StartError if any user could change the code of a filter.
+        StartError if any user could change the code of a filter, or a certificate or key is unusable.
         """
         self._sources, faults = await self._filter_files.read(self.config, Sources())
         self.last_read = self._sources
+        self.material, found = self._tls_files.first
+        faults += [*found, *self._tls_files.unreadable_keys()]
         faults = [fault.placed(self._places, self._options.source.name) for fault in faults]
         if any(fault.severity == "error" for fault in faults):
             raise StartError(faults=faults)
         for fault in faults:
             self._log.write(WARN, fault.text())
         await self._discovery.prepare(self.config)
-        self._activate(self.config, pack(self._discovery.expand(self.config), self._sources))
+        self._activate(self.config, pack(self._discovery.expand(self.config), self._sources, self.material))
 
     async def stop(self) -> None:
         self._discovery.close()
@@ -118,10 +126,11 @@ class Changes(Service):
         last = Configure(encode(self._packed), *folders, size, options.log_ceiling, index, self._services())
         return [*_part_commands(self._packed.parts, {}), last]
 
-    async def apply(self, source: str, edit: Edit, reads_filters: bool = False) -> ChangeResult:
+    async def apply(self, source: str, edit: Edit, *, reads_filters: bool = False, reads_tls: bool = False) -> ChangeResult:
         """Activates the configuration that `edit` makes of the active one, or none. `source`: the requester, for the log.
 
         `reads_filters`: reads the files of all filters again. Otherwise their active source stays, whatever is on disk.
+        `reads_tls`: the same for certificates and keys.
         """
         async with self._lock:
             attempt = self.last.attempt + 1
@@ -134,10 +143,12 @@ class Changes(Service):
                 errors = [] if candidate.is_trusted else self._path_errors(candidate.config)
                 if not errors:
                     sources, found = await self._read_filters(candidate.config, reads_filters)
+                    material, more = await self._read_tls(candidate.config, reads_tls)
+                    found += more
                     errors = [fault for fault in found if fault.severity == "error"]
                     warnings = [fault for fault in found if fault not in errors]
                     faults += [warning.placed(candidate.places, self._options.source.name) for warning in warnings]
-                    errors = errors or await self._apply(attempt, candidate.config, sources)
+                    errors = errors or await self._apply(attempt, candidate.config, sources, material)
                 faults += [error.placed(candidate.places, self._options.source.name) for error in errors]
                 applied = not errors
             if applied:
@@ -158,6 +169,10 @@ class Changes(Service):
         """Activates the same configuration again, which reloads the filters whose files have changed."""
         return await self.apply(source, lambda active: Candidate(active, [], self._places), reads_filters=True)
 
+    async def reload_tls(self, source: str) -> ChangeResult:
+        """Activates the same configuration again with the certificates and keys that its files have now."""
+        return await self.apply(source, lambda active: Candidate(active, [], self._places), reads_tls=True)
+
     @property
     def config_path(self) -> str | None:
         """The absolute path of the configuration file; None for the built-in example."""
@@ -173,13 +188,14 @@ class Changes(Service):
             except TimeoutError:
                 loaded = self._options.source.unreadable(f"cannot be read within {RELOAD_TIME:g} s")
             candidate = Candidate(loaded.config, loaded.faults, loaded.places, is_trusted=True)
-            return await self.apply(source, lambda active: candidate, reads_filters=True)
+            return await self.apply(source, lambda active: candidate, reads_filters=True, reads_tls=True)
 
     async def push_hosts(self) -> None:
         """Sends the workers the hosts of the clusters for which discovery has found others."""
         async with self._lock:
             before = self._packed
-            self._activate(self.config, await asyncio.to_thread(pack, self._discovery.expand(self.config), self._sources))
+            expanded = self._discovery.expand(self.config)
+            self._activate(self.config, await asyncio.to_thread(pack, expanded, self._sources, self.material))
             after = self._packed
             for name, packed in after.clusters.items():
                 if packed != before.clusters.get(name):
@@ -203,12 +219,16 @@ class Changes(Service):
         self.last_read = self.last_read.updated(read.only(self._sources.folders))
         return self._sources.updated(read).only(self._filter_files.folders(config)), faults
 
-    async def _apply(self, change: int, config: MosnConfig, sources: Sources) -> list[Diagnostic]:
+    async def _read_tls(self, config: MosnConfig, reads_all: bool) -> tuple[TlsMaterial, list[Diagnostic]]:
+        """The files of TLS contexts for a configuration, and the faults. `reads_all`: also of what is active."""
+        return await self._tls_files.read(config, TlsMaterial() if reads_all else self.material, self.material)
+
+    async def _apply(self, change: int, config: MosnConfig, sources: Sources, material: TlsMaterial) -> list[Diagnostic]:
         """Activates a valid configuration everywhere, or nowhere; then returns the reasons."""
         if self._is_shutting_down:
             return [Diagnostic(message="the process is shutting down")]
         await self._discovery.prepare(config)
-        packed = await asyncio.to_thread(pack, self._discovery.expand(config), sources)
+        packed = await asyncio.to_thread(pack, self._discovery.expand(config), sources, material)
         check = [*_part_commands(packed.parts, self._packed.parts), Check(change, encode(packed))]
         errors = await self._fleet.check(change, check, PREPARE_TIME)
         if not errors:
@@ -231,6 +251,7 @@ class Changes(Service):
         unneeded = self._listeners.activate()
         self.last_read = sources.updated(self.last_read).only(sources.folders)
         self._sources = sources
+        self.material = material
         self._activate(config, packed)
         await self._fleet.activate(change, ACTIVATE_TIME)
         # Closed only now: each worker must hold the last copy of its socket, because clients that connect to an open socket

@@ -57,6 +57,7 @@ from pymosn.server.run_options import RunOptions, StartError, plan_workers
 from pymosn.server.services import Services
 from pymosn.server.shutdown import LATER_SIGNALS, ShutdownSignals
 from pymosn.server.supervisor_plane import SupervisorPlane
+from pymosn.server.tls_files import TlsFiles
 from pymosn.server.worker_process import WorkerProcess
 from pymosn.server.workers import ShutdownRequested, Workers
 
@@ -90,9 +91,18 @@ class Supervisor:
             lambda cluster: self._tasks.begin(self._changes.push_hosts()), self._log, refuses=sockets.is_service
         )
         files = FilterFiles(options.config_dir, privileges.account and privileges.account.uid)
+        self._tls_files = TlsFiles(options.config, options.config_dir)
         follow = self._services.follow
         self._changes = Changes(
-            options, self._fleet, sockets.listeners, files, discovery, follow, self._log, sockets.services
+            options,
+            self._fleet,
+            sockets.listeners,
+            files,
+            self._tls_files,
+            discovery,
+            follow,
+            self._log,
+            sockets.services,
         )
         policy = parse_roller(options.config.servers[0].global_log_roller)
         self._rolling = LogRolling(options.config, options.base_dir, policy, self._reopen_logs, clock, self._log)
@@ -108,7 +118,9 @@ class Supervisor:
         return [
             # First, so that all addresses that are in use are reported together, and nothing has to be undone.
             self._sockets,
-            # Directly after it: everything else runs as the configured user.
+            # Certificates and keys, some of which only root can read.
+            self._tls_files,
+            # Directly after them: everything else runs as the configured user.
             self._privileges,
             # Resolves the names of hosts; before the workers start, because they need addresses.
             self._changes,

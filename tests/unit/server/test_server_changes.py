@@ -39,6 +39,7 @@ from pymosn.server.messages import (
     Sockets,
 )
 from pymosn.server.run_options import ConfigSource, RunOptions
+from pymosn.server.tls_files import TlsFiles
 from pymosn.server.worker_process import WorkerHandle, WorkerReceiver
 
 FAULT = Diagnostic(severity="error", file="", line=0, column=0, path="p", message="does not build")
@@ -117,7 +118,16 @@ class Stage:
         options = RunOptions(source=ConfigSource("f.json"), config=in_force(), config_dir="/conf", base_dir="/")
         discovery = Discovery(lambda cluster: None, Log())
         self.followed: list[MosnConfig] = []
-        self.changes = Changes(options, self.fleet, self.listeners, FilterFiles("."), discovery, self.followed.append, Log())
+        self.changes = Changes(
+            options,
+            self.fleet,
+            self.listeners,
+            FilterFiles("."),
+            TlsFiles(options.config, "."),
+            discovery,
+            self.followed.append,
+            Log(),
+        )
         self.fleet.start()
         for worker in list(self.workers):
             self.fleet.on_report(worker, Ready(1))

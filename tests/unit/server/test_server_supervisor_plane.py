@@ -18,6 +18,7 @@ from pymosn.server.logs import log_paths, open_logs
 from pymosn.server.messages import Command, Ready, SetLogLevel, SwitchLog
 from pymosn.server.run_options import ConfigSource, RunOptions
 from pymosn.server.supervisor_plane import SupervisorPlane
+from pymosn.server.tls_files import TlsFiles
 from pymosn.server.worker_process import WorkerHandle, WorkerReceiver
 
 
@@ -50,9 +51,8 @@ class Stage:
         logs = open_logs(loaded.config, str(folder))
         options = RunOptions(source=ConfigSource("c"), config=loaded.config, config_dir="/conf", base_dir="/")
         discovery = Discovery(lambda cluster: None, Log())
-        changes = Changes(
-            options, self.fleet, ListenerSockets(), FilterFiles("/conf"), discovery, lambda config: None, Log()
-        )
+        files = FilterFiles("/conf"), TlsFiles(options.config, "/conf")
+        changes = Changes(options, self.fleet, ListenerSockets(), *files, discovery, lambda config: None, Log())
         health = HealthChecks(lambda cluster, hosts: None, Clock(), Log())
         self.plane = SupervisorPlane(changes, self.fleet, health, logs, log_paths(loaded.config, str(folder)))
         self.fleet.start()

@@ -14,6 +14,7 @@ from typing import Final, NamedTuple
 
 from pymosn.config.diagnostics import Diagnostic, Diagnostics, error_at
 from pymosn.config.schema import MosnConfig
+from pymosn.config.tls_contexts import pem_texts, tls_contexts
 from pymosn.core.addresses import UNIX
 from pymosn.filters.stream.shipped import FROM_FILES
 from pymosn.observe.destination import is_file
@@ -24,6 +25,7 @@ FILTER: Final = "filter"
 SOCKET: Final = "unix socket"
 HOST: Final = "unix socket of a host"
 RESOLVER: Final = "DNS configuration"
+TLS: Final = "TLS file"
 
 #: Ends of the names of files that Python, or this program, would read as code or configuration.
 _READ_BY_OTHERS: Final = (".py", ".pyc", ".pyo", ".pyw", ".pyd", ".pth", ".so", ".zip", ".egg", ".json", ".yaml", ".yml")
@@ -95,6 +97,12 @@ def _paths(config: MosnConfig, folders: Folders) -> Iterator[tuple[str, str, str
         for j, host in enumerate(cluster.hosts):
             if host.address.startswith(UNIX):
                 yield HOST, f"{path}.hosts[{j}].address", host.address.removeprefix(UNIX)
+    for text in pem_texts(config):
+        if text.is_path:
+            yield TLS, text.where, os.path.join(folders.config_dir, text.text)
+    for where, context in tls_contexts(config):
+        if context.key_log:
+            yield LOG, f"{where}.key_log", context.key_log
 
 
 def _all_paths(config: MosnConfig) -> Iterator[tuple[str, str, str]]:
@@ -120,6 +128,8 @@ def check_paths(before: MosnConfig, after: MosnConfig, folders: Folders, reserve
     active = {(path.role, path.real) for path in named_paths(before, folders)}
     paths = list(named_paths(after, folders))
     filters = {path.real for path in paths if path.role == FILTER} | {real for role, real in active if role == FILTER}
+    keys = {path.real for path in paths if path.role == TLS} | {real for role, real in active if role == TLS}
+    others = [*filters, *keys, *reserved.config_files]
     logs = {path.real for path in paths if path.role == LOG} | {os.path.realpath(log) for log in reserved.logs}
     found = []
     for path in paths:
@@ -129,8 +139,8 @@ def check_paths(before: MosnConfig, after: MosnConfig, folders: Folders, reserve
         if not problem and path.role == FILTER:
             problem = _filter_problem(path.real, logs)
         elif not problem and path.role == LOG:
-            problem = _log_problem(path.real, [*filters, *reserved.config_files], folders)
-        elif not problem and path.role == SOCKET and _is_one_of(path.real, [*filters, *reserved.config_files, *logs]):
+            problem = _log_problem(path.real, others, folders)
+        elif not problem and path.role == SOCKET and _is_one_of(path.real, [*others, *logs]):
             problem = "the file has another role in this configuration"
         if problem:
             found.append(error_at(path.where, problem))
@@ -158,7 +168,7 @@ def _filter_problem(real: str, logs: Iterable[str]) -> str:
 
 def _log_problem(real: str, others: Iterable[str], folders: Folders) -> str:
     if _is_one_of(real, others):
-        return "the file is that of a filter or of the configuration, and must not be a log"
+        return "the file is that of a filter, a certificate or the configuration, and must not be a log"
     inside = [os.path.relpath(real, folder) for folder in folders.allowed() if real.startswith(folder)]
     if inside and all(f"{os.sep}." in os.sep + path for path in inside):
         return "a log must not be a hidden file, which a shell or another program may read"

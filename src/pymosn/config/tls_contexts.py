@@ -1,0 +1,80 @@
+"""All TLS contexts of a configuration, and the texts in them that name a file or are PEM themselves."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from typing import Final, NamedTuple
+
+from msgspec.structs import replace
+
+from pymosn.config.schema import Cluster, ClusterManager, Listener, MosnConfig
+from pymosn.config.schema.server import FilterChain
+from pymosn.config.schema.tls import TlsContext
+
+#: The keys of a context that are a path or PEM text.
+PEM_KEYS: Final = ("ca_cert", "cert_chain", "private_key", "crl")
+#: What PEM text contains, and a path does not (as MOSN distinguishes them).
+PEM_MARK: Final = "-----BEGIN"
+
+Edit = Callable[[TlsContext], TlsContext]
+
+
+class PemText(NamedTuple):
+    """One text of a context. `where`: its path in MOSN's keys; `key`: the last one of these; `text`: a path, or PEM."""
+
+    where: str
+    key: str
+    text: str
+    context: TlsContext
+
+    @property
+    def is_path(self) -> bool:
+        return PEM_MARK not in self.text
+
+
+def tls_contexts(config: MosnConfig) -> Iterator[tuple[str, TlsContext]]:
+    """All contexts with `status: true`, with their paths in MOSN's keys."""
+    for where, context in _all_contexts(config):
+        if context is not None and context.status:
+            yield where, context
+
+
+def _all_contexts(config: MosnConfig) -> Iterator[tuple[str, TlsContext | None]]:
+    for i, listener in enumerate(config.servers[0].listeners if config.servers else ()):
+        for j, chain in enumerate(listener.filter_chains):
+            path = f"servers[0].listeners[{i}].filter_chains[{j}]"
+            yield f"{path}.tls_context", chain.tls_context
+            for k, context in enumerate(chain.tls_context_set):
+                yield f"{path}.tls_context_set[{k}]", context
+    yield "cluster_manager.tls_context", config.cluster_manager.tls_context
+    for i, cluster in enumerate(config.cluster_manager.clusters):
+        yield f"cluster_manager.clusters[{i}].tls_context", cluster.tls_context
+
+
+def pem_texts(config: MosnConfig) -> Iterator[PemText]:
+    """The texts of all contexts with `status: true`, without empty ones."""
+    for where, context in tls_contexts(config):
+        for key in PEM_KEYS:
+            text = getattr(context, key)
+            if text:
+                yield PemText(f"{where}.{key}", key, text, context)
+
+
+def cluster_tls(cluster: Cluster, manager: ClusterManager) -> TlsContext | None:
+    """The context that a cluster uses: its own, or with `cluster_manager_tls` that of the cluster manager."""
+    context = manager.tls_context if cluster.cluster_manager_tls else cluster.tls_context
+    return context if context is not None and context.status else None
+
+
+def edit_listener(listener: Listener, edit: Edit) -> Listener:
+    """A listener with other contexts; the same object if it has none."""
+    chains = [_edit_chain(chain, edit) for chain in listener.filter_chains]
+    is_same = all(old is new for old, new in zip(listener.filter_chains, chains, strict=True))
+    return listener if is_same else replace(listener, filter_chains=chains)
+
+
+def _edit_chain(chain: FilterChain, edit: Edit) -> FilterChain:
+    if chain.tls_context is None and not chain.tls_context_set:
+        return chain
+    single = edit(chain.tls_context) if chain.tls_context is not None else None
+    return replace(chain, tls_context=single, tls_context_set=[edit(context) for context in chain.tls_context_set])

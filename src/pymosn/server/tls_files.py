@@ -1,0 +1,156 @@
+"""The files of TLS contexts: certificates, keys, CAs and revocation lists.
+
+The supervisor reads them and gives their content to its workers as a part of the configuration (`assembly/tls_material.py`).
+A relative path starts at the folder of the configuration file, like those of filters; MOSN's start at its working directory.
+
+The first configuration's files are read before the process gives up root (`TlsFiles.start`). A key that only root can read
+cannot be read again after that: it stays as it is, with a warning.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import pwd
+import stat
+from collections.abc import Callable
+from typing import Final
+
+from pymosn.assembly.tls_material import TlsMaterial
+from pymosn.config.diagnostics import Diagnostic, Severity
+from pymosn.config.schema import MosnConfig
+from pymosn.config.tls_contexts import PemText, pem_texts
+from pymosn.control.service import Service
+from pymosn.control.threads import off_loop
+from pymosn.core.files import read_regular
+
+#: Seconds in which all files must have been read.
+TIME: Final = 10.0
+#: Maximum bytes of one file.
+MAX_FILE: Final = 1024 * 1024
+
+#: Finds the faults of contexts whose files have been read.
+Check = Callable[[MosnConfig, TlsMaterial], list[Diagnostic]]
+
+
+class TlsFiles(Service):
+    """Reads the files of TLS contexts, off the event loop. As a service it reads those of the first configuration."""
+
+    name = "TLS files"
+
+    def __init__(self, config: MosnConfig, config_dir: str, check: Check = lambda config, material: []) -> None:
+        """`config`: the first configuration. `config_dir`: for relative paths. `check`: called off the event loop."""
+        self._config = config
+        self._config_dir = config_dir
+        self._check = check
+        #: What `start` has read.
+        self.first: tuple[TlsMaterial, list[Diagnostic]] = TlsMaterial(), []
+
+    async def start(self) -> None:
+        """Reads the files of the first configuration."""
+        self.first = await self.read(self._config, TlsMaterial())
+
+    def paths(self, config: MosnConfig) -> dict[str, str]:
+        """The absolute paths of the files, by the paths as they are configured."""
+        return {text.text: self._absolute(text.text) for text in pem_texts(config) if text.is_path}
+
+    def unreadable_keys(self) -> list[Diagnostic]:
+        """Warnings about keys of the first configuration that this process has read and could not read again now."""
+        found: list[Diagnostic] = []
+        for text in pem_texts(self._config):
+            path = self._absolute(text.text) if text.is_path else ""
+            if path and self.first[0].has(text.text) and not os.access(path, os.R_OK, effective_ids=True):
+                message = (
+                    f"{path} was read as root, and user {user_name()!r} cannot read it: another content needs a restart"
+                )
+                found.append(Diagnostic(severity="warning", path=text.where, message=message))
+        return found
+
+    async def read(
+        self, config: MosnConfig, kept: TlsMaterial, active: TlsMaterial | None = None
+    ) -> tuple[TlsMaterial, list[Diagnostic]]:
+        """The content of all files of a configuration, and the faults. Those in `kept` are not read.
+
+        `active`: what a key that this user may not read keeps as its content.
+        """
+        current = [""]
+        try:
+            return await off_loop(TIME, self._read, config, kept, active or TlsMaterial(), current)
+        except TimeoutError:
+            return kept, [Diagnostic(message=f"the TLS file {current[0]} cannot be read within {TIME:g} s")]
+
+    def read_now(self, config: MosnConfig) -> tuple[TlsMaterial, list[Diagnostic]]:
+        """Like `read` of everything, in this thread."""
+        return self._read(config, TlsMaterial(), TlsMaterial(), [""])
+
+    def _read(
+        self, config: MosnConfig, kept: TlsMaterial, active: TlsMaterial, current: list[str]
+    ) -> tuple[TlsMaterial, list[Diagnostic]]:
+        contents = dict(kept.only(self.paths(config)).contents)
+        faults: list[Diagnostic] = []
+        failed: dict[str, Diagnostic] = {}
+        for text in pem_texts(config):
+            path = self._absolute(text.text) if text.is_path else ""
+            if not path or kept.has(text.text):
+                continue
+            if text.text not in contents and text.text not in failed:
+                current[0] = path
+                try:
+                    contents[text.text] = read_regular(path, MAX_FILE)
+                except (OSError, ValueError) as error:
+                    keeps = text.key == "private_key" and active.has(text.text) and _is_denied(error)
+                    failed[text.text] = _unreadable(path, error, keeps)
+                    if keeps:
+                        contents[text.text] = active.contents[text.text]
+            fault = failed.get(text.text) or _exposed(text, path)
+            if fault is not None:
+                faults.append(Diagnostic(severity=_severity(text, fault), path=text.where, message=fault.message))
+        material = TlsMaterial(contents)
+        if all(fault.severity != "error" for fault in faults):
+            faults += self._check(config, material)
+        return material, faults
+
+    def _absolute(self, path: str) -> str:
+        return os.path.abspath(os.path.join(self._config_dir, path))
+
+
+def user_name() -> str:
+    """The name of the user that this process runs as."""
+    try:
+        return pwd.getpwuid(os.geteuid()).pw_name
+    except KeyError:
+        return str(os.geteuid())
+
+
+def _is_denied(error: Exception) -> bool:
+    return isinstance(error, OSError) and error.errno in (errno.EACCES, errno.EPERM)
+
+
+def _unreadable(path: str, error: OSError | ValueError, keeps: bool) -> Diagnostic:
+    why = getattr(error, "strerror", None) or str(error)
+    user = f" by user {user_name()!r}" if _is_denied(error) else ""
+    message = f"{path} cannot be read{user}: {why}"
+    if keeps:
+        return Diagnostic(severity="warning", message=f"{message}; what was read before stays")
+    return Diagnostic(message=message)
+
+
+def _severity(text: PemText, fault: Diagnostic) -> Severity:
+    """The severity of a fault; an unusable certificate of a listener with `fall_back` is none that prevents the start."""
+    is_fallback = text.context.fall_back and text.where.startswith("servers[") and text.key in ("cert_chain", "private_key")
+    return "warning" if is_fallback else fault.severity
+
+
+def _exposed(text: PemText, path: str) -> Diagnostic | None:
+    """A warning about a private key that others than its owner and group can read, or any of them can change."""
+    if text.key != "private_key":
+        return None
+    try:
+        mode = os.stat(path).st_mode
+    except OSError:
+        return None
+    who = "any user" if mode & (stat.S_IROTH | stat.S_IWOTH) else "its group" if mode & (stat.S_IRGRP | stat.S_IWGRP) else ""
+    if not who:
+        return None
+    message = f"{path} is accessible to {who} (mode {stat.S_IMODE(mode):04o}); a private key should have 0600"
+    return Diagnostic(severity="warning", message=message)
