@@ -10,6 +10,7 @@ options.py         options of listeners and filters with defaults
 fakes.py           FakeClock, Lines, Outcomes, Recorder: clock, log, access log and filter
 bolt_session.py    a Bolt connection whose first request has been answered
 bolt_frames.py, dubbo_frames.py, rpc_wires.py    RPC frames, written from the protocols' descriptions
+client_hello.py    recorded client hellos, and built ones whose every part can be wrong
 fake_redis.py      a Redis server for recipes
 unix_http.py       HTTP over a unix socket
 """
