@@ -13,11 +13,13 @@ from rich.text import Text
 
 from pymosn.assembly.filters import check_filters
 from pymosn.config.diagnostics import Diagnostic
+from pymosn.kit.certs import certs
 from pymosn.kit.commands import COMMANDS, fail, json_text
 from pymosn.observe.process_log import CEILINGS
 from pymosn.server import standard_streams
 from pymosn.server.run_options import BAD_CONFIGURATION, OTHER_FAULT, ConfigSource, RunOptions, StartError
 from pymosn.server.shutdown import LATER_SIGNALS
+from pymosn.server.tls_files import check_tls_files
 from pymosn.version import VERSION, build
 
 #: Flags of `mosn start` that are accepted without effect, for compatibility (key reference section 16).
@@ -75,7 +77,7 @@ def run_command() -> None:
     sys.exit(code)
 
 
-for _command in COMMANDS:
+for _command in (*COMMANDS, certs):
     main.add_command(_command)
 
 
@@ -92,11 +94,12 @@ def version() -> None:
 def check(path: str, strict: bool, as_json: bool) -> None:
     """Check a configuration and report every fault.
 
-    Python stream filters are imported and created, but not started.
+    Python stream filters are imported and created, but not started. The files of TLS contexts are read.
     """
     loaded = ConfigSource(path, strict, pipe=True).load()
     if loaded.config is not None:
         faults = check_filters(loaded.config.servers[0].listeners, loaded.config_dir)
+        faults += check_tls_files(loaded.config, loaded.config_dir)
         loaded = structs.replace(loaded, faults=[*loaded.faults, *(fault.placed(loaded.places, path) for fault in faults)])
     if as_json:
         report = {

@@ -13,6 +13,7 @@ import errno
 import os
 import pwd
 import stat
+import time
 from collections.abc import Callable
 from typing import Final
 
@@ -20,6 +21,7 @@ from pymosn.assembly.tls_material import TlsMaterial
 from pymosn.config.diagnostics import Diagnostic, Severity
 from pymosn.config.schema import MosnConfig
 from pymosn.config.tls_contexts import PemText, pem_texts
+from pymosn.control.certificates import find_faults
 from pymosn.control.service import Service
 from pymosn.control.threads import off_loop
 from pymosn.core.files import read_regular
@@ -33,12 +35,17 @@ MAX_FILE: Final = 1024 * 1024
 Check = Callable[[MosnConfig, TlsMaterial], list[Diagnostic]]
 
 
+def content_faults(config: MosnConfig, material: TlsMaterial) -> list[Diagnostic]:
+    """The faults of the content of TLS contexts, now."""
+    return find_faults(config, material, time.time())
+
+
 class TlsFiles(Service):
     """Reads the files of TLS contexts, off the event loop. As a service it reads those of the first configuration."""
 
     name = "TLS files"
 
-    def __init__(self, config: MosnConfig, config_dir: str, check: Check = lambda config, material: []) -> None:
+    def __init__(self, config: MosnConfig, config_dir: str, check: Check = content_faults) -> None:
         """`config`: the first configuration. `config_dir`: for relative paths. `check`: called off the event loop."""
         self._config = config
         self._config_dir = config_dir
@@ -52,13 +59,13 @@ class TlsFiles(Service):
 
     def paths(self, config: MosnConfig) -> dict[str, str]:
         """The absolute paths of the files, by the paths as they are configured."""
-        return {text.text: self._absolute(text.text) for text in pem_texts(config) if text.is_path}
+        return {text.text: self.absolute(text.text) for text in pem_texts(config) if text.is_path}
 
     def unreadable_keys(self) -> list[Diagnostic]:
         """Warnings about keys of the first configuration that this process has read and could not read again now."""
         found: list[Diagnostic] = []
         for text in pem_texts(self._config):
-            path = self._absolute(text.text) if text.is_path else ""
+            path = self.absolute(text.text) if text.is_path else ""
             if path and self.first[0].has(text.text) and not os.access(path, os.R_OK, effective_ids=True):
                 message = (
                     f"{path} was read as root, and user {user_name()!r} cannot read it: another content needs a restart"
@@ -90,7 +97,7 @@ class TlsFiles(Service):
         faults: list[Diagnostic] = []
         failed: dict[str, Diagnostic] = {}
         for text in pem_texts(config):
-            path = self._absolute(text.text) if text.is_path else ""
+            path = self.absolute(text.text) if text.is_path else ""
             if not path or kept.has(text.text):
                 continue
             if text.text not in contents and text.text not in failed:
@@ -110,8 +117,14 @@ class TlsFiles(Service):
             faults += self._check(config, material)
         return material, faults
 
-    def _absolute(self, path: str) -> str:
+    def absolute(self, path: str) -> str:
+        """The absolute path of a configured one."""
         return os.path.abspath(os.path.join(self._config_dir, path))
+
+
+def check_tls_files(config: MosnConfig, config_dir: str) -> list[Diagnostic]:
+    """Reads the files of the TLS contexts of a checked configuration, and returns the faults."""
+    return TlsFiles(config, config_dir).read_now(config)[1]
 
 
 def user_name() -> str:

@@ -25,8 +25,12 @@ def with_tls(clusters: list[Cluster] | None = None, manager: TlsContext | None =
     return MosnConfig(servers=[server], cluster_manager=ClusterManager(clusters=clusters or [], tls_context=manager))
 
 
+def no_faults(config: MosnConfig, material: TlsMaterial) -> list[Diagnostic]:
+    return []
+
+
 def read(config: MosnConfig, folder: Path, *args: TlsMaterial) -> tuple[TlsMaterial, list[Diagnostic]]:
-    return asyncio.run(TlsFiles(config, str(folder)).read(config, *(args or (TlsMaterial(),))))
+    return asyncio.run(TlsFiles(config, str(folder), no_faults).read(config, *(args or (TlsMaterial(),))))
 
 
 def private(path: Path, content: str) -> Path:

@@ -1,0 +1,344 @@
+"""The certificates of TLS contexts: facts to show, their expiry, and the faults that only their content tells.
+
+`cryptography` is imported on first use: a process without TLS does not need it, and workers never do.
+"""
+
+from __future__ import annotations
+
+import datetime
+import re
+from collections.abc import Callable, Iterable, Iterator
+from functools import lru_cache
+from typing import TYPE_CHECKING, Any, Final, NamedTuple, TypedDict
+
+from pymosn.assembly.tls_material import TlsMaterial
+from pymosn.config.diagnostics import Diagnostic, Severity
+from pymosn.config.schema import MosnConfig
+from pymosn.config.schema.tls import TlsContext
+from pymosn.config.tls_contexts import PemText, pem_texts, tls_contexts
+from pymosn.core.counters import GroupData
+
+if TYPE_CHECKING:
+    from cryptography import x509
+
+#: Certificates of which the expiry is a metric, and characters of a name in a label.
+MAX_METRICS: Final = 500
+LONGEST_LABEL: Final = 100
+
+_BLOCK: Final = re.compile(rb"-----BEGIN ([A-Z0-9 ]+)-----.*?-----END \1-----", re.S)
+_DAY: Final = 86_400.0
+
+
+class CertificateView(TypedDict):
+    """One certificate. Text in it is its issuer's choice. `serial`, `fingerprint` (SHA-256): hexadecimal.
+
+    `not_before`, `not_after`: ISO 8601, in UTC. `days_left`: negative if it has expired. `file`: empty for PEM text in the
+    configuration. `used_by`: the names of listeners and clusters with the key of each.
+    """
+
+    subject: str
+    issuer: str
+    names: list[str]
+    serial: str
+    fingerprint: str
+    is_ca: bool
+    not_before: str
+    not_after: str
+    days_left: float
+    file: str
+    used_by: list[str]
+
+
+class Certificate(NamedTuple):
+    """The facts of one certificate. `not_before`, `not_after`: seconds since 1970. `label`: a short name for it."""
+
+    subject: str
+    issuer: str
+    names: tuple[str, ...]
+    serial: str
+    fingerprint: str
+    is_ca: bool
+    not_before: float
+    not_after: float
+    label: str
+
+
+class Used(NamedTuple):
+    """A certificate in use. `file`: empty for PEM text in the configuration; `by`: see `CertificateView.used_by`."""
+
+    certificate: Certificate
+    file: str
+    by: list[str]
+
+    def view(self, now: float) -> CertificateView:
+        """What is shown of it. `now`: seconds since 1970."""
+        found = self.certificate
+        return {
+            "subject": found.subject,
+            "issuer": found.issuer,
+            "names": list(found.names),
+            "serial": found.serial,
+            "fingerprint": found.fingerprint,
+            "is_ca": found.is_ca,
+            "not_before": _iso(found.not_before),
+            "not_after": _iso(found.not_after),
+            "days_left": round((found.not_after - now) / _DAY, 2),
+            "file": self.file,
+            "used_by": self.by,
+        }
+
+
+def used_certificates(config: MosnConfig, material: TlsMaterial, file_of: Callable[[str], str]) -> list[Used]:
+    """All certificates in use, those that expire first at the beginning. `file_of`: the absolute path of a configured one.
+
+    Content that is no certificate is left out.
+    """
+    found: dict[tuple[str, str], Used] = {}
+    for text in pem_texts(config):
+        content = material.content(text.text)
+        if content is None or text.key not in ("cert_chain", "ca_cert"):
+            continue
+        file = file_of(text.text) if text.is_path else ""
+        for certificate in certificates_in(content):
+            used = found.setdefault((certificate.fingerprint, file), Used(certificate, file, []))
+            user = _user_of(config, text)
+            if user not in used.by:
+                used.by.append(user)
+    return sorted(found.values(), key=lambda used: (used.certificate.not_after, used.certificate.fingerprint, used.file))
+
+
+def metric_groups(used: Iterable[Used], now: float) -> list[GroupData]:
+    """The seconds until each certificate expires, as gauges; of those that expire first if there are many."""
+    found: dict[tuple[tuple[str, str], ...], GroupData] = {}
+    for entry in used:
+        labels = (("fingerprint", entry.certificate.fingerprint[:16]), ("name", entry.certificate.label))
+        gauges = {"expires_in_seconds": int(entry.certificate.not_after - now)}
+        found[labels] = {"type": "certificate", "labels": list(labels), "counters": {}, "gauges": gauges, "histograms": {}}
+        if len(found) >= MAX_METRICS:
+            break
+    return list(found.values())
+
+
+def _user_of(config: MosnConfig, text: PemText) -> str:
+    """`listener a: cert_chain`."""
+    place = [int(number) for number in re.findall(r"\[(\d+)\]", text.where)]
+    if text.where.startswith("servers"):
+        return f"listener {config.servers[0].listeners[place[1]].known_name()}: {text.key}"
+    if text.where.startswith("cluster_manager.clusters"):
+        return f"cluster {config.cluster_manager.clusters[place[0]].name}: {text.key}"
+    return f"cluster_manager: {text.key}"
+
+
+def find_faults(config: MosnConfig, material: TlsMaterial, now: float) -> list[Diagnostic]:
+    """The faults of the content of all TLS contexts. Expired certificates are warnings, because others may accept them.
+
+    What a listener with `fall_back` can start without is a warning too.
+    """
+    return [fault for where, context in tls_contexts(config) for fault in _Checked(where, context, material).faults(now)]
+
+
+class _Checked:
+    """One context and its content."""
+
+    def __init__(self, where: str, context: TlsContext, material: TlsMaterial) -> None:
+        self._where = where
+        self._context = context
+        self._material = material
+        self._can_fall_back = context.fall_back and where.startswith("servers[")
+
+    def faults(self, now: float) -> Iterator[Diagnostic]:
+        yield from self._pair_faults(now)
+        yield from self._ca_faults(now)
+
+    def _content(self, key: str) -> bytes | None:
+        text = getattr(self._context, key)
+        return self._material.content(text) if text else None
+
+    def _fault(self, key: str, message: str, is_warning: bool = False) -> Diagnostic:
+        text = getattr(self._context, key)
+        name = text if PemText("", key, text, self._context).is_path else "the PEM text"
+        severity: Severity = "warning" if is_warning else "error"
+        return Diagnostic(severity=severity, path=f"{self._where}.{key}", message=f"{name}: {message}")
+
+    def _pair_faults(self, now: float) -> Iterator[Diagnostic]:
+        chain, key = self._content("cert_chain"), self._content("private_key")
+        if chain is None:
+            return
+        leaf = next(iter(_loaded(chain)), None)
+        if leaf is None:
+            yield self._fault("cert_chain", _no_certificate(chain), self._can_fall_back)
+            return
+        yield from self._validity_faults("cert_chain", certificates_in(chain), now)
+        if key is None:
+            return
+        private, problem = _private_key(key)
+        if private is not None and _public_bytes(private.public_key()) != _public_bytes(leaf.public_key()):
+            problem = f"the key does not match the certificate {_label(leaf)!r}, the first one of cert_chain"
+        if problem:
+            yield self._fault("private_key", problem, self._can_fall_back)
+
+    def _ca_faults(self, now: float) -> Iterator[Diagnostic]:
+        authority, crl = self._content("ca_cert"), self._content("crl")
+        if authority is not None:
+            found = certificates_in(authority)
+            if not found:
+                yield self._fault("ca_cert", _no_certificate(authority))
+            yield from self._validity_faults("ca_cert", found, now)
+        if crl is not None:
+            lists, problem = _revocation_lists(crl)
+            if problem:
+                yield self._fault("crl", problem)
+            for end in lists:
+                if end is not None and end < now:
+                    text = f"the list is out of date since {_iso(end)}: certificates of its issuer are rejected"
+                    yield self._fault("crl", text, is_warning=True)
+
+    def _validity_faults(self, key: str, found: Iterable[Certificate], now: float) -> Iterator[Diagnostic]:
+        for certificate in found:
+            if certificate.not_after < now:
+                text = f"the certificate {certificate.label!r} has expired on {_iso(certificate.not_after)}"
+                yield self._fault(key, text, is_warning=True)
+            elif certificate.not_before > now:
+                text = f"the certificate {certificate.label!r} is not valid before {_iso(certificate.not_before)}"
+                yield self._fault(key, text, is_warning=True)
+
+
+def _no_certificate(content: bytes) -> str:
+    if not content.strip():
+        return "the file is empty"
+    return "a certificate is damaged" if b"-----BEGIN CERTIFICATE" in content else "there is no certificate in PEM form"
+
+
+@lru_cache(1024)
+def certificates_in(pem: bytes) -> tuple[Certificate, ...]:
+    """The certificates in a PEM text; none if one of them is damaged."""
+    return tuple(_facts(loaded) for loaded in _loaded(pem))
+
+
+@lru_cache(1024)
+def _loaded(pem: bytes) -> tuple[x509.Certificate, ...]:
+    from cryptography import x509
+
+    blocks = [match.group() for match in _BLOCK.finditer(pem) if match.group(1) in (b"CERTIFICATE", b"X509 CERTIFICATE")]
+    try:
+        return tuple(x509.load_pem_x509_certificate(block) for block in blocks)
+    except Exception:  # also others than ValueError, depending on the damage
+        return ()
+
+
+def _facts(loaded: x509.Certificate) -> Certificate:
+    from cryptography.hazmat.primitives import hashes
+
+    return Certificate(
+        subject=_name(loaded.subject),
+        issuer=_name(loaded.issuer),
+        names=_names(loaded),
+        serial=f"{loaded.serial_number:x}",
+        fingerprint=loaded.fingerprint(hashes.SHA256()).hex(),
+        is_ca=_is_ca(loaded),
+        not_before=loaded.not_valid_before_utc.timestamp(),
+        not_after=loaded.not_valid_after_utc.timestamp(),
+        label=_label(loaded),
+    )
+
+
+def _label(loaded: x509.Certificate) -> str:
+    """The common name, else the first alternative name, else the serial number; printable, and not too long."""
+    from cryptography.x509.oid import NameOID
+
+    common = [str(entry.value) for entry in loaded.subject.get_attributes_for_oid(NameOID.COMMON_NAME)]
+    text = next(filter(None, [*common, *_names(loaded)]), f"serial {loaded.serial_number:x}")
+    return "".join(char if char.isprintable() else "?" for char in text[:LONGEST_LABEL])
+
+
+def _name(name: x509.Name) -> str:
+    """As in RFC 4514."""
+    try:
+        return name.rfc4514_string()
+    except Exception:  # an attribute that cannot be shown
+        return "?"
+
+
+def _names(loaded: x509.Certificate) -> tuple[str, ...]:
+    """The subject alternative names: DNS names, IP addresses, URIs and mail addresses."""
+    from cryptography import x509
+
+    try:
+        extension = loaded.extensions.get_extension_for_class(x509.SubjectAlternativeName)
+    except Exception:  # none, or damaged
+        return ()
+    shown = (x509.DNSName, x509.IPAddress, x509.UniformResourceIdentifier, x509.RFC822Name)
+    return tuple(str(entry.value) for entry in extension.value if isinstance(entry, shown))
+
+
+def _is_ca(loaded: x509.Certificate) -> bool:
+    from cryptography import x509
+
+    try:
+        return loaded.extensions.get_extension_for_class(x509.BasicConstraints).value.ca
+    except Exception:  # none, or damaged
+        return False
+
+
+def _private_key(pem: bytes) -> tuple[Any, str]:
+    """A private key, or None and what is wrong with it."""
+    from cryptography.hazmat.primitives.serialization import load_pem_private_key
+
+    if not pem.strip():
+        return None, "the file is empty"
+    blocks = [match for match in _BLOCK.finditer(pem) if match.group(1).endswith(b"PRIVATE KEY")]
+    if not blocks:
+        return None, "there is no private key in PEM form"
+    try:
+        return load_pem_private_key(blocks[0].group(), None), ""
+    except TypeError:
+        return None, "the key is encrypted, and there is no key for a passphrase: decrypt it with `openssl pkey`"
+    except Exception:  # also others than ValueError; their text may quote the key
+        return None, "the private key is damaged, or of an unknown kind"
+
+
+def _public_bytes(key: Any) -> bytes:
+    from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
+
+    found: bytes = key.public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo)
+    return found
+
+
+@lru_cache(256)
+def _revocation_lists(pem: bytes) -> tuple[tuple[float | None, ...], str]:
+    """When each revocation list in a PEM text must have been replaced, and what is wrong with the text."""
+    from cryptography import x509
+
+    blocks = [match.group() for match in _BLOCK.finditer(pem) if match.group(1) == b"X509 CRL"]
+    if not blocks:
+        return (), "the file is empty" if not pem.strip() else "there is no certificate revocation list in PEM form"
+    try:
+        ends = [x509.load_pem_x509_crl(block).next_update_utc for block in blocks]
+    except Exception:  # also others than ValueError
+        return (), "a certificate revocation list is damaged"
+    return tuple(end.timestamp() if end is not None else None for end in ends), ""
+
+
+def _iso(seconds: float) -> str:
+    return datetime.datetime.fromtimestamp(seconds, datetime.UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+
+
+def as_text(views: Iterable[CertificateView]) -> str:
+    """A readable list of certificates; foreign text in it is escaped."""
+    lines: list[str] = []
+    for view in views:
+        left = view["days_left"]
+        state = f"{left:.0f} days left" if left >= 0 else f"EXPIRED {-left:.0f} days ago"
+        lines.append(f"{_shown(view['subject']) or '(no subject)'}: {state}, until {view['not_after']}")
+        lines.append(f"  {'CA, ' if view['is_ca'] else ''}issued by {_shown(view['issuer']) or '(no issuer)'}")
+        if view["names"]:
+            lines.append(f"  for      {', '.join(map(_shown, view['names']))}")
+        lines.append(f"  serial   {view['serial']}")
+        lines.append(f"  SHA-256  {view['fingerprint']}")
+        lines.append(f"  from     {view['file'] or 'the configuration'}")
+        lines += [f"  used by  {_shown(user)}" for user in view["used_by"]]
+    return "".join(f"{line}\n" for line in lines)
+
+
+def _shown(text: str) -> str:
+    return "".join(char if char.isprintable() else "?" for char in text)

@@ -1,0 +1,160 @@
+"""Facts of certificates, and the faults that only their content tells."""
+
+import time
+from datetime import timedelta
+from typing import Any
+
+import pytest
+from cryptography.hazmat.primitives import serialization
+from tests.kit import certificates as made
+
+from pymosn.assembly.tls_material import TlsMaterial
+from pymosn.config.schema import Cluster, ClusterManager, FilterChain, Listener, MosnConfig, Server, TlsContext
+from pymosn.control.certificates import (
+    MAX_METRICS,
+    Used,
+    as_text,
+    certificates_in,
+    find_faults,
+    metric_groups,
+    used_certificates,
+)
+
+NOW = time.time()
+
+
+def listener(**keys: Any) -> MosnConfig:
+    chain = FilterChain(tls_context=TlsContext(**{"status": True, **keys}))
+    return MosnConfig(servers=[Server(listeners=[Listener(name="front", filter_chains=[chain])])])
+
+
+def faults_of(config: MosnConfig, **files: bytes) -> list[tuple[str, str, str]]:
+    found = find_faults(config, TlsMaterial(files), NOW)
+    return [(fault.severity, fault.path.rpartition(".")[2], fault.message) for fault in found]
+
+
+GOOD = made.server()
+ENCRYPTED = GOOD.private.private_bytes(
+    serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.BestAvailableEncryption(b"x")
+)
+PAIR = {"cert_chain": "c", "private_key": "k"}
+
+
+def test_a_good_context_has_no_faults() -> None:
+    config = listener(**PAIR, ca_cert="ca", crl="crl")
+    assert faults_of(config, c=GOOD.certificate, k=GOOD.key, ca=made.ca().certificate, crl=made.revoke(made.ca())) == []
+
+
+@pytest.mark.parametrize(
+    ("files", "key", "message"),
+    [
+        ({"c": b"", "k": GOOD.key}, "cert_chain", "c: the file is empty"),
+        ({"c": b"text", "k": GOOD.key}, "cert_chain", "c: there is no certificate in PEM form"),
+        ({"c": GOOD.certificate[:300], "k": GOOD.key}, "cert_chain", "c: a certificate is damaged"),
+        ({"c": GOOD.key, "k": GOOD.key}, "cert_chain", "c: there is no certificate in PEM form"),
+        ({"c": GOOD.certificate, "k": b""}, "private_key", "k: the file is empty"),
+        ({"c": GOOD.certificate, "k": GOOD.certificate}, "private_key", "k: there is no private key in PEM form"),
+        ({"c": GOOD.certificate, "k": GOOD.key[:60]}, "private_key", "k: there is no private key in PEM form"),
+        (
+            {"c": GOOD.certificate, "k": GOOD.key.replace(b"MIG", b"AAA")},
+            "private_key",
+            "k: the private key is damaged, or of an unknown kind",
+        ),
+        (
+            {"c": GOOD.certificate, "k": ENCRYPTED},
+            "private_key",
+            "k: the key is encrypted, and there is no key for a passphrase: decrypt it with `openssl pkey`",
+        ),
+        (
+            {"c": GOOD.certificate, "k": made.client().key},
+            "private_key",
+            "k: the key does not match the certificate 'server.test', the first one of cert_chain",
+        ),
+    ],
+)
+def test_an_unusable_pair_is_an_error(files: dict[str, bytes], key: str, message: str) -> None:
+    assert faults_of(listener(**PAIR), **files) == [("error", key, message)]
+    assert faults_of(listener(**PAIR, fall_back=True), **files) == [("warning", key, message)]
+
+
+@pytest.mark.parametrize(
+    ("files", "key", "message"),
+    [
+        ({"ca": b"text"}, "ca_cert", "ca: there is no certificate in PEM form"),
+        ({"ca": made.ca().certificate, "crl": b"text"}, "crl", "crl: there is no certificate revocation list in PEM form"),
+        ({"ca": made.ca().certificate, "crl": b" \n"}, "crl", "crl: the file is empty"),
+    ],
+)
+def test_what_verifies_must_be_usable_also_with_fall_back(files: dict[str, bytes], key: str, message: str) -> None:
+    keys = {name: name for name in files}
+    config = listener(ca_cert="ca", fall_back=True, **({"crl": "crl"} if "crl" in keys else {}))
+    assert faults_of(config, **files) == [("error", key, message)]
+
+
+def test_certificates_that_are_not_valid_now_are_warnings() -> None:
+    for issued, word in ((made.expired(), "has expired on"), (made.not_yet_valid(), "is not valid before")):
+        ((severity, key, message),) = faults_of(listener(**PAIR), c=issued.certificate, k=issued.key)
+        assert (severity, key) == ("warning", "cert_chain")
+        assert word in message
+    ((severity, key, _),) = faults_of(listener(ca_cert="ca"), ca=made.expired().certificate)
+    assert (severity, key) == ("warning", "ca_cert")
+
+
+def test_no_message_quotes_a_key() -> None:
+    broken = GOOD.key.replace(b"MIG", b"AAA")
+    for config in (listener(cert_chain="c", private_key=broken.decode()), listener(**PAIR)):
+        text = str(faults_of(config, c=GOOD.certificate, k=broken))
+        assert "does not match" in text or "damaged" in text
+        assert not any(line in text for line in broken.decode().splitlines()[1:-1])
+
+
+def test_the_facts_of_a_certificate() -> None:
+    (found,) = certificates_in(GOOD.certificate)
+    assert (found.subject, found.issuer, found.is_ca) == ("CN=server.test", "CN=Test CA", False)
+    assert found.names == ("localhost", "server.test", "*.wild.test", "127.0.0.1", "::1")
+    assert found.serial == f"{GOOD.x509.serial_number:x}"
+    assert len(found.fingerprint) == 64
+    assert found.not_after == GOOD.x509.not_valid_after_utc.timestamp()
+    assert certificates_in(made.ca().certificate)[0].is_ca
+    assert certificates_in(made.spiffe().certificate)[0].names[-1] == made.SPIFFE_ID
+
+
+def test_where_a_certificate_is_used() -> None:
+    config = listener(**PAIR, ca_cert=made.ca().certificate.decode())
+    clusters = [Cluster(name="back", tls_context=TlsContext(status=True, ca_cert="ca"))]
+    manager = ClusterManager(clusters=clusters, tls_context=TlsContext(status=True, ca_cert="ca"))
+    config.cluster_manager = manager
+    material = TlsMaterial({"c": GOOD.certificate, "k": GOOD.key, "ca": made.ca().certificate})
+    found = {
+        (used.certificate.label, used.file): used.by
+        for used in used_certificates(config, material, lambda path: f"/x/{path}")
+    }
+    assert found == {
+        ("server.test", "/x/c"): ["listener front: cert_chain"],
+        ("Test CA", ""): ["listener front: ca_cert"],
+        ("Test CA", "/x/ca"): ["cluster_manager: ca_cert", "cluster back: ca_cert"],
+    }
+
+
+def used(count: int) -> list[Used]:
+    (found,) = certificates_in(GOOD.certificate)
+    return [Used(found._replace(fingerprint=f"{number:064x}"[::-1]), "f", ["u"]) for number in range(count)]
+
+
+def test_the_seconds_until_the_end_are_gauges_with_bounded_labels() -> None:
+    (group,) = metric_groups(used(1), GOOD.x509.not_valid_after_utc.timestamp() + 5)
+    assert group["gauges"] == {"expires_in_seconds": -5}
+    assert group["labels"] == [("fingerprint", "0" * 16), ("name", "server.test")]
+    assert len(metric_groups(used(MAX_METRICS + 9), NOW)) == MAX_METRICS
+    long = made.issue("n" * 64, None, names=(f"{'a' * 60}.{'b' * 60}.test",))
+    assert len(certificates_in(long.certificate)[0].label) <= 100
+
+
+def test_foreign_text_is_escaped_in_the_list() -> None:
+    issued = made.issue("a\n\x1b[31mred", None, ends=timedelta(days=-1))
+    (certificate,) = certificates_in(issued.certificate)
+    text = as_text([Used(certificate, "", ["listener a\nb: cert_chain"]).view(NOW)])
+    assert "\x1b" not in text
+    assert text.splitlines()[0].startswith("CN=a")
+    assert "EXPIRED 1 days ago" in text
+    assert text.count("\n") == 6
