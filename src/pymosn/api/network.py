@@ -250,7 +250,7 @@ class DialRule:
 
 @mypyc_attr(acyclic=True)
 class Peer:
-    """The other end of an outgoing connection. Immutable, built once per host."""
+    """The other end of an outgoing connection. Immutable except for the session, built once per host."""
 
     def __init__(
         self, address: str, *, transport: Transport, server_name: str, bind: str, rule: DialRule | None = None
@@ -265,6 +265,8 @@ class Peer:
         self.transport = transport
         self.server_name = server_name
         self.bind = bind
+        #: The TLS session that the next connection resumes; the dialer's.
+        self.session: object = None
 
 
 def plain_peer(address: str, rule: DialRule | None = None) -> Peer:

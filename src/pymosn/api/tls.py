@@ -48,6 +48,19 @@ class ClientCertificate:
 
 
 @mypyc_attr(allow_interpreted_subclasses=True)
+class Fingerprints:
+    """Computes the fingerprints of a ClientHello."""
+
+    def ja3(self) -> str:
+        """The JA3 fingerprint: an MD5 in hexadecimal."""
+        raise NotImplementedError
+
+    def ja4(self) -> str:
+        """The JA4 fingerprint, such as `t13d1516h2_8daaf6152771_e5627efa2ab1`."""
+        raise NotImplementedError
+
+
+@mypyc_attr(allow_interpreted_subclasses=True)
 class TlsInfo:
     """TLS of one connection after its handshake; of one that is forwarded encrypted: the facts of the ClientHello."""
 
@@ -60,12 +73,21 @@ class TlsInfo:
         self.server_name: str = ""
         #: The protocols that the client offered by ALPN.
         self.offered_protocols: tuple[str, ...] = ()
-        #: Fingerprints of the ClientHello; empty on upstream connections.
-        self.ja3: str = ""
-        self.ja4: str = ""
+        #: Computes `ja3` and `ja4` when they are asked for; None on upstream connections.
+        self.fingerprints: Fingerprints | None = None
         #: Whether the handshake resumed an earlier session.
         self.is_resumed: bool = False
         #: Identifies what the listener demands of client certificates; equal if two contexts demand the same.
         self.client_demand: bytes = b""
         #: The peer's certificate; None if it has sent none.
         self.certificate: ClientCertificate | None = None
+
+    @property
+    def ja3(self) -> str:
+        """The JA3 fingerprint of the ClientHello; empty on upstream connections."""
+        return "" if self.fingerprints is None else self.fingerprints.ja3()
+
+    @property
+    def ja4(self) -> str:
+        """The JA4 fingerprint of the ClientHello; empty on upstream connections."""
+        return "" if self.fingerprints is None else self.fingerprints.ja4()

@@ -211,6 +211,19 @@ class Metrics:
         return [group.data() for group in self._groups.values()]
 
 
+class TlsStats:
+    """The handshakes of a listener or a cluster. Specific to pymosn."""
+
+    def __init__(self, group: MetricGroup) -> None:
+        #: Completed, and how many of them resumed a session; failed; in progress.
+        self.handshakes = group.counter("tls_handshake_total")
+        self.resumed = group.counter("tls_resumed_total")
+        self.failed = group.counter("tls_handshake_failed")
+        self.active = group.gauge("tls_handshake_active")
+        #: Plain connections where TLS was configured: of clients, and to hosts whose handshake failed (`fall_back`).
+        self.plain = group.counter("tls_fall_back_total")
+
+
 class DownstreamStats:
     """The metrics of a listener, with MOSN's keys (key reference section 10)."""
 
@@ -233,6 +246,7 @@ class DownstreamStats:
         #: Connections handled by `tcp_proxy`.
         self.tcp_total = group.counter("tcp_total")
         self.tcp_active = group.gauge("tcp_active")
+        self.tls = TlsStats(group)
         self._status: dict[int, Counter] = {
             code: group.counter(f"request_{code}_total")
             for code in (200, 206, 302, 304, 400, 403, 404, 416, 499, 500, 502, 503, 504)

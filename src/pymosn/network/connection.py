@@ -34,16 +34,17 @@ import os
 import socket
 import struct
 import termios
-from typing import Any, Final
+from typing import Any, Final, cast
 
 from mypy_extensions import i16, i32, i64, mypyc_attr
 
-from pymosn.api.network import Connection, NetworkFilter
+from pymosn.api.network import NetworkFilter
 from pymosn.core.addresses import MAPPED
 from pymosn.core.clock import Clock
 from pymosn.core.failure import CLIENT_WRITE_TIMEOUT, CLOSED_BY_PEER, Failure
 from pymosn.core.frame_writer import FrameWriter
 from pymosn.core.timers import Alarm, TimerWheel
+from pymosn.network.tls.transport import TlsTransport, TransportUser
 
 #: Seconds in which the peer of a closing connection must take some of the remaining bytes.
 FLUSH_TIME: Final[float] = 30.0
@@ -123,7 +124,7 @@ class WriteTimeout(Alarm):
         self._connection.on_write_timeout()
 
 
-class TcpConnection(Connection):
+class TcpConnection(TransportUser):
     """The event loop's protocol object. The module's docstring describes its stages."""
 
     def __init__(
@@ -141,6 +142,8 @@ class TcpConnection(Connection):
         self._clock = clock
         self._wheel = wheel
         self._transport: asyncio.Transport | None = None
+        # The same object, if the connection is encrypted.
+        self._tls: TlsTransport | None = None
         self._failure: Failure | None = None
         # Made when the send buffer first fills up.
         self._write_alarm: WriteTimeout | None = None
@@ -179,6 +182,19 @@ class TcpConnection(Connection):
         self._owner = owner
         self.replace_filters(filters)
 
+    def start_tls(self, tls: TlsTransport, data: bytes) -> None:
+        """Begins the handshake of a client that has sent `data`; the filters get no bytes until it is complete."""
+        raw = self._transport
+        if raw is not None and self._stage == _OPEN:
+            self._tls = tls
+            self._transport = cast(asyncio.Transport, tls)
+            tls.start(raw, data)
+
+    def continue_with(self, tls: TlsTransport) -> None:
+        """The handshake with a host is complete: the connection is open."""
+        self._tls = tls
+        self.connection_made(cast(asyncio.Transport, tls))
+
     def replace_filters(self, filters: list[NetworkFilter]) -> None:
         self._filter = filters[0]
         self._rest = filters[1:] if len(filters) > 1 else None
@@ -213,13 +229,15 @@ class TcpConnection(Connection):
         self._clock.tick()
         self.is_closed = True
         sock = self.transport_socket() if error is not None and self._owner.drains_after_reset else None
+        tls = self._tls
         self._transport = None
+        self._tls = None
         self._wheel.clear(self)
         if self._write_alarm is not None:
             self._wheel.clear(self._write_alarm)
             self._write_alarm = None  # each holds the other
         if sock is not None:
-            self._drain_after_reset(int(sock.fileno()))
+            self._drain_after_reset(int(sock.fileno()), tls)
         failure = self._failure or CLOSED_BY_PEER
         try:
             self._filter.on_close(failure)
@@ -232,7 +250,7 @@ class TcpConnection(Connection):
             self._filter = NO_FILTER
             self._owner.on_end(self)
 
-    def _drain_after_reset(self, descriptor: int) -> None:
+    def _drain_after_reset(self, descriptor: int, tls: TlsTransport | None) -> None:
         """Reads what the peer sent before it reset the connection, such as an early response.
 
         When our next write fails, the event loop gives up the socket with the response still in it.
@@ -244,7 +262,10 @@ class TcpConnection(Connection):
                 if not data:
                     break
                 left -= len(data)
-                self.data_received(data)
+                if tls is None:
+                    self.data_received(data)
+                else:
+                    tls.receive(data)
 
     def pause_writing(self) -> None:
         period = self._owner.write_timeout
@@ -281,15 +302,16 @@ class TcpConnection(Connection):
     def _count_acknowledged(self) -> i64:
         """Bytes that the peer has acknowledged: no longer in our buffer or in the kernel's."""
         transport = self._transport
+        written = self.bytes_written if self._tls is None else self._tls.bytes_sent
         if transport is None:
-            return self.bytes_written
+            return written
         waiting: i64 = transport.get_write_buffer_size()
         sock = transport.get_extra_info("socket")
         if sock is not None:
             with contextlib.suppress(OSError):
                 # Without the kernel's buffer a slow peer would seem to take nothing for minutes, and then megabytes.
                 waiting += int.from_bytes(fcntl.ioctl(sock.fileno(), termios.TIOCOUTQ, bytes(4)), "little")
-        return self.bytes_written - waiting
+        return written - waiting
 
     def _notify_writable(self, writable: bool) -> None:
         if self._stage == _OPEN:
@@ -416,6 +438,8 @@ class TcpConnection(Connection):
         self._stage = _LINGERING
         self._wheel.set(self, LINGER_TIME)
         transport.write_eof()
+        if self._tls is not None:
+            self._tls.send_fin()
         if self._pauses > 0:
             transport.resume_reading()
 

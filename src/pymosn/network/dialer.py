@@ -2,8 +2,8 @@
 
 The task makes the `TcpConnection` with the caller's filter, so that `on_connection` and even `on_data` may be called before
 `on_dialed`. A dial cannot be cancelled; a caller that has lost interest closes the connection, or keeps it for another
-request. `Peer.transport` counts only here: a TLS dial will wrap the socket and finish the handshake before `on_dialed`. So
-does `Peer.rule`: the name is resolved here, and the addresses that the rule accepts are dialed as numbers.
+request. `Peer.transport` counts only here: with TLS the handshake is a part of the dial, and `on_connection` comes after
+it. So does `Peer.rule`: the name is resolved here, and the addresses that the rule accepts are dialed as numbers.
 """
 
 from __future__ import annotations
@@ -11,15 +11,33 @@ from __future__ import annotations
 import asyncio
 import socket
 from contextvars import Context
+from typing import Any, Final
 
 from pymosn.api.network import Dialer, DialReceiver, DialRule, NetworkFilter, Peer, PlainTransport
 from pymosn.core.addresses import UNIX, split_address
 from pymosn.core.clock import Clock
-from pymosn.core.failure import CONNECT_FAILED, CONNECT_REFUSED, CONNECT_TIMEOUT, LOOP, NO_DESCRIPTORS, Failure
+from pymosn.core.failure import (
+    CONNECT_FAILED,
+    CONNECT_REFUSED,
+    CONNECT_TIMEOUT,
+    LOOP,
+    NO_DESCRIPTORS,
+    UPSTREAM_TLS_TIMEOUT,
+    Failure,
+)
+from pymosn.core.log import WARN, Log
 from pymosn.core.timers import TimerWheel
 from pymosn.network.admission import SHORTAGES, Admission
 from pymosn.network.connection import ConnectionOwner, TcpConnection
 from pymosn.network.listener import ConnectionIds
+from pymosn.network.tls.dialing import HandshakeFailed, UpstreamHandshake
+from pymosn.network.tls.transport import TlsTransport
+from pymosn.network.tls.upstream import ClientTls
+
+#: Seconds that the plain connection after a failed handshake has at least, even if the handshake took all of the time.
+SECOND_TRY: Final = 1.0
+#: Seconds between two log lines about connections that fall back to plain text.
+LOG_PERIOD: Final = 1.0
 
 
 class Refused(Exception):
@@ -49,9 +67,13 @@ def permitted(rule: DialRule, ips: list[str], port: int) -> list[str]:
 class TcpDialer(Dialer):
     """Dials on the running event loop, over TCP or (`unix:/path`) a unix socket."""
 
-    def __init__(self, ids: ConnectionIds, clock: Clock, wheel: TimerWheel, admission: Admission | None = None) -> None:
-        """`admission`: notified when there is no file descriptor for a dial."""
+    def __init__(
+        self, ids: ConnectionIds, clock: Clock, wheel: TimerWheel, admission: Admission | None = None, log: Log | None = None
+    ) -> None:
+        """`admission`: notified when there is no file descriptor for a dial. `log`: for connections that fall back."""
         self._admission = admission
+        self._log = log
+        self._next_line = 0.0
         self._ids = ids
         self._clock = clock
         self._wheel = wheel
@@ -68,39 +90,88 @@ class TcpDialer(Dialer):
         task.add_done_callback(self._tasks.discard)
 
     async def _dial(self, peer: Peer, timeout: float, network_filter: NetworkFilter, receiver: DialReceiver) -> None:
-        connection = TcpConnection(self._ids.next(), [network_filter], self._owner, self._clock, self._wheel)
-        failure: Failure
+        end = self._clock.now + timeout
+        tls = peer.transport if isinstance(peer.transport, ClientTls) else None
+        dialing = Dialing(peer, tls, self._connection(network_filter))
+        failure, detail = await self._try(dialing, timeout)
+        if tls is not None and tls.settings.falls_back and dialing.has_failed_handshake:
+            tls.stats.plain.value += 1
+            self._note_fall_back(peer, detail)
+            dialing = Dialing(peer, None, self._connection(network_filter))
+            failure, detail = await self._try(dialing, max(end - self._clock.now, SECOND_TRY))
+        if failure is None:
+            receiver.on_dialed(dialing.connection)
+        else:
+            receiver.on_dial_failed(failure, detail)
+
+    def _connection(self, network_filter: NetworkFilter) -> TcpConnection:
+        return TcpConnection(self._ids.next(), [network_filter], self._owner, self._clock, self._wheel)
+
+    def _note_fall_back(self, peer: Peer, detail: str) -> None:
+        if self._log is not None and self._log.level <= WARN and self._clock.now >= self._next_line:
+            self._next_line = self._clock.now + LOG_PERIOD
+            text = f"{peer.address}: the TLS handshake failed ({detail}): connecting without TLS"
+            self._log.write(WARN, text, "mosn.tls.fall_back")
+
+    async def _try(self, dialing: Dialing, timeout: float) -> tuple[Failure | None, str]:
+        """Opens the connection. Returns None, or the failure, and its details."""
+        failure: Failure | None = None
+        detail = ""
         try:
             async with asyncio.timeout(timeout):
-                await self._connect(peer, connection)
+                await dialing.connect()
         except TimeoutError:
-            failure, detail = CONNECT_TIMEOUT, f"no connection within {timeout:g} s"
+            failure, detail = dialing.give_up(timeout)
         except Refused as refused:
             failure, detail = refused.failure, str(refused)
+        except HandshakeFailed as failed:
+            failure, detail = failed.failure, str(failed)
         except ConnectionRefusedError as error:
             failure, detail = CONNECT_REFUSED, str(error)
         except (OSError, ValueError) as error:
             failure, detail = CONNECT_FAILED, str(error)
-            self._clock.tick()
             if isinstance(error, OSError) and error.errno in SHORTAGES:
                 failure = NO_DESCRIPTORS
                 if self._admission is not None:
                     self._admission.on_shortage(error.errno or 0)
-        else:
-            self._clock.tick()
-            receiver.on_dialed(connection)
-            return
         self._clock.tick()
-        receiver.on_dial_failed(failure, detail)
+        return failure, detail
 
-    async def _connect(self, peer: Peer, connection: TcpConnection) -> None:
-        if not isinstance(peer.transport, PlainTransport):
-            raise ValueError(f"unsupported transport for {peer.address!r}: only plain connections are implemented")
-        connection.scheme = peer.transport.scheme
+
+class Dialing:
+    """One attempt to connect to a peer."""
+
+    def __init__(self, peer: Peer, tls: ClientTls | None, connection: TcpConnection) -> None:
+        """`tls`: None for a plain connection."""
+        self._peer = peer
+        self._tls = tls
+        self.connection = connection
+        self._handshake: UpstreamHandshake | None = None
+
+    async def connect(self) -> None:
+        """Opens the connection. Raises OSError, ValueError, Refused and HandshakeFailed."""
+        peer, tls = self._peer, self._tls
+        if tls is not None:
+            protocol: Any = self._start(tls)
+        elif isinstance(peer.transport, (PlainTransport, ClientTls)):
+            protocol = self.connection
+        else:
+            raise ValueError(f"unsupported transport for {peer.address!r}")
+        await self._connect(protocol)
+        if self._handshake is not None:
+            await self._handshake.wait()
+
+    def _start(self, tls: ClientTls) -> TlsTransport:
+        """The event loop's protocol for one more address."""
+        handshake = self._handshake = UpstreamHandshake(self._peer, tls, self.connection, b"")
+        return handshake.transport
+
+    async def _connect(self, protocol: Any) -> None:
+        peer = self._peer
         loop = asyncio.get_running_loop()
         if peer.address.startswith(UNIX):
             path = peer.address.removeprefix(UNIX)
-            await loop.create_unix_connection(lambda: connection, path)  # type: ignore[type-var]
+            await loop.create_unix_connection(lambda: protocol, path)
             return
         host, port = split_address(peer.address)
         if not host or port == 0:
@@ -110,11 +181,24 @@ class TcpDialer(Dialer):
         for left in range(len(hosts) - 1, -1, -1):
             host = hosts[-1 - left]
             try:
-                await loop.create_connection(lambda: connection, host, port, local_addr=local)  # type: ignore[type-var]
+                await loop.create_connection(lambda: protocol, host, port, local_addr=local)
                 return
             except OSError:
                 if left == 0:
                     raise
+
+    @property
+    def has_failed_handshake(self) -> bool:
+        """Whether the host was reached, but the handshake failed."""
+        return self._handshake is not None and self._handshake.has_failed
+
+    def give_up(self, timeout: float) -> tuple[Failure, str]:
+        """The time is over: closes what is open, and returns the failure."""
+        handshake = self._handshake
+        if handshake is None or not handshake.has_begun:
+            return CONNECT_TIMEOUT, f"no connection within {timeout:g} s"
+        handshake.abort()
+        return UPSTREAM_TLS_TIMEOUT, f"no TLS handshake within {timeout:g} s"
 
 
 async def _resolve(host: str, port: int) -> list[str]:

@@ -5,9 +5,13 @@ the steps of its plan (`pymosn.api.network.FirstBytes`) in order. Each step sees
 until it has enough, so it keeps no buffer and no state. The last one sets the filters, which then replace the reader: from
 then on the connection is as fast as one that was never inspected.
 
-    waiting for the first byte -> waiting for more -> handed over to the chosen filters
-                  |                      |
-                  +----------------------+---------> refused (counted and logged), or closed if no byte ever came
+    waiting for the first byte -> waiting for more -> (TLS handshake) -> handed over to the chosen filters
+                  |                      |                   |
+                  +----------------------+-------------------+---> refused (counted and logged), or closed without any byte
+
+If the steps have chosen TLS (`Accepted.security`), the reader makes the handshake, which begins with the bytes that it
+holds. During it the bytes are the transport's, and the reader only waits; afterwards `Accepted.factory` makes the filters.
+Connections that are to be encrypted pass the gate of handshakes when they are accepted, and leave it here.
 
 Timeouts and half-closes are handled in the same way for all steps. A silent connection has `silence_timeout`, one that has
 begun `timeout`; a plan that serves undecided connections (with a fallback filter) instead asks its steps when
@@ -38,10 +42,19 @@ from pymosn.core.failure import (
     CLOSED_LOCALLY,
     DETECTION_TIMEOUT,
     IDLE_TIMEOUT,
+    INTERNAL_ERROR,
     NO_FILTER_CHAIN,
     PROTOCOL_UNKNOWN,
+    TLS_HANDSHAKE_TIMEOUT,
+    TOO_MANY_HANDSHAKES,
     Failure,
 )
+from pymosn.core.timers import NEVER
+from pymosn.network.connection import TcpConnection
+from pymosn.network.tls.contexts import ServerHandshake
+from pymosn.network.tls.facts import server_facts
+from pymosn.network.tls.gate import GatePass, HandshakeGate
+from pymosn.network.tls.transport import HandshakeReceiver, TlsTransport
 
 #: The shortest timeout that is set where the time is over already.
 _AT_ONCE: Final = 0.001
@@ -59,11 +72,16 @@ class FirstBytesPlan:
         silence_timeout: float,
         timeout: float,
         serves_undecided: bool,
+        handshake_timeout: float = 0.0,
+        gate: HandshakeGate | None = None,
+        source_step: int = 0,
     ) -> None:
         """`factory`: logs refused connections. Seconds, 0 disables: `silence_timeout` until the first byte, then `timeout`.
 
         `serves_undecided`: a connection that is still undecided after `silence_timeout` in total, after `timeout`, or at its
-        end is passed to `FirstBytes.on_undecided` in the hope of a fallback.
+        end is passed to `FirstBytes.on_undecided` in the hope of a fallback. `handshake_timeout`: from accepting a
+        connection to the end of its handshake; 0 for none. `gate`: limits handshakes; None if the plan leads to none.
+        `source_step`: the number of steps after which `Connection.remote_ip` is the client's.
         """
         self.steps = steps
         self.factory = factory
@@ -71,6 +89,9 @@ class FirstBytesPlan:
         self.silence_timeout = silence_timeout
         self.timeout = timeout
         self.serves_undecided = serves_undecided
+        self.handshake_timeout = handshake_timeout
+        self.gate = gate
+        self.source_step = source_step
 
 
 class FirstBytesReader(NetworkFilter):
@@ -84,11 +105,46 @@ class FirstBytesReader(NetworkFilter):
         self._has_begun = False
         self._is_draining = False
         self._deadline = 0.0
+        # When the handshake must be complete.
+        self._handshake_end = NEVER
+        self._pass: GatePass | None = None
+        self._is_shaking = False
 
     def on_connection(self, connection: Connection) -> None:
+        plan = self._plan
         self._accepted.connection = connection
-        self._deadline = connection.now() + self._plan.silence_timeout
-        connection.set_idle(self._plan.silence_timeout)
+        self._deadline = connection.now() + plan.silence_timeout
+        if plan.handshake_timeout > 0.0:
+            self._handshake_end = connection.now() + plan.handshake_timeout
+        if plan.gate is not None and not self._enter(plan.gate):
+            return
+        if plan.serves_undecided:
+            connection.set_idle(plan.silence_timeout)
+        else:
+            self._set_idle(plan.silence_timeout)
+
+    def _enter(self, gate: HandshakeGate) -> bool:
+        """Passes the gate; False if the connection was refused."""
+        self._pass = GatePass(gate)
+        if self._pass.enter() and self._enter_source():
+            return True
+        self._refuse(TOO_MANY_HANDSHAKES)
+        return False
+
+    def _enter_source(self) -> bool:
+        """Counts the handshake for the network of the client, once that is known; False if it has too many."""
+        gate_pass = self._pass
+        if gate_pass is None or self._step < self._plan.source_step:
+            return True
+        return gate_pass.enter_source(self._accepted.connection.remote_ip)
+
+    def _set_idle(self, seconds: float) -> None:
+        """Sets the time for the next event, which is also limited by that for the handshake."""
+        connection = self._accepted.connection
+        if self._handshake_end < NEVER:
+            left = max(self._handshake_end - connection.now(), _AT_ONCE)
+            seconds = min(seconds, left) if seconds > 0.0 else left
+        connection.set_idle(seconds)
 
     def on_data(self, data: bytes) -> bool:
         if not self._has_begun:
@@ -103,7 +159,7 @@ class FirstBytesReader(NetworkFilter):
         plan = self._plan
         connection = self._accepted.connection
         if not plan.serves_undecided:
-            connection.set_idle(DRAIN_GRACE if self._is_draining else plan.timeout)
+            self._set_idle(DRAIN_GRACE if self._is_draining else plan.timeout)
         elif plan.timeout > 0.0:  # otherwise the time of a silent connection remains set
             connection.set_idle(min(plan.timeout, max(self._deadline - connection.now(), _AT_ONCE)))
 
@@ -120,6 +176,9 @@ class FirstBytesReader(NetworkFilter):
                 self._refuse(self._accepted.failure)
                 return
             self._end_step()
+            if not self._enter_source():
+                self._refuse(TOO_MANY_HANDSHAKES)
+                return
         self._hand_over()
 
     def _end_step(self) -> None:
@@ -139,11 +198,67 @@ class FirstBytesReader(NetworkFilter):
         return True
 
     def _hand_over(self) -> None:
-        filters = self._accepted.filters
+        security = self._accepted.security
+        if isinstance(security, ServerHandshake):
+            self._shake_hands(security)
+        else:
+            self._open_filters()
+
+    def _shake_hands(self, handshake: ServerHandshake) -> None:
+        connection = self._accepted.connection
+        if not isinstance(connection, TcpConnection):
+            self._refuse(INTERNAL_ERROR)
+            return
+        self._is_shaking = True
+        self._plan.stats.tls.active.value += 1
+        self._set_idle(DRAIN_GRACE if self._is_draining else 0.0)
+        data = self._data
+        self._data = b""
+        receiver = ServerHandshakeReceiver(self, handshake)
+        connection.start_tls(TlsTransport(connection, receiver, handshake.context.ssl_context, is_server=True), data)
+
+    def on_secured(self, transport: TlsTransport, handshake: ServerHandshake) -> None:
+        """The handshake is complete."""
+        self._end_handshake()
+        connection = self._accepted.connection
+        info = server_facts(transport.engine, handshake)
+        stats = self._plan.stats.tls
+        stats.handshakes.value += 1
+        if info.is_resumed:
+            stats.resumed.value += 1
+        connection.scheme = "https"
+        connection.alpn = handshake.protocol
+        connection.tls = info
+        self._open_filters()
+
+    def on_insecure(self, failure: Failure, detail: str) -> None:
+        """The handshake has failed."""
+        self._end_handshake()
+        self._plan.stats.tls.failed.value += 1
+        self._refuse(failure, detail)
+
+    def _end_handshake(self) -> None:
+        if self._is_shaking:
+            self._is_shaking = False
+            self._plan.stats.tls.active.value -= 1
+        self._leave_gate()
+
+    def _leave_gate(self) -> None:
+        if self._pass is not None:
+            self._pass.leave()
+            self._pass = None
+
+    def _open_filters(self) -> None:
+        """Replaces this reader by the chosen filters, and gives them what it holds."""
+        accepted = self._accepted
+        if not accepted.filters and accepted.factory is not None:
+            accepted.filters = accepted.factory.create()
+        filters = accepted.filters
         if not filters:
             self._refuse(NO_FILTER_CHAIN)
             return
-        connection = self._accepted.connection
+        self._leave_gate()
+        connection = accepted.connection
         connection.set_idle(0.0)
         connection.replace_filters(filters)
         for network_filter in filters:
@@ -158,14 +273,19 @@ class FirstBytesReader(NetworkFilter):
                 if not network_filter.on_data(data):
                     break
 
-    def _refuse(self, failure: Failure) -> None:
+    def _refuse(self, failure: Failure, detail: str = "") -> None:
+        """Counts and logs the connection, and closes it: with a reset, unless an alert is on its way."""
         plan = self._plan
         connection = self._accepted.connection
+        self._leave_gate()
         plan.stats.connection_refused.value += 1
         plan.stats.count_reason(failure.reason)
         plan.factory.on_refused(connection, failure)
         self._data = b""
-        connection.abort(failure)
+        if detail:
+            connection.close(failure)
+        else:
+            connection.abort(failure)
 
     def on_eof(self) -> None:
         connection = self._accepted.connection
@@ -178,7 +298,11 @@ class FirstBytesReader(NetworkFilter):
                 network_filter.on_eof()
 
     def on_idle(self) -> None:
-        self._accepted.failure = DETECTION_TIMEOUT
+        if self._is_shaking:
+            self.on_insecure(TLS_HANDSHAKE_TIMEOUT, "")
+            return
+        is_late = self._accepted.connection.now() >= self._handshake_end
+        self._accepted.failure = TLS_HANDSHAKE_TIMEOUT if is_late else DETECTION_TIMEOUT
         if self._decide():
             return
         if self._data:
@@ -188,9 +312,24 @@ class FirstBytesReader(NetworkFilter):
 
     def on_drain(self) -> None:
         self._is_draining = True
-        if not self._plan.serves_undecided:
-            self._accepted.connection.set_idle(DRAIN_GRACE)
+        if self._is_shaking or not self._plan.serves_undecided:
+            self._set_idle(DRAIN_GRACE)
 
     def on_close(self, failure: Failure) -> None:
+        self._end_handshake()
         if self._data and failure is CLOSED_BY_PEER:
             self._refuse(PROTOCOL_UNKNOWN)
+
+
+class ServerHandshakeReceiver(HandshakeReceiver):
+    """Tells a reader the result of its handshake."""
+
+    def __init__(self, reader: FirstBytesReader, handshake: ServerHandshake) -> None:
+        self._reader = reader
+        self._handshake = handshake
+
+    def on_secured(self, transport: TlsTransport) -> None:
+        self._reader.on_secured(transport, self._handshake)
+
+    def on_insecure(self, failure: Failure, detail: str) -> None:
+        self._reader.on_insecure(failure, detail)

@@ -14,6 +14,7 @@ from librt.strings import read_i16_be
 from mypy_extensions import i64
 
 from pymosn.api.protocol import ProtocolError
+from pymosn.api.tls import Fingerprints
 from pymosn.core.failure import BAD_CLIENT_HELLO, NOT_TLS
 
 #: Maximum bytes of a ClientHello with its record headers.
@@ -47,7 +48,7 @@ _JA4_VERSIONS: Final[dict[int, str]] = {0x0304: "13", 0x0303: "12", 0x0302: "11"
 _JA4_NOTHING: Final = "000000000000"
 
 
-class ClientHello:
+class ClientHello(Fingerprints):
     """A complete ClientHello. Immutable."""
 
     def __init__(self, *, server_name: str, protocols: tuple[str, ...], versions: tuple[int, ...], raw: bytes) -> None:
@@ -57,6 +58,7 @@ class ClientHello:
         escaped: `\\x0a`. `versions`: the offered TLS versions as on the wire, 0x0304 is TLS 1.3; of a client without the
         extension `supported_versions` only the highest one. `raw`: the handshake message.
         """
+        super().__init__()
         self.server_name = server_name
         self.protocols = protocols
         self.versions = versions

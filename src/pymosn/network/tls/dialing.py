@@ -1,0 +1,120 @@
+"""The handshake with a host, as a dialer waits for it."""
+
+from __future__ import annotations
+
+import asyncio
+import ipaddress
+import ssl
+
+from pymosn.api.network import Peer
+from pymosn.core.failure import UPSTREAM_NAME_MISMATCH, UPSTREAM_TLS_TIMEOUT, Failure
+from pymosn.network.connection import TcpConnection
+from pymosn.network.tls.facts import certificate_of, upstream_facts
+from pymosn.network.tls.transport import HandshakeReceiver, TlsTransport
+from pymosn.network.tls.upstream import ClientTls
+
+
+class HandshakeFailed(Exception):
+    """Raised when a host's handshake has failed."""
+
+    def __init__(self, failure: Failure, detail: str) -> None:
+        super().__init__(detail)
+        self.failure = failure
+
+
+class UpstreamHandshake(HandshakeReceiver):
+    """One handshake with a host, which opens `connection` when it is complete."""
+
+    def __init__(self, peer: Peer, tls: ClientTls, connection: TcpConnection, preface: bytes) -> None:
+        """`preface`: sent before the handshake. Raises ValueError for an invalid server name."""
+        self._peer = peer
+        self._tls = tls
+        self._connection = connection
+        self._error: HandshakeFailed | None = None
+        self._is_complete = False
+        self._waiter: asyncio.Future[None] | None = None
+        session = peer.session
+        self.transport = TlsTransport(
+            connection,
+            self,
+            tls.ssl_context,
+            is_server=False,
+            server_name=peer.server_name,
+            session=session if isinstance(session, ssl.SSLSession) else None,
+            preface=preface,
+        )
+
+    @property
+    def has_begun(self) -> bool:
+        """Whether the host was reached."""
+        return self.transport.has_begun
+
+    @property
+    def has_failed(self) -> bool:
+        """Whether the handshake failed, or was given up."""
+        return self._error is not None
+
+    def abort(self) -> None:
+        """Gives it up: the time is over."""
+        self._tls.stats.failed.value += 1
+        self._error = HandshakeFailed(UPSTREAM_TLS_TIMEOUT, "")
+        self.transport.disconnect()
+
+    async def wait(self) -> None:
+        """Returns when the connection is open. Raises HandshakeFailed."""
+        if not self._is_complete and self._error is None:
+            self._waiter = asyncio.get_running_loop().create_future()
+            await self._waiter
+        if self._error is not None:
+            raise self._error
+
+    def on_secured(self, transport: TlsTransport) -> None:
+        peer = self._peer
+        wrong = uri_fault(transport, self._tls.settings.uris)
+        if wrong:
+            self.on_insecure(UPSTREAM_NAME_MISMATCH, wrong)
+            return
+        connection = self._connection
+        info = upstream_facts(transport.engine, "" if is_ip(peer.server_name) else peer.server_name)
+        stats = self._tls.stats
+        stats.handshakes.value += 1
+        if info.is_resumed:
+            stats.resumed.value += 1
+        connection.scheme = "https"
+        connection.alpn = transport.engine.selected_alpn_protocol() or ""
+        connection.tls = info
+        transport.sessions_to = peer
+        transport.is_connected = True
+        connection.continue_with(transport)
+        self._is_complete = True
+        self._wake()
+
+    def on_insecure(self, failure: Failure, detail: str) -> None:
+        self._peer.session = None
+        self._tls.stats.failed.value += 1
+        self._error = HandshakeFailed(failure, detail)
+        self.transport.disconnect()
+        self._wake()
+
+    def _wake(self) -> None:
+        if self._waiter is not None and not self._waiter.done():
+            self._waiter.set_result(None)
+
+
+def uri_fault(transport: TlsTransport, uris: tuple[str, ...]) -> str:
+    """Why a host's certificate does not have one of `uris`; empty if it does, or if none is demanded."""
+    if not uris:
+        return ""
+    certificate = certificate_of(transport.engine, is_verified=True)
+    if certificate is not None and any(uri in uris for uri in certificate.uris):
+        return ""
+    return "the certificate has none of the accepted URIs"
+
+
+def is_ip(name: str) -> bool:
+    """Whether a name is an IP address, which is verified but not sent (RFC 6066 section 3)."""
+    try:
+        ipaddress.ip_address(name)
+    except ValueError:
+        return False
+    return True

@@ -1,0 +1,107 @@
+"""The limits on TLS handshakes in progress: a flood of clients that begin one and do not go on must not exhaust a worker.
+
+A connection that is to be encrypted counts from its acceptance, before its first byte, to the end of its handshake.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+
+from mypy_extensions import i64
+
+from pymosn.core.counters import Counter
+
+
+def source_of(ip: str) -> str:
+    """The network of a client, /24 for IPv4 and /56 for IPv6; the address itself if it is none, such as of a unix socket."""
+    if ":" not in ip:
+        return ip.rpartition(".")[0]
+    try:
+        address = int(ipaddress.IPv6Address(ip.partition("%")[0]))
+    except ValueError:
+        return ip
+    return f"{address >> 72:x}:"
+
+
+class HandshakeGate:
+    """One per worker, for all its listeners."""
+
+    def __init__(self) -> None:
+        #: Handshakes in progress, at most; 0 is no limit. Per source: for each network.
+        self.limit: i64 = 0
+        self.source_limit: i64 = 0
+        self.pending: i64 = 0
+        #: Connections refused by either limit.
+        self.refused = Counter()
+        self._sources: dict[str, int] = {}
+
+    @property
+    def source_count(self) -> int:
+        """Networks with handshakes in progress."""
+        return len(self._sources)
+
+    def enter(self) -> bool:
+        """One more handshake; False if there are too many. `leave` must follow True."""
+        if 0 < self.limit <= self.pending:
+            self.refused.value += 1
+            return False
+        self.pending += 1
+        return True
+
+    def leave(self) -> None:
+        """A handshake has ended."""
+        self.pending -= 1
+
+    def enter_source(self, source: str) -> bool:
+        """One more handshake of a network, `source_of`; False if it has too many. `leave_source` must follow True."""
+        count = self._sources.get(source, 0)
+        if 0 < self.source_limit <= count:
+            self.refused.value += 1
+            return False
+        self._sources[source] = count + 1
+        return True
+
+    def leave_source(self, source: str) -> None:
+        """A handshake of the network has ended."""
+        count = self._sources.get(source, 0)
+        if count > 1:
+            self._sources[source] = count - 1
+        else:
+            self._sources.pop(source, None)
+
+
+class GatePass:
+    """One connection's place at the gate."""
+
+    def __init__(self, gate: HandshakeGate) -> None:
+        self._gate: HandshakeGate | None = gate
+        self._is_in = False
+        self._source = ""
+
+    def enter(self) -> bool:
+        """As `HandshakeGate.enter`."""
+        gate = self._gate
+        self._is_in = gate is not None and gate.enter()
+        return self._is_in
+
+    def enter_source(self, ip: str) -> bool:
+        """As `HandshakeGate.enter_source`, for a client with that IP address; a second call changes nothing."""
+        gate = self._gate
+        if gate is None or self._source:
+            return True
+        source = source_of(ip)
+        if not gate.enter_source(source):
+            return False
+        self._source = source
+        return True
+
+    def leave(self) -> None:
+        """The handshake has ended, or there will be none. Further calls have no effect."""
+        gate = self._gate
+        self._gate = None
+        if gate is None:
+            return
+        if self._is_in:
+            gate.leave()
+        if self._source:
+            gate.leave_source(self._source)
