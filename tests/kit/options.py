@@ -8,7 +8,7 @@ from pymosn.api.exchange import AccessLog
 from pymosn.api.rpc import MAX_FRAME
 from pymosn.api.stream import StreamProtocol
 from pymosn.core.counters import DownstreamStats, Metrics
-from pymosn.core.message import ForwardingOptions
+from pymosn.core.message import CERT_BY_TRUST, ForwardingOptions
 from pymosn.core.overload import OverloadState
 from pymosn.core.uri import KEEP_SLASHES, STRICT_PATHS, PathPolicy
 from pymosn.protocol.http1.decoder import Http1Limits
@@ -103,6 +103,7 @@ def proxy_options(
     detection_timeout: float = 15.0,
     trusts_peer: bool = False,
     trusted_hops: int = 0,
+    client_cert: int = int(CERT_BY_TRUST),
     paths: PathPolicy = STRICT_PATHS,
 ) -> ProxyOptions:
     """Options of a `proxy` network filter."""
@@ -115,7 +116,11 @@ def proxy_options(
         stats=_stats(listener_name) if stats is None else stats,
         access_logs=access_logs or [],
         forwarding=ForwardingOptions(
-            x_forwarded=x_forwarded, x_request_id=x_request_id, trusts_peer=trusts_peer, trusted_hops=trusted_hops
+            x_forwarded=x_forwarded,
+            x_request_id=x_request_id,
+            trusts_peer=trusts_peer,
+            trusted_hops=trusted_hops,
+            client_cert=client_cert,
         ),
         reason_header=reason_header,
         stream_idle_timeout=stream_idle_timeout,

@@ -22,10 +22,12 @@ from pymosn.api import StreamFilter
 from pymosn.api.network import NO_CONNECTION, Connection, FilterChainFactory, NetworkFilterFactory
 from pymosn.api.routing import Route
 from pymosn.api.stream import StreamProtocol
+from pymosn.api.tls import TlsInfo
 from pymosn.api.upstream import NO_CONSTRAINTS
 from pymosn.core.counters import DownstreamStats, Metrics
 from pymosn.core.failure import CONNECT_REFUSED, CONNECT_TIMEOUT
 from pymosn.core.headers import NO_HEADERS
+from pymosn.core.message import CERT_BY_TRUST
 from pymosn.core.registry import Registry
 from pymosn.core.timers import TimerWheel
 from pymosn.core.uri import STRICT_PATHS
@@ -89,6 +91,7 @@ class Talk:
         reason_header: bool = False,
         trusts_peer: bool = False,
         trusted_hops: int = 0,
+        client_cert: int = int(CERT_BY_TRUST),
         stream_idle_timeout: float = 300.0,
         tunnel_idle_timeout: float = 600.0,
         detection_timeout: float = 15.0,
@@ -144,6 +147,7 @@ class Talk:
             trusts_peer=trusts_peer,
             tunnel_idle_timeout=tunnel_idle_timeout,
             trusted_hops=trusted_hops,
+            client_cert=client_cert,
             detection_timeout=detection_timeout,
             paths=STRICT_PATHS if http1 is None or http1.policy is STRICT else http1.policy,
         )
@@ -203,12 +207,15 @@ class Talk:
 
     # ---- the peers
 
-    def connect(self, ip: str = "192.0.2.7") -> Peer:
-        """A client connects."""
+    def connect(self, ip: str = "192.0.2.7", tls: TlsInfo | None = None) -> Peer:
+        """A client connects; `tls`: the facts of its connection, if the listener has TLS."""
         peer = Peer(self.loop, f"client {len(self.clients) + 1}", ip, 40000, self.one_byte)
         self.clients.append(peer)
         accepted: list[TcpConnection] = []
         self.do(lambda: accepted.append(self.listener._accept()))
+        if tls is not None:
+            accepted[0].tls = tls
+            accepted[0].scheme = "https" if tls.version else "http"
         peer.transport.carry(accepted[0])
         return peer
 

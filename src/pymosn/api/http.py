@@ -12,6 +12,11 @@ from pymosn.core.clock import HttpDates
 from pymosn.core.failure import Failure
 from pymosn.core.headers import HeaderError, Headers, is_token, to_bytes
 from pymosn.core.message import (
+    CERT_ALWAYS_FORWARD_ONLY,
+    CERT_APPEND_FORWARD,
+    CERT_BY_TRUST,
+    CERT_FORWARD_ONLY,
+    CERT_SANITIZE_SET,
     CONNECT,
     GLOBAL_TIMEOUT,
     TRY_TIMEOUT,
@@ -32,6 +37,8 @@ CLAIMS: Final = (b"x-forwarded-", b"x-mosn-", b"x-envoy-", b"x-real-ip")
 SCHEMES: Final = {"http": "http", "https": "https", "ws": "http", "wss": "https"}
 #: The scheme of connections without TLS, which the cached `connection_lines` have.
 HTTP: Final = "http"
+#: What proxies say about their clients' certificates.
+CLIENT_CERT: Final = b"x-forwarded-client-cert"
 #: RFC 9110 section 15: clients reject any higher status.
 MAX_STATUS: Final[i64] = 599
 
@@ -228,6 +235,23 @@ class HttpRequest(RequestHead):
             is_claim = name.startswith(CLAIMS) or name == b"forwarded"
             if is_claim and name not in (b"x-forwarded-for", GLOBAL_TIMEOUT, TRY_TIMEOUT):
                 self.headers.remove_raw(name)
+
+    def adopt_certificate(self, mode: i64, element: bytes) -> None:
+        has_element = len(element) > 0
+        keeps = mode in (CERT_BY_TRUST, CERT_ALWAYS_FORWARD_ONLY)
+        if has_element and mode in (CERT_APPEND_FORWARD, CERT_FORWARD_ONLY):
+            keeps = True
+        adds = has_element and mode in (CERT_BY_TRUST, CERT_SANITIZE_SET, CERT_APPEND_FORWARD)
+        headers = self.headers
+        if not keeps:
+            headers.remove_raw(CLIENT_CERT)
+        elif adds:
+            received = headers.get_all("x-forwarded-client-cert")
+            if received:
+                headers.remove_raw(CLIENT_CERT)
+                element = to_bytes(",".join(received)) + b"," + element
+        if adds:
+            headers.add_raw(CLIENT_CERT, element)
 
     def received_headers(self) -> Headers | None:
         return self.headers.copy()

@@ -253,14 +253,23 @@ class Peer:
     """The other end of an outgoing connection. Immutable except for the session, built once per host."""
 
     def __init__(
-        self, address: str, *, transport: Transport, server_name: str, bind: str, rule: DialRule | None = None
+        self,
+        address: str,
+        *,
+        transport: Transport,
+        server_name: str,
+        bind: str,
+        rule: DialRule | None = None,
+        mark: i64 = 0,
     ) -> None:
         """`address`: "ip:port", "[v6]:port", "name:port" or "unix:/path".
 
         `server_name`: sent and verified by a TLS handshake. `bind`: the local IP address; empty for the system's choice.
-        `rule`: asked about each resolved IP address before it is dialed.
+        `rule`: asked about each resolved IP address before it is dialed. `mark`: SO_MARK of the socket, for the kernel's
+        routing and firewall; 0 for none.
         """
         self.rule = rule
+        self.mark: i64 = mark
         self.address = address
         self.transport = transport
         self.server_name = server_name

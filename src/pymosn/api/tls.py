@@ -81,6 +81,10 @@ class TlsInfo:
         self.client_demand: bytes = b""
         #: The peer's certificate; None if it has sent none.
         self.certificate: ClientCertificate | None = None
+        #: URIs in the certificate that was presented to the client.
+        self.own_uris: tuple[str, ...] = ()
+        #: The header lines about a verified certificate, made for the connection's first request; see `api.client_cert`.
+        self.forwarded: bytes | None = None
 
     @property
     def ja3(self) -> str:

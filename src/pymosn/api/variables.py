@@ -7,17 +7,25 @@ value set with `Exchange.set_variable` takes precedence over the getter.
 from __future__ import annotations
 
 import re
+import time
 from collections.abc import Callable
 from typing import Final
 from urllib.parse import unquote_plus
 
+from mypy_extensions import i64
+
 from pymosn.api.record import ExchangeRecord
+from pymosn.api.tls import ClientCertificate, TlsInfo
+from pymosn.core.certificate_text import listed, safe_dn, safe_name, safe_uri
 from pymosn.core.durations import go_duration
 from pymosn.core.headers import Headers, joined, to_text
 from pymosn.core.plain import plain_text
 
 #: RFC 3986 section 3.1.
 _SCHEME: Final = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*")
+
+#: Characters of a text that a client has chosen in its handshake or certificate.
+LONGEST: Final[i64] = 2048
 
 Getter = Callable[[ExchangeRecord], str | None]
 #: Every value of a field that may be repeated, in order.
@@ -82,6 +90,63 @@ def request_length(exchange: ExchangeRecord) -> str:
     target = len(request.raw_path) + (0 if request.raw_query is None else len(request.raw_query) + 1)
     line = len(request.raw_method) + target + len("  HTTP/1.1\r\n")
     return str(line + request.headers.wire_size() + len("\r\n") + exchange.bytes_received)
+
+
+# ---- the client's TLS connection
+
+
+def _of_tls(get: Callable[[TlsInfo], str]) -> Getter:
+    """A fact of the handshake; None on connections without TLS, and where it is empty."""
+
+    def value(exchange: ExchangeRecord) -> str | None:
+        tls = exchange.connection.tls
+        return None if tls is None else get(tls) or None
+
+    return value
+
+
+def _of_certificate(get: Callable[[ClientCertificate], str], verified_only: bool = True) -> Getter:
+    """A fact of the client's certificate. Whoever presents one that is not verified has chosen its text: None."""
+
+    def value(exchange: ExchangeRecord) -> str | None:
+        tls = exchange.connection.tls
+        certificate = None if tls is None else tls.certificate
+        if certificate is None or (verified_only and not certificate.is_verified):
+            return None
+        return get(certificate) or None
+
+    return value
+
+
+def _bounded(text: str) -> str:
+    """A safe text, or nothing if it is too long: a name that was cut could be another one's."""
+    return text if len(text) <= LONGEST else ""
+
+
+def _date(seconds: float) -> str:
+    return time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(seconds))
+
+
+#: Envoy's names (DOWNSTREAM_*), in lower case; texts are encoded as in `core.certificate_text`.
+TLS: Final[dict[str, Getter]] = {
+    "requested_server_name": _of_tls(lambda tls: _bounded(safe_name(tls.server_name))),
+    "downstream_tls_version": _of_tls(lambda tls: tls.version),
+    "downstream_tls_cipher": _of_tls(lambda tls: tls.cipher),
+    "downstream_tls_resumed": _of_tls(lambda tls: "" if not tls.version else "true" if tls.is_resumed else "false"),
+    "downstream_alpn": lambda exchange: safe_uri(exchange.connection.alpn) or None,
+    "downstream_alpn_offered": _of_tls(lambda tls: listed([safe_uri(name) for name in tls.offered_protocols], LONGEST)),
+    "tls_ja3_fingerprint": _of_tls(lambda tls: tls.ja3),
+    "tls_ja4_fingerprint": _of_tls(lambda tls: tls.ja4),
+    "downstream_peer_verified": _of_certificate(lambda found: "true" if found.is_verified else "false", False),
+    "downstream_peer_fingerprint_256": _of_certificate(lambda found: found.fingerprint, False),
+    "downstream_peer_subject": _of_certificate(lambda found: _bounded(safe_dn(found.subject))),
+    "downstream_peer_issuer": _of_certificate(lambda found: _bounded(safe_dn(found.issuer))),
+    "downstream_peer_serial": _of_certificate(lambda found: found.serial),
+    "downstream_peer_dns_san": _of_certificate(lambda found: listed([safe_name(name) for name in found.dns_names], LONGEST)),
+    "downstream_peer_uri_san": _of_certificate(lambda found: listed([safe_uri(uri) for uri in found.uris], LONGEST)),
+    "downstream_peer_spiffe_id": _of_certificate(lambda found: _bounded(safe_uri(found.spiffe_id))),
+    "downstream_peer_cert_v_end": _of_certificate(lambda found: _date(found.not_after)),
+}
 
 
 def request_header(name: str) -> Values:
@@ -191,6 +256,7 @@ def request_method(exchange: ExchangeRecord) -> str | None:
 
 #: What a client, a server or the configuration chose: any text that a head may hold, and decoded query parameters.
 FOREIGN: Final[dict[str, Getter]] = {
+    **TLS,
     "upstream_host": lambda exchange: exchange.upstream_hostname or None,
     "upstream_cluster": lambda exchange: exchange.cluster_name or None,
     "route_name": lambda exchange: None if exchange.route is None else exchange.route.name,

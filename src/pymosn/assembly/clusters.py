@@ -36,6 +36,7 @@ def plan_cluster(config: ClusterConfig, share: WorkerShare) -> plan.ClusterPlan:
         buffer_limit=config.conn_buffer_limit_bytes,
         original=original,
         heartbeats=_heartbeats(config),
+        mark=config.mark,
     )
 
 

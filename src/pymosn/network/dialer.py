@@ -30,6 +30,7 @@ from pymosn.core.timers import TimerWheel
 from pymosn.network.admission import SHORTAGES, Admission
 from pymosn.network.connection import ConnectionOwner, TcpConnection
 from pymosn.network.listener import ConnectionIds
+from pymosn.network.marks import open_marked
 from pymosn.network.tls.dialing import HandshakeFailed, UpstreamHandshake
 from pymosn.network.tls.transport import TlsTransport
 from pymosn.network.tls.upstream import ClientTls
@@ -181,6 +182,10 @@ class Dialing:
         for left in range(len(hosts) - 1, -1, -1):
             host = hosts[-1 - left]
             try:
+                if peer.mark != 0:
+                    sock = await open_marked(host, port, peer.bind, int(peer.mark))
+                    await loop.create_connection(lambda: protocol, sock=sock)
+                    return
                 await loop.create_connection(lambda: protocol, host, port, local_addr=local)
                 return
             except OSError:

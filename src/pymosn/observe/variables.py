@@ -25,7 +25,7 @@ TRACE: Final = frozenset(("trace_id",))
 #: MOSN's variables that are always `-` here.
 UNAVAILABLE: Final = frozenset(
     (
-        *("stream_id", "requested_server_name", "connection", "connection_pool_index", "conn_default_read_buffer_size"),
+        *("stream_id", "connection", "connection_pool_index", "conn_default_read_buffer_size"),
         *("network_filterchain_factories", "access_logs", "accept_chan", "accept_buffer", "connection_fd", "span_key"),
         *("trace_span", "proxy_general_config", "protocol_config", "connection_event_listeners", "ori_remote_addr"),
         *("downstream_req_headers", "downstream_resp_headers", "x-mosn-req-raw-data", "x-mosn-resp-raw-data"),

@@ -21,6 +21,7 @@ from typing import Final
 
 from mypy_extensions import i64, mypyc_attr
 
+from pymosn.api.client_cert import forwarded_element
 from pymosn.api.exchange import Reply
 from pymosn.api.stream import ResponseSender
 from pymosn.core.errors import describe
@@ -114,8 +115,13 @@ class ExchangeDriver(DispatchOwner):
             exchange.request_received = exchange.started
         try:
             options = self.options
-            if options.forwarding.trusts_peer:
-                exchange.forwarded_ip = head.adopt_forwarded(options.forwarding)
+            forwarding = options.forwarding
+            tls = exchange.connection.tls
+            if forwarding.trusts_peer:
+                exchange.forwarded_ip = head.adopt_forwarded(forwarding)
+                head.adopt_certificate(forwarding.client_cert, forwarded_element(tls))
+            elif tls is not None:
+                head.adopt_certificate(forwarding.client_cert, forwarded_element(tls))
             if self.runtime.overload.level >= SHED:
                 self.fail(OVERLOADED, "")
                 return

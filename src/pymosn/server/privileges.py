@@ -10,6 +10,7 @@ import contextlib
 import ctypes
 import os
 import pwd
+import socket
 import stat
 import sys
 from collections.abc import Iterable, Iterator
@@ -125,20 +126,27 @@ class Privileges(Service):
         """Gives up root. StartError if that fails, or if the user could not run the workers then."""
         for note in self._notes:
             self.log.write(WARN, note)
-        if self.account is None:
-            return
+        if self.account is not None:
+            self._become(self.account)
+        marking = [repr(cluster.name) for cluster in self._options.config.cluster_manager.clusters if cluster.mark]
+        if marking and not has_net_admin():
+            names = ", ".join(marking)
+            text = f"connections of the clusters with `mark` ({names}) will fail: the process has no CAP_NET_ADMIN"
+            self.log.write(WARN, text)
+
+    def _become(self, account: Account) -> None:
         try:
-            drop(self.account)
+            drop(account)
         except OSError as error:
-            text = f"cannot become user {self.account.name!r}: {error.strerror or error}"
+            text = f"cannot become user {account.name!r}: {error.strerror or error}"
             raise StartError(lines=[text]) from error
         fault = unreadable_program()
         if fault:
             hint = "install Python and pymosn where this user can read them, or choose another user"
-            raise StartError(lines=[f"user {self.account.name!r} cannot run the workers: {fault}; {hint}"])
+            raise StartError(lines=[f"user {account.name!r} cannot run the workers: {fault}; {hint}"])
         path = self._options.source.path
         if path is not None and not os.access(path, os.R_OK):
-            self.log.write(WARN, f"user {self.account.name!r} cannot read {path}: SIGHUP and reload will be rejected")
+            self.log.write(WARN, f"user {account.name!r} cannot read {path}: SIGHUP and reload will be rejected")
 
 
 def apply_umask(config: MosnConfig) -> None:
@@ -162,6 +170,16 @@ def drop(account: Account) -> None:
         raise OSError(ctypes.get_errno(), os.strerror(ctypes.get_errno()))
     if (os.getresuid(), os.getresgid()) != ((account.uid,) * 3, (account.gid,) * 3) or _can_return():
         raise OSError(0, "the system did not give up root")
+
+
+def has_net_admin() -> bool:
+    """Whether this process may do what needs CAP_NET_ADMIN, such as SO_MARK."""
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sock:
+        try:
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_MARK, 0)
+        except OSError:
+            return False
+    return True
 
 
 def _can_return() -> bool:

@@ -36,6 +36,7 @@ HTTP1: Final[dict[str, object]] = {
     "profile": "strict",
     "trust_forwarded": False,
     "trusted_hops": 0,
+    "forward_client_cert": "",
     "merge_slashes": True,
     "encoded_slashes": "keep",
     "underscores_in_headers": "pass",

@@ -12,6 +12,7 @@ from typing import Any, Self, TypedDict, TypeVar, Unpack
 from pymosn.api.exchange import Exchange
 from pymosn.api.stream import StreamProtocol
 from pymosn.api.stream_filter import FAIL, NO_CONTEXT, SKIP, ClusterClient, FilterContext, StreamFilter
+from pymosn.api.tls import TlsInfo
 from pymosn.core.addresses import normal_ip
 from pymosn.core.counters import Metrics
 from pymosn.core.headers import Headers, headers_from
@@ -111,12 +112,13 @@ class World:
         timeout: float = -1.0,
         workers: int = 1,
         http1: Mapping[str, object] | None = None,
+        client_tls: TlsInfo | None = None,
     ) -> None:
         """`upstream`: response of the cluster `service`, the default for all requests. `clusters`: others, by name.
 
         `route_config`: `per_filter_config` of the route. `on_error`, `timeout`: override those of all filters. `workers`:
         the apparent number of workers, of which this is the first. `http1`: settings of the listener, as in
-        `extend_config.Http1`, with times in seconds.
+        `extend_config.Http1`, with times in seconds. `client_tls`: the facts of a client with TLS.
 
         Raises InvalidTest, and TypeError for a filter that the server would not accept.
         """
@@ -134,6 +136,7 @@ class World:
         self._mistakes = Mistakes()
         self._hosts = Hosts(self._answers.ask, self._mistakes, self.clock, self._wheel)
         self._client_ip = client_ip
+        self._client_tls = client_tls
         self._runtime = self._make_runtime()
         self._ends = Ends()
         settings = {**HTTP1, **(http1 or {})}
@@ -241,6 +244,9 @@ class World:
         client = Client(
             self._runtime, self._options, self._listener.http1, self._client_ip, int(self._hosts.numbers.next()), request
         )
+        if self._client_tls is not None:
+            client.connection.tls = self._client_tls
+            client.connection.scheme = "https"
         self._ends.clients[int(client.connection.id)] = client
         delivery = asyncio.ensure_future(self._deliver(client))
         try:
@@ -346,6 +352,7 @@ class WorldOptions(TypedDict, total=False):
     clusters: Mapping[str, Answer] | None
     route_config: Mapping[str, object] | None
     client_ip: str
+    client_tls: TlsInfo | None
     on_error: str
     timeout: float
     workers: int

@@ -12,7 +12,7 @@ from typing import Final
 
 from mypy_extensions import i64, mypyc_attr
 
-from pymosn.api.network import Connection, Dialer, DialReceiver, DialRule, NetworkFilter, plain_peer
+from pymosn.api.network import PLAIN, Connection, Dialer, DialReceiver, DialRule, NetworkFilter, Peer
 from pymosn.api.stream import ConnectionPool, StreamProtocol
 from pymosn.api.upstream import EJECTED, FAILED_ACTIVE_CHECK, NO_METADATA, Balancer, Criteria, Host, Selection
 from pymosn.core.addresses import UNIX, normal_ip
@@ -84,7 +84,7 @@ class ClusterHost(Host):
 
     def __init__(self, plan: HostPlan, cluster: ClusterPlan, context: HostContext, rule: DialRule | None = None) -> None:
         """`rule`: for a host that is not the operator's choice alone."""
-        super().__init__(plain_peer(plan.address, rule), "", 1, 0.0, 0.0, 0)
+        super().__init__(_peer(plan, cluster, rule), "", 1, 0.0, 0.0, 0)
         self.cluster_stats = context.stats
         self.limits = context.limits
         self._context = context
@@ -135,6 +135,8 @@ class ClusterHost(Host):
 
     def apply_cluster(self, cluster: ClusterPlan) -> None:
         """Applies the settings that all hosts of the cluster have. Open connections keep theirs."""
+        if self.peer.mark != cluster.mark:
+            self.peer = _peer(self.plan, cluster, self.peer.rule)
         self.connect_timeout = cluster.connect_timeout
         self.idle_timeout = cluster.idle_timeout
         self.max_connections = cluster.limits.connections
@@ -461,6 +463,11 @@ class Cluster(HostSource):
         """Closes the pools of all hosts."""
         for host in self.hosts:
             host.close()
+
+
+def _peer(host: HostPlan, cluster: ClusterPlan, rule: DialRule | None) -> Peer:
+    """How a host of a cluster is dialed."""
+    return Peer(host.address, transport=PLAIN, server_name="", bind="", rule=rule, mark=cluster.mark)
 
 
 def _rule_of(original: OriginalPlan | None) -> OriginalPlan | None:

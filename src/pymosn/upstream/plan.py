@@ -122,3 +122,4 @@ class ClusterPlan(NamedTuple):
     buffer_limit: int = 0
     original: OriginalPlan | None = None
     heartbeats: HeartbeatPlan = HeartbeatPlan()
+    mark: int = 0

@@ -14,6 +14,8 @@ from pymosn.network.destinations import parse_network
 from pymosn.upstream.balancers import balancers
 
 MAX_WEIGHT: Final = 128
+#: SO_MARK has 32 bits.
+MAX_MARK: Final = 2**32 - 1
 TYPES: Final = frozenset({"SIMPLE", "STATIC", "DYNAMIC", "EDS", "STRICT_DNS", "ORIGINAL_DST"})
 ORIGINAL_BALANCER: Final = "LB_ORIGINAL_DST"
 BALANCERS: Final = frozenset({*balancers().names(), ORIGINAL_BALANCER})
@@ -53,6 +55,8 @@ def _check_cluster(cluster: Cluster, path: str, report: Diagnostics, redirects: 
     _check_probe(cluster, path, report)
     _check_dns(cluster, path, report)
     _check_balancing(cluster, path, report)
+    if cluster.mark > MAX_MARK:
+        report.error(f"{path}.mark", f"must be at most {MAX_MARK}", cluster.mark)
     if len(cluster.circuit_breakers) > 1:
         report.warning(f"{path}.circuit_breakers[1]", "has no effect: only the first entry counts, as in MOSN")
     if is_original(cluster):

@@ -44,6 +44,10 @@ class Http1Settings(Block, kw_only=True):
         Unsigned,
         own("trusted proxies before this one: position of the client in X-Forwarded-For from the right; 0: use the socket"),
     ] = 0
+    forward_client_cert: Annotated[
+        Literal["", "sanitize", "sanitize_set", "append_forward", "forward_only", "always_forward_only"],
+        own("X-Forwarded-Client-Cert, see docs/http1.md; empty: sanitize_set, and trusted proxies' is kept and appended to"),
+    ] = ""
     merge_slashes: Annotated[bool, own("merge consecutive slashes in a path")] = True
     encoded_slashes: Annotated[
         Literal["keep", "decode", "refuse"], own("handling of %2F in a path; refuse includes %5C")

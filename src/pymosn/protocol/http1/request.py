@@ -48,6 +48,8 @@ class RequestDecoder(Http1Decoder):
         """`connect`: the `raw_tunnel` of CONNECT requests; empty if CONNECT is not allowed."""
         super().__init__(limits, policy)
         self._connect = connect
+        #: The connection's, `http` or `https`.
+        self.scheme: bytes = b"http"
         self.head: HttpRequest = HttpRequest(NO_HEADERS)
         self._has_host: bool = False
         #: The target is an absolute URI, so its authority overrides the Host field (RFC 9112 section 3.2.2).
@@ -204,10 +206,14 @@ class RequestDecoder(Http1Decoder):
         head.raw_path = path
 
     def _take_absolute(self, target: bytes) -> bytes:
-        """The path, possibly empty, of an absolute-form target; its authority becomes the host (RFC 9112 section 3.2.2)."""
-        if target[:7].lower() != b"http://":
-            raise ProtocolError(BAD_TARGET, "target is neither a path nor an http URI")
-        authority, slash, path = target[7:].partition(b"/")
+        """The path, possibly empty, of an absolute-form target; its authority becomes the host (RFC 9112 section 3.2.2).
+
+        Its scheme must be the connection's (RFC 9110 section 7.4).
+        """
+        scheme, colon, rest = target.partition(b"://")
+        if not colon or scheme.lower() != self.scheme:
+            raise ProtocolError(BAD_TARGET, "target is neither a path nor a URI of the connection's scheme")
+        authority, slash, path = rest.partition(b"/")
         if not is_host(authority, self._is_strict):
             raise ProtocolError(BAD_HOST, "target has a bad authority")
         self.head.raw_host = authority.lower()

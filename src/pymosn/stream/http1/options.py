@@ -8,7 +8,17 @@ from typing import Final
 from mypy_extensions import i64
 
 from pymosn.api.stream import ListenerFacts
-from pymosn.core.message import CONNECT, CONNECT_HERE, ForwardingOptions
+from pymosn.core.message import (
+    CERT_ALWAYS_FORWARD_ONLY,
+    CERT_APPEND_FORWARD,
+    CERT_BY_TRUST,
+    CERT_FORWARD_ONLY,
+    CERT_SANITIZE,
+    CERT_SANITIZE_SET,
+    CONNECT,
+    CONNECT_HERE,
+    ForwardingOptions,
+)
 from pymosn.core.overload import OverloadState
 from pymosn.core.uri import DECODE_SLASHES, KEEP_SLASHES, REFUSE_SLASHES, STRICT_PATHS, PathPolicy
 from pymosn.protocol.http1.decoder import Http1Limits
@@ -22,6 +32,14 @@ MOST: Final = 2**63 - 1
 _PROFILES: Final = {"compatible": False, "strict": True}
 _SLASHES: Final = {"keep": KEEP_SLASHES, "decode": DECODE_SLASHES, "refuse": REFUSE_SLASHES}
 _UNDERSCORES: Final = {"pass": PASS_UNDERSCORES, "drop": DROP_UNDERSCORES, "refuse": REFUSE_UNDERSCORES}
+_CLIENT_CERT: Final = {
+    "": CERT_BY_TRUST,
+    "sanitize": CERT_SANITIZE,
+    "sanitize_set": CERT_SANITIZE_SET,
+    "append_forward": CERT_APPEND_FORWARD,
+    "forward_only": CERT_FORWARD_ONLY,
+    "always_forward_only": CERT_ALWAYS_FORWARD_ONLY,
+}
 _CONNECT: Final = {"off": b"", "terminate": CONNECT_HERE, "forward": CONNECT}
 
 
@@ -93,6 +111,7 @@ def forwarding_options(settings: Mapping[str, object]) -> ForwardingOptions:
         x_request_id=flag(settings, "x_request_id"),
         trusts_peer=_trusts_peer(settings),
         trusted_hops=number(settings, "trusted_hops", "hops", 0, MOST),
+        client_cert=choice(settings, "forward_client_cert", _CLIENT_CERT),
     )
 
 

@@ -90,6 +90,7 @@ class Http1Server(StreamOwner):
 
     def on_connection(self, connection: Connection) -> None:
         self._connection = connection
+        self._decoder.scheme = connection.scheme.encode()
         connection.set_idle(self._options.idle_timeout)
 
     def on_data(self, data: bytes) -> bool:
