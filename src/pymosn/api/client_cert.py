@@ -1,4 +1,4 @@
-"""X-Forwarded-Client-Cert: what a proxy tells the next hop about its client's certificate, in Envoy's format.
+"""X-Forwarded-Client-Cert: facts for the next hop about the client's certificate, in Envoy's format.
 
 One element for each hop, separated by commas; its pairs `key=value` are separated by semicolons: `By`, `Hash`, `Subject`,
 `URI`, `DNS`. Only verified certificates are forwarded. Text from them is encoded (`core.certificate_text`).
