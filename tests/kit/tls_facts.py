@@ -4,11 +4,21 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from pymosn.api.tls import ClientCertificate, TlsInfo
+from pymosn.api.tls import ClientCertificate, Fingerprints, TlsInfo
 
 FINGERPRINT = "ab" * 32
 #: 2030-01-02T03:04:05Z
 NOT_AFTER = 1893553445.0
+
+
+class Known(Fingerprints):
+    """The fingerprints of a ClientHello that was not sent."""
+
+    def ja3(self) -> str:
+        return "3a" * 16
+
+    def ja4(self) -> str:
+        return "t13d1516h2_8daaf6152771_b0da82dd1658"
 
 
 def certificate(
@@ -43,8 +53,7 @@ def tls_info(
     tls.cipher = "TLS_AES_128_GCM_SHA256"
     tls.server_name = server_name
     tls.offered_protocols = ("h2", "http/1.1")
-    tls.ja3 = "3a" * 16
-    tls.ja4 = "t13d1516h2_8daaf6152771_b0da82dd1658"
+    tls.fingerprints = Known()
     tls.certificate = found
     tls.own_uris = tuple(own_uris)
     return tls
