@@ -13,7 +13,7 @@ from mypy_extensions import i64
 _QUOTE: Final = 34
 _BACKSLASH: Final = 92
 _HEX: Final = b"0123456789abcdefABCDEF"
-#: Characters of host names, with the star of wildcards; those of URIs (RFC 3986 section 2) that are no separators of lists.
+#: Characters of host names, with the star of wildcards; those of URIs (RFC 3986 section 2), without separators of lists.
 _IN_NAMES: Final = frozenset(b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-._*")
 _IN_URIS: Final = _IN_NAMES | frozenset(b"~:/?#[]@!$&'()+%")
 

@@ -285,7 +285,7 @@ class RequestHead(MessageHead):
         return ""
 
     def adopt_certificate(self, mode: i64, element: bytes) -> None:
-        """Adds what is known of the client's certificate to the value of trusted proxies, where the protocol has such a field.
+        """Adds the facts of the client's certificate to the value of trusted proxies, if the protocol has such a field.
 
         `mode`: a constant CERT_* above. `element`: see `api.client_cert`; empty without a verified certificate.
         """
