@@ -1,4 +1,4 @@
-"""The certificates of TLS contexts: facts to show, their expiry, and the faults that only their content tells.
+"""The certificates of TLS contexts: facts to show, their expiry, and the faults of their content.
 
 `cryptography` is imported on first use: a process without TLS does not need it, and workers never do.
 """
@@ -80,8 +80,8 @@ class Used(NamedTuple):
             "serial": found.serial,
             "fingerprint": found.fingerprint,
             "is_ca": found.is_ca,
-            "not_before": _iso(found.not_before),
-            "not_after": _iso(found.not_after),
+            "not_before": iso_time(found.not_before),
+            "not_after": iso_time(found.not_after),
             "days_left": round((found.not_after - now) / _DAY, 2),
             "file": self.file,
             "used_by": self.by,
@@ -91,7 +91,7 @@ class Used(NamedTuple):
 def used_certificates(config: MosnConfig, material: TlsMaterial, file_of: Callable[[str], str]) -> list[Used]:
     """All certificates in use, those that expire first at the beginning. `file_of`: the absolute path of a configured one.
 
-    Content that is no certificate is left out.
+    Other content is ignored.
     """
     found: dict[tuple[str, str], Used] = {}
     for text in pem_texts(config):
@@ -190,16 +190,16 @@ class _Checked:
                 yield self._fault("crl", problem)
             for end in lists:
                 if end is not None and end < now:
-                    text = f"the list is out of date since {_iso(end)}: certificates of its issuer are rejected"
+                    text = f"the list is out of date since {iso_time(end)}: certificates of its issuer are rejected"
                     yield self._fault("crl", text, is_warning=True)
 
     def _validity_faults(self, key: str, found: Iterable[Certificate], now: float) -> Iterator[Diagnostic]:
         for certificate in found:
             if certificate.not_after < now:
-                text = f"the certificate {certificate.label!r} has expired on {_iso(certificate.not_after)}"
+                text = f"the certificate {certificate.label!r} has expired on {iso_time(certificate.not_after)}"
                 yield self._fault(key, text, is_warning=True)
             elif certificate.not_before > now:
-                text = f"the certificate {certificate.label!r} is not valid before {_iso(certificate.not_before)}"
+                text = f"the certificate {certificate.label!r} is not valid before {iso_time(certificate.not_before)}"
                 yield self._fault(key, text, is_warning=True)
 
 
@@ -319,7 +319,8 @@ def _revocation_lists(pem: bytes) -> tuple[tuple[float | None, ...], str]:
     return tuple(end.timestamp() if end is not None else None for end in ends), ""
 
 
-def _iso(seconds: float) -> str:
+def iso_time(seconds: float) -> str:
+    """A time in ISO 8601, in UTC."""
     return datetime.datetime.fromtimestamp(seconds, datetime.UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
 
 

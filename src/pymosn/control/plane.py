@@ -10,6 +10,7 @@ import msgspec
 from pymosn.config.diagnostics import Diagnostic, Places
 from pymosn.config.dump import dump
 from pymosn.config.schema import MosnConfig
+from pymosn.control.certificates import CertificateView
 from pymosn.core.counters import GroupData
 from pymosn.filters.settings import Block
 
@@ -186,6 +187,9 @@ class ControlPlane(Protocol):
 
     async def stats(self) -> list[GroupData]:
         """The metrics of all workers, summed or concatenated."""
+
+    async def certificates(self) -> list[CertificateView]:
+        """The certificates of all TLS contexts, those that expire first at the beginning."""
 
     def log_levels(self) -> dict[str, str]:
         """The levels of the logs that have one, by path."""

@@ -13,6 +13,7 @@ from starlette.responses import PlainTextResponse, Response
 
 from pymosn.config.schema import RouterConfiguration
 from pymosn.config.schema.router import Route
+from pymosn.control.certificates import as_text
 from pymosn.control.guard import read_body
 from pymosn.control.handlers import Call, change, get, json_in_thread, json_response, read_post, wants_text
 from pymosn.control.plane import AllocationView, ClusterView, ControlPlane, FilterView, health_text
@@ -33,6 +34,7 @@ def routes(plane: ControlPlane) -> list[Call]:
         get(plane, "/api/v1/routes", _routes),
         read_post(plane, "/api/v1/explain", _explain),
         get(plane, "/api/v1/filters", _filters),
+        get(plane, "/api/v1/certs", _certs),
         change(plane, "/api/v1/filters/allocations", _allocations),
     ]
 
@@ -74,6 +76,12 @@ async def _clusters(plane: ControlPlane, request: Request) -> Response:
     if wants_text(request):
         return await asyncio.to_thread(lambda: PlainTextResponse("".join(_cluster_text(cluster) for cluster in clusters)))
     return await json_in_thread(lambda: clusters)
+
+
+async def _certs(plane: ControlPlane, request: Request) -> Response:
+    """The certificates in use."""
+    found = await plane.certificates()
+    return PlainTextResponse(as_text(found)) if wants_text(request) else json_response(found)
 
 
 async def _routes(plane: ControlPlane, request: Request) -> Response:

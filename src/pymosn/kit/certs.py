@@ -22,7 +22,7 @@ def certs() -> None:
 def list_certificates(path: str, as_json: bool) -> None:
     """List the certificates that a configuration uses, as its files are now; those that expire first at the beginning.
 
-    A running process tells what it uses at /api/v1/certs.
+    What a running process uses is at /api/v1/certs.
     """
     from pymosn.control.certificates import as_text, used_certificates
     from pymosn.server.run_options import BAD_CONFIGURATION, ConfigSource

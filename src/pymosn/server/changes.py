@@ -31,6 +31,7 @@ from pymosn.assembly.tls_material import TlsMaterial
 from pymosn.config.check.paths import LOG, Folders, Reserved, check_paths, named_paths
 from pymosn.config.diagnostics import Diagnostic, Places
 from pymosn.config.schema import MosnConfig
+from pymosn.control.certificates import Used, used_certificates
 from pymosn.control.discovery import Discovery
 from pymosn.control.plane import Candidate, ChangeResult, Edit
 from pymosn.control.service import Service
@@ -117,6 +118,10 @@ class Changes(Service):
 
     async def stop(self) -> None:
         self._discovery.close()
+
+    def certificates(self) -> list[Used]:
+        """The certificates in use. Takes some time if there are many: to be called in a thread."""
+        return used_certificates(self.config, self.material, self._tls_files.absolute)
 
     def configure(self, worker_id: int) -> list[Command]:
         """The commands that configure a new worker."""

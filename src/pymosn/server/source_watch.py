@@ -1,4 +1,4 @@
-"""Notices changes in the sources of Python filters, in a thread.
+"""Notices changes in files, such as certificates, and in the sources of Python filters, in a thread.
 
 Notifications of the file system are only hints of when to check. What counts is a comparison: the sources are read, and
 compared with what the process has read last, after each hint and each time that the folders are watched again. So nothing is
@@ -17,7 +17,7 @@ import os
 import time
 from collections.abc import Callable, Collection, Mapping
 from pathlib import Path
-from typing import Final, Self
+from typing import Final, NamedTuple, Self
 
 from pymosn.core.errors import describe
 from pymosn.server.inotify import DELETE_SELF, IGNORED, MOVE_SELF, Q_OVERFLOW, UNMOUNT, Event, Inotify, wait
@@ -38,8 +38,20 @@ Contents = Mapping[str, Mapping[str, object]]
 Reader = Callable[[Collection[str]], Contents]
 
 
+class Kind(NamedTuple):
+    """What is watched: its name, the server's key for the interval, and whether modules beside the files belong to it."""
+
+    noun: str
+    interval_key: str
+    has_modules: bool
+
+
+FILTERS: Final = Kind("filters", "watch_filters_interval", True)
+CERTIFICATES: Final = Kind("certificates", "watch_certificates_interval", False)
+
+
 class SourceWatch:
-    """Watches the sources of some filters in the thread that calls `run`, until `end`."""
+    """Watches the sources of some filters, or other files, in the thread that calls `run`, until `end`."""
 
     def __init__(
         self,
@@ -48,6 +60,7 @@ class SourceWatch:
         read: Reader,
         last_read: Callable[[], Contents | None],
         inotify: Callable[[], Inotify] = Inotify,
+        kind: Kind = FILTERS,
     ) -> None:
         """`interval`: seconds between comparisons of attributes, without notifications; 0: with notifications.
 
@@ -63,6 +76,7 @@ class SourceWatch:
         self._read = read
         self._last_read = last_read
         self._inotify = inotify
+        self._kind = kind
         self._warned: set[str] = set()
         # Closing one end of a pipe wakes the thread, whatever it waits for.
         self._ended, self._end = os.pipe()
@@ -88,7 +102,9 @@ class SourceWatch:
                 except _Ended:
                     return
                 except Exception as error:
-                    self._warn(f"looking for edits of filters failed, and is tried again each second: {describe(error)}")
+                    self._warn(
+                        f"looking for edits of {self._kind.noun} failed, and is tried again each second: {describe(error)}"
+                    )
                     if wait(REFUSED_INTERVAL, self._ended):
                         return
         finally:
@@ -96,16 +112,20 @@ class SourceWatch:
 
     def _watch(self) -> None:
         """Watches the folders that matter now, and checks after each hint, until other folders matter."""
-        plan = plan_for(self._paths, self._files)
+        plan = self._plan()
         with _Hints(None if self._interval else self._inotify, plan, self._ended) as hints:
             if hints.refusal:
-                self._warn(f"edits of filters are looked for each second; the system refuses notifications: {hints.refusal}")
+                text = f"edits of {self._kind.noun} are looked for each second; the system refuses notifications"
+                self._warn(f"{text}: {hints.refusal}")
             self._warn_of_mounts(plan)
             while True:
                 self._look(hints)
-                if hints.is_lost or plan_for(self._paths, self._files) != plan:
+                if hints.is_lost or self._plan() != plan:
                     return
                 self._wait(hints, self._interval or (REFUSED_INTERVAL if hints.is_incomplete else CHECK_INTERVAL))
+
+    def _plan(self) -> Plan:
+        return plan_for(self._paths, self._files, self._kind.has_modules)
 
     def _wait(self, hints: _Hints, interval: float) -> None:
         """Returns when the sources may have changed."""
@@ -155,7 +175,7 @@ class SourceWatch:
             sources = self._read(self._paths)
             self._files = {os.path.join(folder, name) for folder, names in sources.items() for name in names}
             self._files.update(self._paths)
-            compared = self._files.union(*map(package_folders, self._folders))
+            compared = self._files.union(*map(package_folders, self._folders if self._kind.has_modules else ()))
             if compared == self._compared:
                 newest = max((of.changed for of in self._attributes.values() if of is not None), default=0.0)
                 self._is_fresh = time.time() - newest < TIME_RESOLUTION
@@ -166,8 +186,8 @@ class SourceWatch:
         with contextlib.suppress(OSError):
             for mount in [] if self._interval else remote_mounts(plan, Path("/proc/self/mountinfo").read_text()):
                 self._warn(
-                    f"filters are on {mount}, which does not report the edits of other machines: they are active after some "
-                    "seconds; `watch_filters_interval` of the server makes that faster"
+                    f"{self._kind.noun} are on {mount}, which does not report the edits of other machines: they are active "
+                    f"after some seconds; `{self._kind.interval_key}` of the server makes that faster"
                 )
 
     def _warn(self, text: str) -> None:

@@ -27,6 +27,7 @@ from pymosn.control.access import TcpDoor
 from pymosn.control.admin import create_app
 from pymosn.control.demo import create_demo
 from pymosn.control.discovery import Discovery
+from pymosn.control.expiry import Expiry
 from pymosn.control.health import HealthChecks
 from pymosn.control.http_server import HttpServer
 from pymosn.control.plane import GRACEFUL_STOPPING, RUNNING, STOPPING
@@ -42,6 +43,7 @@ from pymosn.observe.roller import parse_roller
 from pymosn.server.background import BackgroundTasks
 from pymosn.server.changes import Changes
 from pymosn.server.families import Families
+from pymosn.server.file_watch import CertificateWatch
 from pymosn.server.filter_files import FilterFiles
 from pymosn.server.filter_watch import FilterWatch
 from pymosn.server.fleet import Fleet
@@ -53,6 +55,7 @@ from pymosn.server.pid_file import PidFile, pid_path
 from pymosn.server.privileges import Privileges, apply_umask
 from pymosn.server.resources import raise_open_file_limit
 from pymosn.server.rolling import LogRolling
+from pymosn.server.rotation import Rotation
 from pymosn.server.run_options import RunOptions, StartError, plan_workers
 from pymosn.server.services import Services
 from pymosn.server.shutdown import LATER_SIGNALS, ShutdownSignals
@@ -73,7 +76,7 @@ class Supervisor:
         workers, fewer = plan_workers(options.workers, options.config)
         if fewer:
             self._log.write(WARN, fewer)
-        clock = Clock()
+        clock = self._clock = Clock()
         self._tasks = BackgroundTasks(loop, lambda error: self._log.write(ERROR, f"a change failed: {describe(error)}"))
         self._signals = ShutdownSignals(loop)
         self._services = Services(self._log)
@@ -104,6 +107,7 @@ class Supervisor:
             self._log,
             sockets.services,
         )
+        self._rotation = Rotation(self._tls_files, self._changes, self._tasks.begin, self._log, loop.call_later)
         policy = parse_roller(options.config.servers[0].global_log_roller)
         self._rolling = LogRolling(options.config, options.base_dir, policy, self._reopen_logs, clock, self._log)
         stop = self._signals.request
@@ -133,6 +137,9 @@ class Supervisor:
                 self._log,
             ),
             self._workers,
+            CertificateWatch(self._tls_files, lambda: self._changes.material, self._rotation.on_edit, self._log),
+            self._rotation,
+            Expiry(self._changes.certificates, self._clock, self._log),
             self._guardian,
             # The file and the admin API announce a process that works; they disappear before the workers stop.
             *([] if options.is_demo else [PidFile(pid_path(options.config, options.base_dir), self._log)]),

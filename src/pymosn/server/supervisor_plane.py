@@ -2,6 +2,7 @@
 
 import asyncio
 import os
+import time
 from collections.abc import Callable
 from typing import Any, Final
 
@@ -9,6 +10,7 @@ from pymosn.assembly.filters import filter_name
 from pymosn.config.check.clusters import is_original
 from pymosn.config.dump import dump
 from pymosn.config.schema import Cluster, Host, MosnConfig, StreamFilter
+from pymosn.control.certificates import CertificateView, metric_groups
 from pymosn.control.health import HealthChecks
 from pymosn.control.plane import (
     STARTING,
@@ -173,8 +175,14 @@ class SupervisorPlane(ControlPlane):
         found = await self._fleet.trace_allocations(seconds)
         return [{"line": line, "bytes": size, "blocks": count} for line, size, count in found]
 
+    async def certificates(self) -> list[CertificateView]:
+        found = await asyncio.to_thread(self._changes.certificates)
+        now = time.time()
+        return [used.view(now) for used in found]
+
     async def stats(self) -> list[GroupData]:
-        return [*await self._fleet.stats(), *self._health.metrics.snapshot()]
+        certificates = metric_groups(await asyncio.to_thread(self._changes.certificates), time.time())
+        return [*await self._fleet.stats(), *self._health.metrics.snapshot(), *certificates]
 
     def log_levels(self) -> dict[str, str]:
         return self._logs.levels()

@@ -17,7 +17,7 @@ import time
 from collections.abc import Callable
 from typing import Final
 
-from pymosn.assembly.tls_material import TlsMaterial
+from pymosn.assembly.tls_material import TlsMaterial, digest_of
 from pymosn.config.diagnostics import Diagnostic, Severity
 from pymosn.config.schema import MosnConfig
 from pymosn.config.tls_contexts import PemText, pem_texts
@@ -30,9 +30,19 @@ from pymosn.core.files import read_regular
 TIME: Final = 10.0
 #: Maximum bytes of one file.
 MAX_FILE: Final = 1024 * 1024
+#: The fingerprint of a file that is missing or cannot be read.
+UNREADABLE: Final = b""
 
 #: Finds the faults of contexts whose files have been read.
 Check = Callable[[MosnConfig, TlsMaterial], list[Diagnostic]]
+
+
+def fingerprint_of(path: str) -> bytes:
+    """Identifies the content of a file."""
+    try:
+        return digest_of(read_regular(path, MAX_FILE))
+    except (OSError, ValueError):
+        return UNREADABLE
 
 
 def content_faults(config: MosnConfig, material: TlsMaterial) -> list[Diagnostic]:

@@ -1,4 +1,4 @@
-"""What must be watched to notice every change of a filter's source.
+"""What must be watched to notice every change of a file, such as a certificate, or of a filter's source.
 
 The source of a filter is its file, and the modules and packages in its folder. Each of them is found by a path, and each
 name in this path is an entry of some folder, which may be replaced: a file by an editor, the link `..data` by Kubernetes,
@@ -53,7 +53,7 @@ class Watched:
         return ENTRIES | CONTENTS if self.has_files or self.has_modules else ENTRIES
 
     def matters(self, mask: int, name: str) -> bool:
-        """Whether an event of this file or folder may concern a filter."""
+        """Whether an event of this file or folder may concern what is watched."""
         if self.is_file or name in self.names:
             return True
         if not self.has_modules or name.endswith(".py"):
@@ -66,14 +66,16 @@ class Watched:
 Plan = dict[str, Watched]
 
 
-def plan_for(paths: Iterable[str], sources: Iterable[str]) -> Plan:
+def plan_for(paths: Iterable[str], sources: Iterable[str], has_modules: bool = True) -> Plan:
     """What to watch for the filters in the files `paths`, by real paths; also what is missing is watched for.
 
-    `sources`: their source files, as far as they are known.
+    `sources`: their source files, as far as they are known. `has_modules`: False for other files than filters.
     """
     plan: Plan = {}
     for path in sorted({*paths, *sources}):
         _follow(path, plan)
+    if not has_modules:
+        return plan
     folders = {os.path.dirname(path) for path in sources}
     for folder in sorted(folders.union(*(package_folders(os.path.dirname(path)) for path in paths))):
         _add_modules(folder, plan)

@@ -6,12 +6,15 @@ from pathlib import Path
 import msgspec
 import pytest
 from msgspec.structs import replace
+from tests.kit import Lines
+from tests.kit import certificates as made
 
 from pymosn.assembly.packed_config import PackedConfig, decode
+from pymosn.assembly.tls_material import resolve
 from pymosn.config.default import DEFAULT_CONFIG, DEFAULT_NAME
 from pymosn.config.diagnostics import Diagnostic
 from pymosn.config.load import load_text
-from pymosn.config.schema import Cluster, Host, Listener, MosnConfig, StreamFilter
+from pymosn.config.schema import Cluster, FilterChain, Host, Listener, MosnConfig, StreamFilter, TlsContext
 from pymosn.control.discovery import Discovery
 from pymosn.control.plane import Candidate, ChangeResult
 from pymosn.control.resolver import Answer, LookupOptions, lookup_options
@@ -38,7 +41,7 @@ from pymosn.server.messages import (
     SetHosts,
     Sockets,
 )
-from pymosn.server.run_options import ConfigSource, RunOptions
+from pymosn.server.run_options import ConfigSource, RunOptions, StartError
 from pymosn.server.tls_files import TlsFiles
 from pymosn.server.worker_process import WorkerHandle, WorkerReceiver
 
@@ -110,24 +113,20 @@ def in_force(*addresses: str) -> MosnConfig:
 
 
 class Stage:
-    def __init__(self, *answers: Callable[[Command], object]) -> None:
+    def __init__(
+        self, *answers: Callable[[Command], object], config: MosnConfig | None = None, config_dir: str = "/conf"
+    ) -> None:
         self.workers: list[FakeWorker] = []
         self._answers = list(answers)
         self.listeners = ListenerSockets()
         self.fleet = Fleet(len(answers), self._spawn, self._initial_commands, NoScheduler().call_later, Clock(), Log())
-        options = RunOptions(source=ConfigSource("f.json"), config=in_force(), config_dir="/conf", base_dir="/")
+        options = RunOptions(source=ConfigSource("f.json"), config=config or in_force(), config_dir=config_dir, base_dir="/")
         discovery = Discovery(lambda cluster: None, Log())
         self.followed: list[MosnConfig] = []
-        self.changes = Changes(
-            options,
-            self.fleet,
-            self.listeners,
-            FilterFiles("."),
-            TlsFiles(options.config, "."),
-            discovery,
-            self.followed.append,
-            Log(),
-        )
+        self.log = Lines()
+        self.tls_files = TlsFiles(options.config, config_dir)
+        files = FilterFiles("."), self.tls_files
+        self.changes = Changes(options, self.fleet, self.listeners, *files, discovery, self.followed.append, self.log)
         self.fleet.start()
         for worker in list(self.workers):
             self.fleet.on_report(worker, Ready(1))
@@ -505,3 +504,103 @@ def test_listeners_keep_their_sockets_and_unneeded_ones_are_given_back() -> None
     for sock in unneeded:
         sock.close()
     sockets.close()
+
+
+# ---- certificates and keys
+
+
+def secured(folder: Path, *names: str) -> MosnConfig:
+    """A configuration whose listener has a TLS context for each name, with `NAME.pem` and `NAME.key`."""
+    config = in_force("127.0.0.1:0")
+    contexts = [
+        TlsContext(status=True, cert_chain=f"{folder}/{name}.pem", private_key=f"{folder}/{name}.key") for name in names
+    ]
+    listener = replace(config.servers[0].listeners[0], filter_chains=[FilterChain(tls_context_set=contexts)])
+    return replace(config, servers=[replace(config.servers[0], listeners=[listener])])
+
+
+def active_certificates(stage: Stage) -> list[bytes]:
+    """The certificates that a new worker gets."""
+    packed = decode_active(stage)
+    (chain,) = packed.rest.servers[0].listeners[0].filter_chains
+    return [resolve(context.cert_chain, packed.kept_parts()) for context in chain.tls_context_set]
+
+
+def reports_of(outcome: ChangeResult) -> list[tuple[str, str]]:
+    return [(fault.severity, fault.path.rpartition(".")[2]) for fault in outcome.faults]
+
+
+def test_certificates_are_a_part_of_what_is_active(tmp_path: Path) -> None:
+    async def scenario() -> None:
+        made.server().files(tmp_path, "a")
+        stage = Stage(willing)
+        assert (await stage.trusted(secured(tmp_path, "a"))).applied
+        assert active_certificates(stage) == [made.server().certificate]
+        made.wrong_name().files(tmp_path, "a")
+        made.client().files(tmp_path, "b")
+        assert (await stage.trusted(secured(tmp_path, "a", "b"))).applied
+        assert active_certificates(stage) == [made.server().certificate, made.client().certificate], "only b is new"
+        assert (await stage.changes.reload_tls("test")).applied
+        assert active_certificates(stage) == [made.wrong_name().certificate, made.client().certificate]
+        assert made.wrong_name().key in sent(stage.workers[0])
+        stage.listeners.close()
+
+    run(scenario())
+
+
+def test_a_change_that_fails_leaves_the_certificates_as_they_were(tmp_path: Path) -> None:
+    async def scenario() -> None:
+        made.server().files(tmp_path, "a")
+        stage = Stage(willing)
+        assert (await stage.trusted(secured(tmp_path, "a"))).applied
+        before = stage.changes.material
+        (tmp_path / "a.key").write_bytes(made.client().key)
+        outcome = await stage.changes.reload_tls("test")
+        assert not outcome.applied
+        assert reports_of(outcome) == [("error", "private_key")]
+        stage.workers[0]._answer = finding_faults
+        made.wrong_name().files(tmp_path, "a")
+        assert not (await stage.changes.reload_tls("test")).applied
+        assert stage.changes.material is before
+        assert active_certificates(stage) == [made.server().certificate]
+        stage.listeners.close()
+
+    run(scenario())
+
+
+def test_an_unusable_certificate_prevents_the_start_and_an_expired_one_does_not(tmp_path: Path) -> None:
+    async def scenario() -> None:
+        for issued, key in ((made.expired(), made.expired()), (made.server(), made.client())):
+            issued.files(tmp_path, "a")
+            (tmp_path / "a.key").write_bytes(key.key)
+            stage = Stage(willing, config=secured(tmp_path, "a"))
+            await stage.tls_files.start()
+            if issued is key:
+                await stage.changes.start()
+                assert "has expired on" in stage.log.lines[0]
+                assert active_certificates(stage) == [issued.certificate]
+            else:
+                with pytest.raises(StartError) as raised:
+                    await stage.changes.start()
+                assert [fault.path.rpartition(".")[2] for fault in raised.value.faults] == ["private_key"]
+
+    run(scenario())
+
+
+def test_what_the_admin_api_may_name_as_a_certificate_and_as_a_key_log(tmp_path: Path) -> None:
+    async def scenario() -> None:
+        made.server().files(tmp_path, "a")
+        stage = Stage(willing, config_dir=str(tmp_path / "conf"))
+        outcome = await stage.apply(secured(tmp_path, "a"))
+        assert not outcome.applied
+        assert reports_of(outcome) == [("error", "cert_chain"), ("error", "private_key")]
+        assert all("outside the folders" in fault.message for fault in outcome.faults)
+        stage = Stage(willing, config_dir=str(tmp_path))
+        assert (await stage.apply(secured(tmp_path, "a"))).applied
+        wanted = secured(tmp_path, "a")
+        wanted.servers[0].listeners[0].filter_chains[0].tls_context_set[0].key_log = f"{tmp_path}/a.key"
+        outcome = await stage.apply(wanted)
+        assert reports_of(outcome) == [("error", "key_log")]
+        stage.listeners.close()
+
+    run(scenario())

@@ -192,6 +192,12 @@ class Server(Block, kw_only=True):
     watch_filters_interval: Annotated[
         Duration, own("checks for edits this often, where the file system does not report them (NFS); 0: it reports them")
     ] = 0.0
+    watch_certificates: Annotated[
+        bool, own("use the new content of certificates, keys, CAs and revocation lists as soon as their files change")
+    ] = True
+    watch_certificates_interval: Annotated[
+        Duration, own("checks for changes this often, where the file system does not report them (NFS); 0: it reports them")
+    ] = 0.0
     processor: Annotated[
         int | float | str,
         works("number of workers; `auto` or below 1: the CPUs of the affinity, at most the cgroup's quota"),
