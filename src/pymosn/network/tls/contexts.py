@@ -1,37 +1,175 @@
-"""The TLS contexts of listeners, and the choice among those of one listener."""
+"""The TLS contexts of listeners, and the choice among those of one filter chain.
+
+The context of a connection is chosen from its ClientHello, before the handshake: a context that is switched to in the middle
+of it would not apply its demands on the client's certificate.
+"""
 
 from __future__ import annotations
 
 import ssl
+from hashlib import sha256
+from typing import Final
 
 from pymosn.api.network import Security
+from pymosn.api.tls import ClientCertificate
+from pymosn.core.failure import (
+    CLIENT_CERTIFICATE_EXPIRED,
+    CLIENT_CERTIFICATE_INVALID,
+    NO_CLIENT_CERTIFICATE,
+    Failure,
+)
+from pymosn.network.tls.base import new_context
+from pymosn.network.tls.material import CA, CERTIFICATE, MemoryFile, TlsFault, load_ca, load_crl, names_of
+from pymosn.network.tls.openssl import openssl
 from pymosn.network.tls.settings import ServerSettings
+from pymosn.network.tls.tickets import TicketSecrets, refuse_tickets
 from pymosn.protocol.tls.hello import ClientHello
+
+#: The alert no_application_protocol (RFC 7301 section 3.2) in a record, for a client whose protocols are all unknown.
+NO_PROTOCOL_ALERT: Final = b"\x15\x03\x03\x00\x02\x02\x78"
 
 
 class ServerContext:
     """One context, ready for handshakes. Immutable; a change of its certificate makes another one."""
 
-    def __init__(self, settings: ServerSettings, ssl_context: ssl.SSLContext, demand: bytes) -> None:
-        """`demand`: identifies what is demanded of client certificates; see `TlsInfo.client_demand`."""
+    def __init__(
+        self, settings: ServerSettings, ssl_context: ssl.SSLContext, demand: bytes, names: tuple[str, ...] = ()
+    ) -> None:
+        """`demand`: identifies what is demanded of client certificates; see `TlsInfo.client_demand`.
+
+        `names`: of the certificate, in lower case, with those of `settings`.
+        """
         self.settings = settings
         self.ssl_context = ssl_context
         self.demand = demand
+        self.names = names
+        self._names = frozenset((*names, settings.server_name.lower()))
+        self._protocols = frozenset(settings.tls.alpn)
+        self._uris = frozenset([uri.lower() for uri in settings.uris])
+
+    def has_name(self, name: str) -> bool:
+        """Whether a server name, in lower case, is one of this context, by itself or as `*.example.com` or `*.com`.
+
+        A client that sends none has the empty name, which is that of a context without `server_name`, as in MOSN.
+        """
+        name = name.rstrip(".")
+        if name in self._names:
+            return True
+        dot = name.find(".")
+        while dot >= 0:
+            if f"*{name[dot:]}" in self._names:
+                return True
+            dot = name.find(".", dot + 1)
+        return False
+
+    def has_protocol(self, protocols: tuple[str, ...]) -> bool:
+        """Whether one of the protocols that a client offers is spoken here."""
+        return any(protocol.lower() in self._protocols for protocol in protocols)
+
+    def fault_of(self, certificate: ClientCertificate | None, now: float) -> Failure | None:
+        """Why a client whose handshake is complete is refused all the same; None if it is not.
+
+        To be called after every handshake. One that resumed a session has not verified the certificate again, which may
+        have expired. `now`: seconds since 1970.
+        """
+        settings = self.settings
+        if not settings.verifies:
+            return None
+        if certificate is None:
+            return NO_CLIENT_CERTIFICATE if settings.requires else None
+        if not certificate.is_verified:
+            return CLIENT_CERTIFICATE_INVALID
+        if certificate.not_after < now:
+            return CLIENT_CERTIFICATE_EXPIRED
+        if self._uris and not any(uri.lower() in self._uris for uri in certificate.uris):
+            return CLIENT_CERTIFICATE_INVALID
+        return None
+
+
+def server_context(settings: ServerSettings, tickets: TicketSecrets | None = None) -> ServerContext:
+    """The context for `settings`. Raises TlsFault. `tickets`: None for a context without them."""
+    tls = settings.tls
+    if not tls.certificate or not tls.key:
+        raise TlsFault("private_key" if tls.certificate else CERTIFICATE, "is missing: a listener needs both")
+    context = new_context(tls, is_server=True)
+    library = openssl()
+    if settings.verifies:
+        if not tls.ca:
+            raise TlsFault(CA, "is missing: verify_client needs the CA of the clients' certificates")
+        context.verify_mode = ssl.CERT_REQUIRED if settings.requires else ssl.CERT_OPTIONAL
+        load_ca(context, tls.ca)
+        if tls.crl:
+            load_crl(context, tls.crl)
+        if library is not None:
+            with MemoryFile(tls.ca) as path:
+                library.name_client_cas(context, path)
+    elif settings.requires and library is not None:
+        library.request_unverified(context)
+    names = names_of(tls.certificate)
+    demand = demand_of(settings)
+    if tickets is not None:
+        tickets.use(context, _digest(demand, settings.server_name.lower().encode(), *(name.encode() for name in names)))
+    else:
+        refuse_tickets(context)
+    return ServerContext(settings, context, demand, names)
+
+
+def demand_of(settings: ServerSettings) -> bytes:
+    """Identifies what a context demands of client certificates; equal for all that demand none."""
+    if not settings.verifies:
+        return b"requested" if settings.requires else b""
+    uris = b"\0".join(sorted(uri.lower().encode() for uri in settings.uris))
+    return _digest(b"required" if settings.requires else b"optional", settings.tls.ca, settings.tls.crl, uris)
+
+
+def _digest(*parts: bytes) -> bytes:
+    found = sha256()
+    for part in parts:
+        found.update(len(part).to_bytes(8, "big"))
+        found.update(part)
+    return found.digest()
 
 
 class ServerContexts:
-    """The contexts of one filter chain, in the order of the configuration."""
+    """The contexts of one filter chain, at least one, in the order of the configuration."""
 
     def __init__(self, contexts: list[ServerContext]) -> None:
         self.contexts = contexts
 
     def choose(self, hello: ClientHello) -> ServerContext:
-        """The context for a client, in MOSN's order: exact server name, wildcard, ALPN, the first one."""
-        raise NotImplementedError
+        """The context for a client, as in MOSN.
 
-    def for_host(self, host: str) -> ServerContext:
-        """The context for a client that sends `host` as its server name."""
-        raise NotImplementedError
+        The first one that has the server name, by itself or with a wildcard; else the first one that speaks one of the
+        client's ALPN protocols; else the first one.
+        """
+        return self._find(hello.server_name, hello.protocols)
+
+    def for_host(self, host: str, protocols: tuple[str, ...] = ()) -> ServerContext:
+        """The context for a client that sends `host` as its server name, and `protocols` by ALPN."""
+        return self._find(host.lower(), protocols)
+
+    def _find(self, name: str, protocols: tuple[str, ...]) -> ServerContext:
+        for context in self.contexts:
+            if context.has_name(name):
+                return context
+        for context in self.contexts:
+            if context.has_protocol(protocols):
+                return context
+        return self.contexts[0]
+
+
+def choose_protocol(context: ServerContext, hello: ClientHello) -> str | None:
+    """The ALPN protocol for a client: the first of the context's that it offers; empty if one of them has none.
+
+    None if nothing overlaps: the client gets NO_PROTOCOL_ALERT (RFC 7301 section 3.2), as from MOSN.
+    """
+    spoken = context.settings.tls.alpn
+    if not spoken or not hello.protocols:
+        return ""
+    for protocol in spoken:
+        if protocol in hello.protocols:
+            return protocol
+    return None
 
 
 class ServerHandshake(Security):

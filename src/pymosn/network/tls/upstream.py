@@ -4,8 +4,13 @@ from __future__ import annotations
 
 import ssl
 
-from pymosn.api.network import Transport
+from pymosn.api.network import PLAIN, Transport
+from pymosn.api.tls import ClientCertificate
+from pymosn.core.addresses import UNIX
 from pymosn.core.counters import MetricGroup, TlsStats
+from pymosn.core.failure import UPSTREAM_CERTIFICATE_EXPIRED, UPSTREAM_NAME_MISMATCH, Failure
+from pymosn.network.tls.base import new_context
+from pymosn.network.tls.material import load_ca, load_crl
 from pymosn.network.tls.settings import ClientSettings
 
 
@@ -18,3 +23,68 @@ class ClientTls(Transport):
         self.settings = settings
         self.ssl_context = ssl_context
         self.stats = stats or TlsStats(MetricGroup("tls", ()))
+        self._uris = frozenset([uri.lower() for uri in settings.uris])
+
+    def fault_of(self, certificate: ClientCertificate | None, now: float) -> Failure | None:
+        """Why a host whose handshake is complete is refused all the same; None if it is not.
+
+        To be called after every handshake, because one that resumed a session has not verified the certificate again.
+        `now`: seconds since 1970.
+        """
+        if not self.settings.is_verified:
+            return None
+        if certificate is None or (self._uris and not any(uri.lower() in self._uris for uri in certificate.uris)):
+            return UPSTREAM_NAME_MISMATCH
+        return UPSTREAM_CERTIFICATE_EXPIRED if certificate.not_after < now else None
+
+
+def client_tls(settings: ClientSettings) -> ClientTls:
+    """TLS according to `settings`. Raises TlsFault."""
+    context = new_context(settings.tls, is_server=False)
+    if not settings.is_verified:
+        context.check_hostname = False
+        context.verify_mode = ssl.CERT_NONE
+        return ClientTls(settings, context)
+    context.check_hostname = not settings.uris
+    context.verify_mode = ssl.CERT_REQUIRED
+    if settings.tls.ca:
+        load_ca(context, settings.tls.ca)
+    else:
+        context.load_default_certs(ssl.Purpose.SERVER_AUTH)
+    if settings.tls.crl:
+        load_crl(context, settings.tls.crl)
+    return ClientTls(settings, context)
+
+
+class ClientTransports:
+    """The transports of a worker's clusters: clusters with equal settings share one, and its memory."""
+
+    def __init__(self) -> None:
+        self._made: dict[ClientSettings, ClientTls] = {}
+
+    def get(self, settings: ClientSettings | None) -> Transport:
+        """The transport for hosts with these settings, PLAIN for None. Raises TlsFault."""
+        if settings is None:
+            return PLAIN
+        found = self._made.get(settings)
+        if found is None:
+            found = self._made[settings] = client_tls(settings)
+        return found
+
+    def keep(self, used: set[ClientSettings]) -> None:
+        """Forgets all others."""
+        for settings in [settings for settings in self._made if settings not in used]:
+            del self._made[settings]
+
+
+def server_name_of(settings: ClientSettings, hostname: str, address: str) -> str:
+    """The name that a host must have: of the settings, else its own, else its address without the port."""
+    if settings.server_name:
+        return settings.server_name
+    name = hostname or address
+    if name.startswith(UNIX):
+        return ""
+    host, colon, port = name.rpartition(":")
+    if colon and port.isdigit() and (":" not in host or host.startswith("[")):
+        name = host
+    return name.removeprefix("[").removesuffix("]").rstrip(".")

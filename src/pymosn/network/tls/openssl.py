@@ -1,0 +1,137 @@
+"""Calls OpenSSL's own functions for what the `ssl` module lacks.
+
+The `SSL_CTX` of a context is the first field of the object after its header. Whether that is so is tested before the first
+use, on contexts whose options are known. If it is not (another Python implementation, an OpenSSL without these functions),
+`openssl` returns None: nothing that needs this is enabled, and whatever would be unsafe without it is off.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import ssl
+import sys
+from functools import lru_cache
+from typing import Any, Final
+
+_SET_SESSION_CACHE: Final = 44
+_SET_TICKET_KEYS: Final = 59
+_SET_GROUPS: Final = 92
+_VERIFY_PEER: Final = 1
+_NO_CACHE: Final = 0
+
+#: Bytes of ticket keys: the key's name, the key of the HMAC, the key of the cipher.
+TICKET_KEYS_SIZE: Final = 80
+#: Maximum bytes of a session id context.
+SESSION_CONTEXT_SIZE: Final = 32
+
+#: What is called in what follows; all of it must exist.
+_FUNCTIONS: Final = (
+    *("SSL_CTX_get_options", "SSL_CTX_ctrl", "SSL_CTX_set_ciphersuites", "SSL_CTX_set_session_id_context"),
+    *("SSL_CTX_set_timeout", "SSL_CTX_set_verify", "SSL_CTX_set_client_CA_list", "SSL_load_client_CA_file"),
+)
+
+_Accept: Final = ctypes.CFUNCTYPE(ctypes.c_int, ctypes.c_int, ctypes.c_void_p)
+
+
+def _accept_any(is_valid: int, store: int) -> int:
+    return 1
+
+
+#: Kept for ever, because contexts refer to it.
+_ACCEPT_ANY: Final = _Accept(_accept_any)
+
+
+class OpenSsl:
+    """OpenSSL's functions on contexts."""
+
+    def __init__(self, library: Any, offset: int) -> None:
+        """`library`: what has the functions. `offset`: of the `SSL_CTX *` in a context object."""
+        for name in _FUNCTIONS:
+            getattr(library, name)
+        library.SSL_CTX_get_options.restype = ctypes.c_uint64
+        library.SSL_CTX_get_options.argtypes = [ctypes.c_void_p]
+        library.SSL_CTX_ctrl.restype = ctypes.c_long
+        library.SSL_CTX_ctrl.argtypes = [ctypes.c_void_p, ctypes.c_int, ctypes.c_long, ctypes.c_void_p]
+        library.SSL_CTX_set_ciphersuites.argtypes = [ctypes.c_void_p, ctypes.c_char_p]
+        library.SSL_CTX_set_session_id_context.argtypes = [ctypes.c_void_p, ctypes.c_char_p, ctypes.c_uint]
+        library.SSL_CTX_set_timeout.restype = ctypes.c_long
+        library.SSL_CTX_set_timeout.argtypes = [ctypes.c_void_p, ctypes.c_long]
+        library.SSL_CTX_set_verify.restype = None
+        library.SSL_CTX_set_verify.argtypes = [ctypes.c_void_p, ctypes.c_int, _Accept]
+        library.SSL_load_client_CA_file.restype = ctypes.c_void_p
+        library.SSL_load_client_CA_file.argtypes = [ctypes.c_char_p]
+        library.SSL_CTX_set_client_CA_list.restype = None
+        library.SSL_CTX_set_client_CA_list.argtypes = [ctypes.c_void_p, ctypes.c_void_p]
+        self._library = library
+        self._offset = offset
+
+    def _pointer(self, context: ssl.SSLContext) -> int:
+        return ctypes.c_void_p.from_address(id(context) + self._offset).value or 0
+
+    def agrees(self, context: ssl.SSLContext) -> bool:
+        """Whether the pointer that is found leads to the options that the context has."""
+        pointer = self._pointer(context)
+        return pointer != 0 and bool(self._library.SSL_CTX_get_options(pointer) == int(context.options) & 0xFFFFFFFFFFFFFFFF)
+
+    def set_ticket_keys(self, context: ssl.SSLContext, keys: bytes) -> bool:
+        """Sets the keys that tickets are encrypted with; False if they are not accepted."""
+        assert len(keys) == TICKET_KEYS_SIZE
+        return self._control(context, _SET_TICKET_KEYS, TICKET_KEYS_SIZE, keys)
+
+    def set_session_context(self, context: ssl.SSLContext, name: bytes) -> bool:
+        """Makes the sessions of this context unusable in those of other names."""
+        found = self._library.SSL_CTX_set_session_id_context(self._pointer(context), name, len(name))
+        return bool(found == 1)
+
+    def set_session_timeout(self, context: ssl.SSLContext, seconds: int) -> None:
+        """Sets how long a session may be resumed."""
+        self._library.SSL_CTX_set_timeout(self._pointer(context), seconds)
+
+    def disable_session_cache(self, context: ssl.SSLContext) -> None:
+        """Keeps no sessions in memory; tickets do not need it."""
+        self._library.SSL_CTX_ctrl(self._pointer(context), _SET_SESSION_CACHE, _NO_CACHE, None)
+
+    def set_groups(self, context: ssl.SSLContext, groups: str) -> bool:
+        """Sets the groups of key exchange, in order of preference; False for an unknown one."""
+        return self._control(context, _SET_GROUPS, 0, groups.encode())
+
+    def set_suites(self, context: ssl.SSLContext, suites: str) -> bool:
+        """Sets the suites of TLS 1.3; False for an unknown one."""
+        return bool(self._library.SSL_CTX_set_ciphersuites(self._pointer(context), suites.encode()) == 1)
+
+    def request_unverified(self, context: ssl.SSLContext) -> None:
+        """Requests a certificate of each client, and accepts any and none."""
+        self._library.SSL_CTX_set_verify(self._pointer(context), _VERIFY_PEER, _ACCEPT_ANY)
+
+    def name_client_cas(self, context: ssl.SSLContext, path: str) -> None:
+        """Tells clients the names of the CAs in a file, so that they can choose a certificate."""
+        names = self._library.SSL_load_client_CA_file(path.encode())
+        if names:
+            self._library.SSL_CTX_set_client_CA_list(self._pointer(context), names)
+
+    def _control(self, context: ssl.SSLContext, command: int, number: int, data: bytes) -> bool:
+        return bool(self._library.SSL_CTX_ctrl(self._pointer(context), command, number, data) == 1)
+
+
+@lru_cache(1)
+def openssl() -> OpenSsl | None:
+    """OpenSSL's functions; None if they cannot be used with this Python."""
+    if sys.implementation.name != "cpython":
+        return None
+    try:
+        import _ssl
+
+        found = OpenSsl(ctypes.CDLL(getattr(_ssl, "__file__", None)), object.__basicsize__)
+    except (ImportError, OSError, AttributeError):
+        return None
+    server, client = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER), ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    server.options |= ssl.OP_NO_TICKET
+    client.options |= ssl.OP_NO_RENEGOTIATION
+    return found if found.agrees(server) and found.agrees(client) and server.options != client.options else None
+
+
+#: The warning if there is none.
+UNUSABLE: Final = (
+    "this Python's OpenSSL cannot be configured in full: no session tickets, and certificates of clients are not requested "
+    "by require_client_cert without verify_client"
+)
