@@ -200,20 +200,28 @@ class Accepted:
         #: Bytes at the front of the data that a step has used up, such as a PROXY protocol header: neither later steps nor
         #: the filters see them. A step sets this before it returns DONE.
         self.consumed: i64 = 0
-        #: The reason when a step returns REFUSE.
+        #: How many bytes no step has consumed yet, when `FirstBytes.on_undecided` is called.
+        self.waiting: i64 = 0
+        #: The reason when a step returns REFUSE, and what the client gets before the connection is closed, such as an alert;
+        #: if this is empty, the connection is reset.
         self.failure: Failure = PROTOCOL_UNKNOWN
+        self.last_words: bytes = b""
 
 
 @mypyc_attr(allow_interpreted_subclasses=True)
 class FirstBytes:
     """One step that inspects the first bytes of accepted connections before their filters are chosen.
 
-    Protocol detection is one; TLS inspection and the PROXY protocol are others (planned). One object serves all connections
-    of a listener: what it finds out about one of them goes into `Accepted` or into the connection.
+    The steps are the PROXY protocol, the choice of the filter chain, and protocol detection. One object serves all
+    connections of a listener: what it finds out about one of them goes into `Accepted` or into the connection.
     """
 
+    def needs_bytes(self) -> bool:
+        """False: the step decides by addresses alone. It is then also called with empty data, as soon as it is its turn."""
+        return True
+
     def on_first_bytes(self, accepted: Accepted, data: bytes) -> i64:
-        """DONE, MORE_BYTES or REFUSE. `data`, never empty: all bytes that no step has consumed, even of earlier calls."""
+        """DONE, MORE_BYTES or REFUSE. `data`: all bytes that no step has consumed, even of earlier calls."""
         raise NotImplementedError
 
     def on_undecided(self, accepted: Accepted) -> i64:

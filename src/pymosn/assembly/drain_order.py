@@ -59,11 +59,11 @@ def reached_listeners(config: MosnConfig) -> dict[str, list[int]]:
 def _clusters_of(listener: ListenerConfig, clusters_of: Mapping[str, Collection[str]]) -> set[str]:
     """The clusters that requests of a listener can reach."""
     names: set[str] = set()
-    acting = listener.acting_filters()
-    if acting.proxy is not None:
-        names.update(clusters_of.get(acting.proxy.router_config_name, ()))
-    if acting.tcp is not None:
-        names.update((acting.tcp.cluster, *(route.cluster for route in acting.tcp.routes)))
+    for acting in listener.acting_filters():
+        if acting.proxy is not None:
+            names.update(clusters_of.get(acting.proxy.router_config_name, ()))
+        if acting.tcp is not None:
+            names.update((acting.tcp.cluster, *(route.cluster for route in acting.tcp.routes)))
     return names
 
 

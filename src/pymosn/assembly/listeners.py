@@ -10,22 +10,29 @@ import msgspec
 from pymosn.api.exchange import AccessLog
 from pymosn.api.network import FilterChainFactory, NetworkFilterFactory, join_address
 from pymosn.api.stream import ListenerFacts, StreamProtocol
+from pymosn.assembly.chains import ListenerChains
 from pymosn.assembly.filters import FilterBuilder
 from pymosn.assembly.protocols import ProtocolLoadError, load_protocol
 from pymosn.assembly.share import WorkerShare
+from pymosn.config.chains import chain_name, conditions_of
 from pymosn.config.diagnostics import Diagnostic, error_at
+from pymosn.config.schema import FilterChain, ProxyConfig
 from pymosn.config.schema import Listener as ListenerConfig
-from pymosn.config.schema import ProxyConfig
 from pymosn.config.schema.network_filters import PROTOCOLS, CidrRange, StreamProxyConfig
 from pymosn.core.address_ranges import End, address_range, port_ranges
 from pymosn.core.addresses import split_address
 from pymosn.core.counters import DownstreamStats
 from pymosn.core.errors import describe, is_a, reason
 from pymosn.network.admission import Admission
+from pymosn.network.chain_match import ChainConditions
 from pymosn.network.destinations import OwnAddresses
+from pymosn.network.filter_chains import Chain
+from pymosn.network.host_demands import HostDemands
 from pymosn.network.listener import ConnectionIds, Listener, ListenerDirectory
 from pymosn.network.original_dst import OriginalDst
 from pymosn.network.reject_all import RejectAllFactory
+from pymosn.network.tls.contexts import ServerContexts
+from pymosn.network.tls.gate import HandshakeGate
 from pymosn.observe.access_log import AccessLogFile, compile_format
 from pymosn.observe.destination import Destination
 from pymosn.observe.logs import LogSet
@@ -51,8 +58,10 @@ class BuiltListener(msgspec.Struct, eq=False):
     config: ListenerConfig
     filters: StreamFilters
     listener: Listener
-    factory: FilterChainFactory
+    chains: ListenerChains
     max_connections: int
+    #: The chains that `listener` has until then; None if it is new.
+    before: ListenerChains | None = None
 
     def activate(self) -> None:
         """Makes the configuration live: for new connections, and for the next exchange of each open one."""
@@ -60,11 +69,10 @@ class BuiltListener(msgspec.Struct, eq=False):
         self.listener.write_timeout = self.config.write_timeout
         self.listener.write_min_rate = float(self.config.write_min_rate)
         self.listener.original_dst = original_dst(self.config)
-        live, new = self.listener.factory, self.factory
-        if isinstance(live, ProxyFactory) and isinstance(new, ProxyFactory):
-            live.activate(new.options, new.fallback)
-        else:
-            self.listener.factory = new
+        if self.before is not None:
+            self.chains.take_over(self.before)
+            self.before = None
+        self.listener.factory = self.chains.factory()
 
 
 class WorkerNetwork:
@@ -75,6 +83,7 @@ class WorkerNetwork:
         self.ids = ConnectionIds()
         self.directory = ListenerDirectory()
         self.own_addresses = OwnAddresses()
+        self.gate = HandshakeGate()
 
     def activate_addresses(self, listeners: list[BuiltListener]) -> None:
         """Makes listeners reachable for redirected connections, and unreachable as destinations that clients choose.
@@ -113,9 +122,9 @@ class ListenerBuilder(msgspec.Struct, eq=False):
         """Finds what prevents a listener of the configuration from being built, besides its filters."""
         path = f"servers[0].listeners[{index}]"
         self._access_logs(config.known_name(), config, path)
-        proxy = config.acting_filters().proxy
-        if proxy is not None:
-            self._protocol_options(self._protocols(proxy, path), config, proxy, path)
+        for acting in config.acting_filters():
+            if acting.proxy is not None:
+                self._protocol_options(self._protocols(acting.proxy, path), config, acting.proxy, path)
 
     def listener(self, index: int, config: ListenerConfig, before: BuiltListener | None) -> BuiltListener:
         """A listener of the configuration, not started.
@@ -130,27 +139,67 @@ class ListenerBuilder(msgspec.Struct, eq=False):
         built = self._build(config, filters, path)
         if before is not None and _socket(before.config) == _socket(config):
             built.listener = before.listener
+            built.before = before.chains
         return built
 
     def _build(self, config: ListenerConfig, filters: StreamFilters, path: str) -> BuiltListener:
         name, runtime, network = config.known_name(), self.runtime, self.network
         stats = DownstreamStats(runtime.metrics.group("downstream", ("listener", name)))
-        acting = config.acting_filters()
         access_logs = self._access_logs(name, config, path)
+        conditions = [conditions_of(chain.conditions()) for chain in config.filter_chains]
+        contexts = [self._contexts(chain, f"{path}.filter_chains[{i}]") for i, chain in enumerate(config.filter_chains)]
+        demands = HostDemands(conditions, contexts)
+        unequal = None if demands.are_equal(config.inspector) else demands
+        chains = [
+            self._chain(config, i, conditions[i], contexts[i], filters, stats, access_logs, unequal, path)
+            for i in range(len(config.filter_chains))
+        ]
+        built = ListenerChains(chains, stats, config, network.gate)
+        listener = Listener(
+            name, config.address, built.factory(), stats, network.ids, runtime.clock, runtime.wheel, network.admission
+        )
+        listener.directory = network.directory
+        return BuiltListener(name, config, filters, listener, built, self.share.of(config.max_connections))
+
+    def _contexts(self, chain: FilterChain, path: str) -> ServerContexts | None:
+        """The TLS contexts of a chain; None if it does not terminate TLS."""
+        return None
+
+    def _chain(
+        self,
+        config: ListenerConfig,
+        index: int,
+        conditions: ChainConditions,
+        contexts: ServerContexts | None,
+        filters: StreamFilters,
+        stats: DownstreamStats,
+        access_logs: list[AccessLog],
+        demands: HostDemands | None,
+        path: str,
+    ) -> Chain:
+        name, runtime = config.known_name(), self.runtime
+        acting = config.filter_chains[index].acting_filters()
         fallback: NetworkFilterFactory | None = None
         factory: FilterChainFactory = RejectAllFactory(stats)
+        speaks_http = False
         if acting.tcp is not None:
             tcp = tcp_options(name, config, acting.tcp, stats, access_logs)
             fallback = TcpFallback(runtime, tcp)
             factory = TcpProxyFactory(runtime, tcp)
         if acting.proxy is not None:
             options = self._options(name, config, acting.proxy, filters, stats, access_logs, path)
+            options.demands = demands
+            speaks_http = any(protocol.spec.name == "Http1" for protocol in options.protocols)
             factory = ProxyFactory(runtime, options, fallback)
-        listener = Listener(
-            name, config.address, factory, stats, network.ids, runtime.clock, runtime.wheel, network.admission
+        return Chain(
+            chain_name(config, index),
+            conditions,
+            factory,
+            contexts,
+            speaks_http=speaks_http,
+            speaks_first=acting.tcp is not None,
+            reads_hello=acting.tcp is not None and any(route.server_names for route in acting.tcp.routes),
         )
-        listener.directory = network.directory
-        return BuiltListener(name, config, filters, listener, factory, self.share.of(config.max_connections))
 
     def _options(
         self,

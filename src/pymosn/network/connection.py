@@ -170,9 +170,10 @@ class TcpConnection(TransportUser):
             self._filter = NO_FILTER
             self._rest = None
             return
+        rest = self._rest  # the first filter may replace all of them
         self._filter.on_connection(self)
-        if self._rest is not None:
-            for network_filter in self._rest:
+        if rest is not None:
+            for network_filter in rest:
                 network_filter.on_connection(self)
         if self._owner.is_draining:
             self.drain()

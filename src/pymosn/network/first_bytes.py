@@ -122,6 +122,7 @@ class FirstBytesReader(NetworkFilter):
             connection.set_idle(plan.silence_timeout)
         else:
             self._set_idle(plan.silence_timeout)
+        self._run()
 
     def _enter(self, gate: HandshakeGate) -> bool:
         """Passes the gate; False if the connection was refused."""
@@ -167,7 +168,7 @@ class FirstBytesReader(NetworkFilter):
         """Runs steps as long as there are bytes for them."""
         steps = self._plan.steps
         while self._step < len(steps):
-            if not self._data:
+            if not self._data and steps[self._step].needs_bytes():
                 return
             answer: i64 = steps[self._step].on_first_bytes(self._accepted, self._data)
             if answer == MORE_BYTES:
@@ -191,6 +192,7 @@ class FirstBytesReader(NetworkFilter):
         """No more bytes are awaited: asks the remaining steps. Returns False when one of them has no fallback."""
         steps = self._plan.steps
         while self._step < len(steps):
+            self._accepted.waiting = len(self._data)
             if steps[self._step].on_undecided(self._accepted) != DONE:
                 return False
             self._end_step()
@@ -282,7 +284,11 @@ class FirstBytesReader(NetworkFilter):
         plan.stats.count_reason(failure.reason)
         plan.factory.on_refused(connection, failure)
         self._data = b""
-        if detail:
+        last_words = self._accepted.last_words
+        if last_words:
+            connection.write(last_words)
+            connection.close_lingering(failure)
+        elif detail:
             connection.close(failure)
         else:
             connection.abort(failure)

@@ -23,6 +23,7 @@ from mypy_extensions import i64, mypyc_attr
 
 from pymosn.api.client_cert import forwarded_element
 from pymosn.api.exchange import Reply
+from pymosn.api.http import HttpRequest
 from pymosn.api.stream import ResponseSender
 from pymosn.core.errors import describe
 from pymosn.core.failure import (
@@ -30,6 +31,7 @@ from pymosn.core.failure import (
     CLIENT_WRITE_TIMEOUT,
     FILTER_ERROR,
     INTERNAL_ERROR,
+    MISDIRECTED,
     OVERLOADED,
     STREAM_IDLE,
     UPSTREAM_TIMEOUT,
@@ -40,6 +42,7 @@ from pymosn.core.headers import Headers, headers_from
 from pymosn.core.message import NoBodySource, RequestHead, ResponseHead, UnreadableHeaders
 from pymosn.core.overload import SHED
 from pymosn.core.uri import STRICT_PATHS
+from pymosn.network.host_demands import HostDemands
 from pymosn.proxy.accounting import count, log_failure
 from pymosn.proxy.bodies import RequestBody, ResponseBody
 from pymosn.proxy.dispatch import DispatchOwner, act, on_transcoded, route_request
@@ -125,6 +128,9 @@ class ExchangeDriver(DispatchOwner):
             if self.runtime.overload.level >= SHED:
                 self.fail(OVERLOADED, "")
                 return
+            if options.demands is not None and not self._is_directed(options.demands, head):
+                self.fail(MISDIRECTED, head.host)
+                return
             filters = options.filters
             if filters.all:
                 exchange.as_received = head.received_headers()
@@ -136,6 +142,10 @@ class ExchangeDriver(DispatchOwner):
                 route_request(self)
         except BaseException as error:
             self.break_down(error)
+
+    def _is_directed(self, demands: HostDemands, head: RequestHead) -> bool:
+        """Whether the connection meets what is demanded of clients of the request's host; RPC requests have none."""
+        return not isinstance(head, HttpRequest) or demands.are_met(self.exchange.connection, head.raw_host)
 
     def on_refused(self, head: RequestHead, failure: Failure) -> None:
         self.exchange.request = head

@@ -7,6 +7,7 @@ from pymosn.api.stream import StreamProtocol
 from pymosn.core.counters import DownstreamStats
 from pymosn.core.message import ForwardingOptions
 from pymosn.core.uri import STRICT_PATHS, PathPolicy
+from pymosn.network.host_demands import HostDemands
 from pymosn.proxy.stream_filters import StreamFilters
 from pymosn.routing.table import TableSlot
 
@@ -31,6 +32,7 @@ class ProxyOptions:
         idle_timeout: float,
         detection_timeout: float,
         paths: PathPolicy = STRICT_PATHS,
+        demands: HostDemands | None = None,
     ) -> None:
         """`protocols`: in the order in which they are detected; `protocol_options`: by protocol name.
 
@@ -41,6 +43,8 @@ class ProxyOptions:
         request is incomplete or after its response has begun; `tunnel_idle_timeout`: the same for a tunnel.
 
         `paths`: the policy for the paths of requests, also for those that routes and filters make.
+
+        `demands`: what is demanded of the clients of each host; None if it is the same for all.
         """
         self.listener_name = listener_name
         self.protocols = protocols
@@ -56,6 +60,7 @@ class ProxyOptions:
         self.idle_timeout = idle_timeout
         self.detection_timeout = detection_timeout
         self.paths = paths
+        self.demands = demands
 
     def for_protocol(self, name: str) -> ProxyOptions:
         """The options for exchanges of one protocol: without the filters that opt out of it."""
@@ -83,4 +88,5 @@ class ProxyOptions:
             idle_timeout=self.idle_timeout,
             detection_timeout=self.detection_timeout,
             paths=self.paths,
+            demands=self.demands,
         )

@@ -167,7 +167,7 @@ def listener_of(config: MosnConfig | None) -> ListenerConfig:
 def test_the_objects_that_are_built() -> None:
     settings = {"routes": [ROUTE], "max_connect_attempts": 2, "idle_timeout": 1_500_000_000}
     config = listener_of(loaded([{"type": "tcp_proxy", "config": settings}], connection_idle_timeout="30s")[0])
-    acting = config.acting_filters()
+    (acting,) = config.acting_filters()
     assert acting.proxy is None
     assert acting.tcp is not None
     options = tcp_options("l", config, acting.tcp, STATS, [])

@@ -6,8 +6,8 @@ from typing import Final
 
 from pymosn.config.check.accounts import check_socket_file
 from pymosn.config.check.addresses import listen_fault, path_fault
-from pymosn.config.check.clusters import refuse_tls
-from pymosn.config.check.filters import check_chain, check_listener_filters, check_stream_filters
+from pymosn.config.check.chains import check_chains
+from pymosn.config.check.filters import check_listener_filters, check_stream_filters
 from pymosn.config.diagnostics import Diagnostics
 from pymosn.config.schema import AccessLog, Listener, Overload, Server
 from pymosn.config.schema.server import MOST_WORKERS
@@ -40,10 +40,10 @@ def check_server(
             report.error(f"{inner}.name", f"duplicate name, already used in {report.line(earlier)}", listener.name)
         for j, log in enumerate(listener.access_logs):
             _check_access_log(log, f"{inner}.access_logs[{j}]", report)
-        _check_chains(listener, inner, report, tables, clusters)
+        check_chains(listener, inner, report, tables, clusters)
         check_stream_filters(listener, inner, report, stream_filters)
-        acting = listener.acting_filters()
-        if listener.stream_filters and acting.proxy is None and acting.tcp is not None:
+        chains = listener.acting_filters()
+        if chains and listener.stream_filters and all(acting.proxy is None and acting.tcp is not None for acting in chains):
             report.warning(f"{inner}.stream_filters", "have no effect: tcp_proxy has no requests")
         check_listener_filters(listener, inner, report)
 
@@ -109,20 +109,3 @@ def _check_access_log(log: AccessLog, path: str, report: Diagnostics) -> None:
     compiled = report.attempt(f"{path}.log_format", compile_format, log.log_format, value=log.log_format)
     for warning in compiled.warnings if compiled is not None else ():
         report.warning(f"{path}.log_format", warning)
-
-
-def _check_chains(
-    listener: Listener, path: str, report: Diagnostics, tables: Collection[str], clusters: Collection[str]
-) -> None:
-    count = len(listener.filter_chains)
-    if count != 1:
-        problem = "a listener needs exactly one filter chain, as in MOSN"
-        report.error(f"{path}.filter_chains" + ("[1]" if count else ""), f"{problem}; there are {count}")
-    for i, chain in enumerate(listener.filter_chains):
-        inner = f"{path}.filter_chains[{i}]"
-        if chain.tls_context is not None and chain.tls_context_set:
-            report.error(f"{inner}.tls_context_set", "tls_context and tls_context_set are mutually exclusive")
-        refuse_tls(chain.tls_context, f"{inner}.tls_context", report)
-        for j, context in enumerate(chain.tls_context_set):
-            refuse_tls(context, f"{inner}.tls_context_set[{j}]", report)
-        check_chain(chain, inner, report, tables, clusters)

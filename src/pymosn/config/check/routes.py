@@ -49,7 +49,7 @@ def check_tables(server: Server, path: str, report: Diagnostics, clusters: Colle
 
 def _protocols_of(server: Server, table: str) -> set[str]:
     """The protocols of the clients of a router table."""
-    filters = [listener.acting_filters().proxy for listener in server.listeners]
+    filters = [acting.proxy for listener in server.listeners for acting in listener.acting_filters()]
     return {
         name for proxy in filters if proxy is not None and proxy.router_config_name == table for name in proxy.protocols()
     }

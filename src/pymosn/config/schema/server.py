@@ -80,6 +80,24 @@ class FilterChain(Block, kw_only=True):
     tls_context_set: Annotated[list[TlsContext], works("by server name, then ALPN, then the first, as in MOSN")] = []
     filters: list[NetworkFilter] = []
 
+    def conditions(self) -> ChainMatch:
+        """The conditions of `match`, none if it is a text."""
+        return self.match if isinstance(self.match, ChainMatch) else ChainMatch()
+
+    def tls_contexts(self) -> list[TlsContext]:
+        """The enabled TLS contexts; empty if TLS is not terminated."""
+        contexts = [self.tls_context] if self.tls_context is not None else self.tls_context_set
+        return [context for context in contexts if context.status]
+
+    def acting_filters(self) -> ActingFilters:
+        """Its network filters that have an effect."""
+        acting: list[ProxyFilter | TcpProxyFilter] = []
+        for filter in self.filters:
+            if isinstance(filter, ProxyFilter | TcpProxyFilter) and (not acting or may_follow(acting, filter)):
+                acting.append(filter)
+        proxy = next((filter.config for filter in acting if isinstance(filter, ProxyFilter)), None)
+        return ActingFilters(proxy, next((filter.config for filter in acting if isinstance(filter, TcpProxyFilter)), None))
+
 
 class ProxyProtocol(Block, kw_only=True):
     """The PROXY protocol of a listener's clients."""
@@ -136,14 +154,9 @@ class Listener(Block, kw_only=True):
         """The path of an access log that has none."""
         return os.path.join(base_dir, "logs", f"{self.known_name()}_access.log")
 
-    def acting_filters(self) -> ActingFilters:
-        """Its network filters that have an effect."""
-        acting: list[ProxyFilter | TcpProxyFilter] = []
-        for filter in (filter for chain in self.filter_chains for filter in chain.filters):
-            if isinstance(filter, ProxyFilter | TcpProxyFilter) and (not acting or may_follow(acting, filter)):
-                acting.append(filter)
-        proxy = next((filter.config for filter in acting if isinstance(filter, ProxyFilter)), None)
-        return ActingFilters(proxy, next((filter.config for filter in acting if isinstance(filter, TcpProxyFilter)), None))
+    def acting_filters(self) -> list[ActingFilters]:
+        """The network filters of each filter chain that have an effect."""
+        return [chain.acting_filters() for chain in self.filter_chains]
 
 
 class WorkerLimits(Block, kw_only=True):

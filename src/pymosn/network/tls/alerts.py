@@ -7,6 +7,7 @@ from typing import Final
 from mypy_extensions import i64
 
 HANDSHAKE_FAILURE: Final[i64] = 40
+DECODE_ERROR: Final[i64] = 50
 PROTOCOL_VERSION: Final[i64] = 70
 INTERNAL_ERROR: Final[i64] = 80
 UNRECOGNIZED_NAME: Final[i64] = 112

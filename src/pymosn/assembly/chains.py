@@ -1,0 +1,70 @@
+"""The filter chains of a listener in one worker, and what a change of the configuration does to those that are live."""
+
+from __future__ import annotations
+
+from pymosn.api.network import FilterChainFactory, FirstBytes
+from pymosn.config.schema import Listener as ListenerConfig
+from pymosn.core.counters import DownstreamStats
+from pymosn.network.filter_chains import Chain, FilterChains
+from pymosn.network.tls.gate import HandshakeGate
+from pymosn.proxy.proxy import ProxyFactory
+
+
+class ListenerChains:
+    """The chains of one listener of the configuration."""
+
+    def __init__(self, chains: list[Chain], stats: DownstreamStats, config: ListenerConfig, gate: HandshakeGate) -> None:
+        self.chains = chains
+        self._gate = gate
+        self._stats = stats
+        self._config = config
+
+    def factory(self) -> FilterChainFactory:
+        """Makes the filters of the listener's connections: those of the one chain, where there is nothing to be chosen."""
+        config = self._config
+        before: list[FirstBytes] = []
+        only = self.chains[0]
+        if len(self.chains) == 1 and not before and not only.reads_hello and not any(only.conditions):
+            return only.factory
+        return FilterChains(
+            self.chains,
+            self._stats,
+            before=before,
+            gate=self._gate,
+            inspector=config.inspector,
+            handshake_timeout=config.tls_handshake_timeout,
+            idle_timeout=config.connection_idle_timeout,
+        )
+
+    def take_over(self, before: ListenerChains) -> None:
+        """Lets open connections of the chains in `before` use the options of these chains for their next exchange.
+
+        Chains correspond by their names or conditions, or if there is only one. Connections of a chain that is gone keep its
+        options, except for the stream filters: those of the listener are used.
+        """
+        kept: list[Chain] = []
+        for chain in self.chains:
+            old = self._same(chain, before.chains)
+            new, live = chain.factory, None if old is None else old.factory
+            if old is not None and old not in kept and isinstance(live, ProxyFactory) and isinstance(new, ProxyFactory):
+                kept.append(old)
+                live.activate(new.options, new.fallback)
+                chain.factory = live
+        self._replace_filters([chain for chain in before.chains if chain not in kept])
+
+    def _same(self, chain: Chain, live: list[Chain]) -> Chain | None:
+        """The chain that corresponds to `chain`; None if there is none."""
+        if len(self.chains) == len(live) == 1:
+            return live[0]
+        named = next((old for old in live if old.name == chain.name), None)
+        return named or next((old for old in live if old.conditions == chain.conditions), None)
+
+    def _replace_filters(self, gone: list[Chain]) -> None:
+        """Gives the chains that are gone the present stream filters, because theirs are about to be stopped."""
+        new = next((chain.factory.options.filters for chain in self.chains if isinstance(chain.factory, ProxyFactory)), None)
+        for chain in gone:
+            factory = chain.factory
+            if new is not None and isinstance(factory, ProxyFactory):
+                options = factory.options.copy()
+                options.filters = new
+                factory.activate(options, factory.fallback)

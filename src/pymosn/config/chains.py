@@ -1,0 +1,41 @@
+"""The conditions of filter chains as the data path compares them."""
+
+from __future__ import annotations
+
+from ipaddress import ip_network
+
+from pymosn.config.schema import Listener
+from pymosn.config.schema.server import ChainMatch
+from pymosn.network.chain_match import ChainConditions, Network
+
+
+def conditions_of(match: ChainMatch) -> ChainConditions:
+    """The conditions of one chain. Raises ValueError for invalid ones, which the check of the configuration reports."""
+    return ChainConditions(
+        server_names=tuple(dict.fromkeys(server_name(name) for name in match.server_names)),
+        protocols=tuple(dict.fromkeys(match.application_protocols)),
+        transport=match.transport_protocol,
+        port=match.destination_port,
+        networks=tuple(dict.fromkeys(network(text) for text in match.source_prefixes)),
+    )
+
+
+def server_name(text: str) -> str:
+    """A server name in lower case, without the dot that may end it. Raises ValueError with a message for the user."""
+    name = text.lower().removesuffix(".")
+    if not name or "*" in name.removeprefix("*.") or not name.isascii() or ".." in name:
+        raise ValueError("not a server name: expected a name, or *. and a name; leave the key out for all names")
+    return name
+
+
+def network(text: str) -> Network:
+    """A network such as `10.0.0.0/8`. Raises ValueError with a message for the user."""
+    try:
+        return ip_network(text, strict=False)
+    except ValueError:
+        raise ValueError("not a network: expected an IP address and the length of its prefix, such as 10.0.0.0/8") from None
+
+
+def chain_name(listener: Listener, index: int) -> str:
+    """The name of a filter chain for logs and errors: its own, or its position."""
+    return listener.filter_chains[index].name or f"filter_chains[{index}]"

@@ -1,0 +1,110 @@
+"""Checks the filter chains of a listener: their conditions, and TLS."""
+
+from collections.abc import Collection
+
+from pymosn.config.chains import chain_name, conditions_of, network, server_name
+from pymosn.config.check.clusters import refuse_tls
+from pymosn.config.check.filters import check_chain
+from pymosn.config.diagnostics import Diagnostics
+from pymosn.config.schema import FilterChain, Listener
+from pymosn.config.schema.server import ChainMatch
+from pymosn.core.addresses import split_address
+from pymosn.network.chain_match import PLAIN_TEXT, TLS, Key, same_key
+
+
+def check_chains(
+    listener: Listener, path: str, report: Diagnostics, tables: Collection[str], clusters: Collection[str]
+) -> None:
+    """Check the filter chains of a listener."""
+    if not listener.filter_chains:
+        report.error(f"{path}.filter_chains", "a listener needs a filter chain")
+    for i, chain in enumerate(listener.filter_chains):
+        _check_match(listener, chain, f"{path}.filter_chains[{i}].match", report)
+    _check_names(listener, path, report)
+    _check_distinct(listener, path, report)
+    for i, chain in enumerate(listener.filter_chains):
+        inner = f"{path}.filter_chains[{i}]"
+        if chain.tls_context is not None and chain.tls_context_set:
+            report.error(f"{inner}.tls_context_set", "tls_context and tls_context_set are mutually exclusive")
+        refuse_tls(chain.tls_context, f"{inner}.tls_context", report)
+        for j, context in enumerate(chain.tls_context_set):
+            refuse_tls(context, f"{inner}.tls_context_set[{j}]", report)
+        check_chain(chain, inner, report, tables, clusters)
+    if listener.inspector and not any(chain.tls_contexts() for chain in listener.filter_chains):
+        report.warning(f"{path}.inspector", "has no effect: no filter chain has TLS")
+
+
+def _check_names(listener: Listener, path: str, report: Diagnostics) -> None:
+    seen: dict[str, str] = {}
+    for i, chain in enumerate(listener.filter_chains):
+        inner = f"{path}.filter_chains[{i}].name"
+        if chain.name and (earlier := seen.setdefault(chain.name, inner)) != inner:
+            report.error(inner, f"duplicate name, already used in {report.line(earlier)}", chain.name)
+
+
+def _check_match(listener: Listener, chain: FilterChain, path: str, report: Diagnostics) -> None:
+    """Check the conditions of one chain."""
+    if isinstance(chain.match, str):
+        if chain.match:
+            report.warning(path, "a text has no effect, as in MOSN; conditions are an object", chain.match)
+        return
+    match = chain.match
+    for i, name in enumerate(match.server_names):
+        report.attempt(f"{path}.server_names[{i}]", server_name, name, value=name)
+    for i, text in enumerate(match.source_prefixes):
+        report.attempt(f"{path}.source_prefixes[{i}]", network, text, value=text)
+    for i, protocol in enumerate(match.application_protocols):
+        if not protocol:
+            report.error(f"{path}.application_protocols[{i}]", "must not be empty", protocol)
+    _check_can_match(listener, match, path, report)
+    if match.transport_protocol == PLAIN_TEXT and chain.tls_contexts():
+        report.error(f"{path}.transport_protocol", "a chain with TLS would refuse all of its connections", PLAIN_TEXT)
+    speaks_tls = match.transport_protocol == TLS or match.server_names or match.application_protocols
+    if speaks_tls and not chain.tls_contexts() and chain.acting_filters().proxy is not None:
+        report.warning(path, "selects TLS, which the proxy of this chain cannot read: it has no tls_context")
+
+
+def _check_can_match(listener: Listener, match: ChainMatch, path: str, report: Diagnostics) -> None:
+    """Check for conditions that no connection can fulfil."""
+    if match.transport_protocol == PLAIN_TEXT:
+        for key in ("server_names", "application_protocols"):
+            if getattr(match, key):
+                report.warning(f"{path}.{key}", "never matches: plain text has neither server names nor ALPN")
+    if listener.network.lower() == "unix":
+        for key in ("destination_port", "source_prefixes"):
+            if getattr(match, key):
+                report.warning(f"{path}.{key}", "never matches: ends of a unix socket have neither address nor port")
+        return
+    try:
+        port = split_address(listener.address)[1]
+    except ValueError:
+        return  # reported with the address
+    if match.destination_port not in (0, port) and port != 0 and not listener.use_original_dst:
+        message = f"never matches: the listener has port {port}, and no use_original_dst"
+        report.warning(f"{path}.destination_port", message, match.destination_port)
+
+
+def _check_distinct(listener: Listener, path: str, report: Diagnostics) -> None:
+    """Check that no two chains match the same connections equally well."""
+    matches = [f"{path}.filter_chains[{i}].match" for i in range(len(listener.filter_chains))]
+    if any(report.is_bad(match) or report.has_bad_within(match) for match in matches):
+        return
+    same = same_key([conditions_of(chain.conditions()) for chain in listener.filter_chains])
+    if same is None:
+        return
+    first, second, key = same
+    place = report.line(f"{path}.filter_chains[{first}]")
+    message = f"{chain_name(listener, second)} matches the same connections as {chain_name(listener, first)} in {place}"
+    report.error(f"{path}.filter_chains[{second}]", f"{message}: {_key_text(key)}")
+
+
+def _key_text(key: Key) -> str:
+    port, name, transport, protocol, source = key
+    texts = [
+        f"port {port}" if port else "",
+        f"server name {name}" if name else "",
+        f"transport {transport}" if transport else "",
+        f"protocol {protocol}" if protocol else "",
+        f"source {source}" if source is not None else "",
+    ]
+    return ", ".join(text for text in texts if text) or "both have no conditions"

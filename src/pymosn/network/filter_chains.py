@@ -1,0 +1,249 @@
+"""A listener with TLS, several filter chains or the PROXY protocol: chooses the chain of each connection.
+
+The choice is a step of `FirstBytesReader`. It reads the ClientHello only where something depends on it: TLS in one of the
+chains, a condition on server names or protocols, or a route of `tcp_proxy` by server name.
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+from mypy_extensions import i64
+
+from pymosn.api.network import (
+    DONE,
+    MORE_BYTES,
+    REFUSE,
+    Accepted,
+    Connection,
+    FilterChainFactory,
+    FirstBytes,
+    NetworkFilter,
+)
+from pymosn.api.protocol import ProtocolError
+from pymosn.api.tls import TlsInfo
+from pymosn.core.counters import DownstreamStats
+from pymosn.core.failure import (
+    BAD_CLIENT_HELLO,
+    NO_COMMON_ALPN,
+    NO_FILTER_CHAIN,
+    NOT_TLS,
+    PROTOCOL_UNKNOWN,
+    TLS_CLOSED_IN_HANDSHAKE,
+    TLS_HANDSHAKE_FAILED,
+    TLS_HANDSHAKE_TIMEOUT,
+    Failure,
+)
+from pymosn.network.chain_match import PLAIN_TEXT, TLS, ChainConditions, ChainTable
+from pymosn.network.first_bytes import FirstBytesPlan, FirstBytesReader
+from pymosn.network.tls.alerts import (
+    DECODE_ERROR,
+    HANDSHAKE_FAILURE,
+    NO_APPLICATION_PROTOCOL,
+    UNRECOGNIZED_NAME,
+    alert_record,
+)
+from pymosn.network.tls.contexts import ServerContexts, ServerHandshake
+from pymosn.network.tls.gate import HandshakeGate
+from pymosn.protocol.tls.hello import ClientHello, is_tls, read_hello
+
+#: Seconds after which a silent connection gets the chain for plain text, if its server may have to speak first. Where TLS is
+#: terminated, the timeout of handshakes applies if it is shorter.
+SILENCE_TIME: Final = 15.0
+_METHODS: Final = (b"GET ", b"HEAD ", b"POST ", b"PUT ", b"PATCH ", b"DELETE ", b"OPTIONS ", b"CONNECT ")
+_NOT_HTTPS: Final = b"This port expects HTTPS; the request was sent without TLS.\n"
+#: The reply to an HTTP request where only TLS is expected.
+_PLAIN_REPLY: Final = (
+    b"HTTP/1.1 400 Bad Request\r\ncontent-type: text/plain\r\nconnection: close\r\ncontent-length: "
+    + str(len(_NOT_HTTPS)).encode()
+    + b"\r\n\r\n"
+    + _NOT_HTTPS
+)
+
+
+class Chain:
+    """One filter chain."""
+
+    def __init__(
+        self,
+        name: str,
+        conditions: ChainConditions,
+        factory: FilterChainFactory,
+        contexts: ServerContexts | None,
+        *,
+        speaks_http: bool,
+        speaks_first: bool,
+        reads_hello: bool,
+    ) -> None:
+        """`contexts`: None if TLS is not terminated. `speaks_http`: HTTP/1 is among its protocols.
+
+        `speaks_first`: its servers may speak before the client. `reads_hello`: what it does depends on the ClientHello.
+        """
+        self.name = name
+        self.conditions = conditions
+        self.factory = factory
+        self.contexts = contexts
+        self.speaks_http = speaks_http
+        self.speaks_first = speaks_first
+        self.reads_hello = reads_hello or contexts is not None or conditions.reads_hello()
+
+    def is_fallen_back(self) -> bool:
+        """Whether it serves plain text for want of a usable certificate (`fall_back`)."""
+        contexts = self.contexts
+        return contexts is not None and all(context.settings.is_plain for context in contexts.contexts)
+
+
+class ChainStep(FirstBytes):
+    """Chooses the chain of a connection, and its TLS context. The last step."""
+
+    def __init__(self, chains: list[Chain], stats: DownstreamStats, *, inspector: bool) -> None:
+        """`inspector`: plain text is served where TLS is expected."""
+        self._chains = chains
+        self._table = ChainTable([chain.conditions for chain in chains])
+        self._stats = stats
+        self._inspector = inspector
+        self._reads_hello = any(chain.reads_hello for chain in chains)
+        self._terminates = any(chain.contexts is not None for chain in chains)
+
+    def needs_bytes(self) -> bool:
+        return self._reads_hello
+
+    def on_first_bytes(self, accepted: Accepted, data: bytes) -> i64:
+        if not self._reads_hello or not is_tls(data):
+            return self._serve_plain(accepted, data)
+        try:
+            hello = read_hello(data)
+        except ProtocolError:
+            if not self._terminates:
+                return self._serve_plain(accepted, data)
+            return _refuse(accepted, BAD_CLIENT_HELLO, DECODE_ERROR)
+        if hello is None:
+            return MORE_BYTES
+        return self._serve_tls(accepted, hello)
+
+    def on_undecided(self, accepted: Accepted) -> i64:
+        if accepted.waiting > 0:
+            has_ended = accepted.failure is PROTOCOL_UNKNOWN
+            accepted.failure = TLS_CLOSED_IN_HANDSHAKE if has_ended else TLS_HANDSHAKE_TIMEOUT
+            return REFUSE
+        chain = self._find(accepted.connection, PLAIN_TEXT, None)
+        if chain is None or not chain.speaks_first:
+            return REFUSE
+        return self._serve_plain(accepted, b"")
+
+    def _find(self, connection: Connection, transport: str, hello: ClientHello | None) -> Chain | None:
+        name, protocols = ("", ()) if hello is None else (hello.server_name, hello.protocols)
+        index = self._table.find(port_of(connection), name, transport, protocols, connection.remote_ip)
+        return None if index < 0 else self._chains[index]
+
+    def _serve_plain(self, accepted: Accepted, data: bytes) -> i64:
+        chain = self._find(accepted.connection, PLAIN_TEXT, None)
+        if chain is None:
+            accepted.failure = NO_FILTER_CHAIN
+            return REFUSE
+        if chain.contexts is not None:
+            if chain.is_fallen_back():
+                self._stats.tls.plain.value += 1
+            elif not self._inspector:
+                accepted.failure = NOT_TLS
+                if chain.speaks_http and data.startswith(_METHODS):
+                    accepted.last_words = _PLAIN_REPLY
+                return REFUSE
+        accepted.factory = chain.factory
+        return DONE
+
+    def _serve_tls(self, accepted: Accepted, hello: ClientHello) -> i64:
+        connection = accepted.connection
+        chain = self._find(connection, TLS, hello)
+        if chain is None:
+            return _refuse(accepted, NO_FILTER_CHAIN, UNRECOGNIZED_NAME)
+        accepted.factory = chain.factory
+        contexts = chain.contexts
+        if contexts is None:
+            connection.tls = facts_of(hello)
+            return DONE
+        context = contexts.choose(hello)
+        if context.settings.is_plain:
+            return _refuse(accepted, TLS_HANDSHAKE_FAILED, HANDSHAKE_FAILURE)
+        preferred = context.settings.tls.alpn
+        protocol = ""
+        if preferred and hello.protocols:
+            protocol = common_protocol(preferred, hello.protocols)
+            if not protocol:
+                return _refuse(accepted, NO_COMMON_ALPN, NO_APPLICATION_PROTOCOL)
+        accepted.security = ServerHandshake(context, hello, protocol)
+        return DONE
+
+
+def _refuse(accepted: Accepted, failure: Failure, alert: i64) -> i64:
+    accepted.failure = failure
+    accepted.last_words = alert_record(alert)
+    return REFUSE
+
+
+def common_protocol(preferred: tuple[str, ...], offered: tuple[str, ...]) -> str:
+    """The first of the listener's protocols that the client offers; empty if there is none (RFC 7301 section 3.2)."""
+    for protocol in preferred:
+        if protocol in offered:
+            return protocol
+    return ""
+
+
+def facts_of(hello: ClientHello) -> TlsInfo:
+    """What is known of a connection whose TLS is not terminated here."""
+    info = TlsInfo()
+    info.server_name = hello.server_name
+    info.offered_protocols = hello.protocols
+    info.fingerprints = hello
+    return info
+
+
+def port_of(connection: Connection) -> int:
+    """The port that the client connected to, before any redirect."""
+    if connection.original_destination:
+        return int(connection.original_destination.rpartition(":")[2])
+    return int(connection.local_port)
+
+
+class FilterChains(FilterChainFactory):
+    """The filter chains of a listener whose connections are looked into before their filters are made."""
+
+    def __init__(
+        self,
+        chains: list[Chain],
+        stats: DownstreamStats,
+        *,
+        before: list[FirstBytes],
+        gate: HandshakeGate,
+        inspector: bool,
+        handshake_timeout: float,
+        idle_timeout: float,
+    ) -> None:
+        """`before`: the steps before the choice. `gate`: limits handshakes.
+
+        `handshake_timeout`: seconds from accepting to the end of the handshake; also for what must be read to choose.
+
+        `idle_timeout`: seconds for which a client of a plain-text chain may be silent at first. 0 disables them.
+        """
+        self.chains = chains
+        terminates = any(chain.contexts is not None for chain in chains)
+        may_be_plain = inspector or any(chain.contexts is None or chain.is_fallen_back() for chain in chains)
+        speaks_first = may_be_plain and any(chain.speaks_first for chain in chains)
+        silence = SILENCE_TIME if speaks_first else idle_timeout if may_be_plain else handshake_timeout
+        self._plan = FirstBytesPlan(
+            [*before, ChainStep(chains, stats, inspector=inspector)],
+            factory=self,
+            stats=stats,
+            silence_timeout=silence,
+            timeout=handshake_timeout,
+            serves_undecided=False,
+            handshake_timeout=handshake_timeout if terminates else 0.0,
+            gate=gate if terminates else None,
+            source_step=len(before),
+        )
+
+    def create(self) -> list[NetworkFilter]:
+        return [FirstBytesReader(self._plan)]
+
+    def on_refused(self, connection: Connection, failure: Failure) -> None:
+        self.chains[0].factory.on_refused(connection, failure)
