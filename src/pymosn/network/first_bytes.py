@@ -328,7 +328,7 @@ class FirstBytesReader(NetworkFilter):
 
 
 class ServerHandshakeReceiver(HandshakeReceiver):
-    """Tells a reader the result of its handshake."""
+    """Reports the result of its handshake to a reader."""
 
     def __init__(self, reader: FirstBytesReader, handshake: ServerHandshake) -> None:
         self._reader = reader
