@@ -18,7 +18,13 @@ from pymosn.config.chains import chain_name, conditions_of
 from pymosn.config.diagnostics import Diagnostic, error_at
 from pymosn.config.schema import FilterChain, ProxyConfig
 from pymosn.config.schema import Listener as ListenerConfig
-from pymosn.config.schema.network_filters import PROTOCOLS, CidrRange, StreamProxyConfig
+from pymosn.config.schema.network_filters import (
+    PROTOCOLS,
+    CidrRange,
+    StreamProxyConfig,
+    StreamRoute,
+    WeightedStreamCluster,
+)
 from pymosn.core.address_ranges import End, address_range, port_ranges
 from pymosn.core.addresses import split_address
 from pymosn.core.counters import DownstreamStats
@@ -42,7 +48,7 @@ from pymosn.proxy.runtime import Runtime
 from pymosn.proxy.stream_filters import StreamFilters
 from pymosn.proxy.tcp_options import TcpOptions
 from pymosn.proxy.tcp_proxy import TcpFallback, TcpProxyFactory
-from pymosn.routing.by_address import AddressRoute
+from pymosn.routing.by_address import AddressRoute, StreamTarget
 from pymosn.routing.table import TableSlot
 from pymosn.stream.http1.options import forwarding_options, path_policy
 from pymosn.stream.registry import built_protocols
@@ -286,20 +292,38 @@ def tcp_options(
     """The run-time options of a `tcp_proxy`."""
     return TcpOptions(
         listener_name=name,
-        cluster=tcp.cluster,
-        routes=[
-            AddressRoute(r.cluster, _end(r.sourceaddrs, r.sourceport), _end(r.destinationaddrs, r.destinationport))
-            for r in tcp.routes
-        ],
+        target=_target(tcp.cluster, tcp.weighted_clusters),
+        routes=[_stream_route(route) for route in tcp.routes],
         stats=stats,
         access_logs=access_logs,
         idle_timeout=tcp.idle_timeout / 1e9 if tcp.idle_timeout > 0 else config.connection_idle_timeout,
         connect_attempts=tcp.max_connect_attempts,
+        connect_timeout=tcp.connect_timeout,
     )
 
 
-def _end(networks: list[CidrRange], ports: str) -> End:
-    return End([address_range(entry.address, entry.length) for entry in networks], port_ranges(ports))
+def _target(cluster: str, weighted: list[WeightedStreamCluster]) -> StreamTarget:
+    if cluster:
+        return StreamTarget([(cluster, 1)])
+    return StreamTarget([(entry.name, entry.weight) for entry in weighted])
+
+
+def _stream_route(route: StreamRoute) -> AddressRoute:
+    """A route. Without server names, an end without addresses or ports matches no connection, as in MOSN."""
+    names = [name.lower().removesuffix(".") for name in route.server_names]
+    source = _end(route.sourceaddrs, route.sourceport, bool(names))
+    destination = _end(route.destinationaddrs, route.destinationport, bool(names))
+    return AddressRoute(_target(route.cluster, route.weighted_clusters), source, destination, names)
+
+
+def _end(networks: list[CidrRange], ports: str, empty_is_any: bool) -> End | None:
+    """The condition on one end; None for any end, even of a unix socket. `empty_is_any`: else an empty one matches none."""
+    if empty_is_any and not networks and not ports:
+        return None
+    ranges = [address_range(entry.address, entry.length) for entry in networks]
+    if empty_is_any and not networks:
+        ranges = [address_range("0.0.0.0", 0), address_range("::", 0)]
+    return End(ranges, port_ranges(ports or ("0-65535" if empty_is_any else "")))
 
 
 def original_dst(config: ListenerConfig) -> OriginalDst | None:

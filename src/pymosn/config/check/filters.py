@@ -1,5 +1,6 @@
 """Checks network, stream and listener filters. Unknown and unsupported ones are rejected: traffic must not bypass them."""
 
+import re
 from collections.abc import Collection
 from typing import Any, Final
 
@@ -30,6 +31,7 @@ from pymosn.stream.registry import protocols
 CONNECT_MODES: Final = ("off", "terminate", "forward")
 ON_ERROR: Final = (FAIL, SKIP)
 BUILT_PROTOCOLS: Final = frozenset(protocols().names())
+_SERVER_NAME: Final = re.compile(r"(\*\.)?[A-Za-z0-9_-]+(\.[A-Za-z0-9_-]+)*\.?")
 _TCP_FATE: Final = "close the connection"
 _NOT_BUILT: Final = "MOSN filter that is not implemented yet; rejected, because traffic must not pass without it"
 
@@ -128,22 +130,39 @@ def check_protocol(name: str, path: str, report: Diagnostics, has_others: bool =
 
 def _check_tcp(config: StreamProxyConfig, path: str, report: Diagnostics, clusters: Collection[str]) -> None:
     """Check the settings of a `tcp_proxy`."""
-    if config.cluster:
-        check_cluster_name(config.cluster, f"{path}.cluster", report, clusters, _TCP_FATE)
+    if config.cluster or config.weighted_clusters:
+        _check_target(config, path, report, clusters)
         return  # MOSN's own sample has routes too
     if not config.routes:
         report.error(f"{path}.cluster", "a tcp_proxy needs a cluster or routes (MOSN would close every connection)")
     for i, route in enumerate(config.routes):
         inner = f"{path}.routes[{i}]"
-        check_cluster_name(route.cluster, f"{inner}.cluster", report, clusters, _TCP_FATE)
+        _check_target(route, inner, report, clusters)
         _check_stream_route(route, inner, report)
+
+
+def _check_target(
+    target: StreamProxyConfig | StreamRoute, path: str, report: Diagnostics, clusters: Collection[str]
+) -> None:
+    """Check the cluster or the weighted clusters of a `tcp_proxy` or of one of its routes."""
+    if target.cluster or not target.weighted_clusters:
+        check_cluster_name(target.cluster, f"{path}.cluster", report, clusters, _TCP_FATE)
+    if target.cluster and target.weighted_clusters:
+        report.warning(f"{path}.weighted_clusters", "has no effect: `cluster` takes precedence")
+        return
+    for i, entry in enumerate(target.weighted_clusters):
+        check_cluster_name(entry.name, f"{path}.weighted_clusters[{i}].name", report, clusters, _TCP_FATE)
 
 
 def _check_stream_route(route: StreamRoute, path: str, report: Diagnostics) -> None:
     keys = ("sourceaddrs", "sourceport", "destinationaddrs", "destinationport")
     missing = [key for key in keys if not getattr(route, key)]
-    if missing:
+    if missing and not route.server_names:
         report.warning(path, f"never matches without {' and '.join(missing)}, as in MOSN")
+    for i, name in enumerate(route.server_names):
+        if not _SERVER_NAME.fullmatch(name):
+            message = "not a server name: expected a name, or *. and a name"
+            report.error(f"{path}.server_names[{i}]", message, name)
     for key in ("sourceaddrs", "destinationaddrs"):
         for i, entry in enumerate(getattr(route, key)):
             inner = f"{path}.{key}[{i}].address"

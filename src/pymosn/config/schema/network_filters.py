@@ -187,6 +187,12 @@ class StreamProxyConfig(Block, kw_only=True):
         Unsigned, works("maximum number of hosts to try; 0 is all, up to 3, as MOSN always does")
     ] = 0
 
+    def cluster_names(self) -> set[str]:
+        """The clusters that it may choose, and perhaps an empty name."""
+        targets: list[StreamProxyConfig | StreamRoute] = [self, *self.routes]
+        names = {entry.name for target in targets for entry in target.weighted_clusters}
+        return names | {target.cluster for target in targets}
+
 
 class GrpcServerConfig(Block, kw_only=True):
     """A gRPC server inside the process."""
