@@ -208,7 +208,7 @@ def test_the_objects_that_are_built() -> None:
 def test_routes_by_server_name_are_built() -> None:
     routes = [{**NAMED, "sourceport": "4000"}, {**NAMED, "sourceaddrs": RANGE, "destinationport": "80"}]
     config = listener_of(loaded([tcp(routes=routes, connect_timeout="3s")])[0])
-    acting = config.acting_filters()
+    [acting] = config.acting_filters()
     assert acting.tcp is not None
     options = tcp_options("l", config, acting.tcp, STATS, [])
     assert options.connect_timeout == 3.0
