@@ -200,6 +200,9 @@ class Accepted:
         #: Bytes at the front of the data that a step has used up, such as a PROXY protocol header: neither later steps nor
         #: the filters see them. A step sets this before it returns DONE.
         self.consumed: i64 = 0
+        #: The present step's own time limit in seconds, from its first answer on; it replaces the timeouts of the plan until
+        #: the step is done. A step sets this before it returns MORE_BYTES.
+        self.time_limit: float = 0.0
         #: How many bytes no step has consumed yet, when `FirstBytes.on_undecided` is called.
         self.waiting: i64 = 0
         #: The reason when a step returns REFUSE, and what the client gets before the connection is closed, such as an alert;
