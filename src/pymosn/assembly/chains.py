@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from pymosn.api.network import FilterChainFactory, FirstBytes
+from pymosn.api.network import FilterChainFactory
+from pymosn.assembly.proxy_protocol import proxy_protocol_steps
 from pymosn.config.schema import Listener as ListenerConfig
 from pymosn.core.counters import DownstreamStats
 from pymosn.network.filter_chains import Chain, FilterChains
@@ -22,7 +23,7 @@ class ListenerChains:
     def factory(self) -> FilterChainFactory:
         """Makes the filters of the listener's connections: those of the one chain, where there is nothing to be chosen."""
         config = self._config
-        before: list[FirstBytes] = []
+        before = proxy_protocol_steps(config)
         only = self.chains[0]
         if len(self.chains) == 1 and not before and not only.reads_hello and not any(only.conditions):
             return only.factory

@@ -15,7 +15,7 @@ from pymosn.api.protocol import ProtocolError
 from pymosn.core.addresses import ip_text, normal_ip, packed_ip, port_number
 from pymosn.core.failure import BAD_PROXY_HEADER, NO_PROXY_HEADER
 
-#: What a header says of the connection: made by the load balancer itself, or for a client; `UNKNOWN`: no addresses.
+#: The kinds of headers: of a connection that the load balancer makes for itself, without addresses, or of a client.
 LOCAL: Final = "LOCAL"
 UNKNOWN: Final = "UNKNOWN"
 TCP4: Final = "TCP4"
