@@ -1,6 +1,6 @@
 """The PROXY protocol of a listener: the step that reads the header, and so learns the client's address.
 
-Only a load balancer in a trusted network is believed. What anybody else sends is not looked at: a header of theirs is part
+Only a load balancer in a trusted network is believed. What others send is not inspected: a header of theirs is part
 of their request, and invalid as such. From this step on the connection has the addresses of the header. Before it, in
 admission and in the log of a refused header, it has those of its socket.
 """
