@@ -42,6 +42,8 @@ from pymosn.network.tls.gate import HandshakeGate
 from pymosn.observe.access_log import AccessLogFile, compile_format
 from pymosn.observe.destination import Destination
 from pymosn.observe.logs import LogSet
+from pymosn.proxy.connection_filters import ConnectionFilters, FilteredChain
+from pymosn.proxy.filtered_chain import FilteredChainFactory
 from pymosn.proxy.options import ProxyOptions
 from pymosn.proxy.proxy import ProxyFactory
 from pymosn.proxy.runtime import Runtime
@@ -63,11 +65,18 @@ class BuiltListener(msgspec.Struct, eq=False):
     name: str
     config: ListenerConfig
     filters: StreamFilters
+    #: The connection filters of each chain.
+    connection_filters: list[ConnectionFilters]
     listener: Listener
     chains: ListenerChains
     max_connections: int
     #: The chains that `listener` has until then; None if it is new.
     before: ListenerChains | None = None
+
+    def has_filters(self, filters: StreamFilters, connection_filters: list[ConnectionFilters]) -> bool:
+        """Whether its filters are the same objects as these."""
+        own = [chain.all for chain in self.connection_filters]
+        return self.filters.all == filters.all and own == [chain.all for chain in connection_filters]
 
     def activate(self) -> None:
         """Makes the configuration live: for new connections, and for the next exchange of each open one."""
@@ -140,15 +149,18 @@ class ListenerBuilder(msgspec.Struct, eq=False):
         """
         path = f"servers[0].listeners[{index}]"
         filters = self.filters.chain(config, path)
-        if before is not None and before.config == config and before.filters.all == filters.all:
+        connection = [self.filters.connection_chain(config, i, path) for i in range(len(config.filter_chains))]
+        if before is not None and before.config == config and before.has_filters(filters, connection):
             return before
-        built = self._build(config, filters, path)
+        built = self._build(config, filters, connection, path)
         if before is not None and _socket(before.config) == _socket(config):
             built.listener = before.listener
             built.before = before.chains
         return built
 
-    def _build(self, config: ListenerConfig, filters: StreamFilters, path: str) -> BuiltListener:
+    def _build(
+        self, config: ListenerConfig, filters: StreamFilters, connection: list[ConnectionFilters], path: str
+    ) -> BuiltListener:
         name, runtime, network = config.known_name(), self.runtime, self.network
         stats = DownstreamStats(runtime.metrics.group("downstream", ("listener", name)))
         access_logs = self._access_logs(name, config, path)
@@ -157,7 +169,7 @@ class ListenerBuilder(msgspec.Struct, eq=False):
         demands = HostDemands(conditions, contexts)
         unequal = None if demands.are_equal(config.inspector) else demands
         chains = [
-            self._chain(config, i, conditions[i], contexts[i], filters, stats, access_logs, unequal, path)
+            self._chain(config, i, conditions[i], contexts[i], filters, connection[i], stats, access_logs, unequal, path)
             for i in range(len(config.filter_chains))
         ]
         built = ListenerChains(chains, stats, config, network.gate)
@@ -165,7 +177,7 @@ class ListenerBuilder(msgspec.Struct, eq=False):
             name, config.address, built.factory(), stats, network.ids, runtime.clock, runtime.wheel, network.admission
         )
         listener.directory = network.directory
-        return BuiltListener(name, config, filters, listener, built, self.share.of(config.max_connections))
+        return BuiltListener(name, config, filters, connection, listener, built, self.share.of(config.max_connections))
 
     def _contexts(self, chain: FilterChain, path: str) -> ServerContexts | None:
         """The TLS contexts of a chain; None if it does not terminate TLS."""
@@ -178,6 +190,7 @@ class ListenerBuilder(msgspec.Struct, eq=False):
         conditions: ChainConditions,
         contexts: ServerContexts | None,
         filters: StreamFilters,
+        connection: ConnectionFilters,
         stats: DownstreamStats,
         access_logs: list[AccessLog],
         demands: HostDemands | None,
@@ -197,13 +210,17 @@ class ListenerBuilder(msgspec.Struct, eq=False):
             options.demands = demands
             speaks_http = any(protocol.spec.name == "Http1" for protocol in options.protocols)
             factory = ProxyFactory(runtime, options, fallback)
+        if connection.all:
+            inner = factory if acting.proxy is not None or acting.tcp is not None else None
+            filtered = FilteredChain(connection, inner, stats, access_logs, config.connection_idle_timeout)
+            factory = FilteredChainFactory(runtime, filtered)
         return Chain(
             chain_name(config, index),
             conditions,
             factory,
             contexts,
             speaks_http=speaks_http,
-            speaks_first=acting.tcp is not None,
+            speaks_first=acting.tcp is not None or (acting.proxy is None and bool(connection.all)),
             reads_hello=acting.tcp is not None and any(route.server_names for route in acting.tcp.routes),
         )
 

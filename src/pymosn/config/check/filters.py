@@ -16,14 +16,22 @@ from pymosn.config.schema import (
     ProxyFilter,
     StreamFilter,
 )
-from pymosn.config.schema.network_filters import PROTOCOLS, StreamProxyConfig, StreamRoute, TcpProxyFilter, may_follow
+from pymosn.config.schema.network_filters import (
+    PROTOCOLS,
+    PythonConfig,
+    PythonFilter,
+    StreamProxyConfig,
+    StreamRoute,
+    TcpProxyFilter,
+    may_follow,
+)
 from pymosn.config.schema.stream_filters import LISTENER_FILTERS, NO_OP_STREAM_FILTERS, PLANNED, STREAM_FILTERS
 from pymosn.config.typed import typed
 from pymosn.core.address_ranges import address_range, port_ranges
 from pymosn.core.headers import is_token
 from pymosn.filters.errors import FilterConfigError, problems_of
+from pymosn.filters.loading import CONNECTION_FILTERS, installed
 from pymosn.filters.loading import PROTOCOLS as PROTOCOL_ENTRY_POINTS
-from pymosn.filters.loading import installed
 from pymosn.filters.spec import RouteSpec
 from pymosn.filters.stream.shipped import FROM_FILES, SHIPPED, spec_of
 from pymosn.stream.registry import protocols
@@ -33,6 +41,7 @@ ON_ERROR: Final = (FAIL, SKIP)
 BUILT_PROTOCOLS: Final = frozenset(protocols().names())
 _SERVER_NAME: Final = re.compile(r"(\*\.)?[A-Za-z0-9_-]+(\.[A-Za-z0-9_-]+)*\.?")
 _TCP_FATE: Final = "close the connection"
+_TAKES_ALL: Final = "the filter before it takes all bytes"
 _NOT_BUILT: Final = "MOSN filter that is not implemented yet; rejected, because traffic must not pass without it"
 
 
@@ -41,7 +50,7 @@ def check_chain(
 ) -> None:
     """Check the network filters of a chain."""
     before: list[ProxyFilter | TcpProxyFilter] = []
-    has_bad = False
+    has_bad = has_python = False
     for i, filter in enumerate(chain.filters):
         inner = f"{path}.filters[{i}]"
         if report.is_bad(inner):
@@ -54,14 +63,35 @@ def check_chain(
             if before and not may_follow(before, filter):
                 report.warning(inner, _why_idle(before))
             before.append(filter)
+        elif isinstance(filter, PythonFilter):
+            has_python = True
+            _check_python(filter.config, f"{inner}.config", report)
+            if before:
+                report.error(inner, f"never reached: {_TAKES_ALL}; a filter in Python must be before it")
         elif not isinstance(filter, ConnectionManagerFilter):
             has_bad = True
             report.error(f"{inner}.type", _NOT_BUILT, filter.__struct_config__.tag)
-    if not before and not has_bad:
+    if not before and not has_bad and not has_python:
         report.warning(path, "no network filter: connections are closed immediately")
     if before and isinstance(before[0], ProxyFilter) and before[0].config.fallback_for_unknown_protocol:
         inner = f"{path}.filters[{chain.filters.index(before[0])}].config.fallback_for_unknown_protocol"
         _check_fallback(before[0].config, before[1:], inner, report)
+
+
+def _check_python(config: PythonConfig, path: str, report: Diagnostics) -> None:
+    """Check a filter in Python: a file and a class in it, or the name of an installed one."""
+    if config.name:
+        if config.path or config.class_:
+            report.error(f"{path}.name", "an installed filter has neither `path` nor `class`", config.name)
+        elif config.name not in (known := installed(CONNECTION_FILTERS)):
+            report.error(f"{path}.name", "no installed package offers a network filter of that name", config.name, known)
+        return
+    if not config.path:
+        report.error(f"{path}.path", "a python filter needs the path of a Python file, or the `name` of an installed one")
+    if not config.class_:
+        report.error(f"{path}.class", "a python filter needs the name of a class in its file")
+    elif not config.class_.isidentifier():
+        report.error(f"{path}.class", "not a class name", config.class_)
 
 
 def _check_fallback(proxy: ProxyConfig, after: list[ProxyFilter | TcpProxyFilter], path: str, report: Diagnostics) -> None:

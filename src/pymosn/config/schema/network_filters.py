@@ -227,6 +227,25 @@ class TcpProxyFilter(Block, kw_only=True, tag_field="type", tag="tcp_proxy"):
     config: StreamProxyConfig = msgspec.field(default_factory=StreamProxyConfig)
 
 
+class PythonConfig(Block, kw_only=True):
+    """A connection filter in Python: a class in a file, or one of an installed package."""
+
+    path: Annotated[str, own("Python file; relative to the configuration file")] = ""
+    class_: Annotated[str, own("class in it, derived from `pymosn.api.ConnectionFilter`")] = msgspec.field(
+        default="", name="class"
+    )
+    name: Annotated[str, own("instead of both: a filter that an installed package offers")] = ""
+    config: Annotated[AnyMap, own("settings of the filter itself")] = {}
+
+    def known_name(self) -> str:
+        """Its name in counters and logs."""
+        return self.name or self.class_
+
+
+class PythonFilter(Block, kw_only=True, tag_field="type", tag="python"):
+    config: PythonConfig = msgspec.field(default_factory=PythonConfig)
+
+
 class UdpProxyFilter(Block, kw_only=True, tag_field="type", tag="udp_proxy"):
     config: StreamProxyConfig = msgspec.field(default_factory=StreamProxyConfig)
 
@@ -244,7 +263,14 @@ class FaultInjectFilter(Block, kw_only=True, tag_field="type", tag="fault_inject
 
 
 NetworkFilter = (
-    ProxyFilter | ConnectionManagerFilter | TcpProxyFilter | UdpProxyFilter | GrpcFilter | TunnelFilter | FaultInjectFilter
+    ProxyFilter
+    | ConnectionManagerFilter
+    | TcpProxyFilter
+    | PythonFilter
+    | UdpProxyFilter
+    | GrpcFilter
+    | TunnelFilter
+    | FaultInjectFilter
 )
 #: Filters that are not implemented yet; a file that uses one is rejected.
 PLANNED: Final = (UdpProxyFilter, GrpcFilter, TunnelFilter, FaultInjectFilter)

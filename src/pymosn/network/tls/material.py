@@ -5,12 +5,11 @@ OpenSSL reads them from files in memory (memfd), by their path in /proc.
 
 from __future__ import annotations
 
+import _ssl
 import os
 import re
 import ssl
 from typing import Any, Final
-
-import _ssl
 
 _CERTIFICATE: Final = re.compile(rb"-----BEGIN (?:X509 |TRUSTED )?CERTIFICATE-----.*?-----END [A-Z0-9 ]*-----", re.S)
 _KEY: Final = re.compile(rb"-----BEGIN (?:[A-Z0-9]+ )?PRIVATE KEY-----")
