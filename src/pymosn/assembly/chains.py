@@ -2,20 +2,12 @@
 
 from __future__ import annotations
 
-from pymosn.api.network import FilterChainFactory
-from pymosn.assembly.proxy_protocol import proxy_protocol_steps
+from pymosn.api.network import FilterChainFactory, FirstBytes
 from pymosn.config.schema import Listener as ListenerConfig
 from pymosn.core.counters import DownstreamStats
 from pymosn.network.filter_chains import Chain, FilterChains
 from pymosn.network.tls.gate import HandshakeGate
-from pymosn.proxy.filtered_chain import FilteredChainFactory
 from pymosn.proxy.proxy import ProxyFactory
-
-
-def proxy_of(factory: FilterChainFactory) -> ProxyFactory | None:
-    """The `proxy` of a chain, also after connection filters; None if it has none."""
-    inner = factory.chain.inner if isinstance(factory, FilteredChainFactory) else factory
-    return inner if isinstance(inner, ProxyFactory) else None
 
 
 class ListenerChains:
@@ -30,7 +22,7 @@ class ListenerChains:
     def factory(self) -> FilterChainFactory:
         """Makes the filters of the listener's connections: those of the one chain, where there is nothing to be chosen."""
         config = self._config
-        before = proxy_protocol_steps(config)
+        before: list[FirstBytes] = []
         only = self.chains[0]
         if len(self.chains) == 1 and not before and not only.reads_hello and not any(only.conditions):
             return only.factory
@@ -41,7 +33,7 @@ class ListenerChains:
             gate=self._gate,
             inspector=config.inspector,
             handshake_timeout=config.tls_handshake_timeout,
-            idle_timeout=config.connection_idle_timeout,
+            idle_timeout=config.idle_timeout(),
         )
 
     def take_over(self, before: ListenerChains) -> None:
@@ -53,14 +45,11 @@ class ListenerChains:
         kept: list[Chain] = []
         for chain in self.chains:
             old = self._same(chain, before.chains)
-            new, live = proxy_of(chain.factory), None if old is None else proxy_of(old.factory)
-            if old is not None and old not in kept and live is not None and new is not None:
+            new, live = chain.factory, None if old is None else old.factory
+            if old is not None and old not in kept and isinstance(live, ProxyFactory) and isinstance(new, ProxyFactory):
                 kept.append(old)
                 live.activate(new.options, new.fallback)
-                if isinstance(chain.factory, FilteredChainFactory):
-                    chain.factory.chain.inner = live
-                else:
-                    chain.factory = live
+                chain.factory = live
         self._replace_filters([chain for chain in before.chains if chain not in kept])
 
     def _same(self, chain: Chain, live: list[Chain]) -> Chain | None:
@@ -72,10 +61,10 @@ class ListenerChains:
 
     def _replace_filters(self, gone: list[Chain]) -> None:
         """Gives the chains that are gone the present stream filters, because theirs are about to be stopped."""
-        proxies = [proxy for chain in self.chains if (proxy := proxy_of(chain.factory)) is not None]
+        new = next((chain.factory.options.filters for chain in self.chains if isinstance(chain.factory, ProxyFactory)), None)
         for chain in gone:
-            proxy = proxy_of(chain.factory)
-            if proxies and proxy is not None:
-                options = proxy.options.copy()
-                options.filters = proxies[0].options.filters
-                proxy.activate(options, proxy.fallback)
+            factory = chain.factory
+            if new is not None and isinstance(factory, ProxyFactory):
+                options = factory.options.copy()
+                options.filters = new
+                factory.activate(options, factory.fallback)

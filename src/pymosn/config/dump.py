@@ -8,7 +8,6 @@ from msgspec import inspect
 
 from pymosn.config.duration import format_duration
 from pymosn.config.read import settings_class
-from pymosn.config.schema.network_filters import PythonConfig
 from pymosn.config.schema.server import StreamFilter
 from pymosn.core.redaction import hidden, redacted
 from pymosn.core.secrets import SECRET
@@ -30,10 +29,8 @@ def dump(block: Block, *, defaults: bool = False, marks: Marks = _NO_MARKS) -> d
     return _Dump(defaults, marks).block(block)
 
 
-def filter_id(entry: StreamFilter | PythonConfig) -> str:
-    """The class of a filter, as a text: filters with the same text have the same fields."""
-    if isinstance(entry, PythonConfig):
-        return f"connection {entry.name} {entry.path} {entry.class_}"
+def filter_id(entry: StreamFilter) -> str:
+    """The class of a stream filter, as a text: filters with the same text have the same fields."""
     if entry.type not in FROM_FILES:
         return entry.type
     return f"{entry.type} {entry.config.get('path')} {entry.config.get('class')}"
@@ -71,8 +68,7 @@ class _Dump:
         """The marked fields of a `config` whose class depends on another key."""
         cls = settings_class(block)
         own = secret_fields(cls) if cls is not None else NO_PATHS
-        is_filter = isinstance(block, StreamFilter | PythonConfig)
-        return {*own, *(self._marks.get(filter_id(block), NO_PATHS) if is_filter else ())}
+        return {*own, *(self._marks.get(filter_id(block), NO_PATHS) if isinstance(block, StreamFilter) else ())}
 
     def _without_named(self, value: Any) -> Any:
         if isinstance(value, dict):
@@ -91,6 +87,8 @@ class _Dump:
             kind = kind.type
         if isinstance(kind, inspect.UnionType):
             kind = _member(value, kind)
+            if isinstance(kind, inspect.Metadata):
+                return self._value(value, kind)
         if isinstance(kind, inspect.StructType):
             return self._struct(value, kind)
         if isinstance(value, list) and isinstance(kind, inspect.ListType):
@@ -110,5 +108,7 @@ def _member(value: Any, union: inspect.UnionType) -> inspect.Type:
         if isinstance(member, inspect.StructType) and type(value) is member.cls:
             return member
         if isinstance(member, inspect.ListType) and isinstance(value, list):
+            return member
+        if isinstance(member, inspect.Metadata) and isinstance(value, float) and (member.extra or {}).get(DURATION):
             return member
     return inspect.AnyType()

@@ -270,6 +270,23 @@ class DownstreamStats:
         counter.value += 1
 
 
+class DatagramStats:
+    """The datagrams of a UDP listener, in the group of its `DownstreamStats`. Specific to pymosn."""
+
+    def __init__(self, group: MetricGroup) -> None:
+        self._group = group
+        self.read = group.counter("udp_datagrams_read")
+        self.written = group.counter("udp_datagrams_written")
+        self._dropped: dict[str, Counter] = {}
+
+    def count_drop(self, reason: str) -> None:
+        """Counts one datagram that was not forwarded, by its reason word."""
+        counter = self._dropped.get(reason)
+        if counter is None:
+            counter = self._dropped[reason] = self._group.counter(f"udp_dropped_{reason}")
+        counter.value += 1
+
+
 class UpstreamStats:
     """The metrics of a cluster and of each of its hosts, with MOSN's keys."""
 

@@ -27,15 +27,12 @@ from pymosn.core.failure import (
     CLOSED_BY_PEER,
     CLOSED_LOCALLY,
     CLUSTER_UNKNOWN,
-    CONNECT_TIMEOUT,
     IDLE_TIMEOUT,
     NO_ROUTE,
     OVERFLOW,
     OVERLOADED,
     RESET_AFTER_RESPONSE,
     RESET_BEFORE_RESPONSE,
-    TLS_BROKEN,
-    TLS_TRUNCATED,
     Failure,
 )
 from pymosn.core.log import WARN
@@ -134,8 +131,6 @@ class TcpProxy(NetworkFilter):
             self.fail(CLUSTER_UNKNOWN, name)
             return
         self._cluster = cluster
-        if self._options.connect_timeout > 0.0:
-            connection.set_idle(self._options.connect_timeout)
         if cluster.balancer.uses_hash:
             select_by_hash(self._selection, [], self._exchange)
         if cluster.original is not None:
@@ -222,16 +217,9 @@ class TcpProxy(NetworkFilter):
             upstream.connection.pause_reading()
 
     def on_idle(self) -> None:
-        if self._is_over:
-            return
-        upstream = self._upstream
-        if self._is_connected:
+        if not self._is_over:
             self._exchange.failure = IDLE_TIMEOUT
             self._end()
-        elif self._options.connect_timeout > 0.0:
-            self.fail(CONNECT_TIMEOUT, f"no host within {self._options.connect_timeout:g} s")
-            if upstream is not None:
-                upstream.leave(CONNECT_TIMEOUT)
 
     def on_drain(self) -> None:
         """There is no safe point to close an opaque byte stream; it continues until `graceful_timeout`."""
@@ -283,13 +271,11 @@ class TcpProxy(NetworkFilter):
         else:
             self._connection.pause_reading()
 
-    def on_upstream_lost(self, cause: Failure) -> None:
+    def on_upstream_lost(self) -> None:
         """The connection to the host was lost."""
         if self._is_over:
             return
-        if cause is TLS_TRUNCATED or cause is TLS_BROKEN:
-            self.fail(cause, self._address())
-        elif self._upstream_ended:
+        if self._upstream_ended:
             # The host has sent everything, and does not want the rest of the client's bytes.
             self._finish()
             self._connection.close_lingering(CLOSED_LOCALLY)
@@ -374,7 +360,7 @@ class TcpUpstream(NetworkFilter):
         if connection.is_closed:
             self._forget()
             if owner is not None:
-                owner.on_upstream_lost(CLOSED_BY_PEER)
+                owner.on_upstream_lost()
         elif owner is not None:
             owner.on_connected(self)
             connection.resume_reading()
@@ -430,7 +416,7 @@ class TcpUpstream(NetworkFilter):
         self._owner = None
         self._forget()
         if owner is not None:
-            owner.on_upstream_lost(failure)
+            owner.on_upstream_lost()
 
 
 class _Dial(DialReceiver):

@@ -153,13 +153,14 @@ class Guardian(Service):
     def watch(self, sockets: Mapping[str, Sequence[socket.socket]]) -> None:
         """Watches exactly these from now on: by listener, the socket of each worker. The others may be closed afterwards.
 
-        A unix listener has one socket for all workers, which the living ones serve anyway.
+        A unix listener has one socket for all workers, which the living ones serve anyway. Datagrams wait for their worker,
+        which may have a session for them.
         """
         wanted = {
             sock.fileno(): _Watched(name, worker, sock)
             for name, each in sockets.items()
             for worker, sock in enumerate(each)
-            if self.workers == 1 or sock.family != socket.AF_UNIX
+            if sock.type == socket.SOCK_STREAM and (self.workers == 1 or sock.family != socket.AF_UNIX)
         }
         if self._is_stopping:
             return

@@ -19,7 +19,7 @@ from pymosn.server.admin_socket import AdminSocket
 from pymosn.server.channel import MAX_DESCRIPTORS
 from pymosn.server.messages import Command, Sockets
 from pymosn.server.run_options import RunOptions, StartError
-from pymosn.server.sockets import BindError, FileAccess, bind_tcp, bind_unix, close_all, file_reason
+from pymosn.server.sockets import BindError, FileAccess, bind_tcp, bind_udp, bind_unix, close_all, file_reason
 
 
 class Binding(NamedTuple):
@@ -88,6 +88,12 @@ class ListenerSockets:
     def _listen(self, owner: str, binding: Binding, access: FileAccess, workers: int) -> list[socket.socket]:
         """Sockets for all workers. Another listener of this process may already have the address."""
         ours = [name for name, other in self._configured.items() if other[:2] == binding[:2]]
+        if binding.network == "udp":
+            if (
+                ours and split_address(binding.address)[1] > 0
+            ):  # another socket would get a part of the datagrams before anything reads it
+                return [sock.dup() for sock in self._sockets[ours[0]]]
+            return bind_udp(owner, *split_address(binding.address), workers)
         if binding.network != "unix":
             host, port = split_address(binding.address)
             return bind_tcp(owner, host, port, workers, port > 0 and bool(ours), binding.is_transparent)
@@ -172,7 +178,8 @@ class ListenerSockets:
             if first.family == socket.AF_UNIX:
                 found[name] = f"unix:{first.getsockname()}"
             else:
-                found[name] = join_address(*first.getsockname()[:2])
+                prefix = "udp:" if first.type == socket.SOCK_DGRAM else ""
+                found[name] = prefix + join_address(*first.getsockname()[:2])
         return found
 
 

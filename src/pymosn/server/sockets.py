@@ -1,7 +1,7 @@
-"""Sockets for listeners: one with SO_REUSEPORT per TCP listener and worker, one in all per unix listener.
+"""Sockets for listeners: one with SO_REUSEPORT per TCP or UDP listener and worker, one in all per unix listener.
 
-They are bound but do not listen yet. Whoever serves a socket calls `listen` once it can answer; until then clients are
-refused, and a readiness probe tells the truth.
+Those for connections are bound but do not listen yet. Whoever serves a socket calls `listen` once it can answer; until then
+clients are refused, and a readiness probe tells the truth.
 """
 
 import errno
@@ -16,6 +16,9 @@ from pymosn.network.listener import prepare_to_listen
 
 #: The option that makes a socket transparent: level and name. 75: IPV6_TRANSPARENT of linux/in6.h.
 TRANSPARENT: Final = {socket.AF_INET: (socket.SOL_IP, socket.IP_TRANSPARENT), socket.AF_INET6: (socket.IPPROTO_IPV6, 75)}
+
+#: Bytes that may wait in a UDP socket while its worker is busy or replaced; the kernel limits it to net.core.rmem_max.
+UDP_BUFFER: Final = 1 << 20
 
 _RESTART: Final = "a process that has given up root (key `user`) must be restarted for it"
 _REASONS: Final = {
@@ -83,6 +86,38 @@ def bind_tcp(
         close_all(sockets)
         raise BindError(f"{owner}: cannot listen on {join_address(host, port)}: {_reason(error)}") from error
     return sockets
+
+
+def bind_udp(owner: str, host: str, port: int, count: int) -> list[socket.socket]:
+    """Returns `count` UDP sockets that share one address; for port 0, one free port is chosen for all.
+
+    `owner` and BindError: as for `bind_tcp`. Datagrams that arrive wait in the sockets until they are read.
+    """
+    sockets: list[socket.socket] = []
+    try:
+        family, address = _resolve(host, port)
+        # Without SO_REUSEPORT, to detect another process that has the address.
+        with _new_udp_socket(family) as probe:
+            probe.bind(address)
+            address = (address[0], probe.getsockname()[1])
+        for _ in range(count):
+            sock = _new_udp_socket(family)
+            sockets.append(sock)
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, UDP_BUFFER)
+            sock.bind(address)
+            sock.setblocking(False)
+    except OSError as error:
+        close_all(sockets)
+        raise BindError(f"{owner}: cannot listen on {join_address(host, port)} (udp): {_reason(error)}") from error
+    return sockets
+
+
+def _new_udp_socket(family: socket.AddressFamily) -> socket.socket:
+    sock = socket.socket(family, socket.SOCK_DGRAM)
+    if family == socket.AF_INET6:
+        sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 0)
+    return sock
 
 
 def _bind(sock: socket.socket, address: tuple[str, int]) -> None:

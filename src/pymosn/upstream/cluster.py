@@ -112,6 +112,11 @@ class ClusterHost(Host):
             return MetricGroup("upstream", labels)
         return self._context.metrics.group("upstream", *labels)
 
+    @property
+    def is_gone(self) -> bool:
+        """Whether the cluster no longer has it."""
+        return self._is_closed
+
     def set_health_flag(self, flag: i64, on: bool, now: float) -> None:
         was_on = self.health_flags & flag != 0
         super().set_health_flag(flag, on, now)

@@ -98,7 +98,6 @@ def severity_at(path: str, value: Any) -> str | None:
         (f"{LISTENER}.address", "0.0.0.0:0", NOTHING),
         (f"{LISTENER}.address", ":80", NOTHING),
         (f"{LISTENER}.network", "TCP", NOTHING),
-        (f"{LISTENER}.network", "udp", ERROR),
         (f"{LISTENER}.network", "unx", ERROR),
         (f"{LISTENER}.network", "tpc", ERROR),
         (f"{LISTENER}.bind_port", False, WARNING),

@@ -51,7 +51,7 @@ def test_a_dump_loads_as_the_same_configuration() -> None:
 
 def test_durations_are_written_as_go_writes_them() -> None:
     assert dump(Listener(connection_idle_timeout=60.0)) == {"connection_idle_timeout": "1m0s"}
-    assert dump(Listener(), defaults=True)["connection_idle_timeout"] == "1m30s"
+    assert dump(Listener(), defaults=True)["write_timeout"] == "1m0s"
 
 
 def test_secrets_are_redacted() -> None:

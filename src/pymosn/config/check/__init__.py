@@ -3,6 +3,7 @@
 listeners  listeners and access logs            filters    network, stream and listener filters, and their settings
 routes     router tables, rewrites, headers     clusters   clusters and hosts
 addresses  addresses of listeners and hosts        admin      the admin API
+udp        UDP listeners
 accounts   users, groups, modes of files            paths      names of files, and which of them changes may name
 """
 
@@ -15,6 +16,7 @@ from pymosn.config.check.filters import check_filter_clusters
 from pymosn.config.check.listeners import ORIGINAL_DST, check_server
 from pymosn.config.check.paths import check_path_names
 from pymosn.config.check.routes import check_tables
+from pymosn.config.check.udp import check_datagram_hosts
 from pymosn.config.diagnostics import Diagnostics
 from pymosn.config.schema import MosnConfig
 
@@ -29,6 +31,7 @@ def check(config: MosnConfig, report: Diagnostics, stream_filters: Collection[st
     listeners = [listener for server in config.servers for listener in server.listeners]
     redirects = any(listener.use_original_dst in ORIGINAL_DST for listener in listeners)
     check_clusters(config.cluster_manager, report, redirects)
+    check_datagram_hosts(listeners, config.cluster_manager.clusters, report)
     cluster_names = {cluster.name for cluster in config.cluster_manager.clusters}
     for i, server in enumerate(config.servers):
         check_server(server, f"servers[{i}]", report, stream_filters, cluster_names)

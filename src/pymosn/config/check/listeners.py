@@ -1,14 +1,15 @@
 """Checks the server, its logs and its listeners."""
 
 from collections.abc import Collection
+from functools import partial
 from itertools import pairwise
 from typing import Final
 
 from pymosn.config.check.accounts import check_socket_file
 from pymosn.config.check.addresses import listen_fault, path_fault
 from pymosn.config.check.chains import check_chains
-from pymosn.config.check.filters import check_listener_filters, check_stream_filters
-from pymosn.config.check.proxy_protocol import check_proxy_protocol
+from pymosn.config.check.filters import check_listener_filters, check_stream_filters, check_stream_proxy
+from pymosn.config.check.udp import check_udp_listener
 from pymosn.config.diagnostics import Diagnostics
 from pymosn.config.schema import AccessLog, Listener, Overload, Server
 from pymosn.config.schema.server import MOST_WORKERS
@@ -36,12 +37,14 @@ def check_server(
         _check_address(listener, inner, report, addresses, hands_over)
         _check_original_dst(listener, inner, report)
         check_socket_file(listener, inner, report)
-        check_proxy_protocol(listener, inner, report)
         name = listener.known_name()
         if name and (earlier := names.setdefault(name, inner)) != inner:
             report.error(f"{inner}.name", f"duplicate name, already used in {report.line(earlier)}", listener.name)
         for j, log in enumerate(listener.access_logs):
             _check_access_log(log, f"{inner}.access_logs[{j}]", report)
+        if listener.is_udp():
+            check_udp_listener(listener, inner, report, partial(check_stream_proxy, report=report, clusters=clusters))
+            continue
         check_chains(listener, inner, report, tables, clusters)
         check_stream_filters(listener, inner, report, stream_filters)
         chains = listener.acting_filters()
@@ -79,10 +82,7 @@ def _check_address(
 ) -> None:
     """`hands_over`: whether a listener of the server hands connections over to others, which then need no socket."""
     network = (listener.network or "tcp").lower()
-    if network == "udp":
-        report.error(f"{path}.network", "udp listeners are not implemented yet", listener.network)
-        return
-    if network not in ("tcp", "unix"):
+    if network not in ("tcp", "udp", "unix"):
         report.error(f"{path}.network", "unknown network", listener.network, ["tcp", "udp", "unix"])
         return
     find_fault = path_fault if network == "unix" else listen_fault
@@ -92,7 +92,7 @@ def _check_address(
         report.error(f"{path}.address", fault, listener.address)
     elif listener.bind_port and (earlier := addresses.setdefault((network, listener.address), path)) != path:
         report.error(f"{path}.address", f"duplicate address, already used in {report.line(earlier)}", listener.address)
-    if not listener.bind_port and not hands_over:
+    if not listener.bind_port and (network == "udp" or not hands_over):
         report.warning(f"{path}.bind_port", "false: nothing listens on this address")
 
 

@@ -10,9 +10,9 @@ from pymosn.config.schema.network_filters import (
     ConnectionManagerFilter,
     NetworkFilter,
     ProxyFilter,
-    PythonConfig,
-    PythonFilter,
+    StreamProxyConfig,
     TcpProxyFilter,
+    UdpProxyFilter,
     may_follow,
 )
 from pymosn.config.schema.router import RouterConfiguration
@@ -23,6 +23,9 @@ MemoryLimit = Annotated[int, msgspec.Meta(ge=-1)]
 Share = Annotated[float, msgspec.Meta(ge=0.0, le=1.0)]
 #: A larger number is probably a typo, and every worker is a process.
 MOST_WORKERS: Final = 1024
+#: Default seconds of `connection_idle_timeout`: of connections, and of sessions of UDP.
+TCP_IDLE: Final = 90.0
+UDP_IDLE: Final = 5.0
 
 
 class AccessLog(Block, kw_only=True):
@@ -100,16 +103,6 @@ class FilterChain(Block, kw_only=True):
         proxy = next((filter.config for filter in acting if isinstance(filter, ProxyFilter)), None)
         return ActingFilters(proxy, next((filter.config for filter in acting if isinstance(filter, TcpProxyFilter)), None))
 
-    def connection_filters(self) -> list[tuple[int, PythonConfig]]:
-        """The filters in Python, with their indexes. Those after a filter that takes all bytes have no effect."""
-        found: list[tuple[int, PythonConfig]] = []
-        for i, filter in enumerate(self.filters):
-            if isinstance(filter, ProxyFilter | TcpProxyFilter):
-                break
-            if isinstance(filter, PythonFilter):
-                found.append((i, filter.config))
-        return found
-
 
 class ProxyProtocol(Block, kw_only=True):
     """The PROXY protocol of a listener's clients."""
@@ -137,7 +130,7 @@ class Listener(Block, kw_only=True):
     group: Annotated[str, own("group of a unix socket's file; default: the group of `user`, or of the process")] = ""
     network: Annotated[str, works("tcp, udp or unix")] = "tcp"
     reuseport: Annotated[
-        bool, ignored("every TCP listener has one SO_REUSEPORT socket per worker; a unix one is shared by all")
+        bool, ignored("every TCP or UDP listener has one SO_REUSEPORT socket per worker; a unix one is shared by all")
     ] = False
     use_original_dst: Annotated[str, works("redirect or tproxy, IPv4 and IPv6; see docs/operations.md")] = ""
     inspector: Annotated[bool, works("TLS and plain text on one port")] = False
@@ -145,7 +138,9 @@ class Listener(Block, kw_only=True):
         10.0
     )
     proxy_protocol: Annotated[ProxyProtocol | None, own("read the PROXY protocol, version 1 and 2")] = None
-    connection_idle_timeout: Annotated[Duration, works("exact, not MOSN's 15 s steps; 0 means never")] = 90.0
+    connection_idle_timeout: Annotated[
+        Duration | None, works("exact, not MOSN's 15 s steps; 0 means never; default 90 s, for sessions of udp 5 s")
+    ] = None
     max_connections: Annotated[
         Unsigned, own("of all workers together; further ones are reset immediately; 0 means no limit")
     ] = 0
@@ -165,6 +160,21 @@ class Listener(Block, kw_only=True):
     def default_access_log(self, base_dir: str) -> str:
         """The path of an access log that has none."""
         return os.path.join(base_dir, "logs", f"{self.known_name()}_access.log")
+
+    def idle_timeout(self) -> float:
+        """Seconds after which an idle connection is closed, or an idle session of UDP ends; 0 for never."""
+        if self.connection_idle_timeout is not None:
+            return self.connection_idle_timeout
+        return UDP_IDLE if self.is_udp() else TCP_IDLE
+
+    def is_udp(self) -> bool:
+        """Whether it receives datagrams."""
+        return self.network.lower() == "udp"
+
+    def udp_proxy(self) -> StreamProxyConfig | None:
+        """The settings of the `udp_proxy` that handles its datagrams."""
+        filters = [filter for chain in self.filter_chains for filter in chain.filters] if self.is_udp() else []
+        return next((filter.config for filter in filters if isinstance(filter, UdpProxyFilter)), None)
 
     def acting_filters(self) -> list[ActingFilters]:
         """The network filters of each filter chain that have an effect."""

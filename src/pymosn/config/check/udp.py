@@ -1,0 +1,79 @@
+"""Checks UDP listeners: only `udp_proxy` handles them, and what needs connections is rejected."""
+
+from collections.abc import Callable, Collection, Iterable
+from typing import Final
+
+from pymosn.config.diagnostics import Diagnostics
+from pymosn.config.schema import Cluster, Listener
+from pymosn.config.schema.network_filters import StreamProxyConfig, UdpProxyFilter
+from pymosn.core.addresses import UNIX
+
+#: Keys that have no meaning without connections, and the reason.
+_UNSUPPORTED: Final = (
+    ("stream_filters", "stream filters need requests; datagrams have none"),
+    ("listener_filters", "listener filters need connections"),
+    ("use_original_dst", "not supported for udp"),
+    ("proxy_protocol", "the PROXY protocol needs connections"),
+    ("inspector", "TLS is not supported for udp"),
+    ("mode", "only a unix socket has a file"),
+    ("user", "only a unix socket has a file"),
+    ("group", "only a unix socket has a file"),
+)
+
+#: Checks the cluster and the routes of a layer-4 proxy at a path.
+StreamCheck = Callable[[StreamProxyConfig, str], object]
+
+
+def check_udp_listener(listener: Listener, path: str, report: Diagnostics, check_stream: StreamCheck) -> None:
+    """Check everything of a UDP listener but its address, name and logs."""
+    for key, problem in _UNSUPPORTED:
+        if getattr(listener, key):
+            report.error(f"{path}.{key}", problem)
+    if len(listener.filter_chains) != 1:
+        place = f"{path}.filter_chains" + ("[1]" if listener.filter_chains else "")
+        report.error(place, f"a udp listener needs exactly one filter chain; there are {len(listener.filter_chains)}")
+    for i, chain in enumerate(listener.filter_chains):
+        inner = f"{path}.filter_chains[{i}]"
+        if not isinstance(chain.match, str):
+            report.error(f"{inner}.match", "datagrams cannot be matched; the routes of udp_proxy can choose a cluster")
+        if any(context.status for context in (chain.tls_context, *chain.tls_context_set) if context is not None):
+            report.error(f"{inner}.tls_context", "TLS is not supported for udp")
+        for j, entry in enumerate(chain.filters):
+            place = f"{inner}.filters[{j}]"
+            if report.is_bad(place):
+                continue
+            if not isinstance(entry, UdpProxyFilter):
+                report.error(f"{place}.type", "a udp listener can only have udp_proxy", entry.__struct_config__.tag)
+            elif j:
+                report.warning(place, "has no effect: the udp_proxy before it takes all datagrams")
+            else:
+                check_stream(entry.config, f"{place}.config")
+        if not chain.filters:
+            report.error(f"{inner}.filters", "a udp listener needs a udp_proxy")
+    _check_idle(listener, path, report)
+
+
+def _check_idle(listener: Listener, path: str, report: Diagnostics) -> None:
+    udp = listener.udp_proxy()
+    if listener.connection_idle_timeout == 0 and (udp is None or udp.idle_timeout <= 0):
+        report.error(f"{path}.connection_idle_timeout", "must not be 0 for udp: nothing else ends a session")
+
+
+def check_datagram_hosts(listeners: Iterable[Listener], clusters: Collection[Cluster], report: Diagnostics) -> None:
+    """Check that clusters of `udp_proxy` have hosts that datagrams can be sent to."""
+    names: set[str] = set()
+    for listener in listeners:
+        udp = listener.udp_proxy()
+        if udp is not None:
+            names |= udp.clusters()
+    for i, cluster in enumerate(clusters):
+        if cluster.name not in names:
+            continue
+        path = f"cluster_manager.clusters[{i}]"
+        if cluster.type == "ORIGINAL_DST" or cluster.lb_type == "LB_ORIGINAL_DST":
+            report.error(f"{path}.type", "udp_proxy has no original destinations", cluster.type)
+        if cluster.cluster_manager_tls or (cluster.tls_context is not None and cluster.tls_context.status):
+            report.error(f"{path}.tls_context", "udp_proxy cannot send datagrams over TLS")
+        for j, host in enumerate(cluster.hosts):
+            if host.address.startswith(UNIX):
+                report.error(f"{path}.hosts[{j}].address", "udp_proxy needs hosts with a port", host.address)

@@ -1,1 +1,0 @@
-"""The PROXY protocol: the addresses of a client, sent by a load balancer in front of everything else."""
