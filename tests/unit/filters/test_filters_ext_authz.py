@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 from shipped_kit import of_route, problems, shipped
+from tests.kit.tls_facts import FINGERPRINT, certificate, tls_info
 
 from pymosn.testing import Down, Request, Response, Result, run
 
@@ -38,6 +39,25 @@ def test_a_request_that_may_pass() -> None:
     assert sent.headers.get_all("x-user") == ["ann"]
     assert "x-other" not in sent.headers
     assert "x_user" not in sent.headers
+
+
+@pytest.mark.parametrize("names", [[], ["X-Forwarded-Client-Cert"]])
+def test_the_service_gets_the_clients_certificate(names: list[str]) -> None:
+    answer = Response(200, b"")
+    config = {**CONFIG, "request_headers": names}
+    headers = [("x-forwarded-client-cert", "Hash=forged"), ("x_forwarded_client_cert", "Hash=forged")]
+    result = run(
+        shipped("ext_authz", config),
+        Request("GET", "/", headers),
+        clusters={"auth": answer},
+        client_tls=tls_info(certificate(uris=["spiffe://a.example/x"])),
+    )
+    asked, sent = result.upstream
+    expected = [f'Hash={FINGERPRINT};Subject="CN=client,O=Example";URI=spiffe://a.example/x']
+    assert asked.headers.get_all("x-forwarded-client-cert") == expected
+    assert asked.headers.get_all("x-forwarded-proto") == ["https"]
+    assert sent.headers.get_all("x-forwarded-client-cert") == expected
+    assert "x_forwarded_client_cert" not in sent.headers
 
 
 def test_fields_that_come_more_than_once() -> None:

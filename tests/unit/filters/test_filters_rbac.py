@@ -6,7 +6,9 @@ from typing import Any
 
 import pytest
 from shipped_kit import problems, shipped
+from tests.kit.tls_facts import certificate, tls_info
 
+from pymosn.api.tls import ClientCertificate
 from pymosn.testing import Request, World, run
 
 ANY = [{"any": True}]
@@ -149,7 +151,7 @@ def test_log_only_logs() -> None:
     [
         ([{"metadata": {}}], ANY, ".permissions[0]"),
         ([{"requested_server_name": {"exact": "a"}}], ANY, ".permissions[0]"),
-        (ANY, [{"authenticated": {}}], ".principals[0]"),
+        (ANY, [{"metadata": {}}], ".principals[0]"),
         (ANY, [{"metadata": {"filter": "istio_authn"}}], ".principals[0]"),
         ([], ANY, ".permissions"),
         ([{"header": {"name": "a", "exact_match": "b", "prefix_match": "c"}}], ANY, ".permissions[0].header.prefix_match"),
@@ -176,3 +178,57 @@ def test_unknown_actions() -> None:
     assert problems("rbac", {"rules": {"action": "allow"}}) == [
         ".rules.action: must be one of ALLOW, DENY, LOG, not 'allow'"
     ]
+
+
+def authenticated(name: dict[str, Any] | None = None) -> dict[str, Any]:
+    return {"authenticated": {} if name is None else {"principal_name": name}}
+
+
+URIS, NAMES, SUBJECT = ["urn:one", "spiffe://a.example/x"], ["a.example"], "CN=client,O=Example"
+
+
+@pytest.mark.parametrize(
+    ("found", "name", "allowed", "denied"),
+    [
+        (None, None, False, False),
+        (certificate(is_verified=False, uris=URIS), None, False, False),
+        (certificate(is_verified=False, uris=URIS), {"exact": "urn:one"}, False, False),
+        (certificate(), None, True, True),
+        (certificate(uris=URIS), {"exact": "spiffe://a.example/x"}, True, True),
+        (certificate(uris=URIS), {"prefix": "spiffe://a.example/"}, True, True),
+        (certificate(uris=URIS), {"exact": "spiffe://a.example/"}, False, False),
+        (certificate(dns_names=NAMES), {"exact": "a.example"}, True, True),
+        (certificate(), {"exact": SUBJECT}, True, True),
+        (certificate(), {"safe_regex": {"regex": "CN=client,.*"}}, True, True),
+        # A rule that allows takes the first kind of names, one that denies all of them.
+        (certificate(uris=URIS, dns_names=NAMES), {"exact": "a.example"}, False, True),
+        (certificate(uris=URIS), {"exact": SUBJECT}, False, True),
+        # Names are compared as they are.
+        (certificate(uris=["spiffe://a.example/x\r\n"]), {"exact": "spiffe://a.example/x"}, False, False),
+        (certificate(uris=["spiffe://a.example/%78"]), {"exact": "spiffe://a.example/x"}, False, False),
+        (certificate(dns_names=["a.example\0.evil.example"]), {"exact": "a.example"}, False, False),
+    ],
+)
+def test_authenticated_clients(
+    found: ClientCertificate | None, name: dict[str, Any] | None, allowed: bool, denied: bool
+) -> None:
+    def status(action: str, principal: dict[str, Any]) -> int:
+        config = {"version": "1", "rules": rules(action, policy(None, [principal]))}
+        # A header of the client makes no difference.
+        request = Request("GET", "/", [("x-forwarded-client-cert", "URI=spiffe://a.example/x;DNS=a.example")])
+        return run(shipped("rbac", config), request, client_tls=tls_info(found)).status
+
+    principal = authenticated(name)
+    assert (status("ALLOW", principal), status("DENY", principal)) == (200 if allowed else 403, 403 if denied else 200)
+    opposite = {"not_id": principal}
+    assert (status("ALLOW", opposite), status("DENY", opposite)) == (403 if denied else 200, 200 if allowed else 403)
+
+
+def test_without_tls_nobody_is_authenticated() -> None:
+    assert not is_met(principal=authenticated())
+
+
+def test_unknown_keys_of_authenticated_are_rejected() -> None:
+    config = {"version": "1", "rules": rules("ALLOW", policy(None, [{"authenticated": {"name": {"exact": "a"}}}]))}
+    [problem] = problems("rbac", config)
+    assert "authenticated.name: unknown or unsupported key" in problem

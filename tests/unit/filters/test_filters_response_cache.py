@@ -13,6 +13,7 @@ from typing import Any
 import jwt
 import pytest
 from shipped_kit import problems, shipped
+from tests.kit.tls_facts import certificate, tls_info
 
 from pymosn.api import Exchange, Reply, StreamFilter
 from pymosn.api.network import Dialer
@@ -91,6 +92,14 @@ def twice(first: Fields, second: Fields, response: Fields, **config: Any) -> boo
     texts = [result.text for result in results]
     assert texts in (["#1", "#1"], ["#1", "#2"])
     return texts == ["#1", "#1"]
+
+
+@pytest.mark.parametrize(("directives", "texts"), [("max-age=60", ["#1", "#2"]), ("public, max-age=60", ["#1", "#1"])])
+def test_a_client_with_a_certificate_has_credentials(directives: str, texts: list[str]) -> None:
+    facts = tls_info(certificate())
+    upstream = Origin(Response(200, "", {"cache-control": directives}))
+    found = talk([Request("GET", "/"), Request("GET", "/")], upstream=upstream, client_tls=facts)
+    assert [result.text for result in found] == texts
 
 
 # ---- what is stored

@@ -19,7 +19,7 @@ from pymosn.filters.stream.credentials import headers_read
 from pymosn.routing.actions import Forward, ForwardWeighted
 
 #: They identify a client (RFC 9111 section 3.5), whatever the settings say.
-CREDENTIALS: Final = ("authorization", "proxy-authorization")
+CREDENTIALS: Final = ("authorization", "proxy-authorization", "x-forwarded-client-cert")
 #: Some servers use these in place of the scheme, the host, the target or the method, and do not mention it in Vary.
 OVERRIDES: Final = frozenset(
     (

@@ -21,6 +21,8 @@ from pymosn.filters.stream.problems import Problems
 NAME: Final = "ext_authz"
 #: Headers that describe the request to the service.
 DESCRIBING: Final = ("x-forwarded-method", "x-forwarded-proto", "x-forwarded-host", "x-forwarded-uri", "x-forwarded-for")
+#: Always sent: the client's verified certificate, and what trusted proxies sent about theirs.
+CLIENT_CERT: Final = "x-forwarded-client-cert"
 #: Maximum size of the service's response body, in bytes.
 LIMIT: Final = 64 * 1024
 #: Headers that this filter itself sends to the service.
@@ -81,7 +83,8 @@ class ExtAuthzFilter(StreamFilter):
             problems.require(name.lower() not in DESCRIBING, f".request_headers[{i}]", text)
         problems.end()
         self._settings = settings
-        self._forwarded = [name.lower() for name in settings.request_headers if name.lower() not in OWN]
+        names = [*settings.request_headers, CLIENT_CERT]
+        self._forwarded = list(dict.fromkeys(name.lower() for name in names if name.lower() not in OWN))
         self._to_upstream = [name.lower() for name in settings.headers_to_upstream]
         self._to_client = [name.lower() for name in settings.headers_to_client]
 

@@ -18,6 +18,7 @@ from pymosn.filters.stream.envoy_match import (
     EVERY_READING,
     Condition,
     EnvoyObject,
+    Test,
     header_test,
     never,
     text_test,
@@ -37,7 +38,10 @@ class Policy(EnvoyBlock, kw_only=True):
     ] = []
     principals: Annotated[
         list[AnyMap],
-        works("any, direct_remote_ip, source_ip, remote_ip, header, url_path, and_ids, or_ids, not_id; others are rejected"),
+        works(
+            "any, authenticated, direct_remote_ip, source_ip, remote_ip, header, url_path, and_ids, or_ids, not_id;"
+            " others are rejected"
+        ),
     ] = []
 
 
@@ -133,9 +137,32 @@ def _principal(hops: int, value: object, path: str, problems: Problems) -> Condi
         for key in ("direct_remote_ip", "source_ip"):
             if key in source:
                 return _network_test(source.inner(key), lambda exchange: exchange.connection.remote_ip)
+        if "authenticated" in source:
+            return _authenticated(source.inner("authenticated"))
         if "remote_ip" in source:
             return _network_test(source.inner("remote_ip"), partial(_remote_ip, hops))
         return _combined(source, "ids", "id", partial(_principal, hops)) or _common(source, "principal")
+
+
+def _authenticated(source: EnvoyObject) -> Condition:
+    """Clients with a verified certificate, and with one of its names that `principal_name` accepts."""
+    with source:
+        test = text_test(source.inner("principal_name")) if "principal_name" in source else None
+    return partial(_is_authenticated, test)
+
+
+def _is_authenticated(test: Test | None, exchange: Exchange, reading: bool) -> bool:
+    tls = exchange.connection.tls
+    certificate = None if tls is None else tls.certificate
+    if certificate is None or not certificate.is_verified:
+        return False
+    if test is None:
+        return True
+    kinds = (certificate.uris, certificate.dns_names, (certificate.subject,))
+    if reading is ANY_READING:
+        return any(test(name) for names in kinds for name in names)
+    # As in Envoy's documentation: the subject only counts in a certificate without alternative names.
+    return any(test(name) for name in next(names for names in kinds if names))
 
 
 def _permission(value: object, path: str, problems: Problems) -> Condition:
