@@ -6,12 +6,13 @@ from typing import Any
 import pytest
 from tests.kit import Peer, Start
 from tests.kit import bolt_frames as bolt
+from tests.kit.tls_facts import tls_info
 
 from pymosn.core.address_ranges import End
 from pymosn.core.failure import CONNECT_REFUSED
 from pymosn.core.overload import NORMAL, SHED
 from pymosn.network.connection import LINGER_TIME
-from pymosn.routing.by_address import AddressRoute
+from pymosn.routing.by_address import AddressRoute, StreamTarget
 from pymosn.upstream.plan import BalancingPlan, OriginalPlan
 
 TCP: dict[str, Any] = {"tcp": {}}
@@ -285,12 +286,91 @@ def test_a_drain_waits_for_it(start: Start) -> None:
     assert talk.reasons() == ["draining"]
 
 
+def route(cluster: str, source: End | None = None, target: End | None = None, *names: str) -> AddressRoute:
+    return AddressRoute(StreamTarget([(cluster, 1)]), source, target, list(names))
+
+
+@pytest.mark.parametrize(
+    ("name", "address"),
+    [
+        ("a.example", "10.0.0.1:80"),
+        ("b.example", "10.0.1.1:80"),
+        ("x.b.example", "10.0.1.1:80"),
+        ("x.y.b.example", "10.0.1.1:80"),
+        ("xb.example", ""),
+        ("example", ""),
+        ("b.example.", ""),
+        ("", ""),
+        (None, ""),
+    ],
+)
+def test_routes_by_server_name(start: Start, name: str | None, address: str) -> None:
+    routes = [
+        route("nowhere", End([ip_network("198.51.100.0/24")], [(0, 65535)]), None, "a.example"),
+        route("service", None, None, "a.example"),
+        route("other", ANYWHERE, None, "*.b.example", "b.example"),
+    ]
+    talk = start(tcp={"cluster": "", "routes": routes})
+    facts = None if name is None else tls_info(server_name=name)
+    if facts is not None:
+        facts.version = ""  # not decrypted here
+    client = talk.connect(tls=facts)
+    if not address:
+        assert client.is_reset()
+        assert talk.reasons() == ["no_route"]
+        return
+    client.sends(b"\x16\x03\x01")
+    talk.expect_dial(address).receives(b"\x16\x03\x01")
+
+
+def test_weighted_clusters(start: Start) -> None:
+    draws = iter([0.0, 0.2499, 0.25, 0.999999])
+    talk = start(tcp={"cluster": "", "weighted": [("other", 1), ("service", 3)], "draw": lambda: next(draws)})
+    for address in ("10.0.1.1:80", "10.0.1.1:80", "10.0.0.1:80", "10.0.0.1:80"):
+        talk.connect()
+        talk.expect_dial(address)
+
+
+def test_weighted_clusters_of_a_route(start: Start) -> None:
+    clusters = StreamTarget([("service", 1), ("other", 1)])
+    routes = [AddressRoute(clusters, None, None, ["a.example"]), route("other", ANYWHERE, None)]
+    talk = start(tcp={"cluster": "", "routes": routes, "draw": lambda: 0.7})
+    talk.connect(tls=tls_info())
+    talk.expect_dial("10.0.1.1:80")
+    assert [session.cluster_name for session in talk.outcomes.exchanges] == []
+
+
+def test_the_time_for_all_attempts_together(start: Start) -> None:
+    talk = start(tcp={"connect_timeout": 2.0, "connect_attempts": 5}, hosts=TWO)
+    client = talk.connect()
+    client.sends(b"early")
+    talk.advance(1.5)
+    talk.refuse_dial("10.0.0.1:80")
+    late = talk.hold_dial("10.0.0.2:80")
+    talk.advance(0.4)
+    assert client.is_open()
+    talk.advance(0.2)
+    assert client.is_reset()
+    assert talk.reasons() == ["connect_timeout"]
+    assert "no host within 2 s" in talk.outcomes.exchanges[0].failure_detail
+    assert late.connects().is_reset()
+
+
+def test_a_connected_host_ends_the_time_for_attempts(start: Start) -> None:
+    talk = start(tcp={"connect_timeout": 2.0, "idle_timeout": 0.0})
+    client = talk.connect()
+    upstream = talk.expect_dial()
+    talk.advance(60.0)
+    upstream.sends(b"late")
+    client.receives(b"late")
+
+
 def test_routes_by_address(start: Start) -> None:
     there = End([ip_network("127.0.0.0/8")], [(2046, 2046)])
     routes = [
-        AddressRoute("nowhere", End([ip_network("192.0.2.0/30")], [(0, 65535)]), there),
-        AddressRoute("nowhere", ANYWHERE, End([ip_network("127.0.0.1/32")], [(80, 2045), (2047, 9999)])),
-        AddressRoute("other", ANYWHERE, there),
+        route("nowhere", End([ip_network("192.0.2.0/30")], [(0, 65535)]), there),
+        route("nowhere", ANYWHERE, End([ip_network("127.0.0.1/32")], [(80, 2045), (2047, 9999)])),
+        route("other", ANYWHERE, there),
     ]
     talk = start(tcp={"cluster": "", "routes": routes})
     client = talk.connect("192.0.2.7")

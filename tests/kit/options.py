@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import random
+from collections.abc import Callable, Sequence
 from typing import Final
 
 from pymosn.api.exchange import AccessLog
@@ -16,7 +18,7 @@ from pymosn.protocol.http1.policy import PASS_UNDERSCORES, STRICT, Http1Policy
 from pymosn.proxy.options import ProxyOptions
 from pymosn.proxy.stream_filters import StreamFilters
 from pymosn.proxy.tcp_options import TcpOptions
-from pymosn.routing.by_address import AddressRoute
+from pymosn.routing.by_address import AddressRoute, StreamTarget
 from pymosn.routing.table import TableSlot
 from pymosn.stream.http1.options import Http1Options
 from pymosn.stream.rpc.options import FRAME_TIMEOUT, RpcOptions
@@ -135,21 +137,26 @@ def tcp_options(
     *,
     listener_name: str = "test",
     cluster: str = "",
+    weighted: Sequence[tuple[str, int]] = (),
     routes: list[AddressRoute] | None = None,
     stats: DownstreamStats | None = None,
     access_logs: list[AccessLog] | None = None,
     idle_timeout: float = 90.0,
     connect_attempts: int = 0,
+    connect_timeout: float = 0.0,
+    draw: Callable[[], float] = random.random,
 ) -> TcpOptions:
-    """Options of a `tcp_proxy` network filter."""
+    """Options of a `tcp_proxy` network filter. `cluster` or `weighted`: the clusters of all connections."""
     return TcpOptions(
         listener_name=listener_name,
-        cluster=cluster,
+        target=StreamTarget([(cluster, 1)] if cluster else list(weighted)),
         routes=routes or [],
         stats=_stats(listener_name) if stats is None else stats,
         access_logs=access_logs or [],
         idle_timeout=idle_timeout,
         connect_attempts=connect_attempts,
+        connect_timeout=connect_timeout,
+        draw=draw,
     )
 
 

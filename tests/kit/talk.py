@@ -18,10 +18,11 @@ from tests.kit.options import http1_options, proxy_options, rpc_options, tcp_opt
 from tests.kit.peers import Dial, FakeDialer, Peer
 from tests.kit.transport import FakeLoop
 
-from pymosn.api import StreamFilter
+from pymosn.api import ConnectionFilter, StreamFilter
 from pymosn.api.network import NO_CONNECTION, Connection, FilterChainFactory, NetworkFilterFactory
 from pymosn.api.routing import Route
 from pymosn.api.stream import StreamProtocol
+from pymosn.api.stream_filter import FilterContext
 from pymosn.api.tls import TlsInfo
 from pymosn.api.upstream import NO_CONSTRAINTS
 from pymosn.core.counters import DownstreamStats, Metrics
@@ -34,6 +35,8 @@ from pymosn.core.uri import STRICT_PATHS
 from pymosn.network.connection import TcpConnection
 from pymosn.network.listener import ConnectionIds, Listener
 from pymosn.protocol.http1.policy import STRICT
+from pymosn.proxy.connection_filters import ConnectionFilterHandle, ConnectionFilters, FilteredChain
+from pymosn.proxy.filtered_chain import FilteredChainFactory
 from pymosn.proxy.options import ProxyOptions
 from pymosn.proxy.proxy import ProxyFactory
 from pymosn.proxy.runtime import Runtime
@@ -80,6 +83,9 @@ class Talk:
         plan: Mapping[str, Any] | None = None,
         other_plan: Mapping[str, Any] | None = None,
         filters: Mapping[str, StreamFilter] | None = None,
+        connection_filters: Mapping[str, type[ConnectionFilter]] | None = None,
+        connection_config: Any = None,
+        is_alone: bool = False,
         protocols: Sequence[str] = ("Http1",),
         extra_protocols: Sequence[StreamProtocol] = (),
         http1: Http1Options | None = None,
@@ -99,7 +105,8 @@ class Talk:
         """`routes`: all to the cluster `service` unless given; `table`: a whole table instead.
 
         `hosts`, `max_connections`: of the cluster `service`. `plan`, `other_plan`: keywords of the ClusterPlan of `service`
-        and of `other`. `filters`: by name. `protocols`: names, in the order in which they are detected; `extra_protocols`:
+        and of `other`. `filters`: by name. `connection_filters`: by name, all with `connection_config`; `is_alone`: no
+        other filter follows them. `protocols`: names, in the order in which they are detected; `extra_protocols`:
         ones that are not built in.
 
         `tcp`: keywords of TcpOptions for a listener with only `tcp_proxy`; with several protocols, for `tcp_proxy` as their
@@ -152,6 +159,12 @@ class Talk:
             paths=STRICT_PATHS if http1 is None or http1.policy is STRICT else http1.policy,
         )
         factory = self._factory(options, fallback, tcp)
+        self.handles = self._connection_handles(connection_filters or {}, connection_config)
+        if self.handles:
+            filtered = ConnectionFilters(self.handles)
+            inner = None if is_alone else factory
+            chain = FilteredChain(filtered, inner, self.stats, [self.outcomes], idle_timeout=90.0)
+            factory = FilteredChainFactory(self.runtime, chain)
         self.listener = Listener("l", "", factory, self.stats, self.numbers, self.clock, self.wheel)
 
     def _factory(
@@ -165,6 +178,17 @@ class Talk:
         if len(options.protocols) == 1:
             return TcpProxyFactory(self.runtime, bytes_options)
         return ProxyFactory(self.runtime, options, TcpFallback(self.runtime, bytes_options))
+
+    def _connection_handles(
+        self, filters: Mapping[str, type[ConnectionFilter]], config: Any
+    ) -> list[ConnectionFilterHandle]:
+        handles = []
+        for name, kind in filters.items():
+            shared = kind.Shared(config)
+            group = self.metrics.group("filter", ("filter", name))
+            shared.context = FilterContext(name, self.log, {}, self.clock, group)
+            handles.append(ConnectionFilterHandle(name, kind, shared, self.metrics))
+        return handles
 
     # ---- clusters
 
@@ -329,6 +353,7 @@ class Talk:
         assert "tcp_active" not in counters
         ended = sum(counters.get(name, 0) for name in ("request_total", "connection_refused", "tcp_total"))
         assert ended == len(self.outcomes.exchanges), "an exchange has not ended exactly once"
+        assert all(handle.in_use == 0 for handle in self.handles), "an object of a connection filter leaks"
         for cluster in ("service", "other"):
             assert "request_active" not in self.upstream_counters(cluster), "an attempt leaks"
         # Each open upstream connection has one, and so has a cluster that forgets idle hosts.

@@ -4,7 +4,9 @@
 `routing` which cluster, `upstream` which host.
 """
 
+from pymosn.api.connection_filter import ConnectionFilter, FilteredConnection, SharedState
 from pymosn.api.exchange import Exchange, Reply
+from pymosn.api.network import CONTINUE, STOP
 from pymosn.api.stream_filter import ClientError, ClientResponse, StreamFilter
 from pymosn.api.transcoder import Transcoder
 from pymosn.core.headers import HeaderError, Headers, HttpHeaders
@@ -12,10 +14,14 @@ from pymosn.core.message import BodyTooLarge, InvalidJson, RefusedPath, Unreadab
 from pymosn.core.secrets import Secret
 
 __all__ = [
+    "CONTINUE",
+    "STOP",
     "BodyTooLarge",
     "ClientError",
     "ClientResponse",
+    "ConnectionFilter",
     "Exchange",
+    "FilteredConnection",
     "HeaderError",
     "Headers",
     "HttpHeaders",
@@ -23,6 +29,7 @@ __all__ = [
     "RefusedPath",
     "Reply",
     "Secret",
+    "SharedState",
     "StreamFilter",
     "Transcoder",
     "UnreadableHeaders",

@@ -66,6 +66,14 @@ class Connection(Alarm):
         self._counted_read = self.bytes_read
         self._counted_written = self.bytes_written
 
+    def copy_facts(self, other: Connection) -> None:
+        """Takes over what `on_connection` may ask about: id, addresses, and what TLS and the listener have found out."""
+        self.id = other.id
+        self.remote_ip, self.remote_port = other.remote_ip, other.remote_port
+        self.local_ip, self.local_port = other.local_ip, other.local_port
+        self.original_destination = other.original_destination
+        self.scheme, self.alpn, self.tls = other.scheme, other.alpn, other.tls
+
     def replace_filters(self, filters: list[NetworkFilter]) -> None:
         """Directs further events to `filters`, at least one. The caller passes on `on_connection` and the bytes it holds."""
         raise NotImplementedError
@@ -200,6 +208,9 @@ class Accepted:
         #: Bytes at the front of the data that a step has used up, such as a PROXY protocol header: neither later steps nor
         #: the filters see them. A step sets this before it returns DONE.
         self.consumed: i64 = 0
+        #: The present step's own time limit in seconds, from its first answer on; it replaces the timeouts of the plan until
+        #: the step is done. A step sets this before it returns MORE_BYTES.
+        self.time_limit: float = 0.0
         #: How many bytes no step has consumed yet, when `FirstBytes.on_undecided` is called.
         self.waiting: i64 = 0
         #: The reason when a step returns REFUSE, and what the client gets before the connection is closed, such as an alert;

@@ -2,12 +2,20 @@
 
 from __future__ import annotations
 
-from pymosn.api.network import FilterChainFactory, FirstBytes
+from pymosn.api.network import FilterChainFactory
+from pymosn.assembly.proxy_protocol import proxy_protocol_steps
 from pymosn.config.schema import Listener as ListenerConfig
 from pymosn.core.counters import DownstreamStats
 from pymosn.network.filter_chains import Chain, FilterChains
 from pymosn.network.tls.gate import HandshakeGate
+from pymosn.proxy.filtered_chain import FilteredChainFactory
 from pymosn.proxy.proxy import ProxyFactory
+
+
+def proxy_of(factory: FilterChainFactory) -> ProxyFactory | None:
+    """The `proxy` of a chain, also after connection filters; None if it has none."""
+    inner = factory.chain.inner if isinstance(factory, FilteredChainFactory) else factory
+    return inner if isinstance(inner, ProxyFactory) else None
 
 
 class ListenerChains:
@@ -22,7 +30,7 @@ class ListenerChains:
     def factory(self) -> FilterChainFactory:
         """Makes the filters of the listener's connections: those of the one chain, where there is nothing to be chosen."""
         config = self._config
-        before: list[FirstBytes] = []
+        before = proxy_protocol_steps(config)
         only = self.chains[0]
         if len(self.chains) == 1 and not before and not only.reads_hello and not any(only.conditions):
             return only.factory
@@ -45,11 +53,14 @@ class ListenerChains:
         kept: list[Chain] = []
         for chain in self.chains:
             old = self._same(chain, before.chains)
-            new, live = chain.factory, None if old is None else old.factory
-            if old is not None and old not in kept and isinstance(live, ProxyFactory) and isinstance(new, ProxyFactory):
+            new, live = proxy_of(chain.factory), None if old is None else proxy_of(old.factory)
+            if old is not None and old not in kept and live is not None and new is not None:
                 kept.append(old)
                 live.activate(new.options, new.fallback)
-                chain.factory = live
+                if isinstance(chain.factory, FilteredChainFactory):
+                    chain.factory.chain.inner = live
+                else:
+                    chain.factory = live
         self._replace_filters([chain for chain in before.chains if chain not in kept])
 
     def _same(self, chain: Chain, live: list[Chain]) -> Chain | None:
@@ -61,10 +72,10 @@ class ListenerChains:
 
     def _replace_filters(self, gone: list[Chain]) -> None:
         """Gives the chains that are gone the present stream filters, because theirs are about to be stopped."""
-        new = next((chain.factory.options.filters for chain in self.chains if isinstance(chain.factory, ProxyFactory)), None)
+        proxies = [proxy for chain in self.chains if (proxy := proxy_of(chain.factory)) is not None]
         for chain in gone:
-            factory = chain.factory
-            if new is not None and isinstance(factory, ProxyFactory):
-                options = factory.options.copy()
-                options.filters = new
-                factory.activate(options, factory.fallback)
+            proxy = proxy_of(chain.factory)
+            if proxies and proxy is not None:
+                options = proxy.options.copy()
+                options.filters = proxies[0].options.filters
+                proxy.activate(options, proxy.fallback)

@@ -63,9 +63,9 @@ def _clusters_of(listener: ListenerConfig, clusters_of: Mapping[str, Collection[
         if acting.proxy is not None:
             names.update(clusters_of.get(acting.proxy.router_config_name, ()))
         if acting.tcp is not None:
-            names.update((acting.tcp.cluster, *(route.cluster for route in acting.tcp.routes)))
+            names.update(acting.tcp.cluster_names())
     udp = listener.udp_proxy()
-    return names if udp is None else names | udp.clusters()
+    return names if udp is None else names | udp.cluster_names()
 
 
 def _same_address(listener: ListenerConfig, dialed: str) -> bool:

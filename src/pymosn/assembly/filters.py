@@ -1,16 +1,17 @@
-"""Builds the stream filters of one worker from the configuration; unchanged filters are reused."""
+"""Builds the stream and connection filters of one worker from the configuration; unchanged filters are reused."""
 
 from __future__ import annotations
 
 import asyncio
 import os
-from collections.abc import Awaitable, Callable, Iterable, Mapping
+from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping
 from functools import partial
 from pathlib import Path
 from typing import Any, Final, TypeVar
 
 import msgspec
 
+from pymosn.api.connection_filter import SharedState
 from pymosn.api.stream_filter import ClusterClient, FilterContext, StreamFilter
 from pymosn.api.transcoder import Transcoder
 from pymosn.assembly.share import WorkerShare
@@ -19,7 +20,7 @@ from pymosn.config.dump import filter_id
 from pymosn.config.read import settings_class
 from pymosn.config.schema import Listener as ListenerConfig
 from pymosn.config.schema import StreamFilter as FilterConfig
-from pymosn.config.schema.network_filters import PROTOCOLS
+from pymosn.config.schema.network_filters import PROTOCOLS, PythonConfig
 from pymosn.config.schema.stream_filters import NO_OP_STREAM_FILTERS
 from pymosn.config.typed import typed
 from pymosn.core.clock import Clock
@@ -31,12 +32,20 @@ from pymosn.core.redaction import KnownSecrets
 from pymosn.filters.collectors import Registrations
 from pymosn.filters.errors import FilterConfigError, FilterLoadError, describe, problems_of
 from pymosn.filters.loading import PROTOCOLS as PROTOCOL_ENTRY_POINTS
-from pymosn.filters.loading import installed, load_filter, load_installed
+from pymosn.filters.loading import (
+    Loaded,
+    installed,
+    load_connection_filter,
+    load_filter,
+    load_installed,
+    load_installed_connection_filter,
+)
 from pymosn.filters.modules import ModuleDraft, ModuleStore
 from pymosn.filters.permissions import writable_fault
 from pymosn.filters.secret_fields import NO_PATHS, Paths, redacted_settings, secret_fields
 from pymosn.filters.sources import read_sources
 from pymosn.filters.stream.shipped import FROM_FILES, SHIPPED, spec_of
+from pymosn.proxy.connection_filters import ConnectionFilterHandle, ConnectionFilters
 from pymosn.proxy.stream_filters import FilterClassError, FilterHandle, StreamFilters
 from pymosn.stream.registry import protocols
 
@@ -47,7 +56,9 @@ BUILT_PROTOCOLS: Final = frozenset(protocols().names())
 
 T = TypeVar("T")
 
-#: The identity of a filter: its listener, its index there, its configuration, and its module.
+#: The settings of a stream filter, or of a connection filter.
+Entry = FilterConfig | PythonConfig
+#: The identity of a filter: its listener or filter chain, its index there, its configuration, and its module.
 FilterKey = tuple[str, int, bytes, bytes]
 
 
@@ -58,7 +69,7 @@ class NotAsync(Exception):
 class BuiltFilter(msgspec.Struct, eq=False):
     """A filter, with its path in the configuration."""
 
-    handle: FilterHandle
+    handle: FilterHandle | ConnectionFilterHandle
     path: str
     context: FilterContext
     #: The secrets of its settings, which errors must not show.
@@ -69,6 +80,10 @@ class BuiltFilter(msgspec.Struct, eq=False):
     is_started: bool = False
     #: Whether logs were reopened while it was not started yet.
     must_reopen: bool = False
+
+    def is_busy(self) -> bool:
+        """Whether an open connection has an object of the filter's class."""
+        return isinstance(self.handle, ConnectionFilterHandle) and self.handle.in_use > 0
 
     async def start(self) -> list[Diagnostic]:
         """Starts the filter, within bounded time; returns the error."""
@@ -157,13 +172,16 @@ class FilterBuilder(msgspec.Struct, eq=False):
             for i, entry in enumerate(config.stream_filters)
             if entry.type not in NO_OP_STREAM_FILTERS
         ]
-        return StreamFilters([built.handle for built in made if built is not None])
+        return StreamFilters([b.handle for b in made if b is not None and isinstance(b.handle, FilterHandle)])
+
+    def connection_chain(self, config: ListenerConfig, index: int, path: str) -> ConnectionFilters:
+        """The connection filters of the filter chain with that index, of the listener at `path`."""
+        made = [self._get(place, i, entry, inner) for place, i, entry, inner in _connection_filters(config, path, index)]
+        return ConnectionFilters([b.handle for b in made if b is not None and isinstance(b.handle, ConnectionFilterHandle)])
 
     def note_replaced(self, listeners: Iterable[ListenerConfig]) -> None:
         """Notes which active filters will be replaced by those of `listeners`, or removed."""
-        kept = {
-            self._key(config.known_name(), i, entry) for config in listeners for i, entry in enumerate(config.stream_filters)
-        }
+        kept = {self._key(place, i, entry) for config in listeners for place, i, entry, _ in _all_filters(config, "")}
         for key, built in self.before.items():
             if key not in kept:
                 self.modules.collectors.replace(built.registered)
@@ -173,50 +191,55 @@ class FilterBuilder(msgspec.Struct, eq=False):
 
         Shipped filters are created, and files are compiled.
         """
-        for i, entry in enumerate(config.stream_filters):
-            inner = f"{path}.stream_filters[{i}]"
-            if self._key(config.known_name(), i, entry) in self.before:
+        for place, i, entry, inner in _all_filters(config, path):
+            if self._key(place, i, entry) in self.before:
                 continue
-            if entry.type in FROM_FILES:
+            if is_from_file(entry):
                 self._attempt(partial(self.modules.compile, self._file(entry)), entry, inner)
-            elif entry.type in SHIPPED:
+            elif isinstance(entry, FilterConfig) and entry.type in SHIPPED:
                 self._attempt(partial(self._load, entry), entry, inner)
 
-    def _get(self, listener: str, index: int, entry: FilterConfig, path: str) -> BuiltFilter | None:
-        key = self._key(listener, index, entry)
+    def _get(self, place: str, index: int, entry: Entry, path: str) -> BuiltFilter | None:
+        key = self._key(place, index, entry)
         built = self.before.get(key) or self._build(entry, path)
         if built is not None:
             self.built[key] = built
         return built
 
-    def _key(self, listener: str, index: int, entry: FilterConfig) -> FilterKey:
-        module = self.modules.key(self._file(entry)) if entry.type in FROM_FILES else b""
-        return listener, index, msgspec.json.encode(entry), module
+    def _key(self, place: str, index: int, entry: Entry) -> FilterKey:
+        module = self.modules.key(self._file(entry)) if is_from_file(entry) else b""
+        return place, index, msgspec.json.encode(entry), module
 
     def new(self) -> list[BuiltFilter]:
         """The filters that were not reused."""
         return [built for key, built in self.built.items() if key not in self.before]
 
-    def _build(self, entry: FilterConfig, path: str) -> BuiltFilter | None:
+    def _build(self, entry: Entry, path: str) -> BuiltFilter | None:
         registered = self.modules.collectors.record()
         with registered.recording():
             return self._attempt(partial(self._built, entry, path, registered), entry, path)
 
-    def _built(self, entry: FilterConfig, path: str, registered: Registrations) -> BuiltFilter:
+    def _built(self, entry: Entry, path: str, registered: Registrations) -> BuiltFilter:
         """Creates a filter. Raises whatever its code raises."""
-        stream_filter = self._load(entry)
-        timeout = -1.0 if entry.timeout is None else entry.timeout
-        handle = FilterHandle(filter_name(entry), stream_filter, self.metrics, entry.on_error, timeout)
-        _check_protocols(handle.protocols)
+        handle: FilterHandle | ConnectionFilterHandle
+        made: StreamFilter | SharedState
+        if isinstance(entry, FilterConfig):
+            made = self._load(entry)
+            timeout = -1.0 if entry.timeout is None else entry.timeout
+            handle = FilterHandle(filter_name(entry), made, self.metrics, entry.on_error, timeout)
+            _check_protocols(handle.protocols)
+        else:
+            kind, made = self._load_connection_filter(entry)
+            handle = ConnectionFilterHandle(entry.known_name(), kind, made, self.metrics)
         secrets = KnownSecrets()
-        self._hide(entry, getattr(stream_filter, "Config", None) or settings_class(entry), secrets)
+        self._hide(entry, getattr(handle.kind, "Config", None) or settings_class(entry), secrets)
         group = self.metrics.group("filter", ("filter", handle.name))
         count, index = self.share.count, self.share.index
         context = FilterContext(handle.name, self.log, self.clusters, self.clock, group, count, index)
-        stream_filter.context = context
+        made.context = context
         return BuiltFilter(handle, path, context, secrets, registered)
 
-    def _attempt(self, make: Callable[[], T], entry: FilterConfig, path: str) -> T | None:
+    def _attempt(self, make: Callable[[], T], entry: Entry, path: str) -> T | None:
         """The result of `make`; None after an error of the filter at `path`, which is added without secrets."""
         secrets = KnownSecrets()
         self._hide(entry, settings_class(entry), secrets)
@@ -228,11 +251,12 @@ class FilterBuilder(msgspec.Struct, eq=False):
         except (FilterLoadError, FilterClassError) as error:
             self.faults.append(error_at(path, secrets.hide(reason(error))))
         except BaseException as error:  # an attribute of the filter's class, or settings that a check has missed
-            text = f"filter {entry.type!r} does not start: {describe(error)}"
+            name = entry.type if isinstance(entry, FilterConfig) else entry.known_name()
+            text = f"filter {name!r} does not start: {describe(error)}"
             self.faults.append(error_at(path, secrets.hide(text)))
         return None
 
-    def _hide(self, entry: FilterConfig, kind: Any, secrets: KnownSecrets) -> None:
+    def _hide(self, entry: Entry, kind: Any, secrets: KnownSecrets) -> None:
         """Collects the secrets in the settings of a filter, whose class is `kind`, and removes them from the log."""
         fields = secret_fields(kind)
         if fields:
@@ -256,8 +280,37 @@ class FilterBuilder(msgspec.Struct, eq=False):
             raise FilterLoadError(f"{entry.config['class']} is not a subclass of pymosn.api.Transcoder")
         return made
 
-    def _file(self, entry: FilterConfig) -> Path:
-        return Path(self.config_dir, str(entry.config.get("path", "")))
+    def _load_connection_filter(self, entry: PythonConfig) -> Loaded:
+        if entry.name:
+            return load_installed_connection_filter(entry.name, dict(entry.config))
+        return load_connection_filter(self._file(entry), entry.class_, dict(entry.config), self.modules)
+
+    def _file(self, entry: Entry) -> Path:
+        return Path(self.config_dir, file_of(entry))
+
+
+def _all_filters(config: ListenerConfig, path: str) -> Iterator[tuple[str, int, Entry, str]]:
+    """The filters of the listener at `path`: where it is (see FilterKey), index, settings and path of each."""
+    for i, entry in enumerate(config.stream_filters):
+        yield config.known_name(), i, entry, f"{path}.stream_filters[{i}]"
+    for i in range(len(config.filter_chains)):
+        yield from _connection_filters(config, path, i)
+
+
+def _connection_filters(config: ListenerConfig, path: str, index: int) -> Iterator[tuple[str, int, PythonConfig, str]]:
+    place = f"{config.known_name()}\0{index}"  # no name has a NUL
+    for i, entry in config.filter_chains[index].connection_filters() if index < len(config.filter_chains) else ():
+        yield place, i, entry, f"{path}.filter_chains[{index}].filters[{i}].config"
+
+
+def is_from_file(entry: Entry) -> bool:
+    """Whether a filter is a class in a file."""
+    return not entry.name if isinstance(entry, PythonConfig) else entry.type in FROM_FILES
+
+
+def file_of(entry: Entry) -> str:
+    """The path of the file of a filter, as configured."""
+    return entry.path if isinstance(entry, PythonConfig) else str(entry.config.get("path", ""))
 
 
 def _check_protocols(names: Iterable[str]) -> None:
@@ -282,6 +335,8 @@ def check_filters(listeners: list[ListenerConfig], config_dir: str) -> list[Diag
     builder = FilterBuilder(config_dir, Metrics(), Log(), {}, {}, modules)
     for i, listener in enumerate(listeners):
         builder.chain(listener, f"servers[0].listeners[{i}]")
+        for j in range(len(listener.filter_chains)):
+            builder.connection_chain(listener, j, f"servers[0].listeners[{i}]")
     modules.rollback()
     return builder.faults
 
@@ -303,10 +358,8 @@ def modules_on_disk(listeners: list[ListenerConfig], config_dir: str) -> ModuleD
 def filter_files(listeners: list[ListenerConfig], config_dir: str) -> dict[str, str]:
     """The files of filters, by the path of the key in the configuration."""
     return {
-        f"servers[0].listeners[{i}].stream_filters[{j}].config.path": os.path.join(
-            config_dir, str(entry.config.get("path", ""))
-        )
+        f"{path}{'.path' if isinstance(entry, PythonConfig) else '.config.path'}": os.path.join(config_dir, file_of(entry))
         for i, listener in enumerate(listeners)
-        for j, entry in enumerate(listener.stream_filters)
-        if entry.type in FROM_FILES
+        for _, _, entry, path in _all_filters(listener, f"servers[0].listeners[{i}]")
+        if is_from_file(entry)
     }

@@ -19,7 +19,13 @@ from pymosn.config.chains import chain_name, conditions_of
 from pymosn.config.diagnostics import Diagnostic, error_at
 from pymosn.config.schema import FilterChain, ProxyConfig
 from pymosn.config.schema import Listener as ListenerConfig
-from pymosn.config.schema.network_filters import PROTOCOLS, CidrRange, StreamProxyConfig
+from pymosn.config.schema.network_filters import (
+    PROTOCOLS,
+    CidrRange,
+    StreamProxyConfig,
+    StreamRoute,
+    WeightedStreamCluster,
+)
 from pymosn.core.address_ranges import End, address_range, port_ranges
 from pymosn.core.addresses import split_address
 from pymosn.core.counters import DownstreamStats
@@ -38,13 +44,15 @@ from pymosn.network.udp import DatagramListener, SessionFactory
 from pymosn.observe.access_log import AccessLogFile, compile_format
 from pymosn.observe.destination import Destination
 from pymosn.observe.logs import LogSet
+from pymosn.proxy.connection_filters import ConnectionFilters, FilteredChain
+from pymosn.proxy.filtered_chain import FilteredChainFactory
 from pymosn.proxy.options import ProxyOptions
 from pymosn.proxy.proxy import ProxyFactory
 from pymosn.proxy.runtime import Runtime
 from pymosn.proxy.stream_filters import StreamFilters
 from pymosn.proxy.tcp_options import TcpOptions
 from pymosn.proxy.tcp_proxy import TcpFallback, TcpProxyFactory
-from pymosn.routing.by_address import AddressRoute
+from pymosn.routing.by_address import AddressRoute, StreamTarget
 from pymosn.routing.table import TableSlot
 from pymosn.stream.http1.options import forwarding_options, path_policy
 from pymosn.stream.registry import built_protocols
@@ -59,6 +67,8 @@ class BuiltListener(msgspec.Struct, eq=False):
     name: str
     config: ListenerConfig
     filters: StreamFilters
+    #: The connection filters of each chain.
+    connection_filters: list[ConnectionFilters]
     listener: Listener
     chains: ListenerChains
     max_connections: int
@@ -66,6 +76,11 @@ class BuiltListener(msgspec.Struct, eq=False):
     before: ListenerChains | None = None
     #: What makes the sessions of a UDP listener, which has no chains.
     sessions: SessionFactory | None = None
+
+    def has_filters(self, filters: StreamFilters, connection_filters: list[ConnectionFilters]) -> bool:
+        """Whether its filters are the same objects as these."""
+        own = [chain.all for chain in self.connection_filters]
+        return self.filters.all == filters.all and own == [chain.all for chain in connection_filters]
 
     def activate(self) -> None:
         """Makes the configuration live: for new connections, and for the next exchange of each open one."""
@@ -147,18 +162,21 @@ class ListenerBuilder(msgspec.Struct, eq=False):
         """
         path = f"servers[0].listeners[{index}]"
         filters = self.filters.chain(config, path)
-        if before is not None and before.config == config and before.filters.all == filters.all:
+        connection = [self.filters.connection_chain(config, i, path) for i in range(len(config.filter_chains))]
+        if before is not None and before.config == config and before.has_filters(filters, connection):
             return before
-        built = self._build(config, filters, path)
+        built = self._build(config, filters, connection, path)
         if before is not None and _socket(before.config) == _socket(config):
             built.listener = before.listener
             built.before = before.chains
         return built
 
-    def _build(self, config: ListenerConfig, filters: StreamFilters, path: str) -> BuiltListener:
+    def _build(
+        self, config: ListenerConfig, filters: StreamFilters, connection: list[ConnectionFilters], path: str
+    ) -> BuiltListener:
         udp = config.udp_proxy()
         if udp is not None:
-            return self._build_udp(config, udp, filters, path)
+            return self._build_udp(config, udp, filters, connection, path)
         name, runtime, network = config.known_name(), self.runtime, self.network
         stats = DownstreamStats(runtime.metrics.group("downstream", ("listener", name)))
         access_logs = self._access_logs(name, config, path)
@@ -167,7 +185,7 @@ class ListenerBuilder(msgspec.Struct, eq=False):
         demands = HostDemands(conditions, contexts)
         unequal = None if demands.are_equal(config.inspector) else demands
         chains = [
-            self._chain(config, i, conditions[i], contexts[i], filters, stats, access_logs, unequal, path)
+            self._chain(config, i, conditions[i], contexts[i], filters, connection[i], stats, access_logs, unequal, path)
             for i in range(len(config.filter_chains))
         ]
         built = ListenerChains(chains, stats, config, network.gate)
@@ -175,9 +193,16 @@ class ListenerBuilder(msgspec.Struct, eq=False):
             name, config.address, built.factory(), stats, network.ids, runtime.clock, runtime.wheel, network.admission
         )
         listener.directory = network.directory
-        return BuiltListener(name, config, filters, listener, built, self.share.of(config.max_connections))
+        return BuiltListener(name, config, filters, connection, listener, built, self.share.of(config.max_connections))
 
-    def _build_udp(self, config: ListenerConfig, udp: StreamProxyConfig, filters: StreamFilters, path: str) -> BuiltListener:
+    def _build_udp(
+        self,
+        config: ListenerConfig,
+        udp: StreamProxyConfig,
+        filters: StreamFilters,
+        connection: list[ConnectionFilters],
+        path: str,
+    ) -> BuiltListener:
         name, runtime, network = config.known_name(), self.runtime, self.network
         group = runtime.metrics.group("downstream", ("listener", name))
         stats = DownstreamStats(group)
@@ -187,7 +212,7 @@ class ListenerBuilder(msgspec.Struct, eq=False):
         )
         chains = ListenerChains([], stats, config, network.gate)
         share = self.share.of(config.max_connections)
-        return BuiltListener(name, config, filters, listener, chains, share, sessions=sessions)
+        return BuiltListener(name, config, filters, connection, listener, chains, share, sessions=sessions)
 
     def _contexts(self, chain: FilterChain, path: str) -> ServerContexts | None:
         """The TLS contexts of a chain; None if it does not terminate TLS."""
@@ -200,6 +225,7 @@ class ListenerBuilder(msgspec.Struct, eq=False):
         conditions: ChainConditions,
         contexts: ServerContexts | None,
         filters: StreamFilters,
+        connection: ConnectionFilters,
         stats: DownstreamStats,
         access_logs: list[AccessLog],
         demands: HostDemands | None,
@@ -219,13 +245,17 @@ class ListenerBuilder(msgspec.Struct, eq=False):
             options.demands = demands
             speaks_http = any(protocol.spec.name == "Http1" for protocol in options.protocols)
             factory = ProxyFactory(runtime, options, fallback)
+        if connection.all:
+            inner = factory if acting.proxy is not None or acting.tcp is not None else None
+            filtered = FilteredChain(connection, inner, stats, access_logs, config.idle_timeout())
+            factory = FilteredChainFactory(runtime, filtered)
         return Chain(
             chain_name(config, index),
             conditions,
             factory,
             contexts,
             speaks_http=speaks_http,
-            speaks_first=acting.tcp is not None,
+            speaks_first=acting.tcp is not None or (acting.proxy is None and bool(connection.all)),
             reads_hello=acting.tcp is not None and any(route.server_names for route in acting.tcp.routes),
         )
 
@@ -314,20 +344,38 @@ def tcp_options(
     """The run-time options of a `tcp_proxy` or `udp_proxy`."""
     return TcpOptions(
         listener_name=name,
-        cluster=tcp.cluster,
-        routes=[
-            AddressRoute(r.cluster, _end(r.sourceaddrs, r.sourceport), _end(r.destinationaddrs, r.destinationport))
-            for r in tcp.routes
-        ],
+        target=_target(tcp.cluster, tcp.weighted_clusters),
+        routes=[_stream_route(route) for route in tcp.routes],
         stats=stats,
         access_logs=access_logs,
         idle_timeout=tcp.idle_timeout / 1e9 if tcp.idle_timeout > 0 else config.idle_timeout(),
         connect_attempts=tcp.max_connect_attempts,
+        connect_timeout=tcp.connect_timeout,
     )
 
 
-def _end(networks: list[CidrRange], ports: str) -> End:
-    return End([address_range(entry.address, entry.length) for entry in networks], port_ranges(ports))
+def _target(cluster: str, weighted: list[WeightedStreamCluster]) -> StreamTarget:
+    if cluster:
+        return StreamTarget([(cluster, 1)])
+    return StreamTarget([(entry.name, entry.weight) for entry in weighted])
+
+
+def _stream_route(route: StreamRoute) -> AddressRoute:
+    """A route. Without server names, an end without addresses or ports matches no connection, as in MOSN."""
+    names = [name.lower().removesuffix(".") for name in route.server_names]
+    source = _end(route.sourceaddrs, route.sourceport, bool(names))
+    destination = _end(route.destinationaddrs, route.destinationport, bool(names))
+    return AddressRoute(_target(route.cluster, route.weighted_clusters), source, destination, names)
+
+
+def _end(networks: list[CidrRange], ports: str, empty_is_any: bool) -> End | None:
+    """The condition on one end; None for any end, even of a unix socket. `empty_is_any`: else an empty one matches none."""
+    if empty_is_any and not networks and not ports:
+        return None
+    ranges = [address_range(entry.address, entry.length) for entry in networks]
+    if empty_is_any and not networks:
+        ranges = [address_range("0.0.0.0", 0), address_range("::", 0)]
+    return End(ranges, port_ranges(ports or ("0-65535" if empty_is_any else "")))
 
 
 def original_dst(config: ListenerConfig) -> OriginalDst | None:

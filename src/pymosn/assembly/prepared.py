@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+
 from pymosn.assembly.filters import BuiltFilter, FilterKey, start_filters, stop_filters
 from pymosn.assembly.listeners import BuiltListener
 from pymosn.assembly.packed_config import PackedCluster, PackedConfig, PackedTable, Parts
@@ -12,6 +14,7 @@ from pymosn.filters.modules import ModuleDraft, Replaced
 from pymosn.filters.secret_fields import Paths
 from pymosn.network.listener import Listener
 from pymosn.observe.destination import Destination
+from pymosn.proxy.connection_filters import ConnectionFilterHandle
 from pymosn.proxy.stream_filters import StreamFilters
 from pymosn.routing.table import RouteTable
 from pymosn.upstream.cluster import Cluster
@@ -113,6 +116,13 @@ class Retired:
         self.filters: list[BuiltFilter] = []
         self.modules: list[Replaced] = []
         self._chains: list[StreamFilters] = []
+        #: Filters that open connections still use, with the modules that were replaced with them.
+        self._busy: list[_Busy] = []
+
+    @property
+    def all_filters(self) -> list[BuiltFilter]:
+        """All filters that have not been stopped."""
+        return [*self.filters, *(built for busy in self._busy for built in busy.filters)]
 
     def add(self, before: PreparedConfig, after: PreparedConfig) -> None:
         """Adds the parts of `before` that `after` does not have."""
@@ -128,9 +138,37 @@ class Retired:
         return bool(self.filters and self._chains)
 
     async def stop_filters(self) -> None:
-        """Stops the filters, and forgets their modules."""
+        """Stops the filters, and forgets their modules; those that connections still use, as soon as these have ended."""
         old, self.filters = self.filters, []
         modules, self.modules = self.modules, []
-        await stop_filters(old)
-        for replaced in modules:
-            replaced.forget()
+        busy = _Busy(old, modules)
+        self._busy.append(busy)
+        await busy.stop_unused()
+        self._busy = [busy for busy in self._busy if busy.filters]
+
+
+class _Busy:
+    """Filters that have been replaced together."""
+
+    def __init__(self, filters: list[BuiltFilter], modules: list[Replaced]) -> None:
+        self.filters = filters
+        self._modules = modules
+        self._tasks: set[asyncio.Task[None]] = set()
+        for built in filters:
+            if isinstance(built.handle, ConnectionFilterHandle):
+                built.handle.on_unused = self._on_unused
+
+    def _on_unused(self) -> None:
+        task = asyncio.get_running_loop().create_task(self.stop_unused())
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+    async def stop_unused(self) -> None:
+        """Stops those that no connection uses, and forgets the modules after the last one."""
+        unused = [built for built in self.filters if not built.is_busy()]
+        self.filters = [built for built in self.filters if built not in unused]
+        await stop_filters(unused)
+        if not self.filters:
+            modules, self._modules = self._modules, []
+            for replaced in modules:
+                replaced.forget()

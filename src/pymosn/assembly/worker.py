@@ -34,6 +34,7 @@ from pymosn.network.dialer import TcpDialer
 from pymosn.network.listener import Listener
 from pymosn.observe.logs import LogSet
 from pymosn.proxy.cluster_client import ClusterClients
+from pymosn.proxy.connection_filters import ConnectionFilterHandle
 from pymosn.proxy.runtime import Runtime
 from pymosn.proxy.stream_filters import FilterHandle
 from pymosn.routing.table import TableSlot
@@ -237,19 +238,19 @@ class WorkerRuntime:
     def reopen_logs(self) -> None:
         """Reopens the log files, and makes every filter reopen its own."""
         self.logs.reopen()
-        filters = [*self.active.filters.values(), *self.retired.filters]
+        filters = [*self.active.filters.values(), *self.retired.all_filters]
         for built in [*filters, *(new for new in self._newest if new not in filters)]:
             built.reopen()
 
     def filter_files(self) -> list[str]:
         """The files of the active filters."""
-        return sorted({file for built in self.active.filters.values() if (file := source_file(built.handle.filter))})
+        return sorted({file for built in self.active.filters.values() if (file := source_file(built.handle.kind))})
 
-    def filter_at(self, locations: list[tuple[str, int]]) -> FilterHandle | None:
+    def filter_at(self, locations: list[tuple[str, int]]) -> FilterHandle | ConnectionFilterHandle | None:
         """The filter whose class has the first of `locations` (file and line), or else the one whose file has it."""
-        handles = [built.handle for built in [*self.active.filters.values(), *self.retired.filters]]
+        handles = [built.handle for built in [*self.active.filters.values(), *self.retired.all_filters]]
         tests = [(is_of, file, line) for is_of in (is_in_class, is_in_file) for file, line in locations]
-        return next((h for is_of, file, line in tests for h in handles if is_of(h.filter, file, line)), None)
+        return next((h for is_of, file, line in tests for h in handles if is_of(h.kind, file, line)), None)
 
     def set_hosts(self, name: str, packed: PackedCluster, parts: Parts) -> Steps[None]:
         """Replaces a cluster, whose hosts have changed, in steps; it becomes active when it is complete."""
@@ -269,7 +270,7 @@ class WorkerRuntime:
     async def aclose(self) -> None:
         """Stops the filters, closes the pools and flushes the logs."""
         try:
-            await stop_filters([*self.active.filters.values(), *self.retired.filters])
+            await stop_filters([*self.active.filters.values(), *self.retired.all_filters])
         finally:
             self.runtime.clusters.activate({})
             self.logs.flush()

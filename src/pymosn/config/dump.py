@@ -8,6 +8,7 @@ from msgspec import inspect
 
 from pymosn.config.duration import format_duration
 from pymosn.config.read import settings_class
+from pymosn.config.schema.network_filters import PythonConfig
 from pymosn.config.schema.server import StreamFilter
 from pymosn.core.redaction import hidden, redacted
 from pymosn.core.secrets import SECRET
@@ -29,8 +30,10 @@ def dump(block: Block, *, defaults: bool = False, marks: Marks = _NO_MARKS) -> d
     return _Dump(defaults, marks).block(block)
 
 
-def filter_id(entry: StreamFilter) -> str:
-    """The class of a stream filter, as a text: filters with the same text have the same fields."""
+def filter_id(entry: StreamFilter | PythonConfig) -> str:
+    """The class of a filter, as a text: filters with the same text have the same fields."""
+    if isinstance(entry, PythonConfig):
+        return f"connection {entry.name} {entry.path} {entry.class_}"
     if entry.type not in FROM_FILES:
         return entry.type
     return f"{entry.type} {entry.config.get('path')} {entry.config.get('class')}"
@@ -68,7 +71,8 @@ class _Dump:
         """The marked fields of a `config` whose class depends on another key."""
         cls = settings_class(block)
         own = secret_fields(cls) if cls is not None else NO_PATHS
-        return {*own, *(self._marks.get(filter_id(block), NO_PATHS) if isinstance(block, StreamFilter) else ())}
+        is_filter = isinstance(block, StreamFilter | PythonConfig)
+        return {*own, *(self._marks.get(filter_id(block), NO_PATHS) if is_filter else ())}
 
     def _without_named(self, value: Any) -> Any:
         if isinstance(value, dict):

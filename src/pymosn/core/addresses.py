@@ -51,6 +51,20 @@ def normal_ip(text: str) -> str:
     return normal.removeprefix(MAPPED) if "." in normal else normal
 
 
+def packed_ip(text: str) -> bytes:
+    """The bytes of an IP address; empty for anything else."""
+    try:
+        return socket.inet_pton(socket.AF_INET6 if ":" in text else socket.AF_INET, text)
+    except (OSError, ValueError):
+        return b""
+
+
+def ip_text(packed: bytes) -> str:
+    """The normal form of the IP address in 4 or 16 bytes, with mapped IPv4 addresses as IPv4."""
+    ip = socket.inet_ntop(socket.AF_INET if len(packed) == 4 else socket.AF_INET6, packed)
+    return ip.removeprefix(MAPPED) if "." in ip else ip
+
+
 def host_field(address: str) -> str:
     """The Host field for a request that names no host: the dialed address; localhost for a unix socket."""
     return "localhost" if address.startswith(UNIX) else address

@@ -1,10 +1,12 @@
-"""Loads stream filters in Python: a class in a file next to the configuration, or one that an installed package offers."""
+"""Loads filters in Python: a class in a file next to the configuration, or one that an installed package offers."""
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Final, cast
 
+from pymosn.api.connection_filter import ConnectionFilter, SharedState
 from pymosn.api.stream_filter import StreamFilter
 from pymosn.core.errors import reason, type_name
 from pymosn.core.redaction import KnownSecrets
@@ -21,7 +23,11 @@ if TYPE_CHECKING:
 
 #: Entry-point groups of installed packages.
 FILTERS: Final = "pymosn.stream_filters"
+CONNECTION_FILTERS: Final = "pymosn.network_filters"
 PROTOCOLS: Final = "pymosn.protocols"
+
+#: The class of a connection filter, and the state that its objects share.
+Loaded = tuple[type[ConnectionFilter], SharedState]
 
 
 def entry_points_of(group: str) -> list[EntryPoint]:
@@ -38,15 +44,25 @@ def installed(group: str) -> list[str]:
 
 def load_installed(name: str, config: dict[str, object]) -> StreamFilter:
     """Creates the filter that an installed package offers as `name`. Raises FilterLoadError."""
-    for point in entry_points_of(FILTERS):
+    return _make(*_installed(FILTERS, "stream", name), config)
+
+
+def load_installed_connection_filter(name: str, config: dict[str, object]) -> Loaded:
+    """The same for a connection filter."""
+    return _make_shared(*_installed(CONNECTION_FILTERS, "connection", name), config)
+
+
+def _installed(group: str, what: str, name: str) -> tuple[object, str]:
+    """What a package offers, and where it comes from. Raises FilterLoadError."""
+    for point in entry_points_of(group):
         if point.name == name:
             try:
-                found = point.load()
+                found: object = point.load()
             except BaseException as error:  # a package may call `sys.exit`
                 raise FilterLoadError(f"cannot load {point.value}: {describe(error)}") from error
             wrap_registry(calling_registrations)
-            return _make(found, point.value, config)
-    raise FilterLoadError(f"no installed package offers a stream filter {name!r}")
+            return found, point.value
+    raise FilterLoadError(f"no installed package offers a {what} filter {name!r}")
 
 
 def load_filter(path: Path, class_name: str, config: dict[str, object], modules: ModuleDraft | None = None) -> StreamFilter:
@@ -54,15 +70,31 @@ def load_filter(path: Path, class_name: str, config: dict[str, object], modules:
 
     `modules`: where its module comes from; None: reads the file and its folder now, for this filter alone.
     """
+    return _make(_class_in(path, class_name, modules, is_filter, "stream"), f"{path}:{class_name}", config)
+
+
+def load_connection_filter(
+    path: Path, class_name: str, config: dict[str, object], modules: ModuleDraft | None = None
+) -> Loaded:
+    """The class of a connection filter in the file `path`, and its shared state. As `load_filter`."""
+    found = _class_in(path, class_name, modules, is_connection_filter, "connection")
+    return _make_shared(found, f"{path}:{class_name}", config)
+
+
+def _class_in(
+    path: Path, class_name: str, modules: ModuleDraft | None, is_kind: Callable[[object], bool], what: str
+) -> object:
+    """What a file calls `class_name`. Raises FilterLoadError."""
     module = (modules or _draft_of(path)).load(path)
     try:
         found = getattr(module, class_name, None)
     except BaseException as error:  # of the module's `__getattr__`
         raise FilterLoadError(f"cannot load {path}:{class_name}: {describe(error)}") from error
     if found is None:
-        near = ", ".join(name for name, value in attributes(module).items() if is_filter(value)) or "none"
-        raise FilterLoadError(f"{path} has no class {class_name!r} (stream filters in it: {near})")
-    return _make(found, f"{path}:{class_name}", config)
+        near = ", ".join(name for name, value in attributes(module).items() if is_kind(value)) or "none"
+        raise FilterLoadError(f"{path} has no class {class_name!r} ({what} filters in it: {near})")
+    value: object = found
+    return value
 
 
 def _draft_of(path: Path) -> ModuleDraft:
@@ -72,25 +104,48 @@ def _draft_of(path: Path) -> ModuleDraft:
 
 def is_filter(value: object) -> bool:
     """Whether a value is a class of stream filters."""
+    return _is_derived(value, StreamFilter)
+
+
+def is_connection_filter(value: object) -> bool:
+    """Whether a value is a class of connection filters."""
+    return _is_derived(value, ConnectionFilter)
+
+
+def _is_derived(value: object, base: type) -> bool:
     # By its type: a lazy object at the top of a module may raise when it is asked for its `__class__`.
-    return issubclass(type(value), type) and issubclass(cast("type", value), StreamFilter) and value is not StreamFilter
+    return issubclass(type(value), type) and issubclass(cast("type", value), base) and value is not base
 
 
 def _make(found: object, origin: str, config: dict[str, object]) -> StreamFilter:
+    if not is_filter(found):
+        raise FilterLoadError(f"{origin} is not a subclass of pymosn.api.StreamFilter")
+    made = _call(cast("type", found), lambda: cast("type", found), origin, config)
+    if not issubclass(type(made), StreamFilter):
+        raise FilterLoadError(f"{origin} makes {type_name(made)}, not a stream filter")
+    return cast("StreamFilter", made)
+
+
+def _make_shared(found: object, origin: str, config: dict[str, object]) -> Loaded:
+    if not is_connection_filter(found):
+        raise FilterLoadError(f"{origin} is not a subclass of pymosn.api.ConnectionFilter")
+    kind = cast("type[ConnectionFilter]", found)
+    made = _call(kind, lambda: kind.Shared, origin, config)
+    if not issubclass(type(made), SharedState):
+        raise FilterLoadError(f"the Shared of {origin} makes {type_name(made)}, not a pymosn.api.SharedState")
+    return kind, cast("SharedState", made)
+
+
+def _call(kind: type, maker: Callable[[], Callable[[object], object]], origin: str, config: dict[str, object]) -> object:
+    """Calls what `maker` returns with the configuration of a filter of class `kind`. Raises FilterLoadError."""
     secrets = KnownSecrets()
     try:
-        if not is_filter(found):
-            raise FilterLoadError(f"{origin} is not a subclass of pymosn.api.StreamFilter")
-        assert isinstance(found, type)
-        kind = getattr(found, "Config", None)
-        redacted_settings(config, secret_fields(kind), secrets.add)
-        made: object = found(typed_config(kind, config))
+        settings = getattr(kind, "Config", None)
+        redacted_settings(config, secret_fields(settings), secrets.add)
+        return maker()(typed_config(settings, config))
     except FilterConfigError as error:
         raise FilterConfigError([(path, secrets.hide(text)) for path, text in problems_of(error)]) from None
     except FilterLoadError as error:
         raise FilterLoadError(secrets.hide(reason(error))) from error
     except BaseException as error:  # `sys.exit` and panics of Rust extensions are not Exceptions
         raise FilterLoadError(f"{origin} does not start: {secrets.hide(describe(error))}") from error
-    if not issubclass(type(made), StreamFilter):
-        raise FilterLoadError(f"{origin} makes {type_name(made)}, not a stream filter")
-    return cast("StreamFilter", made)

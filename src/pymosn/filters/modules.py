@@ -17,7 +17,6 @@ from pathlib import Path
 from types import CodeType, ModuleType
 from typing import Any, Final, cast
 
-from pymosn.api.stream_filter import StreamFilter
 from pymosn.core.plain import plain_text
 from pymosn.filters.collectors import Replacement
 from pymosn.filters.compiling import compile_source, show_source
@@ -220,23 +219,23 @@ def _unbind(loaded: LoadedModule, kept: Mapping[str, LoadedModule]) -> None:
         unbind(package.module, name, loaded.module)
 
 
-def source_file(made: StreamFilter) -> str:
-    """The file with the code of a filter; empty if that is compiled."""
+def source_file(kind: type) -> str:
+    """The file with the code of a filter's class; empty if that is compiled."""
     try:
-        return _file_of(sys.modules.get(type(made).__module__))
+        return _file_of(sys.modules.get(kind.__module__))
     except BaseException:  # of a metaclass
         return ""
 
 
-def is_in_file(made: StreamFilter, file: str, line: int) -> bool:
-    """Whether a line of a file is in the file of a filter."""
-    return line > 0 and source_file(made) == file
+def is_in_file(kind: type, file: str, line: int) -> bool:
+    """Whether a line of a file is in the file of a filter's class."""
+    return line > 0 and source_file(kind) == file
 
 
-def is_in_class(made: StreamFilter, file: str, line: int) -> bool:
-    """Whether a line of a file is in a method of a filter."""
-    for kind in type(made).__mro__:
-        for member in vars(kind).values():
+def is_in_class(kind: type, file: str, line: int) -> bool:
+    """Whether a line of a file is in a method of a filter's class."""
+    for base in kind.__mro__:
+        for member in vars(base).values():
             code = _code_of(member)
             if isinstance(code, CodeType) and code.co_filename == file and code.co_firstlineno <= line <= _last_line(code):
                 return True

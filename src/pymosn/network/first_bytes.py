@@ -13,6 +13,8 @@ If the steps have chosen TLS (`Accepted.security`), the reader makes the handsha
 holds. During it the bytes are the transport's, and the reader only waits; afterwards `Accepted.factory` makes the filters.
 Connections that are to be encrypted pass the gate of handshakes when they are accepted, and leave it here.
 
+A step may have a time limit of its own (`Accepted.time_limit`). Then the timeouts of the plan begin after it.
+
 Timeouts and half-closes are handled in the same way for all steps. A silent connection has `silence_timeout`, one that has
 begun `timeout`; a plan that serves undecided connections (with a fallback filter) instead asks its steps when
 `silence_timeout` is over, counted from the start, since there the server may have to speak first.
@@ -104,6 +106,8 @@ class FirstBytesReader(NetworkFilter):
         self._data = b""
         self._has_begun = False
         self._is_draining = False
+        # Whether the time limit of the present step is set.
+        self._is_limited = False
         self._deadline = 0.0
         # When the handshake must be complete.
         self._handshake_end = NEVER
@@ -113,11 +117,18 @@ class FirstBytesReader(NetworkFilter):
     def on_connection(self, connection: Connection) -> None:
         plan = self._plan
         self._accepted.connection = connection
-        self._deadline = connection.now() + plan.silence_timeout
         if plan.handshake_timeout > 0.0:
             self._handshake_end = connection.now() + plan.handshake_timeout
         if plan.gate is not None and not self._enter(plan.gate):
             return
+        self._start_silence()
+        self._run()
+
+    def _start_silence(self) -> None:
+        """Sets the time for the first byte."""
+        plan = self._plan
+        connection = self._accepted.connection
+        self._deadline = connection.now() + plan.silence_timeout
         if plan.serves_undecided:
             connection.set_idle(plan.silence_timeout)
         else:
@@ -148,8 +159,7 @@ class FirstBytesReader(NetworkFilter):
         connection.set_idle(seconds)
 
     def on_data(self, data: bytes) -> bool:
-        if not self._has_begun:
-            self._has_begun = True
+        if not self._has_begun and not self._is_limited:
             self._start_timeout()
         self._data += data
         self._run()
@@ -157,6 +167,7 @@ class FirstBytesReader(NetworkFilter):
 
     def _start_timeout(self) -> None:
         """Sets the time for the rest of the first bytes."""
+        self._has_begun = True
         plan = self._plan
         connection = self._accepted.connection
         if not plan.serves_undecided:
@@ -172,6 +183,7 @@ class FirstBytesReader(NetworkFilter):
                 return
             answer: i64 = steps[self._step].on_first_bytes(self._accepted, self._data)
             if answer == MORE_BYTES:
+                self._limit_step()
                 return
             if answer != DONE:
                 self._refuse(self._accepted.failure)
@@ -187,6 +199,32 @@ class FirstBytesReader(NetworkFilter):
         if self._accepted.consumed > 0:
             self._data = self._data[self._accepted.consumed :]
             self._accepted.consumed = 0
+        self._accepted.time_limit = 0.0
+        if self._is_limited:
+            self._is_limited = False
+            self._start_silence()
+            if self._data:
+                self._start_timeout()
+
+    def _limit_step(self) -> None:
+        """Starts the time limit of a step that has one."""
+        limit = self._accepted.time_limit
+        if limit > 0.0 and not self._is_limited:
+            self._is_limited = True
+            self._set_idle(min(limit, DRAIN_GRACE) if self._is_draining else limit)
+
+    def _end_limit(self) -> None:
+        """The time of a step with a limit of its own is over."""
+        accepted = self._accepted
+        accepted.waiting = len(self._data)
+        if self._plan.steps[self._step].on_undecided(accepted) != DONE:
+            self._refuse(accepted.failure)
+            return
+        self._end_step()
+        if self._enter_source():
+            self._run()
+        else:
+            self._refuse(TOO_MANY_HANDSHAKES)
 
     def _decide(self) -> bool:
         """No more bytes are awaited: asks the remaining steps. Returns False when one of them has no fallback."""
@@ -309,6 +347,9 @@ class FirstBytesReader(NetworkFilter):
             return
         is_late = self._accepted.connection.now() >= self._handshake_end
         self._accepted.failure = TLS_HANDSHAKE_TIMEOUT if is_late else DETECTION_TIMEOUT
+        if self._is_limited and not (self._is_draining and not self._data):
+            self._end_limit()
+            return
         if self._decide():
             return
         if self._data:

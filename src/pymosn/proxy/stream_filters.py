@@ -60,6 +60,7 @@ class FilterHandle:
         policy, wait, served = _settings(stream_filter)
         self.name = name
         self.filter = stream_filter
+        self.kind: type = type(stream_filter)
         #: The module of its class, for the places of its errors.
         self.module = plain_text(type(stream_filter).__module__)
         self.skips_errors: bool = (on_error or policy) == SKIP

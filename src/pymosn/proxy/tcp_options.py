@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import random
+from collections.abc import Callable
+
 from mypy_extensions import i64
 
 from pymosn.api.exchange import AccessLog
 from pymosn.api.network import Connection
 from pymosn.core.counters import DownstreamStats
-from pymosn.routing.by_address import AddressRoute, destination_of
+from pymosn.routing.by_address import AddressRoute, StreamTarget, destination_of
 
 
 class TcpOptions:
@@ -17,33 +20,48 @@ class TcpOptions:
         self,
         *,
         listener_name: str,
-        cluster: str,
+        target: StreamTarget,
         routes: list[AddressRoute],
         stats: DownstreamStats,
         access_logs: list[AccessLog],
         idle_timeout: float,
         connect_attempts: i64,
+        connect_timeout: float = 0.0,
+        draw: Callable[[], float] = random.random,
     ) -> None:
-        """`cluster`: for all connections; if it is empty, the first matching one of `routes` decides.
+        """`target`: of all connections; if it has no cluster, the first matching one of `routes` decides.
 
         `idle_timeout`: seconds without a byte from either side; 0 means none. `connect_attempts`: 0 means one per host and
-        at most three, as in MOSN.
+        at most three, as in MOSN. `connect_timeout`: seconds for all attempts together; 0 means no limit. `draw`: a random
+        number from 0 to below 1, for weights.
         """
         self.listener_name = listener_name
-        self.cluster = cluster
+        self.target = target
         self.routes = routes
         self.stats = stats
         self.access_logs = access_logs
         self.idle_timeout = idle_timeout
         self.connect_attempts: i64 = connect_attempts
+        self.connect_timeout = connect_timeout
+        self._draw = draw
 
     def cluster_for(self, connection: Connection) -> str:
         """The cluster for a connection; empty if no route matches."""
-        if self.cluster:
-            return self.cluster
+        target = self.target
+        if not target.clusters:
+            route = self.route_for(connection)
+            if route is None:
+                return ""
+            target = route.target
+        return target.choose(self._draw() if len(target.clusters) > 1 else 0.0)
+
+    def route_for(self, connection: Connection) -> AddressRoute | None:
+        """The first route that matches a connection."""
         source = (connection.remote_ip, int(connection.remote_port))
         target = destination_of(connection.original_destination, connection.local_ip, int(connection.local_port))
+        tls = connection.tls
+        name = "" if tls is None else tls.server_name
         for route in self.routes:
-            if route.matches(source, target):
-                return route.cluster
-        return ""
+            if route.matches(source, target, name):
+                return route
+        return None

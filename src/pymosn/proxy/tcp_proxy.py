@@ -27,12 +27,15 @@ from pymosn.core.failure import (
     CLOSED_BY_PEER,
     CLOSED_LOCALLY,
     CLUSTER_UNKNOWN,
+    CONNECT_TIMEOUT,
     IDLE_TIMEOUT,
     NO_ROUTE,
     OVERFLOW,
     OVERLOADED,
     RESET_AFTER_RESPONSE,
     RESET_BEFORE_RESPONSE,
+    TLS_BROKEN,
+    TLS_TRUNCATED,
     Failure,
 )
 from pymosn.core.log import WARN
@@ -131,6 +134,8 @@ class TcpProxy(NetworkFilter):
             self.fail(CLUSTER_UNKNOWN, name)
             return
         self._cluster = cluster
+        if self._options.connect_timeout > 0.0:
+            connection.set_idle(self._options.connect_timeout)
         if cluster.balancer.uses_hash:
             select_by_hash(self._selection, [], self._exchange)
         if cluster.original is not None:
@@ -217,9 +222,16 @@ class TcpProxy(NetworkFilter):
             upstream.connection.pause_reading()
 
     def on_idle(self) -> None:
-        if not self._is_over:
+        if self._is_over:
+            return
+        upstream = self._upstream
+        if self._is_connected:
             self._exchange.failure = IDLE_TIMEOUT
             self._end()
+        elif self._options.connect_timeout > 0.0:
+            self.fail(CONNECT_TIMEOUT, f"no host within {self._options.connect_timeout:g} s")
+            if upstream is not None:
+                upstream.leave(CONNECT_TIMEOUT)
 
     def on_drain(self) -> None:
         """There is no safe point to close an opaque byte stream; it continues until `graceful_timeout`."""
@@ -271,11 +283,13 @@ class TcpProxy(NetworkFilter):
         else:
             self._connection.pause_reading()
 
-    def on_upstream_lost(self) -> None:
+    def on_upstream_lost(self, cause: Failure) -> None:
         """The connection to the host was lost."""
         if self._is_over:
             return
-        if self._upstream_ended:
+        if cause is TLS_TRUNCATED or cause is TLS_BROKEN:
+            self.fail(cause, self._address())
+        elif self._upstream_ended:
             # The host has sent everything, and does not want the rest of the client's bytes.
             self._finish()
             self._connection.close_lingering(CLOSED_LOCALLY)
@@ -360,7 +374,7 @@ class TcpUpstream(NetworkFilter):
         if connection.is_closed:
             self._forget()
             if owner is not None:
-                owner.on_upstream_lost()
+                owner.on_upstream_lost(CLOSED_BY_PEER)
         elif owner is not None:
             owner.on_connected(self)
             connection.resume_reading()
@@ -416,7 +430,7 @@ class TcpUpstream(NetworkFilter):
         self._owner = None
         self._forget()
         if owner is not None:
-            owner.on_upstream_lost()
+            owner.on_upstream_lost(failure)
 
 
 class _Dial(DialReceiver):

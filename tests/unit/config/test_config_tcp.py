@@ -4,6 +4,7 @@ import json
 from typing import Any
 
 import pytest
+from tests.kit.tls_facts import tls_info
 
 from pymosn.api.network import Connection
 from pymosn.assembly.drain_order import drain_order
@@ -27,6 +28,9 @@ ROUTE = {
     "SourcePort": "1-65535",
     "DestinationPort": "80, 100-200",
 }
+
+#: A route by server name needs nothing else.
+NAMED = {"server_names": ["A.example.", "*.b.example"], "weighted_clusters": [{"name": "c", "weight": 2}]}
 
 
 def tcp(**config: Any) -> dict[str, Any]:
@@ -78,6 +82,8 @@ def of(*filters: dict[str, Any]) -> list[tuple[str, str, str]]:
         [TCP],
         [{"type": "tcp_proxy", "config": {"cluster": "c", "routes": [{"cluster": "c"}]}}],  # MOSN's own sample
         [{"type": "tcp_proxy", "config": {"routes": [ROUTE], "max_connect_attempts": 2, "idle_timeout": 60000000000}}],
+        [tcp(weighted_clusters=[{"name": "c", "weight": 1}])],
+        [tcp(routes=[NAMED], connect_timeout="3s")],
         [proxy(True), TCP],
         [proxy(True, "Http1,bolt"), TCP],
     ],
@@ -126,6 +132,22 @@ def test_valid_settings(filters: list[dict[str, Any]]) -> None:
             "[0].config.routes[0].sourceaddrs[0].address",
             "33",
         ),
+        (
+            [tcp(weighted_clusters=[{"name": "c"}, {"name": "d"}])],
+            "error",
+            "[0].config.weighted_clusters[1].name",
+            "unknown",
+        ),
+        ([tcp(weighted_clusters=[{"name": "c", "weight": 0}])], "error", "[0].config.weighted_clusters[0].weight", "1"),
+        ([tcp(cluster="c", weighted_clusters=[{"name": "c"}])], "warning", "[0].config.weighted_clusters", "no effect"),
+        (
+            [tcp(routes=[{**NAMED, "server_names": ["a*.b"]}])],
+            "error",
+            "[0].config.routes[0].server_names[0]",
+            "not a server",
+        ),
+        ([tcp(routes=[{**NAMED, "server_names": ["*"]}])], "error", "[0].config.routes[0].server_names[0]", "not a"),
+        ([tcp(routes=[{**NAMED, "server_names": [""]}])], "error", "[0].config.routes[0].server_names[0]", "not a"),
         ([proxy(False), TCP], "warning", "[1]", "the proxy before it takes all bytes"),
         ([TCP, proxy(True)], "warning", "[1]", "the tcp_proxy before it takes all bytes"),
         ([proxy(True), TCP, TCP], "warning", "[2]", "only the first tcp_proxy after the proxy is used"),
@@ -171,7 +193,7 @@ def test_the_objects_that_are_built() -> None:
     assert acting.proxy is None
     assert acting.tcp is not None
     options = tcp_options("l", config, acting.tcp, STATS, [])
-    assert (options.idle_timeout, options.connect_attempts, options.cluster) == (1.5, 2, "")
+    assert (options.idle_timeout, options.connect_attempts, options.target.clusters) == (1.5, 2, [])
     for target, cluster in {"::1/80": "c", "1.2.3.4/150": "c", "1.2.3.4/99": "", "1.2.3.4/201": "", "/80": ""}.items():
         assert options.cluster_for(connection("10.9.9.9/4000", target)) == cluster
     assert options.cluster_for(connection("11.0.0.1/4000", "::1/80")) == ""
@@ -181,6 +203,26 @@ def test_the_objects_that_are_built() -> None:
     assert options.cluster_for(redirected) == "c"
     plain = tcp_options("l", config, type(acting.tcp)(cluster="c"), STATS, [])
     assert (plain.idle_timeout, plain.cluster_for(redirected)) == (30.0, "c")
+
+
+def test_routes_by_server_name_are_built() -> None:
+    routes = [{**NAMED, "sourceport": "4000"}, {**NAMED, "sourceaddrs": RANGE, "destinationport": "80"}]
+    config = listener_of(loaded([tcp(routes=routes, connect_timeout="3s")])[0])
+    [acting] = config.acting_filters()
+    assert acting.tcp is not None
+    options = tcp_options("l", config, acting.tcp, STATS, [])
+    assert options.connect_timeout == 3.0
+    for source, target, name, cluster in [
+        ("11.0.0.1/4000", "::1/9", "a.example", "c"),
+        ("2001:db8::1/4000", "::1/9", "x.b.example", "c"),
+        ("11.0.0.1/4000", "::1/9", "c.example", ""),
+        ("11.0.0.1/4001", "::1/80", "a.example", ""),
+        ("10.0.0.1/4001", "::1/80", "a.example", "c"),
+        ("10.0.0.1/4001", "::1/81", "a.example", ""),
+    ]:
+        made = connection(source, target)
+        made.tls = tls_info(server_name=name)
+        assert options.cluster_for(made) == cluster, (source, target, name)
 
 
 def test_a_listener_that_others_reach_through_it_stops_last() -> None:

@@ -144,9 +144,9 @@ def test_the_filter_that_a_line_belongs_to(file: Path) -> None:
         if line.endswith(f"# of {text}")
     }
     place = str(file)
-    assert [is_in_class(made, place, lines["One"]) for made in (one, two, three)] == [True, False, False]
-    assert [is_in_class(made, place, lines["Two"]) for made in (one, two, three)] == [False, True, True]
-    assert not any(is_in_class(made, place, lines["neither"]) for made in (one, two, three))
-    assert not is_in_class(one, "elsewhere.py", lines["One"])
-    assert is_in_file(one, place, lines["neither"])
-    assert not is_in_file(one, "elsewhere.py", 1)
+    assert [is_in_class(type(made), place, lines["One"]) for made in (one, two, three)] == [True, False, False]
+    assert [is_in_class(type(made), place, lines["Two"]) for made in (one, two, three)] == [False, True, True]
+    assert not any(is_in_class(type(made), place, lines["neither"]) for made in (one, two, three))
+    assert not is_in_class(type(one), "elsewhere.py", lines["One"])
+    assert is_in_file(type(one), place, lines["neither"])
+    assert not is_in_file(type(one), "elsewhere.py", 1)

@@ -1,5 +1,6 @@
 """Checks network, stream and listener filters. Unknown and unsupported ones are rejected: traffic must not bypass them."""
 
+import re
 from collections.abc import Collection
 from typing import Any, Final
 
@@ -17,6 +18,8 @@ from pymosn.config.schema import (
 )
 from pymosn.config.schema.network_filters import (
     PROTOCOLS,
+    PythonConfig,
+    PythonFilter,
     StreamProxyConfig,
     StreamRoute,
     TcpProxyFilter,
@@ -28,8 +31,8 @@ from pymosn.config.typed import typed
 from pymosn.core.address_ranges import address_range, port_ranges
 from pymosn.core.headers import is_token
 from pymosn.filters.errors import FilterConfigError, problems_of
+from pymosn.filters.loading import CONNECTION_FILTERS, installed
 from pymosn.filters.loading import PROTOCOLS as PROTOCOL_ENTRY_POINTS
-from pymosn.filters.loading import installed
 from pymosn.filters.spec import RouteSpec
 from pymosn.filters.stream.shipped import FROM_FILES, SHIPPED, spec_of
 from pymosn.stream.registry import protocols
@@ -37,7 +40,9 @@ from pymosn.stream.registry import protocols
 CONNECT_MODES: Final = ("off", "terminate", "forward")
 ON_ERROR: Final = (FAIL, SKIP)
 BUILT_PROTOCOLS: Final = frozenset(protocols().names())
+_SERVER_NAME: Final = re.compile(r"(\*\.)?[A-Za-z0-9_-]+(\.[A-Za-z0-9_-]+)*\.?")
 _TCP_FATE: Final = "close the connection"
+_TAKES_ALL: Final = "the filter before it takes all bytes"
 _NOT_BUILT: Final = "MOSN filter that is not implemented yet; rejected, because traffic must not pass without it"
 
 
@@ -46,7 +51,7 @@ def check_chain(
 ) -> None:
     """Check the network filters of a chain."""
     before: list[ProxyFilter | TcpProxyFilter] = []
-    has_bad = False
+    has_bad = has_python = False
     for i, filter in enumerate(chain.filters):
         inner = f"{path}.filters[{i}]"
         if report.is_bad(inner):
@@ -59,17 +64,38 @@ def check_chain(
             if before and not may_follow(before, filter):
                 report.warning(inner, _why_idle(before))
             before.append(filter)
+        elif isinstance(filter, PythonFilter):
+            has_python = True
+            _check_python(filter.config, f"{inner}.config", report)
+            if before:
+                report.error(inner, f"never reached: {_TAKES_ALL}; a filter in Python must be before it")
         elif isinstance(filter, UdpProxyFilter):
             has_bad = True
             report.error(f"{inner}.type", "udp_proxy needs a listener with `network` udp", "udp_proxy")
         elif not isinstance(filter, ConnectionManagerFilter):
             has_bad = True
             report.error(f"{inner}.type", _NOT_BUILT, filter.__struct_config__.tag)
-    if not before and not has_bad:
+    if not before and not has_bad and not has_python:
         report.warning(path, "no network filter: connections are closed immediately")
     if before and isinstance(before[0], ProxyFilter) and before[0].config.fallback_for_unknown_protocol:
         inner = f"{path}.filters[{chain.filters.index(before[0])}].config.fallback_for_unknown_protocol"
         _check_fallback(before[0].config, before[1:], inner, report)
+
+
+def _check_python(config: PythonConfig, path: str, report: Diagnostics) -> None:
+    """Check a filter in Python: a file and a class in it, or the name of an installed one."""
+    if config.name:
+        if config.path or config.class_:
+            report.error(f"{path}.name", "an installed filter has neither `path` nor `class`", config.name)
+        elif config.name not in (known := installed(CONNECTION_FILTERS)):
+            report.error(f"{path}.name", "no installed package offers a network filter of that name", config.name, known)
+        return
+    if not config.path:
+        report.error(f"{path}.path", "a python filter needs the path of a Python file, or the `name` of an installed one")
+    if not config.class_:
+        report.error(f"{path}.class", "a python filter needs the name of a class in its file")
+    elif not config.class_.isidentifier():
+        report.error(f"{path}.class", "not a class name", config.class_)
 
 
 def _check_fallback(proxy: ProxyConfig, after: list[ProxyFilter | TcpProxyFilter], path: str, report: Diagnostics) -> None:
@@ -138,22 +164,39 @@ def check_protocol(name: str, path: str, report: Diagnostics, has_others: bool =
 
 def check_stream_proxy(config: StreamProxyConfig, path: str, report: Diagnostics, clusters: Collection[str]) -> None:
     """Check the settings of a `tcp_proxy` or `udp_proxy`."""
-    if config.cluster:
-        check_cluster_name(config.cluster, f"{path}.cluster", report, clusters, _TCP_FATE)
+    if config.cluster or config.weighted_clusters:
+        _check_target(config, path, report, clusters)
         return  # MOSN's own sample has routes too
     if not config.routes:
         report.error(f"{path}.cluster", "a tcp_proxy needs a cluster or routes (MOSN would close every connection)")
     for i, route in enumerate(config.routes):
         inner = f"{path}.routes[{i}]"
-        check_cluster_name(route.cluster, f"{inner}.cluster", report, clusters, _TCP_FATE)
+        _check_target(route, inner, report, clusters)
         _check_stream_route(route, inner, report)
+
+
+def _check_target(
+    target: StreamProxyConfig | StreamRoute, path: str, report: Diagnostics, clusters: Collection[str]
+) -> None:
+    """Check the cluster or the weighted clusters of a `tcp_proxy` or of one of its routes."""
+    if target.cluster or not target.weighted_clusters:
+        check_cluster_name(target.cluster, f"{path}.cluster", report, clusters, _TCP_FATE)
+    if target.cluster and target.weighted_clusters:
+        report.warning(f"{path}.weighted_clusters", "has no effect: `cluster` takes precedence")
+        return
+    for i, entry in enumerate(target.weighted_clusters):
+        check_cluster_name(entry.name, f"{path}.weighted_clusters[{i}].name", report, clusters, _TCP_FATE)
 
 
 def _check_stream_route(route: StreamRoute, path: str, report: Diagnostics) -> None:
     keys = ("sourceaddrs", "sourceport", "destinationaddrs", "destinationport")
     missing = [key for key in keys if not getattr(route, key)]
-    if missing:
+    if missing and not route.server_names:
         report.warning(path, f"never matches without {' and '.join(missing)}, as in MOSN")
+    for i, name in enumerate(route.server_names):
+        if not _SERVER_NAME.fullmatch(name):
+            message = "not a server name: expected a name, or *. and a name"
+            report.error(f"{path}.server_names[{i}]", message, name)
     for key in ("sourceaddrs", "destinationaddrs"):
         for i, entry in enumerate(getattr(route, key)):
             inner = f"{path}.{key}[{i}].address"

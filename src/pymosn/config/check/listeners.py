@@ -9,6 +9,7 @@ from pymosn.config.check.accounts import check_socket_file
 from pymosn.config.check.addresses import listen_fault, path_fault
 from pymosn.config.check.chains import check_chains
 from pymosn.config.check.filters import check_listener_filters, check_stream_filters, check_stream_proxy
+from pymosn.config.check.proxy_protocol import check_proxy_protocol
 from pymosn.config.check.udp import check_udp_listener
 from pymosn.config.diagnostics import Diagnostics
 from pymosn.config.schema import AccessLog, Listener, Overload, Server
@@ -37,6 +38,7 @@ def check_server(
         _check_address(listener, inner, report, addresses, hands_over)
         _check_original_dst(listener, inner, report)
         check_socket_file(listener, inner, report)
+        check_proxy_protocol(listener, inner, report)
         name = listener.known_name()
         if name and (earlier := names.setdefault(name, inner)) != inner:
             report.error(f"{inner}.name", f"duplicate name, already used in {report.line(earlier)}", listener.name)

@@ -14,6 +14,7 @@ from typing import Final, NamedTuple
 
 from pymosn.config.diagnostics import Diagnostic, Diagnostics, error_at
 from pymosn.config.schema import MosnConfig
+from pymosn.config.schema.network_filters import PythonFilter
 from pymosn.config.tls_contexts import pem_texts, tls_contexts
 from pymosn.core.addresses import UNIX
 from pymosn.filters.stream.shipped import FROM_FILES
@@ -85,6 +86,11 @@ def _paths(config: MosnConfig, folders: Folders) -> Iterator[tuple[str, str, str
             if entry.type in FROM_FILES:
                 file = os.path.join(folders.config_dir, str(entry.config.get("path", "")))
                 yield FILTER, f"{path}.stream_filters[{j}].config.path", file
+        for j, chain in enumerate(listener.filter_chains):
+            for k, filter in enumerate(chain.filters):
+                if isinstance(filter, PythonFilter) and not filter.config.name:
+                    file = os.path.join(folders.config_dir, filter.config.path)
+                    yield FILTER, f"{path}.filter_chains[{j}].filters[{k}].config.path", file
         if listener.network.lower() == "unix":
             yield SOCKET, f"{path}.address", listener.address
     for i, cluster in enumerate(config.cluster_manager.clusters):

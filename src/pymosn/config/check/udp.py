@@ -65,7 +65,7 @@ def check_datagram_hosts(listeners: Iterable[Listener], clusters: Collection[Clu
     for listener in listeners:
         udp = listener.udp_proxy()
         if udp is not None:
-            names |= udp.clusters()
+            names |= udp.cluster_names()
     for i, cluster in enumerate(clusters):
         if cluster.name not in names:
             continue

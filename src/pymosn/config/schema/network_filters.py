@@ -190,12 +190,11 @@ class StreamProxyConfig(Block, kw_only=True):
         Unsigned, works("maximum number of hosts to try; 0 is all, up to 3, as MOSN always does")
     ] = 0
 
-    def clusters(self) -> set[str]:
-        """All clusters that it can choose."""
-        names = {self.cluster, *(entry.name for entry in self.weighted_clusters)}
-        for route in self.routes:
-            names.update((route.cluster, *(entry.name for entry in route.weighted_clusters)))
-        return names - {""}
+    def cluster_names(self) -> set[str]:
+        """The clusters that it may choose, and perhaps an empty name."""
+        targets: list[StreamProxyConfig | StreamRoute] = [self, *self.routes]
+        names = {entry.name for target in targets for entry in target.weighted_clusters}
+        return names | {target.cluster for target in targets}
 
 
 class GrpcServerConfig(Block, kw_only=True):
@@ -231,6 +230,25 @@ class TcpProxyFilter(Block, kw_only=True, tag_field="type", tag="tcp_proxy"):
     config: StreamProxyConfig = msgspec.field(default_factory=StreamProxyConfig)
 
 
+class PythonConfig(Block, kw_only=True):
+    """A connection filter in Python: a class in a file, or one of an installed package."""
+
+    path: Annotated[str, own("Python file; relative to the configuration file")] = ""
+    class_: Annotated[str, own("class in it, derived from `pymosn.api.ConnectionFilter`")] = msgspec.field(
+        default="", name="class"
+    )
+    name: Annotated[str, own("instead of both: a filter that an installed package offers")] = ""
+    config: Annotated[AnyMap, own("settings of the filter itself")] = {}
+
+    def known_name(self) -> str:
+        """Its name in counters and logs."""
+        return self.name or self.class_
+
+
+class PythonFilter(Block, kw_only=True, tag_field="type", tag="python"):
+    config: PythonConfig = msgspec.field(default_factory=PythonConfig)
+
+
 class UdpProxyFilter(Block, kw_only=True, tag_field="type", tag="udp_proxy"):
     config: StreamProxyConfig = msgspec.field(default_factory=StreamProxyConfig)
 
@@ -248,7 +266,14 @@ class FaultInjectFilter(Block, kw_only=True, tag_field="type", tag="fault_inject
 
 
 NetworkFilter = (
-    ProxyFilter | ConnectionManagerFilter | TcpProxyFilter | UdpProxyFilter | GrpcFilter | TunnelFilter | FaultInjectFilter
+    ProxyFilter
+    | ConnectionManagerFilter
+    | TcpProxyFilter
+    | PythonFilter
+    | UdpProxyFilter
+    | GrpcFilter
+    | TunnelFilter
+    | FaultInjectFilter
 )
 #: Filters that are not implemented yet; a file that uses one is rejected.
 PLANNED: Final = (GrpcFilter, TunnelFilter, FaultInjectFilter)

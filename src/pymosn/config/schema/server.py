@@ -10,6 +10,8 @@ from pymosn.config.schema.network_filters import (
     ConnectionManagerFilter,
     NetworkFilter,
     ProxyFilter,
+    PythonConfig,
+    PythonFilter,
     StreamProxyConfig,
     TcpProxyFilter,
     UdpProxyFilter,
@@ -102,6 +104,16 @@ class FilterChain(Block, kw_only=True):
                 acting.append(filter)
         proxy = next((filter.config for filter in acting if isinstance(filter, ProxyFilter)), None)
         return ActingFilters(proxy, next((filter.config for filter in acting if isinstance(filter, TcpProxyFilter)), None))
+
+    def connection_filters(self) -> list[tuple[int, PythonConfig]]:
+        """The filters in Python, with their indexes. Those after a filter that takes all bytes have no effect."""
+        found: list[tuple[int, PythonConfig]] = []
+        for i, filter in enumerate(self.filters):
+            if isinstance(filter, ProxyFilter | TcpProxyFilter):
+                break
+            if isinstance(filter, PythonFilter):
+                found.append((i, filter.config))
+        return found
 
 
 class ProxyProtocol(Block, kw_only=True):

@@ -139,7 +139,7 @@ def read_hello(data: bytes) -> ClientHello | None:
 
     It may be split over several records (RFC 8446 section 5.1). Bytes after its last record are ignored.
 
-    Raises ProtocolError for bytes that are not a ClientHello, and above HELLO_LIMIT as soon as a length says so.
+    Raises ProtocolError for bytes that are not a ClientHello, and above HELLO_LIMIT as soon as a length exceeds it.
     """
     size: i64 = len(data)
     at: i64 = 0
