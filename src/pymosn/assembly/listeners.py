@@ -32,6 +32,7 @@ from pymosn.core.counters import DownstreamStats
 from pymosn.core.errors import describe, is_a, reason
 from pymosn.network.admission import Admission
 from pymosn.network.chain_match import ChainConditions
+from pymosn.network.datagram_session import SessionFactory
 from pymosn.network.destinations import OwnAddresses
 from pymosn.network.filter_chains import Chain
 from pymosn.network.host_demands import HostDemands
@@ -40,7 +41,7 @@ from pymosn.network.original_dst import OriginalDst
 from pymosn.network.reject_all import RejectAllFactory
 from pymosn.network.tls.contexts import ServerContexts
 from pymosn.network.tls.gate import HandshakeGate
-from pymosn.network.udp import DatagramListener, SessionFactory
+from pymosn.network.udp import DatagramListener
 from pymosn.observe.access_log import AccessLogFile, compile_format
 from pymosn.observe.destination import Destination
 from pymosn.observe.logs import LogSet

@@ -31,14 +31,9 @@ from pymosn.core.failure import (
 from pymosn.core.log import WARN
 from pymosn.core.overload import SHED
 from pymosn.network.admission import SHORTAGES
+from pymosn.network.datagram_session import DatagramSession, SessionFactory
+from pymosn.network.datagrams import DatagramPort, Source, connected_socket
 from pymosn.network.dialer import Refused, permitted
-from pymosn.network.udp import (
-    DatagramListener,
-    DatagramSession,
-    SessionFactory,
-    Source,
-    connected_socket,
-)
 from pymosn.proxy.attempts import UNASKED_ATTEMPTS
 from pymosn.proxy.runtime import Runtime
 from pymosn.proxy.tcp_options import TcpOptions
@@ -75,8 +70,8 @@ class UdpProxy(SessionFactory):
         self._failed: dict[object, Host] = {}
         self._next_line = 0.0
 
-    def create(self, listener: DatagramListener, source: Source) -> DatagramSession:
-        return UdpSession(self, listener, source)
+    def create(self, port: DatagramPort, source: Source, id: i64) -> DatagramSession:
+        return UdpSession(self, port, source, id)
 
     def is_shedding(self) -> bool:
         return self.runtime.overload.level >= SHED
@@ -104,8 +99,8 @@ class UdpProxy(SessionFactory):
 class UdpSession(DatagramSession):
     """One client's session with one host."""
 
-    def __init__(self, proxy: UdpProxy, listener: DatagramListener, source: Source) -> None:
-        super().__init__(listener, source)
+    def __init__(self, proxy: UdpProxy, port: DatagramPort, source: Source, id: i64) -> None:
+        super().__init__(port, source, id)
         self.idle_timeout = proxy.options.idle_timeout
         self.max_reply_ratio = proxy.max_reply_ratio
         self.host: ClusterHost | None = None
@@ -163,7 +158,7 @@ class UdpSession(DatagramSession):
         name, port = split_address(host.address)
         if normal_ip(name):
             return self._use(host, name, port)
-        task = self._listener.loop.create_task(self._resolve(host, name, port), context=Context())
+        task = self.port.loop.create_task(self._resolve(host, name, port), context=Context())
         self._proxy.tasks.add(task)
         task.add_done_callback(self._proxy.tasks.discard)
         return None
@@ -181,11 +176,11 @@ class UdpSession(DatagramSession):
         except (OSError, ValueError, TimeoutError, Refused) as error:
             is_late = isinstance(error, TimeoutError)
             failure = error.failure if isinstance(error, Refused) else CONNECT_TIMEOUT if is_late else CONNECT_FAILED
-            self._listener.tick()
+            self.port.clock.tick()
             self._failed(failure, f"{host.address}: {error}")
         if self.is_closed:
             return
-        self._listener.tick()
+        self.port.clock.tick()
         if failure is None:
             failure = self._use(host, ips[0], port)
         if failure is not None:
@@ -193,8 +188,7 @@ class UdpSession(DatagramSession):
 
     def _use(self, host: ClusterHost, ip: str, port: int) -> Failure | None:
         """Connects a socket to an address of the host, which takes no time."""
-        listener = self._listener
-        if listener.reaches_itself(ip, port):
+        if self.port.is_at(ip, port):
             return self._refuse(host, LOOP, "the host is this listener")
         if self.source.ip == ip and self.source.port == port:
             return self._refuse(host, LOOP, "the client has the address of the host")
@@ -203,14 +197,14 @@ class UdpSession(DatagramSession):
         except OSError as error:
             number = error.errno or 0
             if number in SHORTAGES:
-                listener.on_shortage(number)
+                self.port.admission.on_shortage(number)
                 return self._refuse(host, NO_DESCRIPTORS, str(error))
             host.record_outcome(-1.0, BROKEN)
             self._selection.add_tried(host)
             return self._refuse(host, CONNECT_FAILED, str(error))
         self._is_open = True
         host.on_connection()
-        listener.count_descriptor(sock.fileno())
+        self.port.admission.on_descriptor(sock.fileno())
         self.use_socket(sock)
         return None
 
